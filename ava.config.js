@@ -1,0 +1,9 @@
+export default {
+  files: ['test/**/*.test.ts'],
+  extensions: { ts: 'module' },
+  nodeArguments: ['--import=tsx'],
+  // Native addons and child workers behave better in processes than in threads.
+  workerThreads: false,
+  concurrency: 2,
+  timeout: '5m',
+};
