@@ -1,1 +1,15 @@
-export {};
+import * as tf from '@tensorflow/tfjs';
+import { registerNativeBackend } from './backend.ts';
+
+// Skips TensorFlow.js's checks of every call, and its advice to install another backend.
+tf.enableProdMode();
+// Before the operations, which register their kernels for it.
+registerNativeBackend();
+
+export { NATIVE_BACKEND, NativeBackend, nativeBackend } from './backend.ts';
+export type { NativeBuildInfo } from './native.ts';
+export { nativeBuildInfo, nativeCore, setThreads, threads } from './native.ts';
+export * from './ops/rmsNorm.ts';
+export type { GradientSink, GradientTarget } from './parameter.ts';
+export { computeGradients, isRecording, Parameter } from './parameter.ts';
+export type { PoolStatistics } from './pool.ts';

@@ -1,0 +1,13 @@
+import { z } from 'zod';
+
+/** Which prepared corpus a run reads, and how it is cut into sequences. */
+export const DataConfig = z.strictObject({
+  recipe: z
+    .string()
+    .describe(
+      'Data recipe (YAML): sources, tokenizer and splits. Relative paths start from the configuration file.',
+    ),
+  sequenceLength: z.int().min(2).describe('Tokens in one training sequence.'),
+});
+
+export type DataConfig = z.infer<typeof DataConfig>;

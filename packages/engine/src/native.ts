@@ -1,0 +1,59 @@
+/** Loads the C++ core, when it was built, and types what it exports. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Positional arguments of a kernel: typed arrays (also over shared memory), numbers, flags; null for what is left out. */
+export type KernelArgument = Float32Array | Float64Array | Int32Array | number | boolean | null;
+
+/** The functions of `packages/engine/native/src`, by the names given to SLUICE_EXPORT. */
+export type NativeCore = Readonly<Record<string, (...args: KernelArgument[]) => number>>;
+
+/** What the last build of the C++ core said. */
+export interface NativeBuildInfo {
+  readonly built: boolean;
+  readonly reason?: string;
+  readonly compiler?: string;
+  readonly march?: string;
+  readonly openmp?: boolean;
+}
+
+const buildDirectory = join(dirname(fileURLToPath(import.meta.url)), '..', 'build');
+let core: NativeCore | undefined;
+let looked = false;
+
+/** The C++ core, or undefined where it was not built. */
+export function nativeCore(): NativeCore | undefined {
+  if (!looked) {
+    looked = true;
+    const file = join(buildDirectory, 'sluice.node');
+    if (existsSync(file) && process.env.SLUICE_NATIVE !== 'off') {
+      core = createRequire(import.meta.url)(file) as NativeCore;
+    }
+  }
+  return core;
+}
+
+/** Calls an exported function of the C++ core, which must be there. */
+export function callNative(name: string, ...args: KernelArgument[]): number {
+  const kernel = nativeCore()?.[name];
+  if (!kernel) throw new Error(`The C++ core has no function "${name}".`);
+  return kernel(...args);
+}
+
+export function nativeBuildInfo(): NativeBuildInfo {
+  const file = join(buildDirectory, 'info.json');
+  if (!existsSync(file)) return { built: false, reason: 'it was never built; run: npm run build' };
+  return JSON.parse(readFileSync(file, 'utf8')) as NativeBuildInfo;
+}
+
+/** Sets how many threads the kernels called from this JavaScript thread use. No result depends on it. */
+export function setThreads(count: number): void {
+  nativeCore()?.setThreads?.(count);
+}
+
+export function threads(): number {
+  return nativeCore()?.threads?.() ?? 1;
+}

@@ -1,0 +1,120 @@
+/**
+ * Parameters and the way their gradients take. A parameter's values lie in a flat buffer that the optimizer updates and
+ * the collectives send; its gradient is written, or added, straight into another flat buffer as soon as it is known.
+ */
+
+import * as tf from '@tensorflow/tfjs';
+import { NATIVE_BACKEND } from './backend.ts';
+
+/** Where a gradient goes: `accumulate` says whether to add to what is there or to overwrite it. */
+export interface GradientTarget {
+  readonly values: Float32Array;
+  readonly accumulate: boolean;
+}
+
+/**
+ * Hands out the place for one contribution to a parameter's gradient.
+ * @param source which peer's tokens the contribution comes from (experts only; otherwise 0)
+ */
+export type GradientSink = (source: number) => GradientTarget;
+
+export class Parameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Row-major values, normally a view of a flat shared buffer. */
+  readonly values: Float32Array;
+  /** Set by the trainer; without one, gradients are dropped. */
+  sink: GradientSink | undefined;
+  /** Called after each contribution is complete. */
+  onGradient: (() => void) | undefined;
+  #tensor: tf.Tensor | undefined;
+
+  constructor(name: string, shape: readonly number[], values: Float32Array) {
+    if (values.length !== tf.util.sizeFromShape([...shape])) {
+      throw new Error(`Parameter ${name}: ${values.length} values for shape [${shape}].`);
+    }
+    this.name = name;
+    this.shape = shape;
+    this.values = values;
+  }
+
+  /** The values as a tensor that belongs to the parameter: never dispose it. */
+  get tensor(): tf.Tensor {
+    if (!this.#tensor || this.#tensor.isDisposed) {
+      this.#tensor = tf.keep(tf.tensor(this.values, [...this.shape], 'float32'));
+    }
+    return this.#tensor;
+  }
+
+  /** Call after `values` were changed. Backends that keep their own copy of the values take a new one. */
+  refresh(): void {
+    if (tf.getBackend() === NATIVE_BACKEND || tf.getBackend() === 'cpu') return;
+    this.#tensor?.dispose();
+    this.#tensor = undefined;
+  }
+
+  /** Lets `write` put one contribution to the gradient where it belongs, then announces it. */
+  contribute(write: (target: GradientTarget) => void, source = 0): void {
+    write(this.sink?.(source) ?? { values: new Float32Array(this.values.length), accumulate: false });
+    this.onGradient?.();
+  }
+
+  /**
+   * The parameter as an operand of plain `tf.*` operations. During `computeGradients` the tape leads its gradient into
+   * the flat buffer and frees it. Dispose the result, or let a `tf.tidy` do so.
+   */
+  onTape(source = 0): tf.Tensor {
+    const anchor = currentAnchor();
+    if (!anchor) return this.tensor.clone();
+    const leaf = tf.customGrad(() => ({
+      value: this.tensor.clone(),
+      gradFunc: (dy: tf.Tensor) => {
+        this.contribute((target) => addGradient(target, dy.dataSync<'float32'>()), source);
+        dy.dispose();
+        return tf.scalar(0);
+      },
+    }));
+    return leaf(anchor);
+  }
+}
+
+function addGradient({ values, accumulate }: GradientTarget, gradient: Float32Array): void {
+  if (!accumulate) values.set(gradient);
+  else for (let i = 0; i < values.length; i++) values[i]! += gradient[i]!;
+}
+
+let anchorInUse: tf.Tensor | undefined;
+
+/**
+ * The scalar on which everything recorded by the tape depends, or undefined when nothing is recorded. TensorFlow.js
+ * keeps only what lies between its inputs and the result; parameters are no inputs, since their gradients take another
+ * way, so one anchor stands for them all.
+ */
+export function currentAnchor(): tf.Tensor | undefined {
+  return anchorInUse;
+}
+
+/** Whether operations are being recorded for a backward pass. */
+export function isRecording(): boolean {
+  return anchorInUse !== undefined;
+}
+
+/**
+ * Runs `forward`, then backward from the scalar that it returns. Every parameter's gradient goes to its sink.
+ * @returns the value of the scalar
+ */
+export function computeGradients(forward: () => tf.Scalar): number {
+  if (anchorInUse) throw new Error('computeGradients calls do not nest.');
+  const anchor = tf.scalar(0);
+  anchorInUse = anchor;
+  try {
+    const { value, grads } = tf.engine().gradients(forward as () => tf.Tensor, [anchor]);
+    const loss = value.dataSync()[0]!;
+    value.dispose();
+    for (const gradient of grads) gradient.dispose();
+    return loss;
+  } finally {
+    anchorInUse = undefined;
+    anchor.dispose();
+  }
+}

@@ -1,0 +1,107 @@
+import { DataConfig } from '@sluice/data';
+import { ModelConfig } from '@sluice/model';
+import { z } from 'zod';
+
+/** How the work is spread. None of these changes a bit of the result, but `lanes`. */
+export const ParallelConfig = z.strictObject({
+  workers: z.int().min(1).default(1).describe('Worker processes; a power of two that divides `lanes`.'),
+  expertParallel: z
+    .int()
+    .min(1)
+    .default(1)
+    .describe('Workers that share one set of experts; divides `workers` and the number of experts.'),
+  threads: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe('Threads of each worker; 0 shares the cores of the machine out among the workers.'),
+  lanes: z
+    .int()
+    .min(1)
+    .default(8)
+    .describe('Parts of the global batch that are summed by a fixed binary tree; a power of two.'),
+});
+
+export const BatchConfig = z.strictObject({
+  sequences: z.int().min(1).describe('Sequences in the global batch of one step.'),
+  grainSequences: z
+    .int()
+    .min(1)
+    .default(1)
+    .describe('Sequences of one grain, the micro-batch whose gradient is computed in one pass.'),
+});
+
+export const TrainingConfig = z.strictObject({
+  steps: z.int().min(1).describe('Optimizer steps of the whole run.'),
+});
+
+export const OptimizerConfig = z.strictObject({
+  learningRate: z.number().positive().describe('Peak learning rate.'),
+  weightDecay: z.number().min(0).default(0.1).describe('Decoupled weight decay; not applied to norms.'),
+  beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment.'),
+  beta2: z.number().min(0).lt(1).default(0.95).describe('Decay of the second moment.'),
+  epsilon: z.number().positive().default(1e-8).describe('Added to the root of the second moment.'),
+  clipNorm: z.number().min(0).default(1).describe('Largest global gradient norm; 0 for no clipping.'),
+});
+
+export const ScheduleConfig = z.strictObject({
+  kind: z
+    .enum(['cosine', 'wsd', 'constant', 'linear'])
+    .default('cosine')
+    .describe('Shape after the warm-up; wsd: stable, then decay.'),
+  warmupSteps: z.int().min(0).default(0).describe('Steps of linear warm-up.'),
+  decaySteps: z
+    .int()
+    .min(0)
+    .optional()
+    .describe('wsd only: steps of the decay at the end; a tenth of the run when left out.'),
+  minimumRatio: z.number().min(0).max(1).default(0.1).describe('Final learning rate as a share of the peak.'),
+});
+
+export const EvaluationConfig = z.strictObject({
+  everySteps: z.int().min(0).default(100).describe('Steps between validations; 0 for only the last.'),
+  sequences: z.int().min(1).default(32).describe('Validation sequences that are scored each time.'),
+});
+
+export const CheckpointConfig = z.strictObject({
+  everySteps: z.int().min(0).default(500).describe('Steps between checkpoints; 0 for only the last.'),
+  keep: z.int().min(1).default(2).describe('Newest checkpoints that are kept.'),
+});
+
+export const SpikesConfig = z.strictObject({
+  policy: z.enum(['report', 'off']).default('report').describe('What is done about a loss spike.'),
+  window: z.int().min(8).default(128).describe('Steps of history that the robust statistics look at.'),
+  warmupSteps: z
+    .int()
+    .min(8)
+    .default(32)
+    .describe('Steps of history needed before anything is called a spike.'),
+  threshold: z
+    .number()
+    .positive()
+    .default(6)
+    .describe('Robust deviations (scaled median absolute deviation) above the median.'),
+  minimumExcess: z.number().min(0).default(0.1).describe('Excess of the loss over its median, in nats.'),
+});
+
+/** The whole configuration of a run. Resolved once, read-only after, saved with the run. */
+export const RunConfig = z.strictObject({
+  name: z.string().optional().describe('Name of the run; the configuration file’s name when left out.'),
+  seed: z.int().default(1).describe('Seed of the initial weights and of the order of the data.'),
+  backend: z
+    .enum(['native', 'cpu'])
+    .default('native')
+    .describe('TensorFlow.js backend; native falls back to cpu where the C++ core is not built.'),
+  model: ModelConfig,
+  data: DataConfig,
+  parallel: ParallelConfig.prefault({}),
+  batch: BatchConfig,
+  training: TrainingConfig,
+  optimizer: OptimizerConfig,
+  schedule: ScheduleConfig.prefault({}),
+  evaluation: EvaluationConfig.prefault({}),
+  checkpoint: CheckpointConfig.prefault({}),
+  spikes: SpikesConfig.prefault({}),
+});
+
+export type RunConfig = z.infer<typeof RunConfig>;

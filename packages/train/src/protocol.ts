@@ -1,0 +1,82 @@
+/**
+ * What the coordinator asks of the workers, and what they answer. Every request goes to all the workers at once;
+ * they carry it out together. Values that all workers must agree on are the same in every answer.
+ */
+
+import type { RunConfig } from './config.ts';
+
+export interface InitializeRequest {
+  readonly config: RunConfig;
+  /** Directory of the prepared corpus. */
+  readonly dataDirectory: string;
+  /** Checkpoint to start from; its content has been verified. */
+  readonly checkpoint?: string;
+}
+
+export interface InitializeResult {
+  readonly backend: string;
+  readonly threads: number;
+  /** Parameters of the whole model, and those that one token uses. */
+  readonly parameters: { readonly total: number; readonly active: number };
+  /** Steps already taken (0 for a new run). */
+  readonly step: number;
+}
+
+export interface StepRequest {
+  /** 1 for the first optimizer step of the run. */
+  readonly step: number;
+  readonly learningRate: number;
+}
+
+export interface StepResult {
+  readonly step: number;
+  /** Mean cross-entropy of the global batch, nats a token. */
+  readonly loss: number;
+  /** Auxiliary losses (balance and z), already weighted. */
+  readonly auxiliaryLoss: number;
+  /** Global L2 norm of the gradient before clipping. */
+  readonly gradientNorm: number;
+  /** False when a non-finite loss or gradient kept the update from the weights. */
+  readonly applied: boolean;
+  readonly tokens: number;
+  /** For each layer with experts, the share of the routed tokens that each expert received. */
+  readonly expertLoad?: readonly (readonly number[])[];
+  /** Seconds of this worker: whole step, and its parts. */
+  readonly seconds: Readonly<Record<'total' | 'compute' | 'communicate' | 'optimize', number>>;
+  /** Peak resident memory of this worker, bytes. */
+  readonly peakMemoryBytes: number;
+}
+
+export interface EvaluateRequest {
+  readonly sequences: number;
+}
+
+export interface EvaluateResult {
+  /** Mean cross-entropy, nats a token. */
+  readonly loss: number;
+  readonly tokens: number;
+}
+
+export interface SaveRequest {
+  /** Directory, already made, that the worker writes its shard into. */
+  readonly directory: string;
+}
+
+/** One worker's part of a checkpoint; `shard` is what `@sluice/checkpoint` needs for the manifest. */
+export interface SaveResult {
+  readonly shard: unknown;
+  /** State that is the same on all workers (JSON): lagged expert loads and the like. */
+  readonly state: Readonly<Record<string, unknown>>;
+  /** Loss of the probe batch, recomputed and compared when the checkpoint is loaded. */
+  readonly probeLoss: number;
+}
+
+/** Every method that the coordinator can call on the workers. */
+export interface WorkerMethods {
+  initialize(request: InitializeRequest): Promise<InitializeResult>;
+  step(request: StepRequest): Promise<StepResult>;
+  evaluate(request: EvaluateRequest): Promise<EvaluateResult>;
+  save(request: SaveRequest): Promise<SaveResult>;
+  /** Closes sockets and ends the process. */
+  stop(request: Record<string, never>): Promise<Record<string, never>>;
+}
