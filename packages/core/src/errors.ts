@@ -26,7 +26,7 @@ export const ERROR_TABLE = {
     advice: 'Write --set section.key=value, with a key that the configuration knows.',
   },
   SLUICE_E_FILE_MISSING: {
-    summary: 'A file or directory that was named does not exist.',
+    summary: 'A file or directory that was named does not exist or cannot be read.',
     advice: 'Check the path; relative paths start from the current directory.',
   },
   SLUICE_E_FILE_UNWRITABLE: {
@@ -36,6 +36,166 @@ export const ERROR_TABLE = {
   SLUICE_E_DISK_FULL: {
     summary: 'The disk ran out of space while writing.',
     advice: 'Free space, or choose another directory; what was complete before is intact.',
+  },
+  SLUICE_E_USAGE: {
+    summary: 'The command line has an unknown command, flag or value.',
+    advice: 'See `sluice --help`, or `sluice COMMAND --help` for one command.',
+  },
+  SLUICE_E_RUN_EXISTS: {
+    summary: 'Training was asked to start in a directory that already holds a run.',
+    advice: 'Go on with it by `sluice resume`, or choose another --run-dir or name.',
+  },
+  SLUICE_E_RUN_MISSING: {
+    summary: 'A directory was named that holds no run.',
+    advice: 'Name the directory that `sluice train` printed, the one with config.yaml and journal.jsonl.',
+  },
+  SLUICE_E_RUN_IN_USE: {
+    summary: 'Another process that is alive owns the run directory.',
+    advice:
+      'Wait for it or stop it. If it ran on another machine that is gone for certain, delete the lock file shown.',
+  },
+  SLUICE_E_JOURNAL_DAMAGED: {
+    summary: 'A line of the journal other than the last cannot be read.',
+    advice: 'Look at the line shown; restore journal.jsonl from a copy, or mend the line by hand.',
+  },
+  SLUICE_E_NO_CHECKPOINT: {
+    summary: 'A run was named that holds no valid checkpoint.',
+    advice: 'Look at the reasons with `sluice inspect`, and train on with `sluice resume`.',
+  },
+  SLUICE_E_DATASET_CHANGED: {
+    summary: 'The prepared corpus is not the one that the run was trained on.',
+    advice: 'Restore the files that the recipe names, or start a new run with `sluice train`.',
+  },
+  SLUICE_E_METRICS_DAMAGED: {
+    summary: 'A line of metrics.jsonl other than a torn last one cannot be read.',
+    advice: 'Look at the line shown; remove it or restore the file. Training itself does not depend on it.',
+  },
+  SLUICE_E_RESUME_NEEDS_ALLOW: {
+    summary: 'A resumed run was given a changed key that alters what the rest of the run does.',
+    advice: 'Repeat the command with --allow KEY if that is meant; it is written to the journal.',
+  },
+  SLUICE_E_RESUME_KEY_FIXED: {
+    summary: 'A resumed run was given a changed key that its weights or its data order depend on.',
+    advice: 'Leave the key as it was saved, or start a new run with `sluice train`.',
+  },
+  SLUICE_E_CHECKPOINT_INCOMPLETE: {
+    summary: 'A directory holds no whole checkpoint: saving it did not come to its end.',
+    advice:
+      'Use the checkpoint before it, as `sluice resume` does by itself. With several machines, the run directory must be shared by all.',
+  },
+  SLUICE_E_CHECKPOINT_DAMAGED: {
+    summary: 'The files of a checkpoint are not those that were saved.',
+    advice:
+      'Use the checkpoint before it, as `sluice resume` does by itself, or restore the files named from a copy.',
+  },
+  SLUICE_E_CHECKPOINT_VERSION: {
+    summary: 'A checkpoint was written in a version of the format that this program does not know.',
+    advice: 'Use the version of Sluice that wrote it, or a newer one.',
+  },
+  SLUICE_E_CHECKPOINT_MISMATCH: {
+    summary: 'A checkpoint has not the tensor that was asked of it, or has it in another shape.',
+    advice: 'Load it with the model configuration that it was saved with; `sluice inspect` shows it.',
+  },
+  SLUICE_E_SAFETENSORS_INVALID: {
+    summary: 'A file is not a valid safetensors file.',
+    advice: 'Fetch or write the file again; it may be cut off, or of another format.',
+  },
+  SLUICE_E_WORKER_DIED: {
+    summary: 'A worker process ended while it was needed.',
+    advice: 'Look at its last lines above; nothing before the last checkpoint is lost: resume the run.',
+  },
+  SLUICE_E_NON_FINITE: {
+    summary: 'Loss or gradient was not a finite number for many steps in a row, so training stopped.',
+    advice:
+      'Resume from the last checkpoint with a lower rate: --set optimizer.learningRate=… --allow optimizer.learningRate.',
+  },
+  SLUICE_E_WORKERS_INVALID: {
+    summary: 'The number of workers is not a power of two that divides parallel.lanes.',
+    advice: 'Choose 1, 2, 4, 8… up to parallel.lanes, and a power of two for parallel.lanes.',
+  },
+  SLUICE_E_BATCH_INDIVISIBLE: {
+    summary: 'The global batch does not divide into grains, or the grains into lanes.',
+    advice: 'Make batch.sequences a multiple of batch.grainSequences × parallel.lanes.',
+  },
+  SLUICE_E_EXPERT_PARALLEL_INVALID: {
+    summary: 'parallel.expertParallel divides neither the number of workers nor that of the experts.',
+    advice:
+      'Choose an expertParallel that divides both parallel.workers and model.experts.count; 1 without experts.',
+  },
+  SLUICE_E_VOCABULARY_TOO_SMALL: {
+    summary: 'The model has fewer embedding rows than the tokenizer has tokens.',
+    advice: 'Set model.vocabularySize to at least the size of the tokenizer’s vocabulary.',
+  },
+  SLUICE_E_DATA_EMPTY: {
+    summary: 'The sources of a data recipe hold no text.',
+    advice: 'Check the paths, the file patterns and the field or column name of each source.',
+  },
+  SLUICE_E_DATA_SPLIT_EMPTY: {
+    summary: 'No document fell into the training or the validation split.',
+    advice:
+      'Change validation.fraction, or cut files into more documents with documentSeparator; a fraction of 0 makes no validation split.',
+  },
+  SLUICE_E_DATA_TOO_SMALL: {
+    summary: 'A split holds fewer tokens than one training sequence.',
+    advice: 'Use a shorter data.sequenceLength, or more text.',
+  },
+  SLUICE_E_DATA_ENCODING: {
+    summary: 'A text file holds bytes that are not text in its encoding.',
+    advice: 'Set encoding to what the file is in, or invalidBytes to replace or drop.',
+  },
+  SLUICE_E_DATA_RECORD: {
+    summary: 'A record of a JSONL or Parquet file cannot be read, or lacks the text field.',
+    advice: 'Mend the record shown, or name the right field or column in the recipe.',
+  },
+  SLUICE_E_DATA_NOT_PREPARED: {
+    summary: 'A directory holds no prepared corpus, or an unfinished one.',
+    advice: 'Run `sluice data prepare RECIPE.yaml`.',
+  },
+  SLUICE_E_DATA_DAMAGED: {
+    summary: 'A file of a prepared corpus is missing or does not match its manifest.',
+    advice: 'Run `sluice data prepare RECIPE.yaml --force` to prepare the corpus anew.',
+  },
+  SLUICE_E_TOKENIZER_INVALID: {
+    summary: 'A tokenizer.json cannot be used.',
+    advice: 'Give a tokenizer.json of the Hugging Face format that has an end-of-text token.',
+  },
+  SLUICE_E_DEBIAN_TOOLS_MISSING: {
+    summary: 'A recipe takes text from a Debian package, and apt-get or dpkg is not installed.',
+    advice: 'Prepare the corpus on Debian or Ubuntu and copy data/prepared, or take another recipe.',
+  },
+  SLUICE_E_DEBIAN_DOWNLOAD: {
+    summary: 'A Debian package could not be downloaded or unpacked.',
+    advice: 'Run `apt-get update`, check the network and the package name, and try again.',
+  },
+  SLUICE_E_COLLECTIVE_TIMEOUT: {
+    summary: 'A collective operation did not complete within its limit.',
+    advice:
+      'Look at the ranks that the message names: one is stuck, slow or gone. Raise the limit if it is only slow.',
+  },
+  SLUICE_E_COLLECTIVE_MISMATCH: {
+    summary: 'Ranks of a group disagree about what they are doing together: operation, type or sizes.',
+    advice: 'Check that all workers run the same version of Sluice on the same configuration.',
+  },
+  SLUICE_E_WORKER_LOST: {
+    summary: 'A worker process, or the way to it, is gone.',
+    advice:
+      'Read the log of the worker that the message names; then resume the run from its last checkpoint.',
+  },
+  SLUICE_E_WORKER_TIMEOUT: {
+    summary: 'A worker did not answer within the limit for this kind of wait.',
+    advice: 'The message says what the worker was doing. Raise the limit of that kind if it is only slow.',
+  },
+  SLUICE_E_WORKER_FAILED: {
+    summary: 'A worker met an error that it does not know how to explain.',
+    advice: 'The message holds the error of the worker; please report it as a bug.',
+  },
+  SLUICE_E_PORT_TAKEN: {
+    summary: 'An address to listen on is already in use.',
+    advice: 'Choose another port, or 0 to let the system choose; or stop the process that holds it.',
+  },
+  SLUICE_E_PROTOCOL_VERSION: {
+    summary: 'Two processes of a run speak different versions of the protocol.',
+    advice: 'Install the same version of Sluice on all machines.',
   },
 } as const satisfies Record<string, ErrorEntry>;
 
@@ -75,7 +235,14 @@ export function writeError(path: string, error: unknown): unknown {
       cause: error,
     });
   }
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENOTDIR' || code === 'EEXIST') {
+  if (
+    code === 'EACCES' ||
+    code === 'EPERM' ||
+    code === 'EROFS' ||
+    code === 'ENOTDIR' ||
+    code === 'EISDIR' ||
+    code === 'EEXIST'
+  ) {
     return new SluiceError('SLUICE_E_FILE_UNWRITABLE', `Cannot write ${path} (${code}).`, {
       details: { path, errno: code },
       cause: error,
