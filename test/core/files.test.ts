@@ -1,0 +1,117 @@
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type FileOperations, nodeFiles, writeError, writeFileAtomic } from '@sluice/core';
+import test from 'ava';
+
+function directoryFor(t: { teardown(fn: () => void): void }): string {
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-files-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** The file system, failing at its `n`-th operation and, as after a crash, at all that follow. */
+function crashingAt(n: number, log: string[] = []): FileOperations {
+  const step = (name: string) => {
+    log.push(name);
+    if (log.length > n) throw Object.assign(new Error('crash'), { code: 'CRASH' });
+  };
+  return {
+    create: async (path) => {
+      step('create');
+      const file = await nodeFiles.create(path);
+      return {
+        write: async (bytes, position) => {
+          step('write');
+          await file.write(bytes, position);
+        },
+        sync: async () => {
+          step('sync');
+          await file.sync();
+        },
+        close: async () => {
+          await file.close();
+        },
+      };
+    },
+    rename: async (from, to) => {
+      step('rename');
+      await nodeFiles.rename(from, to);
+    },
+    unlink: async (path) => {
+      step('unlink');
+      await nodeFiles.unlink(path);
+    },
+    makeDirectory: nodeFiles.makeDirectory,
+    removeDirectory: nodeFiles.removeDirectory,
+    syncDirectory: async (path) => {
+      step('syncDirectory');
+      await nodeFiles.syncDirectory(path);
+    },
+  };
+}
+
+test('a crash at any operation leaves either the old content or the new', async (t) => {
+  for (let n = 0; n <= 5; n++) {
+    const path = join(directoryFor(t), 'a.json');
+    writeFileSync(path, 'old');
+    const log: string[] = [];
+    const write = writeFileAtomic(path, 'new', crashingAt(n, log));
+    if (n < 5) await t.throwsAsync(write, { message: 'crash' });
+    else await write;
+    t.is(readFileSync(path, 'utf8'), n < 4 ? 'old' : 'new', `crash at operation ${n}`);
+    if (n === 5) t.deepEqual(log, ['create', 'write', 'sync', 'rename', 'syncDirectory']);
+  }
+});
+
+test('a full disk is a coded error that leaves the old content and nothing else', async (t) => {
+  const directory = directoryFor(t);
+  const path = join(directory, 'a.json');
+  writeFileSync(path, 'old');
+  const full: FileOperations = {
+    ...nodeFiles,
+    create: async (temporary) => {
+      const file = await nodeFiles.create(temporary);
+      const handle = await open('/dev/full', 'w');
+      return {
+        ...file,
+        write: async (bytes) => void (await handle.write(bytes)),
+        sync: () => file.sync(),
+        close: async () => {
+          await handle.close();
+          await file.close();
+        },
+      };
+    },
+  };
+  await t.throwsAsync(writeFileAtomic(path, 'new', full), { code: 'SLUICE_E_DISK_FULL' });
+  t.is(readFileSync(path, 'utf8'), 'old');
+  t.deepEqual(readdirSync(directory), ['a.json']);
+});
+
+test('an unwritable place and a missing directory are coded errors', async (t) => {
+  const directory = directoryFor(t);
+  writeFileSync(join(directory, 'file'), '');
+  await t.throwsAsync(writeFileAtomic(join(directory, 'file', 'a'), 'x'), {
+    code: 'SLUICE_E_FILE_UNWRITABLE',
+  });
+  await t.throwsAsync(writeFileAtomic(join(directory, 'no', 'a'), 'x'), { code: 'SLUICE_E_FILE_MISSING' });
+  await t.throwsAsync(writeFileAtomic(directory, 'x'), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+  // The superuser may write anywhere, so only others can be refused by permissions.
+  if (process.getuid?.() !== 0) {
+    chmodSync(directory, 0o500);
+    await t.throwsAsync(writeFileAtomic(join(directory, 'a'), 'x'), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+    chmodSync(directory, 0o700);
+  }
+});
+
+test('the operating system’s refusals have codes, and other errors pass unchanged', (t) => {
+  const refused = (code: string) =>
+    writeError('f', Object.assign(new Error(code), { code })) as { code: string };
+  for (const code of ['ENOSPC', 'EDQUOT']) t.is(refused(code).code, 'SLUICE_E_DISK_FULL');
+  for (const code of ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR'])
+    t.is(refused(code).code, 'SLUICE_E_FILE_UNWRITABLE');
+  const other = new Error('other');
+  t.is(writeError('f', other), other);
+});
