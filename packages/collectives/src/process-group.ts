@@ -1,0 +1,322 @@
+/**
+ * Collective operations among a group of ranks. Operations match by the order in which each rank launches them on
+ * the group; several may be under way. Sums are direct: the owner of a slice receives every other rank's part and
+ * adds them in the order of a fixed tree (`reduce.ts`), so results have the same bits whatever arrives first.
+ */
+
+import { BLOCK_ELEMENTS, invariant, SluiceError } from '@sluice/core';
+import { bytesOf, type CollectiveArray, checkRanges, dataTypeOf, type ElementRange } from './arrays.ts';
+import { type Exchange, MAX_OPERATIONS_IN_FLIGHT } from './exchange.ts';
+import { CREDIT_WINDOW_BYTES, EAGER_BYTES, Operation } from './operation.ts';
+import { TreeReducer } from './reduce.ts';
+import type { Payload } from './transport.ts';
+import { groupId, type OperationName } from './wire.ts';
+
+export interface ProcessGroupOptions {
+  /** Longest time that one operation may take, ms. */
+  readonly limitMs?: number;
+}
+
+/** Longest time that an operation may take unless said otherwise, ms. */
+export const DEFAULT_COLLECTIVE_LIMIT_MS = 300_000;
+
+export class ProcessGroup {
+  /** World ranks, ascending. */
+  readonly ranks: readonly number[];
+  /** Own rank within the group. */
+  readonly rank: number;
+  readonly size: number;
+  readonly #id: number;
+  readonly #exchange: Exchange;
+  readonly #limitMs: number;
+  readonly #reducers = new Map<string, TreeReducer>();
+  readonly #waiting: (() => void)[] = [];
+  #sequence = 0;
+  #inFlight = 0;
+  #broken: Error | undefined;
+
+  constructor(exchange: Exchange, ranks: readonly number[], options: ProcessGroupOptions = {}) {
+    checkGroup(ranks, exchange.rank, exchange.size);
+    this.ranks = ranks;
+    this.rank = ranks.indexOf(exchange.rank);
+    this.size = ranks.length;
+    this.#id = groupId(ranks);
+    this.#exchange = exchange;
+    this.#limitMs = options.limitMs ?? DEFAULT_COLLECTIVE_LIMIT_MS;
+  }
+
+  /** Replaces every element by its sum over the ranks. */
+  allReduce(buffer: CollectiveArray): Promise<void> {
+    return this.#launch('allReduce', buffer, (operation) => {
+      if (buffer.byteLength <= EAGER_BYTES) this.#reduceEverywhere(operation, buffer);
+      else this.#reduceAndGather(operation, buffer);
+    });
+  }
+
+  /** Replaces the own range by its sum over the ranks; the rest of `buffer` stays. Ranges are the same on all ranks. */
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<void> {
+    checkRanges(ranges, this.size, buffer.length);
+    return this.#launch('reduceScatter', buffer, (operation) => {
+      this.#reduceOwn(operation, buffer, ranges, () => {});
+      this.#eachPeer((rank, peer) => {
+        const { start, end } = ranges[rank]!;
+        operation.send(peer, bytesOf(buffer, start, end));
+      });
+    });
+  }
+
+  /** Fills every other rank's range with what that rank has there. */
+  allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<void> {
+    checkRanges(ranges, this.size, buffer.length);
+    return this.#launch('allGather', buffer, (operation) => {
+      const own = ranges[this.rank]!;
+      this.#eachPeer((rank, peer) => {
+        const { start, end } = ranges[rank]!;
+        receiveInto(operation, peer, bytesOf(buffer, start, end));
+        operation.send(peer, bytesOf(buffer, own.start, own.end));
+      });
+    });
+  }
+
+  /**
+   * Sends `sendCounts[r]` elements, one after the other in `send`, to each rank r, and receives
+   * `receiveCounts[r]` from it. Each count must equal what the other side says; zero is allowed.
+   */
+  allToAll(
+    send: CollectiveArray,
+    sendCounts: readonly number[],
+    receive: CollectiveArray,
+    receiveCounts: readonly number[],
+  ): Promise<void> {
+    const outgoing = consecutiveRanges(sendCounts);
+    const incoming = consecutiveRanges(receiveCounts);
+    checkRanges(outgoing, this.size, send.length);
+    checkRanges(incoming, this.size, receive.length);
+    return this.#launch('allToAll', send, (operation) => {
+      const ownOut = outgoing[this.rank]!;
+      const ownIn = incoming[this.rank]!;
+      invariant(
+        ownOut.end - ownOut.start === ownIn.end - ownIn.start && dataTypeOf(send) === dataTypeOf(receive),
+        'a rank sends to itself what it receives from itself',
+      );
+      receive.set(send.subarray(ownOut.start, ownOut.end), ownIn.start);
+      this.#eachPeer((rank, peer) => {
+        receiveInto(operation, peer, bytesOf(receive, incoming[rank]!.start, incoming[rank]!.end));
+        operation.send(peer, bytesOf(send, outgoing[rank]!.start, outgoing[rank]!.end));
+      });
+    });
+  }
+
+  /** Copies the buffer of `root` (a rank of the group) to all. */
+  broadcast(buffer: CollectiveArray, root: number): Promise<void> {
+    invariant(Number.isInteger(root) && root >= 0 && root < this.size, `no rank ${root} to broadcast from`);
+    return this.#launch('broadcast', buffer, (operation) => {
+      const bytes = bytesOf(buffer);
+      if (this.rank !== root) receiveInto(operation, this.ranks[root]!, bytes);
+      else this.#eachPeer((_, peer) => operation.send(peer, bytes));
+    });
+  }
+
+  /** Completes when every rank has launched it. */
+  barrier(): Promise<void> {
+    return this.#launch('barrier', new Uint8Array(0), (operation) => {
+      this.#eachPeer((_, peer) => {
+        receiveInto(operation, peer, new Uint8Array(1));
+        operation.send(peer, new Uint8Array(1));
+      });
+    });
+  }
+
+  #launch(
+    name: OperationName,
+    buffer: CollectiveArray,
+    build: (operation: Operation) => void,
+  ): Promise<void> {
+    const operation = new Operation(
+      { name, dataType: dataTypeOf(buffer), group: this.#id, ranks: this.ranks, sequence: this.#sequence },
+      this.#exchange,
+    );
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    const start = () => this.#start(operation, build);
+    if (this.#inFlight < MAX_OPERATIONS_IN_FLIGHT) start();
+    else this.#waiting.push(start);
+    return operation.finished;
+  }
+
+  #start(operation: Operation, build: (operation: Operation) => void): void {
+    this.#inFlight += 1;
+    const timer = setTimeout(() => operation.fail(this.#timeout(operation)), this.#limitMs);
+    operation.finished
+      .catch((error: Error) => {
+        // What comes later could be taken for what is missing now, so a group that failed once stays failed.
+        this.#broken ??= error;
+      })
+      .finally(() => {
+        clearTimeout(timer);
+        this.#inFlight -= 1;
+        this.#waiting.shift()?.();
+      });
+    if (this.#broken !== undefined) {
+      operation.fail(this.#broken);
+      return;
+    }
+    build(operation);
+    this.#exchange.begin(operation);
+  }
+
+  #timeout(operation: Operation): SluiceError {
+    const missing = [...operation.waitingFor()].sort(([a], [b]) => a - b);
+    const culprits = missing.map(([rank, reason]) => `rank ${rank} (${reason})`).join(', ');
+    return new SluiceError(
+      'SLUICE_E_COLLECTIVE_TIMEOUT',
+      `Rank ${this.#exchange.rank} waited ${this.#limitMs / 1000} s in ${operation.describe()} for ${culprits}.`,
+      {
+        details: {
+          rank: this.#exchange.rank,
+          operation: operation.name,
+          group: this.ranks,
+          sequence: operation.sequence,
+          waitingFor: missing.map(([rank]) => rank),
+        },
+      },
+    );
+  }
+
+  /** Small buffers: everybody sends all to everybody and adds for itself; one hop instead of two. */
+  #reduceEverywhere(operation: Operation, buffer: CollectiveArray): void {
+    const whole = { start: 0, end: buffer.length };
+    const ranges = this.ranks.map((_, rank) => (rank === this.rank ? whole : { start: 0, end: 0 }));
+    this.#eachPeer((_, peer) => operation.send(peer, bytesOf(buffer)));
+    this.#reduceOwn(operation, buffer, ranges, () => {});
+  }
+
+  /** Each rank adds up a slice of its own and sends the sum to all, chunk by chunk while others still arrive. */
+  #reduceAndGather(operation: Operation, buffer: CollectiveArray): void {
+    const ranges = evenSlices(buffer.length, this.size);
+    const own = ranges[this.rank]!;
+    const sums = bytesOf(buffer, own.start, own.end);
+    const outgoing: ReturnType<Operation['send']>[] = [];
+    this.#eachPeer((rank, peer) => {
+      const slice = bytesOf(buffer, ranges[rank]!.start, ranges[rank]!.end);
+      // The sums that come back prove that the parts arrived, so they need no confirmation.
+      operation.send(peer, slice, { confirm: false });
+      receiveInto(operation, peer, slice, 1);
+      outgoing.push(operation.send(peer, sums, { phase: 1, available: 0 }));
+    });
+    this.#reduceOwn(
+      operation,
+      buffer,
+      ranges,
+      (available) => {
+        for (const stream of outgoing) if (stream !== undefined) operation.extend(stream, available);
+      },
+      false,
+    );
+  }
+
+  /**
+   * Receives the other ranks' parts of the own range and adds each chunk as soon as all have come.
+   * @param onReduced told how many bytes from the start of the range are summed
+   */
+  #reduceOwn(
+    operation: Operation,
+    buffer: CollectiveArray,
+    ranges: readonly ElementRange[],
+    onReduced: (bytes: number) => void,
+    confirm = true,
+  ): void {
+    const { start, end } = ranges[this.rank]!;
+    const own = bytesOf(buffer, start, end);
+    const chunkBytes = this.#exchange.chunkBytes;
+    const reducer = this.#reducer(buffer);
+    const arrived = new Map<number, { payloads: (Payload | undefined)[]; missing: number }>();
+    const reduced = new Set<number>();
+    let prefix = 0;
+
+    const take = (rank: number, offset: number, payload: Payload) => {
+      let chunk = arrived.get(offset);
+      if (chunk === undefined) {
+        chunk = { payloads: new Array(this.size).fill(undefined), missing: this.size - 1 };
+        arrived.set(offset, chunk);
+      }
+      chunk.payloads[rank] = payload;
+      chunk.missing -= 1;
+      if (chunk.missing > 0) return;
+      reducer.reduce(own.subarray(offset, offset + chunkBytes), this.rank, chunk.payloads);
+      for (const held of chunk.payloads) held?.release();
+      arrived.delete(offset);
+      reduced.add(offset);
+      while (reduced.delete(prefix)) prefix = Math.min(prefix + chunkBytes, own.length);
+      for (const stream of streams) operation.grant(stream, prefix + CREDIT_WINDOW_BYTES);
+      onReduced(prefix);
+    };
+
+    const streams: NonNullable<ReturnType<Operation['receive']>>[] = [];
+    this.#eachPeer((rank, peer) => {
+      const stream = operation.receive(peer, own.length, (offset, payload) => take(rank, offset, payload), {
+        granted: CREDIT_WINDOW_BYTES,
+        confirm,
+      });
+      if (stream !== undefined) streams.push(stream);
+    });
+  }
+
+  #reducer(buffer: CollectiveArray): TreeReducer {
+    const dataType = dataTypeOf(buffer);
+    let reducer = this.#reducers.get(dataType);
+    if (reducer === undefined) {
+      reducer = new TreeReducer(dataType, this.size);
+      this.#reducers.set(dataType, reducer);
+    }
+    return reducer;
+  }
+
+  /** Calls for every other rank, the next one first, so that not all send to the same rank at once. */
+  #eachPeer(visit: (rank: number, peer: number) => void): void {
+    for (let step = 1; step < this.size; step++) {
+      const rank = (this.rank + step) % this.size;
+      visit(rank, this.ranks[rank]!);
+    }
+  }
+}
+
+/** Receives a stream straight into its place. */
+function receiveInto(operation: Operation, peer: number, target: Uint8Array, phase = 0): void {
+  operation.receive(
+    peer,
+    target.length,
+    (offset, payload) => {
+      payload.copyTo(target.subarray(offset));
+      payload.release();
+    },
+    { phase },
+  );
+}
+
+/** Cuts `length` elements into one slice a rank, between blocks, as evenly as blocks allow. */
+export function evenSlices(length: number, size: number): ElementRange[] {
+  const blocks = Math.ceil(length / BLOCK_ELEMENTS);
+  return Array.from({ length: size }, (_, rank) => ({
+    start: Math.min(length, Math.floor((blocks * rank) / size) * BLOCK_ELEMENTS),
+    end: Math.min(length, Math.floor((blocks * (rank + 1)) / size) * BLOCK_ELEMENTS),
+  }));
+}
+
+function consecutiveRanges(counts: readonly number[]): ElementRange[] {
+  let start = 0;
+  return counts.map((count) => {
+    const range = { start, end: start + count };
+    start += count;
+    return range;
+  });
+}
+
+/** Refuses lists of ranks that cannot form a group of which `own` is a member. */
+export function checkGroup(ranks: readonly number[], own: number, worldSize: number): void {
+  const ascending = ranks.every((rank, i) => i === 0 || rank > ranks[i - 1]!);
+  const inside = ranks.every((rank) => Number.isInteger(rank) && rank >= 0 && rank < worldSize);
+  invariant(
+    ascending && inside && ranks.includes(own),
+    `group [${ranks.join(', ')}] must be ascending ranks below ${worldSize} and hold rank ${own}`,
+  );
+}
