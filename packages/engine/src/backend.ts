@@ -66,6 +66,15 @@ export class NativeBackend extends MathBackendCPU {
     return { info: { dataId, shape, dtype }, values };
   }
 
+  /** A float tensor like `tensor`: on the same memory where only that tensor holds it, otherwise on new memory. */
+  allocateOver(tensor: tf.TensorInfo): { info: tf.TensorInfo; values: Float32Array } {
+    const { values, pooled, seen, refCount, dtype } = this.#storage.peek(tensor.dataId);
+    if (pooled && !seen && refCount === 1 && dtype === 'float32') {
+      return { info: this.share(tensor, tensor.shape), values: values as Float32Array };
+    }
+    return this.allocate(tensor.shape, 'float32') as { info: tf.TensorInfo; values: Float32Array };
+  }
+
   /** Another handle on the same values. */
   share(tensor: tf.TensorInfo, shape: number[]): tf.TensorInfo {
     this.incRef(tensor.dataId);

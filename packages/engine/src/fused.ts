@@ -40,6 +40,11 @@ export interface KernelContext<Attributes> {
   shape(name: string): number[];
   /** A new output of arbitrary content. */
   output(shape: number[]): { info: tf.TensorInfo; values: Float32Array };
+  /**
+   * An output of the shape of input `name`, in that input's own memory where nobody else holds it (its values are then
+   * the caller's no more), otherwise a new one.
+   */
+  outputOver(name: string): { info: tf.TensorInfo; values: Float32Array };
   /** Whether a backward pass will follow. */
   readonly recording: boolean;
 }
@@ -65,6 +70,10 @@ export interface GradientContext<Attributes> {
   valuesOf(tensor: tf.Tensor): Float32Array;
   /** A new tensor of arbitrary content from the pool. */
   tensor(shape: number[]): { tensor: tf.Tensor; values: Float32Array };
+  /** A tensor of the shape of `tensor`, a `dy` or a saved one, in its memory where nobody else holds it. */
+  over(tensor: tf.Tensor): { tensor: tf.Tensor; values: Float32Array };
+  /** Another tensor with the same values. */
+  share(tensor: tf.Tensor): tf.Tensor;
 }
 
 /** Registers a kernel for the `native` backend and its gradient. */
@@ -82,6 +91,7 @@ export function registerFused<Attributes extends object>(kernel: FusedKernel<Att
         integers: (name) => native.valuesOf(tensors[name]!) as Int32Array,
         shape: (name) => tensors[name]!.shape,
         output: (shape) => native.allocate(shape, 'float32') as { info: tf.TensorInfo; values: Float32Array },
+        outputOver: (name) => native.allocateOver(tensors[name]!),
         recording: isRecording(),
       });
     },
@@ -100,6 +110,11 @@ export function registerFused<Attributes extends object>(kernel: FusedKernel<Att
             const { info, values } = native.allocate(shape, 'float32');
             return { tensor: tf.engine().makeTensorFromTensorInfo(info), values: values as Float32Array };
           },
+          over: (tensor) => {
+            const { info, values } = native.allocateOver(tensor);
+            return { tensor: tf.engine().makeTensorFromTensorInfo(info), values };
+          },
+          share: (tensor) => tf.engine().makeTensorFromTensorInfo(native.share(tensor, tensor.shape)),
         },
         dys,
         saved,

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace sluice {
 
@@ -19,6 +20,7 @@ constexpr size_t kWidth = 4;
 
 typedef float Vec __attribute__((vector_size(kWidth * sizeof(float))));
 typedef int32_t VecInt __attribute__((vector_size(kWidth * sizeof(int32_t))));
+typedef uint32_t VecBits __attribute__((vector_size(kWidth * sizeof(uint32_t))));
 
 inline Vec load(const float* p) {
   Vec v;
@@ -26,7 +28,52 @@ inline Vec load(const float* p) {
   return v;
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-inline Vec broadcast(float x) { return Vec{} + x; }
+/// The first `count` < kWidth lanes from memory, `fill` in the others. With `storePart`, the rest of a range goes through
+/// the same code as whole vectors, so that where a range begins or ends changes no bit.
+inline Vec loadPart(const float* p, size_t count, float fill = 0.0f) {
+  float lane[kWidth];
+  for (size_t i = 0; i < kWidth; ++i) lane[i] = fill;
+  std::memcpy(lane, p, count * sizeof(float));
+  Vec v;
+  std::memcpy(&v, lane, sizeof v);
+  return v;
+}
+inline void storePart(float* p, Vec v, size_t count) { std::memcpy(p, &v, count * sizeof(float)); }
+inline Vec broadcast(float x) { return x - Vec{}; }  // (x − 0 is x, also for −0.)
+
+// Lanes of `a` (0 to kWidth−1) and `b` (from kWidth on) in the order of `indices`.
+#if defined(__clang__) || __GNUC__ >= 12
+template <int... indices>
+inline Vec shuffle(Vec a, Vec b) {
+  return __builtin_shufflevector(a, b, indices...);
+}
+#else
+template <int... indices>
+inline Vec shuffle(Vec a, Vec b) {
+  return __builtin_shuffle(a, b, VecInt{indices...});
+}
+#endif
+
+// Swaps the off-diagonal blocks of `step` × `step` between rows i and i + step, for every such pair of rows.
+template <int step, size_t... lane>
+inline void transposeStep(Vec (&rows)[kWidth], std::index_sequence<lane...>) {
+#pragma GCC unroll 16
+  for (size_t i = 0; i < kWidth; ++i) {
+    if (i & step) continue;
+    const Vec a = rows[i], b = rows[i + step];
+    rows[i] = shuffle<((lane & step) ? int(kWidth + lane) - step : int(lane))...>(a, b);
+    rows[i + step] = shuffle<((lane & step) ? int(kWidth + lane) : int(lane) + step)...>(a, b);
+  }
+}
+
+/// Transposes a square of kWidth × kWidth numbers in registers.
+inline void transpose(Vec (&rows)[kWidth]) {
+  constexpr auto lanes = std::make_index_sequence<kWidth>();
+  if constexpr (kWidth >= 16) transposeStep<8>(rows, lanes);
+  if constexpr (kWidth >= 8) transposeStep<4>(rows, lanes);
+  transposeStep<2>(rows, lanes);
+  transposeStep<1>(rows, lanes);
+}
 
 /// Lanes added by halves: a fixed order for each width.
 inline float sumLanes(Vec v) {
@@ -42,6 +89,10 @@ inline float maxLanes(Vec v) {
   for (size_t i = 1; i < kWidth; ++i) best = v[i] > best ? v[i] : best;
   return best;
 }
+inline Vec squareRoot(Vec v) {
+  for (size_t i = 0; i < kWidth; ++i) v[i] = std::sqrt(v[i]);
+  return v;
+}
 inline Vec select(VecInt mask, Vec yes, Vec no) {
   return (Vec)((mask & (VecInt)yes) | (~mask & (VecInt)no));
 }
@@ -51,7 +102,8 @@ inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
 /// e^x with a relative error below 2e-7 for x in [-87, 88]; inputs outside are clamped to that range.
 /// Cody–Waite reduction to |r| ≤ ln2/2, then a polynomial of degree 6.
 inline Vec exponential(Vec x) {
-  x = minimum(maximum(x, broadcast(-87.0f)), broadcast(88.0f));
+  // In this order of arguments NaN stays NaN.
+  x = minimum(broadcast(88.0f), maximum(broadcast(-87.0f), x));
   // Adding and subtracting 1.5·2^23 rounds to the nearest whole number.
   const Vec magic = broadcast(12582912.0f);
   const Vec n = (x * 1.44269504088896341f + magic) - magic;
@@ -65,6 +117,23 @@ inline Vec exponential(Vec x) {
   p = p * r * r + r + 1.0f;
   const VecInt exponent = (__builtin_convertvector(n, VecInt) + 127) << 23;
   return p * (Vec)exponent;
+}
+
+/// 2^x with a relative error below 2e-7 for x up to 127; 0 below −64, where a term no longer counts beside 1 (and would
+/// lead to denormal numbers, which are slow). NaN stays NaN.
+inline Vec exponential2(Vec x) {
+  // Adding 1.5·2^23 rounds to the nearest whole number and leaves that number in the lowest bits.
+  const Vec magic = broadcast(12582912.0f);
+  const Vec shifted = x + magic;
+  const Vec r = x - (shifted - magic);
+  Vec p = broadcast(1.326472731e-3f);
+  p = p * r + 9.671512991e-3f;
+  p = p * r + 5.550733581e-2f;
+  p = p * r + 2.402224243e-1f;
+  p = p * r + 6.931470037e-1f;
+  p = p * r + 1.0f;
+  const Vec power = (Vec)((VecBits)p + ((VecBits)shifted << 23));
+  return x < -64.0f ? Vec{} : power;
 }
 
 /// 1 / (1 + e^-x).

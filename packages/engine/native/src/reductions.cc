@@ -1,0 +1,111 @@
+// Sums over flat buffers, in an order that neither threads nor vector width change.
+
+#include <vector>
+
+#include "addon.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace sluice {
+
+typedef float Floats8 __attribute__((vector_size(8 * sizeof(float))));
+typedef double Doubles8 __attribute__((vector_size(8 * sizeof(double))));
+
+static Doubles8 squares(const float* x) {
+  Floats8 v;
+  std::memcpy(&v, x, sizeof v);
+  const Doubles8 wide = __builtin_convertvector(v, Doubles8);
+  return wide * wide;
+}
+
+/// Sum of squares in 32 interleaved double-precision sums, whatever the machine's vectors.
+static double squaredNorm(const float* x, size_t count) {
+  Doubles8 sum[4] = {};
+  size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    for (size_t j = 0; j < 4; ++j) sum[j] += squares(x + i + 8 * j);
+  }
+  const Doubles8 all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  double total = 0;
+  for (size_t lane = 0; lane < 8; ++lane) total += all[lane];
+  for (; i < count; ++i) total += static_cast<double>(x[i]) * x[i];
+  return total;
+}
+
+/// squaredNorms(values[count], norms[⌈count / block⌉], count, block)
+static double squaredNorms(const Arguments& args) {
+  const size_t count = args.size(2), block = args.size(3);
+  if (block == 0) throw std::runtime_error("a block must have elements");
+  const size_t blocks = (count + block - 1) / block;
+  const float* values = args.floats(0, count);
+  double* norms = args.doubles(1, blocks);
+  parallelFor(blocks, 1 + 32768 / block, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) norms[i] = squaredNorm(values + i * block, std::min(block, count - i * block));
+  });
+  return 0;
+}
+
+// Elements of a sum that are formed at a time, so that partial sums stay in the cache.
+constexpr size_t kSumBlock = 2048;
+
+/// out = a + b; out may be either.
+template <typename T>
+static void add(T* out, const T* a, const T* b, size_t count) {
+#pragma GCC ivdep
+  for (size_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+}
+
+/// out = the sum of sources[first…first+number), by halves: the left half has the largest power of two below `number`.
+template <typename T>
+static void sumBlock(T* const* sources, size_t first, size_t number, size_t offset, size_t count, T* out, T* scratch) {
+  if (number == 2) return add(out, sources[first] + offset, sources[first + 1] + offset, count);
+  size_t left = 1;
+  while (left * 2 < number) left *= 2;
+  sumBlock(sources, first, left, offset, count, out, scratch);
+  if (number - left == 1) return add(out, out, sources[first + left] + offset, count);
+  sumBlock(sources, first + left, number - left, offset, count, scratch, scratch + kSumBlock);
+  add(out, out, scratch, count);
+}
+
+/// sumTree(count, target, source0, source1, …): target becomes the tree sum of at least two sources and may be one.
+template <typename T>
+static double sumTree(const Arguments& args, T* (*get)(const Arguments&, size_t, size_t)) {
+  const size_t count = args.size(0), number = args.count() - 2;
+  if (args.count() < 4) throw std::runtime_error("at least two sources are needed");
+  T* target = get(args, 1, count);
+  T* sources[Arguments::kMost];
+  for (size_t i = 0; i < number; ++i) sources[i] = get(args, 2 + i, count);
+  parallelFor((count + kSumBlock - 1) / kSumBlock, 8, [&](size_t begin, size_t end) {
+    T sum[kSumBlock];
+    std::vector<T> scratch(number > 2 ? 6 * kSumBlock : 0);
+    for (size_t block = begin; block < end; ++block) {
+      const size_t offset = block * kSumBlock, length = std::min(kSumBlock, count - offset);
+      if (number == 2) {
+        add(target + offset, sources[0] + offset, sources[1] + offset, length);
+      } else {
+        // Not straight into the target, which may be one of the sources still to be read.
+        sumBlock(sources, 0, number, offset, length, sum, scratch.data());
+        std::memcpy(target + offset, sum, length * sizeof(T));
+      }
+    }
+  });
+  return 0;
+}
+
+static double sumTreeFloat32(const Arguments& args) {
+  return sumTree<float>(args, [](const Arguments& a, size_t i, size_t n) { return a.floats(i, n); });
+}
+static double sumTreeFloat64(const Arguments& args) {
+  return sumTree<double>(args, [](const Arguments& a, size_t i, size_t n) { return a.doubles(i, n); });
+}
+static double sumTreeInt32(const Arguments& args) {
+  return sumTree<uint32_t>(
+      args, [](const Arguments& a, size_t i, size_t n) { return reinterpret_cast<uint32_t*>(a.integers(i, n)); });
+}
+
+SLUICE_EXPORT(squaredNorms, squaredNorms);
+SLUICE_EXPORT(sumTreeFloat32, sumTreeFloat32);
+SLUICE_EXPORT(sumTreeFloat64, sumTreeFloat64);
+SLUICE_EXPORT(sumTreeInt32, sumTreeInt32);
+
+}  // namespace sluice

@@ -1,0 +1,57 @@
+/** The optimizer's arithmetic on flat buffers. */
+
+import { invariant } from '@sluice/core';
+import { callNative, nativeCore } from './native.ts';
+
+/** Views of equal length; `parameters` and both moments are changed. */
+export interface AdamWBuffers {
+  readonly parameters: Float32Array;
+  readonly gradients: Float32Array;
+  readonly firstMoment: Float32Array;
+  readonly secondMoment: Float32Array;
+}
+
+export interface AdamWSettings {
+  readonly learningRate: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  /** Decoupled: parameters shrink by learningRate · weightDecay. */
+  readonly weightDecay: number;
+  /** Number of this update, from 1. */
+  readonly step: number;
+  /** Factor on the gradients, as clipping gives it. */
+  readonly gradientScale: number;
+}
+
+/**
+ * One AdamW update (Loshchilov & Hutter, 2019; PyTorch's formula) in place. A value's result does not depend on how a
+ * buffer is cut into views.
+ */
+export function adamW(buffers: AdamWBuffers, settings: AdamWSettings): void {
+  const { parameters, gradients, firstMoment, secondMoment } = buffers;
+  const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = settings;
+  const { length } = parameters;
+  for (const buffer of [gradients, firstMoment, secondMoment]) {
+    invariant(buffer.length === length, `AdamW got ${buffer.length} values for ${length} parameters`);
+  }
+  invariant(step >= 1, `AdamW counts its updates from 1, not from ${step}`);
+  const decay = learningRate * weightDecay;
+  const stepSize = learningRate / (1 - beta1 ** step);
+  const rootCorrection = 1 / Math.sqrt(1 - beta2 ** step);
+  if (nativeCore()) {
+    const arrays = [parameters, gradients, firstMoment, secondMoment];
+    const scalars = [gradientScale, 1 - beta1, 1 - beta2, decay, stepSize, rootCorrection, epsilon];
+    callNative('adamW', ...arrays, length, ...scalars);
+    return;
+  }
+  for (let i = 0; i < length; i++) {
+    const gradient = gradients[i]! * gradientScale;
+    const first = firstMoment[i]! + (gradient - firstMoment[i]!) * (1 - beta1);
+    const second = secondMoment[i]! + (gradient * gradient - secondMoment[i]!) * (1 - beta2);
+    const update = (stepSize * first) / (Math.sqrt(second) * rootCorrection + epsilon);
+    firstMoment[i] = first;
+    secondMoment[i] = second;
+    parameters[i] = parameters[i]! * (1 - decay) - update;
+  }
+}

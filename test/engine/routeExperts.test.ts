@@ -1,0 +1,206 @@
+import { computeGradients, Parameter, type RoutingOptions, routeExperts, setThreads } from '@sluice/engine';
+import * as tf from '@tensorflow/tfjs';
+import test from 'ava';
+import fc from 'fast-check';
+import {
+  finiteDifferences,
+  type Operands,
+  type Operation,
+  operand,
+  randomValues,
+  relativeError,
+  runOperation,
+  sameBits,
+  worstError,
+} from './support/differential.ts';
+
+function options(numExperts: number, topK: number, changes: Partial<RoutingOptions> = {}): RoutingOptions {
+  const weights = randomValues(7, numExperts).map((value) => 1 + value);
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return {
+    topK,
+    normalizeTopK: true,
+    balanceCoefficient: 0.5,
+    zCoefficient: 0.3,
+    loads: weights.map((value) => value / sum),
+    totalTokens: 50,
+    ...changes,
+  };
+}
+
+/** Weights and auxiliary loss as one vector, so that the gradients of both are looked at. */
+const route = (routing: RoutingOptions): Operation => {
+  return ({ x, router }) => {
+    const { weights_NK, auxiliaryLoss } = routeExperts(x!.onTape() as tf.Tensor2D, router!, routing);
+    return tf.concat([tf.reshape(weights_NK, [-1]), tf.reshape(auxiliaryLoss, [1])]);
+  };
+};
+
+/** Routes tokens whose logits are given: the router is the identity. */
+function routeLogits(rows: number[][], topK: number, normalizeTopK = true) {
+  tf.setBackend('native');
+  const numExperts = rows[0]!.length;
+  const identity = Float32Array.from({ length: numExperts ** 2 }, (_, i) => (i % (numExperts + 1) ? 0 : 1));
+  const router = new Parameter('router', [numExperts, numExperts], identity);
+  return tf.tidy(() => {
+    const routing = options(numExperts, topK, { normalizeTopK });
+    const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(tf.tensor2d(rows), router, routing);
+    const weights = [...weights_NK.dataSync()];
+    return { weights, indices: [...indices], counts: [...counts], auxiliary: auxiliaryLoss.dataSync()[0]! };
+  });
+}
+
+test('the native kernel agrees with the reference over random shapes', (t) => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 150 }),
+      fc.integer({ min: 1, max: 20 }),
+      fc.integer({ min: 2, max: 40 }),
+      fc.nat(),
+      fc.boolean(),
+      (tokens, width, numExperts, seed, normalizeTopK) => {
+        const topK = 1 + (seed % Math.min(numExperts, 8));
+        const operands = {
+          x: operand(seed, [tokens, width], 2),
+          router: operand(seed + 1, [numExperts, width]),
+        };
+        const operation = route(options(numExperts, topK, { normalizeTopK }));
+        const native = runOperation('native', operation, operands);
+        t.true(worstError(native, runOperation('cpu', operation, operands)) < 1e-5);
+      },
+    ),
+    { numRuns: 40 },
+  );
+});
+
+/** Weights and auxiliary loss in double precision, with the choice of experts given. */
+function routeInDoubles(
+  { x, router }: Readonly<Record<string, Float64Array>>,
+  routing: RoutingOptions,
+  indices: Int32Array,
+): Float64Array {
+  const { topK, normalizeTopK, loads, balanceCoefficient, zCoefficient, totalTokens } = routing;
+  const numExperts = loads.length;
+  const tokens = indices.length / topK;
+  const width = x!.length / tokens;
+  const out = new Float64Array(tokens * topK + 1);
+  for (let n = 0; n < tokens; n++) {
+    const logits = Array.from({ length: numExperts }, (_, e) => {
+      let sum = 0;
+      for (let c = 0; c < width; c++) sum += x![n * width + c]! * router![e * width + c]!;
+      return sum;
+    });
+    const total = logits.reduce((sum, logit) => sum + Math.exp(logit), 0);
+    const p = logits.map((logit) => Math.exp(logit) / total);
+    const chosen = [...indices.subarray(n * topK, (n + 1) * topK)].map((e) => p[e]!);
+    const scale = normalizeTopK ? 1 / chosen.reduce((a, b) => a + b, 0) : 1;
+    for (let k = 0; k < topK; k++) out[n * topK + k] = chosen[k]! * scale;
+    const balance = p.reduce((sum, value, e) => sum + value * loads[e]!, 0) * numExperts;
+    out[tokens * topK]! += (balanceCoefficient * balance + zCoefficient * Math.log(total) ** 2) / totalTokens;
+  }
+  return out;
+}
+
+for (const normalizeTopK of [true, false]) {
+  const name = normalizeTopK ? 'with' : 'without';
+  test(`the gradient ${name} renormalisation agrees with finite differences, the choice being fixed`, (t) => {
+    const operands: Operands = { x: operand(1, [6, 5]), router: operand(2, [7, 5]) };
+    const routing = options(7, 3, { normalizeTopK });
+    tf.setBackend('native');
+    const { indices } = tf.tidy(() => {
+      const [x, router] = [operands.x!, operands.router!];
+      return routeExperts(
+        tf.tensor2d(x.values, [6, 5]),
+        new Parameter('router', router.shape, router.values),
+        routing,
+      );
+    });
+    const expected = finiteDifferences((values) => routeInDoubles(values, routing, indices), operands);
+    t.true(worstError(runOperation('native', route(routing), operands), expected) < 1e-5);
+  });
+}
+
+test('experts are chosen by falling probability, of equal ones the lower index first', (t) => {
+  const { indices, weights } = routeLogits(
+    [
+      [1, 3, 3, 2, 3],
+      [0, 0, 0, 0, 0],
+      [5, 4, 3, 2, 1],
+    ],
+    3,
+  );
+  t.deepEqual(indices, [1, 2, 4, 0, 1, 2, 0, 1, 2]);
+  t.true(relativeError(weights.slice(0, 6), new Float32Array(6).fill(1 / 3)) < 1e-6);
+});
+
+test('all tokens may go to one expert, and others get none', (t) => {
+  const { counts, indices } = routeLogits(Array(9).fill([0, 0, 8, 0]), 1);
+  t.deepEqual(counts, [0, 0, 9, 0]);
+  t.deepEqual(indices, Array(9).fill(2));
+});
+
+test('every expert may be chosen', (t) => {
+  const { weights, indices } = routeLogits([[0, Math.log(3)]], 2);
+  t.deepEqual(indices, [1, 0]);
+  t.true(relativeError(weights, [0.75, 0.25]) < 1e-6);
+  t.true(relativeError(routeLogits([[0, Math.log(3)]], 2, false).weights, [0.75, 0.25]) < 1e-6);
+});
+
+test('logits of any size give finite weights', (t) => {
+  const { weights, indices } = routeLogits(
+    [
+      [1e4, -1e4, 9e3, 3e38],
+      [-1e30, -2e30, -3e30, -4e30],
+    ],
+    2,
+  );
+  t.deepEqual(indices, [3, 0, 0, 1]);
+  t.true(relativeError(weights, [1, 0, 1, 0]) < 1e-6);
+  t.true(Number.isFinite(routeLogits([[1e4, -1e4, 9e3, 0]], 2).auxiliary));
+});
+
+test('logits that are no numbers still give each token distinct experts', (t) => {
+  for (const row of [
+    [Number.NaN, Number.NaN, Number.NaN, Number.NaN],
+    [1, Number.NaN, 2, 3],
+    [1, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NaN],
+  ]) {
+    const { indices } = routeLogits([row], 3);
+    t.is(new Set(indices).size, 3);
+    t.true(indices.every((expert) => expert >= 0 && expert < 4));
+  }
+});
+
+test('no token at all is fine', (t) => {
+  for (const backend of ['native', 'cpu']) {
+    tf.setBackend(backend);
+    const router = new Parameter('router', [3, 4], randomValues(1, 12));
+    router.sink = () => ({ values: new Float32Array(12), accumulate: false });
+    const loss = computeGradients(() => {
+      const x = new Parameter('x', [0, 4], new Float32Array(0)).onTape() as tf.Tensor2D;
+      const { weights_NK, counts, auxiliaryLoss } = routeExperts(x, router, options(3, 2));
+      t.deepEqual(weights_NK.shape, [0, 2]);
+      t.deepEqual([...counts], [0, 0, 0]);
+      return auxiliaryLoss;
+    });
+    t.is(loss, 0);
+  }
+});
+
+test('the auxiliary loss is smallest for even loads and small logits', (t) => {
+  const even = routeLogits([[0, 0, 0, 0]], 2).auxiliary;
+  t.true(even < routeLogits([[4, 4, 4, 4]], 2).auxiliary);
+  // balance: 0.5 · E · Σ loads/E = 0.5; z: 0.3 · (ln 4)²; over 50 tokens.
+  t.true(relativeError([even * 50], [0.5 + 0.3 * Math.log(4) ** 2]) < 1e-6);
+});
+
+test('the number of threads changes no bit', (t) => {
+  const operands = { x: operand(5, [700, 12]), router: operand(6, [9, 12]) };
+  const operation = route(options(9, 4));
+  setThreads(1);
+  const one = runOperation('native', operation, operands);
+  setThreads(3);
+  const three = runOperation('native', operation, operands);
+  setThreads(1);
+  t.true(sameBits(one, three));
+});
