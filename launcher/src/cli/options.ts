@@ -1,0 +1,56 @@
+/** Flags that several commands share, and the checks of their values. */
+
+import { SluiceError } from '@sluice/core';
+
+/** A whole number of at least `minimum`. */
+export function wholeNumber(flag: string, minimum: number): (value: unknown) => number | undefined {
+  return (value) => {
+    if (value === undefined) return undefined;
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= minimum) return value;
+    const shown = Array.isArray(value) ? value.join(' and ') : String(value);
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `--${flag} is ${shown}, not a whole number of at least ${minimum}.`,
+      {
+        details: { flag, value: shown },
+      },
+    );
+  };
+}
+
+/** A number of at least `minimum`. */
+export function atLeast(flag: string, minimum: number): (value: unknown) => number | undefined {
+  return (value) => {
+    if (value === undefined) return undefined;
+    if (typeof value === 'number' && Number.isFinite(value) && value >= minimum) return value;
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `--${flag} is ${String(value)}, not a number of at least ${minimum}.`,
+      {
+        details: { flag, value: String(value) },
+      },
+    );
+  };
+}
+
+export const SET_OPTION = {
+  type: 'string',
+  array: true,
+  requiresArg: true,
+  describe: 'Change a key of the configuration: section.key=value. May be repeated.',
+} as const;
+
+export const WORKERS_OPTION = {
+  type: 'number',
+  requiresArg: true,
+  coerce: wholeNumber('workers', 1),
+  describe: 'Worker processes: a power of two. Changes no bit of the result.',
+} as const;
+
+export const MAX_STEPS_OPTION = {
+  type: 'number',
+  requiresArg: true,
+  coerce: wholeNumber('max-steps', 1),
+  describe:
+    'Stop, with a checkpoint, after this many steps of this call. The schedule stays that of the whole run.',
+} as const;

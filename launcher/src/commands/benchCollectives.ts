@@ -1,0 +1,46 @@
+/** `sluice bench collectives`: the bandwidth of an all-reduce between processes. */
+
+import { defineCommand } from '../cli/command.ts';
+import { atLeast, wholeNumber } from '../cli/options.ts';
+
+interface BenchCollectivesArguments {
+  readonly world: number;
+  readonly mib: number;
+}
+
+export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>({
+  name: 'bench collectives',
+  describe: 'Measure an all-reduce between worker processes on this machine.',
+  positionals: {},
+  options: {
+    world: {
+      type: 'number',
+      default: 2,
+      requiresArg: true,
+      coerce: wholeNumber('world', 1),
+      describe: 'Processes.',
+    },
+    mib: {
+      type: 'number',
+      default: 64,
+      requiresArg: true,
+      coerce: atLeast('mib', 0),
+      describe: 'Size of the buffer that each process holds, MiB.',
+    },
+  },
+  examples: [['sluice bench collectives --world 2 --mib 64', 'Two processes, 64 MiB each.']],
+  async run({ world, mib }) {
+    const { benchCollectives } = await import('@sluice/collectives');
+    const { terminalTable } = await import('@sluice/observe');
+    const measured = await benchCollectives({ world, mib });
+    const rows = [
+      ['bus bandwidth, GB/s', measured.busGBps.toFixed(2)],
+      ['median, ms', measured.medianMs.toFixed(1)],
+      ['fastest, ms', measured.minMs.toFixed(1)],
+    ];
+    return {
+      json: { ...measured },
+      text: terminalTable(rows, { header: [`${world} processes`, `${mib} MiB`], align: ['left', 'right'] }),
+    };
+  },
+});

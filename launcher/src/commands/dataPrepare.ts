@@ -1,0 +1,28 @@
+/** `sluice data prepare`: makes token shards from the sources of a recipe. */
+
+import { defineCommand } from '../cli/command.ts';
+
+interface DataPrepareArguments {
+  readonly recipe: string;
+}
+
+export const dataPrepareCommand = defineCommand<DataPrepareArguments>({
+  name: 'data prepare',
+  describe: 'Prepare a corpus: fetch or read its sources, train or load the tokenizer, write token shards.',
+  positionals: {
+    recipe: { type: 'string', demandOption: true, describe: 'Data recipe (YAML).' },
+  },
+  options: {},
+  examples: [
+    ['sluice data prepare data/recipes/english-small.yaml', 'Prepare the corpus of the quickstart.'],
+  ],
+  async run({ recipe }, { log }) {
+    const { datasetLine, prepareDataset } = await import('../coordinator/dataset.ts');
+    const summary = await prepareDataset(recipe, log);
+    const state = summary.fresh ? 'prepared' : 'was prepared already';
+    return {
+      json: { ...summary },
+      text: `${state}: ${datasetLine(summary)}\n${summary.directory}`,
+    };
+  },
+});

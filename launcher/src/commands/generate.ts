@@ -1,0 +1,54 @@
+/** `sluice generate`: samples text from a trained model. */
+
+import { defineCommand } from '../cli/command.ts';
+import { atLeast, wholeNumber } from '../cli/options.ts';
+
+interface GenerateArguments {
+  readonly source: string;
+  readonly prompt: string;
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly seed: number;
+}
+
+export const generateCommand = defineCommand<GenerateArguments>({
+  name: 'generate',
+  describe: 'Sample text from a run or a checkpoint.',
+  positionals: {
+    source: { type: 'string', demandOption: true, describe: 'Directory of a run or of a checkpoint.' },
+  },
+  options: {
+    prompt: { type: 'string', demandOption: true, requiresArg: true, describe: 'Text to go on with.' },
+    'max-tokens': {
+      type: 'number',
+      default: 64,
+      requiresArg: true,
+      coerce: wholeNumber('max-tokens', 1),
+      describe: 'Most tokens to sample.',
+    },
+    temperature: {
+      type: 'number',
+      default: 0.8,
+      requiresArg: true,
+      coerce: atLeast('temperature', 0),
+      describe: 'Divides the logits; 0 takes the likeliest token.',
+    },
+    seed: {
+      type: 'number',
+      default: 1,
+      requiresArg: true,
+      coerce: wholeNumber('seed', 0),
+      describe: 'Seed of the sampling; the same seed gives the same text.',
+    },
+  },
+  examples: [
+    ['sluice generate runs/quickstart --prompt "A river is"', 'Go on with a text.'],
+    ['sluice generate runs/quickstart --prompt "The" --temperature 0 --json', 'The likeliest text, as JSON.'],
+  ],
+  async run({ source, prompt, maxTokens, temperature, seed }, { json, log }) {
+    const { loadCheckpointForInference } = await import('../run/inference.ts');
+    const model = await loadCheckpointForInference(source, log);
+    const { text, tokens } = await model.generate({ prompt, maxTokens, temperature, seed });
+    return { json: { text, tokens }, text: json ? '' : `${prompt}${text}` };
+  },
+});

@@ -1,0 +1,30 @@
+/** All commands, in the order in which the help lists them. */
+
+import type { Command } from '../cli/command.ts';
+import { benchCollectivesCommand } from './benchCollectives.ts';
+import { benchStepCommand } from './benchStep.ts';
+import { countCommand } from './count.ts';
+import { dataListCommand } from './dataList.ts';
+import { dataPrepareCommand } from './dataPrepare.ts';
+import { doctorCommand } from './doctor.ts';
+import { evaluateCommand } from './evaluate.ts';
+import { generateCommand } from './generate.ts';
+import { hashCommand } from './hash.ts';
+import { inspectCommand } from './inspect.ts';
+import { resumeCommand } from './resume.ts';
+import { trainCommand } from './train.ts';
+
+export const COMMANDS: readonly Command[] = [
+  trainCommand,
+  resumeCommand,
+  generateCommand,
+  evaluateCommand,
+  hashCommand,
+  inspectCommand,
+  countCommand,
+  dataPrepareCommand,
+  dataListCommand,
+  benchStepCommand,
+  benchCollectivesCommand,
+  doctorCommand,
+];

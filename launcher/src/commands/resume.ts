@@ -1,0 +1,43 @@
+/** `sluice resume`: goes on with a run from its newest valid checkpoint. */
+
+import { defineCommand } from '../cli/command.ts';
+import { MAX_STEPS_OPTION, SET_OPTION, WORKERS_OPTION } from '../cli/options.ts';
+
+interface ResumeArguments {
+  readonly run: string;
+  readonly workers?: number;
+  readonly allow?: string[];
+  readonly set?: string[];
+  readonly maxSteps?: number;
+}
+
+export const resumeCommand = defineCommand<ResumeArguments>({
+  name: 'resume',
+  describe: 'Go on with a run from its newest valid checkpoint, on as many workers as asked.',
+  positionals: {
+    run: { type: 'string', demandOption: true, describe: 'Directory of the run.' },
+  },
+  options: {
+    workers: WORKERS_OPTION,
+    allow: {
+      type: 'string',
+      array: true,
+      requiresArg: true,
+      describe: 'Key whose change is meant, though it makes this another run from here on. May be repeated.',
+    },
+    set: SET_OPTION,
+    'max-steps': MAX_STEPS_OPTION,
+  },
+  examples: [
+    ['sluice resume runs/quickstart', 'Go on where the run stopped.'],
+    ['sluice resume runs/quickstart --workers 4', 'The same bits, on four workers.'],
+    [
+      'sluice resume runs/quickstart --set training.steps=2000 --allow training.steps',
+      'Make the run longer, which changes its schedule.',
+    ],
+  ],
+  async run(args, context) {
+    const { resumeRun } = await import('../coordinator/resumeRun.ts');
+    return resumeRun(args, context.log);
+  },
+});

@@ -1,0 +1,61 @@
+/** `sluice train`: starts a new run. */
+
+import { defineCommand } from '../cli/command.ts';
+import { MAX_STEPS_OPTION, SET_OPTION, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+
+interface TrainArguments {
+  readonly config: string;
+  readonly set?: string[];
+  readonly workers?: number;
+  readonly expertParallel?: number;
+  readonly threads?: number;
+  readonly runDir?: string;
+  readonly backend?: string;
+  readonly maxSteps?: number;
+}
+
+export const trainCommand = defineCommand<TrainArguments>({
+  name: 'train',
+  describe: 'Train a model from a configuration, in a new run directory.',
+  positionals: {
+    config: { type: 'string', demandOption: true, describe: 'Configuration of the run (YAML).' },
+  },
+  options: {
+    set: SET_OPTION,
+    workers: WORKERS_OPTION,
+    'expert-parallel': {
+      type: 'number',
+      requiresArg: true,
+      coerce: wholeNumber('expert-parallel', 1),
+      describe: 'Workers that share one set of experts. Changes no bit of the result.',
+    },
+    threads: {
+      type: 'number',
+      requiresArg: true,
+      coerce: wholeNumber('threads', 0),
+      describe: 'Threads of each worker; 0 shares the cores out. Changes no bit of the result.',
+    },
+    'run-dir': {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Directory of the run; runs/NAME when left out.',
+    },
+    backend: {
+      type: 'string',
+      requiresArg: true,
+      describe: 'TensorFlow.js backend: native or cpu.',
+    },
+    'max-steps': MAX_STEPS_OPTION,
+  },
+  examples: [
+    ['sluice train configs/quickstart.yaml', 'Train the quickstart model.'],
+    [
+      'sluice train configs/quickstart.yaml --workers 4 --set optimizer.learningRate=2e-3 --run-dir runs/fast',
+      'The same on four workers, with another learning rate.',
+    ],
+  ],
+  async run(args, context) {
+    const { startRun } = await import('../coordinator/startRun.ts');
+    return startRun(args, context.log);
+  },
+});

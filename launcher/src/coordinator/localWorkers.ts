@@ -1,0 +1,190 @@
+/** Worker processes on this machine: started, watched, spoken to, and ended whatever happens. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { ControlServer, type WaitKind } from '@sluice/collectives';
+import { SluiceError } from '@sluice/core';
+import { planThreads } from './environment.ts';
+import type { Answer, MethodName, Request, Workers } from './workers.ts';
+
+export interface LocalWorkersOptions {
+  readonly count: number;
+  /** Configured threads of each worker; 0 shares the cores out. */
+  readonly threads: number;
+  /** Receives the workers' output line by line, with the rank in front. */
+  readonly log: (line: string) => void;
+  /** Last checkpoint and how to resume, as a sentence, for the message about a dead worker. */
+  readonly recovery: () => string;
+  /** Program of a worker; the trainer's own when left out. */
+  readonly entry?: string;
+}
+
+/** How long a worker may take to end after it answered `stop`. */
+const ORDERLY_END_MS = 10_000;
+/** How long after a failed call a process may take to be seen dead, before the failure is told as it was answered. */
+const DEATH_NOTICE_MS = 1_000;
+/** Failures of a call that are usually the shadow of another worker's death. */
+const CONSEQUENCES = new Set([
+  'SLUICE_E_WORKER_LOST',
+  'SLUICE_E_COLLECTIVE_TIMEOUT',
+  'SLUICE_E_WORKER_TIMEOUT',
+]);
+
+/**
+ * Starts workers and waits until all know each other.
+ * @throws SLUICE_E_WORKER_DIED when one ends early; what the control server throws when they do not come up in time
+ */
+export async function startLocalWorkers(options: LocalWorkersOptions): Promise<Workers> {
+  const server = await ControlServer.listen({ worldSize: options.count });
+  const workers = new LocalWorkers(server, options);
+  try {
+    await workers.ready();
+    return workers;
+  } catch (error) {
+    await workers.kill();
+    throw error;
+  }
+}
+
+class LocalWorkers implements Workers {
+  readonly count: number;
+  readonly #server: ControlServer;
+  readonly #options: LocalWorkersOptions;
+  readonly #processes: WorkerProcess[];
+  #firstStepTaken = false;
+  #ending = false;
+  #death: SluiceError | undefined;
+
+  constructor(server: ControlServer, options: LocalWorkersOptions) {
+    this.count = options.count;
+    this.#server = server;
+    this.#options = options;
+    const entry = options.entry ?? fileURLToPath(new URL('../worker.js', import.meta.url));
+    const plan = planThreads(options.threads, options.count, availableParallelism());
+    this.#processes = Array.from({ length: options.count }, (_, rank) =>
+      startProcess(entry, rank, { ...plan.environment, ...server.workerEnv(rank) }, options.log),
+    );
+    for (const worker of this.#processes) void worker.ended.then((how) => this.#noteDeath(worker, how));
+  }
+
+  async ready(): Promise<void> {
+    await this.#explainingDeath(this.#server.ready());
+  }
+
+  async call<Method extends MethodName>(method: Method, request: Request<Method>): Promise<Answer<Method>[]> {
+    const kind = this.#waitKind(method);
+    const answers = await this.#explainingDeath(
+      this.#server.callAll<Answer<Method>>(method, request, { kind }),
+    );
+    if (method === 'step') this.#firstStepTaken = true;
+    return answers;
+  }
+
+  async stop(): Promise<void> {
+    if (this.#ending) return this.kill();
+    this.#ending = true;
+    try {
+      await this.#server.callAll('stop', {}, { kind: 'stop' });
+      await Promise.race([this.#allEnded(), delay(ORDERLY_END_MS, undefined, { ref: false })]);
+    } catch {
+      // A worker that cannot stop in order is ended below; everything worth keeping has been saved before.
+    }
+    await this.kill();
+  }
+
+  async kill(): Promise<void> {
+    this.#ending = true;
+    for (const { child } of this.#processes) {
+      if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    }
+    await this.#allEnded();
+    await this.#server.close();
+  }
+
+  async #allEnded(): Promise<void> {
+    await Promise.all(this.#processes.map((worker) => worker.ended));
+  }
+
+  #waitKind(method: MethodName): WaitKind {
+    switch (method) {
+      case 'initialize':
+        return 'start';
+      case 'step':
+        return this.#firstStepTaken ? 'step' : 'firstStep';
+      case 'evaluate':
+        return 'evaluation';
+      case 'save':
+      case 'stop':
+        return method;
+    }
+  }
+
+  #noteDeath(worker: WorkerProcess, how: string): void {
+    if (this.#ending || this.#death) return;
+    const doing = this.#server.activity(worker.rank) || 'starting';
+    this.#death = new SluiceError(
+      'SLUICE_E_WORKER_DIED',
+      `Worker ${worker.rank} (process ${worker.child.pid ?? 'not started'}) ended by ${how} while it was ${doing}. ${this.#options.recovery()}`,
+      {
+        details: {
+          rank: worker.rank,
+          pid: worker.child.pid,
+          exitCode: worker.child.exitCode,
+          signal: worker.child.signalCode,
+          activity: doing,
+        },
+      },
+    );
+    this.#server.markLost(worker.rank, how);
+  }
+
+  /** Other workers often complain before the death of the one that they wait for is seen: the death is told instead. */
+  async #explainingDeath<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      if (!(error instanceof SluiceError) || CONSEQUENCES.has(error.code)) {
+        const deadline = Date.now() + DEATH_NOTICE_MS;
+        while (!this.#death && Date.now() < deadline) await delay(20);
+      }
+      throw this.#death ?? error;
+    }
+  }
+}
+
+interface WorkerProcess {
+  readonly rank: number;
+  readonly child: ChildProcess;
+  /** How the process ended, in words. */
+  readonly ended: Promise<string>;
+}
+
+function startProcess(
+  entry: string,
+  rank: number,
+  environment: Readonly<Record<string, string>>,
+  log: (line: string) => void,
+): WorkerProcess {
+  const child = spawn(process.execPath, ['--enable-source-maps', entry], {
+    env: { ...process.env, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    // In a process group of its own: Ctrl-C on the terminal is for the coordinator, which stops the workers in order.
+    detached: true,
+  });
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream) forwardLines(stream, (line) => log(`[worker ${rank}] ${line}`));
+  }
+  const ended = new Promise<string>((resolve) => {
+    child.once('exit', (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
+    child.once('error', (error) => resolve(`failing to start (${error.message})`));
+  });
+  return { rank, child, ended };
+}
+
+function forwardLines(stream: Readable, forward: (line: string) => void): void {
+  createInterface({ input: stream }).on('line', forward);
+}

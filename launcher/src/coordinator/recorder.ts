@@ -1,0 +1,75 @@
+/** Records and shows what the loop reports: one line a step in metrics.jsonl, and the live display. */
+
+import { formatLoss, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
+import type { StepReport, TrainObserver } from './trainRun.ts';
+
+export interface Recorder extends TrainObserver {
+  /** A line above the display. */
+  message(text: string, kind?: 'info' | 'good' | 'warning' | 'error'): void;
+  /** Training tokens a second of this invocation; null when it took no step. */
+  tokensPerSecond(): number | null;
+  close(): void;
+}
+
+export function openRecorder(metricsPath: string, totalSteps: number): Recorder {
+  const metrics = MetricsLog.open(metricsPath);
+  const display = new ProgressDisplay({ totalSteps });
+  const rate = new RateMeter();
+  return {
+    activity: (text) => display.status(text && `${text}…`),
+    step(report) {
+      const tokensPerSecond = report.result.tokens / report.seconds;
+      rate.add(report.result.tokens, report.seconds);
+      const record = stepRecord(report.result, {
+        learningRate: report.learningRate,
+        tokensPerSecond,
+        spike: report.spike !== undefined,
+        ...(report.validationLoss === undefined ? {} : { validationLoss: report.validationLoss }),
+      });
+      metrics.append(record);
+      display.step(record);
+      for (const warning of warnings(report)) display.message(warning, 'warning');
+    },
+    saved: (step, path) => display.message(`saved step ${step}: ${path}`, 'good'),
+    message: (text, kind) => display.message(text, kind),
+    tokensPerSecond: () => rate.value(),
+    close() {
+      display.end();
+      metrics.close();
+    },
+  };
+}
+
+function warnings({ result, spike, nonFiniteInARow }: StepReport): string[] {
+  const texts: string[] = [];
+  if (spike) texts.push(`step ${result.step}: loss spike, ${formatLoss(result.loss)}`);
+  if (!result.applied) {
+    texts.push(
+      `step ${result.step}: loss ${result.loss}, gradient norm ${result.gradientNorm}: update left out (${nonFiniteInARow} in a row)`,
+    );
+  }
+  return texts;
+}
+
+/** Mean rate of all steps but the first, which pays for warming up. */
+class RateMeter {
+  #steps = 0;
+  #tokens = 0;
+  #seconds = 0;
+  #first = 0;
+
+  add(tokens: number, seconds: number): void {
+    this.#steps++;
+    if (this.#steps === 1) {
+      this.#first = tokens / seconds;
+      return;
+    }
+    this.#tokens += tokens;
+    this.#seconds += seconds;
+  }
+
+  value(): number | null {
+    if (this.#steps === 0) return null;
+    return this.#steps === 1 ? this.#first : this.#tokens / this.#seconds;
+  }
+}

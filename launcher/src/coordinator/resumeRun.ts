@@ -1,0 +1,143 @@
+/** Goes on with a run: from which checkpoint, with which changes, and what of the files is from a future that is redone. */
+
+import { newestValidCheckpoint } from '@sluice/checkpoint';
+import { loadYamlConfig, parseConfig, SluiceError } from '@sluice/core';
+import { MetricsLog } from '@sluice/observe';
+import { RunConfig } from '@sluice/train';
+import type { CommandResult } from '../cli/command.ts';
+import { openJournal, readJournal } from '../run/journal.ts';
+import { describeRefused, type RefusedCheckpoint, refusedLine } from '../run/locateCheckpoint.ts';
+import { acquireLock } from '../run/lock.ts';
+import { judgeChanges, keysAllowedBefore } from '../run/resumeRules.ts';
+import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
+import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
+import { validateConfig, validateVocabulary } from '../run/validate.ts';
+import type { CommittedCheckpoint, SavedState } from './checkpoints.ts';
+import { prepareDataset } from './dataset.ts';
+import { runSession } from './session.ts';
+import { CoordinatorState } from './state.ts';
+import { concludeRun, summarizeFinished } from './summary.ts';
+
+export interface ResumeRunOptions {
+  readonly run: string;
+  readonly workers?: number | undefined;
+  readonly allow?: readonly string[] | undefined;
+  readonly set?: readonly string[] | undefined;
+  readonly maxSteps?: number | undefined;
+}
+
+/**
+ * Goes on with a run from its newest valid checkpoint, or from the beginning when it has none.
+ * @throws SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, SLUICE_E_DATASET_CHANGED, and
+ *   the coded errors of the configuration, the data, the checkpoints and the workers
+ */
+export async function resumeRun(
+  options: ResumeRunOptions,
+  log: (line: string) => void,
+): Promise<CommandResult> {
+  const run = existingRun(options.run);
+  const lock = acquireLock(run.lock);
+  try {
+    return await resumeLocked(run, options, log);
+  } finally {
+    lock.release();
+  }
+}
+
+async function resumeLocked(
+  run: RunDirectory,
+  options: ResumeRunOptions,
+  log: (line: string) => void,
+): Promise<CommandResult> {
+  const { from, refused } = await startingPoint(run);
+  for (const checkpoint of refused) log(refusedLine(checkpoint));
+
+  const saved = from?.config ?? loadYamlConfig(run.config, RunConfig);
+  const config = loadRunConfig(run.config, options);
+  const allow = [...(options.allow ?? []), ...keysAllowedBefore(readJournal(run.journal), config)];
+  const changes = judgeChanges(saved, config, allow);
+  validateConfig(config);
+  const dataset = await prepareDataset(config.data.recipe, log);
+  refuseOtherDataset(run, from?.datasetHash, dataset.manifestHash);
+  validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
+
+  const facts = { run, config, dataset };
+  if (from && from.state.step >= config.training.steps) {
+    return summarizeFinished(facts, from.state, from.checkpoint);
+  }
+
+  const step = from?.state.step ?? 0;
+  const journal = openJournal(run.journal);
+  try {
+    const { workers, expertParallel } = config.parallel;
+    journal.append('resume', step, {
+      ...(from && { checkpoint: from.checkpoint.path }),
+      workers,
+      expertParallel,
+      changes,
+      refusedCheckpoints: refused,
+    });
+    const before = saved.parallel;
+    if (workers !== before.workers || expertParallel !== before.expertParallel) {
+      const size = { workers: before.workers, expertParallel: before.expertParallel };
+      journal.append('resize', step, { from: size, to: { workers, expertParallel } });
+    }
+    await freezeRunConfig(run.config, config);
+    await dropLaterMetrics(run, step);
+    log(
+      from
+        ? `going on from step ${step}: ${from.checkpoint.path}`
+        : 'no checkpoint yet: starting again from step 0',
+    );
+    const outcome = await runSession({ ...facts, journal, from, maxSteps: options.maxSteps });
+    return await concludeRun(facts, outcome);
+  } finally {
+    journal.close();
+  }
+}
+
+interface StartingPoint {
+  readonly checkpoint: CommittedCheckpoint;
+  readonly config: RunConfig;
+  readonly state: CoordinatorState;
+  readonly datasetHash: string;
+}
+
+async function startingPoint(
+  run: RunDirectory,
+): Promise<{ from: StartingPoint | undefined; refused: RefusedCheckpoint[] }> {
+  const { checkpoint, refused } = await newestValidCheckpoint(run.path, { deep: true });
+  const reasons = refused.map(describeRefused);
+  if (!checkpoint) return { from: undefined, refused: reasons };
+  const { step, directory, manifest } = checkpoint;
+  const saved = manifest.state as unknown as SavedState;
+  const from = {
+    checkpoint: { path: directory, step, weights: manifest.hashes.weights },
+    config: parseConfig(manifest.config, RunConfig, `${directory}/manifest.json`),
+    state: CoordinatorState.parse(saved.coordinator),
+    datasetHash: saved.datasetHash,
+  };
+  return { from, refused: reasons };
+}
+
+/** Without a checkpoint, the journal's first entry knows the corpus. */
+function refuseOtherDataset(run: RunDirectory, inCheckpoint: string | undefined, now: string): void {
+  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
+  const saved = inCheckpoint ?? start?.datasetHash;
+  if (saved === undefined || saved === now) return;
+  throw new SluiceError(
+    'SLUICE_E_DATASET_CHANGED',
+    `The run was trained on the corpus ${saved}, but the recipe now gives ${now}.`,
+    { details: { saved, now } },
+  );
+}
+
+/** Steps after the checkpoint are computed again, and their lines written again. */
+async function dropLaterMetrics(run: RunDirectory, step: number): Promise<void> {
+  const metrics = MetricsLog.open(run.metrics);
+  try {
+    await metrics.truncateAfter(step);
+  } finally {
+    metrics.close();
+  }
+}

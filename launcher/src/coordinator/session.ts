@@ -1,0 +1,116 @@
+/** One invocation of `train` or `resume`, from starting the workers to the summary at the end. */
+
+import { SluiceError, sha256 } from '@sluice/core';
+import type { PrepareSummary } from '@sluice/data';
+import { modelTensors } from '@sluice/model';
+import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
+import type { Journal } from '../run/journal.ts';
+import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
+import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
+import { startLocalWorkers } from './localWorkers.ts';
+import { openRecorder, type Recorder } from './recorder.ts';
+import { type CoordinatorState, initialState } from './state.ts';
+import { ABORTED_EXIT_CODE, installStopSignal } from './stopSignal.ts';
+import { type StopReason, trainRun } from './trainRun.ts';
+import type { Workers } from './workers.ts';
+
+export interface Session {
+  readonly run: RunDirectory;
+  readonly config: RunConfig;
+  readonly dataset: PrepareSummary;
+  readonly journal: Journal;
+  /** Where to go on from; absent for a new run. */
+  readonly from?: { readonly checkpoint: CommittedCheckpoint; readonly state: CoordinatorState } | undefined;
+  readonly maxSteps?: number | undefined;
+}
+
+export interface SessionOutcome {
+  readonly reason: StopReason;
+  readonly state: CoordinatorState;
+  readonly checkpoint: CommittedCheckpoint;
+  readonly tokensPerSecond: number | null;
+  readonly parameters: { readonly total: number; readonly active: number };
+}
+
+/** Hash of a resolved configuration. */
+export function configHash(config: RunConfig): string {
+  return sha256(JSON.stringify(config));
+}
+
+/** Starts the workers, trains, and ends the workers whatever happens. */
+export async function runSession(session: Session): Promise<SessionOutcome> {
+  const { run, config } = session;
+  const recorder = openRecorder(run.metrics, config.training.steps);
+  const spikes = new SpikeDetector(config.spikes);
+  if (session.from) spikes.restore(session.from.state.spikes as SpikeDetectorState);
+  const state = session.from ? structuredClone(session.from.state) : initialState(spikes.state());
+  let latest = session.from?.checkpoint;
+  let workers: Workers | undefined;
+  const stop = installStopSignal({
+    onRequest: () => recorder.message('stopping after this step, then saving; press Ctrl-C again to abort'),
+    onAbort: () => abort(workers, recorder),
+  });
+  try {
+    workers = await startLocalWorkers({
+      count: config.parallel.workers,
+      threads: config.parallel.threads,
+      log: (line) => recorder.message(line),
+      recovery: () => describeRecovery(run, latest),
+    });
+    const [started] = await workers.call('initialize', {
+      config,
+      dataDirectory: session.dataset.directory,
+      ...(session.from && { checkpoint: session.from.checkpoint.path }),
+    });
+    const writer = { ...session, configHash: configHash(config), datasetHash: session.dataset.manifestHash };
+    const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
+    const live = workers;
+    const reason = await trainRun({
+      config,
+      workers,
+      journal: session.journal,
+      observer: recorder,
+      stop,
+      state,
+      spikes,
+      savedStep: session.from?.checkpoint.step ?? -1,
+      maxSteps: session.maxSteps,
+      checkpoint: async (now) => {
+        latest = await saveCheckpoint({ ...writer, tensors, workers: live }, now);
+        return latest;
+      },
+    });
+    await workers.stop();
+    const tokensPerSecond = recorder.tokensPerSecond();
+    return { reason, state, checkpoint: latest!, tokensPerSecond, parameters: started!.parameters };
+  } catch (error) {
+    await workers?.kill();
+    journalFailure(session.journal, state.step, error);
+    throw error;
+  } finally {
+    stop.uninstall();
+    recorder.close();
+  }
+}
+
+function describeRecovery(run: RunDirectory, latest: CommittedCheckpoint | undefined): string {
+  const from = latest ? `The last checkpoint is step ${latest.step}` : 'There is no checkpoint yet';
+  return `${from}; go on with: sluice resume ${shellQuote(run.path)}`;
+}
+
+function journalFailure(journal: Journal, step: number, error: unknown): void {
+  // The loop has journaled this stop already.
+  if (error instanceof SluiceError && error.code === 'SLUICE_E_NON_FINITE') return;
+  try {
+    journal.append('stop', step, { reason: 'failed', message: String((error as Error)?.message ?? error) });
+  } catch {
+    // The first error is the one to tell: a full disk, for one, makes both fail.
+  }
+}
+
+function abort(workers: Workers | undefined, recorder: Recorder): void {
+  recorder.message('aborted', 'error');
+  recorder.close();
+  void workers?.kill();
+  process.exit(ABORTED_EXIT_CODE);
+}

@@ -1,0 +1,57 @@
+/** Starts a new run: everything is checked before its directory is made, and the directory before any process. */
+
+import { join } from 'node:path';
+import type { CommandResult } from '../cli/command.ts';
+import { openJournal } from '../run/journal.ts';
+import { acquireLock } from '../run/lock.ts';
+import { type ConfigFlags, freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
+import { makeRunDirectory, refuseExistingRun, runName } from '../run/runDirectory.ts';
+import { validateConfig, validateVocabulary } from '../run/validate.ts';
+import { prepareDataset } from './dataset.ts';
+import { configHash, runSession } from './session.ts';
+import { concludeRun } from './summary.ts';
+
+export interface StartRunOptions extends ConfigFlags {
+  readonly config: string;
+  readonly runDir?: string | undefined;
+  readonly maxSteps?: number | undefined;
+}
+
+/**
+ * Trains a new run to its end, a stop signal or `maxSteps`.
+ * @throws coded errors of the configuration, the data, the run directory and the workers
+ */
+export async function startRun(
+  options: StartRunOptions,
+  log: (line: string) => void,
+): Promise<CommandResult> {
+  const config = loadRunConfig(options.config, options);
+  validateConfig(config);
+  const path = options.runDir ?? join('runs', runName(config, options.config));
+  refuseExistingRun(path);
+  const dataset = await prepareDataset(config.data.recipe, log);
+  validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
+
+  const run = makeRunDirectory(path);
+  const lock = acquireLock(run.lock);
+  try {
+    // Another process may have started a run here while the data were prepared.
+    refuseExistingRun(path);
+    await freezeRunConfig(run.config, config);
+    const journal = openJournal(run.journal);
+    try {
+      journal.append('start', 0, {
+        configHash: configHash(config),
+        datasetHash: dataset.manifestHash,
+        workers: config.parallel.workers,
+        expertParallel: config.parallel.expertParallel,
+      });
+      const outcome = await runSession({ run, config, dataset, journal, maxSteps: options.maxSteps });
+      return await concludeRun({ run, config, dataset }, outcome);
+    } finally {
+      journal.close();
+    }
+  } finally {
+    lock.release();
+  }
+}

@@ -1,0 +1,131 @@
+/** What a run has come to: report, sampled text, and the words and numbers at the end. */
+
+import { checkpointDirectory, listCheckpoints } from '@sluice/checkpoint';
+import type { PrepareSummary } from '@sluice/data';
+import { loadForInference } from '@sluice/evaluate';
+import { formatCount, formatLoss, formatRate, writeHtmlReport } from '@sluice/observe';
+import type { RunConfig } from '@sluice/train';
+import type { CommandResult } from '../cli/command.ts';
+import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
+import type { CommittedCheckpoint } from './checkpoints.ts';
+import type { SessionOutcome } from './session.ts';
+import type { CoordinatorState } from './state.ts';
+
+/** The text that a finished run is asked to go on with, and how. */
+const SAMPLE = { prompt: 'The ', maxTokens: 48, temperature: 0.8 };
+
+export interface RunFacts {
+  readonly run: RunDirectory;
+  readonly config: RunConfig;
+  readonly dataset: PrepareSummary;
+}
+
+/** Writes the report of a run that has stopped, and says what it has come to. */
+export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Promise<CommandResult> {
+  const sample =
+    outcome.reason === 'finished' ? await sampleText(facts.config, outcome.checkpoint) : undefined;
+  const { run, config, dataset } = facts;
+  const { validationLoss } = outcome.state;
+  const report = await writeHtmlReport(run.path, {
+    title: runName(config, run.path),
+    config,
+    parameters: outcome.parameters,
+    ...(dataset.unigramLoss !== null && { unigramLoss: dataset.unigramLoss }),
+    ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
+    ...(sample && { sample }),
+    checkpoints: (await listCheckpoints(run.path)).filter((checkpoint) => checkpoint.complete),
+  });
+  const title = STOP_TITLES[outcome.reason];
+  return summarize(facts, title, outcome.state, outcome.checkpoint, {
+    tokensPerSecond: outcome.tokensPerSecond,
+    report,
+    ...(sample && { sample }),
+  });
+}
+
+/** What a run that had finished before has come to. */
+export function summarizeFinished(
+  facts: RunFacts,
+  state: CoordinatorState,
+  checkpoint: CommittedCheckpoint,
+): CommandResult {
+  return summarize(facts, 'this run had finished', state, checkpoint, {
+    tokensPerSecond: null,
+    report: facts.run.report,
+  });
+}
+
+const STOP_TITLES: Readonly<Record<SessionOutcome['reason'], string>> = {
+  finished: 'finished',
+  maxSteps: 'stopped after the steps asked for (--max-steps)',
+  signal: 'stopped by a signal',
+};
+
+interface Sample {
+  readonly prompt: string;
+  readonly text: string;
+}
+
+async function sampleText(config: RunConfig, checkpoint: CommittedCheckpoint): Promise<Sample> {
+  const model = await loadForInference(checkpoint.path, {
+    backend: config.backend,
+    threads: config.parallel.threads,
+  });
+  const { text } = await model.generate({ ...SAMPLE, seed: config.seed });
+  return { prompt: SAMPLE.prompt, text };
+}
+
+function summarize(
+  { run, config, dataset }: RunFacts,
+  title: string,
+  state: CoordinatorState,
+  checkpoint: CommittedCheckpoint,
+  extra: { tokensPerSecond: number | null; report: string; sample?: Sample },
+): CommandResult {
+  const { step, trainLoss, validationLoss, bestValidationLoss, tokens } = state;
+  const { unigramLoss } = dataset;
+  const better = validationLoss === null || unigramLoss === null ? null : unigramLoss - validationLoss;
+  const finished = step >= config.training.steps;
+  const rate = extra.tokensPerSecond === null ? '' : `, ${formatRate(extra.tokensPerSecond)}`;
+  const lines: (readonly [string, string] | undefined)[] = [
+    ['step', `${step} of ${config.training.steps}, ${formatCount(tokens)} tokens${rate}`],
+    trainLoss === null ? undefined : ['train loss', `${formatLoss(trainLoss)} nats a token`],
+    validationLoss === null ? undefined : ['validation loss', `${formatLoss(validationLoss)} nats a token`],
+    better === null
+      ? undefined
+      : [
+          'unigram model',
+          `${formatLoss(unigramLoss!)} on the same split: the run is ${betterOrWorse(better)}`,
+        ],
+    extra.sample && ['sample', `${extra.sample.prompt}${extra.sample.text}`.replaceAll(/\s+/g, ' ')],
+    ['weights', checkpoint.weights],
+    ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
+    ['run', run.path],
+    ['report', extra.report],
+    finished ? undefined : ['go on', `sluice resume ${shellQuote(run.path)}`],
+  ];
+  const shown = lines.filter((line) => line !== undefined);
+  return {
+    text: [title, ...shown.map(([label, value]) => `  ${label.padEnd(16)} ${value}`)].join('\n'),
+    json: {
+      runDir: run.path,
+      step,
+      finished,
+      trainLoss,
+      validationLoss,
+      bestValidationLoss,
+      unigramLoss,
+      tokens,
+      tokensPerSecond: extra.tokensPerSecond,
+      weightsHash: checkpoint.weights,
+      checkpoint: checkpoint.path,
+      report: extra.report,
+      ...(extra.sample && { sample: extra.sample }),
+    },
+  };
+}
+
+function betterOrWorse(difference: number): string {
+  const amount = `${formatLoss(Math.abs(difference))} nats a token`;
+  return difference >= 0 ? `${amount} better` : `${amount} worse`;
+}

@@ -1,0 +1,173 @@
+/** The coordinator's main loop: what happens in which order, and every decision that is not a worker's. */
+
+import { SluiceError } from '@sluice/core';
+import { learningRateAt, type RunConfig, type StepResult } from '@sluice/train';
+import type { Journal } from '../run/journal.ts';
+import type { CoordinatorState } from './state.ts';
+import type { StopSignal } from './stopSignal.ts';
+import { agreed, type Workers } from './workers.ts';
+
+/** Steps in a row without an applied update after which going on is pointless. */
+export const MAX_NON_FINITE_STEPS = 10;
+
+/** A spike that the detector reports; plain JSON. */
+export type SpikeEvent = object;
+
+/** Reports of the loop to whoever shows or records them. None may change what the loop does. */
+export interface TrainObserver {
+  /** What the workers are busy with; undefined: stepping. */
+  activity(text: 'validating' | 'saving' | undefined): void;
+  step(report: StepReport): void;
+  saved(step: number, path: string): void;
+}
+
+/** One step, with what followed from it. */
+export interface StepReport {
+  readonly result: StepResult;
+  readonly learningRate: number;
+  /** Seconds of the coordinator's clock that the step took. */
+  readonly seconds: number;
+  readonly spike: SpikeEvent | undefined;
+  /** Steps in a row whose update was not applied, up to this one. */
+  readonly nonFiniteInARow: number;
+  readonly validationLoss: number | undefined;
+}
+
+/** Everything that a run needs while it goes on. */
+export interface TrainingRun {
+  readonly config: RunConfig;
+  readonly workers: Workers;
+  readonly journal: Journal;
+  readonly observer: TrainObserver;
+  readonly stop: StopSignal;
+  /** Updated in place after each step. */
+  readonly state: CoordinatorState;
+  readonly spikes: {
+    observe(step: { step: number; loss: number; gradientNorm: number }): SpikeEvent | undefined;
+    state(): unknown;
+  };
+  /** Writes a checkpoint of the workers and of `state`; durable when it resolves. */
+  readonly checkpoint: (state: CoordinatorState) => Promise<{ readonly path: string }>;
+  /** Step of the checkpoint that the run started from; −1 when there is none. */
+  readonly savedStep: number;
+  /** Most steps of this invocation. */
+  readonly maxSteps?: number | undefined;
+}
+
+export type StopReason = 'finished' | 'maxSteps' | 'signal';
+
+/**
+ * Trains until the configured end, `maxSteps`, or a stop signal; always leaves a checkpoint of the last step.
+ * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update
+ */
+export async function trainRun(run: TrainingRun): Promise<StopReason> {
+  const { config, state } = run;
+  const lastStep = Math.min(config.training.steps, state.step + (run.maxSteps ?? Number.POSITIVE_INFINITY));
+  let savedStep = run.savedStep;
+
+  while (state.step < lastStep && !run.stop.requested) {
+    const step = await takeStep(run, state.step + 1);
+    const spike = watchForSpikes(run, step.result);
+    journalNonFinite(run, step.result);
+    const evaluating = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
+    const validationLoss = evaluating ? await evaluate(run) : undefined;
+    run.observer.step({ ...step, spike, validationLoss, nonFiniteInARow: state.nonFiniteInARow });
+    refuseToGoOnWithoutUpdates(run, step.result);
+    if (isDue(config.checkpoint.everySteps, state.step)) {
+      await save(run);
+      savedStep = state.step;
+    }
+  }
+
+  if (savedStep !== state.step) await save(run);
+  const reason = stopReason(run, lastStep);
+  run.journal.append('stop', state.step, { reason });
+  return reason;
+}
+
+/** Whether something that is done every `everySteps` steps (0: never) is to be done after `step`. */
+export function isDue(everySteps: number, step: number): boolean {
+  return everySteps > 0 && step % everySteps === 0;
+}
+
+async function takeStep(
+  { config, workers, state }: TrainingRun,
+  step: number,
+): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds'>> {
+  const learningRate = learningRateAt(config, step);
+  const start = performance.now();
+  const answers = await workers.call('step', { step, learningRate });
+  const seconds = (performance.now() - start) / 1000;
+  const result = agreed(`step ${step}`, answers, ['step', 'loss', 'gradientNorm', 'applied', 'tokens']);
+  state.step = step;
+  state.tokens += result.tokens;
+  state.trainLoss = Number.isFinite(result.loss) ? result.loss : null;
+  state.nonFiniteInARow = result.applied ? 0 : state.nonFiniteInARow + 1;
+  return { result: slowest(answers, result), learningRate, seconds };
+}
+
+function watchForSpikes({ journal, spikes, state }: TrainingRun, result: StepResult): SpikeEvent | undefined {
+  const { step, loss, gradientNorm } = result;
+  const event = spikes.observe({ step, loss, gradientNorm });
+  state.spikes = spikes.state();
+  if (event) journal.append('spike', step, { event });
+  return event;
+}
+
+function journalNonFinite({ journal, state }: TrainingRun, result: StepResult): void {
+  if (result.applied) return;
+  journal.append('nonFinite', result.step, {
+    // JSON has no infinities; their names tell more than its null.
+    loss: String(result.loss),
+    gradientNorm: String(result.gradientNorm),
+    inARow: state.nonFiniteInARow,
+  });
+}
+
+function refuseToGoOnWithoutUpdates({ journal, state }: TrainingRun, result: StepResult): void {
+  if (state.nonFiniteInARow < MAX_NON_FINITE_STEPS) return;
+  const { step, loss, gradientNorm } = result;
+  journal.append('stop', step, { reason: 'nonFinite' });
+  throw new SluiceError(
+    'SLUICE_E_NON_FINITE',
+    `Steps ${step - state.nonFiniteInARow + 1} to ${step} gave no finite update (last: loss ${loss}, gradient norm ${gradientNorm}).`,
+    {
+      details: {
+        step,
+        inARow: state.nonFiniteInARow,
+        loss: String(loss),
+        gradientNorm: String(gradientNorm),
+      },
+    },
+  );
+}
+
+async function evaluate({ config, workers, state, journal, observer }: TrainingRun): Promise<number> {
+  observer.activity('validating');
+  const answers = await workers.call('evaluate', { sequences: config.evaluation.sequences });
+  const { loss, tokens } = agreed(`evaluation at step ${state.step}`, answers, ['loss', 'tokens']);
+  state.validationLoss = loss;
+  state.bestValidationLoss = Math.min(loss, state.bestValidationLoss ?? loss);
+  journal.append('evaluate', state.step, { loss, tokens });
+  observer.activity(undefined);
+  return loss;
+}
+
+async function save({ state, checkpoint, observer }: TrainingRun): Promise<void> {
+  observer.activity('saving');
+  const { path } = await checkpoint(state);
+  observer.activity(undefined);
+  observer.saved(state.step, path);
+}
+
+function stopReason({ config, state }: TrainingRun, lastStep: number): StopReason {
+  if (state.step >= config.training.steps) return 'finished';
+  return state.step < lastStep ? 'signal' : 'maxSteps';
+}
+
+/** The step's values with the times of the worker that took longest and the largest memory: those set the pace. */
+function slowest(answers: readonly StepResult[], result: StepResult): StepResult {
+  const pace = answers.reduce((a, b) => (b.seconds.total > a.seconds.total ? b : a));
+  const peakMemoryBytes = Math.max(...answers.map((answer) => answer.peakMemoryBytes));
+  return { ...result, seconds: pace.seconds, peakMemoryBytes };
+}

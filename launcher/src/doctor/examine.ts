@@ -1,0 +1,48 @@
+/** Looks at the machine and at the installation. Every finding that is not as it should be says how to mend it. */
+
+import { terminalTable } from '@sluice/observe';
+import type { CommandResult } from '../cli/command.ts';
+import { examineCompiler, examineCore } from './engine.ts';
+import { examineMachine, examineNode, examineNpm, examineSharedMemory } from './machine.ts';
+import { examineTransport } from './transport.ts';
+
+export interface Finding {
+  readonly name: string;
+  /** What there is, for people. */
+  readonly found: string;
+  readonly ok: boolean;
+  /** What to do about it, when it is not as it should be. */
+  readonly mend?: string;
+  /** The same as values. */
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+export async function examine(): Promise<CommandResult> {
+  const findings = [
+    examineNode(),
+    examineNpm(),
+    ...examineMachine(),
+    examineSharedMemory(),
+    examineCompiler(),
+    ...(await examineCore()),
+    await examineTransport(),
+  ];
+  const rows = findings.map(({ name, found, ok }) => [ok ? 'ok' : 'mend', name, found]);
+  const mending = findings.filter(({ mend }) => mend !== undefined);
+  const advice = mending.map(({ name, mend }) => `${name}: ${mend}`);
+  return {
+    text: [
+      terminalTable(rows, { header: ['', 'what', 'found'], align: ['left', 'left', 'left'] }),
+      ...(advice.length === 0 ? ['Nothing to mend.'] : ['To mend:', ...advice.map((line) => `  ${line}`)]),
+    ].join('\n'),
+    json: {
+      ok: findings.every(({ ok }) => ok),
+      ...Object.fromEntries(findings.map(({ name, values }) => [camelCase(name), values])),
+      mend: advice,
+    },
+  };
+}
+
+function camelCase(name: string): string {
+  return name.replaceAll(/[^A-Za-z0-9]+(.)/g, (_, letter: string) => letter.toUpperCase());
+}

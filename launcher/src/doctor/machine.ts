@@ -1,0 +1,81 @@
+/** Node, npm, cores, memory, shared memory. */
+
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
+import { availableParallelism, cpus, totalmem } from 'node:os';
+import { formatBytes } from '@sluice/observe';
+import type { Finding } from './examine.ts';
+
+const OLDEST_NODE = [20, 19] as const;
+const LITTLE_MEMORY = 2 ** 31;
+const LITTLE_SHARED_MEMORY = 2 ** 26;
+
+export function examineNode(version = process.versions.node): Finding {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const ok = major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1]);
+  return {
+    name: 'node',
+    found: version,
+    ok,
+    ...(!ok && { mend: `install Node.js ${OLDEST_NODE.join('.')} or newer` }),
+    values: { version },
+  };
+}
+
+export function examineNpm(): Finding {
+  try {
+    const version = execFileSync('npm', ['--version'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim();
+    return { name: 'npm', found: version, ok: true, values: { version } };
+  } catch {
+    const mend = 'install npm; it usually comes with Node.js';
+    return { name: 'npm', found: 'none', ok: false, mend, values: { version: null } };
+  }
+}
+
+export function examineMachine(): Finding[] {
+  const cores = availableParallelism();
+  const cpu = cpus()[0]?.model.trim() ?? 'unknown';
+  const memory = availableMemory();
+  const enough = memory >= LITTLE_MEMORY;
+  return [
+    { name: 'cores', found: `${cores} (${cpu})`, ok: true, values: { count: cores, cpu } },
+    {
+      name: 'memory',
+      found: formatBytes(memory),
+      ok: enough,
+      ...(!enough && { mend: 'less than 2 GiB: train small models, on few workers' }),
+      values: { bytes: memory },
+    },
+  ];
+}
+
+/** Shared memory holds the buffers that the collectives send from. */
+export function examineSharedMemory(path = '/dev/shm'): Finding {
+  if (process.platform !== 'linux' || !existsSync(path)) {
+    return { name: 'shared memory', found: `no ${path}; not needed here`, ok: true, values: { path: null } };
+  }
+  const { bavail, bsize } = statfsSync(path);
+  const free = bavail * bsize;
+  const ok = free >= LITTLE_SHARED_MEMORY;
+  return {
+    name: 'shared memory',
+    found: `${formatBytes(free)} free in ${path}`,
+    ok,
+    ...(!ok && { mend: `make ${path} larger (in a container: --shm-size=1g)` }),
+    values: { path, freeBytes: free },
+  };
+}
+
+/** Memory that this process may use: a container's limit, where there is one. */
+function availableMemory(): number {
+  try {
+    const limit = Number(readFileSync('/sys/fs/cgroup/memory.max', 'latin1'));
+    if (Number.isFinite(limit)) return Math.min(limit, totalmem());
+  } catch {
+    // No such limit here.
+  }
+  return totalmem();
+}

@@ -1,0 +1,132 @@
+/** The command line: parses, delegates to one command, and prints its result or its error. Nothing else. */
+
+import { SluiceError } from '@sluice/core';
+import yargs, { type Argv } from 'yargs';
+import { repeatFlags } from './cli/arguments.ts';
+import type { Command, CommandContext } from './cli/command.ts';
+import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
+import { COMMANDS } from './commands/index.ts';
+
+/** Flags that every command takes. */
+export const GLOBAL_OPTIONS = {
+  json: {
+    type: 'boolean',
+    default: false,
+    describe: 'Print one JSON object on standard output, logs on standard error.',
+  },
+  verbose: { type: 'boolean', default: false, describe: 'Show the stack of errors.' },
+} as const;
+
+/** Where output goes; tests hand in their own. */
+export interface Streams {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  /** Whether errors may be coloured. */
+  readonly color?: boolean;
+}
+
+const STANDARD_STREAMS: Streams = {
+  out: (text) => process.stdout.write(text),
+  err: (text) => process.stderr.write(text),
+  color: process.stderr.isTTY === true && process.env.NO_COLOR === undefined,
+};
+
+/**
+ * Runs one command line.
+ * @param words the arguments after the program's name
+ * @returns the exit code
+ */
+export async function main(words: readonly string[], streams: Streams = STANDARD_STREAMS): Promise<number> {
+  let chosen: { command: Command; args: Record<string, unknown> } | undefined;
+  // What can be known of --json when parsing itself fails.
+  let json = words.includes('--json');
+  const verbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
+  try {
+    const parser = buildParser((command, args) => {
+      chosen = { command, args };
+    });
+    const printed = await parse(parser, repeatFlags(words));
+    if (!chosen) {
+      streams.out(`${printed}\n`);
+      return 0;
+    }
+    json = chosen.args.json === true;
+    const context: CommandContext = { json, log: (line) => streams.err(`${line}\n`) };
+    const result = await chosen.command.run(chosen.args as never, context);
+    streams.out(formatResult(result, { json, verbose }));
+    return 0;
+  } catch (error) {
+    if (json) streams.out(errorAsJson(error));
+    if (!json || !(error instanceof SluiceError))
+      streams.err(formatError(error, { json, verbose }, streams.color));
+    return exitCodeOf(error);
+  }
+}
+
+/** Runs yargs; gives back the text of `--help` or `--version`, if it was asked for. */
+async function parse(parser: Argv, words: string[]): Promise<string> {
+  let printed = '';
+  await parser.parseAsync(words, {}, (_error, _argv, output) => {
+    printed = output;
+  });
+  return printed;
+}
+
+type OnChosen = (command: Command, args: Record<string, unknown>) => void;
+
+function buildParser(onChosen: OnChosen): Argv {
+  const parser = yargs()
+    .scriptName('sluice')
+    .usage('$0 COMMAND\n\nPretrains gated-attention language models over many worker processes.')
+    .parserConfiguration({ 'greedy-arrays': false, 'parse-positional-numbers': false })
+    .options(GLOBAL_OPTIONS)
+    .strict()
+    .help()
+    .version(false)
+    .wrap(110)
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw error ?? new SluiceError('SLUICE_E_USAGE', message);
+    });
+  for (const [group, commands] of groupCommands()) {
+    if (group === undefined)
+      for (const command of commands) addCommand(parser, command, command.name, onChosen);
+    else addGroup(parser, group, commands, onChosen);
+  }
+  return parser
+    .demandCommand(1, 'Which command? See sluice --help.')
+    .epilogue('sluice COMMAND --help tells more.');
+}
+
+/** Commands by their first word, when they have two; the others under undefined. */
+function groupCommands(): Map<string | undefined, Command[]> {
+  const groups = new Map<string | undefined, Command[]>();
+  for (const command of COMMANDS) {
+    const group = command.name.includes(' ') ? command.name.split(' ')[0] : undefined;
+    groups.set(group, [...(groups.get(group) ?? []), command]);
+  }
+  return groups;
+}
+
+function addGroup(parser: Argv, group: string, commands: readonly Command[], onChosen: OnChosen): void {
+  const names = commands.map(({ name }) => name.split(' ')[1]!);
+  parser.command(group, `${names.join(', ')}: see sluice ${group} --help`, (inner) => {
+    for (const [index, command] of commands.entries()) addCommand(inner, command, names[index]!, onChosen);
+    return inner.demandCommand(1, `Which one? ${names.map((name) => `sluice ${group} ${name}`).join(', ')}`);
+  });
+}
+
+function addCommand(parser: Argv, command: Command, name: string, onChosen: OnChosen): void {
+  const usage = [name, ...Object.keys(command.positionals).map((positional) => `<${positional}>`)].join(' ');
+  parser.command(
+    usage,
+    command.describe,
+    (inner) => {
+      for (const [key, definition] of Object.entries(command.positionals)) inner.positional(key, definition);
+      inner.options(command.options);
+      for (const [line, what] of command.examples) inner.example(line, what);
+      return inner;
+    },
+    (args) => onChosen(command, args as Record<string, unknown>),
+  );
+}

@@ -1,0 +1,141 @@
+/** What is in a run directory, and what the batch of one step held. */
+
+import { listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
+import { loadYamlConfig, SluiceError } from '@sluice/core';
+import { openDataset } from '@sluice/data';
+import { formatLoss, readMetrics, type StepRecord } from '@sluice/observe';
+import { RunConfig } from '@sluice/train';
+import type { CommandResult } from '../cli/command.ts';
+import { prepareDataset } from '../coordinator/dataset.ts';
+import { type JournalEntry, readJournal } from './journal.ts';
+import { lockOwner } from './lock.ts';
+import { existingRun, type RunDirectory } from './runDirectory.ts';
+
+/** Entries of the journal that are shown to people; JSON has all. */
+const SHOWN_ENTRIES = 20;
+
+/** @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_JOURNAL_DAMAGED */
+export async function inspectRun(path: string): Promise<CommandResult> {
+  const run = existingRun(path);
+  const checkpoints = await describeCheckpoints(run);
+  const journal = readJournal(run.journal);
+  const spikes = journal.filter((entry) => entry.kind === 'spike');
+  const owner = lockOwner(run.lock);
+  const last = await lastRecord(run);
+  const inUse = owner?.alive === true;
+  const lines = [
+    `run ${run.path}${inUse ? `, in use by process ${owner.pid} on ${owner.host}` : ''}`,
+    last ? `last step ${last.step}, loss ${formatLoss(last.loss)}` : 'no step yet',
+    '',
+    'checkpoints',
+    ...(checkpoints.length === 0 ? ['  none'] : checkpoints.map(checkpointLine)),
+    '',
+    `journal${journal.length > SHOWN_ENTRIES ? ` (last ${SHOWN_ENTRIES} of ${journal.length})` : ''}`,
+    ...journal.slice(-SHOWN_ENTRIES).map(journalLine),
+    '',
+    'spikes',
+    ...(spikes.length === 0 ? ['  none'] : spikes.map(journalLine)),
+  ];
+  return {
+    text: lines.join('\n'),
+    json: { runDir: run.path, step: last?.step ?? 0, inUse, checkpoints, journal, spikes },
+  };
+}
+
+/**
+ * The documents and shards of the batch of one step, and its loss as far as that step was recorded.
+ * @throws SLUICE_E_USAGE for a step beyond the run's, and what `inspectRun` throws
+ */
+export async function inspectStep(
+  path: string,
+  step: number,
+  log: (line: string) => void,
+): Promise<CommandResult> {
+  const run = existingRun(path);
+  const config = loadYamlConfig(run.config, RunConfig);
+  if (step > config.training.steps) {
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `--step is ${step}, but the run has ${config.training.steps} steps.`,
+      {
+        details: { step, steps: config.training.steps },
+      },
+    );
+  }
+  const prepared = await prepareDataset(config.data.recipe, log);
+  const dataset = openDataset(prepared.directory);
+  try {
+    const { sequenceLength } = config.data;
+    const sampler = dataset.sampler({ split: 'train', sequenceLength, seed: config.seed });
+    // Samples are numbered over the whole run: step s of B sequences reads (s−1)·B to s·B − 1.
+    const sequences = Array.from({ length: config.batch.sequences }, (_, index) => {
+      const sample = (step - 1) * config.batch.sequences + index;
+      return { sample, ...sampler.provenance(sample) };
+    });
+    const record = await recordOf(run, step);
+    const lines = sequences.flatMap(({ sample, epoch, sequence, shards, documents }) => [
+      `sample ${sample}: sequence ${sequence} of epoch ${epoch}, ${shards.map(shardText).join(', ')}`,
+      ...documents.map((document) => `  ${document.source} ${document.name} (document ${document.index})`),
+    ]);
+    const loss = record ? `loss ${formatLoss(record.loss)}` : 'not recorded';
+    return {
+      text: [`step ${step}: ${loss}`, ...lines].join('\n'),
+      json: {
+        runDir: run.path,
+        step,
+        loss: record?.loss ?? null,
+        gradientNorm: record?.gradientNorm ?? null,
+        sequences,
+      },
+    };
+  } finally {
+    dataset.close();
+  }
+}
+
+interface CheckpointDescription {
+  readonly step: number;
+  readonly path: string;
+  readonly valid: boolean;
+  readonly problems: readonly string[];
+  readonly weights: string | null;
+}
+
+async function describeCheckpoints(run: RunDirectory): Promise<CheckpointDescription[]> {
+  const described: CheckpointDescription[] = [];
+  for (const { step, directory } of await listCheckpoints(run.path)) {
+    const { valid, problems, manifest } = await verifyCheckpoint(directory, { deep: true });
+    described.push({
+      step,
+      path: directory,
+      valid,
+      problems: problems.map((problem) => problem.message),
+      weights: manifest?.hashes.weights ?? null,
+    });
+  }
+  return described;
+}
+
+function checkpointLine({ step, valid, problems, weights, path }: CheckpointDescription): string {
+  const state = valid ? `valid, weights ${weights}` : `not valid: ${problems.join('; ')}`;
+  return `  step ${step}: ${state} (${path})`;
+}
+
+function journalLine({ time, kind, step, ...fields }: JournalEntry): string {
+  return `  ${time}  step ${step}  ${kind}  ${JSON.stringify(fields)}`;
+}
+
+function shardText(shard: { readonly file: string; readonly start: number; readonly end: number }): string {
+  return `${shard.file}[${shard.start}, ${shard.end})`;
+}
+
+async function lastRecord(run: RunDirectory): Promise<StepRecord | undefined> {
+  let last: StepRecord | undefined;
+  for await (const record of readMetrics(run.metrics)) last = record;
+  return last;
+}
+
+async function recordOf(run: RunDirectory, step: number): Promise<StepRecord | undefined> {
+  for await (const record of readMetrics(run.metrics)) if (record.step === step) return record;
+  return undefined;
+}

@@ -1,0 +1,128 @@
+/**
+ * The journal of a run: every decision, one JSON line each, on the disk before it is acted on. A crash can tear at
+ * most the last line, which the reader leaves out.
+ */
+
+import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { SluiceError, writeError } from '@sluice/core';
+
+/** What a decision of each kind records, beside its step. */
+export interface JournalKinds {
+  start: { configHash: string; datasetHash: string; workers: number; expertParallel: number };
+  resume: {
+    /** Checkpoint that the run goes on from; absent when it starts again from the beginning. */
+    checkpoint?: string;
+    workers: number;
+    expertParallel: number;
+    changes: readonly { key: string; saved: unknown; now: unknown; allowed: boolean }[];
+    refusedCheckpoints: readonly { path: string; reason: string }[];
+  };
+  resize: {
+    from: { workers: number; expertParallel: number };
+    to: { workers: number; expertParallel: number };
+  };
+  /** A checkpoint is about to be written. */
+  save: { path: string };
+  /** The checkpoint is complete: its manifest is on the disk. */
+  commit: { path: string; weights: string };
+  evaluate: { loss: number; tokens: number };
+  nonFinite: { loss: number | string; gradientNorm: number | string; inARow: number };
+  /** What the detector saw; its own fields. */
+  spike: { event: object };
+  stop: { reason: 'finished' | 'signal' | 'maxSteps' | 'nonFinite' | 'failed'; message?: string };
+}
+
+export type JournalKind = keyof JournalKinds;
+export type JournalEntry = {
+  [Kind in JournalKind]: { kind: Kind; step: number; time: string } & JournalKinds[Kind];
+}[JournalKind];
+
+export interface Journal {
+  /** Writes one decision; it is on the disk when the call returns. */
+  append<Kind extends JournalKind>(kind: Kind, step: number, fields: JournalKinds[Kind]): void;
+  close(): void;
+}
+
+/**
+ * Opens the journal at `path` to write, making it if need be. A torn last line is cut off first.
+ * @throws SLUICE_E_JOURNAL_DAMAGED, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
+ */
+export function openJournal(path: string): Journal {
+  try {
+    const handle = openSync(path, 'a+');
+    ftruncateSync(handle, parseJournal(readFileSync(path), path).intactBytes);
+    fsyncSync(handle);
+    syncDirectory(dirname(path));
+    return {
+      append(kind, step, fields) {
+        const line = JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields });
+        try {
+          writeSync(handle, `${line}\n`);
+          fsyncSync(handle);
+        } catch (error) {
+          throw writeError(path, error);
+        }
+      },
+      close: () => closeSync(handle),
+    };
+  } catch (error) {
+    throw writeError(path, error);
+  }
+}
+
+/**
+ * All whole entries of the journal at `path`, oldest first; none when there is no file.
+ * @throws SLUICE_E_JOURNAL_DAMAGED when a line other than the last is not an entry
+ */
+export function readJournal(path: string): JournalEntry[] {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  return parseJournal(bytes, path).entries;
+}
+
+/** Makes the journal's name in its directory durable. */
+function syncDirectory(directory: string): void {
+  const handle = openSync(directory, 'r');
+  fsyncSync(handle);
+  closeSync(handle);
+}
+
+/** Entries, and how many bytes of the file hold them. */
+function parseJournal(bytes: Buffer, path: string): { entries: JournalEntry[]; intactBytes: number } {
+  const entries: JournalEntry[] = [];
+  let start = 0;
+  for (let end = bytes.indexOf(10, start); end !== -1; end = bytes.indexOf(10, start)) {
+    const entry = parseEntry(bytes.toString('utf8', start, end));
+    if (!entry) {
+      // Blocks of a file may reach the disk in any order: the last line can end in a newline and yet have a hole.
+      if (end === bytes.length - 1) break;
+      throw damaged(path, entries.length + 1, bytes.toString('utf8', start, end));
+    }
+    entries.push(entry);
+    start = end + 1;
+  }
+  return { entries, intactBytes: start };
+}
+
+function parseEntry(line: string): JournalEntry | undefined {
+  try {
+    const entry = JSON.parse(line);
+    return typeof entry?.kind === 'string' && typeof entry.step === 'number' ? entry : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function damaged(path: string, line: number, text: string): SluiceError {
+  return new SluiceError(
+    'SLUICE_E_JOURNAL_DAMAGED',
+    `${path}:${line} is not a journal entry: ${JSON.stringify(text.slice(0, 80))}`,
+    { details: { path, line } },
+  );
+}

@@ -1,0 +1,53 @@
+/** Finds the checkpoint that a path means: its own, or the newest valid one of the run that it holds. */
+
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { type CheckpointProblem, newestValidCheckpoint } from '@sluice/checkpoint';
+import { SluiceError } from '@sluice/core';
+import { existingRun } from './runDirectory.ts';
+
+/** A checkpoint that was passed over, and why. */
+export interface RefusedCheckpoint {
+  readonly step: number;
+  readonly path: string;
+  readonly reason: string;
+}
+
+/**
+ * @param path a checkpoint directory, or a run directory
+ * @param onRefused told about each newer checkpoint that was passed over
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_NO_CHECKPOINT
+ */
+export async function locateCheckpoint(
+  path: string,
+  onRefused: (refused: RefusedCheckpoint) => void,
+): Promise<string> {
+  // A run has no manifest of its own; a half-written checkpoint neither, and is refused when it is opened.
+  if (existsSync(join(path, 'manifest.json')) || /[\\/]step-\d+[\\/]*$/.test(resolve(path)))
+    return resolve(path);
+  const run = existingRun(path);
+  const { checkpoint, refused } = await newestValidCheckpoint(run.path, { deep: true });
+  const reasons = refused.map(describeRefused);
+  reasons.forEach(onRefused);
+  if (checkpoint) return checkpoint.directory;
+  const why = reasons.map(({ step, reason }) => `step ${step}: ${reason}`).join('; ');
+  throw new SluiceError(
+    'SLUICE_E_NO_CHECKPOINT',
+    `${run.path} has no valid checkpoint${why === '' ? '' : ` (${why})`}.`,
+    { details: { runDir: run.path, refused: reasons } },
+  );
+}
+
+export function describeRefused(refused: {
+  readonly step: number;
+  readonly directory: string;
+  readonly problems: readonly CheckpointProblem[];
+}): RefusedCheckpoint {
+  const reason = refused.problems.map((problem) => problem.message).join('; ');
+  return { step: refused.step, path: refused.directory, reason };
+}
+
+/** One line about a checkpoint that was passed over. */
+export function refusedLine({ step, path, reason }: RefusedCheckpoint): string {
+  return `checkpoint of step ${step} is refused: ${reason} (${path})`;
+}

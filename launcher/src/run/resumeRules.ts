@@ -1,0 +1,116 @@
+/**
+ * What may change when a run is resumed. A key is free when no bit of the result depends on it, needs `--allow` when
+ * it alters what the rest of the run does, and is fixed when the weights or the order of the data depend on it.
+ */
+
+import { isDeepStrictEqual } from 'node:util';
+import { diffConfigs, SluiceError } from '@sluice/core';
+import type { JournalEntry } from './journal.ts';
+
+export type ResumeRule = 'free' | 'allow' | 'fixed';
+
+/** The longest matching prefix decides; a key that none matches is fixed. */
+export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
+  name: 'free',
+  seed: 'fixed',
+  // Another backend sums in another order, and so gives other bits.
+  backend: 'allow',
+  model: 'fixed',
+  data: 'fixed',
+  // The corpus may have moved. Its content is compared with the saved hash in any case.
+  'data.recipe': 'allow',
+  'parallel.workers': 'free',
+  'parallel.expertParallel': 'free',
+  'parallel.threads': 'free',
+  'parallel.lanes': 'fixed',
+  batch: 'fixed',
+  // The learning rate's schedule spans the whole run.
+  'training.steps': 'allow',
+  optimizer: 'allow',
+  schedule: 'allow',
+  evaluation: 'free',
+  checkpoint: 'free',
+  diagnostics: 'free',
+  spikes: 'allow',
+};
+
+/** A change that was accepted. */
+export interface JudgedChange {
+  /** Path of the key, e.g. `optimizer.learningRate`. */
+  readonly key: string;
+  readonly saved: unknown;
+  readonly now: unknown;
+  /** Whether `--allow` was needed, and given. */
+  readonly allowed: boolean;
+}
+
+export function resumeRule(key: string): ResumeRule {
+  for (let prefix = key; prefix !== ''; prefix = prefix.slice(0, Math.max(0, prefix.lastIndexOf('.')))) {
+    const rule = RESUME_RULES[prefix];
+    if (rule) return rule;
+  }
+  return 'fixed';
+}
+
+/**
+ * Judges how a resumed run's configuration differs from the saved one.
+ * @param allow keys named by `--allow`; a section's name allows all its keys
+ * @throws SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, with each key, its saved and its new value
+ */
+export function judgeChanges(saved: unknown, now: unknown, allow: readonly string[]): JudgedChange[] {
+  const changes = diffConfigs(saved, now).map(({ key, before, after }) => ({
+    key,
+    saved: before,
+    now: after,
+  }));
+  const fixed = changes.filter((change) => resumeRule(change.key) === 'fixed');
+  if (fixed.length > 0) {
+    throw new SluiceError('SLUICE_E_RESUME_KEY_FIXED', `A resumed run cannot change ${listChanges(fixed)}.`, {
+      details: { changes: fixed },
+    });
+  }
+  const needing = changes.filter(
+    (change) => resumeRule(change.key) === 'allow' && !isAllowed(change.key, allow),
+  );
+  if (needing.length > 0) {
+    const flags = needing.map((change) => `--allow ${change.key}`).join(' ');
+    throw new SluiceError(
+      'SLUICE_E_RESUME_NEEDS_ALLOW',
+      `Changing ${listChanges(needing)} makes this another run from here on; confirm it by ${flags}.`,
+      { details: { changes: needing } },
+    );
+  }
+  return changes.map((change) => ({ ...change, allowed: resumeRule(change.key) === 'allow' }));
+}
+
+function isAllowed(key: string, allow: readonly string[]): boolean {
+  return allow.some((allowed) => key === allowed || key.startsWith(`${allowed}.`));
+}
+
+function listChanges(changes: readonly Omit<JudgedChange, 'allowed'>[]): string {
+  return changes
+    .map(({ key, saved, now }) => `${key} (saved ${showValue(saved)}, now ${showValue(now)})`)
+    .join(', ');
+}
+
+function showValue(value: unknown): string {
+  return value === undefined ? 'unset' : JSON.stringify(value);
+}
+
+/**
+ * Keys whose change an earlier `resume` was allowed, and that still have the value given then. The run may have been
+ * killed before a checkpoint with the new value was written.
+ */
+export function keysAllowedBefore(journal: readonly JournalEntry[], now: unknown): string[] {
+  const allowed = journal
+    .filter((entry) => entry.kind === 'resume')
+    .flatMap((entry) => entry.changes)
+    .filter((change) => change.allowed && isDeepStrictEqual(valueAt(now, change.key), change.now));
+  return allowed.map((change) => change.key);
+}
+
+function valueAt(config: unknown, key: string): unknown {
+  return key
+    .split('.')
+    .reduce<unknown>((value, name) => (value as Record<string, unknown> | undefined)?.[name], config);
+}

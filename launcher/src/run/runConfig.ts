@@ -1,0 +1,52 @@
+/** Reads a run's configuration with the command line's changes, and freezes it into the run directory. */
+
+import { loadYamlConfig, resolvePath, writeFileAtomic } from '@sluice/core';
+import { RunConfig } from '@sluice/train';
+import { stringify } from 'yaml';
+import { fittingExpertParallel } from './validate.ts';
+
+/** Flags of the command line that stand for keys of the configuration. */
+export interface ConfigFlags {
+  readonly set?: readonly string[] | undefined;
+  readonly workers?: number | undefined;
+  readonly expertParallel?: number | undefined;
+  readonly threads?: number | undefined;
+  readonly backend?: string | undefined;
+}
+
+/**
+ * The resolved configuration. Paths in it are absolute, so that it means the same wherever it is copied to.
+ * @throws the coded errors of `loadYamlConfig`
+ */
+export function loadRunConfig(path: string, flags: ConfigFlags): RunConfig {
+  const overrides = [...(flags.set ?? []), ...flagOverrides(flags)];
+  const config = loadYamlConfig(path, RunConfig, { overrides });
+  const data = { ...config.data, recipe: resolvePath(path, config.data.recipe) };
+  if (!onlyWorkersGiven(flags)) return { ...config, data };
+  const { parallel } = config;
+  const expertParallel = fittingExpertParallel(parallel.expertParallel, parallel.workers);
+  return { ...config, data, parallel: { ...parallel, expertParallel } };
+}
+
+/** Writes the configuration whole, or not at all. */
+export async function freezeRunConfig(path: string, config: RunConfig): Promise<void> {
+  const header =
+    '# The resolved configuration of this run. `sluice resume` changes it; do not edit it by hand.\n';
+  await writeFileAtomic(path, header + stringify(config));
+}
+
+function flagOverrides(flags: ConfigFlags): string[] {
+  const keys: [string, string | number | undefined][] = [
+    ['parallel.workers', flags.workers],
+    ['parallel.expertParallel', flags.expertParallel],
+    ['parallel.threads', flags.threads],
+    ['backend', flags.backend],
+  ];
+  return keys.filter(([, value]) => value !== undefined).map(([key, value]) => `${key}=${value}`);
+}
+
+/** With `--workers` alone, a number of workers that no longer fits the expert-parallel size is not the user's mistake. */
+function onlyWorkersGiven({ set = [], workers, expertParallel }: ConfigFlags): boolean {
+  const named = set.some((override) => override.startsWith('parallel.expertParallel='));
+  return workers !== undefined && expertParallel === undefined && !named;
+}

@@ -1,0 +1,98 @@
+/** Where the files of a run lie (design §5), and what tells a run directory from another. */
+
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { SluiceError, writeError } from '@sluice/core';
+
+/** The paths of one run. */
+export interface RunDirectory {
+  readonly path: string;
+  /** The resolved configuration, frozen when the run started. */
+  readonly config: string;
+  readonly journal: string;
+  readonly metrics: string;
+  readonly lock: string;
+  readonly checkpoints: string;
+  readonly report: string;
+}
+
+export function runDirectory(path: string): RunDirectory {
+  const root = resolve(path);
+  return {
+    path: root,
+    config: join(root, 'config.yaml'),
+    journal: join(root, 'journal.jsonl'),
+    metrics: join(root, 'metrics.jsonl'),
+    lock: join(root, 'lock'),
+    checkpoints: join(root, 'checkpoints'),
+    report: join(root, 'report.html'),
+  };
+}
+
+/** The name of a run: the configured one, or the configuration file's without its ending. */
+export function runName(config: { readonly name?: string | undefined }, configFile: string): string {
+  return config.name ?? basename(configFile).replace(/\.(ya?ml|json)$/, '');
+}
+
+/** Whether `path` holds a run, begun or finished. */
+export function holdsRun(path: string): boolean {
+  const run = runDirectory(path);
+  return existsSync(run.config) || existsSync(run.journal);
+}
+
+/**
+ * The paths of the run that `path` holds.
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING
+ */
+export function existingRun(path: string): RunDirectory {
+  const run = runDirectory(path);
+  if (!existsSync(run.path)) {
+    throw new SluiceError('SLUICE_E_FILE_MISSING', `There is no ${run.path}.`, {
+      details: { path: run.path },
+    });
+  }
+  if (!existsSync(run.config)) {
+    throw new SluiceError('SLUICE_E_RUN_MISSING', `${run.path} holds no run: it has no config.yaml.`, {
+      details: { path: run.path },
+    });
+  }
+  return run;
+}
+
+/**
+ * Makes the directory of a new run.
+ * @throws SLUICE_E_RUN_EXISTS when it holds one; SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
+ */
+export function makeRunDirectory(path: string): RunDirectory {
+  const run = runDirectory(path);
+  refuseExistingRun(run.path);
+  try {
+    mkdirSync(run.checkpoints, { recursive: true });
+    accessSync(run.path, constants.W_OK);
+  } catch (error) {
+    throw writeError(run.path, error);
+  }
+  return run;
+}
+
+/** @throws SLUICE_E_RUN_EXISTS when `path` holds a run; SLUICE_E_FILE_UNWRITABLE when it is no directory */
+export function refuseExistingRun(path: string): void {
+  const run = runDirectory(path);
+  if (holdsRun(run.path)) {
+    throw new SluiceError(
+      'SLUICE_E_RUN_EXISTS',
+      `${run.path} already holds a run. To go on with it: sluice resume ${shellQuote(path)}`,
+      { details: { runDir: run.path, resume: `sluice resume ${shellQuote(path)}` } },
+    );
+  }
+  if (existsSync(run.path) && !statSync(run.path).isDirectory()) {
+    throw new SluiceError('SLUICE_E_FILE_UNWRITABLE', `${run.path} is a file, not a directory.`, {
+      details: { path: run.path },
+    });
+  }
+}
+
+/** `text` as one word of a shell command. */
+export function shellQuote(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}

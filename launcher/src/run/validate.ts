@@ -1,0 +1,103 @@
+/** Conditions that tie several keys of a configuration together. All are checked before any process starts. */
+
+import { SluiceError } from '@sluice/core';
+import type { RunConfig } from '@sluice/train';
+
+/**
+ * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_EXPERT_PARALLEL_INVALID; each message shows
+ *   the numbers that do not fit
+ */
+export function validateConfig(config: RunConfig): void {
+  validateWorkers(config.parallel);
+  validateBatch(config.batch, config.parallel.lanes);
+  validateExpertParallel(config);
+}
+
+/** @throws SLUICE_E_VOCABULARY_TOO_SMALL */
+export function validateVocabulary(modelVocabulary: number, tokenizerVocabulary: number): void {
+  if (modelVocabulary >= tokenizerVocabulary) return;
+  throw new SluiceError(
+    'SLUICE_E_VOCABULARY_TOO_SMALL',
+    `model.vocabularySize is ${modelVocabulary}, but the tokenizer has ${tokenizerVocabulary} tokens.`,
+    { details: { modelVocabulary, tokenizerVocabulary } },
+  );
+}
+
+/**
+ * Workers that share one set of experts, lowered to fit when only the number of workers was asked for: no bit of the
+ * result depends on it.
+ */
+export function fittingExpertParallel(expertParallel: number, workers: number): number {
+  return workers % expertParallel === 0 ? expertParallel : Math.min(expertParallel, workers);
+}
+
+function validateWorkers({ workers, lanes }: RunConfig['parallel']): void {
+  if (!isPowerOfTwo(lanes)) {
+    throw new SluiceError('SLUICE_E_WORKERS_INVALID', `parallel.lanes is ${lanes}, not a power of two.`, {
+      details: { lanes },
+    });
+  }
+  if (!isPowerOfTwo(workers)) {
+    throw new SluiceError('SLUICE_E_WORKERS_INVALID', `parallel.workers is ${workers}, not a power of two.`, {
+      details: { workers },
+    });
+  }
+  if (lanes % workers !== 0) {
+    throw new SluiceError(
+      'SLUICE_E_WORKERS_INVALID',
+      `parallel.workers is ${workers}, which does not divide the ${lanes} lanes (parallel.lanes).`,
+      { details: { workers, lanes } },
+    );
+  }
+}
+
+function validateBatch({ sequences, grainSequences }: RunConfig['batch'], lanes: number): void {
+  const details = { sequences, grainSequences, lanes };
+  if (sequences % grainSequences !== 0) {
+    throw new SluiceError(
+      'SLUICE_E_BATCH_INDIVISIBLE',
+      `batch.sequences is ${sequences}, not a multiple of batch.grainSequences ${grainSequences}.`,
+      { details },
+    );
+  }
+  const grains = sequences / grainSequences;
+  if (grains % lanes !== 0) {
+    throw new SluiceError(
+      'SLUICE_E_BATCH_INDIVISIBLE',
+      `The batch has ${grains} grains (${sequences} sequences of batch.sequences ÷ ${grainSequences} a grain), ` +
+        `which do not divide into ${lanes} lanes (parallel.lanes).`,
+      { details },
+    );
+  }
+}
+
+function validateExpertParallel(config: RunConfig): void {
+  const { workers, expertParallel } = config.parallel;
+  const experts = config.model.experts?.count;
+  const details = { workers, expertParallel, experts };
+  if (experts === undefined && expertParallel > 1) {
+    throw new SluiceError(
+      'SLUICE_E_EXPERT_PARALLEL_INVALID',
+      `parallel.expertParallel is ${expertParallel}, but the model has no experts.`,
+      { details },
+    );
+  }
+  if (workers % expertParallel !== 0) {
+    throw new SluiceError(
+      'SLUICE_E_EXPERT_PARALLEL_INVALID',
+      `parallel.expertParallel is ${expertParallel}, which does not divide parallel.workers ${workers}.`,
+      { details },
+    );
+  }
+  if (experts !== undefined && experts % expertParallel !== 0) {
+    throw new SluiceError(
+      'SLUICE_E_EXPERT_PARALLEL_INVALID',
+      `parallel.expertParallel is ${expertParallel}, which does not divide the ${experts} experts (model.experts.count).`,
+      { details },
+    );
+  }
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return value >= 1 && (value & (value - 1)) === 0;
+}

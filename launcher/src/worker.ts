@@ -1,0 +1,27 @@
+/** Entry of a worker process: joins the others and the coordinator, then computes what it is asked to until told to stop. */
+
+// Stopping is the coordinator's decision alone, whoever sent the signal.
+process.on('SIGINT', () => {});
+process.on('SIGTERM', () => {});
+// The channel closes when the coordinator is gone, however it went; a worker without one must not live on.
+process.on('disconnect', () => process.exit(1));
+process.channel?.unref();
+
+// Imported only now, so that the handlers above are in place from the first moment.
+const [{ Communicator }, { createTrainingWorker }] = await Promise.all([
+  import('@sluice/collectives'),
+  import('@sluice/train'),
+]);
+
+const communicator = await Communicator.connect({});
+const worker = createTrainingWorker(communicator);
+await communicator.serve({
+  initialize: (request) => worker.initialize(request),
+  step: (request) => worker.step(request),
+  evaluate: (request) => worker.evaluate(request),
+  save: (request) => worker.save(request),
+  stop: (request) => worker.stop(request),
+});
+await communicator.close();
+process.removeAllListeners('disconnect');
+process.disconnect?.();

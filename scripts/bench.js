@@ -1,0 +1,19 @@
+/** `npm run bench`: every measurement in turn, one JSON object a line on standard output. */
+
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { root, setup } from './steps.js';
+
+const MEASUREMENTS = [
+  ...['dense-9m', 'moe-20m', 'dense-34m'].map((shape) => ['bench', 'step', '--shape', shape]),
+  ['bench', 'collectives', '--world', '2', '--mib', '64'],
+];
+
+setup();
+for (const words of MEASUREMENTS) {
+  const { status } = spawnSync(process.execPath, [join(root, 'launcher/bin/sluice.js'), ...words, '--json'], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  if (status !== 0) process.exitCode = 1;
+}

@@ -1,0 +1,52 @@
+/**
+ * `npm run docs`: writes what is generated from the code: the table of errors and the JSON Schemas by which editors
+ * complete the YAML. `npm run docs -- --check` only says whether they are up to date.
+ */
+
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { root, setup } from './steps.js';
+
+setup();
+const { ERROR_TABLE, jsonSchema } = await import('@sluice/core');
+const { DataRecipe } = await import('@sluice/data');
+const { ModelConfig } = await import('@sluice/model');
+const { RunConfig } = await import('@sluice/train');
+
+const check = process.argv.includes('--check');
+
+function errorsPage() {
+  const rows = Object.entries(ERROR_TABLE)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([code, { summary, advice }]) => `## ${code}\n\n${summary}\n\n${advice}\n`);
+  return `# Errors\n\nGenerated from \`packages/core/src/errors.ts\` by \`npm run docs\`.\n\n${rows.join('\n')}`;
+}
+
+const schema = (type) => `${JSON.stringify(jsonSchema(type), null, 2)}\n`;
+
+const files = {
+  'docs/errors.md': errorsPage(),
+  'configs/schemas/run.json': schema(RunConfig),
+  'configs/schemas/model.json': schema(ModelConfig),
+  'configs/schemas/recipe.json': schema(DataRecipe),
+};
+
+function isUpToDate(path, content) {
+  try {
+    return readFileSync(path, 'utf8') === content;
+  } catch {
+    return false;
+  }
+}
+
+for (const [name, content] of Object.entries(files)) {
+  const path = join(root, name);
+  if (isUpToDate(path, content)) continue;
+  if (check) {
+    process.stderr.write(`${name} is not up to date; run: npm run docs\n`);
+    process.exitCode = 1;
+  } else {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, content);
+  }
+}

@@ -1,0 +1,34 @@
+/** `npm start`: installs, builds, and trains the quickstart model; goes on with it when it was stopped. */
+
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { root, setup } from './steps.js';
+
+const runDirectory = join('runs', 'quickstart');
+
+setup();
+process.exitCode = await sluice(
+  existsSync(join(root, runDirectory, 'config.yaml'))
+    ? ['resume', runDirectory]
+    : ['train', join('configs', 'quickstart.yaml'), '--run-dir', runDirectory],
+);
+if (process.exitCode === 0) {
+  process.stdout.write(
+    `\nSample from it:  npx sluice generate ${runDirectory} --prompt "a kind of"\n` +
+      `Train it again:  npx sluice train configs/quickstart.yaml --run-dir runs/another\n`,
+  );
+}
+
+/** Runs the command line beside this process and passes signals on: it saves, and then ends by itself. */
+function sluice(words) {
+  const child = spawn(process.execPath, [join(root, 'launcher/bin/sluice.js'), ...words], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', (code) => resolve(code ?? 1));
+  });
+}
