@@ -197,6 +197,11 @@ export const ERROR_TABLE = {
     summary: 'Two processes of a run speak different versions of the protocol.',
     advice: 'Install the same version of Sluice on all machines.',
   },
+  SLUICE_E_CHECKPOINT_PROBE: {
+    summary: 'A loaded checkpoint does not compute the loss that it computed when it was saved.',
+    advice:
+      'The content is intact, so code, backend or configuration changed what the model computes: use those of the save.',
+  },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof ERROR_TABLE;

@@ -1,1 +1,19 @@
 export * from './config.ts';
+export { Dataset, openDataset } from './dataset.ts';
+export type { DatasetManifest, SplitManifest, SplitName } from './manifest.ts';
+export { permute } from './order.ts';
+export {
+  listPrepared,
+  type PreparedCorpus,
+  type PreparedEntry,
+  type PrepareOptions,
+  type PrepareProgress,
+  type PrepareSummary,
+  prepareData,
+} from './prepare.ts';
+export { DataRecipe, loadRecipe } from './recipe.ts';
+export type { Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
+export type { ShardRange } from './splitReader.ts';
+export { type LoadTokenizerOptions, loadTokenizer } from './tokenizer/load.ts';
+export type { Tokenizer } from './tokenizer/tokenizer.ts';
+export { type TrainTokenizerOptions, trainTokenizer } from './tokenizer/train.ts';

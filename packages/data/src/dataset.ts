@@ -1,0 +1,68 @@
+import { join } from 'node:path';
+import { SluiceError } from '@sluice/core';
+import { type DatasetManifest, loadManifest, type SplitName, verifyFiles } from './manifest.ts';
+import { Sampler, type SamplerOptions } from './sampler.ts';
+import { SplitReader } from './splitReader.ts';
+
+/**
+ * Opens a prepared corpus for reading. Nothing but the manifest is held in memory; tokens are read where they lie.
+ * @param directory a folder that `prepareData` made
+ * @throws SluiceError SLUICE_E_DATA_NOT_PREPARED; SLUICE_E_DATA_DAMAGED when a file is missing or has another length
+ */
+export function openDataset(directory: string): Dataset {
+  const { manifest, manifestHash } = loadManifest(directory);
+  return new Dataset(directory, manifest, manifestHash);
+}
+
+export class Dataset {
+  readonly directory: string;
+  readonly manifest: DatasetManifest;
+  /** Names the corpus: equal text, recipe and tokenizer give an equal hash on any machine. */
+  readonly manifestHash: string;
+  private readonly splits: Readonly<Record<SplitName, SplitReader>>;
+
+  constructor(directory: string, manifest: DatasetManifest, manifestHash: string) {
+    this.directory = directory;
+    this.manifest = manifest;
+    this.manifestHash = manifestHash;
+    this.splits = {
+      train: new SplitReader(directory, manifest, 'train'),
+      validation: new SplitReader(directory, manifest, 'validation'),
+    };
+  }
+
+  /** The corpus's own copy of its `tokenizer.json`. */
+  get tokenizerPath(): string {
+    return join(this.directory, this.manifest.tokenizer.file);
+  }
+
+  /**
+   * The sequences of a split, in the order of a seed.
+   * @throws SluiceError SLUICE_E_DATA_TOO_SMALL when the split is shorter than one sequence
+   */
+  sampler(options: SamplerOptions): Sampler {
+    const reader = this.splits[options.split];
+    if (reader.tokens <= options.sequenceLength) {
+      throw new SluiceError(
+        'SLUICE_E_DATA_TOO_SMALL',
+        `The ${options.split} split of ${this.directory} has ${reader.tokens} tokens; a sequence of ${options.sequenceLength} needs ${options.sequenceLength + 1}.`,
+        { details: { directory: this.directory, ...options, tokens: reader.tokens } },
+      );
+    }
+    return new Sampler(reader, options);
+  }
+
+  /**
+   * Reads every file and compares it with its hash.
+   * @throws SluiceError SLUICE_E_DATA_DAMAGED, with the file
+   */
+  verify(): void {
+    verifyFiles(this.directory, this.manifest);
+  }
+
+  /** Closes the files; they are opened again when something is read. */
+  close(): void {
+    this.splits.train.close();
+    this.splits.validation.close();
+  }
+}

@@ -1,0 +1,341 @@
+/** Preparation of a corpus: documents become tokens in shards, once, and are found again. */
+
+import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { SluiceError, writeError } from '@sluice/core';
+import { readDocuments, SourceTally, type SplitPart } from './documents.ts';
+import {
+  type DatasetManifest,
+  hashFile,
+  type LoadedManifest,
+  loadManifest,
+  MANIFEST_FILE,
+  PREPARATION_VERSION,
+  type SplitName,
+  TOKENIZER_FILE,
+} from './manifest.ts';
+import { type DataRecipe, type LoadedRecipe, loadRecipe } from './recipe.ts';
+import { sourceFile } from './sources/files.ts';
+import { openSource } from './sources/open.ts';
+import type { TextSourceReader } from './sources/source.ts';
+import { SplitWriter, type TokenType } from './splitWriter.ts';
+import { makeStamp, readStamp, recipeHash, writeStamp } from './stamp.ts';
+import { loadTokenizer, tokenizerFile } from './tokenizer/load.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
+import { trainTokenizer } from './tokenizer/train.ts';
+import { countTrainingWords } from './trainingWords.ts';
+import { UnigramCounter } from './unigram.ts';
+
+export interface PrepareOptions {
+  /** Where prepared corpora live, each in a folder of its recipe's name. */
+  readonly outputRoot?: string;
+  /** Where downloaded packages are kept. */
+  readonly downloadRoot?: string;
+  /** Whether to prepare again what is prepared already. */
+  readonly force?: boolean;
+  readonly signal?: AbortSignal | undefined;
+  /** Called often; what it does should be cheap. */
+  readonly onProgress?: (progress: PrepareProgress) => void;
+}
+
+export interface PrepareProgress {
+  /** Downloading sources; reading words for the tokenizer; finding its merges; encoding. */
+  readonly stage: 'sources' | 'words' | 'merges' | 'encode';
+  readonly documents: number;
+  readonly bytes: number;
+  readonly tokens: number;
+  /** Bytes of all text: exact once it was read through, before that the size of the files. */
+  readonly totalBytes: number;
+}
+
+export interface PreparedCorpus {
+  readonly name: string;
+  readonly directory: string;
+  /** Names the corpus: a run goes on only with the same one. */
+  readonly manifestHash: string;
+  readonly vocabularySize: number;
+  readonly documents: number;
+  readonly trainTokens: number;
+  readonly validationTokens: number;
+  readonly bytesPerToken: number;
+  /** Validation loss of a model that knows token frequencies only, in nats a token; null without a validation split. */
+  readonly unigramLoss: number | null;
+}
+
+export interface PrepareSummary extends PreparedCorpus {
+  /** False when the corpus was there already and nothing was done. */
+  readonly fresh: boolean;
+}
+
+/**
+ * Prepares the corpus of a recipe, unless it is there and neither the recipe nor a source has changed.
+ *
+ * It is written to a folder of this process and gets its name when it is whole: an interruption, by `signal` or by
+ * death, leaves what was there before. Memory does not grow with the corpus.
+ *
+ * @throws SluiceError SLUICE_E_CONFIG_*, SLUICE_E_FILE_*, SLUICE_E_DATA_*, SLUICE_E_TOKENIZER_INVALID,
+ *   SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when it is aborted
+ */
+export async function prepareData(recipeFile: string, options: PrepareOptions = {}): Promise<PrepareSummary> {
+  const { outputRoot = 'data/prepared', downloadRoot = 'data/downloads', force = false, signal } = options;
+  const loaded = loadRecipe(recipeFile);
+  const { recipe } = loaded;
+  const directory = join(outputRoot, recipe.name);
+  options.onProgress?.({ stage: 'sources', documents: 0, bytes: 0, tokens: 0, totalBytes: 0 });
+  const sources: TextSourceReader[] = [];
+  for (const source of recipe.sources)
+    sources.push(await openSource(source, loaded, { downloadRoot, signal }));
+  const stamp = makeStamp(recipe, sources, givenTokenizer(loaded));
+  const present = force || readStamp(directory) !== stamp ? null : loadIfWhole(directory);
+  if (present !== null) return { ...summarize(directory, present), fresh: false };
+
+  const work = makeWorkDirectory(outputRoot, recipe.name);
+  try {
+    const preparation = new Preparation(loaded, sources, work, options);
+    const manifest = await preparation.run();
+    writeStamp(work, stamp);
+    // The manifest comes last: a directory without one is no corpus.
+    writeFileSync(join(work, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`, { flush: true });
+    replaceDirectory(work, directory);
+  } catch (error) {
+    throw writeError(directory, error);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return { ...summarize(directory, loadManifest(directory)), fresh: true };
+}
+
+/** One preparation in progress. */
+class Preparation {
+  private readonly loaded: LoadedRecipe;
+  private readonly recipe: DataRecipe;
+  private readonly sources: readonly TextSourceReader[];
+  private readonly directory: string;
+  private readonly options: PrepareOptions;
+  private readonly progress = { documents: 0, bytes: 0, tokens: 0, totalBytes: 0 };
+
+  constructor(
+    loaded: LoadedRecipe,
+    sources: readonly TextSourceReader[],
+    directory: string,
+    options: PrepareOptions,
+  ) {
+    this.loaded = loaded;
+    this.recipe = loaded.recipe;
+    this.sources = sources;
+    this.directory = directory;
+    this.options = options;
+    this.progress.totalBytes = sources.flatMap(({ files }) => files).reduce((sum, { size }) => sum + size, 0);
+  }
+
+  async run(): Promise<DatasetManifest> {
+    await this.makeTokenizer();
+    return this.encode(loadTokenizer(this.directory, { endOfText: this.endOfText }));
+  }
+
+  private get endOfText(): string | undefined {
+    return this.recipe.tokenizer.kind === 'file' ? this.recipe.tokenizer.endOfText : undefined;
+  }
+
+  private async makeTokenizer(): Promise<void> {
+    const target = join(this.directory, TOKENIZER_FILE);
+    const { tokenizer } = this.recipe;
+    if (tokenizer.kind === 'file') {
+      copyFileSync(tokenizerFile(this.loaded.resolve(tokenizer.path)), target);
+      return;
+    }
+    const { signal } = this.options;
+    const words = await countTrainingWords(
+      this.sources,
+      this.recipe,
+      { sampleBytes: tokenizer.sampleBytes, totalBytes: this.progress.totalBytes },
+      { signal, onPart: (part) => this.report('words', part) },
+    );
+    if (words.size === 0) throw this.nothingFound();
+    this.progress.totalBytes = this.progress.bytes;
+    this.report('merges');
+    const json = await trainTokenizer(words, { ...tokenizer, signal });
+    writeFileSync(target, JSON.stringify(json), { flush: true });
+    Object.assign(this.progress, { documents: 0, bytes: 0 });
+  }
+
+  private async encode(tokenizer: Tokenizer): Promise<DatasetManifest> {
+    const tokenType: TokenType = tokenizer.vocabularySize <= 1 << 16 ? 'uint16' : 'uint32';
+    const writers = {
+      train: this.splitWriter('train', tokenType),
+      validation: this.splitWriter('validation', tokenType),
+    };
+    const tallies = this.sources.map(() => new SourceTally());
+    const unigram = new UnigramCounter(tokenizer.vocabularySize);
+    try {
+      for await (const part of readDocuments(this.sources, this.recipe.validation, this.options.signal)) {
+        const tokens = tokenizer.encodeOrdinary(part.text);
+        if (part.last) tokens.push(tokenizer.endOfTextId);
+        const writer = writers[part.split];
+        if (part.first) writer.beginDocument(part.name, part.source);
+        writer.append(tokens, part.bytes);
+        unigram.add(part.split, tokens);
+        tallies[part.source]!.add(part);
+        this.progress.tokens += tokens.length;
+        this.report('encode', part);
+      }
+      this.checkSplits(writers);
+      const splits = { train: writers.train.finish(), validation: writers.validation.finish() };
+      const file = join(this.directory, TOKENIZER_FILE);
+      return {
+        format: 'sluice-tokens',
+        preparationVersion: PREPARATION_VERSION,
+        name: this.recipe.name,
+        recipeHash: recipeHash(this.recipe),
+        tokenizer: {
+          file: TOKENIZER_FILE,
+          bytes: sourceFile(file, TOKENIZER_FILE).size,
+          sha256: hashFile(file),
+          vocabularySize: tokenizer.vocabularySize,
+          endOfTextId: tokenizer.endOfTextId,
+        },
+        tokenType,
+        shardTokens: this.recipe.shardTokens,
+        sources: tallies.map((tally, i) => ({
+          label: this.sources[i]!.label,
+          documents: tally.documents,
+          bytes: tally.bytes,
+          sha256: tally.digest(),
+        })),
+        splits,
+        bytesPerToken:
+          (splits.train.bytes + splits.validation.bytes) / (writers.train.tokens + writers.validation.tokens),
+        unigramLoss: unigram.loss(),
+      };
+    } finally {
+      writers.train.abandon();
+      writers.validation.abandon();
+    }
+  }
+
+  private splitWriter(split: SplitName, tokenType: TokenType): SplitWriter {
+    return new SplitWriter({
+      directory: this.directory,
+      split,
+      tokenType,
+      shardTokens: this.recipe.shardTokens,
+    });
+  }
+
+  private checkSplits({ train, validation }: Readonly<Record<SplitName, SplitWriter>>): void {
+    if (train.tokens + validation.tokens === 0) throw this.nothingFound();
+    const { fraction } = this.recipe.validation;
+    const empty =
+      train.tokens === 0 ? 'training' : validation.tokens === 0 && fraction > 0 ? 'validation' : null;
+    if (empty === null) return;
+    throw new SluiceError(
+      'SLUICE_E_DATA_SPLIT_EMPTY',
+      `Of ${this.progress.documents} documents, none fell into the ${empty} split (validation.fraction is ${fraction}).`,
+      { details: { recipe: this.loaded.file, documents: this.progress.documents, fraction } },
+    );
+  }
+
+  private nothingFound(): SluiceError {
+    return new SluiceError('SLUICE_E_DATA_EMPTY', `The sources of ${this.loaded.file} hold no text.`, {
+      details: { recipe: this.loaded.file },
+    });
+  }
+
+  private report(stage: PrepareProgress['stage'], part?: SplitPart): void {
+    if (part !== undefined) {
+      this.progress.bytes += part.bytes;
+      if (part.last) this.progress.documents++;
+    }
+    this.options.onProgress?.({ stage, ...this.progress });
+  }
+}
+
+/** A corpus that `listPrepared` found, or a folder that is none. */
+export type PreparedEntry =
+  | PreparedCorpus
+  | { readonly name: string; readonly directory: string; readonly problem: SluiceError };
+
+/** The corpora that were prepared below a folder, by name; damaged and unfinished ones are told with their problem. */
+export function listPrepared(outputRoot = 'data/prepared'): PreparedEntry[] {
+  if (!existsSync(outputRoot)) return [];
+  const entries = readdirSync(outputRoot, { withFileTypes: true });
+  const names = entries
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+    .map(({ name }) => name);
+  return names.sort().map((name) => {
+    const directory = join(outputRoot, name);
+    try {
+      return summarize(directory, loadManifest(directory));
+    } catch (error) {
+      if (error instanceof SluiceError) return { name, directory, problem: error };
+      throw error;
+    }
+  });
+}
+
+function summarize(directory: string, { manifest, manifestHash }: LoadedManifest): PreparedCorpus {
+  const { train, validation } = manifest.splits;
+  return {
+    name: manifest.name,
+    directory,
+    manifestHash,
+    vocabularySize: manifest.tokenizer.vocabularySize,
+    documents: train.documents + validation.documents,
+    trainTokens: train.tokens,
+    validationTokens: validation.tokens,
+    bytesPerToken: manifest.bytesPerToken,
+    unigramLoss: manifest.unigramLoss,
+  };
+}
+
+function givenTokenizer({ recipe, resolve }: LoadedRecipe) {
+  if (recipe.tokenizer.kind !== 'file') return null;
+  const file = tokenizerFile(resolve(recipe.tokenizer.path));
+  return sourceFile(file, basename(file));
+}
+
+function loadIfWhole(directory: string): LoadedManifest | null {
+  try {
+    return loadManifest(directory);
+  } catch (error) {
+    if (error instanceof SluiceError) return null;
+    throw error;
+  }
+}
+
+/** A new folder for this process beside the final one, after those of processes that died were removed. */
+function makeWorkDirectory(outputRoot: string, name: string): string {
+  const prefix = `.${name}.partial-`;
+  try {
+    mkdirSync(outputRoot, { recursive: true });
+    for (const entry of readdirSync(outputRoot)) {
+      if (entry.startsWith(prefix) && !isAlive(Number(entry.slice(prefix.length)))) {
+        rmSync(join(outputRoot, entry), { recursive: true, force: true });
+      }
+    }
+    const work = join(outputRoot, `${prefix}${process.pid}`);
+    rmSync(work, { recursive: true, force: true });
+    mkdirSync(work);
+    return work;
+  } catch (error) {
+    throw writeError(outputRoot, error);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Puts a finished folder under its name. A process that reads the one before keeps its open files. */
+function replaceDirectory(work: string, directory: string): void {
+  const old = `${work}-old`;
+  rmSync(old, { recursive: true, force: true });
+  if (existsSync(directory)) renameSync(directory, old);
+  renameSync(work, directory);
+  rmSync(old, { recursive: true, force: true });
+}

@@ -1,0 +1,199 @@
+/** The data recipe: where text comes from, how it becomes tokens, and what is held out. */
+
+import { loadYamlConfig, resolvePath } from '@sluice/core';
+import { z } from 'zod';
+
+const path = (description: string) => z.string().min(1).meta({ format: 'path' }).describe(description);
+
+const pattern = (description: string) =>
+  z
+    .string()
+    .min(1)
+    .refine(isRegularExpression, { error: 'is not a regular expression of JavaScript (flag u)' })
+    .describe(description);
+
+/** How files become documents. */
+const textFields = {
+  encoding: z
+    .string()
+    .refine(isEncoding, { error: 'is not an encoding that TextDecoder knows' })
+    .default('utf-8')
+    .describe('Encoding of the files: utf-8, windows-1252, utf-16le, shift_jis, …'),
+  invalidBytes: z
+    .enum(['error', 'replace', 'drop'])
+    .default('error')
+    .describe(
+      'What happens to bytes that are no text in that encoding: stop, put U+FFFD, or leave them out.',
+    ),
+  documentSeparator: pattern(
+    'Regular expression between two documents of a file, at most 1000 characters a match; a file is one document when left out.',
+  ).optional(),
+  remove: z
+    .array(pattern('Regular expression.'))
+    .default([])
+    .describe('Regular expressions whose matches are deleted from the text of every document.'),
+};
+
+const fileFields = {
+  path: path('File or folder (read with its subfolders). Relative paths start from the recipe.'),
+};
+
+const include = (fallback: string[]) =>
+  z
+    .array(z.string().min(1))
+    .min(1)
+    .default(fallback)
+    .describe('Glob patterns; a file of the folder is read when its path below it matches one.');
+
+const WordnetSource = z.strictObject({
+  kind: z
+    .literal('wordnet')
+    .describe('The definitions and examples of WordNet 3.1, told in sentences; comes with the installation.'),
+});
+
+const TextSource = z.strictObject({
+  kind: z
+    .literal('text')
+    .describe('Text files; those that end in .gz or .dz are unpacked while they are read.'),
+  ...fileFields,
+  include: include(['**/*.txt', '**/*.md']),
+  ...textFields,
+});
+
+const JsonlSource = z.strictObject({
+  kind: z.literal('jsonl').describe('Files of one JSON object a line, each a document; .gz is unpacked.'),
+  ...fileFields,
+  include: include(['**/*.jsonl', '**/*.jsonl.gz']),
+  field: z.string().min(1).default('text').describe('Field that holds the text; a.b for a field in a field.'),
+});
+
+const ParquetSource = z.strictObject({
+  kind: z.literal('parquet').describe('Parquet files, a document a row.'),
+  ...fileFields,
+  include: include(['**/*.parquet']),
+  column: z.string().min(1).default('text').describe('Column that holds the text.'),
+});
+
+const DebianSource = z.strictObject({
+  kind: z
+    .literal('debian')
+    .describe('Files of a Debian package, downloaded with apt-get and unpacked with dpkg, not installed.'),
+  package: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9+.-]+$/, 'is not the name of a Debian package')
+    .describe('Name of the package.'),
+  include: include(['**/*.txt']).describe(
+    'Glob patterns of files in the package, such as usr/share/doc/**/*.rst.gz.',
+  ),
+  format: z
+    .enum(['text', 'brs'])
+    .default('text')
+    .describe(
+      'text: text files, perhaps .gz or .dz; brs: the Bible Retrieval System’s compressed data file, a document a chapter.',
+    ),
+  ...textFields,
+});
+
+export const SourceConfig = z.discriminatedUnion('kind', [
+  WordnetSource,
+  TextSource,
+  JsonlSource,
+  ParquetSource,
+  DebianSource,
+]);
+
+const TrainedTokenizer = z.strictObject({
+  kind: z.literal('train').describe('Byte-level BPE, trained on the training split.'),
+  vocabularySize: z
+    .int()
+    .min(257, 'is too small: the 256 bytes and the end-of-text token need 257')
+    .max(2 ** 20)
+    .describe('Tokens of the vocabulary, the 256 bytes and the end-of-text token among them.'),
+  minimumFrequency: z.int().min(1).default(2).describe('Occurrences that a pair needs to become a token.'),
+  sampleBytes: z
+    .int()
+    .min(1)
+    .default(64 * 2 ** 20)
+    .describe('Bytes of text that it is trained on; of a larger corpus, about so much is drawn by document.'),
+});
+
+const TokenizerFile = z.strictObject({
+  kind: z.literal('file').describe('An existing tokenizer of the Hugging Face format.'),
+  path: path('The tokenizer.json, or the folder that holds it. Relative paths start from the recipe.'),
+  endOfText: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Token put between documents; found by its usual names when left out.'),
+});
+
+export const TokenizerConfig = z.discriminatedUnion('kind', [TrainedTokenizer, TokenizerFile]);
+
+export const ValidationConfig = z.strictObject({
+  fraction: z
+    .number()
+    .min(0)
+    .max(0.5)
+    .default(0.01)
+    .describe('Share of the documents that is held out, chosen by a hash of their text; 0 for none.'),
+  seed: z.int().default(0).describe('Key of that hash.'),
+});
+
+export const DataRecipe = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'may hold letters, digits, dots, dashes and underscores only')
+    .describe('Name of the corpus, and of the folder that it is prepared in.'),
+  description: z.string().optional().describe('What the corpus is, for people.'),
+  sources: z.array(SourceConfig).min(1).describe('Where the text comes from; read in this order.'),
+  tokenizer: TokenizerConfig.describe('How text becomes tokens.'),
+  validation: ValidationConfig.prefault({}).describe('What is held out.'),
+  shardTokens: z
+    .int()
+    .min(1)
+    .default(2 ** 25)
+    .describe('Tokens of one shard file.'),
+});
+
+export type DataRecipe = z.infer<typeof DataRecipe>;
+export type SourceConfig = z.infer<typeof SourceConfig>;
+export type SourceOfKind<Kind extends SourceConfig['kind']> = Extract<SourceConfig, { kind: Kind }>;
+export type TextOptions = Pick<
+  SourceOfKind<'text'>,
+  'encoding' | 'invalidBytes' | 'documentSeparator' | 'remove'
+>;
+
+/** A recipe with the place that its relative paths start from. */
+export interface LoadedRecipe {
+  readonly recipe: DataRecipe;
+  readonly file: string;
+  /** The path that a relative path in the recipe means. */
+  resolve(path: string): string;
+}
+
+/**
+ * Loads and checks a recipe.
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_CONFIG_SYNTAX, SLUICE_E_CONFIG_INVALID
+ */
+export function loadRecipe(file: string): LoadedRecipe {
+  const recipe = loadYamlConfig(file, DataRecipe);
+  return { recipe, file, resolve: (relative) => resolvePath(file, relative) };
+}
+
+function isRegularExpression(source: string): boolean {
+  try {
+    new RegExp(source, 'u');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isEncoding(label: string): boolean {
+  try {
+    new TextDecoder(label);
+    return true;
+  } catch {
+    return false;
+  }
+}

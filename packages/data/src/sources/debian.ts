@@ -1,0 +1,79 @@
+/** Text of Debian packages: downloaded with apt-get, unpacked with dpkg, never installed. */
+
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { SluiceError, writeError } from '@sluice/core';
+
+const execute = promisify(execFile);
+
+/**
+ * Makes sure that a package is unpacked below `downloadRoot`. A package that is there is not looked for again, so
+ * that a corpus stays the same until its folder is deleted.
+ * @returns the folder that the package's files are in
+ * @throws SluiceError SLUICE_E_DEBIAN_TOOLS_MISSING, SLUICE_E_DEBIAN_DOWNLOAD
+ */
+export async function unpackDebianPackage(
+  name: string,
+  downloadRoot: string,
+  signal?: AbortSignal,
+): Promise<string> {
+  const root = join(downloadRoot, 'debian');
+  const folder = join(root, name);
+  if (existsSync(folder)) return folder;
+  // The folder gets its name when it is whole; until then it belongs to this process.
+  const partial = join(root, `.${name}.partial-${process.pid}`);
+  try {
+    mkdirSync(join(partial, 'files'), { recursive: true });
+  } catch (error) {
+    throw writeError(partial, error);
+  }
+  try {
+    await tool('apt-get', ['download', name], name, partial, signal);
+    const archive = readdirSync(partial).find((file) => file.endsWith('.deb'));
+    if (archive === undefined) throw downloadError(name, 'apt-get left no .deb file');
+    await tool('dpkg', ['-x', archive, 'files'], name, partial, signal);
+    renameSync(join(partial, 'files'), folder);
+  } finally {
+    rmSync(partial, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+async function tool(
+  program: string,
+  args: readonly string[],
+  name: string,
+  cwd: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  try {
+    await execute(program, args, { cwd, ...(signal && { signal }) });
+  } catch (error) {
+    signal?.throwIfAborted();
+    const { code, stderr, message } = error as NodeJS.ErrnoException & { stderr?: string };
+    if (code === 'ENOENT') {
+      throw new SluiceError(
+        'SLUICE_E_DEBIAN_TOOLS_MISSING',
+        `The recipe needs ${program} to get the Debian package ${name}.`,
+        {
+          details: { program, package: name },
+          cause: error,
+        },
+      );
+    }
+    throw downloadError(name, stderr?.trim() || message, error);
+  }
+}
+
+function downloadError(name: string, reason: string, cause?: unknown): SluiceError {
+  return new SluiceError(
+    'SLUICE_E_DEBIAN_DOWNLOAD',
+    `The Debian package ${name} could not be had: ${reason}`,
+    {
+      details: { package: name },
+      cause,
+    },
+  );
+}

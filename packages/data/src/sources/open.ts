@@ -1,0 +1,34 @@
+import type { LoadedRecipe, SourceConfig } from '../recipe.ts';
+import { brsSource } from './brs.ts';
+import { unpackDebianPackage } from './debian.ts';
+import { listFiles } from './files.ts';
+import { jsonlSource } from './jsonl.ts';
+import { parquetSource } from './parquet.ts';
+import type { TextSourceReader } from './source.ts';
+import { textSource } from './text.ts';
+import { wordnetSource } from './wordnet.ts';
+
+export interface OpenSourceOptions {
+  /** Where downloaded packages are kept. */
+  readonly downloadRoot: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Finds the files of one source of a recipe, downloading what it needs, and makes a reader of its documents. */
+export async function openSource(
+  source: SourceConfig,
+  recipe: LoadedRecipe,
+  { downloadRoot, signal }: OpenSourceOptions,
+): Promise<TextSourceReader> {
+  if (source.kind === 'wordnet') return wordnetSource();
+  if (source.kind === 'debian') {
+    const folder = await unpackDebianPackage(source.package, downloadRoot, signal);
+    const files = listFiles(folder, source.include);
+    const label = `debian:${source.package}`;
+    return source.format === 'brs' ? brsSource(label, files) : textSource(label, files, source);
+  }
+  const files = listFiles(recipe.resolve(source.path), source.include);
+  if (source.kind === 'text') return textSource(source.path, files, source);
+  if (source.kind === 'jsonl') return jsonlSource(source.path, files, source.field);
+  return parquetSource(source.path, files, source.column);
+}

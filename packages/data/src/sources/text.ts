@@ -1,0 +1,82 @@
+import type { TextOptions } from '../recipe.ts';
+import { textChunks } from './decode.ts';
+import type { DocumentPart, SourceFile, TextSourceReader } from './source.ts';
+
+/** A longer document is handed on in parts, cut at white space. In characters. */
+export const PART_LENGTH = 1 << 20;
+/** A separator is looked for only where at least so much text follows, so that it is seen whole. */
+const SEPARATOR_LENGTH = 1000;
+
+/** Text files: each a document, or several with a separator between them. */
+export function textSource(
+  label: string,
+  files: readonly SourceFile[],
+  options: TextOptions,
+): TextSourceReader {
+  const remove = options.remove.map((pattern) => new RegExp(pattern, 'gu'));
+  const clean = (text: string): string => remove.reduce((rest, pattern) => rest.replace(pattern, ''), text);
+  return {
+    label,
+    files,
+    async *documents() {
+      for (const file of files) {
+        for await (const part of documentsInText(
+          textChunks(file.path, options),
+          file.name,
+          options.documentSeparator,
+        )) {
+          yield { ...part, text: clean(part.text) };
+        }
+      }
+    },
+  };
+}
+
+/** Cuts a stream of text into documents at matches of a regular expression, and long documents into parts. */
+export async function* documentsInText(
+  chunks: AsyncIterable<string>,
+  name: string,
+  separator: string | undefined,
+): AsyncGenerator<DocumentPart> {
+  const pattern = separator === undefined ? null : new RegExp(separator, 'gu');
+  let rest = '';
+  let number = 1;
+  const nameOf = (): string => (pattern === null ? name : `${name}#${number}`);
+  /** Takes what is certain out of `rest`; at the end of the file, everything is. */
+  function* take(atEnd: boolean): Generator<DocumentPart> {
+    let start = 0;
+    if (pattern !== null) {
+      pattern.lastIndex = 0;
+      for (let match = pattern.exec(rest); match !== null; match = pattern.exec(rest)) {
+        const end = match.index + match[0].length;
+        if (!atEnd && end + SEPARATOR_LENGTH > rest.length) break;
+        if (match[0].length === 0) pattern.lastIndex++;
+        if (match.index === 0 && end === 0) continue;
+        yield { name: nameOf(), text: rest.slice(start, match.index), last: true };
+        start = end;
+        number++;
+      }
+    }
+    rest = rest.slice(start);
+    while (rest.length > PART_LENGTH + SEPARATOR_LENGTH) {
+      const cut = whiteSpaceBefore(rest, PART_LENGTH);
+      yield { name: nameOf(), text: rest.slice(0, cut), last: false };
+      rest = rest.slice(cut);
+    }
+    if (atEnd) yield { name: nameOf(), text: rest, last: true };
+  }
+  for await (const chunk of chunks) {
+    rest += chunk;
+    yield* take(false);
+  }
+  yield* take(true);
+}
+
+/** The last white space at or before `limit`, or `limit` (moved off the middle of a character) when there is none. */
+function whiteSpaceBefore(text: string, limit: number): number {
+  for (let at = limit; at > limit / 2; at--) {
+    if (/\s/.test(text[at]!) && !/\s/.test(text[at - 1]!)) return at;
+  }
+  const code = text.charCodeAt(limit);
+  return code >= 0xdc00 && code < 0xe000 ? limit - 1 : limit;
+}
