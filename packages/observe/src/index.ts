@@ -1,1 +1,7 @@
-export {};
+export * from './format.ts';
+export * from './metricsLog.ts';
+export * from './progress/clock.ts';
+export * from './progress/display.ts';
+export * from './record.ts';
+export * from './report/report.ts';
+export * from './terminal.ts';

@@ -1,0 +1,253 @@
+/** `metrics.jsonl`: one line a step. A kill at any instant costs at most the line that was being written. */
+
+import {
+  closeSync,
+  createReadStream,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
+import { createInterface } from 'node:readline';
+import { invariant, SluiceError, writeError } from '@sluice/core';
+import type { StepRecord, StepSeconds } from './record.ts';
+
+/** Name of the log in a run's directory. */
+export const METRICS_FILE = 'metrics.jsonl';
+
+const NEWLINE = 0x0a;
+const CHUNK_BYTES = 1 << 16;
+
+/**
+ * The log of a run, open for appending. Steps ascend; to take some back (a resumed run starts from a checkpoint
+ * that is older than the last line), call `truncateAfter`.
+ */
+export class MetricsLog {
+  readonly path: string;
+  #file: number;
+  #size: number;
+  #lastStep: number;
+
+  private constructor(path: string, file: number) {
+    this.path = path;
+    this.#file = file;
+    this.#size = 0;
+    this.#lastStep = 0;
+  }
+
+  /**
+   * Opens the log, or makes an empty one. A last line that was torn by a kill is cut off.
+   * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_METRICS_DAMAGED (the last whole line is not a record)
+   */
+  static open(path: string): MetricsLog {
+    try {
+      const log = new MetricsLog(path, openSync(path, 'a+'));
+      log.#recover();
+      return log;
+    } catch (error) {
+      throw writeError(path, error);
+    }
+  }
+
+  /** The step of the last line; 0 for an empty log. */
+  get lastStep(): number {
+    return this.#lastStep;
+  }
+
+  /**
+   * Adds the record of a step, later than all before, in one write. When it throws, the file is as it was before.
+   * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
+   */
+  append(record: StepRecord): void {
+    invariant(
+      record.step > this.#lastStep,
+      `step ${record.step} is logged after step ${this.#lastStep}; truncateAfter comes first`,
+    );
+    const line = Buffer.from(`${serializeRecord(record)}\n`);
+    try {
+      let written = 0;
+      while (written < line.length) written += writeSync(this.#file, line, written);
+    } catch (error) {
+      ftruncateSync(this.#file, this.#size);
+      throw writeError(this.path, error);
+    }
+    this.#size += line.length;
+    this.#lastStep = record.step;
+  }
+
+  /**
+   * Drops every line of a step later than `step`. Steps ascend, so these are the end of the file: cutting it there is
+   * one atomic operation of the file system.
+   */
+  truncateAfter(step: number): void {
+    if (this.#lastStep <= step) return;
+    let end = 0;
+    let last = 0;
+    for (const line of this.#wholeLines()) {
+      const record = parseRecord(line.text);
+      if (record !== undefined && record.step > step) break;
+      if (record !== undefined) last = record.step;
+      end = line.end;
+    }
+    try {
+      ftruncateSync(this.#file, end);
+    } catch (error) {
+      throw writeError(this.path, error);
+    }
+    this.#size = end;
+    this.#lastStep = last;
+  }
+
+  close(): void {
+    if (this.#file < 0) return;
+    closeSync(this.#file);
+    this.#file = -1;
+  }
+
+  #recover(): void {
+    const size = fstatSync(this.#file).size;
+    const end = this.#endOfLineBefore(size);
+    if (end < size) ftruncateSync(this.#file, end);
+    this.#size = end;
+    if (end === 0) return;
+    const start = this.#endOfLineBefore(end - 1);
+    const line = Buffer.alloc(end - 1 - start);
+    readSync(this.#file, line, 0, line.length, start);
+    const record = parseRecord(line.toString());
+    if (record === undefined) throw damaged(this.path, undefined, line.toString());
+    this.#lastStep = record.step;
+  }
+
+  /** The offset just after the last newline among the first `limit` bytes; 0 when there is none. */
+  #endOfLineBefore(limit: number): number {
+    const chunk = Buffer.alloc(CHUNK_BYTES);
+    for (let end = limit; end > 0; ) {
+      const start = Math.max(0, end - CHUNK_BYTES);
+      readSync(this.#file, chunk, 0, end - start, start);
+      const newline = chunk.subarray(0, end - start).lastIndexOf(NEWLINE);
+      if (newline >= 0) return start + newline + 1;
+      end = start;
+    }
+    return 0;
+  }
+
+  /** The lines of the file in order, each with the offset of its end; memory for one line at a time. */
+  *#wholeLines(): Generator<{ text: string; end: number }> {
+    const chunk = Buffer.alloc(CHUNK_BYTES);
+    let pending: Buffer = Buffer.alloc(0);
+    let offset = 0;
+    for (;;) {
+      const count = readSync(this.#file, chunk, 0, CHUNK_BYTES, offset + pending.length);
+      if (count === 0) return;
+      pending = Buffer.concat([pending, chunk.subarray(0, count)]);
+      let start = 0;
+      for (let end = pending.indexOf(NEWLINE); end >= 0; end = pending.indexOf(NEWLINE, start)) {
+        yield { text: pending.toString('utf8', start, end), end: offset + end + 1 };
+        start = end + 1;
+      }
+      pending = pending.subarray(start);
+      offset += start;
+    }
+  }
+}
+
+/** How `readMetrics` treats what it finds. */
+export interface ReadMetricsOptions {
+  /** Told of a line that is not a record, which is then left out; without it such a line is an error. */
+  readonly onDamaged?: (lineNumber: number, text: string) => void;
+}
+
+/**
+ * Reads the records of a log one after another, in constant memory, also while the run appends to it. A torn last
+ * line is left out; a file that does not exist has no records.
+ * @throws SLUICE_E_METRICS_DAMAGED for another line that cannot be read, unless `onDamaged` is given
+ */
+export async function* readMetrics(
+  path: string,
+  options: ReadMetricsOptions = {},
+): AsyncGenerator<StepRecord> {
+  const stream = createReadStream(path, 'utf8');
+  // `for await` over readline would lose an error of the stream that comes before the loop starts.
+  const opened = await new Promise<boolean>((resolve, reject) => {
+    stream.once('open', () => resolve(true));
+    stream.once('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'ENOENT' ? resolve(false) : reject(error),
+    );
+  });
+  if (!opened) return;
+  let lineNumber = 0;
+  // Whether a bad line is the last, and thus only torn, shows with the line after it.
+  let suspect: { lineNumber: number; text: string } | undefined;
+  try {
+    for await (const text of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
+      lineNumber++;
+      if (suspect !== undefined) {
+        if (!options.onDamaged) throw damaged(path, suspect.lineNumber, suspect.text);
+        options.onDamaged(suspect.lineNumber, suspect.text);
+        suspect = undefined;
+      }
+      const record = parseRecord(text);
+      if (record === undefined) suspect = { lineNumber, text };
+      else yield record;
+    }
+  } finally {
+    stream.destroy();
+  }
+}
+
+function damaged(path: string, lineNumber: number | undefined, text: string): SluiceError {
+  const excerpt = text.length > 60 ? `${text.slice(0, 60)}…` : text;
+  const place = lineNumber === undefined ? 'The last line' : `Line ${lineNumber}`;
+  return new SluiceError(
+    'SLUICE_E_METRICS_DAMAGED',
+    `${place} of ${path} is no record of a step: ${JSON.stringify(excerpt)}`,
+    {
+      details: { path, ...(lineNumber === undefined ? {} : { lineNumber }) },
+    },
+  );
+}
+
+function serializeRecord(record: StepRecord): string {
+  // Four digits of a load say all there is to see and keep the lines of models with many experts short.
+  const expertLoad = record.expertLoad?.map((layer) => layer.map((share) => Number(share.toPrecision(4))));
+  return JSON.stringify(expertLoad === undefined ? record : { ...record, expertLoad });
+}
+
+/** The record that a line holds, or undefined when it holds none. */
+function parseRecord(line: string): StepRecord | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const raw = value as Record<string, unknown>;
+  if (!Number.isSafeInteger(raw.step) || (raw.step as number) < 1) return undefined;
+  const seconds = (typeof raw.seconds === 'object' && raw.seconds !== null ? raw.seconds : {}) as Record<
+    string,
+    unknown
+  >;
+  return {
+    ...raw,
+    step: raw.step as number,
+    time: typeof raw.time === 'string' ? raw.time : '',
+    loss: number(raw.loss),
+    auxiliaryLoss: number(raw.auxiliaryLoss),
+    ...(raw.validationLoss === undefined ? {} : { validationLoss: number(raw.validationLoss) }),
+    gradientNorm: number(raw.gradientNorm),
+    applied: raw.applied !== false,
+    learningRate: number(raw.learningRate),
+    tokens: number(raw.tokens),
+    tokensPerSecond: number(raw.tokensPerSecond),
+    seconds: Object.fromEntries(
+      ['total', 'compute', 'communicate', 'optimize'].map((part) => [part, number(seconds[part])]),
+    ) as StepSeconds,
+    peakMemoryBytes: number(raw.peakMemoryBytes),
+  };
+}
+
+function number(value: unknown): number {
+  return typeof value === 'number' ? value : Number.NaN;
+}

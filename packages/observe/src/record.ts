@@ -1,0 +1,102 @@
+/** What is recorded about one step, and what can be told from it alone. */
+
+/**
+ * One line of `metrics.jsonl`. JSON knows no NaN or infinity: where a number was not finite, the line holds null,
+ * which is read back as NaN.
+ */
+export interface StepRecord {
+  /** 1 for the first optimizer step of the run. */
+  readonly step: number;
+  /** When the step had ended, ISO 8601, UTC. */
+  readonly time: string;
+  /** Mean cross-entropy of the global batch, nats a token. */
+  readonly loss: number;
+  /** Auxiliary losses of the experts (balance and z), already weighted, nats a token. */
+  readonly auxiliaryLoss: number;
+  /** Mean cross-entropy on the validation split, nats a token; only on the steps after which it was measured. */
+  readonly validationLoss?: number;
+  /** Global L2 norm of the gradient before clipping. */
+  readonly gradientNorm: number;
+  /** False when a non-finite loss or gradient kept the update from the weights. */
+  readonly applied: boolean;
+  readonly learningRate: number;
+  /** Tokens in the global batch. */
+  readonly tokens: number;
+  /** Tokens of the global batch ÷ wall-clock seconds of the step. */
+  readonly tokensPerSecond: number;
+  /** For each layer with experts, the share of the routed tokens that each expert received (4 significant digits). */
+  readonly expertLoad?: readonly (readonly number[])[];
+  /** Seconds of the step on worker 0: all of it, and its parts. */
+  readonly seconds: StepSeconds;
+  /** Peak resident memory of worker 0 so far, bytes. */
+  readonly peakMemoryBytes: number;
+  /** True when the spike detector flagged the step; absent otherwise. */
+  readonly spike?: boolean;
+}
+
+export type StepSeconds = Readonly<Record<'total' | 'compute' | 'communicate' | 'optimize', number>>;
+
+/** What a worker measured in a step; the `StepResult` of `@sluice/train` fits. */
+export type MeasuredStep = Omit<
+  StepRecord,
+  'time' | 'learningRate' | 'tokensPerSecond' | 'validationLoss' | 'spike'
+>;
+
+/** What the coordinator knows about a step beside what the workers measured. */
+export interface StepContext {
+  readonly learningRate: number;
+  readonly tokensPerSecond: number;
+  readonly validationLoss?: number | undefined;
+  readonly spike?: boolean | undefined;
+  /** Now, when left out. */
+  readonly time?: Date | undefined;
+}
+
+/** Puts the record of a step together from a worker's measurements and the coordinator's. */
+export function stepRecord(measured: MeasuredStep, context: StepContext): StepRecord {
+  return {
+    step: measured.step,
+    time: (context.time ?? new Date()).toISOString(),
+    loss: measured.loss,
+    auxiliaryLoss: measured.auxiliaryLoss,
+    ...(context.validationLoss === undefined ? {} : { validationLoss: context.validationLoss }),
+    gradientNorm: measured.gradientNorm,
+    applied: measured.applied,
+    learningRate: context.learningRate,
+    tokens: measured.tokens,
+    tokensPerSecond: context.tokensPerSecond,
+    ...(measured.expertLoad === undefined ? {} : { expertLoad: measured.expertLoad }),
+    seconds: measured.seconds,
+    peakMemoryBytes: measured.peakMemoryBytes,
+    ...(context.spike ? { spike: true } : {}),
+  };
+}
+
+/**
+ * How far the busiest expert is above its fair share: max load ÷ mean load − 1, averaged over the layers; 0 when
+ * perfectly balanced (MaxVio of Wang et al., "Auxiliary-loss-free load balancing", 2024). NaN without experts.
+ * @param expertLoad layers × experts, in any unit that is the same within a layer
+ */
+export function maxViolation(expertLoad: readonly (readonly number[])[] | undefined): number {
+  if (expertLoad === undefined || expertLoad.length === 0) return Number.NaN;
+  let sum = 0;
+  for (const layer of expertLoad) {
+    const total = layer.reduce((a, b) => a + b, 0);
+    sum += total > 0 ? (Math.max(...layer) * layer.length) / total - 1 : 0;
+  }
+  return sum / expertLoad.length;
+}
+
+/** Load of each expert as a multiple of the fair share, averaged over the layers. */
+export function relativeExpertLoad(expertLoad: readonly (readonly number[])[]): number[] {
+  const experts = Math.max(0, ...expertLoad.map((layer) => layer.length));
+  const relative = new Array<number>(experts).fill(0);
+  for (const layer of expertLoad) {
+    const total = layer.reduce((a, b) => a + b, 0);
+    if (total === 0) continue;
+    for (let expert = 0; expert < layer.length; expert++) {
+      relative[expert]! += ((layer[expert] ?? 0) * layer.length) / total / expertLoad.length;
+    }
+  }
+  return relative;
+}

@@ -1,0 +1,52 @@
+/** What the script in the report's page draws. It travels as JSON inside the page. */
+
+/** How a series is drawn; the page gives each role its colour, for dark and for light. */
+export type SeriesRole = 'raw' | 'smoothed' | 'validation' | 'reference' | 'first' | 'second' | 'third';
+
+export interface SeriesData {
+  readonly label: string;
+  readonly role: SeriesRole;
+  /** One value for each of the chart's steps; null where there is none. */
+  readonly values: readonly (number | null)[];
+}
+
+export interface ChartData {
+  readonly id: string;
+  readonly title: string;
+  readonly unit: string;
+  /** How the numbers of the axis are written. */
+  readonly numbers: 'plain' | 'exponential' | 'count' | 'bytes';
+  readonly logarithmic?: boolean;
+  /** The axis starts at zero. */
+  readonly fromZero?: boolean;
+  /** Where the axis ends at the top, so that a few outliers do not flatten the rest. */
+  readonly top?: number | undefined;
+  /** Takes the whole width of the page. */
+  readonly wide?: boolean;
+  /** Spikes and skipped updates are marked. */
+  readonly marked?: boolean;
+  readonly steps: readonly number[];
+  readonly series: readonly SeriesData[];
+}
+
+/** Loads of the experts at some steps, as multiples of the fair share. */
+export interface LoadData {
+  readonly steps: readonly number[];
+  readonly layers: number;
+  readonly experts: number;
+  /** For each step, layer by layer, expert by expert. */
+  readonly values: readonly (readonly number[])[];
+}
+
+export interface SpikeSpan {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface ReportData {
+  readonly charts: readonly ChartData[];
+  readonly load?: LoadData | undefined;
+  readonly spikes: readonly SpikeSpan[];
+  /** Steps whose update was kept from the weights (a bounded number of them). */
+  readonly skipped: readonly number[];
+}

@@ -1,0 +1,318 @@
+/** The page around the plots: what can be read without a script. */
+
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  formatNumber,
+  groupDigits,
+} from '../format.ts';
+import type { RunSummary } from './collect.ts';
+import type { ReportData } from './data.ts';
+import type { ReportCheckpoint, ReportFacts, ReportSpike } from './report.ts';
+
+/** Styles and scripts that go into the page. */
+export interface PageAssets {
+  readonly styles: readonly string[];
+  readonly plotLibrary: string;
+  readonly script: string;
+}
+
+/** Text as the content or a quoted attribute of an element. */
+export function escapeHtml(text: string): string {
+  const entities: Record<string, string> = {
+    '&': '&amp;',
+    '<': '&lt;',
+    '>': '&gt;',
+    '"': '&quot;',
+    "'": '&#39;',
+  };
+  return text.replaceAll(/[&<>"']/g, (character) => entities[character]!);
+}
+
+/** JSON that can stand in a script element: no text in it can end the element. */
+export function escapeJson(value: unknown): string {
+  return JSON.stringify(value).replaceAll('<', '\\u003c');
+}
+
+/** The whole report as one HTML document that refers to nothing outside itself. */
+export function renderPage(
+  facts: ReportFacts,
+  summary: RunSummary,
+  data: ReportData,
+  assets: PageAssets,
+): string {
+  const title = facts.title ?? 'Training run';
+  const draw = (wide: boolean) =>
+    data.charts.filter((chart) => (chart.wide ?? false) === wide).map((chart) => chartPanel(chart, data));
+  const wideCharts = draw(true).join('\n');
+  const halfCharts = draw(false);
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
+<title>${escapeHtml(title)} · Sluice</title>
+${assets.styles.map((css) => `<style>${css}</style>`).join('\n')}
+</head>
+<body>
+<header>
+<h1>${escapeHtml(title)}</h1>
+${paragraph('subtitle', configSummary(facts.config))}
+${paragraph('subtitle', timeSummary(summary))}
+${summary.damagedLines > 0 ? paragraph('notice', `Left out of metrics.jsonl: ${counted(summary.damagedLines, 'damaged line')}.`) : ''}
+${figures(facts, summary)}
+</header>
+<main>
+<noscript><p class="wide">The plots need JavaScript; nothing is loaded from elsewhere.</p></noscript>
+${data.charts.length === 0 ? '<p class="wide">No step has been recorded yet.</p>' : ''}
+${wideCharts}
+${spikesPanel(facts.spikes ?? summary.spikes)}
+${data.load ? LOAD_PANEL : ''}
+${halfCharts.join('\n')}
+${checkpointsPanel(facts.checkpoints, halfCharts.length % 2 === 0)}
+${samplePanel(facts.sample)}
+${configPanel(facts.config)}
+</main>
+<script type="application/json" id="report-data">${escapeJson(data)}</script>
+<script>${assets.plotLibrary}</script>
+<script type="module">${assets.script}</script>
+</body>
+</html>
+`;
+}
+
+function counted(count: number, noun: string): string {
+  return `${groupDigits(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+function paragraph(className: string, text: string): string {
+  return text === '' ? '' : `<p class="${className}">${escapeHtml(text)}</p>`;
+}
+
+function panel(heading: string, unit: string, content: string, className = 'panel'): string {
+  const detail = unit === '' ? '' : `<span class="unit">${escapeHtml(unit)}</span>`;
+  return `<section class="${className}">
+<div class="heading"><h2>${escapeHtml(heading)}</h2>${detail}</div>
+${content}
+</section>`;
+}
+
+/** Says what the marks in the plots mean, where there are any. */
+function marksLegend(data: ReportData): string {
+  return [
+    data.spikes.length > 0 ? ' <span class="mark spike"></span>loss spike' : '',
+    data.skipped.length > 0 ? ' <span class="mark skipped"></span>update skipped' : '',
+  ].join('');
+}
+
+function chartPanel(chart: ReportData['charts'][number], data: ReportData): string {
+  const hint = chart.wide
+    ? `<p class="hint">Drag to zoom; double-click to see the whole run.${marksLegend(data)}</p>`
+    : '';
+  return panel(
+    chart.title,
+    chart.unit,
+    `<div class="plot" data-chart="${escapeHtml(chart.id)}"></div>${hint}`,
+    chart.wide ? 'panel wide' : 'panel',
+  );
+}
+
+const LOAD_PANEL = panel(
+  'Expert load',
+  'tokens that an expert received ÷ its fair share',
+  `<div class="heat-maps">
+<div><h3>Layers at the end <span class="unit">choose a layer</span></h3><canvas class="interactive" data-heat="layers"></canvas></div>
+<div><h3><span data-heat="title">All layers</span> <span class="unit">over the run</span></h3><canvas data-heat="time"></canvas></div>
+</div>
+<div class="heat-scale"><span>0</span><canvas data-heat="scale"></canvas><span>2 or more</span><span class="heat-readout" data-heat="readout"></span></div>`,
+  'panel wide',
+);
+
+/** The numbers that one looks for first. */
+function figures(facts: ReportFacts, summary: RunSummary): string {
+  const cells: string[] = [];
+  const cell = (label: string, value: string, unit = '', note = '') => {
+    const small = unit === '' ? '' : ` <small>${escapeHtml(unit)}</small>`;
+    const below = note === '' ? '' : `<dd class="note">${escapeHtml(note)}</dd>`;
+    cells.push(
+      `<div><dt>${escapeHtml(label)}</dt><dd class="value">${escapeHtml(value)}${small}</dd>${below}</div>`,
+    );
+  };
+  const validation = facts.finalValidationLoss ?? summary.validation?.loss;
+  if (validation !== undefined) {
+    const note = facts.unigramLoss === undefined ? '' : againstUnigram(validation, facts.unigramLoss);
+    cell('Validation loss', formatLoss(validation), 'nats', note);
+    cell('Validation perplexity', formatNumber(Math.exp(validation)));
+  }
+  cell('Training loss', formatLoss(summary.trainingLoss), 'nats', 'smoothed, at the end');
+  if (facts.parameters) {
+    const { total, active } = facts.parameters;
+    cell('Parameters', formatCount(total), '', active < total ? `${formatCount(active)} for each token` : '');
+  }
+  cell('Tokens', formatCount(summary.tokens), '', `${groupDigits(summary.steps)} steps`);
+  cell('Throughput', formatCount(summary.medianTokensPerSecond), 'tokens/s', 'median step');
+  cell('Time in steps', formatDuration(summary.secondsOfSteps));
+  cell('Peak memory', formatBytes(summary.peakMemoryBytes), '', 'worker 0');
+  const spikes = (facts.spikes ?? summary.spikes).length;
+  cell(
+    'Spikes',
+    String(spikes),
+    '',
+    summary.skippedUpdates > 0 ? `${counted(summary.skippedUpdates, 'update')} skipped` : '',
+  );
+  return `<dl class="figures">${cells.join('')}</dl>`;
+}
+
+function againstUnigram(loss: number, unigram: number): string {
+  const better = unigram - loss;
+  const comparison = better >= 0 ? `${better.toFixed(2)} below` : `${(-better).toFixed(2)} above`;
+  return `${comparison} the unigram model’s ${formatLoss(unigram)}`;
+}
+
+function timeSummary({ firstTime, lastTime }: RunSummary): string {
+  const first = Date.parse(firstTime ?? '');
+  const last = Date.parse(lastTime ?? '');
+  if (!Number.isFinite(first) || !Number.isFinite(last)) return '';
+  const minute = (time: number) => new Date(time).toISOString().slice(0, 16).replace('T', ' ');
+  return `${minute(first)} to ${minute(last)} UTC`;
+}
+
+/** The architecture and recipe in a line, from those of the usual keys that are there. */
+function configSummary(config: ReportFacts['config']): string {
+  const at = (path: string): unknown =>
+    path
+      .split('.')
+      .reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined | null)?.[key], config);
+  const part = (path: string, text: (value: string) => string): string[] => {
+    const value = at(path);
+    return typeof value === 'number' || typeof value === 'string' ? [text(String(value))] : [];
+  };
+  return [
+    ...part('model.numLayers', (n) => `${n} layers`),
+    ...part('model.hiddenSize', (n) => `hidden ${n}`),
+    ...part(
+      'model.numAttentionHeads',
+      (n) => `${n} heads${part('model.numKeyValueHeads', (m) => `, ${m} key-value`).join('')}`,
+    ),
+    ...part('model.gate.granularity', (gate) => (gate === 'none' ? 'no gate' : `${gate} gate`)),
+    ...part(
+      'model.experts.count',
+      (n) => `${n} experts${part('model.experts.topK', (k) => `, top ${k}`).join('')}`,
+    ),
+    ...part('data.sequenceLength', (n) => `sequences of ${n}`),
+    ...part('batch.sequences', (n) => `batch of ${n}`),
+    ...part('parallel.workers', (n) => (n === '1' ? '1 worker' : `${n} workers`)),
+  ].join(' · ');
+}
+
+function table(
+  headings: readonly (readonly [text: string, className: string])[],
+  rows: readonly (readonly string[])[],
+): string {
+  const attribute = (className: string | undefined) => (className ? ` class="${className}"` : '');
+  const head = headings
+    .map(([text, className]) => `<th${attribute(className)}>${escapeHtml(text)}</th>`)
+    .join('');
+  const body = rows
+    .map(
+      (row) =>
+        `<tr>${row.map((cell, i) => `<td${attribute(headings[i]?.[1])}>${escapeHtml(cell)}</td>`).join('')}</tr>`,
+    )
+    .join('\n');
+  return `<div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>
+${body}
+</tbody></table></div>`;
+}
+
+function spikesPanel(spikes: readonly ReportSpike[]): string {
+  if (spikes.length === 0) return '';
+  const rows = spikes.map(({ start, end, peak, excess, decision }) => [
+    end === undefined || end === start ? groupDigits(start) : `${groupDigits(start)}–${groupDigits(end)}`,
+    peak === undefined ? '' : groupDigits(peak),
+    excess === undefined ? '' : excess.toFixed(3),
+    decision ?? '',
+  ]);
+  const headings = [
+    ['Steps', 'number'],
+    ['Peak at step', 'number'],
+    ['Excess, nats', 'number'],
+    ['Decision', 'free'],
+  ] as const;
+  const used = headings.flatMap((_, column) => (rows.some((row) => row[column] !== '') ? [column] : []));
+  return panel(
+    'Loss spikes',
+    'marked in the plots of loss and gradient norm',
+    table(
+      used.map((column) => headings[column]!),
+      rows.map((row) => used.map((column) => row[column]!)),
+    ),
+    'panel wide',
+  );
+}
+
+function samplePanel(sample: ReportFacts['sample']): string {
+  if (sample === undefined) return '';
+  const { prompt, text } = typeof sample === 'string' ? { prompt: '', text: sample } : sample;
+  const start = prompt === '' ? '' : `<span class="prompt">${escapeHtml(prompt)}</span>`;
+  const unit = prompt === '' ? '' : 'the prompt, and how the model went on';
+  return panel('Sample', unit, `<p class="sample">${start}${escapeHtml(text)}</p>`, 'panel wide');
+}
+
+/** In half the width when that fills the row of the plots. */
+function checkpointsPanel(checkpoints: readonly ReportCheckpoint[] | undefined, wide: boolean): string {
+  if (checkpoints === undefined || checkpoints.length === 0) return '';
+  const rows = checkpoints.map(({ step, directory, bytes, time, note }) => [
+    groupDigits(step),
+    directory,
+    bytes === undefined ? '' : formatBytes(bytes),
+    time ?? '',
+    note ?? '',
+  ]);
+  const headings = [
+    ['Step', 'number'],
+    ['Directory', ''],
+    ['Size', 'number'],
+    ['Saved', ''],
+    ['', 'free'],
+  ] as const;
+  return panel('Checkpoints', '', table(headings, rows), wide ? 'panel wide' : 'panel');
+}
+
+/** Each section of the configuration, flattened; what stands outside any comes first. */
+function configPanel(config: ReportFacts['config']): string {
+  if (config === undefined) return '';
+  const loose: [string, string][] = [];
+  const sections: [string, [string, string][]][] = [];
+  for (const [key, value] of Object.entries(config)) {
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+      sections.push([key, flatten(value as Record<string, unknown>)]);
+    } else if (value !== undefined) loose.push([key, scalar(value)]);
+  }
+  if (loose.length > 0) sections.unshift(['run', loose]);
+  const content = sections
+    .map(([name, entries]) => {
+      const list = entries
+        .map(([key, value]) => `<dt>${escapeHtml(key)}</dt><dd>${escapeHtml(value)}</dd>`)
+        .join('');
+      return `<section><h3>${escapeHtml(name)}</h3><dl>${list}</dl></section>`;
+    })
+    .join('\n');
+  return panel('Configuration', 'resolved', `<div class="config">${content}</div>`, 'panel wide');
+}
+
+function flatten(object: Record<string, unknown>, prefix = ''): [string, string][] {
+  return Object.entries(object).flatMap(([key, value]): [string, string][] => {
+    if (value === undefined) return [];
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+      return flatten(value as Record<string, unknown>, `${prefix}${key}.`);
+    }
+    return [[`${prefix}${key}`, scalar(value)]];
+  });
+}
+
+function scalar(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}

@@ -1,0 +1,83 @@
+/** `report.html`: a run at a glance, in one file that needs no network and no server. */
+
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { writeFileAtomic } from '@sluice/core';
+import { METRICS_FILE } from '../metricsLog.ts';
+import { collectMetrics } from './collect.ts';
+import { type PageAssets, renderPage } from './html.ts';
+
+/** Name of the report in a run's directory. */
+export const REPORT_FILE = 'report.html';
+
+/** What the report tells beside the metrics. All of it is optional. */
+export interface ReportFacts {
+  readonly title?: string | undefined;
+  /** The resolved configuration. */
+  readonly config?: Readonly<Record<string, unknown>> | undefined;
+  /** Parameters of the whole model, and those that one token uses. */
+  readonly parameters?: { readonly total: number; readonly active: number } | undefined;
+  /** Loss of a unigram model on the validation split, nats a token. */
+  readonly unigramLoss?: number | undefined;
+  /** Nats a token; the last one of the metrics when left out. */
+  readonly finalValidationLoss?: number | undefined;
+  /** A text that the model wrote; `text` goes on where `prompt` ends. */
+  readonly sample?: string | { readonly prompt: string; readonly text: string } | undefined;
+  readonly checkpoints?: readonly ReportCheckpoint[] | undefined;
+  /** Those flagged in the metrics when left out. */
+  readonly spikes?: readonly ReportSpike[] | undefined;
+}
+
+export interface ReportCheckpoint {
+  readonly step: number;
+  readonly directory: string;
+  readonly bytes?: number | undefined;
+  readonly time?: string | undefined;
+  readonly note?: string | undefined;
+}
+
+export interface ReportSpike {
+  /** First and last step of the spike. */
+  readonly start: number;
+  readonly end?: number | undefined;
+  /** Step of the highest loss. */
+  readonly peak?: number | undefined;
+  /** Loss at the peak above what it was before, nats a token. */
+  readonly excess?: number | undefined;
+  /** What was done about it. */
+  readonly decision?: string | undefined;
+}
+
+/**
+ * Writes the report of a run, atomically, from its metrics and from `facts`.
+ * @returns the path of the report
+ * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
+ */
+export async function writeHtmlReport(runDirectory: string, facts: ReportFacts = {}): Promise<string> {
+  const [metrics, assets] = await Promise.all([
+    collectMetrics(join(runDirectory, METRICS_FILE), {
+      spikes: facts.spikes?.map(({ start, end }) => ({ start, end: end ?? start })),
+      unigramLoss: facts.unigramLoss,
+    }),
+    loadAssets(),
+  ]);
+  const path = join(runDirectory, REPORT_FILE);
+  await writeFileAtomic(path, renderPage(facts, metrics.summary, metrics.data, assets));
+  return path;
+}
+
+async function loadAssets(): Promise<PageAssets> {
+  const plotDirectory = dirname(createRequire(import.meta.url).resolve('uplot'));
+  const [plotStyles, styles, plotLibrary, script] = await Promise.all([
+    readFile(join(plotDirectory, 'uPlot.min.css'), 'utf8'),
+    readFile(new URL('../../assets/report.css', import.meta.url), 'utf8'),
+    readFile(join(plotDirectory, 'uPlot.iife.min.js'), 'utf8'),
+    readFile(new URL('./page/script.js', import.meta.url), 'utf8'),
+  ]);
+  return {
+    styles: [plotStyles, styles],
+    plotLibrary,
+    script: script.replace(/^\/\/# sourceMappingURL=.*$/m, ''),
+  };
+}

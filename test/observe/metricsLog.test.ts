@@ -1,0 +1,155 @@
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { MetricsLog, readMetrics, type StepRecord, stepRecord } from '@sluice/observe';
+import test from 'ava';
+import fc from 'fast-check';
+import { collect, record, temporaryDirectory } from './support.ts';
+
+async function steps(path: string): Promise<number[]> {
+  return (await collect(readMetrics(path))).map(({ step }) => step);
+}
+
+test('what is appended is read back, whatever the numbers', async (t) => {
+  const directory = temporaryDirectory(t);
+  let run = 0;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(
+        fc.record({ loss: fc.double(), validationLoss: fc.double({ noNaN: true }), spike: fc.boolean() }),
+      ),
+      async (rows) => {
+        const path = join(directory, `metrics-${run++}.jsonl`);
+        const records = rows.map((row, index): StepRecord => record(index + 1, row));
+        const log = MetricsLog.open(path);
+        for (const each of records) log.append(each);
+        log.close();
+        const expected = records.map((each) => ({
+          ...each,
+          loss: Number.isFinite(each.loss) ? each.loss : Number.NaN,
+          validationLoss: Number.isFinite(each.validationLoss) ? each.validationLoss : Number.NaN,
+        }));
+        // JSON has no negative zero.
+        t.deepEqual(await collect(readMetrics(path)), JSON.parse(JSON.stringify(expected), revive));
+      },
+    ),
+    { numRuns: 30 },
+  );
+});
+
+function revive(key: string, value: unknown): unknown {
+  return value === null && /loss/i.test(key) ? Number.NaN : value;
+}
+
+test('a torn last line is left out by the reader and cut off when the log is opened again', async (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  const log = MetricsLog.open(path);
+  log.append(record(1));
+  log.append(record(2));
+  log.close();
+  const whole = readFileSync(path, 'utf8');
+  const third = JSON.stringify(record(3));
+  for (const length of [1, 20, third.length - 1]) {
+    writeFileSync(path, whole + third.slice(0, length));
+    t.deepEqual(await steps(path), [1, 2]);
+    const reopened = MetricsLog.open(path);
+    t.is(reopened.lastStep, 2);
+    t.is(readFileSync(path, 'utf8'), whole);
+    reopened.append(record(3));
+    reopened.close();
+    t.deepEqual(await steps(path), [1, 2, 3]);
+  }
+});
+
+test('a log that holds nothing but a torn line is empty', async (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  writeFileSync(path, '{"step":1,"lo');
+  t.deepEqual(await steps(path), []);
+  const log = MetricsLog.open(path);
+  t.is(log.lastStep, 0);
+  log.close();
+  t.is(readFileSync(path, 'utf8'), '');
+});
+
+test('a run without a log has no records', async (t) => {
+  t.deepEqual(await collect(readMetrics(join(temporaryDirectory(t), 'metrics.jsonl'))), []);
+});
+
+test('truncation keeps exactly the lines up to the step, in files longer than a buffer', async (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  const log = MetricsLog.open(path);
+  const expertLoad = [Array.from({ length: 64 }, (_, expert) => expert / 2016)];
+  for (let step = 1; step <= 300; step++) log.append(record(step, { expertLoad }));
+  const lines = readFileSync(path, 'utf8').split('\n');
+  t.true(lines.join('\n').length > 3 * 65536);
+  for (const step of [400, 300, 299, 150, 1]) {
+    log.truncateAfter(step);
+    const last = Math.min(300, step);
+    t.is(log.lastStep, last);
+    t.is(readFileSync(path, 'utf8'), `${lines.slice(0, last).join('\n')}\n`);
+  }
+  log.append(record(2));
+  log.truncateAfter(0);
+  t.is(readFileSync(path, 'utf8'), '');
+  log.append(record(1));
+  log.close();
+  t.deepEqual(await steps(path), [1]);
+});
+
+test('a step that is not later than the last one is refused', (t) => {
+  const log = MetricsLog.open(join(temporaryDirectory(t), 'metrics.jsonl'));
+  t.teardown(() => log.close());
+  log.append(record(5));
+  t.throws(() => log.append(record(5)), { message: /step 5 is logged after step 5/ });
+});
+
+test('a damaged line in the middle is an error that names it, or is handed to the caller', async (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  writeFileSync(path, `${JSON.stringify(record(1))}\nrubbish\n${JSON.stringify(record(3))}\n`);
+  const error = await t.throwsAsync(collect(readMetrics(path)), { code: 'SLUICE_E_METRICS_DAMAGED' });
+  t.regex(error.message, /Line 2 of .*"rubbish"/);
+  const damaged: [number, string][] = [];
+  const records = await collect(readMetrics(path, { onDamaged: (line, text) => damaged.push([line, text]) }));
+  t.deepEqual(
+    records.map(({ step }) => step),
+    [1, 3],
+  );
+  t.deepEqual(damaged, [[2, 'rubbish']]);
+});
+
+test('a log whose last whole line is no record is not appended to', (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  writeFileSync(path, `${JSON.stringify(record(1))}\n[]\n`);
+  t.throws(() => MetricsLog.open(path), { code: 'SLUICE_E_METRICS_DAMAGED' });
+});
+
+test('a log in a place that cannot be written is a coded error', (t) => {
+  const file = join(temporaryDirectory(t), 'file');
+  writeFileSync(file, '');
+  t.throws(() => MetricsLog.open(join(file, 'metrics.jsonl')), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+});
+
+test('the log can be read while it grows', async (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  const log = MetricsLog.open(path);
+  t.teardown(() => log.close());
+  log.append(record(1));
+  t.deepEqual(await steps(path), [1]);
+  log.append(record(2));
+  appendFileSync(path, '{"st');
+  t.deepEqual(await steps(path), [1, 2]);
+});
+
+test('a record holds optional fields only where there is something to say', (t) => {
+  const measured = record(7);
+  const plain = stepRecord(measured, { learningRate: 1e-3, tokensPerSecond: 10, spike: false });
+  t.false('spike' in plain);
+  t.false('validationLoss' in plain);
+  t.false('expertLoad' in plain);
+  const full = stepRecord(measured, {
+    learningRate: 1e-3,
+    tokensPerSecond: 10,
+    spike: true,
+    validationLoss: 4,
+  });
+  t.like(full, { step: 7, spike: true, validationLoss: 4, learningRate: 1e-3, tokensPerSecond: 10 });
+});

@@ -1,0 +1,215 @@
+import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import vm from 'node:vm';
+import { MetricsLog, type ReportFacts, type StepRecord, writeHtmlReport } from '@sluice/observe';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import type { ReportData } from '../../packages/observe/src/report/data.ts';
+import {
+  movingAverage,
+  selectExtremes,
+  smooth,
+  Thinner,
+} from '../../packages/observe/src/report/downsample.ts';
+import { record, temporaryDirectory } from './support.ts';
+
+async function report(t: ExecutionContext, records: readonly StepRecord[], facts: ReportFacts = {}) {
+  const directory = temporaryDirectory(t);
+  const log = MetricsLog.open(join(directory, 'metrics.jsonl'));
+  for (const each of records) log.append(each);
+  log.close();
+  const path = await writeHtmlReport(directory, facts);
+  const html = readFileSync(path, 'utf8');
+  const json = /<script type="application\/json" id="report-data">(.*?)<\/script>/s.exec(html)?.[1] ?? '';
+  return { directory, path, html, data: JSON.parse(json) as ReportData };
+}
+
+const expertLoad = [
+  [0.5, 0.25, 0.125, 0.125],
+  [0.25, 0.25, 0.25, 0.25],
+];
+
+test('downsampling keeps the first, the last and every extreme, within the limit', (t) => {
+  const value = fc.oneof(
+    { weight: 9, arbitrary: fc.double({ noNaN: true }) },
+    { weight: 1, arbitrary: fc.constant(Number.NaN) },
+  );
+  fc.assert(
+    fc.property(
+      fc.array(value, { minLength: 1, maxLength: 2000 }),
+      fc.integer({ min: 4, max: 100 }),
+      (values, limit) => {
+        const chosen = selectExtremes(values, limit);
+        t.true(chosen.length <= Math.max(limit, 4));
+        t.deepEqual(
+          chosen,
+          [...new Set(chosen)].sort((a, b) => a - b),
+        );
+        t.is(chosen[0], 0);
+        t.is(chosen.at(-1), values.length - 1);
+        const finite = values.filter(Number.isFinite);
+        const kept = chosen.map((index) => values[index]!).filter(Number.isFinite);
+        t.is(
+          kept.length === 0 ? undefined : Math.max(...kept),
+          finite.length === 0 ? undefined : Math.max(...finite),
+        );
+        t.is(
+          kept.length === 0 ? undefined : Math.min(...kept),
+          finite.length === 0 ? undefined : Math.min(...finite),
+        );
+      },
+    ),
+    { numRuns: 200 },
+  );
+});
+
+test('smoothing leaves constants alone, stays within the range and bridges gaps', (t) => {
+  t.true(smooth([3, 3, Number.NaN, 3], 5).every((value) => Math.abs(value - 3) < 1e-12));
+  fc.assert(
+    fc.property(fc.array(fc.double({ min: -1e6, max: 1e6, noNaN: true }), { minLength: 1 }), (values) => {
+      for (const value of [...smooth(values, 7), ...movingAverage(values, 7)]) {
+        t.true(value >= Math.min(...values) - 1e-6 && value <= Math.max(...values) + 1e-6);
+      }
+    }),
+  );
+  t.true(smooth([Number.NaN], 5).every(Number.isNaN));
+});
+
+test('a stream of any length is thinned to a bounded, evenly spaced part with its newest item', (t) => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 3000 }), fc.integer({ min: 2, max: 50 }), (count, limit) => {
+      const thinner = new Thinner<number>(limit);
+      for (let i = 0; i < count; i++) thinner.add(i);
+      const { items } = thinner;
+      t.true(items.length <= limit + 1);
+      t.true(items.length >= Math.min(count, limit / 2));
+      t.is(items[0], 0);
+      t.is(items.at(-1), count - 1);
+      const gaps = new Set(items.slice(1, -1).map((item, index) => item - items[index]!));
+      t.true(gaps.size <= 1);
+    }),
+  );
+});
+
+test('texts cannot break out of the page', async (t) => {
+  const attack = '</script><script>alert(1)</script><img src=x onerror="alert(2)">\u2028&amp;\'';
+  const { html } = await report(t, [record(1)], {
+    title: attack,
+    config: { name: attack, model: { [attack]: attack } },
+    sample: { prompt: attack, text: attack },
+    checkpoints: [{ step: 1, directory: attack, note: attack, time: attack }],
+    spikes: [{ start: 1, decision: attack }],
+  });
+  t.is(html.split('</script>').length - 1, 3, 'the data, the plot library, the page’s script');
+  t.is(html.split('<script').length - 1, 3);
+  t.false(html.includes('<img'));
+  t.false(html.includes('onerror="'));
+  const escaped =
+    '&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=&quot;alert(2)&quot;&gt;\u2028&amp;amp;&#39;';
+  t.is(html.split(escaped).length - 1, 11);
+});
+
+test('the page is one file: it loads nothing, and its scripts parse', async (t) => {
+  const { html, directory } = await report(t, [record(1, { expertLoad })], { title: 'run' });
+  t.notRegex(html, /<(link|img|iframe)\b|<script[^>]*\bsrc=|@import|url\(/);
+  t.regex(html, /Content-Security-Policy" content="default-src 'none'/);
+  const scripts = [...html.matchAll(/<script(?: type="module")?>(.*?)<\/script>/gs)].map(
+    (match) => match[1] ?? '',
+  );
+  t.is(scripts.length, 2);
+  for (const script of scripts) {
+    t.notRegex(script, /^import /m);
+    t.notThrows(() => new vm.Script(script.replace(/^export \{\};?$/m, '')));
+  }
+  t.deepEqual(readdirSync(directory).sort(), ['metrics.jsonl', 'report.html'], 'no temporary file is left');
+});
+
+test('the data of the plots is bounded, and the spike of one step is in it', async (t) => {
+  const records = Array.from({ length: 20_000 }, (_, index) =>
+    record(index + 1, {
+      loss: index === 12_345 ? 77 : 4 + Math.sin(index),
+      gradientNorm: 1 + Math.cos(index) / 2,
+    }),
+  );
+  const { data, html } = await report(t, records);
+  t.true(html.length < 600_000, `${html.length} characters`);
+  const loss = data.charts.find(({ id }) => id === 'loss')!;
+  t.true(loss.steps.length <= 3300);
+  t.is(loss.series[0]!.values[loss.steps.indexOf(12_346)], 77);
+  for (const chart of data.charts) {
+    for (const series of chart.series) t.is(series.values.length, chart.steps.length);
+  }
+});
+
+test('a dense run has no panels of experts; a run with experts has them', async (t) => {
+  const dense = await report(t, [record(1), record(2)]);
+  t.is(dense.data.load, undefined);
+  t.false(dense.html.includes('<canvas'));
+  t.false(dense.data.charts.some(({ id }) => id === 'max-violation' || id === 'auxiliary-loss'));
+  const sparse = await report(t, [record(1, { expertLoad }), record(2, { expertLoad })]);
+  t.deepEqual(sparse.data.load, {
+    steps: [1, 2],
+    layers: 2,
+    experts: 4,
+    values: [
+      [2, 1, 0.5, 0.5, 1, 1, 1, 1],
+      [2, 1, 0.5, 0.5, 1, 1, 1, 1],
+    ],
+  });
+  t.true(sparse.html.includes('<canvas'));
+  t.true(sparse.data.charts.some(({ id }) => id === 'max-violation'));
+});
+
+test('flagged steps in a row are one spike; what the caller knows takes precedence', async (t) => {
+  const records = [1, 2, 3, 4, 5, 6, 7].map((step) =>
+    record(step, [3, 4, 7].includes(step) ? { spike: true } : {}),
+  );
+  const flagged = await report(t, records);
+  t.deepEqual(flagged.data.spikes, [
+    { start: 3, end: 4 },
+    { start: 7, end: 7 },
+  ]);
+  t.regex(flagged.html, /<td class="number">3–4<\/td>/);
+  const told = await report(t, records, {
+    spikes: [{ start: 3, end: 5, peak: 4, excess: 1.5, decision: 'reported' }],
+  });
+  t.deepEqual(told.data.spikes, [{ start: 3, end: 5 }]);
+  t.regex(
+    told.html,
+    /3–5<\/td><td class="number">4<\/td><td class="number">1\.500<\/td><td class="free">reported</,
+  );
+});
+
+test('the header compares the validation loss with the unigram model', async (t) => {
+  const { html, data } = await report(
+    t,
+    [record(1, { validationLoss: 5.5 }), record(2, { validationLoss: 5 })],
+    {
+      unigramLoss: 6.25,
+      parameters: { total: 7_060_000, active: 3_520_000 },
+    },
+  );
+  t.regex(html, /Validation loss<\/dt><dd class="value">5\.0000 <small>nats<\/small>/);
+  t.regex(html, /1\.25 below the unigram model’s 6\.2500/);
+  t.regex(html, /7\.06 M<\/dd><dd class="note">3\.52 M for each token/);
+  const loss = data.charts.find(({ id }) => id === 'loss')!;
+  t.deepEqual(loss.series.find(({ role }) => role === 'reference')?.values, [6.25, 6.25]);
+});
+
+test('non-finite steps, damaged lines and an empty log still give a report', async (t) => {
+  const { directory, html, data } = await report(t, [
+    record(1),
+    record(2, { loss: Number.NaN, gradientNorm: Number.POSITIVE_INFINITY, applied: false }),
+  ]);
+  t.deepEqual(data.skipped, [2]);
+  t.deepEqual(data.charts.find(({ id }) => id === 'loss')?.series[0]?.values, [4.5, null]);
+  t.regex(html, /1 update skipped/);
+  appendFileSync(join(directory, 'metrics.jsonl'), `rubbish\n${JSON.stringify(record(4))}\n`);
+  t.regex(
+    readFileSync(await writeHtmlReport(directory), 'utf8'),
+    /Left out of metrics\.jsonl: 1 damaged line\./,
+  );
+  const empty = await report(t, []);
+  t.regex(empty.html, /No step has been recorded yet/);
+  t.deepEqual(empty.data.charts, []);
+});

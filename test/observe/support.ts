@@ -1,0 +1,55 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import type { StepRecord } from '@sluice/observe';
+import type { ExecutionContext } from 'ava';
+
+/** A directory that goes when the test ends. */
+export function temporaryDirectory(t: ExecutionContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-observe-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export function record(step: number, changes: Partial<StepRecord> = {}): StepRecord {
+  return {
+    step,
+    time: new Date(Date.UTC(2026, 0, 1) + step * 1000).toISOString(),
+    loss: 4.5,
+    auxiliaryLoss: 0.01,
+    gradientNorm: 0.52,
+    applied: true,
+    learningRate: 1.86e-3,
+    tokens: 4096,
+    tokensPerSecond: 5210,
+    seconds: { total: 1.24, compute: 1, communicate: 0.2, optimize: 0.04 },
+    peakMemoryBytes: 812 * 2 ** 20,
+    ...changes,
+  };
+}
+
+/** A stream that keeps what is written to it, and claims to be a terminal or not. */
+export class CapturedStream extends Writable {
+  text = '';
+  readonly isTTY: boolean;
+  columns = 100;
+  rows = 40;
+
+  constructor(isTTY: boolean) {
+    super({ decodeStrings: false });
+    this.isTTY = isTTY;
+  }
+
+  override _write(chunk: string | Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+/** All that an asynchronous iterator yields. */
+export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const collected: T[] = [];
+  for await (const item of items) collected.push(item);
+  return collected;
+}
