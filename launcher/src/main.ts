@@ -42,7 +42,7 @@ export async function main(words: readonly string[], streams: Streams = STANDARD
   let json = words.includes('--json');
   const verbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
   try {
-    const parser = buildParser((command, args) => {
+    const parser = buildParser(words, (command, args) => {
       chosen = { command, args };
     });
     const printed = await parse(parser, repeatFlags(words));
@@ -74,19 +74,24 @@ async function parse(parser: Argv, words: string[]): Promise<string> {
 
 type OnChosen = (command: Command, args: Record<string, unknown>) => void;
 
-function buildParser(onChosen: OnChosen): Argv {
+function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
   const parser = yargs()
     .scriptName('sluice')
     .usage('$0 COMMAND\n\nPretrains gated-attention language models over many worker processes.')
     .parserConfiguration({ 'greedy-arrays': false, 'parse-positional-numbers': false })
     .options(GLOBAL_OPTIONS)
     .strict()
+    .strictCommands()
+    .recommendCommands()
     .help()
     .version(false)
     .wrap(110)
     .exitProcess(false)
     .fail((message, error) => {
-      throw error ?? new SluiceError('SLUICE_E_USAGE', message);
+      // What the checks of values throw comes wrapped in yargs' own error.
+      if (error && error.name !== 'YError') throw error;
+      const text = error?.message ?? message;
+      throw new SluiceError('SLUICE_E_USAGE', missingArgument(text, words) ?? text);
     });
   for (const [group, commands] of groupCommands()) {
     if (group === undefined)
@@ -96,6 +101,14 @@ function buildParser(onChosen: OnChosen): Argv {
   return parser
     .demandCommand(1, 'Which command? See sluice --help.')
     .epilogue('sluice COMMAND --help tells more.');
+}
+
+/** yargs counts the arguments that are missing; people want to know which. */
+function missingArgument(message: string, words: readonly string[]): string | undefined {
+  if (!message.startsWith('Not enough non-option arguments')) return undefined;
+  const command = COMMANDS.find(({ name }) => words.join(' ').startsWith(name));
+  const names = Object.keys(command?.positionals ?? {}).map((positional) => `<${positional}>`);
+  return command && `sluice ${command.name} needs ${names.join(' ')}.`;
 }
 
 /** Commands by their first word, when they have two; the others under undefined. */
@@ -124,8 +137,8 @@ function addCommand(parser: Argv, command: Command, name: string, onChosen: OnCh
     (inner) => {
       for (const [key, definition] of Object.entries(command.positionals)) inner.positional(key, definition);
       inner.options(command.options);
-      for (const [line, what] of command.examples) inner.example(line, what);
-      return inner;
+      const examples = command.examples.map(([line, what]) => `  ${line}\n      ${what}`);
+      return inner.epilogue(`Examples:\n${examples.join('\n')}`);
     },
     (args) => onChosen(command, args as Record<string, unknown>),
   );

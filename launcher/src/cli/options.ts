@@ -1,6 +1,4 @@
-/** Flags that several commands share, and the checks of their values. */
-
-import { SluiceError } from '@sluice/core';
+/** Flags that several commands share, and the checks of their values; what these throw becomes a usage error. */
 
 /** A whole number of at least `minimum`. */
 export function wholeNumber(flag: string, minimum: number): (value: unknown) => number | undefined {
@@ -8,13 +6,7 @@ export function wholeNumber(flag: string, minimum: number): (value: unknown) => 
     if (value === undefined) return undefined;
     if (typeof value === 'number' && Number.isSafeInteger(value) && value >= minimum) return value;
     const shown = Array.isArray(value) ? value.join(' and ') : String(value);
-    throw new SluiceError(
-      'SLUICE_E_USAGE',
-      `--${flag} is ${shown}, not a whole number of at least ${minimum}.`,
-      {
-        details: { flag, value: shown },
-      },
-    );
+    throw new Error(`--${flag} is ${shown}, not a whole number of at least ${minimum}.`);
   };
 }
 
@@ -23,13 +15,7 @@ export function atLeast(flag: string, minimum: number): (value: unknown) => numb
   return (value) => {
     if (value === undefined) return undefined;
     if (typeof value === 'number' && Number.isFinite(value) && value >= minimum) return value;
-    throw new SluiceError(
-      'SLUICE_E_USAGE',
-      `--${flag} is ${String(value)}, not a number of at least ${minimum}.`,
-      {
-        details: { flag, value: String(value) },
-      },
-    );
+    throw new Error(`--${flag} is ${String(value)}, not a number of at least ${minimum}.`);
   };
 }
 

@@ -51,7 +51,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
       ['peak memory', formatBytes(measured.peakRssBytes)],
     ];
     return {
-      json: { shape, threads: count, ...measured },
+      json: { ...measured },
       text: terminalTable(rows, { header: [shape, `${count} threads`], align: ['left', 'right'] }),
     };
   },

@@ -13,8 +13,8 @@ export const dataListCommand = defineCommand<object>({
     const { formatCount, formatLoss, terminalTable } = await import('@sluice/observe');
     const entries = listPrepared();
     const rows = entries.map((entry) =>
-      'problem' in entry && entry.problem !== undefined
-        ? [entry.name, 'damaged', '', '', '', entry.problem]
+      'problem' in entry
+        ? [entry.name, 'damaged', '', '', '', `${entry.directory}: ${entry.problem.message}`]
         : [
             entry.name,
             formatCount(entry.documents),

@@ -11,6 +11,7 @@ import {
   pruneCheckpoints,
   type ShardRecord,
 } from '@sluice/checkpoint';
+import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
@@ -24,6 +25,8 @@ export interface SavedState {
   readonly worker: Readonly<Record<string, unknown>>;
   /** Hash of the prepared corpus that the run reads. */
   readonly datasetHash: string;
+  /** Where it lay when the checkpoint was written; absolute. */
+  readonly dataDirectory: string;
 }
 
 export interface CommittedCheckpoint {
@@ -37,7 +40,7 @@ export interface CheckpointWriter {
   readonly run: RunDirectory;
   readonly config: RunConfig;
   readonly configHash: string;
-  readonly datasetHash: string;
+  readonly dataset: PrepareSummary;
   readonly tensors: readonly LogicalTensor[];
   readonly workers: Workers;
   readonly journal: Journal;
@@ -48,13 +51,18 @@ export async function saveCheckpoint(
   writer: CheckpointWriter,
   state: CoordinatorState,
 ): Promise<CommittedCheckpoint> {
-  const { run, config, workers, journal } = writer;
+  const { run, config, dataset, workers, journal } = writer;
   const { step } = state;
   journal.append('save', step, { path: checkpointDirectory(run.path, step) });
   const directory = await beginCheckpoint(run.path, step);
   const answers = await workers.call('save', { directory });
   const { probe, state: worker } = agreed(`save at step ${step}`, answers, ['probe', 'state']);
-  const saved: SavedState = { coordinator: state, worker, datasetHash: writer.datasetHash };
+  const saved: SavedState = {
+    coordinator: state,
+    worker,
+    datasetHash: dataset.manifestHash,
+    dataDirectory: dataset.directory,
+  };
   const manifest = await commitCheckpoint({
     directory,
     step,

@@ -1,15 +1,16 @@
 /** Prepares the corpus of a run, if it is not yet, and tells how far that is. */
 
+import { resolve } from 'node:path';
 import { type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
-import { formatBytes, formatCount, formatDuration } from '@sluice/observe';
+import { formatBytes, formatCount } from '@sluice/observe';
 
 const PROGRESS_EVERY_MS = 2_000;
 
 const STAGES: Readonly<Record<PrepareProgress['stage'], string>> = {
-  download: 'fetching',
-  tokenizer: 'training the tokenizer',
+  sources: 'opening the sources',
+  words: 'reading words for the tokenizer',
+  merges: 'finding the merges of the tokenizer',
   encode: 'encoding',
-  finish: 'finishing',
 };
 
 /** @throws the coded errors of `prepareData` */
@@ -25,8 +26,9 @@ export async function prepareDataset(recipe: string, log: (line: string) => void
       log(`data: ${progressLine(progress)}`);
     },
   });
-  if (summary.fresh) log(`data: ${datasetLine(summary)} in ${formatDuration(summary.seconds)}`);
-  return summary;
+  if (summary.fresh) log(`data: ${datasetLine(summary)}`);
+  // Workers and later commands may start elsewhere.
+  return { ...summary, directory: resolve(summary.directory) };
 }
 
 export function datasetLine(summary: PrepareSummary): string {
@@ -37,6 +39,7 @@ export function datasetLine(summary: PrepareSummary): string {
 }
 
 function progressLine({ stage, documents, bytes, totalBytes, tokens }: PrepareProgress): string {
+  if (documents === 0) return STAGES[stage];
   const share = totalBytes > 0 ? ` (${Math.min(100, Math.round((100 * bytes) / totalBytes))} %)` : '';
   const encoded = tokens > 0 ? `, ${formatCount(tokens)} tokens` : '';
   return `${STAGES[stage]}: ${formatCount(documents)} documents, ${formatBytes(bytes)}${share}${encoded}`;

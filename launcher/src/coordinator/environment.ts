@@ -13,7 +13,11 @@ export interface ThreadPlan {
  */
 export function planThreads(threads: number, workers: number, cores: number): ThreadPlan {
   const each = threads > 0 ? threads : Math.max(1, Math.floor(cores / workers));
-  const environment: Record<string, string> = { OMP_NUM_THREADS: String(each), OMP_DYNAMIC: 'false' };
+  const environment: Record<string, string> = {
+    SLUICE_THREADS: String(each),
+    OMP_NUM_THREADS: String(each),
+    OMP_DYNAMIC: 'false',
+  };
   // A waiting thread that spins would take the core from one that works.
   if (each * workers > cores) environment.OMP_WAIT_POLICY = 'passive';
   return { threads: each, environment };

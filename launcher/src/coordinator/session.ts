@@ -62,7 +62,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
       dataDirectory: session.dataset.directory,
       ...(session.from && { checkpoint: session.from.checkpoint.path }),
     });
-    const writer = { ...session, configHash: configHash(config), datasetHash: session.dataset.manifestHash };
+    const writer = { ...session, configHash: configHash(config) };
     const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
     const live = workers;
     const reason = await trainRun({

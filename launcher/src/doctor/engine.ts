@@ -1,7 +1,8 @@
 /** The compiler, the C++ core, and the backend that will run. */
 
 import { execFileSync } from 'node:child_process';
-import { NATIVE_BACKEND, nativeBuildInfo, nativeCore, threads } from '@sluice/engine';
+import { availableParallelism } from 'node:os';
+import { NATIVE_BACKEND, nativeBuildInfo, nativeCore } from '@sluice/engine';
 import type { Finding } from './examine.ts';
 
 const REBUILD = 'npm run build';
@@ -36,6 +37,8 @@ export async function examineCore(): Promise<Finding[]> {
     info.reason ?? (process.env.SLUICE_NATIVE === 'off' ? 'SLUICE_NATIVE is off' : 'it does not load');
   const vectorWidth = core?.vectorWidth?.() ?? 0;
   const level = describeVectors(vectorWidth, process.arch);
+  const cores = availableParallelism();
+  const parallel = core !== undefined && info.openmp === true;
   const backend = core ? NATIVE_BACKEND : 'cpu';
   return [
     {
@@ -48,10 +51,10 @@ export async function examineCore(): Promise<Finding[]> {
     { name: 'simd', found: level, ok: true, values: { level } },
     {
       name: 'threads',
-      found: core && info.openmp === false ? '1 (the compiler has no OpenMP)' : String(threads()),
-      ok: !core || info.openmp !== false,
-      ...(core && info.openmp === false && { mend: `install a compiler with OpenMP, then: ${REBUILD}` }),
-      values: { count: threads(), openmp: info.openmp ?? false },
+      found: parallel ? `${cores} for one worker` : '1',
+      ok: !core || parallel,
+      ...(core && !parallel && { mend: `install a compiler with OpenMP, then: ${REBUILD}` }),
+      values: { count: parallel ? cores : 1, openmp: info.openmp ?? false },
     },
     {
       name: 'backend',

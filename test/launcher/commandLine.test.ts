@@ -1,0 +1,146 @@
+import { SluiceError } from '@sluice/core';
+import test from 'ava';
+import { repeatFlags } from '../../launcher/src/cli/arguments.ts';
+import { errorAsJson, exitCodeOf, formatError } from '../../launcher/src/cli/output.ts';
+import { COMMANDS } from '../../launcher/src/commands/index.ts';
+import { GLOBAL_OPTIONS, main } from '../../launcher/src/main.ts';
+
+/** Runs a command line in this process. */
+async function sluice(...words: string[]) {
+  let out = '';
+  let err = '';
+  const code = await main(words, {
+    out: (text) => {
+      out += text;
+    },
+    err: (text) => {
+      err += text;
+    },
+  });
+  return { code, out, err };
+}
+
+test('commands and flags are those that the design lists', (t) => {
+  const listed = COMMANDS.map(({ name, positionals, options }) =>
+    [
+      name,
+      ...Object.keys(positionals).map((key) => `<${key}>`),
+      ...Object.keys(options).map((key) => `--${key}`),
+    ].join(' '),
+  );
+  t.deepEqual(listed, [
+    'train <config> --set --workers --expert-parallel --threads --run-dir --backend --max-steps',
+    'resume <run> --workers --allow --set --max-steps',
+    'generate <source> --prompt --max-tokens --temperature --seed',
+    'evaluate <source> --split',
+    'hash <checkpoint>',
+    'inspect <run> --step',
+    'count <model> --baseline',
+    'data prepare <recipe>',
+    'data list',
+    'bench step --shape --threads',
+    'bench collectives --world --mib',
+    'doctor',
+  ]);
+  t.deepEqual(Object.keys(GLOBAL_OPTIONS), ['json', 'verbose']);
+});
+
+test('every command has a help with its flags and an example', async (t) => {
+  for (const { name, options, examples } of COMMANDS) {
+    const { code, out } = await sluice(...name.split(' '), '--help');
+    t.is(code, 0, name);
+    t.true(examples.length > 0, name);
+    for (const [line] of examples) t.true(out.replaceAll(/\s+/g, ' ').includes(line), `${name}: ${line}`);
+    for (const flag of [...Object.keys(options), 'json'])
+      t.true(out.includes(`--${flag}`), `${name} --${flag}`);
+  }
+});
+
+test('the help lists every command', async (t) => {
+  const { code, out } = await sluice('--help');
+  t.is(code, 0);
+  for (const { name } of COMMANDS) t.true(out.includes(name.split(' ')[0]!), name);
+});
+
+const mistakes: [string[], RegExp][] = [
+  [[], /Which command/],
+  [['trian', 'x.yaml'], /Did you mean train/],
+  [['train'], /sluice train needs <config>/],
+  [['train', 'x.yaml', '--wrokers', '2'], /wrokers/],
+  [['train', 'x.yaml', '--workers', 'two'], /--workers is NaN|--workers is two/],
+  [['train', 'x.yaml', '--workers', '0'], /--workers is 0, not a whole number of at least 1/],
+  [['train', 'x.yaml', '--workers', '1', '--workers', '2'], /--workers is 1 and 2/],
+  [['train', 'x.yaml', '--max-steps', '1.5'], /--max-steps is 1\.5/],
+  [['generate', 'runs/x'], /prompt/],
+  [['evaluate', 'runs/x', '--split', 'test'], /test/],
+  [['bench', 'step', '--shape', 'dense-1t'], /dense-1t/],
+  [['bench'], /Which one/],
+  [['data', 'prepare'], /sluice data prepare needs <recipe>/],
+];
+
+for (const [words, message] of mistakes) {
+  test(`sluice ${words.join(' ')}: a usage error with its own exit code`, async (t) => {
+    const plain = await sluice(...words);
+    t.is(plain.code, 2);
+    t.is(plain.out, '');
+    t.regex(plain.err, /^error SLUICE_E_USAGE: /);
+    t.regex(plain.err, message);
+    t.notRegex(plain.err, /\n\s+at /);
+
+    const json = await sluice(...words, '--json');
+    t.is(json.code, 2);
+    t.is(json.err, '');
+    t.is(JSON.parse(json.out).error.code, 'SLUICE_E_USAGE');
+  });
+}
+
+test('a missing configuration is a coded error, on standard error or as the one JSON object', async (t) => {
+  const plain = await sluice('train', '/nonexistent/run.yaml');
+  t.is(plain.code, 1);
+  t.is(plain.out, '');
+  t.regex(plain.err, /^error SLUICE_E_FILE_MISSING: .*\/nonexistent\/run\.yaml/);
+  t.regex(plain.err, /Check the path/);
+
+  const json = await sluice('train', '/nonexistent/run.yaml', '--json');
+  t.is(json.code, 1);
+  t.is(json.out.trim().split('\n').length, 1);
+  t.like(JSON.parse(json.out).error, { code: 'SLUICE_E_FILE_MISSING' });
+});
+
+test('--verbose shows where a coded error comes from', async (t) => {
+  const { err } = await sluice('train', '/nonexistent/run.yaml', '--verbose');
+  t.regex(err, /\n\s+at /);
+});
+
+test('coded errors show code, message and advice; others show their stack and their cause', (t) => {
+  const options = { json: false, verbose: false };
+  const coded = new SluiceError('SLUICE_E_USAGE', 'what was wrong', { details: { flag: 'x' } });
+  t.is(formatError(coded, options), `error SLUICE_E_USAGE: what was wrong\n  ${coded.advice}\n`);
+  t.deepEqual(JSON.parse(errorAsJson(coded)).error.details, { flag: 'x' });
+  const plain = formatError(new TypeError('broken', { cause: new Error('the root') }), options);
+  t.regex(plain, /TypeError: broken\n\s+at [\s\S]*caused by: Error: the root/);
+  t.deepEqual(JSON.parse(errorAsJson(new TypeError('broken'))).error, {
+    code: 'INTERNAL',
+    message: 'broken',
+  });
+  t.is(exitCodeOf(coded), 2);
+  t.is(exitCodeOf(new SluiceError('SLUICE_E_RUN_EXISTS', '')), 1);
+});
+
+test('repeatable flags take further values, but not the command’s own arguments', (t) => {
+  const rewritten = (line: string) => repeatFlags(line.split(' ')).join(' ');
+  t.is(
+    rewritten('train c.yaml --set a.b=1 c=2 --workers 2'),
+    'train c.yaml --set a.b=1 --set c=2 --workers 2',
+  );
+  t.is(rewritten('train --set a.b=1 c.yaml'), 'train --set a.b=1 c.yaml');
+  t.is(rewritten('train --set a.b=1 --set c=2 c.yaml'), 'train --set a.b=1 --set c=2 c.yaml');
+  t.is(
+    rewritten('resume --allow optimizer training.steps runs/x'),
+    'resume --allow optimizer --allow training.steps runs/x',
+  );
+  t.is(
+    rewritten('resume runs/x --allow training.steps --set training.steps=9'),
+    'resume runs/x --allow training.steps --set training.steps=9',
+  );
+});

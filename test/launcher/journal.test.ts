@@ -1,0 +1,72 @@
+import { appendFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import fc from 'fast-check';
+import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
+import { temporaryDirectory } from './support/directories.ts';
+
+test('entries are read back in order, with their step and time', (t) => {
+  const path = join(temporaryDirectory(t), 'journal.jsonl');
+  t.deepEqual(readJournal(path), []);
+  const journal = openJournal(path);
+  journal.append('save', 10, { path: 'a' });
+  journal.append('commit', 10, { path: 'a', weights: 'beef' });
+  journal.close();
+  const [save, commit] = readJournal(path);
+  t.like(save, { kind: 'save', step: 10, path: 'a' });
+  t.like(commit, { kind: 'commit', step: 10, weights: 'beef' });
+  t.false(Number.isNaN(Date.parse(save!.time)));
+});
+
+test('a journal that is cut at any byte reads as its whole lines, and goes on after them', (t) => {
+  const path = join(temporaryDirectory(t), 'journal.jsonl');
+  const journal = openJournal(path);
+  for (let step = 1; step <= 3; step++) journal.append('save', step, { path: `ünïcode ${step}` });
+  journal.close();
+  const whole = readFileSync(path);
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: whole.length }), (length) => {
+      writeFileSync(path, whole);
+      truncateSync(path, length);
+      const lines = whole.subarray(0, length).filter((byte) => byte === 10).length;
+      const before = readJournal(path);
+      const again = openJournal(path);
+      again.append('stop', 9, { reason: 'signal' });
+      again.close();
+      const after = readJournal(path);
+      return (
+        before.length === lines &&
+        after.length === lines + 1 &&
+        after.at(-1)!.kind === 'stop' &&
+        after.slice(0, -1).every((entry, index) => entry.step === index + 1)
+      );
+    }),
+  );
+  t.pass();
+});
+
+test('a last line full of zeros, as a power cut leaves it, is left out', (t) => {
+  const path = join(temporaryDirectory(t), 'journal.jsonl');
+  const journal = openJournal(path);
+  journal.append('save', 1, { path: 'a' });
+  journal.close();
+  appendFileSync(path, Buffer.concat([Buffer.alloc(40), Buffer.from('\n')]));
+  t.deepEqual(
+    readJournal(path).map(({ step }) => step),
+    [1],
+  );
+});
+
+test('a damaged line in the middle is refused, with its number', (t) => {
+  const path = join(temporaryDirectory(t), 'journal.jsonl');
+  writeFileSync(path, '{"kind":"save","step":1}\n{"kind":"sa\n{"kind":"save","step":3}\n');
+  const error = t.throws(() => readJournal(path), { code: 'SLUICE_E_JOURNAL_DAMAGED' });
+  t.regex(error.message, /journal\.jsonl:2 is not a journal entry: "\{/);
+  t.throws(() => openJournal(path), { code: 'SLUICE_E_JOURNAL_DAMAGED' });
+});
+
+test('a journal that cannot be made is a coded error', (t) => {
+  const directory = temporaryDirectory(t);
+  writeFileSync(join(directory, 'file'), '');
+  t.throws(() => openJournal(join(directory, 'file', 'journal.jsonl')), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+});

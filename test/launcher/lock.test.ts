@@ -1,0 +1,109 @@
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { acquireLock, lockOwner } from '../../launcher/src/run/lock.ts';
+import { ownIdentity, processStart } from '../../launcher/src/run/processIdentity.ts';
+import { temporaryDirectory } from './support/directories.ts';
+
+const inUse = { code: 'SLUICE_E_RUN_IN_USE' };
+
+test('a lock names this process, and a second taking of it is refused until it is released', (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'lock');
+  const lock = acquireLock(path);
+  t.like(lockOwner(path), { ...ownIdentity(), alive: true });
+  const error = t.throws(() => acquireLock(path), inUse);
+  t.regex(error.message, new RegExp(`process ${process.pid} on `));
+  lock.release();
+  t.deepEqual(readdirSync(directory), []);
+  acquireLock(path).release();
+});
+
+test('releasing twice does not take the next owner’s lock away', (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  const first = acquireLock(path);
+  first.release();
+  const second = acquireLock(path);
+  first.release();
+  t.true(existsSync(path));
+  second.release();
+});
+
+test('the lock of a process that is gone is taken over, and nothing is left beside it', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'lock');
+  const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
+  const started = processStart(child.pid!);
+  t.truthy(started);
+  writeFileSync(path, JSON.stringify({ pid: child.pid, host: hostname(), started, token: 'theirs' }));
+  t.throws(() => acquireLock(path), inUse);
+  child.kill('SIGKILL');
+  await new Promise((resolve) => child.once('exit', resolve));
+  const lock = acquireLock(path);
+  t.is(JSON.parse(readFileSync(path, 'utf8')).pid, process.pid);
+  t.deepEqual(readdirSync(directory), ['lock']);
+  lock.release();
+});
+
+test('a process with the same number that started at another time is not the owner', (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  writeFileSync(path, JSON.stringify({ ...ownIdentity(), started: 'long ago', token: 'theirs' }));
+  const lock = acquireLock(path);
+  t.is(lockOwner(path)?.started, ownIdentity().started);
+  lock.release();
+});
+
+test('an owner on another machine counts as alive', (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  writeFileSync(path, JSON.stringify({ pid: 1, host: 'elsewhere.example', started: 'x', token: 'theirs' }));
+  const error = t.throws(() => acquireLock(path), inUse);
+  t.regex(error.message, /elsewhere\.example/);
+});
+
+test('a lock file that was torn by a crash is taken over', (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  writeFileSync(path, '{"pid": 12');
+  const lock = acquireLock(path);
+  t.true(lockOwner(path)?.alive);
+  lock.release();
+});
+
+test('of many processes that find a dead lock at the same time exactly one gets it', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'lock');
+  writeFileSync(path, JSON.stringify({ ...ownIdentity(), started: 'long ago', token: 'theirs' }));
+  const program = `
+    import { acquireLock } from ${JSON.stringify(new URL('../../launcher/src/run/lock.ts', import.meta.url).href)};
+    process.stdout.write('ready\\n');
+    process.stdin.once('data', () => {
+      try { acquireLock(${JSON.stringify(path)}); process.stdout.write('owner\\n'); }
+      catch (error) { process.stdout.write(error.code + '\\n'); }
+      process.stdin.once('end', () => process.exit());
+    });
+  `;
+  const contenders = Array.from({ length: 4 }, () => {
+    const child = spawn(process.execPath, ['--import=tsx', '--input-type=module', '-e', program], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    let output = '';
+    child.stdout.on('data', (chunk) => {
+      output += chunk;
+    });
+    const lines = (count: number) =>
+      new Promise<string[]>((resolve) => {
+        const look = () => {
+          if (output.split('\n').length > count) resolve(output.trim().split('\n'));
+        };
+        child.stdout.on('data', look);
+      });
+    return { child, ready: lines(1), answered: lines(2) };
+  });
+  await Promise.all(contenders.map(({ ready }) => ready));
+  for (const { child } of contenders) child.stdin.write('go\n');
+  const answers = (await Promise.all(contenders.map(({ answered }) => answered))).map((lines) => lines[1]);
+  for (const { child } of contenders) child.stdin.end();
+  t.is(answers.filter((answer) => answer === 'owner').length, 1, answers.join(' '));
+  t.is(answers.filter((answer) => answer === 'SLUICE_E_RUN_IN_USE').length, 3, answers.join(' '));
+});

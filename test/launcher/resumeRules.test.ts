@@ -1,0 +1,113 @@
+import { RunConfig } from '@sluice/train';
+import test from 'ava';
+import { z } from 'zod';
+import type { JournalEntry } from '../../launcher/src/run/journal.ts';
+import {
+  judgeChanges,
+  keysAllowedBefore,
+  RESUME_RULES,
+  resumeRule,
+} from '../../launcher/src/run/resumeRules.ts';
+import { smallConfig } from './support/config.ts';
+
+test('every key of a run’s configuration has a declared rule', (t) => {
+  const sections = Object.keys(z.toJSONSchema(RunConfig, { io: 'input' }).properties ?? {});
+  const undeclared = sections.filter(
+    (section) =>
+      !(section in RESUME_RULES) && !Object.keys(RESUME_RULES).some((key) => key.startsWith(`${section}.`)),
+  );
+  t.deepEqual(undeclared, []);
+});
+
+test('what changes no bit is free, what the weights depend on is fixed, the rest needs --allow', (t) => {
+  for (const key of [
+    'parallel.workers',
+    'parallel.expertParallel',
+    'parallel.threads',
+    'checkpoint.keep',
+    'evaluation.everySteps',
+    'diagnostics.everySteps',
+  ]) {
+    t.is(resumeRule(key), 'free', key);
+  }
+  for (const key of [
+    'seed',
+    'model.hiddenSize',
+    'model.gate.granularity',
+    'data.sequenceLength',
+    'batch.sequences',
+    'parallel.lanes',
+    'training.unheardOf',
+    'unheardOf',
+  ]) {
+    t.is(resumeRule(key), 'fixed', key);
+  }
+  for (const key of [
+    'training.steps',
+    'optimizer.learningRate',
+    'schedule.kind',
+    'backend',
+    'data.recipe',
+    'spikes.policy',
+  ]) {
+    t.is(resumeRule(key), 'allow', key);
+  }
+});
+
+test('no change is no decision, and free changes are listed', (t) => {
+  t.deepEqual(judgeChanges(smallConfig(), smallConfig(), []), []);
+  const now = smallConfig({ parallel: { workers: 1, expertParallel: 1 } });
+  t.deepEqual(judgeChanges(smallConfig(), now, []), [
+    { key: 'parallel.workers', saved: 2, now: 1, allowed: false },
+    { key: 'parallel.expertParallel', saved: 2, now: 1, allowed: false },
+  ]);
+});
+
+test('a change that needs --allow is refused with key and both values, and passes with its key or its section', (t) => {
+  const now = smallConfig({ optimizer: { learningRate: 0.002 } });
+  const error = t.throws(() => judgeChanges(smallConfig(), now, []), { code: 'SLUICE_E_RESUME_NEEDS_ALLOW' });
+  t.regex(error.message, /optimizer\.learningRate \(saved 0\.001, now 0\.002\)/);
+  t.regex(error.message, /--allow optimizer\.learningRate/);
+  t.throws(() => judgeChanges(smallConfig(), now, ['optimizer.learning', 'training']), {
+    code: 'SLUICE_E_RESUME_NEEDS_ALLOW',
+  });
+  for (const allow of ['optimizer.learningRate', 'optimizer']) {
+    t.deepEqual(judgeChanges(smallConfig(), now, [allow]), [
+      { key: 'optimizer.learningRate', saved: 0.001, now: 0.002, allowed: true },
+    ]);
+  }
+});
+
+test('a fixed key is refused even with --allow', (t) => {
+  const now = smallConfig({ model: { hiddenSize: 16 }, batch: { grainSequences: 4 } });
+  const error = t.throws(() => judgeChanges(smallConfig(), now, ['model', 'batch']), {
+    code: 'SLUICE_E_RESUME_KEY_FIXED',
+  });
+  t.regex(error.message, /model\.hiddenSize \(saved 8, now 16\), batch\.grainSequences \(saved 2, now 4\)/);
+});
+
+test('a section that only one side has is told key by key', (t) => {
+  const dense = smallConfig({
+    model: { experts: undefined, intermediateSize: 8 },
+    parallel: { expertParallel: 1 },
+  });
+  const error = t.throws(() => judgeChanges(smallConfig(), dense, []), { code: 'SLUICE_E_RESUME_KEY_FIXED' });
+  t.regex(error.message, /model\.experts/);
+  t.regex(error.message, /model\.intermediateSize \(saved unset, now 8\)/);
+});
+
+test('a change allowed by a resume that died before its first checkpoint stays allowed, with that value only', (t) => {
+  const change = { key: 'training.steps', saved: 10, now: 20, allowed: true };
+  const entry = {
+    kind: 'resume',
+    step: 4,
+    time: '',
+    workers: 2,
+    expertParallel: 2,
+    changes: [change],
+    refusedCheckpoints: [],
+  };
+  const journal = [entry as JournalEntry];
+  t.deepEqual(keysAllowedBefore(journal, smallConfig({ training: { steps: 20 } })), ['training.steps']);
+  t.deepEqual(keysAllowedBefore(journal, smallConfig({ training: { steps: 30 } })), []);
+});

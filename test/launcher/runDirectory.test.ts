@@ -1,0 +1,110 @@
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadYamlConfig } from '@sluice/core';
+import { RunConfig } from '@sluice/train';
+import test from 'ava';
+import { stringify } from 'yaml';
+import { freezeRunConfig, loadRunConfig } from '../../launcher/src/run/runConfig.ts';
+import {
+  existingRun,
+  makeRunDirectory,
+  refuseExistingRun,
+  runName,
+  shellQuote,
+} from '../../launcher/src/run/runDirectory.ts';
+import { SMALL_CONFIG } from './support/config.ts';
+import { temporaryDirectory } from './support/directories.ts';
+
+test('a directory that holds a run is refused, and the message tells how to go on with it', (t) => {
+  const path = join(temporaryDirectory(t), 'my run');
+  const run = makeRunDirectory(path);
+  t.true(existsSync(run.checkpoints));
+  t.notThrows(() => makeRunDirectory(path));
+  writeFileSync(run.config, '');
+  const error = t.throws(() => makeRunDirectory(path), { code: 'SLUICE_E_RUN_EXISTS' });
+  t.true(error.message.includes(`sluice resume '${path}'`), error.message);
+});
+
+test('a journal alone makes a run too', (t) => {
+  const path = temporaryDirectory(t);
+  writeFileSync(join(path, 'journal.jsonl'), '');
+  t.throws(() => refuseExistingRun(path), { code: 'SLUICE_E_RUN_EXISTS' });
+});
+
+test('a run directory that cannot be made is a coded error', (t) => {
+  const directory = temporaryDirectory(t);
+  const file = join(directory, 'file');
+  writeFileSync(file, '');
+  t.throws(() => makeRunDirectory(file), { code: 'SLUICE_E_FILE_UNWRITABLE', message: /is a file/ });
+  t.throws(() => makeRunDirectory(join(file, 'run')), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+});
+
+test('a run directory without write permission is a coded error', (t) => {
+  const directory = join(temporaryDirectory(t), 'closed');
+  mkdirSync(directory);
+  chmodSync(directory, 0o555);
+  try {
+    writeFileSync(join(directory, 'probe'), '');
+    t.log('this user may write everywhere');
+    t.pass();
+  } catch {
+    t.throws(() => makeRunDirectory(join(directory, 'run')), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+  }
+  chmodSync(directory, 0o755);
+});
+
+test('what is not there, and what is no run, are told apart', (t) => {
+  const directory = temporaryDirectory(t);
+  t.throws(() => existingRun(join(directory, 'none')), { code: 'SLUICE_E_FILE_MISSING' });
+  t.throws(() => existingRun(directory), { code: 'SLUICE_E_RUN_MISSING' });
+});
+
+test('a run is named by its configuration, or by the file’s name', (t) => {
+  t.is(runName({ name: 'mine' }, 'configs/a.yaml'), 'mine');
+  t.is(runName({}, 'configs/a.b.yaml'), 'a.b');
+});
+
+test('paths in shell commands are quoted where they must be', (t) => {
+  t.is(shellQuote('runs/quick-start_1'), 'runs/quick-start_1');
+  t.is(shellQuote("it's"), "'it'\\''s'");
+});
+
+function writeConfig(t: Parameters<typeof temporaryDirectory>[0]): string {
+  const path = join(temporaryDirectory(t), 'run.yaml');
+  writeFileSync(path, stringify(SMALL_CONFIG));
+  return path;
+}
+
+test('flags of the command line stand for keys of the configuration', (t) => {
+  const path = writeConfig(t);
+  const flags = {
+    workers: 1,
+    expertParallel: 1,
+    threads: 3,
+    backend: 'cpu',
+    set: ['optimizer.learningRate=2e-3'],
+  };
+  const config = loadRunConfig(path, flags);
+  t.like(config.parallel, { workers: 1, expertParallel: 1, threads: 3 });
+  t.is(config.backend, 'cpu');
+  t.is(config.optimizer.learningRate, 0.002);
+  t.is(config.data.recipe, join(path, '..', 'recipe.yaml'));
+  t.throws(() => loadRunConfig(path, { backend: 'tpu' }), { code: 'SLUICE_E_CONFIG_INVALID' });
+});
+
+test('--workers alone lets the expert-parallel size follow; an explicit size is left for the checks', (t) => {
+  const path = writeConfig(t);
+  t.is(loadRunConfig(path, { workers: 1 }).parallel.expertParallel, 1);
+  t.is(loadRunConfig(path, { workers: 1, expertParallel: 2 }).parallel.expertParallel, 2);
+  t.is(loadRunConfig(path, { workers: 1, set: ['parallel.expertParallel=2'] }).parallel.expertParallel, 2);
+  t.is(loadRunConfig(path, { set: ['parallel.workers=1'] }).parallel.expertParallel, 2);
+});
+
+test('a frozen configuration reads back as it was, from wherever it lies', async (t) => {
+  const config = loadRunConfig(writeConfig(t), {});
+  const frozen = join(temporaryDirectory(t), 'config.yaml');
+  await freezeRunConfig(frozen, config);
+  t.deepEqual(loadYamlConfig(frozen, RunConfig), config);
+  t.deepEqual(loadRunConfig(frozen, {}), config);
+  t.regex(readFileSync(frozen, 'utf8'), /^# The resolved configuration/);
+});

@@ -1,0 +1,233 @@
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { initialState } from '../../launcher/src/coordinator/state.ts';
+import {
+  isDue,
+  type StepReport,
+  type TrainingRun,
+  trainRun,
+} from '../../launcher/src/coordinator/trainRun.ts';
+import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
+import { smallConfig } from './support/config.ts';
+import { temporaryDirectory } from './support/directories.ts';
+import { type FakeWorkers, fakeWorkers } from './support/fakeWorkers.ts';
+
+interface Setting extends Partial<Omit<TrainingRun, 'workers' | 'stop'>> {
+  readonly workers?: FakeWorkers;
+  readonly stop?: { requested: boolean };
+}
+
+/** A run over fake workers; `timeline` holds calls and reports in the order in which they came. */
+function setUp(t: ExecutionContext, setting: Setting = {}) {
+  const path = join(temporaryDirectory(t), 'journal.jsonl');
+  const journal = openJournal(path);
+  t.teardown(() => journal.close());
+  const workers = setting.workers ?? fakeWorkers();
+  const reports: StepReport[] = [];
+  const state = initialState({ seen: 0 });
+  const run: TrainingRun = {
+    config: smallConfig(),
+    journal,
+    observer: {
+      activity: () => {},
+      step: (report) => {
+        reports.push(report);
+        workers.calls.push(`report ${report.result.step}`);
+      },
+      saved: (step) => workers.calls.push(`saved ${step}`),
+    },
+    stop: { requested: false },
+    state,
+    spikes: { observe: () => undefined, state: () => ({ seen: run.state.step }) },
+    savedStep: -1,
+    checkpoint: async (now) => {
+      workers.calls.push(`checkpoint ${now.step}`);
+      return { path: `step-${now.step}` };
+    },
+    ...setting,
+    workers,
+  };
+  return { run, workers, reports, entries: () => readJournal(path) };
+}
+
+function callsOf(workers: FakeWorkers, kind: string): number[] {
+  return workers.calls
+    .filter((call) => call.startsWith(`${kind} `))
+    .map((call) => Number(call.split(' ')[1]));
+}
+
+test('a run takes every step, evaluates and saves at its end, and is finished', async (t) => {
+  const { run, workers, reports, entries } = setUp(t);
+  t.is(await trainRun(run), 'finished');
+  t.deepEqual(callsOf(workers, 'step'), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  t.deepEqual(workers.calls.slice(-5), ['step 10', 'evaluate', 'report 10', 'checkpoint 10', 'saved 10']);
+  t.is(reports.at(-1)!.validationLoss, 4);
+  t.is(reports[0]!.validationLoss, undefined);
+  t.like(run.state, { step: 10, tokens: 2560, trainLoss: 4.9, validationLoss: 4, bestValidationLoss: 4 });
+  t.like(entries().at(-1), { kind: 'stop', step: 10, reason: 'finished' });
+});
+
+test('validations and checkpoints come when they are due, a checkpoint after the validation of its step', async (t) => {
+  const config = smallConfig({ evaluation: { everySteps: 4 }, checkpoint: { everySteps: 4 } });
+  const { run, workers } = setUp(t, { config });
+  await trainRun(run);
+  t.deepEqual(callsOf(workers, 'checkpoint'), [4, 8, 10]);
+  t.is(workers.calls.filter((call) => call === 'evaluate').length, 3);
+  const end = workers.calls.indexOf('checkpoint 4');
+  t.deepEqual(workers.calls.slice(end - 3, end + 3), [
+    'step 4',
+    'evaluate',
+    'report 4',
+    'checkpoint 4',
+    'saved 4',
+    'step 5',
+  ]);
+});
+
+test('a checkpoint that is due at the last step is written once', async (t) => {
+  const { run, workers } = setUp(t, { config: smallConfig({ checkpoint: { everySteps: 5 } }) });
+  await trainRun(run);
+  t.deepEqual(callsOf(workers, 'checkpoint'), [5, 10]);
+});
+
+test('a stop signal ends the run after the current step, with a checkpoint of it and no validation', async (t) => {
+  const stop = { requested: false };
+  const workers = fakeWorkers((step) => {
+    if (step === 3) stop.requested = true;
+    return {};
+  });
+  const { run, entries } = setUp(t, { stop, workers });
+  t.is(await trainRun(run), 'signal');
+  t.deepEqual(workers.calls.slice(-4), ['step 3', 'report 3', 'checkpoint 3', 'saved 3']);
+  t.like(entries().at(-1), { kind: 'stop', step: 3, reason: 'signal' });
+});
+
+test('a stop signal before the first step of a new run leaves a checkpoint of step 0', async (t) => {
+  const { run, workers } = setUp(t, { stop: { requested: true } });
+  t.is(await trainRun(run), 'signal');
+  t.deepEqual(workers.calls, ['checkpoint 0', 'saved 0']);
+});
+
+test('a stop signal before the first step of a resumed run writes nothing that is there already', async (t) => {
+  const state = { ...initialState({}), step: 4 };
+  const { run, workers } = setUp(t, { state, savedStep: 4, stop: { requested: true } });
+  t.is(await trainRun(run), 'signal');
+  t.deepEqual(workers.calls, []);
+});
+
+test('maxSteps counts the steps of this call, and learning rates stay those of the whole run', async (t) => {
+  const whole = setUp(t);
+  await trainRun(whole.run);
+  const state = { ...initialState({}), step: 4 };
+  const part = setUp(t, { state, savedStep: 4, maxSteps: 3 });
+  t.is(await trainRun(part.run), 'maxSteps');
+  t.deepEqual(callsOf(part.workers, 'step'), [5, 6, 7]);
+  t.deepEqual(callsOf(part.workers, 'checkpoint'), [7]);
+  t.is(part.run.state.validationLoss, 4);
+  t.deepEqual(
+    part.reports.map((report) => report.learningRate),
+    whole.reports.slice(4, 7).map((report) => report.learningRate),
+  );
+  t.is(new Set(whole.reports.map((report) => report.learningRate)).size, 10);
+});
+
+test('maxSteps beyond the end finishes the run', async (t) => {
+  const { run } = setUp(t, { maxSteps: 100 });
+  t.is(await trainRun(run), 'finished');
+});
+
+test('a step whose update was not applied is journaled with its values, and the run goes on', async (t) => {
+  const workers = fakeWorkers((step) =>
+    step === 2 ? { applied: false, loss: Number.NaN, gradientNorm: Infinity } : {},
+  );
+  const { run, reports, entries } = setUp(t, { workers });
+  t.is(await trainRun(run), 'finished');
+  t.like(
+    entries().find((entry) => entry.kind === 'nonFinite'),
+    { step: 2, loss: 'NaN', gradientNorm: 'Infinity', inARow: 1 },
+  );
+  t.deepEqual(
+    reports.slice(0, 3).map((report) => report.nonFiniteInARow),
+    [0, 1, 0],
+  );
+});
+
+test('ten such steps in a row stop the run, and no checkpoint is written after them', async (t) => {
+  const workers = fakeWorkers((step) => (step >= 3 ? { applied: false, loss: Number.NaN } : {}));
+  const config = smallConfig({ training: { steps: 50 }, checkpoint: { everySteps: 2 } });
+  const { run, entries } = setUp(t, { workers, config });
+  const error = await t.throwsAsync(trainRun(run), { code: 'SLUICE_E_NON_FINITE' });
+  t.regex(error.message, /Steps 3 to 12 /);
+  t.deepEqual(callsOf(workers, 'step').at(-1), 12);
+  t.false(workers.calls.includes('checkpoint 12'));
+  t.true(workers.calls.includes('report 12'));
+  t.like(entries().at(-1), { kind: 'stop', step: 12, reason: 'nonFinite' });
+});
+
+test('the count of such steps goes on after a resume', async (t) => {
+  const workers = fakeWorkers(() => ({ applied: false, loss: Number.NaN }));
+  const state = { ...initialState({}), step: 8, nonFiniteInARow: 8 };
+  const { run } = setUp(t, { workers, state, savedStep: 8 });
+  await t.throwsAsync(trainRun(run), { code: 'SLUICE_E_NON_FINITE' });
+  t.deepEqual(callsOf(workers, 'step'), [9, 10]);
+});
+
+test('a spike is journaled before the step is reported, and the detector’s state is in the checkpoint', async (t) => {
+  const event = { signal: 'loss', step: 5, excess: 2 };
+  const observed: unknown[] = [];
+  const { run, reports, entries } = setUp(t, {
+    spikes: {
+      observe: (signals) => {
+        observed.push(signals);
+        return signals.step === 5 ? event : undefined;
+      },
+      state: () => ({ seen: observed.length }),
+    },
+  });
+  await trainRun(run);
+  t.like(
+    entries().find((entry) => entry.kind === 'spike'),
+    { step: 5, event },
+  );
+  t.deepEqual(
+    reports.filter((report) => report.spike).map((report) => report.result.step),
+    [5],
+  );
+  t.deepEqual(run.state.spikes, { seen: 10 });
+  t.deepEqual(observed[0], { step: 1, loss: 4.99, gradientNorm: 1 });
+});
+
+test('workers that disagree about a loss stop the run before anything is built on it', async (t) => {
+  const workers = fakeWorkers((step, rank) => (step === 4 && rank === 1 ? { loss: 1.5 } : {}));
+  const { run } = setUp(t, { workers });
+  await t.throwsAsync(trainRun(run), { message: /step 4: rank 0 says loss 4\.96, rank 1 says loss 1\.5/ });
+  t.false(workers.calls.some((call) => call.startsWith('checkpoint')));
+});
+
+test('a failing checkpoint is never reported as saved', async (t) => {
+  const { run, workers } = setUp(t, {
+    checkpoint: async () => {
+      throw new Error('no space');
+    },
+  });
+  await t.throwsAsync(trainRun(run), { message: 'no space' });
+  t.false(workers.calls.some((call) => call.startsWith('saved')));
+});
+
+test('the step’s times are the slowest worker’s, its memory the largest', async (t) => {
+  const { run, reports } = setUp(t);
+  await trainRun(run);
+  t.is(reports[0]!.result.seconds.total, 0.011);
+  t.is(reports[0]!.result.peakMemoryBytes, 1001);
+});
+
+test('what is done every 0 steps is never due', (t) => {
+  t.deepEqual(
+    [1, 2, 3, 4].filter((step) => isDue(2, step)),
+    [2, 4],
+  );
+  t.deepEqual(
+    [1, 2, 3, 4].filter((step) => isDue(0, step)),
+    [],
+  );
+});

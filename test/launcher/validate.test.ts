@@ -1,0 +1,77 @@
+import test from 'ava';
+import {
+  fittingExpertParallel,
+  validateConfig,
+  validateVocabulary,
+} from '../../launcher/src/run/validate.ts';
+import { smallConfig } from './support/config.ts';
+
+test('a configuration whose numbers fit passes', (t) => {
+  t.notThrows(() => validateConfig(smallConfig()));
+  t.notThrows(() => validateConfig(smallConfig({ parallel: { workers: 1, expertParallel: 1 } })));
+});
+
+const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = [
+  [
+    'workers that are no power of two',
+    { parallel: { workers: 3, expertParallel: 1 } },
+    'SLUICE_E_WORKERS_INVALID',
+    /workers is 3/,
+  ],
+  [
+    'more workers than lanes',
+    { parallel: { workers: 4 } },
+    'SLUICE_E_WORKERS_INVALID',
+    /4, which does not divide the 2 lanes/,
+  ],
+  ['lanes that are no power of two', { parallel: { lanes: 6 } }, 'SLUICE_E_WORKERS_INVALID', /lanes is 6/],
+  [
+    'a batch of broken grains',
+    { batch: { grainSequences: 3 } },
+    'SLUICE_E_BATCH_INDIVISIBLE',
+    /8, not a multiple of batch\.grainSequences 3/,
+  ],
+  [
+    'grains that do not fill the lanes',
+    { batch: { sequences: 6 } },
+    'SLUICE_E_BATCH_INDIVISIBLE',
+    /3 grains .* 2 lanes/,
+  ],
+  [
+    'expert-parallel groups that do not fill the workers',
+    { parallel: { expertParallel: 4 } },
+    'SLUICE_E_EXPERT_PARALLEL_INVALID',
+    /4, which does not divide parallel\.workers 2/,
+  ],
+  [
+    'experts that do not divide',
+    { model: { experts: { count: 5, topK: 2, intermediateSize: 8 } } },
+    'SLUICE_E_EXPERT_PARALLEL_INVALID',
+    /2, which does not divide the 5 experts/,
+  ],
+  [
+    'expert parallelism without experts',
+    { model: { experts: undefined, intermediateSize: 8 } },
+    'SLUICE_E_EXPERT_PARALLEL_INVALID',
+    /2, but the model has no experts/,
+  ],
+];
+
+for (const [what, changes, code, message] of refusals) {
+  test(`${what}: refused with the numbers`, (t) => {
+    const error = t.throws(() => validateConfig(smallConfig(changes)), { code });
+    t.regex(error.message, message);
+  });
+}
+
+test('a vocabulary smaller than the tokenizer’s is refused, an equal one is not', (t) => {
+  t.notThrows(() => validateVocabulary(64, 64));
+  const error = t.throws(() => validateVocabulary(64, 65), { code: 'SLUICE_E_VOCABULARY_TOO_SMALL' });
+  t.regex(error.message, /64, but the tokenizer has 65/);
+});
+
+test('with --workers alone the expert-parallel size shrinks to fit, and never grows', (t) => {
+  t.is(fittingExpertParallel(2, 1), 1);
+  t.is(fittingExpertParallel(4, 2), 2);
+  t.is(fittingExpertParallel(2, 8), 2);
+});
