@@ -39,6 +39,12 @@ inline Vec loadPart(const float* p, size_t count, float fill = 0.0f) {
   return v;
 }
 inline void storePart(float* p, Vec v, size_t count) { std::memcpy(p, &v, count * sizeof(float)); }
+/// A whole vector, or the first `count` lanes where there are fewer.
+inline Vec loadUpTo(const float* p, size_t count) { return count >= kWidth ? load(p) : loadPart(p, count); }
+inline void storeUpTo(float* p, Vec v, size_t count) {
+  if (count >= kWidth) store(p, v);
+  else storePart(p, v, count);
+}
 inline Vec broadcast(float x) { return x - Vec{}; }  // (x − 0 is x, also for −0.)
 
 // Lanes of `a` (0 to kWidth−1) and `b` (from kWidth on) in the order of `indices`.
@@ -138,5 +144,8 @@ inline Vec exponential2(Vec x) {
 
 /// 1 / (1 + e^-x).
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
+
+/// x / (1 + e^-x).
+inline Vec silu(Vec x) { return x * sigmoid(x); }
 
 }  // namespace sluice

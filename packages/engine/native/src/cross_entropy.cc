@@ -1,0 +1,114 @@
+// The last linear layer and the cross-entropy of its logits, together: loss = Σ_n logsumexp(x_n·Wᵀ) − logit of the target.
+// Logits exist for a block of tokens at a time. Their gradient, scale·(softmax − one-hot), is formed in their place and
+// goes into dx and dW at once.
+
+#include <cmath>
+#include <limits>
+
+#include "addon.h"
+#include "gemm.h"
+#include "parallel.h"
+
+namespace sluice {
+
+/// Most floats of a block of logits (8 MiB), and the number of tokens in one; the order of the sum in dW depends on them.
+constexpr size_t kMostLogits = size_t{1} << 21;
+constexpr size_t kLeastTokens = 64, kMostTokens = 256;
+
+static size_t tokensTogether(size_t vocabulary) {
+  return std::min(kMostTokens, std::max(kLeastTokens, kMostLogits / vocabulary / kLeastTokens * kLeastTokens));
+}
+
+/// Distance between rows of logits: whole vectors, and never a power of two, which would crowd few sets of the caches.
+static size_t rowStride(size_t vocabulary) {
+  return (vocabulary + kWidth - 1) / kWidth * kWidth + 16;
+}
+
+/// Turns logits into e^(logit − max), padding into nothing. @returns the loss with respect to `target`
+static double exponentials(float* row, size_t vocabulary, int32_t target, float* sum) {
+  const size_t padded = (vocabulary + kWidth - 1) / kWidth * kWidth;
+  std::fill(row + vocabulary, row + padded, -std::numeric_limits<float>::infinity());
+  Vec most = load(row);
+  for (size_t v = kWidth; v < padded; v += kWidth) most = maximum(most, load(row + v));
+  const float shift = maxLanes(most), wanted = row[target];
+  // Four sums, added at the end in order: one would wait for each addition.
+  Vec sums[4] = {};
+  size_t v = 0;
+  for (; v + 4 * kWidth <= padded; v += 4 * kWidth) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; ++i) {
+      const Vec e = exponential(load(row + v + i * kWidth) - shift);
+      store(row + v + i * kWidth, e);
+      sums[i] += e;
+    }
+  }
+  for (; v < padded; v += kWidth) {
+    const Vec e = exponential(load(row + v) - shift);
+    store(row + v, e);
+    sums[0] += e;
+  }
+  *sum = sumLanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  return std::log(static_cast<double>(*sum)) + static_cast<double>(shift) - static_cast<double>(wanted);
+}
+
+static void multiplyRow(float* row, size_t length, float factor) {
+  size_t i = 0;
+  for (; i + kWidth <= length; i += kWidth) store(row + i, load(row + i) * factor);
+  for (; i < length; ++i) row[i] *= factor;
+}
+
+/// linearCrossEntropy(x[N·C], weight[V·C], targets[N], losses[N] ←, dx[N·C] ← | null, dWeight[V·C] ← | null, N, C, V, scale,
+/// accumulate). A negative target is left out: its loss and gradient are zero. @returns the sum of the losses
+static double linearCrossEntropy(const Arguments& args) {
+  static thread_local Scratch logitsMemory, forwardMemory, backwardMemory;
+  const size_t tokens = args.size(6), channels = args.size(7), vocabulary = args.size(8);
+  const float scale = static_cast<float>(args.number(9));
+  const bool accumulate = args.boolean(10);
+  const float *x = args.floats(0, tokens * channels), *weight = args.floats(1, vocabulary * channels);
+  const int32_t* targets = args.integers(2, tokens);
+  float *losses = args.floats(3, tokens), *dx = args.optionalFloats(4, tokens * channels);
+  float* dWeight = args.optionalFloats(5, vocabulary * channels);
+  for (size_t n = 0; n < tokens; ++n) {
+    if (targets[n] >= static_cast<int32_t>(vocabulary)) {
+      throw std::runtime_error("target " + std::to_string(targets[n]) + " of token " + std::to_string(n) +
+                               " is beyond the vocabulary of " + std::to_string(vocabulary));
+    }
+  }
+  const size_t together = tokensTogether(vocabulary), stride = rowStride(vocabulary);
+  float* logits = logitsMemory.floats(std::min(tokens, together) * stride);
+  const Factor toLogits(true, transposed(weight, channels), vocabulary, channels, tokens, forwardMemory);
+  std::optional<Factor> toInput;
+  if (dx) toInput.emplace(true, plain(weight, channels), channels, vocabulary, tokens, backwardMemory);
+  double total = 0;
+  for (size_t begin = 0; begin < tokens; begin += together) {
+    const size_t count = std::min(together, tokens - begin);
+    toLogits.multiply(true, plain(x + begin * channels, channels), 0, logits, stride, count);
+    parallelFor(count, 4, [&](size_t first, size_t last) {
+      for (size_t n = first; n < last; ++n) {
+        const int32_t target = targets[begin + n];
+        float* row = logits + n * stride;
+        float sum = 0;
+        losses[begin + n] = target < 0 ? 0 : static_cast<float>(exponentials(row, vocabulary, target, &sum));
+        if (!dx) continue;
+        if (target < 0) {
+          std::fill_n(row, vocabulary, 0.0f);
+        } else {
+          multiplyRow(row, vocabulary, scale / sum);
+          row[target] -= scale;
+        }
+      }
+    });
+    if (dx) toInput->multiply(true, plain(logits, stride), 0, dx + begin * channels, channels, count);
+    if (dWeight) {
+      multiplyShared(transposed(logits, stride), plain(x + begin * channels, channels), accumulate || begin > 0 ? 1 : 0, dWeight,
+                     channels, vocabulary, channels, count);
+    }
+    for (size_t n = begin; n < begin + count; ++n) total += static_cast<double>(losses[n]);
+  }
+  if (tokens == 0 && dWeight && !accumulate) std::fill_n(dWeight, vocabulary * channels, 0.0f);
+  return total;
+}
+
+SLUICE_EXPORT(linearCrossEntropy, linearCrossEntropy);
+
+}  // namespace sluice

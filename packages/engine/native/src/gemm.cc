@@ -1,0 +1,267 @@
+#include "gemm.h"
+
+#include <array>
+
+#include "parallel.h"
+
+namespace sluice {
+
+static_assert(kTileRows <= kWidth, "a strip of A is packed as one vector for each step along the depth");
+
+/// Strips of A that a thread packs at once; with a block's depth they fit in the second-level cache.
+constexpr size_t kMostStrips = 16;
+/// Most floats of B packed at once in a product that packs for itself (16 MiB).
+constexpr size_t kMostPacked = size_t{1} << 22;
+/// Up to so many rows, each panel of B is packed by the thread that uses it, just before.
+constexpr size_t kFewRows = 4 * kTileRows;
+
+static size_t divideUp(size_t a, size_t b) { return (a + b - 1) / b; }
+
+// ------------------------------------------------------------------------------------------------------------ tiles
+
+template <size_t R, size_t V>
+static void addToMemory(const Vec (&sum)[R][V], float beta, float* c, size_t stride) {
+#pragma GCC unroll 16
+  for (size_t i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+    for (size_t v = 0; v < V; ++v) {
+      float* place = c + i * stride + v * kWidth;
+      store(place, beta == 0 ? sum[i][v] : beta * load(place) + sum[i][v]);
+    }
+  }
+}
+
+/// One tile: C[R × columns] = beta·C + a·b over one block of depth, columns ≤ V·kWidth.
+template <size_t R, size_t V>
+static void tile(size_t depth, const float* a, const float* b, float beta, float* c, size_t stride, size_t columns) {
+  Vec sum[R][V] = {};
+#pragma GCC unroll 1
+  for (size_t k = 0; k < depth; ++k) {
+    Vec row[V];
+#pragma GCC unroll 8
+    for (size_t v = 0; v < V; ++v) row[v] = load(b + v * kWidth);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < R; ++i) {
+      const Vec x = broadcast(a[i]);
+#pragma GCC unroll 8
+      for (size_t v = 0; v < V; ++v) sum[i][v] += x * row[v];
+    }
+    a += kTileRows;
+    b += kTileColumns;
+  }
+  if (columns == V * kWidth) return addToMemory(sum, beta, c, stride);
+  float edge[R][V * kWidth];
+  for (size_t i = 0; i < R; ++i) std::copy_n(c + i * stride, columns, edge[i]);
+  addToMemory(sum, beta, edge[0], V * kWidth);
+  for (size_t i = 0; i < R; ++i) std::copy_n(edge[i], columns, c + i * stride);
+}
+
+using Tile = void (*)(size_t, const float*, const float*, float, float*, size_t, size_t);
+
+template <size_t... R, size_t... V>
+static constexpr std::array<std::array<Tile, kTileVectors>, kTileRows> tileTable(std::index_sequence<R...>,
+                                                                                 std::index_sequence<V...>) {
+  const auto ofHeight = [](auto height) {
+    return std::array<Tile, kTileVectors>{&tile<decltype(height)::value + 1, V + 1>...};
+  };
+  return {ofHeight(std::integral_constant<size_t, R>())...};
+}
+
+/// Tiles of 1 to kTileRows rows and 1 to kTileVectors vectors.
+static constexpr auto kTiles =
+    tileTable(std::make_index_sequence<kTileRows>(), std::make_index_sequence<kTileVectors>());
+
+// ---------------------------------------------------------------------------------------------------------- packing
+
+/// Writes `lines` rows of `source`, `depth` long, side by side: to[k·toStride + line]. Lanes up to kWidth beyond `lines`
+/// are written too, with zeros or with what the next k overwrites.
+static void packAcross(const float* source, size_t stride, size_t lines, size_t depth, float* to, size_t toStride) {
+  size_t k = 0;
+  for (; k + kWidth <= depth; k += kWidth) {
+    Vec square[kWidth] = {};
+#pragma GCC unroll 16
+    for (size_t i = 0; i < kWidth; ++i) {
+      if (i < lines) square[i] = load(source + i * stride + k);
+    }
+    transpose(square);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < kWidth; ++i) store(to + (k + i) * toStride, square[i]);
+  }
+  for (; k < depth; ++k) {
+    for (size_t i = 0; i < kWidth; ++i) to[k * toStride + i] = i < lines ? source[i * stride + k] : 0;
+  }
+}
+
+/// Packs kTileColumns columns of B (or as many as there are) over one block of depth.
+static void packPanel(const Matrix& b, size_t columns, size_t depth, float* to) {
+  if (b.transposed) {
+    for (size_t j = 0; j < kTileColumns; j += kWidth) {
+      const size_t lines = std::min(kWidth, columns - std::min(columns, j));
+      packAcross(b.data + j * b.stride, b.stride, lines, depth, to + j, kTileColumns);
+    }
+  } else if (columns == kTileColumns) {
+    for (size_t k = 0; k < depth; ++k) {
+#pragma GCC unroll 8
+      for (size_t v = 0; v < kTileVectors; ++v) {
+        store(to + k * kTileColumns + v * kWidth, load(b.data + k * b.stride + v * kWidth));
+      }
+    }
+  } else {
+    for (size_t k = 0; k < depth; ++k) {
+      std::copy_n(b.data + k * b.stride, columns, to + k * kTileColumns);
+      std::fill_n(to + k * kTileColumns + columns, kTileColumns - columns, 0.0f);
+    }
+  }
+}
+
+/// Floats that `packStrips` touches.
+static size_t stripsSize(size_t rows, size_t depth) { return divideUp(rows, kTileRows) * kTileRows * depth + kWidth; }
+
+/// Packs `rows` rows of A over one block of depth, in strips of kTileRows rows. Ends with kWidth floats of slack.
+static void packStrips(const Matrix& a, size_t rows, size_t depth, float* to) {
+  for (size_t row = 0; row < rows; row += kTileRows) {
+    const size_t lines = std::min(kTileRows, rows - row);
+    float* strip = to + row * depth;
+    if (!a.transposed) {
+      packAcross(a.data + row * a.stride, a.stride, lines, depth, strip, kTileRows);
+      continue;
+    }
+    const float* source = a.data + row;
+    if (row + kWidth <= rows) {
+      for (size_t k = 0; k < depth; ++k) store(strip + k * kTileRows, load(source + k * a.stride));
+    } else {
+      for (size_t k = 0; k < depth; ++k) std::copy_n(source + k * a.stride, lines, strip + k * kTileRows);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------- products
+
+/// Strips × one panel, over one block of depth.
+static void multiplyPanel(const float* strips, size_t rows, const float* panel, size_t columns, size_t depth, float beta,
+                          float* c, size_t cStride) {
+  const size_t vectors = divideUp(columns, kWidth);
+  for (size_t row = 0; row < rows; row += kTileRows) {
+    const size_t height = std::min(kTileRows, rows - row);
+    kTiles[height - 1][vectors - 1](depth, strips + row * depth, panel, beta, c + row * cStride, cStride, columns);
+  }
+}
+
+/// Rows of C × a range of panels of B, over the blocks of depth that are packed in B.
+static void multiplyBlock(const Matrix& a, const PackedMatrix& b, size_t panelBegin, size_t panelEnd, float beta, float* c,
+                          size_t cStride, size_t rows) {
+  static thread_local Scratch memory;
+  for (size_t block = 0; block < b.blocks.count; ++block) {
+    const size_t begin = b.blocks.begin(block), depth = b.blocks.end(block) - begin;
+    float* strips = memory.floats(stripsSize(rows, depth));
+    packStrips(a.from(0, begin), rows, depth, strips);
+    for (size_t panel = panelBegin; panel < panelEnd; ++panel) {
+      const size_t column = panel * kTileColumns;
+      multiplyPanel(strips, rows, b.panel(block, panel), std::min(kTileColumns, b.columns - column), depth,
+                    block == 0 ? beta : 1, c + column, cStride);
+    }
+  }
+}
+
+template <typename Body>
+static void forItems(bool shared, size_t count, const Body& body) {
+  if (shared) return parallelItems(count, body);
+  for (size_t item = 0; item < count; ++item) body(item);
+}
+
+static void packAll(bool shared, const Matrix& b, const PackedMatrix& packed) {
+  forItems(shared, packed.blocks.count * packed.panels, [&](size_t item) {
+    const size_t block = item / packed.panels, panel = item % packed.panels, column = panel * kTileColumns;
+    const size_t begin = packed.blocks.begin(block), depth = packed.blocks.end(block) - begin;
+    packPanel(b.from(begin, column), std::min(kTileColumns, packed.columns - column), depth, packed.panel(block, panel));
+  });
+}
+
+static void multiplyPackedBy(bool shared, const Matrix& a, const PackedMatrix& b, float beta, float* c, size_t cStride,
+                             size_t rows) {
+  const size_t threads = shared ? static_cast<size_t>(threadCount()) : 1;
+  const size_t strips = divideUp(rows, kTileRows);
+  // Equal parts, a whole number for each thread; where the rows do not suffice, columns are cut as well.
+  const size_t rowParts =
+      std::min(strips, divideUp(std::max(divideUp(strips, kMostStrips), threads), threads) * threads);
+  const size_t columnParts = rowParts < threads ? std::min(b.panels, divideUp(threads, rowParts)) : 1;
+  forItems(shared, rowParts * columnParts, [&](size_t item) {
+    const size_t rowPart = item / columnParts, columnPart = item % columnParts;
+    const size_t begin = strips * rowPart / rowParts * kTileRows;
+    const size_t end = std::min(rows, strips * (rowPart + 1) / rowParts * kTileRows);
+    multiplyBlock(a.from(begin, 0), b, b.panels * columnPart / columnParts, b.panels * (columnPart + 1) / columnParts, beta,
+                  c + begin * cStride, cStride, end - begin);
+  });
+}
+
+/// For few rows B is read once and used at once, so that it is not written to memory in another order first.
+static void multiplyFewRows(bool shared, const Matrix& a, const Matrix& b, float beta, float* c, size_t cStride,
+                            size_t rows, size_t columns, size_t depth) {
+  static thread_local Scratch stripsMemory;
+  const DepthBlocks blocks(depth);
+  const size_t stripsOfBlock = stripsSize(rows, kMostDepth);
+  float* strips = stripsMemory.floats(stripsOfBlock * blocks.count);
+  for (size_t block = 0; block < blocks.count; ++block) {
+    const size_t begin = blocks.begin(block);
+    packStrips(a.from(0, begin), rows, blocks.end(block) - begin, strips + block * stripsOfBlock);
+  }
+  forItems(shared, divideUp(columns, kTileColumns), [&](size_t item) {
+    static thread_local Scratch panelMemory;
+    float* panel = panelMemory.floats(kMostDepth * kTileColumns);
+    const size_t column = item * kTileColumns, width = std::min(kTileColumns, columns - column);
+    for (size_t block = 0; block < blocks.count; ++block) {
+      const size_t begin = blocks.begin(block), length = blocks.end(block) - begin;
+      packPanel(b.from(begin, column), width, length, panel);
+      multiplyPanel(strips + block * stripsOfBlock, rows, panel, width, length, block == 0 ? beta : 1, c + column, cStride);
+    }
+  });
+}
+
+static void multiplyBy(bool shared, const Matrix& a, const Matrix& b, float beta, float* c, size_t cStride, size_t rows,
+                       size_t columns, size_t depth) {
+  static thread_local Scratch memory;
+  if (rows == 0 || columns == 0) return;
+  if (rows <= kFewRows) return multiplyFewRows(shared, a, b, beta, c, cStride, rows, columns, depth);
+  const DepthBlocks blocks(depth);
+  const size_t most = kMostPacked / kMostDepth / kTileColumns * kTileColumns;
+  for (size_t column = 0; column < columns; column += most) {
+    const size_t width = std::min(most, columns - column);
+    const size_t atOnce = std::max<size_t>(1, kMostPacked / (divideUp(width, kTileColumns) * kTileColumns * kMostDepth));
+    for (size_t block = 0; block < blocks.count; block += atOnce) {
+      const DepthBlocks range = blocks.range(block, std::min(blocks.count, block + atOnce));
+      const size_t packedDepth = range.end(range.count - 1) - range.begin(0);
+      const PackedMatrix packed(range, width, memory.floats(PackedMatrix::size(packedDepth, width)));
+      packAll(shared, b.from(0, column), packed);
+      multiplyPackedBy(shared, a, packed, block == 0 ? beta : 1, c + column, cStride, rows);
+    }
+  }
+}
+
+void multiply(const Matrix& a, const Matrix& b, float beta, float* c, size_t cStride, size_t rows, size_t columns,
+              size_t depth) {
+  multiplyBy(false, a, b, beta, c, cStride, rows, columns, depth);
+}
+
+void multiplyShared(const Matrix& a, const Matrix& b, float beta, float* c, size_t cStride, size_t rows, size_t columns,
+                    size_t depth) {
+  multiplyBy(true, a, b, beta, c, cStride, rows, columns, depth);
+}
+
+/// Largest packed copy of a Factor (floats, 64 MiB).
+constexpr size_t kMostFactor = size_t{1} << 24;
+
+Factor::Factor(bool shared, const Matrix& matrix, size_t columns, size_t depth, size_t rowsToCome, Scratch& memory)
+    : matrix_(matrix), columns_(columns), depth_(depth) {
+  const size_t size = PackedMatrix::size(depth, columns);
+  if (rowsToCome <= kFewRows || size > kMostFactor) return;
+  packed_.emplace(DepthBlocks(depth), columns, memory.floats(size));
+  packAll(shared, matrix, *packed_);
+}
+
+void Factor::multiply(bool shared, const Matrix& a, float beta, float* c, size_t cStride, size_t rows) const {
+  if (rows == 0) return;
+  if (packed_) return multiplyPackedBy(shared, a, *packed_, beta, c, cStride, rows);
+  multiplyBy(shared, a, matrix_, beta, c, cStride, rows, columns_, depth_);
+}
+
+}  // namespace sluice

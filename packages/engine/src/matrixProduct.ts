@@ -1,0 +1,53 @@
+/**
+ * Matrix products in single precision on the C++ core. Every element's sum has a fixed order that depends on the depth
+ * alone: neither on the number of threads nor on the other rows or columns.
+ */
+
+import { callNative } from './native.ts';
+
+export interface ProductSizes {
+  readonly rows: number;
+  readonly columns: number;
+  /** Length of the summed axis. */
+  readonly depth: number;
+  /** Whether `a` lies in memory as [depth, rows]. */
+  readonly transposeA?: boolean;
+  /** Whether `b` lies in memory as [columns, depth]. */
+  readonly transposeB?: boolean;
+  /** What `c` is multiplied by before the product is added; 0 (the default) overwrites it, whatever it holds. */
+  readonly beta?: number;
+  /** Elements from row to row in memory, where rows are not next to each other. */
+  readonly aStride?: number;
+  readonly bStride?: number;
+  readonly cStride?: number;
+}
+
+/** C = beta·C + op(A)·op(B), all row-major. */
+export function matrixProduct(a: Float32Array, b: Float32Array, c: Float32Array, sizes: ProductSizes): void {
+  const { rows, columns, depth, transposeA = false, transposeB = false, beta = 0 } = sizes;
+  const aStride = sizes.aStride ?? (transposeA ? rows : depth);
+  const bStride = sizes.bStride ?? (transposeB ? depth : columns);
+  const flags = [transposeA, transposeB, beta, aStride, bStride, sizes.cStride ?? columns];
+  callNative('matrixProduct', a, b, c, rows, columns, depth, ...flags);
+}
+
+/**
+ * The speed of a single-precision product of 2048³ with the current number of threads: what `utilization` is measured by.
+ * @returns the best of `repetitions`, in GFLOP/s
+ */
+export function measureSgemmPeak(repetitions = 5): number {
+  const size = 2048;
+  const [a, b] = [0.5, 0.25].map((value) => new Float32Array(size * size).fill(value)) as [
+    Float32Array,
+    Float32Array,
+  ];
+  const c = new Float32Array(size * size);
+  let best = Number.POSITIVE_INFINITY;
+  // The first one also pays for memory that is touched for the first time.
+  for (let repetition = 0; repetition <= repetitions; repetition++) {
+    const start = process.hrtime.bigint();
+    matrixProduct(a, b, c, { rows: size, columns: size, depth: size });
+    best = Math.min(best, Number(process.hrtime.bigint() - start));
+  }
+  return (2 * size ** 3) / best;
+}

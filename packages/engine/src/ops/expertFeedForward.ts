@@ -1,0 +1,153 @@
+/**
+ * Gated feed-forward of many experts: each segment of rows goes through the weights of its expert, as a product of its
+ * own, so that sums over a segment's rows do not depend on what else is computed with it.
+ * Shapes: M rows, C channels, E experts, I hidden units of an expert.
+ */
+
+import { invariant } from '@sluice/core';
+import * as tf from '@tensorflow/tfjs';
+import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
+import { callNative } from '../native.ts';
+import type { Parameter } from '../parameter.ts';
+import { gatedFeedForwardReference } from './gatedFeedForward.ts';
+
+const KERNEL = 'SluiceExpertFeedForward';
+
+/** Neighbouring rows for one expert from one source. */
+export interface ExpertSegment {
+  readonly expert: number;
+  /** Whose tokens they are: an index of peers, which keep their gradients apart. */
+  readonly source: number;
+  readonly begin: number;
+  readonly count: number;
+}
+
+interface ExpertAttributes {
+  readonly segments: readonly ExpertSegment[];
+  readonly gateUp: Parameter;
+  readonly down: Parameter;
+  readonly sources: number;
+  readonly saved: Saved;
+}
+
+/**
+ * @param x_MC rows, segment after segment
+ * @param segments cover the rows in order; each pair of source and expert at most once, empty ones may be left out
+ * @param gateUp shape [E, 2I, C]: for each expert the gate's rows, then those of `up`
+ * @param down shape [E, C, I]
+ * @param sources each of them, also one without rows, contributes once to the gradient of each weight
+ * @returns [M, C]
+ */
+export function expertFeedForward(
+  x_MC: tf.Tensor2D,
+  segments: readonly ExpertSegment[],
+  gateUp: Parameter,
+  down: Parameter,
+  sources = 1,
+): tf.Tensor2D {
+  checkSegments(segments, x_MC.shape[0], gateUp.shape[0]!, sources);
+  if (!hasFused(KERNEL)) {
+    return tf.tidy(() => expertFeedForwardReference(x_MC, segments, gateUp, down, sources));
+  }
+  return runFused(KERNEL, { x: x_MC }, { segments, gateUp, down, sources, saved: new Saved() });
+}
+
+function checkSegments(
+  segments: readonly ExpertSegment[],
+  rows: number,
+  experts: number,
+  sources: number,
+): void {
+  let row = 0;
+  const met = new Set<number>();
+  for (const { expert, source, begin, count } of segments) {
+    const place = `segment of expert ${expert}, source ${source}`;
+    invariant(begin === row && count >= 0, `${place} begins at row ${begin}, not at row ${row}`);
+    invariant(expert >= 0 && expert < experts, `${place}: there are ${experts} experts`);
+    invariant(source >= 0 && source < sources, `${place}: there are ${sources} sources`);
+    invariant(!met.has(source * experts + expert), `${place} is there twice`);
+    met.add(source * experts + expert);
+    row += count;
+  }
+  invariant(row === rows, `segments cover ${row} of ${rows} rows`);
+}
+
+export function expertFeedForwardReference(
+  x_MC: tf.Tensor2D,
+  segments: readonly ExpertSegment[],
+  gateUp: Parameter,
+  down: Parameter,
+  sources: number,
+): tf.Tensor2D {
+  const channels = x_MC.shape[1];
+  const units = down.shape[2]!;
+  const weights = Array.from({ length: sources }, (_, source) => [
+    gateUp.onTape(source),
+    down.onTape(source),
+  ]);
+  const outputs = segments
+    .filter(({ count }) => count > 0)
+    .map(({ expert, source, begin, count }) => {
+      const [gateUp_EGC, down_ECI] = weights[source]! as [tf.Tensor3D, tf.Tensor3D];
+      return gatedFeedForwardReference(
+        tf.slice(x_MC, [begin, 0], [count, channels]),
+        tf.reshape(tf.slice(gateUp_EGC, [expert, 0, 0], [1, 2 * units, channels]), [2 * units, channels]),
+        tf.reshape(tf.slice(down_ECI, [expert, 0, 0], [1, channels, units]), [channels, units]),
+      );
+    });
+  const y_MC = outputs.length > 0 ? tf.concat2d(outputs, 0) : (x_MC.clone() as tf.Tensor2D);
+  // A source without rows contributes zeros, which only a path to the result makes it do.
+  const nothing = weights.flat().map((weight) => tf.mul(tf.sum(weight), 0));
+  return tf.add(y_MC, tf.addN(nothing));
+}
+
+/** The lists of experts, first rows and lengths of segments, as the kernels take them. */
+function segmentLists(segments: readonly ExpertSegment[]): [number, Int32Array, Int32Array, Int32Array] {
+  return [
+    segments.length,
+    Int32Array.from(segments, ({ expert }) => expert),
+    Int32Array.from(segments, ({ begin }) => begin),
+    Int32Array.from(segments, ({ count }) => count),
+  ];
+}
+
+registerFused<ExpertAttributes>({
+  name: KERNEL,
+  inputsToSave: ['x'],
+  forward({ floats, shape, output, recording, attributes: { segments, gateUp, down, saved } }) {
+    const [rows, channels] = shape('x') as [number, number];
+    const [experts, , units] = down.shape as [number, number, number];
+    const y = output([rows, channels]);
+    const preactivations = recording ? saved.floats('preactivations', rows * 2 * units) : null;
+    const operands = [floats('x'), gateUp.values, down.values, y.values, preactivations];
+    callNative('expertFeedForward', ...operands, rows, channels, units, experts, ...segmentLists(segments));
+    return y.info;
+  },
+  backward({ valuesOf, tensor, attributes }, [dy], [x]) {
+    const { segments, gateUp, down, sources, saved } = attributes;
+    const [rows, channels] = x!.shape as [number, number];
+    const [experts, , units] = down.shape as [number, number, number];
+    const dx = tensor([rows, channels]);
+    const dyValues = valuesOf(dy!);
+    const hidden = saved.floats('hidden', rows * units);
+    // Becomes its own gradient.
+    const preactivations = saved.get('preactivations');
+    const operands = [gateUp.values, down.values, preactivations, dyValues, hidden, dx.values];
+    const sizes = [rows, channels, units, experts];
+    callNative('expertFeedForwardBackward', ...operands, ...sizes, ...segmentLists(segments));
+    const contribute = (weight: Parameter, a: Float32Array, b: Float32Array) => {
+      const [, outputs, inputs] = weight.shape as [number, number, number];
+      for (let source = 0; source < sources; source++) {
+        const lists = segmentLists(segments.filter((segment) => segment.source === source));
+        weight.contribute(({ values, accumulate }) => {
+          const shape = [rows, outputs, inputs, experts];
+          callNative('expertWeightGradient', a, b, values, ...shape, accumulate, ...lists);
+        }, source);
+      }
+    };
+    contribute(down, dyValues, hidden);
+    contribute(gateUp, preactivations, valuesOf(x!));
+    saved.free();
+    return { x: dx.tensor };
+  },
+});

@@ -1,0 +1,49 @@
+/**
+ * Linear layer without bias: y = x·Wᵀ (as in PyTorch and Hugging Face, weights are [out, in]).
+ * Shapes: N tokens, C input channels, O output channels.
+ */
+
+import * as tf from '@tensorflow/tfjs';
+import { hasFused, registerFused, runFused } from '../fused.ts';
+import { matrixProduct } from '../matrixProduct.ts';
+import type { Parameter } from '../parameter.ts';
+
+const KERNEL = 'SluiceLinear';
+
+/**
+ * @param x_NC activations
+ * @param weight shape [O, C]
+ * @returns [N, O]
+ */
+export function linear(x_NC: tf.Tensor2D, weight: Parameter): tf.Tensor2D {
+  if (!hasFused(KERNEL)) return tf.tidy(() => linearReference(x_NC, weight.onTape() as tf.Tensor2D));
+  return runFused(KERNEL, { x: x_NC }, { weight });
+}
+
+export function linearReference(x_NC: tf.Tensor2D, weight_OC: tf.Tensor2D): tf.Tensor2D {
+  return tf.matMul(x_NC, weight_OC, false, true);
+}
+
+registerFused<{ weight: Parameter }>({
+  name: KERNEL,
+  inputsToSave: ['x'],
+  forward({ floats, shape, output, attributes: { weight } }) {
+    const [rows, depth] = shape('x') as [number, number];
+    const columns = weight.shape[0]!;
+    const y = output([rows, columns]);
+    matrixProduct(floats('x'), weight.values, y.values, { rows, columns, depth, transposeB: true });
+    return y.info;
+  },
+  backward({ valuesOf, tensor, attributes: { weight } }, [dy], [x]) {
+    const [tokens, inputs] = x!.shape as [number, number];
+    const outputs = weight.shape[0]!;
+    const dx = tensor([tokens, inputs]);
+    const dyValues = valuesOf(dy!);
+    matrixProduct(dyValues, weight.values, dx.values, { rows: tokens, columns: inputs, depth: outputs });
+    weight.contribute(({ values, accumulate }) => {
+      const sizes = { rows: outputs, columns: inputs, depth: tokens };
+      matrixProduct(dyValues, valuesOf(x!), values, { ...sizes, transposeA: true, beta: accumulate ? 1 : 0 });
+    });
+    return { x: dx.tensor };
+  },
+});

@@ -1,0 +1,99 @@
+/**
+ * The output layer and the cross-entropy of its logits: Σ_n (logsumexp(x_n·Wᵀ) − logit of the target of n). All the logits
+ * never exist at once. Shapes: N tokens, C channels, V vocabulary.
+ */
+
+import { invariant } from '@sluice/core';
+import * as tf from '@tensorflow/tfjs';
+import { hasFused, registerFused, runFused } from '../fused.ts';
+import { callNative } from '../native.ts';
+import type { Parameter } from '../parameter.ts';
+
+const KERNEL = 'SluiceLinearCrossEntropy';
+
+export interface CrossEntropyOptions {
+  /** Factor of the result and of its gradients, such as one over the number of tokens of the whole batch. */
+  readonly scale: number;
+  /** Receives each token's loss, in nats, not scaled. */
+  readonly losses?: Float32Array | undefined;
+  /** Receives the sum of the losses, not scaled, added in double precision in order of the tokens. */
+  readonly onSum?: ((sum: number) => void) | undefined;
+}
+
+/**
+ * While gradients are recorded, they are formed together with the loss, a block of tokens at a time, so that nothing is
+ * computed twice; the result must then enter the total loss with the factor 1.
+ *
+ * @param x_NC activations
+ * @param weight shape [V, C]
+ * @param targets token ids; a negative one leaves its token out (no loss, no gradient)
+ * @returns scale · the sum of the losses
+ */
+export function linearCrossEntropy(
+  x_NC: tf.Tensor2D,
+  weight: Parameter,
+  targets: Int32Array,
+  options: CrossEntropyOptions,
+): tf.Scalar {
+  invariant(targets.length === x_NC.shape[0], `${targets.length} targets for ${x_NC.shape[0]} tokens`);
+  if (hasFused(KERNEL)) return runFused(KERNEL, { x: x_NC }, { weight, targets, options, gradient: {} });
+  return tf.tidy(() => linearCrossEntropyReference(x_NC, weight.onTape() as tf.Tensor2D, targets, options));
+}
+
+export function linearCrossEntropyReference(
+  x_NC: tf.Tensor2D,
+  weight_VC: tf.Tensor2D,
+  targets: Int32Array,
+  { scale, losses, onSum }: CrossEntropyOptions,
+): tf.Scalar {
+  const logits_NV = tf.matMul(x_NC, weight_VC, false, true);
+  const ids_N = tf.tensor1d(
+    targets.map((target) => Math.max(target, 0)),
+    'int32',
+  );
+  const wanted_N = tf.sum(tf.mul(logits_NV, tf.oneHot(ids_N, weight_VC.shape[0])), 1);
+  const counted_N = tf.tensor1d(Float32Array.from(targets, (target) => (target < 0 ? 0 : 1)));
+  const losses_N = tf.mul(tf.sub(tf.logSumExp(logits_NV, 1), wanted_N), counted_N);
+  const values = losses || onSum ? losses_N.dataSync<'float32'>() : new Float32Array();
+  losses?.set(values);
+  onSum?.(values.reduce((sum, loss) => sum + loss, 0));
+  return tf.mul(tf.sum(losses_N), scale) as tf.Scalar;
+}
+
+interface CrossEntropyAttributes {
+  readonly weight: Parameter;
+  readonly targets: Int32Array;
+  readonly options: CrossEntropyOptions;
+  /** The gradient of x, known since the forward pass. */
+  readonly gradient: { x?: tf.TensorInfo };
+}
+
+registerFused<CrossEntropyAttributes>({
+  name: KERNEL,
+  inputsToSave: [],
+  forward({ floats, shape, output, recording, attributes: { weight, targets, options, gradient } }) {
+    const [tokens, channels] = shape('x') as [number, number];
+    const { scale, losses = new Float32Array(tokens), onSum } = options;
+    const loss = output([]);
+    const run = (dx: Float32Array | null, dWeight: Float32Array | null, accumulate: boolean) => {
+      const operands = [floats('x'), weight.values, targets, losses, dx, dWeight];
+      const sizes = [tokens, channels, weight.shape[0]!];
+      const sum = callNative('linearCrossEntropy', ...operands, ...sizes, scale, accumulate);
+      loss.values[0] = scale * sum;
+      onSum?.(sum);
+    };
+    if (recording) {
+      const dx = output([tokens, channels]);
+      gradient.x = dx.info;
+      weight.contribute(({ values, accumulate }) => run(dx.values, values, accumulate));
+    } else {
+      run(null, null, false);
+    }
+    return loss.info;
+  },
+  backward({ valuesOf, attributes: { gradient } }, [dy]) {
+    const factor = valuesOf(dy!)[0];
+    invariant(factor === 1, `the gradient of the cross-entropy's result is ${factor}, not 1`);
+    return { x: tf.engine().makeTensorFromTensorInfo(gradient.x!) };
+  },
+});
