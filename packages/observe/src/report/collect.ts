@@ -144,7 +144,7 @@ class Columns {
 
   /** The memory of the smoothed curves, in steps: a hundredth of the run. */
   #memorySteps(): number {
-    return Math.min(500, Math.max(5, Math.round(this.steps.length / 100)));
+    return Math.min(500, Math.max(2, Math.round(this.steps.length / 100)));
   }
 
   charts(unigramLoss: number | undefined): ChartData[] {
@@ -176,7 +176,7 @@ class Columns {
         // A logarithmic axis has no place for zero.
         ...this.#series([
           ['gradient norm', 'raw', positive(this.norm)],
-          ['smoothed', 'smoothed', positive(smooth(this.norm, memory))],
+          ['smoothed', 'smoothed', smooth(positive(this.norm).map(Math.log), memory).map(Math.exp)],
         ]),
       },
       {

@@ -72,7 +72,7 @@ ${wideCharts}
 ${spikesPanel(facts.spikes ?? summary.spikes)}
 ${data.load ? LOAD_PANEL : ''}
 ${halfCharts.join('\n')}
-${checkpointsPanel(facts.checkpoints, halfCharts.length % 2 === 0)}
+${checkpointsPanel(facts.checkpoints, halfCharts.length % 2 === 1)}
 ${samplePanel(facts.sample)}
 ${configPanel(facts.config)}
 </main>
@@ -152,7 +152,7 @@ function figures(facts: ReportFacts, summary: RunSummary): string {
     const { total, active } = facts.parameters;
     cell('Parameters', formatCount(total), '', active < total ? `${formatCount(active)} for each token` : '');
   }
-  cell('Tokens', formatCount(summary.tokens), '', `${groupDigits(summary.steps)} steps`);
+  cell('Tokens', formatCount(summary.tokens), '', counted(summary.steps, 'step'));
   cell('Throughput', formatCount(summary.medianTokensPerSecond), 'tokens/s', 'median step');
   cell('Time in steps', formatDuration(summary.secondsOfSteps));
   cell('Peak memory', formatBytes(summary.peakMemoryBytes), '', 'worker 0');
@@ -241,7 +241,7 @@ function spikesPanel(spikes: readonly ReportSpike[]): string {
     ['Excess, nats', 'number'],
     ['Decision', 'free'],
   ] as const;
-  const used = headings.flatMap((_, column) => (rows.some((row) => row[column] !== '') ? [column] : []));
+  const used = usedColumns(rows);
   return panel(
     'Loss spikes',
     'marked in the plots of loss and gradient norm',
@@ -261,8 +261,8 @@ function samplePanel(sample: ReportFacts['sample']): string {
   return panel('Sample', unit, `<p class="sample">${start}${escapeHtml(text)}</p>`, 'panel wide');
 }
 
-/** In half the width when that fills the row of the plots. */
-function checkpointsPanel(checkpoints: readonly ReportCheckpoint[] | undefined, wide: boolean): string {
+/** In half the width, beside the last plot, when `beside` and narrow enough. */
+function checkpointsPanel(checkpoints: readonly ReportCheckpoint[] | undefined, beside: boolean): string {
   if (checkpoints === undefined || checkpoints.length === 0) return '';
   const rows = checkpoints.map(({ step, directory, bytes, time, note }) => [
     groupDigits(step),
@@ -276,9 +276,19 @@ function checkpointsPanel(checkpoints: readonly ReportCheckpoint[] | undefined, 
     ['Directory', ''],
     ['Size', 'number'],
     ['Saved', ''],
-    ['', 'free'],
+    ['Note', 'free'],
   ] as const;
-  return panel('Checkpoints', '', table(headings, rows), wide ? 'panel wide' : 'panel');
+  const used = usedColumns(rows);
+  const content = table(
+    used.map((column) => headings[column]!),
+    rows.map((row) => used.map((column) => row[column]!)),
+  );
+  return panel('Checkpoints', '', content, beside && used.length < 5 ? 'panel' : 'panel wide');
+}
+
+/** Columns in which some row has something. */
+function usedColumns(rows: readonly (readonly string[])[]): number[] {
+  return rows[0]?.flatMap((_, column) => (rows.some((row) => row[column] !== '') ? [column] : [])) ?? [];
 }
 
 /** Each section of the configuration, flattened; what stands outside any comes first. */

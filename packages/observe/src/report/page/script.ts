@@ -119,7 +119,8 @@ function chartOptions(chart: ChartData, width: number): UPlot.Options {
         ({ label, role }): UPlot.Series => ({
           label,
           spanGaps: true,
-          points: { show: false },
+          // A single step has no line.
+          points: { show: chart.steps.length === 1 },
           value: (_u, value) => (value === null ? '–' : format(value)),
           ...ROLE_STYLES[role](),
         }),
