@@ -1,1 +1,3 @@
-export {};
+export * from './inferenceModel.ts';
+export * from './load.ts';
+export * from './sampling.ts';

@@ -35,6 +35,8 @@ export const ExpertsConfig = z.strictObject({
   zCoefficient: z.number().min(0).default(0.001).describe('Weight of the router z-loss.'),
 });
 
+export type ExpertsConfig = z.infer<typeof ExpertsConfig>;
+
 /** Architecture of a gated decoder-only transformer: RMS pre-norm, QK norm, rotary embedding, GQA, SwiGLU. */
 export const ModelConfig = z
   .strictObject({

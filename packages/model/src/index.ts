@@ -1,1 +1,5 @@
 export * from './config.ts';
+export * from './count.ts';
+export * from './decoder.ts';
+export * from './exchange.ts';
+export * from './parameters.ts';

@@ -1,2 +1,13 @@
+export { readGrain } from './batches.ts';
+export {
+  BENCH_SHAPES,
+  type BenchShape,
+  type BenchStepOptions,
+  type BenchStepResult,
+  benchStep,
+} from './bench.ts';
 export * from './config.ts';
 export * from './protocol.ts';
+export * from './schedule.ts';
+export * from './spikes.ts';
+export { createTrainingWorker } from './trainingWorker.ts';

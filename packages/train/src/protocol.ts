@@ -62,13 +62,21 @@ export interface SaveRequest {
   readonly directory: string;
 }
 
+/** The loss of a fixed batch, by which a checkpoint proves itself. */
+export interface Probe {
+  /** Mean cross-entropy of the first validation sequences, nats a token. */
+  readonly loss: number;
+  /** What computed it. With the same arithmetic the loss must be the same bits; with another, nearly the same. */
+  readonly arithmetic: string;
+}
+
 /** One worker's part of a checkpoint; `shard` is what `@sluice/checkpoint` needs for the manifest. */
 export interface SaveResult {
   readonly shard: unknown;
   /** State that is the same on all workers (JSON): lagged expert loads and the like. */
   readonly state: Readonly<Record<string, unknown>>;
-  /** Loss of the probe batch, recomputed and compared when the checkpoint is loaded. */
-  readonly probeLoss: number;
+  /** Recomputed and compared when the checkpoint is loaded; the same on all workers. */
+  readonly probe: Probe;
 }
 
 /** Every method that the coordinator can call on the workers. */

@@ -1,0 +1,65 @@
+/** Counting parameters and floating-point operations. */
+
+import type { ModelConfig } from './config.ts';
+import { modelTensors, projectionWidths } from './parameters.ts';
+
+export interface ParameterCount {
+  /** All parameters; a tied embedding counts once. */
+  readonly total: number;
+  /** Those that one token passes through: all but the experts that it is not sent to. */
+  readonly active: number;
+  /** Rows of the input embedding. */
+  readonly embedding: number;
+  readonly byPart: Readonly<
+    Record<'embedding' | 'attention' | 'gate' | 'feedForward' | 'router' | 'norms' | 'head', number>
+  >;
+}
+
+type Part = keyof ParameterCount['byPart'];
+
+function partOf(name: string): Part {
+  if (name.startsWith('model.embed_tokens')) return 'embedding';
+  if (name.startsWith('lm_head')) return 'head';
+  if (name.includes('norm')) return 'norms';
+  if (name.includes('.self_attn.')) return 'attention';
+  if (name.endsWith('.mlp.gate.weight')) return 'router';
+  return 'feedForward';
+}
+
+export function countParameters(model: ModelConfig): ParameterCount {
+  const byPart: Record<Part, number> = {
+    embedding: 0,
+    attention: 0,
+    gate: 0,
+    feedForward: 0,
+    router: 0,
+    norms: 0,
+    head: 0,
+  };
+  let total = 0;
+  for (const { name, size } of modelTensors(model)) {
+    byPart[partOf(name)] += size;
+    total += size;
+  }
+  // The gate's rows live inside q_proj.
+  const ungatedQuery = model.numAttentionHeads * model.headDim;
+  byPart.gate = model.numLayers * (projectionWidths(model).query - ungatedQuery) * model.hiddenSize;
+  byPart.attention -= byPart.gate;
+
+  const { experts } = model;
+  const idle = experts
+    ? model.numLayers * (experts.count - experts.topK) * 3 * model.hiddenSize * experts.intermediateSize
+    : 0;
+  return { total, active: total - idle, embedding: byPart.embedding, byPart };
+}
+
+/**
+ * Floating-point operations of forward and backward for one token: 6 for each active parameter that is multiplied by
+ * (all but the embedding table, which is only looked up, though a tied one is also the output projection), and
+ * 6·layers·T·heads·D for causal attention (half of the full square, two products, three passes).
+ */
+export function flopsPerToken(model: ModelConfig, sequenceLength: number): number {
+  const { active, embedding } = countParameters(model);
+  const multiplied = model.tieWordEmbeddings ? active : active - embedding;
+  return 6 * multiplied + 6 * model.numLayers * sequenceLength * model.numAttentionHeads * model.headDim;
+}

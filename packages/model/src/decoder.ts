@@ -1,0 +1,238 @@
+/**
+ * The gated decoder (paper §1.1, §5.2): RMS pre-norm, attention with QK norm, rotary embedding, grouped key-value heads
+ * and a gate on its output, then a SwiGLU feed-forward layer or a mixture of experts.
+ *
+ * Shapes: B sequences, T tokens each, N = B·T, C hidden, V vocabulary.
+ */
+
+import {
+  addResidual,
+  attentionHeads,
+  embedding,
+  gatedAttention,
+  gatedFeedForward,
+  linear,
+  linearCrossEntropy,
+  type Parameter,
+  type RotaryTable,
+  rmsNorm,
+  rotaryTable,
+  whenGradient,
+} from '@sluice/engine';
+import * as tf from '@tensorflow/tfjs';
+import type { ModelConfig } from './config.ts';
+import { type ExpertExchange, noExchange } from './exchange.ts';
+import { type BalanceContext, expertLayer } from './experts.ts';
+
+/** Tokens of some sequences, sequence after sequence. */
+export interface TokenBatch {
+  /** [B·T] */
+  readonly inputs: Int32Array;
+  readonly sequences: number;
+}
+
+export interface LossRequest extends TokenBatch {
+  /** The token that follows each input, [B·T]. */
+  readonly targets: Int32Array;
+  /** Tokens of the whole global batch: the loss is this batch's share of the mean over them. */
+  readonly totalTokens: number;
+  /** For each layer with experts, the loads of the step before. */
+  readonly expertLoads: readonly Float32Array[];
+  /** Called in the backward pass when the gradients of all parameters of a stage are complete. */
+  readonly onStageGradients?: (stage: number) => void;
+}
+
+export interface LossParts {
+  /** Cross-entropy summed over the batch's tokens, nats. */
+  crossEntropySum: number;
+  /** The batch's share of the weighted auxiliary losses of the global batch. */
+  auxiliaryLoss: number;
+  /** For each layer with experts, the batch's tokens that went to each expert. */
+  expertCounts: Int32Array[];
+}
+
+type LayerOutput = {
+  readonly x_NC: tf.Tensor2D;
+  readonly auxiliaryLoss?: tf.Scalar;
+};
+
+export class Decoder {
+  readonly config: ModelConfig;
+  readonly #parameters: ReadonlyMap<string, Parameter>;
+  readonly #exchange: ExpertExchange;
+  #rotary: RotaryTable | undefined;
+  #rotaryLength = 0;
+
+  /**
+   * @param parameters by the names of `modelParameters`
+   * @param exchange how tokens reach the experts that other workers hold
+   */
+  constructor(
+    config: ModelConfig,
+    parameters: ReadonlyMap<string, Parameter>,
+    exchange: ExpertExchange = noExchange,
+  ) {
+    this.config = config;
+    this.#parameters = parameters;
+    this.#exchange = exchange;
+  }
+
+  /** Logits of every position, [B·T, V]. */
+  logits(batch: TokenBatch): tf.Tensor2D {
+    return tf.tidy(() => {
+      const { x_NC } = this.#hidden(batch, undefined, []);
+      return linear(x_NC, this.#head());
+    });
+  }
+
+  /** Logits of the last position of one sequence of tokens, [V]. */
+  nextTokenLogits(tokens: Int32Array): Float32Array {
+    const logits_1V = tf.tidy(() => {
+      const { x_NC } = this.#hidden({ inputs: tokens, sequences: 1 }, undefined, []);
+      const last_1C = tf.slice2d(x_NC, [tokens.length - 1, 0], [1, this.config.hiddenSize]);
+      return linear(last_1C, this.#head());
+    });
+    const logits = logits_1V.dataSync<'float32'>();
+    logits_1V.dispose();
+    return logits;
+  }
+
+  /**
+   * The batch's share of the loss of the global batch: mean cross-entropy plus weighted auxiliary losses.
+   * @returns the scalar that gradients are taken of, and its parts as numbers
+   */
+  loss(request: LossRequest): { loss: tf.Scalar; parts: LossParts } {
+    const parts: LossParts = { crossEntropySum: 0, auxiliaryLoss: 0, expertCounts: [] };
+    const loss = tf.tidy(() => {
+      const { x_NC, auxiliaryLosses } = this.#hidden(request, request, parts.expertCounts);
+      const scale = 1 / request.totalTokens;
+      const crossEntropy = linearCrossEntropy(x_NC, this.#head(), request.targets, { scale });
+      parts.crossEntropySum = crossEntropy.dataSync()[0]! / scale;
+      parts.auxiliaryLoss = auxiliaryLosses.reduce((sum, loss) => sum + loss.dataSync()[0]!, 0);
+      return tf.addN([crossEntropy, ...auxiliaryLosses]) as tf.Scalar;
+    });
+    return { loss, parts };
+  }
+
+  /** The normed output of the last layer. */
+  #hidden(
+    { inputs, sequences }: TokenBatch,
+    request: LossRequest | undefined,
+    expertCounts: Int32Array[],
+  ): { x_NC: tf.Tensor2D; auxiliaryLosses: tf.Scalar[] } {
+    const { numLayers, rmsNormEps } = this.config;
+    const auxiliaryLosses: tf.Scalar[] = [];
+    let x_NC = embedding(inputs, this.#weight('model.embed_tokens'));
+    for (let layer = 0; layer < numLayers; layer++) {
+      const stage = numLayers - layer;
+      // The gradient arrives here when the stages above are done with theirs.
+      const below_NC = x_NC;
+      const output = tf.tidy(() =>
+        this.#layer(this.#announce(below_NC, stage, request), layer, sequences, request, expertCounts),
+      );
+      below_NC.dispose();
+      x_NC = output.x_NC;
+      if (output.auxiliaryLoss) auxiliaryLosses.push(output.auxiliaryLoss);
+    }
+    const normed_NC = rmsNorm(this.#announce(x_NC, 0, request), this.#weight('model.norm'), rmsNormEps);
+    return { x_NC: normed_NC, auxiliaryLosses };
+  }
+
+  #announce(x_NC: tf.Tensor2D, stage: number, request: LossRequest | undefined): tf.Tensor2D {
+    const announce = request?.onStageGradients;
+    return announce ? whenGradient(x_NC, () => announce(stage)) : x_NC;
+  }
+
+  #layer(
+    x_NC: tf.Tensor2D,
+    layer: number,
+    sequences: number,
+    request: LossRequest | undefined,
+    expertCounts: Int32Array[],
+  ): LayerOutput {
+    const { rmsNormEps, experts } = this.config;
+    const prefix = `model.layers.${layer}`;
+    const attended_NC = this.#attention(
+      rmsNorm(x_NC, this.#weight(`${prefix}.input_layernorm`), rmsNormEps),
+      `${prefix}.self_attn`,
+      sequences,
+    );
+    const middle_NC = addResidual(x_NC, attended_NC);
+    const normed_NC = rmsNorm(middle_NC, this.#weight(`${prefix}.post_attention_layernorm`), rmsNormEps);
+    if (!experts) return { x_NC: addResidual(middle_NC, this.#feedForward(normed_NC, `${prefix}.mlp`)) };
+
+    const balance = this.#balance(layer, normed_NC.shape[0], request);
+    const { y_NC, auxiliaryLoss, counts } = expertLayer(
+      normed_NC,
+      this.#expertWeights(`${prefix}.mlp`),
+      experts,
+      balance,
+      this.#exchange,
+    );
+    expertCounts.push(counts);
+    return { x_NC: addResidual(middle_NC, y_NC), auxiliaryLoss };
+  }
+
+  #attention(x_NC: tf.Tensor2D, prefix: string, sequences: number): tf.Tensor2D {
+    const { numAttentionHeads, numKeyValueHeads, headDim, gate, qkNorm, rmsNormEps } = this.config;
+    const layout = {
+      batch: sequences,
+      sequence: x_NC.shape[0] / sequences,
+      heads: numAttentionHeads,
+      keyValueHeads: numKeyValueHeads,
+      headDim,
+      gate: gate.granularity,
+      epsilon: rmsNormEps,
+    };
+    const projection = linear(x_NC, this.#weight(`${prefix}.qkv_proj`));
+    const norms = ['q_norm', 'k_norm'].map((name) => (qkNorm ? this.#weight(`${prefix}.${name}`) : null));
+    const heads = attentionHeads(projection, norms[0]!, norms[1]!, this.#rotaryFor(layout.sequence), layout);
+    const attended = gatedAttention(heads.q, heads.k, heads.v, heads.gate, layout);
+    return linear(attended, this.#weight(`${prefix}.o_proj`));
+  }
+
+  #feedForward(x_NC: tf.Tensor2D, prefix: string): tf.Tensor2D {
+    return gatedFeedForward(
+      x_NC,
+      this.#weight(`${prefix}.gate_up_proj`),
+      this.#weight(`${prefix}.down_proj`),
+    );
+  }
+
+  #expertWeights(prefix: string) {
+    const shared = {
+      gateUp: this.#parameters.get(`${prefix}.shared_expert.gate_up_proj.weight`),
+      down: this.#parameters.get(`${prefix}.shared_expert.down_proj.weight`),
+    };
+    return {
+      router: this.#weight(`${prefix}.gate`),
+      gateUp: this.#weight(`${prefix}.experts.gate_up_proj`),
+      down: this.#weight(`${prefix}.experts.down_proj`),
+      ...(shared.gateUp && shared.down ? { shared: { gateUp: shared.gateUp, down: shared.down } } : {}),
+    };
+  }
+
+  #balance(layer: number, tokens: number, request: LossRequest | undefined): BalanceContext {
+    const experts = this.config.experts!.count;
+    const loads = request?.expertLoads[layer] ?? new Float32Array(experts).fill(1 / experts);
+    return { loads, totalTokens: request?.totalTokens ?? tokens };
+  }
+
+  #head(): Parameter {
+    return this.#weight(this.config.tieWordEmbeddings ? 'model.embed_tokens' : 'lm_head');
+  }
+
+  #weight(module: string): Parameter {
+    const parameter = this.#parameters.get(`${module}.weight`);
+    if (!parameter) throw new Error(`The model has no parameter ${module}.weight.`);
+    return parameter;
+  }
+
+  #rotaryFor(length: number): RotaryTable {
+    if (!this.#rotary || this.#rotaryLength < length) {
+      this.#rotary = rotaryTable(length, this.config.headDim, this.config.ropeTheta);
+      this.#rotaryLength = length;
+    }
+    return this.#rotary;
+  }
+}

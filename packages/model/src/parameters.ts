@@ -1,0 +1,212 @@
+/**
+ * The parameters of a model: which there are, what they are called in a checkpoint, and which worker holds them.
+ *
+ * A *parameter* is one array in memory that a kernel multiplies by; it may hold several *logical tensors* one after the
+ * other (query, key and value projections; the matrices of all local experts), so that one product serves them all.
+ * Logical tensors carry the names and shapes of the Hugging Face layout; checkpoints know nothing else.
+ */
+
+import { fillNormal, randomKey } from '@sluice/core';
+import type { ModelConfig } from './config.ts';
+
+/** One tensor of the Hugging Face layout, f32, row-major. */
+export interface LogicalTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Number of elements. */
+  readonly size: number;
+  /** Elements before it in its parameter. */
+  readonly offset: number;
+  readonly initial: 'normal' | 'ones';
+}
+
+export interface ParameterSpec {
+  readonly name: string;
+  /** Shape of the array that this worker holds. */
+  readonly shape: readonly number[];
+  readonly size: number;
+  readonly tensors: readonly LogicalTensor[];
+  /** Whether weight decay applies: to matrices, not to norms (§3 of the design). */
+  readonly decay: boolean;
+  /** `replicated`: every worker holds it; `expert`: only the workers of one expert-parallel rank. */
+  readonly placement: 'replicated' | 'expert';
+  /** Backward passes complete gradients stage by stage, 0 first (the head), the embedding last. */
+  readonly stage: number;
+}
+
+/** Which experts this worker holds: those of `rank` of `size` equal parts. */
+export interface ExpertShard {
+  readonly rank: number;
+  readonly size: number;
+}
+
+type TensorDraft = Pick<LogicalTensor, 'name' | 'shape'>;
+
+function elements(shape: readonly number[]): number {
+  return shape.reduce((product, length) => product * length, 1);
+}
+
+function parameter(
+  name: string,
+  shape: readonly number[],
+  tensors: readonly TensorDraft[],
+  options: { norm?: boolean; placement?: ParameterSpec['placement']; stage: number },
+): ParameterSpec {
+  let offset = 0;
+  const placed = tensors.map((tensor) => {
+    const size = elements(tensor.shape);
+    const logical: LogicalTensor = { ...tensor, size, offset, initial: options.norm ? 'ones' : 'normal' };
+    offset += size;
+    return logical;
+  });
+  return {
+    name,
+    shape,
+    size: elements(shape),
+    tensors: placed,
+    decay: !options.norm,
+    placement: options.placement ?? 'replicated',
+    stage: options.stage,
+  };
+}
+
+/** A parameter that is one logical tensor of the same name. */
+function single(name: string, shape: readonly number[], stage: number, norm = false): ParameterSpec {
+  return parameter(name, shape, [{ name, shape }], { stage, norm });
+}
+
+/** Columns of the fused query-gate-key-value projection. */
+export function projectionWidths(model: ModelConfig): { query: number; key: number; total: number } {
+  const { numAttentionHeads, numKeyValueHeads, headDim, gate } = model;
+  const gateWidth = { none: 0, elementwise: headDim, headwise: 1 }[gate.granularity];
+  const query = numAttentionHeads * (headDim + gateWidth);
+  const key = numKeyValueHeads * headDim;
+  return { query, key, total: query + 2 * key };
+}
+
+function attentionParameters(model: ModelConfig, prefix: string, stage: number): ParameterSpec[] {
+  const { hiddenSize, numAttentionHeads, headDim, qkNorm } = model;
+  const widths = projectionWidths(model);
+  const projection = parameter(
+    `${prefix}.qkv_proj.weight`,
+    [widths.total, hiddenSize],
+    [
+      { name: `${prefix}.q_proj.weight`, shape: [widths.query, hiddenSize] },
+      { name: `${prefix}.k_proj.weight`, shape: [widths.key, hiddenSize] },
+      { name: `${prefix}.v_proj.weight`, shape: [widths.key, hiddenSize] },
+    ],
+    { stage },
+  );
+  const norms = qkNorm
+    ? ['q_norm', 'k_norm'].map((n) => single(`${prefix}.${n}.weight`, [headDim], stage, true))
+    : [];
+  return [
+    projection,
+    ...norms,
+    single(`${prefix}.o_proj.weight`, [hiddenSize, numAttentionHeads * headDim], stage),
+  ];
+}
+
+/** The gate and up projections as one parameter [2F, C], and the down projection [C, F]. */
+function feedForwardParameters(
+  prefix: string,
+  hidden: number,
+  inner: number,
+  stage: number,
+): ParameterSpec[] {
+  const gateUp = parameter(
+    `${prefix}.gate_up_proj.weight`,
+    [2 * inner, hidden],
+    ['gate_proj', 'up_proj'].map((name) => ({ name: `${prefix}.${name}.weight`, shape: [inner, hidden] })),
+    { stage },
+  );
+  return [gateUp, single(`${prefix}.down_proj.weight`, [hidden, inner], stage)];
+}
+
+function expertParameters(
+  model: ModelConfig,
+  prefix: string,
+  shard: ExpertShard,
+  stage: number,
+): ParameterSpec[] {
+  const { hiddenSize, experts } = model;
+  if (!experts) return [];
+  const { count, intermediateSize: inner, sharedIntermediateSize } = experts;
+  const local = count / shard.size;
+  const held = Array.from({ length: local }, (_, i) => `${prefix}.experts.${shard.rank * local + i}`);
+  const placement = 'expert';
+  return [
+    single(`${prefix}.gate.weight`, [count, hiddenSize], stage),
+    parameter(
+      `${prefix}.experts.gate_up_proj.weight`,
+      [local, 2 * inner, hiddenSize],
+      held.flatMap((expert) => [
+        { name: `${expert}.gate_proj.weight`, shape: [inner, hiddenSize] },
+        { name: `${expert}.up_proj.weight`, shape: [inner, hiddenSize] },
+      ]),
+      { stage, placement },
+    ),
+    parameter(
+      `${prefix}.experts.down_proj.weight`,
+      [local, hiddenSize, inner],
+      held.map((expert) => ({ name: `${expert}.down_proj.weight`, shape: [hiddenSize, inner] })),
+      { stage, placement },
+    ),
+    ...(sharedIntermediateSize > 0
+      ? feedForwardParameters(`${prefix}.shared_expert`, hiddenSize, sharedIntermediateSize, stage)
+      : []),
+  ];
+}
+
+function layerParameters(model: ModelConfig, layer: number, shard: ExpertShard): ParameterSpec[] {
+  const prefix = `model.layers.${layer}`;
+  const stage = model.numLayers - layer;
+  const norm = (name: string) => single(`${prefix}.${name}.weight`, [model.hiddenSize], stage, true);
+  return [
+    norm('input_layernorm'),
+    ...attentionParameters(model, `${prefix}.self_attn`, stage),
+    norm('post_attention_layernorm'),
+    ...(model.intermediateSize === undefined
+      ? expertParameters(model, `${prefix}.mlp`, shard, stage)
+      : feedForwardParameters(`${prefix}.mlp`, model.hiddenSize, model.intermediateSize, stage)),
+  ];
+}
+
+/**
+ * All parameters that a worker holds, in the order of the forward pass.
+ * @param shard its part of the experts
+ */
+export function modelParameters(
+  model: ModelConfig,
+  shard: ExpertShard = { rank: 0, size: 1 },
+): ParameterSpec[] {
+  const { vocabularySize, hiddenSize, numLayers, tieWordEmbeddings } = model;
+  return [
+    single('model.embed_tokens.weight', [vocabularySize, hiddenSize], numLayers + 1),
+    ...Array.from({ length: numLayers }, (_, layer) => layerParameters(model, layer, shard)).flat(),
+    single('model.norm.weight', [hiddenSize], 0, true),
+    ...(tieWordEmbeddings ? [] : [single('lm_head.weight', [vocabularySize, hiddenSize], 0)]),
+  ];
+}
+
+/** The logical tensors of the whole model in their canonical order, whoever holds them. */
+export function modelTensors(model: ModelConfig): LogicalTensor[] {
+  return modelParameters(model).flatMap((spec) => spec.tensors);
+}
+
+/**
+ * Fills a parameter with its initial values: norms with ones, the rest with normal numbers of the configured deviation.
+ * They depend only on the seed and the logical tensor's name, so on no sharding.
+ */
+export function initializeParameter(
+  spec: ParameterSpec,
+  values: Float32Array,
+  model: ModelConfig,
+  seed: number,
+): void {
+  for (const tensor of spec.tensors) {
+    const part = values.subarray(tensor.offset, tensor.offset + tensor.size);
+    if (tensor.initial === 'ones') part.fill(1);
+    else fillNormal(randomKey(seed, 'init', tensor.name), part, model.initializerRange);
+  }
+}

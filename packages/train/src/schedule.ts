@@ -1,0 +1,38 @@
+/** Learning-rate schedules: pure functions of the step, so that a resumed run needs no state. */
+
+import type { RunConfig } from './config.ts';
+
+/**
+ * Learning rate of an optimizer step.
+ * @param step 1 for the first step of the run
+ */
+export function learningRateAt(
+  config: Pick<RunConfig, 'optimizer' | 'schedule' | 'training'>,
+  step: number,
+): number {
+  const { learningRate: peak } = config.optimizer;
+  const { warmupSteps, minimumRatio } = config.schedule;
+  if (step <= warmupSteps) return (peak * step) / warmupSteps;
+  return peak * (minimumRatio + (1 - minimumRatio) * remainingShare(config, step));
+}
+
+/** 1 at the end of the warm-up, 0 at the last step, in between as the kind of schedule has it. */
+function remainingShare(
+  { schedule, training }: Pick<RunConfig, 'schedule' | 'training'>,
+  step: number,
+): number {
+  const { kind, warmupSteps } = schedule;
+  const progress = Math.min(1, (step - warmupSteps) / Math.max(1, training.steps - warmupSteps));
+  switch (kind) {
+    case 'constant':
+      return 1;
+    case 'linear':
+      return 1 - progress;
+    case 'cosine':
+      return 0.5 * (1 + Math.cos(Math.PI * progress));
+    case 'wsd': {
+      const decaySteps = schedule.decaySteps ?? Math.ceil(training.steps / 10);
+      return Math.min(1, (training.steps - step) / Math.max(1, decaySteps));
+    }
+  }
+}

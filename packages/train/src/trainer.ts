@@ -1,0 +1,253 @@
+/** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
+
+import { computeGradients } from '@sluice/engine';
+import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
+import { Agreement, orderedSum } from './agreement.ts';
+import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
+import type { RunConfig } from './config.ts';
+import { GroupExpertExchange } from './expertExchange.ts';
+import { FlatSpace } from './flatSpace.ts';
+import { GradientSums } from './gradients.ts';
+import { ShardedAdamW } from './optimizer.ts';
+import type { EvaluateResult, StepRequest, StepResult } from './protocol.ts';
+import { StopWatch } from './stopWatch.ts';
+import type { Topology } from './topology.ts';
+
+/** The parameters of one placement with everything that their training needs. */
+interface TrainedSpace {
+  readonly space: FlatSpace;
+  readonly gradients: GradientSums;
+  readonly optimizer: ShardedAdamW;
+}
+
+/** What the workers have agreed on after a step. */
+interface StepTotals {
+  readonly loss: number;
+  readonly auxiliaryLoss: number;
+  readonly gradientNorm: number;
+  readonly tokens: number;
+  readonly expertLoads: Float32Array[];
+}
+
+export interface Samplers {
+  readonly train: TokenSource;
+  readonly validation: TokenSource;
+}
+
+export class Trainer {
+  readonly #config: RunConfig;
+  readonly #topology: Topology;
+  readonly #samplers: Samplers;
+  readonly #exchange: GroupExpertExchange;
+  readonly #lanes: readonly (readonly number[])[];
+  readonly #agreement: Agreement;
+  readonly #watch = new StopWatch();
+  readonly spaces: readonly TrainedSpace[];
+  readonly model: Decoder;
+  /** For each layer, the share of the routed tokens that each expert got in the last step. */
+  expertLoads: Float32Array[];
+
+  constructor(config: RunConfig, topology: Topology, samplers: Samplers) {
+    this.#config = config;
+    this.#topology = topology;
+    this.#samplers = samplers;
+    this.#exchange = new GroupExpertExchange(topology.experts);
+    this.#lanes = lanesOf(config, topology.rank, topology.size);
+    this.#agreement = new Agreement(config.model, grainCount(config));
+    const { experts, expertReplicas, world } = topology;
+    const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
+    const trained = (space: FlatSpace, sources: number) => ({
+      space,
+      gradients: new GradientSums(space, sources),
+      optimizer: new ShardedAdamW(config.optimizer, space),
+    });
+    this.spaces = [
+      trained(new FlatSpace('replicated', specs, world), 1),
+      ...(config.model.experts
+        ? [trained(new FlatSpace('expert', specs, expertReplicas), experts.size)]
+        : []),
+    ];
+    const placed = this.spaces.flatMap(({ space }) => space.parameters);
+    this.model = new Decoder(
+      config.model,
+      new Map(placed.map(({ spec, parameter }) => [spec.name, parameter])),
+      this.#exchange,
+    );
+    this.expertLoads = uniformLoads(config);
+  }
+
+  /** Gives every parameter its initial values. */
+  initialize(): void {
+    for (const { spec, parameter } of this.spaces.flatMap(({ space }) => space.parameters)) {
+      initializeParameter(spec, parameter.values, this.#config.model, this.#config.seed);
+    }
+  }
+
+  /** One optimizer step over the global batch. All workers call it together and get the same numbers. */
+  trainStep({ step, learningRate }: StepRequest): StepResult {
+    this.#watch.restart();
+    this.#beginStep();
+    this.#lanes.forEach((lane, index) => {
+      const isLastLane = index === this.#lanes.length - 1;
+      for (const { gradients } of this.spaces) gradients.beginLane();
+      lane.forEach((grain, position) => {
+        const completes = isLastLane && position === lane.length - 1;
+        this.#trainGrain(trainingGrain(this.#samplers.train, this.#config, step, grain), completes);
+      });
+      if (!isLastLane) for (const { gradients } of this.spaces) gradients.endLane();
+    });
+    this.#watch.stop('compute');
+
+    for (const { gradients } of this.spaces) gradients.finish();
+    const totals = this.#agree();
+    this.#watch.stop('communicate');
+
+    const applied = Number.isFinite(totals.loss) && Number.isFinite(totals.gradientNorm);
+    if (applied) {
+      const scale = this.#clipScale(totals.gradientNorm);
+      for (const { optimizer, gradients } of this.spaces)
+        optimizer.update(gradients.total, step, learningRate, scale);
+      this.#watch.stop('optimize');
+      for (const { optimizer } of this.spaces) optimizer.share();
+      this.#watch.stop('communicate');
+      this.expertLoads = totals.expertLoads;
+    }
+    return { step, ...this.#report(totals), applied };
+  }
+
+  /**
+   * Mean cross-entropy of the first validation sequences. All workers call it together; the result does not depend on
+   * their number.
+   */
+  evaluate(sequences: number): EvaluateResult {
+    const { validation } = this.#samplers;
+    const { grainSequences } = this.#config.batch;
+    const grains = Math.max(1, Math.floor(Math.min(sequences, validation.numSequences) / grainSequences));
+    const { rank, size } = this.#topology;
+    const sums = new Agreement(this.#config.model, grains);
+    // Workers that share experts must compute in step, so those without a grain of their own repeat the last one.
+    const rounds = Math.ceil(grains / size);
+    for (let round = 0; round < rounds; round++) {
+      const index = rank * rounds + round;
+      const loss = this.#forwardLoss(this.#validationGrain(Math.min(index, grains - 1)));
+      if (index < grains) sums.crossEntropy[index] = loss;
+    }
+    sums.reach(this.#topology);
+    const tokens = grains * grainSequences * validation.sequenceLength;
+    return { loss: orderedSum(sums.crossEntropy) / tokens, tokens };
+  }
+
+  /** Mean cross-entropy of the first validation grain, computed by every worker for itself. */
+  probeLoss(): number {
+    const grain = this.#validationGrain(0);
+    return this.#forwardLoss(grain) / grain.inputs.length;
+  }
+
+  #beginStep(): void {
+    this.#agreement.begin();
+    this.#exchange.secondsWaited = 0;
+    for (const { gradients } of this.spaces) gradients.beginStep();
+  }
+
+  /** Forward and backward of one grain. In the last one, stages are reduced as soon as they are complete. */
+  #trainGrain(grain: Grain, completes: boolean): void {
+    const { sequences, inputs, targets } = grain;
+    const totalTokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;
+    const completeStage = (stage: number) => {
+      for (const { gradients } of this.spaces) gradients.completeStage(stage);
+    };
+    computeGradients(() => {
+      const { loss, parts } = this.model.loss({
+        inputs,
+        targets,
+        sequences,
+        totalTokens,
+        expertLoads: this.expertLoads,
+        ...(completes ? { onStageGradients: completeStage } : {}),
+      });
+      this.#agreement.crossEntropy[grain.index] = parts.crossEntropySum;
+      this.#agreement.auxiliary[grain.index] = parts.auxiliaryLoss;
+      this.#countExperts(parts.expertCounts);
+      return loss;
+    });
+    if (completes) completeStage(this.#config.model.numLayers + 1);
+  }
+
+  #countExperts(counts: readonly Int32Array[]): void {
+    counts.forEach((layer, index) => {
+      layer.forEach((count, expert) => {
+        this.#agreement.expertCounts[index * layer.length + expert]! += count;
+      });
+    });
+  }
+
+  #agree(): StepTotals {
+    const agreement = this.#agreement;
+    for (const { optimizer, gradients } of this.spaces) {
+      optimizer.measure(gradients.total, agreement.firstBlocks, agreement.squares);
+    }
+    agreement.reach(this.#topology);
+    const tokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;
+    return {
+      loss: orderedSum(agreement.crossEntropy) / tokens,
+      auxiliaryLoss: orderedSum(agreement.auxiliary),
+      gradientNorm: Math.sqrt(orderedSum(agreement.squares)),
+      tokens,
+      expertLoads: this.#agreedLoads(),
+    };
+  }
+
+  #agreedLoads(): Float32Array[] {
+    const { experts } = this.#config.model;
+    if (!experts) return [];
+    return this.expertLoads.map((_, layer) => {
+      const counts = this.#agreement.expertCounts.subarray(
+        layer * experts.count,
+        (layer + 1) * experts.count,
+      );
+      const routed = orderedSum(counts);
+      return Float32Array.from(counts, (count) => count / routed);
+    });
+  }
+
+  #clipScale(gradientNorm: number): number {
+    const { clipNorm } = this.#config.optimizer;
+    return clipNorm > 0 && gradientNorm > clipNorm ? clipNorm / (gradientNorm + 1e-6) : 1;
+  }
+
+  #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied'> {
+    const { expertLoads, ...rest } = totals;
+    const exchanged = this.#exchange.secondsWaited;
+    const watch = this.#watch;
+    return {
+      ...rest,
+      ...(expertLoads.length > 0 ? { expertLoad: expertLoads.map((loads) => [...loads]) } : {}),
+      seconds: {
+        total: watch.total(),
+        compute: watch.seconds('compute') - exchanged,
+        communicate: watch.seconds('communicate') + exchanged,
+        optimize: watch.seconds('optimize'),
+      },
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    };
+  }
+
+  #validationGrain(index: number): Grain {
+    const { grainSequences } = this.#config.batch;
+    return readGrain(this.#samplers.validation, index, index * grainSequences, grainSequences);
+  }
+
+  /** Cross-entropy summed over the grain's tokens, without a backward pass. */
+  #forwardLoss({ inputs, targets, sequences }: Grain): number {
+    const request = { inputs, targets, sequences, totalTokens: inputs.length, expertLoads: this.expertLoads };
+    const { loss, parts } = this.model.loss(request);
+    loss.dispose();
+    return parts.crossEntropySum;
+  }
+}
+
+function uniformLoads({ model }: RunConfig): Float32Array[] {
+  const { experts, numLayers } = model;
+  if (!experts) return [];
+  return Array.from({ length: numLayers }, () => new Float32Array(experts.count).fill(1 / experts.count));
+}

@@ -1,0 +1,44 @@
+/** A trainer's state as the pieces and the JSON of a checkpoint, and back. */
+
+import type { CheckpointReader, Piece } from '@sluice/checkpoint';
+import type { Trainer } from './trainer.ts';
+
+/** State that is the same on all workers. */
+interface TrainerState {
+  /** Share of the routed tokens of each expert in the last step, layer by layer. */
+  readonly expertLoads: readonly (readonly number[])[];
+}
+
+/** Everything that this worker owns: values and both moments. Views, valid until the next step. */
+export function trainerPieces({ spaces }: Trainer): Piece[] {
+  return spaces.flatMap(({ optimizer }) =>
+    optimizer.pieces.flatMap(({ tensor, begin, end, values, firstMoment, secondMoment }): Piece[] => [
+      { tensor, kind: 'parameter', begin, end, values },
+      { tensor, kind: 'firstMoment', begin, end, values: firstMoment },
+      { tensor, kind: 'secondMoment', begin, end, values: secondMoment },
+    ]),
+  );
+}
+
+export function trainerState({ expertLoads }: Trainer): Readonly<Record<string, unknown>> {
+  const state: TrainerState = { expertLoads: expertLoads.map((loads) => [...loads]) };
+  return { ...state };
+}
+
+/** Reads whatever this worker holds, however many workers saved it. */
+export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): Promise<void> {
+  for (const { space, optimizer } of trainer.spaces) {
+    for (const { spec, parameter } of space.parameters) {
+      for (const { name, offset, size } of spec.tensors) {
+        await reader.readRange('parameter', name, 0, size, parameter.values.subarray(offset, offset + size));
+      }
+      parameter.refresh();
+    }
+    for (const { tensor, begin, end, firstMoment, secondMoment } of optimizer.pieces) {
+      await reader.readRange('firstMoment', tensor.name, begin, end, firstMoment);
+      await reader.readRange('secondMoment', tensor.name, begin, end, secondMoment);
+    }
+  }
+  const { expertLoads } = reader.manifest.state.worker as unknown as TrainerState;
+  trainer.expertLoads = expertLoads.map((loads) => Float32Array.from(loads));
+}

@@ -1,0 +1,135 @@
+/** The worker's side of the protocol: carries out what the coordinator asks, with a `Trainer`. */
+
+import {
+  type CheckpointReader,
+  openCheckpoint,
+  type Piece,
+  type ShardRecord,
+  writeShard,
+} from '@sluice/checkpoint';
+import { SluiceError } from '@sluice/core';
+import { type Dataset, openDataset } from '@sluice/data';
+import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
+import { countParameters } from '@sluice/model';
+import type { RunConfig } from './config.ts';
+import type {
+  EvaluateRequest,
+  InitializeRequest,
+  InitializeResult,
+  Probe,
+  SaveRequest,
+  SaveResult,
+  StepRequest,
+  WorkerMethods,
+} from './protocol.ts';
+import { topology, type Workers } from './topology.ts';
+import { Trainer } from './trainer.ts';
+import { loadTrainer, trainerPieces, trainerState } from './trainerState.ts';
+
+/** Largest relative difference of the probe's loss between two kinds of arithmetic. */
+const PROBE_TOLERANCE = 1e-3;
+
+class TrainingWorker {
+  readonly #workers: Workers;
+  #trainer: Trainer | undefined;
+  #dataset: Dataset | undefined;
+
+  constructor(workers: Workers) {
+    this.#workers = workers;
+  }
+
+  async initialize({ config, dataDirectory, checkpoint }: InitializeRequest): Promise<InitializeResult> {
+    this.#workers.progress('preparing the model');
+    const backend = await selectBackend(config.backend);
+    setThreads(config.parallel.threads || Number(process.env.SLUICE_THREADS ?? 1));
+    this.#dataset = openDataset(dataDirectory);
+    const trainer = new Trainer(
+      config,
+      topology(this.#workers, config.parallel.expertParallel),
+      samplersOf(this.#dataset, config),
+    );
+    this.#trainer = trainer;
+    let step = 0;
+    if (checkpoint) step = await this.#restore(trainer, checkpoint);
+    else trainer.initialize();
+    const { total, active } = countParameters(config.model);
+    return { backend, threads: threads(), parameters: { total, active }, step };
+  }
+
+  step(request: StepRequest) {
+    this.#workers.progress(`step ${request.step}`);
+    return this.trainer.trainStep(request);
+  }
+
+  evaluate({ sequences }: EvaluateRequest) {
+    this.#workers.progress('validation');
+    return this.trainer.evaluate(sequences);
+  }
+
+  async save({ directory }: SaveRequest): Promise<SaveResult> {
+    this.#workers.progress('saving');
+    const probe: Probe = { loss: this.trainer.probeLoss(), arithmetic: arithmetic() };
+    const pieces: Piece[] = trainerPieces(this.trainer);
+    const shard: ShardRecord = await writeShard(directory, this.#workers.rank, pieces);
+    return { shard, state: trainerState(this.trainer), probe };
+  }
+
+  get trainer(): Trainer {
+    if (!this.#trainer) throw new Error('The worker was not initialized.');
+    return this.#trainer;
+  }
+
+  close(): void {
+    this.#dataset?.close();
+  }
+
+  async #restore(trainer: Trainer, directory: string): Promise<number> {
+    const reader: CheckpointReader = await openCheckpoint(directory);
+    try {
+      await loadTrainer(trainer, reader);
+      checkProbe(
+        reader.manifest.probe as unknown as Probe,
+        { loss: trainer.probeLoss(), arithmetic: arithmetic() },
+        directory,
+      );
+      return reader.manifest.step;
+    } finally {
+      await reader.close();
+    }
+  }
+}
+
+function samplersOf(dataset: Dataset, { data, seed }: RunConfig) {
+  const { sequenceLength } = data;
+  return {
+    train: dataset.sampler({ split: 'train', sequenceLength, seed }),
+    validation: dataset.sampler({ split: 'validation', sequenceLength, seed }),
+  };
+}
+
+/** Refuses a checkpoint whose model does not compute what it computed when it was saved. */
+function checkProbe(saved: Probe, now: Probe, directory: string): void {
+  const difference = Math.abs(now.loss - saved.loss) / Math.max(Math.abs(saved.loss), Number.MIN_VALUE);
+  const allowed = now.arithmetic === saved.arithmetic ? 0 : PROBE_TOLERANCE;
+  if (difference <= allowed) return;
+  throw new SluiceError(
+    'SLUICE_E_CHECKPOINT_PROBE',
+    `The model loaded from ${directory} has a probe loss of ${now.loss} (${now.arithmetic}), but ${saved.loss} (${saved.arithmetic}) was saved.`,
+    { details: { directory, saved, now } },
+  );
+}
+
+/** What a worker process serves, given its connection to the other workers. */
+export function createTrainingWorker(workers: Workers): WorkerMethods {
+  const worker = new TrainingWorker(workers);
+  return {
+    initialize: (request) => worker.initialize(request),
+    step: async (request) => worker.step(request),
+    evaluate: async (request) => worker.evaluate(request),
+    save: (request) => worker.save(request),
+    stop: async () => {
+      worker.close();
+      return {};
+    },
+  };
+}

@@ -1,0 +1,132 @@
+/** A folder of its own with a tiny corpus and configurations, and the real command line run in it. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const bin = fileURLToPath(new URL('../../../launcher/bin/sluice.js', import.meta.url));
+
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export class Sandbox {
+  readonly path = mkdtempSync(join(tmpdir(), 'sluice-e2e-'));
+  readonly #running = new Set<ChildProcess>();
+
+  constructor() {
+    writeCorpus(this.path);
+    for (const kind of ['dense', 'moe'] as const) this.write(`${kind}.yaml`, configuration(kind));
+  }
+
+  write(name: string, content: string): string {
+    const file = join(this.path, name);
+    writeFileSync(file, content);
+    return file;
+  }
+
+  /** Starts `sluice` with the given arguments; `ended` resolves when its process does. */
+  start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+    const child = spawn(process.execPath, [bin, ...args], {
+      cwd: this.path,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#running.add(child);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    const ended = new Promise<Ended>((resolve) => {
+      child.once('close', (code, signal) => {
+        this.#running.delete(child);
+        resolve({ code, signal, stdout, stderr });
+      });
+    });
+    return { child, ended };
+  }
+
+  /** Runs `sluice … --json` to its end and gives its object. */
+  async json<T = Record<string, unknown>>(...args: string[]): Promise<T> {
+    const { code, stdout, stderr } = await this.start(...args, '--json').ended;
+    if (code !== 0) throw new Error(`sluice ${args.join(' ')} ended with ${code}:\n${stdout}\n${stderr}`);
+    return JSON.parse(stdout) as T;
+  }
+
+  dispose(): void {
+    for (const child of this.#running) child.kill('SIGKILL');
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+function writeCorpus(path: string): void {
+  const nouns = ['river', 'gate', 'mill', 'stone', 'water', 'bridge', 'boat', 'field'];
+  const verbs = ['opens', 'holds', 'turns', 'carries', 'meets', 'follows'];
+  mkdirSync(join(path, 'texts'));
+  for (let i = 0; i < 60; i++) {
+    const sentence = (j: number) =>
+      `the ${nouns[(i * 3 + j) % 8]} ${verbs[(i + j * 5) % 6]} the ${nouns[(i * 7 + j * j) % 8]} and number ${(i * j) % 97} .`;
+    writeFileSync(
+      join(path, 'texts', `${i}.txt`),
+      Array.from({ length: 40 }, (_, j) => sentence(j)).join('\n'),
+    );
+  }
+  writeFileSync(
+    join(path, 'recipe.yaml'),
+    `name: tiny
+sources:
+  - kind: text
+    path: texts
+tokenizer:
+  kind: train
+  vocabularySize: 320
+validation:
+  fraction: 0.1
+`,
+  );
+}
+
+function configuration(kind: 'dense' | 'moe'): string {
+  const inner =
+    kind === 'dense'
+      ? '  intermediateSize: 48'
+      : '  experts: { count: 4, topK: 2, intermediateSize: 24, sharedIntermediateSize: 16 }';
+  return `seed: 7
+model:
+  vocabularySize: 320
+  hiddenSize: 32
+  numLayers: 2
+  numAttentionHeads: 4
+  numKeyValueHeads: 2
+  headDim: 8
+${inner}
+  tieWordEmbeddings: ${kind === 'moe'}
+data:
+  recipe: recipe.yaml
+  sequenceLength: 32
+parallel:
+  lanes: 4
+batch:
+  sequences: 8
+training:
+  steps: 12
+optimizer:
+  learningRate: 3.0e-3
+schedule:
+  warmupSteps: 3
+evaluation:
+  everySteps: 6
+  sequences: 5
+checkpoint:
+  everySteps: 4
+  keep: 2
+`;
+}
