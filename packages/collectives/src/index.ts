@@ -6,9 +6,16 @@ export {
   sharedInt32,
   sharedUint8,
 } from './arrays.ts';
+export { benchCollectives, type CollectivesBenchOptions, type CollectivesBenchReport } from './bench.ts';
+export { Communicator, type ConnectOptions, type Methods } from './communicator.ts';
+export type { WaitKind } from './control-protocol.ts';
+export { type CallOptions, ControlServer, type ListenOptions, type WorkerInfo } from './control-server.ts';
 export { Exchange } from './exchange.ts';
 export { type Faults, FaultyTransport } from './faulty-transport.ts';
+export { type Group, type Pending, soloGroup } from './group.ts';
 export { inProcessWorld } from './in-process-transport.ts';
 export { evenSlices, ProcessGroup, type ProcessGroupOptions } from './process-group.ts';
+export type { WorkerLimits } from './thread-protocol.ts';
 export type { MessageHandler, Payload, Transport } from './transport.ts';
 export { type MessageHeader, PROTOCOL_VERSION } from './wire.ts';
+export { type TransportKind, ZeroMqTransport, type ZeroMqTransportOptions } from './zeromq-transport.ts';

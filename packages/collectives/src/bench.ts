@@ -1,0 +1,76 @@
+/** Measures all-reduce among real processes on this machine. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { BenchRequest, BenchResult } from './bench-worker.ts';
+import { ControlServer } from './control-server.ts';
+import type { TransportKind } from './zeromq-transport.ts';
+
+export interface CollectivesBenchOptions {
+  /** Processes. */
+  readonly world: number;
+  /** Size of the float32 buffer, MiB. */
+  readonly mib: number;
+  readonly transport?: TransportKind;
+  /** All-reduces, of which the first two are not counted. */
+  readonly iterations?: number;
+}
+
+export interface CollectivesBenchReport {
+  readonly world: number;
+  readonly mib: number;
+  readonly transport: TransportKind;
+  readonly iterations: number;
+  readonly medianMs: number;
+  readonly minMs: number;
+  /** 2 (N − 1) / N × bytes / median time: what each rank must move, whatever the algorithm; 10^9 bytes a second. */
+  readonly busGBps: number;
+}
+
+const WARM_UP = 2;
+
+/** Starts `world` processes, lets them all-reduce, and reports the median as rank 0 saw it. */
+export async function benchCollectives(options: CollectivesBenchOptions): Promise<CollectivesBenchReport> {
+  const { world, mib, transport = 'ipc', iterations = 12 } = options;
+  const server = await ControlServer.listen({ worldSize: world, transport });
+  const workers = Array.from({ length: world }, (_, rank) => startWorker(server, rank));
+  try {
+    await server.ready();
+    const request: BenchRequest = { mib, iterations };
+    const [result] = await server.callAll<BenchResult>('bench', request, { limitMs: 300_000 });
+    await server.callAll('stop', {}, { kind: 'stop' });
+    await Promise.all(workers.map(exited));
+    const counted = result!.milliseconds.slice(WARM_UP).sort((a, b) => a - b);
+    const medianMs = counted[Math.floor(counted.length / 2)]!;
+    const bytes = mib * 2 ** 20;
+    return {
+      world,
+      mib,
+      transport,
+      iterations,
+      medianMs,
+      minMs: counted[0]!,
+      busGBps: (2 * (world - 1) * bytes) / world / (medianMs * 1e6),
+    };
+  } finally {
+    for (const worker of workers) if (worker.exitCode === null) worker.kill('SIGKILL');
+    await server.close();
+  }
+}
+
+function startWorker(server: ControlServer, rank: number): ChildProcess {
+  const entry = fileURLToPath(new URL('./bench-worker.js', import.meta.url));
+  const worker = spawn(process.execPath, [entry], {
+    env: { ...process.env, ...server.workerEnv(rank) },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  worker.once('exit', (code, signal) => server.markLost(rank, `it ended with ${signal ?? `code ${code}`}`));
+  return worker;
+}
+
+function exited(worker: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    if (worker.exitCode !== null || worker.signalCode !== null) resolve();
+    else worker.once('exit', () => resolve());
+  });
+}

@@ -1,0 +1,141 @@
+/** Entry of the thread that owns all sockets of a worker, so that the main thread can compute or block. */
+
+import { writeSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
+import { invariant } from '@sluice/core';
+import { ControlClient } from './control-client.ts';
+import { errorToData } from './control-protocol.ts';
+import { Exchange } from './exchange.ts';
+import { ProcessGroup } from './process-group.ts';
+import { DONE, FAILED, SharedState } from './shared-state.ts';
+import type { FromThread, OperationFailure, ThreadOptions, ToThread } from './thread-protocol.ts';
+import { ZeroMqTransport } from './zeromq-transport.ts';
+
+const options = workerData as ThreadOptions;
+const main = parentPort;
+invariant(main !== null, 'the communication thread has a parent');
+const state = new SharedState(options.memory);
+const say = (message: FromThread) => main.postMessage(message);
+
+const pulse = setInterval(() => state.beat(), 500);
+const pendingSlots = new Map<number, string>();
+const groups = new Map<string, ProcessGroup>();
+
+process.on('uncaughtException', (error) => {
+  for (const slot of pendingSlots.keys()) fail(slot, error);
+  say({ type: 'broken', error: errorToData(error, 'communication thread') });
+});
+
+const control = new ControlClient({
+  coordinator: options.coordinator,
+  silenceMs: options.limits.coordinatorSilenceMs,
+  ...(options.parentPid === undefined ? {} : { parentPid: options.parentPid }),
+});
+
+start().catch(async (error: unknown) => {
+  say({ type: 'broken', error: errorToData(error, 'communication thread') });
+  clearInterval(pulse);
+  await control.close();
+  main.close();
+});
+
+async function start(): Promise<void> {
+  const { rank, token, host } = options;
+  const kind = options.transport;
+  const directory = options.directory === undefined ? {} : { directory: options.directory };
+  // The coordinator says how many ranks there are; until then nobody can send to this one.
+  const transport = await ZeroMqTransport.open({ kind, rank, token, host, ...directory });
+  let exchange: Exchange | undefined;
+  const endpoints = await control
+    .join(
+      { token, rank, host: hostname(), pid: process.pid, endpoint: transport.endpoint },
+      options.limits.connectMs,
+      {
+        activity,
+        onCall: (call) => say({ type: 'call', ...call }),
+        onLost: (lostRank, error) => exchange?.peerLost(lostRank, error),
+        onAbandoned: endProcess,
+      },
+    )
+    .catch(async (error) => {
+      await transport.close();
+      throw error;
+    });
+  transport.connect(endpoints);
+  exchange = new Exchange(transport);
+  const opened = exchange;
+  main!.on('message', (message: ToThread) => handle(message, opened));
+  say({ type: 'ready', size: endpoints.length });
+  control.send('ready', {});
+}
+
+function handle(message: ToThread, exchange: Exchange): void {
+  switch (message.type) {
+    case 'launch':
+      launch(message, exchange);
+      break;
+    case 'result':
+      control.send('result', { id: message.id, value: message.value });
+      break;
+    case 'failure':
+      control.send('failure', { id: message.id, error: message.error });
+      break;
+    case 'close':
+      void close(message.reason, exchange);
+      break;
+  }
+}
+
+function launch(message: ToThread & { type: 'launch' }, exchange: Exchange): void {
+  const { slot, ranks, name, args } = message;
+  pendingSlots.set(slot, `${name} of group [${ranks.join(', ')}]`);
+  const group = groupOf(ranks, exchange);
+  const run = group[name] as (...args: readonly unknown[]) => Promise<void>;
+  run.apply(group, args as unknown[]).then(
+    () => {
+      pendingSlots.delete(slot);
+      state.settle(slot, DONE);
+    },
+    (error: unknown) => fail(slot, error),
+  );
+}
+
+function groupOf(ranks: readonly number[], exchange: Exchange): ProcessGroup {
+  const key = ranks.join(',');
+  let group = groups.get(key);
+  if (group === undefined) {
+    group = new ProcessGroup(exchange, ranks, { limitMs: options.limits.collectiveMs });
+    groups.set(key, group);
+  }
+  return group;
+}
+
+/** The error is posted before the state changes, so that the main thread finds it when it wakes. */
+function fail(slot: number, error: unknown): void {
+  pendingSlots.delete(slot);
+  const failure: OperationFailure = { slot, error: errorToData(error, 'collective operation') };
+  options.failures.postMessage(failure);
+  state.settle(slot, FAILED);
+}
+
+function activity(): string {
+  const [oldest] = pendingSlots.values();
+  return oldest === undefined ? state.readActivity() : `${state.readActivity()}; under way: ${oldest}`;
+}
+
+async function close(reason: string, exchange: Exchange): Promise<void> {
+  clearInterval(pulse);
+  control.send('goodbye', { reason });
+  await control.close();
+  await exchange.close();
+  state.close();
+  options.failures.close();
+  main!.close();
+}
+
+/** A worker without a coordinator must not go on, even when its main thread blocks or computes. */
+function endProcess(reason: string): void {
+  writeSync(2, `sluice: rank ${options.rank} ends itself: ${reason}.\n`);
+  process.kill(process.pid, 'SIGKILL');
+}

@@ -1,0 +1,291 @@
+/** A worker's way to the coordinator and to the other workers, from its main thread. */
+
+import { once } from 'node:events';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { invariant, SluiceError } from '@sluice/core';
+import { errorFromData, errorToData } from './control-protocol.ts';
+import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
+import { checkGroup } from './process-group.ts';
+import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './shared-state.ts';
+import {
+  DEFAULT_WORKER_LIMITS,
+  type FromThread,
+  type OperationFailure,
+  type ThreadOptions,
+  type ToThread,
+  type WorkerLimits,
+} from './thread-protocol.ts';
+import type { OperationName } from './wire.ts';
+import type { TransportKind } from './zeromq-transport.ts';
+
+/** Whatever is left out is taken from the environment that `ControlServer.workerEnv` describes. */
+export interface ConnectOptions {
+  readonly coordinator?: string;
+  readonly rank?: number;
+  readonly token?: string;
+  readonly transport?: TransportKind;
+  /** Address that other workers reach this one by (tcp); 127.0.0.1 by default. */
+  readonly host?: string;
+  readonly limits?: Partial<WorkerLimits>;
+}
+
+/** What the coordinator can call. */
+export type Methods = { readonly [name: string]: (request: never) => unknown };
+
+type Call = FromThread & { type: 'call' };
+
+/** Longest silence of the communication thread while it is waited for, ms. */
+const THREAD_SILENCE_MS = 30_000;
+
+/** Longest time that a process which ends waits for its sockets, ms. */
+const EXIT_LIMIT_MS = 3000;
+
+export class Communicator implements Launcher {
+  readonly rank: number;
+  readonly size: number;
+  /** All ranks. */
+  readonly world: Group;
+  readonly #thread: Worker;
+  readonly #failures: MessagePort;
+  readonly #state: SharedState;
+  readonly #groups = new Map<string, Group>();
+  readonly #slots = new Map<number, ThreadPending>();
+  readonly #freeSlots = Array.from({ length: OPERATION_SLOTS }, (_, slot) => slot);
+  readonly #errors = new Map<number, SluiceError>();
+  readonly #calls: Call[] = [];
+  #onCall: () => void = () => {};
+  #broken: SluiceError | undefined;
+  #closed = false;
+
+  /**
+   * Starts the communication thread and waits until all workers of the run are connected.
+   * @throws SLUICE_E_PROTOCOL_VERSION, SLUICE_E_WORKER_TIMEOUT
+   */
+  static async connect(options: ConnectOptions = {}): Promise<Communicator> {
+    const state = new SharedState();
+    state.writeActivity('starting');
+    const failures = new MessageChannel();
+    const threadOptions = resolveOptions(options, state.memory, failures.port2);
+    const thread = new Worker(new URL('./communication-thread.js', import.meta.url), {
+      workerData: threadOptions,
+      transferList: [failures.port2],
+      // Loaders of the main thread (a test's, say) are not needed for compiled code.
+      execArgv: [],
+    });
+    const [first] = (await once(thread, 'message')) as [FromThread];
+    if (first.type === 'broken') {
+      failures.port1.close();
+      await once(thread, 'exit');
+      throw errorFromData(first.error);
+    }
+    invariant(first.type === 'ready', `the communication thread began with ${first.type}`);
+    return new Communicator(threadOptions.rank, first.size, thread, failures.port1, state);
+  }
+
+  private constructor(rank: number, size: number, thread: Worker, failures: MessagePort, state: SharedState) {
+    this.rank = rank;
+    this.size = size;
+    this.#thread = thread;
+    this.#failures = failures;
+    this.#state = state;
+    failures.unref();
+    thread.on('message', (message: FromThread) => this.#receive(message));
+    thread.on('error', (error) => this.#break(error));
+    process.on('exit', this.#onExit);
+    this.world = this.group(Array.from({ length: size }, (_, r) => r));
+  }
+
+  /** The group of these world ranks: ascending, the own one among them. The same list gives the same group. */
+  group(ranks: readonly number[]): Group {
+    const key = ranks.join(',');
+    let group = this.#groups.get(key);
+    if (group === undefined) {
+      checkGroup(ranks, this.rank, this.size);
+      group = ranks.length === 1 ? new SoloGroup(this.rank) : new ThreadGroup(this, [...ranks], this.rank);
+      this.#groups.set(key, group);
+    }
+    return group;
+  }
+
+  /** Notes what this worker is doing; heartbeats carry it, and errors show it. */
+  progress(text: string): void {
+    this.#state.writeActivity(text);
+  }
+
+  /** Hands an operation to the communication thread. */
+  launch(ranks: readonly number[], name: OperationName, args: readonly unknown[]): Pending {
+    if (this.#broken !== undefined) throw this.#broken;
+    invariant(!this.#closed, `${name} is launched on a closed communicator`);
+    const slot = this.#takeSlot();
+    const pending = new ThreadPending((wait) => this.#outcome(slot, wait));
+    this.#slots.set(slot, pending);
+    this.#state.reset(slot);
+    this.#post({ type: 'launch', slot, ranks, name, args });
+    return pending;
+  }
+
+  /**
+   * Handles the coordinator's calls, one at a time and in order, until it has answered `stop`. Errors that a method
+   * throws go to the coordinator, and serving goes on.
+   */
+  async serve(methods: Methods): Promise<void> {
+    for (;;) {
+      const call = await this.#nextCall();
+      await this.#answer(call, methods);
+      if (call.method === 'stop') return;
+    }
+  }
+
+  /** Says goodbye, lets what was sent leave, and ends the communication thread. */
+  async close(reason = 'finished'): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    process.off('exit', this.#onExit);
+    const exited = once(this.#thread, 'exit');
+    this.#post({ type: 'close', reason });
+    await exited;
+    this.#failures.close();
+  }
+
+  /** A process that ends while its sockets are open loses what was sent and may crash, so they are closed first. */
+  readonly #onExit = (code: number): void => {
+    this.#post({ type: 'close', reason: `its process ended with code ${code}` });
+    this.#state.blockUntilClosed(EXIT_LIMIT_MS);
+  };
+
+  async #answer(call: Call, methods: Methods): Promise<void> {
+    const method = methods[call.method] as ((request: unknown) => unknown) | undefined;
+    this.progress(call.method);
+    try {
+      if (method === undefined && call.method !== 'stop') {
+        throw new SluiceError('SLUICE_E_WORKER_FAILED', `Workers have no method ${call.method}.`);
+      }
+      this.#post({ type: 'result', id: call.id, value: await method?.(call.request) });
+    } catch (error) {
+      const where = `Rank ${this.rank} failed in ${call.method}`;
+      this.#post({ type: 'failure', id: call.id, error: errorToData(error, where) });
+    }
+    this.progress('idle');
+  }
+
+  async #nextCall(): Promise<Call> {
+    for (;;) {
+      if (this.#broken !== undefined) throw this.#broken;
+      const call = this.#calls.shift();
+      if (call !== undefined) return call;
+      await new Promise<void>((resolve) => {
+        this.#onCall = resolve;
+      });
+    }
+  }
+
+  #receive(message: FromThread): void {
+    if (message.type === 'call') this.#calls.push(message);
+    else if (message.type === 'broken') this.#broken ??= errorFromData(message.error);
+    this.#onCall();
+  }
+
+  #break(error: unknown): void {
+    this.#broken ??= errorFromData(errorToData(error, 'communication thread'));
+    this.#onCall();
+  }
+
+  #post(message: ToThread): void {
+    this.#thread.postMessage(message);
+  }
+
+  /** The state of an operation, after it has settled if `wait`; undefined while it has not. */
+  #outcome(slot: number, wait: boolean): { error?: SluiceError } | undefined {
+    if (wait) this.#block(slot);
+    const state = this.#state.state(slot);
+    if (state === PENDING) return undefined;
+    this.#slots.delete(slot);
+    this.#freeSlots.push(slot);
+    return state === DONE ? {} : { error: this.#failureOf(slot) };
+  }
+
+  /** Blocks while the communication thread shows that it lives; it limits the operations itself. */
+  #block(slot: number): void {
+    let pulse = this.#state.pulse;
+    let aliveAt = Date.now();
+    while (this.#state.state(slot) === PENDING) {
+      this.#state.block(slot, 1000);
+      if (this.#state.pulse !== pulse) {
+        pulse = this.#state.pulse;
+        aliveAt = Date.now();
+      } else if (Date.now() - aliveAt > THREAD_SILENCE_MS) {
+        throw new SluiceError(
+          'SLUICE_E_WORKER_FAILED',
+          `The communication thread of rank ${this.rank} has not moved for ${THREAD_SILENCE_MS / 1000} s.`,
+        );
+      }
+    }
+  }
+
+  #failureOf(slot: number): SluiceError {
+    for (let next = receiveMessageOnPort(this.#failures); next; next = receiveMessageOnPort(this.#failures)) {
+      const failure = next.message as OperationFailure;
+      this.#errors.set(failure.slot, errorFromData(failure.error));
+    }
+    const error = this.#errors.get(slot);
+    this.#errors.delete(slot);
+    invariant(error !== undefined, 'a failed operation has an error');
+    return error;
+  }
+
+  /** A free slot; when there is none, those of operations that have settled without being waited for. */
+  #takeSlot(): number {
+    if (this.#freeSlots.length === 0) {
+      for (const pending of [...this.#slots.values()]) void pending.done;
+    }
+    const slot = this.#freeSlots.pop();
+    invariant(slot !== undefined, `more than ${OPERATION_SLOTS} operations are under way`);
+    return slot;
+  }
+}
+
+/** An operation that the communication thread carries out. Remembers its outcome once it is known. */
+class ThreadPending implements Pending {
+  readonly #look: (wait: boolean) => { error?: SluiceError } | undefined;
+  #outcome: { error?: SluiceError } | undefined;
+
+  constructor(look: (wait: boolean) => { error?: SluiceError } | undefined) {
+    this.#look = look;
+  }
+
+  get done(): boolean {
+    this.#outcome ??= this.#look(false);
+    return this.#outcome !== undefined;
+  }
+
+  wait(): void {
+    this.#outcome ??= this.#look(true);
+    if (this.#outcome?.error !== undefined) throw this.#outcome.error;
+  }
+}
+
+function resolveOptions(
+  options: ConnectOptions,
+  memory: SharedArrayBuffer,
+  failures: MessagePort,
+): ThreadOptions {
+  const env = process.env;
+  const coordinator = options.coordinator ?? env.SLUICE_COORDINATOR;
+  const rank = options.rank ?? Number(env.SLUICE_RANK ?? Number.NaN);
+  invariant(
+    coordinator !== undefined && Number.isInteger(rank),
+    'a worker knows its coordinator and its rank',
+  );
+  return {
+    coordinator,
+    rank,
+    token: options.token ?? env.SLUICE_TOKEN ?? '',
+    transport: options.transport ?? (env.SLUICE_TRANSPORT === 'tcp' ? 'tcp' : 'ipc'),
+    host: options.host ?? '127.0.0.1',
+    ...(env.SLUICE_RUNTIME_DIR === undefined ? {} : { directory: env.SLUICE_RUNTIME_DIR }),
+    ...(env.SLUICE_PARENT_PID === undefined ? {} : { parentPid: Number(env.SLUICE_PARENT_PID) }),
+    limits: { ...DEFAULT_WORKER_LIMITS, ...options.limits },
+    memory,
+    failures,
+  };
+}

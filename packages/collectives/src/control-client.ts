@@ -1,0 +1,133 @@
+/** A worker's end of the control plane. Lives in the communication thread. */
+
+import { SluiceError } from '@sluice/core';
+import { Dealer } from 'zeromq';
+import {
+  type CoordinatorMessages,
+  decodeMessage,
+  encodeMessage,
+  errorFromData,
+  HEARTBEAT_MS,
+  MAX_CONTROL_BYTES,
+  type WorkerMessages,
+} from './control-protocol.ts';
+
+export interface ControlClientOptions {
+  readonly coordinator: string;
+  /** The coordinator not heard of for so long is gone, ms. */
+  readonly silenceMs: number;
+  /** Process that must stay the parent of this one, for a worker that the coordinator started itself. */
+  readonly parentPid?: number;
+}
+
+export interface ControlHandlers {
+  /** What the worker is doing, for the heartbeat. */
+  readonly activity: () => string;
+  readonly onCall: (call: CoordinatorMessages['call']) => void;
+  readonly onLost: (rank: number, error: SluiceError) => void;
+  /** The coordinator is gone, or does not want this worker any more. */
+  readonly onAbandoned: (reason: string) => void;
+}
+
+export class ControlClient {
+  readonly #socket: Dealer;
+  readonly #options: ControlClientOptions;
+  readonly #outbox: Buffer[] = [];
+  #sending: Promise<void> | undefined;
+  #heartbeat: NodeJS.Timeout | undefined;
+  #heardAt = Date.now();
+  #closed = false;
+
+  constructor(options: ControlClientOptions) {
+    this.#options = options;
+    this.#socket = new Dealer({ maxMessageSize: MAX_CONTROL_BYTES, linger: 2000 });
+    this.#socket.connect(options.coordinator);
+  }
+
+  /**
+   * Says hello and waits until all workers have.
+   * @returns the workers' endpoints, in order of rank
+   * @throws SLUICE_E_PROTOCOL_VERSION, SLUICE_E_WORKER_TIMEOUT
+   */
+  async join(hello: WorkerMessages['hello'], limitMs: number, handlers: ControlHandlers): Promise<string[]> {
+    this.#startHeartbeat(handlers);
+    this.send('hello', hello);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        reject(
+          new SluiceError(
+            'SLUICE_E_WORKER_TIMEOUT',
+            `Rank ${hello.rank} waited ${limitMs / 1000} s for the coordinator at ${this.#options.coordinator} to gather all workers.`,
+          ),
+        );
+      }, limitMs);
+      const settle = (error?: Error, endpoints: string[] = []) => {
+        clearTimeout(timer);
+        if (error === undefined) resolve(endpoints);
+        else reject(error);
+      };
+      this.#receiveAll(handlers, settle).catch(settle);
+    });
+  }
+
+  send<K extends keyof WorkerMessages>(kind: K, body: WorkerMessages[K]): void {
+    if (this.#closed) return;
+    this.#outbox.push(encodeMessage<WorkerMessages, K>(kind, body));
+    this.#sending ??= this.#drain();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearInterval(this.#heartbeat);
+    await this.#sending;
+    this.#socket.close();
+  }
+
+  async #receiveAll(
+    handlers: ControlHandlers,
+    settleJoin: (error?: Error, endpoints?: string[]) => void,
+  ): Promise<void> {
+    for await (const [frame] of this.#socket) {
+      this.#heardAt = Date.now();
+      const message = frame && decodeMessage<CoordinatorMessages>(frame);
+      switch (message?.kind) {
+        case 'world':
+          settleJoin(undefined, message.body.endpoints);
+          break;
+        case 'refused':
+          settleJoin(errorFromData(message.body.error));
+          break;
+        case 'call':
+          handlers.onCall(message.body);
+          break;
+        case 'lost':
+          handlers.onLost(message.body.rank, errorFromData(message.body.error));
+          break;
+      }
+    }
+  }
+
+  #startHeartbeat(handlers: ControlHandlers): void {
+    const { parentPid, silenceMs, coordinator } = this.#options;
+    this.#heartbeat = setInterval(() => {
+      this.send('beat', { activity: handlers.activity() });
+      if (parentPid !== undefined && process.ppid !== parentPid) {
+        handlers.onAbandoned(`the coordinator (process ${parentPid}) has ended`);
+        return;
+      }
+      const silentMs = Date.now() - this.#heardAt;
+      if (silentMs > silenceMs) {
+        handlers.onAbandoned(
+          `nothing was heard of the coordinator at ${coordinator} for ${Math.round(silentMs / 1000)} s`,
+        );
+      }
+    }, HEARTBEAT_MS);
+  }
+
+  async #drain(): Promise<void> {
+    for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
+      await this.#socket.send(next);
+    }
+    this.#sending = undefined;
+  }
+}

@@ -1,0 +1,99 @@
+/** Messages between the coordinator and the workers: msgpack frames [version, kind, body], bounded in size. */
+
+import { SluiceError } from '@sluice/core';
+import { Packr } from 'msgpackr';
+import { PROTOCOL_VERSION } from './wire.ts';
+
+/** Largest control message, bytes: a checkpoint's description of its shards is the longest. */
+export const MAX_CONTROL_BYTES = 64 << 20;
+
+export const HEARTBEAT_MS = 1000;
+
+/** Kinds of waiting, each with its own limit. */
+export const WAIT_KINDS = ['start', 'firstStep', 'step', 'save', 'evaluation', 'stop'] as const;
+export type WaitKind = (typeof WAIT_KINDS)[number];
+
+/** Limits unless said otherwise, ms. */
+export const DEFAULT_LIMITS_MS: Readonly<Record<WaitKind, number>> = {
+  start: 120_000,
+  firstStep: 600_000,
+  step: 300_000,
+  save: 600_000,
+  evaluation: 600_000,
+  stop: 30_000,
+};
+
+/** An error on its way between processes. */
+export interface ErrorData {
+  readonly code: SluiceError['code'];
+  readonly message: string;
+  readonly details: Record<string, unknown>;
+}
+
+/** What workers say. */
+export interface WorkerMessages {
+  hello: { token: string; rank: number; host: string; pid: number; endpoint: string };
+  /** Connected to all other workers; calls may come. */
+  ready: Record<string, never>;
+  beat: { activity: string };
+  result: { id: number; value: unknown };
+  failure: { id: number; error: ErrorData };
+  goodbye: { reason: string };
+}
+
+/** What the coordinator says. */
+export interface CoordinatorMessages {
+  refused: { error: ErrorData };
+  world: { endpoints: string[] };
+  beat: Record<string, never>;
+  call: { id: number; method: string; request: unknown };
+  lost: { rank: number; error: ErrorData };
+}
+
+export type Message<T> = { [K in keyof T]: { kind: K; body: T[K] } }[keyof T];
+
+const packr = new Packr({ useRecords: false });
+
+export function encodeMessage<T, K extends keyof T & string>(kind: K, body: T[K]): Buffer {
+  return packr.pack([PROTOCOL_VERSION, kind, body]);
+}
+
+/**
+ * @returns undefined for what is not a message at all
+ * @throws SLUICE_E_PROTOCOL_VERSION for a message of another version
+ */
+export function decodeMessage<T>(frame: Buffer): Message<T> | undefined {
+  let message: unknown;
+  try {
+    message = packr.unpack(frame);
+  } catch {
+    return undefined;
+  }
+  if (!Array.isArray(message) || message.length !== 3) return undefined;
+  const [version, kind, body] = message;
+  if (version !== PROTOCOL_VERSION) throw versionMismatch(version);
+  if (typeof kind !== 'string' || typeof body !== 'object' || body === null) return undefined;
+  return { kind, body } as Message<T>;
+}
+
+function versionMismatch(version: unknown): SluiceError {
+  return new SluiceError(
+    'SLUICE_E_PROTOCOL_VERSION',
+    `The other process speaks version ${String(version)} of the protocol, this one version ${PROTOCOL_VERSION}.`,
+    { details: { theirs: version, ours: PROTOCOL_VERSION } },
+  );
+}
+
+/** Any thrown value as data; what has no code becomes SLUICE_E_WORKER_FAILED, with its stack. */
+export function errorToData(error: unknown, where: string): ErrorData {
+  if (error instanceof SluiceError) {
+    return { code: error.code, message: error.message, details: { ...error.details } };
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  const stack = error instanceof Error ? error.stack : undefined;
+  return { code: 'SLUICE_E_WORKER_FAILED', message: `${where}: ${text}`, details: { stack } };
+}
+
+export function errorFromData(data: ErrorData): SluiceError {
+  return new SluiceError(data.code, data.message, { details: data.details });
+}

@@ -1,0 +1,374 @@
+/** The coordinator's end of the control plane: rendezvous, calls to all workers, heartbeats, losses. */
+
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { invariant, SluiceError } from '@sluice/core';
+import { Router } from 'zeromq';
+import {
+  type CoordinatorMessages,
+  DEFAULT_LIMITS_MS,
+  decodeMessage,
+  encodeMessage,
+  errorFromData,
+  HEARTBEAT_MS,
+  MAX_CONTROL_BYTES,
+  type Message,
+  type WaitKind,
+  type WorkerMessages,
+} from './control-protocol.ts';
+import { bindOrRefuse } from './sockets.ts';
+import type { TransportKind } from './zeromq-transport.ts';
+
+export interface ListenOptions {
+  /** Where workers come: an ipc path made for this run by default; `tcp://127.0.0.1:0` picks a free port. */
+  readonly endpoint?: string;
+  readonly worldSize: number;
+  /** How workers reach each other. */
+  readonly transport?: TransportKind;
+  /** Limits by kind of wait, ms. */
+  readonly limits?: Partial<Record<WaitKind, number>>;
+  /** A worker not heard of for so long is lost, ms. */
+  readonly heartbeatSilenceMs?: number;
+}
+
+export interface WorkerInfo {
+  readonly rank: number;
+  readonly host: string;
+  readonly pid: number;
+  readonly endpoint: string;
+}
+
+export interface CallOptions {
+  readonly kind?: WaitKind;
+  /** Overrides the limit of the kind, ms. */
+  readonly limitMs?: number;
+}
+
+interface Member {
+  readonly info: WorkerInfo;
+  readonly identity: Buffer;
+  heardAt: number;
+  activity: string;
+  ready: boolean;
+  gone: boolean;
+}
+
+interface Call {
+  readonly method: string;
+  readonly results: unknown[];
+  readonly waiting: Set<number>;
+  readonly resolve: (results: unknown[]) => void;
+  readonly reject: (error: Error) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+export class ControlServer {
+  /** Where workers reach the coordinator. */
+  readonly endpoint: string;
+  /** Secret of the run, which workers must show. */
+  readonly token: string;
+  readonly worldSize: number;
+  /** Resolves with the first loss of a worker; never rejects. */
+  readonly lost: Promise<SluiceError>;
+  readonly #transport: TransportKind;
+  readonly #limits: Record<WaitKind, number>;
+  readonly #silenceMs: number;
+  readonly #router: Router;
+  readonly #directory: string;
+  readonly #members = new Map<number, Member>();
+  readonly #calls = new Map<number, Call>();
+  readonly #lostErrors = new Map<number, SluiceError>();
+  readonly #outbox: [Buffer, Buffer][] = [];
+  readonly #heartbeat: NodeJS.Timeout;
+  #sending: Promise<void> | undefined;
+  #nextCall = 1;
+  #stopping = false;
+  #closed = false;
+  #reportLoss!: (error: SluiceError) => void;
+  #onMembership: () => void = () => {};
+
+  /** Starts to listen. @throws SLUICE_E_PORT_TAKEN */
+  static async listen(options: ListenOptions): Promise<ControlServer> {
+    const router = new Router({ maxMessageSize: MAX_CONTROL_BYTES, linger: 1000, sendTimeout: 5000 });
+    const directory = mkdtempSync(join(tmpdir(), 'sluice-'));
+    const endpoint = options.endpoint ?? `ipc://${directory}/coordinator`;
+    try {
+      await bindOrRefuse(router, endpoint.replace(/^(tcp:.*):0$/, '$1:*'));
+    } catch (error) {
+      router.close();
+      rmSync(directory, { recursive: true, force: true });
+      throw error;
+    }
+    return new ControlServer(options, router, directory);
+  }
+
+  private constructor(options: ListenOptions, router: Router, directory: string) {
+    this.endpoint = router.lastEndpoint!;
+    this.token = randomBytes(16).toString('hex');
+    this.worldSize = options.worldSize;
+    this.lost = new Promise((resolve) => {
+      this.#reportLoss = resolve;
+    });
+    this.#transport = options.transport ?? 'ipc';
+    this.#limits = { ...DEFAULT_LIMITS_MS, ...options.limits };
+    this.#silenceMs = options.heartbeatSilenceMs ?? 15_000;
+    this.#router = router;
+    this.#directory = directory;
+    this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
+    void this.#receiveAll();
+  }
+
+  /** Environment that makes a process on this machine the worker of `rank`. */
+  workerEnv(rank: number): Record<string, string> {
+    return {
+      SLUICE_COORDINATOR: this.endpoint,
+      SLUICE_RANK: String(rank),
+      SLUICE_TOKEN: this.token,
+      SLUICE_TRANSPORT: this.#transport,
+      SLUICE_RUNTIME_DIR: this.#directory,
+      SLUICE_PARENT_PID: String(process.pid),
+    };
+  }
+
+  /**
+   * Resolves when all workers are there and have been told of each other.
+   * @throws SLUICE_E_WORKER_TIMEOUT naming the ranks that did not come; SLUICE_E_WORKER_LOST
+   */
+  ready(limitMs = this.#limits.start): Promise<readonly WorkerInfo[]> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const missing = this.#ranks().filter((rank) => !this.#members.get(rank)?.ready);
+        reject(
+          new SluiceError(
+            'SLUICE_E_WORKER_TIMEOUT',
+            `Waited ${limitMs / 1000} s for the workers to start; ranks ${missing.join(', ')} of ${this.worldSize} did not come.`,
+            { details: { missing } },
+          ),
+        );
+      }, limitMs);
+      this.#onMembership = () => {
+        const error = this.#lostErrors.values().next().value;
+        if (error === undefined && !this.#allReady()) return;
+        clearTimeout(timer);
+        if (error !== undefined) reject(error);
+        else resolve(this.#ranks().map((rank) => this.#members.get(rank)!.info));
+      };
+      this.#onMembership();
+    });
+  }
+
+  /**
+   * Calls `method` on all workers at once.
+   * @returns their answers, in order of rank
+   * @throws the first worker's error; SLUICE_E_WORKER_TIMEOUT naming rank, method and what it was doing; SLUICE_E_WORKER_LOST
+   */
+  callAll<R>(method: string, request: unknown, options: CallOptions = {}): Promise<R[]> {
+    invariant(this.#allReady(), `${method} is called before all workers are ready`);
+    const lost = this.#lostErrors.values().next().value;
+    if (lost !== undefined) return Promise.reject(lost);
+    const kind = options.kind ?? 'step';
+    const limitMs = options.limitMs ?? this.#limits[kind];
+    if (method === 'stop') this.#stopping = true;
+    const id = this.#nextCall++;
+    return new Promise<R[]>((resolve, reject) => {
+      this.#calls.set(id, {
+        method,
+        results: new Array(this.worldSize),
+        waiting: new Set(this.#ranks()),
+        resolve: resolve as (results: unknown[]) => void,
+        reject,
+        timer: setTimeout(() => this.#timeOut(id, kind, limitMs), limitMs),
+      });
+      for (const rank of this.#ranks()) this.#send(rank, 'call', { id, method, request });
+    });
+  }
+
+  /** Says that a worker is gone: calls that wait for it fail at once, and so do the other workers' collectives. */
+  markLost(rank: number, reason: string): void {
+    const member = this.#members.get(rank);
+    const alreadyKnown = this.#lostErrors.has(rank) || member?.gone === true;
+    if (this.#closed || alreadyKnown) return;
+    const doing = member === undefined ? 'it had not reported yet' : `it was last: ${member.activity}`;
+    const error = new SluiceError(
+      'SLUICE_E_WORKER_LOST',
+      `Worker of rank ${rank} is lost: ${reason} (${doing}).`,
+      { details: { rank, reason, activity: member?.activity } },
+    );
+    this.#lostErrors.set(rank, error);
+    if (member !== undefined) member.gone = true;
+    for (const [id, call] of this.#calls) if (call.waiting.has(rank)) this.#finish(id)?.reject(error);
+    for (const other of this.#members.values()) {
+      if (other.gone) continue;
+      this.#send(other.info.rank, 'lost', {
+        rank,
+        error: { code: error.code, message: error.message, details: { ...error.details } },
+      });
+    }
+    this.#onMembership();
+    this.#reportLoss(error);
+  }
+
+  /** What the worker said last that it was doing. */
+  activity(rank: number): string {
+    return this.#members.get(rank)?.activity ?? 'not started';
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#heartbeat);
+    const error = new SluiceError('SLUICE_E_WORKER_LOST', 'The coordinator closed its connections.');
+    for (const id of [...this.#calls.keys()]) this.#finish(id)?.reject(error);
+    await this.#sending;
+    this.#router.close();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  async #receiveAll(): Promise<void> {
+    for await (const [identity, frame] of this.#router) {
+      if (identity !== undefined && frame !== undefined) this.#receive(identity, frame);
+    }
+  }
+
+  #receive(identity: Buffer, frame: Buffer): void {
+    let message: Message<WorkerMessages> | undefined;
+    try {
+      message = decodeMessage<WorkerMessages>(frame);
+    } catch (error) {
+      this.#refuse(identity, error as SluiceError);
+      return;
+    }
+    if (message === undefined) return;
+    if (message.kind === 'hello') {
+      this.#welcome(identity, message.body);
+      return;
+    }
+    const member = [...this.#members.values()].find((m) => m.identity.equals(identity));
+    if (member === undefined || member.gone) return;
+    member.heardAt = Date.now();
+    switch (message.kind) {
+      case 'ready':
+        member.ready = true;
+        this.#onMembership();
+        break;
+      case 'beat':
+        member.activity = String(message.body.activity).slice(0, 500);
+        break;
+      case 'result':
+        this.#accept(member.info.rank, message.body);
+        break;
+      case 'failure': {
+        const call = this.#calls.get(message.body.id);
+        if (call?.waiting.has(member.info.rank)) {
+          this.#finish(message.body.id)?.reject(errorFromData(message.body.error));
+        }
+        break;
+      }
+      case 'goodbye':
+        if (!this.#stopping) this.markLost(member.info.rank, `it left: ${message.body.reason}`);
+        member.gone = true;
+        break;
+    }
+  }
+
+  /** A worker without the run's secret gets no answer: a stranger learns nothing. */
+  #welcome(identity: Buffer, hello: WorkerMessages['hello']): void {
+    const { token, rank, host, pid, endpoint } = hello;
+    if (token !== this.token || !this.#ranks().includes(rank)) return;
+    if (this.#members.has(rank)) {
+      this.#refuse(
+        identity,
+        new SluiceError('SLUICE_E_WORKER_FAILED', `Rank ${rank} is already taken by another process.`),
+      );
+      return;
+    }
+    this.#members.set(rank, {
+      info: { rank, host, pid, endpoint },
+      identity,
+      heardAt: Date.now(),
+      activity: 'starting',
+      ready: false,
+      gone: false,
+    });
+    if (this.#members.size === this.worldSize) {
+      const endpoints = this.#ranks().map((r) => this.#members.get(r)!.info.endpoint);
+      for (const r of this.#ranks()) this.#send(r, 'world', { endpoints });
+    }
+  }
+
+  #accept(rank: number, { id, value }: WorkerMessages['result']): void {
+    const call = this.#calls.get(id);
+    if (call === undefined || !call.waiting.delete(rank)) return;
+    call.results[rank] = value;
+    if (call.waiting.size === 0) this.#finish(id)?.resolve(call.results);
+  }
+
+  #timeOut(id: number, kind: WaitKind, limitMs: number): void {
+    const call = this.#finish(id);
+    if (call === undefined) return;
+    const waitingFor = [...call.waiting].sort((a, b) => a - b);
+    const doing = waitingFor.map((rank) => `rank ${rank} (${this.activity(rank)})`).join(', ');
+    call.reject(
+      new SluiceError(
+        'SLUICE_E_WORKER_TIMEOUT',
+        `No answer to ${call.method} within ${limitMs / 1000} s (limit of ${kind}) from ${doing}.`,
+        { details: { method: call.method, kind, limitMs, waitingFor } },
+      ),
+    );
+  }
+
+  #finish(id: number): Call | undefined {
+    const call = this.#calls.get(id);
+    this.#calls.delete(id);
+    clearTimeout(call?.timer);
+    return call;
+  }
+
+  #beat(): void {
+    const now = Date.now();
+    for (const member of this.#members.values()) {
+      if (member.gone) continue;
+      this.#send(member.info.rank, 'beat', {});
+      const silentMs = now - member.heardAt;
+      if (silentMs > this.#silenceMs) {
+        this.markLost(member.info.rank, `no heartbeat for ${Math.round(silentMs / 1000)} s`);
+      }
+    }
+  }
+
+  #refuse(identity: Buffer, error: SluiceError): void {
+    this.#enqueue(
+      identity,
+      encodeMessage<CoordinatorMessages, 'refused'>('refused', {
+        error: { code: error.code, message: error.message, details: { ...error.details } },
+      }),
+    );
+  }
+
+  #send<K extends keyof CoordinatorMessages>(rank: number, kind: K, body: CoordinatorMessages[K]): void {
+    this.#enqueue(this.#members.get(rank)!.identity, encodeMessage<CoordinatorMessages, K>(kind, body));
+  }
+
+  /** The socket takes one message at a time; a peer that takes none is left to its heartbeat. */
+  #enqueue(identity: Buffer, frame: Buffer): void {
+    this.#outbox.push([identity, frame]);
+    this.#sending ??= this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
+      await this.#router.send(next).catch(() => {});
+    }
+    this.#sending = undefined;
+  }
+
+  #allReady(): boolean {
+    return this.#ranks().every((rank) => this.#members.get(rank)?.ready);
+  }
+
+  #ranks(): number[] {
+    return Array.from({ length: this.worldSize }, (_, rank) => rank);
+  }
+}

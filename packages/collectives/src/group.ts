@@ -1,0 +1,152 @@
+/** Collective operations as a worker's main thread sees them: launched at once, waited for when needed. */
+
+import { invariant } from '@sluice/core';
+import { type CollectiveArray, checkRanges, type ElementRange } from './arrays.ts';
+import type { OperationName } from './wire.ts';
+
+/** An operation that was launched. Its buffers belong to it until it is done. */
+export interface Pending {
+  readonly done: boolean;
+  /** Blocks until it is done. @throws the operation's SluiceError */
+  wait(): void;
+}
+
+/**
+ * A group of ranks. Every rank launches the same operations in the same order; several may be under way. All
+ * buffers lie in shared memory (`sharedFloat32` and the like). See `ProcessGroup` for what each operation does.
+ */
+export interface Group {
+  /** World ranks, ascending. */
+  readonly ranks: readonly number[];
+  /** Own rank within the group. */
+  readonly rank: number;
+  readonly size: number;
+  /** Replaces every element by its sum over the ranks, added in a fixed order. */
+  allReduce(buffer: CollectiveArray): Pending;
+  /** Replaces the own range by its sum over the ranks; the rest of `buffer` stays. */
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
+  /** Fills every other rank's range with what that rank has there. */
+  allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
+  /** Sends `sendCounts[r]` consecutive elements to each rank r and receives `receiveCounts[r]` from it. */
+  allToAll(
+    send: CollectiveArray,
+    sendCounts: readonly number[],
+    receive: CollectiveArray,
+    receiveCounts: readonly number[],
+  ): Pending;
+  /** Copies the buffer of `root`, a rank of the group, to all. */
+  broadcast(buffer: CollectiveArray, root: number): Pending;
+  /** Done when every rank has launched it. */
+  barrier(): Pending;
+}
+
+/** Whoever carries out what groups launch. */
+export interface Launcher {
+  launch(ranks: readonly number[], name: OperationName, args: readonly unknown[]): Pending;
+}
+
+export class ThreadGroup implements Group {
+  readonly ranks: readonly number[];
+  readonly rank: number;
+  readonly size: number;
+  readonly #launcher: Launcher;
+
+  constructor(launcher: Launcher, ranks: readonly number[], worldRank: number) {
+    this.ranks = ranks;
+    this.rank = ranks.indexOf(worldRank);
+    this.size = ranks.length;
+    this.#launcher = launcher;
+  }
+
+  allReduce(buffer: CollectiveArray): Pending {
+    checkShared(buffer);
+    return this.#launcher.launch(this.ranks, 'allReduce', [buffer]);
+  }
+
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
+    checkShared(buffer);
+    checkRanges(ranges, this.size, buffer.length);
+    return this.#launcher.launch(this.ranks, 'reduceScatter', [buffer, ranges]);
+  }
+
+  allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
+    checkShared(buffer);
+    checkRanges(ranges, this.size, buffer.length);
+    return this.#launcher.launch(this.ranks, 'allGather', [buffer, ranges]);
+  }
+
+  allToAll(
+    send: CollectiveArray,
+    sendCounts: readonly number[],
+    receive: CollectiveArray,
+    receiveCounts: readonly number[],
+  ): Pending {
+    checkShared(send);
+    checkShared(receive);
+    return this.#launcher.launch(this.ranks, 'allToAll', [send, sendCounts, receive, receiveCounts]);
+  }
+
+  broadcast(buffer: CollectiveArray, root: number): Pending {
+    checkShared(buffer);
+    return this.#launcher.launch(this.ranks, 'broadcast', [buffer, root]);
+  }
+
+  barrier(): Pending {
+    return this.#launcher.launch(this.ranks, 'barrier', []);
+  }
+}
+
+const SETTLED: Pending = { done: true, wait: () => {} };
+
+/** A group of one rank: nothing to send, everything is done at once. Any memory will do. */
+export class SoloGroup implements Group {
+  readonly ranks: readonly number[];
+  readonly rank = 0;
+  readonly size = 1;
+
+  constructor(worldRank = 0) {
+    this.ranks = [worldRank];
+  }
+
+  allReduce(): Pending {
+    return SETTLED;
+  }
+
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
+    checkRanges(ranges, 1, buffer.length);
+    return SETTLED;
+  }
+
+  allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
+    checkRanges(ranges, 1, buffer.length);
+    return SETTLED;
+  }
+
+  allToAll(
+    send: CollectiveArray,
+    sendCounts: readonly number[],
+    receive: CollectiveArray,
+    receiveCounts: readonly number[],
+  ): Pending {
+    invariant(sendCounts[0] === receiveCounts[0], 'a rank sends to itself what it receives from itself');
+    receive.set(send.subarray(0, sendCounts[0]));
+    return SETTLED;
+  }
+
+  broadcast(): Pending {
+    return SETTLED;
+  }
+
+  barrier(): Pending {
+    return SETTLED;
+  }
+}
+
+/** A group for one process alone, without a communicator. */
+export function soloGroup(): Group {
+  return new SoloGroup();
+}
+
+function checkShared(buffer: CollectiveArray): void {
+  invariant(buffer.buffer instanceof SharedArrayBuffer, 'buffers of collectives lie in shared memory');
+}

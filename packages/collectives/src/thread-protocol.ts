@@ -1,0 +1,58 @@
+/** Messages between a worker's main thread and its communication thread. */
+
+import type { MessagePort } from 'node:worker_threads';
+import type { ErrorData } from './control-protocol.ts';
+import type { OperationName } from './wire.ts';
+import type { TransportKind } from './zeromq-transport.ts';
+
+export interface ThreadOptions {
+  readonly coordinator: string;
+  readonly rank: number;
+  readonly token: string;
+  readonly transport: TransportKind;
+  readonly host: string;
+  readonly directory?: string;
+  readonly parentPid?: number;
+  readonly limits: WorkerLimits;
+  readonly memory: SharedArrayBuffer;
+  /** Carries the errors of failed operations, read synchronously by the main thread. */
+  readonly failures: MessagePort;
+}
+
+/** Limits of a worker's own waits, ms. */
+export interface WorkerLimits {
+  /** One collective operation. */
+  readonly collectiveMs: number;
+  /** From hello until all workers are there. */
+  readonly connectMs: number;
+  /** Silence of the coordinator after which the worker ends itself. */
+  readonly coordinatorSilenceMs: number;
+}
+
+export const DEFAULT_WORKER_LIMITS: WorkerLimits = {
+  collectiveMs: 300_000,
+  connectMs: 120_000,
+  coordinatorSilenceMs: 15_000,
+};
+
+export type ToThread =
+  | {
+      readonly type: 'launch';
+      readonly slot: number;
+      readonly ranks: readonly number[];
+      readonly name: OperationName;
+      readonly args: readonly unknown[];
+    }
+  | { readonly type: 'result'; readonly id: number; readonly value: unknown }
+  | { readonly type: 'failure'; readonly id: number; readonly error: ErrorData }
+  | { readonly type: 'close'; readonly reason: string };
+
+export type FromThread =
+  | { readonly type: 'ready'; readonly size: number }
+  | { readonly type: 'broken'; readonly error: ErrorData }
+  | { readonly type: 'call'; readonly id: number; readonly method: string; readonly request: unknown };
+
+export interface OperationFailure {
+  readonly slot: number;
+  readonly error: ErrorData;
+}
