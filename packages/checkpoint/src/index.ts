@@ -1,1 +1,25 @@
-export {};
+export * from './commit.ts';
+export { type ContentHashes, hashTensors } from './content-hash.ts';
+export { type CheckpointEntry, checkpointDirectory, listCheckpoints } from './directories.ts';
+export { type Manifest, readManifest, type ShardRecord } from './manifest.ts';
+export * from './reader.ts';
+export * from './retention.ts';
+export * from './safetensors.ts';
+export { SafetensorsFile, type TensorInfo } from './safetensors-reader.ts';
+export { writeShard } from './shard.ts';
+export {
+  type HashedPiece,
+  hashPiece,
+  type LogicalTensor,
+  numElements,
+  type Piece,
+  storedName,
+  TENSOR_KINDS,
+  type TensorKind,
+} from './tensors.ts';
+export {
+  type CheckpointProblem,
+  type Verification,
+  type VerifyOptions,
+  verifyCheckpoint,
+} from './verify.ts';

@@ -1,0 +1,84 @@
+/** The terms of a checkpoint: logical tensors, their kinds, and the pieces that workers own. */
+
+import { BLOCK_ELEMENTS, blockHashes, invariant } from '@sluice/core';
+
+/** What is saved for each logical tensor: its values, and AdamW's running means of gradient and squared gradient. */
+export const TENSOR_KINDS = ['parameter', 'firstMoment', 'secondMoment'] as const;
+
+export type TensorKind = (typeof TENSOR_KINDS)[number];
+
+/** A tensor of the model, of 32-bit floats, whole, whoever owns parts of it. */
+export interface LogicalTensor {
+  /** As in Hugging Face's layout, e.g. `model.layers.0.self_attn.q_proj.weight`. */
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+/** Elements [begin, end) of a flattened logical tensor of one kind. */
+export interface Piece {
+  readonly tensor: LogicalTensor;
+  readonly kind: TensorKind;
+  /** A multiple of BLOCK_ELEMENTS. */
+  readonly begin: number;
+  /** A multiple of BLOCK_ELEMENTS, or the tensor's end. */
+  readonly end: number;
+  /** The elements; they may lie in shared memory. */
+  readonly values: Float32Array;
+}
+
+/** A piece by its content. Serialisable as JSON, a 4000th of the piece's size. */
+export interface HashedPiece {
+  readonly tensor: string;
+  readonly kind: TensorKind;
+  readonly begin: number;
+  readonly end: number;
+  /** SHA-256 of each block, 32 bytes each, in order, as base64. */
+  readonly hashes: string;
+}
+
+/** Number of elements of a tensor; 1 for a scalar's empty shape. */
+export function numElements(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/** The name under which a logical tensor of a kind is stored and listed; a parameter's is its plain name. */
+export function storedName(kind: TensorKind, name: string): string {
+  if (kind === 'parameter') return name;
+  return `optimizer.${kind === 'firstMoment' ? 'first_moment' : 'second_moment'}.${name}`;
+}
+
+/** Throws unless a piece lies within its tensor, on borders of blocks. */
+export function checkPiece({ tensor, kind, begin, end, values }: Piece): void {
+  const count = numElements(tensor.shape);
+  invariant(
+    begin % BLOCK_ELEMENTS === 0 &&
+      (end % BLOCK_ELEMENTS === 0 || end === count) &&
+      begin >= 0 &&
+      begin < end &&
+      end <= count,
+    `[${begin}, ${end}) is no block-aligned range of ${storedName(kind, tensor.name)} with ${count} elements`,
+  );
+  invariant(
+    values.length === end - begin,
+    `${values.length} values for [${begin}, ${end}) of ${tensor.name}`,
+  );
+}
+
+/** Packs hexadecimal digests, in order, into base64. */
+export function packHashes(hashes: readonly string[]): string {
+  return Buffer.from(hashes.join(''), 'hex').toString('base64');
+}
+
+/** The hexadecimal digests that `packHashes` packed: all, or `count` of them from the one at `first`. */
+export function unpackHashes(packed: string, first = 0, count?: number): string[] {
+  const hex = Buffer.from(packed, 'base64').toString('hex');
+  const length = count ?? hex.length / 64 - first;
+  return Array.from({ length }, (_, i) => hex.slice(64 * (first + i), 64 * (first + i + 1)));
+}
+
+/** What a worker sends for the hash of the whole to be known without a checkpoint; see `hashTensors`. */
+export function hashPiece(piece: Piece): HashedPiece {
+  checkPiece(piece);
+  const { tensor, kind, begin, end, values } = piece;
+  return { tensor: tensor.name, kind, begin, end, hashes: packHashes(blockHashes(values)) };
+}
