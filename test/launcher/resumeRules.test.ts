@@ -58,8 +58,8 @@ test('no change is no decision, and free changes are listed', (t) => {
   t.deepEqual(judgeChanges(smallConfig(), smallConfig(), []), []);
   const now = smallConfig({ parallel: { workers: 1, expertParallel: 1 } });
   t.deepEqual(judgeChanges(smallConfig(), now, []), [
-    { key: 'parallel.workers', saved: 2, now: 1, allowed: false },
     { key: 'parallel.expertParallel', saved: 2, now: 1, allowed: false },
+    { key: 'parallel.workers', saved: 2, now: 1, allowed: false },
   ]);
 });
 
@@ -83,7 +83,7 @@ test('a fixed key is refused even with --allow', (t) => {
   const error = t.throws(() => judgeChanges(smallConfig(), now, ['model', 'batch']), {
     code: 'SLUICE_E_RESUME_KEY_FIXED',
   });
-  t.regex(error.message, /model\.hiddenSize \(saved 8, now 16\), batch\.grainSequences \(saved 2, now 4\)/);
+  t.regex(error.message, /batch\.grainSequences \(saved 2, now 4\), model\.hiddenSize \(saved 8, now 16\)/);
 });
 
 test('a section that only one side has is told key by key', (t) => {

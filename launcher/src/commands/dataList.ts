@@ -11,7 +11,8 @@ export const dataListCommand = defineCommand<object>({
   async run() {
     const { listPrepared } = await import('@sluice/data');
     const { formatCount, formatLoss, terminalTable } = await import('@sluice/observe');
-    const entries = listPrepared();
+    const { dataRoots } = await import('../run/dataRoot.ts');
+    const entries = listPrepared(dataRoots().outputRoot);
     const rows = entries.map((entry) =>
       'problem' in entry
         ? [entry.name, 'damaged', '', '', '', `${entry.directory}: ${entry.problem.message}`]

@@ -1,8 +1,8 @@
 /** Prepares the corpus of a run, if it is not yet, and tells how far that is. */
 
-import { resolve } from 'node:path';
 import { type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
 import { formatBytes, formatCount } from '@sluice/observe';
+import { dataRoots } from '../run/dataRoot.ts';
 
 const PROGRESS_EVERY_MS = 2_000;
 
@@ -15,9 +15,11 @@ const STAGES: Readonly<Record<PrepareProgress['stage'], string>> = {
 
 /** @throws the coded errors of `prepareData` */
 export async function prepareDataset(recipe: string, log: (line: string) => void): Promise<PrepareSummary> {
-  let shownAt = 0;
-  let stage: PrepareProgress['stage'] | undefined;
+  // Nothing is said of a corpus that is there: opening its sources is all that happens, and quick.
+  let shownAt = Date.now();
+  let stage: PrepareProgress['stage'] = 'sources';
   const summary = await prepareData(recipe, {
+    ...dataRoots(),
     onProgress(progress) {
       const now = Date.now();
       if (progress.stage === stage && now - shownAt < PROGRESS_EVERY_MS) return;
@@ -27,8 +29,7 @@ export async function prepareDataset(recipe: string, log: (line: string) => void
     },
   });
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
-  // Workers and later commands may start elsewhere.
-  return { ...summary, directory: resolve(summary.directory) };
+  return summary;
 }
 
 export function datasetLine(summary: PrepareSummary): string {

@@ -50,12 +50,22 @@ export async function startLocalWorkers(options: LocalWorkersOptions): Promise<W
   }
 }
 
+/** The methods in words; a step is told by its number. */
+const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
+  initialize: 'preparing the model',
+  evaluate: 'validation',
+  save: 'saving a checkpoint',
+  stop: 'stopping',
+};
+
 class LocalWorkers implements Workers {
   readonly count: number;
   readonly #server: ControlServer;
   readonly #options: LocalWorkersOptions;
   readonly #processes: WorkerProcess[];
   #firstStepTaken = false;
+  /** What all the workers are carrying out. */
+  #task = 'starting up';
   #ending = false;
   #death: SluiceError | undefined;
 
@@ -77,10 +87,12 @@ class LocalWorkers implements Workers {
 
   async call<Method extends MethodName>(method: Method, request: Request<Method>): Promise<Answer<Method>[]> {
     const kind = this.#waitKind(method);
+    this.#task = TASKS[method] ?? `step ${(request as Request<'step'>).step}`;
     const answers = await this.#explainingDeath(
       this.#server.callAll<Answer<Method>>(method, request, { kind }),
     );
     if (method === 'step') this.#firstStepTaken = true;
+    this.#task = 'waiting for its next task';
     return answers;
   }
 
@@ -125,17 +137,20 @@ class LocalWorkers implements Workers {
 
   #noteDeath(worker: WorkerProcess, how: string): void {
     if (this.#ending || this.#death) return;
-    const doing = this.#server.activity(worker.rank) || 'starting';
+    // The task is certain; what it last said of itself came with a heartbeat, and may be a moment old.
+    const said = this.#server.activity(worker.rank);
+    const recovery = this.#options.recovery();
     this.#death = new SluiceError(
       'SLUICE_E_WORKER_DIED',
-      `Worker ${worker.rank} (process ${worker.child.pid ?? 'not started'}) ended by ${how} while it was ${doing}. ${this.#options.recovery()}`,
+      `Worker ${worker.rank} (process ${worker.child.pid ?? 'not started'}) ended by ${how} during: ${this.#task} (it last said: ${said}). ${recovery}`,
       {
         details: {
           rank: worker.rank,
           pid: worker.child.pid,
           exitCode: worker.child.exitCode,
           signal: worker.child.signalCode,
-          activity: doing,
+          task: this.#task,
+          said,
         },
       },
     );

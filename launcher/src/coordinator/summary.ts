@@ -3,7 +3,7 @@
 import { checkpointDirectory, listCheckpoints } from '@sluice/checkpoint';
 import type { PrepareSummary } from '@sluice/data';
 import { loadForInference } from '@sluice/evaluate';
-import { formatCount, formatLoss, formatRate, writeHtmlReport } from '@sluice/observe';
+import { formatCount, formatLoss, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
@@ -86,7 +86,8 @@ function summarize(
   const { unigramLoss } = dataset;
   const better = validationLoss === null || unigramLoss === null ? null : unigramLoss - validationLoss;
   const finished = step >= config.training.steps;
-  const rate = extra.tokensPerSecond === null ? '' : `, ${formatRate(extra.tokensPerSecond)}`;
+  const rate =
+    extra.tokensPerSecond === null ? '' : `, ${formatCount(Math.round(extra.tokensPerSecond))} tokens/s`;
   const lines: (readonly [string, string] | undefined)[] = [
     ['step', `${step} of ${config.training.steps}, ${formatCount(tokens)} tokens${rate}`],
     trainLoss === null ? undefined : ['train loss', `${formatLoss(trainLoss)} nats a token`],

@@ -1,0 +1,99 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { SluiceError } from '@sluice/core';
+import test, { type ExecutionContext } from 'ava';
+import { startLocalWorkers } from '../../launcher/src/coordinator/localWorkers.ts';
+import type { Workers } from '../../launcher/src/coordinator/workers.ts';
+import { processStart } from '../../launcher/src/run/processIdentity.ts';
+
+const entry = fileURLToPath(new URL('./support/workerProcess.js', import.meta.url));
+
+/** Starts two workers, of which one fails as `fault` says. */
+async function start(t: ExecutionContext, fault = ''): Promise<{ workers: Workers; log: string[] }> {
+  const log: string[] = [];
+  process.env.FAKE_FAULT = fault;
+  const workers = await startLocalWorkers({
+    count: 2,
+    threads: 3,
+    log: (line) => log.push(line),
+    recovery: () => 'The last checkpoint is step 7; go on with: sluice resume runs/x',
+    entry,
+  });
+  t.teardown(() => workers.kill());
+  return { workers, log };
+}
+
+const step = (number: number) => ({ step: number, learningRate: 1 });
+
+async function failureOf(call: Promise<unknown>): Promise<SluiceError> {
+  try {
+    await call;
+  } catch (error) {
+    if (error instanceof SluiceError) return error;
+    throw error;
+  }
+  throw new Error('the call succeeded');
+}
+
+test.serial('workers answer in rank order, know their threads, and end when they are stopped', async (t) => {
+  const { workers, log } = await start(t);
+  const answers = await workers.call('initialize', { config: {} as never, dataDirectory: '' });
+  t.deepEqual(
+    answers.map(({ threads }) => threads),
+    [3, 3],
+  );
+  const pids = (await workers.call('step', step(1))).length;
+  t.is(pids, 2);
+  await workers.stop();
+  t.deepEqual([...log].sort(), ['[worker 0] step 1 of rank 0', '[worker 1] step 1 of rank 1']);
+});
+
+const deaths: [string, RegExp][] = [
+  ['1:step:kill', /^Worker 1 \(process \d+\) ended by signal SIGKILL during: step 2 \(it last said: /],
+  ['0:step:exit', /^Worker 0 \(process \d+\) ended by exit code 3 during: step 2 \(it last said: /],
+];
+
+for (const [fault, message] of deaths) {
+  test.serial(`a worker that dies (${fault}) is named with how, during what, and how to go on`, async (t) => {
+    const { workers } = await start(t, fault);
+    const error = await failureOf(workers.call('step', step(2)));
+    t.is(error.code, 'SLUICE_E_WORKER_DIED');
+    t.regex(error.message, message);
+    t.regex(error.message, /step 7; go on with: sluice resume runs\/x$/);
+    t.is(error.details.rank, Number(fault[0]));
+    await workers.kill();
+  });
+}
+
+test.serial('a worker that dies while starting is named at once', async (t) => {
+  const error = await failureOf(start(t, '1:start:exit'));
+  t.is(error.code, 'SLUICE_E_WORKER_DIED');
+  t.regex(error.message, /Worker 1 .* exit code 3 during: starting up/);
+});
+
+test.serial('a coded error of a worker is told as it is', async (t) => {
+  const { workers } = await start(t, '1:save:full');
+  const error = await failureOf(workers.call('save', { directory: 'x' }));
+  t.is(error.code, 'SLUICE_E_DISK_FULL');
+  t.regex(error.message, /No space left while writing x/);
+});
+
+test.serial('killed workers are gone when kill has resolved', async (t) => {
+  const { workers } = await start(t, '1:step:hang');
+  const call = failureOf(workers.call('step', step(1)));
+  await delay(50);
+  await workers.kill();
+  t.true((await call) instanceof SluiceError);
+  t.is(await Promise.race([workers.stop().then(() => 'stopped'), delay(1000)]), 'stopped');
+});
+
+test.serial('a worker whose coordinator is gone ends by itself', async (t) => {
+  const { fork } = await import('node:child_process');
+  const child = fork(entry, { env: { ...process.env, FAKE_FAULT: '' }, stdio: 'ignore' });
+  const { pid } = child;
+  t.truthy(processStart(pid!));
+  await delay(200);
+  child.disconnect();
+  await new Promise((resolve) => child.once('exit', resolve));
+  t.is(processStart(pid!), undefined);
+});
