@@ -2,8 +2,9 @@
  * The `native` backend: TensorFlow.js's own CPU backend, whose tensors are typed arrays, so that every TensorFlow.js
  * kernel works; on top, the outputs of our kernels come from a pool of memory that is used again.
  *
- * A pooled buffer goes back to the pool when its last tensor is disposed, unless a kernel that is not ours has seen it:
- * such kernels may keep a view (a contiguous slice does), so the buffer is then left to the garbage collector.
+ * A pooled buffer belongs to one tensor's data (which several tensors may share) and goes back to the pool when that is
+ * disposed. So nothing may keep a view of it: reading gives copies, and what a stock kernel returns as a view (as a
+ * contiguous slice does) is copied.
  */
 
 import * as tf from '@tensorflow/tfjs';
@@ -15,64 +16,63 @@ export const NATIVE_BACKEND = 'native';
 
 interface StoredTensor {
   values: tf.backend_util.BackendValues;
-  dtype: tf.DataType;
-  complexTensorInfos?: { real: tf.TensorInfo; imag: tf.TensorInfo };
+  readonly dtype: tf.DataType;
   refCount: number;
   /** The pool's buffer under `values`, when it came from there. */
   pooled?: ArrayBuffer;
-  /** Whether code other than our kernels has looked at `values`. */
-  seen?: boolean;
 }
 
-/** The storage that stock kernels read: looking at a pooled tensor's values marks it as seen. */
-class WatchedStorage extends tf.DataStorage<StoredTensor> {
-  override get(dataId: object): StoredTensor {
-    const stored = super.get(dataId);
-    if (stored?.pooled) stored.seen = true;
-    return stored;
-  }
-
-  /** Like `get`, for code that keeps no view. */
-  peek(dataId: object): StoredTensor {
-    return super.get(dataId);
-  }
+/** A new output and the memory to write it to. */
+export interface Allocation<Values = Float32Array> {
+  readonly info: tf.TensorInfo;
+  readonly values: Values;
 }
 
 export class NativeBackend extends MathBackendCPU {
   readonly pool = new BufferPool();
-  readonly #storage: WatchedStorage;
 
-  constructor() {
-    super();
-    this.#storage = new WatchedStorage(this, tf.engine());
-    this.data = this.#storage as unknown as typeof this.data;
+  get #storage(): tf.DataStorage<StoredTensor> {
+    return this.data as unknown as tf.DataStorage<StoredTensor>;
   }
 
   /** The values of a tensor, for a kernel that neither keeps nor returns a view of them. */
   valuesOf(tensor: tf.TensorInfo): tf.TypedArray {
-    return this.#storage.peek(tensor.dataId).values as tf.TypedArray;
+    const values = this.#storage.get(tensor.dataId).values as tf.TypedArray;
+    // A cast to a wider type shares the values of the narrower one.
+    if (tensor.dtype === 'float32' && !(values instanceof Float32Array)) return Float32Array.from(values);
+    if (tensor.dtype === 'int32' && !(values instanceof Int32Array)) return Int32Array.from(values);
+    return values;
   }
 
   /** A new tensor of arbitrary content from the pool. */
-  allocate(
-    shape: number[],
-    dtype: 'float32' | 'int32',
-  ): { info: tf.TensorInfo; values: Float32Array | Int32Array } {
+  allocate(shape: number[], dtype?: 'float32'): Allocation;
+  allocate(shape: number[], dtype: 'int32'): Allocation<Int32Array>;
+  allocate(shape: number[], dtype: 'float32' | 'int32' = 'float32'): Allocation<Float32Array | Int32Array> {
     const size = tf.util.sizeFromShape(shape);
     const pooled = this.pool.take(size * 4);
     const values = dtype === 'float32' ? new Float32Array(pooled, 0, size) : new Int32Array(pooled, 0, size);
-    const dataId = {};
-    this.#storage.set(dataId, { values, dtype, refCount: 1, pooled });
-    return { info: { dataId, shape, dtype }, values };
+    return { info: this.#store({ values, dtype, refCount: 1, pooled }, shape), values };
   }
 
   /** A float tensor like `tensor`: on the same memory where only that tensor holds it, otherwise on new memory. */
-  allocateOver(tensor: tf.TensorInfo): { info: tf.TensorInfo; values: Float32Array } {
-    const { values, pooled, seen, refCount, dtype } = this.#storage.peek(tensor.dataId);
-    if (pooled && !seen && refCount === 1 && dtype === 'float32') {
+  allocateOver(tensor: tf.TensorInfo): Allocation {
+    const { values, pooled, refCount, dtype } = this.#storage.get(tensor.dataId);
+    if (pooled && refCount === 1 && dtype === 'float32') {
       return { info: this.share(tensor, tensor.shape), values: values as Float32Array };
     }
-    return this.allocate(tensor.shape, 'float32') as { info: tf.TensorInfo; values: Float32Array };
+    return this.allocate(tensor.shape);
+  }
+
+  /** A tensor in a buffer that was taken from the pool before, and that belongs to the tensor from now on. */
+  adopt(pooled: ArrayBuffer, shape: number[]): tf.TensorInfo {
+    const values = new Float32Array(pooled, 0, tf.util.sizeFromShape(shape));
+    return this.#store({ values, dtype: 'float32', refCount: 1, pooled }, shape);
+  }
+
+  #store(stored: StoredTensor, shape: number[]): tf.TensorInfo {
+    const dataId = {};
+    this.#storage.set(dataId, stored);
+    return { dataId, shape, dtype: stored.dtype };
   }
 
   /** Another handle on the same values. */
@@ -81,47 +81,43 @@ export class NativeBackend extends MathBackendCPU {
     return { dataId: tensor.dataId, shape, dtype: tensor.dtype };
   }
 
-  override incRef(dataId: object): void {
-    this.#storage.peek(dataId).refCount++;
+  /** Gives the tensor memory of its own where its values are a view of another tensor's buffer. */
+  separate(tensor: tf.TensorInfo): void {
+    const stored = this.#storage.get(tensor.dataId);
+    const { buffer, byteLength } = stored.values as tf.TypedArray;
+    if (stored.pooled || !buffer || !this.pool.hasLent(buffer)) return;
+    stored.pooled = this.pool.take(byteLength);
+    const view = stored.values as Float32Array;
+    const Values = view.constructor as Float32ArrayConstructor;
+    stored.values = new Values(stored.pooled, 0, view.length);
+    stored.values.set(view);
   }
 
-  override decRef(dataId: object): void {
-    if (this.#storage.has(dataId)) this.#storage.peek(dataId).refCount--;
-  }
-
-  override refCount(dataId: object): number {
-    return this.#storage.has(dataId) ? this.#storage.peek(dataId).refCount : 0;
+  /** As in the plain backend, but without its advice to install another. */
+  override write(values: tf.backend_util.BackendValues, _shape: number[], dtype: tf.DataType): object {
+    return this.#store({ values, dtype, refCount: 1 }, []).dataId;
   }
 
   override disposeData(dataId: object, force = false): boolean {
-    if (!this.#storage.has(dataId)) return true;
-    const stored = this.#storage.peek(dataId);
-    stored.refCount--;
-    if (!force && stored.refCount > 0) return false;
-    if (stored.complexTensorInfos) {
-      this.disposeData(stored.complexTensorInfos.real.dataId, true);
-      this.disposeData(stored.complexTensorInfos.imag.dataId, true);
-    }
-    if (stored.pooled) {
-      if (stored.seen) this.pool.forget(stored.pooled);
-      else this.pool.give(stored.pooled);
-    }
-    this.#storage.delete(dataId);
-    return true;
+    const pooled = this.#storage.has(dataId) ? this.#storage.get(dataId).pooled : undefined;
+    const isGone = super.disposeData(dataId, force);
+    if (isGone && pooled) this.pool.give(pooled);
+    return isGone;
   }
 
   /** The values as the caller's own: a copy where the memory will be used again. */
   override readSync(dataId: object): tf.backend_util.BackendValues {
-    const stored = this.#storage.peek(dataId);
-    return stored.pooled ? (stored.values as tf.TypedArray).slice() : super.readSync(dataId);
-  }
-
-  override async read(dataId: object): Promise<tf.backend_util.BackendValues> {
-    return this.readSync(dataId);
+    const values = super.readSync(dataId);
+    return this.#storage.get(dataId).pooled ? (values as tf.TypedArray).slice() : values;
   }
 
   statistics(): PoolStatistics {
     return this.pool.statistics();
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.pool.trim();
   }
 }
 
@@ -129,8 +125,16 @@ export class NativeBackend extends MathBackendCPU {
 export function registerNativeBackend(): void {
   if (!nativeCore()) return;
   for (const kernel of tf.getKernelsForBackend('cpu')) {
-    if (!tf.getKernel(kernel.kernelName, NATIVE_BACKEND))
-      tf.registerKernel({ ...kernel, backendName: NATIVE_BACKEND });
+    if (tf.getKernel(kernel.kernelName, NATIVE_BACKEND)) continue;
+    tf.registerKernel({
+      ...kernel,
+      backendName: NATIVE_BACKEND,
+      kernelFunc: (call) => {
+        const outputs = kernel.kernelFunc(call);
+        for (const output of [outputs].flat()) (call.backend as NativeBackend).separate(output);
+        return outputs;
+      },
+    });
   }
   tf.registerBackend(NATIVE_BACKEND, () => new NativeBackend(), 10);
 }
@@ -138,4 +142,15 @@ export function registerNativeBackend(): void {
 /** The running backend, which must be `native`. */
 export function nativeBackend(): NativeBackend {
   return tf.backend() as unknown as NativeBackend;
+}
+
+/** The values of a float tensor on any backend, only to be read, and only at once. */
+export function readValues(tensor: tf.Tensor): Float32Array {
+  const values = tf.getBackend() === NATIVE_BACKEND ? nativeBackend().valuesOf(tensor) : tensor.dataSync();
+  return values as Float32Array;
+}
+
+/** What the pool of the running backend holds; zeros where it has none. */
+export function poolStatistics(): PoolStatistics {
+  return (tf.getBackend() === NATIVE_BACKEND ? nativeBackend().pool : new BufferPool()).statistics();
 }

@@ -3,60 +3,90 @@
  * definition and serves every backend; a kernel for `native`; and the kernel's gradient.
  */
 
+import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { NATIVE_BACKEND, type NativeBackend, nativeBackend } from './backend.ts';
-import { isRecording } from './parameter.ts';
+import { type Allocation, NATIVE_BACKEND, type NativeBackend, nativeBackend } from './backend.ts';
+import { isKernelRecorded, keepWhileRecording, noLongerKept, ownsGradients } from './tape.ts';
 
 /** What a kernel keeps for its gradient outside the tape: buffers of the pool, given back as soon as they were used. */
 export class Saved {
-  readonly #buffers = new Map<string, { buffer: ArrayBuffer; values: Float32Array | Int32Array }>();
+  readonly #buffers = new Map<string, { buffer: ArrayBuffer; values: Float32Array }>();
 
   /** A buffer of `size` floats, to be found by the gradient under `name`. */
   floats(name: string, size: number): Float32Array {
+    invariant(!this.#buffers.has(name), `"${name}" is saved already`);
     const buffer = nativeBackend().pool.take(size * 4);
     const values = new Float32Array(buffer, 0, size);
     this.#buffers.set(name, { buffer, values });
+    keepWhileRecording(this);
     return values;
   }
 
   get(name: string): Float32Array {
-    return this.#buffers.get(name)!.values as Float32Array;
+    return this.#saved(name).values;
   }
 
-  /** Gives all buffers back to the pool. */
+  /** What was saved, as a tensor that the memory belongs to from now on. */
+  tensor(name: string, shape: number[]): tf.Tensor {
+    const { buffer } = this.#saved(name);
+    this.#buffers.delete(name);
+    return tf.engine().makeTensorFromTensorInfo(nativeBackend().adopt(buffer, shape));
+  }
+
+  #saved(name: string) {
+    const saved = this.#buffers.get(name);
+    invariant(saved, `nothing is saved as "${name}"`);
+    return saved;
+  }
+
+  /** Gives all buffers back to the pool. At the end of the backward pass this happens in any case. */
   free(): void {
     for (const { buffer } of this.#buffers.values()) nativeBackend().pool.give(buffer);
     this.#buffers.clear();
+    noLongerKept(this);
   }
 }
 
 /** Everything a native kernel needs: tensors in, attributes, outputs from the pool. */
 export interface KernelContext<Attributes> {
-  readonly backend: NativeBackend;
   readonly attributes: Attributes;
   /** Values of the input tensor `name`. */
   floats(name: string): Float32Array;
-  integers(name: string): Int32Array;
   shape(name: string): number[];
   /** A new output of arbitrary content. */
-  output(shape: number[]): { info: tf.TensorInfo; values: Float32Array };
+  output(shape: number[]): Allocation;
   /**
    * An output of the shape of input `name`, in that input's own memory where nobody else holds it (its values are then
    * the caller's no more), otherwise a new one.
    */
-  outputOver(name: string): { info: tf.TensorInfo; values: Float32Array };
+  outputOver(name: string): Allocation;
   /** Whether a backward pass will follow. */
   readonly recording: boolean;
 }
 
+export interface GradientContext<Attributes> {
+  readonly attributes: Attributes;
+  /** Only to be read: other tensors may share the values. */
+  valuesOf(tensor: tf.Tensor): Float32Array;
+  /** A new tensor of arbitrary content from the pool. */
+  tensor(shape: number[]): { tensor: tf.Tensor; values: Float32Array };
+  /** A tensor like `tensor`, a `dy` or a saved one, to be written: on its memory where nobody else holds it. */
+  over(tensor: tf.Tensor): { tensor: tf.Tensor; values: Float32Array };
+  /** Another tensor with the same values. */
+  share(tensor: tf.Tensor): tf.Tensor;
+}
+
 interface FusedKernel<Attributes> {
   readonly name: string;
-  /** Input tensors that the gradient needs. The tape keeps them until the gradient frees them. */
+  /** Input tensors that the gradient needs. The tape keeps them until then. */
   readonly inputsToSave: readonly string[];
+  /** Which outputs the gradient needs; none when left out. */
+  readonly outputsToSave?: readonly boolean[];
   readonly forward: (context: KernelContext<Attributes>) => tf.TensorInfo | tf.TensorInfo[];
   /**
-   * Gradients with respect to the input tensors. `dy` and `saved` (in the order of `inputsToSave`) belong to it: it may
-   * write over `dy`, and both are disposed when it returns.
+   * Gradients with respect to the input tensors.
+   * @param dys gradients of the outputs, in order
+   * @param saved inputs in the order of `inputsToSave`, then outputs; like `dys` they are freed afterwards
    */
   readonly backward: (
     context: GradientContext<Attributes>,
@@ -65,64 +95,71 @@ interface FusedKernel<Attributes> {
   ) => Record<string, tf.Tensor>;
 }
 
-export interface GradientContext<Attributes> {
-  readonly attributes: Attributes;
-  valuesOf(tensor: tf.Tensor): Float32Array;
-  /** A new tensor of arbitrary content from the pool. */
-  tensor(shape: number[]): { tensor: tf.Tensor; values: Float32Array };
-  /** A tensor of the shape of `tensor`, a `dy` or a saved one, in its memory where nobody else holds it. */
-  over(tensor: tf.Tensor): { tensor: tf.Tensor; values: Float32Array };
-  /** Another tensor with the same values. */
-  share(tensor: tf.Tensor): tf.Tensor;
-}
-
 /** Registers a kernel for the `native` backend and its gradient. */
 export function registerFused<Attributes extends object>(kernel: FusedKernel<Attributes>): void {
   tf.registerKernel({
     kernelName: kernel.name,
     backendName: NATIVE_BACKEND,
-    kernelFunc: ({ inputs, backend, attrs }) => {
-      const native = backend as NativeBackend;
-      const tensors = inputs as Record<string, tf.TensorInfo>;
-      return kernel.forward({
-        backend: native,
-        attributes: attrs as unknown as Attributes,
-        floats: (name) => native.valuesOf(tensors[name]!) as Float32Array,
-        integers: (name) => native.valuesOf(tensors[name]!) as Int32Array,
-        shape: (name) => tensors[name]!.shape,
-        output: (shape) => native.allocate(shape, 'float32') as { info: tf.TensorInfo; values: Float32Array },
-        outputOver: (name) => native.allocateOver(tensors[name]!),
-        recording: isRecording(),
-      });
-    },
+    kernelFunc: ({ inputs, backend, attrs }) =>
+      runForward(kernel, inputs as Record<string, tf.TensorInfo>, backend as NativeBackend, attrs),
   });
   tf.registerGradient({
     kernelName: kernel.name,
     inputsToSave: [...kernel.inputsToSave],
+    outputsToSave: [...(kernel.outputsToSave ?? [])],
     gradFunc: (dy, saved, attrs) => {
-      const dys = Array.isArray(dy) ? dy : [dy];
-      const native = nativeBackend();
-      const gradients = kernel.backward(
-        {
-          attributes: attrs as unknown as Attributes,
-          valuesOf: (tensor) => native.valuesOf(tensor) as Float32Array,
-          tensor: (shape) => {
-            const { info, values } = native.allocate(shape, 'float32');
-            return { tensor: tf.engine().makeTensorFromTensorInfo(info), values: values as Float32Array };
-          },
-          over: (tensor) => {
-            const { info, values } = native.allocateOver(tensor);
-            return { tensor: tf.engine().makeTensorFromTensorInfo(info), values };
-          },
-          share: (tensor) => tf.engine().makeTensorFromTensorInfo(native.share(tensor, tensor.shape)),
-        },
-        dys,
-        saved,
-      );
-      for (const tensor of [...dys, ...saved]) tensor.dispose();
+      const dys = [dy].flat();
+      const gradients = kernel.backward(gradientContext(attrs as unknown as Attributes, dys), dys, saved);
       return Object.fromEntries(Object.entries(gradients).map(([name, gradient]) => [name, () => gradient]));
     },
   });
+}
+
+function runForward<Attributes extends object>(
+  kernel: FusedKernel<Attributes>,
+  inputs: Record<string, tf.TensorInfo>,
+  native: NativeBackend,
+  attributes: unknown,
+): tf.TensorInfo | tf.TensorInfo[] {
+  const made: tf.TensorInfo[] = [];
+  const noted = (allocation: Allocation) => {
+    made.push(allocation.info);
+    return allocation;
+  };
+  try {
+    return kernel.forward({
+      attributes: attributes as Attributes,
+      floats: (name) => native.valuesOf(inputs[name]!) as Float32Array,
+      shape: (name) => inputs[name]!.shape,
+      output: (shape) => noted(native.allocate(shape)),
+      outputOver: (name) => noted(native.allocateOver(inputs[name]!)),
+      recording: isKernelRecorded(),
+    });
+  } catch (error) {
+    for (const { dataId } of made) native.disposeData(dataId);
+    throw error;
+  }
+}
+
+function gradientContext<Attributes>(
+  attributes: Attributes,
+  dys: readonly tf.Tensor[],
+): GradientContext<Attributes> {
+  const native = nativeBackend();
+  const toTensor = ({ info, values }: Allocation) => {
+    return { tensor: tf.engine().makeTensorFromTensorInfo(info), values };
+  };
+  return {
+    attributes,
+    valuesOf: (tensor) => native.valuesOf(tensor) as Float32Array,
+    tensor: (shape) => toTensor(native.allocate(shape)),
+    over: (tensor) => {
+      // TensorFlow.js's own gradient functions may hand over a tensor of the user's.
+      const isForeign = dys.includes(tensor) && !ownsGradients();
+      return toTensor(isForeign ? native.allocate(tensor.shape) : native.allocateOver(tensor));
+    },
+    share: (tensor) => tf.engine().makeTensorFromTensorInfo(native.share(tensor, tensor.shape)),
+  };
 }
 
 /** Whether the running backend has the fused kernel; otherwise the reference is used. */

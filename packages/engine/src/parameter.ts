@@ -4,7 +4,9 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
-import { NATIVE_BACKEND } from './backend.ts';
+import { NATIVE_BACKEND, readValues } from './backend.ts';
+import { sumInto } from './reductions.ts';
+import { currentAnchor } from './tape.ts';
 
 /** Where a gradient goes: `accumulate` says whether to add to what is there or to overwrite it. */
 export interface GradientTarget {
@@ -69,8 +71,7 @@ export class Parameter {
     const leaf = tf.customGrad(() => ({
       value: this.tensor.clone(),
       gradFunc: (dy: tf.Tensor) => {
-        this.contribute((target) => addGradient(target, dy.dataSync<'float32'>()), source);
-        dy.dispose();
+        this.contribute((target) => addGradient(target, readValues(dy)), source);
         return tf.scalar(0);
       },
     }));
@@ -79,42 +80,6 @@ export class Parameter {
 }
 
 function addGradient({ values, accumulate }: GradientTarget, gradient: Float32Array): void {
-  if (!accumulate) values.set(gradient);
-  else for (let i = 0; i < values.length; i++) values[i]! += gradient[i]!;
-}
-
-let anchorInUse: tf.Tensor | undefined;
-
-/**
- * The scalar on which everything recorded by the tape depends, or undefined when nothing is recorded. TensorFlow.js
- * keeps only what lies between its inputs and the result; parameters are no inputs, since their gradients take another
- * way, so one anchor stands for them all.
- */
-export function currentAnchor(): tf.Tensor | undefined {
-  return anchorInUse;
-}
-
-/** Whether operations are being recorded for a backward pass. */
-export function isRecording(): boolean {
-  return anchorInUse !== undefined;
-}
-
-/**
- * Runs `forward`, then backward from the scalar that it returns. Every parameter's gradient goes to its sink.
- * @returns the value of the scalar
- */
-export function computeGradients(forward: () => tf.Scalar): number {
-  if (anchorInUse) throw new Error('computeGradients calls do not nest.');
-  const anchor = tf.scalar(0);
-  anchorInUse = anchor;
-  try {
-    const { value, grads } = tf.engine().gradients(forward as () => tf.Tensor, [anchor]);
-    const loss = value.dataSync()[0]!;
-    value.dispose();
-    for (const gradient of grads) gradient.dispose();
-    return loss;
-  } finally {
-    anchorInUse = undefined;
-    anchor.dispose();
-  }
+  if (accumulate) sumInto(values, gradient);
+  else values.set(gradient);
 }

@@ -1,13 +1,23 @@
 /**
- * Memory that is used again. A training step needs the same sizes in the same order as the one before, so after the
- * first step nothing is allocated any more.
+ * Memory that is used again. A training step needs much the same sizes as the one before, so after the first steps
+ * nothing is allocated any more.
  */
 
-/** Sizes are rounded up to these steps, so that nearly equal requests share a buffer. */
-const GRANULE_BYTES = 4096;
+import { invariant } from '@sluice/core';
+
+/** Smallest buffer. */
+const LEAST_BYTES = 4096;
+/** Sizes between a power of two and the next; a buffer is at most an eighth larger than needed. */
+const SIZES_PER_OCTAVE = 8;
+/**
+ * Free buffers are dropped, those of the sizes that were last used longest ago first, when the pool would grow beyond what
+ * was ever lent at once by more than this: sizes that vary from step to step must not pile up.
+ */
+const MOST_BYTES_PER_PEAK_BYTE = 1.5;
+const SLACK_BYTES = 32 * 2 ** 20;
 
 export interface PoolStatistics {
-  /** Bytes of all buffers that the pool made and that are not lost to it. */
+  /** Bytes of all buffers that the pool holds or has lent out. */
   readonly allocatedBytes: number;
   /** Bytes of those that are lent out now. */
   readonly usedBytes: number;
@@ -15,49 +25,80 @@ export interface PoolStatistics {
   readonly peakUsedBytes: number;
   readonly buffersMade: number;
   readonly buffersReused: number;
+  /** Free buffers left to the garbage collector, because other sizes are needed now. */
+  readonly buffersDropped: number;
 }
 
 export class BufferPool {
+  readonly #make: (byteLength: number) => ArrayBuffer;
+  /** By size; sizes that were given back last come last. */
   readonly #free = new Map<number, ArrayBuffer[]>();
+  readonly #lent = new Set<ArrayBufferLike>();
   #allocatedBytes = 0;
   #usedBytes = 0;
   #peakUsedBytes = 0;
   #made = 0;
   #reused = 0;
+  #dropped = 0;
+
+  /** @param make gives new memory of a size, of arbitrary content */
+  constructor(make = (byteLength: number) => new ArrayBuffer(byteLength)) {
+    this.#make = make;
+  }
 
   /** A buffer of at least `byteLength` bytes with arbitrary content. */
   take(byteLength: number): ArrayBuffer {
-    const size = Math.max(GRANULE_BYTES, Math.ceil(byteLength / GRANULE_BYTES) * GRANULE_BYTES);
+    const size = sizeFor(byteLength);
     this.#usedBytes += size;
     this.#peakUsedBytes = Math.max(this.#peakUsedBytes, this.#usedBytes);
+    const buffer = this.#reuse(size) ?? this.#makeNew(size);
+    this.#lent.add(buffer);
+    return buffer;
+  }
+
+  #reuse(size: number): ArrayBuffer | undefined {
     const buffer = this.#free.get(size)?.pop();
-    if (buffer) {
-      this.#reused++;
-      return buffer;
-    }
-    this.#made++;
+    if (buffer) this.#reused++;
+    return buffer;
+  }
+
+  #makeNew(size: number): ArrayBuffer {
+    this.#dropDownTo(MOST_BYTES_PER_PEAK_BYTE * this.#peakUsedBytes + SLACK_BYTES - size);
     this.#allocatedBytes += size;
-    return new ArrayBuffer(size);
+    this.#made++;
+    return this.#make(size);
   }
 
   /** Gives a buffer back. Nobody may hold a view of it any longer. */
   give(buffer: ArrayBuffer): void {
-    this.#usedBytes -= buffer.byteLength;
-    const list = this.#free.get(buffer.byteLength);
-    if (list) list.push(buffer);
-    else this.#free.set(buffer.byteLength, [buffer]);
+    invariant(this.#lent.delete(buffer), 'a buffer is given back that the pool did not lend, or twice');
+    const size = buffer.byteLength;
+    this.#usedBytes -= size;
+    const list = this.#free.get(size) ?? [];
+    list.push(buffer);
+    this.#free.delete(size);
+    this.#free.set(size, list);
   }
 
-  /** Leaves a lent buffer to the garbage collector: somebody outside may hold a view of it. */
-  forget(buffer: ArrayBuffer): void {
-    this.#usedBytes -= buffer.byteLength;
-    this.#allocatedBytes -= buffer.byteLength;
+  /** Whether a buffer is lent out at the moment. */
+  hasLent(buffer: ArrayBufferLike): boolean {
+    return this.#lent.has(buffer);
   }
 
   /** Drops all free buffers. */
   trim(): void {
-    for (const [size, list] of this.#free) this.#allocatedBytes -= size * list.length;
-    this.#free.clear();
+    this.#dropDownTo(0);
+  }
+
+  #dropDownTo(mostBytes: number): void {
+    for (const [size, list] of this.#free) {
+      while (list.length > 0 && this.#allocatedBytes > mostBytes) {
+        list.pop();
+        this.#allocatedBytes -= size;
+        this.#dropped++;
+      }
+      if (list.length === 0) this.#free.delete(size);
+    }
   }
 
   statistics(): PoolStatistics {
@@ -67,6 +108,13 @@ export class BufferPool {
       peakUsedBytes: this.#peakUsedBytes,
       buffersMade: this.#made,
       buffersReused: this.#reused,
+      buffersDropped: this.#dropped,
     };
   }
+}
+
+function sizeFor(byteLength: number): number {
+  if (byteLength <= LEAST_BYTES) return LEAST_BYTES;
+  const step = 2 ** Math.floor(Math.log2(byteLength - 1)) / SIZES_PER_OCTAVE;
+  return Math.ceil(byteLength / step) * step;
 }

@@ -3,7 +3,8 @@
 import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
-import { currentAnchor, type Parameter } from '../parameter.ts';
+import type { Parameter } from '../parameter.ts';
+import { currentAnchor } from '../tape.ts';
 
 const KERNEL = 'SluiceEmbedding';
 

@@ -7,6 +7,7 @@ import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFusedMany } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
+import { linear } from './linear.ts';
 
 const KERNEL = 'SluiceRouter';
 
@@ -39,7 +40,7 @@ export interface Routing {
  */
 export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: RoutingOptions): Routing {
   const { topK, loads } = options;
-  const logits_NE: tf.Tensor2D = tf.matMul(x_NC, router.onTape() as tf.Tensor2D, false, true);
+  const logits_NE = linear(x_NC, router);
   if (!hasFused(KERNEL)) return routeReference(logits_NE, options);
   const indices = new Int32Array(x_NC.shape[0] * topK);
   const counts = new Int32Array(loads.length);

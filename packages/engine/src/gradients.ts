@@ -1,0 +1,137 @@
+/**
+ * The backward pass. The operations, their tape and their gradient functions are TensorFlow.js's; walking the tape is done
+ * here, because TensorFlow.js frees gradients and saved tensors only at the very end, and because knowing that a gradient
+ * has one owner allows to add to it in place.
+ */
+
+import { invariant } from '@sluice/core';
+import * as tf from '@tensorflow/tfjs';
+import { addResidual } from './ops/addResidual.ts';
+import { withRecording } from './tape.ts';
+
+type Engine = ReturnType<typeof tf.engine>;
+type TapeNode = Engine['state']['activeTape'][number];
+
+/** The two methods of the engine that begin and end a tape, which its type declarations keep to themselves. */
+interface TapeSwitch {
+  startTape(): void;
+  endTape(): void;
+}
+
+/**
+ * Runs `forward`, then backward from the scalar that it returns. Every parameter's gradient goes to its sink. Whatever is
+ * thrown on the way, no tensor or buffer stays behind.
+ * @returns the value of the scalar
+ */
+export function computeGradients(forward: () => tf.Scalar): number {
+  return withRecording((anchor) => {
+    const tape: TapeNode[] = [];
+    try {
+      const loss = record(forward, tape);
+      try {
+        tf.tidy(() => backpropagate(loss, anchor, tape));
+        return loss.dataSync()[0]!;
+      } finally {
+        loss.dispose();
+      }
+    } finally {
+      for (const node of tape) release(node);
+    }
+  });
+}
+
+/** Runs `forward` and fills `tape`, also when it throws. */
+function record(forward: () => tf.Scalar, tape: TapeNode[]): tf.Scalar {
+  const engine = tf.engine();
+  const { startTape, endTape } = engine as unknown as TapeSwitch;
+  invariant(engine.state.gradientDepth === 0, 'no gradient of a gradient is computed');
+  startTape.call(engine);
+  try {
+    return tf.tidy('forward', forward);
+  } finally {
+    endTape.call(engine);
+    tape.push(...engine.state.activeTape);
+    engine.state.activeTape = [];
+  }
+}
+
+function release(node: TapeNode): void {
+  for (const tensor of node.saved ?? []) tensor.dispose();
+}
+
+function backpropagate(loss: tf.Scalar, anchor: tf.Scalar, tape: TapeNode[]): void {
+  const fromAnchor = dependents(anchor, tape);
+  if (!fromAnchor.has(loss.id)) throw new Error('The loss depends on no parameter, so it has no gradient.');
+  const gradients = new Map<number, tf.Tensor>([[loss.id, tf.scalar(1)]]);
+  for (let node = tape.at(-1); node; node = tape.at(-1)) {
+    const dys = node.outputs.map((output) => takeGradient(gradients, output));
+    if (dys.some((dy) => dy !== undefined)) {
+      const inputs = Object.entries(node.inputs).filter(([, x]) => fromAnchor.has(x.id) && x !== anchor);
+      passBack(node, dys, Object.fromEntries(inputs), gradients);
+    }
+    release(node);
+    tape.pop();
+  }
+}
+
+/** Identifiers of the tensors that were computed from `anchor`. */
+function dependents(anchor: tf.Scalar, tape: readonly TapeNode[]): Set<number> {
+  const found = new Set([anchor.id]);
+  for (const { inputs, outputs } of tape) {
+    if (Object.values(inputs).some((input) => found.has(input.id))) {
+      for (const output of outputs) found.add(output.id);
+    }
+  }
+  return found;
+}
+
+function takeGradient(gradients: Map<number, tf.Tensor>, { id }: tf.Tensor): tf.Tensor | undefined {
+  const gradient = gradients.get(id);
+  gradients.delete(id);
+  return gradient;
+}
+
+/** Turns the gradients of a node's outputs into those of `inputs`, which are added to `gradients`, and frees the former. */
+function passBack(
+  node: TapeNode,
+  known: readonly (tf.Tensor | undefined)[],
+  inputs: tf.NamedTensorMap,
+  gradients: Map<number, tf.Tensor>,
+): void {
+  if (!node.gradient) throw new Error(`The operation ${node.kernelName} has no gradient.`);
+  const dys = known.map((dy, i) => dy ?? tf.zeros(node.outputs[i]!.shape));
+  const outside = tf.engine().state.activeScope.id;
+  const results = tf.tidy(() => {
+    const functions = node.gradient!(dys);
+    return Object.fromEntries(Object.keys(inputs).map((name) => [name, functions[name]!()]));
+  });
+  const handedOn = new Set<tf.Tensor>();
+  const owned = Object.entries(results).map(([name, result]): [tf.Tensor, tf.Tensor] => {
+    checkGradient(node, name, result, inputs[name]!);
+    // What was made in there, or handed in, has no other owner; anything else is somebody's, and may only be shared.
+    const isOurs = !result.kept && result.scopeId === outside && !handedOn.has(result);
+    if (isOurs) handedOn.add(result);
+    return [inputs[name]!, isOurs ? result : result.clone()];
+  });
+  for (const [x, dx] of owned) {
+    const before = gradients.get(x.id);
+    gradients.set(x.id, before ? sum(before, dx) : dx);
+  }
+  for (const dy of dys) if (!handedOn.has(dy)) dy.dispose();
+}
+
+function checkGradient(node: TapeNode, name: string, gradient: tf.Tensor, x: tf.Tensor): void {
+  const matches = gradient.dtype === 'float32' && tf.util.arraysEqual(gradient.shape, x.shape);
+  invariant(
+    matches,
+    `the gradient of ${node.kernelName} for "${name}" is ${gradient.dtype} [${gradient.shape}], its input [${x.shape}]`,
+  );
+}
+
+/** a + b in the memory of either, where nobody else holds it; both are freed. */
+function sum(a: tf.Tensor, b: tf.Tensor): tf.Tensor {
+  const isShared = tf.backend().refCount(b.dataId) > 1;
+  const total = isShared ? addResidual(b, a) : addResidual(a, b);
+  tf.dispose([a, b]);
+  return total;
+}

@@ -1,0 +1,66 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { BufferPool } from '../../packages/engine/src/pool.ts';
+
+const sum = (sizes: readonly number[]) => sizes.reduce((a, b) => a + b, 0);
+
+test('a lent buffer is large enough and nobody else’s, whatever is taken and given', (t) => {
+  const step = fc.record({ isTake: fc.boolean(), number: fc.integer({ min: 0, max: 300_000 }) });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      const pool = new BufferPool();
+      const lent: ArrayBuffer[] = [];
+      return steps.every(({ isTake, number }) => {
+        if (!isTake && lent.length > 0) pool.give(lent.splice(number % lent.length, 1)[0]!);
+        const buffer = isTake ? pool.take(number) : undefined;
+        const isFit = !buffer || (buffer.byteLength >= number && buffer.byteLength <= number * 1.125 + 4096);
+        const isFree = !buffer || !lent.includes(buffer);
+        if (buffer) lent.push(buffer);
+        const { usedBytes, allocatedBytes, peakUsedBytes } = pool.statistics();
+        const isCounted = usedBytes === sum(lent.map(({ byteLength }) => byteLength));
+        return isFit && isFree && isCounted && usedBytes <= allocatedBytes && usedBytes <= peakUsedBytes;
+      });
+    }),
+    { numRuns: 100 },
+  );
+  t.pass();
+});
+
+test('the same requests in the same order make nothing new', (t) => {
+  const pool = new BufferPool();
+  const step = () => {
+    const buffers = [5000, 100_000, 5000, 0, 100_000].map((size) => pool.take(size));
+    for (const buffer of buffers) pool.give(buffer);
+  };
+  step();
+  const { buffersMade, allocatedBytes } = pool.statistics();
+  for (let i = 0; i < 20; i++) step();
+  t.is(pool.statistics().buffersMade, buffersMade);
+  t.is(pool.statistics().allocatedBytes, allocatedBytes);
+  t.is(pool.statistics().buffersReused, 20 * 5);
+});
+
+test('sizes that change all the time do not pile up', (t) => {
+  const mebi = 2 ** 20;
+  // Stands in for memory, of which only the size matters here.
+  const pool = new BufferPool((byteLength) => ({ byteLength }) as ArrayBuffer);
+  for (let step = 0; step < 400; step++) {
+    const buffers = [1, 2, 3].map((k) => pool.take(((step * 7 * k) % 24) * mebi + 4 * mebi));
+    for (const buffer of buffers) pool.give(buffer);
+  }
+  const { allocatedBytes, peakUsedBytes, buffersDropped } = pool.statistics();
+  t.true(allocatedBytes <= 1.5 * peakUsedBytes + 32 * mebi);
+  t.true(buffersDropped > 0);
+  pool.trim();
+  t.is(pool.statistics().allocatedBytes, 0);
+});
+
+test('a buffer cannot be given back twice, nor one that was never lent', (t) => {
+  const pool = new BufferPool();
+  const buffer = pool.take(10);
+  t.true(pool.hasLent(buffer));
+  pool.give(buffer);
+  t.false(pool.hasLent(buffer));
+  t.throws(() => pool.give(buffer), { message: /twice/ });
+  t.throws(() => pool.give(new ArrayBuffer(4096)), { message: /did not lend/ });
+});
