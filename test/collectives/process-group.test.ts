@@ -57,7 +57,7 @@ function values(type: TypeName, length: number, rank: number): CollectiveArray {
 
 /** ((r0 + r1) + (r2 + r3)) + …, one level at a time, in the arrays' own precision. */
 function treeSum(parts: CollectiveArray[]): CollectiveArray {
-  let level = parts.map((part) => part.slice());
+  let level: CollectiveArray[] = parts.map((part) => part.slice());
   while (level.length > 1) {
     const next: CollectiveArray[] = [];
     for (let i = 0; i < level.length; i += 2) {
@@ -272,19 +272,19 @@ test('sub-groups work side by side on the same transport, launched in any order'
 });
 
 test('a dropped message ends in a time-out that names operation, sequence and culprit', async (t) => {
-  const dropWhen: Faults['dropWhen'] = (to, header) =>
-    header.from === 2 && to === 0 && header.sequence === 1 && header.kind === 'data' && header.phase === 0;
+  const dropWhen: Faults['dropWhen'] = (to, header) => header.from === 2 && to === 0 && header.sequence === 1;
   const world = openWorld(3, { seed: 1, dropWhen }, 800);
   const outcomes = await Promise.all(
     world.groups.map(async (group) => {
       await group.barrier();
-      return group.allReduce(new Float32Array(50_000)).then(
+      return group.allReduce(new Float32Array(100)).then(
         () => undefined,
         (error: SluiceError) => error,
       );
     }),
   );
   const error = outcomes[0]!;
+  t.deepEqual(outcomes.slice(1), [undefined, undefined]);
   t.is(error.code, 'SLUICE_E_COLLECTIVE_TIMEOUT');
   t.regex(error.message, /Rank 0 waited 0\.8 s in allReduce 1 of group \[0, 1, 2\] for rank 2/);
   t.deepEqual(error.details, {
@@ -350,16 +350,16 @@ test('ranks that disagree about an operation are told so', async (t) => {
 
 test('a rank far ahead of another makes nothing pile up there', async (t) => {
   const world = openWorld(2);
-  const ahead = Array.from({ length: 400 }, (_, i) =>
-    i % 2 === 0 ? world.groups[0]!.barrier() : world.groups[0]!.allReduce(new Float32Array(100_000)),
+  const ahead = Array.from({ length: 200 }, (_, i) =>
+    i % 2 === 0 ? world.groups[0]!.barrier() : world.groups[0]!.allReduce(new Float32Array(20_000)),
   );
   await new Promise((resolve) => setTimeout(resolve, 50));
   const { messages, bytes: held } = world.exchanges[1]!.early;
-  t.true(messages > 0 && messages <= 400, `${messages} messages`);
+  t.true(messages > 0 && messages <= 200, `${messages} messages`);
   t.true(held <= 64 * (1 << 14), `${held} bytes`);
-  for (let i = 0; i < 400; i++) {
+  for (let i = 0; i < 200; i++) {
     if (i % 2 === 0) await world.groups[1]!.barrier();
-    else await world.groups[1]!.allReduce(new Float32Array(100_000));
+    else await world.groups[1]!.allReduce(new Float32Array(20_000));
   }
   await Promise.all(ahead);
   t.is(world.exchanges[1]!.early.messages, 0);

@@ -36,6 +36,7 @@ export class ControlClient {
   #sending: Promise<void> | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
   #heardAt = Date.now();
+  #everHeard = false;
   #closed = false;
 
   constructor(options: ControlClientOptions) {
@@ -80,6 +81,8 @@ export class ControlClient {
     this.#closed = true;
     clearInterval(this.#heartbeat);
     await this.#sending;
+    // What was said to nobody need not be waited for.
+    if (!this.#everHeard) this.#socket.linger = 0;
     this.#socket.close();
   }
 
@@ -89,6 +92,7 @@ export class ControlClient {
   ): Promise<void> {
     for await (const [frame] of this.#socket) {
       this.#heardAt = Date.now();
+      this.#everHeard = true;
       const message = frame && decodeMessage<CoordinatorMessages>(frame);
       switch (message?.kind) {
         case 'world':

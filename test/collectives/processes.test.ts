@@ -1,0 +1,285 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { connect } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import {
+  benchCollectives,
+  Communicator,
+  ControlServer,
+  type ListenOptions,
+  type WorkerLimits,
+} from '@sluice/collectives';
+import type { SluiceError } from '@sluice/core';
+import test from 'ava';
+import { build } from 'esbuild';
+import { Packr } from 'msgpackr';
+import { Dealer } from 'zeromq';
+
+/** The worker, compiled once: dozens of processes start faster without a loader of their own. */
+const ENTRY = fileURLToPath(new URL('../../.test-types/collectives/worker.mjs', import.meta.url));
+
+test.before(async () => {
+  const source = fileURLToPath(new URL('./worker.ts', import.meta.url));
+  await build({
+    entryPoints: [source],
+    outfile: ENTRY,
+    format: 'esm',
+    target: 'es2022',
+    sourcemap: 'inline',
+  });
+});
+
+interface Run {
+  readonly server: ControlServer;
+  readonly workers: ChildProcess[];
+  readonly exits: Promise<number | NodeJS.Signals | null>[];
+  end(): Promise<void>;
+}
+
+async function startRun(
+  options: ListenOptions,
+  limits: Partial<WorkerLimits> = {},
+  markLost = true,
+): Promise<Run> {
+  const server = await ControlServer.listen(options);
+  const workers = Array.from({ length: options.worldSize }, (_, rank) =>
+    spawn(process.execPath, [ENTRY], {
+      env: { ...process.env, ...server.workerEnv(rank), TEST_LIMITS: JSON.stringify(limits) },
+      stdio: ['ignore', 'inherit', 'ignore'],
+    }),
+  );
+  const exits = workers.map(
+    (worker, rank) =>
+      new Promise<number | NodeJS.Signals | null>((resolve) => {
+        worker.once('exit', (code, signal) => {
+          if (markLost) server.markLost(rank, `it ended with ${signal ?? `code ${code}`}`);
+          resolve(signal ?? code);
+        });
+      }),
+  );
+  return {
+    server,
+    workers,
+    exits,
+    end: async () => {
+      for (const worker of workers) worker.kill('SIGKILL');
+      await Promise.all(exits);
+      await server.close();
+    },
+  };
+}
+
+async function rejection(promise: Promise<unknown>): Promise<SluiceError> {
+  try {
+    await promise;
+  } catch (error) {
+    return error as SluiceError;
+  }
+  throw new Error('the promise was kept');
+}
+
+interface Collected {
+  readonly sums: Buffer;
+  readonly counts: number[];
+  readonly pair: number[];
+  readonly received: number[];
+  readonly done: boolean;
+}
+
+for (const transport of ['ipc', 'tcp'] as const) {
+  test.serial(
+    `operations of several kinds at once agree among four processes over ${transport}`,
+    async (t) => {
+      const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
+      const { server, workers, exits, end } = await startRun({ worldSize: 4, transport, ...endpoint });
+      const infos = await server.ready();
+      t.deepEqual(
+        infos.map(({ rank, pid }) => [rank, pid]),
+        workers.map(({ pid }, rank) => [rank, pid]),
+      );
+      t.true(infos.every((info) => info.endpoint.startsWith(transport)));
+      // Not a multiple of a block, and several chunks a slice.
+      const length = 1_100_001;
+      const results = await server.callAll<Collected>('collect', { length });
+      const expected = new Float32Array(length);
+      for (let i = 0; i < length; i++) {
+        const [a, b, c, d] = [0, 1, 2, 3].map((r) => Math.fround(Math.sin(i * 12.9898 + r) * 10 ** (i % 5)));
+        expected[i] = Math.fround(a! + b!) + Math.fround(c! + d!);
+      }
+      for (const [rank, result] of results.entries()) {
+        t.true(result.sums.equals(Buffer.from(expected.buffer)));
+        t.deepEqual(
+          result.counts,
+          [0, 1, 2, 3].flatMap((r) => [r, r, r, r]),
+        );
+        t.deepEqual(result.pair, new Array(3).fill(rank < 2 ? 3 : 7));
+        t.deepEqual(result.received, [0, 1, 2, 3]);
+        t.true(result.done);
+      }
+      await server.callAll('stop', {}, { kind: 'stop' });
+      t.deepEqual(await Promise.all(exits), [0, 0, 0, 0]);
+      await end();
+    },
+  );
+}
+
+test.serial('a worker that does not come to a collective is named, with the operation', async (t) => {
+  const { server, end } = await startRun({ worldSize: 2 }, { collectiveMs: 500 });
+  await server.ready();
+  const error = await rejection(server.callAll('meet', { absent: 1 }));
+  t.is(error.code, 'SLUICE_E_COLLECTIVE_TIMEOUT');
+  t.regex(error.message, /Rank 0 waited 0\.5 s in barrier 0 of group \[0, 1\] for rank 1/);
+  t.deepEqual(error.details.waitingFor, [1]);
+  await end();
+});
+
+test.serial('errors of workers arrive with their code, and serving goes on', async (t) => {
+  const { server, end } = await startRun({ worldSize: 2 });
+  await server.ready();
+  const coded = await rejection(server.callAll('fail', { culprit: 1 }));
+  t.is(coded.code, 'SLUICE_E_DISK_FULL');
+  t.is(coded.message, 'Rank 1 has no space left.');
+  t.deepEqual(coded.details, { path: '/x' });
+  const uncoded = await rejection(server.callAll('crash', { culprit: 0 }));
+  t.is(uncoded.code, 'SLUICE_E_WORKER_FAILED');
+  t.is(uncoded.message, 'Rank 0 failed in crash: x is not a function');
+  t.regex(String(uncoded.details.stack), /worker\.mjs/);
+  const unknown = await rejection(server.callAll('dance', {}));
+  t.is(unknown.message, 'Workers have no method dance.');
+  t.deepEqual(await server.callAll('who', {}), [
+    { rank: 0, size: 2 },
+    { rank: 1, size: 2 },
+  ]);
+  await end();
+});
+
+test.serial(
+  'a call that is not answered in time names the rank, the method and what it was doing',
+  async (t) => {
+    const { server, end } = await startRun({ worldSize: 2 });
+    await server.ready();
+    const error = await rejection(server.callAll('spin', { culprit: 1 }, { kind: 'save', limitMs: 2500 }));
+    t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
+    t.is(error.message, 'No answer to spin within 2.5 s (limit of save) from rank 1 (counting sheep).');
+    await end();
+  },
+);
+
+test.serial('a killed worker fails the call, and the collectives of the others, at once', async (t) => {
+  const { server, workers, exits, end } = await startRun({ worldSize: 3 });
+  await server.ready();
+  const call = rejection(server.callAll('meet', { absent: 1 }));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  workers[1]!.kill('SIGKILL');
+  const lost = await server.lost;
+  t.is(lost.code, 'SLUICE_E_WORKER_LOST');
+  t.regex(lost.message, /rank 1 is lost: it ended with SIGKILL/);
+  // The others sat in a barrier without a time-out of their own: their thread tells them why it will not end.
+  const error = await call;
+  t.is(error.code, 'SLUICE_E_WORKER_LOST');
+  t.is((await rejection(server.callAll('who', {}))).code, 'SLUICE_E_WORKER_LOST');
+  t.is(await exits[1], 'SIGKILL');
+  await end();
+});
+
+test.serial('a worker that exits says goodbye, with its exit code, and does not crash', async (t) => {
+  const { server, exits, end } = await startRun({ worldSize: 2 }, {}, false);
+  await server.ready();
+  const error = await rejection(server.callAll('exit', { culprit: 1 }));
+  t.is(error.code, 'SLUICE_E_WORKER_LOST');
+  t.regex(error.message, /rank 1 is lost: it left: its process ended with code 7/);
+  t.is(await exits[1], 7);
+  await end();
+});
+
+test.serial('a worker whose machine falls silent is lost after a while', async (t) => {
+  const { server, workers, end } = await startRun({ worldSize: 2, heartbeatSilenceMs: 2000 });
+  await server.ready();
+  workers[0]!.kill('SIGSTOP');
+  const error = await server.lost;
+  t.regex(error.message, /rank 0 is lost: no heartbeat for \d+ s/);
+  workers[0]!.kill('SIGCONT');
+  await end();
+});
+
+test.serial('workers without a coordinator end, even while their main thread never returns', async (t) => {
+  const { server, exits, end } = await startRun({ worldSize: 2 }, { coordinatorSilenceMs: 2000 });
+  await server.ready();
+  void server.callAll('spin', { culprit: 0 }).catch(() => {});
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await server.close();
+  t.deepEqual(await Promise.all(exits), ['SIGKILL', 'SIGKILL']);
+  await end();
+});
+
+test.serial('workers that do not start in time are named', async (t) => {
+  const server = await ControlServer.listen({ worldSize: 2 });
+  const error = await rejection(server.ready(50));
+  t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
+  t.regex(error.message, /ranks 0, 1 of 2 did not come/);
+  await server.close();
+});
+
+test.serial('an address that is taken is refused with a code', async (t) => {
+  for (const endpoint of ['tcp://127.0.0.1:0', undefined]) {
+    const first = await ControlServer.listen({ worldSize: 1, ...(endpoint && { endpoint }) });
+    const error = await rejection(ControlServer.listen({ worldSize: 1, endpoint: first.endpoint }));
+    t.is(error.code, 'SLUICE_E_PORT_TAKEN');
+    t.true(error.message.includes(first.endpoint));
+    await first.close();
+  }
+});
+
+test.serial('a process of another version is refused, with both versions', async (t) => {
+  const server = await ControlServer.listen({ worldSize: 1 });
+  const stranger = new Dealer({ linger: 0 });
+  stranger.connect(server.endpoint);
+  await stranger.send(new Packr({ useRecords: false }).pack([99, 'hello', {}]));
+  const [answer] = await stranger.receive();
+  const [, kind, body] = new Packr({ useRecords: false }).unpack(answer!);
+  t.is(kind, 'refused');
+  t.is(body.error.code, 'SLUICE_E_PROTOCOL_VERSION');
+  t.regex(body.error.message, /version 99 .* version 1/);
+  stranger.close();
+  await server.close();
+});
+
+test.serial('whoever lacks the secret of the run, or sends rubbish, gets no answer', async (t) => {
+  const server = await ControlServer.listen({ worldSize: 1, endpoint: 'tcp://127.0.0.1:0' });
+  const stranger = new Dealer({ linger: 0, receiveTimeout: 300 });
+  stranger.connect(server.endpoint);
+  const pack = (message: unknown) => new Packr({ useRecords: false }).pack(message);
+  const hello = { token: 'guess', rank: 0, host: 'h', pid: 1, endpoint: 'tcp://127.0.0.1:1' };
+  await stranger.send(pack([1, 'hello', hello]));
+  await stranger.send(pack([1, 'result', { id: 1, value: 0 }]));
+  await stranger.send(Buffer.from([0xc1, 0xff, 0x00]));
+  await stranger.send(pack('hello'));
+  const raw = connect(Number(server.endpoint.split(':').pop()), '127.0.0.1');
+  raw.on('error', () => {});
+  raw.write('GET / HTTP/1.1\r\n\r\n');
+  await t.throwsAsync(stranger.receive());
+  t.is(server.activity(0), 'not started');
+  raw.destroy();
+  stranger.close();
+  await server.close();
+});
+
+test.serial('a worker that finds no coordinator says so', async (t) => {
+  const error = await rejection(
+    Communicator.connect({
+      coordinator: 'tcp://127.0.0.1:9',
+      rank: 3,
+      token: 'x',
+      limits: { connectMs: 200 },
+    }),
+  );
+  t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
+  t.regex(error.message, /Rank 3 waited 0\.2 s for the coordinator at tcp:\/\/127\.0\.0\.1:9/);
+});
+
+test.serial('the benchmark measures real processes', async (t) => {
+  const report = await benchCollectives({ world: 2, mib: 1, iterations: 4 });
+  t.is(report.world, 2);
+  t.is(report.transport, 'ipc');
+  t.true(report.medianMs >= report.minMs && report.minMs > 0);
+  t.true(Math.abs(report.busGBps - 2 ** 20 / report.medianMs / 1e6) < 1e-9);
+});
