@@ -1,0 +1,170 @@
+// Gated causal attention, forward: y = softmax(q·kᵀ/√D)·v ⊙ sigmoid(gate), block by block with a running maximum and sum
+// (Milakov & Gimelshein 2018; Dao et al. 2022), so that no T × T matrix exists.
+
+#include "addon.h"
+#include "attention_tiles.h"
+
+namespace sluice::attention {
+
+namespace {
+
+/// What a panel carries from key block to key block.
+struct Panel {
+  float *queries, *sums;              // [channels][32]: q·scale, and Σ weights·v so far
+  float *highest, *total, *rescale;   // [32]: largest score, Σ weights, factor for what was summed before this block
+};
+
+struct Forward {
+  Shape shape;
+  const float *q, *k, *v, *gate;
+  bool headwise;
+  float *y, *logSumExp;
+  float* packed = nullptr;  // [slots][2: keys, values][T][channels]
+  size_t packedSize = 0;    // of one of the two
+
+  float* keysOf(size_t slot) const { return packed + 2 * slot * packedSize; }
+  float* valuesOf(size_t slot) const { return keysOf(slot) + packedSize; }
+};
+
+/// Turns a block of scores into weights relative to the largest score so far.
+void weigh(float* scores, size_t keys, ptrdiff_t ahead, Panel& panel) {
+  for (size_t lane = 0; lane < kLanes; lane += kWidth) {
+    Vec highest = load(panel.highest + lane);
+    const Vec before = highest;
+    for (size_t key = 0; key < keys; ++key) {
+      float* score = scores + key * kLanes + lane;
+      const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
+      Vec value = load(score);
+      if (distance > static_cast<ptrdiff_t>(lane)) {
+        value = sees(lane, distance) ? value : broadcast(-INFINITY);
+        store(score, value);
+      }
+      highest = maximum(value, highest);
+    }
+    const Vec rescale = exponential2(before - highest);
+    Vec total = load(panel.total + lane) * rescale;
+    for (size_t key = 0; key < keys; ++key) {
+      float* score = scores + key * kLanes + lane;
+      const Vec weight = exponential2(load(score) - highest);
+      store(score, weight);
+      total += weight;
+    }
+    store(panel.highest + lane, highest);
+    store(panel.rescale + lane, rescale);
+    store(panel.total + lane, total);
+  }
+}
+
+void begin(const Forward& f, size_t token, size_t head, size_t count, Panel& panel, float* rows) {
+  const size_t channels = f.shape.channels(), width = f.shape.heads * f.shape.headDim;
+  copyRows(f.q + token * width + head * f.shape.headDim, width, count, f.shape.headDim, rows, kLanes, channels);
+  transposeBlock(rows, kLanes, channels, panel.queries);
+  const float scale = scoreScale(f.shape);
+  for (size_t i = 0; i < channels * kLanes; i += kWidth) store(panel.queries + i, load(panel.queries + i) * scale);
+  std::fill(panel.sums, panel.sums + channels * kLanes, 0.0f);
+  std::fill(panel.highest, panel.highest + kLanes, -INFINITY);
+  std::fill(panel.total, panel.total + kLanes, 0.0f);
+}
+
+void finish(const Forward& f, size_t token, size_t head, size_t count, Panel& panel, float* rows) {
+  const size_t channels = f.shape.channels(), headDim = f.shape.headDim, width = f.shape.heads * headDim;
+  for (size_t lane = 0; lane < kLanes; lane += kWidth) {
+    const Vec inverse = 1.0f / load(panel.total + lane);
+    for (size_t c = 0; c < channels; ++c) {
+      float* sum = panel.sums + c * kLanes + lane;
+      store(sum, load(sum) * inverse);
+    }
+  }
+  transposeBlock(panel.sums, channels, kLanes, rows);
+  for (size_t i = 0; i < count; ++i) {
+    float *row = rows + i * channels, *y = f.y + (token + i) * width + head * headDim;
+    if (f.gate == nullptr) {
+      std::memcpy(y, row, headDim * sizeof(float));
+      continue;
+    }
+    const float* gate = f.gate + (f.headwise ? (token + i) * f.shape.heads + head : (token + i) * width + head * headDim);
+    for (size_t c = 0; c < headDim; c += kWidth) {
+      const Vec logits = f.headwise ? broadcast(*gate) : loadUpTo(gate + c, headDim - c);
+      storeUpTo(y + c, load(row + c) * sigmoid(logits), headDim - c);
+    }
+  }
+}
+
+void computeBlock(const Forward& f, size_t item, size_t block, size_t slot) {
+  static thread_local Scratch scratch;
+  const Shape& shape = f.shape;
+  const size_t channels = shape.channels(), panelSize = channels * kLanes, stateSize = 2 * panelSize + 3 * kLanes;
+  float* scores = scratch.floats(kKeyBlock * kLanes + panelSize + shape.panels() * stateSize);
+  float *rows = scores + kKeyBlock * kLanes, *states = rows + panelSize;
+  const size_t batch = item / shape.keyValueHeads, firstHead = item % shape.keyValueHeads * shape.group();
+  const size_t firstPosition = block * shape.queriesPerBlock();
+
+  // Panels that begin after the sequence's end have nothing to do.
+  const size_t perHead = std::min(shape.panelsPerHead(), (shape.sequence - firstPosition + kLanes - 1) / kLanes);
+  const auto forEachPanel = [&](const auto& body) {
+    for (size_t p = 0; p < shape.group() * perHead; ++p) {
+      float* state = states + p * stateSize;
+      float* small = state + 2 * panelSize;
+      Panel panel{state, state + panelSize, small, small + kLanes, small + 2 * kLanes};
+      body(panel, firstHead + p / perHead, firstPosition + p % perHead * kLanes);
+    }
+  };
+  const auto countAt = [&](size_t position) { return std::min(kLanes, shape.sequence - position); };
+
+  forEachPanel([&](Panel& panel, size_t head, size_t position) {
+    begin(f, batch * shape.sequence + position, head, countAt(position), panel, rows);
+  });
+  const size_t lastPosition = firstPosition + perHead * kLanes - 1;
+  for (size_t firstKey = 0; firstKey <= std::min(lastPosition, shape.sequence - 1); firstKey += kKeyBlock) {
+    forEachPanel([&](Panel& panel, size_t, size_t position) {
+      if (firstKey >= position + kLanes) return;
+      const size_t keys = std::min(kKeyBlock, position + kLanes - firstKey);
+      multiplyRows(f.keysOf(slot) + firstKey * channels, panel.queries, keys, channels, scores);
+      weigh(scores, keys, static_cast<ptrdiff_t>(firstKey) - static_cast<ptrdiff_t>(position), panel);
+      addWeightedRows(f.valuesOf(slot) + firstKey * channels, scores, keys, channels, panel.rescale, panel.sums);
+    });
+  }
+  forEachPanel([&](Panel& panel, size_t head, size_t position) {
+    if (f.logSumExp != nullptr) {
+      float* to = f.logSumExp + (batch * shape.heads + head) * shape.sequence + position;
+      for (size_t i = 0; i < countAt(position); ++i) to[i] = panel.highest[i] + std::log2(panel.total[i]);
+    }
+    finish(f, batch * shape.sequence + position, head, countAt(position), panel, rows);
+  });
+}
+
+/// gatedAttention(q[N·H·D], k[N·K·D], v[N·K·D], gate[N·H·D] | [N·H] | null, y[N·H·D], logSumExp[B·H·T] | null,
+///                B, T, H, K, D, headwise). logSumExp is in base 2, of q·k/√D.
+double gatedAttention(const Arguments& args) {
+  Forward f{};
+  f.shape = {args.size(6), args.size(7), args.size(8), args.size(9), args.size(10)};
+  f.headwise = args.boolean(11);
+  const Shape& shape = f.shape;
+  const size_t tokens = shape.tokens(), queryWidth = shape.heads * shape.headDim;
+  const size_t keyWidth = shape.keyValueHeads * shape.headDim;
+  f.q = args.floats(0, tokens * queryWidth);
+  f.k = args.floats(1, tokens * keyWidth);
+  f.v = args.floats(2, tokens * keyWidth);
+  f.gate = args.optionalFloats(3, tokens * (f.headwise ? shape.heads : queryWidth));
+  f.y = args.floats(4, tokens * queryWidth);
+  f.logSumExp = args.optionalFloats(5, shape.heads * tokens);
+  static thread_local Scratch memory;
+  f.packedSize = PackedKeys::size(shape);
+  const PackedKeys keys(shape, f.k), values(shape, f.v);
+  forEachQueryBlock(
+      shape, [&](size_t slots) { f.packed = memory.floats(2 * slots * f.packedSize); },
+      [&](size_t item, size_t slot) {
+        for (size_t block = 0; block < shape.keyBlocks(); ++block) {
+          keys.pack(item, block, f.keysOf(slot));
+          values.pack(item, block, f.valuesOf(slot));
+        }
+      },
+      [&](size_t item, size_t block, size_t slot) { computeBlock(f, item, block, slot); });
+  return 0;
+}
+
+SLUICE_EXPORT(gatedAttention, gatedAttention);
+
+}  // namespace
+
+}  // namespace sluice::attention

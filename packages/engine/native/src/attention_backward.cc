@@ -1,0 +1,283 @@
+// Gated causal attention, backward. With P = 2^(scores − logsumexp), O = P·V, y = O ⊙ σ(gate) and dO = dy ⊙ σ(gate):
+//
+//   dV = Pᵀ·dO    dS = P ⊙ (dO·Vᵀ − δ)    dQ = dS·K / √D    dK = dSᵀ·Q / √D    dgate = dy ⊙ y ⊙ (1 − σ(gate))
+//
+// where δ = Σ dO ⊙ O = Σ dy ⊙ y: the ungated output is not needed. A block of queries goes through the keys that it sees
+// and adds to their gradients. Every key block takes its contributions in the order of the query blocks: when blocks of
+// one item run on several threads, each waits for its turn, so the order of the sums does not depend on threads.
+
+#include <vector>
+
+#include "addon.h"
+#include "attention_tiles.h"
+
+namespace sluice::attention {
+
+namespace {
+
+/// A panel of queries and all that belongs to it.
+struct Panel {
+  float *queryRows, *queries;        // [32][channels], [channels][32]: q·scale
+  float *gradientRows, *gradients;   // [32][channels], [channels][32]: dO
+  float* dQueries;                   // [channels][32]
+  float *weights, *dScores;          // [64][32]
+  float *logSumExp, *pull;           // [32]: of the scores; δ
+
+  static size_t size(size_t channels) { return (5 * channels + 2 * kKeyBlock + 2) * kLanes; }
+
+  Panel(float* memory, size_t channels) {
+    const auto take = [&memory](size_t rows) { return std::exchange(memory, memory + rows * kLanes); };
+    queryRows = take(channels), queries = take(channels);
+    gradientRows = take(channels), gradients = take(channels);
+    dQueries = take(channels);
+    weights = take(kKeyBlock), dScores = take(kKeyBlock);
+    logSumExp = take(1), pull = take(1);
+  }
+};
+
+struct Backward {
+  Shape shape;
+  const float *q, *k, *v, *gate, *y, *dy, *logSumExp;
+  bool headwise;
+  float *dq, *dk, *dv, *dGate;
+  float* packed = nullptr;  // [slots][4: keys, values, their gradients][T][channels]
+  size_t packedSize = 0;    // of one of the four
+  std::vector<std::atomic<size_t>> turns;  // [items][key blocks]: the query block that may add next
+
+  float* keysOf(size_t slot) const { return packed + 4 * slot * packedSize; }
+  float* valuesOf(size_t slot) const { return keysOf(slot) + packedSize; }
+  float* dKeysOf(size_t slot) const { return keysOf(slot) + 2 * packedSize; }
+  float* dValuesOf(size_t slot) const { return keysOf(slot) + 3 * packedSize; }
+};
+
+/// One query's row of dO and of dgate; returns δ.
+float gateRow(const Backward& f, size_t token, size_t head, float* gradientRow) {
+  const size_t headDim = f.shape.headDim, at = (token * f.shape.heads + head) * headDim;
+  Vec pull = {};
+  for (size_t c = 0; c < headDim; c += kWidth) {
+    const size_t rest = headDim - c;
+    const Vec dy = loadUpTo(f.dy + at + c, rest), product = dy * loadUpTo(f.y + at + c, rest);
+    pull += product;
+    if (f.gate == nullptr || f.headwise) {
+      storeUpTo(gradientRow + c, dy, rest);
+    } else {
+      const Vec open = sigmoid(loadUpTo(f.gate + at + c, rest));
+      storeUpTo(gradientRow + c, dy * open, rest);
+      storeUpTo(f.dGate + at + c, product * (1.0f - open), rest);
+    }
+  }
+  const float delta = sumLanes(pull);
+  if (f.gate != nullptr && f.headwise) {
+    const size_t index = token * f.shape.heads + head;
+    const float open = sigmoid(broadcast(f.gate[index]))[0];
+    f.dGate[index] = delta * (1.0f - open);
+    for (size_t c = 0; c < headDim; ++c) gradientRow[c] *= open;
+  }
+  return delta;
+}
+
+void begin(const Backward& f, size_t batch, size_t head, size_t position, size_t count, const Panel& panel) {
+  const size_t channels = f.shape.channels(), headDim = f.shape.headDim, width = f.shape.heads * headDim;
+  const size_t token = batch * f.shape.sequence + position;
+  copyRows(f.q + token * width + head * headDim, width, count, headDim, panel.queryRows, kLanes, channels);
+  const float scale = scoreScale(f.shape);
+  for (size_t i = 0; i < channels * kLanes; i += kWidth) store(panel.queryRows + i, load(panel.queryRows + i) * scale);
+  transposeBlock(panel.queryRows, kLanes, channels, panel.queries);
+
+  std::fill(panel.gradientRows, panel.gradientRows + channels * kLanes, 0.0f);
+  std::fill(panel.pull, panel.pull + kLanes, 0.0f);
+  for (size_t i = 0; i < count; ++i) panel.pull[i] = gateRow(f, token + i, head, panel.gradientRows + i * channels);
+  transposeBlock(panel.gradientRows, kLanes, channels, panel.gradients);
+
+  // Lanes beyond the end of the sequence weigh nothing.
+  std::fill(panel.logSumExp, panel.logSumExp + kLanes, INFINITY);
+  std::memcpy(panel.logSumExp, f.logSumExp + (batch * f.shape.heads + head) * f.shape.sequence + position,
+              count * sizeof(float));
+  std::fill(panel.dQueries, panel.dQueries + channels * kLanes, 0.0f);
+}
+
+/// Scores become weights, and the gradients of the weights become those of the scores.
+void differentiate(const Panel& panel, size_t keys, ptrdiff_t ahead) {
+  for (size_t lane = 0; lane < kLanes; lane += kWidth) {
+    const Vec logSumExp = load(panel.logSumExp + lane), pull = load(panel.pull + lane);
+    for (size_t key = 0; key < keys; ++key) {
+      float *score = panel.weights + key * kLanes + lane, *dScore = panel.dScores + key * kLanes + lane;
+      const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
+      Vec weight = exponential2(load(score) - logSumExp);
+      if (distance > static_cast<ptrdiff_t>(lane)) weight = sees(lane, distance) ? weight : Vec{};
+      store(score, weight);
+      store(dScore, weight * (load(dScore) - pull));
+    }
+  }
+}
+
+/// A part of a sum over queries: weights[kRows][32] from `begin` on, times rows[32][channels].
+struct Part {
+  const float *weights, *rows;
+  size_t begin;
+};
+
+template <size_t vectors>
+inline void sumColumns(const Part* parts, size_t count, size_t channels, size_t column, bool first, float* sums) {
+  Vec tile[kRows][vectors] = {};
+  if (!first) loadTile(sums + column, channels, tile);
+  for (const Part* part = parts; part < parts + count; ++part) {
+    multiplyAdd<Left::rows>(part->weights + part->begin, kLanes, part->rows + part->begin * channels + column, channels,
+                            kLanes - part->begin, tile);
+  }
+  storeTile(sums + column, channels, tile);
+}
+
+/// sums[kRows][channels] = (0 or sums) + Σ weights·rows over the parts.
+void sumParts(const Part* parts, size_t count, size_t channels, bool first, float* sums) {
+  size_t column = 0;
+  for (; column + kVectors * kWidth <= channels; column += kVectors * kWidth) {
+    sumColumns<kVectors>(parts, count, channels, column, first, sums);
+  }
+  for (; column < channels; column += kWidth) sumColumns<1>(parts, count, channels, column, first, sums);
+}
+
+/// One block of queries, all heads of the group, and where it lies.
+struct QueryBlock {
+  size_t item, block, slot, batch, firstHead, firstPosition, perHead;
+  std::vector<Panel>& panels;
+
+  size_t head(size_t panel) const { return firstHead + panel / perHead; }
+  size_t position(size_t panel) const { return firstPosition + panel % perHead * kLanes; }
+};
+
+/// Adds this block's contribution to the gradients of one block of keys and values.
+void addToKeys(const Backward& f, const QueryBlock& at, size_t firstKey) {
+  static thread_local std::vector<Part> parts, valueParts;
+  const size_t channels = f.shape.channels();
+  for (size_t key = firstKey; key < firstKey + kKeyBlock; key += kRows) {
+    parts.clear(), valueParts.clear();
+    for (size_t p = 0; p < at.panels.size(); ++p) {
+      const size_t position = at.position(p);
+      if (key >= position + kLanes) continue;
+      const size_t begin = key > position ? key - position : 0, offset = (key - firstKey) * kLanes;
+      const Panel& panel = at.panels[p];
+      parts.push_back({panel.dScores + offset, panel.queryRows, begin});
+      valueParts.push_back({panel.weights + offset, panel.gradientRows, begin});
+    }
+    if (parts.empty()) continue;
+    const bool first = key / f.shape.queriesPerBlock() == at.block;
+    sumParts(valueParts.data(), valueParts.size(), channels, first, f.dValuesOf(at.slot) + key * channels);
+    sumParts(parts.data(), parts.size(), channels, first, f.dKeysOf(at.slot) + key * channels);
+  }
+}
+
+/// Copies the finished gradients of one block of keys and values to where they belong.
+void finishKeys(const Backward& f, const QueryBlock& at, size_t firstKey) {
+  constexpr float kLn2 = 0.6931471805599453f;  // The queries were scaled for base 2.
+  const Shape& shape = f.shape;
+  const size_t channels = shape.channels(), headDim = shape.headDim, stride = shape.keyValueHeads * headDim;
+  for (size_t key = firstKey; key < std::min(firstKey + kKeyBlock, shape.sequence); ++key) {
+    const size_t to = (at.batch * shape.sequence + key) * stride + at.item % shape.keyValueHeads * headDim;
+    std::memcpy(f.dv + to, f.dValuesOf(at.slot) + key * channels, headDim * sizeof(float));
+    const float* row = f.dKeysOf(at.slot) + key * channels;
+    for (size_t c = 0; c < headDim; c += kWidth) storeUpTo(f.dk + to + c, load(row + c) * kLn2, headDim - c);
+  }
+}
+
+void finishQueries(const Backward& f, size_t token, size_t head, size_t count, const Panel& panel) {
+  const size_t channels = f.shape.channels(), headDim = f.shape.headDim;
+  const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(headDim)));
+  transposeBlock(panel.dQueries, channels, kLanes, panel.queryRows);
+  for (size_t i = 0; i < count; ++i) {
+    const float* row = panel.queryRows + i * channels;
+    float* dq = f.dq + ((token + i) * f.shape.heads + head) * headDim;
+    for (size_t c = 0; c < headDim; c += kWidth) storeUpTo(dq + c, load(row + c) * scale, headDim - c);
+  }
+}
+
+void waitForTurn(const std::atomic<size_t>& turn, size_t block) {
+  for (size_t spins = 0; turn.load(std::memory_order_acquire) != block; ++spins) {
+    if (spins > 1000) std::this_thread::yield();
+  }
+}
+
+void computeBlock(Backward& f, size_t item, size_t block, size_t slot) {
+  static thread_local Scratch scratch;
+  static thread_local std::vector<Panel> panels;
+  const Shape& shape = f.shape;
+  const size_t channels = shape.channels(), firstPosition = block * shape.queriesPerBlock();
+  // Panels that begin after the sequence's end have nothing to do.
+  const size_t perHead = std::min(shape.panelsPerHead(), (shape.sequence - firstPosition + kLanes - 1) / kLanes);
+  float* memory = scratch.floats(shape.group() * perHead * Panel::size(channels));
+  panels.clear();
+  for (size_t p = 0; p < shape.group() * perHead; ++p) panels.emplace_back(memory + p * Panel::size(channels), channels);
+  const QueryBlock at{item, block, slot, item / shape.keyValueHeads, item % shape.keyValueHeads * shape.group(),
+                      firstPosition, perHead, panels};
+
+  const auto countAt = [&](size_t position) { return std::min(kLanes, shape.sequence - position); };
+  for (size_t p = 0; p < panels.size(); ++p) {
+    begin(f, at.batch, at.head(p), at.position(p), countAt(at.position(p)), panels[p]);
+  }
+  const size_t end = std::min(firstPosition + perHead * kLanes, shape.sequence);
+  for (size_t firstKey = 0; firstKey < end; firstKey += kKeyBlock) {
+    const float *keyRows = f.keysOf(slot) + firstKey * channels, *valueRows = f.valuesOf(slot) + firstKey * channels;
+    for (size_t p = 0; p < panels.size(); ++p) {
+      const size_t position = at.position(p);
+      if (firstKey >= position + kLanes) continue;
+      const size_t keys = std::min(kKeyBlock, position + kLanes - firstKey);
+      multiplyRows(keyRows, panels[p].queries, keys, channels, panels[p].weights);
+      multiplyRows(valueRows, panels[p].gradients, keys, channels, panels[p].dScores);
+      differentiate(panels[p], keys, static_cast<ptrdiff_t>(firstKey) - static_cast<ptrdiff_t>(position));
+      addWeightedRows(keyRows, panels[p].dScores, keys, channels, nullptr, panels[p].dQueries);
+    }
+    std::atomic<size_t>& turn = f.turns[item * shape.keyBlocks() + firstKey / kKeyBlock];
+    waitForTurn(turn, block);
+    addToKeys(f, at, firstKey);
+    if (block + 1 == shape.queryBlocks()) finishKeys(f, at, firstKey);
+    turn.store(block + 1, std::memory_order_release);
+  }
+  for (size_t p = 0; p < panels.size(); ++p) {
+    const size_t position = at.position(p);
+    finishQueries(f, at.batch * shape.sequence + position, at.head(p), countAt(position), panels[p]);
+  }
+}
+
+/// gatedAttentionBackward(q, k, v, gate | null, y, dy, logSumExp, dq, dk, dv, dGate | null, B, T, H, K, D, headwise)
+/// dq may be q or dy, dk may be k, dv may be v, dGate may be gate.
+double gatedAttentionBackward(const Arguments& args) {
+  Backward f{};
+  f.shape = {args.size(11), args.size(12), args.size(13), args.size(14), args.size(15)};
+  f.headwise = args.boolean(16);
+  const Shape& shape = f.shape;
+  const size_t tokens = shape.tokens(), queries = tokens * shape.heads * shape.headDim;
+  const size_t keyValues = tokens * shape.keyValueHeads * shape.headDim, gates = f.headwise ? tokens * shape.heads : queries;
+  f.q = args.floats(0, queries);
+  f.k = args.floats(1, keyValues);
+  f.v = args.floats(2, keyValues);
+  f.gate = args.optionalFloats(3, gates);
+  f.y = args.floats(4, queries);
+  f.dy = args.floats(5, queries);
+  f.logSumExp = args.floats(6, tokens * shape.heads);
+  f.dq = args.floats(7, queries);
+  f.dk = args.floats(8, keyValues);
+  f.dv = args.floats(9, keyValues);
+  f.dGate = f.gate == nullptr ? nullptr : args.floats(10, gates);
+
+  static thread_local Scratch memory;
+  f.packedSize = PackedKeys::size(shape);
+  f.turns = std::vector<std::atomic<size_t>>(shape.items() * shape.keyBlocks());
+  for (size_t i = 0; i < f.turns.size(); ++i) f.turns[i] = i % shape.keyBlocks() * kKeyBlock / shape.queriesPerBlock();
+  const PackedKeys keys(shape, f.k), values(shape, f.v);
+  forEachQueryBlock(
+      shape, [&](size_t slots) { f.packed = memory.floats(4 * slots * f.packedSize); },
+      [&](size_t item, size_t slot) {
+        for (size_t block = 0; block < shape.keyBlocks(); ++block) {
+          keys.pack(item, block, f.keysOf(slot));
+          values.pack(item, block, f.valuesOf(slot));
+        }
+      },
+      [&](size_t item, size_t block, size_t slot) { computeBlock(f, item, block, slot); });
+  return 0;
+}
+
+SLUICE_EXPORT(gatedAttentionBackward, gatedAttentionBackward);
+
+}  // namespace
+
+}  // namespace sluice::attention

@@ -1,0 +1,211 @@
+// What forward and backward attention share: their shapes, the small matrix products that stay in registers, and the way
+// work is handed to threads.
+//
+// Queries lie side by side in the lanes of vectors: a *panel* is 32 consecutive positions of one head, stored with the
+// channels (or the keys) as rows of 32 numbers. Scores are then computed as K·Qᵀ, so that keys and values are read one
+// number at a time from their natural rows, and the softmax over the keys needs no operation across lanes.
+
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+#include "parallel.h"
+#include "scratch.h"
+#include "simd.h"
+
+namespace sluice::attention {
+
+/// Positions in a panel.
+constexpr size_t kLanes = 32;
+/// Keys that are treated together.
+constexpr size_t kKeyBlock = 64;
+/// Channels of a head are padded with zeros to a multiple of this.
+constexpr size_t kChannelStep = 16;
+
+// The tile of a product that stays in registers.
+#if defined(__AVX512F__)
+constexpr size_t kRows = 8, kVectors = 2;
+#elif defined(__aarch64__)
+constexpr size_t kRows = 4, kVectors = 4;
+#else
+constexpr size_t kRows = 4, kVectors = 2;
+#endif
+
+inline size_t roundUp(size_t value, size_t step) { return (value + step - 1) / step * step; }
+
+/// Batch B, sequence T, H query heads, K key-value heads, D channels a head; G = H / K query heads share a key-value head.
+struct Shape {
+  size_t batch, sequence, heads, keyValueHeads, headDim;
+
+  size_t tokens() const { return batch * sequence; }
+  size_t group() const { return heads / keyValueHeads; }
+  /// Channels of a head with padding.
+  size_t channels() const { return roundUp(headDim, kChannelStep); }
+  size_t keyBlocks() const { return (sequence + kKeyBlock - 1) / kKeyBlock; }
+  /// Pairs of sequence and key-value head: they have nothing to do with each other.
+  size_t items() const { return batch * keyValueHeads; }
+  /// Panels of one head that are treated together: together with the other heads of the group they should fit in cache.
+  size_t panelsPerHead() const { return group() * channels() > 512 ? 1 : 2; }
+  size_t panels() const { return group() * panelsPerHead(); }
+  size_t queriesPerBlock() const { return panelsPerHead() * kLanes; }
+  size_t queryBlocks() const { return (sequence + queriesPerBlock() - 1) / queriesPerBlock(); }
+};
+
+/// Scores are kept in base 2: q is multiplied by this, and e^(q·k/√D) becomes 2^(that product).
+inline float scoreScale(const Shape& shape) {
+  return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(shape.headDim)));
+}
+
+/// How the left operand of a product lies in memory: row after row, or column after column.
+enum class Left { rows, columns };
+
+/// tile += A·B for kRows rows of A and `vectors` vectors of columns of B, both `depth` long.
+template <Left left, size_t vectors>
+inline __attribute__((always_inline)) void multiplyAdd(const float* a, size_t aStride, const float* b, size_t bStride,
+                                                       size_t depth, Vec (&tile)[kRows][vectors]) {
+  for (size_t k = 0; k < depth; ++k) {
+    Vec right[vectors];
+#pragma GCC unroll 8
+    for (size_t v = 0; v < vectors; ++v) right[v] = load(b + k * bStride + v * kWidth);
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      const Vec scalar = broadcast(left == Left::rows ? a[r * aStride + k] : a[k * aStride + r]);
+#pragma GCC unroll 8
+      for (size_t v = 0; v < vectors; ++v) tile[r][v] += scalar * right[v];
+    }
+  }
+}
+
+template <size_t vectors>
+inline __attribute__((always_inline)) void loadTile(const float* c, size_t stride, Vec (&tile)[kRows][vectors]) {
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (size_t v = 0; v < vectors; ++v) tile[r][v] = load(c + r * stride + v * kWidth);
+  }
+}
+template <size_t vectors>
+inline __attribute__((always_inline)) void storeTile(float* c, size_t stride, const Vec (&tile)[kRows][vectors]) {
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (size_t v = 0; v < vectors; ++v) store(c + r * stride + v * kWidth, tile[r][v]);
+  }
+}
+
+/// scores[keys][32] = rows[keys][channels] · panel[channels][32]; keys is a multiple of kRows.
+inline void multiplyRows(const float* rows, const float* panel, size_t keys, size_t channels, float* scores) {
+  for (size_t key = 0; key < keys; key += kRows) {
+    for (size_t lane = 0; lane < kLanes; lane += kVectors * kWidth) {
+      Vec tile[kRows][kVectors] = {};
+      multiplyAdd<Left::rows>(rows + key * channels, channels, panel + lane, kLanes, channels, tile);
+      storeTile(scores + key * kLanes + lane, kLanes, tile);
+    }
+  }
+}
+
+/// sums[channels][32] = sums · factor + rows[keys][channels]ᵀ · weights[keys][32]. A null factor stands for ones.
+inline void addWeightedRows(const float* rows, const float* weights, size_t keys, size_t channels, const float* factor,
+                            float* sums) {
+  for (size_t channel = 0; channel < channels; channel += kRows) {
+    for (size_t lane = 0; lane < kLanes; lane += kVectors * kWidth) {
+      Vec tile[kRows][kVectors];
+      loadTile(sums + channel * kLanes + lane, kLanes, tile);
+      if (factor != nullptr) {
+#pragma GCC unroll 8
+        for (size_t v = 0; v < kVectors; ++v) {
+          const Vec scale = load(factor + lane + v * kWidth);
+#pragma GCC unroll 8
+          for (size_t r = 0; r < kRows; ++r) tile[r][v] *= scale;
+        }
+      }
+      multiplyAdd<Left::columns>(rows + channel, channels, weights + lane, kLanes, keys, tile);
+      storeTile(sums + channel * kLanes + lane, kLanes, tile);
+    }
+  }
+}
+
+/// to[columns][rows] = from[rows][columns]ᵀ; both sides are multiples of 16.
+inline void transposeBlock(const float* from, size_t rows, size_t columns, float* to) {
+  for (size_t row = 0; row < rows; row += kWidth) {
+    for (size_t column = 0; column < columns; column += kWidth) {
+      Vec square[kWidth];
+#pragma GCC unroll 16
+      for (size_t i = 0; i < kWidth; ++i) square[i] = load(from + (row + i) * columns + column);
+      transpose(square);
+#pragma GCC unroll 16
+      for (size_t i = 0; i < kWidth; ++i) store(to + (column + i) * rows + row, square[i]);
+    }
+  }
+}
+
+/// Copies `count` rows of `width` numbers into `rows` rows of `paddedWidth`, the rest zero.
+inline void copyRows(const float* from, size_t stride, size_t count, size_t width, float* to, size_t rows,
+                     size_t paddedWidth) {
+  for (size_t row = 0; row < count; ++row) {
+    std::memcpy(to + row * paddedWidth, from + row * stride, width * sizeof(float));
+    std::fill(to + row * paddedWidth + width, to + (row + 1) * paddedWidth, 0.0f);
+  }
+  std::fill(to + count * paddedWidth, to + rows * paddedWidth, 0.0f);
+}
+
+/// Whether lane l of the vector at `lane` sees a key that lies `ahead` positions after the panel's first: ahead ≤ lane + l.
+inline VecInt sees(size_t lane, ptrdiff_t ahead) {
+  int32_t number[kWidth];
+  for (size_t i = 0; i < kWidth; ++i) number[i] = static_cast<int32_t>(lane + i);
+  VecInt lanes;
+  std::memcpy(&lanes, number, sizeof lanes);
+  return lanes >= static_cast<int32_t>(ahead);
+}
+
+/// Keys and values of each item, copied so that a head's rows follow each other, padded with zeros to whole blocks.
+class PackedKeys {
+ public:
+  PackedKeys(const Shape& shape, const float* source) : shape_(shape), source_(source) {}
+  static size_t size(const Shape& shape) { return shape.keyBlocks() * kKeyBlock * shape.channels(); }
+
+  void pack(size_t item, size_t block, float* to) const {
+    const size_t batch = item / shape_.keyValueHeads, head = item % shape_.keyValueHeads;
+    const size_t stride = shape_.keyValueHeads * shape_.headDim, first = block * kKeyBlock;
+    copyRows(source_ + (batch * shape_.sequence + first) * stride + head * shape_.headDim, stride,
+             std::min(kKeyBlock, shape_.sequence - first), shape_.headDim, to + first * shape_.channels(), kKeyBlock,
+             shape_.channels());
+  }
+
+ private:
+  const Shape& shape_;
+  const float* source_;
+};
+
+/// Runs `prepare(item, slot)` and then `compute(item, block, slot)` for every query block of every item. Items go to
+/// threads whole where there are enough of them: then only as many slots of memory as threads are in use. Otherwise blocks
+/// do; a block begins only when all earlier blocks of its item have begun. Which way is taken must not matter to `compute`.
+/// @param setUp called first, with the number of slots
+template <typename SetUp, typename Prepare, typename Compute>
+void forEachQueryBlock(const Shape& shape, const SetUp& setUp, const Prepare& prepare, const Compute& compute) {
+  const size_t items = shape.items(), blocks = shape.queryBlocks(), workers = static_cast<size_t>(threadCount());
+  const bool whole = workers == 1 || items % workers == 0 || items >= 4 * workers;
+  const size_t tickets = whole ? items : items * blocks;
+  setUp(whole ? workers : items);
+  if (!whole) parallelItems(items, [&](size_t item) { prepare(item, item); });
+  std::atomic<size_t> next{0};
+  parallelFor(workers, 1, [&](size_t begin, size_t end) {
+    for (size_t slot = begin; slot < end; ++slot) {
+      for (size_t ticket = next++; ticket < tickets; ticket = next++) {
+        if (!whole) {
+          compute(ticket / blocks, ticket % blocks, ticket / blocks);
+          continue;
+        }
+        prepare(ticket, slot);
+        for (size_t block = 0; block < blocks; ++block) compute(ticket, block, slot);
+      }
+    }
+  });
+}
+
+}  // namespace sluice::attention

@@ -1,0 +1,146 @@
+/**
+ * Gated causal attention: softmax(q·kᵀ/√D)·v ⊙ sigmoid(gate) (the paper's §2.1 and §2.2, gate at position G1).
+ *
+ * Shapes: B sequences of T tokens, N = B·T rows; H query heads, K key-value heads, each shared by G = H/K query heads;
+ * D channels of a head. The kernel goes through the keys block by block (Dao et al., FlashAttention, 2022): it needs
+ * memory in proportion to T, and keeps one number for each row of scores.
+ */
+
+import { invariant } from '@sluice/core';
+import * as tf from '@tensorflow/tfjs';
+import {
+  type GradientContext,
+  hasFused,
+  type KernelContext,
+  registerFused,
+  runFused,
+  Saved,
+} from '../fused.ts';
+import { callNative, type KernelArgument } from '../native.ts';
+import type { AttentionLayout } from './attentionLayout.ts';
+
+/** The gate is an input tensor that not every layer has, so there are two kernels. */
+const KERNELS = { plain: 'SluiceAttention', gated: 'SluiceGatedAttention' };
+
+/** What the gradient needs besides tensors. */
+interface Attributes {
+  readonly layout: AttentionLayout;
+  readonly saved: Saved;
+}
+
+/**
+ * @param q [N, H·D] queries, normalised and rotated
+ * @param k [N, K·D] keys, normalised and rotated
+ * @param v [N, K·D] values
+ * @param gate logits of the gate, [N, H·D] (elementwise) or [N, H] (headwise); undefined for none
+ * @returns [N, H·D]
+ */
+export function gatedAttention(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  gate: tf.Tensor2D | undefined,
+  layout: AttentionLayout,
+): tf.Tensor2D {
+  invariant(
+    (layout.gate === 'none') === (gate === undefined),
+    `a gate of kind ${layout.gate} and its logits`,
+  );
+  if (!hasFused(KERNELS.gated)) return tf.tidy(() => gatedAttentionReference(q, k, v, gate, layout));
+  const attributes: Attributes = { layout, saved: new Saved() };
+  return gate
+    ? runFused(KERNELS.gated, { q, k, v, gate }, attributes)
+    : runFused(KERNELS.plain, { q, k, v }, attributes);
+}
+
+/** The definition of `gatedAttention`. */
+export function gatedAttentionReference(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  gate: tf.Tensor2D | undefined,
+  { batch, sequence, heads, keyValueHeads, headDim }: AttentionLayout,
+): tf.Tensor2D {
+  const q_BHTD = tf.transpose(tf.reshape(q, [batch, sequence, heads, headDim]), [0, 2, 1, 3]);
+  const repeat = (x: tf.Tensor2D): tf.Tensor4D => {
+    const x_BKTD = tf.transpose(tf.reshape(x, [batch, sequence, keyValueHeads, headDim]), [0, 2, 1, 3]);
+    const x_PGS = tf.tile(tf.reshape(x_BKTD, [batch * keyValueHeads, 1, sequence * headDim]), [
+      1,
+      heads / keyValueHeads,
+      1,
+    ]);
+    return tf.reshape(x_PGS, [batch, heads, sequence, headDim]);
+  };
+  const scores_BHTT = tf.mul(tf.matMul(q_BHTD, repeat(k), false, true), 1 / Math.sqrt(headDim));
+  const weights_BHTT = tf.softmax(tf.add(scores_BHTT, causalMask(sequence)));
+  const output_BTHD = tf.transpose(tf.matMul(weights_BHTT, repeat(v)), [0, 2, 1, 3]);
+  if (!gate) return tf.reshape(output_BTHD, [batch * sequence, heads * headDim]);
+  const open_BTHG = tf.sigmoid(
+    tf.reshape(gate, [batch, sequence, heads, gate.size / (batch * sequence * heads)]),
+  );
+  return tf.reshape(tf.mul(output_BTHD, open_BTHG), [batch * sequence, heads * headDim]);
+}
+
+/** [T, T]: 0 where the row's token sees the column's, −∞ elsewhere. */
+function causalMask(sequence: number): tf.Tensor2D {
+  const mask = new Float32Array(sequence * sequence).fill(Number.NEGATIVE_INFINITY);
+  for (let row = 0; row < sequence; row++) mask.fill(0, row * sequence, row * sequence + row + 1);
+  return tf.tensor2d(mask, [sequence, sequence]);
+}
+
+function sizes(layout: AttentionLayout): KernelArgument[] {
+  const { batch, sequence, heads, keyValueHeads, headDim, gate } = layout;
+  return [batch, sequence, heads, keyValueHeads, headDim, gate === 'headwise'];
+}
+
+function forward(context: KernelContext<Attributes>): tf.TensorInfo {
+  const { floats, output, recording } = context;
+  const { layout, saved } = context.attributes;
+  const y = output([layout.batch * layout.sequence, layout.heads * layout.headDim]);
+  callNative(
+    'gatedAttention',
+    ...['q', 'k', 'v'].map(floats),
+    layout.gate === 'none' ? null : floats('gate'),
+    y.values,
+    recording ? saved.floats('logSumExp', layout.batch * layout.heads * layout.sequence) : null,
+    ...sizes(layout),
+  );
+  return y.info;
+}
+
+/** @param tensors q, k, v, the gate if there is one, and the output */
+function backward(
+  { valuesOf, over, attributes: { layout, saved } }: GradientContext<Attributes>,
+  [dy]: readonly tf.Tensor[],
+  tensors: readonly tf.Tensor[],
+): Record<string, tf.Tensor> {
+  const [q, k, v] = tensors as [tf.Tensor, tf.Tensor, tf.Tensor];
+  const gate = layout.gate === 'none' ? undefined : tensors[3]!;
+  const y = tensors.at(-1)!;
+  // The kernel has read each place for the last time when it writes there, so gradients may take their inputs' memory.
+  const [dq, dk, dv] = [over(dy!), over(k), over(v)];
+  const dGate = gate && over(gate);
+  callNative(
+    'gatedAttentionBackward',
+    ...[q, k, v].map(valuesOf),
+    gate ? valuesOf(gate) : null,
+    ...[y, dy!].map(valuesOf),
+    saved.get('logSumExp'),
+    ...[dq, dk, dv].map(({ values }) => values),
+    dGate?.values ?? null,
+    ...sizes(layout),
+  );
+  saved.free();
+  const gradients = { q: dq.tensor, k: dk.tensor, v: dv.tensor };
+  return dGate ? { ...gradients, gate: dGate.tensor } : gradients;
+}
+
+for (const name of Object.values(KERNELS)) {
+  registerFused<Attributes>({
+    name,
+    inputsToSave: name === KERNELS.gated ? ['q', 'k', 'v', 'gate'] : ['q', 'k', 'v'],
+    outputsToSave: [true],
+    forward,
+    backward,
+  });
+}

@@ -1,0 +1,274 @@
+import {
+  type AttentionLayout,
+  attentionHeads,
+  gatedAttention,
+  gateWidth,
+  nativeBackend,
+  projectionWidth,
+  rmsNorm,
+  rotaryTable,
+  setThreads,
+} from '@sluice/engine';
+import type * as tf from '@tensorflow/tfjs';
+import test from 'ava';
+import fc from 'fast-check';
+import {
+  finiteDifferences,
+  type Operands,
+  type Operation,
+  operand,
+  randomValues,
+  relativeError,
+  runOperation,
+  sameBits,
+  worstError,
+} from './support/differential.ts';
+
+function attentionOf(layout: AttentionLayout): Operation {
+  return ({ q, k, v, gate }) => {
+    const [q_NS, k_NS, v_NS] = [q, k, v].map((x) => x!.onTape() as tf.Tensor2D);
+    return gatedAttention(q_NS!, k_NS!, v_NS!, gate?.onTape() as tf.Tensor2D | undefined, layout);
+  };
+}
+
+function layoutOf(
+  [batch, sequence, keyValueHeads, group, headDim]: readonly [number, number, number, number, number],
+  gate: AttentionLayout['gate'],
+): AttentionLayout {
+  return { batch, sequence, heads: keyValueHeads * group, keyValueHeads, headDim, gate, epsilon: 1e-6 };
+}
+
+function operandsOf(layout: AttentionLayout, seed = 1, scale = 2): Operands {
+  const { batch, sequence, heads, keyValueHeads, headDim, gate } = layout;
+  const tokens = batch * sequence;
+  const operands = {
+    q: operand(seed, [tokens, heads * headDim], scale),
+    k: operand(seed + 1, [tokens, keyValueHeads * headDim], scale),
+    v: operand(seed + 2, [tokens, keyValueHeads * headDim]),
+  };
+  if (gate === 'none') return operands;
+  return { ...operands, gate: operand(seed + 3, [tokens, gateWidth(layout)], 4) };
+}
+
+const anyGate = fc.constantFrom('none' as const, 'elementwise' as const, 'headwise' as const);
+const anyHeadDim = fc.constantFrom(2, 4, 6, 8, 16, 18, 32, 64, 128);
+const anyShape = fc.tuple(
+  fc.integer({ min: 1, max: 3 }),
+  fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 13, max: 150 })),
+  fc.integer({ min: 1, max: 2 }),
+  fc.integer({ min: 1, max: 3 }),
+  anyHeadDim,
+);
+
+test('the native kernel agrees with the reference over random shapes', (t) => {
+  fc.assert(
+    fc.property(anyShape, anyGate, fc.nat(), (shape, gate, seed) => {
+      const layout = layoutOf(shape, gate);
+      const operands = operandsOf(layout, seed);
+      const attention = attentionOf(layout);
+      const error = worstError(
+        runOperation('native', attention, operands),
+        runOperation('cpu', attention, operands),
+      );
+      t.true(error < 1e-5, `${JSON.stringify(layout)}: ${error}`);
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('every combination of gate and sharing is right for a head of each size', (t) => {
+  for (const headDim of [2, 4, 8, 16, 32, 64, 128]) {
+    for (const [gate, group] of [
+      ['none', 1],
+      ['elementwise', 2],
+      ['headwise', 5],
+    ] as const) {
+      const layout = layoutOf([1, 67, 1, group, headDim], gate);
+      const operands = operandsOf(layout);
+      const [native, reference] = ['native', 'cpu'].map((backend) =>
+        runOperation(backend, attentionOf(layout), operands),
+      );
+      t.true(worstError(native!, reference!) < 1e-5, JSON.stringify(layout));
+    }
+  }
+});
+
+/** The definition once more, over arrays of doubles. */
+function plainAttention(
+  { batch, sequence, heads, keyValueHeads, headDim, gate: kind }: AttentionLayout,
+  { q, k, v, gate }: Readonly<Record<string, Float64Array>>,
+): Float64Array {
+  const y = new Float64Array(q!.length);
+  for (let token = 0; token < batch * sequence; token++) {
+    const firstToken = token - (token % sequence);
+    for (let head = 0; head < heads; head++) {
+      const at = (token * heads + head) * headDim;
+      const shared = Math.floor((head * keyValueHeads) / heads);
+      const keyAt = (other: number) => (other * keyValueHeads + shared) * headDim;
+      const scores: number[] = [];
+      for (let other = firstToken; other <= token; other++) {
+        let dot = 0;
+        for (let c = 0; c < headDim; c++) dot += q![at + c]! * k![keyAt(other) + c]!;
+        scores.push(dot / Math.sqrt(headDim));
+      }
+      const highest = Math.max(...scores);
+      const weights = scores.map((score) => Math.exp(score - highest));
+      const total = weights.reduce((a, b) => a + b, 0);
+      for (let c = 0; c < headDim; c++) {
+        const logit =
+          kind === 'elementwise' ? gate![at + c]! : kind === 'headwise' ? gate![at / headDim]! : Infinity;
+        const mean = weights.reduce((sum, w, i) => sum + w * v![keyAt(firstToken + i) + c]!, 0) / total;
+        y[at + c] = mean / (1 + Math.exp(-logit));
+      }
+    }
+  }
+  return y;
+}
+
+test('the gradient agrees with finite differences in double precision', (t) => {
+  for (const gate of ['none', 'elementwise', 'headwise'] as const) {
+    const layout = layoutOf([2, 7, 2, 2, 4], gate);
+    const operands = operandsOf(layout);
+    const expected = finiteDifferences((doubles) => plainAttention(layout, doubles), operands);
+    t.true(worstError(runOperation('native', attentionOf(layout), operands), expected) < 2e-5, gate);
+  }
+});
+
+test('a long sequence agrees with double precision', (t) => {
+  const layout = layoutOf([1, 700, 1, 2, 32], 'elementwise');
+  const operands = operandsOf(layout);
+  const doubles = Object.fromEntries(
+    Object.entries(operands).map(([name, { values }]) => [name, Float64Array.from(values)]),
+  );
+  const { output } = runOperation('native', attentionOf(layout), operands);
+  t.true(relativeError(output, plainAttention(layout, doubles)) < 2e-6);
+});
+
+test('the number of threads changes no bit, whether items or blocks are shared out', (t) => {
+  for (const shape of [
+    [4, 130, 2, 2, 16] as const,
+    [1, 450, 1, 3, 32] as const,
+    [1, 300, 1, 20, 32] as const,
+  ]) {
+    const layout = layoutOf([...shape], 'elementwise');
+    const operands = operandsOf(layout);
+    const outcomes = [1, 2, 3, 5].map((count) => {
+      setThreads(count);
+      return runOperation('native', attentionOf(layout), operands);
+    });
+    setThreads(1);
+    for (const outcome of outcomes) t.true(sameBits(outcomes[0]!, outcome), `${shape}`);
+  }
+});
+
+/** `operands` with other random numbers in some rows of every operand. */
+function withRowsChanged(operands: Operands, begin: number, end: number): Operands {
+  const changed = Object.entries(operands).map(([name, { shape, values }]) => {
+    const width = shape[1]!;
+    const other = values.slice();
+    other.set(randomValues(77, (end - begin) * width, 5), begin * width);
+    return [name, { shape, values: other }];
+  });
+  return Object.fromEntries(changed);
+}
+
+function rowsAreSame(a: Float32Array, b: Float32Array, begin: number, end: number, width: number): boolean {
+  const bits = (x: Float32Array) => Buffer.from(x.slice(begin * width, end * width).buffer);
+  return bits(a).equals(bits(b));
+}
+
+test('a change of one token changes nothing before it, and something from it on', (t) => {
+  const layout = layoutOf([1, 140, 1, 2, 16], 'headwise');
+  const operands = operandsOf(layout);
+  const before = runOperation('native', attentionOf(layout), operands).output;
+  for (const token of [0, 1, 31, 32, 63, 64, 100, 139]) {
+    const after = runOperation(
+      'native',
+      attentionOf(layout),
+      withRowsChanged(operands, token, token + 1),
+    ).output;
+    t.true(rowsAreSame(before, after, 0, token, 32), `before ${token}`);
+    for (let later = token; later < 140; later++) t.false(rowsAreSame(before, after, later, later + 1, 32));
+  }
+});
+
+test('what a sequence gets and gives back does not depend on the others in the batch', (t) => {
+  const layout = layoutOf([3, 70, 2, 2, 8], 'elementwise');
+  const operands = operandsOf(layout);
+  const before = runOperation('native', attentionOf(layout), operands);
+  const after = runOperation('native', attentionOf(layout), withRowsChanged(operands, 140, 210));
+  t.true(rowsAreSame(before.output, after.output, 0, 140, 32));
+  for (const [name, { shape }] of Object.entries(operands)) {
+    t.true(rowsAreSame(before.gradients[name]!, after.gradients[name]!, 0, 140, shape[1]!), name);
+    t.false(rowsAreSame(before.gradients[name]!, after.gradients[name]!, 140, 210, shape[1]!), name);
+  }
+});
+
+test('extremely large scores choose one key and overflow nothing', (t) => {
+  const layout = layoutOf([1, 100, 1, 1, 32], 'elementwise');
+  const operands = operandsOf(layout, 3, 1e4);
+  const outcomes = ['native', 'cpu'].map((backend) => runOperation(backend, attentionOf(layout), operands));
+  for (const values of [outcomes[0]!.output, ...Object.values(outcomes[0]!.gradients)]) {
+    t.true(values.every(Number.isFinite));
+  }
+  t.true(relativeError(outcomes[0]!.output, outcomes[1]!.output) < 1e-5);
+});
+
+test('gates that are wide open or shut pass everything or nothing', (t) => {
+  const layout = layoutOf([1, 40, 1, 1, 8], 'elementwise');
+  const operands = operandsOf(layout);
+  const gate = operands.gate!.values;
+  gate.forEach((_, i) => {
+    gate[i] = i % 2 === 0 ? 1e30 : -1e30;
+  });
+  const { output, gradients } = runOperation('native', attentionOf(layout), operands);
+  const open = runOperation(
+    'native',
+    attentionOf({ ...layout, gate: 'none' }),
+    operandsOf({ ...layout, gate: 'none' }),
+  );
+  output.forEach((y, i) => {
+    if (i % 2 === 0) t.is(y, open.output[i]!);
+    else t.true(Math.abs(y) < 1e-30);
+  });
+  t.true(gradients.gate!.every((d) => Math.abs(d) < 1e-30));
+});
+
+test('a number that is not finite shows in the output', (t) => {
+  const layout = layoutOf([1, 40, 1, 1, 8], 'none');
+  for (const name of ['q', 'k', 'v']) {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const operands = operandsOf(layout);
+      operands[name]!.values[20 * 8] = bad;
+      const { output } = runOperation('native', attentionOf(layout), operands);
+      const shown = output.subarray(20 * 8).some((y) => !Number.isFinite(y));
+      t.true(shown, `${name} ${bad}`);
+    }
+  }
+});
+
+test('a backward pass leaves no memory behind', (t) => {
+  const layout = layoutOf([2, 50, 2, 2, 16], 'elementwise');
+  const operands = operandsOf(layout);
+  runOperation('native', attentionOf(layout), operands);
+  const used = nativeBackend().statistics().usedBytes;
+  runOperation('native', attentionOf(layout), operands);
+  t.is(nativeBackend().statistics().usedBytes, used);
+});
+
+test('gradients are right where they take the memory of their inputs', (t) => {
+  const layout = layoutOf([2, 75, 2, 2, 16], 'elementwise');
+  const rotary = rotaryTable(75, 16, 10000);
+  // What stands before and after leaves activations and gradients that nobody else holds.
+  const block: Operation = ({ projection, gain }) => {
+    const heads = attentionHeads(projection!.onTape() as tf.Tensor2D, null, null, rotary, layout);
+    const y_NS = gatedAttention(heads.q, heads.k, heads.v, heads.gate, layout);
+    return rmsNorm(y_NS, gain!, 1e-6);
+  };
+  const operands = {
+    projection: operand(1, [150, projectionWidth(layout)], 2),
+    gain: operand(2, [64]),
+  };
+  const [native, reference] = ['native', 'cpu'].map((backend) => runOperation(backend, block, operands));
+  t.true(worstError(native!, reference!) < 1e-5);
+});
