@@ -4,6 +4,8 @@ import { z } from 'zod';
 export const DataConfig = z.strictObject({
   recipe: z
     .string()
+    .min(1)
+    .meta({ format: 'path' })
     .describe(
       'Data recipe (YAML): sources, tokenizer and splits. Relative paths start from the configuration file.',
     ),

@@ -8,6 +8,8 @@ import { z } from 'zod';
 
 export const MANIFEST_FILE = 'manifest.json';
 export const TOKENIZER_FILE = 'tokenizer.json';
+/** Says which token ends a document, in the words of Hugging Face's `transformers`. */
+export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
 /** Raised when the same recipe and sources would no longer give the same files. */
 export const PREPARATION_VERSION = 1;
 
@@ -29,6 +31,7 @@ export const DatasetManifest = z.strictObject({
   name: z.string(),
   recipeHash: z.string(),
   tokenizer: FileEntry.extend({ vocabularySize: z.int().min(1), endOfTextId: z.int().min(0) }),
+  tokenizerConfig: FileEntry,
   tokenType: z.enum(['uint16', 'uint32']).describe('Type of a token in the shards, little-endian.'),
   shardTokens: z.int().min(1),
   sources: z.array(
@@ -86,9 +89,9 @@ function parseManifest(path: string, text: string): DatasetManifest {
 }
 
 /** All the files that a manifest vouches for. */
-export function manifestFiles({ tokenizer, splits }: DatasetManifest): FileEntry[] {
+export function manifestFiles({ tokenizer, tokenizerConfig, splits }: DatasetManifest): FileEntry[] {
   const ofSplit = ({ shards, index, names }: SplitManifest): FileEntry[] => [...shards, index, names];
-  return [tokenizer, ...ofSplit(splits.train), ...ofSplit(splits.validation)];
+  return [tokenizer, tokenizerConfig, ...ofSplit(splits.train), ...ofSplit(splits.validation)];
 }
 
 /** Reads every byte of the corpus and compares the hashes. */
@@ -113,8 +116,14 @@ function checkSize(path: string, bytes: number): void {
   if (size !== bytes) throw damaged(path, `it has ${size} bytes where the manifest says ${bytes}`);
 }
 
+/** The entry of a file that is there. */
+export function fileEntry(directory: string, file: string): FileEntry {
+  const path = join(directory, file);
+  return { file, bytes: statSync(path).size, sha256: hashFile(path) };
+}
+
 /** SHA-256 of a file, read in pieces. */
-export function hashFile(path: string): string {
+function hashFile(path: string): string {
   const hash = createHash('sha256');
   const piece = Buffer.alloc(1 << 20);
   const file = openSync(path, 'r');

@@ -6,12 +6,13 @@ import { SluiceError, writeError } from '@sluice/core';
 import { readDocuments, SourceTally, type SplitPart } from './documents.ts';
 import {
   type DatasetManifest,
-  hashFile,
+  fileEntry,
   type LoadedManifest,
   loadManifest,
   MANIFEST_FILE,
   PREPARATION_VERSION,
   type SplitName,
+  TOKENIZER_CONFIG_FILE,
   TOKENIZER_FILE,
 } from './manifest.ts';
 import { type DataRecipe, type LoadedRecipe, loadRecipe } from './recipe.ts';
@@ -129,20 +130,25 @@ class Preparation {
   }
 
   async run(): Promise<DatasetManifest> {
-    await this.makeTokenizer();
-    return this.encode(loadTokenizer(this.directory, { endOfText: this.endOfText }));
+    const tokenizer = await this.makeTokenizer();
+    // Whoever loads the corpus's tokenizer is to find the end-of-text token that the recipe named.
+    const config = {
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      eos_token: tokenizer.decode([tokenizer.endOfTextId]),
+    };
+    writeFileSync(join(this.directory, TOKENIZER_CONFIG_FILE), `${JSON.stringify(config)}\n`, {
+      flush: true,
+    });
+    return this.encode(tokenizer);
   }
 
-  private get endOfText(): string | undefined {
-    return this.recipe.tokenizer.kind === 'file' ? this.recipe.tokenizer.endOfText : undefined;
-  }
-
-  private async makeTokenizer(): Promise<void> {
+  private async makeTokenizer(): Promise<Tokenizer> {
     const target = join(this.directory, TOKENIZER_FILE);
     const { tokenizer } = this.recipe;
     if (tokenizer.kind === 'file') {
-      copyFileSync(tokenizerFile(this.loaded.resolve(tokenizer.path)), target);
-      return;
+      const file = tokenizerFile(this.loaded.resolve(tokenizer.path));
+      copyFileSync(file, target);
+      return loadTokenizer(file, tokenizer);
     }
     const { signal } = this.options;
     const words = await countTrainingWords(
@@ -157,6 +163,7 @@ class Preparation {
     const json = await trainTokenizer(words, { ...tokenizer, signal });
     writeFileSync(target, JSON.stringify(json), { flush: true });
     Object.assign(this.progress, { documents: 0, bytes: 0 });
+    return loadTokenizer(target);
   }
 
   private async encode(tokenizer: Tokenizer): Promise<DatasetManifest> {
@@ -181,19 +188,17 @@ class Preparation {
       }
       this.checkSplits(writers);
       const splits = { train: writers.train.finish(), validation: writers.validation.finish() };
-      const file = join(this.directory, TOKENIZER_FILE);
       return {
         format: 'sluice-tokens',
         preparationVersion: PREPARATION_VERSION,
         name: this.recipe.name,
         recipeHash: recipeHash(this.recipe),
         tokenizer: {
-          file: TOKENIZER_FILE,
-          bytes: sourceFile(file, TOKENIZER_FILE).size,
-          sha256: hashFile(file),
+          ...fileEntry(this.directory, TOKENIZER_FILE),
           vocabularySize: tokenizer.vocabularySize,
           endOfTextId: tokenizer.endOfTextId,
         },
+        tokenizerConfig: fileEntry(this.directory, TOKENIZER_CONFIG_FILE),
         tokenType,
         shardTokens: this.recipe.shardTokens,
         sources: tallies.map((tally, i) => ({
@@ -331,11 +336,22 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Puts a finished folder under its name. A process that reads the one before keeps its open files. */
+/**
+ * Puts a finished folder under its name. A process that reads the one before keeps its open files. Where another
+ * process puts the same corpus there at the same moment, the last one stays.
+ */
 function replaceDirectory(work: string, directory: string): void {
   const old = `${work}-old`;
-  rmSync(old, { recursive: true, force: true });
-  if (existsSync(directory)) renameSync(directory, old);
-  renameSync(work, directory);
+  for (let attempt = 1; ; attempt++) {
+    rmSync(old, { recursive: true, force: true });
+    try {
+      if (existsSync(directory)) renameSync(directory, old);
+      renameSync(work, directory);
+      break;
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (attempt === 10 || !['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(code ?? '')) throw error;
+    }
+  }
   rmSync(old, { recursive: true, force: true });
 }

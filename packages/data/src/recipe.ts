@@ -3,20 +3,24 @@
 import { loadYamlConfig, resolvePath } from '@sluice/core';
 import { z } from 'zod';
 
+/** A message that shows the offending value. */
+const refusal = (reason: string) => (issue: { readonly input?: unknown }) =>
+  `${JSON.stringify(issue.input)} ${reason}`;
+
 const path = (description: string) => z.string().min(1).meta({ format: 'path' }).describe(description);
 
 const pattern = (description: string) =>
   z
     .string()
     .min(1)
-    .refine(isRegularExpression, { error: 'is not a regular expression of JavaScript (flag u)' })
+    .refine(isRegularExpression, { error: refusal('is not a regular expression of JavaScript (flag u)') })
     .describe(description);
 
 /** How files become documents. */
 const textFields = {
   encoding: z
     .string()
-    .refine(isEncoding, { error: 'is not an encoding that TextDecoder knows' })
+    .refine(isEncoding, { error: refusal('is not an encoding that TextDecoder knows') })
     .default('utf-8')
     .describe('Encoding of the files: utf-8, windows-1252, utf-16le, shift_jis, …'),
   invalidBytes: z
@@ -80,7 +84,7 @@ const DebianSource = z.strictObject({
     .describe('Files of a Debian package, downloaded with apt-get and unpacked with dpkg, not installed.'),
   package: z
     .string()
-    .regex(/^[a-z0-9][a-z0-9+.-]+$/, 'is not the name of a Debian package')
+    .regex(/^[a-z0-9][a-z0-9+.-]+$/, 'must be the name of a Debian package')
     .describe('Name of the package.'),
   include: include(['**/*.txt']).describe(
     'Glob patterns of files in the package, such as usr/share/doc/**/*.rst.gz.',
@@ -106,7 +110,7 @@ const TrainedTokenizer = z.strictObject({
   kind: z.literal('train').describe('Byte-level BPE, trained on the training split.'),
   vocabularySize: z
     .int()
-    .min(257, 'is too small: the 256 bytes and the end-of-text token need 257')
+    .min(257)
     .max(2 ** 20)
     .describe('Tokens of the vocabulary, the 256 bytes and the end-of-text token among them.'),
   minimumFrequency: z.int().min(1).default(2).describe('Occurrences that a pair needs to become a token.'),

@@ -7,6 +7,9 @@ export type TokenType = DatasetManifest['tokenType'];
 
 export const TOKEN_BYTES: Readonly<Record<TokenType, number>> = { uint16: 2, uint32: 4 };
 
+/** Tokens written at once; they fit into the buffer of the file. */
+const TOKENS_A_WRITE = 1 << 12;
+
 export interface SplitWriterOptions {
   readonly directory: string;
   readonly split: SplitName;
@@ -41,11 +44,20 @@ export class SplitWriter {
   /** @param textBytes bytes of text, in UTF-8, that the tokens stand for */
   append(tokens: readonly number[], textBytes: number): void {
     const width = TOKEN_BYTES[this.options.tokenType];
-    for (let i = 0; i < tokens.length; i++) {
-      const { buffer, offset } = this.currentShard().reserve(width);
-      if (width === 2) buffer.writeUInt16LE(tokens[i]!, offset);
-      else buffer.writeUInt32LE(tokens[i]!, offset);
-      this.shardUsed++;
+    for (let start = 0; start < tokens.length; ) {
+      const shard = this.currentShard();
+      const count = Math.min(
+        tokens.length - start,
+        this.options.shardTokens - this.shardUsed,
+        TOKENS_A_WRITE,
+      );
+      const { buffer, offset } = shard.reserve(count * width);
+      for (let i = 0; i < count; i++) {
+        if (width === 2) buffer.writeUInt16LE(tokens[start + i]!, offset + 2 * i);
+        else buffer.writeUInt32LE(tokens[start + i]!, offset + 4 * i);
+      }
+      this.shardUsed += count;
+      start += count;
     }
     this.tokens += tokens.length;
     this.bytes += textBytes;

@@ -23,7 +23,13 @@ export async function* textChunks(
     }
     yield tidy(decoder.decode());
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
+    const { code, message, syscall } = error as NodeJS.ErrnoException;
+    if (syscall !== undefined) {
+      throw new SluiceError('SLUICE_E_FILE_MISSING', `${path} cannot be read (${code}).`, {
+        details: { path, errno: code },
+        cause: error,
+      });
+    }
     if (code !== 'ERR_ENCODING_INVALID_ENCODED_DATA' && !code?.startsWith('Z_')) throw error;
     const reason = code.startsWith('Z_') ? `damaged compression: ${message}` : `not ${encoding}`;
     throw new SluiceError('SLUICE_E_DATA_ENCODING', `${path} is ${reason}, near byte ${position}.`, {

@@ -33,7 +33,8 @@ const TAXON =
   /^(genus|(sub|super)?family|(sub|super)?order|(sub|super)?class|(sub)?phylum|division|tribe|(sub)?kingdom) \p{Lu}/u;
 
 interface Paragraph {
-  readonly subject: string;
+  /** Its subject and the key of its first definition. */
+  readonly name: string;
   readonly text: string;
 }
 
@@ -53,7 +54,7 @@ function* partDocuments(part: PartOfSpeech, file: SourceFile): Generator<Documen
   let paragraphs: Paragraph[] = [];
   let length = 0;
   const flush = (): DocumentPart => ({
-    name: `${part}/${paragraphs[0]!.subject}`,
+    name: `${part}/${paragraphs[0]!.name}`,
     text: paragraphs.map(({ text }) => text).join('\n\n'),
     last: true,
   });
@@ -83,7 +84,10 @@ function* paragraphsOf(part: PartOfSpeech, synsets: readonly Synset[]): Generato
       const members = group.slice(start, start + GROUP_SIZE);
       const parent = byKey.get(key) ?? members[0]!;
       const lines = members.map((synset) => capitalize(sentences(part, synset)));
-      yield { subject: parent.words[0]!, text: [title(part, parent, members), ...lines].join('\n') };
+      yield {
+        name: `${parent.words[0]}#${members[0]!.key}`,
+        text: [title(part, parent, members), ...lines].join('\n'),
+      };
     }
   }
 }

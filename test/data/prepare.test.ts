@@ -1,0 +1,269 @@
+import { execFile } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { SluiceError } from '@sluice/core';
+import { listPrepared, loadTokenizer, openDataset, prepareData } from '@sluice/data';
+import test from 'ava';
+import { allDocuments, documentsOf } from './support/documents.ts';
+import { stories, TestFolder } from './support/folder.ts';
+
+test('every document is in exactly one split, whole and between end-of-text tokens', async (t) => {
+  const folder = new TestFolder(t);
+  const texts = stories(80);
+  const { directory, documents } = await prepareData(folder.jsonlRecipe(texts), folder.options);
+  const [train, validation] = [documentsOf(directory, 'train'), documentsOf(directory, 'validation')];
+  t.is(documents, 80);
+  t.is(train.size + validation.size, 80);
+  t.deepEqual([...train.values(), ...validation.values()].sort(), texts.toSorted());
+  t.true(validation.size > 8 && validation.size < 35);
+});
+
+test('a document keeps its split when others are added, and equal documents share theirs', async (t) => {
+  const folder = new TestFolder(t);
+  const few = stories(40);
+  const first = await prepareData(folder.jsonlRecipe(few), folder.options);
+  const before = new Set(documentsOf(first.directory, 'validation').values());
+  const second = await prepareData(folder.jsonlRecipe([...stories(60).reverse(), ...few]), folder.options);
+  const after = [...documentsOf(second.directory, 'validation').values()];
+  for (const text of few) {
+    t.is(after.includes(text), before.has(text));
+    if (before.has(text)) t.is(after.filter((other) => other === text).length, 2);
+  }
+});
+
+test('another seed holds out other documents', async (t) => {
+  const folder = new TestFolder(t);
+  const heldOut = async (seed: number) => {
+    const recipe = folder.jsonlRecipe(stories(60), { validation: { fraction: 0.25, seed } });
+    return [...documentsOf((await prepareData(recipe, folder.options)).directory, 'validation').values()];
+  };
+  t.notDeepEqual(await heldOut(0), await heldOut(1));
+});
+
+test('the second preparation does nothing; a changed recipe, source or damage is noticed', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const first = await prepareData(recipe, folder.options);
+  const { ino } = statSync(join(first.directory, 'manifest.json'));
+  const again = await prepareData(recipe, folder.options);
+  t.true(first.fresh);
+  t.false(again.fresh);
+  t.is(statSync(join(first.directory, 'manifest.json')).ino, ino);
+  t.deepEqual({ ...again, fresh: true }, first);
+
+  t.true((await prepareData(folder.jsonlRecipe(stories(41)), folder.options)).fresh);
+  t.true((await prepareData(folder.jsonlRecipe(stories(41), { shardTokens: 100 }), folder.options)).fresh);
+  writeFileSync(join(first.directory, 'train-00000.bin'), 'short');
+  t.true((await prepareData(folder.jsonlRecipe(stories(41), { shardTokens: 100 }), folder.options)).fresh);
+  t.true((await prepareData(recipe, { ...folder.options, force: true })).fresh);
+});
+
+test('equal text gives an equal manifest, whenever and wherever it was prepared', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(30));
+  const first = await prepareData(recipe, folder.options);
+  utimesSync(folder.at('docs.jsonl'), 1, 1);
+  const second = await prepareData(recipe, { ...folder.options, outputRoot: folder.at('elsewhere') });
+  t.true(second.fresh);
+  t.is(second.manifestHash, first.manifestHash);
+  const other = await prepareData(folder.jsonlRecipe(stories(31)), folder.options);
+  t.not(other.manifestHash, first.manifestHash);
+});
+
+test('an abort in the middle leaves the corpus before it, and nothing half-written', async (t) => {
+  const folder = new TestFolder(t);
+  const before = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
+  const recipe = folder.jsonlRecipe(stories(50));
+  for (const stage of ['words', 'merges', 'encode'] as const) {
+    const controller = new AbortController();
+    const stop = new Error('stop');
+    const promise = prepareData(recipe, {
+      ...folder.options,
+      signal: controller.signal,
+      onProgress: (progress) => {
+        if (progress.stage === stage) controller.abort(stop);
+      },
+    });
+    t.is(await t.throwsAsync(promise), stop);
+    t.deepEqual(readdirSync(folder.at('prepared')), ['corpus']);
+    t.is(openDataset(before.directory).manifestHash, before.manifestHash);
+  }
+  t.is((await prepareData(recipe, folder.options)).documents, 50);
+});
+
+test('a kill in the middle leaves no corpus, and the next preparation removes the remains', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(50));
+  const script = `
+    const { prepareData } = await import(${JSON.stringify(import.meta.resolve('@sluice/data'))});
+    await prepareData(${JSON.stringify(recipe)}, {
+      outputRoot: ${JSON.stringify(folder.at('prepared'))},
+      onProgress: ({ stage, documents }) => {
+        if (stage === 'encode' && documents === 20) process.kill(process.pid, 'SIGKILL');
+      },
+    });`;
+  const child = promisify(execFile)(process.execPath, ['--input-type=module', '-e', script]);
+  t.is((await t.throwsAsync<Error & { signal?: string }>(child)).signal, 'SIGKILL');
+  t.is(readdirSync(folder.at('prepared')).length, 1);
+  t.deepEqual(listPrepared(folder.at('prepared')), []);
+  const summary = await prepareData(recipe, folder.options);
+  t.is(summary.documents, 50);
+  t.deepEqual(readdirSync(folder.at('prepared')), ['corpus']);
+});
+
+test('the unigram loss is the cross-entropy of smoothed training frequencies on the validation split', async (t) => {
+  const folder = new TestFolder(t);
+  const { directory, unigramLoss, bytesPerToken, vocabularySize } = await prepareData(
+    folder.jsonlRecipe(stories(60)),
+    folder.options,
+  );
+  const tokens = (split: 'train' | 'validation'): number[] => {
+    const dataset = openDataset(directory);
+    const count = dataset.manifest.splits[split].tokens;
+    const target = new Int32Array(count);
+    dataset.sampler({ split, sequenceLength: count - 1, seed: 0 }).read(0, target);
+    return [...target];
+  };
+  const [train, validation] = [tokens('train'), tokens('validation')];
+  const probability = (id: number) =>
+    (train.filter((other) => other === id).length + 1) / (train.length + vocabularySize);
+  const expected = -validation.reduce((sum, id) => sum + Math.log(probability(id)), 0) / validation.length;
+  t.true(Math.abs(unigramLoss! - expected) < 1e-9);
+  const bytes = stories(60).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  t.true(Math.abs(bytesPerToken - bytes / (train.length + validation.length)) < 1e-12);
+});
+
+test('the tokenizer learns from the training split alone', async (t) => {
+  const folder = new TestFolder(t);
+  const texts = stories(60);
+  const { directory } = await prepareData(folder.jsonlRecipe(texts), folder.options);
+  const held = new Set(documentsOf(directory, 'validation').values());
+  const changed = texts.filter((text) => !held.has(text));
+  t.true(held.size > 0);
+  const without = await prepareData(
+    folder.jsonlRecipe(changed, { name: 'without', validation: { fraction: 0 } }),
+    folder.options,
+  );
+  t.is(
+    readFileSync(join(directory, 'tokenizer.json'), 'utf8'),
+    readFileSync(join(without.directory, 'tokenizer.json'), 'utf8'),
+  );
+});
+
+test('an existing tokenizer is taken as it is, and large vocabularies get wide tokens', async (t) => {
+  const folder = new TestFolder(t);
+  const first = await prepareData(folder.jsonlRecipe(stories(40)), folder.options);
+  const json = JSON.parse(readFileSync(join(first.directory, 'tokenizer.json'), 'utf8'));
+  json.added_tokens.push({ ...json.added_tokens[0], id: 70_000, content: '<stop>' });
+  mkdirSync(folder.at('given'));
+  writeFileSync(folder.at('given/tokenizer.json'), JSON.stringify(json));
+  const recipe = folder.jsonlRecipe(stories(40), {
+    tokenizer: { kind: 'file', path: 'given', endOfText: '<stop>' },
+  });
+  const { directory, vocabularySize } = await prepareData(recipe, folder.options);
+  const { manifest, tokenizerPath } = openDataset(directory);
+  t.is(vocabularySize, 70_001);
+  t.is(manifest.tokenType, 'uint32');
+  t.is(manifest.tokenizer.endOfTextId, 70_000);
+  t.is(loadTokenizer(tokenizerPath).vocabularySize, 70_001);
+  t.is(loadTokenizer(tokenizerPath).endOfTextId, 70_000);
+  t.deepEqual([...allDocuments(directory).values()].sort(), stories(40).sort());
+  const sample = new Int32Array(manifest.splits.train.tokens);
+  openDataset(directory)
+    .sampler({ split: 'train', sequenceLength: sample.length - 1, seed: 0 })
+    .read(0, sample);
+  t.is(sample.at(-1), 70_000);
+});
+
+test('two preparations of one recipe at the same time both end with the whole corpus', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const script = `
+    const { prepareData } = await import(${JSON.stringify(import.meta.resolve('@sluice/data'))});
+    const { manifestHash } = await prepareData(${JSON.stringify(recipe)}, { outputRoot: ${JSON.stringify(folder.at('prepared'))} });
+    console.log(manifestHash);`;
+  const run = () => promisify(execFile)(process.execPath, ['--input-type=module', '-e', script]);
+  const hashes = (await Promise.all([run(), run(), run()])).map(({ stdout }) => stdout);
+  t.is(new Set(hashes).size, 1);
+  t.deepEqual(readdirSync(folder.at('prepared')), ['corpus']);
+  t.notThrows(() => openDataset(folder.at('prepared', 'corpus')).verify());
+});
+
+test('text that spells a special token stays text', async (t) => {
+  const folder = new TestFolder(t);
+  const text = 'The name of the token is <|endoftext|>, in angle brackets.';
+  const recipe = folder.jsonlRecipe([text, ...stories(5)], { validation: { fraction: 0 } });
+  const { directory } = await prepareData(recipe, folder.options);
+  t.true([...allDocuments(directory).values()].includes(text));
+});
+
+test('a small sample trains the tokenizer on some of the documents only', async (t) => {
+  const folder = new TestFolder(t);
+  const tokenizer = (sampleBytes: number) => ({ kind: 'train', vocabularySize: 400, sampleBytes });
+  const merges = async (sampleBytes: number): Promise<number> => {
+    const recipe = folder.jsonlRecipe(stories(80), { tokenizer: tokenizer(sampleBytes) });
+    return (await prepareData(recipe, folder.options)).vocabularySize;
+  };
+  t.true((await merges(800)) < (await merges(1_000_000)));
+});
+
+test('no text, no documents in a split, and an unwritable folder are coded errors', async (t) => {
+  const folder = new TestFolder(t);
+  const code = async (recipe: string, options = folder.options) =>
+    (await t.throwsAsync(prepareData(recipe, options), { instanceOf: SluiceError }))?.code;
+  t.is(await code(folder.jsonlRecipe(['', '  '])), 'SLUICE_E_DATA_EMPTY');
+  t.is(await code(folder.jsonlRecipe(['Only one.'])), 'SLUICE_E_DATA_SPLIT_EMPTY');
+  folder.write('file', '');
+  t.is(
+    await code(folder.jsonlRecipe(stories(9)), { outputRoot: folder.at('file', 'x') }),
+    'SLUICE_E_FILE_UNWRITABLE',
+  );
+  t.is(await code(folder.at('no-recipe.yaml')), 'SLUICE_E_FILE_MISSING');
+});
+
+test('progress counts documents, bytes and tokens up to what the summary tells', async (t) => {
+  const folder = new TestFolder(t);
+  const texts = stories(30);
+  const stages = new Map<string, { documents: number; bytes: number; tokens: number; totalBytes: number }>();
+  const summary = await prepareData(folder.jsonlRecipe(texts), {
+    ...folder.options,
+    onProgress: ({ stage, ...counts }) => stages.set(stage, counts),
+  });
+  const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  t.deepEqual([...stages.keys()], ['sources', 'words', 'merges', 'encode']);
+  t.deepEqual(stages.get('encode'), {
+    documents: 30,
+    bytes,
+    tokens: summary.trainTokens + summary.validationTokens,
+    totalBytes: bytes,
+  });
+});
+
+test('the list tells prepared corpora, and damaged ones with their problem', async (t) => {
+  const folder = new TestFolder(t);
+  t.deepEqual(listPrepared(folder.at('prepared')), []);
+  const { fresh, ...corpus } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
+  t.true(fresh);
+  cpSync(corpus.directory, folder.at('prepared/damaged'), { recursive: true });
+  rmSync(folder.at('prepared/damaged/train.index'));
+  mkdirSync(folder.at('prepared/unfinished'));
+  const [whole, damaged, unfinished] = listPrepared(folder.at('prepared'));
+  t.deepEqual(whole, corpus);
+  t.is(damaged && 'problem' in damaged ? damaged.problem.code : undefined, 'SLUICE_E_DATA_DAMAGED');
+  t.is(
+    unfinished && 'problem' in unfinished ? unfinished.problem.code : undefined,
+    'SLUICE_E_DATA_NOT_PREPARED',
+  );
+  t.true(existsSync(corpus.directory));
+});
