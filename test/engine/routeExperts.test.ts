@@ -107,13 +107,9 @@ for (const normalizeTopK of [true, false]) {
     const operands: Operands = { x: operand(1, [6, 5]), router: operand(2, [7, 5]) };
     const routing = options(7, 3, { normalizeTopK });
     tf.setBackend('native');
-    const { indices } = tf.tidy(() => {
-      const [x, router] = [operands.x!, operands.router!];
-      return routeExperts(
-        tf.tensor2d(x.values, [6, 5]),
-        new Parameter('router', router.shape, router.values),
-        routing,
-      );
+    const indices = tf.tidy(() => {
+      const router = new Parameter('router', [7, 5], operands.router!.values);
+      return routeExperts(tf.tensor2d(operands.x!.values, [6, 5]), router, routing).indices;
     });
     const expected = finiteDifferences((values) => routeInDoubles(values, routing, indices), operands);
     t.true(worstError(runOperation('native', route(routing), operands), expected) < 1e-5);

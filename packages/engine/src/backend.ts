@@ -18,6 +18,7 @@ interface StoredTensor {
   values: tf.backend_util.BackendValues;
   readonly dtype: tf.DataType;
   refCount: number;
+  readonly complexTensorInfos?: { readonly real: tf.TensorInfo; readonly imag: tf.TensorInfo };
   /** The pool's buffer under `values`, when it came from there. */
   pooled?: ArrayBuffer;
 }
@@ -84,10 +85,14 @@ export class NativeBackend extends MathBackendCPU {
   /** Gives the tensor memory of its own where its values are a view of another tensor's buffer. */
   separate(tensor: tf.TensorInfo): void {
     const stored = this.#storage.get(tensor.dataId);
-    const { buffer, byteLength } = stored.values as tf.TypedArray;
-    if (stored.pooled || !buffer || !this.pool.hasLent(buffer)) return;
-    stored.pooled = this.pool.take(byteLength);
-    const view = stored.values as Float32Array;
+    if (stored.complexTensorInfos) {
+      this.separate(stored.complexTensorInfos.real);
+      this.separate(stored.complexTensorInfos.imag);
+    }
+    const view = stored.values;
+    if (stored.pooled || !(view instanceof Float32Array || view instanceof Int32Array)) return;
+    if (!this.pool.hasLent(view.buffer)) return;
+    stored.pooled = this.pool.take(view.byteLength);
     const Values = view.constructor as Float32ArrayConstructor;
     stored.values = new Values(stored.pooled, 0, view.length);
     stored.values.set(view);

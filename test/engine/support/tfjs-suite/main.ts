@@ -1,0 +1,6 @@
+/** TensorFlow.js's own test suite on the backend that is named on the command line. Bundled, and run as a process. */
+
+import { environment } from './environment.ts';
+import '@tensorflow/tfjs-core/dist/tests.js';
+
+environment.execute();
