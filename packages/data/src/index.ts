@@ -14,6 +14,7 @@ export {
 export { DataRecipe, loadRecipe } from './recipe.ts';
 export type { Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
 export type { ShardRange } from './splitReader.ts';
+export type { BpeTokenizerJson } from './tokenizer/json.ts';
 export { type LoadTokenizerOptions, loadTokenizer } from './tokenizer/load.ts';
 export type { Tokenizer } from './tokenizer/tokenizer.ts';
 export { type TrainTokenizerOptions, trainTokenizer } from './tokenizer/train.ts';

@@ -1,6 +1,6 @@
 /** Preparation of a corpus: documents become tokens in shards, once, and are found again. */
 
-import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { SluiceError, writeError } from '@sluice/core';
 import { readDocuments, SourceTally, type SplitPart } from './documents.ts';
@@ -26,6 +26,7 @@ import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { trainTokenizer } from './tokenizer/train.ts';
 import { countTrainingWords } from './trainingWords.ts';
 import { UnigramCounter } from './unigram.ts';
+import { makeWorkDirectory, replaceDirectory } from './workDirectory.ts';
 
 export interface PrepareOptions {
   /** Where prepared corpora live, each in a folder of its recipe's name. */
@@ -306,52 +307,4 @@ function loadIfWhole(directory: string): LoadedManifest | null {
     if (error instanceof SluiceError) return null;
     throw error;
   }
-}
-
-/** A new folder for this process beside the final one, after those of processes that died were removed. */
-function makeWorkDirectory(outputRoot: string, name: string): string {
-  const prefix = `.${name}.partial-`;
-  try {
-    mkdirSync(outputRoot, { recursive: true });
-    for (const entry of readdirSync(outputRoot)) {
-      if (entry.startsWith(prefix) && !isAlive(Number(entry.slice(prefix.length)))) {
-        rmSync(join(outputRoot, entry), { recursive: true, force: true });
-      }
-    }
-    const work = join(outputRoot, `${prefix}${process.pid}`);
-    rmSync(work, { recursive: true, force: true });
-    mkdirSync(work);
-    return work;
-  } catch (error) {
-    throw writeError(outputRoot, error);
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-/**
- * Puts a finished folder under its name. A process that reads the one before keeps its open files. Where another
- * process puts the same corpus there at the same moment, the last one stays.
- */
-function replaceDirectory(work: string, directory: string): void {
-  const old = `${work}-old`;
-  for (let attempt = 1; ; attempt++) {
-    rmSync(old, { recursive: true, force: true });
-    try {
-      if (existsSync(directory)) renameSync(directory, old);
-      renameSync(work, directory);
-      break;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (attempt === 10 || !['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(code ?? '')) throw error;
-    }
-  }
-  rmSync(old, { recursive: true, force: true });
 }

@@ -27,7 +27,8 @@ async function* lines(path: string): AsyncGenerator<string> {
   let rest = '';
   let number = 1;
   for await (const chunk of textChunks(path, { encoding: 'utf-8', invalidBytes: 'error' })) {
-    const parts = (rest + chunk).split('\n');
+    const parts = chunk.split('\n');
+    parts[0] = rest + parts[0]!;
     rest = parts.pop()!;
     number += parts.length;
     if (rest.length > LINE_LENGTH)
