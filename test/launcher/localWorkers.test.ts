@@ -49,8 +49,8 @@ test.serial('workers answer in rank order, know their threads, and end when they
 });
 
 const deaths: [string, RegExp][] = [
-  ['1:step:kill', /^Worker 1 \(process \d+\) ended by signal SIGKILL during: step 2 \(it last said: /],
-  ['0:step:exit', /^Worker 0 \(process \d+\) ended by exit code 3 during: step 2 \(it last said: /],
+  ['1:step:kill', /^Worker 1 \(process \d+\) ended by signal SIGKILL during: step 2 \(its last heartbeat: /],
+  ['0:step:exit', /^Worker 0 \(process \d+\) ended by exit code 3 during: step 2 \(its last heartbeat: /],
 ];
 
 for (const [fault, message] of deaths) {

@@ -78,6 +78,8 @@ class LocalWorkers implements Workers {
     this.#processes = Array.from({ length: options.count }, (_, rank) =>
       startProcess(entry, rank, { ...plan.environment, ...server.workerEnv(rank) }, options.log),
     );
+    // However this process exits, its workers go first.
+    process.once('exit', this.#killAtOnce);
     for (const worker of this.#processes) void worker.ended.then((how) => this.#noteDeath(worker, how));
   }
 
@@ -110,12 +112,17 @@ class LocalWorkers implements Workers {
 
   async kill(): Promise<void> {
     this.#ending = true;
+    this.#killAtOnce();
+    await this.#allEnded();
+    process.off('exit', this.#killAtOnce);
+    await this.#server.close();
+  }
+
+  readonly #killAtOnce = (): void => {
     for (const { child } of this.#processes) {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
     }
-    await this.#allEnded();
-    await this.#server.close();
-  }
+  };
 
   async #allEnded(): Promise<void> {
     await Promise.all(this.#processes.map((worker) => worker.ended));
@@ -142,7 +149,7 @@ class LocalWorkers implements Workers {
     const recovery = this.#options.recovery();
     this.#death = new SluiceError(
       'SLUICE_E_WORKER_DIED',
-      `Worker ${worker.rank} (process ${worker.child.pid ?? 'not started'}) ended by ${how} during: ${this.#task} (it last said: ${said}). ${recovery}`,
+      `Worker ${worker.rank} (process ${worker.child.pid ?? 'not started'}) ended by ${how} during: ${this.#task} (its last heartbeat: ${said}). ${recovery}`,
       {
         details: {
           rank: worker.rank,

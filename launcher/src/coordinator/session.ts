@@ -48,7 +48,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   let workers: Workers | undefined;
   const stop = installStopSignal({
     onRequest: () => recorder.message('stopping after this step, then saving; press Ctrl-C again to abort'),
-    onAbort: () => abort(workers, recorder),
+    onAbort: () => abort(recorder),
   });
   try {
     workers = await startLocalWorkers({
@@ -108,9 +108,9 @@ function journalFailure(journal: Journal, step: number, error: unknown): void {
   }
 }
 
-function abort(workers: Workers | undefined, recorder: Recorder): void {
+/** Ends this process, and with it the workers. */
+function abort(recorder: Recorder): void {
   recorder.message('aborted', 'error');
   recorder.close();
-  void workers?.kill();
   process.exit(ABORTED_EXIT_CODE);
 }

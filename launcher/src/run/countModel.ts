@@ -2,7 +2,7 @@
 
 import { loadYamlConfig } from '@sluice/core';
 import { countParameters, flopsPerToken, ModelConfig, type ParameterCount } from '@sluice/model';
-import { formatCount, terminalTable } from '@sluice/observe';
+import { terminalTable } from '@sluice/observe';
 import { RunConfig } from '@sluice/train';
 import { z } from 'zod';
 import type { CommandResult } from '../cli/command.ts';
@@ -25,20 +25,20 @@ export function countModel(path: string, baselinePath?: string): CommandResult {
   const parts = Object.keys(counted.byPart) as (keyof ParameterCount['byPart'])[];
   const rows = parts.map((part) => [
     part,
-    formatCount(counted.byPart[part]),
+    formatExact(counted.byPart[part]),
     ...(baseline ? [formatDifference(counted.byPart[part] - baseline.byPart[part])] : []),
   ]);
-  rows.push(['total', formatCount(counted.total), ...(added === undefined ? [] : [formatDifference(added)])]);
+  rows.push(['total', formatExact(counted.total), ...(added === undefined ? [] : [formatDifference(added)])]);
   rows.push([
     'active',
-    formatCount(counted.active),
+    formatExact(counted.active),
     ...(addedActive === undefined ? [] : [formatDifference(addedActive)]),
   ]);
   const header = ['part', 'parameters', ...(baseline ? ['added'] : [])];
   return {
     text:
       `${terminalTable(rows, { header, align: ['left', 'right', 'right'] })}\n` +
-      `${formatCount(flops)} floating-point operations a token in training, at sequences of ${formatCount(sequenceLength)}`,
+      `${formatExact(flops)} floating-point operations a token in training, at sequences of ${formatExact(sequenceLength)}`,
     json: {
       total: counted.total,
       active: counted.active,
@@ -66,6 +66,11 @@ function isRunConfig(path: string): boolean {
   return 'model' in sections;
 }
 
+/** All digits: these numbers are compared with those of papers. */
+function formatExact(count: number): string {
+  return count.toLocaleString('en-US');
+}
+
 function formatDifference(count: number): string {
-  return count < 0 ? `−${formatCount(-count)}` : `+${formatCount(count)}`;
+  return count < 0 ? `−${formatExact(-count)}` : `+${formatExact(count)}`;
 }
