@@ -85,34 +85,31 @@ test('any byte changed, any cut, any extension and any deletion of any file is f
       );
       t.true(refused[0]!.problems.some(({ message }) => message.includes(name) || name === 'manifest.json'));
     }),
-    { numRuns: 150 },
+    { numRuns: 120 },
   );
   t.is((await newestValidCheckpoint(run)).checkpoint?.step, 2);
 });
 
 test('no byte of a manifest or of a header can change unnoticed, even at a first look', async (t) => {
   const run = temporaryDirectory(t);
-  await save(run, 1, {
-    tensors: [SMALL[1]!],
-    kinds: ['parameter'],
-    sharding: { world: 1, cuts: [{ blocks: 1, owner: 0 }] },
-  });
+  const sharding = { world: 1, cuts: [{ blocks: 1, owner: 0 }] };
+  await save(run, 1, { tensors: [SMALL[1]!], kinds: ['parameter'], sharding });
   const directory = checkpointDirectory(run, 1);
-  const header = 8 + Number(readFileSync(join(directory, 'shard-00000.safetensors')).readBigUInt64LE(0));
-  const lengths = {
-    'manifest.json': readFileSync(join(directory, 'manifest.json')).length,
-    'shard-00000.safetensors': header,
-  };
-  for (const [name, length] of Object.entries(lengths)) {
-    const before = readFileSync(join(directory, name));
+  const changeEach = async (name: string, length: number, look: () => Promise<unknown>) => {
+    const path = join(directory, name);
+    const before = readFileSync(path);
     for (let at = 0; at < length; at++) {
-      flip(join(directory, name), at, 1 << (at % 8));
-      const { valid, problems } = await verifyCheckpoint(directory, { deep: false });
-      writeFileSync(join(directory, name), before);
-      if (valid) t.fail(`byte ${at} of ${name}`);
-      if (!['manifest-damaged', 'header-damaged'].includes(problems[0]!.kind)) t.log(at, problems);
+      const changed = Buffer.from(before);
+      changed[at] = changed[at]! ^ (1 << (at % 8));
+      writeFileSync(path, changed);
+      await t.throwsAsync(look(), { code: 'SLUICE_E_CHECKPOINT_DAMAGED' }, `byte ${at} of ${name}`);
     }
-  }
+    writeFileSync(path, before);
+  };
+  const manifestBytes = readFileSync(join(directory, 'manifest.json')).length;
+  await changeEach('manifest.json', manifestBytes, () => readManifest(directory));
+  const headerBytes = 8 + Number(readFileSync(join(directory, 'shard-00000.safetensors')).readBigUInt64LE(0));
+  await changeEach('shard-00000.safetensors', headerBytes, () => openCheckpoint(directory));
   t.true((await verifyCheckpoint(directory)).valid);
 });
 

@@ -8,7 +8,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type FileOperations, nodeFiles, randomInteger, randomKey } from '@sluice/core';
 
 /** The error of a process that is no more. */
@@ -55,6 +55,8 @@ export function refusingAt(n: number, code: string): FileOperations {
  */
 export class CrashingFiles implements FileOperations {
   operations = 0;
+  /** The last operation that was carried out, and on what. */
+  last = '';
   readonly #limit: number;
   /** Directory for content that a change of names has not yet destroyed for good. */
   readonly #graveyard: string;
@@ -69,8 +71,9 @@ export class CrashingFiles implements FileOperations {
     mkdirSync(graveyard, { recursive: true });
   }
 
-  #step(): void {
+  #step(operation: string, path: string): void {
     if (this.operations++ >= this.#limit) throw new Crash('crash');
+    this.last = `${operation} ${basename(path)}`;
   }
 
   /** Keeps the file at `path`, so that it can be put back. */
@@ -78,7 +81,7 @@ export class CrashingFiles implements FileOperations {
     const grave = join(this.#graveyard, String(this.#graves++));
     linkSync(path, grave);
     return () => {
-      if (existsSync(dirname(path))) writeFileSync(path, readFileSync(grave));
+      if (existsSync(dirname(path)) && !existsSync(path)) writeFileSync(path, readFileSync(grave));
     };
   }
 
@@ -89,14 +92,14 @@ export class CrashingFiles implements FileOperations {
   }
 
   async create(path: string) {
-    this.#step();
+    this.#step('create', path);
     const file = await nodeFiles.create(path);
     this.#unsyncedContent.add(path);
     this.#changed(path, () => rmSync(path, { force: true }));
     return {
       write: async (bytes: Uint8Array, position: number) => {
         try {
-          this.#step();
+          this.#step('write', path);
         } catch (crash) {
           await file.write(bytes.subarray(0, bytes.length >> 1), position);
           throw crash;
@@ -104,7 +107,7 @@ export class CrashingFiles implements FileOperations {
         await file.write(bytes, position);
       },
       sync: async () => {
-        this.#step();
+        this.#step('sync', path);
         this.#unsyncedContent.delete(path);
       },
       close: () => file.close(),
@@ -112,7 +115,7 @@ export class CrashingFiles implements FileOperations {
   }
 
   async rename(from: string, to: string): Promise<void> {
-    this.#step();
+    this.#step('rename', to);
     const restore = existsSync(to) ? this.#bury(to) : () => rmSync(to, { force: true });
     await nodeFiles.rename(from, to);
     if (this.#unsyncedContent.delete(from)) this.#unsyncedContent.add(to);
@@ -123,14 +126,14 @@ export class CrashingFiles implements FileOperations {
   }
 
   async unlink(path: string): Promise<void> {
-    this.#step();
+    this.#step('unlink', path);
     const restore = this.#bury(path);
     await nodeFiles.unlink(path);
     this.#changed(path, restore);
   }
 
   async makeDirectory(path: string): Promise<void> {
-    this.#step();
+    this.#step('makeDirectory', path);
     const missing: string[] = [];
     for (let one = path; !existsSync(one); one = dirname(one)) missing.push(one);
     await nodeFiles.makeDirectory(path);
@@ -138,13 +141,13 @@ export class CrashingFiles implements FileOperations {
   }
 
   async removeDirectory(path: string): Promise<void> {
-    this.#step();
+    this.#step('removeDirectory', path);
     await nodeFiles.removeDirectory(path);
     this.#changed(path, () => mkdirSync(path, { recursive: true }));
   }
 
   async syncDirectory(path: string): Promise<void> {
-    this.#step();
+    this.#step('syncDirectory', path);
     this.#undo.delete(path);
   }
 
@@ -156,10 +159,11 @@ export class CrashingFiles implements FileOperations {
       const { length } = readFileSync(path);
       if (draw(2) === 0) truncateSync(path, draw(length + 1));
     }
-    // The last few changes in each directory are lost; which of them lasted, only the disk knows.
+    // Which of the changes in a directory lasted, only the disk knows: some keep their order, others do not.
     for (const undos of this.#undo.values()) {
-      const kept = draw(undos.length + 1);
-      for (const undo of undos.slice(kept).reverse()) undo();
+      const kept = draw(2) === 0 ? draw(undos.length + 1) : undefined;
+      const lost = undos.filter((_, i) => (kept === undefined ? draw(2) === 0 : i >= kept));
+      for (const undo of lost.reverse()) undo();
     }
   }
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   beginCheckpoint,
   checkpointDirectory,
+  commitCheckpoint,
   listCheckpoints,
   newestValidCheckpoint,
   pruneCheckpoints,
@@ -17,6 +18,8 @@ async function saveHalf(run: string, step: number): Promise<void> {
   const directory = await beginCheckpoint(run, step);
   await writeShard(directory, 0, shard(SMALL, TWO_WORKERS, step)[0]!);
 }
+
+const WHOLE = ['manifest.json', 'shard-00000.safetensors', 'shard-00001.safetensors'];
 
 const steps = async (run: string) => (await listCheckpoints(run)).map(({ step }) => step);
 
@@ -94,15 +97,24 @@ test('files that saving did not write are never removed', async (t) => {
 
 test('saving a step again leaves no shard of the earlier, wider save', async (t) => {
   const run = temporaryDirectory(t);
-  await save(run, 1, { sharding: { world: 4, cuts: [0, 1, 2, 3].map((owner) => ({ blocks: 1, owner })) } });
-  writeFileSync(
-    join(checkpointDirectory(run, 1), '.writing-shard-00009.safetensors-1-ab'),
-    'left by a writer that died',
-  );
+  const wide = { world: 4, cuts: [0, 1, 2, 3].map((owner) => ({ blocks: 1, owner })) };
+  await save(run, 1, { sharding: wide });
+  t.is(readdirSync(checkpointDirectory(run, 1)).length, 5);
   await save(run, 1, { seed: 5 });
-  t.deepEqual(readdirSync(checkpointDirectory(run, 1)).sort(), [
-    'manifest.json',
-    'shard-00000.safetensors',
-    'shard-00001.safetensors',
-  ]);
+  t.deepEqual(readdirSync(checkpointDirectory(run, 1)).sort(), WHOLE);
+});
+
+test('what a writer that died during the save has left is not in the checkpoint', async (t) => {
+  const run = temporaryDirectory(t);
+  const directory = await beginCheckpoint(run, 1);
+  for (const name of ['.writing-shard-00001.safetensors-7-ab', 'shard-00009.safetensors']) {
+    writeFileSync(join(directory, name), 'left');
+  }
+  const shards = [];
+  for (const [rank, pieces] of shard(SMALL, TWO_WORKERS, 1).entries()) {
+    shards.push(await writeShard(directory, rank, pieces));
+  }
+  const common = { config: {}, configHash: '', state: {}, probe: {} };
+  await commitCheckpoint({ directory, step: 1, tensors: SMALL, shards, ...common });
+  t.deepEqual(readdirSync(directory).sort(), WHOLE);
 });

@@ -87,9 +87,9 @@ const HEAD_BYTES = '{\n "sha256": "",\n'.length + 64;
 /** @throws ManifestFault */
 function decodeManifest(bytes: Buffer): Manifest {
   const digest = HEAD.exec(bytes.toString('latin1', 0, HEAD_BYTES))?.[1];
+  // Another version may be framed otherwise.
+  if (digest === undefined) checkVersion(bytes);
   if (digest !== sha256(bytes.subarray(HEAD_BYTES))) {
-    // Another version may be framed otherwise, so it is asked for first.
-    checkVersion(bytes);
     throw new ManifestFault('manifest-damaged', `${MANIFEST_NAME} does not match its own hash`);
   }
   checkVersion(bytes);
