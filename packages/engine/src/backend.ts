@@ -9,6 +9,7 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
+import { makeBuffer } from './memory.ts';
 import { nativeCore } from './native.ts';
 import { BufferPool, type PoolStatistics } from './pool.ts';
 
@@ -30,7 +31,7 @@ export interface Allocation<Values = Float32Array> {
 }
 
 export class NativeBackend extends MathBackendCPU {
-  readonly pool = new BufferPool();
+  readonly pool = new BufferPool(makeBuffer);
 
   get #storage(): tf.DataStorage<StoredTensor> {
     return this.data as unknown as tf.DataStorage<StoredTensor>;
@@ -126,20 +127,22 @@ export class NativeBackend extends MathBackendCPU {
   }
 }
 
-/** Kernels of the plain CPU backend serve `native` too, until one of ours takes their place. */
+/** A kernel of the plain CPU backend, whose outputs may be views of its inputs, made fit for pooled memory. */
+export function keepMemoryApart(kernel: tf.KernelFunc): tf.KernelFunc {
+  return (call) => {
+    const outputs = kernel(call);
+    for (const output of [outputs].flat()) (call.backend as NativeBackend).separate(output);
+    return outputs;
+  };
+}
+
+/** Kernels of the plain CPU backend serve `native` too, where none of ours takes their place. */
 export function registerNativeBackend(): void {
   if (!nativeCore()) return;
   for (const kernel of tf.getKernelsForBackend('cpu')) {
     if (tf.getKernel(kernel.kernelName, NATIVE_BACKEND)) continue;
-    tf.registerKernel({
-      ...kernel,
-      backendName: NATIVE_BACKEND,
-      kernelFunc: (call) => {
-        const outputs = kernel.kernelFunc(call);
-        for (const output of [outputs].flat()) (call.backend as NativeBackend).separate(output);
-        return outputs;
-      },
-    });
+    const kernelFunc = keepMemoryApart(kernel.kernelFunc);
+    tf.registerKernel({ ...kernel, backendName: NATIVE_BACKEND, kernelFunc });
   }
   tf.registerBackend(NATIVE_BACKEND, () => new NativeBackend(), 10);
 }

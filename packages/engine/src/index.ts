@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { registerNativeBackend } from './backend.ts';
 import './ops/matMul.ts';
+import './stockKernels.ts';
 
 // Skips TensorFlow.js's checks of every call.
 tf.enableProdMode();
@@ -12,6 +13,7 @@ export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics } from './
 export { computeGradients } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
 export { matrixProduct, measureSgemmPeak } from './matrixProduct.ts';
+export { preferHugePages } from './memory.ts';
 export type { NativeBuildInfo } from './native.ts';
 export { nativeBuildInfo, nativeCore, setThreads, threads } from './native.ts';
 export * from './ops/addResidual.ts';

@@ -1,45 +1,16 @@
 // The router of a mixture of experts, from logits on: softmax, choice of the experts, balance loss and z-loss.
 // N tokens, E experts, K experts a token.
 
-#include <limits>
 #include <vector>
 
 #include "addon.h"
 #include "parallel.h"
-#include "simd.h"
+#include "softmax.h"
 
 namespace sluice {
 
 // Tokens whose shares of the auxiliary loss are summed together before those sums are added in order.
 constexpr size_t kRowsPerPart = 64;
-
-struct Softmax {
-  float logSumExp;
-};
-
-/// Probabilities of one row; `probability` has room for whole vectors, and the lanes beyond `experts` become 0.
-static Softmax softmaxRow(const float* logits, float* probability, size_t experts) {
-  const float lowest = -std::numeric_limits<float>::infinity();
-  Vec most = broadcast(lowest);
-  for (size_t e = 0; e < experts; e += kWidth) {
-    const size_t count = std::min(kWidth, experts - e);
-    most = maximum(most, count == kWidth ? load(logits + e) : loadPart(logits + e, count, lowest));
-  }
-  const float largest = maxLanes(most);
-  Vec sum = {};
-  for (size_t e = 0; e < experts; e += kWidth) {
-    const size_t count = std::min(kWidth, experts - e);
-    Vec value = exponential((count == kWidth ? load(logits + e) : loadPart(logits + e, count, largest)) - largest);
-    if (count < kWidth) {
-      for (size_t lane = count; lane < kWidth; ++lane) value[lane] = 0;
-    }
-    sum += value;
-    store(probability + e, value);
-  }
-  const float total = sumLanes(sum);
-  for (size_t e = 0; e < experts; e += kWidth) store(probability + e, load(probability + e) / total);
-  return {largest + std::log(total)};
-}
 
 /// The experts of the `topK` largest logits, largest first, of equal ones the lower index first.
 static void chooseExperts(const float* logits, size_t experts, size_t topK, int32_t* chosen) {
@@ -75,7 +46,7 @@ static double router(const Arguments& args) {
   parallelFor(parts, 1, [&](size_t begin, size_t end) {
     std::vector<float> probability(experts + kWidth);
     for (size_t row = begin * kRowsPerPart; row < std::min(rows, end * kRowsPerPart); ++row) {
-      const float logSumExp = softmaxRow(logits + row * experts, probability.data(), experts).logSumExp;
+      const float logSumExp = softmaxRow(logits + row * experts, probability.data(), experts);
       int32_t* chosen = indices + row * topK;
       chooseExperts(logits + row * experts, experts, topK, chosen);
       const float scale = normalize ? 1.0f / chosenSum(probability.data(), chosen, topK) : 1.0f;
@@ -106,7 +77,7 @@ static double routerBackward(const Arguments& args) {
   parallelFor(rows, kRowsPerPart, [&](size_t begin, size_t end) {
     std::vector<float> probability(experts + kWidth), dProbability(experts);
     for (size_t row = begin; row < end; ++row) {
-      const float logSumExp = softmaxRow(logits + row * experts, probability.data(), experts).logSumExp;
+      const float logSumExp = softmaxRow(logits + row * experts, probability.data(), experts);
       for (size_t e = 0; e < experts; ++e) dProbability[e] = balance * loads[e];
       const int32_t* chosen = indices + row * topK;
       const float* dWeight = dWeights + row * topK;

@@ -1,8 +1,9 @@
 /** TensorFlow.js's own matrix products, on our kernel where it serves them, otherwise on the stock one. */
 
 import * as tf from '@tensorflow/tfjs';
-import { NATIVE_BACKEND, type NativeBackend } from '../backend.ts';
+import type { NativeBackend } from '../backend.ts';
 import { callNative } from '../native.ts';
+import { type KernelCall, overrideKernel } from '../override.ts';
 
 interface MatMulAttributes {
   readonly transposeA: boolean;
@@ -47,22 +48,16 @@ function batchMatMul(
   return c.info;
 }
 
-function serve(kernelName: string, isPlain: (call: Parameters<tf.KernelFunc>[0]) => boolean): void {
-  const stock = tf.getKernel(kernelName, 'cpu')!;
-  tf.registerKernel({
-    kernelName,
-    backendName: NATIVE_BACKEND,
-    kernelFunc: (call) => {
-      const { a, b } = call.inputs as { a: tf.TensorInfo; b: tf.TensorInfo };
-      if (!isServed(a, b) || !isPlain(call)) return stock.kernelFunc(call);
-      return batchMatMul(call.backend as NativeBackend, a, b, call.attrs as unknown as MatMulAttributes);
-    },
+function serve(kernelName: string, isPlain: (call: KernelCall) => boolean): void {
+  overrideKernel(kernelName, (call) => {
+    const { a, b } = call.inputs as { a: tf.TensorInfo; b: tf.TensorInfo };
+    if (!isServed(a, b) || !isPlain(call)) return undefined;
+    return batchMatMul(call.backend, a, b, call.attrs as unknown as MatMulAttributes);
   });
 }
 
 serve('BatchMatMul', () => true);
 serve('_FusedMatMul', ({ inputs, attrs }) => {
-  const { bias } = inputs as { bias?: tf.TensorInfo };
   const { activation } = attrs as unknown as { activation?: string };
-  return !bias && (!activation || activation === 'linear');
+  return !inputs.bias && (!activation || activation === 'linear');
 });
