@@ -340,7 +340,7 @@ test('ranks that disagree about an operation are told so', async (t) => {
     ['long length', (g) => g.allReduce(new Float32Array(g.rank === 0 ? 80_000 : 90_000))],
   ];
   for (const [name, run] of cases) {
-    const world = openWorld(2, undefined, 300);
+    const world = openWorld(2);
     const outcomes = await Promise.allSettled(world.groups.map(run));
     const codes = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason.code] : []));
     t.true(codes.includes('SLUICE_E_COLLECTIVE_MISMATCH'), name);

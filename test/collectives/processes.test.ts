@@ -5,6 +5,7 @@ import {
   benchCollectives,
   Communicator,
   ControlServer,
+  generateCurveKeys,
   type ListenOptions,
   type WorkerLimits,
 } from '@sluice/collectives';
@@ -122,7 +123,7 @@ for (const transport of ['ipc', 'tcp'] as const) {
   );
 }
 
-test.serial('a worker that does not come to a collective is named, with the operation', async (t) => {
+test('a worker that does not come to a collective is named, with the operation', async (t) => {
   const { server, end } = await startRun({ worldSize: 2 }, { collectiveMs: 500 });
   await server.ready();
   const error = await rejection(server.callAll('meet', { absent: 1 }));
@@ -152,19 +153,16 @@ test.serial('errors of workers arrive with their code, and serving goes on', asy
   await end();
 });
 
-test.serial(
-  'a call that is not answered in time names the rank, the method and what it was doing',
-  async (t) => {
-    const { server, end } = await startRun({ worldSize: 2 });
-    await server.ready();
-    const error = await rejection(server.callAll('spin', { culprit: 1 }, { kind: 'save', limitMs: 2500 }));
-    t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
-    t.is(error.message, 'No answer to spin within 2.5 s (limit of save) from rank 1 (counting sheep).');
-    await end();
-  },
-);
+test('a call that is not answered in time names the rank, the method and what it was doing', async (t) => {
+  const { server, end } = await startRun({ worldSize: 2 });
+  await server.ready();
+  const error = await rejection(server.callAll('spin', { culprit: 1 }, { kind: 'save', limitMs: 2500 }));
+  t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
+  t.is(error.message, 'No answer to spin within 2.5 s (limit of save) from rank 1 (counting sheep).');
+  await end();
+});
 
-test.serial('a killed worker fails the call, and the collectives of the others, at once', async (t) => {
+test('a killed worker fails the call, and the collectives of the others, at once', async (t) => {
   const { server, workers, exits, end } = await startRun({ worldSize: 3 });
   await server.ready();
   const call = rejection(server.callAll('meet', { absent: 1 }));
@@ -181,7 +179,7 @@ test.serial('a killed worker fails the call, and the collectives of the others, 
   await end();
 });
 
-test.serial('a worker that exits says goodbye, with its exit code, and does not crash', async (t) => {
+test('a worker that exits says goodbye, with its exit code, and does not crash', async (t) => {
   const { server, exits, end } = await startRun({ worldSize: 2 }, {}, false);
   await server.ready();
   const error = await rejection(server.callAll('exit', { culprit: 1 }));
@@ -191,7 +189,7 @@ test.serial('a worker that exits says goodbye, with its exit code, and does not 
   await end();
 });
 
-test.serial('a worker whose machine falls silent is lost after a while', async (t) => {
+test('a worker whose machine falls silent is lost after a while', async (t) => {
   const { server, workers, end } = await startRun({ worldSize: 2, heartbeatSilenceMs: 2000 });
   await server.ready();
   workers[0]!.kill('SIGSTOP');
@@ -201,7 +199,7 @@ test.serial('a worker whose machine falls silent is lost after a while', async (
   await end();
 });
 
-test.serial('workers without a coordinator end, even while their main thread never returns', async (t) => {
+test('workers without a coordinator end, even while their main thread never returns', async (t) => {
   const { server, exits, end } = await startRun({ worldSize: 2 }, { coordinatorSilenceMs: 2000 });
   await server.ready();
   void server.callAll('spin', { culprit: 0 }).catch(() => {});
@@ -211,7 +209,7 @@ test.serial('workers without a coordinator end, even while their main thread nev
   await end();
 });
 
-test.serial('workers that do not start in time are named', async (t) => {
+test('workers that do not start in time are named', async (t) => {
   const server = await ControlServer.listen({ worldSize: 2 });
   const error = await rejection(server.ready(50));
   t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
@@ -263,7 +261,59 @@ test.serial('whoever lacks the secret of the run, or sends rubbish, gets no answ
   await server.close();
 });
 
-test.serial('a worker that finds no coordinator says so', async (t) => {
+test.serial('with cluster keys, connections over tcp are encrypted and workers agree as ever', async (t) => {
+  const curve = generateCurveKeys();
+  const run = await startRun({ worldSize: 2, transport: 'tcp', endpoint: 'tcp://127.0.0.1:0', curve });
+  await run.server.ready();
+  const results = await run.server.callAll<Collected>('collect', { length: 300_000 });
+  t.true(results[0]!.sums.equals(results[1]!.sums));
+  t.deepEqual(results[0]!.pair, [3, 3, 3]);
+  await run.server.callAll('stop', {}, { kind: 'stop' });
+  t.deepEqual(await Promise.all(run.exits), [0, 0]);
+  await run.end();
+});
+
+test.serial('a stranger without the cluster key cannot even speak, whatever else it knows', async (t) => {
+  const curve = generateCurveKeys();
+  const server = await ControlServer.listen({ worldSize: 1, endpoint: 'tcp://127.0.0.1:0', curve });
+  const { publicKey } = curve;
+  const foreign = generateCurveKeys();
+  const strangers = {
+    'no keys': {},
+    'other keys, and the public key of the cluster': {
+      curveServerKey: publicKey,
+      curvePublicKey: foreign.publicKey,
+      curveSecretKey: foreign.secretKey,
+    },
+    'a forged pair': {
+      curveServerKey: publicKey,
+      curvePublicKey: publicKey,
+      curveSecretKey: foreign.secretKey,
+    },
+  };
+  // Of a version that would be refused, with an answer, if it were heard.
+  const frame = new Packr({ useRecords: false }).pack([99, 'hello', {}]);
+  for (const [name, keys] of Object.entries(strangers)) {
+    const stranger = new Dealer({ ...keys, linger: 0, receiveTimeout: 400 });
+    stranger.connect(server.endpoint);
+    await stranger.send(frame);
+    await t.throwsAsync(stranger.receive(), undefined, name);
+    stranger.close();
+  }
+  const member = new Dealer({
+    curveServerKey: publicKey,
+    curvePublicKey: publicKey,
+    curveSecretKey: curve.secretKey,
+    linger: 0,
+  });
+  member.connect(server.endpoint);
+  await member.send(frame);
+  t.is((await member.receive()).length, 1);
+  member.close();
+  await server.close();
+});
+
+test('a worker that finds no coordinator says so', async (t) => {
   const error = await rejection(
     Communicator.connect({
       coordinator: 'tcp://127.0.0.1:9',

@@ -4,10 +4,12 @@ import { writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { invariant } from '@sluice/core';
+import { Context } from 'zeromq';
 import { ControlClient } from './control-client.ts';
 import { errorToData } from './control-protocol.ts';
 import { Exchange } from './exchange.ts';
 import { ProcessGroup } from './process-group.ts';
+import { Authenticator } from './security.ts';
 import { DONE, FAILED, SharedState } from './shared-state.ts';
 import type { FromThread, OperationFailure, ThreadOptions, ToThread } from './thread-protocol.ts';
 import { ZeroMqTransport } from './zeromq-transport.ts';
@@ -27,7 +29,13 @@ process.on('uncaughtException', (error) => {
   say({ type: 'broken', error: errorToData(error, 'communication thread') });
 });
 
+const context = new Context();
+const curve = options.curve === undefined ? {} : { curve: options.curve };
+let authenticator: Authenticator | undefined;
+
 const control = new ControlClient({
+  context,
+  ...curve,
   coordinator: options.coordinator,
   silenceMs: options.limits.coordinatorSilenceMs,
   ...(options.parentPid === undefined ? {} : { parentPid: options.parentPid }),
@@ -37,6 +45,7 @@ start().catch(async (error: unknown) => {
   say({ type: 'broken', error: errorToData(error, 'communication thread') });
   clearInterval(pulse);
   await control.close();
+  authenticator?.close();
   main.close();
 });
 
@@ -45,7 +54,8 @@ async function start(): Promise<void> {
   const kind = options.transport;
   const directory = options.directory === undefined ? {} : { directory: options.directory };
   // The coordinator says how many ranks there are; until then nobody can send to this one.
-  const transport = await ZeroMqTransport.open({ kind, rank, token, host, ...directory });
+  if (options.curve !== undefined) authenticator = await Authenticator.start(context, options.curve);
+  const transport = await ZeroMqTransport.open({ kind, rank, token, host, context, ...curve, ...directory });
   let exchange: Exchange | undefined;
   const endpoints = await control
     .join(
@@ -129,6 +139,7 @@ async function close(reason: string, exchange: Exchange): Promise<void> {
   control.send('goodbye', { reason });
   await control.close();
   await exchange.close();
+  authenticator?.close();
   state.close();
   options.failures.close();
   main!.close();

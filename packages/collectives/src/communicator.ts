@@ -6,6 +6,7 @@ import { invariant, SluiceError } from '@sluice/core';
 import { errorFromData, errorToData } from './control-protocol.ts';
 import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
 import { checkGroup } from './process-group.ts';
+import type { CurveKeys } from './security.ts';
 import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './shared-state.ts';
 import {
   DEFAULT_WORKER_LIMITS,
@@ -27,6 +28,8 @@ export interface ConnectOptions {
   /** Address that other workers reach this one by (tcp); 127.0.0.1 by default. */
   readonly host?: string;
   readonly limits?: Partial<WorkerLimits>;
+  /** The cluster's keys; required when the coordinator has them. */
+  readonly curve?: CurveKeys;
 }
 
 /** What the coordinator can call. */
@@ -276,6 +279,7 @@ function resolveOptions(
     coordinator !== undefined && Number.isInteger(rank),
     'a worker knows its coordinator and its rank',
   );
+  const curve = options.curve ?? curveFromEnvironment();
   return {
     coordinator,
     rank,
@@ -284,8 +288,14 @@ function resolveOptions(
     host: options.host ?? '127.0.0.1',
     ...(env.SLUICE_RUNTIME_DIR === undefined ? {} : { directory: env.SLUICE_RUNTIME_DIR }),
     ...(env.SLUICE_PARENT_PID === undefined ? {} : { parentPid: Number(env.SLUICE_PARENT_PID) }),
+    ...(curve === undefined ? {} : { curve }),
     limits: { ...DEFAULT_WORKER_LIMITS, ...options.limits },
     memory,
     failures,
   };
+}
+
+function curveFromEnvironment(): CurveKeys | undefined {
+  const { SLUICE_CURVE_PUBLIC_KEY: publicKey, SLUICE_CURVE_SECRET_KEY: secretKey } = process.env;
+  return publicKey === undefined || secretKey === undefined ? undefined : { publicKey, secretKey };
 }

@@ -1,7 +1,7 @@
 /** A worker's end of the control plane. Lives in the communication thread. */
 
 import { SluiceError } from '@sluice/core';
-import { Dealer } from 'zeromq';
+import { type Context, Dealer } from 'zeromq';
 import {
   type CoordinatorMessages,
   decodeMessage,
@@ -11,6 +11,7 @@ import {
   MAX_CONTROL_BYTES,
   type WorkerMessages,
 } from './control-protocol.ts';
+import { type CurveKeys, connectorSecurity } from './security.ts';
 
 export interface ControlClientOptions {
   readonly coordinator: string;
@@ -18,6 +19,8 @@ export interface ControlClientOptions {
   readonly silenceMs: number;
   /** Process that must stay the parent of this one, for a worker that the coordinator started itself. */
   readonly parentPid?: number;
+  readonly context: Context;
+  readonly curve?: CurveKeys;
 }
 
 export interface ControlHandlers {
@@ -41,7 +44,12 @@ export class ControlClient {
 
   constructor(options: ControlClientOptions) {
     this.#options = options;
-    this.#socket = new Dealer({ maxMessageSize: MAX_CONTROL_BYTES, linger: 2000 });
+    this.#socket = new Dealer({
+      context: options.context,
+      ...connectorSecurity(options.curve),
+      maxMessageSize: MAX_CONTROL_BYTES,
+      linger: 2000,
+    });
     this.#socket.connect(options.coordinator);
   }
 

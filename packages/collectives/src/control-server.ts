@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { invariant, SluiceError } from '@sluice/core';
-import { Router } from 'zeromq';
+import { Context, Router } from 'zeromq';
 import {
   type CoordinatorMessages,
   DEFAULT_LIMITS_MS,
@@ -18,6 +18,8 @@ import {
   type WaitKind,
   type WorkerMessages,
 } from './control-protocol.ts';
+import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
+import { removeRings } from './shared-ring.ts';
 import { bindOrRefuse } from './sockets.ts';
 import type { TransportKind } from './zeromq-transport.ts';
 
@@ -31,6 +33,8 @@ export interface ListenOptions {
   readonly limits?: Partial<Record<WaitKind, number>>;
   /** A worker not heard of for so long is lost, ms. */
   readonly heartbeatSilenceMs?: number;
+  /** The cluster's keys: encrypts and authenticates all connections of the run that leave the machine. */
+  readonly curve?: CurveKeys;
 }
 
 export interface WorkerInfo {
@@ -77,6 +81,8 @@ export class ControlServer {
   readonly #silenceMs: number;
   readonly #router: Router;
   readonly #directory: string;
+  readonly #authenticator: Authenticator | undefined;
+  readonly #curve: CurveKeys | undefined;
   readonly #members = new Map<number, Member>();
   readonly #calls = new Map<number, Call>();
   readonly #lostErrors = new Map<number, SluiceError>();
@@ -91,20 +97,35 @@ export class ControlServer {
 
   /** Starts to listen. @throws SLUICE_E_PORT_TAKEN */
   static async listen(options: ListenOptions): Promise<ControlServer> {
-    const router = new Router({ maxMessageSize: MAX_CONTROL_BYTES, linger: 1000, sendTimeout: 5000 });
+    const { curve } = options;
+    const context = new Context();
+    const authenticator = curve && (await Authenticator.start(context, curve));
+    const router = new Router({
+      context,
+      ...listenerSecurity(curve),
+      maxMessageSize: MAX_CONTROL_BYTES,
+      linger: 1000,
+      sendTimeout: 5000,
+    });
     const directory = mkdtempSync(join(tmpdir(), 'sluice-'));
     const endpoint = options.endpoint ?? `ipc://${directory}/coordinator`;
     try {
       await bindOrRefuse(router, endpoint.replace(/^(tcp:.*):0$/, '$1:*'));
     } catch (error) {
       router.close();
+      authenticator?.close();
       rmSync(directory, { recursive: true, force: true });
       throw error;
     }
-    return new ControlServer(options, router, directory);
+    return new ControlServer(options, router, directory, authenticator);
   }
 
-  private constructor(options: ListenOptions, router: Router, directory: string) {
+  private constructor(
+    options: ListenOptions,
+    router: Router,
+    directory: string,
+    authenticator: Authenticator | undefined,
+  ) {
     this.endpoint = router.lastEndpoint!;
     this.token = randomBytes(16).toString('hex');
     this.worldSize = options.worldSize;
@@ -116,6 +137,8 @@ export class ControlServer {
     this.#silenceMs = options.heartbeatSilenceMs ?? 15_000;
     this.#router = router;
     this.#directory = directory;
+    this.#authenticator = authenticator;
+    this.#curve = options.curve;
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     void this.#receiveAll();
   }
@@ -129,6 +152,10 @@ export class ControlServer {
       SLUICE_TRANSPORT: this.#transport,
       SLUICE_RUNTIME_DIR: this.#directory,
       SLUICE_PARENT_PID: String(process.pid),
+      ...(this.#curve && {
+        SLUICE_CURVE_PUBLIC_KEY: this.#curve.publicKey,
+        SLUICE_CURVE_SECRET_KEY: this.#curve.secretKey,
+      }),
     };
   }
 
@@ -223,6 +250,8 @@ export class ControlServer {
     for (const id of [...this.#calls.keys()]) this.#finish(id)?.reject(error);
     await this.#sending;
     this.#router.close();
+    this.#authenticator?.close();
+    removeRings(this.token, this.worldSize);
     rmSync(this.#directory, { recursive: true, force: true });
   }
 

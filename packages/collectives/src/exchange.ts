@@ -194,8 +194,9 @@ export class Exchange implements Carrier {
     this.#earlyLoad.set(header.from, { messages: load.messages + 1, bytes: load.bytes + bytes });
     const key = `${header.group}:${header.sequence}`;
     const messages = this.#early.get(key);
-    if (messages === undefined) this.#early.set(key, [{ header, payload }]);
-    else messages.push({ header, payload });
+    const message = { header, payload: payload?.keep() };
+    if (messages === undefined) this.#early.set(key, [message]);
+    else messages.push(message);
   }
 
   #takeEarly(operation: Operation): EarlyMessage[] {

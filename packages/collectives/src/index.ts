@@ -15,6 +15,7 @@ export { type Faults, FaultyTransport } from './faulty-transport.ts';
 export { type Group, type Pending, soloGroup } from './group.ts';
 export { inProcessWorld } from './in-process-transport.ts';
 export { evenSlices, ProcessGroup, type ProcessGroupOptions } from './process-group.ts';
+export { type CurveKeys, generateCurveKeys } from './security.ts';
 export type { WorkerLimits } from './thread-protocol.ts';
 export type { MessageHandler, Payload, Transport } from './transport.ts';
 export { type MessageHeader, PROTOCOL_VERSION } from './wire.ts';

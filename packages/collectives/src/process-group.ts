@@ -239,8 +239,8 @@ export class ProcessGroup {
         chunk = { payloads: new Array(this.size).fill(undefined), missing: this.size - 1 };
         arrived.set(offset, chunk);
       }
-      chunk.payloads[rank] = payload;
       chunk.missing -= 1;
+      chunk.payloads[rank] = chunk.missing > 0 ? payload.keep() : payload;
       if (chunk.missing > 0) return;
       reducer.reduce(own.subarray(offset, offset + chunkBytes), this.rank, chunk.payloads);
       for (const held of chunk.payloads) held?.release();

@@ -2,6 +2,7 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import type { ErrorData } from './control-protocol.ts';
+import type { CurveKeys } from './security.ts';
 import type { OperationName } from './wire.ts';
 import type { TransportKind } from './zeromq-transport.ts';
 
@@ -14,6 +15,7 @@ export interface ThreadOptions {
   readonly directory?: string;
   readonly parentPid?: number;
   readonly limits: WorkerLimits;
+  readonly curve?: CurveKeys;
   readonly memory: SharedArrayBuffer;
   /** Carries the errors of failed operations, read synchronously by the main thread. */
   readonly failures: MessagePort;

@@ -12,6 +12,8 @@ export interface Payload {
   view(start: number, length: number, scratch: Uint8Array): Uint8Array;
   /** Copies all of them to the start of `target`. */
   copyTo(target: Uint8Array): void;
+  /** The same bytes, for a receiver that cannot use them yet; takes the place of this one. */
+  keep(): Payload;
   /** Says that the bytes are needed no more, so that their place can be used again. */
   release(): void;
 }
@@ -52,6 +54,10 @@ export class MemoryPayload implements Payload {
 
   copyTo(target: Uint8Array): void {
     target.set(this.#bytes);
+  }
+
+  keep(): Payload {
+    return this;
   }
 
   release(): void {}

@@ -21,8 +21,9 @@ export type OperationName = (typeof OPERATIONS)[number];
 /**
  * `data`: bytes of a stream. `credit`: the receiver takes the stream up to byte `offset`.
  * `confirm`: the receiver has all of the stream, so the sender may change its memory.
+ * `attach`, `release`: between transports, about the sender's shared ring: it is open at the receiver; a slot is free.
  */
-const MESSAGE_KINDS = ['data', 'credit', 'confirm'] as const;
+const MESSAGE_KINDS = ['data', 'credit', 'confirm', 'attach', 'release'] as const;
 export type MessageKind = (typeof MESSAGE_KINDS)[number];
 
 /** What every message says: which stream of which operation it belongs to. */

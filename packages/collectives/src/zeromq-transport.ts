@@ -7,10 +7,19 @@
 
 import { tmpdir } from 'node:os';
 import { invariant } from '@sluice/core';
-import { Pull, Push } from 'zeromq';
+import { type Context, Pull, Push } from 'zeromq';
+import { type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
+import { RingReader, RingWriter } from './shared-ring.ts';
 import { bindOrRefuse } from './sockets.ts';
-import { MemoryPayload, type MessageHandler, type Transport } from './transport.ts';
-import { decodeHeader, encodeHeader, HEADER_BYTES, type MessageHeader, runTag } from './wire.ts';
+import { MemoryPayload, type MessageHandler, type Payload, type Transport } from './transport.ts';
+import {
+  decodeHeader,
+  encodeHeader,
+  HEADER_BYTES,
+  type HeaderPlacement,
+  type MessageHeader,
+  runTag,
+} from './wire.ts';
 
 export type TransportKind = 'ipc' | 'tcp';
 
@@ -25,10 +34,16 @@ export interface ZeroMqTransportOptions {
   readonly directory?: string;
   /** Largest payload of one message, bytes. */
   readonly chunkBytes?: number;
+  /** Encrypts and authenticates connections (tcp); the context's `Authenticator` must run. */
+  readonly curve?: CurveKeys;
+  readonly context?: Context;
 }
 
 /** Messages that may wait on each connection, at each end. Credit bounds them before this does. */
 const QUEUE_MESSAGES = 16;
+
+/** Shorter payloads than this travel in the message; a slot of the ring would save nothing. */
+const RING_MIN_BYTES = 1 << 16;
 
 /** Time that messages already accepted may take to leave when the transport closes, ms. */
 const LINGER_MS = 2000;
@@ -39,15 +54,23 @@ export class ZeroMqTransport implements Transport {
   /** Where peers reach this rank. */
   readonly endpoint: string;
   readonly #tag: number;
+  readonly #security: object;
   readonly #pull: Pull;
-  readonly #pushes = new Map<number, Push>();
+  readonly #token: string;
+  readonly #links = new Map<number, Link>();
+  readonly #ring: RingWriter | undefined;
+  readonly #rings = new Map<number, RingReader>();
+  /** Peers that can read this rank's ring. */
+  readonly #attached = new Set<number>();
   #size = 0;
   #closed = false;
 
   /** Binds an endpoint of this rank; `connect` makes it usable. */
   static async open(options: ZeroMqTransportOptions): Promise<ZeroMqTransport> {
     const chunkBytes = options.chunkBytes ?? 1 << 20;
+    const security = socketSecurity(options);
     const pull = new Pull({
+      ...security.listener,
       receiveHighWaterMark: QUEUE_MESSAGES,
       // The largest frame that a peer may send; anything longer closes its connection.
       maxMessageSize: Math.max(chunkBytes, HEADER_BYTES),
@@ -66,7 +89,11 @@ export class ZeroMqTransport implements Transport {
     this.chunkBytes = chunkBytes;
     this.endpoint = pull.lastEndpoint!;
     this.#tag = runTag(options.token);
+    this.#token = options.token;
+    this.#security = socketSecurity(options).connector;
     this.#pull = pull;
+    this.#ring =
+      options.kind === 'ipc' ? RingWriter.open(options.token, options.rank, chunkBytes) : undefined;
   }
 
   /** Ranks of the world; known once connected. */
@@ -79,18 +106,28 @@ export class ZeroMqTransport implements Transport {
     this.#size = endpoints.length;
     for (const [rank, endpoint] of endpoints.entries()) {
       if (rank === this.rank) continue;
-      const push = new Push({ sendHighWaterMark: QUEUE_MESSAGES, linger: LINGER_MS });
+      const push = new Push({ ...this.#security, sendHighWaterMark: QUEUE_MESSAGES, linger: LINGER_MS });
       push.connect(endpoint);
-      this.#pushes.set(rank, push);
+      const link = new Link(push);
+      this.#links.set(rank, link);
+      const ring = endpoint.startsWith('ipc:') ? RingReader.open(this.#token, rank) : undefined;
+      if (ring === undefined) continue;
+      this.#rings.set(rank, ring);
+      void link.send([encodeHeader({ ...RING_HEADER, kind: 'attach', from: this.rank }, this.#tag)]);
     }
   }
 
   async send(to: number, header: MessageHeader, payload?: Uint8Array): Promise<void> {
-    const push = this.#pushes.get(to);
-    invariant(push !== undefined, `rank ${this.rank} is not connected to rank ${to}`);
-    if (this.#closed) return;
-    const frame = encodeHeader(header, this.#tag);
-    await push.send(payload === undefined ? frame : [frame, payload]);
+    const link = this.#links.get(to);
+    invariant(link !== undefined, `rank ${this.rank} is not connected to rank ${to}`);
+    if (payload === undefined) {
+      await link.send([encodeHeader(header, this.#tag)]);
+    } else if (this.#ring !== undefined && payload.length >= RING_MIN_BYTES && this.#attached.has(to)) {
+      const place = await this.#ring.put(payload);
+      await link.send([encodeHeader(header, this.#tag, { place, placedBytes: payload.length })]);
+    } else {
+      await link.send([encodeHeader(header, this.#tag), payload]);
+    }
   }
 
   onMessage(handler: MessageHandler): void {
@@ -98,15 +135,81 @@ export class ZeroMqTransport implements Transport {
   }
 
   async close(): Promise<void> {
+    if (this.#closed) return;
     this.#closed = true;
-    for (const push of this.#pushes.values()) push.close();
+    for (const link of this.#links.values()) link.close();
     this.#pull.close();
+    this.#ring?.close();
+    for (const ring of this.#rings.values()) ring.close();
   }
 
   async #receiveAll(handler: MessageHandler): Promise<void> {
     for await (const [frame, payload] of this.#pull) {
       const header = frame && decodeHeader(frame, this.#tag);
-      if (header !== undefined) handler(header, payload && new MemoryPayload(payload));
+      if (header === undefined) continue;
+      if (header.kind === 'attach') this.#attach(header.from);
+      else if (header.kind === 'release') this.#ring?.release(header.place);
+      else handler(header, this.#payload(header, payload));
     }
+  }
+
+  #payload(header: MessageHeader & HeaderPlacement, frame: Buffer | undefined): Payload | undefined {
+    if (header.placedBytes === 0) return frame && new MemoryPayload(frame);
+    const ring = this.#rings.get(header.from);
+    invariant(ring !== undefined, `rank ${header.from} uses a ring that rank ${this.rank} has not opened`);
+    const { place, placedBytes } = header;
+    return ring.payload(place, placedBytes, () => {
+      const release = { ...RING_HEADER, kind: 'release', from: this.rank } as const;
+      void this.#links.get(header.from)?.send([encodeHeader(release, this.#tag, { place, placedBytes })]);
+    });
+  }
+
+  #attach(peer: number): void {
+    this.#attached.add(peer);
+    if (this.#attached.size === this.#size - 1) this.#ring?.unlink();
+  }
+}
+
+/** Within one host, permissions of the file system protect the endpoints. */
+function socketSecurity({ kind, curve, context }: ZeroMqTransportOptions): {
+  listener: object;
+  connector: object;
+} {
+  const keys = kind === 'tcp' ? curve : undefined;
+  const shared = context === undefined ? {} : { context };
+  return {
+    listener: { ...shared, ...listenerSecurity(keys) },
+    connector: { ...shared, ...connectorSecurity(keys) },
+  };
+}
+
+/** What headers about a ring say of an operation: nothing. */
+const RING_HEADER = {
+  operation: 'barrier',
+  dataType: 'uint8',
+  phase: 0,
+  group: 0,
+  sequence: 0,
+  offset: 0,
+  total: 0,
+} as const;
+
+/** The way to one peer. A socket takes one message at a time, so each waits for the one before. */
+class Link {
+  readonly #push: Push;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(push: Push) {
+    this.#push = push;
+  }
+
+  send(frames: Uint8Array[]): Promise<void> {
+    const sent = this.#last.then(() => (this.#push.closed ? undefined : this.#push.send(frames)));
+    this.#last = sent.catch(() => {});
+    return sent;
+  }
+
+  close(): void {
+    this.#push.close();
   }
 }

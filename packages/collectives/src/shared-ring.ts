@@ -1,0 +1,148 @@
+/**
+ * A ring of slots in memory that the processes of one host share: a sender lays a payload into a slot and sends only
+ * its place, the receiver reads it straight to where it belongs. A socket would copy as often, but in small pieces,
+ * into memory that was never touched before; the slots stay in the processor's cache.
+ *
+ * The memory is an unlinked file of the memory file system, so nothing stays behind when a process is killed.
+ */
+
+import { closeSync, constants, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { sha256 } from '@sluice/core';
+import { MemoryPayload, type Payload } from './transport.ts';
+
+const MEMORY_FILE_SYSTEM = '/dev/shm';
+
+/** Slots of each sender, for all its receivers together. */
+const SLOTS = 4;
+
+/** The name cannot be guessed without the run's secret. */
+function ringPath(token: string, rank: number): string {
+  return `${MEMORY_FILE_SYSTEM}/sluice-${sha256(`${token}:${rank}`).slice(0, 32)}`;
+}
+
+/** Removes what workers that were killed while they started may have left. */
+export function removeRings(token: string, worldSize: number): void {
+  for (let rank = 0; rank < worldSize; rank++) rmSync(ringPath(token, rank), { force: true });
+}
+
+/** The sender's side: hands out slots and waits while all are in use. */
+export class RingWriter {
+  readonly #file: number;
+  readonly #slotBytes: number;
+  readonly #free = Array.from({ length: SLOTS }, (_, slot) => slot);
+  readonly #waiting: (() => void)[] = [];
+  #path: string | undefined;
+
+  /** @returns undefined where there is no memory file system, or it is full */
+  static open(token: string, rank: number, slotBytes: number): RingWriter | undefined {
+    const path = ringPath(token, rank);
+    try {
+      const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+      try {
+        ftruncateSync(file, SLOTS * slotBytes);
+        // Takes the memory now, so that a small file system says so here, not in the middle of a run.
+        const empty = new Uint8Array(slotBytes);
+        for (let slot = 0; slot < SLOTS; slot++) writeSync(file, empty, 0, slotBytes, slot * slotBytes);
+      } catch {
+        closeSync(file);
+        rmSync(path);
+        return undefined;
+      }
+      return new RingWriter(file, path, slotBytes);
+    } catch {
+      return undefined;
+    }
+  }
+
+  private constructor(file: number, path: string, slotBytes: number) {
+    this.#file = file;
+    this.#path = path;
+    this.#slotBytes = slotBytes;
+  }
+
+  /** Copies `bytes` into a free slot and returns its place. */
+  async put(bytes: Uint8Array): Promise<number> {
+    while (this.#free.length === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    const place = this.#free.pop()! * this.#slotBytes;
+    writeSync(this.#file, bytes, 0, bytes.length, place);
+    return place;
+  }
+
+  /** The receiver of the bytes at `place` needs them no more. */
+  release(place: number): void {
+    this.#free.push(place / this.#slotBytes);
+    this.#waiting.shift()?.();
+  }
+
+  /** All receivers have opened it: its name can go. */
+  unlink(): void {
+    if (this.#path !== undefined) rmSync(this.#path, { force: true });
+    this.#path = undefined;
+  }
+
+  close(): void {
+    this.unlink();
+    closeSync(this.#file);
+  }
+}
+
+/** The receiver's side of one sender's ring. */
+export class RingReader {
+  readonly #file: number;
+
+  /** @returns undefined when the sender's ring is not to be seen from here */
+  static open(token: string, rank: number): RingReader | undefined {
+    try {
+      return new RingReader(openSync(ringPath(token, rank), 'r'));
+    } catch {
+      return undefined;
+    }
+  }
+
+  private constructor(file: number) {
+    this.#file = file;
+  }
+
+  payload(place: number, byteLength: number, onRelease: () => void): Payload {
+    return new RingPayload(this.#file, place, byteLength, onRelease);
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+}
+
+class RingPayload implements Payload {
+  readonly byteLength: number;
+  readonly #file: number;
+  readonly #place: number;
+  readonly #onRelease: () => void;
+
+  constructor(file: number, place: number, byteLength: number, onRelease: () => void) {
+    this.byteLength = byteLength;
+    this.#file = file;
+    this.#place = place;
+    this.#onRelease = onRelease;
+  }
+
+  view(start: number, length: number, scratch: Uint8Array): Uint8Array {
+    readSync(this.#file, scratch, 0, length, this.#place + start);
+    return scratch.subarray(0, length);
+  }
+
+  copyTo(target: Uint8Array): void {
+    readSync(this.#file, target, 0, this.byteLength, this.#place);
+  }
+
+  /** Slots are few, and others may need them for what this payload waits for: what is kept moves out. */
+  keep(): Payload {
+    const bytes = new Uint8Array(this.byteLength);
+    this.copyTo(bytes);
+    this.release();
+    return new MemoryPayload(bytes);
+  }
+
+  release(): void {
+    this.#onRelease();
+  }
+}
