@@ -1,5 +1,5 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { loadYamlConfig } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import test from 'ava';
@@ -101,7 +101,8 @@ test('--workers alone lets the expert-parallel size follow; an explicit size is 
 });
 
 test('a frozen configuration reads back as it was, from wherever it lies', async (t) => {
-  const config = loadRunConfig(writeConfig(t), {});
+  // As a user in the repository names it: relative to the current directory.
+  const config = loadRunConfig(relative(process.cwd(), writeConfig(t)), {});
   const frozen = join(temporaryDirectory(t), 'config.yaml');
   await freezeRunConfig(frozen, config);
   t.deepEqual(loadYamlConfig(frozen, RunConfig), config);

@@ -1,5 +1,6 @@
 /** Reads a run's configuration with the command line's changes, and freezes it into the run directory. */
 
+import { resolve } from 'node:path';
 import { loadYamlConfig, resolvePath, writeFileAtomic } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
@@ -21,7 +22,7 @@ export interface ConfigFlags {
 export function loadRunConfig(path: string, flags: ConfigFlags): RunConfig {
   const overrides = [...(flags.set ?? []), ...flagOverrides(flags)];
   const config = loadYamlConfig(path, RunConfig, { overrides });
-  const data = { ...config.data, recipe: resolvePath(path, config.data.recipe) };
+  const data = { ...config.data, recipe: resolve(resolvePath(path, config.data.recipe)) };
   if (!onlyWorkersGiven(flags)) return { ...config, data };
   const { parallel } = config;
   const expertParallel = fittingExpertParallel(parallel.expertParallel, parallel.workers);
