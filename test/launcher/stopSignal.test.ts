@@ -1,5 +1,7 @@
 import { EventEmitter } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
+import { watchNpmParent } from '../../launcher/src/coordinator/parentWatch.ts';
 import { installStopSignal } from '../../launcher/src/coordinator/stopSignal.ts';
 
 function install() {
@@ -34,6 +36,33 @@ test('one Ctrl-C that arrives twice, from the terminal and from npm, counts once
   clock.now = 30;
   source.emit('SIGINT');
   t.deepEqual(calls, ['request']);
+});
+
+test('the end of the parent asks for a stop only where npm started the command', async (t) => {
+  for (const [environment, expected] of [
+    [{ npm_command: 'exec' }, 1],
+    [{}, 0],
+  ] as const) {
+    let parent = 100;
+    let gone = 0;
+    const unwatch = watchNpmParent(() => gone++, { environment, parent: () => parent, everyMs: 1 });
+    await delay(10);
+    t.is(gone, 0);
+    parent = 1;
+    await delay(20);
+    t.is(gone, expected);
+    unwatch();
+  }
+});
+
+test('a stop asked for by other means counts as the first signal', (t) => {
+  const { source, calls, clock, stop } = install();
+  stop.request();
+  stop.request();
+  t.deepEqual(calls, ['request']);
+  clock.now = 600;
+  source.emit('SIGTERM');
+  t.deepEqual(calls, ['request', 'abort']);
 });
 
 test('uninstalled, signals mean what they meant before', (t) => {

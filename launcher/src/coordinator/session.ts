@@ -8,6 +8,7 @@ import type { Journal } from '../run/journal.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { startLocalWorkers } from './localWorkers.ts';
+import { watchNpmParent } from './parentWatch.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from './stopSignal.ts';
@@ -50,6 +51,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     onRequest: () => recorder.message('stopping after this step, then saving; press Ctrl-C again to abort'),
     onAbort: () => abort(recorder),
   });
+  const unwatch = watchNpmParent(() => stop.request());
   try {
     workers = await startLocalWorkers({
       count: config.parallel.workers,
@@ -88,6 +90,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     journalFailure(session.journal, state.step, error);
     throw error;
   } finally {
+    unwatch();
     stop.uninstall();
     recorder.close();
   }

@@ -6,6 +6,8 @@ export interface StopSignal {
 }
 
 export interface InstalledStopSignal extends StopSignal {
+  /** Asks for an orderly stop, as the first signal does. */
+  request(): void;
   /** Gives the signals their usual meaning back. */
   uninstall(): void;
 }
@@ -41,18 +43,19 @@ export function installStopSignal(options: {
   let requestedAt = 0;
   const stop = {
     requested: false,
+    request() {
+      if (stop.requested) return;
+      stop.requested = true;
+      requestedAt = now();
+      options.onRequest();
+    },
     uninstall() {
       for (const signal of SIGNALS) source.off(signal, listener);
     },
   };
   const listener = () => {
-    if (stop.requested) {
-      if (now() - requestedAt >= SAME_SIGNAL_MS) options.onAbort();
-      return;
-    }
-    stop.requested = true;
-    requestedAt = now();
-    options.onRequest();
+    if (!stop.requested) stop.request();
+    else if (now() - requestedAt >= SAME_SIGNAL_MS) options.onAbort();
   };
   for (const signal of SIGNALS) source.on(signal, listener);
   return stop;
