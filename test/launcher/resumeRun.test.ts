@@ -1,0 +1,129 @@
+import { existsSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { checkpointDirectory } from '@sluice/checkpoint';
+import test from 'ava';
+import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
+import { inspectRun, inspectStep } from '../../launcher/src/run/inspect.ts';
+import { readJournal } from '../../launcher/src/run/journal.ts';
+import { locateCheckpoint } from '../../launcher/src/run/locateCheckpoint.ts';
+import { acquireLock } from '../../launcher/src/run/lock.ts';
+import { makeSavedRun, savingWorker, sentences } from './support/savedRun.ts';
+
+const quiet = () => {};
+
+test.serial(
+  'saving journals the intent, then the commit with the weights’ hash, and keeps the newest',
+  async (t) => {
+    const { run, save } = await makeSavedRun(t);
+    for (const step of [2, 4, 6]) await save(step);
+    const { weights } = await save(8);
+    t.deepEqual(
+      readJournal(run.journal).map(({ kind, step }) => `${kind} ${step}`),
+      ['start 0', ...[2, 4, 6, 8].flatMap((step) => [`save ${step}`, `commit ${step}`])],
+    );
+    t.like(readJournal(run.journal).at(-1), { path: checkpointDirectory(run.path, 8), weights });
+    t.deepEqual(readdirSync(run.checkpoints).sort(), ['step-00000006', 'step-00000008']);
+  },
+);
+
+test.serial('a save that fails half way commits nothing, and leaves the one before', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(2);
+  const worker = savingWorker();
+  worker.call = async () => {
+    throw new Error('no space');
+  };
+  await t.throwsAsync(save(4, worker), { message: 'no space' });
+  t.is(readJournal(run.journal).at(-1)!.kind, 'save');
+  t.false(existsSync(join(checkpointDirectory(run.path, 4), 'manifest.json')));
+  t.is(await locateCheckpoint(run.path, quiet), checkpointDirectory(run.path, 2));
+});
+
+test.serial('a finished run resumed says so, with what it came to, and starts nothing', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  const { weights } = await save(10);
+  const { json, text } = await resumeRun({ run: run.path }, quiet);
+  t.like(json, {
+    runDir: run.path,
+    step: 10,
+    finished: true,
+    trainLoss: 5,
+    validationLoss: 4.5,
+    tokensPerSecond: null,
+    weightsHash: weights,
+  });
+  t.regex(text, /had finished/);
+  t.is(readJournal(run.journal).at(-1)!.kind, 'commit');
+  t.false(existsSync(run.lock));
+});
+
+test.serial('a run in use by a live process is not resumed', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(4);
+  const lock = acquireLock(run.lock);
+  await t.throwsAsync(resumeRun({ run: run.path }, quiet), { code: 'SLUICE_E_RUN_IN_USE' });
+  lock.release();
+});
+
+test.serial('changed keys are judged before anything starts or is written', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(4);
+  const journal = readJournal(run.journal);
+  const resume = (...set: string[]) => resumeRun({ run: run.path, set }, quiet);
+  await t.throwsAsync(resume('training.steps=20'), { code: 'SLUICE_E_RESUME_NEEDS_ALLOW' });
+  await t.throwsAsync(resume('seed=2'), { code: 'SLUICE_E_RESUME_KEY_FIXED' });
+  await t.throwsAsync(resume('model.hiddenSize=16'), { code: 'SLUICE_E_RESUME_KEY_FIXED' });
+  await t.throwsAsync(resume('parallel.workers=4'), { code: 'SLUICE_E_WORKERS_INVALID' });
+  await t.throwsAsync(resume('unheard.of=1'), { code: 'SLUICE_E_CONFIG_OVERRIDE' });
+  t.deepEqual(readJournal(run.journal), journal);
+  t.false(existsSync(run.lock));
+});
+
+test.serial('a corpus that has changed is refused', async (t) => {
+  const { run, save, textFile } = await makeSavedRun(t);
+  await save(4);
+  writeFileSync(textFile, sentences(280));
+  await t.throwsAsync(resumeRun({ run: run.path }, quiet), { code: 'SLUICE_E_DATASET_CHANGED' });
+});
+
+test.serial('a damaged checkpoint is refused with the reason, and the one before is used', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(10);
+  const { path } = await save(11);
+  const shard = readdirSync(path).find((name) => name.endsWith('.safetensors'))!;
+  truncateSync(join(path, shard), 100);
+  const log: string[] = [];
+  const { json } = await resumeRun({ run: run.path }, (line) => log.push(line));
+  t.is(json.step, 10);
+  t.is(log.length, 1);
+  t.regex(log[0]!, /^checkpoint of step 11 is refused: .+step-00000011/);
+
+  const { json: inspected } = await inspectRun(run.path);
+  t.deepEqual(
+    (inspected.checkpoints as { step: number; valid: boolean }[]).map(({ step, valid }) => [step, valid]),
+    [
+      [10, true],
+      [11, false],
+    ],
+  );
+});
+
+test.serial('a run without a valid checkpoint has none to evaluate', async (t) => {
+  const { run } = await makeSavedRun(t);
+  await t.throwsAsync(locateCheckpoint(run.path, quiet), { code: 'SLUICE_E_NO_CHECKPOINT' });
+  await t.throwsAsync(locateCheckpoint(join(run.path, 'none'), quiet), { code: 'SLUICE_E_FILE_MISSING' });
+});
+
+test.serial('inspecting a step lists the documents of its batch, the same each time', async (t) => {
+  const { run } = await makeSavedRun(t);
+  const first = await inspectStep(run.path, 3, quiet);
+  const sequences = first.json.sequences as { sample: number; documents: unknown[]; shards: unknown[] }[];
+  t.deepEqual(
+    sequences.map(({ sample }) => sample),
+    [16, 17, 18, 19, 20, 21, 22, 23],
+  );
+  t.true(sequences.every(({ documents, shards }) => documents.length > 0 && shards.length > 0));
+  t.is(first.json.loss, null);
+  t.deepEqual((await inspectStep(run.path, 3, quiet)).json, first.json);
+  await t.throwsAsync(inspectStep(run.path, 11, quiet), { code: 'SLUICE_E_USAGE' });
+});
