@@ -54,7 +54,7 @@ const anyGate = fc.constantFrom('none' as const, 'elementwise' as const, 'headwi
 const anyHeadDim = fc.constantFrom(2, 4, 6, 8, 16, 18, 32, 64, 128);
 const anyShape = fc.tuple(
   fc.integer({ min: 1, max: 3 }),
-  fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 13, max: 150 })),
+  fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 13, max: 140 })),
   fc.integer({ min: 1, max: 2 }),
   fc.integer({ min: 1, max: 3 }),
   anyHeadDim,
@@ -72,7 +72,7 @@ test('the native kernel agrees with the reference over random shapes', (t) => {
       );
       t.true(error < 1e-5, `${JSON.stringify(layout)}: ${error}`);
     }),
-    { numRuns: 30 },
+    { numRuns: 25 },
   );
 });
 

@@ -6,6 +6,7 @@
 // and adds to their gradients. Every key block takes its contributions in the order of the query blocks: when blocks of
 // one item run on several threads, each waits for its turn, so the order of the sums does not depend on threads.
 
+#include <chrono>
 #include <vector>
 
 #include "addon.h"
@@ -193,7 +194,8 @@ void finishQueries(const Backward& f, size_t token, size_t head, size_t count, c
 
 void waitForTurn(const std::atomic<size_t>& turn, size_t block) {
   for (size_t spins = 0; turn.load(std::memory_order_acquire) != block; ++spins) {
-    if (spins > 1000) std::this_thread::yield();
+    if (spins > 4000) std::this_thread::sleep_for(std::chrono::microseconds(50));
+    else if (spins > 400) std::this_thread::yield();
   }
 }
 

@@ -182,27 +182,30 @@ class PackedKeys {
   const float* source_;
 };
 
-/// Runs `prepare(item, slot)` and then `compute(item, block, slot)` for every query block of every item. Items go to
-/// threads whole where there are enough of them: then only as many slots of memory as threads are in use. Otherwise blocks
-/// do; a block begins only when all earlier blocks of its item have begun. Which way is taken must not matter to `compute`.
+/// Runs `prepare(item, slot)` and then `compute(item, block, slot)` for every query block of every item. Threads take whole
+/// items, each in the memory of its own slot, as long as there are enough for all threads; the blocks of the last few items
+/// are shared out one by one. A block begins only when all earlier blocks of its item have begun. Which way an item goes
+/// must not matter to `compute`.
 /// @param setUp called first, with the number of slots
 template <typename SetUp, typename Prepare, typename Compute>
 void forEachQueryBlock(const Shape& shape, const SetUp& setUp, const Prepare& prepare, const Compute& compute) {
-  const size_t items = shape.items(), blocks = shape.queryBlocks(), workers = static_cast<size_t>(threadCount());
-  const bool whole = workers == 1 || items % workers == 0 || items >= 4 * workers;
-  const size_t tickets = whole ? items : items * blocks;
-  setUp(whole ? workers : items);
-  if (!whole) parallelItems(items, [&](size_t item) { prepare(item, item); });
+  const size_t items = shape.items(), workers = static_cast<size_t>(threadCount());
+  const size_t shared = items >= 4 * workers ? 0 : items % workers, whole = items - shared;
+  setUp(workers + shared);
+  parallelItems(shared, [&](size_t item) { prepare(whole + item, workers + item); });
+  const size_t tickets = whole + shared * shape.queryBlocks();
   std::atomic<size_t> next{0};
   parallelFor(workers, 1, [&](size_t begin, size_t end) {
     for (size_t slot = begin; slot < end; ++slot) {
       for (size_t ticket = next++; ticket < tickets; ticket = next++) {
-        if (!whole) {
-          compute(ticket / blocks, ticket % blocks, ticket / blocks);
-          continue;
+        if (ticket < whole) {
+          prepare(ticket, slot);
+          for (size_t block = 0; block < shape.queryBlocks(); ++block) compute(ticket, block, slot);
+        } else {
+          // One block of each shared item in turn, so that threads seldom meet in an item.
+          const size_t item = (ticket - whole) % shared;
+          compute(whole + item, (ticket - whole) / shared, workers + item);
         }
-        prepare(ticket, slot);
-        for (size_t block = 0; block < blocks; ++block) compute(ticket, block, slot);
       }
     }
   });
