@@ -19,6 +19,7 @@ export { nativeBuildInfo, nativeCore, setThreads, threads } from './native.ts';
 export * from './ops/addResidual.ts';
 export * from './ops/attentionHeads.ts';
 export * from './ops/attentionLayout.ts';
+export * from './ops/cachedAttention.ts';
 export * from './ops/dispatchTokens.ts';
 export * from './ops/embedding.ts';
 export * from './ops/exchangeRows.ts';

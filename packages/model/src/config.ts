@@ -37,6 +37,36 @@ export const ExpertsConfig = z.strictObject({
 
 export type ExpertsConfig = z.infer<typeof ExpertsConfig>;
 
+/** How the rotary embedding reaches further than it was trained for. The formulas are in `rope.ts`. */
+export const RopeScalingConfig = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('linear').describe('Position interpolation: all frequencies divided by the factor.'),
+    factor: z.number().min(1).describe('Times the trained length.'),
+  }),
+  z.strictObject({
+    kind: z.literal('yarn').describe('YaRN: only low frequencies divided, and attention sharpened.'),
+    factor: z.number().min(1).describe('Times the trained length.'),
+    originalLength: z.int().min(1).describe('Sequence length that the model was trained for, in tokens.'),
+    betaFast: z
+      .number()
+      .positive()
+      .default(32)
+      .describe('Turns within the trained length from which on a frequency is kept.'),
+    betaSlow: z
+      .number()
+      .positive()
+      .default(1)
+      .describe('Turns within the trained length up to which a frequency is divided by the factor.'),
+    attentionFactor: z
+      .number()
+      .positive()
+      .optional()
+      .describe('Factor of rotated queries and keys; 0.1·ln(factor) + 1 when left out.'),
+  }),
+]);
+
+export type RopeScalingConfig = z.infer<typeof RopeScalingConfig>;
+
 /** Architecture of a gated decoder-only transformer: RMS pre-norm, QK norm, rotary embedding, GQA, SwiGLU. */
 export const ModelConfig = z
   .strictObject({
@@ -60,6 +90,9 @@ export const ModelConfig = z
       .default(true)
       .describe('RMS norm of each query and key head before the rotary embedding.'),
     ropeTheta: z.number().positive().default(10000).describe('Base of the rotary embedding.'),
+    ropeScaling: RopeScalingConfig.optional().describe(
+      'Stretches the rotary embedding over longer sequences; leave out for none.',
+    ),
     rmsNormEps: z.number().positive().default(1e-6).describe('Added to the mean square in RMS norms.'),
     tieWordEmbeddings: z.boolean().default(false).describe('Whether the output projection is the embedding.'),
     initializerRange: z

@@ -8,6 +8,7 @@
 import {
   addResidual,
   attentionHeads,
+  cachedAttention,
   embedding,
   gatedAttention,
   gatedFeedForward,
@@ -16,13 +17,14 @@ import {
   type Parameter,
   type RotaryTable,
   rmsNorm,
-  rotaryTable,
   whenGradient,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import type { ModelConfig } from './config.ts';
 import { type ExpertExchange, noExchange } from './exchange.ts';
 import { type BalanceContext, expertLayer } from './experts.ts';
+import type { KeyValueCache } from './keyValueCache.ts';
+import { rotaryTableFor } from './rope.ts';
 
 /** Tokens of some sequences, sequence after sequence. */
 export interface TokenBatch {
@@ -49,6 +51,13 @@ export interface LossParts {
   auxiliaryLoss: number;
   /** For each layer with experts, the batch's tokens that went to each expert. */
   expertCounts: Int32Array[];
+}
+
+/** How the rows of a pass belong together. */
+interface Rows {
+  readonly sequences: number;
+  /** Keys and values of what comes before the rows, which are then of one sequence. */
+  readonly cache?: KeyValueCache | undefined;
 }
 
 type LayerOutput = {
@@ -85,13 +94,18 @@ export class Decoder {
     });
   }
 
-  /** Logits of the last position of one sequence of tokens, [V]. */
-  nextTokenLogits(tokens: Int32Array): Float32Array {
+  /**
+   * Logits of the last position of one sequence of tokens, [V].
+   * @param tokens the whole sequence, or what follows the tokens in `cache`
+   * @param cache gets the tokens' keys and values; the logits are those of the whole sequence, to rounding
+   */
+  nextTokenLogits(tokens: Int32Array, cache?: KeyValueCache): Float32Array {
     const logits_1V = tf.tidy(() => {
-      const { x_NC } = this.#hidden({ inputs: tokens, sequences: 1 }, undefined, []);
+      const { x_NC } = this.#hidden({ inputs: tokens, sequences: 1, cache }, undefined, []);
       const last_1C = tf.slice2d(x_NC, [tokens.length - 1, 0], [1, this.config.hiddenSize]);
       return linear(last_1C, this.#head());
     });
+    cache?.advance(tokens.length);
     const logits = logits_1V.dataSync<'float32'>();
     logits_1V.dispose();
     return logits;
@@ -116,7 +130,7 @@ export class Decoder {
 
   /** The normed output of the last layer. */
   #hidden(
-    { inputs, sequences }: TokenBatch,
+    { inputs, ...rows }: Pick<TokenBatch, 'inputs'> & Rows,
     request: LossRequest | undefined,
     expertCounts: Int32Array[],
   ): { x_NC: tf.Tensor2D; auxiliaryLosses: tf.Scalar[] } {
@@ -128,7 +142,7 @@ export class Decoder {
       // The gradient arrives here when the stages above are done with theirs.
       const below_NC = x_NC;
       const output = tf.tidy(() =>
-        this.#layer(this.#announce(below_NC, stage, request), layer, sequences, request, expertCounts),
+        this.#layer(this.#announce(below_NC, stage, request), layer, rows, request, expertCounts),
       );
       below_NC.dispose();
       x_NC = output.x_NC;
@@ -146,7 +160,7 @@ export class Decoder {
   #layer(
     x_NC: tf.Tensor2D,
     layer: number,
-    sequences: number,
+    rows: Rows,
     request: LossRequest | undefined,
     expertCounts: Int32Array[],
   ): LayerOutput {
@@ -154,8 +168,8 @@ export class Decoder {
     const prefix = `model.layers.${layer}`;
     const attended_NC = this.#attention(
       rmsNorm(x_NC, this.#weight(`${prefix}.input_layernorm`), rmsNormEps),
-      `${prefix}.self_attn`,
-      sequences,
+      layer,
+      rows,
     );
     const middle_NC = addResidual(x_NC, attended_NC);
     const normed_NC = rmsNorm(middle_NC, this.#weight(`${prefix}.post_attention_layernorm`), rmsNormEps);
@@ -173,8 +187,9 @@ export class Decoder {
     return { x_NC: addResidual(middle_NC, y_NC), auxiliaryLoss };
   }
 
-  #attention(x_NC: tf.Tensor2D, prefix: string, sequences: number): tf.Tensor2D {
+  #attention(x_NC: tf.Tensor2D, layer: number, { sequences, cache }: Rows): tf.Tensor2D {
     const { numAttentionHeads, numKeyValueHeads, headDim, gate, qkNorm, rmsNormEps } = this.config;
+    const prefix = `model.layers.${layer}.self_attn`;
     const layout = {
       batch: sequences,
       sequence: x_NC.shape[0] / sequences,
@@ -186,8 +201,13 @@ export class Decoder {
     };
     const projection = linear(x_NC, this.#weight(`${prefix}.qkv_proj`));
     const norms = ['q_norm', 'k_norm'].map((name) => (qkNorm ? this.#weight(`${prefix}.${name}`) : null));
-    const heads = attentionHeads(projection, norms[0]!, norms[1]!, this.#rotaryFor(layout.sequence), layout);
-    const attended = gatedAttention(heads.q, heads.k, heads.v, heads.gate, layout);
+    const rotary = this.#rotaryFor(layout.sequence, cache);
+    const { q, k, v, gate: gates } = attentionHeads(projection, norms[0]!, norms[1]!, rotary, layout);
+    const seen = cache?.append(layer, k, v);
+    const attended =
+      seen && seen.tokens > layout.sequence
+        ? cachedAttention(q, seen, gates, layout)
+        : gatedAttention(q, k, v, gates, layout);
     return linear(attended, this.#weight(`${prefix}.o_proj`));
   }
 
@@ -228,11 +248,16 @@ export class Decoder {
     return parameter;
   }
 
-  #rotaryFor(length: number): RotaryTable {
+  /** The table for the positions of the rows: those that follow the tokens in the cache, or from 0 on. */
+  #rotaryFor(sequence: number, cache: KeyValueCache | undefined): RotaryTable {
+    // One table for the whole of a cache, not a longer one with each token.
+    const length = cache?.capacity ?? sequence;
     if (!this.#rotary || this.#rotaryLength < length) {
-      this.#rotary = rotaryTable(length, this.config.headDim, this.config.ropeTheta);
+      this.#rotary = rotaryTableFor(this.config, length);
       this.#rotaryLength = length;
     }
-    return this.#rotary;
+    const skipped = (cache?.length ?? 0) * (this.config.headDim / 2);
+    const { cos, sin } = this.#rotary;
+    return skipped === 0 ? this.#rotary : { cos: cos.subarray(skipped), sin: sin.subarray(skipped) };
   }
 }

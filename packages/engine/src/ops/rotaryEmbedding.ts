@@ -25,11 +25,22 @@ export type RotaryLayout = Pick<AttentionLayout, 'batch' | 'sequence' | 'heads' 
  * @param theta the base of the wavelengths (`rope_theta`)
  */
 export function rotaryTable(sequence: number, headDim: number, theta: number): RotaryTable {
-  const half = headDim / 2;
-  const angle = (at: number) => Math.floor(at / half) * theta ** ((-2 * (at % half)) / headDim);
+  const frequencies = Float64Array.from({ length: headDim / 2 }, (_, i) => theta ** ((-2 * i) / headDim));
+  return rotaryTableOf(sequence, frequencies);
+}
+
+/**
+ * The table of any frequencies; angles are computed in double precision.
+ * @param sequence positions, from 0
+ * @param frequencies of each pair of channels, radians a position
+ * @param amplitude factor of all cosines and sines
+ */
+export function rotaryTableOf(sequence: number, frequencies: ArrayLike<number>, amplitude = 1): RotaryTable {
+  const half = frequencies.length;
+  const angle = (at: number) => Math.floor(at / half) * frequencies[at % half]!;
   return {
-    cos: Float32Array.from({ length: sequence * half }, (_, at) => Math.cos(angle(at))),
-    sin: Float32Array.from({ length: sequence * half }, (_, at) => Math.sin(angle(at))),
+    cos: Float32Array.from({ length: sequence * half }, (_, at) => amplitude * Math.cos(angle(at))),
+    sin: Float32Array.from({ length: sequence * half }, (_, at) => amplitude * Math.sin(angle(at))),
   };
 }
 
