@@ -66,29 +66,32 @@ static double combineTokens(const Arguments& args) {
   return 0;
 }
 
-/// combineTokensBackward(y[M·C], weights[N·K], position[M], dout[N·C], dy[M·C], dWeights[N·K], N, K, C): dy may be y.
+/// combineTokensBackward(y[M·C], weights[N·K], order[M], dout[N·C], dy[M·C], dWeights[N·K], N, K, C): dy may be y.
 static double combineTokensBackward(const Arguments& args) {
   const size_t tokens = args.size(6), topK = args.size(7), width = args.size(8), rows = tokens * topK;
   const float *y = args.floats(0, rows * width), *weights = args.floats(1, rows);
-  const int32_t* position = args.integers(2, rows);
+  const int32_t* order = args.integers(2, rows);
   const float* dOut = args.floats(3, tokens * width);
   float *dy = args.floats(4, rows * width), *dWeights = args.floats(5, rows);
-  checkPermutation(position, rows);
+  checkPermutation(order, rows);
+  // Row by row, so that the two largest arrays are read and written as they lie.
   parallelFor(rows, 32, [&](size_t begin, size_t end) {
-    for (size_t slot = begin; slot < end; ++slot) {
-      const size_t row = static_cast<size_t>(position[slot]) * width;
-      const float* gradient = dOut + slot / topK * width;
+    for (size_t row = begin; row < end; ++row) {
+      const size_t slot = static_cast<size_t>(order[row]);
+      const float *gradient = dOut + slot / topK * width, *value = y + row * width;
+      const float weight = weights[slot];
+      float* out = dy + row * width;
       Vec sum = {};
       size_t c = 0;
       for (; c + kWidth <= width; c += kWidth) {
         const Vec g = load(gradient + c);
-        sum += g * load(y + row + c);
-        store(dy + row + c, g * weights[slot]);
+        sum += g * load(value + c);
+        store(out + c, g * weight);
       }
       float dot = sumLanes(sum);
       for (; c < width; ++c) {
-        dot += gradient[c] * y[row + c];
-        dy[row + c] = gradient[c] * weights[slot];
+        dot += gradient[c] * value[c];
+        out[c] = gradient[c] * weight;
       }
       dWeights[slot] = dot;
     }

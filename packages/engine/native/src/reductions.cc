@@ -1,7 +1,5 @@
 // Sums over flat buffers, in an order that neither threads nor vector width change.
 
-#include <vector>
-
 #include "addon.h"
 #include "parallel.h"
 #include "simd.h"
@@ -45,26 +43,44 @@ static double squaredNorms(const Arguments& args) {
   return 0;
 }
 
-// Elements of a sum that are formed at a time, so that partial sums stay in the cache.
-constexpr size_t kSumBlock = 2048;
+// Elements that are summed at a time, so that partial sums stay in the first cache.
+constexpr size_t kSumBlock = 512;
 
-/// out = a + b; out may be either.
-template <typename T>
-static void add(T* out, const T* a, const T* b, size_t count) {
-#pragma GCC ivdep
-  for (size_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+/// The sum of element i of `number` sources, a power of two, by halves.
+template <size_t number, typename T>
+static T halves(T* const* sources, size_t i) {
+  if constexpr (number == 1) {
+    return sources[0][i];
+  } else {
+    return halves<number / 2>(sources, i) + halves<number / 2>(sources + number / 2, i);
+  }
 }
 
-/// out = the sum of sources[first…first+number), by halves: the left half has the largest power of two below `number`.
+template <size_t number, typename T>
+static void sumOf(T* const* sources, size_t offset, size_t count, T* out) {
+#pragma GCC ivdep
+  for (size_t i = 0; i < count; ++i) out[i] = halves<number>(sources, offset + i);
+}
+
+/// out = the sum of `number` sources from `offset` on, by halves: the left half has the largest power of two below `number`.
+/// `out` may be one of up to eight sources if their number is a power of two.
 template <typename T>
-static void sumBlock(T* const* sources, size_t first, size_t number, size_t offset, size_t count, T* out, T* scratch) {
-  if (number == 2) return add(out, sources[first] + offset, sources[first + 1] + offset, count);
+static void sumBlock(T* const* sources, size_t number, size_t offset, size_t count, T* out, T* scratch) {
+  switch (number) {
+    case 1:
+      return sumOf<1>(sources, offset, count, out);
+    case 2:
+      return sumOf<2>(sources, offset, count, out);
+    case 4:
+      return sumOf<4>(sources, offset, count, out);
+    case 8:
+      return sumOf<8>(sources, offset, count, out);
+  }
   size_t left = 1;
   while (left * 2 < number) left *= 2;
-  sumBlock(sources, first, left, offset, count, out, scratch);
-  if (number - left == 1) return add(out, out, sources[first + left] + offset, count);
-  sumBlock(sources, first + left, number - left, offset, count, scratch, scratch + kSumBlock);
-  add(out, out, scratch, count);
+  sumBlock(sources, left, offset, count, out, scratch);
+  sumBlock(sources + left, number - left, offset, count, scratch, scratch + kSumBlock);
+  for (size_t i = 0; i < count; ++i) out[i] += scratch[i];
 }
 
 /// sumTree(count, target, source0, source1, …): target becomes the tree sum of at least two sources and may be one.
@@ -75,18 +91,16 @@ static double sumTree(const Arguments& args, T* (*get)(const Arguments&, size_t,
   T* target = get(args, 1, count);
   T* sources[Arguments::kMost];
   for (size_t i = 0; i < number; ++i) sources[i] = get(args, 2 + i, count);
-  parallelFor((count + kSumBlock - 1) / kSumBlock, 8, [&](size_t begin, size_t end) {
-    T sum[kSumBlock];
-    std::vector<T> scratch(number > 2 ? 6 * kSumBlock : 0);
-    for (size_t block = begin; block < end; ++block) {
-      const size_t offset = block * kSumBlock, length = std::min(kSumBlock, count - offset);
-      if (number == 2) {
-        add(target + offset, sources[0] + offset, sources[1] + offset, length);
-      } else {
-        // Not straight into the target, which may be one of the sources still to be read.
-        sumBlock(sources, 0, number, offset, length, sum, scratch.data());
-        std::memcpy(target + offset, sum, length * sizeof(T));
-      }
+  const bool isDirect = number <= 8 && (number & (number - 1)) == 0;
+  parallelFor((count + kSumBlock - 1) / kSumBlock, 32, [&](size_t begin, size_t end) {
+    const size_t first = begin * kSumBlock, beyond = std::min(count, end * kSumBlock);
+    if (isDirect) return sumBlock(sources, number, first, beyond - first, target + first, static_cast<T*>(nullptr));
+    // Not straight into the target, which may be a source that is still to be read.
+    T sum[kSumBlock], scratch[6 * kSumBlock];
+    for (size_t offset = first; offset < beyond; offset += kSumBlock) {
+      const size_t length = std::min(kSumBlock, beyond - offset);
+      sumBlock(sources, number, offset, length, sum, scratch);
+      std::memcpy(target + offset, sum, length * sizeof(T));
     }
   });
   return 0;

@@ -109,12 +109,12 @@ registerFused<DispatchPlan>({
     );
     return out.info;
   },
-  backward({ valuesOf, tensor, over, attributes: { position, topK } }, [dOut], [y, weights]) {
+  backward({ valuesOf, tensor, over, attributes: { order, topK } }, [dOut], [y, weights]) {
     const [rows, width] = y!.shape as [number, number];
     const values = valuesOf(y!);
     const dy = over(y!);
     const dWeights = tensor([rows / topK, topK]);
-    const arrays = [values, valuesOf(weights!), position, valuesOf(dOut!), dy.values, dWeights.values];
+    const arrays = [values, valuesOf(weights!), order, valuesOf(dOut!), dy.values, dWeights.values];
     callNative('combineTokensBackward', ...arrays, rows / topK, topK, width);
     return { y: dy.tensor, weights: dWeights.tensor };
   },
