@@ -9,6 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { ControlServer, type WaitKind } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 import { planThreads } from './environment.ts';
+import {
+  claimRuntimeDirectory,
+  removeRuntimeDirectory,
+  sweepRuntimeDirectories,
+} from './runtimeDirectory.ts';
 import type { Answer, MethodName, Request, Workers } from './workers.ts';
 
 export interface LocalWorkersOptions {
@@ -39,6 +44,7 @@ const CONSEQUENCES = new Set([
  * @throws SLUICE_E_WORKER_DIED when one ends early; what the control server throws when they do not come up in time
  */
 export async function startLocalWorkers(options: LocalWorkersOptions): Promise<Workers> {
+  sweepRuntimeDirectories();
   const server = await ControlServer.listen({ worldSize: options.count });
   const workers = new LocalWorkers(server, options);
   try {
@@ -63,6 +69,7 @@ class LocalWorkers implements Workers {
   readonly #server: ControlServer;
   readonly #options: LocalWorkersOptions;
   readonly #processes: WorkerProcess[];
+  readonly #runtimeDirectory: string | undefined;
   #firstStepTaken = false;
   /** What all the workers are carrying out. */
   #task = 'starting up';
@@ -78,8 +85,10 @@ class LocalWorkers implements Workers {
     this.#processes = Array.from({ length: options.count }, (_, rank) =>
       startProcess(entry, rank, { ...plan.environment, ...server.workerEnv(rank) }, options.log),
     );
-    // However this process exits, its workers go first.
-    process.once('exit', this.#killAtOnce);
+    this.#runtimeDirectory = server.workerEnv(0).SLUICE_RUNTIME_DIR;
+    if (this.#runtimeDirectory) claimRuntimeDirectory(this.#runtimeDirectory);
+    // However this process exits, its workers and their sockets go with it.
+    process.once('exit', this.#abandon);
     for (const worker of this.#processes) void worker.ended.then((how) => this.#noteDeath(worker, how));
   }
 
@@ -114,15 +123,20 @@ class LocalWorkers implements Workers {
     this.#ending = true;
     this.#killAtOnce();
     await this.#allEnded();
-    process.off('exit', this.#killAtOnce);
+    process.off('exit', this.#abandon);
     await this.#server.close();
   }
 
-  readonly #killAtOnce = (): void => {
+  readonly #abandon = (): void => {
+    this.#killAtOnce();
+    if (this.#runtimeDirectory) removeRuntimeDirectory(this.#runtimeDirectory);
+  };
+
+  #killAtOnce(): void {
     for (const { child } of this.#processes) {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
     }
-  };
+  }
 
   async #allEnded(): Promise<void> {
     await Promise.all(this.#processes.map((worker) => worker.ended));
