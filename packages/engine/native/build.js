@@ -5,8 +5,9 @@
  * those of the last build. Without a compiler the installation still succeeds (unless --strict): Sluice then runs on
  * TensorFlow.js's plain CPU backend, and `sluice doctor` says why.
  *
- * CXX           the compiler (default: the first of c++, g++, clang++ that works)
- * SLUICE_MARCH  the instruction set to compile for (default: native)
+ * CXX               the compiler (default: the first of c++, g++, clang++ that works)
+ * SLUICE_MARCH      the instruction set to compile for (default: native)
+ * SLUICE_BUILD_DIR  where the result goes, and where it is looked for at run time (default: packages/engine/build)
  */
 
 import { execFile, execFileSync } from 'node:child_process';
@@ -21,7 +22,7 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 const here = dirname(fileURLToPath(import.meta.url));
 const sources = join(here, 'src');
-const output = join(here, '..', 'build');
+const output = process.env.SLUICE_BUILD_DIR ?? join(here, '..', 'build');
 const addon = join(output, 'sluice.node');
 const infoFile = join(output, 'info.json');
 const strict = process.argv.includes('--strict');

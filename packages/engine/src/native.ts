@@ -2,7 +2,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Positional arguments of a kernel: typed arrays (also over shared memory), numbers, flags; null for what is left out. */
@@ -20,7 +20,8 @@ export interface NativeBuildInfo {
   readonly openmp?: boolean;
 }
 
-const buildDirectory = join(dirname(fileURLToPath(import.meta.url)), '..', 'build');
+const buildDirectory =
+  process.env.SLUICE_BUILD_DIR ?? join(dirname(fileURLToPath(import.meta.url)), '..', 'build');
 let core: NativeCore | undefined;
 let looked = false;
 
@@ -30,7 +31,7 @@ export function nativeCore(): NativeCore | undefined {
     looked = true;
     const file = join(buildDirectory, 'sluice.node');
     if (existsSync(file) && process.env.SLUICE_NATIVE !== 'off') {
-      core = createRequire(import.meta.url)(file) as NativeCore;
+      core = createRequire(import.meta.url)(resolve(file)) as NativeCore;
     }
   }
   return core;

@@ -12,6 +12,10 @@ static_assert(kTileRows <= kWidth, "a strip of A is packed as one vector for eac
 constexpr size_t kMostStrips = 16;
 /// Most floats of B packed at once in a product that packs for itself (16 MiB).
 constexpr size_t kMostPacked = size_t{1} << 22;
+/// Rows of a matrix in memory that are packed together: enough to write whole cache lines, few enough to read along them.
+constexpr size_t kRowsAtOnce = 8;
+/// Rows that are fetched so far ahead: they lie apart, where the CPU does not foresee them.
+constexpr size_t kRowsAhead = 2 * kRowsAtOnce;
 /// Up to so many rows, each panel of B is packed by the thread that uses it, just before.
 constexpr size_t kFewRows = 4 * kTileRows;
 
@@ -31,9 +35,25 @@ static void addToMemory(const Vec (&sum)[R][V], float beta, float* c, size_t str
   }
 }
 
+/// C[R × columns] = beta·C + sum, columns ≤ V·kWidth.
+template <size_t R, size_t V>
+static void finish(const Vec (&sum)[R][V], float beta, float* c, size_t stride, size_t columns) {
+  if (columns == V * kWidth) return addToMemory(sum, beta, c, stride);
+  float edge[R][V * kWidth];
+  for (size_t i = 0; i < R; ++i) std::copy_n(c + i * stride, columns, edge[i]);
+  addToMemory(sum, beta, edge[0], V * kWidth);
+  for (size_t i = 0; i < R; ++i) std::copy_n(edge[i], columns, c + i * stride);
+}
+
 /// One tile: C[R × columns] = beta·C + a·b over one block of depth, columns ≤ V·kWidth.
 template <size_t R, size_t V>
 static void tile(size_t depth, const float* a, const float* b, float beta, float* c, size_t stride, size_t columns) {
+  // The lines of C arrive from memory while the sums are formed.
+#pragma GCC unroll 16
+  for (size_t i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+    for (size_t v = 0; v < V; ++v) __builtin_prefetch(c + i * stride + v * kWidth, 1);
+  }
   Vec sum[R][V] = {};
 #pragma GCC unroll 1
   for (size_t k = 0; k < depth; ++k) {
@@ -49,11 +69,7 @@ static void tile(size_t depth, const float* a, const float* b, float beta, float
     a += kTileRows;
     b += kTileColumns;
   }
-  if (columns == V * kWidth) return addToMemory(sum, beta, c, stride);
-  float edge[R][V * kWidth];
-  for (size_t i = 0; i < R; ++i) std::copy_n(c + i * stride, columns, edge[i]);
-  addToMemory(sum, beta, edge[0], V * kWidth);
-  for (size_t i = 0; i < R; ++i) std::copy_n(edge[i], columns, c + i * stride);
+  finish(sum, beta, c, stride, columns);
 }
 
 using Tile = void (*)(size_t, const float*, const float*, float, float*, size_t, size_t);
@@ -73,43 +89,53 @@ static constexpr auto kTiles =
 
 // ---------------------------------------------------------------------------------------------------------- packing
 
+/// Reads a square of `lines` rows, the rest zeros, and turns it, so that turned[k] holds element k of each row.
+static inline void loadTurned(const float* source, size_t stride, size_t lines, Vec (&turned)[kWidth]) {
+#pragma GCC unroll 16
+  for (size_t i = 0; i < kWidth; ++i) turned[i] = i < lines ? load(source + i * stride) : Vec{};
+  transpose(turned);
+}
+
 /// Writes `lines` rows of `source`, `depth` long, side by side: to[k·toStride + line]. Lanes up to kWidth beyond `lines`
 /// are written too, with zeros or with what the next k overwrites.
 static void packAcross(const float* source, size_t stride, size_t lines, size_t depth, float* to, size_t toStride) {
   size_t k = 0;
   for (; k + kWidth <= depth; k += kWidth) {
-    Vec square[kWidth] = {};
+    Vec turned[kWidth];
+    loadTurned(source + k, stride, lines, turned);
 #pragma GCC unroll 16
-    for (size_t i = 0; i < kWidth; ++i) {
-      if (i < lines) square[i] = load(source + i * stride + k);
-    }
-    transpose(square);
-#pragma GCC unroll 16
-    for (size_t i = 0; i < kWidth; ++i) store(to + (k + i) * toStride, square[i]);
+    for (size_t i = 0; i < kWidth; ++i) store(to + (k + i) * toStride, turned[i]);
   }
   for (; k < depth; ++k) {
     for (size_t i = 0; i < kWidth; ++i) to[k * toStride + i] = i < lines ? source[i * stride + k] : 0;
   }
 }
 
-/// Packs kTileColumns columns of B (or as many as there are) over one block of depth.
-static void packPanel(const Matrix& b, size_t columns, size_t depth, float* to) {
-  if (b.transposed) {
-    for (size_t j = 0; j < kTileColumns; j += kWidth) {
-      const size_t lines = std::min(kWidth, columns - std::min(columns, j));
-      packAcross(b.data + j * b.stride, b.stride, lines, depth, to + j, kTileColumns);
-    }
-  } else if (columns == kTileColumns) {
-    for (size_t k = 0; k < depth; ++k) {
+/// Packs a panel of up to kTileColumns columns of a B that lies transposed, over one block of depth.
+static void packTransposedPanel(const Matrix& b, size_t columns, size_t depth, float* to) {
+  for (size_t j = 0; j < kTileColumns; j += kWidth) {
+    const size_t lines = std::min(kWidth, columns - std::min(columns, j));
+    packAcross(b.data + j * b.stride, b.stride, lines, depth, to + j, kTileColumns);
+  }
+}
+
+/// Packs all panels of a few rows of a B that does not lie transposed; panels are `panelSize` floats apart.
+static void packRows(const Matrix& b, size_t columns, size_t rows, float* to, size_t panelSize) {
+  for (size_t column = 0; column < columns; column += kTileColumns, to += panelSize) {
+    const size_t width = std::min(kTileColumns, columns - column);
+    for (size_t k = 0; k < rows; ++k) {
+      const float* source = b.data + k * b.stride + column;
+      float* place = to + k * kTileColumns;
+      if (width == kTileColumns) {
 #pragma GCC unroll 8
-      for (size_t v = 0; v < kTileVectors; ++v) {
-        store(to + k * kTileColumns + v * kWidth, load(b.data + k * b.stride + v * kWidth));
+        for (size_t v = 0; v < kTileVectors; ++v) {
+          __builtin_prefetch(source + kRowsAhead * b.stride + v * kWidth);
+          store(place + v * kWidth, load(source + v * kWidth));
+        }
+      } else {
+        std::copy_n(source, width, place);
+        std::fill_n(place + width, kTileColumns - width, 0.0f);
       }
-    }
-  } else {
-    for (size_t k = 0; k < depth; ++k) {
-      std::copy_n(b.data + k * b.stride, columns, to + k * kTileColumns);
-      std::fill_n(to + k * kTileColumns + columns, kTileColumns - columns, 0.0f);
     }
   }
 }
@@ -119,18 +145,29 @@ static size_t stripsSize(size_t rows, size_t depth) { return divideUp(rows, kTil
 
 /// Packs `rows` rows of A over one block of depth, in strips of kTileRows rows. Ends with kWidth floats of slack.
 static void packStrips(const Matrix& a, size_t rows, size_t depth, float* to) {
-  for (size_t row = 0; row < rows; row += kTileRows) {
-    const size_t lines = std::min(kTileRows, rows - row);
-    float* strip = to + row * depth;
-    if (!a.transposed) {
-      packAcross(a.data + row * a.stride, a.stride, lines, depth, strip, kTileRows);
-      continue;
+  if (!a.transposed) {
+    for (size_t row = 0; row < rows; row += kTileRows) {
+      packAcross(a.data + row * a.stride, a.stride, std::min(kTileRows, rows - row), depth, to + row * depth, kTileRows);
     }
-    const float* source = a.data + row;
-    if (row + kWidth <= rows) {
-      for (size_t k = 0; k < depth; ++k) store(strip + k * kTileRows, load(source + k * a.stride));
-    } else {
-      for (size_t k = 0; k < depth; ++k) std::copy_n(source + k * a.stride, lines, strip + k * kTileRows);
+    return;
+  }
+  for (size_t first = 0; first < depth; first += kRowsAtOnce) {
+    const size_t last = std::min(depth, first + kRowsAtOnce);
+    for (size_t row = 0; row < rows; row += kTileRows) {
+      const float* source = a.data + row;
+      float* strip = to + row * depth;
+      if (row + kWidth <= rows) {
+        for (size_t k = first; k < last; ++k) {
+          __builtin_prefetch(source + (k + kRowsAhead) * a.stride);
+          const Vec line = load(source + k * a.stride);
+          // What lies beyond the strip's width is overwritten by the next k; beyond the last one lies the next strip.
+          if (k + 1 < depth) store(strip + k * kTileRows, line);
+          else storePart(strip + k * kTileRows, line, kTileRows);
+        }
+      } else {
+        const size_t lines = std::min(kTileRows, rows - row);
+        for (size_t k = first; k < last; ++k) std::copy_n(source + k * a.stride, lines, strip + k * kTileRows);
+      }
     }
   }
 }
@@ -170,10 +207,23 @@ static void forItems(bool shared, size_t count, const Body& body) {
 }
 
 static void packAll(bool shared, const Matrix& b, const PackedMatrix& packed) {
-  forItems(shared, packed.blocks.count * packed.panels, [&](size_t item) {
-    const size_t block = item / packed.panels, panel = item % packed.panels, column = panel * kTileColumns;
-    const size_t begin = packed.blocks.begin(block), depth = packed.blocks.end(block) - begin;
-    packPanel(b.from(begin, column), std::min(kTileColumns, packed.columns - column), depth, packed.panel(block, panel));
+  const DepthBlocks& blocks = packed.blocks;
+  if (b.transposed) {
+    forItems(shared, blocks.count * packed.panels, [&](size_t item) {
+      const size_t block = item / packed.panels, panel = item % packed.panels, column = panel * kTileColumns;
+      const size_t begin = blocks.begin(block), depth = blocks.end(block) - begin;
+      packTransposedPanel(b.from(begin, column), std::min(kTileColumns, packed.columns - column), depth,
+                          packed.panel(block, panel));
+    });
+    return;
+  }
+  const size_t groups = divideUp(kMostDepth, kRowsAtOnce);
+  forItems(shared, blocks.count * groups, [&](size_t item) {
+    const size_t block = item / groups, row = item % groups * kRowsAtOnce;
+    const size_t begin = blocks.begin(block), depth = blocks.end(block) - begin;
+    if (row >= depth) return;
+    packRows(b.from(begin + row, 0), packed.columns, std::min(kRowsAtOnce, depth - row),
+             packed.panel(block, 0) + row * kTileColumns, depth * kTileColumns);
   });
 }
 
@@ -194,6 +244,49 @@ static void multiplyPackedBy(bool shared, const Matrix& a, const PackedMatrix& b
   });
 }
 
+/// C[R × columns] = beta·C + a·b over one block of depth, columns ≤ kWidth, straight from a B that lies transposed. In the
+/// same order as in a tile, without the way through memory: for so few rows that this way would cost more than the sums.
+template <size_t R>
+static void multiplyTurned(const float* strip, const Matrix& b, size_t columns, size_t depth, float beta, float* c,
+                           size_t cStride) {
+  Vec sum[R][1] = {};
+  Vec turned[kWidth];
+  const auto add = [&](size_t k, const Vec& row) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < R; ++i) sum[i][0] += broadcast(strip[k * kTileRows + i]) * row;
+  };
+  size_t k = 0;
+  for (; k + kWidth <= depth; k += kWidth) {
+    loadTurned(b.data + k, b.stride, columns, turned);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < kWidth; ++i) add(k + i, turned[i]);
+  }
+  for (; k < depth; ++k) {
+    Vec row = {};
+    for (size_t j = 0; j < columns; ++j) row[j] = b.data[j * b.stride + k];
+    add(k, row);
+  }
+  finish(sum, beta, c, cStride, columns);
+}
+
+/// A panel for few rows: packed, and used at once.
+static void multiplyUnpackedPanel(const float* strips, size_t rows, const Matrix& b, size_t columns, size_t depth,
+                                  float beta, float* c, size_t cStride) {
+  static thread_local Scratch memory;
+  if (b.transposed && rows <= 4) {
+    constexpr decltype(&multiplyTurned<1>) ofRows[] = {multiplyTurned<1>, multiplyTurned<2>, multiplyTurned<3>,
+                                                       multiplyTurned<4>};
+    for (size_t j = 0; j < columns; j += kWidth) {
+      ofRows[rows - 1](strips, b.from(0, j), std::min(kWidth, columns - j), depth, beta, c + j, cStride);
+    }
+    return;
+  }
+  float* panel = memory.floats(kMostDepth * kTileColumns);
+  if (b.transposed) packTransposedPanel(b, columns, depth, panel);
+  else packRows(b, columns, depth, panel, 0);
+  multiplyPanel(strips, rows, panel, columns, depth, beta, c, cStride);
+}
+
 /// For few rows B is read once and used at once, so that it is not written to memory in another order first.
 static void multiplyFewRows(bool shared, const Matrix& a, const Matrix& b, float beta, float* c, size_t cStride,
                             size_t rows, size_t columns, size_t depth) {
@@ -206,13 +299,11 @@ static void multiplyFewRows(bool shared, const Matrix& a, const Matrix& b, float
     packStrips(a.from(0, begin), rows, blocks.end(block) - begin, strips + block * stripsOfBlock);
   }
   forItems(shared, divideUp(columns, kTileColumns), [&](size_t item) {
-    static thread_local Scratch panelMemory;
-    float* panel = panelMemory.floats(kMostDepth * kTileColumns);
     const size_t column = item * kTileColumns, width = std::min(kTileColumns, columns - column);
     for (size_t block = 0; block < blocks.count; ++block) {
-      const size_t begin = blocks.begin(block), length = blocks.end(block) - begin;
-      packPanel(b.from(begin, column), width, length, panel);
-      multiplyPanel(strips + block * stripsOfBlock, rows, panel, width, length, block == 0 ? beta : 1, c + column, cStride);
+      const size_t begin = blocks.begin(block);
+      multiplyUnpackedPanel(strips + block * stripsOfBlock, rows, b.from(begin, column), width, blocks.end(block) - begin,
+                            block == 0 ? beta : 1, c + column, cStride);
     }
   });
 }

@@ -45,7 +45,7 @@ constexpr size_t kTileRows = 4, kTileVectors = 3;
 constexpr size_t kTileColumns = kTileVectors * kWidth;
 
 /// Longest block of the summed axis: a strip of A and a panel of B of this depth fit in the first two caches.
-constexpr size_t kMostDepth = 384;
+constexpr size_t kMostDepth = 512;
 
 /// How the summed axis is cut: into equal blocks, as few as possible; or some neighbouring ones of these blocks.
 class DepthBlocks {
