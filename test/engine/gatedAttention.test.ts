@@ -247,6 +247,15 @@ test('a number that is not finite shows in the output', (t) => {
   }
 });
 
+test('memory grows with the length of the sequence, not with its square', (t) => {
+  const layout = layoutOf([1, 12_000, 1, 1, 2], 'headwise');
+  const operands = operandsOf(layout);
+  const before = process.resourceUsage().maxRSS;
+  runOperation('native', attentionOf(layout), operands);
+  // One matrix of all scores would take 576 MB.
+  t.true(process.resourceUsage().maxRSS - before < 100_000);
+});
+
 test('a backward pass leaves no memory behind', (t) => {
   const layout = layoutOf([2, 50, 2, 2, 16], 'elementwise');
   const operands = operandsOf(layout);
