@@ -8,6 +8,14 @@ import { fileURLToPath } from 'node:url';
 
 const bin = fileURLToPath(new URL('../../../launcher/bin/sluice.js', import.meta.url));
 
+export interface Running {
+  readonly child: ChildProcess;
+  /** Resolves when the process has ended and all its output was read. */
+  readonly ended: Promise<Ended>;
+  /** Resolves when standard error has shown `text`; rejects when the process ends before. */
+  shown(text: string): Promise<void>;
+}
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -30,9 +38,9 @@ export class Sandbox {
     return file;
   }
 
-  /** Starts `sluice` with the given arguments; `ended` resolves when its process does. */
-  start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-    const child = spawn(process.execPath, [bin, ...args], {
+  /** Starts `sluice` with the words of `command`. */
+  start(command: string): Running {
+    const child = spawn(process.execPath, [bin, ...command.split(' ')], {
       cwd: this.path,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -42,8 +50,10 @@ export class Sandbox {
     child.stdout.on('data', (chunk) => {
       stdout += chunk;
     });
+    const watchers = new Set<() => void>();
     child.stderr.on('data', (chunk) => {
       stderr += chunk;
+      for (const watch of watchers) watch();
     });
     const ended = new Promise<Ended>((resolve) => {
       child.once('close', (code, signal) => {
@@ -51,13 +61,24 @@ export class Sandbox {
         resolve({ code, signal, stdout, stderr });
       });
     });
-    return { child, ended };
+    const shown = (text: string) =>
+      new Promise<void>((resolve, reject) => {
+        const watch = () => {
+          if (!stderr.includes(text)) return;
+          watchers.delete(watch);
+          resolve();
+        };
+        watchers.add(watch);
+        watch();
+        ended.then(() => reject(new Error(`"${text}" was never shown:\n${stderr}`)));
+      });
+    return { child, ended, shown };
   }
 
   /** Runs `sluice … --json` to its end and gives its object. */
-  async json<T = Record<string, unknown>>(...args: string[]): Promise<T> {
-    const { code, stdout, stderr } = await this.start(...args, '--json').ended;
-    if (code !== 0) throw new Error(`sluice ${args.join(' ')} ended with ${code}:\n${stdout}\n${stderr}`);
+  async json<T = Record<string, unknown>>(command: string): Promise<T> {
+    const { code, stdout, stderr } = await this.start(`${command} --json`).ended;
+    if (code !== 0) throw new Error(`sluice ${command} ended with ${code}:\n${stdout}\n${stderr}`);
     return JSON.parse(stdout) as T;
   }
 

@@ -1,0 +1,131 @@
+/** Interruptions of every kind: what was saved is found again, and the run goes on to the same bits. */
+
+import { existsSync, readdirSync, readFileSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { Sandbox } from './support/sandbox.ts';
+
+interface Trained {
+  readonly step: number;
+  readonly weightsHash: string;
+}
+
+interface Failed {
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+const sandbox = new Sandbox();
+test.after.always(() => sandbox.dispose());
+
+/** Long enough that a signal arrives in the middle. */
+const train = 'train moe.yaml --set training.steps=60 --set checkpoint.everySteps=10 --threads 1 --run-dir';
+let quietHash = '';
+
+/** Process ids of the workers of a coordinator. */
+function workersOf(coordinator: number): number[] {
+  const parent = new RegExp(`^PPid:\\s*${coordinator}$`, 'm');
+  const isWorker = (pid: string) => {
+    try {
+      return parent.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    } catch {
+      return false;
+    }
+  };
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && isWorker(name))
+    .map(Number);
+}
+
+async function isGone(pid: number): Promise<boolean> {
+  for (let i = 0; i < 300 && existsSync(`/proc/${pid}`); i++) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return !existsSync(`/proc/${pid}`);
+}
+
+test.before(async () => {
+  quietHash = (await sandbox.json<Trained>(`${train} quiet`)).weightsHash;
+});
+
+test.serial('Ctrl-C saves, says where, exits 0, and resuming gives the quiet run’s weights', async (t) => {
+  const run = sandbox.start(`${train} interrupted --workers 2`);
+  await run.shown('saved step 10');
+  run.child.kill('SIGINT');
+  const { code, stderr } = await run.ended;
+  t.is(code, 0);
+  t.regex(stderr, /saved step \d+: .*interrupted\/checkpoints\/step-/);
+  const resumed = await sandbox.json<Trained>('resume interrupted --workers 4');
+  t.is(resumed.step, 60);
+  t.is(resumed.weightsHash, quietHash);
+});
+
+test.serial('a killed worker ends the run with its rank and the command to resume', async (t) => {
+  const run = sandbox.start(`${train} worker-killed --workers 2 --json`);
+  await run.shown('saved step 10');
+  const [victim] = workersOf(run.child.pid!);
+  process.kill(victim!, 'SIGKILL');
+  const { code, stdout } = await run.ended;
+  t.not(code, 0);
+  const { error } = JSON.parse(stdout) as Failed;
+  t.is(error.code, 'SLUICE_E_WORKER_DIED');
+  t.regex(error.message, /Worker [01] .*SIGKILL.*sluice resume/s);
+  const resumed = await sandbox.json<Trained>('resume worker-killed --workers 1');
+  t.is(resumed.weightsHash, quietHash);
+});
+
+test.serial(
+  'a killed coordinator leaves no worker behind; the run goes on from its checkpoint',
+  async (t) => {
+    const run = sandbox.start(`${train} coordinator-killed --workers 2`);
+    await run.shown('saved step 10');
+    const workers = workersOf(run.child.pid!);
+    t.is(workers.length, 2);
+    run.child.kill('SIGKILL');
+    await run.ended;
+    for (const worker of workers) t.true(await isGone(worker));
+    const resumed = await sandbox.json<Trained>('resume coordinator-killed --workers 2 --set parallel.expertParallel=2');
+    t.is(resumed.weightsHash, quietHash);
+  },
+);
+
+test.serial('a damaged checkpoint is reported, and the one before it is used', async (t) => {
+  const first = await sandbox.json<Trained>(`${train} damaged --workers 2 --max-steps 25`);
+  t.is(first.step, 25);
+  const newest = join(sandbox.path, 'damaged', 'checkpoints', 'step-00000025');
+  const shard = readdirSync(newest).find((file) => file.endsWith('.safetensors'))!;
+  truncateSync(join(newest, shard), 1000);
+  const { code, stderr } = await sandbox.start('resume damaged').ended;
+  t.is(code, 0, stderr);
+  t.regex(stderr, new RegExp(`step 25.*${shard}`, 's'));
+  t.is((await sandbox.json<{ weights: string }>('hash damaged')).weights, quietHash);
+});
+
+test.serial('a directory that holds a run is refused, and so is one that a live process uses', async (t) => {
+  const refused = async (command: string) => {
+    const { code, stdout } = await sandbox.start(`${command} --json`).ended;
+    t.not(code, 0);
+    return (JSON.parse(stdout) as Failed).error.code;
+  };
+  t.is(await refused(`${train} quiet`), 'SLUICE_E_RUN_EXISTS');
+
+  const busy = sandbox.start(`${train} busy`);
+  await busy.shown('step  1/60');
+  t.is(await refused('resume busy'), 'SLUICE_E_RUN_IN_USE');
+  busy.child.kill('SIGTERM');
+  t.is((await busy.ended).code, 0);
+});
+
+test.serial('a checkpoint generates text, is evaluated and inspected', async (t) => {
+  const generate = () =>
+    sandbox.json<{ text: string; tokens: number }>('generate quiet --prompt river --max-tokens 12 --seed 3');
+  const text = await generate();
+  t.true(text.tokens <= 12 && text.text.length > 0);
+  t.deepEqual(await generate(), text);
+
+  const scored = await sandbox.json<{ loss: number; perplexity: number }>('evaluate quiet');
+  t.true(scored.loss > 0 && Math.abs(scored.perplexity - Math.exp(scored.loss)) < 1e-6 * scored.perplexity);
+
+  const inspected = await sandbox.json<{ checkpoints: unknown[] }>('inspect quiet');
+  t.true(inspected.checkpoints.length >= 1);
+  t.regex(JSON.stringify(await sandbox.json('inspect quiet --step 3')), /\d+\.txt/);
+});
