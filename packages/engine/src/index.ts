@@ -37,5 +37,7 @@ export { Parameter } from './parameter.ts';
 export type { PoolStatistics } from './pool.ts';
 export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';
+export type { EngineReport } from './report.ts';
+export { engineReport } from './report.ts';
 export { arithmetic, selectBackend } from './select.ts';
 export { isRecording } from './tape.ts';

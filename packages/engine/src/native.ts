@@ -22,19 +22,29 @@ export interface NativeBuildInfo {
 
 const buildDirectory =
   process.env.SLUICE_BUILD_DIR ?? join(dirname(fileURLToPath(import.meta.url)), '..', 'build');
-let core: NativeCore | undefined;
-let looked = false;
+let loaded: { readonly core: NativeCore } | { readonly core: undefined; readonly reason: string } | undefined;
 
-/** The C++ core, or undefined where it was not built. */
-export function nativeCore(): NativeCore | undefined {
-  if (!looked) {
-    looked = true;
-    const file = join(buildDirectory, 'sluice.node');
-    if (existsSync(file) && process.env.SLUICE_NATIVE !== 'off') {
-      core = createRequire(import.meta.url)(resolve(file)) as NativeCore;
-    }
+function load(): NonNullable<typeof loaded> {
+  if (process.env.SLUICE_NATIVE === 'off') return { core: undefined, reason: 'SLUICE_NATIVE=off is set' };
+  const file = resolve(buildDirectory, 'sluice.node');
+  if (!existsSync(file)) return { core: undefined, reason: nativeBuildInfo().reason ?? `${file} is missing` };
+  try {
+    return { core: createRequire(import.meta.url)(file) as NativeCore };
+  } catch (error) {
+    return { core: undefined, reason: `it does not load: ${(error as Error).message}` };
   }
-  return core;
+}
+
+/** The C++ core, or undefined where there is none that loads. */
+export function nativeCore(): NativeCore | undefined {
+  loaded ??= load();
+  return loaded.core;
+}
+
+/** Why there is no C++ core; undefined where there is one. */
+export function nativeAbsence(): string | undefined {
+  loaded ??= load();
+  return loaded.core ? undefined : loaded.reason;
 }
 
 /** Calls an exported function of the C++ core, which must be there. */
