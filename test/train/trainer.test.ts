@@ -1,0 +1,99 @@
+import { nativeBackend, selectBackend } from '@sluice/engine';
+import { RunConfig } from '@sluice/train';
+import * as tf from '@tensorflow/tfjs';
+import test from 'ava';
+import type { TokenSource } from '../../packages/train/src/batches.ts';
+import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import { Trainer } from '../../packages/train/src/trainer.ts';
+
+const config = RunConfig.parse({
+  model: {
+    vocabularySize: 24,
+    hiddenSize: 16,
+    numLayers: 2,
+    numAttentionHeads: 2,
+    numKeyValueHeads: 1,
+    headDim: 8,
+    experts: { count: 4, topK: 2, intermediateSize: 12 },
+  },
+  data: { recipe: 'none', sequenceLength: 8 },
+  parallel: { lanes: 2 },
+  batch: { sequences: 4, grainSequences: 1 },
+  training: { steps: 10_000 },
+  optimizer: { learningRate: 0.01 },
+});
+
+/** Counting up by ones from a start that depends on the sample. */
+const counting: TokenSource = {
+  numSequences: 1000,
+  sequenceLength: 8,
+  read(sample, target) {
+    for (let t = 0; t < target.length; t++) target[t] = (sample * 5 + t) % 24;
+  },
+};
+
+async function newTrainer(backend = 'native'): Promise<Trainer> {
+  await selectBackend(backend);
+  const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: counting, validation: counting });
+  trainer.initialize();
+  return trainer;
+}
+
+const weightsOf = (trainer: Trainer) => trainer.spaces.map(({ space }) => space.values.slice());
+
+test.serial('training learns the pattern, in training and in validation', async (t) => {
+  const trainer = await newTrainer();
+  const before = trainer.evaluate(8).loss;
+  t.true(Math.abs(before - Math.log(24)) < 0.1);
+  let last = trainer.trainStep({ step: 1, learningRate: 0.01 });
+  t.true(last.applied && last.gradientNorm > 0);
+  for (let step = 2; step <= 80; step++) last = trainer.trainStep({ step, learningRate: 0.01 });
+  t.true(last.loss < 0.5, `loss ${last.loss}`);
+  t.true(trainer.evaluate(8).loss < 0.5);
+  t.is(last.expertLoad?.length, 2);
+  t.true(Math.abs(last.expertLoad![0]!.reduce((sum, load) => sum + load, 0) - 1) < 1e-6);
+});
+
+test.serial('the native backend takes the steps of the plain one, to rounding', async (t) => {
+  const losses = async (backend: string) => {
+    const trainer = await newTrainer(backend);
+    return Array.from({ length: 3 }, (_, i) => trainer.trainStep({ step: i + 1, learningRate: 0.01 }));
+  };
+  const native = await losses('native');
+  const plain = await losses('cpu');
+  native.forEach((result, i) => {
+    t.true(Math.abs(result.loss - plain[i]!.loss) < 2e-5 * plain[i]!.loss);
+    t.true(Math.abs(result.gradientNorm - plain[i]!.gradientNorm) < 1e-3 * plain[i]!.gradientNorm);
+  });
+});
+
+test.serial('a non-finite gradient never reaches the weights', async (t) => {
+  const trainer = await newTrainer();
+  trainer.trainStep({ step: 1, learningRate: 0.01 });
+  const norm = trainer.spaces[0]!.space.parameters.find(({ spec }) => spec.name === 'model.norm.weight')!;
+  norm.parameter.values[3] = Number.NaN;
+  const weights = weightsOf(trainer);
+  const loads = trainer.expertLoads;
+  const result = trainer.trainStep({ step: 2, learningRate: 0.01 });
+  t.false(result.applied);
+  t.deepEqual(weightsOf(trainer), weights);
+  t.is(trainer.expertLoads, loads);
+
+  norm.parameter.values[3] = 1;
+  t.true(trainer.trainStep({ step: 3, learningRate: 0.01 }).applied);
+});
+
+test.serial('memory does not grow over a thousand steps', async (t) => {
+  const trainer = await newTrainer();
+  const take = (from: number, steps: number) => {
+    for (let step = from; step < from + steps; step++) trainer.trainStep({ step, learningRate: 0.001 });
+  };
+  take(1, 50);
+  const before = { pool: nativeBackend().pool.statistics(), tensors: tf.memory().numTensors };
+  take(51, 1000);
+  const after = { pool: nativeBackend().pool.statistics(), tensors: tf.memory().numTensors };
+  t.is(after.tensors, before.tensors);
+  t.is(after.pool.usedBytes, before.pool.usedBytes);
+  // Which expert gets how many tokens changes from step to step, so a new size may turn up now and then.
+  t.true(after.pool.allocatedBytes <= before.pool.allocatedBytes * 1.5, JSON.stringify({ before, after }));
+});
