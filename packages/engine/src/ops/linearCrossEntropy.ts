@@ -5,7 +5,7 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 
@@ -36,7 +36,8 @@ export function linearCrossEntropy(
   options: CrossEntropyOptions,
 ): tf.Scalar {
   invariant(targets.length === x_NC.shape[0], `${targets.length} targets for ${x_NC.shape[0]} tokens`);
-  if (hasFused(KERNEL)) return runFused(KERNEL, { x: x_NC }, { weight, targets, options, gradient: {} });
+  if (hasFused(KERNEL))
+    return runFused(KERNEL, { x: x_NC }, { weight, targets, options, saved: new Saved() });
   return tf.tidy(() => linearCrossEntropyReference(x_NC, weight.onTape() as tf.Tensor2D, targets, options));
 }
 
@@ -64,14 +65,14 @@ interface CrossEntropyAttributes {
   readonly weight: Parameter;
   readonly targets: Int32Array;
   readonly options: CrossEntropyOptions;
-  /** The gradient of x, known since the forward pass. */
-  readonly gradient: { x?: tf.TensorInfo };
+  /** Holds the gradient of x, known since the forward pass. */
+  readonly saved: Saved;
 }
 
 registerFused<CrossEntropyAttributes>({
   name: KERNEL,
   inputsToSave: [],
-  forward({ floats, shape, output, recording, attributes: { weight, targets, options, gradient } }) {
+  forward({ floats, shape, output, recording, attributes: { weight, targets, options, saved } }) {
     const [tokens, channels] = shape('x') as [number, number];
     const { scale, losses = new Float32Array(tokens), onSum } = options;
     const loss = output([]);
@@ -83,17 +84,16 @@ registerFused<CrossEntropyAttributes>({
       onSum?.(sum);
     };
     if (recording) {
-      const dx = output([tokens, channels]);
-      gradient.x = dx.info;
-      weight.contribute(({ values, accumulate }) => run(dx.values, values, accumulate));
+      const dx = saved.floats('dx', tokens * channels);
+      weight.contribute(({ values, accumulate }) => run(dx, values, accumulate));
     } else {
       run(null, null, false);
     }
     return loss.info;
   },
-  backward({ valuesOf, attributes: { gradient } }, [dy]) {
+  backward({ valuesOf, attributes: { weight, targets, saved } }, [dy]) {
     const factor = valuesOf(dy!)[0];
     invariant(factor === 1, `the gradient of the cross-entropy's result is ${factor}, not 1`);
-    return { x: tf.engine().makeTensorFromTensorInfo(gradient.x!) };
+    return { x: saved.tensor('dx', [targets.length, weight.shape[1]!]) };
   },
 });
