@@ -7,6 +7,8 @@
 // one item run on several threads, each waits for its turn, so the order of the sums does not depend on threads.
 
 #include <chrono>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "addon.h"
