@@ -125,6 +125,25 @@ test.serial('a gradient that TensorFlow.js is handed by the user survives a fuse
   tf.dispose([x, dy, first, second]);
 });
 
+test.serial('weights get their gradients also where the activations have none', (t) => {
+  tf.setBackend('native');
+  const [weight, other] = [collected(1, [2, 3]), collected(2, [2, 3])];
+  const loss = computeGradients(() => {
+    const x = tf.tensor2d([1, 2, 3], [1, 3]);
+    return tf.sum(tf.mul(linear(x, weight.parameter), linear(x, other.parameter))) as tf.Scalar;
+  });
+  const outputs = [0, 1].map((o) =>
+    [1, 2, 3].reduce((sum, x, c) => sum + x * other.parameter.values[o * 3 + c]!, 0),
+  );
+  t.true(
+    relativeError(
+      weight.gradient,
+      outputs.flatMap((y) => [y, 2 * y, 3 * y]),
+    ) < 1e-6,
+  );
+  t.true(Number.isFinite(loss));
+});
+
 test.serial('outputs that do not enter the loss have a gradient of zero', (t) => {
   tf.setBackend('native');
   const { parameter, gradient } = collected(1, [2, 3]);

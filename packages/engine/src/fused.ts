@@ -6,7 +6,8 @@
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { type Allocation, NATIVE_BACKEND, type NativeBackend, nativeBackend } from './backend.ts';
-import { isKernelRecorded, keepWhileRecording, noLongerKept, ownsGradients } from './tape.ts';
+import { Parameter } from './parameter.ts';
+import { currentAnchor, isKernelRecorded, keepWhileRecording, noLongerKept, ownsGradients } from './tape.ts';
 
 /** What a kernel keeps for its gradient outside the tape: buffers of the pool, given back as soon as they were used. */
 export class Saved {
@@ -173,10 +174,20 @@ export function runFused<T extends tf.Tensor>(
   inputs: tf.NamedTensorMap,
   attributes: object,
 ): T {
-  return tf.engine().runKernel(kernelName, inputs, attributes as tf.NamedAttrMap) as T;
+  return run(kernelName, inputs, attributes) as T;
 }
 
 /** Runs a fused kernel that gives several tensors. */
 export function runFusedMany(kernelName: string, inputs: tf.NamedTensorMap, attributes: object): tf.Tensor[] {
-  return tf.engine().runKernel(kernelName, inputs, attributes as tf.NamedAttrMap) as tf.Tensor[];
+  return run(kernelName, inputs, attributes) as tf.Tensor[];
+}
+
+/** An operation with parameters is on the tape even where none of its tensors is. */
+function run(kernelName: string, inputs: tf.NamedTensorMap, attributes: object): tf.Tensor | tf.Tensor[] {
+  const anchor = currentAnchor();
+  const isAnchored = anchor && Object.values(attributes).some((value) => value instanceof Parameter);
+  const operands = isAnchored ? { ...inputs, anchor } : inputs;
+  return tf.engine().runKernel(kernelName, operands, attributes as tf.NamedAttrMap) as
+    | tf.Tensor
+    | tf.Tensor[];
 }

@@ -1,9 +1,8 @@
 /**
  * What is being recorded for a backward pass.
  *
- * TensorFlow.js keeps only what lies between its inputs and the result. Parameters are no inputs, since their gradients
- * take another way, so one scalar, the anchor, stands for them all: an operation that brings in a parameter takes it as an
- * input.
+ * A tape leads from its inputs to the result. Parameters are no inputs, since their gradients take another way, so one
+ * scalar, the anchor, stands for them all: an operation that brings in a parameter has it as an additional input.
  */
 
 import { invariant } from '@sluice/core';

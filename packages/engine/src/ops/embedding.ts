@@ -4,7 +4,6 @@ import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
-import { currentAnchor } from '../tape.ts';
 
 const KERNEL = 'SluiceEmbedding';
 
@@ -15,8 +14,7 @@ const KERNEL = 'SluiceEmbedding';
  */
 export function embedding(ids: Int32Array, weight: Parameter): tf.Tensor2D {
   if (!hasFused(KERNEL)) return tf.tidy(() => embeddingReference(ids, weight.onTape() as tf.Tensor2D));
-  const anchor = currentAnchor();
-  return runFused(KERNEL, anchor ? { anchor } : {}, { ids, weight });
+  return runFused(KERNEL, {}, { ids, weight });
 }
 
 export function embeddingReference(ids: Int32Array, weight_VC: tf.Tensor2D): tf.Tensor2D {
@@ -37,6 +35,6 @@ registerFused<{ ids: Int32Array; weight: Parameter }>({
     weight.contribute(({ values, accumulate }) => {
       callNative('embeddingBackward', ids, valuesOf(dy!), values, ids.length, vocabulary, width, accumulate);
     });
-    return { anchor: tf.scalar(0) };
+    return {};
   },
 });
