@@ -39,12 +39,12 @@ interface Run {
 async function startRun(
   options: ListenOptions,
   limits: Partial<WorkerLimits> = {},
-  markLost = true,
+  { markLost = true, env = {} }: { markLost?: boolean; env?: NodeJS.ProcessEnv } = {},
 ): Promise<Run> {
   const server = await ControlServer.listen(options);
   const workers = Array.from({ length: options.worldSize }, (_, rank) =>
     spawn(process.execPath, [ENTRY], {
-      env: { ...process.env, ...server.workerEnv(rank), TEST_LIMITS: JSON.stringify(limits) },
+      env: { ...process.env, ...env, ...server.workerEnv(rank), TEST_LIMITS: JSON.stringify(limits) },
       stdio: ['ignore', 'inherit', 'ignore'],
     }),
   );
@@ -86,42 +86,56 @@ interface Collected {
   readonly done: boolean;
 }
 
-for (const transport of ['ipc', 'tcp'] as const) {
-  test.serial(
-    `operations of several kinds at once agree among four processes over ${transport}`,
-    async (t) => {
-      const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-      const { server, workers, exits, end } = await startRun({ worldSize: 4, transport, ...endpoint });
-      const infos = await server.ready();
+/** The shared ring mapped by the C++ core, the ring through the system, and frames. */
+const WAYS = [
+  { name: 'ipc', transport: 'ipc', env: {} },
+  { name: 'ipc without the C++ core', transport: 'ipc', env: { SLUICE_NATIVE: 'off' } },
+  { name: 'tcp', transport: 'tcp', env: {} },
+] as const;
+
+for (const { name, transport, env } of WAYS) {
+  test.serial(`operations of several kinds at once agree among four processes over ${name}`, async (t) => {
+    const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
+    const options = { worldSize: 4, transport, ...endpoint };
+    const { server, workers, exits, end } = await startRun(options, {}, { env });
+    const infos = await server.ready();
+    t.deepEqual(
+      infos.map(({ rank, pid }) => [rank, pid]),
+      workers.map(({ pid }, rank) => [rank, pid]),
+    );
+    t.true(infos.every((info) => info.endpoint.startsWith(transport)));
+    // Not a multiple of a block, and several chunks a slice.
+    const length = 2_200_001;
+    const results = await server.callAll<Collected>('collect', { length });
+    const expected = new Float32Array(length);
+    for (let i = 0; i < length; i++) {
+      const [a, b, c, d] = [0, 1, 2, 3].map((r) => Math.fround(Math.sin(i * 12.9898 + r) * 10 ** (i % 5)));
+      expected[i] = Math.fround(a! + b!) + Math.fround(c! + d!);
+    }
+    for (const [rank, result] of results.entries()) {
+      t.true(result.sums.equals(Buffer.from(expected.buffer)));
       t.deepEqual(
-        infos.map(({ rank, pid }) => [rank, pid]),
-        workers.map(({ pid }, rank) => [rank, pid]),
+        result.counts,
+        [0, 1, 2, 3].flatMap((r) => [r, r, r, r]),
       );
-      t.true(infos.every((info) => info.endpoint.startsWith(transport)));
-      // Not a multiple of a block, and several chunks a slice.
-      const length = 1_100_001;
-      const results = await server.callAll<Collected>('collect', { length });
-      const expected = new Float32Array(length);
-      for (let i = 0; i < length; i++) {
-        const [a, b, c, d] = [0, 1, 2, 3].map((r) => Math.fround(Math.sin(i * 12.9898 + r) * 10 ** (i % 5)));
-        expected[i] = Math.fround(a! + b!) + Math.fround(c! + d!);
-      }
-      for (const [rank, result] of results.entries()) {
-        t.true(result.sums.equals(Buffer.from(expected.buffer)));
-        t.deepEqual(
-          result.counts,
-          [0, 1, 2, 3].flatMap((r) => [r, r, r, r]),
-        );
-        t.deepEqual(result.pair, new Array(3).fill(rank < 2 ? 3 : 7));
-        t.deepEqual(result.received, [0, 1, 2, 3]);
-        t.true(result.done);
-      }
-      await server.callAll('stop', {}, { kind: 'stop' });
-      t.deepEqual(await Promise.all(exits), [0, 0, 0, 0]);
-      await end();
-    },
-  );
+      t.deepEqual(result.pair, new Array(3).fill(rank < 2 ? 3 : 7));
+      t.deepEqual(result.received, [0, 1, 2, 3]);
+      t.true(result.done);
+    }
+    await server.callAll('stop', {}, { kind: 'stop' });
+    t.deepEqual(await Promise.all(exits), [0, 0, 0, 0]);
+    await end();
+  });
 }
+
+test('a worker alone needs nobody', async (t) => {
+  const { server, exits, end } = await startRun({ worldSize: 1 });
+  await server.ready();
+  t.deepEqual(await server.callAll('meet', { absent: 1 }), ['met']);
+  await server.callAll('stop', {}, { kind: 'stop' });
+  t.deepEqual(await Promise.all(exits), [0]);
+  await end();
+});
 
 test('a worker that does not come to a collective is named, with the operation', async (t) => {
   const { server, end } = await startRun({ worldSize: 2 }, { collectiveMs: 500 });
@@ -180,7 +194,7 @@ test('a killed worker fails the call, and the collectives of the others, at once
 });
 
 test('a worker that exits says goodbye, with its exit code, and does not crash', async (t) => {
-  const { server, exits, end } = await startRun({ worldSize: 2 }, {}, false);
+  const { server, exits, end } = await startRun({ worldSize: 2 }, {}, { markLost: false });
   await server.ready();
   const error = await rejection(server.callAll('exit', { culprit: 1 }));
   t.is(error.code, 'SLUICE_E_WORKER_LOST');

@@ -3,17 +3,28 @@
  * its place, the receiver reads it straight to where it belongs. A socket would copy as often, but in small pieces,
  * into memory that was never touched before; the slots stay in the processor's cache.
  *
- * The memory is an unlinked file of the memory file system, so nothing stays behind when a process is killed.
+ * The memory is an unlinked file of the memory file system, so nothing stays behind when a process is killed. With the
+ * C++ core it is mapped; without, it is read and written through the system.
  */
 
-import { closeSync, constants, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { sha256 } from '@sluice/core';
+import { mapFile } from '@sluice/engine/fileMapping';
 import { MemoryPayload, type Payload } from './transport.ts';
 
 const MEMORY_FILE_SYSTEM = '/dev/shm';
 
-/** Slots of each sender, for all its receivers together. */
-const SLOTS = 4;
+/** Slots of each sender, for all its receivers together: one is read while the next is written. */
+const SLOTS = 2;
 
 /** The name cannot be guessed without the run's secret. */
 function ringPath(token: string, rank: number): string {
@@ -27,7 +38,7 @@ export function removeRings(token: string, worldSize: number): void {
 
 /** The sender's side: hands out slots and waits while all are in use. */
 export class RingWriter {
-  readonly #file: number;
+  readonly #memory: RingMemory;
   readonly #slotBytes: number;
   readonly #free = Array.from({ length: SLOTS }, (_, slot) => slot);
   readonly #waiting: (() => void)[] = [];
@@ -48,14 +59,14 @@ export class RingWriter {
         rmSync(path);
         return undefined;
       }
-      return new RingWriter(file, path, slotBytes);
+      return new RingWriter(new RingMemory(file, SLOTS * slotBytes, true), path, slotBytes);
     } catch {
       return undefined;
     }
   }
 
-  private constructor(file: number, path: string, slotBytes: number) {
-    this.#file = file;
+  private constructor(memory: RingMemory, path: string, slotBytes: number) {
+    this.#memory = memory;
     this.#path = path;
     this.#slotBytes = slotBytes;
   }
@@ -64,7 +75,7 @@ export class RingWriter {
   async put(bytes: Uint8Array): Promise<number> {
     while (this.#free.length === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     const place = this.#free.pop()! * this.#slotBytes;
-    writeSync(this.#file, bytes, 0, bytes.length, place);
+    this.#memory.write(bytes, place);
     return place;
   }
 
@@ -82,56 +93,56 @@ export class RingWriter {
 
   close(): void {
     this.unlink();
-    closeSync(this.#file);
+    this.#memory.close();
   }
 }
 
 /** The receiver's side of one sender's ring. */
 export class RingReader {
-  readonly #file: number;
+  readonly #memory: RingMemory;
 
   /** @returns undefined when the sender's ring is not to be seen from here */
   static open(token: string, rank: number): RingReader | undefined {
     try {
-      return new RingReader(openSync(ringPath(token, rank), 'r'));
+      const file = openSync(ringPath(token, rank), 'r');
+      return new RingReader(new RingMemory(file, fstatSync(file).size, false));
     } catch {
       return undefined;
     }
   }
 
-  private constructor(file: number) {
-    this.#file = file;
+  private constructor(memory: RingMemory) {
+    this.#memory = memory;
   }
 
   payload(place: number, byteLength: number, onRelease: () => void): Payload {
-    return new RingPayload(this.#file, place, byteLength, onRelease);
+    return new RingPayload(this.#memory, place, byteLength, onRelease);
   }
 
   close(): void {
-    closeSync(this.#file);
+    this.#memory.close();
   }
 }
 
 class RingPayload implements Payload {
   readonly byteLength: number;
-  readonly #file: number;
+  readonly #memory: RingMemory;
   readonly #place: number;
   readonly #onRelease: () => void;
 
-  constructor(file: number, place: number, byteLength: number, onRelease: () => void) {
+  constructor(memory: RingMemory, place: number, byteLength: number, onRelease: () => void) {
     this.byteLength = byteLength;
-    this.#file = file;
+    this.#memory = memory;
     this.#place = place;
     this.#onRelease = onRelease;
   }
 
   view(start: number, length: number, scratch: Uint8Array): Uint8Array {
-    readSync(this.#file, scratch, 0, length, this.#place + start);
-    return scratch.subarray(0, length);
+    return this.#memory.view(this.#place + start, length, scratch);
   }
 
   copyTo(target: Uint8Array): void {
-    readSync(this.#file, target, 0, this.byteLength, this.#place);
+    this.#memory.read(target.subarray(0, this.byteLength), this.#place);
   }
 
   /** Slots are few, and others may need them for what this payload waits for: what is kept moves out. */
@@ -144,5 +155,37 @@ class RingPayload implements Payload {
 
   release(): void {
     this.#onRelease();
+  }
+}
+
+/** The bytes of a ring, mapped where that is possible. */
+class RingMemory {
+  readonly #file: number;
+  readonly #mapped: Uint8Array | undefined;
+
+  constructor(file: number, byteLength: number, writable: boolean) {
+    this.#file = file;
+    const memory = mapFile(file, byteLength, writable);
+    this.#mapped = memory && new Uint8Array(memory);
+  }
+
+  write(bytes: Uint8Array, place: number): void {
+    if (this.#mapped !== undefined) this.#mapped.set(bytes, place);
+    else writeSync(this.#file, bytes, 0, bytes.length, place);
+  }
+
+  read(target: Uint8Array, place: number): void {
+    if (this.#mapped !== undefined) target.set(this.#mapped.subarray(place, place + target.length));
+    else readSync(this.#file, target, 0, target.length, place);
+  }
+
+  view(place: number, length: number, scratch: Uint8Array): Uint8Array {
+    if (this.#mapped !== undefined) return this.#mapped.subarray(place, place + length);
+    readSync(this.#file, scratch, 0, length, place);
+    return scratch.subarray(0, length);
+  }
+
+  close(): void {
+    closeSync(this.#file);
   }
 }

@@ -40,7 +40,10 @@ export interface ZeroMqTransportOptions {
 }
 
 /** Messages that may wait on each connection, at each end. Credit bounds them before this does. */
-const QUEUE_MESSAGES = 16;
+const QUEUE_MESSAGES = 8;
+
+/** Payloads are cut into so many bytes. In a ring, fewer and larger ones save wake-ups and still fit the cache. */
+const CHUNK_BYTES = { ipc: 2 << 20, tcp: 1 << 20 } as const;
 
 /** Shorter payloads than this travel in the message; a slot of the ring would save nothing. */
 const RING_MIN_BYTES = 1 << 16;
@@ -67,7 +70,7 @@ export class ZeroMqTransport implements Transport {
 
   /** Binds an endpoint of this rank; `connect` makes it usable. */
   static async open(options: ZeroMqTransportOptions): Promise<ZeroMqTransport> {
-    const chunkBytes = options.chunkBytes ?? 1 << 20;
+    const chunkBytes = options.chunkBytes ?? CHUNK_BYTES[options.kind];
     const security = socketSecurity(options);
     const pull = new Pull({
       ...security.listener,
@@ -115,6 +118,7 @@ export class ZeroMqTransport implements Transport {
       this.#rings.set(rank, ring);
       void link.send([encodeHeader({ ...RING_HEADER, kind: 'attach', from: this.rank }, this.#tag)]);
     }
+    if (this.#size === 1) this.#ring?.unlink();
   }
 
   async send(to: number, header: MessageHeader, payload?: Uint8Array): Promise<void> {

@@ -55,6 +55,10 @@ class Arguments {
     if (index >= count_ || napi_get_value_bool(env_, values_[index], &value) != napi_ok) fail(index, "true or false");
     return value;
   }
+  /// Sets a property of an object that the caller passed, for results that are not numbers.
+  void setProperty(size_t index, const char* name, napi_value value) const {
+    if (index >= count_ || napi_set_named_property(env_, values_[index], name, value) != napi_ok) fail(index, "an object");
+  }
   bool isNull(size_t index) const {
     if (index >= count_) return true;
     napi_valuetype type;
