@@ -167,6 +167,21 @@ test('logits that are no numbers still give each token distinct experts', (t) =>
   }
 });
 
+test('a NaN reaches the weights of its token and the auxiliary loss', (t) => {
+  const { weights, auxiliary } = routeLogits(
+    [
+      [1, 2, 3],
+      [1, Number.NaN, 2],
+    ],
+    2,
+  );
+  t.deepEqual(
+    weights.map((weight) => Number.isNaN(weight)),
+    [false, false, true, true],
+  );
+  t.true(Number.isNaN(auxiliary));
+});
+
 test('no token at all is fine', (t) => {
   for (const backend of ['native', 'cpu']) {
     tf.setBackend(backend);

@@ -40,6 +40,7 @@ static double router(const Arguments& args) {
   const float *logits = args.floats(0, rows * experts), *loads = args.floats(1, experts);
   float* weights = args.floats(2, rows * topK);
   int32_t *indices = args.integers(3, rows * topK), *counts = args.integers(4, experts);
+  if (topK > experts) throw std::runtime_error("more experts are to be chosen than there are");
 
   const size_t parts = (rows + kRowsPerPart - 1) / kRowsPerPart;
   std::vector<double> auxiliary(parts, 0.0);
@@ -73,6 +74,11 @@ static double routerBackward(const Arguments& args) {
   const int32_t* indices = args.integers(2, rows * topK);
   const float* dWeights = args.floats(3, rows * topK);
   float* dLogits = args.floats(4, rows * experts);
+  for (size_t slot = 0; slot < rows * topK; ++slot) {
+    if (indices[slot] < 0 || static_cast<size_t>(indices[slot]) >= experts) {
+      throw std::runtime_error("expert " + std::to_string(indices[slot]) + " is not below " + std::to_string(experts));
+    }
+  }
 
   parallelFor(rows, kRowsPerPart, [&](size_t begin, size_t end) {
     std::vector<float> probability(experts + kWidth), dProbability(experts);
