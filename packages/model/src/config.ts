@@ -1,17 +1,7 @@
 import { z } from 'zod';
-
-/**
- * The gate on the attention output (paper §2.2, eq. 5): Y' = Y ⊙ σ(X W). Its rows live in `q_proj`, interleaved per
- * key-value group as in the paper's released checkpoints.
- */
-export const GateConfig = z.strictObject({
-  granularity: z
-    .enum(['none', 'elementwise', 'headwise'])
-    .default('elementwise')
-    .describe(
-      'elementwise: one score for each channel of each head; headwise: one for each head; none: no gate.',
-    ),
-});
+import { ControlConfig, controlRefusals } from './controls/index.ts';
+import { GateConfig, gateRefusal } from './gates/config.ts';
+import { SCALES, scaleModel } from './scale.ts';
 
 /** A mixture-of-experts feed-forward layer with a softmax router (paper §3.1). */
 export const ExpertsConfig = z.strictObject({
@@ -67,7 +57,10 @@ export const RopeScalingConfig = z.discriminatedUnion('kind', [
 
 export type RopeScalingConfig = z.infer<typeof RopeScalingConfig>;
 
-/** Architecture of a gated decoder-only transformer: RMS pre-norm, QK norm, rotary embedding, GQA, SwiGLU. */
+/**
+ * Architecture of a gated decoder-only transformer: RMS pre-norm, QK norm, rotary embedding, GQA, SwiGLU; with the gates
+ * and controls of the paper.
+ */
 export const ModelConfig = z
   .strictObject({
     vocabularySize: z.int().min(2).describe('Rows of the embedding; at least the tokenizer’s vocabulary.'),
@@ -84,7 +77,17 @@ export const ModelConfig = z
     experts: ExpertsConfig.optional().describe(
       'Mixture of experts in place of the dense feed-forward layer.',
     ),
-    gate: GateConfig.prefault({}).describe('Gate on the attention output.'),
+    gate: GateConfig.optional().describe(
+      'The model’s only gate, elementwise on the output of attention when neither this nor `gates` is given.',
+    ),
+    gates: z
+      .array(GateConfig)
+      .optional()
+      .describe('Any number of gates, in place of `gate`; at one position they are applied in this order.'),
+    controls: z
+      .array(ControlConfig)
+      .default([])
+      .describe('Changes of the layers that are no gates, each of one kind; applied in this order.'),
     qkNorm: z
       .boolean()
       .default(true)
@@ -100,6 +103,12 @@ export const ModelConfig = z
       .positive()
       .default(0.02)
       .describe('Standard deviation of the initial weights.'),
+    scale: z
+      .enum(SCALES)
+      .default('full')
+      .describe(
+        'small and tiny shrink the sizes given above, all by their own factors, and keep the ratios: query heads for each key-value head, experts for each token, depth.',
+      ),
   })
   .superRefine((model, context) => {
     if (model.numAttentionHeads % model.numKeyValueHeads !== 0) {
@@ -123,6 +132,36 @@ export const ModelConfig = z
         message: `topK ${model.experts.topK} is more than the ${model.experts.count} experts`,
       });
     }
+    if (model.gate && model.gates) {
+      context.addIssue({
+        code: 'custom',
+        path: ['gate'],
+        message: 'give either gate or gates, and not both',
+      });
+    }
+    for (const { path, gate } of givenGates(model)) {
+      const reason = gateRefusal(gate, model);
+      if (reason) context.addIssue({ code: 'custom', path, message: `there cannot be ${reason}` });
+    }
+    for (const { index, reason } of controlRefusals(model.controls, model)) {
+      context.addIssue({ code: 'custom', path: ['controls', index], message: `there cannot be ${reason}` });
+    }
+  })
+  // What is written in several ways comes out in one; writing the result down again means the same.
+  .transform(({ gate, gates, scale, ...model }) => {
+    const all = gates ?? [gate ?? GateConfig.parse({})];
+    return scaleModel({ ...model, gates: all.filter(({ granularity }) => granularity !== 'none') }, scale);
   });
+
+interface GivenGates {
+  readonly gate?: GateConfig | undefined;
+  readonly gates?: readonly GateConfig[] | undefined;
+}
+
+/** The gates as they were written, with the path of each. */
+function givenGates({ gate, gates }: GivenGates): { path: (string | number)[]; gate: GateConfig }[] {
+  if (gate) return [{ path: ['gate'], gate }];
+  return (gates ?? []).map((item, index) => ({ path: ['gates', index], gate: item }));
+}
 
 export type ModelConfig = z.infer<typeof ModelConfig>;

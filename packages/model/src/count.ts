@@ -1,12 +1,13 @@
 /** Counting parameters and floating-point operations. */
 
 import type { ModelConfig } from './config.ts';
+import { idleControlParameters } from './controls/index.ts';
 import { modelTensors, projectionWidths } from './parameters.ts';
 
 export interface ParameterCount {
   /** All parameters; a tied embedding counts once. */
   readonly total: number;
-  /** Those that one token passes through: all but the experts that it is not sent to. */
+  /** Those that one token passes through: all but the experts (of the feed-forward layer, of switched heads) that it is not sent to. */
   readonly active: number;
   /** Rows of the input embedding. */
   readonly embedding: number;
@@ -21,6 +22,7 @@ function partOf(name: string): Part {
   if (name.startsWith('model.embed_tokens')) return 'embedding';
   if (name.startsWith('lm_head')) return 'head';
   if (name.includes('norm')) return 'norms';
+  if (/\.self_attn\.\w+_gate/.test(name)) return 'gate';
   if (name.includes('.self_attn.')) return 'attention';
   if (name.endsWith('.mlp.gate.weight')) return 'router';
   return 'feedForward';
@@ -41,16 +43,16 @@ export function countParameters(model: ModelConfig): ParameterCount {
     byPart[partOf(name)] += size;
     total += size;
   }
-  // The gate's rows live inside q_proj.
+  // The rows of an interleaved gate live inside q_proj.
   const ungatedQuery = model.numAttentionHeads * model.headDim;
-  byPart.gate = model.numLayers * (projectionWidths(model).query - ungatedQuery) * model.hiddenSize;
-  byPart.attention -= byPart.gate;
+  const interleaved = model.numLayers * (projectionWidths(model).query - ungatedQuery) * model.hiddenSize;
+  byPart.gate += interleaved;
+  byPart.attention -= interleaved;
 
-  const { experts } = model;
-  const idle = experts
-    ? model.numLayers * (experts.count - experts.topK) * 3 * model.hiddenSize * experts.intermediateSize
-    : 0;
-  return { total, active: total - idle, embedding: byPart.embedding, byPart };
+  const { experts, hiddenSize } = model;
+  const idle = experts ? (experts.count - experts.topK) * 3 * hiddenSize * experts.intermediateSize : 0;
+  const active = total - model.numLayers * (idle + idleControlParameters(model));
+  return { total, active, embedding: byPart.embedding, byPart };
 }
 
 /**

@@ -1,16 +1,14 @@
 /**
  * The gated decoder (paper §1.1, §5.2): RMS pre-norm, attention with QK norm, rotary embedding, grouped key-value heads
- * and a gate on its output, then a SwiGLU feed-forward layer or a mixture of experts.
+ * and a gate on its output, then a SwiGLU feed-forward layer or a mixture of experts. The attention block with its variants is
+ * in `attention.ts`.
  *
  * Shapes: B sequences, T tokens each, N = B·T, C hidden, V vocabulary.
  */
 
 import {
   addResidual,
-  attentionHeads,
-  cachedAttention,
   embedding,
-  gatedAttention,
   gatedFeedForward,
   linear,
   linearCrossEntropy,
@@ -20,7 +18,10 @@ import {
   whenGradient,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
+import { type AttentionPass, attentionBlock, type BlockVariants, blockVariants } from './attention.ts';
+import type { BlockContext } from './block.ts';
 import type { ModelConfig } from './config.ts';
+import { applyToBlockOutput } from './controls/index.ts';
 import { type ExpertExchange, noExchange } from './exchange.ts';
 import { type BalanceContext, expertLayer } from './experts.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
@@ -69,6 +70,7 @@ export class Decoder {
   readonly config: ModelConfig;
   readonly #parameters: ReadonlyMap<string, Parameter>;
   readonly #exchange: ExpertExchange;
+  readonly #variants: BlockVariants;
   #rotary: RotaryTable | undefined;
   #rotaryLength = 0;
 
@@ -84,6 +86,7 @@ export class Decoder {
     this.config = config;
     this.#parameters = parameters;
     this.#exchange = exchange;
+    this.#variants = blockVariants(config);
   }
 
   /** Logits of every position, [B·T, V]. */
@@ -165,15 +168,20 @@ export class Decoder {
     expertCounts: Int32Array[],
   ): LayerOutput {
     const { rmsNormEps, experts } = this.config;
+    const { controls } = this.#variants;
     const prefix = `model.layers.${layer}`;
-    const attended_NC = this.#attention(
+    const context = this.#context(prefix);
+    const attended_NC = attentionBlock(
       rmsNorm(x_NC, this.#weight(`${prefix}.input_layernorm`), rmsNormEps),
-      layer,
-      rows,
+      this.#variants,
+      this.#pass(x_NC, layer, rows),
+      context,
     );
-    const middle_NC = addResidual(x_NC, attended_NC);
+    const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, attended_NC, 'attention', context));
     const normed_NC = rmsNorm(middle_NC, this.#weight(`${prefix}.post_attention_layernorm`), rmsNormEps);
-    if (!experts) return { x_NC: addResidual(middle_NC, this.#feedForward(normed_NC, `${prefix}.mlp`)) };
+    const add = (y_NC: tf.Tensor2D) =>
+      addResidual(middle_NC, applyToBlockOutput(controls, y_NC, 'feedForward', context));
+    if (!experts) return { x_NC: add(this.#feedForward(normed_NC, `${prefix}.mlp`)) };
 
     const balance = this.#balance(layer, normed_NC.shape[0], request);
     const { y_NC, auxiliaryLoss, counts } = expertLayer(
@@ -184,31 +192,15 @@ export class Decoder {
       this.#exchange,
     );
     expertCounts.push(counts);
-    return { x_NC: addResidual(middle_NC, y_NC), auxiliaryLoss };
+    return { x_NC: add(y_NC), auxiliaryLoss };
   }
 
-  #attention(x_NC: tf.Tensor2D, layer: number, { sequences, cache }: Rows): tf.Tensor2D {
-    const { numAttentionHeads, numKeyValueHeads, headDim, gate, qkNorm, rmsNormEps } = this.config;
-    const prefix = `model.layers.${layer}.self_attn`;
-    const layout = {
-      batch: sequences,
-      sequence: x_NC.shape[0] / sequences,
-      heads: numAttentionHeads,
-      keyValueHeads: numKeyValueHeads,
-      headDim,
-      gate: gate.granularity,
-      epsilon: rmsNormEps,
-    };
-    const projection = linear(x_NC, this.#weight(`${prefix}.qkv_proj`));
-    const norms = ['q_norm', 'k_norm'].map((name) => (qkNorm ? this.#weight(`${prefix}.${name}`) : null));
-    const rotary = this.#rotaryFor(layout.sequence, cache);
-    const { q, k, v, gate: gates } = attentionHeads(projection, norms[0]!, norms[1]!, rotary, layout);
-    const seen = cache?.append(layer, k, v);
-    const attended =
-      seen && seen.tokens > layout.sequence
-        ? cachedAttention(q, seen, gates, layout)
-        : gatedAttention(q, k, v, gates, layout);
-    return linear(attended, this.#weight(`${prefix}.o_proj`));
+  #context(prefix: string): BlockContext {
+    return { sizes: this.config, parameter: (name) => this.#parameter(`${prefix}.${name}`) };
+  }
+
+  #pass(x_NC: tf.Tensor2D, layer: number, { sequences, cache }: Rows): AttentionPass {
+    return { layer, sequences, cache, rotary: this.#rotaryFor(x_NC.shape[0] / sequences, cache) };
   }
 
   #feedForward(x_NC: tf.Tensor2D, prefix: string): tf.Tensor2D {
@@ -243,8 +235,12 @@ export class Decoder {
   }
 
   #weight(module: string): Parameter {
-    const parameter = this.#parameters.get(`${module}.weight`);
-    if (!parameter) throw new Error(`The model has no parameter ${module}.weight.`);
+    return this.#parameter(`${module}.weight`);
+  }
+
+  #parameter(name: string): Parameter {
+    const parameter = this.#parameters.get(name);
+    if (!parameter) throw new Error(`The model has no parameter ${name}.`);
     return parameter;
   }
 

@@ -1,7 +1,10 @@
 export * from './config.ts';
+export { ControlConfig } from './controls/index.ts';
 export * from './count.ts';
 export * from './decoder.ts';
 export * from './exchange.ts';
+export * from './gates/index.ts';
 export * from './keyValueCache.ts';
 export * from './parameters.ts';
 export * from './rope.ts';
+export * from './scale.ts';

@@ -8,6 +8,8 @@
 
 import { fillNormal, randomKey } from '@sluice/core';
 import type { ModelConfig } from './config.ts';
+import { controlTensors, projectionCopies } from './controls/index.ts';
+import { gateTensors, interleavedGate, namedGates } from './gates/gate.ts';
 
 /** One tensor of the Hugging Face layout, f32, row-major. */
 export interface LogicalTensor {
@@ -17,7 +19,8 @@ export interface LogicalTensor {
   readonly size: number;
   /** Elements before it in its parameter. */
   readonly offset: number;
-  readonly initial: 'normal' | 'ones';
+  /** Normal numbers of the model's deviation, or this number everywhere. */
+  readonly initial: 'normal' | number;
 }
 
 export interface ParameterSpec {
@@ -26,7 +29,7 @@ export interface ParameterSpec {
   readonly shape: readonly number[];
   readonly size: number;
   readonly tensors: readonly LogicalTensor[];
-  /** Whether weight decay applies: to matrices, not to norms (§3 of the design). */
+  /** Whether weight decay applies: to matrices, not to norms, biases and the like. */
   readonly decay: boolean;
   /** `replicated`: every worker holds it; `expert`: only the workers of one expert-parallel rank. */
   readonly placement: 'replicated' | 'expert';
@@ -50,12 +53,17 @@ function parameter(
   name: string,
   shape: readonly number[],
   tensors: readonly TensorDraft[],
-  options: { norm?: boolean; placement?: ParameterSpec['placement']; stage: number },
+  options: {
+    initial?: LogicalTensor['initial'];
+    decay?: boolean;
+    placement?: ParameterSpec['placement'];
+    stage: number;
+  },
 ): ParameterSpec {
   let offset = 0;
   const placed = tensors.map((tensor) => {
     const size = elements(tensor.shape);
-    const logical: LogicalTensor = { ...tensor, size, offset, initial: options.norm ? 'ones' : 'normal' };
+    const logical: LogicalTensor = { ...tensor, size, offset, initial: options.initial ?? 'normal' };
     offset += size;
     return logical;
   });
@@ -64,47 +72,80 @@ function parameter(
     shape,
     size: elements(shape),
     tensors: placed,
-    decay: !options.norm,
+    decay: options.decay ?? true,
     placement: options.placement ?? 'replicated',
     stage: options.stage,
   };
 }
 
 /** A parameter that is one logical tensor of the same name. */
-function single(name: string, shape: readonly number[], stage: number, norm = false): ParameterSpec {
-  return parameter(name, shape, [{ name, shape }], { stage, norm });
+function single(name: string, shape: readonly number[], stage: number): ParameterSpec {
+  return parameter(name, shape, [{ name, shape }], { stage });
 }
 
-/** Columns of the fused query-gate-key-value projection. */
-export function projectionWidths(model: ModelConfig): { query: number; key: number; total: number } {
-  const { numAttentionHeads, numKeyValueHeads, headDim, gate } = model;
-  const gateWidth = { none: 0, elementwise: headDim, headwise: 1 }[gate.granularity];
+/** The gain of a norm. */
+function gain(name: string, width: number, stage: number): ParameterSpec {
+  return parameter(name, [width], [{ name, shape: [width] }], { stage, initial: 1, decay: false });
+}
+
+/**
+ * Columns of the fused query-gate-key-value projection; `key` and `value` are those of all copies together.
+ * @param model its gate that is interleaved with the queries counts, others have matrices of their own
+ */
+export function projectionWidths(model: ModelConfig): {
+  query: number;
+  key: number;
+  value: number;
+  total: number;
+} {
+  const { numAttentionHeads, numKeyValueHeads, headDim } = model;
+  const gateWidth = { none: 0, elementwise: headDim, headwise: 1 }[interleavedGate(model)];
   const query = numAttentionHeads * (headDim + gateWidth);
-  const key = numKeyValueHeads * headDim;
-  return { query, key, total: query + 2 * key };
+  const copies = projectionCopies(model);
+  const key = numKeyValueHeads * headDim * copies.key;
+  const value = numKeyValueHeads * headDim * copies.value;
+  return { query, key, value, total: query + key + value };
+}
+
+/** The matrix of keys or values; where there are several copies, each is a tensor. */
+function copiedTensors(name: string, rows: number, columns: number, copies: number): TensorDraft[] {
+  const shape = [rows / copies, columns];
+  if (copies === 1) return [{ name: `${name}.weight`, shape }];
+  return Array.from({ length: copies }, (_, copy) => ({ name: `${name}.experts.${copy}.weight`, shape }));
 }
 
 function attentionParameters(model: ModelConfig, prefix: string, stage: number): ParameterSpec[] {
   const { hiddenSize, numAttentionHeads, headDim, qkNorm } = model;
   const widths = projectionWidths(model);
+  const copies = projectionCopies(model);
   const projection = parameter(
     `${prefix}.qkv_proj.weight`,
     [widths.total, hiddenSize],
     [
       { name: `${prefix}.q_proj.weight`, shape: [widths.query, hiddenSize] },
-      { name: `${prefix}.k_proj.weight`, shape: [widths.key, hiddenSize] },
-      { name: `${prefix}.v_proj.weight`, shape: [widths.key, hiddenSize] },
+      ...copiedTensors(`${prefix}.k_proj`, widths.key, hiddenSize, copies.key),
+      ...copiedTensors(`${prefix}.v_proj`, widths.value, hiddenSize, copies.value),
     ],
     { stage },
   );
-  const norms = qkNorm
-    ? ['q_norm', 'k_norm'].map((n) => single(`${prefix}.${n}.weight`, [headDim], stage, true))
-    : [];
+  const norms = qkNorm ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage)) : [];
   return [
     projection,
     ...norms,
     single(`${prefix}.o_proj.weight`, [hiddenSize, numAttentionHeads * headDim], stage),
   ];
+}
+
+/** Gates with tensors of their own, and controls. */
+function variantParameters(model: ModelConfig, prefix: string, stage: number): ParameterSpec[] {
+  const tensors = [
+    ...namedGates(model).flatMap((gate) => gateTensors(gate, model)),
+    ...controlTensors(model),
+  ];
+  return tensors.map(({ name, shape, initial, decay }) => {
+    const whole = { name: `${prefix}.${name}`, shape };
+    return parameter(whole.name, shape, [whole], { stage, initial, decay });
+  });
 }
 
 /** The gate and up projections as one parameter [2F, C], and the down projection [C, F]. */
@@ -161,10 +202,11 @@ function expertParameters(
 function layerParameters(model: ModelConfig, layer: number, shard: ExpertShard): ParameterSpec[] {
   const prefix = `model.layers.${layer}`;
   const stage = model.numLayers - layer;
-  const norm = (name: string) => single(`${prefix}.${name}.weight`, [model.hiddenSize], stage, true);
+  const norm = (name: string) => gain(`${prefix}.${name}.weight`, model.hiddenSize, stage);
   return [
     norm('input_layernorm'),
     ...attentionParameters(model, `${prefix}.self_attn`, stage),
+    ...variantParameters(model, prefix, stage),
     norm('post_attention_layernorm'),
     ...(model.intermediateSize === undefined
       ? expertParameters(model, `${prefix}.mlp`, shard, stage)
@@ -184,7 +226,7 @@ export function modelParameters(
   return [
     single('model.embed_tokens.weight', [vocabularySize, hiddenSize], numLayers + 1),
     ...Array.from({ length: numLayers }, (_, layer) => layerParameters(model, layer, shard)).flat(),
-    single('model.norm.weight', [hiddenSize], 0, true),
+    gain('model.norm.weight', hiddenSize, 0),
     ...(tieWordEmbeddings ? [] : [single('lm_head.weight', [vocabularySize, hiddenSize], 0)]),
   ];
 }
@@ -195,7 +237,7 @@ export function modelTensors(model: ModelConfig): LogicalTensor[] {
 }
 
 /**
- * Fills a parameter with its initial values: norms with ones, the rest with normal numbers of the configured deviation.
+ * Fills a parameter with its initial values: matrices with normal numbers of the configured deviation, norms with ones.
  * They depend only on the seed and the logical tensor's name, so on no sharding.
  */
 export function initializeParameter(
@@ -206,7 +248,7 @@ export function initializeParameter(
 ): void {
   for (const tensor of spec.tensors) {
     const part = values.subarray(tensor.offset, tensor.offset + tensor.size);
-    if (tensor.initial === 'ones') part.fill(1);
+    if (tensor.initial !== 'normal') part.fill(tensor.initial);
     else fillNormal(randomKey(seed, 'init', tensor.name), part, model.initializerRange);
   }
 }

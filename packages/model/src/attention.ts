@@ -1,0 +1,154 @@
+/**
+ * The attention block of a layer: projections, heads with norm and rotary embedding, attention, output projection; with
+ * gates at their positions and controls at their points.
+ *
+ * Shapes: N tokens, C hidden, H query heads, K key-value heads, G = H/K, D channels of a head. In `q_proj` a gate may be
+ * interleaved: for each key-value head the G·D columns of its queries, then those of their gate.
+ */
+
+import {
+  type AttentionLayout,
+  attentionHeads,
+  cachedAttention,
+  gatedAttention,
+  linear,
+  type RotaryTable,
+} from '@sluice/engine';
+import * as tf from '@tensorflow/tfjs';
+import type { BlockContext } from './block.ts';
+import type { ModelConfig } from './config.ts';
+import type { CopiedProjection } from './controls/control.ts';
+import { type ActiveControl, activeControls } from './controls/index.ts';
+import { applyGate, applyScores, interleavedGate, type NamedGate, namedGates } from './gates/gate.ts';
+import type { GatePosition } from './gates/positions.ts';
+import type { KeyValueCache } from './keyValueCache.ts';
+import { projectionWidths } from './parameters.ts';
+
+/** The pass that a block is part of. */
+export interface AttentionPass {
+  readonly layer: number;
+  readonly sequences: number;
+  /** Keys and values of what comes before the rows, which are then of one sequence. */
+  readonly cache: KeyValueCache | undefined;
+  readonly rotary: RotaryTable;
+}
+
+/** The variants of a model, sorted out once. */
+export interface BlockVariants {
+  readonly config: ModelConfig;
+  readonly gates: readonly NamedGate[];
+  readonly controls: readonly ActiveControl[];
+}
+
+export function blockVariants(config: ModelConfig): BlockVariants {
+  return { config, gates: namedGates(config), controls: activeControls(config) };
+}
+
+/** @param x_NC the block's input after its norm */
+export function attentionBlock(
+  x_NC: tf.Tensor2D,
+  variants: BlockVariants,
+  pass: AttentionPass,
+  context: BlockContext,
+): tf.Tensor2D {
+  const { config } = variants;
+  const gated = (position: GatePosition, y: tf.Tensor2D) =>
+    variants.gates
+      .filter((gate) => gate.position === position)
+      .reduce((gating, gate) => applyGate(gate, gating, x_NC, context), y);
+  const projection = shapedProjection(
+    linear(x_NC, context.parameter('self_attn.qkv_proj.weight')),
+    x_NC,
+    variants,
+    gated,
+    context,
+  );
+  const layout: AttentionLayout = {
+    batch: pass.sequences,
+    sequence: x_NC.shape[0] / pass.sequences,
+    heads: config.numAttentionHeads,
+    keyValueHeads: config.numKeyValueHeads,
+    headDim: config.headDim,
+    gate: interleavedGate(config),
+    epsilon: config.rmsNormEps,
+  };
+  const norm = (name: string) => (config.qkNorm ? context.parameter(`self_attn.${name}.weight`) : null);
+  const heads = attentionHeads(projection, norm('q_norm'), norm('k_norm'), pass.rotary, layout);
+  const attended = gated('sdpa', attend(heads, layout, variants, pass, context));
+  return gated('output', linear(attended, context.parameter('self_attn.o_proj.weight')));
+}
+
+type Gating = (position: GatePosition, y: tf.Tensor2D) => tf.Tensor2D;
+
+/** The projection as attention takes it: copies merged, queries, keys and values gated. */
+function shapedProjection(
+  projection: tf.Tensor2D,
+  x_NC: tf.Tensor2D,
+  { config, gates, controls }: BlockVariants,
+  gated: Gating,
+  context: BlockContext,
+): tf.Tensor2D {
+  const merging = controls.find(({ control }) => control.merge);
+  const isGated = gates.some(({ position }) => ['query', 'key', 'value'].includes(position));
+  if (!merging && !isGated) return projection;
+  const widths = projectionWidths(config);
+  const [query, key, value] = tf.split(projection, [widths.query, widths.key, widths.value], 1) as [
+    tf.Tensor2D,
+    tf.Tensor2D,
+    tf.Tensor2D,
+  ];
+  const merged = (which: CopiedProjection, copies: tf.Tensor2D) =>
+    merging?.control.merge?.(merging.settings, which, copies, x_NC, context) ?? copies;
+  const parts = [
+    gatedQueries(query, config, gates, gated),
+    gated('key', merged('key', key)),
+    gated('value', merged('value', value)),
+  ];
+  return tf.concat2d(parts, 1);
+}
+
+/** Gates the queries among the columns of `q_proj`. */
+function gatedQueries(
+  widened: tf.Tensor2D,
+  { numAttentionHeads, numKeyValueHeads, headDim }: ModelConfig,
+  gates: readonly NamedGate[],
+  gated: Gating,
+): tf.Tensor2D {
+  const queries = numAttentionHeads * headDim;
+  const [tokens, width] = widened.shape;
+  if (!gates.some(({ position }) => position === 'query')) return widened;
+  if (width === queries) return gated('query', widened);
+  const groups_NKW = tf.reshape(widened, [tokens, numKeyValueHeads, width / numKeyValueHeads]);
+  const perGroup = queries / numKeyValueHeads;
+  const [query, rest] = tf.split(groups_NKW, [perGroup, width / numKeyValueHeads - perGroup], 2);
+  const gatedQuery = gated('query', tf.reshape(query!, [tokens, queries]));
+  const all = tf.concat([tf.reshape(gatedQuery, query!.shape), rest!], 2);
+  return tf.reshape(all, [tokens, width]);
+}
+
+/** Attention with what controls make of it, and the interleaved gate: inside of the kernel unless a control comes between. */
+function attend(
+  { q, k, v, gate }: ReturnType<typeof attentionHeads>,
+  layout: AttentionLayout,
+  { config, controls }: BlockVariants,
+  { layer, cache }: AttentionPass,
+  context: BlockContext,
+): tf.Tensor2D {
+  const held = cache?.append(layer, k, v);
+  const seen = held && held.tokens > layout.sequence ? held : undefined;
+  const instead = controls.find(({ control }) => control.attend);
+  const after = controls.filter(({ control }) => control.sdpa);
+  if (!instead && after.length === 0) {
+    return seen ? cachedAttention(q, seen, gate, layout) : gatedAttention(q, k, v, gate, layout);
+  }
+  const plain: AttentionLayout = { ...layout, gate: 'none' };
+  let y = instead
+    ? instead.control.attend!(instead.settings, { q, k, v, layout: plain, seen }, context)
+    : seen
+      ? cachedAttention(q, seen, undefined, plain)
+      : gatedAttention(q, k, v, undefined, plain);
+  for (const { control, settings } of after) y = control.sdpa!(settings, y, context);
+  const sizes = { heads: config.numAttentionHeads, channels: config.headDim };
+  const form = { activation: 'sigmoid', form: 'multiplicative', sharing: 'head-specific' } as const;
+  return gate ? applyScores(form, y, gate, sizes) : y;
+}

@@ -1,0 +1,31 @@
+/** What variants of the attention block know of the model around them. */
+
+import type { Parameter } from '@sluice/engine';
+
+/** The part of a model's configuration that shapes a decoder layer. */
+export interface BlockSizes {
+  readonly hiddenSize: number;
+  readonly numAttentionHeads: number;
+  readonly numKeyValueHeads: number;
+  readonly headDim: number;
+  readonly qkNorm: boolean;
+  readonly rmsNormEps: number;
+}
+
+/** A tensor that a variant adds to each layer. */
+export interface LayerTensor {
+  /** Within the layer, e.g. `self_attn.value_gate.weight`. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Normal numbers of the model's deviation, or this number everywhere. */
+  readonly initial: 'normal' | number;
+  /** Whether weight decay applies. */
+  readonly decay: boolean;
+}
+
+/** What a variant computes with, besides the tensor that it changes. */
+export interface BlockContext {
+  readonly sizes: BlockSizes;
+  /** A parameter of the layer by the name of its `LayerTensor`. */
+  parameter(name: string): Parameter;
+}

@@ -1,0 +1,60 @@
+/**
+ * What the paper and others hold against the gate: changes of the decoder layer that are no gates. Each is one file that
+ * says how it is configured, which tensors it adds, and what it does at the named points of the layer.
+ *
+ * Shapes: N tokens, C hidden, H query heads, K key-value heads, D channels of a head.
+ */
+
+import type { AttentionLayout, CachedKeysValues } from '@sluice/engine';
+import type * as tf from '@tensorflow/tfjs';
+import type { z } from 'zod';
+import type { BlockContext, BlockSizes, LayerTensor } from '../block.ts';
+
+/** Queries, keys and values of a pass, normalised and rotated. */
+export interface AttentionOperands {
+  /** [N, H·D] */
+  readonly q: tf.Tensor2D;
+  /** [N, K·D] */
+  readonly k: tf.Tensor2D;
+  /** [N, K·D] */
+  readonly v: tf.Tensor2D;
+  /** Without a gate. */
+  readonly layout: AttentionLayout;
+  /** Keys and values of all tokens so far, where there were some before those of the pass. */
+  readonly seen: CachedKeysValues | undefined;
+}
+
+/** A projection that several copies of a matrix take part in. */
+export type CopiedProjection = 'key' | 'value';
+
+export interface Control<Settings extends { readonly kind: string }> {
+  /** Strict object; `kind` is its literal name. */
+  readonly schema: z.ZodType<Settings>;
+  /** Why it cannot be had; undefined when it can. */
+  readonly refusal?: (settings: Settings, sizes: BlockSizes) => string | undefined;
+  /** Tensors of each layer. */
+  readonly tensors?: (settings: Settings, sizes: BlockSizes) => LayerTensor[];
+  /** Parameters of a layer that one token does not pass through. */
+  readonly idleParameters?: (settings: Settings, sizes: BlockSizes) => number;
+  /** Copies of the key and value projections, one after the other in their columns; 1 each when left out. */
+  readonly copies?: (settings: Settings) => Readonly<Record<CopiedProjection, number>>;
+  /** One projection [N, K·D] of its copies [N, copies·K·D]. */
+  readonly merge?: (
+    settings: Settings,
+    projection: CopiedProjection,
+    copies: tf.Tensor2D,
+    x_NC: tf.Tensor2D,
+    context: BlockContext,
+  ) => tf.Tensor2D;
+  /** In place of attention: [N, H·D]. */
+  readonly attend?: (settings: Settings, operands: AttentionOperands, context: BlockContext) => tf.Tensor2D;
+  /** On the output of attention, before any gate and the output projection: [N, H·D]. */
+  readonly sdpa?: (settings: Settings, y: tf.Tensor2D, context: BlockContext) => tf.Tensor2D;
+  /** On what the attention block, or the feed-forward block, adds to the residual stream: [N, C]. */
+  readonly blockOutput?: (
+    settings: Settings,
+    y_NC: tf.Tensor2D,
+    block: 'attention' | 'feedForward',
+    context: BlockContext,
+  ) => tf.Tensor2D;
+}

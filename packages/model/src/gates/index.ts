@@ -1,0 +1,4 @@
+export * from './activations/index.ts';
+export * from './config.ts';
+export { interleavedGate, type NamedGate, namedGates } from './gate.ts';
+export * from './positions.ts';

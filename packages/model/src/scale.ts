@@ -1,0 +1,73 @@
+/**
+ * Models made small enough for a laptop. Ratios are kept: query heads for each key-value head, experts for each token,
+ * depth, and (where the sizes allow) feed-forward and attention widths relative to the hidden size. So what a variant adds
+ * is about the same share of the model as at full size.
+ */
+
+export const SCALES = ['full', 'small', 'tiny'] as const;
+
+export type Scale = (typeof SCALES)[number];
+
+/** By what each size is divided. Widths of attention (heads · head size) shrink like the hidden size. */
+const DIVISORS = {
+  small: { width: 8, heads: 2, headDim: 4, experts: 2 },
+  tiny: { width: 32, heads: 4, headDim: 8, experts: 4 },
+};
+
+/** Enough for the tokenizers of the corpora that come with Sluice. */
+const MOST_VOCABULARY = 8192;
+
+/** The sizes of a `ModelConfig`. */
+interface Sizes {
+  readonly vocabularySize: number;
+  readonly hiddenSize: number;
+  readonly numAttentionHeads: number;
+  readonly numKeyValueHeads: number;
+  readonly headDim: number;
+  readonly intermediateSize?: number | undefined;
+  readonly experts?: ExpertSizes | undefined;
+}
+
+interface ExpertSizes {
+  readonly count: number;
+  readonly topK: number;
+  readonly intermediateSize: number;
+  readonly sharedIntermediateSize: number;
+}
+
+function divide(size: number, divisor: number, multiple = 1): number {
+  return Math.max(multiple, multiple * Math.round(size / (divisor * multiple)));
+}
+
+export function scaleModel<Model extends Sizes>(model: Model, scale: Scale): Model {
+  if (scale === 'full') return model;
+  const by = DIVISORS[scale];
+  const numKeyValueHeads = divide(model.numKeyValueHeads, by.heads);
+  return {
+    ...model,
+    vocabularySize: Math.min(model.vocabularySize, MOST_VOCABULARY),
+    hiddenSize: divide(model.hiddenSize, by.width, 8),
+    numAttentionHeads: (model.numAttentionHeads / model.numKeyValueHeads) * numKeyValueHeads,
+    numKeyValueHeads,
+    headDim: divide(model.headDim, by.headDim, 2),
+    ...(model.intermediateSize === undefined
+      ? {}
+      : { intermediateSize: divide(model.intermediateSize, by.width) }),
+    ...(model.experts === undefined ? {} : { experts: scaleExperts(model.experts, by) }),
+  };
+}
+
+function scaleExperts<Experts extends ExpertSizes>(
+  experts: Experts,
+  by: { width: number; experts: number },
+): Experts {
+  const topK = divide(experts.topK, by.experts);
+  const shared = experts.sharedIntermediateSize;
+  return {
+    ...experts,
+    topK,
+    count: Math.max(2, Math.round((topK * experts.count) / experts.topK)),
+    intermediateSize: divide(experts.intermediateSize, by.width),
+    sharedIntermediateSize: shared === 0 ? 0 : divide(shared, by.width),
+  };
+}

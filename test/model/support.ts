@@ -1,0 +1,100 @@
+/** A decoder with random parameters, for comparing backends, and its loss with all gradients. */
+
+import { computeGradients, Parameter } from '@sluice/engine';
+import { Decoder, initializeParameter, ModelConfig, modelParameters } from '@sluice/model';
+import * as tf from '@tensorflow/tfjs';
+import { randomValues } from '../engine/support/differential.ts';
+
+export const VOCABULARY = 24;
+
+/** A model of a few thousand parameters with the given keys. */
+export function tinyModel(keys: object = {}): ModelConfig {
+  return ModelConfig.parse({
+    vocabularySize: VOCABULARY,
+    hiddenSize: 16,
+    numLayers: 1,
+    numAttentionHeads: 4,
+    numKeyValueHeads: 2,
+    headDim: 8,
+    intermediateSize: 12,
+    ...keys,
+  });
+}
+
+export function tokens(count: number, seed = 1): Int32Array {
+  return Int32Array.from(randomValues(seed, count, VOCABULARY / 2), (x) => Math.floor(x + VOCABULARY / 2));
+}
+
+export interface TinyDecoder {
+  readonly decoder: Decoder;
+  readonly parameters: ReadonlyMap<string, Parameter>;
+}
+
+/** @param noise added to all initial values, so that no part of the model is idle */
+export function tinyDecoder(model: ModelConfig, noise = 0.3): TinyDecoder {
+  const parameters = new Map(
+    modelParameters(model).map((spec, index) => {
+      const values = new Float32Array(spec.size);
+      initializeParameter(spec, values, model, 7);
+      randomValues(index + 1, spec.size, noise).forEach((x, i) => {
+        values[i]! += x;
+      });
+      return [spec.name, new Parameter(spec.name, spec.shape, values)];
+    }),
+  );
+  return { decoder: new Decoder(model, parameters), parameters };
+}
+
+export interface Pass {
+  readonly loss: number;
+  readonly logits: Float32Array;
+  readonly gradients: Readonly<Record<string, Float32Array>>;
+}
+
+const SEQUENCES = 2;
+const LENGTH = 5;
+
+/** Loss and gradients of a small batch on the running backend. */
+export function lossAndGradients({ decoder, parameters }: TinyDecoder): Omit<Pass, 'logits'> {
+  const gradients: Record<string, Float32Array> = {};
+  for (const [name, parameter] of parameters) {
+    gradients[name] = new Float32Array(parameter.values.length);
+    let isWritten = false;
+    parameter.sink = () => {
+      const accumulate = isWritten;
+      isWritten = true;
+      return { values: gradients[name]!, accumulate };
+    };
+  }
+  const loss = computeGradients(() => decoder.loss(batch()).loss);
+  return { loss, gradients };
+}
+
+/** The loss alone. */
+export function lossOf({ decoder }: TinyDecoder): number {
+  const { loss } = decoder.loss(batch());
+  const [value] = loss.dataSync();
+  loss.dispose();
+  return value!;
+}
+
+function batch() {
+  const inputs = tokens(SEQUENCES * LENGTH);
+  const targets = tokens(SEQUENCES * LENGTH, 2);
+  return { inputs, targets, sequences: SEQUENCES, totalTokens: inputs.length, expertLoads: [] };
+}
+
+/** Everything that a model computes, on a backend. */
+export function passOn(backend: string, model: ModelConfig): Pass {
+  tf.setBackend(backend);
+  const tiny = tinyDecoder(model);
+  const pass = lossAndGradients(tiny);
+  const logits = tf.tidy(() =>
+    tiny.decoder
+      .logits({ inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES })
+      .dataSync<'float32'>()
+      .slice(),
+  );
+  for (const { tensor } of tiny.parameters.values()) tensor.dispose();
+  return { ...pass, logits: logits as Float32Array };
+}
