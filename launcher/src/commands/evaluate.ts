@@ -1,19 +1,30 @@
 /** `sluice evaluate`: perplexity of a trained model. */
 
+import { readFileSync } from 'node:fs';
+import { SluiceError } from '@sluice/core';
 import { defineCommand } from '../cli/command.ts';
+import { SET_OPTION, wholeNumber } from '../cli/options.ts';
 
 interface EvaluateArguments {
   readonly source: string;
   readonly split: 'train' | 'validation';
+  readonly text?: string;
+  readonly data?: string;
+  readonly sequenceLength?: number;
+  readonly set?: string[];
 }
 
 const PROGRESS_EVERY_MS = 5_000;
 
 export const evaluateCommand = defineCommand<EvaluateArguments>({
   name: 'evaluate',
-  describe: 'Measure the perplexity of a run or a checkpoint.',
+  describe: 'Measure the perplexity of a run, a checkpoint or a Hugging Face model.',
   positionals: {
-    source: { type: 'string', demandOption: true, describe: 'Directory of a run or of a checkpoint.' },
+    source: {
+      type: 'string',
+      demandOption: true,
+      describe: 'Directory of a run, of a checkpoint, or of a Hugging Face model.',
+    },
   },
   options: {
     split: {
@@ -23,27 +34,66 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
       requiresArg: true,
       describe: 'Part of the prepared corpus.',
     },
+    text: {
+      type: 'string',
+      requiresArg: true,
+      describe: 'File of plain text to score in place of a corpus, through the model’s tokenizer.',
+    },
+    data: {
+      type: 'string',
+      requiresArg: true,
+      conflicts: 'text',
+      describe: 'Directory of a prepared corpus; that of the run by default.',
+    },
+    'sequence-length': {
+      type: 'number',
+      requiresArg: true,
+      coerce: wholeNumber('sequence-length', 1),
+      describe: 'Tokens of a sequence; as many as the model is meant for by default.',
+    },
+    set: {
+      ...SET_OPTION,
+      describe: 'Change the rotary embedding: model.ropeTheta=… or model.ropeScaling.…=…. May be repeated.',
+    },
   },
   examples: [
     ['sluice evaluate runs/quickstart', 'Perplexity on the whole validation split.'],
     ['sluice evaluate runs/quickstart/checkpoints/step-00000100 --json', 'Of one checkpoint, as JSON.'],
+    ['sluice evaluate models/qwen3 --text book.txt', 'Of a Hugging Face model on a text.'],
+    [
+      'sluice evaluate runs/quickstart --sequence-length 512 --set model.ropeScaling.kind=linear model.ropeScaling.factor=4',
+      'On sequences four times as long as those of training.',
+    ],
   ],
-  async run({ source, split }, { log }) {
-    const { loadCheckpointForInference } = await import('../run/inference.ts');
+  async run({ source, split, text, data, sequenceLength, set }, { log }) {
+    const { loadModelForInference } = await import('../run/inference.ts');
     const { formatCount, formatLoss } = await import('@sluice/observe');
-    const model = await loadCheckpointForInference(source, log);
+    const model = await loadModelForInference(source, log, set);
     let shownAt = Date.now();
-    const { loss, perplexity, tokens } = await model.evaluate({
-      split,
-      onProgress: (done, total) => {
-        if (Date.now() - shownAt < PROGRESS_EVERY_MS) return;
-        shownAt = Date.now();
-        log(`evaluating: ${formatCount(done)} of ${formatCount(total)} sequences`);
-      },
-    });
+    const onProgress = (done: number, total: number) => {
+      if (Date.now() - shownAt < PROGRESS_EVERY_MS) return;
+      shownAt = Date.now();
+      log(`evaluating: ${formatCount(done)} of ${formatCount(total)} sequences`);
+    };
+    const { loss, perplexity, tokens } =
+      text === undefined
+        ? await model.evaluate({ split, dataDirectory: data, sequenceLength, onProgress })
+        : await model.evaluateText(readText(text), { sequenceLength, onProgress });
+    const of = text ?? split;
     return {
-      json: { split, loss, perplexity, tokens },
-      text: `loss ${formatLoss(loss)} nats a token, perplexity ${perplexity.toFixed(2)}, over ${formatCount(tokens)} tokens of ${split}`,
+      json: { ...(text === undefined ? { split } : { text }), loss, perplexity, tokens },
+      text: `loss ${formatLoss(loss)} nats a token, perplexity ${perplexity.toFixed(2)}, over ${formatCount(tokens)} tokens of ${of}`,
     };
   },
 });
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new SluiceError('SLUICE_E_FILE_MISSING', `The file ${path} cannot be read.`, {
+      details: { path },
+      cause: error,
+    });
+  }
+}

@@ -13,9 +13,13 @@ interface GenerateArguments {
 
 export const generateCommand = defineCommand<GenerateArguments>({
   name: 'generate',
-  describe: 'Sample text from a run or a checkpoint.',
+  describe: 'Sample text from a run, a checkpoint or a Hugging Face model.',
   positionals: {
-    source: { type: 'string', demandOption: true, describe: 'Directory of a run or of a checkpoint.' },
+    source: {
+      type: 'string',
+      demandOption: true,
+      describe: 'Directory of a run, of a checkpoint, or of a Hugging Face model.',
+    },
   },
   options: {
     prompt: { type: 'string', demandOption: true, requiresArg: true, describe: 'Text to go on with.' },
@@ -43,11 +47,12 @@ export const generateCommand = defineCommand<GenerateArguments>({
   },
   examples: [
     ['sluice generate runs/quickstart --prompt "A river is"', 'Go on with a text.'],
+    ['sluice generate models/qwen3 --prompt "A river is"', 'By a Hugging Face model, with its tokenizer.'],
     ['sluice generate runs/quickstart --prompt "The" --temperature 0 --json', 'The likeliest text, as JSON.'],
   ],
   async run({ source, prompt, maxTokens, temperature, seed }, { json, log }) {
-    const { loadCheckpointForInference } = await import('../run/inference.ts');
-    const model = await loadCheckpointForInference(source, log);
+    const { loadModelForInference } = await import('../run/inference.ts');
+    const model = await loadModelForInference(source, log);
     const { text, tokens } = await model.generate({ prompt, maxTokens, temperature, seed });
     return { json: { text, tokens }, text: json ? '' : `${prompt}${text}` };
   },

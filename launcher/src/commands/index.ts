@@ -8,9 +8,12 @@ import { dataListCommand } from './dataList.ts';
 import { dataPrepareCommand } from './dataPrepare.ts';
 import { doctorCommand } from './doctor.ts';
 import { evaluateCommand } from './evaluate.ts';
+import { exportCommand } from './export.ts';
 import { generateCommand } from './generate.ts';
 import { hashCommand } from './hash.ts';
+import { importCommand } from './import.ts';
 import { inspectCommand } from './inspect.ts';
+import { logitsCommand } from './logits.ts';
 import { resumeCommand } from './resume.ts';
 import { trainCommand } from './train.ts';
 
@@ -19,9 +22,12 @@ export const COMMANDS: readonly Command[] = [
   resumeCommand,
   generateCommand,
   evaluateCommand,
+  logitsCommand,
   hashCommand,
   inspectCommand,
   countCommand,
+  importCommand,
+  exportCommand,
   dataPrepareCommand,
   dataListCommand,
   benchStepCommand,

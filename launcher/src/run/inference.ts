@@ -1,16 +1,22 @@
-/** Loads the model that a path means, on the backend that its run was configured for. */
+/** Loads the model that a command was asked for. */
 
+import { resolve } from 'node:path';
+import { isHuggingFaceDirectory } from '@sluice/checkpoint/huggingface';
 import { type InferenceModel, loadForInference } from '@sluice/evaluate';
 import { locateCheckpoint, refusedLine } from './locateCheckpoint.ts';
 
 /**
- * @param path a run directory, for its newest valid checkpoint, or a checkpoint directory
+ * @param path a run directory, for its newest valid checkpoint; a checkpoint directory; or a Hugging Face directory
+ * @param set changes of the rotary embedding
  * @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_NO_CHECKPOINT, and the coded errors of the checkpoint
  */
-export async function loadCheckpointForInference(
+export async function loadModelForInference(
   path: string,
   log: (line: string) => void,
+  set?: readonly string[] | undefined,
 ): Promise<InferenceModel> {
-  const directory = await locateCheckpoint(path, (refused) => log(refusedLine(refused)));
-  return loadForInference(directory, { backend: 'native', threads: 0 });
+  const directory = isHuggingFaceDirectory(path)
+    ? resolve(path)
+    : await locateCheckpoint(path, (refused) => log(refusedLine(refused)));
+  return loadForInference(directory, { backend: 'native', threads: 0, set });
 }

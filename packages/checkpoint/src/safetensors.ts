@@ -31,7 +31,8 @@ export interface TensorData {
   readonly name: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
-  readonly values: ArrayBufferView;
+  /** All its bytes, or a function that gives them part after part, for tensors that are not to be in memory whole. */
+  readonly values: ArrayBufferView | (() => AsyncIterable<ArrayBufferView>);
 }
 
 export interface WrittenFile {
@@ -46,8 +47,8 @@ export interface WriteSafetensorsOptions {
   /** Text that is kept in the header under `__metadata__`. */
   readonly metadata?: Readonly<Record<string, string>>;
   /**
-   * Sees the bytes of each tensor as they are written, one block of BLOCK_ELEMENTS × 4 bytes at a time (a tensor's
-   * last may be shorter). What it sees is what goes to the disk, even if `values` should change meanwhile.
+   * Sees the bytes of each tensor as they are written, one block of BLOCK_ELEMENTS × 4 bytes at a time (the last of a
+   * tensor, or of a part of one, may be shorter). What it sees is what goes to the disk, even if `values` should change meanwhile.
    */
   readonly onBlock?: (tensor: number, block: Uint8Array) => void;
   readonly files?: FileOperations;
@@ -59,16 +60,31 @@ const BUFFER_BYTES = 64 * BLOCK_BYTES;
 const bytesOf = (view: ArrayBufferView): Uint8Array =>
   new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
+function byteLengthOf({ dtype, shape }: Pick<TensorData, 'dtype' | 'shape'>): number {
+  return shape.reduce((product, size) => product * size, ITEM_BYTES[dtype]);
+}
+
+/** The bytes of a tensor, part after part. */
+async function* partsOf(tensor: TensorData): AsyncGenerator<Uint8Array> {
+  const { name, values } = tensor;
+  let length = 0;
+  for await (const part of typeof values === 'function' ? values() : [values]) {
+    length += part.byteLength;
+    yield bytesOf(part);
+  }
+  const expected = byteLengthOf(tensor);
+  invariant(length === expected, `${name} has ${length} bytes, not ${expected}`);
+}
+
 /** The header of a file, with its length before it, padded so that the tensors begin at a multiple of 8 bytes. */
 function encodeHeader(tensors: readonly TensorData[], metadata: Readonly<Record<string, string>>): Buffer {
   const entries: [string, unknown][] = [];
   if (Object.keys(metadata).length > 0) entries.push(['__metadata__', metadata]);
   let position = 0;
-  for (const { name, dtype, shape, values } of tensors) {
-    const end = position + values.byteLength;
+  for (const tensor of tensors) {
+    const { name, dtype, shape } = tensor;
+    const end = position + byteLengthOf(tensor);
     entries.push([name, { dtype, shape, data_offsets: [position, end] }]);
-    const expected = shape.reduce((product, size) => product * size, ITEM_BYTES[dtype]);
-    invariant(values.byteLength === expected, `${name} has ${values.byteLength} bytes, not ${expected}`);
     position = end;
   }
   invariant(new Set(entries.map(([name]) => name)).size === entries.length, 'two tensors have one name');
@@ -105,16 +121,17 @@ export function writeSafetensors(
         filled = 0;
       };
       const offsets: number[] = [];
-      for (const [index, { values }] of tensors.entries()) {
-        const bytes = bytesOf(values);
+      for (const [index, tensor] of tensors.entries()) {
         offsets.push(position + filled);
-        for (let start = 0; start < bytes.length; start += BLOCK_BYTES) {
-          const length = Math.min(BLOCK_BYTES, bytes.length - start);
-          if (filled + length > BUFFER_BYTES) await flush();
-          const block = buffer.subarray(filled, filled + length);
-          block.set(bytes.subarray(start, start + length));
-          onBlock(index, block);
-          filled += length;
+        for await (const bytes of partsOf(tensor)) {
+          for (let start = 0; start < bytes.length; start += BLOCK_BYTES) {
+            const length = Math.min(BLOCK_BYTES, bytes.length - start);
+            if (filled + length > BUFFER_BYTES) await flush();
+            const block = buffer.subarray(filled, filled + length);
+            block.set(bytes.subarray(start, start + length));
+            onBlock(index, block);
+            filled += length;
+          }
         }
       }
       if (filled > 0) await flush();

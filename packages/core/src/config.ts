@@ -59,13 +59,22 @@ export function loadYamlConfig<Schema extends z.ZodType>(
 /**
  * Checks a plain value, such as a configuration saved with a run, with the same messages.
  * @param source what to call the place where the value came from
+ * @param overrides as those of `--set`; they name no files
+ * @throws SLUICE_E_CONFIG_INVALID, SLUICE_E_CONFIG_OVERRIDE
  */
 export function parseConfig<Schema extends z.ZodType>(
   value: unknown,
   schema: Schema,
   source: string,
+  overrides: readonly string[] = [],
 ): z.output<Schema> {
-  return check(treeOf(value, { file: source }), schema);
+  let root = treeOf(value, { file: source });
+  for (const text of overrides) {
+    const patch = parseOverride(text, source, schema);
+    if (typeof patch === 'string') throw new SluiceError('SLUICE_E_CONFIG_OVERRIDE', patch);
+    root = mergeTrees(root, patch);
+  }
+  return check(root, schema);
 }
 
 function check<Schema extends z.ZodType>(root: ConfigNode, schema: Schema): z.output<Schema> {

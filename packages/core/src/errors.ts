@@ -100,6 +100,49 @@ export const ERROR_TABLE = {
     summary: 'A file is not a valid safetensors file.',
     advice: 'Fetch or write the file again; it may be cut off, or of another format.',
   },
+  SLUICE_E_HF_CONFIG: {
+    summary: 'The config.json of a Hugging Face directory is missing a key or has a value of the wrong type.',
+    advice: 'Compare it with the config.json of the model’s publisher.',
+  },
+  SLUICE_E_HF_UNSUPPORTED: {
+    summary:
+      'A Hugging Face model has a part that Sluice does not have, or Sluice’s model one that the layout lacks.',
+    advice:
+      'Take a model without what is named, or export with another --layout; docs/huggingface.md lists what each says.',
+  },
+  SLUICE_E_HF_TENSORS: {
+    summary: 'The tensors of a Hugging Face directory are not those that its config.json asks for.',
+    advice: 'Fetch the directory again, whole; config.json and the weights must be of one model.',
+  },
+  SLUICE_E_HF_PYTORCH_FILE: {
+    summary: 'A Hugging Face directory holds its weights as a Python pickle, which only Python can read.',
+    advice: 'Write them as safetensors once, with the Python command in the message.',
+  },
+  SLUICE_E_HF_RANGE: {
+    summary: 'A weight is too large for the half-precision type that it is to be written in.',
+    advice: 'Export with --dtype bf16 or f32.',
+  },
+  SLUICE_E_OUTPUT_EXISTS: {
+    summary: 'A directory to be written holds files already.',
+    advice: 'Choose another directory, or remove what is in it.',
+  },
+  SLUICE_E_TOKEN_IDS_INVALID: {
+    summary: 'A file of token ids is not a list of rows of one length, or holds an id beyond the vocabulary.',
+    advice: 'Write rows of token ids as JSON, for instance [[1, 2, 3], [4, 5, 6]].',
+  },
+  SLUICE_E_TOKENIZER_MISSING: {
+    summary: 'Text is to be read or written by a model that comes without a tokenizer.',
+    advice: 'Put the model’s tokenizer.json beside its config.json, and import it again.',
+  },
+  SLUICE_E_TOKENIZER_MISMATCH: {
+    summary: 'A corpus was prepared with another tokenizer than the model’s.',
+    advice:
+      'Prepare it again with the model’s tokenizer.json in the recipe (tokenizer: { kind: file, path: … }).',
+  },
+  SLUICE_E_DATA_UNKNOWN: {
+    summary: 'A model that was not trained here was to be evaluated, and no text was named.',
+    advice: 'Name a file of text with --text, or a prepared corpus with --data.',
+  },
   SLUICE_E_WORKER_DIED: {
     summary: 'A worker process ended while it was needed.',
     advice: 'Look at its last lines above; nothing before the last checkpoint is lost: resume the run.',
@@ -166,6 +209,26 @@ export const ERROR_TABLE = {
   SLUICE_E_DEBIAN_DOWNLOAD: {
     summary: 'A Debian package could not be downloaded or unpacked.',
     advice: 'Run `apt-get update`, check the network and the package name, and try again.',
+  },
+  SLUICE_E_BACKEND_MISSING: {
+    summary: 'A TensorFlow.js backend was asked for that is not known, or not installed.',
+    advice: 'See `sluice backend list`, and install it by `sluice backend install NAME`, or choose another.',
+  },
+  SLUICE_E_BACKEND_FAILED: {
+    summary: 'A TensorFlow.js backend is installed but does not start.',
+    advice: 'Install it again (`sluice backend install NAME`) and look at `sluice doctor`, or choose another.',
+  },
+  SLUICE_E_BACKEND_INSTALL: {
+    summary: 'A step of the installation of a TensorFlow.js backend failed.',
+    advice: 'Read the lines of the failed program in the message; what was fetched is kept for the next try.',
+  },
+  SLUICE_E_BACKEND_UNSUPPORTED: {
+    summary: 'A TensorFlow.js backend cannot do what was asked of it, or not on this machine.',
+    advice: 'Choose another backend; docs/backends.md says what each one can do.',
+  },
+  SLUICE_E_BACKEND_DEVICES: {
+    summary: 'There are more workers on a machine than GPUs for them.',
+    advice: 'Start as many workers as CUDA_VISIBLE_DEVICES, or the machine, has GPUs.',
   },
   SLUICE_E_COLLECTIVE_TIMEOUT: {
     summary: 'A collective operation did not complete within its limit.',

@@ -1,3 +1,4 @@
 export * from './inferenceModel.ts';
 export * from './load.ts';
 export * from './sampling.ts';
+export * from './textCodec.ts';

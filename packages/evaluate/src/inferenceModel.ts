@@ -1,10 +1,14 @@
-/** A model loaded from a checkpoint: perplexity and text. */
+/** A model loaded from a checkpoint or a Hugging Face directory: logits, perplexity and text. */
 
-import { randomKey } from '@sluice/core';
-import type { Dataset, Tokenizer } from '@sluice/data';
-import type { Decoder } from '@sluice/model';
-import { readGrain } from '@sluice/train';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { randomKey, SluiceError } from '@sluice/core';
+import { type Dataset, openDataset } from '@sluice/data';
+import { type Decoder, KeyValueCache } from '@sluice/model';
+import { type Grain, readGrain, type TokenSource } from '@sluice/train';
 import { sampleToken } from './sampling.ts';
+import { textRemainder, textSource } from './scoring.ts';
+import type { TextCodec } from './textCodec.ts';
 
 export interface GenerateOptions {
   readonly prompt: string;
@@ -27,10 +31,16 @@ export interface Generated {
 
 export interface EvaluateOptions {
   readonly split: 'train' | 'validation';
+  /** A prepared corpus; the one that the model was trained on when left out. */
+  readonly dataDirectory?: string | undefined;
   /** Sequences to score; the whole split when left out. */
   readonly sequences?: number | undefined;
+  /** Tokens of a sequence; as many as in training when left out. */
+  readonly sequenceLength?: number | undefined;
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
+
+export type EvaluateTextOptions = Pick<EvaluateOptions, 'sequenceLength' | 'onProgress'>;
 
 export interface Evaluated {
   /** Mean cross-entropy, nats a token. */
@@ -39,35 +49,74 @@ export interface Evaluated {
   readonly tokens: number;
 }
 
-/** Sequences that are scored in one pass. */
+/** Sequences that are scored in one pass: so many, or fewer long ones. */
 const SEQUENCES_AT_ONCE = 4;
+const TOKENS_AT_ONCE = 16384;
+
+export interface InferenceParts {
+  /** Longest sequence that the model is meant for, in tokens. */
+  readonly sequenceLength: number;
+  /** Called when text is first asked for. */
+  readonly loadCodec: () => Promise<TextCodec>;
+  /** Opens the corpus that the model was trained on; left out for a model that was not trained here. */
+  readonly openCorpus?: (() => Dataset) | undefined;
+}
 
 export class InferenceModel {
   readonly decoder: Decoder;
-  readonly tokenizer: Tokenizer;
   readonly sequenceLength: number;
-  readonly #dataset: Dataset;
+  readonly #parts: InferenceParts;
+  #codec: TextCodec | undefined;
+  #dataset: Dataset | undefined;
 
-  constructor(decoder: Decoder, tokenizer: Tokenizer, dataset: Dataset, sequenceLength: number) {
+  constructor(decoder: Decoder, parts: InferenceParts) {
     this.decoder = decoder;
-    this.tokenizer = tokenizer;
-    this.sequenceLength = sequenceLength;
-    this.#dataset = dataset;
+    this.sequenceLength = parts.sequenceLength;
+    this.#parts = parts;
   }
 
-  /** Continues a prompt. The same seed gives the same text. */
+  /**
+   * Logits of every position of one sequence, [T·V].
+   * @param tokens ids below the vocabulary's size
+   */
+  logits(tokens: Int32Array): Float32Array {
+    const logits_TV = this.decoder.logits({ inputs: tokens, sequences: 1 });
+    const values = logits_TV.dataSync<'float32'>().slice();
+    logits_TV.dispose();
+    return values;
+  }
+
+  /**
+   * The model's tokenizer, and the tokens that begin and end a text.
+   * @throws SLUICE_E_TOKENIZER_MISSING, SLUICE_E_TOKENIZER_INVALID, SLUICE_E_VOCABULARY_TOO_SMALL, and for a model
+   *   trained here the errors of its corpus
+   */
+  async codec(): Promise<TextCodec> {
+    if (this.#codec) return this.#codec;
+    const codec = await this.#parts.loadCodec();
+    this.#checkVocabulary(codec.tokenizer.vocabularySize, 'its tokenizer');
+    this.#codec = codec;
+    return codec;
+  }
+
+  /**
+   * Continues a prompt. The same seed gives the same text. Where prompt and text together grow longer than the model is
+   * meant for, the older half of what it sees is dropped, each time it is full.
+   */
   async generate({ prompt, maxTokens, seed, onToken, ...sampling }: GenerateOptions): Promise<Generated> {
-    const { endOfTextId } = this.tokenizer;
+    const { tokenizer, start: beginning, stop } = await this.codec();
     const key = randomKey(seed, 'generate');
-    const tokens = [endOfTextId, ...this.tokenizer.encode(prompt)];
+    const tokens = [...beginning, ...tokenizer.encode(prompt)];
+    // A model must be given something to go on from.
+    if (tokens.length === 0) tokens.push(tokenizer.endOfTextId);
     const start = tokens.length;
+    const next = this.#nextTokenLogits(Math.min(this.sequenceLength, start + maxTokens));
     let shown = '';
     while (tokens.length - start < maxTokens) {
-      const context = Int32Array.from(tokens.slice(-this.sequenceLength));
-      const next = sampleToken(this.decoder.nextTokenLogits(context), sampling, key, tokens.length);
-      if (next === endOfTextId) break;
-      tokens.push(next);
-      const text = this.tokenizer.decode(tokens.slice(start));
+      const token = sampleToken(next(tokens), sampling, key, tokens.length);
+      if (stop.has(token)) break;
+      tokens.push(token);
+      const text = tokenizer.decode(tokens.slice(start));
       // A character may need several tokens; the replacement character stands for one that is not whole yet.
       if (onToken && !text.endsWith('\ufffd')) {
         onToken(text.slice(shown.length));
@@ -76,32 +125,121 @@ export class InferenceModel {
       // Lets a signal be handled between tokens.
       await new Promise(setImmediate);
     }
-    return { text: this.tokenizer.decode(tokens.slice(start)), tokens: tokens.length - start };
+    return { text: tokenizer.decode(tokens.slice(start)), tokens: tokens.length - start };
   }
 
-  /** Mean cross-entropy of the first sequences of a split, in plain order. */
-  async evaluate({ split, sequences, onProgress }: EvaluateOptions): Promise<Evaluated> {
-    const sampler = this.#dataset.sampler({ split, sequenceLength: this.sequenceLength, seed: 0 });
+  /** A function from all tokens so far to the logits of the next one, which computes only what it has not seen before. */
+  #nextTokenLogits(window: number): (tokens: readonly number[]) => Float32Array {
+    const cache = new KeyValueCache(this.decoder.config, window);
+    const dropped = Math.ceil(window / 2);
+    let begin = 0;
+    return (tokens) => {
+      while (tokens.length - begin > window) {
+        begin += dropped;
+        cache.clear();
+      }
+      return this.decoder.nextTokenLogits(Int32Array.from(tokens.slice(begin + cache.length)), cache);
+    };
+  }
+
+  /**
+   * Mean cross-entropy of the first sequences of a split, in plain order.
+   * @throws SLUICE_E_DATA_UNKNOWN when there is no corpus to take, SLUICE_E_TOKENIZER_MISMATCH, SLUICE_E_DATA_…
+   */
+  async evaluate({ split, sequences, onProgress, ...options }: EvaluateOptions): Promise<Evaluated> {
+    const dataset = await this.#corpus(options.dataDirectory);
+    const sequenceLength = options.sequenceLength ?? this.sequenceLength;
+    const sampler = dataset.sampler({ split, sequenceLength, seed: 0 });
     const total = Math.min(sequences ?? sampler.numSequences, sampler.numSequences);
+    return this.#score(sampler, total, undefined, onProgress);
+  }
+
+  /**
+   * Mean cross-entropy of a text, cut into sequences; each token but the first is predicted once.
+   * @throws SLUICE_E_DATA_TOO_SMALL for a text of a single token, and the errors of `codec`
+   */
+  async evaluateText(text: string, options: EvaluateTextOptions = {}): Promise<Evaluated> {
+    const { tokenizer, start } = await this.codec();
+    const tokens = [...start, ...tokenizer.encodeOrdinary(text)];
+    if (tokens.length < 2) {
+      throw new SluiceError(
+        'SLUICE_E_DATA_TOO_SMALL',
+        `The text has ${tokens.length} tokens; it takes two to predict one.`,
+      );
+    }
+    const sequenceLength = Math.min(options.sequenceLength ?? this.sequenceLength, tokens.length - 1);
+    const source = textSource(tokens, sequenceLength);
+    const rest = textRemainder(tokens, sequenceLength);
+    return this.#score(source, source.numSequences, rest, options.onProgress);
+  }
+
+  async #score(
+    source: TokenSource,
+    total: number,
+    rest: Grain | undefined,
+    onProgress: EvaluateOptions['onProgress'],
+  ): Promise<Evaluated> {
     let sum = 0;
-    for (let first = 0; first < total; first += SEQUENCES_AT_ONCE) {
-      const grain = readGrain(sampler, 0, first, Math.min(SEQUENCES_AT_ONCE, total - first));
-      const { loss, parts } = this.decoder.loss({
-        ...grain,
-        totalTokens: grain.inputs.length,
-        expertLoads: [],
-      });
+    let tokens = 0;
+    const score = (grain: Grain) => {
+      const { inputs, targets, sequences } = grain;
+      const request = { inputs, targets, sequences, totalTokens: inputs.length, expertLoads: [] };
+      const { loss, parts } = this.decoder.loss(request);
       loss.dispose();
       sum += parts.crossEntropySum;
+      tokens += inputs.length;
+    };
+    const most = Math.max(1, Math.min(SEQUENCES_AT_ONCE, Math.floor(TOKENS_AT_ONCE / source.sequenceLength)));
+    for (let first = 0; first < total; first += most) {
+      const grain = readGrain(source, 0, first, Math.min(most, total - first));
+      score(grain);
       onProgress?.(first + grain.sequences, total);
       await new Promise(setImmediate);
     }
-    const tokens = total * this.sequenceLength;
+    if (rest) score(rest);
     const loss = sum / tokens;
     return { loss, perplexity: Math.exp(loss), tokens };
   }
 
+  async #corpus(directory: string | undefined): Promise<Dataset> {
+    const { openCorpus } = this.#parts;
+    if (directory === undefined && !openCorpus) {
+      throw new SluiceError(
+        'SLUICE_E_DATA_UNKNOWN',
+        'The model knows of no corpus: it was not trained here.',
+      );
+    }
+    this.#dataset?.close();
+    this.#dataset = directory === undefined ? openCorpus!() : openDataset(directory);
+    const { tokenizer } = this.#dataset.manifest;
+    this.#checkVocabulary(tokenizer.vocabularySize, this.#dataset.directory);
+    if (directory !== undefined) await this.#checkTokenizer(this.#dataset);
+    return this.#dataset;
+  }
+
+  /** Ids mean nothing to a model that was trained with another tokenizer's. */
+  async #checkTokenizer({ directory, manifest }: Dataset): Promise<void> {
+    const { tokenizerPath } = await this.codec();
+    const own = createHash('sha256').update(readFileSync(tokenizerPath)).digest('hex');
+    if (own === manifest.tokenizer.sha256) return;
+    throw new SluiceError(
+      'SLUICE_E_TOKENIZER_MISMATCH',
+      `${directory} was prepared with another tokenizer than ${tokenizerPath}.`,
+      { details: { directory, tokenizer: tokenizerPath } },
+    );
+  }
+
+  #checkVocabulary(size: number, what: string): void {
+    const { vocabularySize } = this.decoder.config;
+    if (size <= vocabularySize) return;
+    throw new SluiceError(
+      'SLUICE_E_VOCABULARY_TOO_SMALL',
+      `The model knows ${vocabularySize} tokens, but ${what} has ${size}.`,
+      { details: { vocabularySize, size } },
+    );
+  }
+
   close(): void {
-    this.#dataset.close();
+    this.#dataset?.close();
   }
 }

@@ -1,47 +1,139 @@
-/** Loading a checkpoint for inference: the weights only, on one process. */
+/** Loading a model for inference, from a checkpoint or a Hugging Face directory: the weights only, on one process. */
 
 import { availableParallelism } from 'node:os';
-import { openCheckpoint } from '@sluice/checkpoint';
-import { parseConfig } from '@sluice/core';
-import { loadTokenizer, openDataset } from '@sluice/data';
+import { type CheckpointReader, openCheckpoint } from '@sluice/checkpoint';
+import {
+  HuggingFaceDirectory,
+  type ImportedState,
+  isHuggingFaceDirectory,
+  tokenizerFolder,
+} from '@sluice/checkpoint/huggingface';
+import { parseConfig, SluiceError } from '@sluice/core';
+import { type Dataset, openDataset } from '@sluice/data';
 import { Parameter, selectBackend, setThreads } from '@sluice/engine';
-import { Decoder, modelParameters } from '@sluice/model';
-import { RunConfig } from '@sluice/train';
+import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
+import { z } from 'zod';
 import { InferenceModel } from './inferenceModel.ts';
+import { huggingFaceCodec, type TextCodec, trainedCodec } from './textCodec.ts';
 
 export interface LoadOptions {
   /** TensorFlow.js backend; `native` falls back to `cpu`. */
   readonly backend: string;
   /** 0 for all cores. */
   readonly threads: number;
-  /** Prepared corpus, for the tokenizer and for `evaluate`; the one of the run when left out. */
-  readonly dataDirectory?: string;
+  /** Changes of the rotary embedding, `model.ropeTheta=…` or `model.ropeScaling.…=…`. */
+  readonly set?: readonly string[] | undefined;
+}
+
+/** Where a model comes from: its configuration, its weights, and how it is spoken to. */
+interface ModelSource {
+  readonly model: ModelConfig;
+  /** Longest sequence that the model is meant for. */
+  readonly sequenceLength: number;
+  read(tensor: string, target: Float32Array): Promise<void>;
+  close(): Promise<void>;
+  readonly loadCodec: () => Promise<TextCodec>;
+  /** The corpus that the model was trained on, if it was trained here. */
+  readonly openCorpus?: () => Dataset;
 }
 
 /**
- * @param directory of a checkpoint
- * @throws SLUICE_E_CHECKPOINT_… where the checkpoint cannot be read, and the errors of the corpus
+ * @param directory of a checkpoint, or a Hugging Face directory
+ * @throws SLUICE_E_CHECKPOINT_…, the errors of `HuggingFaceDirectory.open`, SLUICE_E_CONFIG_OVERRIDE; those of tokenizer
+ *   and corpus come later, when text or the corpus is asked for
  */
 export async function loadForInference(directory: string, options: LoadOptions): Promise<InferenceModel> {
-  await selectBackend(options.backend);
-  setThreads(options.threads || availableParallelism());
-  const reader = await openCheckpoint(directory);
+  const source = isHuggingFaceDirectory(directory)
+    ? await openHuggingFace(directory)
+    : await openOwnCheckpoint(directory);
   try {
-    const { manifest } = reader;
-    const { model, data } = parseConfig(manifest.config, RunConfig, directory);
-    const parameters = new Map<string, Parameter>();
-    for (const { name, shape, size, tensors } of modelParameters(model)) {
-      const values = new Float32Array(size);
-      for (const tensor of tensors) {
-        const part = values.subarray(tensor.offset, tensor.offset + tensor.size);
-        await reader.readRange('parameter', tensor.name, 0, tensor.size, part);
-      }
-      parameters.set(name, new Parameter(name, shape, values));
-    }
-    const dataset = openDataset(options.dataDirectory ?? String(manifest.state.dataDirectory));
-    const tokenizer = loadTokenizer(dataset.tokenizerPath);
-    return new InferenceModel(new Decoder(model, parameters), tokenizer, dataset, data.sequenceLength);
+    const model = overrideRope(source.model, directory, options.set ?? []);
+    await selectBackend(options.backend);
+    setThreads(options.threads || availableParallelism());
+    const decoder = new Decoder(model, await readParameters(model, source));
+    const { sequenceLength, loadCodec, openCorpus } = source;
+    return new InferenceModel(decoder, { sequenceLength, loadCodec, openCorpus });
   } finally {
-    await reader.close();
+    await source.close();
   }
+}
+
+async function readParameters(model: ModelConfig, source: ModelSource): Promise<Map<string, Parameter>> {
+  const parameters = new Map<string, Parameter>();
+  for (const { name, shape, size, tensors } of modelParameters(model)) {
+    const values = new Float32Array(size);
+    for (const tensor of tensors)
+      await source.read(tensor.name, values.subarray(tensor.offset, tensor.offset + tensor.size));
+    parameters.set(name, new Parameter(name, shape, values));
+  }
+  return parameters;
+}
+
+async function openHuggingFace(directory: string): Promise<ModelSource> {
+  const opened = await HuggingFaceDirectory.open(directory);
+  return {
+    model: opened.model,
+    sequenceLength: opened.maxLength,
+    read: (tensor, target) => opened.read(tensor, target),
+    close: () => opened.close(),
+    loadCodec: () => huggingFaceCodec(directory, opened.config),
+  };
+}
+
+/** What inference needs of the configuration that a checkpoint was saved with. */
+const SavedConfig = z.looseObject({
+  model: ModelConfig,
+  data: z.looseObject({ sequenceLength: z.int().min(1) }).optional(),
+});
+
+async function openOwnCheckpoint(directory: string): Promise<ModelSource> {
+  const reader = await openCheckpoint(directory);
+  const { model, data } = parseConfig(reader.manifest.config, SavedConfig, directory);
+  const source = {
+    model,
+    read: (tensor: string, target: Float32Array) =>
+      reader.readRange('parameter', tensor, 0, target.length, target),
+    close: () => reader.close(),
+  };
+  const { imported } = reader.manifest.state as unknown as Partial<ImportedState>;
+  if (imported) {
+    const { maxLength: sequenceLength, config } = imported;
+    return { ...source, sequenceLength, loadCodec: () => importedCodec(reader, config) };
+  }
+  const openCorpus = () => openDataset(String(reader.manifest.state.dataDirectory));
+  return {
+    ...source,
+    sequenceLength: data!.sequenceLength,
+    loadCodec: async () => trainedCodec(openCorpus().tokenizerPath),
+    openCorpus,
+  };
+}
+
+function importedCodec(
+  { directory, manifest }: CheckpointReader,
+  config: Readonly<Record<string, unknown>>,
+): Promise<TextCodec> {
+  const folder = tokenizerFolder(directory, manifest);
+  if (folder !== undefined) return huggingFaceCodec(folder, config);
+  throw new SluiceError(
+    'SLUICE_E_TOKENIZER_MISSING',
+    `The checkpoint ${directory} was imported without a tokenizer.`,
+    { details: { path: directory } },
+  );
+}
+
+/** The keys that have no weights of their own, and so may change after training. */
+const ROPE_KEY = /^model\.(ropeTheta|ropeScaling)\b/;
+
+function overrideRope(model: ModelConfig, directory: string, set: readonly string[]): ModelConfig {
+  const refused = set.find((override) => !ROPE_KEY.test(override));
+  if (refused !== undefined) {
+    throw new SluiceError(
+      'SLUICE_E_CONFIG_OVERRIDE',
+      `--set ${refused}  cannot be changed in a trained model; model.ropeTheta and model.ropeScaling can.`,
+      { details: { override: refused } },
+    );
+  }
+  if (set.length === 0) return model;
+  return parseConfig({ model }, z.strictObject({ model: ModelConfig }), directory, set).model;
 }

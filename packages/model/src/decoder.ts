@@ -103,6 +103,7 @@ export class Decoder {
    * @param cache gets the tokens' keys and values; the logits are those of the whole sequence, to rounding
    */
   nextTokenLogits(tokens: Int32Array, cache?: KeyValueCache): Float32Array {
+    cache?.checkRoom(tokens.length);
     const logits_1V = tf.tidy(() => {
       const { x_NC } = this.#hidden({ inputs: tokens, sequences: 1, cache }, undefined, []);
       const last_1C = tf.slice2d(x_NC, [tokens.length - 1, 0], [1, this.config.hiddenSize]);

@@ -4,6 +4,7 @@ export * from './count.ts';
 export * from './decoder.ts';
 export * from './exchange.ts';
 export * from './gates/index.ts';
+export * from './huggingface/index.ts';
 export * from './keyValueCache.ts';
 export * from './parameters.ts';
 export * from './rope.ts';

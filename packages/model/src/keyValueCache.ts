@@ -39,10 +39,15 @@ export class KeyValueCache {
   append(layer: number, k: tf.Tensor2D, v: tf.Tensor2D): CachedKeysValues {
     const { keys, values } = this.#layers[layer]!;
     const tokens = this.#length + k.shape[0];
-    invariant(tokens <= this.capacity, `${tokens} tokens in a cache of ${this.capacity}`);
     keys.set(k.dataSync<'float32'>(), this.#length * this.#width);
     values.set(v.dataSync<'float32'>(), this.#length * this.#width);
     return { keys, values, tokens };
+  }
+
+  /** Throws unless there is room for so many more tokens. */
+  checkRoom(tokens: number): void {
+    const all = this.#length + tokens;
+    invariant(all <= this.capacity, `${all} tokens in a cache of ${this.capacity}`);
   }
 
   /** Makes new tokens count once all layers have theirs. */

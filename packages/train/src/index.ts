@@ -1,4 +1,4 @@
-export { readGrain } from './batches.ts';
+export { type Grain, readGrain, type TokenSource } from './batches.ts';
 export {
   BENCH_SHAPES,
   type BenchShape,

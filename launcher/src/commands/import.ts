@@ -1,0 +1,45 @@
+/** `sluice import`: a checkpoint from a Hugging Face directory. */
+
+import { defineCommand } from '../cli/command.ts';
+
+interface ImportArguments {
+  readonly source: string;
+  readonly out: string;
+}
+
+export const importCommand = defineCommand<ImportArguments>({
+  name: 'import',
+  describe: 'Make a checkpoint from a Hugging Face directory: weights, configuration and tokenizer.',
+  positionals: {
+    source: {
+      type: 'string',
+      demandOption: true,
+      describe:
+        'Directory with config.json and safetensors: Qwen3, Qwen3-MoE, or the gated layout of the paper.',
+    },
+  },
+  options: {
+    out: {
+      type: 'string',
+      demandOption: true,
+      requiresArg: true,
+      describe: 'Directory of the checkpoint, new or empty.',
+    },
+  },
+  examples: [
+    ['sluice import models/1B_gate_elementwise --out checkpoints/elementwise', 'Import a released model.'],
+    ['sluice import models/qwen3 --out checkpoints/qwen3 --json', 'The same with the result as JSON.'],
+  ],
+  async run({ source, out }, { log }) {
+    const { importHuggingFace } = await import('@sluice/checkpoint/huggingface');
+    const { formatCount } = await import('@sluice/observe');
+    const { percentLogger } = await import('../run/percentLogger.ts');
+    const summary = await importHuggingFace(source, out, percentLogger('importing', log));
+    const { layout, weights, parameters, maxLength, tokenizerFiles } = summary;
+    const tokenizer = tokenizerFiles.length > 0 ? 'with its tokenizer' : 'without a tokenizer';
+    return {
+      json: { checkpoint: out, layout, parameters, maxLength, weights, tokenizerFiles, model: summary.model },
+      text: `imported ${formatCount(parameters)} parameters (layout ${layout}, ${tokenizer}) to ${out}\nweights ${weights}`,
+    };
+  },
+});

@@ -1,0 +1,47 @@
+/** `sluice logits`: a model's logits, for comparing with other implementations. */
+
+import { defineCommand } from '../cli/command.ts';
+
+interface LogitsArguments {
+  readonly source: string;
+  readonly ids: string;
+  readonly out: string;
+}
+
+export const logitsCommand = defineCommand<LogitsArguments>({
+  name: 'logits',
+  describe: 'Compute the logits of rows of token ids, to compare with other implementations.',
+  positionals: {
+    source: {
+      type: 'string',
+      demandOption: true,
+      describe: 'Directory of a checkpoint, of a run, or of a Hugging Face model.',
+    },
+  },
+  options: {
+    ids: {
+      type: 'string',
+      demandOption: true,
+      requiresArg: true,
+      describe: 'JSON file of rows of token ids, all of one length: [[1, 2, 3], [4, 5, 6]].',
+    },
+    out: {
+      type: 'string',
+      demandOption: true,
+      requiresArg: true,
+      describe: 'JSON file to write: {"shape": [rows, tokens, vocabulary], "logits": [[[…]]]}.',
+    },
+  },
+  examples: [
+    ['sluice logits models/qwen3 --ids ids.json --out logits.json', 'Of a Hugging Face model.'],
+    ['sluice logits runs/quickstart --ids ids.json --out logits.json --json', 'Of a run; the shape as JSON.'],
+  ],
+  async run({ source, ids, out }, { log }) {
+    const { loadModelForInference } = await import('../run/inference.ts');
+    const { readTokenIds, writeLogits } = await import('../run/tokenIds.ts');
+    const model = await loadModelForInference(source, log);
+    const rows = readTokenIds(ids, model.decoder.config.vocabularySize);
+    const shape = await writeLogits(out, model, rows);
+    return { json: { shape, out }, text: `logits [${shape.join(', ')}] written to ${out}` };
+  },
+});

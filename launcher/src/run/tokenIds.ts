@@ -1,0 +1,80 @@
+/** Files of token ids, and of the logits that a model has for them. */
+
+import { createWriteStream, readFileSync } from 'node:fs';
+import { finished } from 'node:stream/promises';
+import { SluiceError, writeError } from '@sluice/core';
+import type { InferenceModel } from '@sluice/evaluate';
+
+/**
+ * Reads rows of token ids, all of one length.
+ * @param vocabularySize what every id must be below
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_TOKEN_IDS_INVALID
+ */
+export function readTokenIds(path: string, vocabularySize: number): Int32Array[] {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new SluiceError('SLUICE_E_FILE_MISSING', `The file ${path} cannot be read.`, {
+      details: { path },
+      cause: error,
+    });
+  }
+  let rows: unknown;
+  try {
+    rows = JSON.parse(text);
+  } catch (error) {
+    throw invalid(path, `it is not JSON: ${(error as Error).message}`);
+  }
+  if (!Array.isArray(rows) || rows.length === 0) throw invalid(path, 'it holds no list of rows');
+  return rows.map((row, i) => {
+    if (!Array.isArray(row) || row.length === 0) throw invalid(path, `row ${i} is no list of ids`);
+    if (row.length !== rows[0].length)
+      throw invalid(path, `row ${i} has ${row.length} ids, row 0 has ${rows[0].length}`);
+    const bad = row.findIndex((id) => !Number.isSafeInteger(id) || id < 0 || id >= vocabularySize);
+    if (bad >= 0) {
+      const value = JSON.stringify(row[bad]);
+      throw invalid(path, `id ${bad} of row ${i} is ${value}, not a whole number below ${vocabularySize}`);
+    }
+    return Int32Array.from(row);
+  });
+}
+
+function invalid(path: string, reason: string): SluiceError {
+  return new SluiceError('SLUICE_E_TOKEN_IDS_INVALID', `${path} cannot be used: ${reason}.`, {
+    details: { path, reason },
+  });
+}
+
+/**
+ * Writes `{"shape": [rows, tokens, vocabulary], "logits": [[[…]]]}`, row by row. Nine digits give back the very float.
+ * @returns the shape
+ * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
+ */
+export async function writeLogits(
+  path: string,
+  model: InferenceModel,
+  rows: readonly Int32Array[],
+): Promise<number[]> {
+  const { vocabularySize } = model.decoder.config;
+  const shape = [rows.length, rows[0]!.length, vocabularySize];
+  const file = createWriteStream(path);
+  const done = finished(file);
+  try {
+    file.write(`{"shape":${JSON.stringify(shape)},"logits":[`);
+    for (const [i, row] of rows.entries()) {
+      const logits = model.logits(row);
+      const positions = Array.from(row, (_, t) => {
+        const values = logits.subarray(t * vocabularySize, (t + 1) * vocabularySize);
+        return `[${Array.from(values, (value) => Number(value.toPrecision(9))).join(',')}]`;
+      });
+      file.write(`${i === 0 ? '' : ','}\n[${positions.join(',\n')}]`);
+      if (file.errored) break;
+    }
+    file.end(']}\n');
+    await done;
+  } catch (error) {
+    throw writeError(path, error);
+  }
+  return shape;
+}

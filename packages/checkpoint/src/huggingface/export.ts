@@ -1,0 +1,231 @@
+/** From a checkpoint of ours to a Hugging Face directory: `config.json`, safetensors with an index, the tokenizer. */
+
+import { join } from 'node:path';
+import { SluiceError, writeFileAtomic } from '@sluice/core';
+import { loadTokenizer } from '@sluice/data';
+import {
+  defaultLayout,
+  exportModelConfig,
+  type HuggingFaceLayout,
+  type HuggingFaceTensor,
+  huggingFaceTensors,
+  ModelConfig,
+} from '@sluice/model';
+import { roundToHalf } from '../half-precision.ts';
+import type { Manifest } from '../manifest.ts';
+import { type CheckpointReader, openCheckpoint } from '../reader.ts';
+import { ITEM_BYTES, type TensorData, writeSafetensors } from '../safetensors.ts';
+import type { ImportedState } from './import.ts';
+import { makeOutputDirectory } from './outputDirectory.ts';
+import { copyTokenizer, tokenizerFolder } from './tokenizerFiles.ts';
+import { CONFIG_NAME, INDEX_NAME, SINGLE_NAME } from './weightFiles.ts';
+
+/** What weights can be written as, and what PyTorch and safetensors call it. */
+export const EXPORT_TYPES = {
+  f32: { torch: 'float32', stored: 'F32' },
+  bf16: { torch: 'bfloat16', stored: 'BF16' },
+  f16: { torch: 'float16', stored: 'F16' },
+} as const;
+
+export type ExportType = keyof typeof EXPORT_TYPES;
+
+export interface ExportRequest {
+  /** Directory of the checkpoint. */
+  readonly checkpoint: string;
+  /** A new or empty directory. */
+  readonly target: string;
+  readonly dtype: ExportType;
+  /** The one that the checkpoint was imported from, or that says the most of the model, when left out. */
+  readonly layout?: HuggingFaceLayout | undefined;
+  /** Most bytes of weights in one file, where a single tensor does not have more. */
+  readonly shardBytes?: number;
+  /** Told the parameters written so far and in all. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface ExportSummary {
+  readonly layout: HuggingFaceLayout;
+  readonly dtype: ExportType;
+  readonly parameters: number;
+  /** Names of the files of weights. */
+  readonly weightFiles: readonly string[];
+  /** Names of the tokenizer's files; none when the checkpoint's tokenizer is not to be found. */
+  readonly tokenizerFiles: readonly string[];
+}
+
+/** The default of `transformers`. */
+const SHARD_BYTES = 5e9;
+
+/** Elements that are read and rounded at a time; a multiple of the blocks that a checkpoint is hashed by. */
+const CHUNK_ELEMENTS = 1 << 20;
+
+/**
+ * Writes a checkpoint's weights in a Hugging Face layout. `config.json` comes last, so what is cut off by a crash is not
+ * mistaken for a model.
+ * @throws SLUICE_E_HF_UNSUPPORTED for what the layout cannot say; SLUICE_E_HF_RANGE for a weight that the type cannot
+ *   hold; SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
+ */
+export async function exportHuggingFace(request: ExportRequest): Promise<ExportSummary> {
+  const { checkpoint, target, dtype, shardBytes = SHARD_BYTES, onProgress } = request;
+  const reader = await openCheckpoint(checkpoint);
+  try {
+    const { manifest } = reader;
+    const model = ModelConfig.parse((manifest.config as { model: unknown }).model);
+    const { imported } = manifest.state as unknown as Partial<ImportedState>;
+    const layout = request.layout ?? imported?.layout ?? defaultLayout(model);
+    const config = exportModelConfig(model, {
+      layout,
+      maxLength: maxLengthOf(manifest),
+      torchDtype: EXPORT_TYPES[dtype].torch,
+    });
+    await makeOutputDirectory(target);
+    const weightFiles = await writeWeights(reader, huggingFaceTensors(model, layout), {
+      target,
+      dtype,
+      shardBytes,
+      onProgress,
+    });
+    const folder = findTokenizer(checkpoint, manifest);
+    const tokenizerFiles = folder === undefined ? [] : await copyTokenizer(folder, target);
+    const tokens = imported ? tokenKeys(imported.config) : folder ? await endOfText(folder, target) : {};
+    await writeJson(join(target, CONFIG_NAME), { ...config, ...tokens });
+    const parameters = manifest.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    return { layout, dtype, parameters, weightFiles, tokenizerFiles };
+  } finally {
+    await reader.close();
+  }
+}
+
+/** That of the imported model, or the length of the sequences of training. */
+function maxLengthOf({ config, state }: Manifest): number {
+  const { imported } = state as unknown as Partial<ImportedState>;
+  return imported?.maxLength ?? (config as { data: { sequenceLength: number } }).data.sequenceLength;
+}
+
+/** A checkpoint outlives its corpus; then the weights are exported alone. */
+function findTokenizer(checkpoint: string, manifest: Manifest): string | undefined {
+  try {
+    return tokenizerFolder(checkpoint, manifest);
+  } catch (error) {
+    if (error instanceof SluiceError) return undefined;
+    throw error;
+  }
+}
+
+/** The keys of special tokens, as they were in the imported `config.json`. */
+function tokenKeys(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    ['bos_token_id', 'eos_token_id', 'pad_token_id']
+      .filter((key) => key in config)
+      .map((key) => [key, config[key]]),
+  );
+}
+
+/** A model of ours has seen its end-of-text token before and behind every document. */
+async function endOfText(folder: string, target: string): Promise<Record<string, unknown>> {
+  const tokenizer = loadTokenizer(folder);
+  const token = tokenizer.decode([tokenizer.endOfTextId]);
+  await writeJson(join(target, 'tokenizer_config.json'), {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    bos_token: token,
+    eos_token: token,
+    add_bos_token: true,
+  });
+  return { bos_token_id: tokenizer.endOfTextId, eos_token_id: tokenizer.endOfTextId };
+}
+
+interface WriteOptions {
+  readonly target: string;
+  readonly dtype: ExportType;
+  readonly shardBytes: number;
+  readonly onProgress: ExportRequest['onProgress'];
+}
+
+/** @returns names of the files */
+async function writeWeights(
+  reader: CheckpointReader,
+  tensors: readonly HuggingFaceTensor[],
+  { target, dtype, shardBytes, onProgress = () => undefined }: WriteOptions,
+): Promise<string[]> {
+  const { stored } = EXPORT_TYPES[dtype];
+  const bytesOf = ({ parts }: HuggingFaceTensor) => elementsOf(parts) * ITEM_BYTES[stored];
+  const groups = groupsOf(tensors, bytesOf, shardBytes);
+  const total = elementsOf(tensors.flatMap(({ parts }) => parts));
+  let done = 0;
+  const advance = (elements: number) => {
+    done += elements;
+    onProgress(done, total);
+  };
+  const number = (value: number) => String(value).padStart(5, '0');
+  const names = groups.map((_, i) =>
+    groups.length === 1 ? SINGLE_NAME : `model-${number(i + 1)}-of-${number(groups.length)}.safetensors`,
+  );
+  for (const [i, group] of groups.entries()) {
+    const data = group.map(
+      (tensor): TensorData => ({
+        name: tensor.name,
+        dtype: stored,
+        shape: tensor.shape,
+        values: () => readParts(reader, tensor, dtype, advance),
+      }),
+    );
+    await writeSafetensors(join(target, names[i]!), data, { metadata: { format: 'pt' } });
+  }
+  if (groups.length > 1) {
+    const weightMap = groups.flatMap((group, i) => group.map(({ name }) => [name, names[i]!] as const));
+    await writeJson(join(target, INDEX_NAME), {
+      metadata: { total_size: tensors.reduce((sum, tensor) => sum + bytesOf(tensor), 0) },
+      weight_map: Object.fromEntries(weightMap),
+    });
+  }
+  return names;
+}
+
+function elementsOf(parts: readonly { readonly size: number }[]): number {
+  return parts.reduce((sum, { size }) => sum + size, 0);
+}
+
+/** Neighbouring tensors, as many as a file takes. */
+function groupsOf<T>(items: readonly T[], bytesOf: (item: T) => number, most: number): T[][] {
+  const groups: T[][] = [];
+  let room = -1;
+  for (const item of items) {
+    if (groups.length === 0 || bytesOf(item) > room) {
+      groups.push([]);
+      room = most;
+    }
+    groups.at(-1)!.push(item);
+    room -= bytesOf(item);
+  }
+  return groups;
+}
+
+/** A tensor's values in the type that they are written in, chunk after chunk. */
+async function* readParts(
+  reader: CheckpointReader,
+  { parts }: HuggingFaceTensor,
+  dtype: ExportType,
+  advance: (elements: number) => void,
+): AsyncGenerator<ArrayBufferView> {
+  for (const { name, size } of parts) {
+    for (let begin = 0; begin < size; begin += CHUNK_ELEMENTS) {
+      const end = Math.min(size, begin + CHUNK_ELEMENTS);
+      const values = new Float32Array(end - begin);
+      await reader.readRange('parameter', name, begin, end, values);
+      yield dtype === 'f32' ? values : halves(values, dtype, name);
+      advance(end - begin);
+    }
+  }
+}
+
+function halves(values: Float32Array, dtype: 'bf16' | 'f16', name: string): Uint16Array {
+  const { bits, overflow } = roundToHalf(values, EXPORT_TYPES[dtype].stored);
+  if (overflow < 0) return bits;
+  throw new SluiceError('SLUICE_E_HF_RANGE', `${name} holds ${values[overflow]}, which ${dtype} cannot.`, {
+    details: { tensor: name, value: values[overflow], dtype },
+  });
+}
+
+function writeJson(path: string, value: unknown): Promise<void> {
+  return writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`);
+}

@@ -1,0 +1,102 @@
+/** From a Hugging Face directory to a checkpoint of ours: the parameters, the model's configuration, the tokenizer. */
+
+import { join } from 'node:path';
+import { hashConfig } from '@sluice/core';
+import { type HuggingFaceLayout, type LogicalTensor, type ModelConfig, modelTensors } from '@sluice/model';
+import { commitCheckpoint, prepareDirectory } from '../commit.ts';
+import type { ShardRecord } from '../manifest.ts';
+import { writeShard } from '../shard.ts';
+import { HuggingFaceDirectory } from './directory.ts';
+import { makeOutputDirectory } from './outputDirectory.ts';
+import { copyTokenizer, TOKENIZER_FOLDER } from './tokenizerFiles.ts';
+
+export interface ImportSummary {
+  readonly model: ModelConfig;
+  readonly layout: HuggingFaceLayout;
+  /** Longest sequence that the model is meant for, in tokens. */
+  readonly maxLength: number;
+  /** Content hash of the weights. */
+  readonly weights: string;
+  readonly parameters: number;
+  /** Names of the tokenizer's files that came along. */
+  readonly tokenizerFiles: readonly string[];
+}
+
+/** What an imported checkpoint's manifest says in `state`. */
+export interface ImportedState {
+  readonly imported: {
+    readonly layout: HuggingFaceLayout;
+    readonly maxLength: number;
+    /** The content of `config.json`. */
+    readonly config: Readonly<Record<string, unknown>>;
+  };
+}
+
+/** Elements of one shard, where a single tensor does not have more: the weights in memory at a time. */
+const SHARD_ELEMENTS = 1 << 26;
+
+/**
+ * Writes a checkpoint with the weights of a Hugging Face directory and without an optimizer's state.
+ * @param target a new or empty directory
+ * @param onProgress told the parameters written so far and in all
+ * @throws the errors of `HuggingFaceDirectory.open`; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL,
+ *   SLUICE_E_FILE_UNWRITABLE: then there is no checkpoint
+ */
+export async function importHuggingFace(
+  source: string,
+  target: string,
+  onProgress: (done: number, total: number) => void = () => undefined,
+): Promise<ImportSummary> {
+  const opened = await HuggingFaceDirectory.open(source);
+  try {
+    await makeOutputDirectory(target);
+    await prepareDirectory(target);
+    const { model, layout, maxLength, config } = opened;
+    const tensors = modelTensors(model);
+    const parameters = tensors.reduce((sum, { size }) => sum + size, 0);
+    const shards: ShardRecord[] = [];
+    let done = 0;
+    for (const group of groupsOf(tensors)) {
+      const pieces = [];
+      for (const tensor of group) {
+        const values = new Float32Array(tensor.size);
+        await opened.read(tensor.name, values);
+        pieces.push({ tensor, kind: 'parameter' as const, begin: 0, end: tensor.size, values });
+        done += tensor.size;
+      }
+      shards.push(await writeShard(target, shards.length, pieces));
+      onProgress(done, parameters);
+    }
+    const tokenizerFiles = await copyTokenizer(source, join(target, TOKENIZER_FOLDER));
+    const state: ImportedState = { imported: { layout, maxLength, config } };
+    const { hashes } = await commitCheckpoint({
+      directory: target,
+      step: 0,
+      tensors: tensors.map(({ name, shape }) => ({ name, shape })),
+      kinds: ['parameter'],
+      shards,
+      config: { model },
+      configHash: hashConfig({ model }),
+      state: { ...state },
+      probe: {},
+    });
+    return { model, layout, maxLength, weights: hashes.weights, parameters, tokenizerFiles };
+  } finally {
+    await opened.close();
+  }
+}
+
+/** Neighbouring tensors, as many as a shard takes. */
+function groupsOf(tensors: readonly LogicalTensor[]): LogicalTensor[][] {
+  const groups: LogicalTensor[][] = [];
+  let room = 0;
+  for (const tensor of tensors) {
+    if (tensor.size > room) {
+      groups.push([]);
+      room = SHARD_ELEMENTS;
+    }
+    groups.at(-1)!.push(tensor);
+    room -= tensor.size;
+  }
+  return groups;
+}

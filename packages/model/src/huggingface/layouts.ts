@@ -1,0 +1,11 @@
+/** The Hugging Face layouts that Sluice reads and writes. */
+
+/**
+ * - `gated`: that of the paper's released checkpoints: dense, `headwise_attn_output_gate`, `elementwise_attn_output_gate`.
+ * - `qwen3`: dense, no gate.
+ * - `qwen3-moe`: mixture of experts, no gate, each matrix of each expert a tensor.
+ * - `qwen3-moe-fused`: the same with all experts of a layer in two tensors, as newer versions of `transformers` have it.
+ */
+export const HUGGING_FACE_LAYOUTS = ['gated', 'qwen3', 'qwen3-moe', 'qwen3-moe-fused'] as const;
+
+export type HuggingFaceLayout = (typeof HUGGING_FACE_LAYOUTS)[number];
