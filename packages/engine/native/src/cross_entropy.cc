@@ -11,9 +11,9 @@
 
 namespace sluice {
 
-/// Most floats of a block of logits (8 MiB), and the number of tokens in one; the order of the sum in dW depends on them.
-constexpr size_t kMostLogits = size_t{1} << 21;
-constexpr size_t kLeastTokens = 64, kMostTokens = 256;
+/// Most floats of a block of logits (16 MiB), and the number of tokens in one; the order of the sum in dW depends on them.
+constexpr size_t kMostLogits = size_t{1} << 22;
+constexpr size_t kLeastTokens = 64, kMostTokens = 512;
 
 static size_t tokensTogether(size_t vocabulary) {
   return std::min(kMostTokens, std::max(kLeastTokens, kMostLogits / vocabulary / kLeastTokens * kLeastTokens));
@@ -100,8 +100,9 @@ static double linearCrossEntropy(const Arguments& args) {
     });
     if (dx) toInput->multiply(true, plain(logits, stride), 0, dx + begin * channels, channels, count);
     if (dWeight) {
-      multiplyShared(transposed(logits, stride), plain(x + begin * channels, channels), accumulate || begin > 0 ? 1 : 0, dWeight,
-                     channels, vocabulary, channels, count);
+      const float beta = accumulate || begin > 0 ? 1 : 0;
+      multiplyShared(transposed(logits, stride), plain(x + begin * channels, channels), beta, dWeight, channels, vocabulary,
+                     channels, count);
     }
     for (size_t n = begin; n < begin + count; ++n) total += static_cast<double>(losses[n]);
   }

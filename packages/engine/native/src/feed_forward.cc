@@ -219,7 +219,8 @@ static double expertWeightGradient(const Arguments& args) {
   }
   if (segments.empty()) return 0;
   // A few tasks for each thread, so that none waits long for the last one.
-  const size_t wanted = threadCount() == 1 ? 1 : (static_cast<size_t>(threadCount()) * 8 + segments.size() - 1) / segments.size();
+  const size_t threads = static_cast<size_t>(threadCount());
+  const size_t wanted = threads == 1 ? 1 : (threads * 8 + segments.size() - 1) / segments.size();
   const size_t parts = std::max<size_t>(1, std::min(wanted, outputs / (4 * kTileRows)));
   parallelItems(segments.size() * parts, [&](size_t index) {
     const auto [expert, begin, count] = segments[index / parts];

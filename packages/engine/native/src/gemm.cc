@@ -16,6 +16,8 @@ constexpr size_t kMostPacked = size_t{1} << 22;
 constexpr size_t kRowsAtOnce = 8;
 /// Rows that are fetched so far ahead: they lie apart, where the CPU does not foresee them.
 constexpr size_t kRowsAhead = 2 * kRowsAtOnce;
+/// Products of fewer multiplications are not worth waking other threads for (some microseconds).
+constexpr size_t kLeastShared = size_t{1} << 17;
 /// Up to so many rows, each panel of B is packed by the thread that uses it, just before.
 constexpr size_t kFewRows = 4 * kTileRows;
 
@@ -312,6 +314,7 @@ static void multiplyBy(bool shared, const Matrix& a, const Matrix& b, float beta
                        size_t columns, size_t depth) {
   static thread_local Scratch memory;
   if (rows == 0 || columns == 0) return;
+  shared = shared && rows * columns * depth >= kLeastShared;
   if (rows <= kFewRows) return multiplyFewRows(shared, a, b, beta, c, cStride, rows, columns, depth);
   const DepthBlocks blocks(depth);
   const size_t most = kMostPacked / kMostDepth / kTileColumns * kTileColumns;

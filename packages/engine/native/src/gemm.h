@@ -94,7 +94,7 @@ class PackedMatrix {
 void multiply(const Matrix& a, const Matrix& b, float beta, float* c, size_t cStride, size_t rows, size_t columns,
               size_t depth);
 
-/// The same, shared out among the caller's threads. (The calling thread's count; within another thread's share it is one.)
+/// The same, shared out among the caller's threads.
 void multiplyShared(const Matrix& a, const Matrix& b, float beta, float* c, size_t cStride, size_t rows, size_t columns,
                     size_t depth);
 

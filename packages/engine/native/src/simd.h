@@ -105,7 +105,7 @@ inline Vec select(VecInt mask, Vec yes, Vec no) {
 inline Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
 
-/// e^x with a relative error below 2e-7 for x in [-87, 88]; inputs outside are clamped to that range.
+/// e^x with a relative error below 2.5e-7 for x in [-87, 88]; inputs outside are clamped to that range.
 /// Cody–Waite reduction to |r| ≤ ln2/2, then a polynomial of degree 6.
 inline Vec exponential(Vec x) {
   // In this order of arguments NaN stays NaN.
@@ -142,10 +142,10 @@ inline Vec exponential2(Vec x) {
   return x < -64.0f ? Vec{} : power;
 }
 
-/// 1 / (1 + e^-x).
+/// 1 / (1 + e^-x), with a relative error below 3e-7 for x ≥ -87; further down it stays at 6e-39.
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
-/// x / (1 + e^-x).
+/// x / (1 + e^-x), with a relative error below 3.5e-7 for x ≥ -87.
 inline Vec silu(Vec x) { return x * sigmoid(x); }
 
 }  // namespace sluice
