@@ -7,7 +7,7 @@
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { addResidual } from './ops/addResidual.ts';
-import { withRecording } from './tape.ts';
+import { currentAnchor, withRecording } from './tape.ts';
 
 type Engine = ReturnType<typeof tf.engine>;
 type TapeNode = Engine['state']['activeTape'][number];
@@ -40,8 +40,40 @@ export function computeGradients(forward: () => tf.Scalar): number {
   });
 }
 
+/**
+ * The gradients of `compute` at `inputs`, inside of a backward pass that goes on outside. Parameters' gradients go to
+ * their sinks.
+ * @param dy gradient of the result of `compute`
+ */
+export function gradientsAt(
+  inputs: readonly tf.Tensor[],
+  compute: (...inputs: tf.Tensor[]) => tf.Tensor,
+  dy: tf.Tensor,
+): tf.Tensor[] {
+  const tape: TapeNode[] = [];
+  // Handles of their own, since the same tensor may be there twice.
+  const handles = inputs.map((input) => input.clone());
+  try {
+    const sources = [...handles];
+    const result = record(() => {
+      const anchor = currentAnchor();
+      if (anchor) sources.push(anchor);
+      return compute(...handles);
+    }, tape);
+    const gradients = new Map([[result.id, dy.clone()]]);
+    const wanted = dependents(sources, tape);
+    if (sources.length > handles.length) wanted.delete(sources.at(-1)!.id);
+    walk(tape, gradients, wanted);
+    result.dispose();
+    return handles.map((handle) => takeGradient(gradients, handle) ?? tf.zeros(handle.shape));
+  } finally {
+    for (const node of tape) release(node);
+    tf.dispose(handles);
+  }
+}
+
 /** Runs `forward` and fills `tape`, also when it throws. */
-function record(forward: () => tf.Scalar, tape: TapeNode[]): tf.Scalar {
+function record<T extends tf.Tensor>(forward: () => T, tape: TapeNode[]): T {
   const engine = tf.engine();
   const { startTape, endTape } = engine as unknown as TapeSwitch;
   invariant(engine.state.gradientDepth === 0, 'no gradient of a gradient is computed');
@@ -60,13 +92,22 @@ function release(node: TapeNode): void {
 }
 
 function backpropagate(loss: tf.Scalar, anchor: tf.Scalar, tape: TapeNode[]): void {
-  const fromAnchor = dependents(anchor, tape);
+  const fromAnchor = dependents([anchor], tape);
   if (!fromAnchor.has(loss.id)) throw new Error('The loss depends on no parameter, so it has no gradient.');
-  const gradients = new Map<number, tf.Tensor>([[loss.id, tf.scalar(1)]]);
+  fromAnchor.delete(anchor.id);
+  walk(tape, new Map([[loss.id, tf.scalar(1) as tf.Tensor]]), fromAnchor);
+}
+
+/**
+ * Walks the tape from its end and empties it.
+ * @param gradients known ones by identifiers of tensors; those of tensors that no node of the tape made stay in it
+ * @param wanted identifiers of the tensors that need a gradient
+ */
+function walk(tape: TapeNode[], gradients: Map<number, tf.Tensor>, wanted: ReadonlySet<number>): void {
   for (let node = tape.at(-1); node; node = tape.at(-1)) {
     const dys = node.outputs.map((output) => takeGradient(gradients, output));
     if (dys.some((dy) => dy !== undefined)) {
-      const inputs = Object.entries(node.inputs).filter(([, x]) => fromAnchor.has(x.id) && x !== anchor);
+      const inputs = Object.entries(node.inputs).filter(([, x]) => wanted.has(x.id));
       passBack(node, dys, Object.fromEntries(inputs), gradients);
     }
     release(node);
@@ -74,9 +115,9 @@ function backpropagate(loss: tf.Scalar, anchor: tf.Scalar, tape: TapeNode[]): vo
   }
 }
 
-/** Identifiers of the tensors that were computed from `anchor`. */
-function dependents(anchor: tf.Scalar, tape: readonly TapeNode[]): Set<number> {
-  const found = new Set([anchor.id]);
+/** Identifiers of `sources` and of the tensors that were computed from them. */
+function dependents(sources: readonly tf.Tensor[], tape: readonly TapeNode[]): Set<number> {
+  const found = new Set(sources.map(({ id }) => id));
   for (const { inputs, outputs } of tape) {
     if (Object.values(inputs).some((input) => found.has(input.id))) {
       for (const output of outputs) found.add(output.id);

@@ -10,6 +10,15 @@ registerNativeBackend();
 export type { AdamWBuffers, AdamWSettings } from './adamW.ts';
 export { adamW } from './adamW.ts';
 export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics } from './backend.ts';
+export type { Backend, InstallablePackage } from './backends/backend.ts';
+export { BACKEND_NAMES, BACKENDS, type BackendName } from './backends/index.ts';
+export { backendDirectory } from './backends/location.ts';
+export {
+  type TensorflowInstallation,
+  tensorflowInstallation,
+  tensorflowPackage,
+  tensorflowRecordFile,
+} from './backends/tensorflow.ts';
 export { computeGradients } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
 export { matrixProduct, measureSgemmPeak } from './matrixProduct.ts';
@@ -35,6 +44,7 @@ export * from './ops/whenGradient.ts';
 export type { GradientSink, GradientTarget } from './parameter.ts';
 export { Parameter } from './parameter.ts';
 export type { PoolStatistics } from './pool.ts';
+export { recomputed } from './recompute.ts';
 export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';
 export type { EngineReport } from './report.ts';

@@ -1,19 +1,59 @@
 /** Which backend runs, and what arithmetic that means. */
 
+import { SluiceError } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
+import type { Backend } from './backends/backend.ts';
+import { BACKENDS } from './backends/index.ts';
 import { callNative, nativeCore } from './native.ts';
 
 /**
- * Makes a TensorFlow.js backend the running one. `native` falls back to `cpu` where the C++ core was not built.
+ * Makes a TensorFlow.js backend the running one, loading it first where it is an optional one. `native` falls back to
+ * `cpu` where the C++ core was not built. Backends that someone else registered with TensorFlow.js serve too.
  * @returns the name of the backend that runs
+ * @throws SLUICE_E_BACKEND_MISSING when it is not installed, SLUICE_E_BACKEND_FAILED when it does not start
  */
 export async function selectBackend(wanted: string): Promise<string> {
   const name = wanted === NATIVE_BACKEND && !nativeCore() ? 'cpu' : wanted;
-  if (!(await tf.setBackend(name)))
-    throw new Error(`The TensorFlow.js backend "${name}" could not be started.`);
+  if (!tf.findBackendFactory(name)) await loadBackend(name);
+  let failure: unknown;
+  const started = await tf.setBackend(name).catch((error: unknown) => {
+    failure = error;
+    return false;
+  });
+  if (!started) throw startFailure(name, failure);
   await tf.ready();
   return name;
+}
+
+async function loadBackend(name: string): Promise<void> {
+  const backend = (BACKENDS as Readonly<Record<string, Backend>>)[name];
+  if (!backend) {
+    throw new SluiceError(
+      'SLUICE_E_BACKEND_MISSING',
+      `There is no backend "${name}"; there are ${Object.keys(BACKENDS).join(', ')}.`,
+      { details: { backend: name } },
+    );
+  }
+  const absence = backend.absence();
+  if (absence) {
+    throw new SluiceError('SLUICE_E_BACKEND_MISSING', `The backend "${name}" cannot run: ${absence}.`, {
+      details: { backend: name, reason: absence },
+    });
+  }
+  try {
+    await backend.load();
+  } catch (error) {
+    throw startFailure(name, error);
+  }
+}
+
+function startFailure(name: string, cause: unknown): SluiceError {
+  const reason = cause instanceof Error ? cause.message.split('\n')[0] : 'TensorFlow.js could not start it';
+  return new SluiceError('SLUICE_E_BACKEND_FAILED', `The backend "${name}" does not start: ${reason}.`, {
+    details: { backend: name, reason },
+    cause,
+  });
 }
 
 /** Names everything that the bits of a result depend on: the backend and, for `native`, the width of its vectors. */

@@ -1,4 +1,5 @@
 import { DataConfig } from '@sluice/data';
+import { BACKEND_NAMES } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
 import { z } from 'zod';
 
@@ -89,7 +90,7 @@ export const RunConfig = z.strictObject({
   name: z.string().optional().describe('Name of the run; the configuration file’s name when left out.'),
   seed: z.int().default(1).describe('Seed of the initial weights and of the order of the data.'),
   backend: z
-    .enum(['native', 'cpu'])
+    .enum(BACKEND_NAMES)
     .default('native')
     .describe('TensorFlow.js backend; native falls back to cpu where the C++ core is not built.'),
   model: ModelConfig,

@@ -17,6 +17,7 @@ import {
   Saved,
 } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
+import { recomputed } from '../recompute.ts';
 import type { AttentionLayout } from './attentionLayout.ts';
 
 /** The gate is an input tensor that not every layer has, so there are two kernels. */
@@ -46,7 +47,13 @@ export function gatedAttention(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
   );
-  if (!hasFused(KERNELS.gated)) return tf.tidy(() => gatedAttentionReference(q, k, v, gate, layout));
+  if (!hasFused(KERNELS.gated)) {
+    const operands = gate ? [q, k, v, gate] : [q, k, v];
+    return recomputed(operands, (...tensors) => {
+      const [q, k, v, gate] = tensors as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D, tf.Tensor2D?];
+      return gatedAttentionReference(q, k, v, gate, layout);
+    });
+  }
   const attributes: Attributes = { layout, saved: new Saved() };
   return gate
     ? runFused(KERNELS.gated, { q, k, v, gate }, attributes)

@@ -8,6 +8,7 @@ import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
+import { recomputed } from '../recompute.ts';
 
 const KERNEL = 'SluiceLinearCrossEntropy';
 
@@ -38,7 +39,32 @@ export function linearCrossEntropy(
   invariant(targets.length === x_NC.shape[0], `${targets.length} targets for ${x_NC.shape[0]} tokens`);
   if (hasFused(KERNEL))
     return runFused(KERNEL, { x: x_NC }, { weight, targets, options, saved: new Saved() });
-  return tf.tidy(() => linearCrossEntropyReference(x_NC, weight.onTape() as tf.Tensor2D, targets, options));
+  return tf.tidy(() => inBlocks(x_NC, weight, targets, options));
+}
+
+/** Tokens whose logits exist at once on backends without the kernel. */
+const BLOCK_TOKENS = 1024;
+
+/** The reference a block of tokens after the other, so that not all the logits exist at once. */
+function inBlocks(
+  x_NC: tf.Tensor2D,
+  weight: Parameter,
+  targets: Int32Array,
+  options: CrossEntropyOptions,
+): tf.Scalar {
+  const { scale, onSum, losses = new Float32Array(targets.length) } = options;
+  const sums: tf.Scalar[] = [];
+  for (let begin = 0; begin < targets.length; begin += BLOCK_TOKENS) {
+    const ofBlock = targets.subarray(begin, begin + BLOCK_TOKENS);
+    const x = tf.slice2d(x_NC, [begin, 0], [ofBlock.length, -1]);
+    const lossesOfBlock = losses.subarray(begin, begin + BLOCK_TOKENS);
+    const forBlock = { scale, losses: options.losses || onSum ? lossesOfBlock : undefined };
+    const compute = (rows: tf.Tensor) =>
+      linearCrossEntropyReference(rows as tf.Tensor2D, weight.onTape() as tf.Tensor2D, ofBlock, forBlock);
+    sums.push(recomputed([x], compute));
+  }
+  onSum?.(losses.reduce((sum, loss) => sum + loss, 0));
+  return (sums.length === 1 ? sums[0]! : tf.addN(sums)) as tf.Scalar;
 }
 
 export function linearCrossEntropyReference(

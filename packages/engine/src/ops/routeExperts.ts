@@ -60,7 +60,9 @@ export function routeReference(logits_NE: tf.Tensor2D, options: RoutingOptions):
   const { topK, normalizeTopK, balanceCoefficient, zCoefficient, loads, totalTokens } = options;
   const numExperts = loads.length;
   // Read out, since the choice has no gradient.
-  const indices = tf.tidy(() => tf.topk(logits_NE, topK).indices.dataSync<'int32'>().slice());
+  const chosen = tf.topk(logits_NE, topK);
+  const indices = chosen.indices.dataSync<'int32'>().slice();
+  tf.dispose([chosen.values, chosen.indices]);
   const counts = new Int32Array(numExperts);
   for (const expert of indices) counts[expert]!++;
   const [weights_NK, auxiliaryLoss] = tf.tidy(() => {

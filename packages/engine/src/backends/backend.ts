@@ -1,0 +1,21 @@
+/** What the engine knows of each TensorFlow.js backend. */
+
+export interface Backend {
+  /** As TensorFlow.js and the configuration call it. */
+  readonly name: string;
+  /** What it is for, in a few words. */
+  readonly purpose: string;
+  /** Packages that `sluice backend install` brings; none for a backend that is always there. */
+  readonly packages: readonly InstallablePackage[];
+  /** Why no model can be trained on it; undefined where one can. */
+  readonly cannotTrain?: string;
+  /** Why the backend cannot be loaded, as far as can be told without loading it; undefined when nothing is in the way. */
+  absence(): string | undefined;
+  /** Makes the backend known to TensorFlow.js. */
+  load(): Promise<void>;
+}
+
+export interface InstallablePackage {
+  readonly name: string;
+  readonly version: string;
+}

@@ -1,0 +1,11 @@
+/** `cpu`: TensorFlow.js's plain JavaScript kernels, the reference that every machine can run. */
+
+import type { Backend } from './backend.ts';
+
+export const cpu: Backend = {
+  name: 'cpu',
+  purpose: 'plain JavaScript, where nothing else runs',
+  packages: [],
+  absence: () => undefined,
+  async load() {},
+};

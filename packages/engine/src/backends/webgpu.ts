@@ -1,0 +1,30 @@
+/** `webgpu`: any GPU through Vulkan, Metal or Direct3D 12, by Google's Dawn and TensorFlow.js's WebGPU kernels. */
+
+import type { Backend } from './backend.ts';
+import { missingPackages, requireFrom } from './location.ts';
+
+const NAME = 'webgpu';
+const DAWN = { name: 'webgpu', version: '0.6.2' };
+const KERNELS = { name: '@tensorflow/tfjs-backend-webgpu', version: '4.22.0' };
+
+interface Dawn {
+  create(options: string[]): object;
+  readonly globals: Record<string, unknown>;
+}
+
+export const webgpu: Backend = {
+  name: NAME,
+  purpose: 'any GPU by Vulkan, Metal or Direct3D 12',
+  packages: [DAWN, KERNELS],
+  cannotTrain: 'a step reads values while it waits, which WebGPU does not allow',
+  absence: () => missingPackages(NAME, [DAWN, KERNELS]),
+  async load() {
+    const { create, globals } = requireFrom(NAME, DAWN.name) as Dawn;
+    Object.assign(globalThis, globals);
+    // Node has a `navigator` of its own since version 21.
+    const { navigator = {} } = globalThis as { navigator?: object };
+    Object.defineProperty(navigator, 'gpu', { value: create([]), configurable: true });
+    Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true });
+    requireFrom(NAME, KERNELS.name);
+  },
+};
