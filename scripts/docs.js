@@ -12,6 +12,7 @@ const { ERROR_TABLE, jsonSchema } = await import('@sluice/core');
 const { DataRecipe } = await import('@sluice/data');
 const { ModelConfig } = await import('@sluice/model');
 const { RunConfig } = await import('@sluice/train');
+const { ExperimentConfig } = await import('sluice');
 
 const check = process.argv.includes('--check');
 
@@ -29,6 +30,7 @@ const files = {
   'configs/schemas/run.json': schema(RunConfig),
   'configs/schemas/model.json': schema(ModelConfig),
   'configs/schemas/recipe.json': schema(DataRecipe),
+  'configs/schemas/experiment.json': schema(ExperimentConfig),
 };
 
 function isUpToDate(path, content) {

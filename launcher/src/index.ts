@@ -1,2 +1,3 @@
 export { COMMANDS } from './commands/index.ts';
+export { ExperimentConfig } from './experiment/config.ts';
 export { main } from './main.ts';

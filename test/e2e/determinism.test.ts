@@ -63,6 +63,22 @@ for (const kind of ['dense', 'moe'] as const) {
   });
 }
 
+test.serial('variants in plain operations have the same bits in other layouts, and resume', async (t) => {
+  const gates = '{granularity: headwise}, {position: value, sharing: head-shared, activation: silu}';
+  const controls = '{kind: switch-head, count: 4, topK: 2}, {kind: attention-sink}, {kind: sandwich-norm}';
+  sandbox.write(
+    'variants.yaml',
+    `extends: moe.yaml\nmodel:\n  gate: null\n  gates: [${gates}]\n  controls: [${controls}]\n`,
+  );
+  const quiet = await sandbox.json<Trained>('train variants.yaml --run-dir variants-quiet --threads 1');
+  await sandbox.json<Trained>(
+    'train variants.yaml --run-dir variants --workers 2 --expert-parallel 2 --threads 1 --max-steps 7',
+  );
+  const resumed = await sandbox.json<Trained>('resume variants --workers 4');
+  t.is(resumed.step, quiet.step);
+  t.is(resumed.weightsHash, quiet.weightsHash);
+});
+
 test.serial('another seed gives other weights', async (t) => {
   const quiet = await sandbox.json<Hashes>('hash dense-quiet');
   const other = await sandbox.json<Trained>('train dense.yaml --run-dir dense-other --set seed=8');

@@ -36,7 +36,7 @@ test('commands and flags are those that the design lists', (t) => {
     'logits <source> --ids --out',
     'hash <checkpoint>',
     'inspect <run> --step',
-    'count <model> --baseline',
+    'count <model> --baseline --scale',
     'import <source> --out',
     'export <source> --hf --dtype --layout',
     'data prepare <recipe>',

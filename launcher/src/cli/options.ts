@@ -33,6 +33,13 @@ export const WORKERS_OPTION = {
   describe: 'Worker processes: a power of two. Changes no bit of the result.',
 } as const;
 
+export const SCALE_OPTION = {
+  type: 'string',
+  requiresArg: true,
+  choices: ['full', 'small', 'tiny'],
+  describe: 'Size of the model, ratios kept: small and tiny fit a laptop.',
+} as const;
+
 export const MAX_STEPS_OPTION = {
   type: 'number',
   requiresArg: true,

@@ -1,10 +1,13 @@
 /** `sluice count`: parameters and arithmetic of a model. */
 
+import type { Scale } from '@sluice/model';
 import { defineCommand } from '../cli/command.ts';
+import { SCALE_OPTION } from '../cli/options.ts';
 
 interface CountArguments {
   readonly model: string;
   readonly baseline?: string;
+  readonly scale?: Scale;
 }
 
 export const countCommand = defineCommand<CountArguments>({
@@ -14,7 +17,8 @@ export const countCommand = defineCommand<CountArguments>({
     model: {
       type: 'string',
       demandOption: true,
-      describe: 'Model (YAML), or the configuration of a run, of which the model section is taken.',
+      describe:
+        'Model (YAML); or the configuration of a run, of which the model section is taken; or an experiment, of which every row is counted.',
     },
   },
   options: {
@@ -23,13 +27,18 @@ export const countCommand = defineCommand<CountArguments>({
       requiresArg: true,
       describe: 'Another model, to tell the parameters added over it.',
     },
+    scale: SCALE_OPTION,
   },
   examples: [
     ['sluice count configs/quickstart.yaml', 'Count the model of the quickstart.'],
-    ['sluice count gated.yaml --baseline plain.yaml', 'What the gate adds.'],
+    [
+      'sluice count configs/models/15b-a2b/sdpa-headwise.yaml --baseline configs/models/15b-a2b.yaml',
+      'What the gate adds.',
+    ],
+    ['sluice count configs/paper/table1.yaml', 'What each row adds, beside the paper’s number.'],
   ],
-  async run({ model, baseline }) {
+  async run({ model, baseline, scale }) {
     const { countModel } = await import('../run/countModel.ts');
-    return countModel(model, baseline);
+    return countModel(model, baseline, scale);
   },
 });

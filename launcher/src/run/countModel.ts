@@ -1,23 +1,22 @@
 /** Counts parameters of a model file, alone or against a baseline. */
 
-import { loadYamlConfig } from '@sluice/core';
-import { countParameters, flopsPerToken, ModelConfig, type ParameterCount } from '@sluice/model';
+import { countParameters, flopsPerToken, type ParameterCount, type Scale } from '@sluice/model';
 import { terminalTable } from '@sluice/observe';
-import { RunConfig } from '@sluice/train';
-import { z } from 'zod';
 import type { CommandResult } from '../cli/command.ts';
-
-/** Sequence length for the arithmetic of attention when the file names none: that of the paper's pretraining. */
-const DEFAULT_SEQUENCE_LENGTH = 4096;
+import { baselineOf, type ExperimentRow, experimentRun, loadExperiment } from '../experiment/config.ts';
+import { loadModel, topKeys } from './loadModel.ts';
 
 /**
- * @param path a file that holds a model alone, or a run's whole configuration
+ * @param path a file that holds a model alone, a run's whole configuration, or an experiment
+ * @param scale of the models, in place of their own
  * @throws the coded errors of `loadYamlConfig`
  */
-export function countModel(path: string, baselinePath?: string): CommandResult {
-  const { model, sequenceLength } = loadModel(path);
+export function countModel(path: string, baselinePath?: string, scale?: Scale): CommandResult {
+  if (topKeys(path).includes('rows')) return countExperiment(path, scale);
+  const { model, sequenceLength } = loadModel(path, scale);
   const counted = countParameters(model);
-  const baseline = baselinePath === undefined ? undefined : countParameters(loadModel(baselinePath).model);
+  const baseline =
+    baselinePath === undefined ? undefined : countParameters(loadModel(baselinePath, scale).model);
   const added = baseline && counted.total - baseline.total;
   const addedActive = baseline && counted.active - baseline.active;
   const flops = flopsPerToken(model, sequenceLength);
@@ -52,18 +51,38 @@ export function countModel(path: string, baselinePath?: string): CommandResult {
   };
 }
 
-function loadModel(path: string): { model: ModelConfig; sequenceLength: number } {
-  if (!isRunConfig(path)) {
-    return { model: loadYamlConfig(path, ModelConfig), sequenceLength: DEFAULT_SEQUENCE_LENGTH };
-  }
-  const config = loadYamlConfig(path, RunConfig);
-  return { model: config.model, sequenceLength: config.data.sequenceLength };
+/** A row of an experiment, counted. */
+interface CountedRow {
+  readonly name: string;
+  readonly method: string;
+  readonly total: number;
+  readonly active: number;
+  /** Over its baseline. */
+  readonly added: number;
+  /** As the paper has it, in millions. */
+  readonly paperAddedMillions: number | null;
 }
 
-/** A run's configuration has sections that a model has no keys for. */
-function isRunConfig(path: string): boolean {
-  const sections = loadYamlConfig(path, z.record(z.string(), z.unknown()));
-  return 'model' in sections;
+/** The models of an experiment's rows, what each adds, and what the paper says that it adds. */
+function countExperiment(path: string, scale: Scale | undefined): CommandResult {
+  const experiment = loadExperiment(path);
+  const countRow = (row: ExperimentRow) => countParameters(experimentRun(path, experiment, row, scale).model);
+  const rows = experiment.rows.map((row): CountedRow => {
+    const { total, active } = countRow(row);
+    const added = total - countRow(baselineOf(experiment, row)).total;
+    const { name, method, addedMillions = null } = row;
+    return { name, method, total, active, added, paperAddedMillions: addedMillions };
+  });
+  const cells = rows.map(({ method, total, active, added, paperAddedMillions }) => [
+    method,
+    formatExact(total),
+    formatExact(active),
+    formatDifference(added),
+    paperAddedMillions === null ? '' : `${paperAddedMillions} M`,
+  ]);
+  const header = ['row', 'parameters', 'active', 'added', 'in the paper'];
+  const table = terminalTable(cells, { header, align: ['left', 'right', 'right', 'right', 'right'] });
+  return { text: `${experiment.title} (${experiment.source ?? path})\n\n${table}`, json: { rows } };
 }
 
 /** All digits: these numbers are compared with those of papers. */

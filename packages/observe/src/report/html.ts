@@ -197,7 +197,7 @@ function configSummary(config: ReportFacts['config']): string {
       'model.numAttentionHeads',
       (n) => `${n} heads${part('model.numKeyValueHeads', (m) => `, ${m} key-value`).join('')}`,
     ),
-    ...part('model.gate.granularity', (gate) => (gate === 'none' ? 'no gate' : `${gate} gate`)),
+    ...gatesText(at('model.gates')),
     ...part(
       'model.experts.count',
       (n) => `${n} experts${part('model.experts.topK', (k) => `, top ${k}`).join('')}`,
@@ -206,6 +206,15 @@ function configSummary(config: ReportFacts['config']): string {
     ...part('batch.sequences', (n) => `batch of ${n}`),
     ...part('parallel.workers', (n) => (n === '1' ? '1 worker' : `${n} workers`)),
   ].join(' · ');
+}
+
+/** One part for each gate: `elementwise gate`, `headwise value gate`. */
+function gatesText(gates: unknown): string[] {
+  if (!Array.isArray(gates)) return [];
+  if (gates.length === 0) return ['no gate'];
+  return gates.map(({ granularity, position }: Record<string, unknown>) =>
+    position === 'sdpa' ? `${granularity} gate` : `${granularity} ${position} gate`,
+  );
 }
 
 function table(
