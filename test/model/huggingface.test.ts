@@ -190,6 +190,17 @@ test('keys of other versions of transformers mean the same', (t) => {
   t.like(scaled, { attentionFactor: (0.1 * Math.log(2) + 1) / (0.05 * Math.log(2) + 1) });
 });
 
+test('the number of experts goes by two names', (t) => {
+  const { num_experts: count, ...rest } = exportModelConfig(
+    parse({ ...plain, experts }),
+    options('qwen3-moe'),
+  );
+  t.is(count, 4);
+  const read = (keys: object) => importModelConfig({ ...rest, ...keys }, 'config.json').model.experts!.count;
+  t.is(read({ num_local_experts: 4 }), 4);
+  t.is(read({}), 128);
+});
+
 test('headwise wins where both gates are asked for, as in the released code', (t) => {
   const gated = { ...config, headwise_attn_output_gate: true, elementwise_attn_output_gate: true };
   const { model } = importModelConfig(gated, 'config.json');

@@ -59,7 +59,7 @@ export const exportCommand = defineCommand<ExportArguments>({
     const onProgress = percentLogger('exporting', log);
     const summary = await exportHuggingFace({ checkpoint, target: hf, dtype, layout, onProgress });
     if (summary.tokenizerFiles.length === 0)
-      log('the tokenizer of the checkpoint is not to be found; only the weights are exported');
+      log('no tokenizer of the checkpoint is to be found; the weights are exported alone');
     const count = summary.weightFiles.length;
     return {
       json: { directory: hf, checkpoint, ...summary },

@@ -36,7 +36,9 @@ export const importCommand = defineCommand<ImportArguments>({
     const { percentLogger } = await import('../run/percentLogger.ts');
     const summary = await importHuggingFace(source, out, percentLogger('importing', log));
     const { layout, weights, parameters, maxLength, tokenizerFiles } = summary;
-    const tokenizer = tokenizerFiles.length > 0 ? 'with its tokenizer' : 'without a tokenizer';
+    const tokenizer = tokenizerFiles.includes('tokenizer.json')
+      ? 'with its tokenizer'
+      : 'without a tokenizer';
     return {
       json: { checkpoint: out, layout, parameters, maxLength, weights, tokenizerFiles, model: summary.model },
       text: `imported ${formatCount(parameters)} parameters (layout ${layout}, ${tokenizer}) to ${out}\nweights ${weights}`,

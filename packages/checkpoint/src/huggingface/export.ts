@@ -88,7 +88,7 @@ export async function exportHuggingFace(request: ExportRequest): Promise<ExportS
     const folder = findTokenizer(checkpoint, manifest);
     const tokenizerFiles = folder === undefined ? [] : await copyTokenizer(folder, target);
     const tokens = imported ? tokenKeys(imported.config) : folder ? await endOfText(folder, target) : {};
-    await writeJson(join(target, CONFIG_NAME), { ...config, ...tokens });
+    await writeFileAtomic(join(target, CONFIG_NAME), encodeConfig({ ...config, ...tokens }));
     const parameters = manifest.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
     return { layout, dtype, parameters, weightFiles, tokenizerFiles };
   } finally {
@@ -226,6 +226,17 @@ function halves(values: Float32Array, dtype: 'bf16' | 'f16', name: string): Uint
   });
 }
 
+/** `transformers` warns where these are written like whole numbers. */
+const FLOAT_KEYS = /("(?:rope_theta|factor|beta_fast|beta_slow|attention_factor)": \d+)(?=,?\n)/g;
+
+function encodeConfig(config: Record<string, unknown>): string {
+  return encodeJson(config).replaceAll(FLOAT_KEYS, '$1.0');
+}
+
+function encodeJson(value: unknown): string {
+  return `${JSON.stringify(value, undefined, 2)}\n`;
+}
+
 function writeJson(path: string, value: unknown): Promise<void> {
-  return writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`);
+  return writeFileAtomic(path, encodeJson(value));
 }

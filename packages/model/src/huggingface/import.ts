@@ -50,7 +50,9 @@ const ExpertKeys = SharedKeys.extend({
   num_key_value_heads: Size.nullable().default(4),
   head_dim: Size.nullish(),
   moe_intermediate_size: Size.default(768),
-  num_experts: z.int().min(2).default(128),
+  num_experts: z.int().min(2).optional(),
+  // What newer versions of `transformers` call it.
+  num_local_experts: z.int().min(2).optional(),
   num_experts_per_tok: Size.default(8),
   norm_topk_prob: z.boolean().default(false),
   router_aux_loss_coef: z.number().min(0).default(0.001),
@@ -60,6 +62,7 @@ const ExpertKeys = SharedKeys.extend({
 
 /** Of the classes in `transformers`. */
 const DEFAULT_THETA = 10000;
+const DEFAULT_EXPERTS = 128;
 
 /**
  * @param config the content of `config.json`
@@ -110,7 +113,7 @@ function importExperts(config: Readonly<Record<string, unknown>>, source: string
     problems.push(`layers without experts (mlp_only_layers ${JSON.stringify(keys.mlp_only_layers)})`);
   const headDim = keys.head_dim ?? Math.floor(keys.hidden_size / keys.num_attention_heads);
   const experts = {
-    count: keys.num_experts,
+    count: keys.num_experts ?? keys.num_local_experts ?? DEFAULT_EXPERTS,
     topK: keys.num_experts_per_tok,
     intermediateSize: keys.moe_intermediate_size,
     normalizeTopK: keys.norm_topk_prob,
