@@ -6,8 +6,8 @@
 import { readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import type { z } from 'zod';
-import { configIssues, invalidConfig } from './config-issues.ts';
-import { allKeyPaths, childSchemas, isPath, isSection, schemasAt, sectionKeys } from './config-schema.ts';
+import { configIssues, invalidConfig } from './configIssues.ts';
+import { allKeyPaths, childSchemas, isPath, isSection, schemasAt, sectionKeys } from './configSchema.ts';
 import {
   type ConfigNode,
   formatSource,
@@ -17,11 +17,11 @@ import {
   type SectionNode,
   type Source,
   treeOf,
-} from './config-tree.ts';
+} from './configTree.ts';
 import { SluiceError } from './errors.ts';
 import { nearest } from './nearest.ts';
 
-export type { ConfigIssue } from './config-issues.ts';
+export type { ConfigIssue } from './configIssues.ts';
 
 export interface LoadOptions {
   /** `section.key=value` each, the value being YAML; applied in order, over the file. */

@@ -1,8 +1,8 @@
 /** Turns what zod found into lines that a person can act on: place, key, offending value, and what was expected. */
 
 import type { z } from 'zod';
-import { isInteger, schemasAt, sectionKeys } from './config-schema.ts';
-import { type ConfigNode, formatSource, locate, plainValue, type Source } from './config-tree.ts';
+import { isInteger, schemasAt, sectionKeys } from './configSchema.ts';
+import { type ConfigNode, formatSource, locate, plainValue, type Source } from './configTree.ts';
 import { SluiceError } from './errors.ts';
 import { nearest } from './nearest.ts';
 
