@@ -1,0 +1,50 @@
+/** A trained run out into the Hugging Face world and back: the same weights, the same text, the same perplexity. */
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { Sandbox } from './support/sandbox.ts';
+
+const sandbox = new Sandbox();
+test.after.always(() => sandbox.dispose());
+
+test.serial('a run is exported with its tokenizer, used from there, and imported again', async (t) => {
+  const { weightsHash } = await sandbox.json<{ weightsHash: string }>(
+    'train dense.yaml --run-dir run --max-steps 4',
+  );
+  const exported = await sandbox.json<{ layout: string; tokenizerFiles: string[] }>('export run --hf hf');
+  t.is(exported.layout, 'gated');
+  t.deepEqual(exported.tokenizerFiles, ['tokenizer.json', 'tokenizer_config.json']);
+  const imported = await sandbox.json<{ weights: string; maxLength: number }>('import hf --out checkpoint');
+  t.is(imported.weights, weightsHash);
+  t.is(imported.maxLength, 32);
+
+  writeFileSync(join(sandbox.path, 'ids.json'), '[[5, 4, 3, 2], [300, 200, 100, 0]]');
+  writeFileSync(join(sandbox.path, 'text.txt'), 'the river opens the gate and number 5 .\n'.repeat(9));
+  const [run, ...others] = await Promise.all(
+    ['run', 'hf', 'checkpoint'].map(async (source) => ({
+      shape: (await sandbox.json(`logits ${source} --ids ids.json --out ${source}.json`)).shape,
+      logits: readFileSync(join(sandbox.path, `${source}.json`), 'utf8'),
+      generated: await sandbox.json(`generate ${source} --prompt the --max-tokens 40 --seed 5`),
+      scored: await sandbox.json(`evaluate ${source} --text text.txt`),
+    })),
+  );
+  t.deepEqual(run!.shape, [2, 4, 320]);
+  for (const other of others) t.deepEqual(other, run);
+
+  // The corpus fits the model that learned its tokenizer from it.
+  const own = await sandbox.json<{ loss: number }>('evaluate run');
+  const { corpora } = await sandbox.json<{ corpora: { name: string; directory: string }[] }>('data list');
+  const prepared = corpora.find(({ name }) => name === 'tiny')!.directory;
+  const fromCorpus = await sandbox.json<{ loss: number }>(`evaluate checkpoint --data ${prepared}`);
+  t.is(fromCorpus.loss, own.loss);
+});
+
+test.serial('a gated mixture of experts has no layout, and is told so', async (t) => {
+  await sandbox.json('train moe.yaml --run-dir moe --max-steps 1');
+  const { code, stdout } = await sandbox.start('export moe --hf moe-hf --json').ended;
+  t.is(code, 1);
+  const { error } = JSON.parse(stdout);
+  t.is(error.code, 'SLUICE_E_HF_UNSUPPORTED');
+  t.regex(error.message, /no layout has both a gate and experts.*a shared expert/);
+});
