@@ -8,6 +8,7 @@
 import { tmpdir } from 'node:os';
 import { invariant } from '@sluice/core';
 import { type Context, Pull, Push } from 'zeromq';
+import { FrameMemory } from './frame-memory.ts';
 import { type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
 import { RingReader, RingWriter } from './shared-ring.ts';
 import { bindOrRefuse } from './sockets.ts';
@@ -65,6 +66,7 @@ export class ZeroMqTransport implements Transport {
   readonly #rings = new Map<number, RingReader>();
   /** Peers that can read this rank's ring. */
   readonly #attached = new Set<number>();
+  readonly #frameMemory = new FrameMemory();
   #size = 0;
   #closed = false;
 
@@ -154,6 +156,7 @@ export class ZeroMqTransport implements Transport {
       if (header.kind === 'attach') this.#attach(header.from);
       else if (header.kind === 'release') this.#ring?.release(header.place);
       else handler(header, this.#payload(header, payload));
+      if (payload !== undefined) await this.#frameMemory.dropped(payload.length);
     }
   }
 
