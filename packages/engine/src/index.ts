@@ -9,7 +9,9 @@ registerNativeBackend();
 
 export type { AdamWBuffers, AdamWSettings } from './adamW.ts';
 export { adamW } from './adamW.ts';
-export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics } from './backend.ts';
+export type { AttentionRow, AttentionStatistics, QueriesKeys } from './attentionStatistics.ts';
+export { attentionStatistics, forEachAttentionRow, statisticsOfHead } from './attentionStatistics.ts';
+export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics, readValues } from './backend.ts';
 export type { Backend, InstallablePackage } from './backends/backend.ts';
 export { BACKEND_NAMES, BACKENDS, type BackendName } from './backends/index.ts';
 export { backendDirectory } from './backends/location.ts';
@@ -44,6 +46,7 @@ export * from './ops/whenGradient.ts';
 export type { GradientSink, GradientTarget } from './parameter.ts';
 export { Parameter } from './parameter.ts';
 export type { PoolStatistics } from './pool.ts';
+export { pooledBytes } from './pool.ts';
 export { recomputed } from './recompute.ts';
 export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';

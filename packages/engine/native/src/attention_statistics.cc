@@ -1,0 +1,115 @@
+// What the weights of causal attention look like, without building them: see attentionStatistics.ts.
+
+#include "addon.h"
+#include "attention_tiles.h"
+
+namespace sluice::attention {
+
+namespace {
+
+// Numbers of one head of one sequence.
+constexpr size_t kFirstToken = 0, kFirstQuery = 1, kLargest = 2, kEntropy = 3, kNumbers = 4;
+constexpr float kLn2 = 0.693147180559945f;
+
+struct Statistics {
+  Shape shape;
+  const float *q, *k;
+  /// One score for each head, or null.
+  const float* sinks;
+  double* numbers;
+};
+
+/// Adds the numbers of the `count` queries from `position` on. `scores` [keys][32], in base 2, hold garbage after the
+/// query's own token.
+void addPanel(const Statistics& s, size_t head, size_t position, size_t count, float* scores, double* numbers) {
+  const size_t keys = std::min(position + kLanes, roundUp(s.shape.sequence, kKeyBlock));
+  const float ln2 = kLn2, sink = s.sinks == nullptr ? -INFINITY : s.sinks[head] / ln2;
+  alignas(64) float largest[kLanes], total[kLanes], spread[kLanes], first[kLanes];
+  for (size_t lane = 0; lane < kLanes; lane += kWidth) {
+    Vec highest = broadcast(-INFINITY);
+    for (size_t key = 0; key < keys; ++key) {
+      float* score = scores + key * kLanes + lane;
+      Vec value = load(score);
+      const ptrdiff_t distance = static_cast<ptrdiff_t>(key) - static_cast<ptrdiff_t>(position);
+      if (distance > static_cast<ptrdiff_t>(lane)) {
+        value = sees(lane, distance) ? value : broadcast(-INFINITY);
+        store(score, value);
+      }
+      highest = maximum(value, highest);
+    }
+    store(largest + lane, highest);
+    highest = maximum(highest, broadcast(sink));
+    // Σ 2^(x − highest), and Σ 2^(x − highest) · (x − highest); what a query does not see adds to neither.
+    const Vec none = {};
+    const auto weigh = [&](Vec shifted, Vec& weight) {
+      weight = exponential2(shifted);
+      return weight == none ? none : weight * shifted;
+    };
+    Vec sum = {}, moment = {}, weight;
+    if (s.sinks != nullptr) {
+      moment = weigh(broadcast(sink) - highest, weight);
+      sum = weight;
+    }
+    store(first + lane, exponential2(load(scores + lane) - highest));
+    for (size_t key = 0; key < keys; ++key) {
+      moment += weigh(load(scores + key * kLanes + lane) - highest, weight);
+      sum += weight;
+    }
+    store(total + lane, sum);
+    store(spread + lane, moment);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const double all = total[i], weight = first[i] / all;
+    // NaN is passed on; comparisons would lose it.
+    const double logit = std::isnan(all) ? NAN : static_cast<double>(largest[i]) * ln2;
+    numbers[position + i == 0 ? kFirstQuery : kFirstToken] += weight;
+    if (std::isnan(logit) || logit > numbers[kLargest]) numbers[kLargest] = logit;
+    numbers[kEntropy] += (std::log2(all) - spread[i] / all) * ln2;
+  }
+}
+
+void computeItem(const Statistics& s, size_t item) {
+  static thread_local Scratch scratch;
+  const Shape& shape = s.shape;
+  const size_t channels = shape.channels(), width = shape.heads * shape.headDim, panelSize = channels * kLanes;
+  const size_t rows = roundUp(shape.sequence, kKeyBlock);
+  float* keys = scratch.floats(PackedKeys::size(shape) + 2 * panelSize + rows * kLanes);
+  float *panel = keys + PackedKeys::size(shape), *queries = panel + panelSize, *scores = queries + panelSize;
+  const PackedKeys packed(shape, s.k);
+  for (size_t block = 0; block < shape.keyBlocks(); ++block) packed.pack(item, block, keys);
+  const size_t batch = item / shape.keyValueHeads, firstHead = item % shape.keyValueHeads * shape.group();
+  const float scale = scoreScale(shape);
+  for (size_t head = firstHead; head < firstHead + shape.group(); ++head) {
+    double* numbers = s.numbers + (batch * shape.heads + head) * kNumbers;
+    std::fill(numbers, numbers + kNumbers, 0.0);
+    numbers[kLargest] = -INFINITY;
+    for (size_t position = 0; position < shape.sequence; position += kLanes) {
+      const size_t count = std::min(kLanes, shape.sequence - position);
+      const float* q = s.q + (batch * shape.sequence + position) * width + head * shape.headDim;
+      copyRows(q, width, count, shape.headDim, queries, kLanes, channels);
+      transposeBlock(queries, kLanes, channels, panel);
+      for (size_t i = 0; i < panelSize; i += kWidth) store(panel + i, load(panel + i) * scale);
+      multiplyRows(keys, panel, std::min(position + kLanes, rows), channels, scores);
+      addPanel(s, head, position, count, scores, numbers);
+    }
+  }
+}
+
+/// attentionStatistics(q[N·H·D], k[N·K·D], sinks[H] | null, numbers[B·H·4], B, T, H, K, D)
+double attentionStatistics(const Arguments& args) {
+  Statistics s{};
+  s.shape = {args.size(4), args.size(5), args.size(6), args.size(7), args.size(8)};
+  const Shape& shape = s.shape;
+  s.q = args.floats(0, shape.tokens() * shape.heads * shape.headDim);
+  s.k = args.floats(1, shape.tokens() * shape.keyValueHeads * shape.headDim);
+  s.sinks = args.optionalFloats(2, shape.heads);
+  s.numbers = args.doubles(3, shape.batch * shape.heads * kNumbers);
+  parallelItems(shape.items(), [&](size_t item) { computeItem(s, item); });
+  return 0;
+}
+
+SLUICE_EXPORT(attentionStatistics, attentionStatistics);
+
+}  // namespace
+
+}  // namespace sluice::attention

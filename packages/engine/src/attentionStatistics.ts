@@ -1,0 +1,122 @@
+/**
+ * What the weights of causal attention look like, from queries and keys, in memory linear in the sequence.
+ *
+ * Shapes: B sequences of T tokens, N = B·T rows; H query heads, K key-value heads; D channels of a head.
+ */
+
+import type * as tf from '@tensorflow/tfjs';
+import { readValues } from './backend.ts';
+import { callNative, nativeCore } from './native.ts';
+import type { AttentionLayout } from './ops/attentionLayout.ts';
+
+/** Of the weights S of one head in one sequence: S[i, j] is how much query i attends to token j. */
+export interface AttentionStatistics {
+  /** Σ S[i, 0] over the queries i ≥ 1. */
+  readonly firstToken: number;
+  /** S[0, 0]: 1, but less where attention may go to no token. */
+  readonly firstQuery: number;
+  /** max q·k/√D over the tokens that queries see. */
+  readonly largestLogit: number;
+  /** Σ over all queries i of −Σ_j S[i, j] ln S[i, j], nats. A place that is no token counts as one more j. */
+  readonly entropy: number;
+}
+
+/** Queries and keys of a pass, normalised and rotated. */
+export interface QueriesKeys {
+  /** [N, H·D] */
+  readonly q: tf.Tensor2D;
+  /** [N, K·D] */
+  readonly k: tf.Tensor2D;
+  /** [H]: the score of a place for attention to go that is no token; undefined where there is none. */
+  readonly sinks?: Float32Array | undefined;
+  readonly layout: Pick<AttentionLayout, 'batch' | 'sequence' | 'heads' | 'keyValueHeads' | 'headDim'>;
+}
+
+const NUMBERS = 4;
+
+/** For each sequence, for each head. The C++ core computes in single precision, plain JavaScript in double. */
+export function attentionStatistics(operands: QueriesKeys): AttentionStatistics[] {
+  const { q, k, sinks, layout } = operands;
+  const { batch, sequence, heads, keyValueHeads, headDim } = layout;
+  if (!nativeCore()) {
+    return Array.from({ length: batch * heads }, (_, i) =>
+      statisticsOfHead(operands, Math.floor(i / heads), i % heads),
+    );
+  }
+  const numbers = new Float64Array(batch * heads * NUMBERS);
+  const arrays = [readValues(q), readValues(k), sinks ?? null, numbers];
+  callNative('attentionStatistics', ...arrays, batch, sequence, heads, keyValueHeads, headDim);
+  return Array.from({ length: batch * heads }, (_, i) => {
+    const [firstToken, firstQuery, largestLogit, entropy] = numbers.subarray(i * NUMBERS) as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    return { firstToken, firstQuery, largestLogit, entropy };
+  });
+}
+
+/** The definition of `attentionStatistics`. */
+export function statisticsOfHead(operands: QueriesKeys, sequence: number, head: number): AttentionStatistics {
+  const totals = { firstToken: 0, firstQuery: 0, largestLogit: Number.NEGATIVE_INFINITY, entropy: 0 };
+  forEachAttentionRow(operands, sequence, head, ({ query, weights, sink, logits }) => {
+    if (query === 0) totals.firstQuery = weights[0]!;
+    else totals.firstToken += weights[0]!;
+    for (const logit of logits) totals.largestLogit = Math.max(totals.largestLogit, logit);
+    totals.entropy += information(sink);
+    for (const weight of weights) totals.entropy += information(weight);
+  });
+  return totals;
+}
+
+function information(weight: number): number {
+  return weight === 0 ? 0 : -weight * Math.log(weight);
+}
+
+/** One query's attention, over the tokens 0 to `query`. The arrays are used again for the next one. */
+export interface AttentionRow {
+  readonly query: number;
+  /** q·k/√D */
+  readonly logits: Float64Array;
+  readonly weights: Float64Array;
+  /** The weight of the place that is no token, 0 where there is none. */
+  readonly sink: number;
+}
+
+/** Computes the attention of one head in one sequence query by query, in double precision. */
+export function forEachAttentionRow(
+  { q, k, sinks, layout }: QueriesKeys,
+  sequence: number,
+  head: number,
+  visit: (row: AttentionRow) => void,
+): void {
+  const { sequence: length, heads, keyValueHeads, headDim } = layout;
+  const [queries, keys] = [readValues(q), readValues(k)];
+  const keyHead = Math.floor((head * keyValueHeads) / heads);
+  const scale = 1 / Math.sqrt(headDim);
+  const sinkScore = sinks?.[head] ?? Number.NEGATIVE_INFINITY;
+  const allLogits = new Float64Array(length);
+  const allWeights = new Float64Array(length);
+  for (let query = 0; query < length; query++) {
+    const logits = allLogits.subarray(0, query + 1);
+    const weights = allWeights.subarray(0, query + 1);
+    const from = ((sequence * length + query) * heads + head) * headDim;
+    let highest = sinkScore;
+    for (let key = 0; key <= query; key++) {
+      const to = ((sequence * length + key) * keyValueHeads + keyHead) * headDim;
+      let product = 0;
+      for (let d = 0; d < headDim; d++) product += queries[from + d]! * keys[to + d]!;
+      logits[key] = product * scale;
+      highest = Math.max(highest, logits[key]!);
+    }
+    const sink = Math.exp(sinkScore - highest);
+    let total = sink;
+    for (let key = 0; key <= query; key++) {
+      weights[key] = Math.exp(logits[key]! - highest);
+      total += weights[key]!;
+    }
+    for (let key = 0; key <= query; key++) weights[key]! /= total;
+    visit({ query, logits, weights, sink: sink / total });
+  }
+}
