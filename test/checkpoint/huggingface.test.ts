@@ -15,7 +15,7 @@ import {
   importHuggingFace,
   isHuggingFaceDirectory,
 } from '@sluice/checkpoint/huggingface';
-import { SluiceError, sha256 } from '@sluice/core';
+import { type ErrorCode, SluiceError, sha256 } from '@sluice/core';
 import { ModelConfig, modelTensors } from '@sluice/model';
 import test from 'ava';
 import { CASES, fixture } from '../fixtures/huggingface/fixtures.ts';
@@ -293,7 +293,7 @@ test('an output projection that is tied may be there all the same', async (t) =>
   await opened.close();
 });
 
-const broken: [string, (path: string) => void, string, RegExp][] = [
+const broken: [string, (path: string) => void, ErrorCode, RegExp][] = [
   [
     'no weights',
     (path) => rmSync(join(path, 'model.safetensors')),

@@ -28,7 +28,7 @@ for (const [name, keys] of Object.entries(configs)) {
     // Each by its own size: the smallest are a millionth of the largest.
     for (const [i, frequency] of frequencies.entries())
       t.true(Math.abs(frequency / of('frequencies')[i]! - 1) < 1e-6, `frequency ${i}`);
-    t.is(Math.fround(attentionFactor), of('factor')[0]);
+    t.is(Math.fround(attentionFactor), of('factor')[0]!);
     const { cos, sin } = rotaryTableFor(model, of('cos').length / frequencies.length);
     t.true(relativeDifference(cos, of('cos')) < 1e-5);
     t.true(relativeDifference(sin, of('sin')) < 1e-5);
