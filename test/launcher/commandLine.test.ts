@@ -37,6 +37,7 @@ test('commands and flags are those that the design lists', (t) => {
     'hash <checkpoint>',
     'inspect <run> --step',
     'count <model> --baseline --scale',
+    'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale',
     'import <source> --out',
     'export <source> --hf --dtype --layout',
     'data prepare <recipe>',

@@ -14,6 +14,7 @@ import { hashCommand } from './hash.ts';
 import { importCommand } from './import.ts';
 import { inspectCommand } from './inspect.ts';
 import { logitsCommand } from './logits.ts';
+import { planCommand } from './plan.ts';
 import { resumeCommand } from './resume.ts';
 import { trainCommand } from './train.ts';
 
@@ -26,6 +27,7 @@ export const COMMANDS: readonly Command[] = [
   hashCommand,
   inspectCommand,
   countCommand,
+  planCommand,
   importCommand,
   exportCommand,
   dataPrepareCommand,

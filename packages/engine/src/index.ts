@@ -47,6 +47,7 @@ export type { GradientSink, GradientTarget } from './parameter.ts';
 export { Parameter } from './parameter.ts';
 export type { PoolStatistics } from './pool.ts';
 export { pooledBytes } from './pool.ts';
+export { pooledBytes } from './pool.ts';
 export { recomputed } from './recompute.ts';
 export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';

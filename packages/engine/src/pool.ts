@@ -48,7 +48,7 @@ export class BufferPool {
 
   /** A buffer of at least `byteLength` bytes with arbitrary content. */
   take(byteLength: number): ArrayBuffer {
-    const size = sizeFor(byteLength);
+    const size = pooledBytes(byteLength);
     this.#usedBytes += size;
     this.#peakUsedBytes = Math.max(this.#peakUsedBytes, this.#usedBytes);
     const buffer = this.#reuse(size) ?? this.#makeNew(size);
@@ -113,7 +113,8 @@ export class BufferPool {
   }
 }
 
-function sizeFor(byteLength: number): number {
+/** Bytes of the buffer that the pool lends for `byteLength` of them. */
+export function pooledBytes(byteLength: number): number {
   if (byteLength <= LEAST_BYTES) return LEAST_BYTES;
   const step = 2 ** Math.floor(Math.log2(byteLength - 1)) / SIZES_PER_OCTAVE;
   return Math.ceil(byteLength / step) * step;

@@ -18,11 +18,11 @@ import * as tf from '@tensorflow/tfjs';
 import type { BlockContext } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import type { CopiedProjection } from './controls/control.ts';
-import { type ActiveControl, activeControls } from './controls/index.ts';
-import { applyGate, applyScores, interleavedGate, type NamedGate, namedGates } from './gates/gate.ts';
+import { applyGate, applyScores, interleavedGate, type NamedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
 import { projectionWidths } from './parameters.ts';
+import type { BlockVariants } from './variants.ts';
 
 /** The pass that a block is part of. */
 export interface AttentionPass {
@@ -31,17 +31,6 @@ export interface AttentionPass {
   /** Keys and values of what comes before the rows, which are then of one sequence. */
   readonly cache: KeyValueCache | undefined;
   readonly rotary: RotaryTable;
-}
-
-/** The variants of a model, sorted out once. */
-export interface BlockVariants {
-  readonly config: ModelConfig;
-  readonly gates: readonly NamedGate[];
-  readonly controls: readonly ActiveControl[];
-}
-
-export function blockVariants(config: ModelConfig): BlockVariants {
-  return { config, gates: namedGates(config), controls: activeControls(config) };
 }
 
 /** @param x_NC the block's input after its norm */
@@ -84,13 +73,12 @@ type Gating = (position: GatePosition, y: tf.Tensor2D) => tf.Tensor2D;
 function shapedProjection(
   projection: tf.Tensor2D,
   x_NC: tf.Tensor2D,
-  { config, gates, controls }: BlockVariants,
+  { config, gates, controls, isProjectionShaped }: BlockVariants,
   gated: Gating,
   context: BlockContext,
 ): tf.Tensor2D {
+  if (!isProjectionShaped) return projection;
   const merging = controls.find(({ control }) => control.merge);
-  const isGated = gates.some(({ position }) => ['query', 'key', 'value'].includes(position));
-  if (!merging && !isGated) return projection;
   const widths = projectionWidths(config);
   const [query, key, value] = tf.split(projection, [widths.query, widths.key, widths.value], 1) as [
     tf.Tensor2D,

@@ -18,7 +18,7 @@ import {
   whenGradient,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
-import { type AttentionPass, attentionBlock, type BlockVariants, blockVariants } from './attention.ts';
+import { type AttentionPass, attentionBlock } from './attention.ts';
 import type { BlockContext } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import { applyToBlockOutput } from './controls/index.ts';
@@ -26,6 +26,7 @@ import { type ExpertExchange, noExchange } from './exchange.ts';
 import { type BalanceContext, expertLayer } from './experts.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
 import { rotaryTableFor } from './rope.ts';
+import { type BlockVariants, blockVariants } from './variants.ts';
 
 /** Tokens of some sequences, sequence after sequence. */
 export interface TokenBatch {

@@ -1,3 +1,4 @@
+export * from './activations.ts';
 export * from './config.ts';
 export { ControlConfig } from './controls/index.ts';
 export * from './count.ts';

@@ -13,6 +13,11 @@ import type { LogicalTensor, ParameterSpec } from '@sluice/model';
 /** Parameters start at multiples of this many floats, one cache line. */
 const ALIGNMENT = 16;
 
+/** Elements that a parameter takes in a flat buffer. */
+export function paddedSize(size: number): number {
+  return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
+}
+
 export interface PlacedParameter {
   readonly spec: ParameterSpec;
   /** Elements before it in the flat buffer. */
@@ -55,7 +60,7 @@ export class FlatSpace {
     let length = 0;
     const offsets = ordered.map((spec) => {
       const offset = length;
-      length += Math.ceil(spec.size / ALIGNMENT) * ALIGNMENT;
+      length += paddedSize(spec.size);
       return offset;
     });
     this.values = sharedFloat32(length);
@@ -87,7 +92,7 @@ export class FlatSpace {
     const placed = this.parameters.filter(({ spec }) => spec.stage === stage);
     const last = placed.at(-1)!;
     const begin = placed[0]!.offset;
-    const end = last.offset + Math.ceil(last.spec.size / ALIGNMENT) * ALIGNMENT;
+    const end = last.offset + paddedSize(last.spec.size);
     const blockStarts = placed.flatMap(({ spec, offset }) =>
       spec.tensors.flatMap((tensor) =>
         Array.from(

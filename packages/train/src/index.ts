@@ -7,6 +7,7 @@ export {
   benchStep,
 } from './bench.ts';
 export * from './config.ts';
+export * from './plan/index.ts';
 export * from './protocol.ts';
 export * from './schedule.ts';
 export * from './spikes.ts';

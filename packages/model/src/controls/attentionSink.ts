@@ -32,6 +32,21 @@ export const attentionSink: Control<Settings> = {
   schema: Settings,
   tensors: ({ score }, { numAttentionHeads }) =>
     score === 'zero' ? [] : [{ name: SCORES, shape: [numAttentionHeads], initial: 0, decay: false }],
+  keptWidths({ score }, { numAttentionHeads, numKeyValueHeads, headDim }) {
+    const [queries, keys] = [numAttentionHeads * headDim, numKeyValueHeads * headDim];
+    // Everything with the sink's token before it, and the output with and without that.
+    if (score === 'zero') return [queries, keys, keys, queries];
+    const extra = (heads: number) => heads * EXTRA_CHANNELS;
+    const wideQueries = queries + extra(numAttentionHeads);
+    const wideKeys = keys + extra(numKeyValueHeads);
+    const widened = (heads: number, wide: number) => [extra(heads), wide, wide];
+    return [
+      ...[queries, extra(numAttentionHeads), ...widened(numAttentionHeads, wideQueries)],
+      ...widened(numKeyValueHeads, wideKeys),
+      ...widened(numKeyValueHeads, wideKeys),
+      ...[wideQueries, wideQueries],
+    ];
+  },
   attend({ score }, operands, context) {
     return score === 'zero' ? attendAfterSink(operands, 0) : attendLearned(operands, context);
   },

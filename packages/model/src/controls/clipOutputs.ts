@@ -11,5 +11,6 @@ const Settings = z.strictObject({
 
 export const clipOutputs: Control<z.infer<typeof Settings>> = {
   schema: Settings,
+  keptWidths: (_, { hiddenSize }) => [hiddenSize, hiddenSize],
   blockOutput: ({ limit }, y_NC) => tf.clipByValue(y_NC, -limit, limit),
 };

@@ -36,6 +36,11 @@ export interface Control<Settings extends { readonly kind: string }> {
   readonly tensors?: (settings: Settings, sizes: BlockSizes) => LayerTensor[];
   /** Parameters of a layer that one token does not pass through. */
   readonly idleParameters?: (settings: Settings, sizes: BlockSizes) => number;
+  /**
+   * Widths of the tensors of N rows that it makes a backward pass keep, beyond those that a layer without it keeps. What
+   * only a few rows have, or what is replaced by tensors of the same width, does not count.
+   */
+  readonly keptWidths?: (settings: Settings, sizes: BlockSizes) => number[];
   /** Copies of the key and value projections, one after the other in their columns; 1 each when left out. */
   readonly copies?: (settings: Settings) => Readonly<Record<CopiedProjection, number>>;
   /** One projection [N, K·D] of its copies [N, copies·K·D]. */

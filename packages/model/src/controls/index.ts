@@ -70,6 +70,13 @@ export function idleControlParameters(model: Model): number {
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
+/** Widths of the tensors that the controls make a layer keep for the backward pass. */
+export function keptControlWidths(model: Model): number[] {
+  return activeControls(model).flatMap(
+    ({ control, settings }) => control.keptWidths?.(settings, model) ?? [],
+  );
+}
+
 /** Copies of the key and value projections. */
 export function projectionCopies(model: Model): { key: number; value: number } {
   const copied = activeControls(model).find(({ control }) => control.copies);

@@ -17,6 +17,7 @@ export const sandwichNorm: Control<z.infer<typeof Settings>> = {
   schema: Settings,
   tensors: (_, { hiddenSize }) =>
     Object.values(GAINS).map((name) => ({ name, shape: [hiddenSize], initial: 1, decay: false })),
+  keptWidths: (_, { hiddenSize }) => [hiddenSize, hiddenSize],
   blockOutput: (_, y_NC, block, { sizes, parameter }) =>
     rmsNorm(y_NC, parameter(GAINS[block]), sizes.rmsNormEps),
 };

@@ -17,6 +17,7 @@ const GAIN = 'self_attn.sdpa_norm.weight';
 export const sdpaNorm: Control<z.infer<typeof Settings>> = {
   schema: Settings,
   tensors: (_, { headDim }) => [{ name: GAIN, shape: [headDim], initial: 1, decay: false }],
+  keptWidths: (_, { numAttentionHeads, headDim }) => [numAttentionHeads * headDim],
   sdpa(_, y, { sizes, parameter }) {
     const heads_MD = tf.reshape(y, [-1, sizes.headDim]) as tf.Tensor2D;
     return tf.reshape(rmsNorm(heads_MD, parameter(GAIN), sizes.rmsNormEps), y.shape);

@@ -10,5 +10,6 @@ const Settings = z.strictObject({
 
 export const sdpaSilu: Control<z.infer<typeof Settings>> = {
   schema: Settings,
+  keptWidths: (_, { numAttentionHeads, headDim }) => Array(2).fill(numAttentionHeads * headDim),
   sdpa: (_, y) => tf.mul(y, tf.sigmoid(y)),
 };

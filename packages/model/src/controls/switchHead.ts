@@ -40,6 +40,11 @@ export const switchHead: Control<Settings> = {
     })),
   idleParameters: (settings, { hiddenSize, numKeyValueHeads, headDim }: BlockSizes) =>
     routed(settings).length * (settings.count - settings.topK) * numKeyValueHeads * headDim * hiddenSize,
+  keptWidths: (settings, { numKeyValueHeads, headDim }) =>
+    routed(settings).flatMap(() => {
+      const all = settings.count * numKeyValueHeads * headDim;
+      return [all, all, settings.count * numKeyValueHeads];
+    }),
   copies: (settings) => ({
     key: settings.projections === 'key-value' ? settings.count : 1,
     value: settings.count,

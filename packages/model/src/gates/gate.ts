@@ -84,6 +84,24 @@ export function gateTensors(gate: NamedGate, sizes: BlockSizes): LayerTensor[] {
   return [weight, { name: biasName(gate), shape: [rows], initial: gate.initialLogit, decay: false }];
 }
 
+/** Widths of the tensors of N rows that a gate makes a backward pass keep, besides the shaped projection. */
+export function keptGateWidths(gate: NamedGate, sizes: BlockSizes): number[] {
+  const tensor = gatedTensor(gate.position, sizes);
+  const width = tensor.heads * tensor.channels;
+  const rows = gate.input === 'input-independent' ? 0 : gateRows(gate, tensor);
+  const biased = gate.initialLogit === undefined ? 0 : rows;
+  const shared = gate.sharing === 'head-shared' ? rows / tensor.heads : 0;
+  const scores = [...Array<number>(gateActivation(gate.activation).keptTensors).fill(rows), biased, shared];
+  switch (gate.position) {
+    case 'sdpa': // What it gates is kept by attention.
+      return [...scores, width];
+    case 'output':
+      return [...scores, width, width];
+    default: // Its result is part of the shaped projection.
+      return [...scores, width];
+  }
+}
+
 /** Logits [N, H·S], or [1, H·S] for all tokens alike. */
 function gateLogits(gate: NamedGate, x_NC: tf.Tensor2D, context: BlockContext): tf.Tensor2D {
   const weight = context.parameter(weightName(gate));

@@ -4,5 +4,6 @@ import type { GateActivation } from './activation.ts';
 export const identity: GateActivation<'identity'> = {
   name: 'identity',
   describe: 'x',
+  keptTensors: 1,
   apply: (logits) => logits.clone(),
 };

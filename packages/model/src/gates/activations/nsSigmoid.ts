@@ -5,5 +5,6 @@ import type { GateActivation } from './activation.ts';
 export const nsSigmoid: GateActivation<'ns-sigmoid'> = {
   name: 'ns-sigmoid',
   describe: '½ + ½·sigmoid(x), in (½, 1)',
+  keptTensors: 3,
   apply: (logits) => tf.add(tf.mul(tf.sigmoid(logits), 0.5), 0.5),
 };

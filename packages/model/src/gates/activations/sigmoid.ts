@@ -5,5 +5,6 @@ import type { GateActivation } from './activation.ts';
 export const sigmoid: GateActivation<'sigmoid'> = {
   name: 'sigmoid',
   describe: '1/(1 + e^−x), in (0, 1)',
+  keptTensors: 1,
   apply: (logits) => tf.sigmoid(logits),
 };

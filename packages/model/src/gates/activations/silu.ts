@@ -5,5 +5,6 @@ import type { GateActivation } from './activation.ts';
 export const silu: GateActivation<'silu'> = {
   name: 'silu',
   describe: 'x·sigmoid(x), unbounded above',
+  keptTensors: 3,
   apply: (logits) => tf.mul(logits, tf.sigmoid(logits)),
 };

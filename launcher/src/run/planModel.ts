@@ -1,0 +1,99 @@
+/** Predicts what a run needs, from the file of a model or of a run. */
+
+import type { Scale } from '@sluice/model';
+import { formatBytes, formatCount, terminalTable } from '@sluice/observe';
+import { type Device, type DeviceName, deviceOf, type Plan, planRun, RunConfig } from '@sluice/train';
+import type { CommandResult } from '../cli/command.ts';
+import { loadModel } from './loadModel.ts';
+import { fittingExpertParallel, validateConfig } from './validate.ts';
+
+export interface PlanFlags {
+  readonly workers?: number | undefined;
+  readonly expertParallel?: number | undefined;
+  readonly device: DeviceName;
+  readonly sequenceLength?: number | undefined;
+  readonly batch?: number | undefined;
+  readonly grain?: number | undefined;
+  readonly scale?: Scale | undefined;
+}
+
+/** Of a model whose file says nothing of batches: those of the paper's mixture of experts. */
+const DEFAULT_BATCH = 1024;
+const DEFAULT_LANES = 8;
+
+/**
+ * @throws the coded errors of `loadYamlConfig` and `validateConfig`
+ */
+export function planModel(path: string, flags: PlanFlags): CommandResult {
+  const config = plannedConfig(path, flags);
+  validateConfig(config);
+  const device = deviceOf(flags.device, config.parallel.workers);
+  const plan = planRun(config, device);
+  const fits = plan.memory.total <= device.memoryBytes;
+  const { workers, expertParallel } = config.parallel;
+  const { sequences, grainSequences } = config.batch;
+  const { sequenceLength } = config.data;
+  const layout = { workers, expertParallel, sequences, grainSequences, sequenceLength };
+  return {
+    text: describePlan(plan, device, layout, fits),
+    json: { ...plan, fits, device, ...layout, memoryBytes: plan.memory.total },
+  };
+}
+
+function plannedConfig(path: string, flags: PlanFlags): RunConfig {
+  const { model, run, sequenceLength } = loadModel(path, flags.scale);
+  const workers = flags.workers ?? run?.parallel.workers ?? 1;
+  const expertParallel =
+    flags.expertParallel ?? fittingExpertParallel(run?.parallel.expertParallel ?? 1, workers);
+  // A model alone has no lanes that a number of workers could fail to divide.
+  const lanes = run?.parallel.lanes ?? Math.max(DEFAULT_LANES, workers);
+  return RunConfig.parse({
+    ...(run ?? { training: { steps: 1 }, optimizer: { learningRate: 1e-3 } }),
+    model,
+    data: { recipe: 'none', sequenceLength: flags.sequenceLength ?? sequenceLength },
+    parallel: { ...run?.parallel, workers, expertParallel, lanes },
+    batch: {
+      sequences: flags.batch ?? run?.batch.sequences ?? DEFAULT_BATCH,
+      grainSequences: flags.grain ?? run?.batch.grainSequences ?? 1,
+    },
+  });
+}
+
+type Layout = Readonly<
+  Record<'workers' | 'expertParallel' | 'sequences' | 'grainSequences' | 'sequenceLength', number>
+>;
+
+function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean): string {
+  const { memory, traffic, seconds } = plan;
+  const bytes = (values: object) =>
+    Object.entries(values).map(([name, value]) => [LABELS[name] ?? name, formatBytes(value as number)]);
+  const times = Object.entries(seconds).map(([name, value]) => [LABELS[name] ?? name, formatSeconds(value)]);
+  const table = (title: string, rows: string[][]) =>
+    terminalTable(rows, { header: [title, ''], align: ['left', 'right'] });
+  const verdict = fits
+    ? `fits into ${formatBytes(device.memoryBytes)}`
+    : `does not fit into ${formatBytes(device.memoryBytes)}`;
+  return [
+    `${layout.workers} × ${device.name} (${device.source}), ${layout.expertParallel} of them to a set of experts`,
+    `${layout.sequences} sequences of ${layout.sequenceLength} tokens a step, ${layout.grainSequences} a grain`,
+    '',
+    table('memory of a worker', bytes(memory)),
+    verdict,
+    '',
+    table('sent by a worker, a step', bytes(traffic)),
+    '',
+    table('time of a step', times),
+    `${formatCount(plan.tokensPerSecond)} tokens/s, utilization ${(100 * plan.utilization).toFixed(1)} %`,
+  ].join('\n');
+}
+
+const LABELS: Readonly<Record<string, string>> = {
+  expertExchange: 'exchange with experts',
+  reduceScatter: 'gradients',
+  allGather: 'parameters',
+  allToAll: 'rows to experts and back',
+};
+
+function formatSeconds(seconds: number): string {
+  return seconds < 1 ? `${(1000 * seconds).toPrecision(3)} ms` : `${seconds.toPrecision(3)} s`;
+}

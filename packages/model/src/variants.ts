@@ -1,0 +1,30 @@
+/** The gates and controls of a model, sorted out for the attention block. */
+
+import type { ModelConfig } from './config.ts';
+import { type ActiveControl, activeControls } from './controls/index.ts';
+import { interleavedGate, type NamedGate, namedGates } from './gates/gate.ts';
+
+export interface BlockVariants {
+  readonly config: ModelConfig;
+  /** Those with tensors of their own. */
+  readonly gates: readonly NamedGate[];
+  readonly controls: readonly ActiveControl[];
+  /** Whether queries, keys or values are changed before their norms, which takes the projection apart. */
+  readonly isProjectionShaped: boolean;
+  /** Whether a control works on the output of attention before the interleaved gate does. */
+  readonly isGateOutsideAttention: boolean;
+}
+
+export function blockVariants(config: ModelConfig): BlockVariants {
+  const gates = namedGates(config);
+  const controls = activeControls(config);
+  const isBefore = gates.some(({ position }) => ['query', 'key', 'value'].includes(position));
+  const hasControl = controls.some(({ control }) => control.attend || control.sdpa);
+  return {
+    config,
+    gates,
+    controls,
+    isProjectionShaped: isBefore || controls.some(({ control }) => control.merge),
+    isGateOutsideAttention: interleavedGate(config) !== 'none' && hasControl,
+  };
+}

@@ -1,0 +1,89 @@
+/** What a plan knows of devices: published figures, and for this machine's CPU measured ones. */
+
+import { availableParallelism, totalmem } from 'node:os';
+import { measureSgemmPeak, nativeCore, setThreads } from '@sluice/engine';
+
+export interface Device {
+  readonly name: string;
+  /** Bytes of memory of one worker. */
+  readonly memoryBytes: number;
+  /** Operations a second of large single-precision products. */
+  readonly flopsPerSecond: number;
+  /** Share of that which a training step reaches while it computes. */
+  readonly efficiency: number;
+  readonly memoryBytesPerSecond: number;
+  /** What a worker can send, while it receives as much. */
+  readonly linkBytesPerSecond: number;
+  /** Where the figures are from. */
+  readonly source: string;
+}
+
+const GIB = 2 ** 30;
+
+/**
+ * Figures of the makers' data sheets. Sluice computes in single precision; on these devices matrix products of
+ * single-precision numbers run on TF32 units (dense rate).
+ */
+const ACCELERATORS = {
+  h100: {
+    memoryBytes: 80e9,
+    flopsPerSecond: 494.5e12,
+    memoryBytesPerSecond: 3.35e12,
+    linkBytesPerSecond: 450e9,
+    source: 'data sheet of the H100 SXM: TF32, NVLink within a host',
+  },
+  h200: {
+    memoryBytes: 141e9,
+    flopsPerSecond: 494.5e12,
+    memoryBytesPerSecond: 4.8e12,
+    linkBytesPerSecond: 450e9,
+    source: 'data sheet of the H200 SXM: TF32, NVLink within a host',
+  },
+  a100: {
+    memoryBytes: 80e9,
+    flopsPerSecond: 156e12,
+    memoryBytesPerSecond: 2.04e12,
+    linkBytesPerSecond: 300e9,
+    source: 'data sheet of the A100 SXM 80GB: TF32, NVLink within a host',
+  },
+} as const;
+
+export const DEVICE_NAMES = ['h100', 'h200', 'a100', 'cpu'] as const;
+
+export type DeviceName = (typeof DEVICE_NAMES)[number];
+
+/** An assumption: what well-tuned trainers reach on large models. */
+const ACCELERATOR_EFFICIENCY = 0.45;
+
+/** What `sluice bench step` shows on the native backend, within its spread. */
+const CPU_EFFICIENCY = 0.7;
+
+/** Of one core's worth of memory traffic, and of copies between processes; assumptions, as no quick measure is steady. */
+const CPU_BYTES_PER_SECOND = 10e9;
+const CPU_LINK_BYTES_PER_SECOND = 2e9;
+
+/** Of TensorFlow.js's plain backend, which serves where the C++ core is not built; the order of magnitude. */
+const PLAIN_FLOPS_PER_SECOND = 1e9;
+
+function measuredFlopsPerSecond(): number {
+  if (!nativeCore()) return PLAIN_FLOPS_PER_SECOND;
+  setThreads(availableParallelism());
+  return measureSgemmPeak(1) * 1e9;
+}
+
+/**
+ * A device by its name. `cpu` is this machine, shared by the workers: its peak is measured, which takes about a second.
+ * @param workers that share it
+ */
+export function deviceOf(name: DeviceName, workers: number): Device {
+  if (name !== 'cpu') return { name, efficiency: ACCELERATOR_EFFICIENCY, ...ACCELERATORS[name] };
+  return {
+    name,
+    memoryBytes: totalmem() / workers,
+    flopsPerSecond: measuredFlopsPerSecond() / workers,
+    efficiency: CPU_EFFICIENCY,
+    memoryBytesPerSecond: CPU_BYTES_PER_SECOND / workers,
+    linkBytesPerSecond: CPU_LINK_BYTES_PER_SECOND / workers,
+    source: `this machine: ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, its product of 2048³ measured`,
+  };
+}

@@ -1,0 +1,75 @@
+/** The memory that one worker will take, from what `FlatSpace`, `GradientSums`, `ShardedAdamW` and the native pool allocate. */
+
+import { pooledBytes } from '@sluice/engine';
+import { activationWidths, modelParameters, type ParameterSpec } from '@sluice/model';
+import type { RunConfig } from '../config.ts';
+import { paddedSize } from '../flatSpace.ts';
+
+/** Bytes of the worker that takes most, by what they are for. */
+export interface MemoryPlan {
+  readonly parameters: number;
+  /** Gradients with the partial sums of lanes that are there at once. */
+  readonly gradients: number;
+  /** Both moments of the worker's own slices. */
+  readonly optimizer: number;
+  /** What the forward pass of one grain keeps, and the most that is there besides. */
+  readonly activations: number;
+  /** Rows on their way to experts that other workers hold, and back. */
+  readonly expertExchange: number;
+  readonly total: number;
+}
+
+type Placement = ParameterSpec['placement'];
+
+/** Elements of the parameters of one placement that a worker holds. */
+export function heldElements(config: Pick<RunConfig, 'model' | 'parallel'>): Record<Placement, number> {
+  const held = { replicated: 0, expert: 0 };
+  const shard = { rank: 0, size: config.parallel.expertParallel };
+  for (const { placement, size } of modelParameters(config.model, shard)) held[placement] += paddedSize(size);
+  return held;
+}
+
+/** Workers that hold the same parameters. */
+export function replicas({ parallel }: Pick<RunConfig, 'parallel'>): Record<Placement, number> {
+  return { replicated: parallel.workers, expert: parallel.workers / parallel.expertParallel };
+}
+
+/** Partial sums that live at once: the lanes of a worker are summed by a binary tree. */
+function gradientCopies({ parallel }: RunConfig): number {
+  return Math.log2(parallel.lanes / parallel.workers) + 1;
+}
+
+export function planMemory(config: RunConfig): MemoryPlan {
+  const { expertParallel } = config.parallel;
+  const held = heldElements(config);
+  const shared = replicas(config);
+  const plan = {
+    parameters: 4 * (held.replicated + held.expert),
+    gradients: 4 * gradientCopies(config) * (held.replicated + expertParallel * held.expert),
+    optimizer: 8 * (held.replicated / shared.replicated + held.expert / shared.expert),
+    activations: activationBytes(config),
+    expertExchange: expertExchangeBytes(config),
+  };
+  return { ...plan, total: Object.values(plan).reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+/** Tokens of one grain. */
+export function grainTokens({ batch, data }: Pick<RunConfig, 'batch' | 'data'>): number {
+  return batch.grainSequences * data.sequenceLength;
+}
+
+function activationBytes(config: RunConfig): number {
+  const { model } = config;
+  const rows = grainTokens(config);
+  const bytesOf = (widths: readonly number[]) =>
+    widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(4 * width * rows), 0);
+  const { layer, peaks } = activationWidths(model);
+  return model.numLayers * bytesOf(layer) + Math.max(...peaks.map(bytesOf));
+}
+
+/** An outgoing and an incoming buffer, which grow in steps of a quarter. Balanced experts are assumed. */
+function expertExchangeBytes(config: RunConfig): number {
+  const { model, parallel } = config;
+  if (!model.experts || parallel.expertParallel === 1) return 0;
+  return Math.ceil(2 * 1.25 * 4 * grainTokens(config) * model.experts.topK * model.hiddenSize);
+}

@@ -1,0 +1,96 @@
+/** What a step sends, and how long it takes. */
+
+import { flopsPerToken } from '@sluice/model';
+import type { RunConfig } from '../config.ts';
+import type { Device } from './devices.ts';
+import { heldElements, type MemoryPlan, planMemory, replicas } from './memory.ts';
+
+/** Bytes that one worker sends in a step; it receives as many. */
+export interface TrafficPlan {
+  /** Partial sums of gradients to the owners of their slices. */
+  readonly reduceScatter: number;
+  /** New values of the own slices to the other workers. */
+  readonly allGather: number;
+  /** Rows to experts and back, in both passes; balanced experts are assumed. */
+  readonly allToAll: number;
+  readonly total: number;
+}
+
+/** Seconds of a step. */
+export interface TimePlan {
+  readonly compute: number;
+  readonly optimizer: number;
+  /** Communication that nothing overlaps. */
+  readonly communicate: number;
+  readonly total: number;
+}
+
+export interface Plan {
+  readonly memory: MemoryPlan;
+  readonly traffic: TrafficPlan;
+  readonly seconds: TimePlan;
+  readonly tokensPerStep: number;
+  readonly tokensPerSecond: number;
+  /** Operations that the model needs ÷ those that the devices could do meanwhile. */
+  readonly utilization: number;
+}
+
+export function planTraffic(config: RunConfig): TrafficPlan {
+  const held = heldElements(config);
+  const shared = replicas(config);
+  const sent = (placement: keyof typeof held) =>
+    (4 * held[placement] * (shared[placement] - 1)) / shared[placement];
+  const reduced = sent('replicated') + sent('expert');
+  const plan = { reduceScatter: reduced, allGather: reduced, allToAll: expertTraffic(config) };
+  return { ...plan, total: plan.reduceScatter + plan.allGather + plan.allToAll };
+}
+
+function expertTraffic(config: RunConfig): number {
+  const { model, parallel, batch, data } = config;
+  if (!model.experts) return 0;
+  const { expertParallel, workers } = parallel;
+  const tokens = (batch.sequences * data.sequenceLength) / workers;
+  const rowBytes = 4 * model.hiddenSize * model.experts.topK;
+  // There and back, forward and backward.
+  const passes = 4 * model.numLayers;
+  return (passes * tokens * rowBytes * (expertParallel - 1)) / expertParallel;
+}
+
+/** AdamW reads and writes a value, two moments, and reads a gradient. */
+const OPTIMIZER_BYTES_PER_PARAMETER = 4 * 7;
+
+/** Share of a grain's time that is its backward pass, which the reduction of gradients overlaps. */
+const BACKWARD_SHARE = 2 / 3;
+
+function planTime(config: RunConfig, traffic: TrafficPlan, device: Device): TimePlan {
+  const { model, batch, data, parallel } = config;
+  const tokens = (batch.sequences * data.sequenceLength) / parallel.workers;
+  const flops = tokens * flopsPerToken(model, data.sequenceLength);
+  const compute = flops / (device.flopsPerSecond * device.efficiency);
+  const held = heldElements(config);
+  const shared = replicas(config);
+  const owned = held.replicated / shared.replicated + held.expert / shared.expert;
+  const optimizer = (OPTIMIZER_BYTES_PER_PARAMETER * owned) / device.memoryBytesPerSecond;
+  const grains = batch.sequences / batch.grainSequences / parallel.workers;
+  const overlapped = (compute / grains) * BACKWARD_SHARE;
+  const reduce = Math.max(0, traffic.reduceScatter / device.linkBytesPerSecond - overlapped);
+  const communicate = reduce + (traffic.allGather + traffic.allToAll) / device.linkBytesPerSecond;
+  return { compute, optimizer, communicate, total: compute + optimizer + communicate };
+}
+
+/** @param config that fits together; see `validateConfig` of the launcher */
+export function planRun(config: RunConfig, device: Device): Plan {
+  const { model, batch, data, parallel } = config;
+  const traffic = planTraffic(config);
+  const seconds = planTime(config, traffic, device);
+  const tokensPerStep = batch.sequences * data.sequenceLength;
+  const possible = parallel.workers * device.flopsPerSecond * seconds.total;
+  return {
+    memory: planMemory(config),
+    traffic,
+    seconds,
+    tokensPerStep,
+    tokensPerSecond: tokensPerStep / seconds.total,
+    utilization: (tokensPerStep * flopsPerToken(model, data.sequenceLength)) / possible,
+  };
+}

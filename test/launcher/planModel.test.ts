@@ -1,0 +1,62 @@
+import test from 'ava';
+import { planModel } from '../../launcher/src/run/planModel.ts';
+
+const MOE = 'configs/models/15b-a2b.yaml';
+
+test('the paper’s mixture of experts does not fit on one H100, and fits on many that share experts and a lane each', (t) => {
+  const one = planModel(MOE, { workers: 1, device: 'h100' }).json;
+  const many = planModel(MOE, { workers: 64, expertParallel: 64, device: 'h200' }).json;
+  t.false(one.fits);
+  t.true(many.fits);
+  t.true((one.memoryBytes as number) > 15.5e9 * 16);
+  t.is(many.workers, 64);
+});
+
+test('flags go before the file, and the file before defaults', (t) => {
+  const quickstart = planModel('configs/quickstart.yaml', { device: 'a100' }).json;
+  t.like(quickstart, {
+    workers: 2,
+    expertParallel: 2,
+    sequences: 32,
+    grainSequences: 4,
+    sequenceLength: 128,
+  });
+  const changed = planModel('configs/quickstart.yaml', {
+    device: 'a100',
+    workers: 1,
+    sequenceLength: 64,
+    batch: 64,
+    grain: 8,
+  });
+  t.like(changed.json, {
+    workers: 1,
+    expertParallel: 1,
+    sequences: 64,
+    grainSequences: 8,
+    sequenceLength: 64,
+  });
+  t.like(planModel(MOE, { device: 'a100' }).json, { workers: 1, sequences: 1024, sequenceLength: 4096 });
+});
+
+test('a scaled model takes less', (t) => {
+  const full = planModel(MOE, { device: 'a100' }).json.memoryBytes as number;
+  const tiny = planModel(MOE, { device: 'a100', scale: 'tiny' }).json.memoryBytes as number;
+  t.true(tiny < full / 50);
+});
+
+test('the text tells memory, traffic, time and whether it fits', (t) => {
+  const { text } = planModel(MOE, { workers: 8, expertParallel: 8, device: 'h100' });
+  for (const line of [/activations .*GiB/, /does not fit into/, /rows to experts and back/, /utilization/]) {
+    t.regex(text, line);
+  }
+});
+
+test('layouts that do not fit together are refused as in training', (t) => {
+  t.throws(() => planModel(MOE, { workers: 3, device: 'h100' }), { code: 'SLUICE_E_WORKERS_INVALID' });
+  t.throws(() => planModel(MOE, { workers: 4, batch: 30, device: 'h100' }), {
+    code: 'SLUICE_E_BATCH_INDIVISIBLE',
+  });
+  t.throws(() => planModel(MOE, { workers: 4, expertParallel: 3, device: 'h100' }), {
+    code: 'SLUICE_E_EXPERT_PARALLEL_INVALID',
+  });
+});

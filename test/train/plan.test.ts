@@ -1,0 +1,179 @@
+import { nativeBackend, selectBackend, setThreads } from '@sluice/engine';
+import { planMemory, planRun, planTraffic, RunConfig } from '@sluice/train';
+import test from 'ava';
+import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import { Trainer } from '../../packages/train/src/trainer.ts';
+
+function configOf(
+  model: object,
+  more: { sequence?: number; grain?: number; parallel?: object } = {},
+): RunConfig {
+  const { sequence = 128, grain = 2, parallel = {} } = more;
+  return RunConfig.parse({
+    model: {
+      vocabularySize: 512,
+      hiddenSize: 64,
+      numLayers: 3,
+      numAttentionHeads: 4,
+      numKeyValueHeads: 2,
+      headDim: 16,
+      ...('experts' in model ? {} : { intermediateSize: 176 }),
+      ...model,
+    },
+    data: { recipe: 'none', sequenceLength: sequence },
+    parallel: { lanes: 4, ...parallel },
+    batch: { sequences: 4 * grain, grainSequences: grain },
+    training: { steps: 10 },
+    optimizer: { learningRate: 1e-3 },
+  });
+}
+
+/** Bytes of shared memory that `body` makes. */
+function sharedBytes(body: () => void): number {
+  const Original = globalThis.SharedArrayBuffer;
+  let bytes = 0;
+  globalThis.SharedArrayBuffer = class extends Original {
+    constructor(byteLength?: number) {
+      super(byteLength);
+      bytes += byteLength ?? 0;
+    }
+  } as SharedArrayBufferConstructor;
+  try {
+    body();
+  } finally {
+    globalThis.SharedArrayBuffer = Original;
+  }
+  return bytes;
+}
+
+/** The most that the pool lends while `body` runs, beyond what it had lent before. */
+function poolPeak(body: () => void): number {
+  const { pool } = nativeBackend();
+  const before = pool.statistics().usedBytes;
+  const take = pool.take.bind(pool);
+  let peak = 0;
+  pool.take = (byteLength) => {
+    const buffer = take(byteLength);
+    peak = Math.max(peak, pool.statistics().usedBytes - before);
+    return buffer;
+  };
+  try {
+    body();
+  } finally {
+    Reflect.deleteProperty(pool, 'take');
+  }
+  return peak;
+}
+
+/** What a worker alone takes in one step. */
+function measure(config: RunConfig): { flat: number; activations: number } {
+  const { sequenceLength } = config.data;
+  const tokens = {
+    numSequences: 64,
+    sequenceLength,
+    read(sample: number, target: Int32Array) {
+      for (let t = 0; t < target.length; t++) target[t] = (sample * 31 + t * t) % 512;
+    },
+  };
+  let moments = 0;
+  let activations = 0;
+  const shared = sharedBytes(() => {
+    const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: tokens, validation: tokens });
+    trainer.initialize();
+    activations = poolPeak(() => trainer.trainStep({ step: 1, learningRate: 1e-3 }));
+    for (const { optimizer } of trainer.spaces)
+      moments += 2 * optimizer.pieces[0]!.firstMoment.buffer.byteLength;
+  });
+  return { flat: shared + moments, activations };
+}
+
+const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
+  dense: [{}],
+  'dense, deep and narrow': [{ numLayers: 8, hiddenSize: 32, gate: { granularity: 'headwise' } }],
+  'long grains': [{ gates: [] }, { sequence: 256, grain: 4 }],
+  experts: [{ experts: { count: 8, topK: 2, intermediateSize: 48 } }],
+  'a shared expert': [{ experts: { count: 8, topK: 2, intermediateSize: 48, sharedIntermediateSize: 64 } }],
+  'gates in plain operations': [
+    {
+      gates: [
+        {},
+        { position: 'value' },
+        { position: 'output', activation: 'silu' },
+        { sharing: 'head-shared' },
+      ],
+    },
+  ],
+  'controls before the gate': [
+    { controls: [{ kind: 'sdpa-norm' }, { kind: 'sandwich-norm' }, { kind: 'clip-outputs', limit: 9 }] },
+  ],
+  'switched heads': [{ gates: [], controls: [{ kind: 'switch-head', count: 4, topK: 2 }] }],
+  'a learned sink': [{ controls: [{ kind: 'attention-sink' }] }],
+  'softmax off by one, SiLU': [
+    { gates: [], controls: [{ kind: 'attention-sink', score: 'zero' }, { kind: 'sdpa-silu' }] },
+  ],
+};
+
+for (const [name, shape] of Object.entries(SHAPES)) {
+  test.serial(`${name}: the planned memory is the measured one to 5 % in each part`, async (t) => {
+    await selectBackend('native');
+    setThreads(1);
+    const config = configOf(...shape);
+    const measured = measure(config);
+    const { parameters, gradients, optimizer, activations, total } = planMemory(config);
+    const isNear = (planned: number, real: number) => Math.abs(planned / real - 1) < 0.05;
+    t.true(isNear(activations, measured.activations), `${activations} planned, ${measured.activations}`);
+    const flat = parameters + gradients + optimizer;
+    t.true(isNear(flat, measured.flat), `${flat} planned, ${measured.flat}`);
+    t.true(isNear(total, measured.activations + measured.flat));
+  });
+}
+
+const experts = { experts: { count: 8, topK: 2, intermediateSize: 48 } };
+const DEVICE = {
+  name: 'test',
+  memoryBytes: 1e9,
+  flopsPerSecond: 1e12,
+  efficiency: 0.5,
+  memoryBytesPerSecond: 1e11,
+  linkBytesPerSecond: 1e9,
+  source: 'made up',
+};
+
+test('workers share moments and experts, not activations', (t) => {
+  const alone = planMemory(configOf(experts));
+  const shared = planMemory(configOf(experts, { parallel: { workers: 4, expertParallel: 4 } }));
+  const replicated = planMemory(configOf(experts, { parallel: { workers: 4, expertParallel: 1 } }));
+  const expertBytes = 4 * 3 * 8 * 3 * 64 * 48;
+  t.is(alone.parameters - shared.parameters, (3 / 4) * expertBytes);
+  t.is(replicated.parameters, alone.parameters);
+  t.true(Math.abs(shared.optimizer / alone.optimizer - 0.25) < 0.01);
+  t.is(replicated.optimizer, alone.optimizer / 4);
+  t.is(shared.activations, alone.activations);
+  t.is(alone.expertExchange, 0);
+});
+
+test('one worker sends nothing; two send half of the parameters to be summed and half of the new ones', (t) => {
+  t.is(planTraffic(configOf({})).total, 0);
+  const { reduceScatter, allGather, allToAll } = planTraffic(configOf({}, { parallel: { workers: 2 } }));
+  const { parameters } = planMemory(configOf({}));
+  t.is(reduceScatter, parameters / 2);
+  t.is(allGather, parameters / 2);
+  t.is(allToAll, 0);
+});
+
+test('rows to experts: each token to each of its experts and back, in both passes', (t) => {
+  const { allToAll } = planTraffic(configOf(experts, { parallel: { workers: 2, expertParallel: 2 } }));
+  const tokens = (8 * 128) / 2;
+  t.is(allToAll, 3 * 4 * tokens * 2 * 64 * 4 * (1 / 2));
+});
+
+test('more workers take less time a step and are used less well', (t) => {
+  const plans = [1, 2, 4].map((workers) => planRun(configOf(experts, { parallel: { workers } }), DEVICE));
+  for (const [i, plan] of plans.entries()) {
+    t.true(plan.utilization <= DEVICE.efficiency);
+    if (i === 0) continue;
+    t.true(plan.seconds.compute < plans[i - 1]!.seconds.compute);
+    t.true(plan.utilization < plans[i - 1]!.utilization);
+  }
+  t.is(plans[0]!.seconds.communicate, 0);
+});
