@@ -26,6 +26,9 @@ const MEMORY_FILE_SYSTEM = '/dev/shm';
 /** Slots of each sender, for all its receivers together: one is read while the next is written. */
 const SLOTS = 2;
 
+/** Pieces of memory that are held ready for payloads that move out of a ring. */
+const MOST_SPARES = 16;
+
 /** The name cannot be guessed without the run's secret. */
 function ringPath(token: string, rank: number): string {
   return `${MEMORY_FILE_SYSTEM}/sluice-${sha256(`${token}:${rank}`).slice(0, 32)}`;
@@ -147,14 +150,35 @@ class RingPayload implements Payload {
 
   /** Slots are few, and others may need them for what this payload waits for: what is kept moves out. */
   keep(): Payload {
-    const bytes = new Uint8Array(this.byteLength);
-    this.copyTo(bytes);
+    const kept = KeptPayload.copyOf(this);
     this.release();
-    return new MemoryPayload(bytes);
+    return kept;
   }
 
   release(): void {
     this.#onRelease();
+  }
+}
+
+/** A payload that has moved out of its ring. Its memory is used again: fresh memory costs more than the copy. */
+class KeptPayload extends MemoryPayload {
+  static readonly #spare: Uint8Array[] = [];
+  readonly #memory: Uint8Array;
+
+  static copyOf(payload: Payload): KeptPayload {
+    const spare = KeptPayload.#spare.pop();
+    const fits = spare !== undefined && spare.length >= payload.byteLength;
+    return new KeptPayload(fits ? spare : new Uint8Array(payload.byteLength), payload);
+  }
+
+  private constructor(memory: Uint8Array, payload: Payload) {
+    super(memory.subarray(0, payload.byteLength));
+    payload.copyTo(memory);
+    this.#memory = memory;
+  }
+
+  override release(): void {
+    if (KeptPayload.#spare.length < MOST_SPARES) KeptPayload.#spare.push(this.#memory);
   }
 }
 
