@@ -18,9 +18,10 @@ import * as tf from '@tensorflow/tfjs';
 import type { BlockContext } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import type { CopiedProjection } from './controls/control.ts';
-import { applyGate, applyScores, interleavedGate, type NamedGate } from './gates/gate.ts';
+import { applyGate, applyScores, gateScores, interleavedGate, type NamedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
+import { type ForwardObserver, INTERLEAVED_GATE } from './observer.ts';
 import { projectionWidths } from './parameters.ts';
 import type { BlockVariants } from './variants.ts';
 
@@ -31,6 +32,7 @@ export interface AttentionPass {
   /** Keys and values of what comes before the rows, which are then of one sequence. */
   readonly cache: KeyValueCache | undefined;
   readonly rotary: RotaryTable;
+  readonly observer?: ForwardObserver | undefined;
 }
 
 /** @param x_NC the block's input after its norm */
@@ -63,8 +65,23 @@ export function attentionBlock(
   };
   const norm = (name: string) => (config.qkNorm ? context.parameter(`self_attn.${name}.weight`) : null);
   const heads = attentionHeads(projection, norm('q_norm'), norm('k_norm'), pass.rotary, layout);
+  if (pass.observer?.attention) observeAttention(pass.observer, heads, layout, variants, pass, context);
   const attended = gated('sdpa', attend(heads, layout, variants, pass, context));
+  pass.observer?.gatedAttentionOutput?.(pass.layer, attended);
   return gated('output', linear(attended, context.parameter('self_attn.o_proj.weight')));
+}
+
+function observeAttention(
+  observer: ForwardObserver,
+  { q, k }: ReturnType<typeof attentionHeads>,
+  layout: AttentionLayout,
+  { controls }: BlockVariants,
+  { layer }: AttentionPass,
+  context: BlockContext,
+): void {
+  const sink = controls.find(({ control }) => control.sinkScores);
+  const sinks = sink?.control.sinkScores?.(sink.settings, context);
+  observer.attention!(layer, { q, k, sinks, layout });
 }
 
 type Gating = (position: GatePosition, y: tf.Tensor2D) => tf.Tensor2D;
@@ -114,19 +131,22 @@ function gatedQueries(
   return tf.reshape(all, [tokens, width]);
 }
 
-/** Attention with what controls make of it, and the interleaved gate: inside of the kernel unless a control comes between. */
+/**
+ * Attention with what controls make of it, and the interleaved gate: inside of the kernel unless a control or an observer
+ * comes between.
+ */
 function attend(
   { q, k, v, gate }: ReturnType<typeof attentionHeads>,
   layout: AttentionLayout,
   { config, controls }: BlockVariants,
-  { layer, cache }: AttentionPass,
+  { layer, cache, observer }: AttentionPass,
   context: BlockContext,
 ): tf.Tensor2D {
   const held = cache?.append(layer, k, v);
   const seen = held && held.tokens > layout.sequence ? held : undefined;
   const instead = controls.find(({ control }) => control.attend);
   const after = controls.filter(({ control }) => control.sdpa);
-  if (!instead && after.length === 0) {
+  if (!instead && after.length === 0 && !observer) {
     return seen ? cachedAttention(q, seen, gate, layout) : gatedAttention(q, k, v, gate, layout);
   }
   const plain: AttentionLayout = { ...layout, gate: 'none' };
@@ -138,5 +158,7 @@ function attend(
   for (const { control, settings } of after) y = control.sdpa!(settings, y, context);
   const sizes = { heads: config.numAttentionHeads, channels: config.headDim };
   const form = { activation: 'sigmoid', form: 'multiplicative', sharing: 'head-specific' } as const;
+  observer?.attentionOutput?.(layer, y);
+  if (gate) context.onGate?.(INTERLEAVED_GATE, gateScores(form, gate, sizes));
   return gate ? applyScores(form, y, gate, sizes) : y;
 }

@@ -1,6 +1,7 @@
 /** What variants of the attention block know of the model around them. */
 
 import type { Parameter } from '@sluice/engine';
+import type * as tf from '@tensorflow/tfjs';
 
 /** The part of a model's configuration that shapes a decoder layer. */
 export interface BlockSizes {
@@ -28,4 +29,6 @@ export interface BlockContext {
   readonly sizes: BlockSizes;
   /** A parameter of the layer by the name of its `LayerTensor`. */
   parameter(name: string): Parameter;
+  /** Told the scores of each gate by its name, where somebody observes the pass. */
+  readonly onGate?: ((name: string, scores: tf.Tensor) => void) | undefined;
 }

@@ -25,6 +25,7 @@ import { applyToBlockOutput } from './controls/index.ts';
 import { type ExpertExchange, noExchange } from './exchange.ts';
 import { type BalanceContext, expertLayer } from './experts.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
+import type { ForwardObserver } from './observer.ts';
 import { rotaryTableFor } from './rope.ts';
 import { type BlockVariants, blockVariants } from './variants.ts';
 
@@ -60,6 +61,7 @@ interface Rows {
   readonly sequences: number;
   /** Keys and values of what comes before the rows, which are then of one sequence. */
   readonly cache?: KeyValueCache | undefined;
+  readonly observer?: ForwardObserver | undefined;
 }
 
 type LayerOutput = {
@@ -114,6 +116,13 @@ export class Decoder {
     const logits = logits_1V.dataSync<'float32'>();
     logits_1V.dispose();
     return logits;
+  }
+
+  /** Runs a batch through the layers for an observer's sake; nothing is recorded, and no logits are computed. */
+  observe(batch: TokenBatch, observer: ForwardObserver): void {
+    tf.tidy(() => {
+      this.#hidden({ ...batch, observer }, undefined, []);
+    });
   }
 
   /**
@@ -172,7 +181,8 @@ export class Decoder {
     const { rmsNormEps, experts } = this.config;
     const { controls } = this.#variants;
     const prefix = `model.layers.${layer}`;
-    const context = this.#context(prefix);
+    const { observer } = rows;
+    const context = this.#context(prefix, layer, observer);
     const attended_NC = attentionBlock(
       rmsNorm(x_NC, this.#weight(`${prefix}.input_layernorm`), rmsNormEps),
       this.#variants,
@@ -181,28 +191,33 @@ export class Decoder {
     );
     const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, attended_NC, 'attention', context));
     const normed_NC = rmsNorm(middle_NC, this.#weight(`${prefix}.post_attention_layernorm`), rmsNormEps);
-    const add = (y_NC: tf.Tensor2D) =>
-      addResidual(middle_NC, applyToBlockOutput(controls, y_NC, 'feedForward', context));
+    const add = (y_NC: tf.Tensor2D) => {
+      const added_NC = applyToBlockOutput(controls, y_NC, 'feedForward', context);
+      observer?.feedForwardOutput?.(layer, added_NC);
+      const sum_NC = addResidual(middle_NC, added_NC);
+      observer?.layerOutput?.(layer, sum_NC);
+      return sum_NC;
+    };
     if (!experts) return { x_NC: add(this.#feedForward(normed_NC, `${prefix}.mlp`)) };
 
     const balance = this.#balance(layer, normed_NC.shape[0], request);
-    const { y_NC, auxiliaryLoss, counts } = expertLayer(
-      normed_NC,
-      this.#expertWeights(`${prefix}.mlp`),
-      experts,
-      balance,
-      this.#exchange,
-    );
+    const weights = this.#expertWeights(`${prefix}.mlp`);
+    const { y_NC, auxiliaryLoss, counts } = expertLayer(normed_NC, weights, experts, balance, this.#exchange);
+    if (observer?.router) observer.router(layer, linear(normed_NC, weights.router), counts);
     expertCounts.push(counts);
     return { x_NC: add(y_NC), auxiliaryLoss };
   }
 
-  #context(prefix: string): BlockContext {
-    return { sizes: this.config, parameter: (name) => this.#parameter(`${prefix}.${name}`) };
+  #context(prefix: string, layer: number, observer: ForwardObserver | undefined): BlockContext {
+    return {
+      sizes: this.config,
+      parameter: (name) => this.#parameter(`${prefix}.${name}`),
+      ...(observer?.gate && { onGate: (name, scores) => observer.gate!(layer, name, scores) }),
+    };
   }
 
-  #pass(x_NC: tf.Tensor2D, layer: number, { sequences, cache }: Rows): AttentionPass {
-    return { layer, sequences, cache, rotary: this.#rotaryFor(x_NC.shape[0] / sequences, cache) };
+  #pass(x_NC: tf.Tensor2D, layer: number, { sequences, cache, observer }: Rows): AttentionPass {
+    return { layer, sequences, cache, observer, rotary: this.#rotaryFor(x_NC.shape[0] / sequences, cache) };
   }
 
   #feedForward(x_NC: tf.Tensor2D, prefix: string): tf.Tensor2D {

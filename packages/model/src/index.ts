@@ -7,6 +7,7 @@ export * from './exchange.ts';
 export * from './gates/index.ts';
 export * from './huggingface/index.ts';
 export * from './keyValueCache.ts';
+export * from './observer.ts';
 export * from './parameters.ts';
 export * from './rope.ts';
 export * from './scale.ts';

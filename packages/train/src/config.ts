@@ -64,6 +64,19 @@ export const EvaluationConfig = z.strictObject({
   sequences: z.int().min(1).default(32).describe('Validation sequences that are scored each time.'),
 });
 
+export const DiagnosticsConfig = z.strictObject({
+  everySteps: z
+    .int()
+    .min(0)
+    .default(100)
+    .describe('Steps between measurements of sinks, activations, gates and experts; 0 for none.'),
+  sequences: z
+    .int()
+    .min(1)
+    .default(8)
+    .describe('Validation sequences that are measured each time, in whole grains.'),
+});
+
 export const CheckpointConfig = z.strictObject({
   everySteps: z.int().min(0).default(500).describe('Steps between checkpoints; 0 for only the last.'),
   keep: z.int().min(1).default(2).describe('Newest checkpoints that are kept.'),
@@ -101,6 +114,7 @@ export const RunConfig = z.strictObject({
   optimizer: OptimizerConfig,
   schedule: ScheduleConfig.prefault({}),
   evaluation: EvaluationConfig.prefault({}),
+  diagnostics: DiagnosticsConfig.prefault({}),
   checkpoint: CheckpointConfig.prefault({}),
   spikes: SpikesConfig.prefault({}),
 });

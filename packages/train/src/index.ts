@@ -7,6 +7,10 @@ export {
   benchStep,
 } from './bench.ts';
 export * from './config.ts';
+export { ForwardMeter } from './diagnostics/meter.ts';
+export * from './diagnostics/summary.ts';
+export { GATE_BINS, mergeTallies, Tally } from './diagnostics/tally.ts';
+export type { TakenStep } from './diagnostics/updates.ts';
 export * from './plan/index.ts';
 export * from './protocol.ts';
 export * from './schedule.ts';

@@ -9,7 +9,7 @@ import type { RunConfig } from './config.ts';
 import type { FlatSpace, OwnedPiece } from './flatSpace.ts';
 
 /** A piece with views of everything that an update touches. */
-interface OptimizedPiece extends OwnedPiece {
+export interface OptimizedPiece extends OwnedPiece {
   readonly values: Float32Array;
   readonly firstMoment: Float32Array;
   readonly secondMoment: Float32Array;

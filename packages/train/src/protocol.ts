@@ -4,6 +4,8 @@
  */
 
 import type { RunConfig } from './config.ts';
+import type { Diagnostics } from './diagnostics/summary.ts';
+import type { TakenStep } from './diagnostics/updates.ts';
 
 export interface InitializeRequest {
   readonly config: RunConfig;
@@ -57,6 +59,16 @@ export interface EvaluateResult {
   readonly tokens: number;
 }
 
+export interface DiagnoseRequest {
+  /** Validation sequences that are measured, in whole grains; at least one grain. */
+  readonly sequences: number;
+  /** The step before, if there was one and its update was applied. */
+  readonly taken?: TakenStep;
+}
+
+/** The same on all workers. */
+export type DiagnoseResult = Diagnostics;
+
 export interface SaveRequest {
   /** Directory, already made, that the worker writes its shard into. */
   readonly directory: string;
@@ -84,6 +96,7 @@ export interface WorkerMethods {
   initialize(request: InitializeRequest): Promise<InitializeResult>;
   step(request: StepRequest): Promise<StepResult>;
   evaluate(request: EvaluateRequest): Promise<EvaluateResult>;
+  diagnose(request: DiagnoseRequest): Promise<DiagnoseResult>;
   save(request: SaveRequest): Promise<SaveResult>;
   /** Closes sockets and ends the process. */
   stop(request: Record<string, never>): Promise<Record<string, never>>;

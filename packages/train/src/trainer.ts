@@ -1,15 +1,20 @@
 /** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
 
+import { sharedFloat64 } from '@sluice/collectives';
 import { computeGradients } from '@sluice/engine';
 import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
 import { Agreement, orderedSum } from './agreement.ts';
 import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
 import type { RunConfig } from './config.ts';
+import { ForwardMeter } from './diagnostics/meter.ts';
+import { type Diagnostics, summarize } from './diagnostics/summary.ts';
+import { mergeTallies, Tally } from './diagnostics/tally.ts';
+import { measureUpdates } from './diagnostics/updates.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace } from './flatSpace.ts';
 import { GradientSums } from './gradients.ts';
 import { ShardedAdamW } from './optimizer.ts';
-import type { EvaluateResult, StepRequest, StepResult } from './protocol.ts';
+import type { DiagnoseRequest, EvaluateResult, StepRequest, StepResult } from './protocol.ts';
 import { StopWatch } from './stopWatch.ts';
 import type { Topology } from './topology.ts';
 
@@ -120,21 +125,46 @@ export class Trainer {
    * their number.
    */
   evaluate(sequences: number): EvaluateResult {
-    const { validation } = this.#samplers;
-    const { grainSequences } = this.#config.batch;
-    const grains = Math.max(1, Math.floor(Math.min(sequences, validation.numSequences) / grainSequences));
-    const { rank, size } = this.#topology;
+    const grains = this.#validationGrains(sequences);
     const sums = new Agreement(this.#config.model, grains);
-    // Workers that share experts must compute in step, so those without a grain of their own repeat the last one.
-    const rounds = Math.ceil(grains / size);
-    for (let round = 0; round < rounds; round++) {
-      const index = rank * rounds + round;
-      const loss = this.#forwardLoss(this.#validationGrain(Math.min(index, grains - 1)));
-      if (index < grains) sums.crossEntropy[index] = loss;
-    }
+    this.#visitValidation(grains, (grain, isOwn) => {
+      const loss = this.#forwardLoss(grain);
+      if (isOwn) sums.crossEntropy[grain.index] = loss;
+    });
     sums.reach(this.#topology);
-    const tokens = grains * grainSequences * validation.sequenceLength;
+    const tokens = grains * this.#config.batch.grainSequences * this.#samplers.validation.sequenceLength;
     return { loss: orderedSum(sums.crossEntropy) / tokens, tokens };
+  }
+
+  /**
+   * Measurements of the first validation sequences. All workers call it together; the result does not depend on their
+   * number, and nothing of what training goes on with is touched.
+   */
+  diagnose({ sequences, taken }: DiagnoseRequest): Diagnostics {
+    const { model, optimizer: settings, batch } = this.#config;
+    const grains = this.#validationGrains(sequences);
+    const length = Tally.length(model);
+    const all = sharedFloat64(grains * length);
+    const tallyOf = (grain: number) => new Tally(model, all.subarray(grain * length, (grain + 1) * length));
+    this.#visitValidation(grains, (grain, isOwn) => {
+      this.model.observe(grain, new ForwardMeter(model, isOwn ? tallyOf(grain.index) : undefined));
+    });
+    const { world } = this.#topology;
+    if (world.size > 1) world.allReduce(all).wait();
+    const tally = mergeTallies(
+      model,
+      Array.from({ length: grains }, (_, grain) => tallyOf(grain)),
+    );
+    const pieces = this.spaces.flatMap(({ optimizer }) => optimizer.pieces);
+    return summarize(
+      model,
+      tally,
+      {
+        sequences: grains * batch.grainSequences,
+        sequenceLength: this.#samplers.validation.sequenceLength,
+      },
+      taken && measureUpdates(model, settings, taken, pieces, this.#topology),
+    );
   }
 
   /** Mean cross-entropy of the first validation grain, computed by every worker for itself. */
@@ -230,6 +260,25 @@ export class Trainer {
       },
       peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
     };
+  }
+
+  /** Whole grains of the first validation sequences. */
+  #validationGrains(sequences: number): number {
+    const most = Math.min(sequences, this.#samplers.validation.numSequences);
+    return Math.max(1, Math.floor(most / this.#config.batch.grainSequences));
+  }
+
+  /**
+   * Shares validation grains out among the workers. Workers that share experts must compute in step, so those without a
+   * grain of their own repeat the last one.
+   */
+  #visitValidation(grains: number, visit: (grain: Grain, isOwn: boolean) => void): void {
+    const { rank, size } = this.#topology;
+    const rounds = Math.ceil(grains / size);
+    for (let round = 0; round < rounds; round++) {
+      const index = rank * rounds + round;
+      visit(this.#validationGrain(Math.min(index, grains - 1)), index < grains);
+    }
   }
 
   #validationGrain(index: number): Grain {

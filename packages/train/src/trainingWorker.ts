@@ -13,6 +13,7 @@ import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type {
+  DiagnoseRequest,
   EvaluateRequest,
   InitializeRequest,
   InitializeResult,
@@ -64,6 +65,11 @@ class TrainingWorker {
   evaluate({ sequences }: EvaluateRequest) {
     this.#workers.progress('validation');
     return this.trainer.evaluate(sequences);
+  }
+
+  diagnose(request: DiagnoseRequest) {
+    this.#workers.progress('diagnostics');
+    return this.trainer.diagnose(request);
   }
 
   async save({ directory }: SaveRequest): Promise<SaveResult> {
@@ -126,6 +132,7 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
     initialize: (request) => worker.initialize(request),
     step: async (request) => worker.step(request),
     evaluate: async (request) => worker.evaluate(request),
+    diagnose: async (request) => worker.diagnose(request),
     save: (request) => worker.save(request),
     stop: async () => {
       worker.close();

@@ -50,6 +50,8 @@ export const attentionSink: Control<Settings> = {
   attend({ score }, operands, context) {
     return score === 'zero' ? attendAfterSink(operands, 0) : attendLearned(operands, context);
   },
+  sinkScores: ({ score }, { sizes, parameter }) =>
+    score === 'zero' ? new Float32Array(sizes.numAttentionHeads) : parameter(SCORES).values,
 };
 
 /** [N, H·D] as [N, H, D + extra], of which the last channels are `tail`. */

@@ -53,6 +53,8 @@ export interface Control<Settings extends { readonly kind: string }> {
   ) => tf.Tensor2D;
   /** In place of attention: [N, H·D]. */
   readonly attend?: (settings: Settings, operands: AttentionOperands, context: BlockContext) => tf.Tensor2D;
+  /** With `attend`: the score of a place for attention to go that is no token, for each head [H]. */
+  readonly sinkScores?: (settings: Settings, context: BlockContext) => Float32Array;
   /** On the output of attention, before any gate and the output projection: [N, H·D]. */
   readonly sdpa?: (settings: Settings, y: tf.Tensor2D, context: BlockContext) => tf.Tensor2D;
   /** On what the attention block, or the feed-forward block, adds to the residual stream: [N, C]. */

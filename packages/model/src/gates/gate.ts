@@ -122,19 +122,32 @@ export function applyGate(
   x_NC: tf.Tensor2D,
   context: BlockContext,
 ): tf.Tensor2D {
-  return applyScores(gate, y, gateLogits(gate, x_NC, context), gatedTensor(gate.position, context.sizes));
+  const tensor = gatedTensor(gate.position, context.sizes);
+  const logits = gateLogits(gate, x_NC, context);
+  context.onGate?.(gate.name, gateScores(gate, logits, tensor));
+  return applyScores(gate, y, logits, tensor);
+}
+
+/** Scores [N, H, S] of logits, or [N, 1, S] where heads share them. */
+export function gateScores(
+  { activation, sharing }: Pick<GateConfig, 'activation' | 'sharing'>,
+  logits: tf.Tensor2D,
+  { heads }: GatedTensor,
+): tf.Tensor {
+  const scores_NHS = tf.reshape(gateActivation(activation).apply(logits), [logits.shape[0], heads, -1]);
+  return sharing === 'head-shared' ? tf.mean(scores_NHS, 1, true) : scores_NHS;
 }
 
 /** The gate from its logits on. */
 export function applyScores(
-  { activation, form, sharing }: Pick<GateConfig, 'activation' | 'form' | 'sharing'>,
+  gate: Pick<GateConfig, 'activation' | 'form' | 'sharing'>,
   y: tf.Tensor2D,
   logits: tf.Tensor2D,
-  { heads, channels }: GatedTensor,
+  tensor: GatedTensor,
 ): tf.Tensor2D {
-  const scores_NHS = tf.reshape(gateActivation(activation).apply(logits), [logits.shape[0], heads, -1]);
-  const own = sharing === 'head-shared' ? tf.mean(scores_NHS, 1, true) : scores_NHS;
+  const { heads, channels } = tensor;
+  const own = gateScores(gate, logits, tensor);
   const y_NHD = tf.reshape(y, [y.shape[0], heads, channels]);
-  const gated_NHD = form === 'additive' ? tf.add(y_NHD, own) : tf.mul(y_NHD, own);
+  const gated_NHD = gate.form === 'additive' ? tf.add(y_NHD, own) : tf.mul(y_NHD, own);
   return tf.reshape(gated_NHD, y.shape);
 }

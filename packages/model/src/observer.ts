@@ -1,0 +1,48 @@
+/**
+ * Named moments of a forward pass, for whoever measures a model. Nothing is computed for a moment that nobody asked for, and
+ * a pass without an observer computes just what it needs.
+ *
+ * Shapes: N = B·T tokens, C hidden, H heads of D channels, E experts.
+ */
+
+import type { QueriesKeys } from '@sluice/engine';
+import type * as tf from '@tensorflow/tfjs';
+import { interleavedGate, namedGates } from './gates/gate.ts';
+import type { GatePosition } from './gates/positions.ts';
+
+/** Tensors are only lent: they are freed when the method returns. */
+export interface ForwardObserver {
+  /** Queries and keys, normalised and rotated. */
+  attention?(layer: number, operands: QueriesKeys): void;
+  /** The output of attention before any gate, [N, H·D]. */
+  attentionOutput?(layer: number, y: tf.Tensor2D): void;
+  /** The same after its gates, as the output projection gets it, [N, H·D]. */
+  gatedAttentionOutput?(layer: number, y: tf.Tensor2D): void;
+  /**
+   * The scores of a gate, after its activation and the mean over heads that share them: [N, heads, scores of a head], with a
+   * first dimension of 1 where all tokens have the same.
+   */
+  gate?(layer: number, name: string, scores: tf.Tensor): void;
+  /** What the feed-forward block adds to the residual stream, [N, C]. */
+  feedForwardOutput?(layer: number, y_NC: tf.Tensor2D): void;
+  /** The router's logits, [N, E], and how many tokens each expert got. */
+  router?(layer: number, logits_NE: tf.Tensor2D, counts: Int32Array): void;
+  /** The residual stream after the layer, [N, C]. */
+  layerOutput?(layer: number, x_NC: tf.Tensor2D): void;
+}
+
+/** A gate as an observer hears of it. */
+export interface ObservedGate {
+  readonly name: string;
+  readonly position: GatePosition;
+}
+
+/** The name of the gate whose rows lie in `q_proj`. */
+export const INTERLEAVED_GATE = 'sdpa_gate';
+
+/** The gates that each layer of a model has. */
+export function observedGates(model: Parameters<typeof namedGates>[0]): ObservedGate[] {
+  const interleaved: ObservedGate[] =
+    interleavedGate(model) === 'none' ? [] : [{ name: INTERLEAVED_GATE, position: 'sdpa' }];
+  return [...interleaved, ...namedGates(model).map(({ name, position }) => ({ name, position }))];
+}

@@ -1,0 +1,116 @@
+/** Measures one forward pass. */
+
+import { attentionStatistics, type QueriesKeys, readValues } from '@sluice/engine';
+import type { ForwardObserver, ModelConfig } from '@sluice/model';
+import type * as tf from '@tensorflow/tfjs';
+import { GATE_BINS, GATE_NUMBERS, Tally } from './tally.ts';
+
+/** An observer that fills the tally of one pass. All sums are in double precision and in the order of the rows. */
+export class ForwardMeter implements ForwardObserver {
+  readonly tally: Tally;
+
+  constructor(model: ModelConfig, tally = new Tally(model)) {
+    this.tally = tally;
+  }
+
+  attention(layer: number, operands: QueriesKeys): void {
+    const firstToken = this.tally.at(layer, 'firstToken');
+    const firstQuery = this.tally.at(layer, 'firstQuery');
+    const entropy = this.tally.at(layer, 'attentionEntropy');
+    const largest = this.tally.at(layer, 'largestLogit').fill(Number.NEGATIVE_INFINITY);
+    const { heads } = operands.layout;
+    for (const [i, statistics] of attentionStatistics(operands).entries()) {
+      const head = i % heads;
+      firstToken[head]! += statistics.firstToken;
+      firstQuery[head]! += statistics.firstQuery;
+      entropy[head]! += statistics.entropy;
+      largest[head] = Math.max(largest[head]!, statistics.largestLogit);
+    }
+  }
+
+  attentionOutput(layer: number, y: tf.Tensor2D): void {
+    countMagnitudes(readValues(y), this.tally.at(layer, 'attentionOutput'));
+  }
+
+  gatedAttentionOutput(layer: number, y: tf.Tensor2D): void {
+    countMagnitudes(readValues(y), this.tally.at(layer, 'gatedAttentionOutput'));
+  }
+
+  gate(layer: number, name: string, scores: tf.Tensor): void {
+    countScores(readValues(scores), this.tally.at(layer, `gate ${name}`));
+  }
+
+  feedForwardOutput(layer: number, y_NC: tf.Tensor2D): void {
+    this.tally.at(layer, 'feedForwardOutput')[0] = largestMagnitude(readValues(y_NC));
+  }
+
+  layerOutput(layer: number, x_NC: tf.Tensor2D): void {
+    this.tally.at(layer, 'layerOutput')[0] = largestMagnitude(readValues(x_NC));
+  }
+
+  router(layer: number, logits_NE: tf.Tensor2D, counts: Int32Array): void {
+    this.tally.at(layer, 'expertCounts').set(counts);
+    const logits = readValues(logits_NE);
+    const experts = counts.length;
+    let [entropySum, zSum] = [0, 0];
+    for (let row = 0; row < logits.length; row += experts) {
+      const { entropy, logSumExp } = softmaxStatistics(logits.subarray(row, row + experts));
+      entropySum += entropy;
+      zSum += logSumExp ** 2;
+    }
+    this.tally.at(layer, 'routerEntropy')[0] = entropySum;
+    this.tally.at(layer, 'routerZ')[0] = zSum;
+  }
+}
+
+/** max |x|; NaN where there is a NaN. */
+function largestMagnitude(values: Float32Array): number {
+  let largest = 0;
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) {
+    const magnitude = Math.abs(values[i]!);
+    if (magnitude > largest) largest = magnitude;
+    sum += magnitude;
+  }
+  return Number.isNaN(sum) ? sum : largest;
+}
+
+/** Σ |y|, and how many |y| are below 1e-2 and below 1e-3. */
+function countMagnitudes(values: Float32Array, counts: Float64Array): void {
+  let [sum, hundredth, thousandth] = [0, 0, 0];
+  for (let i = 0; i < values.length; i++) {
+    const magnitude = Math.abs(values[i]!);
+    sum += magnitude;
+    if (magnitude < 1e-2) hundredth++;
+    if (magnitude < 1e-3) thousandth++;
+  }
+  counts.set([sum, hundredth, thousandth]);
+}
+
+function countScores(scores: Float32Array, counts: Float64Array): void {
+  const bins = new Float64Array(GATE_BINS);
+  let [sum, below, above] = [0, 0, 0];
+  for (let i = 0; i < scores.length; i++) {
+    const score = scores[i]!;
+    sum += score;
+    if (score < 0.1) below++;
+    else if (score > 0.9) above++;
+    const bin = Math.floor(score * GATE_BINS);
+    bins[bin < 0 ? 0 : bin < GATE_BINS ? bin : GATE_BINS - 1]!++;
+  }
+  counts.set([sum, scores.length, below, above]);
+  counts.set(bins, GATE_NUMBERS);
+}
+
+/** Entropy of softmax(x), nats, and ln Σ e^x. */
+function softmaxStatistics(logits: Float32Array): { entropy: number; logSumExp: number } {
+  let highest = Number.NEGATIVE_INFINITY;
+  for (const logit of logits) highest = Math.max(highest, logit);
+  let [total, moment] = [0, 0];
+  for (const logit of logits) {
+    const weight = Math.exp(logit - highest);
+    total += weight;
+    if (weight > 0) moment += weight * (logit - highest);
+  }
+  return { entropy: Math.log(total) - moment / total, logSumExp: highest + Math.log(total) };
+}

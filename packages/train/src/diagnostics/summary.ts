@@ -1,0 +1,246 @@
+/**
+ * The measurements of the paper, with its words' formulas (`paper §` is the section that names the quantity; where it gives
+ * words only, the formula is ours).
+ *
+ * S is a head's attention, S[i, j] the weight that query i gives to token j; h_ℓ the residual stream after layer ℓ; Y the
+ * output of attention before its gate, Y′ after it; n the tokens of a sequence. Means are over everything that is not named:
+ * sequences, tokens, heads, channels.
+ */
+
+import { type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
+import { GATE_BINS, GATE_NUMBERS, type Tally } from './tally.ts';
+
+/** Of values |y| (paper A.3): their mean, and the shares below 1e-2 and below 1e-3. */
+export interface Magnitudes {
+  readonly meanAbsolute: number;
+  readonly belowHundredth: number;
+  readonly belowThousandth: number;
+}
+
+/** Of the scores σ(XW) of one gate (paper §4.2), after activation and sharing. */
+export interface GateDiagnostics extends ObservedGate {
+  readonly mean: number;
+  /** Share of scores below 0.1. */
+  readonly belowTenth: number;
+  /** Share of scores above 0.9. */
+  readonly aboveNineTenths: number;
+  /** Shares of scores in 50 bins over [0, 1]; what lies outside is in the first or the last. */
+  readonly histogram: readonly number[];
+}
+
+/** What all layers have of attention, activations and gates. */
+interface CommonDiagnostics {
+  /** F-Attn: mean of S[i, 0] over the queries i = 1 … n − 1. */
+  readonly firstTokenAttention: number;
+  /** The same with i = 0, whose weight is always 1 (unless attention may go to no token). */
+  readonly firstTokenAttentionWithFirst: number;
+  /** M-Act: max |h_ℓ| over tokens and channels; overall the mean over layers. */
+  readonly massiveActivation: number;
+  /** max |output of the feed-forward block, as it joins the residual stream|; overall the mean over layers. */
+  readonly feedForwardActivation: number;
+  /** Mean over gates of their mean score; null without a gate. */
+  readonly gateScoreMean: number | null;
+  readonly gates: readonly GateDiagnostics[];
+  /** Of Y and of Y′; the same without a gate there. */
+  readonly attentionOutput: { readonly before: Magnitudes; readonly after: Magnitudes };
+  /** max q·k/√d over the tokens that queries see; overall the largest of all layers. */
+  readonly largestAttentionLogit: number;
+  /** Mean over queries of −Σ_j S[i, j] ln S[i, j], nats. */
+  readonly attentionEntropy: number;
+  /**
+   * ‖w_t − w_{t−1}‖₂ / ‖w_{t−1}‖₂ of the last optimizer step, weight decay included: of a layer over all its tensors, overall
+   * over the whole model. Null where no step was taken before.
+   */
+  readonly updateRatio: number | null;
+}
+
+export interface RouterDiagnostics {
+  /** Share of the routed tokens that each expert got. */
+  readonly load: readonly number[];
+  /** max load ÷ mean load − 1. */
+  readonly maxViolation: number;
+  /** Mean over tokens of the entropy of the router's probabilities, nats; ln E when it has no preference. */
+  readonly entropy: number;
+  /** Entropy of `load`, nats; ln E when balanced. */
+  readonly loadEntropy: number;
+  /** Experts that got none of these tokens. */
+  readonly deadExperts: number;
+  /** Mean over tokens of (ln Σ e^logit)². */
+  readonly z: number;
+}
+
+export interface LayerDiagnostics extends CommonDiagnostics {
+  readonly layer: number;
+  /** `firstTokenAttention` of each head. */
+  readonly firstTokenAttentionOfHeads: readonly number[];
+  readonly router?: RouterDiagnostics;
+}
+
+/** Overall numbers are means over layers, but for those that say otherwise. */
+export interface Diagnostics extends CommonDiagnostics {
+  readonly sequences: number;
+  readonly sequenceLength: number;
+  /** max |h_ℓ| over all layers. */
+  readonly largestActivation: number;
+  readonly largestFeedForwardActivation: number;
+  /** Means over layers; of `deadExperts` the sum. */
+  readonly router?: Omit<RouterDiagnostics, 'load'>;
+  readonly layers: readonly LayerDiagnostics[];
+}
+
+/** What a tally was taken of. */
+export interface MeasuredBatch {
+  readonly sequences: number;
+  readonly sequenceLength: number;
+}
+
+/** Norms of the last optimizer step relative to those of the weights. */
+export interface UpdateRatios {
+  readonly overall: number;
+  readonly layers: readonly number[];
+}
+
+export function summarize(
+  model: ModelConfig,
+  tally: Tally,
+  batch: MeasuredBatch,
+  updates?: UpdateRatios,
+): Diagnostics {
+  const layers = Array.from({ length: model.numLayers }, (_, layer) =>
+    layerDiagnostics(model, tally, batch, layer, updates?.layers[layer] ?? null),
+  );
+  const means = meanNumbers(layers, [
+    'firstTokenAttention',
+    'firstTokenAttentionWithFirst',
+    'massiveActivation',
+    'feedForwardActivation',
+    'attentionEntropy',
+  ]);
+  const routers = layers.flatMap(({ router }) => router ?? []);
+  return {
+    ...batch,
+    ...means,
+    largestActivation: largest(layers.map((layer) => layer.massiveActivation)),
+    largestFeedForwardActivation: largest(layers.map((layer) => layer.feedForwardActivation)),
+    gateScoreMean:
+      layers[0]!.gateScoreMean === null ? null : mean(layers.map((layer) => layer.gateScoreMean!)),
+    gates: observedGates(model).map((gate, i) =>
+      meanGate(
+        gate,
+        layers.map(({ gates }) => gates[i]!),
+      ),
+    ),
+    attentionOutput: {
+      before: meanMagnitudes(layers.map(({ attentionOutput }) => attentionOutput.before)),
+      after: meanMagnitudes(layers.map(({ attentionOutput }) => attentionOutput.after)),
+    },
+    largestAttentionLogit: largest(layers.map((layer) => layer.largestAttentionLogit)),
+    updateRatio: updates?.overall ?? null,
+    ...(routers.length > 0 && {
+      router: {
+        ...meanNumbers(routers, ['maxViolation', 'entropy', 'loadEntropy', 'z']),
+        deadExperts: routers.reduce((sum, { deadExperts }) => sum + deadExperts, 0),
+      },
+    }),
+    layers,
+  };
+}
+
+function layerDiagnostics(
+  model: ModelConfig,
+  tally: Tally,
+  { sequences, sequenceLength }: MeasuredBatch,
+  layer: number,
+  updateRatio: number | null,
+): LayerDiagnostics {
+  const at = (name: string) => tally.at(layer, name);
+  const heads = model.numAttentionHeads;
+  const tokens = sequences * sequenceLength;
+  const laterQueries = sequences * (sequenceLength - 1);
+  const firstToken = [...at('firstToken')];
+  const withFirst = firstToken.map((sum, head) => sum + at('firstQuery')[head]!);
+  const gates = observedGates(model).map((gate) => gateDiagnostics(gate, at(`gate ${gate.name}`)));
+  const magnitudes = (name: string) => magnitudesOf(at(name), tokens * heads * model.headDim);
+  return {
+    layer,
+    firstTokenAttention: mean(firstToken) / laterQueries,
+    firstTokenAttentionWithFirst: mean(withFirst) / tokens,
+    firstTokenAttentionOfHeads: firstToken.map((sum) => sum / laterQueries),
+    massiveActivation: at('layerOutput')[0]!,
+    feedForwardActivation: at('feedForwardOutput')[0]!,
+    gateScoreMean: gates.length === 0 ? null : mean(gates.map((gate) => gate.mean)),
+    gates,
+    attentionOutput: {
+      before: magnitudes('attentionOutput'),
+      after: magnitudes('gatedAttentionOutput'),
+    },
+    largestAttentionLogit: largest([...at('largestLogit')]),
+    attentionEntropy: mean([...at('attentionEntropy')]) / tokens,
+    updateRatio,
+    ...(model.experts && { router: routerDiagnostics(at, tokens) }),
+  };
+}
+
+function gateDiagnostics(gate: ObservedGate, numbers: Float64Array): GateDiagnostics {
+  const [sum, count, below, above] = numbers as unknown as [number, number, number, number];
+  return {
+    ...gate,
+    mean: sum / count,
+    belowTenth: below / count,
+    aboveNineTenths: above / count,
+    histogram: Array.from(numbers.subarray(GATE_NUMBERS), (scores) => scores / count),
+  };
+}
+
+function meanGate(gate: ObservedGate, layers: readonly GateDiagnostics[]): GateDiagnostics {
+  return {
+    ...gate,
+    ...meanNumbers(layers, ['mean', 'belowTenth', 'aboveNineTenths']),
+    histogram: Array.from({ length: GATE_BINS }, (_, bin) =>
+      mean(layers.map(({ histogram }) => histogram[bin]!)),
+    ),
+  };
+}
+
+function magnitudesOf([sum, hundredth, thousandth]: Float64Array, count: number): Magnitudes {
+  return {
+    meanAbsolute: sum! / count,
+    belowHundredth: hundredth! / count,
+    belowThousandth: thousandth! / count,
+  };
+}
+
+function meanMagnitudes(layers: readonly Magnitudes[]): Magnitudes {
+  return meanNumbers(layers, ['meanAbsolute', 'belowHundredth', 'belowThousandth']);
+}
+
+function routerDiagnostics(at: (name: string) => Float64Array, tokens: number): RouterDiagnostics {
+  const counts = [...at('expertCounts')];
+  const routed = counts.reduce((sum, count) => sum + count, 0);
+  const load = counts.map((count) => count / routed);
+  return {
+    load,
+    maxViolation: largest(load) * load.length - 1,
+    entropy: at('routerEntropy')[0]! / tokens,
+    loadEntropy: load.reduce((sum, share) => (share > 0 ? sum - share * Math.log(share) : sum), 0),
+    deadExperts: counts.filter((count) => count === 0).length,
+    z: at('routerZ')[0]! / tokens,
+  };
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function largest(values: readonly number[]): number {
+  return values.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
+}
+
+/** The mean of each of the fields. */
+function meanNumbers<Field extends string>(
+  items: readonly Readonly<Record<Field, number>>[],
+  fields: readonly Field[],
+): Record<Field, number> {
+  const entries = fields.map((field) => [field, mean(items.map((item) => item[field]))] as const);
+  return Object.fromEntries(entries) as Record<Field, number>;
+}

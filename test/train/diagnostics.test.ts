@@ -1,0 +1,404 @@
+import type { Group } from '@sluice/collectives';
+import { selectBackend } from '@sluice/engine';
+import type { ModelConfig } from '@sluice/model';
+import { type Diagnostics, ForwardMeter, mergeTallies, RunConfig, summarize, Tally } from '@sluice/train';
+import * as tf from '@tensorflow/tfjs';
+import test, { type ExecutionContext } from 'ava';
+import type { TokenSource } from '../../packages/train/src/batches.ts';
+import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import { Trainer } from '../../packages/train/src/trainer.ts';
+import { type TinyDecoder, tinyDecoder, tinyModel, tokens } from '../model/support.ts';
+import { type NaiveLayer, naiveForward } from './support/naiveDecoder.ts';
+
+const SEQUENCES = 3;
+const LENGTH = 11;
+
+const models: Record<string, object> = {
+  'an elementwise gate': {},
+  'a headwise gate': { gate: { granularity: 'headwise' } },
+  'no gate': { gate: { granularity: 'none' } },
+  'two gates and a sink': {
+    gates: [{ granularity: 'headwise' }, { position: 'value' }],
+    controls: [{ kind: 'attention-sink' }],
+  },
+  experts: { intermediateSize: undefined, experts: { count: 6, topK: 2, intermediateSize: 8 } },
+};
+
+function measure({ decoder }: TinyDecoder, sequences = SEQUENCES): Diagnostics {
+  const model = decoder.config;
+  const meter = new ForwardMeter(model);
+  decoder.observe({ inputs: tokens(SEQUENCES * LENGTH).slice(0, sequences * LENGTH), sequences }, meter);
+  return summarize(model, meter.tally, { sequences, sequenceLength: LENGTH });
+}
+
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+const share = (values: readonly number[], isCounted: (value: number) => boolean) =>
+  values.filter(isCounted).length / values.length;
+const maximum = (values: readonly number[]) => values.reduce((a, b) => Math.max(a, b));
+const plogp = (weights: readonly number[]) => -weights.reduce((s, w) => s + (w > 0 ? w * Math.log(w) : 0), 0);
+
+/** A layer's measurements, by their formulas. @param runs the layer's results, sequence by sequence */
+function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[]) {
+  const of = <T>(pick: (run: NaiveLayer) => T[]): T[] => runs.flatMap(pick);
+  const rows = of((run) =>
+    run.attention.flatMap((head, h) => head.map((row, i) => ({ row, i, sink: run.sink[h]![i]! }))),
+  );
+  const magnitudes = (matrix: number[][]) => {
+    const all = matrix.flat().map(Math.abs);
+    return {
+      meanAbsolute: mean(all),
+      belowHundredth: share(all, (y) => y < 1e-2),
+      belowThousandth: share(all, (y) => y < 1e-3),
+    };
+  };
+  const gates = Object.keys(runs[0]!.scores)
+    .sort()
+    .map((name) => {
+      const scores = of((run) => run.scores[name]!);
+      return {
+        name,
+        mean: mean(scores),
+        belowTenth: share(scores, (s) => s < 0.1),
+        aboveNineTenths: share(scores, (s) => s > 0.9),
+        histogram: Array.from({ length: 50 }, (_, b) => share(scores, (s) => Math.floor(s * 50) === b)),
+      };
+    });
+  const routers = of((run) => (run.router ? [run.router] : []));
+  const logits = routers.flatMap((router) => router.logits);
+  const chosen = routers.flatMap((router) => router.chosen.flat());
+  const load = Array.from({ length: model.experts?.count ?? 0 }, (_, e) => share(chosen, (c) => c === e));
+  const total = (row: number[]) => row.reduce((sum, l) => sum + Math.exp(l), 0);
+  return {
+    firstTokenAttention: mean(rows.filter(({ i }) => i > 0).map(({ row }) => row[0]!)),
+    firstTokenAttentionWithFirst: mean(rows.map(({ row }) => row[0]!)),
+    firstTokenAttentionOfHeads: runs[0]!.attention.map((_, h) =>
+      mean(of((run) => run.attention[h]!.slice(1).map((row) => row[0]!))),
+    ),
+    massiveActivation: maximum(of((run) => run.output.flat().map(Math.abs))),
+    feedForwardActivation: maximum(of((run) => run.feedForward.flat().map(Math.abs))),
+    gateScoreMean: gates.length === 0 ? null : mean(gates.map((gate) => gate.mean)),
+    gates,
+    attentionOutput: {
+      before: magnitudes(of((run) => run.ungated)),
+      after: magnitudes(of((run) => run.gated)),
+    },
+    largestAttentionLogit: maximum(of((run) => run.logits.flat(2))),
+    attentionEntropy: mean(rows.map(({ row, sink }) => plogp([...row, sink]))),
+    ...(model.experts && {
+      router: {
+        load,
+        maxViolation: maximum(load) * load.length - 1,
+        entropy: mean(logits.map((row) => plogp(row.map((l) => Math.exp(l) / total(row))))),
+        loadEntropy: plogp(load),
+        deadExperts: load.filter((l) => l === 0).length,
+        z: mean(logits.map((row) => Math.log(total(row)) ** 2)),
+      },
+    }),
+  };
+}
+
+/** Every number of `expected`, wherever it stands, is found in `actual`, nearly the same. */
+function near(
+  t: ExecutionContext,
+  actual: unknown,
+  expected: unknown,
+  path: string,
+  tolerance: number,
+): void {
+  if (typeof expected === 'number') {
+    const error = Math.abs((actual as number) - expected) / Math.max(0.05, Math.abs(expected));
+    t.true(error < tolerance, `${path}: ${actual} is not ${expected}`);
+  } else if (typeof expected === 'object' && expected !== null) {
+    for (const [key, value] of Object.entries(expected))
+      near(t, (actual as Record<string, unknown>)[key], value, `${path}.${key}`, tolerance);
+  } else t.deepEqual(actual, expected, path);
+}
+
+for (const backend of ['native', 'cpu']) {
+  for (const [name, keys] of Object.entries(models)) {
+    test.serial(`${backend}: every measurement is what its formula says, with ${name}`, async (t) => {
+      await selectBackend(backend);
+      const model = tinyModel({ numLayers: 2, ...keys });
+      const tiny = tinyDecoder(model);
+      const all = tokens(SEQUENCES * LENGTH);
+      const runs = Array.from({ length: SEQUENCES }, (_, s) =>
+        naiveForward(model, tiny.parameters, all.subarray(s * LENGTH, (s + 1) * LENGTH)),
+      );
+      const actual = measure(tiny);
+      const layers = Array.from({ length: 2 }, (_, layer) =>
+        expectedLayer(
+          model,
+          runs.map((run) => run[layer]!),
+        ),
+      );
+      near(t, actual.layers, layers, 'layers', 2e-5);
+
+      const { firstTokenAttention, massiveActivation, gateScoreMean, ...overall } = actual;
+      const over = (pick: (layer: (typeof layers)[number]) => number) => layers.map(pick);
+      near(t, firstTokenAttention, mean(over((l) => l.firstTokenAttention)), 'firstTokenAttention', 2e-5);
+      near(t, massiveActivation, mean(over((l) => l.massiveActivation)), 'massiveActivation', 2e-5);
+      near(
+        t,
+        overall.largestActivation,
+        maximum(over((l) => l.massiveActivation)),
+        'largestActivation',
+        2e-5,
+      );
+      near(
+        t,
+        overall.largestFeedForwardActivation,
+        maximum(over((l) => l.feedForwardActivation)),
+        'feedForward',
+        2e-5,
+      );
+      near(t, overall.largestAttentionLogit, maximum(over((l) => l.largestAttentionLogit)), 'logit', 2e-5);
+      near(t, overall.attentionEntropy, mean(over((l) => l.attentionEntropy)), 'entropy', 2e-5);
+      near(
+        t,
+        overall.attentionOutput.after.belowHundredth,
+        mean(over((l) => l.attentionOutput.after.belowHundredth)),
+        'below',
+        2e-5,
+      );
+      const scores = over((l) => l.gateScoreMean ?? Number.NaN);
+      near(t, gateScoreMean, layers[0]!.gateScoreMean === null ? null : mean(scores), 'gateScoreMean', 2e-5);
+      t.is(overall.updateRatio, null);
+      t.is(overall.router === undefined, model.experts === undefined);
+    });
+  }
+}
+
+test.serial(
+  'gates that heads or tokens share, additive ones and those at other positions are measured',
+  async (t) => {
+    await selectBackend('native');
+    const gates = [
+      { position: 'sdpa', sharing: 'head-shared', activation: 'ns-sigmoid' },
+      { position: 'sdpa', form: 'additive', activation: 'silu', granularity: 'headwise' },
+      { position: 'query' },
+      { position: 'output', input: 'input-independent', initialLogit: 0 },
+    ];
+    const { layers, gates: overall } = measure(tinyDecoder(tinyModel({ gates, qkNorm: false }), 0));
+    t.deepEqual(
+      overall.map(({ name, position }) => [name, position]),
+      [
+        ['sdpa_gate', 'sdpa'],
+        ['sdpa_gate_2', 'sdpa'],
+        ['query_gate', 'query'],
+        ['output_gate', 'output'],
+      ],
+    );
+    const [shared, additive, query, fixed] = layers[0]!.gates;
+    t.true(Math.abs(shared!.mean - 0.75) < 0.02);
+    t.is(shared!.belowTenth, 0);
+    t.true(Math.abs(additive!.mean) < 0.05);
+    t.true(Math.abs(query!.mean - 0.5) < 0.02);
+    t.is(fixed!.mean, 0.5);
+    t.is(fixed!.histogram[25], 1);
+  },
+);
+
+test.serial('a measured pass has the results of a plain one', async (t) => {
+  await selectBackend('native');
+  const { decoder, parameters } = tinyDecoder(tinyModel({ numLayers: 2 }));
+  const batch = { inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES };
+  let last = new Float32Array();
+  decoder.observe(batch, {
+    layerOutput: (_, x_NC) => {
+      last = new Float32Array(x_NC.dataSync());
+    },
+  });
+  // Without an observer, gate and attention are one kernel.
+  const logits_NV = decoder.logits(batch);
+  const [head, gain] = ['lm_head.weight', 'model.norm.weight'].map((name) => parameters.get(name)!.values);
+  const row = last.subarray(0, 16);
+  const root = Math.sqrt(row.reduce((sum, x) => sum + x * x, 0) / 16 + 1e-6);
+  const expected = row.reduce((sum, x, i) => sum + (x / root) * gain![i]! * head![i]!, 0);
+  t.true(Math.abs(logits_NV.dataSync()[0]! - expected) < 1e-5);
+  logits_NV.dispose();
+});
+
+test.serial(
+  'without an observer nothing more is computed, and with one nothing is left behind',
+  async (t) => {
+    await selectBackend('native');
+    const { decoder } = tinyDecoder(tinyModel({ numLayers: 2 }));
+    const batch = { inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES };
+    const kernels = async (run: () => void) =>
+      (
+        await tf.profile(() => {
+          run();
+          return tf.scalar(0);
+        })
+      ).kernels.map(({ name }) => name);
+    const plain = await kernels(() => decoder.logits(batch).dispose());
+    const perLayer = [
+      'SluiceRmsNorm',
+      'SluiceLinear',
+      'SluiceAttentionHeads',
+      'SluiceGatedAttention',
+      'SluiceLinear',
+    ];
+    t.deepEqual(plain.filter((name) => !/SluiceEmbedding/.test(name)).slice(0, perLayer.length), perLayer);
+    t.false(plain.some((name) => ['Sigmoid', 'Multiply', 'SluiceAttention'].includes(name)));
+    const before = tf.memory().numTensors;
+    measure({ decoder, parameters: new Map() });
+    t.is(tf.memory().numTensors, before);
+  },
+);
+
+test('a tally of parts is the tally of the whole', async (t) => {
+  await selectBackend('native');
+  const tiny = tinyDecoder(tinyModel(models.experts));
+  const model = tiny.decoder.config;
+  const all = tokens(SEQUENCES * LENGTH);
+  const parts = Array.from({ length: SEQUENCES }, (_, s) => {
+    const meter = new ForwardMeter(model);
+    tiny.decoder.observe({ inputs: all.slice(s * LENGTH, (s + 1) * LENGTH), sequences: 1 }, meter);
+    return meter.tally;
+  });
+  const batch = { sequences: SEQUENCES, sequenceLength: LENGTH };
+  near(t, summarize(model, mergeTallies(model, parts), batch), measure(tiny), 'diagnostics', 1e-6);
+  t.is(Tally.length(model), parts[0]!.values.length);
+});
+
+const config = RunConfig.parse({
+  model: {
+    vocabularySize: 24,
+    hiddenSize: 72,
+    numLayers: 2,
+    numAttentionHeads: 2,
+    numKeyValueHeads: 1,
+    headDim: 32,
+    experts: { count: 4, topK: 2, intermediateSize: 70 },
+  },
+  data: { recipe: 'none', sequenceLength: 8 },
+  parallel: { lanes: 2 },
+  batch: { sequences: 4, grainSequences: 1 },
+  training: { steps: 10 },
+  optimizer: { learningRate: 0.01 },
+});
+
+const counting: TokenSource = {
+  numSequences: 1000,
+  sequenceLength: 8,
+  read(sample, target) {
+    for (let t = 0; t < target.length; t++) target[t] = (sample * 5 + t * (1 + (sample % 3))) % 24;
+  },
+};
+
+const samplers = { train: counting, validation: counting };
+
+test.serial('the update ratio is that of the weights before and after the step', async (t) => {
+  await selectBackend('native');
+  const trainer = new Trainer(config, topology(soloWorkers(), 1), samplers);
+  trainer.initialize();
+  const weights = () =>
+    trainer.spaces.flatMap(({ space }) =>
+      space.parameters.map(({ spec, parameter }) => ({ name: spec.name, values: parameter.values.slice() })),
+    );
+  trainer.trainStep({ step: 1, learningRate: 0.01 });
+  const before = weights();
+  trainer.trainStep({ step: 2, learningRate: 0.007 });
+  const after = weights();
+  const { updateRatio, layers } = trainer.diagnose({ sequences: 2, taken: { step: 2, learningRate: 0.007 } });
+  const ratio = (isCounted: (name: string) => boolean) => {
+    let [moved, norm] = [0, 0];
+    before.forEach(({ name, values }, i) => {
+      if (!isCounted(name)) return;
+      values.forEach((w, j) => {
+        moved += (after[i]!.values[j]! - w) ** 2;
+        norm += w ** 2;
+      });
+    });
+    return Math.sqrt(moved / norm);
+  };
+  t.true(updateRatio! > 1e-3);
+  near(
+    t,
+    updateRatio,
+    ratio(() => true),
+    'overall',
+    1e-4,
+  );
+  for (const { layer, updateRatio } of layers)
+    near(
+      t,
+      updateRatio,
+      ratio((name) => name.startsWith(`model.layers.${layer}.`)),
+      `layer ${layer}`,
+      1e-4,
+    );
+});
+
+test.serial('measuring changes nothing of what training goes on with', async (t) => {
+  await selectBackend('native');
+  const run = (diagnose: boolean) => {
+    const trainer = new Trainer(config, topology(soloWorkers(), 1), samplers);
+    trainer.initialize();
+    for (let step = 1; step <= 3; step++) {
+      trainer.trainStep({ step, learningRate: 0.01 });
+      if (diagnose) trainer.diagnose({ sequences: 3, taken: { step, learningRate: 0.01 } });
+    }
+    return trainer.spaces.map(({ space }) => space.values.slice());
+  };
+  t.deepEqual(run(true), run(false));
+});
+
+/**
+ * A group of two of which one rank runs at a time: sums of a first round, in which each rank only hands its part in, are
+ * what each gets in the second.
+ */
+function halfGroup(rank: number, handedIn: Float64Array[][]): Group {
+  let call = 0;
+  return {
+    ranks: [0, 1],
+    rank,
+    size: 2,
+    allReduce(buffer: Float64Array) {
+      handedIn[call] ??= [];
+      const parts = handedIn[call++]!;
+      parts[rank] ??= buffer.slice();
+      if (parts.length === 2 && parts[0])
+        buffer.forEach((_, i) => {
+          buffer[i] = parts[0]![i]! + parts[1]![i]!;
+        });
+      return { done: true, wait: () => {} };
+    },
+  } as unknown as Group;
+}
+
+test.serial('one worker and two measure the same bits', async (t) => {
+  await selectBackend('native');
+  const request = { sequences: 5, taken: { step: 3, learningRate: 0.01 } };
+  /** A trainer in the state of a third step that is the same whoever owns what. */
+  const prepared = (workers: Parameters<typeof topology>[0]) => {
+    const trainer = new Trainer(config, topology(workers, 1), samplers);
+    trainer.initialize();
+    for (const { optimizer } of trainer.spaces) {
+      for (const { tensor, begin, firstMoment, secondMoment } of optimizer.pieces) {
+        firstMoment.forEach((_, i) => {
+          firstMoment[i] = Math.sin(begin + i + tensor.size);
+          secondMoment[i] = 1 + Math.cos(begin + i);
+        });
+      }
+    }
+    return trainer;
+  };
+  const alone = prepared(soloWorkers()).diagnose(request);
+  const handedIn: Float64Array[][] = [];
+  const ofRank = (rank: number) => {
+    const world = halfGroup(rank, handedIn);
+    return prepared({
+      rank,
+      size: 2,
+      world,
+      group: (ranks) => (ranks.length === 2 ? world : soloWorkers().world),
+    });
+  };
+  ofRank(0).diagnose(request);
+  t.deepEqual(ofRank(1).diagnose(request), alone);
+  t.deepEqual(ofRank(0).diagnose(request), alone);
+  t.is(alone.sequences, 5);
+  t.true(alone.updateRatio! > 0);
+});
