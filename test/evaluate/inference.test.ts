@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { importHuggingFace } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
-import { loadForInference } from '@sluice/evaluate';
+import { InferenceModel, loadForInference } from '@sluice/evaluate';
 import { KeyValueCache } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
@@ -117,6 +117,26 @@ test.serial('an end-of-text token of generation_config.json ends a text', async 
   const likeliest = first.indexOf(Math.max(...first));
   writeFileSync(join(directory, 'generation_config.json'), JSON.stringify({ eos_token_id: [1, likeliest] }));
   t.deepEqual(await (await load(directory)).generate(request), { text: '', tokens: 0 });
+});
+
+test.serial('no token is sampled that the tokenizer does not have', async (t) => {
+  const { decoder } = await load(fixture('qwen3'));
+  const seen: number[] = [];
+  const tokenizer = {
+    vocabularySize: 5,
+    endOfTextId: 0,
+    encode: () => [1],
+    encodeOrdinary: () => [1],
+    decode: (ids: ArrayLike<number>) => {
+      seen.push(...Array.from(ids));
+      return '';
+    },
+    decodeBytes: () => new Uint8Array(),
+  };
+  const codec = { tokenizer, tokenizerPath: '', start: [], stop: new Set<number>() };
+  const model = new InferenceModel(decoder, { sequenceLength: 64, loadCodec: async () => codec });
+  await model.generate({ prompt: '', maxTokens: 40, temperature: 50, seed: 1 });
+  t.deepEqual([...new Set(seen)].sort(), [0, 1, 2, 3, 4]);
 });
 
 test.serial('a text’s loss is the mean over all its tokens but the first, however it is cut', async (t) => {

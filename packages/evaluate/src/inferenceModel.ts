@@ -113,7 +113,9 @@ export class InferenceModel {
     const next = this.#nextTokenLogits(Math.min(this.sequenceLength, start + maxTokens));
     let shown = '';
     while (tokens.length - start < maxTokens) {
-      const token = sampleToken(next(tokens), sampling, key, tokens.length);
+      // Rows of the embedding beyond the tokenizer's tokens are padding and have no text.
+      const logits = next(tokens).subarray(0, tokenizer.vocabularySize);
+      const token = sampleToken(logits, sampling, key, tokens.length);
       if (stop.has(token)) break;
       tokens.push(token);
       const text = tokenizer.decode(tokens.slice(start));

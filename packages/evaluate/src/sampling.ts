@@ -20,8 +20,8 @@ export function sampleToken(
   key: RandomKey,
   counter: number,
 ): number {
+  if (options.temperature === 0) return likeliest(logits);
   const order = Array.from(logits.keys()).sort((a, b) => logits[b]! - logits[a]! || a - b);
-  if (options.temperature === 0) return order[0]!;
   const candidates = order.slice(0, options.topK ?? order.length);
   const highest = logits[candidates[0]!]!;
   const weights = candidates.map((token) => Math.exp((logits[token]! - highest) / options.temperature));
@@ -32,4 +32,11 @@ export function sampleToken(
     return left < 0;
   });
   return candidates[chosen === -1 ? candidates.length - 1 : chosen]!;
+}
+
+/** The first of the largest logits, without ordering them all. */
+function likeliest(logits: Float32Array): number {
+  let best = 0;
+  for (let token = 1; token < logits.length; token++) if (logits[token]! > logits[best]!) best = token;
+  return best;
 }
