@@ -99,6 +99,9 @@ test.serial('a place where logits cannot be written is told', async (t) => {
   const { code, json } = await sluice('logits', fixture('gated-none'), '--ids', ids, '--out', directory);
   t.is(code, 1);
   t.is(json.error.code, 'SLUICE_E_FILE_UNWRITABLE');
+  const nowhere = join(directory, 'nowhere', 'logits.json');
+  const missing = await sluice('logits', fixture('gated-none'), '--ids', ids, '--out', nowhere);
+  t.is(missing.json.error.code, 'SLUICE_E_FILE_MISSING');
 });
 
 test.serial('generate and evaluate work on a Hugging Face directory, with its tokenizer', async (t) => {

@@ -1,7 +1,8 @@
 /** Files of token ids, and of the logits that a model has for them. */
 
 import { createWriteStream, readFileSync } from 'node:fs';
-import { finished } from 'node:stream/promises';
+import { dirname } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { SluiceError, writeError } from '@sluice/core';
 import type { InferenceModel } from '@sluice/evaluate';
 
@@ -49,7 +50,7 @@ function invalid(path: string, reason: string): SluiceError {
 /**
  * Writes `{"shape": [rows, tokens, vocabulary], "logits": [[[…]]]}`, row by row. Nine digits give back the very float.
  * @returns the shape
- * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
+ * @throws SLUICE_E_FILE_MISSING (no such directory), SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
  */
 export async function writeLogits(
   path: string,
@@ -58,23 +59,33 @@ export async function writeLogits(
 ): Promise<number[]> {
   const { vocabularySize } = model.decoder.config;
   const shape = [rows.length, rows[0]!.length, vocabularySize];
-  const file = createWriteStream(path);
-  const done = finished(file);
   try {
-    file.write(`{"shape":${JSON.stringify(shape)},"logits":[`);
-    for (const [i, row] of rows.entries()) {
-      const logits = model.logits(row);
-      const positions = Array.from(row, (_, t) => {
-        const values = logits.subarray(t * vocabularySize, (t + 1) * vocabularySize);
-        return `[${Array.from(values, (value) => Number(value.toPrecision(9))).join(',')}]`;
-      });
-      file.write(`${i === 0 ? '' : ','}\n[${positions.join(',\n')}]`);
-      if (file.errored) break;
-    }
-    file.end(']}\n');
-    await done;
+    await pipeline(logitsAsJson(shape, model, rows), createWriteStream(path));
   } catch (error) {
-    throw writeError(path, error);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw writeError(path, error);
+    throw new SluiceError('SLUICE_E_FILE_MISSING', `The directory ${dirname(path)} does not exist.`, {
+      details: { path },
+      cause: error,
+    });
   }
   return shape;
+}
+
+/** The text of the file, position after position: as a whole it could be longer than any string may be. */
+async function* logitsAsJson(
+  shape: readonly number[],
+  model: InferenceModel,
+  rows: readonly Int32Array[],
+): AsyncGenerator<string> {
+  const { vocabularySize } = model.decoder.config;
+  yield `{"shape":${JSON.stringify(shape)},"logits":[`;
+  for (const [i, row] of rows.entries()) {
+    const logits = model.logits(row);
+    for (let t = 0; t < row.length; t++) {
+      const values = logits.subarray(t * vocabularySize, (t + 1) * vocabularySize);
+      const numbers = Array.from(values, (value) => Number(value.toPrecision(9))).join(',');
+      yield `${t > 0 ? ',' : i > 0 ? '],\n[' : '\n['}\n[${numbers}]`;
+    }
+  }
+  yield ']\n]}\n';
 }
