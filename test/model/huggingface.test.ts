@@ -1,5 +1,6 @@
 import { SluiceError } from '@sluice/core';
 import {
+  countParameters,
   defaultLayout,
   exportModelConfig,
   HUGGING_FACE_LAYOUTS,
@@ -199,6 +200,31 @@ test('the number of experts goes by two names', (t) => {
   const read = (keys: object) => importModelConfig({ ...rest, ...keys }, 'config.json').model.experts!.count;
   t.is(read({ num_local_experts: 4 }), 4);
   t.is(read({}), 128);
+});
+
+test('the keys of the released checkpoints describe models of exactly their sizes', (t) => {
+  const released = (keys: object) => ({
+    architectures: ['Qwen3ForCausalLM'],
+    model_type: 'qwen2',
+    vocab_size: 152064,
+    hidden_size: 2048,
+    intermediate_size: 6144,
+    num_hidden_layers: 28,
+    num_attention_heads: 16,
+    num_key_value_heads: 8,
+    head_dim: 128,
+    tie_word_embeddings: true,
+    use_qk_norm: true,
+    qkv_bias: false,
+    headwise_attn_output_gate: false,
+    elementwise_attn_output_gate: false,
+    ...keys,
+  });
+  const sizeOf = (keys: object) =>
+    countParameters(importModelConfig(released(keys), 'config.json').model).total;
+  t.is(sizeOf({}), 1_720_837_120);
+  t.is(sizeOf({ headwise_attn_output_gate: true }), 1_721_754_624);
+  t.is(sizeOf({ elementwise_attn_output_gate: true, intermediate_size: 5504 }), 1_728_177_152);
 });
 
 test('headwise wins where both gates are asked for, as in the released code', (t) => {
