@@ -30,17 +30,20 @@ function run(middle: (compute: (x: tf.Tensor) => tf.Tensor, x: tf.Tensor) => tf.
 }
 
 for (const backend of ['native', 'cpu']) {
-  test.serial(`recomputing changes gradients by rounding alone and leaves nothing behind on ${backend}`, async (t) => {
-    await tf.setBackend(backend);
-    const plain = run((compute, x) => compute(x));
-    const again = run((compute, x) => recomputed([x], compute));
-    t.is(again.loss, plain.loss);
-    t.true(relativeError(again.table.gradient, plain.table.gradient) < 1e-6);
-    t.true(relativeError(again.weight.gradient, plain.weight.gradient) < 1e-6);
-    t.is(again.weight.contributions(), 1);
-    t.is(again.evaluations, 2);
-    t.is(again.kept, 0);
-  });
+  test.serial(
+    `recomputing changes gradients by rounding alone and leaves nothing behind on ${backend}`,
+    async (t) => {
+      await tf.setBackend(backend);
+      const plain = run((compute, x) => compute(x));
+      const again = run((compute, x) => recomputed([x], compute));
+      t.is(again.loss, plain.loss);
+      t.true(relativeError(again.table.gradient, plain.table.gradient) < 1e-6);
+      t.true(relativeError(again.weight.gradient, plain.weight.gradient) < 1e-6);
+      t.is(again.weight.contributions(), 1);
+      t.is(again.evaluations, 2);
+      t.is(again.kept, 0);
+    },
+  );
 }
 
 test.serial('the tape keeps the inputs alone', async (t) => {

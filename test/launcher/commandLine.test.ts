@@ -42,8 +42,10 @@ test('commands and flags are those that the design lists', (t) => {
     'export <source> --hf --dtype --layout',
     'data prepare <recipe>',
     'data list',
-    'bench step --shape --threads',
+    'bench step --shape --threads --backend',
     'bench collectives --world --mib',
+    'backend install <name> --gpu',
+    'backend list',
     'doctor',
   ]);
   t.deepEqual(Object.keys(GLOBAL_OPTIONS), ['json', 'verbose']);

@@ -13,6 +13,12 @@ test('a configuration whose numbers fit passes', (t) => {
 
 const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = [
   [
+    'a backend that cannot train',
+    { backend: 'webgpu' },
+    'SLUICE_E_BACKEND_UNSUPPORTED',
+    /"webgpu" cannot train: /,
+  ],
+  [
     'workers that are no power of two',
     { parallel: { workers: 3, expertParallel: 1 } },
     'SLUICE_E_WORKERS_INVALID',
@@ -74,4 +80,11 @@ test('with --workers alone the expert-parallel size shrinks to fit, and never gr
   t.is(fittingExpertParallel(2, 1), 1);
   t.is(fittingExpertParallel(4, 2), 2);
   t.is(fittingExpertParallel(2, 8), 2);
+});
+
+test('a backend that cannot train is refused, with the reason', (t) => {
+  const error = t.throws(() => validateConfig({ ...smallConfig(), backend: 'webgpu' }), {
+    code: 'SLUICE_E_BACKEND_UNSUPPORTED',
+  });
+  t.regex(error.message, /"webgpu" cannot train: /);
 });

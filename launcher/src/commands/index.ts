@@ -1,6 +1,8 @@
 /** All commands, in the order in which the help lists them. */
 
 import type { Command } from '../cli/command.ts';
+import { backendInstallCommand } from './backendInstall.ts';
+import { backendListCommand } from './backendList.ts';
 import { benchCollectivesCommand } from './benchCollectives.ts';
 import { benchStepCommand } from './benchStep.ts';
 import { countCommand } from './count.ts';
@@ -34,5 +36,7 @@ export const COMMANDS: readonly Command[] = [
   dataListCommand,
   benchStepCommand,
   benchCollectivesCommand,
+  backendInstallCommand,
+  backendListCommand,
   doctorCommand,
 ];

@@ -43,7 +43,7 @@ export const trainCommand = defineCommand<TrainArguments>({
     backend: {
       type: 'string',
       requiresArg: true,
-      describe: 'TensorFlow.js backend: native or cpu.',
+      describe: 'TensorFlow.js backend: native, tensorflow, wasm or cpu; see sluice backend list.',
     },
     'max-steps': MAX_STEPS_OPTION,
   },

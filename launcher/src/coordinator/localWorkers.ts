@@ -24,6 +24,8 @@ export interface LocalWorkersOptions {
   readonly log: (line: string) => void;
   /** Last checkpoint and how to resume, as a sentence, for the message about a dead worker. */
   readonly recovery: () => string;
+  /** Variables of each worker by its rank, such as its GPU; none when left out. */
+  readonly environments?: readonly Readonly<Record<string, string>>[];
   /** Program of a worker; the trainer's own when left out. */
   readonly entry?: string;
 }
@@ -83,7 +85,12 @@ class LocalWorkers implements Workers {
     const entry = options.entry ?? fileURLToPath(new URL('../worker.js', import.meta.url));
     const plan = planThreads(options.threads, options.count, availableParallelism());
     this.#processes = Array.from({ length: options.count }, (_, rank) =>
-      startProcess(entry, rank, { ...plan.environment, ...server.workerEnv(rank) }, options.log),
+      startProcess(
+        entry,
+        rank,
+        { ...plan.environment, ...options.environments?.[rank], ...server.workerEnv(rank) },
+        options.log,
+      ),
     );
     this.#runtimeDirectory = server.workerEnv(0).SLUICE_RUNTIME_DIR;
     if (this.#runtimeDirectory) claimRuntimeDirectory(this.#runtimeDirectory);

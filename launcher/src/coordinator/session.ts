@@ -7,6 +7,7 @@ import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/
 import type { Journal } from '../run/journal.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
+import { deviceEnvironments } from './devices.ts';
 import { startLocalWorkers } from './localWorkers.ts';
 import { watchNpmParent } from './parentWatch.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
@@ -56,6 +57,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     workers = await startLocalWorkers({
       count: config.parallel.workers,
       threads: config.parallel.threads,
+      environments: deviceEnvironments(config),
       log: (line) => recorder.message(line),
       recovery: () => describeRecovery(run, latest),
     });

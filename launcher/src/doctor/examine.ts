@@ -2,6 +2,7 @@
 
 import { terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
+import { examineBackends } from './backends.ts';
 import { examineCompiler, examineCore } from './engine.ts';
 import { examineMachine, examineNode, examineNpm, examineSharedMemory } from './machine.ts';
 import { examineTransport } from './transport.ts';
@@ -25,6 +26,7 @@ export async function examine(): Promise<CommandResult> {
     examineSharedMemory(),
     examineCompiler(),
     ...(await examineCore()),
+    ...(await examineBackends()),
     await examineTransport(),
   ];
   const rows = findings.map(({ name, found, ok }) => [ok ? 'ok' : 'mend', name, found]);

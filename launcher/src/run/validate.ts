@@ -1,13 +1,15 @@
 /** Conditions that tie several keys of a configuration together. All are checked before any process starts. */
 
 import { SluiceError } from '@sluice/core';
+import { BACKENDS } from '@sluice/engine';
 import type { RunConfig } from '@sluice/train';
 
 /**
  * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_EXPERT_PARALLEL_INVALID; each message shows
- *   the numbers that do not fit
+ *   the numbers that do not fit; SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
+  validateBackend(config.backend);
   validateWorkers(config.parallel);
   validateBatch(config.batch, config.parallel.lanes);
   validateExpertParallel(config);
@@ -29,6 +31,27 @@ export function validateVocabulary(modelVocabulary: number, tokenizerVocabulary:
  */
 export function fittingExpertParallel(expertParallel: number, workers: number): number {
   return workers % expertParallel === 0 ? expertParallel : Math.min(expertParallel, workers);
+}
+
+function validateBackend(name: RunConfig['backend']): void {
+  const backend = BACKENDS[name];
+  const { cannotTrain } = backend;
+  if (cannotTrain !== undefined) {
+    throw new SluiceError(
+      'SLUICE_E_BACKEND_UNSUPPORTED',
+      `The backend "${name}" cannot train: ${cannotTrain}.`,
+      {
+        details: { backend: name, reason: cannotTrain },
+      },
+    );
+  }
+  // Without the C++ core, native stands for cpu.
+  const absence = name === 'native' ? undefined : backend.absence();
+  if (absence !== undefined) {
+    throw new SluiceError('SLUICE_E_BACKEND_MISSING', `The backend "${name}" cannot run: ${absence}.`, {
+      details: { backend: name, reason: absence },
+    });
+  }
 }
 
 function validateWorkers({ workers, lanes }: RunConfig['parallel']): void {

@@ -79,26 +79,29 @@ export function expertFeedForwardReference(
   down: Parameter,
   sources: number,
 ): tf.Tensor2D {
-  const channels = x_MC.shape[1];
-  const units = down.shape[2]!;
+  // Cut by `split`, whose gradient is put together once, not once for each piece.
+  const filled = segments.filter(({ count }) => count > 0);
   const weights = Array.from({ length: sources }, (_, source) => [
-    gateUp.onTape(source),
-    down.onTape(source),
+    matricesOf(gateUp.onTape(source)),
+    matricesOf(down.onTape(source)),
   ]);
-  const outputs = segments
-    .filter(({ count }) => count > 0)
-    .map(({ expert, source, begin, count }) => {
-      const [gateUp_EGC, down_ECI] = weights[source]! as [tf.Tensor3D, tf.Tensor3D];
-      return gatedFeedForwardReference(
-        tf.slice(x_MC, [begin, 0], [count, channels]),
-        tf.reshape(tf.slice(gateUp_EGC, [expert, 0, 0], [1, 2 * units, channels]), [2 * units, channels]),
-        tf.reshape(tf.slice(down_ECI, [expert, 0, 0], [1, channels, units]), [channels, units]),
-      );
-    });
+  const lengths = filled.map(({ count }) => count);
+  const inputs = (filled.length > 1 ? tf.split(x_MC as tf.Tensor, lengths) : [x_MC]) as tf.Tensor2D[];
+  const outputs = filled.map(({ expert, source }, i) => {
+    const [gateUps, downs] = weights[source]! as [tf.Tensor2D[], tf.Tensor2D[]];
+    return gatedFeedForwardReference(inputs[i]!, gateUps[expert]!, downs[expert]!);
+  });
   const y_MC = outputs.length > 0 ? tf.concat2d(outputs, 0) : (x_MC.clone() as tf.Tensor2D);
   // A source without rows contributes zeros, which only a path to the result makes it do.
-  const nothing = weights.flat().map((weight) => tf.mul(tf.sum(weight), 0));
+  const nothing = weights.flat().map((ofExperts) => tf.mul(tf.sum(ofExperts[0]!), 0));
   return tf.add(y_MC, tf.addN(nothing));
+}
+
+/** The matrix of each expert. (TensorFlow.js's gradients of `unstack` and `split` fail where there is one piece.) */
+function matricesOf(weight_EOI: tf.Tensor): tf.Tensor2D[] {
+  return weight_EOI.shape[0] === 1
+    ? [tf.squeeze(weight_EOI, [0])]
+    : (tf.unstack(weight_EOI) as tf.Tensor2D[]);
 }
 
 /** The lists of experts, first rows and lengths of segments, as the kernels take them. */

@@ -1,0 +1,46 @@
+/** Finds out which backends run on this machine, each in a process of its own, since a broken library may end it. */
+
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { BACKEND_NAMES, BACKENDS, type BackendName } from '@sluice/engine';
+
+export interface BackendState {
+  readonly name: BackendName;
+  readonly purpose: string;
+  readonly installed: boolean;
+  readonly runs: boolean;
+  /** Why it does not run, or what it cannot do. */
+  readonly reason?: string;
+}
+
+const PROBE_TIMEOUT_MS = 120_000;
+
+/** The state of every backend, in the order in which they are listed. */
+export function probeBackends(): Promise<BackendState[]> {
+  return Promise.all(BACKEND_NAMES.map((name) => probeBackend(name)));
+}
+
+export async function probeBackend(name: BackendName): Promise<BackendState> {
+  const backend = BACKENDS[name];
+  const { purpose, cannotTrain } = backend;
+  const absence = backend.absence();
+  if (absence) return { name, purpose, installed: false, runs: false, reason: absence };
+  const { ok, reason } = await runProbe(name);
+  const told = ok ? cannotTrain && `no training: ${cannotTrain}` : reason;
+  return { name, purpose, installed: true, runs: ok, ...(told !== undefined && { reason: told }) };
+}
+
+function runProbe(name: string): Promise<{ ok: boolean; reason?: string }> {
+  const entry = fileURLToPath(new URL('./probeEntry.js', import.meta.url));
+  return new Promise((resolve) => {
+    execFile(process.execPath, [entry, name], { timeout: PROBE_TIMEOUT_MS }, (error, stdout) => {
+      const line = stdout.trim().split('\n').at(-1) ?? '';
+      if (line.startsWith('{')) resolve(JSON.parse(line));
+      else
+        resolve({
+          ok: false,
+          reason: `its process ended without an answer (${error?.message ?? 'no output'})`,
+        });
+    });
+  });
+}

@@ -1,0 +1,42 @@
+/** `sluice backend install`: brings an optional TensorFlow.js backend. */
+
+import { SluiceError } from '@sluice/core';
+import { defineCommand } from '../cli/command.ts';
+
+interface BackendInstallArguments {
+  readonly name: 'tensorflow' | 'webgpu' | 'wasm';
+  readonly gpu: boolean;
+}
+
+export const backendInstallCommand = defineCommand<BackendInstallArguments>({
+  name: 'backend install',
+  describe: 'Install an optional TensorFlow.js backend. Changes neither package.json nor the lockfile.',
+  positionals: {
+    name: {
+      type: 'string',
+      choices: ['tensorflow', 'webgpu', 'wasm'],
+      demandOption: true,
+      describe: 'The backend.',
+    },
+  },
+  options: {
+    gpu: { type: 'boolean', default: false, describe: 'tensorflow: use NVIDIA GPUs.' },
+  },
+  examples: [
+    ['sluice backend install tensorflow', 'TensorFlow on the CPU.'],
+    ['sluice backend install tensorflow --gpu', 'TensorFlow on NVIDIA GPUs, one worker each.'],
+    ['sluice backend install webgpu', 'Any GPU, for evaluation and generation.'],
+  ],
+  async run({ name, gpu }, { log }) {
+    if (gpu && name !== 'tensorflow') {
+      throw new SluiceError('SLUICE_E_USAGE', `--gpu is for tensorflow; ${name} has no such choice.`);
+    }
+    const { installBackend } = await import('../backends/install.ts');
+    const result = await installBackend(name, gpu, log);
+    const libraries = result.tensorflow && ` (TensorFlow ${result.tensorflow.libraries})`;
+    return {
+      json: { ...result },
+      text: `${name}${libraries ?? ''} ${result.fresh ? 'is installed and runs' : 'was installed already'}: ${result.directory}`,
+    };
+  },
+});

@@ -1,0 +1,164 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SluiceError } from '@sluice/core';
+import test from 'ava';
+import { parseGpus } from '../../launcher/src/backends/gpus.ts';
+import { npmInstallCall } from '../../launcher/src/backends/npmPackages.ts';
+import { runProgram } from '../../launcher/src/backends/runProgram.ts';
+import { npmUnfit } from '../../launcher/src/backends/tensorflowSource.ts';
+import {
+  compileCall,
+  cudaRequirements,
+  libraryCache,
+  pipInstallCall,
+  wheelAbsence,
+  wheelRequirement,
+} from '../../launcher/src/backends/tensorflowWheel.ts';
+import { planDevices, visibleDevices } from '../../launcher/src/coordinator/devices.ts';
+import { backendFinding } from '../../launcher/src/doctor/backends.ts';
+
+const linux = { gpu: false, platform: 'linux', arch: 'x64' } as const;
+
+test('the ordinary package serves x64 machines, but no GPU newer than its CUDA', (t) => {
+  const machine = { ...linux, computeCapabilities: [] };
+  t.is(npmUnfit(machine), undefined);
+  t.regex(npmUnfit({ ...machine, arch: 'arm64' })!, /not for arm64/);
+  t.is(npmUnfit({ ...machine, gpu: true, computeCapabilities: [7.5, 8.6] }), undefined);
+  t.regex(npmUnfit({ ...machine, gpu: true, computeCapabilities: [8, 9] })!, /compute capability 9/);
+  t.regex(npmUnfit({ ...machine, gpu: true, platform: 'darwin' })!, /macOS/);
+});
+
+test('wheels: the slim one for CPUs where there is one, the whole one otherwise', (t) => {
+  t.regex(wheelRequirement(linux), /^tensorflow-cpu==\d/);
+  t.regex(wheelRequirement({ ...linux, gpu: true }), /^tensorflow==\d/);
+  t.regex(wheelRequirement({ ...linux, arch: 'arm64' }), /^tensorflow==\d/);
+  t.is(wheelAbsence(linux), undefined);
+  t.is(wheelAbsence({ ...linux, platform: 'darwin', arch: 'arm64' }), undefined);
+  t.regex(wheelAbsence({ ...linux, platform: 'win32' })!, /win32 on x64/);
+  t.regex(wheelAbsence({ gpu: true, platform: 'darwin', arch: 'arm64' })!, /no GPU on darwin/);
+});
+
+test('pip unpacks the wheel of the machine for whatever Python there is, and runs nothing of it', (t) => {
+  const { command, args } = pipInstallCall(linux, ['tensorflow-cpu==9.9'], '/cache/here');
+  t.is(command, process.env.PYTHON ?? 'python3');
+  for (const flag of ['--no-deps', '--only-binary=:all:', '--no-compile']) t.true(args.includes(flag), flag);
+  t.is(args[args.indexOf('--target') + 1], '/cache/here');
+  t.true(args.includes('manylinux_2_17_x86_64'));
+  t.is(args.at(-1), 'tensorflow-cpu==9.9');
+  t.false(pipInstallCall({ ...linux, arch: 'arm64' }, [], '/x').args.some((word) => word.endsWith('x86_64')));
+});
+
+test('the cache of a user keeps CPU and GPU libraries apart', (t) => {
+  t.not(libraryCache(linux), libraryCache({ ...linux, gpu: true }));
+  t.true(libraryCache(linux).includes(join('sluice', 'backends')));
+});
+
+test('NVIDIA’s libraries are those that the metadata asks for with the GPU extra', (t) => {
+  const metadata = [
+    'Name: tensorflow',
+    'Requires-Dist: numpy<2.1.0,>=1.26.0',
+    "Requires-Dist: nvidia-cublas-cu12 ==12.5.3.2 ; extra == 'and-cuda'",
+    'Requires-Dist: nvidia-nccl-cu12==2.21.5; extra == "and-cuda"',
+    "Requires-Dist: nvidia-cudnn-cu12 (==9.3.0.75) ; extra == 'and-cuda'",
+    'Requires-Dist: nvidia-other-cu12==1.0; extra == "else"',
+  ].join('\n');
+  t.deepEqual(cudaRequirements(metadata), [
+    'nvidia-cublas-cu12==12.5.3.2',
+    'nvidia-nccl-cu12==2.21.5',
+    'nvidia-cudnn-cu12==9.3.0.75',
+  ]);
+});
+
+test('one compiler call makes the addon against the libraries of the wheel', (t) => {
+  const libraries = mkdtempSync(join(tmpdir(), 'sluice-backends-'));
+  try {
+    mkdirSync(join(libraries, 'nvidia', 'cublas', 'lib'), { recursive: true });
+    const { command, args } = compileCall('/package', libraries, 'linux');
+    t.is(command, process.env.CXX ?? 'c++');
+    t.true(args.includes('-shared'));
+    t.true(args.includes(`-I${join(libraries, 'tensorflow', 'include')}`));
+    t.true(args.includes(join(libraries, 'tensorflow', 'libtensorflow_cc.so.2')));
+    t.true(args.includes('/package/binding/tfjs_binding.cc'));
+    t.true(args.includes(`-Wl,-rpath,${join(libraries, 'tensorflow')}`));
+    t.true(args.includes(`-Wl,-rpath,${join(libraries, 'nvidia', 'cublas', 'lib')}`));
+    t.is(args[args.indexOf('-o') + 1], '/package/lib/napi-v8/tfjs_binding.node');
+    const mac = compileCall('/package', libraries, 'darwin').args;
+    t.true(mac.includes('-bundle') && !mac.includes('-shared'));
+    t.true(mac.includes(join(libraries, 'tensorflow', 'libtensorflow_framework.2.dylib')));
+  } finally {
+    rmSync(libraries, { recursive: true });
+  }
+});
+
+test('npm installs exact versions into the given folder, with scripts only where they are wanted', (t) => {
+  const packages = [{ name: 'a', version: '1.2.3' }];
+  const { args } = npmInstallCall({ directory: '/x', packages, scripts: false });
+  t.is(args[args.indexOf('--prefix') + 1], '/x');
+  t.true(args.includes('--ignore-scripts'));
+  t.is(args.at(-1), 'a@1.2.3');
+  t.false(npmInstallCall({ directory: '/x', packages, scripts: true }).args.includes('--ignore-scripts'));
+});
+
+test('a failed program is a coded error with what it said last', async (t) => {
+  const seen: string[] = [];
+  const script = 'console.log("first"); console.error("no such host"); process.exit(3)';
+  const call = { command: process.execPath, args: ['-e', script] };
+  const error = await t.throwsAsync(
+    runProgram('Fetching', call, (line) => seen.push(line)),
+    { instanceOf: SluiceError },
+  );
+  t.is(error.code, 'SLUICE_E_BACKEND_INSTALL');
+  t.regex(error.message, /^Fetching failed: .* ended with 3[\s\S]*no such host/);
+  t.deepEqual(seen.sort(), ['first', 'no such host']);
+});
+
+test('a program that is not there is a coded error too', async (t) => {
+  const call = { command: '/nonexistent/python3', args: [] };
+  const error = await t.throwsAsync(
+    runProgram('Fetching', call, () => {}),
+    { instanceOf: SluiceError },
+  );
+  t.regex(error.message, /nonexistent\/python3 .*ENOENT/);
+});
+
+test('GPUs are read from what NVIDIA’s driver lists', (t) => {
+  const gpus = parseGpus('0, NVIDIA H100 80GB HBM3, 9.0\n1, NVIDIA A100-SXM4-40GB, 8.0\n\n');
+  t.deepEqual(gpus, [
+    { index: 0, name: 'NVIDIA H100 80GB HBM3', computeCapability: 9 },
+    { index: 1, name: 'NVIDIA A100-SXM4-40GB', computeCapability: 8 },
+  ]);
+  t.deepEqual(parseGpus('No devices were found'), []);
+});
+
+test('each worker gets a GPU of its own, out of those that are visible', (t) => {
+  t.deepEqual(visibleDevices(undefined, 3), ['0', '1', '2']);
+  t.deepEqual(visibleDevices('4, 6', 8), ['4', '6']);
+  t.deepEqual(visibleDevices('GPU-abc,1,-1,2', 8), ['GPU-abc', '1']);
+  t.deepEqual(visibleDevices('', 8), []);
+  t.deepEqual(planDevices(['4', '6', '7'], 2), [
+    { CUDA_VISIBLE_DEVICES: '4' },
+    { CUDA_VISIBLE_DEVICES: '6' },
+  ]);
+});
+
+test('more workers than GPUs are refused, with both numbers', (t) => {
+  const error = t.throws(() => planDevices(['0'], 2), { instanceOf: SluiceError });
+  t.is(error.code, 'SLUICE_E_BACKEND_DEVICES');
+  t.regex(error.message, /workers is 2, but there is 1 GPU/);
+});
+
+test('doctor: what was never installed is no fault, what does not run is', (t) => {
+  const state = { name: 'wasm', purpose: '', installed: false, runs: false, reason: 'not there' } as const;
+  const absent = backendFinding(state);
+  t.true(absent.ok);
+  t.is(absent.mend, undefined);
+  t.regex(absent.found, /not there/);
+  const broken = backendFinding({ ...state, installed: true, reason: 'it crashed' });
+  t.false(broken.ok);
+  t.is(broken.mend, 'sluice backend install wasm');
+  t.is(
+    backendFinding({ ...state, installed: true, runs: true, reason: 'no training' }).found,
+    'runs: no training',
+  );
+});
