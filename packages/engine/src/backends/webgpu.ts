@@ -7,8 +7,11 @@ const NAME = 'webgpu';
 const DAWN = { name: 'webgpu', version: '0.6.2' };
 const KERNELS = { name: '@tensorflow/tfjs-backend-webgpu', version: '4.22.0' };
 
+const NO_ADAPTER =
+  'there is no adapter: no GPU with a driver for Vulkan, Metal or Direct3D 12 (a software one: Mesa 25 or newer)';
+
 interface Dawn {
-  create(options: string[]): object;
+  create(options: string[]): { requestAdapter(): Promise<object | null> };
   readonly globals: Record<string, unknown>;
 }
 
@@ -23,7 +26,9 @@ export const webgpu: Backend = {
     Object.assign(globalThis, globals);
     // Node has a `navigator` of its own since version 21.
     const { navigator = {} } = globalThis as { navigator?: object };
-    Object.defineProperty(navigator, 'gpu', { value: create([]), configurable: true });
+    const gpu = create([]);
+    if (!(await gpu.requestAdapter())) throw new Error(NO_ADAPTER);
+    Object.defineProperty(navigator, 'gpu', { value: gpu, configurable: true });
     Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true });
     requireFrom(NAME, KERNELS.name);
   },

@@ -7,6 +7,7 @@ import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
+import { gatherRows } from './gatherRows.ts';
 
 const DISPATCH = 'SluiceDispatchTokens';
 const COMBINE = 'SluiceCombineTokens';
@@ -49,9 +50,12 @@ export function dispatchTokens(x_NC: tf.Tensor2D, plan: DispatchPlan): tf.Tensor
   return runFused(DISPATCH, { x: x_NC }, plan);
 }
 
-export function dispatchTokensReference(x_NC: tf.Tensor2D, { order, topK }: DispatchPlan): tf.Tensor2D {
+export function dispatchTokensReference(
+  x_NC: tf.Tensor2D,
+  { order, position, topK }: DispatchPlan,
+): tf.Tensor2D {
   const tokens_M = order.map((slot) => Math.floor(slot / topK));
-  return tf.gather(x_NC, tf.tensor1d(tokens_M, 'int32'));
+  return gatherRows(x_NC, tokens_M, position);
 }
 
 /** @returns [N, C] = Σ_k w_nk · y[position[n·K + k]], summed in order of k */
@@ -63,20 +67,18 @@ export function combineTokens(y_MC: tf.Tensor2D, weights_NK: tf.Tensor2D, plan: 
 export function combineTokensReference(
   y_MC: tf.Tensor2D,
   weights_NK: tf.Tensor2D,
-  { position, topK }: DispatchPlan,
+  { order, position, topK }: DispatchPlan,
 ): tf.Tensor2D {
-  const width = y_MC.shape[1];
-  const y_NKC = tf.reshape(tf.gather(y_MC, tf.tensor1d(position, 'int32')), [
-    position.length / topK,
-    topK,
-    width,
-  ]);
+  const rows_MC = gatherRows(y_MC, position, order);
+  const y_NKC = tf.reshape(rows_MC, [position.length / topK, topK, y_MC.shape[1]]);
   return tf.sum(tf.mul(y_NKC, tf.expandDims(weights_NK, 2)), 1);
 }
 
 registerFused<DispatchPlan>({
   name: DISPATCH,
-  inputsToSave: [],
+  // For the sake of `rebuildable` alone.
+  inputsToSave: ['x'],
+  rebuildable: true,
   forward({ floats, shape, output, attributes: { order, topK } }) {
     const [tokens, width] = shape('x') as [number, number];
     const y = output([order.length, width]);

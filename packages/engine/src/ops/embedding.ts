@@ -1,9 +1,11 @@
 /** Rows of an embedding table by token id. Shapes: N tokens, V vocabulary, C channels. */
 
 import * as tf from '@tensorflow/tfjs';
+import { readValues } from '../backend.ts';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
-import type { Parameter } from '../parameter.ts';
+import type { GradientTarget, Parameter } from '../parameter.ts';
+import { currentAnchor } from '../tape.ts';
 
 const KERNEL = 'SluiceEmbedding';
 
@@ -13,8 +15,34 @@ const KERNEL = 'SluiceEmbedding';
  * @returns [N, C]
  */
 export function embedding(ids: Int32Array, weight: Parameter): tf.Tensor2D {
-  if (!hasFused(KERNEL)) return tf.tidy(() => embeddingReference(ids, weight.onTape() as tf.Tensor2D));
+  if (!hasFused(KERNEL)) return tf.tidy(() => plainEmbedding(ids, weight, currentAnchor()));
   return runFused(KERNEL, {}, { ids, weight });
+}
+
+/** The reference, with a gradient that is added up by the processor, in order of the tokens, whatever the backend is. */
+function plainEmbedding(ids: Int32Array, weight: Parameter, anchor: tf.Scalar | undefined): tf.Tensor2D {
+  const rows = () => embeddingReference(ids, weight.tensor as tf.Tensor2D);
+  if (!anchor) return rows();
+  const operation = tf.customGrad(() => ({
+    value: tf.tidy(rows),
+    gradFunc: (dy: tf.Tensor) => {
+      weight.contribute((target) => addRows(ids, readValues(dy), weight.shape[1]!, target));
+      return tf.scalar(0);
+    },
+  }));
+  return operation(anchor) as tf.Tensor2D;
+}
+
+function addRows(
+  ids: Int32Array,
+  rows: Float32Array,
+  width: number,
+  { values, accumulate }: GradientTarget,
+): void {
+  if (!accumulate) values.fill(0);
+  ids.forEach((id, n) => {
+    for (let c = 0; c < width; c++) values[id * width + c]! += rows[n * width + c]!;
+  });
 }
 
 export function embeddingReference(ids: Int32Array, weight_VC: tf.Tensor2D): tf.Tensor2D {
