@@ -11,7 +11,7 @@ import {
   writeShard,
 } from '@sluice/checkpoint';
 import test, { type ExecutionContext } from 'ava';
-import { Crash, CrashingFiles, refusingAt } from './faulty-files.ts';
+import { Crash, CrashingFiles, refusingAt } from './faultyFiles.ts';
 import { holds, SMALL, save, shard, TWO_WORKERS, temporaryDirectory } from './helpers.ts';
 
 /** What each step is known to have been saved with: an old and a new content for the one that is saved again. */

@@ -16,7 +16,7 @@ import {
 import { BLOCK_ELEMENTS, type FileOperations, randomKey } from '@sluice/core';
 import type { ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { hastyFiles } from './faulty-files.ts';
+import { hastyFiles } from './faultyFiles.ts';
 
 /** A directory that goes away after the test. */
 export function temporaryDirectory(t: ExecutionContext): string {

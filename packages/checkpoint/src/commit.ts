@@ -14,7 +14,7 @@ import {
   writeError,
   writeFileAtomic,
 } from '@sluice/core';
-import { hashTensors } from './content-hash.ts';
+import { hashTensors } from './contentHash.ts';
 import { checkpointDirectory, isOurs, namesIn, removeCheckpointFiles } from './directories.ts';
 import { encodeManifest, MANIFEST_NAME, type Manifest, readManifest, type ShardRecord } from './manifest.ts';
 import { type LogicalTensor, TENSOR_KINDS, type TensorKind } from './tensors.ts';

@@ -1,11 +1,11 @@
 export * from './commit.ts';
-export { type ContentHashes, hashTensors } from './content-hash.ts';
+export { type ContentHashes, hashTensors } from './contentHash.ts';
 export { type CheckpointEntry, checkpointDirectory, listCheckpoints } from './directories.ts';
 export { type Manifest, readManifest, type ShardRecord } from './manifest.ts';
 export * from './reader.ts';
 export * from './retention.ts';
 export * from './safetensors.ts';
-export { SafetensorsFile, type TensorInfo } from './safetensors-reader.ts';
+export { SafetensorsFile, type TensorInfo } from './safetensorsReader.ts';
 export { writeShard } from './shard.ts';
 export {
   type HashedPiece,

@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SluiceError, sha256 } from '@sluice/core';
 import { z } from 'zod';
-import { coverageFaults } from './content-hash.ts';
+import { coverageFaults } from './contentHash.ts';
 import { TENSOR_KINDS } from './tensors.ts';
 
 export const MANIFEST_NAME = 'manifest.json';

@@ -3,9 +3,9 @@
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BLOCK_ELEMENTS, invariant, SluiceError, sha256 } from '@sluice/core';
-import { type ContentHashes, hashTensors } from './content-hash.ts';
+import { type ContentHashes, hashTensors } from './contentHash.ts';
 import { type Manifest, readManifest } from './manifest.ts';
-import { openForReading, readFully } from './safetensors-reader.ts';
+import { openForReading, readFully } from './safetensorsReader.ts';
 import {
   type HashedPiece,
   type LogicalTensor,

@@ -4,9 +4,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { BLOCK_ELEMENTS, sha256 } from '@sluice/core';
-import { hashTensors } from './content-hash.ts';
+import { hashTensors } from './contentHash.ts';
 import { loadManifest, type Manifest, ManifestFault, type ShardRecord } from './manifest.ts';
-import { readFully, readHeader } from './safetensors-reader.ts';
+import { readFully, readHeader } from './safetensorsReader.ts';
 import { type HashedPiece, storedName, unpackHashes } from './tensors.ts';
 
 /** One thing that is wrong with a checkpoint. */

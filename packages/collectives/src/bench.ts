@@ -2,9 +2,9 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { BenchRequest, BenchResult } from './bench-worker.ts';
-import { ControlServer } from './control-server.ts';
-import type { TransportKind } from './zeromq-transport.ts';
+import type { BenchRequest, BenchResult } from './benchWorker.ts';
+import { ControlServer } from './controlServer.ts';
+import type { TransportKind } from './zeromqTransport.ts';
 
 export interface CollectivesBenchOptions {
   /** Processes. */
@@ -59,7 +59,7 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
 }
 
 function startWorker(server: ControlServer, rank: number): ChildProcess {
-  const entry = fileURLToPath(new URL('./bench-worker.js', import.meta.url));
+  const entry = fileURLToPath(new URL('./benchWorker.js', import.meta.url));
   const worker = spawn(process.execPath, [entry], {
     env: { ...process.env, ...server.workerEnv(rank) },
     stdio: ['ignore', 'ignore', 'inherit'],

@@ -3,11 +3,11 @@
 import { once } from 'node:events';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { invariant, SluiceError } from '@sluice/core';
-import { errorFromData, errorToData } from './control-protocol.ts';
+import { errorFromData, errorToData } from './controlProtocol.ts';
 import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
-import { checkGroup } from './process-group.ts';
+import { checkGroup } from './processGroup.ts';
 import type { CurveKeys } from './security.ts';
-import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './shared-state.ts';
+import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './sharedState.ts';
 import {
   DEFAULT_WORKER_LIMITS,
   type FromThread,
@@ -15,9 +15,9 @@ import {
   type ThreadOptions,
   type ToThread,
   type WorkerLimits,
-} from './thread-protocol.ts';
+} from './threadProtocol.ts';
 import type { OperationName } from './wire.ts';
-import type { TransportKind } from './zeromq-transport.ts';
+import type { TransportKind } from './zeromqTransport.ts';
 
 /** Whatever is left out is taken from the environment that `ControlServer.workerEnv` describes. */
 export interface ConnectOptions {
@@ -69,7 +69,7 @@ export class Communicator implements Launcher {
     state.writeActivity('starting');
     const failures = new MessageChannel();
     const threadOptions = resolveOptions(options, state.memory, failures.port2);
-    const thread = new Worker(new URL('./communication-thread.js', import.meta.url), {
+    const thread = new Worker(new URL('./communicationThread.js', import.meta.url), {
       workerData: threadOptions,
       transferList: [failures.port2],
       // Loaders of the main thread (a test's, say) are not needed for compiled code.

@@ -11,7 +11,7 @@ import {
   type ModelConfig,
 } from '@sluice/model';
 import { MANIFEST_NAME } from '../manifest.ts';
-import { SafetensorsFile } from '../safetensors-reader.ts';
+import { SafetensorsFile } from '../safetensorsReader.ts';
 import { CONFIG_NAME, readJson, weightFiles } from './weightFiles.ts';
 
 /** Where a logical tensor lies. */

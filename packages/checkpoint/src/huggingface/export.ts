@@ -11,7 +11,7 @@ import {
   huggingFaceTensors,
   ModelConfig,
 } from '@sluice/model';
-import { roundToHalf } from '../half-precision.ts';
+import { roundToHalf } from '../halfPrecision.ts';
 import type { Manifest } from '../manifest.ts';
 import { type CheckpointReader, openCheckpoint } from '../reader.ts';
 import { ITEM_BYTES, type TensorData, writeSafetensors } from '../safetensors.ts';

@@ -2,15 +2,15 @@
  * Messages between ranks over ZeroMQ: each rank binds one PULL socket, and connects one PUSH socket to each peer's.
  * A message is a header frame and, with a payload, one raw frame that is sent from the caller's memory.
  *
- * Ranks on one host (`ipc`) can lay their payloads into a shared ring (`shared-ring.ts`) and send the header only.
+ * Ranks on one host (`ipc`) can lay their payloads into a shared ring (`sharedRing.ts`) and send the header only.
  */
 
 import { tmpdir } from 'node:os';
 import { invariant } from '@sluice/core';
 import { type Context, Pull, Push } from 'zeromq';
-import { FrameMemory } from './frame-memory.ts';
+import { FrameMemory } from './frameMemory.ts';
 import { type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
-import { RingReader, RingWriter } from './shared-ring.ts';
+import { RingReader, RingWriter } from './sharedRing.ts';
 import { bindOrRefuse } from './sockets.ts';
 import { MemoryPayload, type MessageHandler, type Payload, type Transport } from './transport.ts';
 import {

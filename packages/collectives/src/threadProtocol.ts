@@ -1,10 +1,10 @@
 /** Messages between a worker's main thread and its communication thread. */
 
 import type { MessagePort } from 'node:worker_threads';
-import type { ErrorData } from './control-protocol.ts';
+import type { ErrorData } from './controlProtocol.ts';
 import type { CurveKeys } from './security.ts';
 import type { OperationName } from './wire.ts';
-import type { TransportKind } from './zeromq-transport.ts';
+import type { TransportKind } from './zeromqTransport.ts';
 
 export interface ThreadOptions {
   readonly coordinator: string;

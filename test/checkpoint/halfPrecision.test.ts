@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { SafetensorsFile, writeSafetensors } from '@sluice/checkpoint';
 import test from 'ava';
 import fc from 'fast-check';
-import { roundToHalf } from '../../packages/checkpoint/src/half-precision.ts';
+import { roundToHalf } from '../../packages/checkpoint/src/halfPrecision.ts';
 import { temporaryDirectory } from './helpers.ts';
 
 /** The neighbour of `value` that is nearer; of two equally near ones the one of even bits. */

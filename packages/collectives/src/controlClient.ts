@@ -10,7 +10,7 @@ import {
   HEARTBEAT_MS,
   MAX_CONTROL_BYTES,
   type WorkerMessages,
-} from './control-protocol.ts';
+} from './controlProtocol.ts';
 import { type CurveKeys, connectorSecurity } from './security.ts';
 
 export interface ControlClientOptions {

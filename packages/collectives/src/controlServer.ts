@@ -17,11 +17,11 @@ import {
   type Message,
   type WaitKind,
   type WorkerMessages,
-} from './control-protocol.ts';
+} from './controlProtocol.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
-import { removeRings } from './shared-ring.ts';
+import { removeRings } from './sharedRing.ts';
 import { bindOrRefuse } from './sockets.ts';
-import type { TransportKind } from './zeromq-transport.ts';
+import type { TransportKind } from './zeromqTransport.ts';
 
 export interface ListenOptions {
   /** Where workers come: an ipc path made for this run by default; `tcp://127.0.0.1:0` picks a free port. */
