@@ -12,7 +12,7 @@ import type { SessionOutcome } from './session.ts';
 import type { CoordinatorState } from './state.ts';
 
 /** The text that a finished run is asked to go on with, and how. */
-const SAMPLE = { prompt: 'The ', maxTokens: 48, temperature: 0.8 };
+const SAMPLE = { prompt: 'A dog is', maxTokens: 48, temperature: 0.7 };
 
 export interface RunFacts {
   readonly run: RunDirectory;
