@@ -7,7 +7,7 @@
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { addResidual } from './ops/addResidual.ts';
-import { currentAnchor, withRecording } from './tape.ts';
+import { type Awaited, currentAnchor, withRecording } from './tape.ts';
 
 type Engine = ReturnType<typeof tf.engine>;
 type TapeNode = Engine['state']['activeTape'][number];
@@ -25,19 +25,48 @@ interface TapeSwitch {
  */
 export function computeGradients(forward: () => tf.Scalar): number {
   return withRecording((anchor) => {
-    const tape: TapeNode[] = [];
+    const loss = forwardAndBackward(forward, anchor);
     try {
-      const loss = record(forward, tape);
-      try {
-        tf.tidy(() => backpropagate(loss, anchor, tape));
-        return loss.dataSync()[0]!;
-      } finally {
-        loss.dispose();
-      }
+      return loss.dataSync()[0]!;
     } finally {
-      for (const node of tape) release(node);
+      loss.dispose();
     }
   });
+}
+
+/**
+ * As `computeGradients`, on backends such as WebGPU that let nobody wait for values: nothing is read before the backward
+ * pass is over. Then the gradients go to their sinks, in the same order. An operation that must read values to go on,
+ * as routing to experts does, throws what TensorFlow.js throws.
+ */
+export async function computeGradientsLater(forward: () => tf.Scalar): Promise<number> {
+  const awaited: Awaited[] = [];
+  let loss: tf.Scalar | undefined;
+  try {
+    loss = withRecording((anchor) => tf.keep(forwardAndBackward(forward, anchor)), awaited);
+    for (const { tensor, use } of awaited) use((await tensor.data()) as Float32Array);
+    return (await loss.data())[0]!;
+  } finally {
+    loss?.dispose();
+    for (const { tensor } of awaited) tensor.dispose();
+  }
+}
+
+/** @returns the scalar, which belongs to the caller */
+function forwardAndBackward(forward: () => tf.Scalar, anchor: tf.Scalar): tf.Scalar {
+  const tape: TapeNode[] = [];
+  try {
+    const loss = record(forward, tape);
+    try {
+      tf.tidy(() => backpropagate(loss, anchor, tape));
+    } catch (error) {
+      loss.dispose();
+      throw error;
+    }
+    return loss;
+  } finally {
+    for (const node of tape) release(node);
+  }
 }
 
 /**

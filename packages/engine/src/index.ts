@@ -21,7 +21,7 @@ export {
   tensorflowPackage,
   tensorflowRecordFile,
 } from './backends/tensorflow.ts';
-export { computeGradients } from './gradients.ts';
+export { computeGradients, computeGradientsLater } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
 export { matrixProduct, measureSgemmPeak } from './matrixProduct.ts';
 export { preferHugePages } from './memory.ts';
@@ -54,4 +54,4 @@ export { squaredNorms, sumInto, sumTree } from './reductions.ts';
 export type { EngineReport } from './report.ts';
 export { engineReport } from './report.ts';
 export { arithmetic, selectBackend } from './select.ts';
-export { isRecording } from './tape.ts';
+export { isRecording, whenRead } from './tape.ts';

@@ -4,9 +4,9 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
-import { NATIVE_BACKEND, readValues } from './backend.ts';
+import { NATIVE_BACKEND } from './backend.ts';
 import { sumInto } from './reductions.ts';
-import { currentAnchor } from './tape.ts';
+import { currentAnchor, whenRead } from './tape.ts';
 
 /** Where a gradient goes: `accumulate` says whether to add to what is there or to overwrite it. */
 export interface GradientTarget {
@@ -71,7 +71,7 @@ export class Parameter {
     const leaf = tf.customGrad(() => ({
       value: this.tensor.clone(),
       gradFunc: (dy: tf.Tensor) => {
-        this.contribute((target) => addGradient(target, readValues(dy)), source);
+        whenRead(dy, (gradient) => this.contribute((target) => addGradient(target, gradient), source));
         return tf.scalar(0);
       },
     }));

@@ -1,11 +1,10 @@
 /** Rows of an embedding table by token id. Shapes: N tokens, V vocabulary, C channels. */
 
 import * as tf from '@tensorflow/tfjs';
-import { readValues } from '../backend.ts';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';
-import { currentAnchor } from '../tape.ts';
+import { currentAnchor, whenRead } from '../tape.ts';
 
 const KERNEL = 'SluiceEmbedding';
 
@@ -26,7 +25,7 @@ function plainEmbedding(ids: Int32Array, weight: Parameter, anchor: tf.Scalar | 
   const operation = tf.customGrad(() => ({
     value: tf.tidy(rows),
     gradFunc: (dy: tf.Tensor) => {
-      weight.contribute((target) => addRows(ids, readValues(dy), weight.shape[1]!, target));
+      whenRead(dy, (rows) => weight.contribute((target) => addRows(ids, rows, weight.shape[1]!, target)));
       return tf.scalar(0);
     },
   }));
