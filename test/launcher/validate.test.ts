@@ -13,12 +13,6 @@ test('a configuration whose numbers fit passes', (t) => {
 
 const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = [
   [
-    'a backend that cannot train',
-    { backend: 'webgpu' },
-    'SLUICE_E_BACKEND_UNSUPPORTED',
-    /"webgpu" cannot train: /,
-  ],
-  [
     'workers that are no power of two',
     { parallel: { workers: 3, expertParallel: 1 } },
     'SLUICE_E_WORKERS_INVALID',

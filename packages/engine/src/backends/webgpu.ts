@@ -19,7 +19,7 @@ export const webgpu: Backend = {
   name: NAME,
   purpose: 'any GPU by Vulkan, Metal or Direct3D 12',
   packages: [DAWN, KERNELS],
-  cannotTrain: 'a step reads values while it waits, which WebGPU does not allow',
+  cannotTrain: 'the trainer waits for losses and gradients within a step, and WebGPU lets nobody wait',
   absence: () => missingPackages(NAME, [DAWN, KERNELS]),
   async load() {
     const { create, globals } = requireFrom(NAME, DAWN.name) as Dawn;
