@@ -21,6 +21,7 @@ test('there are no threads and no pool', (t) => {
   engine.setThreads(4);
   t.is(engine.threads(), 1);
   t.is(engine.poolStatistics().allocatedBytes, 0);
+  t.is(engine.measureSgemmPeak(), Number.NaN);
 });
 
 test('operations run by their references, gradients included', async (t) => {

@@ -16,7 +16,8 @@ export function backendFinding({ name, installed, runs, reason }: BackendState):
     name: `backend ${name}`,
     found: runs ? `runs${remark}` : `${installed ? 'does not run' : 'no'}${remark}`,
     ok: runs || !installed,
-    ...(installed && !runs && { mend: `sluice backend install ${name}` }),
+    ...(installed &&
+      !runs && { mend: `see docs/backends.md, or install it again: sluice backend install ${name}` }),
     values: { installed, runs, reason: reason ?? null },
   };
 }

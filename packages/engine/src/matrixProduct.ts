@@ -3,7 +3,7 @@
  * alone: neither on the number of threads nor on the other rows or columns.
  */
 
-import { callNative } from './native.ts';
+import { callNative, nativeCore } from './native.ts';
 
 export interface ProductSizes {
   readonly rows: number;
@@ -33,9 +33,10 @@ export function matrixProduct(a: Float32Array, b: Float32Array, c: Float32Array,
 
 /**
  * The speed of a single-precision product of 2048³ with the current number of threads: what `utilization` is measured by.
- * @returns the best of `repetitions`, in GFLOP/s
+ * @returns the best of `repetitions`, in GFLOP/s; NaN without the C++ core
  */
 export function measureSgemmPeak(repetitions = 5): number {
+  if (!nativeCore()) return Number.NaN;
   const size = 2048;
   const [a, b] = [0.5, 0.25].map((value) => new Float32Array(size * size).fill(value)) as [
     Float32Array,
