@@ -22,6 +22,8 @@ interface StoredTensor {
   readonly complexTensorInfos?: { readonly real: tf.TensorInfo; readonly imag: tf.TensorInfo };
   /** The pool's buffer under `values`, when it came from there. */
   pooled?: ArrayBuffer;
+  /** Computes the values once more, where that is possible. */
+  rebuild?: () => void;
 }
 
 /** A new output and the memory to write it to. */
@@ -58,7 +60,10 @@ export class NativeBackend extends MathBackendCPU {
 
   /** A float tensor like `tensor`: on the same memory where only that tensor holds it, otherwise on new memory. */
   allocateOver(tensor: tf.TensorInfo): Allocation {
-    const { values, pooled, refCount, dtype } = this.#storage.get(tensor.dataId);
+    const stored = this.#storage.get(tensor.dataId);
+    // Reading the values first brings forgotten ones back.
+    const { values } = stored;
+    const { pooled, refCount, dtype } = stored;
     if (pooled && refCount === 1 && dtype === 'float32') {
       return { info: this.share(tensor, tensor.shape), values: values as Float32Array };
     }
@@ -75,6 +80,40 @@ export class NativeBackend extends MathBackendCPU {
     const dataId = {};
     this.#storage.set(dataId, stored);
     return { dataId, shape, dtype: stored.dtype };
+  }
+
+  /** From now on `rebuild` can compute a tensor's values once more; it ends with `restore`. */
+  makeRebuildable({ dataId }: tf.TensorInfo, rebuild: () => void): void {
+    this.#storage.get(dataId).rebuild = rebuild;
+  }
+
+  /** Gives the memory of a tensor back whose values can be rebuilt. Whoever reads them has them rebuilt first. */
+  forget({ dataId }: tf.TensorInfo): void {
+    const stored = this.#storage.get(dataId);
+    const { pooled, rebuild } = stored;
+    if (!pooled || !rebuild) return;
+    Object.defineProperty(stored, 'values', {
+      configurable: true,
+      get: () => {
+        rebuild();
+        return stored.values;
+      },
+    });
+    delete stored.pooled;
+    this.pool.give(pooled);
+  }
+
+  /** Moves rebuilt values to the tensor that forgot them, if it is still there and has not got them yet. */
+  restore({ dataId }: tf.TensorInfo, rebuilt: tf.TensorInfo): void {
+    const stored = this.#storage.has(dataId) ? this.#storage.get(dataId) : undefined;
+    if (!stored || stored.pooled) {
+      this.disposeData(rebuilt.dataId);
+      return;
+    }
+    const { values, pooled } = this.#storage.get(rebuilt.dataId);
+    this.#storage.delete(rebuilt.dataId);
+    Object.defineProperty(stored, 'values', { configurable: true, writable: true, value: values });
+    stored.pooled = pooled!;
   }
 
   /** Another handle on the same values. */

@@ -7,7 +7,14 @@ import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { type Allocation, NATIVE_BACKEND, type NativeBackend, nativeBackend } from './backend.ts';
 import { Parameter } from './parameter.ts';
-import { currentAnchor, isKernelRecorded, keepWhileRecording, noLongerKept, ownsGradients } from './tape.ts';
+import {
+  currentAnchor,
+  isKernelRecorded,
+  isRecording,
+  keepWhileRecording,
+  noLongerKept,
+  ownsGradients,
+} from './tape.ts';
 
 /** What a kernel keeps for its gradient outside the tape: buffers of the pool, given back as soon as they were used. */
 export class Saved {
@@ -83,6 +90,11 @@ interface FusedKernel<Attributes> {
   readonly inputsToSave: readonly string[];
   /** Which outputs the gradient needs; none when left out. */
   readonly outputsToSave?: readonly boolean[];
+  /**
+   * Whether `forward` may run once more from the saved inputs, all of which it must have, so that `forgetUntilGradient`
+   * can give the memory of its outputs back. For kernels that are cheap beside the memory of their outputs.
+   */
+  readonly rebuildable?: boolean;
   readonly forward: (context: KernelContext<Attributes>) => tf.TensorInfo | tf.TensorInfo[];
   /**
    * Gradients with respect to the input tensors.
@@ -122,6 +134,26 @@ function runForward<Attributes extends object>(
   native: NativeBackend,
   attributes: unknown,
 ): tf.TensorInfo | tf.TensorInfo[] {
+  const recording = isKernelRecorded();
+  const outputs = computeForward(kernel, inputs, native, attributes, recording);
+  if (recording && kernel.rebuildable) {
+    const infos = [outputs].flat();
+    const rebuild = () => {
+      const again = [computeForward(kernel, inputs, native, attributes, false)].flat();
+      for (const [i, info] of infos.entries()) native.restore(info, again[i]!);
+    };
+    for (const info of infos) native.makeRebuildable(info, rebuild);
+  }
+  return outputs;
+}
+
+function computeForward<Attributes extends object>(
+  kernel: FusedKernel<Attributes>,
+  inputs: Record<string, tf.TensorInfo>,
+  native: NativeBackend,
+  attributes: unknown,
+  recording: boolean,
+): tf.TensorInfo | tf.TensorInfo[] {
   const made: tf.TensorInfo[] = [];
   const noted = (allocation: Allocation) => {
     made.push(allocation.info);
@@ -134,7 +166,7 @@ function runForward<Attributes extends object>(
       shape: (name) => inputs[name]!.shape,
       output: (shape) => noted(native.allocate(shape)),
       outputOver: (name) => noted(native.allocateOver(inputs[name]!)),
-      recording: isKernelRecorded(),
+      recording,
     });
   } catch (error) {
     for (const { dataId } of made) native.disposeData(dataId);
@@ -161,6 +193,16 @@ function gradientContext<Attributes>(
     },
     share: (tensor) => tf.engine().makeTensorFromTensorInfo(native.share(tensor, tensor.shape)),
   };
+}
+
+/**
+ * Gives the memory of tensors back until the backward pass reads them, when the operation that made them computes them
+ * once more; where nothing is recorded, or the operation cannot, nothing happens. Call it where the forward pass needs them
+ * no more. (Whoever reads one all the same gets the same values, later.)
+ */
+export function forgetUntilGradient(...tensors: readonly (tf.Tensor | undefined)[]): void {
+  if (!isRecording() || tf.getBackend() !== NATIVE_BACKEND) return;
+  for (const tensor of tensors) if (tensor) nativeBackend().forget(tensor);
 }
 
 /** Whether the running backend has the fused kernel; otherwise the reference is used. */

@@ -21,6 +21,7 @@ export {
   tensorflowPackage,
   tensorflowRecordFile,
 } from './backends/tensorflow.ts';
+export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsLater } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
 export { matrixProduct, measureSgemmPeak } from './matrixProduct.ts';
@@ -47,7 +48,8 @@ export type { GradientSink, GradientTarget } from './parameter.ts';
 export { Parameter } from './parameter.ts';
 export type { PoolStatistics } from './pool.ts';
 export { pooledBytes } from './pool.ts';
-export { pooledBytes } from './pool.ts';
+export type { Clock, Pass, Profile, ProfileEntry } from './profile.ts';
+export { cpuClock, profile, timeOf, wallClock } from './profile.ts';
 export { recomputed } from './recompute.ts';
 export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';

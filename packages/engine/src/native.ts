@@ -41,6 +41,19 @@ export function nativeCore(): NativeCore | undefined {
   return loaded.core;
 }
 
+/**
+ * Puts what `replace` makes of the C++ core in its place, if there is one.
+ * @returns puts the original back
+ */
+export function replaceNativeCore(replace: (core: NativeCore) => NativeCore): () => void {
+  const core = nativeCore();
+  const original = loaded;
+  if (core) loaded = { core: replace(core) };
+  return () => {
+    loaded = original;
+  };
+}
+
 /** Why there is no C++ core; undefined where there is one. */
 export function nativeAbsence(): string | undefined {
   loaded ??= load();

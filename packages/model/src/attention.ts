@@ -10,6 +10,7 @@ import {
   type AttentionLayout,
   attentionHeads,
   cachedAttention,
+  forgetUntilGradient,
   gatedAttention,
   linear,
   type RotaryTable,
@@ -67,6 +68,7 @@ export function attentionBlock(
   const heads = attentionHeads(projection, norm('q_norm'), norm('k_norm'), pass.rotary, layout);
   if (pass.observer?.attention) observeAttention(pass.observer, heads, layout, variants, pass, context);
   const attended = gated('sdpa', attend(heads, layout, variants, pass, context));
+  forgetUntilGradient(heads.q, heads.k, heads.v, heads.gate);
   pass.observer?.gatedAttentionOutput?.(pass.layer, attended);
   return gated('output', linear(attended, context.parameter('self_attn.o_proj.weight')));
 }

@@ -9,6 +9,7 @@
 import {
   addResidual,
   embedding,
+  forgetUntilGradient,
   gatedFeedForward,
   linear,
   linearCrossEntropy,
@@ -183,15 +184,14 @@ export class Decoder {
     const prefix = `model.layers.${layer}`;
     const { observer } = rows;
     const context = this.#context(prefix, layer, observer);
-    const attended_NC = attentionBlock(
-      rmsNorm(x_NC, this.#weight(`${prefix}.input_layernorm`), rmsNormEps),
-      this.#variants,
-      this.#pass(x_NC, layer, rows),
-      context,
-    );
+    const input_NC = rmsNorm(x_NC, this.#weight(`${prefix}.input_layernorm`), rmsNormEps);
+    const pass = this.#pass(x_NC, layer, rows);
+    const attended_NC = attentionBlock(input_NC, this.#variants, pass, context);
+    forgetUntilGradient(input_NC);
     const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, attended_NC, 'attention', context));
     const normed_NC = rmsNorm(middle_NC, this.#weight(`${prefix}.post_attention_layernorm`), rmsNormEps);
     const add = (y_NC: tf.Tensor2D) => {
+      forgetUntilGradient(normed_NC);
       const added_NC = applyToBlockOutput(controls, y_NC, 'feedForward', context);
       observer?.feedForwardOutput?.(layer, added_NC);
       const sum_NC = addResidual(middle_NC, added_NC);

@@ -12,6 +12,7 @@ import {
   type ExpertSegment,
   exchangeRows,
   expertFeedForward,
+  forgetUntilGradient,
   gatedFeedForward,
   type Parameter,
   planDispatch,
@@ -61,6 +62,7 @@ export function expertLayer(
   const plan = planDispatch(indices, config.topK, config.count);
   const routed_MC = dispatchTokens(x_NC, plan);
   const expertOutput_MC = atExperts(routed_MC, counts, weights, exchange);
+  forgetUntilGradient(routed_MC);
   const combined_NC = combineTokens(expertOutput_MC, weights_NK, plan);
   if (!weights.shared) return { y_NC: combined_NC, auxiliaryLoss, counts };
   const shared_NC = gatedFeedForward(x_NC, weights.shared.gateUp, weights.shared.down);

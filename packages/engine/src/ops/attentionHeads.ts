@@ -106,6 +106,7 @@ function sizes(layout: AttentionLayout): KernelArgument[] {
 registerFused<Attributes>({
   name: KERNEL,
   inputsToSave: ['projection'],
+  rebuildable: true,
   forward({ floats, output, attributes: { qNorm, kNorm, rotary, layout } }) {
     const { batch, sequence, heads, keyValueHeads, headDim, gate } = layout;
     const widths = [heads * headDim, keyValueHeads * headDim, keyValueHeads * headDim];

@@ -30,6 +30,7 @@ export function rmsNormReference(x_NC: tf.Tensor2D, weight_C: tf.Tensor1D, epsil
 registerFused<{ weight: Parameter; epsilon: number }>({
   name: KERNEL,
   inputsToSave: ['x'],
+  rebuildable: true,
   forward({ floats, shape, output, attributes: { weight, epsilon } }) {
     const [rows, width] = shape('x') as [number, number];
     const y = output([rows, width]);
