@@ -38,6 +38,7 @@ export * from './ops/exchangeRows.ts';
 export * from './ops/expertFeedForward.ts';
 export * from './ops/gatedAttention.ts';
 export * from './ops/gatedFeedForward.ts';
+export * from './ops/gateHeads.ts';
 export * from './ops/linear.ts';
 export * from './ops/linearCrossEntropy.ts';
 export * from './ops/rmsNorm.ts';

@@ -64,7 +64,7 @@ export interface BenchStepResult {
   readonly lastLoss: number;
 }
 
-function benchConfig({ shape, grainSequences }: BenchStepOptions): RunConfig {
+export function benchConfig({ shape, grainSequences }: BenchStepOptions): RunConfig {
   const { layers, hidden, headDim, batch, ...inner }: Shape = BENCH_SHAPES[shape];
   return RunConfig.parse({
     model: {
@@ -86,7 +86,7 @@ function benchConfig({ shape, grainSequences }: BenchStepOptions): RunConfig {
 }
 
 /** Tokens without meaning, the same in each run. */
-function randomTokens(): TokenSource {
+export function randomTokens(): TokenSource {
   return {
     numSequences: 1 << 20,
     sequenceLength: SEQUENCE,
