@@ -39,6 +39,7 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
     stop: { requested: false },
     state,
     spikes: { observe: () => undefined, state: () => ({ seen: run.state.step }) },
+    afterStep: [],
     savedStep: -1,
     checkpoint: async (now) => {
       workers.calls.push(`checkpoint ${now.step}`);

@@ -156,6 +156,7 @@ class LocalWorkers implements Workers {
       case 'step':
         return this.#firstStepTaken ? 'step' : 'firstStep';
       case 'evaluate':
+      case 'diagnose':
         return 'evaluation';
       case 'save':
       case 'stop':

@@ -2,7 +2,7 @@
 
 import { newestValidCheckpoint } from '@sluice/checkpoint';
 import { loadYamlConfig, parseConfig, SluiceError } from '@sluice/core';
-import { MetricsLog } from '@sluice/observe';
+import { MetricsLog, truncateDiagnosticsAfter } from '@sluice/observe';
 import { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { openJournal, readJournal } from '../run/journal.ts';
@@ -137,6 +137,7 @@ async function dropLaterMetrics(run: RunDirectory, step: number): Promise<void> 
   const metrics = MetricsLog.open(run.metrics);
   try {
     await metrics.truncateAfter(step);
+    await truncateDiagnosticsAfter(run.diagnostics, step);
   } finally {
     metrics.close();
   }

@@ -3,11 +3,13 @@
 import { SluiceError, sha256 } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
+import { appendDiagnostics } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { deviceEnvironments } from './devices.ts';
+import { diagnosticsAfterStep } from './diagnostics.ts';
 import { startLocalWorkers } from './localWorkers.ts';
 import { watchNpmParent } from './parentWatch.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
@@ -77,6 +79,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
       stop,
       state,
       spikes,
+      afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
       savedStep: session.from?.checkpoint.step ?? -1,
       maxSteps: session.maxSteps,
       checkpoint: async (now) => {

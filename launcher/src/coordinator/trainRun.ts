@@ -16,7 +16,7 @@ export type SpikeEvent = object;
 /** Reports of the loop to whoever shows or records them. None may change what the loop does. */
 export interface TrainObserver {
   /** What the workers are busy with; undefined: stepping. */
-  activity(text: 'validating' | 'saving' | undefined): void;
+  activity(text: 'validating' | 'measuring' | 'saving' | undefined): void;
   step(report: StepReport): void;
   saved(step: number, path: string): void;
 }
@@ -33,6 +33,12 @@ export interface StepReport {
   readonly validationLoss: number | undefined;
 }
 
+/**
+ * Something to be done after every step and before the checkpoint that may follow. It may ask the workers, but changes nothing
+ * that training goes on with.
+ */
+export type AfterStep = (run: Pick<TrainingRun, 'workers' | 'observer'>, report: StepReport) => Promise<void>;
+
 /** Everything that a run needs while it goes on. */
 export interface TrainingRun {
   readonly config: RunConfig;
@@ -46,6 +52,8 @@ export interface TrainingRun {
     observe(step: { step: number; loss: number; gradientNorm: number }): SpikeEvent | undefined;
     state(): unknown;
   };
+  /** In this order. */
+  readonly afterStep: readonly AfterStep[];
   /** Writes a checkpoint of the workers and of `state`; durable when it resolves. */
   readonly checkpoint: (state: CoordinatorState) => Promise<{ readonly path: string }>;
   /** Step of the checkpoint that the run started from; −1 when there is none. */
@@ -71,8 +79,10 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
     journalNonFinite(run, step.result);
     const evaluating = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
     const validationLoss = evaluating ? await evaluate(run) : undefined;
-    run.observer.step({ ...step, spike, validationLoss, nonFiniteInARow: state.nonFiniteInARow });
+    const report = { ...step, spike, validationLoss, nonFiniteInARow: state.nonFiniteInARow };
+    run.observer.step(report);
     refuseToGoOnWithoutUpdates(run, step.result);
+    for (const act of run.afterStep) await act(run, report);
     if (isDue(config.checkpoint.everySteps, state.step)) {
       await save(run);
       savedStep = state.step;

@@ -11,6 +11,7 @@ export interface RunDirectory {
   readonly config: string;
   readonly journal: string;
   readonly metrics: string;
+  readonly diagnostics: string;
   readonly lock: string;
   readonly checkpoints: string;
   readonly report: string;
@@ -23,6 +24,7 @@ export function runDirectory(path: string): RunDirectory {
     config: join(root, 'config.yaml'),
     journal: join(root, 'journal.jsonl'),
     metrics: join(root, 'metrics.jsonl'),
+    diagnostics: join(root, 'diagnostics.jsonl'),
     lock: join(root, 'lock'),
     checkpoints: join(root, 'checkpoints'),
     report: join(root, 'report.html'),

@@ -1,3 +1,4 @@
+export * from './diagnosticsLog.ts';
 export * from './format.ts';
 export * from './metricsLog.ts';
 export * from './progress/clock.ts';

@@ -35,6 +35,7 @@ export function fakeWorkers(
     }),
     step: answerStep,
     evaluate: () => ({ loss: 4, tokens: 512 }),
+    diagnose: () => ({ sequences: 8, sequenceLength: 64, layers: [] }) as unknown as Answer<'diagnose'>,
     save: () => ({ shard: {}, state: {}, probe: { loss: 1, arithmetic: 'fake' } }),
     stop: () => ({}),
   };

@@ -9,7 +9,8 @@ import {
   groupDigits,
 } from '../format.ts';
 import type { RunSummary } from './collect.ts';
-import type { ReportData } from './data.ts';
+import type { ChartData, ReportData } from './data.ts';
+import { type CollectedDiagnostics, layerTable } from './diagnostics.ts';
 import type { ReportCheckpoint, ReportFacts, ReportSpike } from './report.ts';
 
 /** Styles and scripts that go into the page. */
@@ -41,6 +42,7 @@ export function renderPage(
   facts: ReportFacts,
   summary: RunSummary,
   data: ReportData,
+  diagnostics: CollectedDiagnostics,
   assets: PageAssets,
 ): string {
   const title = facts.title ?? 'Training run';
@@ -73,10 +75,11 @@ ${spikesPanel(facts.spikes ?? summary.spikes)}
 ${data.load ? LOAD_PANEL : ''}
 ${halfCharts.join('\n')}
 ${checkpointsPanel(facts.checkpoints, halfCharts.length % 2 === 1)}
+${diagnosticsSection(diagnostics, data)}
 ${samplePanel(facts.sample)}
 ${configPanel(facts.config)}
 </main>
-<script type="application/json" id="report-data">${escapeJson(data)}</script>
+<script type="application/json" id="report-data">${escapeJson({ ...data, charts: [...data.charts, ...diagnostics.charts] })}</script>
 <script>${assets.plotLibrary}</script>
 <script type="module">${assets.script}</script>
 </body>
@@ -234,6 +237,26 @@ function table(
   return `<div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>
 ${body}
 </tbody></table></div>`;
+}
+
+/** What was measured inside of the model: plots over the run, and the last measurement layer by layer. */
+function diagnosticsSection({ charts, last }: CollectedDiagnostics, data: ReportData): string {
+  if (!last) return '';
+  const { headings, rows } = layerTable(last.layers);
+  const measured = `after step ${groupDigits(last.step)}, on ${counted(last.sequences, 'held-out sequence')} of ${groupDigits(last.sequenceLength)} tokens`;
+  return [
+    '<h2 class="wide section">Inside the model</h2>',
+    ...charts.map((chart: ChartData) => chartPanel(chart, data)),
+    panel(
+      'Layer by layer',
+      measured,
+      table(
+        headings.map((heading) => [heading, 'number'] as const),
+        rows,
+      ),
+      'panel wide',
+    ),
+  ].join('\n');
 }
 
 function spikesPanel(spikes: readonly ReportSpike[]): string {

@@ -4,8 +4,10 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
+import { DIAGNOSTICS_FILE } from '../diagnosticsLog.ts';
 import { METRICS_FILE } from '../metricsLog.ts';
 import { collectMetrics } from './collect.ts';
+import { collectDiagnostics } from './diagnostics.ts';
 import { type PageAssets, renderPage } from './html.ts';
 
 /** Name of the report in a run's directory. */
@@ -55,15 +57,16 @@ export interface ReportSpike {
  * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
  */
 export async function writeHtmlReport(runDirectory: string, facts: ReportFacts = {}): Promise<string> {
-  const [metrics, assets] = await Promise.all([
+  const [metrics, diagnostics, assets] = await Promise.all([
     collectMetrics(join(runDirectory, METRICS_FILE), {
       spikes: facts.spikes?.map(({ start, end }) => ({ start, end: end ?? start })),
       unigramLoss: facts.unigramLoss,
     }),
+    collectDiagnostics(join(runDirectory, DIAGNOSTICS_FILE)),
     loadAssets(),
   ]);
   const path = join(runDirectory, REPORT_FILE);
-  await writeFileAtomic(path, renderPage(facts, metrics.summary, metrics.data, assets));
+  await writeFileAtomic(path, renderPage(facts, metrics.summary, metrics.data, diagnostics, assets));
   return path;
 }
 

@@ -1,0 +1,25 @@
+/** Has the workers measure the model at the configured steps, and keeps what they found. */
+
+import type { DiagnosticsRecord } from '@sluice/observe';
+import type { RunConfig } from '@sluice/train';
+import { type AfterStep, isDue } from './trainRun.ts';
+import { agreed } from './workers.ts';
+
+/** @param keep gets each measurement, in order of steps */
+export function diagnosticsAfterStep(
+  { diagnostics: { everySteps, sequences }, training }: RunConfig,
+  keep: (record: DiagnosticsRecord) => void,
+): AfterStep {
+  return async ({ workers, observer }, { result: { step, applied }, learningRate }) => {
+    const isLast = everySteps > 0 && step === training.steps;
+    if (!isDue(everySteps, step) && !isLast) return;
+    observer.activity('measuring');
+    const answers = await workers.call('diagnose', {
+      sequences,
+      ...(applied && { taken: { step, learningRate } }),
+    });
+    const fields = Object.keys(answers[0]!) as (keyof (typeof answers)[number])[];
+    keep({ step, ...agreed(`the diagnostics after step ${step}`, answers, fields) });
+    observer.activity(undefined);
+  };
+}

@@ -1,0 +1,101 @@
+/** `diagnostics.jsonl`: one line each time that a run was measured. A kill at any instant costs at most the last line. */
+
+import {
+  closeSync,
+  createReadStream,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs';
+import { createInterface } from 'node:readline';
+import { writeError } from '@sluice/core';
+import type { Diagnostics } from '@sluice/train';
+
+/** Name of the log in a run's directory. */
+export const DIAGNOSTICS_FILE = 'diagnostics.jsonl';
+
+/** What was measured after a step. Where a number was not finite, the line holds null. */
+export interface DiagnosticsRecord extends Diagnostics {
+  readonly step: number;
+}
+
+/**
+ * Adds a record, in one write. When it throws, the file is as it was before.
+ * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
+ */
+export function appendDiagnostics(path: string, record: DiagnosticsRecord): void {
+  const line = Buffer.from(`${JSON.stringify(record, sixDigits)}\n`);
+  let file: number | undefined;
+  let size = 0;
+  try {
+    file = openSync(path, 'a');
+    size = fstatSync(file).size;
+    for (let written = 0; written < line.length; ) written += writeSync(file, line, written);
+  } catch (error) {
+    if (file !== undefined) ftruncateSync(file, size);
+    throw writeError(path, error);
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
+}
+
+/** Six digits say all there is to see, and keep the lines of deep models short. */
+function sixDigits(_key: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isInteger(value) && Number.isFinite(value)
+    ? Number(value.toPrecision(6))
+    : value;
+}
+
+/**
+ * Reads the records one after another, in constant memory. Lines that are none, such as one that a kill has torn, are left
+ * out; a file that does not exist has no records.
+ */
+export async function* readDiagnostics(path: string): AsyncGenerator<DiagnosticsRecord> {
+  for await (const { record } of linesOf(path)) if (record) yield record;
+}
+
+/**
+ * Drops every line from the first on whose step is later than `step`, or that a kill has torn.
+ * @throws SLUICE_E_FILE_UNWRITABLE
+ */
+export async function truncateDiagnosticsAfter(path: string, step: number): Promise<void> {
+  if (!existsSync(path)) return;
+  let kept = 0;
+  for await (const { record, end } of linesOf(path)) {
+    if (!record || record.step > step) break;
+    kept = end;
+  }
+  try {
+    truncateSync(path, kept);
+  } catch (error) {
+    throw writeError(path, error);
+  }
+}
+
+async function* linesOf(
+  path: string,
+): AsyncGenerator<{ record: DiagnosticsRecord | undefined; end: number }> {
+  if (!existsSync(path)) return;
+  const stream = createReadStream(path, 'utf8');
+  let end = 0;
+  try {
+    for await (const text of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
+      end += Buffer.byteLength(text) + 1;
+      yield { record: parseRecord(text), end };
+    }
+  } finally {
+    stream.destroy();
+  }
+}
+
+function parseRecord(text: string): DiagnosticsRecord | undefined {
+  try {
+    const value = JSON.parse(text) as DiagnosticsRecord;
+    return Number.isSafeInteger(value?.step) && Array.isArray(value.layers) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}

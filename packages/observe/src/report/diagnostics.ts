@@ -1,0 +1,166 @@
+/** The report's section on what was measured inside of the model. */
+
+import type { LayerDiagnostics } from '@sluice/train';
+import { type DiagnosticsRecord, readDiagnostics } from '../diagnosticsLog.ts';
+import { formatNumber } from '../format.ts';
+import type { ChartData, SeriesRole } from './data.ts';
+import { selectExtremes } from './downsample.ts';
+
+/** Points of one series in the page. */
+const POINTS = 400;
+
+export interface CollectedDiagnostics {
+  readonly charts: readonly ChartData[];
+  /** The last measurement; undefined where there is none. */
+  readonly last: DiagnosticsRecord | undefined;
+}
+
+type Overall = Omit<DiagnosticsRecord, 'layers'> & { readonly highestFirstTokenAttention: number };
+type Line = readonly [
+  label: string,
+  role: SeriesRole,
+  value: (overall: Overall) => number | null | undefined,
+];
+
+const CHARTS: readonly (Omit<ChartData, 'steps' | 'series'> & { readonly lines: readonly Line[] })[] = [
+  {
+    id: 'first-token-attention',
+    title: 'Attention to the first token',
+    unit: 'share, without query 0',
+    numbers: 'plain',
+    fromZero: true,
+    lines: [
+      ['mean of layers', 'first', (d) => d.firstTokenAttention],
+      ['highest layer', 'second', (d) => d.highestFirstTokenAttention],
+    ],
+  },
+  {
+    id: 'massive-activation',
+    title: 'Massive activations',
+    unit: 'largest magnitude',
+    numbers: 'plain',
+    logarithmic: true,
+    lines: [
+      ['layer outputs, mean of layers', 'first', (d) => d.massiveActivation],
+      ['largest of all', 'second', (d) => d.largestActivation],
+      ['feed-forward outputs, mean of layers', 'third', (d) => d.feedForwardActivation],
+    ],
+  },
+  {
+    id: 'gate-score',
+    title: 'Gate scores',
+    unit: 'mean of layers',
+    numbers: 'plain',
+    fromZero: true,
+    lines: [
+      ['mean', 'first', (d) => d.gateScoreMean],
+      ['share below 0.1', 'second', (d) => d.gates[0]?.belowTenth],
+      ['share above 0.9', 'third', (d) => d.gates[0]?.aboveNineTenths],
+    ],
+  },
+  {
+    id: 'attention-logit',
+    title: 'Largest attention logit',
+    unit: 'of all layers',
+    numbers: 'plain',
+    lines: [['largest logit', 'first', (d) => d.largestAttentionLogit]],
+  },
+  {
+    id: 'attention-entropy',
+    title: 'Attention entropy',
+    unit: 'nats, mean of layers',
+    numbers: 'plain',
+    fromZero: true,
+    lines: [['entropy', 'first', (d) => d.attentionEntropy]],
+  },
+  {
+    id: 'update-ratio',
+    title: 'Size of an update',
+    unit: 'relative to the weights',
+    numbers: 'exponential',
+    logarithmic: true,
+    lines: [['whole model', 'first', (d) => d.updateRatio]],
+  },
+  {
+    id: 'router',
+    title: 'Router',
+    unit: 'nats, mean of layers',
+    numbers: 'plain',
+    fromZero: true,
+    lines: [
+      ['entropy of its probabilities', 'first', (d) => d.router?.entropy],
+      ['entropy of the load', 'second', (d) => d.router?.loadEntropy],
+    ],
+  },
+];
+
+/** Reads `diagnostics.jsonl` and reduces it to plots of bounded size. */
+export async function collectDiagnostics(path: string): Promise<CollectedDiagnostics> {
+  const overalls: Overall[] = [];
+  let last: DiagnosticsRecord | undefined;
+  for await (const record of readDiagnostics(path)) {
+    const { layers, ...overall } = record;
+    const highest = layers.reduce((most, layer) => Math.max(most, layer.firstTokenAttention), 0);
+    overalls.push({ ...overall, highestFirstTokenAttention: highest });
+    last = record;
+  }
+  const charts = CHARTS.map(({ lines, ...chart }): ChartData => {
+    const columns = lines.map(([label, role, value]) => ({
+      label,
+      role,
+      values: overalls.map((overall) => value(overall) ?? Number.NaN),
+    }));
+    const chosen = new Set(columns.flatMap(({ values }) => selectExtremes(values, POINTS)));
+    const order = [...chosen].sort((a, b) => a - b);
+    return {
+      ...chart,
+      steps: order.map((index) => overalls[index]!.step),
+      series: columns.map(({ values, ...column }) => ({
+        ...column,
+        values: order.map((index) => (Number.isFinite(values[index]) ? values[index]! : null)),
+      })),
+    };
+  });
+  return {
+    last,
+    charts: charts.filter((chart) => chart.series.some(({ values }) => values.some((v) => v !== null))),
+  };
+}
+
+type Column = readonly [heading: string, value: (layer: LayerDiagnostics) => number | null | undefined];
+
+const COLUMNS: readonly Column[] = [
+  ['To first token', (l) => l.firstTokenAttention],
+  ['max |h|', (l) => l.massiveActivation],
+  ['max |feed-forward|', (l) => l.feedForwardActivation],
+  ['Gate score', (l) => l.gateScoreMean],
+  ['Scores < 0.1', (l) => l.gates[0]?.belowTenth],
+  ['|Y| < 0.01', (l) => l.attentionOutput.before.belowHundredth],
+  ['|Y′| < 0.01', (l) => l.attentionOutput.after.belowHundredth],
+  ['Largest logit', (l) => l.largestAttentionLogit],
+  ['Entropy', (l) => l.attentionEntropy],
+  ['Update', (l) => l.updateRatio],
+  ['Max violation', (l) => l.router?.maxViolation],
+  ['Dead experts', (l) => l.router?.deadExperts],
+];
+
+/** Layer by layer, the columns that have anything. */
+export function layerTable(layers: readonly LayerDiagnostics[]): {
+  headings: string[];
+  rows: string[][];
+} {
+  const used = COLUMNS.filter(([, value]) => layers.some((layer) => value(layer) != null));
+  return {
+    headings: ['Layer', ...used.map(([heading]) => heading)],
+    rows: layers.map((layer) => [
+      String(layer.layer),
+      ...used.map(([, value]) => formatShort(value(layer) ?? Number.NaN)),
+    ]),
+  };
+}
+
+/** Whole numbers as they are, others with three digits. */
+export function formatShort(value: number): string {
+  if (Number.isInteger(value)) return String(value);
+  return Math.abs(value) < 1 && Math.abs(value) >= 0.001 ? value.toFixed(3) : formatNumber(value);
+}
