@@ -83,7 +83,9 @@ test.serial(
     run.child.kill('SIGKILL');
     await run.ended;
     for (const worker of workers) t.true(await isGone(worker));
-    const resumed = await sandbox.json<Trained>('resume coordinator-killed --workers 2 --set parallel.expertParallel=2');
+    const resumed = await sandbox.json<Trained>(
+      'resume coordinator-killed --workers 2 --set parallel.expertParallel=2',
+    );
     t.is(resumed.weightsHash, quietHash);
   },
 );

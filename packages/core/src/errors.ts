@@ -216,7 +216,8 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_BACKEND_FAILED: {
     summary: 'A TensorFlow.js backend is installed but does not start.',
-    advice: 'Install it again (`sluice backend install NAME`) and look at `sluice doctor`, or choose another.',
+    advice:
+      'Install it again (`sluice backend install NAME`) and look at `sluice doctor`, or choose another.',
   },
   SLUICE_E_BACKEND_INSTALL: {
     summary: 'A step of the installation of a TensorFlow.js backend failed.',

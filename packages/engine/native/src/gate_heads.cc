@@ -121,7 +121,7 @@ static double gateHeadsBackward(const Arguments& args) {
   return 0;
 }
 
-SLUICE_EXPORT(gateHeads, gateHeads)
-SLUICE_EXPORT(gateHeadsBackward, gateHeadsBackward)
+SLUICE_EXPORT(gateHeads, gateHeads);
+SLUICE_EXPORT(gateHeadsBackward, gateHeadsBackward);
 
 }  // namespace sluice
