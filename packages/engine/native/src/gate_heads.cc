@@ -20,8 +20,8 @@ struct GateShape {
 
 static GateShape gateShape(const Arguments& args, size_t first) {
   const size_t heads = args.size(first), channels = args.size(first + 1);
-  const bool isHeadwise = args.number(first + 2) != 0;
-  return {heads, channels, isHeadwise ? 1 : channels, args.number(first + 3) != 0, args.number(first + 4) != 0};
+  const bool isHeadwise = args.boolean(first + 2);
+  return {heads, channels, isHeadwise ? 1 : channels, args.boolean(first + 3), args.boolean(first + 4)};
 }
 
 /// σ of a token's logits, and where `slopes` is given, its derivative.

@@ -39,7 +39,7 @@ export function gateHeadsReference(
 ): tf.Tensor2D {
   const sigmoid = tf.sigmoid(logits);
   const scores = activation === 'silu' ? tf.mul(logits, sigmoid) : sigmoid;
-  const scores_NHS = tf.reshape(scores, [logits.shape[0], heads, -1]);
+  const scores_NHS = tf.reshape(scores, [logits.shape[0], heads, logits.shape[1] / heads]);
   const own = isShared ? tf.mean(scores_NHS, 1, true) : scores_NHS;
   return tf.reshape(tf.mul(tf.reshape(y, [y.shape[0], heads, channels]), own), y.shape);
 }
