@@ -1,17 +1,25 @@
 /** `sluice bench step`: the speed of one training step. */
 
+import { writeFile } from 'node:fs/promises';
 import type { BackendName } from '@sluice/engine';
+import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
+import { CLOCK_OPTION, THREADS_OPTION } from '../bench/options.ts';
+import { stepPicture } from '../bench/stepPicture.ts';
 import { defineCommand } from '../cli/command.ts';
-import { wholeNumber } from '../cli/options.ts';
 
 interface BenchStepArguments {
-  readonly shape: 'dense-9m' | 'moe-20m' | 'dense-34m';
+  readonly shape: BenchShape;
   readonly threads: number;
   readonly backend: BackendName;
+  readonly clock: BenchClock;
+  readonly profile: boolean;
+  readonly svg?: string;
 }
 
 /** Measured steps, after the warm-up. */
 const STEPS = 8;
+/** As many as make up for their shortness, and for the compiler of JavaScript that still works in the first ones. */
+const SHORT_STEPS = 100;
 
 export const benchStepCommand = defineCommand<BenchStepArguments>({
   name: 'bench step',
@@ -20,18 +28,12 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
   options: {
     shape: {
       type: 'string',
-      choices: ['dense-9m', 'moe-20m', 'dense-34m'],
+      choices: ['dense-9m', 'moe-20m', 'dense-34m', 'tiny-100k'],
       demandOption: true,
       requiresArg: true,
       describe: 'Model and batch that are measured.',
     },
-    threads: {
-      type: 'number',
-      default: 0,
-      requiresArg: true,
-      coerce: wholeNumber('threads', 0),
-      describe: 'Threads; 0 for all cores.',
-    },
+    threads: THREADS_OPTION,
     backend: {
       type: 'string',
       choices: ['native', 'tensorflow', 'wasm', 'cpu'],
@@ -39,33 +41,83 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
       requiresArg: true,
       describe: 'TensorFlow.js backend that computes.',
     },
+    clock: CLOCK_OPTION,
+    profile: {
+      type: 'boolean',
+      default: false,
+      describe: 'Tell what a step’s time is spent on.',
+    },
+    svg: { type: 'string', requiresArg: true, describe: 'File that gets a picture of the profile.' },
   },
   examples: [
     ['sluice bench step --shape dense-9m', 'All cores.'],
     ['sluice bench step --shape moe-20m --threads 1 --json', 'One thread, as JSON.'],
     ['sluice bench step --shape dense-9m --backend tensorflow', 'By TensorFlow’s kernels.'],
+    ['sluice bench step --shape dense-9m --profile --svg step.svg', 'Where the time goes, with a picture.'],
   ],
-  async run({ shape, threads, backend }) {
+  async run({ shape, threads, backend, clock, profile, svg }) {
     const { availableParallelism } = await import('node:os');
     const count = threads === 0 ? availableParallelism() : threads;
     // OpenMP reads its variables when the C++ core is loaded, which the import below does.
     process.env.OMP_NUM_THREADS = String(count);
     const { benchStep } = await import('@sluice/train');
     const { formatBytes, formatCount, terminalTable } = await import('@sluice/observe');
-    const measured = await benchStep({ shape, threads: count, steps: STEPS, backend });
+    const wanted = profile || svg !== undefined;
+    const measured = await benchStep({
+      shape,
+      threads: count,
+      steps: shape === 'tiny-100k' ? SHORT_STEPS : STEPS,
+      backend,
+      clock,
+      profile: wanted,
+    });
+    const title = `${shape}: ${backend}, ${count === 1 ? 'one thread' : `${count} threads`}${clock === 'cpu' ? ', CPU time' : ''}`;
+    if (svg !== undefined && measured.profile) await writeFile(svg, stepPicture(measured.profile, title));
     const rows = [
+      [
+        `a step, ${clock === 'cpu' ? 'CPU ms' : 'ms'}`,
+        measured.stepMs.toFixed(measured.stepMs < 100 ? 2 : 0),
+      ],
       ['tokens a second', formatCount(Math.round(measured.tokensPerSecond))],
       ['GFLOP/s', measured.gflops.toFixed(1)],
       ['peak of a 2048³ product, GFLOP/s', measured.sgemmPeakGflops.toFixed(1)],
       ['utilization', `${(100 * measured.utilization).toFixed(1)} %`],
       ['peak memory', formatBytes(measured.peakRssBytes)],
     ];
-    return {
-      json: { ...measured },
-      text: terminalTable(rows, {
-        header: [shape, `${backend}, ${count} threads`],
-        align: ['left', 'right'],
-      }),
-    };
+    const summary = terminalTable(rows, {
+      header: [shape, `${backend}, ${count} threads`],
+      align: ['left', 'right'],
+    });
+    const { header, align, rows: parts } = measured.profile ? profileTable(measured.profile) : NO_TABLE;
+    const breakdown = parts.length > 0 ? `\n${terminalTable(parts, { header, align })}` : '';
+    return { json: { ...measured }, text: summary + breakdown };
   },
 });
+
+interface Table {
+  readonly header: string[];
+  readonly align: ('left' | 'right')[];
+  readonly rows: string[][];
+}
+
+const NO_TABLE: Table = { header: [], align: [], rows: [] };
+
+function profileTable({ stepMs, parts, javascriptMs, outsideKernelsMs }: StepProfile): Table {
+  const row = (name: string, ...times: number[]) => {
+    const sum = times.reduce((a, b) => a + b, 0);
+    return [
+      name,
+      ...times.map((ms) => (ms === 0 ? '' : ms.toFixed(2))),
+      `${((100 * sum) / stepMs).toFixed(1)} %`,
+    ];
+  };
+  return {
+    header: ['part', 'forward, ms', 'backward, ms', 'update, ms', 'share'],
+    align: ['left', 'right', 'right', 'right', 'right'],
+    rows: [
+      ...parts.map((part) => row(part.name, part.forwardMs, part.backwardMs, part.updateMs)),
+      row('around the kernels, in JavaScript', 0, 0, javascriptMs - outsideKernelsMs),
+      row('TensorFlow.js, tape, trainer', 0, 0, outsideKernelsMs),
+    ],
+  };
+}

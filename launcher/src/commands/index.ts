@@ -4,6 +4,7 @@ import type { Command } from '../cli/command.ts';
 import { backendInstallCommand } from './backendInstall.ts';
 import { backendListCommand } from './backendList.ts';
 import { benchCollectivesCommand } from './benchCollectives.ts';
+import { benchKernelsCommand } from './benchKernels.ts';
 import { benchStepCommand } from './benchStep.ts';
 import { countCommand } from './count.ts';
 import { dataListCommand } from './dataList.ts';
@@ -35,6 +36,7 @@ export const COMMANDS: readonly Command[] = [
   dataPrepareCommand,
   dataListCommand,
   benchStepCommand,
+  benchKernelsCommand,
   benchCollectivesCommand,
   backendInstallCommand,
   backendListCommand,

@@ -21,6 +21,13 @@ export {
   tensorflowPackage,
   tensorflowRecordFile,
 } from './backends/tensorflow.ts';
+export {
+  benchKernels,
+  KERNEL_CASES,
+  type KernelBench,
+  type KernelBenchOptions,
+  type KernelMeasurement,
+} from './bench/kernels.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsLater } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';

@@ -4,10 +4,21 @@
  */
 
 import { createHash } from 'node:crypto';
-import { arithmetic, measureSgemmPeak, selectBackend, setThreads, threads } from '@sluice/engine';
+import {
+  arithmetic,
+  type Clock,
+  cpuClock,
+  measureSgemmPeak,
+  profile,
+  selectBackend,
+  setThreads,
+  threads,
+  wallClock,
+} from '@sluice/engine';
 import { flopsPerToken } from '@sluice/model';
 import type { TokenSource } from './batches.ts';
 import { RunConfig } from './config.ts';
+import { type StepProfile, stepProfile } from './stepProfile.ts';
 import { soloWorkers, topology } from './topology.ts';
 import { Trainer } from './trainer.ts';
 
@@ -18,6 +29,8 @@ interface Shape {
   readonly feedForward?: number;
   readonly experts?: { readonly count: number; readonly topK: number; readonly intermediateSize: number };
   readonly batch: number;
+  readonly vocabulary?: number;
+  readonly sequence?: number;
 }
 
 export const BENCH_SHAPES = {
@@ -30,6 +43,16 @@ export const BENCH_SHAPES = {
     batch: 8,
   },
   'dense-34m': { layers: 8, hidden: 512, headDim: 64, feedForward: 1408, batch: 4 },
+  /** So little arithmetic that what a step costs by itself shows. */
+  'tiny-100k': {
+    layers: 2,
+    hidden: 32,
+    headDim: 16,
+    feedForward: 96,
+    batch: 4,
+    vocabulary: 768,
+    sequence: 64,
+  },
 } as const satisfies Record<string, Shape>;
 
 export type BenchShape = keyof typeof BENCH_SHAPES;
@@ -45,7 +68,13 @@ export interface BenchStepOptions {
   /** Sequences of a grain; the whole batch when left out. */
   readonly grainSequences?: number | undefined;
   readonly backend?: string | undefined;
+  /** By what time is measured: what passes on the wall (the default), or what the process's threads compute. */
+  readonly clock?: BenchClock | undefined;
+  /** Whether as many steps again are profiled. */
+  readonly profile?: boolean | undefined;
 }
+
+export type BenchClock = 'wall' | 'cpu';
 
 export interface BenchStepResult {
   readonly shape: BenchShape;
@@ -62,13 +91,16 @@ export interface BenchStepResult {
   readonly utilization: number;
   readonly peakRssBytes: number;
   readonly lastLoss: number;
+  readonly clock: BenchClock;
+  readonly parameters: number;
+  readonly profile?: StepProfile;
 }
 
 export function benchConfig({ shape, grainSequences }: BenchStepOptions): RunConfig {
-  const { layers, hidden, headDim, batch, ...inner }: Shape = BENCH_SHAPES[shape];
+  const { layers, hidden, headDim, batch, vocabulary, sequence, ...inner }: Shape = BENCH_SHAPES[shape];
   return RunConfig.parse({
     model: {
-      vocabularySize: VOCABULARY,
+      vocabularySize: vocabulary ?? VOCABULARY,
       hiddenSize: hidden,
       numLayers: layers,
       numAttentionHeads: 8,
@@ -77,7 +109,7 @@ export function benchConfig({ shape, grainSequences }: BenchStepOptions): RunCon
       ...(inner.experts ? { experts: { ...inner.experts, balanceCoefficient: 0.001, zCoefficient: 0 } } : {}),
       ...(inner.feedForward ? { intermediateSize: inner.feedForward } : {}),
     },
-    data: { recipe: 'random tokens', sequenceLength: SEQUENCE },
+    data: { recipe: 'random tokens', sequenceLength: sequence ?? SEQUENCE },
     parallel: { lanes: 1 },
     batch: { sequences: batch, grainSequences: grainSequences ?? batch },
     training: { steps: 1_000_000 },
@@ -86,39 +118,55 @@ export function benchConfig({ shape, grainSequences }: BenchStepOptions): RunCon
 }
 
 /** Tokens without meaning, the same in each run. */
-export function randomTokens(): TokenSource {
+export function randomTokens(vocabulary: number, sequenceLength: number): TokenSource {
   return {
     numSequences: 1 << 20,
-    sequenceLength: SEQUENCE,
+    sequenceLength,
     read(sampleIndex, target) {
       const bytes = Buffer.concat(
         Array.from({ length: Math.ceil(target.length / 32) }, (_, i) =>
           createHash('sha512').update(`${sampleIndex}/${i}`).digest(),
         ),
       );
-      for (let t = 0; t < target.length; t++) target[t] = bytes.readUInt16LE(2 * t) % VOCABULARY;
+      for (let t = 0; t < target.length; t++) target[t] = bytes.readUInt16LE(2 * t) % vocabulary;
     },
   };
+}
+
+const CLOCKS: Readonly<Record<BenchClock, Clock>> = { wall: wallClock, cpu: cpuClock };
+
+function profileSteps(steps: number, takeStep: (step: number) => void, clock: Clock): StepProfile {
+  const profiled = profile(() => {
+    for (let i = 0; i < steps; i++) takeStep(steps + 3 + i);
+  }, clock);
+  return stepProfile(profiled, steps);
 }
 
 export async function benchStep(options: BenchStepOptions): Promise<BenchStepResult> {
   await selectBackend(options.backend ?? 'native');
   setThreads(options.threads);
-  const sgemmPeakGflops = measureSgemmPeak();
   const config = benchConfig(options);
-  const sampler = randomTokens();
+  const sequence = config.data.sequenceLength;
+  const sampler = randomTokens(config.model.vocabularySize, sequence);
   const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: sampler, validation: sampler });
   trainer.initialize();
+  const clock = CLOCKS[options.clock ?? 'wall'];
+  const takeStep = (step: number) =>
+    trainer.trainStep({ step, learningRate: config.optimizer.learningRate }).loss;
   const milliseconds: number[] = [];
   let lastLoss = Number.NaN;
   for (let step = 1; step <= options.steps + 2; step++) {
-    const start = performance.now();
-    lastLoss = trainer.trainStep({ step, learningRate: config.optimizer.learningRate }).loss;
-    if (step > 2) milliseconds.push(performance.now() - start);
+    const start = clock();
+    lastLoss = takeStep(step);
+    if (step > 2) milliseconds.push(clock() - start);
   }
   const stepMs = milliseconds.sort((a, b) => a - b)[milliseconds.length >> 1]!;
-  const tokensPerSecond = (1000 * config.batch.sequences * SEQUENCE) / stepMs;
-  const gflops = (flopsPerToken(config.model, SEQUENCE) * tokensPerSecond) / 1e9;
+  // Before anything else takes memory.
+  const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+  const profiled = options.profile && profileSteps(options.steps, takeStep, clock);
+  const sgemmPeakGflops = measureSgemmPeak(5, clock);
+  const tokensPerSecond = (1000 * config.batch.sequences * sequence) / stepMs;
+  const gflops = (flopsPerToken(config.model, sequence) * tokensPerSecond) / 1e9;
   return {
     shape: options.shape,
     arithmetic: arithmetic(),
@@ -129,7 +177,12 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRes
     gflops,
     sgemmPeakGflops,
     utilization: gflops / sgemmPeakGflops,
-    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    peakRssBytes,
     lastLoss,
+    clock: options.clock ?? 'wall',
+    parameters: trainer.spaces
+      .flatMap(({ space }) => space.parameters)
+      .reduce((sum, { spec }) => sum + spec.size, 0),
+    ...(profiled && { profile: profiled }),
   };
 }

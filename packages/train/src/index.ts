@@ -1,6 +1,7 @@
 export { type Grain, readGrain, type TokenSource } from './batches.ts';
 export {
   BENCH_SHAPES,
+  type BenchClock,
   type BenchShape,
   type BenchStepOptions,
   type BenchStepResult,
@@ -15,4 +16,5 @@ export * from './plan/index.ts';
 export * from './protocol.ts';
 export * from './schedule.ts';
 export * from './spikes.ts';
+export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';
 export { createTrainingWorker } from './trainingWorker.ts';

@@ -1,0 +1,75 @@
+/** What a profile of training steps says, in a trainer's terms. */
+
+import type { Profile } from '@sluice/engine';
+
+export interface StepPart {
+  readonly name: string;
+  /** Milliseconds a step inside of the C++ core. */
+  readonly forwardMs: number;
+  readonly backwardMs: number;
+  /** After the backward pass. */
+  readonly updateMs: number;
+}
+
+export interface StepProfile {
+  /** Mean of a step. The parts and `javascriptMs` add up to it. */
+  readonly stepMs: number;
+  /** The largest first. */
+  readonly parts: readonly StepPart[];
+  /** What is not spent inside of the C++ core: TensorFlow.js, the walk of the tape, and what surrounds the kernels. */
+  readonly javascriptMs: number;
+  /** The share of `javascriptMs` outside of kernels and of gradient functions: TensorFlow.js's own, and the trainer's. */
+  readonly outsideKernelsMs: number;
+  /** Calls of operations and gradient functions in a step. */
+  readonly calls: number;
+}
+
+/** By the beginning of a kernel's name; the first that fits. */
+const PARTS: readonly (readonly [string, string])[] = [
+  ['SluiceGatedFeedForward', 'feed-forward'],
+  ['SluiceExpertFeedForward', 'experts'],
+  ['SluiceLinearCrossEntropy', 'output layer, cross-entropy'],
+  ['SluiceLinear', 'linear layers'],
+  ['SluiceAttentionHeads', 'heads: norm, rotary'],
+  ['SluiceGatedAttention', 'attention'],
+  ['SluiceAttention', 'attention'],
+  ['SluiceRmsNorm', 'RMS norms'],
+  ['SluiceAddResidual', 'residual sums'],
+  ['SluiceRouter', 'routing'],
+  ['SluiceDispatchTokens', 'routing'],
+  ['SluiceCombineTokens', 'routing'],
+  ['SluiceEmbedding', 'embedding'],
+  ['adamW', 'AdamW, clipping'],
+  ['squaredNorms', 'AdamW, clipping'],
+  ['sumTree', 'sums of gradients'],
+];
+
+function partOf(kernel: string): string {
+  return PARTS.find(([beginning]) => kernel.startsWith(beginning))?.[1] ?? 'other operations';
+}
+
+/** @param steps training steps that were profiled */
+export function stepProfile({ entries, totalMs }: Profile, steps: number): StepProfile {
+  const parts = new Map<string, { forwardMs: number; backwardMs: number; updateMs: number }>();
+  let nativeMs = 0;
+  let surroundingMs = 0;
+  let calls = 0;
+  for (const entry of entries) {
+    nativeMs += entry.nativeMs;
+    surroundingMs += entry.javascriptMs;
+    if (entry.pass) calls += entry.calls;
+    if (entry.nativeMs === 0) continue;
+    const name = partOf(entry.name);
+    const part = parts.get(name) ?? { forwardMs: 0, backwardMs: 0, updateMs: 0 };
+    part[`${entry.pass ?? 'update'}Ms`] += entry.nativeMs / steps;
+    parts.set(name, part);
+  }
+  const timeOf = (part: Omit<StepPart, 'name'>) => part.forwardMs + part.backwardMs + part.updateMs;
+  return {
+    stepMs: totalMs / steps,
+    parts: [...parts].map(([name, part]) => ({ name, ...part })).sort((a, b) => timeOf(b) - timeOf(a)),
+    javascriptMs: (totalMs - nativeMs) / steps,
+    outsideKernelsMs: (totalMs - nativeMs - surroundingMs) / steps,
+    calls: calls / steps,
+  };
+}
