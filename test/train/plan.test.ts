@@ -148,7 +148,8 @@ test('workers share moments and experts, not activations', (t) => {
   t.is(replicated.parameters, alone.parameters);
   t.true(Math.abs(shared.optimizer / alone.optimizer - 0.25) < 0.01);
   t.is(replicated.optimizer, alone.optimizer / 4);
-  t.is(shared.activations, alone.activations);
+  t.is(replicated.activations, alone.activations);
+  t.true(shared.activations >= alone.activations);
   t.is(alone.expertExchange, 0);
 });
 

@@ -12,56 +12,85 @@ import { projectionWidths } from './parameters.ts';
 import { blockVariants } from './variants.ts';
 
 export interface ActivationWidths {
-  /** Kept by each layer. */
+  /** Kept by each layer but the last. */
   readonly layer: readonly number[];
-  /** There besides when the backward pass begins: either of the two lists, whichever is more. */
+  /** There for the last layer, and besides, at the moments when most may be: whichever is more. */
   readonly peaks: readonly (readonly number[])[];
 }
 
-export function activationWidths(model: ModelConfig): ActivationWidths {
+/** @param areExpertsShared whether some of the experts are other workers' */
+export function activationWidths(model: ModelConfig, areExpertsShared = false): ActivationWidths {
   const { hiddenSize } = model;
+  const attention = [...keptByAttention(model), ...keptByVariants(model)];
+  const feedForward = keptByFeedForward(model, areExpertsShared);
+  const layer = [...attention, ...feedForward];
+  const heads = headWidths(model);
+  const projection = projectionWidth(model);
+  const queries = model.numAttentionHeads * model.headDim;
   return {
-    layer: [...attentionWidths(model), ...feedForwardWidths(model)],
+    layer,
     peaks: [
       // The loss: the last layer's output, its norm, and the gradient of that.
-      [hiddenSize, hiddenSize, hiddenSize],
-      // The last layer's feed-forward: the gradient that comes in, that of its hidden units, and that of its input.
-      [hiddenSize, ...feedForwardGradientWidths(model)],
+      [...layer, hiddenSize, hiddenSize, hiddenSize],
+      // Feed-forward: the gradient that comes in, the input once more, and the gradients within and of the input.
+      [...layer, hiddenSize, hiddenSize, ...feedForwardGradients(model, areExpertsShared)],
+      // Attention: the gradient beside it, the heads once more, and the gradient of the output.
+      [...attention, hiddenSize, ...heads, queries],
+      // The gradients of the heads, beside them what they are made of, and its gradient.
+      [...attention, hiddenSize, ...heads, projection],
     ],
   };
 }
 
-/** Input, its norm, projection, queries, keys, values, gate, output, log-sum-exp; then the residual stream and its norm. */
-function attentionWidths(model: ModelConfig): number[] {
-  const { hiddenSize, numAttentionHeads, numKeyValueHeads, headDim } = model;
+function projectionWidth(model: ModelConfig): number {
   const { query } = projectionWidths(model);
-  const variants = blockVariants(model);
-  const queries = numAttentionHeads * headDim;
-  const keys = numKeyValueHeads * headDim;
+  return query + 2 * model.numKeyValueHeads * model.headDim;
+}
+
+/** Queries, keys, values, and an interleaved gate: computed once more from the projection when their gradients need them. */
+function headWidths(model: ModelConfig): number[] {
+  const queries = model.numAttentionHeads * model.headDim;
+  const keys = model.numKeyValueHeads * model.headDim;
+  return [queries, keys, keys, projectionWidths(model).query - queries];
+}
+
+/** A layer's input, the projection, the output and the log-sum-exp of attention, and the residual stream after it. */
+function keptByAttention(model: ModelConfig): number[] {
+  const { hiddenSize, numAttentionHeads, headDim } = model;
+  return [hiddenSize, projectionWidth(model), numAttentionHeads * headDim, numAttentionHeads, hiddenSize];
+}
+
+function keptByVariants(model: ModelConfig): number[] {
+  const { gates, isProjectionShaped, isGateOutsideAttention } = blockVariants(model);
   return [
-    ...[hiddenSize, hiddenSize],
-    // A projection that is taken apart and put together again is kept in both forms.
-    ...Array<number>(variants.isProjectionShaped ? 2 : 1).fill(query + 2 * keys),
-    ...[queries, keys, keys, query - queries],
-    ...(variants.isGateOutsideAttention ? [queries] : []),
-    ...[queries, numAttentionHeads],
-    ...variants.gates.flatMap((gate) => keptGateWidths(gate, model)),
+    ...gates.flatMap((gate) => keptGateWidths(gate, model)),
     ...keptControlWidths(model),
-    ...[hiddenSize, hiddenSize],
+    // A projection that is taken apart and put together again is kept in both forms.
+    ...(isProjectionShaped ? [projectionWidth(model)] : []),
+    // What comes out of the gate; what goes in is kept in any case.
+    ...(isGateOutsideAttention ? [model.numAttentionHeads * model.headDim] : []),
   ];
 }
 
-/** What both feed-forward layers keep: the values before their activation, and what routing needs. */
-function feedForwardWidths({ hiddenSize, intermediateSize, experts }: ModelConfig): number[] {
+/** What the feed-forward layers keep: the values before their activation, and what routing needs. */
+function keptByFeedForward(
+  { hiddenSize, intermediateSize, experts }: ModelConfig,
+  areExpertsShared: boolean,
+): number[] {
   if (!experts) return [2 * intermediateSize!];
   const { count, topK, intermediateSize: inner, sharedIntermediateSize } = experts;
-  const routed = [topK * hiddenSize, 2 * topK * inner, topK * hiddenSize];
-  return [count, topK, ...routed, 2 * sharedIntermediateSize];
+  // Rows for experts are gathered once more, those that came from other workers are kept.
+  const received = areExpertsShared ? [topK * hiddenSize] : [];
+  return [count, topK, ...received, 2 * topK * inner, topK * hiddenSize, 2 * sharedIntermediateSize];
 }
 
-function feedForwardGradientWidths({ hiddenSize, intermediateSize, experts }: ModelConfig): number[] {
+function feedForwardGradients(
+  { hiddenSize, intermediateSize, experts }: ModelConfig,
+  areExpertsShared: boolean,
+): number[] {
   if (!experts) return [intermediateSize!, hiddenSize];
   const { topK, intermediateSize: inner, sharedIntermediateSize } = experts;
   const shared = sharedIntermediateSize > 0 ? [hiddenSize] : [];
-  return [topK * inner, topK * hiddenSize, topK, ...shared];
+  const gathered = areExpertsShared ? [] : [topK * hiddenSize];
+  return [topK * inner, topK * hiddenSize, topK, ...gathered, ...shared];
 }

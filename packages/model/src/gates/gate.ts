@@ -9,7 +9,7 @@
  * see `interleavedGate`. All others have a matrix of their own and are plain `tf.*` operations.
  */
 
-import { linear } from '@sluice/engine';
+import { gateHeads, linear } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import type { BlockContext, BlockSizes, LayerTensor } from '../block.ts';
 import { gateActivation } from './activations/index.ts';
@@ -90,14 +90,15 @@ export function keptGateWidths(gate: NamedGate, sizes: BlockSizes): number[] {
   const width = tensor.heads * tensor.channels;
   const rows = gate.input === 'input-independent' ? 0 : gateRows(gate, tensor);
   const biased = gate.initialLogit === undefined ? 0 : rows;
-  const shared = gate.sharing === 'head-shared' ? rows / tensor.heads : 0;
-  const scores = [...Array<number>(gateActivation(gate.activation).keptTensors).fill(rows), biased, shared];
+  const isSeparate = !fusedActivation(gate) || rows === 0;
+  const shared = isSeparate && gate.sharing === 'head-shared' ? rows / tensor.heads : 0;
+  // The fused operation keeps logits alone.
+  const tensors = isSeparate ? gateActivation(gate.activation).keptTensors : 1;
+  const scores = [...Array<number>(tensors).fill(rows), biased, shared];
   switch (gate.position) {
-    case 'sdpa': // What it gates is kept by attention.
-      return [...scores, width];
-    case 'output':
-      return [...scores, width, width];
-    default: // Its result is part of the shaped projection.
+    case 'output': // Plain operations keep their result as well, which they reshape.
+      return isSeparate ? [...scores, width, width] : [...scores, width];
+    default: // After attention its result, what it gates being kept by attention; before, what it gates.
       return [...scores, width];
   }
 }
@@ -128,6 +129,12 @@ export function applyGate(
   return applyScores(gate, y, logits, tensor);
 }
 
+/** The activation of a gate that one operation computes from its logits on, where there are some for each token. */
+function fusedActivation({ activation, form }: Pick<GateConfig, 'activation' | 'form'>) {
+  const isFused = form === 'multiplicative' && (activation === 'sigmoid' || activation === 'silu');
+  return isFused ? activation : undefined;
+}
+
 /** Scores [N, H, S] of logits, or [N, 1, S] where heads share them. */
 export function gateScores(
   { activation, sharing }: Pick<GateConfig, 'activation' | 'sharing'>,
@@ -146,6 +153,10 @@ export function applyScores(
   tensor: GatedTensor,
 ): tf.Tensor2D {
   const { heads, channels } = tensor;
+  const activation = fusedActivation(gate);
+  if (activation && logits.shape[0] === y.shape[0]) {
+    return gateHeads(y, logits, { heads, channels, activation, isShared: gate.sharing === 'head-shared' });
+  }
   const own = gateScores(gate, logits, tensor);
   const y_NHD = tf.reshape(y, [y.shape[0], heads, channels]);
   const gated_NHD = gate.form === 'additive' ? tf.add(y_NHD, own) : tf.mul(y_NHD, own);

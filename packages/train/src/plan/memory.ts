@@ -63,8 +63,8 @@ function activationBytes(config: RunConfig): number {
   const rows = grainTokens(config);
   const bytesOf = (widths: readonly number[]) =>
     widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(4 * width * rows), 0);
-  const { layer, peaks } = activationWidths(model);
-  return model.numLayers * bytesOf(layer) + Math.max(...peaks.map(bytesOf));
+  const { layer, peaks } = activationWidths(model, config.parallel.expertParallel > 1);
+  return (model.numLayers - 1) * bytesOf(layer) + Math.max(...peaks.map(bytesOf));
 }
 
 /** An outgoing and an incoming buffer, which grow in steps of a quarter. Balanced experts are assumed. */
