@@ -5,7 +5,14 @@ import { join } from 'node:path';
 import { root, setup } from './steps.js';
 
 const MEASUREMENTS = [
-  ...['dense-9m', 'moe-20m', 'dense-34m'].map((shape) => ['bench', 'step', '--shape', shape]),
+  ...['dense-9m', 'moe-20m', 'dense-34m', 'tiny-100k'].map((shape) => [
+    'bench',
+    'step',
+    '--shape',
+    shape,
+    '--profile',
+  ]),
+  ['bench', 'kernels'],
   ['bench', 'collectives', '--world', '2', '--mib', '64'],
 ];
 
