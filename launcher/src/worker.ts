@@ -14,14 +14,7 @@ const [{ Communicator }, { createTrainingWorker }] = await Promise.all([
 ]);
 
 const communicator = await Communicator.connect({});
-const worker = createTrainingWorker(communicator);
-await communicator.serve({
-  initialize: (request) => worker.initialize(request),
-  step: (request) => worker.step(request),
-  evaluate: (request) => worker.evaluate(request),
-  save: (request) => worker.save(request),
-  stop: (request) => worker.stop(request),
-});
+await communicator.serve({ ...createTrainingWorker(communicator) });
 await communicator.close();
 process.removeAllListeners('disconnect');
 process.disconnect?.();
