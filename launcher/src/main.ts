@@ -130,7 +130,10 @@ function addGroup(parser: Argv, group: string, commands: readonly Command[], onC
 }
 
 function addCommand(parser: Argv, command: Command, name: string, onChosen: OnChosen): void {
-  const usage = [name, ...Object.keys(command.positionals).map((positional) => `<${positional}>`)].join(' ');
+  const places = Object.entries(command.positionals).map(
+    ([key, { array }]) => `<${key}${array ? '..' : ''}>`,
+  );
+  const usage = [name, ...places].join(' ');
   parser.command(
     usage,
     command.describe,

@@ -10,6 +10,16 @@ export function wholeNumber(flag: string, minimum: number): (value: unknown) => 
   };
 }
 
+/** Whole numbers from 0, with commas between. */
+export function wholeNumbers(flag: string): (value: unknown) => number[] | undefined {
+  return (value) => {
+    if (value === undefined) return undefined;
+    const parts = String(value).split(',');
+    if (parts.every((part) => /^\d{1,9}$/.test(part))) return parts.map(Number);
+    throw new Error(`--${flag} is ${String(value)}, not whole numbers with commas between, as in 0,3.`);
+  };
+}
+
 /** A number of at least `minimum`. */
 export function atLeast(flag: string, minimum: number): (value: unknown) => number | undefined {
   return (value) => {

@@ -1,7 +1,5 @@
 /** `sluice evaluate`: perplexity of a trained model. */
 
-import { readFileSync } from 'node:fs';
-import { SluiceError } from '@sluice/core';
 import { defineCommand } from '../cli/command.ts';
 import { SET_OPTION, wholeNumber } from '../cli/options.ts';
 
@@ -67,6 +65,7 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
   ],
   async run({ source, split, text, data, sequenceLength, set }, { log }) {
     const { loadModelForInference } = await import('../run/inference.ts');
+    const { readTextFile } = await import('../run/textFile.ts');
     const { formatCount, formatLoss } = await import('@sluice/observe');
     const model = await loadModelForInference(source, log, set);
     let shownAt = Date.now();
@@ -78,7 +77,7 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
     const { loss, perplexity, tokens } =
       text === undefined
         ? await model.evaluate({ split, dataDirectory: data, sequenceLength, onProgress })
-        : await model.evaluateText(readText(text), { sequenceLength, onProgress });
+        : await model.evaluateText(readTextFile(text), { sequenceLength, onProgress });
     const of = text ?? split;
     return {
       json: { ...(text === undefined ? { split } : { text }), loss, perplexity, tokens },
@@ -86,14 +85,3 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
     };
   },
 });
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `The file ${path} cannot be read.`, {
-      details: { path },
-      cause: error,
-    });
-  }
-}

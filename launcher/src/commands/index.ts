@@ -9,6 +9,7 @@ import { benchStepCommand } from './benchStep.ts';
 import { countCommand } from './count.ts';
 import { dataListCommand } from './dataList.ts';
 import { dataPrepareCommand } from './dataPrepare.ts';
+import { diagnoseCommand } from './diagnose.ts';
 import { doctorCommand } from './doctor.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { exportCommand } from './export.ts';
@@ -26,6 +27,7 @@ export const COMMANDS: readonly Command[] = [
   resumeCommand,
   generateCommand,
   evaluateCommand,
+  diagnoseCommand,
   logitsCommand,
   hashCommand,
   inspectCommand,

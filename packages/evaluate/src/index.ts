@@ -1,3 +1,5 @@
+export * from './attentionMaps.ts';
+export type { Diagnosis, DiagnosisOptions } from './diagnosis.ts';
 export * from './inferenceModel.ts';
 export * from './load.ts';
 export * from './sampling.ts';

@@ -5,9 +5,10 @@ import { readFileSync } from 'node:fs';
 import { randomKey, SluiceError } from '@sluice/core';
 import { type Dataset, openDataset } from '@sluice/data';
 import { type Decoder, KeyValueCache } from '@sluice/model';
-import { type Grain, readGrain, type TokenSource } from '@sluice/train';
+import type { Grain, TokenSource } from '@sluice/train';
+import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
 import { sampleToken } from './sampling.ts';
-import { textRemainder, textSource } from './scoring.ts';
+import { grainsOf, textRemainder, textSource } from './scoring.ts';
 import type { TextCodec } from './textCodec.ts';
 
 export interface GenerateOptions {
@@ -42,6 +43,16 @@ export interface EvaluateOptions {
 
 export type EvaluateTextOptions = Pick<EvaluateOptions, 'sequenceLength' | 'onProgress'>;
 
+/** What to measure; the sequences are those that `evaluate` or `evaluateText` would score first. */
+export interface DiagnoseOptions extends DiagnosisOptions {
+  readonly split: EvaluateOptions['split'];
+  readonly dataDirectory?: string | undefined;
+  /** In place of a corpus. */
+  readonly text?: string | undefined;
+  /** Tokens of a sequence; as many as in training when left out, but at most 4096. */
+  readonly sequenceLength?: number | undefined;
+}
+
 export interface Evaluated {
   /** Mean cross-entropy, nats a token. */
   readonly loss: number;
@@ -49,9 +60,8 @@ export interface Evaluated {
   readonly tokens: number;
 }
 
-/** Sequences that are scored in one pass: so many, or fewer long ones. */
-const SEQUENCES_AT_ONCE = 4;
-const TOKENS_AT_ONCE = 16384;
+/** Longest sequence that is measured without being asked for: that of the paper. */
+const LONGEST_DIAGNOSED = 4096;
 
 export interface InferenceParts {
   /** Longest sequence that the model is meant for, in tokens. */
@@ -149,9 +159,11 @@ export class InferenceModel {
    * @throws SLUICE_E_DATA_UNKNOWN when there is no corpus to take, SLUICE_E_TOKENIZER_MISMATCH, SLUICE_E_DATA_…
    */
   async evaluate({ split, sequences, onProgress, ...options }: EvaluateOptions): Promise<Evaluated> {
-    const dataset = await this.#corpus(options.dataDirectory);
-    const sequenceLength = options.sequenceLength ?? this.sequenceLength;
-    const sampler = dataset.sampler({ split, sequenceLength, seed: 0 });
+    const sampler = await this.#corpusSource(
+      split,
+      options.dataDirectory,
+      options.sequenceLength ?? this.sequenceLength,
+    );
     const total = Math.min(sequences ?? sampler.numSequences, sampler.numSequences);
     return this.#score(sampler, total, undefined, onProgress);
   }
@@ -161,18 +173,48 @@ export class InferenceModel {
    * @throws SLUICE_E_DATA_TOO_SMALL for a text of a single token, and the errors of `codec`
    */
   async evaluateText(text: string, options: EvaluateTextOptions = {}): Promise<Evaluated> {
-    const { tokenizer, start } = await this.codec();
-    const tokens = [...start, ...tokenizer.encodeOrdinary(text)];
-    if (tokens.length < 2) {
-      throw new SluiceError(
-        'SLUICE_E_DATA_TOO_SMALL',
-        `The text has ${tokens.length} tokens; it takes two to predict one.`,
-      );
-    }
+    const tokens = await this.#textTokens(text);
     const sequenceLength = Math.min(options.sequenceLength ?? this.sequenceLength, tokens.length - 1);
     const source = textSource(tokens, sequenceLength);
     const rest = textRemainder(tokens, sequenceLength);
     return this.#score(source, source.numSequences, rest, options.onProgress);
+  }
+
+  /**
+   * The paper's measurements of the first sequences of a corpus, or of a text.
+   * @throws the errors of `evaluate` or of `evaluateText`
+   */
+  async diagnose({
+    split,
+    dataDirectory,
+    text,
+    sequenceLength,
+    ...options
+  }: DiagnoseOptions): Promise<Diagnosis> {
+    const length = sequenceLength ?? Math.min(this.sequenceLength, LONGEST_DIAGNOSED);
+    if (text === undefined) {
+      return diagnose(this.decoder, await this.#corpusSource(split, dataDirectory, length), options);
+    }
+    const tokens = await this.#textTokens(text);
+    return diagnose(this.decoder, textSource(tokens, Math.min(length, tokens.length - 1)), options);
+  }
+
+  async #corpusSource(
+    split: EvaluateOptions['split'],
+    directory: string | undefined,
+    sequenceLength: number,
+  ): Promise<TokenSource> {
+    return (await this.#corpus(directory)).sampler({ split, sequenceLength, seed: 0 });
+  }
+
+  async #textTokens(text: string): Promise<number[]> {
+    const { tokenizer, start } = await this.codec();
+    const tokens = [...start, ...tokenizer.encodeOrdinary(text)];
+    if (tokens.length >= 2) return tokens;
+    throw new SluiceError(
+      'SLUICE_E_DATA_TOO_SMALL',
+      `The text has ${tokens.length} tokens; it takes two to predict one.`,
+    );
   }
 
   async #score(
@@ -191,11 +233,11 @@ export class InferenceModel {
       sum += parts.crossEntropySum;
       tokens += inputs.length;
     };
-    const most = Math.max(1, Math.min(SEQUENCES_AT_ONCE, Math.floor(TOKENS_AT_ONCE / source.sequenceLength)));
-    for (let first = 0; first < total; first += most) {
-      const grain = readGrain(source, 0, first, Math.min(most, total - first));
+    let done = 0;
+    for (const grain of grainsOf(source, total)) {
       score(grain);
-      onProgress?.(first + grain.sequences, total);
+      done += grain.sequences;
+      onProgress?.(done, total);
       await new Promise(setImmediate);
     }
     if (rest) score(rest);

@@ -1,6 +1,17 @@
-/** Cutting a text's tokens into sequences to be scored, so that each but the first is predicted exactly once. */
+/** Cutting a text's tokens into sequences, so that each but the first is predicted exactly once; and these into passes. */
 
-import type { Grain, TokenSource } from '@sluice/train';
+import { type Grain, readGrain, type TokenSource } from '@sluice/train';
+
+/** Sequences that go through a model in one pass: so many, or fewer long ones. */
+const SEQUENCES_AT_ONCE = 4;
+const TOKENS_AT_ONCE = 16384;
+
+/** The first `total` sequences of a source, as many at once as a pass takes. */
+export function* grainsOf(source: TokenSource, total: number): Generator<Grain> {
+  const most = Math.max(1, Math.min(SEQUENCES_AT_ONCE, Math.floor(TOKENS_AT_ONCE / source.sequenceLength)));
+  for (let first = 0; first < total; first += most)
+    yield readGrain(source, 0, first, Math.min(most, total - first));
+}
 
 /** The tokens of a text as consecutive sequences of `sequenceLength`; what is left over at the end is its own grain. */
 export function textSource(tokens: readonly number[], sequenceLength: number): TokenSource {

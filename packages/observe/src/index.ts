@@ -1,3 +1,5 @@
+export type { DiagnosedModel } from './diagnosis/page.ts';
+export { writeDiagnosisPage } from './diagnosis/write.ts';
 export * from './diagnosticsLog.ts';
 export * from './format.ts';
 export * from './metricsLog.ts';

@@ -11,6 +11,7 @@ import {
 import type { RunSummary } from './collect.ts';
 import type { ChartData, ReportData } from './data.ts';
 import { type CollectedDiagnostics, layerTable } from './diagnostics.ts';
+import { escapeHtml, escapeJson, panel, paragraph, table } from './elements.ts';
 import type { ReportCheckpoint, ReportFacts, ReportSpike } from './report.ts';
 
 /** Styles and scripts that go into the page. */
@@ -18,23 +19,6 @@ export interface PageAssets {
   readonly styles: readonly string[];
   readonly plotLibrary: string;
   readonly script: string;
-}
-
-/** Text as the content or a quoted attribute of an element. */
-export function escapeHtml(text: string): string {
-  const entities: Record<string, string> = {
-    '&': '&amp;',
-    '<': '&lt;',
-    '>': '&gt;',
-    '"': '&quot;',
-    "'": '&#39;',
-  };
-  return text.replaceAll(/[&<>"']/g, (character) => entities[character]!);
-}
-
-/** JSON that can stand in a script element: no text in it can end the element. */
-export function escapeJson(value: unknown): string {
-  return JSON.stringify(value).replaceAll('<', '\\u003c');
 }
 
 /** The whole report as one HTML document that refers to nothing outside itself. */
@@ -89,18 +73,6 @@ ${configPanel(facts.config)}
 
 function counted(count: number, noun: string): string {
   return `${groupDigits(count)} ${noun}${count === 1 ? '' : 's'}`;
-}
-
-function paragraph(className: string, text: string): string {
-  return text === '' ? '' : `<p class="${className}">${escapeHtml(text)}</p>`;
-}
-
-function panel(heading: string, unit: string, content: string, className = 'panel'): string {
-  const detail = unit === '' ? '' : `<span class="unit">${escapeHtml(unit)}</span>`;
-  return `<section class="${className}">
-<div class="heading"><h2>${escapeHtml(heading)}</h2>${detail}</div>
-${content}
-</section>`;
 }
 
 /** Says what the marks in the plots mean, where there are any. */
@@ -218,25 +190,6 @@ function gatesText(gates: unknown): string[] {
   return gates.map(({ granularity, position }: Record<string, unknown>) =>
     position === 'sdpa' ? `${granularity} gate` : `${granularity} ${position} gate`,
   );
-}
-
-function table(
-  headings: readonly (readonly [text: string, className: string])[],
-  rows: readonly (readonly string[])[],
-): string {
-  const attribute = (className: string | undefined) => (className ? ` class="${className}"` : '');
-  const head = headings
-    .map(([text, className]) => `<th${attribute(className)}>${escapeHtml(text)}</th>`)
-    .join('');
-  const body = rows
-    .map(
-      (row) =>
-        `<tr>${row.map((cell, i) => `<td${attribute(headings[i]?.[1])}>${escapeHtml(cell)}</td>`).join('')}</tr>`,
-    )
-    .join('\n');
-  return `<div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>
-${body}
-</tbody></table></div>`;
 }
 
 /** What was measured inside of the model: plots over the run, and the last measurement layer by layer. */

@@ -1,0 +1,121 @@
+/** Diagnoses models one after the other, and puts what was found side by side. */
+
+import { resolve } from 'node:path';
+import { SluiceError } from '@sluice/core';
+import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
+import { type DiagnosedModel, terminalTable, writeDiagnosisPage } from '@sluice/observe';
+import type { CommandResult } from '../cli/command.ts';
+import { loadModelForInference } from './inference.ts';
+import { readTextFile } from './textFile.ts';
+
+export interface DiagnoseModelsOptions {
+  readonly split: 'train' | 'validation';
+  /** File of text in place of a corpus. */
+  readonly text?: string | undefined;
+  /** Directory of a corpus in place of each run's. */
+  readonly data?: string | undefined;
+  readonly sequenceLength?: number | undefined;
+  readonly sequences: number;
+  /** Page to write. */
+  readonly html?: string | undefined;
+  /** Of the page's attention maps. */
+  readonly layers?: readonly number[] | undefined;
+  readonly heads?: readonly number[] | undefined;
+  readonly set?: readonly string[] | undefined;
+}
+
+/**
+ * @throws SLUICE_E_USAGE for layers or heads that a model does not have; the errors of loading and of the corpus
+ */
+export async function diagnoseModels(
+  sources: readonly string[],
+  options: DiagnoseModelsOptions,
+  log: (line: string) => void,
+): Promise<CommandResult> {
+  const text = options.text === undefined ? undefined : readTextFile(options.text);
+  const models: DiagnosedModel[] = [];
+  for (const source of sources) {
+    const model = await loadModelForInference(source, log, options.set);
+    try {
+      log(`measuring ${source}`);
+      const diagnosis = await model.diagnose({
+        split: options.split,
+        dataDirectory: options.data,
+        text,
+        sequenceLength: options.sequenceLength,
+        sequences: options.sequences,
+        ...(options.html !== undefined && { maps: chosenMaps(model, source, options) }),
+      });
+      models.push({ name: source, diagnosis });
+    } finally {
+      model.close();
+    }
+  }
+  const html = options.html === undefined ? undefined : resolve(options.html);
+  if (html !== undefined) await writeDiagnosisPage(html, models);
+  const described = models.map(({ name, diagnosis: { maps, ...measured } }) => ({
+    source: name,
+    ...measured,
+  }));
+  const written = html === undefined ? {} : { html };
+  return {
+    json: described.length === 1 ? { ...described[0]!, ...written } : { models: described, ...written },
+    text: [summaryTable(models), ...(html === undefined ? [] : [`figures: ${html}`])].join('\n'),
+  };
+}
+
+function chosenMaps({ decoder }: InferenceModel, source: string, { layers, heads }: DiagnoseModelsOptions) {
+  const { numLayers, numAttentionHeads } = decoder.config;
+  refuseAbsent('layer', layers, numLayers, source);
+  refuseAbsent('head', heads, numAttentionHeads, source);
+  return { layers: layers ?? spreadLayers(numLayers), heads };
+}
+
+function refuseAbsent(
+  what: string,
+  chosen: readonly number[] | undefined,
+  count: number,
+  source: string,
+): void {
+  const absent = chosen?.find((index) => index >= count);
+  if (absent === undefined) return;
+  throw new SluiceError(
+    'SLUICE_E_USAGE',
+    `${source} has no ${what} ${absent}: its ${what}s are 0 to ${count - 1}.`,
+  );
+}
+
+const LINES: readonly (readonly [
+  label: string,
+  value: (diagnosis: Diagnosis) => number | null | undefined,
+])[] = [
+  ['attention to the first token', (d) => d.firstTokenAttention],
+  ['  with query 0', (d) => d.firstTokenAttentionWithFirst],
+  ['massive activation', (d) => d.massiveActivation],
+  ['  of feed-forward outputs', (d) => d.feedForwardActivation],
+  ['gate score', (d) => d.gateScoreMean],
+  ['  share below 0.1', (d) => d.gates[0]?.belowTenth],
+  ['  share above 0.9', (d) => d.gates[0]?.aboveNineTenths],
+  ['|attention output| < 0.01', (d) => d.attentionOutput.before.belowHundredth],
+  ['  after the gate', (d) => d.attentionOutput.after.belowHundredth],
+  ['largest attention logit', (d) => d.largestAttentionLogit],
+  ['attention entropy, nats', (d) => d.attentionEntropy],
+  ['expert imbalance', (d) => d.router?.maxViolation],
+  ['dead experts', (d) => d.router?.deadExperts],
+  ['router entropy, nats', (d) => d.router?.entropy],
+];
+
+function summaryTable(models: readonly DiagnosedModel[]): string {
+  const rows = LINES.map(([label, value]) => ({
+    label,
+    values: models.map(({ diagnosis }) => value(diagnosis) ?? undefined),
+  })).filter(({ values }) => values.some((value) => value !== undefined));
+  const cells = rows.map(({ label, values }) => [
+    label,
+    ...values.map((value) => (value === undefined ? '' : String(Number(value.toPrecision(4))))),
+  ]);
+  return terminalTable(cells, {
+    header: ['', ...models.map(({ name }) => name)],
+    align: ['left', ...models.map(() => 'right' as const)],
+  });
+}

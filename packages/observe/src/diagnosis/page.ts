@@ -1,0 +1,218 @@
+/** The page of a diagnosis: the paper's figures, of one model or of several beside each other. */
+
+import type { AttentionMap, Diagnosis } from '@sluice/evaluate';
+import type { Diagnostics, LayerDiagnostics } from '@sluice/train';
+import { formatShort, layerTable } from '../report/diagnostics.ts';
+import { escapeHtml, escapeJson, panel, table } from '../report/elements.ts';
+import type { MapData } from './data.ts';
+import { histogramPlot, linePlot, type PlotLine, shadedHistograms } from './svg.ts';
+
+export interface DiagnosedModel {
+  /** What tells it from the others. */
+  readonly name: string;
+  readonly diagnosis: Diagnosis;
+}
+
+export interface DiagnosisAssets {
+  readonly styles: string;
+  readonly script: string;
+}
+
+/** Colours that the page has for models; further ones use them again. */
+const COLORS = 6;
+
+/** One HTML document that refers to nothing outside itself. */
+export function renderDiagnosis(models: readonly DiagnosedModel[], assets: DiagnosisAssets): string {
+  const title = models.length === 1 ? models[0]!.name : `${models.length} models`;
+  const maps = models.map(({ diagnosis }, model) =>
+    diagnosis.maps.map((map, i) => mapData(map, `map-${model}-${i}`)),
+  );
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
+<title>${escapeHtml(title)} · diagnosis · Sluice</title>
+<style>${assets.styles}</style>
+</head>
+<body>
+<header>
+<h1>${escapeHtml(title)}</h1>
+<p class="subtitle">Attention sinks, massive activations and gates, on ${escapeHtml(batchText(models))}</p>
+${legend(models)}
+</header>
+<main>
+${overallPanel(models)}
+${layerPlots(models).join('\n')}
+${gatePanels(models).join('\n')}
+${mapPanels(models, maps).join('\n')}
+${models.map(layersPanel).join('\n')}
+</main>
+<script type="application/json" id="diagnosis-data">${escapeJson(maps.flat())}</script>
+<script type="module">${assets.script}</script>
+</body>
+</html>
+`;
+}
+
+function batchText(models: readonly DiagnosedModel[]): string {
+  const texts = models.map(
+    ({ diagnosis: { sequences, sequenceLength } }) =>
+      `${sequences} sequence${sequences === 1 ? '' : 's'} of ${sequenceLength} tokens`,
+  );
+  return [...new Set(texts)].join(', ');
+}
+
+function legend(models: readonly DiagnosedModel[]): string {
+  if (models.length === 1) return '';
+  const items = models.map((model, i) => `<span>${swatch(i)}${escapeHtml(model.name)}</span>`);
+  return `<p class="legend">${items.join('')}</p>`;
+}
+
+const swatch = (model: number) => `<span class="swatch series-${model % COLORS}"></span>`;
+
+type Row = readonly [label: string, value: (diagnostics: Diagnostics) => number | null | undefined];
+
+const OVERALL: readonly Row[] = [
+  ['Attention to the first token, without query 0 (F-Attn)', (d) => d.firstTokenAttention],
+  ['… with query 0', (d) => d.firstTokenAttentionWithFirst],
+  ['Massive activation: max |h|, mean of layers (M-Act)', (d) => d.massiveActivation],
+  ['… largest of all layers', (d) => d.largestActivation],
+  ['Largest feed-forward output, mean of layers', (d) => d.feedForwardActivation],
+  ['Gate score, mean', (d) => d.gateScoreMean],
+  ['… share below 0.1', (d) => d.gates[0]?.belowTenth],
+  ['… share above 0.9', (d) => d.gates[0]?.aboveNineTenths],
+  ['Attention output |Y| before the gate, mean', (d) => d.attentionOutput.before.meanAbsolute],
+  ['… share below 1e-2', (d) => d.attentionOutput.before.belowHundredth],
+  ['… share below 1e-3', (d) => d.attentionOutput.before.belowThousandth],
+  ['Attention output |Y′| after the gate, mean', (d) => d.attentionOutput.after.meanAbsolute],
+  ['… share below 1e-2', (d) => d.attentionOutput.after.belowHundredth],
+  ['… share below 1e-3', (d) => d.attentionOutput.after.belowThousandth],
+  ['Largest attention logit', (d) => d.largestAttentionLogit],
+  ['Attention entropy, nats', (d) => d.attentionEntropy],
+  ['Expert imbalance: max load ÷ mean − 1', (d) => d.router?.maxViolation],
+  ['Dead experts', (d) => d.router?.deadExperts],
+  ['Router entropy, nats', (d) => d.router?.entropy],
+  ['Router z: mean (ln Σ e^logit)²', (d) => d.router?.z],
+];
+
+function overallPanel(models: readonly DiagnosedModel[]): string {
+  const rows = OVERALL.map(
+    ([label, value]) => [label, ...models.map(({ diagnosis }) => value(diagnosis))] as const,
+  )
+    .filter(([, ...values]) => values.some((value) => value != null))
+    .map(([label, ...values]) => [
+      label,
+      ...values.map((value) => (value == null ? '' : formatShort(value))),
+    ]);
+  const headings = [['', ''] as const, ...models.map(({ name }) => [name, 'number'] as const)];
+  return panel('Overall', '', table(headings, rows), 'panel wide');
+}
+
+interface LayerPlot {
+  readonly title: string;
+  readonly unit: string;
+  readonly logarithmic?: boolean;
+  readonly value: (layer: LayerDiagnostics) => number | null | undefined;
+}
+
+const LAYER_PLOTS: readonly LayerPlot[] = [
+  {
+    title: 'Attention to the first token',
+    unit: 'F-Attn by layer, without query 0',
+    value: (layer) => layer.firstTokenAttention,
+  },
+  {
+    title: 'Massive activations',
+    unit: 'largest |h| after each layer',
+    logarithmic: true,
+    value: (layer) => layer.massiveActivation,
+  },
+  {
+    title: 'Feed-forward outputs',
+    unit: 'largest magnitude, as it joins the residual stream',
+    logarithmic: true,
+    value: (layer) => layer.feedForwardActivation,
+  },
+  { title: 'Gate scores', unit: 'mean by layer', value: (layer) => layer.gateScoreMean },
+  {
+    title: 'Attention outputs near zero',
+    unit: 'share of |Y′| below 1e-2, after the gate',
+    value: (layer) => layer.attentionOutput.after.belowHundredth,
+  },
+  { title: 'Largest attention logit', unit: 'by layer', value: (layer) => layer.largestAttentionLogit },
+  { title: 'Attention entropy', unit: 'nats, by layer', value: (layer) => layer.attentionEntropy },
+  {
+    title: 'Expert imbalance',
+    unit: 'max load ÷ mean load − 1, by layer',
+    value: (layer) => layer.router?.maxViolation,
+  },
+];
+
+function layerPlots(models: readonly DiagnosedModel[]): string[] {
+  return LAYER_PLOTS.flatMap(({ title, unit, logarithmic = false, value }) => {
+    const lines = models.map(
+      ({ name, diagnosis }, i): PlotLine => ({
+        label: name,
+        color: i % COLORS,
+        values: diagnosis.layers.map((layer) => value(layer) ?? Number.NaN),
+      }),
+    );
+    if (lines.every((line) => line.values.every(Number.isNaN))) return [];
+    return [panel(title, unit, linePlot({ lines, axis: 'layer', logarithmic }))];
+  });
+}
+
+function gatePanels(models: readonly DiagnosedModel[]): string[] {
+  return models.flatMap(({ name, diagnosis: { gates, layers } }, model) =>
+    gates.map((gate, i) => {
+      const color = model % COLORS;
+      const rows = layers.map((layer) => layer.gates[i]!.histogram);
+      const facts = `mean ${formatShort(gate.mean)}, ${(100 * gate.belowTenth).toFixed(1)} % below 0.1, ${(100 * gate.aboveNineTenths).toFixed(1)} % above 0.9`;
+      const which = gates.length === 1 ? '' : ` · ${gate.name}`;
+      return panel(
+        `Scores of the gate: ${name}${which}`,
+        facts,
+        `${histogramPlot(gate.histogram, color)}${shadedHistograms(rows, color, 'layer')}`,
+      );
+    }),
+  );
+}
+
+function mapPanels(models: readonly DiagnosedModel[], data: readonly (readonly MapData[])[]): string[] {
+  const shown = models.flatMap(({ name, diagnosis: { maps } }, model) =>
+    maps.length === 0 ? [] : [{ name, maps, model }],
+  );
+  if (shown.length === 0) return [];
+  const hint =
+    '<p class="hint">Each row is a query, each column a token that it sees; the strip at the left is the first token alone. Shades are square roots of weights. <span class="heat-readout" id="map-readout"></span></p>';
+  const rows = shown.map(({ name, maps, model }) => {
+    const figures = maps.map(
+      (map, i) =>
+        `<figure><canvas id="${data[model]![i]!.id}" title="${escapeHtml(mapTitle(map))}"></canvas><figcaption>${mapTitle(map)}</figcaption></figure>`,
+    );
+    const heading = `<h3>${models.length > 1 ? swatch(model) : ''}${escapeHtml(name)}</h3>`;
+    return `${heading}<div class="maps">${figures.join('')}</div>`;
+  });
+  return [panel('Attention maps', 'of the first sequence', rows.join('\n') + hint, 'panel wide')];
+}
+
+function mapTitle({ layer, head }: AttentionMap): string {
+  return `layer ${layer}, ${head === null ? 'mean of heads' : `head ${head}`}`;
+}
+
+function mapData({ cells, tokens, weights, firstToken }: AttentionMap, id: string): MapData {
+  const bytes = (values: Float32Array) =>
+    Buffer.from(Uint8Array.from(values, (value) => Math.round(255 * Math.sqrt(Math.min(1, value))))).toString(
+      'base64',
+    );
+  const perCell = Math.ceil(tokens / cells);
+  return { id, cells, perCell, weights: bytes(weights), firstToken: bytes(firstToken) };
+}
+
+function layersPanel({ name, diagnosis }: DiagnosedModel): string {
+  const { headings, rows } = layerTable(diagnosis.layers);
+  const columns = headings.map((heading) => [heading, 'number'] as const);
+  return panel(`Layer by layer: ${name}`, '', table(columns, rows), 'panel wide');
+}
