@@ -7,6 +7,7 @@ import {
   fstatSync,
   ftruncateSync,
   openSync,
+  statSync,
   truncateSync,
   writeSync,
 } from 'node:fs';
@@ -79,12 +80,14 @@ async function* linesOf(
   path: string,
 ): AsyncGenerator<{ record: DiagnosticsRecord | undefined; end: number }> {
   if (!existsSync(path)) return;
+  const { size } = statSync(path);
   const stream = createReadStream(path, 'utf8');
   let end = 0;
   try {
     for await (const text of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
       end += Buffer.byteLength(text) + 1;
-      yield { record: parseRecord(text), end };
+      // A line without its newline is torn, even where it can be read.
+      yield { record: end <= size ? parseRecord(text) : undefined, end };
     }
   } finally {
     stream.destroy();

@@ -2,7 +2,7 @@
 
 import type { AttentionMap, Diagnosis } from '@sluice/evaluate';
 import type { Diagnostics, LayerDiagnostics } from '@sluice/train';
-import { formatShort, layerTable } from '../report/diagnostics.ts';
+import { evenAttention, formatShort, layerTable } from '../report/diagnostics.ts';
 import { escapeHtml, escapeJson, panel, table } from '../report/elements.ts';
 import type { MapData } from './data.ts';
 import { histogramPlot, linePlot, type PlotLine, shadedHistograms } from './svg.ts';
@@ -115,13 +115,21 @@ interface LayerPlot {
   readonly unit: string;
   readonly logarithmic?: boolean;
   readonly value: (layer: LayerDiagnostics) => number | null | undefined;
+  /** A dashed line to compare with. */
+  readonly reference?: (diagnosis: Diagnosis) => PlotLine;
 }
 
 const LAYER_PLOTS: readonly LayerPlot[] = [
   {
     title: 'Attention to the first token',
-    unit: 'F-Attn by layer, without query 0',
+    unit: 'F-Attn by layer, without query 0; dashed: if spread evenly',
     value: (layer) => layer.firstTokenAttention,
+    reference: ({ sequenceLength, layers }) => ({
+      label: 'spread evenly',
+      color: COLORS - 1,
+      dashed: true,
+      values: layers.map(() => evenAttention(sequenceLength)),
+    }),
   },
   {
     title: 'Massive activations',
@@ -151,7 +159,7 @@ const LAYER_PLOTS: readonly LayerPlot[] = [
 ];
 
 function layerPlots(models: readonly DiagnosedModel[]): string[] {
-  return LAYER_PLOTS.flatMap(({ title, unit, logarithmic = false, value }) => {
+  return LAYER_PLOTS.flatMap(({ title, unit, logarithmic = false, value, reference }) => {
     const lines = models.map(
       ({ name, diagnosis }, i): PlotLine => ({
         label: name,
@@ -160,6 +168,7 @@ function layerPlots(models: readonly DiagnosedModel[]): string[] {
       }),
     );
     if (lines.every((line) => line.values.every(Number.isNaN))) return [];
+    if (reference) lines.push(reference(models[0]!.diagnosis));
     return [panel(title, unit, linePlot({ lines, axis: 'layer', logarithmic }))];
   });
 }

@@ -32,6 +32,7 @@ const CHARTS: readonly (Omit<ChartData, 'steps' | 'series'> & { readonly lines: 
     lines: [
       ['mean of layers', 'first', (d) => d.firstTokenAttention],
       ['highest layer', 'second', (d) => d.highestFirstTokenAttention],
+      ['if spread evenly', 'reference', (d) => evenAttention(d.sequenceLength)],
     ],
   },
   {
@@ -93,6 +94,16 @@ const CHARTS: readonly (Omit<ChartData, 'steps' | 'series'> & { readonly lines: 
     ],
   },
 ];
+
+/**
+ * Attention to the first token of a model that attends to all tokens alike: the mean of 1/(i + 1) over the queries i ≥ 1. A
+ * sink is what exceeds it.
+ */
+export function evenAttention(sequenceLength: number): number {
+  let sum = 0;
+  for (let query = 1; query < sequenceLength; query++) sum += 1 / (query + 1);
+  return sum / (sequenceLength - 1);
+}
 
 /** Reads `diagnostics.jsonl` and reduces it to plots of bounded size. */
 export async function collectDiagnostics(path: string): Promise<CollectedDiagnostics> {

@@ -1,0 +1,181 @@
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Script } from 'node:vm';
+import { ModelConfig } from '@sluice/model';
+import {
+  appendDiagnostics,
+  type DiagnosedModel,
+  type DiagnosticsRecord,
+  MetricsLog,
+  readDiagnostics,
+  truncateDiagnosticsAfter,
+  writeDiagnosisPage,
+  writeHtmlReport,
+} from '@sluice/observe';
+import { summarize, Tally } from '@sluice/train';
+import test, { type ExecutionContext } from 'ava';
+import { evenAttention, layerTable } from '../../packages/observe/src/report/diagnostics.ts';
+import { record as stepRecord } from './support.ts';
+
+function temporary(t: ExecutionContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-diagnostics-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+const model = ModelConfig.parse({
+  vocabularySize: 8,
+  hiddenSize: 8,
+  numLayers: 3,
+  numAttentionHeads: 2,
+  numKeyValueHeads: 1,
+  headDim: 4,
+  experts: { count: 4, topK: 2, intermediateSize: 8 },
+});
+
+/** Measurements of made-up counts, the larger the later the step. */
+function measured(step: number): DiagnosticsRecord {
+  const tally = new Tally(model);
+  tally.values.forEach((_, i) => {
+    tally.values[i] = 1 + ((i * 7) % 11) + step / 1000;
+  });
+  return { step, ...summarize(model, tally, { sequences: 2, sequenceLength: 16 }) };
+}
+
+async function recordsIn(path: string): Promise<DiagnosticsRecord[]> {
+  const records: DiagnosticsRecord[] = [];
+  for await (const record of readDiagnostics(path)) records.push(record);
+  return records;
+}
+
+async function stepsIn(path: string): Promise<number[]> {
+  return (await recordsIn(path)).map(({ step }) => step);
+}
+
+test('records come back with six digits, and what is not finite as null', async (t) => {
+  const path = join(temporary(t), 'diagnostics.jsonl');
+  appendDiagnostics(path, { ...measured(1 / 3 + 1), step: 1, largestAttentionLogit: Number.NaN });
+  const [read] = await recordsIn(path);
+  const expected = measured(1 / 3 + 1);
+  t.is(read!.largestAttentionLogit, null as unknown as number);
+  t.true(Math.abs(read!.layers[2]!.attentionEntropy / expected.layers[2]!.attentionEntropy - 1) < 1e-5);
+  t.true(readFileSync(path, 'utf8').length < 6 * 1024);
+});
+
+test('a torn last line is left out, and cut off with the steps that are taken back', async (t) => {
+  const path = join(temporary(t), 'diagnostics.jsonl');
+  for (const step of [100, 200, 300]) appendDiagnostics(path, measured(step));
+  const whole = readFileSync(path, 'utf8');
+  for (let kept = whole.length - 1; kept > whole.length - 400; kept -= 37) {
+    writeFileSync(path, whole.slice(0, kept));
+    t.deepEqual(await stepsIn(path), [100, 200]);
+    await truncateDiagnosticsAfter(path, 300);
+    t.deepEqual(await stepsIn(path), [100, 200]);
+    appendDiagnostics(path, measured(300));
+    t.is(readFileSync(path, 'utf8'), whole);
+  }
+  appendFileSync(path, 'null\n{"step":1}\n');
+  t.deepEqual(await stepsIn(path), [100, 200, 300]);
+  await truncateDiagnosticsAfter(path, 0);
+  t.is(readFileSync(path, 'utf8'), '');
+});
+
+test('a log that does not exist has no records, and nothing to take back', async (t) => {
+  const path = join(temporary(t), 'none.jsonl');
+  t.deepEqual(await stepsIn(path), []);
+  await t.notThrowsAsync(truncateDiagnosticsAfter(path, 3));
+  const unwritable = join(temporary(t), 'no', 'such', 'folder');
+  t.throws(() => appendDiagnostics(unwritable, measured(1)));
+});
+
+test('the report shows the run inside the model, and only where it was measured', async (t) => {
+  const directory = temporary(t);
+  const metrics = MetricsLog.open(join(directory, 'metrics.jsonl'));
+  for (let step = 1; step <= 4; step++) metrics.append(stepRecord(step));
+  metrics.close();
+  const without = readFileSync(await writeHtmlReport(directory), 'utf8');
+  t.false(without.includes('Inside the model'));
+  for (const step of [2, 4]) appendDiagnostics(join(directory, 'diagnostics.jsonl'), measured(step));
+  const html = readFileSync(await writeHtmlReport(directory), 'utf8');
+  t.true(html.includes('Inside the model'));
+  t.true(html.includes('after step 4, on 2 held-out sequences of 16 tokens'));
+  const data = JSON.parse(/id="report-data">(.*?)<\/script>/s.exec(html)![1]!);
+  for (const id of ['first-token-attention', 'massive-activation', 'gate-score', 'router']) {
+    const chart = data.charts.find((chart: { id: string }) => chart.id === id);
+    t.deepEqual(chart.steps, [2, 4], id);
+    t.true(html.includes(`data-chart="${id}"`), id);
+  }
+  // No update was measured.
+  t.false(html.includes('data-chart="update-ratio"'));
+});
+
+test('the table of layers has the columns that have anything', (t) => {
+  const { headings, rows } = layerTable(measured(1).layers);
+  t.true(headings.includes('Dead experts'));
+  t.false(headings.includes('Update'));
+  t.is(rows.length, 3);
+  t.true(rows.every((row) => row.length === headings.length));
+});
+
+test('even attention is the mean of 1/(i + 1) without query 0', (t) => {
+  t.is(evenAttention(2), 1 / 2);
+  t.is(evenAttention(3), (1 / 2 + 1 / 3) / 2);
+});
+
+function diagnosed(name: string): DiagnosedModel {
+  const map = {
+    tokens: 4,
+    cells: 2,
+    weights: Float32Array.of(1, 0, 0.25, 0.75),
+    firstToken: Float32Array.of(1, 0.04),
+  };
+  const { step, ...diagnosis } = measured(5);
+  return {
+    name,
+    diagnosis: {
+      ...diagnosis,
+      maps: [
+        { layer: 1, head: null, ...map },
+        { layer: 1, head: 1, ...map },
+      ],
+    },
+  };
+}
+
+test('the page shows models side by side in one file that loads nothing', async (t) => {
+  const path = join(temporary(t), 'page.html');
+  await writeDiagnosisPage(path, [diagnosed('plain'), diagnosed('<script>alert("x")</script>')]);
+  const html = readFileSync(path, 'utf8');
+  t.false(html.includes('alert("x")</script>'));
+  t.true(html.includes('&lt;script&gt;alert'));
+  t.notRegex(html, /(src|href)="/);
+  for (const heading of [
+    'Overall',
+    'Attention to the first token',
+    'Massive activations',
+    'Expert imbalance',
+  ])
+    t.true(html.includes(`<h2>${heading}</h2>`), heading);
+  t.is(html.match(/Scores of the gate/g)!.length, 2);
+  t.is(html.match(/<polyline/g)!.length, 8 * 2 + 1);
+  const maps = JSON.parse(/id="diagnosis-data">(.*?)<\/script>/s.exec(html)![1]!);
+  t.is(maps.length, 4);
+  t.like(maps[0], { id: 'map-0-0', cells: 2, perCell: 2 });
+  t.deepEqual([...Buffer.from(maps[0].weights, 'base64')], [255, 0, 128, 221]);
+  t.deepEqual([...Buffer.from(maps[0].firstToken, 'base64')], [255, 51]);
+  for (const { id } of maps) t.true(html.includes(`<canvas id="${id}"`));
+  const script = /<script type="module">(.*?)<\/script>/s.exec(html)![1]!;
+  t.notThrows(() => new Script(script.replace(/^export \{\};$/m, '')));
+});
+
+test('a model of one layer, and values that are not finite, can be drawn', async (t) => {
+  const path = join(temporary(t), 'page.html');
+  const { diagnosis } = diagnosed('one');
+  const [first] = diagnosis.layers;
+  const broken = { ...first!, massiveActivation: Number.NaN, firstTokenAttention: Number.NaN };
+  await writeDiagnosisPage(path, [{ name: 'one', diagnosis: { ...diagnosis, layers: [broken], maps: [] } }]);
+  const html = readFileSync(path, 'utf8');
+  t.false(html.includes('NaN'));
+  t.false(html.includes('Attention maps'));
+});
