@@ -1,5 +1,7 @@
 /** The first promise: the same bits, whatever the number of workers and threads, and however often it was stopped. */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
 import { Sandbox } from './support/sandbox.ts';
 
@@ -19,6 +21,10 @@ interface Hashes {
 
 const sandbox = new Sandbox();
 test.after.always(() => sandbox.dispose());
+
+/** What was measured inside the model while it trained. */
+const diagnosticsOf = (directory: string) =>
+  readFileSync(join(sandbox.path, directory, 'diagnostics.jsonl'), 'utf8');
 
 const layouts = {
   dense: ['--workers 1 --threads 2', '--workers 2 --threads 1', '--workers 4 --threads 1'],
@@ -43,6 +49,7 @@ for (const kind of ['dense', 'moe'] as const) {
         t.is(other.weightsHash, quiet.weightsHash, layout);
         t.is(other.trainLoss, quiet.trainLoss, layout);
         t.is(other.validationLoss, quiet.validationLoss, layout);
+        t.is(diagnosticsOf(directory), diagnosticsOf(`${kind}-quiet`), layout);
       }
     },
   );
@@ -60,6 +67,7 @@ for (const kind of ['dense', 'moe'] as const) {
     t.is(stopped.weights, quiet.weights);
     t.is(stopped.optimizer, quiet.optimizer);
     t.deepEqual(stopped.tensors, quiet.tensors);
+    t.is(diagnosticsOf(`${kind}-stopped`), diagnosticsOf(`${kind}-quiet`));
   });
 }
 

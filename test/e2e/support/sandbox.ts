@@ -146,6 +146,9 @@ schedule:
 evaluation:
   everySteps: 6
   sequences: 5
+diagnostics:
+  everySteps: 4
+  sequences: 5
 checkpoint:
   everySteps: 4
   keep: 2
