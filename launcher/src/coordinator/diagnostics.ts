@@ -5,11 +5,15 @@ import type { RunConfig } from '@sluice/train';
 import { type AfterStep, isDue } from './trainRun.ts';
 import { agreed } from './workers.ts';
 
+/** Sequences that are measured where the configuration says nothing: no more than the batch has, so that they cost little. */
+const MOST_SEQUENCES = 8;
+
 /** @param keep gets each measurement, in order of steps */
 export function diagnosticsAfterStep(
-  { diagnostics: { everySteps, sequences }, training }: RunConfig,
+  { diagnostics: { everySteps, ...diagnostics }, batch, training }: RunConfig,
   keep: (record: DiagnosticsRecord) => void,
 ): AfterStep {
+  const sequences = diagnostics.sequences ?? Math.min(MOST_SEQUENCES, batch.sequences);
   return async ({ workers, observer }, { result: { step, applied }, learningRate }) => {
     const isLast = everySteps > 0 && step === training.steps;
     if (!isDue(everySteps, step) && !isLast) return;

@@ -73,8 +73,10 @@ export const DiagnosticsConfig = z.strictObject({
   sequences: z
     .int()
     .min(1)
-    .default(8)
-    .describe('Validation sequences that are measured each time, in whole grains.'),
+    .optional()
+    .describe(
+      'Validation sequences that are measured each time, in whole grains; as many as the batch has, at most 8, when left out.',
+    ),
 });
 
 export const CheckpointConfig = z.strictObject({
