@@ -2,7 +2,7 @@
 
 import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
-import { repeatFlags } from './cli/arguments.ts';
+import { refuseRepeatedFlags, repeatFlags } from './cli/arguments.ts';
 import type { Command, CommandContext } from './cli/command.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
 import { COMMANDS } from './commands/index.ts';
@@ -42,6 +42,7 @@ export async function main(words: readonly string[], streams: Streams = STANDARD
   let json = words.includes('--json');
   const verbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
   try {
+    refuseRepeatedFlags(words);
     const parser = buildParser(words, (command, args) => {
       chosen = { command, args };
     });

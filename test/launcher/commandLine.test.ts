@@ -53,6 +53,31 @@ test('commands and flags are those that the design lists', (t) => {
   t.deepEqual(Object.keys(GLOBAL_OPTIONS), ['json', 'verbose']);
 });
 
+test('a flag with a value that is given twice is refused, not added up; --set may be repeated', async (t) => {
+  for (const flags of [
+    ['--workers', '2', '--workers', '1'],
+    ['--workers=1', '--workers=1'],
+    ['--max-steps', '1', '--max-steps=1'],
+  ]) {
+    const { code, out } = await sluice('train', 'missing.yaml', ...flags, '--json');
+    t.is(code, 2);
+    const { error } = JSON.parse(out);
+    t.is(error.code, 'SLUICE_E_USAGE');
+    t.regex(error.message, /^--(workers|max-steps) is [12] and 1, but takes one value/);
+  }
+  const repeated = await sluice(
+    'train',
+    'missing.yaml',
+    '--set',
+    'seed=1',
+    '--set',
+    'seed=2',
+    '--json',
+    '--json',
+  );
+  t.is(JSON.parse(repeated.out).error.code, 'SLUICE_E_FILE_MISSING');
+});
+
 test('every command has a help with its flags and an example', async (t) => {
   for (const { name, options, examples } of COMMANDS) {
     const { code, out } = await sluice(...name.split(' '), '--help');

@@ -1,4 +1,6 @@
-/** Small rewriting of the command line before yargs reads it. */
+/** What is checked and rewritten of the command line before yargs reads it. */
+
+import { SluiceError } from '@sluice/core';
 
 /** What a further value of a repeatable flag looks like; anything else that follows is not taken for one. */
 const FURTHER_VALUES: Readonly<Record<string, RegExp>> = {
@@ -28,4 +30,26 @@ export function repeatFlags(words: readonly string[]): string[] {
     repeated.push(word);
   }
   return repeated;
+}
+
+/**
+ * Refuses a flag with a value that is given twice. yargs would not: of two numbers it makes a list, or, where the second is
+ * 1, their sum.
+ * @throws SLUICE_E_USAGE
+ */
+export function refuseRepeatedFlags(words: readonly string[]): void {
+  const given = new Map<string, string>();
+  for (const [i, word] of words.entries()) {
+    if (word === '--') return;
+    const [flag, inline] = word.split('=', 2) as [string, string?];
+    const value = inline ?? (words[i + 1]?.startsWith('--') ? undefined : words[i + 1]);
+    if (!flag.startsWith('--') || value === undefined || flag in FURTHER_VALUES) continue;
+    const before = given.get(flag);
+    if (before !== undefined) {
+      throw new SluiceError('SLUICE_E_USAGE', `${flag} is ${before} and ${value}, but takes one value.`, {
+        details: { flag, values: [before, value] },
+      });
+    }
+    given.set(flag, value);
+  }
 }
