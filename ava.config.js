@@ -6,4 +6,5 @@ export default {
   workerThreads: false,
   concurrency: 2,
   timeout: '5m',
+  require: ['./test/support/reproducible.ts'],
 };

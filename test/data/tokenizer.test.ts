@@ -58,6 +58,11 @@ const texts = fc.oneof(
     .map((pieces) => pieces.join('')),
 );
 
+/** JavaScript takes the byte order mark for a space and U+0085 for none: its library then differs from the original. */
+function hasOnlySpacesOfJavaScript(text: string): boolean {
+  return !/[\u0085\ufeff]/.test(text);
+}
+
 test('decoding gives back every text', async (t) => {
   const { tokenizer } = await trained(t);
   fc.assert(
@@ -109,12 +114,21 @@ test('external patterns, normalizers and merge formats give the same ids in the 
     const tokenizer = loadTokenizer(folder.write(`${name}.json`, JSON.stringify(variant)));
     const library = new HuggingFaceTokenizer(variant, {});
     fc.assert(
-      fc.property(texts, (text) => {
+      fc.property(name === 'gpt2' ? texts.filter(hasOnlySpacesOfJavaScript) : texts, (text) => {
         t.deepEqual(tokenizer.encode(text), library.encode(text, { add_special_tokens: false }).ids, name);
       }),
       { numRuns: 150 },
     );
   }
+});
+
+test('the GPT-2 pattern takes the spaces of Unicode, as the original library does', async (t) => {
+  const { json } = await trained(t);
+  const gpt2 = { ...json, pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: true } };
+  const tokenizer = loadTokenizer(new TestFolder(t).write('gpt2.json', JSON.stringify(gpt2)));
+  // From PyPI's `tokenizers` 0.23, reading the same file.
+  t.deepEqual(tokenizer.encode('½\n\n\u0085'), [127, 122, 279, 127, 228]);
+  t.deepEqual(tokenizer.encode('½\n\n\ufeff'), [127, 122, 199, 199, 172, 120, 124]);
 });
 
 test('a tokenizer that is not byte-level BPE is read by the Hugging Face library', (t) => {

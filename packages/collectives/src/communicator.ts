@@ -75,10 +75,12 @@ export class Communicator implements Launcher {
       // Loaders of the main thread (a test's, say) are not needed for compiled code.
       execArgv: [],
     });
+    // A thread that gives up sends a message and exits, and both events can come before this function goes on.
+    const exited = new Promise((resolve) => thread.once('exit', resolve));
     const [first] = (await once(thread, 'message')) as [FromThread];
     if (first.type === 'broken') {
       failures.port1.close();
-      await once(thread, 'exit');
+      await exited;
       throw errorFromData(first.error);
     }
     invariant(first.type === 'ready', `the communication thread began with ${first.type}`);
