@@ -4,8 +4,8 @@
  */
 
 import { sharedFloat64 } from '@sluice/collectives';
-import { BLOCK_ELEMENTS } from '@sluice/core';
-import { type ModelConfig, modelTensors } from '@sluice/model';
+import type { ModelConfig } from '@sluice/model';
+import { type BlockLayout, blockLayout } from './blockLayout.ts';
 import type { Topology } from './topology.ts';
 
 export class Agreement {
@@ -16,21 +16,14 @@ export class Agreement {
   readonly auxiliary: Float64Array;
   /** Tokens of each expert, layer after layer. */
   readonly expertCounts: Float64Array;
-  /** Sum of squares of each block of the gradient, in the canonical order of tensors. */
+  /** Sum of squares of each block of the gradient. */
   readonly squares: Float64Array;
-  /** Number of the first block of each logical tensor. */
-  readonly firstBlocks: ReadonlyMap<string, number>;
+  readonly blocks: BlockLayout;
 
   constructor(model: ModelConfig, grains: number) {
-    const firstBlocks = new Map<string, number>();
-    let blocks = 0;
-    for (const tensor of modelTensors(model)) {
-      firstBlocks.set(tensor.name, blocks);
-      blocks += Math.ceil(tensor.size / BLOCK_ELEMENTS);
-    }
-    this.firstBlocks = firstBlocks;
+    this.blocks = blockLayout(model);
     const counts = (model.experts?.count ?? 0) * model.numLayers;
-    this.#values = sharedFloat64(2 * grains + counts + blocks);
+    this.#values = sharedFloat64(2 * grains + counts + this.blocks.count);
     let offset = 0;
     const part = (length: number) => {
       offset += length;
@@ -39,17 +32,21 @@ export class Agreement {
     this.crossEntropy = part(grains);
     this.auxiliary = part(grains);
     this.expertCounts = part(counts);
-    this.squares = part(blocks);
+    this.squares = part(this.blocks.count);
   }
 
   begin(): void {
     this.#values.fill(0);
   }
 
-  /** Makes the vector whole. */
-  reach({ world }: Topology): void {
-    if (world.size > 1) world.allReduce(this.#values).wait();
+  reach(topology: Topology): void {
+    makeWhole(this.#values, topology);
   }
+}
+
+/** Makes a vector whole of which each worker has filled in its own part; the rest must be zero. */
+export function makeWhole(values: Float64Array, { world }: Topology): void {
+  if (world.size > 1) world.allReduce(values).wait();
 }
 
 /** Sum from first to last: the one order that everybody uses. */

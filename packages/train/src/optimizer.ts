@@ -5,6 +5,7 @@
 
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { adamW, squaredNorms } from '@sluice/engine';
+import type { BlockLayout } from './blockLayout.ts';
 import type { RunConfig } from './config.ts';
 import type { FlatSpace, OwnedPiece } from './flatSpace.ts';
 
@@ -40,11 +41,8 @@ export class ShardedAdamW {
     });
   }
 
-  /**
-   * Sums of squares of the gradient's blocks that this worker owns, each at the block's place in the whole model.
-   * @param firstBlocks number of the first block of each logical tensor
-   */
-  measure(gradients: Float32Array, firstBlocks: ReadonlyMap<string, number>, squares: Float64Array): void {
+  /** Sums of squares of the gradient's blocks that this worker owns, each at the block's place in the whole model. */
+  measure(gradients: Float32Array, { firstBlocks }: BlockLayout, squares: Float64Array): void {
     for (const { tensor, begin, end, flatOffset } of this.#space.ownedPieces) {
       const norms = squaredNorms(gradients.subarray(flatOffset, flatOffset + end - begin), BLOCK_ELEMENTS);
       squares.set(norms, firstBlocks.get(tensor.name)! + begin / BLOCK_ELEMENTS);

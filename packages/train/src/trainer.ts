@@ -3,7 +3,7 @@
 import { sharedFloat64 } from '@sluice/collectives';
 import { computeGradients } from '@sluice/engine';
 import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
-import { Agreement, orderedSum } from './agreement.ts';
+import { Agreement, makeWhole, orderedSum } from './agreement.ts';
 import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
 import type { RunConfig } from './config.ts';
 import { ForwardMeter } from './diagnostics/meter.ts';
@@ -11,7 +11,7 @@ import { type Diagnostics, summarize } from './diagnostics/summary.ts';
 import { mergeTallies, Tally } from './diagnostics/tally.ts';
 import { measureUpdates } from './diagnostics/updates.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
-import { FlatSpace } from './flatSpace.ts';
+import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { GradientSums } from './gradients.ts';
 import { ShardedAdamW } from './optimizer.ts';
 import type { DiagnoseRequest, EvaluateResult, StepRequest, StepResult } from './protocol.ts';
@@ -72,10 +72,9 @@ export class Trainer {
         ? [trained(new FlatSpace('expert', specs, expertReplicas), experts.size)]
         : []),
     ];
-    const placed = this.spaces.flatMap(({ space }) => space.parameters);
     this.model = new Decoder(
       config.model,
-      new Map(placed.map(({ spec, parameter }) => [spec.name, parameter])),
+      new Map(this.#parameters().map(({ spec, parameter }) => [spec.name, parameter])),
       this.#exchange,
     );
     this.expertLoads = uniformLoads(config);
@@ -83,7 +82,7 @@ export class Trainer {
 
   /** Gives every parameter its initial values. */
   initialize(): void {
-    for (const { spec, parameter } of this.spaces.flatMap(({ space }) => space.parameters)) {
+    for (const { spec, parameter } of this.#parameters()) {
       initializeParameter(spec, parameter.values, this.#config.model, this.#config.seed);
     }
   }
@@ -110,8 +109,9 @@ export class Trainer {
     const applied = Number.isFinite(totals.loss) && Number.isFinite(totals.gradientNorm);
     if (applied) {
       const scale = this.#clipScale(totals.gradientNorm);
-      for (const { optimizer, gradients } of this.spaces)
+      for (const { optimizer, gradients } of this.spaces) {
         optimizer.update(gradients.total, step, learningRate, scale);
+      }
       this.#watch.stop('optimize');
       for (const { optimizer } of this.spaces) optimizer.share();
       this.#watch.stop('communicate');
@@ -126,14 +126,14 @@ export class Trainer {
    */
   evaluate(sequences: number): EvaluateResult {
     const grains = this.#validationGrains(sequences);
-    const sums = new Agreement(this.#config.model, grains);
+    const sums = sharedFloat64(grains);
     this.#visitValidation(grains, (grain, isOwn) => {
       const loss = this.#forwardLoss(grain);
-      if (isOwn) sums.crossEntropy[grain.index] = loss;
+      if (isOwn) sums[grain.index] = loss;
     });
-    sums.reach(this.#topology);
+    makeWhole(sums, this.#topology);
     const tokens = grains * this.#config.batch.grainSequences * this.#samplers.validation.sequenceLength;
-    return { loss: orderedSum(sums.crossEntropy) / tokens, tokens };
+    return { loss: orderedSum(sums) / tokens, tokens };
   }
 
   /**
@@ -149,8 +149,7 @@ export class Trainer {
     this.#visitValidation(grains, (grain, isOwn) => {
       this.model.observe(grain, new ForwardMeter(model, isOwn ? tallyOf(grain.index) : undefined));
     });
-    const { world } = this.#topology;
-    if (world.size > 1) world.allReduce(all).wait();
+    makeWhole(all, this.#topology);
     const tally = mergeTallies(
       model,
       Array.from({ length: grains }, (_, grain) => tallyOf(grain)),
@@ -171,6 +170,11 @@ export class Trainer {
   probeLoss(): number {
     const grain = this.#validationGrain(0);
     return this.#forwardLoss(grain) / grain.inputs.length;
+  }
+
+  /** All parameters that this worker holds. */
+  #parameters(): PlacedParameter[] {
+    return this.spaces.flatMap(({ space }) => space.parameters);
   }
 
   #beginStep(): void {
@@ -214,7 +218,7 @@ export class Trainer {
   #agree(): StepTotals {
     const agreement = this.#agreement;
     for (const { optimizer, gradients } of this.spaces) {
-      optimizer.measure(gradients.total, agreement.firstBlocks, agreement.squares);
+      optimizer.measure(gradients.total, agreement.blocks, agreement.squares);
     }
     agreement.reach(this.#topology);
     const tokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;

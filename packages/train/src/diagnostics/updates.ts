@@ -6,6 +6,8 @@
 import { sharedFloat64 } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { type ModelConfig, modelTensors } from '@sluice/model';
+import { makeWhole } from '../agreement.ts';
+import { blockLayout } from '../blockLayout.ts';
 import type { OptimizerConfig } from '../config.ts';
 import type { OptimizedPiece } from '../optimizer.ts';
 import type { Topology } from '../topology.ts';
@@ -57,20 +59,15 @@ export function measureUpdates(
   settings: Settings,
   taken: TakenStep,
   pieces: Iterable<OptimizedPiece>,
-  { world }: Topology,
+  topology: Topology,
 ): UpdateRatios {
-  const firstBlocks = new Map<string, number>();
-  let blocks = 0;
-  for (const { name, size } of modelTensors(model)) {
-    firstBlocks.set(name, blocks);
-    blocks += Math.ceil(size / BLOCK_ELEMENTS);
-  }
-  const sums = sharedFloat64(2 * blocks);
+  const { firstBlocks, count } = blockLayout(model);
+  const sums = sharedFloat64(2 * count);
   for (const piece of pieces) {
     const firstBlock = firstBlocks.get(piece.tensor.name)! + piece.begin / BLOCK_ELEMENTS;
     addSquares(piece, settings, taken, sums, firstBlock);
   }
-  if (world.size > 1) world.allReduce(sums).wait();
+  makeWhole(sums, topology);
 
   const ratio = (isCounted: (name: string) => boolean) => {
     let [moved, before] = [0, 0];
