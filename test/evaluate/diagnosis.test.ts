@@ -12,6 +12,7 @@ test.before(async () => {
 });
 
 const LENGTH = 9;
+const update = { missing: 'nothing was trained' };
 const source = {
   numSequences: 7,
   sequenceLength: LENGTH,
@@ -25,6 +26,7 @@ test.serial('passes of a few sequences measure what one pass over all does', asy
   const progress: number[][] = [];
   const { maps, ...measured } = await diagnose(decoder, source, {
     sequences: 6,
+    update,
     onProgress: (done, total) => progress.push([done, total]),
   });
   t.deepEqual(maps, []);
@@ -44,9 +46,24 @@ test.serial('passes of a few sequences measure what one pass over all does', asy
   t.true(Math.abs(measured.gateScoreMean! - whole.gateScoreMean!) < 1e-12);
 });
 
+test.serial('the size of an update is that of the source, layer by layer', async (t) => {
+  const { decoder } = tinyDecoder(tinyModel({ numLayers: 2 }));
+  const known = { ratios: { overall: 0.25, layers: [0.125, 0.5] } };
+  const { updateRatio, layers, noUpdateRatio } = await diagnose(decoder, source, {
+    sequences: 1,
+    update: known,
+  });
+  t.is(updateRatio, 0.25);
+  t.deepEqual(
+    layers.map((layer) => layer.updateRatio),
+    [0.125, 0.5],
+  );
+  t.is(noUpdateRatio, undefined);
+});
+
 test.serial('more sequences than there are is all of them', async (t) => {
   const { decoder } = tinyDecoder(tinyModel());
-  t.is((await diagnose(decoder, source, { sequences: 100 })).sequences, 7);
+  t.is((await diagnose(decoder, source, { sequences: 100, update })).sequences, 7);
 });
 
 test.serial('a map holds the attention of its head, or the mean of all', (t) => {
@@ -99,7 +116,8 @@ test.serial('a Hugging Face directory is diagnosed on a text; without one there 
   const model = await loadForInference(fixture('qwen3'), { backend: 'native', threads: 1 });
   const text = 'import torch\n'.repeat(40);
   const measured = await model.diagnose({ split: 'validation', text, sequences: 2, sequenceLength: 16 });
-  t.like(measured, { sequences: 2, sequenceLength: 16, gateScoreMean: null });
+  t.like(measured, { sequences: 2, sequenceLength: 16, gateScoreMean: null, updateRatio: null });
+  t.regex(measured.noUpdateRatio!, /Hugging Face directory holds no moments/);
   t.is(measured.layers.length, model.decoder.config.numLayers);
   await t.throwsAsync(model.diagnose({ split: 'validation', sequences: 2 }), {
     code: 'SLUICE_E_DATA_UNKNOWN',

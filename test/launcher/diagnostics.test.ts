@@ -55,18 +55,6 @@ test('an interval of zero measures nothing', async (t) => {
   t.false(calls.includes('diagnose'));
 });
 
-test('an update that was not applied has no size', async (t) => {
-  const { kept } = await run(
-    t,
-    5,
-    fakeWorkers((step) => (step === 5 ? { applied: false } : {})),
-  );
-  t.deepEqual(
-    kept.map(({ updateRatio }) => updateRatio),
-    [null, 0.01],
-  );
-});
-
 test('workers that measure different numbers no longer hold the same weights', async (t) => {
   const workers = fakeWorkers();
   const { call } = workers;

@@ -5,6 +5,7 @@ import { type Diagnostics, ForwardMeter, mergeTallies, RunConfig, summarize, Tal
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
 import type { TokenSource } from '../../packages/train/src/batches.ts';
+import type { PlacedParameter } from '../../packages/train/src/flatSpace.ts';
 import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
 import { type TinyDecoder, tinyDecoder, tinyModel, tokens } from '../model/support.ts';
@@ -301,7 +302,7 @@ test.serial('the update ratio is that of the weights before and after the step',
   const before = weights();
   trainer.trainStep({ step: 2, learningRate: 0.007 });
   const after = weights();
-  const { updateRatio, layers } = trainer.diagnose({ sequences: 2, taken: { step: 2, learningRate: 0.007 } });
+  const { updateRatio, layers } = trainer.diagnose({ sequences: 2 });
   const ratio = (isCounted: (name: string) => boolean) => {
     let [moved, norm] = [0, 0];
     before.forEach(({ name, values }, i) => {
@@ -331,6 +332,22 @@ test.serial('the update ratio is that of the weights before and after the step',
     );
 });
 
+test.serial('an update that was not taken, or not applied, has no size', async (t) => {
+  await selectBackend('native');
+  const trainer = new Trainer(config, topology(soloWorkers(), 1), samplers);
+  trainer.initialize();
+  const ratio = () => trainer.diagnose({ sequences: 1 }).updateRatio;
+  t.is(ratio(), null);
+  trainer.trainStep({ step: 1, learningRate: 0.01 });
+  t.true(ratio()! > 0);
+  const [{ parameter }] = trainer.spaces[0]!.space.parameters as [PlacedParameter];
+  const value = parameter.values[0]!;
+  parameter.values[0] = Number.NaN;
+  t.false(trainer.trainStep({ step: 2, learningRate: 0.01 }).applied);
+  parameter.values[0] = value;
+  t.is(ratio(), null);
+});
+
 test.serial('measuring changes nothing of what training goes on with', async (t) => {
   await selectBackend('native');
   const run = (diagnose: boolean) => {
@@ -338,7 +355,7 @@ test.serial('measuring changes nothing of what training goes on with', async (t)
     trainer.initialize();
     for (let step = 1; step <= 3; step++) {
       trainer.trainStep({ step, learningRate: 0.01 });
-      if (diagnose) trainer.diagnose({ sequences: 3, taken: { step, learningRate: 0.01 } });
+      if (diagnose) trainer.diagnose({ sequences: 3 });
     }
     return trainer.spaces.map(({ space }) => space.values.slice());
   };
@@ -370,11 +387,12 @@ function halfGroup(rank: number, handedIn: Float64Array[][]): Group {
 
 test.serial('one worker and two measure the same bits', async (t) => {
   await selectBackend('native');
-  const request = { sequences: 5, taken: { step: 3, learningRate: 0.01 } };
+  const request = { sequences: 5 };
   /** A trainer in the state of a third step that is the same whoever owns what. */
   const prepared = (workers: Parameters<typeof topology>[0]) => {
     const trainer = new Trainer(config, topology(workers, 1), samplers);
     trainer.initialize();
+    trainer.taken = { step: 3, learningRate: 0.01 };
     for (const { optimizer } of trainer.spaces) {
       for (const { tensor, begin, firstMoment, secondMoment } of optimizer.pieces) {
         firstMoment.forEach((_, i) => {

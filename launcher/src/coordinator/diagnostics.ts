@@ -14,14 +14,11 @@ export function diagnosticsAfterStep(
   keep: (record: DiagnosticsRecord) => void,
 ): AfterStep {
   const sequences = diagnostics.sequences ?? Math.min(MOST_SEQUENCES, batch.sequences);
-  return async ({ workers, observer }, { result: { step, applied }, learningRate }) => {
+  return async ({ workers, observer }, { result: { step } }) => {
     const isLast = everySteps > 0 && step === training.steps;
     if (!isDue(everySteps, step) && !isLast) return;
     observer.activity('measuring');
-    const answers = await workers.call('diagnose', {
-      sequences,
-      ...(applied && { taken: { step, learningRate } }),
-    });
+    const answers = await workers.call('diagnose', { sequences });
     const fields = Object.keys(answers[0]!) as (keyof (typeof answers)[number])[];
     keep({ step, ...agreed(`the diagnostics after step ${step}`, answers, fields) });
     observer.activity(undefined);

@@ -5,6 +5,7 @@ import {
   type Diagnostics,
   ForwardMeter,
   mergeTallies,
+  type SavedUpdate,
   summarize,
   type Tally,
   type TokenSource,
@@ -13,6 +14,8 @@ import { type AttentionMap, type AttentionMapChoice, attentionMaps } from './att
 import { grainsOf } from './scoring.ts';
 
 export interface Diagnosis extends Diagnostics {
+  /** Why `updateRatio` is null; undefined where it is not. */
+  readonly noUpdateRatio?: string;
   /** Of the first sequence; none where none were asked for. */
   readonly maps: readonly AttentionMap[];
 }
@@ -20,6 +23,7 @@ export interface Diagnosis extends Diagnostics {
 export interface DiagnosisOptions {
   /** Sequences to measure, of those that there are. */
   readonly sequences: number;
+  readonly update: SavedUpdate;
   readonly maps?: AttentionMapChoice | undefined;
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
@@ -28,7 +32,7 @@ export interface DiagnosisOptions {
 export async function diagnose(
   decoder: Decoder,
   source: TokenSource,
-  { sequences, maps, onProgress }: DiagnosisOptions,
+  { sequences, update, maps, onProgress }: DiagnosisOptions,
 ): Promise<Diagnosis> {
   const total = Math.min(sequences, source.numSequences);
   let tally: Tally | undefined;
@@ -44,7 +48,8 @@ export async function diagnose(
   const batch = { sequences: total, sequenceLength: source.sequenceLength };
   const [first] = grainsOf(source, 1);
   return {
-    ...summarize(decoder.config, tally!, batch),
+    ...summarize(decoder.config, tally!, batch, 'ratios' in update ? update.ratios : undefined),
+    ...('missing' in update && { noUpdateRatio: update.missing }),
     maps: maps ? attentionMaps(decoder, first!.inputs, maps) : [],
   };
 }

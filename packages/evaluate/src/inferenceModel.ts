@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { randomKey, SluiceError } from '@sluice/core';
 import { type Dataset, openDataset } from '@sluice/data';
 import { type Decoder, KeyValueCache } from '@sluice/model';
-import type { Grain, TokenSource } from '@sluice/train';
+import type { Grain, SavedUpdate, TokenSource } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
 import { sampleToken } from './sampling.ts';
 import { grainsOf, textRemainder, textSource } from './scoring.ts';
@@ -44,7 +44,7 @@ export interface EvaluateOptions {
 export type EvaluateTextOptions = Pick<EvaluateOptions, 'sequenceLength' | 'onProgress'>;
 
 /** What to measure; the sequences are those that `evaluate` or `evaluateText` would score first. */
-export interface DiagnoseOptions extends DiagnosisOptions {
+export interface DiagnoseOptions extends Omit<DiagnosisOptions, 'update'> {
   readonly split: EvaluateOptions['split'];
   readonly dataDirectory?: string | undefined;
   /** In place of a corpus. */
@@ -70,6 +70,8 @@ export interface InferenceParts {
   readonly loadCodec: () => Promise<TextCodec>;
   /** Opens the corpus that the model was trained on; left out for a model that was not trained here. */
   readonly openCorpus?: (() => Dataset) | undefined;
+  /** Measures the last update of the weights. */
+  readonly measureUpdate: () => Promise<SavedUpdate>;
 }
 
 export class InferenceModel {
@@ -192,11 +194,17 @@ export class InferenceModel {
     ...options
   }: DiagnoseOptions): Promise<Diagnosis> {
     const length = sequenceLength ?? Math.min(this.sequenceLength, LONGEST_DIAGNOSED);
-    if (text === undefined) {
-      return diagnose(this.decoder, await this.#corpusSource(split, dataDirectory, length), options);
-    }
+    const source =
+      text === undefined
+        ? await this.#corpusSource(split, dataDirectory, length)
+        : await this.#wholeTextSource(text, length);
+    return diagnose(this.decoder, source, { ...options, update: await this.#parts.measureUpdate() });
+  }
+
+  /** @param longest tokens of a sequence, or as many as the text has */
+  async #wholeTextSource(text: string, longest: number): Promise<TokenSource> {
     const tokens = await this.#textTokens(text);
-    return diagnose(this.decoder, textSource(tokens, Math.min(length, tokens.length - 1)), options);
+    return textSource(tokens, Math.min(longest, tokens.length - 1));
   }
 
   async #corpusSource(

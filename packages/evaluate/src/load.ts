@@ -12,6 +12,7 @@ import { parseConfig, SluiceError } from '@sluice/core';
 import { type Dataset, openDataset } from '@sluice/data';
 import { Parameter, selectBackend, setThreads } from '@sluice/engine';
 import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
+import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
 import { InferenceModel } from './inferenceModel.ts';
 import { huggingFaceCodec, type TextCodec, trainedCodec } from './textCodec.ts';
@@ -35,6 +36,7 @@ interface ModelSource {
   readonly loadCodec: () => Promise<TextCodec>;
   /** The corpus that the model was trained on, if it was trained here. */
   readonly openCorpus?: () => Dataset;
+  readonly measureUpdate: () => Promise<SavedUpdate>;
 }
 
 /**
@@ -51,8 +53,8 @@ export async function loadForInference(directory: string, options: LoadOptions):
     await selectBackend(options.backend);
     setThreads(options.threads || availableParallelism());
     const decoder = new Decoder(model, await readParameters(model, source));
-    const { sequenceLength, loadCodec, openCorpus } = source;
-    return new InferenceModel(decoder, { sequenceLength, loadCodec, openCorpus });
+    const { sequenceLength, loadCodec, openCorpus, measureUpdate } = source;
+    return new InferenceModel(decoder, { sequenceLength, loadCodec, openCorpus, measureUpdate });
   } finally {
     await source.close();
   }
@@ -77,6 +79,7 @@ async function openHuggingFace(directory: string): Promise<ModelSource> {
     read: (tensor, target) => opened.read(tensor, target),
     close: () => opened.close(),
     loadCodec: () => huggingFaceCodec(directory, opened.config),
+    measureUpdate: async () => ({ missing: 'a Hugging Face directory holds no moments of an optimizer' }),
   };
 }
 
@@ -94,6 +97,7 @@ async function openOwnCheckpoint(directory: string): Promise<ModelSource> {
     read: (tensor: string, target: Float32Array) =>
       reader.readRange('parameter', tensor, 0, target.length, target),
     close: () => reader.close(),
+    measureUpdate: () => measureUpdateOf(directory),
   };
   const { imported } = reader.manifest.state as unknown as Partial<ImportedState>;
   if (imported) {
@@ -107,6 +111,16 @@ async function openOwnCheckpoint(directory: string): Promise<ModelSource> {
     loadCodec: async () => trainedCodec(openCorpus().tokenizerPath),
     openCorpus,
   };
+}
+
+/** Opens the checkpoint anew: few ask for this, and those long after the weights were read. */
+async function measureUpdateOf(directory: string): Promise<SavedUpdate> {
+  const reader = await openCheckpoint(directory);
+  try {
+    return await measureSavedUpdate(reader);
+  } finally {
+    await reader.close();
+  }
 }
 
 function importedCodec(

@@ -9,9 +9,9 @@ export {
 } from './bench.ts';
 export * from './config.ts';
 export { ForwardMeter } from './diagnostics/meter.ts';
+export { measureSavedUpdate, type SavedUpdate } from './diagnostics/savedUpdate.ts';
 export * from './diagnostics/summary.ts';
 export { GATE_BINS, mergeTallies, Tally } from './diagnostics/tally.ts';
-export type { TakenStep } from './diagnostics/updates.ts';
 export * from './plan/index.ts';
 export * from './protocol.ts';
 export * from './schedule.ts';

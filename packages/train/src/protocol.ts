@@ -5,7 +5,6 @@
 
 import type { RunConfig } from './config.ts';
 import type { Diagnostics } from './diagnostics/summary.ts';
-import type { TakenStep } from './diagnostics/updates.ts';
 
 export interface InitializeRequest {
   readonly config: RunConfig;
@@ -62,8 +61,6 @@ export interface EvaluateResult {
 export interface DiagnoseRequest {
   /** Validation sequences that are measured, in whole grains; at least one grain. */
   readonly sequences: number;
-  /** The step before, if there was one and its update was applied. */
-  readonly taken?: TakenStep;
 }
 
 /** The same on all workers. */

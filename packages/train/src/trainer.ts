@@ -7,9 +7,9 @@ import { Agreement, makeWhole, orderedSum } from './agreement.ts';
 import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
 import type { RunConfig } from './config.ts';
 import { ForwardMeter } from './diagnostics/meter.ts';
-import { type Diagnostics, summarize } from './diagnostics/summary.ts';
+import { type Diagnostics, summarize, type UpdateRatios } from './diagnostics/summary.ts';
 import { mergeTallies, Tally } from './diagnostics/tally.ts';
-import { measureUpdates } from './diagnostics/updates.ts';
+import { UpdateMeter } from './diagnostics/updates.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { GradientSums } from './gradients.ts';
@@ -51,6 +51,8 @@ export class Trainer {
   readonly model: Decoder;
   /** For each layer, the share of the routed tokens that each expert got in the last step. */
   expertLoads: Float32Array[];
+  /** The last step, unless there was none or its update was not applied. */
+  taken: StepRequest | undefined;
 
   constructor(config: RunConfig, topology: Topology, samplers: Samplers) {
     this.#config = config;
@@ -107,6 +109,7 @@ export class Trainer {
     this.#watch.stop('communicate');
 
     const applied = Number.isFinite(totals.loss) && Number.isFinite(totals.gradientNorm);
+    this.taken = applied ? { step, learningRate } : undefined;
     if (applied) {
       const scale = this.#clipScale(totals.gradientNorm);
       for (const { optimizer, gradients } of this.spaces) {
@@ -140,8 +143,8 @@ export class Trainer {
    * Measurements of the first validation sequences. All workers call it together; the result does not depend on their
    * number, and nothing of what training goes on with is touched.
    */
-  diagnose({ sequences, taken }: DiagnoseRequest): Diagnostics {
-    const { model, optimizer: settings, batch } = this.#config;
+  diagnose({ sequences }: DiagnoseRequest): Diagnostics {
+    const { model, batch } = this.#config;
     const grains = this.#validationGrains(sequences);
     const length = Tally.length(model);
     const all = sharedFloat64(grains * length);
@@ -154,7 +157,6 @@ export class Trainer {
       model,
       Array.from({ length: grains }, (_, grain) => tallyOf(grain)),
     );
-    const pieces = this.spaces.flatMap(({ optimizer }) => optimizer.pieces);
     return summarize(
       model,
       tally,
@@ -162,7 +164,7 @@ export class Trainer {
         sequences: grains * batch.grainSequences,
         sequenceLength: this.#samplers.validation.sequenceLength,
       },
-      taken && measureUpdates(model, settings, taken, pieces, this.#topology),
+      this.#measureUpdates(),
     );
   }
 
@@ -175,6 +177,15 @@ export class Trainer {
   /** All parameters that this worker holds. */
   #parameters(): PlacedParameter[] {
     return this.spaces.flatMap(({ space }) => space.parameters);
+  }
+
+  /** How far the last step moved the weights; undefined where it did not. */
+  #measureUpdates(): UpdateRatios | undefined {
+    if (!this.taken) return undefined;
+    const meter = new UpdateMeter(this.#config.model, this.#config.optimizer, this.taken);
+    for (const { optimizer } of this.spaces) for (const piece of optimizer.pieces) meter.add(piece);
+    makeWhole(meter.sums, this.#topology);
+    return meter.ratios();
   }
 
   #beginStep(): void {

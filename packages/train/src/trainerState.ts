@@ -1,12 +1,15 @@
 /** A trainer's state as the pieces and the JSON of a checkpoint, and back. */
 
 import type { CheckpointReader, Piece } from '@sluice/checkpoint';
+import type { StepRequest } from './protocol.ts';
 import type { Trainer } from './trainer.ts';
 
 /** State that is the same on all workers. */
-interface TrainerState {
+export interface TrainerState {
   /** Share of the routed tokens of each expert in the last step, layer by layer. */
   readonly expertLoads: readonly (readonly number[])[];
+  /** The last step; null where there was none, or its update was not applied. */
+  readonly taken: StepRequest | null;
 }
 
 /** Everything that this worker owns: values and both moments. Views, valid until the next step. */
@@ -20,8 +23,11 @@ export function trainerPieces({ spaces }: Trainer): Piece[] {
   );
 }
 
-export function trainerState({ expertLoads }: Trainer): Readonly<Record<string, unknown>> {
-  const state: TrainerState = { expertLoads: expertLoads.map((loads) => [...loads]) };
+export function trainerState({ expertLoads, taken }: Trainer): Readonly<Record<string, unknown>> {
+  const state: TrainerState = {
+    expertLoads: expertLoads.map((loads) => [...loads]),
+    taken: taken ?? null,
+  };
   return { ...state };
 }
 
@@ -39,6 +45,7 @@ export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): P
       await reader.readRange('secondMoment', tensor.name, begin, end, secondMoment);
     }
   }
-  const { expertLoads } = reader.manifest.state.worker as unknown as TrainerState;
+  const { expertLoads, taken } = reader.manifest.state.worker as unknown as TrainerState;
   trainer.expertLoads = expertLoads.map((loads) => Float32Array.from(loads));
+  trainer.taken = taken ?? undefined;
 }

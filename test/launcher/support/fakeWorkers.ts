@@ -35,8 +35,8 @@ export function fakeWorkers(
     }),
     step: answerStep,
     evaluate: () => ({ loss: 4, tokens: 512 }),
-    diagnose: ({ taken }: Request<'diagnose'>) =>
-      ({ sequences: 8, layers: [], updateRatio: taken ? 0.01 : null }) as unknown as Answer<'diagnose'>,
+    diagnose: ({ sequences }: Request<'diagnose'>) =>
+      ({ sequences, layers: [] }) as unknown as Answer<'diagnose'>,
     save: () => ({ shard: {}, state: {}, probe: { loss: 1, arithmetic: 'fake' } }),
     stop: () => ({}),
   };

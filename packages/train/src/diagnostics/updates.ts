@@ -6,21 +6,19 @@
 import { sharedFloat64 } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { type ModelConfig, modelTensors } from '@sluice/model';
-import { makeWhole } from '../agreement.ts';
-import { blockLayout } from '../blockLayout.ts';
-import type { OptimizerConfig } from '../config.ts';
+import { type BlockLayout, blockLayout } from '../blockLayout.ts';
+import type { RunConfig } from '../config.ts';
 import type { OptimizedPiece } from '../optimizer.ts';
-import type { Topology } from '../topology.ts';
+import type { StepRequest } from '../protocol.ts';
 import type { UpdateRatios } from './summary.ts';
 
-/** The step whose update is measured: the last one, and applied. */
-export interface TakenStep {
-  /** 1 for the first. */
-  readonly step: number;
-  readonly learningRate: number;
-}
+type Settings = Pick<RunConfig['optimizer'], 'beta1' | 'beta2' | 'epsilon' | 'weightDecay'>;
 
-type Settings = Pick<ReturnType<typeof OptimizerConfig.parse>, 'beta1' | 'beta2' | 'epsilon' | 'weightDecay'>;
+/** What the arithmetic needs of a piece. */
+export type MeasuredPiece = Pick<
+  OptimizedPiece,
+  'tensor' | 'begin' | 'values' | 'firstMoment' | 'secondMoment' | 'decay'
+>;
 
 /**
  * Sums of squares of the update and of the weights before it, in double precision. With m̂ and v̂ the moments without their
@@ -28,9 +26,9 @@ type Settings = Pick<ReturnType<typeof OptimizerConfig.parse>, 'beta1' | 'beta2'
  * @param sums gets two sums for each block of the piece, from `firstBlock` on
  */
 function addSquares(
-  { values, firstMoment, secondMoment, decay }: OptimizedPiece,
+  { values, firstMoment, secondMoment, decay }: MeasuredPiece,
   { beta1, beta2, epsilon, weightDecay }: Settings,
-  { step, learningRate }: TakenStep,
+  { step, learningRate }: StepRequest,
   sums: Float64Array,
   firstBlock: number,
 ): void {
@@ -53,38 +51,49 @@ function addSquares(
   }
 }
 
-/** All workers call it together and get the same numbers. */
-export function measureUpdates(
-  model: ModelConfig,
-  settings: Settings,
-  taken: TakenStep,
-  pieces: Iterable<OptimizedPiece>,
-  topology: Topology,
-): UpdateRatios {
-  const { firstBlocks, count } = blockLayout(model);
-  const sums = sharedFloat64(2 * count);
-  for (const piece of pieces) {
-    const firstBlock = firstBlocks.get(piece.tensor.name)! + piece.begin / BLOCK_ELEMENTS;
-    addSquares(piece, settings, taken, sums, firstBlock);
-  }
-  makeWhole(sums, topology);
+/** Measures the update of one step from the pieces of all tensors, in any order and however they are cut between blocks. */
+export class UpdateMeter {
+  readonly #model: ModelConfig;
+  readonly #settings: Settings;
+  readonly #taken: StepRequest;
+  readonly #blocks: BlockLayout;
+  /** Of each block of the whole model; zero where no piece was added. Workers add theirs up before they ask for ratios. */
+  readonly sums: Float64Array;
 
-  const ratio = (isCounted: (name: string) => boolean) => {
+  /** @param taken the last step whose update was applied */
+  constructor(model: ModelConfig, settings: Settings, taken: StepRequest) {
+    this.#model = model;
+    this.#settings = settings;
+    this.#taken = taken;
+    this.#blocks = blockLayout(model);
+    this.sums = sharedFloat64(2 * this.#blocks.count);
+  }
+
+  add(piece: MeasuredPiece): void {
+    const firstBlock = this.#blocks.firstBlocks.get(piece.tensor.name)! + piece.begin / BLOCK_ELEMENTS;
+    addSquares(piece, this.#settings, this.#taken, this.sums, firstBlock);
+  }
+
+  /** Sums of blocks are added in their canonical order, so the ratios do not depend on who measured which. */
+  ratios(): UpdateRatios {
+    return {
+      overall: this.#ratio(() => true),
+      layers: Array.from({ length: this.#model.numLayers }, (_, layer) =>
+        this.#ratio((name) => name.startsWith(`model.layers.${layer}.`)),
+      ),
+    };
+  }
+
+  #ratio(isCounted: (tensor: string) => boolean): number {
     let [moved, before] = [0, 0];
-    for (const { name, size } of modelTensors(model)) {
+    for (const { name, size } of modelTensors(this.#model)) {
       if (!isCounted(name)) continue;
-      const first = firstBlocks.get(name)!;
+      const first = this.#blocks.firstBlocks.get(name)!;
       for (let block = first; block < first + Math.ceil(size / BLOCK_ELEMENTS); block++) {
-        moved += sums[2 * block]!;
-        before += sums[2 * block + 1]!;
+        moved += this.sums[2 * block]!;
+        before += this.sums[2 * block + 1]!;
       }
     }
     return Math.sqrt(moved / before);
-  };
-  return {
-    overall: ratio(() => true),
-    layers: Array.from({ length: model.numLayers }, (_, layer) =>
-      ratio((name) => name.startsWith(`model.layers.${layer}.`)),
-    ),
-  };
+  }
 }

@@ -1,0 +1,109 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beginCheckpoint, commitCheckpoint, openCheckpoint, writeShard } from '@sluice/checkpoint';
+import { BLOCK_ELEMENTS } from '@sluice/core';
+import { selectBackend } from '@sluice/engine';
+import { modelTensors } from '@sluice/model';
+import { measureSavedUpdate, RunConfig, type SavedUpdate } from '@sluice/train';
+import test, { type ExecutionContext } from 'ava';
+import type { TokenSource } from '../../packages/train/src/batches.ts';
+import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import { Trainer } from '../../packages/train/src/trainer.ts';
+import { loadTrainer, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
+
+const config = RunConfig.parse({
+  model: {
+    vocabularySize: 24,
+    hiddenSize: 72,
+    numLayers: 2,
+    numAttentionHeads: 2,
+    numKeyValueHeads: 1,
+    headDim: 32,
+    experts: { count: 4, topK: 2, intermediateSize: 70 },
+  },
+  data: { recipe: 'none', sequenceLength: 8 },
+  parallel: { lanes: 2 },
+  batch: { sequences: 4, grainSequences: 1 },
+  training: { steps: 10 },
+  optimizer: { learningRate: 0.01, weightDecay: 0.3 },
+});
+
+const counting: TokenSource = {
+  numSequences: 1000,
+  sequenceLength: 8,
+  read(sample, target) {
+    for (let t = 0; t < target.length; t++) target[t] = (sample * 5 + t * (1 + (sample % 3))) % 24;
+  },
+};
+
+async function newTrainer(): Promise<Trainer> {
+  await selectBackend('native');
+  const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: counting, validation: counting });
+  trainer.initialize();
+  return trainer;
+}
+
+/** Saves a trainer as the workers of a run do. @returns the checkpoint's directory */
+async function save(t: ExecutionContext, trainer: Trainer, step: number): Promise<string> {
+  const run = mkdtempSync(join(tmpdir(), 'sluice-update-'));
+  t.teardown(() => rmSync(run, { recursive: true }));
+  const directory = await beginCheckpoint(run, step);
+  const shard = await writeShard(directory, 0, trainerPieces(trainer));
+  await commitCheckpoint({
+    directory,
+    step,
+    tensors: modelTensors(config.model),
+    shards: [shard],
+    config,
+    configHash: 'none',
+    state: { worker: trainerState(trainer) },
+    probe: {},
+  });
+  return directory;
+}
+
+async function measureSaved(directory: string): Promise<SavedUpdate> {
+  const reader = await openCheckpoint(directory);
+  try {
+    return await measureSavedUpdate(reader);
+  } finally {
+    await reader.close();
+  }
+}
+
+test.serial('a checkpoint tells the size of the last update to the last bit', async (t) => {
+  const trainer = await newTrainer();
+  t.true(modelTensors(config.model).some(({ size }) => size > 2 * BLOCK_ELEMENTS));
+  for (let step = 1; step <= 3; step++) trainer.trainStep({ step, learningRate: 0.01 / step });
+  const { updateRatio, layers } = trainer.diagnose({ sequences: 1 });
+  t.true(updateRatio! > 1e-3);
+  t.deepEqual(await measureSaved(await save(t, trainer, 3)), {
+    ratios: { overall: updateRatio!, layers: layers.map((layer) => layer.updateRatio!) },
+  });
+});
+
+test.serial('a trainer that was loaded measures the update that was taken before', async (t) => {
+  const trainer = await newTrainer();
+  trainer.trainStep({ step: 1, learningRate: 0.01 });
+  const reader = await openCheckpoint(await save(t, trainer, 1));
+  const loaded = await newTrainer();
+  await loadTrainer(loaded, reader);
+  await reader.close();
+  t.deepEqual(loaded.diagnose({ sequences: 1 }), trainer.diagnose({ sequences: 1 }));
+});
+
+test.serial('without an applied update there is none to measure, and it is said why', async (t) => {
+  const trainer = await newTrainer();
+  t.deepEqual(await measureSaved(await save(t, trainer, 0)), { missing: 'no step was taken' });
+
+  trainer.trainStep({ step: 1, learningRate: 0.01 });
+  const [placed] = trainer.spaces[0]!.space.parameters;
+  const value = placed!.parameter.values[0]!;
+  placed!.parameter.values[0] = Number.NaN;
+  trainer.trainStep({ step: 2, learningRate: 0.01 });
+  placed!.parameter.values[0] = value;
+  t.deepEqual(await measureSaved(await save(t, trainer, 2)), {
+    missing: 'the update of step 2 was not applied',
+  });
+});
