@@ -44,8 +44,8 @@ function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[]) {
   const rows = of((run) =>
     run.attention.flatMap((head, h) => head.map((row, i) => ({ row, i, sink: run.sink[h]![i]! }))),
   );
-  const magnitudes = (matrix: number[][]) => {
-    const all = matrix.flat().map(Math.abs);
+  const magnitudes = (values: readonly number[]) => {
+    const all = values.map(Math.abs);
     return {
       meanAbsolute: mean(all),
       belowHundredth: share(all, (y) => y < 1e-2),
@@ -80,8 +80,11 @@ function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[]) {
     gateScoreMean: gates.length === 0 ? null : mean(gates.map((gate) => gate.mean)),
     gates,
     attentionOutput: {
-      before: magnitudes(of((run) => run.ungated)),
-      after: magnitudes(of((run) => run.gated)),
+      before: magnitudes(of((run) => run.ungated.flat())),
+      withMeanScore: runs[0]!.scores.sdpa_gate
+        ? magnitudes(of((run) => run.ungated.flat().map((y) => y * mean(run.scores.sdpa_gate!))))
+        : null,
+      after: magnitudes(of((run) => run.gated.flat())),
     },
     largestAttentionLogit: maximum(of((run) => run.logits.flat(2))),
     attentionEntropy: mean(rows.map(({ row, sink }) => plogp([...row, sink]))),
@@ -161,6 +164,19 @@ for (const backend of ['native', 'cpu']) {
         'below',
         2e-5,
       );
+      const scaled = overall.attentionOutput.withMeanScore;
+      const below = (l: (typeof layers)[number]) => l.attentionOutput.withMeanScore?.belowHundredth;
+      near(
+        t,
+        scaled?.belowHundredth ?? null,
+        scaled && mean(over((l) => below(l)!)),
+        'below with the mean score',
+        2e-5,
+      );
+      t.is(
+        scaled === null,
+        model.gates.every(({ granularity }) => granularity === 'none'),
+      );
       const scores = over((l) => l.gateScoreMean ?? Number.NaN);
       near(t, gateScoreMean, layers[0]!.gateScoreMean === null ? null : mean(scores), 'gateScoreMean', 2e-5);
       t.is(overall.updateRatio, null);
@@ -196,8 +212,48 @@ test.serial(
     t.true(Math.abs(query!.mean - 0.5) < 0.02);
     t.is(fixed!.mean, 0.5);
     t.is(fixed!.histogram[25], 1);
+    // An additive gate has no score to scale by.
+    t.is(layers[0]!.attentionOutput.withMeanScore, null);
   },
 );
+
+test.serial('gates that are the same everywhere do what their mean scores do', async (t) => {
+  await selectBackend('native');
+  const same = { granularity: 'headwise', input: 'input-independent' };
+  const gates = [
+    { ...same, initialLogit: -3 },
+    { ...same, initialLogit: -1 },
+    { ...same, position: 'value', initialLogit: 1 },
+  ];
+  const tiny = tinyDecoder(tinyModel({ gates, numLayers: 2 }));
+  for (const [name, { values }] of tiny.parameters)
+    if (/sdpa_gate/.test(name)) values.fill(name.includes('_2') ? -1 : -3);
+  const { layers, attentionOutput } = measure(tiny);
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+  for (const { attentionOutput: output } of layers) {
+    near(t, output.withMeanScore, output.after, 'attentionOutput', 1e-6);
+    const factor = output.withMeanScore!.meanAbsolute / output.before.meanAbsolute;
+    near(t, factor, sigmoid(-3) * sigmoid(-1), 'factor', 1e-6);
+  }
+  t.true(attentionOutput.withMeanScore!.belowHundredth > attentionOutput.before.belowHundredth);
+});
+
+test.serial('how sequences share passes does not change what mean scores would do', async (t) => {
+  await selectBackend('native');
+  const tiny = tinyDecoder(tinyModel());
+  const model = tiny.decoder.config;
+  const all = tokens(SEQUENCES * LENGTH);
+  const parts = Array.from({ length: SEQUENCES }, (_, s) => {
+    const meter = new ForwardMeter(model);
+    tiny.decoder.observe({ inputs: all.slice(s * LENGTH, (s + 1) * LENGTH), sequences: 1 }, meter);
+    return meter.tally;
+  });
+  const batch = { sequences: SEQUENCES, sequenceLength: LENGTH };
+  const apart = summarize(model, mergeTallies(model, parts), batch).attentionOutput.withMeanScore!;
+  const together = measure(tiny).attentionOutput.withMeanScore!;
+  t.is(apart.belowHundredth, together.belowHundredth);
+  t.true(Math.abs(apart.meanAbsolute - together.meanAbsolute) < 1e-12);
+});
 
 test.serial('a measured pass has the results of a plain one', async (t) => {
   await selectBackend('native');

@@ -7,6 +7,7 @@
 
 import type { QueriesKeys } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
+import type { GateConfig } from './gates/config.ts';
 import { interleavedGate, namedGates } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
 
@@ -35,6 +36,7 @@ export interface ForwardObserver {
 export interface ObservedGate {
   readonly name: string;
   readonly position: GatePosition;
+  readonly form: GateConfig['form'];
 }
 
 /** The name of the gate whose rows lie in `q_proj`. */
@@ -43,6 +45,8 @@ export const INTERLEAVED_GATE = 'sdpa_gate';
 /** The gates that each layer of a model has. */
 export function observedGates(model: Parameters<typeof namedGates>[0]): ObservedGate[] {
   const interleaved: ObservedGate[] =
-    interleavedGate(model) === 'none' ? [] : [{ name: INTERLEAVED_GATE, position: 'sdpa' }];
-  return [...interleaved, ...namedGates(model).map(({ name, position }) => ({ name, position }))];
+    interleavedGate(model) === 'none'
+      ? []
+      : [{ name: INTERLEAVED_GATE, position: 'sdpa', form: 'multiplicative' }];
+  return [...interleaved, ...namedGates(model).map(({ name, position, form }) => ({ name, position, form }))];
 }

@@ -3,14 +3,20 @@
 import { attentionStatistics, type QueriesKeys, readValues } from '@sluice/engine';
 import type { ForwardObserver, ModelConfig } from '@sluice/model';
 import type * as tf from '@tensorflow/tfjs';
-import { GATE_BINS, GATE_NUMBERS, Tally } from './tally.ts';
+import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, Tally } from './tally.ts';
 
 /** An observer that fills the tally of one pass. All sums are in double precision and in the order of the rows. */
 export class ForwardMeter implements ForwardObserver {
   readonly tally: Tally;
+  /** Names of the gates whose mean scores are tried in their place. */
+  readonly #replaced: ReadonlySet<string>;
+  /** Of the layer that is passed: the output of attention before these gates, and for each sequence their mean scores' product. */
+  #ungated = new Float32Array();
+  #meanScores = new Float64Array();
 
   constructor(model: ModelConfig, tally = new Tally(model)) {
     this.tally = tally;
+    this.#replaced = new Set(attentionOutputGates(model).map(({ name }) => name));
   }
 
   attention(layer: number, operands: QueriesKeys): void {
@@ -18,7 +24,8 @@ export class ForwardMeter implements ForwardObserver {
     const firstQuery = this.tally.at(layer, 'firstQuery');
     const entropy = this.tally.at(layer, 'attentionEntropy');
     const largest = this.tally.at(layer, 'largestLogit').fill(Number.NEGATIVE_INFINITY);
-    const { heads } = operands.layout;
+    const { heads, batch } = operands.layout;
+    this.#meanScores = new Float64Array(batch).fill(1);
     for (const [i, statistics] of attentionStatistics(operands).entries()) {
       const head = i % heads;
       firstToken[head]! += statistics.firstToken;
@@ -29,15 +36,32 @@ export class ForwardMeter implements ForwardObserver {
   }
 
   attentionOutput(layer: number, y: tf.Tensor2D): void {
-    countMagnitudes(readValues(y), this.tally.at(layer, 'attentionOutput'));
+    const values = readValues(y);
+    countMagnitudes(values, 1, this.tally.at(layer, 'attentionOutput'));
+    if (this.#replaced.size > 0) this.#ungated = values.slice();
   }
 
   gatedAttentionOutput(layer: number, y: tf.Tensor2D): void {
-    countMagnitudes(readValues(y), this.tally.at(layer, 'gatedAttentionOutput'));
+    countMagnitudes(readValues(y), 1, this.tally.at(layer, 'gatedAttentionOutput'));
+    if (this.#replaced.size === 0) return;
+    const counts = this.tally.at(layer, 'meanGatedAttentionOutput');
+    for (const [sequence, values] of cut(this.#ungated, this.#meanScores.length).entries())
+      countMagnitudes(values, this.#meanScores[sequence]!, counts);
   }
 
   gate(layer: number, name: string, scores: tf.Tensor): void {
-    countScores(readValues(scores), this.tally.at(layer, `gate ${name}`));
+    const values = readValues(scores);
+    const counts = this.tally.at(layer, `gate ${name}`);
+    if (!this.#replaced.has(name)) {
+      countScores(values, counts);
+      return;
+    }
+    const means = this.#meanScores;
+    const isOfAllTokens = scores.shape[0] === 1;
+    const parts = cut(values, isOfAllTokens ? 1 : means.length);
+    const ofParts = parts.map((part) => countScores(part, counts) / part.length);
+    for (let sequence = 0; sequence < means.length; sequence++)
+      means[sequence]! *= ofParts[isOfAllTokens ? 0 : sequence]!;
   }
 
   feedForwardOutput(layer: number, y_NC: tf.Tensor2D): void {
@@ -75,20 +99,29 @@ function largestMagnitude(values: Float32Array): number {
   return Number.isNaN(sum) ? sum : largest;
 }
 
-/** Σ |y|, and how many |y| are below 1e-2 and below 1e-3. */
-function countMagnitudes(values: Float32Array, counts: Float64Array): void {
+/** Equal parts, one after the other. */
+function cut(values: Float32Array, parts: number): Float32Array[] {
+  const length = values.length / parts;
+  return Array.from({ length: parts }, (_, part) => values.subarray(part * length, (part + 1) * length));
+}
+
+/** Adds Σ |y·factor|, and how many |y·factor| are below 1e-2 and below 1e-3. */
+function countMagnitudes(values: Float32Array, factor: number, counts: Float64Array): void {
   let [sum, hundredth, thousandth] = [0, 0, 0];
   for (let i = 0; i < values.length; i++) {
-    const magnitude = Math.abs(values[i]!);
+    const magnitude = Math.abs(values[i]! * factor);
     sum += magnitude;
     if (magnitude < 1e-2) hundredth++;
     if (magnitude < 1e-3) thousandth++;
   }
-  counts.set([sum, hundredth, thousandth]);
+  counts[0]! += sum;
+  counts[1]! += hundredth;
+  counts[2]! += thousandth;
 }
 
-function countScores(scores: Float32Array, counts: Float64Array): void {
-  const bins = new Float64Array(GATE_BINS);
+/** Adds to the numbers of a gate. @returns Σ scores */
+function countScores(scores: Float32Array, counts: Float64Array): number {
+  const bins = counts.subarray(GATE_NUMBERS);
   let [sum, below, above] = [0, 0, 0];
   for (let i = 0; i < scores.length; i++) {
     const score = scores[i]!;
@@ -98,8 +131,11 @@ function countScores(scores: Float32Array, counts: Float64Array): void {
     const bin = Math.floor(score * GATE_BINS);
     bins[bin < 0 ? 0 : bin < GATE_BINS ? bin : GATE_BINS - 1]!++;
   }
-  counts.set([sum, scores.length, below, above]);
-  counts.set(bins, GATE_NUMBERS);
+  counts[0]! += sum;
+  counts[1]! += scores.length;
+  counts[2]! += below;
+  counts[3]! += above;
+  return sum;
 }
 
 /** Entropy of softmax(x), nats, and ln Σ e^x. */

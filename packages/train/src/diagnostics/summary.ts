@@ -8,9 +8,9 @@
  */
 
 import { type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
-import { GATE_BINS, GATE_NUMBERS, type Tally } from './tally.ts';
+import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, type Tally } from './tally.ts';
 
-/** Of values |y| (paper A.3): their mean, and the shares below 1e-2 and below 1e-3. */
+/** Of values |y| (paper A.3, hidden mean and hidden sparsity): their mean, and the shares below 1e-2 and below 1e-3. */
 export interface Magnitudes {
   readonly meanAbsolute: number;
   readonly belowHundredth: number;
@@ -28,6 +28,20 @@ export interface GateDiagnostics extends ObservedGate {
   readonly histogram: readonly number[];
 }
 
+/** Hidden mean and hidden sparsity (paper A.3). */
+export interface AttentionOutputDiagnostics {
+  /** Of Y. */
+  readonly before: Magnitudes;
+  /**
+   * Of Y·mean(σ), the paper's control: what scaling alone does, without choosing. mean(σ) is the layer's mean score over the
+   * tokens, heads and channels of each sequence, so that it depends on no cut of the batch; of several gates the product of
+   * their means. Null without a gate there, or with one that adds.
+   */
+  readonly withMeanScore: Magnitudes | null;
+  /** Of Y′; the same as `before` without a gate there. */
+  readonly after: Magnitudes;
+}
+
 /** What all layers have of attention, activations and gates. */
 interface CommonDiagnostics {
   /** F-Attn: mean of S[i, 0] over the queries i = 1 … n − 1. */
@@ -41,8 +55,7 @@ interface CommonDiagnostics {
   /** Mean over gates of their mean score; null without a gate. */
   readonly gateScoreMean: number | null;
   readonly gates: readonly GateDiagnostics[];
-  /** Of Y and of Y′; the same without a gate there. */
-  readonly attentionOutput: { readonly before: Magnitudes; readonly after: Magnitudes };
+  readonly attentionOutput: AttentionOutputDiagnostics;
   /** max q·k/√d over the tokens that queries see; overall the largest of all layers. */
   readonly largestAttentionLogit: number;
   /** Mean over queries of −Σ_j S[i, j] ln S[i, j], nats. */
@@ -117,6 +130,7 @@ export function summarize(
     'attentionEntropy',
   ]);
   const routers = layers.flatMap(({ router }) => router ?? []);
+  const isGated = attentionOutputGates(model).length > 0;
   return {
     ...batch,
     ...means,
@@ -132,6 +146,9 @@ export function summarize(
     ),
     attentionOutput: {
       before: meanMagnitudes(layers.map(({ attentionOutput }) => attentionOutput.before)),
+      withMeanScore: isGated
+        ? meanMagnitudes(layers.map(({ attentionOutput }) => attentionOutput.withMeanScore!))
+        : null,
       after: meanMagnitudes(layers.map(({ attentionOutput }) => attentionOutput.after)),
     },
     largestAttentionLogit: largest(layers.map((layer) => layer.largestAttentionLogit)),
@@ -172,6 +189,7 @@ function layerDiagnostics(
     gates,
     attentionOutput: {
       before: magnitudes('attentionOutput'),
+      withMeanScore: attentionOutputGates(model).length > 0 ? magnitudes('meanGatedAttentionOutput') : null,
       after: magnitudes('gatedAttentionOutput'),
     },
     largestAttentionLogit: largest([...at('largestLogit')]),

@@ -3,7 +3,7 @@
  * does not depend on who measured which part.
  */
 
-import { type ModelConfig, observedGates } from '@sluice/model';
+import { type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
 
 /** Bins of the histogram of gate scores, of equal width over [0, 1]. */
 export const GATE_BINS = 50;
@@ -15,6 +15,15 @@ interface Quantity {
   readonly name: string;
   readonly length: number;
   readonly merge: 'sum' | 'max';
+}
+
+/**
+ * The gates between the output of attention and the output projection, where all of them multiply; none otherwise. Only then
+ * does it mean something to multiply by their mean scores instead.
+ */
+export function attentionOutputGates(model: ModelConfig): ObservedGate[] {
+  const gates = observedGates(model).filter(({ position }) => position === 'sdpa');
+  return gates.every(({ form }) => form === 'multiplicative') ? gates : [];
 }
 
 /** What is counted in each layer. */
@@ -31,6 +40,7 @@ function quantitiesOf(model: ModelConfig): Quantity[] {
     max('feedForwardOutput', 1),
     sum('attentionOutput', 3),
     sum('gatedAttentionOutput', 3),
+    ...(attentionOutputGates(model).length > 0 ? [sum('meanGatedAttentionOutput', 3)] : []),
     ...observedGates(model).map(({ name }) => sum(`gate ${name}`, GATE_NUMBERS + GATE_BINS)),
     ...(model.experts
       ? [sum('expertCounts', model.experts.count), sum('routerEntropy', 1), sum('routerZ', 1)]
