@@ -8,6 +8,7 @@ export * from './safetensors.ts';
 export { SafetensorsFile, type TensorInfo } from './safetensorsReader.ts';
 export { writeShard } from './shard.ts';
 export {
+  compareTensors,
   type HashedPiece,
   hashPiece,
   type LogicalTensor,
@@ -15,6 +16,7 @@ export {
   type Piece,
   storedName,
   TENSOR_KINDS,
+  type TensorDifferences,
   type TensorKind,
 } from './tensors.ts';
 export {

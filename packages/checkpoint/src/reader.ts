@@ -8,7 +8,6 @@ import { type Manifest, readManifest } from './manifest.ts';
 import { openForReading, readFully } from './safetensorsReader.ts';
 import {
   type HashedPiece,
-  type LogicalTensor,
   numElements,
   packHashes,
   storedName,
@@ -62,25 +61,6 @@ export class CheckpointReader {
       }
     }
     for (const list of this.#pieces.values()) list.sort((a, b) => a.begin - b.begin);
-  }
-
-  /**
-   * Throws unless the checkpoint holds exactly these tensors, in these shapes.
-   * @throws SLUICE_E_CHECKPOINT_MISMATCH with every difference
-   */
-  requireTensors(tensors: readonly LogicalTensor[]): void {
-    const faults: string[] = [];
-    for (const { name, shape } of tensors) {
-      const saved = this.#shapes.get(name);
-      if (saved === undefined) faults.push(`${name} is not in it`);
-      else if (saved.join() !== shape.join()) {
-        faults.push(`${name} has the shape [${saved.join(', ')}], not [${shape.join(', ')}]`);
-      }
-    }
-    const wanted = new Set(tensors.map((tensor) => tensor.name));
-    for (const name of this.#shapes.keys())
-      if (!wanted.has(name)) faults.push(`${name} is in it, but not asked for`);
-    if (faults.length > 0) throw mismatch(this.directory, faults);
   }
 
   /**

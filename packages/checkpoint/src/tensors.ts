@@ -41,6 +41,32 @@ export function numElements(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
 }
 
+/** How the tensors that are there differ from those that are wanted; each list in its own order. */
+export interface TensorDifferences {
+  /** Wanted, but not there. */
+  readonly missing: readonly LogicalTensor[];
+  /** There, but not wanted. */
+  readonly surplus: readonly LogicalTensor[];
+  /** Of another shape than the wanted one, `shape`. */
+  readonly reshaped: readonly (LogicalTensor & { readonly shapeThere: readonly number[] })[];
+}
+
+export function compareTensors(
+  there: readonly LogicalTensor[],
+  wanted: readonly LogicalTensor[],
+): TensorDifferences {
+  const shapes = new Map(there.map(({ name, shape }) => [name, shape]));
+  const names = new Set(wanted.map(({ name }) => name));
+  return {
+    missing: wanted.filter(({ name }) => !shapes.has(name)),
+    surplus: there.filter(({ name }) => !names.has(name)),
+    reshaped: wanted.flatMap(({ name, shape }) => {
+      const shapeThere = shapes.get(name);
+      return shapeThere && shapeThere.join() !== shape.join() ? [{ name, shape, shapeThere }] : [];
+    }),
+  };
+}
+
 /** The name under which a logical tensor of a kind is stored and listed; a parameter's is its plain name. */
 export function storedName(kind: TensorKind, name: string): string {
   if (kind === 'parameter') return name;

@@ -7,6 +7,9 @@ import {
   type ImportedState,
   isHuggingFaceDirectory,
   tokenizerFolder,
+  type WeightSource,
+  weightsOfCheckpoint,
+  weightsOfHuggingFace,
 } from '@sluice/checkpoint/huggingface';
 import { parseConfig, SluiceError } from '@sluice/core';
 import { type Dataset, openDataset } from '@sluice/data';
@@ -28,11 +31,9 @@ export interface LoadOptions {
 
 /** Where a model comes from: its configuration, its weights, and how it is spoken to. */
 interface ModelSource {
-  readonly model: ModelConfig;
+  readonly weights: WeightSource;
   /** Longest sequence that the model is meant for. */
   readonly sequenceLength: number;
-  read(tensor: string, target: Float32Array): Promise<void>;
-  close(): Promise<void>;
   readonly loadCodec: () => Promise<TextCodec>;
   /** The corpus that the model was trained on, if it was trained here. */
   readonly openCorpus?: () => Dataset;
@@ -49,18 +50,18 @@ export async function loadForInference(directory: string, options: LoadOptions):
     ? await openHuggingFace(directory)
     : await openOwnCheckpoint(directory);
   try {
-    const model = overrideRope(source.model, directory, options.set ?? []);
+    const model = overrideRope(source.weights.model, directory, options.set ?? []);
     await selectBackend(options.backend);
     setThreads(options.threads || availableParallelism());
-    const decoder = new Decoder(model, await readParameters(model, source));
+    const decoder = new Decoder(model, await readParameters(model, source.weights));
     const { sequenceLength, loadCodec, openCorpus, measureUpdate } = source;
     return new InferenceModel(decoder, { sequenceLength, loadCodec, openCorpus, measureUpdate });
   } finally {
-    await source.close();
+    await source.weights.close();
   }
 }
 
-async function readParameters(model: ModelConfig, source: ModelSource): Promise<Map<string, Parameter>> {
+async function readParameters(model: ModelConfig, source: WeightSource): Promise<Map<string, Parameter>> {
   const parameters = new Map<string, Parameter>();
   for (const { name, shape, size, tensors } of modelParameters(model)) {
     const values = new Float32Array(size);
@@ -74,29 +75,20 @@ async function readParameters(model: ModelConfig, source: ModelSource): Promise<
 async function openHuggingFace(directory: string): Promise<ModelSource> {
   const opened = await HuggingFaceDirectory.open(directory);
   return {
-    model: opened.model,
+    weights: weightsOfHuggingFace(opened),
     sequenceLength: opened.maxLength,
-    read: (tensor, target) => opened.read(tensor, target),
-    close: () => opened.close(),
     loadCodec: () => huggingFaceCodec(directory, opened.config),
     measureUpdate: async () => ({ missing: 'a Hugging Face directory holds no moments of an optimizer' }),
   };
 }
 
-/** What inference needs of the configuration that a checkpoint was saved with. */
-const SavedConfig = z.looseObject({
-  model: ModelConfig,
-  data: z.looseObject({ sequenceLength: z.int().min(1) }).optional(),
-});
+/** What inference needs, besides the model, of the configuration that a run's checkpoint was saved with. */
+const SavedConfig = z.looseObject({ data: z.looseObject({ sequenceLength: z.int().min(1) }) });
 
 async function openOwnCheckpoint(directory: string): Promise<ModelSource> {
   const reader = await openCheckpoint(directory);
-  const { model, data } = parseConfig(reader.manifest.config, SavedConfig, directory);
   const source = {
-    model,
-    read: (tensor: string, target: Float32Array) =>
-      reader.readRange('parameter', tensor, 0, target.length, target),
-    close: () => reader.close(),
+    weights: weightsOfCheckpoint(reader),
     measureUpdate: () => measureUpdateOf(directory),
   };
   const { imported } = reader.manifest.state as unknown as Partial<ImportedState>;
@@ -104,10 +96,11 @@ async function openOwnCheckpoint(directory: string): Promise<ModelSource> {
     const { maxLength: sequenceLength, config } = imported;
     return { ...source, sequenceLength, loadCodec: () => importedCodec(reader, config) };
   }
+  const { data } = parseConfig(reader.manifest.config, SavedConfig, directory);
   const openCorpus = () => openDataset(String(reader.manifest.state.dataDirectory));
   return {
     ...source,
-    sequenceLength: data!.sequenceLength,
+    sequenceLength: data.sequenceLength,
     loadCodec: async () => trainedCodec(openCorpus().tokenizerPath),
     openCorpus,
   };
