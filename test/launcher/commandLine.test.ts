@@ -29,7 +29,7 @@ test('commands and flags are those that the design lists', (t) => {
     ].join(' '),
   );
   t.deepEqual(listed, [
-    'train <config> --set --workers --expert-parallel --threads --run-dir --backend --max-steps',
+    'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --max-steps',
     'resume <run> --workers --allow --set --max-steps',
     'generate <source> --prompt --max-tokens --temperature --seed',
     'evaluate <source> --split --text --data --sequence-length --set',

@@ -6,6 +6,8 @@ import { MAX_STEPS_OPTION, SET_OPTION, WORKERS_OPTION, wholeNumber } from '../cl
 interface TrainArguments {
   readonly config: string;
   readonly set?: string[];
+  readonly from?: string;
+  readonly fromMissing?: string;
   readonly workers?: number;
   readonly expertParallel?: number;
   readonly threads?: number;
@@ -22,6 +24,18 @@ export const trainCommand = defineCommand<TrainArguments>({
   },
   options: {
     set: SET_OPTION,
+    from: {
+      type: 'string',
+      requiresArg: true,
+      describe:
+        'Begin with the weights of a run, a checkpoint or a Hugging Face model, with a new optimizer.',
+    },
+    'from-missing': {
+      type: 'string',
+      choices: ['refuse', 'initialize'],
+      requiresArg: true,
+      describe: 'What is done about tensors that those weights lack; initialize: as in a new model.',
+    },
     workers: WORKERS_OPTION,
     'expert-parallel': {
       type: 'number',
@@ -52,6 +66,10 @@ export const trainCommand = defineCommand<TrainArguments>({
     [
       'sluice train configs/quickstart.yaml --workers 4 --set optimizer.learningRate=2e-3 --run-dir runs/fast',
       'The same on four workers, with another learning rate.',
+    ],
+    [
+      'sluice train configs/quickstart.yaml --from runs/quickstart --run-dir runs/longer --set data.sequenceLength=256 model.ropeTheta=1e5',
+      'Train on from the weights of a run, on longer sequences.',
     ],
   ],
   async run(args, context) {

@@ -5,6 +5,7 @@ import { loadYamlConfig, parseConfig, SluiceError } from '@sluice/core';
 import { MetricsLog, truncateDiagnosticsAfter } from '@sluice/observe';
 import { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
+import { checkInitialWeights } from '../run/initialWeights.ts';
 import { openJournal, readJournal } from '../run/journal.ts';
 import { describeRefused, type RefusedCheckpoint, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireLock } from '../run/lock.ts';
@@ -60,6 +61,8 @@ async function resumeLocked(
   const dataset = await prepareDataset(config.data.recipe, log);
   refuseOtherDataset(run, from?.datasetHash, dataset.manifestHash);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
+
+  if (!from) await refuseOtherInitialWeights(run, config);
 
   const facts = { run, config, dataset };
   if (from && from.state.step >= config.training.steps) {
@@ -129,6 +132,19 @@ function refuseOtherDataset(run: RunDirectory, inCheckpoint: string | undefined,
     'SLUICE_E_DATASET_CHANGED',
     `The run was trained on the corpus ${saved}, but the recipe now gives ${now}.`,
     { details: { saved, now } },
+  );
+}
+
+/** Until its first checkpoint, a run that began with given weights needs them, and needs them to be the same. */
+async function refuseOtherInitialWeights(run: RunDirectory, config: RunConfig): Promise<void> {
+  const now = await checkInitialWeights(config);
+  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
+  const saved = start?.from?.weights;
+  if (now === undefined || saved === undefined || saved === now.weights) return;
+  throw new SluiceError(
+    'SLUICE_E_WEIGHTS_CHANGED',
+    `The run began with the weights ${saved}, but ${now.path} now holds ${now.weights}.`,
+    { details: { path: now.path, saved, now: now.weights } },
   );
 }
 

@@ -2,6 +2,12 @@
 
 import { join } from 'node:path';
 import type { CommandResult } from '../cli/command.ts';
+import {
+  checkInitialTokenizer,
+  checkInitialWeights,
+  initialWeightsLines,
+  locateInitialWeights,
+} from '../run/initialWeights.ts';
 import { openJournal } from '../run/journal.ts';
 import { acquireLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
@@ -25,12 +31,14 @@ export async function startRun(
   options: StartRunOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
-  const config = loadRunConfig(options.config, options);
+  const config = await locateInitialWeights(loadRunConfig(options.config, options), log);
   validateConfig(config);
   const path = options.runDir ?? join('runs', runName(config, options.config));
   refuseExistingRun(path);
+  const from = await checkInitialWeights(config);
   const dataset = await prepareDataset(config.data.recipe, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
+  await checkInitialTokenizer(config, dataset.directory, log);
 
   const run = makeRunDirectory(path);
   const lock = acquireLock(run.lock);
@@ -45,7 +53,9 @@ export async function startRun(
         datasetHash: dataset.manifestHash,
         workers: config.parallel.workers,
         expertParallel: config.parallel.expertParallel,
+        ...(from && { from }),
       });
+      if (from) initialWeightsLines(from).forEach(log);
       const outcome = await runSession({ run, config, dataset, journal, maxSteps: options.maxSteps });
       return await concludeRun({ run, config, dataset }, outcome);
     } finally {

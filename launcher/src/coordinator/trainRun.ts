@@ -73,6 +73,11 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
   const lastStep = Math.min(config.training.steps, state.step + (run.maxSteps ?? Number.POSITIVE_INFINITY));
   let savedStep = run.savedStep;
 
+  if (savedStep < 0 && config.initialize.from !== undefined) {
+    // From here on, the run does without the weights that it began with.
+    await save(run);
+    savedStep = state.step;
+  }
   while (state.step < lastStep && !run.stop.requested) {
     const step = await takeStep(run, state.step + 1);
     const spike = watchForSpikes(run, step.result);

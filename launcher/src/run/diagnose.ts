@@ -3,7 +3,7 @@
 import { resolve } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
-import { type DiagnosedModel, terminalTable, writeDiagnosisPage } from '@sluice/observe';
+import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { loadModelForInference } from './inference.ts';
 import { readTextFile } from './textFile.ts';
@@ -60,7 +60,11 @@ export async function diagnoseModels(
   const written = html === undefined ? {} : { html };
   return {
     json: described.length === 1 ? { ...described[0]!, ...written } : { models: described, ...written },
-    text: [summaryTable(models), ...(html === undefined ? [] : [`figures: ${html}`])].join('\n'),
+    text: [
+      summaryTable(models),
+      ...models.flatMap(withoutUpdate),
+      ...(html === undefined ? [] : [`figures: ${html}`]),
+    ].join('\n'),
   };
 }
 
@@ -94,16 +98,24 @@ const LINES: readonly (readonly [
   ['massive activation', (d) => d.massiveActivation],
   ['  of feed-forward outputs', (d) => d.feedForwardActivation],
   ['gate score', (d) => d.gateScoreMean],
-  ['  share below 0.1', (d) => d.gates[0]?.belowTenth],
-  ['  share above 0.9', (d) => d.gates[0]?.aboveNineTenths],
+  ['  share below 0.1', (d) => meanOfGates(d.gates, 'belowTenth')],
+  ['  share above 0.9', (d) => meanOfGates(d.gates, 'aboveNineTenths')],
+  ['mean |attention output|', (d) => d.attentionOutput.before.meanAbsolute],
+  ['  after the gate', (d) => d.attentionOutput.after.meanAbsolute],
   ['|attention output| < 0.01', (d) => d.attentionOutput.before.belowHundredth],
+  ['  times the mean score', (d) => d.attentionOutput.withMeanScore?.belowHundredth],
   ['  after the gate', (d) => d.attentionOutput.after.belowHundredth],
   ['largest attention logit', (d) => d.largestAttentionLogit],
   ['attention entropy, nats', (d) => d.attentionEntropy],
+  ['last update / weights', (d) => d.updateRatio],
   ['expert imbalance', (d) => d.router?.maxViolation],
   ['dead experts', (d) => d.router?.deadExperts],
   ['router entropy, nats', (d) => d.router?.entropy],
 ];
+
+function withoutUpdate({ name, diagnosis: { noUpdateRatio } }: DiagnosedModel): string[] {
+  return noUpdateRatio === undefined ? [] : [`no size of an update of ${name}: ${noUpdateRatio}`];
+}
 
 function summaryTable(models: readonly DiagnosedModel[]): string {
   const rows = LINES.map(([label, value]) => ({

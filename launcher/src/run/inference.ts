@@ -1,9 +1,7 @@
 /** Loads the model that a command was asked for. */
 
-import { resolve } from 'node:path';
-import { isHuggingFaceDirectory } from '@sluice/checkpoint/huggingface';
 import { type InferenceModel, loadForInference } from '@sluice/evaluate';
-import { locateCheckpoint, refusedLine } from './locateCheckpoint.ts';
+import { locateModel } from './locateCheckpoint.ts';
 
 /**
  * @param path a run directory, for its newest valid checkpoint; a checkpoint directory; or a Hugging Face directory
@@ -15,8 +13,6 @@ export async function loadModelForInference(
   log: (line: string) => void,
   set?: readonly string[] | undefined,
 ): Promise<InferenceModel> {
-  const directory = isHuggingFaceDirectory(path)
-    ? resolve(path)
-    : await locateCheckpoint(path, (refused) => log(refusedLine(refused)));
+  const directory = await locateModel(path, log);
   return loadForInference(directory, { backend: 'native', threads: 0, set });
 }

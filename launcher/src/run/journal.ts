@@ -6,10 +6,18 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { SluiceError, writeError } from '@sluice/core';
+import type { InitialWeights } from './initialWeights.ts';
 
 /** What a decision of each kind records, beside its step. */
 export interface JournalKinds {
-  start: { configHash: string; datasetHash: string; workers: number; expertParallel: number };
+  start: {
+    configHash: string;
+    datasetHash: string;
+    workers: number;
+    expertParallel: number;
+    /** What the run begins with; absent when that is random. */
+    from?: InitialWeights;
+  };
   resume: {
     /** Checkpoint that the run goes on from; absent when it starts again from the beginning. */
     checkpoint?: string;

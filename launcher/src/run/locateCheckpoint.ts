@@ -1,8 +1,9 @@
-/** Finds the checkpoint that a path means: its own, or the newest valid one of the run that it holds. */
+/** Finds the checkpoint or the model that a path means. */
 
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type CheckpointProblem, newestValidCheckpoint } from '@sluice/checkpoint';
+import { isHuggingFaceDirectory } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
 import { existingRun } from './runDirectory.ts';
 
@@ -36,6 +37,16 @@ export async function locateCheckpoint(
     `${run.path} has no valid checkpoint${why === '' ? '' : ` (${why})`}.`,
     { details: { runDir: run.path, refused: reasons } },
   );
+}
+
+/**
+ * The directory of a model's weights.
+ * @param path a run directory, for its newest valid checkpoint; a checkpoint directory; or a Hugging Face directory
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_NO_CHECKPOINT
+ */
+export async function locateModel(path: string, log: (line: string) => void): Promise<string> {
+  if (isHuggingFaceDirectory(path)) return resolve(path);
+  return locateCheckpoint(path, (refused) => log(refusedLine(refused)));
 }
 
 export function describeRefused(refused: {

@@ -16,6 +16,7 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   // Another backend sums in another order, and so gives other bits.
   backend: 'allow',
   model: 'fixed',
+  initialize: 'fixed',
   data: 'fixed',
   // The corpus may have moved. Its content is compared with the saved hash in any case.
   'data.recipe': 'allow',

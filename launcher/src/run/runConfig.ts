@@ -9,6 +9,9 @@ import { fittingExpertParallel } from './validate.ts';
 /** Flags of the command line that stand for keys of the configuration. */
 export interface ConfigFlags {
   readonly set?: readonly string[] | undefined;
+  /** Relative to the working directory, unlike the key. */
+  readonly from?: string | undefined;
+  readonly fromMissing?: string | undefined;
   readonly workers?: number | undefined;
   readonly expertParallel?: number | undefined;
   readonly threads?: number | undefined;
@@ -22,11 +25,18 @@ export interface ConfigFlags {
 export function loadRunConfig(path: string, flags: ConfigFlags): RunConfig {
   const overrides = [...(flags.set ?? []), ...flagOverrides(flags)];
   const config = loadYamlConfig(path, RunConfig, { overrides });
-  const data = { ...config.data, recipe: resolve(resolvePath(path, config.data.recipe)) };
-  if (!onlyWorkersGiven(flags)) return { ...config, data };
-  const { parallel } = config;
-  const expertParallel = fittingExpertParallel(parallel.expertParallel, parallel.workers);
-  return { ...config, data, parallel: { ...parallel, expertParallel } };
+  const absolute = (written: string) => resolve(resolvePath(path, written));
+  const { data, initialize, parallel } = config;
+  const expertParallel = onlyWorkersGiven(flags)
+    ? fittingExpertParallel(parallel.expertParallel, parallel.workers)
+    : parallel.expertParallel;
+  return {
+    ...config,
+    initialize:
+      initialize.from === undefined ? initialize : { ...initialize, from: absolute(initialize.from) },
+    data: { ...data, recipe: absolute(data.recipe) },
+    parallel: { ...parallel, expertParallel },
+  };
 }
 
 /** Writes the configuration whole, or not at all. */
@@ -38,6 +48,8 @@ export async function freezeRunConfig(path: string, config: RunConfig): Promise<
 
 function flagOverrides(flags: ConfigFlags): string[] {
   const keys: [string, string | number | undefined][] = [
+    ['initialize.from', flags.from && JSON.stringify(resolve(flags.from))],
+    ['initialize.missing', flags.fromMissing],
     ['parallel.workers', flags.workers],
     ['parallel.expertParallel', flags.expertParallel],
     ['parallel.threads', flags.threads],

@@ -96,6 +96,15 @@ export const ERROR_TABLE = {
     summary: 'A checkpoint has not the tensor that was asked of it, or has it in another shape.',
     advice: 'Load it with the model configuration that it was saved with; `sluice inspect` shows it.',
   },
+  SLUICE_E_WEIGHTS_MISMATCH: {
+    summary: 'The weights that a run is to begin with do not fit its model.',
+    advice:
+      'Give `model` the sizes of those weights; tensors that they lack can begin anew, with `--from-missing initialize`.',
+  },
+  SLUICE_E_WEIGHTS_CHANGED: {
+    summary: 'A run starts again from the weights that it began with, and these are others now.',
+    advice: 'Restore them, or start a new run with `sluice train`.',
+  },
   SLUICE_E_SAFETENSORS_INVALID: {
     summary: 'A file is not a valid safetensors file.',
     advice: 'Fetch or write the file again; it may be cut off, or of another format.',

@@ -237,18 +237,30 @@ export function modelTensors(model: ModelConfig): LogicalTensor[] {
 }
 
 /**
- * Fills a parameter with its initial values: matrices with normal numbers of the configured deviation, norms with ones.
- * They depend only on the seed and the logical tensor's name, so on no sharding.
+ * Fills a parameter with its initial values.
+ * @param values all of the parameter's
  */
 export function initializeParameter(
-  spec: ParameterSpec,
+  { tensors }: ParameterSpec,
   values: Float32Array,
   model: ModelConfig,
   seed: number,
 ): void {
-  for (const tensor of spec.tensors) {
-    const part = values.subarray(tensor.offset, tensor.offset + tensor.size);
-    if (tensor.initial !== 'normal') part.fill(tensor.initial);
-    else fillNormal(randomKey(seed, 'init', tensor.name), part, model.initializerRange);
+  for (const tensor of tensors) {
+    initializeTensor(tensor, values.subarray(tensor.offset, tensor.offset + tensor.size), model, seed);
   }
+}
+
+/**
+ * Fills a logical tensor with its initial values: matrices with normal numbers of the configured deviation, norms with
+ * ones. They depend only on the seed and the tensor's name, so on no sharding.
+ */
+export function initializeTensor(
+  { name, initial }: LogicalTensor,
+  values: Float32Array,
+  model: ModelConfig,
+  seed: number,
+): void {
+  if (initial !== 'normal') values.fill(initial);
+  else fillNormal(randomKey(seed, 'init', name), values, model.initializerRange);
 }

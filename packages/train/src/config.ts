@@ -32,6 +32,24 @@ export const BatchConfig = z.strictObject({
     .describe('Sequences of one grain, the micro-batch whose gradient is computed in one pass.'),
 });
 
+/** What a new run begins with. It is of no consequence once there is a checkpoint. */
+export const InitializeConfig = z.strictObject({
+  from: z
+    .string()
+    .min(1)
+    .meta({ format: 'path' })
+    .optional()
+    .describe(
+      'Weights to begin with: a run (its newest checkpoint), a checkpoint or a Hugging Face directory; random ones when left out. Optimizer, schedule and order of the data begin anew. Relative paths start from the configuration file.',
+    ),
+  missing: z
+    .enum(['refuse', 'initialize'])
+    .default('refuse')
+    .describe(
+      'What is done about tensors of the model that those weights lack; initialize: they begin as in a new model.',
+    ),
+});
+
 export const TrainingConfig = z.strictObject({
   steps: z.int().min(1).describe('Optimizer steps of the whole run.'),
 });
@@ -109,6 +127,7 @@ export const RunConfig = z.strictObject({
     .default('native')
     .describe('TensorFlow.js backend; native falls back to cpu where the C++ core is not built.'),
   model: ModelConfig,
+  initialize: InitializeConfig.prefault({}),
   data: DataConfig,
   parallel: ParallelConfig.prefault({}),
   batch: BatchConfig,

@@ -3,6 +3,7 @@
 import type { CheckpointReader, Piece } from '@sluice/checkpoint';
 import type { StepRequest } from './protocol.ts';
 import type { Trainer } from './trainer.ts';
+import { readWeights } from './weights.ts';
 
 /** State that is the same on all workers. */
 export interface TrainerState {
@@ -33,13 +34,10 @@ export function trainerState({ expertLoads, taken }: Trainer): Readonly<Record<s
 
 /** Reads whatever this worker holds, however many workers saved it. */
 export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): Promise<void> {
-  for (const { space, optimizer } of trainer.spaces) {
-    for (const { spec, parameter } of space.parameters) {
-      for (const { name, offset, size } of spec.tensors) {
-        await reader.readRange('parameter', name, 0, size, parameter.values.subarray(offset, offset + size));
-      }
-      parameter.refresh();
-    }
+  await readWeights(trainer, ({ name, size }, target) =>
+    reader.readRange('parameter', name, 0, size, target),
+  );
+  for (const { optimizer } of trainer.spaces) {
     for (const { tensor, begin, end, firstMoment, secondMoment } of optimizer.pieces) {
       await reader.readRange('firstMoment', tensor.name, begin, end, firstMoment);
       await reader.readRange('secondMoment', tensor.name, begin, end, secondMoment);

@@ -7,6 +7,7 @@ import {
   type ShardRecord,
   writeShard,
 } from '@sluice/checkpoint';
+import { openWeights } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
 import { type Dataset, openDataset } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
@@ -26,6 +27,7 @@ import type {
 import { topology, type Workers } from './topology.ts';
 import { Trainer } from './trainer.ts';
 import { loadTrainer, trainerPieces, trainerState } from './trainerState.ts';
+import { beginFrom } from './weights.ts';
 
 /** Largest relative difference of the probe's loss between two kinds of arithmetic. */
 const PROBE_TOLERANCE = 1e-3;
@@ -52,7 +54,7 @@ class TrainingWorker {
     this.#trainer = trainer;
     let step = 0;
     if (checkpoint) step = await this.#restore(trainer, checkpoint);
-    else trainer.initialize();
+    else await this.#begin(trainer, config);
     const { total, active } = countParameters(config.model);
     return { backend, threads: threads(), parameters: { total, active }, step };
   }
@@ -87,6 +89,17 @@ class TrainingWorker {
 
   close(): void {
     this.#dataset?.close();
+  }
+
+  async #begin(trainer: Trainer, config: RunConfig): Promise<void> {
+    const { from } = config.initialize;
+    if (from === undefined) return trainer.initialize();
+    const source = await openWeights(from);
+    try {
+      await beginFrom(source, trainer, config);
+    } finally {
+      await source.close();
+    }
   }
 
   async #restore(trainer: Trainer, directory: string): Promise<number> {

@@ -1,0 +1,143 @@
+/** The weights that a new run begins with, where its configuration names some: found, and held against model and corpus. */
+
+import { readFileSync } from 'node:fs';
+import { compareTensors, type TensorDifferences } from '@sluice/checkpoint';
+import { openWeights } from '@sluice/checkpoint/huggingface';
+import { type ConfigDifference, diffConfigs, SluiceError, sha256 } from '@sluice/core';
+import { openDataset } from '@sluice/data';
+import { modelTensors } from '@sluice/model';
+import type { RunConfig } from '@sluice/train';
+import { locateModel } from './locateCheckpoint.ts';
+
+/** Differences that an error's message shows; its details have all. */
+const SHOWN_DIFFERENCES = 10;
+
+/** What a run begins with, as its journal keeps it. */
+export interface InitialWeights {
+  /** Directory of a checkpoint, or a Hugging Face directory; absolute. */
+  readonly path: string;
+  /** Content hash of the weights there. */
+  readonly weights: string;
+  /** Keys in which the run's model differs from the one there, none of which changes a tensor. */
+  readonly changes: readonly ConfigDifference[];
+  /** Tensors that are not there, and so begin as in a new model. */
+  readonly initialized: readonly string[];
+}
+
+/**
+ * The configuration with the very checkpoint in the place of a run that goes on, so that it means the same tomorrow.
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_NO_CHECKPOINT
+ */
+export async function locateInitialWeights(
+  config: RunConfig,
+  log: (line: string) => void,
+): Promise<RunConfig> {
+  const { from } = config.initialize;
+  if (from === undefined) return config;
+  return { ...config, initialize: { ...config.initialize, from: await locateModel(from, log) } };
+}
+
+/**
+ * Opens the weights that a run is to begin with, and compares their tensors with the model's. A Hugging Face directory is
+ * read whole, for its content hash.
+ * @returns undefined where the configuration names none
+ * @throws SLUICE_E_WEIGHTS_MISMATCH with both shapes of each tensor that differs; the coded errors of `openWeights`
+ */
+export async function checkInitialWeights({
+  model,
+  initialize,
+}: Pick<RunConfig, 'model' | 'initialize'>): Promise<InitialWeights | undefined> {
+  const { from: path, missing } = initialize;
+  if (path === undefined) return undefined;
+  const source = await openWeights(path);
+  try {
+    const differences = compareTensors(modelTensors(source.model), modelTensors(model));
+    refuseOtherTensors(path, differences, missing);
+    return {
+      path,
+      weights: await source.hashWeights(),
+      changes: diffConfigs({ model: source.model }, { model }),
+      initialized: differences.missing.map(({ name }) => name),
+    };
+  } finally {
+    await source.close();
+  }
+}
+
+/**
+ * Refuses a corpus of other tokens than those that the weights know. Where their tokenizer is gone, nothing can be said.
+ * @param corpus directory of the prepared corpus
+ * @throws SLUICE_E_TOKENIZER_MISMATCH
+ */
+export async function checkInitialTokenizer(
+  { initialize: { from } }: Pick<RunConfig, 'initialize'>,
+  corpus: string,
+  log: (line: string) => void,
+): Promise<void> {
+  if (from === undefined) return;
+  const path = await tokenizerOf(from);
+  if (path === undefined) {
+    log(`the tokenizer of ${from} is not there; make sure that it is the corpus’s`);
+    return;
+  }
+  const dataset = openDataset(corpus);
+  dataset.close();
+  if (sha256(readFileSync(path)) !== dataset.manifest.tokenizer.sha256) {
+    throw new SluiceError(
+      'SLUICE_E_TOKENIZER_MISMATCH',
+      `${corpus} was prepared with another tokenizer than ${path}, that of the weights to begin with.`,
+      { details: { directory: corpus, tokenizer: path, from } },
+    );
+  }
+}
+
+async function tokenizerOf(directory: string): Promise<string | undefined> {
+  const source = await openWeights(directory);
+  try {
+    return source.tokenizerPath();
+  } catch {
+    // The corpus that it lay with is gone.
+    return undefined;
+  } finally {
+    await source.close();
+  }
+}
+
+/** Lines for people about what a run begins with. */
+export function initialWeightsLines({ path, weights, changes, initialized }: InitialWeights): string[] {
+  const show = (value: unknown) => (value === undefined ? 'unset' : JSON.stringify(value));
+  return [
+    `beginning with the weights of ${path} (${weights})`,
+    ...changes.map(({ key, before, after }) => `  ${key}: ${show(before)} there, ${show(after)} here`),
+    ...(initialized.length > 0 ? [`  initialized anew: ${shorten(initialized)}`] : []),
+  ];
+}
+
+function refuseOtherTensors(
+  path: string,
+  { missing, surplus, reshaped }: TensorDifferences,
+  whatIsMissing: RunConfig['initialize']['missing'],
+): void {
+  const shape = (sizes: readonly number[]) => `[${sizes.join(', ')}]`;
+  const faults = [
+    ...reshaped.map(
+      (tensor) => `${tensor.name} is ${shape(tensor.shapeThere)} there, ${shape(tensor.shape)} in the model`,
+    ),
+    ...(whatIsMissing === 'initialize'
+      ? []
+      : missing.map((tensor) => `${tensor.name} ${shape(tensor.shape)} is not there`)),
+    ...surplus.map((tensor) => `${tensor.name} ${shape(tensor.shape)} is there, but not in the model`),
+  ];
+  if (faults.length === 0) return;
+  throw new SluiceError(
+    'SLUICE_E_WEIGHTS_MISMATCH',
+    `The weights of ${path} do not fit the model: ${shorten(faults, '; ')}.`,
+    { details: { path, faults } },
+  );
+}
+
+function shorten(items: readonly string[], separator = ', '): string {
+  const shown = items.slice(0, SHOWN_DIFFERENCES);
+  const rest = items.length - shown.length;
+  return [...shown, ...(rest > 0 ? [`and ${rest} more`] : [])].join(separator);
+}

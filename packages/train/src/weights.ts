@@ -1,0 +1,35 @@
+/** Filling the parameters that a trainer holds with given values. */
+
+import type { WeightSource } from '@sluice/checkpoint/huggingface';
+import { initializeTensor, type LogicalTensor, modelTensors } from '@sluice/model';
+import type { RunConfig } from './config.ts';
+import type { Trainer } from './trainer.ts';
+
+/** Has every logical tensor that this worker holds read into its place. */
+export async function readWeights(
+  { spaces }: Trainer,
+  read: (tensor: LogicalTensor, target: Float32Array) => Promise<void>,
+): Promise<void> {
+  for (const { spec, parameter } of spaces.flatMap(({ space }) => space.parameters)) {
+    for (const tensor of spec.tensors) {
+      await read(tensor, parameter.values.subarray(tensor.offset, tensor.offset + tensor.size));
+    }
+    parameter.refresh();
+  }
+}
+
+/**
+ * Gives a new trainer the weights of `source`, and what `source` lacks its initial values. Nothing else is taken: moments are
+ * zero, and experts count as evenly loaded.
+ */
+export async function beginFrom(
+  source: WeightSource,
+  trainer: Trainer,
+  { model, seed }: RunConfig,
+): Promise<void> {
+  const there = new Set(modelTensors(source.model).map(({ name }) => name));
+  await readWeights(trainer, async (tensor, target) => {
+    if (there.has(tensor.name)) await source.read(tensor.name, target);
+    else initializeTensor(tensor, target, model, seed);
+  });
+}
