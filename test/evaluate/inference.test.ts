@@ -134,7 +134,11 @@ test.serial('no token is sampled that the tokenizer does not have', async (t) =>
     decodeBytes: () => new Uint8Array(),
   };
   const codec = { tokenizer, tokenizerPath: '', start: [], stop: new Set<number>() };
-  const model = new InferenceModel(decoder, { sequenceLength: 64, loadCodec: async () => codec });
+  const model = new InferenceModel(decoder, {
+    sequenceLength: 64,
+    loadCodec: async () => codec,
+    measureUpdate: async () => ({ missing: 'nothing was trained' }),
+  });
   await model.generate({ prompt: '', maxTokens: 40, temperature: 50, seed: 1 });
   t.deepEqual([...new Set(seen)].sort(), [0, 1, 2, 3, 4]);
 });
