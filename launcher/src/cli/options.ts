@@ -57,3 +57,38 @@ export const MAX_STEPS_OPTION = {
   describe:
     'Stop, with a checkpoint, after this many steps of this call. The schedule stays that of the whole run.',
 } as const;
+
+/** `--set` of commands that take a trained model: what has no weights of its own may change. */
+export const ROPE_SET_OPTION = {
+  ...SET_OPTION,
+  describe: 'Change the rotary embedding: model.ropeTheta=… or model.ropeScaling.…=…. May be repeated.',
+} as const;
+
+/** What a trained model is scored or measured on: a split of a prepared corpus, or a text. */
+export const SCORED_TEXT_OPTIONS = {
+  split: {
+    type: 'string',
+    choices: ['validation', 'train'],
+    default: 'validation',
+    requiresArg: true,
+    describe: 'Part of the prepared corpus.',
+  },
+  text: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'File of plain text to take in place of a corpus, through the model’s tokenizer.',
+  },
+  data: {
+    type: 'string',
+    requiresArg: true,
+    conflicts: 'text',
+    describe: 'Directory of a prepared corpus; that of the run by default.',
+  },
+} as const;
+
+/** What `SCORED_TEXT_OPTIONS` are read as. */
+export interface ScoredTextArguments {
+  readonly split: 'train' | 'validation';
+  readonly text?: string;
+  readonly data?: string;
+}

@@ -1,13 +1,16 @@
 /** `sluice diagnose`: the paper's measurements of one or several models. */
 
 import { defineCommand } from '../cli/command.ts';
-import { SET_OPTION, wholeNumber, wholeNumbers } from '../cli/options.ts';
+import {
+  ROPE_SET_OPTION,
+  SCORED_TEXT_OPTIONS,
+  type ScoredTextArguments,
+  wholeNumber,
+  wholeNumbers,
+} from '../cli/options.ts';
 
-interface DiagnoseArguments {
+interface DiagnoseArguments extends ScoredTextArguments {
   readonly sources: string[];
-  readonly split: 'train' | 'validation';
-  readonly text?: string;
-  readonly data?: string;
   readonly sequenceLength?: number;
   readonly sequences: number;
   readonly html?: string;
@@ -28,24 +31,7 @@ export const diagnoseCommand = defineCommand<DiagnoseArguments>({
     },
   },
   options: {
-    split: {
-      type: 'string',
-      choices: ['validation', 'train'],
-      default: 'validation',
-      requiresArg: true,
-      describe: 'Part of the prepared corpus.',
-    },
-    text: {
-      type: 'string',
-      requiresArg: true,
-      describe: 'File of plain text to measure on in place of a corpus, through each model’s tokenizer.',
-    },
-    data: {
-      type: 'string',
-      requiresArg: true,
-      conflicts: 'text',
-      describe: 'Directory of a prepared corpus; that of each run by default.',
-    },
+    ...SCORED_TEXT_OPTIONS,
     'sequence-length': {
       type: 'number',
       requiresArg: true,
@@ -76,10 +62,7 @@ export const diagnoseCommand = defineCommand<DiagnoseArguments>({
       coerce: wholeNumbers('heads'),
       describe: 'Heads whose attention maps the page shows, from 0: 0,1. The mean of all by default.',
     },
-    set: {
-      ...SET_OPTION,
-      describe: 'Change the rotary embedding: model.ropeTheta=… or model.ropeScaling.…=…. May be repeated.',
-    },
+    set: ROPE_SET_OPTION,
   },
   examples: [
     ['sluice diagnose runs/quickstart', 'A run’s newest checkpoint, on its validation split.'],

@@ -1,13 +1,15 @@
 /** `sluice evaluate`: perplexity of a trained model. */
 
 import { defineCommand } from '../cli/command.ts';
-import { SET_OPTION, wholeNumber } from '../cli/options.ts';
+import {
+  ROPE_SET_OPTION,
+  SCORED_TEXT_OPTIONS,
+  type ScoredTextArguments,
+  wholeNumber,
+} from '../cli/options.ts';
 
-interface EvaluateArguments {
+interface EvaluateArguments extends ScoredTextArguments {
   readonly source: string;
-  readonly split: 'train' | 'validation';
-  readonly text?: string;
-  readonly data?: string;
   readonly sequenceLength?: number;
   readonly set?: string[];
 }
@@ -25,34 +27,14 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
     },
   },
   options: {
-    split: {
-      type: 'string',
-      choices: ['validation', 'train'],
-      default: 'validation',
-      requiresArg: true,
-      describe: 'Part of the prepared corpus.',
-    },
-    text: {
-      type: 'string',
-      requiresArg: true,
-      describe: 'File of plain text to score in place of a corpus, through the model’s tokenizer.',
-    },
-    data: {
-      type: 'string',
-      requiresArg: true,
-      conflicts: 'text',
-      describe: 'Directory of a prepared corpus; that of the run by default.',
-    },
+    ...SCORED_TEXT_OPTIONS,
     'sequence-length': {
       type: 'number',
       requiresArg: true,
       coerce: wholeNumber('sequence-length', 1),
       describe: 'Tokens of a sequence; as many as the model is meant for by default.',
     },
-    set: {
-      ...SET_OPTION,
-      describe: 'Change the rotary embedding: model.ropeTheta=… or model.ropeScaling.…=…. May be repeated.',
-    },
+    set: ROPE_SET_OPTION,
   },
   examples: [
     ['sluice evaluate runs/quickstart', 'Perplexity on the whole validation split.'],
