@@ -25,7 +25,7 @@ export async function examine(): Promise<CommandResult> {
     ...examineMachine(),
     examineSharedMemory(),
     examineCompiler(),
-    ...(await examineCore()),
+    ...examineCore(),
     ...(await examineBackends()),
     await examineTransport(),
   ];
