@@ -7,8 +7,10 @@ import { invariant } from '@sluice/core';
 
 /** Smallest buffer. */
 const LEAST_BYTES = 4096;
-/** Sizes between a power of two and the next; a buffer is at most an eighth larger than needed. */
+/** Sizes between a power of two and the next; a buffer is made at most an eighth larger than needed. */
 const SIZES_PER_OCTAVE = 8;
+/** A free buffer may be lent for so much less, rather than that a new one is made. */
+const MOST_TIMES_NEEDED = 2;
 /**
  * Free buffers are dropped, those of the sizes that were last used longest ago first, when the pool would grow beyond what
  * was ever lent at once by more than this: sizes that vary from step to step must not pile up.
@@ -19,7 +21,7 @@ const SLACK_BYTES = 32 * 2 ** 20;
 export interface PoolStatistics {
   /** Bytes of all buffers that the pool holds or has lent out. */
   readonly allocatedBytes: number;
-  /** Bytes of those that are lent out now. */
+  /** Bytes that are lent out now, as they were asked for. */
   readonly usedBytes: number;
   /** The largest `usedBytes` so far. */
   readonly peakUsedBytes: number;
@@ -33,7 +35,8 @@ export class BufferPool {
   readonly #make: (byteLength: number) => ArrayBuffer;
   /** By size; sizes that were given back last come last. */
   readonly #free = new Map<number, ArrayBuffer[]>();
-  readonly #lent = new Set<ArrayBufferLike>();
+  /** With the bytes that were asked for. */
+  readonly #lent = new Map<ArrayBufferLike, number>();
   #allocatedBytes = 0;
   #usedBytes = 0;
   #peakUsedBytes = 0;
@@ -52,14 +55,24 @@ export class BufferPool {
     this.#usedBytes += size;
     this.#peakUsedBytes = Math.max(this.#peakUsedBytes, this.#usedBytes);
     const buffer = this.#reuse(size) ?? this.#makeNew(size);
-    this.#lent.add(buffer);
+    this.#lent.set(buffer, size);
     return buffer;
   }
 
   #reuse(size: number): ArrayBuffer | undefined {
-    const buffer = this.#free.get(size)?.pop();
+    const buffer = this.#free.get(size)?.pop() ?? this.#free.get(this.#nextFreeSize(size))?.pop();
     if (buffer) this.#reused++;
     return buffer;
+  }
+
+  /** The least size of a free buffer that serves for `size`; infinity when there is none. */
+  #nextFreeSize(size: number): number {
+    let least = Number.POSITIVE_INFINITY;
+    for (const [free, list] of this.#free) {
+      const fits = free >= size && free <= MOST_TIMES_NEEDED * size && list.length > 0;
+      if (fits && free < least) least = free;
+    }
+    return least;
   }
 
   #makeNew(size: number): ArrayBuffer {
@@ -71,9 +84,11 @@ export class BufferPool {
 
   /** Gives a buffer back. Nobody may hold a view of it any longer. */
   give(buffer: ArrayBuffer): void {
-    invariant(this.#lent.delete(buffer), 'a buffer is given back that the pool did not lend, or twice');
+    const asked = this.#lent.get(buffer);
+    invariant(asked !== undefined, 'a buffer is given back that the pool did not lend, or twice');
+    this.#lent.delete(buffer);
+    this.#usedBytes -= asked;
     const size = buffer.byteLength;
-    this.#usedBytes -= size;
     const list = this.#free.get(size) ?? [];
     list.push(buffer);
     this.#free.delete(size);
@@ -113,7 +128,7 @@ export class BufferPool {
   }
 }
 
-/** Bytes of the buffer that the pool lends for `byteLength` of them. */
+/** Bytes of the buffer that the pool makes for `byteLength` of them. */
 export function pooledBytes(byteLength: number): number {
   if (byteLength <= LEAST_BYTES) return LEAST_BYTES;
   const step = 2 ** Math.floor(Math.log2(byteLength - 1)) / SIZES_PER_OCTAVE;

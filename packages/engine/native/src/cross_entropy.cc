@@ -60,7 +60,7 @@ static void multiplyRow(float* row, size_t length, float factor) {
 /// linearCrossEntropy(x[N·C], weight[V·C], targets[N], losses[N] ←, dx[N·C] ← | null, dWeight[V·C] ← | null, N, C, V, scale,
 /// accumulate). A negative target is left out: its loss and gradient are zero. @returns the sum of the losses
 static double linearCrossEntropy(const Arguments& args) {
-  static thread_local Scratch logitsMemory, forwardMemory, backwardMemory;
+  static thread_local Scratch logitsMemory;
   const size_t tokens = args.size(6), channels = args.size(7), vocabulary = args.size(8);
   const float scale = static_cast<float>(args.number(9));
   const bool accumulate = args.boolean(10);
@@ -76,9 +76,7 @@ static double linearCrossEntropy(const Arguments& args) {
   }
   const size_t together = tokensTogether(vocabulary), stride = rowStride(vocabulary);
   float* logits = logitsMemory.floats(std::min(tokens, together) * stride);
-  const Factor toLogits(true, transposed(weight, channels), vocabulary, channels, tokens, forwardMemory);
-  std::optional<Factor> toInput;
-  if (dx) toInput.emplace(true, plain(weight, channels), channels, vocabulary, tokens, backwardMemory);
+  const Factor toLogits(true, transposed(weight, channels), vocabulary, channels, tokens, 0);
   double total = 0;
   for (size_t begin = 0; begin < tokens; begin += together) {
     const size_t count = std::min(together, tokens - begin);
@@ -98,7 +96,11 @@ static double linearCrossEntropy(const Arguments& args) {
         }
       }
     });
-    if (dx) toInput->multiply(true, plain(logits, stride), 0, dx + begin * channels, channels, count);
+    // Here the weights need not be turned, so that packing them for each block costs less time than it saves memory.
+    if (dx) {
+      multiplyShared(plain(logits, stride), plain(weight, channels), 0, dx + begin * channels, channels, count, channels,
+                     vocabulary);
+    }
     if (dWeight) {
       const float beta = accumulate || begin > 0 ? 1 : 0;
       multiplyShared(transposed(logits, stride), plain(x + begin * channels, channels), beta, dWeight, channels, vocabulary,

@@ -83,10 +83,9 @@ static void forRowBlocks(bool shared, size_t rows, const Body& body) {
 /// Forward for `rows` tokens. @param preactivations [rows, 2F], kept for the gradient, or null
 static void forward(bool shared, const float* x, const float* gateUp, const float* down, float* y, float* preactivations,
                     size_t rows, Sizes sizes) {
-  static thread_local Scratch gateUpMemory, downMemory;
   const auto [channels, units] = sizes;
-  const Factor toHidden(shared, transposed(gateUp, channels), 2 * units, channels, rows, gateUpMemory);
-  const Factor toOutput(shared, transposed(down, units), channels, units, rows, downMemory);
+  const Factor toHidden(shared, transposed(gateUp, channels), 2 * units, channels, rows, 0);
+  const Factor toOutput(shared, transposed(down, units), channels, units, rows, 1);
   forRowBlocks(shared, rows, [&](bool sharedProduct, size_t begin, size_t end) {
     static thread_local Scratch hiddenMemory, preactivationMemory;
     const size_t count = end - begin;
@@ -101,10 +100,9 @@ static void forward(bool shared, const float* x, const float* gateUp, const floa
 /// Gradient of the activations: `preactivations` become their gradients; `hidden` is filled; dx is written.
 static void backward(bool shared, const float* gateUp, const float* down, float* preactivations, const float* dy,
                      float* hidden, float* dx, size_t rows, Sizes sizes) {
-  static thread_local Scratch gateUpMemory, downMemory;
   const auto [channels, units] = sizes;
-  const Factor toInput(shared, plain(gateUp, channels), channels, 2 * units, rows, gateUpMemory);
-  const Factor toHidden(shared, plain(down, units), units, channels, rows, downMemory);
+  const Factor toInput(shared, plain(gateUp, channels), channels, 2 * units, rows, 0);
+  const Factor toHidden(shared, plain(down, units), units, channels, rows, 1);
   forRowBlocks(shared, rows, [&](bool sharedProduct, size_t begin, size_t end) {
     const size_t count = end - begin;
     float *values = hidden + begin * units, *before = preactivations + begin * 2 * units;

@@ -10,8 +10,8 @@ static_assert(kTileRows <= kWidth, "a strip of A is packed as one vector for eac
 
 /// Strips of A that a thread packs at once; with a block's depth they fit in the second-level cache.
 constexpr size_t kMostStrips = 16;
-/// Most floats of B packed at once in a product that packs for itself (16 MiB).
-constexpr size_t kMostPacked = size_t{1} << 22;
+/// Most floats of B packed at once in a product that packs for itself (4 MiB).
+constexpr size_t kMostPacked = size_t{1} << 20;
 /// Rows of a matrix in memory that are packed together: enough to write whole cache lines, few enough to read along them.
 constexpr size_t kRowsAtOnce = 8;
 /// Rows that are fetched so far ahead: they lie apart, where the CPU does not foresee them.
@@ -342,13 +342,14 @@ void multiplyShared(const Matrix& a, const Matrix& b, float beta, float* c, size
 }
 
 /// Largest packed copy of a Factor (floats, 64 MiB).
-constexpr size_t kMostFactor = size_t{1} << 24;
+constexpr size_t kLargestFactor = size_t{1} << 24;
 
-Factor::Factor(bool shared, const Matrix& matrix, size_t columns, size_t depth, size_t rowsToCome, Scratch& memory)
+Factor::Factor(bool shared, const Matrix& matrix, size_t columns, size_t depth, size_t rowsToCome, size_t place)
     : matrix_(matrix), columns_(columns), depth_(depth) {
+  static thread_local Scratch memories[kMostFactors];
   const size_t size = PackedMatrix::size(depth, columns);
-  if (rowsToCome <= kFewRows || size > kMostFactor) return;
-  packed_.emplace(DepthBlocks(depth), columns, memory.floats(size));
+  if (rowsToCome <= kFewRows || size > kLargestFactor) return;
+  packed_.emplace(DepthBlocks(depth), columns, memories[place].floats(size));
   packAll(shared, matrix, *packed_);
 }
 

@@ -98,12 +98,17 @@ void multiply(const Matrix& a, const Matrix& b, float beta, float* c, size_t cSt
 void multiplyShared(const Matrix& a, const Matrix& b, float beta, float* c, size_t cStride, size_t rows, size_t columns,
                     size_t depth);
 
+/// Most factors that a kernel has at once.
+constexpr size_t kMostFactors = 2;
+
 /// op(B) that takes part in several products, one for each block of rows: packed once, unless it is so large that its packed
 /// copy would be a burden, or used so little that packing does not pay.
 class Factor {
  public:
-  /// Packs on the calling thread, or (shared) with all of its threads, into `memory`, which must outlive the factor.
-  Factor(bool shared, const Matrix& matrix, size_t columns, size_t depth, size_t rowsToCome, Scratch& memory);
+  /// Packs on the calling thread, or (shared) with all of its threads. @param place below kMostFactors: which of the calling
+  /// thread's memories the packed copy takes, until the next factor there. Kernels do not run inside each other, so that all
+  /// of them share these.
+  Factor(bool shared, const Matrix& matrix, size_t columns, size_t depth, size_t rowsToCome, size_t place);
 
   /// C = beta·C + op(A)·op(B), on the calling thread or shared out.
   void multiply(bool shared, const Matrix& a, float beta, float* c, size_t cStride, size_t rows) const;
