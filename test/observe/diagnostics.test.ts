@@ -101,7 +101,14 @@ test('the report shows the run inside the model, and only where it was measured'
   t.true(html.includes('Inside the model'));
   t.true(html.includes('after step 4, on 2 held-out sequences of 16 tokens'));
   const data = JSON.parse(/id="report-data">(.*?)<\/script>/s.exec(html)![1]!);
-  for (const id of ['first-token-attention', 'massive-activation', 'gate-score', 'router']) {
+  for (const id of [
+    'first-token-attention',
+    'massive-activation',
+    'gate-score',
+    'hidden-sparsity',
+    'hidden-mean',
+    'router',
+  ]) {
     const chart = data.charts.find((chart: { id: string }) => chart.id === id);
     t.deepEqual(chart.steps, [2, 4], id);
     t.true(html.includes(`data-chart="${id}"`), id);
@@ -143,10 +150,22 @@ function diagnosed(name: string): DiagnosedModel {
   };
 }
 
-test('the page shows models side by side in one file that loads nothing', async (t) => {
+/** The page of these models. */
+async function pageOf(t: ExecutionContext, models: readonly DiagnosedModel[]): Promise<string> {
   const path = join(temporary(t), 'page.html');
-  await writeDiagnosisPage(path, [diagnosed('plain'), diagnosed('<script>alert("x")</script>')]);
-  const html = readFileSync(path, 'utf8');
+  await writeDiagnosisPage(path, models);
+  return readFileSync(path, 'utf8');
+}
+
+/** Vertical places of the points of the first line in a panel. */
+function heights(html: string, title: string): number[] {
+  const [, panel] = html.split(`<h2>${title}</h2>`);
+  const [, points] = /<polyline points="([^"]*)"/.exec(panel!)!;
+  return points!.split(' ').map((point) => Number(point.split(',')[1]));
+}
+
+test('the page shows models side by side in one file that loads nothing', async (t) => {
+  const html = await pageOf(t, [diagnosed('plain'), diagnosed('<script>alert("x")</script>')]);
   t.false(html.includes('alert("x")</script>'));
   t.true(html.includes('&lt;script&gt;alert'));
   t.notRegex(html, /(src|href)="/);
@@ -158,7 +177,9 @@ test('the page shows models side by side in one file that loads nothing', async 
   ])
     t.true(html.includes(`<h2>${heading}</h2>`), heading);
   t.is(html.match(/Scores of the gate/g)!.length, 2);
-  t.is(html.match(/<polyline/g)!.length, 8 * 2 + 1);
+  // Nine plots, two of which compare; and even attention.
+  t.is(html.match(/<polyline/g)!.length, 2 * (9 + 2) + 1);
+  t.false(html.includes('Size of the last update'));
   const maps = JSON.parse(/id="diagnosis-data">(.*?)<\/script>/s.exec(html)![1]!);
   t.is(maps.length, 4);
   t.like(maps[0], { id: 'map-0-0', cells: 2, perCell: 2 });
@@ -169,13 +190,57 @@ test('the page shows models side by side in one file that loads nothing', async 
   t.notThrows(() => new Script(script.replace(/^export \{\};$/m, '')));
 });
 
+test('the size of an update is shown where it is known, and why it is not where it is not', async (t) => {
+  const [known, unknown] = [diagnosed('trained'), diagnosed('imported')];
+  const { layers } = known.diagnosis;
+  const html = await pageOf(t, [
+    {
+      ...known,
+      diagnosis: {
+        ...known.diagnosis,
+        updateRatio: 0.0125,
+        layers: layers.map((layer) => ({ ...layer, updateRatio: 0.01 * (1 + layer.layer) })),
+      },
+    },
+    { ...unknown, diagnosis: { ...unknown.diagnosis, noUpdateRatio: 'it has no moments' } },
+  ]);
+  t.true(html.includes('Size of the last update relative to the weights</td><td class="number">0.0125</td>'));
+  t.true(html.includes('No size of an update of imported: it has no moments.'));
+  t.is(heights(html, 'Size of the last update').length, 3);
+  // Too near each other for powers of ten.
+  t.regex(html.split('<h2>Size of the last update</h2>')[1]!, />0.01<.*>0.02<.*>0.03</s);
+});
+
+test('means below zero lie below zero', async (t) => {
+  const model = diagnosed('additive');
+  const scores = [-0.5, 0, 0.5];
+  const layers = model.diagnosis.layers.map((layer, i) => ({ ...layer, gateScoreMean: scores[i]! }));
+  const [low, zero, high] = heights(
+    await pageOf(t, [{ ...model, diagnosis: { ...model.diagnosis, layers } }]),
+    'Gate scores',
+  );
+  t.true(Math.abs(low! - zero! - (zero! - high!)) < 0.02 && low! > zero! && zero! > high!);
+});
+
+test('each length of sequences has its own even attention, in a colour that no model has', async (t) => {
+  const lengths = [16, 16, 32, 16, 16, 16];
+  const html = await pageOf(
+    t,
+    lengths.map((sequenceLength, i) => {
+      const { name, diagnosis } = diagnosed(`m${i}`);
+      return { name, diagnosis: { ...diagnosis, sequenceLength } };
+    }),
+  );
+  t.is(html.match(/class="series-5 dashed"/g)!.length, 2);
+  t.true(html.includes(`spread evenly over 32 tokens, layer 0: ${evenAttention(32).toPrecision(3)}`));
+  t.false(html.includes('swatch series-5'));
+});
+
 test('a model of one layer, and values that are not finite, can be drawn', async (t) => {
-  const path = join(temporary(t), 'page.html');
   const { diagnosis } = diagnosed('one');
   const [first] = diagnosis.layers;
   const broken = { ...first!, massiveActivation: Number.NaN, firstTokenAttention: Number.NaN };
-  await writeDiagnosisPage(path, [{ name: 'one', diagnosis: { ...diagnosis, layers: [broken], maps: [] } }]);
-  const html = readFileSync(path, 'utf8');
+  const html = await pageOf(t, [{ name: 'one', diagnosis: { ...diagnosis, layers: [broken], maps: [] } }]);
   t.false(html.includes('NaN'));
   t.false(html.includes('Attention maps'));
 });

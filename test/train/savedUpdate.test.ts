@@ -104,6 +104,6 @@ test.serial('without an applied update there is none to measure, and it is said 
   trainer.trainStep({ step: 2, learningRate: 0.01 });
   placed!.parameter.values[0] = value;
   t.deepEqual(await measureSaved(await save(t, trainer, 2)), {
-    missing: 'the update of step 2 was not applied',
+    missing: 'it notes no applied update of step 2',
   });
 });

@@ -6,5 +6,6 @@ export * from './metricsLog.ts';
 export * from './progress/clock.ts';
 export * from './progress/display.ts';
 export * from './record.ts';
+export { meanOfGates } from './report/diagnostics.ts';
 export * from './report/report.ts';
 export * from './terminal.ts';

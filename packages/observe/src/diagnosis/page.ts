@@ -2,10 +2,10 @@
 
 import type { AttentionMap, Diagnosis } from '@sluice/evaluate';
 import type { Diagnostics, LayerDiagnostics } from '@sluice/train';
-import { evenAttention, formatShort, layerTable } from '../report/diagnostics.ts';
-import { escapeHtml, escapeJson, panel, table } from '../report/elements.ts';
+import { evenAttention, formatShort, layerTable, meanOfGates } from '../report/diagnostics.ts';
+import { escapeHtml, escapeJson, panel, paragraph, table } from '../report/elements.ts';
 import type { MapData } from './data.ts';
-import { histogramPlot, linePlot, type PlotLine, shadedHistograms } from './svg.ts';
+import { histogramPlot, isDrawable, linePlot, type PlotLine, shadedHistograms } from './svg.ts';
 
 export interface DiagnosedModel {
   /** What tells it from the others. */
@@ -18,8 +18,8 @@ export interface DiagnosisAssets {
   readonly script: string;
 }
 
-/** Colours that the page has for models; further ones use them again. */
-const COLORS = 6;
+/** Colours that the page has for models; further ones use them again. The one after them is for what is compared with. */
+const COLORS = 5;
 
 /** One HTML document that refers to nothing outside itself. */
 export function renderDiagnosis(models: readonly DiagnosedModel[], assets: DiagnosisAssets): string {
@@ -81,16 +81,25 @@ const OVERALL: readonly Row[] = [
   ['… largest of all layers', (d) => d.largestActivation],
   ['Largest feed-forward output, mean of layers', (d) => d.feedForwardActivation],
   ['Gate score, mean', (d) => d.gateScoreMean],
-  ['… share below 0.1', (d) => d.gates[0]?.belowTenth],
-  ['… share above 0.9', (d) => d.gates[0]?.aboveNineTenths],
+  ['… share below 0.1', (d) => meanOfGates(d.gates, 'belowTenth')],
+  ['… share above 0.9', (d) => meanOfGates(d.gates, 'aboveNineTenths')],
   ['Attention output |Y| before the gate, mean', (d) => d.attentionOutput.before.meanAbsolute],
   ['… share below 1e-2', (d) => d.attentionOutput.before.belowHundredth],
   ['… share below 1e-3', (d) => d.attentionOutput.before.belowThousandth],
+  [
+    '… share below 1e-2 if multiplied by the mean score only',
+    (d) => d.attentionOutput.withMeanScore?.belowHundredth,
+  ],
+  [
+    '… share below 1e-3 if multiplied by the mean score only',
+    (d) => d.attentionOutput.withMeanScore?.belowThousandth,
+  ],
   ['Attention output |Y′| after the gate, mean', (d) => d.attentionOutput.after.meanAbsolute],
   ['… share below 1e-2', (d) => d.attentionOutput.after.belowHundredth],
   ['… share below 1e-3', (d) => d.attentionOutput.after.belowThousandth],
   ['Largest attention logit', (d) => d.largestAttentionLogit],
   ['Attention entropy, nats', (d) => d.attentionEntropy],
+  ['Size of the last update relative to the weights', (d) => d.updateRatio],
   ['Expert imbalance: max load ÷ mean − 1', (d) => d.router?.maxViolation],
   ['Dead experts', (d) => d.router?.deadExperts],
   ['Router entropy, nats', (d) => d.router?.entropy],
@@ -107,16 +116,25 @@ function overallPanel(models: readonly DiagnosedModel[]): string {
       ...values.map((value) => (value == null ? '' : formatShort(value))),
     ]);
   const headings = [['', ''] as const, ...models.map(({ name }) => [name, 'number'] as const)];
-  return panel('Overall', '', table(headings, rows), 'panel wide');
+  const hints = models.flatMap(({ name, diagnosis: { noUpdateRatio } }) =>
+    noUpdateRatio === undefined
+      ? []
+      : paragraph('hint', `No size of an update of ${name}: ${noUpdateRatio}.`),
+  );
+  return panel('Overall', '', [table(headings, rows), ...hints].join('\n'), 'panel wide');
 }
+
+type LayerValue = (layer: LayerDiagnostics) => number | null | undefined;
 
 interface LayerPlot {
   readonly title: string;
   readonly unit: string;
   readonly logarithmic?: boolean;
-  readonly value: (layer: LayerDiagnostics) => number | null | undefined;
-  /** A dashed line to compare with. */
-  readonly reference?: (diagnosis: Diagnosis) => PlotLine;
+  readonly value: LayerValue;
+  /** Another number of each model, dashed. */
+  readonly compared?: { readonly label: string; readonly value: LayerValue };
+  /** Dashed lines that are the same for all models. */
+  readonly references?: (models: readonly DiagnosedModel[]) => PlotLine[];
 }
 
 const LAYER_PLOTS: readonly LayerPlot[] = [
@@ -124,12 +142,7 @@ const LAYER_PLOTS: readonly LayerPlot[] = [
     title: 'Attention to the first token',
     unit: 'F-Attn by layer, without query 0; dashed: if spread evenly',
     value: (layer) => layer.firstTokenAttention,
-    reference: ({ sequenceLength, layers }) => ({
-      label: 'spread evenly',
-      color: COLORS - 1,
-      dashed: true,
-      values: layers.map(() => evenAttention(sequenceLength)),
-    }),
+    references: evenLines,
   },
   {
     title: 'Massive activations',
@@ -146,11 +159,28 @@ const LAYER_PLOTS: readonly LayerPlot[] = [
   { title: 'Gate scores', unit: 'mean by layer', value: (layer) => layer.gateScoreMean },
   {
     title: 'Attention outputs near zero',
-    unit: 'share of |Y′| below 1e-2, after the gate',
+    unit: 'share of |Y′| below 1e-2, after the gate; dashed: if multiplied by the mean score only',
     value: (layer) => layer.attentionOutput.after.belowHundredth,
+    compared: {
+      label: 'mean score only',
+      value: (layer) => layer.attentionOutput.withMeanScore?.belowHundredth,
+    },
+  },
+  {
+    title: 'Size of attention outputs',
+    unit: 'mean |Y′|, after the gate; dashed: mean |Y|, before it',
+    logarithmic: true,
+    value: (layer) => layer.attentionOutput.after.meanAbsolute,
+    compared: { label: 'before the gate', value: (layer) => layer.attentionOutput.before.meanAbsolute },
   },
   { title: 'Largest attention logit', unit: 'by layer', value: (layer) => layer.largestAttentionLogit },
   { title: 'Attention entropy', unit: 'nats, by layer', value: (layer) => layer.attentionEntropy },
+  {
+    title: 'Size of the last update',
+    unit: 'norm of the change ÷ norm of the weights before, by layer',
+    logarithmic: true,
+    value: (layer) => layer.updateRatio,
+  },
   {
     title: 'Expert imbalance',
     unit: 'max load ÷ mean load − 1, by layer',
@@ -158,18 +188,34 @@ const LAYER_PLOTS: readonly LayerPlot[] = [
   },
 ];
 
+/** What attention to the first token is where it is spread evenly, for each length of sequences. */
+function evenLines(models: readonly DiagnosedModel[]): PlotLine[] {
+  const layers = Math.max(...models.map(({ diagnosis }) => diagnosis.layers.length));
+  const lengths = new Set(models.map(({ diagnosis }) => diagnosis.sequenceLength));
+  return [...lengths].map((length) => ({
+    label: `spread evenly over ${length} tokens`,
+    color: COLORS,
+    dashed: true,
+    values: Array<number>(layers).fill(evenAttention(length)),
+  }));
+}
+
 function layerPlots(models: readonly DiagnosedModel[]): string[] {
-  return LAYER_PLOTS.flatMap(({ title, unit, logarithmic = false, value, reference }) => {
-    const lines = models.map(
-      ({ name, diagnosis }, i): PlotLine => ({
-        label: name,
-        color: i % COLORS,
-        values: diagnosis.layers.map((layer) => value(layer) ?? Number.NaN),
-      }),
-    );
-    if (lines.every((line) => line.values.every(Number.isNaN))) return [];
-    if (reference) lines.push(reference(models[0]!.diagnosis));
-    return [panel(title, unit, linePlot({ lines, axis: 'layer', logarithmic }))];
+  return LAYER_PLOTS.flatMap(({ title, unit, logarithmic = false, value, compared, references }) => {
+    const linesOf = (of: LayerValue, suffix: string, dashed: boolean) =>
+      models.map(
+        ({ name, diagnosis }, i): PlotLine => ({
+          label: `${name}${suffix}`,
+          color: i % COLORS,
+          dashed,
+          values: diagnosis.layers.map((layer) => of(layer) ?? Number.NaN),
+        }),
+      );
+    const lines = linesOf(value, '', false);
+    if (!lines.some(({ values }) => values.some((number) => isDrawable(number, logarithmic)))) return [];
+    const dashed = compared ? linesOf(compared.value, `, ${compared.label}`, true) : [];
+    const all = [...(references?.(models) ?? []), ...dashed, ...lines];
+    return [panel(title, unit, linePlot({ lines: all, axis: 'layer', logarithmic }))];
   });
 }
 

@@ -26,19 +26,31 @@ const RIGHT = 12;
 const TOP = 10;
 const BOTTOM = 38;
 
+/** Fewest ticks that tell a scale. */
+const FEWEST_TICKS = 3;
+
+/** Room above rows for what they are. */
+const ROWS_TOP = 18;
+
 interface Scale {
   readonly ticks: readonly number[];
   /** Vertical place in pixels. */
   readonly place: (value: number) => number;
 }
 
-/** Lines over whole numbers from 0. Each point tells its value when it is pointed at. */
+/** Whether a value has a place on the axis. */
+export function isDrawable(value: number, logarithmic: boolean): boolean {
+  return Number.isFinite(value) && (!logarithmic || value > 0);
+}
+
+/** Lines over whole numbers from 0, the later ones above; at least one value must be drawable. Each point tells its value. */
 export function linePlot({ lines, axis, logarithmic = false }: LinePlot): string {
-  const usable = (value: number) => Number.isFinite(value) && (!logarithmic || value > 0);
+  const usable = (value: number) => isDrawable(value, logarithmic);
   const values = lines.flatMap((line) => line.values.filter(usable));
-  if (values.length === 0) return '<p class="hint">Nothing to show.</p>';
   const count = Math.max(...lines.map((line) => line.values.length));
-  const scale = logarithmic ? powersScale(values) : linearScale(values);
+  const powers = logarithmic ? powersScale(values) : undefined;
+  // Values so near each other have too few powers between them to read any from.
+  const scale = powers && powers.ticks.length >= FEWEST_TICKS ? powers : linearScale(values);
   const x = (index: number) => LEFT + (count === 1 ? 0.5 : index / (count - 1)) * (WIDTH - LEFT - RIGHT);
   const grid = scale.ticks.map((tick) => {
     const y = round(scale.place(tick));
@@ -52,6 +64,7 @@ export function linePlot({ lines, axis, logarithmic = false }: LinePlot): string
     const points = line.values.flatMap((value, i) =>
       usable(value) ? [{ x: round(x(i)), y: round(scale.place(value)), i, value }] : [],
     );
+    if (points.length === 0) return '';
     const path = points.map(({ x, y }) => `${x},${y}`).join(' ');
     const dots = points.map(
       ({ x, y, i, value }) =>
@@ -73,8 +86,7 @@ export function histogramPlot(shares: readonly number[], color: number): string 
   const room = height - TOP - 22;
   const bars = shares.map((share, bin) => {
     const tall = round((share / highest) * room);
-    const range = `${(bin / shares.length).toFixed(2)} to ${((bin + 1) / shares.length).toFixed(2)}`;
-    return `<rect x="${round(LEFT + bin * width)}" y="${round(TOP + room - tall)}" width="${round(width - 1)}" height="${tall}"><title>${range}: ${percent(share)}</title></rect>`;
+    return `<rect x="${round(LEFT + bin * width)}" y="${round(TOP + room - tall)}" width="${round(width - 1)}" height="${tall}"><title>${binText(bin, shares.length)}: ${percent(share)}</title></rect>`;
   });
   return svg(
     height,
@@ -83,23 +95,34 @@ export function histogramPlot(shares: readonly number[], color: number): string 
   );
 }
 
-/** The same for each of several rows, as shades. @param rows shares, row by row from the top */
+/** The scores of a bin; the first and the last have what lies outside as well. */
+function binText(bin: number, bins: number): string {
+  const [from, to] = [(bin / bins).toFixed(2), ((bin + 1) / bins).toFixed(2)];
+  return bin === 0 ? `below ${to}` : bin === bins - 1 ? `from ${from}` : `${from} to ${to}`;
+}
+
+/**
+ * The same for each of several rows, as shades of each row's largest.
+ * @param rows shares, row by row from the top
+ * @param label of the rows, which are numbered from 0
+ */
 export function shadedHistograms(rows: readonly (readonly number[])[], color: number, label: string): string {
   const rowHeight = Math.max(5, Math.min(16, 220 / rows.length));
-  const height = rows.length * rowHeight + 26;
+  const height = ROWS_TOP + rows.length * rowHeight + 26;
   const every = Math.ceil(12 / rowHeight);
   const drawn = rows.map((shares, row) => {
-    const y = row * rowHeight;
+    const y = ROWS_TOP + row * rowHeight;
     const highest = Math.max(...shares.filter(Number.isFinite), Number.MIN_VALUE);
     const width = (WIDTH - LEFT - RIGHT) / shares.length;
     const cells = shares.map(
       (share, bin) =>
-        `<rect x="${round(LEFT + bin * width)}" y="${round(y)}" width="${round(width + 0.3)}" height="${round(rowHeight - 1)}" fill-opacity="${round(Math.sqrt(share / highest) || 0)}"><title>${label} ${row}, ${(bin / shares.length).toFixed(2)}: ${percent(share)}</title></rect>`,
+        `<rect x="${round(LEFT + bin * width)}" y="${round(y)}" width="${round(width + 0.3)}" height="${round(rowHeight - 1)}" fill-opacity="${round(Math.sqrt(share / highest) || 0)}"><title>${label} ${row}, ${binText(bin, shares.length)}: ${percent(share)}</title></rect>`,
     );
-    const text = `<text x="${LEFT - 8}" y="${round(y + rowHeight / 2 + 4)}" text-anchor="end">${label} ${row}</text>`;
+    const text = `<text x="${LEFT - 8}" y="${round(y + rowHeight / 2 + 4)}" text-anchor="end">${row}</text>`;
     return `${row % every === 0 ? text : ''}${cells.join('')}`;
   });
-  return svg(height, `<g class="series-${color}">${drawn.join('')}</g>${scoreLabels(height - 6)}`);
+  const above = `<text x="${LEFT - 8}" y="${ROWS_TOP - 5}" text-anchor="end">${label}</text>`;
+  return svg(height, `${above}<g class="series-${color}">${drawn.join('')}</g>${scoreLabels(height - 6)}`);
 }
 
 function scoreLabels(y: number): string {
@@ -122,22 +145,24 @@ function round(value: number): number {
 }
 
 function formatTick(tick: number): string {
-  return tick >= 10000 || (tick !== 0 && tick < 0.001) ? tick.toExponential(0) : String(tick);
+  const magnitude = Math.abs(tick);
+  return magnitude >= 10000 || (magnitude > 0 && magnitude < 0.001) ? tick.toExponential(0) : String(tick);
 }
 
 const vertical = (share: number) => HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP);
 
-/** From zero to above the largest value, with round ticks. */
+/** From zero, or below the least value, to above the largest, with round ticks. */
 function linearScale(values: readonly number[]): Scale {
-  const high = Math.max(...values, 0) || 1;
-  const rough = high / 4;
+  const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
+  const rough = (high - low || 1) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((size) => size >= rough)!;
-  const top = Math.ceil(high / step) * step;
-  const ticks = Array.from({ length: Math.round(top / step) + 1 }, (_, i) =>
-    Number((i * step).toPrecision(6)),
+  const first = Math.floor(low / step);
+  const last = Math.max(first + 1, Math.ceil(high / step));
+  const ticks = Array.from({ length: last - first + 1 }, (_, i) =>
+    Number(((first + i) * step).toPrecision(6)),
   );
-  return { ticks, place: (value) => vertical(Math.max(0, value) / top) };
+  return { ticks, place: (value) => vertical((value / step - first) / (last - first)) };
 }
 
 /** Over powers of ten, with 1, 2 and 5 of each where there are few. */

@@ -1,6 +1,6 @@
 /** The report's section on what was measured inside of the model. */
 
-import type { LayerDiagnostics } from '@sluice/train';
+import type { GateDiagnostics, LayerDiagnostics } from '@sluice/train';
 import { type DiagnosticsRecord, readDiagnostics } from '../diagnosticsLog.ts';
 import { formatNumber } from '../format.ts';
 import type { ChartData, SeriesRole } from './data.ts';
@@ -55,8 +55,31 @@ const CHARTS: readonly (Omit<ChartData, 'steps' | 'series'> & { readonly lines: 
     fromZero: true,
     lines: [
       ['mean', 'first', (d) => d.gateScoreMean],
-      ['share below 0.1', 'second', (d) => d.gates[0]?.belowTenth],
-      ['share above 0.9', 'third', (d) => d.gates[0]?.aboveNineTenths],
+      ['share below 0.1', 'second', (d) => meanOfGates(d.gates, 'belowTenth')],
+      ['share above 0.9', 'third', (d) => meanOfGates(d.gates, 'aboveNineTenths')],
+    ],
+  },
+  {
+    id: 'hidden-sparsity',
+    title: 'Attention outputs near zero',
+    unit: 'share below 1e-2, mean of layers',
+    numbers: 'plain',
+    fromZero: true,
+    lines: [
+      ['after the gate', 'first', (d) => d.attentionOutput.after.belowHundredth],
+      ['before it', 'second', (d) => d.attentionOutput.before.belowHundredth],
+      ['if scaled by the mean score', 'third', (d) => d.attentionOutput.withMeanScore?.belowHundredth],
+    ],
+  },
+  {
+    id: 'hidden-mean',
+    title: 'Size of attention outputs',
+    unit: 'mean magnitude, mean of layers',
+    numbers: 'plain',
+    fromZero: true,
+    lines: [
+      ['after the gate', 'first', (d) => d.attentionOutput.after.meanAbsolute],
+      ['before it', 'second', (d) => d.attentionOutput.before.meanAbsolute],
     ],
   },
   {
@@ -105,6 +128,15 @@ export function evenAttention(sequenceLength: number): number {
   return sum / (sequenceLength - 1);
 }
 
+/** A share, or another number, of a layer's or a model's gates; undefined where there are none. */
+export function meanOfGates(
+  gates: readonly GateDiagnostics[],
+  field: 'belowTenth' | 'aboveNineTenths',
+): number | undefined {
+  if (gates.length === 0) return undefined;
+  return gates.reduce((sum, gate) => sum + gate[field], 0) / gates.length;
+}
+
 /** Reads `diagnostics.jsonl` and reduces it to plots of bounded size. */
 export async function collectDiagnostics(path: string): Promise<CollectedDiagnostics> {
   const overalls: Overall[] = [];
@@ -145,8 +177,11 @@ const COLUMNS: readonly Column[] = [
   ['max |h|', (l) => l.massiveActivation],
   ['max |feed-forward|', (l) => l.feedForwardActivation],
   ['Gate score', (l) => l.gateScoreMean],
-  ['Scores < 0.1', (l) => l.gates[0]?.belowTenth],
+  ['Scores < 0.1', (l) => meanOfGates(l.gates, 'belowTenth')],
+  ['mean |Y|', (l) => l.attentionOutput.before.meanAbsolute],
+  ['mean |Y′|', (l) => l.attentionOutput.after.meanAbsolute],
   ['|Y| < 0.01', (l) => l.attentionOutput.before.belowHundredth],
+  ['|Y·mean σ| < 0.01', (l) => l.attentionOutput.withMeanScore?.belowHundredth],
   ['|Y′| < 0.01', (l) => l.attentionOutput.after.belowHundredth],
   ['Largest logit', (l) => l.largestAttentionLogit],
   ['Entropy', (l) => l.attentionEntropy],
@@ -173,5 +208,5 @@ export function layerTable(layers: readonly LayerDiagnostics[]): {
 /** Whole numbers as they are, others with three digits. */
 export function formatShort(value: number): string {
   if (Number.isInteger(value)) return String(value);
-  return Math.abs(value) < 1 && Math.abs(value) >= 0.001 ? value.toFixed(3) : formatNumber(value);
+  return Math.abs(value) < 1 && Math.abs(value) >= 0.001 ? value.toPrecision(3) : formatNumber(value);
 }

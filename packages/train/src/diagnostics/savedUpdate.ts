@@ -25,7 +25,7 @@ export async function measureSavedUpdate(reader: CheckpointReader): Promise<Save
     return { missing: 'an imported checkpoint holds no moments of an optimizer' };
   if (step === 0) return { missing: 'no step was taken' };
   const { taken } = state.worker as unknown as TrainerState;
-  if (!taken) return { missing: `the update of step ${step} was not applied` };
+  if (!taken) return { missing: `it notes no applied update of step ${step}` };
 
   const { model, optimizer } = parseConfig(config, SavedConfig, reader.directory);
   const meter = new UpdateMeter(model, optimizer, taken);
