@@ -211,6 +211,15 @@ test('the size of an update is shown where it is known, and why it is not where 
   t.regex(html.split('<h2>Size of the last update</h2>')[1]!, />0.01<.*>0.02<.*>0.03</s);
 });
 
+test('the ticks of small numbers say what they are', async (t) => {
+  const model = diagnosed('slow');
+  const layers = model.diagnosis.layers.map((layer) => ({ ...layer, updateRatio: 1.9e-4 }));
+  const html = await pageOf(t, [{ ...model, diagnosis: { ...model.diagnosis, layers } }]);
+  const [, panel] = html.split('<h2>Size of the last update</h2>');
+  for (const tick of ['0', '5e-5', '1e-4', '1.5e-4', '2e-4'])
+    t.true(panel!.includes(`>${tick}</text>`), tick);
+});
+
 test('means below zero lie below zero', async (t) => {
   const model = diagnosed('additive');
   const scores = [-0.5, 0, 0.5];

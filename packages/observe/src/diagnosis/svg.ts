@@ -146,7 +146,7 @@ function round(value: number): number {
 
 function formatTick(tick: number): string {
   const magnitude = Math.abs(tick);
-  return magnitude >= 10000 || (magnitude > 0 && magnitude < 0.001) ? tick.toExponential(0) : String(tick);
+  return magnitude >= 10000 || (magnitude > 0 && magnitude < 0.001) ? tick.toExponential() : String(tick);
 }
 
 const vertical = (share: number) => HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP);
