@@ -15,7 +15,12 @@ interface Measured {
   readonly firstTokenAttention: number;
   readonly massiveActivation: number;
   readonly gateScoreMean: number | null;
-  readonly layers: readonly { readonly router?: { readonly load: readonly number[] } }[];
+  readonly updateRatio: number | null;
+  readonly noUpdateRatio?: string;
+  readonly layers: readonly {
+    readonly updateRatio: number | null;
+    readonly router?: { readonly load: readonly number[] };
+  }[];
 }
 
 test.serial('diagnose measures a run, a checkpoint, and several models side by side', async (t) => {
@@ -54,6 +59,28 @@ test.serial('diagnose measures a run, a checkpoint, and several models side by s
     'diagnose plain --text text.txt --sequence-length 20 --sequences 2',
   );
   t.like(text, { sequences: 2, sequenceLength: 20 });
+});
+
+test.serial('a checkpoint gives the size of the update that training measured at its step', async (t) => {
+  await sandbox.json(
+    'train moe.yaml --run-dir sharded --workers 2 --expert-parallel 2 --threads 1 --set diagnostics.everySteps=5 --set checkpoint.everySteps=10 --set optimizer.weightDecay=0.5',
+  );
+  const lines = readFileSync(join(sandbox.path, 'sharded/diagnostics.jsonl'), 'utf8').trim().split('\n');
+  const logged = lines.map((line) => JSON.parse(line) as Measured & { readonly step: number });
+  for (const step of [10, 12]) {
+    const inTraining = logged.find((line) => line.step === step)!;
+    const later = await sandbox.json<Measured>(
+      `diagnose sharded/checkpoints/step-000000${step} --sequences 1 --sequence-length 8`,
+    );
+    const ratios = ({ updateRatio, layers }: Measured) => [updateRatio, ...layers.map((l) => l.updateRatio)];
+    // The log keeps six digits.
+    t.deepEqual(
+      ratios(later).map((ratio) => Number(ratio!.toPrecision(6))),
+      ratios(inTraining),
+    );
+    t.true(later.updateRatio! > 0);
+    t.is(later.noUpdateRatio, undefined);
+  }
 });
 
 test.serial('layers and heads that a model does not have are refused by name', async (t) => {
