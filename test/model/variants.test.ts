@@ -28,6 +28,7 @@ const VARIANTS: Readonly<Record<string, object>> = {
   'a gate on the output': { gate: { position: 'output' } },
   'a head-shared gate': { gate: { sharing: 'head-shared' } },
   'an NS-sigmoid gate': { gate: { activation: 'ns-sigmoid' } },
+  'a 2·sigmoid gate': { gate: { activation: 'double-sigmoid' } },
   'a SiLU gate': { gate: { activation: 'silu' } },
   'an additive SiLU gate': { gate: { form: 'additive', activation: 'silu' } },
   'an additive identity gate': { gate: { form: 'additive', activation: 'identity' } },

@@ -40,7 +40,7 @@ export const InitializeConfig = z.strictObject({
     .meta({ format: 'path' })
     .optional()
     .describe(
-      'Weights to begin with: a run (its newest checkpoint), a checkpoint or a Hugging Face directory; random ones when left out. Optimizer, schedule and order of the data begin anew. Relative paths start from the configuration file.',
+      'Weights to begin with: a run (its newest checkpoint), a checkpoint or a Hugging Face directory; random ones when left out. Optimizer, schedule and order of the data begin anew; a `model` that is left out is theirs. Relative paths start from the configuration file.',
     ),
   missing: z
     .enum(['refuse', 'initialize'])

@@ -1,12 +1,13 @@
 /** All activations of gates. A new one is a file beside this one and a line here. */
 
 import type { GateActivation } from './activation.ts';
+import { doubleSigmoid } from './doubleSigmoid.ts';
 import { identity } from './identity.ts';
 import { nsSigmoid } from './nsSigmoid.ts';
 import { sigmoid } from './sigmoid.ts';
 import { silu } from './silu.ts';
 
-export const GATE_ACTIVATIONS = [sigmoid, nsSigmoid, silu, identity] as const;
+export const GATE_ACTIVATIONS = [sigmoid, doubleSigmoid, nsSigmoid, silu, identity] as const;
 
 export type GateActivationName = (typeof GATE_ACTIVATIONS)[number]['name'];
 
