@@ -98,8 +98,7 @@ test.serial('a run goes on from its own checkpoint when its source is gone', asy
 test.serial('a gate of zeros that the source lacks is added, and changes nothing at first', async (t) => {
   const none = 'dense.yaml --set model.gate.granularity=none';
   await train(`${none} --run-dir plain --max-steps 3`);
-  const gate =
-    '--set model.gate.initialWeights=zeros model.gate.form=additive model.gate.activation=silu training.steps=2';
+  const gate = '--set model.gate.initialWeights=zeros model.gate.activation=double-sigmoid training.steps=2';
   const refused = await refusal(`train dense.yaml --from plain --run-dir gated ${gate}`);
   t.is(refused.code, 'SLUICE_E_WEIGHTS_MISMATCH');
   t.regex(refused.message, /model\.layers\.0\.self_attn\.sdpa_gate\.weight \[32, 32\] is not there/);
@@ -118,6 +117,16 @@ test.serial('a gate of zeros that the source lacks is added, and changes nothing
   );
   t.true(Math.abs(gated!.loss - plain!.loss) < 1e-6);
 });
+
+test.serial(
+  'a model that the configuration leaves out is that of the weights, with what is set',
+  async (t) => {
+    const bare = readFileSync(join(sandbox.path, 'dense.yaml'), 'utf8').replace(/^model:\n( .*\n)+/m, '');
+    sandbox.write('bare.yaml', `${bare}initialize: { from: dense }\n`);
+    const { weightsHash } = await train(`bare.yaml --run-dir dense-bare ${LONGER}`);
+    t.is(weightsHash, (await sandbox.json<{ weights: string }>('hash dense-1')).weights);
+  },
+);
 
 test.serial('weights of another model or of another tokenizer are refused before any work', async (t) => {
   const other = await refusal(

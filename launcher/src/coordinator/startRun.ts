@@ -2,15 +2,10 @@
 
 import { join } from 'node:path';
 import type { CommandResult } from '../cli/command.ts';
-import {
-  checkInitialTokenizer,
-  checkInitialWeights,
-  initialWeightsLines,
-  locateInitialWeights,
-} from '../run/initialWeights.ts';
+import { checkInitialTokenizer, checkInitialWeights, initialWeightsLines } from '../run/initialWeights.ts';
 import { openJournal } from '../run/journal.ts';
 import { acquireLock } from '../run/lock.ts';
-import { type ConfigFlags, freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
+import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
 import { makeRunDirectory, refuseExistingRun, runName } from '../run/runDirectory.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareDataset } from './dataset.ts';
@@ -31,7 +26,7 @@ export async function startRun(
   options: StartRunOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
-  const config = await locateInitialWeights(loadRunConfig(options.config, options), log);
+  const config = await loadNewRunConfig(options.config, options, log);
   validateConfig(config);
   const path = options.runDir ?? join('runs', runName(config, options.config));
   refuseExistingRun(path);

@@ -1,13 +1,12 @@
-/** The weights that a new run begins with, where its configuration names some: found, and held against model and corpus. */
+/** The weights that a new run begins with, where its configuration names some: held against its model and its corpus. */
 
 import { readFileSync } from 'node:fs';
 import { compareTensors, type TensorDifferences } from '@sluice/checkpoint';
 import { openWeights } from '@sluice/checkpoint/huggingface';
 import { type ConfigDifference, diffConfigs, SluiceError, sha256 } from '@sluice/core';
 import { openDataset } from '@sluice/data';
-import { modelTensors } from '@sluice/model';
+import { type ModelConfig, modelTensors } from '@sluice/model';
 import type { RunConfig } from '@sluice/train';
-import { locateModel } from './locateCheckpoint.ts';
 
 /** Differences that an error's message shows; its details have all. */
 const SHOWN_DIFFERENCES = 10;
@@ -24,17 +23,14 @@ export interface InitialWeights {
   readonly initialized: readonly string[];
 }
 
-/**
- * The configuration with the very checkpoint in the place of a run that goes on, so that it means the same tomorrow.
- * @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_NO_CHECKPOINT
- */
-export async function locateInitialWeights(
-  config: RunConfig,
-  log: (line: string) => void,
-): Promise<RunConfig> {
-  const { from } = config.initialize;
-  if (from === undefined) return config;
-  return { ...config, initialize: { ...config.initialize, from: await locateModel(from, log) } };
+/** The model that the weights in a directory make. @throws the coded errors of `openWeights` */
+export async function modelOfWeights(directory: string): Promise<ModelConfig> {
+  const source = await openWeights(directory);
+  try {
+    return source.model;
+  } finally {
+    await source.close();
+  }
 }
 
 /**

@@ -2,8 +2,12 @@
 
 import { resolve } from 'node:path';
 import { loadYamlConfig, resolvePath, writeFileAtomic } from '@sluice/core';
-import { RunConfig } from '@sluice/train';
+import { InitializeConfig, RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
+import { z } from 'zod';
+import { modelOfWeights } from './initialWeights.ts';
+import { topKeys } from './loadModel.ts';
+import { locateModel } from './locateCheckpoint.ts';
 import { fittingExpertParallel } from './validate.ts';
 
 /** Flags of the command line that stand for keys of the configuration. */
@@ -23,8 +27,7 @@ export interface ConfigFlags {
  * @throws the coded errors of `loadYamlConfig`
  */
 export function loadRunConfig(path: string, flags: ConfigFlags): RunConfig {
-  const overrides = [...(flags.set ?? []), ...flagOverrides(flags)];
-  const config = loadYamlConfig(path, RunConfig, { overrides });
+  const config = loadYamlConfig(path, RunConfig, { overrides: overridesOf(flags) });
   const absolute = (written: string) => resolve(resolvePath(path, written));
   const { data, initialize, parallel } = config;
   const expertParallel = onlyWorkersGiven(flags)
@@ -39,6 +42,28 @@ export function loadRunConfig(path: string, flags: ConfigFlags): RunConfig {
   };
 }
 
+/** What must be known of a configuration before the rest of it can be read. */
+const Beginning = z.looseObject({ initialize: InitializeConfig.prefault({}) });
+
+/**
+ * The configuration of a new run. Where it begins with given weights, a run that they are of becomes the very checkpoint, so
+ * that the configuration means the same tomorrow; and where it has no `model`, the model is theirs, with `--set` applied.
+ * @throws the coded errors of `loadYamlConfig`, `locateModel` and `openWeights`
+ */
+export async function loadNewRunConfig(
+  path: string,
+  flags: ConfigFlags,
+  log: (line: string) => void,
+): Promise<RunConfig> {
+  const overrides = overridesOf(flags).filter((override) => override.startsWith('initialize.'));
+  const { initialize } = loadYamlConfig(path, Beginning, { overrides });
+  if (initialize.from === undefined) return loadRunConfig(path, flags);
+  const from = await locateModel(resolve(resolvePath(path, initialize.from)), log);
+  if (topKeys(path).includes('model')) return loadRunConfig(path, { ...flags, from });
+  const model = JSON.stringify(await modelOfWeights(from));
+  return loadRunConfig(path, { ...flags, from, set: [`model=${model}`, ...(flags.set ?? [])] });
+}
+
 /** Writes the configuration whole, or not at all. */
 export async function freezeRunConfig(path: string, config: RunConfig): Promise<void> {
   const header =
@@ -46,7 +71,7 @@ export async function freezeRunConfig(path: string, config: RunConfig): Promise<
   await writeFileAtomic(path, header + stringify(config));
 }
 
-function flagOverrides(flags: ConfigFlags): string[] {
+function overridesOf(flags: ConfigFlags): string[] {
   const keys: [string, string | number | undefined][] = [
     ['initialize.from', flags.from && JSON.stringify(resolve(flags.from))],
     ['initialize.missing', flags.fromMissing],
@@ -55,7 +80,8 @@ function flagOverrides(flags: ConfigFlags): string[] {
     ['parallel.threads', flags.threads],
     ['backend', flags.backend],
   ];
-  return keys.filter(([, value]) => value !== undefined).map(([key, value]) => `${key}=${value}`);
+  const given = keys.filter(([, value]) => value !== undefined);
+  return [...(flags.set ?? []), ...given.map(([key, value]) => `${key}=${value}`)];
 }
 
 /** With `--workers` alone, a number of workers that no longer fits the expert-parallel size is not the user's mistake. */
