@@ -18,6 +18,7 @@ import {
   type WaitKind,
   type WorkerMessages,
 } from './controlProtocol.ts';
+import { PendingCalls } from './pendingCalls.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
 import { removeRings } from './sharedRing.ts';
 import { bindOrRefuse } from './sockets.ts';
@@ -59,15 +60,6 @@ interface Member {
   gone: boolean;
 }
 
-interface Call {
-  readonly method: string;
-  readonly results: unknown[];
-  readonly waiting: Set<number>;
-  readonly resolve: (results: unknown[]) => void;
-  readonly reject: (error: Error) => void;
-  readonly timer: NodeJS.Timeout;
-}
-
 export class ControlServer {
   /** Where workers reach the coordinator. */
   readonly endpoint: string;
@@ -84,12 +76,11 @@ export class ControlServer {
   readonly #authenticator: Authenticator | undefined;
   readonly #curve: CurveKeys | undefined;
   readonly #members = new Map<number, Member>();
-  readonly #calls = new Map<number, Call>();
+  readonly #calls: PendingCalls;
   readonly #lostErrors = new Map<number, SluiceError>();
   readonly #outbox: [Buffer, Buffer][] = [];
   readonly #heartbeat: NodeJS.Timeout;
   #sending: Promise<void> | undefined;
-  #nextCall = 1;
   #stopping = false;
   #closed = false;
   #reportLoss!: (error: SluiceError) => void;
@@ -139,6 +130,7 @@ export class ControlServer {
     this.#directory = directory;
     this.#authenticator = authenticator;
     this.#curve = options.curve;
+    this.#calls = new PendingCalls(this.#ranks(), (rank) => this.activity(rank));
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     void this.#receiveAll();
   }
@@ -198,18 +190,16 @@ export class ControlServer {
     const kind = options.kind ?? 'step';
     const limitMs = options.limitMs ?? this.#limits[kind];
     if (method === 'stop') this.#stopping = true;
-    const id = this.#nextCall++;
-    return new Promise<R[]>((resolve, reject) => {
-      this.#calls.set(id, {
-        method,
-        results: new Array(this.worldSize),
-        waiting: new Set(this.#ranks()),
-        resolve: resolve as (results: unknown[]) => void,
-        reject,
-        timer: setTimeout(() => this.#timeOut(id, kind, limitMs), limitMs),
-      });
-      for (const rank of this.#ranks()) this.#send(rank, 'call', { id, method, request });
-    });
+    const { id, answers } = this.#calls.open(method, { kind, limitMs });
+    for (const rank of this.#ranks()) {
+      try {
+        this.#send(rank, 'call', { id, method, request });
+      } catch (error) {
+        // A request that cannot be put into a message.
+        this.#calls.fail(id, rank, error as Error);
+      }
+    }
+    return answers as Promise<R[]>;
   }
 
   /** Says that a worker is gone: calls that wait for it fail at once, and so do the other workers' collectives. */
@@ -225,7 +215,7 @@ export class ControlServer {
     );
     this.#lostErrors.set(rank, error);
     if (member !== undefined) member.gone = true;
-    for (const [id, call] of this.#calls) if (call.waiting.has(rank)) this.#finish(id)?.reject(error);
+    this.#calls.failOf(rank, error);
     for (const other of this.#members.values()) {
       if (other.gone) continue;
       this.#send(other.info.rank, 'lost', {
@@ -247,7 +237,7 @@ export class ControlServer {
     this.#closed = true;
     clearInterval(this.#heartbeat);
     const error = new SluiceError('SLUICE_E_WORKER_LOST', 'The coordinator closed its connections.');
-    for (const id of [...this.#calls.keys()]) this.#finish(id)?.reject(error);
+    this.#calls.failAll(error);
     await this.#sending;
     this.#router.close();
     this.#authenticator?.close();
@@ -286,15 +276,11 @@ export class ControlServer {
         member.activity = String(message.body.activity).slice(0, 500);
         break;
       case 'result':
-        this.#accept(member.info.rank, message.body);
+        this.#calls.answer(message.body.id, member.info.rank, message.body.value);
         break;
-      case 'failure': {
-        const call = this.#calls.get(message.body.id);
-        if (call?.waiting.has(member.info.rank)) {
-          this.#finish(message.body.id)?.reject(errorFromData(message.body.error));
-        }
+      case 'failure':
+        this.#calls.fail(message.body.id, member.info.rank, errorFromData(message.body.error));
         break;
-      }
       case 'goodbye':
         if (!this.#stopping) this.markLost(member.info.rank, `it left: ${message.body.reason}`);
         member.gone = true;
@@ -325,34 +311,6 @@ export class ControlServer {
       const endpoints = this.#ranks().map((r) => this.#members.get(r)!.info.endpoint);
       for (const r of this.#ranks()) this.#send(r, 'world', { endpoints });
     }
-  }
-
-  #accept(rank: number, { id, value }: WorkerMessages['result']): void {
-    const call = this.#calls.get(id);
-    if (call === undefined || !call.waiting.delete(rank)) return;
-    call.results[rank] = value;
-    if (call.waiting.size === 0) this.#finish(id)?.resolve(call.results);
-  }
-
-  #timeOut(id: number, kind: WaitKind, limitMs: number): void {
-    const call = this.#finish(id);
-    if (call === undefined) return;
-    const waitingFor = [...call.waiting].sort((a, b) => a - b);
-    const doing = waitingFor.map((rank) => `rank ${rank} (${this.activity(rank)})`).join(', ');
-    call.reject(
-      new SluiceError(
-        'SLUICE_E_WORKER_TIMEOUT',
-        `No answer to ${call.method} within ${limitMs / 1000} s (limit of ${kind}) from ${doing}.`,
-        { details: { method: call.method, kind, limitMs, waitingFor } },
-      ),
-    );
-  }
-
-  #finish(id: number): Call | undefined {
-    const call = this.#calls.get(id);
-    this.#calls.delete(id);
-    clearTimeout(call?.timer);
-    return call;
   }
 
   #beat(): void {

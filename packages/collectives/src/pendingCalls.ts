@@ -1,0 +1,94 @@
+/** Calls to all workers that wait for their answers, each with a limit of its own. */
+
+import { SluiceError } from '@sluice/core';
+import type { WaitKind } from './controlProtocol.ts';
+
+interface Call {
+  readonly method: string;
+  /** In order of rank. */
+  readonly results: unknown[];
+  readonly waiting: Set<number>;
+  readonly resolve: (results: unknown[]) => void;
+  readonly reject: (error: Error) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+export interface CallLimit {
+  readonly kind: WaitKind;
+  readonly limitMs: number;
+}
+
+export class PendingCalls {
+  readonly #ranks: readonly number[];
+  readonly #activity: (rank: number) => string;
+  readonly #calls = new Map<number, Call>();
+  #next = 1;
+
+  /** @param activity what a worker said last that it was doing */
+  constructor(ranks: readonly number[], activity: (rank: number) => string) {
+    this.#ranks = ranks;
+    this.#activity = activity;
+  }
+
+  /**
+   * Begins to wait for the answers of all workers.
+   * @returns the number that they answer to, and the answers in order of rank
+   */
+  open(method: string, { kind, limitMs }: CallLimit): { id: number; answers: Promise<unknown[]> } {
+    const id = this.#next++;
+    const answers = new Promise<unknown[]>((resolve, reject) => {
+      this.#calls.set(id, {
+        method,
+        results: new Array(this.#ranks.length),
+        waiting: new Set(this.#ranks),
+        resolve,
+        reject,
+        timer: setTimeout(() => this.#timeOut(id, kind, limitMs), limitMs),
+      });
+    });
+    return { id, answers };
+  }
+
+  /** Takes a worker's answer; one that nobody waits for is dropped. */
+  answer(id: number, rank: number, value: unknown): void {
+    const call = this.#calls.get(id);
+    if (call === undefined || !call.waiting.delete(rank)) return;
+    call.results[rank] = value;
+    if (call.waiting.size === 0) this.#finish(id)?.resolve(call.results);
+  }
+
+  /** One worker failed, and so does the call. */
+  fail(id: number, rank: number, error: Error): void {
+    if (this.#calls.get(id)?.waiting.has(rank)) this.#finish(id)?.reject(error);
+  }
+
+  /** Fails every call that waits for a worker. */
+  failOf(rank: number, error: Error): void {
+    for (const id of this.#calls.keys()) this.fail(id, rank, error);
+  }
+
+  failAll(error: Error): void {
+    for (const id of this.#calls.keys()) this.#finish(id)?.reject(error);
+  }
+
+  #timeOut(id: number, kind: WaitKind, limitMs: number): void {
+    const call = this.#finish(id);
+    if (call === undefined) return;
+    const waitingFor = [...call.waiting].sort((a, b) => a - b);
+    const doing = waitingFor.map((rank) => `rank ${rank} (${this.#activity(rank)})`).join(', ');
+    call.reject(
+      new SluiceError(
+        'SLUICE_E_WORKER_TIMEOUT',
+        `No answer to ${call.method} within ${limitMs / 1000} s (limit of ${kind}) from ${doing}.`,
+        { details: { method: call.method, kind, limitMs, waitingFor } },
+      ),
+    );
+  }
+
+  #finish(id: number): Call | undefined {
+    const call = this.#calls.get(id);
+    this.#calls.delete(id);
+    clearTimeout(call?.timer);
+    return call;
+  }
+}
