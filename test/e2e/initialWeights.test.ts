@@ -138,12 +138,12 @@ test.serial('weights of another model or of another tokenizer are refused before
 
   sandbox.write(
     'other.yaml',
-    readFileSync(join(sandbox.path, 'recipe.yaml'), 'utf8').replace('320', '300').replace('tiny', 'other'),
+    readFileSync(join(sandbox.path, 'recipe.yaml'), 'utf8').replace('320', '300').replace('tiny', 'tiny-300'),
   );
   const { code, message } = await refusal(
     'train dense.yaml --from dense --run-dir no --set data.recipe=other.yaml',
   );
   t.is(code, 'SLUICE_E_TOKENIZER_MISMATCH');
-  t.regex(message, /other was prepared with another tokenizer than .*tiny\/tokenizer\.json/);
+  t.regex(message, /tiny-300 was prepared with another tokenizer than .*tiny\/tokenizer\.json/);
   t.is((await refusal('train dense.yaml --from nowhere --run-dir no')).code, 'SLUICE_E_FILE_MISSING');
 });
