@@ -57,6 +57,17 @@ function callsOf(workers: FakeWorkers, kind: string): number[] {
     .map((call) => Number(call.split(' ')[1]));
 }
 
+test('a run that begins with given weights saves them before its first step, unless it has a checkpoint', async (t) => {
+  const config = smallConfig({ training: { steps: 2 }, initialize: { from: 'weights' } });
+  const { run, workers } = setUp(t, { config });
+  await trainRun(run);
+  t.deepEqual(callsOf(workers, 'checkpoint'), [0, 2]);
+  t.true(workers.calls.indexOf('checkpoint 0') < workers.calls.findIndex((call) => call.startsWith('step')));
+  const resumed = setUp(t, { config, savedStep: 0 });
+  await trainRun(resumed.run);
+  t.deepEqual(callsOf(resumed.workers, 'checkpoint'), [2]);
+});
+
 test('a run takes every step, evaluates and saves at its end, and is finished', async (t) => {
   const { run, workers, reports, entries } = setUp(t);
   t.is(await trainRun(run), 'finished');

@@ -22,14 +22,12 @@ export const SMALL_CONFIG = {
   checkpoint: { everySteps: 0 },
 };
 
-type Sections = { [Section in keyof typeof SMALL_CONFIG]?: object };
+type Sections = { [Section in keyof typeof SMALL_CONFIG | 'initialize']?: object };
 
 export function smallConfig(changes: Sections = {}): RunConfig {
-  const merged = Object.fromEntries(
-    Object.entries(SMALL_CONFIG).map(([name, section]) => [
-      name,
-      { ...section, ...changes[name as keyof Sections] },
-    ]),
-  );
-  return RunConfig.parse(merged);
+  const merged = Object.entries(SMALL_CONFIG).map(([name, section]) => [
+    name,
+    { ...section, ...changes[name as keyof Sections] },
+  ]);
+  return RunConfig.parse({ ...changes, ...Object.fromEntries(merged) });
 }
