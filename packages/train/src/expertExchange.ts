@@ -5,8 +5,10 @@ import type { ExpertExchange } from '@sluice/model';
 
 export class GroupExpertExchange implements ExpertExchange {
   readonly #group: Group;
-  #outgoing = sharedFloat32(0);
-  #incoming = sharedFloat32(0);
+  #countsOut = sharedInt32(0);
+  #countsIn = sharedInt32(0);
+  #rowsOut = sharedFloat32(0);
+  #rowsIn = sharedFloat32(0);
   /** Seconds spent waiting for peers. */
   secondsWaited = 0;
 
@@ -24,12 +26,14 @@ export class GroupExpertExchange implements ExpertExchange {
 
   exchangeCounts(counts: Int32Array): Int32Array {
     if (this.size === 1) return counts;
-    const outgoing = sharedInt32(counts.length);
-    const incoming = sharedInt32(counts.length);
-    outgoing.set(counts);
+    if (this.#countsOut.length !== counts.length) {
+      this.#countsOut = sharedInt32(counts.length);
+      this.#countsIn = sharedInt32(counts.length);
+    }
+    this.#countsOut.set(counts);
     const each = new Array<number>(this.size).fill(counts.length / this.size);
-    this.#wait(() => this.#group.allToAll(outgoing, each, incoming, each));
-    return incoming;
+    this.#wait(() => this.#group.allToAll(this.#countsOut, each, this.#countsIn, each));
+    return Int32Array.from(this.#countsIn);
   }
 
   exchangeRows(
@@ -39,14 +43,14 @@ export class GroupExpertExchange implements ExpertExchange {
     rowsFromPeer: readonly number[],
     width: number,
   ): void {
-    this.#outgoing = atLeast(this.#outgoing, rows.length);
-    this.#incoming = atLeast(this.#incoming, received.length);
-    this.#outgoing.set(rows);
+    this.#rowsOut = atLeast(this.#rowsOut, rows.length);
+    this.#rowsIn = atLeast(this.#rowsIn, received.length);
+    this.#rowsOut.set(rows);
     const inFloats = (counts: readonly number[]) => counts.map((count) => count * width);
     this.#wait(() =>
-      this.#group.allToAll(this.#outgoing, inFloats(rowsToPeer), this.#incoming, inFloats(rowsFromPeer)),
+      this.#group.allToAll(this.#rowsOut, inFloats(rowsToPeer), this.#rowsIn, inFloats(rowsFromPeer)),
     );
-    received.set(this.#incoming.subarray(0, received.length));
+    received.set(this.#rowsIn.subarray(0, received.length));
   }
 
   #wait(start: () => { wait(): void }): void {
