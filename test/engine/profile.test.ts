@@ -32,8 +32,8 @@ function countingClock() {
   return () => now++;
 }
 
-test.serial('what a profile tells adds up, each moment counted once', (t) => {
-  const { entries, totalMs } = profile(() => void step(), countingClock());
+test.serial('what a profile tells adds up, each moment counted once', async (t) => {
+  const { entries, totalMs } = await profile(() => void step(), countingClock());
   const told = entries.reduce((sum, entry) => sum + timeOf(entry), 0);
   t.true(told > 0 && told <= totalMs);
   const find = (name: string, pass: string) => entries.find((e) => e.name === name && e.pass === pass);
@@ -45,7 +45,7 @@ test.serial('what a profile tells adds up, each moment counted once', (t) => {
   for (const [i, entry] of entries.entries()) if (i > 0) t.true(timeOf(entry) <= timeOf(entries[i - 1]!));
 });
 
-test.serial('profiling changes no result, and leaves kernels, gradients and core as they were', (t) => {
+test.serial('profiling changes no result, and leaves kernels, gradients and core as they were', async (t) => {
   const before = {
     core: nativeCore(),
     kernel: tf.getKernel('SluiceLinear', 'native').kernelFunc,
@@ -53,17 +53,19 @@ test.serial('profiling changes no result, and leaves kernels, gradients and core
   };
   const plain = step();
   let profiled = Number.NaN;
-  profile(() => {
+  await profile(async () => {
     profiled = step();
     t.not(nativeCore(), before.core);
-    t.throws(() => profile(() => {}), { message: /do not nest/ });
+    await t.throwsAsync(
+      profile(() => {}),
+      { message: /do not nest/ },
+    );
   });
   t.is(profiled, plain);
-  t.throws(
-    () =>
-      profile(() => {
-        throw new Error('halfway');
-      }),
+  await t.throwsAsync(
+    profile(() => {
+      throw new Error('halfway');
+    }),
     { message: 'halfway' },
   );
   t.is(nativeCore(), before.core);

@@ -76,9 +76,9 @@ test('with --workers alone the expert-parallel size shrinks to fit, and never gr
   t.is(fittingExpertParallel(2, 8), 2);
 });
 
-test('a backend that cannot train is refused, with the reason', (t) => {
+test('experts shared among workers are refused on a backend whose values can only be awaited, with the reason', (t) => {
   const error = t.throws(() => validateConfig({ ...smallConfig(), backend: 'webgpu' }), {
     code: 'SLUICE_E_BACKEND_UNSUPPORTED',
   });
-  t.regex(error.message, /"webgpu" cannot train: /);
+  t.regex(error.message, /parallel\.expertParallel is 2, .*"webgpu".* can only be awaited\. Set it to 1/);
 });

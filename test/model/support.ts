@@ -66,13 +66,13 @@ export function lossAndGradients({ decoder, parameters }: TinyDecoder): Omit<Pas
       return { values: gradients[name]!, accumulate };
     };
   }
-  const loss = computeGradients(() => decoder.loss(batch()).loss);
+  const loss = computeGradients(() => decoder.loss(batch()));
   return { loss, gradients };
 }
 
 /** The loss alone. */
 export function lossOf({ decoder }: TinyDecoder): number {
-  const { loss } = decoder.loss(batch());
+  const loss = decoder.loss(batch());
   const [value] = loss.dataSync();
   loss.dispose();
   return value!;

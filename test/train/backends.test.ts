@@ -1,11 +1,12 @@
 /** The same model trained on every backend that this machine has. */
 
-import { BACKENDS, type BackendName, selectBackend } from '@sluice/engine';
-import { RunConfig } from '@sluice/train';
-import test from 'ava';
+import { selectBackend } from '@sluice/engine';
+import { RunConfig, type StepResult } from '@sluice/train';
+import test, { type ExecutionContext } from 'ava';
 import type { TokenSource } from '../../packages/train/src/batches.ts';
 import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
+import { AWAITED, registerAwaitedBackend } from '../engine/support/awaitedBackend.ts';
 
 const model = {
   vocabularySize: 40,
@@ -17,7 +18,22 @@ const model = {
 };
 const shapes = {
   dense: { ...model, intermediateSize: 40 },
-  'mixture of experts': { ...model, experts: { count: 4, topK: 2, intermediateSize: 16 } },
+  'mixture of experts': {
+    ...model,
+    experts: {
+      count: 4,
+      topK: 2,
+      intermediateSize: 16,
+      sharedIntermediateSize: 8,
+      balanceCoefficient: 0.01,
+      zCoefficient: 0.001,
+    },
+  },
+  'switched heads': {
+    ...model,
+    intermediateSize: 40,
+    controls: [{ kind: 'switch-head', count: 3, topK: 2 }],
+  },
 };
 
 const tokens: TokenSource = {
@@ -40,14 +56,38 @@ async function train(backend: string, shape: object) {
   });
   const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: tokens, validation: tokens });
   trainer.initialize();
-  const steps = Array.from({ length: 6 }, (_, i) => trainer.trainStep({ step: i + 1, learningRate: 0.01 }));
-  return { steps, validation: trainer.evaluate(8).loss };
+  const steps: StepResult[] = [];
+  for (let step = 1; step <= 6; step++) steps.push(await trainer.trainStep({ step, learningRate: 0.01 }));
+  const { loss: validation } = await trainer.evaluate(8);
+  const diagnostics = await trainer.diagnose({ sequences: 4 });
+  return { steps, validation, probe: await trainer.probeLoss(), diagnostics };
 }
 
-const OTHERS: readonly BackendName[] = ['cpu', 'tensorflow', 'wasm'];
+/** Whether every number in `actual` is that of `expected`, to rounding, by which a score may fall into another bin. */
+function near(t: ExecutionContext, actual: unknown, expected: unknown, path: string): void {
+  if (typeof expected === 'number') {
+    t.true(
+      Math.abs((actual as number) - expected) <= 1e-3 * (Math.abs(expected) + 2),
+      `${path}: ${actual} ${expected}`,
+    );
+  } else if (typeof expected === 'object' && expected !== null) {
+    for (const [key, value] of Object.entries(expected))
+      near(t, (actual as Record<string, unknown>)[key], value, `${path}.${key}`);
+  } else t.is(actual, expected, path);
+}
 
-for (const backend of OTHERS) {
-  const absence = BACKENDS[backend].absence();
+/** Why a backend does not run here; undefined where it does. */
+async function absenceOf(backend: string): Promise<string | undefined> {
+  return selectBackend(backend).then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+}
+
+registerAwaitedBackend();
+
+for (const backend of ['cpu', 'tensorflow', 'wasm', 'webgpu', AWAITED]) {
+  const absence = await absenceOf(backend);
   for (const [name, shape] of Object.entries(shapes)) {
     const title = `${backend} takes the steps of native, to rounding: ${name}`;
     if (absence !== undefined) {
@@ -62,8 +102,12 @@ for (const backend of OTHERS) {
         t.true(step.applied);
         t.true(Math.abs(step.loss - expected.loss) < 5e-5 * expected.loss, `${step.loss} ${expected.loss}`);
         t.true(Math.abs(step.gradientNorm - expected.gradientNorm) < 2e-3 * expected.gradientNorm);
+        near(t, step.auxiliaryLoss, expected.auxiliaryLoss, 'auxiliary loss');
+        t.deepEqual(step.expertLoad, expected.expertLoad);
       });
       t.true(Math.abs(other.validation - native.validation) < 5e-5 * native.validation);
+      t.true(Math.abs(other.probe - native.probe) < 5e-5 * native.probe);
+      near(t, other.diagnostics, native.diagnostics, 'diagnostics');
     });
   }
 }

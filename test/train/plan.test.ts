@@ -29,7 +29,7 @@ function configOf(
 }
 
 /** Bytes of shared memory that `body` makes. */
-function sharedBytes(body: () => void): number {
+async function sharedBytes(body: () => Promise<void>): Promise<number> {
   const Original = globalThis.SharedArrayBuffer;
   let bytes = 0;
   globalThis.SharedArrayBuffer = class extends Original {
@@ -39,7 +39,7 @@ function sharedBytes(body: () => void): number {
     }
   } as SharedArrayBufferConstructor;
   try {
-    body();
+    await body();
   } finally {
     globalThis.SharedArrayBuffer = Original;
   }
@@ -47,7 +47,7 @@ function sharedBytes(body: () => void): number {
 }
 
 /** The most that the pool lends while `body` runs, beyond what it had lent before. */
-function poolPeak(body: () => void): number {
+async function poolPeak(body: () => Promise<unknown>): Promise<number> {
   const { pool } = nativeBackend();
   const before = pool.statistics().usedBytes;
   const take = pool.take.bind(pool);
@@ -58,7 +58,7 @@ function poolPeak(body: () => void): number {
     return buffer;
   };
   try {
-    body();
+    await body();
   } finally {
     Reflect.deleteProperty(pool, 'take');
   }
@@ -66,7 +66,7 @@ function poolPeak(body: () => void): number {
 }
 
 /** What a worker alone takes in one step. */
-function measure(config: RunConfig): { flat: number; activations: number } {
+async function measure(config: RunConfig): Promise<{ flat: number; activations: number }> {
   const { sequenceLength } = config.data;
   const tokens = {
     numSequences: 64,
@@ -77,10 +77,10 @@ function measure(config: RunConfig): { flat: number; activations: number } {
   };
   let moments = 0;
   let activations = 0;
-  const shared = sharedBytes(() => {
+  const shared = await sharedBytes(async () => {
     const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: tokens, validation: tokens });
     trainer.initialize();
-    activations = poolPeak(() => trainer.trainStep({ step: 1, learningRate: 1e-3 }));
+    activations = await poolPeak(() => trainer.trainStep({ step: 1, learningRate: 1e-3 }));
     for (const { optimizer } of trainer.spaces)
       moments += 2 * optimizer.pieces[0]!.firstMoment.buffer.byteLength;
   });
@@ -118,7 +118,7 @@ for (const [name, shape] of Object.entries(SHAPES)) {
     await selectBackend('native');
     setThreads(1);
     const config = configOf(...shape);
-    const measured = measure(config);
+    const measured = await measure(config);
     const { parameters, gradients, optimizer, activations, total } = planMemory(config);
     const isNear = (planned: number, real: number) => Math.abs(planned / real - 1) < 0.05;
     t.true(isNear(activations, measured.activations), `${activations} planned, ${measured.activations}`);

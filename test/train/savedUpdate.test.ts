@@ -75,8 +75,8 @@ async function measureSaved(directory: string): Promise<SavedUpdate> {
 test.serial('a checkpoint tells the size of the last update to the last bit', async (t) => {
   const trainer = await newTrainer();
   t.true(modelTensors(config.model).some(({ size }) => size > 2 * BLOCK_ELEMENTS));
-  for (let step = 1; step <= 3; step++) trainer.trainStep({ step, learningRate: 0.01 / step });
-  const { updateRatio, layers } = trainer.diagnose({ sequences: 1 });
+  for (let step = 1; step <= 3; step++) await trainer.trainStep({ step, learningRate: 0.01 / step });
+  const { updateRatio, layers } = await trainer.diagnose({ sequences: 1 });
   t.true(updateRatio! > 1e-3);
   t.deepEqual(await measureSaved(await save(t, trainer, 3)), {
     ratios: { overall: updateRatio!, layers: layers.map((layer) => layer.updateRatio!) },
@@ -85,23 +85,23 @@ test.serial('a checkpoint tells the size of the last update to the last bit', as
 
 test.serial('a trainer that was loaded measures the update that was taken before', async (t) => {
   const trainer = await newTrainer();
-  trainer.trainStep({ step: 1, learningRate: 0.01 });
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
   const reader = await openCheckpoint(await save(t, trainer, 1));
   const loaded = await newTrainer();
   await loadTrainer(loaded, reader);
   await reader.close();
-  t.deepEqual(loaded.diagnose({ sequences: 1 }), trainer.diagnose({ sequences: 1 }));
+  t.deepEqual(await loaded.diagnose({ sequences: 1 }), await trainer.diagnose({ sequences: 1 }));
 });
 
 test.serial('without an applied update there is none to measure, and it is said why', async (t) => {
   const trainer = await newTrainer();
   t.deepEqual(await measureSaved(await save(t, trainer, 0)), { missing: 'no step was taken' });
 
-  trainer.trainStep({ step: 1, learningRate: 0.01 });
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
   const [placed] = trainer.spaces[0]!.space.parameters;
   const value = placed!.parameter.values[0]!;
   placed!.parameter.values[0] = Number.NaN;
-  trainer.trainStep({ step: 2, learningRate: 0.01 });
+  await trainer.trainStep({ step: 2, learningRate: 0.01 });
   placed!.parameter.values[0] = value;
   t.deepEqual(await measureSaved(await save(t, trainer, 2)), {
     missing: 'it notes no applied update of step 2',

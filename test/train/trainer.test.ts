@@ -1,5 +1,5 @@
 import { nativeBackend, selectBackend } from '@sluice/engine';
-import { RunConfig } from '@sluice/train';
+import { RunConfig, type StepResult } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import type { TokenSource } from '../../packages/train/src/batches.ts';
@@ -43,13 +43,13 @@ const weightsOf = (trainer: Trainer) => trainer.spaces.map(({ space }) => space.
 
 test.serial('training learns the pattern, in training and in validation', async (t) => {
   const trainer = await newTrainer();
-  const before = trainer.evaluate(8).loss;
+  const before = (await trainer.evaluate(8)).loss;
   t.true(Math.abs(before - Math.log(24)) < 0.1);
-  let last = trainer.trainStep({ step: 1, learningRate: 0.01 });
+  let last = await trainer.trainStep({ step: 1, learningRate: 0.01 });
   t.true(last.applied && last.gradientNorm > 0);
-  for (let step = 2; step <= 80; step++) last = trainer.trainStep({ step, learningRate: 0.01 });
+  for (let step = 2; step <= 80; step++) last = await trainer.trainStep({ step, learningRate: 0.01 });
   t.true(last.loss < 0.5, `loss ${last.loss}`);
-  t.true(trainer.evaluate(8).loss < 0.5);
+  t.true((await trainer.evaluate(8)).loss < 0.5);
   t.is(last.expertLoad?.length, 2);
   t.true(Math.abs(last.expertLoad![0]!.reduce((sum, load) => sum + load, 0) - 1) < 1e-6);
 });
@@ -57,7 +57,9 @@ test.serial('training learns the pattern, in training and in validation', async 
 test.serial('the native backend takes the steps of the plain one, to rounding', async (t) => {
   const losses = async (backend: string) => {
     const trainer = await newTrainer(backend);
-    return Array.from({ length: 3 }, (_, i) => trainer.trainStep({ step: i + 1, learningRate: 0.01 }));
+    const results: StepResult[] = [];
+    for (const step of [1, 2, 3]) results.push(await trainer.trainStep({ step, learningRate: 0.01 }));
+    return results;
   };
   const native = await losses('native');
   const plain = await losses('cpu');
@@ -69,28 +71,28 @@ test.serial('the native backend takes the steps of the plain one, to rounding', 
 
 test.serial('a non-finite gradient never reaches the weights', async (t) => {
   const trainer = await newTrainer();
-  trainer.trainStep({ step: 1, learningRate: 0.01 });
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
   const norm = trainer.spaces[0]!.space.parameters.find(({ spec }) => spec.name === 'model.norm.weight')!;
   norm.parameter.values[3] = Number.NaN;
   const weights = weightsOf(trainer);
   const loads = trainer.expertLoads;
-  const result = trainer.trainStep({ step: 2, learningRate: 0.01 });
+  const result = await trainer.trainStep({ step: 2, learningRate: 0.01 });
   t.false(result.applied);
   t.deepEqual(weightsOf(trainer), weights);
   t.is(trainer.expertLoads, loads);
 
   norm.parameter.values[3] = 1;
-  t.true(trainer.trainStep({ step: 3, learningRate: 0.01 }).applied);
+  t.true((await trainer.trainStep({ step: 3, learningRate: 0.01 })).applied);
 });
 
 test.serial('memory does not grow over a thousand steps', async (t) => {
   const trainer = await newTrainer();
-  const take = (from: number, steps: number) => {
-    for (let step = from; step < from + steps; step++) trainer.trainStep({ step, learningRate: 0.001 });
+  const take = async (from: number, steps: number) => {
+    for (let step = from; step < from + steps; step++) await trainer.trainStep({ step, learningRate: 0.001 });
   };
-  take(1, 50);
+  await take(1, 50);
   const before = { pool: nativeBackend().pool.statistics(), tensors: tf.memory().numTensors };
-  take(51, 1000);
+  await take(51, 1000);
   const after = { pool: nativeBackend().pool.statistics(), tensors: tf.memory().numTensors };
   t.is(after.tensors, before.tensors);
   t.is(after.pool.usedBytes, before.pool.usedBytes);

@@ -13,6 +13,9 @@ export interface BackendState {
   readonly reason?: string;
 }
 
+/** What a backend that gives no values in the middle of a pass means for models with experts. */
+const NO_READS = 'experts: each computes every token, and workers do not share them';
+
 const PROBE_TIMEOUT_MS = 120_000;
 
 /** The state of every backend, in the order in which they are listed. */
@@ -22,12 +25,12 @@ export function probeBackends(): Promise<BackendState[]> {
 
 export async function probeBackend(name: BackendName): Promise<BackendState> {
   const backend = BACKENDS[name];
-  const { purpose, cannotTrain } = backend;
+  const { purpose, readsSynchronously } = backend;
   const absence = backend.absence();
   if (absence) return { name, purpose, installed: false, runs: false, reason: absence };
   const { ok, reason } = await runProbe(name);
-  const told = ok ? cannotTrain && `no training: ${cannotTrain}` : reason;
-  return { name, purpose, installed: true, runs: ok, ...(told !== undefined && { reason: told }) };
+  const remark = ok && !readsSynchronously ? NO_READS : reason;
+  return { name, purpose, installed: true, runs: ok, ...(remark !== undefined && { reason: remark }) };
 }
 
 function runProbe(name: string): Promise<{ ok: boolean; reason?: string }> {

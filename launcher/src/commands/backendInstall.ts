@@ -25,7 +25,7 @@ export const backendInstallCommand = defineCommand<BackendInstallArguments>({
   examples: [
     ['sluice backend install tensorflow', 'TensorFlow on the CPU.'],
     ['sluice backend install tensorflow --gpu', 'TensorFlow on NVIDIA GPUs, one worker each.'],
-    ['sluice backend install webgpu', 'Any GPU, for evaluation and generation.'],
+    ['sluice backend install webgpu', 'Any GPU, without its vendor’s libraries.'],
   ],
   async run({ name, gpu }, { log }) {
     if (gpu && name !== 'tensorflow') {

@@ -9,7 +9,7 @@ import type { RunConfig } from '@sluice/train';
  *   the numbers that do not fit; SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
-  validateBackend(config.backend);
+  validateBackend(config);
   validateWorkers(config.parallel);
   validateBatch(config.batch, config.parallel.lanes);
   validateExpertParallel(config);
@@ -33,16 +33,14 @@ export function fittingExpertParallel(expertParallel: number, workers: number): 
   return workers % expertParallel === 0 ? expertParallel : Math.min(expertParallel, workers);
 }
 
-function validateBackend(name: RunConfig['backend']): void {
+function validateBackend({ backend: name, parallel: { expertParallel } }: RunConfig): void {
   const backend = BACKENDS[name];
-  const { cannotTrain } = backend;
-  if (cannotTrain !== undefined) {
+  if (!backend.readsSynchronously && expertParallel > 1) {
     throw new SluiceError(
       'SLUICE_E_BACKEND_UNSUPPORTED',
-      `The backend "${name}" cannot train: ${cannotTrain}.`,
-      {
-        details: { backend: name, reason: cannotTrain },
-      },
+      `parallel.expertParallel is ${expertParallel}, but workers cannot share experts on the backend "${name}": which ` +
+        'tokens go to whom must be known in the middle of a pass, and its values can only be awaited. Set it to 1.',
+      { details: { backend: name, expertParallel } },
     );
   }
   // Without the C++ core, native stands for cpu.

@@ -4,8 +4,6 @@
  * Shapes: B sequences of T tokens, N = B·T rows; H query heads, K key-value heads; D channels of a head.
  */
 
-import type * as tf from '@tensorflow/tfjs';
-import { readValues } from './backend.ts';
 import { callNative, nativeCore } from './native.ts';
 import type { AttentionLayout } from './ops/attentionLayout.ts';
 
@@ -21,12 +19,12 @@ export interface AttentionStatistics {
   readonly entropy: number;
 }
 
-/** Queries and keys of a pass, normalised and rotated. */
+/** Queries and keys of a pass, normalised and rotated, row after row. */
 export interface QueriesKeys {
   /** [N, H·D] */
-  readonly q: tf.Tensor2D;
+  readonly q: Float32Array;
   /** [N, K·D] */
-  readonly k: tf.Tensor2D;
+  readonly k: Float32Array;
   /** [H]: the score of a place for attention to go that is no token; undefined where there is none. */
   readonly sinks?: Float32Array | undefined;
   readonly layout: Pick<AttentionLayout, 'batch' | 'sequence' | 'heads' | 'keyValueHeads' | 'headDim'>;
@@ -44,7 +42,7 @@ export function attentionStatistics(operands: QueriesKeys): AttentionStatistics[
     );
   }
   const numbers = new Float64Array(batch * heads * NUMBERS);
-  const arrays = [readValues(q), readValues(k), sinks ?? null, numbers];
+  const arrays = [q, k, sinks ?? null, numbers];
   callNative('attentionStatistics', ...arrays, batch, sequence, heads, keyValueHeads, headDim);
   return Array.from({ length: batch * heads }, (_, i) => {
     const [firstToken, firstQuery, largestLogit, entropy] = numbers.subarray(i * NUMBERS) as unknown as [
@@ -86,13 +84,12 @@ export interface AttentionRow {
 
 /** Computes the attention of one head in one sequence query by query, in double precision. */
 export function forEachAttentionRow(
-  { q, k, sinks, layout }: QueriesKeys,
+  { q: queries, k: keys, sinks, layout }: QueriesKeys,
   sequence: number,
   head: number,
   visit: (row: AttentionRow) => void,
 ): void {
   const { sequence: length, heads, keyValueHeads, headDim } = layout;
-  const [queries, keys] = [readValues(q), readValues(k)];
   const keyHead = Math.floor((head * keyValueHeads) / heads);
   const scale = 1 / Math.sqrt(headDim);
   const sinkScore = sinks?.[head] ?? Number.NEGATIVE_INFINITY;

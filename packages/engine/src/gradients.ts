@@ -7,7 +7,8 @@
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { addResidual } from './ops/addResidual.ts';
-import { type Awaited, currentAnchor, withRecording } from './tape.ts';
+import { whenRead, withReads } from './reads.ts';
+import { currentAnchor, withRecording } from './tape.ts';
 
 type Engine = ReturnType<typeof tf.engine>;
 type TapeNode = Engine['state']['activeTape'][number];
@@ -20,7 +21,7 @@ interface TapeSwitch {
 
 /**
  * Runs `forward`, then backward from the scalar that it returns. Every parameter's gradient goes to its sink. Whatever is
- * thrown on the way, no tensor or buffer stays behind.
+ * thrown on the way, no tensor or buffer stays behind. For backends whose values can be read at once.
  * @returns the value of the scalar
  */
 export function computeGradients(forward: () => tf.Scalar): number {
@@ -35,21 +36,19 @@ export function computeGradients(forward: () => tf.Scalar): number {
 }
 
 /**
- * As `computeGradients`, on backends such as WebGPU that let nobody wait for values: nothing is read before the backward
- * pass is over. Then the gradients go to their sinks, in the same order. An operation that must read values to go on,
- * as routing to experts does, throws what TensorFlow.js throws.
+ * As `computeGradients`, on every backend: where values can only be awaited, they are read, and the gradients go to their
+ * sinks, in the same order, when the backward pass is over.
  */
-export async function computeGradientsLater(forward: () => tf.Scalar): Promise<number> {
-  const awaited: Awaited[] = [];
-  let loss: tf.Scalar | undefined;
-  try {
-    loss = withRecording((anchor) => tf.keep(forwardAndBackward(forward, anchor)), awaited);
-    for (const { tensor, use } of awaited) use((await tensor.data()) as Float32Array);
-    return (await loss.data())[0]!;
-  } finally {
-    loss?.dispose();
-    for (const { tensor } of awaited) tensor.dispose();
-  }
+export async function computeGradientsAsync(forward: () => tf.Scalar): Promise<number> {
+  let value = Number.NaN;
+  await withReads(() => {
+    const loss = withRecording((anchor) => forwardAndBackward(forward, anchor));
+    whenRead([loss], (values) => {
+      value = values[0]!;
+    });
+    loss.dispose();
+  });
+  return value;
 }
 
 /** @returns the scalar, which belongs to the caller */

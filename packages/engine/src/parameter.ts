@@ -5,8 +5,9 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
+import { whenRead } from './reads.ts';
 import { sumInto } from './reductions.ts';
-import { currentAnchor, whenRead } from './tape.ts';
+import { currentAnchor } from './tape.ts';
 
 /** Where a gradient goes: `accumulate` says whether to add to what is there or to overwrite it. */
 export interface GradientTarget {
@@ -71,7 +72,7 @@ export class Parameter {
     const leaf = tf.customGrad(() => ({
       value: this.tensor.clone(),
       gradFunc: (dy: tf.Tensor) => {
-        whenRead(dy, (gradient) => this.contribute((target) => addGradient(target, gradient), source));
+        whenRead([dy], (gradient) => this.contribute((target) => addGradient(target, gradient), source));
         return tf.scalar(0);
       },
     }));

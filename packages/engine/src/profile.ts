@@ -110,14 +110,14 @@ export function timeOf({ nativeMs, javascriptMs }: ProfileEntry): number {
 let isProfiling = false;
 
 /** Runs `body` and tells what it spent its time on. Profiles do not nest. */
-export function profile(body: () => void, clock: Clock = wallClock): Profile {
+export async function profile(body: () => void | Promise<void>, clock: Clock = wallClock): Promise<Profile> {
   invariant(!isProfiling, 'profiles do not nest');
   const recorder = new Recorder(clock);
   isProfiling = true;
   const restore = [timeNativeCore(recorder), timeKernels(recorder), timeGradients(recorder)];
   const start = clock();
   try {
-    body();
+    await body();
     return { entries: recorder.entries(), totalMs: clock() - start };
   } finally {
     for (const undo of restore) undo();

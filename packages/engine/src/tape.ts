@@ -7,7 +7,6 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { readValues } from './backend.ts';
 
 /** Something that a recorded operation keeps for its gradient, outside of the tape. */
 interface Releasable {
@@ -18,14 +17,6 @@ interface Recording {
   readonly anchor: tf.Scalar;
   /** What is still kept; the gradients free it one by one. */
   readonly kept: Set<Releasable>;
-  /** Where values are read after the backward pass only: the tensors, with what waits for their values, in order. */
-  readonly awaited: Awaited[] | undefined;
-}
-
-/** A tensor whose values somebody waits for. */
-export interface Awaited {
-  readonly tensor: tf.Tensor;
-  readonly use: (values: Float32Array) => void;
 }
 
 let recording: Recording | undefined;
@@ -60,21 +51,18 @@ export function noLongerKept(kept: Releasable): void {
   recording?.kept.delete(kept);
 }
 
-/**
- * Hands the values of a float tensor to `use`: at once, or, inside of `computeGradientsLater`, in order of these calls when
- * the backward pass is over. The values are only to be read, and only then.
- */
-export function whenRead(tensor: tf.Tensor, use: (values: Float32Array) => void): void {
-  if (!recording?.awaited) use(readValues(tensor));
-  else recording.awaited.push({ tensor: tf.keep(tensor.clone()), use });
+/** Runs `compute` off the tape, so that no gradient goes through its result. */
+export function withoutGradient<T extends tf.Tensor>(compute: () => T): T {
+  // A node of the tape without inputs leads nowhere.
+  return tf.customGrad(() => ({ value: tf.tidy(compute), gradFunc: () => [] }))() as T;
 }
 
 /** Runs `body` with an anchor; frees in the end what no gradient freed. */
-export function withRecording<T>(body: (anchor: tf.Scalar) => T, awaited?: Awaited[]): T {
+export function withRecording<T>(body: (anchor: tf.Scalar) => T): T {
   invariant(!recording, 'computeGradients calls do not nest');
   const anchor = tf.scalar(0);
   const kept = new Set<Releasable>();
-  recording = { anchor, kept, awaited };
+  recording = { anchor, kept };
   try {
     return body(anchor);
   } finally {

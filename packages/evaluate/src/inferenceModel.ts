@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { randomKey, SluiceError } from '@sluice/core';
 import { type Dataset, openDataset } from '@sluice/data';
-import { type Decoder, KeyValueCache } from '@sluice/model';
+import { type Decoder, KeyValueCache, type LossParts } from '@sluice/model';
 import type { Grain, SavedUpdate, TokenSource } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
 import { sampleToken } from './sampling.ts';
@@ -235,10 +235,11 @@ export class InferenceModel {
     let tokens = 0;
     const score = (grain: Grain) => {
       const { inputs, targets, sequences } = grain;
-      const request = { inputs, targets, sequences, totalTokens: inputs.length, expertLoads: [] };
-      const { loss, parts } = this.decoder.loss(request);
-      loss.dispose();
-      sum += parts.crossEntropySum;
+      const onParts = ({ crossEntropySum }: LossParts) => {
+        sum += crossEntropySum;
+      };
+      const totalTokens = inputs.length;
+      this.decoder.loss({ inputs, targets, sequences, totalTokens, expertLoads: [], onParts }).dispose();
       tokens += inputs.length;
     };
     let done = 0;

@@ -14,6 +14,7 @@ import {
   gatedAttention,
   linear,
   type RotaryTable,
+  whenRead,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import type { BlockContext } from './block.ts';
@@ -22,7 +23,7 @@ import type { CopiedProjection } from './controls/control.ts';
 import { applyGate, applyScores, gateScores, interleavedGate, type NamedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
-import { type ForwardObserver, INTERLEAVED_GATE } from './observer.ts';
+import { type ForwardObserver, INTERLEAVED_GATE, observeValues } from './observer.ts';
 import { projectionWidths } from './parameters.ts';
 import type { BlockVariants } from './variants.ts';
 
@@ -69,7 +70,7 @@ export function attentionBlock(
   if (pass.observer?.attention) observeAttention(pass.observer, heads, layout, variants, pass, context);
   const attended = gated('sdpa', attend(heads, layout, variants, pass, context));
   forgetUntilGradient(heads.q, heads.k, heads.v, heads.gate);
-  pass.observer?.gatedAttentionOutput?.(pass.layer, attended);
+  observeValues(pass.observer, 'gatedAttentionOutput', pass.layer, attended);
   return gated('output', linear(attended, context.parameter('self_attn.o_proj.weight')));
 }
 
@@ -83,7 +84,7 @@ function observeAttention(
 ): void {
   const sink = controls.find(({ control }) => control.sinkScores);
   const sinks = sink?.control.sinkScores?.(sink.settings, context);
-  observer.attention!(layer, { q, k, sinks, layout });
+  whenRead([q, k], (q, k) => observer.attention!(layer, { q, k, sinks, layout }));
 }
 
 type Gating = (position: GatePosition, y: tf.Tensor2D) => tf.Tensor2D;
@@ -160,7 +161,7 @@ function attend(
   for (const { control, settings } of after) y = control.sdpa!(settings, y, context);
   const sizes = { heads: config.numAttentionHeads, channels: config.headDim };
   const form = { activation: 'sigmoid', form: 'multiplicative', sharing: 'head-specific' } as const;
-  observer?.attentionOutput?.(layer, y);
+  observeValues(observer, 'attentionOutput', layer, y);
   if (gate) context.onGate?.(INTERLEAVED_GATE, gateScores(form, gate, sizes));
   return gate ? applyScores(form, y, gate, sizes) : y;
 }

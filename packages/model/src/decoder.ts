@@ -17,6 +17,7 @@ import {
   type RotaryTable,
   rmsNorm,
   whenGradient,
+  whenRead,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import { type AttentionPass, attentionBlock } from './attention.ts';
@@ -26,7 +27,7 @@ import { applyToBlockOutput } from './controls/index.ts';
 import { type ExpertExchange, noExchange } from './exchange.ts';
 import { type BalanceContext, expertLayer } from './experts.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
-import type { ForwardObserver } from './observer.ts';
+import { type ForwardObserver, observeValues } from './observer.ts';
 import { rotaryTableFor } from './rope.ts';
 import { type BlockVariants, blockVariants } from './variants.ts';
 
@@ -46,15 +47,17 @@ export interface LossRequest extends TokenBatch {
   readonly expertLoads: readonly Float32Array[];
   /** Called in the backward pass when the gradients of all parameters of a stage are complete. */
   readonly onStageGradients?: (stage: number) => void;
+  /** Called when the parts of the loss are known: at once, or where values can only be awaited, as `whenRead` does. */
+  readonly onParts?: (parts: LossParts) => void;
 }
 
 export interface LossParts {
   /** Cross-entropy summed over the batch's tokens, nats. */
-  crossEntropySum: number;
+  readonly crossEntropySum: number;
   /** The batch's share of the weighted auxiliary losses of the global batch. */
-  auxiliaryLoss: number;
+  readonly auxiliaryLoss: number;
   /** For each layer with experts, the batch's tokens that went to each expert. */
-  expertCounts: Int32Array[];
+  readonly expertCounts: readonly Int32Array[];
 }
 
 /** How the rows of a pass belong together. */
@@ -128,19 +131,24 @@ export class Decoder {
 
   /**
    * The batch's share of the loss of the global batch: mean cross-entropy plus weighted auxiliary losses.
-   * @returns the scalar that gradients are taken of, and its parts as numbers
+   * @returns the scalar that gradients are taken of
    */
-  loss(request: LossRequest): { loss: tf.Scalar; parts: LossParts } {
-    const parts: LossParts = { crossEntropySum: 0, auxiliaryLoss: 0, expertCounts: [] };
-    const loss = tf.tidy(() => {
-      const { x_NC, auxiliaryLosses } = this.#hidden(request, request, parts.expertCounts);
+  loss(request: LossRequest): tf.Scalar {
+    return tf.tidy(() => {
+      const expertCounts: Int32Array[] = [];
+      const { x_NC, auxiliaryLosses } = this.#hidden(request, request, expertCounts);
       const scale = 1 / request.totalTokens;
       const crossEntropy = linearCrossEntropy(x_NC, this.#head(), request.targets, { scale });
-      parts.crossEntropySum = crossEntropy.dataSync()[0]! / scale;
-      parts.auxiliaryLoss = auxiliaryLosses.reduce((sum, loss) => sum + loss.dataSync()[0]!, 0);
-      return tf.addN([crossEntropy, ...auxiliaryLosses]) as tf.Scalar;
+      const losses = [crossEntropy, ...auxiliaryLosses];
+      whenRead(losses, (crossEntropy, ...auxiliary) => {
+        request.onParts?.({
+          crossEntropySum: crossEntropy![0]! / scale,
+          auxiliaryLoss: auxiliary.reduce((sum, loss) => sum + loss[0]!, 0),
+          expertCounts,
+        });
+      });
+      return tf.addN(losses) as tf.Scalar;
     });
-    return { loss, parts };
   }
 
   /** The normed output of the last layer. */
@@ -193,9 +201,9 @@ export class Decoder {
     const add = (y_NC: tf.Tensor2D) => {
       forgetUntilGradient(normed_NC);
       const added_NC = applyToBlockOutput(controls, y_NC, 'feedForward', context);
-      observer?.feedForwardOutput?.(layer, added_NC);
+      observeValues(observer, 'feedForwardOutput', layer, added_NC);
       const sum_NC = addResidual(middle_NC, added_NC);
-      observer?.layerOutput?.(layer, sum_NC);
+      observeValues(observer, 'layerOutput', layer, sum_NC);
       return sum_NC;
     };
     if (!experts) return { x_NC: add(this.#feedForward(normed_NC, `${prefix}.mlp`)) };
@@ -203,7 +211,9 @@ export class Decoder {
     const balance = this.#balance(layer, normed_NC.shape[0], request);
     const weights = this.#expertWeights(`${prefix}.mlp`);
     const { y_NC, auxiliaryLoss, counts } = expertLayer(normed_NC, weights, experts, balance, this.#exchange);
-    if (observer?.router) observer.router(layer, linear(normed_NC, weights.router), counts);
+    if (observer?.router) {
+      whenRead([linear(normed_NC, weights.router)], (logits) => observer.router!(layer, logits, counts));
+    }
     expertCounts.push(counts);
     return { x_NC: add(y_NC), auxiliaryLoss };
   }
@@ -212,7 +222,10 @@ export class Decoder {
     return {
       sizes: this.config,
       parameter: (name) => this.#parameter(`${prefix}.${name}`),
-      ...(observer?.gate && { onGate: (name, scores) => observer.gate!(layer, name, scores) }),
+      ...(observer?.gate && {
+        onGate: (name, scores) =>
+          whenRead([scores], (values) => observer.gate!(layer, name, values, scores.shape[0]!)),
+      }),
     };
   }
 

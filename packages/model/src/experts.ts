@@ -1,22 +1,28 @@
 /**
  * The mixture-of-experts feed-forward layer (paper §3.1): softmax router, top-k, no token dropped. Tokens go to the
- * workers that hold their experts and come back.
+ * workers that hold their experts and come back; where the backend does not tell which tokens these are, every expert
+ * computes every token.
  *
  * Shapes: N tokens, C hidden, E experts, K experts a token, M = N·K routed tokens.
  */
 
+import { invariant } from '@sluice/core';
 import {
   addResidual,
   combineTokens,
   dispatchTokens,
   type ExpertSegment,
+  everyExpert,
   exchangeRows,
   expertFeedForward,
   forgetUntilGradient,
   gatedFeedForward,
   type Parameter,
   planDispatch,
+  type RoutingOptions,
+  readsSynchronously,
   routeExperts,
+  weighExperts,
 } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import type { ExpertsConfig } from './config.ts';
@@ -44,10 +50,11 @@ export interface BalanceContext {
 export interface ExpertOutput {
   readonly y_NC: tf.Tensor2D;
   readonly auxiliaryLoss: tf.Scalar;
-  /** Tokens that each expert got, of those in `x`. */
+  /** Tokens that each expert got, of those in `x`; where values can only be awaited, filled in once they are read. */
   readonly counts: Int32Array;
 }
 
+/** Where values can only be awaited (`readsSynchronously`), one worker must hold all the experts. */
 export function expertLayer(
   x_NC: tf.Tensor2D,
   weights: ExpertWeights,
@@ -55,18 +62,38 @@ export function expertLayer(
   balance: BalanceContext,
   exchange: ExpertExchange,
 ): ExpertOutput {
-  const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(x_NC, weights.router, {
-    ...config,
-    ...balance,
-  });
-  const plan = planDispatch(indices, config.topK, config.count);
+  const options = { ...config, ...balance };
+  const output = readsSynchronously()
+    ? chosenExperts(x_NC, weights, options, exchange)
+    : allExperts(x_NC, weights, options, exchange);
+  if (!weights.shared) return output;
+  const shared_NC = gatedFeedForward(x_NC, weights.shared.gateUp, weights.shared.down);
+  return { ...output, y_NC: addResidual(output.y_NC, shared_NC) };
+}
+
+function chosenExperts(
+  x_NC: tf.Tensor2D,
+  weights: ExpertWeights,
+  options: RoutingOptions,
+  exchange: ExpertExchange,
+): ExpertOutput {
+  const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(x_NC, weights.router, options);
+  const plan = planDispatch(indices, options.topK, counts.length);
   const routed_MC = dispatchTokens(x_NC, plan);
   const expertOutput_MC = atExperts(routed_MC, counts, weights, exchange);
   forgetUntilGradient(routed_MC);
-  const combined_NC = combineTokens(expertOutput_MC, weights_NK, plan);
-  if (!weights.shared) return { y_NC: combined_NC, auxiliaryLoss, counts };
-  const shared_NC = gatedFeedForward(x_NC, weights.shared.gateUp, weights.shared.down);
-  return { y_NC: addResidual(combined_NC, shared_NC), auxiliaryLoss, counts };
+  return { y_NC: combineTokens(expertOutput_MC, weights_NK, plan), auxiliaryLoss, counts };
+}
+
+function allExperts(
+  x_NC: tf.Tensor2D,
+  { router, gateUp, down }: ExpertWeights,
+  options: RoutingOptions,
+  { size }: ExpertExchange,
+): ExpertOutput {
+  invariant(size === 1, `experts are shared among ${size} workers, and which rows go where cannot be read`);
+  const { weights_NE, counts, auxiliaryLoss } = weighExperts(x_NC, router, options);
+  return { y_NC: everyExpert(x_NC, weights_NE, gateUp, down), auxiliaryLoss, counts };
 }
 
 /** Rows, sorted by expert, through their experts, wherever these are. */

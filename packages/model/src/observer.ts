@@ -5,31 +5,46 @@
  * Shapes: N = B·T tokens, C hidden, H heads of D channels, E experts.
  */
 
-import type { QueriesKeys } from '@sluice/engine';
+import { type QueriesKeys, whenRead } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import type { GateConfig } from './gates/config.ts';
 import { interleavedGate, namedGates } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
 
-/** Tensors are only lent: they are freed when the method returns. */
+/**
+ * Values are only lent until the method returns. It is called in the order of the pass, as `whenRead` does: in the middle of
+ * the pass, or after it where values can only be awaited.
+ */
 export interface ForwardObserver {
   /** Queries and keys, normalised and rotated. */
   attention?(layer: number, operands: QueriesKeys): void;
   /** The output of attention before any gate, [N, H·D]. */
-  attentionOutput?(layer: number, y: tf.Tensor2D): void;
+  attentionOutput?(layer: number, y: Float32Array): void;
   /** The same after its gates, as the output projection gets it, [N, H·D]. */
-  gatedAttentionOutput?(layer: number, y: tf.Tensor2D): void;
+  gatedAttentionOutput?(layer: number, y: Float32Array): void;
   /**
-   * The scores of a gate, after its activation and the mean over heads that share them: [N, heads, scores of a head], with a
-   * first dimension of 1 where all tokens have the same.
+   * The scores of a gate, after its activation and the mean over heads that share them: [rows, heads, scores of a head],
+   * where rows is N, or 1 where all tokens have the same.
    */
-  gate?(layer: number, name: string, scores: tf.Tensor): void;
+  gate?(layer: number, name: string, scores: Float32Array, rows: number): void;
   /** What the feed-forward block adds to the residual stream, [N, C]. */
-  feedForwardOutput?(layer: number, y_NC: tf.Tensor2D): void;
+  feedForwardOutput?(layer: number, y_NC: Float32Array): void;
   /** The router's logits, [N, E], and how many tokens each expert got. */
-  router?(layer: number, logits_NE: tf.Tensor2D, counts: Int32Array): void;
+  router?(layer: number, logits_NE: Float32Array, counts: Int32Array): void;
   /** The residual stream after the layer, [N, C]. */
-  layerOutput?(layer: number, x_NC: tf.Tensor2D): void;
+  layerOutput?(layer: number, x_NC: Float32Array): void;
+}
+
+type PlainMoment = 'attentionOutput' | 'gatedAttentionOutput' | 'feedForwardOutput' | 'layerOutput';
+
+/** Hands an observer the values of a tensor if it asked for that moment. */
+export function observeValues(
+  observer: ForwardObserver | undefined,
+  moment: PlainMoment,
+  layer: number,
+  tensor: tf.Tensor,
+): void {
+  if (observer?.[moment]) whenRead([tensor], (values) => observer[moment]!(layer, values!));
 }
 
 /** A gate as an observer hears of it. */

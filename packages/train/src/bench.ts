@@ -135,9 +135,13 @@ export function randomTokens(vocabulary: number, sequenceLength: number): TokenS
 
 const CLOCKS: Readonly<Record<BenchClock, Clock>> = { wall: wallClock, cpu: cpuClock };
 
-function profileSteps(steps: number, takeStep: (step: number) => void, clock: Clock): StepProfile {
-  const profiled = profile(() => {
-    for (let i = 0; i < steps; i++) takeStep(steps + 3 + i);
+async function profileSteps(
+  steps: number,
+  takeStep: (step: number) => Promise<number>,
+  clock: Clock,
+): Promise<StepProfile> {
+  const profiled = await profile(async () => {
+    for (let i = 0; i < steps; i++) await takeStep(steps + 3 + i);
   }, clock);
   return stepProfile(profiled, steps);
 }
@@ -151,19 +155,19 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRes
   const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: sampler, validation: sampler });
   trainer.initialize();
   const clock = CLOCKS[options.clock ?? 'wall'];
-  const takeStep = (step: number) =>
-    trainer.trainStep({ step, learningRate: config.optimizer.learningRate }).loss;
+  const takeStep = async (step: number) =>
+    (await trainer.trainStep({ step, learningRate: config.optimizer.learningRate })).loss;
   const milliseconds: number[] = [];
   let lastLoss = Number.NaN;
   for (let step = 1; step <= options.steps + 2; step++) {
     const start = clock();
-    lastLoss = takeStep(step);
+    lastLoss = await takeStep(step);
     if (step > 2) milliseconds.push(clock() - start);
   }
   const stepMs = milliseconds.sort((a, b) => a - b)[milliseconds.length >> 1]!;
   // Before anything else takes memory.
   const peakRssBytes = process.resourceUsage().maxRSS * 1024;
-  const profiled = options.profile && profileSteps(options.steps, takeStep, clock);
+  const profiled = options.profile && (await profileSteps(options.steps, takeStep, clock));
   const sgemmPeakGflops = measureSgemmPeak(5, clock);
   const tokensPerSecond = (1000 * config.batch.sequences * sequence) / stepMs;
   const gflops = (flopsPerToken(config.model, sequence) * tokensPerSecond) / 1e9;

@@ -1,8 +1,8 @@
 /** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
 
 import { sharedFloat64 } from '@sluice/collectives';
-import { computeGradients } from '@sluice/engine';
-import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
+import { computeGradientsAsync, withReads } from '@sluice/engine';
+import { Decoder, initializeParameter, type LossParts, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole, orderedSum } from './agreement.ts';
 import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
 import type { RunConfig } from './config.ts';
@@ -90,18 +90,18 @@ export class Trainer {
   }
 
   /** One optimizer step over the global batch. All workers call it together and get the same numbers. */
-  trainStep({ step, learningRate }: StepRequest): StepResult {
+  async trainStep({ step, learningRate }: StepRequest): Promise<StepResult> {
     this.#watch.restart();
     this.#beginStep();
-    this.#lanes.forEach((lane, index) => {
+    for (const [index, lane] of this.#lanes.entries()) {
       const isLastLane = index === this.#lanes.length - 1;
       for (const { gradients } of this.spaces) gradients.beginLane();
-      lane.forEach((grain, position) => {
+      for (const [position, grain] of lane.entries()) {
         const completes = isLastLane && position === lane.length - 1;
-        this.#trainGrain(trainingGrain(this.#samplers.train, this.#config, step, grain), completes);
-      });
+        await this.#trainGrain(trainingGrain(this.#samplers.train, this.#config, step, grain), completes);
+      }
       if (!isLastLane) for (const { gradients } of this.spaces) gradients.endLane();
-    });
+    }
     this.#watch.stop('compute');
 
     for (const { gradients } of this.spaces) gradients.finish();
@@ -127,11 +127,11 @@ export class Trainer {
    * Mean cross-entropy of the first validation sequences. All workers call it together; the result does not depend on
    * their number.
    */
-  evaluate(sequences: number): EvaluateResult {
+  async evaluate(sequences: number): Promise<EvaluateResult> {
     const grains = this.#validationGrains(sequences);
     const sums = sharedFloat64(grains);
-    this.#visitValidation(grains, (grain, isOwn) => {
-      const loss = this.#forwardLoss(grain);
+    await this.#visitValidation(grains, async (grain, isOwn) => {
+      const loss = await this.#forwardLoss(grain);
       if (isOwn) sums[grain.index] = loss;
     });
     makeWhole(sums, this.#topology);
@@ -143,14 +143,15 @@ export class Trainer {
    * Measurements of the first validation sequences. All workers call it together; the result does not depend on their
    * number, and nothing of what training goes on with is touched.
    */
-  diagnose({ sequences }: DiagnoseRequest): Diagnostics {
+  async diagnose({ sequences }: DiagnoseRequest): Promise<Diagnostics> {
     const { model, batch } = this.#config;
     const grains = this.#validationGrains(sequences);
     const length = Tally.length(model);
     const all = sharedFloat64(grains * length);
     const tallyOf = (grain: number) => new Tally(model, all.subarray(grain * length, (grain + 1) * length));
-    this.#visitValidation(grains, (grain, isOwn) => {
-      this.model.observe(grain, new ForwardMeter(model, isOwn ? tallyOf(grain.index) : undefined));
+    await this.#visitValidation(grains, (grain, isOwn) => {
+      const meter = new ForwardMeter(model, isOwn ? tallyOf(grain.index) : undefined);
+      return withReads(() => this.model.observe(grain, meter));
     });
     makeWhole(all, this.#topology);
     const tally = mergeTallies(
@@ -169,9 +170,9 @@ export class Trainer {
   }
 
   /** Mean cross-entropy of the first validation grain, computed by every worker for itself. */
-  probeLoss(): number {
+  async probeLoss(): Promise<number> {
     const grain = this.#validationGrain(0);
-    return this.#forwardLoss(grain) / grain.inputs.length;
+    return (await this.#forwardLoss(grain)) / grain.inputs.length;
   }
 
   /** All parameters that this worker holds. */
@@ -195,33 +196,32 @@ export class Trainer {
   }
 
   /** Forward and backward of one grain. In the last one, stages are reduced as soon as they are complete. */
-  #trainGrain(grain: Grain, completes: boolean): void {
+  async #trainGrain(grain: Grain, completes: boolean): Promise<void> {
     const { sequences, inputs, targets } = grain;
     const totalTokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;
     const completeStage = (stage: number) => {
       for (const { gradients } of this.spaces) gradients.completeStage(stage);
     };
-    computeGradients(() => {
-      const { loss, parts } = this.model.loss({
+    await computeGradientsAsync(() =>
+      this.model.loss({
         inputs,
         targets,
         sequences,
         totalTokens,
         expertLoads: this.expertLoads,
+        onParts: (parts) => this.#note(grain, parts),
         ...(completes ? { onStageGradients: completeStage } : {}),
-      });
-      this.#agreement.crossEntropy[grain.index] = parts.crossEntropySum;
-      this.#agreement.auxiliary[grain.index] = parts.auxiliaryLoss;
-      this.#countExperts(parts.expertCounts);
-      return loss;
-    });
+      }),
+    );
     if (completes) completeStage(this.#config.model.numLayers + 1);
   }
 
-  #countExperts(counts: readonly Int32Array[]): void {
-    counts.forEach((layer, index) => {
-      layer.forEach((count, expert) => {
-        this.#agreement.expertCounts[index * layer.length + expert]! += count;
+  #note({ index }: Grain, { crossEntropySum, auxiliaryLoss, expertCounts }: LossParts): void {
+    this.#agreement.crossEntropy[index] = crossEntropySum;
+    this.#agreement.auxiliary[index] = auxiliaryLoss;
+    expertCounts.forEach((counts, layer) => {
+      counts.forEach((count, expert) => {
+        this.#agreement.expertCounts[layer * counts.length + expert]! += count;
       });
     });
   }
@@ -287,12 +287,15 @@ export class Trainer {
    * Shares validation grains out among the workers. Workers that share experts must compute in step, so those without a
    * grain of their own repeat the last one.
    */
-  #visitValidation(grains: number, visit: (grain: Grain, isOwn: boolean) => void): void {
+  async #visitValidation(
+    grains: number,
+    visit: (grain: Grain, isOwn: boolean) => Promise<void>,
+  ): Promise<void> {
     const { rank, size } = this.#topology;
     const rounds = Math.ceil(grains / size);
     for (let round = 0; round < rounds; round++) {
       const index = rank * rounds + round;
-      visit(this.#validationGrain(Math.min(index, grains - 1)), index < grains);
+      await visit(this.#validationGrain(Math.min(index, grains - 1)), index < grains);
     }
   }
 
@@ -302,11 +305,20 @@ export class Trainer {
   }
 
   /** Cross-entropy summed over the grain's tokens, without a backward pass. */
-  #forwardLoss({ inputs, targets, sequences }: Grain): number {
-    const request = { inputs, targets, sequences, totalTokens: inputs.length, expertLoads: this.expertLoads };
-    const { loss, parts } = this.model.loss(request);
-    loss.dispose();
-    return parts.crossEntropySum;
+  async #forwardLoss({ inputs, targets, sequences }: Grain): Promise<number> {
+    let sum = Number.NaN;
+    const request = {
+      inputs,
+      targets,
+      sequences,
+      totalTokens: inputs.length,
+      expertLoads: this.expertLoads,
+      onParts: ({ crossEntropySum }: LossParts) => {
+        sum = crossEntropySum;
+      },
+    };
+    await withReads(() => this.model.loss(request).dispose());
+    return sum;
   }
 }
 

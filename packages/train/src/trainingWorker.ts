@@ -59,24 +59,24 @@ class TrainingWorker {
     return { backend, threads: threads(), parameters: { total, active }, step };
   }
 
-  step(request: StepRequest) {
+  async step(request: StepRequest) {
     this.#workers.progress(`step ${request.step}`);
     return this.trainer.trainStep(request);
   }
 
-  evaluate({ sequences }: EvaluateRequest) {
+  async evaluate({ sequences }: EvaluateRequest) {
     this.#workers.progress('validation');
     return this.trainer.evaluate(sequences);
   }
 
-  diagnose(request: DiagnoseRequest) {
+  async diagnose(request: DiagnoseRequest) {
     this.#workers.progress('diagnostics');
     return this.trainer.diagnose(request);
   }
 
   async save({ directory }: SaveRequest): Promise<SaveResult> {
     this.#workers.progress('saving');
-    const probe: Probe = { loss: this.trainer.probeLoss(), arithmetic: arithmetic() };
+    const probe: Probe = { loss: await this.trainer.probeLoss(), arithmetic: arithmetic() };
     const pieces: Piece[] = trainerPieces(this.trainer);
     const shard: ShardRecord = await writeShard(directory, this.#workers.rank, pieces);
     return { shard, state: trainerState(this.trainer), probe };
@@ -108,7 +108,7 @@ class TrainingWorker {
       await loadTrainer(trainer, reader);
       checkProbe(
         reader.manifest.probe as unknown as Probe,
-        { loss: trainer.probeLoss(), arithmetic: arithmetic() },
+        { loss: await trainer.probeLoss(), arithmetic: arithmetic() },
         directory,
       );
       return reader.manifest.step;
@@ -143,9 +143,9 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
   const worker = new TrainingWorker(workers);
   return {
     initialize: (request) => worker.initialize(request),
-    step: async (request) => worker.step(request),
-    evaluate: async (request) => worker.evaluate(request),
-    diagnose: async (request) => worker.diagnose(request),
+    step: (request) => worker.step(request),
+    evaluate: (request) => worker.evaluate(request),
+    diagnose: (request) => worker.diagnose(request),
     save: (request) => worker.save(request),
     stop: async () => {
       worker.close();

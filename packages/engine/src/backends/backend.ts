@@ -7,8 +7,8 @@ export interface Backend {
   readonly purpose: string;
   /** Packages that `sluice backend install` brings; none for a backend that is always there. */
   readonly packages: readonly InstallablePackage[];
-  /** Why no model can be trained on it; undefined where one can. */
-  readonly cannotTrain?: string;
+  /** Whether values can be read in the middle of a pass; otherwise they can only be awaited when it is over. */
+  readonly readsSynchronously: boolean;
   /** Why the backend cannot be loaded, as far as can be told without loading it; undefined when nothing is in the way. */
   absence(): string | undefined;
   /** Makes the backend known to TensorFlow.js. */

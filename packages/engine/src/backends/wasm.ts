@@ -11,6 +11,7 @@ export const wasm: Backend = {
   name: NAME,
   purpose: 'WebAssembly, where there is no C++ compiler',
   packages: [PACKAGE],
+  readsSynchronously: true,
   absence: () => missingPackages(NAME, [PACKAGE]),
   async load() {
     const { setWasmPaths } = requireFrom(NAME, PACKAGE.name) as { setWasmPaths(prefix: string): void };

@@ -19,7 +19,7 @@ export const webgpu: Backend = {
   name: NAME,
   purpose: 'any GPU by Vulkan, Metal or Direct3D 12',
   packages: [DAWN, KERNELS],
-  cannotTrain: 'the trainer waits for losses and gradients within a step, and WebGPU lets nobody wait',
+  readsSynchronously: false,
   absence: () => missingPackages(NAME, [DAWN, KERNELS]),
   async load() {
     const { create, globals } = requireFrom(NAME, DAWN.name) as Dawn;

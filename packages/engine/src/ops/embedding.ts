@@ -4,7 +4,8 @@ import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';
-import { currentAnchor, whenRead } from '../tape.ts';
+import { whenRead } from '../reads.ts';
+import { currentAnchor } from '../tape.ts';
 
 const KERNEL = 'SluiceEmbedding';
 
@@ -25,7 +26,7 @@ function plainEmbedding(ids: Int32Array, weight: Parameter, anchor: tf.Scalar | 
   const operation = tf.customGrad(() => ({
     value: tf.tidy(rows),
     gradFunc: (dy: tf.Tensor) => {
-      whenRead(dy, (rows) => weight.contribute((target) => addRows(ids, rows, weight.shape[1]!, target)));
+      whenRead([dy], (rows) => weight.contribute((target) => addRows(ids, rows, weight.shape[1]!, target)));
       return tf.scalar(0);
     },
   }));

@@ -57,7 +57,7 @@ export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: Rout
 
 /** The router from its logits on. */
 export function routeReference(logits_NE: tf.Tensor2D, options: RoutingOptions): Routing {
-  const { topK, normalizeTopK, balanceCoefficient, zCoefficient, loads, totalTokens } = options;
+  const { topK, normalizeTopK, loads } = options;
   const numExperts = loads.length;
   // Read out, since the choice has no gradient.
   const chosen = tf.topk(logits_NE, topK);
@@ -70,11 +70,20 @@ export function routeReference(logits_NE: tf.Tensor2D, options: RoutingOptions):
     const chosen_NKE = tf.oneHot(tf.tensor2d(indices, [logits_NE.shape[0], topK], 'int32'), numExperts);
     const chosen_NK = tf.sum(tf.mul(tf.expandDims(p_NE, 1), chosen_NKE), 2) as tf.Tensor2D;
     const weights_NK = normalizeTopK ? tf.div(chosen_NK, tf.sum(chosen_NK, 1, true)) : chosen_NK;
-    const balance = tf.mul(tf.sum(tf.mul(p_NE, tf.tensor1d(loads))), balanceCoefficient * numExperts);
-    const z = tf.mul(tf.sum(tf.square(tf.logSumExp(logits_NE, 1))), zCoefficient);
-    return [weights_NK as tf.Tensor2D, tf.div(tf.add(balance, z), totalTokens) as tf.Scalar];
+    return [weights_NK, auxiliaryLossReference(logits_NE, p_NE, options)] as [tf.Tensor2D, tf.Scalar];
   });
-  return { weights_NK: weights_NK!, indices, counts, auxiliaryLoss: auxiliaryLoss! };
+  return { weights_NK, indices, counts, auxiliaryLoss };
+}
+
+/** @param p_NE the softmax of the logits */
+export function auxiliaryLossReference(
+  logits_NE: tf.Tensor2D,
+  p_NE: tf.Tensor2D,
+  { balanceCoefficient, zCoefficient, loads, totalTokens }: RoutingOptions,
+): tf.Scalar {
+  const balance = tf.mul(tf.sum(tf.mul(p_NE, tf.tensor1d(loads))), balanceCoefficient * loads.length);
+  const z = tf.mul(tf.sum(tf.square(tf.logSumExp(logits_NE, 1))), zCoefficient);
+  return tf.div(tf.add(balance, z), totalTokens);
 }
 
 interface RouterAttributes extends RoutingOptions {

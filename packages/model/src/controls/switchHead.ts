@@ -6,7 +6,7 @@
  * All n are computed for every token and those not chosen are weighted by zero. Shapes: E = n experts.
  */
 
-import { linear } from '@sluice/engine';
+import { largestOfRow, linear, withoutGradient } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { BlockSizes } from '../block.ts';
@@ -69,14 +69,13 @@ export const switchHead: Control<Settings> = {
 /** Scores [N, E·K] (expert by expert) with zeros for those beyond the largest m of each head; of equal ones the first are taken. */
 function chosen(scores: tf.Tensor2D, heads: number, experts: number, topK: number): tf.Tensor2D {
   if (topK === experts) return scores;
-  const values = scores.dataSync<'float32'>();
-  const mask = new Float32Array(values.length);
-  for (let row = 0; row < scores.shape[0]; row++) {
-    for (let head = 0; head < heads; head++) {
-      const places = Array.from({ length: experts }, (_, e) => (row * experts + e) * heads + head);
-      places.sort((a, b) => values[b]! - values[a]! || a - b);
-      for (const place of places.slice(0, topK)) mask[place] = 1;
-    }
-  }
-  return tf.mul(scores, tf.tensor2d(mask, scores.shape));
+  const mask = withoutGradient(() => {
+    const scores_NKE = tf.transpose(tf.reshape(scores, [-1, experts, heads]), [0, 2, 1]);
+    const chosen_NKE = tf.reshape(
+      largestOfRow(tf.reshape(scores_NKE, [-1, experts]), topK),
+      scores_NKE.shape,
+    );
+    return tf.reshape(tf.transpose(chosen_NKE, [0, 2, 1]), scores.shape);
+  });
+  return tf.mul(scores, mask);
 }

@@ -1,8 +1,7 @@
 /** Measures one forward pass. */
 
-import { attentionStatistics, type QueriesKeys, readValues } from '@sluice/engine';
+import { attentionStatistics, type QueriesKeys } from '@sluice/engine';
 import type { ForwardObserver, ModelConfig } from '@sluice/model';
-import type * as tf from '@tensorflow/tfjs';
 import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, Tally } from './tally.ts';
 
 /** An observer that fills the tally of one pass. All sums are in double precision and in the order of the rows. */
@@ -35,46 +34,43 @@ export class ForwardMeter implements ForwardObserver {
     }
   }
 
-  attentionOutput(layer: number, y: tf.Tensor2D): void {
-    const values = readValues(y);
-    countMagnitudes(values, 1, this.tally.at(layer, 'attentionOutput'));
-    if (this.#replaced.size > 0) this.#ungated = values.slice();
+  attentionOutput(layer: number, y: Float32Array): void {
+    countMagnitudes(y, 1, this.tally.at(layer, 'attentionOutput'));
+    if (this.#replaced.size > 0) this.#ungated = y.slice();
   }
 
-  gatedAttentionOutput(layer: number, y: tf.Tensor2D): void {
-    countMagnitudes(readValues(y), 1, this.tally.at(layer, 'gatedAttentionOutput'));
+  gatedAttentionOutput(layer: number, y: Float32Array): void {
+    countMagnitudes(y, 1, this.tally.at(layer, 'gatedAttentionOutput'));
     if (this.#replaced.size === 0) return;
     const counts = this.tally.at(layer, 'meanGatedAttentionOutput');
     for (const [sequence, values] of cut(this.#ungated, this.#meanScores.length).entries())
       countMagnitudes(values, this.#meanScores[sequence]!, counts);
   }
 
-  gate(layer: number, name: string, scores: tf.Tensor): void {
-    const values = readValues(scores);
+  gate(layer: number, name: string, scores: Float32Array, rows: number): void {
     const counts = this.tally.at(layer, `gate ${name}`);
     if (!this.#replaced.has(name)) {
-      countScores(values, counts);
+      countScores(scores, counts);
       return;
     }
     const means = this.#meanScores;
-    const isOfAllTokens = scores.shape[0] === 1;
-    const parts = cut(values, isOfAllTokens ? 1 : means.length);
+    const isOfAllTokens = rows === 1;
+    const parts = cut(scores, isOfAllTokens ? 1 : means.length);
     const ofParts = parts.map((part) => countScores(part, counts) / part.length);
     for (let sequence = 0; sequence < means.length; sequence++)
       means[sequence]! *= ofParts[isOfAllTokens ? 0 : sequence]!;
   }
 
-  feedForwardOutput(layer: number, y_NC: tf.Tensor2D): void {
-    this.tally.at(layer, 'feedForwardOutput')[0] = largestMagnitude(readValues(y_NC));
+  feedForwardOutput(layer: number, y_NC: Float32Array): void {
+    this.tally.at(layer, 'feedForwardOutput')[0] = largestMagnitude(y_NC);
   }
 
-  layerOutput(layer: number, x_NC: tf.Tensor2D): void {
-    this.tally.at(layer, 'layerOutput')[0] = largestMagnitude(readValues(x_NC));
+  layerOutput(layer: number, x_NC: Float32Array): void {
+    this.tally.at(layer, 'layerOutput')[0] = largestMagnitude(x_NC);
   }
 
-  router(layer: number, logits_NE: tf.Tensor2D, counts: Int32Array): void {
+  router(layer: number, logits: Float32Array, counts: Int32Array): void {
     this.tally.at(layer, 'expertCounts').set(counts);
-    const logits = readValues(logits_NE);
     const experts = counts.length;
     let [entropySum, zSum] = [0, 0];
     for (let row = 0; row < logits.length; row += experts) {
