@@ -91,9 +91,10 @@ async function tokenizerOf(directory: string): Promise<string | undefined> {
   const source = await openWeights(directory);
   try {
     return source.tokenizerPath();
-  } catch {
-    // The corpus that it lay with is gone.
-    return undefined;
+  } catch (error) {
+    // The corpus that it lay with is gone, or damaged.
+    if (error instanceof SluiceError) return undefined;
+    throw error;
   } finally {
     await source.close();
   }
