@@ -3,46 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beginCheckpoint, commitCheckpoint, openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { BLOCK_ELEMENTS } from '@sluice/core';
-import { selectBackend } from '@sluice/engine';
 import { modelTensors } from '@sluice/model';
-import { measureSavedUpdate, RunConfig, type SavedUpdate } from '@sluice/train';
+import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
-import type { TokenSource } from '../../packages/train/src/batches.ts';
-import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
-import { Trainer } from '../../packages/train/src/trainer.ts';
+import type { Trainer } from '../../packages/train/src/trainer.ts';
 import { loadTrainer, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
+import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
-const config = RunConfig.parse({
-  model: {
-    vocabularySize: 24,
-    hiddenSize: 72,
-    numLayers: 2,
-    numAttentionHeads: 2,
-    numKeyValueHeads: 1,
-    headDim: 32,
-    experts: { count: 4, topK: 2, intermediateSize: 70 },
-  },
-  data: { recipe: 'none', sequenceLength: 8 },
-  parallel: { lanes: 2 },
-  batch: { sequences: 4, grainSequences: 1 },
-  training: { steps: 10 },
-  optimizer: { learningRate: 0.01, weightDecay: 0.3 },
-});
-
-const counting: TokenSource = {
-  numSequences: 1000,
-  sequenceLength: 8,
-  read(sample, target) {
-    for (let t = 0; t < target.length; t++) target[t] = (sample * 5 + t * (1 + (sample % 3))) % 24;
-  },
-};
-
-async function newTrainer(): Promise<Trainer> {
-  await selectBackend('native');
-  const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: counting, validation: counting });
-  trainer.initialize();
-  return trainer;
-}
+const config = tinyRun({ model: severalBlocks, optimizer: { weightDecay: 0.3 } });
+const newTrainer = () => tinyTrainer(config);
 
 /** Saves a trainer as the workers of a run do. @returns the checkpoint's directory */
 async function save(t: ExecutionContext, trainer: Trainer, step: number): Promise<string> {

@@ -1,43 +1,13 @@
-import { nativeBackend, selectBackend } from '@sluice/engine';
-import { RunConfig, type StepResult } from '@sluice/train';
+import { nativeBackend } from '@sluice/engine';
+import type { StepResult } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
-import type { TokenSource } from '../../packages/train/src/batches.ts';
-import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
-import { Trainer } from '../../packages/train/src/trainer.ts';
+import type { Trainer } from '../../packages/train/src/trainer.ts';
+import { counting, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
-const config = RunConfig.parse({
-  model: {
-    vocabularySize: 24,
-    hiddenSize: 16,
-    numLayers: 2,
-    numAttentionHeads: 2,
-    numKeyValueHeads: 1,
-    headDim: 8,
-    experts: { count: 4, topK: 2, intermediateSize: 12 },
-  },
-  data: { recipe: 'none', sequenceLength: 8 },
-  parallel: { lanes: 2 },
-  batch: { sequences: 4, grainSequences: 1 },
-  training: { steps: 10_000 },
-  optimizer: { learningRate: 0.01 },
-});
+const config = tinyRun();
 
-/** Counting up by ones from a start that depends on the sample. */
-const counting: TokenSource = {
-  numSequences: 1000,
-  sequenceLength: 8,
-  read(sample, target) {
-    for (let t = 0; t < target.length; t++) target[t] = (sample * 5 + t) % 24;
-  },
-};
-
-async function newTrainer(backend = 'native'): Promise<Trainer> {
-  await selectBackend(backend);
-  const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: counting, validation: counting });
-  trainer.initialize();
-  return trainer;
-}
+const newTrainer = (backend = 'native') => tinyTrainer(config, { backend, source: counting(1) });
 
 const weightsOf = (trainer: Trainer) => trainer.spaces.map(({ space }) => space.values.slice());
 

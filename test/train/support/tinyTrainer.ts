@@ -1,0 +1,66 @@
+/** Trainers of a model so small that their steps take no time, on sequences that count. */
+
+import { selectBackend } from '@sluice/engine';
+import { RunConfig } from '@sluice/train';
+import type { TokenSource } from '../../../packages/train/src/batches.ts';
+import { soloWorkers, topology, type Workers } from '../../../packages/train/src/topology.ts';
+import { Trainer } from '../../../packages/train/src/trainer.ts';
+
+const VOCABULARY = 24;
+
+/** A run with experts. @param changes keys of the model and of the optimizer that differ */
+export function tinyRun(changes: { model?: object; optimizer?: object } = {}): RunConfig {
+  return RunConfig.parse({
+    model: {
+      vocabularySize: VOCABULARY,
+      hiddenSize: 16,
+      numLayers: 2,
+      numAttentionHeads: 2,
+      numKeyValueHeads: 1,
+      headDim: 8,
+      experts: { count: 4, topK: 2, intermediateSize: 12 },
+      ...changes.model,
+    },
+    data: { recipe: 'none', sequenceLength: 8 },
+    parallel: { lanes: 2 },
+    batch: { sequences: 4, grainSequences: 1 },
+    training: { steps: 10_000 },
+    optimizer: { learningRate: 0.01, ...changes.optimizer },
+  });
+}
+
+/** Some tensors of this model have several blocks, and so several owners. */
+export const severalBlocks = {
+  hiddenSize: 72,
+  headDim: 32,
+  experts: { count: 4, topK: 2, intermediateSize: 70 },
+};
+
+/** Counts up, in steps of 1 to `strides` and from a start that depend on the sample. */
+export function counting(strides: number): TokenSource {
+  return {
+    numSequences: 1000,
+    sequenceLength: 8,
+    read(sample, target) {
+      const stride = 1 + (sample % strides);
+      for (let t = 0; t < target.length; t++) target[t] = (sample * 5 + t * stride) % VOCABULARY;
+    },
+  };
+}
+
+interface TrainerOptions {
+  readonly backend?: string;
+  readonly source?: TokenSource;
+  readonly workers?: Workers;
+}
+
+/** A trainer with its initial weights. */
+export async function tinyTrainer(
+  config: RunConfig,
+  { backend = 'native', source = counting(3), workers = soloWorkers() }: TrainerOptions = {},
+): Promise<Trainer> {
+  await selectBackend(backend);
+  const trainer = new Trainer(config, topology(workers, 1), { train: source, validation: source });
+  trainer.initialize();
+  return trainer;
+}

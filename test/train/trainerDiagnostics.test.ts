@@ -1,0 +1,124 @@
+/** What the trainer adds to the measurements of a model: several workers, and the size of its updates. */
+
+import type { Group } from '@sluice/collectives';
+import test from 'ava';
+import type { PlacedParameter } from '../../packages/train/src/flatSpace.ts';
+import { soloWorkers, type Workers } from '../../packages/train/src/topology.ts';
+import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
+
+const config = tinyRun({ model: severalBlocks });
+
+test.serial('the update ratio is that of the weights before and after the step', async (t) => {
+  const trainer = await tinyTrainer(config);
+  const weights = () =>
+    trainer.spaces.flatMap(({ space }) =>
+      space.parameters.map(({ spec, parameter }) => ({ name: spec.name, values: parameter.values.slice() })),
+    );
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
+  const before = weights();
+  await trainer.trainStep({ step: 2, learningRate: 0.007 });
+  const after = weights();
+  const { updateRatio, layers } = await trainer.diagnose({ sequences: 2 });
+  const ratio = (isCounted: (name: string) => boolean) => {
+    let [moved, norm] = [0, 0];
+    before.forEach(({ name, values }, i) => {
+      if (!isCounted(name)) return;
+      values.forEach((w, j) => {
+        moved += (after[i]!.values[j]! - w) ** 2;
+        norm += w ** 2;
+      });
+    });
+    return Math.sqrt(moved / norm);
+  };
+  const isNear = (actual: number | null, expected: number) => Math.abs(actual! / expected - 1) < 1e-4;
+  t.true(updateRatio! > 1e-3);
+  t.true(
+    isNear(
+      updateRatio,
+      ratio(() => true),
+    ),
+  );
+  for (const { layer, updateRatio } of layers) {
+    const expected = ratio((name) => name.startsWith(`model.layers.${layer}.`));
+    t.true(isNear(updateRatio, expected), `layer ${layer}: ${updateRatio}, expected ${expected}`);
+  }
+});
+
+test.serial('an update that was not taken, or not applied, has no size', async (t) => {
+  const trainer = await tinyTrainer(config);
+  const ratio = async () => (await trainer.diagnose({ sequences: 1 })).updateRatio;
+  t.is(await ratio(), null);
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
+  t.true((await ratio())! > 0);
+  const [{ parameter }] = trainer.spaces[0]!.space.parameters as [PlacedParameter];
+  const value = parameter.values[0]!;
+  parameter.values[0] = Number.NaN;
+  t.false((await trainer.trainStep({ step: 2, learningRate: 0.01 })).applied);
+  parameter.values[0] = value;
+  t.is(await ratio(), null);
+});
+
+test.serial('measuring changes nothing of what training goes on with', async (t) => {
+  const run = async (diagnose: boolean) => {
+    const trainer = await tinyTrainer(config);
+    for (let step = 1; step <= 3; step++) {
+      await trainer.trainStep({ step, learningRate: 0.01 });
+      if (diagnose) await trainer.diagnose({ sequences: 3 });
+    }
+    return trainer.spaces.map(({ space }) => space.values.slice());
+  };
+  t.deepEqual(await run(true), await run(false));
+});
+
+/**
+ * A group of two of which one rank runs at a time: sums of a first round, in which each rank only hands its part in, are
+ * what each gets in the second.
+ */
+function halfGroup(rank: number, handedIn: Float64Array[][]): Group {
+  let call = 0;
+  return {
+    ranks: [0, 1],
+    rank,
+    size: 2,
+    allReduce(buffer: Float64Array) {
+      handedIn[call] ??= [];
+      const parts = handedIn[call++]!;
+      parts[rank] ??= buffer.slice();
+      if (parts.length === 2 && parts[0])
+        buffer.forEach((_, i) => {
+          buffer[i] = parts[0]![i]! + parts[1]![i]!;
+        });
+      return { done: true, wait: () => {} };
+    },
+  } as unknown as Group;
+}
+
+test.serial('one worker and two measure the same bits', async (t) => {
+  const request = { sequences: 5 };
+  /** A trainer in the state of a third step that is the same whoever owns what. */
+  const prepared = async (workers: Workers) => {
+    const trainer = await tinyTrainer(config, { workers });
+    trainer.taken = { step: 3, learningRate: 0.01 };
+    for (const { optimizer } of trainer.spaces) {
+      for (const { tensor, begin, firstMoment, secondMoment } of optimizer.pieces) {
+        firstMoment.forEach((_, i) => {
+          firstMoment[i] = Math.sin(begin + i + tensor.size);
+          secondMoment[i] = 1 + Math.cos(begin + i);
+        });
+      }
+    }
+    return trainer;
+  };
+  const alone = await (await prepared(soloWorkers())).diagnose(request);
+  const handedIn: Float64Array[][] = [];
+  const diagnoseRank = async (rank: number) => {
+    const world = halfGroup(rank, handedIn);
+    const group = (ranks: readonly number[]) => (ranks.length === 2 ? world : soloWorkers().world);
+    return (await prepared({ ...soloWorkers(), rank, size: 2, world, group })).diagnose(request);
+  };
+  await diagnoseRank(0);
+  t.deepEqual(await diagnoseRank(1), alone);
+  t.deepEqual(await diagnoseRank(0), alone);
+  t.is(alone.sequences, 5);
+  t.true(alone.updateRatio! > 0);
+});
