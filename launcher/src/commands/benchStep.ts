@@ -36,7 +36,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     threads: THREADS_OPTION,
     backend: {
       type: 'string',
-      choices: ['native', 'tensorflow', 'wasm', 'cpu'],
+      choices: ['native', 'tensorflow', 'webgpu', 'wasm', 'cpu'],
       default: 'native',
       requiresArg: true,
       describe: 'TensorFlow.js backend that computes.',
