@@ -137,6 +137,19 @@ test('a worker alone needs nobody', async (t) => {
   await end();
 });
 
+test('closing ends the wait for workers that have not come, and later calls fail at once', async (t) => {
+  const waiting = await ControlServer.listen({ worldSize: 1 });
+  const come = rejection(waiting.ready());
+  await waiting.close();
+  t.regex((await come).message, /closed its connections/);
+
+  const { server, end } = await startRun({ worldSize: 1 }, {}, { markLost: false });
+  await server.ready();
+  await end();
+  const refused = await rejection(server.callAll('meet', { absent: 1 }));
+  t.regex(refused.message, /closed its connections/);
+});
+
 test('a worker that does not come to a collective is named, with the operation', async (t) => {
   const { server, end } = await startRun({ worldSize: 2 }, { collectiveMs: 500 });
   await server.ready();

@@ -82,7 +82,7 @@ export class ControlServer {
   readonly #heartbeat: NodeJS.Timeout;
   #sending: Promise<void> | undefined;
   #stopping = false;
-  #closed = false;
+  #closed: SluiceError | undefined;
   #reportLoss!: (error: SluiceError) => void;
   #onMembership: () => void = () => {};
 
@@ -153,7 +153,7 @@ export class ControlServer {
 
   /**
    * Resolves when all workers are there and have been told of each other.
-   * @throws SLUICE_E_WORKER_TIMEOUT naming the ranks that did not come; SLUICE_E_WORKER_LOST
+   * @throws SLUICE_E_WORKER_TIMEOUT naming the ranks that did not come; SLUICE_E_WORKER_LOST, also when `close` is called
    */
   ready(limitMs = this.#limits.start): Promise<readonly WorkerInfo[]> {
     return new Promise((resolve, reject) => {
@@ -168,7 +168,7 @@ export class ControlServer {
         );
       }, limitMs);
       this.#onMembership = () => {
-        const error = this.#lostErrors.values().next().value;
+        const error = this.#ending();
         if (error === undefined && !this.#allReady()) return;
         clearTimeout(timer);
         if (error !== undefined) reject(error);
@@ -185,8 +185,8 @@ export class ControlServer {
    */
   callAll<R>(method: string, request: unknown, options: CallOptions = {}): Promise<R[]> {
     invariant(this.#allReady(), `${method} is called before all workers are ready`);
-    const lost = this.#lostErrors.values().next().value;
-    if (lost !== undefined) return Promise.reject(lost);
+    const ending = this.#ending();
+    if (ending !== undefined) return Promise.reject(ending);
     const kind = options.kind ?? 'step';
     const limitMs = options.limitMs ?? this.#limits[kind];
     if (method === 'stop') this.#stopping = true;
@@ -206,7 +206,7 @@ export class ControlServer {
   markLost(rank: number, reason: string): void {
     const member = this.#members.get(rank);
     const alreadyKnown = this.#lostErrors.has(rank) || member?.gone === true;
-    if (this.#closed || alreadyKnown) return;
+    if (this.#closed !== undefined || alreadyKnown) return;
     const doing = member === undefined ? 'it had not reported yet' : `it was last: ${member.activity}`;
     const error = new SluiceError(
       'SLUICE_E_WORKER_LOST',
@@ -233,11 +233,11 @@ export class ControlServer {
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#closed !== undefined) return;
+    this.#closed = new SluiceError('SLUICE_E_WORKER_LOST', 'The coordinator closed its connections.');
     clearInterval(this.#heartbeat);
-    const error = new SluiceError('SLUICE_E_WORKER_LOST', 'The coordinator closed its connections.');
-    this.#calls.failAll(error);
+    this.#calls.failAll(this.#closed);
+    this.#onMembership();
     await this.#sending;
     this.#router.close();
     this.#authenticator?.close();
@@ -349,6 +349,11 @@ export class ControlServer {
       await this.#router.send(next).catch(() => {});
     }
     this.#sending = undefined;
+  }
+
+  /** Why the workers can answer no more; undefined while they can. */
+  #ending(): SluiceError | undefined {
+    return this.#lostErrors.values().next().value ?? this.#closed;
   }
 
   #allReady(): boolean {
