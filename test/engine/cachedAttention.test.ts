@@ -10,6 +10,7 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
+import { type AttentionShape, anyGate, layoutOf } from './support/attention.ts';
 import { randomValues, relativeError } from './support/differential.ts';
 
 interface Case {
@@ -22,12 +23,12 @@ interface Case {
 }
 
 function makeCase(
-  [past, sequence, keyValueHeads, group, headDim]: readonly [number, number, number, number, number],
+  [past, sequence, keyValueHeads, group, headDim]: AttentionShape,
   gate: AttentionLayout['gate'],
   seed: number,
 ): Case {
-  const heads = keyValueHeads * group;
-  const layout = { batch: 1, sequence, heads, keyValueHeads, headDim, gate, epsilon: 1e-6 };
+  const layout = layoutOf([1, sequence, keyValueHeads, group, headDim], gate);
+  const { heads } = layout;
   const tokens = past + sequence;
   return {
     past,
@@ -85,7 +86,6 @@ const anyShape = fc.tuple(
   fc.integer({ min: 1, max: 3 }),
   fc.constantFrom(2, 6, 8, 16, 20, 32, 64),
 );
-const anyGate = fc.constantFrom('none' as const, 'elementwise' as const, 'headwise' as const);
 
 for (const backend of ['native', 'cpu']) {
   test(`new tokens attend to cached ones as within the whole sequence, on ${backend}`, (t) => {

@@ -1,7 +1,6 @@
 /** Tensors whose memory goes back to the pool until the backward pass computes them once more. */
 
 import {
-  type AttentionLayout,
   attentionHeads,
   computeGradients,
   dispatchTokens,
@@ -18,18 +17,11 @@ import {
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
+import { layoutOf } from './support/attention.ts';
 import { randomValues, sameBits } from './support/differential.ts';
 
 const [TOKENS, CHANNELS] = [24, 16];
-const LAYOUT: AttentionLayout = {
-  batch: 2,
-  sequence: 12,
-  heads: 4,
-  keyValueHeads: 2,
-  headDim: 8,
-  gate: 'elementwise',
-  epsilon: 1e-6,
-};
+const LAYOUT = layoutOf([2, 12, 2, 2, 8], 'elementwise');
 const ROTARY = rotaryTable(12, 8, 10_000);
 const SHAPES = {
   x: [TOKENS, CHANNELS],

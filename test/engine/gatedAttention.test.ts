@@ -7,11 +7,11 @@ import {
   projectionWidth,
   rmsNorm,
   rotaryTable,
-  setThreads,
 } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
+import { anyGate, anyHeadDim, layoutOf } from './support/attention.ts';
 import {
   finiteDifferences,
   type Operands,
@@ -20,7 +20,7 @@ import {
   randomValues,
   relativeError,
   runOperation,
-  sameBits,
+  threadsChangeNoBit,
   worstError,
 } from './support/differential.ts';
 
@@ -29,13 +29,6 @@ function attentionOf(layout: AttentionLayout): Operation {
     const [q_NS, k_NS, v_NS] = [q, k, v].map((x) => x!.onTape() as tf.Tensor2D);
     return gatedAttention(q_NS!, k_NS!, v_NS!, gate?.onTape() as tf.Tensor2D | undefined, layout);
   };
-}
-
-function layoutOf(
-  [batch, sequence, keyValueHeads, group, headDim]: readonly [number, number, number, number, number],
-  gate: AttentionLayout['gate'],
-): AttentionLayout {
-  return { batch, sequence, heads: keyValueHeads * group, keyValueHeads, headDim, gate, epsilon: 1e-6 };
 }
 
 function operandsOf(layout: AttentionLayout, seed = 1, scale = 2): Operands {
@@ -50,8 +43,6 @@ function operandsOf(layout: AttentionLayout, seed = 1, scale = 2): Operands {
   return { ...operands, gate: operand(seed + 3, [tokens, gateWidth(layout)], 4) };
 }
 
-const anyGate = fc.constantFrom('none' as const, 'elementwise' as const, 'headwise' as const);
-const anyHeadDim = fc.constantFrom(2, 4, 6, 8, 16, 18, 32, 64, 128);
 const anyShape = fc.tuple(
   fc.integer({ min: 1, max: 3 }),
   fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 13, max: 140 })),
@@ -152,12 +143,7 @@ test('the number of threads changes no bit, whether items or blocks are shared o
   ]) {
     const layout = layoutOf([...shape], 'elementwise');
     const operands = operandsOf(layout);
-    const outcomes = [1, 2, 3, 5].map((count) => {
-      setThreads(count);
-      return runOperation('native', attentionOf(layout), operands);
-    });
-    setThreads(1);
-    for (const outcome of outcomes) t.true(sameBits(outcomes[0]!, outcome), `${shape}`);
+    t.true(threadsChangeNoBit(attentionOf(layout), operands, [1, 2, 3, 5]), `${shape}`);
   }
 });
 

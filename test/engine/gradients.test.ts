@@ -4,33 +4,13 @@ import {
   embedding,
   linear,
   linearCrossEntropy,
-  Parameter,
   poolStatistics,
   rmsNorm,
   whenGradient,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
-import { randomValues, relativeError } from './support/differential.ts';
-
-interface Collected {
-  readonly parameter: Parameter;
-  readonly gradient: Float32Array;
-}
-
-/** A parameter with random values whose gradient is collected. */
-function collected(seed: number, shape: number[]): Collected {
-  const length = tf.util.sizeFromShape(shape);
-  const parameter = new Parameter(`p${seed}`, shape, randomValues(seed, length));
-  const gradient = new Float32Array(length);
-  let isFirst = true;
-  parameter.sink = () => {
-    const accumulate = !isFirst;
-    isFirst = false;
-    return { values: gradient, accumulate };
-  };
-  return { parameter, gradient };
-}
+import { collected, randomValues, relativeError } from './support/differential.ts';
 
 /** Runs `body` and checks that it leaves neither tensors nor lent buffers. */
 function leavesNothing(t: { is(actual: unknown, expected: unknown): void }, body: () => void): void {

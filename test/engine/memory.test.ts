@@ -3,7 +3,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import {
-  type AttentionLayout,
   addResidual,
   attentionHeads,
   combineTokens,
@@ -24,18 +23,11 @@ import {
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
+import { layoutOf } from './support/attention.ts';
 import { randomValues } from './support/differential.ts';
 
 const [TOKENS, CHANNELS, VOCABULARY, EXPERTS, TOP_K, UNITS] = [24, 16, 40, 4, 2, 8];
-const LAYOUT: AttentionLayout = {
-  batch: 2,
-  sequence: 12,
-  heads: 4,
-  keyValueHeads: 2,
-  headDim: 8,
-  gate: 'elementwise',
-  epsilon: 1e-6,
-};
+const LAYOUT = layoutOf([2, 12, 2, 2, 8], 'elementwise');
 
 function parameter(seed: number, shape: number[]): Parameter {
   const values = randomValues(seed, tf.util.sizeFromShape(shape), 0.3);

@@ -17,20 +17,13 @@ import {
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
+import { layoutOf } from './support/attention.ts';
 import { AWAITED, registerAwaitedBackend } from './support/awaitedBackend.ts';
 import { randomValues, relativeError } from './support/differential.ts';
 
 registerAwaitedBackend();
 
-const layout = {
-  batch: 2,
-  sequence: 6,
-  heads: 2,
-  keyValueHeads: 1,
-  headDim: 4,
-  gate: 'elementwise',
-  epsilon: 1e-6,
-} as const;
+const layout = layoutOf([2, 6, 1, 2, 4], 'elementwise');
 const ids = Int32Array.from({ length: 12 }, (_, i) => (i * i) % 7);
 const targets = Int32Array.from({ length: 12 }, (_, i) => (i * 3) % 7);
 

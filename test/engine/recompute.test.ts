@@ -1,16 +1,7 @@
-import { computeGradients, Parameter, recomputed } from '@sluice/engine';
+import { computeGradients, recomputed } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
-import { randomValues, relativeError } from './support/differential.ts';
-
-function collected(seed: number, shape: number[]) {
-  const length = tf.util.sizeFromShape(shape);
-  const parameter = new Parameter(`p${seed}`, shape, randomValues(seed, length));
-  const gradient = new Float32Array(length);
-  let contributions = 0;
-  parameter.sink = () => ({ values: gradient, accumulate: contributions++ > 0 });
-  return { parameter, gradient, contributions: () => contributions };
-}
+import { collected, relativeError } from './support/differential.ts';
 
 /** A network with a part in the middle that uses a parameter, and its input twice. */
 function run(middle: (compute: (x: tf.Tensor) => tf.Tensor, x: tf.Tensor) => tf.Tensor) {

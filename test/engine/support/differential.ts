@@ -3,7 +3,7 @@
  * `onTape()`, its activations); it is run on two backends, or against plain double-precision code, with random values.
  */
 
-import { computeGradients, Parameter } from '@sluice/engine';
+import { computeGradients, Parameter, setThreads } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 
 export interface OperandValues {
@@ -37,6 +37,23 @@ export function operand(seed: number, shape: readonly number[], scale = 1): Oper
       scale,
     ),
   };
+}
+
+interface Collected {
+  readonly parameter: Parameter;
+  readonly gradient: Float32Array;
+  /** How often something was added to the gradient so far. */
+  readonly contributions: () => number;
+}
+
+/** A parameter with random values whose gradient is collected. */
+export function collected(seed: number, shape: number[]): Collected {
+  const length = tf.util.sizeFromShape(shape);
+  const parameter = new Parameter(`p${seed}`, shape, randomValues(seed, length));
+  const gradient = new Float32Array(length);
+  let contributions = 0;
+  parameter.sink = () => ({ values: gradient, accumulate: contributions++ > 0 });
+  return { parameter, gradient, contributions: () => contributions };
 }
 
 /** Runs `operation` on `backend`, with the sum of output · dy as the loss, dy random (or 1 for a scalar). */
@@ -102,6 +119,21 @@ export function sameBits(a: Outcome, b: Outcome): boolean {
     equal(a.output, b.output) &&
     Object.keys(b.gradients).every((n) => equal(a.gradients[n]!, b.gradients[n]!))
   );
+}
+
+/** Whether the outcome has the same bits for each number of threads. */
+export function threadsChangeNoBit(
+  operation: Operation,
+  operands: Operands,
+  numbers: readonly number[] = [1, 3],
+  sources = 1,
+): boolean {
+  const outcomes = numbers.map((threads) => {
+    setThreads(threads);
+    return runOperation('native', operation, operands, sources);
+  });
+  setThreads(1);
+  return outcomes.every((outcome) => sameBits(outcome, outcomes[0]!));
 }
 
 /**
