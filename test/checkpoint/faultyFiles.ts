@@ -9,7 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { type FileOperations, nodeFiles, randomInteger, randomKey } from '@sluice/core';
+import { type FileOperations, nodeFiles, randomKey, randomUniform } from '@sluice/core';
 
 /** The error of a process that is no more. */
 export class Crash extends Error {}
@@ -153,7 +153,7 @@ export class CrashingFiles implements FileOperations {
 
   cutPower(seed: number): void {
     let draws = 0;
-    const draw = (bound: number) => randomInteger(randomKey(seed, 'power'), draws++, bound);
+    const draw = (bound: number) => Math.floor(randomUniform(randomKey(seed, 'power'), draws++) * bound);
     for (const path of this.#unsyncedContent) {
       if (!existsSync(path)) continue;
       const { length } = readFileSync(path);

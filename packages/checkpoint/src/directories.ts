@@ -20,7 +20,7 @@ export function checkpointDirectory(runDirectory: string, step: number): string 
 }
 
 /** The step that a checkpoint's directory is named for; undefined for any other directory. */
-export function stepOf(directory: string): number | undefined {
+function stepOf(directory: string): number | undefined {
   const digits = /^step-(\d{8,})$/.exec(basename(directory))?.[1];
   return digits === undefined ? undefined : Number(digits);
 }

@@ -13,7 +13,7 @@ import { TENSOR_KINDS } from './tensors.ts';
 export const MANIFEST_NAME = 'manifest.json';
 
 /** The version of the format that this program writes, and the only one that it reads. */
-export const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 1;
 
 const FORMAT_NAME = 'sluice-checkpoint';
 

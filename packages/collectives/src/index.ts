@@ -4,7 +4,6 @@ export {
   sharedFloat32,
   sharedFloat64,
   sharedInt32,
-  sharedUint8,
 } from './arrays.ts';
 export { benchCollectives, type CollectivesBenchOptions, type CollectivesBenchReport } from './bench.ts';
 export { Communicator, type ConnectOptions, type Methods } from './communicator.ts';
@@ -14,7 +13,7 @@ export { Exchange } from './exchange.ts';
 export { type Faults, FaultyTransport } from './faultyTransport.ts';
 export { type Group, type Pending, soloGroup } from './group.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
-export { evenSlices, ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
+export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
 export { type CurveKeys, generateCurveKeys } from './security.ts';
 export type { WorkerLimits } from './threadProtocol.ts';
 export type { MessageHandler, Payload, Transport } from './transport.ts';

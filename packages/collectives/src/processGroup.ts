@@ -294,7 +294,7 @@ function receiveInto(operation: Operation, peer: number, target: Uint8Array, pha
 }
 
 /** Cuts `length` elements into one slice a rank, between blocks, as evenly as blocks allow. */
-export function evenSlices(length: number, size: number): ElementRange[] {
+function evenSlices(length: number, size: number): ElementRange[] {
   const blocks = Math.ceil(length / BLOCK_ELEMENTS);
   return Array.from({ length: size }, (_, rank) => ({
     start: Math.min(length, Math.floor((blocks * rank) / size) * BLOCK_ELEMENTS),

@@ -8,14 +8,7 @@ export const PROTOCOL_VERSION = 1;
 
 export const HEADER_BYTES = 64;
 
-export const OPERATIONS = [
-  'allReduce',
-  'reduceScatter',
-  'allGather',
-  'allToAll',
-  'broadcast',
-  'barrier',
-] as const;
+const OPERATIONS = ['allReduce', 'reduceScatter', 'allGather', 'allToAll', 'broadcast', 'barrier'] as const;
 export type OperationName = (typeof OPERATIONS)[number];
 
 /**

@@ -123,7 +123,7 @@ function unknownKey(path: readonly PropertyKey[], known: readonly string[], root
 }
 
 /** One line of a report: place, key, what is wrong, and what was probably meant. */
-export function formatIssue(issue: ConfigIssue): string {
+function formatIssue(issue: ConfigIssue): string {
   const key = issue.path === '' ? '' : `${issue.path}: `;
   const suggestion = issue.suggestion === undefined ? '' : `; did you mean ${issue.suggestion}?`;
   return `${formatSource(issue)}  ${key}${issue.message}${suggestion}`;

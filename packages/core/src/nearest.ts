@@ -1,7 +1,7 @@
 /** Spelling suggestions: the known word that is nearest to a mistyped one. */
 
 /** Levenshtein distance that counts a swap of neighbours as one edit (optimal string alignment), on UTF-16 units. */
-export function editDistance(a: string, b: string): number {
+function editDistance(a: string, b: string): number {
   let beforePrevious: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

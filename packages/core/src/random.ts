@@ -63,11 +63,6 @@ export function randomUniform(key: RandomKey, counter: number): number {
   return ((a >>> 5) * 0x4000000 + (b >>> 6)) / 0x20000000000000;
 }
 
-/** A whole number in [0, bound), without bias worth noting (bound ≤ 2^32). */
-export function randomInteger(key: RandomKey, counter: number, bound: number): number {
-  return Math.floor(randomUniform(key, counter) * bound);
-}
-
 /**
  * Fills `target[i]` with the standard normal number of index `offset + i` of the stream (Box–Muller), times `scale`.
  * Elements do not depend on how a tensor is cut: filling in parts gives the same numbers.

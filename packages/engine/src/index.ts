@@ -32,7 +32,6 @@ export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
 export { matrixProduct, measureSgemmPeak } from './matrixProduct.ts';
-export { preferHugePages } from './memory.ts';
 export type { NativeBuildInfo } from './native.ts';
 export { nativeBuildInfo, nativeCore, setThreads, threads } from './native.ts';
 export * from './ops/addResidual.ts';

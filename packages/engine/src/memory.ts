@@ -10,7 +10,7 @@ const LEAST_BYTES = 2 * 2 ** 21;
  * CPU's table of pages less often (5 % of a large product). Without the C++ core, and where the system has none, nothing
  * happens.
  */
-export function preferHugePages(memory: ArrayBufferLike): void {
+function preferHugePages(memory: ArrayBufferLike): void {
   if (memory.byteLength < LEAST_BYTES) return;
   const length = Math.floor(memory.byteLength / 4);
   nativeCore()?.adviseHugePages?.(new Float32Array(memory, 0, length), length);

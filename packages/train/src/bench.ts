@@ -96,7 +96,7 @@ export interface BenchStepResult {
   readonly profile?: StepProfile;
 }
 
-export function benchConfig({ shape, grainSequences }: BenchStepOptions): RunConfig {
+function benchConfig({ shape, grainSequences }: BenchStepOptions): RunConfig {
   const { layers, hidden, headDim, batch, vocabulary, sequence, ...inner }: Shape = BENCH_SHAPES[shape];
   return RunConfig.parse({
     model: {
@@ -118,7 +118,7 @@ export function benchConfig({ shape, grainSequences }: BenchStepOptions): RunCon
 }
 
 /** Tokens without meaning, the same in each run. */
-export function randomTokens(vocabulary: number, sequenceLength: number): TokenSource {
+function randomTokens(vocabulary: number, sequenceLength: number): TokenSource {
   return {
     numSequences: 1 << 20,
     sequenceLength,

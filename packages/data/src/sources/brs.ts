@@ -78,7 +78,7 @@ function readAt(file: number, path: string, position: number, length: number): B
  * Unix `compress`: codes of 9 to 16 bits, least significant bit first; 256 empties the table. Codes are written in
  * groups of eight, so that a change of width skips what is left of a group.
  */
-export function decompressLzw(packed: Uint8Array, path = 'input'): Buffer {
+function decompressLzw(packed: Uint8Array, path = 'input'): Buffer {
   const CLEAR = 256;
   const prefix = new Uint16Array(1 << 16);
   const suffix = new Uint8Array(1 << 16);

@@ -3,7 +3,7 @@ import { textChunks } from './decode.ts';
 import type { DocumentPart, SourceFile, TextSourceReader } from './source.ts';
 
 /** A longer document is handed on in parts, cut at white space. In characters. */
-export const PART_LENGTH = 1 << 20;
+const PART_LENGTH = 1 << 20;
 /** A separator is looked for only where at least so much text follows, so that it is seen whole. */
 const SEPARATOR_LENGTH = 1000;
 
@@ -33,7 +33,7 @@ export function textSource(
 }
 
 /** Cuts a stream of text into documents at matches of a regular expression, and long documents into parts. */
-export async function* documentsInText(
+async function* documentsInText(
   chunks: AsyncIterable<string>,
   name: string,
   separator: string | undefined,

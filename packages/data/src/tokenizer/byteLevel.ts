@@ -60,7 +60,7 @@ export function forEachWord(pattern: RegExp, text: string, visit: (word: string)
 export const BYTE_TO_CHARACTER: readonly string[] = byteCharacters();
 
 /** The byte that a stand-in character means. */
-export const CHARACTER_TO_BYTE: ReadonlyMap<string, number> = new Map(
+const CHARACTER_TO_BYTE: ReadonlyMap<string, number> = new Map(
   BYTE_TO_CHARACTER.map((character, byte) => [character, byte]),
 );
 

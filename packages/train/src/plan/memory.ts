@@ -54,7 +54,7 @@ export function planMemory(config: RunConfig): MemoryPlan {
 }
 
 /** Tokens of one grain. */
-export function grainTokens({ batch, data }: Pick<RunConfig, 'batch' | 'data'>): number {
+function grainTokens({ batch, data }: Pick<RunConfig, 'batch' | 'data'>): number {
   return batch.grainSequences * data.sequenceLength;
 }
 
