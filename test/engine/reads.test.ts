@@ -128,7 +128,10 @@ test.serial('a stage is announced when its gradients have arrived', async (t) =>
     const heard: string[] = [];
     const [first, second] = ['first', 'second'].map((name) => {
       const parameter = new Parameter(name, [2, 2], new Float32Array([1, 2, 3, 4]));
-      parameter.onGradient = () => heard.push(name);
+      parameter.sink = () => {
+        heard.push(name);
+        return { values: new Float32Array(4), accumulate: false };
+      };
       return parameter;
     }) as [Parameter, Parameter];
     await computeGradientsAsync(() => {

@@ -28,8 +28,6 @@ export class Parameter {
   readonly values: Float32Array;
   /** Set by the trainer; without one, gradients are dropped. */
   sink: GradientSink | undefined;
-  /** Called after each contribution is complete. */
-  onGradient: (() => void) | undefined;
   #tensor: tf.Tensor | undefined;
 
   constructor(name: string, shape: readonly number[], values: Float32Array) {
@@ -56,10 +54,9 @@ export class Parameter {
     this.#tensor = undefined;
   }
 
-  /** Lets `write` put one contribution to the gradient where it belongs, then announces it. */
+  /** Lets `write` put one contribution to the gradient where it belongs. */
   contribute(write: (target: GradientTarget) => void, source = 0): void {
     write(this.sink?.(source) ?? { values: new Float32Array(this.values.length), accumulate: false });
-    this.onGradient?.();
   }
 
   /**
