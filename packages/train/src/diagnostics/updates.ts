@@ -5,7 +5,7 @@
 
 import { sharedFloat64 } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
-import { type ModelConfig, modelTensors } from '@sluice/model';
+import { type LogicalTensor, type ModelConfig, modelTensors } from '@sluice/model';
 import { type BlockLayout, blockLayout } from '../blockLayout.ts';
 import type { RunConfig } from '../config.ts';
 import type { OptimizedPiece } from '../optimizer.ts';
@@ -53,7 +53,8 @@ function addSquares(
 
 /** Measures the update of one step from the pieces of all tensors, in any order and however they are cut between blocks. */
 export class UpdateMeter {
-  readonly #model: ModelConfig;
+  readonly #numLayers: number;
+  readonly #tensors: readonly LogicalTensor[];
   readonly #settings: Settings;
   readonly #taken: StepRequest;
   readonly #blocks: BlockLayout;
@@ -62,7 +63,8 @@ export class UpdateMeter {
 
   /** @param taken the last step whose update was applied */
   constructor(model: ModelConfig, settings: Settings, taken: StepRequest) {
-    this.#model = model;
+    this.#numLayers = model.numLayers;
+    this.#tensors = modelTensors(model);
     this.#settings = settings;
     this.#taken = taken;
     this.#blocks = blockLayout(model);
@@ -78,7 +80,7 @@ export class UpdateMeter {
   ratios(): UpdateRatios {
     return {
       overall: this.#ratio(() => true),
-      layers: Array.from({ length: this.#model.numLayers }, (_, layer) =>
+      layers: Array.from({ length: this.#numLayers }, (_, layer) =>
         this.#ratio((name) => name.startsWith(`model.layers.${layer}.`)),
       ),
     };
@@ -86,7 +88,7 @@ export class UpdateMeter {
 
   #ratio(isCounted: (tensor: string) => boolean): number {
     let [moved, before] = [0, 0];
-    for (const { name, size } of modelTensors(this.#model)) {
+    for (const { name, size } of this.#tensors) {
       if (!isCounted(name)) continue;
       const first = this.#blocks.firstBlocks.get(name)!;
       for (let block = first; block < first + Math.ceil(size / BLOCK_ELEMENTS); block++) {
