@@ -2,7 +2,7 @@
 
 import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
-import { refuseRepeatedFlags, repeatFlags } from './cli/arguments.ts';
+import { givenWord, refuseEmptyWords, refuseRepeatedFlags, repeatFlags } from './cli/arguments.ts';
 import type { Command, CommandContext } from './cli/command.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
 import { COMMANDS } from './commands/index.ts';
@@ -42,6 +42,7 @@ export async function main(words: readonly string[], streams: Streams = STANDARD
   let json = words.includes('--json');
   const verbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
   try {
+    refuseEmptyWords(words);
     refuseRepeatedFlags(words);
     const parser = buildParser(words, (command, args) => {
       chosen = { command, args };
@@ -92,7 +93,10 @@ function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
       // What the checks of values throw comes wrapped in yargs' own error.
       if (error && error.name !== 'YError') throw error;
       const text = error?.message ?? message;
-      throw new SluiceError('SLUICE_E_USAGE', missingArgument(text, words) ?? text);
+      throw new SluiceError(
+        'SLUICE_E_USAGE',
+        missingArgument(text, words) ?? notANumber(text, words) ?? text,
+      );
     });
   for (const [group, commands] of groupCommands()) {
     if (group === undefined)
@@ -110,6 +114,13 @@ function missingArgument(message: string, words: readonly string[]): string | un
   const command = COMMANDS.find(({ name }) => words.join(' ').startsWith(name));
   const names = Object.keys(command?.positionals ?? {}).map((positional) => `<${positional}>`);
   return command && `sluice ${command.name} needs ${names.join(' ')}.`;
+}
+
+/** Of a word that is no number yargs makes NaN; people want to see what they wrote. */
+function notANumber(message: string, words: readonly string[]): string | undefined {
+  const flag = message.match(/^(--[\w-]+) is NaN, /)?.[1];
+  const given = flag && givenWord(words, flag);
+  return given && message.replace('NaN', () => given);
 }
 
 /** Commands by their first word, when they have two; the others under undefined. */

@@ -78,6 +78,13 @@ test('a flag with a value that is given twice is refused, not added up; --set ma
   t.is(JSON.parse(repeated.out).error.code, 'SLUICE_E_FILE_MISSING');
 });
 
+test('a prompt may be empty', async (t) => {
+  for (const prompt of [['--prompt', ''], ['--prompt=']]) {
+    const { out } = await sluice('generate', '/nonexistent/run', ...prompt, '--json');
+    t.is(JSON.parse(out).error.code, 'SLUICE_E_FILE_MISSING');
+  }
+});
+
 test('every command has a help with its flags and an example', async (t) => {
   for (const { name, options, examples } of COMMANDS) {
     const { code, out } = await sluice(...name.split(' '), '--help');
@@ -100,7 +107,11 @@ const mistakes: [string[], RegExp][] = [
   [['trian', 'x.yaml'], /Did you mean train/],
   [['train'], /sluice train needs <config>/],
   [['train', 'x.yaml', '--wrokers', '2'], /wrokers/],
-  [['train', 'x.yaml', '--workers', 'two'], /--workers is NaN|--workers is two/],
+  [['train', 'x.yaml', '--workers', 'two'], /--workers is two, not a whole number/],
+  [['train', 'x.yaml', '--workers=two'], /--workers is two, not a whole number/],
+  [['train', ''], /Argument 2 is empty/],
+  [['train', 'x.yaml', '--run-dir', ''], /--run-dir is empty/],
+  [['train', 'x.yaml', '--run-dir='], /--run-dir is empty/],
   [['train', 'x.yaml', '--workers', '0'], /--workers is 0, not a whole number of at least 1/],
   [['train', 'x.yaml', '--workers', '1', '--workers', '2'], /--workers is 1 and 2/],
   [['train', 'x.yaml', '--max-steps', '1.5'], /--max-steps is 1\.5/],

@@ -53,3 +53,29 @@ export function refuseRepeatedFlags(words: readonly string[]): void {
     given.set(flag, value);
   }
 }
+
+/** Flags whose value may be nothing: a prompt, and what has an error of its own. */
+const MAY_BE_EMPTY: ReadonlySet<string | undefined> = new Set(['--prompt', '--set']);
+
+/**
+ * Refuses empty words, which a shell makes of a variable that is not set: as a path they would mean the current directory.
+ * @throws SLUICE_E_USAGE
+ */
+export function refuseEmptyWords(words: readonly string[]): void {
+  for (const [i, word] of words.entries()) {
+    const before = words[i - 1];
+    const [flag, inline] = word.split('=', 2) as [string, string?];
+    const emptyInline = flag.startsWith('--') && inline === '' && !MAY_BE_EMPTY.has(flag);
+    if (!emptyInline && (word !== '' || MAY_BE_EMPTY.has(before))) continue;
+    const name = emptyInline ? flag : before?.startsWith('--') ? before : `Argument ${i + 1}`;
+    throw new SluiceError('SLUICE_E_USAGE', `${name} is empty; was it a variable that is not set?`, {
+      details: { argument: i + 1 },
+    });
+  }
+}
+
+/** The word that was given to a flag, before yargs made a number of it. */
+export function givenWord(words: readonly string[], flag: string): string | undefined {
+  const at = words.findIndex((word) => word === flag || word.startsWith(`${flag}=`));
+  return words[at] === flag ? words[at + 1] : words[at]?.slice(flag.length + 1);
+}

@@ -57,7 +57,7 @@ export const trainCommand = defineCommand<TrainArguments>({
     backend: {
       type: 'string',
       requiresArg: true,
-      describe: 'TensorFlow.js backend: native, tensorflow, wasm or cpu; see sluice backend list.',
+      describe: 'TensorFlow.js backend: native, tensorflow, webgpu, wasm or cpu; see sluice backend list.',
     },
     'max-steps': MAX_STEPS_OPTION,
   },

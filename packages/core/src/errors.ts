@@ -304,6 +304,18 @@ export class SluiceError extends Error {
   }
 }
 
+/** What the operating system says of a path that cannot be written, whatever the disk holds. */
+const UNWRITABLE: ReadonlySet<string> = new Set([
+  'EACCES',
+  'EPERM',
+  'EROFS',
+  'ENOTDIR',
+  'EISDIR',
+  'EEXIST',
+  'ENAMETOOLONG',
+  'ELOOP',
+]);
+
 /** Turns the operating system's refusal to write `path` into a coded error; other errors pass unchanged. */
 export function writeError(path: string, error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException)?.code;
@@ -313,14 +325,7 @@ export function writeError(path: string, error: unknown): unknown {
       cause: error,
     });
   }
-  if (
-    code === 'EACCES' ||
-    code === 'EPERM' ||
-    code === 'EROFS' ||
-    code === 'ENOTDIR' ||
-    code === 'EISDIR' ||
-    code === 'EEXIST'
-  ) {
+  if (code !== undefined && UNWRITABLE.has(code)) {
     return new SluiceError('SLUICE_E_FILE_UNWRITABLE', `Cannot write ${path} (${code}).`, {
       details: { path, errno: code },
       cause: error,
