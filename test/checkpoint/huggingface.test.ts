@@ -15,10 +15,11 @@ import {
   importHuggingFace,
   isHuggingFaceDirectory,
 } from '@sluice/checkpoint/huggingface';
-import { type ErrorCode, SluiceError, sha256 } from '@sluice/core';
+import { type ErrorCode, type SluiceError, sha256 } from '@sluice/core';
 import { ModelConfig, modelTensors } from '@sluice/model';
 import test from 'ava';
 import { CASES, fixture } from '../fixtures/huggingface/fixtures.ts';
+import { failureOf } from '../support/failureOf.ts';
 import { temporaryDirectory, valuesOf } from './helpers.ts';
 
 /** Every tensor of a Hugging Face directory: name, type, shape and hash of the bytes. */
@@ -41,15 +42,6 @@ const STORED: Record<string, 'f32' | 'bf16' | 'f16'> = {
   'gated-elementwise': 'bf16',
   'gated-headwise': 'f16',
 };
-
-async function coded(run: Promise<unknown>): Promise<SluiceError> {
-  const error = await run.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error instanceof SluiceError) return error;
-  throw error ?? new Error('Nothing was thrown.');
-}
 
 for (const name of CASES) {
   test(`${name}: imported and exported again, all bytes of all tensors are the same`, async (t) => {
@@ -195,7 +187,7 @@ test('a weight that f16 cannot hold is refused, and no directory passes for a mo
   const directory = temporaryDirectory(t);
   const checkpoint = await savedCheckpoint(directory, ModelConfig.parse(small), 1e8);
   const target = join(directory, 'hf');
-  const error = await coded(exportHuggingFace({ checkpoint, target, dtype: 'f16' }));
+  const error = await failureOf(exportHuggingFace({ checkpoint, target, dtype: 'f16' }));
   t.is(error.code, 'SLUICE_E_HF_RANGE');
   t.regex(error.message, /model\.embed_tokens\.weight holds -?\d.*which f16 cannot/);
   t.false(isHuggingFaceDirectory(target));
@@ -206,12 +198,12 @@ test('a weight that f16 cannot hold is refused, and no directory passes for a mo
 test('nothing is written over', async (t) => {
   const directory = temporaryDirectory(t);
   writeFileSync(join(directory, 'mine.txt'), 'kept');
-  const importing = await coded(importHuggingFace(fixture('qwen3'), directory));
+  const importing = await failureOf(importHuggingFace(fixture('qwen3'), directory));
   t.is(importing.code, 'SLUICE_E_OUTPUT_EXISTS');
   t.regex(importing.message, /mine\.txt/);
   const checkpoint = join(directory, 'checkpoint');
   await importHuggingFace(fixture('qwen3'), checkpoint);
-  const exporting = await coded(exportHuggingFace({ checkpoint, target: checkpoint, dtype: 'f32' }));
+  const exporting = await failureOf(exportHuggingFace({ checkpoint, target: checkpoint, dtype: 'f32' }));
   t.is(exporting.code, 'SLUICE_E_OUTPUT_EXISTS');
   t.true(isHuggingFaceDirectory(fixture('qwen3')));
   t.false(isHuggingFaceDirectory(checkpoint));
@@ -221,7 +213,7 @@ test('a layout that cannot say the model is refused before anything is written',
   const directory = temporaryDirectory(t);
   const [checkpoint, target] = [join(directory, 'checkpoint'), join(directory, 'hf')];
   await importHuggingFace(fixture('gated-headwise'), checkpoint);
-  const error = await coded(exportHuggingFace({ checkpoint, target, dtype: 'f32', layout: 'qwen3' }));
+  const error = await failureOf(exportHuggingFace({ checkpoint, target, dtype: 'f32', layout: 'qwen3' }));
   t.is(error.code, 'SLUICE_E_HF_UNSUPPORTED');
   t.regex(error.message, /headwise gate.*use the layout gated/);
   t.false(existsSync(target));
@@ -238,7 +230,7 @@ async function spoiled(
   cpSync(fixture(name), path, { recursive: true });
   rmSync(join(path, 'expected.safetensors'), { force: true });
   await spoil(path);
-  return coded(HuggingFaceDirectory.open(path));
+  return failureOf(HuggingFaceDirectory.open(path));
 }
 
 test('weights that only Python can read are refused with the command that converts them', async (t) => {

@@ -9,11 +9,11 @@ import {
   type ListenOptions,
   type WorkerLimits,
 } from '@sluice/collectives';
-import type { SluiceError } from '@sluice/core';
 import test from 'ava';
 import { build } from 'esbuild';
 import { Packr } from 'msgpackr';
 import { Dealer } from 'zeromq';
+import { failureOf } from '../support/failureOf.ts';
 
 /** The worker, compiled once: dozens of processes start faster without a loader of their own. */
 const ENTRY = fileURLToPath(new URL('../../.test-types/collectives/worker.mjs', import.meta.url));
@@ -67,15 +67,6 @@ async function startRun(
       await server.close();
     },
   };
-}
-
-async function rejection(promise: Promise<unknown>): Promise<SluiceError> {
-  try {
-    await promise;
-  } catch (error) {
-    return error as SluiceError;
-  }
-  throw new Error('the promise was kept');
 }
 
 interface Collected {
@@ -139,21 +130,21 @@ test('a worker alone needs nobody', async (t) => {
 
 test('closing ends the wait for workers that have not come, and later calls fail at once', async (t) => {
   const waiting = await ControlServer.listen({ worldSize: 1 });
-  const come = rejection(waiting.ready());
+  const come = failureOf(waiting.ready());
   await waiting.close();
   t.regex((await come).message, /closed its connections/);
 
   const { server, end } = await startRun({ worldSize: 1 }, {}, { markLost: false });
   await server.ready();
   await end();
-  const refused = await rejection(server.callAll('meet', { absent: 1 }));
+  const refused = await failureOf(server.callAll('meet', { absent: 1 }));
   t.regex(refused.message, /closed its connections/);
 });
 
 test('a worker that does not come to a collective is named, with the operation', async (t) => {
   const { server, end } = await startRun({ worldSize: 2 }, { collectiveMs: 500 });
   await server.ready();
-  const error = await rejection(server.callAll('meet', { absent: 1 }));
+  const error = await failureOf(server.callAll('meet', { absent: 1 }));
   t.is(error.code, 'SLUICE_E_COLLECTIVE_TIMEOUT');
   t.regex(error.message, /Rank 0 waited 0\.5 s in barrier 0 of group \[0, 1\] for rank 1/);
   t.deepEqual(error.details.waitingFor, [1]);
@@ -163,15 +154,15 @@ test('a worker that does not come to a collective is named, with the operation',
 test.serial('errors of workers arrive with their code, and serving goes on', async (t) => {
   const { server, end } = await startRun({ worldSize: 2 });
   await server.ready();
-  const coded = await rejection(server.callAll('fail', { culprit: 1 }));
+  const coded = await failureOf(server.callAll('fail', { culprit: 1 }));
   t.is(coded.code, 'SLUICE_E_DISK_FULL');
   t.is(coded.message, 'Rank 1 has no space left.');
   t.deepEqual(coded.details, { path: '/x' });
-  const uncoded = await rejection(server.callAll('crash', { culprit: 0 }));
+  const uncoded = await failureOf(server.callAll('crash', { culprit: 0 }));
   t.is(uncoded.code, 'SLUICE_E_WORKER_FAILED');
   t.is(uncoded.message, 'Rank 0 failed in crash: x is not a function');
   t.regex(String(uncoded.details.stack), /worker\.mjs/);
-  const unknown = await rejection(server.callAll('dance', {}));
+  const unknown = await failureOf(server.callAll('dance', {}));
   t.is(unknown.message, 'Workers have no method dance.');
   t.deepEqual(await server.callAll('who', {}), [
     { rank: 0, size: 2 },
@@ -183,7 +174,7 @@ test.serial('errors of workers arrive with their code, and serving goes on', asy
 test('a call that is not answered in time names the rank, the method and what it was doing', async (t) => {
   const { server, end } = await startRun({ worldSize: 2 });
   await server.ready();
-  const error = await rejection(server.callAll('spin', { culprit: 1 }, { kind: 'save', limitMs: 2500 }));
+  const error = await failureOf(server.callAll('spin', { culprit: 1 }, { kind: 'save', limitMs: 2500 }));
   t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
   t.is(error.message, 'No answer to spin within 2.5 s (limit of save) from rank 1 (counting sheep).');
   await end();
@@ -192,7 +183,7 @@ test('a call that is not answered in time names the rank, the method and what it
 test('a killed worker fails the call, and the collectives of the others, at once', async (t) => {
   const { server, workers, exits, end } = await startRun({ worldSize: 3 });
   await server.ready();
-  const call = rejection(server.callAll('meet', { absent: 1 }));
+  const call = failureOf(server.callAll('meet', { absent: 1 }));
   await new Promise((resolve) => setTimeout(resolve, 100));
   workers[1]!.kill('SIGKILL');
   const lost = await server.lost;
@@ -201,7 +192,7 @@ test('a killed worker fails the call, and the collectives of the others, at once
   // The others sat in a barrier without a time-out of their own: their thread tells them why it will not end.
   const error = await call;
   t.is(error.code, 'SLUICE_E_WORKER_LOST');
-  t.is((await rejection(server.callAll('who', {}))).code, 'SLUICE_E_WORKER_LOST');
+  t.is((await failureOf(server.callAll('who', {}))).code, 'SLUICE_E_WORKER_LOST');
   t.is(await exits[1], 'SIGKILL');
   await end();
 });
@@ -209,7 +200,7 @@ test('a killed worker fails the call, and the collectives of the others, at once
 test('a worker that exits says goodbye, with its exit code, and does not crash', async (t) => {
   const { server, exits, end } = await startRun({ worldSize: 2 }, {}, { markLost: false });
   await server.ready();
-  const error = await rejection(server.callAll('exit', { culprit: 1 }));
+  const error = await failureOf(server.callAll('exit', { culprit: 1 }));
   t.is(error.code, 'SLUICE_E_WORKER_LOST');
   t.regex(error.message, /rank 1 is lost: it left: its process ended with code 7/);
   t.is(await exits[1], 7);
@@ -238,7 +229,7 @@ test('workers without a coordinator end, even while their main thread never retu
 
 test('workers that do not start in time are named', async (t) => {
   const server = await ControlServer.listen({ worldSize: 2 });
-  const error = await rejection(server.ready(50));
+  const error = await failureOf(server.ready(50));
   t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
   t.regex(error.message, /ranks 0, 1 of 2 did not come/);
   await server.close();
@@ -247,7 +238,7 @@ test('workers that do not start in time are named', async (t) => {
 test.serial('an address that is taken is refused with a code', async (t) => {
   for (const endpoint of ['tcp://127.0.0.1:0', undefined]) {
     const first = await ControlServer.listen({ worldSize: 1, ...(endpoint && { endpoint }) });
-    const error = await rejection(ControlServer.listen({ worldSize: 1, endpoint: first.endpoint }));
+    const error = await failureOf(ControlServer.listen({ worldSize: 1, endpoint: first.endpoint }));
     t.is(error.code, 'SLUICE_E_PORT_TAKEN');
     t.true(error.message.includes(first.endpoint));
     await first.close();
@@ -341,7 +332,7 @@ test.serial('a stranger without the cluster key cannot even speak, whatever else
 });
 
 test('a worker that finds no coordinator says so', async (t) => {
-  const error = await rejection(
+  const error = await failureOf(
     Communicator.connect({
       coordinator: 'tcp://127.0.0.1:9',
       rank: 3,

@@ -2,13 +2,13 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { importHuggingFace } from '@sluice/checkpoint/huggingface';
-import { SluiceError } from '@sluice/core';
 import { InferenceModel, loadForInference } from '@sluice/evaluate';
 import { KeyValueCache } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { CASES, fixture, relativeDifference } from '../fixtures/huggingface/fixtures.ts';
+import { failureOf } from '../support/failureOf.ts';
 
 function temporaryDirectory(t: ExecutionContext): string {
   const path = mkdtempSync(join(tmpdir(), 'sluice-evaluate-'));
@@ -18,15 +18,6 @@ function temporaryDirectory(t: ExecutionContext): string {
 
 const load = (path: string, backend = 'native', set?: string[]) =>
   loadForInference(path, { backend, threads: 1, set });
-
-async function coded(run: Promise<unknown>): Promise<SluiceError> {
-  const error = await run.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error instanceof SluiceError) return error;
-  throw error ?? new Error('Nothing was thrown.');
-}
 
 for (const name of CASES) {
   test.serial(
@@ -165,7 +156,7 @@ test.serial('a text’s loss is the mean over all its tokens but the first, howe
     const { tokens } = await model.evaluateText(text, { sequenceLength });
     t.is(tokens, ids.length - 1);
   }
-  t.is((await coded(model.evaluateText(''))).code, 'SLUICE_E_DATA_TOO_SMALL');
+  t.is((await failureOf(model.evaluateText(''))).code, 'SLUICE_E_DATA_TOO_SMALL');
 });
 
 test.serial('the rotary embedding can be changed after training, and nothing else', async (t) => {
@@ -193,11 +184,11 @@ test.serial('the rotary embedding can be changed after training, and nothing els
     'model.ropeScaling.kind',
   ])
     t.is(
-      (await coded(load(fixture('qwen3'), 'native', [override]))).code,
+      (await failureOf(load(fixture('qwen3'), 'native', [override]))).code,
       'SLUICE_E_CONFIG_OVERRIDE',
       override,
     );
-  const wrong = await coded(load(fixture('qwen3'), 'native', ['model.ropeTheta=-1']));
+  const wrong = await failureOf(load(fixture('qwen3'), 'native', ['model.ropeTheta=-1']));
   t.is(wrong.code, 'SLUICE_E_CONFIG_INVALID');
 });
 
@@ -205,11 +196,11 @@ test.serial('what is missing is told when it is asked for, not before', async (t
   const silent = await load(fixture('gated-headwise'));
   t.is(silent.logits(Int32Array.of(1, 2)).length, 2 * 96);
   const request = { prompt: 'x', maxTokens: 1, temperature: 0, seed: 1 };
-  t.is((await coded(silent.generate(request))).code, 'SLUICE_E_TOKENIZER_MISSING');
-  t.is((await coded(silent.evaluate({ split: 'validation' }))).code, 'SLUICE_E_DATA_UNKNOWN');
+  t.is((await failureOf(silent.generate(request))).code, 'SLUICE_E_TOKENIZER_MISSING');
+  t.is((await failureOf(silent.evaluate({ split: 'validation' }))).code, 'SLUICE_E_DATA_UNKNOWN');
   const checkpoint = join(temporaryDirectory(t), 'checkpoint');
   await importHuggingFace(fixture('gated-headwise'), checkpoint);
-  t.is((await coded((await load(checkpoint)).generate(request))).code, 'SLUICE_E_TOKENIZER_MISSING');
+  t.is((await failureOf((await load(checkpoint)).generate(request))).code, 'SLUICE_E_TOKENIZER_MISSING');
 });
 
 test.serial('a tokenizer with more tokens than the model knows is refused', async (t) => {
@@ -217,7 +208,7 @@ test.serial('a tokenizer with more tokens than the model knows is refused', asyn
   cpSync(fixture('qwen3-yarn'), directory, { recursive: true });
   rmSync(join(directory, 'expected.safetensors'));
   cpSync(join(fixture('qwen3'), 'tokenizer.json'), join(directory, 'tokenizer.json'));
-  const error = await coded((await load(directory)).codec());
+  const error = await failureOf((await load(directory)).codec());
   t.is(error.code, 'SLUICE_E_VOCABULARY_TOO_SMALL');
   t.regex(error.message, /knows 96 tokens, but its tokenizer has 300/);
 });

@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { startLocalWorkers } from '../../launcher/src/coordinator/localWorkers.ts';
 import type { Workers } from '../../launcher/src/coordinator/workers.ts';
 import { processStart } from '../../launcher/src/run/processIdentity.ts';
+import { failureOf } from '../support/failureOf.ts';
 
 const entry = fileURLToPath(new URL('./support/workerProcess.js', import.meta.url));
 
@@ -24,16 +25,6 @@ async function start(t: ExecutionContext, fault = ''): Promise<{ workers: Worker
 }
 
 const step = (number: number) => ({ step: number, learningRate: 1 });
-
-async function failureOf(call: Promise<unknown>): Promise<SluiceError> {
-  try {
-    await call;
-  } catch (error) {
-    if (error instanceof SluiceError) return error;
-    throw error;
-  }
-  throw new Error('the call succeeded');
-}
 
 test.serial('workers answer in rank order, know their threads, and end when they are stopped', async (t) => {
   const { workers, log } = await start(t);

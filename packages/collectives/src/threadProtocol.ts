@@ -2,6 +2,7 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import type { ErrorData } from './controlProtocol.ts';
+import { DEFAULT_COLLECTIVE_LIMIT_MS } from './processGroup.ts';
 import type { CurveKeys } from './security.ts';
 import type { OperationName } from './wire.ts';
 import type { TransportKind } from './zeromqTransport.ts';
@@ -32,7 +33,7 @@ export interface WorkerLimits {
 }
 
 export const DEFAULT_WORKER_LIMITS: WorkerLimits = {
-  collectiveMs: 300_000,
+  collectiveMs: DEFAULT_COLLECTIVE_LIMIT_MS,
   connectMs: 120_000,
   coordinatorSilenceMs: 15_000,
 };
