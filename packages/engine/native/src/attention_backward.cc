@@ -271,10 +271,8 @@ double gatedAttentionBackward(const Arguments& args) {
   forEachQueryBlock(
       shape, [&](size_t slots) { f.packed = memory.floats(4 * slots * f.packedSize); },
       [&](size_t item, size_t slot) {
-        for (size_t block = 0; block < shape.keyBlocks(); ++block) {
-          keys.pack(item, block, f.keysOf(slot));
-          values.pack(item, block, f.valuesOf(slot));
-        }
+        keys.pack(item, f.keysOf(slot));
+        values.pack(item, f.valuesOf(slot));
       },
       [&](size_t item, size_t block, size_t slot) { computeBlock(f, item, block, slot); });
   return 0;

@@ -75,8 +75,7 @@ void computeItem(const Statistics& s, size_t item) {
   const size_t rows = roundUp(shape.sequence, kKeyBlock);
   float* keys = scratch.floats(PackedKeys::size(shape) + 2 * panelSize + rows * kLanes);
   float *panel = keys + PackedKeys::size(shape), *queries = panel + panelSize, *scores = queries + panelSize;
-  const PackedKeys packed(shape, s.k);
-  for (size_t block = 0; block < shape.keyBlocks(); ++block) packed.pack(item, block, keys);
+  PackedKeys(shape, s.k).pack(item, keys);
   const size_t batch = item / shape.keyValueHeads, firstHead = item % shape.keyValueHeads * shape.group();
   const float scale = scoreScale(shape);
   for (size_t head = firstHead; head < firstHead + shape.group(); ++head) {

@@ -167,12 +167,11 @@ class PackedKeys {
   PackedKeys(const Shape& shape, const float* source) : shape_(shape), source_(source) {}
   static size_t size(const Shape& shape) { return shape.keyBlocks() * kKeyBlock * shape.channels(); }
 
-  void pack(size_t item, size_t block, float* to) const {
+  void pack(size_t item, float* to) const {
     const size_t batch = item / shape_.keyValueHeads, head = item % shape_.keyValueHeads;
-    const size_t stride = shape_.keyValueHeads * shape_.headDim, first = block * kKeyBlock;
-    copyRows(source_ + (batch * shape_.sequence + first) * stride + head * shape_.headDim, stride,
-             std::min(kKeyBlock, shape_.sequence - first), shape_.headDim, to + first * shape_.channels(), kKeyBlock,
-             shape_.channels());
+    const size_t stride = shape_.keyValueHeads * shape_.headDim;
+    copyRows(source_ + batch * shape_.sequence * stride + head * shape_.headDim, stride, shape_.sequence, shape_.headDim, to,
+             shape_.keyBlocks() * kKeyBlock, shape_.channels());
   }
 
  private:
