@@ -211,9 +211,19 @@ class Link {
   }
 
   send(frames: Uint8Array[]): Promise<void> {
-    const sent = this.#last.then(() => (this.#push.closed ? undefined : this.#push.send(frames)));
+    const sent = this.#last.then(() => this.#sendNow(frames));
     this.#last = sent.catch(() => {});
     return sent;
+  }
+
+  /** What still waits in line when the socket closes is dropped. */
+  async #sendNow(frames: Uint8Array[]): Promise<void> {
+    if (this.#push.closed) return;
+    try {
+      await this.#push.send(frames);
+    } catch (error) {
+      if (!this.#push.closed) throw error;
+    }
   }
 
   close(): void {
