@@ -204,12 +204,21 @@ test('an override that is malformed or names no key is refused with the nearest 
 test('a wrong value in an override is told by the text of the override', (t) => {
   const path = write(t, { 'a.yaml': GOOD });
   const error = failure(() =>
-    loadYamlConfig(path, Config, { overrides: ['model.numLayers=0', 'model.gate=x'] }),
+    loadYamlConfig(path, Config, {
+      overrides: [
+        'model.numLayers=0',
+        'model.gate=x',
+        'optimizer.learningRate=.nan',
+        'optimizer.clipNorm=1e400',
+      ],
+    }),
   );
   t.is(error.code, 'SLUICE_E_CONFIG_INVALID');
   t.deepEqual(error.message.split('\n'), [
     '--set model.numLayers=0  model.numLayers: must be at least 1, got 0',
     '--set model.gate=x  model.gate: expected a section of keys, got "x"',
+    '--set optimizer.learningRate=.nan  optimizer.learningRate: expected a number, got NaN',
+    '--set optimizer.clipNorm=1e400  optimizer.clipNorm: expected a number, got Infinity',
   ]);
 });
 

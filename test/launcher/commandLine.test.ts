@@ -1,9 +1,13 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import test from 'ava';
 import { repeatFlags } from '../../launcher/src/cli/arguments.ts';
 import { errorAsJson, exitCodeOf, formatError } from '../../launcher/src/cli/output.ts';
 import { COMMANDS } from '../../launcher/src/commands/index.ts';
 import { GLOBAL_OPTIONS, main } from '../../launcher/src/main.ts';
+import { readTextFile } from '../../launcher/src/run/textFile.ts';
+import { temporaryDirectory } from './support/directories.ts';
 
 /** Runs a command line in this process. */
 async function sluice(...words: string[]) {
@@ -85,6 +89,35 @@ test('a prompt may be empty', async (t) => {
   }
 });
 
+test('what diagnose cannot find is told before any model is looked at', async (t) => {
+  // The first is no run, which would be told of it next.
+  for (const [missing, words] of [
+    ['/nonexistent/run', ['.', '/nonexistent/run']],
+    ['/nonexistent', ['.', '--html', '/nonexistent/page.html']],
+  ] as const) {
+    const { out } = await sluice('diagnose', ...words, '--json');
+    t.like(JSON.parse(out).error, { code: 'SLUICE_E_FILE_MISSING', message: `There is no ${missing}.` });
+  }
+});
+
+test('a checkpoint that does not exist is not taken for a half-written one', async (t) => {
+  const path = join(temporaryDirectory(t), 'step-00000099');
+  const { out } = await sluice('hash', path, '--json');
+  t.like(JSON.parse(out).error, { code: 'SLUICE_E_FILE_MISSING', message: `There is no ${path}.` });
+});
+
+test('a text that is not UTF-8 is refused by name', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'latin1.txt');
+  writeFileSync(path, Buffer.from('caf\xe9', 'latin1'));
+  t.throws(() => readTextFile(path), {
+    code: 'SLUICE_E_DATA_ENCODING',
+    message: `${path} is not UTF-8 text.`,
+  });
+  writeFileSync(path, '\ufeffcafé');
+  t.is(readTextFile(path), 'café');
+});
+
 test('every command has a help with its flags and an example', async (t) => {
   for (const { name, options, examples } of COMMANDS) {
     const { code, out } = await sluice(...name.split(' '), '--help');
@@ -120,6 +153,7 @@ const mistakes: [string[], RegExp][] = [
   [['evaluate', 'runs/x', '--text', 'a.txt', '--data', 'b'], /data and text are mutually exclusive/],
   [['diagnose'], /sluice diagnose needs <sources>/],
   [['diagnose', 'runs/x', '--layers', '0,last'], /--layers is 0,last/],
+  [['diagnose', 'runs/x', '--layers', '0'], /layers -> html/],
   [['diagnose', 'runs/x', '--sequence-length', '1'], /--sequence-length is 1/],
   [['logits', 'models/x', '--ids', 'a.json'], /out/],
   [['import', 'models/x'], /out/],

@@ -1,6 +1,7 @@
 /** Diagnoses models one after the other, and puts what was found side by side. */
 
-import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
 import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
@@ -25,7 +26,7 @@ export interface DiagnoseModelsOptions {
 }
 
 /**
- * @throws SLUICE_E_USAGE for layers or heads that a model does not have; the errors of loading and of the corpus
+ * @throws SLUICE_E_FILE_MISSING before anything is measured; SLUICE_E_USAGE for layers or heads that a model does not have; the errors of loading and of the corpus
  */
 export async function diagnoseModels(
   sources: readonly string[],
@@ -33,6 +34,9 @@ export async function diagnoseModels(
   log: (line: string) => void,
 ): Promise<CommandResult> {
   const text = options.text === undefined ? undefined : readTextFile(options.text);
+  // Measuring a large model takes long: what can be seen to be missing is told before.
+  for (const source of sources) refuseMissing(source);
+  if (options.html !== undefined) refuseMissing(dirname(options.html));
   const models: DiagnosedModel[] = [];
   for (const source of sources) {
     const model = await loadModelForInference(source, log, options.set);
@@ -66,6 +70,11 @@ export async function diagnoseModels(
       ...(html === undefined ? [] : [`figures: ${html}`]),
     ].join('\n'),
   };
+}
+
+function refuseMissing(path: string): void {
+  if (existsSync(path)) return;
+  throw new SluiceError('SLUICE_E_FILE_MISSING', `There is no ${resolve(path)}.`, { details: { path } });
 }
 
 function chosenMaps({ decoder }: InferenceModel, source: string, { layers, heads }: DiagnoseModelsOptions) {

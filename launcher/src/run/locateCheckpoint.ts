@@ -24,8 +24,8 @@ export async function locateCheckpoint(
   onRefused: (refused: RefusedCheckpoint) => void,
 ): Promise<string> {
   // A run has no manifest of its own; a half-written checkpoint neither, and is refused when it is opened.
-  if (existsSync(join(path, 'manifest.json')) || /[\\/]step-\d+[\\/]*$/.test(resolve(path)))
-    return resolve(path);
+  const namedAsCheckpoint = existsSync(path) && /[\\/]step-\d+[\\/]*$/.test(resolve(path));
+  if (namedAsCheckpoint || existsSync(join(path, 'manifest.json'))) return resolve(path);
   const run = existingRun(path);
   const { checkpoint, refused } = await newestValidCheckpoint(run.path, { deep: true });
   const reasons = refused.map(describeRefused);

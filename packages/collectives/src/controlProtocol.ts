@@ -1,6 +1,6 @@
 /** Messages between the coordinator and the workers: msgpack frames [version, kind, body], bounded in size. */
 
-import { SluiceError } from '@sluice/core';
+import { isOutOfMemory, SluiceError } from '@sluice/core';
 import { Packr } from 'msgpackr';
 import { PROTOCOL_VERSION } from './wire.ts';
 
@@ -84,14 +84,15 @@ function versionMismatch(version: unknown): SluiceError {
   );
 }
 
-/** Any thrown value as data; what has no code becomes SLUICE_E_WORKER_FAILED, with its stack. */
+/** Any thrown value as data; what has no code becomes SLUICE_E_OUT_OF_MEMORY or SLUICE_E_WORKER_FAILED, with its stack. */
 export function errorToData(error: unknown, where: string): ErrorData {
   if (error instanceof SluiceError) {
     return { code: error.code, message: error.message, details: { ...error.details } };
   }
   const text = error instanceof Error ? error.message : String(error);
   const stack = error instanceof Error ? error.stack : undefined;
-  return { code: 'SLUICE_E_WORKER_FAILED', message: `${where}: ${text}`, details: { stack } };
+  const code = isOutOfMemory(error) ? 'SLUICE_E_OUT_OF_MEMORY' : 'SLUICE_E_WORKER_FAILED';
+  return { code, message: `${where}: ${text}`, details: { stack } };
 }
 
 export function errorFromData(data: ErrorData): SluiceError {

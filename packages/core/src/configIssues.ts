@@ -30,7 +30,8 @@ const EXPECTED: Readonly<Record<string, string>> = {
 const UNITS: Readonly<Record<string, string>> = { string: ' characters', array: ' items' };
 
 const show = (value: unknown): string => {
-  const text = JSON.stringify(value) ?? String(value);
+  // JSON would make null of infinities and of NaN.
+  const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 };
 

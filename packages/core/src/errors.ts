@@ -193,7 +193,8 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_DATA_ENCODING: {
     summary: 'A text file holds bytes that are not text in its encoding.',
-    advice: 'Set encoding to what the file is in, or invalidBytes to replace or drop.',
+    advice:
+      'In a recipe, set encoding to what the file is in, or invalidBytes to replace or drop; other texts must be UTF-8.',
   },
   SLUICE_E_DATA_RECORD: {
     summary: 'A record of a JSONL or Parquet file cannot be read, or lacks the text field.',
@@ -257,6 +258,11 @@ export const ERROR_TABLE = {
   SLUICE_E_WORKER_TIMEOUT: {
     summary: 'A worker did not answer within the limit for this kind of wait.',
     advice: 'The message says what the worker was doing. Raise the limit of that kind if it is only slow.',
+  },
+  SLUICE_E_OUT_OF_MEMORY: {
+    summary: 'An array could not be allocated.',
+    advice:
+      'Make the model, data.sequenceLength or batch.grainSequences smaller, or take fewer workers or threads; `sluice plan` tells what a run needs.',
   },
   SLUICE_E_WORKER_FAILED: {
     summary: 'A worker met an error that it does not know how to explain.',
@@ -332,6 +338,14 @@ export function writeError(path: string, error: unknown): unknown {
     });
   }
   return error;
+}
+
+/** Whether V8 or the C++ core failed to allocate memory. */
+export function isOutOfMemory(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    /Array buffer allocation failed|std::bad_alloc|^Invalid typed array length/.test(error.message)
+  );
 }
 
 /** Throws when an invariant of the program itself is broken; never for a user's mistake. */
