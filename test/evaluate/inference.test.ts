@@ -7,8 +7,9 @@ import { KeyValueCache } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { CASES, fixture, relativeDifference } from '../fixtures/huggingface/fixtures.ts';
+import { CASES, fixture } from '../fixtures/huggingface/fixtures.ts';
 import { failureOf } from '../support/failureOf.ts';
+import { relativeError } from '../support/relativeError.ts';
 
 function temporaryDirectory(t: ExecutionContext): string {
   const path = mkdtempSync(join(tmpdir(), 'sluice-evaluate-'));
@@ -35,7 +36,7 @@ for (const name of CASES) {
               const begin = cache.length;
               const end = Math.min(tokens.length, begin + length);
               if (begin === end) return;
-              const difference = relativeDifference(
+              const difference = relativeError(
                 decoder.nextTokenLogits(tokens.slice(begin, end), cache),
                 whole[end - 1]!,
               );
@@ -166,7 +167,7 @@ test.serial('the rotary embedding can be changed after training, and nothing els
   const scaled = await load(fixture('qwen3'), 'native', set);
   t.deepEqual(scaled.decoder.config.ropeScaling, { kind: 'linear', factor: 2 });
   t.is(scaled.decoder.config.ropeTheta, 1e6);
-  t.true(relativeDifference(scaled.logits(tokens), plain.logits(tokens)) > 1e-3);
+  t.true(relativeError(scaled.logits(tokens), plain.logits(tokens)) > 1e-3);
   // YaRN as the fixture has it, said here in place of in config.json.
   const yarn = ['kind=yarn', 'factor=4', 'originalLength=16'].map((key) => `model.ropeScaling.${key}`);
   const unscaled = join(temporaryDirectory(t), 'model');

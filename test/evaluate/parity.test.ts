@@ -6,14 +6,8 @@ import { loadForInference } from '@sluice/evaluate';
 import { Decoder, modelParameters } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
-import {
-  CASES,
-  type Case,
-  type Expected,
-  expectedOf,
-  fixture,
-  relativeDifference,
-} from '../fixtures/huggingface/fixtures.ts';
+import { CASES, type Case, type Expected, expectedOf, fixture } from '../fixtures/huggingface/fixtures.ts';
+import { relativeError } from '../support/relativeError.ts';
 
 /** What f32 sums in another order may differ by. The differences seen are ten to a hundred times smaller. */
 const TOLERANCE = 1e-5;
@@ -74,9 +68,7 @@ async function compareGradients(t: ExecutionContext, backend: string, name: Case
   for (const [tensor, gradient] of gradients) {
     const target = expected.gradients.get(tensor)!;
     // That of an expert without tokens is all zeros.
-    const difference = target.some((x) => x !== 0)
-      ? relativeDifference(gradient, target)
-      : Math.max(...gradient);
+    const difference = target.some((x) => x !== 0) ? relativeError(gradient, target) : Math.max(...gradient);
     t.true(difference < TOLERANCE, `${tensor}: ${difference}`);
     worst = Math.max(worst, difference);
   }
@@ -89,7 +81,7 @@ for (const name of CASES) {
     const model = await loadForInference(fixture(name), { backend: 'native', threads: 1 });
     const { inputs, sequences } = nextTokens(expected);
     const logits_NV = model.decoder.logits({ inputs, sequences });
-    const difference = relativeDifference(logits_NV.dataSync(), expected.logits);
+    const difference = relativeError(logits_NV.dataSync(), expected.logits);
     logits_NV.dispose();
     t.true(difference < TOLERANCE, String(difference));
     t.log(`logits: ${difference.toExponential(1)}`);

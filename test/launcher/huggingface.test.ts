@@ -6,7 +6,8 @@ import { HUGGING_FACE_LAYOUTS } from '@sluice/model';
 import test, { type ExecutionContext } from 'ava';
 import { exportCommand } from '../../launcher/src/commands/export.ts';
 import { main } from '../../launcher/src/main.ts';
-import { expectedOf, fixture, relativeDifference } from '../fixtures/huggingface/fixtures.ts';
+import { expectedOf, fixture } from '../fixtures/huggingface/fixtures.ts';
+import { relativeError } from '../support/relativeError.ts';
 
 function temporaryDirectory(t: ExecutionContext): string {
   const path = mkdtempSync(join(tmpdir(), 'sluice-hf-'));
@@ -66,7 +67,7 @@ test.serial('logits of a directory and of the checkpoint from it are those of Py
     t.deepEqual(json.shape, [rows, length, 96]);
     const written = JSON.parse(readFileSync(out, 'utf8'));
     t.deepEqual(written.shape, json.shape);
-    t.true(relativeDifference(Float32Array.from(written.logits.flat(2)), logits) < 1e-5);
+    t.true(relativeError(Float32Array.from(written.logits.flat(2)), logits) < 1e-5);
   }
 });
 

@@ -3,7 +3,8 @@ import { rotaryTable } from '@sluice/engine';
 import { importModelConfig, ModelConfig, rotaryFrequencies, rotaryTableFor } from '@sluice/model';
 import test from 'ava';
 import fc from 'fast-check';
-import { fixture, readFloats, relativeDifference } from '../fixtures/huggingface/fixtures.ts';
+import { fixture, readFloats } from '../fixtures/huggingface/fixtures.ts';
+import { relativeError } from '../support/relativeError.ts';
 
 const configs: Record<string, object> = JSON.parse(readFileSync(fixture('rope/configs.json'), 'utf8'));
 const base = {
@@ -30,8 +31,8 @@ for (const [name, keys] of Object.entries(configs)) {
       t.true(Math.abs(frequency / of('frequencies')[i]! - 1) < 1e-6, `frequency ${i}`);
     t.is(Math.fround(attentionFactor), of('factor')[0]!);
     const { cos, sin } = rotaryTableFor(model, of('cos').length / frequencies.length);
-    t.true(relativeDifference(cos, of('cos')) < 1e-5);
-    t.true(relativeDifference(sin, of('sin')) < 1e-5);
+    t.true(relativeError(cos, of('cos')) < 1e-5);
+    t.true(relativeError(sin, of('sin')) < 1e-5);
   });
 }
 
@@ -64,7 +65,7 @@ test('a factor of 1 changes nothing, and interpolation divides positions', (t) =
         const yarn = { kind: 'yarn' as const, originalLength, betaFast: 32, betaSlow: 1 };
         const unscaled = rotaryFrequencies({ ...plain, ropeScaling: { ...yarn, factor: 1 } });
         t.is(unscaled.attentionFactor, 1);
-        t.true(relativeDifference(unscaled.frequencies, rotaryFrequencies(plain).frequencies) < 1e-14);
+        t.true(relativeError(unscaled.frequencies, rotaryFrequencies(plain).frequencies) < 1e-14);
         // Any ramp lies between keeping a frequency and dividing it.
         const { frequencies } = rotaryFrequencies({ ...plain, ropeScaling: { ...yarn, factor } });
         for (const [i, frequency] of rotaryFrequencies(plain).frequencies.entries()) {

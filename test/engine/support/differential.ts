@@ -5,6 +5,7 @@
 
 import { computeGradients, Parameter, setThreads } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
+import { relativeError as relativeErrorFrom } from '../../support/relativeError.ts';
 
 export interface OperandValues {
   readonly shape: readonly number[];
@@ -89,17 +90,9 @@ export function runOperation(
   return { output, gradients };
 }
 
-/** Largest difference relative to the largest magnitude of the expected values (to 0.1, where all are smaller). */
+/** As the function of that name in `test/support`; values of less than 0.1 count as 0.1. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
-  let scale = 0.1;
-  let worst = 0;
-  for (let i = 0; i < expected.length; i++) {
-    scale = Math.max(scale, Math.abs(expected[i]!));
-    const difference = Math.abs(actual[i]! - expected[i]!);
-    if (!(difference <= worst)) worst = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
-  }
-  return worst / scale;
+  return relativeErrorFrom(actual, expected, 0.1);
 }
 
 /** The worst relative error over the output and every gradient of two outcomes. */
