@@ -21,7 +21,7 @@ import { InferenceModel } from './inferenceModel.ts';
 import { huggingFaceCodec, type TextCodec, trainedCodec } from './textCodec.ts';
 
 export interface LoadOptions {
-  /** TensorFlow.js backend; `native` falls back to `cpu`. */
+  /** TensorFlow.js backend that gives values at once, so not `webgpu`; `native` falls back to `cpu`. */
   readonly backend: string;
   /** 0 for all cores. */
   readonly threads: number;
