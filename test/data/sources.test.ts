@@ -180,13 +180,37 @@ test('a damaged Bible Retrieval System file is a coded error', async (t) => {
   }
 });
 
+/** Sets the path on which programs are looked for. */
+function searchIn(t: ExecutionContext, path: string): void {
+  const before = process.env.PATH;
+  process.env.PATH = path;
+  t.teardown(() => {
+    process.env.PATH = before;
+  });
+}
+
+/** Puts shell scripts in the place of programs. */
+function writePrograms(t: ExecutionContext, folder: TestFolder, scripts: Record<string, string>): void {
+  for (const [name, script] of Object.entries(scripts))
+    chmodSync(folder.write(`bin/${name}`, `#!/bin/sh\n${script}\n`), 0o755);
+  searchIn(t, `${folder.at('bin')}:${process.env.PATH}`);
+}
+
+test.serial('a package that another process unpacks at the same time is there once', async (t) => {
+  const folder = new TestFolder(t);
+  writePrograms(t, folder, {
+    'apt-get': 'touch tale.deb',
+    // The other process is done just before this one.
+    dpkg: 'echo "The end." > files/tale.txt; cp -r files ../tale',
+  });
+  const found = await documents(folder, { kind: 'debian', package: 'tale', include: ['*.txt'] });
+  t.deepEqual([...found.values()], ['The end.\n']);
+  t.deepEqual(readdirSync(folder.at('downloads/debian')), ['tale']);
+});
+
 test.serial('where there is no apt-get, a Debian source says so', async (t) => {
   const folder = new TestFolder(t);
-  const path = process.env.PATH;
-  process.env.PATH = folder.at('empty');
-  t.teardown(() => {
-    process.env.PATH = path;
-  });
+  searchIn(t, folder.at('empty'));
   const error = await t.throwsAsync(documents(folder, { kind: 'debian', package: 'dict-gcide' }), {
     instanceOf: SluiceError,
   });
@@ -198,13 +222,7 @@ test.serial(
   'a package that apt-get cannot download is a coded error and leaves nothing behind',
   async (t) => {
     const folder = new TestFolder(t);
-    const path = process.env.PATH;
-    folder.write('bin/apt-get', '#!/bin/sh\necho "E: Unable to locate package $2" >&2\nexit 100\n');
-    chmodSync(folder.at('bin/apt-get'), 0o755);
-    process.env.PATH = `${folder.at('bin')}:${path}`;
-    t.teardown(() => {
-      process.env.PATH = path;
-    });
+    writePrograms(t, folder, { 'apt-get': 'echo "E: Unable to locate package $2" >&2; exit 100' });
     const error = await t.throwsAsync(documents(folder, { kind: 'debian', package: 'no-such' }), {
       instanceOf: SluiceError,
     });

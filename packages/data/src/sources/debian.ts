@@ -34,11 +34,20 @@ export async function unpackDebianPackage(
     const archive = readdirSync(partial).find((file) => file.endsWith('.deb'));
     if (archive === undefined) throw downloadError(name, 'apt-get left no .deb file');
     await tool('dpkg', ['-x', archive, 'files'], name, partial, signal);
-    renameSync(join(partial, 'files'), folder);
+    putInPlace(join(partial, 'files'), folder);
   } finally {
     rmSync(partial, { recursive: true, force: true });
   }
   return folder;
+}
+
+/** Puts the unpacked files into their place, unless another process has put the same ones there meanwhile. */
+function putInPlace(files: string, folder: string): void {
+  try {
+    renameSync(files, folder);
+  } catch (error) {
+    if (!existsSync(folder)) throw writeError(folder, error);
+  }
 }
 
 async function tool(
