@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type FileOperations, nodeFiles, writeError, writeFileAtomic } from '@sluice/core';
+import { type FileOperations, makeDirectories, nodeFiles, writeError, writeFileAtomic } from '@sluice/core';
 import test from 'ava';
 
 function directoryFor(t: { teardown(fn: () => void): void }): string {
@@ -88,6 +88,21 @@ test('a full disk is a coded error that leaves the old content and nothing else'
   await t.throwsAsync(writeFileAtomic(path, 'new', full), { code: 'SLUICE_E_DISK_FULL' });
   t.is(readFileSync(path, 'utf8'), 'old');
   t.deepEqual(readdirSync(directory), ['a.json']);
+});
+
+test('directories are made with those above them, and again without effect', (t) => {
+  const path = join(directoryFor(t), 'a', 'b', 'c');
+  makeDirectories(path);
+  makeDirectories(path);
+  t.deepEqual(readdirSync(path), []);
+});
+
+test('a directory that cannot be made is a coded error, a file in the way included', (t) => {
+  const directory = directoryFor(t);
+  const file = join(directory, 'file');
+  writeFileSync(file, '');
+  for (const path of [file, join(file, 'a', 'b'), '/proc/nonexistent/a', join(directory, 'x'.repeat(300))])
+    t.throws(() => makeDirectories(path), { code: 'SLUICE_E_FILE_UNWRITABLE' }, path);
 });
 
 test('an unwritable place and a missing directory are coded errors', async (t) => {

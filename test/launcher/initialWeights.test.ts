@@ -101,6 +101,15 @@ test('the path is relative to the configuration file, and a model that is left o
   await t.throwsAsync(loadNewRunConfig(path, { from: directory }, quiet), { code: 'SLUICE_E_RUN_MISSING' });
 });
 
+test('what is done about missing tensors is not taken where there are no weights to begin with', async (t) => {
+  const path = join(temporaryDirectory(t), 'run.yaml');
+  writeFileSync(path, stringify(SMALL_CONFIG));
+  await t.throwsAsync(loadNewRunConfig(path, { fromMissing: 'initialize' }, quiet), {
+    code: 'SLUICE_E_USAGE',
+    message: /--from-missing is initialize, but/,
+  });
+});
+
 test.serial('a run of another run’s weights takes its newest checkpoint, not what it will be', async (t) => {
   const { run, config, save } = await makeSavedRun(t);
   await save(2);

@@ -36,7 +36,8 @@ test('a run directory that cannot be made is a coded error', (t) => {
   const file = join(directory, 'file');
   writeFileSync(file, '');
   t.throws(() => makeRunDirectory(file), { code: 'SLUICE_E_FILE_UNWRITABLE', message: /is a file/ });
-  t.throws(() => makeRunDirectory(join(file, 'run')), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+  for (const path of [join(file, 'run'), '/proc/nonexistent/run', join(directory, 'x'.repeat(300))])
+    t.throws(() => makeRunDirectory(path), { code: 'SLUICE_E_FILE_UNWRITABLE' });
 });
 
 test('a run directory without write permission is a coded error', (t) => {

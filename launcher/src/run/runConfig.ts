@@ -1,7 +1,7 @@
 /** Reads a run's configuration with the command line's changes, and freezes it into the run directory. */
 
 import { resolve } from 'node:path';
-import { loadYamlConfig, resolvePath, writeFileAtomic } from '@sluice/core';
+import { loadYamlConfig, resolvePath, SluiceError, writeFileAtomic } from '@sluice/core';
 import { InitializeConfig, RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
 import { z } from 'zod';
@@ -48,7 +48,7 @@ const Beginning = z.looseObject({ initialize: InitializeConfig.prefault({}) });
 /**
  * The configuration of a new run. Where it begins with given weights, a run that they are of becomes the very checkpoint, so
  * that the configuration means the same tomorrow; and where it has no `model`, the model is theirs, with `--set` applied.
- * @throws the coded errors of `loadYamlConfig`, `locateModel` and `openWeights`
+ * @throws SLUICE_E_USAGE when only `fromMissing` is given; the coded errors of `loadYamlConfig`, `locateModel` and `openWeights`
  */
 export async function loadNewRunConfig(
   path: string,
@@ -57,7 +57,13 @@ export async function loadNewRunConfig(
 ): Promise<RunConfig> {
   const overrides = overridesOf(flags).filter((override) => override.startsWith('initialize.'));
   const { initialize } = loadYamlConfig(path, Beginning, { overrides });
-  if (initialize.from === undefined) return loadRunConfig(path, flags);
+  if (initialize.from === undefined) {
+    if (flags.fromMissing === undefined) return loadRunConfig(path, flags);
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `--from-missing is ${flags.fromMissing}, but there are no weights to begin with: name them by --from.`,
+    );
+  }
   const from = await locateModel(resolve(resolvePath(path, initialize.from)), log);
   if (topKeys(path).includes('model')) return loadRunConfig(path, { ...flags, from });
   const model = JSON.stringify(await modelOfWeights(from));

@@ -1,13 +1,13 @@
 /** Where the files of a run lie (design §5), and what tells a run directory from another. */
 
-import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { SluiceError, writeError } from '@sluice/core';
+import { makeDirectories, SluiceError, writeError } from '@sluice/core';
 
 /** The paths of one run. */
 export interface RunDirectory {
   readonly path: string;
-  /** The resolved configuration, frozen when the run started. */
+  /** The resolved configuration, frozen when the run started; resuming writes it anew. */
   readonly config: string;
   readonly journal: string;
   readonly metrics: string;
@@ -68,8 +68,8 @@ export function existingRun(path: string): RunDirectory {
 export function makeRunDirectory(path: string): RunDirectory {
   const run = runDirectory(path);
   refuseExistingRun(run.path);
+  makeDirectories(run.checkpoints);
   try {
-    mkdirSync(run.checkpoints, { recursive: true });
     accessSync(run.path, constants.W_OK);
   } catch (error) {
     throw writeError(run.path, error);

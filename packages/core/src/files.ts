@@ -1,7 +1,8 @@
 /** Writing files so that a crash, a power cut or a full disk at any moment never leaves a half-written one under its name. */
 
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, rename, rmdir, unlink } from 'node:fs/promises';
+import { mkdirSync, statSync } from 'node:fs';
+import { type FileHandle, open, rename, rmdir, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SluiceError, writeError } from './errors.ts';
 
@@ -51,12 +52,44 @@ class NodeFile implements WritableFile {
   }
 }
 
+/**
+ * Makes a directory and those above it, where they do not exist. Node's own recursive mkdir says ENOENT on a read-only file
+ * system, and never ends where a directory takes no new ones, as /proc.
+ * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
+ */
+export function makeDirectories(path: string): void {
+  try {
+    makeDirectory(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code !== 'ENOENT') throw writeError(path, error);
+    throw new SluiceError('SLUICE_E_FILE_UNWRITABLE', `Cannot make the directory ${path} (${code}).`, {
+      details: { path, errno: code },
+      cause: error,
+    });
+  }
+}
+
+function makeDirectory(path: string, parentsToo = true): void {
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' && parentsToo && dirname(path) !== path) {
+      makeDirectory(dirname(path));
+      makeDirectory(path, false);
+    } else if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) {
+      throw error;
+    }
+  }
+}
+
 /** The operating system's files. */
 export const nodeFiles: FileOperations = {
   create: async (path) => new NodeFile(await open(path, 'wx')),
   rename,
   unlink,
-  makeDirectory: async (path) => void (await mkdir(path, { recursive: true })),
+  makeDirectory: async (path) => makeDirectories(path),
   removeDirectory: rmdir,
   syncDirectory: async (path) => {
     const handle = await open(path, 'r');

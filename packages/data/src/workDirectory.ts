@@ -2,13 +2,13 @@
 
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeError } from '@sluice/core';
+import { makeDirectories, writeError } from '@sluice/core';
 
 /** A new folder for this process beside the final one, after those of processes that died were removed. */
 export function makeWorkDirectory(outputRoot: string, name: string): string {
   const prefix = `.${name}.partial-`;
   try {
-    mkdirSync(outputRoot, { recursive: true });
+    makeDirectories(outputRoot);
     for (const entry of readdirSync(outputRoot)) {
       if (entry.startsWith(prefix) && !isAlive(Number(entry.slice(prefix.length)))) {
         rmSync(join(outputRoot, entry), { recursive: true, force: true });

@@ -1,9 +1,9 @@
 /** The files of a tokenizer, which travel with a model's weights. */
 
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { writeError, writeFileAtomic } from '@sluice/core';
+import { makeDirectories, writeFileAtomic } from '@sluice/core';
 import { openDataset } from '@sluice/data';
 import type { Manifest } from '../manifest.ts';
 
@@ -31,9 +31,7 @@ export async function copyTokenizer(from: string, to: string): Promise<string[]>
   const present = new Set(await readdir(from));
   const names = TOKENIZER_FILES.filter((name) => present.has(name));
   if (names.length === 0) return [];
-  await mkdir(to, { recursive: true }).catch((error) => {
-    throw writeError(to, error);
-  });
+  makeDirectories(to);
   for (const name of names) await writeFileAtomic(join(to, name), await readFile(join(from, name)));
   return names;
 }
