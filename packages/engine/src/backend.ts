@@ -156,10 +156,6 @@ export class NativeBackend extends MathBackendCPU {
     return this.#storage.get(dataId).pooled ? (values as tf.TypedArray).slice() : values;
   }
 
-  statistics(): PoolStatistics {
-    return this.pool.statistics();
-  }
-
   override dispose(): void {
     super.dispose();
     this.pool.trim();
