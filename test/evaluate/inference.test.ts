@@ -84,16 +84,13 @@ test.serial(
 test.serial('generation goes on beyond the length that the model is meant for', async (t) => {
   const model = await load(fixture('qwen3'));
   t.is(model.sequenceLength, 64);
-  const pieces: string[] = [];
-  const { text, tokens } = await model.generate({
+  const { tokens } = await model.generate({
     prompt: 'x',
     maxTokens: 150,
     temperature: 3,
     seed: 1,
-    onToken: (piece) => pieces.push(piece),
   });
   t.true(tokens > 64, `${tokens} tokens`);
-  t.true(text.startsWith(pieces.join('')));
 });
 
 test.serial('an end-of-text token of generation_config.json ends a text', async (t) => {

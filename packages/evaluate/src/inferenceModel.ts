@@ -19,8 +19,6 @@ export interface GenerateOptions {
   readonly temperature: number;
   readonly topK?: number | undefined;
   readonly seed: number;
-  /** Called with each new piece of text. */
-  readonly onToken?: ((text: string) => void) | undefined;
 }
 
 export interface Generated {
@@ -115,7 +113,7 @@ export class InferenceModel {
    * Continues a prompt. The same seed gives the same text. Where prompt and text together grow longer than the model is
    * meant for, the older half of what it sees is dropped, each time it is full.
    */
-  async generate({ prompt, maxTokens, seed, onToken, ...sampling }: GenerateOptions): Promise<Generated> {
+  async generate({ prompt, maxTokens, seed, ...sampling }: GenerateOptions): Promise<Generated> {
     const { tokenizer, start: beginning, stop } = await this.codec();
     const key = randomKey(seed, 'generate');
     const tokens = [...beginning, ...tokenizer.encode(prompt)];
@@ -123,19 +121,12 @@ export class InferenceModel {
     if (tokens.length === 0) tokens.push(tokenizer.endOfTextId);
     const start = tokens.length;
     const next = this.#nextTokenLogits(Math.min(this.sequenceLength, start + maxTokens));
-    let shown = '';
     while (tokens.length - start < maxTokens) {
       // Rows of the embedding beyond the tokenizer's tokens are padding and have no text.
       const logits = next(tokens).subarray(0, tokenizer.vocabularySize);
       const token = sampleToken(logits, sampling, key, tokens.length);
       if (stop.has(token)) break;
       tokens.push(token);
-      const text = tokenizer.decode(tokens.slice(start));
-      // A character may need several tokens; the replacement character stands for one that is not whole yet.
-      if (onToken && !text.endsWith('\ufffd')) {
-        onToken(text.slice(shown.length));
-        shown = text;
-      }
       // Lets a signal be handled between tokens.
       await new Promise(setImmediate);
     }
