@@ -15,10 +15,6 @@ const KERNEL = 'SluiceLinearCrossEntropy';
 export interface CrossEntropyOptions {
   /** Factor of the result and of its gradients, such as one over the number of tokens of the whole batch. */
   readonly scale: number;
-  /** Receives each token's loss, in nats, not scaled. */
-  readonly losses?: Float32Array | undefined;
-  /** Receives the sum of the losses, not scaled, added in double precision in order of the tokens. */
-  readonly onSum?: ((sum: number) => void) | undefined;
 }
 
 /**
@@ -28,7 +24,7 @@ export interface CrossEntropyOptions {
  * @param x_NC activations
  * @param weight shape [V, C]
  * @param targets token ids; a negative one leaves its token out (no loss, no gradient)
- * @returns scale · the sum of the losses
+ * @returns scale · the sum of the losses, in nats; on `native` added in double precision, in order of the tokens
  */
 export function linearCrossEntropy(
   x_NC: tf.Tensor2D,
@@ -52,18 +48,14 @@ function inBlocks(
   targets: Int32Array,
   options: CrossEntropyOptions,
 ): tf.Scalar {
-  const { scale, onSum, losses = new Float32Array(targets.length) } = options;
   const sums: tf.Scalar[] = [];
   for (let begin = 0; begin < targets.length; begin += BLOCK_TOKENS) {
     const ofBlock = targets.subarray(begin, begin + BLOCK_TOKENS);
     const x = tf.slice2d(x_NC, [begin, 0], [ofBlock.length, -1]);
-    const lossesOfBlock = losses.subarray(begin, begin + BLOCK_TOKENS);
-    const forBlock = { scale, losses: options.losses || onSum ? lossesOfBlock : undefined };
     const compute = (rows: tf.Tensor) =>
-      linearCrossEntropyReference(rows as tf.Tensor2D, weight.onTape() as tf.Tensor2D, ofBlock, forBlock);
+      linearCrossEntropyReference(rows as tf.Tensor2D, weight.onTape() as tf.Tensor2D, ofBlock, options);
     sums.push(recomputed([x], compute));
   }
-  onSum?.(losses.reduce((sum, loss) => sum + loss, 0));
   return (sums.length === 1 ? sums[0]! : tf.addN(sums)) as tf.Scalar;
 }
 
@@ -71,7 +63,7 @@ export function linearCrossEntropyReference(
   x_NC: tf.Tensor2D,
   weight_VC: tf.Tensor2D,
   targets: Int32Array,
-  { scale, losses, onSum }: CrossEntropyOptions,
+  { scale }: CrossEntropyOptions,
 ): tf.Scalar {
   const logits_NV = tf.matMul(x_NC, weight_VC, false, true);
   const ids_N = tf.tensor1d(
@@ -81,9 +73,6 @@ export function linearCrossEntropyReference(
   const wanted_N = tf.sum(tf.mul(logits_NV, tf.oneHot(ids_N, weight_VC.shape[0])), 1);
   const counted_N = tf.tensor1d(Float32Array.from(targets, (target) => (target < 0 ? 0 : 1)));
   const losses_N = tf.mul(tf.sub(tf.logSumExp(logits_NV, 1), wanted_N), counted_N);
-  const values = losses || onSum ? losses_N.dataSync<'float32'>() : new Float32Array();
-  losses?.set(values);
-  onSum?.(values.reduce((sum, loss) => sum + loss, 0));
   return tf.mul(tf.sum(losses_N), scale) as tf.Scalar;
 }
 
@@ -100,14 +89,14 @@ registerFused<CrossEntropyAttributes>({
   inputsToSave: [],
   forward({ floats, shape, output, recording, attributes: { weight, targets, options, saved } }) {
     const [tokens, channels] = shape('x') as [number, number];
-    const { scale, losses = new Float32Array(tokens), onSum } = options;
+    const { scale } = options;
+    const losses = new Float32Array(tokens);
     const loss = output([]);
     const run = (dx: Float32Array | null, dWeight: Float32Array | null, accumulate: boolean) => {
       const operands = [floats('x'), weight.values, targets, losses, dx, dWeight];
       const sizes = [tokens, channels, weight.shape[0]!];
       const sum = callNative('linearCrossEntropy', ...operands, ...sizes, scale, accumulate);
       loss.values[0] = scale * sum;
-      onSum?.(sum);
     };
     if (recording) {
       const dx = saved.floats('dx', tokens * channels);
