@@ -100,6 +100,13 @@ test('what diagnose cannot find is told before any model is looked at', async (t
   }
 });
 
+test('a step is not measured for a picture that has no directory', async (t) => {
+  const { out } = await sluice(
+    ...'bench step --shape tiny-100k --svg /nonexistent/step.svg --json'.split(' '),
+  );
+  t.like(JSON.parse(out).error, { code: 'SLUICE_E_FILE_MISSING', message: 'There is no /nonexistent.' });
+});
+
 test('a checkpoint that does not exist is not taken for a half-written one', async (t) => {
   const path = join(temporaryDirectory(t), 'step-00000099');
   const { out } = await sluice('hash', path, '--json');
@@ -160,6 +167,11 @@ const mistakes: [string[], RegExp][] = [
   [['export', 'runs/x', '--hf', 'y', '--dtype', 'f8'], /f8/],
   [['export', 'runs/x', '--hf', 'y', '--layout', 'llama'], /llama/],
   [['bench', 'step', '--shape', 'dense-1t'], /dense-1t/],
+  [
+    ['bench', 'collectives', '--world', '100000'],
+    /--world is 100000, not a whole number of at least 1 and at most 256/,
+  ],
+  [['bench', 'collectives', '--mib', '0'], /--mib is 0, not a number of at least 0\.001/],
   [['bench'], /Which one/],
   [['data', 'prepare'], /sluice data prepare needs <recipe>/],
 ];

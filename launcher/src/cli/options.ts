@@ -1,12 +1,18 @@
 /** Flags that several commands share, and the checks of their values; what these throw becomes a usage error. */
 
-/** A whole number of at least `minimum`. */
-export function wholeNumber(flag: string, minimum: number): (value: unknown) => number | undefined {
+/** A whole number of at least `minimum` and at most `maximum`. */
+export function wholeNumber(
+  flag: string,
+  minimum: number,
+  maximum = Number.MAX_SAFE_INTEGER,
+): (value: unknown) => number | undefined {
   return (value) => {
     if (value === undefined) return undefined;
-    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= minimum) return value;
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= minimum && value <= maximum)
+      return value;
+    const limit = maximum === Number.MAX_SAFE_INTEGER ? '' : ` and at most ${maximum}`;
     const shown = Array.isArray(value) ? value.join(' and ') : String(value);
-    throw new Error(`--${flag} is ${shown}, not a whole number of at least ${minimum}.`);
+    throw new Error(`--${flag} is ${shown}, not a whole number of at least ${minimum}${limit}.`);
   };
 }
 

@@ -3,6 +3,9 @@
 import { defineCommand } from '../cli/command.ts';
 import { atLeast, wholeNumber } from '../cli/options.ts';
 
+/** More than any one machine is meant to run; each is a process of its own. */
+const MOST_PROCESSES = 256;
+
 interface BenchCollectivesArguments {
   readonly world: number;
   readonly mib: number;
@@ -17,14 +20,14 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
       type: 'number',
       default: 2,
       requiresArg: true,
-      coerce: wholeNumber('world', 1),
+      coerce: wholeNumber('world', 1, MOST_PROCESSES),
       describe: 'Processes.',
     },
     mib: {
       type: 'number',
       default: 64,
       requiresArg: true,
-      coerce: atLeast('mib', 0),
+      coerce: atLeast('mib', 0.001),
       describe: 'Size of the buffer that each process holds, MiB.',
     },
   },

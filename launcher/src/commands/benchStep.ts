@@ -1,6 +1,6 @@
 /** `sluice bench step`: the speed of one training step. */
 
-import { writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { BackendName } from '@sluice/engine';
 import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
 import { CLOCK_OPTION, THREADS_OPTION } from '../bench/options.ts';
@@ -57,9 +57,12 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
   ],
   async run({ shape, threads, backend, clock, profile, svg }) {
     const { availableParallelism } = await import('node:os');
+    const { refuseMissing } = await import('../run/missingPath.ts');
+    if (svg !== undefined) refuseMissing(dirname(svg));
     const count = threads === 0 ? availableParallelism() : threads;
     // OpenMP reads its variables when the C++ core is loaded, which the import below does.
     process.env.OMP_NUM_THREADS = String(count);
+    const { writeFileAtomic } = await import('@sluice/core');
     const { benchStep } = await import('@sluice/train');
     const { formatBytes, formatCount, terminalTable } = await import('@sluice/observe');
     const wanted = profile || svg !== undefined;
@@ -72,7 +75,8 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
       profile: wanted,
     });
     const title = `${shape}: ${backend}, ${count === 1 ? 'one thread' : `${count} threads`}${clock === 'cpu' ? ', CPU time' : ''}`;
-    if (svg !== undefined && measured.profile) await writeFile(svg, stepPicture(measured.profile, title));
+    if (svg !== undefined && measured.profile)
+      await writeFileAtomic(svg, stepPicture(measured.profile, title));
     const rows = [
       [
         `a step, ${clock === 'cpu' ? 'CPU ms' : 'ms'}`,

@@ -1,12 +1,12 @@
 /** Diagnoses models one after the other, and puts what was found side by side. */
 
-import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
 import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { loadModelForInference } from './inference.ts';
+import { refuseMissing } from './missingPath.ts';
 import { readTextFile } from './textFile.ts';
 
 export interface DiagnoseModelsOptions {
@@ -70,11 +70,6 @@ export async function diagnoseModels(
       ...(html === undefined ? [] : [`figures: ${html}`]),
     ].join('\n'),
   };
-}
-
-function refuseMissing(path: string): void {
-  if (existsSync(path)) return;
-  throw new SluiceError('SLUICE_E_FILE_MISSING', `There is no ${resolve(path)}.`, { details: { path } });
 }
 
 function chosenMaps({ decoder }: InferenceModel, source: string, { layers, heads }: DiagnoseModelsOptions) {
