@@ -1,10 +1,10 @@
 /** Text of Debian packages: downloaded with apt-get, unpacked with dpkg, never installed. */
 
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { SluiceError, writeError } from '@sluice/core';
+import { makeDirectories, SluiceError, writeError } from '@sluice/core';
 
 const execute = promisify(execFile);
 
@@ -24,11 +24,7 @@ export async function unpackDebianPackage(
   if (existsSync(folder)) return folder;
   // The folder gets its name when it is whole; until then it belongs to this process.
   const partial = join(root, `.${name}.partial-${process.pid}`);
-  try {
-    mkdirSync(join(partial, 'files'), { recursive: true });
-  } catch (error) {
-    throw writeError(partial, error);
-  }
+  makeDirectories(join(partial, 'files'));
   try {
     await tool('apt-get', ['download', name], name, partial, signal);
     const archive = readdirSync(partial).find((file) => file.endsWith('.deb'));
