@@ -1,5 +1,6 @@
 /** The command line: parses, delegates to one command, and prints its result or its error. Nothing else. */
 
+import { readFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
 import { givenWord, refuseEmptyWords, refuseRepeatedFlags, repeatFlags } from './cli/arguments.ts';
@@ -74,6 +75,10 @@ async function parse(parser: Argv, words: string[]): Promise<string> {
   return printed;
 }
 
+function packageVersion(): string {
+  return JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
+}
+
 type OnChosen = (command: Command, args: Record<string, unknown>) => void;
 
 function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
@@ -86,7 +91,7 @@ function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
     .strictCommands()
     .recommendCommands()
     .help()
-    .version(false)
+    .version(packageVersion())
     .wrap(110)
     .exitProcess(false)
     .fail((message, error) => {

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import test from 'ava';
@@ -203,6 +203,13 @@ test('a missing configuration is a coded error, on standard error or as the one 
   t.is(json.code, 1);
   t.is(json.out.trim().split('\n').length, 1);
   t.like(JSON.parse(json.out).error, { code: 'SLUICE_E_FILE_MISSING' });
+});
+
+test('--version prints that of the package', async (t) => {
+  const { version } = JSON.parse(readFileSync('launcher/package.json', 'utf8'));
+  const { code, out } = await sluice('--version');
+  t.is(code, 0);
+  t.is(out, `${version}\n`);
 });
 
 test('--verbose shows where a coded error comes from', async (t) => {
