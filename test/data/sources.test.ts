@@ -3,6 +3,8 @@ import { gzipSync } from 'node:zlib';
 import { SluiceError } from '@sluice/core';
 import { prepareData } from '@sluice/data';
 import test, { type ExecutionContext } from 'ava';
+import type { TextOptions } from '../../packages/data/src/recipe.ts';
+import { textSource } from '../../packages/data/src/sources/text.ts';
 import { brsFile } from './support/brs.ts';
 import { allDocuments } from './support/documents.ts';
 import { stories, TestFolder } from './support/folder.ts';
@@ -63,6 +65,35 @@ test('a document longer than a part stays one document', async (t) => {
   const found = await documents(folder, { kind: 'text', path: 'long.txt' });
   t.is(found.size, 1);
   t.true(found.get('long.txt') === text);
+});
+
+test('long documents are cut at the same places, packed or not', async (t) => {
+  const folder = new TestFolder(t);
+  const mebi = 2 ** 20;
+  // Lengths around that of a part, and of one and what a separator may need.
+  const texts = [mebi - 5, mebi + 5, mebi + 990, mebi + 1010, 3 * mebi].map((length, i) =>
+    `${i} gate `.repeat(length / 7),
+  );
+  const all = texts.join('\n\n');
+  const options: TextOptions = {
+    encoding: 'utf-8',
+    invalidBytes: 'error',
+    remove: [],
+    documentSeparator: '\\n\\n',
+  };
+  const lengthsOfParts = async (path: string) => {
+    const lengths: number[] = [];
+    const source = textSource('all', [{ path, name: 'all', size: 0, modified: 0 }], options);
+    for await (const { text } of source.documents()) lengths.push(text.length);
+    return lengths;
+  };
+  const plain = await lengthsOfParts(folder.write('all.txt', all));
+  t.deepEqual(await lengthsOfParts(folder.write('all.txt.gz', gzipSync(all))), plain);
+  t.is(
+    plain.reduce((sum, length) => sum + length, 0),
+    all.length - 2 * (texts.length - 1),
+  );
+  t.true(plain.length > texts.length && plain.every((length) => length <= mebi));
 });
 
 test('matches of `remove` are deleted from the text', async (t) => {

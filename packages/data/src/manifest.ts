@@ -11,7 +11,7 @@ export const TOKENIZER_FILE = 'tokenizer.json';
 /** Says which token ends a document, in the words of Hugging Face's `transformers`. */
 export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
 /** Raised when the same recipe and sources would no longer give the same files. */
-export const PREPARATION_VERSION = 1;
+export const PREPARATION_VERSION = 2;
 
 const FileEntry = z.strictObject({ file: z.string(), bytes: z.int().min(0), sha256: z.string() });
 const ShardEntry = FileEntry.extend({ tokens: z.int().min(1) });

@@ -32,7 +32,10 @@ export function textSource(
   };
 }
 
-/** Cuts a stream of text into documents at matches of a regular expression, and long documents into parts. */
+/**
+ * Cuts a stream of text into documents at matches of a regular expression, and long documents into parts. Where it cuts does
+ * not depend on where the stream is cut.
+ */
 async function* documentsInText(
   chunks: AsyncIterable<string>,
   name: string,
@@ -45,24 +48,25 @@ async function* documentsInText(
   /** Takes what is certain out of `rest`; at the end of the file, everything is. */
   function* take(atEnd: boolean): Generator<DocumentPart> {
     let start = 0;
+    // No document that is still open ends before this.
+    let certain = atEnd ? rest.length : rest.length - SEPARATOR_LENGTH;
     if (pattern !== null) {
       pattern.lastIndex = 0;
       for (let match = pattern.exec(rest); match !== null; match = pattern.exec(rest)) {
         const end = match.index + match[0].length;
-        if (!atEnd && end + SEPARATOR_LENGTH > rest.length) break;
+        if (!atEnd && end + SEPARATOR_LENGTH > rest.length) {
+          certain = Math.min(certain, match.index);
+          break;
+        }
         if (match[0].length === 0) pattern.lastIndex++;
         if (match.index === 0 && end === 0) continue;
-        yield { name: nameOf(), text: rest.slice(start, match.index), last: true };
+        const open = yield* longParts(nameOf(), rest.slice(start, match.index));
+        yield { name: nameOf(), text: open, last: true };
         start = end;
         number++;
       }
     }
-    rest = rest.slice(start);
-    while (rest.length > PART_LENGTH + SEPARATOR_LENGTH) {
-      const cut = whiteSpaceBefore(rest, PART_LENGTH);
-      yield { name: nameOf(), text: rest.slice(0, cut), last: false };
-      rest = rest.slice(cut);
-    }
+    rest = yield* longParts(nameOf(), rest.slice(start), certain - start);
     if (atEnd) yield { name: nameOf(), text: rest, last: true };
   }
   for await (const chunk of chunks) {
@@ -70,6 +74,21 @@ async function* documentsInText(
     yield* take(false);
   }
   yield* take(true);
+}
+
+/**
+ * Cuts parts off as long as more than one is there.
+ * @param length how much of the text is known to be of this document
+ * @returns what is left
+ */
+function* longParts(name: string, text: string, length = text.length): Generator<DocumentPart, string> {
+  let begin = 0;
+  while (length - begin > PART_LENGTH) {
+    const end = begin + whiteSpaceBefore(text.slice(begin, begin + PART_LENGTH + 1), PART_LENGTH);
+    yield { name, text: text.slice(begin, end), last: false };
+    begin = end;
+  }
+  return text.slice(begin);
 }
 
 /** The last white space at or before `limit`, or `limit` (moved off the middle of a character) when there is none. */
