@@ -3,7 +3,7 @@
 import type { AttentionMap, Diagnosis } from '@sluice/evaluate';
 import type { Diagnostics, LayerDiagnostics } from '@sluice/train';
 import { evenAttention, formatShort, layerTable, meanOfGates } from '../report/diagnostics.ts';
-import { escapeHtml, escapeJson, panel, paragraph, table } from '../report/elements.ts';
+import { escapeHtml, escapeJson, htmlDocument, panel, paragraph, table } from '../report/elements.ts';
 import type { MapData } from './data.ts';
 import { histogramPlot, isDrawable, linePlot, type PlotLine, shadedHistograms } from './svg.ts';
 
@@ -27,17 +27,10 @@ export function renderDiagnosis(models: readonly DiagnosedModel[], assets: Diagn
   const maps = models.map(({ diagnosis }, model) =>
     diagnosis.maps.map((map, i) => mapData(map, `map-${model}-${i}`)),
   );
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
-<title>${escapeHtml(title)} · diagnosis · Sluice</title>
-<style>${assets.styles}</style>
-</head>
-<body>
-<header>
+  return htmlDocument(
+    `${title} · diagnosis · Sluice`,
+    [assets.styles],
+    `<header>
 <h1>${escapeHtml(title)}</h1>
 <p class="subtitle">Attention sinks, massive activations and gates, on ${escapeHtml(batchText(models))}</p>
 ${legend(models)}
@@ -50,10 +43,8 @@ ${mapPanels(models, maps).join('\n')}
 ${models.map(layersPanel).join('\n')}
 </main>
 <script type="application/json" id="diagnosis-data">${escapeJson(maps.flat())}</script>
-<script type="module">${assets.script}</script>
-</body>
-</html>
-`;
+<script type="module">${assets.script}</script>`,
+  );
 }
 
 function batchText(models: readonly DiagnosedModel[]): string {

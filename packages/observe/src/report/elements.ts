@@ -17,6 +17,24 @@ export function escapeJson(value: unknown): string {
   return JSON.stringify(value).replaceAll('<', '\\u003c');
 }
 
+/** One HTML document that refers to nothing outside itself. @param body HTML */
+export function htmlDocument(title: string, styles: readonly string[], body: string): string {
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
+<title>${escapeHtml(title)}</title>
+${styles.map((css) => `<style>${css}</style>`).join('\n')}
+</head>
+<body>
+${body}
+</body>
+</html>
+`;
+}
+
 /** A paragraph, unless there is nothing to say. */
 export function paragraph(className: string, text: string): string {
   return text === '' ? '' : `<p class="${className}">${escapeHtml(text)}</p>`;

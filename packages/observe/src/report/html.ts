@@ -11,7 +11,7 @@ import {
 import type { RunSummary } from './collect.ts';
 import type { ChartData, ReportData } from './data.ts';
 import { type CollectedDiagnostics, layerTable } from './diagnostics.ts';
-import { escapeHtml, escapeJson, panel, paragraph, table } from './elements.ts';
+import { escapeHtml, escapeJson, htmlDocument, panel, paragraph, table } from './elements.ts';
 import type { ReportCheckpoint, ReportFacts, ReportSpike } from './report.ts';
 
 /** Styles and scripts that go into the page. */
@@ -34,17 +34,10 @@ export function renderPage(
     data.charts.filter((chart) => (chart.wide ?? false) === wide).map((chart) => chartPanel(chart, data));
   const wideCharts = draw(true).join('\n');
   const halfCharts = draw(false);
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
-<title>${escapeHtml(title)} · Sluice</title>
-${assets.styles.map((css) => `<style>${css}</style>`).join('\n')}
-</head>
-<body>
-<header>
+  return htmlDocument(
+    `${title} · Sluice`,
+    assets.styles,
+    `<header>
 <h1>${escapeHtml(title)}</h1>
 ${paragraph('subtitle', configSummary(facts.config))}
 ${paragraph('subtitle', timeSummary(summary))}
@@ -65,10 +58,8 @@ ${configPanel(facts.config)}
 </main>
 <script type="application/json" id="report-data">${escapeJson({ ...data, charts: [...data.charts, ...diagnostics.charts] })}</script>
 <script>${assets.plotLibrary}</script>
-<script type="module">${assets.script}</script>
-</body>
-</html>
-`;
+<script type="module">${assets.script}</script>`,
+  );
 }
 
 function counted(count: number, noun: string): string {
