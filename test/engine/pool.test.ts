@@ -69,6 +69,30 @@ test('sizes that change all the time do not pile up', (t) => {
   t.is(pool.statistics().allocatedBytes, 0);
 });
 
+test('buffers that are lent for less than their size count whole, so none is dropped that the next step needs', (t) => {
+  const mebi = 2 ** 20;
+  const pool = new BufferPool((byteLength) => ({ byteLength }) as ArrayBuffer);
+  const take = (count: number, mebibytes: number) =>
+    Array.from({ length: count }, () => pool.take(mebibytes * mebi));
+  const giveAll = (buffers: readonly ArrayBuffer[]) => {
+    for (const buffer of buffers) pool.give(buffer);
+  };
+  const step = () => {
+    giveAll(take(10, 96));
+    // Each of these gets one of the buffers of twice its size, which 28 and 12 do not fit.
+    const halves = take(10, 48);
+    giveAll(take(16, 28));
+    giveAll(take(10, 12));
+    giveAll(halves);
+  };
+  step();
+  const { buffersMade } = pool.statistics();
+  t.is(buffersMade, 10 + 16 + 10);
+  step();
+  t.is(pool.statistics().buffersMade, buffersMade);
+  t.is(pool.statistics().buffersDropped, 0);
+});
+
 test('a buffer cannot be given back twice, nor one that was never lent', (t) => {
   const pool = new BufferPool();
   const buffer = pool.take(10);

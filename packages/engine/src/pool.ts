@@ -21,7 +21,7 @@ const SLACK_BYTES = 32 * 2 ** 20;
 export interface PoolStatistics {
   /** Bytes of all buffers that the pool holds or has lent out. */
   readonly allocatedBytes: number;
-  /** Bytes that are lent out now, as they were asked for. */
+  /** Bytes that are lent out now, as they were asked for, rounded up to sizes of the pool. */
   readonly usedBytes: number;
   /** The largest `usedBytes` so far. */
   readonly peakUsedBytes: number;
@@ -38,6 +38,9 @@ export class BufferPool {
   /** With the bytes that were asked for. */
   readonly #lent = new Map<ArrayBufferLike, number>();
   #allocatedBytes = 0;
+  /** Of whole buffers, which may be larger than what was asked for. */
+  #lentBytes = 0;
+  #peakLentBytes = 0;
   #usedBytes = 0;
   #peakUsedBytes = 0;
   #made = 0;
@@ -56,6 +59,8 @@ export class BufferPool {
     this.#peakUsedBytes = Math.max(this.#peakUsedBytes, this.#usedBytes);
     const buffer = this.#reuse(size) ?? this.#makeNew(size);
     this.#lent.set(buffer, size);
+    this.#lentBytes += buffer.byteLength;
+    this.#peakLentBytes = Math.max(this.#peakLentBytes, this.#lentBytes);
     return buffer;
   }
 
@@ -76,7 +81,8 @@ export class BufferPool {
   }
 
   #makeNew(size: number): ArrayBuffer {
-    this.#dropDownTo(MOST_BYTES_PER_PEAK_BYTE * this.#peakUsedBytes + SLACK_BYTES - size);
+    const peakBytes = Math.max(this.#peakLentBytes, this.#lentBytes + size);
+    this.#dropDownTo(MOST_BYTES_PER_PEAK_BYTE * peakBytes + SLACK_BYTES - size);
     this.#allocatedBytes += size;
     this.#made++;
     return this.#make(size);
@@ -89,6 +95,7 @@ export class BufferPool {
     this.#lent.delete(buffer);
     this.#usedBytes -= asked;
     const size = buffer.byteLength;
+    this.#lentBytes -= size;
     const list = this.#free.get(size) ?? [];
     list.push(buffer);
     this.#free.delete(size);
