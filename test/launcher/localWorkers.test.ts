@@ -1,6 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { fork } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { SluiceError } from '@sluice/core';
+import { ControlServer } from '@sluice/collectives';
 import test, { type ExecutionContext } from 'ava';
 import { startLocalWorkers } from '../../launcher/src/coordinator/localWorkers.ts';
 import type { Workers } from '../../launcher/src/coordinator/workers.ts';
@@ -9,19 +10,33 @@ import { failureOf } from '../support/failureOf.ts';
 
 const entry = fileURLToPath(new URL('./support/workerProcess.js', import.meta.url));
 
+interface Started {
+  readonly workers: Workers;
+  readonly log: readonly string[];
+  /** Resolves when the workers have said a line. */
+  said(line: string): Promise<void>;
+}
+
 /** Starts two workers, of which one fails as `fault` says. */
-async function start(t: ExecutionContext, fault = ''): Promise<{ workers: Workers; log: string[] }> {
+async function start(t: ExecutionContext, fault = ''): Promise<Started> {
   const log: string[] = [];
+  const lines = new EventEmitter();
   process.env.FAKE_FAULT = fault;
   const workers = await startLocalWorkers({
     count: 2,
     threads: 3,
-    log: (line) => log.push(line),
+    log(line) {
+      log.push(line);
+      lines.emit(line);
+    },
     recovery: () => 'The last checkpoint is step 7; go on with: sluice resume runs/x',
     entry,
   });
   t.teardown(() => workers.kill());
-  return { workers, log };
+  const said = async (line: string) => {
+    if (!log.includes(line)) await once(lines, line);
+  };
+  return { workers, log, said };
 }
 
 const step = (number: number) => ({ step: number, learningRate: 1 });
@@ -69,22 +84,33 @@ test.serial('a coded error of a worker is told as it is', async (t) => {
   t.regex(error.message, /No space left while writing x/);
 });
 
-test.serial('killed workers are gone when kill has resolved', async (t) => {
-  const { workers } = await start(t, '1:step:hang');
+test.serial('killed workers are gone when kill has resolved, and need not be stopped', async (t) => {
+  const { workers, said } = await start(t, '1:step:hang');
+  const answers = await workers.call('initialize', { config: {} as never, dataDirectory: '' });
+  const pids = answers.map((answer) => (answer as unknown as { pid: number }).pid);
   const call = failureOf(workers.call('step', step(1)));
-  await delay(50);
+  await said('[worker 1] hangs');
+  t.false(pids.some((pid) => processStart(pid) === undefined));
   await workers.kill();
-  t.true((await call) instanceof SluiceError);
-  t.is(await Promise.race([workers.stop().then(() => 'stopped'), delay(1000)]), 'stopped');
+  t.deepEqual(
+    pids.map((pid) => processStart(pid)),
+    [undefined, undefined],
+  );
+  t.is((await call).code, 'SLUICE_E_WORKER_LOST');
+  await t.notThrowsAsync(workers.stop());
 });
 
 test.serial('a worker whose coordinator is gone ends by itself', async (t) => {
-  const { fork } = await import('node:child_process');
-  const child = fork(entry, { env: { ...process.env, FAKE_FAULT: '' }, stdio: 'ignore' });
-  const { pid } = child;
-  t.truthy(processStart(pid!));
-  await delay(200);
-  child.disconnect();
-  await new Promise((resolve) => child.once('exit', resolve));
-  t.is(processStart(pid!), undefined);
+  const server = await ControlServer.listen({ worldSize: 1 });
+  t.teardown(() => server.close());
+  const worker = fork(fileURLToPath(new URL('../../launcher/src/worker.ts', import.meta.url)), {
+    execArgv: ['--import=tsx'],
+    env: { ...process.env, ...server.workerEnv(0) },
+    stdio: 'ignore',
+  });
+  t.teardown(() => worker.kill('SIGKILL'));
+  await server.ready();
+  const ended = once(worker, 'exit');
+  worker.disconnect();
+  t.deepEqual(await ended, [1, null]);
 });

@@ -193,7 +193,7 @@ class LocalWorkers implements Workers {
     } catch (error) {
       if (!(error instanceof SluiceError) || CONSEQUENCES.has(error.code)) {
         const deadline = Date.now() + DEATH_NOTICE_MS;
-        while (!this.#death && Date.now() < deadline) await delay(20);
+        while (!this.#death && !this.#ending && Date.now() < deadline) await delay(20);
       }
       throw this.#death ?? error;
     }
@@ -203,7 +203,7 @@ class LocalWorkers implements Workers {
 interface WorkerProcess {
   readonly rank: number;
   readonly child: ChildProcess;
-  /** How the process ended, in words. */
+  /** How the process ended, in words; all that it said has been told by then. */
   readonly ended: Promise<string>;
 }
 
@@ -223,7 +223,7 @@ function startProcess(
     if (stream) forwardLines(stream, (line) => log(`[worker ${rank}] ${line}`));
   }
   const ended = new Promise<string>((resolve) => {
-    child.once('exit', (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
+    child.once('close', (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
     child.once('error', (error) => resolve(`failing to start (${error.message})`));
   });
   return { rank, child, ended };

@@ -19,6 +19,7 @@ function fail() {
   if (way === 'exit') process.exit(3);
   if (way === 'throw') throw new Error('a bug of the worker');
   if (way === 'full') throw new SluiceError('SLUICE_E_DISK_FULL', 'No space left while writing x.');
+  process.stderr.write('hangs\n');
   return new Promise(() => {});
 }
 
@@ -36,6 +37,7 @@ await communicator.serve({
   initialize: serving('initialize', () => ({
     backend: 'fake',
     threads: Number(process.env.OMP_NUM_THREADS),
+    pid: process.pid,
   })),
   step: serving('step', ({ step }) => {
     process.stderr.write(`step ${step} of rank ${communicator.rank}\n`);
