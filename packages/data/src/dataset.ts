@@ -19,13 +19,13 @@ export class Dataset {
   readonly manifest: DatasetManifest;
   /** Names the corpus: equal text, recipe and tokenizer give an equal hash on any machine. */
   readonly manifestHash: string;
-  private readonly splits: Readonly<Record<SplitName, SplitReader>>;
+  readonly #splits: Readonly<Record<SplitName, SplitReader>>;
 
   constructor(directory: string, manifest: DatasetManifest, manifestHash: string) {
     this.directory = directory;
     this.manifest = manifest;
     this.manifestHash = manifestHash;
-    this.splits = {
+    this.#splits = {
       train: new SplitReader(directory, manifest, 'train'),
       validation: new SplitReader(directory, manifest, 'validation'),
     };
@@ -41,7 +41,7 @@ export class Dataset {
    * @throws SluiceError SLUICE_E_DATA_TOO_SMALL when the split is shorter than one sequence
    */
   sampler(options: SamplerOptions): Sampler {
-    const reader = this.splits[options.split];
+    const reader = this.#splits[options.split];
     if (reader.tokens <= options.sequenceLength) {
       throw new SluiceError(
         'SLUICE_E_DATA_TOO_SMALL',
@@ -62,7 +62,7 @@ export class Dataset {
 
   /** Closes the files; they are opened again when something is read. */
   close(): void {
-    this.splits.train.close();
-    this.splits.validation.close();
+    this.#splits.train.close();
+    this.#splits.validation.close();
   }
 }

@@ -44,56 +44,56 @@ export class DocumentIndexWriter {
 }
 
 export class DocumentIndex {
-  private readonly index: PositionalReader;
-  private readonly names: PositionalReader;
-  private readonly documents: number;
-  private readonly tokens: number;
+  readonly #index: PositionalReader;
+  readonly #names: PositionalReader;
+  readonly #documents: number;
+  readonly #tokens: number;
 
   /**
    * @param documents number of records in the index
    * @param tokens tokens of the whole split
    */
   constructor(index: PositionalReader, names: PositionalReader, documents: number, tokens: number) {
-    this.index = index;
-    this.names = names;
-    this.documents = documents;
-    this.tokens = tokens;
+    this.#index = index;
+    this.#names = names;
+    this.#documents = documents;
+    this.#tokens = tokens;
   }
 
   /** The documents that hold the tokens [start, end) of the split, in order. */
   *overlapping(start: number, end: number): Generator<DocumentEntry> {
-    for (let i = this.find(start); i < this.documents; i++) {
-      const entry = this.entry(i);
+    for (let i = this.#find(start); i < this.#documents; i++) {
+      const entry = this.#entry(i);
       if (entry.start >= end) return;
       yield entry;
     }
   }
 
   /** The document that holds a token, by bisection. */
-  private find(token: number): number {
-    invariant(token >= 0 && token < this.tokens, `token ${token} of ${this.tokens}`);
+  #find(token: number): number {
+    invariant(token >= 0 && token < this.#tokens, `token ${token} of ${this.#tokens}`);
     let low = 0;
-    let high = this.documents;
+    let high = this.#documents;
     while (high - low > 1) {
       const middle = (low + high) >> 1;
-      if (this.startOf(middle) <= token) low = middle;
+      if (this.#startOf(middle) <= token) low = middle;
       else high = middle;
     }
     return low;
   }
 
-  private startOf(index: number): number {
-    if (index === this.documents) return this.tokens;
-    return Number(this.index.read(index * RECORD_BYTES, 8).readBigUInt64LE(0));
+  #startOf(index: number): number {
+    if (index === this.#documents) return this.#tokens;
+    return Number(this.#index.read(index * RECORD_BYTES, 8).readBigUInt64LE(0));
   }
 
-  private entry(index: number): DocumentEntry {
-    const record = this.index.read(index * RECORD_BYTES, RECORD_BYTES);
+  #entry(index: number): DocumentEntry {
+    const record = this.#index.read(index * RECORD_BYTES, RECORD_BYTES);
     const start = Number(record.readBigUInt64LE(0));
     const nameAt = Number(record.readBigUInt64LE(8));
     const nameLength = record.readUInt32LE(16);
     const source = record.readUInt32LE(20);
-    const name = this.names.read(nameAt, nameLength).toString('utf8');
-    return { index, source, name, start, end: this.startOf(index + 1) };
+    const name = this.#names.read(nameAt, nameLength).toString('utf8');
+    return { index, source, name, start, end: this.#startOf(index + 1) };
   }
 }

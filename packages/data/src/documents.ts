@@ -58,17 +58,17 @@ export async function* readDocuments(
 
 /** Counts and hashes what was read from one source. */
 export class SourceTally {
-  private readonly hash: Hash = createHash('sha256');
+  readonly #hash: Hash = createHash('sha256');
   documents = 0;
   bytes = 0;
 
   add({ name, text, bytes, last }: SplitPart): void {
-    this.hash.update(JSON.stringify([name, text, last]));
+    this.#hash.update(JSON.stringify([name, text, last]));
     this.bytes += bytes;
     if (last) this.documents++;
   }
 
   digest(): string {
-    return this.hash.digest('hex');
+    return this.#hash.digest('hex');
   }
 }

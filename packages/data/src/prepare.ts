@@ -109,12 +109,12 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
 
 /** One preparation in progress. */
 class Preparation {
-  private readonly loaded: LoadedRecipe;
-  private readonly recipe: DataRecipe;
-  private readonly sources: readonly TextSourceReader[];
-  private readonly directory: string;
-  private readonly options: PrepareOptions;
-  private readonly progress = { documents: 0, bytes: 0, tokens: 0, totalBytes: 0 };
+  readonly #loaded: LoadedRecipe;
+  readonly #recipe: DataRecipe;
+  readonly #sources: readonly TextSourceReader[];
+  readonly #directory: string;
+  readonly #options: PrepareOptions;
+  readonly #progress = { documents: 0, bytes: 0, tokens: 0, totalBytes: 0 };
 
   constructor(
     loaded: LoadedRecipe,
@@ -122,61 +122,63 @@ class Preparation {
     directory: string,
     options: PrepareOptions,
   ) {
-    this.loaded = loaded;
-    this.recipe = loaded.recipe;
-    this.sources = sources;
-    this.directory = directory;
-    this.options = options;
-    this.progress.totalBytes = sources.flatMap(({ files }) => files).reduce((sum, { size }) => sum + size, 0);
+    this.#loaded = loaded;
+    this.#recipe = loaded.recipe;
+    this.#sources = sources;
+    this.#directory = directory;
+    this.#options = options;
+    this.#progress.totalBytes = sources
+      .flatMap(({ files }) => files)
+      .reduce((sum, { size }) => sum + size, 0);
   }
 
   async run(): Promise<DatasetManifest> {
-    const tokenizer = await this.makeTokenizer();
+    const tokenizer = await this.#makeTokenizer();
     // Whoever loads the corpus's tokenizer is to find the end-of-text token that the recipe named.
     const config = {
       tokenizer_class: 'PreTrainedTokenizerFast',
       eos_token: tokenizer.decode([tokenizer.endOfTextId]),
     };
-    writeFileSync(join(this.directory, TOKENIZER_CONFIG_FILE), `${JSON.stringify(config)}\n`, {
+    writeFileSync(join(this.#directory, TOKENIZER_CONFIG_FILE), `${JSON.stringify(config)}\n`, {
       flush: true,
     });
-    return this.encode(tokenizer);
+    return this.#encode(tokenizer);
   }
 
-  private async makeTokenizer(): Promise<Tokenizer> {
-    const target = join(this.directory, TOKENIZER_FILE);
-    const { tokenizer } = this.recipe;
+  async #makeTokenizer(): Promise<Tokenizer> {
+    const target = join(this.#directory, TOKENIZER_FILE);
+    const { tokenizer } = this.#recipe;
     if (tokenizer.kind === 'file') {
-      const file = tokenizerFile(this.loaded.resolve(tokenizer.path));
+      const file = tokenizerFile(this.#loaded.resolve(tokenizer.path));
       copyFileSync(file, target);
       return loadTokenizer(file, tokenizer);
     }
-    const { signal } = this.options;
+    const { signal } = this.#options;
     const words = await countTrainingWords(
-      this.sources,
-      this.recipe,
-      { sampleBytes: tokenizer.sampleBytes, totalBytes: this.progress.totalBytes },
-      { signal, onPart: (part) => this.report('words', part) },
+      this.#sources,
+      this.#recipe,
+      { sampleBytes: tokenizer.sampleBytes, totalBytes: this.#progress.totalBytes },
+      { signal, onPart: (part) => this.#report('words', part) },
     );
-    if (words.size === 0) throw this.nothingFound();
-    this.progress.totalBytes = this.progress.bytes;
-    this.report('merges');
+    if (words.size === 0) throw this.#nothingFound();
+    this.#progress.totalBytes = this.#progress.bytes;
+    this.#report('merges');
     const json = await trainTokenizer(words, { ...tokenizer, signal });
     writeFileSync(target, JSON.stringify(json), { flush: true });
-    Object.assign(this.progress, { documents: 0, bytes: 0 });
+    Object.assign(this.#progress, { documents: 0, bytes: 0 });
     return loadTokenizer(target);
   }
 
-  private async encode(tokenizer: Tokenizer): Promise<DatasetManifest> {
+  async #encode(tokenizer: Tokenizer): Promise<DatasetManifest> {
     const tokenType: TokenType = tokenizer.vocabularySize <= 1 << 16 ? 'uint16' : 'uint32';
     const writers = {
-      train: this.splitWriter('train', tokenType),
-      validation: this.splitWriter('validation', tokenType),
+      train: this.#splitWriter('train', tokenType),
+      validation: this.#splitWriter('validation', tokenType),
     };
-    const tallies = this.sources.map(() => new SourceTally());
+    const tallies = this.#sources.map(() => new SourceTally());
     const unigram = new UnigramCounter(tokenizer.vocabularySize);
     try {
-      for await (const part of readDocuments(this.sources, this.recipe.validation, this.options.signal)) {
+      for await (const part of readDocuments(this.#sources, this.#recipe.validation, this.#options.signal)) {
         const tokens = tokenizer.encodeOrdinary(part.text);
         if (part.last) tokens.push(tokenizer.endOfTextId);
         const writer = writers[part.split];
@@ -184,26 +186,26 @@ class Preparation {
         writer.append(tokens, part.bytes);
         unigram.add(part.split, tokens);
         tallies[part.source]!.add(part);
-        this.progress.tokens += tokens.length;
-        this.report('encode', part);
+        this.#progress.tokens += tokens.length;
+        this.#report('encode', part);
       }
-      this.checkSplits(writers);
+      this.#checkSplits(writers);
       const splits = { train: writers.train.finish(), validation: writers.validation.finish() };
       return {
         format: 'sluice-tokens',
         preparationVersion: PREPARATION_VERSION,
-        name: this.recipe.name,
-        recipeHash: recipeHash(this.recipe),
+        name: this.#recipe.name,
+        recipeHash: recipeHash(this.#recipe),
         tokenizer: {
-          ...fileEntry(this.directory, TOKENIZER_FILE),
+          ...fileEntry(this.#directory, TOKENIZER_FILE),
           vocabularySize: tokenizer.vocabularySize,
           endOfTextId: tokenizer.endOfTextId,
         },
-        tokenizerConfig: fileEntry(this.directory, TOKENIZER_CONFIG_FILE),
+        tokenizerConfig: fileEntry(this.#directory, TOKENIZER_CONFIG_FILE),
         tokenType,
-        shardTokens: this.recipe.shardTokens,
+        shardTokens: this.#recipe.shardTokens,
         sources: tallies.map((tally, i) => ({
-          label: this.sources[i]!.label,
+          label: this.#sources[i]!.label,
           documents: tally.documents,
           bytes: tally.bytes,
           sha256: tally.digest(),
@@ -219,40 +221,40 @@ class Preparation {
     }
   }
 
-  private splitWriter(split: SplitName, tokenType: TokenType): SplitWriter {
+  #splitWriter(split: SplitName, tokenType: TokenType): SplitWriter {
     return new SplitWriter({
-      directory: this.directory,
+      directory: this.#directory,
       split,
       tokenType,
-      shardTokens: this.recipe.shardTokens,
+      shardTokens: this.#recipe.shardTokens,
     });
   }
 
-  private checkSplits({ train, validation }: Readonly<Record<SplitName, SplitWriter>>): void {
-    if (train.tokens + validation.tokens === 0) throw this.nothingFound();
-    const { fraction } = this.recipe.validation;
+  #checkSplits({ train, validation }: Readonly<Record<SplitName, SplitWriter>>): void {
+    if (train.tokens + validation.tokens === 0) throw this.#nothingFound();
+    const { fraction } = this.#recipe.validation;
     const empty =
       train.tokens === 0 ? 'training' : validation.tokens === 0 && fraction > 0 ? 'validation' : null;
     if (empty === null) return;
     throw new SluiceError(
       'SLUICE_E_DATA_SPLIT_EMPTY',
-      `Of ${this.progress.documents} documents, none fell into the ${empty} split (validation.fraction is ${fraction}).`,
-      { details: { recipe: this.loaded.file, documents: this.progress.documents, fraction } },
+      `Of ${this.#progress.documents} documents, none fell into the ${empty} split (validation.fraction is ${fraction}).`,
+      { details: { recipe: this.#loaded.file, documents: this.#progress.documents, fraction } },
     );
   }
 
-  private nothingFound(): SluiceError {
-    return new SluiceError('SLUICE_E_DATA_EMPTY', `The sources of ${this.loaded.file} hold no text.`, {
-      details: { recipe: this.loaded.file },
+  #nothingFound(): SluiceError {
+    return new SluiceError('SLUICE_E_DATA_EMPTY', `The sources of ${this.#loaded.file} hold no text.`, {
+      details: { recipe: this.#loaded.file },
     });
   }
 
-  private report(stage: PrepareProgress['stage'], part?: SplitPart): void {
+  #report(stage: PrepareProgress['stage'], part?: SplitPart): void {
     if (part !== undefined) {
-      this.progress.bytes += part.bytes;
-      if (part.last) this.progress.documents++;
+      this.#progress.bytes += part.bytes;
+      if (part.last) this.#progress.documents++;
     }
-    this.options.onProgress?.({ stage, ...this.progress });
+    this.#options.onProgress?.({ stage, ...this.#progress });
   }
 }
 

@@ -43,12 +43,12 @@ export class Sampler {
   readonly sequenceLength: number;
   /** Sequences in an epoch; the tokens left over at the end of the split are not used. */
   readonly numSequences: number;
-  private readonly reader: SplitReader;
-  private readonly options: SamplerOptions;
+  readonly #reader: SplitReader;
+  readonly #options: SamplerOptions;
 
   constructor(reader: SplitReader, options: SamplerOptions) {
-    this.reader = reader;
-    this.options = options;
+    this.#reader = reader;
+    this.#options = options;
     this.sequenceLength = options.sequenceLength;
     // The last target of a sequence is the first input of the next, so that one token more is needed in all.
     this.numSequences = Math.floor((reader.tokens - 1) / options.sequenceLength);
@@ -57,7 +57,7 @@ export class Sampler {
   /** Which sequence of the split a sample is, in constant time. */
   locate(sampleIndex: number): { epoch: number; sequence: number } {
     invariant(Number.isSafeInteger(sampleIndex) && sampleIndex >= 0, `sample index ${sampleIndex}`);
-    const { split, seed } = this.options;
+    const { split, seed } = this.#options;
     const epoch = Math.floor(sampleIndex / this.numSequences);
     const place = sampleIndex % this.numSequences;
     if (split === 'validation') return { epoch, sequence: place };
@@ -70,7 +70,7 @@ export class Sampler {
    */
   read(sampleIndex: number, target: Int32Array): void {
     invariant(target.length === this.sequenceLength + 1, `a target of ${target.length} tokens`);
-    this.reader.read(this.locate(sampleIndex).sequence * this.sequenceLength, target);
+    this.#reader.read(this.locate(sampleIndex).sequence * this.sequenceLength, target);
   }
 
   /** The documents and shards that a sample holds, its last target included. */
@@ -78,11 +78,11 @@ export class Sampler {
     const { epoch, sequence } = this.locate(sampleIndex);
     const start = sequence * this.sequenceLength;
     const end = start + this.sequenceLength + 1;
-    const documents = this.reader.documentsOf(start, end).map((document) => {
+    const documents = this.#reader.documentsOf(start, end).map((document) => {
       const from = Math.max(start, document.start);
       const to = Math.min(end, document.end);
       return {
-        source: this.reader.sourceLabel(document.source),
+        source: this.#reader.sourceLabel(document.source),
         name: document.name,
         index: document.index,
         documentStart: from - document.start,
@@ -91,6 +91,6 @@ export class Sampler {
         sampleEnd: to - start,
       };
     });
-    return { epoch, sequence, shards: this.reader.ranges(start, end), documents };
+    return { epoch, sequence, shards: this.#reader.ranges(start, end), documents };
   }
 }

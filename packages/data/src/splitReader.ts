@@ -20,34 +20,34 @@ export interface ShardRange {
 export class SplitReader {
   readonly split: SplitName;
   readonly tokens: number;
-  private readonly directory: string;
-  private readonly manifest: DatasetManifest;
-  private readonly openShards = new Map<string, PositionalReader>();
-  private readonly indexFiles: readonly PositionalReader[];
-  private readonly documents: DocumentIndex;
+  readonly #directory: string;
+  readonly #manifest: DatasetManifest;
+  readonly #openShards = new Map<string, PositionalReader>();
+  readonly #indexFiles: readonly PositionalReader[];
+  readonly #documents: DocumentIndex;
 
   constructor(directory: string, manifest: DatasetManifest, split: SplitName) {
     const { tokens, documents, index, names } = manifest.splits[split];
-    this.directory = directory;
-    this.manifest = manifest;
+    this.#directory = directory;
+    this.#manifest = manifest;
     this.split = split;
     this.tokens = tokens;
-    this.indexFiles = [index, names].map(({ file }) => new PositionalReader(join(directory, file)));
-    this.documents = new DocumentIndex(this.indexFiles[0]!, this.indexFiles[1]!, documents, tokens);
+    this.#indexFiles = [index, names].map(({ file }) => new PositionalReader(join(directory, file)));
+    this.#documents = new DocumentIndex(this.#indexFiles[0]!, this.#indexFiles[1]!, documents, tokens);
   }
 
   /** Fills `target` with the tokens that begin at `start`. */
   read(start: number, target: Int32Array): void {
     let filled = 0;
     for (const range of this.ranges(start, start + target.length)) {
-      filled += this.readShard(range, target, filled);
+      filled += this.#readShard(range, target, filled);
     }
   }
 
   /** The shards that hold the tokens [start, end). */
   ranges(start: number, end: number): ShardRange[] {
     invariant(start >= 0 && end <= this.tokens, `tokens ${start} to ${end} of ${this.tokens}`);
-    const { shardTokens, splits } = this.manifest;
+    const { shardTokens, splits } = this.#manifest;
     const ranges: ShardRange[] = [];
     for (let at = start; at < end; ) {
       const number = Math.floor(at / shardTokens);
@@ -62,37 +62,37 @@ export class SplitReader {
 
   /** The documents that hold the tokens [start, end). */
   documentsOf(start: number, end: number): DocumentEntry[] {
-    return [...this.documents.overlapping(start, end)];
+    return [...this.#documents.overlapping(start, end)];
   }
 
   sourceLabel(source: number): string {
-    return this.manifest.sources[source]!.label;
+    return this.#manifest.sources[source]!.label;
   }
 
   close(): void {
-    for (const reader of [...this.openShards.values(), ...this.indexFiles]) reader.close();
-    this.openShards.clear();
+    for (const reader of [...this.#openShards.values(), ...this.#indexFiles]) reader.close();
+    this.#openShards.clear();
   }
 
-  private readShard({ file, start, end }: ShardRange, target: Int32Array, offset: number): number {
-    const width = TOKEN_BYTES[this.manifest.tokenType];
+  #readShard({ file, start, end }: ShardRange, target: Int32Array, offset: number): number {
+    const width = TOKEN_BYTES[this.#manifest.tokenType];
     const count = end - start;
-    const bytes = this.shard(file).read(start * width, count * width);
+    const bytes = this.#shard(file).read(start * width, count * width);
     if (width === 2)
       for (let i = 0; i < count; i++) target[offset + i] = bytes[2 * i]! | (bytes[2 * i + 1]! << 8);
     else for (let i = 0; i < count; i++) target[offset + i] = bytes.readUInt32LE(4 * i);
     return count;
   }
 
-  private shard(file: string): PositionalReader {
-    const reader = this.openShards.get(file) ?? new PositionalReader(join(this.directory, file));
+  #shard(file: string): PositionalReader {
+    const reader = this.#openShards.get(file) ?? new PositionalReader(join(this.#directory, file));
     // A map keeps the order of insertion, so that the first key is the one that was not used for longest.
-    this.openShards.delete(file);
-    this.openShards.set(file, reader);
-    if (this.openShards.size > OPEN_SHARDS) {
-      const [oldest, stale] = this.openShards.entries().next().value!;
+    this.#openShards.delete(file);
+    this.#openShards.set(file, reader);
+    if (this.#openShards.size > OPEN_SHARDS) {
+      const [oldest, stale] = this.#openShards.entries().next().value!;
       stale.close();
-      this.openShards.delete(oldest);
+      this.#openShards.delete(oldest);
     }
     return reader;
   }

@@ -19,18 +19,18 @@ export interface SplitWriterOptions {
 
 /** Writes the tokens of one split, document after document, into shards of bounded size, with their index. */
 export class SplitWriter {
-  private readonly options: SplitWriterOptions;
-  private readonly documents: DocumentIndexWriter;
-  private readonly shards: SplitManifest['shards'] = [];
-  private shard: StreamWriter | null = null;
-  private shardUsed = 0;
-  private bytes = 0;
+  readonly #options: SplitWriterOptions;
+  readonly #documents: DocumentIndexWriter;
+  readonly #shards: SplitManifest['shards'] = [];
+  #shard: StreamWriter | null = null;
+  #shardUsed = 0;
+  #bytes = 0;
   tokens = 0;
 
   constructor(options: SplitWriterOptions) {
-    this.options = options;
+    this.#options = options;
     const { directory, split } = options;
-    this.documents = new DocumentIndexWriter(
+    this.#documents = new DocumentIndexWriter(
       new StreamWriter(join(directory, `${split}.index`)),
       new StreamWriter(join(directory, `${split}.names`)),
     );
@@ -38,17 +38,17 @@ export class SplitWriter {
 
   /** Begins a document; the tokens appended from now on are its own. */
   beginDocument(name: string, source: number): void {
-    this.documents.add(this.tokens, name, source);
+    this.#documents.add(this.tokens, name, source);
   }
 
   /** @param textBytes bytes of text, in UTF-8, that the tokens stand for */
   append(tokens: readonly number[], textBytes: number): void {
-    const width = TOKEN_BYTES[this.options.tokenType];
+    const width = TOKEN_BYTES[this.#options.tokenType];
     for (let start = 0; start < tokens.length; ) {
-      const shard = this.currentShard();
+      const shard = this.#currentShard();
       const count = Math.min(
         tokens.length - start,
-        this.options.shardTokens - this.shardUsed,
+        this.#options.shardTokens - this.#shardUsed,
         TOKENS_A_WRITE,
       );
       const { buffer, offset } = shard.reserve(count * width);
@@ -56,44 +56,44 @@ export class SplitWriter {
         if (width === 2) buffer.writeUInt16LE(tokens[start + i]!, offset + 2 * i);
         else buffer.writeUInt32LE(tokens[start + i]!, offset + 4 * i);
       }
-      this.shardUsed += count;
+      this.#shardUsed += count;
       start += count;
     }
     this.tokens += tokens.length;
-    this.bytes += textBytes;
+    this.#bytes += textBytes;
   }
 
   finish(): SplitManifest {
-    this.finishShard();
+    this.#finishShard();
     return {
       tokens: this.tokens,
-      documents: this.documents.documents,
-      bytes: this.bytes,
-      shards: this.shards,
-      index: this.documents.index.finish(),
-      names: this.documents.names.finish(),
+      documents: this.#documents.documents,
+      bytes: this.#bytes,
+      shards: this.#shards,
+      index: this.#documents.index.finish(),
+      names: this.#documents.names.finish(),
     };
   }
 
   /** Closes the files without finishing them. */
   abandon(): void {
-    this.shard?.abandon();
-    this.documents.index.abandon();
-    this.documents.names.abandon();
+    this.#shard?.abandon();
+    this.#documents.index.abandon();
+    this.#documents.names.abandon();
   }
 
-  private currentShard(): StreamWriter {
-    if (this.shard !== null && this.shardUsed < this.options.shardTokens) return this.shard;
-    this.finishShard();
-    const number = String(this.shards.length).padStart(5, '0');
-    this.shard = new StreamWriter(join(this.options.directory, `${this.options.split}-${number}.bin`));
-    return this.shard;
+  #currentShard(): StreamWriter {
+    if (this.#shard !== null && this.#shardUsed < this.#options.shardTokens) return this.#shard;
+    this.#finishShard();
+    const number = String(this.#shards.length).padStart(5, '0');
+    this.#shard = new StreamWriter(join(this.#options.directory, `${this.#options.split}-${number}.bin`));
+    return this.#shard;
   }
 
-  private finishShard(): void {
-    if (this.shard === null) return;
-    this.shards.push({ ...this.shard.finish(), tokens: this.shardUsed });
-    this.shard = null;
-    this.shardUsed = 0;
+  #finishShard(): void {
+    if (this.#shard === null) return;
+    this.#shards.push({ ...this.#shard.finish(), tokens: this.#shardUsed });
+    this.#shard = null;
+    this.#shardUsed = 0;
   }
 }

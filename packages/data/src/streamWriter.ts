@@ -8,18 +8,18 @@ const BUFFER_BYTES = 1 << 18;
 
 /** A new file that is written from front to back through a buffer of fixed size, and hashed on the way. */
 export class StreamWriter {
-  private readonly path: string;
-  private readonly file: number;
-  private readonly hash: Hash = createHash('sha256');
-  private readonly buffer = Buffer.alloc(BUFFER_BYTES);
-  private used = 0;
-  private written = 0;
-  private open = true;
+  readonly #path: string;
+  readonly #file: number;
+  readonly #hash: Hash = createHash('sha256');
+  readonly #buffer = Buffer.alloc(BUFFER_BYTES);
+  #used = 0;
+  #written = 0;
+  #open = true;
 
   constructor(path: string) {
-    this.path = path;
+    this.#path = path;
     try {
-      this.file = openSync(path, 'w');
+      this.#file = openSync(path, 'w');
     } catch (error) {
       throw writeError(path, error);
     }
@@ -27,15 +27,15 @@ export class StreamWriter {
 
   /** Bytes taken so far. */
   get length(): number {
-    return this.written + this.used;
+    return this.#written + this.#used;
   }
 
   /** Room for `bytes` bytes, at most a buffer's, for the caller to fill before anything else is written. */
   reserve(bytes: number): { buffer: Buffer; offset: number } {
-    if (this.used + bytes > BUFFER_BYTES) this.flush();
-    const offset = this.used;
-    this.used += bytes;
-    return { buffer: this.buffer, offset };
+    if (this.#used + bytes > BUFFER_BYTES) this.#flush();
+    const offset = this.#used;
+    this.#used += bytes;
+    return { buffer: this.#buffer, offset };
   }
 
   write(bytes: Uint8Array): void {
@@ -48,31 +48,31 @@ export class StreamWriter {
 
   /** Writes what is left, forces it to the disk, and tells the file's length and hash. */
   finish(): FileEntry {
-    this.flush();
+    this.#flush();
     try {
-      fsyncSync(this.file);
+      fsyncSync(this.#file);
     } catch (error) {
-      throw writeError(this.path, error);
+      throw writeError(this.#path, error);
     }
     this.abandon();
-    return { file: basename(this.path), bytes: this.written, sha256: this.hash.digest('hex') };
+    return { file: basename(this.#path), bytes: this.#written, sha256: this.#hash.digest('hex') };
   }
 
   /** Closes the file, finished or not. */
   abandon(): void {
-    if (this.open) closeSync(this.file);
-    this.open = false;
+    if (this.#open) closeSync(this.#file);
+    this.#open = false;
   }
 
-  private flush(): void {
-    const bytes = this.buffer.subarray(0, this.used);
-    this.hash.update(bytes);
+  #flush(): void {
+    const bytes = this.#buffer.subarray(0, this.#used);
+    this.#hash.update(bytes);
     try {
-      for (let done = 0; done < bytes.length; ) done += writeSync(this.file, bytes, done);
+      for (let done = 0; done < bytes.length; ) done += writeSync(this.#file, bytes, done);
     } catch (error) {
-      throw writeError(this.path, error);
+      throw writeError(this.#path, error);
     }
-    this.written += this.used;
-    this.used = 0;
+    this.#written += this.#used;
+    this.#used = 0;
   }
 }

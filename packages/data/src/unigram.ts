@@ -2,14 +2,14 @@ import type { SplitName } from './manifest.ts';
 
 /** Counts tokens of both splits, for the loss of the simplest model: one that knows the frequencies of tokens only. */
 export class UnigramCounter {
-  private readonly counts: Readonly<Record<SplitName, Float64Array>>;
+  readonly #counts: Readonly<Record<SplitName, Float64Array>>;
 
   constructor(vocabularySize: number) {
-    this.counts = { train: new Float64Array(vocabularySize), validation: new Float64Array(vocabularySize) };
+    this.#counts = { train: new Float64Array(vocabularySize), validation: new Float64Array(vocabularySize) };
   }
 
   add(split: SplitName, tokens: readonly number[]): void {
-    const counts = this.counts[split];
+    const counts = this.#counts[split];
     for (let i = 0; i < tokens.length; i++) counts[tokens[i]!]!++;
   }
 
@@ -18,7 +18,7 @@ export class UnigramCounter {
    * smoothing: −Σ_v n_v ln((m_v + 1) / (M + V)) / N. Null without a validation split.
    */
   loss(): number | null {
-    const { train, validation } = this.counts;
+    const { train, validation } = this.#counts;
     const total = validation.reduce((sum, count) => sum + count, 0);
     if (total === 0) return null;
     const denominator = train.reduce((sum, count) => sum + count, 0) + train.length;

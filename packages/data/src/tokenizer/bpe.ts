@@ -26,38 +26,38 @@ const CACHED_LENGTH = 48;
 const POSITION_LIMIT = 2 ** 32;
 
 export class BpeEncoder {
-  private readonly table: MergeTable;
-  private readonly cache = new Map<string, readonly number[]>();
+  readonly #table: MergeTable;
+  readonly #cache = new Map<string, readonly number[]>();
 
   constructor(table: MergeTable) {
-    this.table = table;
+    this.#table = table;
   }
 
   /** Appends the ids of a word to `ids`. */
   encodeWord(word: string, ids: number[]): void {
-    let tokens = this.cache.get(word);
+    let tokens = this.#cache.get(word);
     if (tokens === undefined) {
-      tokens = this.mergeWord(word);
+      tokens = this.#mergeWord(word);
       if (word.length <= CACHED_LENGTH) {
-        if (this.cache.size >= CACHE_ENTRIES) this.cache.clear();
-        this.cache.set(word, tokens);
+        if (this.#cache.size >= CACHE_ENTRIES) this.#cache.clear();
+        this.#cache.set(word, tokens);
       }
     }
     for (let i = 0; i < tokens.length; i++) ids.push(tokens[i]!);
   }
 
-  private mergeWord(word: string): readonly number[] {
-    const { byteIds, wholeWords } = this.table;
+  #mergeWord(word: string): readonly number[] {
+    const { byteIds, wholeWords } = this.#table;
     const whole = wholeWords?.get(word);
     if (whole !== undefined) return [whole];
     const bytes = Buffer.from(word);
     const symbols = Int32Array.from(bytes, (byte) => byteIds[byte]!);
-    return this.mergeSymbols(symbols);
+    return this.#mergeSymbols(symbols);
   }
 
   /** Symbols form a linked list; a heap holds the merges that are possible, by rank and position. */
-  private mergeSymbols(symbols: Int32Array): number[] {
-    const { size, ranks, results } = this.table;
+  #mergeSymbols(symbols: Int32Array): number[] {
+    const { size, ranks, results } = this.#table;
     const count = symbols.length;
     const next = Int32Array.from(symbols, (_, i) => i + 1);
     const previous = Int32Array.from(symbols, (_, i) => i - 1);

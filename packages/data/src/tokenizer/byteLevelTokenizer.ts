@@ -10,13 +10,13 @@ import type { Tokenizer } from './tokenizer.ts';
 export class ByteLevelTokenizer implements Tokenizer {
   readonly vocabularySize: number;
   readonly endOfTextId: number;
-  private readonly pattern: RegExp;
-  private readonly encoder: BpeEncoder;
-  private readonly bytesOfId: (Uint8Array | undefined)[];
-  private readonly addedIds: ReadonlyMap<string, number>;
-  private readonly anyAdded: RegExp | null;
-  private readonly ordinaryAdded: RegExp | null;
-  private readonly composes: boolean;
+  readonly #pattern: RegExp;
+  readonly #encoder: BpeEncoder;
+  readonly #bytesOfId: (Uint8Array | undefined)[];
+  readonly #addedIds: ReadonlyMap<string, number>;
+  readonly #anyAdded: RegExp | null;
+  readonly #ordinaryAdded: RegExp | null;
+  readonly #composes: boolean;
 
   /**
    * The tokenizer that the file describes, or null when it asks for something that only Hugging Face's library does.
@@ -42,25 +42,25 @@ export class ByteLevelTokenizer implements Tokenizer {
     const { model, added_tokens: added, pre_tokenizer: pre, normalizer } = json;
     this.vocabularySize = table.size;
     this.endOfTextId = endOfTextId;
-    this.pattern = compilePattern(
+    this.#pattern = compilePattern(
       pre.type === 'Sequence' ? pre.pretokenizers[0].pattern.Regex : GPT2_PATTERN,
     );
-    this.encoder = new BpeEncoder(table);
-    this.composes = normalizer !== null;
-    this.bytesOfId = new Array(table.size);
-    for (const [token, id] of Object.entries(model.vocab)) this.bytesOfId[id] = tokenBytes(token);
-    for (const { id, content } of added) this.bytesOfId[id] = Buffer.from(content);
-    this.addedIds = new Map(added.map(({ id, content }) => [content, id]));
-    this.anyAdded = alternatives(added);
-    this.ordinaryAdded = alternatives(added.filter((token) => !token.special));
+    this.#encoder = new BpeEncoder(table);
+    this.#composes = normalizer !== null;
+    this.#bytesOfId = new Array(table.size);
+    for (const [token, id] of Object.entries(model.vocab)) this.#bytesOfId[id] = tokenBytes(token);
+    for (const { id, content } of added) this.#bytesOfId[id] = Buffer.from(content);
+    this.#addedIds = new Map(added.map(({ id, content }) => [content, id]));
+    this.#anyAdded = alternatives(added);
+    this.#ordinaryAdded = alternatives(added.filter((token) => !token.special));
   }
 
   encode(text: string): number[] {
-    return this.encodeAround(text, this.anyAdded);
+    return this.#encodeAround(text, this.#anyAdded);
   }
 
   encodeOrdinary(text: string): number[] {
-    return this.encodeAround(text, this.ordinaryAdded);
+    return this.#encodeAround(text, this.#ordinaryAdded);
   }
 
   decode(ids: ArrayLike<number>): string {
@@ -70,22 +70,22 @@ export class ByteLevelTokenizer implements Tokenizer {
   decodeBytes(ids: ArrayLike<number>): Uint8Array {
     const parts: Uint8Array[] = [];
     for (let i = 0; i < ids.length; i++) {
-      const bytes = this.bytesOfId[ids[i]!];
+      const bytes = this.#bytesOfId[ids[i]!];
       if (bytes === undefined) throw new RangeError(`The tokenizer has no token with id ${ids[i]}.`);
       parts.push(bytes);
     }
     return Buffer.concat(parts);
   }
 
-  private encodeAround(text: string, added: RegExp | null): number[] {
+  #encodeAround(text: string, added: RegExp | null): number[] {
     const ids: number[] = [];
-    const encodeWord = (word: string): void => this.encoder.encodeWord(word, ids);
+    const encodeWord = (word: string): void => this.#encoder.encodeWord(word, ids);
     const encodePlain = (plain: string): void =>
-      forEachWord(this.pattern, this.composes ? plain.normalize('NFC') : plain, encodeWord);
+      forEachWord(this.#pattern, this.#composes ? plain.normalize('NFC') : plain, encodeWord);
     let end = 0;
     for (const match of added === null ? [] : text.matchAll(added)) {
       encodePlain(text.slice(end, match.index));
-      ids.push(this.addedIds.get(match[0])!);
+      ids.push(this.#addedIds.get(match[0])!);
       end = match.index + match[0].length;
     }
     encodePlain(end === 0 ? text : text.slice(end));

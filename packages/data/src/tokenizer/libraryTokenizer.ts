@@ -6,28 +6,28 @@ import type { Tokenizer } from './tokenizer.ts';
 export class LibraryTokenizer implements Tokenizer {
   readonly vocabularySize: number;
   readonly endOfTextId: number;
-  private readonly full: HuggingFaceTokenizer;
-  private readonly ordinary: HuggingFaceTokenizer;
+  readonly #full: HuggingFaceTokenizer;
+  readonly #ordinary: HuggingFaceTokenizer;
 
   constructor(json: AnyTokenizerJson, endOfTextId: number) {
     this.endOfTextId = endOfTextId;
-    this.full = new HuggingFaceTokenizer(json, {});
+    this.#full = new HuggingFaceTokenizer(json, {});
     // A tokenizer that has never heard of the special tokens reads their names as plain text.
     const added = json.added_tokens.filter((token) => !token.special);
-    this.ordinary = new HuggingFaceTokenizer({ ...json, added_tokens: added }, {});
+    this.#ordinary = new HuggingFaceTokenizer({ ...json, added_tokens: added }, {});
     this.vocabularySize = 1 + Math.max(...json.added_tokens.map(({ id }) => id), largestId(json.model.vocab));
   }
 
   encode(text: string): number[] {
-    return this.full.encode(text, { add_special_tokens: false }).ids;
+    return this.#full.encode(text, { add_special_tokens: false }).ids;
   }
 
   encodeOrdinary(text: string): number[] {
-    return this.ordinary.encode(text, { add_special_tokens: false }).ids;
+    return this.#ordinary.encode(text, { add_special_tokens: false }).ids;
   }
 
   decode(ids: ArrayLike<number>): string {
-    return this.full.decode(Array.from(ids), {
+    return this.#full.decode(Array.from(ids), {
       skip_special_tokens: false,
       clean_up_tokenization_spaces: false,
     });

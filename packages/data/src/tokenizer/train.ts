@@ -67,11 +67,11 @@ export async function trainTokenizer(
 
 /** The words as sequences of ids, with the count of each pair and the words that may hold it. */
 class MergeState {
-  private readonly words: number[][] = [];
-  private readonly wordCounts: number[] = [];
-  private readonly pairCounts = new Map<number, number>();
-  private readonly wordsOfPair = new Map<number, number[]>();
-  private readonly queue = new Heap<Candidate>(
+  readonly #words: number[][] = [];
+  readonly #wordCounts: number[] = [];
+  readonly #pairCounts = new Map<number, number>();
+  readonly #wordsOfPair = new Map<number, number[]>();
+  readonly #queue = new Heap<Candidate>(
     (a, b) =>
       a.count > b.count ||
       (a.count === b.count && (a.left < b.left || (a.left === b.left && a.right < b.right))),
@@ -81,50 +81,44 @@ class MergeState {
     const idOfByte = BYTE_TO_CHARACTER.map((character) => idOfToken.get(character)!);
     for (const [word, count] of words) {
       const symbols = Array.from(Buffer.from(word), (byte) => idOfByte[byte]!);
-      const index = this.words.push(symbols) - 1;
-      this.wordCounts.push(count);
-      for (let i = 1; i < symbols.length; i++) this.count(symbols[i - 1]!, symbols[i]!, count, index);
+      const index = this.#words.push(symbols) - 1;
+      this.#wordCounts.push(count);
+      for (let i = 1; i < symbols.length; i++) this.#count(symbols[i - 1]!, symbols[i]!, count, index);
     }
-    for (const [key, count] of this.pairCounts) {
-      this.queue.push({ left: Math.floor(key / ID_LIMIT), right: key % ID_LIMIT, count });
+    for (const [key, count] of this.#pairCounts) {
+      this.#queue.push({ left: Math.floor(key / ID_LIMIT), right: key % ID_LIMIT, count });
     }
   }
 
   /** The most frequent pair. Counts in the queue may be stale; a stale candidate goes back with its true count. */
   takeBest(): Candidate | undefined {
-    for (let top = this.queue.pop(); top !== undefined; top = this.queue.pop()) {
-      const count = this.pairCounts.get(pairKey(top.left, top.right)) ?? 0;
+    for (let top = this.#queue.pop(); top !== undefined; top = this.#queue.pop()) {
+      const count = this.#pairCounts.get(pairKey(top.left, top.right)) ?? 0;
       if (count === top.count) return top;
       top.count = count;
-      if (count > 0) this.queue.push(top);
+      if (count > 0) this.#queue.push(top);
     }
     return undefined;
   }
 
   /** Replaces the pair by `id` in every word and corrects the counts around it. */
   merge(left: number, right: number, id: number): void {
-    const holders = this.wordsOfPair.get(pairKey(left, right)) ?? [];
+    const holders = this.#wordsOfPair.get(pairKey(left, right)) ?? [];
     const grown = new Map<number, Candidate>();
-    for (const index of holders) this.mergeWord(index, left, right, id, grown);
-    this.wordsOfPair.delete(pairKey(left, right));
-    this.pairCounts.delete(pairKey(left, right));
+    for (const index of holders) this.#mergeWord(index, left, right, id, grown);
+    this.#wordsOfPair.delete(pairKey(left, right));
+    this.#pairCounts.delete(pairKey(left, right));
     for (const [key, candidate] of grown) {
-      candidate.count = this.pairCounts.get(key) ?? 0;
-      if (candidate.count > 0) this.queue.push(candidate);
+      candidate.count = this.#pairCounts.get(key) ?? 0;
+      if (candidate.count > 0) this.#queue.push(candidate);
     }
   }
 
-  private mergeWord(
-    index: number,
-    left: number,
-    right: number,
-    id: number,
-    grown: Map<number, Candidate>,
-  ): void {
-    const symbols = this.words[index]!;
-    const count = this.wordCounts[index]!;
+  #mergeWord(index: number, left: number, right: number, id: number, grown: Map<number, Candidate>): void {
+    const symbols = this.#words[index]!;
+    const count = this.#wordCounts[index]!;
     const grow = (a: number, b: number): void => {
-      this.count(a, b, count, index);
+      this.#count(a, b, count, index);
       grown.set(pairKey(a, b), { left: a, right: b, count: 0 });
     };
     let write = 0;
@@ -134,12 +128,12 @@ class MergeState {
         continue;
       }
       if (write > 0) {
-        this.count(symbols[write - 1]!, left, -count, index);
+        this.#count(symbols[write - 1]!, left, -count, index);
         grow(symbols[write - 1]!, id);
       }
       const after = symbols[read + 2];
       if (after !== undefined) {
-        this.count(right, after, -count, index);
+        this.#count(right, after, -count, index);
         grow(id, after);
       }
       symbols[write++] = id;
@@ -148,12 +142,12 @@ class MergeState {
     symbols.length = write;
   }
 
-  private count(left: number, right: number, change: number, word: number): void {
+  #count(left: number, right: number, change: number, word: number): void {
     const key = pairKey(left, right);
-    this.pairCounts.set(key, (this.pairCounts.get(key) ?? 0) + change);
+    this.#pairCounts.set(key, (this.#pairCounts.get(key) ?? 0) + change);
     if (change < 0) return;
-    const holders = this.wordsOfPair.get(key);
-    if (holders === undefined) this.wordsOfPair.set(key, [word]);
+    const holders = this.#wordsOfPair.get(key);
+    if (holders === undefined) this.#wordsOfPair.set(key, [word]);
     else if (holders.at(-1) !== word) holders.push(word);
   }
 }
