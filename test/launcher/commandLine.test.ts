@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import test from 'ava';
@@ -6,7 +6,6 @@ import { repeatFlags } from '../../launcher/src/cli/arguments.ts';
 import { errorAsJson, exitCodeOf, formatError } from '../../launcher/src/cli/output.ts';
 import { COMMANDS } from '../../launcher/src/commands/index.ts';
 import { GLOBAL_OPTIONS, main } from '../../launcher/src/main.ts';
-import { readTextFile } from '../../launcher/src/run/textFile.ts';
 import { temporaryDirectory } from './support/directories.ts';
 
 /** Runs a command line in this process. */
@@ -111,18 +110,6 @@ test('a checkpoint that does not exist is not taken for a half-written one', asy
   const path = join(temporaryDirectory(t), 'step-00000099');
   const { out } = await sluice('hash', path, '--json');
   t.like(JSON.parse(out).error, { code: 'SLUICE_E_FILE_MISSING', message: `There is no ${path}.` });
-});
-
-test('a text that is not UTF-8 is refused by name', async (t) => {
-  const directory = temporaryDirectory(t);
-  const path = join(directory, 'latin1.txt');
-  writeFileSync(path, Buffer.from('caf\xe9', 'latin1'));
-  t.throws(() => readTextFile(path), {
-    code: 'SLUICE_E_DATA_ENCODING',
-    message: `${path} is not UTF-8 text.`,
-  });
-  writeFileSync(path, '\ufeffcafé');
-  t.is(readTextFile(path), 'café');
 });
 
 test('every command has a help with its flags and an example', async (t) => {

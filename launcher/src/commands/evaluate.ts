@@ -47,7 +47,7 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
   ],
   async run({ source, split, text, data, sequenceLength, set }, { log }) {
     const { loadModelForInference } = await import('../run/inference.ts');
-    const { readTextFile } = await import('../run/textFile.ts');
+    const { readTextFile } = await import('@sluice/core');
     const { formatCount, formatLoss } = await import('@sluice/observe');
     const model = await loadModelForInference(source, log, set);
     let shownAt = Date.now();

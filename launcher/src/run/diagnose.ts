@@ -1,13 +1,12 @@
 /** Diagnoses models one after the other, and puts what was found side by side. */
 
 import { dirname, resolve } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { readTextFile, SluiceError } from '@sluice/core';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
 import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { loadModelForInference } from './inference.ts';
 import { refuseMissing } from './missingPath.ts';
-import { readTextFile } from './textFile.ts';
 
 export interface DiagnoseModelsOptions {
   readonly split: 'train' | 'validation';

@@ -1,26 +1,18 @@
 /** Files of token ids, and of the logits that a model has for them. */
 
-import { createWriteStream, readFileSync } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { SluiceError, writeError } from '@sluice/core';
+import { readTextFile, SluiceError, writeError } from '@sluice/core';
 import type { InferenceModel } from '@sluice/evaluate';
 
 /**
  * Reads rows of token ids, all of one length.
  * @param vocabularySize what every id must be below
- * @throws SLUICE_E_FILE_MISSING, SLUICE_E_TOKEN_IDS_INVALID
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_TOKEN_IDS_INVALID
  */
 export function readTokenIds(path: string, vocabularySize: number): Int32Array[] {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `The file ${path} cannot be read.`, {
-      details: { path },
-      cause: error,
-    });
-  }
+  const text = readTextFile(path);
   let rows: unknown;
   try {
     rows = JSON.parse(text);

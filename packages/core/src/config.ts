@@ -3,7 +3,6 @@
  * overridden. A mistake is reported with file, line, column, the value, and the nearest valid key; all at once.
  */
 
-import { readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import type { z } from 'zod';
 import { configIssues, invalidConfig } from './configIssues.ts';
@@ -20,6 +19,7 @@ import {
 } from './configTree.ts';
 import { SluiceError } from './errors.ts';
 import { nearest } from './nearest.ts';
+import { readTextFile } from './textFile.ts';
 
 export type { ConfigIssue } from './configIssues.ts';
 
@@ -37,7 +37,7 @@ export interface LoadOptions {
  * - A text field with `.meta({ format: 'path' })` is kept relative to the main file, wherever it was written.
  *
  * @returns the checked value with all defaults, deeply frozen
- * @throws SLUICE_E_FILE_MISSING, SLUICE_E_CONFIG_SYNTAX, SLUICE_E_CONFIG_OVERRIDE for a malformed override or one that
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_CONFIG_SYNTAX, SLUICE_E_CONFIG_OVERRIDE for a malformed override or one that
  *   names no key, SLUICE_E_CONFIG_INVALID with every other issue, one a line
  */
 export function loadYamlConfig<Schema extends z.ZodType>(
@@ -97,7 +97,8 @@ function loadFile(
       { ...mention!, path: '', message: `the file includes itself: ${cycle.join(' → ')}` },
     ]);
   }
-  let root = parseYaml(readText(path, mention), (line, column) => ({ file: path, line, column }));
+  const text = readTextFile(path, mention && formatSource(mention));
+  let root = parseYaml(text, (line, column) => ({ file: path, line, column }));
   if (root.kind === 'value' && root.value === null) {
     root = { kind: 'section', source: root.source, entries: new Map() };
   }
@@ -106,20 +107,6 @@ function loadFile(
   const base = takeBase(root, path, schema, within);
   const own = includeFiles(root, path, schema, within);
   return base === undefined ? own : mergeTrees(base, own);
-}
-
-function readText(path: string, mention?: Source): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const reason = code === 'ENOENT' || code === 'ENOTDIR' ? 'does not exist' : `cannot be read (${code})`;
-    const place = mention === undefined ? '' : `, named at ${formatSource(mention)},`;
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `The file ${path}${place} ${reason}.`, {
-      details: { path, ...(mention && { mention }) },
-      cause: error,
-    });
-  }
 }
 
 /** Takes the key `extends` out of a file's root and loads the file that it names. */

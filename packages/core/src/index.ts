@@ -7,3 +7,4 @@ export * from './hash.ts';
 export * from './log.ts';
 export * from './nearest.ts';
 export * from './random.ts';
+export * from './textFile.ts';

@@ -62,11 +62,11 @@ export class HuggingFaceDirectory {
 
   /**
    * Opens the files and compares what they hold with what the configuration asks for. No weights are read yet.
-   * @throws SLUICE_E_FILE_MISSING, SLUICE_E_HF_CONFIG, SLUICE_E_HF_UNSUPPORTED, SLUICE_E_HF_PYTORCH_FILE,
-   *   SLUICE_E_HF_TENSORS with every difference, SLUICE_E_SAFETENSORS_INVALID
+   * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_HF_CONFIG, SLUICE_E_HF_UNSUPPORTED,
+   *   SLUICE_E_HF_PYTORCH_FILE, SLUICE_E_HF_TENSORS with every difference, SLUICE_E_SAFETENSORS_INVALID
    */
   static async open(directory: string): Promise<HuggingFaceDirectory> {
-    const config = await readJson(join(directory, CONFIG_NAME));
+    const config = readJson(join(directory, CONFIG_NAME));
     // What the configuration asks for in vain is worth more to know than what is wrong with the weights.
     importModelConfig(config, join(directory, CONFIG_NAME));
     const files: SafetensorsFile[] = [];

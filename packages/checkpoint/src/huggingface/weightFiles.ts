@@ -1,8 +1,8 @@
 /** Which safetensors files a Hugging Face directory's weights are in: one, several with an index, or not yet any. */
 
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { readTextFile, SluiceError } from '@sluice/core';
 
 export const CONFIG_NAME = 'config.json';
 export const SINGLE_NAME = 'model.safetensors';
@@ -14,12 +14,16 @@ export const INDEX_NAME = 'model.safetensors.index.json';
  */
 export async function weightFiles(directory: string): Promise<string[]> {
   const names = await readdir(directory).catch((error) => {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `The directory ${directory} cannot be read.`, {
-      details: { path: directory },
-      cause: error,
-    });
+    throw new SluiceError(
+      'SLUICE_E_FILE_MISSING',
+      `The directory ${directory} cannot be read (${error.code}).`,
+      {
+        details: { path: directory },
+        cause: error,
+      },
+    );
   });
-  const found = names.includes(INDEX_NAME) ? await indexedFiles(directory) : plainFiles(names);
+  const found = names.includes(INDEX_NAME) ? indexedFiles(directory) : plainFiles(names);
   if (found.length > 0) return found.map((name) => join(directory, name));
   if (names.some(isPickle)) throw pickled(directory);
   throw new SluiceError('SLUICE_E_HF_TENSORS', `${directory} holds no weights (${SINGLE_NAME}).`, {
@@ -32,9 +36,9 @@ function plainFiles(names: readonly string[]): string[] {
   return names.filter((name) => name.endsWith('.safetensors')).sort();
 }
 
-async function indexedFiles(directory: string): Promise<string[]> {
+function indexedFiles(directory: string): string[] {
   const path = join(directory, INDEX_NAME);
-  const index = await readJson(path);
+  const index = readJson(path);
   const files = Object.values((index.weight_map ?? {}) as Record<string, unknown>);
   // A name that is a path would lead out of the directory.
   const bad = files.find((file) => typeof file !== 'string' || !/^[\w.-]+$/.test(file));
@@ -47,18 +51,10 @@ async function indexedFiles(directory: string): Promise<string[]> {
 
 /**
  * Reads a JSON file that holds an object.
- * @throws SLUICE_E_FILE_MISSING, SLUICE_E_HF_CONFIG
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_HF_CONFIG
  */
-export async function readJson(path: string): Promise<Record<string, unknown>> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `The file ${path} cannot be read.`, {
-      details: { path },
-      cause: error,
-    });
-  }
+export function readJson(path: string): Record<string, unknown> {
+  const text = readTextFile(path);
   let json: unknown;
   try {
     json = JSON.parse(text);
