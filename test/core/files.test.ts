@@ -125,7 +125,7 @@ test('the operating system’s refusals have codes, and other errors pass unchan
   const refused = (code: string) =>
     writeError('f', Object.assign(new Error(code), { code })) as { code: string };
   for (const code of ['ENOSPC', 'EDQUOT']) t.is(refused(code).code, 'SLUICE_E_DISK_FULL');
-  for (const code of ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP'])
+  for (const code of ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP', 'EFBIG', 'EIO'])
     t.is(refused(code).code, 'SLUICE_E_FILE_UNWRITABLE');
   const other = new Error('other');
   t.is(writeError('f', other), other);

@@ -1,19 +1,15 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXPORT_TYPES } from '@sluice/checkpoint/huggingface';
+import type { InferenceModel } from '@sluice/evaluate';
 import { HUGGING_FACE_LAYOUTS } from '@sluice/model';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { exportCommand } from '../../launcher/src/commands/export.ts';
 import { main } from '../../launcher/src/main.ts';
+import { writeLogits } from '../../launcher/src/run/tokenIds.ts';
 import { expectedOf, fixture } from '../fixtures/huggingface/fixtures.ts';
 import { relativeError } from '../support/relativeError.ts';
-
-function temporaryDirectory(t: ExecutionContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'sluice-hf-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
+import { temporaryDirectory } from './support/directories.ts';
 
 /** Runs a command line in this process; its one JSON object. */
 async function sluice(...words: string[]) {
@@ -103,6 +99,24 @@ test.serial('a place where logits cannot be written is told', async (t) => {
   const nowhere = join(directory, 'nowhere', 'logits.json');
   const missing = await sluice('logits', fixture('gated-none'), '--ids', ids, '--out', nowhere);
   t.is(missing.json.error.code, 'SLUICE_E_FILE_MISSING');
+});
+
+test.serial('logits that fail in the middle leave the file that was there', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'logits.json');
+  writeFileSync(path, 'before');
+  let calls = 0;
+  const model = {
+    decoder: { config: { vocabularySize: 2 } },
+    logits(row: Int32Array) {
+      if (++calls === 2) throw new Error('out of memory');
+      return new Float32Array(2 * row.length);
+    },
+  } as unknown as InferenceModel;
+  const rows = [Int32Array.of(0, 1), Int32Array.of(1, 0)];
+  await t.throwsAsync(writeLogits(path, model, rows), { message: 'out of memory' });
+  t.deepEqual(readdirSync(directory), ['logits.json']);
+  t.is(readFileSync(path, 'utf8'), 'before');
 });
 
 test.serial('generate and evaluate work on a Hugging Face directory, with its tokenizer', async (t) => {

@@ -1,8 +1,8 @@
 /** Installs an optional backend: its packages, and for `tensorflow` the libraries under them. */
 
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { SluiceError, writeFileAtomic } from '@sluice/core';
 import {
   BACKENDS,
   type BackendName,
@@ -97,7 +97,7 @@ async function installOrdinary(directory: string, gpu: boolean, log: Log): Promi
   } catch (error) {
     return lastCause(error);
   }
-  record({ package: wanted.name, gpu, source: 'npm', libraries: NPM_LIBRARIES });
+  await record({ package: wanted.name, gpu, source: 'npm', libraries: NPM_LIBRARIES });
   const { runs, reason } = await probeBackend('tensorflow');
   if (runs) return undefined;
   rmSync(tensorflowRecordFile(), { force: true });
@@ -124,9 +124,9 @@ async function installOnWheel(
   const packageDirectory = join(directory, 'node_modules', wanted.name);
   await buildAddon(packageDirectory, libraries, log);
   log(`made ${addonFile(packageDirectory)}`);
-  record({ package: wanted.name, gpu: target.gpu, source: 'wheel', libraries: TENSORFLOW_VERSION });
+  await record({ package: wanted.name, gpu: target.gpu, source: 'wheel', libraries: TENSORFLOW_VERSION });
 }
 
-function record(installation: TensorflowInstallation): void {
-  writeFileSync(tensorflowRecordFile(), `${JSON.stringify(installation, null, 2)}\n`);
+async function record(installation: TensorflowInstallation): Promise<void> {
+  await writeFileAtomic(tensorflowRecordFile(), `${JSON.stringify(installation, null, 2)}\n`);
 }

@@ -1,6 +1,5 @@
 /** `sluice bench step`: the speed of one training step. */
 
-import { dirname } from 'node:path';
 import type { BackendName } from '@sluice/engine';
 import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
 import { CLOCK_OPTION, THREADS_OPTION } from '../bench/options.ts';
@@ -57,12 +56,11 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
   ],
   async run({ shape, threads, backend, clock, profile, svg }) {
     const { availableParallelism } = await import('node:os');
-    const { refuseMissing } = await import('../run/missingPath.ts');
-    if (svg !== undefined) refuseMissing(dirname(svg));
+    const { refuseUnwritable, writeOutputFile } = await import('@sluice/core');
+    if (svg !== undefined) refuseUnwritable(svg);
     const count = threads === 0 ? availableParallelism() : threads;
     // OpenMP reads its variables when the C++ core is loaded, which the import below does.
     process.env.OMP_NUM_THREADS = String(count);
-    const { writeFileAtomic } = await import('@sluice/core');
     const { benchStep } = await import('@sluice/train');
     const { formatBytes, formatCount, terminalTable } = await import('@sluice/observe');
     const wanted = profile || svg !== undefined;
@@ -76,7 +74,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     });
     const title = `${shape}: ${backend}, ${count === 1 ? 'one thread' : `${count} threads`}${clock === 'cpu' ? ', CPU time' : ''}`;
     if (svg !== undefined && measured.profile)
-      await writeFileAtomic(svg, stepPicture(measured.profile, title));
+      await writeOutputFile(svg, [stepPicture(measured.profile, title)]);
     const rows = [
       [
         `a step, ${clock === 'cpu' ? 'CPU ms' : 'ms'}`,

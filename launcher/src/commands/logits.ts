@@ -37,8 +37,10 @@ export const logitsCommand = defineCommand<LogitsArguments>({
     ['sluice logits runs/quickstart --ids ids.json --out logits.json --json', 'Of a run; the shape as JSON.'],
   ],
   async run({ source, ids, out }, { log }) {
+    const { refuseUnwritable } = await import('@sluice/core');
     const { loadModelForInference } = await import('../run/inference.ts');
     const { readTokenIds, writeLogits } = await import('../run/tokenIds.ts');
+    refuseUnwritable(out);
     const model = await loadModelForInference(source, log);
     const rows = readTokenIds(ids, model.decoder.config.vocabularySize);
     const shape = await writeLogits(out, model, rows);

@@ -1,7 +1,7 @@
 /** Diagnoses models one after the other, and puts what was found side by side. */
 
-import { dirname, resolve } from 'node:path';
-import { readTextFile, SluiceError } from '@sluice/core';
+import { resolve } from 'node:path';
+import { readTextFile, refuseUnwritable, SluiceError } from '@sluice/core';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
 import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
@@ -25,7 +25,7 @@ export interface DiagnoseModelsOptions {
 }
 
 /**
- * @throws SLUICE_E_FILE_MISSING before anything is measured; SLUICE_E_USAGE for layers or heads that a model does not have; the errors of loading and of the corpus
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_FILE_UNWRITABLE before anything is measured; SLUICE_E_USAGE for layers or heads that a model does not have; the errors of loading and of the corpus
  */
 export async function diagnoseModels(
   sources: readonly string[],
@@ -35,7 +35,7 @@ export async function diagnoseModels(
   const text = options.text === undefined ? undefined : readTextFile(options.text);
   // Measuring a large model takes long: what can be seen to be missing is told before.
   for (const source of sources) refuseMissing(source);
-  if (options.html !== undefined) refuseMissing(dirname(options.html));
+  if (options.html !== undefined) refuseUnwritable(options.html);
   const models: DiagnosedModel[] = [];
   for (const source of sources) {
     const model = await loadModelForInference(source, log, options.set);

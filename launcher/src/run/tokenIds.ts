@@ -1,9 +1,6 @@
 /** Files of token ids, and of the logits that a model has for them. */
 
-import { createWriteStream } from 'node:fs';
-import { dirname } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { readTextFile, SluiceError, writeError } from '@sluice/core';
+import { readTextFile, SluiceError, writeOutputFile } from '@sluice/core';
 import type { InferenceModel } from '@sluice/evaluate';
 
 /**
@@ -40,35 +37,27 @@ function invalid(path: string, reason: string): SluiceError {
 }
 
 /**
- * Writes `{"shape": [rows, tokens, vocabulary], "logits": [[[…]]]}`, row by row. Nine digits give back the very float.
+ * Writes `{"shape": [rows, tokens, vocabulary], "logits": [[[…]]]}`, row by row, whole or not at all. Nine digits give back
+ * the very float.
  * @returns the shape
- * @throws SLUICE_E_FILE_MISSING (no such directory), SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
+ * @throws what `writeOutputFile` throws
  */
 export async function writeLogits(
   path: string,
-  model: InferenceModel,
+  model: Pick<InferenceModel, 'decoder' | 'logits'>,
   rows: readonly Int32Array[],
 ): Promise<number[]> {
-  const { vocabularySize } = model.decoder.config;
-  const shape = [rows.length, rows[0]!.length, vocabularySize];
-  try {
-    await pipeline(logitsAsJson(shape, model, rows), createWriteStream(path));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw writeError(path, error);
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `The directory ${dirname(path)} does not exist.`, {
-      details: { path },
-      cause: error,
-    });
-  }
+  const shape = [rows.length, rows[0]!.length, model.decoder.config.vocabularySize];
+  await writeOutputFile(path, logitsAsJson(shape, model, rows));
   return shape;
 }
 
 /** The text of the file, position after position: as a whole it could be longer than any string may be. */
-async function* logitsAsJson(
+function* logitsAsJson(
   shape: readonly number[],
-  model: InferenceModel,
+  model: Pick<InferenceModel, 'decoder' | 'logits'>,
   rows: readonly Int32Array[],
-): AsyncGenerator<string> {
+): Generator<string> {
   const { vocabularySize } = model.decoder.config;
   yield `{"shape":${JSON.stringify(shape)},"logits":[`;
   for (const [i, row] of rows.entries()) {

@@ -320,6 +320,8 @@ const UNWRITABLE: ReadonlySet<string> = new Set([
   'EEXIST',
   'ENAMETOOLONG',
   'ELOOP',
+  'EFBIG',
+  'EIO',
 ]);
 
 /** Turns the operating system's refusal to write `path` into a coded error; other errors pass unchanged. */

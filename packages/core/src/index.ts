@@ -6,5 +6,6 @@ export * from './files.ts';
 export * from './hash.ts';
 export * from './log.ts';
 export * from './nearest.ts';
+export * from './outputFile.ts';
 export * from './random.ts';
 export * from './textFile.ts';

@@ -1,0 +1,82 @@
+/** Files that a user names for a command to write. */
+
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { open, realpath, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { SluiceError, writeError } from './errors.ts';
+import { createFile, nodeFiles } from './files.ts';
+
+/**
+ * Refuses a path that can be seen not to take a file, before what is to be written is computed.
+ * @throws SLUICE_E_FILE_MISSING (no such directory), SLUICE_E_FILE_UNWRITABLE
+ */
+export function refuseUnwritable(path: string): void {
+  const directory = dirname(resolve(path));
+  try {
+    const existing = statSync(path, { throwIfNoEntry: false });
+    if (!existing && !existsSync(directory)) {
+      throw new SluiceError('SLUICE_E_FILE_MISSING', `There is no ${directory}.`, { details: { path } });
+    }
+    if (existing?.isDirectory()) {
+      throw new SluiceError('SLUICE_E_FILE_UNWRITABLE', `${path} is a directory, not a file.`, {
+        details: { path },
+      });
+    }
+    accessSync(existing && !existing.isFile() ? path : directory, constants.W_OK);
+  } catch (error) {
+    throw writeError(path, error);
+  }
+}
+
+/**
+ * Writes a file so that it is there whole, or what was there before. A symbolic link keeps leading to it; a pipe or a device,
+ * which no file can replace, is written as it is.
+ * @param parts text or bytes, in order; as a whole they may be longer than any string
+ * @param signal ends the writing between two parts; nothing is left then
+ * @throws SLUICE_E_FILE_MISSING (no such directory), SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL; the signal's reason
+ */
+export async function writeOutputFile(
+  path: string,
+  parts: Iterable<string | Uint8Array>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const existing = await stat(path).catch(() => undefined);
+  if (existing && !existing.isFile() && !existing.isDirectory()) return writeStream(path, parts, signal);
+  const file = existing ? await realpath(path) : path;
+  await createFile(file, async (output) => {
+    let position = 0;
+    for (const bytes of encoded(parts, signal)) {
+      await output.write(bytes, position);
+      position += bytes.length;
+    }
+  });
+  await nodeFiles.syncDirectory(dirname(file));
+}
+
+/** Pipes and most devices know no positions. */
+async function writeStream(
+  path: string,
+  parts: Iterable<string | Uint8Array>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  try {
+    const handle = await open(path, 'w');
+    try {
+      for (const bytes of encoded(parts, signal)) await handle.writeFile(bytes);
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw writeError(path, error);
+  }
+}
+
+function* encoded(
+  parts: Iterable<string | Uint8Array>,
+  signal: AbortSignal | undefined,
+): Generator<Uint8Array> {
+  for (const part of parts) {
+    signal?.throwIfAborted();
+    yield typeof part === 'string' ? Buffer.from(part) : part;
+  }
+}
