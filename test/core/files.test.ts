@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type FileOperations, makeDirectories, nodeFiles, writeError, writeFileAtomic } from '@sluice/core';
 import test from 'ava';
 
@@ -130,3 +132,39 @@ test('the operating system’s refusals have codes, and other errors pass unchan
   const other = new Error('other');
   t.is(writeError('f', other), other);
 });
+
+if (process.platform !== 'win32') {
+  test('bytes that a file cannot take whole are not taken at all', (t) => {
+    const path = join(directoryFor(t), 'log');
+    const line = (letter: string) => `${letter.repeat(299)}\n`;
+    // Of the line that crosses a process's limit for the size of files, the system takes what fits.
+    const program = `
+      import { appendWhole } from '@sluice/core';
+      import { openSync } from 'node:fs';
+      const file = openSync(${JSON.stringify(path)}, 'a');
+      const codes = [];
+      for (const letter of 'abcd') {
+        try {
+          appendWhole(file, 'log', Buffer.from(letter.repeat(299) + '\\n'));
+        } catch (error) {
+          codes.push(error.code);
+        }
+      }
+      console.log(codes.join());`;
+    const codes = execFileSync(
+      'sh',
+      ['-c', 'ulimit -f 1; exec "$0" --input-type=module -e "$1"', process.execPath, program],
+      { encoding: 'utf8', cwd: fileURLToPath(new URL('.', import.meta.url)) },
+    );
+    const content = readFileSync(path, 'utf8');
+    const fitting = Math.floor(content.length / 300);
+    t.is(content, [...'abcd'].slice(0, fitting).map(line).join(''));
+    t.is(
+      codes.trim(),
+      Array(4 - fitting)
+        .fill('SLUICE_E_FILE_UNWRITABLE')
+        .join(),
+    );
+    t.true(fitting < 4);
+  });
+}

@@ -3,9 +3,9 @@
  * most the last line, which the reader leaves out.
  */
 
-import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { SluiceError, writeError } from '@sluice/core';
+import { appendWhole, SluiceError, writeError } from '@sluice/core';
 import type { InitialWeights } from './initialWeights.ts';
 
 /** What a decision of each kind records, beside its step. */
@@ -57,24 +57,31 @@ export interface Journal {
  * @throws SLUICE_E_JOURNAL_DAMAGED, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
  */
 export function openJournal(path: string): Journal {
+  const handle = openToAppend(path);
+  return {
+    append(kind, step, fields) {
+      const line = JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields });
+      appendWhole(handle, path, Buffer.from(`${line}\n`));
+      try {
+        fsyncSync(handle);
+      } catch (error) {
+        throw writeError(path, error);
+      }
+    },
+    close: () => closeSync(handle),
+  };
+}
+
+function openToAppend(path: string): number {
+  let handle: number | undefined;
   try {
-    const handle = openSync(path, 'a+');
+    handle = openSync(path, 'a+');
     ftruncateSync(handle, parseJournal(readFileSync(path), path).intactBytes);
     fsyncSync(handle);
     syncDirectory(dirname(path));
-    return {
-      append(kind, step, fields) {
-        const line = JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields });
-        try {
-          writeSync(handle, `${line}\n`);
-          fsyncSync(handle);
-        } catch (error) {
-          throw writeError(path, error);
-        }
-      },
-      close: () => closeSync(handle),
-    };
+    return handle;
   } catch (error) {
+    if (handle !== undefined) closeSync(handle);
     throw writeError(path, error);
   }
 }

@@ -1,7 +1,7 @@
 /** Writing files so that a crash, a power cut or a full disk at any moment never leaves a half-written one under its name. */
 
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, statSync } from 'node:fs';
+import { fstatSync, ftruncateSync, mkdirSync, statSync, writeSync } from 'node:fs';
 import { type FileHandle, open, rename, rmdir, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SluiceError, writeError } from './errors.ts';
@@ -164,5 +164,22 @@ export async function writeFileAtomic(
     await files.syncDirectory(dirname(path));
   } catch (error) {
     throw fileError(path, error);
+  }
+}
+
+/**
+ * Adds bytes at the end of a file. When it throws, the file is as it was before: a disk that fills up takes a part of them
+ * first, on which the next line would be written.
+ * @param file open for appending
+ * @param path of the file, for the message
+ * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
+ */
+export function appendWhole(file: number, path: string, bytes: Uint8Array): void {
+  const { size } = fstatSync(file);
+  try {
+    for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
+  } catch (error) {
+    ftruncateSync(file, size);
+    throw writeError(path, error);
   }
 }

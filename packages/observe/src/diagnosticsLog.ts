@@ -1,18 +1,8 @@
 /** `diagnostics.jsonl`: one line each time that a run was measured. A kill at any instant costs at most the last line. */
 
-import {
-  closeSync,
-  createReadStream,
-  existsSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  statSync,
-  truncateSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, createReadStream, existsSync, openSync, statSync, truncateSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { writeError } from '@sluice/core';
+import { appendWhole, writeError } from '@sluice/core';
 import type { Diagnostics } from '@sluice/train';
 
 /** Name of the log in a run's directory. */
@@ -29,17 +19,19 @@ export interface DiagnosticsRecord extends Diagnostics {
  */
 export function appendDiagnostics(path: string, record: DiagnosticsRecord): void {
   const line = Buffer.from(`${JSON.stringify(record, sixDigits)}\n`);
-  let file: number | undefined;
-  let size = 0;
+  const file = openToAppend(path);
   try {
-    file = openSync(path, 'a');
-    size = fstatSync(file).size;
-    for (let written = 0; written < line.length; ) written += writeSync(file, line, written);
-  } catch (error) {
-    if (file !== undefined) ftruncateSync(file, size);
-    throw writeError(path, error);
+    appendWhole(file, path, line);
   } finally {
-    if (file !== undefined) closeSync(file);
+    closeSync(file);
+  }
+}
+
+function openToAppend(path: string): number {
+  try {
+    return openSync(path, 'a');
+  } catch (error) {
+    throw writeError(path, error);
   }
 }
 

@@ -1,16 +1,8 @@
 /** `metrics.jsonl`: one line a step. A kill at any instant costs at most the line that was being written. */
 
-import {
-  closeSync,
-  createReadStream,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, createReadStream, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { invariant, SluiceError, writeError } from '@sluice/core';
+import { appendWhole, invariant, SluiceError, writeError } from '@sluice/core';
 import type { StepRecord, StepSeconds } from './record.ts';
 
 /** Name of the log in a run's directory. */
@@ -26,13 +18,11 @@ const CHUNK_BYTES = 1 << 16;
 export class MetricsLog {
   readonly path: string;
   #file: number;
-  #size: number;
   #lastStep: number;
 
   private constructor(path: string, file: number) {
     this.path = path;
     this.#file = file;
-    this.#size = 0;
     this.#lastStep = 0;
   }
 
@@ -41,11 +31,13 @@ export class MetricsLog {
    * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_METRICS_DAMAGED (the last whole line is not a record)
    */
   static open(path: string): MetricsLog {
+    let log: MetricsLog | undefined;
     try {
-      const log = new MetricsLog(path, openSync(path, 'a+'));
+      log = new MetricsLog(path, openSync(path, 'a+'));
       log.#recover();
       return log;
     } catch (error) {
+      log?.close();
       throw writeError(path, error);
     }
   }
@@ -65,14 +57,7 @@ export class MetricsLog {
       `step ${record.step} is logged after step ${this.#lastStep}; truncateAfter comes first`,
     );
     const line = Buffer.from(`${serializeRecord(record)}\n`);
-    try {
-      let written = 0;
-      while (written < line.length) written += writeSync(this.#file, line, written);
-    } catch (error) {
-      ftruncateSync(this.#file, this.#size);
-      throw writeError(this.path, error);
-    }
-    this.#size += line.length;
+    appendWhole(this.#file, this.path, line);
     this.#lastStep = record.step;
   }
 
@@ -95,7 +80,6 @@ export class MetricsLog {
     } catch (error) {
       throw writeError(this.path, error);
     }
-    this.#size = end;
     this.#lastStep = last;
   }
 
@@ -109,7 +93,6 @@ export class MetricsLog {
     const size = fstatSync(this.#file).size;
     const end = this.#endOfLineBefore(size);
     if (end < size) ftruncateSync(this.#file, end);
-    this.#size = end;
     if (end === 0) return;
     const start = this.#endOfLineBefore(end - 1);
     const line = Buffer.alloc(end - 1 - start);
