@@ -6,6 +6,7 @@ import {
   judgeChanges,
   keysAllowedBefore,
   RESUME_RULES,
+  refuseVainAllow,
   resumeRule,
 } from '../../launcher/src/run/resumeRules.ts';
 import { smallConfig } from './support/config.ts';
@@ -77,6 +78,43 @@ test('a change that needs --allow is refused with key and both values, and passe
     ]);
   }
 });
+
+test('--allow takes the keys that it has a say in, and the sections of such keys', (t) => {
+  for (const key of [
+    'training.steps',
+    'training',
+    'optimizer',
+    'optimizer.beta2',
+    'data',
+    'data.recipe',
+    'backend',
+  ])
+    t.notThrows(() => refuseVainAllow([key]), key);
+});
+
+const inVain: [string, RegExp][] = [
+  ['optimizer.learningRat', /no such key \(did you mean optimizer\.learningRate\?\)/],
+  ['learningRate', /no such key \(did you mean optimizer\.learningRate\?\)/],
+  ['Schedule', /no such key \(did you mean schedule\?\)/],
+  ['unheardOf', /no such key\.$/m],
+  ['', /--allow : the configuration has no such key/],
+  ['seed', /a resumed run cannot change it/],
+  ['model.hiddenSize', /a resumed run cannot change it/],
+  ['parallel.workers', /nothing in it needs to be allowed/],
+  ['parallel', /nothing in it needs to be allowed/],
+  ['evaluation', /nothing in it needs to be allowed/],
+];
+
+for (const [key, reason] of inVain) {
+  test(`--allow ${key} is refused with what may be allowed`, (t) => {
+    const error = t.throws(() => refuseVainAllow(['training.steps', key]), {
+      code: 'SLUICE_E_RESUME_ALLOW_INVALID',
+    });
+    t.regex(error.message, new RegExp(`^--allow ${key}: `));
+    t.regex(error.message, reason);
+    t.regex(error.message, /backend, data\.recipe, training\.steps, optimizer, schedule, spikes\.$/);
+  });
+}
 
 test('a fixed key is refused even with --allow', (t) => {
   const now = smallConfig({ model: { hiddenSize: 16 }, batch: { grainSequences: 4 } });

@@ -57,6 +57,15 @@ test.serial('a finished run resumed says so, with what it came to, and starts no
   t.false(existsSync(run.lock));
 });
 
+test.serial('a key of --allow that allows nothing is refused before anything is done', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(2);
+  await t.throwsAsync(resumeRun({ run: run.path, allow: ['optimizer.learningRat'] }, quiet), {
+    code: 'SLUICE_E_RESUME_ALLOW_INVALID',
+  });
+  t.is(readJournal(run.journal).at(-1)!.kind, 'commit');
+});
+
 test.serial('a run in use by a live process is not resumed', async (t) => {
   const { run, save } = await makeSavedRun(t);
   await save(4);

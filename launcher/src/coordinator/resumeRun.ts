@@ -9,7 +9,7 @@ import { checkInitialWeights } from '../run/initialWeights.ts';
 import { openJournal, readJournal } from '../run/journal.ts';
 import { describeRefused, type RefusedCheckpoint, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireLock } from '../run/lock.ts';
-import { judgeChanges, keysAllowedBefore } from '../run/resumeRules.ts';
+import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeRules.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
@@ -29,14 +29,15 @@ export interface ResumeRunOptions {
 
 /**
  * Goes on with a run from its newest valid checkpoint, or from the beginning when it has none.
- * @throws SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, SLUICE_E_DATASET_CHANGED, and
- *   the coded errors of the configuration, the data, the checkpoints and the workers
+ * @throws SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW,
+ *   SLUICE_E_RESUME_ALLOW_INVALID, SLUICE_E_DATASET_CHANGED, and the coded errors of the configuration, the data, the checkpoints and the workers
  */
 export async function resumeRun(
   options: ResumeRunOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
   const run = existingRun(options.run);
+  refuseVainAllow(options.allow ?? []);
   const lock = acquireLock(run.lock);
   try {
     return await resumeLocked(run, options, log);

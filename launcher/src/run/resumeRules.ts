@@ -4,7 +4,8 @@
  */
 
 import { isDeepStrictEqual } from 'node:util';
-import { diffConfigs, SluiceError } from '@sluice/core';
+import { allKeyPaths, diffConfigs, nearest, SluiceError } from '@sluice/core';
+import { RunConfig } from '@sluice/train';
 import type { JournalEntry } from './journal.ts';
 
 export type ResumeRule = 'free' | 'allow' | 'fixed';
@@ -51,6 +52,43 @@ export function resumeRule(key: string): ResumeRule {
     if (rule) return rule;
   }
   return 'fixed';
+}
+
+/**
+ * Refuses keys of `--allow` that allow nothing: a mistyped one would be missed only when the change is refused, or never.
+ * @throws SLUICE_E_RESUME_ALLOW_INVALID
+ */
+export function refuseVainAllow(allow: readonly string[]): void {
+  const known = allKeyPaths(RunConfig);
+  const faults = allow.flatMap((key) => {
+    const reason = whyInVain(key, known);
+    return reason === undefined ? [] : [{ key, reason }];
+  });
+  if (faults.length === 0) return;
+  const allowable = Object.keys(RESUME_RULES).filter((key) => RESUME_RULES[key] === 'allow');
+  throw new SluiceError(
+    'SLUICE_E_RESUME_ALLOW_INVALID',
+    [
+      ...faults.map(({ key, reason }) => `--allow ${key}: ${reason}.`),
+      `What may be allowed, alone or by a key within it: ${allowable.join(', ')}.`,
+    ].join('\n'),
+    { details: { faults, allowable } },
+  );
+}
+
+/** @param known every key and section of a run's configuration */
+function whyInVain(key: string, known: readonly string[]): string | undefined {
+  const rulesWithin = (path: string) =>
+    known.filter((one) => one === path || one.startsWith(`${path}.`)).map(resumeRule);
+  if (!known.includes(key)) {
+    const allowable = known.filter((path) => rulesWithin(path).includes('allow'));
+    const lastWord = key.slice(key.lastIndexOf('.') + 1);
+    const meant = nearest(key, allowable) ?? allowable.find((path) => path.endsWith(`.${lastWord}`));
+    return `the configuration has no such key${meant === undefined ? '' : ` (did you mean ${meant}?)`}`;
+  }
+  const rules = rulesWithin(key);
+  if (rules.includes('allow')) return undefined;
+  return rules.includes('free') ? 'nothing in it needs to be allowed' : 'a resumed run cannot change it';
 }
 
 /**

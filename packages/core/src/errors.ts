@@ -78,6 +78,11 @@ export const ERROR_TABLE = {
     summary: 'A resumed run was given a changed key that its weights or its data order depend on.',
     advice: 'Leave the key as it was saved, or start a new run with `sluice train`.',
   },
+  SLUICE_E_RESUME_ALLOW_INVALID: {
+    summary:
+      'A key was named with --allow that the configuration does not have, or whose change --allow has no say in.',
+    advice: 'Name a key of the list in the message, or leave --allow out.',
+  },
   SLUICE_E_CHECKPOINT_INCOMPLETE: {
     summary: 'A directory holds no whole checkpoint: saving it did not come to its end.',
     advice:

@@ -1,6 +1,7 @@
 export * from './config.ts';
 export * from './configDiff.ts';
 export * from './configJsonSchema.ts';
+export { allKeyPaths } from './configSchema.ts';
 export * from './errors.ts';
 export * from './files.ts';
 export * from './hash.ts';
