@@ -1,4 +1,4 @@
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   commitCheckpoint,
@@ -207,6 +207,26 @@ test('nothing is written over', async (t) => {
   t.is(exporting.code, 'SLUICE_E_OUTPUT_EXISTS');
   t.true(isHuggingFaceDirectory(fixture('qwen3')));
   t.false(isHuggingFaceDirectory(checkpoint));
+});
+
+test('an import or export that is interrupted leaves nothing, and can be repeated', async (t) => {
+  const directory = temporaryDirectory(t);
+  const [checkpoint, target] = [join(directory, 'checkpoint'), join(directory, 'hf')];
+  const interrupted = () => {
+    const controller = new AbortController();
+    const onProgress = () => controller.abort(new Error('interrupted'));
+    return { onProgress, signal: controller.signal };
+  };
+  mkdirSync(target);
+  await t.throwsAsync(importHuggingFace(fixture('qwen3'), checkpoint, interrupted()), {
+    message: 'interrupted',
+  });
+  t.deepEqual(readdirSync(directory), ['hf'], 'a new directory is gone');
+  await importHuggingFace(fixture('qwen3'), checkpoint);
+  const request = { checkpoint, target, dtype: 'f32', shardBytes: 4096 } as const;
+  await t.throwsAsync(exportHuggingFace({ ...request, ...interrupted() }), { message: 'interrupted' });
+  t.deepEqual(readdirSync(target), [], 'one that was there is empty again');
+  t.true((await exportHuggingFace(request)).weightFiles.length > 1);
 });
 
 test('a layout that cannot say the model is refused before anything is written', async (t) => {

@@ -1,8 +1,9 @@
 /** Interruptions of every kind: what was saved is found again, and the run goes on to the same bits. */
 
-import { existsSync, readdirSync, readFileSync, truncateSync } from 'node:fs';
+import { readdirSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { isGone, workersOf } from './support/processes.ts';
 import { Sandbox } from './support/sandbox.ts';
 
 interface Trained {
@@ -20,28 +21,6 @@ test.after.always(() => sandbox.dispose());
 /** Long enough that a signal arrives in the middle. */
 const train = 'train moe.yaml --set training.steps=60 --set checkpoint.everySteps=10 --threads 1 --run-dir';
 let quietHash = '';
-
-/** Process ids of the workers of a coordinator. */
-function workersOf(coordinator: number): number[] {
-  const parent = new RegExp(`^PPid:\\s*${coordinator}$`, 'm');
-  const isWorker = (pid: string) => {
-    try {
-      return parent.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-    } catch {
-      return false;
-    }
-  };
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && isWorker(name))
-    .map(Number);
-}
-
-async function isGone(pid: number): Promise<boolean> {
-  for (let i = 0; i < 300 && existsSync(`/proc/${pid}`); i++) {
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  return !existsSync(`/proc/${pid}`);
-}
 
 test.before(async () => {
   quietHash = (await sandbox.json<Trained>(`${train} quiet`)).weightsHash;

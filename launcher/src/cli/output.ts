@@ -2,6 +2,7 @@
 
 import { styleText } from 'node:util';
 import { SluiceError } from '@sluice/core';
+import { ABORTED_EXIT_CODE } from '../coordinator/stopSignal.ts';
 import type { CommandResult } from './command.ts';
 
 export interface OutputOptions {
@@ -34,9 +35,11 @@ export function errorAsJson(error: unknown): string {
   return `${JSON.stringify({ error: body })}\n`;
 }
 
-/** Exit code of a failed command: 2 for a wrong command line, 1 for everything else. */
+/** Exit code of a failed command: 2 for a wrong command line, 130 after a signal, 1 for everything else. */
 export function exitCodeOf(error: unknown): number {
-  return error instanceof SluiceError && error.code === 'SLUICE_E_USAGE' ? 2 : 1;
+  if (!(error instanceof SluiceError)) return 1;
+  if (error.code === 'SLUICE_E_INTERRUPTED') return ABORTED_EXIT_CODE;
+  return error.code === 'SLUICE_E_USAGE' ? 2 : 1;
 }
 
 function stackOf(error: unknown): string {

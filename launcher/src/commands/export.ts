@@ -53,11 +53,14 @@ export const exportCommand = defineCommand<ExportArguments>({
   async run({ source, hf, dtype, layout }, { log }) {
     const { exportHuggingFace } = await import('@sluice/checkpoint/huggingface');
     const { formatCount } = await import('@sluice/observe');
+    const { interruptible } = await import('../coordinator/interruptible.ts');
     const { locateCheckpoint, refusedLine } = await import('../run/locateCheckpoint.ts');
     const { percentLogger } = await import('../run/percentLogger.ts');
     const checkpoint = await locateCheckpoint(source, (refused) => log(refusedLine(refused)));
     const onProgress = percentLogger('exporting', log);
-    const summary = await exportHuggingFace({ checkpoint, target: hf, dtype, layout, onProgress });
+    const summary = await interruptible((signal) =>
+      exportHuggingFace({ checkpoint, target: hf, dtype, layout, onProgress, signal }),
+    );
     if (summary.tokenizerFiles.length === 0)
       log('no tokenizer of the checkpoint is to be found; the weights are exported alone');
     const count = summary.weightFiles.length;

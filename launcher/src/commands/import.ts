@@ -33,8 +33,10 @@ export const importCommand = defineCommand<ImportArguments>({
   async run({ source, out }, { log }) {
     const { importHuggingFace } = await import('@sluice/checkpoint/huggingface');
     const { formatCount } = await import('@sluice/observe');
+    const { interruptible } = await import('../coordinator/interruptible.ts');
     const { percentLogger } = await import('../run/percentLogger.ts');
-    const summary = await importHuggingFace(source, out, percentLogger('importing', log));
+    const onProgress = percentLogger('importing', log);
+    const summary = await interruptible((signal) => importHuggingFace(source, out, { onProgress, signal }));
     const { layout, weights, parameters, maxLength, tokenizerFiles } = summary;
     const tokenizer = tokenizerFiles.includes('tokenizer.json')
       ? 'with its tokenizer'

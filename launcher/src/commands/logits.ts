@@ -38,12 +38,13 @@ export const logitsCommand = defineCommand<LogitsArguments>({
   ],
   async run({ source, ids, out }, { log }) {
     const { refuseUnwritable } = await import('@sluice/core');
+    const { interruptible } = await import('../coordinator/interruptible.ts');
     const { loadModelForInference } = await import('../run/inference.ts');
     const { readTokenIds, writeLogits } = await import('../run/tokenIds.ts');
     refuseUnwritable(out);
     const model = await loadModelForInference(source, log);
     const rows = readTokenIds(ids, model.decoder.config.vocabularySize);
-    const shape = await writeLogits(out, model, rows);
+    const shape = await interruptible((signal) => writeLogits(out, model, rows, signal));
     return { json: { shape, out }, text: `logits [${shape.join(', ')}] written to ${out}` };
   },
 });

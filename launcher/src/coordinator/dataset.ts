@@ -3,6 +3,7 @@
 import { type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
 import { formatBytes, formatCount } from '@sluice/observe';
 import { dataRoots } from '../run/dataRoot.ts';
+import { interruptible } from './interruptible.ts';
 
 const PROGRESS_EVERY_MS = 2_000;
 
@@ -13,21 +14,21 @@ const STAGES: Readonly<Record<PrepareProgress['stage'], string>> = {
   encode: 'encoding',
 };
 
-/** @throws the coded errors of `prepareData` */
+/** @throws the coded errors of `prepareData`; SLUICE_E_INTERRUPTED */
 export async function prepareDataset(recipe: string, log: (line: string) => void): Promise<PrepareSummary> {
   // Nothing is said of a corpus that is there: opening its sources is all that happens, and quick.
   let shownAt = Date.now();
   let stage: PrepareProgress['stage'] = 'sources';
-  const summary = await prepareData(recipe, {
-    ...dataRoots(),
-    onProgress(progress) {
-      const now = Date.now();
-      if (progress.stage === stage && now - shownAt < PROGRESS_EVERY_MS) return;
-      stage = progress.stage;
-      shownAt = now;
-      log(`data: ${progressLine(progress)}`);
-    },
-  });
+  const onProgress = (progress: PrepareProgress) => {
+    const now = Date.now();
+    if (progress.stage === stage && now - shownAt < PROGRESS_EVERY_MS) return;
+    stage = progress.stage;
+    shownAt = now;
+    log(`data: ${progressLine(progress)}`);
+  };
+  const summary = await interruptible((signal) =>
+    prepareData(recipe, { ...dataRoots(), signal, onProgress }),
+  );
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
   return summary;
 }

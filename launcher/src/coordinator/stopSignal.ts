@@ -26,7 +26,7 @@ const SAME_SIGNAL_MS = 500;
 
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
-/** Exit code after a second signal, as shells report an interrupted command. */
+/** Exit code of a command that a signal has ended before it was done, as shells report it. */
 export const ABORTED_EXIT_CODE = 130;
 
 export function installStopSignal(options: {

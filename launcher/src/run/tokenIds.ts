@@ -46,9 +46,10 @@ export async function writeLogits(
   path: string,
   model: Pick<InferenceModel, 'decoder' | 'logits'>,
   rows: readonly Int32Array[],
+  signal?: AbortSignal,
 ): Promise<number[]> {
   const shape = [rows.length, rows[0]!.length, model.decoder.config.vocabularySize];
-  await writeOutputFile(path, logitsAsJson(shape, model, rows));
+  await writeOutputFile(path, logitsAsJson(shape, model, rows), signal);
   return shape;
 }
 

@@ -41,6 +41,10 @@ export const ERROR_TABLE = {
     summary: 'The command line has an unknown command, flag or value.',
     advice: 'See `sluice --help`, or `sluice COMMAND --help` for one command.',
   },
+  SLUICE_E_INTERRUPTED: {
+    summary: 'A command was ended by Ctrl-C or SIGTERM before it was done.',
+    advice: 'Run it again; the files that it had begun are removed.',
+  },
   SLUICE_E_RUN_EXISTS: {
     summary: 'Training was asked to start in a directory that already holds a run.',
     advice: 'Go on with it by `sluice resume`, or choose another --run-dir or name.',

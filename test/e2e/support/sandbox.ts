@@ -42,6 +42,7 @@ export class Sandbox {
   start(command: string): Running {
     const child = spawn(process.execPath, [bin, ...command.split(' ')], {
       cwd: this.path,
+      env: { ...process.env, SLUICE_DATA: join(this.path, 'data') },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#running.add(child);

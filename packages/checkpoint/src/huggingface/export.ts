@@ -16,7 +16,7 @@ import type { Manifest } from '../manifest.ts';
 import { type CheckpointReader, openCheckpoint } from '../reader.ts';
 import { ITEM_BYTES, type TensorData, writeSafetensors } from '../safetensors.ts';
 import type { ImportedState } from './import.ts';
-import { makeOutputDirectory } from './outputDirectory.ts';
+import { fillOutputDirectory } from './outputDirectory.ts';
 import { copyTokenizer, tokenizerFolder } from './tokenizerFiles.ts';
 import { CONFIG_NAME, INDEX_NAME, SINGLE_NAME } from './weightFiles.ts';
 
@@ -41,6 +41,7 @@ export interface ExportRequest {
   readonly shardBytes?: number;
   /** Told the parameters written so far and in all. */
   readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ExportSummary {
@@ -63,10 +64,11 @@ const CHUNK_ELEMENTS = 1 << 20;
  * Writes a checkpoint's weights in a Hugging Face layout. `config.json` comes last, so what is cut off by a crash is not
  * mistaken for a model.
  * @throws SLUICE_E_HF_UNSUPPORTED for what the layout cannot say; SLUICE_E_HF_RANGE for a weight that the type cannot
- *   hold; SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
+ *   hold; SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE; the signal's reason
+ *   when it is aborted: then nothing is left
  */
 export async function exportHuggingFace(request: ExportRequest): Promise<ExportSummary> {
-  const { checkpoint, target, dtype, shardBytes = SHARD_BYTES, onProgress } = request;
+  const { checkpoint, target, dtype } = request;
   const reader = await openCheckpoint(checkpoint);
   try {
     const { manifest } = reader;
@@ -78,19 +80,16 @@ export async function exportHuggingFace(request: ExportRequest): Promise<ExportS
       maxLength: maxLengthOf(manifest),
       torchDtype: EXPORT_TYPES[dtype].torch,
     });
-    await makeOutputDirectory(target);
-    const weightFiles = await writeWeights(reader, huggingFaceTensors(model, layout), {
-      target,
-      dtype,
-      shardBytes,
-      onProgress,
-    });
-    const folder = findTokenizer(checkpoint, manifest);
-    const tokenizerFiles = folder === undefined ? [] : await copyTokenizer(folder, target);
-    const tokens = imported ? tokenKeys(imported.config) : folder ? await endOfText(folder, target) : {};
-    await writeFileAtomic(join(target, CONFIG_NAME), encodeConfig({ ...config, ...tokens }));
     const parameters = manifest.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-    return { layout, dtype, parameters, weightFiles, tokenizerFiles };
+    const files = await fillOutputDirectory(target, async () => {
+      const weightFiles = await writeWeights(reader, huggingFaceTensors(model, layout), request);
+      const folder = findTokenizer(checkpoint, manifest);
+      const tokenizerFiles = folder === undefined ? [] : await copyTokenizer(folder, target);
+      const tokens = imported ? tokenKeys(imported.config) : folder ? await endOfText(folder, target) : {};
+      await writeFileAtomic(join(target, CONFIG_NAME), encodeConfig({ ...config, ...tokens }));
+      return { weightFiles, tokenizerFiles };
+    });
+    return { layout, dtype, parameters, ...files };
   } finally {
     await reader.close();
   }
@@ -134,18 +133,11 @@ async function endOfText(folder: string, target: string): Promise<Record<string,
   return { bos_token_id: tokenizer.endOfTextId, eos_token_id: tokenizer.endOfTextId };
 }
 
-interface WriteOptions {
-  readonly target: string;
-  readonly dtype: ExportType;
-  readonly shardBytes: number;
-  readonly onProgress: ExportRequest['onProgress'];
-}
-
 /** @returns names of the files */
 async function writeWeights(
   reader: CheckpointReader,
   tensors: readonly HuggingFaceTensor[],
-  { target, dtype, shardBytes, onProgress = () => undefined }: WriteOptions,
+  { target, dtype, shardBytes = SHARD_BYTES, onProgress, signal }: ExportRequest,
 ): Promise<string[]> {
   const { stored } = EXPORT_TYPES[dtype];
   const bytesOf = ({ parts }: HuggingFaceTensor) => elementsOf(parts) * ITEM_BYTES[stored];
@@ -154,7 +146,8 @@ async function writeWeights(
   let done = 0;
   const advance = (elements: number) => {
     done += elements;
-    onProgress(done, total);
+    onProgress?.(done, total);
+    signal?.throwIfAborted();
   };
   const number = (value: number) => String(value).padStart(5, '0');
   const names = groups.map((_, i) =>

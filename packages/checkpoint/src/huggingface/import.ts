@@ -7,7 +7,7 @@ import { commitCheckpoint, prepareDirectory } from '../commit.ts';
 import type { ShardRecord } from '../manifest.ts';
 import { writeShard } from '../shard.ts';
 import { HuggingFaceDirectory } from './directory.ts';
-import { makeOutputDirectory } from './outputDirectory.ts';
+import { fillOutputDirectory } from './outputDirectory.ts';
 import { copyTokenizer, TOKENIZER_FOLDER } from './tokenizerFiles.ts';
 
 export interface ImportSummary {
@@ -35,55 +35,80 @@ export interface ImportedState {
 /** Elements of one shard, where a single tensor does not have more: the weights in memory at a time. */
 const SHARD_ELEMENTS = 1 << 26;
 
+export interface ImportOptions {
+  /** Told the parameters written so far and in all. */
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * Writes a checkpoint with the weights of a Hugging Face directory and without an optimizer's state.
  * @param target a new or empty directory
- * @param onProgress told the parameters written so far and in all
  * @throws the errors of `HuggingFaceDirectory.open`; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL,
- *   SLUICE_E_FILE_UNWRITABLE: then there is no checkpoint
+ *   SLUICE_E_FILE_UNWRITABLE; the signal's reason when it is aborted: then nothing is left
  */
 export async function importHuggingFace(
   source: string,
   target: string,
-  onProgress: (done: number, total: number) => void = () => undefined,
+  options: ImportOptions = {},
 ): Promise<ImportSummary> {
   const opened = await HuggingFaceDirectory.open(source);
   try {
-    await makeOutputDirectory(target);
-    await prepareDirectory(target);
-    const { model, layout, maxLength, config } = opened;
-    const tensors = modelTensors(model);
-    const parameters = tensors.reduce((sum, { size }) => sum + size, 0);
-    const shards: ShardRecord[] = [];
-    let done = 0;
-    for (const group of groupsOf(tensors)) {
-      const pieces = [];
-      for (const tensor of group) {
-        const values = new Float32Array(tensor.size);
-        await opened.read(tensor.name, values);
-        pieces.push({ tensor, kind: 'parameter' as const, begin: 0, end: tensor.size, values });
-        done += tensor.size;
-      }
-      shards.push(await writeShard(target, shards.length, pieces));
-      onProgress(done, parameters);
-    }
-    const tokenizerFiles = await copyTokenizer(source, join(target, TOKENIZER_FOLDER));
-    const state: ImportedState = { imported: { layout, maxLength, config } };
-    const { hashes } = await commitCheckpoint({
-      directory: target,
-      step: 0,
-      tensors: tensors.map(({ name, shape }) => ({ name, shape })),
-      kinds: ['parameter'],
-      shards,
-      config: { model },
-      configHash: hashConfig({ model }),
-      state: { ...state },
-      probe: {},
-    });
-    return { model, layout, maxLength, weights: hashes.weights, parameters, tokenizerFiles };
+    return await fillOutputDirectory(target, () => writeImported(opened, target, options));
   } finally {
     await opened.close();
   }
+}
+
+async function writeImported(
+  opened: HuggingFaceDirectory,
+  target: string,
+  options: ImportOptions,
+): Promise<ImportSummary> {
+  await prepareDirectory(target);
+  const { model, layout, maxLength, config } = opened;
+  const tensors = modelTensors(model);
+  const parameters = tensors.reduce((sum, { size }) => sum + size, 0);
+  const shards = await writeShards(opened, tensors, target, parameters, options);
+  const tokenizerFiles = await copyTokenizer(opened.directory, join(target, TOKENIZER_FOLDER));
+  const state: ImportedState = { imported: { layout, maxLength, config } };
+  const { hashes } = await commitCheckpoint({
+    directory: target,
+    step: 0,
+    tensors: tensors.map(({ name, shape }) => ({ name, shape })),
+    kinds: ['parameter'],
+    shards,
+    config: { model },
+    configHash: hashConfig({ model }),
+    state: { ...state },
+    probe: {},
+  });
+  return { model, layout, maxLength, weights: hashes.weights, parameters, tokenizerFiles };
+}
+
+async function writeShards(
+  opened: HuggingFaceDirectory,
+  tensors: readonly LogicalTensor[],
+  target: string,
+  parameters: number,
+  { onProgress, signal }: ImportOptions,
+): Promise<ShardRecord[]> {
+  const shards: ShardRecord[] = [];
+  let done = 0;
+  for (const group of groupsOf(tensors)) {
+    const pieces = [];
+    for (const tensor of group) {
+      signal?.throwIfAborted();
+      const values = new Float32Array(tensor.size);
+      await opened.read(tensor.name, values);
+      pieces.push({ tensor, kind: 'parameter' as const, begin: 0, end: tensor.size, values });
+      done += tensor.size;
+    }
+    shards.push(await writeShard(target, shards.length, pieces));
+    onProgress?.(done, parameters);
+  }
+  signal?.throwIfAborted();
+  return shards;
 }
 
 /** Neighbouring tensors, as many as a shard takes. */
