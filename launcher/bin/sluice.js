@@ -6,5 +6,6 @@ if (!existsSync(main)) {
   process.stderr.write('Sluice is not built yet. Run `npm run build` in the repository first.\n');
   process.exit(1);
 }
-const { main: run } = await import(main.href);
+const { main: run, outliveReaders } = await import(main.href);
+outliveReaders([process.stdout, process.stderr]);
 process.exitCode = await run(process.argv.slice(2));

@@ -8,6 +8,8 @@ import type { Command, CommandContext } from './cli/command.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
 import { COMMANDS } from './commands/index.ts';
 
+export { outliveReaders } from './cli/output.ts';
+
 /** Flags that every command takes. */
 export const GLOBAL_OPTIONS = {
   json: {

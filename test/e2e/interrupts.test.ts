@@ -63,6 +63,22 @@ test.serial(
   },
 );
 
+test.serial('a run whose output nobody reads any more saves as others do', async (t) => {
+  const run = sandbox.start(
+    'train dense.yaml --run-dir unread --set training.steps=100000 checkpoint.everySteps=0',
+  );
+  await run.shown('1/100000');
+  run.child.stdout!.destroy();
+  run.child.stderr!.destroy();
+  run.child.kill('SIGINT');
+  t.is((await run.ended).code, 0);
+  const { checkpoints } = await sandbox.json<{ checkpoints: { valid: boolean }[] }>('inspect unread');
+  t.deepEqual(
+    checkpoints.map(({ valid }) => valid),
+    [true],
+  );
+});
+
 test.serial('a second Ctrl-C ends everything at once with 130; the run goes on all the same', async (t) => {
   const run = sandbox.start(
     'train moe.yaml --workers 2 --run-dir twice --set training.steps=100000 checkpoint.everySteps=0',
