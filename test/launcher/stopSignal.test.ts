@@ -1,8 +1,8 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
-import { watchNpmParent } from '../../launcher/src/coordinator/parentWatch.ts';
-import { installStopSignal } from '../../launcher/src/coordinator/stopSignal.ts';
+import { watchNpmParent } from '../../launcher/src/signals/parentWatch.ts';
+import { installStopSignal } from '../../launcher/src/signals/stopSignal.ts';
 
 function install() {
   const source = new EventEmitter();

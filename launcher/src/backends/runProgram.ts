@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { SluiceError } from '@sluice/core';
-import { interruptible } from '../coordinator/interruptible.ts';
+import { interruptible } from '../signals/interruptible.ts';
 
 export interface ProgramCall {
   readonly command: string;

@@ -2,7 +2,7 @@
 
 import { styleText } from 'node:util';
 import { SluiceError } from '@sluice/core';
-import { ABORTED_EXIT_CODE } from '../coordinator/stopSignal.ts';
+import { ABORTED_EXIT_CODE } from '../signals/stopSignal.ts';
 import type { CommandResult } from './command.ts';
 
 export interface OutputOptions {

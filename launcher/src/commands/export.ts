@@ -53,7 +53,7 @@ export const exportCommand = defineCommand<ExportArguments>({
   async run({ source, hf, dtype, layout }, { log }) {
     const { exportHuggingFace } = await import('@sluice/checkpoint/huggingface');
     const { formatCount } = await import('@sluice/observe');
-    const { interruptible } = await import('../coordinator/interruptible.ts');
+    const { interruptible } = await import('../signals/interruptible.ts');
     const { locateCheckpoint, refusedLine } = await import('../run/locateCheckpoint.ts');
     const { percentLogger } = await import('../run/percentLogger.ts');
     const checkpoint = await locateCheckpoint(source, (refused) => log(refusedLine(refused)));

@@ -33,7 +33,7 @@ export const importCommand = defineCommand<ImportArguments>({
   async run({ source, out }, { log }) {
     const { importHuggingFace } = await import('@sluice/checkpoint/huggingface');
     const { formatCount } = await import('@sluice/observe');
-    const { interruptible } = await import('../coordinator/interruptible.ts');
+    const { interruptible } = await import('../signals/interruptible.ts');
     const { percentLogger } = await import('../run/percentLogger.ts');
     const onProgress = percentLogger('importing', log);
     const summary = await interruptible((signal) => importHuggingFace(source, out, { onProgress, signal }));

@@ -38,7 +38,7 @@ export const logitsCommand = defineCommand<LogitsArguments>({
   ],
   async run({ source, ids, out }, { log }) {
     const { refuseUnwritable } = await import('@sluice/core');
-    const { interruptible } = await import('../coordinator/interruptible.ts');
+    const { interruptible } = await import('../signals/interruptible.ts');
     const { loadModelForInference } = await import('../run/inference.ts');
     const { readTokenIds, writeLogits } = await import('../run/tokenIds.ts');
     refuseUnwritable(out);

@@ -3,7 +3,7 @@
 import { type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
 import { formatBytes, formatCount } from '@sluice/observe';
 import { dataRoots } from '../run/dataRoot.ts';
-import { interruptible } from './interruptible.ts';
+import { interruptible } from '../signals/interruptible.ts';
 
 const PROGRESS_EVERY_MS = 2_000;
 

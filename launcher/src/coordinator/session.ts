@@ -7,14 +7,14 @@ import { appendDiagnostics } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
+import { watchNpmParent } from '../signals/parentWatch.ts';
+import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { deviceEnvironments } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { startLocalWorkers } from './localWorkers.ts';
-import { watchNpmParent } from './parentWatch.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { type CoordinatorState, initialState } from './state.ts';
-import { ABORTED_EXIT_CODE, installStopSignal } from './stopSignal.ts';
 import { type StopReason, trainRun } from './trainRun.ts';
 import type { Workers } from './workers.ts';
 

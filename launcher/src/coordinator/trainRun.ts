@@ -3,8 +3,8 @@
 import { SluiceError } from '@sluice/core';
 import { learningRateAt, type RunConfig, type StepResult } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
+import type { StopSignal } from '../signals/stopSignal.ts';
 import type { CoordinatorState } from './state.ts';
-import type { StopSignal } from './stopSignal.ts';
 import { agreed, type Workers } from './workers.ts';
 
 /** Steps in a row without an applied update after which going on is pointless. */
