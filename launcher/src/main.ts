@@ -56,7 +56,7 @@ export async function main(words: readonly string[], streams: Streams = STANDARD
       return 0;
     }
     json = chosen.args.json === true;
-    const context: CommandContext = { json, log: (line) => streams.err(`${line}\n`) };
+    const context: CommandContext = { log: (line) => streams.err(`${line}\n`) };
     const result = await chosen.command.run(chosen.args as never, context);
     streams.out(formatResult(result, { json, verbose }));
     return 0;

@@ -10,9 +10,7 @@ export interface CommandResult {
 }
 
 export interface CommandContext {
-  /** Whether standard output is to hold one JSON object and nothing else. */
-  readonly json: boolean;
-  /** Progress and remarks; never standard output when that holds JSON. */
+  /** Progress and remarks, which are not the result. */
   readonly log: (line: string) => void;
 }
 

@@ -14,8 +14,6 @@ interface EvaluateArguments extends ScoredTextArguments {
   readonly set?: string[];
 }
 
-const PROGRESS_EVERY_MS = 5_000;
-
 export const evaluateCommand = defineCommand<EvaluateArguments>({
   name: 'evaluate',
   describe: 'Measure the perplexity of a run, a checkpoint or a Hugging Face model.',
@@ -46,20 +44,18 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
     ],
   ],
   async run({ source, split, text, data, sequenceLength, set }, { log }) {
-    const { loadModelForInference } = await import('../run/inference.ts');
     const { readTextFile } = await import('@sluice/core');
     const { formatCount, formatLoss } = await import('@sluice/observe');
-    const model = await loadModelForInference(source, log, set);
-    let shownAt = Date.now();
-    const onProgress = (done: number, total: number) => {
-      if (Date.now() - shownAt < PROGRESS_EVERY_MS) return;
-      shownAt = Date.now();
-      log(`evaluating: ${formatCount(done)} of ${formatCount(total)} sequences`);
-    };
-    const { loss, perplexity, tokens } =
-      text === undefined
-        ? await model.evaluate({ split, dataDirectory: data, sequenceLength, onProgress })
-        : await model.evaluateText(readTextFile(text), { sequenceLength, onProgress });
+    const { withModel } = await import('../run/inference.ts');
+    const { percentLogger } = await import('../run/percentLogger.ts');
+    // Before the model, which takes longer to load than a mistyped path to see.
+    const content = text === undefined ? undefined : readTextFile(text);
+    const { loss, perplexity, tokens } = await withModel({ source, set }, log, (model) => {
+      const options = { sequenceLength, onProgress: percentLogger('evaluating', log) };
+      return content === undefined
+        ? model.evaluate({ split, dataDirectory: data, ...options })
+        : model.evaluateText(content, options);
+    });
     const of = text ?? split;
     return {
       json: { ...(text === undefined ? { split } : { text }), loss, perplexity, tokens },

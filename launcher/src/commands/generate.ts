@@ -50,10 +50,11 @@ export const generateCommand = defineCommand<GenerateArguments>({
     ['sluice generate models/qwen3 --prompt "A river is"', 'By a Hugging Face model, with its tokenizer.'],
     ['sluice generate runs/quickstart --prompt "The" --temperature 0 --json', 'The likeliest text, as JSON.'],
   ],
-  async run({ source, prompt, maxTokens, temperature, seed }, { json, log }) {
-    const { loadModelForInference } = await import('../run/inference.ts');
-    const model = await loadModelForInference(source, log);
-    const { text, tokens } = await model.generate({ prompt, maxTokens, temperature, seed });
-    return { json: { text, tokens }, text: json ? '' : `${prompt}${text}` };
+  async run({ source, prompt, maxTokens, temperature, seed }, { log }) {
+    const { withModel } = await import('../run/inference.ts');
+    const { text, tokens } = await withModel({ source }, log, (model) =>
+      model.generate({ prompt, maxTokens, temperature, seed }),
+    );
+    return { json: { text, tokens }, text: `${prompt}${text}` };
   },
 });

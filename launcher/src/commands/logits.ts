@@ -39,12 +39,13 @@ export const logitsCommand = defineCommand<LogitsArguments>({
   async run({ source, ids, out }, { log }) {
     const { refuseUnwritable } = await import('@sluice/core');
     const { interruptible } = await import('../signals/interruptible.ts');
-    const { loadModelForInference } = await import('../run/inference.ts');
+    const { withModel } = await import('../run/inference.ts');
     const { readTokenIds, writeLogits } = await import('../run/tokenIds.ts');
     refuseUnwritable(out);
-    const model = await loadModelForInference(source, log);
-    const rows = readTokenIds(ids, model.decoder.config.vocabularySize);
-    const shape = await interruptible((signal) => writeLogits(out, model, rows, signal));
+    const shape = await withModel({ source }, log, (model) => {
+      const rows = readTokenIds(ids, model.decoder.config.vocabularySize);
+      return interruptible((signal) => writeLogits(out, model, rows, signal));
+    });
     return { json: { shape, out }, text: `logits [${shape.join(', ')}] written to ${out}` };
   },
 });

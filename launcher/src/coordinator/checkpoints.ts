@@ -9,7 +9,6 @@ import {
   commitCheckpoint,
   type LogicalTensor,
   pruneCheckpoints,
-  type ShardRecord,
 } from '@sluice/checkpoint';
 import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
@@ -67,7 +66,7 @@ export async function saveCheckpoint(
     directory,
     step,
     tensors: [...writer.tensors],
-    shards: answers.map((answer) => answer.shard as ShardRecord),
+    shards: answers.map(({ shard }) => shard),
     config,
     configHash: writer.configHash,
     state: saved as unknown as Record<string, unknown>,

@@ -71,8 +71,12 @@ async function sampleText(config: RunConfig, checkpoint: CommittedCheckpoint): P
     backend: config.backend,
     threads: config.parallel.threads,
   });
-  const { text } = await model.generate({ ...SAMPLE, seed: config.seed });
-  return { prompt: SAMPLE.prompt, text };
+  try {
+    const { text } = await model.generate({ ...SAMPLE, seed: config.seed });
+    return { prompt: SAMPLE.prompt, text };
+  } finally {
+    model.close();
+  }
 }
 
 function summarize(

@@ -5,7 +5,7 @@ import { readTextFile, refuseUnwritable, SluiceError } from '@sluice/core';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
 import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
-import { loadModelForInference } from './inference.ts';
+import { withModel } from './inference.ts';
 import { refuseMissing } from './missingPath.ts';
 
 export interface DiagnoseModelsOptions {
@@ -38,10 +38,9 @@ export async function diagnoseModels(
   if (options.html !== undefined) refuseUnwritable(options.html);
   const models: DiagnosedModel[] = [];
   for (const source of sources) {
-    const model = await loadModelForInference(source, log, options.set);
-    try {
+    const diagnosis = await withModel({ source, set: options.set }, log, (model) => {
       log(`measuring ${source}`);
-      const diagnosis = await model.diagnose({
+      return model.diagnose({
         split: options.split,
         dataDirectory: options.data,
         text,
@@ -49,10 +48,8 @@ export async function diagnoseModels(
         sequences: options.sequences,
         ...(options.html !== undefined && { maps: chosenMaps(model, source, options) }),
       });
-      models.push({ name: source, diagnosis });
-    } finally {
-      model.close();
-    }
+    });
+    models.push({ name: source, diagnosis });
   }
   const html = options.html === undefined ? undefined : resolve(options.html);
   if (html !== undefined) await writeDiagnosisPage(html, models);

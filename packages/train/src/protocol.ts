@@ -3,6 +3,7 @@
  * they carry it out together. Values that all workers must agree on are the same in every answer.
  */
 
+import type { ShardRecord } from '@sluice/checkpoint';
 import type { RunConfig } from './config.ts';
 import type { Diagnostics } from './diagnostics/summary.ts';
 
@@ -81,7 +82,7 @@ export interface Probe {
 
 /** One worker's part of a checkpoint; `shard` is what `@sluice/checkpoint` needs for the manifest. */
 export interface SaveResult {
-  readonly shard: unknown;
+  readonly shard: ShardRecord;
   /** State that is the same on all workers (JSON): lagged expert loads and the like. */
   readonly state: Readonly<Record<string, unknown>>;
   /** Recomputed and compared when the checkpoint is loaded; the same on all workers. */

@@ -1,14 +1,8 @@
 /** The worker's side of the protocol: carries out what the coordinator asks, with a `Trainer`. */
 
-import {
-  type CheckpointReader,
-  openCheckpoint,
-  type Piece,
-  type ShardRecord,
-  writeShard,
-} from '@sluice/checkpoint';
+import { openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { openWeights } from '@sluice/checkpoint/huggingface';
-import { SluiceError } from '@sluice/core';
+import { invariant, SluiceError } from '@sluice/core';
 import { type Dataset, openDataset } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
@@ -77,13 +71,12 @@ class TrainingWorker {
   async save({ directory }: SaveRequest): Promise<SaveResult> {
     this.#workers.progress('saving');
     const probe: Probe = { loss: await this.trainer.probeLoss(), arithmetic: arithmetic() };
-    const pieces: Piece[] = trainerPieces(this.trainer);
-    const shard: ShardRecord = await writeShard(directory, this.#workers.rank, pieces);
+    const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer));
     return { shard, state: trainerState(this.trainer), probe };
   }
 
   get trainer(): Trainer {
-    if (!this.#trainer) throw new Error('The worker was not initialized.');
+    invariant(this.#trainer, 'a worker is asked to work before it was initialized');
     return this.#trainer;
   }
 
@@ -103,7 +96,7 @@ class TrainingWorker {
   }
 
   async #restore(trainer: Trainer, directory: string): Promise<number> {
-    const reader: CheckpointReader = await openCheckpoint(directory);
+    const reader = await openCheckpoint(directory);
     try {
       await loadTrainer(trainer, reader);
       checkProbe(

@@ -3,6 +3,7 @@
  * does not depend on who measured which part.
  */
 
+import { invariant } from '@sluice/core';
 import { type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
 
 /** Bins of the histogram of gate scores, of equal width over [0, 1]. */
@@ -68,12 +69,10 @@ export class Tally {
 
   /** The numbers of one quantity, to be read and written. */
   at(layer: number, name: string): Float64Array {
-    let offset = layer * this.#layerLength;
-    for (const quantity of this.#quantities) {
-      if (quantity.name === name) return this.values.subarray(offset, offset + quantity.length);
-      offset += quantity.length;
-    }
-    throw new Error(`Nothing is counted as ${name}.`);
+    const index = this.#quantities.findIndex((quantity) => quantity.name === name);
+    invariant(index >= 0, `nothing is counted as ${name}`);
+    const offset = layer * this.#layerLength + lengthOf(this.#quantities.slice(0, index));
+    return this.values.subarray(offset, offset + this.#quantities[index]!.length);
   }
 
   /** Adds what comes after this tally in the batch. */
