@@ -1,6 +1,6 @@
 /** NVIDIA's GPUs in this machine. */
 
-import { execFileSync } from 'node:child_process';
+import { programOutput } from '../run/programOutput.ts';
 
 export interface Gpu {
   readonly index: number;
@@ -11,13 +11,8 @@ export interface Gpu {
 
 /** The GPUs that NVIDIA's driver knows; none where there is no driver. */
 export function listGpus(): Gpu[] {
-  try {
-    const query = ['--query-gpu=index,name,compute_cap', '--format=csv,noheader'];
-    const text = execFileSync('nvidia-smi', query, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-    return parseGpus(text);
-  } catch {
-    return [];
-  }
+  const query = ['--query-gpu=index,name,compute_cap', '--format=csv,noheader'];
+  return parseGpus(programOutput('nvidia-smi', query) ?? '');
 }
 
 export function parseGpus(text: string): Gpu[] {

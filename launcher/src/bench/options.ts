@@ -1,6 +1,18 @@
 /** Flags of the benchmarks. */
 
+import { availableParallelism } from 'node:os';
 import { wholeNumber } from '../cli/options.ts';
+
+/**
+ * Has OpenMP use so many threads, which it reads once, when the C++ core is loaded: nothing may have imported that before.
+ * @param threads as given, 0 for all cores
+ * @returns their number
+ */
+export function useThreads(threads: number): number {
+  const count = threads === 0 ? availableParallelism() : threads;
+  process.env.OMP_NUM_THREADS = String(count);
+  return count;
+}
 
 export const THREADS_OPTION = {
   type: 'number',

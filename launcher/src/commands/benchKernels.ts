@@ -1,7 +1,7 @@
 /** `sluice bench kernels`: the speed of each kernel of the C++ core beside what the machine can do. */
 
 import type { BenchClock } from '@sluice/train';
-import { CLOCK_OPTION, THREADS_OPTION } from '../bench/options.ts';
+import { CLOCK_OPTION, THREADS_OPTION, useThreads } from '../bench/options.ts';
 import { defineCommand } from '../cli/command.ts';
 
 interface BenchKernelsArguments {
@@ -24,10 +24,7 @@ export const benchKernelsCommand = defineCommand<BenchKernelsArguments>({
     ['sluice bench kernels --filter attention --threads 1', 'Attention on one thread.'],
   ],
   async run({ threads, filter, clock }) {
-    const { availableParallelism } = await import('node:os');
-    const count = threads === 0 ? availableParallelism() : threads;
-    // OpenMP reads its variables when the C++ core is loaded, which the import below does.
-    process.env.OMP_NUM_THREADS = String(count);
+    const count = useThreads(threads);
     const { benchKernels, cpuClock, wallClock } = await import('@sluice/engine');
     const { terminalTable } = await import('@sluice/observe');
     const measured = await benchKernels({

@@ -2,7 +2,7 @@
 
 import type { BackendName } from '@sluice/engine';
 import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
-import { CLOCK_OPTION, THREADS_OPTION } from '../bench/options.ts';
+import { CLOCK_OPTION, THREADS_OPTION, useThreads } from '../bench/options.ts';
 import { stepPicture } from '../bench/stepPicture.ts';
 import { defineCommand } from '../cli/command.ts';
 
@@ -55,12 +55,9 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     ['sluice bench step --shape dense-9m --profile --svg step.svg', 'Where the time goes, with a picture.'],
   ],
   async run({ shape, threads, backend, clock, profile, svg }) {
-    const { availableParallelism } = await import('node:os');
     const { refuseUnwritable, writeOutputFile } = await import('@sluice/core');
     if (svg !== undefined) refuseUnwritable(svg);
-    const count = threads === 0 ? availableParallelism() : threads;
-    // OpenMP reads its variables when the C++ core is loaded, which the import below does.
-    process.env.OMP_NUM_THREADS = String(count);
+    const count = useThreads(threads);
     const { benchStep } = await import('@sluice/train');
     const { formatBytes, formatCount, terminalTable } = await import('@sluice/observe');
     const wanted = profile || svg !== undefined;

@@ -1,7 +1,7 @@
 /** The compiler, the C++ core, and the backend that will run. */
 
-import { execFileSync } from 'node:child_process';
 import { engineReport } from '@sluice/engine';
+import { programOutput } from '../run/programOutput.ts';
 import type { Finding } from './examine.ts';
 
 const REBUILD = 'npm run build';
@@ -9,16 +9,9 @@ const REBUILD = 'npm run build';
 export function examineCompiler(): Finding {
   const candidates = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++'];
   for (const command of candidates) {
-    try {
-      const text = execFileSync(command, ['--version'], {
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'ignore'],
-      });
-      const version = text.split('\n')[0] ?? '';
+    const version = programOutput(command, ['--version'])?.split('\n')[0];
+    if (version !== undefined)
       return { name: 'compiler', found: version, ok: true, values: { command, version } };
-    } catch {
-      // Not this one.
-    }
   }
   return {
     name: 'compiler',

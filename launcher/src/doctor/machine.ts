@@ -1,9 +1,9 @@
 /** Node, npm, cores, memory, shared memory. */
 
-import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { formatBytes } from '@sluice/observe';
+import { programOutput } from '../run/programOutput.ts';
 import type { Finding } from './examine.ts';
 
 const OLDEST_NODE = [20, 19] as const;
@@ -23,16 +23,10 @@ export function examineNode(version = process.versions.node): Finding {
 }
 
 export function examineNpm(): Finding {
-  try {
-    const version = execFileSync('npm', ['--version'], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
-    }).trim();
-    return { name: 'npm', found: version, ok: true, values: { version } };
-  } catch {
-    const mend = 'install npm; it usually comes with Node.js';
-    return { name: 'npm', found: 'none', ok: false, mend, values: { version: null } };
-  }
+  const version = programOutput('npm', ['--version']);
+  if (version !== undefined) return { name: 'npm', found: version, ok: true, values: { version } };
+  const mend = 'install npm; it usually comes with Node.js';
+  return { name: 'npm', found: 'none', ok: false, mend, values: { version: null } };
 }
 
 export function examineMachine(): Finding[] {

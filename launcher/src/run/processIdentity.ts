@@ -1,8 +1,8 @@
 /** Tells one process from another that got the same number later: by the time at which it started. */
 
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { programOutput } from './programOutput.ts';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -29,15 +29,7 @@ function linuxProcessStart(pid: number): string | undefined {
 }
 
 function portableProcessStart(pid: number): string | undefined {
-  try {
-    const text = execFileSync('ps', ['-o', 'lstart=', '-p', String(pid)], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-    return text.trim() || undefined;
-  } catch {
-    return undefined;
-  }
+  return programOutput('ps', ['-o', 'lstart=', '-p', String(pid)]) || undefined;
 }
 
 /** This process. */
