@@ -35,7 +35,8 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
   async run({ world, mib }) {
     const { benchCollectives } = await import('@sluice/collectives');
     const { terminalTable } = await import('@sluice/observe');
-    const measured = await benchCollectives({ world, mib });
+    const { interruptible } = await import('../signals/interruptible.ts');
+    const measured = await interruptible((signal) => benchCollectives({ world, mib, signal }));
     const rows = [
       ['bus bandwidth, GB/s', measured.busGBps.toFixed(2)],
       ['median, ms', measured.medianMs.toFixed(1)],

@@ -50,6 +50,7 @@ export async function startLocalWorkers(options: LocalWorkersOptions): Promise<W
   const server = await ControlServer.listen({ worldSize: options.count });
   const workers = new LocalWorkers(server, options);
   try {
+    workers.start();
     await workers.ready();
     return workers;
   } catch (error) {
@@ -70,7 +71,7 @@ class LocalWorkers implements Workers {
   readonly count: number;
   readonly #server: ControlServer;
   readonly #options: LocalWorkersOptions;
-  readonly #processes: WorkerProcess[];
+  readonly #processes: WorkerProcess[] = [];
   readonly #runtimeDirectory: string | undefined;
   #firstStepTaken = false;
   /** What all the workers are carrying out. */
@@ -82,21 +83,26 @@ class LocalWorkers implements Workers {
     this.count = options.count;
     this.#server = server;
     this.#options = options;
-    const entry = options.entry ?? fileURLToPath(new URL('../worker.js', import.meta.url));
-    const plan = planThreads(options.threads, options.count, availableParallelism());
-    this.#processes = Array.from({ length: options.count }, (_, rank) =>
-      startProcess(
-        entry,
-        rank,
-        { ...plan.environment, ...options.environments?.[rank], ...server.workerEnv(rank) },
-        options.log,
-      ),
-    );
     this.#runtimeDirectory = server.workerEnv(0).SLUICE_RUNTIME_DIR;
-    if (this.#runtimeDirectory) claimRuntimeDirectory(this.#runtimeDirectory);
+  }
+
+  start(): void {
     // However this process exits, its workers and their sockets go with it.
     process.once('exit', this.#abandon);
-    for (const worker of this.#processes) void worker.ended.then((how) => this.#noteDeath(worker, how));
+    if (this.#runtimeDirectory) claimRuntimeDirectory(this.#runtimeDirectory);
+    const options = this.#options;
+    const entry = options.entry ?? fileURLToPath(new URL('../worker.js', import.meta.url));
+    const plan = planThreads(options.threads, options.count, availableParallelism());
+    for (let rank = 0; rank < options.count; rank++) {
+      const environment = {
+        ...plan.environment,
+        ...options.environments?.[rank],
+        ...this.#server.workerEnv(rank),
+      };
+      const worker = startProcess(entry, rank, environment, options.log);
+      this.#processes.push(worker);
+      void worker.ended.then((how) => this.#noteDeath(worker, how));
+    }
   }
 
   async ready(): Promise<void> {

@@ -8,7 +8,7 @@ import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/
 import type { Journal } from '../run/journal.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
-import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
+import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signals/stopSignal.ts';
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { deviceEnvironments } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
@@ -41,55 +41,41 @@ export function configHash(config: RunConfig): string {
   return sha256(JSON.stringify(config));
 }
 
+/** What a session has at hand while it goes on. */
+interface Underway {
+  readonly state: CoordinatorState;
+  readonly spikes: SpikeDetector;
+  readonly recorder: Recorder;
+  readonly stop: StopSignal;
+  /** The newest checkpoint; none before the first. */
+  latest: CommittedCheckpoint | undefined;
+}
+
 /** Starts the workers, trains, and ends the workers whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
-  const { run, config } = session;
-  const recorder = openRecorder(run.metrics, config.training.steps);
+  const { run, config, from } = session;
   const spikes = new SpikeDetector(config.spikes);
-  if (session.from) spikes.restore(session.from.state.spikes as SpikeDetectorState);
-  const state = session.from ? structuredClone(session.from.state) : initialState(spikes.state());
-  let latest = session.from?.checkpoint;
-  let workers: Workers | undefined;
+  if (from) spikes.restore(from.state.spikes as SpikeDetectorState);
+  const state = from ? structuredClone(from.state) : initialState(spikes.state());
+  const recorder = openRecorder(run.metrics, config.training.steps);
   const stop = installStopSignal({
     onRequest: () => recorder.message('stopping after this step, then saving; press Ctrl-C again to abort'),
     onAbort: () => abort(recorder),
   });
   const unwatch = watchNpmParent(() => stop.request());
+  const underway: Underway = { state, spikes, recorder, stop, latest: from?.checkpoint };
+  let workers: Workers | undefined;
   try {
     workers = await startLocalWorkers({
       count: config.parallel.workers,
       threads: config.parallel.threads,
       environments: deviceEnvironments(config),
       log: (line) => recorder.message(line),
-      recovery: () => describeRecovery(run, latest),
+      recovery: () => describeRecovery(run, underway.latest),
     });
-    const [started] = await workers.call('initialize', {
-      config,
-      dataDirectory: session.dataset.directory,
-      ...(session.from && { checkpoint: session.from.checkpoint.path }),
-    });
-    const writer = { ...session, configHash: configHash(config) };
-    const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
-    const live = workers;
-    const reason = await trainRun({
-      config,
-      workers,
-      journal: session.journal,
-      observer: recorder,
-      stop,
-      state,
-      spikes,
-      afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
-      savedStep: session.from?.checkpoint.step ?? -1,
-      maxSteps: session.maxSteps,
-      checkpoint: async (now) => {
-        latest = await saveCheckpoint({ ...writer, tensors, workers: live }, now);
-        return latest;
-      },
-    });
+    const outcome = await train(session, workers, underway);
     await workers.stop();
-    const tokensPerSecond = recorder.tokensPerSecond();
-    return { reason, state, checkpoint: latest!, tokensPerSecond, parameters: started!.parameters };
+    return outcome;
   } catch (error) {
     await workers?.kill();
     journalFailure(session.journal, state.step, error);
@@ -99,6 +85,41 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     stop.uninstall();
     recorder.close();
   }
+}
+
+async function train(session: Session, workers: Workers, underway: Underway): Promise<SessionOutcome> {
+  const { run, config, dataset, journal, from, maxSteps } = session;
+  const { state, spikes, recorder, stop } = underway;
+  const [started] = await workers.call('initialize', {
+    config,
+    dataDirectory: dataset.directory,
+    ...(from && { checkpoint: from.checkpoint.path }),
+  });
+  const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
+  const writer = { run, config, configHash: configHash(config), dataset, tensors, workers, journal };
+  const reason = await trainRun({
+    config,
+    workers,
+    journal,
+    observer: recorder,
+    stop,
+    state,
+    spikes,
+    afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
+    savedStep: from?.checkpoint.step ?? -1,
+    maxSteps,
+    checkpoint: async (now) => {
+      underway.latest = await saveCheckpoint(writer, now);
+      return underway.latest;
+    },
+  });
+  return {
+    reason,
+    state,
+    checkpoint: underway.latest!,
+    tokensPerSecond: recorder.tokensPerSecond(),
+    parameters: started!.parameters,
+  };
 }
 
 function describeRecovery(run: RunDirectory, latest: CommittedCheckpoint | undefined): string {

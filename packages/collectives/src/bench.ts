@@ -14,6 +14,8 @@ export interface CollectivesBenchOptions {
   readonly transport?: TransportKind;
   /** All-reduces, of which the first two are not counted. */
   readonly iterations?: number;
+  /** Ends the processes when it is aborted; what the call throws then says that they are lost. */
+  readonly signal?: AbortSignal;
 }
 
 export interface CollectivesBenchReport {
@@ -31,9 +33,13 @@ const WARM_UP = 2;
 
 /** Starts `world` processes, lets them all-reduce, and reports the median as rank 0 saw it. */
 export async function benchCollectives(options: CollectivesBenchOptions): Promise<CollectivesBenchReport> {
-  const { world, mib, transport = 'ipc', iterations = 12 } = options;
+  const { world, mib, transport = 'ipc', iterations = 12, signal } = options;
   const server = await ControlServer.listen({ worldSize: world, transport });
   const workers = Array.from({ length: world }, (_, rank) => startWorker(server, rank));
+  const killAll = () => {
+    for (const worker of workers) if (worker.exitCode === null) worker.kill('SIGKILL');
+  };
+  signal?.addEventListener('abort', killAll);
   try {
     await server.ready();
     const request: BenchRequest = { mib, iterations };
@@ -53,7 +59,8 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
       busGBps: (2 * (world - 1) * bytes) / world / (medianMs * 1e6),
     };
   } finally {
-    for (const worker of workers) if (worker.exitCode === null) worker.kill('SIGKILL');
+    signal?.removeEventListener('abort', killAll);
+    killAll();
     await server.close();
   }
 }
