@@ -185,7 +185,7 @@ test('the count of such steps goes on after a resume', async (t) => {
 });
 
 test('a spike is journaled before the step is reported, and the detector’s state is in the checkpoint', async (t) => {
-  const event = { signal: 'loss', step: 5, excess: 2 };
+  const event = { signal: 'loss', step: 5, value: 6, median: 4, excess: 2, score: 9 } as const;
   const observed: unknown[] = [];
   const { run, reports, entries } = setUp(t, {
     spikes: {

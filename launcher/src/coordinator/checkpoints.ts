@@ -10,6 +10,7 @@ import {
   type LogicalTensor,
   pruneCheckpoints,
 } from '@sluice/checkpoint';
+import { hashConfig } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
@@ -38,7 +39,6 @@ export interface CommittedCheckpoint {
 export interface CheckpointWriter {
   readonly run: RunDirectory;
   readonly config: RunConfig;
-  readonly configHash: string;
   readonly dataset: PrepareSummary;
   readonly tensors: readonly LogicalTensor[];
   readonly workers: Workers;
@@ -68,7 +68,7 @@ export async function saveCheckpoint(
     tensors: [...writer.tensors],
     shards: answers.map(({ shard }) => shard),
     config,
-    configHash: writer.configHash,
+    configHash: hashConfig(config),
     state: saved as unknown as Record<string, unknown>,
     probe: { ...probe },
   });

@@ -28,7 +28,7 @@ export function openRecorder(metricsPath: string, totalSteps: number): Recorder 
       });
       metrics.append(record);
       display.step(record);
-      for (const warning of warnings(report)) display.message(warning, 'warning');
+      for (const warning of warningsOf(report)) display.message(warning, 'warning');
     },
     saved: (step, path) => display.message(`saved step ${step}: ${path}`, 'good'),
     message: (text, kind) => display.message(text, kind),
@@ -40,9 +40,14 @@ export function openRecorder(metricsPath: string, totalSteps: number): Recorder 
   };
 }
 
-function warnings({ result, spike, nonFiniteInARow }: StepReport): string[] {
+/** What a person should know of a step at once. */
+export function warningsOf({ result, spike, nonFiniteInARow }: StepReport): string[] {
   const texts: string[] = [];
-  if (spike) texts.push(`step ${result.step}: loss spike, ${formatLoss(result.loss)}`);
+  if (spike) {
+    const what = spike.signal === 'loss' ? 'loss' : 'gradient norm';
+    const [value, median] = [spike.value, spike.median].map(formatLoss);
+    texts.push(`step ${result.step}: spike of the ${what}, ${value}, over a median of ${median}`);
+  }
   if (!result.applied) {
     texts.push(
       `step ${result.step}: loss ${result.loss}, gradient norm ${result.gradientNorm}: update left out (${nonFiniteInARow} in a row)`,

@@ -1,6 +1,6 @@
 /** One invocation of `train` or `resume`, from starting the workers to the summary at the end. */
 
-import { SluiceError, sha256 } from '@sluice/core';
+import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
 import { appendDiagnostics } from '@sluice/observe';
@@ -34,11 +34,6 @@ export interface SessionOutcome {
   readonly checkpoint: CommittedCheckpoint;
   readonly tokensPerSecond: number | null;
   readonly parameters: { readonly total: number; readonly active: number };
-}
-
-/** Hash of a resolved configuration. */
-export function configHash(config: RunConfig): string {
-  return sha256(JSON.stringify(config));
 }
 
 /** What a session has at hand while it goes on. */
@@ -96,7 +91,7 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     ...(from && { checkpoint: from.checkpoint.path }),
   });
   const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
-  const writer = { run, config, configHash: configHash(config), dataset, tensors, workers, journal };
+  const writer = { run, config, dataset, tensors, workers, journal };
   const reason = await trainRun({
     config,
     workers,

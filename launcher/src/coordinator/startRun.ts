@@ -1,6 +1,7 @@
 /** Starts a new run: everything is checked before its directory is made, and the directory before any process. */
 
 import { join } from 'node:path';
+import { hashConfig } from '@sluice/core';
 import type { CommandResult } from '../cli/command.ts';
 import { checkInitialTokenizer, checkInitialWeights, initialWeightsLines } from '../run/initialWeights.ts';
 import { openJournal } from '../run/journal.ts';
@@ -9,7 +10,7 @@ import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runC
 import { makeRunDirectory, refuseExistingRun, runName } from '../run/runDirectory.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareDataset } from './dataset.ts';
-import { configHash, runSession } from './session.ts';
+import { runSession } from './session.ts';
 import { concludeRun } from './summary.ts';
 
 export interface StartRunOptions extends ConfigFlags {
@@ -44,7 +45,7 @@ export async function startRun(
     const journal = openJournal(run.journal);
     try {
       journal.append('start', 0, {
-        configHash: configHash(config),
+        configHash: hashConfig(config),
         datasetHash: dataset.manifestHash,
         workers: config.parallel.workers,
         expertParallel: config.parallel.expertParallel,

@@ -1,7 +1,13 @@
 /** The coordinator's main loop: what happens in which order, and every decision that is not a worker's. */
 
 import { SluiceError } from '@sluice/core';
-import { learningRateAt, type RunConfig, type StepResult } from '@sluice/train';
+import {
+  learningRateAt,
+  type RunConfig,
+  type SpikeDetector,
+  type SpikeEvent,
+  type StepResult,
+} from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
 import type { StopSignal } from '../signals/stopSignal.ts';
 import type { CoordinatorState } from './state.ts';
@@ -9,9 +15,6 @@ import { agreed, type Workers } from './workers.ts';
 
 /** Steps in a row without an applied update after which going on is pointless. */
 export const MAX_NON_FINITE_STEPS = 10;
-
-/** A spike that the detector reports; plain JSON. */
-export type SpikeEvent = object;
 
 /** Reports of the loop to whoever shows or records them. None may change what the loop does. */
 export interface TrainObserver {
@@ -49,7 +52,8 @@ export interface TrainingRun {
   /** Updated in place after each step. */
   readonly state: CoordinatorState;
   readonly spikes: {
-    observe(step: { step: number; loss: number; gradientNorm: number }): SpikeEvent | undefined;
+    observe: SpikeDetector['observe'];
+    /** JSON; saved with each checkpoint. */
     state(): unknown;
   };
   /** In this order. */

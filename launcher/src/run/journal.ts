@@ -6,6 +6,7 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { appendWhole, SluiceError, writeError } from '@sluice/core';
+import type { SpikeEvent } from '@sluice/train';
 import type { InitialWeights } from './initialWeights.ts';
 
 /** What a decision of each kind records, beside its step. */
@@ -36,8 +37,7 @@ export interface JournalKinds {
   commit: { path: string; weights: string };
   evaluate: { loss: number; tokens: number };
   nonFinite: { loss: number | string; gradientNorm: number | string; inARow: number };
-  /** What the detector saw; its own fields. */
-  spike: { event: object };
+  spike: { event: SpikeEvent };
   stop: { reason: 'finished' | 'signal' | 'maxSteps' | 'nonFinite' | 'failed'; message?: string };
 }
 

@@ -3,6 +3,7 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { makeDirectories, SluiceError, writeError } from '@sluice/core';
+import { refuseMissing } from './missingPath.ts';
 
 /** The paths of one run. */
 export interface RunDirectory {
@@ -48,11 +49,7 @@ export function holdsRun(path: string): boolean {
  */
 export function existingRun(path: string): RunDirectory {
   const run = runDirectory(path);
-  if (!existsSync(run.path)) {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `There is no ${run.path}.`, {
-      details: { path: run.path },
-    });
-  }
+  refuseMissing(run.path);
   if (!existsSync(run.config)) {
     throw new SluiceError('SLUICE_E_RUN_MISSING', `${run.path} holds no run: it has no config.yaml.`, {
       details: { path: run.path },

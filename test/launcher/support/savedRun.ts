@@ -92,7 +92,6 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
   const writer: Omit<CheckpointWriter, 'workers'> = {
     run,
     config,
-    configHash: '',
     dataset,
     tensors: modelTensors(config.model).map(({ name, shape }) => ({ name, shape })),
     journal,

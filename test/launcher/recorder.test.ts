@@ -1,0 +1,23 @@
+import test from 'ava';
+import { warningsOf } from '../../launcher/src/coordinator/recorder.ts';
+import type { StepReport } from '../../launcher/src/coordinator/trainRun.ts';
+
+function reportOf(changes: Partial<StepReport>, applied = true): StepReport {
+  const result = { step: 9, loss: 3.5, gradientNorm: 7, applied } as StepReport['result'];
+  return { result, learningRate: 0.1, seconds: 1, nonFiniteInARow: 0, ...changes } as StepReport;
+}
+
+test('a warning of a spike names what spiked, its value and what was usual', (t) => {
+  const event = { step: 9, value: 7, median: 1.5, excess: 5.5, score: 12 };
+  t.deepEqual(warningsOf(reportOf({})), []);
+  t.deepEqual(warningsOf(reportOf({ spike: { ...event, signal: 'gradientNorm' } })), [
+    'step 9: spike of the gradient norm, 7.0000, over a median of 1.5000',
+  ]);
+  t.regex(warningsOf(reportOf({ spike: { ...event, signal: 'loss' } })).join(), /spike of the loss/);
+});
+
+test('a warning of an update that was left out shows its numbers, and how many in a row', (t) => {
+  t.deepEqual(warningsOf(reportOf({ nonFiniteInARow: 2 }, false)), [
+    'step 9: loss 3.5, gradient norm 7: update left out (2 in a row)',
+  ]);
+});
