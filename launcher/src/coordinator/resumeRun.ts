@@ -1,5 +1,6 @@
 /** Goes on with a run: from which checkpoint, with which changes, and what of the files is from a future that is redone. */
 
+import { isDeepStrictEqual } from 'node:util';
 import { newestValidCheckpoint } from '@sluice/checkpoint';
 import { loadYamlConfig, parseConfig, SluiceError } from '@sluice/core';
 import { MetricsLog, truncateDiagnosticsAfter } from '@sluice/observe';
@@ -73,19 +74,14 @@ async function resumeLocked(
   const step = from?.state.step ?? 0;
   const journal = openJournal(run.journal);
   try {
-    const { workers, expertParallel } = config.parallel;
     journal.append('resume', step, {
       ...(from && { checkpoint: from.checkpoint.path }),
-      workers,
-      expertParallel,
+      ...sizeOf(config),
       changes,
       refusedCheckpoints: refused,
     });
-    const before = saved.parallel;
-    if (workers !== before.workers || expertParallel !== before.expertParallel) {
-      const size = { workers: before.workers, expertParallel: before.expertParallel };
-      journal.append('resize', step, { from: size, to: { workers, expertParallel } });
-    }
+    const size = { from: sizeOf(saved), to: sizeOf(config) };
+    if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', step, size);
     await freezeRunConfig(run.config, config);
     await dropLaterMetrics(run, step);
     log(
@@ -98,6 +94,11 @@ async function resumeLocked(
   } finally {
     journal.close();
   }
+}
+
+/** On how many workers a run is spread, and how. */
+function sizeOf({ parallel: { workers, expertParallel } }: RunConfig) {
+  return { workers, expertParallel };
 }
 
 interface StartingPoint {

@@ -62,32 +62,36 @@ export async function inspectStep(
       },
     );
   }
-  const prepared = await prepareDataset(config.data.recipe, log);
-  const dataset = openDataset(prepared.directory);
+  const { directory } = await prepareDataset(config.data.recipe, log);
+  const sequences = sequencesOf(config, directory, step);
+  const record = await recordOf(run, step);
+  const lines = sequences.flatMap(({ sample, epoch, sequence, shards, documents }) => [
+    `sample ${sample}: sequence ${sequence} of epoch ${epoch}, ${shards.map(shardText).join(', ')}`,
+    ...documents.map((document) => `  ${document.source} ${document.name} (document ${document.index})`),
+  ]);
+  const loss = record ? `loss ${formatLoss(record.loss)}` : 'not recorded';
+  return {
+    text: [`step ${step}: ${loss}`, ...lines].join('\n'),
+    json: {
+      runDir: run.path,
+      step,
+      loss: record?.loss ?? null,
+      gradientNorm: record?.gradientNorm ?? null,
+      sequences,
+    },
+  };
+}
+
+/** Where the sequences of a step's batch lie in the corpus. */
+function sequencesOf({ data, batch, seed }: RunConfig, corpus: string, step: number) {
+  const dataset = openDataset(corpus);
   try {
-    const { sequenceLength } = config.data;
-    const sampler = dataset.sampler({ split: 'train', sequenceLength, seed: config.seed });
+    const sampler = dataset.sampler({ split: 'train', sequenceLength: data.sequenceLength, seed });
     // Samples are numbered over the whole run: step s of B sequences reads (s−1)·B to s·B − 1.
-    const sequences = Array.from({ length: config.batch.sequences }, (_, index) => {
-      const sample = (step - 1) * config.batch.sequences + index;
+    return Array.from({ length: batch.sequences }, (_, index) => {
+      const sample = (step - 1) * batch.sequences + index;
       return { sample, ...sampler.provenance(sample) };
     });
-    const record = await recordOf(run, step);
-    const lines = sequences.flatMap(({ sample, epoch, sequence, shards, documents }) => [
-      `sample ${sample}: sequence ${sequence} of epoch ${epoch}, ${shards.map(shardText).join(', ')}`,
-      ...documents.map((document) => `  ${document.source} ${document.name} (document ${document.index})`),
-    ]);
-    const loss = record ? `loss ${formatLoss(record.loss)}` : 'not recorded';
-    return {
-      text: [`step ${step}: ${loss}`, ...lines].join('\n'),
-      json: {
-        runDir: run.path,
-        step,
-        loss: record?.loss ?? null,
-        gradientNorm: record?.gradientNorm ?? null,
-        sequences,
-      },
-    };
   } finally {
     dataset.close();
   }

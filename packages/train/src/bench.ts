@@ -135,13 +135,17 @@ function randomTokens(vocabulary: number, sequenceLength: number): TokenSource {
 
 const CLOCKS: Readonly<Record<BenchClock, Clock>> = { wall: wallClock, cpu: cpuClock };
 
+/** Steps that warm caches and the compiler of JavaScript, and are not measured. */
+const WARM_UP = 2;
+
 async function profileSteps(
+  first: number,
   steps: number,
   takeStep: (step: number) => Promise<number>,
   clock: Clock,
 ): Promise<StepProfile> {
   const profiled = await profile(async () => {
-    for (let i = 0; i < steps; i++) await takeStep(steps + 3 + i);
+    for (let i = 0; i < steps; i++) await takeStep(first + i);
   }, clock);
   return stepProfile(profiled, steps);
 }
@@ -159,15 +163,16 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRes
     (await trainer.trainStep({ step, learningRate: config.optimizer.learningRate })).loss;
   const milliseconds: number[] = [];
   let lastLoss = Number.NaN;
-  for (let step = 1; step <= options.steps + 2; step++) {
+  for (let step = 1; step <= WARM_UP + options.steps; step++) {
     const start = clock();
     lastLoss = await takeStep(step);
-    if (step > 2) milliseconds.push(clock() - start);
+    if (step > WARM_UP) milliseconds.push(clock() - start);
   }
   const stepMs = milliseconds.sort((a, b) => a - b)[milliseconds.length >> 1]!;
   // Before anything else takes memory.
   const peakRssBytes = process.resourceUsage().maxRSS * 1024;
-  const profiled = options.profile && (await profileSteps(options.steps, takeStep, clock));
+  const next = WARM_UP + options.steps + 1;
+  const profiled = options.profile && (await profileSteps(next, options.steps, takeStep, clock));
   const sgemmPeakGflops = measureSgemmPeak(5, clock);
   const tokensPerSecond = (1000 * config.batch.sequences * sequence) / stepMs;
   const gflops = (flopsPerToken(config.model, sequence) * tokensPerSecond) / 1e9;

@@ -104,7 +104,11 @@ export const CheckpointConfig = z.strictObject({
 
 export const SpikesConfig = z.strictObject({
   policy: z.enum(['report', 'off']).default('report').describe('What is done about a loss spike.'),
-  window: z.int().min(8).default(128).describe('Steps of history that the robust statistics look at.'),
+  window: z
+    .int()
+    .min(8)
+    .default(128)
+    .describe('Steps of history that the robust statistics look at, and never fewer than `warmupSteps`.'),
   warmupSteps: z
     .int()
     .min(8)
