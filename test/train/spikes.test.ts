@@ -27,6 +27,16 @@ test('a sudden rise of the loss is a spike, with its excess over the median', (t
   t.true(Math.abs(spike!.excess - 1) < 0.1);
 });
 
+test('a window shorter than the warm-up holds the warm-up', (t) => {
+  const detector = new SpikeDetector(SpikesConfig.parse({ window: 8, warmupSteps: 32 }));
+  const losses = Array.from({ length: 60 }, (_, i) => ordinary(i) + (i === 50 ? 1 : 0));
+  t.deepEqual(
+    detect(losses, detector).map(({ step }) => step),
+    [51],
+  );
+  t.is(detector.state().loss.length, 32);
+});
+
 test('a spike does not hide the next one, since it stays out of the window', (t) => {
   const losses = Array.from(
     { length: 260 },
