@@ -31,7 +31,11 @@ export async function runProgram(
     lines.push(line);
     log(line);
   };
-  const failure = await interruptible((signal) => endOf(call, take, signal));
+  const failure = await interruptible(async (signal) => {
+    const ending = await endOf(call, take, signal);
+    signal.throwIfAborted();
+    return ending;
+  });
   if (failure === undefined) return lines;
   const shown = lines.filter((line) => line.trim() !== '').slice(-SHOWN_LINES);
   throw new SluiceError(

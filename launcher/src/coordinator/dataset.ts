@@ -26,9 +26,12 @@ export async function prepareDataset(recipe: string, log: (line: string) => void
     shownAt = now;
     log(`data: ${progressLine(progress)}`);
   };
-  const summary = await interruptible((signal) =>
-    prepareData(recipe, { ...dataRoots(), signal, onProgress }),
-  );
+  const summary = await interruptible(async (signal) => {
+    const prepared = await prepareData(recipe, { ...dataRoots(), signal, onProgress });
+    // Even where nothing was left to prepare, the run that is to follow is not wanted any more.
+    signal.throwIfAborted();
+    return prepared;
+  });
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
   return summary;
 }

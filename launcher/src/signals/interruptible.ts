@@ -6,8 +6,9 @@ import { ABORTED_EXIT_CODE, installStopSignal, type SignalSource } from './stopS
 
 /**
  * Runs work that the first signal aborts, and the second ends with the process. It must wait often: while it computes, no
- * signal is seen.
- * @throws SLUICE_E_INTERRUPTED after a signal, whatever the work came to
+ * signal is seen. Where more is to follow, it asks the signal at its end as well.
+ * @returns what the work came to, if it came to its end all the same
+ * @throws SLUICE_E_INTERRUPTED in place of the error of work that was aborted
  */
 export async function interruptible<T>(
   work: (signal: AbortSignal) => Promise<T>,
@@ -22,9 +23,7 @@ export async function interruptible<T>(
   });
   const unwatch = watchNpmParent(() => stop.request());
   try {
-    const result = await work(signal);
-    signal.throwIfAborted();
-    return result;
+    return await work(signal);
   } catch (error) {
     throw signal.aborted ? signal.reason : error;
   } finally {
