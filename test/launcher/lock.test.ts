@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -45,6 +45,14 @@ test('the lock of a process that is gone is taken over, and nothing is left besi
   t.is(JSON.parse(readFileSync(path, 'utf8')).pid, process.pid);
   t.deepEqual(readdirSync(directory), ['lock']);
   lock.release();
+});
+
+test('a lock that cannot be put in its place is a coded error, and leaves nothing', (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'lock');
+  mkdirSync(path);
+  t.throws(() => acquireLock(path), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+  t.deepEqual(readdirSync(directory), ['lock']);
 });
 
 test('a process with the same number that started at another time is not the owner', (t) => {

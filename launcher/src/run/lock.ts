@@ -28,13 +28,11 @@ export function acquireLock(path: string): RunLock {
   const candidate = `${path}.${content.token}`;
   try {
     writeFileSync(candidate, `${JSON.stringify(content)}\n`);
-  } catch (error) {
-    throw writeError(path, error);
-  }
-  try {
     if (!linkIfAbsent(candidate, path)) takeOver(path, candidate);
     const owner = readLock(path);
     if (owner?.token !== content.token) throw inUse(path, owner);
+  } catch (error) {
+    throw writeError(path, error);
   } finally {
     rmSync(candidate, { force: true });
   }
@@ -54,7 +52,7 @@ function linkIfAbsent(from: string, to: string): boolean {
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw writeError(to, error);
+    throw error;
   }
 }
 
@@ -62,6 +60,7 @@ function linkIfAbsent(from: string, to: string): boolean {
 function takeOver(path: string, candidate: string): void {
   refuseLiveOwner(path);
   const guard = `${path}.takeover`;
+  const replacement = `${candidate}.new`;
   if (!linkIfAbsent(candidate, guard)) {
     refuseLiveOwner(guard);
     rmSync(guard, { force: true });
@@ -70,10 +69,10 @@ function takeOver(path: string, candidate: string): void {
   try {
     // Someone else may have taken over, and even finished, between the first look and the guard.
     refuseLiveOwner(path);
-    const replacement = `${candidate}.new`;
     linkSync(candidate, replacement);
     renameSync(replacement, path);
   } finally {
+    rmSync(replacement, { force: true });
     rmSync(guard, { force: true });
   }
 }
