@@ -16,12 +16,19 @@ export interface OptimizedPiece extends OwnedPiece {
   readonly secondMoment: Float32Array;
 }
 
+/** Pieces that follow each other in memory and in the numbers of their blocks: a kernel takes them all at once. */
+interface Run
+  extends Pick<OptimizedPiece, 'values' | 'firstMoment' | 'secondMoment' | 'flatOffset' | 'decay'> {
+  readonly firstBlock: number;
+}
+
 export class ShardedAdamW {
   readonly #config: RunConfig['optimizer'];
   readonly #space: FlatSpace;
   readonly pieces: readonly OptimizedPiece[];
+  readonly #runs: readonly Run[];
 
-  constructor(config: RunConfig['optimizer'], space: FlatSpace) {
+  constructor(config: RunConfig['optimizer'], space: FlatSpace, blocks: BlockLayout) {
     this.#config = config;
     this.#space = space;
     const owned = space.ownedPieces.reduce((sum, piece) => sum + piece.end - piece.begin, 0);
@@ -39,13 +46,13 @@ export class ShardedAdamW {
       offset += length;
       return { ...piece, ...views };
     });
+    this.#runs = runsOf(this.pieces, blocks);
   }
 
   /** Sums of squares of the gradient's blocks that this worker owns, each at the block's place in the whole model. */
-  measure(gradients: Float32Array, { firstBlocks }: BlockLayout, squares: Float64Array): void {
-    for (const { tensor, begin, end, flatOffset } of this.#space.ownedPieces) {
-      const norms = squaredNorms(gradients.subarray(flatOffset, flatOffset + end - begin), BLOCK_ELEMENTS);
-      squares.set(norms, firstBlocks.get(tensor.name)! + begin / BLOCK_ELEMENTS);
+  measure(gradients: Float32Array, squares: Float64Array): void {
+    for (const { values, flatOffset, firstBlock } of this.#runs) {
+      squares.set(squaredNorms(gradients.subarray(flatOffset, flatOffset + values.length)), firstBlock);
     }
   }
 
@@ -56,7 +63,7 @@ export class ShardedAdamW {
    */
   update(gradients: Float32Array, step: number, learningRate: number, gradientScale: number): void {
     const { beta1, beta2, epsilon, weightDecay } = this.#config;
-    for (const { values, firstMoment, secondMoment, flatOffset, decay } of this.pieces) {
+    for (const { values, firstMoment, secondMoment, flatOffset, decay } of this.#runs) {
       adamW(
         {
           parameters: values,
@@ -79,4 +86,34 @@ export class ShardedAdamW {
     }
     for (const { parameter } of this.#space.parameters) parameter.refresh();
   }
+}
+
+function runsOf(pieces: readonly OptimizedPiece[], { firstBlocks }: BlockLayout): Run[] {
+  const runs: Run[] = [];
+  for (const { tensor, begin, values, firstMoment, secondMoment, flatOffset, decay } of pieces) {
+    const firstBlock = firstBlocks.get(tensor.name)! + begin / BLOCK_ELEMENTS;
+    const run: Run = { values, firstMoment, secondMoment, flatOffset, decay, firstBlock };
+    const last = runs.at(-1);
+    if (last && follows(last, run)) runs[runs.length - 1] = join(last, run);
+    else runs.push(run);
+  }
+  return runs;
+}
+
+function follows(last: Run, { flatOffset, firstBlock, decay }: Run): boolean {
+  const { length } = last.values;
+  const isNext =
+    flatOffset === last.flatOffset + length && firstBlock === last.firstBlock + length / BLOCK_ELEMENTS;
+  return isNext && decay === last.decay;
+}
+
+function join(first: Run, second: Run): Run {
+  const over = (a: Float32Array, b: Float32Array) =>
+    new Float32Array(a.buffer, a.byteOffset, a.length + b.length);
+  return {
+    ...first,
+    values: over(first.values, second.values),
+    firstMoment: over(first.firstMoment, second.firstMoment),
+    secondMoment: over(first.secondMoment, second.secondMoment),
+  };
 }

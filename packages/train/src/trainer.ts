@@ -66,7 +66,7 @@ export class Trainer {
     const trained = (space: FlatSpace, sources: number) => ({
       space,
       gradients: new GradientSums(space, sources),
-      optimizer: new ShardedAdamW(config.optimizer, space),
+      optimizer: new ShardedAdamW(config.optimizer, space, this.#agreement.blocks),
     });
     this.spaces = [
       trained(new FlatSpace('replicated', specs, world), 1),
@@ -229,7 +229,7 @@ export class Trainer {
   #agree(): StepTotals {
     const agreement = this.#agreement;
     for (const { optimizer, gradients } of this.spaces) {
-      optimizer.measure(gradients.total, agreement.blocks, agreement.squares);
+      optimizer.measure(gradients.total, agreement.squares);
     }
     agreement.reach(this.#topology);
     const tokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;
