@@ -51,8 +51,10 @@ test.serial('a finished run resumed says so, with what it came to, and starts no
     validationLoss: 4.5,
     tokensPerSecond: null,
     weightsHash: weights,
+    report: null,
   });
   t.regex(text, /had finished/);
+  t.notRegex(text, /report\.html/);
   t.is(readJournal(run.journal).at(-1)!.kind, 'commit');
   t.false(existsSync(run.lock));
 });

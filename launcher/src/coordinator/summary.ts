@@ -1,5 +1,6 @@
 /** What a run has come to: report, sampled text, and the words and numbers at the end. */
 
+import { existsSync } from 'node:fs';
 import { checkpointDirectory, listCheckpoints } from '@sluice/checkpoint';
 import type { PrepareSummary } from '@sluice/data';
 import { loadForInference } from '@sluice/evaluate';
@@ -43,7 +44,7 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
   });
 }
 
-/** What a run that had finished before has come to. */
+/** What a run that had finished before has come to; without a report where that was cut off. */
 export function summarizeFinished(
   facts: RunFacts,
   state: CoordinatorState,
@@ -51,7 +52,7 @@ export function summarizeFinished(
 ): CommandResult {
   return summarize(facts, 'this run had finished', state, checkpoint, {
     tokensPerSecond: null,
-    report: facts.run.report,
+    report: existsSync(facts.run.report) ? facts.run.report : null,
   });
 }
 
@@ -84,7 +85,7 @@ function summarize(
   title: string,
   state: CoordinatorState,
   checkpoint: CommittedCheckpoint,
-  extra: { tokensPerSecond: number | null; report: string; sample?: Sample },
+  extra: { tokensPerSecond: number | null; report: string | null; sample?: Sample },
 ): CommandResult {
   const { step, trainLoss, validationLoss, bestValidationLoss, tokens } = state;
   const { unigramLoss } = dataset;
@@ -106,7 +107,7 @@ function summarize(
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
     ['run', run.path],
-    ['report', extra.report],
+    extra.report === null ? undefined : ['report', extra.report],
     finished ? undefined : ['go on', `sluice resume ${shellQuote(run.path)}`],
   ];
   const shown = lines.filter((line) => line !== undefined);
