@@ -31,7 +31,7 @@ await communicator.serve({
     pendings.push(world.allToAll(send, ones, received, ones));
     for (const pending of pendings) pending.wait();
     return {
-      sums: Buffer.from(sums.buffer),
+      sums: Buffer.from(sums.slice().buffer),
       counts: [...counts],
       pair: [...small],
       received: [...received],

@@ -1,6 +1,7 @@
 /** The arrays that collectives work on, and their allocation in memory that the communication thread shares. */
 
 import { SluiceError } from '@sluice/core';
+import { makeSharedFloats } from '@sluice/engine/memory';
 
 /** What a collective can carry. Integers add modulo their width. */
 export type CollectiveArray = Float32Array | Float64Array | Int32Array | Uint8Array;
@@ -64,10 +65,8 @@ export function checkRanges(ranges: readonly ElementRange[], size: number, lengt
   }
 }
 
-/** A zeroed array of `length` elements in shared memory. */
-export function sharedFloat32(length: number): Float32Array {
-  return new Float32Array(new SharedArrayBuffer(length * 4));
-}
+/** A zeroed array of `length` elements in shared memory, aligned for vectors where the C++ core can tell. */
+export const sharedFloat32: (length: number) => Float32Array = makeSharedFloats;
 
 /** A zeroed array of `length` elements in shared memory. */
 export function sharedFloat64(length: number): Float64Array {

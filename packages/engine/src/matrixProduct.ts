@@ -3,6 +3,7 @@
  * alone: neither on the number of threads nor on the other rows or columns.
  */
 
+import { makeFloats } from './memory.ts';
 import { callNative, nativeCore } from './native.ts';
 import { type Clock, wallClock } from './profile.ts';
 
@@ -39,11 +40,8 @@ export function matrixProduct(a: Float32Array, b: Float32Array, c: Float32Array,
 export function measureSgemmPeak(repetitions = 5, clock: Clock = wallClock): number {
   if (!nativeCore()) return Number.NaN;
   const size = 2048;
-  const [a, b] = [0.5, 0.25].map((value) => new Float32Array(size * size).fill(value)) as [
-    Float32Array,
-    Float32Array,
-  ];
-  const c = new Float32Array(size * size);
+  const [a, b] = [makeFloats(size * size).fill(0.5), makeFloats(size * size).fill(0.25)];
+  const c = makeFloats(size * size);
   let best = Number.POSITIVE_INFINITY;
   // The first one also pays for memory that is touched for the first time.
   for (let repetition = 0; repetition <= repetitions; repetition++) {

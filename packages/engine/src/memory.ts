@@ -2,23 +2,32 @@
 
 import { nativeCore } from './native.ts';
 
-/** Two huge pages: of less, hardly a whole one lies inside. */
-const LEAST_BYTES = 2 * 2 ** 21;
-
 /**
- * Asks for huge pages under large memory that has not been touched yet: kernels that walk through matrices then miss the
- * CPU's table of pages less often (5 % of a large product). Without the C++ core, and where the system has none, nothing
- * happens.
+ * New memory of arbitrary content. The C++ core aligns it, so that no vector straddles two cache lines, and asks for huge
+ * pages, so that walking through a matrix misses the CPU's table of pages less often.
  */
-function preferHugePages(memory: ArrayBufferLike): void {
-  if (memory.byteLength < LEAST_BYTES) return;
-  const length = Math.floor(memory.byteLength / 4);
-  nativeCore()?.adviseHugePages?.(new Float32Array(memory, 0, length), length);
+export function makeBuffer(byteLength: number): ArrayBuffer {
+  const allocate = nativeCore()?.allocate as
+    | ((byteLength: number, holder: { buffer?: ArrayBuffer }) => number)
+    | undefined;
+  const holder: { buffer?: ArrayBuffer } = {};
+  allocate?.(byteLength, holder);
+  return holder.buffer ?? new ArrayBuffer(byteLength);
 }
 
-/** New zeroed memory, on huge pages where that helps. */
-export function makeBuffer(byteLength: number): ArrayBuffer {
-  const buffer = new ArrayBuffer(byteLength);
-  preferHugePages(buffer);
-  return buffer;
+/** New aligned memory of arbitrary content for `length` floats. */
+export function makeFloats(length: number): Float32Array {
+  return new Float32Array(makeBuffer(length * 4), 0, length);
+}
+
+const CACHE_LINE_BYTES = 64;
+
+/**
+ * Zeroed memory that threads share, for `length` floats. It begins at a cache line where the C++ core can tell (V8's own
+ * allocation begins 16 bytes after one), so that what is padded to whole lines within it lies on whole lines.
+ */
+export function makeSharedFloats(length: number): Float32Array {
+  const memory = new SharedArrayBuffer(length * 4 + CACHE_LINE_BYTES);
+  const beyond = nativeCore()?.beyondCacheLine?.(new Float32Array(memory), 1) ?? 0;
+  return new Float32Array(memory, (CACHE_LINE_BYTES - beyond) % CACHE_LINE_BYTES, length);
 }

@@ -1,30 +1,33 @@
-// Advice to the operating system about large arrays.
+// Memory for tensors.
 
 #include "addon.h"
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "aligned_memory.h"
 
 namespace sluice {
 
-constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
+static void release(napi_env, void* memory, void*) { std::free(memory); }
 
-/// adviseHugePages(array, length): asks for huge pages under a Float32Array that has not been touched yet, so that walking
-/// through it misses the CPU's table of pages less often. @returns how many bytes may lie on huge pages
-static double adviseHugePages(const Arguments& args) {
-  const size_t length = args.size(1);
-  const auto data = reinterpret_cast<uintptr_t>(args.floats(0, length));
-  const uintptr_t begin = (data + kHugePage - 1) / kHugePage * kHugePage;
-  const uintptr_t end = (data + length * sizeof(float)) / kHugePage * kHugePage;
-  if (begin >= end) return 0;
-#ifdef __linux__
-  // Where the kernel has no such pages, nothing is lost.
-  if (madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE) == 0) return static_cast<double>(end - begin);
-#endif
-  return 0;
+/// allocate(bytes, holder): holder.buffer becomes an ArrayBuffer of arbitrary content, aligned for vectors, until it is
+/// collected. 1 when it worked.
+static double allocate(const Arguments& args) {
+  const size_t bytes = args.size(0);
+  void* memory = allocateAligned(bytes);
+  if (memory == nullptr) return 0;
+  napi_value buffer;
+  if (napi_create_external_arraybuffer(args.env(), memory, bytes, release, nullptr, &buffer) != napi_ok) {
+    std::free(memory);
+    return 0;
+  }
+  args.setProperty(1, "buffer", buffer);
+  return 1;
 }
 
-SLUICE_EXPORT(adviseHugePages, adviseHugePages);
+/// beyondCacheLine(array, length): bytes between the beginning of a cache line and the beginning of a Float32Array.
+static double beyondCacheLine(const Arguments& args) {
+  return static_cast<double>(reinterpret_cast<uintptr_t>(args.floats(0, args.size(1))) % kCacheLine);
+}
+
+SLUICE_EXPORT(allocate, allocate);
+SLUICE_EXPORT(beyondCacheLine, beyondCacheLine);
 
 }  // namespace sluice

@@ -6,9 +6,7 @@
 #include <cstdlib>
 #include <new>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "aligned_memory.h"
 
 namespace sluice {
 
@@ -20,29 +18,19 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
   ~Scratch() { std::free(data_); }
 
-  /// At least `count` floats of arbitrary content, aligned to a cache line (large ones to a huge page).
+  /// At least `count` floats of arbitrary content, aligned (see `allocateAligned`).
   float* floats(size_t count) {
     if (count > count_) grow(count);
     return data_;
   }
 
  private:
-  static constexpr size_t kHugePage = size_t{1} << 21;
-
   void grow(size_t count) {
     std::free(data_);
-    data_ = nullptr;
     count_ = 0;
-    size_t bytes = count * sizeof(float);
-    const size_t alignment = bytes >= kHugePage ? kHugePage : 4096;
-    bytes = (bytes + alignment - 1) / alignment * alignment;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, alignment, bytes) != 0) throw std::bad_alloc();
-#ifdef __linux__
-    if (alignment == kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);
-#endif
-    data_ = static_cast<float*>(memory);
-    count_ = bytes / sizeof(float);
+    data_ = static_cast<float*>(allocateAligned(count * sizeof(float)));
+    if (data_ == nullptr) throw std::bad_alloc();
+    count_ = count;
   }
 
   float* data_ = nullptr;

@@ -1,6 +1,7 @@
 /** Timing of a piece of work, and what the machine can do at most. */
 
 import { matrixProduct, type ProductSizes } from '../matrixProduct.ts';
+import { makeFloats } from '../memory.ts';
 import type { Clock } from '../profile.ts';
 
 /** A piece of work whose arithmetic, or whose traffic with memory, is known. */
@@ -45,7 +46,7 @@ export function measureCopyBandwidth(
   clock: Clock,
   repetitions = 5,
 ): number {
-  const [a, b] = [new Float32Array(COPIED).fill(1), new Float32Array(COPIED).fill(1)];
+  const [a, b] = [makeFloats(COPIED).fill(1), makeFloats(COPIED).fill(1)];
   const times = Array.from({ length: repetitions }, () => timed(() => copy(a, b), 1, clock));
   return (2 * COPIED * 4) / Math.min(...times) / 1e6;
 }
@@ -60,8 +61,10 @@ export function product(sizes: ProductSizes): Work {
 /** Numbers in [-scale, scale), the same each time. */
 export function filled(length: number, scale = 1): Float32Array {
   let state = 1;
-  return new Float32Array(length).map(() => {
+  const numbers = makeFloats(length);
+  for (let i = 0; i < length; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return scale * (state / 2 ** 31 - 1);
-  });
+    numbers[i] = scale * (state / 2 ** 31 - 1);
+  }
+  return numbers;
 }
