@@ -12,6 +12,8 @@ static_assert(kTileRows <= kWidth, "a strip of A is packed as one vector for eac
 constexpr size_t kMostStrips = 16;
 /// Most floats of B packed at once in a product that packs for itself (4 MiB).
 constexpr size_t kMostPacked = size_t{1} << 20;
+/// A C of so many floats (2 MiB) stays in a cache while several blocks of depth are added to it.
+constexpr size_t kMostCached = size_t{1} << 19;
 /// Rows of a matrix in memory that are packed together: enough to write whole cache lines, few enough to read along them.
 constexpr size_t kRowsAtOnce = 8;
 /// Rows that are fetched so far ahead: they lie apart, where the CPU does not foresee them.
@@ -50,11 +52,12 @@ static void finish(const Vec (&sum)[R][V], float beta, float* c, size_t stride, 
 /// One tile: C[R × columns] = beta·C + a·b over one block of depth, columns ≤ V·kWidth.
 template <size_t R, size_t V>
 static void tile(size_t depth, const float* a, const float* b, float beta, float* c, size_t stride, size_t columns) {
-  // The lines of C arrive from memory while the sums are formed.
+  // The lines of C arrive while the sums are formed: in the second-level cache, since rows that lie a power of two apart
+  // would crowd each other out of the first.
 #pragma GCC unroll 16
   for (size_t i = 0; i < R; ++i) {
 #pragma GCC unroll 8
-    for (size_t v = 0; v < V; ++v) __builtin_prefetch(c + i * stride + v * kWidth, 1);
+    for (size_t v = 0; v < V; ++v) __builtin_prefetch(c + i * stride + v * kWidth, 0, 2);
   }
   Vec sum[R][V] = {};
 #pragma GCC unroll 1
@@ -176,11 +179,52 @@ static void packStrips(const Matrix& a, size_t rows, size_t depth, float* to) {
 
 // ---------------------------------------------------------------------------------------------------------- products
 
+/// Part of a matrix that will be packed soon. It is fetched into the second-level cache a few lines at a time, between the
+/// tiles that are computed before, so that packing does not wait for memory.
+class Upcoming {
+ public:
+  Upcoming() = default;
+  /// @param rows, columns of the matrix as it is read  @param times how often fetch() will be called
+  Upcoming(const Matrix& matrix, size_t rows, size_t columns, size_t times)
+      : next_(matrix.data),
+        stride_(matrix.stride),
+        rowsLeft_(matrix.transposed ? columns : rows),
+        linesOfRow_(divideUp((matrix.transposed ? rows : columns) * sizeof(float), kCacheLine)),
+        linesAtOnce_(divideUp(rowsLeft_ * linesOfRow_, std::max<size_t>(1, times))) {}
+
+  void fetch() {
+    for (size_t i = 0; i < linesAtOnce_ && rowsLeft_ > 0; ++i) {
+      __builtin_prefetch(next_ + line_ * (kCacheLine / sizeof(float)), 0, 2);
+      if (++line_ < linesOfRow_) continue;
+      line_ = 0;
+      next_ += stride_;
+      --rowsLeft_;
+    }
+  }
+
+ private:
+  const float* next_ = nullptr;
+  size_t stride_ = 0, rowsLeft_ = 0, linesOfRow_ = 0, linesAtOnce_ = 0, line_ = 0;
+};
+
+/// The rows of op(B) that will be packed after those that are used now.
+struct NextRows {
+  Matrix matrix;
+  size_t count = 0;
+
+  NextRows part(size_t index, size_t parts) const {
+    const size_t begin = count * index / parts;
+    return {matrix.from(begin, 0), count * (index + 1) / parts - begin};
+  }
+};
+
 /// Strips × one panel, over one block of depth.
+template <typename BeforeTile>
 static void multiplyPanel(const float* strips, size_t rows, const float* panel, size_t columns, size_t depth, float beta,
-                          float* c, size_t cStride) {
+                          float* c, size_t cStride, const BeforeTile& beforeTile) {
   const size_t vectors = divideUp(columns, kWidth);
   for (size_t row = 0; row < rows; row += kTileRows) {
+    beforeTile();
     const size_t height = std::min(kTileRows, rows - row);
     kTiles[height - 1][vectors - 1](depth, strips + row * depth, panel, beta, c + row * cStride, cStride, columns);
   }
@@ -188,16 +232,27 @@ static void multiplyPanel(const float* strips, size_t rows, const float* panel, 
 
 /// Rows of C × a range of panels of B, over the blocks of depth that are packed in B.
 static void multiplyBlock(const Matrix& a, const PackedMatrix& b, size_t panelBegin, size_t panelEnd, float beta, float* c,
-                          size_t cStride, size_t rows) {
+                          size_t cStride, size_t rows, const NextRows& nextOfB) {
   static thread_local Scratch memory;
-  for (size_t block = 0; block < b.blocks.count; ++block) {
-    const size_t begin = b.blocks.begin(block), depth = b.blocks.end(block) - begin;
+  const DepthBlocks& blocks = b.blocks;
+  const size_t tiles = divideUp(rows, kTileRows) * (panelEnd - panelBegin);
+  Upcoming ofB(nextOfB.matrix, nextOfB.count, b.columns, tiles * blocks.count);
+  for (size_t block = 0; block < blocks.count; ++block) {
+    const size_t begin = blocks.begin(block), end = blocks.end(block), depth = end - begin;
     float* strips = memory.floats(stripsSize(rows, depth));
     packStrips(a.from(0, begin), rows, depth, strips);
+    // After the last block of depth, the rows that follow are wanted, if any; or more depth, if B has more.
+    const bool last = block + 1 == blocks.count;
+    Upcoming ofA;
+    if (!last || nextOfB.count > 0) ofA = Upcoming(a.from(0, end), rows, last ? nextOfB.count : depth, tiles);
+    else if (!a.transposed) ofA = Upcoming(a.from(rows, blocks.begin(0)), rows, depth, tiles);
     for (size_t panel = panelBegin; panel < panelEnd; ++panel) {
       const size_t column = panel * kTileColumns;
       multiplyPanel(strips, rows, b.panel(block, panel), std::min(kTileColumns, b.columns - column), depth,
-                    block == 0 ? beta : 1, c + column, cStride);
+                    block == 0 ? beta : 1, c + column, cStride, [&] {
+                      ofA.fetch();
+                      ofB.fetch();
+                    });
     }
   }
 }
@@ -230,7 +285,7 @@ static void packAll(bool shared, const Matrix& b, const PackedMatrix& packed) {
 }
 
 static void multiplyPackedBy(bool shared, const Matrix& a, const PackedMatrix& b, float beta, float* c, size_t cStride,
-                             size_t rows) {
+                             size_t rows, const NextRows& nextOfB = {}) {
   const size_t threads = shared ? static_cast<size_t>(threadCount()) : 1;
   const size_t strips = divideUp(rows, kTileRows);
   // Equal parts, a whole number for each thread; where the rows do not suffice, columns are cut as well.
@@ -242,7 +297,7 @@ static void multiplyPackedBy(bool shared, const Matrix& a, const PackedMatrix& b
     const size_t begin = strips * rowPart / rowParts * kTileRows;
     const size_t end = std::min(rows, strips * (rowPart + 1) / rowParts * kTileRows);
     multiplyBlock(a.from(begin, 0), b, b.panels * columnPart / columnParts, b.panels * (columnPart + 1) / columnParts, beta,
-                  c + begin * cStride, cStride, end - begin);
+                  c + begin * cStride, cStride, end - begin, nextOfB.part(item, rowParts * columnParts));
   });
 }
 
@@ -286,7 +341,7 @@ static void multiplyUnpackedPanel(const float* strips, size_t rows, const Matrix
   float* panel = memory.floats(kMostDepth * kTileColumns);
   if (b.transposed) packTransposedPanel(b, columns, depth, panel);
   else packRows(b, columns, depth, panel, 0);
-  multiplyPanel(strips, rows, panel, columns, depth, beta, c, cStride);
+  multiplyPanel(strips, rows, panel, columns, depth, beta, c, cStride, [] {});
 }
 
 /// For few rows B is read once and used at once, so that it is not written to memory in another order first.
@@ -320,13 +375,17 @@ static void multiplyBy(bool shared, const Matrix& a, const Matrix& b, float beta
   const size_t most = kMostPacked / kMostDepth / kTileColumns * kTileColumns;
   for (size_t column = 0; column < columns; column += most) {
     const size_t width = std::min(most, columns - column);
-    const size_t atOnce = std::max<size_t>(1, kMostPacked / (divideUp(width, kTileColumns) * kTileColumns * kMostDepth));
+    // One block of depth at a time where C stays in a cache: the next can then be fetched during the products.
+    const size_t sizeOfBlock = divideUp(width, kTileColumns) * kTileColumns * kMostDepth;
+    const size_t atOnce = rows * width <= kMostCached ? 1 : std::max<size_t>(1, kMostPacked / sizeOfBlock);
     for (size_t block = 0; block < blocks.count; block += atOnce) {
-      const DepthBlocks range = blocks.range(block, std::min(blocks.count, block + atOnce));
-      const size_t packedDepth = range.end(range.count - 1) - range.begin(0);
-      const PackedMatrix packed(range, width, memory.floats(PackedMatrix::size(packedDepth, width)));
+      const size_t after = std::min(blocks.count, block + atOnce);
+      const DepthBlocks range = blocks.range(block, after);
+      const size_t begin = blocks.begin(block), end = blocks.begin(after);
+      const PackedMatrix packed(range, width, memory.floats(PackedMatrix::size(end - begin, width)));
       packAll(shared, b.from(0, column), packed);
-      multiplyPackedBy(shared, a, packed, block == 0 ? beta : 1, c + column, cStride, rows);
+      const size_t next = after < blocks.count ? blocks.end(after) - end : 0;
+      multiplyPackedBy(shared, a, packed, block == 0 ? beta : 1, c + column, cStride, rows, {b.from(end, column), next});
     }
   }
 }
