@@ -1,5 +1,6 @@
 /** `sluice bench step`: the speed of one training step. */
 
+import { setFlagsFromString } from 'node:v8';
 import type { BackendName } from '@sluice/engine';
 import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
 import { CLOCK_OPTION, THREADS_OPTION, useThreads } from '../bench/options.ts';
@@ -58,6 +59,8 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     const { refuseUnwritable, writeOutputFile } = await import('@sluice/core');
     if (svg !== undefined) refuseUnwritable(svg);
     const count = useThreads(threads);
+    // As in a worker: the garbage of loading modules must not enlarge the memory that a step is measured by.
+    setFlagsFromString('--semi-space-growth-factor=1');
     const { benchStep } = await import('@sluice/train');
     const { formatBytes, formatCount, terminalTable } = await import('@sluice/observe');
     const wanted = profile || svg !== undefined;
