@@ -43,6 +43,12 @@ function broadcastSteps(shape: readonly number[], target: readonly number[]): nu
   return [...Array<number>(target.length - shape.length).fill(0), ...steps];
 }
 
+// TensorFlow.js clones whatever it saves for a gradient. A clone shares the values and is no view, whatever their type.
+overrideKernel('Identity', ({ inputs, backend }) => {
+  const { x } = inputs as { x: tf.TensorInfo };
+  return backend.share(x, x.shape);
+});
+
 const BINARY = {
   Add: 'broadcastAdd',
   Sub: 'broadcastSubtract',
