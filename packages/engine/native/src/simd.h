@@ -81,20 +81,31 @@ inline void transpose(Vec (&rows)[kWidth]) {
   transposeStep<1>(rows, lanes);
 }
 
-/// Lanes added by halves: a fixed order for each width.
+// Each lane gets the one that lies `distance` lanes further on (around the end).
+template <size_t distance, size_t... lane>
+inline Vec rotate(Vec v, std::index_sequence<lane...>) {
+  return shuffle<int((lane + distance) % kWidth)...>(v, v);
+}
+
+/// All lanes joined into one, by halves: a fixed order for each width.
+template <typename Join>
+inline float joinLanes(Vec v, const Join& join) {
+  constexpr auto lanes = std::make_index_sequence<kWidth>();
+  if constexpr (kWidth >= 16) v = join(v, rotate<8>(v, lanes));
+  if constexpr (kWidth >= 8) v = join(v, rotate<4>(v, lanes));
+  v = join(v, rotate<2>(v, lanes));
+  v = join(v, rotate<1>(v, lanes));
+  return v[0];
+}
+
+inline Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
+
 inline float sumLanes(Vec v) {
-  float lane[kWidth];
-  std::memcpy(lane, &v, sizeof v);
-  for (size_t half = kWidth / 2; half > 0; half /= 2) {
-    for (size_t i = 0; i < half; ++i) lane[i] += lane[i + half];
-  }
-  return lane[0];
+  return joinLanes(v, [](Vec a, Vec b) { return a + b; });
 }
-inline float maxLanes(Vec v) {
-  float best = v[0];
-  for (size_t i = 1; i < kWidth; ++i) best = v[i] > best ? v[i] : best;
-  return best;
-}
+inline float maxLanes(Vec v) { return joinLanes(v, maximum); }
+
 inline Vec squareRoot(Vec v) {
   for (size_t i = 0; i < kWidth; ++i) v[i] = std::sqrt(v[i]);
   return v;
@@ -102,8 +113,6 @@ inline Vec squareRoot(Vec v) {
 inline Vec select(VecInt mask, Vec yes, Vec no) {
   return (Vec)((mask & (VecInt)yes) | (~mask & (VecInt)no));
 }
-inline Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
-inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
 
 /// e^x with a relative error below 2.5e-7 for x in [-87, 88]; inputs outside are clamped to that range.
 /// Cody–Waite reduction to |r| ≤ ln2/2, then a polynomial of degree 6.
