@@ -66,6 +66,17 @@ void begin(const Forward& f, size_t token, size_t head, size_t count, Panel& pan
   std::fill(panel.total, panel.total + kLanes, 0.0f);
 }
 
+/// rows[32][channels] ⊙ sigmoid(gate), for `count` queries. @param gates [32][channels], overwritten
+void applyGate(const Forward& f, size_t token, size_t head, size_t count, float* rows, float* gates) {
+  const size_t channels = f.shape.channels(), headDim = f.shape.headDim, heads = f.shape.heads;
+  if (f.headwise) {
+    for (size_t i = 0; i < count; ++i) std::fill_n(gates + i * channels, channels, f.gate[(token + i) * heads + head]);
+  } else {
+    copyRows(f.gate + (token * heads + head) * headDim, heads * headDim, count, headDim, gates, kLanes, channels);
+  }
+  for (size_t i = 0; i < count * channels; i += kWidth) store(rows + i, load(rows + i) * sigmoid(load(gates + i)));
+}
+
 void finish(const Forward& f, size_t token, size_t head, size_t count, Panel& panel, float* rows) {
   const size_t channels = f.shape.channels(), headDim = f.shape.headDim, width = f.shape.heads * headDim;
   for (size_t lane = 0; lane < kLanes; lane += kWidth) {
@@ -76,18 +87,8 @@ void finish(const Forward& f, size_t token, size_t head, size_t count, Panel& pa
     }
   }
   transposeBlock(panel.sums, channels, kLanes, rows);
-  for (size_t i = 0; i < count; ++i) {
-    float *row = rows + i * channels, *y = f.y + (token + i) * width + head * headDim;
-    if (f.gate == nullptr) {
-      std::memcpy(y, row, headDim * sizeof(float));
-      continue;
-    }
-    const float* gate = f.gate + (f.headwise ? (token + i) * f.shape.heads + head : (token + i) * width + head * headDim);
-    for (size_t c = 0; c < headDim; c += kWidth) {
-      const Vec logits = f.headwise ? broadcast(*gate) : loadUpTo(gate + c, headDim - c);
-      storeUpTo(y + c, load(row + c) * sigmoid(logits), headDim - c);
-    }
-  }
+  if (f.gate != nullptr) applyGate(f, token, head, count, rows, panel.sums);
+  copyBack(rows, channels, count, headDim, f.y + token * width + head * headDim, width);
 }
 
 void computeBlock(const Forward& f, size_t item, size_t block, size_t slot) {
@@ -114,8 +115,8 @@ void computeBlock(const Forward& f, size_t item, size_t block, size_t slot) {
   forEachPanel([&](Panel& panel, size_t head, size_t position) {
     begin(f, batch * shape.sequence + position, head, countAt(position), panel, rows);
   });
-  const size_t lastPosition = firstPosition + perHead * kLanes - 1;
-  for (size_t firstKey = 0; firstKey <= std::min(lastPosition, shape.sequence - 1); firstKey += kKeyBlock) {
+  const size_t end = std::min(firstPosition + perHead * kLanes, shape.sequence);
+  for (size_t firstKey = 0; firstKey < end; firstKey += kKeyBlock) {
     forEachPanel([&](Panel& panel, size_t, size_t position) {
       if (firstKey >= position + kLanes) return;
       const size_t keys = std::min(kKeyBlock, position + kLanes - firstKey);

@@ -53,44 +53,48 @@ struct Backward {
   float* dValuesOf(size_t slot) const { return keysOf(slot) + 3 * packedSize; }
 };
 
-/// One query's row of dO and of dgate; returns δ.
-float gateRow(const Backward& f, size_t token, size_t head, float* gradientRow) {
-  const size_t headDim = f.shape.headDim, at = (token * f.shape.heads + head) * headDim;
-  Vec pull = {};
-  for (size_t c = 0; c < headDim; c += kWidth) {
-    const size_t rest = headDim - c;
-    const Vec dy = loadUpTo(f.dy + at + c, rest), product = dy * loadUpTo(f.y + at + c, rest);
-    pull += product;
-    if (f.gate == nullptr || f.headwise) {
-      storeUpTo(gradientRow + c, dy, rest);
-    } else {
-      const Vec open = sigmoid(loadUpTo(f.gate + at + c, rest));
-      storeUpTo(gradientRow + c, dy * open, rest);
-      storeUpTo(f.dGate + at + c, product * (1.0f - open), rest);
-    }
+/// dO of `count` queries from token `token` on, in rows and in columns, and δ; writes dgate. Overwrites the memory of the queries
+/// and of their gradients.
+void beginGradients(const Backward& f, size_t token, size_t head, size_t count, const Panel& panel) {
+  const size_t channels = f.shape.channels(), headDim = f.shape.headDim, heads = f.shape.heads, width = heads * headDim;
+  const size_t at = token * width + head * headDim;
+  float *dO = panel.gradientRows, *products = panel.queryRows, *gates = panel.dQueries;
+  copyRows(f.dy + at, width, count, headDim, dO, kLanes, channels);
+  copyRows(f.y + at, width, count, headDim, products, kLanes, channels);
+  for (size_t i = 0; i < kLanes * channels; i += kWidth) store(products + i, load(products + i) * load(dO + i));
+  transposeBlock(products, kLanes, channels, panel.queries);
+  for (size_t lane = 0; lane < kLanes; lane += kWidth) {
+    Vec pull = {};
+    for (size_t c = 0; c < channels; ++c) pull += load(panel.queries + c * kLanes + lane);
+    store(panel.pull + lane, pull);
   }
-  const float delta = sumLanes(pull);
   if (f.gate != nullptr && f.headwise) {
-    const size_t index = token * f.shape.heads + head;
-    const float open = sigmoid(broadcast(f.gate[index]))[0];
-    f.dGate[index] = delta * (1.0f - open);
-    for (size_t c = 0; c < headDim; ++c) gradientRow[c] *= open;
+    for (size_t i = 0; i < count; ++i) {
+      const size_t index = (token + i) * heads + head;
+      const float open = sigmoid(broadcast(f.gate[index]))[0];
+      f.dGate[index] = panel.pull[i] * (1.0f - open);
+      for (size_t c = 0; c < channels; c += kWidth) store(dO + i * channels + c, load(dO + i * channels + c) * open);
+    }
+  } else if (f.gate != nullptr) {
+    copyRows(f.gate + at, width, count, headDim, gates, kLanes, channels);
+    for (size_t i = 0; i < count * channels; i += kWidth) {
+      const Vec open = sigmoid(load(gates + i));
+      store(dO + i, load(dO + i) * open);
+      store(gates + i, load(products + i) * (1.0f - open));
+    }
+    copyBack(gates, channels, count, headDim, f.dGate + at, width);
   }
-  return delta;
+  transposeBlock(dO, kLanes, channels, panel.gradients);
 }
 
 void begin(const Backward& f, size_t batch, size_t head, size_t position, size_t count, const Panel& panel) {
   const size_t channels = f.shape.channels(), headDim = f.shape.headDim, width = f.shape.heads * headDim;
   const size_t token = batch * f.shape.sequence + position;
+  beginGradients(f, token, head, count, panel);
   copyRows(f.q + token * width + head * headDim, width, count, headDim, panel.queryRows, kLanes, channels);
   const float scale = scoreScale(f.shape);
   for (size_t i = 0; i < channels * kLanes; i += kWidth) store(panel.queryRows + i, load(panel.queryRows + i) * scale);
   transposeBlock(panel.queryRows, kLanes, channels, panel.queries);
-
-  std::fill(panel.gradientRows, panel.gradientRows + channels * kLanes, 0.0f);
-  std::fill(panel.pull, panel.pull + kLanes, 0.0f);
-  for (size_t i = 0; i < count; ++i) panel.pull[i] = gateRow(f, token + i, head, panel.gradientRows + i * channels);
-  transposeBlock(panel.gradientRows, kLanes, channels, panel.gradients);
 
   // Lanes beyond the end of the sequence weigh nothing.
   std::fill(panel.logSumExp, panel.logSumExp + kLanes, INFINITY);
@@ -186,12 +190,10 @@ void finishKeys(const Backward& f, const QueryBlock& at, size_t firstKey) {
 void finishQueries(const Backward& f, size_t token, size_t head, size_t count, const Panel& panel) {
   const size_t channels = f.shape.channels(), headDim = f.shape.headDim;
   const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(headDim)));
+  for (size_t i = 0; i < channels * kLanes; i += kWidth) store(panel.dQueries + i, load(panel.dQueries + i) * scale);
   transposeBlock(panel.dQueries, channels, kLanes, panel.queryRows);
-  for (size_t i = 0; i < count; ++i) {
-    const float* row = panel.queryRows + i * channels;
-    float* dq = f.dq + ((token + i) * f.shape.heads + head) * headDim;
-    for (size_t c = 0; c < headDim; c += kWidth) storeUpTo(dq + c, load(row + c) * scale, headDim - c);
-  }
+  copyBack(panel.queryRows, channels, count, headDim, f.dq + (token * f.shape.heads + head) * headDim,
+           f.shape.heads * headDim);
 }
 
 void waitForTurn(const std::atomic<size_t>& turn, size_t block) {

@@ -142,14 +142,25 @@ inline void transposeBlock(const float* from, size_t rows, size_t columns, float
   }
 }
 
-/// Copies `count` rows of `width` numbers into `rows` rows of `paddedWidth`, the rest zero.
+/// Copies `count` rows of `width` numbers into `rows` rows of `paddedWidth` (whole vectors), the rest zero.
 inline void copyRows(const float* from, size_t stride, size_t count, size_t width, float* to, size_t rows,
                      size_t paddedWidth) {
   for (size_t row = 0; row < count; ++row) {
-    std::memcpy(to + row * paddedWidth, from + row * stride, width * sizeof(float));
-    std::fill(to + row * paddedWidth + width, to + (row + 1) * paddedWidth, 0.0f);
+    const float* source = from + row * stride;
+    float* target = to + row * paddedWidth;
+    size_t c = 0;
+    for (; c + kWidth <= width; c += kWidth) store(target + c, load(source + c));
+    if (c < width) store(target + c, loadPart(source + c, width - c)), c += kWidth;
+    for (; c < paddedWidth; c += kWidth) store(target + c, Vec{});
   }
   std::fill(to + count * paddedWidth, to + rows * paddedWidth, 0.0f);
+}
+
+/// Copies the first `width` numbers of `count` rows of `paddedWidth` to rows that lie `stride` apart.
+inline void copyBack(const float* from, size_t paddedWidth, size_t count, size_t width, float* to, size_t stride) {
+  for (size_t row = 0; row < count; ++row) {
+    for (size_t c = 0; c < width; c += kWidth) storeUpTo(to + row * stride + c, load(from + row * paddedWidth + c), width - c);
+  }
 }
 
 /// Whether lane l of the vector at `lane` sees a key that lies `ahead` positions after the panel's first: ahead ≤ lane + l.
