@@ -1,6 +1,7 @@
 // The last linear layer and the cross-entropy of its logits, together: loss = Σ_n logsumexp(x_n·Wᵀ) − logit of the target.
-// Logits exist for a block of tokens at a time. Their gradient, scale·(softmax − one-hot), is formed in their place and
-// goes into dx and dW at once.
+// Logits exist for a block of tokens at a time. Their gradient is scale·(softmax − one-hot) = f·(e − s·one-hot), where e are
+// the logits' exponentials, s is their sum, and f = scale / s. The factor in brackets is formed in the logits' place; f goes
+// into the much smaller x and dx: dx = f·((e − s·one-hot)·W), dW = (e − s·one-hot)ᵀ·(f·x).
 
 #include <cmath>
 #include <limits>
@@ -51,16 +52,17 @@ static double exponentials(float* row, size_t vocabulary, int32_t target, float*
   return std::log(static_cast<double>(*sum)) + static_cast<double>(shift) - static_cast<double>(wanted);
 }
 
-static void multiplyRow(float* row, size_t length, float factor) {
+/// to = from · factor, of one token.
+static void multiplyRow(const float* from, float factor, float* to, size_t length) {
   size_t i = 0;
-  for (; i + kWidth <= length; i += kWidth) store(row + i, load(row + i) * factor);
-  for (; i < length; ++i) row[i] *= factor;
+  for (; i + kWidth <= length; i += kWidth) store(to + i, load(from + i) * factor);
+  for (; i < length; ++i) to[i] = from[i] * factor;
 }
 
 /// linearCrossEntropy(x[N·C], weight[V·C], targets[N], losses[N] ←, dx[N·C] ← | null, dWeight[V·C] ← | null, N, C, V, scale,
 /// accumulate). A negative target is left out: its loss and gradient are zero. @returns the sum of the losses
 static double linearCrossEntropy(const Arguments& args) {
-  static thread_local Scratch logitsMemory;
+  static thread_local Scratch logitsMemory, scaledMemory, factorMemory;
   const size_t tokens = args.size(6), channels = args.size(7), vocabulary = args.size(8);
   const float scale = static_cast<float>(args.number(9));
   const bool accumulate = args.boolean(10);
@@ -75,7 +77,9 @@ static double linearCrossEntropy(const Arguments& args) {
     }
   }
   const size_t together = tokensTogether(vocabulary), stride = rowStride(vocabulary);
-  float* logits = logitsMemory.floats(std::min(tokens, together) * stride);
+  const size_t most = std::min(tokens, together);
+  float* logits = logitsMemory.floats(most * stride);
+  float *scaled = scaledMemory.floats(most * channels), *factors = factorMemory.floats(most);
   const Factor toLogits(true, transposed(weight, channels), vocabulary, channels, tokens, 0);
   double total = 0;
   for (size_t begin = 0; begin < tokens; begin += together) {
@@ -87,24 +91,21 @@ static double linearCrossEntropy(const Arguments& args) {
         float* row = logits + n * stride;
         float sum = 0;
         losses[begin + n] = target < 0 ? 0 : static_cast<float>(exponentials(row, vocabulary, target, &sum));
-        if (!dx) continue;
-        if (target < 0) {
-          std::fill_n(row, vocabulary, 0.0f);
-        } else {
-          multiplyRow(row, vocabulary, scale / sum);
-          row[target] -= scale;
-        }
+        if (target < 0) std::fill_n(row, vocabulary, 0.0f);
+        else row[target] -= sum;
+        factors[n] = target < 0 ? 0 : scale / sum;
+        multiplyRow(x + (begin + n) * channels, factors[n], scaled + n * channels, channels);
       }
     });
     // Here the weights need not be turned, so that packing them for each block costs less time than it saves memory.
     if (dx) {
-      multiplyShared(plain(logits, stride), plain(weight, channels), 0, dx + begin * channels, channels, count, channels,
-                     vocabulary);
+      float* rows = dx + begin * channels;
+      multiplyShared(plain(logits, stride), plain(weight, channels), 0, rows, channels, count, channels, vocabulary);
+      for (size_t n = 0; n < count; ++n) multiplyRow(rows + n * channels, factors[n], rows + n * channels, channels);
     }
     if (dWeight) {
       const float beta = accumulate || begin > 0 ? 1 : 0;
-      multiplyShared(transposed(logits, stride), plain(x + begin * channels, channels), beta, dWeight, channels, vocabulary,
-                     channels, count);
+      multiplyShared(transposed(logits, stride), plain(scaled, channels), beta, dWeight, channels, vocabulary, channels, count);
     }
     for (size_t n = begin; n < begin + count; ++n) total += static_cast<double>(losses[n]);
   }
