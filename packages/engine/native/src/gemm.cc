@@ -74,6 +74,8 @@ static void tile(size_t depth, const float* a, const float* b, float beta, float
     a += kTileRows;
     b += kTileColumns;
   }
+  // The compiler would keep the addresses of all these lines in memory meanwhile, unless `c` could be another one now.
+  asm("" : "+r"(c));
   finish(sum, beta, c, stride, columns);
 }
 
@@ -245,7 +247,7 @@ static void multiplyBlock(const Matrix& a, const PackedMatrix& b, size_t panelBe
     const bool last = block + 1 == blocks.count;
     Upcoming ofA;
     if (!last || nextOfB.count > 0) ofA = Upcoming(a.from(0, end), rows, last ? nextOfB.count : depth, tiles);
-    else if (!a.transposed) ofA = Upcoming(a.from(rows, blocks.begin(0)), rows, depth, tiles);
+    else ofA = Upcoming(a.from(rows, blocks.begin(0)), rows, depth, tiles);
     for (size_t panel = panelBegin; panel < panelEnd; ++panel) {
       const size_t column = panel * kTileColumns;
       multiplyPanel(strips, rows, b.panel(block, panel), std::min(kTileColumns, b.columns - column), depth,
