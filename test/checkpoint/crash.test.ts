@@ -11,8 +11,9 @@ import {
   writeShard,
 } from '@sluice/checkpoint';
 import test, { type ExecutionContext } from 'ava';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { Crash, CrashingFiles, refusingAt } from './faultyFiles.ts';
-import { holds, SMALL, save, shard, TWO_WORKERS, temporaryDirectory } from './helpers.ts';
+import { holds, SMALL, save, shard, TWO_WORKERS } from './helpers.ts';
 
 /** What each step is known to have been saved with: an old and a new content for the one that is saved again. */
 const SEEDS: Readonly<Record<number, readonly number[]>> = { 1: [1], 2: [20, 21], 3: [3] };

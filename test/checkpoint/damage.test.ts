@@ -19,7 +19,8 @@ import {
 import { BLOCK_ELEMENTS, sha256 } from '@sluice/core';
 import test from 'ava';
 import fc from 'fast-check';
-import { holds, SMALL, save, temporaryDirectory } from './helpers.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
+import { holds, SMALL, save } from './helpers.ts';
 
 function flip(path: string, at: number, mask = 1): void {
   const bytes = readFileSync(path);

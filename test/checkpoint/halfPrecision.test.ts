@@ -3,7 +3,7 @@ import { SafetensorsFile, writeSafetensors } from '@sluice/checkpoint';
 import test from 'ava';
 import fc from 'fast-check';
 import { roundToHalf } from '../../packages/checkpoint/src/halfPrecision.ts';
-import { temporaryDirectory } from './helpers.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 /** The neighbour of `value` that is nearer; of two equally near ones the one of even bits. */
 function nearer(value: number, below: number, positive: Float32Array): number {

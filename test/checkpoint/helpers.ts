@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import {
   beginCheckpoint,
   type CheckpointReader,
@@ -14,16 +11,8 @@ import {
   writeShard,
 } from '@sluice/checkpoint';
 import { BLOCK_ELEMENTS, type FileOperations, randomKey } from '@sluice/core';
-import type { ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { hastyFiles } from './faultyFiles.ts';
-
-/** A directory that goes away after the test. */
-export function temporaryDirectory(t: ExecutionContext): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-checkpoint-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
-}
 
 /** The content of a tensor, a function of seed, kind and name alone: arbitrary bits, NaNs and infinities among them. */
 export function valuesOf(seed: number, kind: TensorKind, tensor: LogicalTensor): Float32Array {

@@ -20,7 +20,8 @@ import { ModelConfig, modelTensors } from '@sluice/model';
 import test from 'ava';
 import { CASES, fixture } from '../fixtures/huggingface/fixtures.ts';
 import { failureOf } from '../support/failureOf.ts';
-import { temporaryDirectory, valuesOf } from './helpers.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
+import { valuesOf } from './helpers.ts';
 
 /** Every tensor of a Hugging Face directory: name, type, shape and hash of the bytes. */
 async function contentOf(directory: string): Promise<string[]> {

@@ -11,7 +11,8 @@ import {
   writeShard,
 } from '@sluice/checkpoint';
 import test from 'ava';
-import { SMALL, save, shard, TWO_WORKERS, temporaryDirectory } from './helpers.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
+import { SMALL, save, shard, TWO_WORKERS } from './helpers.ts';
 
 /** Writes shards without a manifest, as a save that died does. */
 async function saveHalf(run: string, step: number): Promise<void> {

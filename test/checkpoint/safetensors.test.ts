@@ -4,7 +4,8 @@ import { SafetensorsFile, writeSafetensors } from '@sluice/checkpoint';
 import { BLOCK_ELEMENTS, sha256 } from '@sluice/core';
 import test from 'ava';
 import fc from 'fast-check';
-import { temporaryDirectory, valuesOf } from './helpers.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
+import { valuesOf } from './helpers.ts';
 
 const floats = (values: readonly number[]) => Float32Array.from(values);
 

@@ -15,17 +15,8 @@ import {
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import test from 'ava';
 import fc from 'fast-check';
-import {
-  holds,
-  SMALL,
-  save,
-  shard,
-  shardings,
-  TWO_WORKERS,
-  temporaryDirectory,
-  tensorLists,
-  valuesOf,
-} from './helpers.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
+import { holds, SMALL, save, shard, shardings, TWO_WORKERS, tensorLists, valuesOf } from './helpers.ts';
 
 const RUNS = { numRuns: 30 };
 

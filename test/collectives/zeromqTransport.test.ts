@@ -1,8 +1,6 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type MessageHeader, ZeroMqTransport } from '@sluice/collectives';
 import test from 'ava';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const HEADER: MessageHeader = {
   kind: 'confirm',
@@ -17,8 +15,7 @@ const HEADER: MessageHeader = {
 };
 
 test('when a transport closes, what a peer was promised still arrives, and what waits in line is dropped', async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const open = (rank: number) => ZeroMqTransport.open({ kind: 'ipc', rank, token: 'x', directory });
   const transport = await open(0);
   // The peer is not there yet, so the queue of its connection fills.

@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import {
   canonicalJson,
@@ -14,6 +13,7 @@ import {
 import test from 'ava';
 import fc from 'fast-check';
 import { z } from 'zod';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const Model = z.strictObject({
   hiddenSize: z.int().min(1),
@@ -43,8 +43,7 @@ const Config = z.strictObject({
 
 /** Writes files into a directory that goes away after the test, and returns the path of the first. */
 function write(t: { teardown(fn: () => void): void }, files: Record<string, string>): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-config-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(dirname(join(directory, name)), { recursive: true });
     writeFileSync(join(directory, name), text);

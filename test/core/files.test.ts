@@ -1,17 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type FileOperations, makeDirectories, nodeFiles, writeError, writeFileAtomic } from '@sluice/core';
 import test from 'ava';
-
-function directoryFor(t: { teardown(fn: () => void): void }): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-files-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
-}
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 /** The file system, failing at its `n`-th operation and, as after a crash, at all that follow. */
 function crashingAt(n: number, log: string[] = []): FileOperations {
@@ -56,7 +50,7 @@ function crashingAt(n: number, log: string[] = []): FileOperations {
 
 test('a crash at any operation leaves either the old content or the new', async (t) => {
   for (let n = 0; n <= 5; n++) {
-    const path = join(directoryFor(t), 'a.json');
+    const path = join(temporaryDirectory(t), 'a.json');
     writeFileSync(path, 'old');
     const log: string[] = [];
     const write = writeFileAtomic(path, 'new', crashingAt(n, log));
@@ -68,7 +62,7 @@ test('a crash at any operation leaves either the old content or the new', async 
 });
 
 test('a full disk is a coded error that leaves the old content and nothing else', async (t) => {
-  const directory = directoryFor(t);
+  const directory = temporaryDirectory(t);
   const path = join(directory, 'a.json');
   writeFileSync(path, 'old');
   const full: FileOperations = {
@@ -93,14 +87,14 @@ test('a full disk is a coded error that leaves the old content and nothing else'
 });
 
 test('directories are made with those above them, and again without effect', (t) => {
-  const path = join(directoryFor(t), 'a', 'b', 'c');
+  const path = join(temporaryDirectory(t), 'a', 'b', 'c');
   makeDirectories(path);
   makeDirectories(path);
   t.deepEqual(readdirSync(path), []);
 });
 
 test('a directory that cannot be made is a coded error, a file in the way included', (t) => {
-  const directory = directoryFor(t);
+  const directory = temporaryDirectory(t);
   const file = join(directory, 'file');
   writeFileSync(file, '');
   for (const path of [file, join(file, 'a', 'b'), '/proc/nonexistent/a', join(directory, 'x'.repeat(300))])
@@ -108,7 +102,7 @@ test('a directory that cannot be made is a coded error, a file in the way includ
 });
 
 test('an unwritable place and a missing directory are coded errors', async (t) => {
-  const directory = directoryFor(t);
+  const directory = temporaryDirectory(t);
   writeFileSync(join(directory, 'file'), '');
   await t.throwsAsync(writeFileAtomic(join(directory, 'file', 'a'), 'x'), {
     code: 'SLUICE_E_FILE_UNWRITABLE',
@@ -135,7 +129,7 @@ test('the operating system’s refusals have codes, and other errors pass unchan
 
 if (process.platform !== 'win32') {
   test('bytes that a file cannot take whole are not taken at all', (t) => {
-    const path = join(directoryFor(t), 'log');
+    const path = join(temporaryDirectory(t), 'log');
     const line = (letter: string) => `${letter.repeat(299)}\n`;
     // Of the line that crosses a process's limit for the size of files, the system takes what fits.
     const program = `

@@ -3,24 +3,16 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { refuseUnwritable, writeOutputFile } from '@sluice/core';
 import test from 'ava';
-
-function directoryFor(t: { teardown(fn: () => void): void }): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-output-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
-}
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 function* parts(): Generator<string | Uint8Array> {
   yield 'ünicode ';
@@ -28,14 +20,14 @@ function* parts(): Generator<string | Uint8Array> {
 }
 
 test('text and bytes are written in order, over what was there', async (t) => {
-  const path = join(directoryFor(t), 'a.txt');
+  const path = join(temporaryDirectory(t), 'a.txt');
   writeFileSync(path, 'something longer than what is written over it');
   await writeOutputFile(path, parts());
   t.is(readFileSync(path, 'utf8'), 'ünicode and bytes');
 });
 
 test('a failure or an interruption in the middle leaves what was there, and nothing else', async (t) => {
-  const directory = directoryFor(t);
+  const directory = temporaryDirectory(t);
   function* failing(): Generator<string> {
     yield 'half';
     throw new Error('no second half');
@@ -57,7 +49,7 @@ test('a failure or an interruption in the middle leaves what was there, and noth
 });
 
 test('a symbolic link stays one, and leads to the new content', async (t) => {
-  const directory = directoryFor(t);
+  const directory = temporaryDirectory(t);
   mkdirSync(join(directory, 'elsewhere'));
   const target = join(directory, 'elsewhere', 'target.txt');
   const link = join(directory, 'link.txt');
@@ -71,7 +63,7 @@ test('a symbolic link stays one, and leads to the new content', async (t) => {
 
 if (process.platform !== 'win32') {
   test('a pipe gets the content, and stays a pipe', async (t) => {
-    const pipe = join(directoryFor(t), 'pipe');
+    const pipe = join(temporaryDirectory(t), 'pipe');
     execFileSync('mkfifo', [pipe]);
     const [content] = await Promise.all([readFile(pipe, 'utf8'), writeOutputFile(pipe, parts())]);
     t.is(content, 'ünicode and bytes');
@@ -87,7 +79,7 @@ if (existsSync('/dev/full')) {
 }
 
 test('a place that takes no file is told before anything is computed', (t) => {
-  const directory = directoryFor(t);
+  const directory = temporaryDirectory(t);
   const file = join(directory, 'file');
   writeFileSync(file, '');
   t.throws(() => refuseUnwritable(join(directory, 'no', 'a')), {

@@ -1,24 +1,18 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadYamlConfig, readTextFile } from '@sluice/core';
 import test from 'ava';
 import { z } from 'zod';
-
-function directoryFor(t: { teardown(fn: () => void): void }): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-text-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
-}
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 test('the text comes without a byte order mark', (t) => {
-  const path = join(directoryFor(t), 'a.txt');
+  const path = join(temporaryDirectory(t), 'a.txt');
   writeFileSync(path, '\ufeffcafé');
   t.is(readTextFile(path), 'café');
 });
 
 test('what cannot be read is told with the reason and the place that names it', (t) => {
-  const directory = directoryFor(t);
+  const directory = temporaryDirectory(t);
   const missing = join(directory, 'a.txt');
   t.throws(() => readTextFile(missing), {
     code: 'SLUICE_E_FILE_MISSING',
@@ -34,7 +28,7 @@ test('what cannot be read is told with the reason and the place that names it', 
 });
 
 test('text that is not UTF-8 is refused by name, in a configuration too', (t) => {
-  const path = join(directoryFor(t), 'latin1.yaml');
+  const path = join(temporaryDirectory(t), 'latin1.yaml');
   writeFileSync(path, Buffer.from('name: caf\xe9', 'latin1'));
   const refusal = { code: 'SLUICE_E_DATA_ENCODING', message: `The file ${path} is not UTF-8 text.` };
   t.throws(() => readTextFile(path), refusal);

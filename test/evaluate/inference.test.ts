@@ -1,21 +1,15 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { importHuggingFace } from '@sluice/checkpoint/huggingface';
 import { InferenceModel, loadForInference } from '@sluice/evaluate';
 import { KeyValueCache } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import fc from 'fast-check';
 import { CASES, fixture } from '../fixtures/huggingface/fixtures.ts';
 import { failureOf } from '../support/failureOf.ts';
 import { relativeError } from '../support/relativeError.ts';
-
-function temporaryDirectory(t: ExecutionContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'sluice-evaluate-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const load = (path: string, backend = 'native', set?: string[]) =>
   loadForInference(path, { backend, threads: 1, set });

@@ -6,7 +6,7 @@ import { repeatFlags } from '../../launcher/src/cli/arguments.ts';
 import { errorAsJson, exitCodeOf, formatError } from '../../launcher/src/cli/output.ts';
 import { COMMANDS } from '../../launcher/src/commands/index.ts';
 import { GLOBAL_OPTIONS, main } from '../../launcher/src/main.ts';
-import { temporaryDirectory } from './support/directories.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 /** Runs a command line in this process. */
 async function sluice(...words: string[]) {

@@ -5,8 +5,8 @@ import { diagnosticsAfterStep } from '../../launcher/src/coordinator/diagnostics
 import { initialState } from '../../launcher/src/coordinator/state.ts';
 import { trainRun } from '../../launcher/src/coordinator/trainRun.ts';
 import { openJournal } from '../../launcher/src/run/journal.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { smallConfig } from './support/config.ts';
-import { temporaryDirectory } from './support/directories.ts';
 import { type FakeWorkers, fakeWorkers } from './support/fakeWorkers.ts';
 
 /** Trains ten steps on fake workers with the hook. */

@@ -9,7 +9,7 @@ import { main } from '../../launcher/src/main.ts';
 import { writeLogits } from '../../launcher/src/run/tokenIds.ts';
 import { expectedOf, fixture } from '../fixtures/huggingface/fixtures.ts';
 import { relativeError } from '../support/relativeError.ts';
-import { temporaryDirectory } from './support/directories.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 /** Runs a command line in this process; its one JSON object. */
 async function sluice(...words: string[]) {

@@ -15,8 +15,8 @@ import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { freezeRunConfig, loadNewRunConfig } from '../../launcher/src/run/runConfig.ts';
 import { runDirectory } from '../../launcher/src/run/runDirectory.ts';
 import { fixture } from '../fixtures/huggingface/fixtures.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { SMALL_CONFIG, smallConfig } from './support/config.ts';
-import { temporaryDirectory } from './support/directories.ts';
 import { makeSavedRun } from './support/savedRun.ts';
 
 const quiet = () => {};

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
-import { temporaryDirectory } from './support/directories.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 test('entries are read back in order, with their step and time', (t) => {
   const path = join(temporaryDirectory(t), 'journal.jsonl');

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { acquireLock, lockOwner } from '../../launcher/src/run/lock.ts';
 import { ownIdentity, processStart } from '../../launcher/src/run/processIdentity.ts';
-import { temporaryDirectory } from './support/directories.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const inUse = { code: 'SLUICE_E_RUN_IN_USE' };
 

@@ -12,8 +12,8 @@ import {
   runName,
   shellQuote,
 } from '../../launcher/src/run/runDirectory.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { SMALL_CONFIG } from './support/config.ts';
-import { temporaryDirectory } from './support/directories.ts';
 
 test('a directory that holds a run is refused, and the message tells how to go on with it', (t) => {
   const path = join(temporaryDirectory(t), 'my run');

@@ -6,7 +6,7 @@ import {
   sweepRuntimeDirectories,
 } from '../../launcher/src/coordinator/runtimeDirectory.ts';
 import { ownIdentity } from '../../launcher/src/run/processIdentity.ts';
-import { temporaryDirectory } from './support/directories.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 test('only the socket directories of dead coordinators are swept away', (t) => {
   const parent = temporaryDirectory(t);

@@ -8,8 +8,8 @@ import {
   trainRun,
 } from '../../launcher/src/coordinator/trainRun.ts';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { smallConfig } from './support/config.ts';
-import { temporaryDirectory } from './support/directories.ts';
 import { type FakeWorkers, fakeWorkers } from './support/fakeWorkers.ts';
 
 interface Setting extends Partial<Omit<TrainingRun, 'workers' | 'stop'>> {

@@ -1,5 +1,4 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
 import { ModelConfig } from '@sluice/model';
@@ -16,13 +15,8 @@ import {
 import { summarize, Tally } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
 import { evenAttention, layerTable } from '../../packages/observe/src/report/diagnostics.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { record as stepRecord } from './support.ts';
-
-function temporary(t: ExecutionContext): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-diagnostics-'));
-  t.teardown(() => rmSync(directory, { recursive: true }));
-  return directory;
-}
 
 const model = ModelConfig.parse({
   vocabularySize: 8,
@@ -54,7 +48,7 @@ async function stepsIn(path: string): Promise<number[]> {
 }
 
 test('records come back with six digits, and what is not finite as null', async (t) => {
-  const path = join(temporary(t), 'diagnostics.jsonl');
+  const path = join(temporaryDirectory(t), 'diagnostics.jsonl');
   appendDiagnostics(path, { ...measured(1 / 3 + 1), step: 1, largestAttentionLogit: Number.NaN });
   const [read] = await recordsIn(path);
   const expected = measured(1 / 3 + 1);
@@ -64,7 +58,7 @@ test('records come back with six digits, and what is not finite as null', async 
 });
 
 test('a torn last line is left out, and cut off with the steps that are taken back', async (t) => {
-  const path = join(temporary(t), 'diagnostics.jsonl');
+  const path = join(temporaryDirectory(t), 'diagnostics.jsonl');
   for (const step of [100, 200, 300]) appendDiagnostics(path, measured(step));
   const whole = readFileSync(path, 'utf8');
   for (let kept = whole.length - 1; kept > whole.length - 400; kept -= 37) {
@@ -82,15 +76,15 @@ test('a torn last line is left out, and cut off with the steps that are taken ba
 });
 
 test('a log that does not exist has no records, and nothing to take back', async (t) => {
-  const path = join(temporary(t), 'none.jsonl');
+  const path = join(temporaryDirectory(t), 'none.jsonl');
   t.deepEqual(await stepsIn(path), []);
   await t.notThrowsAsync(truncateDiagnosticsAfter(path, 3));
-  const unwritable = join(temporary(t), 'no', 'such', 'folder');
+  const unwritable = join(temporaryDirectory(t), 'no', 'such', 'folder');
   t.throws(() => appendDiagnostics(unwritable, measured(1)));
 });
 
 test('the report shows the run inside the model, and only where it was measured', async (t) => {
-  const directory = temporary(t);
+  const directory = temporaryDirectory(t);
   const metrics = MetricsLog.open(join(directory, 'metrics.jsonl'));
   for (let step = 1; step <= 4; step++) metrics.append(stepRecord(step));
   metrics.close();
@@ -152,7 +146,7 @@ function diagnosed(name: string): DiagnosedModel {
 
 /** The page of these models. */
 async function pageOf(t: ExecutionContext, models: readonly DiagnosedModel[]): Promise<string> {
-  const path = join(temporary(t), 'page.html');
+  const path = join(temporaryDirectory(t), 'page.html');
   await writeDiagnosisPage(path, models);
   return readFileSync(path, 'utf8');
 }

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { MetricsLog, readMetrics, type StepRecord, stepRecord } from '@sluice/observe';
 import test from 'ava';
 import fc from 'fast-check';
-import { collect, record, temporaryDirectory } from './support.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
+import { collect, record } from './support.ts';
 
 async function steps(path: string): Promise<number[]> {
   return (await collect(readMetrics(path))).map(({ step }) => step);

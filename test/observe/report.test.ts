@@ -11,7 +11,8 @@ import {
   smooth,
   Thinner,
 } from '../../packages/observe/src/report/downsample.ts';
-import { record, temporaryDirectory } from './support.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
+import { record } from './support.ts';
 
 async function report(t: ExecutionContext, records: readonly StepRecord[], facts: ReportFacts = {}) {
   const directory = temporaryDirectory(t);

@@ -1,16 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import type { StepRecord } from '@sluice/observe';
-import type { ExecutionContext } from 'ava';
-
-/** A directory that goes when the test ends. */
-export function temporaryDirectory(t: ExecutionContext): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-observe-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
-}
 
 export function record(step: number, changes: Partial<StepRecord> = {}): StepRecord {
   return {

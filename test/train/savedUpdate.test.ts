@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { beginCheckpoint, commitCheckpoint, openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { modelTensors } from '@sluice/model';
@@ -8,6 +5,7 @@ import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
 import { loadTrainer, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun({ model: severalBlocks, optimizer: { weightDecay: 0.3 } });
@@ -15,8 +13,7 @@ const newTrainer = () => tinyTrainer(config);
 
 /** Saves a trainer as the workers of a run do. @returns the checkpoint's directory */
 async function save(t: ExecutionContext, trainer: Trainer, step: number): Promise<string> {
-  const run = mkdtempSync(join(tmpdir(), 'sluice-update-'));
-  t.teardown(() => rmSync(run, { recursive: true }));
+  const run = temporaryDirectory(t);
   const directory = await beginCheckpoint(run, step);
   const shard = await writeShard(directory, 0, trainerPieces(trainer));
   await commitCheckpoint({

@@ -14,8 +14,8 @@ import type { Workers } from '../../../launcher/src/coordinator/workers.ts';
 import { openJournal } from '../../../launcher/src/run/journal.ts';
 import { freezeRunConfig } from '../../../launcher/src/run/runConfig.ts';
 import { makeRunDirectory, type RunDirectory } from '../../../launcher/src/run/runDirectory.ts';
+import { temporaryDirectory } from '../../support/temporaryDirectory.ts';
 import { SMALL_CONFIG } from './config.ts';
-import { temporaryDirectory } from './directories.ts';
 import { fakeWorkers } from './fakeWorkers.ts';
 
 export interface SavedRun {
