@@ -14,9 +14,9 @@ namespace sluice {
 
 constexpr size_t kCacheLine = 64;
 
-/// Memory of arbitrary content for std::free, or null where there is none. It begins at a page, so that no vector straddles two
-/// cache lines; large memory at a huge page, and on such pages where the system has them, so that walking through a matrix misses
-/// the CPU's table of pages less often.
+/// Memory of arbitrary content for std::free, or null where there is none. It begins at a page, so that no vector straddles
+/// two cache lines; large memory at a huge page, and on such pages where the system has them, so that walking through a
+/// matrix misses the CPU's table of pages less often.
 inline void* allocateAligned(size_t bytes) {
   constexpr size_t kPage = 4096, kHugePage = size_t{1} << 21;
   const size_t alignment = bytes >= kHugePage ? kHugePage : kPage;

@@ -53,8 +53,8 @@ struct Backward {
   float* dValuesOf(size_t slot) const { return keysOf(slot) + 3 * packedSize; }
 };
 
-/// dO of `count` queries from token `token` on, in rows and in columns, and δ; writes dgate. Overwrites the memory of the queries
-/// and of their gradients.
+/// dO of `count` queries from token `token` on, in rows and in columns, and δ; writes dgate. Overwrites the memory of the
+/// queries and of their gradients.
 void beginGradients(const Backward& f, size_t token, size_t head, size_t count, const Panel& panel) {
   const size_t channels = f.shape.channels(), headDim = f.shape.headDim, heads = f.shape.heads, width = heads * headDim;
   const size_t at = token * width + head * headDim;

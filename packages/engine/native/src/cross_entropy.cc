@@ -91,6 +91,7 @@ static double linearCrossEntropy(const Arguments& args) {
         float* row = logits + n * stride;
         float sum = 0;
         losses[begin + n] = target < 0 ? 0 : static_cast<float>(exponentials(row, vocabulary, target, &sum));
+        if (!dx) continue;
         if (target < 0) std::fill_n(row, vocabulary, 0.0f);
         else row[target] -= sum;
         factors[n] = target < 0 ? 0 : scale / sum;

@@ -185,7 +185,6 @@ static void packStrips(const Matrix& a, size_t rows, size_t depth, float* to) {
 /// tiles that are computed before, so that packing does not wait for memory.
 class Upcoming {
  public:
-  Upcoming() = default;
   /// @param rows, columns of the matrix as it is read  @param times how often fetch() will be called
   Upcoming(const Matrix& matrix, size_t rows, size_t columns, size_t times)
       : next_(matrix.data),
@@ -205,8 +204,8 @@ class Upcoming {
   }
 
  private:
-  const float* next_ = nullptr;
-  size_t stride_ = 0, rowsLeft_ = 0, linesOfRow_ = 0, linesAtOnce_ = 0, line_ = 0;
+  const float* next_;
+  size_t stride_, rowsLeft_, linesOfRow_, linesAtOnce_, line_ = 0;
 };
 
 /// The rows of op(B) that will be packed after those that are used now.
@@ -243,11 +242,10 @@ static void multiplyBlock(const Matrix& a, const PackedMatrix& b, size_t panelBe
     const size_t begin = blocks.begin(block), end = blocks.end(block), depth = end - begin;
     float* strips = memory.floats(stripsSize(rows, depth));
     packStrips(a.from(0, begin), rows, depth, strips);
-    // After the last block of depth, the rows that follow are wanted, if any; or more depth, if B has more.
-    const bool last = block + 1 == blocks.count;
-    Upcoming ofA;
-    if (!last || nextOfB.count > 0) ofA = Upcoming(a.from(0, end), rows, last ? nextOfB.count : depth, tiles);
-    else ofA = Upcoming(a.from(rows, blocks.begin(0)), rows, depth, tiles);
+    // More depth of the same rows; where there is none, the rows that follow in memory, if any.
+    const size_t moreDepth = block + 1 < blocks.count ? depth : nextOfB.count;
+    Upcoming ofA = moreDepth > 0 ? Upcoming(a.from(0, end), rows, moreDepth, tiles)
+                                 : Upcoming(a.from(rows, blocks.begin(0)), rows, depth, tiles);
     for (size_t panel = panelBegin; panel < panelEnd; ++panel) {
       const size_t column = panel * kTileColumns;
       multiplyPanel(strips, rows, b.panel(block, panel), std::min(kTileColumns, b.columns - column), depth,
