@@ -17,7 +17,7 @@ export interface OptimizedPiece extends OwnedPiece {
 }
 
 /** Pieces that follow each other in memory and in the numbers of their blocks: a kernel takes them all at once. */
-interface Run
+interface Stretch
   extends Pick<OptimizedPiece, 'values' | 'firstMoment' | 'secondMoment' | 'flatOffset' | 'decay'> {
   readonly firstBlock: number;
 }
@@ -26,7 +26,7 @@ export class ShardedAdamW {
   readonly #config: RunConfig['optimizer'];
   readonly #space: FlatSpace;
   readonly pieces: readonly OptimizedPiece[];
-  readonly #runs: readonly Run[];
+  readonly #stretches: readonly Stretch[];
 
   constructor(config: RunConfig['optimizer'], space: FlatSpace, blocks: BlockLayout) {
     this.#config = config;
@@ -46,12 +46,12 @@ export class ShardedAdamW {
       offset += length;
       return { ...piece, ...views };
     });
-    this.#runs = runsOf(this.pieces, blocks);
+    this.#stretches = stretchesOf(this.pieces, blocks);
   }
 
   /** Sums of squares of the gradient's blocks that this worker owns, each at the block's place in the whole model. */
   measure(gradients: Float32Array, squares: Float64Array): void {
-    for (const { values, flatOffset, firstBlock } of this.#runs) {
+    for (const { values, flatOffset, firstBlock } of this.#stretches) {
       squares.set(squaredNorms(gradients.subarray(flatOffset, flatOffset + values.length)), firstBlock);
     }
   }
@@ -63,7 +63,7 @@ export class ShardedAdamW {
    */
   update(gradients: Float32Array, step: number, learningRate: number, gradientScale: number): void {
     const { beta1, beta2, epsilon, weightDecay } = this.#config;
-    for (const { values, firstMoment, secondMoment, flatOffset, decay } of this.#runs) {
+    for (const { values, firstMoment, secondMoment, flatOffset, decay } of this.#stretches) {
       adamW(
         {
           parameters: values,
@@ -88,26 +88,26 @@ export class ShardedAdamW {
   }
 }
 
-function runsOf(pieces: readonly OptimizedPiece[], { firstBlocks }: BlockLayout): Run[] {
-  const runs: Run[] = [];
+function stretchesOf(pieces: readonly OptimizedPiece[], { firstBlocks }: BlockLayout): Stretch[] {
+  const stretches: Stretch[] = [];
   for (const { tensor, begin, values, firstMoment, secondMoment, flatOffset, decay } of pieces) {
     const firstBlock = firstBlocks.get(tensor.name)! + begin / BLOCK_ELEMENTS;
-    const run: Run = { values, firstMoment, secondMoment, flatOffset, decay, firstBlock };
-    const last = runs.at(-1);
-    if (last && follows(last, run)) runs[runs.length - 1] = join(last, run);
-    else runs.push(run);
+    const stretch: Stretch = { values, firstMoment, secondMoment, flatOffset, decay, firstBlock };
+    const last = stretches.at(-1);
+    if (last && follows(last, stretch)) stretches[stretches.length - 1] = join(last, stretch);
+    else stretches.push(stretch);
   }
-  return runs;
+  return stretches;
 }
 
-function follows(last: Run, { flatOffset, firstBlock, decay }: Run): boolean {
+function follows(last: Stretch, { flatOffset, firstBlock, decay }: Stretch): boolean {
   const { length } = last.values;
   const isNext =
     flatOffset === last.flatOffset + length && firstBlock === last.firstBlock + length / BLOCK_ELEMENTS;
   return isNext && decay === last.decay;
 }
 
-function join(first: Run, second: Run): Run {
+function join(first: Stretch, second: Stretch): Stretch {
   const over = (a: Float32Array, b: Float32Array) =>
     new Float32Array(a.buffer, a.byteOffset, a.length + b.length);
   return {
