@@ -30,8 +30,8 @@ export interface ResumeRunOptions {
 
 /**
  * Goes on with a run from its newest valid checkpoint, or from the beginning when it has none.
- * @throws SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW,
- *   SLUICE_E_RESUME_ALLOW_INVALID, SLUICE_E_DATASET_CHANGED, and the coded errors of the configuration, the data, the checkpoints and the workers
+ * @throws SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, SLUICE_E_RESUME_ALLOW_INVALID,
+ *   SLUICE_E_DATASET_CHANGED, and the coded errors of the configuration, the data, the checkpoints and the workers
  */
 export async function resumeRun(
   options: ResumeRunOptions,

@@ -25,7 +25,8 @@ export interface DiagnoseModelsOptions {
 }
 
 /**
- * @throws SLUICE_E_FILE_MISSING, SLUICE_E_FILE_UNWRITABLE before anything is measured; SLUICE_E_USAGE for layers or heads that a model does not have; the errors of loading and of the corpus
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_FILE_UNWRITABLE before anything is measured; SLUICE_E_USAGE for layers or heads that
+ *   a model does not have; the errors of loading and of the corpus
  */
 export async function diagnoseModels(
   sources: readonly string[],

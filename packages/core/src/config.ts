@@ -37,8 +37,8 @@ export interface LoadOptions {
  * - A text field with `.meta({ format: 'path' })` is kept relative to the main file, wherever it was written.
  *
  * @returns the checked value with all defaults, deeply frozen
- * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_CONFIG_SYNTAX, SLUICE_E_CONFIG_OVERRIDE for a malformed override or one that
- *   names no key, SLUICE_E_CONFIG_INVALID with every other issue, one a line
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_CONFIG_SYNTAX, SLUICE_E_CONFIG_OVERRIDE for a malformed
+ *   override or one that names no key, SLUICE_E_CONFIG_INVALID with every other issue, one a line
  */
 export function loadYamlConfig<Schema extends z.ZodType>(
   path: string,
