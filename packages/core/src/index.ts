@@ -2,6 +2,7 @@ export * from './config.ts';
 export * from './configDiff.ts';
 export * from './configJsonSchema.ts';
 export { allKeyPaths } from './configSchema.ts';
+export * as elementary from './elementary.ts';
 export * from './errors.ts';
 export * from './files.ts';
 export * from './hash.ts';

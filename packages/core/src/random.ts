@@ -6,6 +6,7 @@
  */
 
 import { createHash } from 'node:crypto';
+import { cos, log, sin } from './elementary.ts';
 
 const PHILOX_M = 0xd256d193;
 const PHILOX_W = 0x9e3779b9;
@@ -72,8 +73,8 @@ export function fillNormal(key: RandomKey, target: Float32Array, scale: number, 
     const index = offset + i;
     // Each pair of uniforms gives two normals: the cosine branch for even indices, the sine branch for odd ones.
     const [a, b] = randomPair(key, Math.floor(index / 2));
-    const radius = Math.sqrt(-2 * Math.log((a + 0.5) / 0x100000000));
+    const radius = Math.sqrt(-2 * log((a + 0.5) / 0x100000000));
     const angle = (2 * Math.PI * b) / 0x100000000;
-    target[i] = scale * radius * (index % 2 === 0 ? Math.cos(angle) : Math.sin(angle));
+    target[i] = scale * radius * (index % 2 === 0 ? cos(angle) : sin(angle));
   }
 }

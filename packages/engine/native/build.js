@@ -6,7 +6,8 @@
  * TensorFlow.js's plain CPU backend, and `sluice doctor` says why.
  *
  * CXX               the compiler (default: the first of c++, g++, clang++ that works)
- * SLUICE_MARCH      the instruction set to compile for (default: native)
+ * SLUICE_MARCH      the instruction set to compile for (default: native), such as x86-64-v3; `scalar` is any CPU of this
+ *                   architecture, without vectors: slow, and the same bits
  * SLUICE_BUILD_DIR  where the result goes, and where it is looked for at run time (default: packages/engine/build)
  */
 
@@ -44,7 +45,13 @@ function findCompiler() {
   return undefined;
 }
 
-function compilerFlags(march, openmp) {
+/** The compiler's target, such as x86_64-linux-gnu; another one than this machine's where it is a cross compiler. */
+function targetOf(compiler) {
+  return execFileSync(compiler, ['-dumpmachine'], { encoding: 'utf8' }).trim();
+}
+
+function compilerFlags(target, march, openmp) {
+  const isX64 = target.startsWith('x86_64');
   const include = createRequire(import.meta.url)('node-api-headers').include_dir;
   const flags = [
     '-std=c++17',
@@ -56,12 +63,13 @@ function compilerFlags(march, openmp) {
     '-Wno-psabi',
     '-DNAPI_VERSION=8',
   ];
-  // A sum keeps the order in which it is written, on any number of threads; a·b+c is one rounding wherever possible.
-  flags.push('-ffp-contract=fast', '-fno-math-errno', `-I${include}`);
-  if (march === 'native' && process.arch === 'arm64') flags.push('-mcpu=native');
+  // The arithmetic is the one that is written: no sum in another order, no product and sum made one rounding (simd.h).
+  flags.push('-ffp-contract=off', '-fno-math-errno', `-I${include}`);
+  if (march === 'scalar') flags.push('-DSLUICE_SCALAR');
+  else if (march === 'native' && !isX64) flags.push('-mcpu=native');
   else flags.push(`-march=${march}`);
   // Without this GCC splits the widest vectors in two on CPUs that may lower their clock for them.
-  if (process.arch === 'x64' && !/^x86-64(-v[23])?$/.test(march)) flags.push('-mprefer-vector-width=512');
+  if (isX64 && !/^(scalar|x86-64(-v[23])?)$/.test(march)) flags.push('-mprefer-vector-width=512');
   if (openmp) flags.push('-fopenmp');
   return flags;
 }
@@ -94,7 +102,7 @@ function machineIdentity() {
 
 async function compile(compiler, march, objects) {
   const openmp = await hasOpenMp(compiler.command);
-  const flags = compilerFlags(march, openmp);
+  const flags = compilerFlags(targetOf(compiler.command), march, openmp);
   const files = readdirSync(sources)
     .filter((name) => name.endsWith('.cc'))
     .sort();

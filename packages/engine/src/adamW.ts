@@ -1,6 +1,6 @@
 /** The optimizer's arithmetic on flat buffers. */
 
-import { invariant } from '@sluice/core';
+import { elementary, invariant } from '@sluice/core';
 import { callNative, nativeCore } from './native.ts';
 
 /** Views of equal length; `parameters` and both moments are changed. */
@@ -37,8 +37,8 @@ export function adamW(buffers: AdamWBuffers, settings: AdamWSettings): void {
   }
   invariant(step >= 1, `AdamW counts its updates from 1, not from ${step}`);
   const decay = learningRate * weightDecay;
-  const stepSize = learningRate / (1 - beta1 ** step);
-  const rootCorrection = 1 / Math.sqrt(1 - beta2 ** step);
+  const stepSize = learningRate / (1 - elementary.power(beta1, step));
+  const rootCorrection = 1 / Math.sqrt(1 - elementary.power(beta2, step));
   if (nativeCore()) {
     const arrays = [parameters, gradients, firstMoment, secondMoment];
     const scalars = [gradientScale, 1 - beta1, 1 - beta2, decay, stepSize, rootCorrection, epsilon];

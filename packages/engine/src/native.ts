@@ -67,6 +67,11 @@ export function callNative(name: string, ...args: KernelArgument[]): number {
   return kernel(...args);
 }
 
+/** Whether the C++ core, which must be there, computes a·b + c with one rounding. */
+export function hasFusedMultiplyAdd(): boolean {
+  return callNative('hasFusedMultiplyAdd') === 1;
+}
+
 export function nativeBuildInfo(): NativeBuildInfo {
   const file = join(buildDirectory, 'info.json');
   if (!existsSync(file)) return { built: false, reason: 'it was never built; run: npm run build' };

@@ -3,7 +3,7 @@
 import { availableParallelism } from 'node:os';
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
-import { nativeAbsence, nativeBuildInfo, nativeCore, threads } from './native.ts';
+import { hasFusedMultiplyAdd, nativeAbsence, nativeBuildInfo, nativeCore, threads } from './native.ts';
 
 export interface EngineReport {
   /** The backend that runs when `native` is asked for. */
@@ -15,7 +15,9 @@ export interface EngineReport {
   /** The instruction set that the core was compiled for, and what its vectors are made of. */
   readonly march: string | undefined;
   readonly simd: string;
-  /** Single-precision numbers in a vector; 0 without the core. */
+  /** Whether the core computes a·b + c with one rounding, and so gives the bits that all such CPUs give. */
+  readonly isFused: boolean;
+  /** Single-precision numbers in a vector; 1 in a core without vectors, 0 without the core. */
   readonly vectorWidth: number;
   /** Whether kernels can run on several threads. */
   readonly openmp: boolean;
@@ -29,13 +31,15 @@ export function engineReport(): EngineReport {
   const core = nativeCore();
   const { compiler, march, openmp } = nativeBuildInfo();
   const vectorWidth = core?.vectorWidth?.() ?? 0;
+  const isFused = core !== undefined && hasFusedMultiplyAdd();
   return {
     backend: core ? NATIVE_BACKEND : 'cpu',
     tensorflowVersion: tf.version.tfjs,
     native: core ? { loaded: true } : { loaded: false, reason: nativeAbsence()! },
     compiler,
     march,
-    simd: simdName(vectorWidth),
+    simd: simdName(vectorWidth, isFused),
+    isFused,
     vectorWidth,
     openmp: core !== undefined && openmp === true,
     threads: threads(),
@@ -43,9 +47,9 @@ export function engineReport(): EngineReport {
   };
 }
 
-function simdName(vectorWidth: number): string {
-  if (vectorWidth === 0) return 'none';
+function simdName(vectorWidth: number, isFused: boolean): string {
+  if (vectorWidth <= 1) return 'none';
   if (process.arch === 'arm64') return 'NEON';
-  const names: Readonly<Record<number, string>> = { 16: 'AVX-512', 8: 'AVX', 4: 'SSE' };
+  const names: Readonly<Record<number, string>> = { 16: 'AVX-512', 8: isFused ? 'AVX2' : 'AVX', 4: 'SSE' };
   return names[vectorWidth]!;
 }

@@ -5,7 +5,7 @@ import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
 import type { Backend } from './backends/backend.ts';
 import { BACKENDS } from './backends/index.ts';
-import { callNative, nativeCore } from './native.ts';
+import { hasFusedMultiplyAdd, nativeCore } from './native.ts';
 
 /**
  * Makes a TensorFlow.js backend the running one, loading it first where it is an optional one. `native` falls back to
@@ -56,9 +56,24 @@ function startFailure(name: string, cause: unknown): SluiceError {
   });
 }
 
-/** Names everything that the bits of a result depend on: the backend and, for `native`, the width of its vectors. */
+/**
+ * The kernels' arithmetic. It is raised with every change that makes a result other bits, so that a checkpoint's probe from
+ * before is compared with tolerance, and a stored hash from before is not compared at all.
+ */
+const NATIVE_ARITHMETIC = 1;
+
+/**
+ * Names what the bits of a result depend on. `native` has one name on all CPUs that have a fused multiply-add (AVX-512, AVX2,
+ * NEON, also without vectors), for all compilers: they give the same bits. CPUs without it have another.
+ */
 export function arithmetic(): string {
   const backend = tf.getBackend();
   if (backend !== NATIVE_BACKEND) return backend;
-  return `${NATIVE_BACKEND}-${process.arch}-${callNative('vectorWidth')}`;
+  return hasFusedMultiplyAdd() ? EVERYWHERE : `${EVERYWHERE}-unfused`;
 }
+
+/** The arithmetic of `native` wherever there is a fused multiply-add. */
+const EVERYWHERE = `${NATIVE_BACKEND}-${NATIVE_ARITHMETIC}`;
+
+/** Whether results are the same bits as on every other machine of which this is true. */
+export const isArithmeticOfEverywhere = (name: string): boolean => name === EVERYWHERE;

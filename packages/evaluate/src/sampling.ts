@@ -1,6 +1,6 @@
 /** Choosing the next token from logits. */
 
-import { type RandomKey, randomUniform } from '@sluice/core';
+import { elementary, type RandomKey, randomUniform } from '@sluice/core';
 
 export interface SamplingOptions {
   /** Divides the logits; 0 always takes the most likely token. */
@@ -24,7 +24,7 @@ export function sampleToken(
   const order = Array.from(logits.keys()).sort((a, b) => logits[b]! - logits[a]! || a - b);
   const candidates = order.slice(0, options.topK ?? order.length);
   const highest = logits[candidates[0]!]!;
-  const weights = candidates.map((token) => Math.exp((logits[token]! - highest) / options.temperature));
+  const weights = candidates.map((token) => elementary.exp((logits[token]! - highest) / options.temperature));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   let left = randomUniform(key, counter) * total;
   const chosen = weights.findIndex((weight) => {

@@ -10,6 +10,7 @@
  *   it rises from 0 at ⌊c(β_fast)⌋ to 1 at ⌈c(β_slow)⌉.
  */
 
+import { elementary } from '@sluice/core';
 import { type RotaryTable, rotaryTableOf } from '@sluice/engine';
 import type { ModelConfig, RopeScalingConfig } from './config.ts';
 
@@ -23,7 +24,9 @@ export interface RotaryFrequencies {
 type RopeConfig = Pick<ModelConfig, 'headDim' | 'ropeTheta' | 'ropeScaling'>;
 
 export function rotaryFrequencies({ headDim, ropeTheta, ropeScaling }: RopeConfig): RotaryFrequencies {
-  const plain = Float64Array.from({ length: headDim / 2 }, (_, i) => ropeTheta ** ((-2 * i) / headDim));
+  const plain = Float64Array.from({ length: headDim / 2 }, (_, i) =>
+    elementary.power(ropeTheta, (-2 * i) / headDim),
+  );
   if (!ropeScaling) return { frequencies: plain, attentionFactor: 1 };
   const { factor } = ropeScaling;
   if (ropeScaling.kind === 'linear') {
@@ -32,7 +35,7 @@ export function rotaryFrequencies({ headDim, ropeTheta, ropeScaling }: RopeConfi
   const ramp = yarnRamp(ropeScaling, headDim, ropeTheta);
   return {
     frequencies: plain.map((frequency, i) => frequency * (1 - ramp(i)) + (frequency / factor) * ramp(i)),
-    attentionFactor: ropeScaling.attentionFactor ?? 0.1 * Math.log(factor) + 1,
+    attentionFactor: ropeScaling.attentionFactor ?? 0.1 * elementary.log(factor) + 1,
   };
 }
 
@@ -45,7 +48,7 @@ function yarnRamp(
   theta: number,
 ): (i: number) => number {
   const indexOfTurns = (turns: number) =>
-    (headDim * Math.log(originalLength / (2 * Math.PI * turns))) / (2 * Math.log(theta));
+    (headDim * elementary.log(originalLength / (2 * Math.PI * turns))) / (2 * elementary.log(theta));
   const low = Math.max(Math.floor(indexOfTurns(betaFast)), 0);
   const high = Math.min(Math.ceil(indexOfTurns(betaSlow)), headDim - 1);
   // A ramp of no width would divide by zero; `transformers` widens it by the same.

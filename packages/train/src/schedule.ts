@@ -1,5 +1,6 @@
 /** Learning-rate schedules: pure functions of the step, so that a resumed run needs no state. */
 
+import { elementary } from '@sluice/core';
 import type { RunConfig } from './config.ts';
 
 /**
@@ -29,7 +30,7 @@ function remainingShare(
     case 'linear':
       return 1 - progress;
     case 'cosine':
-      return 0.5 * (1 + Math.cos(Math.PI * progress));
+      return 0.5 * (1 + elementary.cos(Math.PI * progress));
     case 'wsd': {
       const decaySteps = schedule.decaySteps ?? Math.ceil(training.steps / 10);
       return Math.min(1, (training.steps - step) / Math.max(1, decaySteps));

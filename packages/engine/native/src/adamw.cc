@@ -11,16 +11,13 @@ constexpr size_t kBlock = 4096;
 struct AdamW {
   float scale, moment1, moment2, decay, stepSize, rootCorrection, epsilon;
 
-  // Written so that each product can join one sum only: the compiler has no choice of how to fuse them, and a value
-  // does not depend on its place in the range.
   void step(Vec& p, Vec g, Vec& m, Vec& v) const {
     g *= scale;
-    const Vec square = g * g;
-    m += (g - m) * moment1;
-    v += (square - v) * moment2;
-    const Vec denominator = squareRoot(v) * rootCorrection + epsilon;
-    p -= p * decay;
-    p -= m / denominator * stepSize;
+    m = fused(g - m, moment1, m);
+    v = fused(g * g - v, moment2, v);
+    const Vec denominator = fused(squareRoot(v), rootCorrection, epsilon);
+    p = fused(p, -decay, p);
+    p = fused(m / denominator, -stepSize, p);
   }
 };
 

@@ -32,10 +32,12 @@ static double setThreads(const Arguments& args) {
 }
 static double threads(const Arguments&) { return threadCount(); }
 static double vectorWidth(const Arguments&) { return kWidth; }
+static double hasFusedMultiplyAdd(const Arguments&) { return kFused; }
 
 SLUICE_EXPORT(setThreads, setThreads);
 SLUICE_EXPORT(threads, threads);
 SLUICE_EXPORT(vectorWidth, vectorWidth);
+SLUICE_EXPORT(hasFusedMultiplyAdd, hasFusedMultiplyAdd);
 
 NAPI_MODULE_INIT() {
   for (const Export* entry = firstExport; entry != nullptr; entry = entry->next) {

@@ -3,6 +3,7 @@
 
 #include "addon.h"
 #include "attention_tiles.h"
+#include "logarithm.h"
 
 namespace sluice::attention {
 
@@ -128,7 +129,7 @@ void computeBlock(const Forward& f, size_t item, size_t block, size_t slot) {
   forEachPanel([&](Panel& panel, size_t head, size_t position) {
     if (f.logSumExp != nullptr) {
       float* to = f.logSumExp + (batch * shape.heads + head) * shape.sequence + position;
-      for (size_t i = 0; i < countAt(position); ++i) to[i] = panel.highest[i] + std::log2(panel.total[i]);
+      for (size_t i = 0; i < countAt(position); ++i) to[i] = panel.highest[i] + static_cast<float>(logarithm(panel.total[i]) / kLn2);
     }
     finish(f, batch * shape.sequence + position, head, countAt(position), panel, rows);
   });

@@ -13,6 +13,7 @@
 
 #include "addon.h"
 #include "attention_tiles.h"
+#include "logarithm.h"
 
 namespace sluice::attention {
 
@@ -118,6 +119,10 @@ void differentiate(const Panel& panel, size_t keys, ptrdiff_t ahead) {
   }
 }
 
+/// Keys that share the queries which are left out because they see none of them: a whole number of any machine's tiles.
+constexpr size_t kKeyStep = 8;
+static_assert(kKeyStep % kRows == 0);
+
 /// A part of a sum over queries: weights[kRows][32] from `begin` on, times rows[32][channels].
 struct Part {
   const float *weights, *rows;
@@ -129,8 +134,8 @@ inline void sumColumns(const Part* parts, size_t count, size_t channels, size_t 
   Vec tile[kRows][vectors] = {};
   if (!first) loadTile(sums + column, channels, tile);
   for (const Part* part = parts; part < parts + count; ++part) {
-    multiplyAdd<Left::rows>(part->weights + part->begin, kLanes, part->rows + part->begin * channels + column, channels,
-                            kLanes - part->begin, tile);
+    addProduct<Left::rows>(part->weights + part->begin, kLanes, part->rows + part->begin * channels + column, channels,
+                           kLanes - part->begin, tile);
   }
   storeTile(sums + column, channels, tile);
 }
@@ -159,10 +164,12 @@ void addToKeys(const Backward& f, const QueryBlock& at, size_t firstKey) {
   const size_t channels = f.shape.channels();
   for (size_t key = firstKey; key < firstKey + kKeyBlock; key += kRows) {
     parts.clear(), valueParts.clear();
+    // Queries before this position see none of the keys. (The same for every tile, since 0·x may be −0, or NaN.)
+    const size_t seen = key / kKeyStep * kKeyStep;
     for (size_t p = 0; p < at.panels.size(); ++p) {
       const size_t position = at.position(p);
       if (key >= position + kLanes) continue;
-      const size_t begin = key > position ? key - position : 0, offset = (key - firstKey) * kLanes;
+      const size_t begin = seen > position ? seen - position : 0, offset = (key - firstKey) * kLanes;
       const Panel& panel = at.panels[p];
       parts.push_back({panel.dScores + offset, panel.queryRows, begin});
       valueParts.push_back({panel.weights + offset, panel.gradientRows, begin});
@@ -176,14 +183,14 @@ void addToKeys(const Backward& f, const QueryBlock& at, size_t firstKey) {
 
 /// Copies the finished gradients of one block of keys and values to where they belong.
 void finishKeys(const Backward& f, const QueryBlock& at, size_t firstKey) {
-  constexpr float kLn2 = 0.6931471805599453f;  // The queries were scaled for base 2.
+  const float ln2 = static_cast<float>(kLn2);  // The queries were scaled for base 2.
   const Shape& shape = f.shape;
   const size_t channels = shape.channels(), headDim = shape.headDim, stride = shape.keyValueHeads * headDim;
   for (size_t key = firstKey; key < std::min(firstKey + kKeyBlock, shape.sequence); ++key) {
     const size_t to = (at.batch * shape.sequence + key) * stride + at.item % shape.keyValueHeads * headDim;
     std::memcpy(f.dv + to, f.dValuesOf(at.slot) + key * channels, headDim * sizeof(float));
     const float* row = f.dKeysOf(at.slot) + key * channels;
-    for (size_t c = 0; c < headDim; c += kWidth) storeUpTo(f.dk + to + c, load(row + c) * kLn2, headDim - c);
+    for (size_t c = 0; c < headDim; c += kWidth) storeUpTo(f.dk + to + c, load(row + c) * ln2, headDim - c);
   }
 }
 

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "addon.h"
+#include "lanes.h"
 #include "parallel.h"
-#include "simd.h"
 
 namespace sluice {
 
@@ -42,12 +42,11 @@ struct Rotation {
 };
 
 float inverseRms(const float* x, size_t width, float epsilon) {
-  Vec sum = {};
-  for (size_t c = 0; c < width; c += kWidth) {
-    const Vec v = loadUpTo(x + c, width - c);
-    sum += v * v;
-  }
-  return 1.0f / std::sqrt(sumLanes(sum) / static_cast<float>(width) + epsilon);
+  const float sum = sumOfLanes(width, [x](Vec sum, size_t c, size_t lanes) {
+    const Vec v = loadUpTo(x + c, lanes);
+    return fused(v, v, sum);
+  });
+  return 1.0f / std::sqrt(sum / static_cast<float>(width) + epsilon);
 }
 
 /// y = rotated(x · inverse · weight); a null weight stands for no norm.
@@ -61,8 +60,8 @@ void turn(const float* x, const float* weight, float inverse, const Rotation& ro
       second *= inverse * loadUpTo(weight + half + c, rest);
     }
     const Vec cosine = loadUpTo(rotation.cosine + c, rest), sine = loadUpTo(rotation.sine + c, rest);
-    storeUpTo(y + c, first * cosine - second * sine, rest);
-    storeUpTo(y + half + c, second * cosine + first * sine, rest);
+    storeUpTo(y + c, fused(first, cosine, -(second * sine)), rest);
+    storeUpTo(y + half + c, fused(second, cosine, first * sine), rest);
   }
 }
 
@@ -73,26 +72,24 @@ void turnBack(const float* dy, const Rotation& rotation, float* dx) {
     const size_t rest = half - c;
     const Vec first = loadUpTo(dy + c, rest), second = loadUpTo(dy + half + c, rest);
     const Vec cosine = loadUpTo(rotation.cosine + c, rest), sine = loadUpTo(rotation.sine + c, rest);
-    storeUpTo(dx + c, first * cosine + second * sine, rest);
-    storeUpTo(dx + half + c, second * cosine - first * sine, rest);
+    storeUpTo(dx + c, fused(first, cosine, second * sine), rest);
+    storeUpTo(dx + half + c, fused(second, cosine, -(first * sine)), rest);
   }
 }
 
 // With r = 1/rms and n = x·r:  dx = r · (d·w − n · mean(d·w·n)),  dw += d·n. On entry dx holds d.
 void normBack(const float* x, const float* weight, float epsilon, size_t width, float* dx, float* dWeight) {
   const float inverse = inverseRms(x, width, epsilon);
-  Vec sum = {};
+  const float sum = sumOfLanes(width, [&](Vec sum, size_t c, size_t lanes) {
+    const Vec product = loadUpTo(dx + c, lanes) * (loadUpTo(x + c, lanes) * inverse);
+    storeUpTo(dWeight + c, loadUpTo(dWeight + c, lanes) + product, lanes);
+    return fused(product, loadUpTo(weight + c, lanes), sum);
+  });
+  const float pull = sum * inverse / static_cast<float>(width);
   for (size_t c = 0; c < width; c += kWidth) {
     const size_t rest = width - c;
-    const Vec product = loadUpTo(dx + c, rest) * (loadUpTo(x + c, rest) * inverse);
-    storeUpTo(dWeight + c, loadUpTo(dWeight + c, rest) + product, rest);
-    sum += product * loadUpTo(weight + c, rest);
-  }
-  const float pull = sumLanes(sum) * inverse / static_cast<float>(width);
-  for (size_t c = 0; c < width; c += kWidth) {
-    const size_t rest = width - c;
-    const Vec gradient = loadUpTo(dx + c, rest) * loadUpTo(weight + c, rest);
-    storeUpTo(dx + c, inverse * (gradient - loadUpTo(x + c, rest) * pull), rest);
+    const Vec pulled = -(loadUpTo(x + c, rest) * pull);
+    storeUpTo(dx + c, inverse * fused(loadUpTo(dx + c, rest), loadUpTo(weight + c, rest), pulled), rest);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "addon.h"
 #include "attention_tiles.h"
+#include "logarithm.h"
 
 namespace sluice::attention {
 
@@ -9,7 +10,6 @@ namespace {
 
 // Numbers of one head of one sequence.
 constexpr size_t kFirstToken = 0, kFirstQuery = 1, kLargest = 2, kEntropy = 3, kNumbers = 4;
-constexpr float kLn2 = 0.693147180559945f;
 
 struct Statistics {
   Shape shape;
@@ -23,7 +23,7 @@ struct Statistics {
 /// query's own token.
 void addPanel(const Statistics& s, size_t head, size_t position, size_t count, float* scores, double* numbers) {
   const size_t keys = std::min(position + kLanes, roundUp(s.shape.sequence, kKeyBlock));
-  const float ln2 = kLn2, sink = s.sinks == nullptr ? -INFINITY : s.sinks[head] / ln2;
+  const float ln2 = static_cast<float>(kLn2), sink = s.sinks == nullptr ? -INFINITY : s.sinks[head] / ln2;
   alignas(64) float largest[kLanes], total[kLanes], spread[kLanes], first[kLanes];
   for (size_t lane = 0; lane < kLanes; lane += kWidth) {
     Vec highest = broadcast(-INFINITY);
@@ -64,7 +64,7 @@ void addPanel(const Statistics& s, size_t head, size_t position, size_t count, f
     const double logit = std::isnan(all) ? NAN : static_cast<double>(largest[i]) * ln2;
     numbers[position + i == 0 ? kFirstQuery : kFirstToken] += weight;
     if (std::isnan(logit) || logit > numbers[kLargest]) numbers[kLargest] = logit;
-    numbers[kEntropy] += (std::log2(all) - spread[i] / all) * ln2;
+    numbers[kEntropy] += logarithm(all) - spread[i] / all * ln2;
   }
 }
 

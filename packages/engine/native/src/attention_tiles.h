@@ -64,7 +64,7 @@ enum class Left { rows, columns };
 
 /// tile += A·B for kRows rows of A and `vectors` vectors of columns of B, both `depth` long.
 template <Left left, size_t vectors>
-inline __attribute__((always_inline)) void multiplyAdd(const float* a, size_t aStride, const float* b, size_t bStride,
+inline __attribute__((always_inline)) void addProduct(const float* a, size_t aStride, const float* b, size_t bStride,
                                                        size_t depth, Vec (&tile)[kRows][vectors]) {
   for (size_t k = 0; k < depth; ++k) {
     Vec right[vectors];
@@ -74,7 +74,7 @@ inline __attribute__((always_inline)) void multiplyAdd(const float* a, size_t aS
     for (size_t r = 0; r < kRows; ++r) {
       const Vec scalar = broadcast(left == Left::rows ? a[r * aStride + k] : a[k * aStride + r]);
 #pragma GCC unroll 8
-      for (size_t v = 0; v < vectors; ++v) tile[r][v] += scalar * right[v];
+      for (size_t v = 0; v < vectors; ++v) tile[r][v] = fused(scalar, right[v], tile[r][v]);
     }
   }
 }
@@ -101,7 +101,7 @@ inline void multiplyRows(const float* rows, const float* panel, size_t keys, siz
   for (size_t key = 0; key < keys; key += kRows) {
     for (size_t lane = 0; lane < kLanes; lane += kVectors * kWidth) {
       Vec tile[kRows][kVectors] = {};
-      multiplyAdd<Left::rows>(rows + key * channels, channels, panel + lane, kLanes, channels, tile);
+      addProduct<Left::rows>(rows + key * channels, channels, panel + lane, kLanes, channels, tile);
       storeTile(scores + key * kLanes + lane, kLanes, tile);
     }
   }
@@ -122,7 +122,7 @@ inline void addWeightedRows(const float* rows, const float* weights, size_t keys
           for (size_t r = 0; r < kRows; ++r) tile[r][v] *= scale;
         }
       }
-      multiplyAdd<Left::columns>(rows + channel, channels, weights + lane, kLanes, keys, tile);
+      addProduct<Left::columns>(rows + channel, channels, weights + lane, kLanes, keys, tile);
       storeTile(sums + channel * kLanes + lane, kLanes, tile);
     }
   }

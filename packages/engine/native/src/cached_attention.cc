@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "addon.h"
+#include "lanes.h"
 #include "parallel.h"
 #include "scratch.h"
-#include "simd.h"
 #include "softmax.h"
 
 namespace sluice {
@@ -14,9 +14,9 @@ namespace sluice {
 namespace {
 
 float dot(const float* a, const float* b, size_t count) {
-  Vec sum = {};
-  for (size_t c = 0; c < count; c += kWidth) sum += loadUpTo(a + c, count - c) * loadUpTo(b + c, count - c);
-  return sumLanes(sum);
+  return sumOfLanes(count, [&](Vec sum, size_t c, size_t lanes) {
+    return fused(loadUpTo(a + c, lanes), loadUpTo(b + c, lanes), sum);
+  });
 }
 
 /// cachedAttention(q[T·H·D], keys[S·K·D], values[S·K·D], gate[T·H·D] | [T·H] | null, y[T·H·D], T, S, H, K, D, headwise)
@@ -45,7 +45,7 @@ double cachedAttention(const Arguments& args) {
         const size_t count = headDim - c;
         Vec sum = {};
         for (size_t s = 0; s < visible; ++s) {
-          sum += weights[s] * loadUpTo(values + s * cachedWidth + offset + c, count);
+          sum = fused(loadUpTo(values + s * cachedWidth + offset + c, count), weights[s], sum);
         }
         if (gate != nullptr) {
           sum *= sigmoid(headwise ? broadcast(gate[item]) : loadUpTo(gate + at + c, count));

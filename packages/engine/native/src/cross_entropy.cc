@@ -3,11 +3,12 @@
 // the logits' exponentials, s is their sum, and f = scale / s. The factor in brackets is formed in the logits' place; f goes
 // into the much smaller x and dx: dx = f·((e − s·one-hot)·W), dW = (e − s·one-hot)ᵀ·(f·x).
 
-#include <cmath>
 #include <limits>
 
 #include "addon.h"
 #include "gemm.h"
+#include "lanes.h"
+#include "logarithm.h"
 #include "parallel.h"
 
 namespace sluice {
@@ -20,43 +21,30 @@ static size_t tokensTogether(size_t vocabulary) {
   return std::min(kMostTokens, std::max(kLeastTokens, kMostLogits / vocabulary / kLeastTokens * kLeastTokens));
 }
 
-/// Distance between rows of logits: whole vectors, and never a power of two, which would crowd few sets of the caches.
-static size_t rowStride(size_t vocabulary) {
-  return (vocabulary + kWidth - 1) / kWidth * kWidth + 16;
-}
+/// Logits of a row with what is added to it, so that it fills all lanes of its sum.
+static size_t paddedRow(size_t vocabulary) { return (vocabulary + kSums - 1) / kSums * kSums; }
+
+/// Distance between rows of logits: never a power of two, which would crowd few sets of the caches.
+static size_t rowStride(size_t vocabulary) { return paddedRow(vocabulary) + 16; }
 
 /// Turns logits into e^(logit − max), padding into nothing. @returns the loss with respect to `target`
 static double exponentials(float* row, size_t vocabulary, int32_t target, float* sum) {
-  const size_t padded = (vocabulary + kWidth - 1) / kWidth * kWidth;
+  const size_t padded = paddedRow(vocabulary);
   std::fill(row + vocabulary, row + padded, -std::numeric_limits<float>::infinity());
   Vec most = load(row);
   for (size_t v = kWidth; v < padded; v += kWidth) most = maximum(most, load(row + v));
   const float shift = maxLanes(most), wanted = row[target];
-  // Four sums, added at the end in order: one would wait for each addition.
-  Vec sums[4] = {};
-  size_t v = 0;
-  for (; v + 4 * kWidth <= padded; v += 4 * kWidth) {
-#pragma GCC unroll 4
-    for (size_t i = 0; i < 4; ++i) {
-      const Vec e = exponential(load(row + v + i * kWidth) - shift);
-      store(row + v + i * kWidth, e);
-      sums[i] += e;
-    }
-  }
-  for (; v < padded; v += kWidth) {
+  *sum = sumOfLanes<4>(padded, [=](Vec all, size_t v, size_t) {
     const Vec e = exponential(load(row + v) - shift);
     store(row + v, e);
-    sums[0] += e;
-  }
-  *sum = sumLanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
-  return std::log(static_cast<double>(*sum)) + static_cast<double>(shift) - static_cast<double>(wanted);
+    return all + e;
+  });
+  return logarithm(*sum) + static_cast<double>(shift) - static_cast<double>(wanted);
 }
 
 /// to = from · factor, of one token.
 static void multiplyRow(const float* from, float factor, float* to, size_t length) {
-  size_t i = 0;
-  for (; i + kWidth <= length; i += kWidth) store(to + i, load(from + i) * factor);
-  for (; i < length; ++i) to[i] = from[i] * factor;
+  for (size_t i = 0; i < length; i += kWidth) storeUpTo(to + i, loadUpTo(from + i, length - i) * factor, length - i);
 }
 
 /// linearCrossEntropy(x[N·C], weight[V·C], targets[N], losses[N] ←, dx[N·C] ← | null, dWeight[V·C] ← | null, N, C, V, scale,

@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "addon.h"
+#include "lanes.h"
 #include "parallel.h"
-#include "simd.h"
 
 namespace sluice {
 
@@ -39,7 +39,7 @@ static void sumRows(const float* rows, const int32_t* position, const float* wei
     for (size_t k = 0; k < topK; ++k) {
       const float* row = rows + static_cast<size_t>(position[k]) * width + c;
       const Vec value = count == kWidth ? load(row) : loadPart(row, count);
-      sum += weights == nullptr ? value : value * weights[k];
+      sum = weights == nullptr ? sum + value : fused(value, weights[k], sum);
     }
     if (count == kWidth) {
       store(target + c, sum);
@@ -95,19 +95,12 @@ static double combineTokensBackward(const Arguments& args) {
       const float *gradient = dOut + slot / topK * width, *value = y + row * width;
       const float weight = weights[slot];
       float* out = dy + row * width;
-      Vec sum = {};
-      size_t c = 0;
-      for (; c + kWidth <= width; c += kWidth) {
-        const Vec g = load(gradient + c);
-        sum += g * load(value + c);
-        store(out + c, g * weight);
-      }
-      float dot = sumLanes(sum);
-      for (; c < width; ++c) {
-        dot += gradient[c] * value[c];
-        out[c] = gradient[c] * weight;
-      }
-      dWeights[slot] = dot;
+      dWeights[slot] = sumOfLanes(width, [&](Vec sum, size_t c, size_t lanes) {
+        const Vec g = loadUpTo(gradient + c, lanes);
+        sum = fused(g, loadUpTo(value + c, lanes), sum);
+        storeUpTo(out + c, g * weight, lanes);
+        return sum;
+      });
     }
   });
   return 0;

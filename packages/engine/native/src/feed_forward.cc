@@ -34,7 +34,7 @@ struct ActivationGradient {
 // d silu(g) / dg = σ(g)·(1 + g·(1 − σ(g))).
 static ActivationGradient activationGradient(Vec gate, Vec up, Vec dHidden) {
   const Vec sigma = sigmoid(gate), value = gate * sigma;
-  return {dHidden * up * (sigma * (1.0f + gate * (1.0f - sigma))), dHidden * value, value * up};
+  return {dHidden * up * (sigma * fused(gate, 1.0f - sigma, 1.0f)), dHidden * value, value * up};
 }
 
 /// Turns the preactivations of one token into their gradients, and the gradient of the hidden units into their values.
@@ -83,7 +83,7 @@ static void forRowBlocks(bool shared, size_t rows, const Body& body) {
 /// Forward for `rows` tokens. @param preactivations [rows, 2F], kept for the gradient, or null
 static void forward(bool shared, const float* x, const float* gateUp, const float* down, float* y, float* preactivations,
                     size_t rows, Sizes sizes) {
-  const auto [channels, units] = sizes;
+  const size_t channels = sizes.channels, units = sizes.units;
   const Factor toHidden(shared, transposed(gateUp, channels), 2 * units, channels, rows, 0);
   const Factor toOutput(shared, transposed(down, units), channels, units, rows, 1);
   forRowBlocks(shared, rows, [&](bool sharedProduct, size_t begin, size_t end) {
@@ -100,7 +100,7 @@ static void forward(bool shared, const float* x, const float* gateUp, const floa
 /// Gradient of the activations: `preactivations` become their gradients; `hidden` is filled; dx is written.
 static void backward(bool shared, const float* gateUp, const float* down, float* preactivations, const float* dy,
                      float* hidden, float* dx, size_t rows, Sizes sizes) {
-  const auto [channels, units] = sizes;
+  const size_t channels = sizes.channels, units = sizes.units;
   const Factor toInput(shared, plain(gateUp, channels), channels, 2 * units, rows, 0);
   const Factor toHidden(shared, plain(down, units), units, channels, rows, 1);
   forRowBlocks(shared, rows, [&](bool sharedProduct, size_t begin, size_t end) {

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "addon.h"
+#include "lanes.h"
 #include "parallel.h"
 #include "scratch.h"
-#include "simd.h"
 
 namespace sluice {
 
@@ -31,7 +31,7 @@ static void activate(const GateShape& shape, const float* logits, float* scores,
     const Vec x = loadUpTo(logits + i, count - i);
     const Vec s = sigmoid(x);
     storeUpTo(scores + i, shape.isSilu ? x * s : s, count - i);
-    if (slopes) storeUpTo(slopes + i, shape.isSilu ? s * (1.0f + x * (1.0f - s)) : s * (1.0f - s), count - i);
+    if (slopes) storeUpTo(slopes + i, shape.isSilu ? s * fused(x, 1.0f - s, 1.0f) : s * (1.0f - s), count - i);
   }
 }
 
@@ -64,14 +64,17 @@ static void gateRow(const GateShape& shape, const float* y, const float* scores,
 /// Gradients of the scores before sharing: dOut·y, summed over the channels of a headwise gate.
 static void scoreGradients(const GateShape& shape, const float* y, const float* dOut, float* gradients) {
   for (size_t head = 0; head < shape.heads; ++head) {
-    Vec sum = {};
-    for (size_t c = 0; c < shape.channels; c += kWidth) {
-      const size_t at = head * shape.channels + c, lanes = shape.channels - c;
-      const Vec product = loadUpTo(y + at, lanes) * loadUpTo(dOut + at, lanes);
-      if (shape.scores == 1) sum += product;
-      else storeUpTo(gradients + at, product, lanes);
+    const float *ofHead = y + head * shape.channels, *dOfHead = dOut + head * shape.channels;
+    if (shape.scores == 1) {
+      gradients[head] = sumOfLanes(shape.channels, [&](Vec sum, size_t c, size_t lanes) {
+        return fused(loadUpTo(ofHead + c, lanes), loadUpTo(dOfHead + c, lanes), sum);
+      });
+      continue;
     }
-    if (shape.scores == 1) gradients[head] = sumLanes(sum);
+    for (size_t c = 0; c < shape.channels; c += kWidth) {
+      const size_t lanes = shape.channels - c;
+      storeUpTo(gradients + head * shape.channels + c, loadUpTo(ofHead + c, lanes) * loadUpTo(dOfHead + c, lanes), lanes);
+    }
   }
 }
 

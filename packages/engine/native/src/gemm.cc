@@ -34,7 +34,7 @@ static void addToMemory(const Vec (&sum)[R][V], float beta, float* c, size_t str
 #pragma GCC unroll 8
     for (size_t v = 0; v < V; ++v) {
       float* place = c + i * stride + v * kWidth;
-      store(place, beta == 0 ? sum[i][v] : beta * load(place) + sum[i][v]);
+      store(place, beta == 0 ? sum[i][v] : fused(load(place), beta, sum[i][v]));
     }
   }
 }
@@ -69,7 +69,7 @@ static void tile(size_t depth, const float* a, const float* b, float beta, float
     for (size_t i = 0; i < R; ++i) {
       const Vec x = broadcast(a[i]);
 #pragma GCC unroll 8
-      for (size_t v = 0; v < V; ++v) sum[i][v] += x * row[v];
+      for (size_t v = 0; v < V; ++v) sum[i][v] = fused(x, row[v], sum[i][v]);
     }
     a += kTileRows;
     b += kTileColumns;
@@ -310,7 +310,7 @@ static void multiplyTurned(const float* strip, const Matrix& b, size_t columns, 
   Vec turned[kWidth];
   const auto add = [&](size_t k, const Vec& row) {
 #pragma GCC unroll 4
-    for (size_t i = 0; i < R; ++i) sum[i][0] += broadcast(strip[k * kTileRows + i]) * row;
+    for (size_t i = 0; i < R; ++i) sum[i][0] = fused(broadcast(strip[k * kTileRows + i]), row, sum[i][0]);
   };
   size_t k = 0;
   for (; k + kWidth <= depth; k += kWidth) {
@@ -330,7 +330,7 @@ static void multiplyTurned(const float* strip, const Matrix& b, size_t columns, 
 static void multiplyUnpackedPanel(const float* strips, size_t rows, const Matrix& b, size_t columns, size_t depth,
                                   float beta, float* c, size_t cStride) {
   static thread_local Scratch memory;
-  if (b.transposed && rows <= 4) {
+  if (b.transposed && rows <= std::min<size_t>(4, kTileRows)) {
     constexpr decltype(&multiplyTurned<1>) ofRows[] = {multiplyTurned<1>, multiplyTurned<2>, multiplyTurned<3>,
                                                        multiplyTurned<4>};
     for (size_t j = 0; j < columns; j += kWidth) {

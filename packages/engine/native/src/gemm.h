@@ -2,7 +2,7 @@
 //
 // Every element of C is the same sequence of roundings wherever it lies and however many rows, columns or threads there
 // are: the summed axis is cut into blocks that depend on its length alone; within a block products are added one after
-// the other (fused where the CPU can), and the blocks' sums are added to C in order. So a row's result does not depend
+// the other, each with one rounding (`fused`), and the blocks' sums are added to C in order. So a row's result does not depend
 // on which rows share the product.
 
 #pragma once
@@ -33,7 +33,9 @@ inline Matrix transposed(const float* data, size_t stride) { return {data, strid
 
 // The tile of C that stays in registers: kTileRows × kTileVectors accumulators leave room for one row of B and one
 // number of A. kTileRows is at most kWidth, which packing relies on.
-#if defined(__AVX512F__)
+#if defined(SLUICE_SCALAR)
+constexpr size_t kTileRows = 1, kTileVectors = 8;
+#elif defined(__AVX512F__)
 constexpr size_t kTileRows = 14, kTileVectors = 2;
 #elif defined(__AVX__)
 constexpr size_t kTileRows = 6, kTileVectors = 2;

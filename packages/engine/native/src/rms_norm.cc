@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "addon.h"
+#include "lanes.h"
 #include "parallel.h"
-#include "simd.h"
 
 namespace sluice {
 
@@ -13,41 +13,33 @@ namespace sluice {
 constexpr size_t kRowsPerPart = 64;
 
 static float meanSquare(const float* x, size_t width) {
-  Vec sum = {};
-  size_t c = 0;
-  for (; c + kWidth <= width; c += kWidth) {
-    const Vec v = load(x + c);
-    sum += v * v;
-  }
-  float total = sumLanes(sum);
-  for (; c < width; ++c) total += x[c] * x[c];
-  return total / static_cast<float>(width);
+  const float sum = sumOfLanes(width, [x](Vec sum, size_t c, size_t lanes) {
+    const Vec v = loadUpTo(x + c, lanes);
+    return fused(v, v, sum);
+  });
+  return sum / static_cast<float>(width);
 }
 
 static void forwardRow(const float* x, const float* weight, float* y, size_t width, float inverse) {
-  size_t c = 0;
-  for (; c + kWidth <= width; c += kWidth) store(y + c, load(x + c) * inverse * load(weight + c));
-  for (; c < width; ++c) y[c] = x[c] * inverse * weight[c];
+  for (size_t c = 0; c < width; c += kWidth) {
+    const size_t rest = width - c;
+    storeUpTo(y + c, loadUpTo(x + c, rest) * inverse * loadUpTo(weight + c, rest), rest);
+  }
 }
 
 // With r = 1/rms and n = x·r:  dx = r · (dy·w − n · mean(dy·w·n)),  dw += dy·n.
 static void backwardRow(const float* x, const float* weight, const float* dy, float* dx, float* dWeight, size_t width,
                         float epsilon) {
   const float inverse = 1.0f / std::sqrt(meanSquare(x, width) + epsilon);
-  Vec sum = {};
-  size_t c = 0;
-  for (; c + kWidth <= width; c += kWidth) sum += load(dy + c) * load(weight + c) * load(x + c);
-  float dot = sumLanes(sum);
-  for (; c < width; ++c) dot += dy[c] * weight[c] * x[c];
+  const float dot = sumOfLanes(width, [&](Vec sum, size_t c, size_t lanes) {
+    return fused(loadUpTo(dy + c, lanes) * loadUpTo(weight + c, lanes), loadUpTo(x + c, lanes), sum);
+  });
   const float pull = dot * inverse * inverse / static_cast<float>(width);
-  for (c = 0; c + kWidth <= width; c += kWidth) {
-    const Vec gradient = load(dy + c), input = load(x + c);
-    store(dWeight + c, load(dWeight + c) + gradient * (input * inverse));
-    store(dx + c, inverse * (gradient * load(weight + c) - input * pull));
-  }
-  for (; c < width; ++c) {
-    dWeight[c] += dy[c] * (x[c] * inverse);
-    dx[c] = inverse * (dy[c] * weight[c] - x[c] * pull);
+  for (size_t c = 0; c < width; c += kWidth) {
+    const size_t rest = width - c;
+    const Vec gradient = loadUpTo(dy + c, rest), input = loadUpTo(x + c, rest);
+    storeUpTo(dWeight + c, fused(gradient, input * inverse, loadUpTo(dWeight + c, rest)), rest);
+    storeUpTo(dx + c, inverse * fused(gradient, loadUpTo(weight + c, rest), -(input * pull)), rest);
   }
 }
 

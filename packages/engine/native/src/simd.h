@@ -1,4 +1,10 @@
-// Vectors in the compiler's own types: one source for AVX-512, AVX2, SSE and NEON. `kWidth` floats fit in one register.
+// Vectors in the compiler's own types: one source for AVX-512, AVX2, SSE, NEON and no vectors at all. `kWidth` floats fit in
+// one register.
+//
+// Every result is the same on each of them that has a fused multiply-add, since nothing is left to the compiler: it may not
+// contract (build.js), so a·b + c is two roundings, and `fused(a, b, c)` is one; sums along a row go through sixteen logical
+// lanes (lanes.h) and not through those of a register; functions are our own (here and in logarithm.h), made of additions,
+// multiplications, divisions and square roots, which IEEE 754 rounds the same way everywhere.
 
 #pragma once
 
@@ -8,14 +14,31 @@
 #include <cstring>
 #include <utility>
 
+#if defined(SLUICE_SCALAR)
+#elif defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 namespace sluice {
 
-#if defined(__AVX512F__)
+#if defined(SLUICE_SCALAR)
+constexpr size_t kWidth = 1;
+#elif defined(__AVX512F__)
 constexpr size_t kWidth = 16;
 #elif defined(__AVX__)
 constexpr size_t kWidth = 8;
 #else
 constexpr size_t kWidth = 4;
+#endif
+
+/// Whether `fused` is one rounding. CPUs without such an instruction get other bits (and another name in `arithmetic()`),
+/// unless vectors are off: then the C library's function, which is exact and slow, takes its place.
+#if defined(SLUICE_SCALAR) || defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
+constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
 #endif
 
 typedef float Vec __attribute__((vector_size(kWidth * sizeof(float))));
@@ -47,6 +70,25 @@ inline void storeUpTo(float* p, Vec v, size_t count) {
 }
 inline Vec broadcast(float x) { return x - Vec{}; }  // (x − 0 is x, also for −0.)
 
+/// a·b + c with one rounding, where the CPU can; with two where it can't (see kFused).
+inline float fused(float a, float b, float c) { return kFused ? std::fma(a, b, c) : a * b + c; }
+inline Vec fused(Vec a, Vec b, Vec c) {
+#if defined(SLUICE_SCALAR)
+  return Vec{std::fma(a[0], b[0], c[0])};
+#elif defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+inline Vec fused(Vec a, float b, Vec c) { return fused(a, broadcast(b), c); }
+inline Vec fused(Vec a, Vec b, float c) { return fused(a, b, broadcast(c)); }
+inline Vec fused(Vec a, float b, float c) { return fused(a, broadcast(b), broadcast(c)); }
+
 // Lanes of `a` (0 to kWidth−1) and `b` (from kWidth on) in the order of `indices`.
 #if defined(__clang__) || __GNUC__ >= 12
 template <int... indices>
@@ -77,8 +119,8 @@ inline void transpose(Vec (&rows)[kWidth]) {
   constexpr auto lanes = std::make_index_sequence<kWidth>();
   if constexpr (kWidth >= 16) transposeStep<8>(rows, lanes);
   if constexpr (kWidth >= 8) transposeStep<4>(rows, lanes);
-  transposeStep<2>(rows, lanes);
-  transposeStep<1>(rows, lanes);
+  if constexpr (kWidth >= 4) transposeStep<2>(rows, lanes);
+  if constexpr (kWidth >= 2) transposeStep<1>(rows, lanes);
 }
 
 // Each lane gets the one that lies `distance` lanes further on (around the end).
@@ -87,68 +129,58 @@ inline Vec rotate(Vec v, std::index_sequence<lane...>) {
   return shuffle<int((lane + distance) % kWidth)...>(v, v);
 }
 
-/// All lanes joined into one, by halves: a fixed order for each width.
+/// All lanes joined into one, by halves: lane i with lane i + kWidth/2 first.
 template <typename Join>
 inline float joinLanes(Vec v, const Join& join) {
   constexpr auto lanes = std::make_index_sequence<kWidth>();
   if constexpr (kWidth >= 16) v = join(v, rotate<8>(v, lanes));
   if constexpr (kWidth >= 8) v = join(v, rotate<4>(v, lanes));
-  v = join(v, rotate<2>(v, lanes));
-  v = join(v, rotate<1>(v, lanes));
+  if constexpr (kWidth >= 4) v = join(v, rotate<2>(v, lanes));
+  if constexpr (kWidth >= 2) v = join(v, rotate<1>(v, lanes));
   return v[0];
 }
 
 inline Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
 
-inline float sumLanes(Vec v) {
-  return joinLanes(v, [](Vec a, Vec b) { return a + b; });
-}
 inline float maxLanes(Vec v) { return joinLanes(v, maximum); }
 
 inline Vec squareRoot(Vec v) {
   for (size_t i = 0; i < kWidth; ++i) v[i] = std::sqrt(v[i]);
   return v;
 }
-inline Vec select(VecInt mask, Vec yes, Vec no) {
-  return (Vec)((mask & (VecInt)yes) | (~mask & (VecInt)no));
-}
+// Adding 1.5·2^23 rounds to the nearest whole number, and leaves it in the lowest bits of the sum.
+constexpr float kRounding = 12582912.0f;
+
+/// 2^n for the whole number n, -126 to 127, in the lowest bits of `shifted` (n + kRounding).
+inline Vec power2(Vec shifted) { return (Vec)(((VecBits)shifted << 23) + 0x3f800000u); }
 
 /// e^x with a relative error below 2.5e-7 for x in [-87, 88]; inputs outside are clamped to that range.
 /// Cody–Waite reduction to |r| ≤ ln2/2, then a polynomial of degree 6.
 inline Vec exponential(Vec x) {
   // In this order of arguments NaN stays NaN.
   x = minimum(broadcast(88.0f), maximum(broadcast(-87.0f), x));
-  // Adding and subtracting 1.5·2^23 rounds to the nearest whole number.
-  const Vec magic = broadcast(12582912.0f);
-  const Vec n = (x * 1.44269504088896341f + magic) - magic;
-  Vec r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  Vec p = broadcast(1.3981999507e-3f);
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const VecInt exponent = (__builtin_convertvector(n, VecInt) + 127) << 23;
-  return p * (Vec)exponent;
+  const Vec shifted = fused(x, 1.44269504088896341f, kRounding);
+  const Vec n = shifted - kRounding;
+  const Vec r = fused(n, 2.12194440e-4f, fused(n, -0.693359375f, x));
+  Vec p = fused(r, 1.3981999507e-3f, 8.3334519073e-3f);
+  p = fused(p, r, 4.1665795894e-2f);
+  p = fused(p, r, 1.6666665459e-1f);
+  p = fused(p, r, 5.0000001201e-1f);
+  return (fused(p * r, r, r) + 1.0f) * power2(shifted);
 }
 
 /// 2^x with a relative error below 2e-7 for x up to 127; 0 below −64, where a term no longer counts beside 1 (and would
 /// lead to denormal numbers, which are slow). NaN stays NaN.
 inline Vec exponential2(Vec x) {
-  // Adding 1.5·2^23 rounds to the nearest whole number and leaves that number in the lowest bits.
-  const Vec magic = broadcast(12582912.0f);
-  const Vec shifted = x + magic;
-  const Vec r = x - (shifted - magic);
-  Vec p = broadcast(1.326472731e-3f);
-  p = p * r + 9.671512991e-3f;
-  p = p * r + 5.550733581e-2f;
-  p = p * r + 2.402224243e-1f;
-  p = p * r + 6.931470037e-1f;
-  p = p * r + 1.0f;
-  const Vec power = (Vec)((VecBits)p + ((VecBits)shifted << 23));
-  return x < -64.0f ? Vec{} : power;
+  const Vec shifted = x + kRounding;
+  const Vec r = x - (shifted - kRounding);
+  Vec p = fused(r, 1.326472731e-3f, 9.671512991e-3f);
+  p = fused(p, r, 5.550733581e-2f);
+  p = fused(p, r, 2.402224243e-1f);
+  p = fused(p, r, 6.931470037e-1f);
+  p = fused(p, r, 1.0f);
+  return x < -64.0f ? Vec{} : p * power2(shifted);
 }
 
 /// 1 / (1 + e^-x), with a relative error below 3e-7 for x ≥ -87; further down it stays at 6e-39.

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
-#include "simd.h"
+#include "lanes.h"
+#include "logarithm.h"
 
 namespace sluice {
 
@@ -20,16 +20,15 @@ inline float softmaxRow(const float* logits, float* probability, size_t count) {
   Vec most = broadcast(lowest);
   for (size_t i = 0; i < count; i += kWidth) most = maximum(most, at(i, lowest));
   const float largest = maxLanes(most);
-  Vec sum = {};
-  for (size_t i = 0; i < count; i += kWidth) {
+  const float total = sumOfLanes(count, [&](Vec sum, size_t i, size_t lanes) {
+    if (lanes == 0) return sum;
     Vec value = exponential(at(i, largest) - largest);
-    for (size_t lane = std::min(kWidth, count - i); lane < kWidth; ++lane) value[lane] = 0;
-    sum += value;
+    for (size_t lane = lanes; lane < kWidth; ++lane) value[lane] = 0;
     store(probability + i, value);
-  }
-  const float total = sumLanes(sum);
+    return sum + value;
+  });
   for (size_t i = 0; i < count; i += kWidth) store(probability + i, load(probability + i) / total);
-  return largest + std::log(total);
+  return static_cast<float>(static_cast<double>(largest) + logarithm(total));
 }
 
 }  // namespace sluice

@@ -3,6 +3,7 @@
  * i + D/2 of a head form a pair, which is turned by the angle t·θ^(−2i/D) at position t.
  */
 
+import { elementary } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
@@ -25,7 +26,9 @@ export type RotaryLayout = Pick<AttentionLayout, 'batch' | 'sequence' | 'heads' 
  * @param theta the base of the wavelengths (`rope_theta`)
  */
 export function rotaryTable(sequence: number, headDim: number, theta: number): RotaryTable {
-  const frequencies = Float64Array.from({ length: headDim / 2 }, (_, i) => theta ** ((-2 * i) / headDim));
+  const frequencies = Float64Array.from({ length: headDim / 2 }, (_, i) =>
+    elementary.power(theta, (-2 * i) / headDim),
+  );
   return rotaryTableOf(sequence, frequencies);
 }
 
@@ -37,11 +40,13 @@ export function rotaryTable(sequence: number, headDim: number, theta: number): R
  */
 export function rotaryTableOf(sequence: number, frequencies: ArrayLike<number>, amplitude = 1): RotaryTable {
   const half = frequencies.length;
-  const angle = (at: number) => Math.floor(at / half) * frequencies[at % half]!;
-  return {
-    cos: Float32Array.from({ length: sequence * half }, (_, at) => amplitude * Math.cos(angle(at))),
-    sin: Float32Array.from({ length: sequence * half }, (_, at) => amplitude * Math.sin(angle(at))),
-  };
+  const table = { cos: new Float32Array(sequence * half), sin: new Float32Array(sequence * half) };
+  for (let at = 0; at < sequence * half; at++) {
+    const [sin, cos] = elementary.sinCos(Math.floor(at / half) * frequencies[at % half]!);
+    table.cos[at] = amplitude * cos;
+    table.sin[at] = amplitude * sin;
+  }
+  return table;
 }
 
 /**

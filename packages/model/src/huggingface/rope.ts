@@ -1,5 +1,6 @@
 /** The rotary embedding's part of a Hugging Face `config.json`, and of ours. */
 
+import { elementary } from '@sluice/core';
 import type { RopeScalingConfig } from '../config.ts';
 
 /** What `config.json` says, in the terms of `ModelConfig`. */
@@ -51,7 +52,7 @@ function importYarn(
 function scaleRatio({ mscale, mscale_all_dim }: Json, factor: number): number | undefined {
   const [own, allDim] = [numberOf(mscale), numberOf(mscale_all_dim)];
   if (!own || !allDim) return undefined;
-  const scaled = (scale: number) => 0.1 * scale * Math.log(factor) + 1;
+  const scaled = (scale: number) => 0.1 * scale * elementary.log(factor) + 1;
   return scaled(own) / scaled(allDim);
 }
 

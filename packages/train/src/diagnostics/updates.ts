@@ -4,7 +4,7 @@
  */
 
 import { sharedFloat64 } from '@sluice/collectives';
-import { BLOCK_ELEMENTS } from '@sluice/core';
+import { BLOCK_ELEMENTS, elementary } from '@sluice/core';
 import { type LogicalTensor, type ModelConfig, modelTensors } from '@sluice/model';
 import { type BlockLayout, blockLayout } from '../blockLayout.ts';
 import type { RunConfig } from '../config.ts';
@@ -32,7 +32,10 @@ function addSquares(
   sums: Float64Array,
   firstBlock: number,
 ): void {
-  const [unbias1, unbias2] = [1 / (1 - beta1 ** step), 1 / (1 - beta2 ** step)];
+  const [unbias1, unbias2] = [beta1, beta2].map((beta) => 1 / (1 - elementary.power(beta, step))) as [
+    number,
+    number,
+  ];
   const lambda = decay ? weightDecay : 0;
   const kept = 1 / (1 - learningRate * lambda);
   for (let begin = 0; begin < values.length; begin += BLOCK_ELEMENTS) {

@@ -1,0 +1,82 @@
+/**
+ * The same bits on every CPU with a fused multiply-add: the core is built for several instruction sets, by each compiler that
+ * is installed, and every operation and training must give what is stored here. (`npm run test:arm` does the same for NEON.)
+ */
+
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { nativeCore } from '@sluice/engine';
+import test, { type ExecutionContext } from 'ava';
+import type { Bits } from './print.ts';
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const expected = JSON.parse(readFileSync(new URL('expected.json', import.meta.url), 'utf8')) as Bits;
+
+function isInstalled(compiler: string): boolean {
+  try {
+    execFileSync(compiler, ['--version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What this CPU can run besides the core that is installed, which is built for all that it has. */
+function instructionSets(): string[] {
+  if (process.arch !== 'x64') return ['native', 'scalar'];
+  const flags = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : '';
+  return [
+    ...(/\bavx512f\b/.test(flags) ? ['x86-64-v4'] : []),
+    ...(/\bfma\b/.test(flags) ? ['x86-64-v3'] : []),
+    'scalar',
+  ];
+}
+
+const printBits = async (environment: Readonly<Record<string, string>>, threads: number): Promise<Bits> => {
+  const { stdout } = await run(
+    process.execPath,
+    ['--import=tsx', join(root, 'test/bits/print.ts'), '--threads', `${threads}`],
+    { cwd: root, env: { ...process.env, ...environment } },
+  );
+  return JSON.parse(stdout) as Bits;
+};
+
+/** Every operation, by its name, and nothing else. */
+function holdAgainstExpected(t: ExecutionContext, { arithmetic, hashes }: Bits): void {
+  t.deepEqual(Object.keys(hashes), Object.keys(expected.hashes));
+  // CPUs without a fused multiply-add have another arithmetic, and say so.
+  if (arithmetic === `${expected.arithmetic}-unfused`) return;
+  t.is(arithmetic, expected.arithmetic);
+  for (const [operation, hash] of Object.entries(hashes)) t.is(hash, expected.hashes[operation]!, operation);
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+test.after.always(() => rmSync(directory, { recursive: true, force: true }));
+
+test('every operation gives the expected bits in the installed core, on three threads', async (t) => {
+  if (nativeCore()) holdAgainstExpected(t, await printBits({}, 3));
+  else t.pass('there is no core');
+});
+
+for (const compiler of ['g++', 'clang++']) {
+  for (const march of instructionSets()) {
+    const declare = isInstalled(compiler) ? test.serial : test.skip;
+    declare(`every operation gives the expected bits in a core for ${march} by ${compiler}`, async (t) => {
+      t.timeout(600_000, 'compiling takes long on a busy machine');
+      const environment = {
+        CXX: compiler,
+        SLUICE_MARCH: march,
+        SLUICE_BUILD_DIR: join(directory, `${compiler}-${march}`),
+      };
+      await run(process.execPath, [join(root, 'packages/engine/native/build.js'), '--strict'], {
+        env: { ...process.env, ...environment },
+      });
+      holdAgainstExpected(t, await printBits(environment, 1));
+    });
+  }
+}

@@ -1,0 +1,69 @@
+/** Whole trainings of small models, of sizes that fill no vector: what all operations give together, and the TypeScript. */
+
+import { selectBackend } from '@sluice/engine';
+import { RunConfig } from '@sluice/train';
+import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import { Trainer } from '../../packages/train/src/trainer.ts';
+
+const STEPS = 8;
+const VOCABULARY = 300;
+
+/** Pseudo-random text with something to learn: every token depends on the one before. */
+const source = {
+  numSequences: 1000,
+  sequenceLength: 72,
+  read(sample: number, target: Int32Array) {
+    let state = sample + 1;
+    for (let t = 0; t < target.length; t++) {
+      state = (Math.imul(state % 97, 2654435761) + t) >>> 0;
+      target[t] = state % VOCABULARY;
+    }
+  },
+};
+
+const MODELS = {
+  dense: { gate: { granularity: 'elementwise' }, intermediateSize: 76, tieWordEmbeddings: true },
+  experts: {
+    gate: { granularity: 'headwise' },
+    experts: { count: 6, topK: 2, intermediateSize: 44 },
+  },
+};
+
+function configOf(model: object): RunConfig {
+  return RunConfig.parse({
+    model: {
+      vocabularySize: VOCABULARY,
+      hiddenSize: 56,
+      numLayers: 2,
+      numAttentionHeads: 4,
+      numKeyValueHeads: 2,
+      headDim: 20,
+      ...model,
+    },
+    data: { recipe: 'none', sequenceLength: source.sequenceLength },
+    parallel: { lanes: 2 },
+    batch: { sequences: 4, grainSequences: 2 },
+    training: { steps: STEPS },
+    optimizer: { learningRate: 0.01 },
+    schedule: { kind: 'cosine', warmupSteps: 2 },
+  });
+}
+
+/** @returns the loss of each step, and the weights and moments after the last */
+async function train(model: object): Promise<ArrayBufferView[]> {
+  await selectBackend('native');
+  const config = configOf(model);
+  const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: source, validation: source });
+  trainer.initialize();
+  const losses: number[] = [];
+  for (let step = 1; step <= STEPS; step++) {
+    losses.push((await trainer.trainStep({ step, learningRate: 0.01 })).loss);
+  }
+  losses.push((await trainer.evaluate(8)).loss);
+  return [Float64Array.from(losses), ...trainer.spaces.map(({ space }) => space.values)];
+}
+
+export const TRAININGS: Readonly<Record<string, () => Promise<ArrayBufferView[]>>> = {
+  'training of a dense model': () => train(MODELS.dense),
+  'training of a mixture of experts': () => train(MODELS.experts),
+};
