@@ -22,8 +22,23 @@ export function examineCompiler(): Finding {
   };
 }
 
+/** Whether runs on this machine give the bits that they give elsewhere. */
+function examineBits(isFused: boolean): Finding {
+  return {
+    name: 'bits',
+    found: isFused
+      ? 'those of every CPU with a fused multiply-add'
+      : 'of its own: built without a fused multiply-add, so weights differ from those of other machines',
+    ok: isFused,
+    ...(!isFused && {
+      mend: `on a CPU that has the instruction (x86-64-v3, 64-bit ARM): ${REBUILD}, without SLUICE_MARCH; to get the same bits without it, slowly: SLUICE_MARCH=scalar ${REBUILD}`,
+    }),
+    values: { everywhere: isFused },
+  };
+}
+
 export function examineCore(): Finding[] {
-  const { backend, native, compiler, march, openmp, simd, vectorWidth, cores } = engineReport();
+  const { backend, native, compiler, march, openmp, simd, vectorWidth, isFused, cores } = engineReport();
   const { loaded } = native;
   return [
     {
@@ -39,6 +54,7 @@ export function examineCore(): Finding[] {
       ok: true,
       values: { level: simd, vectorWidth },
     },
+    ...(loaded ? [examineBits(isFused)] : []),
     {
       name: 'threads',
       found: openmp ? `${cores} for one worker` : '1',

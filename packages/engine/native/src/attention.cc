@@ -27,21 +27,32 @@ struct Forward {
   float* valuesOf(size_t slot) const { return keysOf(slot) + packedSize; }
 };
 
+/// Gives the scores of keys that a query does not see, in the blocks on the diagonal, the weight 0.
+void hideUnseen(float* scores, size_t keys, ptrdiff_t ahead) {
+  for (size_t key = ahead > 0 ? 0 : static_cast<size_t>(-ahead) + 1; key < keys; ++key) {
+    const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
+    for (size_t lane = 0; lane < kLanes && static_cast<ptrdiff_t>(lane) < distance; lane += kWidth) {
+      float* score = scores + key * kLanes + lane;
+      store(score, sees(lane, distance) ? load(score) : broadcast(-INFINITY));
+    }
+  }
+}
+
 /// Turns a block of scores into weights relative to the largest score so far.
 void weigh(float* scores, size_t keys, ptrdiff_t ahead, Panel& panel) {
-  for (size_t lane = 0; lane < kLanes; lane += kWidth) {
-    Vec highest = load(panel.highest + lane);
-    const Vec before = highest;
-    for (size_t key = 0; key < keys; ++key) {
-      float* score = scores + key * kLanes + lane;
-      const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
-      Vec value = load(score);
-      if (distance > static_cast<ptrdiff_t>(lane)) {
-        value = sees(lane, distance) ? value : broadcast(-INFINITY);
-        store(score, value);
-      }
-      highest = maximum(value, highest);
+  hideUnseen(scores, keys, ahead);
+  constexpr size_t kVectorsOfRow = kLanes / kWidth;
+  Vec largest[kVectorsOfRow];
+  for (size_t i = 0; i < kVectorsOfRow; ++i) largest[i] = load(panel.highest + i * kWidth);
+  for (size_t key = 0; key < keys; ++key) {
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kVectorsOfRow; ++i) {
+      largest[i] = maximum(load(scores + key * kLanes + i * kWidth), largest[i]);
     }
+  }
+  for (size_t i = 0; i < kVectorsOfRow; ++i) {
+    const size_t lane = i * kWidth;
+    const Vec highest = largest[i], before = load(panel.highest + lane);
     const Vec rescale = exponential2(before - highest);
     Vec total = load(panel.total + lane) * rescale;
     for (size_t key = 0; key < keys; ++key) {

@@ -149,11 +149,11 @@ inline Vec squareRoot(Vec v) {
   for (size_t i = 0; i < kWidth; ++i) v[i] = std::sqrt(v[i]);
   return v;
 }
-// Adding 1.5·2^23 rounds to the nearest whole number, and leaves it in the lowest bits of the sum.
-constexpr float kRounding = 12582912.0f;
+// Adding 1.5·2^23 + 127 rounds to a whole number n, and leaves n + 127, the exponent's bits of 2^n, in the lowest bits.
+constexpr float kRounding = 12582912.0f + 127.0f;
 
-/// 2^n for the whole number n, -126 to 127, in the lowest bits of `shifted` (n + kRounding).
-inline Vec power2(Vec shifted) { return (Vec)(((VecBits)shifted << 23) + 0x3f800000u); }
+/// 2^n for a whole number n, -126 to 127, from n + kRounding.
+inline Vec power2(Vec shifted) { return (Vec)((VecBits)shifted << 23); }
 
 /// e^x with a relative error below 2.5e-7 for x in [-87, 88]; inputs outside are clamped to that range.
 /// Cody–Waite reduction to |r| ≤ ln2/2, then a polynomial of degree 6.
