@@ -253,7 +253,7 @@ test('progress counts documents, bytes and tokens up to what the summary tells',
 test('the list tells prepared corpora, and damaged ones with their problem', async (t) => {
   const folder = new TestFolder(t);
   t.deepEqual(listPrepared(folder.at('prepared')), []);
-  const { fresh, ...corpus } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
+  const { fresh, sources: _, ...corpus } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
   t.true(fresh);
   cpSync(corpus.directory, folder.at('prepared/damaged'), { recursive: true });
   rmSync(folder.at('prepared/damaged/train.index'));

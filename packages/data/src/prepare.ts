@@ -16,6 +16,7 @@ import {
   TOKENIZER_FILE,
 } from './manifest.ts';
 import { type DataRecipe, type LoadedRecipe, loadRecipe } from './recipe.ts';
+import { reportSources, type SourceReport, writeSourceReport } from './sourceReport.ts';
 import { sourceFile } from './sources/files.ts';
 import { openSource } from './sources/open.ts';
 import type { TextSourceReader } from './sources/source.ts';
@@ -67,6 +68,8 @@ export interface PreparedCorpus {
 export interface PrepareSummary extends PreparedCorpus {
   /** False when the corpus was there already and nothing was done. */
   readonly fresh: boolean;
+  /** What each source of the recipe gave, and what it holds that was not read. */
+  readonly sources: readonly SourceReport[];
 }
 
 /**
@@ -89,13 +92,19 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
     sources.push(await openSource(source, loaded, { downloadRoot, signal }));
   const stamp = makeStamp(recipe, sources, givenTokenizer(loaded));
   const present = force || readStamp(directory) !== stamp ? null : loadIfWhole(directory);
-  if (present !== null) return { ...summarize(directory, present), fresh: false };
+  if (present !== null)
+    return {
+      ...summarize(directory, present),
+      fresh: false,
+      sources: reportSources(sources, present.manifest),
+    };
 
   const work = makeWorkDirectory(outputRoot, recipe.name);
   try {
     const preparation = new Preparation(loaded, sources, work, options);
     const manifest = await preparation.run();
     writeStamp(work, stamp);
+    writeSourceReport(work, reportSources(sources, manifest));
     // The manifest comes last: a directory without one is no corpus.
     writeFileSync(join(work, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`, { flush: true });
     replaceDirectory(work, directory);
@@ -104,7 +113,12 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  return { ...summarize(directory, loadManifest(directory)), fresh: true };
+  const loadedManifest = loadManifest(directory);
+  return {
+    ...summarize(directory, loadedManifest),
+    fresh: true,
+    sources: reportSources(sources, loadedManifest.manifest),
+  };
 }
 
 /** One preparation in progress. */
@@ -178,7 +192,12 @@ class Preparation {
     const tallies = this.#sources.map(() => new SourceTally());
     const unigram = new UnigramCounter(tokenizer.vocabularySize);
     try {
-      for await (const part of readDocuments(this.#sources, this.#recipe.validation, this.#options.signal)) {
+      for await (const part of readDocuments(
+        this.#sources,
+        this.#recipe.validation,
+        this.#options.signal,
+        tallies.map(({ counts }) => counts),
+      )) {
         const tokens = tokenizer.encodeOrdinary(part.text);
         if (part.last) tokens.push(tokenizer.endOfTextId);
         const writer = writers[part.split];
@@ -209,6 +228,8 @@ class Preparation {
           documents: tally.documents,
           bytes: tally.bytes,
           sha256: tally.digest(),
+          files: this.#sources[i]!.files.length,
+          ...tally.counts,
         })),
         splits,
         bytesPerToken:
