@@ -130,6 +130,15 @@ test('a folder without a file that matches is refused with what is there', (t) =
   t.regex(error?.message ?? '', /there are a\.pdf \(matches no include\)/);
 });
 
+test('a file that lies there packed and unpacked is refused, unless one is excluded', (t) => {
+  const folder = new TestFolder(t);
+  for (const name of ['a.txt', 'a.txt.gz', 'b/a.txt']) folder.write(`d/${name}`, 'x');
+  const error = t.throws(() => listed(folder.at('d')), { instanceOf: SluiceError });
+  t.is(error?.code, 'SLUICE_E_DATA_TWICE');
+  t.regex(error?.message ?? '', /a\.txt and a\.txt\.gz/);
+  t.deepEqual(listed(folder.at('d'), { ...TEXT, exclude: ['**/*.gz'] }).files, ['a.txt', 'b/a.txt']);
+});
+
 test('a preparation tells what it read, and what it did not, and a file beside the texts makes no other corpus', async (t) => {
   const folder = new TestFolder(t);
   folder.write('d/a.jsonl', '{"text":"One."}\n{"text":null}\n{"text":" \u0085 "}\n{}\n');

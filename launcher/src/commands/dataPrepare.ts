@@ -18,7 +18,7 @@ export const dataPrepareCommand = defineCommand<DataPrepareArguments>({
   ],
   async run({ recipe }, { log }) {
     const { datasetLine, prepareDataset, sourceLines } = await import('../coordinator/dataset.ts');
-    const summary = await prepareDataset(recipe, log);
+    const summary = await prepareDataset(recipe, log, { logSources: false });
     const state = summary.fresh ? 'prepared' : 'was prepared already';
     return {
       json: { ...summary },

@@ -15,8 +15,15 @@ const STAGES: Readonly<Record<PrepareProgress['stage'], string>> = {
   encode: 'encoding',
 };
 
-/** @throws the coded errors of `prepareData`; SLUICE_E_INTERRUPTED */
-export async function prepareDataset(recipe: string, log: (line: string) => void): Promise<PrepareSummary> {
+/**
+ * @param logSources whether it is logged what a fresh corpus was made of; not where the caller shows it
+ * @throws the coded errors of `prepareData`; SLUICE_E_INTERRUPTED
+ */
+export async function prepareDataset(
+  recipe: string,
+  log: (line: string) => void,
+  { logSources = true } = {},
+): Promise<PrepareSummary> {
   // Nothing is said of a corpus that is there: opening its sources is all that happens, and quick.
   let shownAt = Date.now();
   let stage: PrepareProgress['stage'] = 'sources';
@@ -34,7 +41,7 @@ export async function prepareDataset(recipe: string, log: (line: string) => void
     return prepared;
   });
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
-  if (summary.fresh) for (const line of sourceLines(summary)) log(`data: ${line}`);
+  if (summary.fresh && logSources) for (const line of sourceLines(summary)) log(`data: ${line}`);
   return summary;
 }
 

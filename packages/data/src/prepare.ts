@@ -17,6 +17,7 @@ import {
 } from './manifest.ts';
 import { type DataRecipe, type LoadedRecipe, loadRecipe } from './recipe.ts';
 import { reportSources, type SourceReport, writeSourceReport } from './sourceReport.ts';
+import { estimateUnpacked } from './sources/compression.ts';
 import { sourceFile } from './sources/files.ts';
 import { openSource } from './sources/open.ts';
 import type { TextSourceReader } from './sources/source.ts';
@@ -47,7 +48,7 @@ export interface PrepareProgress {
   readonly documents: number;
   readonly bytes: number;
   readonly tokens: number;
-  /** Bytes of all text: exact once it was read through, before that the size of the files. */
+  /** Bytes of all text: exact once it was read through, before that guessed from the size of the files. */
   readonly totalBytes: number;
 }
 
@@ -143,7 +144,7 @@ class Preparation {
     this.#options = options;
     this.#progress.totalBytes = sources
       .flatMap(({ files }) => files)
-      .reduce((sum, { size }) => sum + size, 0);
+      .reduce((sum, file) => sum + estimateUnpacked(file), 0);
   }
 
   async run(): Promise<DatasetManifest> {

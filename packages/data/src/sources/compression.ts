@@ -9,6 +9,7 @@ import { createGunzip } from 'node:zlib';
 import { SluiceError } from '@sluice/core';
 import unbzip2Stream from 'unbzip2-stream';
 import xz from 'xz-decompress';
+import type { SourceFile } from './source.ts';
 import { unpackZstandard } from './zstandard.ts';
 
 type Unpack = (packed: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
@@ -69,6 +70,14 @@ export function withoutPackedEnding(name: string): string {
   const format = namedFormat(name);
   if (format?.unpack === undefined) return name;
   return name.slice(0, -format.endings.find((ending) => name.toLowerCase().endsWith(ending))!.length);
+}
+
+/** Text becomes about so many times smaller, by whatever format. */
+const USUAL_RATIO = 4;
+
+/** How many bytes a file probably holds once it is unpacked. */
+export function estimateUnpacked({ name, size }: Pick<SourceFile, 'name' | 'size'>): number {
+  return withoutPackedEnding(name) === name ? size : USUAL_RATIO * size;
 }
 
 function namedFormat(name: string): Format | undefined {

@@ -26,7 +26,7 @@ export interface FolderListing {
  * folder that is read already, or that the folder itself is in, they are passed over.
  *
  * @throws SluiceError SLUICE_E_FILE_MISSING when the path, or what a selected link leads to, does not exist or cannot
- *   be read; SLUICE_E_DATA_EMPTY when no file is selected
+ *   be read; SLUICE_E_DATA_EMPTY when no file is selected; SLUICE_E_DATA_TWICE
  */
 export function listFiles(path: string, patterns: FilePatterns): FolderListing {
   const stats = statOf(path);
@@ -44,7 +44,24 @@ export function listFiles(path: string, patterns: FilePatterns): FolderListing {
       { details: { path, ...patterns, passedOver: passedOver.slice(0, 100) } },
     );
   }
+  refuseTwins(path, listing.files);
   return listing;
+}
+
+/** A file that was packed or unpacked beside itself would count twice. */
+function refuseTwins(folder: string, files: readonly SourceFile[]): void {
+  const byPlainName = new Map<string, string>();
+  for (const { name } of files) {
+    const plain = withoutPackedEnding(name);
+    const twin = byPlainName.get(plain);
+    byPlainName.set(plain, name);
+    if (twin === undefined) continue;
+    throw new SluiceError(
+      'SLUICE_E_DATA_TWICE',
+      `In ${folder}, ${twin} and ${name} are the same file by their names, and would be read both.`,
+      { details: { path: folder, files: [twin, name] } },
+    );
+  }
 }
 
 /** One walk through a folder. What is not a link comes first, so that the names of links never win over real ones. */
