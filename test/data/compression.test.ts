@@ -106,6 +106,16 @@ for (const [ending, members] of Object.entries(MEMBERS)) {
   });
 }
 
+test('a stream that is left early, or refused for what is in it, holds up no other', async (t) => {
+  for (const [ending, members] of Object.entries(MEMBERS)) {
+    const { bytes, text } = members.find((member) => member.text === TEXTS.long)!;
+    for await (const _ of unpack(`x${ending}`, cutAt(bytes, [1000]))) break;
+    t.is(await unpacked(`x${ending}`, bytes), text);
+  }
+  t.regex(await refusal(t, 'x.xz', fixture('twice.xz')), /holds xz data within its xz data/);
+  t.is(await unpacked('x.xz', fixture('short.xz')), TEXTS.short);
+});
+
 test('zeros after the end of a gzip are padding', async (t) => {
   const bytes = Buffer.concat([gzipSync(TEXTS.short), Buffer.alloc(1000)]);
   t.is(await unpacked('x.gz', bytes), TEXTS.short);

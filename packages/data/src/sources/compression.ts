@@ -97,7 +97,29 @@ function foundFormat(head: Buffer): Format | undefined {
  *   the data is damaged or cut off; SLUICE_E_DATA_POINTER
  */
 export async function* unpack(path: string, bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const [head, whole] = await withHead(bytes);
+  const packed = await withHead(bytes);
+  try {
+    const format = agreedFormat(path, packed.head);
+    if (format?.unpack === undefined) {
+      yield* packed.whole();
+      return;
+    }
+    const unpacked = await withHead(guarded(path, format, format.unpack(packed.whole())));
+    try {
+      const inner = foundFormat(unpacked.head);
+      if (inner !== undefined)
+        throw compressionError(path, `holds ${inner.name} data within its ${format.name} data`);
+      yield* unpacked.whole();
+    } finally {
+      await unpacked.close();
+    }
+  } finally {
+    await packed.close();
+  }
+}
+
+/** The format that name and content agree on; undefined for a file that is not packed. */
+function agreedFormat(path: string, head: Buffer): Format | undefined {
   refusePointer(path, head);
   const named = namedFormat(path);
   if (named !== undefined && named.unpack === undefined)
@@ -106,15 +128,7 @@ export async function* unpack(path: string, bytes: AsyncIterable<Uint8Array>): A
   if (found !== undefined && found.unpack === undefined)
     throw compressionError(path, `holds ${found.name} data, which Sluice does not read`);
   if (named !== found) throw disagreement(path, named, found, head);
-  if (named?.unpack === undefined) {
-    yield* whole;
-    return;
-  }
-  const [innerHead, unpacked] = await withHead(guarded(path, named, named.unpack(whole)));
-  const inner = foundFormat(innerHead);
-  if (inner !== undefined)
-    throw compressionError(path, `holds ${inner.name} data within its ${named.name} data`);
-  yield* unpacked;
+  return named;
 }
 
 /** Errors of an unpacker, told with the file. */
@@ -168,8 +182,16 @@ export function compressionError(path: string, problem: string, cause?: unknown)
   return new SluiceError('SLUICE_E_DATA_COMPRESSION', `${path} ${problem}.`, { details: { path }, cause });
 }
 
-/** The first bytes of a stream, and the stream as if nothing had been read of it. */
-async function withHead(bytes: AsyncIterable<Uint8Array>): Promise<[Buffer, AsyncIterable<Uint8Array>]> {
+/** A stream of which the beginning was looked at. */
+interface Peeked {
+  readonly head: Buffer;
+  /** All its bytes, as if nothing had been read. */
+  whole(): AsyncGenerator<Uint8Array>;
+  /** Gives back what the stream holds, such as an open file or the one decoder of xz, however much was read. */
+  close(): Promise<void>;
+}
+
+async function withHead(bytes: AsyncIterable<Uint8Array>): Promise<Peeked> {
   const iterator = bytes[Symbol.asyncIterator]();
   const read: Uint8Array[] = [];
   let length = 0;
@@ -179,15 +201,16 @@ async function withHead(bytes: AsyncIterable<Uint8Array>): Promise<[Buffer, Asyn
     read.push(next.value);
     length += next.value.length;
   }
-  async function* whole(): AsyncGenerator<Uint8Array> {
-    try {
-      yield* read;
+  return {
+    head: Buffer.concat(read).subarray(0, HEAD_BYTES),
+    async *whole() {
+      yield* read.splice(0);
       for (let next = await iterator.next(); !next.done; next = await iterator.next()) yield next.value;
-    } finally {
+    },
+    async close() {
       await iterator.return?.();
-    }
-  }
-  return [Buffer.concat(read).subarray(0, HEAD_BYTES), whole()];
+    },
+  };
 }
 
 /** gzip: members one after another, with extra fields, and zeros after the last. */
