@@ -41,7 +41,7 @@ export async function* readDocuments(
     let first = true;
     let split: SplitName = 'train';
     let lot = 0;
-    for await (const { name, text, last } of reader.documents(counts[source]!)) {
+    for await (const { name, text, last } of reader.documents(counts[source]!, signal)) {
       signal?.throwIfAborted();
       // Documents of nothing but white space teach nothing.
       if (first && last && BLANK.test(text)) {

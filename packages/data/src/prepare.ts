@@ -20,7 +20,7 @@ import { reportSources, type SourceReport, writeSourceReport } from './sourceRep
 import { estimateUnpacked } from './sources/compression.ts';
 import { sourceFile } from './sources/files.ts';
 import { openSource } from './sources/open.ts';
-import type { TextSourceReader } from './sources/source.ts';
+import { type IntakeCounts, noCounts, type TextSourceReader } from './sources/source.ts';
 import { SplitWriter, type TokenType } from './splitWriter.ts';
 import { makeStamp, readStamp, recipeHash, writeStamp } from './stamp.ts';
 import { loadTokenizer, tokenizerFile } from './tokenizer/load.ts';
@@ -169,13 +169,14 @@ class Preparation {
       return loadTokenizer(file, tokenizer);
     }
     const { signal } = this.#options;
+    const counts = this.#sources.map(noCounts);
     const words = await countTrainingWords(
       this.#sources,
       this.#recipe,
       { sampleBytes: tokenizer.sampleBytes, totalBytes: this.#progress.totalBytes },
-      { signal, onPart: (part) => this.#report('words', part) },
+      { signal, counts, onPart: (part) => this.#report('words', part) },
     );
-    if (words.size === 0) throw this.#nothingFound();
+    if (words.size === 0) throw this.#nothingFound(counts);
     this.#progress.totalBytes = this.#progress.bytes;
     this.#report('merges');
     const json = await trainTokenizer(words, { ...tokenizer, signal });
@@ -209,7 +210,10 @@ class Preparation {
         this.#progress.tokens += tokens.length;
         this.#report('encode', part);
       }
-      this.#checkSplits(writers);
+      this.#checkSplits(
+        writers,
+        tallies.map(({ counts }) => counts),
+      );
       const splits = { train: writers.train.finish(), validation: writers.validation.finish() };
       return {
         format: 'sluice-tokens',
@@ -252,8 +256,11 @@ class Preparation {
     });
   }
 
-  #checkSplits({ train, validation }: Readonly<Record<SplitName, SplitWriter>>): void {
-    if (train.tokens + validation.tokens === 0) throw this.#nothingFound();
+  #checkSplits(
+    { train, validation }: Readonly<Record<SplitName, SplitWriter>>,
+    counts: readonly IntakeCounts[],
+  ): void {
+    if (train.tokens + validation.tokens === 0) throw this.#nothingFound(counts);
     const { fraction } = this.#recipe.validation;
     const empty =
       train.tokens === 0 ? 'training' : validation.tokens === 0 && fraction > 0 ? 'validation' : null;
@@ -265,10 +272,18 @@ class Preparation {
     );
   }
 
-  #nothingFound(): SluiceError {
-    return new SluiceError('SLUICE_E_DATA_EMPTY', `The sources of ${this.#loaded.file} hold no text.`, {
-      details: { recipe: this.#loaded.file },
-    });
+  #nothingFound(counts: readonly IntakeCounts[]): SluiceError {
+    const total = (key: keyof IntakeCounts): number => counts.reduce((sum, each) => sum + each[key], 0);
+    const leftOut = [
+      `${total('nullRecords')} records with null`,
+      `${total('missingRecords')} without the field`,
+      `${total('blankDocuments')} blank documents`,
+    ];
+    return new SluiceError(
+      'SLUICE_E_DATA_EMPTY',
+      `The sources of ${this.#loaded.file} hold no text; passed over were ${leftOut.join(', ')}.`,
+      { details: { recipe: this.#loaded.file } },
+    );
   }
 
   #report(stage: PrepareProgress['stage'], part?: SplitPart): void {

@@ -18,9 +18,9 @@ export function jsonlSource(
   return {
     label,
     ...listing,
-    async *documents(counts) {
+    async *documents(counts, signal) {
       for (const file of listing.files) {
-        yield* documentsInLines(file, unpackedBytes(file.path), field, options, counts);
+        yield* documentsInLines(file, unpackedBytes(file.path), field, options, counts, signal);
       }
     },
   };
@@ -33,8 +33,10 @@ export async function* documentsInLines(
   field: string,
   options: RecordOptions,
   counts: IntakeCounts,
+  signal?: AbortSignal,
 ): AsyncGenerator<DocumentPart> {
   for await (const line of linesOf(path, bytes)) {
+    signal?.throwIfAborted();
     const place = `${path}:${line.number}`;
     if (line.number === 1) refuseOtherUnicode(path, line.bytes, 'utf-8');
     let json = decodeUtf8(line.bytes, options.invalidBytes, counts);

@@ -25,8 +25,8 @@ export function parquetSource(
   return {
     label,
     ...listing,
-    async *documents(counts) {
-      for (const file of listing.files) yield* rows(file, column, options, counts);
+    async *documents(counts, signal) {
+      for (const file of listing.files) yield* rows(file, column, options, counts, signal);
     },
   };
 }
@@ -36,6 +36,7 @@ async function* rows(
   column: string,
   options: RecordOptions,
   counts: IntakeCounts,
+  signal: AbortSignal | undefined,
 ): AsyncGenerator<DocumentPart> {
   if (withoutPackedEnding(path) !== path)
     throw compressionError(path, 'is packed as a whole, while Parquet packs its columns itself; unpack it');
@@ -51,6 +52,7 @@ async function* rows(
     }
     let rowStart = 0;
     for (const group of metadata.row_groups) {
+      signal?.throwIfAborted();
       const rowEnd = rowStart + Number(group.num_rows);
       const records = await parquetReadObjects({
         file,
@@ -71,7 +73,7 @@ async function* rows(
       rowStart = rowEnd;
     }
   } catch (error) {
-    if (error instanceof SluiceError) throw error;
+    if (error instanceof SluiceError || signal?.aborted) throw error;
     throw recordError(path, (error as Error).message, error);
   }
 }

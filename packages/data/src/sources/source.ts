@@ -45,6 +45,9 @@ export interface TextSourceReader {
   readonly label: string;
   readonly files: readonly SourceFile[];
   readonly passedOver: readonly PassedOver[];
-  /** All documents, the same ones in the same order each time. What is left out on the way is added to `counts`. */
-  documents(counts: IntakeCounts): AsyncIterable<DocumentPart>;
+  /**
+   * All documents, the same ones in the same order each time. What is left out on the way is added to `counts`; where
+   * much of it may follow each other, `signal` is looked at meanwhile.
+   */
+  documents(counts: IntakeCounts, signal?: AbortSignal): AsyncIterable<DocumentPart>;
 }
