@@ -92,11 +92,9 @@ export function refuseOtherUnicode(path: string, head: Uint8Array, encoding: str
   const hex = Buffer.from(head.subarray(0, 4)).toString('hex');
   const found = BYTE_ORDER_MARKS.find(([, mark]) => hex.startsWith(mark))?.[0];
   if (found === undefined || found === encoding) return;
-  throw encodingError(
-    path,
-    `begins with the byte order mark of ${found}, and is read as ${encoding}`,
-    found.startsWith('utf-16') ? { found } : { found, unsupported: true },
-  );
+  throw encodingError(path, `begins with the byte order mark of ${found}, and is read as ${encoding}`, {
+    found,
+  });
 }
 
 /** A decoder of chunks that were cut anywhere. */
