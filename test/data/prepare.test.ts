@@ -13,8 +13,10 @@ import {
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SluiceError } from '@sluice/core';
-import { listPrepared, loadTokenizer, openDataset, prepareData } from '@sluice/data';
+import { listPrepared, loadRecipe, loadTokenizer, openDataset, prepareData } from '@sluice/data';
 import test from 'ava';
+import { openSource } from '../../packages/data/src/sources/open.ts';
+import { noCounts } from '../../packages/data/src/sources/source.ts';
 import { allDocuments, documentsOf } from './support/documents.ts';
 import { stories, TestFolder } from './support/folder.ts';
 
@@ -100,6 +102,31 @@ test('an abort in the middle leaves the corpus before it, and nothing half-writt
     t.is(openDataset(before.directory).manifestHash, before.manifestHash);
   }
   t.is((await prepareData(recipe, folder.options)).documents, 50);
+});
+
+test('an abort is heard where record after record is passed over', async (t) => {
+  const folder = new TestFolder(t);
+  folder.write('docs.jsonl', `{"text":"One."}\n${'{"text":null}\n'.repeat(50_000)}`);
+  const sources = [{ kind: 'jsonl', path: 'docs.jsonl' }];
+  const controller = new AbortController();
+  const stop = new Error('stop');
+  const loaded = loadRecipe(folder.recipe({ sources }));
+  const reader = await openSource(loaded.recipe.sources[0]!, loaded, { downloadRoot: folder.path });
+  const counts = noCounts();
+  const reading = (async () => {
+    for await (const _ of reader.documents(counts, controller.signal)) controller.abort(stop);
+  })();
+  t.is(await t.throwsAsync(reading), stop);
+  t.is(counts.nullRecords, 0);
+});
+
+test('no text at all is told with what was passed over', async (t) => {
+  const folder = new TestFolder(t);
+  folder.write('docs.jsonl', '{"text":null}\n{"txt":"One."}\n{"text":" "}\n');
+  const recipe = folder.recipe({ sources: [{ kind: 'jsonl', path: 'docs.jsonl', missing: 'skip' }] });
+  const error = await t.throwsAsync(prepareData(recipe, folder.options), { instanceOf: SluiceError });
+  t.is(error?.code, 'SLUICE_E_DATA_EMPTY');
+  t.regex(error?.message ?? '', /1 records with null, 1 without the field, 1 blank documents/);
 });
 
 test('a kill in the middle leaves no corpus, and the next preparation removes the remains', async (t) => {
@@ -253,7 +280,7 @@ test('progress counts documents, bytes and tokens up to what the summary tells',
 test('the list tells prepared corpora, and damaged ones with their problem', async (t) => {
   const folder = new TestFolder(t);
   t.deepEqual(listPrepared(folder.at('prepared')), []);
-  const { fresh, ...corpus } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
+  const { fresh, sources: _, ...corpus } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
   t.true(fresh);
   cpSync(corpus.directory, folder.at('prepared/damaged'), { recursive: true });
   rmSync(folder.at('prepared/damaged/train.index'));

@@ -4,6 +4,7 @@ import { SluiceError } from '@sluice/core';
 import { prepareData } from '@sluice/data';
 import test, { type ExecutionContext } from 'ava';
 import type { TextOptions } from '../../packages/data/src/recipe.ts';
+import { noCounts } from '../../packages/data/src/sources/source.ts';
 import { textSource } from '../../packages/data/src/sources/text.ts';
 import { brsFile } from './support/brs.ts';
 import { allDocuments } from './support/documents.ts';
@@ -83,8 +84,9 @@ test('long documents are cut at the same places, packed or not', async (t) => {
   };
   const lengthsOfParts = async (path: string) => {
     const lengths: number[] = [];
-    const source = textSource('all', [{ path, name: 'all', size: 0, modified: 0 }], options);
-    for await (const { text } of source.documents()) lengths.push(text.length);
+    const files = [{ path, name: path, size: 0, modified: 0 }];
+    const source = textSource('all', { files, passedOver: [] }, options);
+    for await (const { text } of source.documents(noCounts())) lengths.push(text.length);
     return lengths;
   };
   const plain = await lengthsOfParts(folder.write('all.txt', all));
@@ -116,7 +118,7 @@ test('bytes that are no text stop the preparation, or are replaced, dropped, or 
   folder.write('damaged.txt.gz', gzipSync('x'.repeat(1000)).subarray(0, 20));
   t.is(
     await codeOf(t, documents(folder, { kind: 'text', path: 'damaged.txt.gz' })),
-    'SLUICE_E_DATA_ENCODING',
+    'SLUICE_E_DATA_COMPRESSION',
   );
 });
 
@@ -168,7 +170,7 @@ test('a Parquet file without the column, or that is none, is a coded error', asy
     instanceOf: SluiceError,
   });
   t.is(error?.code, 'SLUICE_E_DATA_RECORD');
-  t.regex(error!.message, /no column "text"; the file has id, story/);
+  t.regex(error!.message, /field "text" is missing; the file has id, story/);
   writeFileSync(folder.at('bad.parquet'), 'PAR1 not really');
   t.is(await codeOf(t, documents(folder, { kind: 'parquet', path: 'bad.parquet' })), 'SLUICE_E_DATA_RECORD');
 });

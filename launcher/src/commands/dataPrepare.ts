@@ -17,12 +17,12 @@ export const dataPrepareCommand = defineCommand<DataPrepareArguments>({
     ['sluice data prepare data/recipes/english-small.yaml', 'Prepare the corpus of the quickstart.'],
   ],
   async run({ recipe }, { log }) {
-    const { datasetLine, prepareDataset } = await import('../coordinator/dataset.ts');
-    const summary = await prepareDataset(recipe, log);
+    const { datasetLine, prepareDataset, sourceLines } = await import('../coordinator/dataset.ts');
+    const summary = await prepareDataset(recipe, log, { logSources: false });
     const state = summary.fresh ? 'prepared' : 'was prepared already';
     return {
       json: { ...summary },
-      text: `${state}: ${datasetLine(summary)}\n${summary.directory}`,
+      text: [`${state}: ${datasetLine(summary)}`, ...sourceLines(summary), summary.directory].join('\n'),
     };
   },
 });

@@ -1,5 +1,6 @@
 /** Prepares the corpus of a run, if it is not yet, and tells how far that is. */
 
+import { basename } from 'node:path';
 import { type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
 import { formatBytes, formatCount } from '@sluice/observe';
 import { dataRoots } from '../run/dataRoot.ts';
@@ -14,8 +15,15 @@ const STAGES: Readonly<Record<PrepareProgress['stage'], string>> = {
   encode: 'encoding',
 };
 
-/** @throws the coded errors of `prepareData`; SLUICE_E_INTERRUPTED */
-export async function prepareDataset(recipe: string, log: (line: string) => void): Promise<PrepareSummary> {
+/**
+ * @param logSources whether it is logged what a fresh corpus was made of; not where the caller shows it
+ * @throws the coded errors of `prepareData`; SLUICE_E_INTERRUPTED
+ */
+export async function prepareDataset(
+  recipe: string,
+  log: (line: string) => void,
+  { logSources = true } = {},
+): Promise<PrepareSummary> {
   // Nothing is said of a corpus that is there: opening its sources is all that happens, and quick.
   let shownAt = Date.now();
   let stage: PrepareProgress['stage'] = 'sources';
@@ -33,6 +41,7 @@ export async function prepareDataset(recipe: string, log: (line: string) => void
     return prepared;
   });
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
+  if (summary.fresh && logSources) for (const line of sourceLines(summary)) log(`data: ${line}`);
   return summary;
 }
 
@@ -41,6 +50,52 @@ export function datasetLine(summary: PrepareSummary): string {
     `${summary.name}: ${formatCount(summary.documents)} documents, ${formatCount(summary.trainTokens)} tokens to train on, ` +
     `${formatCount(summary.validationTokens)} to validate, vocabulary ${formatCount(summary.vocabularySize)}`
   );
+}
+
+/** What each source gave and what of it was not read, a line or two a source. */
+export function sourceLines({ sources }: Pick<PrepareSummary, 'sources'>): string[] {
+  return sources.flatMap((source) => {
+    const { label, files, passedOver } = source;
+    const shown = passedOver.slice(0, PASSED_OVER_SHOWN).map(({ name, reason }) => `${name} (${reason})`);
+    const more = passedOver.length - shown.length;
+    if (more > 0) shown.push(`and ${formatCount(more)} more, listed in sources.json`);
+    const left = leftOut(source);
+    return [
+      `  ${label}: ${count(files.length, 'file')} read (${endings(files)})`,
+      ...(passedOver.length > 0
+        ? [`    ${count(passedOver.length, 'entry', 'entries')} passed over: ${shown.join(', ')}`]
+        : []),
+      ...(left.length > 0 ? [`    ${left.join(', ')}`] : []),
+    ];
+  });
+}
+
+const PASSED_OVER_SHOWN = 5;
+
+function leftOut(source: PrepareSummary['sources'][number]): string[] {
+  const { nullRecords, missingRecords, blankDocuments, invalidSequences } = source;
+  return [
+    ...(nullRecords > 0 ? [`${count(nullRecords, 'record')} with null passed over`] : []),
+    ...(missingRecords > 0 ? [`${count(missingRecords, 'record')} without the field passed over`] : []),
+    ...(blankDocuments > 0 ? [`${count(blankDocuments, 'blank document')} passed over`] : []),
+    ...(invalidSequences > 0
+      ? [`${count(invalidSequences, 'sequence')} of bytes that are no text replaced or dropped`]
+      : []),
+  ];
+}
+
+/** How many files have which ending: `3 .jsonl, 1 .jsonl.zst`. */
+function endings(files: readonly string[]): string {
+  const counts = new Map<string, number>();
+  for (const file of files) {
+    const ending = /(\.[a-z][a-z0-9]*){0,2}$/i.exec(basename(file))![0].toLowerCase() || 'no ending';
+    counts.set(ending, (counts.get(ending) ?? 0) + 1);
+  }
+  return [...counts].map(([ending, number]) => `${formatCount(number)} ${ending}`).join(', ');
+}
+
+function count(number: number, one: string, many = `${one}s`): string {
+  return `${formatCount(number)} ${number === 1 ? one : many}`;
 }
 
 function progressLine({ stage, documents, bytes, totalBytes, tokens }: PrepareProgress): string {

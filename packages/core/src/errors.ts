@@ -203,11 +203,27 @@ export const ERROR_TABLE = {
   SLUICE_E_DATA_ENCODING: {
     summary: 'A text file holds bytes that are not text in its encoding.',
     advice:
-      'In a recipe, set encoding to what the file is in, or invalidBytes to replace or drop; other texts must be UTF-8.',
+      'In a recipe, set encoding (of text files) to what the file is in, or invalidBytes to replace or drop. Other texts must be UTF-8: `iconv -f UTF-16 -t UTF-8` makes it of UTF-16.',
+  },
+  SLUICE_E_DATA_COMPRESSION: {
+    summary:
+      'A compressed file is damaged or cut off, is of a format that is not read, or is not what its name says.',
+    advice:
+      'Give the file the ending of what it holds (.gz, .zst, .bz2 and .xz are read), or fetch, unpack or pack it again.',
+  },
+  SLUICE_E_DATA_TWICE: {
+    summary:
+      'A folder holds a file both packed and unpacked, or packed in two ways, so that its text would be read twice.',
+    advice: 'Remove one of the two, or leave it out by `exclude` in the recipe.',
+  },
+  SLUICE_E_DATA_POINTER: {
+    summary: 'A file holds no data, but a pointer of Git LFS to data that was not fetched.',
+    advice: 'Run `git lfs pull` in the repository that the file is in.',
   },
   SLUICE_E_DATA_RECORD: {
     summary: 'A record of a JSONL or Parquet file cannot be read, or lacks the text field.',
-    advice: 'Mend the record shown, or name the right field or column in the recipe.',
+    advice:
+      'Mend the record shown, or name the right field or column in the recipe. A file that holds no data is left out by `exclude`.',
   },
   SLUICE_E_DATA_NOT_PREPARED: {
     summary: 'A directory holds no prepared corpus, or an unfinished one.',

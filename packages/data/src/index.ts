@@ -13,6 +13,7 @@ export {
 } from './prepare.ts';
 export { DataRecipe, loadRecipe } from './recipe.ts';
 export type { Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
+export type { SourceReport } from './sourceReport.ts';
 export type { ShardRange } from './splitReader.ts';
 export type { BpeTokenizerJson } from './tokenizer/json.ts';
 export { type LoadTokenizerOptions, loadTokenizer } from './tokenizer/load.ts';

@@ -11,7 +11,7 @@ export const TOKENIZER_FILE = 'tokenizer.json';
 /** Says which token ends a document, in the words of Hugging Face's `transformers`. */
 export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
 /** Raised when the same recipe and sources would no longer give the same files. */
-export const PREPARATION_VERSION = 2;
+export const PREPARATION_VERSION = 3;
 
 const FileEntry = z.strictObject({ file: z.string(), bytes: z.int().min(0), sha256: z.string() });
 const ShardEntry = FileEntry.extend({ tokens: z.int().min(1) });
@@ -40,6 +40,14 @@ export const DatasetManifest = z.strictObject({
       documents: z.int().min(0),
       bytes: z.int().min(0),
       sha256: z.string().describe('Hash of all names and texts of the source, in order.'),
+      files: z.int().min(0).describe('Files that were read.'),
+      nullRecords: z.int().min(0).describe('Records that were passed over since their text is null.'),
+      missingRecords: z.int().min(0).describe('Records that were passed over since they lack the field.'),
+      blankDocuments: z.int().min(0).describe('Documents that were passed over since they are white space.'),
+      invalidSequences: z
+        .int()
+        .min(0)
+        .describe('Sequences of bytes that are no text, and were replaced or dropped.'),
     }),
   ),
   splits: z.strictObject({ train: SplitManifest, validation: SplitManifest }),

@@ -16,9 +16,11 @@ import {
   TOKENIZER_FILE,
 } from './manifest.ts';
 import { type DataRecipe, type LoadedRecipe, loadRecipe } from './recipe.ts';
+import { reportSources, type SourceReport, writeSourceReport } from './sourceReport.ts';
+import { estimateUnpacked } from './sources/compression.ts';
 import { sourceFile } from './sources/files.ts';
 import { openSource } from './sources/open.ts';
-import type { TextSourceReader } from './sources/source.ts';
+import { type IntakeCounts, noCounts, type TextSourceReader } from './sources/source.ts';
 import { SplitWriter, type TokenType } from './splitWriter.ts';
 import { makeStamp, readStamp, recipeHash, writeStamp } from './stamp.ts';
 import { loadTokenizer, tokenizerFile } from './tokenizer/load.ts';
@@ -46,7 +48,7 @@ export interface PrepareProgress {
   readonly documents: number;
   readonly bytes: number;
   readonly tokens: number;
-  /** Bytes of all text: exact once it was read through, before that the size of the files. */
+  /** Bytes of all text: exact once it was read through, before that guessed from the size of the files. */
   readonly totalBytes: number;
 }
 
@@ -67,6 +69,8 @@ export interface PreparedCorpus {
 export interface PrepareSummary extends PreparedCorpus {
   /** False when the corpus was there already and nothing was done. */
   readonly fresh: boolean;
+  /** What each source of the recipe gave, and what it holds that was not read. */
+  readonly sources: readonly SourceReport[];
 }
 
 /**
@@ -89,13 +93,19 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
     sources.push(await openSource(source, loaded, { downloadRoot, signal }));
   const stamp = makeStamp(recipe, sources, givenTokenizer(loaded));
   const present = force || readStamp(directory) !== stamp ? null : loadIfWhole(directory);
-  if (present !== null) return { ...summarize(directory, present), fresh: false };
+  if (present !== null)
+    return {
+      ...summarize(directory, present),
+      fresh: false,
+      sources: reportSources(sources, present.manifest),
+    };
 
   const work = makeWorkDirectory(outputRoot, recipe.name);
   try {
     const preparation = new Preparation(loaded, sources, work, options);
     const manifest = await preparation.run();
     writeStamp(work, stamp);
+    writeSourceReport(work, reportSources(sources, manifest));
     // The manifest comes last: a directory without one is no corpus.
     writeFileSync(join(work, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`, { flush: true });
     replaceDirectory(work, directory);
@@ -104,7 +114,12 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  return { ...summarize(directory, loadManifest(directory)), fresh: true };
+  const loadedManifest = loadManifest(directory);
+  return {
+    ...summarize(directory, loadedManifest),
+    fresh: true,
+    sources: reportSources(sources, loadedManifest.manifest),
+  };
 }
 
 /** One preparation in progress. */
@@ -129,7 +144,7 @@ class Preparation {
     this.#options = options;
     this.#progress.totalBytes = sources
       .flatMap(({ files }) => files)
-      .reduce((sum, { size }) => sum + size, 0);
+      .reduce((sum, file) => sum + estimateUnpacked(file), 0);
   }
 
   async run(): Promise<DatasetManifest> {
@@ -154,13 +169,14 @@ class Preparation {
       return loadTokenizer(file, tokenizer);
     }
     const { signal } = this.#options;
+    const counts = this.#sources.map(noCounts);
     const words = await countTrainingWords(
       this.#sources,
       this.#recipe,
       { sampleBytes: tokenizer.sampleBytes, totalBytes: this.#progress.totalBytes },
-      { signal, onPart: (part) => this.#report('words', part) },
+      { signal, counts, onPart: (part) => this.#report('words', part) },
     );
-    if (words.size === 0) throw this.#nothingFound();
+    if (words.size === 0) throw this.#nothingFound(counts);
     this.#progress.totalBytes = this.#progress.bytes;
     this.#report('merges');
     const json = await trainTokenizer(words, { ...tokenizer, signal });
@@ -178,7 +194,12 @@ class Preparation {
     const tallies = this.#sources.map(() => new SourceTally());
     const unigram = new UnigramCounter(tokenizer.vocabularySize);
     try {
-      for await (const part of readDocuments(this.#sources, this.#recipe.validation, this.#options.signal)) {
+      for await (const part of readDocuments(
+        this.#sources,
+        this.#recipe.validation,
+        this.#options.signal,
+        tallies.map(({ counts }) => counts),
+      )) {
         const tokens = tokenizer.encodeOrdinary(part.text);
         if (part.last) tokens.push(tokenizer.endOfTextId);
         const writer = writers[part.split];
@@ -189,7 +210,10 @@ class Preparation {
         this.#progress.tokens += tokens.length;
         this.#report('encode', part);
       }
-      this.#checkSplits(writers);
+      this.#checkSplits(
+        writers,
+        tallies.map(({ counts }) => counts),
+      );
       const splits = { train: writers.train.finish(), validation: writers.validation.finish() };
       return {
         format: 'sluice-tokens',
@@ -209,6 +233,8 @@ class Preparation {
           documents: tally.documents,
           bytes: tally.bytes,
           sha256: tally.digest(),
+          files: this.#sources[i]!.files.length,
+          ...tally.counts,
         })),
         splits,
         bytesPerToken:
@@ -230,8 +256,11 @@ class Preparation {
     });
   }
 
-  #checkSplits({ train, validation }: Readonly<Record<SplitName, SplitWriter>>): void {
-    if (train.tokens + validation.tokens === 0) throw this.#nothingFound();
+  #checkSplits(
+    { train, validation }: Readonly<Record<SplitName, SplitWriter>>,
+    counts: readonly IntakeCounts[],
+  ): void {
+    if (train.tokens + validation.tokens === 0) throw this.#nothingFound(counts);
     const { fraction } = this.#recipe.validation;
     const empty =
       train.tokens === 0 ? 'training' : validation.tokens === 0 && fraction > 0 ? 'validation' : null;
@@ -243,10 +272,18 @@ class Preparation {
     );
   }
 
-  #nothingFound(): SluiceError {
-    return new SluiceError('SLUICE_E_DATA_EMPTY', `The sources of ${this.#loaded.file} hold no text.`, {
-      details: { recipe: this.#loaded.file },
-    });
+  #nothingFound(counts: readonly IntakeCounts[]): SluiceError {
+    const total = (key: keyof IntakeCounts): number => counts.reduce((sum, each) => sum + each[key], 0);
+    const leftOut = [
+      `${total('nullRecords')} records with null`,
+      `${total('missingRecords')} without the field`,
+      `${total('blankDocuments')} blank documents`,
+    ];
+    return new SluiceError(
+      'SLUICE_E_DATA_EMPTY',
+      `The sources of ${this.#loaded.file} hold no text; passed over were ${leftOut.join(', ')}.`,
+      { details: { recipe: this.#loaded.file } },
+    );
   }
 
   #report(stage: PrepareProgress['stage'], part?: SplitPart): void {

@@ -16,6 +16,13 @@ const pattern = (description: string) =>
     .refine(isRegularExpression, { error: refusal('is not a regular expression of JavaScript (flag u)') })
     .describe(description);
 
+const invalidBytes = z
+  .enum(['error', 'replace', 'drop'])
+  .default('error')
+  .describe(
+    'What happens to bytes that are no text in the encoding: stop, put U+FFFD, or leave them out. They are counted.',
+  );
+
 /** How files become documents. */
 const textFields = {
   encoding: z
@@ -23,12 +30,7 @@ const textFields = {
     .refine(isEncoding, { error: refusal('is not an encoding that TextDecoder knows') })
     .default('utf-8')
     .describe('Encoding of the files: utf-8, windows-1252, utf-16le, shift_jis, …'),
-  invalidBytes: z
-    .enum(['error', 'replace', 'drop'])
-    .default('error')
-    .describe(
-      'What happens to bytes that are no text in that encoding: stop, put U+FFFD, or leave them out.',
-    ),
+  invalidBytes,
   documentSeparator: pattern(
     'Regular expression between two documents of a file, at most 1000 characters a match; a file is one document when left out.',
   ).optional(),
@@ -42,12 +44,35 @@ const fileFields = {
   path: path('File or folder (read with its subfolders). Relative paths start from the recipe.'),
 };
 
-const include = (fallback: string[]) =>
-  z
-    .array(z.string().min(1))
+const glob = z.string().min(1);
+
+/** Which files of a folder are read. */
+const patternFields = (include: string[]) => ({
+  include: z
+    .array(glob)
     .min(1)
-    .default(fallback)
-    .describe('Glob patterns; a file of the folder is read when its path below it matches one.');
+    .default(include)
+    .describe(
+      'Glob patterns; a file of the folder is read when its path below it matches one, with or without the ending of its compression, in upper or lower case.',
+    ),
+  exclude: z
+    .array(glob)
+    .default([])
+    .describe('Glob patterns of files and folders that are passed over all the same.'),
+});
+
+/** How records give text. */
+const recordFields = {
+  nulls: z
+    .enum(['skip', 'error'])
+    .default('skip')
+    .describe('What happens to a record whose text is null: pass over it and count it, or stop.'),
+  missing: z
+    .enum(['error', 'skip'])
+    .default('error')
+    .describe('What happens to a record that lacks the field: stop, or pass over it and count it.'),
+  invalidBytes,
+};
 
 const WordnetSource = z.strictObject({
   kind: z
@@ -56,26 +81,32 @@ const WordnetSource = z.strictObject({
 });
 
 const TextSource = z.strictObject({
-  kind: z
-    .literal('text')
-    .describe('Text files; those that end in .gz or .dz are unpacked while they are read.'),
+  kind: z.literal('text').describe('Text files; .gz, .zst, .bz2 and .xz are unpacked while they are read.'),
   ...fileFields,
-  include: include(['**/*.txt', '**/*.md']),
+  ...patternFields(['**/*.txt', '**/*.md']),
   ...textFields,
 });
 
 const JsonlSource = z.strictObject({
-  kind: z.literal('jsonl').describe('Files of one JSON object a line, each a document; .gz is unpacked.'),
+  kind: z
+    .literal('jsonl')
+    .describe('Files of one JSON object a line, each a document; .gz, .zst, .bz2 and .xz are unpacked.'),
   ...fileFields,
-  include: include(['**/*.jsonl', '**/*.jsonl.gz']),
+  ...patternFields(['**/*.jsonl', '**/*.ndjson', '**/*.json']),
   field: z.string().min(1).default('text').describe('Field that holds the text; a.b for a field in a field.'),
+  ...recordFields,
 });
 
 const ParquetSource = z.strictObject({
   kind: z.literal('parquet').describe('Parquet files, a document a row.'),
   ...fileFields,
-  include: include(['**/*.parquet']),
-  column: z.string().min(1).default('text').describe('Column that holds the text.'),
+  ...patternFields(['**/*.parquet']),
+  column: z
+    .string()
+    .min(1)
+    .default('text')
+    .describe('Column that holds the text; a.b for a field in a column.'),
+  ...recordFields,
 });
 
 const DebianSource = z.strictObject({
@@ -86,9 +117,7 @@ const DebianSource = z.strictObject({
     .string()
     .regex(/^[a-z0-9][a-z0-9+.-]+$/, 'must be the name of a Debian package')
     .describe('Name of the package.'),
-  include: include(['**/*.txt']).describe(
-    'Glob patterns of files in the package, such as usr/share/doc/**/*.rst.gz.',
-  ),
+  ...patternFields(['**/*.txt']),
   format: z
     .enum(['text', 'brs'])
     .default('text')
@@ -166,6 +195,8 @@ export type TextOptions = Pick<
   SourceOfKind<'text'>,
   'encoding' | 'invalidBytes' | 'documentSeparator' | 'remove'
 >;
+
+export type RecordOptions = Pick<SourceOfKind<'jsonl'>, 'nulls' | 'missing' | 'invalidBytes'>;
 
 /** A recipe with the place that its relative paths start from. */
 export interface LoadedRecipe {

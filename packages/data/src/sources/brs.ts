@@ -5,6 +5,7 @@
 
 import { closeSync, openSync, readSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
+import type { FolderListing } from './files.ts';
 import type { DocumentPart, SourceFile, TextSourceReader } from './source.ts';
 
 const HEADER_BYTES = 0x5c;
@@ -12,12 +13,12 @@ const MAGIC = 'EC02';
 /** `compress`'s magic number, with block mode and codes of up to 16 bits; written before the first window only. */
 const LZW_FLAGS = 0x90;
 
-export function brsSource(label: string, files: readonly SourceFile[]): TextSourceReader {
+export function brsSource(label: string, listing: FolderListing): TextSourceReader {
   return {
     label,
-    files,
+    ...listing,
     async *documents() {
-      for (const file of files) yield* chapters(file);
+      for (const file of listing.files) yield* chapters(file);
     },
   };
 }

@@ -1,63 +1,100 @@
-import { SluiceError } from '@sluice/core';
-import { textChunks } from './decode.ts';
-import type { SourceFile, TextSourceReader } from './source.ts';
+/** JSON lines: a file of one JSON object a line, each a document. */
 
-/** Longest line, in characters: a record is held whole. */
-const LINE_LENGTH = 1 << 28;
+import type { RecordOptions } from '../recipe.ts';
+import { unpackedBytes } from './bytes.ts';
+import { decodeUtf8, encodingError, refuseOtherUnicode, withoutLoneSurrogates } from './decode.ts';
+import { recordError, textOf } from './field.ts';
+import type { FolderListing } from './files.ts';
+import { type Line, linesOf } from './lines.ts';
+import type { DocumentPart, IntakeCounts, SourceFile, TextSourceReader } from './source.ts';
 
-/** Files of one JSON object a line; the text is in a field, `a.b` for a field in a field. */
-export function jsonlSource(label: string, files: readonly SourceFile[], field: string): TextSourceReader {
+/** @param field that holds the text; a.b for a field in a field */
+export function jsonlSource(
+  label: string,
+  listing: FolderListing,
+  field: string,
+  options: RecordOptions,
+): TextSourceReader {
   return {
     label,
-    files,
-    async *documents() {
-      for (const { path, name } of files) {
-        let number = 0;
-        for await (const line of lines(path)) {
-          number++;
-          if (line.trim() === '') continue;
-          yield { name: `${name}:${number}`, text: textOf(line, field, `${path}:${number}`), last: true };
-        }
+    ...listing,
+    async *documents(counts, signal) {
+      for (const file of listing.files) {
+        yield* documentsInLines(file, unpackedBytes(file.path), field, options, counts, signal);
       }
     },
   };
 }
 
-async function* lines(path: string): AsyncGenerator<string> {
-  let rest = '';
-  let number = 1;
-  for await (const chunk of textChunks(path, { encoding: 'utf-8', invalidBytes: 'error' })) {
-    const parts = chunk.split('\n');
-    parts[0] = rest + parts[0]!;
-    rest = parts.pop()!;
-    number += parts.length;
-    if (rest.length > LINE_LENGTH)
-      throw badRecord(`${path}:${number}`, `the line is longer than ${LINE_LENGTH} characters`);
-    yield* parts;
+/** The documents of one file's bytes, wherever they are cut. */
+export async function* documentsInLines(
+  { path, name }: Pick<SourceFile, 'path' | 'name'>,
+  bytes: AsyncIterable<Uint8Array>,
+  field: string,
+  options: RecordOptions,
+  counts: IntakeCounts,
+  signal?: AbortSignal,
+): AsyncGenerator<DocumentPart> {
+  for await (const line of linesOf(path, bytes)) {
+    signal?.throwIfAborted();
+    const place = `${path}:${line.number}`;
+    if (line.number === 1) refuseOtherUnicode(path, line.bytes, 'utf-8');
+    let json = decodeUtf8(line.bytes, options.invalidBytes, counts);
+    if (json === null) throw encodingError(place, 'is not utf-8');
+    if (line.number === 1 && json.startsWith('\ufeff')) json = json.slice(1);
+    if (/^[ \t\r]*$/.test(json)) continue;
+    const text = textOf(parse(json, line, place), field, place, options, counts);
+    if (text !== null) {
+      yield { name: `${name}:${line.number}`, text: withoutLoneSurrogates(text, counts), last: true };
+    }
   }
-  yield rest;
 }
 
-function textOf(line: string, field: string, place: string): string {
-  let value: unknown;
+function parse(json: string, line: Line, place: string): unknown {
   try {
-    value = JSON.parse(line);
+    const record: unknown = JSON.parse(json);
+    if (!Array.isArray(record)) return record;
   } catch (error) {
-    throw badRecord(place, (error as Error).message, error);
+    throw recordError(place, explain(json, line) ?? (error as Error).message, error);
   }
-  const record = value;
-  for (const key of field.split('.')) {
-    value = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
-  }
-  if (typeof value === 'string') return value;
-  const fields =
-    typeof record === 'object' && record !== null ? Object.keys(record).join(', ') : typeof record;
-  throw badRecord(
-    place,
-    `field ${JSON.stringify(field)} is ${value === undefined ? 'missing' : 'not text'}; the record has ${fields}`,
-  );
+  throw recordError(place, ARRAY);
 }
 
-function badRecord(place: string, reason: string, cause?: unknown): SluiceError {
-  return new SluiceError('SLUICE_E_DATA_RECORD', `${place}: ${reason}.`, { details: { place }, cause });
+const ARRAY =
+  "this is a JSON array, and no JSON object on a line of its own (jq -c '.[]' makes JSON lines of an array)";
+
+/** What is wrong with a line that is no JSON, where its form tells. */
+function explain(json: string, { isLast }: Line): string | null {
+  if (json.trimStart().startsWith('[')) return ARRAY;
+  if (json.includes('\0')) return 'the line holds NUL bytes, as a crash leaves them';
+  const { depth, inText, after } = outline(json);
+  if (after !== '') {
+    return `after the first JSON value, ${JSON.stringify(after.slice(0, 20))} follows on the same line (jq -c . puts each on its own)`;
+  }
+  if (inText || depth > 0) {
+    return isLast
+      ? 'the last line is cut off'
+      : 'the JSON object goes on over the end of the line (jq -c . puts each on a line of its own)';
+  }
+  return null;
+}
+
+/** How far a line comes: open brackets at its end, whether a text is open, and what follows the first whole value. */
+function outline(json: string): { depth: number; inText: boolean; after: string } {
+  let depth = 0;
+  let inText = false;
+  for (let at = 0; at < json.length; at++) {
+    const character = json[at]!;
+    if (inText) {
+      if (character === '\\') at++;
+      else if (character === '"') inText = false;
+    } else if (character === '"') {
+      inText = true;
+    } else if (character === '{' || character === '[') {
+      depth++;
+    } else if ((character === '}' || character === ']') && --depth === 0) {
+      return { depth, inText, after: json.slice(at + 1).trim() };
+    }
+  }
+  return { depth, inText, after: '' };
 }

@@ -23,12 +23,12 @@ export async function openSource(
   if (source.kind === 'wordnet') return wordnetSource();
   if (source.kind === 'debian') {
     const folder = await unpackDebianPackage(source.package, downloadRoot, signal);
-    const files = listFiles(folder, source.include);
+    const listing = listFiles(folder, source);
     const label = `debian:${source.package}`;
-    return source.format === 'brs' ? brsSource(label, files) : textSource(label, files, source);
+    return source.format === 'brs' ? brsSource(label, listing) : textSource(label, listing, source);
   }
-  const files = listFiles(recipe.resolve(source.path), source.include);
-  if (source.kind === 'text') return textSource(source.path, files, source);
-  if (source.kind === 'jsonl') return jsonlSource(source.path, files, source.field);
-  return parquetSource(source.path, files, source.column);
+  const listing = listFiles(recipe.resolve(source.path), source);
+  if (source.kind === 'text') return textSource(source.path, listing, source);
+  if (source.kind === 'jsonl') return jsonlSource(source.path, listing, source.field, source);
+  return parquetSource(source.path, listing, source.column, source);
 }

@@ -1,56 +1,103 @@
-import { SluiceError } from '@sluice/core';
-import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet';
-import { compressors } from 'hyparquet-compressors';
-import type { SourceFile, TextSourceReader } from './source.ts';
+/** Parquet files, a document a row. One row group is held at a time. */
 
-/** Parquet files, a document a row. One row group is held at a time; null rows are passed over. */
-export function parquetSource(label: string, files: readonly SourceFile[], column: string): TextSourceReader {
+import { SluiceError } from '@sluice/core';
+import {
+  asyncBufferFromFile,
+  parquetMetadataAsync,
+  parquetReadObjects,
+  parquetSchema,
+  type SchemaTree,
+} from 'hyparquet';
+import { compressors } from 'hyparquet-compressors';
+import type { RecordOptions } from '../recipe.ts';
+import { compressionError, HEAD_BYTES, refusePointer, withoutPackedEnding } from './compression.ts';
+import { listed, passOverMissing, recordError, textOfValue, valueAt } from './field.ts';
+import type { FolderListing } from './files.ts';
+import type { DocumentPart, IntakeCounts, SourceFile, TextSourceReader } from './source.ts';
+
+/** @param column that holds the text; a.b for a field in a column */
+export function parquetSource(
+  label: string,
+  listing: FolderListing,
+  column: string,
+  options: RecordOptions,
+): TextSourceReader {
   return {
     label,
-    files,
-    async *documents() {
-      for (const { path, name } of files) {
-        for await (const [row, text] of rows(path, column))
-          yield { name: `${name}:${row}`, text, last: true };
-      }
+    ...listing,
+    async *documents(counts, signal) {
+      for (const file of listing.files) yield* rows(file, column, options, counts, signal);
     },
   };
 }
 
-async function* rows(path: string, column: string): AsyncGenerator<[number, string]> {
+async function* rows(
+  { path, name }: SourceFile,
+  column: string,
+  options: RecordOptions,
+  counts: IntakeCounts,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<DocumentPart> {
+  if (withoutPackedEnding(path) !== path)
+    throw compressionError(path, 'is packed as a whole, while Parquet packs its columns itself; unpack it');
   try {
     const file = await asyncBufferFromFile(path);
+    refusePointer(path, Buffer.from(await file.slice(0, Math.min(HEAD_BYTES, file.byteLength))));
     const metadata = await parquetMetadataAsync(file);
-    const columns = metadata.schema.slice(1).map((element) => element.name);
-    if (!columns.includes(column)) {
-      throw badFile(path, `there is no column ${JSON.stringify(column)}; the file has ${columns.join(', ')}`);
+    const top = topColumn(parquetSchema(metadata), column);
+    if (top === null) {
+      const there = `the file has ${listed(parquetSchema(metadata).children.flatMap(columnNames))}`;
+      passOverMissing(column, path, there, options, counts, Number(metadata.num_rows));
+      return;
     }
     let rowStart = 0;
     for (const group of metadata.row_groups) {
+      signal?.throwIfAborted();
       const rowEnd = rowStart + Number(group.num_rows);
-      const values = await parquetReadObjects({
+      const records = await parquetReadObjects({
         file,
         metadata,
         compressors,
-        columns: [column],
+        columns: [top],
         rowStart,
         rowEnd,
+        parsers: BYTES_AS_THEY_ARE,
       });
-      for (const [i, value] of values.entries()) {
-        const text: unknown = value[column];
-        if (text === null || text === undefined) continue;
-        if (typeof text !== 'string')
-          throw badFile(path, `row ${rowStart + i} of column ${column} is not text`);
-        yield [rowStart + i, text];
+      for (const [i, record] of records.entries()) {
+        const row = rowStart + i;
+        // The column is there, as the schema says, so that what is not in this row is null.
+        const value = valueAt(record, column) ?? null;
+        const text = textOfValue(value, column, `${path}: row ${row}`, options, counts);
+        if (text !== null) yield { name: `${name}:${row}`, text, last: true };
       }
       rowStart = rowEnd;
     }
   } catch (error) {
-    if (error instanceof SluiceError) throw error;
-    throw badFile(path, (error as Error).message, error);
+    if (error instanceof SluiceError || signal?.aborted) throw error;
+    throw recordError(path, (error as Error).message, error);
   }
 }
 
-function badFile(path: string, reason: string, cause?: unknown): SluiceError {
-  return new SluiceError('SLUICE_E_DATA_RECORD', `${path}: ${reason}.`, { details: { path }, cause });
+/** Text is decoded where its row is known, so that bytes that are none can be told, and are counted once a row. */
+const BYTES_AS_THEY_ARE = {
+  stringFromBytes: (bytes: Uint8Array) => bytes,
+  jsonFromBytes: (bytes: Uint8Array) => bytes,
+};
+
+/** The column of the file that a name or a path in it is in, or null when it has none. */
+function topColumn({ children }: SchemaTree, column: string): string | null {
+  if (children.some(({ element }) => element.name === column)) return column;
+  const path = column.split('.');
+  let among = children;
+  for (const key of path) {
+    const child = among.find(({ element }) => element.name === key);
+    if (child === undefined) return null;
+    among = child.children;
+  }
+  return path[0]!;
+}
+
+/** The name of a column, and the paths to the fields in it. */
+function columnNames({ path, children }: SchemaTree): string[] {
+  return children.length === 0 ? [path.join('.')] : children.flatMap(columnNames);
 }

@@ -1,6 +1,8 @@
 import type { TextOptions } from '../recipe.ts';
+import { unpackedBytes } from './bytes.ts';
 import { textChunks } from './decode.ts';
-import type { DocumentPart, SourceFile, TextSourceReader } from './source.ts';
+import type { FolderListing } from './files.ts';
+import type { DocumentPart, TextSourceReader } from './source.ts';
 
 /** A longer document is handed on in parts, cut at white space. In characters. */
 const PART_LENGTH = 1 << 20;
@@ -8,23 +10,16 @@ const PART_LENGTH = 1 << 20;
 const SEPARATOR_LENGTH = 1000;
 
 /** Text files: each a document, or several with a separator between them. */
-export function textSource(
-  label: string,
-  files: readonly SourceFile[],
-  options: TextOptions,
-): TextSourceReader {
+export function textSource(label: string, listing: FolderListing, options: TextOptions): TextSourceReader {
   const remove = options.remove.map((pattern) => new RegExp(pattern, 'gu'));
   const clean = (text: string): string => remove.reduce((rest, pattern) => rest.replace(pattern, ''), text);
   return {
     label,
-    files,
-    async *documents() {
-      for (const file of files) {
-        for await (const part of documentsInText(
-          textChunks(file.path, options),
-          file.name,
-          options.documentSeparator,
-        )) {
+    ...listing,
+    async *documents(counts) {
+      for (const { path, name } of listing.files) {
+        const chunks = textChunks(path, unpackedBytes(path), options, counts);
+        for await (const part of documentsInText(chunks, name, options.documentSeparator)) {
           yield { ...part, text: clean(part.text) };
         }
       }
@@ -91,10 +86,13 @@ function* longParts(name: string, text: string, length = text.length): Generator
   return text.slice(begin);
 }
 
+/** White space as Unicode has it, which U+FEFF is not and U+0085 is. */
+const WHITE_SPACE = /\p{White_Space}/u;
+
 /** The last white space at or before `limit`, or `limit` (moved off the middle of a character) when there is none. */
 function whiteSpaceBefore(text: string, limit: number): number {
   for (let at = limit; at > limit / 2; at--) {
-    if (/\s/.test(text[at]!) && !/\s/.test(text[at - 1]!)) return at;
+    if (WHITE_SPACE.test(text[at]!) && !WHITE_SPACE.test(text[at - 1]!)) return at;
   }
   const code = text.charCodeAt(limit);
   return code >= 0xdc00 && code < 0xe000 ? limit - 1 : limit;
