@@ -1,10 +1,14 @@
-/** A Hugging Face `config.json` as a `ModelConfig`. What Sluice's models do not have is refused, all of it at once. */
+/**
+ * A Hugging Face `config.json` as a `ModelConfig`: every key is honoured, known to change nothing, or refused, all of them at
+ * once.
+ */
 
 import { SluiceError } from '@sluice/core';
 import { z } from 'zod';
 import { ModelConfig } from '../config.ts';
-import type { HuggingFaceLayout } from './layouts.ts';
-import { importRope } from './rope.ts';
+import { judgeKeys } from './configKeys.ts';
+import type { ConfigLayout, HuggingFaceLayout } from './layouts.ts';
+import { importRope, RopeParameters } from './rope.ts';
 
 export interface ImportedModel {
   readonly model: ModelConfig;
@@ -12,25 +16,29 @@ export interface ImportedModel {
   readonly layout: HuggingFaceLayout;
   /** `max_position_embeddings`. */
   readonly maxLength: number;
+  /** Keys of `config.json` that were passed over because that was asked for, with their values. */
+  readonly ignoredKeys: Readonly<Record<string, unknown>>;
+}
+
+export interface ImportConfigOptions {
+  /** Keys to pass over although nobody knows what they ask for; `rope_scaling.key` for one within. */
+  readonly ignore?: readonly string[] | undefined;
 }
 
 const Size = z.int().min(1);
 
-/** Keys that all layouts share, with the defaults of the classes in `transformers`. */
+/** Honoured keys that all layouts share, with the defaults of the classes in `transformers`. */
 const SharedKeys = z.looseObject({
   vocab_size: z.int().min(2).default(151936),
   num_hidden_layers: Size,
-  hidden_act: z.string().default('silu'),
   max_position_embeddings: Size.default(32768),
   initializer_range: z.number().positive().default(0.02),
   rms_norm_eps: z.number().positive().default(1e-6),
   tie_word_embeddings: z.boolean().default(false),
-  rope_theta: z.number().positive().optional(),
-  attention_bias: z.boolean().default(false),
-  qkv_bias: z.boolean().default(false),
-  use_sliding_window: z.boolean().default(false),
+  rope_theta: z.number().positive().nullish(),
+  rope_scaling: RopeParameters.nullish(),
+  rope_parameters: RopeParameters.nullish(),
   layer_types: z.array(z.string()).nullish(),
-  partial_rotary_factor: z.number().default(1),
 });
 
 const DenseKeys = SharedKeys.extend({
@@ -39,6 +47,9 @@ const DenseKeys = SharedKeys.extend({
   num_attention_heads: Size.default(32),
   num_key_value_heads: Size.nullable().default(32),
   head_dim: Size.default(128),
+});
+
+const GatedKeys = DenseKeys.extend({
   use_qk_norm: z.boolean().default(true),
   headwise_attn_output_gate: z.boolean().default(false),
   elementwise_attn_output_gate: z.boolean().default(false),
@@ -50,14 +61,12 @@ const ExpertKeys = SharedKeys.extend({
   num_key_value_heads: Size.nullable().default(4),
   head_dim: Size.nullish(),
   moe_intermediate_size: Size.default(768),
-  num_experts: z.int().min(2).optional(),
+  num_experts: z.int().min(2).nullish(),
   // What newer versions of `transformers` call it.
-  num_local_experts: z.int().min(2).optional(),
+  num_local_experts: z.int().min(2).nullish(),
   num_experts_per_tok: Size.default(8),
   norm_topk_prob: z.boolean().default(false),
   router_aux_loss_coef: z.number().min(0).default(0.001),
-  decoder_sparse_step: z.int().default(1),
-  mlp_only_layers: z.array(z.int()).nullish(),
 });
 
 /** Of the classes in `transformers`. */
@@ -69,51 +78,74 @@ const DEFAULT_EXPERTS = 128;
  * @param source what to call it in messages
  * @throws SLUICE_E_HF_CONFIG when a key has a value of the wrong type; SLUICE_E_HF_UNSUPPORTED with all reasons
  */
-export function importModelConfig(config: Readonly<Record<string, unknown>>, source: string): ImportedModel {
+export function importModelConfig(
+  config: Readonly<Record<string, unknown>>,
+  source: string,
+  { ignore = [] }: ImportConfigOptions = {},
+): ImportedModel {
   const layout = layoutOf(config, source);
-  return layout === 'qwen3-moe' ? importExperts(config, source) : importDense(config, layout, source);
+  const problems: string[] = [];
+  const ignoredKeys = judgeKeys(config, layout, ignore, problems);
+  const judged = { layout, source, ignore, ignoredKeys, problems };
+  return READERS[layout](config, judged);
 }
 
+/** A `config.json` whose keys were judged. */
+interface Judged {
+  readonly layout: ConfigLayout;
+  readonly source: string;
+  readonly ignore: readonly string[];
+  readonly ignoredKeys: Record<string, unknown>;
+  readonly problems: string[];
+}
+
+const READERS = { gated: importGated, qwen3: importDense, 'qwen3-moe': importExperts };
+
 /** The released checkpoints call themselves qwen2, so the gate's keys go before the name. */
-function layoutOf(config: Readonly<Record<string, unknown>>, source: string): HuggingFaceLayout {
-  if ('headwise_attn_output_gate' in config || 'elementwise_attn_output_gate' in config) return 'gated';
-  if (config.model_type === 'qwen3') return 'qwen3';
-  if (config.model_type === 'qwen3_moe') return 'qwen3-moe';
+function layoutOf(config: Readonly<Record<string, unknown>>, source: string): ConfigLayout {
+  const { model_type: type } = config;
+  const isGated = 'headwise_attn_output_gate' in config || 'elementwise_attn_output_gate' in config;
+  if (isGated && (type === 'qwen2' || type === 'qwen3')) return 'gated';
+  if (!isGated && type === 'qwen3') return 'qwen3';
+  if (!isGated && type === 'qwen3_moe') return 'qwen3-moe';
+  const gated = isGated ? ' with a gate after attention' : '';
   throw unsupported(source, [
-    `the model type ${JSON.stringify(config.model_type)} (known: qwen3, qwen3_moe, and the gated layout of the paper, which is told by headwise_attn_output_gate or elementwise_attn_output_gate)`,
+    `the model type ${JSON.stringify(type)}${gated} (known: qwen3, qwen3_moe, and the gated layout of the paper, which is a qwen2 or qwen3 with headwise_attn_output_gate or elementwise_attn_output_gate)`,
   ]);
 }
 
-function importDense(
-  config: Readonly<Record<string, unknown>>,
-  layout: HuggingFaceLayout,
-  source: string,
-): ImportedModel {
-  const keys = parse(config, DenseKeys, source);
+function importDense(config: Readonly<Record<string, unknown>>, judged: Judged): ImportedModel {
+  const keys = parse(config, DenseKeys, judged.source);
+  return finish(keys, judged, keys.head_dim, {
+    intermediateSize: keys.intermediate_size,
+    gate: { granularity: 'none' },
+    qkNorm: true,
+  });
+}
+
+function importGated(config: Readonly<Record<string, unknown>>, judged: Judged): ImportedModel {
+  const keys = parse(config, GatedKeys, judged.source);
+  // Where both are asked for, the released code takes the headwise one.
   const gate = keys.headwise_attn_output_gate
     ? 'headwise'
     : keys.elementwise_attn_output_gate
       ? 'elementwise'
       : 'none';
-  const isGated = layout === 'gated';
-  return finish(keys, source, layout, keys.head_dim, {
+  return finish(keys, judged, keys.head_dim, {
     intermediateSize: keys.intermediate_size,
-    // Only the paper's classes read these keys.
-    gate: { granularity: isGated ? gate : 'none' },
-    qkNorm: isGated ? keys.use_qk_norm : true,
+    gate: { granularity: gate },
+    qkNorm: keys.use_qk_norm,
   });
 }
 
-function importExperts(config: Readonly<Record<string, unknown>>, source: string): ImportedModel {
-  const keys = parse(config, ExpertKeys, source);
-  const problems: string[] = [];
-  if (keys.decoder_sparse_step !== 1)
-    problems.push(`experts in some layers only (decoder_sparse_step ${keys.decoder_sparse_step})`);
-  if (keys.mlp_only_layers?.length)
-    problems.push(`layers without experts (mlp_only_layers ${JSON.stringify(keys.mlp_only_layers)})`);
+function importExperts(config: Readonly<Record<string, unknown>>, judged: Judged): ImportedModel {
+  const keys = parse(config, ExpertKeys, judged.source);
+  const { num_experts: count, num_local_experts: localCount } = keys;
+  if (count != null && localCount != null && count !== localCount)
+    judged.problems.push(`two numbers of experts (num_experts ${count}, num_local_experts ${localCount})`);
   const headDim = keys.head_dim ?? Math.floor(keys.hidden_size / keys.num_attention_heads);
   const experts = {
-    count: keys.num_experts ?? keys.num_local_experts ?? DEFAULT_EXPERTS,
+    count: count ?? localCount ?? DEFAULT_EXPERTS,
     topK: keys.num_experts_per_tok,
     intermediateSize: keys.moe_intermediate_size,
     normalizeTopK: keys.norm_topk_prob,
@@ -121,35 +153,28 @@ function importExperts(config: Readonly<Record<string, unknown>>, source: string
     // There is no such loss in that class.
     zCoefficient: 0,
   };
-  const parts = { experts, gate: { granularity: 'none' }, qkNorm: true };
-  return finish(keys, source, 'qwen3-moe', headDim, parts, problems);
+  return finish(keys, judged, headDim, { experts, gate: { granularity: 'none' }, qkNorm: true });
 }
 
 /** The keys that all layouts share, and the parts that they do not. */
 function finish(
   keys: z.infer<typeof DenseKeys> | z.infer<typeof ExpertKeys>,
-  source: string,
-  layout: HuggingFaceLayout,
+  { layout, source, ignore, ignoredKeys, problems }: Judged,
   headDim: number,
   parts: object,
-  problems: string[] = [],
 ): ImportedModel {
   const maxLength = keys.max_position_embeddings;
-  if (keys.hidden_act !== 'silu') problems.push(`the activation ${keys.hidden_act} (known: silu)`);
-  // The gated classes read qkv_bias alone, the others attention_bias alone.
-  const biased = layout === 'gated' ? 'qkv_bias' : 'attention_bias';
-  if (keys[biased]) problems.push(`biases of the projections (${biased})`);
-  if (keys.use_sliding_window) problems.push('attention in a sliding window (use_sliding_window)');
-  const partial = keys.layer_types?.find((type) => type !== 'full_attention');
-  if (partial !== undefined && !keys.use_sliding_window)
-    problems.push(`layers of the type ${partial} (layer_types)`);
-  if (keys.partial_rotary_factor !== 1)
-    problems.push(
-      `a rotary embedding of part of a head (partial_rotary_factor ${keys.partial_rotary_factor})`,
-    );
-  if (keys.quantization_config != null)
-    problems.push('quantised weights (quantization_config); save the model in bf16');
-  const rope = importRope(keys, DEFAULT_THETA, maxLength, problems);
+  judgeLayerTypes(keys.layer_types ?? undefined, keys.num_hidden_layers, problems);
+  const rope = importRope(keys, {
+    defaultTheta: DEFAULT_THETA,
+    maxLength,
+    ignore,
+    ignored: ignoredKeys,
+    problems,
+  });
+  for (const key of ignore)
+    if (!Object.hasOwn(ignoredKeys, key))
+      problems.push(`${key} to be ignored, a key that it does not have, or that Sluice knows`);
   if (problems.length > 0) throw unsupported(source, problems);
   const result = ModelConfig.safeParse({
     vocabularySize: keys.vocab_size,
@@ -165,9 +190,17 @@ function finish(
     initializerRange: keys.initializer_range,
     ...parts,
   });
-  if (result.success) return { model: result.data, layout, maxLength };
+  if (result.success) return { model: result.data, layout, maxLength, ignoredKeys };
   const reasons = result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
   throw unsupported(source, reasons);
+}
+
+function judgeLayerTypes(types: readonly string[] | undefined, layers: number, problems: string[]): void {
+  if (types === undefined) return;
+  const other = types.find((type) => type !== 'full_attention');
+  if (other !== undefined) problems.push(`layers of the type ${other} (layer_types)`);
+  else if (types.length !== layers)
+    problems.push(`${layers} layers and the types of ${types.length} (num_hidden_layers, layer_types)`);
 }
 
 function parse<Schema extends z.ZodType>(config: unknown, schema: Schema, source: string): z.output<Schema> {

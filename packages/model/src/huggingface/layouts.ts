@@ -9,3 +9,6 @@
 export const HUGGING_FACE_LAYOUTS = ['gated', 'qwen3', 'qwen3-moe', 'qwen3-moe-fused'] as const;
 
 export type HuggingFaceLayout = (typeof HUGGING_FACE_LAYOUTS)[number];
+
+/** The layouts that `config.json` alone can tell apart; which one of experts it is, the tensors' names tell. */
+export type ConfigLayout = Exclude<HuggingFaceLayout, 'qwen3-moe-fused'>;

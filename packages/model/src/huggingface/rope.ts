@@ -1,7 +1,10 @@
 /** The rotary embedding's part of a Hugging Face `config.json`, and of ours. */
 
+import { isDeepStrictEqual } from 'node:util';
 import { elementary } from '@sluice/core';
+import { z } from 'zod';
 import type { RopeScalingConfig } from '../config.ts';
+import { show } from './configKeys.ts';
 
 /** What `config.json` says, in the terms of `ModelConfig`. */
 export interface ImportedRope {
@@ -11,53 +14,187 @@ export interface ImportedRope {
 
 type Json = Readonly<Record<string, unknown>>;
 
+/** `rope_scaling`, or the newer `rope_parameters`; what stands in there beside these keys is judged by its name. */
+export const RopeParameters = z.looseObject({
+  rope_type: z.string().nullish(),
+  // What older files call it.
+  type: z.string().nullish(),
+  rope_theta: z.number().positive().nullish(),
+  partial_rotary_factor: z.number().nullish(),
+  factor: z.number().min(1).nullish(),
+  original_max_position_embeddings: z.int().min(1).nullish(),
+  attention_factor: z.number().positive().nullish(),
+  // In `transformers` a zero means the default in these four.
+  beta_fast: z.number().min(0).nullish(),
+  beta_slow: z.number().min(0).nullish(),
+  mscale: z.number().min(0).nullish(),
+  mscale_all_dim: z.number().min(0).nullish(),
+  truncate: z.boolean().nullish(),
+});
+
+type RopeParameters = z.infer<typeof RopeParameters>;
+
+/** Keys that every rotary embedding has, and those that each known kind has beside them. */
+const COMMON_KEYS = ['rope_type', 'type', 'rope_theta', 'partial_rotary_factor'];
+const KEYS_OF_KIND: Readonly<Record<string, readonly string[]>> = {
+  default: [],
+  linear: ['factor'],
+  yarn: [
+    'factor',
+    'original_max_position_embeddings',
+    'attention_factor',
+    'beta_fast',
+    'beta_slow',
+    'mscale',
+    'mscale_all_dim',
+    'truncate',
+  ],
+};
+
+/** Where `config.json` may describe the rotary embedding, the place that newer versions of `transformers` prefer first. */
+const PLACES = ['rope_scaling', 'rope_parameters'] as const;
+
+export interface RopeKeys {
+  readonly rope_theta?: number | null | undefined;
+  readonly rope_scaling?: RopeParameters | null | undefined;
+  readonly rope_parameters?: RopeParameters | null | undefined;
+}
+
+/** What is needed beside the keys of the rotary embedding, and what is told of them. */
+export interface RopeContext {
+  /** The base where none is given. */
+  readonly defaultTheta: number;
+  readonly maxLength: number;
+  /** Keys to pass over, as `rope_scaling.key`. */
+  readonly ignore: readonly string[];
+  /** Gets the keys that were passed over. */
+  readonly ignored: Record<string, unknown>;
+  /** Gets a sentence for each thing that cannot be said. */
+  readonly problems: string[];
+}
+
 /**
- * Reads `rope_theta` and `rope_scaling`, or the newer `rope_parameters`, which holds both.
- * @param theta the base where none is given
- * @param problems gets a sentence for each thing that cannot be said
+ * Reads `rope_theta`, `rope_scaling` and `rope_parameters`. Versions of `transformers` prefer one or the other where these
+ * contradict each other, so that is refused.
  */
-export function importRope(config: Json, theta: number, maxLength: number, problems: string[]): ImportedRope {
-  const parameters = (config.rope_parameters ?? config.rope_scaling ?? {}) as Json;
-  const kind = parameters.rope_type ?? parameters.type ?? 'default';
-  const base = numberOf(parameters.rope_theta) ?? numberOf(config.rope_theta) ?? theta;
-  const factor = numberOf(parameters.factor) ?? 1;
-  if (kind === 'default') return { theta: base, scaling: undefined };
-  if (kind === 'linear') return { theta: base, scaling: { kind, factor } };
-  if (kind === 'yarn') return { theta: base, scaling: importYarn(parameters, factor, maxLength, problems) };
-  problems.push(`the rotary embedding of type ${JSON.stringify(kind)} (known: default, linear, yarn)`);
-  return { theta: base, scaling: undefined };
+export function importRope(keys: RopeKeys, context: RopeContext): ImportedRope {
+  const { defaultTheta, problems } = context;
+  const read = PLACES.flatMap((place) => {
+    const parameters = keys[place];
+    return parameters && Object.keys(parameters).length > 0
+      ? [{ theta: parameters.rope_theta ?? undefined, scaling: importScaling(place, parameters, context) }]
+      : [];
+  });
+  const [first, second] = read;
+  if (first && second && !isDeepStrictEqual(first.scaling, second.scaling))
+    problems.push('two rotary embeddings (rope_scaling and rope_parameters differ)');
+  const bases = [keys.rope_theta ?? undefined, ...read.map(({ theta }) => theta)];
+  const given = [...new Set(bases.filter((base) => base !== undefined))];
+  if (given.length > 1)
+    problems.push(`several bases of the rotary embedding (rope_theta ${given.join(', ')})`);
+  return { theta: given[0] ?? defaultTheta, scaling: first?.scaling };
+}
+
+function importScaling(
+  place: (typeof PLACES)[number],
+  parameters: RopeParameters,
+  context: RopeContext,
+): RopeScalingConfig | undefined {
+  const { problems, maxLength } = context;
+  const nested = Object.keys(parameters).find((key) => isObject(parameters[key]));
+  if (nested !== undefined) {
+    problems.push(`rotary embeddings that differ between layers (${place}.${nested})`);
+    return undefined;
+  }
+  const kind = kindOf(place, parameters, context);
+  if (kind === undefined) return undefined;
+  if ((parameters.partial_rotary_factor ?? 1) !== 1)
+    problems.push(
+      `a rotary embedding of part of a head (${place}.partial_rotary_factor ${parameters.partial_rotary_factor})`,
+    );
+  judgeScalingKeys(place, kind, parameters, context);
+  if (kind === 'default') return undefined;
+  const { factor } = parameters;
+  if (factor == null) {
+    problems.push(`a rotary embedding of type ${kind} without a factor (${place}.factor)`);
+    return undefined;
+  }
+  return kind === 'linear'
+    ? { kind, factor }
+    : importYarn(place, { ...parameters, factor }, maxLength, problems);
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The kind of rotary embedding, if it is a known one. */
+function kindOf(
+  place: string,
+  { rope_type, type, ...parameters }: RopeParameters,
+  { problems }: RopeContext,
+): 'default' | 'linear' | 'yarn' | undefined {
+  const kinds = [...new Set([rope_type, type].filter((kind) => kind != null))];
+  const [kind = 'default'] = kinds;
+  if (kinds.length > 1) {
+    problems.push(`a rotary embedding of two types (${place}: ${kinds.map(show).join(' and ')})`);
+  } else if (kinds.length === 0 && parameters.factor != null) {
+    problems.push(`a scaled rotary embedding of no type (${place} ${show(parameters)})`);
+  } else if (kind === 'default' || kind === 'linear' || kind === 'yarn') {
+    return kind;
+  } else {
+    problems.push(`the rotary embedding of type ${show(kind)} (known: default, linear, yarn)`);
+  }
+  return undefined;
+}
+
+/** A key that its kind does not have is refused: it was meant to change something. */
+function judgeScalingKeys(
+  place: string,
+  kind: string,
+  parameters: RopeParameters,
+  { ignore, ignored, problems }: RopeContext,
+): void {
+  const known = [...COMMON_KEYS, ...KEYS_OF_KIND[kind]!];
+  for (const [key, value] of Object.entries(parameters)) {
+    if (known.includes(key) || (value === null && Object.hasOwn(RopeParameters.shape, key))) continue;
+    const name = `${place}.${key}`;
+    if (ignore.includes(name)) ignored[name] = value;
+    else
+      problems.push(
+        `${name} ${show(value)}, which a rotary embedding of type ${kind} does not have (if it changes nothing: sluice import … --ignore-config ${name})`,
+      );
+  }
 }
 
 function importYarn(
-  parameters: Json,
-  factor: number,
+  place: string,
+  parameters: RopeParameters & { readonly factor: number },
   maxLength: number,
   problems: string[],
 ): RopeScalingConfig {
-  if (parameters.truncate === false) problems.push('YaRN between fractional indices (truncate: false)');
-  // In `transformers` a zero means the default here.
-  const orDefault = (value: unknown, fallback: number) => numberOf(value) || fallback;
-  const attentionFactor = numberOf(parameters.attention_factor) ?? scaleRatio(parameters, factor);
+  const { factor, truncate, original_max_position_embeddings: originalLength } = parameters;
+  if (truncate === false) problems.push(`YaRN between fractional indices (${place}.truncate: false)`);
+  const attentionFactor = parameters.attention_factor ?? scaleRatio(parameters);
   return {
     kind: 'yarn',
     factor,
-    originalLength: orDefault(parameters.original_max_position_embeddings, maxLength),
-    betaFast: orDefault(parameters.beta_fast, 32),
-    betaSlow: orDefault(parameters.beta_slow, 1),
+    originalLength: originalLength ?? maxLength,
+    betaFast: parameters.beta_fast || 32,
+    betaSlow: parameters.beta_slow || 1,
     ...(attentionFactor === undefined ? {} : { attentionFactor }),
   };
 }
 
 /** DeepSeek's way to give the attention factor: by two scales of its logarithm. */
-function scaleRatio({ mscale, mscale_all_dim }: Json, factor: number): number | undefined {
-  const [own, allDim] = [numberOf(mscale), numberOf(mscale_all_dim)];
-  if (!own || !allDim) return undefined;
+function scaleRatio({
+  factor,
+  mscale,
+  mscale_all_dim: allDim,
+}: RopeParameters & { readonly factor: number }): number | undefined {
+  if (!mscale || !allDim) return undefined;
   const scaled = (scale: number) => 0.1 * scale * elementary.log(factor) + 1;
-  return scaled(own) / scaled(allDim);
-}
-
-function numberOf(value: unknown): number | undefined {
-  return typeof value === 'number' ? value : undefined;
+  return scaled(mscale) / scaled(allDim);
 }
 
 /** `rope_scaling` for `config.json`; null for none. */
