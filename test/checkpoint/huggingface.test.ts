@@ -290,21 +290,11 @@ test('weights that are not those of the configuration are told, each', async (t)
   t.regex(error.message, /q_proj\.bias is of no use to the model/);
 });
 
-test('an output projection that is tied may be there all the same', async (t) => {
-  const directory = temporaryDirectory(t);
-  const path = join(directory, 'tied');
-  cpSync(fixture('gated-none'), path, { recursive: true });
-  rmSync(join(path, 'expected.safetensors'));
-  const values = new Float32Array(96 * 16);
-  await writeSafetensors(join(path, 'more.safetensors'), [
-    { name: 'lm_head.weight', dtype: 'F32', shape: [96, 16], values },
-  ]);
-  const index = { weight_map: { a: 'model.safetensors', b: 'more.safetensors' } };
-  writeFileSync(join(path, 'model.safetensors.index.json'), JSON.stringify(index));
-  const opened = await HuggingFaceDirectory.open(path);
-  t.true(opened.model.tieWordEmbeddings);
-  await opened.close();
-});
+/** Leaves an index that names one file. */
+function indexAlone(path: string, file: string): void {
+  rmSync(join(path, 'model.safetensors'));
+  writeFileSync(join(path, 'model.safetensors.index.json'), JSON.stringify({ weight_map: { a: file } }));
+}
 
 const broken: [string, (path: string) => void, ErrorCode, RegExp][] = [
   [
@@ -328,15 +318,13 @@ const broken: [string, (path: string) => void, ErrorCode, RegExp][] = [
   ],
   [
     'an index that leads elsewhere',
-    (path) =>
-      writeFileSync(join(path, 'model.safetensors.index.json'), '{"weight_map":{"a":"../x.safetensors"}}'),
+    (path) => indexAlone(path, '../x.safetensors'),
     'SLUICE_E_HF_TENSORS',
     /names the file "\.\.\/x\.safetensors"/,
   ],
   [
     'a file of the index that is not there',
-    (path) =>
-      writeFileSync(join(path, 'model.safetensors.index.json'), '{"weight_map":{"a":"x.safetensors"}}'),
+    (path) => indexAlone(path, 'x.safetensors'),
     'SLUICE_E_FILE_MISSING',
     /x\.safetensors/,
   ],

@@ -136,6 +136,15 @@ export const ERROR_TABLE = {
     summary: 'A Hugging Face directory holds its weights as a Python pickle, which only Python can read.',
     advice: 'Write them as safetensors once, with the Python command in the message.',
   },
+  SLUICE_E_HF_LFS_POINTER: {
+    summary: 'A file of a Hugging Face directory is a pointer of Git LFS: the file itself was not fetched.',
+    advice: 'Fetch it by `git lfs pull` in that directory, or download the model anew.',
+  },
+  SLUICE_E_HF_NON_FINITE: {
+    summary: 'A weight of a Hugging Face model is not a finite number.',
+    advice:
+      'Take another copy of the model: the run that wrote this one had diverged, or the file is damaged.',
+  },
   SLUICE_E_HF_RANGE: {
     summary: 'A weight is too large for the half-precision type that it is to be written in.',
     advice: 'Export with --dtype bf16 or f32.',
@@ -150,7 +159,13 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_TOKENIZER_MISSING: {
     summary: 'Text is to be read or written by a model that comes without a tokenizer.',
-    advice: 'Put the model’s tokenizer.json beside its config.json, and import it again.',
+    advice:
+      'Put the model’s tokenizer.json beside its config.json, and import it again; a run’s checkpoint finds it in the run’s directory, so copy that whole.',
+  },
+  SLUICE_E_TOKENIZER_CHANGED: {
+    summary: 'A file of the tokenizer that lies with a model is not the one that was saved with it.',
+    advice:
+      'Restore the file named from a copy: with another tokenizer the model’s tokens mean something else.',
   },
   SLUICE_E_TOKENIZER_MISMATCH: {
     summary: 'A corpus was prepared with another tokenizer than the model’s.',

@@ -6,13 +6,16 @@ import { SluiceError } from '@sluice/core';
 import {
   type HuggingFaceLayout,
   huggingFaceTensors,
+  type ImportConfigOptions,
+  type ImportedModel,
   importModelConfig,
   layoutOfNames,
   type ModelConfig,
 } from '@sluice/model';
 import { MANIFEST_NAME } from '../manifest.ts';
 import { SafetensorsFile } from '../safetensorsReader.ts';
-import { CONFIG_NAME, readJson, weightFiles } from './weightFiles.ts';
+import { refuseLfsPointerAt } from './lfsPointer.ts';
+import { CONFIG_NAME, readJson, type WeightFiles, weightFiles } from './weightFiles.ts';
 
 /** Where a logical tensor lies. */
 interface Place {
@@ -29,7 +32,11 @@ export function isHuggingFaceDirectory(path: string): boolean {
   return existsSync(join(path, CONFIG_NAME)) && !existsSync(join(path, MANIFEST_NAME));
 }
 
+/** The types that 32-bit floats hold exactly; each tensor has its own. */
 const FLOAT_TYPES: readonly string[] = ['F32', 'F16', 'BF16'];
+
+const EMBEDDING = 'model.embed_tokens.weight';
+const OUTPUT = 'lm_head.weight';
 
 /** A Hugging Face directory that is open for reading. */
 export class HuggingFaceDirectory {
@@ -40,39 +47,53 @@ export class HuggingFaceDirectory {
   readonly layout: HuggingFaceLayout;
   /** Longest sequence that the model is meant for, in tokens. */
   readonly maxLength: number;
+  /** Keys of `config.json` that were passed over because that was asked for, with their values. */
+  readonly ignoredKeys: Readonly<Record<string, unknown>>;
+  /** What a person should know of how the files were read. */
+  readonly notes: readonly string[];
   readonly #files: readonly SafetensorsFile[];
   readonly #places: ReadonlyMap<string, Place>;
 
   private constructor(
     directory: string,
     config: Readonly<Record<string, unknown>>,
+    { model, layout, maxLength, ignoredKeys }: ImportedModel,
     files: readonly SafetensorsFile[],
+    { indexed, notes }: WeightFiles,
   ) {
-    const path = join(directory, CONFIG_NAME);
-    const { model, layout, maxLength } = importModelConfig(config, path);
-    const byName = new Map(files.flatMap((file) => [...file.tensors.keys()].map((name) => [name, file])));
     this.directory = directory;
     this.config = config;
     this.model = model;
-    this.layout = layoutOfNames(layout, byName.keys());
+    const stored = new StoredTensors(files);
+    this.layout = layoutOfNames(layout, stored.byName.keys());
     this.maxLength = maxLength;
+    this.ignoredKeys = ignoredKeys;
+    this.notes = notes;
     this.#files = files;
-    this.#places = placesOf(directory, model, this.layout, byName);
+    this.#places = placesOf(directory, model, this.layout, stored, indexed);
   }
 
   /**
-   * Opens the files and compares what they hold with what the configuration asks for. No weights are read yet.
+   * Opens the files and compares what they hold with what the configuration asks for. No weights are read yet, but for a
+   * tied output projection that is stored all the same.
    * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_HF_CONFIG, SLUICE_E_HF_UNSUPPORTED,
-   *   SLUICE_E_HF_PYTORCH_FILE, SLUICE_E_HF_TENSORS with every difference, SLUICE_E_SAFETENSORS_INVALID
+   *   SLUICE_E_HF_PYTORCH_FILE, SLUICE_E_HF_LFS_POINTER, SLUICE_E_HF_TENSORS with every difference,
+   *   SLUICE_E_SAFETENSORS_INVALID
    */
-  static async open(directory: string): Promise<HuggingFaceDirectory> {
+  static async open(directory: string, options: ImportConfigOptions = {}): Promise<HuggingFaceDirectory> {
     const config = readJson(join(directory, CONFIG_NAME));
     // What the configuration asks for in vain is worth more to know than what is wrong with the weights.
-    importModelConfig(config, join(directory, CONFIG_NAME));
+    const imported = importModelConfig(config, join(directory, CONFIG_NAME), options);
     const files: SafetensorsFile[] = [];
     try {
-      for (const path of await weightFiles(directory)) files.push(await SafetensorsFile.open(path));
-      return new HuggingFaceDirectory(directory, config, files);
+      const chosen = await weightFiles(directory);
+      for (const path of chosen.paths) {
+        await refuseLfsPointerAt(path);
+        files.push(await SafetensorsFile.open(path));
+      }
+      const opened = new HuggingFaceDirectory(directory, config, imported, files, chosen);
+      if (imported.model.tieWordEmbeddings) await refuseOtherOutput(directory, new StoredTensors(files));
+      return opened;
     } catch (error) {
       await Promise.allSettled(files.map((file) => file.close()));
       throw error;
@@ -83,15 +104,41 @@ export class HuggingFaceDirectory {
    * Reads elements of a flattened logical tensor, exactly, whatever type they are stored in.
    * @param name one of `modelTensors(model)`
    * @param target gets the elements from `begin` on
+   * @throws SLUICE_E_HF_NON_FINITE
    */
   async read(name: string, target: Float32Array, begin = 0): Promise<void> {
     const place = this.#places.get(name);
     if (!place || begin + target.length > place.size) throw new Error(`No such part of ${name}.`);
-    await place.file.readFloats(place.stored, target, place.begin + begin);
+    const first = place.begin + begin;
+    await place.file.readFloats(place.stored, target, first);
+    const at = firstNonFinite(target);
+    if (at === -1) return;
+    throw new SluiceError(
+      'SLUICE_E_HF_NON_FINITE',
+      `Element ${first + at} of ${place.stored} in ${place.file.path} is ${target[at]}.`,
+      { details: { path: place.file.path, tensor: place.stored, element: first + at } },
+    );
   }
 
   async close(): Promise<void> {
     await Promise.allSettled(this.#files.map((file) => file.close()));
+  }
+}
+
+/** What the files hold, by name. */
+class StoredTensors {
+  readonly byName = new Map<string, SafetensorsFile>();
+  /** A sentence for each tensor that is in more than one file. */
+  readonly doubled: string[] = [];
+
+  constructor(files: readonly SafetensorsFile[]) {
+    for (const file of files) {
+      for (const name of file.tensors.keys()) {
+        const other = this.byName.get(name);
+        if (other) this.doubled.push(`${name} is in both ${basename(other.path)} and ${basename(file.path)}`);
+        else this.byName.set(name, file);
+      }
+    }
   }
 }
 
@@ -100,14 +147,15 @@ function placesOf(
   directory: string,
   model: ModelConfig,
   layout: HuggingFaceLayout,
-  files: ReadonlyMap<string, SafetensorsFile>,
+  { byName, doubled }: StoredTensors,
+  indexed: readonly string[],
 ): Map<string, Place> {
   const places = new Map<string, Place>();
-  const faults: string[] = [];
+  const faults: string[] = [...doubled];
   const wanted = new Set<string>();
   for (const { name, shape, parts } of huggingFaceTensors(model, layout)) {
     wanted.add(name);
-    const file = files.get(name);
+    const file = byName.get(name);
     const fault = faultOf(file, name, shape);
     if (fault !== undefined) faults.push(fault);
     let begin = 0;
@@ -116,13 +164,19 @@ function placesOf(
       begin += size;
     }
   }
-  for (const name of files.keys())
+  for (const name of byName.keys())
     if (!wanted.has(name) && !isRedundant(name, model)) faults.push(`${name} is of no use to the model`);
-  if (faults.length === 0) return places;
+  for (const name of indexed)
+    if (!wanted.has(name) && !byName.has(name)) faults.push(`the index names ${name}, which is in no file`);
+  if (faults.length > 0) throw tensorFaults(directory, faults);
+  return places;
+}
+
+function tensorFaults(directory: string, faults: readonly string[]): SluiceError {
   const shown = faults.slice(0, 10);
   if (faults.length > shown.length) shown.push(`and ${faults.length - shown.length} more`);
-  throw new SluiceError('SLUICE_E_HF_TENSORS', `${directory}: ${shown.join('; ')}.`, {
-    details: { directory, layout, faults },
+  return new SluiceError('SLUICE_E_HF_TENSORS', `${directory}: ${shown.join('; ')}.`, {
+    details: { directory, faults },
   });
 }
 
@@ -142,5 +196,40 @@ function faultOf(
 
 /** Tensors that say again what others say: a tied output projection, the rotary embedding's frequencies. */
 function isRedundant(name: string, model: ModelConfig): boolean {
-  return (model.tieWordEmbeddings && name === 'lm_head.weight') || name.endsWith('.rotary_emb.inv_freq');
+  if (model.tieWordEmbeddings && name === OUTPUT) return true;
+  return /^model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq$/.test(name);
 }
+
+/** An output projection that is tied and stored too must be the embedding: versions of `transformers` take one or the other. */
+async function refuseOtherOutput(directory: string, { byName }: StoredTensors): Promise<void> {
+  const [embedding, output] = [byName.get(EMBEDDING), byName.get(OUTPUT)];
+  if (!embedding || !output) return;
+  if (await sameFloats([embedding, EMBEDDING], [output, OUTPUT])) return;
+  throw tensorFaults(directory, [
+    `${OUTPUT} differs from ${EMBEDDING}, although config.json ties them (tie_word_embeddings)`,
+  ]);
+}
+
+function firstNonFinite(values: Float32Array): number {
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return i;
+  return -1;
+}
+
+type Stored = readonly [file: SafetensorsFile, name: string];
+
+/** Whether two tensors hold the same numbers, whatever types they are stored in. */
+async function sameFloats([fileA, a]: Stored, [fileB, b]: Stored): Promise<boolean> {
+  const [infoA, infoB] = [fileA.tensors.get(a)!, fileB.tensors.get(b)!];
+  if (infoA.shape.join() !== infoB.shape.join() || !FLOAT_TYPES.includes(infoB.dtype)) return false;
+  const size = infoA.shape.reduce((product, length) => product * length, 1);
+  for (let begin = 0; begin < size; begin += COMPARED_ELEMENTS) {
+    const length = Math.min(COMPARED_ELEMENTS, size - begin);
+    const [valuesA, valuesB] = [new Float32Array(length), new Float32Array(length)];
+    await Promise.all([fileA.readFloats(a, valuesA, begin), fileB.readFloats(b, valuesB, begin)]);
+    if (valuesA.some((value, i) => value !== valuesB[i])) return false;
+  }
+  return true;
+}
+
+/** Elements of each of two tensors that are compared at a time. */
+const COMPARED_ELEMENTS = 1 << 20;

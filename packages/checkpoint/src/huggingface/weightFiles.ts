@@ -3,16 +3,28 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readTextFile, SluiceError } from '@sluice/core';
+import { refuseLfsPointer } from './lfsPointer.ts';
 
 export const CONFIG_NAME = 'config.json';
 export const SINGLE_NAME = 'model.safetensors';
 export const INDEX_NAME = 'model.safetensors.index.json';
 
+/** The files of a directory's weights, and what was passed over to choose them. */
+export interface WeightFiles {
+  /** In order of names. */
+  readonly paths: readonly string[];
+  /** Names of tensors that an index says are there. */
+  readonly indexed: readonly string[];
+  /** Something that a person should know of the choice. */
+  readonly notes: readonly string[];
+}
+
 /**
- * Paths of the files, in order of names.
+ * Chooses the files as `transformers` does: `model.safetensors` goes before an index, which goes before whatever other
+ * safetensors there are.
  * @throws SLUICE_E_FILE_MISSING, SLUICE_E_HF_TENSORS (no weights, or a broken index), SLUICE_E_HF_PYTORCH_FILE
  */
-export async function weightFiles(directory: string): Promise<string[]> {
+export async function weightFiles(directory: string): Promise<WeightFiles> {
   const names = await readdir(directory).catch((error) => {
     throw new SluiceError(
       'SLUICE_E_FILE_MISSING',
@@ -23,38 +35,60 @@ export async function weightFiles(directory: string): Promise<string[]> {
       },
     );
   });
-  const found = names.includes(INDEX_NAME) ? indexedFiles(directory) : plainFiles(names);
-  if (found.length > 0) return found.map((name) => join(directory, name));
-  if (names.some(isPickle)) throw pickled(directory);
-  throw new SluiceError('SLUICE_E_HF_TENSORS', `${directory} holds no weights (${SINGLE_NAME}).`, {
-    details: { path: directory },
-  });
+  const at = (files: readonly string[]) => files.map((name) => join(directory, name));
+  if (names.includes(SINGLE_NAME)) {
+    const notes = names.includes(INDEX_NAME)
+      ? [`the weights are those of ${SINGLE_NAME}; ${INDEX_NAME} beside it is passed over`]
+      : [];
+    return { paths: at([SINGLE_NAME]), indexed: [], notes };
+  }
+  if (names.includes(INDEX_NAME)) {
+    const { files, tensors } = readIndex(join(directory, INDEX_NAME));
+    return { paths: at(files), indexed: tensors, notes: [] };
+  }
+  const found = names.filter((name) => name.endsWith('.safetensors') && !name.startsWith('adapter_')).sort();
+  if (found.length === 0) throw noWeights(directory, names);
+  return { paths: at(found), indexed: [], notes: [] };
 }
 
-function plainFiles(names: readonly string[]): string[] {
-  if (names.includes(SINGLE_NAME)) return [SINGLE_NAME];
-  return names.filter((name) => name.endsWith('.safetensors')).sort();
-}
-
-function indexedFiles(directory: string): string[] {
-  const path = join(directory, INDEX_NAME);
-  const index = readJson(path);
-  const files = Object.values((index.weight_map ?? {}) as Record<string, unknown>);
+function readIndex(path: string): { files: string[]; tensors: string[] } {
+  const { weight_map: map } = readJson(path);
+  const entries = Object.entries(typeof map === 'object' && map !== null ? map : {});
   // A name that is a path would lead out of the directory.
-  const bad = files.find((file) => typeof file !== 'string' || !/^[\w.-]+$/.test(file));
-  if (files.length === 0 || bad !== undefined) {
-    const reason = files.length === 0 ? 'names no files' : `names the file ${JSON.stringify(bad)}`;
+  const bad = entries.find(([, file]) => typeof file !== 'string' || !/^[^/\\]*[^/\\.][^/\\]*$/.test(file));
+  if (entries.length === 0 || bad !== undefined) {
+    const reason = bad === undefined ? 'names no files' : `names the file ${JSON.stringify(bad[1])}`;
     throw new SluiceError('SLUICE_E_HF_TENSORS', `The index ${path} ${reason}.`, { details: { path } });
   }
-  return [...new Set(files as string[])].sort();
+  const files = [...new Set(entries.map(([, file]) => String(file)))].sort();
+  return { files, tensors: entries.map(([name]) => name) };
+}
+
+/** Weights of other formats, by the endings of their names. */
+const OTHER_FORMATS = /\.(bin|pth|pt|ckpt|gguf|ggml|h5|msgpack|onnx|npz|safetensors)$/;
+
+function noWeights(directory: string, names: readonly string[]): SluiceError {
+  if (names.some(isPickle)) return pickled(directory);
+  const others = names.filter((name) => OTHER_FORMATS.test(name)).sort();
+  const [first] = others;
+  const found =
+    first === undefined
+      ? ''
+      : first.startsWith('adapter_')
+        ? `, only an adapter (${first}): merge it into its model first`
+        : `, only ${others.slice(0, 3).join(', ')}, which Sluice does not read`;
+  return new SluiceError('SLUICE_E_HF_TENSORS', `${directory} holds no weights (${SINGLE_NAME})${found}.`, {
+    details: { path: directory, found: others },
+  });
 }
 
 /**
  * Reads a JSON file that holds an object.
- * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_HF_CONFIG
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_DATA_ENCODING, SLUICE_E_HF_CONFIG, SLUICE_E_HF_LFS_POINTER
  */
 export function readJson(path: string): Record<string, unknown> {
   const text = readTextFile(path);
+  refuseLfsPointer(path, text);
   let json: unknown;
   try {
     json = JSON.parse(text);
