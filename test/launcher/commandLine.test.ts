@@ -42,7 +42,7 @@ test('commands and flags are those that the design lists', (t) => {
     'inspect <run> --step',
     'count <model> --baseline --scale',
     'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale',
-    'import <source> --out',
+    'import <source> --out --ignore-config',
     'export <source> --hf --dtype --layout',
     'data prepare <recipe>',
     'data list',

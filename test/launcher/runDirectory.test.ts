@@ -1,5 +1,5 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { dirname, isAbsolute, join, relative } from 'node:path';
 import { loadYamlConfig } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import test from 'ava';
@@ -101,12 +101,14 @@ test('--workers alone lets the expert-parallel size follow; an explicit size is 
   t.is(loadRunConfig(path, { set: ['parallel.workers=1'] }).parallel.expertParallel, 2);
 });
 
-test('a frozen configuration reads back as it was, from wherever it lies', async (t) => {
+test('a frozen configuration reads back as it was, and its paths are from where it lies', async (t) => {
   // As a user in the repository names it: relative to the current directory.
   const config = loadRunConfig(relative(process.cwd(), writeConfig(t)), {});
   const frozen = join(temporaryDirectory(t), 'config.yaml');
   await freezeRunConfig(frozen, config);
-  t.deepEqual(loadYamlConfig(frozen, RunConfig), config);
   t.deepEqual(loadRunConfig(frozen, {}), config);
+  const { data } = loadYamlConfig(frozen, RunConfig);
+  t.is(join(dirname(frozen), data.recipe), config.data.recipe);
+  t.false(isAbsolute(data.recipe));
   t.regex(readFileSync(frozen, 'utf8'), /^# The resolved configuration/);
 });

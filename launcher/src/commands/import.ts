@@ -5,6 +5,7 @@ import { defineCommand } from '../cli/command.ts';
 interface ImportArguments {
   readonly source: string;
   readonly out: string;
+  readonly ignoreConfig?: string[];
 }
 
 export const importCommand = defineCommand<ImportArguments>({
@@ -25,24 +26,41 @@ export const importCommand = defineCommand<ImportArguments>({
       requiresArg: true,
       describe: 'Directory of the checkpoint, new or empty.',
     },
+    'ignore-config': {
+      type: 'string',
+      array: true,
+      requiresArg: true,
+      describe:
+        'Keys of config.json to pass over although Sluice does not know them; the checkpoint records them.',
+    },
   },
   examples: [
     ['sluice import models/1B_gate_elementwise --out checkpoints/elementwise', 'Import a released model.'],
     ['sluice import models/qwen3 --out checkpoints/qwen3 --json', 'The same with the result as JSON.'],
+    [
+      'sluice import models/tuned --out checkpoints/tuned --ignore-config my_note',
+      'Pass over a key that is known to change nothing.',
+    ],
   ],
-  async run({ source, out }, { log }) {
+  async run({ source, out, ignoreConfig: ignoreKeys }, { log }) {
     const { importHuggingFace } = await import('@sluice/checkpoint/huggingface');
     const { formatCount } = await import('@sluice/observe');
     const { interruptible } = await import('../signals/interruptible.ts');
     const { percentLogger } = await import('../run/percentLogger.ts');
     const onProgress = percentLogger('importing', log);
-    const summary = await interruptible((signal) => importHuggingFace(source, out, { onProgress, signal }));
-    const { layout, weights, parameters, maxLength, tokenizerFiles } = summary;
+    const summary = await interruptible((signal) =>
+      importHuggingFace(source, out, { ignoreKeys, onProgress, signal }),
+    );
+    const { model, notes, ...facts } = summary;
+    const { layout, weights, parameters, tokenizerFiles, ignoredKeys } = facts;
+    notes.forEach(log);
+    for (const [key, value] of Object.entries(ignoredKeys))
+      log(`passed over as asked: ${key} ${JSON.stringify(value)} of config.json`);
     const tokenizer = tokenizerFiles.includes('tokenizer.json')
       ? 'with its tokenizer'
       : 'without a tokenizer';
     return {
-      json: { checkpoint: out, layout, parameters, maxLength, weights, tokenizerFiles, model: summary.model },
+      json: { checkpoint: out, ...facts, notes, model },
       text: `imported ${formatCount(parameters)} parameters (layout ${layout}, ${tokenizer}) to ${out}\nweights ${weights}`,
     };
   },

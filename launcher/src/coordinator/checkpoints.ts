@@ -3,6 +3,7 @@
  * the workers' shards, the manifest last, commit into the journal, and only then are older checkpoints removed.
  */
 
+import { relative } from 'node:path';
 import {
   beginCheckpoint,
   checkpointDirectory,
@@ -10,11 +11,13 @@ import {
   type LogicalTensor,
   pruneCheckpoints,
 } from '@sluice/checkpoint';
+import type { SavedTokenizer, TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { hashConfig } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
+import { configInRun, pathInRun } from '../run/runPaths.ts';
 import type { CoordinatorState } from './state.ts';
 import { agreed, type Workers } from './workers.ts';
 
@@ -25,8 +28,8 @@ export interface SavedState {
   readonly worker: Readonly<Record<string, unknown>>;
   /** Hash of the prepared corpus that the run reads. */
   readonly datasetHash: string;
-  /** Where it lay when the checkpoint was written; absolute. */
-  readonly dataDirectory: string;
+  /** The files by which the model's tokens are text, and where they lie. */
+  readonly tokenizer: SavedTokenizer;
 }
 
 export interface CommittedCheckpoint {
@@ -40,6 +43,7 @@ export interface CheckpointWriter {
   readonly run: RunDirectory;
   readonly config: RunConfig;
   readonly dataset: PrepareSummary;
+  readonly tokenizer: TokenizerRecord;
   readonly tensors: readonly LogicalTensor[];
   readonly workers: Workers;
   readonly journal: Journal;
@@ -50,9 +54,9 @@ export async function saveCheckpoint(
   writer: CheckpointWriter,
   state: CoordinatorState,
 ): Promise<CommittedCheckpoint> {
-  const { run, config, dataset, workers, journal } = writer;
+  const { run, dataset, workers, journal } = writer;
   const { step } = state;
-  journal.append('save', step, { path: checkpointDirectory(run.path, step) });
+  journal.append('save', step, { path: pathInRun(run.path, checkpointDirectory(run.path, step)) });
   const directory = await beginCheckpoint(run.path, step);
   const answers = await workers.call('save', { directory });
   const { probe, state: worker } = agreed(`save at step ${step}`, answers, ['probe', 'state']);
@@ -60,8 +64,9 @@ export async function saveCheckpoint(
     coordinator: state,
     worker,
     datasetHash: dataset.manifestHash,
-    dataDirectory: dataset.directory,
+    tokenizer: { ...writer.tokenizer, directory: relative(directory, run.tokenizer) },
   };
+  const config = configInRun(run.path, writer.config);
   const manifest = await commitCheckpoint({
     directory,
     step,
@@ -72,7 +77,7 @@ export async function saveCheckpoint(
     state: saved as unknown as Record<string, unknown>,
     probe: { ...probe },
   });
-  journal.append('commit', step, { path: directory, weights: manifest.hashes.weights });
-  await pruneCheckpoints(run.path, config.checkpoint.keep);
+  journal.append('commit', step, { path: pathInRun(run.path, directory), weights: manifest.hashes.weights });
+  await pruneCheckpoints(run.path, writer.config.checkpoint.keep);
   return { path: directory, step, weights: manifest.hashes.weights };
 }

@@ -1,9 +1,13 @@
 /** Prepares the corpus of a run, if it is not yet, and tells how far that is. */
 
+import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
-import { type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
+import { findPrepared, type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
 import { formatBytes, formatCount } from '@sluice/observe';
+import type { RunConfig } from '@sluice/train';
 import { dataRoots } from '../run/dataRoot.ts';
+import { readJournal } from '../run/journal.ts';
+import type { RunDirectory } from '../run/runDirectory.ts';
 import { interruptible } from '../signals/interruptible.ts';
 
 const PROGRESS_EVERY_MS = 2_000;
@@ -43,6 +47,30 @@ export async function prepareDataset(
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
   if (summary.fresh && logSources) for (const line of sourceLines(summary)) log(`data: ${line}`);
   return summary;
+}
+
+/**
+ * The corpus of a run. Where its recipe is not to be found, since the run was copied away from it, the corpus that the run
+ * began with will do, if it is prepared.
+ * @throws as `prepareDataset`
+ */
+export async function corpusOfRun(
+  run: RunDirectory,
+  config: RunConfig,
+  log: (line: string) => void,
+): Promise<PrepareSummary> {
+  const { recipe } = config.data;
+  if (!existsSync(recipe)) {
+    const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
+    const corpus = start && findPrepared(dataRoots().outputRoot, start.datasetHash);
+    if (corpus) {
+      log(
+        `data: the recipe ${recipe} is not there; going on with ${corpus.directory}, the corpus of this run`,
+      );
+      return { ...corpus, fresh: false, sources: [] };
+    }
+  }
+  return prepareDataset(recipe, log);
 }
 
 export function datasetLine(summary: PrepareSummary): string {

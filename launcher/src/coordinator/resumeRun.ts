@@ -2,7 +2,8 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { newestValidCheckpoint } from '@sluice/checkpoint';
-import { loadYamlConfig, parseConfig, SluiceError } from '@sluice/core';
+import { TokenizerRecord } from '@sluice/checkpoint/huggingface';
+import { parseConfig, SluiceError } from '@sluice/core';
 import { MetricsLog, truncateDiagnosticsAfter } from '@sluice/observe';
 import { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
@@ -13,9 +14,11 @@ import { acquireLock } from '../run/lock.ts';
 import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeRules.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
+import { configFromRun, configInRun, pathInRun } from '../run/runPaths.ts';
+import { keptTokenizer } from '../run/runTokenizer.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import type { CommittedCheckpoint, SavedState } from './checkpoints.ts';
-import { prepareDataset } from './dataset.ts';
+import { corpusOfRun } from './dataset.ts';
 import { runSession } from './session.ts';
 import { CoordinatorState } from './state.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
@@ -55,16 +58,20 @@ async function resumeLocked(
   const { from, refused } = await startingPoint(run);
   for (const checkpoint of refused) log(refusedLine(checkpoint));
 
-  const saved = from?.config ?? loadYamlConfig(run.config, RunConfig);
+  const saved = configInRun(run.path, from?.config ?? loadRunConfig(run.config, {}));
   const config = loadRunConfig(run.config, options);
-  const allow = [...(options.allow ?? []), ...keysAllowedBefore(readJournal(run.journal), config)];
-  const changes = judgeChanges(saved, config, allow);
+  const written = configInRun(run.path, config);
+  const allow = [...(options.allow ?? []), ...keysAllowedBefore(readJournal(run.journal), written)];
+  const changes = judgeChanges(saved, written, allow);
   validateConfig(config);
-  const dataset = await prepareDataset(config.data.recipe, log);
+  const dataset = await corpusOfRun(run, config, log);
   refuseOtherDataset(run, from?.datasetHash, dataset.manifestHash);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
 
   if (!from) await refuseOtherInitialWeights(run, config);
+
+  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
+  const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, dataset.directory);
 
   const facts = { run, config, dataset };
   if (from && from.state.step >= config.training.steps) {
@@ -75,10 +82,10 @@ async function resumeLocked(
   const journal = openJournal(run.journal);
   try {
     journal.append('resume', step, {
-      ...(from && { checkpoint: from.checkpoint.path }),
+      ...(from && { checkpoint: pathInRun(run.path, from.checkpoint.path) }),
       ...sizeOf(config),
       changes,
-      refusedCheckpoints: refused,
+      refusedCheckpoints: refused.map((one) => ({ ...one, path: pathInRun(run.path, one.path) })),
     });
     const size = { from: sizeOf(saved), to: sizeOf(config) };
     if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', step, size);
@@ -89,7 +96,7 @@ async function resumeLocked(
         ? `going on from step ${step}: ${from.checkpoint.path}`
         : 'no checkpoint yet: starting again from step 0',
     );
-    const outcome = await runSession({ ...facts, journal, from, maxSteps: options.maxSteps });
+    const outcome = await runSession({ ...facts, tokenizer, journal, from, maxSteps: options.maxSteps });
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();
@@ -106,6 +113,8 @@ interface StartingPoint {
   readonly config: RunConfig;
   readonly state: CoordinatorState;
   readonly datasetHash: string;
+  /** Absent in checkpoints of older versions. */
+  readonly tokenizer: TokenizerRecord | undefined;
 }
 
 async function startingPoint(
@@ -118,9 +127,10 @@ async function startingPoint(
   const saved = manifest.state as unknown as SavedState;
   const from = {
     checkpoint: { path: directory, step, weights: manifest.hashes.weights },
-    config: parseConfig(manifest.config, RunConfig, `${directory}/manifest.json`),
+    config: configFromRun(run.path, parseConfig(manifest.config, RunConfig, `${directory}/manifest.json`)),
     state: CoordinatorState.parse(saved.coordinator),
     datasetHash: saved.datasetHash,
+    tokenizer: TokenizerRecord.optional().parse(saved.tokenizer),
   };
   return { from, refused: reasons };
 }

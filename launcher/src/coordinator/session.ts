@@ -1,5 +1,6 @@
 /** One invocation of `train` or `resume`, from starting the workers to the summary at the end. */
 
+import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
@@ -22,6 +23,7 @@ export interface Session {
   readonly run: RunDirectory;
   readonly config: RunConfig;
   readonly dataset: PrepareSummary;
+  readonly tokenizer: TokenizerRecord;
   readonly journal: Journal;
   /** Where to go on from; absent for a new run. */
   readonly from?: { readonly checkpoint: CommittedCheckpoint; readonly state: CoordinatorState } | undefined;
@@ -83,7 +85,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
 }
 
 async function train(session: Session, workers: Workers, underway: Underway): Promise<SessionOutcome> {
-  const { run, config, dataset, journal, from, maxSteps } = session;
+  const { run, config, dataset, tokenizer, journal, from, maxSteps } = session;
   const { state, spikes, recorder, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
@@ -91,7 +93,7 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     ...(from && { checkpoint: from.checkpoint.path }),
   });
   const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
-  const writer = { run, config, dataset, tensors, workers, journal };
+  const writer = { run, config, dataset, tokenizer, tensors, workers, journal };
   const reason = await trainRun({
     config,
     workers,

@@ -8,6 +8,8 @@ import { openJournal } from '../run/journal.ts';
 import { acquireLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
 import { makeRunDirectory, refuseExistingRun, runName } from '../run/runDirectory.ts';
+import { configInRun, pathInRun } from '../run/runPaths.ts';
+import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareDataset } from './dataset.ts';
 import { runSession } from './session.ts';
@@ -41,18 +43,27 @@ export async function startRun(
   try {
     // Another process may have started a run here while the data were prepared.
     refuseExistingRun(path);
+    const tokenizer = await adoptTokenizer(run, config, dataset.directory);
     await freezeRunConfig(run.config, config);
     const journal = openJournal(run.journal);
     try {
       journal.append('start', 0, {
-        configHash: hashConfig(config),
+        configHash: hashConfig(configInRun(run.path, config)),
         datasetHash: dataset.manifestHash,
         workers: config.parallel.workers,
         expertParallel: config.parallel.expertParallel,
-        ...(from && { from }),
+        ...(from && { from: { ...from, path: pathInRun(run.path, from.path) } }),
+        tokenizer,
       });
       if (from) initialWeightsLines(from).forEach(log);
-      const outcome = await runSession({ run, config, dataset, journal, maxSteps: options.maxSteps });
+      const outcome = await runSession({
+        run,
+        config,
+        dataset,
+        tokenizer,
+        journal,
+        maxSteps: options.maxSteps,
+      });
       return await concludeRun({ run, config, dataset }, outcome);
     } finally {
       journal.close();

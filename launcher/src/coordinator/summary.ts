@@ -8,6 +8,7 @@ import { formatCount, formatLoss, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
+import { configInRun } from '../run/runPaths.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { SessionOutcome } from './session.ts';
 import type { CoordinatorState } from './state.ts';
@@ -29,7 +30,7 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
   const { validationLoss } = outcome.state;
   const report = await writeHtmlReport(run.path, {
     title: runName(config, run.path),
-    config,
+    config: configInRun(run.path, config),
     parameters: outcome.parameters,
     ...(dataset.unigramLoss !== null && { unigramLoss: dataset.unigramLoss }),
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),

@@ -1,6 +1,7 @@
 /** Loads the model that a command was asked for, and closes it when the command has done with it. */
 
 import { type InferenceModel, loadForInference } from '@sluice/evaluate';
+import { dataRoots } from './dataRoot.ts';
 import { locateModel } from './locateCheckpoint.ts';
 
 export interface ModelRequest {
@@ -21,7 +22,12 @@ export async function withModel<T>(
   use: (model: InferenceModel) => Promise<T>,
 ): Promise<T> {
   const directory = await locateModel(source, log);
-  const model = await loadForInference(directory, { backend: 'native', threads: 0, set });
+  const model = await loadForInference(directory, {
+    backend: 'native',
+    threads: 0,
+    set,
+    corpora: dataRoots().outputRoot,
+  });
   try {
     return await use(model);
   } finally {

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { compareTensors, type TensorDifferences } from '@sluice/checkpoint';
-import { openWeights } from '@sluice/checkpoint/huggingface';
+import { type LocatedTokenizer, openWeights } from '@sluice/checkpoint/huggingface';
 import { type ConfigDifference, diffConfigs, SluiceError, sha256 } from '@sluice/core';
 import { openDataset } from '@sluice/data';
 import { type ModelConfig, modelTensors } from '@sluice/model';
@@ -13,7 +13,7 @@ const SHOWN_DIFFERENCES = 10;
 
 /** What a run begins with, as its journal keeps it. */
 export interface InitialWeights {
-  /** Directory of a checkpoint, or a Hugging Face directory; absolute. */
+  /** Directory of a checkpoint, or a Hugging Face directory; absolute, but in the journal from the run's directory. */
   readonly path: string;
   /** Content hash of the weights there. */
   readonly weights: string;
@@ -21,6 +21,8 @@ export interface InitialWeights {
   readonly changes: readonly ConfigDifference[];
   /** Tensors that are not there, and so begin as in a new model. */
   readonly initialized: readonly string[];
+  /** Keys of a `config.json` that were passed over when the weights were imported, with their values; absent when there were none. */
+  readonly ignoredKeys?: Readonly<Record<string, unknown>>;
 }
 
 /** The model that the weights in a directory make. @throws the coded errors of `openWeights` */
@@ -54,6 +56,7 @@ export async function checkInitialWeights({
       weights: await source.hashWeights(),
       changes: diffConfigs({ model: source.model }, { model }),
       initialized: differences.missing.map(({ name }) => name),
+      ...(Object.keys(source.ignoredKeys).length > 0 && { ignoredKeys: source.ignoredKeys }),
     };
   } finally {
     await source.close();
@@ -71,7 +74,7 @@ export async function checkInitialTokenizer(
   log: (line: string) => void,
 ): Promise<void> {
   if (from === undefined) return;
-  const path = await tokenizerOf(from);
+  const path = (await tokenizerOfWeights(from))?.path;
   if (path === undefined) {
     log(`the tokenizer of ${from} is not there; make sure that it is the corpus’s`);
     return;
@@ -87,12 +90,13 @@ export async function checkInitialTokenizer(
   }
 }
 
-async function tokenizerOf(directory: string): Promise<string | undefined> {
+/** The tokenizer of the weights in a directory, if it is still there. @throws the coded errors of `openWeights` */
+export async function tokenizerOfWeights(directory: string): Promise<LocatedTokenizer | undefined> {
   const source = await openWeights(directory);
   try {
-    return source.tokenizerPath();
+    return await source.tokenizer();
   } catch (error) {
-    // The corpus that it lay with is gone, or damaged.
+    // What it lay with is gone, or damaged.
     if (error instanceof SluiceError) return undefined;
     throw error;
   } finally {

@@ -1,14 +1,15 @@
 /** What is in a run directory, and what the batch of one step held. */
 
 import { listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
-import { loadYamlConfig, SluiceError } from '@sluice/core';
+import { SluiceError } from '@sluice/core';
 import { openDataset } from '@sluice/data';
 import { formatLoss, readMetrics, type StepRecord } from '@sluice/observe';
-import { RunConfig } from '@sluice/train';
+import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { prepareDataset } from '../coordinator/dataset.ts';
+import { corpusOfRun } from '../coordinator/dataset.ts';
 import { type JournalEntry, readJournal } from './journal.ts';
 import { lockOwner } from './lock.ts';
+import { loadRunConfig } from './runConfig.ts';
 import { existingRun, type RunDirectory } from './runDirectory.ts';
 
 /** Entries of the journal that are shown to people; JSON has all. */
@@ -52,7 +53,7 @@ export async function inspectStep(
   log: (line: string) => void,
 ): Promise<CommandResult> {
   const run = existingRun(path);
-  const config = loadYamlConfig(run.config, RunConfig);
+  const config = loadRunConfig(run.config, {});
   if (step > config.training.steps) {
     throw new SluiceError(
       'SLUICE_E_USAGE',
@@ -62,7 +63,7 @@ export async function inspectStep(
       },
     );
   }
-  const { directory } = await prepareDataset(config.data.recipe, log);
+  const { directory } = await corpusOfRun(run, config, log);
   const sequences = sequencesOf(config, directory, step);
   const record = await recordOf(run, step);
   const lines = sequences.flatMap(({ sample, epoch, sequence, shards, documents }) => [

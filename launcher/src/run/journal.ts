@@ -5,11 +5,12 @@
 
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { appendWhole, SluiceError, writeError } from '@sluice/core';
 import type { SpikeEvent } from '@sluice/train';
 import type { InitialWeights } from './initialWeights.ts';
 
-/** What a decision of each kind records, beside its step. */
+/** What a decision of each kind records, beside its step. Paths are from the run's directory. */
 export interface JournalKinds {
   start: {
     configHash: string;
@@ -18,6 +19,8 @@ export interface JournalKinds {
     expertParallel: number;
     /** What the run begins with; absent when that is random. */
     from?: InitialWeights;
+    /** The files in the run's folder `tokenizer`; absent in runs that began before they had it. */
+    tokenizer?: TokenizerRecord;
   };
   resume: {
     /** Checkpoint that the run goes on from; absent when it starts again from the beginning. */

@@ -1,13 +1,14 @@
 /** Reads a run's configuration with the command line's changes, and freezes it into the run directory. */
 
-import { resolve } from 'node:path';
-import { loadYamlConfig, resolvePath, SluiceError, writeFileAtomic } from '@sluice/core';
+import { dirname, resolve } from 'node:path';
+import { loadYamlConfig, SluiceError, writeFileAtomic } from '@sluice/core';
 import { InitializeConfig, RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
 import { z } from 'zod';
 import { modelOfWeights } from './initialWeights.ts';
 import { topKeys } from './loadModel.ts';
 import { locateModel } from './locateCheckpoint.ts';
+import { configFromRun, configInRun, pathFromRun } from './runPaths.ts';
 import { fittingExpertParallel } from './validate.ts';
 
 /** Flags of the command line that stand for keys of the configuration. */
@@ -23,23 +24,16 @@ export interface ConfigFlags {
 }
 
 /**
- * The resolved configuration. Paths in it are absolute, so that it means the same wherever it is copied to.
+ * The resolved configuration, with absolute paths.
  * @throws the coded errors of `loadYamlConfig`
  */
 export function loadRunConfig(path: string, flags: ConfigFlags): RunConfig {
   const config = loadYamlConfig(path, RunConfig, { overrides: overridesOf(flags) });
-  const absolute = (written: string) => resolve(resolvePath(path, written));
-  const { data, initialize, parallel } = config;
+  const { parallel } = config;
   const expertParallel = onlyWorkersGiven(flags)
     ? fittingExpertParallel(parallel.expertParallel, parallel.workers)
     : parallel.expertParallel;
-  return {
-    ...config,
-    initialize:
-      initialize.from === undefined ? initialize : { ...initialize, from: absolute(initialize.from) },
-    data: { ...data, recipe: absolute(data.recipe) },
-    parallel: { ...parallel, expertParallel },
-  };
+  return { ...configFromRun(dirname(path), config), parallel: { ...parallel, expertParallel } };
 }
 
 /** What must be known of a configuration before the rest of it can be read. */
@@ -64,17 +58,17 @@ export async function loadNewRunConfig(
       `--from-missing is ${flags.fromMissing}, but there are no weights to begin with: name them by --from.`,
     );
   }
-  const from = await locateModel(resolve(resolvePath(path, initialize.from)), log);
+  const from = await locateModel(pathFromRun(dirname(path), initialize.from), log);
   if (topKeys(path).includes('model')) return loadRunConfig(path, { ...flags, from });
   const model = JSON.stringify(await modelOfWeights(from));
   return loadRunConfig(path, { ...flags, from, set: [`model=${model}`, ...(flags.set ?? [])] });
 }
 
-/** Writes the configuration whole, or not at all. */
+/** Writes a run's configuration whole, or not at all; its paths are from the run's directory. */
 export async function freezeRunConfig(path: string, config: RunConfig): Promise<void> {
   const header =
     '# The resolved configuration of this run. `sluice resume` changes it; do not edit it by hand.\n';
-  await writeFileAtomic(path, header + stringify(config));
+  await writeFileAtomic(path, header + stringify(configInRun(dirname(path), config)));
 }
 
 function overridesOf(flags: ConfigFlags): string[] {

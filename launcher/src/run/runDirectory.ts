@@ -15,6 +15,8 @@ export interface RunDirectory {
   readonly diagnostics: string;
   readonly lock: string;
   readonly checkpoints: string;
+  /** The run's own copy of its tokenizer's files. */
+  readonly tokenizer: string;
   readonly report: string;
 }
 
@@ -28,6 +30,7 @@ export function runDirectory(path: string): RunDirectory {
     diagnostics: join(root, 'diagnostics.jsonl'),
     lock: join(root, 'lock'),
     checkpoints: join(root, 'checkpoints'),
+    tokenizer: join(root, 'tokenizer'),
     report: join(root, 'report.html'),
   };
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { type DatasetManifest, loadManifest, type SplitName, verifyFiles } from './manifest.ts';
@@ -34,6 +35,12 @@ export class Dataset {
   /** The corpus's own copy of its `tokenizer.json`. */
   get tokenizerPath(): string {
     return join(this.directory, this.manifest.tokenizer.file);
+  }
+
+  /** The token between two documents, as it is written. */
+  get endOfText(): string {
+    const config = readFileSync(join(this.directory, this.manifest.tokenizerConfig.file), 'utf8');
+    return (JSON.parse(config) as { eos_token: string }).eos_token;
   }
 
   /**

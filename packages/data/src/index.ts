@@ -1,5 +1,6 @@
 export * from './config.ts';
 export { Dataset, openDataset } from './dataset.ts';
+export { findPrepared } from './findPrepared.ts';
 export type { DatasetManifest, SplitManifest, SplitName } from './manifest.ts';
 export { permute } from './order.ts';
 export {

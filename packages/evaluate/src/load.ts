@@ -1,24 +1,23 @@
 /** Loading a model for inference, from a checkpoint or a Hugging Face directory: the weights only, on one process. */
 
 import { availableParallelism } from 'node:os';
-import { type CheckpointReader, openCheckpoint } from '@sluice/checkpoint';
+import { openCheckpoint } from '@sluice/checkpoint';
 import {
   HuggingFaceDirectory,
   type ImportedState,
   isHuggingFaceDirectory,
-  tokenizerFolder,
   type WeightSource,
   weightsOfCheckpoint,
   weightsOfHuggingFace,
 } from '@sluice/checkpoint/huggingface';
 import { parseConfig, SluiceError } from '@sluice/core';
-import { type Dataset, openDataset } from '@sluice/data';
+import { type Dataset, findPrepared, openDataset } from '@sluice/data';
 import { Parameter, selectBackend, setThreads } from '@sluice/engine';
 import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
 import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
 import { InferenceModel } from './inferenceModel.ts';
-import { huggingFaceCodec, type TextCodec, trainedCodec } from './textCodec.ts';
+import { codecOf, type TextCodec } from './textCodec.ts';
 
 export interface LoadOptions {
   /** TensorFlow.js backend that gives values at once, so not `webgpu`; `native` falls back to `cpu`. */
@@ -27,14 +26,15 @@ export interface LoadOptions {
   readonly threads: number;
   /** Changes of the rotary embedding, `model.ropeTheta=…` or `model.ropeScaling.…=…`. */
   readonly set?: readonly string[] | undefined;
+  /** Where prepared corpora lie, among them the one that the model was trained on. */
+  readonly corpora?: string | undefined;
 }
 
-/** Where a model comes from: its configuration, its weights, and how it is spoken to. */
+/** Where a model comes from: its configuration, its weights, and what it was trained on. */
 interface ModelSource {
   readonly weights: WeightSource;
   /** Longest sequence that the model is meant for. */
   readonly sequenceLength: number;
-  readonly loadCodec: () => Promise<TextCodec>;
   /** The corpus that the model was trained on, if it was trained here. */
   readonly openCorpus?: () => Dataset;
   readonly measureUpdate: () => Promise<SavedUpdate>;
@@ -48,13 +48,14 @@ interface ModelSource {
 export async function loadForInference(directory: string, options: LoadOptions): Promise<InferenceModel> {
   const source = isHuggingFaceDirectory(directory)
     ? await openHuggingFace(directory)
-    : await openOwnCheckpoint(directory);
+    : await openOwnCheckpoint(directory, options);
   try {
     const model = overrideRope(source.weights.model, directory, options.set ?? []);
     await selectBackend(options.backend);
     setThreads(options.threads || availableParallelism());
     const decoder = new Decoder(model, await readParameters(model, source.weights));
-    const { sequenceLength, loadCodec, openCorpus, measureUpdate } = source;
+    const { sequenceLength, openCorpus, measureUpdate, weights } = source;
+    const loadCodec = () => codecOfWeights(weights, directory);
     return new InferenceModel(decoder, { sequenceLength, loadCodec, openCorpus, measureUpdate });
   } finally {
     await source.weights.close();
@@ -77,7 +78,6 @@ async function openHuggingFace(directory: string): Promise<ModelSource> {
   return {
     weights: weightsOfHuggingFace(opened),
     sequenceLength: opened.maxLength,
-    loadCodec: () => huggingFaceCodec(directory, opened.config),
     measureUpdate: async () => ({ missing: 'a Hugging Face directory holds no moments of an optimizer' }),
   };
 }
@@ -85,25 +85,41 @@ async function openHuggingFace(directory: string): Promise<ModelSource> {
 /** What inference needs, besides the model, of the configuration that a run's checkpoint was saved with. */
 const SavedConfig = z.looseObject({ data: z.looseObject({ sequenceLength: z.int().min(1) }) });
 
-async function openOwnCheckpoint(directory: string): Promise<ModelSource> {
+async function openOwnCheckpoint(directory: string, options: LoadOptions): Promise<ModelSource> {
   const reader = await openCheckpoint(directory);
+  const { config, state } = reader.manifest;
   const source = {
     weights: weightsOfCheckpoint(reader),
     measureUpdate: () => measureUpdateOf(directory),
   };
-  const { imported } = reader.manifest.state as unknown as Partial<ImportedState>;
-  if (imported) {
-    const { maxLength: sequenceLength, config } = imported;
-    return { ...source, sequenceLength, loadCodec: () => importedCodec(reader, config) };
-  }
-  const { data } = parseConfig(reader.manifest.config, SavedConfig, directory);
-  const openCorpus = () => openDataset(String(reader.manifest.state.dataDirectory));
-  return {
-    ...source,
-    sequenceLength: data.sequenceLength,
-    loadCodec: async () => trainedCodec(openCorpus().tokenizerPath),
-    openCorpus,
-  };
+  const { imported } = state as unknown as Partial<ImportedState>;
+  if (imported) return { ...source, sequenceLength: imported.maxLength };
+  const { data } = parseConfig(config, SavedConfig, directory);
+  const openCorpus = () => corpusOf(directory, String(state.datasetHash), options.corpora);
+  return { ...source, sequenceLength: data.sequenceLength, openCorpus };
+}
+
+/** A corpus is known by its hash, wherever it lies and whatever it is called. */
+function corpusOf(directory: string, hash: string, corpora: string | undefined): Dataset {
+  const found = corpora === undefined ? undefined : findPrepared(corpora, hash);
+  if (found) return openDataset(found.directory);
+  throw new SluiceError(
+    'SLUICE_E_DATA_NOT_PREPARED',
+    `None of the corpora prepared in ${corpora} is the one that ${directory} was trained on (${hash}).`,
+    { details: { directory, corpora, hash } },
+  );
+}
+
+async function codecOfWeights(weights: WeightSource, directory: string): Promise<TextCodec> {
+  const tokenizer = await weights.tokenizer();
+  if (tokenizer) return codecOf(tokenizer);
+  throw new SluiceError(
+    'SLUICE_E_TOKENIZER_MISSING',
+    `The model in ${directory} comes without a tokenizer.`,
+    {
+      details: { path: directory },
+    },
+  );
 }
 
 /** Opens the checkpoint anew: few ask for this, and those long after the weights were read. */
@@ -114,19 +130,6 @@ async function measureUpdateOf(directory: string): Promise<SavedUpdate> {
   } finally {
     await reader.close();
   }
-}
-
-function importedCodec(
-  { directory, manifest }: CheckpointReader,
-  config: Readonly<Record<string, unknown>>,
-): Promise<TextCodec> {
-  const folder = tokenizerFolder(directory, manifest);
-  if (folder !== undefined) return huggingFaceCodec(folder, config);
-  throw new SluiceError(
-    'SLUICE_E_TOKENIZER_MISSING',
-    `The checkpoint ${directory} was imported without a tokenizer.`,
-    { details: { path: directory } },
-  );
 }
 
 /** The keys that have no weights of their own, and so may change after training. */

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJson } from '@sluice/checkpoint/huggingface';
+import { type LocatedTokenizer, readJson, refuseLfsPointerAt } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
 import { loadTokenizer, type Tokenizer } from '@sluice/data';
 
@@ -16,8 +16,24 @@ export interface TextCodec {
   readonly stop: ReadonlySet<number>;
 }
 
+/**
+ * For any model: a Hugging Face model's files say what begins and ends a text; one that was trained here has its end-of-text
+ * token.
+ * @throws SLUICE_E_TOKENIZER_MISSING, SLUICE_E_TOKENIZER_INVALID, SLUICE_E_HF_CONFIG, SLUICE_E_HF_LFS_POINTER
+ */
+export async function codecOf(tokenizer: LocatedTokenizer): Promise<TextCodec> {
+  const { folder, path } = tokenizer;
+  if (path === undefined) {
+    throw new SluiceError('SLUICE_E_TOKENIZER_MISSING', `There is no tokenizer.json in ${folder}.`, {
+      details: { path: folder },
+    });
+  }
+  await refuseLfsPointerAt(path);
+  return tokenizer.tokenKeys ? huggingFaceCodec(path, tokenizer) : trainedCodec(path);
+}
+
 /** For a model that was trained here: its end-of-text token stands before and behind every document. */
-export function trainedCodec(tokenizerPath: string): TextCodec {
+function trainedCodec(tokenizerPath: string): TextCodec {
   const tokenizer = loadTokenizer(tokenizerPath);
   const { endOfTextId } = tokenizer;
   return { tokenizer, tokenizerPath, start: [endOfTextId], stop: new Set([endOfTextId]) };
@@ -25,31 +41,24 @@ export function trainedCodec(tokenizerPath: string): TextCodec {
 
 /**
  * For a Hugging Face model: what `generation_config.json`, else `config.json`, says ends a text, and a beginning only
- * where the tokenizer is said to add one.
- * @param folder of the tokenizer's files
- * @param config the content of `config.json`
- * @throws SLUICE_E_TOKENIZER_MISSING, SLUICE_E_TOKENIZER_INVALID
+ * where the tokenizer is said to add one. Where such a model was trained on, the token between the documents of its corpus ends
+ * a text too.
  */
-export async function huggingFaceCodec(
-  folder: string,
-  config: Readonly<Record<string, unknown>>,
+async function huggingFaceCodec(
+  tokenizerPath: string,
+  { folder, tokenKeys = {}, endOfText }: LocatedTokenizer,
 ): Promise<TextCodec> {
-  const tokenizerPath = join(folder, 'tokenizer.json');
-  if (!existsSync(tokenizerPath)) {
-    throw new SluiceError('SLUICE_E_TOKENIZER_MISSING', `There is no tokenizer.json in ${folder}.`, {
-      details: { path: folder },
-    });
-  }
-  const tokenizer = loadTokenizer(folder);
+  const tokenizer = loadTokenizer(tokenizerPath, { endOfText });
   const generation = await optionalJson(join(folder, 'generation_config.json'));
   const tokenizerConfig = await optionalJson(join(folder, 'tokenizer_config.json'));
-  const stop = tokenIds(generation.eos_token_id ?? config.eos_token_id);
-  const [begin] = tokenIds(generation.bos_token_id ?? config.bos_token_id);
+  const stop = tokenIds(folder, 'eos_token_id', generation.eos_token_id ?? tokenKeys.eos_token_id);
+  const [begin] = tokenIds(folder, 'bos_token_id', generation.bos_token_id ?? tokenKeys.bos_token_id);
+  if (stop.length === 0 || endOfText !== undefined) stop.push(tokenizer.endOfTextId);
   return {
     tokenizer,
     tokenizerPath,
     start: tokenizerConfig.add_bos_token === true && begin !== undefined ? [begin] : [],
-    stop: new Set(stop.length > 0 ? stop : [tokenizer.endOfTextId]),
+    stop: new Set(stop),
   };
 }
 
@@ -58,6 +67,15 @@ async function optionalJson(path: string): Promise<Record<string, unknown>> {
 }
 
 /** One id, several, or none. */
-function tokenIds(value: unknown): number[] {
-  return [value].flat().filter((id) => Number.isSafeInteger(id)) as number[];
+function tokenIds(folder: string, key: string, value: unknown): number[] {
+  const ids = [value ?? []].flat();
+  const bad = ids.find((id) => !Number.isSafeInteger(id) || (id as number) < 0);
+  if (bad === undefined) return ids as number[];
+  throw new SluiceError(
+    'SLUICE_E_HF_CONFIG',
+    `${key} of ${folder} is ${JSON.stringify(value)}: no ids of tokens.`,
+    {
+      details: { path: folder, key, value },
+    },
+  );
 }

@@ -14,6 +14,7 @@ import type { Workers } from '../../../launcher/src/coordinator/workers.ts';
 import { openJournal } from '../../../launcher/src/run/journal.ts';
 import { freezeRunConfig } from '../../../launcher/src/run/runConfig.ts';
 import { makeRunDirectory, type RunDirectory } from '../../../launcher/src/run/runDirectory.ts';
+import { adoptTokenizer } from '../../../launcher/src/run/runTokenizer.ts';
 import { temporaryDirectory } from '../../support/temporaryDirectory.ts';
 import { SMALL_CONFIG } from './config.ts';
 import { fakeWorkers } from './fakeWorkers.ts';
@@ -80,6 +81,7 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
   });
   const dataset = await prepareDataset(recipe, () => {});
   const run = makeRunDirectory(join(directory, 'run'));
+  const tokenizer = await adoptTokenizer(run, config, dataset.directory);
   await freezeRunConfig(run.config, config);
   const journal = openJournal(run.journal);
   t.teardown(() => journal.close());
@@ -88,11 +90,13 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
     datasetHash: dataset.manifestHash,
     workers: 2,
     expertParallel: 2,
+    tokenizer,
   });
   const writer: Omit<CheckpointWriter, 'workers'> = {
     run,
     config,
     dataset,
+    tokenizer,
     tensors: modelTensors(config.model).map(({ name, shape }) => ({ name, shape })),
     journal,
   };

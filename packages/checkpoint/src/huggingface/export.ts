@@ -17,7 +17,7 @@ import { type CheckpointReader, openCheckpoint } from '../reader.ts';
 import { ITEM_BYTES, type TensorData, writeSafetensors } from '../safetensors.ts';
 import type { ImportedState } from './import.ts';
 import { fillOutputDirectory } from './outputDirectory.ts';
-import { copyTokenizer, tokenizerFolder } from './tokenizerFiles.ts';
+import { copyTokenizer, type LocatedTokenizer, locateTokenizer, tokenKeysOf } from './tokenizerFiles.ts';
 import { CONFIG_NAME, INDEX_NAME, SINGLE_NAME } from './weightFiles.ts';
 
 /** What weights can be written as, and what PyTorch and safetensors call it. */
@@ -62,9 +62,9 @@ const CHUNK_ELEMENTS = 1 << 20;
 
 /**
  * Writes a checkpoint's weights in a Hugging Face layout. `config.json` comes last, so what is cut off by a crash is not
- * mistaken for a model.
+ * mistaken for a model. The files of a Hugging Face model that the weights came from are written as they were.
  * @throws SLUICE_E_HF_UNSUPPORTED for what the layout cannot say; SLUICE_E_HF_RANGE for a weight that the type cannot
- *   hold; SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE; the signal's reason
+ *   hold; SLUICE_E_TOKENIZER_CHANGED; SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE; the signal's reason
  *   when it is aborted: then nothing is left
  */
 export async function exportHuggingFace(request: ExportRequest): Promise<ExportSummary> {
@@ -83,9 +83,11 @@ export async function exportHuggingFace(request: ExportRequest): Promise<ExportS
     const parameters = manifest.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
     const files = await fillOutputDirectory(target, async () => {
       const weightFiles = await writeWeights(reader, huggingFaceTensors(model, layout), request);
-      const folder = findTokenizer(checkpoint, manifest);
-      const tokenizerFiles = folder === undefined ? [] : await copyTokenizer(folder, target);
-      const tokens = imported ? tokenKeys(imported.config) : folder ? await endOfText(folder, target) : {};
+      const tokenizer = await findTokenizer(checkpoint, manifest);
+      const tokenizerFiles = tokenizer ? Object.keys(await copyTokenizer(tokenizer.folder, target)) : [];
+      const tokens = imported
+        ? tokenKeysOf(imported.config)
+        : (tokenizer?.tokenKeys ?? (tokenizer?.path ? await endOfText(tokenizer.path, target) : {}));
       await writeFileAtomic(join(target, CONFIG_NAME), encodeConfig({ ...config, ...tokens }));
       return { weightFiles, tokenizerFiles };
     });
@@ -101,28 +103,19 @@ function maxLengthOf({ config, state }: Manifest): number {
   return imported?.maxLength ?? (config as { data: { sequenceLength: number } }).data.sequenceLength;
 }
 
-/** A checkpoint outlives its corpus; then the weights are exported alone. */
-function findTokenizer(checkpoint: string, manifest: Manifest): string | undefined {
+/** A checkpoint may be all that is left of a run; then the weights are exported alone. */
+async function findTokenizer(checkpoint: string, manifest: Manifest): Promise<LocatedTokenizer | undefined> {
   try {
-    return tokenizerFolder(checkpoint, manifest);
+    return await locateTokenizer(checkpoint, manifest);
   } catch (error) {
-    if (error instanceof SluiceError) return undefined;
+    if (error instanceof SluiceError && error.code !== 'SLUICE_E_TOKENIZER_CHANGED') return undefined;
     throw error;
   }
 }
 
-/** The keys of special tokens, as they were in the imported `config.json`. */
-function tokenKeys(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(
-    ['bos_token_id', 'eos_token_id', 'pad_token_id']
-      .filter((key) => key in config)
-      .map((key) => [key, config[key]]),
-  );
-}
-
 /** A model of ours has seen its end-of-text token before and behind every document. */
-async function endOfText(folder: string, target: string): Promise<Record<string, unknown>> {
-  const tokenizer = loadTokenizer(folder);
+async function endOfText(path: string, target: string): Promise<Record<string, unknown>> {
+  const tokenizer = loadTokenizer(path);
   const token = tokenizer.decode([tokenizer.endOfTextId]);
   await writeJson(join(target, 'tokenizer_config.json'), {
     tokenizer_class: 'PreTrainedTokenizerFast',

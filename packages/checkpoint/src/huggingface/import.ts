@@ -8,7 +8,7 @@ import type { ShardRecord } from '../manifest.ts';
 import { writeShard } from '../shard.ts';
 import { HuggingFaceDirectory } from './directory.ts';
 import { fillOutputDirectory } from './outputDirectory.ts';
-import { copyTokenizer, TOKENIZER_FOLDER } from './tokenizerFiles.ts';
+import { copyTokenizer, type SavedTokenizer, TOKENIZER_FOLDER, tokenKeysOf } from './tokenizerFiles.ts';
 
 export interface ImportSummary {
   readonly model: ModelConfig;
@@ -20,6 +20,10 @@ export interface ImportSummary {
   readonly parameters: number;
   /** Names of the tokenizer's files that came along. */
   readonly tokenizerFiles: readonly string[];
+  /** Keys of `config.json` that were passed over because that was asked for, with their values. */
+  readonly ignoredKeys: Readonly<Record<string, unknown>>;
+  /** What a person should know of how the directory was read. */
+  readonly notes: readonly string[];
 }
 
 /** What an imported checkpoint's manifest says in `state`. */
@@ -29,13 +33,18 @@ export interface ImportedState {
     readonly maxLength: number;
     /** The content of `config.json`. */
     readonly config: Readonly<Record<string, unknown>>;
+    /** Its keys that were passed over because that was asked for, with their values; absent when there were none. */
+    readonly ignoredKeys?: Readonly<Record<string, unknown>>;
   };
+  readonly tokenizer?: SavedTokenizer;
 }
 
 /** Elements of one shard, where a single tensor does not have more: the weights in memory at a time. */
 const SHARD_ELEMENTS = 1 << 26;
 
 export interface ImportOptions {
+  /** Keys of `config.json` to pass over although nobody knows what they ask for. */
+  readonly ignoreKeys?: readonly string[] | undefined;
   /** Told the parameters written so far and in all. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -52,7 +61,7 @@ export async function importHuggingFace(
   target: string,
   options: ImportOptions = {},
 ): Promise<ImportSummary> {
-  const opened = await HuggingFaceDirectory.open(source);
+  const opened = await HuggingFaceDirectory.open(source, { ignore: options.ignoreKeys });
   try {
     return await fillOutputDirectory(target, () => writeImported(opened, target, options));
   } finally {
@@ -66,12 +75,18 @@ async function writeImported(
   options: ImportOptions,
 ): Promise<ImportSummary> {
   await prepareDirectory(target);
-  const { model, layout, maxLength, config } = opened;
+  const { model, layout, maxLength, config, ignoredKeys, notes } = opened;
   const tensors = modelTensors(model);
   const parameters = tensors.reduce((sum, { size }) => sum + size, 0);
   const shards = await writeShards(opened, tensors, target, parameters, options);
-  const tokenizerFiles = await copyTokenizer(opened.directory, join(target, TOKENIZER_FOLDER));
-  const state: ImportedState = { imported: { layout, maxLength, config } };
+  const files = await copyTokenizer(opened.directory, join(target, TOKENIZER_FOLDER));
+  const tokenizerFiles = Object.keys(files);
+  const tokenizer = { directory: TOKENIZER_FOLDER, files, tokenKeys: tokenKeysOf(config) };
+  const ignored = Object.keys(ignoredKeys).length > 0 ? { ignoredKeys } : {};
+  const state: ImportedState = {
+    imported: { layout, maxLength, config, ...ignored },
+    ...(tokenizerFiles.length > 0 && { tokenizer }),
+  };
   const { hashes } = await commitCheckpoint({
     directory: target,
     step: 0,
@@ -83,7 +98,8 @@ async function writeImported(
     state: { ...state },
     probe: {},
   });
-  return { model, layout, maxLength, weights: hashes.weights, parameters, tokenizerFiles };
+  const { weights } = hashes;
+  return { model, layout, maxLength, weights, parameters, tokenizerFiles, ignoredKeys, notes };
 }
 
 async function writeShards(

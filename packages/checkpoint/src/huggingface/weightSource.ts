@@ -1,7 +1,5 @@
 /** A model's parameters, from wherever they lie: a checkpoint of ours, or a Hugging Face directory. */
 
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseConfig } from '@sluice/core';
 import { ModelConfig, modelTensors } from '@sluice/model';
 import { z } from 'zod';
@@ -9,7 +7,8 @@ import { hashTensors } from '../contentHash.ts';
 import { type CheckpointReader, openCheckpoint } from '../reader.ts';
 import { hashPiece } from '../tensors.ts';
 import { HuggingFaceDirectory, isHuggingFaceDirectory } from './directory.ts';
-import { tokenizerFolder } from './tokenizerFiles.ts';
+import type { ImportedState } from './import.ts';
+import { type LocatedTokenizer, locateTokenizer, tokenizerOfHuggingFace } from './tokenizerFiles.ts';
 
 /** Parameters that are open for reading, with the model that they make. Several reads may be under way at once. */
 export interface WeightSource {
@@ -23,10 +22,12 @@ export interface WeightSource {
   /** Content hash of the weights: that of a checkpoint which holds the same. */
   hashWeights(): Promise<string>;
   /**
-   * Path of the `tokenizer.json` that the model speaks through, if it has one.
-   * @throws the coded errors of `openDataset` when it lay with a corpus that is gone
+   * The files that the model speaks through, if it has any.
+   * @throws SLUICE_E_TOKENIZER_MISSING, SLUICE_E_TOKENIZER_CHANGED
    */
-  tokenizerPath(): string | undefined;
+  tokenizer(): Promise<LocatedTokenizer | undefined>;
+  /** Keys of a `config.json` that were passed over when the model was imported. */
+  readonly ignoredKeys: Readonly<Record<string, unknown>>;
   close(): Promise<void>;
 }
 
@@ -49,7 +50,8 @@ export function weightsOfCheckpoint(reader: CheckpointReader): WeightSource {
     model: parseConfig(manifest.config, SavedConfig, directory).model,
     read: (name, target) => reader.readRange('parameter', name, 0, target.length, target),
     hashWeights: async () => manifest.hashes.weights,
-    tokenizerPath: () => tokenizerIn(tokenizerFolder(directory, manifest)),
+    tokenizer: () => locateTokenizer(directory, manifest),
+    ignoredKeys: (manifest.state as unknown as Partial<ImportedState>).imported?.ignoredKeys ?? {},
     close: () => reader.close(),
   };
 }
@@ -59,14 +61,10 @@ export function weightsOfHuggingFace(opened: HuggingFaceDirectory): WeightSource
     model: opened.model,
     read: (name, target) => opened.read(name, target),
     hashWeights: () => hashOf(opened),
-    tokenizerPath: () => tokenizerIn(opened.directory),
+    tokenizer: async () => tokenizerOfHuggingFace(opened.directory, opened.config),
+    ignoredKeys: opened.ignoredKeys,
     close: () => opened.close(),
   };
-}
-
-function tokenizerIn(folder: string | undefined): string | undefined {
-  const path = folder && join(folder, 'tokenizer.json');
-  return path && existsSync(path) ? path : undefined;
 }
 
 /** Reads everything, a tensor at a time. */
