@@ -1,6 +1,6 @@
 /**
- * `npm run docs`: writes what is generated from the code: the table of errors and the JSON Schemas by which editors
- * complete the YAML. `npm run docs -- --check` only says whether they are up to date.
+ * `npm run docs`: writes what is generated from the code: the tables of errors and of the keys of a `config.json`, and the JSON
+ * Schemas by which editors complete the YAML. `npm run docs -- --check` only says whether they are up to date.
  */
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { root, setup } from './steps.js';
 setup();
 const { ERROR_TABLE, jsonSchema } = await import('@sluice/core');
 const { DataRecipe } = await import('@sluice/data');
-const { ModelConfig } = await import('@sluice/model');
+const { CONFIG_KEYS, keyRule, ModelConfig } = await import('@sluice/model');
 const { RunConfig } = await import('@sluice/train');
 const { ExperimentConfig } = await import('sluice');
 
@@ -23,10 +23,38 @@ function errorsPage() {
   return `# Errors\n\nGenerated from \`packages/core/src/errors.ts\` by \`npm run docs\`.\n\n${rows.join('\n')}`;
 }
 
+const RULES = {
+  honoured: ({ by }) => `honoured: ${by}`,
+  harmless: ({ because }) => `changes nothing: ${because}`,
+  refused: ({ unless, what, ignorable }) => {
+    const allowed = ['null', ...unless.map((value) => JSON.stringify(value))].map((value) => `\`${value}\``);
+    return `${ignorable ? 'refused, but can be ignored' : 'refused'}: ${what}; taken: ${allowed.join(', ')}`;
+  },
+};
+
+function keysPage() {
+  const rows = Object.keys(CONFIG_KEYS)
+    .sort()
+    .map((key) => {
+      const byRule = new Map();
+      for (const layout of ['gated', 'qwen3', 'qwen3-moe']) {
+        const rule = keyRule(key, layout);
+        const text = RULES[rule.kind](rule);
+        byRule.set(text, [...(byRule.get(text) ?? []), layout]);
+      }
+      const text = [...byRule].map(([rule, layouts]) =>
+        byRule.size === 1 ? rule : `${layouts.join(', ')}: ${rule}`,
+      );
+      return `| \`${key}\` | ${text.join('<br>')} |`;
+    });
+  return `# Keys of config.json\n\nGenerated from \`packages/model/src/huggingface/configKeys.ts\` by \`npm run docs\`. A key that is not here is refused by its name; see [Hugging Face models](huggingface.md#what-configjson-may-say).\n\n| key | what becomes of it |\n| --- | --- |\n${rows.join('\n')}\n`;
+}
+
 const schema = (type) => `${JSON.stringify(jsonSchema(type), null, 2)}\n`;
 
 const files = {
   'docs/errors.md': errorsPage(),
+  'docs/huggingface-keys.md': keysPage(),
   'configs/schemas/run.json': schema(RunConfig),
   'configs/schemas/model.json': schema(ModelConfig),
   'configs/schemas/recipe.json': schema(DataRecipe),

@@ -1,11 +1,13 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readManifest } from '@sluice/checkpoint';
 import { EXPORT_TYPES } from '@sluice/checkpoint/huggingface';
 import type { InferenceModel } from '@sluice/evaluate';
 import { HUGGING_FACE_LAYOUTS } from '@sluice/model';
 import test from 'ava';
 import { exportCommand } from '../../launcher/src/commands/export.ts';
 import { main } from '../../launcher/src/main.ts';
+import { checkInitialWeights } from '../../launcher/src/run/initialWeights.ts';
 import { writeLogits } from '../../launcher/src/run/tokenIds.ts';
 import { expectedOf, fixture } from '../fixtures/huggingface/fixtures.ts';
 import { relativeError } from '../support/relativeError.ts';
@@ -65,6 +67,33 @@ test.serial('logits of a directory and of the checkpoint from it are those of Py
     t.deepEqual(written.shape, json.shape);
     t.true(relativeError(Float32Array.from(written.logits.flat(2)), logits) < 1e-5);
   }
+});
+
+test.serial('a key that nobody knows is passed over when that is asked for, and recorded', async (t) => {
+  const directory = temporaryDirectory(t);
+  const [model, out] = [join(directory, 'model'), join(directory, 'checkpoint')];
+  cpSync(fixture('gated-none'), model, { recursive: true });
+  rmSync(join(model, 'expected.safetensors'));
+  const config = JSON.parse(readFileSync(join(model, 'config.json'), 'utf8'));
+  writeFileSync(
+    join(model, 'config.json'),
+    JSON.stringify({ ...config, house_style: 3, attention_dropout: 0.1 }),
+  );
+  const refused = await sluice('import', model, '--out', out);
+  t.is(refused.json.error.code, 'SLUICE_E_HF_UNSUPPORTED');
+  t.regex(refused.json.error.message, /house_style 3.*attention_dropout 0\.1/);
+  const flags = ['--ignore-config', 'house_style', '--ignore-config', 'attention_dropout'];
+  const { json } = await sluice('import', model, '--out', out, ...flags);
+  t.deepEqual(json.ignoredKeys, { house_style: 3, attention_dropout: 0.1 });
+  const { state } = await readManifest(out);
+  t.like(state.imported, { ignoredKeys: json.ignoredKeys });
+  const begun = await checkInitialWeights({
+    model: json.model,
+    initialize: { from: out, missing: 'refuse' },
+  });
+  t.deepEqual(begun!.ignoredKeys, json.ignoredKeys);
+  const vain = await sluice('import', model, '--out', join(directory, 'x'), ...flags, '--ignore-config', 'y');
+  t.is(vain.json.error.code, 'SLUICE_E_USAGE');
 });
 
 const badIds: [string, string, RegExp][] = [

@@ -6,6 +6,8 @@ import { SluiceError } from '@sluice/core';
 const FURTHER_VALUES: Readonly<Record<string, RegExp>> = {
   '--set': /^[A-Za-z]\w*(\.\w+)*=/,
   '--allow': /^(name|backend|model|data|parallel|training|optimizer|schedule|spikes)(\.\w+)*$/,
+  // A key of somebody's config.json looks like any other word, so each takes a flag of its own.
+  '--ignore-config': /(?!)/,
 };
 
 /**

@@ -31,7 +31,7 @@ export const importCommand = defineCommand<ImportArguments>({
       array: true,
       requiresArg: true,
       describe:
-        'Keys of config.json to pass over although Sluice does not know them; the checkpoint records them.',
+        'Key of config.json to pass over although Sluice does not know it; the checkpoint records it. May be repeated.',
     },
   },
   examples: [

@@ -38,7 +38,7 @@ const judged = (unless: readonly unknown[], what: string): KeyRule => ({
   ignorable: true,
 });
 
-const GENERATION = harmless('settings of generation; `generation_config.json` comes along as it is');
+const GENERATION = harmless('a setting of generation, no part of the model');
 const TOKENS = honoured('ids of tokens, for generating and exporting');
 const LABELS = harmless('of classifiers');
 const OUTPUTS = harmless('what calls in Python return');

@@ -76,7 +76,8 @@ const DEFAULT_EXPERTS = 128;
 /**
  * @param config the content of `config.json`
  * @param source what to call it in messages
- * @throws SLUICE_E_HF_CONFIG when a key has a value of the wrong type; SLUICE_E_HF_UNSUPPORTED with all reasons
+ * @throws SLUICE_E_HF_CONFIG when a key has a value of the wrong type; SLUICE_E_HF_UNSUPPORTED with all reasons;
+ *   SLUICE_E_USAGE when there is nothing to ignore by a name
  */
 export function importModelConfig(
   config: Readonly<Record<string, unknown>>,
@@ -172,10 +173,9 @@ function finish(
     ignored: ignoredKeys,
     problems,
   });
-  for (const key of ignore)
-    if (!Object.hasOwn(ignoredKeys, key))
-      problems.push(`${key} to be ignored, a key that it does not have, or that Sluice knows`);
   if (problems.length > 0) throw unsupported(source, problems);
+  const vain = ignore.filter((key) => !Object.hasOwn(ignoredKeys, key));
+  if (vain.length > 0) throw ignoredInVain(source, vain);
   const result = ModelConfig.safeParse({
     vocabularySize: keys.vocab_size,
     hiddenSize: keys.hidden_size,
@@ -210,6 +210,14 @@ function parse<Schema extends z.ZodType>(config: unknown, schema: Schema, source
   throw new SluiceError('SLUICE_E_HF_CONFIG', `${source}: ${issues.join('; ')}.`, {
     details: { source, issues },
   });
+}
+
+function ignoredInVain(source: string, keys: readonly string[]): SluiceError {
+  return new SluiceError(
+    'SLUICE_E_USAGE',
+    `There is nothing to ignore in ${source} by the name ${keys.join(', ')}: it has no such key, or Sluice knows it.`,
+    { details: { source, keys } },
+  );
 }
 
 function unsupported(source: string, reasons: readonly string[]): SluiceError {
