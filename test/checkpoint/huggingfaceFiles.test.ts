@@ -1,9 +1,9 @@
 /** Which files of a Hugging Face directory are read, and what is refused of them. */
 
-import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SafetensorsFile, type TensorData, writeSafetensors } from '@sluice/checkpoint';
-import { HuggingFaceDirectory } from '@sluice/checkpoint/huggingface';
+import { HuggingFaceDirectory, importHuggingFace } from '@sluice/checkpoint/huggingface';
 import type { ErrorCode } from '@sluice/core';
 import test, { type ExecutionContext } from 'ava';
 import { fixture } from '../fixtures/huggingface/fixtures.ts';
@@ -130,6 +130,16 @@ for (const name of [SINGLE, 'config.json']) {
     await copy.refused(t, new RegExp(`${name} is a pointer of Git LFS`), 'SLUICE_E_HF_LFS_POINTER');
   });
 }
+
+test('a tokenizer that is a pointer of Git LFS is not imported, and nothing is left of the import', async (t) => {
+  const copy = new Copy(t, 'qwen3');
+  writeFileSync(copy.at('tokenizer.json'), POINTER);
+  const target = join(temporaryDirectory(t), 'checkpoint');
+  const error = await failureOf(importHuggingFace(copy.path, target));
+  t.is(error.code, 'SLUICE_E_HF_LFS_POINTER');
+  t.regex(error.message, /tokenizer\.json is a pointer/);
+  t.false(existsSync(target));
+});
 
 for (const [name, message] of [
   ['model.gguf', /only model\.gguf, which Sluice does not read/],

@@ -144,6 +144,6 @@ test.serial('weights of another model or of another tokenizer are refused before
     'train dense.yaml --from dense --run-dir no --set data.recipe=other.yaml',
   );
   t.is(code, 'SLUICE_E_TOKENIZER_MISMATCH');
-  t.regex(message, /tiny-300 was prepared with another tokenizer than .*tiny\/tokenizer\.json/);
+  t.regex(message, /tiny-300 was prepared with another tokenizer than .*dense\/tokenizer\/tokenizer\.json/);
   t.is((await refusal('train dense.yaml --from nowhere --run-dir no')).code, 'SLUICE_E_FILE_MISSING');
 });

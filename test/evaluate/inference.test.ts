@@ -102,6 +102,18 @@ test.serial('an end-of-text token of generation_config.json ends a text', async 
   t.deepEqual(await (await load(directory)).generate(request), { text: '', tokens: 0 });
 });
 
+test.serial('an id of a token that is no number is refused, not passed over', async (t) => {
+  const directory = join(temporaryDirectory(t), 'model');
+  cpSync(fixture('qwen3'), directory, { recursive: true });
+  rmSync(join(directory, 'expected.safetensors'));
+  for (const ids of ['2', [1, -1], [1.5]]) {
+    writeFileSync(join(directory, 'generation_config.json'), JSON.stringify({ eos_token_id: ids }));
+    const error = await failureOf((await load(directory)).codec());
+    t.is(error.code, 'SLUICE_E_HF_CONFIG');
+    t.true(error.message.includes(`eos_token_id of ${directory} is ${JSON.stringify(ids)}`), error.message);
+  }
+});
+
 test.serial('no token is sampled that the tokenizer does not have', async (t) => {
   const { decoder } = await load(fixture('qwen3'));
   const seen: number[] = [];

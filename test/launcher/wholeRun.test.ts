@@ -60,6 +60,10 @@ test.serial(
     t.regex(log.join('\n'), /the recipe .*recipe\.yaml is not there; going on with .*sentences/);
     const { json: inspected } = await inspectStep(run.path, 3, quiet);
     t.true((inspected.sequences as unknown[]).length > 0);
+    rmSync(dataRoots().outputRoot, { recursive: true });
+    const error = await failureOf(resumeRun({ run: run.path }, quiet));
+    t.is(error.code, 'SLUICE_E_DATA_NOT_PREPARED');
+    t.regex(error.message, /recipe\.yaml is not there, and none of the corpora .*--set data\.recipe=PATH/);
   },
 );
 

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
+import { SluiceError } from '@sluice/core';
 import { findPrepared, type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
 import { formatBytes, formatCount } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
@@ -52,7 +53,7 @@ export async function prepareDataset(
 /**
  * The corpus of a run. Where its recipe is not to be found, since the run was copied away from it, the corpus that the run
  * began with will do, if it is prepared.
- * @throws as `prepareDataset`
+ * @throws SLUICE_E_DATA_NOT_PREPARED, and as `prepareDataset`
  */
 export async function corpusOfRun(
   run: RunDirectory,
@@ -60,17 +61,20 @@ export async function corpusOfRun(
   log: (line: string) => void,
 ): Promise<PrepareSummary> {
   const { recipe } = config.data;
-  if (!existsSync(recipe)) {
-    const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
-    const corpus = start && findPrepared(dataRoots().outputRoot, start.datasetHash);
-    if (corpus) {
-      log(
-        `data: the recipe ${recipe} is not there; going on with ${corpus.directory}, the corpus of this run`,
-      );
-      return { ...corpus, fresh: false, sources: [] };
-    }
+  if (existsSync(recipe)) return prepareDataset(recipe, log);
+  const { outputRoot } = dataRoots();
+  const hash = readJournal(run.journal).find((entry) => entry.kind === 'start')?.datasetHash;
+  const corpus = hash && findPrepared(outputRoot, hash);
+  if (corpus) {
+    log(`data: the recipe ${recipe} is not there; going on with ${corpus.directory}, the corpus of this run`);
+    return { ...corpus, fresh: false, sources: [] };
   }
-  return prepareDataset(recipe, log);
+  throw new SluiceError(
+    'SLUICE_E_DATA_NOT_PREPARED',
+    `The recipe ${recipe} is not there, and none of the corpora prepared in ${outputRoot} is that of the run (${hash}). ` +
+      'Copy that one there, or name a recipe: sluice resume … --set data.recipe=PATH --allow data.recipe',
+    { details: { recipe, corpora: outputRoot, hash } },
+  );
 }
 
 export function datasetLine(summary: PrepareSummary): string {

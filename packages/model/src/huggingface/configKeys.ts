@@ -74,6 +74,7 @@ export const CONFIG_KEYS: Readonly<Record<string, KeyRule | LayoutRules>> = {
     judged([{}], 'code of its own, which may compute something else'),
   ),
   text_config: only([], 'a language model inside another one'),
+  vision_config: only([], 'a model that sees'),
 
   // Sizes.
   vocab_size: honoured('vocabularySize'),
@@ -141,6 +142,9 @@ export const CONFIG_KEYS: Readonly<Record<string, KeyRule | LayoutRules>> = {
   rope_parameters: honoured('ropeTheta and ropeScaling; its own keys are judged too'),
   partial_rotary_factor: only([1], 'a rotary embedding of part of a head'),
   rope_local_base_freq: only([], 'a second rotary embedding'),
+  use_mrope: only([false], 'a rotary embedding of several positions'),
+  use_dynamic_ntk: only([false], 'a rotary embedding that follows the length'),
+  use_logn_attn: only([false], 'attention that is scaled by the length'),
   rope_interleave: only([false], 'a rotary embedding of neighbouring channels'),
   original_max_position_embeddings: only(
     [],
@@ -170,6 +174,7 @@ export const CONFIG_KEYS: Readonly<Record<string, KeyRule | LayoutRules>> = {
 
   // How the weights are stored.
   quantization_config: only([], 'quantised weights; save the model in bf16'),
+  quantization: only([], 'quantised weights; save the model in bf16'),
   compression_config: only([], 'compressed weights; save the model in bf16'),
   pruned_heads: only([{}], 'heads that were taken out'),
   torch_dtype: harmless('weights are taken as they are stored, and computed with in f32'),
