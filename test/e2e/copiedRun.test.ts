@@ -2,7 +2,7 @@
 
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { Sandbox } from './support/sandbox.ts';
 
 const sandbox = new Sandbox();
@@ -10,17 +10,20 @@ test.after.always(() => sandbox.dispose());
 
 const at = (...names: string[]) => join(sandbox.path, ...names);
 
+let weightsHash: string;
+let loss: number;
+
 test.serial('a copied run generates, evaluates and exports as the original did, which is gone', async (t) => {
-  const { weightsHash } = await sandbox.json<{ weightsHash: string }>(
+  ({ weightsHash } = await sandbox.json<{ weightsHash: string }>(
     'train dense.yaml --run-dir run --set training.steps=6 checkpoint.everySteps=2 checkpoint.keep=9',
-  );
+  ));
   writeFileSync(at('text.txt'), 'the river opens the gate and number 5 .\n'.repeat(9));
   const speak = async (run: string) => [
     await sandbox.json(`generate ${run} --prompt the --max-tokens 20 --seed 3`),
     await sandbox.json(`evaluate ${run} --text text.txt`),
   ];
   const spoken = await speak('run');
-  const scored = await sandbox.json('evaluate run');
+  ({ loss } = await sandbox.json<{ loss: number }>('evaluate run'));
 
   mkdirSync(at('far', 'off'), { recursive: true });
   cpSync(at('run'), at('far', 'off', 'copy'), { recursive: true });
@@ -30,13 +33,15 @@ test.serial('a copied run generates, evaluates and exports as the original did, 
   const { tokenizerFiles } = await sandbox.json<{ tokenizerFiles: string[] }>('export far/off/copy --hf hf');
   t.true(tokenizerFiles.includes('tokenizer.json'));
   t.is((await sandbox.json('hash far/off/copy')).weights, weightsHash);
-  const { json } = { json: await sandbox.json<{ checkpoints: unknown[] }>('inspect far/off/copy') };
-  t.is(json.checkpoints.length, 3);
+  const { checkpoints: kept } = await sandbox.json<{ checkpoints: unknown[] }>('inspect far/off/copy');
+  t.is(kept.length, 3);
+});
 
-  // With the prepared corpus it goes on too, to the same bits: the last steps are taken again.
+test.serial('with the prepared corpus it goes on to the same bits', async (t) => {
   mkdirSync(at('data'));
   renameSync(at('away', 'prepared'), at('data', 'prepared'));
-  t.deepEqual(await sandbox.json('evaluate far/off/copy'), scored);
+  t.is((await sandbox.json<{ loss: number }>('evaluate far/off/copy')).loss, loss);
+  // The last steps are taken again.
   const checkpoints = at('far', 'off', 'copy', 'checkpoints');
   for (const name of readdirSync(checkpoints).slice(1)) rmSync(join(checkpoints, name), { recursive: true });
   const resumed = await sandbox.json<{ weightsHash: string; step: number }>('resume far/off/copy');
@@ -65,44 +70,51 @@ const TEXT_FILES: Record<string, string> = {
   'generation_config.json': '{"eos_token_id": [1, 2], "temperature": 0.6, "top_k": 20}',
 };
 
-test.serial(
-  'a model’s chat templates, tokens and settings of generation come through a run to its export',
-  async (t) => {
-    const other = new Sandbox();
-    t.teardown(() => other.dispose());
-    const here = (...names: string[]) => join(other.path, ...names);
-    await other.json('train dense.yaml --run-dir base --set training.steps=1');
-    await other.json('export base --hf tuned');
-    mkdirSync(here('tuned', 'additional_chat_templates'));
-    for (const [name, text] of Object.entries(TEXT_FILES)) writeFileSync(here('tuned', name), text);
-    const config = JSON.parse(readFileSync(here('tuned', 'config.json'), 'utf8'));
-    const tokens = { bos_token_id: null, eos_token_id: 317, pad_token_id: 316 };
-    writeFileSync(here('tuned', 'config.json'), JSON.stringify({ ...config, ...tokens }));
+const TOKENS = { bos_token_id: null, eos_token_id: 317, pad_token_id: 316 };
 
-    const train =
-      'train dense.yaml --from tuned --run-dir run --set training.steps=4 checkpoint.everySteps=2';
-    await other.json(train);
-    await other.json('import tuned --out imported');
-    await other.json('train dense.yaml --from imported --run-dir second --set training.steps=1');
-    rmSync(here('tuned'), { recursive: true });
-    rmSync(here('run', 'checkpoints', 'step-00000004'), { recursive: true });
-    await other.json('resume run');
-    for (const run of ['run', 'second', 'imported']) {
-      await other.json(`export ${run} --hf ${run}-hf`);
-      for (const [name, text] of Object.entries(TEXT_FILES))
-        t.is(readFileSync(here(`${run}-hf`, name), 'utf8'), text, `${run}: ${name}`);
-      t.like(JSON.parse(readFileSync(here(`${run}-hf`, 'config.json'), 'utf8')), tokens);
-      const words = '--prompt the --max-tokens 12 --seed 2';
-      t.deepEqual(
-        await other.json(`generate ${run} ${words}`),
-        await other.json(`generate ${run}-hf ${words}`),
-      );
-    }
+const other = new Sandbox();
+test.after.always(() => other.dispose());
+const here = (...names: string[]) => join(other.path, ...names);
 
-    // Every token ends a text: none is left.
-    const everyToken = { eos_token_id: Array.from({ length: 320 }, (_, id) => id) };
-    writeFileSync(here('imported-hf', 'generation_config.json'), JSON.stringify(everyToken));
-    await other.json('train dense.yaml --from imported-hf --run-dir silent --set training.steps=1');
-    t.like(await other.json('generate silent --prompt the --max-tokens 12'), { text: '', tokens: 0 });
-  },
-);
+test.before(async () => {
+  await other.json('train dense.yaml --run-dir base --set training.steps=1');
+  await other.json('export base --hf tuned');
+  mkdirSync(here('tuned', 'additional_chat_templates'));
+  for (const [name, text] of Object.entries(TEXT_FILES)) writeFileSync(here('tuned', name), text);
+  const config = JSON.parse(readFileSync(here('tuned', 'config.json'), 'utf8'));
+  writeFileSync(here('tuned', 'config.json'), JSON.stringify({ ...config, ...TOKENS }));
+});
+
+/** Exports a run or a checkpoint, and compares what belongs to text with what the publisher wrote. */
+async function exported(t: ExecutionContext, source: string): Promise<void> {
+  await other.json(`export ${source} --hf ${source}-hf`);
+  for (const [name, text] of Object.entries(TEXT_FILES))
+    t.is(readFileSync(here(`${source}-hf`, name), 'utf8'), text, `${source}: ${name}`);
+  t.like(JSON.parse(readFileSync(here(`${source}-hf`, 'config.json'), 'utf8')), TOKENS);
+}
+
+test.serial('chat templates and settings of generation come through an import', async (t) => {
+  await other.json('import tuned --out imported');
+  await exported(t, 'imported');
+  await other.json('train dense.yaml --from imported --run-dir second --set training.steps=1');
+  await exported(t, 'second');
+});
+
+test.serial('and through a run that goes on without its source', async (t) => {
+  const steps = '--set training.steps=4 checkpoint.everySteps=2';
+  await other.json(`train dense.yaml --from tuned --run-dir run ${steps}`);
+  renameSync(here('tuned'), here('gone'));
+  rmSync(here('run', 'checkpoints', 'step-00000004'), { recursive: true });
+  await other.json('resume run');
+  await exported(t, 'run');
+  const words = '--prompt the --max-tokens 12 --seed 2';
+  t.deepEqual(await other.json(`generate run ${words}`), await other.json(`generate run-hf ${words}`));
+});
+
+test.serial('a run ends its texts at each token that its model’s settings of generation name', async (t) => {
+  // Every token ends a text: none is left.
+  const everyToken = { eos_token_id: Array.from({ length: 320 }, (_, id) => id) };
+  writeFileSync(here('run-hf', 'generation_config.json'), JSON.stringify(everyToken));
+  await other.json('train dense.yaml --from run-hf --run-dir silent --set training.steps=1');
+  t.like(await other.json('generate silent --prompt the --max-tokens 12'), { text: '', tokens: 0 });
+});

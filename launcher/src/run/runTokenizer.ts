@@ -49,8 +49,8 @@ export async function keptTokenizer(
   saved: TokenizerRecord | undefined,
   corpus: string,
 ): Promise<TokenizerRecord> {
-  const isTheCorpuss = !saved?.tokenKeys && !existsSync(run.tokenizer);
-  if (!saved || isTheCorpuss) return { files: await copyTokenizer(corpus, run.tokenizer) };
+  const isLost = !existsSync(run.tokenizer);
+  if (!saved || (isLost && !saved.tokenKeys)) return { files: await copyTokenizer(corpus, run.tokenizer) };
   await verifyTokenizer(run.tokenizer, saved.files);
   return saved;
 }
