@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { compareBits } from './quickstartBits.js';
 import { root, setup } from './steps.js';
 
 const runDirectory = join('runs', 'quickstart');
@@ -15,7 +16,8 @@ process.exitCode = await sluice(
 );
 if (process.exitCode === 0) {
   process.stdout.write(
-    `\nSample from it:  npx sluice generate ${runDirectory} --prompt "a kind of"\n` +
+    `\n${await compareBits(runDirectory)}\n` +
+      `\nSample from it:  npx sluice generate ${runDirectory} --prompt "a kind of"\n` +
       `Train it again:  npx sluice train configs/quickstart.yaml --run-dir runs/another\n`,
   );
 }
