@@ -29,6 +29,7 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     spikes: { observe: () => undefined, state: () => ({}) },
     afterStep: [diagnosticsAfterStep(config, (record) => kept.push(record))],
     savedStep: -1,
+    lastStep: config.training.steps,
     checkpoint: async ({ step }) => {
       workers.calls.push(`checkpoint ${step}`);
       return { path: `step-${step}` };

@@ -13,6 +13,7 @@ import { acquireLock } from '../run/lock.ts';
 import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeRules.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
+import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import type { CommittedCheckpoint, SavedState } from './checkpoints.ts';
 import { prepareDataset } from './dataset.ts';
@@ -20,12 +21,11 @@ import { runSession } from './session.ts';
 import { CoordinatorState } from './state.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
 
-export interface ResumeRunOptions {
+export interface ResumeRunOptions extends StopFlags {
   readonly run: string;
   readonly workers?: number | undefined;
   readonly allow?: readonly string[] | undefined;
   readonly set?: readonly string[] | undefined;
-  readonly maxSteps?: number | undefined;
 }
 
 /**
@@ -67,11 +67,13 @@ async function resumeLocked(
   if (!from) await refuseOtherInitialWeights(run, config);
 
   const facts = { run, config, dataset };
+  const step = from?.state.step ?? 0;
+  beyondTheEnd(options, step, config.training.steps).forEach(log);
   if (from && from.state.step >= config.training.steps) {
     return summarizeFinished(facts, from.state, from.checkpoint);
   }
 
-  const step = from?.state.step ?? 0;
+  const lastStep = lastStepOf(options, step, config.training.steps);
   const journal = openJournal(run.journal);
   try {
     journal.append('resume', step, {
@@ -89,7 +91,7 @@ async function resumeLocked(
         ? `going on from step ${step}: ${from.checkpoint.path}`
         : 'no checkpoint yet: starting again from step 0',
     );
-    const outcome = await runSession({ ...facts, journal, from, maxSteps: options.maxSteps });
+    const outcome = await runSession({ ...facts, journal, from, lastStep });
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();

@@ -25,7 +25,8 @@ export interface Session {
   readonly journal: Journal;
   /** Where to go on from; absent for a new run. */
   readonly from?: { readonly checkpoint: CommittedCheckpoint; readonly state: CoordinatorState } | undefined;
-  readonly maxSteps?: number | undefined;
+  /** Of this invocation. */
+  readonly lastStep: number;
 }
 
 export interface SessionOutcome {
@@ -83,7 +84,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
 }
 
 async function train(session: Session, workers: Workers, underway: Underway): Promise<SessionOutcome> {
-  const { run, config, dataset, journal, from, maxSteps } = session;
+  const { run, config, dataset, journal, from, lastStep } = session;
   const { state, spikes, recorder, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
@@ -102,7 +103,7 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     spikes,
     afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
     savedStep: from?.checkpoint.step ?? -1,
-    maxSteps,
+    lastStep,
     checkpoint: async (now) => {
       underway.latest = await saveCheckpoint(writer, now);
       return underway.latest;

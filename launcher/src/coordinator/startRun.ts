@@ -8,19 +8,19 @@ import { openJournal } from '../run/journal.ts';
 import { acquireLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
 import { makeRunDirectory, refuseExistingRun, runName } from '../run/runDirectory.ts';
+import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareDataset } from './dataset.ts';
 import { runSession } from './session.ts';
 import { concludeRun } from './summary.ts';
 
-export interface StartRunOptions extends ConfigFlags {
+export interface StartRunOptions extends ConfigFlags, StopFlags {
   readonly config: string;
   readonly runDir?: string | undefined;
-  readonly maxSteps?: number | undefined;
 }
 
 /**
- * Trains a new run to its end, a stop signal or `maxSteps`.
+ * Trains a new run to its end, a stop signal or the step asked for.
  * @throws coded errors of the configuration, the data, the run directory and the workers
  */
 export async function startRun(
@@ -29,6 +29,8 @@ export async function startRun(
 ): Promise<CommandResult> {
   const config = await loadNewRunConfig(options.config, options, log);
   validateConfig(config);
+  const lastStep = lastStepOf(options, 0, config.training.steps);
+  beyondTheEnd(options, 0, config.training.steps).forEach(log);
   const path = options.runDir ?? join('runs', runName(config, options.config));
   refuseExistingRun(path);
   const from = await checkInitialWeights(config);
@@ -52,7 +54,7 @@ export async function startRun(
         ...(from && { from }),
       });
       if (from) initialWeightsLines(from).forEach(log);
-      const outcome = await runSession({ run, config, dataset, journal, maxSteps: options.maxSteps });
+      const outcome = await runSession({ run, config, dataset, journal, lastStep });
       return await concludeRun({ run, config, dataset }, outcome);
     } finally {
       journal.close();

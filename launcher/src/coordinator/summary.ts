@@ -58,7 +58,7 @@ export function summarizeFinished(
 
 const STOP_TITLES: Readonly<Record<SessionOutcome['reason'], string>> = {
   finished: 'finished',
-  maxSteps: 'stopped after the steps asked for (--max-steps)',
+  lastStep: 'stopped after the step asked for (--until-step, --more-steps)',
   signal: 'stopped by a signal',
 };
 

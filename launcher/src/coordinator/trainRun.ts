@@ -62,19 +62,18 @@ export interface TrainingRun {
   readonly checkpoint: (state: CoordinatorState) => Promise<{ readonly path: string }>;
   /** Step of the checkpoint that the run started from; −1 when there is none. */
   readonly savedStep: number;
-  /** Most steps of this invocation. */
-  readonly maxSteps?: number | undefined;
+  /** Of this invocation; the run's own last step, or one before it. */
+  readonly lastStep: number;
 }
 
-export type StopReason = 'finished' | 'maxSteps' | 'signal';
+export type StopReason = 'finished' | 'lastStep' | 'signal';
 
 /**
- * Trains until the configured end, `maxSteps`, or a stop signal; always leaves a checkpoint of the last step.
+ * Trains until the configured end, `lastStep`, or a stop signal; always leaves a checkpoint of the last step.
  * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update
  */
 export async function trainRun(run: TrainingRun): Promise<StopReason> {
-  const { config, state } = run;
-  const lastStep = Math.min(config.training.steps, state.step + (run.maxSteps ?? Number.POSITIVE_INFINITY));
+  const { config, state, lastStep } = run;
   let savedStep = run.savedStep;
 
   if (savedStep < 0 && config.initialize.from !== undefined) {
@@ -99,7 +98,7 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
   }
 
   if (savedStep !== state.step) await save(run);
-  const reason = stopReason(run, lastStep);
+  const reason = stopReason(run);
   run.journal.append('stop', state.step, { reason });
   return reason;
 }
@@ -179,9 +178,9 @@ async function save({ state, checkpoint, observer }: TrainingRun): Promise<void>
   observer.saved(state.step, path);
 }
 
-function stopReason({ config, state }: TrainingRun, lastStep: number): StopReason {
+function stopReason({ config, state, lastStep }: TrainingRun): StopReason {
   if (state.step >= config.training.steps) return 'finished';
-  return state.step < lastStep ? 'signal' : 'maxSteps';
+  return state.step < lastStep ? 'signal' : 'lastStep';
 }
 
 /** The step's values with the times of the worker that took longest and the largest memory: those set the pace. */

@@ -38,7 +38,7 @@ export interface JournalKinds {
   evaluate: { loss: number; tokens: number };
   nonFinite: { loss: number | string; gradientNorm: number | string; inARow: number };
   spike: { event: SpikeEvent };
-  stop: { reason: 'finished' | 'signal' | 'maxSteps' | 'nonFinite' | 'failed'; message?: string };
+  stop: { reason: 'finished' | 'signal' | 'lastStep' | 'nonFinite' | 'failed'; message?: string };
 }
 
 export type JournalKind = keyof JournalKinds;
