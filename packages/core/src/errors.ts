@@ -183,6 +183,11 @@ export const ERROR_TABLE = {
     advice:
       'Choose an expertParallel that divides both parallel.workers and model.experts.count; 1 without experts.',
   },
+  SLUICE_E_SCHEDULE_INVALID: {
+    summary: 'The warm-up or the decay of the learning rate does not fit into the steps of the run.',
+    advice:
+      'Change schedule.warmupSteps, schedule.decaySteps or training.steps. To take only the first steps of a longer run: --until-step.',
+  },
   SLUICE_E_VOCABULARY_TOO_SMALL: {
     summary: 'The model has fewer embedding rows than the tokenizer has tokens.',
     advice: 'Set model.vocabularySize to at least the size of the tokenizer’s vocabulary.',
