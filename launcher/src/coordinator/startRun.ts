@@ -1,13 +1,12 @@
 /** Starts a new run: everything is checked before its directory is made, and the directory before any process. */
 
-import { join } from 'node:path';
 import { hashConfig } from '@sluice/core';
 import type { CommandResult } from '../cli/command.ts';
 import { checkInitialTokenizer, checkInitialWeights, initialWeightsLines } from '../run/initialWeights.ts';
 import { openJournal } from '../run/journal.ts';
 import { acquireLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
-import { makeRunDirectory, refuseExistingRun, runName } from '../run/runDirectory.ts';
+import { directoryForRun, makeRunDirectory, refuseExistingRun } from '../run/runDirectory.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareDataset } from './dataset.ts';
@@ -31,7 +30,7 @@ export async function startRun(
   validateConfig(config);
   const lastStep = lastStepOf(options, 0, config.training.steps);
   beyondTheEnd(options, 0, config.training.steps).forEach(log);
-  const path = options.runDir ?? join('runs', runName(config, options.config));
+  const path = options.runDir ?? directoryForRun(config, options.config);
   refuseExistingRun(path);
   const from = await checkInitialWeights(config);
   const dataset = await prepareDataset(config.data.recipe, log);

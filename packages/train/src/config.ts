@@ -1,3 +1,4 @@
+import { folderName } from '@sluice/core';
 import { DataConfig } from '@sluice/data';
 import { BACKEND_NAMES } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
@@ -68,12 +69,14 @@ export const ScheduleConfig = z.strictObject({
     .enum(['cosine', 'wsd', 'constant', 'linear'])
     .default('cosine')
     .describe('Shape after the warm-up; wsd: stable, then decay.'),
-  warmupSteps: z.int().min(0).default(0).describe('Steps of linear warm-up.'),
+  warmupSteps: z.int().min(0).default(0).describe('Steps of linear warm-up; at most the steps of the run.'),
   decaySteps: z
     .int()
     .min(0)
     .optional()
-    .describe('wsd only: steps of the decay at the end; a tenth of the run when left out.'),
+    .describe(
+      'wsd only: steps of the decay at the end; 0 for none; a tenth of the run when left out. With the warm-up, at most the steps of the run.',
+    ),
   minimumRatio: z.number().min(0).max(1).default(0.1).describe('Final learning rate as a share of the peak.'),
 });
 
@@ -124,7 +127,9 @@ export const SpikesConfig = z.strictObject({
 
 /** The whole configuration of a run. Resolved once, read-only after, saved with the run. */
 export const RunConfig = z.strictObject({
-  name: z.string().optional().describe('Name of the run; the configuration file’s name when left out.'),
+  name: folderName()
+    .optional()
+    .describe('Name of the run, and of its folder in runs/; the configuration file’s name when left out.'),
   seed: z.int().default(1).describe('Seed of the initial weights and of the order of the data.'),
   backend: z
     .enum(BACKEND_NAMES)
