@@ -30,6 +30,7 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     afterStep: [diagnosticsAfterStep(config, (record) => kept.push(record))],
     savedStep: -1,
     lastStep: config.training.steps,
+    validates: true,
     checkpoint: async ({ step }) => {
       workers.calls.push(`checkpoint ${step}`);
       return { path: `step-${step}` };

@@ -42,6 +42,7 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
     afterStep: [],
     savedStep: -1,
     lastStep: (setting.config ?? smallConfig()).training.steps,
+    validates: true,
     checkpoint: async (now) => {
       workers.calls.push(`checkpoint ${now.step}`);
       return { path: `step-${now.step}` };
@@ -238,4 +239,12 @@ test('what is done every 0 steps is never due', (t) => {
     [1, 2, 3, 4].filter((step) => isDue(0, step)),
     [],
   );
+});
+
+test('a run whose corpus holds nothing out never validates', async (t) => {
+  const config = smallConfig({ evaluation: { everySteps: 2 } });
+  const { run, workers } = setUp(t, { config, validates: false });
+  t.is(await trainRun(run), 'finished');
+  t.false(workers.calls.includes('evaluate'));
+  t.is(run.state.validationLoss, null);
 });

@@ -39,6 +39,35 @@ test.serial('the native backend takes the steps of the plain one, to rounding', 
   });
 });
 
+test.serial('each validation sequence is scored once, whether or not grains divide', async (t) => {
+  const lossOf = async (grainSequences: number, sequences: number, numSequences = 1000) => {
+    const uneven = tinyRun({ batch: { sequences: 6, grainSequences } });
+    const source = counting(3, numSequences);
+    return (await tinyTrainer(uneven, { source })).evaluate(sequences);
+  };
+  const apart = await lossOf(1, 5);
+  t.is(apart.tokens, 5 * 8);
+  for (const [grain, sequences, numSequences] of [
+    [3, 5, 1000],
+    [3, 1000, 5],
+    [6, 1000, 5],
+    [6, 5, 1000],
+  ] as const) {
+    const { loss, tokens } = await lossOf(grain, sequences, numSequences);
+    t.is(tokens, 5 * 8);
+    t.true(Math.abs(loss - apart.loss) < 1e-6 * apart.loss, `grains of ${grain}: ${loss}, not ${apart.loss}`);
+  }
+});
+
+test.serial('without a validation split a trainer trains, and measures what it trains on', async (t) => {
+  const trainer = await tinyTrainer(config, { validation: null });
+  t.true((await trainer.trainStep({ step: 1, learningRate: 0.01 })).applied);
+  t.true(Number.isFinite(await trainer.probeLoss()));
+  t.like(await trainer.diagnose({ sequences: 3 }), { sequences: 3, split: 'train' });
+  const held = await (await tinyTrainer(config)).diagnose({ sequences: 3 });
+  t.is(held.split, undefined);
+});
+
 test.serial('a non-finite gradient never reaches the weights', async (t) => {
   const trainer = await newTrainer();
   await trainer.trainStep({ step: 1, learningRate: 0.01 });

@@ -18,6 +18,7 @@ import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import type { CommittedCheckpoint, SavedState } from './checkpoints.ts';
 import { prepareDataset } from './dataset.ts';
 import { runSession } from './session.ts';
+import { checkSplits } from './splits.ts';
 import { CoordinatorState } from './state.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
 
@@ -63,6 +64,7 @@ async function resumeLocked(
   const dataset = await prepareDataset(config.data.recipe, log);
   refuseOtherDataset(run, from?.datasetHash, dataset.manifestHash);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
+  const notes = checkSplits(config, dataset.directory);
 
   if (!from) await refuseOtherInitialWeights(run, config);
 
@@ -73,6 +75,7 @@ async function resumeLocked(
     return summarizeFinished(facts, from.state, from.checkpoint);
   }
 
+  notes.forEach(log);
   const lastStep = lastStepOf(options, step, config.training.steps);
   const journal = openJournal(run.journal);
   try {

@@ -14,6 +14,7 @@ import { deviceEnvironments } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { startLocalWorkers } from './localWorkers.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
+import { holdsOut } from './splits.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { type StopReason, trainRun } from './trainRun.ts';
 import type { Workers } from './workers.ts';
@@ -104,6 +105,7 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
     savedStep: from?.checkpoint.step ?? -1,
     lastStep,
+    validates: holdsOut(dataset),
     checkpoint: async (now) => {
       underway.latest = await saveCheckpoint(writer, now);
       return underway.latest;

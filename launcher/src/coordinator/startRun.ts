@@ -11,6 +11,7 @@ import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareDataset } from './dataset.ts';
 import { runSession } from './session.ts';
+import { checkSplits } from './splits.ts';
 import { concludeRun } from './summary.ts';
 
 export interface StartRunOptions extends ConfigFlags, StopFlags {
@@ -35,6 +36,7 @@ export async function startRun(
   const from = await checkInitialWeights(config);
   const dataset = await prepareDataset(config.data.recipe, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
+  checkSplits(config, dataset.directory).forEach(log);
   await checkInitialTokenizer(config, dataset.directory, log);
 
   const run = makeRunDirectory(path);

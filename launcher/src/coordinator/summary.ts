@@ -10,6 +10,7 @@ import type { CommandResult } from '../cli/command.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { SessionOutcome } from './session.ts';
+import { holdsOut } from './splits.ts';
 import type { CoordinatorState } from './state.ts';
 
 /** The text that a finished run is asked to go on with, and how. */
@@ -33,6 +34,7 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     parameters: outcome.parameters,
     ...(dataset.unigramLoss !== null && { unigramLoss: dataset.unigramLoss }),
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
+    hasValidation: holdsOut(dataset),
     ...(sample && { sample }),
     checkpoints: (await listCheckpoints(run.path)).filter((checkpoint) => checkpoint.complete),
   });
@@ -96,7 +98,7 @@ function summarize(
   const lines: (readonly [string, string] | undefined)[] = [
     ['step', `${step} of ${config.training.steps}, ${formatCount(tokens)} tokens${rate}`],
     trainLoss === null ? undefined : ['train loss', `${formatLoss(trainLoss)} nats a token`],
-    validationLoss === null ? undefined : ['validation loss', `${formatLoss(validationLoss)} nats a token`],
+    validationLine(dataset, validationLoss),
     better === null
       ? undefined
       : [
@@ -129,6 +131,16 @@ function summarize(
       ...(extra.sample && { sample: extra.sample }),
     },
   };
+}
+
+function validationLine(
+  dataset: PrepareSummary,
+  validationLoss: number | null,
+): readonly [string, string] | undefined {
+  if (!holdsOut(dataset)) return ['validation loss', 'no validation: the corpus holds nothing out'];
+  return validationLoss === null
+    ? undefined
+    : ['validation loss', `${formatLoss(validationLoss)} nats a token`];
 }
 
 function betterOrWorse(difference: number): string {

@@ -64,6 +64,8 @@ export interface TrainingRun {
   readonly savedStep: number;
   /** Of this invocation; the run's own last step, or one before it. */
   readonly lastStep: number;
+  /** Whether there is something to validate on. */
+  readonly validates: boolean;
 }
 
 export type StopReason = 'finished' | 'lastStep' | 'signal';
@@ -85,8 +87,8 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
     const step = await takeStep(run, state.step + 1);
     const spike = watchForSpikes(run, step.result);
     journalNonFinite(run, step.result);
-    const evaluating = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
-    const validationLoss = evaluating ? await evaluate(run) : undefined;
+    const isEvaluated = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
+    const validationLoss = run.validates && isEvaluated ? await evaluate(run) : undefined;
     const report = { ...step, spike, validationLoss, nonFiniteInARow: state.nonFiniteInARow };
     run.observer.step(report);
     refuseToGoOnWithoutUpdates(run, step.result);

@@ -197,13 +197,15 @@ export const ERROR_TABLE = {
     advice: 'Check the paths, the file patterns and the field or column name of each source.',
   },
   SLUICE_E_DATA_SPLIT_EMPTY: {
-    summary: 'No document fell into the training or the validation split.',
+    summary:
+      'No document fell into the training or the validation split, or a split was asked for that a corpus lacks.',
     advice:
-      'Change validation.fraction, or cut files into more documents with documentSeparator; a fraction of 0 makes no validation split.',
+      'Change validation.fraction, or cut files into more documents with documentSeparator; a fraction of 0 makes no validation split. `evaluate` and `diagnose` take --split train.',
   },
   SLUICE_E_DATA_TOO_SMALL: {
     summary: 'A split holds fewer tokens than one training sequence.',
-    advice: 'Use a shorter data.sequenceLength, or more text.',
+    advice:
+      'Use a shorter data.sequenceLength, or more text; of the validation split, also another validation.fraction (0 trains without validation).',
   },
   SLUICE_E_DATA_ENCODING: {
     summary: 'A text file holds bytes that are not text in its encoding.',

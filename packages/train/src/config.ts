@@ -82,7 +82,13 @@ export const ScheduleConfig = z.strictObject({
 
 export const EvaluationConfig = z.strictObject({
   everySteps: z.int().min(0).default(100).describe('Steps between validations; 0 for only the last.'),
-  sequences: z.int().min(1).default(32).describe('Validation sequences that are scored each time.'),
+  sequences: z
+    .int()
+    .min(1)
+    .default(32)
+    .describe(
+      'Validation sequences that are scored each time, each once; all of them where there are fewer.',
+    ),
 });
 
 export const DiagnosticsConfig = z.strictObject({
@@ -96,7 +102,7 @@ export const DiagnosticsConfig = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      'Validation sequences that are measured each time, in whole grains; as many as the batch has, at most 8, when left out.',
+      'Validation sequences that are measured each time (training ones where the corpus holds nothing out); as many as the batch has, at most 8, when left out.',
     ),
 });
 

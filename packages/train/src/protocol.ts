@@ -60,7 +60,7 @@ export interface EvaluateResult {
 }
 
 export interface DiagnoseRequest {
-  /** Validation sequences that are measured, in whole grains; at least one grain. */
+  /** Validation sequences that are measured, as far as there are so many; training ones where nothing is held out. */
   readonly sequences: number;
 }
 
@@ -74,7 +74,7 @@ export interface SaveRequest {
 
 /** The loss of a fixed batch, by which a checkpoint proves itself. */
 export interface Probe {
-  /** Mean cross-entropy of the first validation sequences, nats a token. */
+  /** Mean cross-entropy of the first validation sequences (or training ones, where nothing is held out), nats a token. */
   readonly loss: number;
   /** What computed it. With the same arithmetic the loss must be the same bits; with another, nearly the same. */
   readonly arithmetic: string;

@@ -3,7 +3,7 @@
 import { openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { openWeights } from '@sluice/checkpoint/huggingface';
 import { invariant, SluiceError } from '@sluice/core';
-import { type Dataset, openDataset } from '@sluice/data';
+import { type Dataset, openDataset, type SplitName } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
@@ -112,10 +112,10 @@ class TrainingWorker {
 }
 
 function samplersOf(dataset: Dataset, { data, seed }: RunConfig) {
-  const { sequenceLength } = data;
+  const sampler = (split: SplitName) => dataset.sampler({ split, sequenceLength: data.sequenceLength, seed });
   return {
-    train: dataset.sampler({ split: 'train', sequenceLength, seed }),
-    validation: dataset.sampler({ split: 'validation', sequenceLength, seed }),
+    train: sampler('train'),
+    validation: dataset.holdsOut ? sampler('validation') : undefined,
   };
 }
 

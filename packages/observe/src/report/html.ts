@@ -112,6 +112,8 @@ function figures(facts: ReportFacts, summary: RunSummary): string {
     const note = facts.unigramLoss === undefined ? '' : againstUnigram(validation, facts.unigramLoss);
     cell('Validation loss', formatLoss(validation), 'nats', note);
     cell('Validation perplexity', formatNumber(Math.exp(validation)));
+  } else if (facts.hasValidation === false) {
+    cell('Validation loss', 'none', '', 'no validation: the corpus holds nothing out');
   }
   cell('Training loss', formatLoss(summary.trainingLoss), 'nats', 'smoothed, at the end');
   if (facts.parameters) {
@@ -187,7 +189,7 @@ function gatesText(gates: unknown): string[] {
 function diagnosticsSection({ charts, last }: CollectedDiagnostics, data: ReportData): string {
   if (!last) return '';
   const { headings, rows } = layerTable(last.layers);
-  const measured = `after step ${groupDigits(last.step)}, on ${counted(last.sequences, 'held-out sequence')} of ${groupDigits(last.sequenceLength)} tokens`;
+  const measured = `after step ${groupDigits(last.step)}, on ${counted(last.sequences, last.split === 'train' ? 'training sequence' : 'held-out sequence')} of ${groupDigits(last.sequenceLength)} tokens`;
   return [
     '<h2 class="wide section">Inside the model</h2>',
     ...charts.map((chart: ChartData) => chartPanel(chart, data)),

@@ -22,6 +22,8 @@ export interface ReportFacts {
   readonly parameters?: { readonly total: number; readonly active: number } | undefined;
   /** Loss of a unigram model on the validation split, nats a token. */
   readonly unigramLoss?: number | undefined;
+  /** False where the corpus holds nothing out, so that there will be no validation loss. */
+  readonly hasValidation?: boolean | undefined;
   /** Nats a token; the last one of the metrics when left out. */
   readonly finalValidationLoss?: number | undefined;
   /** A text that the model wrote; `text` goes on where `prompt` ends. */
