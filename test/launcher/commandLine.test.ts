@@ -33,7 +33,7 @@ test('commands and flags are those that the design lists', (t) => {
   );
   t.deepEqual(listed, [
     'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --until-step --more-steps',
-    'resume <run> --workers --allow --set --until-step --more-steps',
+    'resume <run> --workers --allow --set --from-scratch --until-step --more-steps',
     'generate <source> --prompt --max-tokens --temperature --seed',
     'evaluate <source> --split --text --data --sequence-length --set',
     'diagnose <sources> --split --text --data --sequence-length --sequences --html --layers --heads --set',

@@ -31,6 +31,7 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     savedStep: -1,
     lastStep: config.training.steps,
     validates: true,
+    recovery: () => ({ text: 'Lower the rate.', command: 'sluice resume' }),
     checkpoint: async ({ step }) => {
       workers.calls.push(`checkpoint ${step}`);
       return { path: `step-${step}` };

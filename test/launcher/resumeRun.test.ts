@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import test from 'ava';
@@ -30,8 +30,10 @@ test.serial('a save that fails half way commits nothing, and leaves the one befo
   const { run, save } = await makeSavedRun(t);
   await save(2);
   const worker = savingWorker();
-  worker.call = async () => {
-    throw new Error('no space');
+  const call = worker.call.bind(worker);
+  worker.call = async (method, request) => {
+    if (method === 'save') throw new Error('no space');
+    return call(method, request);
   };
   await t.throwsAsync(save(4, worker), { message: 'no space' });
   t.is(readJournal(run.journal).at(-1)!.kind, 'save');
@@ -117,6 +119,64 @@ test.serial('a damaged checkpoint is refused with the reason, and the one before
       [11, false],
     ],
   );
+});
+
+test.serial(
+  'a run that has lost its checkpoints is told so, each with what is wrong, and nothing is done',
+  async (t) => {
+    const { run, save } = await makeSavedRun(t);
+    const paths = [(await save(2)).path, (await save(4)).path];
+  for (const path of paths) writeFileSync(join(path, 'manifest.json'), '');
+    const journal = readJournal(run.journal);
+    const lost = { code: 'SLUICE_E_NO_CHECKPOINT' };
+    const damaged = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);
+    t.regex(
+      damaged.message,
+      /step 4: .*own hash.*\n.*step 2: .*own hash.*\n.*sluice resume .* --from-scratch$/,
+    );
+    rmSync(run.checkpoints, { recursive: true });
+    const gone = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);
+    t.regex(gone.message, /step 4: it was saved, and is not there any more/);
+    t.deepEqual(readJournal(run.journal), journal);
+  },
+);
+
+test.serial('beginning from scratch is refused where there is a checkpoint to go on from', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(4);
+  const error = await t.throwsAsync(resumeRun({ run: run.path, fromScratch: true }, quiet), {
+    code: 'SLUICE_E_USAGE',
+  });
+  t.regex(error.message, /a sound checkpoint of step 4/);
+});
+
+test.serial('steps that the run has passed, and a run made shorter than it is, are refused', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(4);
+  await t.throwsAsync(resumeRun({ run: run.path, untilStep: 4 }, quiet), { code: 'SLUICE_E_USAGE' });
+  for (const steps of [3, 4]) {
+    const options = { run: run.path, set: [`training.steps=${steps}`], allow: ['training.steps'] };
+    const error = await t.throwsAsync(resumeRun(options, quiet), { code: 'SLUICE_E_SCHEDULE_INVALID' });
+    t.regex(error.message, new RegExp(`training.steps is now ${steps}, but the run is at step 4 already`));
+  }
+  t.is(readJournal(run.journal).at(-1)!.kind, 'commit');
+});
+
+test.serial('weights or moments that are not finite, or whose probe is not, are not saved', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(2);
+  for (const [answer, reason] of [
+    [{ probe: { loss: Number.NaN, arithmetic: 'fake' }, nonFinite: [] }, /probe is NaN/],
+    [{ probe: { loss: 1, arithmetic: 'fake' }, nonFinite: ['lm_head.weight'] }, /lm_head\.weight/],
+  ] as const) {
+    const worker = savingWorker();
+    const call = worker.call.bind(worker);
+    worker.call = async (method, request) =>
+      (method === 'examine' ? [answer] : await call(method, request)) as never;
+    await t.throwsAsync(save(4, worker), { message: reason });
+  }
+  t.is(readJournal(run.journal).at(-1)!.step, 2);
+  t.deepEqual(readdirSync(run.checkpoints), ['step-00000002']);
 });
 
 test.serial('a run without a valid checkpoint has none to evaluate', async (t) => {

@@ -43,6 +43,7 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
     savedStep: -1,
     lastStep: (setting.config ?? smallConfig()).training.steps,
     validates: true,
+    recovery: () => ({ text: 'Lower the rate.', command: 'sluice resume' }),
     checkpoint: async (now) => {
       workers.calls.push(`checkpoint ${now.step}`);
       return { path: `step-${now.step}` };
@@ -171,6 +172,49 @@ test('ten such steps in a row stop the run, and no checkpoint is written after t
   t.false(workers.calls.includes('checkpoint 12'));
   t.true(workers.calls.includes('report 12'));
   t.like(entries().at(-1), { kind: 'stop', step: 12, reason: 'nonFinite' });
+});
+
+test('while updates are left out no checkpoint is due, but a stop signal still saves', async (t) => {
+  const stop = { requested: false };
+  const workers = fakeWorkers((step) => {
+    if (step === 7) stop.requested = true;
+    return step >= 3 ? { applied: false, loss: Number.NaN } : {};
+  });
+  const config = smallConfig({ checkpoint: { everySteps: 2 } });
+  const { run } = setUp(t, { workers, config, stop });
+  t.is(await trainRun(run), 'signal');
+  t.deepEqual(callsOf(workers, 'checkpoint'), [2, 7]);
+});
+
+test('weights that are not worth saving stop the run at once, with the way out', async (t) => {
+  const { run, workers, entries } = setUp(t, {
+    config: smallConfig({ checkpoint: { everySteps: 2 } }),
+    checkpoint: async ({ step }) => (step < 4 ? { path: 'p' } : { unsound: 'the loss of the probe is NaN' }),
+  });
+  const error = await t.throwsAsync(trainRun(run), { code: 'SLUICE_E_NON_FINITE' });
+  t.regex(error.message, /weights after step 4 .*: the loss of the probe is NaN\. Lower the rate\./);
+  t.deepEqual(callsOf(workers, 'saved'), [2]);
+  t.like(entries().at(-1), { kind: 'stop', step: 4, reason: 'nonFinite' });
+});
+
+test('a validation loss that is no number is journaled by name, and is no best one', async (t) => {
+  const workers = fakeWorkers();
+  const call = workers.call.bind(workers);
+  let loss = 3;
+  workers.call = async (method, request) => {
+    const answers = await call(method, request);
+    return (method === 'evaluate' ? answers.map(() => ({ loss, tokens: 8 })) : answers) as typeof answers;
+  };
+  const config = smallConfig({ evaluation: { everySteps: 5 } });
+  const { run, entries } = setUp(t, { workers, config, lastStep: 5 });
+  await trainRun(run);
+  loss = Number.NaN;
+  await trainRun({ ...run, lastStep: 10, savedStep: 5 });
+  t.like(run.state, { validationLoss: null, bestValidationLoss: 3 });
+  t.like(
+    entries().findLast(({ kind }) => kind === 'evaluate'),
+    { loss: 'NaN' },
+  );
 });
 
 test('the count of such steps goes on after a resume', async (t) => {

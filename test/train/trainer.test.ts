@@ -3,6 +3,7 @@ import type { StepResult } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
+import { nonFinitePieces } from '../../packages/train/src/trainerState.ts';
 import { counting, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun();
@@ -82,6 +83,22 @@ test.serial('a non-finite gradient never reaches the weights', async (t) => {
 
   norm.parameter.values[3] = 1;
   t.true((await trainer.trainStep({ step: 3, learningRate: 0.01 })).applied);
+});
+
+test.serial('weights and moments that are not finite are named', async (t) => {
+  const trainer = await newTrainer();
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
+  t.deepEqual(nonFinitePieces(trainer), []);
+  const piece = trainer.spaces[0]!.optimizer.pieces.find(
+    ({ tensor }) => tensor.name === 'model.norm.weight',
+  )!;
+  for (const value of [Number.NaN, Infinity, -Infinity]) {
+    piece.secondMoment[1] = value;
+    t.deepEqual(nonFinitePieces(trainer), ['model.norm.weight (secondMoment)']);
+  }
+  piece.secondMoment[1] = 1;
+  piece.values[0] = Infinity;
+  t.deepEqual(nonFinitePieces(trainer), ['model.norm.weight']);
 });
 
 test.serial('memory does not grow over a thousand steps', async (t) => {

@@ -8,13 +8,14 @@ interface ResumeArguments {
   readonly workers?: number;
   readonly allow?: string[];
   readonly set?: string[];
+  readonly fromScratch?: boolean;
   readonly untilStep?: number;
   readonly moreSteps?: number;
 }
 
 export const resumeCommand = defineCommand<ResumeArguments>({
   name: 'resume',
-  describe: 'Go on with a run from its newest valid checkpoint, on as many workers as asked.',
+  describe: 'Go on with a run from its newest sound checkpoint, on as many workers as asked.',
   positionals: {
     run: { type: 'string', demandOption: true, describe: 'Directory of the run.' },
   },
@@ -27,6 +28,10 @@ export const resumeCommand = defineCommand<ResumeArguments>({
       describe: 'Key whose change is meant, though it makes this another run from here on. May be repeated.',
     },
     set: SET_OPTION,
+    'from-scratch': {
+      type: 'boolean',
+      describe: 'Begin anew at step 0, where no checkpoint of the run can be used any more.',
+    },
     ...STOP_OPTIONS,
   },
   examples: [

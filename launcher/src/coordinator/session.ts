@@ -6,6 +6,7 @@ import { modelTensors } from '@sluice/model';
 import { appendDiagnostics } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
+import { recoveryFromNonFinite } from '../run/recovery.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signals/stopSignal.ts';
@@ -107,9 +108,11 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     lastStep,
     validates: holdsOut(dataset),
     checkpoint: async (now) => {
-      underway.latest = await saveCheckpoint(writer, now);
-      return underway.latest;
+      const saved = await saveCheckpoint(writer, now);
+      if ('path' in saved) underway.latest = saved;
+      return saved;
     },
+    recovery: () => recoveryFromNonFinite(run, config),
   });
   return {
     reason,

@@ -64,7 +64,8 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_NO_CHECKPOINT: {
     summary: 'A run was named that holds no valid checkpoint.',
-    advice: 'Look at the reasons with `sluice inspect`, and train on with `sluice resume`.',
+    advice:
+      'Restore the files that the message names from a copy; `sluice inspect` shows all. `sluice resume RUN --from-scratch` trains the run anew from step 0.',
   },
   SLUICE_E_DATASET_CHANGED: {
     summary: 'The prepared corpus is not the one that the run was trained on.',
@@ -166,9 +167,10 @@ export const ERROR_TABLE = {
     advice: 'Look at its last lines above; nothing before the last checkpoint is lost: resume the run.',
   },
   SLUICE_E_NON_FINITE: {
-    summary: 'Loss or gradient was not a finite number for many steps in a row, so training stopped.',
+    summary:
+      'Loss or gradient was not a finite number for many steps in a row, or weights that were to be saved are not, so training stopped.',
     advice:
-      'Resume from the last checkpoint with a lower rate: --set optimizer.learningRate=… --allow optimizer.learningRate.',
+      'Run the command of the message, which goes on from the newest sound checkpoint at a lower rate; lower it further where that is not enough.',
   },
   SLUICE_E_WORKERS_INVALID: {
     summary: 'The number of workers is not a power of two that divides parallel.lanes.',

@@ -8,6 +8,7 @@ import {
   formatNumber,
   groupDigits,
 } from '../format.ts';
+import type { SupersededSteps } from '../superseded.ts';
 import type { RunSummary } from './collect.ts';
 import type { ChartData, ReportData } from './data.ts';
 import { type CollectedDiagnostics, layerTable } from './diagnostics.ts';
@@ -21,12 +22,18 @@ export interface PageAssets {
   readonly script: string;
 }
 
+/** What a run's files hold for the page. */
+export interface CollectedRun {
+  readonly summary: RunSummary;
+  readonly data: ReportData;
+  readonly diagnostics: CollectedDiagnostics;
+  readonly superseded: readonly SupersededSteps[];
+}
+
 /** The whole report as one HTML document that refers to nothing outside itself. */
 export function renderPage(
   facts: ReportFacts,
-  summary: RunSummary,
-  data: ReportData,
-  diagnostics: CollectedDiagnostics,
+  { summary, data, diagnostics, superseded }: CollectedRun,
   assets: PageAssets,
 ): string {
   const title = facts.title ?? 'Training run';
@@ -42,6 +49,7 @@ export function renderPage(
 ${paragraph('subtitle', configSummary(facts.config))}
 ${paragraph('subtitle', timeSummary(summary))}
 ${summary.damagedLines > 0 ? paragraph('notice', `Left out of metrics.jsonl: ${counted(summary.damagedLines, 'damaged line')}.`) : ''}
+${paragraph('notice', supersededSummary(superseded))}
 ${figures(facts, summary)}
 </header>
 <main>
@@ -60,6 +68,19 @@ ${configPanel(facts.config)}
 <script>${assets.plotLibrary}</script>
 <script type="module">${assets.script}</script>`,
   );
+}
+
+/** Says which steps the plots do not show as they were taken first. */
+function supersededSummary(superseded: readonly SupersededSteps[]): string {
+  if (superseded.length === 0) return '';
+  const stretches = superseded.map(({ file, first, last }) => {
+    const steps =
+      first === last ? `step ${groupDigits(first)}` : `steps ${groupDigits(first)} to ${groupDigits(last)}`;
+    return `${steps} (${file})`;
+  });
+  const shown = stretches.slice(0, 5);
+  const more = stretches.length - shown.length;
+  return `Taken again after the run was resumed: ${shown.join(', ')}${more > 0 ? ` and ${more} stretches more` : ''}.`;
 }
 
 function counted(count: number, noun: string): string {

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
 import { DIAGNOSTICS_FILE } from '../diagnosticsLog.ts';
 import { METRICS_FILE } from '../metricsLog.ts';
+import { supersededSteps } from '../superseded.ts';
 import { collectMetrics } from './collect.ts';
 import { collectDiagnostics } from './diagnostics.ts';
 import { type PageAssets, renderPage } from './html.ts';
@@ -59,16 +60,17 @@ export interface ReportSpike {
  * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
  */
 export async function writeHtmlReport(runDirectory: string, facts: ReportFacts = {}): Promise<string> {
-  const [metrics, diagnostics, assets] = await Promise.all([
+  const [metrics, diagnostics, superseded, assets] = await Promise.all([
     collectMetrics(join(runDirectory, METRICS_FILE), {
       spikes: facts.spikes?.map(({ start, end }) => ({ start, end: end ?? start })),
       unigramLoss: facts.unigramLoss,
     }),
     collectDiagnostics(join(runDirectory, DIAGNOSTICS_FILE)),
+    supersededSteps(runDirectory),
     loadAssets(),
   ]);
   const path = join(runDirectory, REPORT_FILE);
-  await writeFileAtomic(path, renderPage(facts, metrics.summary, metrics.data, diagnostics, assets));
+  await writeFileAtomic(path, renderPage(facts, { ...metrics, diagnostics, superseded }, assets));
   return path;
 }
 
