@@ -44,7 +44,7 @@ test('commands and flags are those that the design lists', (t) => {
     'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale',
     'import <source> --out',
     'export <source> --hf --dtype --layout',
-    'data prepare <recipe>',
+    'data prepare <recipe> --force',
     'data list',
     'bench step --shape --threads --backend --clock --profile --svg',
     'bench kernels --threads --filter --clock',

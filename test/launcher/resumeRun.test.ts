@@ -1,7 +1,17 @@
-import { existsSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import test from 'ava';
+import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
 import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
 import { inspectRun, inspectStep } from '../../launcher/src/run/inspect.ts';
 import { readJournal } from '../../launcher/src/run/journal.ts';
@@ -92,11 +102,54 @@ test.serial('changed keys are judged before anything starts or is written', asyn
   t.false(existsSync(run.lock));
 });
 
-test.serial('a corpus that has changed is refused', async (t) => {
-  const { run, save, textFile } = await makeSavedRun(t);
+test.serial(
+  'a run keeps the corpus that it was trained on, whatever becomes of text and recipe, and says so',
+  async (t) => {
+    const { run, config, save, textFile } = await makeSavedRun(t);
+    await save(10);
+    const notes: string[] = [];
+    const resume = async () => {
+      notes.length = 0;
+      t.is((await resumeRun({ run: run.path }, (line) => notes.push(line))).json.step, 10);
+      return notes.join('\n');
+    };
+    t.is(await resume(), '');
+    utimesSync(textFile, 1, 1);
+    t.notRegex(await resume(), /changed|gone|words/);
+    t.is(await resume(), '', 'a text that was compared is not compared again');
+    writeFileSync(textFile, sentences(280));
+    t.regex(await resume(), /the text of .*recipe\.yaml has changed since.*sluice data prepare/);
+    rmSync(textFile);
+    t.regex(await resume(), /the text of .*recipe\.yaml is gone/);
+    appendFileSync(config.data.recipe, 'shardTokens: 1000\n');
+    t.regex(await resume(), /the recipe .*recipe\.yaml has changed; .*prepared\/sentences/);
+    rmSync(config.data.recipe);
+    t.regex(await resume(), /the recipe .*recipe\.yaml is gone; .*prepared\/sentences/);
+  },
+);
+
+test.serial('a run whose corpus is gone takes no other for it, and replaces none', async (t) => {
+  const { run, config, save, textFile } = await makeSavedRun(t);
   await save(4);
+  const changed = { code: 'SLUICE_E_DATASET_CHANGED' };
+  const other = join(run.path, '..', 'other.yaml');
+  writeFileSync(other, `${readFileSync(config.data.recipe, 'utf8')}shardTokens: 1000\n`);
+  const named = { run: run.path, set: [`data.recipe=${other}`], allow: ['data.recipe'] };
+  const described = await t.throwsAsync(resumeRun(named, quiet), changed);
+  t.regex(described.message, /other\.yaml describes another/);
+
   writeFileSync(textFile, sentences(280));
-  await t.throwsAsync(resumeRun({ run: run.path }, quiet), { code: 'SLUICE_E_DATASET_CHANGED' });
+  const { manifestHash, directory } = await prepareDataset(config.data.recipe, quiet, {
+    changedText: 'prepare',
+  });
+  const replaced = await t.throwsAsync(resumeRun({ run: run.path }, quiet), changed);
+  t.true(replaced.message.includes(`${directory} now holds ${manifestHash}`), replaced.message);
+
+  rmSync(directory, { recursive: true });
+  t.regex((await t.throwsAsync(resumeRun({ run: run.path }, quiet), changed)).message, /recipe now gives/);
+  writeFileSync(textFile, sentences(300));
+  rmSync(directory, { recursive: true });
+  await t.throwsAsync(resumeRun({ run: run.path, untilStep: 4 }, quiet), { code: 'SLUICE_E_USAGE' });
 });
 
 test.serial('a damaged checkpoint is refused with the reason, and the one before is used', async (t) => {
@@ -126,7 +179,7 @@ test.serial(
   async (t) => {
     const { run, save } = await makeSavedRun(t);
     const paths = [(await save(2)).path, (await save(4)).path];
-  for (const path of paths) writeFileSync(join(path, 'manifest.json'), '');
+    for (const path of paths) writeFileSync(join(path, 'manifest.json'), '');
     const journal = readJournal(run.journal);
     const lost = { code: 'SLUICE_E_NO_CHECKPOINT' };
     const damaged = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);

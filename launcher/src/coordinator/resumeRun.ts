@@ -18,7 +18,7 @@ import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import type { CommittedCheckpoint, SavedState } from './checkpoints.ts';
-import { prepareDataset } from './dataset.ts';
+import { runDataset } from './runDataset.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { CoordinatorState } from './state.ts';
@@ -68,8 +68,9 @@ async function resumeLocked(
   const changes = judgeChanges(saved, config, allow);
   validateConfig(config);
   refusePastEnd(saved, config, from?.state.step ?? 0);
-  const dataset = await prepareDataset(config.data.recipe, log);
-  refuseOtherDataset(run, from?.datasetHash, dataset.manifestHash);
+  const isOtherRecipe = changes.some(({ key }) => key === 'data.recipe');
+  const datasetHash = datasetHashOf(run, from);
+  const dataset = await runDataset({ recipe: config.data.recipe, datasetHash, isOtherRecipe }, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
   const notes = checkSplits(config, dataset.directory);
 
@@ -157,16 +158,9 @@ async function startingPoint(
   return { from, refused: reasons };
 }
 
-/** Without a checkpoint, the journal's first entry knows the corpus. */
-function refuseOtherDataset(run: RunDirectory, inCheckpoint: string | undefined, now: string): void {
-  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
-  const saved = inCheckpoint ?? start?.datasetHash;
-  if (saved === undefined || saved === now) return;
-  throw new SluiceError(
-    'SLUICE_E_DATASET_CHANGED',
-    `The run was trained on the corpus ${saved}, but the recipe now gives ${now}.`,
-    { details: { saved, now } },
-  );
+/** The hash of the corpus that a run was trained on. Without a checkpoint, the journal's first entry knows it. */
+function datasetHashOf(run: RunDirectory, from: StartingPoint | undefined): string | undefined {
+  return from?.datasetHash ?? readJournal(run.journal).find((entry) => entry.kind === 'start')?.datasetHash;
 }
 
 /** Until its first checkpoint, a run that began with given weights needs them, and needs them to be the same. */

@@ -13,7 +13,7 @@ import {
 } from '@sluice/observe';
 import { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { prepareDataset } from '../coordinator/dataset.ts';
+import { runDataset } from '../coordinator/runDataset.ts';
 import { checkpointHistory } from './checkpointHistory.ts';
 import { type JournalEntry, readJournal } from './journal.ts';
 import { lockOwner } from './lock.ts';
@@ -72,7 +72,9 @@ export async function inspectStep(
       },
     );
   }
-  const { directory } = await prepareDataset(config.data.recipe, log);
+  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
+  const { recipe } = config.data;
+  const { directory } = await runDataset({ recipe, datasetHash: start?.datasetHash }, log);
   const sequences = sequencesOf(config, directory, step);
   const record = await recordOf(run, step);
   const before = await supersededRecords(run.path, step);

@@ -68,8 +68,9 @@ export const ERROR_TABLE = {
       'Restore the files that the message names from a copy; `sluice inspect` shows all. `sluice resume RUN --from-scratch` trains the run anew from step 0.',
   },
   SLUICE_E_DATASET_CHANGED: {
-    summary: 'The prepared corpus is not the one that the run was trained on.',
-    advice: 'Restore the files that the recipe names, or start a new run with `sluice train`.',
+    summary: 'The prepared corpus is not the one that the run was trained on, which is not there any more.',
+    advice:
+      'Restore the prepared corpus, or the text and the recipe that it was made of and `sluice data prepare RECIPE.yaml`; or start a new run with `sluice train`.',
   },
   SLUICE_E_METRICS_DAMAGED: {
     summary: 'A line of metrics.jsonl other than a torn last one cannot be read.',

@@ -14,6 +14,8 @@ export {
 export { DataRecipe, loadRecipe } from './recipe.ts';
 export type { Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
 export type { ShardRange } from './splitReader.ts';
+export { recipeHash } from './stamp.ts';
+export type { TextState } from './textState.ts';
 export type { BpeTokenizerJson } from './tokenizer/json.ts';
 export { type LoadTokenizerOptions, loadTokenizer } from './tokenizer/load.ts';
 export type { Tokenizer } from './tokenizer/tokenizer.ts';
