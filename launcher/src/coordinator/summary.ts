@@ -1,10 +1,10 @@
 /** What a run has come to: report, sampled text, and the words and numbers at the end. */
 
 import { existsSync } from 'node:fs';
-import { checkpointDirectory, listCheckpoints } from '@sluice/checkpoint';
+import { checkpointDirectory, listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
 import type { PrepareSummary } from '@sluice/data';
 import { loadForInference } from '@sluice/evaluate';
-import { formatCount, formatLoss, writeHtmlReport } from '@sluice/observe';
+import { formatCount, formatLoss, type ReportCheckpoint, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
@@ -36,7 +36,7 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
     hasValidation: holdsOut(dataset),
     ...(sample && { sample }),
-    checkpoints: (await listCheckpoints(run.path)).filter((checkpoint) => checkpoint.complete),
+    checkpoints: await describeCheckpoints(run),
   });
   const title = STOP_TITLES[outcome.reason];
   return summarize(facts, title, outcome.state, outcome.checkpoint, {
@@ -44,6 +44,18 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     report,
     ...(sample && { sample }),
   });
+}
+
+async function describeCheckpoints({ path }: RunDirectory): Promise<ReportCheckpoint[]> {
+  const described: ReportCheckpoint[] = [];
+  for (const { step, directory } of await listCheckpoints(path)) {
+    const { valid, manifest } = await verifyCheckpoint(directory, { deep: false });
+    if (!manifest) continue;
+    const bytes = manifest.shards.reduce((sum, { size }) => sum + size, 0);
+    const note = valid ? {} : { note: 'damaged' };
+    described.push({ step, directory, weights: manifest.hashes.weights, bytes, ...note });
+  }
+  return described;
 }
 
 /** What a run that had finished before has come to; without a report where that was cut off. */

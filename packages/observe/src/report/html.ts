@@ -260,19 +260,24 @@ function samplePanel(sample: ReportFacts['sample']): string {
   return panel('Sample', unit, `<p class="sample">${start}${escapeHtml(text)}</p>`, 'panel wide');
 }
 
+/** Of a content hash: enough to tell any two apart. */
+const HASH_DIGITS = 12;
+
 /** In half the width, beside the last plot, when `beside` and narrow enough. */
 function checkpointsPanel(checkpoints: readonly ReportCheckpoint[] | undefined, beside: boolean): string {
   if (checkpoints === undefined || checkpoints.length === 0) return '';
-  const rows = checkpoints.map(({ step, directory, bytes, time, note }) => [
+  const rows = checkpoints.map(({ step, directory, weights, bytes, time, note }) => [
     groupDigits(step),
     directory,
+    weights?.slice(0, HASH_DIGITS) ?? '',
     bytes === undefined ? '' : formatBytes(bytes),
     time ?? '',
     note ?? '',
   ]);
   const headings = [
     ['Step', 'number'],
-    ['Directory', ''],
+    ['Directory', 'free'],
+    ['Weights', ''],
     ['Size', 'number'],
     ['Saved', ''],
     ['Note', 'free'],

@@ -2,7 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join, relative } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
 import { DIAGNOSTICS_FILE } from '../diagnosticsLog.ts';
 import { METRICS_FILE } from '../metricsLog.ts';
@@ -36,7 +36,10 @@ export interface ReportFacts {
 
 export interface ReportCheckpoint {
   readonly step: number;
+  /** Shown from the run's directory on, where it lies below it. */
   readonly directory: string;
+  /** Content hash of its weights; its beginning is shown. */
+  readonly weights?: string | undefined;
   readonly bytes?: number | undefined;
   readonly time?: string | undefined;
   readonly note?: string | undefined;
@@ -70,8 +73,16 @@ export async function writeHtmlReport(runDirectory: string, facts: ReportFacts =
     loadAssets(),
   ]);
   const path = join(runDirectory, REPORT_FILE);
-  await writeFileAtomic(path, renderPage(facts, { ...metrics, diagnostics, superseded }, assets));
+  const shown = { ...facts, checkpoints: facts.checkpoints?.map((one) => within(runDirectory, one)) };
+  await writeFileAtomic(path, renderPage(shown, { ...metrics, diagnostics, superseded }, assets));
   return path;
+}
+
+/** A report travels with its run: where that lay when it was written tells nothing. */
+function within(runDirectory: string, checkpoint: ReportCheckpoint): ReportCheckpoint {
+  const below = relative(runDirectory, checkpoint.directory);
+  const isOutside = below.startsWith('..') || isAbsolute(below);
+  return isOutside ? checkpoint : { ...checkpoint, directory: below };
 }
 
 async function loadAssets(): Promise<PageAssets> {
