@@ -14,7 +14,7 @@ import test from 'ava';
 import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
 import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
 import { inspectRun, inspectStep } from '../../launcher/src/run/inspect.ts';
-import { readJournal } from '../../launcher/src/run/journal.ts';
+import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { locateCheckpoint } from '../../launcher/src/run/locateCheckpoint.ts';
 import { acquireLock } from '../../launcher/src/run/lock.ts';
 import { makeSavedRun, savingWorker, sentences } from './support/savedRun.ts';
@@ -230,6 +230,25 @@ test.serial('weights or moments that are not finite, or whose probe is not, are 
   }
   t.is(readJournal(run.journal).at(-1)!.step, 2);
   t.deepEqual(readdirSync(run.checkpoints), ['step-00000002']);
+});
+
+test.serial('a checkpoint whose weights gave no finite step is used by no command', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(2);
+  await save(4);
+  const journal = openJournal(run.journal);
+  journal.append('stop', 14, { reason: 'nonFinite', firstStep: 5 });
+  journal.close();
+  const refused: string[] = [];
+  const path = await locateCheckpoint(run.path, ({ reason }) => refused.push(reason));
+  t.is(path, checkpointDirectory(run.path, 2));
+  t.regex(refused.join(), /no finite update in steps 5 to 14/);
+  const { json, text } = await inspectRun(run.path);
+  t.deepEqual(
+    (json.checkpoints as { distrust: string | null }[]).map(({ distrust }) => distrust !== null),
+    [false, true],
+  );
+  t.regex(text, /step 4: not gone on from: its weights gave no finite update/);
 });
 
 test.serial('a run without a valid checkpoint has none to evaluate', async (t) => {
