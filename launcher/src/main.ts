@@ -3,7 +3,13 @@
 import { readFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
-import { givenWord, refuseEmptyWords, refuseRepeatedFlags, repeatFlags } from './cli/arguments.ts';
+import {
+  givenWord,
+  refuseEmptyWords,
+  refuseRemovedFlags,
+  refuseRepeatedFlags,
+  repeatFlags,
+} from './cli/arguments.ts';
 import type { Command, CommandContext } from './cli/command.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
 import { COMMANDS } from './commands/index.ts';
@@ -46,6 +52,7 @@ export async function main(words: readonly string[], streams: Streams = STANDARD
   const verbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
   try {
     refuseEmptyWords(words);
+    refuseRemovedFlags(words);
     refuseRepeatedFlags(words);
     const parser = buildParser(words, (command, args) => {
       chosen = { command, args };

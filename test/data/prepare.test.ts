@@ -71,6 +71,50 @@ test('the second preparation does nothing; a changed recipe, source or damage is
   t.true((await prepareData(recipe, { ...folder.options, force: true })).fresh);
 });
 
+test('a text that was only touched is compared, once, and nothing is prepared anew', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const first = await prepareData(recipe, folder.options);
+  utimesSync(folder.at('docs.jsonl'), 1, 1);
+  const stages = async () => {
+    const seen = new Set<string>();
+    const onProgress = ({ stage }: { stage: string }) => seen.add(stage);
+    const again = await prepareData(recipe, { ...folder.options, onProgress });
+    t.deepEqual(again, { ...first, fresh: false });
+    return [...seen];
+  };
+  t.deepEqual(await stages(), ['sources', 'compare']);
+  t.deepEqual(await stages(), ['sources']);
+});
+
+test('a corpus does without its text; where the text has changed, its tokens are kept if asked', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const first = await prepareData(recipe, folder.options);
+  folder.jsonlRecipe(stories(41));
+  const kept = await prepareData(recipe, { ...folder.options, changedText: 'keep' });
+  t.deepEqual(kept, { ...first, fresh: false, text: 'changed' });
+  writeFileSync(folder.at('docs.jsonl'), 'no JSON');
+  t.is((await prepareData(recipe, { ...folder.options, changedText: 'keep' })).text, 'changed');
+  rmSync(folder.at('docs.jsonl'));
+  t.deepEqual(await prepareData(recipe, folder.options), { ...first, fresh: false, text: 'gone' });
+});
+
+test('with neither text nor tokens, the error says what is missing and how to make it again', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const { directory } = await prepareData(recipe, folder.options);
+  rmSync(folder.at('docs.jsonl'));
+  const message = async () =>
+    (await t.throwsAsync(prepareData(recipe, folder.options), { code: 'SLUICE_E_FILE_MISSING' })).message;
+  rmSync(join(directory, 'train-00000.bin'));
+  t.regex(await message(), /docs\.jsonl cannot be read\. .*train-00000\.bin is damaged: it is missing/);
+  rmSync(directory, { recursive: true });
+  const said = await message();
+  t.regex(said, /docs\.jsonl cannot be read\. .* holds no prepared corpus\. Once the source is there/);
+  t.true(said.endsWith(`sluice data prepare ${recipe}`), said);
+});
+
 test('equal text gives an equal manifest, whenever and wherever it was prepared', async (t) => {
   const folder = new TestFolder(t);
   const recipe = folder.jsonlRecipe(stories(30));
@@ -280,8 +324,14 @@ test('progress counts documents, bytes and tokens up to what the summary tells',
 test('the list tells prepared corpora, and damaged ones with their problem', async (t) => {
   const folder = new TestFolder(t);
   t.deepEqual(listPrepared(folder.at('prepared')), []);
-  const { fresh, sources: _, ...corpus } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
+  const {
+    fresh,
+    text,
+    sources: _,
+    ...corpus
+  } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
   t.true(fresh);
+  t.is(text, 'same');
   cpSync(corpus.directory, folder.at('prepared/damaged'), { recursive: true });
   rmSync(folder.at('prepared/damaged/train.index'));
   mkdirSync(folder.at('prepared/unfinished'));

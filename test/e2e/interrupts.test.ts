@@ -96,5 +96,5 @@ test.serial('a second Ctrl-C ends everything at once with 130; the run goes on a
   t.is(code, 130);
   t.regex(stderr, /aborted/);
   for (const worker of workers) t.true(await isGone(worker));
-  t.is((await sandbox.json('resume twice --max-steps 1')).step, 1);
+  t.is((await sandbox.json('resume twice --more-steps 1')).step, 1);
 });

@@ -29,6 +29,9 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     spikes: { observe: () => undefined, state: () => ({}) },
     afterStep: [diagnosticsAfterStep(config, (record) => kept.push(record))],
     savedStep: -1,
+    lastStep: config.training.steps,
+    validates: true,
+    recovery: () => ({ text: 'Lower the rate.', command: 'sluice resume' }),
     checkpoint: async ({ step }) => {
       workers.calls.push(`checkpoint ${step}`);
       return { path: `step-${step}` };

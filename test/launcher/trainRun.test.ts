@@ -41,6 +41,9 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
     spikes: { observe: () => undefined, state: () => ({ seen: run.state.step }) },
     afterStep: [],
     savedStep: -1,
+    lastStep: (setting.config ?? smallConfig()).training.steps,
+    validates: true,
+    recovery: () => ({ text: 'Lower the rate.', command: 'sluice resume' }),
     checkpoint: async (now) => {
       workers.calls.push(`checkpoint ${now.step}`);
       return { path: `step-${now.step}` };
@@ -127,12 +130,12 @@ test('a stop signal before the first step of a resumed run writes nothing that i
   t.deepEqual(workers.calls, []);
 });
 
-test('maxSteps counts the steps of this call, and learning rates stay those of the whole run', async (t) => {
+test('a last step before the end stops the run there, and learning rates stay those of the whole run', async (t) => {
   const whole = setUp(t);
   await trainRun(whole.run);
   const state = { ...initialState({}), step: 4 };
-  const part = setUp(t, { state, savedStep: 4, maxSteps: 3 });
-  t.is(await trainRun(part.run), 'maxSteps');
+  const part = setUp(t, { state, savedStep: 4, lastStep: 7 });
+  t.is(await trainRun(part.run), 'lastStep');
   t.deepEqual(callsOf(part.workers, 'step'), [5, 6, 7]);
   t.deepEqual(callsOf(part.workers, 'checkpoint'), [7]);
   t.is(part.run.state.validationLoss, 4);
@@ -141,11 +144,6 @@ test('maxSteps counts the steps of this call, and learning rates stay those of t
     whole.reports.slice(4, 7).map((report) => report.learningRate),
   );
   t.is(new Set(whole.reports.map((report) => report.learningRate)).size, 10);
-});
-
-test('maxSteps beyond the end finishes the run', async (t) => {
-  const { run } = setUp(t, { maxSteps: 100 });
-  t.is(await trainRun(run), 'finished');
 });
 
 test('a step whose update was not applied is journaled with its values, and the run goes on', async (t) => {
@@ -174,6 +172,49 @@ test('ten such steps in a row stop the run, and no checkpoint is written after t
   t.false(workers.calls.includes('checkpoint 12'));
   t.true(workers.calls.includes('report 12'));
   t.like(entries().at(-1), { kind: 'stop', step: 12, reason: 'nonFinite' });
+});
+
+test('while updates are left out no checkpoint is due, but a stop signal still saves', async (t) => {
+  const stop = { requested: false };
+  const workers = fakeWorkers((step) => {
+    if (step === 7) stop.requested = true;
+    return step >= 3 ? { applied: false, loss: Number.NaN } : {};
+  });
+  const config = smallConfig({ checkpoint: { everySteps: 2 } });
+  const { run } = setUp(t, { workers, config, stop });
+  t.is(await trainRun(run), 'signal');
+  t.deepEqual(callsOf(workers, 'checkpoint'), [2, 7]);
+});
+
+test('weights that are not worth saving stop the run at once, with the way out', async (t) => {
+  const { run, workers, entries } = setUp(t, {
+    config: smallConfig({ checkpoint: { everySteps: 2 } }),
+    checkpoint: async ({ step }) => (step < 4 ? { path: 'p' } : { unsound: 'the loss of the probe is NaN' }),
+  });
+  const error = await t.throwsAsync(trainRun(run), { code: 'SLUICE_E_NON_FINITE' });
+  t.regex(error.message, /weights after step 4 .*: the loss of the probe is NaN\. Lower the rate\./);
+  t.deepEqual(callsOf(workers, 'saved'), [2]);
+  t.like(entries().at(-1), { kind: 'stop', step: 4, reason: 'nonFinite' });
+});
+
+test('a validation loss that is no number is journaled by name, and is no best one', async (t) => {
+  const workers = fakeWorkers();
+  const call = workers.call.bind(workers);
+  let loss = 3;
+  workers.call = async (method, request) => {
+    const answers = await call(method, request);
+    return (method === 'evaluate' ? answers.map(() => ({ loss, tokens: 8 })) : answers) as typeof answers;
+  };
+  const config = smallConfig({ evaluation: { everySteps: 5 } });
+  const { run, entries } = setUp(t, { workers, config, lastStep: 5 });
+  await trainRun(run);
+  loss = Number.NaN;
+  await trainRun({ ...run, lastStep: 10, savedStep: 5 });
+  t.like(run.state, { validationLoss: null, bestValidationLoss: 3 });
+  t.like(
+    entries().findLast(({ kind }) => kind === 'evaluate'),
+    { loss: 'NaN' },
+  );
 });
 
 test('the count of such steps goes on after a resume', async (t) => {
@@ -242,4 +283,12 @@ test('what is done every 0 steps is never due', (t) => {
     [1, 2, 3, 4].filter((step) => isDue(0, step)),
     [],
   );
+});
+
+test('a run whose corpus holds nothing out never validates', async (t) => {
+  const config = smallConfig({ evaluation: { everySteps: 2 } });
+  const { run, workers } = setUp(t, { config, validates: false });
+  t.is(await trainRun(run), 'finished');
+  t.false(workers.calls.includes('evaluate'));
+  t.is(run.state.validationLoss, null);
 });

@@ -54,6 +54,28 @@ export function refuseRepeatedFlags(words: readonly string[]): void {
   }
 }
 
+/** Flags that there were, and what to write in their place. */
+const REMOVED_FLAGS: Readonly<Record<string, string>> = {
+  '--max-steps':
+    'write --until-step N to stop after step N of the run, or --more-steps N to stop after N more steps',
+};
+
+/**
+ * Refuses flags that are gone by telling what does their work now.
+ * @throws SLUICE_E_USAGE
+ */
+export function refuseRemovedFlags(words: readonly string[]): void {
+  for (const word of words) {
+    if (word === '--') return;
+    const flag = word.split('=', 1)[0]!;
+    const instead = Object.hasOwn(REMOVED_FLAGS, flag) ? REMOVED_FLAGS[flag] : undefined;
+    if (instead === undefined) continue;
+    throw new SluiceError('SLUICE_E_USAGE', `There is no ${flag} any more: ${instead}.`, {
+      details: { flag },
+    });
+  }
+}
+
 /** Flags whose value may be nothing: a prompt, and what has an error of its own. */
 const MAY_BE_EMPTY: ReadonlySet<string | undefined> = new Set(['--prompt', '--set']);
 

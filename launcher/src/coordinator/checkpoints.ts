@@ -13,7 +13,8 @@ import {
 import { hashConfig } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
-import type { Journal } from '../run/journal.ts';
+import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { type Journal, readJournal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import type { CoordinatorState } from './state.ts';
 import { agreed, type Workers } from './workers.ts';
@@ -45,17 +46,30 @@ export interface CheckpointWriter {
   readonly journal: Journal;
 }
 
-/** Saves all workers' parts and the coordinator's state; the checkpoint is durable when this resolves. */
+/** A state that is not worth a checkpoint, since no training goes on from it. */
+export interface UnsoundState {
+  readonly unsound: string;
+}
+
+/**
+ * Saves all workers' parts and the coordinator's state; the checkpoint is durable when this resolves. Nothing is written of
+ * weights that are not finite, or that give no finite loss.
+ */
 export async function saveCheckpoint(
   writer: CheckpointWriter,
   state: CoordinatorState,
-): Promise<CommittedCheckpoint> {
+): Promise<CommittedCheckpoint | UnsoundState> {
   const { run, config, dataset, workers, journal } = writer;
   const { step } = state;
+  const examined = await workers.call('examine', {});
+  const { probe } = agreed(`the probe at step ${step}`, examined, ['probe']);
+  const nonFinite = [...new Set(examined.flatMap((answer) => answer.nonFinite))];
+  if (nonFinite.length > 0) return { unsound: `not all numbers of ${listed(nonFinite)} are finite` };
+  if (!Number.isFinite(probe.loss)) return { unsound: `the loss of the probe is ${probe.loss}` };
   journal.append('save', step, { path: checkpointDirectory(run.path, step) });
   const directory = await beginCheckpoint(run.path, step);
   const answers = await workers.call('save', { directory });
-  const { probe, state: worker } = agreed(`save at step ${step}`, answers, ['probe', 'state']);
+  const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
   const saved: SavedState = {
     coordinator: state,
     worker,
@@ -73,6 +87,15 @@ export async function saveCheckpoint(
     probe: { ...probe },
   });
   journal.append('commit', step, { path: directory, weights: manifest.hashes.weights });
-  await pruneCheckpoints(run.path, config.checkpoint.keep);
+  const { distrust } = checkpointHistory(readJournal(run.journal));
+  await pruneCheckpoints(run.path, config.checkpoint.keep, { upTo: step, distrust });
   return { path: directory, step, weights: manifest.hashes.weights };
+}
+
+/** Names that a message has room for. */
+const SHOWN_NAMES = 3;
+
+function listed(names: readonly string[]): string {
+  const more = names.length - SHOWN_NAMES;
+  return [...names.slice(0, SHOWN_NAMES), ...(more > 0 ? [`${more} more tensors`] : [])].join(', ');
 }

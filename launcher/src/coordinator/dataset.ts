@@ -1,7 +1,13 @@
 /** Prepares the corpus of a run, if it is not yet, and tells how far that is. */
 
 import { basename } from 'node:path';
-import { type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
+import {
+  type PrepareOptions,
+  type PrepareProgress,
+  type PrepareSummary,
+  prepareData,
+  type TextState,
+} from '@sluice/data';
 import { formatBytes, formatCount } from '@sluice/observe';
 import { dataRoots } from '../run/dataRoot.ts';
 import { interruptible } from '../signals/interruptible.ts';
@@ -10,19 +16,35 @@ const PROGRESS_EVERY_MS = 2_000;
 
 const STAGES: Readonly<Record<PrepareProgress['stage'], string>> = {
   sources: 'opening the sources',
+  compare: 'comparing the text with what was prepared',
   words: 'reading words for the tokenizer',
   merges: 'finding the merges of the tokenizer',
   encode: 'encoding',
 };
 
+/** What is to be known of a text that is not, or may not be, what the corpus was prepared from. */
+const TEXT_NOTES: Readonly<Record<TextState, ((recipe: string) => string) | undefined>> = {
+  same: undefined,
+  gone: (recipe) => `the text of ${recipe} is gone; its tokens, as they were prepared, are all there`,
+  changed: (recipe) =>
+    `the text of ${recipe} has changed since; its tokens are taken as they were prepared. To prepare them anew: sluice data prepare ${recipe}`,
+  untold: (recipe) =>
+    `files of ${recipe} were touched since; its tokens are taken as they were prepared. To compare the text, and prepare it anew if it has changed: sluice data prepare ${recipe}`,
+};
+
+interface DatasetOptions extends Pick<PrepareOptions, 'changedText' | 'force'> {
+  readonly logSources?: boolean;
+}
+
 /**
  * @param logSources whether it is logged what a fresh corpus was made of; not where the caller shows it
+ * @param options where the text has changed since it was prepared, a run keeps the tokens, and is told
  * @throws the coded errors of `prepareData`; SLUICE_E_INTERRUPTED
  */
 export async function prepareDataset(
   recipe: string,
   log: (line: string) => void,
-  { logSources = true } = {},
+  { logSources = true, ...options }: DatasetOptions = {},
 ): Promise<PrepareSummary> {
   // Nothing is said of a corpus that is there: opening its sources is all that happens, and quick.
   let shownAt = Date.now();
@@ -35,13 +57,21 @@ export async function prepareDataset(
     log(`data: ${progressLine(progress)}`);
   };
   const summary = await interruptible(async (signal) => {
-    const prepared = await prepareData(recipe, { ...dataRoots(), signal, onProgress });
+    const prepared = await prepareData(recipe, {
+      ...dataRoots(),
+      signal,
+      onProgress,
+      changedText: 'keep',
+      ...options,
+    });
     // Even where nothing was left to prepare, the run that is to follow is not wanted any more.
     signal.throwIfAborted();
     return prepared;
   });
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
   if (summary.fresh && logSources) for (const line of sourceLines(summary)) log(`data: ${line}`);
+  const note = TEXT_NOTES[summary.text]?.(recipe);
+  if (note !== undefined) log(`data: ${note}`);
   return summary;
 }
 

@@ -63,6 +63,7 @@ export async function startLocalWorkers(options: LocalWorkersOptions): Promise<W
 const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
   initialize: 'preparing the model',
   evaluate: 'validation',
+  examine: 'examining the weights',
   save: 'saving a checkpoint',
   stop: 'stopping',
 };
@@ -164,6 +165,8 @@ class LocalWorkers implements Workers {
       case 'evaluate':
       case 'diagnose':
         return 'evaluation';
+      case 'examine':
+        return 'save';
       case 'save':
       case 'stop':
         return method;

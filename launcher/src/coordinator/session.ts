@@ -6,6 +6,7 @@ import { modelTensors } from '@sluice/model';
 import { appendDiagnostics } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
+import { recoveryFromNonFinite } from '../run/recovery.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signals/stopSignal.ts';
@@ -14,6 +15,7 @@ import { deviceEnvironments } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { startLocalWorkers } from './localWorkers.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
+import { holdsOut } from './splits.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { type StopReason, trainRun } from './trainRun.ts';
 import type { Workers } from './workers.ts';
@@ -25,7 +27,8 @@ export interface Session {
   readonly journal: Journal;
   /** Where to go on from; absent for a new run. */
   readonly from?: { readonly checkpoint: CommittedCheckpoint; readonly state: CoordinatorState } | undefined;
-  readonly maxSteps?: number | undefined;
+  /** Of this invocation. */
+  readonly lastStep: number;
 }
 
 export interface SessionOutcome {
@@ -83,7 +86,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
 }
 
 async function train(session: Session, workers: Workers, underway: Underway): Promise<SessionOutcome> {
-  const { run, config, dataset, journal, from, maxSteps } = session;
+  const { run, config, dataset, journal, from, lastStep } = session;
   const { state, spikes, recorder, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
@@ -102,11 +105,14 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     spikes,
     afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
     savedStep: from?.checkpoint.step ?? -1,
-    maxSteps,
+    lastStep,
+    validates: holdsOut(dataset),
     checkpoint: async (now) => {
-      underway.latest = await saveCheckpoint(writer, now);
-      return underway.latest;
+      const saved = await saveCheckpoint(writer, now);
+      if ('path' in saved) underway.latest = saved;
+      return saved;
     },
+    recovery: () => recoveryFromNonFinite(run, config),
   });
   return {
     reason,

@@ -1,15 +1,16 @@
 /** What a run has come to: report, sampled text, and the words and numbers at the end. */
 
 import { existsSync } from 'node:fs';
-import { checkpointDirectory, listCheckpoints } from '@sluice/checkpoint';
+import { checkpointDirectory, listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
 import type { PrepareSummary } from '@sluice/data';
 import { loadForInference } from '@sluice/evaluate';
-import { formatCount, formatLoss, writeHtmlReport } from '@sluice/observe';
+import { formatCount, formatLoss, type ReportCheckpoint, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { SessionOutcome } from './session.ts';
+import { holdsOut } from './splits.ts';
 import type { CoordinatorState } from './state.ts';
 
 /** The text that a finished run is asked to go on with, and how. */
@@ -33,8 +34,9 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     parameters: outcome.parameters,
     ...(dataset.unigramLoss !== null && { unigramLoss: dataset.unigramLoss }),
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
+    hasValidation: holdsOut(dataset),
     ...(sample && { sample }),
-    checkpoints: (await listCheckpoints(run.path)).filter((checkpoint) => checkpoint.complete),
+    checkpoints: await describeCheckpoints(run),
   });
   const title = STOP_TITLES[outcome.reason];
   return summarize(facts, title, outcome.state, outcome.checkpoint, {
@@ -42,6 +44,18 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     report,
     ...(sample && { sample }),
   });
+}
+
+async function describeCheckpoints({ path }: RunDirectory): Promise<ReportCheckpoint[]> {
+  const described: ReportCheckpoint[] = [];
+  for (const { step, directory } of await listCheckpoints(path)) {
+    const { valid, manifest } = await verifyCheckpoint(directory, { deep: false });
+    if (!manifest) continue;
+    const bytes = manifest.shards.reduce((sum, { size }) => sum + size, 0);
+    const note = valid ? {} : { note: 'damaged' };
+    described.push({ step, directory, weights: manifest.hashes.weights, bytes, ...note });
+  }
+  return described;
 }
 
 /** What a run that had finished before has come to; without a report where that was cut off. */
@@ -58,7 +72,7 @@ export function summarizeFinished(
 
 const STOP_TITLES: Readonly<Record<SessionOutcome['reason'], string>> = {
   finished: 'finished',
-  maxSteps: 'stopped after the steps asked for (--max-steps)',
+  lastStep: 'stopped after the step asked for (--until-step, --more-steps)',
   signal: 'stopped by a signal',
 };
 
@@ -96,7 +110,7 @@ function summarize(
   const lines: (readonly [string, string] | undefined)[] = [
     ['step', `${step} of ${config.training.steps}, ${formatCount(tokens)} tokens${rate}`],
     trainLoss === null ? undefined : ['train loss', `${formatLoss(trainLoss)} nats a token`],
-    validationLoss === null ? undefined : ['validation loss', `${formatLoss(validationLoss)} nats a token`],
+    validationLine(dataset, validationLoss),
     better === null
       ? undefined
       : [
@@ -129,6 +143,16 @@ function summarize(
       ...(extra.sample && { sample: extra.sample }),
     },
   };
+}
+
+function validationLine(
+  dataset: PrepareSummary,
+  validationLoss: number | null,
+): readonly [string, string] | undefined {
+  if (!holdsOut(dataset)) return ['validation loss', 'no validation: the corpus holds nothing out'];
+  return validationLoss === null
+    ? undefined
+    : ['validation loss', `${formatLoss(validationLoss)} nats a token`];
 }
 
 function betterOrWorse(difference: number): string {

@@ -58,23 +58,37 @@ export interface TrainingRun {
   };
   /** In this order. */
   readonly afterStep: readonly AfterStep[];
-  /** Writes a checkpoint of the workers and of `state`; durable when it resolves. */
-  readonly checkpoint: (state: CoordinatorState) => Promise<{ readonly path: string }>;
+  /** Writes a checkpoint of the workers and of `state`, durable when it resolves, or says why their weights are worth none. */
+  readonly checkpoint: (
+    state: CoordinatorState,
+  ) => Promise<{ readonly path: string } | { readonly unsound: string }>;
+  /** After a stop by numbers that are not finite: from where to go on, and how. Called once the stop is in the journal. */
+  readonly recovery: () => Recovery;
   /** Step of the checkpoint that the run started from; −1 when there is none. */
   readonly savedStep: number;
-  /** Most steps of this invocation. */
-  readonly maxSteps?: number | undefined;
+  /** Of this invocation; the run's own last step, or one before it. */
+  readonly lastStep: number;
+  /** Whether there is something to validate on. */
+  readonly validates: boolean;
 }
 
-export type StopReason = 'finished' | 'maxSteps' | 'signal';
+/** The way out of a stop. */
+export interface Recovery {
+  /** For people, with the command. */
+  readonly text: string;
+  readonly command: string;
+}
+
+export type StopReason = 'finished' | 'lastStep' | 'signal';
 
 /**
- * Trains until the configured end, `maxSteps`, or a stop signal; always leaves a checkpoint of the last step.
- * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update
+ * Trains until the configured end, `lastStep`, or a stop signal; leaves a checkpoint of the last step. While updates are left
+ * out, the weights do not change, and no checkpoint is due.
+ * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update, and when weights are to be saved that
+ *   no training goes on from
  */
 export async function trainRun(run: TrainingRun): Promise<StopReason> {
-  const { config, state } = run;
-  const lastStep = Math.min(config.training.steps, state.step + (run.maxSteps ?? Number.POSITIVE_INFINITY));
+  const { config, state, lastStep } = run;
   let savedStep = run.savedStep;
 
   if (savedStep < 0 && config.initialize.from !== undefined) {
@@ -86,20 +100,20 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
     const step = await takeStep(run, state.step + 1);
     const spike = watchForSpikes(run, step.result);
     journalNonFinite(run, step.result);
-    const evaluating = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
-    const validationLoss = evaluating ? await evaluate(run) : undefined;
+    const isEvaluated = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
+    const validationLoss = run.validates && isEvaluated ? await evaluate(run) : undefined;
     const report = { ...step, spike, validationLoss, nonFiniteInARow: state.nonFiniteInARow };
     run.observer.step(report);
     refuseToGoOnWithoutUpdates(run, step.result);
     for (const act of run.afterStep) await act(run, report);
-    if (isDue(config.checkpoint.everySteps, state.step)) {
+    if (isDue(config.checkpoint.everySteps, state.step) && state.nonFiniteInARow === 0) {
       await save(run);
       savedStep = state.step;
     }
   }
 
   if (savedStep !== state.step) await save(run);
-  const reason = stopReason(run, lastStep);
+  const reason = stopReason(run);
   run.journal.append('stop', state.step, { reason });
   return reason;
 }
@@ -143,45 +157,61 @@ function journalNonFinite({ journal, state }: TrainingRun, result: StepResult): 
   });
 }
 
-function refuseToGoOnWithoutUpdates({ journal, state }: TrainingRun, result: StepResult): void {
-  if (state.nonFiniteInARow < MAX_NON_FINITE_STEPS) return;
-  const { step, loss, gradientNorm } = result;
-  journal.append('stop', step, { reason: 'nonFinite' });
-  throw new SluiceError(
-    'SLUICE_E_NON_FINITE',
-    `Steps ${step - state.nonFiniteInARow + 1} to ${step} gave no finite update (last: loss ${loss}, gradient norm ${gradientNorm}).`,
-    {
-      details: {
-        step,
-        inARow: state.nonFiniteInARow,
-        loss: String(loss),
-        gradientNorm: String(gradientNorm),
-      },
-    },
+function refuseToGoOnWithoutUpdates(run: TrainingRun, { step, loss, gradientNorm }: StepResult): void {
+  const { nonFiniteInARow: inARow } = run.state;
+  if (inARow < MAX_NON_FINITE_STEPS) return;
+  const firstStep = step - inARow + 1;
+  stopNonFinite(
+    run,
+    `Steps ${firstStep} to ${step} gave no finite update (last: loss ${loss}, gradient norm ${gradientNorm}).`,
+    { firstStep, inARow, loss: String(loss), gradientNorm: String(gradientNorm) },
   );
+}
+
+function stopNonFinite(
+  { journal, state: { step }, recovery }: TrainingRun,
+  message: string,
+  facts: { readonly firstStep?: number; readonly [fact: string]: unknown },
+): never {
+  const { firstStep } = facts;
+  journal.append('stop', step, {
+    reason: 'nonFinite',
+    message,
+    ...(firstStep !== undefined && { firstStep }),
+  });
+  const { text, command } = recovery();
+  throw new SluiceError('SLUICE_E_NON_FINITE', `${message} ${text}`, {
+    details: { step, ...facts, resume: command },
+  });
 }
 
 async function evaluate({ config, workers, state, journal, observer }: TrainingRun): Promise<number> {
   observer.activity('validating');
   const answers = await workers.call('evaluate', { sequences: config.evaluation.sequences });
   const { loss, tokens } = agreed(`evaluation at step ${state.step}`, answers, ['loss', 'tokens']);
-  state.validationLoss = loss;
-  state.bestValidationLoss = Math.min(loss, state.bestValidationLoss ?? loss);
-  journal.append('evaluate', state.step, { loss, tokens });
+  const hasLoss = Number.isFinite(loss);
+  state.validationLoss = hasLoss ? loss : null;
+  if (hasLoss) state.bestValidationLoss = Math.min(loss, state.bestValidationLoss ?? loss);
+  journal.append('evaluate', state.step, { loss: hasLoss ? loss : String(loss), tokens });
   observer.activity(undefined);
   return loss;
 }
 
-async function save({ state, checkpoint, observer }: TrainingRun): Promise<void> {
+async function save(run: TrainingRun): Promise<void> {
+  const { state, checkpoint, observer } = run;
   observer.activity('saving');
-  const { path } = await checkpoint(state);
+  const saved = await checkpoint(state);
   observer.activity(undefined);
-  observer.saved(state.step, path);
+  if ('unsound' in saved) {
+    const { unsound } = saved;
+    stopNonFinite(run, `The weights after step ${state.step} are not worth saving: ${unsound}.`, { unsound });
+  }
+  observer.saved(state.step, saved.path);
 }
 
-function stopReason({ config, state }: TrainingRun, lastStep: number): StopReason {
+function stopReason({ config, state, lastStep }: TrainingRun): StopReason {
   if (state.step >= config.training.steps) return 'finished';
-  return state.step < lastStep ? 'signal' : 'maxSteps';
+  return state.step < lastStep ? 'signal' : 'lastStep';
 }
 
 /** The step's values with the times of the worker that took longest and the largest memory: those set the pace. */

@@ -35,10 +35,15 @@ export interface JournalKinds {
   save: { path: string };
   /** The checkpoint is complete: its manifest is on the disk. */
   commit: { path: string; weights: string };
-  evaluate: { loss: number; tokens: number };
+  evaluate: { loss: number | string; tokens: number };
   nonFinite: { loss: number | string; gradientNorm: number | string; inARow: number };
   spike: { event: SpikeEvent };
-  stop: { reason: 'finished' | 'signal' | 'maxSteps' | 'nonFinite' | 'failed'; message?: string };
+  stop: {
+    reason: 'finished' | 'signal' | 'lastStep' | 'nonFinite' | 'failed';
+    message?: string;
+    /** Of the steps in a row without an update, where these are the reason. */
+    firstStep?: number;
+  };
 }
 
 export type JournalKind = keyof JournalKinds;

@@ -64,11 +64,13 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_NO_CHECKPOINT: {
     summary: 'A run was named that holds no valid checkpoint.',
-    advice: 'Look at the reasons with `sluice inspect`, and train on with `sluice resume`.',
+    advice:
+      'Restore the files that the message names from a copy; `sluice inspect` shows all. `sluice resume RUN --from-scratch` trains the run anew from step 0.',
   },
   SLUICE_E_DATASET_CHANGED: {
-    summary: 'The prepared corpus is not the one that the run was trained on.',
-    advice: 'Restore the files that the recipe names, or start a new run with `sluice train`.',
+    summary: 'The prepared corpus is not the one that the run was trained on, which is not there any more.',
+    advice:
+      'Restore the prepared corpus, or the text and the recipe that it was made of and `sluice data prepare RECIPE.yaml`; or start a new run with `sluice train`.',
   },
   SLUICE_E_METRICS_DAMAGED: {
     summary: 'A line of metrics.jsonl other than a torn last one cannot be read.',
@@ -166,9 +168,10 @@ export const ERROR_TABLE = {
     advice: 'Look at its last lines above; nothing before the last checkpoint is lost: resume the run.',
   },
   SLUICE_E_NON_FINITE: {
-    summary: 'Loss or gradient was not a finite number for many steps in a row, so training stopped.',
+    summary:
+      'Loss or gradient was not a finite number for many steps in a row, or weights that were to be saved are not, so training stopped.',
     advice:
-      'Resume from the last checkpoint with a lower rate: --set optimizer.learningRate=… --allow optimizer.learningRate.',
+      'Run the command of the message, which goes on from the newest sound checkpoint at a lower rate; lower it further where that is not enough.',
   },
   SLUICE_E_WORKERS_INVALID: {
     summary: 'The number of workers is not a power of two that divides parallel.lanes.',
@@ -183,6 +186,11 @@ export const ERROR_TABLE = {
     advice:
       'Choose an expertParallel that divides both parallel.workers and model.experts.count; 1 without experts.',
   },
+  SLUICE_E_SCHEDULE_INVALID: {
+    summary: 'The warm-up or the decay of the learning rate does not fit into the steps of the run.',
+    advice:
+      'Change schedule.warmupSteps, schedule.decaySteps or training.steps. To take only the first steps of a longer run: --until-step.',
+  },
   SLUICE_E_VOCABULARY_TOO_SMALL: {
     summary: 'The model has fewer embedding rows than the tokenizer has tokens.',
     advice: 'Set model.vocabularySize to at least the size of the tokenizer’s vocabulary.',
@@ -192,13 +200,15 @@ export const ERROR_TABLE = {
     advice: 'Check the paths, the file patterns and the field or column name of each source.',
   },
   SLUICE_E_DATA_SPLIT_EMPTY: {
-    summary: 'No document fell into the training or the validation split.',
+    summary:
+      'No document fell into the training or the validation split, or a split was asked for that a corpus lacks.',
     advice:
-      'Change validation.fraction, or cut files into more documents with documentSeparator; a fraction of 0 makes no validation split.',
+      'Change validation.fraction, or cut files into more documents with documentSeparator; a fraction of 0 makes no validation split. `evaluate` and `diagnose` take --split train.',
   },
   SLUICE_E_DATA_TOO_SMALL: {
     summary: 'A split holds fewer tokens than one training sequence.',
-    advice: 'Use a shorter data.sequenceLength, or more text.',
+    advice:
+      'Use a shorter data.sequenceLength, or more text; of the validation split, also another validation.fraction (0 trains without validation).',
   },
   SLUICE_E_DATA_ENCODING: {
     summary: 'A text file holds bytes that are not text in its encoding.',

@@ -5,6 +5,7 @@ export { allKeyPaths } from './configSchema.ts';
 export * as elementary from './elementary.ts';
 export * from './errors.ts';
 export * from './files.ts';
+export { folderName, folderNameFault } from './folderName.ts';
 export * from './hash.ts';
 export * from './log.ts';
 export * from './nearest.ts';

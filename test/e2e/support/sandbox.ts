@@ -138,6 +138,7 @@ parallel:
   lanes: 4
 batch:
   sequences: 8
+  grainSequences: ${kind === 'moe' ? 2 : 1}
 training:
   steps: 12
 optimizer:
