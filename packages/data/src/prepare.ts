@@ -97,14 +97,14 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
   options.onProgress?.({ stage: 'sources', documents: 0, bytes: 0, tokens: 0, totalBytes: 0 });
   const present = force ? undefined : loadPrepared(directory, recipe);
   if (present !== undefined && !('unusable' in present)) {
-    const text = await compareText(loaded, directory, present.manifest, options);
+    const { text, sources } = await compareText(loaded, directory, present.manifest, options);
     const isKept = options.changedText === 'keep' || text === 'same' || text === 'gone';
     if (isKept) {
       return {
         ...summarize(directory, present),
         fresh: false,
         text,
-        sources: readSourceReport(directory),
+        sources: sources ? reportSources(sources, present.manifest) : readSourceReport(directory),
       };
     }
   }

@@ -16,6 +16,12 @@ import { tokenizerFile } from './tokenizer/load.ts';
 /** `untold`: files were touched, and are too many to be read for an answer that changes nothing. */
 export type TextState = 'same' | 'changed' | 'gone' | 'untold';
 
+export interface ComparedText {
+  readonly text: TextState;
+  /** Readers of the text, where it is the same. */
+  readonly sources?: readonly TextSourceReader[];
+}
+
 /** Where tokens are kept anyway, no more than so much text is read to tell what has become of it. */
 const MOST_COMPARED_BYTES = 2 ** 30;
 
@@ -29,21 +35,21 @@ export async function compareText(
   directory: string,
   manifest: DatasetManifest,
   options: PrepareOptions,
-): Promise<TextState> {
+): Promise<ComparedText> {
   const { downloadRoot = 'data/downloads', signal, changedText } = options;
   try {
     const sources = await openSources(loaded, { downloadRoot, signal, download: false });
     const stamp = makeStamp(loaded.recipe, sources, givenTokenizer(loaded));
-    if (readStamp(directory) === stamp) return 'same';
-    if (changedText === 'keep' && bytesOf(sources) > MOST_COMPARED_BYTES) return 'untold';
-    if (!(await isSameText(loaded, sources, manifest, options))) return 'changed';
+    if (readStamp(directory) === stamp) return { text: 'same', sources };
+    if (changedText === 'keep' && bytesOf(sources) > MOST_COMPARED_BYTES) return { text: 'untold' };
+    if (!(await isSameText(loaded, sources, manifest, options))) return { text: 'changed' };
     stampAgain(directory, stamp);
-    return 'same';
+    return { text: 'same', sources };
   } catch (error) {
     signal?.throwIfAborted();
     if (!(error instanceof SluiceError)) throw error;
     // What is there cannot be read as what it was: then it has changed.
-    return GONE.has(error.code) ? 'gone' : 'changed';
+    return { text: GONE.has(error.code) ? 'gone' : 'changed' };
   }
 }
 
