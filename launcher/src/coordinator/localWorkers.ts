@@ -198,8 +198,8 @@ class LocalWorkers implements Workers {
       return await call;
     } catch (error) {
       if (!(error instanceof SluiceError) || CONSEQUENCES.has(error.code)) {
-        const deadline = Date.now() + DEATH_NOTICE_MS;
-        while (!this.#death && !this.#ending && Date.now() < deadline) await delay(20);
+        const deadline = performance.now() + DEATH_NOTICE_MS;
+        while (!this.#death && !this.#ending && performance.now() < deadline) await delay(20);
       }
       throw this.#death ?? error;
     }
