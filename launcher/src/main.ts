@@ -5,10 +5,10 @@ import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
 import { givenWord, refuseEmptyWords, refuseRepeatedFlags, repeatFlags } from './cli/arguments.ts';
 import type { Command, CommandContext } from './cli/command.ts';
-import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
+import { codedFailure } from './cli/failure.ts';
+import { errorAsJson, exitCodeOf, formatError, formatResult, outliveReaders } from './cli/output.ts';
 import { COMMANDS } from './commands/index.ts';
-
-export { outliveReaders } from './cli/output.ts';
+import { prepareForHangUp } from './signals/hangUp.ts';
 
 /** Flags that every command takes. */
 export const GLOBAL_OPTIONS = {
@@ -43,7 +43,7 @@ export async function main(words: readonly string[], streams: Streams = STANDARD
   let chosen: { command: Command; args: Record<string, unknown> } | undefined;
   // What can be known of --json when parsing itself fails.
   let json = words.includes('--json');
-  const verbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
+  const verbose = isVerbose(words);
   try {
     refuseEmptyWords(words);
     refuseRepeatedFlags(words);
@@ -61,11 +61,48 @@ export async function main(words: readonly string[], streams: Streams = STANDARD
     streams.out(formatResult(result, { json, verbose }));
     return 0;
   } catch (error) {
-    if (json) streams.out(errorAsJson(error));
-    if (!json || !(error instanceof SluiceError))
-      streams.err(formatError(error, { json, verbose }, streams.color));
-    return exitCodeOf(error);
+    return tellFailure(error, words, { json, verbose }, streams);
   }
+}
+
+/**
+ * Runs the command line of this process. What escapes it, in whatever way, is told as a coded error and ends the process.
+ * @returns the exit code
+ */
+export async function runProcess(words: readonly string[]): Promise<number> {
+  const options = { json: words.includes('--json'), verbose: isVerbose(words) };
+  outliveReaders([process.stdout, process.stderr]);
+  // Promises that are rejected unheard come here too.
+  process.on('uncaughtException', (error) => {
+    process.exit(tellFailure(error, words, options, STANDARD_STREAMS));
+  });
+  try {
+    prepareForHangUp(() =>
+      STANDARD_STREAMS.err('hang-up: going on, since hang-ups are ignored here (nohup)\n'),
+    );
+  } catch (error) {
+    return tellFailure(error, words, options, STANDARD_STREAMS);
+  }
+  return main(words);
+}
+
+function isVerbose(words: readonly string[]): boolean {
+  return words.includes('--verbose') || Boolean(process.env.SLUICE_DEBUG);
+}
+
+/** @returns the exit code */
+function tellFailure(
+  error: unknown,
+  words: readonly string[],
+  options: { readonly json: boolean; readonly verbose: boolean },
+  streams: Streams,
+): number {
+  const failure = codedFailure(error, { words });
+  if (options.json) streams.out(errorAsJson(failure));
+  if (!options.json || failure.code === 'SLUICE_E_UNEXPECTED') {
+    streams.err(formatError(failure, options, streams.color));
+  }
+  return exitCodeOf(failure);
 }
 
 /** Runs yargs; gives back the text of `--help` or `--version`, if it was asked for. */

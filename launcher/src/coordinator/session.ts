@@ -5,6 +5,7 @@ import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
 import { appendDiagnostics } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
+import { workingOn } from '../cli/failure.ts';
 import type { Journal } from '../run/journal.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
@@ -49,6 +50,7 @@ interface Underway {
 /** Starts the workers, trains, and ends the workers whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
   const { run, config, from } = session;
+  workingOn(run.path);
   const spikes = new SpikeDetector(config.spikes);
   if (from) spikes.restore(from.state.spikes as SpikeDetectorState);
   const state = from ? structuredClone(from.state) : initialState(spikes.state());

@@ -1,9 +1,8 @@
 /** The coordinator's end of the control plane: rendezvous, calls to all workers, heartbeats, losses. */
 
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { invariant, SluiceError } from '@sluice/core';
 import { Context, Router } from 'zeromq';
 import { awakeTimeout, isSuspended } from './awakeTime.ts';
@@ -20,6 +19,7 @@ import {
   type WorkerMessages,
 } from './controlProtocol.ts';
 import { PendingCalls } from './pendingCalls.ts';
+import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
 import { removeRings } from './sharedRing.ts';
 import { bindOrRefuse } from './sockets.ts';
@@ -88,9 +88,10 @@ export class ControlServer {
   #reportLoss!: (error: SluiceError) => void;
   #onMembership: () => void = () => {};
 
-  /** Starts to listen. @throws SLUICE_E_PORT_TAKEN */
+  /** Starts to listen. @throws SLUICE_E_PORT_TAKEN, SLUICE_E_TEMPORARY_DIRECTORY */
   static async listen(options: ListenOptions): Promise<ControlServer> {
     const { curve } = options;
+    const directory = makeRuntimeDirectory();
     const context = new Context();
     const authenticator = curve && (await Authenticator.start(context, curve));
     const router = new Router({
@@ -100,7 +101,6 @@ export class ControlServer {
       linger: 1000,
       sendTimeout: 5000,
     });
-    const directory = mkdtempSync(join(tmpdir(), 'sluice-'));
     const endpoint = options.endpoint ?? `ipc://${directory}/coordinator`;
     try {
       await bindOrRefuse(router, endpoint.replace(/^(tcp:.*):0$/, '$1:*'));
