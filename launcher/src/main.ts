@@ -3,7 +3,13 @@
 import { readFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
-import { givenWord, refuseEmptyWords, refuseRepeatedFlags, repeatFlags } from './cli/arguments.ts';
+import {
+  givenWord,
+  plainWords,
+  refuseEmptyWords,
+  refuseRepeatedFlags,
+  repeatFlags,
+} from './cli/arguments.ts';
 import type { Command, CommandContext } from './cli/command.ts';
 import { codedFailure } from './cli/failure.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult, outliveReaders } from './cli/output.ts';
@@ -36,10 +42,11 @@ const STANDARD_STREAMS: Streams = {
 
 /**
  * Runs one command line.
- * @param words the arguments after the program's name
+ * @param given the arguments after the program's name
  * @returns the exit code
  */
-export async function main(words: readonly string[], streams: Streams = STANDARD_STREAMS): Promise<number> {
+export async function main(given: readonly string[], streams: Streams = STANDARD_STREAMS): Promise<number> {
+  const words = plainWords(given);
   let chosen: { command: Command; args: Record<string, unknown> } | undefined;
   // What can be known of --json when parsing itself fails.
   let json = words.includes('--json');
