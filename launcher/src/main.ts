@@ -12,7 +12,8 @@ import {
 } from './cli/arguments.ts';
 import type { Command, CommandContext } from './cli/command.ts';
 import { codedFailure } from './cli/failure.ts';
-import { errorAsJson, exitCodeOf, formatError, formatResult, outliveReaders } from './cli/output.ts';
+import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
+import { FileOutput, outliveOutput } from './cli/standardOutput.ts';
 import { COMMANDS } from './commands/index.ts';
 import { prepareForHangUp } from './signals/hangUp.ts';
 
@@ -78,7 +79,7 @@ export async function main(given: readonly string[], streams: Streams = STANDARD
  */
 export async function runProcess(words: readonly string[]): Promise<number> {
   const options = { json: words.includes('--json'), verbose: isVerbose(words) };
-  outliveReaders([process.stdout, process.stderr]);
+  const { out, err } = outliveOutput();
   // Promises that are rejected unheard come here too.
   process.on('uncaughtException', (error) => {
     process.exit(tellFailure(error, words, options, STANDARD_STREAMS));
@@ -90,7 +91,15 @@ export async function runProcess(words: readonly string[]): Promise<number> {
   } catch (error) {
     return tellFailure(error, words, options, STANDARD_STREAMS);
   }
-  return main(words);
+  const code = await main(words);
+  if (err instanceof FileOutput) err.ownUp();
+  return out instanceof FileOutput && out.lostLines > 0 ? tellLostResult(out, code) : code;
+}
+
+/** A result that nobody got is no success, whatever the command did. */
+function tellLostResult({ reason }: FileOutput, code: number): number {
+  STANDARD_STREAMS.err(`error: the result could not be written to standard output (${reason})\n`);
+  return code === 0 ? 1 : code;
 }
 
 function isVerbose(words: readonly string[]): boolean {

@@ -36,18 +36,3 @@ export function exitCodeOf(error: SluiceError): number {
   if (error.code === 'SLUICE_E_INTERRUPTED') return ABORTED_EXIT_CODE;
   return error.code === 'SLUICE_E_USAGE' ? 2 : 1;
 }
-
-/** What a write says when a pipe's reader, or the terminal, is gone. */
-const NOBODY_READS: ReadonlySet<string | undefined> = new Set(['EPIPE', 'EIO']);
-
-/**
- * Has the process live on when nobody reads its output any more: the `tee` behind a run dies of the same Ctrl-C that asks
- * the run to save.
- */
-export function outliveReaders(streams: readonly NodeJS.WritableStream[]): void {
-  for (const stream of streams) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (!NOBODY_READS.has(error.code)) throw error;
-    });
-  }
-}

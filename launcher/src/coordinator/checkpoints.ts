@@ -9,8 +9,9 @@ import {
   commitCheckpoint,
   type LogicalTensor,
   pruneCheckpoints,
+  removeCheckpoint,
 } from '@sluice/checkpoint';
-import { hashConfig } from '@sluice/core';
+import { hashConfig, SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
@@ -43,6 +44,10 @@ export interface CheckpointWriter {
   readonly tensors: readonly LogicalTensor[];
   readonly workers: Workers;
   readonly journal: Journal;
+  /** Tells people what went wrong without being an error. */
+  readonly warn: (text: string) => void;
+  /** Directories of saves that failed, whose remains take room until the next one. */
+  readonly remains: Set<string>;
 }
 
 /** Saves all workers' parts and the coordinator's state; the checkpoint is durable when this resolves. */
@@ -53,6 +58,8 @@ export async function saveCheckpoint(
   const { run, config, dataset, workers, journal } = writer;
   const { step } = state;
   journal.append('save', step, { path: checkpointDirectory(run.path, step) });
+  await removeRemains(writer);
+  writer.remains.add(checkpointDirectory(run.path, step));
   const directory = await beginCheckpoint(run.path, step);
   const answers = await workers.call('save', { directory });
   const { probe, state: worker } = agreed(`save at step ${step}`, answers, ['probe', 'state']);
@@ -72,7 +79,30 @@ export async function saveCheckpoint(
     state: saved as unknown as Record<string, unknown>,
     probe: { ...probe },
   });
-  journal.append('commit', step, { path: directory, weights: manifest.hashes.weights });
-  await pruneCheckpoints(run.path, config.checkpoint.keep);
+  writer.remains.delete(directory);
+  // By its manifest the checkpoint exists, whatever becomes of the journal and of older ones.
+  journal.note('commit', step, { path: directory, weights: manifest.hashes.weights });
+  await unlessUnwritable(pruneCheckpoints(run.path, config.checkpoint.keep), (reason) =>
+    writer.warn(`older checkpoints could not be removed: ${reason}`),
+  );
   return { path: directory, step, weights: manifest.hashes.weights };
+}
+
+/** By now all workers have ended what they were writing when the first of them failed. */
+async function removeRemains({ remains, warn }: CheckpointWriter): Promise<void> {
+  for (const directory of remains) {
+    await unlessUnwritable(removeCheckpoint(directory), (reason) =>
+      warn(`what is left of a failed save could not be removed: ${reason}`),
+    );
+    remains.delete(directory);
+  }
+}
+
+async function unlessUnwritable(work: Promise<unknown>, tell: (reason: string) => void): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    tell(error.message);
+  }
 }

@@ -1,5 +1,6 @@
 /** One invocation of `train` or `resume`, from starting the workers to the summary at the end. */
 
+import { basename } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
@@ -14,6 +15,7 @@ import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { deviceEnvironments } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { startLocalWorkers } from './localWorkers.ts';
+import { OptionalFile } from './optionalFile.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { type StopReason, trainRun } from './trainRun.ts';
@@ -93,7 +95,9 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     ...(from && { checkpoint: from.checkpoint.path }),
   });
   const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
-  const writer = { run, config, dataset, tensors, workers, journal };
+  const warn = (text: string) => recorder.message(text, 'warning');
+  const writer = { run, config, dataset, tensors, workers, journal, warn, remains: new Set<string>() };
+  const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
   const reason = await trainRun({
     config,
     workers,
@@ -102,7 +106,11 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     stop,
     state,
     spikes,
-    afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
+    afterStep: [
+      diagnosticsAfterStep(config, (record) =>
+        diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record)),
+      ),
+    ],
     savedStep: from?.checkpoint.step ?? -1,
     maxSteps,
     checkpoint: async (now) => {
@@ -110,6 +118,7 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
       return underway.latest;
     },
   });
+  diagnostics.close();
   return {
     reason,
     state,

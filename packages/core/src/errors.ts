@@ -364,6 +364,12 @@ const UNWRITABLE: ReadonlySet<string> = new Set([
   'ELOOP',
   'EFBIG',
   'EIO',
+  'EBADF',
+  'ENXIO',
+  'ENODEV',
+  'ESTALE',
+  'EBUSY',
+  'ETXTBSY',
 ]);
 
 /** Turns the operating system's refusal to write `path` into a coded error; other errors pass unchanged. */
