@@ -16,7 +16,9 @@ export const ParallelConfig = z.strictObject({
     .int()
     .min(0)
     .default(0)
-    .describe('Threads of each worker; 0 shares the cores of the machine out among the workers.'),
+    .describe(
+      'Threads of each worker; 0 shares the cores out among the workers: those that the process may run on, or those of its container’s CPU quota.',
+    ),
   lanes: z
     .int()
     .min(1)
