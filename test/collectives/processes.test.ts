@@ -8,12 +8,13 @@ import {
   ControlServer,
   generateCurveKeys,
   type ListenOptions,
+  PROTOCOL_VERSION,
   type WorkerLimits,
 } from '@sluice/collectives';
 import test from 'ava';
 import { build } from 'esbuild';
 import { Packr } from 'msgpackr';
-import { Dealer } from 'zeromq';
+import { Dealer, Router } from 'zeromq';
 import { failureOf } from '../support/failureOf.ts';
 
 /** The worker, compiled once: dozens of processes start faster without a loader of their own. */
@@ -389,6 +390,21 @@ test('a worker that finds no coordinator says so', async (t) => {
   );
   t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
   t.regex(error.message, /Rank 3 waited 0\.2 s for the coordinator at tcp:\/\/127\.0\.0\.1:9/);
+});
+
+test('what fails in the communication thread is a coded error of the worker', async (t) => {
+  const router = new Router({ linger: 0 });
+  await router.bind('tcp://127.0.0.1:*');
+  const coordinator = router.lastEndpoint!;
+  const joining = failureOf(Communicator.connect({ coordinator, rank: 0, token: 'x', transport: 'tcp' }));
+  const [identity] = await router.receive();
+  // A message that no coordinator sends.
+  const world = new Packr({ useRecords: false }).pack([PROTOCOL_VERSION, 'world', { endpoints: 7 }]);
+  await router.send([identity!, world]);
+  const error = await joining;
+  t.is(error.code, 'SLUICE_E_WORKER_FAILED');
+  t.regex(error.message, /^communication thread: /);
+  router.close();
 });
 
 test.serial('the benchmark measures real processes', async (t) => {
