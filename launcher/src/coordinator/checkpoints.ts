@@ -57,8 +57,8 @@ export async function saveCheckpoint(
 ): Promise<CommittedCheckpoint> {
   const { run, config, dataset, workers, journal } = writer;
   const { step } = state;
-  journal.append('save', step, { path: checkpointDirectory(run.path, step) });
   await removeRemains(writer);
+  journal.append('save', step, { path: checkpointDirectory(run.path, step) });
   writer.remains.add(checkpointDirectory(run.path, step));
   const directory = await beginCheckpoint(run.path, step);
   const answers = await workers.call('save', { directory });
@@ -88,7 +88,10 @@ export async function saveCheckpoint(
   return { path: directory, step, weights: manifest.hashes.weights };
 }
 
-/** By now all workers have ended what they were writing when the first of them failed. */
+/**
+ * Comes before all else, since these may be what fills the disk. By now all workers have ended what they were writing when
+ * the first of them failed.
+ */
 async function removeRemains({ remains, warn }: CheckpointWriter): Promise<void> {
   for (const directory of remains) {
     await unlessUnwritable(removeCheckpoint(directory), (reason) =>
