@@ -9,6 +9,10 @@ import { root, setup } from './steps.js';
 const runDirectory = join('runs', 'quickstart');
 
 setup();
+// What is imported here, setup has built.
+const { prepareForHangUp } = await import('../launcher/dist/signals/hangUp.js');
+const { watchNpmParent } = await import('../launcher/dist/signals/parentWatch.js');
+prepareForHangUp(() => {});
 process.exitCode = await sluice(
   existsSync(join(root, runDirectory, 'config.yaml'))
     ? ['resume', runDirectory]
@@ -28,17 +32,14 @@ function sluice(words) {
     cwd: root,
     stdio: 'inherit',
   });
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
-  // npm passes signals on to a shell between it and this script, which dies of them without a word.
-  const parent = process.ppid;
-  const watch = setInterval(() => {
-    if (process.ppid === parent) return;
-    clearInterval(watch);
-    child.kill('SIGTERM');
-  }, 200);
-  watch.unref();
+  // The command knows what a hang-up means; here it only must not end the one who waits for the command.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  const unwatch = watchNpmParent(() => child.kill('SIGTERM'));
   return new Promise((resolve, reject) => {
     child.on('error', reject);
-    child.on('exit', (code) => resolve(code ?? 1));
+    child.on('exit', (code) => {
+      unwatch();
+      resolve(code ?? 1);
+    });
   });
 }

@@ -108,10 +108,16 @@ test('with neither text nor tokens, the error says what is missing and how to ma
   const message = async () =>
     (await t.throwsAsync(prepareData(recipe, folder.options), { code: 'SLUICE_E_FILE_MISSING' })).message;
   rmSync(join(directory, 'train-00000.bin'));
-  t.regex(await message(), /docs\.jsonl cannot be read \(ENOENT\)\. .*train-00000\.bin is damaged: it is missing/);
+  t.regex(
+    await message(),
+    /docs\.jsonl cannot be read \(ENOENT\)\. .*train-00000\.bin is damaged: it is missing/,
+  );
   rmSync(directory, { recursive: true });
   const said = await message();
-  t.regex(said, /docs\.jsonl cannot be read \(ENOENT\)\. .* holds no prepared corpus\. Once the source is there/);
+  t.regex(
+    said,
+    /docs\.jsonl cannot be read \(ENOENT\)\. .* holds no prepared corpus\. Once the source is there/,
+  );
   t.true(said.endsWith(`sluice data prepare ${recipe}`), said);
 });
 

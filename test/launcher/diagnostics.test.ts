@@ -23,7 +23,12 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     config,
     workers,
     journal,
-    observer: { activity: (text) => busy.push(text), step: () => {}, saved: () => {} },
+    observer: {
+      activity: (text) => busy.push(text),
+      step: () => {},
+      saved: () => {},
+      saveFailed: () => {},
+    },
     stop: { requested: false },
     state: initialState({}),
     spikes: { observe: () => undefined, state: () => ({}) },

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { SluiceError } from '@sluice/core';
 import test, { type ExecutionContext } from 'ava';
 import { initialState } from '../../launcher/src/coordinator/state.ts';
 import {
@@ -35,6 +36,7 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
         workers.calls.push(`report ${report.result.step}`);
       },
       saved: (step) => workers.calls.push(`saved ${step}`),
+      saveFailed: (step, reason) => workers.calls.push(`unsaved ${step} ${reason}`),
     },
     stop: { requested: false },
     state,
@@ -265,6 +267,53 @@ test('a failing checkpoint is never reported as saved', async (t) => {
   });
   await t.throwsAsync(trainRun(run), { message: 'no space' });
   t.false(workers.calls.some((call) => call.startsWith('saved')));
+});
+
+const noRoom = () => new SluiceError('SLUICE_E_DISK_FULL', 'No space left.');
+
+test('a checkpoint that the disk does not take ends no run: it is journaled, and the next one is written', async (t) => {
+  let full = true;
+  const { run, workers, entries } = setUp(t, {
+    config: smallConfig({ training: { steps: 6 }, checkpoint: { everySteps: 2 } }),
+    checkpoint: async ({ step }) => {
+      full = step < 4;
+      if (full) throw noRoom();
+      return { path: `step-${step}` };
+    },
+  });
+  t.is(await trainRun(run), 'finished');
+  t.deepEqual(callsOf(workers, 'unsaved'), [2]);
+  t.deepEqual(callsOf(workers, 'saved'), [4, 6]);
+  t.like(
+    entries().find((entry) => entry.kind === 'saveFailed'),
+    { step: 2, message: 'No space left.' },
+  );
+});
+
+test('the last checkpoint is tried again until the disk takes it', async (t) => {
+  let attempts = 0;
+  let pauses = 0;
+  const { run, workers } = setUp(t, {
+    lastSave: { attempts: 5, pause: async () => void pauses++ },
+    checkpoint: async ({ step }) => {
+      if (++attempts < 4) throw noRoom();
+      return { path: `step-${step}` };
+    },
+  });
+  t.is(await trainRun(run), 'finished');
+  t.is(pauses, 3);
+  t.deepEqual(callsOf(workers, 'saved'), [10]);
+});
+
+test('a last checkpoint that is never taken is an error, after as many attempts as there may be', async (t) => {
+  const { run, workers } = setUp(t, {
+    lastSave: { attempts: 3, pause: async () => {} },
+    checkpoint: async () => {
+      throw noRoom();
+    },
+  });
+  await t.throwsAsync(trainRun(run), { code: 'SLUICE_E_DISK_FULL' });
+  t.deepEqual(callsOf(workers, 'unsaved'), [10, 10, 10]);
 });
 
 test('the step’s times are the slowest worker’s, its memory the largest', async (t) => {

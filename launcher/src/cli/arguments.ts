@@ -33,6 +33,17 @@ export function repeatFlags(words: readonly string[]): string[] {
 }
 
 /**
+ * Takes out `--`, after which no word is a flag. All arguments of commands that may begin with a dash are paths, so a dot
+ * before them says the same.
+ */
+export function plainWords(words: readonly string[]): string[] {
+  const dashes = words.indexOf('--');
+  if (dashes < 0) return [...words];
+  const after = words.slice(dashes + 1).map((word) => (word.startsWith('-') ? `./${word}` : word));
+  return [...words.slice(0, dashes), ...after];
+}
+
+/**
  * Refuses a flag with a value that is given twice. yargs would not: of two numbers it makes a list, or, where the second is
  * 1, their sum.
  * @throws SLUICE_E_USAGE
@@ -40,7 +51,6 @@ export function repeatFlags(words: readonly string[]): string[] {
 export function refuseRepeatedFlags(words: readonly string[]): void {
   const given = new Map<string, string>();
   for (const [i, word] of words.entries()) {
-    if (word === '--') return;
     const [flag, inline] = word.split('=', 2) as [string, string?];
     const value = inline ?? (words[i + 1]?.startsWith('--') ? undefined : words[i + 1]);
     if (!flag.startsWith('--') || value === undefined || flag in FURTHER_VALUES) continue;

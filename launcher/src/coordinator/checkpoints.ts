@@ -9,8 +9,9 @@ import {
   commitCheckpoint,
   type LogicalTensor,
   pruneCheckpoints,
+  removeCheckpoint,
 } from '@sluice/checkpoint';
-import { hashConfig } from '@sluice/core';
+import { hashConfig, SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
@@ -44,6 +45,10 @@ export interface CheckpointWriter {
   readonly tensors: readonly LogicalTensor[];
   readonly workers: Workers;
   readonly journal: Journal;
+  /** Tells people what went wrong without being an error. */
+  readonly warn: (text: string) => void;
+  /** Directories of saves that failed, whose remains take room until the next one. */
+  readonly remains: Set<string>;
 }
 
 /** A state that is not worth a checkpoint, since no training goes on from it. */
@@ -66,7 +71,9 @@ export async function saveCheckpoint(
   const nonFinite = [...new Set(examined.flatMap((answer) => answer.nonFinite))];
   if (nonFinite.length > 0) return { unsound: `not all numbers of ${listed(nonFinite)} are finite` };
   if (!Number.isFinite(probe.loss)) return { unsound: `the loss of the probe is ${probe.loss}` };
+  await removeRemains(writer);
   journal.append('save', step, { path: checkpointDirectory(run.path, step) });
+  writer.remains.add(checkpointDirectory(run.path, step));
   const directory = await beginCheckpoint(run.path, step);
   const answers = await workers.call('save', { directory });
   const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
@@ -86,9 +93,14 @@ export async function saveCheckpoint(
     state: saved as unknown as Record<string, unknown>,
     probe: { ...probe },
   });
-  journal.append('commit', step, { path: directory, weights: manifest.hashes.weights });
+  writer.remains.delete(directory);
+  // By its manifest the checkpoint exists, whatever becomes of the journal and of older ones.
+  journal.note('commit', step, { path: directory, weights: manifest.hashes.weights });
   const { distrust } = checkpointHistory(readJournal(run.journal));
-  await pruneCheckpoints(run.path, config.checkpoint.keep, { upTo: step, distrust });
+  await unlessUnwritable(
+    pruneCheckpoints(run.path, config.checkpoint.keep, { upTo: step, distrust }),
+    (reason) => writer.warn(`older checkpoints could not be removed: ${reason}`),
+  );
   return { path: directory, step, weights: manifest.hashes.weights };
 }
 
@@ -98,4 +110,26 @@ const SHOWN_NAMES = 3;
 function listed(names: readonly string[]): string {
   const more = names.length - SHOWN_NAMES;
   return [...names.slice(0, SHOWN_NAMES), ...(more > 0 ? [`${more} more tensors`] : [])].join(', ');
+}
+
+/**
+ * Comes before all else, since these may be what fills the disk. By now all workers have ended what they were writing when
+ * the first of them failed.
+ */
+async function removeRemains({ remains, warn }: CheckpointWriter): Promise<void> {
+  for (const directory of remains) {
+    await unlessUnwritable(removeCheckpoint(directory), (reason) =>
+      warn(`what is left of a failed save could not be removed: ${reason}`),
+    );
+    remains.delete(directory);
+  }
+}
+
+async function unlessUnwritable(work: Promise<unknown>, tell: (reason: string) => void): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    tell(error.message);
+  }
 }

@@ -47,10 +47,10 @@ export async function prepareDataset(
   { logSources = true, ...options }: DatasetOptions = {},
 ): Promise<PrepareSummary> {
   // Nothing is said of a corpus that is there: opening its sources is all that happens, and quick.
-  let shownAt = Date.now();
+  let shownAt = performance.now();
   let stage: PrepareProgress['stage'] = 'sources';
   const onProgress = (progress: PrepareProgress) => {
-    const now = Date.now();
+    const now = performance.now();
     if (progress.stage === stage && now - shownAt < PROGRESS_EVERY_MS) return;
     stage = progress.stage;
     shownAt = now;

@@ -1,10 +1,12 @@
 /** One invocation of `train` or `resume`, from starting the workers to the summary at the end. */
 
+import { basename } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
 import { appendDiagnostics } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
+import { workingOn } from '../cli/failure.ts';
 import type { Journal } from '../run/journal.ts';
 import { recoveryFromNonFinite } from '../run/recovery.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
@@ -14,6 +16,7 @@ import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { deviceEnvironments } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { startLocalWorkers } from './localWorkers.ts';
+import { OptionalFile } from './optionalFile.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { holdsOut } from './splits.ts';
 import { type CoordinatorState, initialState } from './state.ts';
@@ -52,6 +55,7 @@ interface Underway {
 /** Starts the workers, trains, and ends the workers whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
   const { run, config, from } = session;
+  workingOn(run.path);
   const spikes = new SpikeDetector(config.spikes);
   if (from) spikes.restore(from.state.spikes as SpikeDetectorState);
   const state = from ? structuredClone(from.state) : initialState(spikes.state());
@@ -94,7 +98,9 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     ...(from && { checkpoint: from.checkpoint.path }),
   });
   const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
-  const writer = { run, config, dataset, tensors, workers, journal };
+  const warn = (text: string) => recorder.message(text, 'warning');
+  const writer = { run, config, dataset, tensors, workers, journal, warn, remains: new Set<string>() };
+  const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
   const reason = await trainRun({
     config,
     workers,
@@ -103,7 +109,11 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     stop,
     state,
     spikes,
-    afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
+    afterStep: [
+      diagnosticsAfterStep(config, (record) =>
+        diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record)),
+      ),
+    ],
     savedStep: from?.checkpoint.step ?? -1,
     lastStep,
     validates: holdsOut(dataset),
@@ -114,6 +124,7 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     },
     recovery: () => recoveryFromNonFinite(run, config),
   });
+  diagnostics.close();
   return {
     reason,
     state,

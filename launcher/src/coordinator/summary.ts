@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { checkpointDirectory, listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
+import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { loadForInference } from '@sluice/evaluate';
 import { formatCount, formatLoss, type ReportCheckpoint, writeHtmlReport } from '@sluice/observe';
@@ -28,7 +29,7 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     outcome.reason === 'finished' ? await sampleText(facts.config, outcome.checkpoint) : undefined;
   const { run, config, dataset } = facts;
   const { validationLoss } = outcome.state;
-  const report = await writeHtmlReport(run.path, {
+  const report = await writtenReport(run.path, {
     title: runName(config, run.path),
     config,
     parameters: outcome.parameters,
@@ -66,7 +67,7 @@ export function summarizeFinished(
 ): CommandResult {
   return summarize(facts, 'this run had finished', state, checkpoint, {
     tokensPerSecond: null,
-    report: existsSync(facts.run.report) ? facts.run.report : null,
+    report: { path: existsSync(facts.run.report) ? facts.run.report : null, text: undefined },
   });
 }
 
@@ -75,6 +76,22 @@ const STOP_TITLES: Readonly<Record<SessionOutcome['reason'], string>> = {
   lastStep: 'stopped after the step asked for (--until-step, --more-steps)',
   signal: 'stopped by a signal',
 };
+
+/** The report's path; in words why there is none where it cannot be written: all that it shows is saved without it. */
+async function writtenReport(...[path, facts]: Parameters<typeof writeHtmlReport>): Promise<Report> {
+  try {
+    return { path: await writeHtmlReport(path, facts), text: undefined };
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    return { path: null, text: `not written: ${error.message}` };
+  }
+}
+
+interface Report {
+  readonly path: string | null;
+  /** Said in its place. */
+  readonly text: string | undefined;
+}
 
 interface Sample {
   readonly prompt: string;
@@ -99,12 +116,13 @@ function summarize(
   title: string,
   state: CoordinatorState,
   checkpoint: CommittedCheckpoint,
-  extra: { tokensPerSecond: number | null; report: string | null; sample?: Sample },
+  extra: { tokensPerSecond: number | null; report: Report; sample?: Sample },
 ): CommandResult {
   const { step, trainLoss, validationLoss, bestValidationLoss, tokens } = state;
   const { unigramLoss } = dataset;
   const better = validationLoss === null || unigramLoss === null ? null : unigramLoss - validationLoss;
   const finished = step >= config.training.steps;
+  const reportLine = extra.report.text ?? extra.report.path;
   const rate =
     extra.tokensPerSecond === null ? '' : `, ${formatCount(Math.round(extra.tokensPerSecond))} tokens/s`;
   const lines: (readonly [string, string] | undefined)[] = [
@@ -121,7 +139,7 @@ function summarize(
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
     ['run', run.path],
-    extra.report === null ? undefined : ['report', extra.report],
+    reportLine === null ? undefined : ['report', reportLine],
     finished ? undefined : ['go on', `sluice resume ${shellQuote(run.path)}`],
   ];
   const shown = lines.filter((line) => line !== undefined);
@@ -139,7 +157,7 @@ function summarize(
       tokensPerSecond: extra.tokensPerSecond,
       weightsHash: checkpoint.weights,
       checkpoint: checkpoint.path,
-      report: extra.report,
+      report: extra.report.path,
       ...(extra.sample && { sample: extra.sample }),
     },
   };

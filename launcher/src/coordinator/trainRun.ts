@@ -1,5 +1,6 @@
 /** The coordinator's main loop: what happens in which order, and every decision that is not a worker's. */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import {
   learningRateAt,
@@ -16,12 +17,18 @@ import { agreed, type Workers } from './workers.ts';
 /** Steps in a row without an applied update after which going on is pointless. */
 export const MAX_NON_FINITE_STEPS = 10;
 
+/** How often, and after which pause, the last checkpoint of a run is tried again where the disk does not take it. */
+const LAST_SAVE_ATTEMPTS = 20;
+const LAST_SAVE_PAUSE_MS = 15_000;
+
 /** Reports of the loop to whoever shows or records them. None may change what the loop does. */
 export interface TrainObserver {
   /** What the workers are busy with; undefined: stepping. */
   activity(text: 'validating' | 'measuring' | 'saving' | undefined): void;
   step(report: StepReport): void;
   saved(step: number, path: string): void;
+  /** @param next what follows from it, as a sentence */
+  saveFailed(step: number, reason: string, next: string): void;
 }
 
 /** One step, with what followed from it. */
@@ -70,6 +77,8 @@ export interface TrainingRun {
   readonly lastStep: number;
   /** Whether there is something to validate on. */
   readonly validates: boolean;
+  /** How the last save is tried again, where not as usual. */
+  readonly lastSave?: { readonly attempts: number; readonly pause: () => Promise<void> };
 }
 
 /** The way out of a stop. */
@@ -106,15 +115,15 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
     run.observer.step(report);
     refuseToGoOnWithoutUpdates(run, step.result);
     for (const act of run.afterStep) await act(run, report);
-    if (isDue(config.checkpoint.everySteps, state.step) && state.nonFiniteInARow === 0) {
-      await save(run);
+    const isSaveDue = isDue(config.checkpoint.everySteps, state.step) && state.nonFiniteInARow === 0;
+    if (isSaveDue && (await saveIfPossible(run))) {
       savedStep = state.step;
     }
   }
 
-  if (savedStep !== state.step) await save(run);
+  if (savedStep !== state.step) await saveAtLast(run);
   const reason = stopReason(run);
-  run.journal.append('stop', state.step, { reason });
+  run.journal.note('stop', state.step, { reason });
   return reason;
 }
 
@@ -143,13 +152,13 @@ function watchForSpikes({ journal, spikes, state }: TrainingRun, result: StepRes
   const { step, loss, gradientNorm } = result;
   const event = spikes.observe({ step, loss, gradientNorm });
   state.spikes = spikes.state();
-  if (event) journal.append('spike', step, { event });
+  if (event) journal.note('spike', step, { event });
   return event;
 }
 
 function journalNonFinite({ journal, state }: TrainingRun, result: StepResult): void {
   if (result.applied) return;
-  journal.append('nonFinite', result.step, {
+  journal.note('nonFinite', result.step, {
     // JSON has no infinities; their names tell more than its null.
     loss: String(result.loss),
     gradientNorm: String(result.gradientNorm),
@@ -174,7 +183,7 @@ function stopNonFinite(
   facts: { readonly firstStep?: number; readonly [fact: string]: unknown },
 ): never {
   const { firstStep } = facts;
-  journal.append('stop', step, {
+  journal.note('stop', step, {
     reason: 'nonFinite',
     message,
     ...(firstStep !== undefined && { firstStep }),
@@ -192,7 +201,7 @@ async function evaluate({ config, workers, state, journal, observer }: TrainingR
   const hasLoss = Number.isFinite(loss);
   state.validationLoss = hasLoss ? loss : null;
   if (hasLoss) state.bestValidationLoss = Math.min(loss, state.bestValidationLoss ?? loss);
-  journal.append('evaluate', state.step, { loss: hasLoss ? loss : String(loss), tokens });
+  journal.note('evaluate', state.step, { loss: hasLoss ? loss : String(loss), tokens });
   observer.activity(undefined);
   return loss;
 }
@@ -207,6 +216,50 @@ async function save(run: TrainingRun): Promise<void> {
     stopNonFinite(run, `The weights after step ${state.step} are not worth saving: ${unsound}.`, { unsound });
   }
   observer.saved(state.step, saved.path);
+}
+
+/** Saves, or goes on without: the checkpoint before stays, and the next one holds all of this one. */
+async function saveIfPossible(run: TrainingRun): Promise<boolean> {
+  try {
+    await save(run);
+    return true;
+  } catch (error) {
+    noteFailedSave(run, error, 'Training goes on; the next checkpoint holds this one’s work too.');
+    return false;
+  }
+}
+
+/** Saves what only the workers' memory holds, and waits for a disk that has no room for it. */
+async function saveAtLast(run: TrainingRun): Promise<void> {
+  const { attempts = LAST_SAVE_ATTEMPTS, pause = () => delay(LAST_SAVE_PAUSE_MS) } = run.lastSave ?? {};
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await save(run);
+    } catch (error) {
+      const tryAgain = `Make room, or mend what is told: trying again (${attempt} of ${attempts}).`;
+      noteFailedSave(
+        run,
+        error,
+        attempt < attempts ? tryAgain : 'The work since the last checkpoint is lost.',
+      );
+      if (attempt >= attempts) throw error;
+      await pause();
+    }
+  }
+}
+
+/** Failures of the disk; any other is thrown on. */
+const UNWRITABLE: ReadonlySet<string> = new Set([
+  'SLUICE_E_DISK_FULL',
+  'SLUICE_E_FILE_UNWRITABLE',
+  'SLUICE_E_FILE_MISSING',
+]);
+
+function noteFailedSave({ state, journal, observer }: TrainingRun, error: unknown, next: string): void {
+  observer.activity(undefined);
+  if (!(error instanceof SluiceError && UNWRITABLE.has(error.code))) throw error;
+  journal.note('saveFailed', state.step, { message: error.message });
+  observer.saveFailed(state.step, error.message, next);
 }
 
 function stopReason({ config, state, lastStep }: TrainingRun): StopReason {

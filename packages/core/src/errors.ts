@@ -37,12 +37,29 @@ export const ERROR_TABLE = {
     summary: 'The disk ran out of space while writing.',
     advice: 'Free space, or choose another directory; what was complete before is intact.',
   },
+  SLUICE_E_TEMPORARY_DIRECTORY: {
+    summary: 'The directory of temporary files does not exist, is none, or takes no new ones.',
+    advice: 'Set TMPDIR to a directory that you may write, or unset it; the workers’ sockets are made there.',
+  },
+  SLUICE_E_WORKING_DIRECTORY: {
+    summary: 'The directory that a command was started in is gone.',
+    advice: 'Change to a directory that exists (`cd`), and repeat the command.',
+  },
+  SLUICE_E_TOO_MANY_FILES: {
+    summary: 'The system lets this process open too few files for what is to be done.',
+    advice: 'Raise the limit (`ulimit -n 1024`; with systemd, LimitNOFILE=), or start fewer workers.',
+  },
+  SLUICE_E_UNEXPECTED: {
+    summary: 'Something failed in a way that was not foreseen.',
+    advice:
+      'Report it with the file that holds the stack (SLUICE_DEBUG=1 shows the stack at once). A run goes on from its last checkpoint by `sluice resume`.',
+  },
   SLUICE_E_USAGE: {
     summary: 'The command line has an unknown command, flag or value.',
     advice: 'See `sluice --help`, or `sluice COMMAND --help` for one command.',
   },
   SLUICE_E_INTERRUPTED: {
-    summary: 'A command was ended by Ctrl-C or SIGTERM before it was done.',
+    summary: 'A command was ended by Ctrl-C, SIGTERM or a hang-up before it was done.',
     advice: 'Run it again; the files that it had begun are removed.',
   },
   SLUICE_E_RUN_EXISTS: {
@@ -357,6 +374,12 @@ const UNWRITABLE: ReadonlySet<string> = new Set([
   'ELOOP',
   'EFBIG',
   'EIO',
+  'EBADF',
+  'ENXIO',
+  'ENODEV',
+  'ESTALE',
+  'EBUSY',
+  'ETXTBSY',
 ]);
 
 /** Turns the operating system's refusal to write `path` into a coded error; other errors pass unchanged. */

@@ -1,4 +1,4 @@
-import { folderName } from '@sluice/core';
+import { folderName, positiveFloat32 } from '@sluice/core';
 import { DataConfig } from '@sluice/data';
 import { BACKEND_NAMES } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
@@ -16,7 +16,9 @@ export const ParallelConfig = z.strictObject({
     .int()
     .min(0)
     .default(0)
-    .describe('Threads of each worker; 0 shares the cores of the machine out among the workers.'),
+    .describe(
+      'Threads of each worker; 0 shares the cores out among the workers: those that the process may run on, or those of its container’s CPU quota.',
+    ),
   lanes: z
     .int()
     .min(1)
@@ -56,11 +58,11 @@ export const TrainingConfig = z.strictObject({
 });
 
 export const OptimizerConfig = z.strictObject({
-  learningRate: z.number().positive().describe('Peak learning rate.'),
+  learningRate: positiveFloat32().describe('Peak learning rate.'),
   weightDecay: z.number().min(0).default(0.1).describe('Decoupled weight decay; not applied to norms.'),
   beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment.'),
   beta2: z.number().min(0).lt(1).default(0.95).describe('Decay of the second moment.'),
-  epsilon: z.number().positive().default(1e-8).describe('Added to the root of the second moment.'),
+  epsilon: positiveFloat32().default(1e-8).describe('Added to the root of the second moment.'),
   clipNorm: z.number().min(0).default(1).describe('Largest global gradient norm; 0 for no clipping.'),
 });
 

@@ -95,6 +95,8 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
     dataset,
     tensors: modelTensors(config.model).map(({ name, shape }) => ({ name, shape })),
     journal,
+    warn: () => {},
+    remains: new Set(),
   };
   const save = async (step: number, workers: Workers = savingWorker()) => {
     const saved = await saveCheckpoint(
