@@ -18,7 +18,7 @@ async function variants(): Promise<Readonly<Record<string, object>>> {
       { ...own, normalizer: tokenizer.normalizer, pre_tokenizer: tokenizer.pre_tokenizer },
     ] as const;
   });
-  const merges = own.model.merges.map((merge) => (merge as string[]).join(' '));
+  const merges = own.model.merges.map((merge) => [merge].flat().join(' '));
   const user = { ...own.added_tokens[0]!, id: 300, content: 'é日', special: false };
   return {
     own,

@@ -226,6 +226,14 @@ test('what a file says twice, or leaves to chance, is refused', (t) => {
   }
 });
 
+test('a model that the library refuses is told at the first text', async (t) => {
+  const { tokenizer: json } = fixture('word_class');
+  const tokenizer = load(t, { ...json, model: { ...json.model, merges: [['no', 'token']] } });
+  const code = 'SLUICE_E_TOKENIZER_INVALID';
+  t.is(refusal(t, () => tokenizer.encode('a')).code, code);
+  await t.throwsAsync(tokenizer.encodeCorpus([{ name: '', text: 'a' }]), { instanceOf: SluiceError, code });
+});
+
 test('lone surrogates are U+FFFD', async (t) => {
   for (const family of ['llama3', 'word_class', 'llama2']) {
     const tokenizer = load(t, fixture(family).tokenizer, family === 'llama2' ? '</s>' : '<|endoftext|>');

@@ -1,7 +1,7 @@
 /** The thread behind `SyncEncoder`. */
 
 import { workerData } from 'node:worker_threads';
-import { LibraryEncoder } from './libraryEncoder.ts';
+import { LibraryEncoder, RefusedFile } from './libraryEncoder.ts';
 import type { SyncChannel, SyncReply, SyncRequest } from './syncEncoder.ts';
 
 const { port, replies } = workerData as SyncChannel;
@@ -13,7 +13,7 @@ async function answer({ key, json, variant, text }: SyncRequest): Promise<SyncRe
     const [ids] = await encoders.get(key)!.encode(variant, [text]);
     return { ids: ids! };
   } catch (error) {
-    return { error: (error as Error).message };
+    return { error: (error as Error).message, refused: error instanceof RefusedFile };
   }
 }
 

@@ -5,7 +5,8 @@ import { z } from 'zod';
 /** More tokens than anyone has; a larger id would cost the memory of all below it. */
 const ID_LIMIT = 2 ** 24;
 
-const Merge = z.union([z.tuple([z.string(), z.string()]), z.string()]);
+/** Pairs of tokens, or, in old files, both in one string. There may be half a million. */
+const Merges = z.custom<(string | readonly [string, string])[]>(isMerges, 'is not a list of pairs of tokens');
 
 export const AddedTokenJson = z.looseObject({
   id: z.int().min(0).lt(ID_LIMIT),
@@ -25,7 +26,7 @@ const Vocabulary = z.custom<Readonly<Record<string, number>>>(isVocabulary, NO_V
 const BpeModelJson = z.looseObject({
   type: z.literal('BPE').default('BPE'),
   vocab: Vocabulary,
-  merges: z.array(Merge),
+  merges: Merges,
   dropout: z.number().nullish(),
   unk_token: z.string().nullish(),
   continuing_subword_prefix: z.string().nullish(),
@@ -106,4 +107,11 @@ function isScored(value: unknown): boolean {
       (entry) => Array.isArray(entry) && typeof entry[0] === 'string' && typeof entry[1] === 'number',
     )
   );
+}
+
+function isMerges(value: unknown): boolean {
+  const isToken = (token: unknown): boolean => typeof token === 'string';
+  const isPair = (merge: unknown): boolean =>
+    Array.isArray(merge) && merge.length === 2 && merge.every(isToken);
+  return Array.isArray(value) && value.every((merge) => isToken(merge) || isPair(merge));
 }

@@ -1,6 +1,7 @@
 import { SluiceError } from '@sluice/core';
+import { invalidTokenizer } from './invalid.ts';
 import type { AnyTokenizerJson } from './json.ts';
-import { LibraryEncoder, LostCharacter } from './libraryEncoder.ts';
+import { LibraryEncoder, LostCharacter, loadDecoder, RefusedFile } from './libraryEncoder.ts';
 import { SyncEncoder } from './syncEncoder.ts';
 import { type CorpusText, type Tokenizer, unusedToken } from './tokenizer.ts';
 import type { TokenTable } from './tokenTable.ts';
@@ -25,12 +26,14 @@ export class LibraryTokenizer implements Tokenizer {
   readonly #tokenOfId: ReadonlyMap<number, string>;
   readonly #encoder: LibraryEncoder;
   readonly #sync: SyncEncoder;
+  readonly #join: (tokens: string[]) => string;
 
-  /** @throws Error the library's own, for a file that it refuses; SluiceError SLUICE_E_TOKENIZER_LIBRARY */
+  /** @throws RefusedFile, as far as that shows without reading the model; SluiceError SLUICE_E_TOKENIZER_LIBRARY */
   constructor({ file, json, table, endOfText, notes }: LibraryTokenizerOptions) {
     this.#file = file;
     this.#encoder = new LibraryEncoder(json);
     this.#sync = new SyncEncoder(json);
+    this.#join = loadDecoder(json);
     this.#tokenOfId = table.tokenOfId;
     this.vocabularySize = table.size;
     this.endOfTextId = table.idOfToken.get(endOfText)!;
@@ -50,6 +53,7 @@ export class LibraryTokenizer implements Tokenizer {
       const plain = texts.map(({ text }) => text);
       return await this.#encoder.encode('corpus', plain);
     } catch (error) {
+      if (error instanceof RefusedFile) throw invalidTokenizer(this.#file, error);
       const [only, ...more] = texts;
       if (only !== undefined && more.length === 0)
         throw this.#cannotEncode(only.text, error as Error, only.name);
@@ -63,7 +67,7 @@ export class LibraryTokenizer implements Tokenizer {
     const parts: string[] = [];
     let tokens: string[] = [];
     const joinTokens = (): void => {
-      if (tokens.length > 0) parts.push(this.#encoder.join(tokens));
+      if (tokens.length > 0) parts.push(this.#join(tokens));
       tokens = [];
     };
     for (let i = 0; i < ids.length; i++) {
@@ -82,6 +86,7 @@ export class LibraryTokenizer implements Tokenizer {
     try {
       return this.#sync.encode(variant, text);
     } catch (error) {
+      if (error instanceof RefusedFile) throw invalidTokenizer(this.#file, error);
       throw this.#cannotEncode(text, error as Error);
     }
   }

@@ -2,6 +2,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { type ByteLevelOptions, ByteLevelTokenizer } from './byteLevelTokenizer.ts';
+import { invalidTokenizer } from './invalid.ts';
 import { AnyTokenizerJson, BpeTokenizerJson } from './json.ts';
 import { loadLibrary } from './library.ts';
 import { LibraryTokenizer } from './libraryTokenizer.ts';
@@ -44,7 +45,7 @@ export function loadTokenizer(path: string, options: LoadTokenizerOptions = {}):
     );
   } catch (error) {
     if (error instanceof SluiceError) throw error;
-    throw invalid(file, (error as Error).message, error);
+    throw invalidTokenizer(file, error as Error);
   }
 }
 
@@ -102,7 +103,7 @@ function readJson(file: string): unknown {
   try {
     return JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
-    throw invalid(file, (error as Error).message, error);
+    throw invalidTokenizer(file, error as Error);
   }
 }
 
@@ -114,12 +115,5 @@ function parse<T>(
 ): T {
   if (result.success) return result.data;
   const issue = result.error.issues[0];
-  throw invalid(file, `${issue?.path.join('.')}: ${issue?.message}`);
-}
-
-function invalid(file: string, reason: string, cause?: unknown): SluiceError {
-  return new SluiceError('SLUICE_E_TOKENIZER_INVALID', `The tokenizer ${file} cannot be used: ${reason}.`, {
-    details: { path: file },
-    cause,
-  });
+  throw invalidTokenizer(file, new Error(`${issue?.path.join('.')}: ${issue?.message}`));
 }

@@ -5,6 +5,7 @@
 
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import type { AnyTokenizerJson } from './json.ts';
+import { RefusedFile } from './libraryEncoder.ts';
 import type { Variant } from './variants.ts';
 
 export interface SyncRequest {
@@ -16,7 +17,7 @@ export interface SyncRequest {
   readonly text: string;
 }
 
-export type SyncReply = { readonly ids: number[] } | { readonly error: string };
+export type SyncReply = { readonly ids: number[] } | { readonly error: string; readonly refused: boolean };
 
 export interface SyncChannel {
   readonly port: MessagePort;
@@ -36,7 +37,7 @@ export class SyncEncoder {
     this.#json = json;
   }
 
-  /** @throws Error with the library's reason */
+  /** @throws RefusedFile, or Error with the library's reason */
   encode(variant: Variant, text: string): number[] {
     channel ??= startThread();
     const { port, replies } = channel;
@@ -46,7 +47,7 @@ export class SyncEncoder {
     this.#json = undefined;
     Atomics.wait(replies, 0, before);
     const reply = receiveMessageOnPort(port)!.message as SyncReply;
-    if ('error' in reply) throw new Error(reply.error);
+    if ('error' in reply) throw reply.refused ? new RefusedFile(reply.error) : new Error(reply.error);
     return reply.ids;
   }
 }

@@ -9,17 +9,18 @@ export interface Tokenizer {
   /**
    * Ids of the text; special tokens written out in it are recognised. What the tokenizer has no token for is treated as
    * Hugging Face's library treats it.
-   * @throws SluiceError SLUICE_E_TOKENIZER_TEXT for a text that the library refuses
+   * @throws SluiceError SLUICE_E_TOKENIZER_TEXT for a text that the library refuses; SLUICE_E_TOKENIZER_INVALID for a model
+   *   that it refuses, which shows at the first text
    */
   encode(text: string): number[];
   /**
    * Ids of the text as it stands: what looks like a special token is plain text.
-   * @throws SluiceError SLUICE_E_TOKENIZER_TEXT for a text that the library refuses
+   * @throws the errors of `encode`
    */
   encodeOrdinary(text: string): number[];
   /**
    * The ids of `encodeOrdinary` for many texts at once, faster where there are several cores. No part of a text is lost.
-   * @throws SluiceError SLUICE_E_TOKENIZER_TEXT for a text with something that the tokenizer has no token for
+   * @throws the errors of `encode`; SLUICE_E_TOKENIZER_TEXT also for a text with something that the tokenizer has no token for
    */
   encodeCorpus(texts: readonly CorpusText[]): Promise<number[][]>;
   /**
