@@ -248,9 +248,10 @@ test('an existing tokenizer is taken as it is, and large vocabularies get wide t
   const recipe = folder.jsonlRecipe(stories(40), {
     tokenizer: { kind: 'file', path: 'given', endOfText: '<stop>' },
   });
-  const { directory, vocabularySize } = await prepareData(recipe, folder.options);
+  const { directory, vocabularySize, notes } = await prepareData(recipe, folder.options);
   const { manifest, tokenizerPath } = openDataset(directory);
   t.is(vocabularySize, 70_001);
+  t.regex(notes.join(), /"<stop>" the id 70000.* will take 300\./);
   t.is(manifest.tokenType, 'uint32');
   t.is(manifest.tokenizer.endOfTextId, 70_000);
   t.is(loadTokenizer(tokenizerPath).vocabularySize, 70_001);
@@ -261,6 +262,25 @@ test('an existing tokenizer is taken as it is, and large vocabularies get wide t
     .sampler({ split: 'train', sequenceLength: sample.length - 1, seed: 0 })
     .read(0, sample);
   t.is(sample.at(-1), 70_000);
+});
+
+test('a tokenizer of another family is applied to every document, in many batches', async (t) => {
+  const folder = new TestFolder(t);
+  const fixture = join(import.meta.dirname, 'fixtures', 'tokenizers', 'word_class.json');
+  const { tokenizer: json } = JSON.parse(readFileSync(fixture, 'utf8')) as { tokenizer: object };
+  mkdirSync(folder.at('given'));
+  writeFileSync(folder.at('given/tokenizer.json'), JSON.stringify(json));
+  const documents = stories(25).map((story, i) => story.repeat(1 + 300 * (i % 5)));
+  const recipe = folder.jsonlRecipe(documents, { tokenizer: { kind: 'file', path: 'given' } });
+  const { directory, trainTokens, validationTokens } = await prepareData(recipe, folder.options);
+  const tokenizer = loadTokenizer(folder.at('given'));
+  const tokens = documents.map((text) => tokenizer.encodeOrdinary(text).length + 1);
+  t.true(documents.join('').length > 2 ** 20);
+  t.is(
+    trainTokens + validationTokens,
+    tokens.reduce((sum, length) => sum + length),
+  );
+  t.deepEqual([...allDocuments(directory).values()].sort(), documents.sort());
 });
 
 test('two preparations of one recipe at the same time both end with the whole corpus', async (t) => {
@@ -333,11 +353,13 @@ test('the list tells prepared corpora, and damaged ones with their problem', asy
   const {
     fresh,
     text,
+    notes,
     sources: _,
     ...corpus
   } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
   t.true(fresh);
   t.is(text, 'same');
+  t.deepEqual(notes, []);
   cpSync(corpus.directory, folder.at('prepared/damaged'), { recursive: true });
   rmSync(folder.at('prepared/damaged/train.index'));
   mkdirSync(folder.at('prepared/unfinished'));

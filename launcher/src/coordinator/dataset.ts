@@ -68,6 +68,7 @@ export async function prepareDataset(
     signal.throwIfAborted();
     return prepared;
   });
+  for (const note of summary.notes) log(`data: ${note}`);
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
   if (summary.fresh && logSources) for (const line of sourceLines(summary)) log(`data: ${line}`);
   const note = TEXT_NOTES[summary.text]?.(recipe);

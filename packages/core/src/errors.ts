@@ -264,6 +264,16 @@ export const ERROR_TABLE = {
     summary: 'A tokenizer.json cannot be used.',
     advice: 'Give a tokenizer.json of the Hugging Face format that has an end-of-text token.',
   },
+  SLUICE_E_TOKENIZER_LIBRARY: {
+    summary: 'Hugging Face’s tokenizers library has no build that loads on this machine.',
+    advice:
+      'Install again (npm ci), or work on Linux, macOS or Windows with x64 or arm64. Byte-level BPE without a normalizer, as tokenizers trained here are, does without the library.',
+  },
+  SLUICE_E_TOKENIZER_TEXT: {
+    summary: 'A text holds something that the tokenizer has no token for.',
+    advice:
+      'Take a tokenizer with a token for what is unknown, or with tokens for all bytes, or delete such characters (remove, in the recipe’s source).',
+  },
   SLUICE_E_DEBIAN_TOOLS_MISSING: {
     summary: 'A recipe takes text from a Debian package, and apt-get or dpkg is not installed.',
     advice: 'Prepare the corpus on Debian or Ubuntu and copy data/prepared, or take another recipe.',

@@ -18,6 +18,7 @@ export type { ShardRange } from './splitReader.ts';
 export { recipeHash } from './stamp.ts';
 export type { TextState } from './textState.ts';
 export type { BpeTokenizerJson } from './tokenizer/json.ts';
+export { libraryVersion, loadLibrary as loadTokenizerLibrary } from './tokenizer/library.ts';
 export { type LoadTokenizerOptions, loadTokenizer } from './tokenizer/load.ts';
-export type { Tokenizer } from './tokenizer/tokenizer.ts';
+export { type CorpusText, decodeContinuation, type Tokenizer, unusedToken } from './tokenizer/tokenizer.ts';
 export { type TrainTokenizerOptions, trainTokenizer } from './tokenizer/train.ts';

@@ -4,6 +4,7 @@ import { copyFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { SluiceError, writeError } from '@sluice/core';
 import { readDocuments, SourceTally, type SplitPart } from './documents.ts';
+import { encodeParts } from './encodeParts.ts';
 import {
   type DatasetManifest,
   fileEntry,
@@ -73,6 +74,8 @@ export interface PreparedCorpus {
 export interface PrepareSummary extends PreparedCorpus {
   /** False when the corpus was there already and nothing was done. */
   readonly fresh: boolean;
+  /** What a user should know of how the tokenizer was read, where something was done. */
+  readonly notes: readonly string[];
   /** What each source of the recipe gave, and what it holds that was not read. */
   readonly sources: readonly SourceReport[];
   /** How the text that the recipe names compares with the corpus. */
@@ -87,7 +90,7 @@ export interface PrepareSummary extends PreparedCorpus {
  * death, leaves what was there before. Memory does not grow with the corpus.
  *
  * @throws SluiceError SLUICE_E_CONFIG_*, SLUICE_E_FILE_*, SLUICE_E_DATA_*, SLUICE_E_TOKENIZER_INVALID,
- *   SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when it is aborted
+ *   SLUICE_E_TOKENIZER_LIBRARY, SLUICE_E_TOKENIZER_TEXT, SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when it is aborted
  */
 export async function prepareData(recipeFile: string, options: PrepareOptions = {}): Promise<PrepareSummary> {
   const { outputRoot = 'data/prepared', downloadRoot = 'data/downloads', force = false, signal } = options;
@@ -103,6 +106,7 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
       return {
         ...summarize(directory, present),
         fresh: false,
+        notes: [],
         text,
         sources: sources ? reportSources(sources, present.manifest) : readSourceReport(directory),
       };
@@ -114,8 +118,8 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
   });
   const stamp = makeStamp(recipe, sources, givenTokenizer(loaded));
   const work = makeWorkDirectory(outputRoot, recipe.name);
+  const preparation = new Preparation(loaded, sources, work, options);
   try {
-    const preparation = new Preparation(loaded, sources, work, options);
     const manifest = await preparation.run();
     writeStamp(work, stamp);
     writeSourceReport(work, reportSources(sources, manifest));
@@ -132,6 +136,7 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
     ...summarize(directory, prepared),
     fresh: true,
     text: 'same',
+    notes: preparation.notes,
     sources: reportSources(sources, prepared.manifest),
   };
 }
@@ -144,6 +149,7 @@ class Preparation {
   readonly #directory: string;
   readonly #options: PrepareOptions;
   readonly #progress = { documents: 0, bytes: 0, tokens: 0, totalBytes: 0 };
+  notes: readonly string[] = [];
 
   constructor(
     loaded: LoadedRecipe,
@@ -163,6 +169,7 @@ class Preparation {
 
   async run(): Promise<DatasetManifest> {
     const tokenizer = await this.#makeTokenizer();
+    this.notes = tokenizer.notes;
     // Whoever loads the corpus's tokenizer is to find the end-of-text token that the recipe named.
     const config = {
       tokenizer_class: 'PreTrainedTokenizerFast',
@@ -208,13 +215,11 @@ class Preparation {
     const tallies = this.#sources.map(() => new SourceTally());
     const unigram = new UnigramCounter(tokenizer.vocabularySize);
     try {
-      for await (const part of readDocuments(
-        this.#sources,
-        this.#recipe.validation,
-        this.#options.signal,
-        tallies.map(({ counts }) => counts),
-      )) {
-        const tokens = tokenizer.encodeOrdinary(part.text);
+      const counts = tallies.map((tally) => tally.counts);
+      const { validation } = this.#recipe;
+      const parts = readDocuments(this.#sources, validation, this.#options.signal, counts);
+      for await (const [part, tokens] of encodeParts(tokenizer, parts)) {
+        this.#options.signal?.throwIfAborted();
         if (part.last) tokens.push(tokenizer.endOfTextId);
         const writer = writers[part.split];
         if (part.first) writer.beginDocument(part.name, part.source);
@@ -224,10 +229,7 @@ class Preparation {
         this.#progress.tokens += tokens.length;
         this.#report('encode', part);
       }
-      this.#checkSplits(
-        writers,
-        tallies.map(({ counts }) => counts),
-      );
+      this.#checkSplits(writers, counts);
       const splits = { train: writers.train.finish(), validation: writers.validation.finish() };
       return {
         format: 'sluice-tokens',
