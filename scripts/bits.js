@@ -1,7 +1,16 @@
-/** `npm run bits`: stores what every operation and training gives as what `test/bits` expects. */
+/**
+ * `npm run bits`: after a change that means other bits, makes those of now the expected ones: of every operation and training
+ * that `test/bits` computes, and of the quickstart, which must be finished.
+ */
 
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { storeBits } from './quickstartBits.js';
 import { root, runOrExit, setup } from './steps.js';
+
+const run = 'runs/quickstart';
 
 setup();
 runOrExit(process.execPath, ['--import=tsx', join(root, 'test/bits/print.ts'), '--write']);
+if (existsSync(join(root, run, 'report.html'))) await storeBits(run);
+else process.stderr.write(`There is no finished ${run}: npm start, then npm run bits again.\n`);

@@ -3,11 +3,16 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { compareBits } from './quickstartBits.js';
 import { root, setup } from './steps.js';
 
 const runDirectory = join('runs', 'quickstart');
 
 setup();
+// What is imported here, setup has built.
+const { prepareForHangUp } = await import('../launcher/dist/signals/hangUp.js');
+const { watchNpmParent } = await import('../launcher/dist/signals/parentWatch.js');
+prepareForHangUp(() => {});
 process.exitCode = await sluice(
   existsSync(join(root, runDirectory, 'config.yaml'))
     ? ['resume', runDirectory]
@@ -15,7 +20,8 @@ process.exitCode = await sluice(
 );
 if (process.exitCode === 0) {
   process.stdout.write(
-    `\nSample from it:  npx sluice generate ${runDirectory} --prompt "a kind of"\n` +
+    `\n${await compareBits(runDirectory)}\n` +
+      `\nSample from it:  npx sluice generate ${runDirectory} --prompt "a kind of"\n` +
       `Train it again:  npx sluice train configs/quickstart.yaml --run-dir runs/another\n`,
   );
 }
@@ -26,17 +32,14 @@ function sluice(words) {
     cwd: root,
     stdio: 'inherit',
   });
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
-  // npm passes signals on to a shell between it and this script, which dies of them without a word.
-  const parent = process.ppid;
-  const watch = setInterval(() => {
-    if (process.ppid === parent) return;
-    clearInterval(watch);
-    child.kill('SIGTERM');
-  }, 200);
-  watch.unref();
+  // The command knows what a hang-up means; here it only must not end the one who waits for the command.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  const unwatch = watchNpmParent(() => child.kill('SIGTERM'));
   return new Promise((resolve, reject) => {
     child.on('error', reject);
-    child.on('exit', (code) => resolve(code ?? 1));
+    child.on('exit', (code) => {
+      unwatch();
+      resolve(code ?? 1);
+    });
   });
 }

@@ -1,11 +1,57 @@
 #!/usr/bin/env node
-import { existsSync } from 'node:fs';
+/** Starts the command line, once it is certain that it can be loaded. */
+
+import { existsSync, readFileSync } from 'node:fs';
+
+/** Loading the modules opens many files at once; fewer than this fail in the middle, wherever that happens to be. */
+const LEAST_OPEN_FILES = 192;
 
 const main = new URL('../dist/main.js', import.meta.url);
 if (!existsSync(main)) {
   process.stderr.write('Sluice is not built yet. Run `npm run build` in the repository first.\n');
   process.exit(1);
 }
-const { main: run, outliveReaders } = await import(main.href);
-outliveReaders([process.stdout, process.stderr]);
-process.exitCode = await run(process.argv.slice(2));
+if (!hasWorkingDirectory()) {
+  refuse(
+    'SLUICE_E_WORKING_DIRECTORY',
+    'The current directory cannot be found any more.',
+    'Change to a directory that exists (`cd`), and repeat the command.',
+  );
+}
+const openFiles = openFilesLimit();
+if (openFiles < LEAST_OPEN_FILES) {
+  refuse(
+    'SLUICE_E_TOO_MANY_FILES',
+    `This process may open ${openFiles} files; Sluice needs ${LEAST_OPEN_FILES} at least.`,
+    'Raise the limit (`ulimit -n 1024`; with systemd, LimitNOFILE=).',
+  );
+}
+const { runProcess } = await import(main.href);
+process.exitCode = await runProcess(process.argv.slice(2));
+
+function hasWorkingDirectory() {
+  try {
+    process.cwd();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Infinity where the system does not tell. */
+function openFilesLimit() {
+  try {
+    const limit = readFileSync('/proc/self/limits', 'latin1').match(/^Max open files\s+(\d+)/m)?.[1];
+    return limit === undefined ? Number.POSITIVE_INFINITY : Number(limit);
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
+}
+
+/** As the command line tells its errors, which cannot be loaded here. */
+function refuse(code, message, advice) {
+  if (process.argv.includes('--json')) {
+    process.stdout.write(`${JSON.stringify({ error: { code, message, advice, details: {} } })}\n`);
+  } else process.stderr.write(`error ${code}: ${message}\n  ${advice}\n`);
+  process.exit(1);
+}

@@ -3,12 +3,20 @@
 import { readFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
-import { givenWord, refuseEmptyWords, refuseRepeatedFlags, repeatFlags } from './cli/arguments.ts';
+import {
+  givenWord,
+  plainWords,
+  refuseEmptyWords,
+  refuseRemovedFlags,
+  refuseRepeatedFlags,
+  repeatFlags,
+} from './cli/arguments.ts';
 import type { Command, CommandContext } from './cli/command.ts';
+import { codedFailure } from './cli/failure.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
+import { FileOutput, outliveOutput } from './cli/standardOutput.ts';
 import { COMMANDS } from './commands/index.ts';
-
-export { outliveReaders } from './cli/output.ts';
+import { prepareForHangUp } from './signals/hangUp.ts';
 
 /** Flags that every command takes. */
 export const GLOBAL_OPTIONS = {
@@ -36,16 +44,18 @@ const STANDARD_STREAMS: Streams = {
 
 /**
  * Runs one command line.
- * @param words the arguments after the program's name
+ * @param given the arguments after the program's name
  * @returns the exit code
  */
-export async function main(words: readonly string[], streams: Streams = STANDARD_STREAMS): Promise<number> {
+export async function main(given: readonly string[], streams: Streams = STANDARD_STREAMS): Promise<number> {
+  const words = plainWords(given);
   let chosen: { command: Command; args: Record<string, unknown> } | undefined;
   // What can be known of --json when parsing itself fails.
   let json = words.includes('--json');
-  const verbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
+  const verbose = isVerbose(words);
   try {
     refuseEmptyWords(words);
+    refuseRemovedFlags(words);
     refuseRepeatedFlags(words);
     const parser = buildParser(words, (command, args) => {
       chosen = { command, args };
@@ -61,11 +71,56 @@ export async function main(words: readonly string[], streams: Streams = STANDARD
     streams.out(formatResult(result, { json, verbose }));
     return 0;
   } catch (error) {
-    if (json) streams.out(errorAsJson(error));
-    if (!json || !(error instanceof SluiceError))
-      streams.err(formatError(error, { json, verbose }, streams.color));
-    return exitCodeOf(error);
+    return tellFailure(error, words, { json, verbose }, streams);
   }
+}
+
+/**
+ * Runs the command line of this process. What escapes it, in whatever way, is told as a coded error and ends the process.
+ * @returns the exit code
+ */
+export async function runProcess(words: readonly string[]): Promise<number> {
+  const options = { json: words.includes('--json'), verbose: isVerbose(words) };
+  const { out, err } = outliveOutput();
+  // Promises that are rejected unheard come here too.
+  process.on('uncaughtException', (error) => {
+    process.exit(tellFailure(error, words, options, STANDARD_STREAMS));
+  });
+  try {
+    prepareForHangUp(() =>
+      STANDARD_STREAMS.err('hang-up: going on, since hang-ups are ignored here (nohup)\n'),
+    );
+  } catch (error) {
+    return tellFailure(error, words, options, STANDARD_STREAMS);
+  }
+  const code = await main(words);
+  if (err instanceof FileOutput) err.ownUp();
+  return out instanceof FileOutput && out.lostLines > 0 ? tellLostResult(out, code) : code;
+}
+
+/** A result that nobody got is no success, whatever the command did. */
+function tellLostResult({ reason }: FileOutput, code: number): number {
+  STANDARD_STREAMS.err(`error: the result could not be written to standard output (${reason})\n`);
+  return code === 0 ? 1 : code;
+}
+
+function isVerbose(words: readonly string[]): boolean {
+  return words.includes('--verbose') || Boolean(process.env.SLUICE_DEBUG);
+}
+
+/** @returns the exit code */
+function tellFailure(
+  error: unknown,
+  words: readonly string[],
+  options: { readonly json: boolean; readonly verbose: boolean },
+  streams: Streams,
+): number {
+  const failure = codedFailure(error, { words });
+  if (options.json) streams.out(errorAsJson(failure));
+  if (!options.json || failure.code === 'SLUICE_E_UNEXPECTED') {
+    streams.err(formatError(failure, options, streams.color));
+  }
+  return exitCodeOf(failure);
 }
 
 /** Runs yargs; gives back the text of `--help` or `--version`, if it was asked for. */

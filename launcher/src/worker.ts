@@ -1,8 +1,7 @@
 /** Entry of a worker process: joins the others and the coordinator, then computes what it is asked to until told to stop. */
 
 // Stopping is the coordinator's decision alone, whoever sent the signal.
-process.on('SIGINT', () => {});
-process.on('SIGTERM', () => {});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
 // The channel closes when the coordinator is gone, however it went; a worker without one must not live on.
 process.on('disconnect', () => process.exit(1));
 process.channel?.unref();

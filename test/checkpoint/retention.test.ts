@@ -68,6 +68,27 @@ test('a damaged checkpoint does not count as one that is kept', async (t) => {
   t.is((await newestValidCheckpoint(run)).checkpoint?.step, 2);
 });
 
+test('what was just saved stays, whatever lies there from a later step', async (t) => {
+  const run = temporaryDirectory(t);
+  for (const step of [1, 2, 8, 9]) await save(run, step);
+  await pruneCheckpoints(run, 1, { upTo: 2 });
+  t.deepEqual(await steps(run), [2, 8, 9]);
+});
+
+test('a distrusted checkpoint is passed over, keeps no other from staying, and goes with the older ones', async (t) => {
+  const run = temporaryDirectory(t);
+  for (const step of [1, 2, 3]) await save(run, step);
+  const distrust = new Map([[3, 'no update']]);
+  const { checkpoint, refused } = await newestValidCheckpoint(run, { distrust });
+  t.is(checkpoint?.step, 2);
+  t.like(refused[0], { step: 3, problems: [{ kind: 'distrusted', message: 'no update' }] });
+  await pruneCheckpoints(run, 2, { distrust });
+  t.deepEqual(await steps(run), [1, 2, 3]);
+  for (const step of [4, 5]) await save(run, step);
+  await pruneCheckpoints(run, 2, { distrust });
+  t.deepEqual(await steps(run), [4, 5]);
+});
+
 test('with no whole checkpoint, nothing is removed', async (t) => {
   const run = temporaryDirectory(t);
   await saveHalf(run, 1);

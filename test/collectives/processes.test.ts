@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import {
   benchCollectives,
@@ -7,12 +8,13 @@ import {
   ControlServer,
   generateCurveKeys,
   type ListenOptions,
+  PROTOCOL_VERSION,
   type WorkerLimits,
 } from '@sluice/collectives';
 import test from 'ava';
 import { build } from 'esbuild';
 import { Packr } from 'msgpackr';
-import { Dealer } from 'zeromq';
+import { Dealer, Router } from 'zeromq';
 import { failureOf } from '../support/failureOf.ts';
 
 /** The worker, compiled once: dozens of processes start faster without a loader of their own. */
@@ -39,12 +41,27 @@ interface Run {
 async function startRun(
   options: ListenOptions,
   limits: Partial<WorkerLimits> = {},
-  { markLost = true, env = {} }: { markLost?: boolean; env?: NodeJS.ProcessEnv } = {},
+  {
+    markLost = true,
+    env = {},
+    remote = false,
+  }: {
+    markLost?: boolean;
+    env?: NodeJS.ProcessEnv;
+    /** Whether workers take the coordinator for one of another machine, whose process they cannot watch. */
+    remote?: boolean;
+  } = {},
 ): Promise<Run> {
   const server = await ControlServer.listen(options);
   const workers = Array.from({ length: options.worldSize }, (_, rank) =>
     spawn(process.execPath, [ENTRY], {
-      env: { ...process.env, ...env, ...server.workerEnv(rank), TEST_LIMITS: JSON.stringify(limits) },
+      env: {
+        ...process.env,
+        ...env,
+        ...server.workerEnv(rank),
+        ...(remote && { SLUICE_PARENT_PID: undefined }),
+        TEST_LIMITS: JSON.stringify(limits),
+      },
       stdio: ['ignore', 'inherit', 'ignore'],
     }),
   );
@@ -208,17 +225,48 @@ test('a worker that exits says goodbye, with its exit code, and does not crash',
 });
 
 test('a worker whose machine falls silent is lost after a while', async (t) => {
-  const { server, workers, end } = await startRun({ worldSize: 2, heartbeatSilenceMs: 2000 });
-  await server.ready();
-  workers[0]!.kill('SIGSTOP');
+  const server = await ControlServer.listen({ worldSize: 1, heartbeatSilenceMs: 2000 });
+  const worker = new Dealer({ linger: 0 });
+  worker.connect(server.endpoint);
+  const hello = { token: server.token, rank: 0, host: 'elsewhere', pid: 1, endpoint: 'tcp://127.0.0.1:1' };
+  await worker.send(new Packr({ useRecords: false }).pack([1, 'hello', hello]));
   const error = await server.lost;
   t.regex(error.message, /rank 0 is lost: no heartbeat for \d+ s/);
-  workers[0]!.kill('SIGCONT');
+  worker.close();
+  await server.close();
+});
+
+for (const stopped of [[0], [0, 1]]) {
+  test.serial(
+    `workers ${stopped} that are suspended for longer than silence may last go on afterwards`,
+    async (t) => {
+      const limits = { coordinatorSilenceMs: 1000 };
+      const { server, workers, end } = await startRun({ worldSize: 2, heartbeatSilenceMs: 1000 }, limits, {
+        remote: true,
+      });
+      await server.ready();
+      for (const rank of stopped) workers[rank]!.kill('SIGSTOP');
+      await delay(4000);
+      for (const rank of stopped) workers[rank]!.kill('SIGCONT');
+      t.is((await server.callAll('meet', { absent: 2 })).length, 2);
+      await end();
+    },
+  );
+}
+
+// Serial, since it blocks all others.
+test.serial('workers outlast the silence of a coordinator whose process is there', async (t) => {
+  const { server, end } = await startRun({ worldSize: 1 }, { coordinatorSilenceMs: 1000 });
+  await server.ready();
+  // As one that is stopped: it neither hears nor says anything.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4000);
+  t.deepEqual(await server.callAll('who', {}), [{ rank: 0, size: 1 }]);
   await end();
 });
 
 test('workers without a coordinator end, even while their main thread never returns', async (t) => {
-  const { server, exits, end } = await startRun({ worldSize: 2 }, { coordinatorSilenceMs: 2000 });
+  const limits = { coordinatorSilenceMs: 2000 };
+  const { server, exits, end } = await startRun({ worldSize: 2 }, limits, { remote: true });
   await server.ready();
   void server.callAll('spin', { culprit: 0 }).catch(() => {});
   await new Promise((resolve) => setTimeout(resolve, 100));
@@ -342,6 +390,21 @@ test('a worker that finds no coordinator says so', async (t) => {
   );
   t.is(error.code, 'SLUICE_E_WORKER_TIMEOUT');
   t.regex(error.message, /Rank 3 waited 0\.2 s for the coordinator at tcp:\/\/127\.0\.0\.1:9/);
+});
+
+test('what fails in the communication thread is a coded error of the worker', async (t) => {
+  const router = new Router({ linger: 0 });
+  await router.bind('tcp://127.0.0.1:*');
+  const coordinator = router.lastEndpoint!;
+  const joining = failureOf(Communicator.connect({ coordinator, rank: 0, token: 'x', transport: 'tcp' }));
+  const [identity] = await router.receive();
+  // A message that no coordinator sends.
+  const world = new Packr({ useRecords: false }).pack([PROTOCOL_VERSION, 'world', { endpoints: 7 }]);
+  await router.send([identity!, world]);
+  const error = await joining;
+  t.is(error.code, 'SLUICE_E_WORKER_FAILED');
+  t.regex(error.message, /^communication thread: /);
+  router.close();
 });
 
 test.serial('the benchmark measures real processes', async (t) => {

@@ -71,6 +71,56 @@ test('the second preparation does nothing; a changed recipe, source or damage is
   t.true((await prepareData(recipe, { ...folder.options, force: true })).fresh);
 });
 
+test('a text that was only touched is compared, once, and nothing is prepared anew', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const first = await prepareData(recipe, folder.options);
+  utimesSync(folder.at('docs.jsonl'), 1, 1);
+  const stages = async () => {
+    const seen = new Set<string>();
+    const onProgress = ({ stage }: { stage: string }) => seen.add(stage);
+    const again = await prepareData(recipe, { ...folder.options, onProgress });
+    t.deepEqual(again, { ...first, fresh: false });
+    return [...seen];
+  };
+  t.deepEqual(await stages(), ['sources', 'compare']);
+  t.deepEqual(await stages(), ['sources']);
+});
+
+test('a corpus does without its text; where the text has changed, its tokens are kept if asked', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const first = await prepareData(recipe, folder.options);
+  folder.jsonlRecipe(stories(41));
+  const kept = await prepareData(recipe, { ...folder.options, changedText: 'keep' });
+  t.deepEqual(kept, { ...first, fresh: false, text: 'changed' });
+  writeFileSync(folder.at('docs.jsonl'), 'no JSON');
+  t.is((await prepareData(recipe, { ...folder.options, changedText: 'keep' })).text, 'changed');
+  rmSync(folder.at('docs.jsonl'));
+  t.deepEqual(await prepareData(recipe, folder.options), { ...first, fresh: false, text: 'gone' });
+});
+
+test('with neither text nor tokens, the error says what is missing and how to make it again', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const { directory } = await prepareData(recipe, folder.options);
+  rmSync(folder.at('docs.jsonl'));
+  const message = async () =>
+    (await t.throwsAsync(prepareData(recipe, folder.options), { code: 'SLUICE_E_FILE_MISSING' })).message;
+  rmSync(join(directory, 'train-00000.bin'));
+  t.regex(
+    await message(),
+    /docs\.jsonl cannot be read \(ENOENT\)\. .*train-00000\.bin is damaged: it is missing/,
+  );
+  rmSync(directory, { recursive: true });
+  const said = await message();
+  t.regex(
+    said,
+    /docs\.jsonl cannot be read \(ENOENT\)\. .* holds no prepared corpus\. Once the source is there/,
+  );
+  t.true(said.endsWith(`sluice data prepare ${recipe}`), said);
+});
+
 test('equal text gives an equal manifest, whenever and wherever it was prepared', async (t) => {
   const folder = new TestFolder(t);
   const recipe = folder.jsonlRecipe(stories(30));
@@ -198,9 +248,10 @@ test('an existing tokenizer is taken as it is, and large vocabularies get wide t
   const recipe = folder.jsonlRecipe(stories(40), {
     tokenizer: { kind: 'file', path: 'given', endOfText: '<stop>' },
   });
-  const { directory, vocabularySize } = await prepareData(recipe, folder.options);
+  const { directory, vocabularySize, notes } = await prepareData(recipe, folder.options);
   const { manifest, tokenizerPath } = openDataset(directory);
   t.is(vocabularySize, 70_001);
+  t.regex(notes.join(), /"<stop>" the id 70000.* will take 300\./);
   t.is(manifest.tokenType, 'uint32');
   t.is(manifest.tokenizer.endOfTextId, 70_000);
   t.is(loadTokenizer(tokenizerPath).vocabularySize, 70_001);
@@ -211,6 +262,25 @@ test('an existing tokenizer is taken as it is, and large vocabularies get wide t
     .sampler({ split: 'train', sequenceLength: sample.length - 1, seed: 0 })
     .read(0, sample);
   t.is(sample.at(-1), 70_000);
+});
+
+test('a tokenizer of another family is applied to every document, in many batches', async (t) => {
+  const folder = new TestFolder(t);
+  const fixture = join(import.meta.dirname, 'fixtures', 'tokenizers', 'word_class.json');
+  const { tokenizer: json } = JSON.parse(readFileSync(fixture, 'utf8')) as { tokenizer: object };
+  mkdirSync(folder.at('given'));
+  writeFileSync(folder.at('given/tokenizer.json'), JSON.stringify(json));
+  const documents = stories(25).map((story, i) => story.repeat(1 + 300 * (i % 5)));
+  const recipe = folder.jsonlRecipe(documents, { tokenizer: { kind: 'file', path: 'given' } });
+  const { directory, trainTokens, validationTokens } = await prepareData(recipe, folder.options);
+  const tokenizer = loadTokenizer(folder.at('given'));
+  const tokens = documents.map((text) => tokenizer.encodeOrdinary(text).length + 1);
+  t.true(documents.join('').length > 2 ** 20);
+  t.is(
+    trainTokens + validationTokens,
+    tokens.reduce((sum, length) => sum + length),
+  );
+  t.deepEqual([...allDocuments(directory).values()].sort(), documents.sort());
 });
 
 test('two preparations of one recipe at the same time both end with the whole corpus', async (t) => {
@@ -280,8 +350,16 @@ test('progress counts documents, bytes and tokens up to what the summary tells',
 test('the list tells prepared corpora, and damaged ones with their problem', async (t) => {
   const folder = new TestFolder(t);
   t.deepEqual(listPrepared(folder.at('prepared')), []);
-  const { fresh, sources: _, ...corpus } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
+  const {
+    fresh,
+    text,
+    notes,
+    sources: _,
+    ...corpus
+  } = await prepareData(folder.jsonlRecipe(stories(30)), folder.options);
   t.true(fresh);
+  t.is(text, 'same');
+  t.deepEqual(notes, []);
   cpSync(corpus.directory, folder.at('prepared/damaged'), { recursive: true });
   rmSync(folder.at('prepared/damaged/train.index'));
   mkdirSync(folder.at('prepared/unfinished'));

@@ -79,3 +79,11 @@ test('names that leave the folder, bad patterns and unknown encodings are refuse
     /utf-9/,
   );
 });
+
+test('a corpus has the name of one folder', (t) => {
+  for (const name of ["'..'", '../up', "''", 'a/b', '.hidden', 'nul'])
+    t.regex(
+      messageOf(new TestFolder(t), `name: ${name}\n${SOURCE}\n${TOKENIZER}\n`),
+      /recipe\.yaml:1:.*name/,
+    );
+});

@@ -57,10 +57,10 @@ for (const kind of ['dense', 'moe'] as const) {
   test.serial(`${kind}: stopping, and resuming on other numbers of workers, changes nothing`, async (t) => {
     const resume = (flags: string) => sandbox.json<Trained>(`resume ${kind}-stopped ${flags}`);
     const first = await sandbox.json<Trained>(
-      `train ${kind}.yaml --run-dir ${kind}-stopped --workers 2 --max-steps 5`,
+      `train ${kind}.yaml --run-dir ${kind}-stopped --workers 2 --until-step 5`,
     );
     t.is(first.step, 5);
-    t.is((await resume('--workers 4 --max-steps 2')).step, 7);
+    t.is((await resume('--workers 4 --more-steps 2')).step, 7);
     t.is((await resume('--workers 1')).step, 12);
     const stopped = await sandbox.json<Hashes>(`hash ${kind}-stopped`);
     const quiet = await sandbox.json<Hashes>(`hash ${kind}-quiet`);
@@ -80,7 +80,7 @@ test.serial('variants in plain operations have the same bits in other layouts, a
   );
   const quiet = await sandbox.json<Trained>('train variants.yaml --run-dir variants-quiet --threads 1');
   await sandbox.json<Trained>(
-    'train variants.yaml --run-dir variants --workers 2 --expert-parallel 2 --threads 1 --max-steps 7',
+    'train variants.yaml --run-dir variants --workers 2 --expert-parallel 2 --threads 1 --until-step 7',
   );
   const resumed = await sandbox.json<Trained>('resume variants --workers 4');
   t.is(resumed.step, quiet.step);

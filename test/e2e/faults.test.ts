@@ -70,7 +70,7 @@ test.serial(
 );
 
 test.serial('a damaged checkpoint is reported, and the one before it is used', async (t) => {
-  const first = await sandbox.json<Trained>(`${train} damaged --workers 2 --max-steps 25`);
+  const first = await sandbox.json<Trained>(`${train} damaged --workers 2 --until-step 25`);
   t.is(first.step, 25);
   const newest = join(sandbox.path, 'damaged', 'checkpoints', 'step-00000025');
   const shard = readdirSync(newest).find((file) => file.endsWith('.safetensors'))!;

@@ -10,7 +10,7 @@ test.after.always(() => sandbox.dispose());
 
 test.serial('a run is exported with its tokenizer, used from there, and imported again', async (t) => {
   const { weightsHash } = await sandbox.json<{ weightsHash: string }>(
-    'train dense.yaml --run-dir run --max-steps 4',
+    'train dense.yaml --run-dir run --until-step 4',
   );
   const exported = await sandbox.json<{ layout: string; tokenizerFiles: string[] }>('export run --hf hf');
   t.is(exported.layout, 'gated');
@@ -41,7 +41,7 @@ test.serial('a run is exported with its tokenizer, used from there, and imported
 });
 
 test.serial('a gated mixture of experts has no layout, and is told so', async (t) => {
-  await sandbox.json('train moe.yaml --run-dir moe --max-steps 1');
+  await sandbox.json('train moe.yaml --run-dir moe --until-step 1');
   const { code, stdout } = await sandbox.start('export moe --hf moe-hf --json').ended;
   t.is(code, 1);
   const { error } = JSON.parse(stdout);

@@ -34,8 +34,8 @@ async function refusal(command: string): Promise<{ code: string; message: string
 const LONGER = '--set data.sequenceLength=64 model.ropeTheta=1e5 training.steps=4';
 
 test.before(async () => {
-  await train('dense.yaml --run-dir dense --max-steps 6');
-  await train('moe.yaml --run-dir moe --max-steps 6 --workers 2 --expert-parallel 2');
+  await train('dense.yaml --run-dir dense --until-step 6');
+  await train('moe.yaml --run-dir moe --until-step 6 --workers 2 --expert-parallel 2');
 });
 
 for (const kind of ['dense', 'moe'] as const) {
@@ -68,7 +68,7 @@ test.serial('the first loss is that of the source on the same data', async (t) =
   // One batch that is the whole split.
   const whole = `batch.sequences=${tokens / 32} parallel.lanes=1`;
   const { trainLoss } = await train(
-    `dense.yaml --from dense --run-dir dense-whole --max-steps 1 --set ${whole}`,
+    `dense.yaml --from dense --run-dir dense-whole --until-step 1 --set ${whole}`,
   );
   t.true(Math.abs(trainLoss - loss) < 1e-6 * loss, `${trainLoss}, not ${loss}`);
 });
@@ -84,7 +84,7 @@ test.serial('an exported Hugging Face directory gives the same bits as the check
 
 test.serial('a run goes on from its own checkpoint when its source is gone', async (t) => {
   const quiet = await sandbox.json<Trained>('resume moe-1');
-  await train(`moe.yaml --from moe --run-dir moe-stopped --workers 2 --max-steps 1 ${LONGER}`);
+  await train(`moe.yaml --from moe --run-dir moe-stopped --workers 2 --until-step 1 ${LONGER}`);
   renameSync(join(sandbox.path, 'moe'), join(sandbox.path, 'moe-elsewhere'));
   const resumed = await sandbox.json<Trained>('resume moe-stopped --workers 1');
   t.is(resumed.weightsHash, quiet.weightsHash);
@@ -97,7 +97,7 @@ test.serial('a run goes on from its own checkpoint when its source is gone', asy
 
 test.serial('a gate of zeros that the source lacks is added, and changes nothing at first', async (t) => {
   const none = 'dense.yaml --set model.gate.granularity=none';
-  await train(`${none} --run-dir plain --max-steps 3`);
+  await train(`${none} --run-dir plain --until-step 3`);
   const gate = '--set model.gate.initialWeights=zeros model.gate.activation=double-sigmoid training.steps=2';
   const refused = await refusal(`train dense.yaml --from plain --run-dir gated ${gate}`);
   t.is(refused.code, 'SLUICE_E_WEIGHTS_MISMATCH');

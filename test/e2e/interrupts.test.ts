@@ -1,4 +1,4 @@
-/** Ctrl-C in every stage: the exit code says what came of it, no process lives on, and nothing half-written is left. */
+/** Ctrl-C and hang-ups in every stage: the exit code says what came of it, no process lives on, and nothing half-written is left. */
 
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -63,6 +63,46 @@ test.serial(
   },
 );
 
+const endless = '--set training.steps=100000 checkpoint.everySteps=0';
+
+test.serial('a hang-up that reaches coordinator and workers saves, with exit code 0', async (t) => {
+  const run = sandbox.start(`train moe.yaml --workers 2 --run-dir hung-up ${endless}`);
+  await run.shown('1/100000');
+  for (const pid of [...workersOf(run.child.pid!), run.child.pid!]) process.kill(pid, 'SIGHUP');
+  const { code, stderr } = await run.ended;
+  t.is(code, 0, stderr);
+  t.regex(stderr, /saved step \d+/);
+});
+
+test.serial(
+  'a run that is to ignore hang-ups goes on after one, says so once, and can be stopped',
+  async (t) => {
+    const run = sandbox.start(`train dense.yaml --run-dir nohup ${endless}`, { SLUICE_HANGUP: 'ignore' });
+    await run.shown('1/100000');
+    run.child.kill('SIGHUP');
+    await run.shown('hang-up: going on');
+    run.child.kill('SIGHUP');
+    run.child.kill('SIGTERM');
+    const { code, stderr } = await run.ended;
+    t.is(code, 0);
+    t.is(stderr.split('hang-up: going on').length, 2);
+    t.regex(stderr, /saved step \d+/);
+  },
+);
+
+test.serial('a hang-up ends other commands as SIGTERM does', async (t) => {
+  const run = sandbox.start('data prepare long.yaml --json');
+  await run.shown('data: reading words');
+  run.child.kill('SIGHUP');
+  const { code, stdout } = await run.ended;
+  t.is(code, 130);
+  t.is(errorCode(stdout), 'SLUICE_E_INTERRUPTED');
+  t.deepEqual(
+    readdirSync(join(sandbox.path, 'data', 'prepared')).filter((name) => name.startsWith('.')),
+    [],
+  );
+});
+
 test.serial('a run whose output nobody reads any more saves as others do', async (t) => {
   const run = sandbox.start(
     'train dense.yaml --run-dir unread --set training.steps=100000 checkpoint.everySteps=0',
@@ -96,5 +136,5 @@ test.serial('a second Ctrl-C ends everything at once with 130; the run goes on a
   t.is(code, 130);
   t.regex(stderr, /aborted/);
   for (const worker of workers) t.true(await isGone(worker));
-  t.is((await sandbox.json('resume twice --max-steps 1')).step, 1);
+  t.is((await sandbox.json('resume twice --more-steps 1')).step, 1);
 });

@@ -126,7 +126,8 @@ test.serial('no token is sampled that the tokenizer does not have', async (t) =>
       seen.push(...Array.from(ids));
       return '';
     },
-    decodeBytes: () => new Uint8Array(),
+    encodeCorpus: async () => [],
+    notes: [],
   };
   const codec = { tokenizer, tokenizerPath: '', start: [], stop: new Set<number>() };
   const model = new InferenceModel(decoder, {

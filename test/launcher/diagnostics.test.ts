@@ -23,12 +23,20 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     config,
     workers,
     journal,
-    observer: { activity: (text) => busy.push(text), step: () => {}, saved: () => {} },
+    observer: {
+      activity: (text) => busy.push(text),
+      step: () => {},
+      saved: () => {},
+      saveFailed: () => {},
+    },
     stop: { requested: false },
     state: initialState({}),
     spikes: { observe: () => undefined, state: () => ({}) },
     afterStep: [diagnosticsAfterStep(config, (record) => kept.push(record))],
     savedStep: -1,
+    lastStep: config.training.steps,
+    validates: true,
+    recovery: () => ({ text: 'Lower the rate.', command: 'sluice resume' }),
     checkpoint: async ({ step }) => {
       workers.calls.push(`checkpoint ${step}`);
       return { path: `step-${step}` };

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
+import { smallDisk } from '../support/smallDisk.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 test('entries are read back in order, with their step and time', (t) => {
@@ -69,4 +70,25 @@ test('a journal that cannot be made is a coded error', (t) => {
   const directory = temporaryDirectory(t);
   writeFileSync(join(directory, 'file'), '');
   t.throws(() => openJournal(join(directory, 'file', 'journal.jsonl')), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+});
+
+test('what is noted while the disk is full is written later, before what comes after it', async (t) => {
+  const disk = smallDisk(t);
+  if (!disk) return t.pass('no file system can be mounted here');
+  const path = join(disk.path, 'journal.jsonl');
+  const journal = openJournal(path);
+  disk.fill();
+  // A page may have room for some lines yet.
+  for (let step = 1; step <= 100; step++) journal.note('evaluate', step, { loss: step, tokens: 1 });
+  t.true(readJournal(path).length < 100);
+  t.throws(() => journal.append('save', 100, { path: 'a' }), { code: 'SLUICE_E_DISK_FULL' });
+  disk.free();
+  journal.append('save', 101, { path: 'b' });
+  journal.close();
+  const entries = readJournal(path);
+  t.deepEqual(
+    entries.map(({ step }) => step),
+    Array.from({ length: 101 }, (_, i) => i + 1),
+  );
+  t.like(entries.at(-1), { kind: 'save', path: 'b' });
 });

@@ -71,6 +71,23 @@ for (const [fault, message] of deaths) {
   });
 }
 
+test.serial('what a worker’s event handler throws ends it, and its last lines say what it was', async (t) => {
+  const { workers, log } = await start(t, '0:step:escape');
+  const error = await failureOf(workers.call('step', step(2)));
+  t.is(error.code, 'SLUICE_E_WORKER_DIED');
+  t.regex(error.message, /^Worker 0 .* ended by exit code 1 during: step 2/);
+  t.true(log.includes('[worker 0] TypeError: a bug that nobody waits for'));
+  await workers.kill();
+});
+
+test.serial('a worker’s bug comes with its rank, its method and its stack', async (t) => {
+  const { workers } = await start(t, '1:step:throw');
+  const error = await failureOf(workers.call('step', step(2)));
+  t.is(error.code, 'SLUICE_E_WORKER_FAILED');
+  t.is(error.message, 'Rank 1 failed in step: a bug of the worker');
+  t.regex(String(error.details.stack), /workerProcess\.js/);
+});
+
 test.serial('a worker that dies while starting is named at once', async (t) => {
   const error = await failureOf(start(t, '1:start:exit'));
   t.is(error.code, 'SLUICE_E_WORKER_DIED');

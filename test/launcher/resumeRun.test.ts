@@ -1,10 +1,20 @@
-import { existsSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import test from 'ava';
+import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
 import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
 import { inspectRun, inspectStep } from '../../launcher/src/run/inspect.ts';
-import { readJournal } from '../../launcher/src/run/journal.ts';
+import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { locateCheckpoint } from '../../launcher/src/run/locateCheckpoint.ts';
 import { acquireLock } from '../../launcher/src/run/lock.ts';
 import { makeSavedRun, savingWorker, sentences } from './support/savedRun.ts';
@@ -30,8 +40,10 @@ test.serial('a save that fails half way commits nothing, and leaves the one befo
   const { run, save } = await makeSavedRun(t);
   await save(2);
   const worker = savingWorker();
-  worker.call = async () => {
-    throw new Error('no space');
+  const call = worker.call.bind(worker);
+  worker.call = async (method, request) => {
+    if (method === 'save') throw new Error('no space');
+    return call(method, request);
   };
   await t.throwsAsync(save(4, worker), { message: 'no space' });
   t.is(readJournal(run.journal).at(-1)!.kind, 'save');
@@ -90,11 +102,54 @@ test.serial('changed keys are judged before anything starts or is written', asyn
   t.false(existsSync(run.lock));
 });
 
-test.serial('a corpus that has changed is refused', async (t) => {
-  const { run, save, textFile } = await makeSavedRun(t);
+test.serial(
+  'a run keeps the corpus that it was trained on, whatever becomes of text and recipe, and says so',
+  async (t) => {
+    const { run, config, save, textFile } = await makeSavedRun(t);
+    await save(10);
+    const notes: string[] = [];
+    const resume = async () => {
+      notes.length = 0;
+      t.is((await resumeRun({ run: run.path }, (line) => notes.push(line))).json.step, 10);
+      return notes.join('\n');
+    };
+    t.is(await resume(), '');
+    utimesSync(textFile, 1, 1);
+    t.notRegex(await resume(), /changed|gone|words/);
+    t.is(await resume(), '', 'a text that was compared is not compared again');
+    writeFileSync(textFile, sentences(280));
+    t.regex(await resume(), /the text of .*recipe\.yaml has changed since.*sluice data prepare/);
+    rmSync(textFile);
+    t.regex(await resume(), /the text of .*recipe\.yaml is gone/);
+    appendFileSync(config.data.recipe, 'shardTokens: 1000\n');
+    t.regex(await resume(), /the recipe .*recipe\.yaml has changed; .*prepared\/sentences/);
+    rmSync(config.data.recipe);
+    t.regex(await resume(), /the recipe .*recipe\.yaml is gone; .*prepared\/sentences/);
+  },
+);
+
+test.serial('a run whose corpus is gone takes no other for it, and replaces none', async (t) => {
+  const { run, config, save, textFile } = await makeSavedRun(t);
   await save(4);
+  const changed = { code: 'SLUICE_E_DATASET_CHANGED' };
+  const other = join(run.path, '..', 'other.yaml');
+  writeFileSync(other, `${readFileSync(config.data.recipe, 'utf8')}shardTokens: 1000\n`);
+  const named = { run: run.path, set: [`data.recipe=${other}`], allow: ['data.recipe'] };
+  const described = await t.throwsAsync(resumeRun(named, quiet), changed);
+  t.regex(described.message, /other\.yaml describes another/);
+
   writeFileSync(textFile, sentences(280));
-  await t.throwsAsync(resumeRun({ run: run.path }, quiet), { code: 'SLUICE_E_DATASET_CHANGED' });
+  const { manifestHash, directory } = await prepareDataset(config.data.recipe, quiet, {
+    changedText: 'prepare',
+  });
+  const replaced = await t.throwsAsync(resumeRun({ run: run.path }, quiet), changed);
+  t.true(replaced.message.includes(`${directory} now holds ${manifestHash}`), replaced.message);
+
+  rmSync(directory, { recursive: true });
+  t.regex((await t.throwsAsync(resumeRun({ run: run.path }, quiet), changed)).message, /recipe now gives/);
+  writeFileSync(textFile, sentences(300));
+  rmSync(directory, { recursive: true });
+  await t.throwsAsync(resumeRun({ run: run.path, untilStep: 4 }, quiet), { code: 'SLUICE_E_USAGE' });
 });
 
 test.serial('a damaged checkpoint is refused with the reason, and the one before is used', async (t) => {
@@ -117,6 +172,83 @@ test.serial('a damaged checkpoint is refused with the reason, and the one before
       [11, false],
     ],
   );
+});
+
+test.serial(
+  'a run that has lost its checkpoints is told so, each with what is wrong, and nothing is done',
+  async (t) => {
+    const { run, save } = await makeSavedRun(t);
+    const paths = [(await save(2)).path, (await save(4)).path];
+    for (const path of paths) writeFileSync(join(path, 'manifest.json'), '');
+    const journal = readJournal(run.journal);
+    const lost = { code: 'SLUICE_E_NO_CHECKPOINT' };
+    const damaged = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);
+    t.regex(
+      damaged.message,
+      /step 4: .*own hash.*\n.*step 2: .*own hash.*\n.*sluice resume .* --from-scratch$/,
+    );
+    rmSync(run.checkpoints, { recursive: true });
+    const gone = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);
+    t.regex(gone.message, /step 4: it was saved, and is not there any more/);
+    t.deepEqual(readJournal(run.journal), journal);
+  },
+);
+
+test.serial('beginning from scratch is refused where there is a checkpoint to go on from', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(4);
+  const error = await t.throwsAsync(resumeRun({ run: run.path, fromScratch: true }, quiet), {
+    code: 'SLUICE_E_USAGE',
+  });
+  t.regex(error.message, /a sound checkpoint of step 4/);
+});
+
+test.serial('steps that the run has passed, and a run made shorter than it is, are refused', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(4);
+  await t.throwsAsync(resumeRun({ run: run.path, untilStep: 4 }, quiet), { code: 'SLUICE_E_USAGE' });
+  for (const steps of [3, 4]) {
+    const options = { run: run.path, set: [`training.steps=${steps}`], allow: ['training.steps'] };
+    const error = await t.throwsAsync(resumeRun(options, quiet), { code: 'SLUICE_E_SCHEDULE_INVALID' });
+    t.regex(error.message, new RegExp(`training.steps is now ${steps}, but the run is at step 4 already`));
+  }
+  t.is(readJournal(run.journal).at(-1)!.kind, 'commit');
+});
+
+test.serial('weights or moments that are not finite, or whose probe is not, are not saved', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(2);
+  for (const [answer, reason] of [
+    [{ probe: { loss: Number.NaN, arithmetic: 'fake' }, nonFinite: [] }, /probe is NaN/],
+    [{ probe: { loss: 1, arithmetic: 'fake' }, nonFinite: ['lm_head.weight'] }, /lm_head\.weight/],
+  ] as const) {
+    const worker = savingWorker();
+    const call = worker.call.bind(worker);
+    worker.call = async (method, request) =>
+      (method === 'examine' ? [answer] : await call(method, request)) as never;
+    await t.throwsAsync(save(4, worker), { message: reason });
+  }
+  t.is(readJournal(run.journal).at(-1)!.step, 2);
+  t.deepEqual(readdirSync(run.checkpoints), ['step-00000002']);
+});
+
+test.serial('a checkpoint whose weights gave no finite step is used by no command', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  await save(2);
+  await save(4);
+  const journal = openJournal(run.journal);
+  journal.append('stop', 14, { reason: 'nonFinite', firstStep: 5 });
+  journal.close();
+  const refused: string[] = [];
+  const path = await locateCheckpoint(run.path, ({ reason }) => refused.push(reason));
+  t.is(path, checkpointDirectory(run.path, 2));
+  t.regex(refused.join(), /no finite update in steps 5 to 14/);
+  const { json, text } = await inspectRun(run.path);
+  t.deepEqual(
+    (json.checkpoints as { distrust: string | null }[]).map(({ distrust }) => distrust !== null),
+    [false, true],
+  );
+  t.regex(text, /step 4: not gone on from: its weights gave no finite update/);
 });
 
 test.serial('a run without a valid checkpoint has none to evaluate', async (t) => {

@@ -4,8 +4,10 @@ import { loadYamlConfig } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import test from 'ava';
 import { stringify } from 'yaml';
+import { ExperimentConfig } from '../../launcher/src/experiment/config.ts';
 import { freezeRunConfig, loadRunConfig } from '../../launcher/src/run/runConfig.ts';
 import {
+  directoryForRun,
   existingRun,
   makeRunDirectory,
   refuseExistingRun,
@@ -14,6 +16,26 @@ import {
 } from '../../launcher/src/run/runDirectory.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { SMALL_CONFIG } from './support/config.ts';
+
+test('a run without a directory goes to its name’s below runs/, which no name leaves', (t) => {
+  t.is(directoryForRun({ name: 'night 1' }, 'x.yaml'), join('runs', 'night 1'));
+  t.is(directoryForRun({}, 'configs/a.b.yaml'), join('runs', 'a.b'));
+  for (const file of ['configs/.yaml', '..yaml', 'configs/..'])
+    t.throws(() => directoryForRun({}, file), { code: 'SLUICE_E_USAGE', message: /would be called/ }, file);
+  for (const name of ['..', '../up', '', 'a/b']) {
+    const path = join(temporaryDirectory(t), 'run.yaml');
+    writeFileSync(path, stringify({ ...SMALL_CONFIG, name }));
+    const error = t.throws(() => loadYamlConfig(path, RunConfig), { code: 'SLUICE_E_CONFIG_INVALID' });
+    t.true(error.message.includes(`name: ${JSON.stringify(name)}`), error.message);
+  }
+});
+
+test('rows of experiments, which become folders, have names that stay in theirs', (t) => {
+  const named = (name: string) =>
+    ExperimentConfig.safeParse({ title: 't', base: 'b.yaml', rows: [{ name, method: 'm' }] }).success;
+  t.true(named('lr-0.1'));
+  for (const name of ['..', '.', '.hidden', '-x', 'a/b', '', 'nul']) t.false(named(name), name);
+});
 
 test('a directory that holds a run is refused, and the message tells how to go on with it', (t) => {
   const path = join(temporaryDirectory(t), 'my run');

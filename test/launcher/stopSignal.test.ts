@@ -65,10 +65,46 @@ test('a stop asked for by other means counts as the first signal', (t) => {
   t.deepEqual(calls, ['request', 'abort']);
 });
 
+test('a hang-up asks for a stop, and is nobody’s second word', (t) => {
+  const { source, calls, clock, stop } = install();
+  source.emit('SIGHUP');
+  t.true(stop.requested);
+  for (const signal of ['SIGHUP', 'SIGTERM']) {
+    clock.now += 600;
+    source.emit(signal);
+  }
+  t.deepEqual(calls, ['request']);
+  clock.now += 600;
+  source.emit('SIGTERM');
+  t.deepEqual(calls, ['request', 'abort']);
+});
+
+test('where hang-ups are ignored, none is listened for', (t) => {
+  const source = new EventEmitter();
+  installStopSignal({ source, hangUps: false, onRequest: () => {}, onAbort: () => {} });
+  t.is(source.listenerCount('SIGHUP'), 0);
+});
+
+test('a parent that the same ignored hang-up has ended asks for no stop', async (t) => {
+  let parent = 100;
+  let gone = 0;
+  const environment = { npm_command: 'exec' };
+  const unwatch = watchNpmParent(() => gone++, {
+    environment,
+    parent: () => parent,
+    everyMs: 1,
+    hungUp: () => true,
+  });
+  parent = 1;
+  await delay(30);
+  t.is(gone, 0);
+  unwatch();
+});
+
 test('uninstalled, signals mean what they meant before', (t) => {
   const { source, calls, stop } = install();
   stop.uninstall();
   source.emit('SIGINT');
   t.deepEqual(calls, []);
-  t.is(source.listenerCount('SIGTERM'), 0);
+  t.deepEqual(source.eventNames(), []);
 });

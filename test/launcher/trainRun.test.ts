@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { SluiceError } from '@sluice/core';
 import test, { type ExecutionContext } from 'ava';
 import { initialState } from '../../launcher/src/coordinator/state.ts';
 import {
@@ -35,12 +36,16 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
         workers.calls.push(`report ${report.result.step}`);
       },
       saved: (step) => workers.calls.push(`saved ${step}`),
+      saveFailed: (step, reason) => workers.calls.push(`unsaved ${step} ${reason}`),
     },
     stop: { requested: false },
     state,
     spikes: { observe: () => undefined, state: () => ({ seen: run.state.step }) },
     afterStep: [],
     savedStep: -1,
+    lastStep: (setting.config ?? smallConfig()).training.steps,
+    validates: true,
+    recovery: () => ({ text: 'Lower the rate.', command: 'sluice resume' }),
     checkpoint: async (now) => {
       workers.calls.push(`checkpoint ${now.step}`);
       return { path: `step-${now.step}` };
@@ -127,12 +132,12 @@ test('a stop signal before the first step of a resumed run writes nothing that i
   t.deepEqual(workers.calls, []);
 });
 
-test('maxSteps counts the steps of this call, and learning rates stay those of the whole run', async (t) => {
+test('a last step before the end stops the run there, and learning rates stay those of the whole run', async (t) => {
   const whole = setUp(t);
   await trainRun(whole.run);
   const state = { ...initialState({}), step: 4 };
-  const part = setUp(t, { state, savedStep: 4, maxSteps: 3 });
-  t.is(await trainRun(part.run), 'maxSteps');
+  const part = setUp(t, { state, savedStep: 4, lastStep: 7 });
+  t.is(await trainRun(part.run), 'lastStep');
   t.deepEqual(callsOf(part.workers, 'step'), [5, 6, 7]);
   t.deepEqual(callsOf(part.workers, 'checkpoint'), [7]);
   t.is(part.run.state.validationLoss, 4);
@@ -141,11 +146,6 @@ test('maxSteps counts the steps of this call, and learning rates stay those of t
     whole.reports.slice(4, 7).map((report) => report.learningRate),
   );
   t.is(new Set(whole.reports.map((report) => report.learningRate)).size, 10);
-});
-
-test('maxSteps beyond the end finishes the run', async (t) => {
-  const { run } = setUp(t, { maxSteps: 100 });
-  t.is(await trainRun(run), 'finished');
 });
 
 test('a step whose update was not applied is journaled with its values, and the run goes on', async (t) => {
@@ -174,6 +174,49 @@ test('ten such steps in a row stop the run, and no checkpoint is written after t
   t.false(workers.calls.includes('checkpoint 12'));
   t.true(workers.calls.includes('report 12'));
   t.like(entries().at(-1), { kind: 'stop', step: 12, reason: 'nonFinite' });
+});
+
+test('while updates are left out no checkpoint is due, but a stop signal still saves', async (t) => {
+  const stop = { requested: false };
+  const workers = fakeWorkers((step) => {
+    if (step === 7) stop.requested = true;
+    return step >= 3 ? { applied: false, loss: Number.NaN } : {};
+  });
+  const config = smallConfig({ checkpoint: { everySteps: 2 } });
+  const { run } = setUp(t, { workers, config, stop });
+  t.is(await trainRun(run), 'signal');
+  t.deepEqual(callsOf(workers, 'checkpoint'), [2, 7]);
+});
+
+test('weights that are not worth saving stop the run at once, with the way out', async (t) => {
+  const { run, workers, entries } = setUp(t, {
+    config: smallConfig({ checkpoint: { everySteps: 2 } }),
+    checkpoint: async ({ step }) => (step < 4 ? { path: 'p' } : { unsound: 'the loss of the probe is NaN' }),
+  });
+  const error = await t.throwsAsync(trainRun(run), { code: 'SLUICE_E_NON_FINITE' });
+  t.regex(error.message, /weights after step 4 .*: the loss of the probe is NaN\. Lower the rate\./);
+  t.deepEqual(callsOf(workers, 'saved'), [2]);
+  t.like(entries().at(-1), { kind: 'stop', step: 4, reason: 'nonFinite' });
+});
+
+test('a validation loss that is no number is journaled by name, and is no best one', async (t) => {
+  const workers = fakeWorkers();
+  const call = workers.call.bind(workers);
+  let loss = 3;
+  workers.call = async (method, request) => {
+    const answers = await call(method, request);
+    return (method === 'evaluate' ? answers.map(() => ({ loss, tokens: 8 })) : answers) as typeof answers;
+  };
+  const config = smallConfig({ evaluation: { everySteps: 5 } });
+  const { run, entries } = setUp(t, { workers, config, lastStep: 5 });
+  await trainRun(run);
+  loss = Number.NaN;
+  await trainRun({ ...run, lastStep: 10, savedStep: 5 });
+  t.like(run.state, { validationLoss: null, bestValidationLoss: 3 });
+  t.like(
+    entries().findLast(({ kind }) => kind === 'evaluate'),
+    { loss: 'NaN' },
+  );
 });
 
 test('the count of such steps goes on after a resume', async (t) => {
@@ -226,6 +269,53 @@ test('a failing checkpoint is never reported as saved', async (t) => {
   t.false(workers.calls.some((call) => call.startsWith('saved')));
 });
 
+const noRoom = () => new SluiceError('SLUICE_E_DISK_FULL', 'No space left.');
+
+test('a checkpoint that the disk does not take ends no run: it is journaled, and the next one is written', async (t) => {
+  let full = true;
+  const { run, workers, entries } = setUp(t, {
+    config: smallConfig({ training: { steps: 6 }, checkpoint: { everySteps: 2 } }),
+    checkpoint: async ({ step }) => {
+      full = step < 4;
+      if (full) throw noRoom();
+      return { path: `step-${step}` };
+    },
+  });
+  t.is(await trainRun(run), 'finished');
+  t.deepEqual(callsOf(workers, 'unsaved'), [2]);
+  t.deepEqual(callsOf(workers, 'saved'), [4, 6]);
+  t.like(
+    entries().find((entry) => entry.kind === 'saveFailed'),
+    { step: 2, message: 'No space left.' },
+  );
+});
+
+test('the last checkpoint is tried again until the disk takes it', async (t) => {
+  let attempts = 0;
+  let pauses = 0;
+  const { run, workers } = setUp(t, {
+    lastSave: { attempts: 5, pause: async () => void pauses++ },
+    checkpoint: async ({ step }) => {
+      if (++attempts < 4) throw noRoom();
+      return { path: `step-${step}` };
+    },
+  });
+  t.is(await trainRun(run), 'finished');
+  t.is(pauses, 3);
+  t.deepEqual(callsOf(workers, 'saved'), [10]);
+});
+
+test('a last checkpoint that is never taken is an error, after as many attempts as there may be', async (t) => {
+  const { run, workers } = setUp(t, {
+    lastSave: { attempts: 3, pause: async () => {} },
+    checkpoint: async () => {
+      throw noRoom();
+    },
+  });
+  await t.throwsAsync(trainRun(run), { code: 'SLUICE_E_DISK_FULL' });
+  t.deepEqual(callsOf(workers, 'unsaved'), [10, 10, 10]);
+});
+
 test('the step’s times are the slowest worker’s, its memory the largest', async (t) => {
   const { run, reports } = setUp(t);
   await trainRun(run);
@@ -242,4 +332,12 @@ test('what is done every 0 steps is never due', (t) => {
     [1, 2, 3, 4].filter((step) => isDue(0, step)),
     [],
   );
+});
+
+test('a run whose corpus holds nothing out never validates', async (t) => {
+  const config = smallConfig({ evaluation: { everySteps: 2 } });
+  const { run, workers } = setUp(t, { config, validates: false });
+  t.is(await trainRun(run), 'finished');
+  t.false(workers.calls.includes('evaluate'));
+  t.is(run.state.validationLoss, null);
 });

@@ -55,7 +55,41 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     'SLUICE_E_EXPERT_PARALLEL_INVALID',
     /2, but the model has no experts/,
   ],
+  [
+    'a warm-up longer than the run',
+    { schedule: { warmupSteps: 11 } },
+    'SLUICE_E_SCHEDULE_INVALID',
+    /warmupSteps is 11, but the run has 10 steps/,
+  ],
+  [
+    'a decay longer than the run',
+    { schedule: { kind: 'wsd', decaySteps: 11 } },
+    'SLUICE_E_SCHEDULE_INVALID',
+    /decaySteps is 11 and .*warmupSteps 0, together more than the 10 steps/,
+  ],
+  [
+    'a decay that begins within the warm-up',
+    { schedule: { kind: 'wsd', decaySteps: 6, warmupSteps: 5 } },
+    'SLUICE_E_SCHEDULE_INVALID',
+    /decaySteps is 6 and .*warmupSteps 5, together more than the 10 steps/,
+  ],
+  [
+    'a decay of another schedule than wsd',
+    { schedule: { kind: 'linear', decaySteps: 3 } },
+    'SLUICE_E_SCHEDULE_INVALID',
+    /decaySteps is 3, but schedule\.kind is linear/,
+  ],
 ];
+
+test('warm-up and decay may fill the run, and there may be no decay', (t) => {
+  for (const schedule of [
+    { warmupSteps: 10 },
+    { kind: 'wsd', warmupSteps: 10 },
+    { kind: 'wsd', warmupSteps: 4, decaySteps: 6 },
+    { kind: 'wsd', decaySteps: 0 },
+  ])
+    t.notThrows(() => validateConfig(smallConfig({ schedule })));
+});
 
 for (const [what, changes, code, message] of refusals) {
   test(`${what}: refused with the numbers`, (t) => {

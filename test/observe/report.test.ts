@@ -1,7 +1,14 @@
 import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import vm from 'node:vm';
-import { MetricsLog, type ReportFacts, type StepRecord, writeHtmlReport } from '@sluice/observe';
+import {
+  METRICS_FILE,
+  MetricsLog,
+  type ReportFacts,
+  type StepRecord,
+  supersedeAfter,
+  writeHtmlReport,
+} from '@sluice/observe';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import type { ReportData } from '../../packages/observe/src/report/data.ts';
@@ -213,4 +220,31 @@ test('non-finite steps, damaged lines and an empty log still give a report', asy
   const empty = await report(t, []);
   t.regex(empty.html, /No step has been recorded yet/);
   t.deepEqual(empty.data.charts, []);
+});
+
+test('checkpoints are told by their place in the run and the beginning of their hash', async (t) => {
+  const directory = temporaryDirectory(t);
+  const weights = '0123456789abcdef'.repeat(4);
+  const below = join(directory, 'checkpoints', 'step-00000600');
+  const path = await writeHtmlReport(directory, {
+    checkpoints: [
+      { step: 600, directory: below, weights, bytes: 3 * 2 ** 20 },
+      { step: 700, directory: '/elsewhere/step-00000700' },
+    ],
+  });
+  const html = readFileSync(path, 'utf8');
+  t.true(html.includes(`>${join('checkpoints', 'step-00000600')}</td><td>0123456789ab</td>`));
+  t.false(html.includes(below));
+  t.true(html.includes('>/elsewhere/step-00000700</td>'));
+});
+
+test('a corpus that holds nothing out, and steps that were taken again, are said', async (t) => {
+  const directory = temporaryDirectory(t);
+  const log = MetricsLog.open(join(directory, METRICS_FILE));
+  for (const step of [1, 2, 3]) log.append(record(step));
+  log.close();
+  await supersedeAfter(directory, 1);
+  const html = readFileSync(await writeHtmlReport(directory, { hasValidation: false }), 'utf8');
+  t.regex(html, /Validation loss<\/dt><dd class="value">none<.*no validation: the corpus holds nothing out/s);
+  t.regex(html, /Taken again after the run was resumed: steps 2 to 3 \(superseded\/metrics-001\.jsonl\)/);
 });

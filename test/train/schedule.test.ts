@@ -38,3 +38,17 @@ test('wsd stays at the peak and decays only at the end', (t) => {
   t.true(near(wsd[89], 0.5));
   t.true(near(wsd[99], 0));
 });
+
+test('wsd without decay stays at the peak to the end', (t) => {
+  t.deepEqual(new Set(rates({ kind: 'wsd', decaySteps: 0, minimumRatio: 0 })), new Set([1]));
+});
+
+test('wsd takes a tenth of the run for its decay, and no step of the warm-up', (t) => {
+  const wsd = rates({ kind: 'wsd', minimumRatio: 0 });
+  t.is(wsd[89], 1);
+  t.true(near(wsd[90], 0.9));
+  const mostlyWarmup = rates({ kind: 'wsd', warmupSteps: 98, minimumRatio: 0 });
+  t.is(mostlyWarmup[97], 1);
+  t.true(near(mostlyWarmup[98], 0.5));
+  t.is(rates({ kind: 'wsd', warmupSteps: 100, minimumRatio: 0 })[99], 1);
+});

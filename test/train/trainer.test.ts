@@ -3,6 +3,7 @@ import type { StepResult } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
+import { nonFinitePieces } from '../../packages/train/src/trainerState.ts';
 import { counting, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun();
@@ -39,6 +40,35 @@ test.serial('the native backend takes the steps of the plain one, to rounding', 
   });
 });
 
+test.serial('each validation sequence is scored once, whether or not grains divide', async (t) => {
+  const lossOf = async (grainSequences: number, sequences: number, numSequences = 1000) => {
+    const uneven = tinyRun({ batch: { sequences: 6, grainSequences } });
+    const source = counting(3, numSequences);
+    return (await tinyTrainer(uneven, { source })).evaluate(sequences);
+  };
+  const apart = await lossOf(1, 5);
+  t.is(apart.tokens, 5 * 8);
+  for (const [grain, sequences, numSequences] of [
+    [3, 5, 1000],
+    [3, 1000, 5],
+    [6, 1000, 5],
+    [6, 5, 1000],
+  ] as const) {
+    const { loss, tokens } = await lossOf(grain, sequences, numSequences);
+    t.is(tokens, 5 * 8);
+    t.true(Math.abs(loss - apart.loss) < 1e-6 * apart.loss, `grains of ${grain}: ${loss}, not ${apart.loss}`);
+  }
+});
+
+test.serial('without a validation split a trainer trains, and measures what it trains on', async (t) => {
+  const trainer = await tinyTrainer(config, { validation: null });
+  t.true((await trainer.trainStep({ step: 1, learningRate: 0.01 })).applied);
+  t.true(Number.isFinite(await trainer.probeLoss()));
+  t.like(await trainer.diagnose({ sequences: 3 }), { sequences: 3, split: 'train' });
+  const held = await (await tinyTrainer(config)).diagnose({ sequences: 3 });
+  t.is(held.split, undefined);
+});
+
 test.serial('a non-finite gradient never reaches the weights', async (t) => {
   const trainer = await newTrainer();
   await trainer.trainStep({ step: 1, learningRate: 0.01 });
@@ -53,6 +83,22 @@ test.serial('a non-finite gradient never reaches the weights', async (t) => {
 
   norm.parameter.values[3] = 1;
   t.true((await trainer.trainStep({ step: 3, learningRate: 0.01 })).applied);
+});
+
+test.serial('weights and moments that are not finite are named', async (t) => {
+  const trainer = await newTrainer();
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
+  t.deepEqual(nonFinitePieces(trainer), []);
+  const piece = trainer.spaces[0]!.optimizer.pieces.find(
+    ({ tensor }) => tensor.name === 'model.norm.weight',
+  )!;
+  for (const value of [Number.NaN, Infinity, -Infinity]) {
+    piece.secondMoment[1] = value;
+    t.deepEqual(nonFinitePieces(trainer), ['model.norm.weight (secondMoment)']);
+  }
+  piece.secondMoment[1] = 1;
+  piece.values[0] = Infinity;
+  t.deepEqual(nonFinitePieces(trainer), ['model.norm.weight']);
 });
 
 test.serial('memory does not grow over a thousand steps', async (t) => {

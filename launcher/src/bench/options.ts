@@ -1,6 +1,6 @@
 /** Flags of the benchmarks. */
 
-import { availableParallelism } from 'node:os';
+import { availableCores } from '@sluice/core';
 import { wholeNumber } from '../cli/options.ts';
 
 /**
@@ -9,7 +9,7 @@ import { wholeNumber } from '../cli/options.ts';
  * @returns their number
  */
 export function useThreads(threads: number): number {
-  const count = threads === 0 ? availableParallelism() : threads;
+  const count = threads === 0 ? availableCores().count : threads;
   process.env.OMP_NUM_THREADS = String(count);
   return count;
 }

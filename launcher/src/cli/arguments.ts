@@ -35,6 +35,17 @@ export function repeatFlags(words: readonly string[]): string[] {
 }
 
 /**
+ * Takes out `--`, after which no word is a flag. All arguments of commands that may begin with a dash are paths, so a dot
+ * before them says the same.
+ */
+export function plainWords(words: readonly string[]): string[] {
+  const dashes = words.indexOf('--');
+  if (dashes < 0) return [...words];
+  const after = words.slice(dashes + 1).map((word) => (word.startsWith('-') ? `./${word}` : word));
+  return [...words.slice(0, dashes), ...after];
+}
+
+/**
  * Refuses a flag with a value that is given twice. yargs would not: of two numbers it makes a list, or, where the second is
  * 1, their sum.
  * @throws SLUICE_E_USAGE
@@ -42,7 +53,6 @@ export function repeatFlags(words: readonly string[]): string[] {
 export function refuseRepeatedFlags(words: readonly string[]): void {
   const given = new Map<string, string>();
   for (const [i, word] of words.entries()) {
-    if (word === '--') return;
     const [flag, inline] = word.split('=', 2) as [string, string?];
     const value = inline ?? (words[i + 1]?.startsWith('--') ? undefined : words[i + 1]);
     if (!flag.startsWith('--') || value === undefined || flag in FURTHER_VALUES) continue;
@@ -53,6 +63,28 @@ export function refuseRepeatedFlags(words: readonly string[]): void {
       });
     }
     given.set(flag, value);
+  }
+}
+
+/** Flags that there were, and what to write in their place. */
+const REMOVED_FLAGS: Readonly<Record<string, string>> = {
+  '--max-steps':
+    'write --until-step N to stop after step N of the run, or --more-steps N to stop after N more steps',
+};
+
+/**
+ * Refuses flags that are gone by telling what does their work now.
+ * @throws SLUICE_E_USAGE
+ */
+export function refuseRemovedFlags(words: readonly string[]): void {
+  for (const word of words) {
+    if (word === '--') return;
+    const flag = word.split('=', 1)[0]!;
+    const instead = Object.hasOwn(REMOVED_FLAGS, flag) ? REMOVED_FLAGS[flag] : undefined;
+    if (instead === undefined) continue;
+    throw new SluiceError('SLUICE_E_USAGE', `There is no ${flag} any more: ${instead}.`, {
+      details: { flag },
+    });
   }
 }
 

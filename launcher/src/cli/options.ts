@@ -56,12 +56,23 @@ export const SCALE_OPTION = {
   describe: 'Size of the model, ratios kept: small and tiny fit a laptop.',
 } as const;
 
-export const MAX_STEPS_OPTION = {
-  type: 'number',
-  requiresArg: true,
-  coerce: wholeNumber('max-steps', 1),
-  describe:
-    'Stop, with a checkpoint, after this many steps of this call. The schedule stays that of the whole run.',
+/** Where a call stops before the run is done. */
+export const STOP_OPTIONS = {
+  'until-step': {
+    type: 'number',
+    requiresArg: true,
+    conflicts: 'more-steps',
+    coerce: wholeNumber('until-step', 1),
+    describe:
+      'Stop, with a checkpoint, after this step of the run. The schedule stays that of the whole run.',
+  },
+  'more-steps': {
+    type: 'number',
+    requiresArg: true,
+    coerce: wholeNumber('more-steps', 1),
+    describe:
+      'Stop, with a checkpoint, after so many steps of this call. The schedule stays that of the whole run.',
+  },
 } as const;
 
 /** `--set` of commands that take a trained model: what has no weights of its own may change. */

@@ -4,6 +4,7 @@ import { defineCommand } from '../cli/command.ts';
 
 interface DataPrepareArguments {
   readonly recipe: string;
+  readonly force?: boolean;
 }
 
 export const dataPrepareCommand = defineCommand<DataPrepareArguments>({
@@ -12,13 +13,15 @@ export const dataPrepareCommand = defineCommand<DataPrepareArguments>({
   positionals: {
     recipe: { type: 'string', demandOption: true, describe: 'Data recipe (YAML).' },
   },
-  options: {},
+  options: {
+    force: { type: 'boolean', describe: 'Prepare anew what is prepared already.' },
+  },
   examples: [
     ['sluice data prepare data/recipes/english-small.yaml', 'Prepare the corpus of the quickstart.'],
   ],
-  async run({ recipe }, { log }) {
+  async run({ recipe, force }, { log }) {
     const { datasetLine, prepareDataset, sourceLines } = await import('../coordinator/dataset.ts');
-    const summary = await prepareDataset(recipe, log, { logSources: false });
+    const summary = await prepareDataset(recipe, log, { logSources: false, changedText: 'prepare', force });
     const state = summary.fresh ? 'prepared' : 'was prepared already';
     return {
       json: { ...summary },

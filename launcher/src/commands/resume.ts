@@ -1,19 +1,21 @@
 /** `sluice resume`: goes on with a run from its newest valid checkpoint. */
 
 import { defineCommand } from '../cli/command.ts';
-import { MAX_STEPS_OPTION, SET_OPTION, WORKERS_OPTION } from '../cli/options.ts';
+import { SET_OPTION, STOP_OPTIONS, WORKERS_OPTION } from '../cli/options.ts';
 
 interface ResumeArguments {
   readonly run: string;
   readonly workers?: number;
   readonly allow?: string[];
   readonly set?: string[];
-  readonly maxSteps?: number;
+  readonly fromScratch?: boolean;
+  readonly untilStep?: number;
+  readonly moreSteps?: number;
 }
 
 export const resumeCommand = defineCommand<ResumeArguments>({
   name: 'resume',
-  describe: 'Go on with a run from its newest valid checkpoint, on as many workers as asked.',
+  describe: 'Go on with a run from its newest sound checkpoint, on as many workers as asked.',
   positionals: {
     run: { type: 'string', demandOption: true, describe: 'Directory of the run.' },
   },
@@ -26,11 +28,17 @@ export const resumeCommand = defineCommand<ResumeArguments>({
       describe: 'Key whose change is meant, though it makes this another run from here on. May be repeated.',
     },
     set: SET_OPTION,
-    'max-steps': MAX_STEPS_OPTION,
+    'from-scratch': {
+      type: 'boolean',
+      describe: 'Begin anew at step 0, where no checkpoint of the run can be used any more.',
+    },
+    ...STOP_OPTIONS,
   },
   examples: [
     ['sluice resume runs/quickstart', 'Go on where the run stopped.'],
     ['sluice resume runs/quickstart --workers 4', 'The same bits, on four workers.'],
+    ['sluice resume runs/quickstart --until-step 400', 'Go on, and stop after step 400 of the run.'],
+    ['sluice resume runs/quickstart --more-steps 100', 'Go on, and stop after 100 more steps.'],
     [
       'sluice resume runs/quickstart --set training.steps=2000 --allow training.steps',
       'Make the run longer, which changes its schedule.',

@@ -1,7 +1,7 @@
 /** `sluice train`: starts a new run. */
 
 import { defineCommand } from '../cli/command.ts';
-import { MAX_STEPS_OPTION, SET_OPTION, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import { SET_OPTION, STOP_OPTIONS, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
 
 interface TrainArguments {
   readonly config: string;
@@ -13,7 +13,8 @@ interface TrainArguments {
   readonly threads?: number;
   readonly runDir?: string;
   readonly backend?: string;
-  readonly maxSteps?: number;
+  readonly untilStep?: number;
+  readonly moreSteps?: number;
 }
 
 export const trainCommand = defineCommand<TrainArguments>({
@@ -59,7 +60,7 @@ export const trainCommand = defineCommand<TrainArguments>({
       requiresArg: true,
       describe: 'TensorFlow.js backend: native, tensorflow, webgpu, wasm or cpu; see sluice backend list.',
     },
-    'max-steps': MAX_STEPS_OPTION,
+    ...STOP_OPTIONS,
   },
   examples: [
     ['sluice train configs/quickstart.yaml', 'Train the quickstart model.'],

@@ -10,12 +10,14 @@ import {
   commitCheckpoint,
   type LogicalTensor,
   pruneCheckpoints,
+  removeCheckpoint,
 } from '@sluice/checkpoint';
 import type { SavedTokenizer, TokenizerRecord } from '@sluice/checkpoint/huggingface';
-import { hashConfig } from '@sluice/core';
+import { hashConfig, SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
-import type { Journal } from '../run/journal.ts';
+import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { type Journal, readJournal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import type { CoordinatorState } from './state.ts';
@@ -47,19 +49,38 @@ export interface CheckpointWriter {
   readonly tensors: readonly LogicalTensor[];
   readonly workers: Workers;
   readonly journal: Journal;
+  /** Tells people what went wrong without being an error. */
+  readonly warn: (text: string) => void;
+  /** Directories of saves that failed, whose remains take room until the next one. */
+  readonly remains: Set<string>;
 }
 
-/** Saves all workers' parts and the coordinator's state; the checkpoint is durable when this resolves. */
+/** A state that is not worth a checkpoint, since no training goes on from it. */
+export interface UnsoundState {
+  readonly unsound: string;
+}
+
+/**
+ * Saves all workers' parts and the coordinator's state; the checkpoint is durable when this resolves. Nothing is written of
+ * weights that are not finite, or that give no finite loss.
+ */
 export async function saveCheckpoint(
   writer: CheckpointWriter,
   state: CoordinatorState,
-): Promise<CommittedCheckpoint> {
+): Promise<CommittedCheckpoint | UnsoundState> {
   const { run, dataset, workers, journal } = writer;
   const { step } = state;
+  const examined = await workers.call('examine', {});
+  const { probe } = agreed(`the probe at step ${step}`, examined, ['probe']);
+  const nonFinite = [...new Set(examined.flatMap((answer) => answer.nonFinite))];
+  if (nonFinite.length > 0) return { unsound: `not all numbers of ${listed(nonFinite)} are finite` };
+  if (!Number.isFinite(probe.loss)) return { unsound: `the loss of the probe is ${probe.loss}` };
+  await removeRemains(writer);
   journal.append('save', step, { path: pathInRun(run.path, checkpointDirectory(run.path, step)) });
+  writer.remains.add(checkpointDirectory(run.path, step));
   const directory = await beginCheckpoint(run.path, step);
   const answers = await workers.call('save', { directory });
-  const { probe, state: worker } = agreed(`save at step ${step}`, answers, ['probe', 'state']);
+  const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
   const saved: SavedState = {
     coordinator: state,
     worker,
@@ -77,7 +98,43 @@ export async function saveCheckpoint(
     state: saved as unknown as Record<string, unknown>,
     probe: { ...probe },
   });
-  journal.append('commit', step, { path: pathInRun(run.path, directory), weights: manifest.hashes.weights });
-  await pruneCheckpoints(run.path, writer.config.checkpoint.keep);
+  writer.remains.delete(directory);
+  // By its manifest the checkpoint exists, whatever becomes of the journal and of older ones.
+  journal.note('commit', step, { path: pathInRun(run.path, directory), weights: manifest.hashes.weights });
+  const { distrust } = checkpointHistory(readJournal(run.journal));
+  await unlessUnwritable(
+    pruneCheckpoints(run.path, config.checkpoint.keep, { upTo: step, distrust }),
+    (reason) => writer.warn(`older checkpoints could not be removed: ${reason}`),
+  );
   return { path: directory, step, weights: manifest.hashes.weights };
+}
+
+/** Names that a message has room for. */
+const SHOWN_NAMES = 3;
+
+function listed(names: readonly string[]): string {
+  const more = names.length - SHOWN_NAMES;
+  return [...names.slice(0, SHOWN_NAMES), ...(more > 0 ? [`${more} more tensors`] : [])].join(', ');
+}
+
+/**
+ * Comes before all else, since these may be what fills the disk. By now all workers have ended what they were writing when
+ * the first of them failed.
+ */
+async function removeRemains({ remains, warn }: CheckpointWriter): Promise<void> {
+  for (const directory of remains) {
+    await unlessUnwritable(removeCheckpoint(directory), (reason) =>
+      warn(`what is left of a failed save could not be removed: ${reason}`),
+    );
+    remains.delete(directory);
+  }
+}
+
+async function unlessUnwritable(work: Promise<unknown>, tell: (reason: string) => void): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    tell(error.message);
+  }
 }

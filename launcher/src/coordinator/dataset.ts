@@ -1,80 +1,79 @@
 /** Prepares the corpus of a run, if it is not yet, and tells how far that is. */
 
-import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
-import { SluiceError } from '@sluice/core';
-import { findPrepared, type PrepareProgress, type PrepareSummary, prepareData } from '@sluice/data';
+import {
+  type PrepareOptions,
+  type PrepareProgress,
+  type PrepareSummary,
+  prepareData,
+  type TextState,
+} from '@sluice/data';
 import { formatBytes, formatCount } from '@sluice/observe';
-import type { RunConfig } from '@sluice/train';
 import { dataRoots } from '../run/dataRoot.ts';
-import { readJournal } from '../run/journal.ts';
-import type { RunDirectory } from '../run/runDirectory.ts';
 import { interruptible } from '../signals/interruptible.ts';
 
 const PROGRESS_EVERY_MS = 2_000;
 
 const STAGES: Readonly<Record<PrepareProgress['stage'], string>> = {
   sources: 'opening the sources',
+  compare: 'comparing the text with what was prepared',
   words: 'reading words for the tokenizer',
   merges: 'finding the merges of the tokenizer',
   encode: 'encoding',
 };
 
+/** What is to be known of a text that is not, or may not be, what the corpus was prepared from. */
+const TEXT_NOTES: Readonly<Record<TextState, ((recipe: string) => string) | undefined>> = {
+  same: undefined,
+  gone: (recipe) => `the text of ${recipe} is gone; its tokens, as they were prepared, are all there`,
+  changed: (recipe) =>
+    `the text of ${recipe} has changed since; its tokens are taken as they were prepared. To prepare them anew: sluice data prepare ${recipe}`,
+  untold: (recipe) =>
+    `files of ${recipe} were touched since; its tokens are taken as they were prepared. To compare the text, and prepare it anew if it has changed: sluice data prepare ${recipe}`,
+};
+
+interface DatasetOptions extends Pick<PrepareOptions, 'changedText' | 'force'> {
+  readonly logSources?: boolean;
+}
+
 /**
  * @param logSources whether it is logged what a fresh corpus was made of; not where the caller shows it
+ * @param options where the text has changed since it was prepared, a run keeps the tokens, and is told
  * @throws the coded errors of `prepareData`; SLUICE_E_INTERRUPTED
  */
 export async function prepareDataset(
   recipe: string,
   log: (line: string) => void,
-  { logSources = true } = {},
+  { logSources = true, ...options }: DatasetOptions = {},
 ): Promise<PrepareSummary> {
   // Nothing is said of a corpus that is there: opening its sources is all that happens, and quick.
-  let shownAt = Date.now();
+  let shownAt = performance.now();
   let stage: PrepareProgress['stage'] = 'sources';
   const onProgress = (progress: PrepareProgress) => {
-    const now = Date.now();
+    const now = performance.now();
     if (progress.stage === stage && now - shownAt < PROGRESS_EVERY_MS) return;
     stage = progress.stage;
     shownAt = now;
     log(`data: ${progressLine(progress)}`);
   };
   const summary = await interruptible(async (signal) => {
-    const prepared = await prepareData(recipe, { ...dataRoots(), signal, onProgress });
+    const prepared = await prepareData(recipe, {
+      ...dataRoots(),
+      signal,
+      onProgress,
+      changedText: 'keep',
+      ...options,
+    });
     // Even where nothing was left to prepare, the run that is to follow is not wanted any more.
     signal.throwIfAborted();
     return prepared;
   });
+  for (const note of summary.notes) log(`data: ${note}`);
   if (summary.fresh) log(`data: ${datasetLine(summary)}`);
   if (summary.fresh && logSources) for (const line of sourceLines(summary)) log(`data: ${line}`);
+  const note = TEXT_NOTES[summary.text]?.(recipe);
+  if (note !== undefined) log(`data: ${note}`);
   return summary;
-}
-
-/**
- * The corpus of a run. Where its recipe is not to be found, since the run was copied away from it, the corpus that the run
- * began with will do, if it is prepared.
- * @throws SLUICE_E_DATA_NOT_PREPARED, and as `prepareDataset`
- */
-export async function corpusOfRun(
-  run: RunDirectory,
-  config: RunConfig,
-  log: (line: string) => void,
-): Promise<PrepareSummary> {
-  const { recipe } = config.data;
-  if (existsSync(recipe)) return prepareDataset(recipe, log);
-  const { outputRoot } = dataRoots();
-  const hash = readJournal(run.journal).find((entry) => entry.kind === 'start')?.datasetHash;
-  const corpus = hash && findPrepared(outputRoot, hash);
-  if (corpus) {
-    log(`data: the recipe ${recipe} is not there; going on with ${corpus.directory}, the corpus of this run`);
-    return { ...corpus, fresh: false, sources: [] };
-  }
-  throw new SluiceError(
-    'SLUICE_E_DATA_NOT_PREPARED',
-    `The recipe ${recipe} is not there, and none of the corpora prepared in ${outputRoot} is that of the run (${hash}). ` +
-      'Copy that one there, or name a recipe: sluice resume … --set data.recipe=PATH --allow data.recipe',
-    { details: { recipe, corpora: outputRoot, hash } },
-  );
 }
 
 export function datasetLine(summary: PrepareSummary): string {

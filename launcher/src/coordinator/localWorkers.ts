@@ -1,13 +1,12 @@
 /** Worker processes on this machine: started, watched, spoken to, and ended whatever happens. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { availableParallelism } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ControlServer, type WaitKind } from '@sluice/collectives';
-import { SluiceError } from '@sluice/core';
+import { availableCores, SluiceError } from '@sluice/core';
 import { planThreads } from './environment.ts';
 import {
   claimRuntimeDirectory,
@@ -63,6 +62,7 @@ export async function startLocalWorkers(options: LocalWorkersOptions): Promise<W
 const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
   initialize: 'preparing the model',
   evaluate: 'validation',
+  examine: 'examining the weights',
   save: 'saving a checkpoint',
   stop: 'stopping',
 };
@@ -92,7 +92,7 @@ class LocalWorkers implements Workers {
     if (this.#runtimeDirectory) claimRuntimeDirectory(this.#runtimeDirectory);
     const options = this.#options;
     const entry = options.entry ?? fileURLToPath(new URL('../worker.js', import.meta.url));
-    const plan = planThreads(options.threads, options.count, availableParallelism());
+    const plan = planThreads(options.threads, options.count, availableCores().count);
     for (let rank = 0; rank < options.count; rank++) {
       const environment = {
         ...plan.environment,
@@ -164,6 +164,8 @@ class LocalWorkers implements Workers {
       case 'evaluate':
       case 'diagnose':
         return 'evaluation';
+      case 'examine':
+        return 'save';
       case 'save':
       case 'stop':
         return method;
@@ -198,8 +200,8 @@ class LocalWorkers implements Workers {
       return await call;
     } catch (error) {
       if (!(error instanceof SluiceError) || CONSEQUENCES.has(error.code)) {
-        const deadline = Date.now() + DEATH_NOTICE_MS;
-        while (!this.#death && !this.#ending && Date.now() < deadline) await delay(20);
+        const deadline = performance.now() + DEATH_NOTICE_MS;
+        while (!this.#death && !this.#ending && performance.now() < deadline) await delay(20);
       }
       throw this.#death ?? error;
     }

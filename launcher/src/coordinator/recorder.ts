@@ -1,6 +1,8 @@
 /** Records and shows what the loop reports: one line a step in metrics.jsonl, and the live display. */
 
+import { basename } from 'node:path';
 import { formatLoss, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
+import { OptionalFile } from './optionalFile.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
 
 export interface Recorder extends TrainObserver {
@@ -14,6 +16,7 @@ export interface Recorder extends TrainObserver {
 export function openRecorder(metricsPath: string, totalSteps: number): Recorder {
   const metrics = MetricsLog.open(metricsPath);
   const display = new ProgressDisplay({ totalSteps });
+  const file = new OptionalFile(basename(metricsPath), (text) => display.message(text, 'warning'));
   const rate = new RateMeter();
   return {
     activity: (text) => display.status(text && `${text}…`),
@@ -26,14 +29,17 @@ export function openRecorder(metricsPath: string, totalSteps: number): Recorder 
         spike: report.spike !== undefined,
         ...(report.validationLoss === undefined ? {} : { validationLoss: report.validationLoss }),
       });
-      metrics.append(record);
+      file.write(record.step, () => metrics.append(record));
       display.step(record);
       for (const warning of warningsOf(report)) display.message(warning, 'warning');
     },
     saved: (step, path) => display.message(`saved step ${step}: ${path}`, 'good'),
     message: (text, kind) => display.message(text, kind),
     tokensPerSecond: () => rate.value(),
+    saveFailed: (step, reason, next) =>
+      display.message(`step ${step} could not be saved: ${reason} ${next}`, 'warning'),
     close() {
+      file.close();
       display.end();
       metrics.close();
     },

@@ -4,36 +4,43 @@ import { isDeepStrictEqual } from 'node:util';
 import { newestValidCheckpoint } from '@sluice/checkpoint';
 import { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { parseConfig, SluiceError } from '@sluice/core';
-import { MetricsLog, truncateDiagnosticsAfter } from '@sluice/observe';
+import { supersedeAfter } from '@sluice/observe';
 import { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
+import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { checkInitialWeights } from '../run/initialWeights.ts';
 import { openJournal, readJournal } from '../run/journal.ts';
 import { describeRefused, type RefusedCheckpoint, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireLock } from '../run/lock.ts';
+import { refuseLostCheckpoints, refuseNeedlessScratch } from '../run/lostCheckpoints.ts';
 import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeRules.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { configFromRun, configInRun, pathInRun } from '../run/runPaths.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
+import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import type { CommittedCheckpoint, SavedState } from './checkpoints.ts';
-import { corpusOfRun } from './dataset.ts';
+import { runDataset } from './runDataset.ts';
 import { runSession } from './session.ts';
+import { checkSplits } from './splits.ts';
 import { CoordinatorState } from './state.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
 
-export interface ResumeRunOptions {
+export interface ResumeRunOptions extends StopFlags {
   readonly run: string;
   readonly workers?: number | undefined;
   readonly allow?: readonly string[] | undefined;
   readonly set?: readonly string[] | undefined;
-  readonly maxSteps?: number | undefined;
+  /** Begin anew at step 0 where no checkpoint can be gone on from. */
+  readonly fromScratch?: boolean | undefined;
 }
 
 /**
- * Goes on with a run from its newest valid checkpoint, or from the beginning when it has none.
- * @throws SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, SLUICE_E_RESUME_ALLOW_INVALID,
+ * Goes on with a run from its newest sound checkpoint, or from the beginning when it has not come to a first one. That none of
+ * its checkpoints can be used any more is an error, unless it is to begin anew.
+ * @throws SLUICE_E_NO_CHECKPOINT with what is wrong with each; SLUICE_E_USAGE for `fromScratch` where there is a sound one;
+ *   SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, SLUICE_E_RESUME_ALLOW_INVALID,
  *   SLUICE_E_DATASET_CHANGED, and the coded errors of the configuration, the data, the checkpoints and the workers
  */
 export async function resumeRun(
@@ -55,7 +62,7 @@ async function resumeLocked(
   options: ResumeRunOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
-  const { from, refused } = await startingPoint(run);
+  const { from, refused } = await startingPoint(run, options.fromScratch ?? false);
   for (const checkpoint of refused) log(refusedLine(checkpoint));
 
   const saved = configInRun(run.path, from?.config ?? loadRunConfig(run.config, {}));
@@ -64,9 +71,12 @@ async function resumeLocked(
   const allow = [...(options.allow ?? []), ...keysAllowedBefore(readJournal(run.journal), written)];
   const changes = judgeChanges(saved, written, allow);
   validateConfig(config);
-  const dataset = await corpusOfRun(run, config, log);
-  refuseOtherDataset(run, from?.datasetHash, dataset.manifestHash);
+  refusePastEnd(saved, config, from?.state.step ?? 0);
+  const isOtherRecipe = changes.some(({ key }) => key === 'data.recipe');
+  const datasetHash = datasetHashOf(run, from);
+  const dataset = await runDataset({ recipe: config.data.recipe, datasetHash, isOtherRecipe }, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
+  const notes = checkSplits(config, dataset.directory);
 
   if (!from) await refuseOtherInitialWeights(run, config);
 
@@ -74,11 +84,14 @@ async function resumeLocked(
   const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, dataset.directory);
 
   const facts = { run, config, dataset };
+  const step = from?.state.step ?? 0;
+  beyondTheEnd(options, step, config.training.steps).forEach(log);
   if (from && from.state.step >= config.training.steps) {
     return summarizeFinished(facts, from.state, from.checkpoint);
   }
 
-  const step = from?.state.step ?? 0;
+  notes.forEach(log);
+  const lastStep = lastStepOf(options, step, config.training.steps);
   const journal = openJournal(run.journal);
   try {
     journal.append('resume', step, {
@@ -90,17 +103,28 @@ async function resumeLocked(
     const size = { from: sizeOf(saved), to: sizeOf(config) };
     if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', step, size);
     await freezeRunConfig(run.config, config);
-    await dropLaterMetrics(run, step);
+    await supersedeAfter(run.path, step);
     log(
       from
         ? `going on from step ${step}: ${from.checkpoint.path}`
-        : 'no checkpoint yet: starting again from step 0',
+        : `${options.fromScratch ? 'from scratch' : 'no checkpoint yet'}: starting again from step 0`,
     );
-    const outcome = await runSession({ ...facts, tokenizer, journal, from, maxSteps: options.maxSteps });
+    const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep });
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();
   }
+}
+
+/** A run that is made shorter than it is would be called finished, though it never was what it would have been. */
+function refusePastEnd(saved: RunConfig, now: RunConfig, step: number): void {
+  const { steps } = now.training;
+  if (steps === saved.training.steps || steps > step) return;
+  throw new SluiceError(
+    'SLUICE_E_SCHEDULE_INVALID',
+    `training.steps is now ${steps}, but the run is at step ${step} already: there is nothing left to train.`,
+    { details: { step, saved: saved.training.steps, now: steps } },
+  );
 }
 
 /** On how many workers a run is spread, and how. */
@@ -119,10 +143,19 @@ interface StartingPoint {
 
 async function startingPoint(
   run: RunDirectory,
+  fromScratch: boolean,
 ): Promise<{ from: StartingPoint | undefined; refused: RefusedCheckpoint[] }> {
-  const { checkpoint, refused } = await newestValidCheckpoint(run.path, { deep: true });
+  const history = checkpointHistory(readJournal(run.journal));
+  const { checkpoint, refused } = await newestValidCheckpoint(run.path, {
+    deep: true,
+    distrust: history.distrust,
+  });
   const reasons = refused.map(describeRefused);
-  if (!checkpoint) return { from: undefined, refused: reasons };
+  if (!checkpoint) {
+    if (!fromScratch) refuseLostCheckpoints(run, history, refused);
+    return { from: undefined, refused: reasons };
+  }
+  if (fromScratch) refuseNeedlessScratch(run, checkpoint.step);
   const { step, directory, manifest } = checkpoint;
   const saved = manifest.state as unknown as SavedState;
   const from = {
@@ -135,16 +168,9 @@ async function startingPoint(
   return { from, refused: reasons };
 }
 
-/** Without a checkpoint, the journal's first entry knows the corpus. */
-function refuseOtherDataset(run: RunDirectory, inCheckpoint: string | undefined, now: string): void {
-  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
-  const saved = inCheckpoint ?? start?.datasetHash;
-  if (saved === undefined || saved === now) return;
-  throw new SluiceError(
-    'SLUICE_E_DATASET_CHANGED',
-    `The run was trained on the corpus ${saved}, but the recipe now gives ${now}.`,
-    { details: { saved, now } },
-  );
+/** The hash of the corpus that a run was trained on. Without a checkpoint, the journal's first entry knows it. */
+function datasetHashOf(run: RunDirectory, from: StartingPoint | undefined): string | undefined {
+  return from?.datasetHash ?? readJournal(run.journal).find((entry) => entry.kind === 'start')?.datasetHash;
 }
 
 /** Until its first checkpoint, a run that began with given weights needs them, and needs them to be the same. */
@@ -158,15 +184,4 @@ async function refuseOtherInitialWeights(run: RunDirectory, config: RunConfig): 
     `The run began with the weights ${saved}, but ${now.path} now holds ${now.weights}.`,
     { details: { path: now.path, saved, now: now.weights } },
   );
-}
-
-/** Steps after the checkpoint are computed again, and their lines written again. */
-async function dropLaterMetrics(run: RunDirectory, step: number): Promise<void> {
-  const metrics = MetricsLog.open(run.metrics);
-  try {
-    await metrics.truncateAfter(step);
-    await truncateDiagnosticsAfter(run.diagnostics, step);
-  } finally {
-    metrics.close();
-  }
 }

@@ -4,8 +4,8 @@
  */
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { runtimeParent } from '@sluice/collectives';
 import { isAlive, ownIdentity } from '../run/processIdentity.ts';
 
 const OWNER_FILE = 'owner.json';
@@ -21,9 +21,10 @@ export function removeRuntimeDirectory(directory: string): void {
 
 /**
  * Removes the socket directories of dead owners.
+ * @throws SLUICE_E_TEMPORARY_DIRECTORY
  * @returns the names of those that were removed
  */
-export function sweepRuntimeDirectories(parent: string = tmpdir()): string[] {
+export function sweepRuntimeDirectories(parent: string = runtimeParent()): string[] {
   const names = readdirSync(parent).filter((name) => name.startsWith('sluice-'));
   return names.filter((name) => {
     if (!isAbandoned(join(parent, name))) return false;

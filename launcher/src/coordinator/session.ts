@@ -1,12 +1,15 @@
 /** One invocation of `train` or `resume`, from starting the workers to the summary at the end. */
 
+import { basename } from 'node:path';
 import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
 import { appendDiagnostics } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
+import { workingOn } from '../cli/failure.ts';
 import type { Journal } from '../run/journal.ts';
+import { recoveryFromNonFinite } from '../run/recovery.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signals/stopSignal.ts';
@@ -14,7 +17,9 @@ import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { deviceEnvironments } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { startLocalWorkers } from './localWorkers.ts';
+import { OptionalFile } from './optionalFile.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
+import { holdsOut } from './splits.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { type StopReason, trainRun } from './trainRun.ts';
 import type { Workers } from './workers.ts';
@@ -27,7 +32,8 @@ export interface Session {
   readonly journal: Journal;
   /** Where to go on from; absent for a new run. */
   readonly from?: { readonly checkpoint: CommittedCheckpoint; readonly state: CoordinatorState } | undefined;
-  readonly maxSteps?: number | undefined;
+  /** Of this invocation. */
+  readonly lastStep: number;
 }
 
 export interface SessionOutcome {
@@ -51,6 +57,7 @@ interface Underway {
 /** Starts the workers, trains, and ends the workers whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
   const { run, config, from } = session;
+  workingOn(run.path);
   const spikes = new SpikeDetector(config.spikes);
   if (from) spikes.restore(from.state.spikes as SpikeDetectorState);
   const state = from ? structuredClone(from.state) : initialState(spikes.state());
@@ -85,7 +92,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
 }
 
 async function train(session: Session, workers: Workers, underway: Underway): Promise<SessionOutcome> {
-  const { run, config, dataset, tokenizer, journal, from, maxSteps } = session;
+  const { run, config, dataset, tokenizer, journal, from, lastStep } = session;
   const { state, spikes, recorder, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
@@ -93,7 +100,12 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     ...(from && { checkpoint: from.checkpoint.path }),
   });
   const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
-  const writer = { run, config, dataset, tokenizer, tensors, workers, journal };
+  const warn = (text: string) => recorder.message(text, 'warning');
+  const writer = {
+    ...{ run, config, dataset, tokenizer, tensors, workers, journal, warn },
+    remains: new Set<string>(),
+  };
+  const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
   const reason = await trainRun({
     config,
     workers,
@@ -102,14 +114,22 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     stop,
     state,
     spikes,
-    afterStep: [diagnosticsAfterStep(config, (record) => appendDiagnostics(run.diagnostics, record))],
+    afterStep: [
+      diagnosticsAfterStep(config, (record) =>
+        diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record)),
+      ),
+    ],
     savedStep: from?.checkpoint.step ?? -1,
-    maxSteps,
+    lastStep,
+    validates: holdsOut(dataset),
     checkpoint: async (now) => {
-      underway.latest = await saveCheckpoint(writer, now);
-      return underway.latest;
+      const saved = await saveCheckpoint(writer, now);
+      if ('path' in saved) underway.latest = saved;
+      return saved;
     },
+    recovery: () => recoveryFromNonFinite(run, config),
   });
+  diagnostics.close();
   return {
     reason,
     state,

@@ -1,28 +1,28 @@
 /** Starts a new run: everything is checked before its directory is made, and the directory before any process. */
 
-import { join } from 'node:path';
 import { hashConfig } from '@sluice/core';
 import type { CommandResult } from '../cli/command.ts';
 import { checkInitialTokenizer, checkInitialWeights, initialWeightsLines } from '../run/initialWeights.ts';
 import { openJournal } from '../run/journal.ts';
 import { acquireLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
-import { makeRunDirectory, refuseExistingRun, runName } from '../run/runDirectory.ts';
+import { directoryForRun, makeRunDirectory, refuseExistingRun } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { adoptTokenizer } from '../run/runTokenizer.ts';
+import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareDataset } from './dataset.ts';
 import { runSession } from './session.ts';
+import { checkSplits } from './splits.ts';
 import { concludeRun } from './summary.ts';
 
-export interface StartRunOptions extends ConfigFlags {
+export interface StartRunOptions extends ConfigFlags, StopFlags {
   readonly config: string;
   readonly runDir?: string | undefined;
-  readonly maxSteps?: number | undefined;
 }
 
 /**
- * Trains a new run to its end, a stop signal or `maxSteps`.
+ * Trains a new run to its end, a stop signal or the step asked for.
  * @throws coded errors of the configuration, the data, the run directory and the workers
  */
 export async function startRun(
@@ -31,11 +31,14 @@ export async function startRun(
 ): Promise<CommandResult> {
   const config = await loadNewRunConfig(options.config, options, log);
   validateConfig(config);
-  const path = options.runDir ?? join('runs', runName(config, options.config));
+  const lastStep = lastStepOf(options, 0, config.training.steps);
+  beyondTheEnd(options, 0, config.training.steps).forEach(log);
+  const path = options.runDir ?? directoryForRun(config, options.config);
   refuseExistingRun(path);
   const from = await checkInitialWeights(config);
   const dataset = await prepareDataset(config.data.recipe, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
+  checkSplits(config, dataset.directory).forEach(log);
   await checkInitialTokenizer(config, dataset.directory, log);
 
   const run = makeRunDirectory(path);
@@ -56,14 +59,7 @@ export async function startRun(
         tokenizer,
       });
       if (from) initialWeightsLines(from).forEach(log);
-      const outcome = await runSession({
-        run,
-        config,
-        dataset,
-        tokenizer,
-        journal,
-        maxSteps: options.maxSteps,
-      });
+      const outcome = await runSession({ run, config, dataset, tokenizer, journal, lastStep });
       return await concludeRun({ run, config, dataset }, outcome);
     } finally {
       journal.close();

@@ -1,16 +1,18 @@
 /** What a run has come to: report, sampled text, and the words and numbers at the end. */
 
 import { existsSync } from 'node:fs';
-import { checkpointDirectory, listCheckpoints } from '@sluice/checkpoint';
+import { checkpointDirectory, listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
+import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { loadForInference } from '@sluice/evaluate';
-import { formatCount, formatLoss, writeHtmlReport } from '@sluice/observe';
+import { formatCount, formatLoss, type ReportCheckpoint, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { SessionOutcome } from './session.ts';
+import { holdsOut } from './splits.ts';
 import type { CoordinatorState } from './state.ts';
 
 /** The text that a finished run is asked to go on with, and how. */
@@ -28,14 +30,15 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     outcome.reason === 'finished' ? await sampleText(facts.config, outcome.checkpoint) : undefined;
   const { run, config, dataset } = facts;
   const { validationLoss } = outcome.state;
-  const report = await writeHtmlReport(run.path, {
+  const report = await writtenReport(run.path, {
     title: runName(config, run.path),
     config: configInRun(run.path, config),
     parameters: outcome.parameters,
     ...(dataset.unigramLoss !== null && { unigramLoss: dataset.unigramLoss }),
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
+    hasValidation: holdsOut(dataset),
     ...(sample && { sample }),
-    checkpoints: (await listCheckpoints(run.path)).filter((checkpoint) => checkpoint.complete),
+    checkpoints: await describeCheckpoints(run),
   });
   const title = STOP_TITLES[outcome.reason];
   return summarize(facts, title, outcome.state, outcome.checkpoint, {
@@ -43,6 +46,18 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     report,
     ...(sample && { sample }),
   });
+}
+
+async function describeCheckpoints({ path }: RunDirectory): Promise<ReportCheckpoint[]> {
+  const described: ReportCheckpoint[] = [];
+  for (const { step, directory } of await listCheckpoints(path)) {
+    const { valid, manifest } = await verifyCheckpoint(directory, { deep: false });
+    if (!manifest) continue;
+    const bytes = manifest.shards.reduce((sum, { size }) => sum + size, 0);
+    const note = valid ? {} : { note: 'damaged' };
+    described.push({ step, directory, weights: manifest.hashes.weights, bytes, ...note });
+  }
+  return described;
 }
 
 /** What a run that had finished before has come to; without a report where that was cut off. */
@@ -53,15 +68,31 @@ export function summarizeFinished(
 ): CommandResult {
   return summarize(facts, 'this run had finished', state, checkpoint, {
     tokensPerSecond: null,
-    report: existsSync(facts.run.report) ? facts.run.report : null,
+    report: { path: existsSync(facts.run.report) ? facts.run.report : null, text: undefined },
   });
 }
 
 const STOP_TITLES: Readonly<Record<SessionOutcome['reason'], string>> = {
   finished: 'finished',
-  maxSteps: 'stopped after the steps asked for (--max-steps)',
+  lastStep: 'stopped after the step asked for (--until-step, --more-steps)',
   signal: 'stopped by a signal',
 };
+
+/** The report's path; in words why there is none where it cannot be written: all that it shows is saved without it. */
+async function writtenReport(...[path, facts]: Parameters<typeof writeHtmlReport>): Promise<Report> {
+  try {
+    return { path: await writeHtmlReport(path, facts), text: undefined };
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    return { path: null, text: `not written: ${error.message}` };
+  }
+}
+
+interface Report {
+  readonly path: string | null;
+  /** Said in its place. */
+  readonly text: string | undefined;
+}
 
 interface Sample {
   readonly prompt: string;
@@ -86,18 +117,19 @@ function summarize(
   title: string,
   state: CoordinatorState,
   checkpoint: CommittedCheckpoint,
-  extra: { tokensPerSecond: number | null; report: string | null; sample?: Sample },
+  extra: { tokensPerSecond: number | null; report: Report; sample?: Sample },
 ): CommandResult {
   const { step, trainLoss, validationLoss, bestValidationLoss, tokens } = state;
   const { unigramLoss } = dataset;
   const better = validationLoss === null || unigramLoss === null ? null : unigramLoss - validationLoss;
   const finished = step >= config.training.steps;
+  const reportLine = extra.report.text ?? extra.report.path;
   const rate =
     extra.tokensPerSecond === null ? '' : `, ${formatCount(Math.round(extra.tokensPerSecond))} tokens/s`;
   const lines: (readonly [string, string] | undefined)[] = [
     ['step', `${step} of ${config.training.steps}, ${formatCount(tokens)} tokens${rate}`],
     trainLoss === null ? undefined : ['train loss', `${formatLoss(trainLoss)} nats a token`],
-    validationLoss === null ? undefined : ['validation loss', `${formatLoss(validationLoss)} nats a token`],
+    validationLine(dataset, validationLoss),
     better === null
       ? undefined
       : [
@@ -108,7 +140,7 @@ function summarize(
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
     ['run', run.path],
-    extra.report === null ? undefined : ['report', extra.report],
+    reportLine === null ? undefined : ['report', reportLine],
     finished ? undefined : ['go on', `sluice resume ${shellQuote(run.path)}`],
   ];
   const shown = lines.filter((line) => line !== undefined);
@@ -126,10 +158,20 @@ function summarize(
       tokensPerSecond: extra.tokensPerSecond,
       weightsHash: checkpoint.weights,
       checkpoint: checkpoint.path,
-      report: extra.report,
+      report: extra.report.path,
       ...(extra.sample && { sample: extra.sample }),
     },
   };
+}
+
+function validationLine(
+  dataset: PrepareSummary,
+  validationLoss: number | null,
+): readonly [string, string] | undefined {
+  if (!holdsOut(dataset)) return ['validation loss', 'no validation: the corpus holds nothing out'];
+  return validationLoss === null
+    ? undefined
+    : ['validation loss', `${formatLoss(validationLoss)} nats a token`];
 }
 
 function betterOrWorse(difference: number): string {

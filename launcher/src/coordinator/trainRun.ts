@@ -1,5 +1,6 @@
 /** The coordinator's main loop: what happens in which order, and every decision that is not a worker's. */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import {
   learningRateAt,
@@ -16,12 +17,18 @@ import { agreed, type Workers } from './workers.ts';
 /** Steps in a row without an applied update after which going on is pointless. */
 export const MAX_NON_FINITE_STEPS = 10;
 
+/** How often, and after which pause, the last checkpoint of a run is tried again where the disk does not take it. */
+const LAST_SAVE_ATTEMPTS = 20;
+const LAST_SAVE_PAUSE_MS = 15_000;
+
 /** Reports of the loop to whoever shows or records them. None may change what the loop does. */
 export interface TrainObserver {
   /** What the workers are busy with; undefined: stepping. */
   activity(text: 'validating' | 'measuring' | 'saving' | undefined): void;
   step(report: StepReport): void;
   saved(step: number, path: string): void;
+  /** @param next what follows from it, as a sentence */
+  saveFailed(step: number, reason: string, next: string): void;
 }
 
 /** One step, with what followed from it. */
@@ -58,23 +65,39 @@ export interface TrainingRun {
   };
   /** In this order. */
   readonly afterStep: readonly AfterStep[];
-  /** Writes a checkpoint of the workers and of `state`; durable when it resolves. */
-  readonly checkpoint: (state: CoordinatorState) => Promise<{ readonly path: string }>;
+  /** Writes a checkpoint of the workers and of `state`, durable when it resolves, or says why their weights are worth none. */
+  readonly checkpoint: (
+    state: CoordinatorState,
+  ) => Promise<{ readonly path: string } | { readonly unsound: string }>;
+  /** After a stop by numbers that are not finite: from where to go on, and how. Called once the stop is in the journal. */
+  readonly recovery: () => Recovery;
   /** Step of the checkpoint that the run started from; −1 when there is none. */
   readonly savedStep: number;
-  /** Most steps of this invocation. */
-  readonly maxSteps?: number | undefined;
+  /** Of this invocation; the run's own last step, or one before it. */
+  readonly lastStep: number;
+  /** Whether there is something to validate on. */
+  readonly validates: boolean;
+  /** How the last save is tried again, where not as usual. */
+  readonly lastSave?: { readonly attempts: number; readonly pause: () => Promise<void> };
 }
 
-export type StopReason = 'finished' | 'maxSteps' | 'signal';
+/** The way out of a stop. */
+export interface Recovery {
+  /** For people, with the command. */
+  readonly text: string;
+  readonly command: string;
+}
+
+export type StopReason = 'finished' | 'lastStep' | 'signal';
 
 /**
- * Trains until the configured end, `maxSteps`, or a stop signal; always leaves a checkpoint of the last step.
- * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update
+ * Trains until the configured end, `lastStep`, or a stop signal; leaves a checkpoint of the last step. While updates are left
+ * out, the weights do not change, and no checkpoint is due.
+ * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update, and when weights are to be saved that
+ *   no training goes on from
  */
 export async function trainRun(run: TrainingRun): Promise<StopReason> {
-  const { config, state } = run;
-  const lastStep = Math.min(config.training.steps, state.step + (run.maxSteps ?? Number.POSITIVE_INFINITY));
+  const { config, state, lastStep } = run;
   let savedStep = run.savedStep;
 
   if (savedStep < 0 && config.initialize.from !== undefined) {
@@ -86,21 +109,21 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
     const step = await takeStep(run, state.step + 1);
     const spike = watchForSpikes(run, step.result);
     journalNonFinite(run, step.result);
-    const evaluating = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
-    const validationLoss = evaluating ? await evaluate(run) : undefined;
+    const isEvaluated = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
+    const validationLoss = run.validates && isEvaluated ? await evaluate(run) : undefined;
     const report = { ...step, spike, validationLoss, nonFiniteInARow: state.nonFiniteInARow };
     run.observer.step(report);
     refuseToGoOnWithoutUpdates(run, step.result);
     for (const act of run.afterStep) await act(run, report);
-    if (isDue(config.checkpoint.everySteps, state.step)) {
-      await save(run);
+    const isSaveDue = isDue(config.checkpoint.everySteps, state.step) && state.nonFiniteInARow === 0;
+    if (isSaveDue && (await saveIfPossible(run))) {
       savedStep = state.step;
     }
   }
 
-  if (savedStep !== state.step) await save(run);
-  const reason = stopReason(run, lastStep);
-  run.journal.append('stop', state.step, { reason });
+  if (savedStep !== state.step) await saveAtLast(run);
+  const reason = stopReason(run);
+  run.journal.note('stop', state.step, { reason });
   return reason;
 }
 
@@ -129,13 +152,13 @@ function watchForSpikes({ journal, spikes, state }: TrainingRun, result: StepRes
   const { step, loss, gradientNorm } = result;
   const event = spikes.observe({ step, loss, gradientNorm });
   state.spikes = spikes.state();
-  if (event) journal.append('spike', step, { event });
+  if (event) journal.note('spike', step, { event });
   return event;
 }
 
 function journalNonFinite({ journal, state }: TrainingRun, result: StepResult): void {
   if (result.applied) return;
-  journal.append('nonFinite', result.step, {
+  journal.note('nonFinite', result.step, {
     // JSON has no infinities; their names tell more than its null.
     loss: String(result.loss),
     gradientNorm: String(result.gradientNorm),
@@ -143,45 +166,105 @@ function journalNonFinite({ journal, state }: TrainingRun, result: StepResult): 
   });
 }
 
-function refuseToGoOnWithoutUpdates({ journal, state }: TrainingRun, result: StepResult): void {
-  if (state.nonFiniteInARow < MAX_NON_FINITE_STEPS) return;
-  const { step, loss, gradientNorm } = result;
-  journal.append('stop', step, { reason: 'nonFinite' });
-  throw new SluiceError(
-    'SLUICE_E_NON_FINITE',
-    `Steps ${step - state.nonFiniteInARow + 1} to ${step} gave no finite update (last: loss ${loss}, gradient norm ${gradientNorm}).`,
-    {
-      details: {
-        step,
-        inARow: state.nonFiniteInARow,
-        loss: String(loss),
-        gradientNorm: String(gradientNorm),
-      },
-    },
+function refuseToGoOnWithoutUpdates(run: TrainingRun, { step, loss, gradientNorm }: StepResult): void {
+  const { nonFiniteInARow: inARow } = run.state;
+  if (inARow < MAX_NON_FINITE_STEPS) return;
+  const firstStep = step - inARow + 1;
+  stopNonFinite(
+    run,
+    `Steps ${firstStep} to ${step} gave no finite update (last: loss ${loss}, gradient norm ${gradientNorm}).`,
+    { firstStep, inARow, loss: String(loss), gradientNorm: String(gradientNorm) },
   );
+}
+
+function stopNonFinite(
+  { journal, state: { step }, recovery }: TrainingRun,
+  message: string,
+  facts: { readonly firstStep?: number; readonly [fact: string]: unknown },
+): never {
+  const { firstStep } = facts;
+  journal.note('stop', step, {
+    reason: 'nonFinite',
+    message,
+    ...(firstStep !== undefined && { firstStep }),
+  });
+  const { text, command } = recovery();
+  throw new SluiceError('SLUICE_E_NON_FINITE', `${message} ${text}`, {
+    details: { step, ...facts, resume: command },
+  });
 }
 
 async function evaluate({ config, workers, state, journal, observer }: TrainingRun): Promise<number> {
   observer.activity('validating');
   const answers = await workers.call('evaluate', { sequences: config.evaluation.sequences });
   const { loss, tokens } = agreed(`evaluation at step ${state.step}`, answers, ['loss', 'tokens']);
-  state.validationLoss = loss;
-  state.bestValidationLoss = Math.min(loss, state.bestValidationLoss ?? loss);
-  journal.append('evaluate', state.step, { loss, tokens });
+  const hasLoss = Number.isFinite(loss);
+  state.validationLoss = hasLoss ? loss : null;
+  if (hasLoss) state.bestValidationLoss = Math.min(loss, state.bestValidationLoss ?? loss);
+  journal.note('evaluate', state.step, { loss: hasLoss ? loss : String(loss), tokens });
   observer.activity(undefined);
   return loss;
 }
 
-async function save({ state, checkpoint, observer }: TrainingRun): Promise<void> {
+async function save(run: TrainingRun): Promise<void> {
+  const { state, checkpoint, observer } = run;
   observer.activity('saving');
-  const { path } = await checkpoint(state);
+  const saved = await checkpoint(state);
   observer.activity(undefined);
-  observer.saved(state.step, path);
+  if ('unsound' in saved) {
+    const { unsound } = saved;
+    stopNonFinite(run, `The weights after step ${state.step} are not worth saving: ${unsound}.`, { unsound });
+  }
+  observer.saved(state.step, saved.path);
 }
 
-function stopReason({ config, state }: TrainingRun, lastStep: number): StopReason {
+/** Saves, or goes on without: the checkpoint before stays, and the next one holds all of this one. */
+async function saveIfPossible(run: TrainingRun): Promise<boolean> {
+  try {
+    await save(run);
+    return true;
+  } catch (error) {
+    noteFailedSave(run, error, 'Training goes on; the next checkpoint holds this one’s work too.');
+    return false;
+  }
+}
+
+/** Saves what only the workers' memory holds, and waits for a disk that has no room for it. */
+async function saveAtLast(run: TrainingRun): Promise<void> {
+  const { attempts = LAST_SAVE_ATTEMPTS, pause = () => delay(LAST_SAVE_PAUSE_MS) } = run.lastSave ?? {};
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await save(run);
+    } catch (error) {
+      const tryAgain = `Make room, or mend what is told: trying again (${attempt} of ${attempts}).`;
+      noteFailedSave(
+        run,
+        error,
+        attempt < attempts ? tryAgain : 'The work since the last checkpoint is lost.',
+      );
+      if (attempt >= attempts) throw error;
+      await pause();
+    }
+  }
+}
+
+/** Failures of the disk; any other is thrown on. */
+const UNWRITABLE: ReadonlySet<string> = new Set([
+  'SLUICE_E_DISK_FULL',
+  'SLUICE_E_FILE_UNWRITABLE',
+  'SLUICE_E_FILE_MISSING',
+]);
+
+function noteFailedSave({ state, journal, observer }: TrainingRun, error: unknown, next: string): void {
+  observer.activity(undefined);
+  if (!(error instanceof SluiceError && UNWRITABLE.has(error.code))) throw error;
+  journal.note('saveFailed', state.step, { message: error.message });
+  observer.saveFailed(state.step, error.message, next);
+}
+
+function stopReason({ config, state, lastStep }: TrainingRun): StopReason {
   if (state.step >= config.training.steps) return 'finished';
-  return state.step < lastStep ? 'signal' : 'maxSteps';
+  return state.step < lastStep ? 'signal' : 'lastStep';
 }
 
 /** The step's values with the times of the worker that took longest and the largest memory: those set the pace. */

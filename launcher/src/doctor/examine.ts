@@ -5,6 +5,7 @@ import type { CommandResult } from '../cli/command.ts';
 import { examineBackends } from './backends.ts';
 import { examineCompiler, examineCore } from './engine.ts';
 import { examineMachine, examineNode, examineNpm, examineSharedMemory } from './machine.ts';
+import { examineTokenizers } from './tokenizers.ts';
 import { examineTransport } from './transport.ts';
 
 export interface Finding {
@@ -28,6 +29,7 @@ export async function examine(): Promise<CommandResult> {
     ...examineCore(),
     ...(await examineBackends()),
     await examineTransport(),
+    examineTokenizers(),
   ];
   const rows = findings.map(({ name, found, ok }) => [ok ? 'ok' : 'mend', name, found]);
   const mending = findings.filter(({ mend }) => mend !== undefined);

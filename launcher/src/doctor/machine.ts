@@ -1,7 +1,8 @@
 /** Node, npm, cores, memory, shared memory. */
 
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
-import { availableParallelism, cpus, totalmem } from 'node:os';
+import { cpus, totalmem } from 'node:os';
+import { availableCores } from '@sluice/core';
 import { formatBytes } from '@sluice/observe';
 import { programOutput } from '../run/programOutput.ts';
 import type { Finding } from './examine.ts';
@@ -30,12 +31,19 @@ export function examineNpm(): Finding {
 }
 
 export function examineMachine(): Finding[] {
-  const cores = availableParallelism();
+  const { count, allowed, quota } = availableCores();
+  const limited =
+    quota === undefined || quota >= allowed ? '' : `, of ${allowed}: the control group’s quota is ${quota}`;
   const cpu = cpus()[0]?.model.trim() ?? 'unknown';
   const memory = availableMemory();
   const enough = memory >= LITTLE_MEMORY;
   return [
-    { name: 'cores', found: `${cores} (${cpu})`, ok: true, values: { count: cores, cpu } },
+    {
+      name: 'cores',
+      found: `${count} (${cpu}${limited})`,
+      ok: true,
+      values: { count, allowed, quota: quota ?? null, cpu },
+    },
     {
       name: 'memory',
       found: formatBytes(memory),

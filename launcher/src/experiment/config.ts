@@ -1,14 +1,13 @@
 /** An experiment: runs that differ in some keys, side by side with numbers to compare them with. */
 
-import { loadYamlConfig, resolvePath, SluiceError } from '@sluice/core';
+import { folderName, loadYamlConfig, resolvePath, SluiceError } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import { z } from 'zod';
 
 /** One run of an experiment. */
 export const ExperimentRow = z.strictObject({
-  name: z
-    .string()
-    .regex(/^[\w.-]+$/, 'a name has letters, digits, dots, dashes and underscores only')
+  name: folderName()
+    .regex(/^[\w.-]*$/, 'a name has letters, digits, dots, dashes and underscores only')
     .describe('Name of the row and of its run’s directory.'),
   method: z.string().describe('What the row is, in the words of a table.'),
   base: z

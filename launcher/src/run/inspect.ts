@@ -3,10 +3,18 @@
 import { listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import { openDataset } from '@sluice/data';
-import { formatLoss, readMetrics, type StepRecord } from '@sluice/observe';
+import {
+  formatLoss,
+  readMetrics,
+  type StepRecord,
+  type SupersededSteps,
+  supersededRecords,
+  supersededSteps,
+} from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { corpusOfRun } from '../coordinator/dataset.ts';
+import { runDataset } from '../coordinator/runDataset.ts';
+import { checkpointHistory } from './checkpointHistory.ts';
 import { type JournalEntry, readJournal } from './journal.ts';
 import { lockOwner } from './lock.ts';
 import { loadRunConfig } from './runConfig.ts';
@@ -18,8 +26,9 @@ const SHOWN_ENTRIES = 20;
 /** @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_JOURNAL_DAMAGED */
 export async function inspectRun(path: string): Promise<CommandResult> {
   const run = existingRun(path);
-  const checkpoints = await describeCheckpoints(run);
   const journal = readJournal(run.journal);
+  const checkpoints = await describeCheckpoints(run, journal);
+  const superseded = await supersededSteps(run.path);
   const spikes = journal.filter((entry) => entry.kind === 'spike');
   const owner = lockOwner(run.lock);
   const last = await lastRecord(run);
@@ -31,6 +40,7 @@ export async function inspectRun(path: string): Promise<CommandResult> {
     'checkpoints',
     ...(checkpoints.length === 0 ? ['  none'] : checkpoints.map(checkpointLine)),
     '',
+    ...(superseded.length === 0 ? [] : ['superseded steps', ...superseded.map(supersededLine), '']),
     `journal${journal.length > SHOWN_ENTRIES ? ` (last ${SHOWN_ENTRIES} of ${journal.length})` : ''}`,
     ...journal.slice(-SHOWN_ENTRIES).map(journalLine),
     '',
@@ -39,7 +49,7 @@ export async function inspectRun(path: string): Promise<CommandResult> {
   ];
   return {
     text: lines.join('\n'),
-    json: { runDir: run.path, step: last?.step ?? 0, inUse, checkpoints, journal, spikes },
+    json: { runDir: run.path, step: last?.step ?? 0, inUse, checkpoints, superseded, journal, spikes },
   };
 }
 
@@ -63,21 +73,31 @@ export async function inspectStep(
       },
     );
   }
-  const { directory } = await corpusOfRun(run, config, log);
+  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
+  const { recipe } = config.data;
+  const { directory } = await runDataset({ recipe, datasetHash: start?.datasetHash }, log);
   const sequences = sequencesOf(config, directory, step);
   const record = await recordOf(run, step);
+  const before = await supersededRecords(run.path, step);
   const lines = sequences.flatMap(({ sample, epoch, sequence, shards, documents }) => [
     `sample ${sample}: sequence ${sequence} of epoch ${epoch}, ${shards.map(shardText).join(', ')}`,
     ...documents.map((document) => `  ${document.source} ${document.name} (document ${document.index})`),
   ]);
   const loss = record ? `loss ${formatLoss(record.loss)}` : 'not recorded';
   return {
-    text: [`step ${step}: ${loss}`, ...lines].join('\n'),
+    text: [
+      `step ${step}: ${loss}`,
+      ...before.map(
+        ({ file, record: { loss } }) => `  loss ${formatLoss(loss)} before it was superseded (${file})`,
+      ),
+      ...lines,
+    ].join('\n'),
     json: {
       runDir: run.path,
       step,
       loss: record?.loss ?? null,
       gradientNorm: record?.gradientNorm ?? null,
+      superseded: before.map(({ file, record: { loss, gradientNorm } }) => ({ file, loss, gradientNorm })),
       sequences,
     },
   };
@@ -103,10 +123,16 @@ interface CheckpointDescription {
   readonly path: string;
   readonly valid: boolean;
   readonly problems: readonly string[];
+  /** Why `resume` passes it over though its files are those that were saved. */
+  readonly distrust: string | null;
   readonly weights: string | null;
 }
 
-async function describeCheckpoints(run: RunDirectory): Promise<CheckpointDescription[]> {
+async function describeCheckpoints(
+  run: RunDirectory,
+  journal: readonly JournalEntry[],
+): Promise<CheckpointDescription[]> {
+  const { distrust } = checkpointHistory(journal);
   const described: CheckpointDescription[] = [];
   for (const { step, directory } of await listCheckpoints(run.path)) {
     const { valid, problems, manifest } = await verifyCheckpoint(directory, { deep: true });
@@ -115,15 +141,21 @@ async function describeCheckpoints(run: RunDirectory): Promise<CheckpointDescrip
       path: directory,
       valid,
       problems: problems.map((problem) => problem.message),
+      distrust: distrust.get(step) ?? null,
       weights: manifest?.hashes.weights ?? null,
     });
   }
   return described;
 }
 
-function checkpointLine({ step, valid, problems, weights, path }: CheckpointDescription): string {
-  const state = valid ? `valid, weights ${weights}` : `not valid: ${problems.join('; ')}`;
+function checkpointLine({ step, valid, problems, distrust, weights, path }: CheckpointDescription): string {
+  const intact = distrust === null ? 'valid' : `not gone on from: ${distrust}`;
+  const state = valid ? `${intact}, weights ${weights}` : `not valid: ${problems.join('; ')}`;
   return `  step ${step}: ${state} (${path})`;
+}
+
+function supersededLine({ file, first, last }: SupersededSteps): string {
+  return `  steps ${first} to ${last}: ${file}`;
 }
 
 function journalLine({ time, kind, step, ...fields }: JournalEntry): string {

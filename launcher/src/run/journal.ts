@@ -36,12 +36,19 @@ export interface JournalKinds {
   };
   /** A checkpoint is about to be written. */
   save: { path: string };
+  /** A checkpoint could not be written; training went on. */
+  saveFailed: { message: string };
   /** The checkpoint is complete: its manifest is on the disk. */
   commit: { path: string; weights: string };
-  evaluate: { loss: number; tokens: number };
+  evaluate: { loss: number | string; tokens: number };
   nonFinite: { loss: number | string; gradientNorm: number | string; inARow: number };
   spike: { event: SpikeEvent };
-  stop: { reason: 'finished' | 'signal' | 'maxSteps' | 'nonFinite' | 'failed'; message?: string };
+  stop: {
+    reason: 'finished' | 'signal' | 'lastStep' | 'nonFinite' | 'failed';
+    message?: string;
+    /** Of the steps in a row without an update, where these are the reason. */
+    firstStep?: number;
+  };
 }
 
 export type JournalKind = keyof JournalKinds;
@@ -52,6 +59,11 @@ export type JournalEntry = {
 export interface Journal {
   /** Writes one decision; it is on the disk when the call returns. */
   append<Kind extends JournalKind>(kind: Kind, step: number, fields: JournalKinds[Kind]): void;
+  /**
+   * Writes down what nothing is to wait for. Where it cannot be written it is kept, and written before the next entry: later,
+   * but in order.
+   */
+  note<Kind extends JournalKind>(kind: Kind, step: number, fields: JournalKinds[Kind]): void;
   close(): void;
 }
 
@@ -61,18 +73,45 @@ export interface Journal {
  */
 export function openJournal(path: string): Journal {
   const handle = openToAppend(path);
+  const waiting: string[] = [];
+  const enqueue = (kind: JournalKind, step: number, fields: object) =>
+    waiting.push(JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields }));
+  const writeAll = () => {
+    for (; waiting.length > 0; waiting.shift()) appendWhole(handle, path, Buffer.from(`${waiting[0]}\n`));
+    try {
+      fsyncSync(handle);
+    } catch (error) {
+      throw writeError(path, error);
+    }
+  };
   return {
     append(kind, step, fields) {
-      const line = JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields });
-      appendWhole(handle, path, Buffer.from(`${line}\n`));
+      enqueue(kind, step, fields);
       try {
-        fsyncSync(handle);
+        writeAll();
       } catch (error) {
-        throw writeError(path, error);
+        // What was to be decided is not.
+        waiting.pop();
+        throw error;
       }
     },
-    close: () => closeSync(handle),
+    note(kind, step, fields) {
+      enqueue(kind, step, fields);
+      tolerantly(writeAll);
+    },
+    close() {
+      tolerantly(writeAll);
+      closeSync(handle);
+    },
   };
+}
+
+function tolerantly(write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+  }
 }
 
 function openToAppend(path: string): number {

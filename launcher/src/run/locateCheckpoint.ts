@@ -5,7 +5,9 @@ import { join, resolve } from 'node:path';
 import { type CheckpointProblem, newestValidCheckpoint } from '@sluice/checkpoint';
 import { isHuggingFaceDirectory } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
-import { existingRun } from './runDirectory.ts';
+import { checkpointHistory } from './checkpointHistory.ts';
+import { readJournal } from './journal.ts';
+import { existingRun, type RunDirectory } from './runDirectory.ts';
 
 /** A checkpoint that was passed over, and why. */
 export interface RefusedCheckpoint {
@@ -27,7 +29,10 @@ export async function locateCheckpoint(
   const namedAsCheckpoint = existsSync(path) && /[\\/]step-\d+[\\/]*$/.test(resolve(path));
   if (namedAsCheckpoint || existsSync(join(path, 'manifest.json'))) return resolve(path);
   const run = existingRun(path);
-  const { checkpoint, refused } = await newestValidCheckpoint(run.path, { deep: true });
+  const { checkpoint, refused } = await newestValidCheckpoint(run.path, {
+    deep: true,
+    distrust: distrustOf(run),
+  });
   const reasons = refused.map(describeRefused);
   reasons.forEach(onRefused);
   if (checkpoint) return checkpoint.directory;
@@ -37,6 +42,16 @@ export async function locateCheckpoint(
     `${run.path} has no valid checkpoint${why === '' ? '' : ` (${why})`}.`,
     { details: { runDir: run.path, refused: reasons } },
   );
+}
+
+/** What the journal has against checkpoints. A model can be used without one that can be read. */
+function distrustOf({ journal }: RunDirectory): ReadonlyMap<number, string> {
+  try {
+    return checkpointHistory(readJournal(journal)).distrust;
+  } catch (error) {
+    if (error instanceof SluiceError) return new Map();
+    throw error;
+  }
 }
 
 /**

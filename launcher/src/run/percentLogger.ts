@@ -7,11 +7,11 @@ export function percentLogger(
   what: string,
   log: (line: string) => void,
 ): (done: number, total: number) => void {
-  const start = Date.now();
+  const start = performance.now();
   let shown = 0;
   return (done, total) => {
     const tenths = Math.floor((10 * done) / total);
-    if (Date.now() - start < QUIET_MS || tenths <= shown) return;
+    if (performance.now() - start < QUIET_MS || tenths <= shown) return;
     shown = tenths;
     log(`${what}: ${10 * tenths} %`);
   };

@@ -2,7 +2,7 @@
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { makeDirectories, SluiceError, writeError } from '@sluice/core';
+import { folderNameFault, makeDirectories, SluiceError, writeError } from '@sluice/core';
 import { refuseMissing } from './missingPath.ts';
 
 /** The paths of one run. */
@@ -38,6 +38,21 @@ export function runDirectory(path: string): RunDirectory {
 /** The name of a run: the configured one, or the configuration file's without its ending. */
 export function runName(config: { readonly name?: string | undefined }, configFile: string): string {
   return config.name ?? basename(configFile).replace(/\.(ya?ml|json)$/, '');
+}
+
+/**
+ * Where a new run goes that was given no directory: `runs/` and its name.
+ * @throws SLUICE_E_USAGE where the configuration file has a name that no folder can have
+ */
+export function directoryForRun(config: { readonly name?: string | undefined }, configFile: string): string {
+  const name = runName(config, configFile);
+  const fault = folderNameFault(name);
+  if (fault === undefined) return join('runs', name);
+  throw new SluiceError(
+    'SLUICE_E_USAGE',
+    `A run of ${configFile} would be called ${JSON.stringify(name)}, which ${fault}: give it a name in the configuration, or a --run-dir.`,
+    { details: { config: configFile, name } },
+  );
 }
 
 /** Whether `path` holds a run, begun or finished. */

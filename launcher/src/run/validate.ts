@@ -5,14 +5,15 @@ import { BACKENDS } from '@sluice/engine';
 import type { RunConfig } from '@sluice/train';
 
 /**
- * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_EXPERT_PARALLEL_INVALID; each message shows
- *   the numbers that do not fit; SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
+ * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_EXPERT_PARALLEL_INVALID, SLUICE_E_SCHEDULE_INVALID;
+ *   each message shows the numbers that do not fit; SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
   validateBackend(config);
   validateWorkers(config.parallel);
   validateBatch(config.batch, config.parallel.lanes);
   validateExpertParallel(config);
+  validateSchedule(config);
 }
 
 /** @throws SLUICE_E_VOCABULARY_TOO_SMALL */
@@ -115,6 +116,29 @@ function validateExpertParallel(config: RunConfig): void {
       'SLUICE_E_EXPERT_PARALLEL_INVALID',
       `parallel.expertParallel is ${expertParallel}, which does not divide the ${experts} experts (model.experts.count).`,
       { details },
+    );
+  }
+}
+
+/** A schedule that the run cuts off would jump where it is to slope, or never reach its peak. */
+function validateSchedule({ schedule, training: { steps } }: Pick<RunConfig, 'schedule' | 'training'>): void {
+  const { kind, warmupSteps, decaySteps } = schedule;
+  const refuse = (message: string) => {
+    throw new SluiceError('SLUICE_E_SCHEDULE_INVALID', message, { details: { ...schedule, steps } });
+  };
+  if (warmupSteps > steps) {
+    refuse(`schedule.warmupSteps is ${warmupSteps}, but the run has ${steps} steps (training.steps).`);
+  }
+  if (decaySteps === undefined) return;
+  if (kind !== 'wsd') {
+    refuse(
+      `schedule.decaySteps is ${decaySteps}, but schedule.kind is ${kind}: only wsd has a decay of its own.`,
+    );
+  }
+  if (warmupSteps + decaySteps > steps) {
+    refuse(
+      `schedule.decaySteps is ${decaySteps} and schedule.warmupSteps ${warmupSteps}, together more than the ` +
+        `${steps} steps of the run (training.steps).`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** Ctrl-C and SIGTERM during work that begins files: it is given the time to remove them. */
+/** Ctrl-C, SIGTERM and hang-ups during work that begins files: it is given the time to remove them. */
 
 import { SluiceError } from '@sluice/core';
 import { watchNpmParent } from './parentWatch.ts';

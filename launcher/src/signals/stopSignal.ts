@@ -1,4 +1,10 @@
-/** Ctrl-C and SIGTERM: the first asks for an orderly stop after the current step, the second ends everything now. */
+/**
+ * Ctrl-C and SIGTERM: the first asks for an orderly stop after the current step, the second ends everything now. A hang-up
+ * asks too, where it is not to be ignored, but is nobody's second word: closing a terminal may send several, and a session
+ * that ends sends SIGTERM after them.
+ */
+
+import { hangUpStops } from './hangUp.ts';
 
 export interface StopSignal {
   /** Whether an orderly stop was asked for. */
@@ -12,10 +18,12 @@ export interface InstalledStopSignal extends StopSignal {
   uninstall(): void;
 }
 
+type HandledSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP';
+
 /** The part of `process` that is needed, so that tests can send signals without sending any. */
 export interface SignalSource {
-  on(signal: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
-  off(signal: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
+  on(signal: HandledSignal, listener: () => void): unknown;
+  off(signal: HandledSignal, listener: () => void): unknown;
 }
 
 /**
@@ -24,8 +32,6 @@ export interface SignalSource {
  */
 const SAME_SIGNAL_MS = 500;
 
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
-
 /** Exit code of a command that a signal has ended before it was done, as shells report it. */
 export const ABORTED_EXIT_CODE = 130;
 
@@ -33,6 +39,8 @@ export function installStopSignal(options: {
   readonly source?: SignalSource;
   /** A clock, ms. */
   readonly now?: () => number;
+  /** Whether a hang-up asks for a stop. */
+  readonly hangUps?: boolean;
   /** Called at the first signal. */
   readonly onRequest: () => void;
   /** Called at the second: must end the process. */
@@ -40,23 +48,33 @@ export function installStopSignal(options: {
 }): InstalledStopSignal {
   const source = options.source ?? process;
   const now = options.now ?? (() => performance.now());
-  let requestedAt = 0;
+  /** When a person or a system asked, which a second time would be meant. */
+  let askedAt: number | undefined;
   const stop = {
     requested: false,
     request() {
       if (stop.requested) return;
-      stop.requested = true;
-      requestedAt = now();
-      options.onRequest();
+      askedAt = now();
+      begin();
     },
     uninstall() {
-      for (const signal of SIGNALS) source.off(signal, listener);
+      source.off('SIGINT', ask);
+      source.off('SIGTERM', ask);
+      source.off('SIGHUP', begin);
     },
   };
-  const listener = () => {
-    if (!stop.requested) stop.request();
-    else if (now() - requestedAt >= SAME_SIGNAL_MS) options.onAbort();
+  const begin = () => {
+    if (stop.requested) return;
+    stop.requested = true;
+    options.onRequest();
   };
-  for (const signal of SIGNALS) source.on(signal, listener);
+  const ask = () => {
+    if (askedAt !== undefined && now() - askedAt >= SAME_SIGNAL_MS) options.onAbort();
+    askedAt ??= now();
+    begin();
+  };
+  source.on('SIGINT', ask);
+  source.on('SIGTERM', ask);
+  if (options.hangUps ?? hangUpStops()) source.on('SIGHUP', begin);
   return stop;
 }

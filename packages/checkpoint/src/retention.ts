@@ -18,17 +18,27 @@ export interface RefusedCheckpoint {
   readonly problems: readonly CheckpointProblem[];
 }
 
+export interface NewestOptions extends VerifyOptions {
+  /** Steps whose checkpoints are refused whatever they hold, with the reason. */
+  readonly distrust?: ReadonlyMap<number, string>;
+}
+
 /**
  * The newest checkpoint of a run that proves itself, and those newer than it that do not, newest first, with reasons.
  * @returns no `checkpoint` when none is valid
  */
 export async function newestValidCheckpoint(
   runDirectory: string,
-  options: VerifyOptions = {},
+  options: NewestOptions = {},
 ): Promise<{ checkpoint?: ValidCheckpoint; refused: RefusedCheckpoint[] }> {
   const refused: RefusedCheckpoint[] = [];
   for (const entry of (await listCheckpoints(runDirectory)).reverse()) {
     const { step, directory } = entry;
+    const distrusted = options.distrust?.get(step);
+    if (distrusted !== undefined) {
+      refused.push({ step, directory, problems: [{ kind: 'distrusted', message: distrusted }] });
+      continue;
+    }
     const { valid, problems, manifest } = await verifyEntry(entry, options);
     if (valid) return { checkpoint: { step, directory, manifest: manifest! }, refused };
     refused.push({ step, directory, problems });
@@ -49,6 +59,10 @@ async function verifyEntry(entry: CheckpointEntry, options: VerifyOptions): Prom
 export interface PruneOptions {
   /** Steps whose checkpoints stay, whatever their age, e.g. one that a roll-back may need. */
   readonly protect?: readonly number[];
+  /** Step of the newest checkpoint that counts; what is newer is left alone, and keeps no other one from staying. */
+  readonly upTo?: number;
+  /** Steps whose checkpoints do not count as whole, whatever they look like. */
+  readonly distrust?: ReadonlyMap<number, string>;
   readonly files?: FileOperations;
 }
 
@@ -65,10 +79,13 @@ export async function pruneCheckpoints(
   options: PruneOptions = {},
 ): Promise<{ removed: string[] }> {
   invariant(Number.isInteger(keep) && keep >= 1, `${keep} checkpoints cannot be kept`);
-  const { protect = [], files = nodeFiles } = options;
-  const entries = await listCheckpoints(runDirectory);
+  const { protect = [], upTo = Number.POSITIVE_INFINITY, distrust, files = nodeFiles } = options;
+  const entries = (await listCheckpoints(runDirectory)).filter(({ step }) => step <= upTo);
   const whole: CheckpointEntry[] = [];
-  for (const entry of entries) if ((await verifyEntry(entry, { deep: false })).valid) whole.push(entry);
+  for (const entry of entries) {
+    if (distrust?.has(entry.step)) continue;
+    if ((await verifyEntry(entry, { deep: false })).valid) whole.push(entry);
+  }
   const kept = whole.slice(-keep);
   const newest = kept.at(-1)?.step ?? Number.NEGATIVE_INFINITY;
   const oldest = kept[0]?.step ?? Number.NEGATIVE_INFINITY;

@@ -18,7 +18,8 @@ export interface CheckpointProblem {
     | 'file-unreadable'
     | 'size-mismatch'
     | 'header-damaged'
-    | 'block-damaged';
+    | 'block-damaged'
+    | 'distrusted';
   /** A sentence with all of what follows. */
   readonly message: string;
   readonly file?: string;

@@ -40,6 +40,9 @@ type Call = FromThread & { type: 'call' };
 /** Longest silence of the communication thread while it is waited for, ms. */
 const THREAD_SILENCE_MS = 30_000;
 
+/** How long the main thread blocks before it looks whether the communication thread lives, ms. */
+const ROUND_MS = 1000;
+
 /** Longest time that a process which ends waits for its sockets, ms. */
 const EXIT_LIMIT_MS = 3000;
 
@@ -212,13 +215,13 @@ export class Communicator implements Launcher {
   /** Blocks while the communication thread shows that it lives; it limits the operations itself. */
   #block(slot: number): void {
     let pulse = this.#state.pulse;
-    let aliveAt = Date.now();
+    let silentMs = 0;
     while (this.#state.state(slot) === PENDING) {
-      this.#state.block(slot, 1000);
-      if (this.#state.pulse !== pulse) {
-        pulse = this.#state.pulse;
-        aliveAt = Date.now();
-      } else if (Date.now() - aliveAt > THREAD_SILENCE_MS) {
+      // A round that ends late, since the process was suspended, counts like any other.
+      this.#state.block(slot, ROUND_MS);
+      silentMs = this.#state.pulse === pulse ? silentMs + ROUND_MS : 0;
+      pulse = this.#state.pulse;
+      if (silentMs > THREAD_SILENCE_MS) {
         throw new SluiceError(
           'SLUICE_E_WORKER_FAILED',
           `The communication thread of rank ${this.rank} has not moved for ${THREAD_SILENCE_MS / 1000} s.`,

@@ -2,6 +2,7 @@
 
 import { SluiceError } from '@sluice/core';
 import { type Context, Dealer } from 'zeromq';
+import { awakeTimeout } from './awakeTime.ts';
 import {
   type CoordinatorMessages,
   decodeMessage,
@@ -15,7 +16,10 @@ import { type CurveKeys, connectorSecurity } from './security.ts';
 
 export interface ControlClientOptions {
   readonly coordinator: string;
-  /** The coordinator not heard of for so long is gone, ms. */
+  /**
+   * A coordinator of another machine that was not heard of for so long is gone, ms of this process's time awake. One whose
+   * process is the parent of this one is there as long as that is: stopped for a while, it goes on with its workers.
+   */
   readonly silenceMs: number;
   /** Process that must stay the parent of this one, for a worker that the coordinator started itself. */
   readonly parentPid?: number;
@@ -38,7 +42,8 @@ export class ControlClient {
   readonly #outbox: Buffer[] = [];
   #sending: Promise<void> | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
-  #heardAt = Date.now();
+  /** Own heartbeats since the coordinator was last heard of. */
+  #beatsUnheard = 0;
   #everHeard = false;
   #closed = false;
 
@@ -62,16 +67,16 @@ export class ControlClient {
     this.#startHeartbeat(handlers);
     this.send('hello', hello);
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
+      const endWait = awakeTimeout(limitMs, () => {
         reject(
           new SluiceError(
             'SLUICE_E_WORKER_TIMEOUT',
             `Rank ${hello.rank} waited ${limitMs / 1000} s for the coordinator at ${this.#options.coordinator} to gather all workers.`,
           ),
         );
-      }, limitMs);
+      });
       const settle = (error?: Error, endpoints: string[] = []) => {
-        clearTimeout(timer);
+        endWait();
         if (error === undefined) resolve(endpoints);
         else reject(error);
       };
@@ -99,7 +104,7 @@ export class ControlClient {
     settleJoin: (error?: Error, endpoints?: string[]) => void,
   ): Promise<void> {
     for await (const [frame] of this.#socket) {
-      this.#heardAt = Date.now();
+      this.#beatsUnheard = 0;
       this.#everHeard = true;
       const message = frame && decodeMessage<CoordinatorMessages>(frame);
       switch (message?.kind) {
@@ -127,8 +132,8 @@ export class ControlClient {
         handlers.onAbandoned(`the coordinator (process ${parentPid}) has ended`);
         return;
       }
-      const silentMs = Date.now() - this.#heardAt;
-      if (silentMs > silenceMs) {
+      const silentMs = HEARTBEAT_MS * this.#beatsUnheard++;
+      if (parentPid === undefined && silentMs > silenceMs) {
         handlers.onAbandoned(
           `nothing was heard of the coordinator at ${coordinator} for ${Math.round(silentMs / 1000)} s`,
         );

@@ -1,11 +1,11 @@
 /** The coordinator's end of the control plane: rendezvous, calls to all workers, heartbeats, losses. */
 
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { invariant, SluiceError } from '@sluice/core';
 import { Context, Router } from 'zeromq';
+import { awakeTimeout, isSuspended } from './awakeTime.ts';
 import {
   type CoordinatorMessages,
   DEFAULT_LIMITS_MS,
@@ -19,6 +19,7 @@ import {
   type WorkerMessages,
 } from './controlProtocol.ts';
 import { PendingCalls } from './pendingCalls.ts';
+import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
 import { removeRings } from './sharedRing.ts';
 import { bindOrRefuse } from './sockets.ts';
@@ -32,7 +33,7 @@ export interface ListenOptions {
   readonly transport?: TransportKind;
   /** Limits by kind of wait, ms. */
   readonly limits?: Partial<Record<WaitKind, number>>;
-  /** A worker not heard of for so long is lost, ms. */
+  /** A worker not heard of for so long is lost, ms of this process's time awake; but not while it is suspended. */
   readonly heartbeatSilenceMs?: number;
   /** The cluster's keys: encrypts and authenticates all connections of the run that leave the machine. */
   readonly curve?: CurveKeys;
@@ -54,7 +55,8 @@ export interface CallOptions {
 interface Member {
   readonly info: WorkerInfo;
   readonly identity: Buffer;
-  heardAt: number;
+  /** Heartbeats of the coordinator since the worker was last heard of. */
+  beatsUnheard: number;
   activity: string;
   ready: boolean;
   gone: boolean;
@@ -86,9 +88,10 @@ export class ControlServer {
   #reportLoss!: (error: SluiceError) => void;
   #onMembership: () => void = () => {};
 
-  /** Starts to listen. @throws SLUICE_E_PORT_TAKEN */
+  /** Starts to listen. @throws SLUICE_E_PORT_TAKEN, SLUICE_E_TEMPORARY_DIRECTORY */
   static async listen(options: ListenOptions): Promise<ControlServer> {
     const { curve } = options;
+    const directory = makeRuntimeDirectory();
     const context = new Context();
     const authenticator = curve && (await Authenticator.start(context, curve));
     const router = new Router({
@@ -98,7 +101,6 @@ export class ControlServer {
       linger: 1000,
       sendTimeout: 5000,
     });
-    const directory = mkdtempSync(join(tmpdir(), 'sluice-'));
     const endpoint = options.endpoint ?? `ipc://${directory}/coordinator`;
     try {
       await bindOrRefuse(router, endpoint.replace(/^(tcp:.*):0$/, '$1:*'));
@@ -157,7 +159,7 @@ export class ControlServer {
    */
   ready(limitMs = this.#limits.start): Promise<readonly WorkerInfo[]> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
+      const endWait = awakeTimeout(limitMs, () => {
         const missing = this.#ranks().filter((rank) => !this.#members.get(rank)?.ready);
         reject(
           new SluiceError(
@@ -166,11 +168,11 @@ export class ControlServer {
             { details: { missing } },
           ),
         );
-      }, limitMs);
+      });
       this.#onMembership = () => {
         const error = this.#ending();
         if (error === undefined && !this.#allReady()) return;
-        clearTimeout(timer);
+        endWait();
         if (error !== undefined) reject(error);
         else resolve(this.#ranks().map((rank) => this.#members.get(rank)!.info));
       };
@@ -266,7 +268,7 @@ export class ControlServer {
     }
     const member = [...this.#members.values()].find((m) => m.identity.equals(identity));
     if (member === undefined || member.gone) return;
-    member.heardAt = Date.now();
+    member.beatsUnheard = 0;
     switch (message.kind) {
       case 'ready':
         member.ready = true;
@@ -302,7 +304,7 @@ export class ControlServer {
     this.#members.set(rank, {
       info: { rank, host, pid, endpoint },
       identity,
-      heardAt: Date.now(),
+      beatsUnheard: 0,
       activity: 'starting',
       ready: false,
       gone: false,
@@ -314,14 +316,14 @@ export class ControlServer {
   }
 
   #beat(): void {
-    const now = Date.now();
     for (const member of this.#members.values()) {
       if (member.gone) continue;
       this.#send(member.info.rank, 'beat', {});
-      const silentMs = now - member.heardAt;
-      if (silentMs > this.#silenceMs) {
-        this.markLost(member.info.rank, `no heartbeat for ${Math.round(silentMs / 1000)} s`);
-      }
+      const silentMs = HEARTBEAT_MS * member.beatsUnheard++;
+      if (silentMs <= this.#silenceMs) continue;
+      const { rank, host, pid } = member.info;
+      if (host === hostname() && isSuspended(pid)) member.beatsUnheard = 0;
+      else this.markLost(rank, `no heartbeat for ${Math.round(silentMs / 1000)} s`);
     }
   }
 

@@ -14,6 +14,7 @@ export { type Faults, FaultyTransport } from './faultyTransport.ts';
 export { type Group, type Pending, soloGroup } from './group.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
 export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
+export { runtimeParent } from './runtimeDirectory.ts';
 export { type CurveKeys, generateCurveKeys } from './security.ts';
 export type { WorkerLimits } from './threadProtocol.ts';
 export type { MessageHandler, Payload, Transport } from './transport.ts';

@@ -1,6 +1,7 @@
 /** Calls to all workers that wait for their answers, each with a limit of its own. */
 
 import { SluiceError } from '@sluice/core';
+import { awakeTimeout } from './awakeTime.ts';
 import type { WaitKind } from './controlProtocol.ts';
 
 interface Call {
@@ -10,7 +11,7 @@ interface Call {
   readonly waiting: Set<number>;
   readonly resolve: (results: unknown[]) => void;
   readonly reject: (error: Error) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly endWait: () => void;
 }
 
 export interface CallLimit {
@@ -43,7 +44,7 @@ export class PendingCalls {
         waiting: new Set(this.#ranks),
         resolve,
         reject,
-        timer: setTimeout(() => this.#timeOut(id, kind, limitMs), limitMs),
+        endWait: awakeTimeout(limitMs, () => this.#timeOut(id, kind, limitMs)),
       });
     });
     return { id, answers };
@@ -88,7 +89,7 @@ export class PendingCalls {
   #finish(id: number): Call | undefined {
     const call = this.#calls.get(id);
     this.#calls.delete(id);
-    clearTimeout(call?.timer);
+    call?.endWait();
     return call;
   }
 }

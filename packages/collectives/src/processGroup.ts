@@ -6,6 +6,7 @@
 
 import { BLOCK_ELEMENTS, invariant, SluiceError } from '@sluice/core';
 import { bytesOf, type CollectiveArray, checkRanges, dataTypeOf, type ElementRange } from './arrays.ts';
+import { awakeTimeout } from './awakeTime.ts';
 import { type Exchange, MAX_OPERATIONS_IN_FLIGHT } from './exchange.ts';
 import { CREDIT_WINDOW_BYTES, EAGER_BYTES, Operation } from './operation.ts';
 import { TreeReducer } from './reduce.ts';
@@ -145,14 +146,14 @@ export class ProcessGroup {
 
   #start(operation: Operation, build: (operation: Operation) => void): void {
     this.#inFlight += 1;
-    const timer = setTimeout(() => operation.fail(this.#timeout(operation)), this.#limitMs);
+    const endWait = awakeTimeout(this.#limitMs, () => operation.fail(this.#timeout(operation)));
     operation.finished
       .catch((error: Error) => {
         // What comes later could be taken for what is missing now, so a group that failed once stays failed.
         this.#broken ??= error;
       })
       .finally(() => {
-        clearTimeout(timer);
+        endWait();
         this.#inFlight -= 1;
         this.#waiting.shift()?.();
       });

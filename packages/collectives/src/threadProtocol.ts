@@ -28,7 +28,7 @@ export interface WorkerLimits {
   readonly collectiveMs: number;
   /** From hello until all workers are there. */
   readonly connectMs: number;
-  /** Silence of the coordinator after which the worker ends itself. */
+  /** Silence of a coordinator on another machine after which the worker ends itself. */
   readonly coordinatorSilenceMs: number;
 }
 

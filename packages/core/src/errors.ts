@@ -37,12 +37,29 @@ export const ERROR_TABLE = {
     summary: 'The disk ran out of space while writing.',
     advice: 'Free space, or choose another directory; what was complete before is intact.',
   },
+  SLUICE_E_TEMPORARY_DIRECTORY: {
+    summary: 'The directory of temporary files does not exist, is none, or takes no new ones.',
+    advice: 'Set TMPDIR to a directory that you may write, or unset it; the workers’ sockets are made there.',
+  },
+  SLUICE_E_WORKING_DIRECTORY: {
+    summary: 'The directory that a command was started in is gone.',
+    advice: 'Change to a directory that exists (`cd`), and repeat the command.',
+  },
+  SLUICE_E_TOO_MANY_FILES: {
+    summary: 'The system lets this process open too few files for what is to be done.',
+    advice: 'Raise the limit (`ulimit -n 1024`; with systemd, LimitNOFILE=), or start fewer workers.',
+  },
+  SLUICE_E_UNEXPECTED: {
+    summary: 'Something failed in a way that was not foreseen.',
+    advice:
+      'Report it with the file that holds the stack (SLUICE_DEBUG=1 shows the stack at once). A run goes on from its last checkpoint by `sluice resume`.',
+  },
   SLUICE_E_USAGE: {
     summary: 'The command line has an unknown command, flag or value.',
     advice: 'See `sluice --help`, or `sluice COMMAND --help` for one command.',
   },
   SLUICE_E_INTERRUPTED: {
-    summary: 'A command was ended by Ctrl-C or SIGTERM before it was done.',
+    summary: 'A command was ended by Ctrl-C, SIGTERM or a hang-up before it was done.',
     advice: 'Run it again; the files that it had begun are removed.',
   },
   SLUICE_E_RUN_EXISTS: {
@@ -64,11 +81,13 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_NO_CHECKPOINT: {
     summary: 'A run was named that holds no valid checkpoint.',
-    advice: 'Look at the reasons with `sluice inspect`, and train on with `sluice resume`.',
+    advice:
+      'Restore the files that the message names from a copy; `sluice inspect` shows all. `sluice resume RUN --from-scratch` trains the run anew from step 0.',
   },
   SLUICE_E_DATASET_CHANGED: {
-    summary: 'The prepared corpus is not the one that the run was trained on.',
-    advice: 'Restore the files that the recipe names, or start a new run with `sluice train`.',
+    summary: 'The prepared corpus is not the one that the run was trained on, which is not there any more.',
+    advice:
+      'Restore the prepared corpus, or the text and the recipe that it was made of and `sluice data prepare RECIPE.yaml`; or start a new run with `sluice train`.',
   },
   SLUICE_E_METRICS_DAMAGED: {
     summary: 'A line of metrics.jsonl other than a torn last one cannot be read.',
@@ -181,9 +200,10 @@ export const ERROR_TABLE = {
     advice: 'Look at its last lines above; nothing before the last checkpoint is lost: resume the run.',
   },
   SLUICE_E_NON_FINITE: {
-    summary: 'Loss or gradient was not a finite number for many steps in a row, so training stopped.',
+    summary:
+      'Loss or gradient was not a finite number for many steps in a row, or weights that were to be saved are not, so training stopped.',
     advice:
-      'Resume from the last checkpoint with a lower rate: --set optimizer.learningRate=… --allow optimizer.learningRate.',
+      'Run the command of the message, which goes on from the newest sound checkpoint at a lower rate; lower it further where that is not enough.',
   },
   SLUICE_E_WORKERS_INVALID: {
     summary: 'The number of workers is not a power of two that divides parallel.lanes.',
@@ -198,6 +218,11 @@ export const ERROR_TABLE = {
     advice:
       'Choose an expertParallel that divides both parallel.workers and model.experts.count; 1 without experts.',
   },
+  SLUICE_E_SCHEDULE_INVALID: {
+    summary: 'The warm-up or the decay of the learning rate does not fit into the steps of the run.',
+    advice:
+      'Change schedule.warmupSteps, schedule.decaySteps or training.steps. To take only the first steps of a longer run: --until-step.',
+  },
   SLUICE_E_VOCABULARY_TOO_SMALL: {
     summary: 'The model has fewer embedding rows than the tokenizer has tokens.',
     advice: 'Set model.vocabularySize to at least the size of the tokenizer’s vocabulary.',
@@ -207,13 +232,15 @@ export const ERROR_TABLE = {
     advice: 'Check the paths, the file patterns and the field or column name of each source.',
   },
   SLUICE_E_DATA_SPLIT_EMPTY: {
-    summary: 'No document fell into the training or the validation split.',
+    summary:
+      'No document fell into the training or the validation split, or a split was asked for that a corpus lacks.',
     advice:
-      'Change validation.fraction, or cut files into more documents with documentSeparator; a fraction of 0 makes no validation split.',
+      'Change validation.fraction, or cut files into more documents with documentSeparator; a fraction of 0 makes no validation split. `evaluate` and `diagnose` take --split train.',
   },
   SLUICE_E_DATA_TOO_SMALL: {
     summary: 'A split holds fewer tokens than one training sequence.',
-    advice: 'Use a shorter data.sequenceLength, or more text.',
+    advice:
+      'Use a shorter data.sequenceLength, or more text; of the validation split, also another validation.fraction (0 trains without validation).',
   },
   SLUICE_E_DATA_ENCODING: {
     summary: 'A text file holds bytes that are not text in its encoding.',
@@ -251,6 +278,16 @@ export const ERROR_TABLE = {
   SLUICE_E_TOKENIZER_INVALID: {
     summary: 'A tokenizer.json cannot be used.',
     advice: 'Give a tokenizer.json of the Hugging Face format that has an end-of-text token.',
+  },
+  SLUICE_E_TOKENIZER_LIBRARY: {
+    summary: 'Hugging Face’s tokenizers library has no build that loads on this machine.',
+    advice:
+      'Install again (npm ci), or work on Linux, macOS or Windows with x64 or arm64. Byte-level BPE without a normalizer, as tokenizers trained here are, does without the library.',
+  },
+  SLUICE_E_TOKENIZER_TEXT: {
+    summary: 'A text holds something that the tokenizer has no token for.',
+    advice:
+      'Take a tokenizer with a token for what is unknown, or with tokens for all bytes, or delete such characters (remove, in the recipe’s source).',
   },
   SLUICE_E_DEBIAN_TOOLS_MISSING: {
     summary: 'A recipe takes text from a Debian package, and apt-get or dpkg is not installed.',
@@ -362,6 +399,12 @@ const UNWRITABLE: ReadonlySet<string> = new Set([
   'ELOOP',
   'EFBIG',
   'EIO',
+  'EBADF',
+  'ENXIO',
+  'ENODEV',
+  'ESTALE',
+  'EBUSY',
+  'ETXTBSY',
 ]);
 
 /** Turns the operating system's refusal to write `path` into a coded error; other errors pass unchanged. */

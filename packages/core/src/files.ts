@@ -175,11 +175,21 @@ export async function writeFileAtomic(
  * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
  */
 export function appendWhole(file: number, path: string, bytes: Uint8Array): void {
-  const { size } = fstatSync(file);
+  let size: number | undefined;
   try {
+    size = fstatSync(file).size;
     for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
   } catch (error) {
-    ftruncateSync(file, size);
+    if (size !== undefined) cutBack(file, size);
     throw writeError(path, error);
+  }
+}
+
+/** A disk that fails altogether may refuse this too; the first error is the one to tell. */
+function cutBack(file: number, size: number): void {
+  try {
+    ftruncateSync(file, size);
+  } catch {
+    // Readers pass over a torn line.
   }
 }

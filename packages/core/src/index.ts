@@ -1,3 +1,4 @@
+export * from './availableCores.ts';
 export * from './config.ts';
 export * from './configDiff.ts';
 export * from './configJsonSchema.ts';
@@ -5,6 +6,8 @@ export { allKeyPaths } from './configSchema.ts';
 export * as elementary from './elementary.ts';
 export * from './errors.ts';
 export * from './files.ts';
+export * from './floatRange.ts';
+export { folderName, folderNameFault } from './folderName.ts';
 export * from './hash.ts';
 export * from './log.ts';
 export * from './nearest.ts';

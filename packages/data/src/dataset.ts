@@ -43,12 +43,25 @@ export class Dataset {
     return (JSON.parse(config) as { eos_token: string }).eos_token;
   }
 
+  /** Whether there is a validation split. */
+  get holdsOut(): boolean {
+    return this.manifest.splits.validation.tokens > 0;
+  }
+
   /**
    * The sequences of a split, in the order of a seed.
-   * @throws SluiceError SLUICE_E_DATA_TOO_SMALL when the split is shorter than one sequence
+   * @throws SluiceError SLUICE_E_DATA_SPLIT_EMPTY when there is no such split, SLUICE_E_DATA_TOO_SMALL when it is shorter
+   *   than one sequence
    */
   sampler(options: SamplerOptions): Sampler {
     const reader = this.#splits[options.split];
+    if (reader.tokens === 0) {
+      throw new SluiceError(
+        'SLUICE_E_DATA_SPLIT_EMPTY',
+        `${this.directory} has no ${options.split} split: its recipe holds nothing out.`,
+        { details: { directory: this.directory, split: options.split } },
+      );
+    }
     if (reader.tokens <= options.sequenceLength) {
       throw new SluiceError(
         'SLUICE_E_DATA_TOO_SMALL',

@@ -14,9 +14,12 @@ export {
 } from './prepare.ts';
 export { DataRecipe, loadRecipe } from './recipe.ts';
 export type { Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
-export type { SourceReport } from './sourceReport.ts';
+export { readSourceReport, type SourceReport } from './sourceReport.ts';
 export type { ShardRange } from './splitReader.ts';
+export { recipeHash } from './stamp.ts';
+export type { TextState } from './textState.ts';
 export type { BpeTokenizerJson } from './tokenizer/json.ts';
+export { libraryVersion, loadLibrary as loadTokenizerLibrary } from './tokenizer/library.ts';
 export { type LoadTokenizerOptions, loadTokenizer } from './tokenizer/load.ts';
-export type { Tokenizer } from './tokenizer/tokenizer.ts';
+export { type CorpusText, decodeContinuation, type Tokenizer, unusedToken } from './tokenizer/tokenizer.ts';
 export { type TrainTokenizerOptions, trainTokenizer } from './tokenizer/train.ts';

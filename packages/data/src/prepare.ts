@@ -1,9 +1,10 @@
 /** Preparation of a corpus: documents become tokens in shards, once, and are found again. */
 
 import { copyFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { SluiceError, writeError } from '@sluice/core';
 import { readDocuments, SourceTally, type SplitPart } from './documents.ts';
+import { encodeParts } from './encodeParts.ts';
 import {
   type DatasetManifest,
   fileEntry,
@@ -16,13 +17,13 @@ import {
   TOKENIZER_FILE,
 } from './manifest.ts';
 import { type DataRecipe, type LoadedRecipe, loadRecipe } from './recipe.ts';
-import { reportSources, type SourceReport, writeSourceReport } from './sourceReport.ts';
+import { readSourceReport, reportSources, type SourceReport, writeSourceReport } from './sourceReport.ts';
 import { estimateUnpacked } from './sources/compression.ts';
-import { sourceFile } from './sources/files.ts';
-import { openSource } from './sources/open.ts';
+import { openSources } from './sources/open.ts';
 import { type IntakeCounts, noCounts, type TextSourceReader } from './sources/source.ts';
 import { SplitWriter, type TokenType } from './splitWriter.ts';
-import { makeStamp, readStamp, recipeHash, writeStamp } from './stamp.ts';
+import { makeStamp, recipeHash, writeStamp } from './stamp.ts';
+import { compareText, givenTokenizer, type TextState } from './textState.ts';
 import { loadTokenizer, tokenizerFile } from './tokenizer/load.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { trainTokenizer } from './tokenizer/train.ts';
@@ -36,15 +37,17 @@ export interface PrepareOptions {
   /** Where downloaded packages are kept. */
   readonly downloadRoot?: string;
   /** Whether to prepare again what is prepared already. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
+  /** What is done where the text has changed since it was prepared: it is prepared anew, or its tokens are kept. */
+  readonly changedText?: 'prepare' | 'keep';
   readonly signal?: AbortSignal | undefined;
   /** Called often; what it does should be cheap. */
   readonly onProgress?: (progress: PrepareProgress) => void;
 }
 
 export interface PrepareProgress {
-  /** Downloading sources; reading words for the tokenizer; finding its merges; encoding. */
-  readonly stage: 'sources' | 'words' | 'merges' | 'encode';
+  /** Downloading sources; comparing them with what was prepared; reading words for the tokenizer; finding its merges; encoding. */
+  readonly stage: 'sources' | 'compare' | 'words' | 'merges' | 'encode';
   readonly documents: number;
   readonly bytes: number;
   readonly tokens: number;
@@ -55,6 +58,8 @@ export interface PrepareProgress {
 export interface PreparedCorpus {
   readonly name: string;
   readonly directory: string;
+  /** Names the recipe: equal values give an equal hash. */
+  readonly recipeHash: string;
   /** Names the corpus: a run goes on only with the same one. */
   readonly manifestHash: string;
   readonly vocabularySize: number;
@@ -69,18 +74,23 @@ export interface PreparedCorpus {
 export interface PrepareSummary extends PreparedCorpus {
   /** False when the corpus was there already and nothing was done. */
   readonly fresh: boolean;
+  /** What a user should know of how the tokenizer was read, where something was done. */
+  readonly notes: readonly string[];
   /** What each source of the recipe gave, and what it holds that was not read. */
   readonly sources: readonly SourceReport[];
+  /** How the text that the recipe names compares with the corpus. */
+  readonly text: TextState;
 }
 
 /**
- * Prepares the corpus of a recipe, unless it is there and neither the recipe nor a source has changed.
+ * Prepares the corpus of a recipe, unless it is there and neither the recipe nor a source has changed. A corpus whose text is
+ * gone is whole in itself.
  *
  * It is written to a folder of this process and gets its name when it is whole: an interruption, by `signal` or by
  * death, leaves what was there before. Memory does not grow with the corpus.
  *
  * @throws SluiceError SLUICE_E_CONFIG_*, SLUICE_E_FILE_*, SLUICE_E_DATA_*, SLUICE_E_TOKENIZER_INVALID,
- *   SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when it is aborted
+ *   SLUICE_E_TOKENIZER_LIBRARY, SLUICE_E_TOKENIZER_TEXT, SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when it is aborted
  */
 export async function prepareData(recipeFile: string, options: PrepareOptions = {}): Promise<PrepareSummary> {
   const { outputRoot = 'data/prepared', downloadRoot = 'data/downloads', force = false, signal } = options;
@@ -88,21 +98,28 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
   const { recipe } = loaded;
   const directory = join(outputRoot, recipe.name);
   options.onProgress?.({ stage: 'sources', documents: 0, bytes: 0, tokens: 0, totalBytes: 0 });
-  const sources: TextSourceReader[] = [];
-  for (const source of recipe.sources)
-    sources.push(await openSource(source, loaded, { downloadRoot, signal }));
-  const stamp = makeStamp(recipe, sources, givenTokenizer(loaded));
-  const present = force || readStamp(directory) !== stamp ? null : loadIfWhole(directory);
-  if (present !== null)
-    return {
-      ...summarize(directory, present),
-      fresh: false,
-      sources: reportSources(sources, present.manifest),
-    };
+  const present = force ? undefined : loadPrepared(directory, recipe);
+  if (present !== undefined && !('unusable' in present)) {
+    const { text, sources } = await compareText(loaded, directory, present.manifest, options);
+    const isKept = options.changedText === 'keep' || text === 'same' || text === 'gone';
+    if (isKept) {
+      return {
+        ...summarize(directory, present),
+        fresh: false,
+        notes: [],
+        text,
+        sources: sources ? reportSources(sources, present.manifest) : readSourceReport(directory),
+      };
+    }
+  }
 
+  const sources = await openSources(loaded, { downloadRoot, signal }).catch((error) => {
+    throw present && 'unusable' in present ? withoutCorpus(error, present.unusable, recipeFile) : error;
+  });
+  const stamp = makeStamp(recipe, sources, givenTokenizer(loaded));
   const work = makeWorkDirectory(outputRoot, recipe.name);
+  const preparation = new Preparation(loaded, sources, work, options);
   try {
-    const preparation = new Preparation(loaded, sources, work, options);
     const manifest = await preparation.run();
     writeStamp(work, stamp);
     writeSourceReport(work, reportSources(sources, manifest));
@@ -114,11 +131,13 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  const loadedManifest = loadManifest(directory);
+  const prepared = loadManifest(directory);
   return {
-    ...summarize(directory, loadedManifest),
+    ...summarize(directory, prepared),
     fresh: true,
-    sources: reportSources(sources, loadedManifest.manifest),
+    text: 'same',
+    notes: preparation.notes,
+    sources: reportSources(sources, prepared.manifest),
   };
 }
 
@@ -130,6 +149,7 @@ class Preparation {
   readonly #directory: string;
   readonly #options: PrepareOptions;
   readonly #progress = { documents: 0, bytes: 0, tokens: 0, totalBytes: 0 };
+  notes: readonly string[] = [];
 
   constructor(
     loaded: LoadedRecipe,
@@ -149,6 +169,7 @@ class Preparation {
 
   async run(): Promise<DatasetManifest> {
     const tokenizer = await this.#makeTokenizer();
+    this.notes = tokenizer.notes;
     // Whoever loads the corpus's tokenizer is to find the end-of-text token that the recipe named.
     const config = {
       tokenizer_class: 'PreTrainedTokenizerFast',
@@ -194,13 +215,11 @@ class Preparation {
     const tallies = this.#sources.map(() => new SourceTally());
     const unigram = new UnigramCounter(tokenizer.vocabularySize);
     try {
-      for await (const part of readDocuments(
-        this.#sources,
-        this.#recipe.validation,
-        this.#options.signal,
-        tallies.map(({ counts }) => counts),
-      )) {
-        const tokens = tokenizer.encodeOrdinary(part.text);
+      const counts = tallies.map((tally) => tally.counts);
+      const { validation } = this.#recipe;
+      const parts = readDocuments(this.#sources, validation, this.#options.signal, counts);
+      for await (const [part, tokens] of encodeParts(tokenizer, parts)) {
+        this.#options.signal?.throwIfAborted();
         if (part.last) tokens.push(tokenizer.endOfTextId);
         const writer = writers[part.split];
         if (part.first) writer.beginDocument(part.name, part.source);
@@ -210,10 +229,7 @@ class Preparation {
         this.#progress.tokens += tokens.length;
         this.#report('encode', part);
       }
-      this.#checkSplits(
-        writers,
-        tallies.map(({ counts }) => counts),
-      );
+      this.#checkSplits(writers, counts);
       const splits = { train: writers.train.finish(), validation: writers.validation.finish() };
       return {
         format: 'sluice-tokens',
@@ -323,6 +339,7 @@ function summarize(directory: string, { manifest, manifestHash }: LoadedManifest
   return {
     name: manifest.name,
     directory,
+    recipeHash: manifest.recipeHash,
     manifestHash,
     vocabularySize: manifest.tokenizer.vocabularySize,
     documents: train.documents + validation.documents,
@@ -333,17 +350,25 @@ function summarize(directory: string, { manifest, manifestHash }: LoadedManifest
   };
 }
 
-function givenTokenizer({ recipe, resolve }: LoadedRecipe) {
-  if (recipe.tokenizer.kind !== 'file') return null;
-  const file = tokenizerFile(resolve(recipe.tokenizer.path));
-  return sourceFile(file, basename(file));
-}
-
-function loadIfWhole(directory: string): LoadedManifest | null {
+/** The corpus of a recipe as far as it is there and whole, or why it cannot be used. */
+function loadPrepared(directory: string, recipe: DataRecipe): LoadedManifest | { readonly unusable: string } {
   try {
-    return loadManifest(directory);
+    const loaded = loadManifest(directory);
+    return loaded.manifest.recipeHash === recipeHash(recipe)
+      ? loaded
+      : { unusable: `The corpus in ${directory} was prepared from another recipe.` };
   } catch (error) {
-    if (error instanceof SluiceError) return null;
+    if (error instanceof SluiceError) return { unusable: error.message };
     throw error;
   }
+}
+
+/** The error of a source that is missing, where there are no tokens that could do without it. */
+function withoutCorpus(error: unknown, unusable: string, recipeFile: string): unknown {
+  if (!(error instanceof SluiceError)) return error;
+  return new SluiceError(
+    error.code,
+    `${error.message} ${unusable} Once the source is there, this makes it again: sluice data prepare ${recipeFile}`,
+    { details: { ...error.details, recipe: recipeFile }, cause: error },
+  );
 }

@@ -1,6 +1,6 @@
 /** The data recipe: where text comes from, how it becomes tokens, and what is held out. */
 
-import { loadYamlConfig, resolvePath } from '@sluice/core';
+import { folderName, loadYamlConfig, resolvePath } from '@sluice/core';
 import { z } from 'zod';
 
 /** A message that shows the offending value. */
@@ -173,8 +173,7 @@ export const ValidationConfig = z.strictObject({
 });
 
 export const DataRecipe = z.strictObject({
-  name: z
-    .string()
+  name: folderName()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'may hold letters, digits, dots, dashes and underscores only')
     .describe('Name of the corpus, and of the folder that it is prepared in.'),
   description: z.string().optional().describe('What the corpus is, for people.'),

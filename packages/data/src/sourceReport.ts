@@ -3,7 +3,7 @@
  * note that somebody puts beside the texts makes no other corpus.
  */
 
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatasetManifest } from './manifest.ts';
 import type { PassedOver, TextSourceReader } from './sources/source.ts';
@@ -30,4 +30,13 @@ export function reportSources(
 
 export function writeSourceReport(directory: string, report: readonly SourceReport[]): void {
   writeFileSync(join(directory, SOURCE_REPORT_FILE), `${JSON.stringify({ sources: report }, null, 2)}\n`);
+}
+
+/** The report of a prepared corpus: what its text was when it was prepared. Empty where somebody has removed it. */
+export function readSourceReport(directory: string): SourceReport[] {
+  try {
+    return JSON.parse(readFileSync(join(directory, SOURCE_REPORT_FILE), 'utf8')).sources;
+  } catch {
+    return [];
+  }
 }

@@ -1,7 +1,7 @@
 import { readDocuments, type SplitPart } from './documents.ts';
 import type { DataRecipe } from './recipe.ts';
 import type { IntakeCounts, TextSourceReader } from './sources/source.ts';
-import { compilePattern, forEachWord, WORD_PATTERN } from './tokenizer/byteLevel.ts';
+import { compilePattern, forEachWord, WORD_PATTERN } from './tokenizer/wordPatterns.ts';
 
 /** The tokenizer is trained on at most so many times the wanted sample, where the corpus's size was guessed too small. */
 const SAMPLE_LIMIT = 4;
@@ -25,7 +25,7 @@ export async function countTrainingWords(
   { signal, counts, onPart }: CountingOptions,
 ): Promise<Map<string, number>> {
   const share = sampleBytes / Math.max(totalBytes, 1);
-  const pattern = compilePattern(WORD_PATTERN);
+  const pattern = compilePattern(WORD_PATTERN)!;
   const words = new Map<string, number>();
   let taken = 0;
   for await (const part of readDocuments(sources, recipe.validation, signal, counts)) {

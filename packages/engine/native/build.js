@@ -165,7 +165,7 @@ async function main() {
 
   const objects = join(output, `objects-${process.pid}`);
   mkdirSync(objects, { recursive: true });
-  const started = Date.now();
+  const started = performance.now();
   try {
     const openmp = await compile(compiler, march, objects);
     writeFileSync(
@@ -173,7 +173,7 @@ async function main() {
       `${JSON.stringify({ built: true, compiler: compiler.version, march, openmp, hash }, null, 2)}\n`,
     );
     console.error(
-      `Built the C++ core for ${march} with ${compiler.version} in ${((Date.now() - started) / 1000).toFixed(1)} s.`,
+      `Built the C++ core for ${march} with ${compiler.version} in ${((performance.now() - started) / 1000).toFixed(1)} s.`,
     );
   } catch (error) {
     giveUp(`${compiler.command} failed:\n${error.stderr ?? error.message}`);

@@ -1,6 +1,6 @@
 /** What `sluice doctor` and the benchmarks say about the engine. */
 
-import { availableParallelism } from 'node:os';
+import { availableCores } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
 import { hasFusedMultiplyAdd, nativeAbsence, nativeBuildInfo, nativeCore, threads } from './native.ts';
@@ -43,7 +43,7 @@ export function engineReport(): EngineReport {
     vectorWidth,
     openmp: core !== undefined && openmp === true,
     threads: threads(),
-    cores: availableParallelism(),
+    cores: availableCores().count,
   };
 }
 

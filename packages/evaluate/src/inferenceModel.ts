@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { randomKey, SluiceError } from '@sluice/core';
-import { type Dataset, openDataset } from '@sluice/data';
+import { type Dataset, decodeContinuation, openDataset } from '@sluice/data';
 import { type Decoder, KeyValueCache, type LossParts } from '@sluice/model';
 import type { Grain, SavedUpdate, TokenSource } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
@@ -130,7 +130,8 @@ export class InferenceModel {
       // Lets a signal be handled between tokens.
       await new Promise(setImmediate);
     }
-    return { text: tokenizer.decode(tokens.slice(start)), tokens: tokens.length - start };
+    const text = decodeContinuation(tokenizer, tokens.slice(0, start), tokens.slice(start));
+    return { text, tokens: tokens.length - start };
   }
 
   /** A function from all tokens so far to the logits of the next one, which computes only what it has not seen before. */

@@ -1,6 +1,5 @@
 /** Loading a model for inference, from a checkpoint or a Hugging Face directory: the weights only, on one process. */
 
-import { availableParallelism } from 'node:os';
 import { openCheckpoint } from '@sluice/checkpoint';
 import {
   HuggingFaceDirectory,
@@ -10,7 +9,7 @@ import {
   weightsOfCheckpoint,
   weightsOfHuggingFace,
 } from '@sluice/checkpoint/huggingface';
-import { parseConfig, SluiceError } from '@sluice/core';
+import { availableCores, parseConfig, SluiceError } from '@sluice/core';
 import { type Dataset, findPrepared, openDataset } from '@sluice/data';
 import { Parameter, selectBackend, setThreads } from '@sluice/engine';
 import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
@@ -52,7 +51,7 @@ export async function loadForInference(directory: string, options: LoadOptions):
   try {
     const model = overrideRope(source.weights.model, directory, options.set ?? []);
     await selectBackend(options.backend);
-    setThreads(options.threads || availableParallelism());
+    setThreads(options.threads || availableCores().count);
     const decoder = new Decoder(model, await readParameters(model, source.weights));
     const { sequenceLength, openCorpus, measureUpdate, weights } = source;
     const loadCodec = () => codecOfWeights(weights, directory);

@@ -1,3 +1,4 @@
+import { positiveFloat32 } from '@sluice/core';
 import { z } from 'zod';
 import { ControlConfig, controlRefusals } from './controls/index.ts';
 import { GateConfig, gateRefusal } from './gates/config.ts';
@@ -92,11 +93,11 @@ export const ModelConfig = z
       .boolean()
       .default(true)
       .describe('RMS norm of each query and key head before the rotary embedding.'),
-    ropeTheta: z.number().positive().default(10000).describe('Base of the rotary embedding.'),
+    ropeTheta: positiveFloat32().default(10000).describe('Base of the rotary embedding.'),
     ropeScaling: RopeScalingConfig.optional().describe(
       'Stretches the rotary embedding over longer sequences; leave out for none.',
     ),
-    rmsNormEps: z.number().positive().default(1e-6).describe('Added to the mean square in RMS norms.'),
+    rmsNormEps: positiveFloat32().default(1e-6).describe('Added to the mean square in RMS norms.'),
     tieWordEmbeddings: z.boolean().default(false).describe('Whether the output projection is the embedding.'),
     initializerRange: z
       .number()

@@ -52,15 +52,23 @@ export async function* readDiagnostics(path: string): AsyncGenerator<Diagnostics
 
 /**
  * Drops every line from the first on whose step is later than `step`, or that a kill has torn.
+ * @param keep called with the offset of the first of them, if it is a record, before they are cut
  * @throws SLUICE_E_FILE_UNWRITABLE
  */
-export async function truncateDiagnosticsAfter(path: string, step: number): Promise<void> {
+export async function truncateDiagnosticsAfter(
+  path: string,
+  step: number,
+  keep?: (start: number) => void,
+): Promise<void> {
   if (!existsSync(path)) return;
   let kept = 0;
+  let cutsRecord = false;
   for await (const { record, end } of linesOf(path)) {
-    if (!record || record.step > step) break;
+    cutsRecord = record !== undefined && record.step > step;
+    if (!record || cutsRecord) break;
     kept = end;
   }
+  if (cutsRecord) keep?.(kept);
   try {
     truncateSync(path, kept);
   } catch (error) {

@@ -8,4 +8,5 @@ export * from './progress/display.ts';
 export * from './record.ts';
 export { meanOfGates } from './report/diagnostics.ts';
 export * from './report/report.ts';
+export * from './superseded.ts';
 export * from './terminal.ts';

@@ -64,8 +64,9 @@ export class MetricsLog {
   /**
    * Drops every line of a step later than `step`. Steps ascend, so these are the end of the file: cutting it there is
    * one atomic operation of the file system.
+   * @param keep called with the offset of the first of these lines before they are cut
    */
-  truncateAfter(step: number): void {
+  truncateAfter(step: number, keep?: (start: number) => void): void {
     if (this.#lastStep <= step) return;
     let end = 0;
     let last = 0;
@@ -75,6 +76,7 @@ export class MetricsLog {
       if (record !== undefined) last = record.step;
       end = line.end;
     }
+    keep?.(end);
     try {
       ftruncateSync(this.#file, end);
     } catch (error) {

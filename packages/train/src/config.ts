@@ -1,3 +1,4 @@
+import { folderName, positiveFloat32 } from '@sluice/core';
 import { DataConfig } from '@sluice/data';
 import { BACKEND_NAMES } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
@@ -15,7 +16,9 @@ export const ParallelConfig = z.strictObject({
     .int()
     .min(0)
     .default(0)
-    .describe('Threads of each worker; 0 shares the cores of the machine out among the workers.'),
+    .describe(
+      'Threads of each worker; 0 shares the cores out among the workers: those that the process may run on, or those of its container’s CPU quota.',
+    ),
   lanes: z
     .int()
     .min(1)
@@ -55,11 +58,11 @@ export const TrainingConfig = z.strictObject({
 });
 
 export const OptimizerConfig = z.strictObject({
-  learningRate: z.number().positive().describe('Peak learning rate.'),
+  learningRate: positiveFloat32().describe('Peak learning rate.'),
   weightDecay: z.number().min(0).default(0.1).describe('Decoupled weight decay; not applied to norms.'),
   beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment.'),
   beta2: z.number().min(0).lt(1).default(0.95).describe('Decay of the second moment.'),
-  epsilon: z.number().positive().default(1e-8).describe('Added to the root of the second moment.'),
+  epsilon: positiveFloat32().default(1e-8).describe('Added to the root of the second moment.'),
   clipNorm: z.number().min(0).default(1).describe('Largest global gradient norm; 0 for no clipping.'),
 });
 
@@ -68,18 +71,26 @@ export const ScheduleConfig = z.strictObject({
     .enum(['cosine', 'wsd', 'constant', 'linear'])
     .default('cosine')
     .describe('Shape after the warm-up; wsd: stable, then decay.'),
-  warmupSteps: z.int().min(0).default(0).describe('Steps of linear warm-up.'),
+  warmupSteps: z.int().min(0).default(0).describe('Steps of linear warm-up; at most the steps of the run.'),
   decaySteps: z
     .int()
     .min(0)
     .optional()
-    .describe('wsd only: steps of the decay at the end; a tenth of the run when left out.'),
+    .describe(
+      'wsd only: steps of the decay at the end; 0 for none; a tenth of the run when left out. With the warm-up, at most the steps of the run.',
+    ),
   minimumRatio: z.number().min(0).max(1).default(0.1).describe('Final learning rate as a share of the peak.'),
 });
 
 export const EvaluationConfig = z.strictObject({
   everySteps: z.int().min(0).default(100).describe('Steps between validations; 0 for only the last.'),
-  sequences: z.int().min(1).default(32).describe('Validation sequences that are scored each time.'),
+  sequences: z
+    .int()
+    .min(1)
+    .default(32)
+    .describe(
+      'Validation sequences that are scored each time, each once; all of them where there are fewer.',
+    ),
 });
 
 export const DiagnosticsConfig = z.strictObject({
@@ -93,7 +104,7 @@ export const DiagnosticsConfig = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      'Validation sequences that are measured each time, in whole grains; as many as the batch has, at most 8, when left out.',
+      'Validation sequences that are measured each time (training ones where the corpus holds nothing out); as many as the batch has, at most 8, when left out.',
     ),
 });
 
@@ -124,7 +135,9 @@ export const SpikesConfig = z.strictObject({
 
 /** The whole configuration of a run. Resolved once, read-only after, saved with the run. */
 export const RunConfig = z.strictObject({
-  name: z.string().optional().describe('Name of the run; the configuration file’s name when left out.'),
+  name: folderName()
+    .optional()
+    .describe('Name of the run, and of its folder in runs/; the configuration file’s name when left out.'),
   seed: z.int().default(1).describe('Seed of the initial weights and of the order of the data.'),
   backend: z
     .enum(BACKEND_NAMES)

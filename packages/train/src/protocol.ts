@@ -60,12 +60,20 @@ export interface EvaluateResult {
 }
 
 export interface DiagnoseRequest {
-  /** Validation sequences that are measured, in whole grains; at least one grain. */
+  /** Validation sequences that are measured, as far as there are so many; training ones where nothing is held out. */
   readonly sequences: number;
 }
 
 /** The same on all workers. */
 export type DiagnoseResult = Diagnostics;
+
+/** What a state must show before it is worth a checkpoint. */
+export interface ExamineResult {
+  /** Recomputed and compared when the checkpoint is loaded; the same on all workers. Its loss may be no number. */
+  readonly probe: Probe;
+  /** Tensors, of those that this worker keeps, that hold a number that is not finite: weights or moments. */
+  readonly nonFinite: readonly string[];
+}
 
 export interface SaveRequest {
   /** Directory, already made, that the worker writes its shard into. */
@@ -74,7 +82,7 @@ export interface SaveRequest {
 
 /** The loss of a fixed batch, by which a checkpoint proves itself. */
 export interface Probe {
-  /** Mean cross-entropy of the first validation sequences, nats a token. */
+  /** Mean cross-entropy of the first validation sequences (or training ones, where nothing is held out), nats a token. */
   readonly loss: number;
   /** What computed it. With the same arithmetic the loss must be the same bits; with another, nearly the same. */
   readonly arithmetic: string;
@@ -85,8 +93,6 @@ export interface SaveResult {
   readonly shard: ShardRecord;
   /** State that is the same on all workers (JSON): lagged expert loads and the like. */
   readonly state: Readonly<Record<string, unknown>>;
-  /** Recomputed and compared when the checkpoint is loaded; the same on all workers. */
-  readonly probe: Probe;
 }
 
 /** Every method that the coordinator can call on the workers. */
@@ -95,6 +101,7 @@ export interface WorkerMethods {
   step(request: StepRequest): Promise<StepResult>;
   evaluate(request: EvaluateRequest): Promise<EvaluateResult>;
   diagnose(request: DiagnoseRequest): Promise<DiagnoseResult>;
+  examine(request: Record<string, never>): Promise<ExamineResult>;
   save(request: SaveRequest): Promise<SaveResult>;
   /** Closes sockets and ends the process. */
   stop(request: Record<string, never>): Promise<Record<string, never>>;

@@ -17,6 +17,12 @@ export function learningRateAt(
   return peak * (minimumRatio + (1 - minimumRatio) * remainingShare(config, step));
 }
 
+/** Steps of wsd's decay: as configured, or a tenth of the run, though no more than the warm-up leaves; 0 for no decay. */
+function decayStepsOf({ schedule, training }: Pick<RunConfig, 'schedule' | 'training'>): number {
+  const most = Math.max(0, training.steps - schedule.warmupSteps);
+  return schedule.decaySteps ?? Math.min(Math.ceil(training.steps / 10), most);
+}
+
 /** 1 at the end of the warm-up, 0 at the last step, in between as the kind of schedule has it. */
 function remainingShare(
   { schedule, training }: Pick<RunConfig, 'schedule' | 'training'>,
@@ -32,8 +38,8 @@ function remainingShare(
     case 'cosine':
       return 0.5 * (1 + elementary.cos(Math.PI * progress));
     case 'wsd': {
-      const decaySteps = schedule.decaySteps ?? Math.ceil(training.steps / 10);
-      return Math.min(1, (training.steps - step) / Math.max(1, decaySteps));
+      const decaySteps = decayStepsOf({ schedule, training });
+      return decaySteps === 0 ? 1 : Math.min(1, (training.steps - step) / decaySteps);
     }
   }
 }

@@ -1,6 +1,7 @@
 /** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
 
 import { sharedFloat64 } from '@sluice/collectives';
+import { invariant } from '@sluice/core';
 import { computeGradientsAsync, withReads } from '@sluice/engine';
 import { Decoder, initializeParameter, type LossParts, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole, orderedSum } from './agreement.ts';
@@ -34,9 +35,18 @@ interface StepTotals {
   readonly expertLoads: Float32Array[];
 }
 
+/** Consecutive sequences that go through the model in one pass. */
+interface GrainPlace {
+  readonly index: number;
+  /** Number of its first sequence. */
+  readonly first: number;
+  readonly sequences: number;
+}
+
 export interface Samplers {
   readonly train: TokenSource;
-  readonly validation: TokenSource;
+  /** Left out where the corpus holds nothing out. */
+  readonly validation?: TokenSource | undefined;
 }
 
 export class Trainer {
@@ -124,54 +134,57 @@ export class Trainer {
   }
 
   /**
-   * Mean cross-entropy of the first validation sequences. All workers call it together; the result does not depend on
-   * their number.
+   * Mean cross-entropy of the first validation sequences, each of which is scored once. All workers call it together; the
+   * result does not depend on their number.
    */
   async evaluate(sequences: number): Promise<EvaluateResult> {
-    const grains = this.#validationGrains(sequences);
-    const sums = sharedFloat64(grains);
-    await this.#visitValidation(grains, async (grain, isOwn) => {
+    invariant(this.#samplers.validation, 'a corpus that holds nothing out is to be validated on');
+    const grains = this.#forwardGrains(sequences);
+    const sums = sharedFloat64(grains.length);
+    await this.#visit(grains, async (grain, isOwn) => {
       const loss = await this.#forwardLoss(grain);
       if (isOwn) sums[grain.index] = loss;
     });
     makeWhole(sums, this.#topology);
-    const tokens = grains * this.#config.batch.grainSequences * this.#samplers.validation.sequenceLength;
+    const tokens = sequencesOf(grains) * this.#samplers.validation.sequenceLength;
     return { loss: orderedSum(sums) / tokens, tokens };
   }
 
   /**
-   * Measurements of the first validation sequences. All workers call it together; the result does not depend on their
+   * Measurements of the first validation sequences, or training ones where nothing is held out. All workers call it together; the result does not depend on their
    * number, and nothing of what training goes on with is touched.
    */
   async diagnose({ sequences }: DiagnoseRequest): Promise<Diagnostics> {
-    const { model, batch } = this.#config;
-    const grains = this.#validationGrains(sequences);
+    const { model } = this.#config;
+    const grains = this.#forwardGrains(sequences);
     const length = Tally.length(model);
-    const all = sharedFloat64(grains * length);
+    const all = sharedFloat64(grains.length * length);
     const tallyOf = (grain: number) => new Tally(model, all.subarray(grain * length, (grain + 1) * length));
-    await this.#visitValidation(grains, (grain, isOwn) => {
+    await this.#visit(grains, (grain, isOwn) => {
       const meter = new ForwardMeter(model, isOwn ? tallyOf(grain.index) : undefined);
       return withReads(() => this.model.observe(grain, meter));
     });
     makeWhole(all, this.#topology);
     const tally = mergeTallies(
       model,
-      Array.from({ length: grains }, (_, grain) => tallyOf(grain)),
+      grains.map(({ index }) => tallyOf(index)),
     );
     return summarize(
       model,
       tally,
       {
-        sequences: grains * batch.grainSequences,
-        sequenceLength: this.#samplers.validation.sequenceLength,
+        sequences: sequencesOf(grains),
+        sequenceLength: this.#forwardSource.sequenceLength,
+        ...(this.#samplers.validation ? {} : { split: 'train' }),
       },
       this.#measureUpdates(),
     );
   }
 
-  /** Mean cross-entropy of the first validation grain, computed by every worker for itself. */
+  /** Mean cross-entropy of the first grain that `evaluate` scores, computed by every worker for itself. */
   async probeLoss(): Promise<number> {
-    const grain = this.#validationGrain(0);
+    const [first] = this.#forwardGrains(this.#config.batch.grainSequences);
+    const grain = this.#readForward(first!);
     return (await this.#forwardLoss(grain)) / grain.inputs.length;
   }
 
@@ -277,31 +290,40 @@ export class Trainer {
     };
   }
 
-  /** Whole grains of the first validation sequences. */
-  #validationGrains(sequences: number): number {
-    const most = Math.min(sequences, this.#samplers.validation.numSequences);
-    return Math.max(1, Math.floor(most / this.#config.batch.grainSequences));
+  /** What passes without a gradient read. */
+  get #forwardSource(): TokenSource {
+    return this.#samplers.validation ?? this.#samplers.train;
+  }
+
+  /** The first sequences of a split in grains; the last grain has what is left. */
+  #forwardGrains(sequences: number): GrainPlace[] {
+    const { grainSequences } = this.#config.batch;
+    const total = Math.min(sequences, this.#forwardSource.numSequences);
+    return Array.from({ length: Math.ceil(total / grainSequences) }, (_, index) => {
+      const first = index * grainSequences;
+      return { index, first, sequences: Math.min(grainSequences, total - first) };
+    });
   }
 
   /**
-   * Shares validation grains out among the workers. Workers that share experts must compute in step, so those without a
-   * grain of their own repeat the last one.
+   * Shares such grains out among the workers. Workers that share experts must compute in step, so those without a grain of
+   * their own repeat the last one.
    */
-  async #visitValidation(
-    grains: number,
+  async #visit(
+    grains: readonly GrainPlace[],
     visit: (grain: Grain, isOwn: boolean) => Promise<void>,
   ): Promise<void> {
     const { rank, size } = this.#topology;
-    const rounds = Math.ceil(grains / size);
+    const rounds = Math.ceil(grains.length / size);
     for (let round = 0; round < rounds; round++) {
       const index = rank * rounds + round;
-      await visit(this.#validationGrain(Math.min(index, grains - 1)), index < grains);
+      const place = grains[Math.min(index, grains.length - 1)]!;
+      await visit(this.#readForward(place), index < grains.length);
     }
   }
 
-  #validationGrain(index: number): Grain {
-    const { grainSequences } = this.#config.batch;
-    return readGrain(this.#samplers.validation, index, index * grainSequences, grainSequences);
+  #readForward({ index, first, sequences }: GrainPlace): Grain {
+    return readGrain(this.#forwardSource, index, first, sequences);
   }
 
   /** Cross-entropy summed over the grain's tokens, without a backward pass. */
@@ -320,6 +342,10 @@ export class Trainer {
     await withReads(() => this.model.loss(request).dispose());
     return sum;
   }
+}
+
+function sequencesOf(grains: readonly GrainPlace[]): number {
+  return grains.reduce((sum, { sequences }) => sum + sequences, 0);
 }
 
 function uniformLoads({ model }: RunConfig): Float32Array[] {

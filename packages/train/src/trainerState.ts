@@ -24,6 +24,19 @@ export function trainerPieces({ spaces }: Trainer): Piece[] {
   );
 }
 
+/** Names of the pieces that hold a number that is not finite; of a parameter its own, of moments with their kind. */
+export function nonFinitePieces(trainer: Trainer): string[] {
+  const found = trainerPieces(trainer).filter(({ values }) => !allFinite(values));
+  return found.map(({ tensor, kind }) => (kind === 'parameter' ? tensor.name : `${tensor.name} (${kind})`));
+}
+
+/** Times zero, every finite number is nothing, and any other is NaN ever after: no branch for each of millions. */
+function allFinite(values: Float32Array): boolean {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i]! * 0;
+  return sum === 0;
+}
+
 export function trainerState({ expertLoads, taken }: Trainer): Readonly<Record<string, unknown>> {
   const state: TrainerState = {
     expertLoads: expertLoads.map((loads) => [...loads]),

@@ -3,13 +3,14 @@
 import { openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { openWeights } from '@sluice/checkpoint/huggingface';
 import { invariant, SluiceError } from '@sluice/core';
-import { type Dataset, openDataset } from '@sluice/data';
+import { type Dataset, openDataset, type SplitName } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type {
   DiagnoseRequest,
   EvaluateRequest,
+  ExamineResult,
   InitializeRequest,
   InitializeResult,
   Probe,
@@ -20,7 +21,7 @@ import type {
 } from './protocol.ts';
 import { topology, type Workers } from './topology.ts';
 import { Trainer } from './trainer.ts';
-import { loadTrainer, trainerPieces, trainerState } from './trainerState.ts';
+import { loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
 import { beginFrom } from './weights.ts';
 
 /** Largest relative difference of the probe's loss between two kinds of arithmetic. */
@@ -68,11 +69,16 @@ class TrainingWorker {
     return this.trainer.diagnose(request);
   }
 
+  async examine(): Promise<ExamineResult> {
+    this.#workers.progress('examining the weights');
+    const probe: Probe = { loss: await this.trainer.probeLoss(), arithmetic: arithmetic() };
+    return { probe, nonFinite: nonFinitePieces(this.trainer) };
+  }
+
   async save({ directory }: SaveRequest): Promise<SaveResult> {
     this.#workers.progress('saving');
-    const probe: Probe = { loss: await this.trainer.probeLoss(), arithmetic: arithmetic() };
     const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer));
-    return { shard, state: trainerState(this.trainer), probe };
+    return { shard, state: trainerState(this.trainer) };
   }
 
   get trainer(): Trainer {
@@ -112,10 +118,10 @@ class TrainingWorker {
 }
 
 function samplersOf(dataset: Dataset, { data, seed }: RunConfig) {
-  const { sequenceLength } = data;
+  const sampler = (split: SplitName) => dataset.sampler({ split, sequenceLength: data.sequenceLength, seed });
   return {
-    train: dataset.sampler({ split: 'train', sequenceLength, seed }),
-    validation: dataset.sampler({ split: 'validation', sequenceLength, seed }),
+    train: sampler('train'),
+    validation: dataset.holdsOut ? sampler('validation') : undefined,
   };
 }
 
@@ -139,6 +145,7 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
     step: (request) => worker.step(request),
     evaluate: (request) => worker.evaluate(request),
     diagnose: (request) => worker.diagnose(request),
+    examine: () => worker.examine(),
     save: (request) => worker.save(request),
     stop: async () => {
       worker.close();

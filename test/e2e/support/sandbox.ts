@@ -38,11 +38,11 @@ export class Sandbox {
     return file;
   }
 
-  /** Starts `sluice` with the words of `command`. */
-  start(command: string): Running {
+  /** Starts `sluice` with the words of `command`, and with further variables of the environment. */
+  start(command: string, environment: NodeJS.ProcessEnv = {}): Running {
     const child = spawn(process.execPath, [bin, ...command.split(' ')], {
       cwd: this.path,
-      env: { ...process.env, SLUICE_DATA: join(this.path, 'data') },
+      env: { ...process.env, SLUICE_DATA: join(this.path, 'data'), ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#running.add(child);
@@ -138,6 +138,7 @@ parallel:
   lanes: 4
 batch:
   sequences: 8
+  grainSequences: ${kind === 'moe' ? 2 : 1}
 training:
   steps: 12
 optimizer:

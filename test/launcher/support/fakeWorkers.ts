@@ -37,7 +37,8 @@ export function fakeWorkers(
     evaluate: () => ({ loss: 4, tokens: 512 }),
     diagnose: ({ sequences }: Request<'diagnose'>) =>
       ({ sequences, layers: [] }) as unknown as Answer<'diagnose'>,
-    save: () => ({ shard: {}, state: {}, probe: { loss: 1, arithmetic: 'fake' } }),
+    examine: () => ({ probe: { loss: 1, arithmetic: 'fake' }, nonFinite: [] }),
+    save: () => ({ shard: {}, state: {} }),
     stop: () => ({}),
   };
   return {

@@ -99,12 +99,17 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
     tokenizer,
     tensors: modelTensors(config.model).map(({ name, shape }) => ({ name, shape })),
     journal,
+    warn: () => {},
+    remains: new Set(),
   };
-  const save = (step: number, workers: Workers = savingWorker()) =>
-    saveCheckpoint(
+  const save = async (step: number, workers: Workers = savingWorker()) => {
+    const saved = await saveCheckpoint(
       { ...writer, workers },
       { ...initialState({ loss: [], gradientNorm: [] }), step, trainLoss: 5, validationLoss: 4.5 },
     );
+    if ('unsound' in saved) throw new Error(saved.unsound);
+    return saved;
+  };
   return { run, config, textFile, save };
 }
 

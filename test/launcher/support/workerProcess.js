@@ -1,6 +1,6 @@
 /**
  * A worker process without a model, for tests of the launcher: joins like a real one, answers steps, and fails when
- * FAKE_FAULT says so: RANK:METHOD:WAY, where WAY is `kill`, `exit`, `throw`, `full` or `hang`.
+ * FAKE_FAULT says so: RANK:METHOD:WAY, where WAY is `kill`, `exit`, `throw`, `escape`, `full` or `hang`.
  */
 
 import { Communicator } from '@sluice/collectives';
@@ -19,6 +19,10 @@ function fail() {
   if (way === 'exit') process.exit(3);
   if (way === 'throw') throw new Error('a bug of the worker');
   if (way === 'full') throw new SluiceError('SLUICE_E_DISK_FULL', 'No space left while writing x.');
+  if (way === 'escape')
+    setImmediate(() => {
+      throw new TypeError('a bug that nobody waits for');
+    });
   process.stderr.write('hangs\n');
   return new Promise(() => {});
 }

@@ -8,8 +8,8 @@ import { Trainer } from '../../../packages/train/src/trainer.ts';
 
 const VOCABULARY = 24;
 
-/** A run with experts. @param changes keys of the model and of the optimizer that differ */
-export function tinyRun(changes: { model?: object; optimizer?: object } = {}): RunConfig {
+/** A run with experts. @param changes keys of the model, the batch and the optimizer that differ */
+export function tinyRun(changes: { model?: object; batch?: object; optimizer?: object } = {}): RunConfig {
   return RunConfig.parse({
     model: {
       vocabularySize: VOCABULARY,
@@ -23,7 +23,7 @@ export function tinyRun(changes: { model?: object; optimizer?: object } = {}): R
     },
     data: { recipe: 'none', sequenceLength: 8 },
     parallel: { lanes: 2 },
-    batch: { sequences: 4, grainSequences: 1 },
+    batch: { sequences: 4, grainSequences: 1, ...changes.batch },
     training: { steps: 10_000 },
     optimizer: { learningRate: 0.01, ...changes.optimizer },
   });
@@ -37,9 +37,9 @@ export const severalBlocks = {
 };
 
 /** Counts up, in steps of 1 to `strides` and from a start that depend on the sample. */
-export function counting(strides: number): TokenSource {
+export function counting(strides: number, numSequences = 1000): TokenSource {
   return {
-    numSequences: 1000,
+    numSequences,
     sequenceLength: 8,
     read(sample, target) {
       const stride = 1 + (sample % strides);
@@ -51,16 +51,26 @@ export function counting(strides: number): TokenSource {
 interface TrainerOptions {
   readonly backend?: string;
   readonly source?: TokenSource;
+  /** The same as `source` when left out; null where nothing is held out. */
+  readonly validation?: TokenSource | null;
   readonly workers?: Workers;
 }
 
 /** A trainer with its initial weights. */
 export async function tinyTrainer(
   config: RunConfig,
-  { backend = 'native', source = counting(3), workers = soloWorkers() }: TrainerOptions = {},
+  {
+    backend = 'native',
+    source = counting(3),
+    validation = source,
+    workers = soloWorkers(),
+  }: TrainerOptions = {},
 ): Promise<Trainer> {
   await selectBackend(backend);
-  const trainer = new Trainer(config, topology(workers, 1), { train: source, validation: source });
+  const trainer = new Trainer(config, topology(workers, 1), {
+    train: source,
+    validation: validation ?? undefined,
+  });
   trainer.initialize();
   return trainer;
 }

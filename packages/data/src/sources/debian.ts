@@ -8,6 +8,11 @@ import { makeDirectories, SluiceError, writeError } from '@sluice/core';
 
 const execute = promisify(execFile);
 
+/** Where a package's files are once it was unpacked. */
+export function debianPackageFolder(name: string, downloadRoot: string): string {
+  return join(downloadRoot, 'debian', name);
+}
+
 /**
  * Makes sure that a package is unpacked below `downloadRoot`. A package that is there is not looked for again, so
  * that a corpus stays the same until its folder is deleted.
@@ -20,7 +25,7 @@ export async function unpackDebianPackage(
   signal?: AbortSignal,
 ): Promise<string> {
   const root = join(downloadRoot, 'debian');
-  const folder = join(root, name);
+  const folder = debianPackageFolder(name, downloadRoot);
   if (existsSync(folder)) return folder;
   // The folder gets its name when it is whole; until then it belongs to this process.
   const partial = join(root, `.${name}.partial-${process.pid}`);

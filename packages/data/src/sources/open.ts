@@ -1,6 +1,6 @@
 import type { LoadedRecipe, SourceConfig } from '../recipe.ts';
 import { brsSource } from './brs.ts';
-import { unpackDebianPackage } from './debian.ts';
+import { debianPackageFolder, unpackDebianPackage } from './debian.ts';
 import { listFiles } from './files.ts';
 import { jsonlSource } from './jsonl.ts';
 import { parquetSource } from './parquet.ts';
@@ -12,17 +12,31 @@ export interface OpenSourceOptions {
   /** Where downloaded packages are kept. */
   readonly downloadRoot: string;
   readonly signal?: AbortSignal | undefined;
+  /** False: a package that is not there is missing, not fetched. */
+  readonly download?: boolean;
+}
+
+/** Opens all sources of a recipe. @throws as `openSource` */
+export async function openSources(
+  recipe: LoadedRecipe,
+  options: OpenSourceOptions,
+): Promise<TextSourceReader[]> {
+  const readers: TextSourceReader[] = [];
+  for (const source of recipe.recipe.sources) readers.push(await openSource(source, recipe, options));
+  return readers;
 }
 
 /** Finds the files of one source of a recipe, downloading what it needs, and makes a reader of its documents. */
 export async function openSource(
   source: SourceConfig,
   recipe: LoadedRecipe,
-  { downloadRoot, signal }: OpenSourceOptions,
+  { downloadRoot, signal, download = true }: OpenSourceOptions,
 ): Promise<TextSourceReader> {
   if (source.kind === 'wordnet') return wordnetSource();
   if (source.kind === 'debian') {
-    const folder = await unpackDebianPackage(source.package, downloadRoot, signal);
+    const folder = download
+      ? await unpackDebianPackage(source.package, downloadRoot, signal)
+      : debianPackageFolder(source.package, downloadRoot);
     const listing = listFiles(folder, source);
     const label = `debian:${source.package}`;
     return source.format === 'brs' ? brsSource(label, listing) : textSource(label, listing, source);

@@ -1,45 +1,104 @@
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { SluiceError } from '@sluice/core';
+import { invalidTokenizer } from './invalid.ts';
 import type { AnyTokenizerJson } from './json.ts';
-import type { Tokenizer } from './tokenizer.ts';
+import { LibraryEncoder, LostCharacter, loadDecoder, RefusedFile } from './libraryEncoder.ts';
+import { SyncEncoder } from './syncEncoder.ts';
+import { type CorpusText, type Tokenizer, unusedToken } from './tokenizer.ts';
+import type { TokenTable } from './tokenTable.ts';
+import type { Variant } from './variants.ts';
 
-/** Any `tokenizer.json`, through Hugging Face's own library: slower, and as exact as that tokenizer's decoder is. */
+export interface LibraryTokenizerOptions {
+  /** Where the tokenizer comes from, for messages. */
+  readonly file: string;
+  readonly json: AnyTokenizerJson;
+  readonly table: TokenTable;
+  /** One of its tokens. */
+  readonly endOfText: string;
+  readonly notes: readonly string[];
+}
+
+/** Any `tokenizer.json`, by Hugging Face's own library. */
 export class LibraryTokenizer implements Tokenizer {
   readonly vocabularySize: number;
   readonly endOfTextId: number;
-  readonly #full: HuggingFaceTokenizer;
-  readonly #ordinary: HuggingFaceTokenizer;
+  readonly notes: readonly string[];
+  readonly #file: string;
+  readonly #tokenOfId: ReadonlyMap<number, string>;
+  readonly #encoder: LibraryEncoder;
+  readonly #sync: SyncEncoder;
+  readonly #join: (tokens: string[]) => string;
 
-  constructor(json: AnyTokenizerJson, endOfTextId: number) {
-    this.endOfTextId = endOfTextId;
-    this.#full = new HuggingFaceTokenizer(json, {});
-    // A tokenizer that has never heard of the special tokens reads their names as plain text.
-    const added = json.added_tokens.filter((token) => !token.special);
-    this.#ordinary = new HuggingFaceTokenizer({ ...json, added_tokens: added }, {});
-    this.vocabularySize = 1 + Math.max(...json.added_tokens.map(({ id }) => id), largestId(json.model.vocab));
+  /** @throws RefusedFile, as far as that shows without reading the model; SluiceError SLUICE_E_TOKENIZER_LIBRARY */
+  constructor({ file, json, table, endOfText, notes }: LibraryTokenizerOptions) {
+    this.#file = file;
+    this.#encoder = new LibraryEncoder(json);
+    this.#sync = new SyncEncoder(json);
+    this.#join = loadDecoder(json);
+    this.#tokenOfId = table.tokenOfId;
+    this.vocabularySize = table.size;
+    this.endOfTextId = table.idOfToken.get(endOfText)!;
+    this.notes = notes;
   }
 
   encode(text: string): number[] {
-    return this.#full.encode(text, { add_special_tokens: false }).ids;
+    return this.#encodeNow('full', text);
   }
 
   encodeOrdinary(text: string): number[] {
-    return this.#ordinary.encode(text, { add_special_tokens: false }).ids;
+    return this.#encodeNow('ordinary', text);
+  }
+
+  async encodeCorpus(texts: readonly CorpusText[]): Promise<number[][]> {
+    try {
+      const plain = texts.map(({ text }) => text);
+      return await this.#encoder.encode('corpus', plain);
+    } catch (error) {
+      if (error instanceof RefusedFile) throw invalidTokenizer(this.#file, error);
+      const [only, ...more] = texts;
+      if (only !== undefined && more.length === 0)
+        throw this.#cannotEncode(only.text, error as Error, only.name);
+      // The library does not say which text it was.
+      for (const text of texts) await this.encodeCorpus([text]);
+      throw error;
+    }
   }
 
   decode(ids: ArrayLike<number>): string {
-    return this.#full.decode(Array.from(ids), {
-      skip_special_tokens: false,
-      clean_up_tokenization_spaces: false,
-    });
+    const parts: string[] = [];
+    let tokens: string[] = [];
+    const joinTokens = (): void => {
+      if (tokens.length > 0) parts.push(this.#join(tokens));
+      tokens = [];
+    };
+    for (let i = 0; i < ids.length; i++) {
+      const token = this.#tokenOfId.get(ids[i]!);
+      if (token !== undefined) tokens.push(token);
+      else {
+        joinTokens();
+        parts.push(unusedToken(ids[i]!));
+      }
+    }
+    joinTokens();
+    return parts.join('');
   }
 
-  decodeBytes(ids: ArrayLike<number>): Uint8Array {
-    return Buffer.from(this.decode(ids));
+  #encodeNow(variant: Variant, text: string): number[] {
+    try {
+      return this.#sync.encode(variant, text);
+    } catch (error) {
+      if (error instanceof RefusedFile) throw invalidTokenizer(this.#file, error);
+      throw this.#cannotEncode(text, error as Error);
+    }
   }
-}
 
-/** Vocabularies are a table from token to id, or, for unigram models, a list. */
-function largestId(vocab: unknown): number {
-  if (Array.isArray(vocab)) return vocab.length - 1;
-  return Object.values(vocab as Record<string, number>).reduce((most, id) => Math.max(most, id), 0);
+  #cannotEncode(text: string, error: Error, name?: string): SluiceError {
+    const part =
+      error instanceof LostCharacter ? [...text].slice(...error.place).join('') : text.slice(0, 60);
+    const where = name === undefined ? '' : ` in ${name}`;
+    return new SluiceError(
+      'SLUICE_E_TOKENIZER_TEXT',
+      `The tokenizer ${this.#file} has no ids for ${JSON.stringify(part)}${where}: ${error.message}.`,
+      { details: { tokenizer: this.#file, text: part, document: name }, cause: error },
+    );
+  }
 }

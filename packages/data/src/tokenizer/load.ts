@@ -1,10 +1,13 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { SluiceError } from '@sluice/core';
-import { ByteLevelTokenizer } from './byteLevelTokenizer.ts';
+import { type ByteLevelOptions, ByteLevelTokenizer } from './byteLevelTokenizer.ts';
+import { invalidTokenizer } from './invalid.ts';
 import { AnyTokenizerJson, BpeTokenizerJson } from './json.ts';
+import { loadLibrary } from './library.ts';
 import { LibraryTokenizer } from './libraryTokenizer.ts';
 import type { Tokenizer } from './tokenizer.ts';
+import { numberingNotes, type TokenTable, tokenTable } from './tokenTable.ts';
 
 /** Names that end-of-text tokens go by, the most specific first. */
 const END_OF_TEXT_NAMES = [
@@ -25,13 +28,25 @@ export interface LoadTokenizerOptions {
 /**
  * Loads a `tokenizer.json` of the Hugging Face format: one trained here, or anyone's.
  * @param path the file, or the folder that holds it
- * @throws SluiceError SLUICE_E_FILE_MISSING, SLUICE_E_TOKENIZER_INVALID
+ * @throws SluiceError SLUICE_E_FILE_MISSING, SLUICE_E_TOKENIZER_INVALID, SLUICE_E_TOKENIZER_LIBRARY
  */
 export function loadTokenizer(path: string, options: LoadTokenizerOptions = {}): Tokenizer {
   const file = tokenizerFile(path);
-  const json = parse(file, AnyTokenizerJson.safeParse(readJson(file)));
-  const endOfTextId = findEndOfText(file, json, options.endOfText);
-  return fastTokenizer(json, endOfTextId) ?? libraryTokenizer(file, json, endOfTextId);
+  const content = readJson(file);
+  const json = parse(file, AnyTokenizerJson.safeParse(content));
+  try {
+    refuseDropout(json);
+    const table = tokenTable(json);
+    const endOfText = findEndOfText(file, table, options.endOfText);
+    const notes = numberingNotes(json);
+    return (
+      ownTokenizer(content, { table, endOfText, notes }) ??
+      new LibraryTokenizer({ file, json, table, endOfText, notes })
+    );
+  } catch (error) {
+    if (error instanceof SluiceError) throw error;
+    throw invalidTokenizer(file, error as Error);
+  }
 }
 
 /** The `tokenizer.json` that a path means: itself, or the one in the folder. */
@@ -45,37 +60,29 @@ export function tokenizerFile(path: string): string {
   return file;
 }
 
-function fastTokenizer(json: AnyTokenizerJson, endOfTextId: number): Tokenizer | null {
-  const bpe = BpeTokenizerJson.safeParse(json);
-  if (!bpe.success) return null;
-  try {
-    return ByteLevelTokenizer.from(bpe.data, endOfTextId);
-  } catch (error) {
-    if (error instanceof SyntaxError) return null;
-    throw error;
-  }
+/** Dropout is for the training of the tokenizer's user, who would see other ids each time. */
+function refuseDropout({ model: { dropout } }: AnyTokenizerJson): void {
+  if (dropout)
+    throw new Error(`its model.dropout is ${dropout}, so that ids are drawn by lot; set it to null`);
 }
 
-function libraryTokenizer(file: string, json: AnyTokenizerJson, endOfTextId: number): Tokenizer {
-  try {
-    return new LibraryTokenizer(json, endOfTextId);
-  } catch (error) {
-    throw invalid(file, `Hugging Face's tokenizers library refuses it: ${(error as Error).message}`, error);
-  }
+function ownTokenizer(content: unknown, options: Omit<ByteLevelOptions, 'loadCompose'>): Tokenizer | null {
+  const bpe = BpeTokenizerJson.safeParse(content);
+  return bpe.success ? ByteLevelTokenizer.from(bpe.data, { ...options, loadCompose }) : null;
 }
 
-function findEndOfText(file: string, json: AnyTokenizerJson, wanted: string | undefined): number {
-  const vocab = json.model.vocab;
-  const idOf = (token: string): number | undefined =>
-    json.added_tokens.find(({ content }) => content === token)?.id ??
-    (Array.isArray(vocab) ? undefined : (vocab as Record<string, number> | undefined)?.[token]);
+/** NFC by the library: JavaScript's knows newer characters. Without combining marks there is nothing to compose. */
+function loadCompose(): (text: string) => string {
+  const normalizer = loadLibrary().nfcNormalizer();
+  return (text) => (/^[\0-\u02ff]*$/.test(text) ? text : normalizer.normalizeString(text));
+}
+
+/** The first of the names that end-of-text tokens go by which is a token. */
+function findEndOfText(file: string, { idOfToken }: TokenTable, wanted: string | undefined): string {
   const names = wanted === undefined ? [...configuredEndOfText(file), ...END_OF_TEXT_NAMES] : [wanted];
-  for (const name of names) {
-    const id = idOf(name);
-    if (id !== undefined) return id;
-  }
-  throw invalid(
-    file,
+  const found = names.find((name) => idOfToken.has(name));
+  if (found !== undefined) return found;
+  throw new Error(
     wanted === undefined
       ? `it has no end-of-text token under a usual name (${END_OF_TEXT_NAMES.join(', ')}); name it with endOfText`
       : `it has no token ${JSON.stringify(wanted)} (endOfText)`,
@@ -96,7 +103,7 @@ function readJson(file: string): unknown {
   try {
     return JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
-    throw invalid(file, (error as Error).message, error);
+    throw invalidTokenizer(file, error as Error);
   }
 }
 
@@ -108,12 +115,5 @@ function parse<T>(
 ): T {
   if (result.success) return result.data;
   const issue = result.error.issues[0];
-  throw invalid(file, `${issue?.path.join('.')}: ${issue?.message}`);
-}
-
-function invalid(file: string, reason: string, cause?: unknown): SluiceError {
-  return new SluiceError('SLUICE_E_TOKENIZER_INVALID', `The tokenizer ${file} cannot be used: ${reason}.`, {
-    details: { path: file },
-    cause,
-  });
+  throw invalidTokenizer(file, new Error(`${issue?.path.join('.')}: ${issue?.message}`));
 }

@@ -7,9 +7,10 @@
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { BYTE_TO_CHARACTER, WORD_PATTERN } from './byteLevel.ts';
+import { BYTE_TO_CHARACTER } from './byteLevel.ts';
 import { Heap } from './heap.ts';
 import type { BpeTokenizerJson } from './json.ts';
+import { WORD_PATTERN } from './wordPatterns.ts';
 
 export interface TrainTokenizerOptions {
   /** Tokens wanted, the 256 bytes and the end-of-text token among them. */

@@ -172,7 +172,21 @@ class LiveOutput implements ProgressOutput {
     this.#forgetExit = onExit(() => this.#restoreCursor(), { alwaysLast: true });
     this.#ticker = setInterval(() => this.#redraw(), TICK_MILLISECONDS);
     this.#ticker.unref();
+    process.on('SIGTSTP', this.#suspend);
+    process.on('SIGCONT', this.#goOn);
   }
+
+  /** Ctrl-Z: the shell that takes over the terminal gets its cursor, and writes below the block. */
+  readonly #suspend = (): void => {
+    this.#update.done();
+    this.#restoreCursor();
+    process.kill(process.pid, 'SIGSTOP');
+  };
+
+  readonly #goOn = (): void => {
+    this.#stream.write(HIDE_CURSOR);
+    this.#redraw();
+  };
 
   step(): void {
     this.refresh();
@@ -206,6 +220,8 @@ class LiveOutput implements ProgressOutput {
     this.#redraw();
     this.#ended = true;
     clearInterval(this.#ticker);
+    process.off('SIGTSTP', this.#suspend);
+    process.off('SIGCONT', this.#goOn);
     this.#update.done();
     this.#restoreCursor();
     this.#forgetExit();

@@ -160,7 +160,9 @@ class Columns {
         ...this.#series([
           ['training', 'raw', this.loss],
           [`training, smoothed over ${memory} steps`, 'smoothed', smooth(this.loss, memory)],
-          ['validation', 'validation', this.validation],
+          ...(this.validation.some(Number.isFinite)
+            ? [['validation', 'validation', this.validation] satisfies Column]
+            : []),
           ...(unigramLoss === undefined
             ? []
             : [['unigram model', 'reference', this.steps.map(() => unigramLoss)] satisfies Column]),

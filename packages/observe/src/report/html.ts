@@ -8,6 +8,7 @@ import {
   formatNumber,
   groupDigits,
 } from '../format.ts';
+import type { SupersededSteps } from '../superseded.ts';
 import type { RunSummary } from './collect.ts';
 import type { ChartData, ReportData } from './data.ts';
 import { type CollectedDiagnostics, layerTable } from './diagnostics.ts';
@@ -21,12 +22,18 @@ export interface PageAssets {
   readonly script: string;
 }
 
+/** What a run's files hold for the page. */
+export interface CollectedRun {
+  readonly summary: RunSummary;
+  readonly data: ReportData;
+  readonly diagnostics: CollectedDiagnostics;
+  readonly superseded: readonly SupersededSteps[];
+}
+
 /** The whole report as one HTML document that refers to nothing outside itself. */
 export function renderPage(
   facts: ReportFacts,
-  summary: RunSummary,
-  data: ReportData,
-  diagnostics: CollectedDiagnostics,
+  { summary, data, diagnostics, superseded }: CollectedRun,
   assets: PageAssets,
 ): string {
   const title = facts.title ?? 'Training run';
@@ -42,6 +49,7 @@ export function renderPage(
 ${paragraph('subtitle', configSummary(facts.config))}
 ${paragraph('subtitle', timeSummary(summary))}
 ${summary.damagedLines > 0 ? paragraph('notice', `Left out of metrics.jsonl: ${counted(summary.damagedLines, 'damaged line')}.`) : ''}
+${paragraph('notice', supersededSummary(superseded))}
 ${figures(facts, summary)}
 </header>
 <main>
@@ -60,6 +68,19 @@ ${configPanel(facts.config)}
 <script>${assets.plotLibrary}</script>
 <script type="module">${assets.script}</script>`,
   );
+}
+
+/** Says which steps the plots do not show as they were taken first. */
+function supersededSummary(superseded: readonly SupersededSteps[]): string {
+  if (superseded.length === 0) return '';
+  const stretches = superseded.map(({ file, first, last }) => {
+    const steps =
+      first === last ? `step ${groupDigits(first)}` : `steps ${groupDigits(first)} to ${groupDigits(last)}`;
+    return `${steps} (${file})`;
+  });
+  const shown = stretches.slice(0, 5);
+  const more = stretches.length - shown.length;
+  return `Taken again after the run was resumed: ${shown.join(', ')}${more > 0 ? ` and ${more} stretches more` : ''}.`;
 }
 
 function counted(count: number, noun: string): string {
@@ -112,6 +133,8 @@ function figures(facts: ReportFacts, summary: RunSummary): string {
     const note = facts.unigramLoss === undefined ? '' : againstUnigram(validation, facts.unigramLoss);
     cell('Validation loss', formatLoss(validation), 'nats', note);
     cell('Validation perplexity', formatNumber(Math.exp(validation)));
+  } else if (facts.hasValidation === false) {
+    cell('Validation loss', 'none', '', 'no validation: the corpus holds nothing out');
   }
   cell('Training loss', formatLoss(summary.trainingLoss), 'nats', 'smoothed, at the end');
   if (facts.parameters) {
@@ -187,7 +210,7 @@ function gatesText(gates: unknown): string[] {
 function diagnosticsSection({ charts, last }: CollectedDiagnostics, data: ReportData): string {
   if (!last) return '';
   const { headings, rows } = layerTable(last.layers);
-  const measured = `after step ${groupDigits(last.step)}, on ${counted(last.sequences, 'held-out sequence')} of ${groupDigits(last.sequenceLength)} tokens`;
+  const measured = `after step ${groupDigits(last.step)}, on ${counted(last.sequences, last.split === 'train' ? 'training sequence' : 'held-out sequence')} of ${groupDigits(last.sequenceLength)} tokens`;
   return [
     '<h2 class="wide section">Inside the model</h2>',
     ...charts.map((chart: ChartData) => chartPanel(chart, data)),
@@ -237,19 +260,24 @@ function samplePanel(sample: ReportFacts['sample']): string {
   return panel('Sample', unit, `<p class="sample">${start}${escapeHtml(text)}</p>`, 'panel wide');
 }
 
+/** Of a content hash: enough to tell any two apart. */
+const HASH_DIGITS = 12;
+
 /** In half the width, beside the last plot, when `beside` and narrow enough. */
 function checkpointsPanel(checkpoints: readonly ReportCheckpoint[] | undefined, beside: boolean): string {
   if (checkpoints === undefined || checkpoints.length === 0) return '';
-  const rows = checkpoints.map(({ step, directory, bytes, time, note }) => [
+  const rows = checkpoints.map(({ step, directory, weights, bytes, time, note }) => [
     groupDigits(step),
     directory,
+    weights?.slice(0, HASH_DIGITS) ?? '',
     bytes === undefined ? '' : formatBytes(bytes),
     time ?? '',
     note ?? '',
   ]);
   const headings = [
     ['Step', 'number'],
-    ['Directory', ''],
+    ['Directory', 'free'],
+    ['Weights', ''],
     ['Size', 'number'],
     ['Saved', ''],
     ['Note', 'free'],

@@ -2,10 +2,11 @@
 
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join, relative } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
 import { DIAGNOSTICS_FILE } from '../diagnosticsLog.ts';
 import { METRICS_FILE } from '../metricsLog.ts';
+import { supersededSteps } from '../superseded.ts';
 import { collectMetrics } from './collect.ts';
 import { collectDiagnostics } from './diagnostics.ts';
 import { type PageAssets, renderPage } from './html.ts';
@@ -22,6 +23,8 @@ export interface ReportFacts {
   readonly parameters?: { readonly total: number; readonly active: number } | undefined;
   /** Loss of a unigram model on the validation split, nats a token. */
   readonly unigramLoss?: number | undefined;
+  /** False where the corpus holds nothing out, so that there will be no validation loss. */
+  readonly hasValidation?: boolean | undefined;
   /** Nats a token; the last one of the metrics when left out. */
   readonly finalValidationLoss?: number | undefined;
   /** A text that the model wrote; `text` goes on where `prompt` ends. */
@@ -33,7 +36,10 @@ export interface ReportFacts {
 
 export interface ReportCheckpoint {
   readonly step: number;
+  /** Shown from the run's directory on, where it lies below it. */
   readonly directory: string;
+  /** Content hash of its weights; its beginning is shown. */
+  readonly weights?: string | undefined;
   readonly bytes?: number | undefined;
   readonly time?: string | undefined;
   readonly note?: string | undefined;
@@ -57,17 +63,26 @@ export interface ReportSpike {
  * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
  */
 export async function writeHtmlReport(runDirectory: string, facts: ReportFacts = {}): Promise<string> {
-  const [metrics, diagnostics, assets] = await Promise.all([
+  const [metrics, diagnostics, superseded, assets] = await Promise.all([
     collectMetrics(join(runDirectory, METRICS_FILE), {
       spikes: facts.spikes?.map(({ start, end }) => ({ start, end: end ?? start })),
       unigramLoss: facts.unigramLoss,
     }),
     collectDiagnostics(join(runDirectory, DIAGNOSTICS_FILE)),
+    supersededSteps(runDirectory),
     loadAssets(),
   ]);
   const path = join(runDirectory, REPORT_FILE);
-  await writeFileAtomic(path, renderPage(facts, metrics.summary, metrics.data, diagnostics, assets));
+  const shown = { ...facts, checkpoints: facts.checkpoints?.map((one) => within(runDirectory, one)) };
+  await writeFileAtomic(path, renderPage(shown, { ...metrics, diagnostics, superseded }, assets));
   return path;
+}
+
+/** A report travels with its run: where that lay when it was written tells nothing. */
+function within(runDirectory: string, checkpoint: ReportCheckpoint): ReportCheckpoint {
+  const below = relative(runDirectory, checkpoint.directory);
+  const isOutside = below.startsWith('..') || isAbsolute(below);
+  return isOutside ? checkpoint : { ...checkpoint, directory: below };
 }
 
 async function loadAssets(): Promise<PageAssets> {

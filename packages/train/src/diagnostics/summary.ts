@@ -90,9 +90,7 @@ export interface LayerDiagnostics extends CommonDiagnostics {
 }
 
 /** Overall numbers are means over layers, but for those that say otherwise. */
-export interface Diagnostics extends CommonDiagnostics {
-  readonly sequences: number;
-  readonly sequenceLength: number;
+export interface Diagnostics extends CommonDiagnostics, MeasuredBatch {
   /** max |h_ℓ| over all layers. */
   readonly largestActivation: number;
   readonly largestFeedForwardActivation: number;
@@ -105,6 +103,8 @@ export interface Diagnostics extends CommonDiagnostics {
 export interface MeasuredBatch {
   readonly sequences: number;
   readonly sequenceLength: number;
+  /** Named where it is not the validation split: a run whose corpus holds nothing out is measured on what it trains on. */
+  readonly split?: 'train';
 }
 
 /** Norms of the last optimizer step relative to those of the weights. */

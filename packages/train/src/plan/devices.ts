@@ -1,6 +1,7 @@
 /** What a plan knows of devices: published figures, and for this machine's CPU measured ones. */
 
-import { availableParallelism, totalmem } from 'node:os';
+import { totalmem } from 'node:os';
+import { availableCores } from '@sluice/core';
 import { measureSgemmPeak, nativeCore, setThreads } from '@sluice/engine';
 
 export interface Device {
@@ -67,7 +68,7 @@ const PLAIN_FLOPS_PER_SECOND = 1e9;
 
 function measuredFlopsPerSecond(): number {
   if (!nativeCore()) return PLAIN_FLOPS_PER_SECOND;
-  setThreads(availableParallelism());
+  setThreads(availableCores().count);
   return measureSgemmPeak(1) * 1e9;
 }
 
@@ -84,6 +85,6 @@ export function deviceOf(name: DeviceName, workers: number): Device {
     efficiency: CPU_EFFICIENCY,
     memoryBytesPerSecond: CPU_BYTES_PER_SECOND / workers,
     linkBytesPerSecond: CPU_LINK_BYTES_PER_SECOND / workers,
-    source: `this machine: ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, its product of 2048³ measured`,
+    source: `this machine: ${availableCores().count} cores, ${Math.round(totalmem() / GIB)} GiB, its product of 2048³ measured`,
   };
 }

@@ -1,0 +1,52 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { stringify } from 'yaml';
+import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
+import { checkSplits } from '../../launcher/src/coordinator/splits.ts';
+import { startRun } from '../../launcher/src/coordinator/startRun.ts';
+import { makeSavedRun } from './support/savedRun.ts';
+
+test.serial('what cannot work is refused before there is a run directory', async (t) => {
+  const { run, config } = await makeSavedRun(t);
+  const file = join(run.path, '..', 'start.yaml');
+  writeFileSync(file, stringify(config));
+  const runDir = join(run.path, '..', 'new');
+  const cases: [string[], string, RegExp][] = [
+    [['data.sequenceLength=1000000'], 'SLUICE_E_DATA_TOO_SMALL', /train split .* a sequence of 1000000/],
+    [['data.sequenceLength=1500'], 'SLUICE_E_DATA_TOO_SMALL', /validation split .* a sequence of 1500/],
+    [['schedule.warmupSteps=11'], 'SLUICE_E_SCHEDULE_INVALID', /warmupSteps is 11/],
+    [['batch.sequences=7'], 'SLUICE_E_BATCH_INDIVISIBLE', /7/],
+    [['parallel.workers=3'], 'SLUICE_E_WORKERS_INVALID', /3/],
+    [['model.vocabularySize=8'], 'SLUICE_E_VOCABULARY_TOO_SMALL', /8/],
+    [['name=../up'], 'SLUICE_E_CONFIG_INVALID', /path/],
+    [['checkpoint.keep=0'], 'SLUICE_E_CONFIG_INVALID', /keep/],
+  ];
+  for (const [set, code, message] of cases) {
+    const error = await t.throwsAsync(
+      startRun({ config: file, runDir, set }, () => {}),
+      { code },
+      set.join(),
+    );
+    t.regex(error.message, message);
+    t.false(existsSync(runDir), set.join());
+  }
+});
+
+test.serial(
+  'a corpus without a validation split is told, and so is a batch larger than the corpus',
+  async (t) => {
+    const { config } = await makeSavedRun(t);
+    const whole = await prepareDataset(config.data.recipe, () => {});
+    t.deepEqual(checkSplits(config, whole.directory), []);
+    const large = { ...config, batch: { ...config.batch, sequences: 100_000 } };
+    t.regex(
+      checkSplits(large, whole.directory).join(),
+      /training split has \d+ sequences, fewer than a batch/,
+    );
+    const recipe = readFileSync(config.data.recipe, 'utf8').replace('fraction: 0.2', 'fraction: 0');
+    writeFileSync(config.data.recipe, recipe);
+    const { directory } = await prepareDataset(config.data.recipe, () => {});
+    t.deepEqual(checkSplits(config, directory), ['no validation: the corpus sentences holds nothing out']);
+  },
+);
