@@ -330,7 +330,7 @@ test('a cut connection ends in a time-out on both sides', async (t) => {
 });
 
 test('ranks that disagree about an operation are told so', async (t) => {
-  const cases: [string, (group: ProcessGroup) => Promise<void>][] = [
+  const cases: [string, (group: ProcessGroup) => Promise<unknown>][] = [
     [
       'operation',
       (g) => (g.rank === 0 ? g.broadcast(new Float32Array(9), 0) : g.allReduce(new Float32Array(9))),

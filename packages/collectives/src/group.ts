@@ -2,6 +2,8 @@
 
 import { invariant } from '@sluice/core';
 import { type CollectiveArray, checkRanges, type ElementRange } from './arrays.ts';
+import type { DirectExchange } from './directExchange.ts';
+import { isShared, Staging } from './staging.ts';
 import type { OperationName } from './wire.ts';
 
 /** An operation that was launched. Its buffers belong to it until it is done. */
@@ -12,8 +14,8 @@ export interface Pending {
 }
 
 /**
- * A group of ranks. Every rank launches the same operations in the same order; several may be under way. All
- * buffers lie in shared memory (`sharedFloat32` and the like). See `ProcessGroup` for what each operation does.
+ * A group of ranks. Every rank launches the same operations in the same order; several may be under way. Buffers lie in
+ * shared memory (`sharedFloat32` and the like), unless it says otherwise. See `ProcessGroup` for what each operation does.
  */
 export interface Group {
   /** World ranks, ascending. */
@@ -27,7 +29,10 @@ export interface Group {
   reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
   /** Fills every other rank's range with what that rank has there. */
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
-  /** Sends `sendCounts[r]` consecutive elements to each rank r and receives `receiveCounts[r]` from it. */
+  /**
+   * Sends `sendCounts[r]` consecutive elements to each rank r and receives `receiveCounts[r]` from it. Arrays may lie in
+   * any memory; shared memory saves copies where the ranks are on several hosts.
+   */
   allToAll(
     send: CollectiveArray,
     sendCounts: readonly number[],
@@ -42,6 +47,8 @@ export interface Group {
 
 /** Whoever carries out what groups launch. */
 export interface Launcher {
+  /** Opens a way between the ranks' main threads, for all of them or none; asked once, at the same place by all. */
+  openDirect(group: Group): DirectExchange | undefined;
   launch(ranks: readonly number[], name: OperationName, args: readonly unknown[]): Pending;
 }
 
@@ -50,6 +57,10 @@ export class ThreadGroup implements Group {
   readonly rank: number;
   readonly size: number;
   readonly #launcher: Launcher;
+  readonly #staging = new Staging();
+  /** Undefined until it is first asked for; then null where there is none. */
+  #direct: DirectExchange | null | undefined;
+  #sequence = 0;
 
   constructor(launcher: Launcher, ranks: readonly number[], worldRank: number) {
     this.ranks = ranks;
@@ -60,19 +71,19 @@ export class ThreadGroup implements Group {
 
   allReduce(buffer: CollectiveArray): Pending {
     checkShared(buffer);
-    return this.#launcher.launch(this.ranks, 'allReduce', [buffer]);
+    return this.#launch('allReduce', [buffer]);
   }
 
   reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
     checkShared(buffer);
     checkRanges(ranges, this.size, buffer.length);
-    return this.#launcher.launch(this.ranks, 'reduceScatter', [buffer, ranges]);
+    return this.#launch('reduceScatter', [buffer, ranges]);
   }
 
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
     checkShared(buffer);
     checkRanges(ranges, this.size, buffer.length);
-    return this.#launcher.launch(this.ranks, 'allGather', [buffer, ranges]);
+    return this.#launch('allGather', [buffer, ranges]);
   }
 
   allToAll(
@@ -81,18 +92,27 @@ export class ThreadGroup implements Group {
     receive: CollectiveArray,
     receiveCounts: readonly number[],
   ): Pending {
-    checkShared(send);
-    checkShared(receive);
-    return this.#launcher.launch(this.ranks, 'allToAll', [send, sendCounts, receive, receiveCounts]);
+    if (this.#direct === undefined) this.#direct = this.#launcher.openDirect(this) ?? null;
+    if (this.#direct !== null) {
+      return this.#direct.allToAll(this.#sequence++, send, sendCounts, receive, receiveCounts);
+    }
+    return this.#staging.launch(send, receive, (out, into) =>
+      this.#launch('allToAll', [out, sendCounts, into, receiveCounts]),
+    );
   }
 
   broadcast(buffer: CollectiveArray, root: number): Pending {
     checkShared(buffer);
-    return this.#launcher.launch(this.ranks, 'broadcast', [buffer, root]);
+    return this.#launch('broadcast', [buffer, root]);
   }
 
   barrier(): Pending {
-    return this.#launcher.launch(this.ranks, 'barrier', []);
+    return this.#launch('barrier', []);
+  }
+
+  #launch(name: OperationName, args: readonly unknown[]): Pending {
+    this.#sequence += 1;
+    return this.#launcher.launch(this.ranks, name, args);
   }
 }
 
@@ -148,5 +168,5 @@ export function soloGroup(): Group {
 }
 
 function checkShared(buffer: CollectiveArray): void {
-  invariant(buffer.buffer instanceof SharedArrayBuffer, 'buffers of collectives lie in shared memory');
+  invariant(isShared(buffer), 'buffers of collectives lie in shared memory');
 }

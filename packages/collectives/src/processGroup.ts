@@ -2,13 +2,16 @@
  * Collective operations among a group of ranks. Operations match by the order in which each rank launches them on
  * the group; several may be under way. Sums are direct: the owner of a slice receives every other rank's part and
  * adds them in the order of a fixed tree (`reduce.ts`), so results have the same bits whatever arrives first.
+ *
+ * Every operation resolves to the moment when the last peer that had to do with it was first heard of in it, on the
+ * clock of `monotonicMs`: until then it may have waited for that peer, from then on bytes were moving.
  */
 
-import { BLOCK_ELEMENTS, invariant, SluiceError } from '@sluice/core';
+import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
 import { bytesOf, type CollectiveArray, checkRanges, dataTypeOf, type ElementRange } from './arrays.ts';
 import { awakeTimeout } from './awakeTime.ts';
 import { type Exchange, MAX_OPERATIONS_IN_FLIGHT } from './exchange.ts';
-import { CREDIT_WINDOW_BYTES, EAGER_BYTES, Operation } from './operation.ts';
+import { CREDIT_WINDOW_BYTES, EAGER_BYTES, Operation, timeoutError } from './operation.ts';
 import { TreeReducer } from './reduce.ts';
 import type { Payload } from './transport.ts';
 import { groupId, type OperationName } from './wire.ts';
@@ -47,7 +50,7 @@ export class ProcessGroup {
   }
 
   /** Replaces every element by its sum over the ranks. */
-  allReduce(buffer: CollectiveArray): Promise<void> {
+  allReduce(buffer: CollectiveArray): Promise<number> {
     return this.#launch('allReduce', buffer, (operation) => {
       if (buffer.byteLength <= EAGER_BYTES) this.#reduceEverywhere(operation, buffer);
       else this.#reduceAndGather(operation, buffer);
@@ -55,7 +58,7 @@ export class ProcessGroup {
   }
 
   /** Replaces the own range by its sum over the ranks; the rest of `buffer` stays. Ranges are the same on all ranks. */
-  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<void> {
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
     checkRanges(ranges, this.size, buffer.length);
     return this.#launch('reduceScatter', buffer, (operation) => {
       this.#reduceOwn(operation, buffer, ranges, () => {});
@@ -67,7 +70,7 @@ export class ProcessGroup {
   }
 
   /** Fills every other rank's range with what that rank has there. */
-  allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<void> {
+  allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
     checkRanges(ranges, this.size, buffer.length);
     return this.#launch('allGather', buffer, (operation) => {
       const own = ranges[this.rank]!;
@@ -88,7 +91,7 @@ export class ProcessGroup {
     sendCounts: readonly number[],
     receive: CollectiveArray,
     receiveCounts: readonly number[],
-  ): Promise<void> {
+  ): Promise<number> {
     const outgoing = consecutiveRanges(sendCounts);
     const incoming = consecutiveRanges(receiveCounts);
     checkRanges(outgoing, this.size, send.length);
@@ -109,7 +112,7 @@ export class ProcessGroup {
   }
 
   /** Copies the buffer of `root` (a rank of the group) to all. */
-  broadcast(buffer: CollectiveArray, root: number): Promise<void> {
+  broadcast(buffer: CollectiveArray, root: number): Promise<number> {
     invariant(Number.isInteger(root) && root >= 0 && root < this.size, `no rank ${root} to broadcast from`);
     return this.#launch('broadcast', buffer, (operation) => {
       const bytes = bytesOf(buffer);
@@ -119,7 +122,7 @@ export class ProcessGroup {
   }
 
   /** Completes when every rank has launched it. */
-  barrier(): Promise<void> {
+  barrier(): Promise<number> {
     return this.#launch('barrier', new Uint8Array(0), (operation) => {
       this.#eachPeer((_, peer) => {
         receiveInto(operation, peer, new Uint8Array(1));
@@ -132,7 +135,7 @@ export class ProcessGroup {
     name: OperationName,
     buffer: CollectiveArray,
     build: (operation: Operation) => void,
-  ): Promise<void> {
+  ): Promise<number> {
     const operation = new Operation(
       { name, dataType: dataTypeOf(buffer), group: this.#id, ranks: this.ranks, sequence: this.#sequence },
       this.#exchange,
@@ -146,7 +149,9 @@ export class ProcessGroup {
 
   #start(operation: Operation, build: (operation: Operation) => void): void {
     this.#inFlight += 1;
-    const endWait = awakeTimeout(this.#limitMs, () => operation.fail(this.#timeout(operation)));
+    const timeOut = () =>
+      operation.fail(timeoutError(this.#exchange.rank, this.#limitMs, operation, operation.waitingFor()));
+    const endWait = awakeTimeout(this.#limitMs, timeOut);
     operation.finished
       .catch((error: Error) => {
         // What comes later could be taken for what is missing now, so a group that failed once stays failed.
@@ -163,24 +168,6 @@ export class ProcessGroup {
     }
     build(operation);
     this.#exchange.begin(operation);
-  }
-
-  #timeout(operation: Operation): SluiceError {
-    const missing = [...operation.waitingFor()].sort(([a], [b]) => a - b);
-    const culprits = missing.map(([rank, reason]) => `rank ${rank} (${reason})`).join(', ');
-    return new SluiceError(
-      'SLUICE_E_COLLECTIVE_TIMEOUT',
-      `Rank ${this.#exchange.rank} waited ${this.#limitMs / 1000} s in ${operation.describe()} for ${culprits}.`,
-      {
-        details: {
-          rank: this.#exchange.rank,
-          operation: operation.name,
-          group: this.ranks,
-          sequence: operation.sequence,
-          waitingFor: missing.map(([rank]) => rank),
-        },
-      },
-    );
   }
 
   /** Small buffers: everybody sends all to everybody and adds for itself; one hop instead of two. */
