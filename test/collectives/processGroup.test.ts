@@ -1,5 +1,6 @@
 import {
   type CollectiveArray,
+  consecutiveRanges,
   type ElementRange,
   Exchange,
   type Faults,
@@ -157,7 +158,12 @@ test('all-to-all exchanges uneven counts, zero included', async (t) => {
             at += part.length;
           }
           const receive = new CONSTRUCTORS[type](receiveCounts.reduce((a, b) => a + b, 0));
-          await group.allToAll(send, sendCounts, receive, receiveCounts);
+          await group.allToAll(
+            send,
+            consecutiveRanges(sendCounts),
+            receive,
+            consecutiveRanges(receiveCounts),
+          );
           return receive;
         }),
       );

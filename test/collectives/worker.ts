@@ -1,6 +1,12 @@
 /** A worker process for the tests of real processes: what it does is asked of it over the control plane. */
 
-import { Communicator, sharedFloat32, sharedInt32, type WorkerLimits } from '@sluice/collectives';
+import {
+  Communicator,
+  consecutiveRanges,
+  sharedFloat32,
+  sharedInt32,
+  type WorkerLimits,
+} from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 
 const limits = JSON.parse(process.env.TEST_LIMITS ?? '{}') as Partial<WorkerLimits>;
@@ -27,7 +33,7 @@ await communicator.serve({
     pendings.push(pair.allReduce(small));
     const send = sharedInt32(size).fill(rank);
     const received = sharedInt32(size);
-    const ones = new Array<number>(size).fill(1);
+    const ones = consecutiveRanges(new Array<number>(size).fill(1));
     pendings.push(world.allToAll(send, ones, received, ones));
     for (const pending of pendings) pending.wait();
     return {
@@ -67,7 +73,12 @@ await communicator.serve({
         round,
         received,
         receiveCounts,
-        pending: group.allToAll(send, sendCounts, received, receiveCounts),
+        pending: group.allToAll(
+          send,
+          consecutiveRanges(sendCounts),
+          received,
+          consecutiveRanges(receiveCounts),
+        ),
       };
     });
     // Those that wait for all the others first must still serve them.
@@ -88,17 +99,17 @@ await communicator.serve({
   /** Only some ranks come to the all-to-all; the others compute. */
   trade({ absent, rows = 9 }: { absent: number; rows?: number }) {
     communicator.progress('trading');
-    const counts = new Array<number>(size).fill(1);
+    const counts = consecutiveRanges(new Array<number>(size).fill(1));
     world.allToAll(new Float32Array(size), counts, new Float32Array(size), counts).wait();
     if (rank === absent) return 'absent';
-    const more = new Array<number>(size).fill(rows + rank);
+    const more = consecutiveRanges(new Array<number>(size).fill(rows + rank));
     const send = new Float32Array(size * (rows + rank));
     world.allToAll(send, more, new Float32Array(send.length), more).wait();
     return 'traded';
   },
   /** How long each rank was blocked in an all-to-all and in an all-reduce that the last rank came late to, s. */
   late({ delayMs }: { delayMs: number }) {
-    const counts = new Array<number>(size).fill(1000);
+    const counts = consecutiveRanges(new Array<number>(size).fill(1000));
     const trade = () =>
       world.allToAll(new Float32Array(1000 * size), counts, new Float32Array(1000 * size), counts);
     trade().wait();

@@ -5,8 +5,17 @@
  * for one.
  */
 
-import { SluiceError } from '@sluice/core';
-import { bytesOf, type CollectiveArray, DATA_TYPES, dataTypeOf, sharedInt32 } from './arrays.ts';
+import { invariant, SluiceError } from '@sluice/core';
+import {
+  bytesOf,
+  type CollectiveArray,
+  consecutiveRanges,
+  DATA_TYPES,
+  dataTypeOf,
+  type ElementRange,
+  SENDS_ITSELF,
+  sharedInt32,
+} from './arrays.ts';
 import { type BlockedTime, monotonicMs } from './blockedTime.ts';
 import type { Group, Pending } from './group.ts';
 import { describeOperation, timeoutError } from './operation.ts';
@@ -83,16 +92,17 @@ export class DirectExchange {
   allToAll(
     sequence: number,
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
+    receiveRanges: readonly ElementRange[],
   ): Pending {
     if (this.#broken !== undefined) throw this.#broken;
     const start = monotonicMs();
     const operation = new DirectOperation(sequence, dataTypeOf(send), this);
-    const outgoing = partsOf(send, sendCounts);
-    const incoming = partsOf(receive, receiveCounts);
+    const outgoing = sendRanges.map(({ start, end }) => bytesOf(send, start, end));
+    const incoming = receiveRanges.map(({ start, end }) => bytesOf(receive, start, end));
     const { rank, ranks } = this.#group;
+    invariant(incoming[rank]!.length === outgoing[rank]!.length, SENDS_ITSELF);
     incoming[rank]!.set(outgoing[rank]!);
     for (const way of this.#ways) {
       operation.add(way.outgoing, outgoing[ranks.indexOf(way.peer)]!);
@@ -272,19 +282,10 @@ function advance(stream: Stream, line: Stream[], bytes: number): void {
   if (stream.moved === stream.bytes.length) line.shift();
 }
 
-/** The bytes for, or from, each rank, one after the other in `array`. */
-function partsOf(array: CollectiveArray, counts: readonly number[]): Uint8Array[] {
-  let end = 0;
-  return counts.map((count) => {
-    end += count;
-    return bytesOf(array, end - count, end);
-  });
-}
-
 /** The numbers of every rank, all of which give equally many. */
 function gather(group: Group, own: readonly number[]): number[][] {
   const all = sharedInt32(group.size * own.length);
-  const ranges = group.ranks.map((_, rank) => ({ start: rank * own.length, end: (rank + 1) * own.length }));
+  const ranges = consecutiveRanges(group.ranks.map(() => own.length));
   all.set(own, ranges[group.rank]!.start);
   group.allGather(all, ranges).wait();
   return ranges.map(({ start, end }) => [...all.subarray(start, end)]);

@@ -1,7 +1,7 @@
 /** Collective operations as a worker's main thread sees them: launched at once, waited for when needed. */
 
 import { invariant } from '@sluice/core';
-import { type CollectiveArray, checkRanges, type ElementRange } from './arrays.ts';
+import { type CollectiveArray, checkRanges, type ElementRange, SENDS_ITSELF } from './arrays.ts';
 import type { DirectExchange } from './directExchange.ts';
 import { isShared, Staging } from './staging.ts';
 import type { OperationName } from './wire.ts';
@@ -30,14 +30,15 @@ export interface Group {
   /** Fills every other rank's range with what that rank has there. */
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
   /**
-   * Sends `sendCounts[r]` consecutive elements to each rank r and receives `receiveCounts[r]` from it. Arrays may lie in
+   * Sends the range `sendRanges[r]` to each rank r and receives `receiveRanges[r]` from it; elements of no range, and their
+   * memory, are left alone. Arrays may lie in
    * any memory; shared memory saves copies where the ranks are on several hosts.
    */
   allToAll(
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
+    receiveRanges: readonly ElementRange[],
   ): Pending;
   /** Copies the buffer of `root`, a rank of the group, to all. */
   broadcast(buffer: CollectiveArray, root: number): Pending;
@@ -88,16 +89,18 @@ export class ThreadGroup implements Group {
 
   allToAll(
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
+    receiveRanges: readonly ElementRange[],
   ): Pending {
+    checkRanges(sendRanges, this.size, send.length);
+    checkRanges(receiveRanges, this.size, receive.length);
     if (this.#direct === undefined) this.#direct = this.#launcher.openDirect(this) ?? null;
     if (this.#direct !== null) {
-      return this.#direct.allToAll(this.#sequence++, send, sendCounts, receive, receiveCounts);
+      return this.#direct.allToAll(this.#sequence++, send, sendRanges, receive, receiveRanges);
     }
-    return this.#staging.launch(send, receive, (out, into) =>
-      this.#launch('allToAll', [out, sendCounts, into, receiveCounts]),
+    return this.#staging.launch(send, sendRanges, receive, receiveRanges, (out, into) =>
+      this.#launch('allToAll', [out, sendRanges, into, receiveRanges]),
     );
   }
 
@@ -144,12 +147,15 @@ export class SoloGroup implements Group {
 
   allToAll(
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
+    receiveRanges: readonly ElementRange[],
   ): Pending {
-    invariant(sendCounts[0] === receiveCounts[0], 'a rank sends to itself what it receives from itself');
-    receive.set(send.subarray(0, sendCounts[0]));
+    checkRanges(sendRanges, 1, send.length);
+    checkRanges(receiveRanges, 1, receive.length);
+    const [[from], [to]] = [sendRanges, receiveRanges];
+    invariant(from!.end - from!.start === to!.end - to!.start, SENDS_ITSELF);
+    receive.set(send.subarray(from!.start, from!.end), to!.start);
     return SETTLED;
   }
 

@@ -1,5 +1,6 @@
 export {
   type CollectiveArray,
+  consecutiveRanges,
   type ElementRange,
   sharedFloat32,
   sharedFloat64,

@@ -8,7 +8,14 @@
  */
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
-import { bytesOf, type CollectiveArray, checkRanges, dataTypeOf, type ElementRange } from './arrays.ts';
+import {
+  bytesOf,
+  type CollectiveArray,
+  checkRanges,
+  dataTypeOf,
+  type ElementRange,
+  SENDS_ITSELF,
+} from './arrays.ts';
 import { awakeTimeout } from './awakeTime.ts';
 import { type Exchange, MAX_OPERATIONS_IN_FLIGHT } from './exchange.ts';
 import { CREDIT_WINDOW_BYTES, EAGER_BYTES, Operation, timeoutError } from './operation.ts';
@@ -83,30 +90,28 @@ export class ProcessGroup {
   }
 
   /**
-   * Sends `sendCounts[r]` elements, one after the other in `send`, to each rank r, and receives
-   * `receiveCounts[r]` from it. Each count must equal what the other side says; zero is allowed.
+   * Sends the elements `sendRanges[r]` of `send` to each rank r, and receives `receiveRanges[r]` of `receive` from it.
+   * Each length must equal what the other side says; ranges may be empty.
    */
   allToAll(
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
+    receiveRanges: readonly ElementRange[],
   ): Promise<number> {
-    const outgoing = consecutiveRanges(sendCounts);
-    const incoming = consecutiveRanges(receiveCounts);
-    checkRanges(outgoing, this.size, send.length);
-    checkRanges(incoming, this.size, receive.length);
+    checkRanges(sendRanges, this.size, send.length);
+    checkRanges(receiveRanges, this.size, receive.length);
     return this.#launch('allToAll', send, (operation) => {
-      const ownOut = outgoing[this.rank]!;
-      const ownIn = incoming[this.rank]!;
+      const ownOut = sendRanges[this.rank]!;
+      const ownIn = receiveRanges[this.rank]!;
       invariant(
         ownOut.end - ownOut.start === ownIn.end - ownIn.start && dataTypeOf(send) === dataTypeOf(receive),
-        'a rank sends to itself what it receives from itself',
+        SENDS_ITSELF,
       );
       receive.set(send.subarray(ownOut.start, ownOut.end), ownIn.start);
       this.#eachPeer((rank, peer) => {
-        receiveInto(operation, peer, bytesOf(receive, incoming[rank]!.start, incoming[rank]!.end));
-        operation.send(peer, bytesOf(send, outgoing[rank]!.start, outgoing[rank]!.end));
+        receiveInto(operation, peer, bytesOf(receive, receiveRanges[rank]!.start, receiveRanges[rank]!.end));
+        operation.send(peer, bytesOf(send, sendRanges[rank]!.start, sendRanges[rank]!.end));
       });
     });
   }
@@ -288,15 +293,6 @@ function evenSlices(length: number, size: number): ElementRange[] {
     start: Math.min(length, Math.floor((blocks * rank) / size) * BLOCK_ELEMENTS),
     end: Math.min(length, Math.floor((blocks * (rank + 1)) / size) * BLOCK_ELEMENTS),
   }));
-}
-
-function consecutiveRanges(counts: readonly number[]): ElementRange[] {
-  let start = 0;
-  return counts.map((count) => {
-    const range = { start, end: start + count };
-    start += count;
-    return range;
-  });
 }
 
 /** Refuses lists of ranks that cannot form a group of which `own` is a member. */

@@ -1,23 +1,25 @@
 /** Shared memory for operations on arrays that do not lie in it: they are copied in, and what has come is copied out. */
 
-import { arrayOver, type CollectiveArray, dataTypeOf } from './arrays.ts';
+import { arrayOver, type CollectiveArray, dataTypeOf, type ElementRange } from './arrays.ts';
 import type { Pending } from './group.ts';
 
 export class Staging {
   readonly #spare: SharedArrayBuffer[] = [];
 
   /**
-   * Launches an operation that sends one array and fills another.
+   * Launches an operation that sends ranges of one array and fills those of another.
    * @param launch is given arrays in shared memory: the caller's own where they lie there
    */
   launch(
     send: CollectiveArray,
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
+    receiveRanges: readonly ElementRange[],
     launch: (send: CollectiveArray, receive: CollectiveArray) => Pending,
   ): Pending {
     const out = isShared(send) ? send : this.#take(send);
     const into = isShared(receive) ? receive : this.#take(receive);
-    if (out !== send) out.set(send);
+    if (out !== send) copyRanges(send, out, sendRanges);
     const pending = launch(out, into);
     if (out === send && into === receive) return pending;
     let finished = false;
@@ -29,7 +31,7 @@ export class Staging {
         pending.wait();
         if (finished) return;
         finished = true;
-        if (into !== receive) receive.set(into);
+        if (into !== receive) copyRanges(into, receive, receiveRanges);
         for (const array of [out, into]) if (array !== send && array !== receive) this.#give(array);
       },
     };
@@ -57,4 +59,8 @@ const MOST_SPARES = 4;
 
 export function isShared(array: CollectiveArray): boolean {
   return array.buffer instanceof SharedArrayBuffer;
+}
+
+function copyRanges(from: CollectiveArray, to: CollectiveArray, ranges: readonly ElementRange[]): void {
+  for (const { start, end } of ranges) to.set(from.subarray(start, end), start);
 }

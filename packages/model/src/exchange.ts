@@ -3,6 +3,8 @@
  * knows no processes; the trainer gives it one of these.
  */
 
+import type { StartExchange } from '@sluice/engine';
+
 export interface ExpertExchange {
   /** Own place among the workers that share one set of experts, and their number. */
   readonly rank: number;
@@ -13,18 +15,8 @@ export interface ExpertExchange {
    * @returns rows from each peer for each own expert: [size · own experts], peer-major
    */
   exchangeCounts(counts: Int32Array): Int32Array;
-  /**
-   * Sends rows to their peers and receives theirs.
-   * @param rows rows for peer 0, then for peer 1, …, each of `width` floats
-   * @param received filled with the rows from peer 0, then from peer 1, …
-   */
-  exchangeRows(
-    rows: Float32Array,
-    rowsToPeer: readonly number[],
-    received: Float32Array,
-    rowsFromPeer: readonly number[],
-    width: number,
-  ): void;
+  /** Begins to send rows to their peers and to receive theirs. */
+  readonly startRows: StartExchange;
 }
 
 /** For a worker that holds all experts: nothing is exchanged. */
@@ -32,5 +24,5 @@ export const noExchange: ExpertExchange = {
   rank: 0,
   size: 1,
   exchangeCounts: (counts) => counts,
-  exchangeRows: (rows, _rowsToPeer, received) => received.set(rows),
+  startRows: () => ({ done: true, wait: () => {} }),
 };

@@ -13,7 +13,7 @@ import {
   dispatchTokens,
   type ExpertSegment,
   everyExpert,
-  exchangeRows,
+  exchangedExperts,
   expertFeedForward,
   forgetUntilGradient,
   gatedFeedForward,
@@ -103,17 +103,15 @@ function atExperts(
   { gateUp, down }: ExpertWeights,
   exchange: ExpertExchange,
 ): tf.Tensor2D {
-  const { size } = exchange;
+  const { rank, size, startRows } = exchange;
   const received = exchange.exchangeCounts(counts);
   const segments = expertSegments(received, size);
   if (size === 1) return expertFeedForward(routed_MC, segments, gateUp, down, 1);
 
   const rowsToPeer = sumParts(counts, size);
   const rowsFromPeer = sumParts(received, size);
-  const send = exchange.exchangeRows.bind(exchange);
-  const here = exchangeRows(routed_MC, { exchange: send, rowsToPeer, rowsFromPeer });
-  const output = expertFeedForward(here, segments, gateUp, down, size);
-  return exchangeRows(output, { exchange: send, rowsToPeer: rowsFromPeer, rowsFromPeer: rowsToPeer });
+  const travel = { start: startRows, rank, rowsToPeer, rowsFromPeer };
+  return exchangedExperts(routed_MC, { ...travel, segments, gateUp, down });
 }
 
 /** One segment for each (peer, own expert), in the order in which the rows lie. */

@@ -1,6 +1,7 @@
 /** Tokens to the experts of other workers and back, by all-to-all. */
 
-import type { Group } from '@sluice/collectives';
+import { consecutiveRanges, type Group } from '@sluice/collectives';
+import type { RowRange, StartExchange } from '@sluice/engine';
 import type { ExpertExchange } from '@sluice/model';
 
 export class GroupExpertExchange implements ExpertExchange {
@@ -21,19 +22,14 @@ export class GroupExpertExchange implements ExpertExchange {
   exchangeCounts(counts: Int32Array): Int32Array {
     if (this.size === 1) return counts;
     const received = new Int32Array(counts.length);
-    const each = new Array<number>(this.size).fill(counts.length / this.size);
+    const each = consecutiveRanges(new Array<number>(this.size).fill(counts.length / this.size));
     this.#group.allToAll(counts, each, received, each).wait();
     return received;
   }
 
-  exchangeRows(
-    rows: Float32Array,
-    rowsToPeer: readonly number[],
-    received: Float32Array,
-    rowsFromPeer: readonly number[],
-    width: number,
-  ): void {
-    const inFloats = (counts: readonly number[]) => counts.map((count) => count * width);
-    this.#group.allToAll(rows, inFloats(rowsToPeer), received, inFloats(rowsFromPeer)).wait();
-  }
+  readonly startRows: StartExchange = (send, rowsToPeer, receive, rowsFromPeer, width) => {
+    const elements = (ranges: readonly RowRange[]) =>
+      ranges.map(({ begin, end }) => ({ start: begin * width, end: end * width }));
+    return this.#group.allToAll(send, elements(rowsToPeer), receive, elements(rowsFromPeer));
+  };
 }
