@@ -32,6 +32,9 @@ const LONGEST_SLEEP_MS = 2;
 /** From then on heartbeats tell what is waited for, ms. */
 const REPORT_MS = 1000;
 
+/** A longer time between two looks counts as so much, for the process may have been suspended, ms. */
+const LONGEST_STEP_MS = 1000;
+
 /** What a direct exchange needs of the communicator. */
 export interface DirectHost {
   readonly blocked: BlockedTime;
@@ -136,18 +139,26 @@ export class DirectExchange {
   finish(operation: DirectOperation): void {
     const start = monotonicMs();
     let waitedMs = 0;
+    let lookedAt = start;
+    let isReported = false;
     try {
       while (operation.isMoving) {
         if (this.#broken !== undefined) throw this.#broken;
         if (this.move()) continue;
-        waitedMs = monotonicMs() - start;
+        const now = monotonicMs();
+        waitedMs += Math.min(now - lookedAt, LONGEST_STEP_MS);
+        lookedAt = now;
         if (waitedMs > SPIN_MS) this.#rest(operation, waitedMs);
+        if (waitedMs > REPORT_MS && !isReported) {
+          isReported = true;
+          this.#host.waitsIn(describeOperation(this.#identity(operation)));
+        }
       }
     } catch (error) {
       this.#broken ??= error as Error;
       throw error;
     } finally {
-      if (waitedMs > REPORT_MS) this.#host.waitsIn(undefined);
+      if (isReported) this.#host.waitsIn(undefined);
       this.#host.blocked.count(start, operation.begun);
     }
   }
@@ -157,7 +168,6 @@ export class DirectExchange {
     sleep(Math.min(Math.max(waitedMs * SLEEP_SHARE, SHORTEST_SLEEP_MS), LONGEST_SLEEP_MS));
     const { ranks } = this.#group;
     this.#host.checkAlive(ranks);
-    if (waitedMs > REPORT_MS) this.#host.waitsIn(describeOperation(this.#identity(operation)));
     if (waitedMs > this.#host.limitMs) throw this.#timeout(operation);
   }
 

@@ -3,18 +3,18 @@
  * knows no processes; the trainer gives it one of these.
  */
 
-import type { StartExchange } from '@sluice/engine';
+import type { CountArrival, StartExchange } from '@sluice/engine';
 
 export interface ExpertExchange {
   /** Own place among the workers that share one set of experts, and their number. */
   readonly rank: number;
   readonly size: number;
   /**
-   * Tells every peer how many rows it will get for each of its experts.
+   * Begins to tell every peer how many rows it will get for each of its experts.
    * @param counts rows for each of all experts, in order of experts
    * @returns rows from each peer for each own expert: [size · own experts], peer-major
    */
-  exchangeCounts(counts: Int32Array): Int32Array;
+  startCounts(counts: Int32Array): CountArrival;
   /** Begins to send rows to their peers and to receive theirs. */
   readonly startRows: StartExchange;
 }
@@ -23,6 +23,6 @@ export interface ExpertExchange {
 export const noExchange: ExpertExchange = {
   rank: 0,
   size: 1,
-  exchangeCounts: (counts) => counts,
+  startCounts: (counts) => ({ done: true, wait: () => counts }),
   startRows: () => ({ done: true, wait: () => {} }),
 };

@@ -1,7 +1,7 @@
 /** Tokens to the experts of other workers and back, by all-to-all. */
 
 import { consecutiveRanges, type Group } from '@sluice/collectives';
-import type { RowRange, StartExchange } from '@sluice/engine';
+import type { CountArrival, RowRange, StartExchange } from '@sluice/engine';
 import type { ExpertExchange } from '@sluice/model';
 
 export class GroupExpertExchange implements ExpertExchange {
@@ -19,12 +19,19 @@ export class GroupExpertExchange implements ExpertExchange {
     return this.#group.size;
   }
 
-  exchangeCounts(counts: Int32Array): Int32Array {
-    if (this.size === 1) return counts;
+  startCounts(counts: Int32Array): CountArrival {
     const received = new Int32Array(counts.length);
     const each = consecutiveRanges(new Array<number>(this.size).fill(counts.length / this.size));
-    this.#group.allToAll(counts, each, received, each).wait();
-    return received;
+    const pending = this.#group.allToAll(counts, each, received, each);
+    return {
+      get done() {
+        return pending.done;
+      },
+      wait() {
+        pending.wait();
+        return received;
+      },
+    };
   }
 
   readonly startRows: StartExchange = (send, rowsToPeer, receive, rowsFromPeer, width) => {

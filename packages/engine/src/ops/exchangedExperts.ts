@@ -3,7 +3,7 @@
  * compute travels back; gradients go the same ways. The only operation whose result depends on a peer.
  *
  * Own rows for own experts stay where they are, and are computed while others travel: before the peers' rows, unless these
- * have come already, so that their peer waits less. Neither order changes a bit.
+ * have come already, so that their peer waits less. None of the orders changes a bit.
  *
  * Shapes: M own rows, by the peer of their expert; R rows for own experts, by the peer that they come from; F of these come
  * from other peers; C channels, I hidden units of an expert.
@@ -49,14 +49,22 @@ export type StartExchange = (
   width: number,
 ) => RowArrival;
 
+/** Numbers of rows on their way. */
+export interface CountArrival {
+  readonly done: boolean;
+  /** Blocks until they have come: rows from each peer for each own expert, [peers · own experts], peer-major. */
+  wait(): Int32Array;
+}
+
 export interface ExchangedExperts {
   readonly start: StartExchange;
   /** Own place among the peers. */
   readonly rank: number;
-  readonly rowsToPeer: readonly number[];
-  readonly rowsFromPeer: readonly number[];
-  /** The R rows; peers are their sources. */
-  readonly segments: readonly ExpertSegment[];
+  readonly peers: number;
+  /** Own rows for each expert of each peer, [peers · experts of a peer], peer-major. */
+  readonly counts: Int32Array;
+  /** The same that peers have for the own experts. */
+  readonly received: CountArrival;
   /** Shape [own experts, 2I, C] */
   readonly gateUp: Parameter;
   /** Shape [own experts, C, I] */
@@ -68,12 +76,16 @@ export interface ExchangedExperts {
  * @returns [M, C], in the same order
  */
 export function exchangedExperts(rows_MC: tf.Tensor2D, experts: ExchangedExperts): tf.Tensor2D {
-  if (hasFused(KERNEL)) return runFused(KERNEL, { rows: rows_MC }, { ...experts, saved: new Saved() });
+  if (hasFused(KERNEL))
+    return runFused(KERNEL, { rows: rows_MC }, { ...experts, kept: { saved: new Saved() } });
   return exchangedExpertsReference(rows_MC, experts);
 }
 
 export function exchangedExpertsReference(rows_MC: tf.Tensor2D, experts: ExchangedExperts): tf.Tensor2D {
-  const { start, rowsToPeer, rowsFromPeer, segments, gateUp, down } = experts;
+  const { start, peers, counts, gateUp, down } = experts;
+  const received = experts.received.wait();
+  const segments = expertSegments(received, peers);
+  const [rowsToPeer, rowsFromPeer] = [sumParts(counts, peers), sumParts(received, peers)];
   const there_RC = exchangeRows(rows_MC, start, rowsToPeer, rowsFromPeer);
   const output_RC = expertFeedForward(there_RC, segments, gateUp, down, rowsToPeer.length);
   return exchangeRows(output_RC, start, rowsFromPeer, rowsToPeer);
@@ -109,28 +121,55 @@ function consecutive(counts: readonly number[]): RowRange[] {
   });
 }
 
-/** What is computed where the rows lie, and what travels. */
-interface Plan {
+/** One segment for each (peer, own expert), in the order in which the rows lie. */
+export function expertSegments(received: Int32Array, peers: number): ExpertSegment[] {
+  const experts = received.length / peers;
+  let begin = 0;
+  return Array.from(received, (count, i) => {
+    begin += count;
+    return { source: Math.floor(i / experts), expert: i % experts, begin: begin - count, count };
+  });
+}
+
+function sumParts(counts: Int32Array, parts: number): number[] {
+  const length = counts.length / parts;
+  return Array.from({ length: parts }, (_, part) =>
+    counts.subarray(part * length, (part + 1) * length).reduce((sum, count) => sum + count, 0),
+  );
+}
+
+/** What is computed where the rows lie, and what travels from here. */
+interface OwnRows {
   /** Own rows for own experts, among the M. */
   readonly own: RowRange;
   readonly ownSegments: readonly ExpertSegment[];
   /** For each peer, own rows for its experts, among the M; none at the own place. */
   readonly away: readonly RowRange[];
+}
+
+/** What comes. */
+interface Guests {
   /** For each peer, its rows, among the F; none at the own place. */
   readonly guests: readonly RowRange[];
   readonly guestSegments: readonly ExpertSegment[];
   readonly numGuests: number;
 }
 
-function planOf({ rank, rowsToPeer, rowsFromPeer, segments }: ExchangedExperts): Plan {
-  const routed = consecutive(rowsToPeer);
-  const guests = consecutive(rowsFromPeer.map((count, peer) => (peer === rank ? 0 : count)));
+function ownRows({ rank, peers, counts }: ExchangedExperts): OwnRows {
+  const routed = consecutive(sumParts(counts, peers));
   return {
     own: routed[rank]!,
-    ownSegments: packed(segments.filter(({ source }) => source === rank)),
+    ownSegments: packed(expertSegments(counts, peers).filter(({ source }) => source === rank)),
     away: routed.map(({ begin, end }, peer) => ({ begin, end: peer === rank ? begin : end })),
+  };
+}
+
+function guestsOf({ rank, peers }: ExchangedExperts, received: Int32Array): Guests {
+  const counts = sumParts(received, peers);
+  const guests = consecutive(counts.map((count, peer) => (peer === rank ? 0 : count)));
+  return {
     guests,
-    guestSegments: packed(segments.filter(({ source }) => source !== rank)),
+    guestSegments: packed(expertSegments(received, peers).filter(({ source }) => source !== rank)),
     numGuests: guests.at(-1)!.end,
   };
 }
@@ -144,42 +183,52 @@ function packed(segments: readonly ExpertSegment[]): ExpertSegment[] {
   });
 }
 
-registerFused<ExchangedExperts & { readonly saved: Saved }>({
+/** What the forward pass leaves for the backward pass. */
+interface Kept {
+  readonly saved: Saved;
+  guests?: Guests;
+}
+
+registerFused<ExchangedExperts & { readonly kept: Kept }>({
   name: KERNEL,
   inputsToSave: ['rows'],
   forward({ floats, shape, output, recording, attributes }) {
-    const { start, saved, down } = attributes;
-    const { own, ownSegments, away, guests, guestSegments, numGuests } = planOf(attributes);
+    const { start, received, kept, down } = attributes;
+    const { own, ownSegments, away } = ownRows(attributes);
     const width = shape('rows')[1]!;
-    const units = down.shape[2]!;
     const rows = floats('rows');
     const y = output(shape('rows'));
     const scratch = new Saved();
-    const guestRows = (recording ? saved : scratch).floats('guests', numGuests * width);
-    const guestOutputs = scratch.floats('outputs', numGuests * width);
     const preactivations = (name: string, count: number) =>
-      recording ? saved.floats(name, count * 2 * units) : null;
+      recording ? kept.saved.floats(name, count * 2 * down.shape[2]!) : null;
     const part = (values: Float32Array) => values.subarray(own.begin * width, own.end * width);
-    const computeOwn = () => {
-      const kept = preactivations('own', own.end - own.begin);
-      feedForwardSegments(part(rows), ownSegments, attributes, part(y.values), kept);
-    };
+    const computeOwn = once(() => {
+      const ofOwn = preactivations('own', own.end - own.begin);
+      feedForwardSegments(part(rows), ownSegments, attributes, part(y.values), ofOwn);
+    });
 
+    if (!received.done) computeOwn();
+    const plan = guestsOf(attributes, received.wait());
+    kept.guests = plan;
+    const { guests, guestSegments, numGuests } = plan;
+    const guestRows = (recording ? kept.saved : scratch).floats('guests', numGuests * width);
+    const guestOutputs = scratch.floats('outputs', numGuests * width);
     const arrival = start(rows, away, guestRows, guests, width);
-    const guestsFirst = arrival.done;
-    if (!guestsFirst) computeOwn();
+    if (!arrival.done) computeOwn();
     arrival.wait();
-    const kept = preactivations('guestPreactivations', numGuests);
-    feedForwardSegments(guestRows, guestSegments, attributes, guestOutputs, kept);
+    const ofGuests = preactivations('guestPreactivations', numGuests);
+    feedForwardSegments(guestRows, guestSegments, attributes, guestOutputs, ofGuests);
     const back = start(guestOutputs, guests, y.values, away, width);
-    if (guestsFirst) computeOwn();
+    computeOwn();
     back.wait();
     scratch.free();
     return y.info;
   },
   backward({ valuesOf, tensor, attributes }, [dyTensor], [rowsTensor]) {
-    const { start, saved, down, rank, rowsToPeer } = attributes;
-    const { own, ownSegments, away, guests, guestSegments, numGuests } = planOf(attributes);
+    const { start, kept, down, rank, peers } = attributes;
+    const { saved } = kept;
+    const { own, ownSegments, away } = ownRows(attributes);
+    const { guests, guestSegments, numGuests } = kept.guests!;
     const width = dyTensor!.shape[1]!;
     const units = down.shape[2]!;
     const dx = tensor(dyTensor!.shape);
@@ -188,25 +237,24 @@ registerFused<ExchangedExperts & { readonly saved: Saved }>({
     const dyGuests = scratch.floats('dy', numGuests * width);
     const dxGuests = scratch.floats('dx', numGuests * width);
     const part = (values: Float32Array) => values.subarray(own.begin * width, own.end * width);
-    const computeOwn = () => {
+    const computeOwn = once(() => {
       const hidden = scratch.floats('ownHidden', (own.end - own.begin) * units);
       const preactivations = saved.get('own');
       feedForwardSegmentsBackward(part(dy), ownSegments, attributes, preactivations, hidden, part(dx.values));
       const operands = { x: part(valuesOf(rowsTensor!)), preactivations, hidden, dy: part(dy) };
       contributeSegments(operands, ownSegments, attributes, [rank]);
-    };
+    });
 
     const arrival = start(dy, away, dyGuests, guests, width);
-    const guestsFirst = arrival.done;
-    if (!guestsFirst) computeOwn();
+    if (!arrival.done) computeOwn();
     arrival.wait();
     const hidden = scratch.floats('guestHidden', numGuests * units);
     const preactivations = saved.get('guestPreactivations');
     feedForwardSegmentsBackward(dyGuests, guestSegments, attributes, preactivations, hidden, dxGuests);
     const back = start(dxGuests, guests, dx.values, away, width);
-    if (guestsFirst) computeOwn();
+    computeOwn();
     const operands = { x: saved.get('guests'), preactivations, hidden, dy: dyGuests };
-    const others = rowsToPeer.flatMap((_, peer) => (peer === rank ? [] : [peer]));
+    const others = Array.from({ length: peers }, (_, peer) => peer).filter((peer) => peer !== rank);
     contributeSegments(operands, guestSegments, attributes, others);
     back.wait();
     scratch.free();
@@ -214,3 +262,12 @@ registerFused<ExchangedExperts & { readonly saved: Saved }>({
     return { rows: dx.tensor };
   },
 });
+
+/** Does something when it is first called, and then no more. */
+function once(action: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) action();
+    isDone = true;
+  };
+}
