@@ -1,5 +1,6 @@
 import {
   type CollectiveArray,
+  consecutiveRanges,
   type ElementRange,
   Exchange,
   type Faults,
@@ -157,7 +158,12 @@ test('all-to-all exchanges uneven counts, zero included', async (t) => {
             at += part.length;
           }
           const receive = new CONSTRUCTORS[type](receiveCounts.reduce((a, b) => a + b, 0));
-          await group.allToAll(send, sendCounts, receive, receiveCounts);
+          await group.allToAll(
+            send,
+            consecutiveRanges(sendCounts),
+            receive,
+            consecutiveRanges(receiveCounts),
+          );
           return receive;
         }),
       );
@@ -330,7 +336,7 @@ test('a cut connection ends in a time-out on both sides', async (t) => {
 });
 
 test('ranks that disagree about an operation are told so', async (t) => {
-  const cases: [string, (group: ProcessGroup) => Promise<void>][] = [
+  const cases: [string, (group: ProcessGroup) => Promise<unknown>][] = [
     [
       'operation',
       (g) => (g.rank === 0 ? g.broadcast(new Float32Array(9), 0) : g.allReduce(new Float32Array(9))),

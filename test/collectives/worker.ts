@@ -1,6 +1,12 @@
 /** A worker process for the tests of real processes: what it does is asked of it over the control plane. */
 
-import { Communicator, sharedFloat32, sharedInt32, type WorkerLimits } from '@sluice/collectives';
+import {
+  Communicator,
+  consecutiveRanges,
+  sharedFloat32,
+  sharedInt32,
+  type WorkerLimits,
+} from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 
 const limits = JSON.parse(process.env.TEST_LIMITS ?? '{}') as Partial<WorkerLimits>;
@@ -27,7 +33,7 @@ await communicator.serve({
     pendings.push(pair.allReduce(small));
     const send = sharedInt32(size).fill(rank);
     const received = sharedInt32(size);
-    const ones = new Array<number>(size).fill(1);
+    const ones = consecutiveRanges(new Array<number>(size).fill(1));
     pendings.push(world.allToAll(send, ones, received, ones));
     for (const pending of pendings) pending.wait();
     return {
@@ -37,6 +43,86 @@ await communicator.serve({
       received: [...received],
       done: pendings.every((pending) => pending.done),
     };
+  },
+  /**
+   * Uneven all-to-alls in memory of any kind, many at once, some of more bytes than there is room for. Gives back how many
+   * elements are not what their sender meant for this rank.
+   */
+  route({ rounds }: { rounds: number }) {
+    const group = communicator.group(Array.from({ length: size }, (_, r) => r));
+    const kinds = [Float32Array, Uint8Array, Float64Array, Int32Array];
+    const count = (round: number, from: number, to: number) =>
+      (round + from + 2 * to) % 3 === 0
+        ? 0
+        : ((round * 7 + from * 5 + to * 3) % 11) ** 4 * (round % 2 ? 1 : 23);
+    const value = (round: number, from: number, to: number) => 1 + ((round * 31 + from * 7 + to) % 100);
+    const ranks = Array.from({ length: size }, (_, r) => r);
+    const launched = Array.from({ length: rounds }, (_, round) => {
+      const Kind = kinds[round % kinds.length]!;
+      const sendCounts = ranks.map((to) => count(round, rank, to));
+      const receiveCounts = ranks.map((from) => count(round, from, rank));
+      const total = (counts: number[]) => counts.reduce((a, b) => a + b, 0);
+      const send = new Kind(total(sendCounts));
+      const received = new Kind(total(receiveCounts));
+      let start = 0;
+      for (const [to, length] of sendCounts.entries()) {
+        send.fill(value(round, rank, to), start, start + length);
+        start += length;
+      }
+      return {
+        round,
+        received,
+        receiveCounts,
+        pending: group.allToAll(
+          send,
+          consecutiveRanges(sendCounts),
+          received,
+          consecutiveRanges(receiveCounts),
+        ),
+      };
+    });
+    // Those that wait for all the others first must still serve them.
+    const barrier = group.barrier();
+    if (rank % 2 === 0) barrier.wait();
+    let wrong = 0;
+    for (const { round, received, receiveCounts, pending } of launched.reverse()) {
+      pending.wait();
+      let start = 0;
+      for (const [from, length] of receiveCounts.entries()) {
+        for (let i = start; i < start + length; i++) if (received[i] !== value(round, from, rank)) wrong++;
+        start += length;
+      }
+    }
+    barrier.wait();
+    return wrong;
+  },
+  /** Only some ranks come to the all-to-all; the others compute. */
+  trade({ absent, rows = 9 }: { absent: number; rows?: number }) {
+    communicator.progress('trading');
+    const counts = consecutiveRanges(new Array<number>(size).fill(1));
+    world.allToAll(new Float32Array(size), counts, new Float32Array(size), counts).wait();
+    if (rank === absent) return 'absent';
+    const more = consecutiveRanges(new Array<number>(size).fill(rows + rank));
+    const send = new Float32Array(size * (rows + rank));
+    world.allToAll(send, more, new Float32Array(send.length), more).wait();
+    return 'traded';
+  },
+  /** How long each rank was blocked in an all-to-all and in an all-reduce that the last rank came late to, s. */
+  late({ delayMs }: { delayMs: number }) {
+    const counts = consecutiveRanges(new Array<number>(size).fill(1000));
+    const trade = () =>
+      world.allToAll(new Float32Array(1000 * size), counts, new Float32Array(1000 * size), counts);
+    trade().wait();
+    return [trade, () => world.allReduce(sharedFloat32(100_000))].map((launch) => {
+      world.barrier().wait();
+      const { waiting, moving } = communicator.blocked;
+      if (rank === size - 1) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
+      launch().wait();
+      return {
+        waiting: communicator.blocked.waiting - waiting,
+        moving: communicator.blocked.moving - moving,
+      };
+    });
   },
   /** Only some ranks come to the barrier. */
   meet({ absent }: { absent: number }) {

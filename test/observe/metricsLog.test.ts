@@ -71,6 +71,14 @@ test('a log that holds nothing but a torn line is empty', async (t) => {
   t.is(readFileSync(path, 'utf8'), '');
 });
 
+test('a line of a version that did not tell waiting from moving is read, without the former', async (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  const seconds = { total: 1.24, compute: 1, communicate: 0.2, optimize: 0.04 };
+  writeFileSync(path, `${JSON.stringify({ ...record(1), seconds })}\n`);
+  const [read] = await collect(readMetrics(path));
+  t.deepEqual(read!.seconds, { ...seconds, waiting: Number.NaN });
+});
+
 test('a run without a log has no records', async (t) => {
   t.deepEqual(await collect(readMetrics(join(temporaryDirectory(t), 'metrics.jsonl'))), []);
 });

@@ -149,6 +149,17 @@ test('the data of the plots is bounded, and the spike of one step is in it', asy
   }
 });
 
+test('the time of a step is told by its parts; a log that has waiting and moving in one says so', async (t) => {
+  const labels = async (records: readonly StepRecord[]) => {
+    const { data } = await report(t, records);
+    return data.charts.find(({ id }) => id === 'step-time')!.series.map(({ label }) => label);
+  };
+  const now = record(1);
+  t.deepEqual(await labels([now, record(2)]), ['compute', 'wait for workers', 'communicate', 'optimize']);
+  const then = { ...now, seconds: { ...now.seconds, waiting: Number.NaN } };
+  t.deepEqual(await labels([then]), ['compute', 'communicate, waiting included', 'optimize']);
+});
+
 test('a dense run has no panels of experts; a run with experts has them', async (t) => {
   const dense = await report(t, [record(1), record(2)]);
   t.is(dense.data.load, undefined);

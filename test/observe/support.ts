@@ -12,7 +12,7 @@ export function record(step: number, changes: Partial<StepRecord> = {}): StepRec
     learningRate: 1.86e-3,
     tokens: 4096,
     tokensPerSecond: 5210,
-    seconds: { total: 1.24, compute: 1, communicate: 0.2, optimize: 0.04 },
+    seconds: { total: 1.24, compute: 1, waiting: 0.05, communicate: 0.15, optimize: 0.04 },
     peakMemoryBytes: 812 * 2 ** 20,
     ...changes,
   };

@@ -41,6 +41,8 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
       ['bus bandwidth, GB/s', measured.busGBps.toFixed(2)],
       ['median, ms', measured.medianMs.toFixed(1)],
       ['fastest, ms', measured.minMs.toFixed(1)],
+      ['waiting for a process to begin, ms', measured.waitingMs.toFixed(1)],
+      ['moving and adding, ms', measured.movingMs.toFixed(1)],
     ];
     return {
       json: { ...measured },

@@ -41,7 +41,8 @@ export async function runDataset(
     log(
       `data: the recipe ${recipe} ${described ? 'has changed' : 'is gone'}; the corpus that the run was trained on is there: ${found.directory}`,
     );
-    return { ...found, fresh: false, notes: [], text: 'untold', sources: readSourceReport(found.directory) };
+    const sources = readSourceReport(found.directory);
+    return { ...found, fresh: false, text: 'untold', sources, notes: [] };
   }
   const other = corpora.find(({ name }) => name === described?.name);
   if (other) throw changed(datasetHash, `${other.directory} now holds ${other.manifestHash}`, other);

@@ -145,7 +145,7 @@ async function takeStep(
   state.tokens += result.tokens;
   state.trainLoss = Number.isFinite(result.loss) ? result.loss : null;
   state.nonFiniteInARow = result.applied ? 0 : state.nonFiniteInARow + 1;
-  return { result: slowest(answers, result), learningRate, seconds };
+  return { result: { ...result, ...measured(answers) }, learningRate, seconds };
 }
 
 function watchForSpikes({ journal, spikes, state }: TrainingRun, result: StepResult): SpikeEvent | undefined {
@@ -267,9 +267,21 @@ function stopReason({ config, state, lastStep }: TrainingRun): StopReason {
   return state.step < lastStep ? 'signal' : 'lastStep';
 }
 
-/** The step's values with the times of the worker that took longest and the largest memory: those set the pace. */
-function slowest(answers: readonly StepResult[], result: StepResult): StepResult {
-  const pace = answers.reduce((a, b) => (b.seconds.total > a.seconds.total ? b : a));
-  const peakMemoryBytes = Math.max(...answers.map((answer) => answer.peakMemoryBytes));
-  return { ...result, seconds: pace.seconds, peakMemoryBytes };
+/**
+ * The workers' mean times, so that parts add up and nobody's waiting is hidden behind another's work, and the largest
+ * memory.
+ */
+function measured(answers: readonly StepResult[]): Pick<StepResult, 'seconds' | 'peakMemoryBytes'> {
+  const mean = (part: keyof StepResult['seconds']) =>
+    answers.reduce((sum, { seconds }) => sum + seconds[part], 0) / answers.length;
+  return {
+    seconds: {
+      total: mean('total'),
+      compute: mean('compute'),
+      waiting: mean('waiting'),
+      communicate: mean('communicate'),
+      optimize: mean('optimize'),
+    },
+    peakMemoryBytes: Math.max(...answers.map((answer) => answer.peakMemoryBytes)),
+  };
 }

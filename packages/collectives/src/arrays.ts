@@ -47,6 +47,18 @@ export function bytesOf(array: CollectiveArray, start = 0, end = array.length): 
   return new Uint8Array(array.buffer, array.byteOffset + start * width, (end - start) * width);
 }
 
+/** What an all-to-all demands of the own ranges. */
+export const SENDS_ITSELF = 'a rank sends to itself what it receives from itself';
+
+/** For each of the counts, so many elements, one range after the other from element 0. */
+export function consecutiveRanges(counts: readonly number[]): ElementRange[] {
+  let end = 0;
+  return counts.map((count) => {
+    end += count;
+    return { start: end - count, end };
+  });
+}
+
 /** Refuses ranges that are not one per rank, or do not lie within the buffer. */
 export function checkRanges(ranges: readonly ElementRange[], size: number, length: number): void {
   if (ranges.length !== size) {

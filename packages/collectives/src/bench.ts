@@ -25,6 +25,9 @@ export interface CollectivesBenchReport {
   readonly iterations: number;
   readonly medianMs: number;
   readonly minMs: number;
+  /** Of a median all-reduce, mean of the ranks: until the last of them had begun it, and from then on. */
+  readonly waitingMs: number;
+  readonly movingMs: number;
   /** 2 (N − 1) / N × bytes / median time: what each rank must move, whatever the algorithm; 10^9 bytes a second. */
   readonly busGBps: number;
 }
@@ -43,11 +46,15 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
   try {
     await server.ready();
     const request: BenchRequest = { mib, iterations };
-    const [result] = await server.callAll<BenchResult>('bench', request, { limitMs: 300_000 });
+    const results = await server.callAll<BenchResult>('bench', request, { limitMs: 300_000 });
     await server.callAll('stop', {}, { kind: 'stop' });
     await Promise.all(workers.map(exited));
-    const counted = result!.milliseconds.slice(WARM_UP).sort((a, b) => a - b);
-    const medianMs = counted[Math.floor(counted.length / 2)]!;
+    const counted = results[0]!.total.slice(WARM_UP);
+    const medianMs = median(counted);
+    const waitingMs = median(meanOfRanks(results.map(({ waiting }) => waiting)));
+    const movingMs = median(
+      meanOfRanks(results.map(({ total, waiting }) => total.map((ms, i) => ms - waiting[i]!))),
+    );
     const bytes = mib * 2 ** 20;
     return {
       world,
@@ -55,7 +62,9 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
       transport,
       iterations,
       medianMs,
-      minMs: counted[0]!,
+      minMs: Math.min(...counted),
+      waitingMs,
+      movingMs,
       busGBps: (2 * (world - 1) * bytes) / world / (medianMs * 1e6),
     };
   } finally {
@@ -63,6 +72,17 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
     killAll();
     await server.close();
   }
+}
+
+/** For each all-reduce that counts. */
+function meanOfRanks(ofRanks: readonly (readonly number[])[]): number[] {
+  return ofRanks[0]!
+    .map((_, i) => ofRanks.reduce((sum, each) => sum + each[i]!, 0) / ofRanks.length)
+    .slice(WARM_UP);
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 function startWorker(server: ControlServer, rank: number): ChildProcess {

@@ -11,7 +11,7 @@ import { Exchange } from './exchange.ts';
 import { ProcessGroup } from './processGroup.ts';
 import { Authenticator } from './security.ts';
 import { DONE, FAILED, SharedState } from './sharedState.ts';
-import type { FromThread, OperationFailure, ThreadOptions, ToThread } from './threadProtocol.ts';
+import type { Failure, FromThread, ThreadOptions, ToThread } from './threadProtocol.ts';
 import { ZeroMqTransport } from './zeromqTransport.ts';
 
 const options = workerData as ThreadOptions;
@@ -64,7 +64,11 @@ async function start(): Promise<void> {
       {
         activity,
         onCall: (call) => say({ type: 'call', ...call }),
-        onLost: (lostRank, error) => exchange?.peerLost(lostRank, error),
+        onLost: (lostRank, error) => {
+          tell({ lost: lostRank, error: errorToData(error, 'lost worker') });
+          state.lose();
+          exchange?.peerLost(lostRank, error);
+        },
         onAbandoned: endProcess,
       },
     )
@@ -101,11 +105,11 @@ function launch(message: ToThread & { type: 'launch' }, exchange: Exchange): voi
   const { slot, ranks, name, args } = message;
   pendingSlots.set(slot, `${name} of group [${ranks.join(', ')}]`);
   const group = groupOf(ranks, exchange);
-  const run = group[name] as (...args: readonly unknown[]) => Promise<void>;
+  const run = group[name] as (...args: readonly unknown[]) => Promise<number>;
   run.apply(group, args as unknown[]).then(
-    () => {
+    (begun) => {
       pendingSlots.delete(slot);
-      state.settle(slot, DONE);
+      state.settle(slot, DONE, begun);
     },
     (error: unknown) => fail(slot, error),
   );
@@ -124,9 +128,12 @@ function groupOf(ranks: readonly number[], exchange: Exchange): ProcessGroup {
 /** The error is posted before the state changes, so that the main thread finds it when it wakes. */
 function fail(slot: number, error: unknown): void {
   pendingSlots.delete(slot);
-  const failure: OperationFailure = { slot, error: errorToData(error, 'collective operation') };
-  options.failures.postMessage(failure);
+  tell({ slot, error: errorToData(error, 'collective operation') });
   state.settle(slot, FAILED);
+}
+
+function tell(failure: Failure): void {
+  options.failures.postMessage(failure);
 }
 
 function activity(): string {

@@ -3,19 +3,22 @@
 import { once } from 'node:events';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { invariant, SluiceError } from '@sluice/core';
+import { BlockedTime, monotonicMs } from './blockedTime.ts';
 import { errorFromData, errorToData } from './controlProtocol.ts';
+import { DirectExchange, type DirectHost } from './directExchange.ts';
 import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
 import { checkGroup } from './processGroup.ts';
 import type { CurveKeys } from './security.ts';
 import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './sharedState.ts';
 import {
   DEFAULT_WORKER_LIMITS,
+  type Failure,
   type FromThread,
-  type OperationFailure,
   type ThreadOptions,
   type ToThread,
   type WorkerLimits,
 } from './threadProtocol.ts';
+import { ThreadPulse } from './threadPulse.ts';
 import type { OperationName } from './wire.ts';
 import type { TransportKind } from './zeromqTransport.ts';
 
@@ -37,27 +40,30 @@ export type Methods = { readonly [name: string]: (request: never) => unknown };
 
 type Call = FromThread & { type: 'call' };
 
-/** Longest silence of the communication thread while it is waited for, ms. */
-const THREAD_SILENCE_MS = 30_000;
-
-/** How long the main thread blocks before it looks whether the communication thread lives, ms. */
-const ROUND_MS = 1000;
-
 /** Longest time that a process which ends waits for its sockets, ms. */
 const EXIT_LIMIT_MS = 3000;
 
-export class Communicator implements Launcher {
+/** Between two looks after what peers on this host wait for, while this thread waits for the other one, ms. */
+const LOOK_MS = 1;
+
+export class Communicator implements Launcher, DirectHost {
   readonly rank: number;
   readonly size: number;
   /** All ranks. */
   readonly world: Group;
+  readonly #blocked = new BlockedTime();
+  readonly #options: ThreadOptions;
   readonly #thread: Worker;
   readonly #failures: MessagePort;
   readonly #state: SharedState;
+  readonly #pulse: ThreadPulse;
   readonly #groups = new Map<string, Group>();
   readonly #slots = new Map<number, ThreadPending>();
   readonly #freeSlots = Array.from({ length: OPERATION_SLOTS }, (_, slot) => slot);
   readonly #errors = new Map<number, SluiceError>();
+  readonly #lost = new Map<number, SluiceError>();
+  readonly #direct: DirectExchange[] = [];
+  #activity = '';
   readonly #calls: Call[] = [];
   #onCall: () => void = () => {};
   #broken: SluiceError | undefined;
@@ -87,15 +93,23 @@ export class Communicator implements Launcher {
       throw errorFromData(first.error);
     }
     invariant(first.type === 'ready', `the communication thread began with ${first.type}`);
-    return new Communicator(threadOptions.rank, first.size, thread, failures.port1, state);
+    return new Communicator(threadOptions, first.size, thread, failures.port1, state);
   }
 
-  private constructor(rank: number, size: number, thread: Worker, failures: MessagePort, state: SharedState) {
-    this.rank = rank;
+  private constructor(
+    options: ThreadOptions,
+    size: number,
+    thread: Worker,
+    failures: MessagePort,
+    state: SharedState,
+  ) {
+    this.#options = options;
+    this.rank = options.rank;
     this.size = size;
     this.#thread = thread;
     this.#failures = failures;
     this.#state = state;
+    this.#pulse = new ThreadPulse(options.rank, state);
     failures.unref();
     thread.on('message', (message: FromThread) => this.#receive(message));
     thread.on('error', (error) => this.#break(error));
@@ -117,7 +131,38 @@ export class Communicator implements Launcher {
 
   /** Notes what this worker is doing; heartbeats carry it, and errors show it. */
   progress(text: string): void {
+    this.#activity = text;
     this.#state.writeActivity(text);
+  }
+
+  /** How long the main thread has been blocked in operations so far. */
+  get blocked(): BlockedTime {
+    return this.#blocked;
+  }
+
+  get limitMs(): number {
+    return this.#options.limits.collectiveMs;
+  }
+
+  /** Ranks of one host see each other's memory. */
+  openDirect(group: Group): DirectExchange | undefined {
+    if (this.#options.transport !== 'ipc') return undefined;
+    const direct = DirectExchange.open(group, this);
+    if (direct !== undefined) this.#direct.push(direct);
+    return direct;
+  }
+
+  checkAlive(ranks: readonly number[]): void {
+    this.#pulse.check();
+    if (this.#state.lost === 0) return;
+    this.#readFailures();
+    const lost = ranks.find((rank) => this.#lost.has(rank));
+    if (lost !== undefined) throw this.#lost.get(lost)!;
+  }
+
+  waitsIn(operation: string | undefined): void {
+    const under = operation === undefined ? '' : `; under way: ${operation}`;
+    this.#state.writeActivity(`${this.#activity}${under}`);
   }
 
   /** Hands an operation to the communication thread. */
@@ -204,7 +249,11 @@ export class Communicator implements Launcher {
 
   /** The state of an operation, after it has settled if `wait`; undefined while it has not. */
   #outcome(slot: number, wait: boolean): { error?: SluiceError } | undefined {
-    if (wait) this.#block(slot);
+    if (wait) {
+      const start = monotonicMs();
+      this.#block(slot);
+      this.#blocked.count(start, this.#state.begun(slot));
+    }
     const state = this.#state.state(slot);
     if (state === PENDING) return undefined;
     this.#slots.delete(slot);
@@ -212,33 +261,33 @@ export class Communicator implements Launcher {
     return state === DONE ? {} : { error: this.#failureOf(slot) };
   }
 
-  /** Blocks while the communication thread shows that it lives; it limits the operations itself. */
+  /**
+   * Blocks while the communication thread shows that it lives; it limits the operations itself. Peers on this host may
+   * need something of this rank before they come to the operation.
+   */
   #block(slot: number): void {
-    let pulse = this.#state.pulse;
-    let silentMs = 0;
     while (this.#state.state(slot) === PENDING) {
-      // A round that ends late, since the process was suspended, counts like any other.
-      this.#state.block(slot, ROUND_MS);
-      silentMs = this.#state.pulse === pulse ? silentMs + ROUND_MS : 0;
-      pulse = this.#state.pulse;
-      if (silentMs > THREAD_SILENCE_MS) {
-        throw new SluiceError(
-          'SLUICE_E_WORKER_FAILED',
-          `The communication thread of rank ${this.rank} has not moved for ${THREAD_SILENCE_MS / 1000} s.`,
-        );
-      }
+      for (const direct of this.#direct) direct.move();
+      this.#state.block(slot, this.#direct.some(({ isBehind }) => isBehind) ? LOOK_MS : 1000);
+      this.#pulse.check();
     }
   }
 
   #failureOf(slot: number): SluiceError {
-    for (let next = receiveMessageOnPort(this.#failures); next; next = receiveMessageOnPort(this.#failures)) {
-      const failure = next.message as OperationFailure;
-      this.#errors.set(failure.slot, errorFromData(failure.error));
-    }
+    this.#readFailures();
     const error = this.#errors.get(slot);
     this.#errors.delete(slot);
     invariant(error !== undefined, 'a failed operation has an error');
     return error;
+  }
+
+  #readFailures(): void {
+    for (let next = receiveMessageOnPort(this.#failures); next; next = receiveMessageOnPort(this.#failures)) {
+      const failure = next.message as Failure;
+      const error = errorFromData(failure.error);
+      if ('slot' in failure) this.#errors.set(failure.slot, error);
+      else this.#lost.set(failure.lost, error);
+    }
   }
 
   /** A free slot; when there is none, those of operations that have settled without being waited for. */

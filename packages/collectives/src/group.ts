@@ -1,7 +1,9 @@
 /** Collective operations as a worker's main thread sees them: launched at once, waited for when needed. */
 
 import { invariant } from '@sluice/core';
-import { type CollectiveArray, checkRanges, type ElementRange } from './arrays.ts';
+import { type CollectiveArray, checkRanges, type ElementRange, SENDS_ITSELF } from './arrays.ts';
+import type { DirectExchange } from './directExchange.ts';
+import { isShared, Staging } from './staging.ts';
 import type { OperationName } from './wire.ts';
 
 /** An operation that was launched. Its buffers belong to it until it is done. */
@@ -12,8 +14,8 @@ export interface Pending {
 }
 
 /**
- * A group of ranks. Every rank launches the same operations in the same order; several may be under way. All
- * buffers lie in shared memory (`sharedFloat32` and the like). See `ProcessGroup` for what each operation does.
+ * A group of ranks. Every rank launches the same operations in the same order; several may be under way. Buffers lie in
+ * shared memory (`sharedFloat32` and the like), unless it says otherwise. See `ProcessGroup` for what each operation does.
  */
 export interface Group {
   /** World ranks, ascending. */
@@ -27,12 +29,16 @@ export interface Group {
   reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
   /** Fills every other rank's range with what that rank has there. */
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
-  /** Sends `sendCounts[r]` consecutive elements to each rank r and receives `receiveCounts[r]` from it. */
+  /**
+   * Sends the range `sendRanges[r]` to each rank r and receives `receiveRanges[r]` from it; elements of no range, and their
+   * memory, are left alone. Arrays may lie in
+   * any memory; shared memory saves copies where the ranks are on several hosts.
+   */
   allToAll(
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
+    receiveRanges: readonly ElementRange[],
   ): Pending;
   /** Copies the buffer of `root`, a rank of the group, to all. */
   broadcast(buffer: CollectiveArray, root: number): Pending;
@@ -42,6 +48,8 @@ export interface Group {
 
 /** Whoever carries out what groups launch. */
 export interface Launcher {
+  /** Opens a way between the ranks' main threads, for all of them or none; asked once, at the same place by all. */
+  openDirect(group: Group): DirectExchange | undefined;
   launch(ranks: readonly number[], name: OperationName, args: readonly unknown[]): Pending;
 }
 
@@ -50,6 +58,10 @@ export class ThreadGroup implements Group {
   readonly rank: number;
   readonly size: number;
   readonly #launcher: Launcher;
+  readonly #staging = new Staging();
+  /** Undefined until it is first asked for; then null where there is none. */
+  #direct: DirectExchange | null | undefined;
+  #sequence = 0;
 
   constructor(launcher: Launcher, ranks: readonly number[], worldRank: number) {
     this.ranks = ranks;
@@ -60,39 +72,50 @@ export class ThreadGroup implements Group {
 
   allReduce(buffer: CollectiveArray): Pending {
     checkShared(buffer);
-    return this.#launcher.launch(this.ranks, 'allReduce', [buffer]);
+    return this.#launch('allReduce', [buffer]);
   }
 
   reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
     checkShared(buffer);
     checkRanges(ranges, this.size, buffer.length);
-    return this.#launcher.launch(this.ranks, 'reduceScatter', [buffer, ranges]);
+    return this.#launch('reduceScatter', [buffer, ranges]);
   }
 
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
     checkShared(buffer);
     checkRanges(ranges, this.size, buffer.length);
-    return this.#launcher.launch(this.ranks, 'allGather', [buffer, ranges]);
+    return this.#launch('allGather', [buffer, ranges]);
   }
 
   allToAll(
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
+    receiveRanges: readonly ElementRange[],
   ): Pending {
-    checkShared(send);
-    checkShared(receive);
-    return this.#launcher.launch(this.ranks, 'allToAll', [send, sendCounts, receive, receiveCounts]);
+    checkRanges(sendRanges, this.size, send.length);
+    checkRanges(receiveRanges, this.size, receive.length);
+    if (this.#direct === undefined) this.#direct = this.#launcher.openDirect(this) ?? null;
+    if (this.#direct !== null) {
+      return this.#direct.allToAll(this.#sequence++, send, sendRanges, receive, receiveRanges);
+    }
+    return this.#staging.launch(send, sendRanges, receive, receiveRanges, (out, into) =>
+      this.#launch('allToAll', [out, sendRanges, into, receiveRanges]),
+    );
   }
 
   broadcast(buffer: CollectiveArray, root: number): Pending {
     checkShared(buffer);
-    return this.#launcher.launch(this.ranks, 'broadcast', [buffer, root]);
+    return this.#launch('broadcast', [buffer, root]);
   }
 
   barrier(): Pending {
-    return this.#launcher.launch(this.ranks, 'barrier', []);
+    return this.#launch('barrier', []);
+  }
+
+  #launch(name: OperationName, args: readonly unknown[]): Pending {
+    this.#sequence += 1;
+    return this.#launcher.launch(this.ranks, name, args);
   }
 }
 
@@ -124,12 +147,15 @@ export class SoloGroup implements Group {
 
   allToAll(
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
+    receiveRanges: readonly ElementRange[],
   ): Pending {
-    invariant(sendCounts[0] === receiveCounts[0], 'a rank sends to itself what it receives from itself');
-    receive.set(send.subarray(0, sendCounts[0]));
+    checkRanges(sendRanges, 1, send.length);
+    checkRanges(receiveRanges, 1, receive.length);
+    const [[from], [to]] = [sendRanges, receiveRanges];
+    invariant(from!.end - from!.start === to!.end - to!.start, SENDS_ITSELF);
+    receive.set(send.subarray(from!.start, from!.end), to!.start);
     return SETTLED;
   }
 
@@ -148,5 +174,5 @@ export function soloGroup(): Group {
 }
 
 function checkShared(buffer: CollectiveArray): void {
-  invariant(buffer.buffer instanceof SharedArrayBuffer, 'buffers of collectives lie in shared memory');
+  invariant(isShared(buffer), 'buffers of collectives lie in shared memory');
 }

@@ -1,11 +1,13 @@
 export {
   type CollectiveArray,
+  consecutiveRanges,
   type ElementRange,
   sharedFloat32,
   sharedFloat64,
   sharedInt32,
 } from './arrays.ts';
 export { benchCollectives, type CollectivesBenchOptions, type CollectivesBenchReport } from './bench.ts';
+export type { Blocked } from './blockedTime.ts';
 export { Communicator, type ConnectOptions, type Methods } from './communicator.ts';
 export type { WaitKind } from './controlProtocol.ts';
 export { type CallOptions, ControlServer, type ListenOptions, type WorkerInfo } from './controlServer.ts';

@@ -9,6 +9,7 @@
 
 import { invariant, SluiceError } from '@sluice/core';
 import type { DataType } from './arrays.ts';
+import { monotonicMs } from './blockedTime.ts';
 import type { Payload } from './transport.ts';
 import type { MessageHeader, OperationName } from './wire.ts';
 
@@ -65,13 +66,18 @@ export class Operation {
   readonly group: number;
   readonly ranks: readonly number[];
   readonly sequence: number;
-  readonly finished: Promise<void>;
+  /** When the last peer was heard of (`begun`). */
+  readonly finished: Promise<number>;
   readonly outgoing: OutgoingStream[] = [];
   readonly incoming: IncomingStream[] = [];
   readonly #carrier: Carrier;
-  readonly #resolve: () => void;
+  readonly #resolve: (begun: number) => void;
   readonly #reject: (error: Error) => void;
   #state: 'building' | 'running' | 'done' | 'failed' = 'building';
+  /** Peers that must say something before the operation can end, and have not yet. */
+  readonly #silent = new Set<number>();
+  /** When the last of them did, monotonic ms: before, one of them may not have begun the operation. */
+  #begun = Number.NEGATIVE_INFINITY;
 
   constructor(
     identity: Pick<Operation, 'name' | 'dataType' | 'group' | 'ranks' | 'sequence'>,
@@ -147,6 +153,9 @@ export class Operation {
   /** Tells the peers what this rank takes, and lets it all move. */
   begin(): void {
     this.#state = 'running';
+    for (const { peer } of this.incoming) this.#silent.add(peer);
+    for (const { peer, granted, source } of this.outgoing)
+      if (granted < source.length) this.#silent.add(peer);
     for (const stream of this.incoming) {
       if (stream.total > EAGER_BYTES) this.#control('credit', stream, stream.granted);
     }
@@ -175,6 +184,7 @@ export class Operation {
       payload?.release();
       return;
     }
+    if (this.#silent.delete(header.from) && this.#silent.size === 0) this.#begun = monotonicMs();
     if (header.kind === 'data') this.#handleData(header, payload);
     else this.#handleControl(header);
     this.#settle();
@@ -194,7 +204,7 @@ export class Operation {
 
   /** For messages: what it is, and what is still missing, peer by peer. */
   describe(): string {
-    return `${this.name} ${this.sequence} of group [${this.ranks.join(', ')}]`;
+    return describeOperation(this);
   }
 
   /** World ranks that this one still waits for, each with what is missing. */
@@ -295,8 +305,41 @@ export class Operation {
     if (this.#state !== 'running') return;
     if (!this.incoming.every(isReceived) || !this.outgoing.every(isSettled)) return;
     this.#state = 'done';
-    this.#resolve();
+    this.#resolve(this.#begun);
   }
+}
+
+type Identity = Pick<Operation, 'name' | 'ranks' | 'sequence'>;
+
+export function describeOperation({ name, ranks, sequence }: Identity): string {
+  return `${name} ${sequence} of group [${ranks.join(', ')}]`;
+}
+
+/**
+ * @param rank world rank that waited
+ * @param waitingFor world ranks, each with what is missing
+ */
+export function timeoutError(
+  rank: number,
+  limitMs: number,
+  operation: Identity,
+  waitingFor: ReadonlyMap<number, string>,
+): SluiceError {
+  const missing = [...waitingFor].sort(([a], [b]) => a - b);
+  const culprits = missing.map(([peer, reason]) => `rank ${peer} (${reason})`).join(', ');
+  return new SluiceError(
+    'SLUICE_E_COLLECTIVE_TIMEOUT',
+    `Rank ${rank} waited ${limitMs / 1000} s in ${describeOperation(operation)} for ${culprits}.`,
+    {
+      details: {
+        rank,
+        operation: operation.name,
+        group: operation.ranks,
+        sequence: operation.sequence,
+        waitingFor: missing.map(([peer]) => peer),
+      },
+    },
+  );
 }
 
 function isReceived(stream: IncomingStream): boolean {
@@ -307,10 +350,14 @@ function isSettled(stream: OutgoingStream): boolean {
   return stream.sent === stream.source.length && (!stream.confirm || stream.confirmed);
 }
 
-function promiseParts(): { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } {
-  let resolve!: () => void;
+function promiseParts(): {
+  promise: Promise<number>;
+  resolve: (begun: number) => void;
+  reject: (error: Error) => void;
+} {
+  let resolve!: (begun: number) => void;
   let reject!: (error: Error) => void;
-  const promise = new Promise<void>((onResolve, onReject) => {
+  const promise = new Promise<number>((onResolve, onReject) => {
     resolve = onResolve;
     reject = onReject;
   });

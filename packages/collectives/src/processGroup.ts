@@ -2,13 +2,23 @@
  * Collective operations among a group of ranks. Operations match by the order in which each rank launches them on
  * the group; several may be under way. Sums are direct: the owner of a slice receives every other rank's part and
  * adds them in the order of a fixed tree (`reduce.ts`), so results have the same bits whatever arrives first.
+ *
+ * Every operation resolves to the moment when the last peer that had to do with it was first heard of in it, on the
+ * clock of `monotonicMs`: until then it may have waited for that peer, from then on bytes were moving.
  */
 
-import { BLOCK_ELEMENTS, invariant, SluiceError } from '@sluice/core';
-import { bytesOf, type CollectiveArray, checkRanges, dataTypeOf, type ElementRange } from './arrays.ts';
+import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
+import {
+  bytesOf,
+  type CollectiveArray,
+  checkRanges,
+  dataTypeOf,
+  type ElementRange,
+  SENDS_ITSELF,
+} from './arrays.ts';
 import { awakeTimeout } from './awakeTime.ts';
 import { type Exchange, MAX_OPERATIONS_IN_FLIGHT } from './exchange.ts';
-import { CREDIT_WINDOW_BYTES, EAGER_BYTES, Operation } from './operation.ts';
+import { CREDIT_WINDOW_BYTES, EAGER_BYTES, Operation, timeoutError } from './operation.ts';
 import { TreeReducer } from './reduce.ts';
 import type { Payload } from './transport.ts';
 import { groupId, type OperationName } from './wire.ts';
@@ -47,7 +57,7 @@ export class ProcessGroup {
   }
 
   /** Replaces every element by its sum over the ranks. */
-  allReduce(buffer: CollectiveArray): Promise<void> {
+  allReduce(buffer: CollectiveArray): Promise<number> {
     return this.#launch('allReduce', buffer, (operation) => {
       if (buffer.byteLength <= EAGER_BYTES) this.#reduceEverywhere(operation, buffer);
       else this.#reduceAndGather(operation, buffer);
@@ -55,7 +65,7 @@ export class ProcessGroup {
   }
 
   /** Replaces the own range by its sum over the ranks; the rest of `buffer` stays. Ranges are the same on all ranks. */
-  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<void> {
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
     checkRanges(ranges, this.size, buffer.length);
     return this.#launch('reduceScatter', buffer, (operation) => {
       this.#reduceOwn(operation, buffer, ranges, () => {});
@@ -67,7 +77,7 @@ export class ProcessGroup {
   }
 
   /** Fills every other rank's range with what that rank has there. */
-  allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<void> {
+  allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
     checkRanges(ranges, this.size, buffer.length);
     return this.#launch('allGather', buffer, (operation) => {
       const own = ranges[this.rank]!;
@@ -80,36 +90,34 @@ export class ProcessGroup {
   }
 
   /**
-   * Sends `sendCounts[r]` elements, one after the other in `send`, to each rank r, and receives
-   * `receiveCounts[r]` from it. Each count must equal what the other side says; zero is allowed.
+   * Sends the elements `sendRanges[r]` of `send` to each rank r, and receives `receiveRanges[r]` of `receive` from it.
+   * Each length must equal what the other side says; ranges may be empty.
    */
   allToAll(
     send: CollectiveArray,
-    sendCounts: readonly number[],
+    sendRanges: readonly ElementRange[],
     receive: CollectiveArray,
-    receiveCounts: readonly number[],
-  ): Promise<void> {
-    const outgoing = consecutiveRanges(sendCounts);
-    const incoming = consecutiveRanges(receiveCounts);
-    checkRanges(outgoing, this.size, send.length);
-    checkRanges(incoming, this.size, receive.length);
+    receiveRanges: readonly ElementRange[],
+  ): Promise<number> {
+    checkRanges(sendRanges, this.size, send.length);
+    checkRanges(receiveRanges, this.size, receive.length);
     return this.#launch('allToAll', send, (operation) => {
-      const ownOut = outgoing[this.rank]!;
-      const ownIn = incoming[this.rank]!;
+      const ownOut = sendRanges[this.rank]!;
+      const ownIn = receiveRanges[this.rank]!;
       invariant(
         ownOut.end - ownOut.start === ownIn.end - ownIn.start && dataTypeOf(send) === dataTypeOf(receive),
-        'a rank sends to itself what it receives from itself',
+        SENDS_ITSELF,
       );
       receive.set(send.subarray(ownOut.start, ownOut.end), ownIn.start);
       this.#eachPeer((rank, peer) => {
-        receiveInto(operation, peer, bytesOf(receive, incoming[rank]!.start, incoming[rank]!.end));
-        operation.send(peer, bytesOf(send, outgoing[rank]!.start, outgoing[rank]!.end));
+        receiveInto(operation, peer, bytesOf(receive, receiveRanges[rank]!.start, receiveRanges[rank]!.end));
+        operation.send(peer, bytesOf(send, sendRanges[rank]!.start, sendRanges[rank]!.end));
       });
     });
   }
 
   /** Copies the buffer of `root` (a rank of the group) to all. */
-  broadcast(buffer: CollectiveArray, root: number): Promise<void> {
+  broadcast(buffer: CollectiveArray, root: number): Promise<number> {
     invariant(Number.isInteger(root) && root >= 0 && root < this.size, `no rank ${root} to broadcast from`);
     return this.#launch('broadcast', buffer, (operation) => {
       const bytes = bytesOf(buffer);
@@ -119,7 +127,7 @@ export class ProcessGroup {
   }
 
   /** Completes when every rank has launched it. */
-  barrier(): Promise<void> {
+  barrier(): Promise<number> {
     return this.#launch('barrier', new Uint8Array(0), (operation) => {
       this.#eachPeer((_, peer) => {
         receiveInto(operation, peer, new Uint8Array(1));
@@ -132,7 +140,7 @@ export class ProcessGroup {
     name: OperationName,
     buffer: CollectiveArray,
     build: (operation: Operation) => void,
-  ): Promise<void> {
+  ): Promise<number> {
     const operation = new Operation(
       { name, dataType: dataTypeOf(buffer), group: this.#id, ranks: this.ranks, sequence: this.#sequence },
       this.#exchange,
@@ -146,7 +154,9 @@ export class ProcessGroup {
 
   #start(operation: Operation, build: (operation: Operation) => void): void {
     this.#inFlight += 1;
-    const endWait = awakeTimeout(this.#limitMs, () => operation.fail(this.#timeout(operation)));
+    const timeOut = () =>
+      operation.fail(timeoutError(this.#exchange.rank, this.#limitMs, operation, operation.waitingFor()));
+    const endWait = awakeTimeout(this.#limitMs, timeOut);
     operation.finished
       .catch((error: Error) => {
         // What comes later could be taken for what is missing now, so a group that failed once stays failed.
@@ -163,24 +173,6 @@ export class ProcessGroup {
     }
     build(operation);
     this.#exchange.begin(operation);
-  }
-
-  #timeout(operation: Operation): SluiceError {
-    const missing = [...operation.waitingFor()].sort(([a], [b]) => a - b);
-    const culprits = missing.map(([rank, reason]) => `rank ${rank} (${reason})`).join(', ');
-    return new SluiceError(
-      'SLUICE_E_COLLECTIVE_TIMEOUT',
-      `Rank ${this.#exchange.rank} waited ${this.#limitMs / 1000} s in ${operation.describe()} for ${culprits}.`,
-      {
-        details: {
-          rank: this.#exchange.rank,
-          operation: operation.name,
-          group: this.ranks,
-          sequence: operation.sequence,
-          waitingFor: missing.map(([rank]) => rank),
-        },
-      },
-    );
   }
 
   /** Small buffers: everybody sends all to everybody and adds for itself; one hop instead of two. */
@@ -301,15 +293,6 @@ function evenSlices(length: number, size: number): ElementRange[] {
     start: Math.min(length, Math.floor((blocks * rank) / size) * BLOCK_ELEMENTS),
     end: Math.min(length, Math.floor((blocks * (rank + 1)) / size) * BLOCK_ELEMENTS),
   }));
-}
-
-function consecutiveRanges(counts: readonly number[]): ElementRange[] {
-  let start = 0;
-  return counts.map((count) => {
-    const range = { start, end: start + count };
-    start += count;
-    return range;
-  });
 }
 
 /** Refuses lists of ranks that cannot form a group of which `own` is a member. */

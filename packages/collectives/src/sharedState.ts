@@ -1,13 +1,14 @@
 /**
  * The few words of shared memory through which the main thread and the communication thread see each other without
- * messages: the state of each operation, the communication thread's pulse, and what the main thread is doing.
+ * messages: the state of each operation and when its peers had begun it, how many peers are lost, the communication thread's pulse, and what the main thread is doing.
  */
 
 /** Operations that may be launched and not yet waited for. */
 export const OPERATION_SLOTS = 4096;
 
 const TEXT_BYTES = 256;
-const WORDS = { pulse: 0, version: 1, textLength: 2, closed: 3, slots: 4 } as const;
+const WORDS = { pulse: 0, version: 1, textLength: 2, closed: 3, lost: 4, slots: 6 } as const;
+const TIMES_BYTES = OPERATION_SLOTS * 8;
 
 export const PENDING = 0;
 export const DONE = 1;
@@ -15,16 +16,21 @@ export const FAILED = 2;
 
 export class SharedState {
   readonly memory: SharedArrayBuffer;
+  readonly #times: Float64Array;
   readonly #words: Int32Array;
   readonly #text: Uint8Array;
 
-  constructor(memory = new SharedArrayBuffer((WORDS.slots + OPERATION_SLOTS) * 4 + TEXT_BYTES)) {
+  constructor(
+    memory = new SharedArrayBuffer(TIMES_BYTES + (WORDS.slots + OPERATION_SLOTS) * 4 + TEXT_BYTES),
+  ) {
     this.memory = memory;
-    this.#words = new Int32Array(memory, 0, WORDS.slots + OPERATION_SLOTS);
-    this.#text = new Uint8Array(memory, this.#words.byteLength, TEXT_BYTES);
+    this.#times = new Float64Array(memory, 0, OPERATION_SLOTS);
+    this.#words = new Int32Array(memory, TIMES_BYTES, WORDS.slots + OPERATION_SLOTS);
+    this.#text = new Uint8Array(memory, TIMES_BYTES + this.#words.byteLength, TEXT_BYTES);
   }
 
   reset(slot: number): void {
+    this.#times[slot] = Number.POSITIVE_INFINITY;
     Atomics.store(this.#words, WORDS.slots + slot, PENDING);
   }
 
@@ -32,7 +38,13 @@ export class SharedState {
     return Atomics.load(this.#words, WORDS.slots + slot);
   }
 
-  settle(slot: number, state: typeof DONE | typeof FAILED): void {
+  /** When the last peer of a settled operation had begun it, monotonic ms; infinite where one never did. */
+  begun(slot: number): number {
+    return this.#times[slot]!;
+  }
+
+  settle(slot: number, state: typeof DONE | typeof FAILED, begun = Number.POSITIVE_INFINITY): void {
+    this.#times[slot] = begun;
     Atomics.store(this.#words, WORDS.slots + slot, state);
     Atomics.notify(this.#words, WORDS.slots + slot);
   }
@@ -49,6 +61,15 @@ export class SharedState {
 
   get pulse(): number {
     return Atomics.load(this.#words, WORDS.pulse);
+  }
+
+  /** One more peer is lost; why has been posted before. */
+  lose(): void {
+    Atomics.add(this.#words, WORDS.lost, 1);
+  }
+
+  get lost(): number {
+    return Atomics.load(this.#words, WORDS.lost);
   }
 
   /** All sockets are closed. */

@@ -18,7 +18,7 @@ export interface ThreadOptions {
   readonly limits: WorkerLimits;
   readonly curve?: CurveKeys;
   readonly memory: SharedArrayBuffer;
-  /** Carries the errors of failed operations, read synchronously by the main thread. */
+  /** Carries the errors of failed operations and lost peers, read synchronously by the main thread. */
   readonly failures: MessagePort;
 }
 
@@ -55,7 +55,7 @@ export type FromThread =
   | { readonly type: 'broken'; readonly error: ErrorData }
   | { readonly type: 'call'; readonly id: number; readonly method: string; readonly request: unknown };
 
-export interface OperationFailure {
-  readonly slot: number;
-  readonly error: ErrorData;
-}
+/** What failed: the operation of a slot, or a peer. */
+export type Failure =
+  | { readonly slot: number; readonly error: ErrorData }
+  | { readonly lost: number; readonly error: ErrorData };

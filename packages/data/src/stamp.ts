@@ -12,9 +12,6 @@ import type { SourceFile, TextSourceReader } from './sources/source.ts';
 
 const STAMP_FILE = 'stamp.json';
 
-/** Raised when a given tokenizer may come to give other ids: its corpora are then prepared again. */
-const ENCODING_VERSION = 2;
-
 /** The hash of a recipe's meaning: its values with all defaults, but not its description. */
 export function recipeHash(recipe: DataRecipe): string {
   const { description: _, ...meaning } = recipe;
@@ -33,7 +30,7 @@ export function makeStamp(
       PREPARATION_VERSION,
       recipeHash(recipe),
       sources.map(({ files }) => files.map(state)),
-      tokenizer && [...state(tokenizer), ENCODING_VERSION],
+      tokenizer && state(tokenizer),
     ]),
   );
 }

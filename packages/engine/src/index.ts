@@ -41,7 +41,7 @@ export * from './ops/cachedAttention.ts';
 export * from './ops/dispatchTokens.ts';
 export * from './ops/embedding.ts';
 export * from './ops/everyExpert.ts';
-export * from './ops/exchangeRows.ts';
+export * from './ops/exchangedExperts.ts';
 export * from './ops/expertFeedForward.ts';
 export * from './ops/gatedAttention.ts';
 export * from './ops/gatedFeedForward.ts';

@@ -3,34 +3,26 @@
  * knows no processes; the trainer gives it one of these.
  */
 
+import type { CountArrival, StartExchange } from '@sluice/engine';
+
 export interface ExpertExchange {
   /** Own place among the workers that share one set of experts, and their number. */
   readonly rank: number;
   readonly size: number;
   /**
-   * Tells every peer how many rows it will get for each of its experts.
+   * Begins to tell every peer how many rows it will get for each of its experts.
    * @param counts rows for each of all experts, in order of experts
    * @returns rows from each peer for each own expert: [size · own experts], peer-major
    */
-  exchangeCounts(counts: Int32Array): Int32Array;
-  /**
-   * Sends rows to their peers and receives theirs.
-   * @param rows rows for peer 0, then for peer 1, …, each of `width` floats
-   * @param received filled with the rows from peer 0, then from peer 1, …
-   */
-  exchangeRows(
-    rows: Float32Array,
-    rowsToPeer: readonly number[],
-    received: Float32Array,
-    rowsFromPeer: readonly number[],
-    width: number,
-  ): void;
+  startCounts(counts: Int32Array): CountArrival;
+  /** Begins to send rows to their peers and to receive theirs. */
+  readonly startRows: StartExchange;
 }
 
 /** For a worker that holds all experts: nothing is exchanged. */
 export const noExchange: ExpertExchange = {
   rank: 0,
   size: 1,
-  exchangeCounts: (counts) => counts,
-  exchangeRows: (rows, _rowsToPeer, received) => received.set(rows),
+  startCounts: (counts) => ({ done: true, wait: () => counts }),
+  startRows: () => ({ done: true, wait: () => {} }),
 };

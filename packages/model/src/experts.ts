@@ -11,10 +11,10 @@ import {
   addResidual,
   combineTokens,
   dispatchTokens,
-  type ExpertSegment,
   everyExpert,
-  exchangeRows,
+  exchangedExperts,
   expertFeedForward,
+  expertSegments,
   forgetUntilGradient,
   gatedFeedForward,
   type Parameter,
@@ -103,33 +103,9 @@ function atExperts(
   { gateUp, down }: ExpertWeights,
   exchange: ExpertExchange,
 ): tf.Tensor2D {
-  const { size } = exchange;
-  const received = exchange.exchangeCounts(counts);
-  const segments = expertSegments(received, size);
-  if (size === 1) return expertFeedForward(routed_MC, segments, gateUp, down, 1);
-
-  const rowsToPeer = sumParts(counts, size);
-  const rowsFromPeer = sumParts(received, size);
-  const send = exchange.exchangeRows.bind(exchange);
-  const here = exchangeRows(routed_MC, { exchange: send, rowsToPeer, rowsFromPeer });
-  const output = expertFeedForward(here, segments, gateUp, down, size);
-  return exchangeRows(output, { exchange: send, rowsToPeer: rowsFromPeer, rowsFromPeer: rowsToPeer });
-}
-
-/** One segment for each (peer, own expert), in the order in which the rows lie. */
-function expertSegments(received: Int32Array, peers: number): ExpertSegment[] {
-  const experts = received.length / peers;
-  let begin = 0;
-  return Array.from(received, (count, i) => {
-    const segment = { source: Math.floor(i / experts), expert: i % experts, begin, count };
-    begin += count;
-    return segment;
-  });
-}
-
-function sumParts(counts: Int32Array, parts: number): number[] {
-  const length = counts.length / parts;
-  return Array.from({ length: parts }, (_, part) =>
-    counts.subarray(part * length, (part + 1) * length).reduce((sum, count) => sum + count, 0),
-  );
+  const { rank, size } = exchange;
+  if (size === 1) return expertFeedForward(routed_MC, expertSegments(counts, 1), gateUp, down);
+  const received = exchange.startCounts(counts);
+  const peers = { rank, peers: size, counts, received, start: exchange.startRows };
+  return exchangedExperts(routed_MC, { ...peers, gateUp, down });
 }

@@ -3,7 +3,7 @@
 import { closeSync, createReadStream, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { appendWhole, invariant, SluiceError, writeError } from '@sluice/core';
-import type { StepRecord, StepSeconds } from './record.ts';
+import { STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
 
 /** Name of the log in a run's directory. */
 export const METRICS_FILE = 'metrics.jsonl';
@@ -227,7 +227,7 @@ function parseRecord(line: string): StepRecord | undefined {
     tokens: number(raw.tokens),
     tokensPerSecond: number(raw.tokensPerSecond),
     seconds: Object.fromEntries(
-      ['total', 'compute', 'communicate', 'optimize'].map((part) => [part, number(seconds[part])]),
+      ['total', ...STEP_PARTS].map((part) => [part, number(seconds[part])]),
     ) as StepSeconds,
     peakMemoryBytes: number(raw.peakMemoryBytes),
   };

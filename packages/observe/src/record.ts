@@ -26,15 +26,22 @@ export interface StepRecord {
   readonly tokensPerSecond: number;
   /** For each layer with experts, the share of the routed tokens that each expert received (4 significant digits). */
   readonly expertLoad?: readonly (readonly number[])[];
-  /** Seconds of the step on worker 0: all of it, and its parts. */
   readonly seconds: StepSeconds;
-  /** Peak resident memory of worker 0 so far, bytes. */
+  /** Peak resident memory so far of the worker that has the largest, bytes. */
   readonly peakMemoryBytes: number;
   /** True when the spike detector flagged the step; absent otherwise. */
   readonly spike?: boolean;
 }
 
-export type StepSeconds = Readonly<Record<'total' | 'compute' | 'communicate' | 'optimize', number>>;
+/** The parts of a step that add up to its `total`. */
+export const STEP_PARTS = ['compute', 'waiting', 'communicate', 'optimize'] as const;
+
+/**
+ * Seconds of the step, means of the workers: all of it, its forward and backward passes, what a worker waited for peers
+ * that had not come to an operation yet, what was spent moving bytes among workers that were all there, and the update.
+ * Lines of versions that did not tell waiting apart count it as `communicate`; their `waiting` is NaN.
+ */
+export type StepSeconds = Readonly<Record<'total' | (typeof STEP_PARTS)[number], number>>;
 
 /** What a worker measured in a step; the `StepResult` of `@sluice/train` fits. */
 export type MeasuredStep = Omit<

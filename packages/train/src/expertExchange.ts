@@ -1,16 +1,11 @@
-/** Tokens to the experts of other workers and back, by all-to-all over shared memory. */
+/** Tokens to the experts of other workers and back, by all-to-all. */
 
-import { type Group, sharedFloat32, sharedInt32 } from '@sluice/collectives';
+import { consecutiveRanges, type Group } from '@sluice/collectives';
+import type { CountArrival, RowRange, StartExchange } from '@sluice/engine';
 import type { ExpertExchange } from '@sluice/model';
 
 export class GroupExpertExchange implements ExpertExchange {
   readonly #group: Group;
-  #countsOut = sharedInt32(0);
-  #countsIn = sharedInt32(0);
-  #rowsOut = sharedFloat32(0);
-  #rowsIn = sharedFloat32(0);
-  /** Seconds spent waiting for peers. */
-  secondsWaited = 0;
 
   constructor(group: Group) {
     this.#group = group;
@@ -24,43 +19,24 @@ export class GroupExpertExchange implements ExpertExchange {
     return this.#group.size;
   }
 
-  exchangeCounts(counts: Int32Array): Int32Array {
-    if (this.size === 1) return counts;
-    if (this.#countsOut.length !== counts.length) {
-      this.#countsOut = sharedInt32(counts.length);
-      this.#countsIn = sharedInt32(counts.length);
-    }
-    this.#countsOut.set(counts);
-    const each = new Array<number>(this.size).fill(counts.length / this.size);
-    this.#wait(() => this.#group.allToAll(this.#countsOut, each, this.#countsIn, each));
-    return Int32Array.from(this.#countsIn);
+  startCounts(counts: Int32Array): CountArrival {
+    const received = new Int32Array(counts.length);
+    const each = consecutiveRanges(new Array<number>(this.size).fill(counts.length / this.size));
+    const pending = this.#group.allToAll(counts, each, received, each);
+    return {
+      get done() {
+        return pending.done;
+      },
+      wait() {
+        pending.wait();
+        return received;
+      },
+    };
   }
 
-  exchangeRows(
-    rows: Float32Array,
-    rowsToPeer: readonly number[],
-    received: Float32Array,
-    rowsFromPeer: readonly number[],
-    width: number,
-  ): void {
-    this.#rowsOut = atLeast(this.#rowsOut, rows.length);
-    this.#rowsIn = atLeast(this.#rowsIn, received.length);
-    this.#rowsOut.set(rows);
-    const inFloats = (counts: readonly number[]) => counts.map((count) => count * width);
-    this.#wait(() =>
-      this.#group.allToAll(this.#rowsOut, inFloats(rowsToPeer), this.#rowsIn, inFloats(rowsFromPeer)),
-    );
-    received.set(this.#rowsIn.subarray(0, received.length));
-  }
-
-  #wait(start: () => { wait(): void }): void {
-    const started = performance.now();
-    start().wait();
-    this.secondsWaited += (performance.now() - started) / 1000;
-  }
-}
-
-/** The buffer, or a larger one: sizes vary from grain to grain, so it grows in generous steps. */
-function atLeast(buffer: Float32Array, length: number): Float32Array {
-  return buffer.length >= length ? buffer : sharedFloat32(Math.ceil(length * 1.25));
+  readonly startRows: StartExchange = (send, rowsToPeer, receive, rowsFromPeer, width) => {
+    const elements = (ranges: readonly RowRange[]) =>
+      ranges.map(({ begin, end }) => ({ start: begin * width, end: end * width }));
+    return this.#group.allToAll(send, elements(rowsToPeer), receive, elements(rowsFromPeer));
+  };
 }

@@ -30,6 +30,19 @@ export interface StepRequest {
   readonly learningRate: number;
 }
 
+/** Seconds of a step on one worker: all of it, and its parts, which add up to it. */
+export interface StepSeconds {
+  readonly total: number;
+  /** Forward and backward passes. */
+  readonly compute: number;
+  /** Blocked by peers that had not come to the operation yet. */
+  readonly waiting: number;
+  /** Blocked while bytes were moved, or sums added, among workers that were all there. */
+  readonly communicate: number;
+  /** Norms of the gradient, clipping, AdamW. */
+  readonly optimize: number;
+}
+
 export interface StepResult {
   readonly step: number;
   /** Mean cross-entropy of the global batch, nats a token. */
@@ -43,8 +56,8 @@ export interface StepResult {
   readonly tokens: number;
   /** For each layer with experts, the share of the routed tokens that each expert received. */
   readonly expertLoad?: readonly (readonly number[])[];
-  /** Seconds of this worker: whole step, and its parts. */
-  readonly seconds: Readonly<Record<'total' | 'compute' | 'communicate' | 'optimize', number>>;
+  /** Of this worker. */
+  readonly seconds: StepSeconds;
   /** Peak resident memory of this worker, bytes. */
   readonly peakMemoryBytes: number;
 }

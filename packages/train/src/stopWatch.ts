@@ -1,29 +1,60 @@
 /** Tells where the time of a step goes. Nothing that is trained depends on it. */
+
+import type { Blocked } from '@sluice/collectives';
+import type { StepSeconds } from './protocol.ts';
+
+interface Moment extends Blocked {
+  readonly now: number;
+}
+
 export class StopWatch {
-  #start = 0;
-  #last = 0;
-  readonly #parts = new Map<string, number>();
+  readonly #blocked: Blocked;
+  #start: Moment;
+  #last: Moment;
+  #compute = 0;
+  #optimize = 0;
+
+  /** @param blocked counts how long this thread is blocked by its peers */
+  constructor(blocked: Blocked) {
+    this.#blocked = blocked;
+    this.#start = this.#last = this.#moment();
+  }
 
   restart(): void {
-    this.#start = performance.now();
-    this.#last = this.#start;
-    this.#parts.clear();
+    this.#start = this.#last = this.#moment();
+    this.#compute = this.#optimize = 0;
   }
 
-  /** Counts the time since the last stop to `part`. */
-  stop(part: string): void {
-    const now = performance.now();
-    this.#parts.set(part, (this.#parts.get(part) ?? 0) + (now - this.#last) / 1000);
-    this.#last = now;
+  /** The time since the last stop was computation, but for what this thread was blocked. */
+  computed(): void {
+    this.#compute += this.#lap();
   }
 
-  /** Seconds counted to `part` since the restart. */
-  seconds(part: string): number {
-    return this.#parts.get(part) ?? 0;
+  /** The same, for the update of the weights and what it needs. */
+  optimized(): void {
+    this.#optimize += this.#lap();
   }
 
-  /** Seconds since the restart. */
-  total(): number {
-    return (performance.now() - this.#start) / 1000;
+  /** From the restart to the last stop. */
+  seconds(): StepSeconds {
+    return {
+      total: this.#last.now - this.#start.now,
+      compute: this.#compute,
+      waiting: this.#last.waiting - this.#start.waiting,
+      communicate: this.#last.moving - this.#start.moving,
+      optimize: this.#optimize,
+    };
+  }
+
+  #lap(): number {
+    const before = this.#last;
+    this.#last = this.#moment();
+    const blocked = this.#last.waiting - before.waiting + (this.#last.moving - before.moving);
+    return this.#last.now - before.now - blocked;
+  }
+
+  #moment(): Moment {
+    const { waiting, moving } = this.#blocked;
+    return { now: performance.now() / 1000, waiting, moving };
   }
 }

@@ -1,12 +1,14 @@
 /** Who shares what with whom: data-parallel × expert-parallel groups of workers. */
 
-import { type Group, soloGroup } from '@sluice/collectives';
+import { type Blocked, type Group, soloGroup } from '@sluice/collectives';
 
 /** The part of a `Communicator` that training needs. */
 export interface Workers {
   readonly rank: number;
   readonly size: number;
   readonly world: Group;
+  /** How long the main thread has been blocked in operations of all its groups so far. */
+  readonly blocked: Blocked;
   group(ranks: readonly number[]): Group;
   progress(text: string): void;
 }
@@ -15,6 +17,7 @@ export interface Topology {
   readonly rank: number;
   readonly size: number;
   readonly world: Group;
+  readonly blocked: Blocked;
   /** Neighbouring workers that share one set of experts. */
   readonly experts: Group;
   /** The workers that hold the same experts: one of each set. */
@@ -23,21 +26,28 @@ export interface Topology {
 
 /** Worker r belongs to the expert-parallel set ⌊r / size⌋ and holds part r mod size of the experts. */
 export function topology(
-  workers: Pick<Workers, 'rank' | 'size' | 'world' | 'group'>,
+  workers: Pick<Workers, 'rank' | 'size' | 'world' | 'blocked' | 'group'>,
   expertParallel: number,
 ): Topology {
-  const { rank, size, world } = workers;
+  const { rank, size, world, blocked } = workers;
   const first = Math.floor(rank / expertParallel) * expertParallel;
   const set = Array.from({ length: expertParallel }, (_, i) => first + i);
   const replicas = Array.from(
     { length: size / expertParallel },
     (_, i) => (rank % expertParallel) + i * expertParallel,
   );
-  return { rank, size, world, experts: workers.group(set), expertReplicas: workers.group(replicas) };
+  return { rank, size, world, blocked, experts: workers.group(set), expertReplicas: workers.group(replicas) };
 }
 
 /** One worker alone, without communication. */
 export function soloWorkers(): Workers {
   const world = soloGroup();
-  return { rank: 0, size: 1, world, group: () => world, progress: () => {} };
+  return {
+    rank: 0,
+    size: 1,
+    world,
+    blocked: { waiting: 0, moving: 0 },
+    group: () => world,
+    progress: () => {},
+  };
 }

@@ -53,10 +53,9 @@ export class Trainer {
   readonly #config: RunConfig;
   readonly #topology: Topology;
   readonly #samplers: Samplers;
-  readonly #exchange: GroupExpertExchange;
   readonly #lanes: readonly (readonly number[])[];
   readonly #agreement: Agreement;
-  readonly #watch = new StopWatch();
+  readonly #watch: StopWatch;
   readonly spaces: readonly TrainedSpace[];
   readonly model: Decoder;
   /** For each layer, the share of the routed tokens that each expert got in the last step. */
@@ -68,7 +67,7 @@ export class Trainer {
     this.#config = config;
     this.#topology = topology;
     this.#samplers = samplers;
-    this.#exchange = new GroupExpertExchange(topology.experts);
+    this.#watch = new StopWatch(topology.blocked);
     this.#lanes = lanesOf(config, topology.rank, topology.size);
     this.#agreement = new Agreement(config.model, grainCount(config));
     const { experts, expertReplicas, world } = topology;
@@ -87,7 +86,7 @@ export class Trainer {
     this.model = new Decoder(
       config.model,
       new Map(this.#parameters().map(({ spec, parameter }) => [spec.name, parameter])),
-      this.#exchange,
+      new GroupExpertExchange(topology.experts),
     );
     this.expertLoads = uniformLoads(config);
   }
@@ -112,11 +111,10 @@ export class Trainer {
       }
       if (!isLastLane) for (const { gradients } of this.spaces) gradients.endLane();
     }
-    this.#watch.stop('compute');
+    this.#watch.computed();
 
     for (const { gradients } of this.spaces) gradients.finish();
     const totals = this.#agree();
-    this.#watch.stop('communicate');
 
     const applied = Number.isFinite(totals.loss) && Number.isFinite(totals.gradientNorm);
     this.taken = applied ? { step, learningRate } : undefined;
@@ -125,11 +123,10 @@ export class Trainer {
       for (const { optimizer, gradients } of this.spaces) {
         optimizer.update(gradients.total, step, learningRate, scale);
       }
-      this.#watch.stop('optimize');
       for (const { optimizer } of this.spaces) optimizer.share();
-      this.#watch.stop('communicate');
       this.expertLoads = totals.expertLoads;
     }
+    this.#watch.optimized();
     return { step, ...this.#report(totals), applied };
   }
 
@@ -204,7 +201,6 @@ export class Trainer {
 
   #beginStep(): void {
     this.#agreement.begin();
-    this.#exchange.secondsWaited = 0;
     for (const { gradients } of this.spaces) gradients.beginStep();
   }
 
@@ -275,17 +271,10 @@ export class Trainer {
 
   #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied'> {
     const { expertLoads, ...rest } = totals;
-    const exchanged = this.#exchange.secondsWaited;
-    const watch = this.#watch;
     return {
       ...rest,
       ...(expertLoads.length > 0 ? { expertLoad: expertLoads.map((loads) => [...loads]) } : {}),
-      seconds: {
-        total: watch.total(),
-        compute: watch.seconds('compute') - exchanged,
-        communicate: watch.seconds('communicate') + exchanged,
-        optimize: watch.seconds('optimize'),
-      },
+      seconds: this.#watch.seconds(),
       peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
     };
   }

@@ -22,7 +22,7 @@ export function fakeWorkers(
     gradientNorm: 1,
     applied: true,
     tokens: 256,
-    seconds: { total: 0.01 + rank / 1000, compute: 0.01, communicate: 0, optimize: 0 },
+    seconds: { total: 0.01 + rank / 1000, compute: 0.01, waiting: rank / 1000, communicate: 0, optimize: 0 },
     peakMemoryBytes: 1000 + rank,
     ...answer(step, rank),
   });

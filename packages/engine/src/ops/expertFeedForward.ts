@@ -114,42 +114,85 @@ function segmentLists(segments: readonly ExpertSegment[]): [number, Int32Array, 
   ];
 }
 
+type Weights = Pick<ExpertAttributes, 'gateUp' | 'down'>;
+
+/**
+ * Fills the rows of the segments in `y`, and in `preactivations` (rows of 2I), where given, what the gradient needs. Rows of
+ * no segment are left alone.
+ */
+export function feedForwardSegments(
+  x: Float32Array,
+  segments: readonly ExpertSegment[],
+  { gateUp, down }: Weights,
+  y: Float32Array,
+  preactivations: Float32Array | null,
+): void {
+  const [experts, channels, units] = down.shape as [number, number, number];
+  const operands = [x, gateUp.values, down.values, y, preactivations];
+  const sizes = [x.length / channels, channels, units, experts];
+  callNative('expertFeedForward', ...operands, ...sizes, ...segmentLists(segments));
+}
+
+/** @param preactivations become their own gradient; `hidden` (rows of I) and `dx` are filled */
+export function feedForwardSegmentsBackward(
+  dy: Float32Array,
+  segments: readonly ExpertSegment[],
+  { gateUp, down }: Weights,
+  preactivations: Float32Array,
+  hidden: Float32Array,
+  dx: Float32Array,
+): void {
+  const [experts, channels, units] = down.shape as [number, number, number];
+  const operands = [gateUp.values, down.values, preactivations, dy, hidden, dx];
+  const sizes = [dy.length / channels, channels, units, experts];
+  callNative('expertFeedForwardBackward', ...operands, ...sizes, ...segmentLists(segments));
+}
+
+/**
+ * Contributes to the gradients of the weights what follows from `feedForwardSegmentsBackward`, whose `preactivations` and
+ * `hidden` these are: once for each of the sources, also where it has no rows.
+ */
+export function contributeSegments(
+  operands: Readonly<Record<'x' | 'preactivations' | 'hidden' | 'dy', Float32Array>>,
+  segments: readonly ExpertSegment[],
+  { gateUp, down }: Weights,
+  sources: readonly number[],
+): void {
+  const { x, preactivations, hidden, dy } = operands;
+  const contribute = (weight: Parameter, a: Float32Array, b: Float32Array) => {
+    const [experts, outputs, inputs] = weight.shape as [number, number, number];
+    for (const source of sources) {
+      const lists = segmentLists(segments.filter((segment) => segment.source === source));
+      weight.contribute(({ values, accumulate }) => {
+        const shape = [a.length / outputs, outputs, inputs, experts];
+        callNative('expertWeightGradient', a, b, values, ...shape, accumulate, ...lists);
+      }, source);
+    }
+  };
+  contribute(down, dy, hidden);
+  contribute(gateUp, preactivations, x);
+}
+
 registerFused<ExpertAttributes>({
   name: KERNEL,
   inputsToSave: ['x'],
-  forward({ floats, shape, output, recording, attributes: { segments, gateUp, down, saved } }) {
-    const [rows, channels] = shape('x') as [number, number];
-    const [experts, , units] = down.shape as [number, number, number];
-    const y = output([rows, channels]);
-    const preactivations = recording ? saved.floats('preactivations', rows * 2 * units) : null;
-    const operands = [floats('x'), gateUp.values, down.values, y.values, preactivations];
-    callNative('expertFeedForward', ...operands, rows, channels, units, experts, ...segmentLists(segments));
+  forward({ floats, shape, output, recording, attributes }) {
+    const { segments, down, saved } = attributes;
+    const rows = shape('x')[0]!;
+    const y = output(shape('x'));
+    const preactivations = recording ? saved.floats('preactivations', rows * 2 * down.shape[2]!) : null;
+    feedForwardSegments(floats('x'), segments, attributes, y.values, preactivations);
     return y.info;
   },
-  backward({ valuesOf, tensor, attributes }, [dy], [x]) {
-    const { segments, gateUp, down, sources, saved } = attributes;
-    const [rows, channels] = x!.shape as [number, number];
-    const [experts, , units] = down.shape as [number, number, number];
-    const dx = tensor([rows, channels]);
-    const dyValues = valuesOf(dy!);
-    const hidden = saved.floats('hidden', rows * units);
-    // Becomes its own gradient.
+  backward({ valuesOf, tensor, attributes }, [dyTensor], [x]) {
+    const { segments, down, sources, saved } = attributes;
+    const dx = tensor(x!.shape);
+    const dy = valuesOf(dyTensor!);
+    const hidden = saved.floats('hidden', x!.shape[0]! * down.shape[2]!);
     const preactivations = saved.get('preactivations');
-    const operands = [gateUp.values, down.values, preactivations, dyValues, hidden, dx.values];
-    const sizes = [rows, channels, units, experts];
-    callNative('expertFeedForwardBackward', ...operands, ...sizes, ...segmentLists(segments));
-    const contribute = (weight: Parameter, a: Float32Array, b: Float32Array) => {
-      const [, outputs, inputs] = weight.shape as [number, number, number];
-      for (let source = 0; source < sources; source++) {
-        const lists = segmentLists(segments.filter((segment) => segment.source === source));
-        weight.contribute(({ values, accumulate }) => {
-          const shape = [rows, outputs, inputs, experts];
-          callNative('expertWeightGradient', a, b, values, ...shape, accumulate, ...lists);
-        }, source);
-      }
-    };
-    contribute(down, dyValues, hidden);
-    contribute(gateUp, preactivations, valuesOf(x!));
+    feedForwardSegmentsBackward(dy, segments, attributes, preactivations, hidden, dx.values);
+    const all = Array.from({ length: sources }, (_, source) => source);
+    contributeSegments({ x: valuesOf(x!), preactivations, hidden, dy }, segments, attributes, all);
     saved.free();
     return { x: dx.tensor };
   },

@@ -1,7 +1,7 @@
 /** Reads a run's metrics once and makes of them what the report shows. */
 
 import { readMetrics } from '../metricsLog.ts';
-import { maxViolation, type StepRecord } from '../record.ts';
+import { maxViolation, STEP_PARTS, type StepRecord } from '../record.ts';
 import type { ChartData, LoadData, ReportData, SeriesData, SeriesRole, SpikeSpan } from './data.ts';
 import { movingAverage, selectExtremes, smooth, Thinner } from './downsample.ts';
 
@@ -75,6 +75,7 @@ class Columns {
   readonly seconds = {
     total: [] as number[],
     compute: [] as number[],
+    waiting: [] as number[],
     communicate: [] as number[],
     optimize: [] as number[],
   };
@@ -95,7 +96,7 @@ class Columns {
     this.throughput.push(record.tokensPerSecond);
     this.violation.push(maxViolation(record.expertLoad));
     this.memory.push(record.peakMemoryBytes);
-    for (const part of ['total', 'compute', 'communicate', 'optimize'] as const) {
+    for (const part of ['total', ...STEP_PARTS] as const) {
       this.seconds[part].push(record.seconds[part]);
     }
     if (Number.isFinite(record.tokens)) this.#tokens += record.tokens;
@@ -203,15 +204,11 @@ class Columns {
       {
         id: 'step-time',
         title: 'Time of a step',
-        unit: 'seconds, worker 0, smoothed',
+        unit: 'seconds, mean of the workers, smoothed',
         numbers: 'plain',
         fromZero: true,
         top: robustTop(this.seconds.compute),
-        ...this.#series([
-          ['compute', 'first', smooth(this.seconds.compute, memory)],
-          ['communicate', 'second', smooth(this.seconds.communicate, memory)],
-          ['optimize', 'third', smooth(this.seconds.optimize, memory)],
-        ]),
+        ...this.#series(this.#stepParts(memory)),
       },
       {
         id: 'max-violation',
@@ -237,7 +234,7 @@ class Columns {
       {
         id: 'memory',
         title: 'Peak memory',
-        unit: 'resident, worker 0',
+        unit: 'resident, of the worker that has most',
         numbers: 'bytes',
         fromZero: true,
         ...this.#series([['peak memory', 'first', this.memory]]),
@@ -246,6 +243,22 @@ class Columns {
     return charts.filter((chart) =>
       chart.series.some(({ values }) => values.some((value) => value !== null)),
     );
+  }
+
+  /** A log of a version that did not tell waiting from moving has both in one. */
+  #stepParts(memory: number): Column[] {
+    const { compute, waiting, communicate, optimize } = this.seconds;
+    const columns: Column[] = [
+      ['compute', 'first', smooth(compute, memory)],
+      ['wait for workers', 'fourth', smooth(waiting, memory)],
+      ['communicate', 'second', smooth(communicate, memory)],
+      ['optimize', 'third', smooth(optimize, memory)],
+    ];
+    if (waiting.some(Number.isFinite)) return columns;
+    return columns.flatMap(([label, role, values]) => {
+      if (role === 'fourth') return [];
+      return [[role === 'second' ? 'communicate, waiting included' : label, role, values] as const];
+    });
   }
 
   /** Series over common steps: of each one its extremes, and of the validations all up to the limit. */

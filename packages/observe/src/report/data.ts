@@ -1,7 +1,15 @@
 /** What the script in the report's page draws. It travels as JSON inside the page. */
 
 /** How a series is drawn; the page gives each role its colour, for dark and for light. */
-export type SeriesRole = 'raw' | 'smoothed' | 'validation' | 'reference' | 'first' | 'second' | 'third';
+export type SeriesRole =
+  | 'raw'
+  | 'smoothed'
+  | 'validation'
+  | 'reference'
+  | 'first'
+  | 'second'
+  | 'third'
+  | 'fourth';
 
 export interface SeriesData {
   readonly label: string;

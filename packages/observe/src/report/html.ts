@@ -144,7 +144,7 @@ function figures(facts: ReportFacts, summary: RunSummary): string {
   cell('Tokens', formatCount(summary.tokens), '', counted(summary.steps, 'step'));
   cell('Throughput', formatCount(summary.medianTokensPerSecond), 'tokens/s', 'median step');
   cell('Time in steps', formatDuration(summary.secondsOfSteps));
-  cell('Peak memory', formatBytes(summary.peakMemoryBytes), '', 'worker 0');
+  cell('Peak memory', formatBytes(summary.peakMemoryBytes), '', 'of the worker that has most');
   const spikes = (facts.spikes ?? summary.spikes).length;
   cell(
     'Spikes',

@@ -55,6 +55,7 @@ const ROLE_STYLES: Record<SeriesRole, () => Partial<UPlot.Series>> = {
   first: () => ({ stroke: color('main'), width: 1.75 }),
   second: () => ({ stroke: color('second'), width: 1.75 }),
   third: () => ({ stroke: color('third'), width: 1.75 }),
+  fourth: () => ({ stroke: color('fourth'), width: 1.75 }),
 };
 
 /** Draws spikes as bands, behind the curves, and skipped updates as thin lines. */

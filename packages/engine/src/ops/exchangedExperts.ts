@@ -1,0 +1,273 @@
+/**
+ * Gated feed-forward of experts that several peers hold: rows travel to the peers of their experts, and what these
+ * compute travels back; gradients go the same ways. The only operation whose result depends on a peer.
+ *
+ * Own rows for own experts stay where they are, and are computed while others travel: before the peers' rows, unless these
+ * have come already, so that their peer waits less. None of the orders changes a bit.
+ *
+ * Shapes: M own rows, by the peer of their expert; R rows for own experts, by the peer that they come from; F of these come
+ * from other peers; C channels, I hidden units of an expert.
+ */
+
+import * as tf from '@tensorflow/tfjs';
+import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
+import type { Parameter } from '../parameter.ts';
+import { isRecording } from '../tape.ts';
+import {
+  contributeSegments,
+  type ExpertSegment,
+  expertFeedForward,
+  feedForwardSegments,
+  feedForwardSegmentsBackward,
+} from './expertFeedForward.ts';
+
+const KERNEL = 'SluiceExpertFeedForwardExchanged';
+
+/** Rows [begin, end). */
+export interface RowRange {
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** Rows on their way. */
+export interface RowArrival {
+  /** Whether `wait` would return at once. */
+  readonly done: boolean;
+  /** Blocks until all that is to be received has come, and what was sent may be changed. */
+  wait(): void;
+}
+
+/**
+ * Begins to send rows of `send`, each of `width` floats, to each peer, and to receive rows of `receive` from it: one range
+ * for each peer, which may be empty.
+ */
+export type StartExchange = (
+  send: Float32Array,
+  rowsToPeer: readonly RowRange[],
+  receive: Float32Array,
+  rowsFromPeer: readonly RowRange[],
+  width: number,
+) => RowArrival;
+
+/** Numbers of rows on their way. */
+export interface CountArrival {
+  readonly done: boolean;
+  /** Blocks until they have come: rows from each peer for each own expert, [peers · own experts], peer-major. */
+  wait(): Int32Array;
+}
+
+export interface ExchangedExperts {
+  readonly start: StartExchange;
+  /** Own place among the peers. */
+  readonly rank: number;
+  readonly peers: number;
+  /** Own rows for each expert of each peer, [peers · experts of a peer], peer-major. */
+  readonly counts: Int32Array;
+  /** The same that peers have for the own experts. */
+  readonly received: CountArrival;
+  /** Shape [own experts, 2I, C] */
+  readonly gateUp: Parameter;
+  /** Shape [own experts, C, I] */
+  readonly down: Parameter;
+}
+
+/**
+ * @param rows_MC rows in order of the peers that hold their experts
+ * @returns [M, C], in the same order
+ */
+export function exchangedExperts(rows_MC: tf.Tensor2D, experts: ExchangedExperts): tf.Tensor2D {
+  if (hasFused(KERNEL))
+    return runFused(KERNEL, { rows: rows_MC }, { ...experts, kept: { saved: new Saved() } });
+  return exchangedExpertsReference(rows_MC, experts);
+}
+
+export function exchangedExpertsReference(rows_MC: tf.Tensor2D, experts: ExchangedExperts): tf.Tensor2D {
+  const { start, peers, counts, gateUp, down } = experts;
+  const received = experts.received.wait();
+  const segments = expertSegments(received, peers);
+  const [rowsToPeer, rowsFromPeer] = [sumParts(counts, peers), sumParts(received, peers)];
+  const there_RC = exchangeRows(rows_MC, start, rowsToPeer, rowsFromPeer);
+  const output_RC = expertFeedForward(there_RC, segments, gateUp, down, rowsToPeer.length);
+  return exchangeRows(output_RC, start, rowsFromPeer, rowsToPeer);
+}
+
+/** Rows sent for rows received; their gradients travel back. */
+function exchangeRows(
+  rows: tf.Tensor2D,
+  start: StartExchange,
+  rowsToPeer: readonly number[],
+  rowsFromPeer: readonly number[],
+): tf.Tensor2D {
+  const width = rows.shape[1];
+  const send = (tensor: tf.Tensor, to: readonly RowRange[], from: readonly RowRange[]) => {
+    const received = new Float32Array(from.at(-1)!.end * width);
+    start(tensor.dataSync<'float32'>() as Float32Array, to, received, from, width).wait();
+    return tf.tensor2d(received, [from.at(-1)!.end, width]);
+  };
+  const [to, from] = [consecutive(rowsToPeer), consecutive(rowsFromPeer)];
+  if (!isRecording()) return send(rows, to, from);
+  const differentiable = tf.customGrad((operand) => ({
+    value: send(operand as tf.Tensor, to, from),
+    gradFunc: (dy: tf.Tensor) => send(dy, from, to),
+  }));
+  return differentiable(rows) as tf.Tensor2D;
+}
+
+function consecutive(counts: readonly number[]): RowRange[] {
+  let end = 0;
+  return counts.map((count) => {
+    end += count;
+    return { begin: end - count, end };
+  });
+}
+
+/** One segment for each (peer, own expert), in the order in which the rows lie. */
+export function expertSegments(received: Int32Array, peers: number): ExpertSegment[] {
+  const experts = received.length / peers;
+  let begin = 0;
+  return Array.from(received, (count, i) => {
+    begin += count;
+    return { source: Math.floor(i / experts), expert: i % experts, begin: begin - count, count };
+  });
+}
+
+function sumParts(counts: Int32Array, parts: number): number[] {
+  const length = counts.length / parts;
+  return Array.from({ length: parts }, (_, part) =>
+    counts.subarray(part * length, (part + 1) * length).reduce((sum, count) => sum + count, 0),
+  );
+}
+
+/** What is computed where the rows lie, and what travels from here. */
+interface OwnRows {
+  /** Own rows for own experts, among the M. */
+  readonly own: RowRange;
+  readonly ownSegments: readonly ExpertSegment[];
+  /** For each peer, own rows for its experts, among the M; none at the own place. */
+  readonly away: readonly RowRange[];
+}
+
+/** What comes. */
+interface Guests {
+  /** For each peer, its rows, among the F; none at the own place. */
+  readonly guests: readonly RowRange[];
+  readonly guestSegments: readonly ExpertSegment[];
+  readonly numGuests: number;
+}
+
+function ownRows({ rank, peers, counts }: ExchangedExperts): OwnRows {
+  const routed = consecutive(sumParts(counts, peers));
+  return {
+    own: routed[rank]!,
+    ownSegments: packed(expertSegments(counts, peers).filter(({ source }) => source === rank)),
+    away: routed.map(({ begin, end }, peer) => ({ begin, end: peer === rank ? begin : end })),
+  };
+}
+
+function guestsOf({ rank, peers }: ExchangedExperts, received: Int32Array): Guests {
+  const counts = sumParts(received, peers);
+  const guests = consecutive(counts.map((count, peer) => (peer === rank ? 0 : count)));
+  return {
+    guests,
+    guestSegments: packed(expertSegments(received, peers).filter(({ source }) => source !== rank)),
+    numGuests: guests.at(-1)!.end,
+  };
+}
+
+/** The same segments, one after the other from row 0. */
+function packed(segments: readonly ExpertSegment[]): ExpertSegment[] {
+  let row = 0;
+  return segments.map((segment) => {
+    row += segment.count;
+    return { ...segment, begin: row - segment.count };
+  });
+}
+
+/** What the forward pass leaves for the backward pass. */
+interface Kept {
+  readonly saved: Saved;
+  guests?: Guests;
+}
+
+registerFused<ExchangedExperts & { readonly kept: Kept }>({
+  name: KERNEL,
+  inputsToSave: ['rows'],
+  forward({ floats, shape, output, recording, attributes }) {
+    const { start, received, kept, down } = attributes;
+    const { own, ownSegments, away } = ownRows(attributes);
+    const width = shape('rows')[1]!;
+    const rows = floats('rows');
+    const y = output(shape('rows'));
+    const scratch = new Saved();
+    const preactivations = (name: string, count: number) =>
+      recording ? kept.saved.floats(name, count * 2 * down.shape[2]!) : null;
+    const part = (values: Float32Array) => values.subarray(own.begin * width, own.end * width);
+    const computeOwn = once(() => {
+      const ofOwn = preactivations('own', own.end - own.begin);
+      feedForwardSegments(part(rows), ownSegments, attributes, part(y.values), ofOwn);
+    });
+
+    if (!received.done) computeOwn();
+    const plan = guestsOf(attributes, received.wait());
+    kept.guests = plan;
+    const { guests, guestSegments, numGuests } = plan;
+    const guestRows = (recording ? kept.saved : scratch).floats('guests', numGuests * width);
+    const guestOutputs = scratch.floats('outputs', numGuests * width);
+    const arrival = start(rows, away, guestRows, guests, width);
+    if (!arrival.done) computeOwn();
+    arrival.wait();
+    const ofGuests = preactivations('guestPreactivations', numGuests);
+    feedForwardSegments(guestRows, guestSegments, attributes, guestOutputs, ofGuests);
+    const back = start(guestOutputs, guests, y.values, away, width);
+    computeOwn();
+    back.wait();
+    scratch.free();
+    return y.info;
+  },
+  backward({ valuesOf, tensor, attributes }, [dyTensor], [rowsTensor]) {
+    const { start, kept, down, rank, peers } = attributes;
+    const { saved } = kept;
+    const { own, ownSegments, away } = ownRows(attributes);
+    const { guests, guestSegments, numGuests } = kept.guests!;
+    const width = dyTensor!.shape[1]!;
+    const units = down.shape[2]!;
+    const dx = tensor(dyTensor!.shape);
+    const dy = valuesOf(dyTensor!);
+    const scratch = new Saved();
+    const dyGuests = scratch.floats('dy', numGuests * width);
+    const dxGuests = scratch.floats('dx', numGuests * width);
+    const part = (values: Float32Array) => values.subarray(own.begin * width, own.end * width);
+    const computeOwn = once(() => {
+      const hidden = scratch.floats('ownHidden', (own.end - own.begin) * units);
+      const preactivations = saved.get('own');
+      feedForwardSegmentsBackward(part(dy), ownSegments, attributes, preactivations, hidden, part(dx.values));
+      const operands = { x: part(valuesOf(rowsTensor!)), preactivations, hidden, dy: part(dy) };
+      contributeSegments(operands, ownSegments, attributes, [rank]);
+    });
+
+    const arrival = start(dy, away, dyGuests, guests, width);
+    if (!arrival.done) computeOwn();
+    arrival.wait();
+    const hidden = scratch.floats('guestHidden', numGuests * units);
+    const preactivations = saved.get('guestPreactivations');
+    feedForwardSegmentsBackward(dyGuests, guestSegments, attributes, preactivations, hidden, dxGuests);
+    const back = start(dxGuests, guests, dx.values, away, width);
+    computeOwn();
+    const operands = { x: saved.get('guests'), preactivations, hidden, dy: dyGuests };
+    const others = Array.from({ length: peers }, (_, peer) => peer).filter((peer) => peer !== rank);
+    contributeSegments(operands, guestSegments, attributes, others);
+    back.wait();
+    scratch.free();
+    saved.free();
+    return { rows: dx.tensor };
+  },
+});
+
+/** Does something when it is first called, and then no more. */
+function once(action: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) action();
+    isDone = true;
+  };
+}
