@@ -77,7 +77,7 @@ test.after.always(() => other.dispose());
 const here = (...names: string[]) => join(other.path, ...names);
 
 test.before(async () => {
-  await other.json('train dense.yaml --run-dir base --set training.steps=1');
+  await other.json('train dense.yaml --run-dir base --until-step 1');
   await other.json('export base --hf tuned');
   mkdirSync(here('tuned', 'additional_chat_templates'));
   for (const [name, text] of Object.entries(TEXT_FILES)) writeFileSync(here('tuned', name), text);
@@ -96,7 +96,7 @@ async function exported(t: ExecutionContext, source: string): Promise<void> {
 test.serial('chat templates and settings of generation come through an import', async (t) => {
   await other.json('import tuned --out imported');
   await exported(t, 'imported');
-  await other.json('train dense.yaml --from imported --run-dir second --set training.steps=1');
+  await other.json('train dense.yaml --from imported --run-dir second --until-step 1');
   await exported(t, 'second');
 });
 
@@ -115,6 +115,6 @@ test.serial('a run ends its texts at each token that its model’s settings of g
   // Every token ends a text: none is left.
   const everyToken = { eos_token_id: Array.from({ length: 320 }, (_, id) => id) };
   writeFileSync(here('run-hf', 'generation_config.json'), JSON.stringify(everyToken));
-  await other.json('train dense.yaml --from run-hf --run-dir silent --set training.steps=1');
+  await other.json('train dense.yaml --from run-hf --run-dir silent --until-step 1');
   t.like(await other.json('generate silent --prompt the --max-tokens 12'), { text: '', tokens: 0 });
 });
