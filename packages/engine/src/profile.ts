@@ -5,7 +5,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
 import { replaceNativeCore } from './native.ts';
 
 /** Milliseconds since some moment. */
