@@ -1,7 +1,7 @@
 /** Starts a backend in a process of its own and computes with it: `probeEntry.js NAME` prints one line of JSON. */
 
 import { selectBackend } from '@sluice/engine';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 
 async function probe(name: string): Promise<object> {
   try {

@@ -7,8 +7,8 @@
  * contiguous slice does) is copied.
  */
 
+import * as tf from '@tensorflow/tfjs';
 import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
-import * as tf from '@tensorflow/tfjs-core';
 import { makeBuffer } from './memory.ts';
 import { nativeCore } from './native.ts';
 import { BufferPool, type PoolStatistics } from './pool.ts';

@@ -4,7 +4,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { type Allocation, NATIVE_BACKEND, type NativeBackend, nativeBackend } from './backend.ts';
 import { Parameter } from './parameter.ts';
 import {

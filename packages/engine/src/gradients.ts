@@ -5,7 +5,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { addResidual } from './ops/addResidual.ts';
 import { whenRead, withReads } from './reads.ts';
 import { currentAnchor, withRecording } from './tape.ts';

@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { registerNativeBackend } from './backend.ts';
 import './ops/matMul.ts';
 import './stockKernels.ts';

@@ -1,6 +1,6 @@
 /** Kernels of ours in place of TensorFlow.js's own. */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { keepMemoryApart, NATIVE_BACKEND, type NativeBackend } from './backend.ts';
 
 /** The call of a kernel on the native backend. */

@@ -3,7 +3,7 @@
  * the collectives send; its gradient is written, or added, straight into another flat buffer as soon as it is known.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
 import { whenRead } from './reads.ts';
 import { sumInto } from './reductions.ts';

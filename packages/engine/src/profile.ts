@@ -5,7 +5,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { replaceNativeCore } from './native.ts';
 
 /** Milliseconds since some moment. */

@@ -5,7 +5,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { readValues } from './backend.ts';
 import type { Backend } from './backends/backend.ts';
 import { BACKENDS } from './backends/index.ts';

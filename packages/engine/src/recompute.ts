@@ -4,7 +4,7 @@
  * time. Native kernels need none of this, since they know what to keep.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { gradientsAt } from './gradients.ts';
 import { isRecording } from './tape.ts';
 

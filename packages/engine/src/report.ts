@@ -1,7 +1,7 @@
 /** What `sluice doctor` and the benchmarks say about the engine. */
 
 import { availableCores } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
 import { hasFusedMultiplyAdd, nativeAbsence, nativeBuildInfo, nativeCore, threads } from './native.ts';
 
@@ -34,7 +34,7 @@ export function engineReport(): EngineReport {
   const isFused = core !== undefined && hasFusedMultiplyAdd();
   return {
     backend: core ? NATIVE_BACKEND : 'cpu',
-    tensorflowVersion: tf.version_core,
+    tensorflowVersion: tf.version.tfjs,
     native: core ? { loaded: true } : { loaded: false, reason: nativeAbsence()! },
     compiler,
     march,

@@ -1,7 +1,7 @@
 /** Which backend runs, and what arithmetic that means. */
 
 import { SluiceError } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
 import type { Backend } from './backends/backend.ts';
 import { BACKENDS } from './backends/index.ts';

@@ -3,7 +3,7 @@
  * precision, sums over neighbouring axes. All else falls through to the stock kernels. Matrix products are in `ops/matMul`.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import type { NativeBackend } from './backend.ts';
 import { callNative } from './native.ts';
 import { overrideKernel } from './override.ts';

@@ -6,7 +6,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 
 /** Something that a recorded operation keeps for its gradient, outside of the tape. */
 interface Releasable {

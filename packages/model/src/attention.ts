@@ -16,7 +16,7 @@ import {
   type RotaryTable,
   whenRead,
 } from '@sluice/engine';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import type { BlockContext } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import type { CopiedProjection } from './controls/control.ts';

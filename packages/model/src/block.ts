@@ -1,7 +1,7 @@
 /** What variants of the attention block know of the model around them. */
 
 import type { Parameter } from '@sluice/engine';
-import type * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs';
 
 /** The part of a model's configuration that shapes a decoder layer. */
 export interface BlockSizes {

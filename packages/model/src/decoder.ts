@@ -19,7 +19,7 @@ import {
   whenGradient,
   whenRead,
 } from '@sluice/engine';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { type AttentionPass, attentionBlock } from './attention.ts';
 import type { BlockContext } from './block.ts';
 import type { ModelConfig } from './config.ts';

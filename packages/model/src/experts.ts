@@ -24,7 +24,7 @@ import {
   routeExperts,
   weighExperts,
 } from '@sluice/engine';
-import type * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs';
 import type { ExpertsConfig } from './config.ts';
 import type { ExpertExchange } from './exchange.ts';
 

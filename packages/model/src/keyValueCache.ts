@@ -2,7 +2,7 @@
 
 import { invariant } from '@sluice/core';
 import type { CachedKeysValues } from '@sluice/engine';
-import type * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs';
 import type { ModelConfig } from './config.ts';
 
 export class KeyValueCache {

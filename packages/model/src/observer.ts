@@ -6,7 +6,7 @@
  */
 
 import { type QueriesKeys, whenRead } from '@sluice/engine';
-import type * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs';
 import type { GateConfig } from './gates/config.ts';
 import { interleavedGate, namedGates } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';

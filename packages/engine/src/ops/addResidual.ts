@@ -1,6 +1,6 @@
 /** The sum of a residual stream and what a layer adds to it. */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 

@@ -9,7 +9,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { type GradientContext, hasFused, registerFused, runFusedMany } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';

@@ -7,7 +7,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { AttentionLayout } from './attentionLayout.ts';

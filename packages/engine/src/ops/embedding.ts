@@ -1,6 +1,6 @@
 /** Rows of an embedding table by token id. Shapes: N tokens, V vocabulary, C channels. */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';

@@ -4,7 +4,7 @@
  * arithmetic of the experts. Shapes: N tokens, C channels, E experts, K of them a token, I hidden units of an expert.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import type { Parameter } from '../parameter.ts';
 import { whenRead } from '../reads.ts';
 import { recomputed } from '../recompute.ts';

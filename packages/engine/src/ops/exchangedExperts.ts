@@ -9,7 +9,7 @@
  * from other peers; C channels, I hidden units of an expert.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
 import type { Parameter } from '../parameter.ts';
 import { isRecording } from '../tape.ts';

@@ -5,7 +5,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';

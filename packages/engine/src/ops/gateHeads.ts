@@ -5,7 +5,7 @@
  * Shapes: N tokens; H heads of D channels; S = 1 (headwise) or D (elementwise) logits a head.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { type GradientContext, hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 

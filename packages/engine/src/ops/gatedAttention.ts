@@ -7,7 +7,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import {
   type GradientContext,
   hasFused,

@@ -3,7 +3,7 @@
  * they are one product. Shapes: N tokens, C channels, F hidden units.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
 import { matrixProduct } from '../matrixProduct.ts';
 import { callNative } from '../native.ts';

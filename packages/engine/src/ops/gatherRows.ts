@@ -4,7 +4,7 @@
  * Shapes: N rows with C channels, each taken K times, M = N·K.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 
 /**
  * @param rows [M]: the row of `x` that each row of the result is

@@ -1,6 +1,6 @@
 /** Which numbers of a row are its largest. Shapes: N rows, E columns. */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { withoutGradient } from '../tape.ts';
 
 /** @returns [N, E]: 1 where one of the `k` largest of its row is, of equal ones the first, and 0 elsewhere: a constant */

@@ -3,7 +3,7 @@
  * Shapes: N tokens, C input channels, O output channels.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { matrixProduct } from '../matrixProduct.ts';
 import type { Parameter } from '../parameter.ts';

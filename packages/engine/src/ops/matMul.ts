@@ -1,6 +1,6 @@
 /** TensorFlow.js's own matrix products, on our kernel where it serves them, otherwise on the stock one. */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import type { NativeBackend } from '../backend.ts';
 import { callNative } from '../native.ts';
 import { type KernelCall, overrideKernel } from '../override.ts';

@@ -4,7 +4,7 @@
  */
 
 import { elementary } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { AttentionLayout } from './attentionLayout.ts';
@@ -65,8 +65,8 @@ export function rotaryEmbeddingReference(
   { batch, sequence, heads, headDim }: RotaryLayout,
 ): tf.Tensor2D {
   const half = headDim / 2;
-  const cos_1T1I = tf.slice(tf.tensor4d(cos, [1, cos.length / half, 1, half]), 0, [1, sequence, 1, half]);
-  const sin_1T1I = tf.slice(tf.tensor4d(sin, [1, sin.length / half, 1, half]), 0, [1, sequence, 1, half]);
+  const cos_1T1I = tf.tensor4d(cos, [1, cos.length / half, 1, half]).slice(0, [1, sequence, 1, half]);
+  const sin_1T1I = tf.tensor4d(sin, [1, sin.length / half, 1, half]).slice(0, [1, sequence, 1, half]);
   const [first, second] = tf.split(tf.reshape(x, [batch, sequence, heads, headDim]), 2, 3) as [
     tf.Tensor,
     tf.Tensor,

@@ -3,7 +3,7 @@
  * even (global-batch balance loss) and their logits small (z-loss). Shapes: N tokens, C channels, E experts, K experts a token.
  */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFusedMany } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';

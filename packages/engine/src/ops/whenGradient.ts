@@ -1,6 +1,6 @@
 /** An identity that tells when the backward pass goes by. */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { whenRead } from '../reads.ts';
 import { isRecording } from '../tape.ts';
 

@@ -8,7 +8,7 @@
  */
 
 import { type AttentionLayout, cachedAttention, gatedAttention } from '@sluice/engine';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { BlockContext } from '../block.ts';
 import type { AttentionOperands, Control } from './control.ts';

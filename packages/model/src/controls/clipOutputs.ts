@@ -1,6 +1,6 @@
 /** The outputs of attention and feed-forward clamped to (−c, c) before they join the residual stream (paper A.6). */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { Control } from './control.ts';
 

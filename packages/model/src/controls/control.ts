@@ -6,7 +6,7 @@
  */
 
 import type { AttentionLayout, CachedKeysValues } from '@sluice/engine';
-import type * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs';
 import type { z } from 'zod';
 import type { BlockContext, BlockSizes, LayerTensor } from '../block.ts';
 

@@ -1,6 +1,6 @@
 /** All controls. A new one is a file beside this one and a line here. */
 
-import type * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { BlockContext, BlockSizes, LayerTensor } from '../block.ts';
 import { attentionSink } from './attentionSink.ts';

@@ -4,7 +4,7 @@
  */
 
 import { rmsNorm } from '@sluice/engine';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { Control } from './control.ts';
 

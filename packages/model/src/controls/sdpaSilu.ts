@@ -1,6 +1,6 @@
 /** SiLU of the attention output, without parameters (the paper's Table 3, row 6). */
 
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { Control } from './control.ts';
 

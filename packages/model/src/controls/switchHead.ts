@@ -7,7 +7,7 @@
  */
 
 import { largestOfRow, linear, withoutGradient } from '@sluice/engine';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { BlockSizes } from '../block.ts';
 import type { Control, CopiedProjection } from './control.ts';

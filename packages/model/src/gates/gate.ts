@@ -10,7 +10,7 @@
  */
 
 import { gateHeads, linear } from '@sluice/engine';
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import type { BlockContext, BlockSizes, LayerTensor } from '../block.ts';
 import { gateActivation } from './activations/index.ts';
 import type { GateConfig } from './config.ts';

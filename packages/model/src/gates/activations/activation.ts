@@ -1,6 +1,6 @@
 /** What turns a gate's logits into its scores. */
 
-import type * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs';
 
 export interface GateActivation<Name extends string = string> {
   readonly name: Name;

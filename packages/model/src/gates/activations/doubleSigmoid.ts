@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import type { GateActivation } from './activation.ts';
 
 /** A gate that leaves everything as it is where its logits are zero, to be added to a trained model (paper A.7). */

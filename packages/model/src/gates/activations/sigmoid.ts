@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import type { GateActivation } from './activation.ts';
 
 /** The paper's default (eq. 5). */

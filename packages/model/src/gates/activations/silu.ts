@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs';
 import type { GateActivation } from './activation.ts';
 
 /** Rows 14 and 15 of the paper's Table 1. */
