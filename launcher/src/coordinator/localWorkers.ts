@@ -219,7 +219,10 @@ interface WorkerProcess {
  * A step leaves little garbage, but while modules load V8's young generation would grow by some 30 MB, which count in the
  * worker's peak memory.
  */
-const WORKER_FLAGS = ['--enable-source-maps', '--max-semi-space-size=2'];
+const WORKER_FLAGS = ['--max-semi-space-size=2'];
+
+/** Stacks that name the sources' lines, where somebody looks for a fault: reading the maps takes a seventh of a worker's start. */
+const DEBUG_FLAGS = ['--enable-source-maps'];
 
 function startProcess(
   entry: string,
@@ -227,7 +230,8 @@ function startProcess(
   environment: Readonly<Record<string, string>>,
   log: (line: string) => void,
 ): WorkerProcess {
-  const child = spawn(process.execPath, [...WORKER_FLAGS, entry], {
+  const debugFlags = process.env.SLUICE_DEBUG === '1' ? DEBUG_FLAGS : [];
+  const child = spawn(process.execPath, [...WORKER_FLAGS, ...debugFlags, entry], {
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     // In a process group of its own: Ctrl-C on the terminal is for the coordinator, which stops the workers in order.
