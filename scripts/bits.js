@@ -12,5 +12,5 @@ const run = 'runs/quickstart';
 
 setup();
 runOrExit(process.execPath, ['--import=tsx', join(root, 'test/bits/print.ts'), '--write']);
-if (existsSync(join(root, run, 'report.html'))) await storeBits(run);
+if (existsSync(join(root, run, 'report.html'))) storeBits(run);
 else process.stderr.write(`There is no finished ${run}: npm start, then npm run bits again.\n`);

@@ -20,7 +20,7 @@ process.exitCode = await sluice(
 );
 if (process.exitCode === 0) {
   process.stdout.write(
-    `\n${await compareBits(runDirectory)}\n` +
+    `\n${compareBits(runDirectory)}\n` +
       `\nSample from it:  npx sluice generate ${runDirectory} --prompt "a kind of"\n` +
       `Train it again:  npx sluice train configs/quickstart.yaml --run-dir runs/another\n`,
   );
