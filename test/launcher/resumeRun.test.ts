@@ -225,6 +225,9 @@ test.serial(
       damaged.message,
       /step 4: .*own hash.*\n.*step 2: .*own hash.*\n.*sluice resume .* --from-scratch$/,
     );
+    rmSync(paths[1]!, { recursive: true });
+    const both = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);
+    t.regex(both.message, /step 4: it was saved, and is not there any more\n.*step 2: .*own hash/);
     rmSync(run.checkpoints, { recursive: true });
     const gone = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);
     t.regex(gone.message, /step 4: it was saved, and is not there any more/);
