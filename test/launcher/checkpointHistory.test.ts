@@ -29,6 +29,11 @@ test('a checkpoint whose weights gave no finite step is not gone on from, the on
   t.deepEqual(history('commit 10', 'commit 15', 'nonFinite 13 22').distrusted, [15]);
 });
 
+test('a checkpoint that was gone on from counts, though the note of its commit was lost', (t) => {
+  t.like(history('commit 2', 'resume 4', 'nonFinite 5 14'), { committed: [2, 4], distrusted: [4] });
+  t.like(history('resume 4', 'scratch'), { committed: [], distrusted: [4] });
+});
+
 test('checkpoints of a future that was given up are distrusted until that step is saved again', (t) => {
   t.deepEqual(history('commit 10', 'commit 12', 'resume 10').distrusted, [12]);
   t.deepEqual(history('commit 10', 'commit 12', 'resume 10', 'commit 12').distrusted, []);

@@ -1,12 +1,14 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { importHuggingFace } from '@sluice/checkpoint/huggingface';
 import type { SluiceError } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import test from 'ava';
 import { stringify } from 'yaml';
+import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
 import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
 import {
+  checkInitialTokenizer,
   checkInitialWeights,
   initialWeightsLines,
   modelOfWeights,
@@ -109,6 +111,25 @@ test('what is done about missing tensors is not taken where there are no weights
     message: /--from-missing is initialize, but/,
   });
 });
+
+test.serial(
+  'a tokenizer that is not the one of the weights any more is refused; one that is gone is told',
+  async (t) => {
+    const { run, config, save } = await makeSavedRun(t);
+    const { path: from } = await save(4);
+    const { directory } = await prepareDataset(config.data.recipe, quiet);
+    const log: string[] = [];
+    const check = () =>
+      checkInitialTokenizer({ initialize: { from, missing: 'refuse' } }, directory, (line) => log.push(line));
+    await check();
+    t.deepEqual(log, []);
+    appendFileSync(join(run.tokenizer, 'tokenizer.json'), ' ');
+    await t.throwsAsync(check(), { code: 'SLUICE_E_TOKENIZER_CHANGED' });
+    rmSync(run.tokenizer, { recursive: true });
+    await check();
+    t.regex(log.join(), /the tokenizer of .*step-00000004 is not there/);
+  },
+);
 
 test.serial('a run of another run’s weights takes its newest checkpoint, not what it will be', async (t) => {
   const { run, config, save } = await makeSavedRun(t);

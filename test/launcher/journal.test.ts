@@ -19,6 +19,27 @@ test('entries are read back in order, with their step and time', (t) => {
   t.false(Number.isNaN(Date.parse(save!.time)));
 });
 
+test('messages name the run’s files from its directory', (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'journal.jsonl');
+  const journal = openJournal(path);
+  const write = (message: string) => journal.note('saveFailed', 1, { message });
+  write(`No space left while writing ${directory}/checkpoints/step-1.`);
+  write(`Go on with: sluice resume ${directory}`);
+  write(`${directory} is full.`);
+  write(`${directory}. See ${directory}2/a, ${directory}.old and /x${directory}/b.`);
+  journal.close();
+  t.deepEqual(
+    readJournal(path).map((entry) => 'message' in entry && entry.message),
+    [
+      'No space left while writing checkpoints/step-1.',
+      'Go on with: sluice resume .',
+      '. is full.',
+      `.. See ${directory}2/a, ${directory}.old and /x${directory}/b.`,
+    ],
+  );
+});
+
 test('a journal that is cut at any byte reads as its whole lines, and goes on after them', (t) => {
   const path = join(temporaryDirectory(t), 'journal.jsonl');
   const journal = openJournal(path);

@@ -1,11 +1,17 @@
 import test from 'ava';
-import { warningsOf } from '../../launcher/src/coordinator/recorder.ts';
+import { shownPath, warningsOf } from '../../launcher/src/coordinator/recorder.ts';
 import type { StepReport } from '../../launcher/src/coordinator/trainRun.ts';
 
 function reportOf(changes: Partial<StepReport>, applied = true): StepReport {
   const result = { step: 9, loss: 3.5, gradientNorm: 7, applied } as StepReport['result'];
   return { result, learningRate: 0.1, seconds: 1, nonFiniteInARow: 0, ...changes } as StepReport;
 }
+
+test('a checkpoint is shown from the current directory where it lies below it', (t) => {
+  t.is(shownPath('/home/me/runs/a/step-1', '/home/me'), 'runs/a/step-1');
+  t.is(shownPath('/home/me/..runs/a', '/home/me'), '..runs/a');
+  t.is(shownPath('/data/runs/a/step-1', '/home/me'), '/data/runs/a/step-1');
+});
 
 test('a warning of a spike names what spiked, its value and what was usual', (t) => {
   const event = { step: 9, value: 7, median: 1.5, excess: 5.5, score: 12 };

@@ -1,5 +1,6 @@
 import {
   appendFileSync,
+  cpSync,
   existsSync,
   readdirSync,
   readFileSync,
@@ -13,6 +14,7 @@ import { checkpointDirectory } from '@sluice/checkpoint';
 import test from 'ava';
 import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
 import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
+import { runDataset } from '../../launcher/src/coordinator/runDataset.ts';
 import { inspectRun, inspectStep } from '../../launcher/src/run/inspect.ts';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { locateCheckpoint } from '../../launcher/src/run/locateCheckpoint.ts';
@@ -152,6 +154,42 @@ test.serial('a run whose corpus is gone takes no other for it, and replaces none
   await t.throwsAsync(resumeRun({ run: run.path, untilStep: 4 }, quiet), { code: 'SLUICE_E_USAGE' });
 });
 
+test.serial('the corpus is taken from a renamed copy where another was prepared in its place', async (t) => {
+  const { config, textFile } = await makeSavedRun(t);
+  const { recipe } = config.data;
+  const { directory, manifestHash: datasetHash } = await prepareDataset(recipe, quiet);
+  const copy = join(directory, '..', 'backup');
+  cpSync(directory, copy, { recursive: true });
+  t.is((await runDataset({ recipe, datasetHash }, quiet)).directory, directory);
+  writeFileSync(textFile, sentences(280));
+  await prepareDataset(recipe, quiet, { changedText: 'prepare' });
+  const log: string[] = [];
+  const found = await runDataset({ recipe, datasetHash }, (line) => log.push(line));
+  t.like(found, { directory: copy, manifestHash: datasetHash });
+  t.regex(log.join(), /prepared\/sentences does not hold the corpus .*: .*prepared\/backup/);
+});
+
+test.serial('a corpus that cannot be used is not replaced for the sake of a run', async (t) => {
+  const { config, textFile } = await makeSavedRun(t);
+  const { recipe } = config.data;
+  const { directory, manifestHash: datasetHash } = await prepareDataset(recipe, quiet);
+  const manifest = join(directory, 'manifest.json');
+  const older = readFileSync(manifest, 'utf8').replace(
+    /"preparationVersion": \d+/,
+    '"preparationVersion": 1',
+  );
+  writeFileSync(manifest, older);
+  writeFileSync(textFile, sentences(280));
+  const error = await t.throwsAsync(runDataset({ recipe, datasetHash }, quiet), {
+    code: 'SLUICE_E_DATASET_CHANGED',
+  });
+  t.regex(
+    error.message,
+    /holds what cannot be used \(.*not a manifest of this version\).*sluice data prepare/,
+  );
+  t.is(readFileSync(manifest, 'utf8'), older);
+});
+
 test.serial('a damaged checkpoint is refused with the reason, and the one before is used', async (t) => {
   const { run, save } = await makeSavedRun(t);
   await save(10);
@@ -187,6 +225,9 @@ test.serial(
       damaged.message,
       /step 4: .*own hash.*\n.*step 2: .*own hash.*\n.*sluice resume .* --from-scratch$/,
     );
+    rmSync(paths[1]!, { recursive: true });
+    const both = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);
+    t.regex(both.message, /step 4: it was saved, and is not there any more\n.*step 2: .*own hash/);
     rmSync(run.checkpoints, { recursive: true });
     const gone = await t.throwsAsync(resumeRun({ run: run.path }, quiet), lost);
     t.regex(gone.message, /step 4: it was saved, and is not there any more/);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { stringify } from 'yaml';
 import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
+import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
 import { checkSplits } from '../../launcher/src/coordinator/splits.ts';
 import { startRun } from '../../launcher/src/coordinator/startRun.ts';
 import { makeSavedRun } from './support/savedRun.ts';
@@ -31,6 +32,33 @@ test.serial('what cannot work is refused before there is a run directory', async
     t.regex(error.message, message);
     t.false(existsSync(runDir), set.join());
   }
+});
+
+test.serial('a place for sockets that is not there is told before anything is written', async (t) => {
+  const { run, config, save } = await makeSavedRun(t);
+  await save(4);
+  const file = join(run.path, '..', 'start.yaml');
+  writeFileSync(file, stringify(config));
+  const runDir = join(run.path, '..', 'new');
+  const journal = readFileSync(run.journal, 'utf8');
+  const unusable = { code: 'SLUICE_E_TEMPORARY_DIRECTORY' };
+  const { TMPDIR } = process.env;
+  process.env.TMPDIR = join(run.path, 'nowhere');
+  try {
+    await t.throwsAsync(
+      startRun({ config: file, runDir }, () => {}),
+      unusable,
+    );
+    await t.throwsAsync(
+      resumeRun({ run: run.path }, () => {}),
+      unusable,
+    );
+  } finally {
+    if (TMPDIR === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = TMPDIR;
+  }
+  t.false(existsSync(runDir));
+  t.is(readFileSync(run.journal, 'utf8'), journal);
 });
 
 test.serial(

@@ -78,7 +78,6 @@ const REMOVED_FLAGS: Readonly<Record<string, string>> = {
  */
 export function refuseRemovedFlags(words: readonly string[]): void {
   for (const word of words) {
-    if (word === '--') return;
     const flag = word.split('=', 1)[0]!;
     const instead = Object.hasOwn(REMOVED_FLAGS, flag) ? REMOVED_FLAGS[flag] : undefined;
     if (instead === undefined) continue;

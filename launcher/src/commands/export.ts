@@ -18,7 +18,7 @@ export const exportCommand = defineCommand<ExportArguments>({
     source: {
       type: 'string',
       demandOption: true,
-      describe: 'Directory of a checkpoint, or of a run for its newest valid one.',
+      describe: 'Directory of a checkpoint, or of a run for its newest sound one.',
     },
   },
   options: {

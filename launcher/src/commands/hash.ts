@@ -14,7 +14,7 @@ export const hashCommand = defineCommand<HashArguments>({
     checkpoint: {
       type: 'string',
       demandOption: true,
-      describe: 'Directory of a checkpoint, or of a run for its newest valid one.',
+      describe: 'Directory of a checkpoint, or of a run for its newest sound one.',
     },
   },
   options: {},

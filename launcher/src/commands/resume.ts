@@ -1,4 +1,4 @@
-/** `sluice resume`: goes on with a run from its newest valid checkpoint. */
+/** `sluice resume`: goes on with a run from its newest sound checkpoint. */
 
 import { defineCommand } from '../cli/command.ts';
 import { SET_OPTION, STOP_OPTIONS, WORKERS_OPTION } from '../cli/options.ts';

@@ -1,6 +1,6 @@
 /** Records and shows what the loop reports: one line a step in metrics.jsonl, and the live display. */
 
-import { basename } from 'node:path';
+import { basename, isAbsolute, relative } from 'node:path';
 import { formatLoss, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
 import { OptionalFile } from './optionalFile.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
@@ -33,7 +33,7 @@ export function openRecorder(metricsPath: string, totalSteps: number): Recorder 
       display.step(record);
       for (const warning of warningsOf(report)) display.message(warning, 'warning');
     },
-    saved: (step, path) => display.message(`saved step ${step}: ${path}`, 'good'),
+    saved: (step, path) => display.message(`saved step ${step}: ${shownPath(path)}`, 'good'),
     message: (text, kind) => display.message(text, kind),
     tokensPerSecond: () => rate.value(),
     saveFailed: (step, reason, next) =>
@@ -44,6 +44,12 @@ export function openRecorder(metricsPath: string, totalSteps: number): Recorder 
       metrics.close();
     },
   };
+}
+
+/** A path as one would type it: from the current directory, where it lies below that. */
+export function shownPath(path: string, current = process.cwd()): string {
+  const below = relative(current, path);
+  return below === '..' || below.startsWith('../') || isAbsolute(below) ? path : below;
 }
 
 /** What a person should know of a step at once. */

@@ -21,6 +21,7 @@ import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import type { CommittedCheckpoint, SavedState } from './checkpoints.ts';
+import { checkMachine } from './machine.ts';
 import { runDataset } from './runDataset.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
@@ -90,6 +91,7 @@ async function resumeLocked(
     return summarizeFinished(facts, from.state, from.checkpoint);
   }
 
+  checkMachine(config);
   notes.forEach(log);
   const lastStep = lastStepOf(options, step, config.training.steps);
   const journal = openJournal(run.journal);

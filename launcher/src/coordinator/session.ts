@@ -106,7 +106,7 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     remains: new Set<string>(),
   };
   const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
-  const reason = await trainRun({
+  const training = trainRun({
     config,
     workers,
     journal,
@@ -129,7 +129,7 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
     },
     recovery: () => recoveryFromNonFinite(run, config),
   });
-  diagnostics.close();
+  const reason = await training.finally(() => diagnostics.close());
   return {
     reason,
     state,

@@ -12,6 +12,7 @@ import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareDataset } from './dataset.ts';
+import { checkMachine } from './machine.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { concludeRun } from './summary.ts';
@@ -35,6 +36,7 @@ export async function startRun(
   beyondTheEnd(options, 0, config.training.steps).forEach(log);
   const path = options.runDir ?? directoryForRun(config, options.config);
   refuseExistingRun(path);
+  checkMachine(config);
   const from = await checkInitialWeights(config);
   const dataset = await prepareDataset(config.data.recipe, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);

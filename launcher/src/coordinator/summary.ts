@@ -1,13 +1,15 @@
 /** What a run has come to: report, sampled text, and the words and numbers at the end. */
 
 import { existsSync } from 'node:fs';
-import { checkpointDirectory, listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
+import { checkpointDirectory, listCheckpoints, verifyEntry } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { loadForInference } from '@sluice/evaluate';
 import { formatCount, formatLoss, type ReportCheckpoint, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
+import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { readJournal } from '../run/journal.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
@@ -26,8 +28,8 @@ export interface RunFacts {
 
 /** Writes the report of a run that has stopped, and says what it has come to. */
 export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Promise<CommandResult> {
-  const sample =
-    outcome.reason === 'finished' ? await sampleText(facts.config, outcome.checkpoint) : undefined;
+  const sampled =
+    outcome.reason === 'finished' ? await sampleIfPossible(facts.config, outcome.checkpoint) : undefined;
   const { run, config, dataset } = facts;
   const { validationLoss } = outcome.state;
   const report = await writtenReport(run.path, {
@@ -37,25 +39,27 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     ...(dataset.unigramLoss !== null && { unigramLoss: dataset.unigramLoss }),
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
     hasValidation: holdsOut(dataset),
-    ...(sample && { sample }),
+    ...(sampled?.sample && { sample: sampled.sample }),
     checkpoints: await describeCheckpoints(run),
   });
   const title = STOP_TITLES[outcome.reason];
   return summarize(facts, title, outcome.state, outcome.checkpoint, {
     tokensPerSecond: outcome.tokensPerSecond,
     report,
-    ...(sample && { sample }),
+    ...(sampled && { sampled }),
   });
 }
 
-async function describeCheckpoints({ path }: RunDirectory): Promise<ReportCheckpoint[]> {
+async function describeCheckpoints({ path, journal }: RunDirectory): Promise<ReportCheckpoint[]> {
+  const { distrust } = checkpointHistory(readJournal(journal));
   const described: ReportCheckpoint[] = [];
-  for (const { step, directory } of await listCheckpoints(path)) {
-    const { valid, manifest } = await verifyCheckpoint(directory, { deep: false });
+  for (const entry of await listCheckpoints(path)) {
+    const { step, directory } = entry;
+    const { valid, manifest } = await verifyEntry(entry, { deep: false });
     if (!manifest) continue;
     const bytes = manifest.shards.reduce((sum, { size }) => sum + size, 0);
-    const note = valid ? {} : { note: 'damaged' };
-    described.push({ step, directory, weights: manifest.hashes.weights, bytes, ...note });
+    const note = !valid ? 'damaged' : distrust.has(step) ? 'not gone on from' : undefined;
+    described.push({ step, directory, weights: manifest.hashes.weights, bytes, ...(note && { note }) });
   }
   return described;
 }
@@ -99,6 +103,24 @@ interface Sample {
   readonly text: string;
 }
 
+/** A sample, or in words why there is none. */
+interface Sampled {
+  readonly sample?: Sample;
+  /** What its line shows. */
+  readonly shown: string;
+}
+
+/** A run has finished with or without a sample: its tokenizer, for one, may have no tokens for the prompt. */
+async function sampleIfPossible(config: RunConfig, checkpoint: CommittedCheckpoint): Promise<Sampled> {
+  try {
+    const sample = await sampleText(config, checkpoint);
+    return { sample, shown: `${sample.prompt}${sample.text}` };
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    return { shown: `none: ${error.message}` };
+  }
+}
+
 async function sampleText(config: RunConfig, checkpoint: CommittedCheckpoint): Promise<Sample> {
   const model = await loadForInference(checkpoint.path, {
     backend: config.backend,
@@ -117,7 +139,7 @@ function summarize(
   title: string,
   state: CoordinatorState,
   checkpoint: CommittedCheckpoint,
-  extra: { tokensPerSecond: number | null; report: Report; sample?: Sample },
+  extra: { tokensPerSecond: number | null; report: Report; sampled?: Sampled },
 ): CommandResult {
   const { step, trainLoss, validationLoss, bestValidationLoss, tokens } = state;
   const { unigramLoss } = dataset;
@@ -136,7 +158,7 @@ function summarize(
           'unigram model',
           `${formatLoss(unigramLoss!)} on the same split: the run is ${betterOrWorse(better)}`,
         ],
-    extra.sample && ['sample', `${extra.sample.prompt}${extra.sample.text}`.replaceAll(/\s+/g, ' ')],
+    extra.sampled && ['sample', extra.sampled.shown.replaceAll(/\s+/g, ' ')],
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
     ['run', run.path],
@@ -159,7 +181,7 @@ function summarize(
       weightsHash: checkpoint.weights,
       checkpoint: checkpoint.path,
       report: extra.report.path,
-      ...(extra.sample && { sample: extra.sample }),
+      ...(extra.sampled?.sample && { sample: extra.sampled.sample }),
     },
   };
 }

@@ -15,7 +15,7 @@ import type { CoordinatorState } from './state.ts';
 import { agreed, type Workers } from './workers.ts';
 
 /** Steps in a row without an applied update after which going on is pointless. */
-export const MAX_NON_FINITE_STEPS = 10;
+const MAX_NON_FINITE_STEPS = 10;
 
 /** How often, and after which pause, the last checkpoint of a run is tried again where the disk does not take it. */
 const LAST_SAVE_ATTEMPTS = 20;

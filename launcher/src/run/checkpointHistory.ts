@@ -29,6 +29,11 @@ export function checkpointHistory(journal: readonly JournalEntry[]): CheckpointH
       const from = entry.checkpoint === undefined ? undefined : entry.step;
       const reason =
         from === undefined ? 'the run began anew after it' : `the run went on from step ${from} after it`;
+      if (from !== undefined) {
+        // It was sound, though the note of its commit may be lost.
+        committed.add(from);
+        distrust.delete(from);
+      }
       for (const step of committed) {
         if (from !== undefined && step <= from) continue;
         committed.delete(step);

@@ -5,7 +5,7 @@ import { dataRoots } from './dataRoot.ts';
 import { locateModel } from './locateCheckpoint.ts';
 
 export interface ModelRequest {
-  /** A run directory, for its newest valid checkpoint; a checkpoint directory; or a Hugging Face directory. */
+  /** A run directory, for its newest sound checkpoint; a checkpoint directory; or a Hugging Face directory. */
   readonly source: string;
   /** Changes of the rotary embedding. */
   readonly set?: readonly string[] | undefined;

@@ -66,7 +66,7 @@ export async function checkInitialWeights({
 /**
  * Refuses a corpus of other tokens than those that the weights know. Where their tokenizer is gone, nothing can be said.
  * @param corpus directory of the prepared corpus
- * @throws SLUICE_E_TOKENIZER_MISMATCH
+ * @throws SLUICE_E_TOKENIZER_MISMATCH, SLUICE_E_TOKENIZER_CHANGED
  */
 export async function checkInitialTokenizer(
   { initialize: { from } }: Pick<RunConfig, 'initialize'>,
@@ -90,14 +90,17 @@ export async function checkInitialTokenizer(
   }
 }
 
-/** The tokenizer of the weights in a directory, if it is still there. @throws the coded errors of `openWeights` */
+/**
+ * The tokenizer of the weights in a directory, if it is still there.
+ * @throws SLUICE_E_TOKENIZER_CHANGED, and the coded errors of `openWeights`
+ */
 export async function tokenizerOfWeights(directory: string): Promise<LocatedTokenizer | undefined> {
   const source = await openWeights(directory);
   try {
     return await source.tokenizer();
   } catch (error) {
-    // What it lay with is gone, or damaged.
-    if (error instanceof SluiceError) return undefined;
+    // What it lay with is gone; another in its place is no tokenizer of these weights.
+    if (error instanceof SluiceError && error.code !== 'SLUICE_E_TOKENIZER_CHANGED') return undefined;
     throw error;
   } finally {
     await source.close();

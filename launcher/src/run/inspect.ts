@@ -1,6 +1,6 @@
 /** What is in a run directory, and what the batch of one step held. */
 
-import { listCheckpoints, verifyCheckpoint } from '@sluice/checkpoint';
+import { listCheckpoints, verifyEntry } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import { openDataset } from '@sluice/data';
 import {
@@ -134,8 +134,9 @@ async function describeCheckpoints(
 ): Promise<CheckpointDescription[]> {
   const { distrust } = checkpointHistory(journal);
   const described: CheckpointDescription[] = [];
-  for (const { step, directory } of await listCheckpoints(run.path)) {
-    const { valid, problems, manifest } = await verifyCheckpoint(directory, { deep: true });
+  for (const entry of await listCheckpoints(run.path)) {
+    const { step, directory } = entry;
+    const { valid, problems, manifest } = await verifyEntry(entry, { deep: true });
     described.push({
       step,
       path: directory,

@@ -1,6 +1,6 @@
 /**
- * The journal of a run: every decision, one JSON line each, on the disk before it is acted on. A crash can tear at
- * most the last line, which the reader leaves out.
+ * The journal of a run: every decision, one JSON line each, on the disk before it is acted on; what nothing waits for is
+ * noted, and may come later. A crash can tear at most the last line, which the reader leaves out.
  */
 
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'node:fs';
@@ -9,6 +9,7 @@ import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { appendWhole, SluiceError, writeError } from '@sluice/core';
 import type { SpikeEvent } from '@sluice/train';
 import type { InitialWeights } from './initialWeights.ts';
+import { messageInRun } from './runPaths.ts';
 
 /** What a decision of each kind records, beside its step. Paths are from the run's directory. */
 export interface JournalKinds {
@@ -74,8 +75,11 @@ export interface Journal {
 export function openJournal(path: string): Journal {
   const handle = openToAppend(path);
   const waiting: string[] = [];
-  const enqueue = (kind: JournalKind, step: number, fields: object) =>
-    waiting.push(JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields }));
+  const enqueue = (kind: JournalKind, step: number, fields: object) => {
+    const { message } = fields as { readonly message?: string };
+    const told = message === undefined ? {} : { message: messageInRun(dirname(path), message) };
+    waiting.push(JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields, ...told }));
+  };
   const writeAll = () => {
     for (; waiting.length > 0; waiting.shift()) appendWhole(handle, path, Buffer.from(`${waiting[0]}\n`));
     try {

@@ -56,7 +56,7 @@ function distrustOf({ journal }: RunDirectory): ReadonlyMap<number, string> {
 
 /**
  * The directory of a model's weights.
- * @param path a run directory, for its newest valid checkpoint; a checkpoint directory; or a Hugging Face directory
+ * @param path a run directory, for its newest sound checkpoint; a checkpoint directory; or a Hugging Face directory
  * @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_NO_CHECKPOINT
  */
 export async function locateModel(path: string, log: (line: string) => void): Promise<string> {

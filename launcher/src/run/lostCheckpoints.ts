@@ -22,15 +22,16 @@ export function refuseLostCheckpoints(
   const command = `sluice resume ${shellQuote(run.path)} --from-scratch`;
   const reasons = refused.map(describeRefused);
   const gone = Math.max(...committed);
+  const isGone = committed.size > 0 && !reasons.some(({ step }) => step === gone);
   const lines = [
-    ...reasons.map(({ step, reason, path }) => `  step ${step}: ${reason} (${path})`),
-    ...(reasons.length === 0 ? [`  step ${gone}: it was saved, and is not there any more`] : []),
-  ];
+    ...(isGone ? [{ step: gone, line: 'it was saved, and is not there any more' }] : []),
+    ...reasons.map(({ step, reason, path }) => ({ step, line: `${reason} (${path})` })),
+  ].sort((a, b) => b.step - a.step);
   throw new SluiceError(
     'SLUICE_E_NO_CHECKPOINT',
     [
       `${run.path} has no checkpoint that it could go on from:`,
-      ...lines,
+      ...lines.map(({ step, line }) => `  step ${step}: ${line}`),
       `To give up what was trained and begin anew at step 0: ${command}`,
     ].join('\n'),
     { details: { runDir: run.path, refused: reasons, fromScratch: command } },

@@ -56,7 +56,7 @@ export function directoryForRun(config: { readonly name?: string | undefined }, 
 }
 
 /** Whether `path` holds a run, begun or finished. */
-export function holdsRun(path: string): boolean {
+function holdsRun(path: string): boolean {
   const run = runDirectory(path);
   return existsSync(run.config) || existsSync(run.journal);
 }

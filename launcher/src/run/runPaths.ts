@@ -9,6 +9,15 @@ export function pathInRun(runDir: string, path: string): string {
   return relative(real(runDir), join(real(dirname(resolve(path))), basename(path))) || '.';
 }
 
+/** A message as a run's files have it: paths of the run are from its directory, which is `.` itself. */
+export function messageInRun(runDir: string, message: string): string {
+  return [...new Set([resolve(runDir), real(runDir)])].reduce((text, directory) => {
+    const escaped = directory.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+    const paths = new RegExp(`(?<![\\w./-])${escaped}(?:(/)|(?![\\w-]|\\.\\w))`, 'g');
+    return text.replaceAll(paths, (_, slash?: string) => (slash ? '' : '.'));
+  }, message);
+}
+
 /** The absolute path of one in a run's files. */
 export function pathFromRun(runDir: string, written: string): string {
   return isAbsolute(written) ? written : resolve(real(runDir), written);
@@ -25,7 +34,7 @@ export function configFromRun(runDir: string, config: RunConfig): RunConfig {
 }
 
 /** The configuration with each of its paths replaced. */
-export function withPaths(config: RunConfig, replace: (path: string) => string): RunConfig {
+function withPaths(config: RunConfig, replace: (path: string) => string): RunConfig {
   const { data, initialize } = config;
   return {
     ...config,

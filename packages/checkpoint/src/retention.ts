@@ -46,8 +46,8 @@ export async function newestValidCheckpoint(
   return { refused };
 }
 
-/** As `verifyCheckpoint`, and the directory's name must be that of the saved step. */
-async function verifyEntry(entry: CheckpointEntry, options: VerifyOptions): Promise<Verification> {
+/** As `verifyCheckpoint` for one of a run's: the directory's name must be that of the saved step. */
+export async function verifyEntry(entry: CheckpointEntry, options: VerifyOptions): Promise<Verification> {
   const verification = await verifyCheckpoint(entry.directory, options);
   const { manifest } = verification;
   if (manifest === undefined || manifest.step === entry.step) return verification;

@@ -69,11 +69,6 @@ const NATIVE_ARITHMETIC = 1;
 export function arithmetic(): string {
   const backend = tf.getBackend();
   if (backend !== NATIVE_BACKEND) return backend;
-  return hasFusedMultiplyAdd() ? EVERYWHERE : `${EVERYWHERE}-unfused`;
+  const everywhere = `${NATIVE_BACKEND}-${NATIVE_ARITHMETIC}`;
+  return hasFusedMultiplyAdd() ? everywhere : `${everywhere}-unfused`;
 }
-
-/** The arithmetic of `native` wherever there is a fused multiply-add. */
-const EVERYWHERE = `${NATIVE_BACKEND}-${NATIVE_ARITHMETIC}`;
-
-/** Whether results are the same bits as on every other machine of which this is true. */
-export const isArithmeticOfEverywhere = (name: string): boolean => name === EVERYWHERE;

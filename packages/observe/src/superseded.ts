@@ -20,7 +20,7 @@ import { METRICS_FILE, MetricsLog, readMetrics } from './metricsLog.ts';
 import type { StepRecord } from './record.ts';
 
 /** Name of the folder in a run's directory. */
-export const SUPERSEDED_FOLDER = 'superseded';
+const SUPERSEDED_FOLDER = 'superseded';
 
 const NUMBERED = /^(metrics|diagnostics)-(\d+)\.jsonl$/;
 const CHUNK_BYTES = 1 << 20;

@@ -36,7 +36,7 @@ const O200K_PATTERN = [
  * The patterns that the tests hold against Hugging Face's library, and no others: regular expressions of JavaScript and of
  * that library differ in what `\w`, `\d`, `\b`, `^` and more mean.
  */
-export const KNOWN_PATTERNS: Readonly<Record<string, string>> = {
+const KNOWN_PATTERNS: Readonly<Record<string, string>> = {
   sluice: WORD_PATTERN,
   gpt2: GPT2_PATTERN,
   llama3: cl100k(String.raw`\p{N}{1,3}`),
