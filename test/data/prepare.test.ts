@@ -7,11 +7,13 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
 import { SluiceError } from '@sluice/core';
 import { listPrepared, loadRecipe, loadTokenizer, openDataset, prepareData } from '@sluice/data';
 import test from 'ava';
@@ -98,6 +100,18 @@ test('a corpus does without its text; where the text has changed, its tokens are
   t.is((await prepareData(recipe, { ...folder.options, changedText: 'keep' })).text, 'changed');
   rmSync(folder.at('docs.jsonl'));
   t.deepEqual(await prepareData(recipe, folder.options), { ...first, fresh: false, text: 'gone' });
+});
+
+test('what is too much to be compared is told by its size once it is unpacked', async (t) => {
+  const folder = new TestFolder(t);
+  const texts = stories(40).map((text) => `${JSON.stringify({ text })}\n`);
+  const file = folder.write('docs.jsonl.gz', gzipSync(texts.join('')));
+  const recipe = folder.recipe({ sources: [{ kind: 'jsonl', path: 'docs.jsonl.gz' }] });
+  await prepareData(recipe, folder.options);
+  // Zeros after the end are no text; the file system does not store them.
+  truncateSync(file, 2 ** 28 + 1);
+  const { text } = await prepareData(recipe, { ...folder.options, changedText: 'keep' });
+  t.is(text, 'untold');
 });
 
 test('with neither text nor tokens, the error says what is missing and how to make it again', async (t) => {

@@ -162,9 +162,7 @@ class Preparation {
     this.#sources = sources;
     this.#directory = directory;
     this.#options = options;
-    this.#progress.totalBytes = sources
-      .flatMap(({ files }) => files)
-      .reduce((sum, file) => sum + estimateUnpacked(file), 0);
+    this.#progress.totalBytes = estimateUnpacked(sources);
   }
 
   async run(): Promise<DatasetManifest> {

@@ -9,7 +9,7 @@ import { createGunzip, type Gunzip } from 'node:zlib';
 import { SluiceError } from '@sluice/core';
 import unbzip2Stream from 'unbzip2-stream';
 import xz from 'xz-decompress';
-import type { SourceFile } from './source.ts';
+import type { TextSourceReader } from './source.ts';
 import { unpackZstandard } from './zstandard.ts';
 
 type Unpack = (packed: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
@@ -75,9 +75,14 @@ export function withoutPackedEnding(name: string): string {
 /** Text becomes about so many times smaller, by whatever format. */
 const USUAL_RATIO = 4;
 
-/** How many bytes a file probably holds once it is unpacked. */
-export function estimateUnpacked({ name, size }: Pick<SourceFile, 'name' | 'size'>): number {
-  return withoutPackedEnding(name) === name ? size : USUAL_RATIO * size;
+/** How many bytes the files of all sources probably hold once they are unpacked. */
+export function estimateUnpacked(sources: readonly TextSourceReader[]): number {
+  return sources
+    .flatMap(({ files }) => files)
+    .reduce(
+      (sum, { name, size }) => sum + (withoutPackedEnding(name) === name ? size : USUAL_RATIO * size),
+      0,
+    );
 }
 
 function namedFormat(name: string): Format | undefined {
