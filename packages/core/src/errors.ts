@@ -280,7 +280,7 @@ export const ERROR_TABLE = {
     advice: 'Give a tokenizer.json of the Hugging Face format that has an end-of-text token.',
   },
   SLUICE_E_TOKENIZER_LIBRARY: {
-    summary: 'Hugging Face’s tokenizers library has no build that loads on this machine.',
+    summary: 'Hugging Face’s tokenizers library does not load on this machine, or its thread does not run.',
     advice:
       'Install again (npm ci), or work on Linux, macOS or Windows with x64 or arm64. Byte-level BPE without a normalizer, as tokenizers trained here are, does without the library.',
   },
