@@ -51,7 +51,10 @@ export interface PrepareProgress {
   readonly documents: number;
   readonly bytes: number;
   readonly tokens: number;
-  /** Bytes of all text: exact once it was read through, before that guessed from the size of the files. */
+  /**
+   * Bytes of all text: exact once it was read through, before that guessed from the size of the files; 0 where it is not
+   * known.
+   */
   readonly totalBytes: number;
 }
 
@@ -189,14 +192,15 @@ class Preparation {
     }
     const { signal } = this.#options;
     const counts = this.#sources.map(noCounts);
-    const words = await countTrainingWords(
+    const { words, isWhole } = await countTrainingWords(
       this.#sources,
       this.#recipe,
       { sampleBytes: tokenizer.sampleBytes, totalBytes: this.#progress.totalBytes },
       { signal, counts, onPart: (part) => this.#report('words', part) },
     );
     if (words.size === 0) throw this.#nothingFound(counts);
-    this.#progress.totalBytes = this.#progress.bytes;
+    // The guess was too small where counting was broken off; nothing better is known then.
+    this.#progress.totalBytes = isWhole ? this.#progress.bytes : 0;
     this.#report('merges');
     const json = await trainTokenizer(words, { ...tokenizer, signal });
     writeFileSync(target, JSON.stringify(json), { flush: true });
