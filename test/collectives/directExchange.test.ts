@@ -66,3 +66,14 @@ for (const { name, transport, env } of WAYS) {
     await end();
   });
 }
+
+test.serial(
+  'a rank that waits for something else takes what comes, for its peer cannot go on before',
+  async (t) => {
+    // Many times what a channel holds: a look now and then would not do within the limit.
+    const { server, end } = await startRun({ worldSize: 2 }, { collectiveMs: 5000 });
+    await server.ready();
+    t.deepEqual(await server.callAll('stream', { bytes: 64 << 20 }), [true, true]);
+    await end();
+  },
+);
