@@ -192,7 +192,7 @@ export const ERROR_TABLE = {
       'Prepare it again with the model’s tokenizer.json in the recipe (tokenizer: { kind: file, path: … }).',
   },
   SLUICE_E_DATA_UNKNOWN: {
-    summary: 'A model that was not trained here was to be evaluated, and no text was named.',
+    summary: 'A model was to be evaluated whose corpus is not known, and no text was named.',
     advice: 'Name a file of text with --text, or a prepared corpus with --data.',
   },
   SLUICE_E_WORKER_DIED: {
