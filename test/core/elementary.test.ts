@@ -72,8 +72,8 @@ test('what has no finite value is told as JavaScript tells it', (t) => {
 });
 
 /**
- * Files whose numbers enter neither weights nor what a hash names, so that the engine's functions serve: what is only measured, drawn or printed, and
- * the definitions that kernels are tested against.
+ * Files whose numbers enter neither weights nor what a hash names, so that the engine's functions serve: what is only
+ * measured, drawn or printed, and the definitions that kernels are tested against.
  */
 const MAY_USE_MATH = [
   /^launcher\//,

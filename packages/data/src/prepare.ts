@@ -93,7 +93,8 @@ export interface PrepareSummary extends PreparedCorpus {
  * death, leaves what was there before. Memory does not grow with the corpus.
  *
  * @throws SluiceError SLUICE_E_CONFIG_*, SLUICE_E_FILE_*, SLUICE_E_DATA_*, SLUICE_E_TOKENIZER_INVALID,
- *   SLUICE_E_TOKENIZER_LIBRARY, SLUICE_E_TOKENIZER_TEXT, SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when it is aborted
+ *   SLUICE_E_TOKENIZER_LIBRARY, SLUICE_E_TOKENIZER_TEXT, SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when
+ *   it is aborted
  */
 export async function prepareData(recipeFile: string, options: PrepareOptions = {}): Promise<PrepareSummary> {
   const { outputRoot = 'data/prepared', downloadRoot = 'data/downloads', force = false, signal } = options;
