@@ -1,90 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import {
   benchCollectives,
   Communicator,
   ControlServer,
   generateCurveKeys,
-  type ListenOptions,
   PROTOCOL_VERSION,
-  type WorkerLimits,
 } from '@sluice/collectives';
 import test from 'ava';
-import { build } from 'esbuild';
 import { Packr } from 'msgpackr';
 import { Dealer, Router } from 'zeromq';
 import { failureOf } from '../support/failureOf.ts';
+import { buildWorker, removeWorker, startRun, WAYS } from './support/startRun.ts';
 
-/** The worker, compiled once: dozens of processes start faster without a loader of their own. */
-const ENTRY = fileURLToPath(new URL('../../.test-types/collectives/worker.mjs', import.meta.url));
-
-test.before(async () => {
-  const source = fileURLToPath(new URL('./worker.ts', import.meta.url));
-  await build({
-    entryPoints: [source],
-    outfile: ENTRY,
-    format: 'esm',
-    target: 'es2022',
-    sourcemap: 'inline',
-  });
-});
-
-interface Run {
-  readonly server: ControlServer;
-  readonly workers: ChildProcess[];
-  readonly exits: Promise<number | NodeJS.Signals | null>[];
-  end(): Promise<void>;
-}
-
-async function startRun(
-  options: ListenOptions,
-  limits: Partial<WorkerLimits> = {},
-  {
-    markLost = true,
-    env = {},
-    remote = false,
-  }: {
-    markLost?: boolean;
-    env?: NodeJS.ProcessEnv;
-    /** Whether workers take the coordinator for one of another machine, whose process they cannot watch. */
-    remote?: boolean;
-  } = {},
-): Promise<Run> {
-  const server = await ControlServer.listen(options);
-  const workers = Array.from({ length: options.worldSize }, (_, rank) =>
-    spawn(process.execPath, [ENTRY], {
-      env: {
-        ...process.env,
-        ...env,
-        ...server.workerEnv(rank),
-        ...(remote && { SLUICE_PARENT_PID: undefined }),
-        TEST_LIMITS: JSON.stringify(limits),
-      },
-      stdio: ['ignore', 'inherit', 'ignore'],
-    }),
-  );
-  const exits = workers.map(
-    (worker, rank) =>
-      new Promise<number | NodeJS.Signals | null>((resolve) => {
-        worker.once('exit', (code, signal) => {
-          if (markLost) server.markLost(rank, `it ended with ${signal ?? `code ${code}`}`);
-          resolve(signal ?? code);
-        });
-      }),
-  );
-  return {
-    server,
-    workers,
-    exits,
-    end: async () => {
-      for (const worker of workers) worker.kill('SIGKILL');
-      await Promise.all(exits);
-      await server.close();
-    },
-  };
-}
+test.before(buildWorker);
+test.after.always(removeWorker);
 
 interface Collected {
   readonly sums: Buffer;
@@ -93,13 +23,6 @@ interface Collected {
   readonly received: number[];
   readonly done: boolean;
 }
-
-/** The shared ring mapped by the C++ core, the ring through the system, and frames. */
-const WAYS = [
-  { name: 'ipc', transport: 'ipc', env: {} },
-  { name: 'ipc without the C++ core', transport: 'ipc', env: { SLUICE_NATIVE: 'off' } },
-  { name: 'tcp', transport: 'tcp', env: {} },
-] as const;
 
 for (const { name, transport, env } of WAYS) {
   test.serial(`operations of several kinds at once agree among four processes over ${name}`, async (t) => {
@@ -132,68 +55,6 @@ for (const { name, transport, env } of WAYS) {
     }
     await server.callAll('stop', {}, { kind: 'stop' });
     t.deepEqual(await Promise.all(exits), [0, 0, 0, 0]);
-    await end();
-  });
-}
-
-for (const { name, transport, env } of WAYS) {
-  test.serial(`all-to-alls of any size, memory and number agree among processes over ${name}`, async (t) => {
-    const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-    for (const worldSize of [2, 4]) {
-      const { server, end } = await startRun({ worldSize, transport, ...endpoint }, {}, { env });
-      await server.ready();
-      t.deepEqual(await server.callAll('route', { rounds: 12 }), new Array(worldSize).fill(0));
-      await end();
-    }
-  });
-
-  test.serial(`waiting for a late rank is told apart from moving bytes over ${name}`, async (t) => {
-    const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-    const { server, end } = await startRun({ worldSize: 2, transport, ...endpoint }, {}, { env });
-    await server.ready();
-    type Blocked = { waiting: number; moving: number };
-    const [patient, late] = await server.callAll<Blocked[]>('late', { delayMs: 400 });
-    for (const [i, { waiting }] of patient!.entries()) {
-      // Whatever the machine does, the one that comes last waits for nobody for as long.
-      t.true(waiting > 0.2, `${waiting}`);
-      t.true(late![i]!.waiting < waiting);
-    }
-    await end();
-  });
-
-  test.serial(
-    `who does not come to an all-to-all is named, and killed ones are missed over ${name}`,
-    async (t) => {
-      const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-      const options = { worldSize: 2, transport, ...endpoint };
-      const timed = await startRun(options, { collectiveMs: 1500 }, { env });
-      await timed.server.ready();
-      const late = await failureOf(timed.server.callAll('trade', { absent: 1 }));
-      t.is(late.code, 'SLUICE_E_COLLECTIVE_TIMEOUT');
-      t.regex(
-        late.message,
-        /Rank 0 waited 1\.5 s in allToAll \d+ of group \[0, 1\] for rank 1 \(0 of 36 bytes came from it\)/,
-      );
-      t.deepEqual(late.details.waitingFor, [1]);
-      await timed.end();
-
-      const { server, workers, end } = await startRun(options, {}, { env });
-      await server.ready();
-      const call = failureOf(server.callAll('trade', { absent: 1 }));
-      while (!server.activity(0).includes('under way: allToAll')) await new Promise((r) => setTimeout(r, 50));
-      workers[1]!.kill('SIGKILL');
-      t.is((await call).code, 'SLUICE_E_WORKER_LOST');
-      await end();
-    },
-  );
-
-  test.serial(`ranks that disagree about an all-to-all are told so over ${name}`, async (t) => {
-    const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-    const { server, end } = await startRun({ worldSize: 2, transport, ...endpoint }, {}, { env });
-    await server.ready();
-    const error = await failureOf(server.callAll('trade', { absent: -1 }));
-    t.is(error.code, 'SLUICE_E_COLLECTIVE_MISMATCH');
-    t.regex(error.message, /allToAll .*of (36|40) bytes/);
     await end();
   });
 }

@@ -96,6 +96,25 @@ await communicator.serve({
     barrier.wait();
     return wrong;
   },
+  /** The last rank sends to the first, which waits for the barrier before it waits for the bytes. */
+  stream({ bytes }: { bytes: number }) {
+    const last = size - 1;
+    const none = consecutiveRanges(new Array<number>(size).fill(0));
+    const all = (peer: number) =>
+      consecutiveRanges(Array.from({ length: size }, (_, r) => (r === peer ? bytes : 0)));
+    const send = new Uint8Array(rank === last ? bytes : 0).fill(7);
+    const received = new Uint8Array(rank === 0 ? bytes : 0);
+    const pending = world.allToAll(
+      send,
+      rank === last ? all(0) : none,
+      received,
+      rank === 0 ? all(last) : none,
+    );
+    if (rank === last) pending.wait();
+    world.barrier().wait();
+    pending.wait();
+    return received.every((byte) => byte === 7);
+  },
   /** Only some ranks come to the all-to-all; the others compute. */
   trade({ absent, rows = 9 }: { absent: number; rows?: number }) {
     communicator.progress('trading');

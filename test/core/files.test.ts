@@ -3,7 +3,7 @@ import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type FileOperations, makeDirectories, nodeFiles, writeError, writeFileAtomic } from '@sluice/core';
+import { type FileOperations, makeDirectories, nodeFiles, writeFileAtomic } from '@sluice/core';
 import test from 'ava';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
@@ -115,16 +115,6 @@ test('an unwritable place and a missing directory are coded errors', async (t) =
     await t.throwsAsync(writeFileAtomic(join(directory, 'a'), 'x'), { code: 'SLUICE_E_FILE_UNWRITABLE' });
     chmodSync(directory, 0o700);
   }
-});
-
-test('the operating system’s refusals have codes, and other errors pass unchanged', (t) => {
-  const refused = (code: string) =>
-    writeError('f', Object.assign(new Error(code), { code })) as { code: string };
-  for (const code of ['ENOSPC', 'EDQUOT']) t.is(refused(code).code, 'SLUICE_E_DISK_FULL');
-  for (const code of ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP', 'EFBIG', 'EIO'])
-    t.is(refused(code).code, 'SLUICE_E_FILE_UNWRITABLE');
-  const other = new Error('other');
-  t.is(writeError('f', other), other);
 });
 
 if (process.platform !== 'win32') {

@@ -116,10 +116,37 @@ test('a stream that is left early, or refused for what is in it, holds up no oth
   t.is(await unpacked('x.xz', fixture('short.xz')), TEXTS.short);
 });
 
-test('zeros after the end of a gzip are padding', async (t) => {
-  const bytes = Buffer.concat([gzipSync(TEXTS.short), Buffer.alloc(1000)]);
-  t.is(await unpacked('x.gz', bytes), TEXTS.short);
-  t.is(await unpacked('x.gz', bytes, [bytes.length - 1000, bytes.length - 500]), TEXTS.short);
+test('zeros after a member of a gzip are padding, wherever the stream is cut', async (t) => {
+  const one = gzipSync(TEXTS.short);
+  const bytes = Buffer.concat([one, Buffer.alloc(512), gzipSync(TEXTS.long), Buffer.alloc(1000)]);
+  const cutPlaces = [
+    [],
+    [one.length],
+    [one.length - 1, one.length + 1],
+    [one.length + 512, bytes.length - 500],
+  ];
+  for (const cuts of cutPlaces) t.is(await unpacked('x.gz', bytes, cuts), TEXTS.short + TEXTS.long);
+  const everywhere = Array.from({ length: one.length + 1024 }, (_, i) => i);
+  t.is(await unpacked('x.gz', bytes, everywhere), TEXTS.short + TEXTS.long);
+});
+
+test('what follows the zeros after a member of a gzip must be another member', async (t) => {
+  const begin = [gzipSync(TEXTS.short), Buffer.alloc(512)];
+  const garbage = Buffer.concat([...begin, Buffer.from('and something else')]);
+  t.regex(await refusal(t, 'x.gz', garbage), /damaged gzip data/);
+  const half = gzipSync(TEXTS.long).subarray(0, 5000);
+  t.regex(await refusal(t, 'x.gz', Buffer.concat([...begin, half])), /damaged gzip data/);
+});
+
+test('an error of the source comes through a gzip as it is', async (t) => {
+  async function* failing() {
+    yield gzipSync(TEXTS.long).subarray(0, 5000);
+    throw new SluiceError('SLUICE_E_FILE_MISSING', 'It is gone.');
+  }
+  const read = async () => {
+    for await (const _ of unpack('x.gz', failing()));
+  };
+  await t.throwsAsync(read, { message: 'It is gone.' });
 });
 
 test('a Zstandard frame that needs more memory than is granted is refused before it is read', async (t) => {

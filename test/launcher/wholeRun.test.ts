@@ -73,7 +73,7 @@ test.serial(
     const corpora = dataRoots().outputRoot;
     const elsewhere = `${corpora}-elsewhere`;
     renameSync(corpora, elsewhere);
-    const load = (root: string) =>
+    const load = (root?: string) =>
       loadForInference(checkpoint, { backend: 'native', threads: 1, corpora: root });
     const alone = await load(corpora);
     t.is((await alone.codec()).tokenizerPath, join(run.tokenizer, 'tokenizer.json'));
@@ -84,6 +84,9 @@ test.serial(
       error.message,
       /None of the corpora prepared in .* is the one that .*step-00000010 was trained on/,
     );
+    const untold = await failureOf((await load()).evaluate({ split: 'validation' }));
+    t.is(untold.code, 'SLUICE_E_DATA_UNKNOWN');
+    t.regex(untold.message, /Nothing says where the corpus is that .*step-00000010 was trained on/);
     const { loss } = await (await load(elsewhere)).evaluate({ split: 'validation', sequences: 1 });
     t.true(Number.isFinite(loss));
   },

@@ -263,12 +263,12 @@ export class Communicator implements Launcher, DirectHost {
 
   /**
    * Blocks while the communication thread shows that it lives; it limits the operations itself. Peers on this host may
-   * need something of this rank before they come to the operation.
+   * need something of this rank, or room for what they send to it, before they come to the operation.
    */
   #block(slot: number): void {
     while (this.#state.state(slot) === PENDING) {
       for (const direct of this.#direct) direct.move();
-      this.#state.block(slot, this.#direct.some(({ isBehind }) => isBehind) ? LOOK_MS : 1000);
+      this.#state.block(slot, this.#direct.some(({ isUnderway }) => isUnderway) ? LOOK_MS : 1000);
       this.#pulse.check();
     }
   }

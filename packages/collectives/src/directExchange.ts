@@ -126,9 +126,9 @@ export class DirectExchange {
     return moved;
   }
 
-  /** Whether something that a peer may wait for has found no room yet. */
-  get isBehind(): boolean {
-    return this.#ways.some(({ outgoing }) => outgoing.length > 0);
+  /** Whether there is more to move, which a peer may wait for: it needs the bytes, or the room that taking them makes. */
+  get isUnderway(): boolean {
+    return this.#ways.some(({ outgoing, incoming }) => outgoing.length + incoming.length > 0);
   }
 
   get isBroken(): boolean {

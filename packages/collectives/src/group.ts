@@ -30,9 +30,9 @@ export interface Group {
   /** Fills every other rank's range with what that rank has there. */
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
   /**
-   * Sends the range `sendRanges[r]` to each rank r and receives `receiveRanges[r]` from it; elements of no range, and their
-   * memory, are left alone. Arrays may lie in
-   * any memory; shared memory saves copies where the ranks are on several hosts.
+   * Sends the range `sendRanges[r]` to each rank r and receives `receiveRanges[r]` from it; elements of no range, and
+   * their memory, are left alone. Arrays may lie in any memory; shared memory saves copies where the ranks are on several
+   * hosts.
    */
   allToAll(
     send: CollectiveArray,

@@ -1,6 +1,7 @@
 /**
  * The few words of shared memory through which the main thread and the communication thread see each other without
- * messages: the state of each operation and when its peers had begun it, how many peers are lost, the communication thread's pulse, and what the main thread is doing.
+ * messages: the state of each operation and when its peers had begun it, how many peers are lost, the communication
+ * thread's pulse, and what the main thread is doing.
  */
 
 /** Operations that may be launched and not yet waited for. */

@@ -192,7 +192,7 @@ export const ERROR_TABLE = {
       'Prepare it again with the model’s tokenizer.json in the recipe (tokenizer: { kind: file, path: … }).',
   },
   SLUICE_E_DATA_UNKNOWN: {
-    summary: 'A model that was not trained here was to be evaluated, and no text was named.',
+    summary: 'A model was to be evaluated whose corpus is not known, and no text was named.',
     advice: 'Name a file of text with --text, or a prepared corpus with --data.',
   },
   SLUICE_E_WORKER_DIED: {
@@ -280,7 +280,7 @@ export const ERROR_TABLE = {
     advice: 'Give a tokenizer.json of the Hugging Face format that has an end-of-text token.',
   },
   SLUICE_E_TOKENIZER_LIBRARY: {
-    summary: 'Hugging Face’s tokenizers library has no build that loads on this machine.',
+    summary: 'Hugging Face’s tokenizers library does not load on this machine, or its thread does not run.',
     advice:
       'Install again (npm ci), or work on Linux, macOS or Windows with x64 or arm64. Byte-level BPE without a normalizer, as tokenizers trained here are, does without the library.',
   },
@@ -385,52 +385,6 @@ export class SluiceError extends Error {
   toJSON(): Record<string, unknown> {
     return { code: this.code, message: this.message, advice: this.advice, details: this.details };
   }
-}
-
-/** What the operating system says of a path that cannot be written, whatever the disk holds. */
-const UNWRITABLE: ReadonlySet<string> = new Set([
-  'EACCES',
-  'EPERM',
-  'EROFS',
-  'ENOTDIR',
-  'EISDIR',
-  'EEXIST',
-  'ENAMETOOLONG',
-  'ELOOP',
-  'EFBIG',
-  'EIO',
-  'EBADF',
-  'ENXIO',
-  'ENODEV',
-  'ESTALE',
-  'EBUSY',
-  'ETXTBSY',
-]);
-
-/** Turns the operating system's refusal to write `path` into a coded error; other errors pass unchanged. */
-export function writeError(path: string, error: unknown): unknown {
-  const code = (error as NodeJS.ErrnoException)?.code;
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new SluiceError('SLUICE_E_DISK_FULL', `No space left while writing ${path}.`, {
-      details: { path },
-      cause: error,
-    });
-  }
-  if (code !== undefined && UNWRITABLE.has(code)) {
-    return new SluiceError('SLUICE_E_FILE_UNWRITABLE', `Cannot write ${path} (${code}).`, {
-      details: { path, errno: code },
-      cause: error,
-    });
-  }
-  return error;
-}
-
-/** Whether V8 or the C++ core failed to allocate memory. */
-export function isOutOfMemory(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    /Array buffer allocation failed|std::bad_alloc|^Invalid typed array length/.test(error.message)
-  );
 }
 
 /** Throws when an invariant of the program itself is broken; never for a user's mistake. */

@@ -4,7 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { fstatSync, ftruncateSync, mkdirSync, statSync, writeSync } from 'node:fs';
 import { type FileHandle, open, rename, rmdir, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { SluiceError, writeError } from './errors.ts';
+import { SluiceError } from './errors.ts';
+import { writeError } from './systemErrors.ts';
 
 /** A file that is open for writing. */
 export interface WritableFile {

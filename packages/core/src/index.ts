@@ -13,4 +13,5 @@ export * from './log.ts';
 export * from './nearest.ts';
 export * from './outputFile.ts';
 export * from './random.ts';
+export * from './systemErrors.ts';
 export * from './textFile.ts';

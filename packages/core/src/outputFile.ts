@@ -3,8 +3,9 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { open, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { SluiceError, writeError } from './errors.ts';
+import { SluiceError } from './errors.ts';
 import { createFile, nodeFiles } from './files.ts';
+import { writeError } from './systemErrors.ts';
 
 /**
  * Refuses a path that can be seen not to take a file, before what is to be written is computed.

@@ -51,7 +51,10 @@ export interface PrepareProgress {
   readonly documents: number;
   readonly bytes: number;
   readonly tokens: number;
-  /** Bytes of all text: exact once it was read through, before that guessed from the size of the files. */
+  /**
+   * Bytes of all text: exact once it was read through, before that guessed from the size of the files; 0 where it is not
+   * known.
+   */
   readonly totalBytes: number;
 }
 
@@ -90,7 +93,8 @@ export interface PrepareSummary extends PreparedCorpus {
  * death, leaves what was there before. Memory does not grow with the corpus.
  *
  * @throws SluiceError SLUICE_E_CONFIG_*, SLUICE_E_FILE_*, SLUICE_E_DATA_*, SLUICE_E_TOKENIZER_INVALID,
- *   SLUICE_E_TOKENIZER_LIBRARY, SLUICE_E_TOKENIZER_TEXT, SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when it is aborted
+ *   SLUICE_E_TOKENIZER_LIBRARY, SLUICE_E_TOKENIZER_TEXT, SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when
+ *   it is aborted
  */
 export async function prepareData(recipeFile: string, options: PrepareOptions = {}): Promise<PrepareSummary> {
   const { outputRoot = 'data/prepared', downloadRoot = 'data/downloads', force = false, signal } = options;
@@ -162,9 +166,7 @@ class Preparation {
     this.#sources = sources;
     this.#directory = directory;
     this.#options = options;
-    this.#progress.totalBytes = sources
-      .flatMap(({ files }) => files)
-      .reduce((sum, file) => sum + estimateUnpacked(file), 0);
+    this.#progress.totalBytes = estimateUnpacked(sources);
   }
 
   async run(): Promise<DatasetManifest> {
@@ -191,14 +193,15 @@ class Preparation {
     }
     const { signal } = this.#options;
     const counts = this.#sources.map(noCounts);
-    const words = await countTrainingWords(
+    const { words, isWhole } = await countTrainingWords(
       this.#sources,
       this.#recipe,
       { sampleBytes: tokenizer.sampleBytes, totalBytes: this.#progress.totalBytes },
       { signal, counts, onPart: (part) => this.#report('words', part) },
     );
     if (words.size === 0) throw this.#nothingFound(counts);
-    this.#progress.totalBytes = this.#progress.bytes;
+    // The guess was too small where counting was broken off; nothing better is known then.
+    this.#progress.totalBytes = isWhole ? this.#progress.bytes : 0;
     this.#report('merges');
     const json = await trainTokenizer(words, { ...tokenizer, signal });
     writeFileSync(target, JSON.stringify(json), { flush: true });

@@ -7,6 +7,7 @@ import { readDocuments, SourceTally } from './documents.ts';
 import type { DatasetManifest } from './manifest.ts';
 import type { PrepareOptions } from './prepare.ts';
 import type { LoadedRecipe } from './recipe.ts';
+import { estimateUnpacked } from './sources/compression.ts';
 import { sourceFile } from './sources/files.ts';
 import { openSources } from './sources/open.ts';
 import type { TextSourceReader } from './sources/source.ts';
@@ -41,7 +42,7 @@ export async function compareText(
     const sources = await openSources(loaded, { downloadRoot, signal, download: false });
     const stamp = makeStamp(loaded.recipe, sources, givenTokenizer(loaded));
     if (readStamp(directory) === stamp) return { text: 'same', sources };
-    if (changedText === 'keep' && bytesOf(sources) > MOST_COMPARED_BYTES) return { text: 'untold' };
+    if (changedText === 'keep' && estimateUnpacked(sources) > MOST_COMPARED_BYTES) return { text: 'untold' };
     if (!(await isSameText(loaded, sources, manifest, options))) return { text: 'changed' };
     stampAgain(directory, stamp);
     return { text: 'same', sources };
@@ -71,7 +72,7 @@ async function isSameText(
   const tokenizer = givenTokenizer(loaded);
   if (tokenizer && sha256(readFileSync(tokenizer.path)) !== manifest.tokenizer.sha256) return false;
   const tallies = sources.map(() => new SourceTally());
-  const progress = { documents: 0, bytes: 0, tokens: 0, totalBytes: bytesOf(sources) };
+  const progress = { documents: 0, bytes: 0, tokens: 0, totalBytes: estimateUnpacked(sources) };
   for await (const part of readDocuments(sources, loaded.recipe.validation, signal)) {
     tallies[part.source]!.add(part);
     progress.bytes += part.bytes;
@@ -80,10 +81,6 @@ async function isSameText(
   }
   const hashes = manifest.sources.map(({ sha256: hash }) => hash);
   return tallies.length === hashes.length && tallies.every((tally, i) => tally.digest() === hashes[i]);
-}
-
-function bytesOf(sources: readonly TextSourceReader[]): number {
-  return sources.flatMap(({ files }) => files).reduce((sum, { size }) => sum + size, 0);
 }
 
 /** So that the text is not read again next time. A corpus that cannot be written to can be read all the same. */

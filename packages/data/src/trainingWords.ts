@@ -6,6 +6,13 @@ import { compilePattern, forEachWord, WORD_PATTERN } from './tokenizer/wordPatte
 /** The tokenizer is trained on at most so many times the wanted sample, where the corpus's size was guessed too small. */
 const SAMPLE_LIMIT = 4;
 
+export interface TrainingWords {
+  /** How often each word occurs. */
+  readonly words: Map<string, number>;
+  /** Whether all text was read, and not broken off where the sample had grown too large. */
+  readonly isWhole: boolean;
+}
+
 interface CountingOptions {
   readonly signal: AbortSignal | undefined;
   readonly counts: readonly IntakeCounts[];
@@ -23,7 +30,7 @@ export async function countTrainingWords(
   recipe: DataRecipe,
   { sampleBytes, totalBytes }: { sampleBytes: number; totalBytes: number },
   { signal, counts, onPart }: CountingOptions,
-): Promise<Map<string, number>> {
+): Promise<TrainingWords> {
   const share = sampleBytes / Math.max(totalBytes, 1);
   const pattern = compilePattern(WORD_PATTERN)!;
   const words = new Map<string, number>();
@@ -33,7 +40,7 @@ export async function countTrainingWords(
     if (part.split !== 'train' || part.lot >= share) continue;
     forEachWord(pattern, part.text, (word) => words.set(word, (words.get(word) ?? 0) + 1));
     taken += part.bytes;
-    if (taken > SAMPLE_LIMIT * sampleBytes) break; // What follows is not counted.
+    if (taken > SAMPLE_LIMIT * sampleBytes) return { words, isWhole: false };
   }
-  return words;
+  return { words, isWhole: true };
 }

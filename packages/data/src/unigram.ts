@@ -1,3 +1,4 @@
+import { elementary } from '@sluice/core';
 import type { SplitName } from './manifest.ts';
 
 /** Counts tokens of both splits, for the loss of the simplest model: one that knows the frequencies of tokens only. */
@@ -15,7 +16,8 @@ export class UnigramCounter {
 
   /**
    * Cross-entropy in nats a token, on the validation split, of the training split's frequencies with add-one
-   * smoothing: −Σ_v n_v ln((m_v + 1) / (M + V)) / N. Null without a validation split.
+   * smoothing: −Σ_v n_v ln((m_v + 1) / (M + V)) / N. Null without a validation split. It is part of the manifest, whose
+   * hash names the corpus, so its bits must be the same on every engine.
    */
   loss(): number | null {
     const { train, validation } = this.#counts;
@@ -23,7 +25,8 @@ export class UnigramCounter {
     if (total === 0) return null;
     const denominator = train.reduce((sum, count) => sum + count, 0) + train.length;
     return (
-      validation.reduce((sum, count, id) => sum - count * Math.log((train[id]! + 1) / denominator), 0) / total
+      validation.reduce((sum, count, id) => sum - count * elementary.log((train[id]! + 1) / denominator), 0) /
+      total
     );
   }
 }

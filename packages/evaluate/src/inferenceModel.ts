@@ -98,8 +98,7 @@ export class InferenceModel {
 
   /**
    * The model's tokenizer, and the tokens that begin and end a text.
-   * @throws SLUICE_E_TOKENIZER_MISSING, SLUICE_E_TOKENIZER_INVALID, SLUICE_E_VOCABULARY_TOO_SMALL, and for a model
-   *   trained here the errors of its corpus
+   * @throws SLUICE_E_TOKENIZER_CHANGED, SLUICE_E_VOCABULARY_TOO_SMALL, and the errors of `codecOf`
    */
   async codec(): Promise<TextCodec> {
     if (this.#codec) return this.#codec;

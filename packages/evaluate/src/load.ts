@@ -25,7 +25,7 @@ export interface LoadOptions {
   readonly threads: number;
   /** Changes of the rotary embedding, `model.ropeTheta=…` or `model.ropeScaling.…=…`. */
   readonly set?: readonly string[] | undefined;
-  /** Where prepared corpora lie, among them the one that the model was trained on. */
+  /** Where prepared corpora lie, among them the one that the model was trained on; left out where that is not asked for. */
   readonly corpora?: string | undefined;
 }
 
@@ -98,9 +98,19 @@ async function openOwnCheckpoint(directory: string, options: LoadOptions): Promi
   return { ...source, sequenceLength: data.sequenceLength, openCorpus };
 }
 
-/** A corpus is known by its hash, wherever it lies and whatever it is called. */
+/**
+ * A corpus is known by its hash, wherever it lies and whatever it is called.
+ * @throws SluiceError SLUICE_E_DATA_UNKNOWN without `corpora`, SLUICE_E_DATA_NOT_PREPARED
+ */
 function corpusOf(directory: string, hash: string, corpora: string | undefined): Dataset {
-  const found = corpora === undefined ? undefined : findPrepared(corpora, hash);
+  if (corpora === undefined) {
+    throw new SluiceError(
+      'SLUICE_E_DATA_UNKNOWN',
+      `Nothing says where the corpus is that ${directory} was trained on (${hash}): give the folder of prepared corpora as 'corpora', or a corpus as 'dataDirectory'.`,
+      { details: { directory, hash } },
+    );
+  }
+  const found = findPrepared(corpora, hash);
   if (found) return openDataset(found.directory);
   throw new SluiceError(
     'SLUICE_E_DATA_NOT_PREPARED',

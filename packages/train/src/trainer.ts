@@ -148,8 +148,8 @@ export class Trainer {
   }
 
   /**
-   * Measurements of the first validation sequences, or training ones where nothing is held out. All workers call it together; the result does not depend on their
-   * number, and nothing of what training goes on with is touched.
+   * Measurements of the first validation sequences, or training ones where nothing is held out. All workers call it
+   * together; the result does not depend on their number, and nothing of what training goes on with is touched.
    */
   async diagnose({ sequences }: DiagnoseRequest): Promise<Diagnostics> {
     const { model } = this.#config;

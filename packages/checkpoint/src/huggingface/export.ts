@@ -64,8 +64,8 @@ const CHUNK_ELEMENTS = 1 << 20;
  * Writes a checkpoint's weights in a Hugging Face layout. `config.json` comes last, so what is cut off by a crash is not
  * mistaken for a model. The files of a Hugging Face model that the weights came from are written as they were.
  * @throws SLUICE_E_HF_UNSUPPORTED for what the layout cannot say; SLUICE_E_HF_RANGE for a weight that the type cannot
- *   hold; SLUICE_E_TOKENIZER_CHANGED; SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE; the signal's reason
- *   when it is aborted: then nothing is left
+ *   hold; SLUICE_E_TOKENIZER_CHANGED; SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL,
+ *   SLUICE_E_FILE_UNWRITABLE; the signal's reason when it is aborted: then nothing is left
  */
 export async function exportHuggingFace(request: ExportRequest): Promise<ExportSummary> {
   const { checkpoint, target, dtype } = request;

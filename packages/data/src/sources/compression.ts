@@ -4,12 +4,12 @@
  */
 
 import { basename } from 'node:path';
-import { pipeline, Readable } from 'node:stream';
-import { createGunzip } from 'node:zlib';
+import { Readable } from 'node:stream';
+import { createGunzip, type Gunzip } from 'node:zlib';
 import { SluiceError } from '@sluice/core';
 import unbzip2Stream from 'unbzip2-stream';
 import xz from 'xz-decompress';
-import type { SourceFile } from './source.ts';
+import type { TextSourceReader } from './source.ts';
 import { unpackZstandard } from './zstandard.ts';
 
 type Unpack = (packed: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
@@ -75,9 +75,14 @@ export function withoutPackedEnding(name: string): string {
 /** Text becomes about so many times smaller, by whatever format. */
 const USUAL_RATIO = 4;
 
-/** How many bytes a file probably holds once it is unpacked. */
-export function estimateUnpacked({ name, size }: Pick<SourceFile, 'name' | 'size'>): number {
-  return withoutPackedEnding(name) === name ? size : USUAL_RATIO * size;
+/** How many bytes the files of all sources probably hold once they are unpacked. */
+export function estimateUnpacked(sources: readonly TextSourceReader[]): number {
+  return sources
+    .flatMap(({ files }) => files)
+    .reduce(
+      (sum, { name, size }) => sum + (withoutPackedEnding(name) === name ? size : USUAL_RATIO * size),
+      0,
+    );
 }
 
 function namedFormat(name: string): Format | undefined {
@@ -213,11 +218,72 @@ async function withHead(bytes: AsyncIterable<Uint8Array>): Promise<Peeked> {
   };
 }
 
-/** gzip: members one after another, with extra fields, and zeros after the last. */
-export function unpackGzip(packed: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
-  const unpacked = createGunzip({ chunkSize: UNPACKED_CHUNK_BYTES });
-  // An error of the source reaches the reader through `unpacked`, which it destroys.
-  return pipeline(Readable.from(packed, { objectMode: false }), unpacked, () => {});
+/** gzip: members one after another, with extra fields, and zeros between and after them. */
+export async function* unpackGzip(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const source = packed[Symbol.asyncIterator]();
+  try {
+    let rest: Uint8Array | undefined = new Uint8Array();
+    while (rest !== undefined) {
+      const gunzip = createGunzip({ chunkSize: UNPACKED_CHUNK_BYTES });
+      const fed = feed(gunzip, rest, source);
+      yield* gunzip as AsyncIterable<Uint8Array>;
+      rest = await skipZeros(await fed, source);
+    }
+  } finally {
+    await source.return?.();
+  }
+}
+
+/**
+ * Gives `gunzip` bytes until there are no more, or until it has come to zeros after a member, where it stops.
+ * @returns what it left of the last bytes. An error of the source reaches the reader of `gunzip`.
+ */
+async function feed(
+  gunzip: Gunzip,
+  first: Uint8Array,
+  source: AsyncIterator<Uint8Array>,
+): Promise<Uint8Array> {
+  let given = 0;
+  try {
+    for (let bytes = first; ; ) {
+      given += bytes.length;
+      await written(gunzip, bytes);
+      if (gunzip.destroyed || gunzip.bytesWritten < given)
+        return bytes.subarray(bytes.length - (given - gunzip.bytesWritten));
+      const next = await source.next();
+      if (next.done) break;
+      bytes = next.value;
+    }
+    gunzip.end();
+  } catch (error) {
+    gunzip.destroy(error as Error);
+  }
+  return new Uint8Array();
+}
+
+/** Settles once `gunzip` has taken the bytes, or ends or fails without them. */
+function written(gunzip: Gunzip, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve) => {
+    gunzip.once('end', resolve);
+    gunzip.write(bytes, () => {
+      gunzip.off('end', resolve);
+      resolve();
+    });
+  });
+}
+
+/** The bytes from the first that is not zero; undefined where none follows. */
+async function skipZeros(
+  bytes: Uint8Array,
+  source: AsyncIterator<Uint8Array>,
+): Promise<Uint8Array | undefined> {
+  for (let rest = bytes; ; ) {
+    const start = rest.findIndex((byte) => byte !== 0);
+    if (start >= 0) return rest.subarray(start);
+    const next = await source.next();
+    if (next.done) return undefined;
+    rest = next.value;
+  }
 }
 
 /** bzip2: streams one after another. It is slow, and needs a block's bytes before it begins. */

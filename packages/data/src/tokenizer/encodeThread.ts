@@ -2,9 +2,9 @@
 
 import { workerData } from 'node:worker_threads';
 import { LibraryEncoder, RefusedFile } from './libraryEncoder.ts';
-import type { SyncChannel, SyncReply, SyncRequest } from './syncEncoder.ts';
+import { ENDED, LOADED, SYNC, type SyncChannel, type SyncReply, type SyncRequest } from './syncEncoder.ts';
 
-const { port, replies } = workerData as SyncChannel;
+const { port, shared } = workerData as SyncChannel;
 const encoders = new Map<number, LibraryEncoder>();
 
 async function answer({ key, json, variant, text }: SyncRequest): Promise<SyncReply> {
@@ -17,8 +17,21 @@ async function answer({ key, json, variant, text }: SyncRequest): Promise<SyncRe
   }
 }
 
+function wake(): void {
+  Atomics.add(shared, SYNC.replies, 1);
+  Atomics.notify(shared, SYNC.replies);
+}
+
 port.on('message', async (request: SyncRequest) => {
   port.postMessage(await answer(request));
-  Atomics.add(replies, 0, 1);
-  Atomics.notify(replies, 0);
+  wake();
 });
+
+// An error that nothing handles ends the thread; who waits for a reply must not wait for ever.
+process.on('exit', () => {
+  Atomics.store(shared, SYNC.state, ENDED);
+  wake();
+});
+
+Atomics.store(shared, SYNC.state, LOADED);
+Atomics.notify(shared, SYNC.state);

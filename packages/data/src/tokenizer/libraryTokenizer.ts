@@ -87,6 +87,7 @@ export class LibraryTokenizer implements Tokenizer {
       return this.#sync.encode(variant, text);
     } catch (error) {
       if (error instanceof RefusedFile) throw invalidTokenizer(this.#file, error);
+      if (error instanceof SluiceError) throw error;
       throw this.#cannotEncode(text, error as Error);
     }
   }

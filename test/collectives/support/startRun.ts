@@ -1,0 +1,90 @@
+/** Runs of real worker processes, which do what `worker.ts` lets be asked of them. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ControlServer, type ListenOptions, type WorkerLimits } from '@sluice/collectives';
+import { build } from 'esbuild';
+
+/** The worker, compiled once for each file of tests: dozens of processes start faster without a loader of their own. */
+const ENTRY = fileURLToPath(
+  new URL(`../../../.test-types/collectives/${process.pid}/worker.mjs`, import.meta.url),
+);
+
+export async function buildWorker(): Promise<void> {
+  const source = fileURLToPath(new URL('../worker.ts', import.meta.url));
+  await build({
+    entryPoints: [source],
+    outfile: ENTRY,
+    format: 'esm',
+    target: 'es2022',
+    sourcemap: 'inline',
+  });
+}
+
+export async function removeWorker(): Promise<void> {
+  await rm(dirname(ENTRY), { recursive: true, force: true });
+}
+
+/** The shared ring mapped by the C++ core, the ring through the system, and frames. */
+export const WAYS = [
+  { name: 'ipc', transport: 'ipc', env: {} },
+  { name: 'ipc without the C++ core', transport: 'ipc', env: { SLUICE_NATIVE: 'off' } },
+  { name: 'tcp', transport: 'tcp', env: {} },
+] as const;
+
+export interface Run {
+  readonly server: ControlServer;
+  readonly workers: ChildProcess[];
+  readonly exits: Promise<number | NodeJS.Signals | null>[];
+  end(): Promise<void>;
+}
+
+export async function startRun(
+  options: ListenOptions,
+  limits: Partial<WorkerLimits> = {},
+  {
+    markLost = true,
+    env = {},
+    remote = false,
+  }: {
+    markLost?: boolean;
+    env?: NodeJS.ProcessEnv;
+    /** Whether workers take the coordinator for one of another machine, whose process they cannot watch. */
+    remote?: boolean;
+  } = {},
+): Promise<Run> {
+  const server = await ControlServer.listen(options);
+  const workers = Array.from({ length: options.worldSize }, (_, rank) =>
+    spawn(process.execPath, [ENTRY], {
+      env: {
+        ...process.env,
+        ...env,
+        ...server.workerEnv(rank),
+        ...(remote && { SLUICE_PARENT_PID: undefined }),
+        TEST_LIMITS: JSON.stringify(limits),
+      },
+      stdio: ['ignore', 'inherit', 'ignore'],
+    }),
+  );
+  const exits = workers.map(
+    (worker, rank) =>
+      new Promise<number | NodeJS.Signals | null>((resolve) => {
+        worker.once('exit', (code, signal) => {
+          if (markLost) server.markLost(rank, `it ended with ${signal ?? `code ${code}`}`);
+          resolve(signal ?? code);
+        });
+      }),
+  );
+  return {
+    server,
+    workers,
+    exits,
+    end: async () => {
+      for (const worker of workers) worker.kill('SIGKILL');
+      await Promise.all(exits);
+      await server.close();
+    },
+  };
+}
