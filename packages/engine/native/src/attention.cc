@@ -27,17 +27,6 @@ struct Forward {
   float* valuesOf(size_t slot) const { return keysOf(slot) + packedSize; }
 };
 
-/// Gives the scores of keys that a query does not see, in the blocks on the diagonal, the weight 0.
-void hideUnseen(float* scores, size_t keys, ptrdiff_t ahead) {
-  for (size_t key = ahead > 0 ? 0 : static_cast<size_t>(-ahead) + 1; key < keys; ++key) {
-    const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
-    for (size_t lane = 0; lane < kLanes && static_cast<ptrdiff_t>(lane) < distance; lane += kWidth) {
-      float* score = scores + key * kLanes + lane;
-      store(score, sees(lane, distance) ? load(score) : broadcast(-INFINITY));
-    }
-  }
-}
-
 /// Turns a block of scores into weights relative to the largest score so far.
 void weigh(float* scores, size_t keys, ptrdiff_t ahead, Panel& panel) {
   hideUnseen(scores, keys, ahead);

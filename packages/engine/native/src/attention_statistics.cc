@@ -24,19 +24,11 @@ struct Statistics {
 void addPanel(const Statistics& s, size_t head, size_t position, size_t count, float* scores, double* numbers) {
   const size_t keys = std::min(position + kLanes, roundUp(s.shape.sequence, kKeyBlock));
   const float ln2 = static_cast<float>(kLn2), sink = s.sinks == nullptr ? -INFINITY : s.sinks[head] / ln2;
+  hideUnseen(scores, keys, -static_cast<ptrdiff_t>(position));
   alignas(64) float largest[kLanes], total[kLanes], spread[kLanes], first[kLanes];
   for (size_t lane = 0; lane < kLanes; lane += kWidth) {
     Vec highest = broadcast(-INFINITY);
-    for (size_t key = 0; key < keys; ++key) {
-      float* score = scores + key * kLanes + lane;
-      Vec value = load(score);
-      const ptrdiff_t distance = static_cast<ptrdiff_t>(key) - static_cast<ptrdiff_t>(position);
-      if (distance > static_cast<ptrdiff_t>(lane)) {
-        value = sees(lane, distance) ? value : broadcast(-INFINITY);
-        store(score, value);
-      }
-      highest = maximum(value, highest);
-    }
+    for (size_t key = 0; key < keys; ++key) highest = maximum(load(scores + key * kLanes + lane), highest);
     store(largest + lane, highest);
     highest = maximum(highest, broadcast(sink));
     // Σ 2^(x − highest), and Σ 2^(x − highest) · (x − highest); what a query does not see adds to neither.

@@ -172,6 +172,18 @@ inline VecInt sees(size_t lane, ptrdiff_t ahead) {
   return lanes >= static_cast<int32_t>(ahead);
 }
 
+/// Makes the scores of keys that a query does not see weigh nothing.
+/// @param scores [keys][32]  @param ahead positions from the panel's first query to the first key
+inline void hideUnseen(float* scores, size_t keys, ptrdiff_t ahead) {
+  for (size_t key = ahead > 0 ? 0 : static_cast<size_t>(-ahead) + 1; key < keys; ++key) {
+    const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
+    for (size_t lane = 0; lane < kLanes && static_cast<ptrdiff_t>(lane) < distance; lane += kWidth) {
+      float* score = scores + key * kLanes + lane;
+      store(score, sees(lane, distance) ? load(score) : broadcast(-INFINITY));
+    }
+  }
+}
+
 /// Keys and values of each item, copied so that a head's rows follow each other, padded with zeros to whole blocks.
 class PackedKeys {
  public:
