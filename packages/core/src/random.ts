@@ -6,7 +6,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { cos, log, sin } from './elementary.ts';
+import { log, sinCos } from './elementary.ts';
 
 const PHILOX_M = 0xd256d193;
 const PHILOX_W = 0x9e3779b9;
@@ -69,12 +69,13 @@ export function randomUniform(key: RandomKey, counter: number): number {
  * Elements do not depend on how a tensor is cut: filling in parts gives the same numbers.
  */
 export function fillNormal(key: RandomKey, target: Float32Array, scale: number, offset = 0): void {
-  for (let i = 0; i < target.length; i++) {
+  // Each pair of uniforms gives two normals: the cosine branch for an even index, the sine branch for the odd one after it.
+  for (let i = 0; i < target.length; ) {
     const index = offset + i;
-    // Each pair of uniforms gives two normals: the cosine branch for even indices, the sine branch for odd ones.
     const [a, b] = randomPair(key, Math.floor(index / 2));
     const radius = Math.sqrt(-2 * log((a + 0.5) / 0x100000000));
-    const angle = (2 * Math.PI * b) / 0x100000000;
-    target[i] = scale * radius * (index % 2 === 0 ? cos(angle) : sin(angle));
+    const [sin, cos] = sinCos((2 * Math.PI * b) / 0x100000000);
+    if (index % 2 === 0) target[i++] = scale * radius * cos;
+    if (i < target.length) target[i++] = scale * radius * sin;
   }
 }
