@@ -230,7 +230,7 @@ function startProcess(
   environment: Readonly<Record<string, string>>,
   log: (line: string) => void,
 ): WorkerProcess {
-  const debugFlags = process.env.SLUICE_DEBUG === '1' ? DEBUG_FLAGS : [];
+  const debugFlags = process.env.SLUICE_DEBUG ? DEBUG_FLAGS : [];
   const child = spawn(process.execPath, [...WORKER_FLAGS, ...debugFlags, entry], {
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
