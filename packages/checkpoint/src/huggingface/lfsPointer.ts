@@ -1,9 +1,7 @@
-/** Git LFS keeps a few lines in the place of a large file until that is fetched. */
+/** Files of a Hugging Face directory that are pointers of Git LFS. */
 
 import { open } from 'node:fs/promises';
-import { SluiceError } from '@sluice/core';
-
-const BEGINNING = 'version https://git-lfs.github.com/spec/';
+import { isLfsPointer, LFS_POINTER_BYTES, SluiceError } from '@sluice/core';
 
 /**
  * @param path of the file, for the message
@@ -11,9 +9,7 @@ const BEGINNING = 'version https://git-lfs.github.com/spec/';
  * @throws SLUICE_E_HF_LFS_POINTER
  */
 export function refuseLfsPointer(path: string, content: string | Uint8Array): void {
-  const text =
-    typeof content === 'string' ? content : Buffer.from(content).toString('latin1', 0, BEGINNING.length);
-  if (!text.startsWith(BEGINNING)) return;
+  if (!isLfsPointer(content)) return;
   throw new SluiceError(
     'SLUICE_E_HF_LFS_POINTER',
     `${path} is a pointer of Git LFS, not the file that it stands for.`,
@@ -26,7 +22,7 @@ export async function refuseLfsPointerAt(path: string): Promise<void> {
   const handle = await open(path, 'r').catch(() => undefined);
   if (handle === undefined) return;
   try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(BEGINNING.length), 0, BEGINNING.length, 0);
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(LFS_POINTER_BYTES), 0, LFS_POINTER_BYTES, 0);
     refuseLfsPointer(path, buffer.subarray(0, bytesRead));
   } finally {
     await handle.close();

@@ -6,7 +6,7 @@
 import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGunzip, type Gunzip } from 'node:zlib';
-import { SluiceError } from '@sluice/core';
+import { isLfsPointer, SluiceError } from '@sluice/core';
 import unbzip2Stream from 'unbzip2-stream';
 import xz from 'xz-decompress';
 import type { TextSourceReader } from './source.ts';
@@ -173,7 +173,7 @@ function disagreement(
 
 /** @throws SluiceError SLUICE_E_DATA_POINTER for what Git leaves in the place of a large file that was not fetched */
 export function refusePointer(path: string, head: Buffer): void {
-  if (!head.toString('latin1').startsWith('version https://git-lfs.github.com/spec/')) return;
+  if (!isLfsPointer(head)) return;
   throw new SluiceError(
     'SLUICE_E_DATA_POINTER',
     `${path} is a pointer of Git LFS, and not the file itself.`,
