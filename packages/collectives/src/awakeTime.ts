@@ -29,6 +29,28 @@ export function awakeTimeout(limitMs: number, onLimit: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
+/** A longer time between two looks at an `AwakeClock` counts as so much, ms. */
+const LONGEST_STEP_MS = 2000;
+
+/** The same for code that blocks its thread, where no timer ticks: time counts by the looks at it, of which there must be many. */
+export class AwakeClock {
+  #lookedAt = performance.now();
+  #elapsedMs = 0;
+
+  restart(): void {
+    this.#lookedAt = performance.now();
+    this.#elapsedMs = 0;
+  }
+
+  /** @returns milliseconds since the beginning, as far as this process was awake */
+  look(): number {
+    const now = performance.now();
+    this.#elapsedMs += Math.min(now - this.#lookedAt, LONGEST_STEP_MS);
+    this.#lookedAt = now;
+    return this.#elapsedMs;
+  }
+}
+
 /** Whether a process of this machine is stopped, by a signal or a debugger. Its silence then says nothing. */
 export function isSuspended(pid: number): boolean {
   try {

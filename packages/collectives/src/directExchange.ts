@@ -16,6 +16,7 @@ import {
   SENDS_ITSELF,
   sharedInt32,
 } from './arrays.ts';
+import { AwakeClock } from './awakeTime.ts';
 import { type BlockedTime, monotonicMs } from './blockedTime.ts';
 import type { Group, Pending } from './group.ts';
 import { describeOperation, timeoutError } from './operation.ts';
@@ -31,9 +32,6 @@ const LONGEST_SLEEP_MS = 2;
 
 /** From then on heartbeats tell what is waited for, ms. */
 const REPORT_MS = 1000;
-
-/** A longer time between two looks counts as so much, for the process may have been suspended, ms. */
-const LONGEST_STEP_MS = 1000;
 
 /** What a direct exchange needs of the communicator. */
 export interface DirectHost {
@@ -138,16 +136,13 @@ export class DirectExchange {
   /** Blocks until the operation is done. What comes after a failure could be taken for what is missing, so it stays. */
   finish(operation: DirectOperation): void {
     const start = monotonicMs();
-    let waitedMs = 0;
-    let lookedAt = start;
+    const waited = new AwakeClock();
     let isReported = false;
     try {
       while (operation.isMoving) {
         if (this.#broken !== undefined) throw this.#broken;
         if (this.move()) continue;
-        const now = monotonicMs();
-        waitedMs += Math.min(now - lookedAt, LONGEST_STEP_MS);
-        lookedAt = now;
+        const waitedMs = waited.look();
         if (waitedMs > SPIN_MS) this.#rest(operation, waitedMs);
         if (waitedMs > REPORT_MS && !isReported) {
           isReported = true;
