@@ -7,9 +7,9 @@ import { parseConfig, SluiceError } from '@sluice/core';
 import { supersedeAfter } from '@sluice/observe';
 import { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { type CheckpointHistory, checkpointHistory } from '../run/checkpointHistory.ts';
 import { checkInitialWeights } from '../run/initialWeights.ts';
-import { openJournal, readJournal } from '../run/journal.ts';
+import { openJournal, readJournal, startOf } from '../run/journal.ts';
 import { describeRefused, type RefusedCheckpoint, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireLock } from '../run/lock.ts';
 import { refuseLostCheckpoints, refuseNeedlessScratch } from '../run/lostCheckpoints.ts';
@@ -63,25 +63,26 @@ async function resumeLocked(
   options: ResumeRunOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
-  const { from, refused } = await startingPoint(run, options.fromScratch ?? false);
+  const past = readJournal(run.journal);
+  const start = startOf(past);
+  const { from, refused } = await startingPoint(run, checkpointHistory(past), options.fromScratch ?? false);
   for (const checkpoint of refused) log(refusedLine(checkpoint));
 
   const saved = configInRun(run.path, from?.config ?? loadRunConfig(run.config, {}));
   const config = loadRunConfig(run.config, options);
   const written = configInRun(run.path, config);
-  const allow = [...(options.allow ?? []), ...keysAllowedBefore(readJournal(run.journal), written)];
+  const allow = [...(options.allow ?? []), ...keysAllowedBefore(past, written)];
   const changes = judgeChanges(saved, written, allow);
   validateConfig(config);
   refusePastEnd(saved, config, from?.state.step ?? 0);
   const isOtherRecipe = changes.some(({ key }) => key === 'data.recipe');
-  const datasetHash = datasetHashOf(run, from);
+  const datasetHash = from?.datasetHash ?? start?.datasetHash;
   const dataset = await runDataset({ recipe: config.data.recipe, datasetHash, isOtherRecipe }, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
   const notes = checkSplits(config, dataset.directory);
 
-  if (!from) await refuseOtherInitialWeights(run, config);
+  if (!from) await refuseOtherInitialWeights(start?.from?.weights, config);
 
-  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
   const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, dataset.directory);
 
   const facts = { run, config, dataset };
@@ -145,9 +146,9 @@ interface StartingPoint {
 
 async function startingPoint(
   run: RunDirectory,
+  history: CheckpointHistory,
   fromScratch: boolean,
 ): Promise<{ from: StartingPoint | undefined; refused: RefusedCheckpoint[] }> {
-  const history = checkpointHistory(readJournal(run.journal));
   const { checkpoint, refused } = await newestValidCheckpoint(run.path, {
     deep: true,
     distrust: history.distrust,
@@ -170,16 +171,12 @@ async function startingPoint(
   return { from, refused: reasons };
 }
 
-/** The hash of the corpus that a run was trained on. Without a checkpoint, the journal's first entry knows it. */
-function datasetHashOf(run: RunDirectory, from: StartingPoint | undefined): string | undefined {
-  return from?.datasetHash ?? readJournal(run.journal).find((entry) => entry.kind === 'start')?.datasetHash;
-}
-
-/** Until its first checkpoint, a run that began with given weights needs them, and needs them to be the same. */
-async function refuseOtherInitialWeights(run: RunDirectory, config: RunConfig): Promise<void> {
+/**
+ * Until its first checkpoint, a run that began with given weights needs them, and needs them to be the same.
+ * @param saved their hash, if there were any
+ */
+async function refuseOtherInitialWeights(saved: string | undefined, config: RunConfig): Promise<void> {
   const now = await checkInitialWeights(config);
-  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
-  const saved = start?.from?.weights;
   if (now === undefined || saved === undefined || saved === now.weights) return;
   throw new SluiceError(
     'SLUICE_E_WEIGHTS_CHANGED',

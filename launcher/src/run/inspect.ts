@@ -15,7 +15,7 @@ import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { runDataset } from '../coordinator/runDataset.ts';
 import { checkpointHistory } from './checkpointHistory.ts';
-import { type JournalEntry, readJournal } from './journal.ts';
+import { type JournalEntry, readJournal, startOf } from './journal.ts';
 import { lockOwner } from './lock.ts';
 import { loadRunConfig } from './runConfig.ts';
 import { existingRun, type RunDirectory } from './runDirectory.ts';
@@ -73,9 +73,9 @@ export async function inspectStep(
       },
     );
   }
-  const start = readJournal(run.journal).find((entry) => entry.kind === 'start');
   const { recipe } = config.data;
-  const { directory } = await runDataset({ recipe, datasetHash: start?.datasetHash }, log);
+  const { datasetHash } = startOf(readJournal(run.journal)) ?? {};
+  const { directory } = await runDataset({ recipe, datasetHash }, log);
   const sequences = sequencesOf(config, directory, step);
   const record = await recordOf(run, step);
   const before = await supersededRecords(run.path, step);

@@ -147,6 +147,13 @@ export function readJournal(path: string): JournalEntry[] {
   return parseJournal(bytes, path).entries;
 }
 
+/** What a run began with; undefined where it never came to begin. */
+export function startOf(
+  journal: readonly JournalEntry[],
+): Extract<JournalEntry, { kind: 'start' }> | undefined {
+  return journal.find((entry) => entry.kind === 'start');
+}
+
 /** Makes the journal's name in its directory durable. */
 function syncDirectory(directory: string): void {
   const handle = openSync(directory, 'r');
