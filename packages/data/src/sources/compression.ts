@@ -219,7 +219,7 @@ async function withHead(bytes: AsyncIterable<Uint8Array>): Promise<Peeked> {
 }
 
 /** gzip: members one after another, with extra fields, and zeros between and after them. */
-export async function* unpackGzip(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* unpackGzip(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const source = packed[Symbol.asyncIterator]();
   try {
     let rest: Uint8Array | undefined = new Uint8Array();
@@ -287,7 +287,7 @@ async function skipZeros(
 }
 
 /** bzip2: streams one after another. It is slow, and needs a block's bytes before it begins. */
-export async function* unpackBzip2(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* unpackBzip2(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const stream = unbzip2Stream();
   const ready: Uint8Array[] = [];
   let failure: Error | undefined;
@@ -317,7 +317,7 @@ const XZ_PROBLEMS: Readonly<Record<string, string>> = {
 };
 
 /** xz: streams one after another, with zeros between and after them; checksums CRC32 and CRC64. */
-export async function* unpackXz(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* unpackXz(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const stream = new xz.XzReadableStream(
     Readable.toWeb(Readable.from(packed, { objectMode: false })) as ReadableStream<Uint8Array>,
   );
