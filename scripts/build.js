@@ -1,4 +1,4 @@
-/** `npm run build`: the C++ core, then the TypeScript. Both skip what is up to date. */
+/** `npm run build`: the C++ core, the TypeScript, and the bundle of it that is run. */
 
 import { build } from './steps.js';
 

@@ -4,15 +4,14 @@
  */
 
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { root, run } from './steps.js';
-
-const compiler = join(root, 'node_modules/typescript/bin/tsc');
+import { BUILD_STEPS, run } from './steps.js';
 
 if (process.env.SLUICE_SKIP_PREPARE === undefined) {
-  run(process.execPath, [join(root, 'packages/engine/native/build.js')]);
-  if (existsSync(compiler)) {
-    const code = run(process.execPath, [compiler, '--build', 'launcher']);
-    if (code !== 0) process.stderr.write('TypeScript was not built; run: npm run build\n');
+  for (const [program, ...args] of BUILD_STEPS) {
+    // The tools of the build are development packages.
+    if (!existsSync(program)) break;
+    if (run(process.execPath, [program, ...args]) === 0) continue;
+    process.stderr.write('Sluice was not built whole; run: npm run build\n');
+    break;
   }
 }

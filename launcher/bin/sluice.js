@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 /** Loading the modules opens many files at once; fewer than this fail in the middle, wherever that happens to be. */
 const LEAST_OPEN_FILES = 192;
 
-const main = new URL('../dist/main.js', import.meta.url);
+const main = new URL('../bundle/main.js', import.meta.url);
 if (!existsSync(main)) {
   process.stderr.write('Sluice is not built yet. Run `npm run build` in the repository first.\n');
   process.exit(1);

@@ -34,7 +34,7 @@ export function engineReport(): EngineReport {
   const isFused = core !== undefined && hasFusedMultiplyAdd();
   return {
     backend: core ? NATIVE_BACKEND : 'cpu',
-    tensorflowVersion: tf.version.tfjs,
+    tensorflowVersion: tf.version_core,
     native: core ? { loaded: true } : { loaded: false, reason: nativeAbsence()! },
     compiler,
     march,
