@@ -4,15 +4,14 @@
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
 // The channel closes when the coordinator is gone, however it went; a worker without one must not live on.
 process.on('disconnect', () => process.exit(1));
-process.channel?.unref();
 
 // Imported only now, so that the handlers above are in place from the first moment.
-const [{ Communicator }, { createTrainingWorker }] = await Promise.all([
+const [{ Communicator, receiveInvitation }, { createTrainingWorker }] = await Promise.all([
   import('@sluice/collectives'),
   import('@sluice/train'),
 ]);
 
-const communicator = await Communicator.connect({});
+const communicator = await Communicator.connect(await receiveInvitation());
 await communicator.serve({ ...createTrainingWorker(communicator) });
 await communicator.close();
 process.removeAllListeners('disconnect');

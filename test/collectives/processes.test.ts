@@ -308,6 +308,7 @@ test('a worker that finds no coordinator says so', async (t) => {
       coordinator: 'tcp://127.0.0.1:9',
       rank: 3,
       token: 'x',
+      transport: 'ipc',
       limits: { connectMs: 200 },
     }),
   );

@@ -3,6 +3,7 @@
 import {
   Communicator,
   consecutiveRanges,
+  receiveInvitation,
   sharedFloat32,
   sharedInt32,
   type WorkerLimits,
@@ -10,7 +11,7 @@ import {
 import { SluiceError } from '@sluice/core';
 
 const limits = JSON.parse(process.env.TEST_LIMITS ?? '{}') as Partial<WorkerLimits>;
-const communicator = await Communicator.connect({ limits });
+const communicator = await Communicator.connect({ ...(await receiveInvitation()), limits });
 const { rank, size, world } = communicator;
 
 await communicator.serve({

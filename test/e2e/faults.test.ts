@@ -1,6 +1,6 @@
 /** Interruptions of every kind: what was saved is found again, and the run goes on to the same bits. */
 
-import { readdirSync, truncateSync } from 'node:fs';
+import { readdirSync, readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { isGone, workersOf } from './support/processes.ts';
@@ -38,19 +38,45 @@ test.serial('Ctrl-C saves, says where, exits 0, and resuming gives the quiet run
   t.is(resumed.weightsHash, quietHash);
 });
 
-test.serial('a killed worker ends the run with its rank and the command to resume', async (t) => {
-  const run = sandbox.start(`${train} worker-killed --workers 2 --json`);
-  await run.shown('saved step 10');
-  const [victim] = workersOf(run.child.pid!);
-  process.kill(victim!, 'SIGKILL');
-  const { code, stdout } = await run.ended;
-  t.not(code, 0);
-  const { error } = JSON.parse(stdout) as Failed;
-  t.is(error.code, 'SLUICE_E_WORKER_DIED');
-  t.regex(error.message, /Worker [01] .*SIGKILL.*sluice resume/s);
-  const resumed = await sandbox.json<Trained>('resume worker-killed --workers 1');
-  t.is(resumed.weightsHash, quietHash);
-});
+test.serial(
+  'a killed worker is replaced, and the run goes on by itself to the quiet run’s weights',
+  async (t) => {
+    const run = sandbox.start(`${train} healed --workers 2 --json`);
+    for (const saved of ['saved step 10', 'saved step 30']) {
+      await run.shown(saved);
+      process.kill(workersOf(run.child.pid!)[1]!, 'SIGKILL');
+    }
+    const { code, stdout, stderr } = await run.ended;
+    t.is(code, 0, stderr);
+    t.is((JSON.parse(stdout) as Trained).weightsHash, quietHash);
+    t.is(stderr.match(/ended by signal SIGKILL/g)?.length, 2);
+    t.regex(stderr, /going on by itself from step 10/);
+    const steps = readFileSync(join(sandbox.path, 'healed', 'metrics.jsonl'), 'utf8')
+      .trim()
+      .split('\n');
+    t.deepEqual(
+      steps.map((line) => (JSON.parse(line) as Trained).step),
+      Array.from({ length: 60 }, (_, i) => i + 1),
+    );
+  },
+);
+
+test.serial(
+  'where faults are to stop it, a killed worker ends the run with its rank and the command to resume',
+  async (t) => {
+    const run = sandbox.start(`${train} worker-killed --workers 2 --json --set faults.policy=stop`);
+    await run.shown('saved step 10');
+    const [victim] = workersOf(run.child.pid!);
+    process.kill(victim!, 'SIGKILL');
+    const { code, stdout } = await run.ended;
+    t.not(code, 0);
+    const { error } = JSON.parse(stdout) as Failed;
+    t.is(error.code, 'SLUICE_E_WORKER_DIED');
+    t.regex(error.message, /Worker [01] .*SIGKILL.*sluice resume/s);
+    const resumed = await sandbox.json<Trained>('resume worker-killed --workers 1');
+    t.is(resumed.weightsHash, quietHash);
+  },
+);
 
 test.serial(
   'a killed coordinator leaves no worker behind; the run goes on from its checkpoint',

@@ -1,9 +1,8 @@
-/** Which GPU each worker of this machine computes on. */
+/** Which GPU each worker of a machine computes on. */
 
 import { SluiceError } from '@sluice/core';
 import { tensorflowInstallation } from '@sluice/engine';
 import type { RunConfig } from '@sluice/train';
-import { listGpus } from '../backends/gpus.ts';
 
 /**
  * The GPUs that may be used here: those of CUDA_VISIBLE_DEVICES, which a batch system sets, or all of the machine's.
@@ -18,25 +17,21 @@ export function visibleDevices(variable: string | undefined, count: number): str
 }
 
 /**
- * One GPU for each worker of this machine, by its local rank.
+ * One GPU for each worker of a machine, by its local rank.
  * @throws SLUICE_E_BACKEND_DEVICES when there are fewer GPUs than workers
  */
 export function planDevices(devices: readonly string[], workers: number): Readonly<Record<string, string>>[] {
   if (devices.length < workers) {
     throw new SluiceError(
       'SLUICE_E_BACKEND_DEVICES',
-      `parallel.workers is ${workers}, but there ${devices.length === 1 ? 'is 1 GPU' : `are ${devices.length} GPUs`} here.`,
+      `${workers} workers are to run on a host where there ${devices.length === 1 ? 'is 1 GPU' : `are ${devices.length} GPUs`}.`,
       { details: { workers, devices } },
     );
   }
   return devices.slice(0, workers).map((device) => ({ CUDA_VISIBLE_DEVICES: device }));
 }
 
-/** Variables that give each worker its GPU; none where the backend computes on no GPU, or on whichever it finds. */
-export function deviceEnvironments({
-  backend,
-  parallel,
-}: Pick<RunConfig, 'backend' | 'parallel'>): readonly Readonly<Record<string, string>>[] {
-  if (backend !== 'tensorflow' || !tensorflowInstallation()?.gpu) return [];
-  return planDevices(visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length), parallel.workers);
+/** Whether each worker needs a GPU of its own. */
+export function computesOnDevices({ backend }: Pick<RunConfig, 'backend'>): boolean {
+  return backend === 'tensorflow' && tensorflowInstallation()?.gpu === true;
 }

@@ -10,11 +10,13 @@ export interface Recorder extends TrainObserver {
   message(text: string, kind?: 'info' | 'good' | 'warning' | 'error'): void;
   /** Training tokens a second of this invocation; null when it took no step. */
   tokensPerSecond(): number | null;
+  /** Lets `rewrite` take steps out of the metrics, while they are not open. */
+  goBack(rewrite: () => Promise<unknown>): Promise<void>;
   close(): void;
 }
 
 export function openRecorder(metricsPath: string, totalSteps: number): Recorder {
-  const metrics = MetricsLog.open(metricsPath);
+  let metrics = MetricsLog.open(metricsPath);
   const display = new ProgressDisplay({ totalSteps });
   const file = new OptionalFile(basename(metricsPath), (text) => display.message(text, 'warning'));
   const rate = new RateMeter();
@@ -38,6 +40,11 @@ export function openRecorder(metricsPath: string, totalSteps: number): Recorder 
     tokensPerSecond: () => rate.value(),
     saveFailed: (step, reason, next) =>
       display.message(`step ${step} could not be saved: ${reason} ${next}`, 'warning'),
+    async goBack(rewrite) {
+      metrics.close();
+      await rewrite();
+      metrics = MetricsLog.open(metricsPath);
+    },
     close() {
       file.close();
       display.end();

@@ -1,31 +1,29 @@
 /** Goes on with a run: from which checkpoint, with which changes, and what of the files is from a future that is redone. */
 
 import { isDeepStrictEqual } from 'node:util';
-import { newestValidCheckpoint } from '@sluice/checkpoint';
-import { TokenizerRecord } from '@sluice/checkpoint/huggingface';
-import { parseConfig, SluiceError } from '@sluice/core';
+import { SluiceError } from '@sluice/core';
 import { supersedeAfter } from '@sluice/observe';
-import { RunConfig } from '@sluice/train';
+import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { type CheckpointHistory, checkpointHistory } from '../run/checkpointHistory.ts';
+import { type Fleet, localFleet } from '../fleet/fleet.ts';
+import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { checkInitialWeights } from '../run/initialWeights.ts';
 import { openJournal, readJournal, startOf } from '../run/journal.ts';
-import { describeRefused, type RefusedCheckpoint, refusedLine } from '../run/locateCheckpoint.ts';
+import { describeRefused, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireLock } from '../run/lock.ts';
 import { refuseLostCheckpoints, refuseNeedlessScratch } from '../run/lostCheckpoints.ts';
 import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeRules.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
-import { configFromRun, configInRun, pathInRun } from '../run/runPaths.ts';
+import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
-import type { CommittedCheckpoint, SavedState } from './checkpoints.ts';
 import { checkMachine } from './machine.ts';
 import { runDataset } from './runDataset.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
-import { CoordinatorState } from './state.ts';
+import { startingPoint } from './startingPoint.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
 
 export interface ResumeRunOptions extends StopFlags {
@@ -47,12 +45,13 @@ export interface ResumeRunOptions extends StopFlags {
 export async function resumeRun(
   options: ResumeRunOptions,
   log: (line: string) => void,
+  fleet: Fleet = localFleet(),
 ): Promise<CommandResult> {
   const run = existingRun(options.run);
   refuseVainAllow(options.allow ?? []);
   const lock = acquireLock(run.lock);
   try {
-    return await resumeLocked(run, options, log);
+    return await resumeLocked(run, options, log, fleet);
   } finally {
     lock.release();
   }
@@ -62,10 +61,16 @@ async function resumeLocked(
   run: RunDirectory,
   options: ResumeRunOptions,
   log: (line: string) => void,
+  fleet: Fleet,
 ): Promise<CommandResult> {
   const past = readJournal(run.journal);
   const start = startOf(past);
-  const { from, refused } = await startingPoint(run, checkpointHistory(past), options.fromScratch ?? false);
+  const history = checkpointHistory(past);
+  const found = await startingPoint(run, history);
+  const { from } = found;
+  if (options.fromScratch && from) refuseNeedlessScratch(run, from.checkpoint.step);
+  if (!options.fromScratch && !from) refuseLostCheckpoints(run, history, found.refused);
+  const refused = found.refused.map(describeRefused);
   for (const checkpoint of refused) log(refusedLine(checkpoint));
 
   const saved = configInRun(run.path, from?.config ?? loadRunConfig(run.config, {}));
@@ -92,7 +97,7 @@ async function resumeLocked(
     return summarizeFinished(facts, from.state, from.checkpoint);
   }
 
-  checkMachine(config);
+  checkMachine(config, fleet.hosts());
   notes.forEach(log);
   const lastStep = lastStepOf(options, step, config.training.steps);
   const journal = openJournal(run.journal);
@@ -112,7 +117,7 @@ async function resumeLocked(
         ? `going on from step ${step}: ${from.checkpoint.path}`
         : `${options.fromScratch ? 'from scratch' : 'no checkpoint yet'}: starting again from step 0`,
     );
-    const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep });
+    const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep, fleet });
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();
@@ -133,42 +138,6 @@ function refusePastEnd(saved: RunConfig, now: RunConfig, step: number): void {
 /** On how many workers a run is spread, and how. */
 function sizeOf({ parallel: { workers, expertParallel } }: RunConfig) {
   return { workers, expertParallel };
-}
-
-interface StartingPoint {
-  readonly checkpoint: CommittedCheckpoint;
-  readonly config: RunConfig;
-  readonly state: CoordinatorState;
-  readonly datasetHash: string;
-  /** Absent in checkpoints of older versions. */
-  readonly tokenizer: TokenizerRecord | undefined;
-}
-
-async function startingPoint(
-  run: RunDirectory,
-  history: CheckpointHistory,
-  fromScratch: boolean,
-): Promise<{ from: StartingPoint | undefined; refused: RefusedCheckpoint[] }> {
-  const { checkpoint, refused } = await newestValidCheckpoint(run.path, {
-    deep: true,
-    distrust: history.distrust,
-  });
-  const reasons = refused.map(describeRefused);
-  if (!checkpoint) {
-    if (!fromScratch) refuseLostCheckpoints(run, history, refused);
-    return { from: undefined, refused: reasons };
-  }
-  if (fromScratch) refuseNeedlessScratch(run, checkpoint.step);
-  const { step, directory, manifest } = checkpoint;
-  const saved = manifest.state as unknown as SavedState;
-  const from = {
-    checkpoint: { path: directory, step, weights: manifest.hashes.weights },
-    config: configFromRun(run.path, parseConfig(manifest.config, RunConfig, `${directory}/manifest.json`)),
-    state: CoordinatorState.parse(saved.coordinator),
-    datasetHash: saved.datasetHash,
-    tokenizer: TokenizerRecord.optional().parse(saved.tokenizer),
-  };
-  return { from, refused: reasons };
 }
 
 /**

@@ -1,26 +1,35 @@
-/** One invocation of `train` or `resume`, from starting the workers to the summary at the end. */
+/** One invocation of `train` or `resume`: workers started, and started anew after faults, until the run is where it is to stop. */
 
 import { basename } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
-import { appendDiagnostics } from '@sluice/observe';
+import { appendDiagnostics, supersedeAfter } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
 import { workingOn } from '../cli/failure.ts';
-import type { Journal } from '../run/journal.ts';
+import type { Fleet } from '../fleet/fleet.ts';
+import type { Host } from '../fleet/host.ts';
+import { placeWorkers, worldThatFits } from '../fleet/placement.ts';
+import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { type Journal, readJournal } from '../run/journal.ts';
+import { refuseLostCheckpoints } from '../run/lostCheckpoints.ts';
 import { recoveryFromNonFinite } from '../run/recovery.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
+import { pathInRun } from '../run/runPaths.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signals/stopSignal.ts';
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
-import { deviceEnvironments } from './devices.ts';
+import { computesOnDevices } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
-import { startLocalWorkers } from './localWorkers.ts';
 import { OptionalFile } from './optionalFile.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
+import { isFault, Restarts } from './restarts.ts';
 import { holdsOut } from './splits.ts';
+import { type StartingPoint, startingPoint } from './startingPoint.ts';
 import { type CoordinatorState, initialState } from './state.ts';
+import { startTeam } from './team.ts';
 import { type StopReason, trainRun } from './trainRun.ts';
 import type { Workers } from './workers.ts';
 
@@ -31,9 +40,10 @@ export interface Session {
   readonly tokenizer: TokenizerRecord;
   readonly journal: Journal;
   /** Where to go on from; absent for a new run. */
-  readonly from?: { readonly checkpoint: CommittedCheckpoint; readonly state: CoordinatorState } | undefined;
+  readonly from?: Pick<StartingPoint, 'checkpoint' | 'state'> | undefined;
   /** Of this invocation. */
   readonly lastStep: number;
+  readonly fleet: Fleet;
 }
 
 export interface SessionOutcome {
@@ -44,46 +54,44 @@ export interface SessionOutcome {
   readonly parameters: { readonly total: number; readonly active: number };
 }
 
-/** What a session has at hand while it goes on. */
+/** What a session has at hand while it goes on, whatever happens to its workers. */
 interface Underway {
-  readonly state: CoordinatorState;
-  readonly spikes: SpikeDetector;
   readonly recorder: Recorder;
   readonly stop: StopSignal;
+  readonly restarts: Restarts;
   /** The newest checkpoint; none before the first. */
   latest: CommittedCheckpoint | undefined;
+  /** Of the workers that are there. */
+  state: CoordinatorState;
 }
 
-/** Starts the workers, trains, and ends the workers whatever happens. */
+/** Trains on workers that are started anew after each fault, as long as that makes sense, and ends them whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
   const { run, config, from } = session;
   workingOn(run.path);
-  const spikes = new SpikeDetector(config.spikes);
-  if (from) spikes.restore(from.state.spikes as SpikeDetectorState);
-  const state = from ? structuredClone(from.state) : initialState(spikes.state());
   const recorder = openRecorder(run.metrics, config.training.steps);
   const stop = installStopSignal({
     onRequest: () => recorder.message('stopping after this step, then saving; press Ctrl-C again to abort'),
     onAbort: () => abort(recorder),
   });
   const unwatch = watchNpmParent(() => stop.request());
-  const underway: Underway = { state, spikes, recorder, stop, latest: from?.checkpoint };
-  let workers: Workers | undefined;
+  const underway: Underway = {
+    ...{ recorder, stop, restarts: new Restarts(config.faults), latest: from?.checkpoint },
+    state: initialState(new SpikeDetector(config.spikes).state()),
+  };
+  let start = from;
   try {
-    workers = await startLocalWorkers({
-      count: config.parallel.workers,
-      threads: config.parallel.threads,
-      environments: deviceEnvironments(config),
-      log: (line) => recorder.message(line),
-      recovery: () => describeRecovery(run, underway.latest),
-    });
-    const outcome = await train(session, workers, underway);
-    await workers.stop();
-    return outcome;
+    for (let isRestart = false; ; isRestart = true) {
+      const hosts = await session.fleet.assemble(isRestart);
+      try {
+        return await trainOn(hosts, { ...session, from: start }, underway);
+      } catch (fault) {
+        start = await goBack(session, underway, fault);
+      }
+    }
   } catch (error) {
-    await workers?.kill();
-    journalFailure(session.journal, state.step, error);
-    throw error;
+    journalFailure(session.journal, underway.state.step, error);
+    throw withRecovery(error, run, underway.latest);
   } finally {
     unwatch();
     stop.uninstall();
@@ -91,9 +99,75 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   }
 }
 
-async function train(session: Session, workers: Workers, underway: Underway): Promise<SessionOutcome> {
+/** Starts workers, trains on them, and ends them whatever happens. */
+async function trainOn(
+  hosts: readonly Host[],
+  session: Session,
+  underway: Underway,
+): Promise<SessionOutcome> {
+  const { config, from, fleet } = session;
+  const { recorder } = underway;
+  const world = worldThatFits(hosts, config.parallel);
+  const spread = { ...config, parallel: { ...config.parallel, ...world } };
+  const spikes = new SpikeDetector(config.spikes);
+  if (from) spikes.restore(from.state.spikes as SpikeDetectorState);
+  underway.state = from ? structuredClone(from.state) : initialState(spikes.state());
+  let workers: Workers | undefined;
+  try {
+    workers = await startTeam({
+      placements: placeWorkers(hosts, world.workers),
+      threads: config.parallel.threads,
+      onDevices: computesOnDevices(config),
+      log: (line) => recorder.message(line),
+      network: fleet.network,
+    });
+    const outcome = await train({ ...session, config: spread }, workers, spikes, underway);
+    await workers.stop();
+    return outcome;
+  } catch (error) {
+    await workers?.kill();
+    throw error;
+  }
+}
+
+/**
+ * Takes a run back to its newest sound checkpoint, or its beginning, after a fault.
+ * @throws the fault, or what `Restarts` makes of it, where the run is not to go on
+ */
+async function goBack(
+  { run, config, journal, fleet }: Session,
+  { restarts, recorder, latest, state, stop }: Underway,
+  fault: unknown,
+): Promise<StartingPoint | undefined> {
+  const pause = restarts.allow(fault, state.step + 1, latest?.step ?? -1);
+  // Whoever wants the run to end does not want it to begin anew.
+  if (stop.requested) throw fault;
+  const { code, message } = fault as SluiceError;
+  const history = checkpointHistory(readJournal(run.journal));
+  const { from, refused } = await startingPoint(run, history);
+  if (!from) refuseLostCheckpoints(run, history, refused);
+  const step = from?.checkpoint.step ?? 0;
+  const { workers, expertParallel } = worldThatFits(fleet.hosts(), config.parallel);
+  journal.append('restart', step, {
+    ...(from && { checkpoint: pathInRun(run.path, from.checkpoint.path) }),
+    ...{ code, message, workers, expertParallel },
+    ...(fleet.network && { hosts: fleet.hosts().map(({ name }) => name) }),
+  });
+  recorder.message(message, 'error');
+  await recorder.goBack(() => supersedeAfter(run.path, step));
+  recorder.message(`going on by itself from step ${step}`, 'warning');
+  if (pause > 0) await delay(pause);
+  return from;
+}
+
+async function train(
+  session: Session,
+  workers: Workers,
+  spikes: SpikeDetector,
+  underway: Underway,
+): Promise<SessionOutcome> {
   const { run, config, dataset, tokenizer, journal, from, lastStep } = session;
-  const { state, spikes, recorder, stop } = underway;
+  const { state, recorder, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
     dataDirectory: dataset.directory,
@@ -139,9 +213,13 @@ async function train(session: Session, workers: Workers, underway: Underway): Pr
   };
 }
 
-function describeRecovery(run: RunDirectory, latest: CommittedCheckpoint | undefined): string {
+/** A fault with the way to go on after it. */
+function withRecovery(error: unknown, run: RunDirectory, latest: CommittedCheckpoint | undefined): unknown {
+  if (!(error instanceof SluiceError && isFault(error))) return error;
   const from = latest ? `The last checkpoint is step ${latest.step}` : 'There is no checkpoint yet';
-  return `${from}; go on with: sluice resume ${shellQuote(run.path)}`;
+  const { code, message, details } = error;
+  const command = `sluice resume ${shellQuote(run.path)}`;
+  return new SluiceError(code, `${message} ${from}; go on with: ${command}`, { details, cause: error });
 }
 
 function journalFailure(journal: Journal, step: number, error: unknown): void {

@@ -2,6 +2,7 @@
 
 import { hashConfig } from '@sluice/core';
 import type { CommandResult } from '../cli/command.ts';
+import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import { checkInitialTokenizer, checkInitialWeights, initialWeightsLines } from '../run/initialWeights.ts';
 import { openJournal } from '../run/journal.ts';
 import { acquireLock } from '../run/lock.ts';
@@ -29,6 +30,7 @@ export interface StartRunOptions extends ConfigFlags, StopFlags {
 export async function startRun(
   options: StartRunOptions,
   log: (line: string) => void,
+  fleet: Fleet = localFleet(),
 ): Promise<CommandResult> {
   const config = await loadNewRunConfig(options.config, options, log);
   validateConfig(config);
@@ -36,7 +38,7 @@ export async function startRun(
   beyondTheEnd(options, 0, config.training.steps).forEach(log);
   const path = options.runDir ?? directoryForRun(config, options.config);
   refuseExistingRun(path);
-  checkMachine(config);
+  checkMachine(config, fleet.hosts());
   const from = await checkInitialWeights(config);
   const dataset = await prepareDataset(config.data.recipe, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
@@ -61,7 +63,7 @@ export async function startRun(
         tokenizer,
       });
       if (from) initialWeightsLines(from).forEach(log);
-      const outcome = await runSession({ run, config, dataset, tokenizer, journal, lastStep });
+      const outcome = await runSession({ run, config, dataset, tokenizer, journal, lastStep, fleet });
       return await concludeRun({ run, config, dataset }, outcome);
     } finally {
       journal.close();

@@ -25,7 +25,7 @@ export function checkpointHistory(journal: readonly JournalEntry[]): CheckpointH
     } else if (entry.kind === 'stop' && entry.reason === 'nonFinite' && entry.firstStep !== undefined) {
       const reason = `its weights gave no finite update in steps ${entry.firstStep} to ${entry.step}`;
       for (const step of committed) if (step >= entry.firstStep - 1) distrust.set(step, reason);
-    } else if (entry.kind === 'resume') {
+    } else if (entry.kind === 'resume' || entry.kind === 'restart') {
       const from = entry.checkpoint === undefined ? undefined : entry.step;
       const reason =
         from === undefined ? 'the run began anew after it' : `the run went on from step ${from} after it`;

@@ -31,6 +31,18 @@ export interface JournalKinds {
     changes: readonly { key: string; saved: unknown; now: unknown; allowed: boolean }[];
     refusedCheckpoints: readonly { path: string; reason: string }[];
   };
+  /** A fault ended the workers; others go on. */
+  restart: {
+    /** Checkpoint that they go on from; absent when they start again from the beginning. */
+    checkpoint?: string;
+    /** The fault. */
+    code: string;
+    message: string;
+    workers: number;
+    expertParallel: number;
+    /** Names of the hosts, where there are several. */
+    hosts?: readonly string[];
+  };
   resize: {
     from: { workers: number; expertParallel: number };
     to: { workers: number; expertParallel: number };

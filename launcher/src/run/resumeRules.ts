@@ -33,6 +33,7 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   evaluation: 'free',
   checkpoint: 'free',
   diagnostics: 'free',
+  faults: 'free',
   spikes: 'allow',
 };
 

@@ -88,9 +88,9 @@ function median(values: readonly number[]): number {
 function startWorker(server: ControlServer, rank: number): ChildProcess {
   const entry = fileURLToPath(new URL('./benchWorker.js', import.meta.url));
   const worker = spawn(process.execPath, [entry], {
-    env: { ...process.env, ...server.workerEnv(rank) },
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
+  worker.send(server.invitation(rank));
   worker.once('exit', (code, signal) => server.markLost(rank, `it ended with ${signal ?? `code ${code}`}`));
   return worker;
 }

@@ -3,6 +3,7 @@
 import { invariant } from '@sluice/core';
 import { sharedFloat32 } from './arrays.ts';
 import { Communicator } from './communicator.ts';
+import { receiveInvitation } from './invitation.ts';
 
 export interface BenchRequest {
   readonly mib: number;
@@ -16,7 +17,7 @@ export interface BenchResult {
   readonly waiting: readonly number[];
 }
 
-const communicator = await Communicator.connect();
+const communicator = await Communicator.connect(await receiveInvitation());
 
 await communicator.serve({
   bench({ mib, iterations }: BenchRequest): BenchResult {

@@ -50,12 +50,15 @@ start().catch(async (error: unknown) => {
 });
 
 async function start(): Promise<void> {
-  const { rank, token, host } = options;
-  const kind = options.transport;
-  const directory = options.directory === undefined ? {} : { directory: options.directory };
+  const { rank, token, transport: kind, host, directory } = options;
   // The coordinator says how many ranks there are; until then nobody can send to this one.
   if (options.curve !== undefined) authenticator = await Authenticator.start(context, options.curve);
-  const transport = await ZeroMqTransport.open({ kind, rank, token, host, context, ...curve, ...directory });
+  const transport = await ZeroMqTransport.open({
+    ...{ kind, rank, token, context },
+    ...(host !== undefined && { host }),
+    ...(directory !== undefined && { directory }),
+    ...curve,
+  });
   let exchange: Exchange | undefined;
   const endpoints = await control
     .join(

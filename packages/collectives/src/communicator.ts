@@ -7,8 +7,8 @@ import { BlockedTime, monotonicMs } from './blockedTime.ts';
 import { errorFromData, errorToData } from './controlProtocol.ts';
 import { DirectExchange, type DirectHost } from './directExchange.ts';
 import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
+import type { Invitation } from './invitation.ts';
 import { checkGroup } from './processGroup.ts';
-import type { CurveKeys } from './security.ts';
 import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './sharedState.ts';
 import {
   DEFAULT_WORKER_LIMITS,
@@ -20,19 +20,9 @@ import {
 } from './threadProtocol.ts';
 import { ThreadPulse } from './threadPulse.ts';
 import type { OperationName } from './wire.ts';
-import type { TransportKind } from './zeromqTransport.ts';
 
-/** Whatever is left out is taken from the environment that `ControlServer.workerEnv` describes. */
-export interface ConnectOptions {
-  readonly coordinator?: string;
-  readonly rank?: number;
-  readonly token?: string;
-  readonly transport?: TransportKind;
-  /** Address that other workers reach this one by (tcp); 127.0.0.1 by default. */
-  readonly host?: string;
+export interface ConnectOptions extends Invitation {
   readonly limits?: Partial<WorkerLimits>;
-  /** The cluster's keys; required when the coordinator has them. */
-  readonly curve?: CurveKeys;
 }
 
 /** What the coordinator can call. */
@@ -73,11 +63,16 @@ export class Communicator implements Launcher, DirectHost {
    * Starts the communication thread and waits until all workers of the run are connected.
    * @throws SLUICE_E_PROTOCOL_VERSION, SLUICE_E_WORKER_TIMEOUT
    */
-  static async connect(options: ConnectOptions = {}): Promise<Communicator> {
+  static async connect(options: ConnectOptions): Promise<Communicator> {
     const state = new SharedState();
     state.writeActivity('starting');
     const failures = new MessageChannel();
-    const threadOptions = resolveOptions(options, state.memory, failures.port2);
+    const threadOptions: ThreadOptions = {
+      ...options,
+      limits: { ...DEFAULT_WORKER_LIMITS, ...options.limits },
+      memory: state.memory,
+      failures: failures.port2,
+    };
     const thread = new Worker(new URL('./communicationThread.js', import.meta.url), {
       workerData: threadOptions,
       transferList: [failures.port2],
@@ -319,37 +314,4 @@ class ThreadPending implements Pending {
     this.#outcome ??= this.#look(true);
     if (this.#outcome?.error !== undefined) throw this.#outcome.error;
   }
-}
-
-function resolveOptions(
-  options: ConnectOptions,
-  memory: SharedArrayBuffer,
-  failures: MessagePort,
-): ThreadOptions {
-  const env = process.env;
-  const coordinator = options.coordinator ?? env.SLUICE_COORDINATOR;
-  const rank = options.rank ?? Number(env.SLUICE_RANK ?? Number.NaN);
-  invariant(
-    coordinator !== undefined && Number.isInteger(rank),
-    'a worker knows its coordinator and its rank',
-  );
-  const curve = options.curve ?? curveFromEnvironment();
-  return {
-    coordinator,
-    rank,
-    token: options.token ?? env.SLUICE_TOKEN ?? '',
-    transport: options.transport ?? (env.SLUICE_TRANSPORT === 'tcp' ? 'tcp' : 'ipc'),
-    host: options.host ?? '127.0.0.1',
-    ...(env.SLUICE_RUNTIME_DIR === undefined ? {} : { directory: env.SLUICE_RUNTIME_DIR }),
-    ...(env.SLUICE_PARENT_PID === undefined ? {} : { parentPid: Number(env.SLUICE_PARENT_PID) }),
-    ...(curve === undefined ? {} : { curve }),
-    limits: { ...DEFAULT_WORKER_LIMITS, ...options.limits },
-    memory,
-    failures,
-  };
-}
-
-function curveFromEnvironment(): CurveKeys | undefined {
-  const { SLUICE_CURVE_PUBLIC_KEY: publicKey, SLUICE_CURVE_SECRET_KEY: secretKey } = process.env;
-  return publicKey === undefined || secretKey === undefined ? undefined : { publicKey, secretKey };
 }

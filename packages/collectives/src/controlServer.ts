@@ -18,6 +18,7 @@ import {
   type WaitKind,
   type WorkerMessages,
 } from './controlProtocol.ts';
+import type { Invitation } from './invitation.ts';
 import { PendingCalls } from './pendingCalls.ts';
 import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
@@ -68,13 +69,14 @@ export class ControlServer {
   /** Secret of the run, which workers must show. */
   readonly token: string;
   readonly worldSize: number;
+  /** Where workers of this machine have their sockets. */
+  readonly directory: string;
   /** Resolves with the first loss of a worker; never rejects. */
   readonly lost: Promise<SluiceError>;
   readonly #transport: TransportKind;
   readonly #limits: Record<WaitKind, number>;
   readonly #silenceMs: number;
   readonly #router: Router;
-  readonly #directory: string;
   readonly #authenticator: Authenticator | undefined;
   readonly #curve: CurveKeys | undefined;
   readonly #members = new Map<number, Member>();
@@ -129,7 +131,7 @@ export class ControlServer {
     this.#limits = { ...DEFAULT_LIMITS_MS, ...options.limits };
     this.#silenceMs = options.heartbeatSilenceMs ?? 15_000;
     this.#router = router;
-    this.#directory = directory;
+    this.directory = directory;
     this.#authenticator = authenticator;
     this.#curve = options.curve;
     this.#calls = new PendingCalls(this.#ranks(), (rank) => this.activity(rank));
@@ -137,19 +139,16 @@ export class ControlServer {
     void this.#receiveAll();
   }
 
-  /** Environment that makes a process on this machine the worker of `rank`. */
-  workerEnv(rank: number): Record<string, string> {
+  /** What makes a process that this one starts the worker of `rank`. */
+  invitation(rank: number): Invitation {
     return {
-      SLUICE_COORDINATOR: this.endpoint,
-      SLUICE_RANK: String(rank),
-      SLUICE_TOKEN: this.token,
-      SLUICE_TRANSPORT: this.#transport,
-      SLUICE_RUNTIME_DIR: this.#directory,
-      SLUICE_PARENT_PID: String(process.pid),
-      ...(this.#curve && {
-        SLUICE_CURVE_PUBLIC_KEY: this.#curve.publicKey,
-        SLUICE_CURVE_SECRET_KEY: this.#curve.secretKey,
-      }),
+      coordinator: this.endpoint,
+      rank,
+      token: this.token,
+      transport: this.#transport,
+      directory: this.directory,
+      parentPid: process.pid,
+      ...(this.#curve && { curve: this.#curve }),
     };
   }
 
@@ -244,7 +243,7 @@ export class ControlServer {
     this.#router.close();
     this.#authenticator?.close();
     removeRings(this.token, this.worldSize);
-    rmSync(this.#directory, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
   }
 
   async #receiveAll(): Promise<void> {

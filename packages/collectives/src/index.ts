@@ -15,6 +15,7 @@ export { Exchange } from './exchange.ts';
 export { type Faults, FaultyTransport } from './faultyTransport.ts';
 export { type Group, type Pending, soloGroup } from './group.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
+export { type Invitation, receiveInvitation } from './invitation.ts';
 export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
 export { runtimeParent } from './runtimeDirectory.ts';
 export { type CurveKeys, generateCurveKeys } from './security.ts';

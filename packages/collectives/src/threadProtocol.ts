@@ -2,21 +2,12 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import type { ErrorData } from './controlProtocol.ts';
+import type { Invitation } from './invitation.ts';
 import { DEFAULT_COLLECTIVE_LIMIT_MS } from './processGroup.ts';
-import type { CurveKeys } from './security.ts';
 import type { OperationName } from './wire.ts';
-import type { TransportKind } from './zeromqTransport.ts';
 
-export interface ThreadOptions {
-  readonly coordinator: string;
-  readonly rank: number;
-  readonly token: string;
-  readonly transport: TransportKind;
-  readonly host: string;
-  readonly directory?: string;
-  readonly parentPid?: number;
+export interface ThreadOptions extends Invitation {
   readonly limits: WorkerLimits;
-  readonly curve?: CurveKeys;
   readonly memory: SharedArrayBuffer;
   /** Carries the errors of failed operations and lost peers, read synchronously by the main thread. */
   readonly failures: MessagePort;

@@ -199,6 +199,16 @@ export const ERROR_TABLE = {
     summary: 'A worker process ended while it was needed.',
     advice: 'Look at its last lines above; nothing before the last checkpoint is lost: resume the run.',
   },
+  SLUICE_E_FAULT_REPEATED: {
+    summary:
+      'A fault came again where it had come before, or too often without a new checkpoint, so the run stopped.',
+    advice:
+      'Mend what the message names: the same step on the same weights fails again. After that, resume the run; nothing before the last checkpoint is lost.',
+  },
+  SLUICE_E_HOSTS_TOO_FEW: {
+    summary: 'The hosts of a run have no room for its workers, or did not come in time.',
+    advice: 'Add hosts or slots, lower parallel.workers, or wait longer (faults.joinSeconds).',
+  },
   SLUICE_E_NON_FINITE: {
     summary:
       'Loss or gradient was not a finite number for many steps in a row, or weights that were to be saved are not, so training stopped.',

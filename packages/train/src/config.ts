@@ -113,6 +113,31 @@ export const CheckpointConfig = z.strictObject({
   keep: z.int().min(1).default(2).describe('Newest checkpoints that are kept.'),
 });
 
+/** What is done when a worker, or the host that it runs on, fails. None of it changes a bit of the result. */
+export const FaultsConfig = z.strictObject({
+  policy: z
+    .enum(['restart', 'stop'])
+    .default('restart')
+    .describe('restart: the run goes on by itself from its newest checkpoint; stop: it ends with the error.'),
+  maxRestarts: z
+    .int()
+    .min(0)
+    .default(5)
+    .describe('Restarts in a row without a new checkpoint between them, before the run ends with the error.'),
+  joinSeconds: z
+    .number()
+    .positive()
+    .default(600)
+    .describe('How long a start waits for hosts that are to come, seconds.'),
+  replacementSeconds: z
+    .number()
+    .min(0)
+    .default(30)
+    .describe(
+      'How long a restart waits for a host in place of a lost one before it goes on with those that are there, seconds.',
+    ),
+});
+
 export const SpikesConfig = z.strictObject({
   policy: z.enum(['report', 'off']).default('report').describe('What is done about a loss spike.'),
   window: z
@@ -155,6 +180,7 @@ export const RunConfig = z.strictObject({
   diagnostics: DiagnosticsConfig.prefault({}),
   checkpoint: CheckpointConfig.prefault({}),
   spikes: SpikesConfig.prefault({}),
+  faults: FaultsConfig.prefault({}),
 });
 
 export type RunConfig = z.infer<typeof RunConfig>;

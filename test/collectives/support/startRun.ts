@@ -56,18 +56,20 @@ export async function startRun(
   } = {},
 ): Promise<Run> {
   const server = await ControlServer.listen(options);
-  const workers = Array.from({ length: options.worldSize }, (_, rank) =>
+  const workers = Array.from({ length: options.worldSize }, () =>
     spawn(process.execPath, [ENTRY], {
       env: {
         ...process.env,
         ...env,
-        ...server.workerEnv(rank),
-        ...(remote && { SLUICE_PARENT_PID: undefined }),
         TEST_LIMITS: JSON.stringify(limits),
       },
-      stdio: ['ignore', 'inherit', 'ignore'],
+      stdio: ['ignore', 'inherit', 'ignore', 'ipc'],
     }),
   );
+  for (const [rank, worker] of workers.entries()) {
+    const { parentPid, ...invitation } = server.invitation(rank);
+    worker.send({ ...invitation, ...(!remote && { parentPid }) });
+  }
   const exits = workers.map(
     (worker, rank) =>
       new Promise<number | NodeJS.Signals | null>((resolve) => {

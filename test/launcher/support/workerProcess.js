@@ -3,16 +3,16 @@
  * FAKE_FAULT says so: RANK:METHOD:WAY, where WAY is `kill`, `exit`, `throw`, `escape`, `full` or `hang`.
  */
 
-import { Communicator } from '@sluice/collectives';
+import { Communicator, receiveInvitation } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 
 process.on('disconnect', () => process.exit(1));
-process.channel?.unref();
 
 const [rank, method, way] = (process.env.FAKE_FAULT ?? '').split(':');
-if (rank === process.env.SLUICE_RANK && method === 'start') fail();
+const invitation = await receiveInvitation();
+if (rank === String(invitation.rank) && method === 'start') fail();
 
-const communicator = await Communicator.connect({});
+const communicator = await Communicator.connect(invitation);
 
 function fail() {
   if (way === 'kill') process.kill(process.pid, 'SIGKILL');

@@ -3,8 +3,10 @@ import { EventEmitter, once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { ControlServer } from '@sluice/collectives';
 import test, { type ExecutionContext } from 'ava';
-import { startLocalWorkers } from '../../launcher/src/coordinator/localWorkers.ts';
+import { startTeam } from '../../launcher/src/coordinator/team.ts';
 import type { Workers } from '../../launcher/src/coordinator/workers.ts';
+import { localHost } from '../../launcher/src/fleet/localHost.ts';
+import { placeWorkers } from '../../launcher/src/fleet/placement.ts';
 import { processStart } from '../../launcher/src/run/processIdentity.ts';
 import { failureOf } from '../support/failureOf.ts';
 
@@ -22,15 +24,14 @@ async function start(t: ExecutionContext, fault = ''): Promise<Started> {
   const log: string[] = [];
   const lines = new EventEmitter();
   process.env.FAKE_FAULT = fault;
-  const workers = await startLocalWorkers({
-    count: 2,
+  const workers = await startTeam({
+    placements: placeWorkers([localHost(entry)], 2),
     threads: 3,
+    onDevices: false,
     log(line) {
       log.push(line);
       lines.emit(line);
     },
-    recovery: () => 'The last checkpoint is step 7; go on with: sluice resume runs/x',
-    entry,
   });
   t.teardown(() => workers.kill());
   const said = async (line: string) => {
@@ -65,7 +66,6 @@ for (const [fault, message] of deaths) {
     const error = await failureOf(workers.call('step', step(2)));
     t.is(error.code, 'SLUICE_E_WORKER_DIED');
     t.regex(error.message, message);
-    t.regex(error.message, /step 7; go on with: sluice resume runs\/x$/);
     t.is(error.details.rank, Number(fault[0]));
     await workers.kill();
   });
@@ -122,10 +122,10 @@ test.serial('a worker whose coordinator is gone ends by itself', async (t) => {
   t.teardown(() => server.close());
   const worker = fork(fileURLToPath(new URL('../../launcher/src/worker.ts', import.meta.url)), {
     execArgv: ['--import=tsx'],
-    env: { ...process.env, ...server.workerEnv(0) },
     stdio: 'ignore',
   });
   t.teardown(() => worker.kill('SIGKILL'));
+  worker.send(server.invitation(0));
   await server.ready();
   const ended = once(worker, 'exit');
   worker.disconnect();

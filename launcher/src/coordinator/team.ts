@@ -1,0 +1,225 @@
+/** The worker processes of a run, on one host or many: started, watched, spoken to, and ended whatever happens. */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { ControlServer, type CurveKeys, type WaitKind } from '@sluice/collectives';
+import { SluiceError } from '@sluice/core';
+import type { Host, StartedWorker, WorkerEnd } from '../fleet/host.ts';
+import type { Placement } from '../fleet/placement.ts';
+import { planDevices } from './devices.ts';
+import { planThreads } from './environment.ts';
+import {
+  claimRuntimeDirectory,
+  removeRuntimeDirectory,
+  sweepRuntimeDirectories,
+} from './runtimeDirectory.ts';
+import type { Answer, MethodName, Request, Workers } from './workers.ts';
+
+export interface TeamOptions {
+  readonly placements: readonly Placement[];
+  /** Configured threads of each worker; 0 shares a host's cores out. */
+  readonly threads: number;
+  /** Whether each worker computes on a GPU of its own. */
+  readonly onDevices: boolean;
+  /** Receives the workers' output line by line, with the rank in front. */
+  readonly log: (line: string) => void;
+  /** How workers reach this process and each other where they are on several machines. */
+  readonly network?: TeamNetwork | undefined;
+}
+
+export interface TeamNetwork {
+  /** Number by which all hosts reach this machine. */
+  readonly address: string;
+  readonly curve: CurveKeys;
+}
+
+/** How long a worker may take to end after it answered `stop`. */
+const ORDERLY_END_MS = 10_000;
+/** How long after a failed call a process may take to be seen dead, before the failure is told as it was answered. */
+const DEATH_NOTICE_MS = 1_000;
+/** Failures of a call that are usually the shadow of another worker's death. */
+const CONSEQUENCES = new Set([
+  'SLUICE_E_WORKER_LOST',
+  'SLUICE_E_COLLECTIVE_TIMEOUT',
+  'SLUICE_E_WORKER_TIMEOUT',
+]);
+
+/**
+ * Starts workers and waits until all know each other.
+ * @throws SLUICE_E_WORKER_DIED when one ends early; what the control server throws when they do not come up in time
+ */
+export async function startTeam(options: TeamOptions): Promise<Workers> {
+  sweepRuntimeDirectories();
+  const { network } = options;
+  const server = await ControlServer.listen({
+    worldSize: options.placements.reduce((sum, { ranks }) => sum + ranks.length, 0),
+    ...(network && { endpoint: `tcp://${network.address}:0`, transport: 'tcp', curve: network.curve }),
+  });
+  const workers = new Team(server, options);
+  try {
+    workers.start();
+    await workers.ready();
+    return workers;
+  } catch (error) {
+    await workers.kill();
+    throw error;
+  }
+}
+
+/** The methods in words; a step is told by its number. */
+const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
+  initialize: 'preparing the model',
+  evaluate: 'validation',
+  examine: 'examining the weights',
+  save: 'saving a checkpoint',
+  stop: 'stopping',
+};
+
+class Team implements Workers {
+  readonly count: number;
+  readonly #server: ControlServer;
+  readonly #options: TeamOptions;
+  readonly #members: Member[] = [];
+  #firstStepTaken = false;
+  /** What all the workers are carrying out. */
+  #task = 'starting up';
+  #ending = false;
+  #death: SluiceError | undefined;
+
+  constructor(server: ControlServer, options: TeamOptions) {
+    this.count = server.worldSize;
+    this.#server = server;
+    this.#options = options;
+  }
+
+  start(): void {
+    // However this process exits, its workers and their sockets go with it.
+    process.once('exit', this.#abandon);
+    claimRuntimeDirectory(this.#server.directory);
+    for (const placement of this.#options.placements) this.#startOn(placement);
+  }
+
+  #startOn({ host, ranks }: Placement): void {
+    const { threads, onDevices, log } = this.#options;
+    const plan = planThreads(threads, ranks.length, host.cores);
+    const devices = onDevices ? planDevices(host.devices, ranks.length) : [];
+    for (const [index, rank] of ranks.entries()) {
+      const { parentPid: _, ...invitation } = this.#server.invitation(rank);
+      const worker = host.startWorker({
+        rank,
+        invitation: { ...invitation, ...(host.address !== undefined && { host: host.address }) },
+        environment: { ...plan.environment, ...devices[index], ...this.#places(rank, index) },
+        log: (line) => log(`[${workerName(host, rank)}] ${line}`),
+      });
+      const member = { rank, host, worker };
+      this.#members.push(member);
+      void worker.ended.then((end) => this.#noteDeath(member, end));
+    }
+  }
+
+  /** Under the names that torchrun gives them, for tools that look for those. */
+  #places(rank: number, localRank: number): Record<string, string> {
+    return { RANK: String(rank), LOCAL_RANK: String(localRank), WORLD_SIZE: String(this.count) };
+  }
+
+  async ready(): Promise<void> {
+    await this.#explainingDeath(this.#server.ready());
+  }
+
+  async call<Method extends MethodName>(method: Method, request: Request<Method>): Promise<Answer<Method>[]> {
+    const kind = this.#waitKind(method);
+    this.#task = TASKS[method] ?? `step ${(request as Request<'step'>).step}`;
+    const answers = await this.#explainingDeath(
+      this.#server.callAll<Answer<Method>>(method, request, { kind }),
+    );
+    if (method === 'step') this.#firstStepTaken = true;
+    this.#task = 'waiting for its next task';
+    return answers;
+  }
+
+  async stop(): Promise<void> {
+    if (this.#ending) return this.kill();
+    this.#ending = true;
+    try {
+      await this.#server.callAll('stop', {}, { kind: 'stop' });
+      await Promise.race([this.#allEnded(), delay(ORDERLY_END_MS, undefined, { ref: false })]);
+    } catch {
+      // A worker that cannot stop in order is ended below; everything worth keeping has been saved before.
+    }
+    await this.kill();
+  }
+
+  async kill(): Promise<void> {
+    this.#ending = true;
+    this.#killAtOnce();
+    await this.#allEnded();
+    process.off('exit', this.#abandon);
+    await this.#server.close();
+  }
+
+  readonly #abandon = (): void => {
+    this.#killAtOnce();
+    removeRuntimeDirectory(this.#server.directory);
+  };
+
+  #killAtOnce(): void {
+    for (const { worker } of this.#members) worker.kill();
+  }
+
+  async #allEnded(): Promise<void> {
+    await Promise.all(this.#members.map(({ worker }) => worker.ended));
+  }
+
+  #waitKind(method: MethodName): WaitKind {
+    switch (method) {
+      case 'initialize':
+        return 'start';
+      case 'step':
+        return this.#firstStepTaken ? 'step' : 'firstStep';
+      case 'evaluate':
+      case 'diagnose':
+        return 'evaluation';
+      case 'examine':
+        return 'save';
+      case 'save':
+      case 'stop':
+        return method;
+    }
+  }
+
+  #noteDeath({ rank, host, worker: { pid } }: Member, { how, exitCode, signal }: WorkerEnd): void {
+    if (this.#ending || this.#death) return;
+    // The task is certain; what it last said of itself came with a heartbeat, and may be a moment old.
+    const said = this.#server.activity(rank);
+    const place = host.address === undefined ? '' : ` on ${host.name}`;
+    this.#death = new SluiceError(
+      'SLUICE_E_WORKER_DIED',
+      `Worker ${rank} (process ${pid ?? 'not started'}${place}) ended by ${how} during: ${this.#task} (its last heartbeat: ${said}).`,
+      { details: { rank, host: host.name, pid, exitCode, signal, task: this.#task, said } },
+    );
+    this.#server.markLost(rank, how);
+  }
+
+  /** Other workers often complain before the death of the one that they wait for is seen: the death is told instead. */
+  async #explainingDeath<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      if (!(error instanceof SluiceError) || CONSEQUENCES.has(error.code)) {
+        const deadline = performance.now() + DEATH_NOTICE_MS;
+        while (!this.#death && !this.#ending && performance.now() < deadline) await delay(20);
+      }
+      throw this.#death ?? error;
+    }
+  }
+}
+
+interface Member {
+  readonly rank: number;
+  readonly host: Host;
+  readonly worker: StartedWorker;
+}
+
+/** As log lines name a worker: with its host, where there are several. */
+function workerName({ name, address }: Host, rank: number): string {
+  return address === undefined ? `worker ${rank}` : `${name}/${rank}`;
+}

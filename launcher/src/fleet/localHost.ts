@@ -1,0 +1,24 @@
+/** The coordinator's own machine, when the run has no other. */
+
+import { availableCores } from '@sluice/core';
+import { listGpus } from '../backends/gpus.ts';
+import { visibleDevices } from '../coordinator/devices.ts';
+import type { Host } from './host.ts';
+import { startWorkerProcess } from './workerProcess.ts';
+
+/** @param entry program of a worker; the trainer's own when left out */
+export function localHost(entry?: string): Host {
+  let devices: readonly string[] | undefined;
+  return {
+    name: 'this machine',
+    address: undefined,
+    cores: availableCores().count,
+    // Asked for only where a backend computes on them.
+    get devices() {
+      devices ??= visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length);
+      return devices;
+    },
+    slots: undefined,
+    startWorker: (order) => startWorkerProcess(order, entry),
+  };
+}

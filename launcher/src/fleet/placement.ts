@@ -1,0 +1,57 @@
+/** Which worker runs on which host. The weights do not depend on it; the speed does. */
+
+import { SluiceError } from '@sluice/core';
+import type { Host } from './host.ts';
+
+/** Workers of one host: consecutive ranks. */
+export interface Placement {
+  readonly host: Host;
+  readonly ranks: readonly number[];
+}
+
+/**
+ * Shares the workers out as evenly as the hosts' slots allow. Ranks ascend with the hosts, so that neighbours, which share
+ * experts, are on one host wherever they can be. Hosts without a worker are left out.
+ * @throws SLUICE_E_HOSTS_TOO_FEW when there are fewer slots than workers
+ */
+export function placeWorkers(hosts: readonly Host[], workers: number): Placement[] {
+  const counts = hosts.map(() => 0);
+  for (let placed = 0; placed < workers; placed++) {
+    const open = hosts.flatMap(({ slots }, i) =>
+      counts[i]! < (slots ?? Number.POSITIVE_INFINITY) ? [i] : [],
+    );
+    if (open.length === 0) throw tooFewSlots(hosts, workers);
+    const emptiest = open.reduce((best, i) => (counts[i]! < counts[best]! ? i : best));
+    counts[emptiest]!++;
+  }
+  let rank = 0;
+  return hosts
+    .map((host, i) => ({ host, ranks: Array.from({ length: counts[i]! }, () => rank++) }))
+    .filter(({ ranks }) => ranks.length > 0);
+}
+
+/** On how many workers a run is spread, and how many share one set of experts. */
+export interface WorldSize {
+  readonly workers: number;
+  readonly expertParallel: number;
+}
+
+/**
+ * The largest world that the hosts have room for and that is no larger than the one asked for: halved, as workers divide
+ * the lanes, until it fits. Changes no bit of the result.
+ */
+export function worldThatFits(hosts: readonly Host[], asked: WorldSize): WorldSize {
+  const slots = hosts.reduce((sum, host) => sum + (host.slots ?? Number.POSITIVE_INFINITY), 0);
+  let { workers } = asked;
+  while (workers > 1 && workers > slots) workers /= 2;
+  return { workers, expertParallel: Math.min(asked.expertParallel, workers) };
+}
+
+function tooFewSlots(hosts: readonly Host[], workers: number): SluiceError {
+  const found = hosts.map(({ name, slots }) => `${name} ${slots ?? 'any number'}`);
+  return new SluiceError(
+    'SLUICE_E_HOSTS_TOO_FEW',
+    `${workers} workers have no room on the hosts: ${found.length === 0 ? 'there is none' : found.join(', ')}.`,
+    { details: { workers, hosts: hosts.map(({ name, slots }) => ({ name, slots: slots ?? null })) } },
+  );
+}
