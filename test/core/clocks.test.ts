@@ -17,7 +17,7 @@ const FOLDERS = ['launcher/bin', 'launcher/src', 'packages', 'scripts'];
 function sources(): string[] {
   return FOLDERS.flatMap((folder) =>
     readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name)),
-  ).filter((path) => /\.(ts|js|cc|h)$/.test(path) && !/(^|\/)(node_modules|dist|build)\//.test(path));
+  ).filter((path) => /\.(ts|js|cc|h)$/.test(path) && !/(^|\/)(node_modules|dist|bundle|build)\//.test(path));
 }
 
 test('only named files ask for the time of day', (t) => {

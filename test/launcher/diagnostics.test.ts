@@ -30,6 +30,7 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
       saveFailed: () => {},
     },
     stop: { requested: false },
+    wantsRegroup: () => false,
     state: initialState({}),
     spikes: { observe: () => undefined, state: () => ({}) },
     afterStep: [diagnosticsAfterStep(config, (record) => kept.push(record))],

@@ -39,6 +39,7 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
       saveFailed: (step, reason) => workers.calls.push(`unsaved ${step} ${reason}`),
     },
     stop: { requested: false },
+    wantsRegroup: () => false,
     state,
     spikes: { observe: () => undefined, state: () => ({ seen: run.state.step }) },
     afterStep: [],

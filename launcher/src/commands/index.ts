@@ -1,6 +1,7 @@
 /** All commands, in the order in which the help lists them. */
 
 import type { Command } from '../cli/command.ts';
+import { agentCommand } from './agent.ts';
 import { backendInstallCommand } from './backendInstall.ts';
 import { backendListCommand } from './backendList.ts';
 import { benchCollectivesCommand } from './benchCollectives.ts';
@@ -17,6 +18,7 @@ import { generateCommand } from './generate.ts';
 import { hashCommand } from './hash.ts';
 import { importCommand } from './import.ts';
 import { inspectCommand } from './inspect.ts';
+import { launchCommand } from './launch.ts';
 import { logitsCommand } from './logits.ts';
 import { planCommand } from './plan.ts';
 import { resumeCommand } from './resume.ts';
@@ -25,6 +27,8 @@ import { trainCommand } from './train.ts';
 export const COMMANDS: readonly Command[] = [
   trainCommand,
   resumeCommand,
+  launchCommand,
+  agentCommand,
   generateCommand,
   evaluateCommand,
   diagnoseCommand,

@@ -1,6 +1,6 @@
 /** One invocation of `train` or `resume`: workers started, and started anew after faults, until the run is where it is to stop. */
 
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
@@ -75,6 +75,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     onAbort: () => abort(recorder),
   });
   const unwatch = watchNpmParent(() => stop.request());
+  const unhear = session.fleet.onStop(() => stop.request());
   const underway: Underway = {
     ...{ recorder, stop, restarts: new Restarts(config.faults), latest: from?.checkpoint },
     state: initialState(new SpikeDetector(config.spikes).state()),
@@ -84,7 +85,9 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     for (let isRestart = false; ; isRestart = true) {
       const hosts = await session.fleet.assemble(isRestart);
       try {
-        return await trainOn(hosts, { ...session, from: start }, underway);
+        const outcome = await trainOn(hosts, { ...session, from: start }, underway);
+        if (outcome.reason !== 'regroup') return outcome;
+        start = regroup(session, outcome, recorder);
       } catch (fault) {
         start = await goBack(session, underway, fault);
       }
@@ -93,6 +96,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     journalFailure(session.journal, underway.state.step, error);
     throw withRecovery(error, run, underway.latest);
   } finally {
+    unhear();
     unwatch();
     stop.uninstall();
     recorder.close();
@@ -128,6 +132,18 @@ async function trainOn(
     await workers?.kill();
     throw error;
   }
+}
+
+/** Hosts have come since: the workers, which have saved and ended, are spread over all that are there. */
+function regroup(
+  { config, journal, fleet }: Session,
+  { checkpoint, state }: SessionOutcome,
+  recorder: Recorder,
+): Pick<StartingPoint, 'checkpoint' | 'state'> {
+  const hosts = fleet.hosts().map(({ name }) => name);
+  journal.note('regroup', state.step, { ...worldThatFits(fleet.hosts(), config.parallel), hosts });
+  recorder.message(`spreading the workers anew, over ${hosts.join(', ')}`);
+  return { checkpoint, state };
 }
 
 /**
@@ -166,11 +182,12 @@ async function train(
   spikes: SpikeDetector,
   underway: Underway,
 ): Promise<SessionOutcome> {
-  const { run, config, dataset, tokenizer, journal, from, lastStep } = session;
+  const { run, config, dataset, tokenizer, journal, from, lastStep, fleet } = session;
   const { state, recorder, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
-    dataDirectory: dataset.directory,
+    // Other hosts have other working directories.
+    dataDirectory: resolve(dataset.directory),
     ...(from && { checkpoint: from.checkpoint.path }),
   });
   const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
@@ -186,6 +203,7 @@ async function train(
     journal,
     observer: recorder,
     stop,
+    wantsRegroup: () => fleet.hasNewcomers(),
     state,
     spikes,
     afterStep: [

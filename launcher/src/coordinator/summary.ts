@@ -43,11 +43,12 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     checkpoints: await describeCheckpoints(run),
   });
   const title = STOP_TITLES[outcome.reason];
-  return summarize(facts, title, outcome.state, outcome.checkpoint, {
+  const result = summarize(facts, title, outcome.state, outcome.checkpoint, {
     tokensPerSecond: outcome.tokensPerSecond,
     report,
     ...(sampled && { sampled }),
   });
+  return { ...result, stoppedEarly: outcome.reason === 'signal' };
 }
 
 async function describeCheckpoints({ path, journal }: RunDirectory): Promise<ReportCheckpoint[]> {
@@ -80,6 +81,7 @@ const STOP_TITLES: Readonly<Record<SessionOutcome['reason'], string>> = {
   finished: 'finished',
   lastStep: 'stopped after the step asked for (--until-step, --more-steps)',
   signal: 'stopped by a signal',
+  regroup: 'stopped to spread the workers anew',
 };
 
 /** The report's path; in words why there is none where it cannot be written: all that it shows is saved without it. */

@@ -56,6 +56,8 @@ export interface TrainingRun {
   readonly journal: Journal;
   readonly observer: TrainObserver;
   readonly stop: StopSignal;
+  /** Whether the workers are to be spread anew, over hosts that have come since. */
+  readonly wantsRegroup: () => boolean;
   /** Updated in place after each step. */
   readonly state: CoordinatorState;
   readonly spikes: {
@@ -88,10 +90,10 @@ export interface Recovery {
   readonly command: string;
 }
 
-export type StopReason = 'finished' | 'lastStep' | 'signal';
+export type StopReason = 'finished' | 'lastStep' | 'signal' | 'regroup';
 
 /**
- * Trains until the configured end, `lastStep`, or a stop signal; leaves a checkpoint of the last step. While updates are left
+ * Trains until the configured end, `lastStep`, a stop signal, or a wish to spread the workers anew; leaves a checkpoint of the last step. While updates are left
  * out, the weights do not change, and no checkpoint is due.
  * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update, and when weights are to be saved that
  *   no training goes on from
@@ -105,7 +107,7 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
     await save(run);
     savedStep = state.step;
   }
-  while (state.step < lastStep && !run.stop.requested) {
+  while (state.step < lastStep && !run.stop.requested && !run.wantsRegroup()) {
     const step = await takeStep(run, state.step + 1);
     const spike = watchForSpikes(run, step.result);
     journalNonFinite(run, step.result);
@@ -123,7 +125,7 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
 
   if (savedStep !== state.step) await saveAtLast(run);
   const reason = stopReason(run);
-  run.journal.note('stop', state.step, { reason });
+  if (reason !== 'regroup') run.journal.note('stop', state.step, { reason });
   return reason;
 }
 
@@ -262,9 +264,10 @@ function noteFailedSave({ state, journal, observer }: TrainingRun, error: unknow
   observer.saveFailed(state.step, error.message, next);
 }
 
-function stopReason({ config, state, lastStep }: TrainingRun): StopReason {
+function stopReason({ config, state, lastStep, stop }: TrainingRun): StopReason {
   if (state.step >= config.training.steps) return 'finished';
-  return state.step < lastStep ? 'signal' : 'lastStep';
+  if (state.step >= lastStep) return 'lastStep';
+  return stop.requested ? 'signal' : 'regroup';
 }
 
 /**

@@ -17,6 +17,11 @@ export interface Fleet {
   assemble(isRestart: boolean): Promise<readonly Host[]>;
   /** Whether hosts have come that workers are not on, though there is work for them. */
   hasNewcomers(): boolean;
+  /**
+   * Tells once when somebody on another host wants the run saved and stopped.
+   * @returns ends the telling
+   */
+  onStop(listener: (reason: string) => void): () => void;
 }
 
 /** @param entry program of a worker; the trainer's own when left out */
@@ -27,5 +32,6 @@ export function localFleet(entry?: string): Fleet {
     hosts: () => hosts,
     assemble: async () => hosts,
     hasNewcomers: () => false,
+    onStop: () => () => {},
   };
 }

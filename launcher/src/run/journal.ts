@@ -43,6 +43,8 @@ export interface JournalKinds {
     /** Names of the hosts, where there are several. */
     hosts?: readonly string[];
   };
+  /** Hosts have come while the run went on: the workers are spread over all that are there. */
+  regroup: { workers: number; expertParallel: number; hosts: readonly string[] };
   resize: {
     from: { workers: number; expertParallel: number };
     to: { workers: number; expertParallel: number };

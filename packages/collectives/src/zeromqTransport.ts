@@ -6,7 +6,7 @@
  */
 
 import { tmpdir } from 'node:os';
-import { invariant } from '@sluice/core';
+import { invariant, SluiceError } from '@sluice/core';
 import { type Context, Pull, Push } from 'zeromq';
 import { FrameMemory } from './frameMemory.ts';
 import { type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
@@ -113,7 +113,7 @@ export class ZeroMqTransport implements Transport {
       if (rank === this.rank) continue;
       const push = new Push({ ...this.#security, sendHighWaterMark: QUEUE_MESSAGES, linger: LINGER_MS });
       push.connect(endpoint);
-      const link = new Link(push);
+      const link = new Link(push, rank);
       this.#links.set(rank, link);
       const ring = endpoint.startsWith('ipc:') ? RingReader.open(this.#token, rank) : undefined;
       if (ring === undefined) continue;
@@ -204,10 +204,13 @@ const RING_HEADER = {
 /** The way to one peer. A socket takes one message at a time, so each waits for the one before. */
 class Link {
   readonly #push: Push;
+  readonly #rank: number;
   #last: Promise<void> = Promise.resolve();
 
-  constructor(push: Push) {
+  /** @param rank of the peer */
+  constructor(push: Push, rank: number) {
     this.#push = push;
+    this.#rank = rank;
   }
 
   send(frames: Uint8Array[]): Promise<void> {
@@ -222,11 +225,19 @@ class Link {
     try {
       await this.#push.send(frames);
     } catch (error) {
-      if (!this.#push.closed) throw error;
+      if (!this.#push.closed) throw connectionLost(this.#rank, error);
     }
   }
 
   close(): void {
     this.#push.close();
   }
+}
+
+function connectionLost(rank: number, cause: unknown): SluiceError {
+  return new SluiceError(
+    'SLUICE_E_WORKER_LOST',
+    `The connection to rank ${rank} is broken: ${(cause as Error).message}.`,
+    { details: { rank }, cause },
+  );
 }

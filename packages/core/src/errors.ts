@@ -205,6 +205,38 @@ export const ERROR_TABLE = {
     advice:
       'Mend what the message names: the same step on the same weights fails again. After that, resume the run; nothing before the last checkpoint is lost.',
   },
+  SLUICE_E_KEY_FILE: {
+    summary: 'The key of a run’s connections cannot be read, is none, or is open to others.',
+    advice: 'Name the key file that `sluice launch` made, on a path that this host sees; `chmod 600` it.',
+  },
+  SLUICE_E_HOST_FILE: {
+    summary: 'The file of hosts cannot be read, or a line of it is not understood.',
+    advice: 'Write a host a line: NAME [slots=N] [address=NUMBER] [node=PATH] [sluice=PATH].',
+  },
+  SLUICE_E_SSH_FAILED: {
+    summary: 'An agent could not be started through ssh.',
+    advice:
+      'Try what was executed by hand (`sluice launch --dry-run` shows it); keys and configuration are those of your ssh.',
+  },
+  SLUICE_E_HOST_DIFFERS: {
+    summary: 'A host would run another program, or compute with another arithmetic, than the coordinator.',
+    advice:
+      'Install the same version on all hosts, built for CPUs with a fused multiply-add (`sluice doctor` shows both).',
+  },
+  SLUICE_E_INCARNATION_OLD: {
+    summary:
+      'An agent of an earlier incarnation wants to join a run that a later one of its node has joined.',
+    advice:
+      'It is left over from before a restart and ends by itself. If it is the one that is meant, give it a greater SLUICE_INCARNATION.',
+  },
+  SLUICE_E_NODE_NAME_TAKEN: {
+    summary: 'Two machines want to join a run under one name.',
+    advice: 'Give each its own name by `--node`.',
+  },
+  SLUICE_E_ADDRESS_UNREACHABLE: {
+    summary: 'A host would be known to others by an address at which they cannot reach it.',
+    advice: 'Say by which number others reach it: `--advertise ADDRESS`, or `address=` in the file of hosts.',
+  },
   SLUICE_E_HOSTS_TOO_FEW: {
     summary: 'The hosts of a run have no room for its workers, or did not come in time.',
     advice: 'Add hosts or slots, lower parallel.workers, or wait longer (faults.joinSeconds).',

@@ -65,5 +65,5 @@ export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';
 export type { EngineReport } from './report.ts';
 export { engineReport } from './report.ts';
-export { arithmetic, selectBackend } from './select.ts';
+export { arithmetic, nativeArithmetic, selectBackend } from './select.ts';
 export { isRecording, withoutGradient } from './tape.ts';

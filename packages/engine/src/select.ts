@@ -68,7 +68,12 @@ const NATIVE_ARITHMETIC = 1;
  */
 export function arithmetic(): string {
   const backend = tf.getBackend();
-  if (backend !== NATIVE_BACKEND) return backend;
+  return backend === NATIVE_BACKEND ? nativeArithmetic() : backend;
+}
+
+/** The arithmetic that `native` has on this machine: the core's, or that of `cpu` where there is none. */
+export function nativeArithmetic(): string {
+  if (!nativeCore()) return 'cpu';
   const everywhere = `${NATIVE_BACKEND}-${NATIVE_ARITHMETIC}`;
   return hasFusedMultiplyAdd() ? everywhere : `${everywhere}-unfused`;
 }

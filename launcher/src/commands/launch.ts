@@ -1,0 +1,104 @@
+/** `sluice launch`: starts a run on many hosts, or goes on with it. */
+
+import { defineCommand } from '../cli/command.ts';
+import { SET_OPTION, STOP_OPTIONS, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import { schedulerExitCode } from '../fleet/exitCode.ts';
+
+interface LaunchArguments {
+  readonly config: string;
+  readonly on: string;
+  readonly runDir?: string;
+  readonly dryRun?: boolean;
+  readonly nodes?: number;
+  readonly listen?: string;
+  readonly advertise?: string;
+  readonly keyFile?: string;
+  readonly sshCommand?: string;
+  readonly set?: string[];
+  readonly workers?: number;
+  readonly expertParallel?: number;
+  readonly threads?: number;
+  readonly untilStep?: number;
+  readonly moreSteps?: number;
+}
+
+export const launchCommand = defineCommand<LaunchArguments>({
+  name: 'launch',
+  describe: 'Start a run on one or many hosts, or go on with it; the same command does both.',
+  positionals: {
+    config: { type: 'string', demandOption: true, describe: 'Configuration of the run (YAML).' },
+  },
+  options: {
+    on: {
+      type: 'string',
+      requiresArg: true,
+      default: 'local',
+      describe:
+        'Who starts the hosts’ agents: local, ssh:FILE (a host a line), agents (they come by themselves).',
+    },
+    'run-dir': {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Directory of the run, which all hosts see; runs/NAME when left out.',
+    },
+    'dry-run': { type: 'boolean', describe: 'Print what would be started, and start nothing.' },
+    nodes: {
+      type: 'number',
+      requiresArg: true,
+      coerce: wholeNumber('nodes', 1),
+      describe: 'Agents that are to come, with --on agents.',
+    },
+    listen: {
+      type: 'string',
+      requiresArg: true,
+      describe:
+        'Where agents join: tcp://ADDRESS:PORT; a free port of the address that leads to the hosts by default.',
+    },
+    advertise: {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Number by which hosts reach this machine, where that is not found out.',
+    },
+    'key-file': {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Key of the connections between hosts; a new one when left out.',
+    },
+    'ssh-command': {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Program and first words in place of ssh, as in "ssh -F config".',
+    },
+    set: SET_OPTION,
+    workers: WORKERS_OPTION,
+    'expert-parallel': {
+      type: 'number',
+      requiresArg: true,
+      coerce: wholeNumber('expert-parallel', 1),
+      describe: 'Workers that share one set of experts. Changes no bit of the result.',
+    },
+    threads: {
+      type: 'number',
+      requiresArg: true,
+      coerce: wholeNumber('threads', 0),
+      describe: 'Threads of each worker; 0 shares each host’s cores out. Changes no bit of the result.',
+    },
+    ...STOP_OPTIONS,
+  },
+  examples: [
+    ['sluice launch configs/quickstart.yaml --on ssh:hosts.txt --workers 4', 'Train on the hosts of a file.'],
+    [
+      'sluice launch configs/quickstart.yaml --on ssh:hosts.txt --dry-run',
+      'Show which program would be started on which host.',
+    ],
+    [
+      'sluice launch configs/quickstart.yaml --on agents --nodes 3 --listen tcp://0.0.0.0:7700 --key-file run.key',
+      'Wait for three agents, which something else starts.',
+    ],
+  ],
+  exitCodeOf: schedulerExitCode,
+  async run(args, context) {
+    const { launchRun } = await import('../coordinator/launchRun.ts');
+    return launchRun(args, context.log);
+  },
+});

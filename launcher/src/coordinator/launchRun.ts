@@ -1,0 +1,179 @@
+/** Starts a run on the hosts that a starter brings, or goes on with it: the same command does both. */
+
+import { existsSync } from 'node:fs';
+import { type CurveKeys, generateCurveKeys } from '@sluice/collectives';
+import { diffConfigs, SluiceError } from '@sluice/core';
+import type { RunConfig } from '@sluice/train';
+import type { CommandResult } from '../cli/command.ts';
+import { addressTowards, formatEndpoint, parseEndpoint } from '../fleet/address.ts';
+import { EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY } from '../fleet/agent.ts';
+import { AgentFleet } from '../fleet/agentFleet.ts';
+import { configurationExitCode } from '../fleet/exitCode.ts';
+import { type Fleet, localFleet } from '../fleet/fleet.ts';
+import { nodeName, readHostFile } from '../fleet/hostFile.ts';
+import { readKeyFile } from '../fleet/keyFile.ts';
+import { SshStarter, sshWords } from '../fleet/starters/ssh.ts';
+import { judgeChanges } from '../run/resumeRules.ts';
+import { type ConfigFlags, loadNewRunConfig, loadRunConfig } from '../run/runConfig.ts';
+import { directoryForRun, runDirectory } from '../run/runDirectory.ts';
+import { configInRun } from '../run/runPaths.ts';
+import type { StopFlags } from '../run/stopPoint.ts';
+import { resumeRun } from './resumeRun.ts';
+import { startRun } from './startRun.ts';
+
+export interface LaunchRunOptions extends ConfigFlags, StopFlags {
+  readonly config: string;
+  readonly runDir?: string | undefined;
+  /** `local`, `ssh:FILE` or `agents`. */
+  readonly on: string;
+  /** Of `agents`: how many are to come. */
+  readonly nodes?: number | undefined;
+  readonly listen?: string | undefined;
+  readonly advertise?: string | undefined;
+  readonly keyFile?: string | undefined;
+  readonly sshCommand?: string | undefined;
+  readonly dryRun?: boolean | undefined;
+}
+
+type Log = (line: string) => void;
+
+/**
+ * Brings the hosts together, trains on them, and tells their agents how it ended.
+ * @throws as `startRun` and `resumeRun`; SLUICE_E_HOST_FILE, SLUICE_E_KEY_FILE, SLUICE_E_SSH_FAILED, SLUICE_E_HOSTS_TOO_FEW,
+ *   SLUICE_E_PORT_TAKEN
+ */
+export async function launchRun(options: LaunchRunOptions, log: Log): Promise<CommandResult> {
+  const config = await loadNewRunConfig(options.config, options, () => {});
+  const path = options.runDir ?? directoryForRun(config, options.config);
+  const [starter, file] = splitOn(options.on);
+  if (starter === 'local') {
+    return options.dryRun
+      ? planText(options, config, path, [])
+      : startOrGoOn(options, path, log, localFleet());
+  }
+  const starting = starter === 'ssh' ? sshHosts(file!) : { expected: nodesOf(options), hosts: [] };
+  if (options.dryRun) return planText(options, config, path, starting.hosts);
+  const curve: CurveKeys = options.keyFile === undefined ? generateCurveKeys() : readKeyFile(options.keyFile);
+  const fleet = await AgentFleet.listen({
+    endpoint: options.listen ?? formatEndpoint({ host: await ownAddress(starting.hosts), port: 0 }),
+    curve,
+    advertise: options.advertise,
+    expected: starting.expected,
+    ...config.faults,
+    log,
+  });
+  const ssh = starter === 'ssh' ? await startBySsh(fleet, curve, options, starting.hosts, log) : undefined;
+  return await onFleet(fleet, () => startOrGoOn(options, path, log, fleet)).finally(() => ssh?.end());
+}
+
+/** Whatever becomes of the run, its agents are told, and end with what says it to their schedulers. */
+async function onFleet(fleet: AgentFleet, work: () => Promise<CommandResult>): Promise<CommandResult> {
+  try {
+    const result = await work();
+    await fleet.end(result.exitCode ?? EXIT_DONE, 'the run has ended');
+    return result;
+  } catch (error) {
+    const { message } = error as Error;
+    await fleet.end(configurationExitCode(error) ?? EXIT_FAILED, message.slice(0, 500));
+    throw error;
+  }
+}
+
+async function startOrGoOn(
+  options: LaunchRunOptions,
+  path: string,
+  log: Log,
+  fleet: Fleet,
+): Promise<CommandResult> {
+  const run = runDirectory(path);
+  const result = existsSync(run.config)
+    ? await resumeRun({ ...options, run: path, set: await freeChanges(options, path) }, log, fleet)
+    : await startRun({ ...options, runDir: path }, log, fleet);
+  // Stopped before the run's own end, and not because that was asked for: whoever started it is to start it again.
+  return result.stoppedEarly ? { ...result, exitCode: EXIT_STOPPED_EARLY } : result;
+}
+
+/**
+ * What the configuration says now and the run does not, as far as no bit depends on it.
+ * @throws SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW
+ */
+async function freeChanges(options: LaunchRunOptions, path: string): Promise<string[]> {
+  const run = runDirectory(path);
+  const saved = configInRun(run.path, loadRunConfig(run.config, {}));
+  const now = configInRun(run.path, await loadNewRunConfig(options.config, options, () => {}));
+  judgeChanges(saved, now, []);
+  return diffConfigs(saved, now).map(({ key, after }) => `${key}=${JSON.stringify(after)}`);
+}
+
+function splitOn(on: string): [string, string?] {
+  if (on === 'local' || on === 'agents') return [on];
+  if (on.startsWith('ssh:') && on.length > 'ssh:'.length) return ['ssh', on.slice('ssh:'.length)];
+  throw new SluiceError(
+    'SLUICE_E_USAGE',
+    `--on is ${on}, none of local, ssh:FILE, agents, slurm and kubernetes.`,
+  );
+}
+
+function sshHosts(file: string) {
+  const hosts = readHostFile(file);
+  return { hosts, expected: hosts.map(nodeName) };
+}
+
+function nodesOf({ nodes }: LaunchRunOptions): number {
+  if (nodes !== undefined) return nodes;
+  throw new SluiceError(
+    'SLUICE_E_USAGE',
+    '--on agents needs --nodes, the number of agents that are to come.',
+  );
+}
+
+/** Where the hosts find this one: the address by which packets to the first of them leave. */
+async function ownAddress(
+  hosts: readonly { readonly name: string; readonly address?: string }[],
+): Promise<string> {
+  const [first] = hosts;
+  if (!first) return '127.0.0.1';
+  return addressTowards(first.address ?? nodeName(first)).catch(() => '0.0.0.0');
+}
+
+async function startBySsh(
+  fleet: AgentFleet,
+  curve: CurveKeys,
+  options: LaunchRunOptions,
+  hosts: ReturnType<typeof readHostFile>,
+  log: Log,
+): Promise<SshStarter> {
+  const { host, port } = parseEndpoint(fleet.endpoint);
+  const join = formatEndpoint({ host: options.advertise ?? host, port });
+  const starter = new SshStarter({
+    ...{ hosts, join, curve, log },
+    incarnation: [0, Math.floor(performance.timeOrigin)],
+    ...(options.sshCommand && { command: options.sshCommand.split(' ') }),
+  });
+  fleet.failWith(() => starter.failure);
+  starter.start();
+  return starter;
+}
+
+/** What would be done, for people to look at before. */
+function planText(
+  options: LaunchRunOptions,
+  { parallel }: RunConfig,
+  path: string,
+  hosts: ReturnType<typeof readHostFile>,
+): CommandResult {
+  const command = options.sshCommand?.split(' ');
+  const executed = hosts.map((host) => ({
+    host: host.name,
+    slots: host.slots ?? null,
+    words: sshWords(host, command),
+  }));
+  const lines = [
+    `${existsSync(runDirectory(path).config) ? 'goes on with' : 'starts'} the run in ${path}`,
+    `${parallel.workers} workers, ${parallel.expertParallel} of them share one set of experts`,
+    ...executed.map(
+      ({ host, slots, words }) => `${host} (${slots ?? 'any number of'} workers): ${words.join(' ')}`,
+    ),
+  ];
+  return { text: lines.join('\n'), json: { runDir: path, ...parallel, hosts: executed } };
+}

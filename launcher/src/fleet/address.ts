@@ -1,0 +1,51 @@
+/** Numbers by which hosts reach each other. Names are resolved once, on the host that uses them, and never handed on. */
+
+import { createSocket } from 'node:dgram';
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { SluiceError } from '@sluice/core';
+
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+const ENDPOINT = /^tcp:\/\/(?:\[(?<v6>[^\]]+)\]|(?<host>[^:/]+)):(?<port>\d{1,5})$/;
+
+/** @throws SLUICE_E_USAGE for what is not tcp://HOST:PORT */
+export function parseEndpoint(text: string): Endpoint {
+  const { v6, host = v6, port } = ENDPOINT.exec(text)?.groups ?? {};
+  if (host === undefined || Number(port) > 65_535) {
+    throw new SluiceError('SLUICE_E_USAGE', `${text} is no address of the form tcp://HOST:PORT.`);
+  }
+  return { host, port: Number(port) };
+}
+
+export function formatEndpoint({ host, port }: Endpoint): string {
+  return `tcp://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+/** The address of this host from which packets to `host` leave: the one by which that host finds this one. Sends nothing. */
+export async function addressTowards(host: string): Promise<string> {
+  const { address, family } = await lookup(host);
+  const socket = createSocket(family === 6 ? 'udp6' : 'udp4');
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', reject);
+      socket.connect(9, address, resolve);
+    });
+    return socket.address().address;
+  } finally {
+    socket.close();
+  }
+}
+
+/** Whether an address means every host to itself. */
+export function isLoopback(address: string): boolean {
+  return address === '::1' || (isIP(address) === 4 && address.startsWith('127.'));
+}
+
+/** Whether an address is one to listen on, and none to be reached by. */
+export function isUnspecified(address: string): boolean {
+  return address === '0.0.0.0' || address === '::';
+}

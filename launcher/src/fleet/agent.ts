@@ -1,0 +1,288 @@
+/**
+ * One agent a host: joins the coordinator, starts and ends workers as it says, passes on what they print, and ends with its
+ * lifeline: the coordinator's word, its long silence, or the end of its standard input.
+ */
+
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { hostname, totalmem } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CurveKeys, Invitation } from '@sluice/collectives';
+import { connectorSecurity, errorFromData } from '@sluice/collectives/control';
+import { availableCores, type SluiceError } from '@sluice/core';
+import { Dealer } from 'zeromq';
+import { listGpus } from '../backends/gpus.ts';
+import { visibleDevices } from '../coordinator/devices.ts';
+import { addressTowards, parseEndpoint } from './address.ts';
+import { ownBuild } from './build.ts';
+import type { StartedWorker } from './host.ts';
+import {
+  type AgentFacts,
+  type AgentMessages,
+  BEAT_MS,
+  BEATS_UNTIL_LOST,
+  type CoordinatorMessages,
+  decodeFromCoordinator,
+  encodeFromAgent,
+  type Incarnation,
+  MAX_FLEET_BYTES,
+} from './protocol.ts';
+import { startWorkerProcess } from './workerProcess.ts';
+
+export interface AgentOptions {
+  /** Where the coordinator listens, or will: `tcp://HOST:PORT`. */
+  readonly join: string;
+  readonly curve: CurveKeys;
+  /** What this host is called; its own name when left out. */
+  readonly node?: string | undefined;
+  readonly nodeRank?: number | undefined;
+  /** When left out, when this process began. */
+  readonly incarnation?: Incarnation | undefined;
+  /** Number by which other hosts reach this one; found out when left out. */
+  readonly advertise?: string | undefined;
+  /** Workers that this host takes; any number when left out. */
+  readonly slots?: number | undefined;
+  /** How long a coordinator may be away before the agent gives up, seconds. */
+  readonly patienceSeconds: number;
+  readonly log: (line: string) => void;
+}
+
+/** How an agent ends. */
+export const EXIT_DONE = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_CONFIGURATION = 2;
+/** Stopped early, with all that was done saved: to be started again (EX_TEMPFAIL of sysexits.h). */
+export const EXIT_STOPPED_EARLY = 75;
+
+/** How long the last words may take to leave, ms. */
+const LINGER_MS = 1000;
+
+/** Refusals that no later try could change. */
+const FINAL: Readonly<Partial<Record<SluiceError['code'], number>>> = {
+  SLUICE_E_HOST_DIFFERS: EXIT_CONFIGURATION,
+  SLUICE_E_PROTOCOL_VERSION: EXIT_CONFIGURATION,
+  SLUICE_E_NODE_NAME_TAKEN: EXIT_CONFIGURATION,
+  SLUICE_E_INCARNATION_OLD: EXIT_FAILED,
+};
+
+export class Agent {
+  /** Resolves with the exit code. */
+  readonly ended: Promise<number>;
+  readonly #options: AgentOptions;
+  readonly #session = randomUUID();
+  readonly #workers = new Map<string, StartedWorker>();
+  readonly #outbox: Buffer[] = [];
+  #socket: Dealer | undefined;
+  #facts!: AgentFacts;
+  #end!: (code: number) => void;
+  #heartbeat: NodeJS.Timeout | undefined;
+  #sending: Promise<void> | undefined;
+  #isIn = false;
+  #beatsUnheard = 0;
+  #heard = 0;
+  #stopReason: string | undefined;
+  #isEnding = false;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+  }
+
+  /** Looks for the coordinator, and goes on doing so in the background. */
+  async start(): Promise<void> {
+    this.#facts = await this.#findFacts();
+    if (this.#isEnding) return;
+    this.#socket = new Dealer({
+      ...connectorSecurity(this.#options.curve),
+      // A connection made anew is the same agent to the coordinator.
+      routingId: this.#session,
+      maxMessageSize: MAX_FLEET_BYTES,
+      // Nothing is kept for a coordinator that is not there.
+      immediate: true,
+      connectTimeout: 1000,
+      reconnectInterval: 100,
+      reconnectMaxInterval: 2000,
+      tcpMaxRetransmitTimeout: 15_000,
+      linger: LINGER_MS,
+    });
+    this.#socket.connect(this.#options.join);
+    void this.#receiveAll(this.#socket);
+    this.#heartbeat = setInterval(() => this.#beat(), BEAT_MS);
+    this.#send('join', this.#facts);
+  }
+
+  /** Asks the coordinator to save and stop; alone, there is nothing to save. */
+  requestStop(reason: string): void {
+    if (this.#stopReason === undefined)
+      this.#options.log(`asking the coordinator to save and stop: ${reason}`);
+    this.#stopReason ??= reason;
+    if (this.#isIn) this.#send('stop', { reason });
+    else if (this.#workers.size === 0) void this.finish(EXIT_STOPPED_EARLY, reason);
+  }
+
+  /** Ends the workers and this agent. */
+  async finish(code: number, reason: string): Promise<void> {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    clearInterval(this.#heartbeat);
+    const workers = [...this.#workers.values()];
+    for (const worker of workers) worker.kill();
+    await Promise.all(workers.map(({ ended }) => ended));
+    if (this.#isIn) this.#send('left', { reason });
+    await Promise.race([this.#sending, delay(LINGER_MS)]);
+    this.#socket?.close();
+    this.#options.log(`ending with exit code ${code}: ${reason}`);
+    this.#end(code);
+  }
+
+  /** The address needs the coordinator's name to resolve, which a scheduler may see to only later. */
+  async #findFacts(): Promise<AgentFacts> {
+    const { join, advertise, patienceSeconds, node = hostname(), nodeRank, slots } = this.#options;
+    const { host } = parseEndpoint(join);
+    let address = advertise;
+    for (let tries = 0; address === undefined; tries++) {
+      try {
+        address = await addressTowards(host);
+      } catch (error) {
+        if (tries > patienceSeconds) throw error;
+        if (tries % 10 === 0) this.#options.log(`${host} does not resolve yet (${(error as Error).message})`);
+        await delay(1000);
+      }
+    }
+    return {
+      ...{ node, address, session: this.#session, pid: process.pid, machine: machineId(), build: ownBuild() },
+      incarnation: this.#options.incarnation ?? [0, Math.floor(performance.timeOrigin)],
+      ...(nodeRank !== undefined && { nodeRank }),
+      ...(slots !== undefined && { slots }),
+      cores: availableCores().count,
+      memoryBytes: totalmem(),
+      devices: visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length),
+    };
+  }
+
+  #beat(): void {
+    this.#beatsUnheard++;
+    if (this.#beatsUnheard * BEAT_MS > this.#options.patienceSeconds * 1000) {
+      void this.finish(
+        EXIT_STOPPED_EARLY,
+        `nothing was heard of the coordinator at ${this.#options.join} for ${this.#options.patienceSeconds} s`,
+      );
+      return;
+    }
+    if (this.#isIn && this.#beatsUnheard > BEATS_UNTIL_LOST) {
+      this.#options.log(`nothing is heard of the coordinator at ${this.#options.join}: looking for it`);
+      this.#leaveWorkers();
+    }
+    if (this.#isIn) this.#sayWhatRuns();
+    else if (this.#outbox.length === 0) this.#send('join', this.#facts);
+  }
+
+  #sayWhatRuns(): void {
+    const workers = [...this.#workers].map(([id, { pid }]) => ({ id, pid: pid ?? 0 }));
+    this.#send('beat', { heard: this.#heard, workers });
+  }
+
+  async #receiveAll(socket: Dealer): Promise<void> {
+    for await (const [frame] of socket) {
+      let message: ReturnType<typeof decodeFromCoordinator>;
+      try {
+        message = frame && decodeFromCoordinator(frame);
+      } catch (error) {
+        this.#refused(error as SluiceError);
+        return;
+      }
+      if (message === undefined || this.#isEnding) continue;
+      this.#beatsUnheard = 0;
+      switch (message.kind) {
+        case 'welcome':
+          if (!this.#isIn) this.#options.log(`joined ${this.#options.join} as ${this.#facts.node}`);
+          this.#isIn = true;
+          if (this.#stopReason !== undefined) this.#send('stop', { reason: this.#stopReason });
+          break;
+        case 'unknown':
+          this.#leaveWorkers();
+          this.#send('join', this.#facts);
+          break;
+        case 'refused':
+          this.#refused(errorFromData(message.body.error));
+          break;
+        case 'beat':
+          this.#heard = message.body.number;
+          this.#endAllBut(message.body.workers);
+          this.#sayWhatRuns();
+          break;
+        case 'start':
+          this.#heard = message.body.number;
+          this.#startWorker(message.body);
+          break;
+        case 'kill':
+          this.#heard = message.body.number;
+          this.#workers.get(message.body.id)?.kill();
+          break;
+        case 'end':
+          void this.finish(message.body.code, message.body.reason);
+          break;
+      }
+    }
+  }
+
+  #startWorker({ id, rank, invitation, environment }: CoordinatorMessages['start']): void {
+    if (!this.#isIn || this.#workers.has(id)) return;
+    const worker = startWorkerProcess({
+      rank,
+      invitation: invitation as unknown as Invitation,
+      environment,
+      log: (line) => this.#send('output', { id, line: line.slice(0, MAX_LINE) }),
+    });
+    this.#workers.set(id, worker);
+    void worker.ended.then(({ how, exitCode, signal }) => {
+      this.#workers.delete(id);
+      this.#send('ended', { id, how, exitCode, signal });
+    });
+  }
+
+  /** Workers that the coordinator does not know of belong to a past of the run. */
+  #endAllBut(ids: readonly string[]): void {
+    for (const [id, worker] of this.#workers) if (!ids.includes(id)) worker.kill();
+  }
+
+  /** Without their coordinator, workers can neither go on nor save. */
+  #leaveWorkers(): void {
+    this.#isIn = false;
+    this.#endAllBut([]);
+  }
+
+  #refused(error: SluiceError): void {
+    this.#options.log(`refused by the coordinator: ${error.message}`);
+    const code = FINAL[error.code];
+    if (code !== undefined) void this.finish(code, error.message);
+  }
+
+  #send<Kind extends keyof AgentMessages>(kind: Kind, body: AgentMessages[Kind]): void {
+    if (this.#socket === undefined || this.#socket.closed) return;
+    this.#outbox.push(encodeFromAgent(kind, body));
+    this.#sending ??= this.#drain(this.#socket);
+  }
+
+  async #drain(socket: Dealer): Promise<void> {
+    for (let next = this.#outbox[0]; next !== undefined; next = this.#outbox[0]) {
+      await socket.send(next).catch(() => {});
+      this.#outbox.shift();
+    }
+    this.#sending = undefined;
+  }
+}
+
+/** Characters of a line of output that are passed on. */
+const MAX_LINE = 16_000;
+
+/** Tells machines apart that may have the same name. */
+function machineId(): string {
+  try {
+    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()}:${hostname()}`;
+  } catch {
+    return hostname();
+  }
+}

@@ -1,0 +1,216 @@
+/** The hosts whose agents have joined, and the waiting for those that have not. */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CurveKeys } from '@sluice/collectives';
+import { SluiceError } from '@sluice/core';
+import type { TeamNetwork } from '../coordinator/team.ts';
+import { addressTowards, formatEndpoint, isLoopback, isUnspecified, parseEndpoint } from './address.ts';
+import type { AgentHost } from './agentHost.ts';
+import { ownBuild } from './build.ts';
+import type { Fleet } from './fleet.ts';
+import { FleetServer } from './fleetServer.ts';
+
+export interface AgentFleetOptions {
+  readonly endpoint: string;
+  readonly curve: CurveKeys;
+  /** Number by which hosts reach this machine; found out where it is left out. */
+  readonly advertise?: string | undefined;
+  /** Names of the hosts that are to come, or their number. */
+  readonly expected: readonly string[] | number;
+  /** How long a start waits for them, seconds. */
+  readonly joinSeconds: number;
+  /** How long a restart waits for a host in place of a lost one, seconds. */
+  readonly replacementSeconds: number;
+  readonly log: (line: string) => void;
+}
+
+/** How long a host may take for a sign of life, before workers are started without it, ms. */
+const SIGN_OF_LIFE_MS = 3000;
+
+/** How often people are told who is missing, ms. */
+const TELL_EVERY_MS = 10_000;
+
+/** How long agents may take to leave, ms. */
+const LEAVE_MS = 5000;
+
+const LOOK_MS = 50;
+
+export class AgentFleet implements Fleet {
+  readonly #options: AgentFleetOptions;
+  readonly #stopListeners = new Set<(reason: string) => void>();
+  #server!: FleetServer;
+  #network: TeamNetwork | undefined;
+  /** Those on which workers were placed last. */
+  #used: readonly AgentHost[] = [];
+  #stopReason: string | undefined;
+  #failed: (() => SluiceError | undefined) | undefined;
+
+  static async listen(options: AgentFleetOptions): Promise<AgentFleet> {
+    const fleet = new AgentFleet(options);
+    fleet.#server = await FleetServer.listen(
+      { endpoint: options.endpoint, curve: options.curve, build: ownBuild() },
+      {
+        joined: ({ name, address, cores, devices }) =>
+          options.log(`${name} has joined (${address}, ${cores} cores${gpus(devices)})`),
+        lost: ({ name }, reason) => options.log(`${name} is lost: ${reason}`),
+        refused: ({ node }, error) => options.log(`${node} was refused: ${error.message}`),
+        stop: (reason) => fleet.#stop(reason),
+        asked: () => fleet.describe(),
+      },
+    );
+    return fleet;
+  }
+
+  private constructor(options: AgentFleetOptions) {
+    this.#options = options;
+  }
+
+  /** Where agents join. */
+  get endpoint(): string {
+    return this.#server.endpoint;
+  }
+
+  get network(): TeamNetwork | undefined {
+    return this.#network;
+  }
+
+  /** In the order of their ranks: as a scheduler numbered them, else by natural order of their names. */
+  hosts(): readonly AgentHost[] {
+    const place = ({ facts: { nodeRank } }: AgentHost) => nodeRank ?? Number.POSITIVE_INFINITY;
+    return [...this.#server.hosts].sort(
+      (a, b) => place(a) - place(b) || NATURAL.compare(a.name, b.name) || 0,
+    );
+  }
+
+  async assemble(isRestart: boolean): Promise<readonly AgentHost[]> {
+    if (isRestart) await this.#askForLife();
+    const { joinSeconds, replacementSeconds } = this.#options;
+    const begun = performance.now();
+    const waited = () => performance.now() - begun;
+    const isEnough = () => this.#missing().length === 0;
+    for (let told = TELL_EVERY_MS; !isEnough(); ) {
+      const limit = isRestart && this.hosts().length > 0 ? replacementSeconds : joinSeconds;
+      if (waited() > limit * 1000) break;
+      const failure = this.#failed?.();
+      if (failure !== undefined && !isRestart) throw failure;
+      if (this.#stopReason !== undefined) throw this.#interrupted();
+      if (waited() > told) {
+        this.#options.log(`waiting for ${this.#missing().join(', ')} (${Math.round(waited() / 1000)} s)`);
+        told += TELL_EVERY_MS;
+      }
+      await delay(LOOK_MS);
+    }
+    const hosts = this.hosts();
+    if (hosts.length === 0 || (!isRestart && !isEnough())) throw this.#tooFew(waited());
+    if (!isEnough()) this.#options.log(`going on without ${this.#missing().join(', ')}`);
+    await this.#chooseNetwork(hosts);
+    this.#used = hosts;
+    return hosts;
+  }
+
+  hasNewcomers(): boolean {
+    return this.#used.length < this.#wanted() && this.hosts().some((host) => !this.#used.includes(host));
+  }
+
+  onStop(listener: (reason: string) => void): () => void {
+    this.#stopListeners.add(listener);
+    if (this.#stopReason !== undefined) listener(this.#stopReason);
+    return () => this.#stopListeners.delete(listener);
+  }
+
+  /** Lets whoever starts the agents say that they will not come. */
+  failWith(failed: () => SluiceError | undefined): void {
+    this.#failed = failed;
+  }
+
+  /** Hosts and processes, for people and programs. */
+  describe(): Record<string, unknown> {
+    return {
+      coordinator: { pid: process.pid, endpoint: this.endpoint },
+      hosts: this.hosts().map(({ name, address, cores, facts, pids }) => ({
+        ...{ name, address, cores, agent: facts.pid, workers: pids },
+      })),
+    };
+  }
+
+  async end(code: number, reason: string): Promise<void> {
+    await this.#server.end(code, reason, LEAVE_MS);
+  }
+
+  #wanted(): number {
+    const { expected } = this.#options;
+    return typeof expected === 'number' ? expected : expected.length;
+  }
+
+  /** In words, whom one waits for. */
+  #missing(): string[] {
+    const { expected } = this.#options;
+    const hosts = this.hosts();
+    if (typeof expected === 'number') {
+      const count = expected - hosts.length;
+      return count > 0 ? [`${count} of ${expected} hosts`] : [];
+    }
+    // Any host will do in place of a lost one.
+    if (hosts.length >= expected.length) return [];
+    return expected.filter((name) => !hosts.some((host) => host.name === name));
+  }
+
+  /** A host that was cut off with its workers shows it only by its silence. */
+  async #askForLife(): Promise<void> {
+    const asked = this.hosts();
+    const heardBefore = asked.map((host) => host.timesHeard);
+    this.#server.beat();
+    const begun = performance.now();
+    const isSilent = (host: AgentHost, i: number) =>
+      host.gone === undefined && host.timesHeard === heardBefore[i];
+    while (asked.some(isSilent) && performance.now() - begun < SIGN_OF_LIFE_MS) await delay(LOOK_MS);
+    for (const host of asked.filter(isSilent)) this.#server.lose(host, 'it gives no sign of life');
+  }
+
+  async #chooseNetwork(hosts: readonly AgentHost[]): Promise<void> {
+    if (this.#network !== undefined) return;
+    const bound = parseEndpoint(this.endpoint).host;
+    const remote = hosts.find(({ address }) => !isLoopback(address));
+    const address =
+      this.#options.advertise ??
+      (isUnspecified(bound) ? await addressTowards((remote ?? hosts[0]!).address) : bound);
+    const local = hosts.filter((host) => isLoopback(host.address));
+    if (remote && local.length > 0) {
+      throw new SluiceError(
+        'SLUICE_E_ADDRESS_UNREACHABLE',
+        `${local.map(({ name }) => name).join(', ')} would be reached by ${local[0]!.address}, which means every host to itself; ${remote.name} could not reach it.`,
+        { details: { hosts: hosts.map((host) => ({ name: host.name, address: host.address })) } },
+      );
+    }
+    this.#network = { address, curve: this.#options.curve };
+  }
+
+  #stop(reason: string): void {
+    if (this.#stopReason !== undefined) return;
+    this.#stopReason = reason;
+    this.#options.log(`asked to stop by ${reason}`);
+    for (const listener of this.#stopListeners) listener(reason);
+  }
+
+  #interrupted(): SluiceError {
+    return new SluiceError(
+      'SLUICE_E_INTERRUPTED',
+      `Asked to stop by ${this.#stopReason} before all hosts had come.`,
+    );
+  }
+
+  #tooFew(waitedMs: number): SluiceError {
+    const there = this.hosts().map(({ name }) => name);
+    return new SluiceError(
+      'SLUICE_E_HOSTS_TOO_FEW',
+      `Waited ${Math.round(waitedMs / 1000)} s at ${formatEndpoint(parseEndpoint(this.endpoint))}; missing: ${this.#missing().join(', ') || 'all hosts'}; there: ${there.join(', ') || 'none'}.`,
+      { details: { missing: this.#missing(), there } },
+    );
+  }
+}
+
+const NATURAL = new Intl.Collator('en', { numeric: true });
+
+function gpus(devices: readonly string[]): string {
+  return devices.length === 0 ? '' : `, ${devices.length} GPUs`;
+}

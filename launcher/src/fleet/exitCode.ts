@@ -1,0 +1,34 @@
+/** How commands that a scheduler starts tell it what it should do next. */
+
+import { type ErrorCode, SluiceError } from '@sluice/core';
+import { EXIT_CONFIGURATION, EXIT_FAILED, EXIT_STOPPED_EARLY } from './agent.ts';
+
+/** Mistakes that the same command makes again, however often it is started. */
+const CONFIGURATION: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'SLUICE_E_USAGE',
+  'SLUICE_E_CONFIG_SYNTAX',
+  'SLUICE_E_CONFIG_INVALID',
+  'SLUICE_E_CONFIG_OVERRIDE',
+  'SLUICE_E_WORKERS_INVALID',
+  'SLUICE_E_BATCH_INDIVISIBLE',
+  'SLUICE_E_EXPERT_PARALLEL_INVALID',
+  'SLUICE_E_SCHEDULE_INVALID',
+  'SLUICE_E_VOCABULARY_TOO_SMALL',
+  'SLUICE_E_RESUME_KEY_FIXED',
+  'SLUICE_E_RESUME_NEEDS_ALLOW',
+  'SLUICE_E_HOST_FILE',
+  'SLUICE_E_KEY_FILE',
+  'SLUICE_E_HOST_DIFFERS',
+  'SLUICE_E_ADDRESS_UNREACHABLE',
+]);
+
+/** The exit code of a mistake in what was asked for; undefined for any other error. */
+export function configurationExitCode(error: unknown): number | undefined {
+  return error instanceof SluiceError && CONFIGURATION.has(error.code) ? EXIT_CONFIGURATION : undefined;
+}
+
+/** 2: never start it again as it is; 75: start it again; 1: somebody should look. */
+export function schedulerExitCode(error: SluiceError): number {
+  if (error.code === 'SLUICE_E_INTERRUPTED') return EXIT_STOPPED_EARLY;
+  return configurationExitCode(error) ?? EXIT_FAILED;
+}

@@ -1,0 +1,152 @@
+/**
+ * Messages between agents and the coordinator: msgpack frames with a version, bounded in size, each checked against its schema
+ * before anything is done with it. What a broken connection loses is put right by the next heartbeat: the coordinator's names
+ * the workers that are to run, the agent's those that do.
+ */
+
+import { decodeMessage, encodeMessage, type Message } from '@sluice/collectives/control';
+import { ERROR_TABLE, type ErrorCode } from '@sluice/core';
+import { z } from 'zod';
+
+/** Between two heartbeats, ms. */
+export const BEAT_MS = 2000;
+
+/** Heartbeats that may be missing before a peer counts as lost. */
+export const BEATS_UNTIL_LOST = 7;
+
+/** Largest message, bytes: an invitation, or a few hundred lines of output. */
+export const MAX_FLEET_BYTES = 1 << 20;
+
+const text = z.string().max(4096);
+const name = z.string().regex(/^[\w.:-]{1,253}$/);
+const count = z.int().min(0);
+const error = z.strictObject({
+  code: z.custom<ErrorCode>((code) => typeof code === 'string' && code in ERROR_TABLE),
+  message: z.string().max(1 << 16),
+  details: z.record(z.string(), z.unknown()),
+});
+
+/** Two numbers, compared in order: of two agents of one node, the greater is the one that counts. */
+export const Incarnation = z.tuple([count, count]);
+export type Incarnation = z.infer<typeof Incarnation>;
+
+/** What must be the same on all hosts of a run. */
+export const Build = z.strictObject({
+  sluice: text,
+  /** Hash of the program's files. */
+  content: text,
+  /** Name of the arithmetic, and with it of the bits. */
+  arithmetic: text,
+  node: text,
+});
+export type Build = z.infer<typeof Build>;
+
+const AGENT_MESSAGES = {
+  join: z.strictObject({
+    node: name,
+    incarnation: Incarnation,
+    /** Tells this process from all others. */
+    session: name,
+    /** Of the machine, whatever it is called. */
+    machine: text,
+    pid: count,
+    /** Place among the nodes, where a scheduler gave one. */
+    nodeRank: count.optional(),
+    /** Number by which other hosts reach its workers. */
+    address: name,
+    slots: count.optional(),
+    cores: z.number().positive(),
+    memoryBytes: count,
+    devices: z.array(text).max(1024),
+    build: Build,
+  }),
+  beat: z.strictObject({
+    /** Last message of the coordinator that was acted on. */
+    heard: count,
+    /** Workers that run. */
+    workers: z.array(z.strictObject({ id: name, pid: count })).max(4096),
+  }),
+  output: z.strictObject({ id: name, line: z.string().max(1 << 16) }),
+  ended: z.strictObject({
+    id: name,
+    how: text,
+    exitCode: z.int().nullable(),
+    signal: text.nullable(),
+  }),
+  /** Somebody asked this agent to end: the run is to be saved. */
+  stop: z.strictObject({ reason: text }),
+  left: z.strictObject({ reason: text }),
+  /** Not an agent: somebody asks about the run, or wants it to stop. */
+  ask: z.strictObject({ what: z.enum(['ps', 'stop']) }),
+} as const;
+
+const COORDINATOR_MESSAGES = {
+  welcome: z.strictObject({}),
+  refused: z.strictObject({ error }),
+  /** To an agent that this coordinator, which may be a new one, has not let in. */
+  unknown: z.strictObject({}),
+  beat: z.strictObject({
+    /** Number of this message. */
+    number: count,
+    /** Workers that are to run; all others are to end. */
+    workers: z.array(name).max(4096),
+  }),
+  start: z.strictObject({
+    number: count,
+    id: name,
+    rank: count,
+    invitation: z.record(z.string(), z.unknown()),
+    environment: z.record(z.string().max(256), z.string().max(1 << 16)),
+  }),
+  kill: z.strictObject({ number: count, id: name }),
+  end: z.strictObject({ code: z.int().min(0).max(255), reason: text }),
+  told: z.strictObject({ answer: z.record(z.string(), z.unknown()) }),
+} as const;
+
+type Bodies<Schemas extends Record<string, z.ZodType>> = { [Kind in keyof Schemas]: z.infer<Schemas[Kind]> };
+export type AgentMessages = Bodies<typeof AGENT_MESSAGES>;
+export type CoordinatorMessages = Bodies<typeof COORDINATOR_MESSAGES>;
+export type AgentFacts = AgentMessages['join'];
+
+export function encodeFromAgent<Kind extends keyof AgentMessages>(
+  kind: Kind,
+  body: AgentMessages[Kind],
+): Buffer {
+  return encodeMessage<AgentMessages, Kind>(kind, body);
+}
+
+export function encodeFromCoordinator<Kind extends keyof CoordinatorMessages>(
+  kind: Kind,
+  body: CoordinatorMessages[Kind],
+): Buffer {
+  return encodeMessage<CoordinatorMessages, Kind>(kind, body);
+}
+
+/**
+ * @returns undefined for what is no message of an agent
+ * @throws SLUICE_E_PROTOCOL_VERSION
+ */
+export function decodeFromAgent(frame: Buffer): Message<AgentMessages> | undefined {
+  return checked(AGENT_MESSAGES, decodeMessage<AgentMessages>(frame));
+}
+
+/**
+ * @returns undefined for what is no message of a coordinator
+ * @throws SLUICE_E_PROTOCOL_VERSION
+ */
+export function decodeFromCoordinator(frame: Buffer): Message<CoordinatorMessages> | undefined {
+  return checked(COORDINATOR_MESSAGES, decodeMessage<CoordinatorMessages>(frame));
+}
+
+function checked<M extends { readonly kind: string; readonly body: unknown }>(
+  schemas: Readonly<Record<string, z.ZodType>>,
+  message: M | undefined,
+): M | undefined {
+  if (message === undefined || !Object.hasOwn(schemas, message.kind)) return undefined;
+  return schemas[message.kind]!.safeParse(message.body).success ? message : undefined;
+}
+
+/** Whether `a` is the later of two incarnations. */
+export function isLater(a: Incarnation, b: Incarnation): boolean {
+  return a[0] > b[0] || (a[0] === b[0] && a[1] > b[1]);
+}

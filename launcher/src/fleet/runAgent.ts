@@ -1,0 +1,135 @@
+/** The life of the process of an agent: where it learns its place, what asks it to stop, and what it starts beside itself. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { SluiceError } from '@sluice/core';
+import { z } from 'zod';
+import type { CommandResult } from '../cli/command.ts';
+import { formatEndpoint, parseEndpoint } from './address.ts';
+import { Agent, type AgentOptions, EXIT_FAILED } from './agent.ts';
+import { KeyFile, readKeyFile } from './keyFile.ts';
+import { watchPreemption } from './preemption.ts';
+import { Incarnation } from './protocol.ts';
+import { AGENT_BEGINS } from './starters/ssh.ts';
+
+export interface RunAgentOptions {
+  readonly join?: string | undefined;
+  readonly keyFile?: string | undefined;
+  readonly stdio?: boolean | undefined;
+  readonly node?: string | undefined;
+  readonly nodeRank?: number | undefined;
+  readonly nodes?: number | undefined;
+  readonly advertise?: string | undefined;
+  readonly slots?: number | undefined;
+  readonly lead?: string | undefined;
+  readonly runDir?: string | undefined;
+  readonly patience: number;
+  readonly preemption?: string | undefined;
+}
+
+type Log = (line: string) => void;
+
+/** What an agent that ssh starts reads from its standard input. */
+const StdioPlace = z.strictObject({
+  join: z.string(),
+  curve: KeyFile,
+  incarnation: Incarnation,
+  node: z.string(),
+  nodeRank: z.int().min(0),
+  slots: z.int().min(1).optional(),
+  advertise: z.string().optional(),
+});
+
+export async function runAgent(options: RunAgentOptions, log: Log): Promise<CommandResult> {
+  const place = options.stdio ? await readStdin() : placeOf(options);
+  const leader = leads(options, place.nodeRank) ? startCoordinator(options, place.join) : undefined;
+  const agent = new Agent({ ...place, patienceSeconds: options.patience, log });
+  const signals = ['SIGTERM', 'SIGUSR1', 'SIGINT'] as const;
+  const onSignal = (signal: NodeJS.Signals) => agent.requestStop(signal);
+  for (const signal of signals) process.on(signal, onSignal);
+  if (options.stdio) {
+    process.stdin.on('end', () => void agent.finish(EXIT_FAILED, 'whoever started this agent is gone'));
+    process.stdin.resume();
+  }
+  const unwatch = watchPreemption(options.preemption, (notice) => agent.requestStop(notice));
+  try {
+    await agent.start();
+    const code = await agent.ended;
+    if (leader) await endOf(leader);
+    return { text: '', json: { exitCode: code }, exitCode: code };
+  } finally {
+    unwatch();
+    for (const signal of signals) process.off(signal, onSignal);
+    if (options.stdio) process.stdin.destroy();
+  }
+}
+
+type AgentPlace = Omit<AgentOptions, 'patienceSeconds' | 'log'>;
+
+async function readStdin(): Promise<AgentPlace> {
+  process.stderr.write(`${AGENT_BEGINS}\n`);
+  const lines = createInterface({ input: process.stdin });
+  const [line] = (await once(lines, 'line')) as [string];
+  lines.close();
+  try {
+    return StdioPlace.parse(JSON.parse(line));
+  } catch {
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      '--stdio expects one line of JSON on standard input, as `sluice launch` writes it.',
+    );
+  }
+}
+
+function placeOf({ join, keyFile, node, nodeRank, advertise, slots }: RunAgentOptions): AgentPlace {
+  if (join === undefined || keyFile === undefined) {
+    throw new SluiceError('SLUICE_E_USAGE', 'sluice agent needs --join and --key-file, or --stdio.');
+  }
+  parseEndpoint(join);
+  return {
+    join,
+    curve: readKeyFile(keyFile),
+    node,
+    nodeRank,
+    advertise,
+    slots,
+    incarnation: ownIncarnation(),
+  };
+}
+
+/** Of two agents of a node, the greater counts: `JOB.RESTART`, or a number. */
+function ownIncarnation(): Incarnation | undefined {
+  const text = process.env.SLUICE_INCARNATION;
+  if (text === undefined) return undefined;
+  const [, first, second = '0'] = /^(\d{1,15})(?:\.(\d{1,15}))?$/.exec(text) ?? [];
+  if (first === undefined) {
+    throw new SluiceError('SLUICE_E_USAGE', `SLUICE_INCARNATION is ${text}, no number and no NUMBER.NUMBER.`);
+  }
+  return [Number(first), Number(second)];
+}
+
+function leads({ lead, nodes }: RunAgentOptions, nodeRank: number | undefined): boolean {
+  if (lead === undefined) return false;
+  if (nodeRank === undefined || nodes === undefined) {
+    throw new SluiceError('SLUICE_E_USAGE', '--lead needs --node-rank and --nodes.');
+  }
+  return nodeRank === 0;
+}
+
+/** The coordinator, beside the agent of the first node: what the scheduler sends to one of them ends neither without a save. */
+function startCoordinator({ lead, nodes, keyFile, runDir }: RunAgentOptions, join: string): ChildProcess {
+  const listen = formatEndpoint({ host: '0.0.0.0', port: parseEndpoint(join).port });
+  const program = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
+  const flags = ['--on', 'agents', '--nodes', String(nodes), '--listen', listen, '--key-file', keyFile!];
+  const words = ['launch', lead!, ...flags, ...(runDir === undefined ? [] : ['--run-dir', runDir])];
+  return spawn(process.execPath, [program, ...words], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    detached: true,
+  });
+}
+
+async function endOf(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+}

@@ -1,0 +1,13 @@
+/** What messages between processes of a run are made of, for those that carry no collective. */
+
+export { awakeTimeout } from './awakeTime.ts';
+export {
+  decodeMessage,
+  type ErrorData,
+  encodeMessage,
+  errorFromData,
+  errorToData,
+  type Message,
+} from './controlProtocol.ts';
+export { Authenticator, connectorSecurity, listenerSecurity } from './security.ts';
+export { bindOrRefuse } from './sockets.ts';
