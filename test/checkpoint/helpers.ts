@@ -104,7 +104,7 @@ export async function save(run: string, step: number, options: SaveOptions = {})
   const shards = [];
   for (const [rank, pieces] of shard(tensors, sharding, seed, kinds).entries()) {
     // Records travel from workers to the coordinator as data.
-    shards.push(JSON.parse(JSON.stringify(await writeShard(directory, rank, pieces, files))));
+    shards.push(JSON.parse(JSON.stringify(await writeShard(directory, rank, pieces, { files }))));
   }
   const state = { order: { position: step * 8 } };
   const config = { seed, model: { hiddenSize: 4 } };

@@ -41,6 +41,7 @@ test('what is left of a save that filled the disk makes room for the next one', 
     tensors: [],
     workers,
     journal,
+    assertOwned: () => {},
     warn: (text) => t.fail(text),
     remains: new Set(),
   };

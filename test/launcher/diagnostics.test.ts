@@ -31,6 +31,7 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     },
     stop: { requested: false },
     wantsRegroup: () => false,
+    assertOwned: () => {},
     state: initialState({}),
     spikes: { observe: () => undefined, state: () => ({}) },
     afterStep: [diagnosticsAfterStep(config, (record) => kept.push(record))],

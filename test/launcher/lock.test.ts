@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { acquireLock, lockOwner } from '../../launcher/src/run/lock.ts';
+import { acquireLock, acquireRunLock, lockOwner } from '../../launcher/src/run/lock.ts';
 import { ownIdentity, processStart } from '../../launcher/src/run/processIdentity.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
@@ -114,4 +114,54 @@ test('of many processes that find a dead lock at the same time exactly one gets 
   for (const { child } of contenders) child.stdin.end();
   t.is(answers.filter((answer) => answer === 'owner').length, 1, answers.join(' '));
   t.is(answers.filter((answer) => answer === 'SLUICE_E_RUN_IN_USE').length, 3, answers.join(' '));
+});
+
+/** A lock of a process on another machine. */
+function foreignLock(path: string, incarnation?: [number, number]): void {
+  const owner = { pid: 1, host: 'elsewhere.example', started: 'x', token: 'theirs', incarnation };
+  writeFileSync(path, JSON.stringify(owner));
+}
+
+test('an owner on another machine that shows no sign of life is taken over', async (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  foreignLock(path);
+  const said: string[] = [];
+  const lock = await acquireRunLock(path, (line) => said.push(line), 500);
+  t.regex(said[0]!, /process 1 on elsewhere\.example owns the run/);
+  t.is(lockOwner(path)?.pid, process.pid);
+  lock.release();
+});
+
+test('one that touches its lock meanwhile is not', async (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  foreignLock(path);
+  const taking = t.throwsAsync(
+    acquireRunLock(path, () => {}, 60_000),
+    inUse,
+  );
+  utimesSync(path, 1, 1);
+  t.regex((await taking).message, /elsewhere\.example/);
+});
+
+test('a later incarnation takes a run over at once, and an earlier one does not', async (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  foreignLock(path, [7, 1]);
+  t.throws(() => acquireLock(path, { incarnation: [7, 1] }), inUse);
+  t.throws(() => acquireLock(path, { incarnation: [6, 9] }), inUse);
+  const lock = acquireLock(path, { incarnation: [7, 2] });
+  t.notThrows(() => lock.assertOwned());
+  lock.release();
+});
+
+test('whoever was taken over finds out before it writes', (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  const lock = acquireLock(path, { incarnation: [1, 0] });
+  const later = acquireLock(path, { incarnation: [2, 0] });
+  const error = t.throws(() => lock.assertOwned(), { code: 'SLUICE_E_RUN_TAKEN_OVER' });
+  t.regex(error.message, new RegExp(`process ${process.pid} on `));
+  lock.release();
+  t.notThrows(() => later.assertOwned(), 'the one before does not take the lock away');
+  rmSync(path);
+  t.throws(() => later.assertOwned(), { code: 'SLUICE_E_RUN_TAKEN_OVER', message: /its lock was removed/ });
+  later.release();
 });

@@ -40,6 +40,7 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
     },
     stop: { requested: false },
     wantsRegroup: () => false,
+    assertOwned: () => {},
     state,
     spikes: { observe: () => undefined, state: () => ({ seen: run.state.step }) },
     afterStep: [],

@@ -49,6 +49,8 @@ export interface CheckpointWriter {
   readonly tensors: readonly LogicalTensor[];
   readonly workers: Workers;
   readonly journal: Journal;
+  /** Throws when the run is another process's by now. */
+  readonly assertOwned: () => void;
   /** Tells people what went wrong without being an error. */
   readonly warn: (text: string) => void;
   /** Directories of saves that failed, whose remains take room until the next one. */
@@ -79,7 +81,10 @@ export async function saveCheckpoint(
   journal.append('save', step, { path: pathInRun(run.path, checkpointDirectory(run.path, step)) });
   writer.remains.add(checkpointDirectory(run.path, step));
   const directory = await beginCheckpoint(run.path, step);
-  const answers = await workers.call('save', { directory });
+  const answers = await workers.call('save', {
+    directory,
+    ...(workers.id !== undefined && { writer: workers.id }),
+  });
   const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
   const saved: SavedState = {
     coordinator: state,
@@ -88,6 +93,8 @@ export async function saveCheckpoint(
     tokenizer: { ...writer.tokenizer, directory: relative(directory, run.tokenizer) },
   };
   const config = configInRun(run.path, writer.config);
+  // Saving took its time, in which another process may have come to own the run.
+  writer.assertOwned();
   const manifest = await commitCheckpoint({
     directory,
     step,

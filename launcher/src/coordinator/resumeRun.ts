@@ -10,7 +10,7 @@ import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { checkInitialWeights } from '../run/initialWeights.ts';
 import { openJournal, readJournal, startOf } from '../run/journal.ts';
 import { describeRefused, refusedLine } from '../run/locateCheckpoint.ts';
-import { acquireLock } from '../run/lock.ts';
+import { acquireRunLock, type RunLock } from '../run/lock.ts';
 import { refuseLostCheckpoints, refuseNeedlessScratch } from '../run/lostCheckpoints.ts';
 import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeRules.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
@@ -49,9 +49,9 @@ export async function resumeRun(
 ): Promise<CommandResult> {
   const run = existingRun(options.run);
   refuseVainAllow(options.allow ?? []);
-  const lock = acquireLock(run.lock);
+  const lock = await acquireRunLock(run.lock, log);
   try {
-    return await resumeLocked(run, options, log, fleet);
+    return await resumeLocked(run, lock, options, log, fleet);
   } finally {
     lock.release();
   }
@@ -59,6 +59,7 @@ export async function resumeRun(
 
 async function resumeLocked(
   run: RunDirectory,
+  lock: RunLock,
   options: ResumeRunOptions,
   log: (line: string) => void,
   fleet: Fleet,
@@ -100,7 +101,7 @@ async function resumeLocked(
   checkMachine(config, fleet.hosts());
   notes.forEach(log);
   const lastStep = lastStepOf(options, step, config.training.steps);
-  const journal = openJournal(run.journal);
+  const journal = openJournal(run.journal, lock.assertOwned);
   try {
     journal.append('resume', step, {
       ...(from && { checkpoint: pathInRun(run.path, from.checkpoint.path) }),
@@ -117,7 +118,7 @@ async function resumeLocked(
         ? `going on from step ${step}: ${from.checkpoint.path}`
         : `${options.fromScratch ? 'from scratch' : 'no checkpoint yet'}: starting again from step 0`,
     );
-    const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep, fleet });
+    const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep, fleet, lock });
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();

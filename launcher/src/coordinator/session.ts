@@ -14,6 +14,7 @@ import type { Host } from '../fleet/host.ts';
 import { placeWorkers, worldThatFits } from '../fleet/placement.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { type Journal, readJournal } from '../run/journal.ts';
+import type { RunLock } from '../run/lock.ts';
 import { refuseLostCheckpoints } from '../run/lostCheckpoints.ts';
 import { recoveryFromNonFinite } from '../run/recovery.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
@@ -44,6 +45,7 @@ export interface Session {
   /** Of this invocation. */
   readonly lastStep: number;
   readonly fleet: Fleet;
+  readonly lock: Pick<RunLock, 'assertOwned'>;
 }
 
 export interface SessionOutcome {
@@ -182,7 +184,7 @@ async function train(
   spikes: SpikeDetector,
   underway: Underway,
 ): Promise<SessionOutcome> {
-  const { run, config, dataset, tokenizer, journal, from, lastStep, fleet } = session;
+  const { run, config, dataset, tokenizer, journal, from, lastStep, fleet, lock } = session;
   const { state, recorder, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
@@ -194,6 +196,7 @@ async function train(
   const warn = (text: string) => recorder.message(text, 'warning');
   const writer = {
     ...{ run, config, dataset, tokenizer, tensors, workers, journal, warn },
+    assertOwned: () => lock.assertOwned(),
     remains: new Set<string>(),
   };
   const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
@@ -203,6 +206,7 @@ async function train(
     journal,
     observer: recorder,
     stop,
+    assertOwned: () => lock.assertOwned(),
     wantsRegroup: () => fleet.hasNewcomers(),
     state,
     spikes,

@@ -5,7 +5,7 @@ import type { CommandResult } from '../cli/command.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import { checkInitialTokenizer, checkInitialWeights, initialWeightsLines } from '../run/initialWeights.ts';
 import { openJournal } from '../run/journal.ts';
-import { acquireLock } from '../run/lock.ts';
+import { acquireRunLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
 import { directoryForRun, makeRunDirectory, refuseExistingRun } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
@@ -46,13 +46,13 @@ export async function startRun(
   await checkInitialTokenizer(config, dataset.directory, log);
 
   const run = makeRunDirectory(path);
-  const lock = acquireLock(run.lock);
+  const lock = await acquireRunLock(run.lock, log);
   try {
     // Another process may have started a run here while the data were prepared.
     refuseExistingRun(path);
     const tokenizer = await adoptTokenizer(run, config, dataset.directory);
     await freezeRunConfig(run.config, config);
-    const journal = openJournal(run.journal);
+    const journal = openJournal(run.journal, lock.assertOwned);
     try {
       journal.append('start', 0, {
         configHash: hashConfig(configInRun(run.path, config)),
@@ -63,7 +63,7 @@ export async function startRun(
         tokenizer,
       });
       if (from) initialWeightsLines(from).forEach(log);
-      const outcome = await runSession({ run, config, dataset, tokenizer, journal, lastStep, fleet });
+      const outcome = await runSession({ run, config, dataset, tokenizer, journal, lastStep, fleet, lock });
       return await concludeRun({ run, config, dataset }, outcome);
     } finally {
       journal.close();

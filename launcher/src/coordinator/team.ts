@@ -76,6 +76,7 @@ const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
 
 class Team implements Workers {
   readonly count: number;
+  readonly id: string | undefined;
   readonly #server: ControlServer;
   readonly #options: TeamOptions;
   readonly #members: Member[] = [];
@@ -87,6 +88,7 @@ class Team implements Workers {
 
   constructor(server: ControlServer, options: TeamOptions) {
     this.count = server.worldSize;
+    this.id = options.network && server.token.slice(0, 8);
     this.#server = server;
     this.#options = options;
   }

@@ -56,6 +56,8 @@ export interface TrainingRun {
   readonly journal: Journal;
   readonly observer: TrainObserver;
   readonly stop: StopSignal;
+  /** Throws when the run is another process's by now, and this one is to write nothing more. */
+  readonly assertOwned: () => void;
   /** Whether the workers are to be spread anew, over hosts that have come since. */
   readonly wantsRegroup: () => boolean;
   /** Updated in place after each step. */
@@ -109,6 +111,7 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
   }
   while (state.step < lastStep && !run.stop.requested && !run.wantsRegroup()) {
     const step = await takeStep(run, state.step + 1);
+    run.assertOwned();
     const spike = watchForSpikes(run, step.result);
     journalNonFinite(run, step.result);
     const isEvaluated = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;

@@ -10,6 +10,11 @@ export type Answer<Method extends MethodName> = Awaited<ReturnType<WorkerMethods
 
 export interface Workers {
   readonly count: number;
+  /**
+   * Tells these workers from all that there were before; left out where they are children of this process, which have ended
+   * before others begin.
+   */
+  readonly id?: string | undefined;
   /** Calls a method on all workers at once; answers in rank order. */
   call<Method extends MethodName>(method: Method, request: Request<Method>): Promise<Answer<Method>[]>;
   /** Ends the workers in order, and by force those that do not end soon. */

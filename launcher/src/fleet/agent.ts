@@ -13,6 +13,7 @@ import { availableCores, type SluiceError } from '@sluice/core';
 import { Dealer } from 'zeromq';
 import { listGpus } from '../backends/gpus.ts';
 import { visibleDevices } from '../coordinator/devices.ts';
+import type { Incarnation } from '../run/incarnation.ts';
 import { addressTowards, parseEndpoint } from './address.ts';
 import { ownBuild } from './build.ts';
 import type { StartedWorker } from './host.ts';
@@ -24,7 +25,6 @@ import {
   type CoordinatorMessages,
   decodeFromCoordinator,
   encodeFromAgent,
-  type Incarnation,
   MAX_FLEET_BYTES,
 } from './protocol.ts';
 import { startWorkerProcess } from './workerProcess.ts';

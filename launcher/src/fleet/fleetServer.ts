@@ -14,6 +14,7 @@ import {
 } from '@sluice/collectives/control';
 import { SluiceError } from '@sluice/core';
 import { Context, Router } from 'zeromq';
+import { isLater } from '../run/incarnation.ts';
 import { AgentHost } from './agentHost.ts';
 import { refuseOtherBuild } from './build.ts';
 import {
@@ -24,7 +25,6 @@ import {
   type CoordinatorMessages,
   decodeFromAgent,
   encodeFromCoordinator,
-  isLater,
   MAX_FLEET_BYTES,
 } from './protocol.ts';
 

@@ -7,6 +7,7 @@
 import { decodeMessage, encodeMessage, type Message } from '@sluice/collectives/control';
 import { ERROR_TABLE, type ErrorCode } from '@sluice/core';
 import { z } from 'zod';
+import { Incarnation } from '../run/incarnation.ts';
 
 /** Between two heartbeats, ms. */
 export const BEAT_MS = 2000;
@@ -25,10 +26,6 @@ const error = z.strictObject({
   message: z.string().max(1 << 16),
   details: z.record(z.string(), z.unknown()),
 });
-
-/** Two numbers, compared in order: of two agents of one node, the greater is the one that counts. */
-export const Incarnation = z.tuple([count, count]);
-export type Incarnation = z.infer<typeof Incarnation>;
 
 /** What must be the same on all hosts of a run. */
 export const Build = z.strictObject({
@@ -144,9 +141,4 @@ function checked<M extends { readonly kind: string; readonly body: unknown }>(
 ): M | undefined {
   if (message === undefined || !Object.hasOwn(schemas, message.kind)) return undefined;
   return schemas[message.kind]!.safeParse(message.body).success ? message : undefined;
-}
-
-/** Whether `a` is the later of two incarnations. */
-export function isLater(a: Incarnation, b: Incarnation): boolean {
-  return a[0] > b[0] || (a[0] === b[0] && a[1] > b[1]);
 }

@@ -7,11 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { SluiceError } from '@sluice/core';
 import { z } from 'zod';
 import type { CommandResult } from '../cli/command.ts';
+import { givenIncarnation, Incarnation } from '../run/incarnation.ts';
 import { formatEndpoint, parseEndpoint } from './address.ts';
 import { Agent, type AgentOptions, EXIT_FAILED } from './agent.ts';
 import { KeyFile, readKeyFile } from './keyFile.ts';
 import { watchPreemption } from './preemption.ts';
-import { Incarnation } from './protocol.ts';
 import { AGENT_BEGINS } from './starters/ssh.ts';
 
 export interface RunAgentOptions {
@@ -95,19 +95,8 @@ function placeOf({ join, keyFile, node, nodeRank, advertise, slots }: RunAgentOp
     nodeRank,
     advertise,
     slots,
-    incarnation: ownIncarnation(),
+    incarnation: givenIncarnation(),
   };
-}
-
-/** Of two agents of a node, the greater counts: `JOB.RESTART`, or a number. */
-function ownIncarnation(): Incarnation | undefined {
-  const text = process.env.SLUICE_INCARNATION;
-  if (text === undefined) return undefined;
-  const [, first, second = '0'] = /^(\d{1,15})(?:\.(\d{1,15}))?$/.exec(text) ?? [];
-  if (first === undefined) {
-    throw new SluiceError('SLUICE_E_USAGE', `SLUICE_INCARNATION is ${text}, no number and no NUMBER.NUMBER.`);
-  }
-  return [Number(first), Number(second)];
 }
 
 function leads({ lead, nodes }: RunAgentOptions, nodeRank: number | undefined): boolean {

@@ -84,9 +84,10 @@ export interface Journal {
 
 /**
  * Opens the journal at `path` to write, making it if need be. A torn last line is cut off first.
+ * @param assertOwned called before each writing; what it throws keeps this process from writing
  * @throws SLUICE_E_JOURNAL_DAMAGED, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
  */
-export function openJournal(path: string): Journal {
+export function openJournal(path: string, assertOwned: () => void = () => {}): Journal {
   const handle = openToAppend(path);
   const waiting: string[] = [];
   const enqueue = (kind: JournalKind, step: number, fields: object) => {
@@ -104,6 +105,7 @@ export function openJournal(path: string): Journal {
   };
   return {
     append(kind, step, fields) {
+      assertOwned();
       enqueue(kind, step, fields);
       try {
         writeAll();
@@ -114,6 +116,7 @@ export function openJournal(path: string): Journal {
       }
     },
     note(kind, step, fields) {
+      assertOwned();
       enqueue(kind, step, fields);
       tolerantly(writeAll);
     },

@@ -1,20 +1,40 @@
 /**
  * One owner for a run directory. The lock names its owner's process; the lock of a process that is gone is taken
- * over, so that a run killed by `kill -9` can be resumed at once.
+ * over, so that a run killed by `kill -9` can be resumed at once. An owner on another machine shows that it lives by touching
+ * the lock; one that does not, or that a later incarnation follows, is taken over too, and finds that out before it writes.
  */
 
 import { randomUUID } from 'node:crypto';
-import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError, writeError } from '@sluice/core';
+import { givenIncarnation, type Incarnation, isLater } from './incarnation.ts';
 import { isAlive, ownIdentity, type ProcessIdentity } from './processIdentity.ts';
 
 export interface RunLock {
   readonly path: string;
+  /** @throws SLUICE_E_RUN_TAKEN_OVER when another process owns the directory now */
+  assertOwned(): void;
   /** Gives the directory back; a second call does nothing. */
   release(): void;
 }
 
+export interface LockOptions {
+  /** Of this process; as SLUICE_INCARNATION says when left out. */
+  readonly incarnation?: Incarnation | undefined;
+  /** Token of an owner that has shown no sign of life. */
+  readonly silent?: string | undefined;
+}
+
+/** How often an owner shows that it lives, ms. */
+const TOUCH_EVERY_MS = 5000;
+
+/** How long an owner on another machine is watched before it counts as gone, ms. */
+const SILENCE_MS = 20_000;
+
 interface LockContent extends ProcessIdentity {
+  readonly incarnation?: Incarnation | undefined;
   /** Tells this taking of the lock from every other. */
   readonly token: string;
 }
@@ -23,12 +43,13 @@ interface LockContent extends ProcessIdentity {
  * Takes the lock at `path` for this process.
  * @throws SLUICE_E_RUN_IN_USE when a live process owns it; SLUICE_E_FILE_UNWRITABLE
  */
-export function acquireLock(path: string): RunLock {
-  const content: LockContent = { ...ownIdentity(), token: randomUUID() };
+export function acquireLock(path: string, options: LockOptions = {}): RunLock {
+  const { incarnation = givenIncarnation(), silent } = options;
+  const content: LockContent = { ...ownIdentity(), token: randomUUID(), incarnation };
   const candidate = `${path}.${content.token}`;
   try {
     writeFileSync(candidate, `${JSON.stringify(content)}\n`);
-    if (!linkIfAbsent(candidate, path)) takeOver(path, candidate);
+    if (!linkIfAbsent(candidate, path)) takeOver(path, candidate, { incarnation, silent });
     const owner = readLock(path);
     if (owner?.token !== content.token) throw inUse(path, owner);
   } catch (error) {
@@ -36,7 +57,36 @@ export function acquireLock(path: string): RunLock {
   } finally {
     rmSync(candidate, { force: true });
   }
-  return { path, release: () => releaseLock(path, content.token) };
+  const pulse = setInterval(() => touch(path), TOUCH_EVERY_MS);
+  pulse.unref();
+  return {
+    path,
+    assertOwned: () => assertOwned(path, content.token),
+    release() {
+      clearInterval(pulse);
+      releaseLock(path, content.token);
+    },
+  };
+}
+
+/**
+ * As `acquireLock`, after looking whether an owner on another machine still lives, which takes a while.
+ * @throws as `acquireLock`
+ */
+export async function acquireRunLock(
+  path: string,
+  log: (line: string) => void,
+  silenceMs = SILENCE_MS,
+): Promise<RunLock> {
+  const owner = readLock(path);
+  if (!owner || owner.host === hostname() || isFollowed(owner, givenIncarnation())) return acquireLock(path);
+  log(
+    `process ${owner.pid} on ${owner.host} owns the run; looking for ${silenceMs / 1000} s whether it lives`,
+  );
+  const touched = () => statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+  const before = touched();
+  for (let waited = 0; waited < silenceMs && touched() === before; waited += 250) await delay(250);
+  return acquireLock(path, touched() === before ? { silent: owner.token } : {});
 }
 
 /** Who owns the lock at `path`, alive or not; undefined when nobody does. */
@@ -57,18 +107,18 @@ function linkIfAbsent(from: string, to: string): boolean {
 }
 
 /** Replaces a dead owner's lock. A second lock lets only one of several processes that see the dead one do it. */
-function takeOver(path: string, candidate: string): void {
-  refuseLiveOwner(path);
+function takeOver(path: string, candidate: string, options: LockOptions): void {
+  refuseLiveOwner(path, options);
   const guard = `${path}.takeover`;
   const replacement = `${candidate}.new`;
   if (!linkIfAbsent(candidate, guard)) {
-    refuseLiveOwner(guard);
+    refuseLiveOwner(guard, {});
     rmSync(guard, { force: true });
     if (!linkIfAbsent(candidate, guard)) throw inUse(path, readLock(guard));
   }
   try {
     // Someone else may have taken over, and even finished, between the first look and the guard.
-    refuseLiveOwner(path);
+    refuseLiveOwner(path, options);
     linkSync(candidate, replacement);
     renameSync(replacement, path);
   } finally {
@@ -77,9 +127,46 @@ function takeOver(path: string, candidate: string): void {
   }
 }
 
-function refuseLiveOwner(path: string): void {
+function refuseLiveOwner(path: string, { incarnation, silent }: LockOptions): void {
   const owner = readLock(path);
-  if (owner && isAlive(owner)) throw inUse(path, owner);
+  if (!owner || owner.token === silent || isFollowed(owner, incarnation)) return;
+  if (isAlive(owner)) throw inUse(path, owner);
+}
+
+/** Whether an owner, alive or not, is an earlier start of what owns the lock from now on. */
+function isFollowed(owner: LockContent, incarnation: Incarnation | undefined): boolean {
+  return (
+    incarnation !== undefined && owner.incarnation !== undefined && isLater(incarnation, owner.incarnation)
+  );
+}
+
+/** Shows whoever watches that the owner lives: the time itself is of no account, only that it changes. */
+function touch(path: string): void {
+  const now = (performance.timeOrigin + performance.now()) / 1000;
+  try {
+    utimesSync(path, now, now);
+  } catch {
+    // A lock that is gone is missed by `assertOwned`.
+  }
+}
+
+/** A lock that cannot be read at the moment is no reason to stop; one that is gone, or another's, is. */
+function assertOwned(path: string, token: string): void {
+  let owner: LockContent | undefined;
+  try {
+    owner = JSON.parse(readFileSync(path, 'utf8')) as LockContent;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return;
+  }
+  if (owner?.token === token) return;
+  const who = owner ? `process ${owner.pid} on ${owner.host} owns it now` : 'its lock was removed';
+  throw new SluiceError(
+    'SLUICE_E_RUN_TAKEN_OVER',
+    `The run is not this process's any more: ${who} (lock: ${path}).`,
+    {
+      details: { lock: path, pid: owner?.pid, host: owner?.host },
+    },
+  );
 }
 
 function releaseLock(path: string, token: string): void {

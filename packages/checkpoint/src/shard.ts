@@ -8,7 +8,7 @@ import { checkPiece, numElements, type Piece, packHashes, storedName } from './t
 
 /** Whether a name in a checkpoint's directory is that of a shard. */
 export function isShardName(name: string): boolean {
-  return /^shard-\d{5,}\.safetensors$/.test(name);
+  return /^shard-\d{5,}(\.[\w-]+)?\.safetensors$/.test(name);
 }
 
 /** A whole tensor keeps its name and shape; a part of one is a vector with its range in the name. */
@@ -23,6 +23,12 @@ function storedPiece({ tensor, kind, begin, end, values }: Piece) {
   };
 }
 
+export interface WriteShardOptions {
+  /** Part of the file's name that tells groups of workers apart: one that was cut off may still write when another saves anew. */
+  readonly writer?: string | undefined;
+  readonly files?: FileOperations;
+}
+
 /**
  * Writes the pieces that worker `rank` owns into a shard file of its own. Workers may do so at the same time.
  * The values may change again once the promise resolves.
@@ -34,11 +40,12 @@ export async function writeShard(
   directory: string,
   rank: number,
   pieces: Iterable<Piece>,
-  files: FileOperations = nodeFiles,
+  { writer, files = nodeFiles }: WriteShardOptions = {},
 ): Promise<ShardRecord> {
   const all = [...pieces];
   for (const piece of all) checkPiece(piece);
-  const path = join(directory, `shard-${String(rank).padStart(5, '0')}.safetensors`);
+  const name = [`shard-${String(rank).padStart(5, '0')}`, ...(writer === undefined ? [] : [writer])];
+  const path = join(directory, `${name.join('.')}.safetensors`);
   const blockHashes = all.map((): string[] => []);
   const { size, headerHash, offsets } = await writeSafetensors(path, all.map(storedPiece), {
     metadata: { format: 'sluice', rank: String(rank) },

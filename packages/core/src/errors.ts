@@ -75,6 +75,12 @@ export const ERROR_TABLE = {
     advice:
       'Wait for it or stop it. If it ran on another machine that is gone for certain, delete the lock file shown.',
   },
+  SLUICE_E_RUN_TAKEN_OVER: {
+    summary:
+      'Another process has taken the run over, since this one was silent for long or is of an earlier start.',
+    advice:
+      'Nothing is to be done: the run goes on in the process that is named, and this one has written nothing since.',
+  },
   SLUICE_E_JOURNAL_DAMAGED: {
     summary: 'A line of the journal other than the last cannot be read.',
     advice: 'Look at the line shown; restore journal.jsonl from a copy, or mend the line by hand.',

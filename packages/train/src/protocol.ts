@@ -91,6 +91,8 @@ export interface ExamineResult {
 export interface SaveRequest {
   /** Directory, already made, that the worker writes its shard into. */
   readonly directory: string;
+  /** Name of the group of workers, which becomes part of the shard's. */
+  readonly writer?: string;
 }
 
 /** The loss of a fixed batch, by which a checkpoint proves itself. */

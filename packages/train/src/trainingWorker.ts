@@ -75,9 +75,9 @@ class TrainingWorker {
     return { probe, nonFinite: nonFinitePieces(this.trainer) };
   }
 
-  async save({ directory }: SaveRequest): Promise<SaveResult> {
+  async save({ directory, writer }: SaveRequest): Promise<SaveResult> {
     this.#workers.progress('saving');
-    const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer));
+    const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer), { writer });
     return { shard, state: trainerState(this.trainer) };
   }
 

@@ -99,6 +99,7 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
     tokenizer,
     tensors: modelTensors(config.model).map(({ name, shape }) => ({ name, shape })),
     journal,
+    assertOwned: () => {},
     warn: () => {},
     remains: new Set(),
   };

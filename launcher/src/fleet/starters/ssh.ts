@@ -9,9 +9,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { CurveKeys } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
+import type { Incarnation } from '../../run/incarnation.ts';
 import { shellQuote } from '../../run/runDirectory.ts';
 import { nodeName, type SshHost } from '../hostFile.ts';
-import type { Incarnation } from '../protocol.ts';
 
 export interface SshPlan {
   readonly hosts: readonly SshHost[];
