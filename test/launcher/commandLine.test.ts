@@ -44,6 +44,7 @@ test('commands and flags are those that the design lists', (t) => {
     'inspect <run> --step',
     'count <model> --baseline --scale',
     'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale',
+    'verify-resume <config> --kills --seed --agents --run-dir --set --workers --expert-parallel --threads',
     'import <source> --out --ignore-config',
     'export <source> --hf --dtype --layout',
     'data prepare <recipe> --force',

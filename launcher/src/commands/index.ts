@@ -23,6 +23,7 @@ import { logitsCommand } from './logits.ts';
 import { planCommand } from './plan.ts';
 import { resumeCommand } from './resume.ts';
 import { trainCommand } from './train.ts';
+import { verifyResumeCommand } from './verifyResume.ts';
 
 export const COMMANDS: readonly Command[] = [
   trainCommand,
@@ -37,6 +38,7 @@ export const COMMANDS: readonly Command[] = [
   inspectCommand,
   countCommand,
   planCommand,
+  verifyResumeCommand,
   importCommand,
   exportCommand,
   dataPrepareCommand,

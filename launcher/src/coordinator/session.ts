@@ -85,7 +85,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   let start = from;
   try {
     for (let isRestart = false; ; isRestart = true) {
-      const hosts = await session.fleet.assemble(isRestart);
+      const hosts = await session.fleet.assemble(isRestart, () => stop.requested);
       try {
         const outcome = await trainOn(hosts, { ...session, from: start }, underway);
         if (outcome.reason !== 'regroup') return outcome;
@@ -158,9 +158,9 @@ async function goBack(
   fault: unknown,
 ): Promise<StartingPoint | undefined> {
   const pause = restarts.allow(fault, state.step + 1, latest?.step ?? -1);
-  // Whoever wants the run to end does not want it to begin anew.
-  if (stop.requested) throw fault;
   const { code, message } = fault as SluiceError;
+  // Whoever wants the run to end does not want it to begin anew.
+  if (stop.requested) throw interrupted(message, latest);
   const history = checkpointHistory(readJournal(run.journal));
   const { from, refused } = await startingPoint(run, history);
   if (!from) refuseLostCheckpoints(run, history, refused);
@@ -233,6 +233,12 @@ async function train(
     tokensPerSecond: recorder.tokensPerSecond(),
     parameters: started!.parameters,
   };
+}
+
+/** The run was to be saved and stopped, and its workers failed before it was. */
+function interrupted(fault: string, latest: CommittedCheckpoint | undefined): SluiceError {
+  const since = latest ? `the work since step ${latest.step}` : 'all work';
+  return new SluiceError('SLUICE_E_INTERRUPTED', `Asked to stop; ${since} could not be saved: ${fault}`);
 }
 
 /** A fault with the way to go on after it. */

@@ -82,7 +82,7 @@ export class AgentFleet implements Fleet {
     );
   }
 
-  async assemble(isRestart: boolean): Promise<readonly AgentHost[]> {
+  async assemble(isRestart: boolean, isStopped: () => boolean): Promise<readonly AgentHost[]> {
     if (isRestart) await this.#askForLife();
     const { joinSeconds, replacementSeconds } = this.#options;
     const begun = performance.now();
@@ -93,7 +93,7 @@ export class AgentFleet implements Fleet {
       if (waited() > limit * 1000) break;
       const failure = this.#failed?.();
       if (failure !== undefined && !isRestart) throw failure;
-      if (this.#stopReason !== undefined) throw this.#interrupted();
+      if (this.#stopReason !== undefined || isStopped()) throw this.#interrupted();
       if (waited() > told) {
         this.#options.log(`waiting for ${this.#missing().join(', ')} (${Math.round(waited() / 1000)} s)`);
         told += TELL_EVERY_MS;
@@ -195,7 +195,7 @@ export class AgentFleet implements Fleet {
   #interrupted(): SluiceError {
     return new SluiceError(
       'SLUICE_E_INTERRUPTED',
-      `Asked to stop by ${this.#stopReason} before all hosts had come.`,
+      `Asked to stop by ${this.#stopReason ?? 'a signal'} before all hosts had come.`,
     );
   }
 

@@ -12,9 +12,10 @@ export interface Fleet {
   /**
    * Resolves once the hosts are there that are to be, or those that came within the time for it.
    * @param isRestart whether a fault has just ended the workers: those that live need not wait as long as at the beginning
-   * @throws SLUICE_E_HOSTS_TOO_FEW when none is there; SLUICE_E_INTERRUPTED when `stop` is asked for meanwhile
+   * @param isStopped whether nobody is to be waited for any more
+   * @throws SLUICE_E_HOSTS_TOO_FEW when none is there; SLUICE_E_INTERRUPTED when the run is to stop
    */
-  assemble(isRestart: boolean): Promise<readonly Host[]>;
+  assemble(isRestart: boolean, isStopped: () => boolean): Promise<readonly Host[]>;
   /** Whether hosts have come that workers are not on, though there is work for them. */
   hasNewcomers(): boolean;
   /**

@@ -243,6 +243,11 @@ export const ERROR_TABLE = {
     summary: 'A host would be known to others by an address at which they cannot reach it.',
     advice: 'Say by which number others reach it: `--advertise ADDRESS`, or `address=` in the file of hosts.',
   },
+  SLUICE_E_VERIFY_FAILED: {
+    summary: 'A run that was abused came to other weights than the quiet one, or did not come to its end.',
+    advice:
+      'Look at the runs that were kept, from the step that is named on; the same seed draws the same faults.',
+  },
   SLUICE_E_HOSTS_TOO_FEW: {
     summary: 'The hosts of a run have no room for its workers, or did not come in time.',
     advice: 'Add hosts or slots, lower parallel.workers, or wait longer (faults.joinSeconds).',

@@ -1,0 +1,36 @@
+/** Faults of every kind change no bit, with workers of the coordinator itself and on agents that stand for hosts. */
+
+import test from 'ava';
+import { Sandbox } from './support/sandbox.ts';
+
+interface Verified {
+  readonly identical: boolean;
+  readonly kills: number;
+  readonly weightsHash: string;
+  readonly faults: readonly { readonly kind: string }[];
+}
+
+const sandbox = new Sandbox();
+test.after.always(() => sandbox.dispose());
+
+const verify = 'verify-resume moe.yaml --set training.steps=40 --set checkpoint.everySteps=5 --set schedule.warmupSteps=4 --threads 1';
+let weights = '';
+
+test.serial('workers and coordinator of one machine', async (t) => {
+  const { identical, kills, weightsHash } = await sandbox.json<Verified>(
+    `${verify} --workers 2 --kills 3 --seed 3`,
+  );
+  t.true(identical);
+  t.is(kills, 3);
+  t.regex(weightsHash, /^[0-9a-f]{64}$/);
+  weights = weightsHash;
+});
+
+test.serial('workers, agents and coordinator, experts shared, over encrypted connections', async (t) => {
+  const { identical, weightsHash, faults } = await sandbox.json<Verified>(
+    `${verify} --workers 4 --expert-parallel 2 --agents 3 --kills 3 --seed 5`,
+  );
+  t.true(identical);
+  t.is(weightsHash, weights);
+  t.true(faults.some(({ kind }) => kind === 'killAgent'));
+});
