@@ -19,6 +19,8 @@ export interface KnownPlace {
   readonly nodes?: number;
   /** Where the coordinator listens: tcp://ADDRESS:PORT. */
   readonly join?: string;
+  /** What the scheduler calls the node. */
+  readonly node?: string;
 }
 
 /** A place as a scheduler's variables tell it. */
@@ -72,12 +74,18 @@ export function placeFromEnvironment(env: Environment): Place {
  * @throws as `placeFromEnvironment`
  */
 export function agentPlace(
-  flags: KnownPlace,
+  flags: { readonly [fact in Fact]?: KnownPlace[fact] | undefined },
   lead: boolean,
   env: Environment,
 ): KnownPlace & { readonly join: string; readonly source?: PlaceSource } {
   const needed: readonly Fact[] = lead ? ['join', 'nodeRank', 'nodes'] : ['join'];
-  const told = defined(flags);
+  const { join: address, nodeRank, nodes, node } = flags;
+  const told: KnownPlace = {
+    ...(address !== undefined && { join: address }),
+    ...(nodeRank !== undefined && { nodeRank }),
+    ...(nodes !== undefined && { nodes }),
+    ...(node !== undefined && { node }),
+  };
   const place = missing(told, needed).length === 0 ? told : { ...readEnvironment(env), ...told };
   const { join } = place;
   const lacking = missing(place, needed);
@@ -90,11 +98,6 @@ type Fact = keyof KnownPlace;
 
 function missing(place: KnownPlace, needed: readonly Fact[]): Fact[] {
   return needed.filter((fact) => place[fact] === undefined);
-}
-
-/** Flags that were not given must not hide what variables tell. */
-function defined(place: KnownPlace): KnownPlace {
-  return Object.fromEntries(Object.entries(place).filter(([, value]) => value !== undefined));
 }
 
 function readEnvironment(env: Environment): (KnownPlace & { readonly source?: PlaceSource }) | undefined {
@@ -239,7 +242,8 @@ function slurmPlace(env: Environment): KnownPlace {
     });
   }
   const port = slurmPort(wholeNumber(env, 'SLURM_JOB_ID', 'Slurm'));
-  return { ...place, join: joinAddress(names[0]!, port, listName, undefined) };
+  const join = joinAddress(names[0]!, port, listName, undefined);
+  return { ...place, join, ...(own !== undefined && { node: own }) };
 }
 
 /** Jobs that share a node must not meet. Below the ports that systems hand out themselves, and not among those of Slurm. */
@@ -326,11 +330,11 @@ function invalid(what: string, details: Record<string, unknown>): SluiceError {
   });
 }
 
-const NAMES = {
+const NAMES: Partial<Record<Fact, string>> = {
   join: 'the coordinator’s address (--join)',
   nodeRank: 'its node’s rank (--node-rank)',
   nodes: 'the number of nodes (--nodes)',
-} as const;
+};
 
 function unknownPlace(lacking: readonly Fact[], env: Environment): SluiceError {
   const facts = lacking.map((key) => NAMES[key]).join(' and ');

@@ -49,7 +49,7 @@ const SKYPILOT: Environment = {
 };
 
 const PLACES: Readonly<Record<string, readonly [Environment, Place]>> = {
-  'a step of Slurm': [SLURM, { source: 'slurm', nodeRank: 1, nodes: 2, join: 'tcp://n2:14711' }],
+  'a step of Slurm': [SLURM, { source: 'slurm', nodeRank: 1, nodes: 2, join: 'tcp://n2:14711', node: 'n3' }],
   'a step of Slurm that does not name its own nodes': [
     {
       SLURM_JOB_ID: '20000',
