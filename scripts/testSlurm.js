@@ -39,7 +39,7 @@ installTools();
 const directory = mkdtempSync(join(tmpdir(), 'sluice-slurm-'));
 const namespaces = ['--mount', '--net', '--pid', '--uts', '--ipc', '--fork', '--kill-child', '--mount-proc'];
 // The first process of a namespace takes over all that lose their parents, and must wait for them, which a shell does.
-const asFirst = ['bash', '-c', '"$@"; exit $?', 'first', process.execPath];
+const asFirst = ['bash', '-c', '"$@"; exit $?', 'first', process.execPath, '--import=tsx'];
 const { status } = spawnSync(
   'unshare',
   [...namespaces, ...asFirst, join(root, 'test/slurm/scenarios.js'), directory, ...process.argv.slice(2)],
