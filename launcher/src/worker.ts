@@ -1,7 +1,7 @@
 /** Entry of a worker process: joins the others and the coordinator, then computes what it is asked to until told to stop. */
 
 // Stopping is the coordinator's decision alone, whoever sent the signal.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1']) process.on(signal, () => {});
 // The channel closes when the coordinator is gone, however it went; a worker without one must not live on.
 process.on('disconnect', () => process.exit(1));
 

@@ -79,6 +79,16 @@ test('a hang-up asks for a stop, and is nobody’s second word', (t) => {
   t.deepEqual(calls, ['request', 'abort']);
 });
 
+test('schedulers’ SIGUSR1 asks for a stop, and is nobody’s second word', (t) => {
+  const { source, calls, clock, stop } = install();
+  for (let i = 0; i < 3; i++) {
+    source.emit('SIGUSR1');
+    clock.now += 600;
+  }
+  t.true(stop.requested);
+  t.deepEqual(calls, ['request']);
+});
+
 test('where hang-ups are ignored, none is listened for', (t) => {
   const source = new EventEmitter();
   installStopSignal({ source, hangUps: false, onRequest: () => {}, onAbort: () => {} });

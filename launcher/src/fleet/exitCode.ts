@@ -20,6 +20,11 @@ const CONFIGURATION: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'SLUICE_E_KEY_FILE',
   'SLUICE_E_HOST_DIFFERS',
   'SLUICE_E_ADDRESS_UNREACHABLE',
+  'SLUICE_E_PLACE_UNKNOWN',
+  'SLUICE_E_PLACE_INVALID',
+  'SLUICE_E_PLACE_SHARED',
+  'SLUICE_E_STARTER_INVALID',
+  'SLUICE_E_STARTER_MISSING',
 ]);
 
 /** The exit code of a mistake in what was asked for; undefined for any other error. */

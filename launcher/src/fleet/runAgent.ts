@@ -11,6 +11,7 @@ import { givenIncarnation, Incarnation } from '../run/incarnation.ts';
 import { formatEndpoint, parseEndpoint } from './address.ts';
 import { Agent, type AgentOptions, EXIT_FAILED } from './agent.ts';
 import { KeyFile, readKeyFile } from './keyFile.ts';
+import { agentPlace } from './place.ts';
 import { watchPreemption } from './preemption.ts';
 import { AGENT_BEGINS } from './starters/ssh.ts';
 
@@ -44,7 +45,8 @@ const StdioPlace = z.strictObject({
 
 export async function runAgent(options: RunAgentOptions, log: Log): Promise<CommandResult> {
   const place = options.stdio ? await readStdin() : placeOf(options);
-  const leader = leads(options, place.nodeRank) ? startCoordinator(options, place.join) : undefined;
+  const leader =
+    options.lead !== undefined && place.nodeRank === 0 ? startCoordinator(options, place) : undefined;
   const agent = new Agent({ ...place, patienceSeconds: options.patience, log });
   const signals = ['SIGTERM', 'SIGUSR1', 'SIGINT'] as const;
   const onSignal = (signal: NodeJS.Signals) => agent.requestStop(signal);
@@ -66,7 +68,10 @@ export async function runAgent(options: RunAgentOptions, log: Log): Promise<Comm
   }
 }
 
-type AgentPlace = Omit<AgentOptions, 'patienceSeconds' | 'log'>;
+type AgentPlace = Omit<AgentOptions, 'patienceSeconds' | 'log'> & {
+  /** Nodes of the run, where this agent may have to start its coordinator. */
+  readonly nodes?: number | undefined;
+};
 
 async function readStdin(): Promise<AgentPlace> {
   process.stderr.write(`${AGENT_BEGINS}\n`);
@@ -83,32 +88,29 @@ async function readStdin(): Promise<AgentPlace> {
   }
 }
 
-function placeOf({ join, keyFile, node, nodeRank, advertise, slots }: RunAgentOptions): AgentPlace {
-  if (join === undefined || keyFile === undefined) {
-    throw new SluiceError('SLUICE_E_USAGE', 'sluice agent needs --join and --key-file, or --stdio.');
+function placeOf(options: RunAgentOptions): AgentPlace {
+  const { keyFile, advertise, slots, lead } = options;
+  if (keyFile === undefined) {
+    throw new SluiceError('SLUICE_E_USAGE', 'sluice agent needs --key-file, or --stdio.');
   }
-  parseEndpoint(join);
+  const { join, nodeRank, nodes, node } = agentPlace(options, lead !== undefined, process.env);
   return {
     join,
     curve: readKeyFile(keyFile),
     node,
     nodeRank,
+    nodes,
     advertise,
     slots,
     incarnation: givenIncarnation(),
   };
 }
 
-function leads({ lead, nodes }: RunAgentOptions, nodeRank: number | undefined): boolean {
-  if (lead === undefined) return false;
-  if (nodeRank === undefined || nodes === undefined) {
-    throw new SluiceError('SLUICE_E_USAGE', '--lead needs --node-rank and --nodes.');
-  }
-  return nodeRank === 0;
-}
-
 /** The coordinator, beside the agent of the first node: what the scheduler sends to one of them ends neither without a save. */
-function startCoordinator({ lead, nodes, keyFile, runDir }: RunAgentOptions, join: string): ChildProcess {
+function startCoordinator(
+  { lead, keyFile, runDir }: RunAgentOptions,
+  { join, nodes }: AgentPlace,
+): ChildProcess {
   const listen = formatEndpoint({ host: '0.0.0.0', port: parseEndpoint(join).port });
   const program = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
   const flags = ['--on', 'agents', '--nodes', String(nodes), '--listen', listen, '--key-file', keyFile!];

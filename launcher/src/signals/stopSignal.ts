@@ -1,7 +1,8 @@
 /**
  * Ctrl-C and SIGTERM: the first asks for an orderly stop after the current step, the second ends everything now. A hang-up
  * asks too, where it is not to be ignored, but is nobody's second word: closing a terminal may send several, and a session
- * that ends sends SIGTERM after them.
+ * that ends sends SIGTERM after them. SIGUSR1 does the same: Slurm sends it before a time limit, to all processes of a job, and
+ * Node.js would open its debugger at it.
  */
 
 import { hangUpStops } from './hangUp.ts';
@@ -18,7 +19,7 @@ export interface InstalledStopSignal extends StopSignal {
   uninstall(): void;
 }
 
-type HandledSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP';
+type HandledSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGUSR1';
 
 /** The part of `process` that is needed, so that tests can send signals without sending any. */
 export interface SignalSource {
@@ -61,6 +62,7 @@ export function installStopSignal(options: {
       source.off('SIGINT', ask);
       source.off('SIGTERM', ask);
       source.off('SIGHUP', begin);
+      source.off('SIGUSR1', begin);
     },
   };
   const begin = () => {
@@ -75,6 +77,7 @@ export function installStopSignal(options: {
   };
   source.on('SIGINT', ask);
   source.on('SIGTERM', ask);
+  source.on('SIGUSR1', begin);
   if (options.hangUps ?? hangUpStops()) source.on('SIGHUP', begin);
   return stop;
 }

@@ -371,6 +371,35 @@ export const ERROR_TABLE = {
     summary: 'There are more workers on a machine than GPUs for them.',
     advice: 'Start as many workers as CUDA_VISIBLE_DEVICES, or the machine, has GPUs.',
   },
+  SLUICE_E_PLACE_UNKNOWN: {
+    summary:
+      'An agent was not told where it belongs: the coordinator’s address, its node’s rank, or how many nodes there are.',
+    advice:
+      'Give --join, --node-rank and --nodes, or start it by one of the schedulers whose variables are understood; docs/clusters.md lists them.',
+  },
+  SLUICE_E_PLACE_INVALID: {
+    summary: 'The variables that a scheduler gives to each node make no sense, or contradict each other.',
+    advice:
+      'Unset those that are left over from something else, or give --join, --node-rank and --nodes, which come before all variables.',
+  },
+  SLUICE_E_PLACE_SHARED: {
+    summary: 'More than one agent was started on a node.',
+    advice:
+      'Start one process a node (srun --ntasks-per-node=1, mpirun --map-by ppr:1:node, torchrun --nproc-per-node 1): the agent starts the workers.',
+  },
+  SLUICE_E_STARTER_MISSING: {
+    summary: 'The program that hands a run to a scheduler is not installed here.',
+    advice:
+      'Run the command where `sbatch` or `kubectl` is on the PATH, or take the text that --dry-run prints there.',
+  },
+  SLUICE_E_STARTER_REFUSED: {
+    summary: 'A scheduler did not take what it was given.',
+    advice: 'Its own words are in the message; --dry-run prints what was handed to it.',
+  },
+  SLUICE_E_STARTER_INVALID: {
+    summary: 'A scheduler could not be told what was asked for.',
+    advice: 'Correct the value that the message names; `sluice launch --help` says what each flag takes.',
+  },
   SLUICE_E_COLLECTIVE_TIMEOUT: {
     summary: 'A collective operation did not complete within its limit.',
     advice:

@@ -1,0 +1,229 @@
+/** What is tried on a real cluster; `scripts/testSlurm.js` starts it, in namespaces of its own. */
+
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { generateCurveKeys } from '@sluice/collectives';
+import { submitToSlurm } from '../../launcher/dist/fleet/starters/slurm.js';
+import { Sandbox } from '../e2e/support/sandbox.ts';
+import { startCluster, until } from './cluster.js';
+
+const [directory, filter = ''] = process.argv.slice(2);
+const here = dirname(fileURLToPath(import.meta.url));
+// Everything that is written lies in one place.
+process.env.TMPDIR = directory;
+const slurm = await startCluster(directory, 4);
+
+/** A run whose directory has a name that must be quoted. */
+function standInRun(name, steps) {
+  const runDir = join(directory, `it's ${name}`);
+  mkdirSync(runDir);
+  const config = join(runDir, 'steps.json');
+  writeFileSync(config, JSON.stringify({ steps }));
+  return { config, runDir, keyFile: join(directory, 'key.json') };
+}
+
+function plan(name, runs, options) {
+  const program = [process.execPath, join(here, 'standInAgent.js')];
+  return { name, program, runs, nodes: 1, cpusPerNode: 2, memory: '100M', timeLimit: '10', ...options };
+}
+
+/** Long enough to meet its time limit, with few interruptions of its own. */
+function realConfig(text) {
+  return text
+    .replace('steps: 12', 'steps: 800')
+    .replace('parallel:', 'parallel:\n  workers: 2\n  expertParallel: 2\n  threads: 1')
+    .replace(/(evaluation|diagnostics|checkpoint):\n {2}everySteps: \d+/g, '$1:\n  everySteps: 500');
+}
+
+const eventsOf = ({ runDir }) => {
+  const file = join(runDir, 'events.jsonl');
+  return existsSync(file)
+    ? readFileSync(file, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+    : [];
+};
+const happened = (run, event) => eventsOf(run).filter((entry) => entry.event === event);
+
+/** What Slurm says of a job: JobState, Restarts, ExitCode, NodeList… */
+function jobFacts(id) {
+  const text = slurm('scontrol', 'show', 'job', '-o', id) ?? '';
+  return Object.fromEntries([...text.matchAll(/(\w+)=(\S*)/g)].map(([, key, value]) => [key, value]));
+}
+
+const ENDED = /^(COMPLETED|FAILED|TIMEOUT|CANCELLED|NODE_FAIL|OUT_OF_MEMORY)$/;
+const ended = (id, limit = 120) =>
+  until(`job ${id} has ended`, () => (ENDED.test(jobFacts(id).JobState) ? jobFacts(id) : undefined), limit);
+
+function demand(condition, what) {
+  if (!condition) throw new Error(what);
+}
+
+const SCENARIOS = {
+  async 'a real run in a time limit: saved, queued again, done, with the bits of a quiet run'() {
+    const sandbox = new Sandbox();
+    process.env.SLUICE_DATA = join(sandbox.path, 'data');
+    const config = sandbox.write(
+      'run.yaml',
+      realConfig(readFileSync(join(sandbox.path, 'moe.yaml'), 'utf8')),
+    );
+    const quiet = await sandbox.json('train run.yaml --run-dir quiet');
+    const runDir = join(sandbox.path, 'nodes');
+    const keyFile = join(sandbox.path, 'run.key');
+    writeFileSync(keyFile, JSON.stringify(generateCurveKeys()), { mode: 0o600 });
+    const program = [process.execPath, join(here, '../../launcher/bin/sluice.js')];
+    const options = { program, nodes: 2, timeLimit: '1', graceSeconds: 30 };
+    const { jobId } = await submitToSlurm(plan('real', [{ config, runDir, keyFile }], options));
+    const facts = await ended(jobId, 400);
+    const output = readFileSync(join(runDir, `slurm/sluice-real-${jobId}.out`), 'utf8');
+    demand(
+      facts.JobState === 'COMPLETED' && Number(facts.Restarts) > 0,
+      `the job is ${facts.JobState}, restarts ${facts.Restarts}:\n${output}`,
+    );
+    const { weights } = await sandbox.json(`hash ${runDir}`);
+    demand(
+      weights === quiet.weightsHash,
+      `the weights are ${weights}, those of the quiet run ${quiet.weightsHash}`,
+    );
+  },
+
+  async 'a time limit: saved before it, queued again, gone on with, done'() {
+    const run = standInRun('limit', 400);
+    const { jobId } = await submitToSlurm(
+      plan('limit', [run], { nodes: 2, timeLimit: '1', graceSeconds: 30 }),
+    );
+    const facts = await ended(jobId, 240);
+    demand(
+      facts.JobState === 'COMPLETED' && facts.Restarts === '1',
+      `the job is ${facts.JobState}, restarts ${facts.Restarts}`,
+    );
+    const [first, ...others] = happened(run, 'begins');
+    demand(others.length === 3, `${others.length + 1} agents began, not four`);
+    demand(
+      new Set(eventsOf(run).map(({ join: address }) => address)).size === 1,
+      'agents joined several addresses',
+    );
+    demand(
+      first.join === `tcp://${first.nodeRank === 0 ? first.node : 'n1'}:${10_000 + Number(jobId)}`,
+      `joined ${first.join}`,
+    );
+    const incarnations = [...new Set(eventsOf(run).map(({ incarnation }) => incarnation))];
+    demand(incarnations.join() === `${jobId}.0,${jobId}.1`, `incarnations ${incarnations}`);
+    const saved = happened(run, 'saved').find(({ nodeRank }) => nodeRank === 0);
+    const again = happened(run, 'begins').filter(({ incarnation }) => incarnation === `${jobId}.1`);
+    demand(
+      again.length === 2 && again.every(({ step }) => step > 0 && step <= saved.step),
+      'the restart began anew',
+    );
+    demand(happened(run, 'done').length === 2, 'not both agents were done');
+  },
+
+  async 'an agent that is killed does not end the others, and the saved run goes on'() {
+    const run = standInRun('killed', 150);
+    const { jobId } = await submitToSlurm(plan('killed', [run], { nodes: 2 }));
+    await until(
+      'both agents run',
+      () => existsSync(join(run.runDir, 'pid-0')) && existsSync(join(run.runDir, 'pid-1')),
+    );
+    process.kill(Number(readFileSync(join(run.runDir, 'pid-1'), 'utf8')), 'SIGKILL');
+    const events = eventsOf(run).length;
+    await sleep(2000);
+    demand(eventsOf(run).length === events, 'the other agent was told to stop');
+    slurm('scancel', '--batch', '--signal=USR1', jobId);
+    const facts = await ended(jobId);
+    demand(
+      facts.JobState === 'COMPLETED' && facts.Restarts === '1',
+      `the job is ${facts.JobState}, restarts ${facts.Restarts}`,
+    );
+  },
+
+  async 'a job that is cancelled saves, and does not come back'() {
+    const run = standInRun('cancelled', 1000);
+    const { jobId } = await submitToSlurm(plan('cancelled', [run], {}));
+    await until('the agent runs', () => existsSync(join(run.runDir, 'pid-0')));
+    slurm('scancel', jobId);
+    const facts = await ended(jobId);
+    demand(facts.JobState === 'CANCELLED' && facts.Restarts === '0', `the job is ${facts.JobState}`);
+    await until('the agent has saved', () => happened(run, 'saved').length === 1);
+  },
+
+  async 'a job that is pushed aside saves, and goes on later'() {
+    const run = standInRun('aside', 100);
+    const { jobId } = await submitToSlurm(plan('aside', [run], {}));
+    await until('the agent runs', () => existsSync(join(run.runDir, 'pid-0')));
+    const { NodeList: node } = jobFacts(jobId);
+    const urgent = slurm(
+      'sbatch',
+      '--parsable',
+      '-p',
+      'urgent',
+      '-w',
+      node,
+      '-c2',
+      '-o',
+      '/dev/null',
+      '--wrap',
+      'sleep 2',
+    );
+    const facts = await ended(jobId);
+    demand(
+      facts.JobState === 'COMPLETED' && facts.Restarts === '1',
+      `the job is ${facts.JobState}, restarts ${facts.Restarts}`,
+    );
+    demand(happened(run, 'saved').length === 1 && happened(run, 'done').length === 1, 'it was not saved');
+    demand((await ended(urgent)).JobState === 'COMPLETED', 'the urgent job was not done');
+  },
+
+  async 'an array: each task runs its own, and only the one that stopped goes on'() {
+    const runs = [standInRun('array-0', 20), standInRun('array-1', 100)];
+    const { jobId } = await submitToSlurm(plan('array', runs, {}));
+    await until('the second agent runs', () => existsSync(join(runs[1].runDir, 'pid-0')));
+    slurm('scancel', '--batch', '--signal=USR1', `${jobId}_1`);
+    const facts = await Promise.all([ended(`${jobId}_0`), ended(`${jobId}_1`)]);
+    demand(
+      facts.every(({ JobState }) => JobState === 'COMPLETED'),
+      `the tasks are ${facts.map(({ JobState }) => JobState)}`,
+    );
+    demand(
+      facts.map(({ Restarts }) => Restarts).join() === '0,1',
+      `restarts ${facts.map(({ Restarts }) => Restarts)}`,
+    );
+    demand(
+      runs.every((run) => happened(run, 'done').length === 1),
+      'not both runs are done',
+    );
+  },
+
+  async 'a script that Slurm does not take is an error with its words'() {
+    const run = standInRun('refused', 1);
+    const error = await submitToSlurm(plan('refused', [run], { partition: 'nowhere' })).catch(
+      (error) => error,
+    );
+    demand(
+      error.code === 'SLUICE_E_STARTER_REFUSED' && /nowhere|partition/.test(error.message),
+      String(error),
+    );
+  },
+};
+
+/** Jobs wait for nodes that are free, so that the scenarios may run beside each other. */
+const results = await Promise.all(
+  Object.entries(SCENARIOS)
+    .filter(([title]) => title.includes(filter))
+    .map(async ([title, scenario]) => {
+      try {
+        await scenario();
+        process.stdout.write(`ok ${title}\n`);
+        return true;
+      } catch (error) {
+        process.stdout.write(`not ok ${title}\n  ${error.message}\n`);
+        return false;
+      }
+    }),
+);
+const passed = results.filter(Boolean).length;
+process.stdout.write(`${passed} passed, ${results.length - passed} failed\n`);
+process.exit(passed === results.length ? 0 : 1);
