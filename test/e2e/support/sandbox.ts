@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const bin = fileURLToPath(new URL('../../../launcher/bin/sluice.js', import.meta.url));
+const ownBin = fileURLToPath(new URL('../../../launcher/bin/sluice.js', import.meta.url));
 
 export interface Running {
   readonly child: ChildProcess;
@@ -26,8 +26,11 @@ export interface Ended {
 export class Sandbox {
   readonly path = mkdtempSync(join(tmpdir(), 'sluice-e2e-'));
   readonly #running = new Set<ChildProcess>();
+  readonly #bin: string;
 
-  constructor() {
+  /** @param bin the program that is run; the repository's by default */
+  constructor(bin = ownBin) {
+    this.#bin = bin;
     writeCorpus(this.path);
     for (const kind of ['dense', 'moe'] as const) this.write(`${kind}.yaml`, configuration(kind));
   }
@@ -40,7 +43,7 @@ export class Sandbox {
 
   /** Starts `sluice` with the words of `command`, and with further variables of the environment. */
   start(command: string, environment: NodeJS.ProcessEnv = {}): Running {
-    const child = spawn(process.execPath, [bin, ...command.split(' ')], {
+    const child = spawn(process.execPath, [this.#bin, ...command.split(' ')], {
       cwd: this.path,
       env: { ...process.env, SLUICE_DATA: join(this.path, 'data'), ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
