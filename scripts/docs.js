@@ -12,7 +12,7 @@ const { ERROR_TABLE, jsonSchema } = await import('@sluice/core');
 const { DataRecipe } = await import('@sluice/data');
 const { CONFIG_KEYS, keyRule, ModelConfig } = await import('@sluice/model');
 const { RunConfig } = await import('@sluice/train');
-const { ExperimentConfig } = await import('sluice');
+const { ExperimentConfig } = await import('../launcher/dist/index.js');
 
 const check = process.argv.includes('--check');
 

@@ -1,7 +1,9 @@
 /** The version that `sluice --version` shows. */
 
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { sluiceRoot } from '@sluice/core';
 
 export const PACKAGE_VERSION: string = JSON.parse(
-  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+  readFileSync(join(sluiceRoot, 'package.json'), 'utf8'),
 ).version;

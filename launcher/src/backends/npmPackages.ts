@@ -2,7 +2,7 @@
 
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { InstallablePackage } from '@sluice/engine';
+import { type InstallablePackage, sharesTensorflow } from '@sluice/engine';
 import { type ProgramCall, runProgram } from './runProgram.ts';
 
 export interface NpmInstallOptions {
@@ -23,8 +23,8 @@ export function npmInstallCall({ directory, packages, scripts }: NpmInstallOptio
 }
 
 /**
- * TensorFlow.js itself is not left in the folder: the packages must use the copy that the engine uses, which Node finds
- * further up.
+ * TensorFlow.js itself is not left in the folder where Node finds it further up: the packages must use the copy that the engine
+ * uses.
  */
 export async function installNpmPackages(
   options: NpmInstallOptions,
@@ -39,7 +39,7 @@ export async function installNpmPackages(
   const manifest = { private: true, allowScripts: { ...allowScripts, 'core-js': false } };
   writeFileSync(join(directory, 'package.json'), JSON.stringify(manifest, null, 2));
   await runProgram(`Installing ${names.join(' and ')}`, npmInstallCall(options), log);
-  removeSharedPackages(directory, names);
+  if (sharesTensorflow()) removeSharedPackages(directory, names);
 }
 
 function removeSharedPackages(directory: string, names: readonly string[]): void {

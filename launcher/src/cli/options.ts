@@ -1,5 +1,12 @@
 /** Flags that several commands share, and the checks of their values; what these throw becomes a usage error. */
 
+import { shippedFile } from '../run/shippedFile.ts';
+
+/** The value of a flag or argument that names a configuration, a model or a recipe. */
+export function configFile(value: unknown): unknown {
+  return typeof value === 'string' ? shippedFile(value) : value;
+}
+
 /** A whole number of at least `minimum` and at most `maximum`. */
 export function wholeNumber(
   flag: string,

@@ -1,7 +1,7 @@
 /** `sluice agent`: lets a host take part in a run. */
 
 import { defineCommand } from '../cli/command.ts';
-import { atLeast, wholeNumber } from '../cli/options.ts';
+import { atLeast, configFile, wholeNumber } from '../cli/options.ts';
 import { schedulerExitCode } from '../fleet/exitCode.ts';
 
 interface AgentArguments {
@@ -71,6 +71,7 @@ export const agentCommand = defineCommand<AgentArguments>({
     lead: {
       type: 'string',
       requiresArg: true,
+      coerce: configFile,
       describe: 'Configuration of a run whose coordinator the agent of node 0 starts beside itself.',
     },
     'run-dir': { type: 'string', requiresArg: true, describe: 'Directory of that run.' },

@@ -2,7 +2,7 @@
 
 import type { Scale } from '@sluice/model';
 import { defineCommand } from '../cli/command.ts';
-import { SCALE_OPTION } from '../cli/options.ts';
+import { configFile, SCALE_OPTION } from '../cli/options.ts';
 
 interface CountArguments {
   readonly model: string;
@@ -17,6 +17,7 @@ export const countCommand = defineCommand<CountArguments>({
     model: {
       type: 'string',
       demandOption: true,
+      coerce: configFile,
       describe:
         'Model (YAML); or the configuration of a run, of which the model section is taken; or an experiment, of which every row is counted.',
     },
@@ -25,6 +26,7 @@ export const countCommand = defineCommand<CountArguments>({
     baseline: {
       type: 'string',
       requiresArg: true,
+      coerce: configFile,
       describe: 'Another model, to tell the parameters added over it.',
     },
     scale: SCALE_OPTION,

@@ -1,6 +1,7 @@
 /** `sluice data prepare`: makes token shards from the sources of a recipe. */
 
 import { defineCommand } from '../cli/command.ts';
+import { configFile } from '../cli/options.ts';
 
 interface DataPrepareArguments {
   readonly recipe: string;
@@ -11,7 +12,7 @@ export const dataPrepareCommand = defineCommand<DataPrepareArguments>({
   name: 'data prepare',
   describe: 'Prepare a corpus: fetch or read its sources, train or load the tokenizer, write token shards.',
   positionals: {
-    recipe: { type: 'string', demandOption: true, describe: 'Data recipe (YAML).' },
+    recipe: { type: 'string', demandOption: true, coerce: configFile, describe: 'Data recipe (YAML).' },
   },
   options: {
     force: { type: 'boolean', describe: 'Prepare anew what is prepared already.' },

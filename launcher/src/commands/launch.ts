@@ -1,7 +1,7 @@
 /** `sluice launch`: starts a run on many hosts, or goes on with it. */
 
 import { defineCommand } from '../cli/command.ts';
-import { SET_OPTION, STOP_OPTIONS, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import { configFile, SET_OPTION, STOP_OPTIONS, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
 import { schedulerExitCode } from '../fleet/exitCode.ts';
 
 interface LaunchArguments {
@@ -26,7 +26,12 @@ export const launchCommand = defineCommand<LaunchArguments>({
   name: 'launch',
   describe: 'Start a run on one or many hosts, or go on with it; the same command does both.',
   positionals: {
-    config: { type: 'string', demandOption: true, describe: 'Configuration of the run (YAML).' },
+    config: {
+      type: 'string',
+      demandOption: true,
+      coerce: configFile,
+      describe: 'Configuration of the run (YAML).',
+    },
   },
   options: {
     on: {

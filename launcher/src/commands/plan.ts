@@ -2,7 +2,7 @@
 
 import type { Scale } from '@sluice/model';
 import { defineCommand } from '../cli/command.ts';
-import { SCALE_OPTION, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import { configFile, SCALE_OPTION, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
 
 interface PlanArguments {
   readonly model: string;
@@ -26,6 +26,7 @@ export const planCommand = defineCommand<PlanArguments>({
     model: {
       type: 'string',
       demandOption: true,
+      coerce: configFile,
       describe:
         'Model (YAML), or the configuration of a run, whose batch and layout count where no flag does.',
     },

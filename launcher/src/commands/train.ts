@@ -1,7 +1,7 @@
 /** `sluice train`: starts a new run. */
 
 import { defineCommand } from '../cli/command.ts';
-import { SET_OPTION, STOP_OPTIONS, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import { configFile, SET_OPTION, STOP_OPTIONS, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
 
 interface TrainArguments {
   readonly config: string;
@@ -21,7 +21,12 @@ export const trainCommand = defineCommand<TrainArguments>({
   name: 'train',
   describe: 'Train a model from a configuration, in a new run directory.',
   positionals: {
-    config: { type: 'string', demandOption: true, describe: 'Configuration of the run (YAML).' },
+    config: {
+      type: 'string',
+      demandOption: true,
+      coerce: configFile,
+      describe: 'Configuration of the run (YAML).',
+    },
   },
   options: {
     set: SET_OPTION,

@@ -98,8 +98,7 @@ async function resumeLocked(
     return summarizeFinished(facts, from.state, from.checkpoint);
   }
 
-  checkMachine(config, fleet.hosts());
-  notes.forEach(log);
+  [...checkMachine(config, fleet.hosts()), ...notes].forEach(log);
   const lastStep = lastStepOf(options, step, config.training.steps);
   const journal = openJournal(run.journal, lock.assertOwned);
   try {

@@ -38,7 +38,7 @@ export async function startRun(
   beyondTheEnd(options, 0, config.training.steps).forEach(log);
   const path = options.runDir ?? directoryForRun(config, options.config);
   refuseExistingRun(path);
-  checkMachine(config, fleet.hosts());
+  checkMachine(config, fleet.hosts()).forEach(log);
   const from = await checkInitialWeights(config);
   const dataset = await prepareDataset(config.data.recipe, log);
   validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);

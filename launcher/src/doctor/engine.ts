@@ -1,10 +1,10 @@
 /** The compiler, the C++ core, and the backend that will run. */
 
-import { engineReport } from '@sluice/engine';
+import { buildCommand, engineReport } from '@sluice/engine';
 import { programOutput } from '../run/programOutput.ts';
 import type { Finding } from './examine.ts';
 
-const REBUILD = 'npm run build';
+const REBUILD = buildCommand();
 
 export function examineCompiler(): Finding {
   const candidates = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++'];

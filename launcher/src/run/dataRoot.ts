@@ -1,7 +1,7 @@
 /** Where corpora are kept. */
 
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { isInstalledPackage, sluiceRoot } from '@sluice/core';
 
 export interface DataRoots {
   /** Prepared corpora, each in a folder of its recipe's name. */
@@ -11,10 +11,10 @@ export interface DataRoots {
 }
 
 /**
- * The repository's `data/`, wherever a command is run from, so that all runs share what was prepared; SLUICE_DATA names
- * another directory.
+ * SLUICE_DATA, or the repository's `data/`, wherever a command is run from, so that all runs share what was prepared. An installed
+ * package keeps nothing in itself, which the next installation would remove: there it is the `data/` of the working directory.
  */
 export function dataRoots(environment: NodeJS.ProcessEnv = process.env): DataRoots {
-  const root = environment.SLUICE_DATA ?? fileURLToPath(new URL('../../../data', import.meta.url));
+  const root = environment.SLUICE_DATA ?? join(isInstalledPackage() ? '' : sluiceRoot, 'data');
   return { outputRoot: resolve(join(root, 'prepared')), downloadRoot: resolve(join(root, 'downloads')) };
 }

@@ -150,7 +150,7 @@ function giveUp(reason) {
   rmSync(addon, { force: true });
   console.error(`The C++ core was not built: ${reason}`);
   console.error(
-    'Sluice will run on the plain (much slower) CPU backend. Install a C++17 compiler and run: npm run build',
+    `Sluice will run on the plain (much slower) CPU backend. Install a C++17 compiler and run: node ${fileURLToPath(import.meta.url)}`,
   );
   process.exitCode = strict ? 1 : 0;
 }

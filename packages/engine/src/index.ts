@@ -14,7 +14,7 @@ export { attentionStatistics, forEachAttentionRow, statisticsOfHead } from './at
 export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics, readValues } from './backend.ts';
 export type { Backend, InstallablePackage } from './backends/backend.ts';
 export { BACKEND_NAMES, BACKENDS, type BackendName } from './backends/index.ts';
-export { backendDirectory } from './backends/location.ts';
+export { backendDirectory, sharesTensorflow } from './backends/location.ts';
 export {
   type TensorflowInstallation,
   tensorflowInstallation,
@@ -33,7 +33,7 @@ export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
 export { matrixProduct, measureSgemmPeak } from './matrixProduct.ts';
 export type { NativeBuildInfo } from './native.ts';
-export { nativeBuildInfo, nativeCore, setThreads, threads } from './native.ts';
+export { buildCommand, nativeAbsence, nativeBuildInfo, nativeCore, setThreads, threads } from './native.ts';
 export * from './ops/addResidual.ts';
 export * from './ops/attentionHeads.ts';
 export * from './ops/attentionLayout.ts';

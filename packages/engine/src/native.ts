@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isInstalledPackage, sluiceRoot } from '@sluice/core';
 
 /** Positional arguments of a kernel: typed arrays (also over shared memory), numbers, flags; null for what is left out. */
 export type KernelArgument = Float32Array | Float64Array | Int32Array | number | boolean | null;
@@ -72,9 +73,16 @@ export function hasFusedMultiplyAdd(): boolean {
   return callNative('hasFusedMultiplyAdd') === 1;
 }
 
+/** What the user runs to build the C++ core: an installed package has no other script. */
+export function buildCommand(): string {
+  return isInstalledPackage()
+    ? `node ${join(sluiceRoot, 'packages/engine/native/build.js')}`
+    : 'npm run build';
+}
+
 export function nativeBuildInfo(): NativeBuildInfo {
   const file = join(buildDirectory, 'info.json');
-  if (!existsSync(file)) return { built: false, reason: 'it was never built; run: npm run build' };
+  if (!existsSync(file)) return { built: false, reason: `it was never built; run: ${buildCommand()}` };
   return JSON.parse(readFileSync(file, 'utf8')) as NativeBuildInfo;
 }
 

@@ -5,29 +5,18 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type Running, watchProcess } from '../../support/running.ts';
 
-const bin = fileURLToPath(new URL('../../../launcher/bin/sluice.js', import.meta.url));
-
-export interface Running {
-  readonly child: ChildProcess;
-  /** Resolves when the process has ended and all its output was read. */
-  readonly ended: Promise<Ended>;
-  /** Resolves when standard error has shown `text`; rejects when the process ends before. */
-  shown(text: string): Promise<void>;
-}
-
-export interface Ended {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+const ownBin = fileURLToPath(new URL('../../../launcher/bin/sluice.js', import.meta.url));
 
 export class Sandbox {
   readonly path = mkdtempSync(join(tmpdir(), 'sluice-e2e-'));
   readonly #running = new Set<ChildProcess>();
+  readonly #bin: string;
 
-  constructor() {
+  /** @param bin the program that is run; the repository's by default */
+  constructor(bin = ownBin) {
+    this.#bin = bin;
     writeCorpus(this.path);
     for (const kind of ['dense', 'moe'] as const) this.write(`${kind}.yaml`, configuration(kind));
   }
@@ -40,40 +29,15 @@ export class Sandbox {
 
   /** Starts `sluice` with the words of `command`, and with further variables of the environment. */
   start(command: string, environment: NodeJS.ProcessEnv = {}): Running {
-    const child = spawn(process.execPath, [bin, ...command.split(' ')], {
+    const child = spawn(process.execPath, [this.#bin, ...command.split(' ')], {
       cwd: this.path,
       env: { ...process.env, SLUICE_DATA: join(this.path, 'data'), ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#running.add(child);
-    let stdout = '';
-    let stderr = '';
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk;
-    });
-    const watchers = new Set<() => void>();
-    child.stderr.on('data', (chunk) => {
-      stderr += chunk;
-      for (const watch of watchers) watch();
-    });
-    const ended = new Promise<Ended>((resolve) => {
-      child.once('close', (code, signal) => {
-        this.#running.delete(child);
-        resolve({ code, signal, stdout, stderr });
-      });
-    });
-    const shown = (text: string) =>
-      new Promise<void>((resolve, reject) => {
-        const watch = () => {
-          if (!stderr.includes(text)) return;
-          watchers.delete(watch);
-          resolve();
-        };
-        watchers.add(watch);
-        watch();
-        ended.then(() => reject(new Error(`"${text}" was never shown:\n${stderr}`)));
-      });
-    return { child, ended, shown };
+    const running = watchProcess(child);
+    running.ended.then(() => this.#running.delete(child));
+    return running;
   }
 
   /** Runs `sluice … --json` to its end and gives its object. */
