@@ -13,7 +13,8 @@ interface Verified {
 const sandbox = new Sandbox();
 test.after.always(() => sandbox.dispose());
 
-const verify = 'verify-resume moe.yaml --set training.steps=40 --set checkpoint.everySteps=5 --set schedule.warmupSteps=4 --threads 1';
+const verify =
+  'verify-resume moe.yaml --set training.steps=40 --set checkpoint.everySteps=5 --set schedule.warmupSteps=4 --threads 1';
 let weights = '';
 
 test.serial('workers and coordinator of one machine', async (t) => {

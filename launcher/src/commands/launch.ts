@@ -39,7 +39,7 @@ export const launchCommand = defineCommand<LaunchArguments>({
       requiresArg: true,
       default: 'local',
       describe:
-        'Who starts the hosts’ agents: local, ssh:FILE (a host a line), agents (they come by themselves).',
+        'Who starts the hosts’ agents: local, ssh:FILE (a host a line), slurm or slurm:FILE, kubernetes:FILE (what the cluster is told, YAML), agents (they come by themselves).',
     },
     'run-dir': {
       type: 'string',
@@ -51,7 +51,7 @@ export const launchCommand = defineCommand<LaunchArguments>({
       type: 'number',
       requiresArg: true,
       coerce: wholeNumber('nodes', 1),
-      describe: 'Agents that are to come, with --on agents.',
+      describe: 'Hosts of the run, with --on agents, slurm or kubernetes.',
     },
     listen: {
       type: 'string',
@@ -95,6 +95,10 @@ export const launchCommand = defineCommand<LaunchArguments>({
     [
       'sluice launch configs/quickstart.yaml --on ssh:hosts.txt --dry-run',
       'Show which program would be started on which host.',
+    ],
+    [
+      'sluice launch configs/quickstart.yaml --on slurm --nodes 2 --dry-run',
+      'Show the batch script of two nodes.',
     ],
     [
       'sluice launch configs/quickstart.yaml --on agents --nodes 3 --listen tcp://0.0.0.0:7700 --key-file run.key',

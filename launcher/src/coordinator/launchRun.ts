@@ -20,11 +20,12 @@ import { configInRun } from '../run/runPaths.ts';
 import type { StopFlags } from '../run/stopPoint.ts';
 import { resumeRun } from './resumeRun.ts';
 import { startRun } from './startRun.ts';
+import { submitBySlurm, submitToCluster } from './submitRun.ts';
 
 export interface LaunchRunOptions extends ConfigFlags, StopFlags {
   readonly config: string;
   readonly runDir?: string | undefined;
-  /** `local`, `ssh:FILE` or `agents`. */
+  /** `local`, `ssh:FILE`, `slurm`, `slurm:FILE`, `kubernetes:FILE` or `agents`. */
   readonly on: string;
   /** Of `agents`: how many are to come. */
   readonly nodes?: number | undefined;
@@ -51,6 +52,8 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
       ? planText(options, config, path, [])
       : startOrGoOn(options, path, log, localFleet());
   }
+  if (starter === 'slurm') return submitBySlurm(options, config, path, file, log);
+  if (starter === 'kubernetes') return submitToCluster(options, config, file);
   const starting = starter === 'ssh' ? sshHosts(file!) : { expected: nodesOf(options), hosts: [] };
   if (options.dryRun) return planText(options, config, path, starting.hosts);
   const curve: CurveKeys = options.keyFile === undefined ? generateCurveKeys() : readKeyFile(options.keyFile);
@@ -105,12 +108,17 @@ async function freeChanges(options: LaunchRunOptions, path: string): Promise<str
   return diffConfigs(saved, now).map(({ key, after }) => `${key}=${JSON.stringify(after)}`);
 }
 
-function splitOn(on: string): [string, string?] {
-  if (on === 'local' || on === 'agents') return [on];
-  if (on.startsWith('ssh:') && on.length > 'ssh:'.length) return ['ssh', on.slice('ssh:'.length)];
+/** Who starts the agents, and the file that tells of them. */
+function splitOn(on: string): [string, string | undefined] {
+  const [, starter = '', file] = /^([a-z]+)(?::(.+))?$/.exec(on) ?? [];
+  const needsFile = starter === 'ssh';
+  const takesFile = needsFile || starter === 'slurm' || starter === 'kubernetes';
+  const isKnown = takesFile || starter === 'local' || starter === 'agents';
+  if (isKnown && (takesFile || file === undefined) && (file !== undefined || !needsFile))
+    return [starter, file];
   throw new SluiceError(
     'SLUICE_E_USAGE',
-    `--on is ${on}, none of local, ssh:FILE, agents, slurm and kubernetes.`,
+    `--on is ${on}, none of local, ssh:FILE, slurm, slurm:FILE, kubernetes:FILE and agents.`,
   );
 }
 

@@ -1,15 +1,14 @@
 /** The life of the process of an agent: where it learns its place, what asks it to stop, and what it starts beside itself. */
 
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { SluiceError } from '@sluice/core';
 import { z } from 'zod';
 import type { CommandResult } from '../cli/command.ts';
 import { givenIncarnation, Incarnation } from '../run/incarnation.ts';
 import { formatEndpoint, parseEndpoint } from './address.ts';
 import { Agent, type AgentOptions, EXIT_FAILED } from './agent.ts';
+import { CoordinatorChild } from './coordinatorChild.ts';
 import { KeyFile, readKeyFile } from './keyFile.ts';
 import { agentPlace } from './place.ts';
 import { watchPreemption } from './preemption.ts';
@@ -45,8 +44,8 @@ const StdioPlace = z.strictObject({
 
 export async function runAgent(options: RunAgentOptions, log: Log): Promise<CommandResult> {
   const place = options.stdio ? await readStdin() : placeOf(options);
-  const leader =
-    options.lead !== undefined && place.nodeRank === 0 ? startCoordinator(options, place) : undefined;
+  const leads = options.lead !== undefined && place.nodeRank === 0;
+  const coordinator = leads ? new CoordinatorChild(launchWords(options, place), log) : undefined;
   const agent = new Agent({ ...place, patienceSeconds: options.patience, log });
   const signals = ['SIGTERM', 'SIGUSR1', 'SIGINT'] as const;
   const onSignal = (signal: NodeJS.Signals) => agent.requestStop(signal);
@@ -59,7 +58,8 @@ export async function runAgent(options: RunAgentOptions, log: Log): Promise<Comm
   try {
     await agent.start();
     const code = await agent.ended;
-    if (leader) await endOf(leader);
+    coordinator?.release();
+    await coordinator?.ended;
     return { text: '', json: { exitCode: code }, exitCode: code };
   } finally {
     unwatch();
@@ -106,21 +106,12 @@ function placeOf(options: RunAgentOptions): AgentPlace {
   };
 }
 
-/** The coordinator, beside the agent of the first node: what the scheduler sends to one of them ends neither without a save. */
-function startCoordinator(
+/** The command that starts the run, or goes on with it, where this agent's node listens. */
+function launchWords(
   { lead, keyFile, runDir }: RunAgentOptions,
   { join, nodes }: AgentPlace,
-): ChildProcess {
+): readonly string[] {
   const listen = formatEndpoint({ host: '0.0.0.0', port: parseEndpoint(join).port });
-  const program = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
   const flags = ['--on', 'agents', '--nodes', String(nodes), '--listen', listen, '--key-file', keyFile!];
-  const words = ['launch', lead!, ...flags, ...(runDir === undefined ? [] : ['--run-dir', runDir])];
-  return spawn(process.execPath, [program, ...words], {
-    stdio: ['ignore', 'inherit', 'inherit'],
-    detached: true,
-  });
-}
-
-async function endOf(child: ChildProcess): Promise<void> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  return ['launch', lead!, ...flags, ...(runDir === undefined ? [] : ['--run-dir', runDir])];
 }

@@ -1,0 +1,119 @@
+/** Hands a run to a scheduler, which starts its agents, and starts them again until it is done. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { generateCurveKeys } from '@sluice/collectives';
+import { loadYamlConfig, makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
+import type { RunConfig } from '@sluice/train';
+import { stringify } from 'yaml';
+import type { CommandResult } from '../cli/command.ts';
+import { makeKeyFile, readKeyFile } from '../fleet/keyFile.ts';
+import { kubernetesText, submitToKubernetes } from '../fleet/starters/kubernetes.ts';
+import { KubernetesConfig } from '../fleet/starters/kubernetesConfig.ts';
+import type { KubernetesPlan } from '../fleet/starters/kubernetesPlan.ts';
+import { type SlurmPlan, slurmScript, submitToSlurm } from '../fleet/starters/slurm.ts';
+import { SlurmConfig } from '../fleet/starters/slurmConfig.ts';
+import { runName } from '../run/runDirectory.ts';
+import { configInRun } from '../run/runPaths.ts';
+import { shippedFile } from '../run/shippedFile.ts';
+import type { LaunchRunOptions } from './launchRun.ts';
+
+type Log = (line: string) => void;
+
+/** The key of a run that is started by something else, beside its other files. */
+const KEY_FILE = 'cluster.key';
+
+/** The configuration that is launched, as it was when it was. */
+const LAUNCHED = 'launch.yaml';
+
+/**
+ * Writes a batch script into the run's directory and submits it, or shows it.
+ * @param file of the cluster; nothing is said of it when left out
+ * @throws as `submitToSlurm`; SLUICE_E_USAGE, and the coded errors of `loadYamlConfig`
+ */
+export async function submitBySlurm(
+  options: LaunchRunOptions,
+  config: RunConfig,
+  runDir: string,
+  file: string | undefined,
+  log: Log,
+): Promise<CommandResult> {
+  const { nodes, name, ...told } =
+    file === undefined ? SlurmConfig.parse({}) : loadYamlConfig(file, SlurmConfig);
+  const path = resolve(runDir);
+  const keyFile = resolve(options.keyFile ?? join(path, KEY_FILE));
+  const plan = {
+    ...told,
+    name: name ?? runName(config, options.config),
+    program: [process.execPath, fileURLToPath(new URL('../../bin/sluice.js', import.meta.url))],
+    runs: [{ config: join(path, LAUNCHED), runDir: path, keyFile }],
+    nodes: nodesOf(options, nodes, 'slurm'),
+  } as SlurmPlan;
+  if (options.dryRun) {
+    const script = slurmScript(plan);
+    return { text: script, json: { script, runDir: path } };
+  }
+  makeDirectories(path);
+  if (!existsSync(keyFile)) makeKeyFile(keyFile);
+  await writeFileAtomic(join(path, LAUNCHED), stringify(configInRun(path, config)));
+  const submission = await submitToSlurm(plan);
+  log(`submitted; what it says goes to ${submission.output}`);
+  return { text: `job ${submission.jobId}`, json: { ...submission, runDir: path } };
+}
+
+/**
+ * Makes the manifests and hands them to `kubectl`, or shows them.
+ * @throws as `submitToKubernetes`; SLUICE_E_USAGE, and the coded errors of `loadYamlConfig`
+ */
+export async function submitToCluster(
+  options: LaunchRunOptions,
+  config: RunConfig,
+  file: string | undefined,
+): Promise<CommandResult> {
+  if (file === undefined) {
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      '--on kubernetes needs a file that names image and volumes: kubernetes:FILE.',
+    );
+  }
+  if (options.runDir !== undefined || (options.set ?? []).length > 0 || options.workers !== undefined) {
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      'The pods read the configuration as it is: --run-dir is runDir in the file of the cluster, --set and --workers belong into the configuration.',
+    );
+  }
+  const { nodes, name, config: seen, ...told } = loadYamlConfig(file, KubernetesConfig);
+  const text = readFileSync(shippedFile(options.config), 'utf8');
+  if (seen === undefined && /^extends:/m.test(text)) {
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `${options.config} extends another file, which the pods do not see: put both into the image, and name the path there by config.`,
+    );
+  }
+  const keys = options.keyFile === undefined ? generateCurveKeys() : readKeyFile(options.keyFile);
+  const plan = {
+    ...told,
+    name: (name ?? runName(config, options.config)).toLowerCase().replaceAll(/[^a-z0-9-]/g, '-'),
+    nodes: nodesOf(options, nodes, 'kubernetes'),
+    config: seen ?? '/etc/sluice/train.yaml',
+    ...(seen === undefined && { configText: text }),
+    // What is shown may be kept where a secret should not be.
+    ...(options.dryRun ? {} : { keyText: JSON.stringify(keys) }),
+  } as KubernetesPlan;
+  if (options.dryRun) {
+    const manifests = kubernetesText(plan);
+    return { text: manifests, json: { manifests } };
+  }
+  const lines = await submitToKubernetes(plan);
+  return { text: lines.join('\n'), json: { said: lines, name: plan.name, directory: dirname(plan.runDir) } };
+}
+
+function nodesOf({ nodes }: LaunchRunOptions, told: number | undefined, on: string): number {
+  const count = nodes ?? told;
+  if (count !== undefined) return count;
+  throw new SluiceError(
+    'SLUICE_E_USAGE',
+    `--on ${on} needs the number of nodes: --nodes, or nodes in its file.`,
+  );
+}
