@@ -322,8 +322,8 @@ test('what fails in the communication thread is a coded error of the worker', as
   const coordinator = router.lastEndpoint!;
   const joining = failureOf(Communicator.connect({ coordinator, rank: 0, token: 'x', transport: 'tcp' }));
   const [identity] = await router.receive();
-  // A message that no coordinator sends.
-  const world = new Packr({ useRecords: false }).pack([PROTOCOL_VERSION, 'world', { endpoints: 7 }]);
+  // An endpoint that no coordinator sends.
+  const world = new Packr({ useRecords: false }).pack([PROTOCOL_VERSION, 'world', { endpoints: ['', 'x'] }]);
   await router.send([identity!, world]);
   const error = await joining;
   t.is(error.code, 'SLUICE_E_WORKER_FAILED');

@@ -5,7 +5,7 @@ import { type Context, Dealer } from 'zeromq';
 import { awakeTimeout } from './awakeTime.ts';
 import {
   type CoordinatorMessages,
-  decodeMessage,
+  decodeFromCoordinator,
   encodeMessage,
   errorFromData,
   HEARTBEAT_MS,
@@ -106,7 +106,7 @@ export class ControlClient {
     for await (const [frame] of this.#socket) {
       this.#beatsUnheard = 0;
       this.#everHeard = true;
-      const message = frame && decodeMessage<CoordinatorMessages>(frame);
+      const message = frame && decodeFromCoordinator(frame);
       switch (message?.kind) {
         case 'world':
           settleJoin(undefined, message.body.endpoints);

@@ -1,6 +1,6 @@
 /** Messages between the coordinator and the workers: msgpack frames [version, kind, body], bounded in size. */
 
-import { isOutOfMemory, SluiceError } from '@sluice/core';
+import { ERROR_TABLE, isOutOfMemory, SluiceError } from '@sluice/core';
 import { Packr } from 'msgpackr';
 import { PROTOCOL_VERSION } from './wire.ts';
 
@@ -52,6 +52,40 @@ export interface CoordinatorMessages {
 
 export type Message<T> = { [K in keyof T]: { kind: K; body: T[K] } }[keyof T];
 
+type Check = (body: Readonly<Record<string, unknown>>) => boolean;
+
+const isNumber = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
+const isText = (value: unknown) => typeof value === 'string';
+
+function isError(value: unknown): boolean {
+  const { code, message, details } = (value ?? {}) as Record<string, unknown>;
+  return (
+    isText(code) &&
+    Object.hasOwn(ERROR_TABLE, code as string) &&
+    isText(message) &&
+    typeof details === 'object'
+  );
+}
+
+/** What each kind of message must hold. A peer with the key may still be broken, or of another time. */
+const WORKER_CHECKS: Readonly<Record<keyof WorkerMessages, Check>> = {
+  hello: ({ token, rank, host, pid, endpoint }) =>
+    isText(token) && isNumber(rank) && isText(host) && isNumber(pid) && isText(endpoint),
+  ready: () => true,
+  beat: ({ activity }) => isText(activity),
+  result: ({ id }) => isNumber(id),
+  failure: ({ id, error }) => isNumber(id) && isError(error),
+  goodbye: ({ reason }) => isText(reason),
+};
+
+const COORDINATOR_CHECKS: Readonly<Record<keyof CoordinatorMessages, Check>> = {
+  refused: ({ error }) => isError(error),
+  world: ({ endpoints }) => Array.isArray(endpoints) && endpoints.every(isText),
+  beat: () => true,
+  call: ({ id, method }) => isNumber(id) && isText(method),
+  lost: ({ rank, error }) => isNumber(rank) && isError(error),
+};
+
 const packr = new Packr({ useRecords: false });
 
 export function encodeMessage<T, K extends keyof T & string>(kind: K, body: T[K]): Buffer {
@@ -74,6 +108,24 @@ export function decodeMessage<T>(frame: Buffer): Message<T> | undefined {
   if (version !== PROTOCOL_VERSION) throw versionMismatch(version);
   if (typeof kind !== 'string' || typeof body !== 'object' || body === null) return undefined;
   return { kind, body } as Message<T>;
+}
+
+/** As `decodeMessage`, of what workers say; undefined for what is none of it. */
+export function decodeFromWorker(frame: Buffer): Message<WorkerMessages> | undefined {
+  return checked(WORKER_CHECKS, decodeMessage<WorkerMessages>(frame));
+}
+
+/** As `decodeMessage`, of what the coordinator says; undefined for what is none of it. */
+export function decodeFromCoordinator(frame: Buffer): Message<CoordinatorMessages> | undefined {
+  return checked(COORDINATOR_CHECKS, decodeMessage<CoordinatorMessages>(frame));
+}
+
+function checked<M extends { readonly kind: string; readonly body: unknown }>(
+  checks: Readonly<Record<string, Check>>,
+  message: M | undefined,
+): M | undefined {
+  if (message === undefined || !Object.hasOwn(checks, message.kind)) return undefined;
+  return checks[message.kind]!(message.body as Readonly<Record<string, unknown>>) ? message : undefined;
 }
 
 function versionMismatch(version: unknown): SluiceError {

@@ -9,7 +9,7 @@ import { awakeTimeout, isSuspended } from './awakeTime.ts';
 import {
   type CoordinatorMessages,
   DEFAULT_LIMITS_MS,
-  decodeMessage,
+  decodeFromWorker,
   encodeMessage,
   errorFromData,
   HEARTBEAT_MS,
@@ -255,7 +255,7 @@ export class ControlServer {
   #receive(identity: Buffer, frame: Buffer): void {
     let message: Message<WorkerMessages> | undefined;
     try {
-      message = decodeMessage<WorkerMessages>(frame);
+      message = decodeFromWorker(frame);
     } catch (error) {
       this.#refuse(identity, error as SluiceError);
       return;
@@ -274,7 +274,7 @@ export class ControlServer {
         this.#onMembership();
         break;
       case 'beat':
-        member.activity = String(message.body.activity).slice(0, 500);
+        member.activity = message.body.activity.slice(0, 500);
         break;
       case 'result':
         this.#calls.answer(message.body.id, member.info.rank, message.body.value);

@@ -1,0 +1,124 @@
+/** Runs on hosts that a stand-in for ssh starts on this machine: agents, workers on two of them, encrypted connections. */
+
+import { chmodSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { descendants, isAgent } from '../../launcher/src/chaos/processes.ts';
+import { isGone } from './support/processes.ts';
+import { Sandbox } from './support/sandbox.ts';
+
+interface Trained {
+  readonly step: number;
+  readonly weightsHash: string;
+}
+
+const sandbox = new Sandbox();
+test.after.always(() => sandbox.dispose());
+
+// Runs the remote command here, as ssh's own shell would there.
+const ssh = sandbox.write('ssh', '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nexec sh -c "$3"\n');
+chmodSync(ssh, 0o755);
+sandbox.write('hosts', 'h1 address=127.0.0.1\nh2 address=127.0.0.1 slots=2\n');
+sandbox.write('refusing-ssh', '#!/bin/sh\necho "Permission denied (publickey)." >&2\nexit 255\n');
+chmodSync(join(sandbox.path, 'refusing-ssh'), 0o755);
+
+const sizes = '--set training.steps=40 --set checkpoint.everySteps=10 --threads 1';
+const launch = (directory: string) =>
+  `launch moe.yaml --on ssh:hosts --ssh-command ${ssh} --listen tcp://127.0.0.1:0 ${sizes} --workers 4 --run-dir ${directory}`;
+let quietHash = '';
+
+test.before(async () => {
+  quietHash = (await sandbox.json<Trained>(`train moe.yaml ${sizes} --run-dir quiet`)).weightsHash;
+});
+
+test.serial(
+  'four workers on two hosts, two of which share experts, come to the weights of one',
+  async (t) => {
+    const run = sandbox.start(`${launch('two-hosts')} --expert-parallel 2 --json`);
+    const { code, stdout, stderr } = await run.ended;
+    t.is(code, 0, stderr);
+    t.is((JSON.parse(stdout) as Trained).weightsHash, quietHash);
+    t.regex(stderr, /h2 has joined \(127\.0\.0\.1/);
+    const shards = readFileSync(
+      join(sandbox.path, 'two-hosts/checkpoints/step-00000040/manifest.json'),
+      'utf8',
+    );
+    t.regex(
+      shards,
+      /shard-00003\.[0-9a-f]{8}\.safetensors/,
+      'shards name the group of workers that wrote them',
+    );
+  },
+);
+
+test.serial(
+  'a host whose agent is killed comes again, and the run goes on to the same weights',
+  async (t) => {
+    const run = sandbox.start(`${launch('agent-killed')} --json`);
+    await run.shown('saved step 10');
+    const agents = descendants(run.child.pid!).filter(isAgent);
+    t.true(agents.length >= 2);
+    process.kill(agents.at(-1)!.pid, 'SIGKILL');
+    const { code, stdout, stderr } = await run.ended;
+    t.is(code, 0, stderr);
+    t.is((JSON.parse(stdout) as Trained).weightsHash, quietHash);
+    t.regex(stderr, /going on by itself from step \d+/);
+  },
+);
+
+test.serial(
+  'SIGTERM saves, ends with 75, leaves no process; the same command goes on to the end',
+  async (t) => {
+    const command = `${launch('stopped')} --json`;
+    const run = sandbox.start(command);
+    await run.shown('saved step 10');
+    const processes = descendants(run.child.pid!).map(({ pid }) => pid);
+    run.child.kill('SIGTERM');
+    const stopped = await run.ended;
+    t.is(stopped.code, 75, stopped.stderr);
+    for (const pid of processes) t.true(await isGone(pid));
+    const again = await sandbox.start(command).ended;
+    t.is(again.code, 0, again.stderr);
+    t.is((JSON.parse(again.stdout) as Trained).weightsHash, quietHash);
+    t.is((await sandbox.start(command).ended).code, 0, 'a run that is done stays done');
+  },
+);
+
+test.serial('what a host cannot be started for is said, with exit code 1', async (t) => {
+  const command = launch('refused').replace(ssh, join(sandbox.path, 'refusing-ssh'));
+  const { code, stdout } = await sandbox.start(`${command} --json`).ended;
+  t.is(code, 1);
+  const { error } = JSON.parse(stdout) as { error: { code: string; message: string } };
+  t.is(error.code, 'SLUICE_E_SSH_FAILED');
+  t.regex(error.message, /h[12]: .*no key of yours is accepted there.*Permission denied/);
+});
+
+test.serial('a mistake in what is asked for ends with 2, which no scheduler tries again', async (t) => {
+  for (const command of [
+    'launch moe.yaml --on ssh:nohosts',
+    'launch moe.yaml --on elsewhere',
+    'launch moe.yaml --set training.steps=many',
+    'agent --join tcp://127.0.0.1:1 --key-file nokey',
+    'agent',
+  ]) {
+    t.is((await sandbox.start(command).ended).code, 2, command);
+  }
+});
+
+test.serial('a changed configuration does not go on in silence', async (t) => {
+  const { code, stdout } = await sandbox.start(`${launch('stopped')} --set optimizer.learningRate=1 --json`)
+    .ended;
+  t.is(code, 2);
+  t.is((JSON.parse(stdout) as { error: { code: string } }).error.code, 'SLUICE_E_RESUME_NEEDS_ALLOW');
+});
+
+test.serial('a dry run says what would be started on which host, and starts nothing', async (t) => {
+  const { stdout } = await sandbox.start(`${launch('planned')} --dry-run --json`).ended;
+  const plan = JSON.parse(stdout) as { workers: number; hosts: { host: string; words: string[] }[] };
+  t.is(plan.workers, 4);
+  t.deepEqual(
+    plan.hosts.map(({ host }) => host),
+    ['h1', 'h2'],
+  );
+  t.regex(plan.hosts[0]!.words.at(-1)!, /^exec node .*sluice\.js agent --stdio$/);
+});
