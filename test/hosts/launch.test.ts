@@ -179,3 +179,19 @@ test.serial('a coordinator whose host loses power: the same command on another h
   await lab.boot('h1');
   t.deepEqual(await leftOver(), []);
 });
+
+test.serial(
+  'two hosts that lose each other, though both reach the coordinator: the run goes on once they meet',
+  async (t) => {
+    t.timeout(240_000);
+    const run = launch('runs/separate');
+    await run.shown('saved step 8');
+    const start = performance.now();
+    lab.separate('h2', 'h3');
+    await run.shown('going on by itself from step');
+    t.log(`${((performance.now() - start) / 1000).toFixed(1)} s until it was noticed`);
+    lab.reunite('h2', 'h3');
+    await endsAsQuiet(t, run);
+    t.deepEqual(await leftOver(), []);
+  },
+);
