@@ -1,5 +1,6 @@
 import { type MessageHeader, ZeroMqTransport } from '@sluice/collectives';
 import test from 'ava';
+import { TcpProxy } from '../support/tcpProxy.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const HEADER: MessageHeader = {
@@ -39,4 +40,30 @@ test('when a transport closes, what a peer was promised still arrives, and what 
   });
   await peer.close();
   t.is(arrived, promised);
+});
+
+test('a connection between machines that breaks is told with the peer’s rank', async (t) => {
+  let tell!: (broken: [number, string]) => void;
+  const told = new Promise<[number, string]>((resolve) => {
+    tell = resolve;
+  });
+  const open = (rank: number) =>
+    ZeroMqTransport.open({
+      kind: 'tcp',
+      rank,
+      token: 'x',
+      onBroken: (peer, { code }) => tell([peer, `${code} of ${rank}`]),
+    });
+  const [transport, peer] = await Promise.all([open(0), open(1)]);
+  const proxy = await TcpProxy.open(Number(peer.endpoint.split(':').at(-1)));
+  t.teardown(() => proxy.close());
+  const arrived = new Promise<void>((resolve) => {
+    peer.onMessage(() => resolve());
+  });
+  transport.connect([transport.endpoint, `tcp://127.0.0.1:${proxy.port}`]);
+  await transport.send(1, HEADER);
+  await arrived;
+  proxy.cut();
+  t.deepEqual(await told, [1, 'SLUICE_E_WORKER_LOST of 0']);
+  await Promise.all([transport.close(), peer.close()]);
 });

@@ -94,7 +94,18 @@ export class Agent {
   async start(): Promise<void> {
     this.#facts = await this.#findFacts();
     if (this.#isEnding) return;
-    this.#socket = new Dealer({
+    this.#connect();
+    this.#heartbeat = setInterval(() => this.#beat(), BEAT_MS);
+    this.#send('join', this.#facts);
+  }
+
+  /** Connects to the coordinator. A socket by which nothing is heard is given up: one whose encryption was disturbed never recovers. */
+  #connect(): void {
+    if (this.#socket) {
+      this.#socket.linger = 0;
+      this.#socket.close();
+    }
+    const socket = new Dealer({
       ...connectorSecurity(this.#options.curve),
       // A connection made anew is the same agent to the coordinator.
       routingId: this.#session,
@@ -107,10 +118,9 @@ export class Agent {
       tcpMaxRetransmitTimeout: 15_000,
       linger: LINGER_MS,
     });
-    this.#socket.connect(this.#options.join);
-    void this.#receiveAll(this.#socket);
-    this.#heartbeat = setInterval(() => this.#beat(), BEAT_MS);
-    this.#send('join', this.#facts);
+    socket.connect(this.#options.join);
+    this.#socket = socket;
+    void this.#receiveAll(socket);
   }
 
   /** Asks the coordinator to save and stop; alone, there is nothing to save. */
@@ -171,6 +181,7 @@ export class Agent {
       );
       return;
     }
+    if (this.#beatsUnheard % (BEATS_UNTIL_LOST + 1) === 0) this.#connect();
     if (this.#isIn && this.#beatsUnheard > BEATS_UNTIL_LOST) {
       this.#options.log(`nothing is heard of the coordinator at ${this.#options.join}: looking for it`);
       this.#leaveWorkers();
@@ -263,12 +274,16 @@ export class Agent {
   #send<Kind extends keyof AgentMessages>(kind: Kind, body: AgentMessages[Kind]): void {
     if (this.#socket === undefined || this.#socket.closed) return;
     this.#outbox.push(encodeFromAgent(kind, body));
-    this.#sending ??= this.#drain(this.#socket);
+    this.#sending ??= this.#drain();
   }
 
-  async #drain(socket: Dealer): Promise<void> {
+  async #drain(): Promise<void> {
     for (let next = this.#outbox[0]; next !== undefined; next = this.#outbox[0]) {
-      await socket.send(next).catch(() => {});
+      try {
+        await this.#socket!.send(next);
+      } catch {
+        // The coordinator asks for what matters again.
+      }
       this.#outbox.shift();
     }
     this.#sending = undefined;

@@ -53,13 +53,14 @@ async function start(): Promise<void> {
   const { rank, token, transport: kind, host, directory } = options;
   // The coordinator says how many ranks there are; until then nobody can send to this one.
   if (options.curve !== undefined) authenticator = await Authenticator.start(context, options.curve);
+  let exchange: Exchange | undefined;
   const transport = await ZeroMqTransport.open({
     ...{ kind, rank, token, context },
+    onBroken: (peer, error) => exchange?.peerLost(peer, error),
     ...(host !== undefined && { host }),
     ...(directory !== undefined && { directory }),
     ...curve,
   });
-  let exchange: Exchange | undefined;
   const endpoints = await control
     .join(
       { token, rank, host: hostname(), pid: process.pid, endpoint: transport.endpoint },

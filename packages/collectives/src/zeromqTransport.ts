@@ -38,6 +38,11 @@ export interface ZeroMqTransportOptions {
   /** Encrypts and authenticates connections (tcp); the context's `Authenticator` must run. */
   readonly curve?: CurveKeys;
   readonly context?: Context;
+  /**
+   * Told that a connection to a peer was broken (tcp): what was on its way is lost, and the peer may not even know. Not told at once,
+   * since whoever sees that the peer's process has ended knows more.
+   */
+  readonly onBroken?: (rank: number, error: SluiceError) => void;
 }
 
 /** Messages that may wait on each connection, at each end. Credit bounds them before this does. */
@@ -48,6 +53,22 @@ const CHUNK_BYTES = { ipc: 2 << 20, tcp: 1 << 20 } as const;
 
 /** Shorter payloads than this travel in the message; a slot of the ring would save nothing. */
 const RING_MIN_BYTES = 1 << 16;
+
+/**
+ * How a connection between machines is kept: TCP bears an outage this long, ms, without losing anything; after it the connection is
+ * broken, which is told so much later. One that carries nothing is looked after, so that nothing on the way forgets it.
+ */
+const OUTAGE_MS = 30_000;
+const TELL_BROKEN_AFTER_MS = 2000;
+const TCP = {
+  connectTimeout: 2000,
+  reconnectMaxInterval: 2000,
+  tcpMaxRetransmitTimeout: OUTAGE_MS,
+  tcpKeepalive: 1,
+  tcpKeepaliveIdle: 10,
+  tcpKeepaliveInterval: 5,
+  tcpKeepaliveCount: 4,
+} as const;
 
 /** Time that messages already accepted may take to leave when the transport closes, ms. */
 const LINGER_MS = 2000;
@@ -67,6 +88,7 @@ export class ZeroMqTransport implements Transport {
   /** Peers that can read this rank's ring. */
   readonly #attached = new Set<number>();
   readonly #frameMemory = new FrameMemory();
+  readonly #onBroken: (rank: number, error: SluiceError) => void;
   #size = 0;
   #closed = false;
 
@@ -97,6 +119,7 @@ export class ZeroMqTransport implements Transport {
     this.#token = options.token;
     this.#security = socketSecurity(options).connector;
     this.#pull = pull;
+    this.#onBroken = options.onBroken ?? (() => {});
     this.#ring =
       options.kind === 'ipc' ? RingWriter.open(options.token, options.rank, chunkBytes) : undefined;
   }
@@ -111,7 +134,14 @@ export class ZeroMqTransport implements Transport {
     this.#size = endpoints.length;
     for (const [rank, endpoint] of endpoints.entries()) {
       if (rank === this.rank) continue;
-      const push = new Push({ ...this.#security, sendHighWaterMark: QUEUE_MESSAGES, linger: LINGER_MS });
+      const isTcp = endpoint.startsWith('tcp:');
+      const push = new Push({
+        ...this.#security,
+        ...(isTcp && TCP),
+        sendHighWaterMark: QUEUE_MESSAGES,
+        linger: LINGER_MS,
+      });
+      if (isTcp) this.#watch(push, rank);
       push.connect(endpoint);
       const link = new Link(push, rank);
       this.#links.set(rank, link);
@@ -168,6 +198,16 @@ export class ZeroMqTransport implements Transport {
     return ring.payload(place, placedBytes, () => {
       const release = { ...RING_HEADER, kind: 'release', from: this.rank } as const;
       void this.#links.get(header.from)?.send([encodeHeader(release, this.#tag, { place, placedBytes })]);
+    });
+  }
+
+  #watch(push: Push, rank: number): void {
+    push.events.on('disconnect', () => {
+      const tell = () => {
+        if (!this.#closed)
+          this.#onBroken(rank, connectionLost(rank, new Error('it was ended, or nothing came through it')));
+      };
+      setTimeout(tell, TELL_BROKEN_AFTER_MS).unref();
     });
   }
 
