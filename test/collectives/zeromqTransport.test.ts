@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { type MessageHeader, ZeroMqTransport } from '@sluice/collectives';
 import test from 'ava';
 import { TcpProxy } from '../support/tcpProxy.ts';
@@ -66,4 +68,16 @@ test('a connection between machines that breaks is told with the peer’s rank',
   proxy.cut();
   t.deepEqual(await told, [1, 'SLUICE_E_WORKER_LOST of 0']);
   await Promise.all([transport.close(), peer.close()]);
+});
+
+test('where peers reach a rank by a number that is none of its machine’s, it listens all the same', async (t) => {
+  // Of the range for documentation (RFC 5737): no machine has it.
+  const transport = await ZeroMqTransport.open({ kind: 'tcp', rank: 0, token: 'x', host: '203.0.113.77' });
+  t.teardown(() => transport.close());
+  const [, port] = /^tcp:\/\/203\.0\.113\.77:(\d+)$/.exec(transport.endpoint) ?? [];
+  t.truthy(port);
+  const socket = connect(Number(port), '127.0.0.1');
+  t.teardown(() => socket.destroy());
+  await once(socket, 'connect');
+  t.pass();
 });

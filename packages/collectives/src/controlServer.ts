@@ -23,7 +23,7 @@ import { PendingCalls } from './pendingCalls.ts';
 import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
 import { removeRings } from './sharedRing.ts';
-import { bindOrRefuse } from './sockets.ts';
+import { bindOrRefuse, bindReachable } from './sockets.ts';
 import type { TransportKind } from './zeromqTransport.ts';
 
 export interface ListenOptions {
@@ -103,25 +103,26 @@ export class ControlServer {
       linger: 1000,
       sendTimeout: 5000,
     });
-    const endpoint = options.endpoint ?? `ipc://${directory}/coordinator`;
+    let endpoint: string;
     try {
-      await bindOrRefuse(router, endpoint.replace(/^(tcp:.*):0$/, '$1:*'));
+      endpoint = await listenAt(router, options.endpoint ?? `ipc://${directory}/coordinator`);
     } catch (error) {
       router.close();
       authenticator?.close();
       rmSync(directory, { recursive: true, force: true });
       throw error;
     }
-    return new ControlServer(options, router, directory, authenticator);
+    return new ControlServer(options, router, endpoint, directory, authenticator);
   }
 
   private constructor(
     options: ListenOptions,
     router: Router,
+    endpoint: string,
     directory: string,
     authenticator: Authenticator | undefined,
   ) {
-    this.endpoint = router.lastEndpoint!;
+    this.endpoint = endpoint;
     this.token = randomBytes(16).toString('hex');
     this.worldSize = options.worldSize;
     this.lost = new Promise((resolve) => {
@@ -364,4 +365,11 @@ export class ControlServer {
   #ranks(): number[] {
     return Array.from({ length: this.worldSize }, (_, rank) => rank);
   }
+}
+
+async function listenAt(router: Router, endpoint: string): Promise<string> {
+  const host = /^tcp:\/\/(.+):0$/.exec(endpoint)?.[1];
+  if (host !== undefined) return bindReachable(router, host);
+  await bindOrRefuse(router, endpoint);
+  return router.lastEndpoint!;
 }

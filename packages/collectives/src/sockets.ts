@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import { SluiceError } from '@sluice/core';
 
 interface Bindable {
+  readonly lastEndpoint: string | null;
   bind(address: string): Promise<void>;
 }
 
@@ -17,6 +18,23 @@ export async function bindOrRefuse(socket: Bindable, address: string): Promise<v
   } catch (error) {
     throw (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? portTaken(address, error) : error;
   }
+}
+
+/**
+ * Binds `socket` to a free port of the number by which peers reach this machine. Where that is none of its own (a container
+ * whose ports are passed on), it listens on all of its own.
+ * @returns where peers reach it
+ * @throws SLUICE_E_PORT_TAKEN
+ */
+export async function bindReachable(socket: Bindable, host: string): Promise<string> {
+  try {
+    await bindOrRefuse(socket, `tcp://${host}:*`);
+    return socket.lastEndpoint!;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRNOTAVAIL') throw error;
+  }
+  await bindOrRefuse(socket, 'tcp://0.0.0.0:*');
+  return socket.lastEndpoint!.replace('0.0.0.0', host);
 }
 
 /** ZeroMQ takes over the path of an ipc endpoint silently, so one that is in use must be found before. */

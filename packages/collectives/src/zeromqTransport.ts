@@ -11,7 +11,7 @@ import { type Context, Pull, Push } from 'zeromq';
 import { FrameMemory } from './frameMemory.ts';
 import { type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
 import { RingReader, RingWriter } from './sharedRing.ts';
-import { bindOrRefuse } from './sockets.ts';
+import { bindOrRefuse, bindReachable } from './sockets.ts';
 import { MemoryPayload, type MessageHandler, type Payload, type Transport } from './transport.ts';
 import {
   decodeHeader,
@@ -103,18 +103,14 @@ export class ZeroMqTransport implements Transport {
       maxMessageSize: Math.max(chunkBytes, HEADER_BYTES),
       linger: 0,
     });
-    const address =
-      options.kind === 'ipc'
-        ? `ipc://${options.directory ?? tmpdir()}/rank-${options.rank}-${process.pid}`
-        : `tcp://${options.host ?? '127.0.0.1'}:*`;
-    await bindOrRefuse(pull, address);
-    return new ZeroMqTransport(options, chunkBytes, pull);
+    const endpoint = await listenFor(pull, options);
+    return new ZeroMqTransport(options, chunkBytes, pull, endpoint);
   }
 
-  private constructor(options: ZeroMqTransportOptions, chunkBytes: number, pull: Pull) {
+  private constructor(options: ZeroMqTransportOptions, chunkBytes: number, pull: Pull, endpoint: string) {
     this.rank = options.rank;
     this.chunkBytes = chunkBytes;
-    this.endpoint = pull.lastEndpoint!;
+    this.endpoint = endpoint;
     this.#tag = runTag(options.token);
     this.#token = options.token;
     this.#security = socketSecurity(options).connector;
@@ -215,6 +211,12 @@ export class ZeroMqTransport implements Transport {
     this.#attached.add(peer);
     if (this.#attached.size === this.#size - 1) this.#ring?.unlink();
   }
+}
+
+async function listenFor(pull: Pull, options: ZeroMqTransportOptions): Promise<string> {
+  if (options.kind === 'tcp') return bindReachable(pull, options.host ?? '127.0.0.1');
+  await bindOrRefuse(pull, `ipc://${options.directory ?? tmpdir()}/rank-${options.rank}-${process.pid}`);
+  return pull.lastEndpoint!;
 }
 
 /** Within one host, permissions of the file system protect the endpoints. */
