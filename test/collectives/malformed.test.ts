@@ -34,7 +34,7 @@ test.serial('malformed frames to the coordinator and to a worker change nothing'
   ] as const;
   void (async () => {
     for await (const _ of toCoordinator);
-  })();
+  })().catch(() => {});
   for (const frame of malformedFrames(2, FRAMES, messages)) {
     await toCoordinator.send(frame);
     await toWorker.send(frame.length % 2 ? frame : [frame, frame]);
