@@ -11,7 +11,8 @@ import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/
 import { workingOn } from '../cli/failure.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { Host } from '../fleet/host.ts';
-import { placeWorkers, worldThatFits } from '../fleet/placement.ts';
+import { releaseHostMemory, sweepHostMemory } from '../fleet/hostMemory.ts';
+import { type Placement, placeWorkers, worldThatFits } from '../fleet/placement.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { type Journal, readJournal } from '../run/journal.ts';
 import type { RunLock } from '../run/lock.ts';
@@ -24,11 +25,18 @@ import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signal
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { computesOnDevices } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
+import {
+  copiesAfterStep,
+  copyInterval,
+  isWholeOn,
+  type MemoryCopies,
+  memoryRequest,
+} from './memoryCopies.ts';
 import { OptionalFile } from './optionalFile.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { isFault, Restarts } from './restarts.ts';
 import { holdsOut } from './splits.ts';
-import { type StartingPoint, startingPoint } from './startingPoint.ts';
+import { startingPoint } from './startingPoint.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { startTeam } from './team.ts';
 import { type StopReason, trainRun } from './trainRun.ts';
@@ -41,7 +49,7 @@ export interface Session {
   readonly tokenizer: TokenizerRecord;
   readonly journal: Journal;
   /** Where to go on from; absent for a new run. */
-  readonly from?: Pick<StartingPoint, 'checkpoint' | 'state'> | undefined;
+  readonly from?: Start | undefined;
   /** Of this invocation. */
   readonly lastStep: number;
   readonly fleet: Fleet;
@@ -56,6 +64,14 @@ export interface SessionOutcome {
   readonly parameters: { readonly total: number; readonly active: number };
 }
 
+/** What workers go on from. */
+interface Start {
+  readonly state: CoordinatorState;
+  readonly checkpoint?: CommittedCheckpoint | undefined;
+  /** In place of a checkpoint. */
+  readonly copies?: MemoryCopies;
+}
+
 /** What a session has at hand while it goes on, whatever happens to its workers. */
 interface Underway {
   readonly recorder: Recorder;
@@ -63,6 +79,8 @@ interface Underway {
   readonly restarts: Restarts;
   /** The newest checkpoint; none before the first. */
   latest: CommittedCheckpoint | undefined;
+  /** The newest copies in the hosts' memory, where there are such. */
+  copies: MemoryCopies | undefined;
   /** Of the workers that are there. */
   state: CoordinatorState;
 }
@@ -80,18 +98,22 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   const unhear = session.fleet.onStop(() => stop.request());
   const underway: Underway = {
     ...{ recorder, stop, restarts: new Restarts(config.faults), latest: from?.checkpoint },
+    copies: undefined,
     state: initialState(new SpikeDetector(config.spikes).state()),
   };
-  let start = from;
   try {
-    for (let isRestart = false; ; isRestart = true) {
-      const hosts = await session.fleet.assemble(isRestart, () => stop.requested);
+    sweepHostMemory();
+    let hosts = await session.fleet.assemble(false, () => stop.requested);
+    for (let start = from; ; ) {
       try {
         const outcome = await trainOn(hosts, { ...session, from: start }, underway);
         if (outcome.reason !== 'regroup') return outcome;
+        hosts = await session.fleet.assemble(true, () => stop.requested);
         start = regroup(session, outcome, recorder);
       } catch (fault) {
-        start = await goBack(session, underway, fault);
+        await judge(fault, underway);
+        hosts = await session.fleet.assemble(true, () => stop.requested);
+        start = await goBack(session, underway, fault as SluiceError, hosts);
       }
     }
   } catch (error) {
@@ -102,6 +124,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     unwatch();
     stop.uninstall();
     recorder.close();
+    releaseHostMemory();
   }
 }
 
@@ -114,6 +137,7 @@ async function trainOn(
   const { config, from, fleet } = session;
   const { recorder } = underway;
   const world = worldThatFits(hosts, config.parallel);
+  const placements = placeWorkers(hosts, world.workers);
   const spread = { ...config, parallel: { ...config.parallel, ...world } };
   const spikes = new SpikeDetector(config.spikes);
   if (from) spikes.restore(from.state.spikes as SpikeDetectorState);
@@ -121,13 +145,13 @@ async function trainOn(
   let workers: Workers | undefined;
   try {
     workers = await startTeam({
-      placements: placeWorkers(hosts, world.workers),
+      placements,
       threads: config.parallel.threads,
       onDevices: computesOnDevices(config),
       log: (line) => recorder.message(line),
       network: fleet.network,
     });
-    const outcome = await train({ ...session, config: spread }, workers, spikes, underway);
+    const outcome = await train({ ...session, config: spread }, placements, workers, spikes, underway);
     await workers.stop();
     return outcome;
   } catch (error) {
@@ -141,7 +165,7 @@ function regroup(
   { config, journal, fleet }: Session,
   { checkpoint, state }: SessionOutcome,
   recorder: Recorder,
-): Pick<StartingPoint, 'checkpoint' | 'state'> {
+): Start {
   const hosts = fleet.hosts().map(({ name }) => name);
   journal.note('regroup', state.step, { ...worldThatFits(fleet.hosts(), config.parallel), hosts });
   recorder.message(`spreading the workers anew, over ${hosts.join(', ')}`);
@@ -149,37 +173,60 @@ function regroup(
 }
 
 /**
- * Takes a run back to its newest sound checkpoint, or its beginning, after a fault.
+ * Whether to go on after a fault, and when.
  * @throws the fault, or what `Restarts` makes of it, where the run is not to go on
  */
-async function goBack(
-  { run, config, journal, fleet }: Session,
-  { restarts, recorder, latest, state, stop }: Underway,
+async function judge(
   fault: unknown,
-): Promise<StartingPoint | undefined> {
-  const pause = restarts.allow(fault, state.step + 1, latest?.step ?? -1);
-  const { code, message } = fault as SluiceError;
+  { restarts, recorder, latest, copies, state, stop }: Underway,
+): Promise<void> {
+  const safeStep = Math.max(latest?.step ?? -1, copies?.step ?? -1);
+  const pause = restarts.allow(fault, state.step + 1, safeStep);
+  const { message } = fault as SluiceError;
   // Whoever wants the run to end does not want it to begin anew.
   if (stop.requested) throw interrupted(message, latest);
+  recorder.message(message, 'error');
+  if (pause > 0) await delay(pause);
+}
+
+/** Takes a run back to the newest state that is whole: copies in the hosts' memory, a checkpoint, or its beginning. */
+async function goBack(
+  { run, config, journal, fleet }: Session,
+  underway: Underway,
+  { code, message }: SluiceError,
+  hosts: readonly Host[],
+): Promise<Start | undefined> {
+  const { recorder, latest, copies } = underway;
+  const isNewer = copies !== undefined && copies.step > (latest?.step ?? -1) && isWholeOn(copies, hosts);
+  // Copies that cannot be loaded are not tried twice.
+  underway.copies = undefined;
+  const start = isNewer ? { state: copies.state, copies } : await newestCheckpoint(run);
+  const step = start?.state.step ?? 0;
+  const { workers, expertParallel } = worldThatFits(hosts, config.parallel);
+  journal.append('restart', step, {
+    ...(start?.checkpoint && { checkpoint: pathInRun(run.path, start.checkpoint.path) }),
+    ...(isNewer && { fromMemory: true }),
+    ...{ code, message, workers, expertParallel },
+    ...(fleet.network && { hosts: hosts.map(({ name }) => name) }),
+  });
+  await recorder.goBack(() => supersedeAfter(run.path, step));
+  recorder.message(
+    `going on by itself from step ${step}${isNewer ? ', of which the hosts have copies' : ''}`,
+    'warning',
+  );
+  return start;
+}
+
+async function newestCheckpoint(run: RunDirectory): Promise<Start | undefined> {
   const history = checkpointHistory(readJournal(run.journal));
   const { from, refused } = await startingPoint(run, history);
   if (!from) refuseLostCheckpoints(run, history, refused);
-  const step = from?.checkpoint.step ?? 0;
-  const { workers, expertParallel } = worldThatFits(fleet.hosts(), config.parallel);
-  journal.append('restart', step, {
-    ...(from && { checkpoint: pathInRun(run.path, from.checkpoint.path) }),
-    ...{ code, message, workers, expertParallel },
-    ...(fleet.network && { hosts: fleet.hosts().map(({ name }) => name) }),
-  });
-  recorder.message(message, 'error');
-  await recorder.goBack(() => supersedeAfter(run.path, step));
-  recorder.message(`going on by itself from step ${step}`, 'warning');
-  if (pause > 0) await delay(pause);
   return from;
 }
 
 async function train(
   session: Session,
+  placements: readonly Placement[],
   workers: Workers,
   spikes: SpikeDetector,
   underway: Underway,
@@ -190,7 +237,9 @@ async function train(
     config,
     // Other hosts have other working directories.
     dataDirectory: resolve(dataset.directory),
-    ...(from && { checkpoint: from.checkpoint.path }),
+    ...(from?.copies
+      ? { memory: memoryRequest(from.copies, placements) }
+      : from?.checkpoint && { checkpoint: from.checkpoint.path }),
   });
   const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
   const warn = (text: string) => recorder.message(text, 'warning');
@@ -214,8 +263,15 @@ async function train(
       diagnosticsAfterStep(config, (record) =>
         diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record)),
       ),
+      copiesAfterStep({
+        everySteps: copyInterval(config, placements.length),
+        ...{ placements, tensors, state, warn },
+        kept: (copies) => {
+          underway.copies = copies;
+        },
+      }),
     ],
-    savedStep: from?.checkpoint.step ?? -1,
+    savedStep: underway.latest?.step ?? -1,
     lastStep,
     validates: holdsOut(dataset),
     checkpoint: async (now) => {

@@ -71,6 +71,7 @@ const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
   evaluate: 'validation',
   examine: 'examining the weights',
   save: 'saving a checkpoint',
+  copy: 'copying to memory',
   stop: 'stopping',
 };
 
@@ -181,6 +182,7 @@ class Team implements Workers {
       case 'diagnose':
         return 'evaluation';
       case 'examine':
+      case 'copy':
         return 'save';
       case 'save':
       case 'stop':

@@ -17,6 +17,7 @@ import type { Incarnation } from '../run/incarnation.ts';
 import { addressTowards, parseEndpoint } from './address.ts';
 import { ownBuild } from './build.ts';
 import type { StartedWorker } from './host.ts';
+import { releaseHostMemory, sweepHostMemory } from './hostMemory.ts';
 import {
   type AgentFacts,
   type AgentMessages,
@@ -92,6 +93,7 @@ export class Agent {
 
   /** Looks for the coordinator, and goes on doing so in the background. */
   async start(): Promise<void> {
+    sweepHostMemory();
     this.#facts = await this.#findFacts();
     if (this.#isEnding) return;
     this.#connect();
@@ -143,6 +145,7 @@ export class Agent {
     if (this.#isIn) this.#send('left', { reason });
     await Promise.race([this.#sending, delay(LINGER_MS)]);
     this.#socket?.close();
+    releaseHostMemory();
     this.#options.log(`ending with exit code ${code}: ${reason}`);
     this.#end(code);
   }

@@ -25,6 +25,8 @@ export function checkpointHistory(journal: readonly JournalEntry[]): CheckpointH
     } else if (entry.kind === 'stop' && entry.reason === 'nonFinite' && entry.firstStep !== undefined) {
       const reason = `its weights gave no finite update in steps ${entry.firstStep} to ${entry.step}`;
       for (const step of committed) if (step >= entry.firstStep - 1) distrust.set(step, reason);
+    } else if (entry.kind === 'restart' && entry.fromMemory) {
+      // It went back no further than what it had saved.
     } else if (entry.kind === 'resume' || entry.kind === 'restart') {
       const from = entry.checkpoint === undefined ? undefined : entry.step;
       const reason =

@@ -33,8 +33,10 @@ export interface JournalKinds {
   };
   /** A fault ended the workers; others go on. */
   restart: {
-    /** Checkpoint that they go on from; absent when they start again from the beginning. */
+    /** Checkpoint that they go on from; absent when they go on from memory, or start again from the beginning. */
     checkpoint?: string;
+    /** Whether they go on from copies in the hosts' memory. */
+    fromMemory?: boolean;
     /** The fault. */
     code: string;
     message: string;

@@ -75,29 +75,32 @@ export async function commitCheckpoint(
   request: CommitRequest,
   files: FileOperations = nodeFiles,
 ): Promise<Manifest> {
-  const {
-    directory,
-    step,
-    tensors,
-    kinds = TENSOR_KINDS,
-    shards,
-    config,
-    configHash,
-    state,
-    probe,
-  } = request;
-  const hashes = hashTensors(
-    tensors,
-    shards.flatMap((shard) => shard.pieces),
-    kinds,
-  );
-  for (const [name, value] of Object.entries({ config, state, probe })) checkJson(value, name);
+  const { directory, shards } = request;
+  const text = manifestText(request);
   invariant(new Set(shards.map((shard) => shard.file)).size === shards.length, 'two workers wrote one shard');
   for (const shard of shards) await checkShard(directory, shard);
   await removeStrays(directory, shards, files);
   // The names of the shards must last before the manifest that speaks of them can.
   await files.syncDirectory(directory);
-  const text = encodeManifest({
+  await writeFileAtomic(join(directory, MANIFEST_NAME), text, files);
+  return readManifest(directory);
+}
+
+/** The manifest of written shards, wherever they lie. */
+export function manifestText({
+  step,
+  tensors,
+  kinds = TENSOR_KINDS,
+  shards,
+  config,
+  configHash,
+  state,
+  probe,
+}: Omit<CommitRequest, 'directory'>): string {
+  const pieces = shards.flatMap((shard) => shard.pieces);
+  const hashes = hashTensors(tensors, pieces, kinds);
+  for (const [name, value] of Object.entries({ config, state, probe })) checkJson(value, name);
+  return encodeManifest({
     step,
     configHash,
     config: config as Manifest['config'],
@@ -108,8 +111,6 @@ export async function commitCheckpoint(
     hashes: { ...hashes, tensors: { ...hashes.tensors } },
     shards: [...shards],
   });
-  await writeFileAtomic(join(directory, MANIFEST_NAME), text, files);
-  return readManifest(directory);
 }
 
 /** Workers on another machine write to the same directory only if it is shared. */

@@ -1,7 +1,13 @@
 export * from './commit.ts';
 export { type ContentHashes, hashTensors } from './contentHash.ts';
 export { type CheckpointEntry, checkpointDirectory, listCheckpoints } from './directories.ts';
-export { type Manifest, readManifest, type ShardRecord } from './manifest.ts';
+export {
+  MANIFEST_NAME,
+  type Manifest,
+  readManifest,
+  readManifestText,
+  type ShardRecord,
+} from './manifest.ts';
 export * from './reader.ts';
 export * from './retention.ts';
 export * from './safetensors.ts';

@@ -84,6 +84,11 @@ export class ManifestFault extends Error {
 const HEAD = /^\{\n "sha256": "([0-9a-f]{64})",\n/;
 const HEAD_BYTES = '{\n "sha256": "",\n'.length + 64;
 
+/** The manifest that `encodeManifest` made this text of. @throws ManifestFault */
+export function readManifestText(text: string): Manifest {
+  return decodeManifest(Buffer.from(text));
+}
+
 /** @throws ManifestFault */
 function decodeManifest(bytes: Buffer): Manifest {
   const digest = HEAD.exec(bytes.toString('latin1', 0, HEAD_BYTES))?.[1];

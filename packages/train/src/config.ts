@@ -124,6 +124,13 @@ export const FaultsConfig = z.strictObject({
     .min(0)
     .default(5)
     .describe('Restarts in a row without a new checkpoint between them, before the run ends with the error.'),
+  bufferEverySteps: z
+    .int()
+    .min(0)
+    .optional()
+    .describe(
+      'Steps between copies of weights and optimizer state to the memory of each worker’s host and of another, from which a restart goes on; 0 for none; 1 on several hosts and 0 on one when left out.',
+    ),
   joinSeconds: z
     .number()
     .positive()

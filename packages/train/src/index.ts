@@ -12,6 +12,7 @@ export { ForwardMeter } from './diagnostics/meter.ts';
 export { measureSavedUpdate, type SavedUpdate } from './diagnostics/savedUpdate.ts';
 export * from './diagnostics/summary.ts';
 export { GATE_BINS, mergeTallies, Tally } from './diagnostics/tally.ts';
+export { memoryOf, memoryRoot } from './memoryCopies.ts';
 export * from './plan/index.ts';
 export * from './protocol.ts';
 export * from './schedule.ts';

@@ -13,6 +13,26 @@ export interface InitializeRequest {
   readonly dataDirectory: string;
   /** Checkpoint to start from; its content has been verified. */
   readonly checkpoint?: string;
+  /** In place of a checkpoint: copies in the memory of the hosts. */
+  readonly memory?: MemoryRequest;
+}
+
+/** Copies that are to be gone on from. */
+export interface MemoryRequest {
+  readonly step: number;
+  /** Manifest of the copies, as text. */
+  readonly manifest: string;
+  /** Shards, by their place in the manifest, that a worker must send to the first worker of a host that lacks them. */
+  readonly moves: readonly { readonly shard: number; readonly from: number; readonly to: number }[];
+}
+
+/** What is to be kept in memory. */
+export interface CopyRequest {
+  readonly step: number;
+  /** For each rank, the rank on another host that keeps a copy of its part; −1 for none. */
+  readonly copies: readonly number[];
+  /** Name of the group of workers, which becomes part of the shards'. */
+  readonly writer: string;
 }
 
 export interface InitializeResult {
@@ -118,6 +138,7 @@ export interface WorkerMethods {
   diagnose(request: DiagnoseRequest): Promise<DiagnoseResult>;
   examine(request: Record<string, never>): Promise<ExamineResult>;
   save(request: SaveRequest): Promise<SaveResult>;
+  copy(request: CopyRequest): Promise<SaveResult>;
   /** Closes sockets and ends the process. */
   stop(request: Record<string, never>): Promise<Record<string, never>>;
 }

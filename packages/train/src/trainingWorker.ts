@@ -7,7 +7,9 @@ import { type Dataset, openDataset, type SplitName } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
+import { gatherCopies, keepCopies } from './memoryCopies.ts';
 import type {
+  CopyRequest,
   DiagnoseRequest,
   EvaluateRequest,
   ExamineResult,
@@ -36,7 +38,12 @@ class TrainingWorker {
     this.#workers = workers;
   }
 
-  async initialize({ config, dataDirectory, checkpoint }: InitializeRequest): Promise<InitializeResult> {
+  async initialize({
+    config,
+    dataDirectory,
+    checkpoint,
+    memory,
+  }: InitializeRequest): Promise<InitializeResult> {
     this.#workers.progress('preparing the model');
     const backend = await selectBackend(config.backend);
     setThreads(config.parallel.threads || Number(process.env.SLUICE_THREADS ?? 1));
@@ -48,7 +55,8 @@ class TrainingWorker {
     );
     this.#trainer = trainer;
     let step = 0;
-    if (checkpoint) step = await this.#restore(trainer, checkpoint);
+    if (memory) step = await this.#restore(trainer, await gatherCopies(this.#workers, memory));
+    else if (checkpoint) step = await this.#restore(trainer, checkpoint);
     else await this.#begin(trainer, config);
     const { total, active } = countParameters(config.model);
     return { backend, threads: threads(), parameters: { total, active }, step };
@@ -81,6 +89,12 @@ class TrainingWorker {
     return { shard, state: trainerState(this.trainer) };
   }
 
+  async copy(request: CopyRequest): Promise<SaveResult> {
+    this.#workers.progress('copying to memory');
+    const shard = await keepCopies(this.#workers, trainerPieces(this.trainer), request);
+    return { shard, state: trainerState(this.trainer) };
+  }
+
   get trainer(): Trainer {
     invariant(this.#trainer, 'a worker is asked to work before it was initialized');
     return this.#trainer;
@@ -105,11 +119,11 @@ class TrainingWorker {
     const reader = await openCheckpoint(directory);
     try {
       await loadTrainer(trainer, reader);
-      checkProbe(
-        reader.manifest.probe as unknown as Probe,
-        { loss: await trainer.probeLoss(), arithmetic: arithmetic() },
-        directory,
-      );
+      const probe = reader.manifest.probe as unknown as Partial<Probe>;
+      // Copies in memory are of this arithmetic, and have none: it would cost a forward pass each.
+      if (isProbe(probe)) {
+        checkProbe(probe, { loss: await trainer.probeLoss(), arithmetic: arithmetic() }, directory);
+      }
       return reader.manifest.step;
     } finally {
       await reader.close();
@@ -123,6 +137,10 @@ function samplersOf(dataset: Dataset, { data, seed }: RunConfig) {
     train: sampler('train'),
     validation: dataset.holdsOut ? sampler('validation') : undefined,
   };
+}
+
+function isProbe(probe: Partial<Probe>): probe is Probe {
+  return probe.loss !== undefined;
 }
 
 /** Refuses a checkpoint whose model does not compute what it computed when it was saved. */
@@ -147,6 +165,7 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
     diagnose: (request) => worker.diagnose(request),
     examine: () => worker.examine(),
     save: (request) => worker.save(request),
+    copy: (request) => worker.copy(request),
     stop: async () => {
       worker.close();
       return {};

@@ -39,6 +39,7 @@ export function fakeWorkers(
       ({ sequences, layers: [] }) as unknown as Answer<'diagnose'>,
     examine: () => ({ probe: { loss: 1, arithmetic: 'fake' }, nonFinite: [] }),
     save: () => ({ shard: {}, state: {} }),
+    copy: () => ({ shard: {}, state: {} }),
     stop: () => ({}),
   };
   return {

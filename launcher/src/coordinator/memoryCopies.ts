@@ -1,0 +1,95 @@
+/** The newest copies of the workers' state in the memory of the hosts, and what it takes to go on from them. */
+
+import { type LogicalTensor, manifestText } from '@sluice/checkpoint';
+import { SluiceError } from '@sluice/core';
+import type { MemoryRequest, RunConfig } from '@sluice/train';
+import type { Host } from '../fleet/host.ts';
+import type { Placement } from '../fleet/placement.ts';
+import type { CoordinatorState } from './state.ts';
+import { type AfterStep, isDue } from './trainRun.ts';
+import { agreed } from './workers.ts';
+
+export interface MemoryCopies {
+  readonly step: number;
+  readonly state: CoordinatorState;
+  readonly manifest: string;
+  /** For each shard, the hosts that have it. */
+  readonly holders: readonly (readonly Host[])[];
+}
+
+/** Steps between copies: as configured, else after each step where a host can be lost and the run goes on. */
+export function copyInterval({ faults }: Pick<RunConfig, 'faults'>, hosts: number): number {
+  if (faults.policy === 'stop') return 0;
+  return faults.bufferEverySteps ?? (hosts > 1 ? 1 : 0);
+}
+
+/**
+ * Keeps copies after steps. Where there is no room for them, that is said once, and the run goes on without.
+ * @param options.kept told of copies that are whole
+ */
+export function copiesAfterStep(options: {
+  readonly everySteps: number;
+  readonly placements: readonly Placement[];
+  readonly tensors: readonly LogicalTensor[];
+  readonly state: CoordinatorState;
+  readonly kept: (copies: MemoryCopies) => void;
+  readonly warn: (text: string) => void;
+}): AfterStep {
+  const { placements, tensors, state } = options;
+  let { everySteps } = options;
+  const copies = otherHosts(placements);
+  return async ({ workers }) => {
+    const { step } = state;
+    if (!isDue(everySteps, step)) return;
+    try {
+      const answers = await workers.call('copy', { step, copies, writer: workers.id ?? 'local' });
+      const { state: worker } = agreed(`the copies of step ${step}`, answers, ['state']);
+      options.kept({
+        step,
+        state: structuredClone(state),
+        holders: answers.map((_, rank) => holdersOf(placements, [rank, copies[rank]!])),
+        manifest: manifestText({
+          ...{ step, tensors, shards: answers.map(({ shard }) => shard), config: {}, configHash: '' },
+          ...{ state: { worker }, probe: {} },
+        }),
+      });
+    } catch (error) {
+      if (!(error instanceof SluiceError && error.code === 'SLUICE_E_DISK_FULL')) throw error;
+      everySteps = 0;
+      options.warn(`no copies are kept in memory any more: ${error.message}`);
+    }
+  };
+}
+
+/** Whether every shard is on one of these hosts. */
+export function isWholeOn({ holders }: MemoryCopies, hosts: readonly Host[]): boolean {
+  return holders.every((those) => those.some((host) => hosts.includes(host)));
+}
+
+/** What new workers need to go on from copies: where each shard is, and who lacks it. */
+export function memoryRequest(
+  { step, manifest, holders }: MemoryCopies,
+  placements: readonly Placement[],
+): MemoryRequest {
+  const moves = placements.flatMap(({ host, ranks }) =>
+    holders.flatMap((those, shard) => {
+      if (those.includes(host)) return [];
+      const source = placements.find((placement) => those.includes(placement.host));
+      return [{ shard, from: source!.ranks[0]!, to: ranks[0]! }];
+    }),
+  );
+  return { step, manifest, moves };
+}
+
+/** For each rank, one of the next host that keeps a copy of its part; −1 where there is no other host. */
+function otherHosts(placements: readonly Placement[]): number[] {
+  return placements.flatMap(({ ranks }, i) => {
+    if (placements.length < 2) return ranks.map(() => -1);
+    const next = placements[(i + 1) % placements.length]!.ranks;
+    return ranks.map((_, index) => next[index % next.length]!);
+  });
+}
+
+function holdersOf(placements: readonly Placement[], ranks: readonly number[]): Host[] {
+  return placements.filter((one) => ranks.some((rank) => one.ranks.includes(rank))).map(({ host }) => host);
+}
