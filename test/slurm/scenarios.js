@@ -12,7 +12,7 @@ const [directory, filter = ''] = process.argv.slice(2);
 const here = dirname(fileURLToPath(import.meta.url));
 // Everything that is written lies in one place.
 process.env.TMPDIR = directory;
-const slurm = await startCluster(directory, 4);
+const { slurm, daemonOf } = await startCluster(directory, 4);
 
 /** A run whose directory has a name that must be quoted. */
 function standInRun(name, steps) {
@@ -64,36 +64,42 @@ function demand(condition, what) {
   if (!condition) throw new Error(what);
 }
 
+/** A real run of two nodes, and what a quiet run of the same configuration gives. */
+async function realRun(cluster) {
+  const sandbox = new Sandbox();
+  const config = sandbox.write('run.yaml', realConfig(readFileSync(join(sandbox.path, 'moe.yaml'), 'utf8')));
+  const quiet = await sandbox.json('train run.yaml --run-dir quiet');
+  sandbox.write('cluster.yaml', JSON.stringify({ cpusPerNode: 2, memory: '100M', ...cluster }));
+  const { jobId } = await sandbox.json(`launch ${config} --on slurm:cluster.yaml --nodes 2 --run-dir nodes`);
+  const runDir = join(sandbox.path, 'nodes');
+  return {
+    jobId,
+    stepsDone: () => linesOf(join(runDir, 'metrics.jsonl')),
+    /** Demands that the job was done, after restarts, with the bits of the quiet run. */
+    async demandDone() {
+      const { JobState, Restarts } = await ended(jobId, 400);
+      const output = readFileSync(join(runDir, `slurm/sluice-run-${jobId}.out`), 'utf8');
+      demand(
+        JobState === 'COMPLETED' && Number(Restarts) > 0,
+        `the job is ${JobState}, restarts ${Restarts}:\n${output}`,
+      );
+      const { weights } = await sandbox.json('hash nodes');
+      demand(
+        weights === quiet.weightsHash,
+        `the weights are ${weights}, those of the quiet run ${quiet.weightsHash}`,
+      );
+    },
+  };
+}
+
 const SCENARIOS = {
   async 'a real run in a time limit: saved, queued again, done, with the bits of a quiet run'() {
-    const sandbox = new Sandbox();
-    process.env.SLUICE_DATA = join(sandbox.path, 'data');
-    const config = sandbox.write(
-      'run.yaml',
-      realConfig(readFileSync(join(sandbox.path, 'moe.yaml'), 'utf8')),
-    );
-    const quiet = await sandbox.json('train run.yaml --run-dir quiet');
-    const runDir = join(sandbox.path, 'nodes');
-    const cluster = { cpusPerNode: 2, memory: '100M', timeLimit: '1', graceSeconds: 30 };
-    sandbox.write('cluster.yaml', JSON.stringify(cluster));
-    const { jobId } = await sandbox.json(
-      `launch ${config} --on slurm:cluster.yaml --nodes 2 --run-dir nodes`,
-    );
+    const { jobId, stepsDone, demandDone } = await realRun({ timeLimit: '1', graceSeconds: 30 });
     // Where the machine is faster than the time limit, somebody else asks, in the same way.
-    const passed = () => linesOf(join(runDir, 'metrics.jsonl')) > 0.7 * STEPS;
-    await until('the run is well on its way', () => passed() || jobFacts(jobId).Restarts !== '0', 300);
+    const isLate = () => stepsDone() > 0.7 * STEPS || jobFacts(jobId).Restarts !== '0';
+    await until('the run is well on its way', isLate, 300);
     if (jobFacts(jobId).Restarts === '0') slurm('scancel', '--batch', '--signal=USR1', jobId);
-    const facts = await ended(jobId, 400);
-    const output = readFileSync(join(runDir, `slurm/sluice-run-${jobId}.out`), 'utf8');
-    demand(
-      facts.JobState === 'COMPLETED' && Number(facts.Restarts) > 0,
-      `the job is ${facts.JobState}, restarts ${facts.Restarts}:\n${output}`,
-    );
-    const { weights } = await sandbox.json(`hash ${runDir}`);
-    demand(
-      weights === quiet.weightsHash,
-      `the weights are ${weights}, those of the quiet run ${quiet.weightsHash}`,
-    );
+    await demandDone();
   },
 
   async 'a time limit: saved before it, queued again, gone on with, done'() {
@@ -206,21 +212,38 @@ const SCENARIOS = {
   },
 };
 
-/** Jobs wait for nodes that are free, so that the scenarios may run beside each other. */
-const results = await Promise.all(
-  Object.entries(SCENARIOS)
-    .filter(([title]) => title.includes(filter))
-    .map(async ([title, scenario]) => {
-      try {
-        await scenario();
-        process.stdout.write(`ok ${title}\n`);
-        return true;
-      } catch (error) {
-        process.stdout.write(`not ok ${title}\n  ${error.message}\n`);
-        return false;
-      }
-    }),
-);
+/** What leaves the cluster with a node less. */
+const AFTERWARDS = {
+  async 'a real run whose first node loses its daemon: started on others, what is left of it kept out'() {
+    const { jobId, stepsDone, demandDone } = await realRun({ timeLimit: '20' });
+    await until('the run is on its way', () => stepsDone() > 100, 120);
+    const first = jobFacts(jobId).BatchHost;
+    // Slurm gives the node up after a while, and cannot end what runs on it.
+    daemonOf(first).kill('SIGKILL');
+    await demandDone();
+  },
+};
+
+async function passes([title, scenario]) {
+  try {
+    await scenario();
+    process.stdout.write(`ok ${title}\n`);
+    return true;
+  } catch (error) {
+    process.stdout.write(`not ok ${title}\n  ${error.message}\n`);
+    return false;
+  }
+}
+
+/** Jobs wait for nodes that are free, so that scenarios may run beside each other. */
+const allAtOnce = (scenarios) =>
+  Promise.all(
+    Object.entries(scenarios)
+      .filter(([title]) => title.includes(filter))
+      .map(passes),
+  );
+
+const results = [...(await allAtOnce(SCENARIOS)), ...(await allAtOnce(AFTERWARDS))];
 const passed = results.filter(Boolean).length;
 process.stdout.write(`${passed} passed, ${results.length - passed} failed\n`);
 process.exit(passed === results.length ? 0 : 1);
