@@ -36,6 +36,7 @@ test('commands and flags are those that the design lists', (t) => {
     'resume <run> --workers --allow --set --from-scratch --until-step --more-steps',
     'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --set --workers --expert-parallel --threads --until-step --more-steps',
     'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --patience --preemption',
+    'key <file>',
     'generate <source> --prompt --max-tokens --temperature --seed',
     'evaluate <source> --split --text --data --sequence-length --set',
     'diagnose <sources> --split --text --data --sequence-length --sequences --html --layers --heads --set',

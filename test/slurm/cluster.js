@@ -15,11 +15,15 @@ const CONTROLLER_PORT = 17_000;
 /** Each node has an address of its own, of the range for tests of networks (RFC 2544). */
 const addressOf = (index) => `198.18.0.${index + 1}`;
 
-/** @param directory an empty one, for everything that the cluster writes */
+/**
+ * @param directory an empty one, for everything that the cluster writes
+ * @returns a way to call Slurm's programs, and the process of each node's daemon
+ */
 export async function startCluster(directory, nodes) {
   const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
   network(directory, names);
-  const daemon = daemons(directory);
+  const daemons = new Map();
+  const daemon = daemonStarter(directory, daemons);
   writeConfiguration(directory, names);
   const key = join(directory, 'munge.key');
   writeFileSync(key, randomBytes(128), { mode: 0o600 });
@@ -31,7 +35,7 @@ export async function startCluster(directory, nodes) {
     'all nodes are idle',
     () => slurm('sinfo', '-h', '-t', 'idle', '-o', '%D', '-p', 'main') === String(nodes),
   );
-  return slurm;
+  return { slurm, daemonOf: (node) => daemons.get(node) };
 }
 
 /** Loopback with the nodes' addresses, and a file of hosts that names them. */
@@ -99,7 +103,7 @@ PartitionName=urgent Nodes=${names.join(',')} MaxTime=60 PriorityTier=10 Preempt
   writeFileSync(join(directory, 'cgroup.conf'), 'CgroupAutomount=no\nCgroupPlugin=autodetect\n');
 }
 
-function daemons(directory) {
+function daemonStarter(directory, started) {
   const env = { ...process.env, SLURM_CONF: join(directory, 'slurm.conf') };
   return (command, args, name = command) => {
     const log = join(directory, `${name}.log`);
@@ -108,6 +112,7 @@ function daemons(directory) {
       stdio: 'ignore',
       ...(command !== 'munged' && { argv0: command }),
     });
+    started.set(name, child);
     child.once('exit', (code, signal) =>
       process.stderr.write(`${name} ended (${signal ?? code}); see ${log}\n`),
     );

@@ -18,6 +18,7 @@ import { generateCommand } from './generate.ts';
 import { hashCommand } from './hash.ts';
 import { importCommand } from './import.ts';
 import { inspectCommand } from './inspect.ts';
+import { keyCommand } from './key.ts';
 import { launchCommand } from './launch.ts';
 import { logitsCommand } from './logits.ts';
 import { planCommand } from './plan.ts';
@@ -30,6 +31,7 @@ export const COMMANDS: readonly Command[] = [
   resumeCommand,
   launchCommand,
   agentCommand,
+  keyCommand,
   generateCommand,
   evaluateCommand,
   diagnoseCommand,

@@ -44,7 +44,9 @@ type Log = (line: string) => void;
  *   SLUICE_E_PORT_TAKEN
  */
 export async function launchRun(options: LaunchRunOptions, log: Log): Promise<CommandResult> {
-  const config = await loadNewRunConfig(options.config, options, () => {});
+  const config = await loadNewRunConfig(options.config, options, () => {}).catch((error) =>
+    tellAgents(options, error, log),
+  );
   const path = options.runDir ?? directoryForRun(config, options.config);
   const [starter, file] = splitOn(options.on);
   if (starter === 'local') {
@@ -69,15 +71,33 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   return await onFleet(fleet, () => startOrGoOn(options, path, log, fleet)).finally(() => ssh?.end());
 }
 
+/** Agents that wait for a coordinator whose configuration cannot be read would wait in vain, and be started again. */
+async function tellAgents(options: LaunchRunOptions, error: unknown, log: Log): Promise<never> {
+  const { on, listen, keyFile, nodes, dryRun } = options;
+  if (on !== 'agents' || dryRun || listen === undefined || keyFile === undefined) throw error;
+  const fleet = await AgentFleet.listen({
+    ...{ endpoint: listen, curve: readKeyFile(keyFile), expected: nodesOf({ nodes }), log },
+    ...{ joinSeconds: 0, replacementSeconds: 0 },
+  });
+  return await onFleet(fleet, () => {
+    throw error;
+  });
+}
+
 /** Whatever becomes of the run, its agents are told, and end with what says it to their schedulers. */
-async function onFleet(fleet: AgentFleet, work: () => Promise<CommandResult>): Promise<CommandResult> {
+async function onFleet<Result extends CommandResult>(
+  fleet: AgentFleet,
+  work: () => Promise<Result>,
+): Promise<Result> {
   try {
     const result = await work();
     await fleet.end(result.exitCode ?? EXIT_DONE, 'the run has ended');
     return result;
   } catch (error) {
     const { message } = error as Error;
-    await fleet.end(configurationExitCode(error) ?? EXIT_FAILED, message.slice(0, 500));
+    const mistake = configurationExitCode(error);
+    // It comes before the agents do. One that does not hear of it would be started again.
+    await fleet.end(mistake ?? EXIT_FAILED, message.slice(0, 500), mistake !== undefined);
     throw error;
   }
 }
@@ -127,7 +147,7 @@ function sshHosts(file: string) {
   return { hosts, expected: hosts.map(nodeName) };
 }
 
-function nodesOf({ nodes }: LaunchRunOptions): number {
+function nodesOf({ nodes }: Pick<LaunchRunOptions, 'nodes'>): number {
   if (nodes !== undefined) return nodes;
   throw new SluiceError(
     'SLUICE_E_USAGE',

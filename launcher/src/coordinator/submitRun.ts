@@ -1,11 +1,11 @@
 /** Hands a run to a scheduler, which starts its agents, and starts them again until it is done. */
 
 import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { generateCurveKeys } from '@sluice/collectives';
 import { loadYamlConfig, makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
-import type { RunConfig } from '@sluice/train';
+import { RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
 import type { CommandResult } from '../cli/command.ts';
 import { makeKeyFile, readKeyFile } from '../fleet/keyFile.ts';
@@ -39,6 +39,7 @@ export async function submitBySlurm(
   file: string | undefined,
   log: Log,
 ): Promise<CommandResult> {
+  refuseUnheard(options, 'slurm', UNHEARD_IN_JOBS);
   const { nodes, name, ...told } =
     file === undefined ? SlurmConfig.parse({}) : loadYamlConfig(file, SlurmConfig);
   const path = resolve(runDir);
@@ -77,12 +78,7 @@ export async function submitToCluster(
       '--on kubernetes needs a file that names image and volumes: kubernetes:FILE.',
     );
   }
-  if (options.runDir !== undefined || (options.set ?? []).length > 0 || options.workers !== undefined) {
-    throw new SluiceError(
-      'SLUICE_E_USAGE',
-      'The pods read the configuration as it is: --run-dir is runDir in the file of the cluster, --set and --workers belong into the configuration.',
-    );
-  }
+  refuseUnheard(options, 'kubernetes', UNHEARD_IN_PODS);
   const { nodes, name, config: seen, ...told } = loadYamlConfig(file, KubernetesConfig);
   const text = readFileSync(shippedFile(options.config), 'utf8');
   if (seen === undefined && /^extends:/m.test(text)) {
@@ -91,6 +87,7 @@ export async function submitToCluster(
       `${options.config} extends another file, which the pods do not see: put both into the image, and name the path there by config.`,
     );
   }
+  if (seen === undefined) refuseUnseenPaths(options.config);
   const keys = options.keyFile === undefined ? generateCurveKeys() : readKeyFile(options.keyFile);
   const plan = {
     ...told,
@@ -107,6 +104,51 @@ export async function submitToCluster(
   }
   const lines = await submitToKubernetes(plan);
   return { text: lines.join('\n'), json: { said: lines, name: plan.name, directory: dirname(plan.runDir) } };
+}
+
+type Unheard = Readonly<Partial<Record<keyof LaunchRunOptions, string>>>;
+
+/** Flags that the coordinator on the first node would not hear of, and what to do in their place. */
+const UNHEARD_IN_JOBS: Unheard = {
+  untilStep: 'leave it out',
+  moreSteps: 'leave it out',
+  listen: 'leave it out',
+  advertise: 'leave it out',
+  sshCommand: 'leave it out',
+};
+const UNHEARD_IN_PODS: Unheard = {
+  ...UNHEARD_IN_JOBS,
+  runDir: 'write runDir into the file of the cluster',
+  set: 'write it into the configuration',
+  workers: 'write it into the configuration',
+  expertParallel: 'write it into the configuration',
+  threads: 'write it into the configuration',
+};
+
+function refuseUnheard(options: LaunchRunOptions, on: string, unheard: Unheard): void {
+  for (const [key, instead] of Object.entries(unheard)) {
+    if (options[key as keyof LaunchRunOptions] === undefined) continue;
+    const flag = `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    throw new SluiceError('SLUICE_E_USAGE', `--on ${on} takes no ${flag}: ${instead}.`, {
+      details: { flag },
+    });
+  }
+}
+
+/** The text of a configuration comes along, what it names does not. */
+function refuseUnseenPaths(path: string): void {
+  const { data, initialize } = loadYamlConfig(shippedFile(path), RunConfig);
+  for (const [key, named] of [
+    ['data.recipe', data.recipe],
+    ['initialize.from', initialize.from],
+  ] as const) {
+    if (named === undefined || isAbsolute(named)) continue;
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `${key} is ${named} in ${path}, which the pods do not see: write the path that they have there, or name a configuration of the image or of a volume by config in the file of the cluster.`,
+      { details: { key, path: named } },
+    );
+  }
 }
 
 function nodesOf({ nodes }: LaunchRunOptions, told: number | undefined, on: string): number {

@@ -33,6 +33,9 @@ const TELL_EVERY_MS = 10_000;
 /** How long agents may take to leave, ms. */
 const LEAVE_MS = 5000;
 
+/** How long those are waited for that were never there, so that they are told too, ms. */
+const LATECOMERS_MS = 30_000;
+
 const LOOK_MS = 50;
 
 export class AgentFleet implements Fleet {
@@ -133,8 +136,14 @@ export class AgentFleet implements Fleet {
     };
   }
 
-  async end(code: number, reason: string): Promise<void> {
-    await this.#server.end(code, reason, LEAVE_MS);
+  /**
+   * Tells all agents how the run has ended.
+   * @param whoeverComes whether those are waited for, and told, that something else starts and that have never been there
+   */
+  async end(code: number, reason: string, whoeverComes = false): Promise<void> {
+    const { expected } = this.#options;
+    const count = whoeverComes && typeof expected === 'number' ? expected : 0;
+    await this.#server.end(code, reason, LEAVE_MS, { count, limitMs: LATECOMERS_MS });
   }
 
   #wanted(): number {

@@ -131,17 +131,26 @@ export class FleetServer {
     this.#remove(host, reason);
   }
 
-  /** Tells all agents to end with an exit code, and resolves once they have left, or after `limitMs`. */
-  async end(code: number, reason: string, limitMs: number): Promise<void> {
+  /**
+   * Tells all agents to end with an exit code, and resolves once they have left, or after `limitMs`.
+   * @param awaited how many are waited for that were never there, and how long
+   */
+  async end(
+    code: number,
+    reason: string,
+    limitMs: number,
+    awaited: { readonly count: number; readonly limitMs: number } = { count: 0, limitMs: 0 },
+  ): Promise<void> {
     this.#ending = { code, reason };
+    const areThere = () => this.#incarnations.size >= awaited.count;
     const left = new Promise<void>((resolve) => {
       this.#onLeft = () => {
-        if (this.#members.size === 0) resolve();
+        if (this.#members.size === 0 && areThere()) resolve();
       };
     });
     this.beat();
     this.#onLeft();
-    const limit = AbortSignal.timeout(limitMs);
+    const limit = AbortSignal.timeout(areThere() ? limitMs : awaited.limitMs);
     await Promise.race([left, new Promise((resolve) => limit.addEventListener('abort', resolve))]);
     clearInterval(this.#heartbeat);
     await this.#sending;

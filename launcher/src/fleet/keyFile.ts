@@ -1,6 +1,6 @@
 /** The key of a run's connections between machines, in a file that only its owner reads. */
 
-import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { type CurveKeys, generateCurveKeys } from '@sluice/collectives';
 import { SluiceError, writeError } from '@sluice/core';
 import { z } from 'zod';
@@ -29,6 +29,19 @@ export function readKeyFile(path: string): CurveKeys {
   } catch {
     throw invalid(path, 'it holds no JSON object with publicKey and secretKey, of 40 characters each');
   }
+}
+
+/**
+ * Writes a new key where nothing is yet: of another one, agents may be using a copy.
+ * @throws SLUICE_E_OUTPUT_EXISTS, SLUICE_E_FILE_UNWRITABLE
+ */
+export function newKeyFile(path: string): CurveKeys {
+  if (existsSync(path)) {
+    throw new SluiceError('SLUICE_E_OUTPUT_EXISTS', `${path} is there already; nothing was written.`, {
+      details: { path },
+    });
+  }
+  return makeKeyFile(path);
 }
 
 /** Writes a new key. @throws SLUICE_E_FILE_UNWRITABLE */

@@ -91,7 +91,8 @@ export function agentPlace(
   const lacking = missing(place, needed);
   if (join === undefined || lacking.length > 0) throw unknownPlace(lacking, env);
   refuseRankBeyond(place, '--node-rank', '--nodes');
-  return { ...place, join: checkedJoin(join, '--join', place.nodes) };
+  // Several agents on one machine are somebody's wish where it is written down.
+  return { ...place, join: checkedJoin(join, '--join', undefined) };
 }
 
 type Fact = keyof KnownPlace;

@@ -6,7 +6,7 @@ import { SluiceError } from '@sluice/core';
 import { z } from 'zod';
 import type { CommandResult } from '../cli/command.ts';
 import { givenIncarnation, Incarnation } from '../run/incarnation.ts';
-import { formatEndpoint, parseEndpoint } from './address.ts';
+import { formatEndpoint, isLoopback, parseEndpoint } from './address.ts';
 import { Agent, type AgentOptions, EXIT_FAILED } from './agent.ts';
 import { CoordinatorChild } from './coordinatorChild.ts';
 import { KeyFile, readKeyFile } from './keyFile.ts';
@@ -111,7 +111,8 @@ function launchWords(
   { lead, keyFile, runDir }: RunAgentOptions,
   { join, nodes }: AgentPlace,
 ): readonly string[] {
-  const listen = formatEndpoint({ host: '0.0.0.0', port: parseEndpoint(join).port });
+  const { host, port } = parseEndpoint(join);
+  const listen = formatEndpoint({ host: isLoopback(host) ? host : '0.0.0.0', port });
   const flags = ['--on', 'agents', '--nodes', String(nodes), '--listen', listen, '--key-file', keyFile!];
   return ['launch', lead!, ...flags, ...(runDir === undefined ? [] : ['--run-dir', runDir])];
 }

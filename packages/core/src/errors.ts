@@ -175,8 +175,8 @@ export const ERROR_TABLE = {
     advice: 'Export with --dtype bf16 or f32.',
   },
   SLUICE_E_OUTPUT_EXISTS: {
-    summary: 'A directory to be written holds files already.',
-    advice: 'Choose another directory, or remove what is in it.',
+    summary: 'A directory to be written holds files already, or a file to be made is there.',
+    advice: 'Choose another one, or remove what is there.',
   },
   SLUICE_E_TOKEN_IDS_INVALID: {
     summary: 'A file of token ids is not a list of rows of one length, or holds an id beyond the vocabulary.',

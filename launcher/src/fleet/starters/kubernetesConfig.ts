@@ -29,7 +29,10 @@ export const KubernetesConfig = z.strictObject({
   gpus: z.int().min(1).optional().describe('Of each pod.'),
   gpuResource: word.optional().describe('What the cluster calls its GPUs.'),
   sharedMemory: word.optional().describe('Shared memory of each pod, which counts as its memory.'),
-  user: z.strictObject({ uid: z.int().min(0), gid: z.int().min(0) }).optional(),
+  user: z
+    .union([z.strictObject({ uid: z.int().min(0), gid: z.int().min(0) }), z.literal('image')])
+    .optional()
+    .describe('User and group of the pods, or `image` for that of the image; 1000 and 1000 when left out.'),
   graceSeconds: z.int().min(1).optional().describe('Seconds that a pod has to save when it is told to end.'),
   backoffLimit: z.int().min(0).optional().describe('Pods that may fail before the Job is given up.'),
   env: words.optional().describe('Further variables of the pods.'),

@@ -38,8 +38,8 @@ export interface KubernetesPlan {
   readonly gpuResource?: string;
   /** Shared memory of each pod, which counts as its memory: the workers of a node exchange their parts of the step there. */
   readonly sharedMemory?: string;
-  /** User and group that the image is to run as, as two numbers. */
-  readonly user?: { readonly uid: number; readonly gid: number };
+  /** User and group of the pods, or `image` for that of the image; 1000 and 1000, those of our image, when left out. */
+  readonly user?: PodUser | 'image';
   /** Seconds that a pod has to save when it is told to end. */
   readonly graceSeconds?: number;
   /** Pods that may fail (for other reasons than preemption, or having saved) before the Job is given up. */
@@ -56,6 +56,11 @@ export interface KubernetesPlan {
   readonly jobSet?: boolean;
   /** The oldest version of Kubernetes that must take the manifests; 1.31 when left out. */
   readonly kubernetesVersion?: string;
+}
+
+export interface PodUser {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 export interface Toleration {

@@ -1,6 +1,13 @@
 /** The pod of an agent: what it runs, sees, and is given. */
 
-import { configName, type KubernetesPlan, keyName, portOf, type Toleration } from './kubernetesPlan.ts';
+import {
+  configName,
+  type KubernetesPlan,
+  keyName,
+  type PodUser,
+  portOf,
+  type Toleration,
+} from './kubernetesPlan.ts';
 
 /** Name of a pod's container. */
 export const CONTAINER = 'agent';
@@ -9,6 +16,8 @@ export const KEY_FILE = 'key.json';
 const KEY_FOLDER = '/run/sluice/key';
 const DEFAULT_GRACE_SECONDS = 120;
 const DEFAULT_SHARED_MEMORY = '1Gi';
+/** `node`, as which the image of the Containerfile runs. */
+const DEFAULT_USER: PodUser = { uid: 1000, gid: 1000 };
 const DEFAULT_GPU_RESOURCE = 'nvidia.com/gpu';
 /** How long a node may be out of reach before its pod is replaced; five minutes unless it is said. */
 const UNREACHABLE_SECONDS = 30;
@@ -22,6 +31,7 @@ export function podSpec(
   leader: string,
   network: { readonly subdomain?: string },
 ): object {
+  const user = userOf(plan);
   return {
     ...network,
     // The Job makes the next pod, since it judges how this one ended.
@@ -34,13 +44,18 @@ export function podSpec(
     ...(plan.imagePullSecret !== undefined && { imagePullSecrets: [{ name: plan.imagePullSecret }] }),
     ...(plan.nodeSelector !== undefined && { nodeSelector: plan.nodeSelector }),
     tolerations: tolerations(plan),
-    ...(plan.user !== undefined && { securityContext: podSecurity(plan.user) }),
+    ...(user !== undefined && { securityContext: podSecurity(user) }),
     containers: [container(plan, leader)],
     volumes: volumes(plan).map(({ volume }) => volume),
   };
 }
 
-function podSecurity({ uid, gid }: { readonly uid: number; readonly gid: number }): object {
+/** Without a group of its own, only root could read the key. */
+function userOf({ user = DEFAULT_USER }: KubernetesPlan): PodUser | undefined {
+  return user === 'image' ? undefined : user;
+}
+
+function podSecurity({ uid, gid }: PodUser): object {
   return {
     runAsNonRoot: uid !== 0,
     runAsUser: uid,
@@ -91,7 +106,7 @@ function container(plan: KubernetesPlan, leader: string): object {
     resources: resources(plan),
     securityContext: {
       allowPrivilegeEscalation: false,
-      ...(plan.user !== undefined && { capabilities: { drop: ['ALL'] } }),
+      ...(userOf(plan) !== undefined && { capabilities: { drop: ['ALL'] } }),
     },
     volumeMounts: volumes(plan).map(({ mount }) => mount),
   };

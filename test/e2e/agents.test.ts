@@ -1,0 +1,55 @@
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { generateCurveKeys } from '@sluice/collectives';
+import test from 'ava';
+import { Sandbox } from './support/sandbox.ts';
+
+const sandbox = new Sandbox();
+test.after.always(() => sandbox.dispose());
+
+/** A port that nobody listens on. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Two agents as a scheduler starts them: the same words on each node, its variables apart. */
+async function onTwoNodes(config: string, runDir: string) {
+  const address = `tcp://127.0.0.1:${await freePort()}`;
+  writeFileSync(join(sandbox.path, 'run.key'), JSON.stringify(generateCurveKeys()), { mode: 0o600 });
+  const words = `agent --lead ${config} --run-dir ${runDir} --key-file run.key --join ${address}`;
+  const agents = [0, 1].map((rank) =>
+    sandbox.start(`${words} --node n${rank}`, { SLUICE_NODE_RANK: String(rank), SLUICE_NODES: '2' }),
+  );
+  return Promise.all(agents.map(({ ended }) => ended));
+}
+
+test('the same command on each node trains a run, to the bits of one machine', async (t) => {
+  const quiet = await sandbox.json('train dense.yaml --workers 2 --run-dir quiet');
+  const ended = await onTwoNodes('dense.yaml', 'nodes');
+  t.deepEqual(
+    ended.map(({ code }) => code),
+    [0, 0],
+    ended.map(({ stderr }) => stderr).join('\n'),
+  );
+  const { weights } = await sandbox.json('hash nodes');
+  t.is(weights, quiet.weightsHash);
+});
+
+test('a mistake in the configuration ends the agents of all nodes with the code that says so', async (t) => {
+  sandbox.write('unreadable.yaml', 'seed: 7\nmodle: {}\n');
+  sandbox.write('indivisible.yaml', 'extends: dense.yaml\nparallel: { workers: 3 }\n');
+  for (const config of ['unreadable.yaml', 'indivisible.yaml']) {
+    const ended = await onTwoNodes(config, `of-${config}`);
+    t.deepEqual(
+      ended.map(({ code }) => code),
+      [2, 2],
+      ended.map(({ stderr }) => stderr).join('\n'),
+    );
+    t.regex(ended[1]!.stderr, /ending with exit code 2: .*(modle|workers)/s);
+  }
+});
