@@ -93,6 +93,19 @@ test.serial('what a host cannot be started for is said, with exit code 1', async
   t.regex(error.message, /h[12]: .*no key of yours is accepted there.*Permission denied/);
 });
 
+test.serial(
+  'a host whose name only ssh knows needs the number by which it reaches this machine',
+  async (t) => {
+    sandbox.write('aliases', 'no..such..host\n');
+    const { code, stdout } = await sandbox.start('launch moe.yaml --on ssh:aliases --json').ended;
+    t.is(code, 2);
+    const { error } = JSON.parse(stdout) as { error: { code: string; message: string; advice: string } };
+    t.is(error.code, 'SLUICE_E_ADDRESS_UNREACHABLE');
+    t.regex(error.message, /no\.\.such\.\.host does not resolve here/);
+    t.regex(error.advice, /--advertise/);
+  },
+);
+
 test.serial('a mistake in what is asked for ends with 2, which no scheduler tries again', async (t) => {
   for (const command of [
     'launch moe.yaml --on ssh:nohosts',

@@ -60,7 +60,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   if (options.dryRun) return planText(options, config, path, starting.hosts);
   const curve: CurveKeys = options.keyFile === undefined ? generateCurveKeys() : readKeyFile(options.keyFile);
   const fleet = await AgentFleet.listen({
-    endpoint: options.listen ?? formatEndpoint({ host: await ownAddress(starting.hosts), port: 0 }),
+    endpoint: options.listen ?? formatEndpoint({ host: await ownAddress(options, starting.hosts), port: 0 }),
     curve,
     advertise: options.advertise,
     expected: starting.expected,
@@ -157,11 +157,21 @@ function nodesOf({ nodes }: Pick<LaunchRunOptions, 'nodes'>): number {
 
 /** Where the hosts find this one: the address by which packets to the first of them leave. */
 async function ownAddress(
+  { advertise }: LaunchRunOptions,
   hosts: readonly { readonly name: string; readonly address?: string }[],
 ): Promise<string> {
   const [first] = hosts;
-  if (!first) return '127.0.0.1';
-  return addressTowards(first.address ?? nodeName(first)).catch(() => '0.0.0.0');
+  if (advertise !== undefined || !first) return advertise ?? '127.0.0.1';
+  const name = first.address ?? nodeName(first);
+  try {
+    return await addressTowards(name);
+  } catch (cause) {
+    throw new SluiceError(
+      'SLUICE_E_ADDRESS_UNREACHABLE',
+      `${name} does not resolve here, though ssh may know it: by which number hosts reach this machine is not found out.`,
+      { details: { host: name }, cause },
+    );
+  }
 }
 
 async function startBySsh(

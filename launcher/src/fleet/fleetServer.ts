@@ -6,9 +6,9 @@
 import type { CurveKeys } from '@sluice/collectives';
 import {
   Authenticator,
-  bindOrRefuse,
   type ErrorData,
   errorToData,
+  listenAt,
   listenerSecurity,
   type Message,
 } from '@sluice/collectives/control';
@@ -87,23 +87,25 @@ export class FleetServer {
       tcpKeepaliveInterval: 5,
       tcpKeepaliveCount: 3,
     });
+    let endpoint: string;
     try {
-      await bindOrRefuse(router, options.endpoint.replace(/:0$/, ':*'));
+      endpoint = await listenAt(router, options.endpoint);
     } catch (error) {
       router.close();
       authenticator.close();
       throw error;
     }
-    return new FleetServer(options, events, router, authenticator);
+    return new FleetServer(options, events, router, endpoint, authenticator);
   }
 
   private constructor(
     options: FleetServerOptions,
     events: FleetEvents,
     router: Router,
+    endpoint: string,
     authenticator: Authenticator,
   ) {
-    this.endpoint = router.lastEndpoint!;
+    this.endpoint = endpoint;
     this.#build = options.build;
     this.#events = events;
     this.#router = router;

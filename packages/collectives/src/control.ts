@@ -10,4 +10,4 @@ export {
   type Message,
 } from './controlProtocol.ts';
 export { Authenticator, connectorSecurity, listenerSecurity } from './security.ts';
-export { bindOrRefuse } from './sockets.ts';
+export { listenAt } from './sockets.ts';

@@ -23,7 +23,7 @@ import { PendingCalls } from './pendingCalls.ts';
 import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
 import { removeRings } from './sharedRing.ts';
-import { bindOrRefuse, bindReachable } from './sockets.ts';
+import { listenAt } from './sockets.ts';
 import type { TransportKind } from './zeromqTransport.ts';
 
 export interface ListenOptions {
@@ -365,11 +365,4 @@ export class ControlServer {
   #ranks(): number[] {
     return Array.from({ length: this.worldSize }, (_, rank) => rank);
   }
-}
-
-async function listenAt(router: Router, endpoint: string): Promise<string> {
-  const host = /^tcp:\/\/(.+):0$/.exec(endpoint)?.[1];
-  if (host !== undefined) return bindReachable(router, host);
-  await bindOrRefuse(router, endpoint);
-  return router.lastEndpoint!;
 }

@@ -37,6 +37,18 @@ export async function bindReachable(socket: Bindable, host: string): Promise<str
   return socket.lastEndpoint!.replace('0.0.0.0', host);
 }
 
+/**
+ * Binds `socket` to an endpoint; to a free port where that is `tcp://HOST:0`.
+ * @returns where peers reach it
+ * @throws SLUICE_E_PORT_TAKEN
+ */
+export async function listenAt(socket: Bindable, endpoint: string): Promise<string> {
+  const host = /^tcp:\/\/(.+):0$/.exec(endpoint)?.[1];
+  if (host !== undefined) return bindReachable(socket, host);
+  await bindOrRefuse(socket, endpoint);
+  return socket.lastEndpoint!;
+}
+
 /** ZeroMQ takes over the path of an ipc endpoint silently, so one that is in use must be found before. */
 function someoneListens(path: string): Promise<boolean> {
   return new Promise((resolve) => {
