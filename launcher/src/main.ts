@@ -201,9 +201,10 @@ function addGroup(parser: Argv, group: string, commands: readonly Command[], onC
 }
 
 function addCommand(parser: Argv, command: Command, name: string, onChosen: OnChosen): void {
-  const places = Object.entries(command.positionals).map(
-    ([key, { array }]) => `<${key}${array ? '..' : ''}>`,
-  );
+  const places = Object.entries(command.positionals).map(([key, { array, demandOption }]) => {
+    const place = `${key}${array ? '..' : ''}`;
+    return demandOption ? `<${place}>` : `[${place}]`;
+  });
   const usage = [name, ...places].join(' ');
   parser.command(
     usage,

@@ -37,6 +37,8 @@ test('commands and flags are those that the design lists', (t) => {
     'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --set --workers --expert-parallel --threads --until-step --more-steps',
     'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --patience --preemption',
     'key <file>',
+    'ps <run> --hosts --ssh-command --token',
+    'stop <run> --hosts --ssh-command --token',
     'generate <source> --prompt --max-tokens --temperature --seed',
     'evaluate <source> --split --text --data --sequence-length --set',
     'diagnose <sources> --split --text --data --sequence-length --sequences --html --layers --heads --set',

@@ -116,3 +116,14 @@ export interface ScoredTextArguments {
   readonly text?: string;
   readonly data?: string;
 }
+
+/** A file of hosts; each command says what it does with them. */
+export const HOSTS_OPTION = { type: 'string', requiresArg: true } as const;
+
+export const TOKEN_OPTION = { type: 'string', requiresArg: true, conflicts: ['run', 'hosts'] } as const;
+
+export const SSH_COMMAND_OPTION = {
+  type: 'string',
+  requiresArg: true,
+  describe: 'Program and first words in place of ssh, as in "ssh -F config".',
+} as const;

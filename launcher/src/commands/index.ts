@@ -22,7 +22,9 @@ import { keyCommand } from './key.ts';
 import { launchCommand } from './launch.ts';
 import { logitsCommand } from './logits.ts';
 import { planCommand } from './plan.ts';
+import { psCommand } from './ps.ts';
 import { resumeCommand } from './resume.ts';
+import { stopCommand } from './stop.ts';
 import { trainCommand } from './train.ts';
 import { verifyResumeCommand } from './verifyResume.ts';
 
@@ -32,6 +34,8 @@ export const COMMANDS: readonly Command[] = [
   launchCommand,
   agentCommand,
   keyCommand,
+  psCommand,
+  stopCommand,
   generateCommand,
   evaluateCommand,
   diagnoseCommand,

@@ -1,7 +1,14 @@
 /** `sluice launch`: starts a run on many hosts, or goes on with it. */
 
 import { defineCommand } from '../cli/command.ts';
-import { configFile, SET_OPTION, STOP_OPTIONS, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import {
+  configFile,
+  SET_OPTION,
+  SSH_COMMAND_OPTION,
+  STOP_OPTIONS,
+  WORKERS_OPTION,
+  wholeNumber,
+} from '../cli/options.ts';
 import { schedulerExitCode } from '../fleet/exitCode.ts';
 
 interface LaunchArguments {
@@ -69,11 +76,7 @@ export const launchCommand = defineCommand<LaunchArguments>({
       requiresArg: true,
       describe: 'Key of the connections between hosts; a new one when left out.',
     },
-    'ssh-command': {
-      type: 'string',
-      requiresArg: true,
-      describe: 'Program and first words in place of ssh, as in "ssh -F config".',
-    },
+    'ssh-command': SSH_COMMAND_OPTION,
     set: SET_OPTION,
     workers: WORKERS_OPTION,
     'expert-parallel': {

@@ -12,11 +12,13 @@ import { configurationExitCode } from '../fleet/exitCode.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import { nodeName, readHostFile } from '../fleet/hostFile.ts';
 import { readKeyFile } from '../fleet/keyFile.ts';
-import { SshStarter, sshWords } from '../fleet/starters/ssh.ts';
+import { type SshPlan, SshStarter, sshWords } from '../fleet/starters/ssh.ts';
+import { readJournal } from '../run/journal.ts';
 import { judgeChanges } from '../run/resumeRules.ts';
 import { type ConfigFlags, loadNewRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { directoryForRun, runDirectory } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
+import { newRunId, RUN_VARIABLE, runId, runToken } from '../run/runToken.ts';
 import type { StopFlags } from '../run/stopPoint.ts';
 import { resumeRun } from './resumeRun.ts';
 import { startRun } from './startRun.ts';
@@ -48,11 +50,12 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
     tellAgents(options, error, log),
   );
   const path = options.runDir ?? directoryForRun(config, options.config);
+  const id = runId(readJournal(runDirectory(path).journal)) ?? newRunId();
   const [starter, file] = splitOn(options.on);
   if (starter === 'local') {
     return options.dryRun
       ? planText(options, config, path, [])
-      : startOrGoOn(options, path, log, localFleet());
+      : startOrGoOn({ ...options, id }, path, log, localFleet());
   }
   if (starter === 'slurm') return submitBySlurm(options, config, path, file, log);
   if (starter === 'kubernetes') return submitToCluster(options, config, file);
@@ -67,8 +70,14 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
     ...config.faults,
     log,
   });
-  const ssh = starter === 'ssh' ? await startBySsh(fleet, curve, options, starting.hosts, log) : undefined;
-  return await onFleet(fleet, () => startOrGoOn(options, path, log, fleet)).finally(() => ssh?.end());
+  const environment = { [RUN_VARIABLE]: runToken(path, id) };
+  const ssh =
+    starter === 'ssh'
+      ? await startBySsh({ fleet, curve, environment, hosts: starting.hosts, log }, options)
+      : undefined;
+  return await onFleet(fleet, () => startOrGoOn({ ...options, id }, path, log, fleet)).finally(() =>
+    ssh?.end(),
+  );
 }
 
 /** Agents that wait for a coordinator whose configuration cannot be read would wait in vain, and be started again. */
@@ -103,7 +112,7 @@ async function onFleet<Result extends CommandResult>(
 }
 
 async function startOrGoOn(
-  options: LaunchRunOptions,
+  options: LaunchRunOptions & { readonly id: string },
   path: string,
   log: Log,
   fleet: Fleet,
@@ -175,16 +184,13 @@ async function ownAddress(
 }
 
 async function startBySsh(
-  fleet: AgentFleet,
-  curve: CurveKeys,
+  { fleet, ...plan }: Omit<SshPlan, 'join' | 'incarnation' | 'command'> & { readonly fleet: AgentFleet },
   options: LaunchRunOptions,
-  hosts: ReturnType<typeof readHostFile>,
-  log: Log,
 ): Promise<SshStarter> {
   const { host, port } = parseEndpoint(fleet.endpoint);
-  const join = formatEndpoint({ host: options.advertise ?? host, port });
   const starter = new SshStarter({
-    ...{ hosts, join, curve, log },
+    ...plan,
+    join: formatEndpoint({ host: options.advertise ?? host, port }),
     incarnation: [0, Math.floor(performance.timeOrigin)],
     ...(options.sshCommand && { command: options.sshCommand.split(' ') }),
   });

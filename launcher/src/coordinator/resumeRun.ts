@@ -16,6 +16,7 @@ import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeR
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
+import { newRunId, runId, runToken } from '../run/runToken.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
@@ -117,7 +118,8 @@ async function resumeLocked(
         ? `going on from step ${step}: ${from.checkpoint.path}`
         : `${options.fromScratch ? 'from scratch' : 'no checkpoint yet'}: starting again from step 0`,
     );
-    const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep, fleet, lock });
+    const token = runToken(run.path, runId(past) ?? newRunId());
+    const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep, fleet, lock, token });
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();

@@ -20,6 +20,7 @@ import { refuseLostCheckpoints } from '../run/lostCheckpoints.ts';
 import { recoveryFromNonFinite } from '../run/recovery.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { pathInRun } from '../run/runPaths.ts';
+import { RUN_VARIABLE } from '../run/runToken.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signals/stopSignal.ts';
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
@@ -35,6 +36,7 @@ import {
 import { OptionalFile } from './optionalFile.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { isFault, Restarts } from './restarts.ts';
+import { RunBoard } from './runBoard.ts';
 import { holdsOut } from './splits.ts';
 import { startingPoint } from './startingPoint.ts';
 import { type CoordinatorState, initialState } from './state.ts';
@@ -54,6 +56,8 @@ export interface Session {
   readonly lastStep: number;
   readonly fleet: Fleet;
   readonly lock: Pick<RunLock, 'assertOwned'>;
+  /** What all its processes carry in their environment. */
+  readonly token: string;
 }
 
 export interface SessionOutcome {
@@ -77,6 +81,7 @@ interface Underway {
   readonly recorder: Recorder;
   readonly stop: StopSignal;
   readonly restarts: Restarts;
+  readonly board: RunBoard;
   /** The newest checkpoint; none before the first. */
   latest: CommittedCheckpoint | undefined;
   /** The newest copies in the hosts' memory, where there are such. */
@@ -91,16 +96,31 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   workingOn(run.path);
   const recorder = openRecorder(run.metrics, config.training.steps);
   const stop = installStopSignal({
-    onRequest: () => recorder.message('stopping after this step, then saving; press Ctrl-C again to abort'),
+    onRequest() {
+      board.noteStop('a signal');
+      recorder.message('stopping after this step, then saving; press Ctrl-C again to abort');
+    },
     onAbort: () => abort(recorder),
   });
   const unwatch = watchNpmParent(() => stop.request());
-  const unhear = session.fleet.onStop(() => stop.request());
+  const board = new RunBoard({
+    ...{ run, token: session.token, fleet: session.fleet, steps: config.training.steps },
+    step: () => underway.state.step,
+    savedStep: () => underway.latest?.step,
+  });
+  const unhear = session.fleet.onStop((reason) => {
+    board.noteStop(reason);
+    stop.request();
+  });
   const underway: Underway = {
-    ...{ recorder, stop, restarts: new Restarts(config.faults), latest: from?.checkpoint },
+    ...{ recorder, stop, board, restarts: new Restarts(config.faults), latest: from?.checkpoint },
     copies: undefined,
     state: initialState(new SpikeDetector(config.spikes).state()),
   };
+  const closeDesk = await board.open(
+    () => stop.request(),
+    (text) => recorder.message(text, 'warning'),
+  );
   try {
     sweepHostMemory();
     let hosts = await session.fleet.assemble(false, () => stop.requested);
@@ -120,6 +140,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     journalFailure(session.journal, underway.state.step, error);
     throw withRecovery(error, run, underway.latest);
   } finally {
+    closeDesk();
     unhear();
     unwatch();
     stop.uninstall();
@@ -135,7 +156,7 @@ async function trainOn(
   underway: Underway,
 ): Promise<SessionOutcome> {
   const { config, from, fleet } = session;
-  const { recorder } = underway;
+  const { recorder, board } = underway;
   const world = worldThatFits(hosts, config.parallel);
   const placements = placeWorkers(hosts, world.workers);
   const spread = { ...config, parallel: { ...config.parallel, ...world } };
@@ -150,6 +171,8 @@ async function trainOn(
       onDevices: computesOnDevices(config),
       log: (line) => recorder.message(line),
       network: fleet.network,
+      environment: { [RUN_VARIABLE]: session.token },
+      watch: (team) => board.watch(team),
     });
     const outcome = await train({ ...session, config: spread }, placements, workers, spikes, underway);
     await workers.stop();
@@ -157,6 +180,8 @@ async function trainOn(
   } catch (error) {
     await workers?.kill();
     throw error;
+  } finally {
+    board.watch(undefined);
   }
 }
 
@@ -178,13 +203,14 @@ function regroup(
  */
 async function judge(
   fault: unknown,
-  { restarts, recorder, latest, copies, state, stop }: Underway,
+  { restarts, recorder, board, latest, copies, state, stop }: Underway,
 ): Promise<void> {
   const safeStep = Math.max(latest?.step ?? -1, copies?.step ?? -1);
   const pause = restarts.allow(fault, state.step + 1, safeStep);
   const { message } = fault as SluiceError;
   // Whoever wants the run to end does not want it to begin anew.
   if (stop.requested) throw interrupted(message, latest);
+  board.noteFault(message);
   recorder.message(message, 'error');
   if (pause > 0) await delay(pause);
 }

@@ -9,6 +9,7 @@ import { acquireRunLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
 import { directoryForRun, makeRunDirectory, refuseExistingRun } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
+import { newRunId, runToken } from '../run/runToken.ts';
 import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
@@ -21,6 +22,8 @@ import { concludeRun } from './summary.ts';
 export interface StartRunOptions extends ConfigFlags, StopFlags {
   readonly config: string;
   readonly runDir?: string | undefined;
+  /** What the run is to be told from others by; a new id when left out. */
+  readonly id?: string | undefined;
 }
 
 /**
@@ -54,7 +57,9 @@ export async function startRun(
     await freezeRunConfig(run.config, config);
     const journal = openJournal(run.journal, lock.assertOwned);
     try {
+      const id = options.id ?? newRunId();
       journal.append('start', 0, {
+        id,
         configHash: hashConfig(configInRun(run.path, config)),
         datasetHash: dataset.manifestHash,
         workers: config.parallel.workers,
@@ -63,7 +68,18 @@ export async function startRun(
         tokenizer,
       });
       if (from) initialWeightsLines(from).forEach(log);
-      const outcome = await runSession({ run, config, dataset, tokenizer, journal, lastStep, fleet, lock });
+      const token = runToken(run.path, id);
+      const outcome = await runSession({
+        run,
+        config,
+        dataset,
+        tokenizer,
+        journal,
+        lastStep,
+        fleet,
+        lock,
+        token,
+      });
       return await concludeRun({ run, config, dataset }, outcome);
     } finally {
       journal.close();

@@ -7,6 +7,7 @@ import type { Host, StartedWorker, WorkerEnd } from '../fleet/host.ts';
 import type { Placement } from '../fleet/placement.ts';
 import { planDevices } from './devices.ts';
 import { planThreads } from './environment.ts';
+import type { TeamView, WorkerReport } from './runBoard.ts';
 import {
   claimRuntimeDirectory,
   removeRuntimeDirectory,
@@ -24,6 +25,10 @@ export interface TeamOptions {
   readonly log: (line: string) => void;
   /** How workers reach this process and each other where they are on several machines. */
   readonly network?: TeamNetwork | undefined;
+  /** Variables of the environment that all workers get. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Is given the workers as they are started, to be told of. */
+  readonly watch?: (team: TeamView) => void;
 }
 
 export interface TeamNetwork {
@@ -75,7 +80,7 @@ const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
   stop: 'stopping',
 };
 
-class Team implements Workers {
+class Team implements Workers, TeamView {
   readonly count: number;
   readonly id: string | undefined;
   readonly #server: ControlServer;
@@ -99,10 +104,23 @@ class Team implements Workers {
     process.once('exit', this.#abandon);
     claimRuntimeDirectory(this.#server.directory);
     for (const placement of this.#options.placements) this.#startOn(placement);
+    this.#options.watch?.(this);
+  }
+
+  get task(): string {
+    return this.#task;
+  }
+
+  report(): WorkerReport[] {
+    return this.#members
+      .filter(({ hasEnded }) => !hasEnded)
+      .map(({ rank, host, worker }) => ({
+        ...{ rank, host: host.name, pid: worker.pid ?? null, doing: this.#server.activity(rank) },
+      }));
   }
 
   #startOn({ host, ranks }: Placement): void {
-    const { threads, onDevices, log } = this.#options;
+    const { threads, onDevices, log, environment } = this.#options;
     const plan = planThreads(threads, ranks.length, host.cores);
     const devices = onDevices ? planDevices(host.devices, ranks.length) : [];
     for (const [index, rank] of ranks.entries()) {
@@ -110,12 +128,15 @@ class Team implements Workers {
       const worker = host.startWorker({
         rank,
         invitation: { ...invitation, ...(host.address !== undefined && { host: host.address }) },
-        environment: { ...plan.environment, ...devices[index], ...this.#places(rank, index) },
+        environment: { ...environment, ...plan.environment, ...devices[index], ...this.#places(rank, index) },
         log: (line) => log(`[${workerName(host, rank)}] ${line}`),
       });
-      const member = { rank, host, worker };
+      const member: Member = { rank, host, worker, hasEnded: false };
       this.#members.push(member);
-      void worker.ended.then((end) => this.#noteDeath(member, end));
+      void worker.ended.then((end) => {
+        member.hasEnded = true;
+        this.#noteDeath(member, end);
+      });
     }
   }
 
@@ -221,6 +242,7 @@ interface Member {
   readonly rank: number;
   readonly host: Host;
   readonly worker: StartedWorker;
+  hasEnded: boolean;
 }
 
 /** As log lines name a worker: with its host, where there are several. */

@@ -3,6 +3,7 @@
 import { createSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { SluiceError } from '@sluice/core';
 
 export interface Endpoint {
@@ -38,6 +39,14 @@ export async function addressTowards(host: string): Promise<string> {
   } finally {
     socket.close();
   }
+}
+
+/** Addresses by which other hosts may reach this one: those of all its interfaces, but not the loopback's and a link's own. */
+export function ownAddresses(): string[] {
+  return Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .filter(({ internal, scopeid }) => !internal && !scopeid)
+    .map(({ address }) => address);
 }
 
 /** Whether an address means every host to itself. */

@@ -4,10 +4,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { CurveKeys } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 import type { TeamNetwork } from '../coordinator/team.ts';
-import { addressTowards, formatEndpoint, isLoopback, isUnspecified, parseEndpoint } from './address.ts';
+import {
+  addressTowards,
+  formatEndpoint,
+  isLoopback,
+  isUnspecified,
+  ownAddresses,
+  parseEndpoint,
+} from './address.ts';
 import type { AgentHost } from './agentHost.ts';
 import { ownBuild } from './build.ts';
-import type { Fleet } from './fleet.ts';
+import type { Desk, DeskAnswers } from './desk.ts';
+import type { AgentReport, Fleet } from './fleet.ts';
 import { FleetServer } from './fleetServer.ts';
 
 export interface AgentFleetOptions {
@@ -47,6 +55,7 @@ export class AgentFleet implements Fleet {
   #used: readonly AgentHost[] = [];
   #stopReason: string | undefined;
   #failed: (() => SluiceError | undefined) | undefined;
+  #answers: DeskAnswers | undefined;
 
   static async listen(options: AgentFleetOptions): Promise<AgentFleet> {
     const fleet = new AgentFleet(options);
@@ -58,7 +67,7 @@ export class AgentFleet implements Fleet {
         lost: ({ name }, reason) => options.log(`${name} is lost: ${reason}`),
         refused: ({ node }, error) => options.log(`${node} was refused: ${error.message}`),
         stop: (reason) => fleet.#stop(reason),
-        asked: () => fleet.describe(),
+        asked: () => fleet.#answers?.report() ?? {},
       },
     );
     return fleet;
@@ -121,19 +130,29 @@ export class AgentFleet implements Fleet {
     return () => this.#stopListeners.delete(listener);
   }
 
+  /** Those who ask come where the agents do, and need the same key. */
+  async openDesk(answers: DeskAnswers): Promise<Desk> {
+    this.#answers = answers;
+    const { host, port } = parseEndpoint(this.endpoint);
+    const hosts = isUnspecified(host) ? ['127.0.0.1', ...ownAddresses()] : [host];
+    return {
+      endpoints: hosts.map((one) => formatEndpoint({ host: one, port })),
+      curve: this.#options.curve,
+      close: () => {
+        this.#answers = undefined;
+      },
+    };
+  }
+
   /** Lets whoever starts the agents say that they will not come. */
   failWith(failed: () => SluiceError | undefined): void {
     this.#failed = failed;
   }
 
-  /** Hosts and processes, for people and programs. */
-  describe(): Record<string, unknown> {
-    return {
-      coordinator: { pid: process.pid, endpoint: this.endpoint },
-      hosts: this.hosts().map(({ name, address, cores, facts, pids }) => ({
-        ...{ name, address, cores, agent: facts.pid, workers: pids },
-      })),
-    };
+  agents(): AgentReport[] {
+    return this.hosts().map(({ name, address, cores, facts, heardAgoMs }) => ({
+      ...{ name, address, cores, agent: facts.pid, heardAgoMs },
+    }));
   }
 
   /**

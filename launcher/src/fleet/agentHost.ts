@@ -30,6 +30,7 @@ export class AgentHost implements Host {
   #started = 0;
   #beatsUnheard = 0;
   #timesHeard = 0;
+  #heardAt = performance.now();
   #gone: string | undefined;
 
   constructor(facts: AgentFacts, send: Send) {
@@ -45,11 +46,6 @@ export class AgentHost implements Host {
   /** Why the host is not there any more; undefined while it is. */
   get gone(): string | undefined {
     return this.#gone;
-  }
-
-  /** Processes of workers that run on it. */
-  get pids(): readonly number[] {
-    return [...this.#workers.values()].flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
   }
 
   startWorker({ rank, invitation, environment, log }: WorkerOrder): StartedWorker {
@@ -84,7 +80,13 @@ export class AgentHost implements Host {
     return this.#timesHeard;
   }
 
+  /** Since the last sign of life. */
+  get heardAgoMs(): number {
+    return Math.round(performance.now() - this.#heardAt);
+  }
+
   heard(): void {
+    this.#heardAt = performance.now();
     this.#beatsUnheard = 0;
     this.#timesHeard++;
   }

@@ -1,8 +1,20 @@
 /** The hosts of a run, which may come and go while it goes on. */
 
 import type { TeamNetwork } from '../coordinator/team.ts';
+import { type Desk, type DeskAnswers, openLocalDesk } from './desk.ts';
 import type { Host } from './host.ts';
 import { localHost } from './localHost.ts';
+
+/** An agent as people are told of it. */
+export interface AgentReport {
+  readonly name: string;
+  readonly address: string;
+  readonly cores: number;
+  /** Number of its process. */
+  readonly agent: number;
+  /** Since its last sign of life, ms. */
+  readonly heardAgoMs: number;
+}
 
 export interface Fleet {
   /** How hosts reach each other; undefined where the run has only this machine. */
@@ -23,6 +35,10 @@ export interface Fleet {
    * @returns ends the telling
    */
   onStop(listener: (reason: string) => void): () => void;
+  /** The agents of its hosts; none where the run has only this machine. */
+  agents(): AgentReport[];
+  /** Lets the user's other processes ask about the run. @throws coded errors where nothing can be listened on */
+  openDesk(answers: DeskAnswers): Promise<Desk>;
 }
 
 /** @param entry program of a worker; the trainer's own when left out */
@@ -34,5 +50,7 @@ export function localFleet(entry?: string): Fleet {
     assemble: async () => hosts,
     hasNewcomers: () => false,
     onStop: () => () => {},
+    agents: () => [],
+    openDesk: openLocalDesk,
   };
 }

@@ -17,6 +17,7 @@ import { Context, Router } from 'zeromq';
 import { isLater } from '../run/incarnation.ts';
 import { AgentHost } from './agentHost.ts';
 import { refuseOtherBuild } from './build.ts';
+import { STOPPED_BY_COMMAND } from './desk.ts';
 import {
   type AgentFacts,
   type AgentMessages,
@@ -264,7 +265,7 @@ export class FleetServer {
   }
 
   #answer(identity: Buffer, what: AgentMessages['ask']['what']): void {
-    if (what === 'stop') this.#events.stop('sluice stop');
+    if (what === 'stop') this.#events.stop(STOPPED_BY_COMMAND);
     this.#send(identity, 'told', { answer: this.#events.asked() });
   }
 

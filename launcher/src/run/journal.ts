@@ -14,6 +14,8 @@ import { messageInRun } from './runPaths.ts';
 /** What a decision of each kind records, beside its step. Paths are from the run's directory. */
 export interface JournalKinds {
   start: {
+    /** Tells the run from others; absent in runs that began before there were ids. */
+    id?: string;
     configHash: string;
     datasetHash: string;
     workers: number;

@@ -14,6 +14,8 @@ export interface RunDirectory {
   readonly metrics: string;
   readonly diagnostics: string;
   readonly lock: string;
+  /** How the coordinator is reached while there is one. */
+  readonly contact: string;
   readonly checkpoints: string;
   /** The run's own copy of its tokenizer's files. */
   readonly tokenizer: string;
@@ -29,6 +31,7 @@ export function runDirectory(path: string): RunDirectory {
     metrics: join(root, 'metrics.jsonl'),
     diagnostics: join(root, 'diagnostics.jsonl'),
     lock: join(root, 'lock'),
+    contact: join(root, 'contact.json'),
     checkpoints: join(root, 'checkpoints'),
     tokenizer: join(root, 'tokenizer'),
     report: join(root, 'report.html'),

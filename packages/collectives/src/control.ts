@@ -9,5 +9,6 @@ export {
   errorToData,
   type Message,
 } from './controlProtocol.ts';
+export { makeRuntimeDirectory } from './runtimeDirectory.ts';
 export { Authenticator, connectorSecurity, listenerSecurity } from './security.ts';
 export { listenAt } from './sockets.ts';

@@ -211,6 +211,28 @@ export const ERROR_TABLE = {
     advice:
       'Mend what the message names: the same step on the same weights fails again. After that, resume the run; nothing before the last checkpoint is lost.',
   },
+  SLUICE_E_COORDINATOR_GONE: {
+    summary: 'The process that coordinated a run has ended without giving the run back.',
+    advice:
+      'Go on with the run by `sluice resume` or the same `sluice launch`. What it may have left on its hosts ends by itself; at once: `sluice stop RUN --hosts FILE`.',
+  },
+  SLUICE_E_COORDINATOR_SILENT: {
+    summary: 'The coordinator of a run does not answer.',
+    advice:
+      'It may be starting, suspended (Ctrl-Z) or cut off: look at the process and the host that the message names, and try again.',
+  },
+  SLUICE_E_COORDINATOR_ELSEWHERE: {
+    summary: 'The coordinator of a run is on another machine and answers only there.',
+    advice: 'Give the same command on the host that the message names.',
+  },
+  SLUICE_E_COORDINATOR_DENIED: {
+    summary: 'The coordinator of a run may be asked only by the user who started it.',
+    advice: 'Give the command as the owner of the run’s directory.',
+  },
+  SLUICE_E_PROCESSES_LEFT: {
+    summary: 'Processes of a run could not be ended, or a host could not be looked at.',
+    advice: 'Mend what the message says of each host, and give the command again: it ends only what is left.',
+  },
   SLUICE_E_KEY_FILE: {
     summary: 'The key of a run’s connections cannot be read, is none, or is open to others.',
     advice: 'Name the key file that `sluice launch` made, on a path that this host sees; `chmod 600` it.',

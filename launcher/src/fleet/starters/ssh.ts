@@ -18,6 +18,8 @@ export interface SshPlan {
   readonly join: string;
   readonly curve: CurveKeys;
   readonly incarnation: Incarnation;
+  /** Variables of the agents' environment; anybody on their hosts may read them. */
+  readonly environment: Readonly<Record<string, string>>;
   /** The program and its first words; `ssh` when left out. */
   readonly command?: readonly string[];
   readonly log: (line: string) => void;
@@ -55,12 +57,21 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
   ],
 ];
 
+export interface RemoteCommand {
+  /** Of `sluice`; an agent's when left out. */
+  readonly words?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
 /** The words that are executed for a host, for people to see as well. */
 export function sshWords(
   { name, node = 'node', sluice = ownProgram() }: SshHost,
   command: readonly string[] = ['ssh'],
+  { words = ['agent', '--stdio'], environment = {} }: RemoteCommand = {},
 ): string[] {
-  const remote = ['exec', shellQuote(node), shellQuote(sluice), 'agent', '--stdio'].join(' ');
+  const variables = Object.entries(environment).map(([key, value]) => `${key}=${value}`);
+  const env = variables.length === 0 ? [] : ['env', ...variables];
+  const remote = ['exec', ...[...env, node, sluice, ...words].map(shellQuote)].join(' ');
   return [...command, ...OPTIONS, '-T', '--', name, remote];
 }
 
@@ -132,8 +143,8 @@ export class SshStarter {
   }
 
   #spawn(host: SshHost, rank: number): { stands: Promise<undefined>; ended: Promise<Failure> } {
-    const { join, curve, incarnation, command, log } = this.#plan;
-    const [program, ...words] = sshWords(host, command);
+    const { join, curve, incarnation, environment, command, log } = this.#plan;
+    const [program, ...words] = sshWords(host, command, { environment });
     // In a process group of its own, so that Ctrl-C does not end it before the run has been saved.
     const child = spawn(program!, words, { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
     this.#children.add(child);
@@ -172,8 +183,13 @@ interface Failure {
 /** First line of an agent that was started by ssh, by which one knows that it was. */
 export const AGENT_BEGINS = 'sluice agent begins';
 
+/** What became of a program that ssh was to start, in words. */
+export function sshFailureReason(said: string): string {
+  return REASONS.find(([pattern]) => pattern.test(said))?.[1] ?? 'see what it said';
+}
+
 function notStarted({ name }: SshHost, { code, said }: Failure): SluiceError {
-  const reason = REASONS.find(([pattern]) => pattern.test(said))?.[1] ?? 'see what it said';
+  const reason = sshFailureReason(said);
   return new SluiceError(
     'SLUICE_E_SSH_FAILED',
     `${name}: the agent could not be started by ssh (exit code ${code}): ${reason}. It said: ${said || 'nothing'}`,

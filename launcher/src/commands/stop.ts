@@ -1,0 +1,28 @@
+/** `sluice stop`: has a run saved and stopped, from wherever its directory can be read. */
+
+import { defineCommand } from '../cli/command.ts';
+import { HOSTS_OPTION, SSH_COMMAND_OPTION, TOKEN_OPTION } from '../cli/options.ts';
+import type { StopOptions } from '../operate/stop.ts';
+
+export const stopCommand = defineCommand<StopOptions>({
+  name: 'stop',
+  describe: 'Have a run saved and stopped, and wait until its processes are gone.',
+  positionals: { run: { type: 'string', describe: 'Directory of the run.' } },
+  options: {
+    hosts: {
+      ...HOSTS_OPTION,
+      implies: 'run',
+      describe: 'File of hosts on which, by ssh, processes are ended that the run has left there.',
+    },
+    'ssh-command': SSH_COMMAND_OPTION,
+    token: { ...TOKEN_OPTION, describe: 'End the processes of this machine that carry this token of a run.' },
+  },
+  examples: [
+    ['sluice stop runs/quickstart', 'Save it, stop it, and say which step was saved.'],
+    ['sluice stop runs/quickstart --hosts hosts.txt', 'End also what it has left on its hosts.'],
+  ],
+  async run(args, context) {
+    const { stop } = await import('../operate/stop.ts');
+    return stop(args, context.log);
+  },
+});

@@ -1,0 +1,145 @@
+/** What a run is doing at the moment, on which hosts and in which processes, for `sluice ps` and for whoever waits for its end. */
+
+import { hostname } from 'node:os';
+import { SluiceError } from '@sluice/core';
+import { z } from 'zod';
+import type { Desk } from '../fleet/desk.ts';
+import type { Fleet } from '../fleet/fleet.ts';
+import { removeContact, writeContact } from '../run/contact.ts';
+import { ownIdentity } from '../run/processIdentity.ts';
+import type { RunDirectory } from '../run/runDirectory.ts';
+
+const count = z.int().min(0);
+
+const WorkerReport = z.object({
+  rank: count,
+  host: z.string(),
+  /** Null while it is not known. */
+  pid: count.nullable(),
+  /** In its own words, with the last heartbeat. */
+  doing: z.string(),
+});
+export type WorkerReport = z.infer<typeof WorkerReport>;
+
+/** The answer of a coordinator that is asked. */
+export const RunReport = z.object({
+  run: z.string(),
+  /** Token that its processes carry in their environment. */
+  token: z.string(),
+  coordinator: z.object({ host: z.string(), pid: count, startedAt: z.string() }),
+  /** What the workers carry out together, in words. */
+  doing: z.string(),
+  /** Last step that was taken. */
+  step: count,
+  steps: count,
+  /** Step of the newest checkpoint; null when there is none. */
+  savedStep: count.nullable(),
+  /** Who asked for the stop that is under way; null when nobody did. */
+  stopping: z.string().nullable(),
+  restarts: count,
+  lastFault: z.object({ time: z.string(), message: z.string() }).nullable(),
+  /** None where the run has only the coordinator's machine. */
+  hosts: z.array(
+    z.object({
+      name: z.string(),
+      address: z.string(),
+      cores: z.number(),
+      agent: count,
+      heardAgoMs: z.number(),
+    }),
+  ),
+  workers: z.array(WorkerReport),
+});
+export type RunReport = z.infer<typeof RunReport>;
+
+/** Workers as they are told of. */
+export interface TeamView {
+  readonly task: string;
+  /** Those whose processes have not ended. */
+  report(): WorkerReport[];
+}
+
+export interface BoardSources {
+  readonly run: RunDirectory;
+  readonly token: string;
+  readonly fleet: Fleet;
+  readonly steps: number;
+  readonly step: () => number;
+  readonly savedStep: () => number | undefined;
+}
+
+export class RunBoard {
+  readonly #sources: BoardSources;
+  readonly #startedAt = new Date().toISOString();
+  #team: TeamView | undefined;
+  #stopping: string | undefined;
+  #restarts = 0;
+  #lastFault: RunReport['lastFault'] = null;
+
+  constructor(sources: BoardSources) {
+    this.#sources = sources;
+  }
+
+  /** @param team undefined while there are no workers */
+  watch(team: TeamView | undefined): void {
+    this.#team = team;
+  }
+
+  noteStop(reason: string): void {
+    this.#stopping ??= reason;
+  }
+
+  noteFault(message: string): void {
+    this.#restarts++;
+    this.#lastFault = { time: new Date().toISOString(), message };
+  }
+
+  report(): RunReport {
+    const { run, token, fleet, steps, step, savedStep } = this.#sources;
+    return {
+      ...{ run: run.path, token, steps, step: step(), savedStep: savedStep() ?? null },
+      coordinator: { host: hostname(), pid: process.pid, startedAt: this.#startedAt },
+      doing: this.#team?.task ?? 'bringing hosts and workers together',
+      stopping: this.#stopping ?? null,
+      restarts: this.#restarts,
+      lastFault: this.#lastFault,
+      hosts: fleet.agents(),
+      workers: this.#team?.report() ?? [],
+    };
+  }
+
+  /**
+   * Lets the user's other processes ask, and finds them a way here by a file in the run's directory. Where that cannot be
+   * done, the run goes on without.
+   * @returns ends it
+   */
+  async open(stop: () => void, warn: (text: string) => void): Promise<() => void> {
+    const { run, token, fleet } = this.#sources;
+    let desk: Desk | undefined;
+    const close = () => {
+      removeContact(run.contact);
+      desk?.close();
+    };
+    try {
+      desk = await fleet.openDesk({
+        report: () => this.report(),
+        stop: (reason) => {
+          this.noteStop(reason);
+          stop();
+        },
+      });
+      const { endpoints, curve } = desk;
+      writeContact(run.contact, {
+        run: token,
+        ...ownIdentity(),
+        endpoints: [...endpoints],
+        ...(curve && { curve }),
+      });
+    } catch (error) {
+      close();
+      if (!(error instanceof SluiceError)) throw error;
+      warn(`${error.message} Training goes on; \`sluice ps\` and \`sluice stop\` cannot ask it.`);
+    }
+    return close;
+  }
+}

@@ -1,0 +1,66 @@
+/** Running one `sluice` command on all hosts of a file, through ssh, and gathering their JSON. */
+
+import { spawn } from 'node:child_process';
+import { nodeName, type SshHost } from '../fleet/hostFile.ts';
+import { sshFailureReason, sshWords } from '../fleet/starters/ssh.ts';
+
+/** sshd refuses some of many connections that begin at once (MaxStartups 10:30:100). */
+const AT_ONCE = 8;
+
+export interface HostAnswer {
+  readonly host: string;
+  /** The command's JSON object; undefined where there is none. */
+  readonly json: Readonly<Record<string, unknown>> | undefined;
+  /** Why there is none, in words. */
+  readonly failure?: string;
+}
+
+/** @param command the program and its first words in place of `ssh` */
+export async function runOnHosts(
+  hosts: readonly SshHost[],
+  words: readonly string[],
+  command?: readonly string[],
+): Promise<HostAnswer[]> {
+  const answers: HostAnswer[] = [];
+  const waiting = hosts.entries();
+  const runNext = async () => {
+    for (const [i, host] of waiting) answers[i] = await runOn(host, words, command);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, runNext));
+  return answers;
+}
+
+async function runOn(
+  host: SshHost,
+  words: readonly string[],
+  command: readonly string[] | undefined,
+): Promise<HostAnswer> {
+  const [program, ...given] = sshWords(host, command, { words: [...words, '--json'] });
+  const child = spawn(program!, given, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let [out, err] = ['', ''];
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    out += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    err += text;
+  });
+  const code = await new Promise<number | null>((resolve) => {
+    child.once('error', (error) => {
+      err += error.message;
+      resolve(null);
+    });
+    child.once('close', resolve);
+  });
+  return { host: nodeName(host), ...answerOf(out, err.trim().split('\n').at(-1) ?? '', code) };
+}
+
+function answerOf(out: string, said: string, code: number | null): Omit<HostAnswer, 'host'> {
+  try {
+    const json = JSON.parse(out);
+    const { error } = json;
+    return error ? { json: undefined, failure: `${error.code}: ${error.message}` } : { json };
+  } catch {
+    const reason = sshFailureReason(said);
+    return { json: undefined, failure: `exit code ${code}: ${reason}. It said: ${said || 'nothing'}` };
+  }
+}

@@ -1,0 +1,184 @@
+/** `sluice ps`: what is alive of runs: hosts, processes, what each is doing. */
+
+import { existsSync, readdirSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { formatDuration, terminalTable } from '@sluice/observe';
+import type { CommandResult } from '../cli/command.ts';
+import type { RunReport } from '../coordinator/runBoard.ts';
+import { readHostFile } from '../fleet/hostFile.ts';
+import { readJournal } from '../run/journal.ts';
+import { lockOwner } from '../run/lock.ts';
+import { existingRun, type RunDirectory, runDirectory } from '../run/runDirectory.ts';
+import { pathOfToken, runId, runToken } from '../run/runToken.ts';
+import { askCoordinator } from './askCoordinator.ts';
+import { findCoordinator } from './liveRun.ts';
+import { type HostAnswer, runOnHosts } from './onHosts.ts';
+import { type RunProcess, runProcesses } from './runProcesses.ts';
+
+/** How deep below `runs/` a run may lie: those of an experiment lie in a folder of their own. */
+const DEPTH = 3;
+
+export interface PsOptions {
+  readonly run?: string | undefined;
+  /** File of hosts whose processes are looked through. */
+  readonly hosts?: string | undefined;
+  readonly sshCommand?: string | undefined;
+  /** Look through this machine's processes for those with this token. */
+  readonly token?: string | undefined;
+}
+
+/** @throws what `findCoordinator` and `askCoordinator` throw; SLUICE_E_RUN_MISSING, SLUICE_E_HOST_FILE */
+export async function ps(options: PsOptions): Promise<CommandResult> {
+  if (options.token !== undefined) return localProcesses(runProcesses(options.token));
+  if (options.run === undefined) return listRuns('runs');
+  const run = existingRun(options.run);
+  if (options.hosts !== undefined) return processesOnHosts(run, options.hosts, options.sshCommand);
+  const live = await findCoordinator(run);
+  if (live === undefined) return notRunning(run);
+  const report = await askCoordinator(live.contact, 'ps');
+  return { text: reportText(report), json: { alive: true, ...report } };
+}
+
+/** The token of a run's processes. */
+export function tokenOfRun({ path, journal }: RunDirectory): string | undefined {
+  const id = runId(readJournal(journal));
+  return id === undefined ? undefined : runToken(path, id);
+}
+
+/** The processes of a run on hosts, and hosts that could not be looked at. */
+export async function askHosts(
+  token: string,
+  file: string,
+  sshCommand: string | undefined,
+  command: 'ps' | 'stop',
+): Promise<HostAnswer[]> {
+  return runOnHosts(readHostFile(file), [command, '--token', token], sshCommand?.split(' '));
+}
+
+/** How a run that nobody coordinates ended. */
+function notRunning(run: RunDirectory): CommandResult {
+  const stop = readJournal(run.journal).findLast(({ kind }) => kind === 'stop');
+  const how =
+    stop?.kind === 'stop' ? `it ended at step ${stop.step} (${stop.reason})` : 'it has not come to an end';
+  return {
+    text: `${run.path} is not running: ${how}`,
+    json: { alive: false, run: run.path, step: stop?.step ?? null },
+  };
+}
+
+async function processesOnHosts(
+  run: RunDirectory,
+  file: string,
+  sshCommand: string | undefined,
+): Promise<CommandResult> {
+  const token = tokenOfRun(run);
+  const answers = token === undefined ? [] : await askHosts(token, file, sshCommand, 'ps');
+  const hosts = answers.map(({ host, json, failure }) => ({
+    host,
+    processes: (json?.processes ?? []) as RunProcess[],
+    ...(failure !== undefined && { failure }),
+  }));
+  const rows = hosts.flatMap(({ host, processes }) =>
+    processes.map(({ pid, what, rank }) => [host, `${what}${rank === null ? '' : ` ${rank}`}`, String(pid)]),
+  );
+  const failed = hosts.filter(({ failure }) => failure !== undefined);
+  return {
+    text: [
+      rows.length === 0
+        ? `no process of ${run.path} was found`
+        : terminalTable(rows, { header: ['host', 'what', 'process'], align: ['left', 'left', 'right'] }),
+      ...failed.map(({ host, failure }) => `${host} could not be looked at: ${failure}`),
+    ].join('\n'),
+    json: { run: run.path, token: token ?? null, hosts },
+    exitCode: failed.length > 0 ? 1 : 0,
+  };
+}
+
+function localProcesses(processes: readonly RunProcess[]): CommandResult {
+  const lines = processes.map(({ pid, what, rank }) => `${pid}  ${what}${rank === null ? '' : ` ${rank}`}`);
+  return { text: lines.join('\n') || 'no process carries it', json: { processes } };
+}
+
+/** The runs below a folder that somebody coordinates, and processes of this machine whose run nobody does. */
+async function listRuns(folder: string): Promise<CommandResult> {
+  const found = new Set(runsBelow(folder, DEPTH));
+  const processes = process.platform === 'linux' ? runProcesses() : [];
+  for (const { token } of processes) found.add(pathOfToken(token));
+  const runs = [...found].flatMap((path) => aliveRun(path, processes) ?? []);
+  const rows = runs.map(({ path, state, pid, host, workers }) => [
+    ...[shortest(path), state, pid === null ? '' : `process ${pid} on ${host}`],
+    workers === 0 ? '' : `${workers} workers here`,
+  ]);
+  return {
+    text: rows.length === 0 ? `no run is alive in ${folder}/ or on this machine` : terminalTable(rows),
+    json: { runs },
+  };
+}
+
+interface AliveRun {
+  readonly path: string;
+  readonly state: 'alive' | 'killed' | 'left over';
+  /** Of the coordinator. */
+  readonly pid: number | null;
+  readonly host: string | null;
+  /** Processes of workers on this machine. */
+  readonly workers: number;
+}
+
+/** Of a run that was killed nothing is alive but what it may have left on this machine; it is told all the same. */
+function aliveRun(path: string, processes: readonly RunProcess[]): AliveRun | undefined {
+  const owner = lockOwner(runDirectory(path).lock);
+  const ofRun = processes.filter(({ token }) => pathOfToken(token) === path);
+  if (owner === undefined && ofRun.length === 0) return undefined;
+  return {
+    path,
+    state: owner === undefined ? 'left over' : owner.alive ? 'alive' : 'killed',
+    pid: owner?.pid ?? null,
+    host: owner?.host ?? null,
+    workers: ofRun.filter(({ what }) => what === 'worker').length,
+  };
+}
+
+function runsBelow(folder: string, depth: number): string[] {
+  if (depth === 0 || !existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    if (!entry.isDirectory()) return [];
+    const run = runDirectory(join(folder, entry.name));
+    return existsSync(run.journal) ? [run.path] : runsBelow(run.path, depth - 1);
+  });
+}
+
+function reportText(report: RunReport): string {
+  const { coordinator, step, steps, savedStep, doing, stopping, restarts, lastFault, hosts, workers } =
+    report;
+  const running = formatDuration((Date.now() - Date.parse(coordinator.startedAt)) / 1000);
+  const saved = savedStep === null ? 'none saved yet' : `saved ${savedStep}`;
+  const asked = stopping === null ? '' : `, stopping (asked by ${stopping})`;
+  const rows = [
+    ['coordinator', '', `${coordinator.host}`, String(coordinator.pid), `${doing}${asked}`],
+    ...hosts.map(({ name, address, agent, heardAgoMs }) => [
+      ...['agent', '', name, String(agent)],
+      `${address}, heard of ${formatDuration(heardAgoMs / 1000)} ago`,
+    ]),
+    ...workers.map(({ rank, host, pid, doing: own }) => [
+      'worker',
+      String(rank),
+      host,
+      String(pid ?? '?'),
+      own,
+    ]),
+  ];
+  return [
+    `${shortest(report.run)}: step ${step} of ${steps}, ${saved}, running for ${running}`,
+    ...(lastFault ? [`${restarts} restarts; the last one, ${lastFault.time}: ${lastFault.message}`] : []),
+    terminalTable(rows, {
+      header: ['', 'rank', 'host', 'process', 'doing'],
+      align: ['left', 'right', 'left', 'right', 'left'],
+    }),
+  ].join('\n');
+}
+
+function shortest(path: string): string {
+  const below = relative(process.cwd(), path);
+  return below.startsWith('..') ? path : below;
+}
