@@ -254,7 +254,8 @@ test.serial('with cluster keys, connections over tcp are encrypted and workers a
   const curve = generateCurveKeys();
   const run = await startRun({ worldSize: 2, transport: 'tcp', endpoint: 'tcp://127.0.0.1:0', curve });
   await run.server.ready();
-  const results = await run.server.callAll<Collected>('collect', { length: 300_000 });
+  // Parts that are longer than the largest payload of a message.
+  const results = await run.server.callAll<Collected>('collect', { length: 900_000 });
   t.true(results[0]!.sums.equals(results[1]!.sums));
   t.deepEqual(results[0]!.pair, [3, 3, 3]);
   await run.server.callAll('stop', {}, { kind: 'stop' });

@@ -10,5 +10,5 @@ export {
   type Message,
 } from './controlProtocol.ts';
 export { makeRuntimeDirectory } from './runtimeDirectory.ts';
-export { Authenticator, connectorSecurity, listenerSecurity } from './security.ts';
+export { Authenticator, CURVE_OVERHEAD_BYTES, connectorSecurity, listenerSecurity } from './security.ts';
 export { listenAt } from './sockets.ts';

@@ -16,6 +16,9 @@ export interface CurveKeys {
 const ZAP_ENDPOINT = 'inproc://zeromq.zap.01';
 const Z85 = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#';
 
+/** By how much an encrypted frame is longer than what it holds, bytes (rfc.zeromq.org/spec/26: MESSAGE). */
+export const CURVE_OVERHEAD_BYTES = 33;
+
 /** A fresh key pair for a cluster. */
 export function generateCurveKeys(): CurveKeys {
   const { publicKey, secretKey } = curveKeyPair();

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { invariant, SluiceError } from '@sluice/core';
 import { type Context, Pull, Push } from 'zeromq';
 import { FrameMemory } from './frameMemory.ts';
-import { type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
+import { CURVE_OVERHEAD_BYTES, type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
 import { RingReader, RingWriter } from './sharedRing.ts';
 import { bindOrRefuse, bindReachable } from './sockets.ts';
 import { MemoryPayload, type MessageHandler, type Payload, type Transport } from './transport.ts';
@@ -99,8 +99,8 @@ export class ZeroMqTransport implements Transport {
     const pull = new Pull({
       ...security.listener,
       receiveHighWaterMark: QUEUE_MESSAGES,
-      // The largest frame that a peer may send; anything longer closes its connection.
-      maxMessageSize: Math.max(chunkBytes, HEADER_BYTES),
+      // The largest frame that a peer may send, as it is on the wire; anything longer closes its connection.
+      maxMessageSize: Math.max(chunkBytes, HEADER_BYTES) + CURVE_OVERHEAD_BYTES,
       linger: 0,
     });
     const endpoint = await listenFor(pull, options);
