@@ -57,7 +57,7 @@ test('commands and flags are those that the design lists', (t) => {
     'bench collectives --world --mib',
     'backend install <name> --gpu',
     'backend list',
-    'doctor',
+    'doctor --hosts --ssh-command --stdio',
   ]);
   t.deepEqual(Object.keys(GLOBAL_OPTIONS), ['json', 'verbose']);
 });

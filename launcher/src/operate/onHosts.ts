@@ -56,7 +56,8 @@ async function runOn(
 
 function answerOf(out: string, said: string, code: number | null): Omit<HostAnswer, 'host'> {
   try {
-    const json = JSON.parse(out);
+    // A login script may print before it.
+    const json = JSON.parse(out.trim().split('\n').at(-1)!);
     const { error } = json;
     return error ? { json: undefined, failure: `${error.code}: ${error.message}` } : { json };
   } catch {
