@@ -34,6 +34,8 @@ export interface ResumeRunOptions extends StopFlags {
   readonly set?: readonly string[] | undefined;
   /** Begin anew at step 0 where no checkpoint can be gone on from. */
   readonly fromScratch?: boolean | undefined;
+  /** What a run is to be told from others by that has not come to begin. */
+  readonly id?: string | undefined;
 }
 
 /**
@@ -118,7 +120,7 @@ async function resumeLocked(
         ? `going on from step ${step}: ${from.checkpoint.path}`
         : `${options.fromScratch ? 'from scratch' : 'no checkpoint yet'}: starting again from step 0`,
     );
-    const token = runToken(run.path, runId(past) ?? newRunId());
+    const token = runToken(run.path, runId(past) ?? options.id ?? newRunId());
     const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep, fleet, lock, token });
     return await concludeRun(facts, outcome);
   } finally {

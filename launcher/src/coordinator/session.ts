@@ -171,6 +171,7 @@ async function trainOn(
       onDevices: computesOnDevices(config),
       log: (line) => recorder.message(line),
       network: fleet.network,
+      logs: session.run.logs,
       environment: { [RUN_VARIABLE]: session.token },
       watch: (team) => board.watch(team),
     });

@@ -13,6 +13,7 @@ import {
   removeRuntimeDirectory,
   sweepRuntimeDirectories,
 } from './runtimeDirectory.ts';
+import { TeamOutput } from './teamOutput.ts';
 import type { Answer, MethodName, Request, Workers } from './workers.ts';
 
 export interface TeamOptions {
@@ -25,6 +26,8 @@ export interface TeamOptions {
   readonly log: (line: string) => void;
   /** How workers reach this process and each other where they are on several machines. */
   readonly network?: TeamNetwork | undefined;
+  /** Folder for what the workers print, a file each; none is written when left out. */
+  readonly logs?: string;
   /** Variables of the environment that all workers get. */
   readonly environment?: Readonly<Record<string, string>>;
   /** Is given the workers as they are started, to be told of. */
@@ -86,6 +89,7 @@ class Team implements Workers, TeamView {
   readonly #server: ControlServer;
   readonly #options: TeamOptions;
   readonly #members: Member[] = [];
+  readonly #output: TeamOutput;
   #firstStepTaken = false;
   /** What all the workers are carrying out. */
   #task = 'starting up';
@@ -97,6 +101,7 @@ class Team implements Workers, TeamView {
     this.id = options.network && server.token.slice(0, 8);
     this.#server = server;
     this.#options = options;
+    this.#output = new TeamOutput({ count: this.count, tell: options.log, directory: options.logs });
   }
 
   start(): void {
@@ -120,22 +125,25 @@ class Team implements Workers, TeamView {
   }
 
   #startOn({ host, ranks }: Placement): void {
-    const { threads, onDevices, log, environment } = this.#options;
+    const { threads, onDevices, environment } = this.#options;
     const plan = planThreads(threads, ranks.length, host.cores);
     const devices = onDevices ? planDevices(host.devices, ranks.length) : [];
     for (const [index, rank] of ranks.entries()) {
       const { parentPid: _, ...invitation } = this.#server.invitation(rank);
+      const name = workerName(host, rank);
+      const output = this.#output.open(rank, name, `worker ${rank} of ${this.count}, on ${host.name}`);
       const worker = host.startWorker({
         rank,
         invitation: { ...invitation, ...(host.address !== undefined && { host: host.address }) },
         environment: { ...environment, ...plan.environment, ...devices[index], ...this.#places(rank, index) },
-        log: (line) => log(`[${workerName(host, rank)}] ${line}`),
+        log: output.line,
       });
-      const member: Member = { rank, host, worker, hasEnded: false };
+      const member: Member = { rank, name, host, worker, hasEnded: false };
       this.#members.push(member);
       void worker.ended.then((end) => {
         member.hasEnded = true;
         this.#noteDeath(member, end);
+        output.ended(`${end.how} (process ${worker.pid ?? 'not started'})`, this.#ending);
       });
     }
   }
@@ -176,12 +184,14 @@ class Team implements Workers, TeamView {
     this.#ending = true;
     this.#killAtOnce();
     await this.#allEnded();
+    this.#output.close();
     process.off('exit', this.#abandon);
     await this.#server.close();
   }
 
   readonly #abandon = (): void => {
     this.#killAtOnce();
+    this.#output.close();
     removeRuntimeDirectory(this.#server.directory);
   };
 
@@ -211,8 +221,9 @@ class Team implements Workers, TeamView {
     }
   }
 
-  #noteDeath({ rank, host, worker: { pid } }: Member, { how, exitCode, signal }: WorkerEnd): void {
+  #noteDeath({ rank, name, host, worker: { pid } }: Member, { how, exitCode, signal }: WorkerEnd): void {
     if (this.#ending || this.#death) return;
+    this.#output.noteFailure(name);
     // The task is certain; what it last said of itself came with a heartbeat, and may be a moment old.
     const said = this.#server.activity(rank);
     const place = host.address === undefined ? '' : ` on ${host.name}`;
@@ -240,6 +251,8 @@ class Team implements Workers, TeamView {
 
 interface Member {
   readonly rank: number;
+  /** As people are told of it. */
+  readonly name: string;
   readonly host: Host;
   readonly worker: StartedWorker;
   hasEnded: boolean;

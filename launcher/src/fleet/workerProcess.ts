@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { StartedWorker, WorkerEnd, WorkerOrder } from './host.ts';
+import { MemoryWatch } from './memoryKills.ts';
 
 /**
  * A step leaves little garbage, but while modules load V8's young generation would grow by some 30 MB, which count in the
@@ -31,21 +32,27 @@ export function startWorkerProcess(
     detached: true,
   });
   for (const stream of [child.stdout, child.stderr]) if (stream) forwardLines(stream, log);
+  const memory = new MemoryWatch();
+  let isKilledByUs = false;
   const ended = new Promise<WorkerEnd>((resolve) => {
-    child.once('close', (exitCode, signal) =>
-      resolve({ how: signal ? `signal ${signal}` : `exit code ${exitCode}`, exitCode, signal }),
-    );
+    child.once('close', (exitCode, signal) => {
+      const why = signal === 'SIGKILL' && !isKilledByUs ? memory.explain() : '';
+      resolve({ how: signal ? `signal ${signal}${why}` : `exit code ${exitCode}`, exitCode, signal });
+    });
     child.once('error', (error) =>
       resolve({ how: `failing to start (${error.message})`, exitCode: null, signal: null }),
     );
   });
+  void ended.then(() => memory.end());
   // It may have ended by now, which `ended` tells.
   child.send({ ...invitation, parentPid: process.pid }, () => {});
   return {
     pid: child.pid,
     ended,
     kill() {
-      if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      isKilledByUs = true;
+      child.kill('SIGKILL');
     },
   };
 }

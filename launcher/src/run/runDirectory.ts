@@ -17,6 +17,8 @@ export interface RunDirectory {
   /** How the coordinator is reached while there is one. */
   readonly contact: string;
   readonly checkpoints: string;
+  /** What workers print: a folder a start, a file a worker. */
+  readonly logs: string;
   /** The run's own copy of its tokenizer's files. */
   readonly tokenizer: string;
   readonly report: string;
@@ -33,6 +35,7 @@ export function runDirectory(path: string): RunDirectory {
     lock: join(root, 'lock'),
     contact: join(root, 'contact.json'),
     checkpoints: join(root, 'checkpoints'),
+    logs: join(root, 'logs'),
     tokenizer: join(root, 'tokenizer'),
     report: join(root, 'report.html'),
   };
