@@ -3,7 +3,8 @@ import { EventEmitter, once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { ControlServer } from '@sluice/collectives';
 import test, { type ExecutionContext } from 'ava';
-import { startTeam } from '../../launcher/src/coordinator/team.ts';
+import { type Stall, stallLine } from '../../launcher/src/coordinator/stall.ts';
+import { startTeam, type TeamOptions } from '../../launcher/src/coordinator/team.ts';
 import type { Workers } from '../../launcher/src/coordinator/workers.ts';
 import { localHost } from '../../launcher/src/fleet/localHost.ts';
 import { placeWorkers } from '../../launcher/src/fleet/placement.ts';
@@ -20,11 +21,16 @@ interface Started {
 }
 
 /** Starts two workers, of which one fails as `fault` says. */
-async function start(t: ExecutionContext, fault = ''): Promise<Started> {
+async function start(
+  t: ExecutionContext,
+  fault = '',
+  options: Pick<TeamOptions, 'limits' | 'onStall'> = {},
+): Promise<Started> {
   const log: string[] = [];
   const lines = new EventEmitter();
   process.env.FAKE_FAULT = fault;
   const workers = await startTeam({
+    ...options,
     placements: placeWorkers([localHost(entry)], 2),
     threads: 3,
     onDevices: false,
@@ -116,6 +122,33 @@ test.serial('killed workers are gone when kill has resolved, and need not be sto
   t.is((await call).code, 'SLUICE_E_WORKER_LOST');
   await t.notThrowsAsync(workers.stop());
 });
+
+test.serial(
+  'a step that takes long is told, with the worker that has not come to where the others wait',
+  async (t) => {
+    const stalls = new EventEmitter();
+    const { workers } = await start(t, '1:step:hang', {
+      limits: { firstStep: 15_000 },
+      onStall: (stall) => stalls.emit('stall', stall),
+    });
+    const call = failureOf(workers.call('step', step(1)));
+    let stall: Stall;
+    do [stall] = (await once(stalls, 'stall')) as [Stall];
+    while (stall.others.length === 0);
+    t.is(stall.task, 'step 1');
+    t.deepEqual(
+      stall.missing.map(({ rank, doing }) => [rank, doing]),
+      [[1, 'step 1']],
+    );
+    t.regex(
+      stallLine(stall),
+      /^step 1 has been going on for \d+ s\. Not there yet: worker 1 \(process \d+; last: step 1, /,
+    );
+    t.regex(stallLine(stall), /1 others wait for them in barrier/);
+    await workers.kill();
+    await call;
+  },
+);
 
 test.serial('a worker whose coordinator is gone ends by itself', async (t) => {
   const server = await ControlServer.listen({ worldSize: 1 });

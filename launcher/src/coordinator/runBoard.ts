@@ -55,6 +55,8 @@ export type RunReport = z.infer<typeof RunReport>;
 /** Workers as they are told of. */
 export interface TeamView {
   readonly task: string;
+  /** What people call a worker, and where it is. */
+  placeOf(rank: number): { readonly name: string; readonly host: string };
   /** Those whose processes have not ended. */
   report(): WorkerReport[];
 }
@@ -83,6 +85,10 @@ export class RunBoard {
   /** @param team undefined while there are no workers */
   watch(team: TeamView | undefined): void {
     this.#team = team;
+  }
+
+  placeOf(rank: number): { readonly name: string; readonly host: string } {
+    return this.#team?.placeOf(rank) ?? { name: `worker ${rank}`, host: 'unknown' };
   }
 
   noteStop(reason: string): void {

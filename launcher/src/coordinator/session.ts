@@ -38,8 +38,10 @@ import { openRecorder, type Recorder } from './recorder.ts';
 import { isFault, Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
 import { holdsOut } from './splits.ts';
+import { type Stall, stallLine } from './stall.ts';
 import { startingPoint } from './startingPoint.ts';
 import { type CoordinatorState, initialState } from './state.ts';
+import { stragglersAfterStep } from './stragglers.ts';
 import { startTeam } from './team.ts';
 import { type StopReason, trainRun } from './trainRun.ts';
 import type { Workers } from './workers.ts';
@@ -174,6 +176,7 @@ async function trainOn(
       logs: session.run.logs,
       environment: { [RUN_VARIABLE]: session.token },
       watch: (team) => board.watch(team),
+      onStall: (stall) => noteStall(session.journal, underway, stall),
     });
     const outcome = await train({ ...session, config: spread }, placements, workers, spikes, underway);
     await workers.stop();
@@ -259,7 +262,7 @@ async function train(
   underway: Underway,
 ): Promise<SessionOutcome> {
   const { run, config, dataset, tokenizer, journal, from, lastStep, fleet, lock } = session;
-  const { state, recorder, stop } = underway;
+  const { state, recorder, board, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
     // Other hosts have other working directories.
@@ -297,6 +300,7 @@ async function train(
           underway.copies = copies;
         },
       }),
+      stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
     ],
     savedStep: underway.latest?.step ?? -1,
     lastStep,
@@ -322,6 +326,17 @@ async function train(
 function interrupted(fault: string, latest: CommittedCheckpoint | undefined): SluiceError {
   const since = latest ? `the work since step ${latest.step}` : 'all work';
   return new SluiceError('SLUICE_E_INTERRUPTED', `Asked to stop; ${since} could not be saved: ${fault}`);
+}
+
+function noteStall(journal: Journal, { recorder, state }: Underway, stall: Stall): void {
+  recorder.message(stallLine(stall), 'warning');
+  const missing = stall.missing.map(({ rank, host, pid, doing }) => ({
+    rank,
+    host,
+    ...(pid && { pid }),
+    doing,
+  }));
+  journal.note('stall', state.step, { task: stall.task, seconds: stall.seconds, missing });
 }
 
 /** A fault with the way to go on after it. */

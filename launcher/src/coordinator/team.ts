@@ -13,6 +13,7 @@ import {
   removeRuntimeDirectory,
   sweepRuntimeDirectories,
 } from './runtimeDirectory.ts';
+import { type Stall, stallAfterMs, stallOf, type Waiting, watchStall } from './stall.ts';
 import { TeamOutput } from './teamOutput.ts';
 import type { Answer, MethodName, Request, Workers } from './workers.ts';
 
@@ -30,6 +31,10 @@ export interface TeamOptions {
   readonly logs?: string;
   /** Variables of the environment that all workers get. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Limits by kind of wait, ms, where not the usual ones. */
+  readonly limits?: Partial<Record<WaitKind, number>>;
+  /** Is told when a call takes suspiciously long. */
+  readonly onStall?: (stall: Stall) => void;
   /** Is given the workers as they are started, to be told of. */
   readonly watch?: (team: TeamView) => void;
 }
@@ -57,9 +62,10 @@ const CONSEQUENCES = new Set([
  */
 export async function startTeam(options: TeamOptions): Promise<Workers> {
   sweepRuntimeDirectories();
-  const { network } = options;
+  const { network, limits } = options;
   const server = await ControlServer.listen({
     worldSize: options.placements.reduce((sum, { ranks }) => sum + ranks.length, 0),
+    ...(limits && { limits }),
     ...(network && { endpoint: `tcp://${network.address}:0`, transport: 'tcp', curve: network.curve }),
   });
   const workers = new Team(server, options);
@@ -91,6 +97,8 @@ class Team implements Workers, TeamView {
   readonly #members: Member[] = [];
   readonly #output: TeamOutput;
   #firstStepTaken = false;
+  /** How long the last call of each kind took. */
+  readonly #usualMs = new Map<WaitKind, number>();
   /** What all the workers are carrying out. */
   #task = 'starting up';
   #ending = false;
@@ -114,6 +122,11 @@ class Team implements Workers, TeamView {
 
   get task(): string {
     return this.#task;
+  }
+
+  placeOf(rank: number): { name: string; host: string } {
+    const member = this.#members.find((one) => one.rank === rank);
+    return { name: member?.name ?? `worker ${rank}`, host: member?.host.name ?? 'unknown' };
   }
 
   report(): WorkerReport[] {
@@ -161,11 +174,42 @@ class Team implements Workers, TeamView {
     const kind = this.#waitKind(method);
     this.#task = TASKS[method] ?? `step ${(request as Request<'step'>).step}`;
     const answers = await this.#explainingDeath(
-      this.#server.callAll<Answer<Method>>(method, request, { kind }),
+      this.#watchingStall(kind, this.#server.callAll<Answer<Method>>(method, request, { kind })),
     );
     if (method === 'step') this.#firstStepTaken = true;
     this.#task = 'waiting for its next task';
     return answers;
+  }
+
+  async #watchingStall<T>(kind: WaitKind, call: Promise<T>): Promise<T> {
+    const begun = performance.now();
+    let isTold = false;
+    const unwatch = watchStall(
+      stallAfterMs(this.#server.limitMs(kind), this.#usualMs.get(kind)),
+      (seconds) => {
+        isTold = true;
+        this.#options.onStall?.(stallOf(this.#task, seconds, this.#waitedFor()));
+      },
+    );
+    try {
+      const answers = await call;
+      const tookMs = performance.now() - begun;
+      this.#usualMs.set(kind, tookMs);
+      if (isTold) this.#options.log(`${this.#task} is done after all, after ${Math.round(tookMs / 1000)} s`);
+      return answers;
+    } finally {
+      unwatch();
+    }
+  }
+
+  #waitedFor(): Waiting[] {
+    const waiting = new Set(this.#server.waitedFor);
+    return this.#members
+      .filter(({ rank }) => waiting.has(rank))
+      .map(({ rank, name, host, worker: { pid } }) => ({
+        ...{ rank, name, host: host.name, pid, doing: this.#server.activity(rank) },
+        unchangedMs: this.#server.activityAgeMs(rank),
+      }));
   }
 
   async stop(): Promise<void> {

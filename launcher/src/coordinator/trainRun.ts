@@ -37,6 +37,8 @@ export interface StepReport {
   readonly learningRate: number;
   /** Seconds of the coordinator's clock that the step took. */
   readonly seconds: number;
+  /** The times of each worker, in order of ranks. */
+  readonly ranks: readonly StepResult['seconds'][];
   readonly spike: SpikeEvent | undefined;
   /** Steps in a row whose update was not applied, up to this one. */
   readonly nonFiniteInARow: number;
@@ -140,7 +142,7 @@ export function isDue(everySteps: number, step: number): boolean {
 async function takeStep(
   { config, workers, state }: TrainingRun,
   step: number,
-): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds'>> {
+): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds' | 'ranks'>> {
   const learningRate = learningRateAt(config, step);
   const start = performance.now();
   const answers = await workers.call('step', { step, learningRate });
@@ -150,7 +152,8 @@ async function takeStep(
   state.tokens += result.tokens;
   state.trainLoss = Number.isFinite(result.loss) ? result.loss : null;
   state.nonFiniteInARow = result.applied ? 0 : state.nonFiniteInARow + 1;
-  return { result: { ...result, ...measured(answers) }, learningRate, seconds };
+  const ranks = answers.map((answer) => answer.seconds);
+  return { result: { ...result, ...measured(answers) }, learningRate, seconds, ranks };
 }
 
 function watchForSpikes({ journal, spikes, state }: TrainingRun, result: StepResult): SpikeEvent | undefined {

@@ -61,6 +61,24 @@ export interface JournalKinds {
   commit: { path: string; weights: string };
   evaluate: { loss: number | string; tokens: number };
   nonFinite: { loss: number | string; gradientNorm: number | string; inARow: number };
+  /** A worker has become slower than the others for long, or has ceased to be. */
+  straggler: {
+    rank: number;
+    host: string;
+    isSlow: boolean;
+    /** Of its own work in a step to the usual worker's. */
+    ratio: number;
+    ownSeconds: number;
+    usualSeconds: number;
+    /** What most of the difference is, in words. */
+    at: string;
+  };
+  /** Something has gone on for suspiciously long. */
+  stall: {
+    task: string;
+    seconds: number;
+    missing: readonly { rank: number; host: string; pid?: number; doing: string }[];
+  };
   spike: { event: SpikeEvent };
   stop: {
     reason: 'finished' | 'signal' | 'lastStep' | 'nonFinite' | 'failed';

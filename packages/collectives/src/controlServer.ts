@@ -59,6 +59,8 @@ interface Member {
   /** Heartbeats of the coordinator since the worker was last heard of. */
   beatsUnheard: number;
   activity: string;
+  /** When it began to say so, ms of `performance.now()`. */
+  activitySince: number;
   ready: boolean;
   gone: boolean;
 }
@@ -234,6 +236,22 @@ export class ControlServer {
     return this.#members.get(rank)?.activity ?? 'not started';
   }
 
+  /** For how long the worker has said just that, ms. */
+  activityAgeMs(rank: number): number {
+    const since = this.#members.get(rank)?.activitySince;
+    return since === undefined ? 0 : performance.now() - since;
+  }
+
+  /** Workers that have not answered the calls which are under way. */
+  get waitedFor(): readonly number[] {
+    return this.#calls.waitedFor;
+  }
+
+  /** How long a call of a kind may take, ms. */
+  limitMs(kind: WaitKind): number {
+    return this.#limits[kind];
+  }
+
   async close(): Promise<void> {
     if (this.#closed !== undefined) return;
     this.#closed = new SluiceError('SLUICE_E_WORKER_LOST', 'The coordinator closed its connections.');
@@ -275,7 +293,7 @@ export class ControlServer {
         this.#onMembership();
         break;
       case 'beat':
-        member.activity = message.body.activity.slice(0, 500);
+        this.#noteActivity(member, message.body.activity.slice(0, 500));
         break;
       case 'result':
         this.#calls.answer(message.body.id, member.info.rank, message.body.value);
@@ -306,6 +324,7 @@ export class ControlServer {
       identity,
       beatsUnheard: 0,
       activity: 'starting',
+      activitySince: performance.now(),
       ready: false,
       gone: false,
     });
@@ -313,6 +332,12 @@ export class ControlServer {
       const endpoints = this.#ranks().map((r) => this.#members.get(r)!.info.endpoint);
       for (const r of this.#ranks()) this.#send(r, 'world', { endpoints });
     }
+  }
+
+  #noteActivity(member: Member, activity: string): void {
+    if (member.activity === activity) return;
+    member.activity = activity;
+    member.activitySince = performance.now();
   }
 
   #beat(): void {

@@ -50,6 +50,12 @@ export class PendingCalls {
     return { id, answers };
   }
 
+  /** Those who have not answered, in order of rank. */
+  get waitedFor(): number[] {
+    const waiting = [...this.#calls.values()].flatMap((call) => [...call.waiting]);
+    return [...new Set(waiting)].sort((a, b) => a - b);
+  }
+
   /** Takes a worker's answer; one that nobody waits for is dropped. */
   answer(id: number, rank: number, value: unknown): void {
     const call = this.#calls.get(id);

@@ -1,0 +1,96 @@
+/** A call to the workers that takes suspiciously long: who keeps the others waiting. */
+
+import { awakeTimeout } from '@sluice/collectives/control';
+
+/** A worker that has not answered. */
+export interface Waiting {
+  readonly rank: number;
+  /** As people are told of it. */
+  readonly name: string;
+  readonly host: string;
+  readonly pid: number | undefined;
+  /** What it said last that it was doing. */
+  readonly doing: string;
+  /** For how long it has said just that, ms. */
+  readonly unchangedMs: number;
+}
+
+export interface Stall {
+  /** What is being carried out, in words. */
+  readonly task: string;
+  readonly seconds: number;
+  /** Those that have not come to where the others wait for them; all, where nobody waits in an operation. */
+  readonly missing: readonly Waiting[];
+  readonly others: readonly Waiting[];
+}
+
+/** A call is told of after this share of its limit, and each time that it has gone by again. */
+const SHARE = 0.2;
+/** Calls that have taken long before are given more time: so many times what they took, … */
+const USUAL_TIMES = 3;
+/** … but no more than this share of the limit. */
+const MOST_SHARE = 0.8;
+
+/** When a call of a limit is told of, ms, where others like it took `usualMs`. */
+export function stallAfterMs(limitMs: number, usualMs = 0): number {
+  return Math.min(MOST_SHARE * limitMs, Math.max(SHARE * limitMs, USUAL_TIMES * usualMs));
+}
+
+/**
+ * Calls `tell` with the seconds gone by, after `firstMs` of this process's time awake and from then on after the same time again.
+ * @returns ends it
+ */
+export function watchStall(firstMs: number, tell: (seconds: number) => void): () => void {
+  let end = () => {};
+  const wait = (passedMs: number) => {
+    end = awakeTimeout(firstMs, () => {
+      tell((passedMs + firstMs) / 1000);
+      wait(passedMs + firstMs);
+    });
+  };
+  wait(0);
+  return () => end();
+}
+
+/** The operation that a worker is in, as its heartbeats tell it. */
+function operationOf({ doing }: Waiting): string | undefined {
+  return /; under way: (.+)$/.exec(doing)?.[1];
+}
+
+/** Who keeps the others waiting, of all that have not answered. */
+export function stallOf(task: string, seconds: number, waiting: readonly Waiting[]): Stall {
+  const outside = waiting.filter((one) => operationOf(one) === undefined);
+  // All are in operations, though not all in the same: those are missing that are in the one that the fewest are in.
+  const missing = outside.length > 0 ? outside : inRarestOperation(waiting);
+  return { task, seconds, missing, others: waiting.filter((one) => !missing.includes(one)) };
+}
+
+function inRarestOperation(waiting: readonly Waiting[]): readonly Waiting[] {
+  const byOperation = new Map<string | undefined, Waiting[]>();
+  for (const one of waiting) {
+    const operation = operationOf(one);
+    byOperation.set(operation, [...(byOperation.get(operation) ?? []), one]);
+  }
+  return [...byOperation.values()].reduce<readonly Waiting[]>(
+    (fewest, group) => (fewest.length === 0 || group.length < fewest.length ? group : fewest),
+    [],
+  );
+}
+
+/** Workers that are told of one by one. */
+const MOST_NAMES = 8;
+
+/** In words, for the console. */
+export function stallLine({ task, seconds, missing, others }: Stall): string {
+  const shown = missing.slice(0, MOST_NAMES).map(({ name, pid, doing, unchangedMs }) => {
+    const place = pid === undefined ? 'not started' : `process ${pid}`;
+    return `${name} (${place}; last: ${doing}, for ${Math.round(unchangedMs / 1000)} s)`;
+  });
+  const more = missing.length > MOST_NAMES ? ` and ${missing.length - MOST_NAMES} more` : '';
+  const operations = [...new Set(others.flatMap((one) => operationOf(one) ?? []))];
+  const waits =
+    operations.length === 0
+      ? ''
+      : ` ${others.length} others wait for them in ${operations.slice(0, 3).join(', ')}.`;
+  return `${task} has been going on for ${Math.round(seconds)} s. Not there yet: ${shown.join(', ')}${more}.${waits}`;
+}
