@@ -5,6 +5,7 @@ import {
   formatLoss,
   formatNumber,
   formatRate,
+  formatSeconds,
   maxViolation,
   relativeExpertLoad,
   renderLossCurve,
@@ -142,4 +143,16 @@ test('a table has aligned columns and no trailing blanks', (t) => {
     { header: ['loss', 'nats'], align: ['left', 'right'] },
   );
   t.is(text, 'loss         nats\nvalidation   3.14\nunigram     16.95');
+});
+
+test('a step time has three digits, in the unit that suits it', (t) => {
+  t.deepEqual([0.0149, 0.00012, 0.9999, 0.85, 1.244, 61.2, Number.NaN].map(formatSeconds), [
+    '14.9 ms',
+    '0.120 ms',
+    '1.00 s',
+    '850 ms',
+    '1.24 s',
+    '61.2 s',
+    '–',
+  ]);
 });

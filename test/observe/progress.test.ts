@@ -75,6 +75,39 @@ test('on a terminal the block shows all there is to know, within the width', (t)
   t.true(block.every((line) => line.length < stream.columns));
 });
 
+const shownAtLast = (stream: CapturedStream, from: string) => {
+  const shown = stripVTControlCharacters(stream.text);
+  return shown.slice(shown.lastIndexOf(from)).trimEnd().split('\n');
+};
+
+test('of a run on several hosts the block shows each, who is missing, and what ended workers last', (t) => {
+  const stream = new CapturedStream(true);
+  const display = new ProgressDisplay({ totalSteps: 200, stream, color: false });
+  display.step(record(99));
+  const hosts = [
+    { name: 'h1', seconds: 0.85 },
+    { name: 'h2', seconds: 1.25 },
+  ];
+  display.fleet({ hosts, missing: ['h3'], restarts: 1, lastFault: 'Worker 4 (on h3)\nended' });
+  display.end();
+  t.deepEqual(shownAtLast(stream, 'hosts '), [
+    'hosts    missing h3   h1 850 ms   h2 1.25 s',
+    'faults   1 restart; the last one: Worker 4 (on h3) ended',
+  ]);
+});
+
+test('of many hosts the slowest are shown', (t) => {
+  const stream = new CapturedStream(true);
+  const display = new ProgressDisplay({ totalSteps: 200, stream, color: false });
+  display.step(record(99));
+  const hosts = Array.from({ length: 64 }, (_, i) => ({ name: `n${i}`, seconds: 1 + (i % 50) / 10 }));
+  display.fleet({ hosts, missing: ['a', 'b', 'c', 'd', 'e'], restarts: 0 });
+  display.end();
+  t.deepEqual(shownAtLast(stream, 'hosts '), [
+    'hosts    64, slowest:   missing a, b, c and 2 more   n49 5.90 s   n48 5.80 s   n47 5.70 s',
+  ]);
+});
+
 test('on a narrow terminal fields are left out instead of wrapped', (t) => {
   const stream = new CapturedStream(true);
   stream.columns = 40;

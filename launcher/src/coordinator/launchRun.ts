@@ -73,7 +73,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   const environment = { [RUN_VARIABLE]: runToken(path, id) };
   const ssh =
     starter === 'ssh'
-      ? await startBySsh({ fleet, curve, environment, hosts: starting.hosts, log }, options)
+      ? await startBySsh({ fleet, curve, environment, hosts: starting.hosts, log: fleet.log }, options)
       : undefined;
   return await onFleet(fleet, () => startOrGoOn({ ...options, id }, path, log, fleet)).finally(() =>
     ssh?.end(),

@@ -1,13 +1,17 @@
 /** Records and shows what the loop reports: one line a step in metrics.jsonl, and the live display. */
 
 import { basename, isAbsolute, relative } from 'node:path';
-import { formatLoss, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
+import { type FleetState, formatLoss, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
 import { OptionalFile } from './optionalFile.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
 
 export interface Recorder extends TrainObserver {
   /** A line above the display. */
   message(text: string, kind?: 'info' | 'good' | 'warning' | 'error'): void;
+  /** What is waited for, on a terminal only; undefined: nothing. */
+  status(text: string | undefined): void;
+  /** The hosts of a run that has several. */
+  fleet(state: FleetState): void;
   /** Training tokens a second of this invocation; null when it took no step. */
   tokensPerSecond(): number | null;
   /** Lets `rewrite` take steps out of the metrics, while they are not open. */
@@ -37,6 +41,8 @@ export function openRecorder(metricsPath: string, totalSteps: number): Recorder 
     },
     saved: (step, path) => display.message(`saved step ${step}: ${shownPath(path)}`, 'good'),
     message: (text, kind) => display.message(text, kind),
+    status: (text) => display.status(text),
+    fleet: (state) => display.fleet(state),
     tokensPerSecond: () => rate.value(),
     saveFailed: (step, reason, next) =>
       display.message(`step ${step} could not be saved: ${reason} ${next}`, 'warning'),

@@ -91,6 +91,11 @@ export class RunBoard {
     return this.#team?.placeOf(rank) ?? { name: `worker ${rank}`, host: 'unknown' };
   }
 
+  /** How often workers were started anew, and what ended them last. */
+  get faults(): { restarts: number; lastFault: string | undefined } {
+    return { restarts: this.#restarts, lastFault: this.#lastFault?.message };
+  }
+
   noteStop(reason: string): void {
     this.#stopping ??= reason;
   }

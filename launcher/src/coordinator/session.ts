@@ -26,6 +26,7 @@ import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signal
 import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
 import { computesOnDevices } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
+import { fleetAfterStep } from './fleetView.ts';
 import {
   copiesAfterStep,
   copyInterval,
@@ -123,6 +124,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     () => stop.request(),
     (text) => recorder.message(text, 'warning'),
   );
+  const untell = session.fleet.tellBy({ line: (text) => recorder.message(text), status: recorder.status });
   try {
     sweepHostMemory();
     let hosts = await session.fleet.assemble(false, () => stop.requested);
@@ -143,6 +145,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     throw withRecovery(error, run, underway.latest);
   } finally {
     closeDesk();
+    untell();
     unhear();
     unwatch();
     stop.uninstall();
@@ -301,6 +304,7 @@ async function train(
         },
       }),
       stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
+      ...(fleet.network ? [fleetAfterStep(fleet, board, recorder)] : []),
     ],
     savedStep: underway.latest?.step ?? -1,
     lastStep,

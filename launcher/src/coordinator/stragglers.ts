@@ -3,7 +3,7 @@
  * counts is its own work, which is all of a step but the waiting for others.
  */
 
-import { formatNumber } from '@sluice/observe';
+import { formatSeconds } from '@sluice/observe';
 import type { StepSeconds } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
 import type { AfterStep } from './trainRun.ts';
@@ -112,8 +112,7 @@ function lowerMedian(values: readonly number[]): number {
 export function stragglerLine(name: string, finding: StragglerFinding): string {
   const { isSlow, ratio, ownSeconds, usualSeconds, at } = finding;
   if (!isSlow) return `${name} keeps up with the others again`;
-  const shown = (seconds: number) => `${formatNumber(seconds)} s`;
-  return `${name} is slow: for more than a minute its own work has taken ${ratio.toFixed(2)} times as long as usual (${shown(ownSeconds)} a step, not ${shown(usualSeconds)}), most of all ${at}; the others wait for it`;
+  return `${name} is slow: for more than a minute its own work has taken ${ratio.toFixed(2)} times as long as usual (${formatSeconds(ownSeconds)} a step, not ${formatSeconds(usualSeconds)}), most of all ${at}; the others wait for it`;
 }
 
 /** Watches a run's steps, of one start of its workers, and tells and journals who is slow for long. */

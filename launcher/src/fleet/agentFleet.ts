@@ -15,7 +15,7 @@ import {
 import type { AgentHost } from './agentHost.ts';
 import { ownBuild } from './build.ts';
 import type { Desk, DeskAnswers } from './desk.ts';
-import type { AgentReport, Fleet } from './fleet.ts';
+import type { AgentReport, Fleet, FleetTeller } from './fleet.ts';
 import { FleetServer } from './fleetServer.ts';
 
 export interface AgentFleetOptions {
@@ -56,6 +56,7 @@ export class AgentFleet implements Fleet {
   #stopReason: string | undefined;
   #failed: (() => SluiceError | undefined) | undefined;
   #answers: DeskAnswers | undefined;
+  #teller: FleetTeller | undefined;
 
   static async listen(options: AgentFleetOptions): Promise<AgentFleet> {
     const fleet = new AgentFleet(options);
@@ -63,9 +64,9 @@ export class AgentFleet implements Fleet {
       { endpoint: options.endpoint, curve: options.curve, build: ownBuild() },
       {
         joined: ({ name, address, cores, devices }) =>
-          options.log(`${name} has joined (${address}, ${cores} cores${gpus(devices)})`),
-        lost: ({ name }, reason) => options.log(`${name} is lost: ${reason}`),
-        refused: ({ node }, error) => options.log(`${node} was refused: ${error.message}`),
+          fleet.log(`${name} has joined (${address}, ${cores} cores${gpus(devices)})`),
+        lost: ({ name }, reason) => fleet.log(`${name} is lost: ${reason}`),
+        refused: ({ node }, error) => fleet.log(`${node} was refused: ${error.message}`),
         stop: (reason) => fleet.#stop(reason),
         asked: () => fleet.#answers?.report() ?? {},
       },
@@ -75,6 +76,19 @@ export class AgentFleet implements Fleet {
 
   private constructor(options: AgentFleetOptions) {
     this.#options = options;
+  }
+
+  /** Tells people of hosts. */
+  readonly log = (line: string): void => {
+    if (this.#teller) this.#teller.line(line);
+    else this.#options.log(line);
+  };
+
+  tellBy(teller: FleetTeller): () => void {
+    this.#teller = teller;
+    return () => {
+      this.#teller = undefined;
+    };
   }
 
   /** Where agents join. */
@@ -99,7 +113,7 @@ export class AgentFleet implements Fleet {
     const { joinSeconds, replacementSeconds } = this.#options;
     const begun = performance.now();
     const waited = () => performance.now() - begun;
-    const isEnough = () => this.#missing().length === 0;
+    const isEnough = () => this.missing().length === 0;
     for (let told = TELL_EVERY_MS; !isEnough(); ) {
       const limit = isRestart && this.hosts().length > 0 ? replacementSeconds : joinSeconds;
       if (waited() > limit * 1000) break;
@@ -107,14 +121,18 @@ export class AgentFleet implements Fleet {
       if (failure !== undefined && !isRestart) throw failure;
       if (this.#stopReason !== undefined || isStopped()) throw this.#interrupted();
       if (waited() > told) {
-        this.#options.log(`waiting for ${this.#missing().join(', ')} (${Math.round(waited() / 1000)} s)`);
+        this.log(`waiting for ${this.missing().join(', ')} (${Math.round(waited() / 1000)} s)`);
         told += TELL_EVERY_MS;
       }
+      this.#teller?.status(
+        `waiting for ${this.missing().join(', ')} · ${Math.round(waited() / 1000)} s · there: ${this.#thereInWords()}`,
+      );
       await delay(LOOK_MS);
     }
+    this.#teller?.status(undefined);
     const hosts = this.hosts();
     if (hosts.length === 0 || (!isRestart && !isEnough())) throw this.#tooFew(waited());
-    if (!isEnough()) this.#options.log(`going on without ${this.#missing().join(', ')}`);
+    if (!isEnough()) this.log(`going on without ${this.missing().join(', ')}`);
     await this.#chooseNetwork(hosts);
     this.#used = hosts;
     return hosts;
@@ -165,13 +183,21 @@ export class AgentFleet implements Fleet {
     await this.#server.end(code, reason, LEAVE_MS, { count, limitMs: LATECOMERS_MS });
   }
 
+  #thereInWords(): string {
+    return (
+      this.hosts()
+        .map(({ name }) => name)
+        .join(', ') || 'none'
+    );
+  }
+
   #wanted(): number {
     const { expected } = this.#options;
     return typeof expected === 'number' ? expected : expected.length;
   }
 
   /** In words, whom one waits for. */
-  #missing(): string[] {
+  missing(): string[] {
     const { expected } = this.#options;
     const hosts = this.hosts();
     if (typeof expected === 'number') {
@@ -216,7 +242,7 @@ export class AgentFleet implements Fleet {
   #stop(reason: string): void {
     if (this.#stopReason !== undefined) return;
     this.#stopReason = reason;
-    this.#options.log(`asked to stop by ${reason}`);
+    this.log(`asked to stop by ${reason}`);
     for (const listener of this.#stopListeners) listener(reason);
   }
 
@@ -231,8 +257,8 @@ export class AgentFleet implements Fleet {
     const there = this.hosts().map(({ name }) => name);
     return new SluiceError(
       'SLUICE_E_HOSTS_TOO_FEW',
-      `Waited ${Math.round(waitedMs / 1000)} s at ${formatEndpoint(parseEndpoint(this.endpoint))}; missing: ${this.#missing().join(', ') || 'all hosts'}; there: ${there.join(', ') || 'none'}.`,
-      { details: { missing: this.#missing(), there } },
+      `Waited ${Math.round(waitedMs / 1000)} s at ${formatEndpoint(parseEndpoint(this.endpoint))}; missing: ${this.missing().join(', ') || 'all hosts'}; there: ${there.join(', ') || 'none'}.`,
+      { details: { missing: this.missing(), there } },
     );
   }
 }

@@ -16,6 +16,12 @@ export interface AgentReport {
   readonly heardAgoMs: number;
 }
 
+export interface FleetTeller {
+  line(text: string): void;
+  /** What is waited for; undefined: nothing. */
+  status(text: string | undefined): void;
+}
+
 export interface Fleet {
   /** How hosts reach each other; undefined where the run has only this machine. */
   readonly network: TeamNetwork | undefined;
@@ -35,6 +41,13 @@ export interface Fleet {
    * @returns ends the telling
    */
   onStop(listener: (reason: string) => void): () => void;
+  /** Names of the hosts that are to come, or how many they are, in words. */
+  missing(): readonly string[];
+  /**
+   * Hands what is to be told of hosts to whoever draws the console, so that it does not tear it.
+   * @returns ends it: lines go where they went before
+   */
+  tellBy(teller: FleetTeller): () => void;
   /** The agents of its hosts; none where the run has only this machine. */
   agents(): AgentReport[];
   /** Lets the user's other processes ask about the run. @throws coded errors where nothing can be listened on */
@@ -50,6 +63,8 @@ export function localFleet(entry?: string): Fleet {
     assemble: async () => hosts,
     hasNewcomers: () => false,
     onStop: () => () => {},
+    missing: () => [],
+    tellBy: () => () => {},
     agents: () => [],
     openDesk: openLocalDesk,
   };

@@ -64,3 +64,11 @@ export function formatNumber(value: number): string {
   if (magnitude >= 10000 || (magnitude > 0 && magnitude < 0.001)) return value.toExponential(1);
   return magnitude >= 100 ? value.toFixed(0) : magnitude >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
+
+/** A time of less than a minute or so, with three digits: `14.9 ms`, `1.24 s`. */
+export function formatSeconds(seconds: number): string {
+  if (!Number.isFinite(seconds)) return '–';
+  // Just below a second, rounding makes it one.
+  const ms = Number((seconds * 1000).toPrecision(3));
+  return ms < 1000 ? `${ms.toPrecision(3)} ms` : `${formatNumber(seconds)} s`;
+}

@@ -5,6 +5,7 @@ export * from './format.ts';
 export * from './metricsLog.ts';
 export * from './progress/clock.ts';
 export * from './progress/display.ts';
+export type { FleetState } from './progress/layout.ts';
 export * from './record.ts';
 export { meanOfGates } from './report/diagnostics.ts';
 export * from './report/report.ts';

@@ -6,6 +6,7 @@ import { onExit } from 'signal-exit';
 import type { StepRecord } from '../record.ts';
 import { StepClock } from './clock.ts';
 import {
+  type FleetState,
   type Paint,
   type ProgressState,
   painter,
@@ -59,6 +60,7 @@ export class ProgressDisplay {
   #record: StepRecord | undefined;
   #validation: ProgressState['validation'];
   #status: string | undefined;
+  #fleet: FleetState | undefined;
   #spikes = 0;
   #skipped = 0;
   #ended = false;
@@ -108,6 +110,13 @@ export class ProgressDisplay {
     this.#output.refresh();
   }
 
+  /** Shows the hosts of a run that has several; on a terminal only. */
+  fleet(state: FleetState): void {
+    if (this.#ended) return;
+    this.#fleet = state;
+    this.#output.refresh();
+  }
+
   /** Prints a message that stays, above the live block. Control sequences in it are taken out. */
   message(text: string, kind: MessageKind = 'info'): void {
     const { mark, style } = MESSAGE_MARKS[kind];
@@ -134,6 +143,7 @@ export class ProgressDisplay {
       spikes: this.#spikes,
       skipped: this.#skipped,
       status: this.#status,
+      fleet: this.#fleet,
     };
   }
 

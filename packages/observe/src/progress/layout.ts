@@ -1,8 +1,28 @@
 /** How the progress of a run looks: as a block of lines on a terminal, and as single lines for a log file. */
 
 import { stripVTControlCharacters, styleText } from 'node:util';
-import { formatBytes, formatCount, formatDuration, formatLoss, formatNumber, formatRate } from '../format.ts';
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  formatNumber,
+  formatRate,
+  formatSeconds,
+} from '../format.ts';
 import { maxViolation, relativeExpertLoad, type StepRecord } from '../record.ts';
+
+/** The hosts of a run that has several. */
+export interface FleetState {
+  /** In the order of their ranks, with the longest own work of their workers in the last step, seconds. */
+  readonly hosts: readonly { readonly name: string; readonly seconds: number }[];
+  /** Names of those that are waited for. */
+  readonly missing: readonly string[];
+  /** How often workers were started anew. */
+  readonly restarts: number;
+  /** What ended them last; undefined while nothing did. */
+  readonly lastFault?: string | undefined;
+}
 
 /** All that is shown of a run at one moment. */
 export interface ProgressState {
@@ -16,6 +36,7 @@ export interface ProgressState {
   readonly skipped: number;
   /** What the run is busy with between steps. */
   readonly status?: string | undefined;
+  readonly fleet?: FleetState | undefined;
 }
 
 type Style = Parameters<typeof styleText>[0];
@@ -77,7 +98,43 @@ export function renderBlock(state: ProgressState, columns: number, paint: Paint)
       ),
     );
   }
+  if (state.fleet !== undefined) lines.push(...fleetLines(state.fleet, width, paint));
   return lines.join('\n');
+}
+
+/** Hosts that are shown each; of more, the slowest. */
+const MOST_HOSTS = 6;
+
+/** Names of hosts that are shown as missing. */
+const MOST_MISSING = 3;
+
+function fleetLines(fleet: FleetState, width: number, paint: Paint): string[] {
+  const { hosts, missing, restarts, lastFault } = fleet;
+  const few = hosts.length <= MOST_HOSTS;
+  const shown = few ? hosts : [...hosts].sort((a, b) => b.seconds - a.seconds).slice(0, 3);
+  const more = missing.length > MOST_MISSING ? ` and ${missing.length - MOST_MISSING} more` : '';
+  const line = fieldLine(
+    'hosts',
+    [
+      ...(few ? [] : [{ label: '', value: `${hosts.length}, slowest:` }]),
+      ...(missing.length === 0
+        ? []
+        : [
+            {
+              label: 'missing',
+              value: `${missing.slice(0, MOST_MISSING).join(', ')}${more}`,
+              style: 'yellow' as const,
+            },
+          ]),
+      ...shown.map(({ name, seconds }) => ({ label: name, value: formatSeconds(seconds) })),
+    ],
+    width,
+    paint,
+  );
+  if (restarts === 0) return [line];
+  const told = ` ${restarts === 1 ? 'restart' : 'restarts'}${lastFault === undefined ? '' : `; the last one: ${lastFault}`}`;
+  const text = clip(printable(`${restarts}${told}`).replaceAll('\n', ' '), width - LABEL_WIDTH);
+  return [line, `${paint('dim', 'faults'.padEnd(LABEL_WIDTH))}${paint('yellow', text)}`];
 }
 
 interface Field {
