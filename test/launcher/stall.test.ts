@@ -2,7 +2,7 @@ import test from 'ava';
 import { stallAfterMs, stallLine, stallOf, type Waiting } from '../../launcher/src/coordinator/stall.ts';
 
 const worker = (rank: number, doing: string, host = `h${rank >> 1}`): Waiting => ({
-  ...{ rank, host, name: `${host}/${rank}`, pid: 100 + rank, doing, unchangedMs: 58_000 },
+  ...{ rank, host, name: `${host}/${rank}`, pid: 100 + rank, doing, unchangedMs: 58_000, silentMs: 1000 },
 });
 
 const IN_REDUCE = 'step 12; under way: allReduce of group [0, 1, 2, 3]';
@@ -17,6 +17,13 @@ test('the worker that is in no operation is the one that the others wait for', (
     stallLine(stall),
     'step 12 has been going on for 60 s. Not there yet: h1/3 (process 103; last: step 12, for 58 s). 2 others wait for them in allReduce of group [0, 1, 2, 3].',
   );
+});
+
+test('one that gives no sign of life is named, whatever it said last', (t) => {
+  const frozen = { ...worker(1, IN_REDUCE), silentMs: 61_000 };
+  const stall = stallOf('step 12', 61, [worker(0, IN_REDUCE), frozen, worker(2, 'step 12')]);
+  t.deepEqual(stall.missing, [frozen]);
+  t.regex(stallLine(stall), /h0\/1 \(process 101; no sign of life for 61 s; last: step 12; under way/);
 });
 
 test('where all are in operations, those are named that are in the rarest', (t) => {

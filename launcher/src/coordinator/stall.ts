@@ -13,6 +13,8 @@ export interface Waiting {
   readonly doing: string;
   /** For how long it has said just that, ms. */
   readonly unchangedMs: number;
+  /** For how long no heartbeat has come, ms. */
+  readonly silentMs: number;
 }
 
 export interface Stall {
@@ -57,24 +59,23 @@ function operationOf({ doing }: Waiting): string | undefined {
   return /; under way: (.+)$/.exec(doing)?.[1];
 }
 
+/** A worker without a heartbeat for so long is stopped, cut off or starved: what it said last means little, ms. */
+const SILENT_MS = 5000;
+
 /** Who keeps the others waiting, of all that have not answered. */
 export function stallOf(task: string, seconds: number, waiting: readonly Waiting[]): Stall {
+  const silent = waiting.filter(({ silentMs }) => silentMs > SILENT_MS);
   const outside = waiting.filter((one) => operationOf(one) === undefined);
-  // All are in operations, though not all in the same: those are missing that are in the one that the fewest are in.
-  const missing = outside.length > 0 ? outside : inRarestOperation(waiting);
+  // All live and are in operations, but not all in the same one: those are behind who are where the fewest are.
+  const missing = [silent, outside].find((some) => some.length > 0) ?? whereFewestAre(waiting);
   return { task, seconds, missing, others: waiting.filter((one) => !missing.includes(one)) };
 }
 
-function inRarestOperation(waiting: readonly Waiting[]): readonly Waiting[] {
-  const byOperation = new Map<string | undefined, Waiting[]>();
-  for (const one of waiting) {
-    const operation = operationOf(one);
-    byOperation.set(operation, [...(byOperation.get(operation) ?? []), one]);
-  }
-  return [...byOperation.values()].reduce<readonly Waiting[]>(
-    (fewest, group) => (fewest.length === 0 || group.length < fewest.length ? group : fewest),
-    [],
-  );
+function whereFewestAre(waiting: readonly Waiting[]): readonly Waiting[] {
+  const places = new Map<string, Waiting[]>();
+  for (const one of waiting) places.set(one.doing, [...(places.get(one.doing) ?? []), one]);
+  const [first = [], ...rest] = [...places.values()];
+  return rest.reduce((fewest, group) => (group.length < fewest.length ? group : fewest), first);
 }
 
 /** Workers that are told of one by one. */
@@ -82,9 +83,10 @@ const MOST_NAMES = 8;
 
 /** In words, for the console. */
 export function stallLine({ task, seconds, missing, others }: Stall): string {
-  const shown = missing.slice(0, MOST_NAMES).map(({ name, pid, doing, unchangedMs }) => {
+  const shown = missing.slice(0, MOST_NAMES).map(({ name, pid, doing, unchangedMs, silentMs }) => {
     const place = pid === undefined ? 'not started' : `process ${pid}`;
-    return `${name} (${place}; last: ${doing}, for ${Math.round(unchangedMs / 1000)} s)`;
+    const silent = silentMs > SILENT_MS ? `no sign of life for ${Math.round(silentMs / 1000)} s; ` : '';
+    return `${name} (${place}; ${silent}last: ${doing}, for ${Math.round(unchangedMs / 1000)} s)`;
   });
   const more = missing.length > MOST_NAMES ? ` and ${missing.length - MOST_NAMES} more` : '';
   const operations = [...new Set(others.flatMap((one) => operationOf(one) ?? []))];

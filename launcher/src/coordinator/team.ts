@@ -209,6 +209,7 @@ class Team implements Workers, TeamView {
       .map(({ rank, name, host, worker: { pid } }) => ({
         ...{ rank, name, host: host.name, pid, doing: this.#server.activity(rank) },
         unchangedMs: this.#server.activityAgeMs(rank),
+        silentMs: this.#server.silenceMs(rank),
       }));
   }
 

@@ -59,6 +59,8 @@ interface Member {
   /** Heartbeats of the coordinator since the worker was last heard of. */
   beatsUnheard: number;
   activity: string;
+  /** When it was last heard of, ms of `performance.now()`. */
+  heardAt: number;
   /** When it began to say so, ms of `performance.now()`. */
   activitySince: number;
   ready: boolean;
@@ -242,6 +244,12 @@ export class ControlServer {
     return since === undefined ? 0 : performance.now() - since;
   }
 
+  /** For how long nothing has been heard of the worker, ms. */
+  silenceMs(rank: number): number {
+    const heardAt = this.#members.get(rank)?.heardAt;
+    return heardAt === undefined ? 0 : performance.now() - heardAt;
+  }
+
   /** Workers that have not answered the calls which are under way. */
   get waitedFor(): readonly number[] {
     return this.#calls.waitedFor;
@@ -287,6 +295,7 @@ export class ControlServer {
     const member = [...this.#members.values()].find((m) => m.identity.equals(identity));
     if (member === undefined || member.gone) return;
     member.beatsUnheard = 0;
+    member.heardAt = performance.now();
     switch (message.kind) {
       case 'ready':
         member.ready = true;
@@ -325,6 +334,7 @@ export class ControlServer {
       beatsUnheard: 0,
       activity: 'starting',
       activitySince: performance.now(),
+      heardAt: performance.now(),
       ready: false,
       gone: false,
     });
