@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { runProcesses } from '../../launcher/src/operate/runProcesses.ts';
 import { readJournal } from '../../launcher/src/run/journal.ts';
@@ -105,8 +106,32 @@ test.serial(
       `stop runs/far --hosts hosts.txt --ssh-command ${ssh}`,
     );
     t.true(stopped.savedStep >= report.step);
-    t.is((await launched.ended).code, 75);
+    // A person stopped it: a scheduler is not to start it again.
+    t.is((await launched.ended).code, 0);
     t.deepEqual(runProcesses(report.token), []);
+  },
+);
+
+test.serial(
+  'a run that waits for hosts is told of, and stopped so that no scheduler starts it again',
+  async (t) => {
+    const launched = sandbox.start(
+      `launch dense.yaml --on agents --nodes 2 --listen tcp://127.0.0.1:0 --run-dir runs/waiting ${ENDLESS}`,
+    );
+    while (!existsSync(join(sandbox.path, 'runs/waiting/contact.json'))) await delay(50);
+    const report = await sandbox.json<Report & { doing: string }>('ps runs/waiting');
+    t.like(report, {
+      alive: true,
+      step: 0,
+      hosts: [],
+      workers: [],
+      doing: 'bringing hosts and workers together',
+    });
+    const stopped = await sandbox.json('stop runs/waiting');
+    t.like(stopped, { wasRunning: true, savedStep: null });
+    const { code, stderr } = await launched.ended;
+    t.is(code, 2);
+    t.regex(stderr, /Asked to stop by sluice stop before all hosts had come/);
   },
 );
 

@@ -27,7 +27,7 @@ async function conclude(
   const saved = { ...checkpoint, step: 10 };
   return concludeRun(
     { run, config, dataset },
-    { reason, state, checkpoint: saved, tokensPerSecond: 1, parameters },
+    { reason, isStopFinal: false, state, checkpoint: saved, tokensPerSecond: 1, parameters },
   );
 }
 

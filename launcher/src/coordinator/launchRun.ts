@@ -6,9 +6,9 @@ import { diffConfigs, SluiceError } from '@sluice/core';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { addressTowards, formatEndpoint, parseEndpoint } from '../fleet/address.ts';
-import { EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY } from '../fleet/agent.ts';
+import { EXIT_CONFIGURATION, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY } from '../fleet/agent.ts';
 import { AgentFleet } from '../fleet/agentFleet.ts';
-import { configurationExitCode } from '../fleet/exitCode.ts';
+import { schedulerExitCode } from '../fleet/exitCode.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import { nodeName, readHostFile } from '../fleet/hostFile.ts';
 import { readKeyFile } from '../fleet/keyFile.ts';
@@ -104,9 +104,9 @@ async function onFleet<Result extends CommandResult>(
     return result;
   } catch (error) {
     const { message } = error as Error;
-    const mistake = configurationExitCode(error);
+    const code = error instanceof SluiceError ? schedulerExitCode(error) : EXIT_FAILED;
     // It comes before the agents do. One that does not hear of it would be started again.
-    await fleet.end(mistake ?? EXIT_FAILED, message.slice(0, 500), mistake !== undefined);
+    await fleet.end(code, message.slice(0, 500), code === EXIT_CONFIGURATION);
     throw error;
   }
 }

@@ -3,7 +3,7 @@
 import { hostname } from 'node:os';
 import { SluiceError } from '@sluice/core';
 import { z } from 'zod';
-import type { Desk } from '../fleet/desk.ts';
+import { type Desk, STOPPED_BY_COMMAND } from '../fleet/desk.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import { removeContact, writeContact } from '../run/contact.ts';
 import { ownIdentity } from '../run/processIdentity.ts';
@@ -94,6 +94,11 @@ export class RunBoard {
   /** How often workers were started anew, and what ended them last. */
   get faults(): { restarts: number; lastFault: string | undefined } {
     return { restarts: this.#restarts, lastFault: this.#lastFault?.message };
+  }
+
+  /** Whether a person asked for the stop; a scheduler, which wants its machine back, starts the run again later. */
+  get isStopFinal(): boolean {
+    return this.#stopping === STOPPED_BY_COMMAND;
   }
 
   noteStop(reason: string): void {

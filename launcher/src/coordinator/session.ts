@@ -65,6 +65,8 @@ export interface Session {
 
 export interface SessionOutcome {
   readonly reason: StopReason;
+  /** Whether a person stopped it, for good: nothing is to start it again by itself. */
+  readonly isStopFinal: boolean;
   readonly state: CoordinatorState;
   readonly checkpoint: CommittedCheckpoint;
   readonly tokensPerSecond: number | null;
@@ -142,7 +144,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     }
   } catch (error) {
     journalFailure(session.journal, underway.state.step, error);
-    throw withRecovery(error, run, underway.latest);
+    throw withRecovery(board.isStopFinal ? stoppedForGood(error) : error, run, underway.latest);
   } finally {
     closeDesk();
     untell();
@@ -319,6 +321,7 @@ async function train(
   const reason = await training.finally(() => diagnostics.close());
   return {
     reason,
+    isStopFinal: board.isStopFinal,
     state,
     checkpoint: underway.latest!,
     tokensPerSecond: recorder.tokensPerSecond(),
@@ -330,6 +333,15 @@ async function train(
 function interrupted(fault: string, latest: CommittedCheckpoint | undefined): SluiceError {
   const since = latest ? `the work since step ${latest.step}` : 'all work';
   return new SluiceError('SLUICE_E_INTERRUPTED', `Asked to stop; ${since} could not be saved: ${fault}`);
+}
+
+/** An interruption that no scheduler is to mend by starting the run again. */
+function stoppedForGood(error: unknown): unknown {
+  if (!(error instanceof SluiceError && error.code === 'SLUICE_E_INTERRUPTED')) return error;
+  return new SluiceError(error.code, error.message, {
+    details: { ...error.details, isFinal: true },
+    cause: error,
+  });
 }
 
 function noteStall(journal: Journal, { recorder, state }: Underway, stall: Stall): void {

@@ -48,7 +48,7 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     report,
     ...(sampled && { sampled }),
   });
-  return { ...result, stoppedEarly: outcome.reason === 'signal' };
+  return { ...result, stoppedEarly: outcome.reason === 'signal' && !outcome.isStopFinal };
 }
 
 async function describeCheckpoints({ path, journal }: RunDirectory): Promise<ReportCheckpoint[]> {

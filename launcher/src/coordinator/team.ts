@@ -45,6 +45,8 @@ export interface TeamNetwork {
   readonly curve: CurveKeys;
 }
 
+/** Characters of what a worker is doing that are told to whoever asks: thousands of workers fit into one message. */
+const MOST_TOLD = 160;
 /** How long a worker may take to end after it answered `stop`. */
 const ORDERLY_END_MS = 10_000;
 /** How long after a failed call a process may take to be seen dead, before the failure is told as it was answered. */
@@ -133,7 +135,12 @@ class Team implements Workers, TeamView {
     return this.#members
       .filter(({ hasEnded }) => !hasEnded)
       .map(({ rank, host, worker }) => ({
-        ...{ rank, host: host.name, pid: worker.pid ?? null, doing: this.#server.activity(rank) },
+        ...{
+          rank,
+          host: host.name,
+          pid: worker.pid ?? null,
+          doing: this.#server.activity(rank).slice(0, MOST_TOLD),
+        },
       }));
   }
 

@@ -34,6 +34,9 @@ export function configurationExitCode(error: unknown): number | undefined {
 
 /** 2: never start it again as it is; 75: start it again; 1: somebody should look. */
 export function schedulerExitCode(error: SluiceError): number {
-  if (error.code === 'SLUICE_E_INTERRUPTED') return EXIT_STOPPED_EARLY;
+  if (error.code === 'SLUICE_E_INTERRUPTED') {
+    // Stopped by a person, who does not want a scheduler to start it again.
+    return error.details.isFinal ? EXIT_CONFIGURATION : EXIT_STOPPED_EARLY;
+  }
   return configurationExitCode(error) ?? EXIT_FAILED;
 }
