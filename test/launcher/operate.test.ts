@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import test, { type ExecutionContext } from 'ava';
 import { openLocalDesk } from '../../launcher/src/fleet/desk.ts';
@@ -64,6 +64,17 @@ test('a run is asked by the contact of the very process that owns it', async (t)
   t.deepEqual((await findCoordinator(run))?.contact, contact);
   lock.release();
   t.is(await findCoordinator(run), undefined);
+});
+
+test('a copy of a run that goes on is not that run', async (t) => {
+  const [run, copy] = [runDirectory(temporaryDirectory(t)), runDirectory(temporaryDirectory(t))];
+  const lock = acquireLock(run.lock);
+  t.teardown(() => lock.release());
+  const contact: Contact = { ...ownIdentity(), run: runToken(run.path, 'a'), endpoints: ['ipc:///x'] };
+  writeContact(run.contact, contact);
+  for (const file of ['lock', 'contact'] as const) copyFileSync(run[file], copy[file]);
+  t.not(await findCoordinator(run), undefined);
+  t.is(await findCoordinator(copy), undefined);
 });
 
 test('a coordinator of another machine is asked where it has an address, and named where it has none', async (t) => {
