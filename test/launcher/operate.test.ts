@@ -15,7 +15,7 @@ import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 const REPORT = {
   run: '/runs/a',
   token: 'a:/runs/a',
-  coordinator: { host: 'here', pid: 1, startedAt: '2026-01-01T00:00:00.000Z' },
+  coordinator: { host: 'here', pid: 1, runningMs: 5 },
   doing: 'step 3',
   step: 2,
   steps: 10,

@@ -26,7 +26,7 @@ export const RunReport = z.object({
   run: z.string(),
   /** Token that its processes carry in their environment. */
   token: z.string(),
-  coordinator: z.object({ host: z.string(), pid: count, startedAt: z.string() }),
+  coordinator: z.object({ host: z.string(), pid: count, runningMs: z.number() }),
   /** What the workers carry out together, in words. */
   doing: z.string(),
   /** Last step that was taken. */
@@ -37,7 +37,7 @@ export const RunReport = z.object({
   /** Who asked for the stop that is under way; null when nobody did. */
   stopping: z.string().nullable(),
   restarts: count,
-  lastFault: z.object({ time: z.string(), message: z.string() }).nullable(),
+  lastFault: z.object({ agoMs: z.number(), message: z.string() }).nullable(),
   /** None where the run has only the coordinator's machine. */
   hosts: z.array(
     z.object({
@@ -72,11 +72,11 @@ export interface BoardSources {
 
 export class RunBoard {
   readonly #sources: BoardSources;
-  readonly #startedAt = new Date().toISOString();
+  readonly #startedAt = performance.now();
   #team: TeamView | undefined;
   #stopping: string | undefined;
   #restarts = 0;
-  #lastFault: RunReport['lastFault'] = null;
+  #lastFault: { readonly at: number; readonly message: string } | undefined;
 
   constructor(sources: BoardSources) {
     this.#sources = sources;
@@ -107,18 +107,19 @@ export class RunBoard {
 
   noteFault(message: string): void {
     this.#restarts++;
-    this.#lastFault = { time: new Date().toISOString(), message };
+    this.#lastFault = { at: performance.now(), message };
   }
 
   report(): RunReport {
     const { run, token, fleet, steps, step, savedStep } = this.#sources;
+    const fault = this.#lastFault;
     return {
       ...{ run: run.path, token, steps, step: step(), savedStep: savedStep() ?? null },
-      coordinator: { host: hostname(), pid: process.pid, startedAt: this.#startedAt },
+      coordinator: { host: hostname(), pid: process.pid, runningMs: performance.now() - this.#startedAt },
       doing: this.#team?.task ?? 'bringing hosts and workers together',
       stopping: this.#stopping ?? null,
       restarts: this.#restarts,
-      lastFault: this.#lastFault,
+      lastFault: fault === undefined ? null : { agoMs: performance.now() - fault.at, message: fault.message },
       hosts: fleet.agents(),
       workers: this.#team?.report() ?? [],
     };

@@ -151,7 +151,7 @@ function runsBelow(folder: string, depth: number): string[] {
 function reportText(report: RunReport): string {
   const { coordinator, step, steps, savedStep, doing, stopping, restarts, lastFault, hosts, workers } =
     report;
-  const running = formatDuration((Date.now() - Date.parse(coordinator.startedAt)) / 1000);
+  const running = formatDuration(coordinator.runningMs / 1000);
   const saved = savedStep === null ? 'none saved yet' : `saved ${savedStep}`;
   const asked = stopping === null ? '' : `, stopping (asked by ${stopping})`;
   const rows = [
@@ -170,7 +170,11 @@ function reportText(report: RunReport): string {
   ];
   return [
     `${shortest(report.run)}: step ${step} of ${steps}, ${saved}, running for ${running}`,
-    ...(lastFault ? [`${restarts} restarts; the last one, ${lastFault.time}: ${lastFault.message}`] : []),
+    ...(lastFault
+      ? [
+          `restarts: ${restarts}; the last one ${formatDuration(lastFault.agoMs / 1000)} ago: ${lastFault.message}`,
+        ]
+      : []),
     terminalTable(rows, {
       header: ['', 'rank', 'host', 'process', 'doing'],
       align: ['left', 'right', 'left', 'right', 'left'],
