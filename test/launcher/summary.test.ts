@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import test from 'ava';
 import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
-import type { SessionOutcome } from '../../launcher/src/coordinator/session.ts';
+import type { SessionOutcome } from '../../launcher/src/coordinator/underway.ts';
 import { initialState } from '../../launcher/src/coordinator/state.ts';
 import { concludeRun } from '../../launcher/src/coordinator/summary.ts';
 import { inspectRun } from '../../launcher/src/run/inspect.ts';

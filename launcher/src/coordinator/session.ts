@@ -1,99 +1,37 @@
 /** One invocation of `train` or `resume`: workers started, and started anew after faults, until the run is where it is to stop. */
 
 import { basename, resolve } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
-import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
-import type { PrepareSummary } from '@sluice/data';
 import { modelTensors } from '@sluice/model';
-import { appendDiagnostics, supersedeAfter } from '@sluice/observe';
-import { type RunConfig, SpikeDetector, type SpikeDetectorState } from '@sluice/train';
+import { appendDiagnostics } from '@sluice/observe';
+import { SpikeDetector, type SpikeDetectorState } from '@sluice/train';
 import { workingOn } from '../cli/failure.ts';
-import type { Fleet } from '../fleet/fleet.ts';
 import type { Host } from '../fleet/host.ts';
 import { releaseHostMemory, sweepHostMemory } from '../fleet/hostMemory.ts';
 import { type Placement, placeWorkers, worldThatFits } from '../fleet/placement.ts';
-import { checkpointHistory } from '../run/checkpointHistory.ts';
-import { type Journal, readJournal } from '../run/journal.ts';
-import type { RunLock } from '../run/lock.ts';
-import { refuseLostCheckpoints } from '../run/lostCheckpoints.ts';
+import type { Journal } from '../run/journal.ts';
 import { recoveryFromNonFinite } from '../run/recovery.ts';
-import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
-import { pathInRun } from '../run/runPaths.ts';
 import { RUN_VARIABLE } from '../run/runToken.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
-import { ABORTED_EXIT_CODE, installStopSignal, type StopSignal } from '../signals/stopSignal.ts';
-import { type CommittedCheckpoint, saveCheckpoint } from './checkpoints.ts';
+import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
+import { goBack, judge, stoppedForGood, withRecovery } from './afterFault.ts';
+import { saveCheckpoint } from './checkpoints.ts';
 import { computesOnDevices } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { fleetAfterStep } from './fleetView.ts';
-import {
-  copiesAfterStep,
-  copyInterval,
-  isWholeOn,
-  type MemoryCopies,
-  memoryRequest,
-} from './memoryCopies.ts';
+import { copiesAfterStep, copyInterval, memoryRequest } from './memoryCopies.ts';
 import { OptionalFile } from './optionalFile.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
-import { isFault, Restarts } from './restarts.ts';
+import { Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
 import { holdsOut } from './splits.ts';
 import { type Stall, stallLine } from './stall.ts';
-import { startingPoint } from './startingPoint.ts';
-import { type CoordinatorState, initialState } from './state.ts';
+import { initialState } from './state.ts';
 import { stragglersAfterStep } from './stragglers.ts';
 import { startTeam } from './team.ts';
-import { type StopReason, trainRun } from './trainRun.ts';
+import { trainRun } from './trainRun.ts';
+import type { Session, SessionOutcome, Start, Underway } from './underway.ts';
 import type { Workers } from './workers.ts';
-
-export interface Session {
-  readonly run: RunDirectory;
-  readonly config: RunConfig;
-  readonly dataset: PrepareSummary;
-  readonly tokenizer: TokenizerRecord;
-  readonly journal: Journal;
-  /** Where to go on from; absent for a new run. */
-  readonly from?: Start | undefined;
-  /** Of this invocation. */
-  readonly lastStep: number;
-  readonly fleet: Fleet;
-  readonly lock: Pick<RunLock, 'assertOwned'>;
-  /** What all its processes carry in their environment. */
-  readonly token: string;
-}
-
-export interface SessionOutcome {
-  readonly reason: StopReason;
-  /** Whether a person stopped it, for good: nothing is to start it again by itself. */
-  readonly isStopFinal: boolean;
-  readonly state: CoordinatorState;
-  readonly checkpoint: CommittedCheckpoint;
-  readonly tokensPerSecond: number | null;
-  readonly parameters: { readonly total: number; readonly active: number };
-}
-
-/** What workers go on from. */
-interface Start {
-  readonly state: CoordinatorState;
-  readonly checkpoint?: CommittedCheckpoint | undefined;
-  /** In place of a checkpoint. */
-  readonly copies?: MemoryCopies;
-}
-
-/** What a session has at hand while it goes on, whatever happens to its workers. */
-interface Underway {
-  readonly recorder: Recorder;
-  readonly stop: StopSignal;
-  readonly restarts: Restarts;
-  readonly board: RunBoard;
-  /** The newest checkpoint; none before the first. */
-  latest: CommittedCheckpoint | undefined;
-  /** The newest copies in the hosts' memory, where there are such. */
-  copies: MemoryCopies | undefined;
-  /** Of the workers that are there. */
-  state: CoordinatorState;
-}
 
 /** Trains on workers that are started anew after each fault, as long as that makes sense, and ends them whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
@@ -206,59 +144,6 @@ function regroup(
   return { checkpoint, state };
 }
 
-/**
- * Whether to go on after a fault, and when.
- * @throws the fault, or what `Restarts` makes of it, where the run is not to go on
- */
-async function judge(
-  fault: unknown,
-  { restarts, recorder, board, latest, copies, state, stop }: Underway,
-): Promise<void> {
-  const safeStep = Math.max(latest?.step ?? -1, copies?.step ?? -1);
-  const pause = restarts.allow(fault, state.step + 1, safeStep);
-  const { message } = fault as SluiceError;
-  // Whoever wants the run to end does not want it to begin anew.
-  if (stop.requested) throw interrupted(message, latest);
-  board.noteFault(message);
-  recorder.message(message, 'error');
-  if (pause > 0) await delay(pause);
-}
-
-/** Takes a run back to the newest state that is whole: copies in the hosts' memory, a checkpoint, or its beginning. */
-async function goBack(
-  { run, config, journal, fleet }: Session,
-  underway: Underway,
-  { code, message }: SluiceError,
-  hosts: readonly Host[],
-): Promise<Start | undefined> {
-  const { recorder, latest, copies } = underway;
-  const isNewer = copies !== undefined && copies.step > (latest?.step ?? -1) && isWholeOn(copies, hosts);
-  // Copies that cannot be loaded are not tried twice.
-  underway.copies = undefined;
-  const start = isNewer ? { state: copies.state, copies } : await newestCheckpoint(run);
-  const step = start?.state.step ?? 0;
-  const { workers, expertParallel } = worldThatFits(hosts, config.parallel);
-  journal.append('restart', step, {
-    ...(start?.checkpoint && { checkpoint: pathInRun(run.path, start.checkpoint.path) }),
-    ...(isNewer && { fromMemory: true }),
-    ...{ code, message, workers, expertParallel },
-    ...(fleet.network && { hosts: hosts.map(({ name }) => name) }),
-  });
-  await recorder.goBack(() => supersedeAfter(run.path, step));
-  recorder.message(
-    `going on by itself from step ${step}${isNewer ? ', of which the hosts have copies' : ''}`,
-    'warning',
-  );
-  return start;
-}
-
-async function newestCheckpoint(run: RunDirectory): Promise<Start | undefined> {
-  const history = checkpointHistory(readJournal(run.journal));
-  const { from, refused } = await startingPoint(run, history);
-  if (!from) refuseLostCheckpoints(run, history, refused);
-  return from;
-}
-
 async function train(
   session: Session,
   placements: readonly Placement[],
@@ -329,21 +214,6 @@ async function train(
   };
 }
 
-/** The run was to be saved and stopped, and its workers failed before it was. */
-function interrupted(fault: string, latest: CommittedCheckpoint | undefined): SluiceError {
-  const since = latest ? `the work since step ${latest.step}` : 'all work';
-  return new SluiceError('SLUICE_E_INTERRUPTED', `Asked to stop; ${since} could not be saved: ${fault}`);
-}
-
-/** An interruption that no scheduler is to mend by starting the run again. */
-function stoppedForGood(error: unknown): unknown {
-  if (!(error instanceof SluiceError && error.code === 'SLUICE_E_INTERRUPTED')) return error;
-  return new SluiceError(error.code, error.message, {
-    details: { ...error.details, isFinal: true },
-    cause: error,
-  });
-}
-
 function noteStall(journal: Journal, { recorder, state }: Underway, stall: Stall): void {
   recorder.message(stallLine(stall), 'warning');
   const missing = stall.missing.map(({ rank, host, pid, doing }) => ({
@@ -353,15 +223,6 @@ function noteStall(journal: Journal, { recorder, state }: Underway, stall: Stall
     doing,
   }));
   journal.note('stall', state.step, { task: stall.task, seconds: stall.seconds, missing });
-}
-
-/** A fault with the way to go on after it. */
-function withRecovery(error: unknown, run: RunDirectory, latest: CommittedCheckpoint | undefined): unknown {
-  if (!(error instanceof SluiceError && isFault(error))) return error;
-  const from = latest ? `The last checkpoint is step ${latest.step}` : 'There is no checkpoint yet';
-  const { code, message, details } = error;
-  const command = `sluice resume ${shellQuote(run.path)}`;
-  return new SluiceError(code, `${message} ${from}; go on with: ${command}`, { details, cause: error });
 }
 
 function journalFailure(journal: Journal, step: number, error: unknown): void {

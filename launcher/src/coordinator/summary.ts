@@ -13,9 +13,9 @@ import { readJournal } from '../run/journal.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
-import type { SessionOutcome } from './session.ts';
 import { holdsOut } from './splits.ts';
 import type { CoordinatorState } from './state.ts';
+import type { SessionOutcome } from './underway.ts';
 
 /** The text that a finished run is asked to go on with, and how. */
 const SAMPLE = { prompt: 'A dog is', maxTokens: 48, temperature: 0.7 };

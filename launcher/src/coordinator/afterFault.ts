@@ -1,0 +1,98 @@
+/** What follows from a fault: whether the run goes on, from where, and what is said where it does not. */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { SluiceError } from '@sluice/core';
+import { supersedeAfter } from '@sluice/observe';
+import type { Host } from '../fleet/host.ts';
+import { worldThatFits } from '../fleet/placement.ts';
+import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { readJournal } from '../run/journal.ts';
+import { refuseLostCheckpoints } from '../run/lostCheckpoints.ts';
+import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
+import { pathInRun } from '../run/runPaths.ts';
+import type { CommittedCheckpoint } from './checkpoints.ts';
+import { isWholeOn } from './memoryCopies.ts';
+import { isFault } from './restarts.ts';
+import { startingPoint } from './startingPoint.ts';
+import type { Session, Start, Underway } from './underway.ts';
+
+/**
+ * Whether to go on after a fault, and when.
+ * @throws the fault, or what `Restarts` makes of it, where the run is not to go on
+ */
+export async function judge(
+  fault: unknown,
+  { restarts, recorder, board, latest, copies, state, stop }: Underway,
+): Promise<void> {
+  const safeStep = Math.max(latest?.step ?? -1, copies?.step ?? -1);
+  const pause = restarts.allow(fault, state.step + 1, safeStep);
+  const { message } = fault as SluiceError;
+  // Whoever wants the run to end does not want it to begin anew.
+  if (stop.requested) throw interrupted(message, latest);
+  board.noteFault(message);
+  recorder.message(message, 'error');
+  if (pause > 0) await delay(pause);
+}
+
+/** Takes a run back to the newest state that is whole: copies in the hosts' memory, a checkpoint, or its beginning. */
+export async function goBack(
+  { run, config, journal, fleet }: Session,
+  underway: Underway,
+  { code, message }: SluiceError,
+  hosts: readonly Host[],
+): Promise<Start | undefined> {
+  const { recorder, latest, copies } = underway;
+  const isNewer = copies !== undefined && copies.step > (latest?.step ?? -1) && isWholeOn(copies, hosts);
+  // Copies that cannot be loaded are not tried twice.
+  underway.copies = undefined;
+  const start = isNewer ? { state: copies.state, copies } : await newestCheckpoint(run);
+  const step = start?.state.step ?? 0;
+  const { workers, expertParallel } = worldThatFits(hosts, config.parallel);
+  journal.append('restart', step, {
+    ...(start?.checkpoint && { checkpoint: pathInRun(run.path, start.checkpoint.path) }),
+    ...(isNewer && { fromMemory: true }),
+    ...{ code, message, workers, expertParallel },
+    ...(fleet.network && { hosts: hosts.map(({ name }) => name) }),
+  });
+  await recorder.goBack(() => supersedeAfter(run.path, step));
+  recorder.message(
+    `going on by itself from step ${step}${isNewer ? ', of which the hosts have copies' : ''}`,
+    'warning',
+  );
+  return start;
+}
+
+async function newestCheckpoint(run: RunDirectory): Promise<Start | undefined> {
+  const history = checkpointHistory(readJournal(run.journal));
+  const { from, refused } = await startingPoint(run, history);
+  if (!from) refuseLostCheckpoints(run, history, refused);
+  return from;
+}
+
+/** The run was to be saved and stopped, and its workers failed before it was. */
+function interrupted(fault: string, latest: CommittedCheckpoint | undefined): SluiceError {
+  const since = latest ? `the work since step ${latest.step}` : 'all work';
+  return new SluiceError('SLUICE_E_INTERRUPTED', `Asked to stop; ${since} could not be saved: ${fault}`);
+}
+
+/** An interruption that no scheduler is to mend by starting the run again. */
+export function stoppedForGood(error: unknown): unknown {
+  if (!(error instanceof SluiceError && error.code === 'SLUICE_E_INTERRUPTED')) return error;
+  return new SluiceError(error.code, error.message, {
+    details: { ...error.details, isFinal: true },
+    cause: error,
+  });
+}
+
+/** A fault with the way to go on after it. */
+export function withRecovery(
+  error: unknown,
+  run: RunDirectory,
+  latest: CommittedCheckpoint | undefined,
+): unknown {
+  if (!(error instanceof SluiceError && isFault(error))) return error;
+  const from = latest ? `The last checkpoint is step ${latest.step}` : 'There is no checkpoint yet';
+  const { code, message, details } = error;
+  const command = `sluice resume ${shellQuote(run.path)}`;
+  return new SluiceError(code, `${message} ${from}; go on with: ${command}`, { details, cause: error });
+}
