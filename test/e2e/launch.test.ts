@@ -23,8 +23,10 @@ sandbox.write('refusing-ssh', '#!/bin/sh\necho "Permission denied (publickey)." 
 chmodSync(join(sandbox.path, 'refusing-ssh'), 0o755);
 
 const sizes = '--set training.steps=40 --set checkpoint.everySteps=10 --threads 1';
+// Left to itself, how often is a matter of time.
+const copies = '--set faults.bufferEverySteps=1';
 const launch = (directory: string) =>
-  `launch moe.yaml --on ssh:hosts --ssh-command ${ssh} --listen tcp://127.0.0.1:0 ${sizes} --workers 4 --run-dir ${directory}`;
+  `launch moe.yaml --on ssh:hosts --ssh-command ${ssh} --listen tcp://127.0.0.1:0 ${sizes} ${copies} --workers 4 --run-dir ${directory}`;
 let quietHash = '';
 
 test.before(async () => {

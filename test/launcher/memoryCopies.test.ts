@@ -4,6 +4,7 @@ import { SluiceError } from '@sluice/core';
 import { FaultsConfig, memoryOf } from '@sluice/train';
 import test from 'ava';
 import {
+  type CopyInterval,
   copiesAfterStep,
   copyInterval,
   isWholeOn,
@@ -20,13 +21,20 @@ const [a, b, c] = ['a', 'b', 'c'].map(host) as [Host, Host, Host];
 const faults = (given: object = {}) => ({ faults: FaultsConfig.parse(given) });
 
 /** What copies of a step are asked for, and what becomes of it. */
-async function copied(hosts: readonly Host[], workers: number, step = 4, everySteps = 2) {
+async function copied(
+  hosts: readonly Host[],
+  workers: number,
+  step = 4,
+  everySteps: CopyInterval = 2,
+  now = () => 0,
+) {
   const asked: { copies: readonly number[] }[] = [];
   const kept: MemoryCopies[] = [];
   const warnings: string[] = [];
   let failure: Error | undefined;
   const act = copiesAfterStep({
     everySteps,
+    now,
     placements: placeWorkers(hosts, workers),
     tensors: [],
     state: { ...initialState({}), step },
@@ -60,8 +68,8 @@ async function copied(hosts: readonly Host[], workers: number, step = 4, everySt
   return { asked, kept, warnings, again };
 }
 
-test('copies are kept after each step on several hosts, unless asked otherwise or faults stop the run', (t) => {
-  t.is(copyInterval(faults(), 2), 1);
+test('copies are kept as often as is affordable on several hosts, unless asked otherwise or faults stop the run', (t) => {
+  t.is(copyInterval(faults(), 2), 'affordable');
   t.is(copyInterval(faults(), 1), 0);
   t.is(copyInterval(faults({ bufferEverySteps: 5 }), 1), 5);
   t.is(copyInterval(faults({ bufferEverySteps: 0 }), 3), 0);
@@ -138,4 +146,16 @@ test('copies of processes that are gone are removed, and one’s own with onesel
   t.true(existsSync(own));
   releaseHostMemory();
   t.false(existsSync(own));
+});
+
+test('what is affordable is a twentieth of the time', async (t) => {
+  let clock = 0;
+  // Each look at the clock takes a second, so that a copy, which looks before and after, takes one.
+  const { asked, again } = await copied([a, b], 2, 4, 'affordable', () => clock++);
+  t.is(asked.length, 1, 'the first step is copied');
+  await again();
+  t.is(asked.length, 1);
+  clock += 20;
+  await again();
+  t.is(asked.length, 2);
 });

@@ -17,30 +17,42 @@ export interface MemoryCopies {
   readonly holders: readonly (readonly Host[])[];
 }
 
-/** Steps between copies: as configured, else after each step where a host can be lost and the run goes on. */
-export function copyInterval({ faults }: Pick<RunConfig, 'faults'>, hosts: number): number {
+/** Steps between copies; `affordable`: as often as they take a twentieth of the time. */
+export type CopyInterval = number | 'affordable';
+
+/** As configured; else what is affordable where a host can be lost and the run goes on. */
+export function copyInterval({ faults }: Pick<RunConfig, 'faults'>, hosts: number): CopyInterval {
   if (faults.policy === 'stop') return 0;
-  return faults.bufferEverySteps ?? (hosts > 1 ? 1 : 0);
+  return faults.bufferEverySteps ?? (hosts > 1 ? 'affordable' : 0);
 }
+
+/** Time between copies for the time that one takes. */
+const AFFORDABLE = 19;
 
 /**
  * Keeps copies after steps. Where there is no room for them, that is said once, and the run goes on without.
  * @param options.kept told of copies that are whole
  */
 export function copiesAfterStep(options: {
-  readonly everySteps: number;
+  readonly everySteps: CopyInterval;
   readonly placements: readonly Placement[];
   readonly tensors: readonly LogicalTensor[];
   readonly state: CoordinatorState;
   readonly kept: (copies: MemoryCopies) => void;
   readonly warn: (text: string) => void;
+  /** A clock, ms. */
+  readonly now?: () => number;
 }): AfterStep {
-  const { placements, tensors, state } = options;
+  const { placements, tensors, state, now = () => performance.now() } = options;
   let { everySteps } = options;
   const copies = otherHosts(placements);
+  let [ended, tookMs] = [now(), 0];
+  const isTime = (step: number) =>
+    everySteps === 'affordable' ? now() - ended >= AFFORDABLE * tookMs : isDue(everySteps, step);
   return async ({ workers }) => {
     const { step } = state;
-    if (!isDue(everySteps, step)) return;
+    if (!isTime(step)) return;
+    const begun = now();
     try {
       const answers = await workers.call('copy', { step, copies, writer: workers.id ?? 'local' });
       const { state: worker } = agreed(`the copies of step ${step}`, answers, ['state']);
@@ -53,6 +65,8 @@ export function copiesAfterStep(options: {
           ...{ state: { worker }, probe: {} },
         }),
       });
+      ended = now();
+      tookMs = ended - begun;
     } catch (error) {
       if (!(error instanceof SluiceError && error.code === 'SLUICE_E_DISK_FULL')) throw error;
       everySteps = 0;

@@ -129,7 +129,7 @@ export const FaultsConfig = z.strictObject({
     .min(0)
     .optional()
     .describe(
-      'Steps between copies of weights and optimizer state to the memory of each worker’s host and of another, from which a restart goes on; 0 for none; 1 on several hosts and 0 on one when left out.',
+      'Steps between copies of weights and optimizer state to the memory of each worker’s host and of another, from which a restart goes on; 0 for none. When left out: none on one host; on several, as often as the copies take a twentieth of the time.',
     ),
   joinSeconds: z
     .number()
