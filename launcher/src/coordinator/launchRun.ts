@@ -6,9 +6,14 @@ import { diffConfigs, SluiceError } from '@sluice/core';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { addressTowards, formatEndpoint, parseEndpoint } from '../fleet/address.ts';
-import { EXIT_CONFIGURATION, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY } from '../fleet/agent.ts';
 import { AgentFleet } from '../fleet/agentFleet.ts';
-import { schedulerExitCode } from '../fleet/exitCode.ts';
+import {
+  EXIT_CONFIGURATION,
+  EXIT_DONE,
+  EXIT_FAILED,
+  EXIT_STOPPED_EARLY,
+  schedulerExitCode,
+} from '../fleet/exitCode.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import { nodeName, readHostFile } from '../fleet/hostFile.ts';
 import { readKeyFile } from '../fleet/keyFile.ts';

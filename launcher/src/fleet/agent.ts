@@ -16,6 +16,7 @@ import { visibleDevices } from '../coordinator/devices.ts';
 import type { Incarnation } from '../run/incarnation.ts';
 import { addressTowards, parseEndpoint } from './address.ts';
 import { ownBuild } from './build.ts';
+import { EXIT_CONFIGURATION, EXIT_FAILED, EXIT_STOPPED_EARLY } from './exitCode.ts';
 import type { StartedWorker } from './host.ts';
 import { releaseHostMemory, sweepHostMemory } from './hostMemory.ts';
 import {
@@ -47,13 +48,6 @@ export interface AgentOptions {
   readonly patienceSeconds: number;
   readonly log: (line: string) => void;
 }
-
-/** How an agent ends. */
-export const EXIT_DONE = 0;
-export const EXIT_FAILED = 1;
-export const EXIT_CONFIGURATION = 2;
-/** Stopped early, with all that was done saved: to be started again (EX_TEMPFAIL of sysexits.h). */
-export const EXIT_STOPPED_EARLY = 75;
 
 /** How long the last words may take to leave, ms. */
 const LINGER_MS = 1000;

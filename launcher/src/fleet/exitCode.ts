@@ -1,7 +1,13 @@
 /** How commands that a scheduler starts tell it what it should do next. */
 
 import { type ErrorCode, SluiceError } from '@sluice/core';
-import { EXIT_CONFIGURATION, EXIT_FAILED, EXIT_STOPPED_EARLY } from './agent.ts';
+
+/** How an agent, and the coordinator that it follows, ends. */
+export const EXIT_DONE = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_CONFIGURATION = 2;
+/** Stopped early, with all that was done saved: to be started again (EX_TEMPFAIL of sysexits.h). */
+export const EXIT_STOPPED_EARLY = 75;
 
 /** Mistakes that the same command makes again, however often it is started. */
 const CONFIGURATION: ReadonlySet<ErrorCode> = new Set<ErrorCode>([

@@ -5,6 +5,7 @@
 
 import { SluiceError } from '@sluice/core';
 import { stringify } from 'yaml';
+import { EXIT_CONFIGURATION, EXIT_STOPPED_EARLY } from '../exitCode.ts';
 import { configName, type KubernetesPlan, keyName, portOf, refuseInvalid } from './kubernetesPlan.ts';
 import { CONTAINER, fileOf, KEY_FILE, podSpec } from './kubernetesPod.ts';
 import { callScheduler } from './scheduler.ts';
@@ -16,9 +17,6 @@ export type Manifest = Readonly<Record<string, unknown>> & {
   readonly kind: string;
 };
 
-/** Exit codes of an agent. */
-const CONFIGURATION_ERROR = 2;
-const STOPPED_AND_SAVED = 75;
 /** The replicated job of a JobSet; part of its pods' names. */
 const REPLICATED = 'agents';
 const DEFAULT_BACKOFF_LIMIT = 6;
@@ -182,9 +180,9 @@ function jobSpec(plan: KubernetesPlan, leader: string, network: { readonly subdo
     podReplacementPolicy: 'Failed',
     podFailurePolicy: {
       rules: [
-        { action: 'FailJob', onExitCodes: onExitCode(CONFIGURATION_ERROR) },
+        { action: 'FailJob', onExitCodes: onExitCode(EXIT_CONFIGURATION) },
         // It ends so only if it has gained something, and so cannot go on for ever.
-        { action: 'Ignore', onExitCodes: onExitCode(STOPPED_AND_SAVED) },
+        { action: 'Ignore', onExitCodes: onExitCode(EXIT_STOPPED_EARLY) },
         // Preempted, evicted, drained.
         { action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] },
       ],

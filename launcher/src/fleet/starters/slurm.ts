@@ -7,6 +7,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SluiceError, writeError, writeOutputFile } from '@sluice/core';
 import { shellQuote } from '../../run/runDirectory.ts';
+import { EXIT_STOPPED_EARLY } from '../exitCode.ts';
 import { callScheduler } from './scheduler.ts';
 
 /** A run, with paths that mean the same on every node. */
@@ -57,8 +58,6 @@ export interface SlurmSubmission {
   readonly output: string;
 }
 
-/** Exit code of an agent whose run was stopped early and saved. */
-const STOPPED_AND_SAVED = 75;
 const DEFAULT_GRACE_SECONDS = 300;
 const DEFAULT_REQUEUES = 100;
 /** Slurm keeps the seconds of --signal in 16 bits. */
@@ -89,7 +88,7 @@ newest_checkpoint() { ls -d "$run_dir"/checkpoints/*/manifest.json 2>/dev/null |
 checkpoint=$(newest_checkpoint)
 
 # Slurm sends USR1 to this script alone, before the time limit; \`scancel\` sends TERM. srun passes USR1 on to the agents, which save
-# and end with ${STOPPED_AND_SAVED}. (TERM it would answer by killing them.)
+# and end with ${EXIT_STOPPED_EARLY}. (TERM it would answer by killing them.)
 srun= interrupted= cancelled=
 stop() { interrupted=yes; [ -n "$srun" ] && kill -USR1 "$srun"; }
 trap stop USR1
@@ -108,7 +107,7 @@ while interrupted=; wait "$srun"; code=$?; [ -n "$interrupted" ]; do :; done
 # Only a run that was saved goes on; after an error, somebody has to look first. Where an agent was killed on the way, srun tells
 # its code, above 128, in place of the others'; then a new checkpoint says that the run was saved.
 saved=
-[ "$code" = ${STOPPED_AND_SAVED} ] && saved=yes
+[ "$code" = ${EXIT_STOPPED_EARLY} ] && saved=yes
 [ "$code" -gt 128 ] && [ "$(newest_checkpoint)" != "$checkpoint" ] && saved=yes
 if [ -n "$saved" ] && [ -z "$cancelled" ]; then
   if [ "$restarts" -lt ${checkedCount('the number of restarts', requeues, 0)} ]; then
