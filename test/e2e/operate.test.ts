@@ -51,7 +51,9 @@ test.serial('a run on this machine is listed, told of, and stopped with a checkp
   const listed = runs.find(({ path }) => path === run);
   t.like(listed, { state: 'alive', pid: training.child.pid, workers: 2 });
 
-  const report = await sandbox.json<Report>('ps runs/here');
+  let report = await sandbox.json<Report>('ps runs/here');
+  // What workers do is known by their heartbeats, of which four steps may not have seen the second.
+  while (report.workers[1]!.doing === 'starting') report = await sandbox.json<Report>('ps runs/here');
   t.true(report.alive && report.step >= 4);
   t.deepEqual(report.workers.map(({ pid }) => pid).sort(), workersOf(training.child.pid!).sort());
   t.regex(report.workers[1]!.doing, /^(step \d+|idle|examining|saving)/);
