@@ -1,27 +1,18 @@
 import { writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { generateCurveKeys } from '@sluice/collectives';
 import test from 'ava';
+import { freePort } from '../../launcher/src/fleet/address.ts';
 import { Sandbox } from './support/sandbox.ts';
 
 const sandbox = new Sandbox();
 test.after.always(() => sandbox.dispose());
 
-/** A port that nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 /** Two agents as a scheduler starts them: the same words on each node, its variables apart. */
 async function onTwoNodes(config: string, runDir: string) {
   const address = `tcp://127.0.0.1:${await freePort()}`;
-  writeFileSync(join(sandbox.path, 'run.key'), JSON.stringify(generateCurveKeys()), { mode: 0o600 });
-  const words = `agent --lead ${config} --run-dir ${runDir} --key-file run.key --join ${address}`;
+  writeFileSync(join(sandbox.path, `${runDir}.key`), JSON.stringify(generateCurveKeys()), { mode: 0o600 });
+  const words = `agent --lead ${config} --run-dir ${runDir} --key-file ${runDir}.key --join ${address}`;
   const agents = [0, 1].map((rank) =>
     sandbox.start(`${words} --node n${rank}`, { SLUICE_NODE_RANK: String(rank), SLUICE_NODES: '2' }),
   );

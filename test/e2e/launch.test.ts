@@ -3,7 +3,7 @@
 import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { descendants, isAgent } from '../../launcher/src/chaos/processes.ts';
+import { descendants, isAgent } from '../../launcher/src/operate/processes.ts';
 import { isGone } from './support/processes.ts';
 import { Sandbox } from './support/sandbox.ts';
 

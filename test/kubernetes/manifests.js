@@ -1,44 +1,13 @@
 /** Manifests for the API server's own validation: the starter's, which it must take, and spoilt ones, which it must refuse. */
 
+import { readFileSync } from 'node:fs';
 import { kubernetesManifests } from '../../launcher/dist/fleet/starters/kubernetes.js';
 
-const PLAN = {
-  name: 'train',
-  image: 'registry.example/sluice:1',
-  config: '/etc/sluice/train.yaml',
-  runDir: '/runs/train',
-  keyText: '{"publicKey":"p","secretKey":"s"}',
-  nodes: 3,
-  volumes: [{ mountPath: '/runs', claim: 'runs' }],
-};
+const { fewWords: PLAN, further } = JSON.parse(
+  readFileSync(new URL('../fixtures/kubernetes/plans.json', import.meta.url), 'utf8'),
+);
 
-const EVERYTHING = {
-  ...PLAN,
-  name: `a${'b'.repeat(49)}`,
-  namespace: 'lab',
-  program: ['node', '/app/launcher/bin/sluice.js'],
-  configText: 'name: train\n',
-  port: 7800,
-  volumes: [
-    { mountPath: '/runs', claim: 'runs' },
-    { mountPath: '/data', hostPath: '/mnt/shared/data', readOnly: true },
-  ],
-  dataDir: '/data/sluice',
-  cpus: '7500m',
-  memory: '64Gi',
-  gpus: 8,
-  sharedMemory: '16Gi',
-  user: { uid: 1000, gid: 1000 },
-  graceSeconds: 300,
-  backoffLimit: 20,
-  env: { NODE_OPTIONS: '--max-old-space-size=8192' },
-  labels: { 'kueue.x-k8s.io/queue-name': 'lab' },
-  nodeSelector: { 'node.kubernetes.io/instance-type': 'p5.48xlarge' },
-  tolerations: [{ key: 'dedicated', operator: 'Equal', value: 'lab', effect: 'NoSchedule' }],
-  imagePullSecret: 'registry',
-  serviceAccount: 'trainer',
-  priorityClass: 'batch',
-};
+const EVERYTHING = { ...PLAN, ...further, name: `a${'b'.repeat(49)}` };
 
 /** The Job that the controller of JobSet makes of one; resources of its own are not known to the API server. */
 function asJob(manifest) {

@@ -3,11 +3,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { statSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../fleet/address.ts';
 import { makeKeyFile } from '../fleet/keyFile.ts';
-import { descendants, isWorker, type ProcessEntry } from './processes.ts';
+import { descendants, isWorker, type ProcessEntry } from '../operate/processes.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
 
@@ -152,14 +152,4 @@ function killQuietly(pid: number): void {
   } catch {
     // It has ended.
   }
-}
-
-/** A port that nobody listens on just now; the same serves all coordinators of a run, one after another. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -56,6 +56,20 @@ export const WORKERS_OPTION = {
   describe: 'Worker processes: a power of two. Changes no bit of the result.',
 } as const;
 
+export const EXPERT_PARALLEL_OPTION = {
+  type: 'number',
+  requiresArg: true,
+  coerce: wholeNumber('expert-parallel', 1),
+  describe: 'Workers that share one set of experts. Changes no bit of the result.',
+} as const;
+
+export const WORKER_THREADS_OPTION = {
+  type: 'number',
+  requiresArg: true,
+  coerce: wholeNumber('threads', 0),
+  describe: 'Threads of each worker; 0 shares each host’s cores out. Changes no bit of the result.',
+} as const;
+
 export const SCALE_OPTION = {
   type: 'string',
   requiresArg: true,

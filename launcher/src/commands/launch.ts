@@ -3,9 +3,11 @@
 import { defineCommand } from '../cli/command.ts';
 import {
   configFile,
+  EXPERT_PARALLEL_OPTION,
   SET_OPTION,
   SSH_COMMAND_OPTION,
   STOP_OPTIONS,
+  WORKER_THREADS_OPTION,
   WORKERS_OPTION,
   wholeNumber,
 } from '../cli/options.ts';
@@ -79,18 +81,8 @@ export const launchCommand = defineCommand<LaunchArguments>({
     'ssh-command': SSH_COMMAND_OPTION,
     set: SET_OPTION,
     workers: WORKERS_OPTION,
-    'expert-parallel': {
-      type: 'number',
-      requiresArg: true,
-      coerce: wholeNumber('expert-parallel', 1),
-      describe: 'Workers that share one set of experts. Changes no bit of the result.',
-    },
-    threads: {
-      type: 'number',
-      requiresArg: true,
-      coerce: wholeNumber('threads', 0),
-      describe: 'Threads of each worker; 0 shares each host’s cores out. Changes no bit of the result.',
-    },
+    'expert-parallel': EXPERT_PARALLEL_OPTION,
+    threads: WORKER_THREADS_OPTION,
     ...STOP_OPTIONS,
   },
   examples: [

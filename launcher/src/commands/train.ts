@@ -1,7 +1,14 @@
 /** `sluice train`: starts a new run. */
 
 import { defineCommand } from '../cli/command.ts';
-import { configFile, SET_OPTION, STOP_OPTIONS, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import {
+  configFile,
+  EXPERT_PARALLEL_OPTION,
+  SET_OPTION,
+  STOP_OPTIONS,
+  WORKER_THREADS_OPTION,
+  WORKERS_OPTION,
+} from '../cli/options.ts';
 
 interface TrainArguments {
   readonly config: string;
@@ -43,18 +50,8 @@ export const trainCommand = defineCommand<TrainArguments>({
       describe: 'What is done about tensors that those weights lack; initialize: as in a new model.',
     },
     workers: WORKERS_OPTION,
-    'expert-parallel': {
-      type: 'number',
-      requiresArg: true,
-      coerce: wholeNumber('expert-parallel', 1),
-      describe: 'Workers that share one set of experts. Changes no bit of the result.',
-    },
-    threads: {
-      type: 'number',
-      requiresArg: true,
-      coerce: wholeNumber('threads', 0),
-      describe: 'Threads of each worker; 0 shares the cores out. Changes no bit of the result.',
-    },
+    'expert-parallel': EXPERT_PARALLEL_OPTION,
+    threads: WORKER_THREADS_OPTION,
     'run-dir': {
       type: 'string',
       requiresArg: true,

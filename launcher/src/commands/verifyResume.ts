@@ -1,7 +1,13 @@
 /** `sluice verify-resume`: proves that faults change no bit of a run. */
 
 import { defineCommand } from '../cli/command.ts';
-import { SET_OPTION, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import {
+  EXPERT_PARALLEL_OPTION,
+  SET_OPTION,
+  WORKER_THREADS_OPTION,
+  WORKERS_OPTION,
+  wholeNumber,
+} from '../cli/options.ts';
 
 interface VerifyResumeArguments {
   readonly config: string;
@@ -51,18 +57,8 @@ export const verifyResumeCommand = defineCommand<VerifyResumeArguments>({
     },
     set: SET_OPTION,
     workers: WORKERS_OPTION,
-    'expert-parallel': {
-      type: 'number',
-      requiresArg: true,
-      coerce: wholeNumber('expert-parallel', 1),
-      describe: 'Workers that share one set of experts.',
-    },
-    threads: {
-      type: 'number',
-      requiresArg: true,
-      coerce: wholeNumber('threads', 0),
-      describe: 'Threads of each worker; 0 shares the cores out.',
-    },
+    'expert-parallel': EXPERT_PARALLEL_OPTION,
+    threads: WORKER_THREADS_OPTION,
   },
   examples: [
     [

@@ -5,7 +5,7 @@ import { type CurveKeys, generateCurveKeys } from '@sluice/collectives';
 import { diffConfigs, SluiceError } from '@sluice/core';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { addressTowards, formatEndpoint, parseEndpoint } from '../fleet/address.ts';
+import { formatEndpoint, parseEndpoint } from '../fleet/address.ts';
 import { AgentFleet } from '../fleet/agentFleet.ts';
 import {
   EXIT_CONFIGURATION,
@@ -15,7 +15,7 @@ import {
   schedulerExitCode,
 } from '../fleet/exitCode.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
-import { nodeName, readHostFile } from '../fleet/hostFile.ts';
+import { addressForHosts, nodeName, readHostFile } from '../fleet/hostFile.ts';
 import { readKeyFile } from '../fleet/keyFile.ts';
 import { type SshPlan, SshStarter, sshWords } from '../fleet/starters/ssh.ts';
 import { readJournal } from '../run/journal.ts';
@@ -68,7 +68,9 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   if (options.dryRun) return planText(options, config, path, starting.hosts);
   const curve: CurveKeys = options.keyFile === undefined ? generateCurveKeys() : readKeyFile(options.keyFile);
   const fleet = await AgentFleet.listen({
-    endpoint: options.listen ?? formatEndpoint({ host: await ownAddress(options, starting.hosts), port: 0 }),
+    endpoint:
+      options.listen ??
+      formatEndpoint({ host: options.advertise ?? (await addressForHosts(starting.hosts)), port: 0 }),
     curve,
     advertise: options.advertise,
     expected: starting.expected,
@@ -167,25 +169,6 @@ function nodesOf({ nodes }: Pick<LaunchRunOptions, 'nodes'>): number {
     'SLUICE_E_USAGE',
     '--on agents needs --nodes, the number of agents that are to come.',
   );
-}
-
-/** Where the hosts find this one: the address by which packets to the first of them leave. */
-async function ownAddress(
-  { advertise }: LaunchRunOptions,
-  hosts: readonly { readonly name: string; readonly address?: string }[],
-): Promise<string> {
-  const [first] = hosts;
-  if (advertise !== undefined || !first) return advertise ?? '127.0.0.1';
-  const name = first.address ?? nodeName(first);
-  try {
-    return await addressTowards(name);
-  } catch (cause) {
-    throw new SluiceError(
-      'SLUICE_E_ADDRESS_UNREACHABLE',
-      `${name} does not resolve here, though ssh may know it: by which number hosts reach this machine is not found out.`,
-      { details: { host: name }, cause },
-    );
-  }
 }
 
 async function startBySsh(

@@ -2,7 +2,8 @@
 
 import { createSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
-import { isIP } from 'node:net';
+import { once } from 'node:events';
+import { createServer, isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { SluiceError } from '@sluice/core';
 
@@ -57,4 +58,14 @@ export function isLoopback(address: string): boolean {
 /** Whether an address is one to listen on, and none to be reached by. */
 export function isUnspecified(address: string): boolean {
   return address === '0.0.0.0' || address === '::';
+}
+
+/** A port of the loopback interface that nobody listens on just now, for one that must be known before somebody does. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
 }

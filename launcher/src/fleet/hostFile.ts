@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
+import { addressTowards } from './address.ts';
 
 export interface SshHost {
   /** As ssh knows it, and as people call it. */
@@ -19,6 +20,24 @@ export interface SshHost {
 /** The name of a host without its user. */
 export function nodeName({ name }: Pick<SshHost, 'name'>): string {
   return name.replace(/^.*@/, '');
+}
+
+/**
+ * Where the hosts find this one: the address by which packets to the first of them leave; loopback where there are none.
+ * @throws SLUICE_E_ADDRESS_UNREACHABLE where its name does not resolve here
+ */
+export async function addressForHosts([first]: readonly SshHost[]): Promise<string> {
+  if (!first) return '127.0.0.1';
+  const name = first.address ?? nodeName(first);
+  try {
+    return await addressTowards(name);
+  } catch (cause) {
+    throw new SluiceError(
+      'SLUICE_E_ADDRESS_UNREACHABLE',
+      `${name} does not resolve here, though ssh may know it: by which number hosts reach this machine is not found out.`,
+      { details: { host: name }, cause },
+    );
+  }
 }
 
 const KEYS = ['slots', 'address', 'node', 'sluice'] as const;

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import { processStart } from '../run/processIdentity.ts';
 import { RUN_VARIABLE } from '../run/runToken.ts';
+import { isAgent, isWorker } from './processes.ts';
 
 export interface RunProcess {
   readonly pid: number;
@@ -50,20 +51,12 @@ function processOfRun(pid: number): RunProcess | undefined {
     const token = variable(RUN_VARIABLE);
     if (token === undefined) return undefined;
     const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    const what = words.some((word) => /(^|\/)worker\.js$/.test(word))
-      ? 'worker'
-      : isAgent(words)
-        ? 'agent'
-        : 'other';
+    const what = isWorker({ words }) ? 'worker' : isAgent({ words }) ? 'agent' : 'other';
     const rank = what === 'worker' ? Number(variable('RANK')) : null;
     return { pid, started, what, rank, token };
   } catch {
     return undefined;
   }
-}
-
-function isAgent(words: readonly string[]): boolean {
-  return words.some((word, i) => word.endsWith('sluice.js') && words[i + 1] === 'agent');
 }
 
 export interface Ended {

@@ -1,21 +1,14 @@
 /** Processes of other processes, on Linux. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { descendants, isWorker } from '../../../launcher/src/operate/processes.ts';
 
 /** Process ids of the workers of a coordinator. */
 export function workersOf(coordinator: number): number[] {
-  const parent = new RegExp(`^PPid:\\s*${coordinator}$`, 'm');
-  const isWorker = (pid: string) => {
-    try {
-      return parent.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-    } catch {
-      return false;
-    }
-  };
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && isWorker(name))
-    .map(Number);
+  return descendants(coordinator)
+    .filter(isWorker)
+    .map(({ pid }) => pid);
 }
 
 /** Waits for a process to end. */

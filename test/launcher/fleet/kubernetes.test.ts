@@ -14,45 +14,14 @@ import { temporaryDirectory } from '../../support/temporaryDirectory.ts';
 import { complaints, KUBERNETES_VERSIONS } from './support/kubernetesSchemas.ts';
 import { standInPrograms } from './support/standInPrograms.ts';
 
-const PLAN: KubernetesPlan = {
-  name: 'train',
-  image: 'registry.example/sluice:1',
-  config: '/etc/sluice/train.yaml',
-  runDir: '/runs/train',
-  keyText: '{"publicKey":"p","secretKey":"s"}',
-  nodes: 3,
-  volumes: [{ mountPath: '/runs', claim: 'runs' }],
-};
+const { fewWords: PLAN, further } = JSON.parse(
+  readFileSync(new URL('../../fixtures/kubernetes/plans.json', import.meta.url), 'utf8'),
+) as { readonly fewWords: KubernetesPlan; readonly further: Partial<KubernetesPlan> };
 
 const PLANS: Readonly<Record<string, KubernetesPlan>> = {
   'a plan of few words': PLAN,
   'a plan without a key': { ...PLAN, keyText: undefined } as unknown as KubernetesPlan,
-  'a plan of everything': {
-    ...PLAN,
-    namespace: 'lab',
-    program: ['node', '/app/launcher/bin/sluice.js'],
-    configText: 'name: train\n',
-    port: 7800,
-    volumes: [
-      { mountPath: '/runs', claim: 'runs' },
-      { mountPath: '/data', hostPath: '/mnt/shared/data', readOnly: true },
-    ],
-    dataDir: '/data/sluice',
-    cpus: '7500m',
-    memory: '64Gi',
-    gpus: 8,
-    sharedMemory: '16Gi',
-    user: { uid: 1000, gid: 1000 },
-    graceSeconds: 300,
-    backoffLimit: 20,
-    env: { NODE_OPTIONS: '--max-old-space-size=8192' },
-    labels: { 'kueue.x-k8s.io/queue-name': 'lab' },
-    nodeSelector: { 'node.kubernetes.io/instance-type': 'p5.48xlarge' },
-    tolerations: [{ key: 'dedicated', operator: 'Equal', value: 'lab', effect: 'NoSchedule' }],
-    imagePullSecret: 'registry',
-    serviceAccount: 'trainer',
-    priorityClass: 'batch',
-  },
+  'a plan of everything': { ...PLAN, ...further },
 };
 
 // biome-ignore lint/suspicious/noExplicitAny: the tests look deep into manifests of any kind.

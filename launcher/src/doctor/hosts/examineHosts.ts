@@ -5,7 +5,7 @@ import { formatBytes, formatNumber, terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../../cli/command.ts';
 import { addressTowards, isLoopback } from '../../fleet/address.ts';
 import { refuseOtherBuild } from '../../fleet/build.ts';
-import { nodeName, readHostFile, type SshHost } from '../../fleet/hostFile.ts';
+import { addressForHosts, nodeName, readHostFile, type SshHost } from '../../fleet/hostFile.ts';
 import type { LinkResult } from './link.ts';
 import { ownProbe, type Probe, type ProbePlace } from './probe.ts';
 import { rounds } from './rounds.ts';
@@ -54,10 +54,13 @@ export async function examineHosts(
   }
 }
 
-/** As `sluice launch` finds it. */
-async function ownAddress([first]: readonly SshHost[]): Promise<string> {
-  return addressTowards(first!.address ?? nodeName(first!))
-    .catch(() => addressTowards('192.0.2.1'))
+/** Of no machine (RFC 5737), so that packets to it would leave by the default route. */
+const ANYWHERE = '192.0.2.1';
+
+/** As `sluice launch` finds it; a host that cannot be found is a finding here, and ends nothing. */
+async function ownAddress(hosts: readonly SshHost[]): Promise<string> {
+  return addressForHosts(hosts)
+    .catch(() => addressTowards(ANYWHERE))
     .catch(() => '127.0.0.1');
 }
 

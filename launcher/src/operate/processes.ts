@@ -20,12 +20,12 @@ export function descendants(pid: number): ProcessEntry[] {
   return found;
 }
 
-export function isWorker({ words }: ProcessEntry): boolean {
+export function isWorker({ words }: Pick<ProcessEntry, 'words'>): boolean {
   return words.some((word) => /[\\/]worker\.js$/.test(word));
 }
 
-export function isAgent({ words }: ProcessEntry): boolean {
-  return words.includes('agent') && words.some((word) => word.endsWith('sluice.js'));
+export function isAgent({ words }: Pick<ProcessEntry, 'words'>): boolean {
+  return words.some((word, i) => word.endsWith('sluice.js') && words[i + 1] === 'agent');
 }
 
 function allProcesses(): ProcessEntry[] {
