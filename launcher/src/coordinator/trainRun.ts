@@ -97,8 +97,8 @@ export interface Recovery {
 export type StopReason = 'finished' | 'lastStep' | 'signal' | 'regroup';
 
 /**
- * Trains until the configured end, `lastStep`, a stop signal, or a wish to spread the workers anew; leaves a checkpoint of the last step. While updates are left
- * out, the weights do not change, and no checkpoint is due.
+ * Trains until the configured end, `lastStep`, a stop signal, or a wish to spread the workers anew; leaves a checkpoint of
+ * the last step. While updates are left out, the weights do not change, and no checkpoint is due.
  * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update, and when weights are to be saved that
  *   no training goes on from
  */
