@@ -95,3 +95,36 @@ test('a model is either dense or a mixture of experts', (t) => {
   t.false(ModelConfig.safeParse({ ...dense28, numKeyValueHeads: 3 }).success);
   t.false(ModelConfig.safeParse({ ...moe, experts: { ...moe.experts, topK: 129 } }).success);
 });
+
+test('every parameter is of the group that its part of the model names', (t) => {
+  const model = gated(moe, 'elementwise', {
+    numLayers: 1,
+    tieWordEmbeddings: false,
+    experts: { ...moe.experts, sharedIntermediateSize: 768 },
+    gate: undefined,
+    gates: [{ position: 'value', granularity: 'elementwise' }],
+    controls: [{ kind: 'sandwich-norm' }],
+  });
+  const groups = modelParameters(model).map(
+    ({ name, group }) => `${name.replace('model.layers.0.', '')} ${group}`,
+  );
+  t.deepEqual(groups, [
+    'model.embed_tokens.weight embedding',
+    'input_layernorm.weight norms',
+    'self_attn.qkv_proj.weight attention',
+    'self_attn.q_norm.weight norms',
+    'self_attn.k_norm.weight norms',
+    'self_attn.o_proj.weight attention',
+    'self_attn.value_gate.weight gate',
+    'self_attn.output_norm.weight norms',
+    'mlp.output_norm.weight norms',
+    'post_attention_layernorm.weight norms',
+    'mlp.gate.weight router',
+    'mlp.experts.gate_up_proj.weight experts',
+    'mlp.experts.down_proj.weight experts',
+    'mlp.shared_expert.gate_up_proj.weight experts',
+    'mlp.shared_expert.down_proj.weight experts',
+    'model.norm.weight norms',
+    'lm_head.weight head',
+  ]);
+});

@@ -7,9 +7,27 @@
  */
 
 import { fillNormal, randomKey } from '@sluice/core';
+import type { LayerTensor } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import { controlTensors, projectionCopies } from './controls/index.ts';
 import { gateTensors, interleavedGate, namedGates } from './gates/gate.ts';
+
+/**
+ * Which part of the model a parameter is of. A gate whose rows are interleaved with the queries (see `interleavedGate`) is
+ * of `attention`, as the matrix is.
+ */
+export const PARAMETER_GROUPS = [
+  'embedding',
+  'attention',
+  'gate',
+  'feedForward',
+  'experts',
+  'router',
+  'norms',
+  'head',
+] as const;
+
+export type ParameterGroup = (typeof PARAMETER_GROUPS)[number];
 
 /** One tensor of the Hugging Face layout, f32, row-major. */
 export interface LogicalTensor {
@@ -33,6 +51,7 @@ export interface ParameterSpec {
   readonly decay: boolean;
   /** `replicated`: every worker holds it; `expert`: only the workers of one expert-parallel rank. */
   readonly placement: 'replicated' | 'expert';
+  readonly group: ParameterGroup;
   /** Backward passes complete gradients stage by stage, 0 first (the head), the embedding last. */
   readonly stage: number;
 }
@@ -57,6 +76,7 @@ function parameter(
     initial?: LogicalTensor['initial'];
     decay?: boolean;
     placement?: ParameterSpec['placement'];
+    group: ParameterGroup;
     stage: number;
   },
 ): ParameterSpec {
@@ -74,18 +94,21 @@ function parameter(
     tensors: placed,
     decay: options.decay ?? true,
     placement: options.placement ?? 'replicated',
+    group: options.group,
     stage: options.stage,
   };
 }
 
 /** A parameter that is one logical tensor of the same name. */
-function single(name: string, shape: readonly number[], stage: number): ParameterSpec {
-  return parameter(name, shape, [{ name, shape }], { stage });
+function single(name: string, shape: readonly number[], stage: number, group: ParameterGroup): ParameterSpec {
+  return parameter(name, shape, [{ name, shape }], { stage, group });
 }
 
 /** The gain of a norm. */
 function gain(name: string, width: number, stage: number): ParameterSpec {
-  return parameter(name, [width], [{ name, shape: [width] }], { stage, initial: 1, decay: false });
+  return parameter(name, [width], [{ name, shape: [width] }], {
+    ...{ stage, group: 'norms', initial: 1, decay: false },
+  });
 }
 
 /**
@@ -126,26 +149,32 @@ function attentionParameters(model: ModelConfig, prefix: string, stage: number):
       ...copiedTensors(`${prefix}.k_proj`, widths.key, hiddenSize, copies.key),
       ...copiedTensors(`${prefix}.v_proj`, widths.value, hiddenSize, copies.value),
     ],
-    { stage },
+    { stage, group: 'attention' },
   );
   const norms = qkNorm ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage)) : [];
   return [
     projection,
     ...norms,
-    single(`${prefix}.o_proj.weight`, [hiddenSize, numAttentionHeads * headDim], stage),
+    single(`${prefix}.o_proj.weight`, [hiddenSize, numAttentionHeads * headDim], stage, 'attention'),
   ];
 }
 
 /** Gates with tensors of their own, and controls. */
 function variantParameters(model: ModelConfig, prefix: string, stage: number): ParameterSpec[] {
-  const tensors = [
-    ...namedGates(model).flatMap((gate) => gateTensors(gate, model)),
-    ...controlTensors(model),
-  ];
-  return tensors.map(({ name, shape, initial, decay }) => {
+  const placed = (group: ParameterGroup, { name, shape, initial, decay }: LayerTensor) => {
     const whole = { name: `${prefix}.${name}`, shape };
-    return parameter(whole.name, shape, [whole], { stage, initial, decay });
-  });
+    return parameter(whole.name, shape, [whole], { stage, group, initial, decay });
+  };
+  const gates = namedGates(model).flatMap((gate) => gateTensors(gate, model));
+  return [
+    ...gates.map((tensor) => placed('gate', tensor)),
+    ...controlTensors(model).map((tensor) => placed(isGain(tensor) ? 'norms' : 'attention', tensor)),
+  ];
+}
+
+/** What a norm multiplies by begins with ones. */
+function isGain({ initial, decay }: LayerTensor): boolean {
+  return initial === 1 && !decay;
 }
 
 /** The gate and up projections as one parameter [2F, C], and the down projection [C, F]. */
@@ -154,14 +183,15 @@ function feedForwardParameters(
   hidden: number,
   inner: number,
   stage: number,
+  group: ParameterGroup,
 ): ParameterSpec[] {
   const gateUp = parameter(
     `${prefix}.gate_up_proj.weight`,
     [2 * inner, hidden],
     ['gate_proj', 'up_proj'].map((name) => ({ name: `${prefix}.${name}.weight`, shape: [inner, hidden] })),
-    { stage },
+    { stage, group },
   );
-  return [gateUp, single(`${prefix}.down_proj.weight`, [hidden, inner], stage)];
+  return [gateUp, single(`${prefix}.down_proj.weight`, [hidden, inner], stage, group)];
 }
 
 function expertParameters(
@@ -175,9 +205,9 @@ function expertParameters(
   const { count, intermediateSize: inner, sharedIntermediateSize } = experts;
   const local = count / shard.size;
   const held = Array.from({ length: local }, (_, i) => `${prefix}.experts.${shard.rank * local + i}`);
-  const placement = 'expert';
+  const options = { stage, placement: 'expert', group: 'experts' } as const;
   return [
-    single(`${prefix}.gate.weight`, [count, hiddenSize], stage),
+    single(`${prefix}.gate.weight`, [count, hiddenSize], stage, 'router'),
     parameter(
       `${prefix}.experts.gate_up_proj.weight`,
       [local, 2 * inner, hiddenSize],
@@ -185,16 +215,16 @@ function expertParameters(
         { name: `${expert}.gate_proj.weight`, shape: [inner, hiddenSize] },
         { name: `${expert}.up_proj.weight`, shape: [inner, hiddenSize] },
       ]),
-      { stage, placement },
+      options,
     ),
     parameter(
       `${prefix}.experts.down_proj.weight`,
       [local, hiddenSize, inner],
       held.map((expert) => ({ name: `${expert}.down_proj.weight`, shape: [hiddenSize, inner] })),
-      { stage, placement },
+      options,
     ),
     ...(sharedIntermediateSize > 0
-      ? feedForwardParameters(`${prefix}.shared_expert`, hiddenSize, sharedIntermediateSize, stage)
+      ? feedForwardParameters(`${prefix}.shared_expert`, hiddenSize, sharedIntermediateSize, stage, 'experts')
       : []),
   ];
 }
@@ -210,7 +240,13 @@ function layerParameters(model: ModelConfig, layer: number, shard: ExpertShard):
     norm('post_attention_layernorm'),
     ...(model.intermediateSize === undefined
       ? expertParameters(model, `${prefix}.mlp`, shard, stage)
-      : feedForwardParameters(`${prefix}.mlp`, model.hiddenSize, model.intermediateSize, stage)),
+      : feedForwardParameters(
+          `${prefix}.mlp`,
+          model.hiddenSize,
+          model.intermediateSize,
+          stage,
+          'feedForward',
+        )),
   ];
 }
 
@@ -224,10 +260,10 @@ export function modelParameters(
 ): ParameterSpec[] {
   const { vocabularySize, hiddenSize, numLayers, tieWordEmbeddings } = model;
   return [
-    single('model.embed_tokens.weight', [vocabularySize, hiddenSize], numLayers + 1),
+    single('model.embed_tokens.weight', [vocabularySize, hiddenSize], numLayers + 1, 'embedding'),
     ...Array.from({ length: numLayers }, (_, layer) => layerParameters(model, layer, shard)).flat(),
     gain('model.norm.weight', hiddenSize, 0),
-    ...(tieWordEmbeddings ? [] : [single('lm_head.weight', [vocabularySize, hiddenSize], 0)]),
+    ...(tieWordEmbeddings ? [] : [single('lm_head.weight', [vocabularySize, hiddenSize], 0, 'head')]),
   ];
 }
 
