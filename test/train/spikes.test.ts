@@ -34,7 +34,7 @@ test('a window shorter than the warm-up holds the warm-up', (t) => {
     detect(losses, detector).map(({ step }) => step),
     [51],
   );
-  t.is(detector.state().loss.length, 32);
+  t.is(detector.state().windows.loss?.length, 32);
 });
 
 test('a spike does not hide the next one, since it stays out of the window', (t) => {
@@ -81,4 +81,74 @@ test('a jump of the gradient norm alone is a spike too, and a non-finite value i
   t.is(events[80]?.signal, 'gradientNorm');
   t.is(events[90]?.signal, 'loss');
   t.is(events.filter(Boolean).length, 2);
+});
+
+/** Norms that double over the warm-up of the learning rate, and stay. */
+const warmingUp = (step: number) => (1 + Math.min(1, step / 100)) * (1 + 0.02 * Math.sin(step * 7.13));
+
+test('a norm that rises with the learning rate is no spike, a jump on top of it is', (t) => {
+  const detector = new SpikeDetector(SpikesConfig.parse({}));
+  const events = Array.from({ length: 200 }, (_, i) =>
+    detector.observe({ step: i + 1, loss: ordinary(i), gradientNorm: warmingUp(i) * (i === 80 ? 4 : 1) }),
+  );
+  t.deepEqual(
+    events.flatMap((event) => event?.step ?? []),
+    [81],
+  );
+});
+
+test('the limits told before a step are what it is judged by', (t) => {
+  const detector = new SpikeDetector(SpikesConfig.parse({}));
+  t.is(detector.limits(), undefined);
+  for (let i = 0; i < 40; i++)
+    detector.observe({ step: i + 1, loss: ordinary(i), gradientNorm: warmingUp(i) });
+  const { loss, gradientNorm } = detector.limits()!;
+  t.true(loss > ordinary(39) && loss < ordinary(39) + 0.5 && gradientNorm >= 1.5 * warmingUp(20));
+  const copy = () => {
+    const other = new SpikeDetector(SpikesConfig.parse({}));
+    other.restore(detector.state());
+    return other;
+  };
+  t.is(copy().observe({ step: 41, loss, gradientNorm }), undefined);
+  t.is(copy().observe({ step: 41, loss: loss * (1 + 1e-12), gradientNorm })?.signal, 'loss');
+  t.is(copy().observe({ step: 41, loss, gradientNorm: gradientNorm * (1 + 1e-12) })?.signal, 'gradientNorm');
+});
+
+test('an event tells what moved first, in which group and by how much', (t) => {
+  const detector = new SpikeDetector(SpikesConfig.parse({}));
+  const observe = (step: number, loss: number, router: number) =>
+    detector.observe({ step, loss, gradientNorm: 1, groupNorms: { router, attention: 0.5 } });
+  for (let step = 1; step <= 60; step++) observe(step, ordinary(step), 0.1);
+  t.is(observe(61, ordinary(61), 0.5), undefined);
+  t.is(observe(62, ordinary(62), 0.1), undefined);
+  const event = observe(63, ordinary(63) + 1, 0.1);
+  t.like(event, { step: 63, signal: 'loss', first: { signal: 'gradientNorm.router', step: 61 } });
+  t.true(Math.abs(event!.first!.ratio! - 5) < 1e-9);
+  for (let step = 64; step <= 80; step++) t.is(observe(step, ordinary(step), 0.1), undefined);
+  t.like(observe(81, ordinary(81) + 1, 0.1), { first: { signal: 'loss', step: 81 } });
+});
+
+test('steps in a row that are spikes are counted, across a restart too', (t) => {
+  const detector = new SpikeDetector(SpikesConfig.parse({}));
+  for (let i = 0; i < 50; i++) detector.observe({ step: i, loss: ordinary(i), gradientNorm: 1 });
+  detector.observe({ step: 50, loss: 9, gradientNorm: 1 });
+  const after = new SpikeDetector(SpikesConfig.parse({}));
+  after.restore(JSON.parse(JSON.stringify(detector.state())));
+  after.observe({ step: 51, loss: Number.NaN, gradientNorm: Number.NaN });
+  t.is(after.inARow, 2);
+  t.is(after.first?.step, 50);
+  after.observe({ step: 52, loss: ordinary(52), gradientNorm: 1 });
+  t.is(after.inARow, 0);
+});
+
+test('a detector takes over what earlier versions saved', (t) => {
+  const values = Array.from({ length: 64 }, (_, i) => ordinary(i));
+  const old = {
+    loss: values,
+    gradientNorm: values.map(() => 1),
+    outliersInARow: { loss: 0, gradientNorm: 0 },
+  };
+  const detector = new SpikeDetector(SpikesConfig.parse({}));
+  detector.restore(old as never);
+  t.is(detector.observe({ step: 65, loss: ordinary(64) + 1, gradientNorm: 1 })?.signal, 'loss');
 });

@@ -7,7 +7,7 @@ import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'nod
 import { dirname } from 'node:path';
 import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { appendWhole, SluiceError, writeError } from '@sluice/core';
-import type { SpikeEvent } from '@sluice/train';
+import type { Rollback, SpikeEvent } from '@sluice/train';
 import type { InitialWeights } from './initialWeights.ts';
 import { messageInRun } from './runPaths.ts';
 
@@ -79,9 +79,26 @@ export interface JournalKinds {
     seconds: number;
     missing: readonly { rank: number; host: string; pid?: number; doing: string }[];
   };
-  spike: { event: SpikeEvent };
+  spike: {
+    event: SpikeEvent;
+    /** Whether the update of the step was left out for it. */
+    skipped?: boolean;
+  };
+  /** The run goes back to before a spike; the samples of the steps from there to this one are left out for good. */
+  rollback: {
+    decision: Rollback;
+    /** Samples, in the order of the data, that are left out: from the first to before the second number. */
+    leftOut: readonly [number, number];
+  };
+  /** A step was computed once more, and other bits came out. Where the same came out, the spike says all. */
+  recheck: {
+    /** Ranks that computed something else than the others, with their hosts; none where it cannot be told. */
+    suspects: readonly { rank: number; host: string }[];
+    first: { loss: number | string; gradientNorm: number | string };
+    now: { loss: number | string; gradientNorm: number | string };
+  };
   stop: {
-    reason: 'finished' | 'signal' | 'lastStep' | 'nonFinite' | 'failed';
+    reason: 'finished' | 'signal' | 'lastStep' | 'nonFinite' | 'spike' | 'failed';
     message?: string;
     /** Of the steps in a row without an update, where these are the reason. */
     firstStep?: number;

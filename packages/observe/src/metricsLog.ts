@@ -194,9 +194,15 @@ function damaged(path: string, lineNumber: number | undefined, text: string): Sl
 }
 
 function serializeRecord(record: StepRecord): string {
-  // Four digits of a load say all there is to see and keep the lines of models with many experts short.
-  const expertLoad = record.expertLoad?.map((layer) => layer.map((share) => Number(share.toPrecision(4))));
-  return JSON.stringify(expertLoad === undefined ? record : { ...record, expertLoad });
+  // Four digits of these say all there is to see and keep the lines of models with many experts short.
+  const short = (value: number) => Number(value.toPrecision(4));
+  const expertLoad = record.expertLoad?.map((layer) => layer.map(short));
+  const norms = Object.entries(record.groupNorms ?? {}).map(([group, norm]) => [group, short(norm)]);
+  return JSON.stringify({
+    ...record,
+    ...(expertLoad && { expertLoad }),
+    ...(norms.length > 0 && { groupNorms: Object.fromEntries(norms) }),
+  });
 }
 
 /** The record that a line holds, or undefined when it holds none. */
@@ -207,13 +213,10 @@ function parseRecord(line: string): StepRecord | undefined {
   } catch {
     return undefined;
   }
-  if (typeof value !== 'object' || value === null) return undefined;
-  const raw = value as Record<string, unknown>;
+  if (!isObject(value)) return undefined;
+  const raw = value;
   if (!Number.isSafeInteger(raw.step) || (raw.step as number) < 1) return undefined;
-  const seconds = (typeof raw.seconds === 'object' && raw.seconds !== null ? raw.seconds : {}) as Record<
-    string,
-    unknown
-  >;
+  const seconds = isObject(raw.seconds) ? raw.seconds : {};
   return {
     ...raw,
     step: raw.step as number,
@@ -222,6 +225,7 @@ function parseRecord(line: string): StepRecord | undefined {
     auxiliaryLoss: number(raw.auxiliaryLoss),
     ...(raw.validationLoss === undefined ? {} : { validationLoss: number(raw.validationLoss) }),
     gradientNorm: number(raw.gradientNorm),
+    ...(isObject(raw.groupNorms) && { groupNorms: numbers(raw.groupNorms) }),
     applied: raw.applied !== false,
     learningRate: number(raw.learningRate),
     tokens: number(raw.tokens),
@@ -231,6 +235,14 @@ function parseRecord(line: string): StepRecord | undefined {
     ) as StepSeconds,
     peakMemoryBytes: number(raw.peakMemoryBytes),
   };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+function numbers(values: Record<string, unknown>): Record<string, number> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, number(value)]));
 }
 
 function number(value: unknown): number {

@@ -17,7 +17,9 @@ export interface StepRecord {
   readonly validationLoss?: number;
   /** Global L2 norm of the gradient before clipping. */
   readonly gradientNorm: number;
-  /** False when a non-finite loss or gradient kept the update from the weights. */
+  /** Of the gradient of each group of parameters, before clipping; absent in lines of older versions. */
+  readonly groupNorms?: Readonly<Record<string, number>>;
+  /** False when a loss or gradient that was outlying or not finite kept the update from the weights. */
   readonly applied: boolean;
   readonly learningRate: number;
   /** Tokens in the global batch. */
@@ -68,6 +70,7 @@ export function stepRecord(measured: MeasuredStep, context: StepContext): StepRe
     auxiliaryLoss: measured.auxiliaryLoss,
     ...(context.validationLoss === undefined ? {} : { validationLoss: context.validationLoss }),
     gradientNorm: measured.gradientNorm,
+    ...(measured.groupNorms === undefined ? {} : { groupNorms: measured.groupNorms }),
     applied: measured.applied,
     learningRate: context.learningRate,
     tokens: measured.tokens,

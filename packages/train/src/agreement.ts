@@ -4,7 +4,8 @@
  */
 
 import { sharedFloat64 } from '@sluice/collectives';
-import type { ModelConfig } from '@sluice/model';
+import { BLOCK_ELEMENTS } from '@sluice/core';
+import { type ModelConfig, modelParameters, type ParameterGroup } from '@sluice/model';
 import { type BlockLayout, blockLayout } from './blockLayout.ts';
 import type { Topology } from './topology.ts';
 
@@ -19,9 +20,12 @@ export class Agreement {
   /** Sum of squares of each block of the gradient. */
   readonly squares: Float64Array;
   readonly blocks: BlockLayout;
+  /** For each group of parameters, which blocks its tensors have. */
+  readonly #groups: ReadonlyMap<ParameterGroup, readonly BlockRange[]>;
 
   constructor(model: ModelConfig, grains: number) {
     this.blocks = blockLayout(model);
+    this.#groups = blocksOfGroups(model, this.blocks);
     const counts = (model.experts?.count ?? 0) * model.numLayers;
     this.#values = sharedFloat64(2 * grains + counts + this.blocks.count);
     let offset = 0;
@@ -42,6 +46,40 @@ export class Agreement {
   reach(topology: Topology): void {
     makeWhole(this.#values, topology);
   }
+
+  /** Norm of the gradient of each group of parameters that the model has. */
+  groupNorms(): Partial<Record<ParameterGroup, number>> {
+    const norms = [...this.#groups].map(([group, ranges]) => {
+      const sum = ranges.reduce(
+        (sum, { first, end }) => sum + orderedSum(this.squares.subarray(first, end)),
+        0,
+      );
+      return [group, Math.sqrt(sum)] as const;
+    });
+    return Object.fromEntries(norms);
+  }
+}
+
+/** Blocks [first, end). */
+interface BlockRange {
+  readonly first: number;
+  readonly end: number;
+}
+
+function blocksOfGroups(
+  model: ModelConfig,
+  { firstBlocks }: BlockLayout,
+): ReadonlyMap<ParameterGroup, readonly BlockRange[]> {
+  const groups = new Map<ParameterGroup, BlockRange[]>();
+  for (const { group, tensors } of modelParameters(model)) {
+    const ranges = groups.get(group) ?? [];
+    groups.set(group, ranges);
+    for (const { name, size } of tensors) {
+      const first = firstBlocks.get(name)!;
+      ranges.push({ first, end: first + Math.ceil(size / BLOCK_ELEMENTS) });
+    }
+  }
+  return groups;
 }
 
 /** Makes a vector whole of which each worker has filled in its own part; the rest must be zero. */

@@ -60,13 +60,15 @@ export function readGrain(
   return { index, sequences, inputs, targets };
 }
 
-/** The grain `index` of the global batch of `step` (1 for the first). */
+/**
+ * The grain `index` of a global batch.
+ * @param firstSample of the batch, in the sampler's order
+ */
 export function trainingGrain(
   sampler: TokenSource,
-  config: Pick<RunConfig, 'batch'>,
-  step: number,
+  { batch: { grainSequences } }: Pick<RunConfig, 'batch'>,
+  firstSample: number,
   index: number,
 ): Grain {
-  const { sequences, grainSequences } = config.batch;
-  return readGrain(sampler, index, (step - 1) * sequences + index * grainSequences, grainSequences);
+  return readGrain(sampler, index, firstSample + index * grainSequences, grainSequences);
 }

@@ -145,8 +145,14 @@ export const FaultsConfig = z.strictObject({
     ),
 });
 
+/** What a loss spike is, and what is done about it. */
 export const SpikesConfig = z.strictObject({
-  policy: z.enum(['report', 'off']).default('report').describe('What is done about a loss spike.'),
+  policy: z
+    .enum(['off', 'report', 'skip', 'rollback', 'stop'])
+    .default('report')
+    .describe(
+      'What is done about a spike. off: nothing, not even looking; report: it is told; skip: the update of an outlying step is left out; rollback: as skip, and where that does not end it, back to before it began, its data left out; stop: the run is saved before the update, and ends.',
+    ),
   window: z
     .int()
     .min(8)
@@ -161,8 +167,55 @@ export const SpikesConfig = z.strictObject({
     .number()
     .positive()
     .default(6)
-    .describe('Robust deviations (scaled median absolute deviation) above the median.'),
-  minimumExcess: z.number().min(0).default(0.1).describe('Excess of the loss over its median, in nats.'),
+    .describe('Robust deviations (scaled median absolute deviation of logarithms) above what is usual.'),
+  minimumExcess: z
+    .number()
+    .min(0)
+    .default(0.1)
+    .describe('Least excess of an outlying loss over its median, nats.'),
+  minimumRatio: z
+    .number()
+    .min(1)
+    .default(1.5)
+    .describe('Least ratio of an outlying gradient norm to its median.'),
+  maxSkips: z
+    .int()
+    .min(0)
+    .default(4)
+    .describe(
+      'skip, rollback: outlying steps in a row whose updates are left out before the run goes back (rollback) or stops (skip).',
+    ),
+  maxRollbacks: z
+    .int()
+    .min(1)
+    .default(3)
+    .describe(
+      'rollback: times that the run goes back for spikes that follow each other, each time further, before it stops.',
+    ),
+  snapshotEverySteps: z
+    .int()
+    .min(0)
+    .optional()
+    .describe(
+      'rollback: steps between the states that the run may go back to; the workers keep the newest two in memory, as large as a checkpoint each. 0: only the steps of checkpoints. 25 when left out.',
+    ),
+  rateFactor: z
+    .number()
+    .positive()
+    .max(1)
+    .default(1)
+    .describe('rollback: factor of the learning rate after going back, once more for each time further.'),
+  rateSteps: z
+    .int()
+    .min(1)
+    .default(100)
+    .describe('rollback: steps, from where the run went back to, at which that factor holds.'),
+  recheck: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Whether the first outlying step of a spike, and each whose numbers are not finite, is computed once more by other workers, to tell a machine that computes wrongly from data and dynamics.',
+    ),
 });
 
 /** The whole configuration of a run. Resolved once, read-only after, saved with the run. */

@@ -20,6 +20,7 @@ export class GradientSums {
   /** For each parameter and source: whether the current lane has a contribution yet. */
   readonly #written: Uint8Array;
   readonly #pending: Pending[] = [];
+  #sourceShift = 0;
 
   /** @param sources workers whose tokens reach the parameters of this space: 1, or the expert-parallel size */
   constructor(space: FlatSpace, sources: number) {
@@ -31,14 +32,19 @@ export class GradientSums {
     });
   }
 
-  /** The sum over the global batch, after `finish`: valid in this worker's own slices. */
+  /**
+   * The sum over the global batch, after `finish`, in this worker's own slices; elsewhere what this worker contributed to
+   * it.
+   */
   get total(): Float32Array {
     return this.#levels[0]!.subarray(0, this.#space.length);
   }
 
-  beginStep(): void {
+  /** @param sourceShift places by which the sources of this step are out of place */
+  beginStep(sourceShift = 0): void {
     this.#depth = 0;
     this.#lane = -1;
+    this.#sourceShift = sourceShift;
   }
 
   beginLane(): void {
@@ -59,7 +65,7 @@ export class GradientSums {
 
   /**
    * In the last lane, once all gradients of a stage are complete: adds up what is left of the worker's lanes, then the
-   * sources, then starts the reduction among the workers, which overlaps the rest of the backward pass.
+   * sources. That is the worker's contribution to the stage.
    */
   completeStage(stage: number): void {
     const part = this.#space.stage(stage);
@@ -68,8 +74,18 @@ export class GradientSums {
     const range = { start: part.begin, end: part.end };
     for (let level = this.#depth - 1; level > 0; level--) this.#addLevelBelow(level, range);
     this.#addSources(range);
-    if (this.#space.group.size > 1)
-      this.#pending.push(this.#space.group.reduceScatter(this.total, part.slices));
+  }
+
+  /** Starts the reduction of a complete stage among the workers; it overlaps what is left of the backward pass. */
+  reduceStage(stage: number): void {
+    const part = this.#space.stage(stage);
+    if (!part || this.#space.group.size === 1) return;
+    this.#pending.push(this.#space.group.reduceScatter(this.total, part.slices));
+  }
+
+  /** Starts the reduction of all stages. */
+  reduce(): void {
+    for (const stage of this.#space.stages) this.reduceStage(stage);
   }
 
   /** Waits until this worker's slices hold the sums over the global batch. */
@@ -78,7 +94,8 @@ export class GradientSums {
     this.#pending.length = 0;
   }
 
-  #target(placed: PlacedParameter, index: number, source: number): GradientTarget {
+  #target(placed: PlacedParameter, index: number, from: number): GradientTarget {
+    const source = (from + this.#sourceShift) % this.#sources;
     const slot = index * this.#sources + source;
     const accumulate = this.#written[slot] === 1;
     this.#written[slot] = 1;

@@ -15,6 +15,7 @@ export { GATE_BINS, mergeTallies, Tally } from './diagnostics/tally.ts';
 export { memoryOf, memoryRoot } from './memoryCopies.ts';
 export * from './plan/index.ts';
 export * from './protocol.ts';
+export * from './rollback.ts';
 export * from './schedule.ts';
 export * from './spikes.ts';
 export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';

@@ -4,8 +4,10 @@
  */
 
 import type { ShardRecord } from '@sluice/checkpoint';
+import type { ParameterGroup } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { Diagnostics } from './diagnostics/summary.ts';
+import type { SpikeLimits } from './spikes.ts';
 
 export interface InitializeRequest {
   readonly config: RunConfig;
@@ -44,10 +46,22 @@ export interface InitializeResult {
   readonly step: number;
 }
 
-export interface StepRequest {
+/** By what a step moved the weights. */
+export interface TakenStep {
   /** 1 for the first optimizer step of the run. */
   readonly step: number;
   readonly learningRate: number;
+}
+
+export interface StepRequest extends TakenStep {
+  /** Index of its first sample in the order of the data; when left out, as if none had ever been left out. */
+  readonly firstSample?: number;
+  /** The largest ordinary values; the step is outlying when one of its own is larger. Left out: no step is. */
+  readonly limits?: SpikeLimits | undefined;
+  /** Whether an outlying step is to leave the weights alone. */
+  readonly skipOutlying?: boolean;
+  /** Which steps are computed once more by other workers: those that are outlying or not finite, all, or none. */
+  readonly recheck?: 'outlying' | 'always' | 'never';
 }
 
 /** Seconds of a step on one worker: all of it, and its parts, which add up to it. */
@@ -71,8 +85,12 @@ export interface StepResult {
   readonly auxiliaryLoss: number;
   /** Global L2 norm of the gradient before clipping. */
   readonly gradientNorm: number;
-  /** False when a non-finite loss or gradient kept the update from the weights. */
+  /** Of the gradient of each group of parameters, before clipping. */
+  readonly groupNorms: Readonly<Partial<Record<ParameterGroup, number>>>;
+  /** False when a non-finite loss or gradient, or an outlying one, kept the update from the weights. */
   readonly applied: boolean;
+  /** What computing the step once more has shown; absent where it was not. The numbers are those that are right. */
+  readonly recheck?: RecheckResult;
   readonly tokens: number;
   /** For each layer with experts, the share of the routed tokens that each expert received. */
   readonly expertLoad?: readonly (readonly number[])[];
@@ -80,6 +98,16 @@ export interface StepResult {
   readonly seconds: StepSeconds;
   /** Peak resident memory of this worker, bytes. */
   readonly peakMemoryBytes: number;
+}
+
+/** What came of computing a step once more, its lanes handed to other workers. The same on all workers. */
+export interface RecheckResult {
+  /** Whether the same bits came out. */
+  readonly identical: boolean;
+  /** Ranks that computed something else than the others; empty where it cannot be told, or all is the same. */
+  readonly suspects: readonly number[];
+  /** The numbers that the step had at first. */
+  readonly first: { readonly loss: number; readonly gradientNorm: number };
 }
 
 export interface EvaluateRequest {

@@ -1,15 +1,34 @@
 /**
- * Detects loss spikes with robust statistics. A value is an outlier when it lies more than `threshold` robust deviations
- * (1.4826 × the median absolute deviation) above the median of the last `window` ordinary values; outliers are kept out
- * of the window, so that a spike does not hide the next one. Loss and gradient norm each have their own window.
+ * Detects loss spikes with robust statistics of logarithms. A value is an outlier when it lies more than `threshold` robust
+ * deviations (1.4826 × the median absolute deviation) above what is usual: the median of the last `window` ordinary values,
+ * or where their trend leads, whichever is higher (norms rise while the learning rate warms up; a falling loss is judged by
+ * its median). Outliers are kept out of the window, so that a spike does not hide the next one. Each signal has a window of
+ * its own. Loss and gradient norm make a spike; the norms of the groups of parameters only tell which moved first.
  */
 
+import { elementary } from '@sluice/core';
+import type { ParameterGroup } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 
+/** Numbers of a step that all workers agree on. */
 export interface StepSignals {
   readonly step: number;
   readonly loss: number;
   readonly gradientNorm: number;
+  /** Of the gradient of each group of parameters that the model has. */
+  readonly groupNorms?: Readonly<Partial<Record<ParameterGroup, number>>> | undefined;
+}
+
+export type SignalName = 'loss' | 'gradientNorm' | `gradientNorm.${ParameterGroup}`;
+
+/** The first outlier of those that came with no long calm between them. */
+export interface FirstMove {
+  readonly signal: SignalName;
+  readonly step: number;
+  /** Its value as a multiple of its median; null where that is not finite. */
+  readonly ratio: number | null;
+  /** Excess in robust deviations of the logarithm; null where that is not finite. */
+  readonly score: number | null;
 }
 
 export interface SpikeEvent {
@@ -19,80 +38,212 @@ export interface SpikeEvent {
   readonly median: number;
   /** Value − median. */
   readonly excess: number;
-  /** Excess in robust deviations. */
+  /** Excess of the logarithm over what is usual, in robust deviations. */
   readonly score: number;
+  /** What the spike began with. Absent in the journals of older versions. */
+  readonly first?: FirstMove;
+}
+
+/** The largest ordinary values of a step to come. */
+export interface SpikeLimits {
+  readonly loss: number;
+  readonly gradientNorm: number;
 }
 
 /** JSON; saved in every checkpoint, so that a resumed run is not blind at first. */
 export interface SpikeDetectorState {
-  readonly loss: readonly number[];
-  readonly gradientNorm: readonly number[];
-  /** Outliers since the last ordinary value. */
-  readonly outliersInARow: Readonly<Record<'loss' | 'gradientNorm', number>>;
+  /** Logarithms of ordinary values, oldest first. */
+  readonly windows: Readonly<Record<string, readonly number[]>>;
+  /** For each signal, outliers since the last ordinary value. */
+  readonly outliers: Readonly<Record<string, number>>;
+  /** Steps in a row that were spikes, up to the last. */
+  readonly inARow: number;
+  /** Steps without an outlier since the last one. */
+  readonly calmSteps: number;
+  readonly first: FirstMove | null;
 }
 
-type Signal = SpikeEvent['signal'];
+/** As versions up to 0.1 saved it: plain values of two signals. */
+interface EarlierState {
+  readonly loss: readonly number[];
+  readonly gradientNorm: readonly number[];
+}
 
 /** Makes the median absolute deviation estimate the standard deviation of normal data. */
 const NORMAL_CONSISTENCY = 1.4826;
+/** Robust deviations are never taken to be less than this, relative. */
+const LEAST_DEVIATION = 1e-6;
 /** After this many outliers in a row the level has changed for good: the window starts anew. */
 const LEVEL_CHANGE = 64;
+/** Outliers with fewer steps than this between them belong together. */
+const CALM_STEPS = 8;
 
-function medianOf(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+/** What is usual of a signal, in logarithms. */
+interface Usual {
+  readonly median: number;
+  readonly centre: number;
+  readonly deviation: number;
 }
 
 export class SpikeDetector {
   readonly #config: RunConfig['spikes'];
-  readonly #windows: Record<Signal, number[]> = { loss: [], gradientNorm: [] };
-  #outliersInARow: Record<Signal, number> = { loss: 0, gradientNorm: 0 };
+  #windows = new Map<string, number[]>();
+  #outliers = new Map<string, number>();
+  #inARow = 0;
+  #calmSteps = 0;
+  #first: FirstMove | null = null;
 
   constructor(config: RunConfig['spikes']) {
     this.#config = config;
   }
 
-  /** @returns the event when the step is a spike; of two signals the loss is named first */
-  observe({ step, loss, gradientNorm }: StepSignals): SpikeEvent | undefined {
+  /** Steps in a row that were spikes, up to the last one observed. */
+  get inARow(): number {
+    return this.#inARow;
+  }
+
+  /** The first outlier of the spike that goes on. */
+  get first(): FirstMove | null {
+    return this.#first;
+  }
+
+  /** What the next step's values may be without being a spike; undefined while there is too little history. */
+  limits(): SpikeLimits | undefined {
     if (this.#config.policy === 'off') return undefined;
-    const byNorm = this.#judge('gradientNorm', step, gradientNorm, 0);
-    const byLoss = this.#judge('loss', step, loss, this.#config.minimumExcess);
-    return byLoss ?? byNorm;
+    const [loss, gradientNorm] = [this.#limitOf('loss'), this.#limitOf('gradientNorm')];
+    return loss === undefined || gradientNorm === undefined ? undefined : { loss, gradientNorm };
+  }
+
+  /** @returns the event when the step is a spike; of two signals the loss is named first */
+  observe({ step, loss, gradientNorm, groupNorms = {} }: StepSignals): SpikeEvent | undefined {
+    if (this.#config.policy === 'off') return undefined;
+    const groups = Object.entries(groupNorms).map(
+      ([group, norm]) => [`gradientNorm.${group}` as SignalName, norm] as const,
+    );
+    const outliers = [...groups, ['gradientNorm', gradientNorm] as const, ['loss', loss] as const].flatMap(
+      ([signal, value]) => this.#judge(signal, value) ?? [],
+    );
+    this.#noteFirst(step, outliers);
+    const spike = outliers.findLast(({ signal }) => signal === 'loss' || signal === 'gradientNorm');
+    this.#inARow = spike ? this.#inARow + 1 : 0;
+    if (!spike) return undefined;
+    const { signal, value, median, score } = spike;
+    return {
+      ...{ step, signal: signal as SpikeEvent['signal'], value, median, excess: value - median, score },
+      first: this.#first!,
+    };
   }
 
   state(): SpikeDetectorState {
     return {
-      loss: [...this.#windows.loss],
-      gradientNorm: [...this.#windows.gradientNorm],
-      outliersInARow: { ...this.#outliersInARow },
+      windows: Object.fromEntries([...this.#windows].map(([signal, values]) => [signal, [...values]])),
+      outliers: Object.fromEntries(this.#outliers),
+      inARow: this.#inARow,
+      calmSteps: this.#calmSteps,
+      first: this.#first,
     };
   }
 
   restore(state: SpikeDetectorState): void {
-    this.#windows.loss = [...state.loss];
-    this.#windows.gradientNorm = [...state.gradientNorm];
-    this.#outliersInARow = { ...state.outliersInARow };
+    const { windows, outliers, inARow, calmSteps, first } = 'windows' in state ? state : converted(state);
+    this.#windows = new Map(Object.entries(windows).map(([signal, values]) => [signal, [...values]]));
+    this.#outliers = new Map(Object.entries(outliers));
+    this.#inARow = inARow;
+    this.#calmSteps = calmSteps;
+    this.#first = first;
   }
 
-  #judge(signal: Signal, step: number, value: number, minimumExcess: number): SpikeEvent | undefined {
-    const window = this.#windows[signal];
-    if (window.length < this.#config.warmupSteps) {
-      if (Number.isFinite(value)) window.push(value);
+  /** Takes a value in, or tells why not. */
+  #judge(signal: SignalName, value: number): Outlier | undefined {
+    const window = this.#windowOf(signal);
+    const isNumber = Number.isFinite(value) && value > 0;
+    const limit = this.#limitOf(signal);
+    if (limit === undefined) {
+      if (isNumber) window.push(elementary.log(value));
       return undefined;
     }
-    const median = medianOf(window);
-    const deviation = NORMAL_CONSISTENCY * medianOf(window.map((v) => Math.abs(v - median)));
-    const excess = value - median;
-    const score = excess / Math.max(deviation, 1e-6 * Math.abs(median), Number.MIN_VALUE);
-    const ordinary = score <= this.#config.threshold || excess < minimumExcess;
-    if (Number.isFinite(value) && (ordinary || ++this.#outliersInARow[signal] > LEVEL_CHANGE)) {
+    const ordinary = value <= limit;
+    const outliers = ordinary ? 0 : (this.#outliers.get(signal) ?? 0) + 1;
+    this.#outliers.set(signal, outliers);
+    if (isNumber && (ordinary || outliers > LEVEL_CHANGE)) {
       if (!ordinary) window.length = 0;
-      this.#outliersInARow[signal] = 0;
-      window.push(value);
+      this.#outliers.set(signal, 0);
+      window.push(elementary.log(value));
       if (window.length > this.#config.window) window.shift();
       return undefined;
     }
-    return { step, signal, value, median, excess, score };
+    // A loss or norm of zero is below every limit, and no outlier.
+    if (ordinary) return undefined;
+    const { median, centre, deviation } = this.#usual(window);
+    return {
+      ...{ signal, value, median: elementary.exp(median) },
+      score: (elementary.log(value) - centre) / deviation,
+    };
   }
+
+  #windowOf(signal: SignalName): number[] {
+    const window = this.#windows.get(signal) ?? [];
+    this.#windows.set(signal, window);
+    return window;
+  }
+
+  /** The largest ordinary value; undefined while there is too little history. */
+  #limitOf(signal: SignalName): number | undefined {
+    const window = this.#windowOf(signal);
+    const { warmupSteps, threshold, minimumExcess, minimumRatio } = this.#config;
+    if (window.length < warmupSteps) return undefined;
+    const { median, centre, deviation } = this.#usual(window);
+    const level = elementary.exp(median);
+    const least = signal === 'loss' ? level + minimumExcess : level * minimumRatio;
+    return Math.max(elementary.exp(centre + threshold * deviation), least);
+  }
+
+  #usual(window: readonly number[]): Usual {
+    const values = Float64Array.from(window);
+    const median = medianOf(values);
+    const half = values.length >> 1;
+    const [older, newer] = [medianOf(values.subarray(0, half)), medianOf(values.subarray(half))];
+    // From the middle of the newer half to the step to come it is half as far as from middle to middle.
+    const trend = newer + (newer - older) / 2;
+    const deviation = NORMAL_CONSISTENCY * medianOf(values.map((value) => Math.abs(value - median)));
+    return { median, centre: Math.max(median, trend), deviation: Math.max(deviation, LEAST_DEVIATION) };
+  }
+
+  #noteFirst(step: number, outliers: readonly Outlier[]): void {
+    if (outliers.length === 0) {
+      if (++this.#calmSteps >= CALM_STEPS) this.#first = null;
+      return;
+    }
+    this.#calmSteps = 0;
+    if (this.#first) return;
+    const largest = outliers.reduce((a, b) => (b.score > a.score ? b : a));
+    const finite = (x: number) => (Number.isFinite(x) ? x : null);
+    this.#first = {
+      ...{ signal: largest.signal, step },
+      ratio: finite(largest.value / largest.median),
+      score: finite(largest.score),
+    };
+  }
+}
+
+interface Outlier {
+  readonly signal: SignalName;
+  readonly value: number;
+  readonly median: number;
+  readonly score: number;
+}
+
+function converted({ loss, gradientNorm }: EarlierState): SpikeDetectorState {
+  const logarithms = (values: readonly number[]) =>
+    values.filter((value) => value > 0).map((value) => elementary.log(value));
+  return {
+    windows: { loss: logarithms(loss), gradientNorm: logarithms(gradientNorm) },
+    ...{ outliers: {}, inARow: 0, calmSteps: 0, first: null },
+  };
+}
+
+function medianOf(values: Float64Array): number {
+  const sorted = values.slice().sort();
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }

@@ -15,7 +15,24 @@ import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { GradientSums } from './gradients.ts';
 import { ShardedAdamW } from './optimizer.ts';
-import type { DiagnoseRequest, EvaluateResult, StepRequest, StepResult } from './protocol.ts';
+import type {
+  DiagnoseRequest,
+  EvaluateResult,
+  RecheckResult,
+  StepRequest,
+  StepResult,
+  TakenStep,
+} from './protocol.ts';
+import {
+  blame,
+  compare,
+  type Evidence,
+  evidenceOf,
+  type Handing,
+  handBack,
+  handOn,
+  isSame,
+} from './recheck.ts';
 import { StopWatch } from './stopWatch.ts';
 import type { Topology } from './topology.ts';
 
@@ -31,8 +48,18 @@ interface StepTotals {
   readonly loss: number;
   readonly auxiliaryLoss: number;
   readonly gradientNorm: number;
+  readonly groupNorms: StepResult['groupNorms'];
   readonly tokens: number;
   readonly expertLoads: Float32Array[];
+}
+
+/** What a worker contributes to a stage of a space. */
+export interface Contribution {
+  readonly step: number;
+  readonly space: FlatSpace;
+  readonly stage: number;
+  /** Of all stages; those to come are not complete. */
+  readonly contribution: Float32Array;
 }
 
 /** Consecutive sequences that go through the model in one pass. */
@@ -53,7 +80,6 @@ export class Trainer {
   readonly #config: RunConfig;
   readonly #topology: Topology;
   readonly #samplers: Samplers;
-  readonly #lanes: readonly (readonly number[])[];
   readonly #agreement: Agreement;
   readonly #watch: StopWatch;
   readonly spaces: readonly TrainedSpace[];
@@ -61,14 +87,15 @@ export class Trainer {
   /** For each layer, the share of the routed tokens that each expert got in the last step. */
   expertLoads: Float32Array[];
   /** The last step, unless there was none or its update was not applied. */
-  taken: StepRequest | undefined;
+  taken: TakenStep | undefined;
+  /** For tests and experiments: may change what this worker contributes to a stage, before it is summed up. */
+  tamper: ((part: Contribution) => void) | undefined;
 
   constructor(config: RunConfig, topology: Topology, samplers: Samplers) {
     this.#config = config;
     this.#topology = topology;
     this.#samplers = samplers;
     this.#watch = new StopWatch(topology.blocked);
-    this.#lanes = lanesOf(config, topology.rank, topology.size);
     this.#agreement = new Agreement(config.model, grainCount(config));
     const { experts, expertReplicas, world } = topology;
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
@@ -99,24 +126,14 @@ export class Trainer {
   }
 
   /** One optimizer step over the global batch. All workers call it together and get the same numbers. */
-  async trainStep({ step, learningRate }: StepRequest): Promise<StepResult> {
+  async trainStep(request: StepRequest): Promise<StepResult> {
+    const { step, learningRate } = request;
     this.#watch.restart();
-    this.#beginStep();
-    for (const [index, lane] of this.#lanes.entries()) {
-      const isLastLane = index === this.#lanes.length - 1;
-      for (const { gradients } of this.spaces) gradients.beginLane();
-      for (const [position, grain] of lane.entries()) {
-        const completes = isLastLane && position === lane.length - 1;
-        await this.#trainGrain(trainingGrain(this.#samplers.train, this.#config, step, grain), completes);
-      }
-      if (!isLastLane) for (const { gradients } of this.spaces) gradients.endLane();
-    }
-    this.#watch.computed();
+    const first = await this.#computeGradients(request, handOn(this.#topology, 0));
+    const rechecked = isToBeRechecked(first, request) ? await this.#recheck(request, first) : undefined;
+    const totals = rechecked?.totals ?? first;
 
-    for (const { gradients } of this.spaces) gradients.finish();
-    const totals = this.#agree();
-
-    const applied = Number.isFinite(totals.loss) && Number.isFinite(totals.gradientNorm);
+    const applied = isSound(totals) && !(request.skipOutlying && isOutlying(totals, request));
     this.taken = applied ? { step, learningRate } : undefined;
     if (applied) {
       const scale = this.#clipScale(totals.gradientNorm);
@@ -127,7 +144,10 @@ export class Trainer {
       this.expertLoads = totals.expertLoads;
     }
     this.#watch.optimized();
-    return { step, ...this.#report(totals), applied };
+    return {
+      ...{ step, ...this.#report(totals), applied },
+      ...(rechecked && { recheck: rechecked.result }),
+    };
   }
 
   /**
@@ -199,18 +219,95 @@ export class Trainer {
     return meter.ratios();
   }
 
-  #beginStep(): void {
+  /**
+   * The sums of the gradients over the global batch, in each worker's own slices, and the numbers of the step.
+   * @param handing who computes which lanes; of it the results do not depend
+   */
+  async #computeGradients(
+    { step, firstSample = (step - 1) * this.#config.batch.sequences }: StepRequest,
+    handing: Handing,
+  ): Promise<StepTotals> {
+    const { rank, size } = this.#topology;
+    const isOwn = handing.position === rank;
+    const lanes = lanesOf(this.#config, handing.position, size);
     this.#agreement.begin();
-    for (const { gradients } of this.spaces) gradients.beginStep();
+    for (const { gradients } of this.spaces) gradients.beginStep(handing.sourceShift);
+    for (const [index, lane] of lanes.entries()) {
+      const isLastLane = index === lanes.length - 1;
+      for (const { gradients } of this.spaces) gradients.beginLane();
+      for (const [position, number] of lane.entries()) {
+        const grain = trainingGrain(this.#samplers.train, this.#config, firstSample, number);
+        const isLast = isLastLane && position === lane.length - 1;
+        await this.#trainGrain(grain, isLast && ((stage) => this.#completeStage(stage, step, isOwn)));
+      }
+      if (!isLastLane) for (const { gradients } of this.spaces) gradients.endLane();
+    }
+    if (!isOwn) this.#handBack(handing);
+    this.#watch.computed();
+    for (const { gradients } of this.spaces) gradients.finish();
+    return this.#agree();
   }
 
-  /** Forward and backward of one grain. In the last one, stages are reduced as soon as they are complete. */
-  async #trainGrain(grain: Grain, completes: boolean): Promise<void> {
+  /** Own contributions are reduced as soon as they are complete. */
+  #completeStage(stage: number, step: number, reduces: boolean): void {
+    for (const { space, gradients } of this.spaces) {
+      gradients.completeStage(stage);
+      this.tamper?.({ step, space, stage, contribution: gradients.total });
+      if (reduces) gradients.reduceStage(stage);
+    }
+  }
+
+  #handBack(handing: Handing): void {
+    for (const { space, gradients } of this.spaces) {
+      handBack(gradients.total, { space, topology: this.#topology }, handing);
+      gradients.reduce();
+    }
+  }
+
+  /** Computes a step once more, and where other bits come out a third time, each time by other workers. */
+  async #recheck(
+    request: StepRequest,
+    first: StepTotals,
+  ): Promise<{ totals: StepTotals; result: RecheckResult }> {
+    const topology = this.#topology;
+    const handings = [0, 1, 2].map((times) => handOn(topology, times));
+    const evidence = [this.#evidence()];
+    const again = async (pass: number) => {
+      const totals = await this.#computeGradients(request, handings[pass]!);
+      evidence.push(this.#evidence());
+      return totals;
+    };
+    const between = (a: number, b: number) => compare(evidence[a]!, evidence[b]!, topology);
+
+    const { loss, gradientNorm } = first;
+    const second = await again(1);
+    const firstSecond = between(0, 1);
+    if (isSame(firstSecond)) {
+      return { totals: second, result: { identical: true, suspects: [], first: { loss, gradientNorm } } };
+    }
+    const totals = await again(2);
+    const { suspects, isLastSound } = blame({
+      performers: handings.map(({ performer }) => performer),
+      ...{ firstSecond, firstThird: between(0, 2), secondThird: between(1, 2) },
+    });
+    return {
+      totals,
+      result: { identical: false, suspects: isLastSound ? suspects : [], first: { loss, gradientNorm } },
+    };
+  }
+
+  #evidence(): Evidence {
+    const spaces = this.spaces.map(({ space, gradients }) => ({ space, values: gradients.total }));
+    return evidenceOf(spaces, this.#agreement.crossEntropy, this.#topology.size);
+  }
+
+  /**
+   * Forward and backward of one grain.
+   * @param completeStage of the last one: told of each stage whose gradients are complete
+   */
+  async #trainGrain(grain: Grain, completeStage: false | ((stage: number) => void)): Promise<void> {
     const { sequences, inputs, targets } = grain;
     const totalTokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;
-    const completeStage = (stage: number) => {
-      for (const { gradients } of this.spaces) gradients.completeStage(stage);
-    };
     await computeGradientsAsync(() =>
       this.model.loss({
         inputs,
@@ -219,10 +316,10 @@ export class Trainer {
         totalTokens,
         expertLoads: this.expertLoads,
         onParts: (parts) => this.#note(grain, parts),
-        ...(completes ? { onStageGradients: completeStage } : {}),
+        ...(completeStage && { onStageGradients: completeStage }),
       }),
     );
-    if (completes) completeStage(this.#config.model.numLayers + 1);
+    if (completeStage) completeStage(this.#config.model.numLayers + 1);
   }
 
   #note({ index }: Grain, { crossEntropySum, auxiliaryLoss, expertCounts }: LossParts): void {
@@ -246,6 +343,7 @@ export class Trainer {
       loss: orderedSum(agreement.crossEntropy) / tokens,
       auxiliaryLoss: orderedSum(agreement.auxiliary),
       gradientNorm: Math.sqrt(orderedSum(agreement.squares)),
+      groupNorms: agreement.groupNorms(),
       tokens,
       expertLoads: this.#agreedLoads(),
     };
@@ -269,7 +367,7 @@ export class Trainer {
     return clipNorm > 0 && gradientNorm > clipNorm ? clipNorm / (gradientNorm + 1e-6) : 1;
   }
 
-  #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied'> {
+  #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied' | 'recheck'> {
     const { expertLoads, ...rest } = totals;
     return {
       ...rest,
@@ -331,6 +429,20 @@ export class Trainer {
     await withReads(() => this.model.loss(request).dispose());
     return sum;
   }
+}
+
+function isSound({ loss, gradientNorm }: StepTotals): boolean {
+  return Number.isFinite(loss) && Number.isFinite(gradientNorm);
+}
+
+function isOutlying({ loss, gradientNorm }: StepTotals, { limits }: StepRequest): boolean {
+  return limits !== undefined && !(loss <= limits.loss && gradientNorm <= limits.gradientNorm);
+}
+
+function isToBeRechecked(totals: StepTotals, request: StepRequest): boolean {
+  const { recheck = 'never' } = request;
+  if (recheck !== 'outlying') return recheck === 'always';
+  return !isSound(totals) || isOutlying(totals, request);
 }
 
 function sequencesOf(grains: readonly GrainPlace[]): number {

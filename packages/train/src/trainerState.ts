@@ -1,7 +1,7 @@
 /** A trainer's state as the pieces and the JSON of a checkpoint, and back. */
 
 import type { CheckpointReader, Piece } from '@sluice/checkpoint';
-import type { StepRequest } from './protocol.ts';
+import type { TakenStep } from './protocol.ts';
 import type { Trainer } from './trainer.ts';
 import { readWeights } from './weights.ts';
 
@@ -10,7 +10,7 @@ export interface TrainerState {
   /** Share of the routed tokens of each expert in the last step, layer by layer. */
   readonly expertLoads: readonly (readonly number[])[];
   /** The last step; null where there was none, or its update was not applied. */
-  readonly taken: StepRequest | null;
+  readonly taken: TakenStep | null;
 }
 
 /** Everything that this worker owns: values and both moments. Views, valid until the next step. */

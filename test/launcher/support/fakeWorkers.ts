@@ -20,6 +20,7 @@ export function fakeWorkers(
     loss: 5 - step / 100,
     auxiliaryLoss: 0.01,
     gradientNorm: 1,
+    groupNorms: {},
     applied: true,
     tokens: 256,
     seconds: { total: 0.01 + rank / 1000, compute: 0.01, waiting: rank / 1000, communicate: 0, optimize: 0 },

@@ -9,7 +9,7 @@ import { type LogicalTensor, type ModelConfig, modelTensors } from '@sluice/mode
 import { type BlockLayout, blockLayout } from '../blockLayout.ts';
 import type { RunConfig } from '../config.ts';
 import type { OptimizedPiece } from '../optimizer.ts';
-import type { StepRequest } from '../protocol.ts';
+import type { TakenStep } from '../protocol.ts';
 import type { UpdateRatios } from './summary.ts';
 
 type Settings = Pick<RunConfig['optimizer'], 'beta1' | 'beta2' | 'epsilon' | 'weightDecay'>;
@@ -28,7 +28,7 @@ export type MeasuredPiece = Pick<
 function addSquares(
   { values, firstMoment, secondMoment, decay }: MeasuredPiece,
   { beta1, beta2, epsilon, weightDecay }: Settings,
-  { step, learningRate }: StepRequest,
+  { step, learningRate }: TakenStep,
   sums: Float64Array,
   firstBlock: number,
 ): void {
@@ -59,13 +59,13 @@ export class UpdateMeter {
   readonly #numLayers: number;
   readonly #tensors: readonly LogicalTensor[];
   readonly #settings: Settings;
-  readonly #taken: StepRequest;
+  readonly #taken: TakenStep;
   readonly #blocks: BlockLayout;
   /** Of each block of the whole model; zero where no piece was added. Workers add theirs up before they ask for ratios. */
   readonly sums: Float64Array;
 
   /** @param taken the last step whose update was applied */
-  constructor(model: ModelConfig, settings: Settings, taken: StepRequest) {
+  constructor(model: ModelConfig, settings: Settings, taken: TakenStep) {
     this.#numLayers = model.numLayers;
     this.#tensors = modelTensors(model);
     this.#settings = settings;
