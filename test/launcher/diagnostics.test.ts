@@ -8,6 +8,7 @@ import { openJournal } from '../../launcher/src/run/journal.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { smallConfig } from './support/config.ts';
 import { type FakeWorkers, fakeWorkers } from './support/fakeWorkers.ts';
+import { unwatched } from './support/unwatched.ts';
 
 /** Trains ten steps on fake workers with the hook. */
 async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers = fakeWorkers()) {
@@ -26,6 +27,7 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     observer: {
       activity: (text) => busy.push(text),
       step: () => {},
+      wentBack: () => {},
       saved: () => {},
       saveFailed: () => {},
     },
@@ -33,7 +35,7 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
     wantsRegroup: () => false,
     assertOwned: () => {},
     state: initialState({}),
-    spikes: { observe: () => undefined, state: () => ({}) },
+    ...unwatched,
     afterStep: [diagnosticsAfterStep(config, (record) => kept.push(record))],
     savedStep: -1,
     lastStep: config.training.steps,

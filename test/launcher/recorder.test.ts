@@ -17,13 +17,17 @@ test('a warning of a spike names what spiked, its value and what was usual', (t)
   const event = { step: 9, value: 7, median: 1.5, excess: 5.5, score: 12 };
   t.deepEqual(warningsOf(reportOf({})), []);
   t.deepEqual(warningsOf(reportOf({ spike: { ...event, signal: 'gradientNorm' } })), [
-    'step 9: spike of the gradient norm, 7.0000, over a median of 1.5000',
+    'step 9: spike: gradient norm 7.000 over a median of 1.500',
   ]);
-  t.regex(warningsOf(reportOf({ spike: { ...event, signal: 'loss' } })).join(), /spike of the loss/);
+  const first = { signal: 'gradientNorm.router', step: 7, ratio: 3.5, score: 9 } as const;
+  t.deepEqual(warningsOf(reportOf({ spike: { ...event, signal: 'loss', first } }, false)), [
+    'step 9: spike: loss 7.000 over a median of 1.500; it began at step 7 with the gradient norm of the router, 3.50 times its median: update left out',
+  ]);
 });
 
 test('a warning of an update that was left out shows its numbers, and how many in a row', (t) => {
-  t.deepEqual(warningsOf(reportOf({ nonFiniteInARow: 2 }, false)), [
-    'step 9: loss 3.5, gradient norm 7: update left out (2 in a row)',
+  const result = { step: 9, loss: Number.NaN, gradientNorm: 7, applied: false } as StepReport['result'];
+  t.deepEqual(warningsOf(reportOf({ result, nonFiniteInARow: 2 })), [
+    'step 9: loss NaN, gradient norm 7: update left out (2 in a row)',
   ]);
 });

@@ -12,6 +12,7 @@ import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { smallConfig } from './support/config.ts';
 import { type FakeWorkers, fakeWorkers } from './support/fakeWorkers.ts';
+import { unwatched } from './support/unwatched.ts';
 
 interface Setting extends Partial<Omit<TrainingRun, 'workers' | 'stop'>> {
   readonly workers?: FakeWorkers;
@@ -35,6 +36,7 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
         reports.push(report);
         workers.calls.push(`report ${report.result.step}`);
       },
+      wentBack: ({ step, to }) => workers.calls.push(`back ${step} ${to}`),
       saved: (step) => workers.calls.push(`saved ${step}`),
       saveFailed: (step, reason) => workers.calls.push(`unsaved ${step} ${reason}`),
     },
@@ -42,7 +44,8 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
     wantsRegroup: () => false,
     assertOwned: () => {},
     state,
-    spikes: { observe: () => undefined, state: () => ({ seen: run.state.step }) },
+    ...unwatched,
+    spikes: { ...unwatched.spikes, state: () => ({ seen: run.state.step }) },
     afterStep: [],
     savedStep: -1,
     lastStep: (setting.config ?? smallConfig()).training.steps,
@@ -234,6 +237,7 @@ test('a spike is journaled before the step is reported, and the detector’s sta
   const observed: unknown[] = [];
   const { run, reports, entries } = setUp(t, {
     spikes: {
+      ...unwatched.spikes,
       observe: (signals) => {
         observed.push(signals);
         return signals.step === 5 ? event : undefined;
@@ -251,7 +255,7 @@ test('a spike is journaled before the step is reported, and the detector’s sta
     [5],
   );
   t.deepEqual(run.state.spikes, { seen: 10 });
-  t.deepEqual(observed[0], { step: 1, loss: 4.99, gradientNorm: 1 });
+  t.deepEqual(observed[0], { step: 1, loss: 4.99, gradientNorm: 1, groupNorms: {} });
 });
 
 test('workers that disagree about a loss stop the run before anything is built on it', async (t) => {

@@ -8,6 +8,7 @@ import { worldThatFits } from '../fleet/placement.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { readJournal } from '../run/journal.ts';
 import { refuseLostCheckpoints } from '../run/lostCheckpoints.ts';
+import { rollbacksOf } from '../run/rollbacks.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 import { pathInRun } from '../run/runPaths.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
@@ -62,11 +63,13 @@ export async function goBack(
   return start;
 }
 
-async function newestCheckpoint(run: RunDirectory): Promise<Start | undefined> {
-  const history = checkpointHistory(readJournal(run.journal));
+/** The newest sound checkpoint, with the decisions of the journal that it does not know of; undefined before the first. */
+export async function newestCheckpoint(run: RunDirectory): Promise<Start | undefined> {
+  const journal = readJournal(run.journal);
+  const history = checkpointHistory(journal);
   const { from, refused } = await startingPoint(run, history);
   if (!from) refuseLostCheckpoints(run, history, refused);
-  return from;
+  return from && { ...from, state: { ...from.state, rollbacks: rollbacksOf(journal) } };
 }
 
 /** The run was to be saved and stopped, and its workers failed before it was. */

@@ -15,7 +15,7 @@ import {
 import type { SavedTokenizer, TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { hashConfig, SluiceError } from '@sluice/core';
 import type { PrepareSummary } from '@sluice/data';
-import type { RunConfig } from '@sluice/train';
+import { earliestRollback, type RunConfig } from '@sluice/train';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { type Journal, readJournal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
@@ -108,12 +108,23 @@ export async function saveCheckpoint(
   writer.remains.delete(directory);
   // By its manifest the checkpoint exists, whatever becomes of the journal and of older ones.
   journal.note('commit', step, { path: pathInRun(run.path, directory), weights: manifest.hashes.weights });
-  const { distrust } = checkpointHistory(readJournal(run.journal));
+  const { committed, distrust } = checkpointHistory(readJournal(run.journal));
   await unlessUnwritable(
-    pruneCheckpoints(run.path, config.checkpoint.keep, { upTo: step, distrust }),
+    pruneCheckpoints(run.path, config.checkpoint.keep, {
+      ...{ upTo: step, distrust, protect: neededToGoBack(config, committed, step) },
+    }),
     (reason) => writer.warn(`older checkpoints could not be removed: ${reason}`),
   );
   return { path: directory, step, weights: manifest.hashes.weights };
+}
+
+/** Steps of the checkpoints that a spike from here on may lead back to. */
+export function neededToGoBack(config: RunConfig, committed: Iterable<number>, step: number): number[] {
+  if (config.spikes.policy !== 'rollback') return [];
+  const earliest = earliestRollback(config, step);
+  const steps = [...committed];
+  const newestBefore = Math.max(-1, ...steps.filter((saved) => saved <= earliest));
+  return steps.filter((saved) => saved >= newestBefore);
 }
 
 /** Names that a message has room for. */

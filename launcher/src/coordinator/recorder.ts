@@ -1,8 +1,9 @@
 /** Records and shows what the loop reports: one line a step in metrics.jsonl, and the live display. */
 
 import { basename, isAbsolute, relative } from 'node:path';
-import { type FleetState, formatLoss, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
+import { type FleetState, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
 import { OptionalFile } from './optionalFile.ts';
+import { rollbackText, spikeText } from './spikes.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
 
 export interface Recorder extends TrainObserver {
@@ -39,6 +40,11 @@ export function openRecorder(metricsPath: string, totalSteps: number): Recorder 
       display.step(record);
       for (const warning of warningsOf(report)) display.message(warning, 'warning');
     },
+    wentBack(decision, now) {
+      display.message(rollbackText(decision), 'warning');
+      if (now < decision.to)
+        display.message(`taking steps ${now + 1} to ${decision.to} once more: that state was not in memory`);
+    },
     saved: (step, path) => display.message(`saved step ${step}: ${shownPath(path)}`, 'good'),
     message: (text, kind) => display.message(text, kind),
     status: (text) => display.status(text),
@@ -68,12 +74,12 @@ export function shownPath(path: string, current = process.cwd()): string {
 /** What a person should know of a step at once. */
 export function warningsOf({ result, spike, nonFiniteInARow }: StepReport): string[] {
   const texts: string[] = [];
+  const isSound = Number.isFinite(result.loss) && Number.isFinite(result.gradientNorm);
   if (spike) {
-    const what = spike.signal === 'loss' ? 'loss' : 'gradient norm';
-    const [value, median] = [spike.value, spike.median].map(formatLoss);
-    texts.push(`step ${result.step}: spike of the ${what}, ${value}, over a median of ${median}`);
+    const skipped = !result.applied && isSound ? ': update left out' : '';
+    texts.push(`step ${result.step}: spike: ${spikeText(spike)}${skipped}`);
   }
-  if (!result.applied) {
+  if (!isSound) {
     texts.push(
       `step ${result.step}: loss ${result.loss}, gradient norm ${result.gradientNorm}: update left out (${nonFiniteInARow} in a row)`,
     );

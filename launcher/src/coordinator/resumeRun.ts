@@ -3,7 +3,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '@sluice/core';
 import { supersedeAfter } from '@sluice/observe';
-import type { RunConfig } from '@sluice/train';
+import type { Rollback, RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
@@ -13,6 +13,7 @@ import { describeRefused, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireRunLock, type RunLock } from '../run/lock.ts';
 import { refuseLostCheckpoints, refuseNeedlessScratch } from '../run/lostCheckpoints.ts';
 import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeRules.ts';
+import { rollbacksOf } from '../run/rollbacks.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
@@ -24,7 +25,7 @@ import { checkMachine } from './machine.ts';
 import { runDataset } from './runDataset.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
-import { startingPoint } from './startingPoint.ts';
+import { type StartingPoint, startingPoint } from './startingPoint.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
 
 export interface ResumeRunOptions extends StopFlags {
@@ -121,11 +122,27 @@ async function resumeLocked(
         : `${options.fromScratch ? 'from scratch' : 'no checkpoint yet'}: starting again from step 0`,
     );
     const token = runToken(run.path, runId(past) ?? options.id ?? newRunId());
-    const outcome = await runSession({ ...facts, tokenizer, journal, from, lastStep, fleet, lock, token });
+    const isSameRun = !changes.some(({ allowed }) => allowed);
+    const start = from && isSameRun ? withDecisions(from, rollbacksOf(past)) : from;
+    const outcome = await runSession({
+      ...facts,
+      tokenizer,
+      journal,
+      from: start,
+      lastStep,
+      fleet,
+      lock,
+      token,
+    });
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();
   }
+}
+
+/** It goes back no second time for spikes that it knows of. */
+function withDecisions(from: StartingPoint, rollbacks: readonly Rollback[]): StartingPoint {
+  return { ...from, state: { ...from.state, rollbacks: [...rollbacks] } };
 }
 
 /** A run that is made shorter than it is would be called finished, though it never was what it would have been. */

@@ -4,13 +4,19 @@ import { basename, resolve } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { modelTensors } from '@sluice/model';
 import { appendDiagnostics } from '@sluice/observe';
-import { SpikeDetector, type SpikeDetectorState } from '@sluice/train';
+import {
+  POISON_VARIABLE,
+  poisonedRate,
+  poisonFrom,
+  SpikeDetector,
+  type SpikeDetectorState,
+} from '@sluice/train';
 import { workingOn } from '../cli/failure.ts';
 import type { Host } from '../fleet/host.ts';
 import { releaseHostMemory, sweepHostMemory } from '../fleet/hostMemory.ts';
 import { type Placement, placeWorkers, worldThatFits } from '../fleet/placement.ts';
 import type { Journal } from '../run/journal.ts';
-import { recoveryFromNonFinite } from '../run/recovery.ts';
+import { recoveryFromStop } from '../run/recovery.ts';
 import { RUN_VARIABLE } from '../run/runToken.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
@@ -19,6 +25,7 @@ import { saveCheckpoint } from './checkpoints.ts';
 import { computesOnDevices } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { fleetAfterStep } from './fleetView.ts';
+import { goBackTo, HeldStates, snapshotsAfterStep } from './goingBack.ts';
 import { copiesAfterStep, copyInterval, memoryRequest } from './memoryCopies.ts';
 import { OptionalFile } from './optionalFile.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
@@ -32,6 +39,7 @@ import { startTeam } from './team.ts';
 import { trainRun } from './trainRun.ts';
 import type { Session, SessionOutcome, Start, Underway } from './underway.ts';
 import type { Workers } from './workers.ts';
+import { ArithmeticFaults, canDoWithoutHost, judgeArithmetic } from './wrongArithmetic.ts';
 
 /** Trains on workers that are started anew after each fault, as long as that makes sense, and ends them whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
@@ -58,6 +66,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   const underway: Underway = {
     ...{ recorder, stop, board, restarts: new Restarts(config.faults), latest: from?.checkpoint },
     copies: undefined,
+    arithmetic: new ArithmeticFaults(),
     state: initialState(new SpikeDetector(config.spikes).state()),
   };
   const closeDesk = await board.open(
@@ -75,7 +84,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
         hosts = await session.fleet.assemble(true, () => stop.requested);
         start = regroup(session, outcome, recorder);
       } catch (fault) {
-        await judge(fault, underway);
+        if (!canDoWithoutHost(fault, session.fleet)) await judge(fault, underway);
         hosts = await session.fleet.assemble(true, () => stop.requested);
         start = await goBack(session, underway, fault as SluiceError, hosts);
       }
@@ -168,6 +177,9 @@ async function train(
     assertOwned: () => lock.assertOwned(),
     remains: new Set<string>(),
   };
+  const held = new HeldStates();
+  const poison = poisonFrom(process.env[POISON_VARIABLE]);
+  if (Object.keys(poison).length > 0) warn(`${POISON_VARIABLE} is set: faults are made on purpose`);
   const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
   const training = trainRun({
     config,
@@ -180,6 +192,7 @@ async function train(
     state,
     spikes,
     afterStep: [
+      snapshotsAfterStep(config, state, held),
       diagnosticsAfterStep(config, (record) =>
         diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record)),
       ),
@@ -201,7 +214,14 @@ async function train(
       if ('path' in saved) underway.latest = saved;
       return saved;
     },
-    recovery: () => recoveryFromNonFinite(run, config),
+    recovery: (rate) => recoveryFromStop(run, config, rate),
+    rateOf: (step) => poisonedRate(poison, step),
+    goBack: (decision) => goBackTo(decision, workers, held, session, underway),
+    judgeArithmetic: (result) =>
+      judgeArithmetic(
+        { journal, warn, placeOf: (rank) => board.placeOf(rank), faults: underway.arithmetic },
+        result,
+      ),
   });
   const reason = await training.finally(() => diagnostics.close());
   return {
@@ -225,9 +245,13 @@ function noteStall(journal: Journal, { recorder, state }: Underway, stall: Stall
   journal.note('stall', state.step, { task: stall.task, seconds: stall.seconds, missing });
 }
 
+/** Errors by which the loop ends a run, which are in the journal already. */
+const STOPS_OF_THE_LOOP: ReadonlySet<string> = new Set(['SLUICE_E_NON_FINITE', 'SLUICE_E_SPIKE']);
+
 function journalFailure(journal: Journal, step: number, error: unknown): void {
   // The loop has journaled this stop already.
-  if (error instanceof SluiceError && error.code === 'SLUICE_E_NON_FINITE') return;
+  const isJournaled = error instanceof SluiceError && STOPS_OF_THE_LOOP.has(error.code);
+  if (isJournaled) return;
   try {
     journal.append('stop', step, { reason: 'failed', message: String((error as Error)?.message ?? error) });
   } catch {

@@ -1,6 +1,17 @@
 /** What the coordinator itself must remember from step to step. It is saved in every checkpoint's manifest. */
 
+import type { Rollback } from '@sluice/train';
 import { z } from 'zod';
+
+const RollbackSchema: z.ZodType<Rollback> = z.strictObject({
+  step: z.int().min(1),
+  root: z.int().min(1),
+  to: z.int().min(0),
+  level: z.int().min(1),
+  nextSample: z.int().min(0),
+  rateFactor: z.number().positive(),
+  rateUntil: z.int().min(0),
+});
 
 /** The coordinator's own part of a checkpoint. */
 export const CoordinatorState = z.strictObject({
@@ -16,6 +27,8 @@ export const CoordinatorState = z.strictObject({
   nonFiniteInARow: z.int().min(0),
   /** State of the spike detector. */
   spikes: z.unknown(),
+  /** Decisions to go back that the state rests on, oldest first. */
+  rollbacks: z.array(RollbackSchema).default([]),
 });
 
 export type CoordinatorState = z.infer<typeof CoordinatorState>;
@@ -29,5 +42,6 @@ export function initialState(spikes: unknown): CoordinatorState {
     bestValidationLoss: null,
     nonFiniteInARow: 0,
     spikes,
+    rollbacks: [],
   };
 }

@@ -258,6 +258,7 @@ class Team implements Workers, TeamView {
   #waitKind(method: MethodName): WaitKind {
     switch (method) {
       case 'initialize':
+      case 'restore':
         return 'start';
       case 'step':
         return this.#firstStepTaken ? 'step' : 'firstStep';
@@ -266,6 +267,7 @@ class Team implements Workers, TeamView {
         return 'evaluation';
       case 'examine':
       case 'copy':
+      case 'snapshot':
         return 'save';
       case 'save':
       case 'stop':

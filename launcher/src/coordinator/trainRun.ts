@@ -1,31 +1,34 @@
 /** The coordinator's main loop: what happens in which order, and every decision that is not a worker's. */
 
-import { setTimeout as delay } from 'node:timers/promises';
-import { SluiceError } from '@sluice/core';
 import {
+  firstSampleOf,
   learningRateAt,
+  type Rollback,
   type RunConfig,
+  rateFactorAt,
   type SpikeDetector,
   type SpikeEvent,
   type StepResult,
 } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
+import type { Recovery, RecoveryRate } from '../run/recovery.ts';
 import type { StopSignal } from '../signals/stopSignal.ts';
+import { save, saveAtLast, saveIfPossible } from './saving.ts';
+import { isLasting, leaveSpike, precautions, type Restored, watchForSpikes } from './spikes.ts';
 import type { CoordinatorState } from './state.ts';
+import { stopNonFinite } from './stops.ts';
 import { agreed, type Workers } from './workers.ts';
 
 /** Steps in a row without an applied update after which going on is pointless. */
 const MAX_NON_FINITE_STEPS = 10;
 
-/** How often, and after which pause, the last checkpoint of a run is tried again where the disk does not take it. */
-const LAST_SAVE_ATTEMPTS = 20;
-const LAST_SAVE_PAUSE_MS = 15_000;
-
 /** Reports of the loop to whoever shows or records them. None may change what the loop does. */
 export interface TrainObserver {
   /** What the workers are busy with; undefined: stepping. */
-  activity(text: 'validating' | 'measuring' | 'saving' | undefined): void;
+  activity(text: 'validating' | 'measuring' | 'saving' | 'going back' | undefined): void;
   step(report: StepReport): void;
+  /** @param now the step that the run goes on from; where it is before that of the decision, the steps between are retaken */
+  wentBack(decision: Rollback, now: number): void;
   saved(step: number, path: string): void;
   /** @param next what follows from it, as a sentence */
   saveFailed(step: number, reason: string, next: string): void;
@@ -64,19 +67,25 @@ export interface TrainingRun {
   readonly wantsRegroup: () => boolean;
   /** Updated in place after each step. */
   readonly state: CoordinatorState;
-  readonly spikes: {
-    observe: SpikeDetector['observe'];
+  readonly spikes: Pick<SpikeDetector, 'observe' | 'limits' | 'inARow'> & {
     /** JSON; saved with each checkpoint. */
     state(): unknown;
+    restore(state: unknown): void;
   };
+  /** Factor of the learning rate of a step, for experiments. */
+  readonly rateOf?: (step: number) => number;
+  /** Judges what a step that was computed again has shown. @throws SLUICE_E_WRONG_ARITHMETIC */
+  readonly judgeArithmetic: (result: StepResult) => void;
+  /** Takes the workers, and the logs, back to the state after the decision's step, or to the newest before it that there is. */
+  readonly goBack: (decision: Rollback) => Promise<Restored>;
   /** In this order. */
   readonly afterStep: readonly AfterStep[];
   /** Writes a checkpoint of the workers and of `state`, durable when it resolves, or says why their weights are worth none. */
   readonly checkpoint: (
     state: CoordinatorState,
   ) => Promise<{ readonly path: string } | { readonly unsound: string }>;
-  /** After a stop by numbers that are not finite: from where to go on, and how. Called once the stop is in the journal. */
-  readonly recovery: () => Recovery;
+  /** After a stop by numbers: from where to go on, and how. Called once the stop is in the journal. */
+  readonly recovery: (rate: RecoveryRate) => Recovery;
   /** Step of the checkpoint that the run started from; −1 when there is none. */
   readonly savedStep: number;
   /** Of this invocation; the run's own last step, or one before it. */
@@ -87,20 +96,13 @@ export interface TrainingRun {
   readonly lastSave?: { readonly attempts: number; readonly pause: () => Promise<void> };
 }
 
-/** The way out of a stop. */
-export interface Recovery {
-  /** For people, with the command. */
-  readonly text: string;
-  readonly command: string;
-}
-
 export type StopReason = 'finished' | 'lastStep' | 'signal' | 'regroup';
 
 /**
  * Trains until the configured end, `lastStep`, a stop signal, or a wish to spread the workers anew; leaves a checkpoint of
  * the last step. While updates are left out, the weights do not change, and no checkpoint is due.
- * @throws SLUICE_E_NON_FINITE after too many steps in a row without an applied update, and when weights are to be saved that
- *   no training goes on from
+ * @throws SLUICE_E_NON_FINITE after too many steps in a row without a finite update, and when weights are to be saved that
+ *   no training goes on from; SLUICE_E_SPIKE, SLUICE_E_WRONG_ARITHMETIC
  */
 export async function trainRun(run: TrainingRun): Promise<StopReason> {
   const { config, state, lastStep } = run;
@@ -114,11 +116,18 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
   while (state.step < lastStep && !run.stop.requested && !run.wantsRegroup()) {
     const step = await takeStep(run, state.step + 1);
     run.assertOwned();
+    run.judgeArithmetic(step.result);
     const spike = watchForSpikes(run, step.result);
     journalNonFinite(run, step.result);
+    const { nonFiniteInARow } = state;
+    if (spike && isLasting(run, spike)) {
+      run.observer.step({ ...step, spike, validationLoss: undefined, nonFiniteInARow });
+      savedStep = (await leaveSpike(run, spike)).savedStep;
+      continue;
+    }
     const isEvaluated = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
     const validationLoss = run.validates && isEvaluated ? await evaluate(run) : undefined;
-    const report = { ...step, spike, validationLoss, nonFiniteInARow: state.nonFiniteInARow };
+    const report = { ...step, spike, validationLoss, nonFiniteInARow };
     run.observer.step(report);
     refuseToGoOnWithoutUpdates(run, step.result);
     for (const act of run.afterStep) await act(run, report);
@@ -140,32 +149,32 @@ export function isDue(everySteps: number, step: number): boolean {
 }
 
 async function takeStep(
-  { config, workers, state }: TrainingRun,
+  run: TrainingRun,
   step: number,
 ): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds' | 'ranks'>> {
-  const learningRate = learningRateAt(config, step);
+  const { config, workers, state, rateOf = () => 1 } = run;
+  const learningRate = learningRateAt(config, step) * rateFactorAt(state.rollbacks, step) * rateOf(step);
+  const firstSample = firstSampleOf(config, step, state.rollbacks);
   const start = performance.now();
-  const answers = await workers.call('step', { step, learningRate });
+  const answers = await workers.call('step', { step, learningRate, firstSample, ...precautions(run) });
   const seconds = (performance.now() - start) / 1000;
-  const result = agreed(`step ${step}`, answers, ['step', 'loss', 'gradientNorm', 'applied', 'tokens']);
+  const result = agreed(`step ${step}`, answers, [
+    ...(['step', 'loss', 'gradientNorm', 'groupNorms', 'applied', 'tokens', 'recheck'] as const),
+  ]);
   state.step = step;
   state.tokens += result.tokens;
   state.trainLoss = Number.isFinite(result.loss) ? result.loss : null;
-  state.nonFiniteInARow = result.applied ? 0 : state.nonFiniteInARow + 1;
+  state.nonFiniteInARow = isSound(result) ? 0 : state.nonFiniteInARow + 1;
   const ranks = answers.map((answer) => answer.seconds);
   return { result: { ...result, ...measured(answers) }, learningRate, seconds, ranks };
 }
 
-function watchForSpikes({ journal, spikes, state }: TrainingRun, result: StepResult): SpikeEvent | undefined {
-  const { step, loss, gradientNorm } = result;
-  const event = spikes.observe({ step, loss, gradientNorm });
-  state.spikes = spikes.state();
-  if (event) journal.note('spike', step, { event });
-  return event;
+function isSound({ loss, gradientNorm }: StepResult): boolean {
+  return Number.isFinite(loss) && Number.isFinite(gradientNorm);
 }
 
 function journalNonFinite({ journal, state }: TrainingRun, result: StepResult): void {
-  if (result.applied) return;
+  if (isSound(result)) return;
   journal.note('nonFinite', result.step, {
     // JSON has no infinities; their names tell more than its null.
     loss: String(result.loss),
@@ -185,23 +194,6 @@ function refuseToGoOnWithoutUpdates(run: TrainingRun, { step, loss, gradientNorm
   );
 }
 
-function stopNonFinite(
-  { journal, state: { step }, recovery }: TrainingRun,
-  message: string,
-  facts: { readonly firstStep?: number; readonly [fact: string]: unknown },
-): never {
-  const { firstStep } = facts;
-  journal.note('stop', step, {
-    reason: 'nonFinite',
-    message,
-    ...(firstStep !== undefined && { firstStep }),
-  });
-  const { text, command } = recovery();
-  throw new SluiceError('SLUICE_E_NON_FINITE', `${message} ${text}`, {
-    details: { step, ...facts, resume: command },
-  });
-}
-
 async function evaluate({ config, workers, state, journal, observer }: TrainingRun): Promise<number> {
   observer.activity('validating');
   const answers = await workers.call('evaluate', { sequences: config.evaluation.sequences });
@@ -212,62 +204,6 @@ async function evaluate({ config, workers, state, journal, observer }: TrainingR
   journal.note('evaluate', state.step, { loss: hasLoss ? loss : String(loss), tokens });
   observer.activity(undefined);
   return loss;
-}
-
-async function save(run: TrainingRun): Promise<void> {
-  const { state, checkpoint, observer } = run;
-  observer.activity('saving');
-  const saved = await checkpoint(state);
-  observer.activity(undefined);
-  if ('unsound' in saved) {
-    const { unsound } = saved;
-    stopNonFinite(run, `The weights after step ${state.step} are not worth saving: ${unsound}.`, { unsound });
-  }
-  observer.saved(state.step, saved.path);
-}
-
-/** Saves, or goes on without: the checkpoint before stays, and the next one holds all of this one. */
-async function saveIfPossible(run: TrainingRun): Promise<boolean> {
-  try {
-    await save(run);
-    return true;
-  } catch (error) {
-    noteFailedSave(run, error, 'Training goes on; the next checkpoint holds this one’s work too.');
-    return false;
-  }
-}
-
-/** Saves what only the workers' memory holds, and waits for a disk that has no room for it. */
-async function saveAtLast(run: TrainingRun): Promise<void> {
-  const { attempts = LAST_SAVE_ATTEMPTS, pause = () => delay(LAST_SAVE_PAUSE_MS) } = run.lastSave ?? {};
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await save(run);
-    } catch (error) {
-      const tryAgain = `Make room, or mend what is told: trying again (${attempt} of ${attempts}).`;
-      noteFailedSave(
-        run,
-        error,
-        attempt < attempts ? tryAgain : 'The work since the last checkpoint is lost.',
-      );
-      if (attempt >= attempts) throw error;
-      await pause();
-    }
-  }
-}
-
-/** Failures of the disk; any other is thrown on. */
-const UNWRITABLE: ReadonlySet<string> = new Set([
-  'SLUICE_E_DISK_FULL',
-  'SLUICE_E_FILE_UNWRITABLE',
-  'SLUICE_E_FILE_MISSING',
-]);
-
-function noteFailedSave({ state, journal, observer }: TrainingRun, error: unknown, next: string): void {
-  observer.activity(undefined);
-  if (!(error instanceof SluiceError && UNWRITABLE.has(error.code))) throw error;
-  journal.note('saveFailed', state.step, { message: error.message });
-  observer.saveFailed(state.step, error.message, next);
 }
 
 function stopReason({ config, state, lastStep, stop }: TrainingRun): StopReason {

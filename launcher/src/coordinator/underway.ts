@@ -15,6 +15,7 @@ import type { Restarts } from './restarts.ts';
 import type { RunBoard } from './runBoard.ts';
 import type { CoordinatorState } from './state.ts';
 import type { StopReason } from './trainRun.ts';
+import type { ArithmeticFaults } from './wrongArithmetic.ts';
 
 export interface Session {
   readonly run: RunDirectory;
@@ -56,6 +57,7 @@ export interface Underway {
   readonly stop: StopSignal;
   readonly restarts: Restarts;
   readonly board: RunBoard;
+  readonly arithmetic: ArithmeticFaults;
   /** The newest checkpoint; none before the first. */
   latest: CommittedCheckpoint | undefined;
   /** The newest copies in the hosts' memory, where there are such. */

@@ -48,6 +48,7 @@ const LOOK_MS = 50;
 
 export class AgentFleet implements Fleet {
   readonly #options: AgentFleetOptions;
+  readonly #distrusted = new Set<string>();
   readonly #stopListeners = new Set<(reason: string) => void>();
   #server!: FleetServer;
   #network: TeamNetwork | undefined;
@@ -103,9 +104,14 @@ export class AgentFleet implements Fleet {
   /** In the order of their ranks: as a scheduler numbered them, else by natural order of their names. */
   hosts(): readonly AgentHost[] {
     const place = ({ facts: { nodeRank } }: AgentHost) => nodeRank ?? Number.POSITIVE_INFINITY;
-    return [...this.#server.hosts].sort(
-      (a, b) => place(a) - place(b) || NATURAL.compare(a.name, b.name) || 0,
-    );
+    const trusted = [...this.#server.hosts].filter(({ name }) => !this.#distrusted.has(name));
+    return trusted.sort((a, b) => place(a) - place(b) || NATURAL.compare(a.name, b.name) || 0);
+  }
+
+  distrust(host: string): boolean {
+    if (!this.hosts().some(({ name }) => name !== host)) return false;
+    this.#distrusted.add(host);
+    return true;
   }
 
   async assemble(isRestart: boolean, isStopped: () => boolean): Promise<readonly AgentHost[]> {

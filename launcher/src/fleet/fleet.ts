@@ -48,6 +48,11 @@ export interface Fleet {
    * @returns ends it: lines go where they went before
    */
   tellBy(teller: FleetTeller): () => void;
+  /**
+   * Places nothing on a host any more.
+   * @returns whether there are others; where there are none, it stays
+   */
+  distrust(host: string): boolean;
   /** The agents of its hosts; none where the run has only this machine. */
   agents(): AgentReport[];
   /** Lets the user's other processes ask about the run. @throws coded errors where nothing can be listened on */
@@ -65,6 +70,7 @@ export function localFleet(entry?: string): Fleet {
     onStop: () => () => {},
     missing: () => [],
     tellBy: () => () => {},
+    distrust: () => false,
     agents: () => [],
     openDesk: openLocalDesk,
   };

@@ -10,9 +10,9 @@ export interface CheckpointHistory {
 }
 
 /**
- * A checkpoint is distrusted when all steps that were tried with its weights gave no finite update, or when the run went on
- * from an earlier one after it: then it is of a future that was given up, perhaps of another configuration. Saving a
- * checkpoint of the same step again makes it good.
+ * A checkpoint is distrusted when all steps that were tried with its weights gave no finite update, when it is of a spike that
+ * the run stopped for, or when the run went on from an earlier state after it: then it is of a future that was given up,
+ * perhaps of another configuration. Saving a checkpoint of the same step again makes it good.
  * @param journal oldest entry first
  */
 export function checkpointHistory(journal: readonly JournalEntry[]): CheckpointHistory {
@@ -22,9 +22,17 @@ export function checkpointHistory(journal: readonly JournalEntry[]): CheckpointH
     if (entry.kind === 'commit') {
       committed.add(entry.step);
       distrust.delete(entry.step);
-    } else if (entry.kind === 'stop' && entry.reason === 'nonFinite' && entry.firstStep !== undefined) {
-      const reason = `its weights gave no finite update in steps ${entry.firstStep} to ${entry.step}`;
+    } else if (entry.kind === 'stop' && entry.firstStep !== undefined) {
+      const what = entry.reason === 'spike' ? 'a spike' : 'no finite update';
+      const reason = `its weights gave ${what} in steps ${entry.firstStep} to ${entry.step}`;
       for (const step of committed) if (step >= entry.firstStep - 1) distrust.set(step, reason);
+    } else if (entry.kind === 'rollback') {
+      const reason = `the run went back to step ${entry.decision.to} after it`;
+      for (const step of committed) {
+        if (step <= entry.decision.to) continue;
+        committed.delete(step);
+        distrust.set(step, reason);
+      }
     } else if (entry.kind === 'restart' && entry.fromMemory) {
       // It went back no further than what it had saved.
     } else if (entry.kind === 'resume' || entry.kind === 'restart') {

@@ -100,7 +100,7 @@ export interface JournalKinds {
   stop: {
     reason: 'finished' | 'signal' | 'lastStep' | 'nonFinite' | 'spike' | 'failed';
     message?: string;
-    /** Of the steps in a row without an update, where these are the reason. */
+    /** Of the steps in a row without an update, or of the spike, where these are the reason and the state is not to be used. */
     firstStep?: number;
   };
 }

@@ -1,4 +1,4 @@
-/** How to go on after a run has stopped because its numbers were not finite. */
+/** How to go on after a run has stopped because its numbers were not finite, or for a spike. */
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,20 +8,37 @@ import { checkpointHistory } from './checkpointHistory.ts';
 import { readJournal } from './journal.ts';
 import { type RunDirectory, shellQuote } from './runDirectory.ts';
 
+/** The way out of a stop. */
+export interface Recovery {
+  /** For people, with the command. */
+  readonly text: string;
+  readonly command: string;
+}
+
+/** How the rate is changed: to a tenth and no more than a usual one, to a half, or not at all. */
+export type RecoveryRate = 'usual' | 'half' | 'same';
+
 /** A learning rate that a model of any size has a chance with. */
 const USUAL_RATE = 1e-3;
 
 /**
- * The command that goes on from the newest sound checkpoint, or from the beginning where there is none, at a rate that is a
- * tenth of this one and no more than a usual one: the same rate would lead to the same numbers again, bit by bit.
+ * The command that goes on from the newest sound checkpoint, or from the beginning where there is none, at a lower rate: the
+ * same rate would lead to the same numbers again, bit by bit.
  */
-export function recoveryFromNonFinite(
+export function recoveryFromStop(
   run: RunDirectory,
   { optimizer }: Pick<RunConfig, 'optimizer'>,
-): { readonly text: string; readonly command: string } {
+  rateChange: RecoveryRate,
+): Recovery {
+  if (rateChange === 'same') {
+    const command = `sluice resume ${shellQuote(run.path)}`;
+    return { text: `To go on, the samples of the step left out: ${command}`, command };
+  }
   const { committed, distrust } = checkpointHistory(readJournal(run.journal));
   const sound = [...committed].filter((step) => !distrust.has(step) && isThere(run, step));
-  const rate = Number(Math.min(optimizer.learningRate / 10, USUAL_RATE).toPrecision(3));
+  const { learningRate } = optimizer;
+  const lower = rateChange === 'half' ? learningRate / 2 : Math.min(learningRate / 10, USUAL_RATE);
+  const rate = Number(lower.toPrecision(3));
   const command = [
     `sluice resume ${shellQuote(run.path)}`,
     ...(sound.length === 0 && committed.size > 0 ? ['--from-scratch'] : []),

@@ -280,6 +280,17 @@ export const ERROR_TABLE = {
     advice:
       'Run the command of the message, which goes on from the newest sound checkpoint at a lower rate; lower it further where that is not enough.',
   },
+  SLUICE_E_SPIKE: {
+    summary:
+      'A spike came that the run is to stop for (`spikes.policy`), or that did not end by what was done about it.',
+    advice:
+      'See `sluice inspect RUN` for what moved first, and docs/spikes.md for what may be done; the command of the message goes on from before the spike.',
+  },
+  SLUICE_E_WRONG_ARITHMETIC: {
+    summary: 'A step came out with other bits when it was computed again: a machine computes wrongly.',
+    advice:
+      'Take the named machine out of the run and test its memory and processors; `sluice resume` goes on without it. `sluice replay RUN --step N` computes a step again by hand.',
+  },
   SLUICE_E_WORKERS_INVALID: {
     summary: 'The number of workers is not a power of two that divides parallel.lanes.',
     advice: 'Choose 1, 2, 4, 8… up to parallel.lanes, and a power of two for parallel.lanes.',

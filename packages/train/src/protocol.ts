@@ -128,6 +128,17 @@ export interface DiagnoseRequest {
 /** The same on all workers. */
 export type DiagnoseResult = Diagnostics;
 
+/** The state after a step is to be held in memory; of older ones the newest stays. */
+export interface SnapshotRequest {
+  readonly step: number;
+}
+
+/** Where to go back to: a state in memory, a checkpoint, or, without either, the beginning. */
+export interface RestoreRequest {
+  readonly snapshot?: number;
+  readonly checkpoint?: string;
+}
+
 /** What a state must show before it is worth a checkpoint. */
 export interface ExamineResult {
   /** Recomputed and compared when the checkpoint is loaded; the same on all workers. Its loss may be no number. */
@@ -164,6 +175,8 @@ export interface WorkerMethods {
   step(request: StepRequest): Promise<StepResult>;
   evaluate(request: EvaluateRequest): Promise<EvaluateResult>;
   diagnose(request: DiagnoseRequest): Promise<DiagnoseResult>;
+  snapshot(request: SnapshotRequest): Promise<Record<string, never>>;
+  restore(request: RestoreRequest): Promise<Record<string, never>>;
   examine(request: Record<string, never>): Promise<ExamineResult>;
   save(request: SaveRequest): Promise<SaveResult>;
   copy(request: CopyRequest): Promise<SaveResult>;

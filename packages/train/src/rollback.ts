@@ -72,6 +72,13 @@ export function decideRollback(
   };
 }
 
+/** The earliest step that a spike after `step` can lead back to, as far as its root is no longer ago than the detector looks. */
+export function earliestRollback(config: SpikeSettings, step: number): number {
+  const { maxRollbacks, window } = config.spikes;
+  const intervals = 1 + (maxRollbacks * (maxRollbacks - 1)) / 2;
+  return Math.max(0, step - window - intervals * stateInterval(config));
+}
+
 /** The decisions that a run rests on after another one: those that it goes back to before are no more. */
 export function withRollback(earlier: readonly Rollback[], next: Rollback): Rollback[] {
   return [...earlier.filter(({ to }) => to < next.to), next];

@@ -118,8 +118,10 @@ export class Trainer {
     this.expertLoads = uniformLoads(config);
   }
 
-  /** Gives every parameter its initial values. */
+  /** Gives every parameter its initial values. Moments of a new trainer are zero. */
   initialize(): void {
+    this.expertLoads = uniformLoads(this.#config);
+    this.taken = undefined;
     for (const { spec, parameter } of this.#parameters()) {
       initializeParameter(spec, parameter.values, this.#config.model, this.#config.seed);
     }

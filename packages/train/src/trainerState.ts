@@ -56,7 +56,19 @@ export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): P
       await reader.readRange('secondMoment', tensor.name, begin, end, secondMoment);
     }
   }
-  const { expertLoads, taken } = reader.manifest.state.worker as unknown as TrainerState;
+  restoreState(trainer, reader.manifest.state.worker as Readonly<Record<string, unknown>>);
+}
+
+/** @param state as `trainerState` gave it */
+export function restoreState(trainer: Trainer, state: Readonly<Record<string, unknown>>): void {
+  const { expertLoads, taken } = state as unknown as TrainerState;
   trainer.expertLoads = expertLoads.map((loads) => Float32Array.from(loads));
   trainer.taken = taken ?? undefined;
+}
+
+/** Takes a trainer back to what a new one begins with. */
+export function beginAnew(trainer: Trainer): void {
+  for (const { values } of trainerPieces(trainer)) values.fill(0);
+  trainer.initialize();
+  for (const { parameter } of trainer.spaces.flatMap(({ space }) => space.parameters)) parameter.refresh();
 }

@@ -8,6 +8,7 @@ import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import { gatherCopies, keepCopies } from './memoryCopies.ts';
+import { flipBy, POISON_VARIABLE, poisonedSource, poisonFrom } from './poison.ts';
 import type {
   CopyRequest,
   DiagnoseRequest,
@@ -16,11 +17,14 @@ import type {
   InitializeRequest,
   InitializeResult,
   Probe,
+  RestoreRequest,
   SaveRequest,
   SaveResult,
+  SnapshotRequest,
   StepRequest,
   WorkerMethods,
 } from './protocol.ts';
+import { Snapshots } from './snapshots.ts';
 import { topology, type Workers } from './topology.ts';
 import { Trainer } from './trainer.ts';
 import { loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
@@ -31,6 +35,7 @@ const PROBE_TOLERANCE = 1e-3;
 
 class TrainingWorker {
   readonly #workers: Workers;
+  readonly #snapshots = new Snapshots();
   #trainer: Trainer | undefined;
   #dataset: Dataset | undefined;
 
@@ -48,11 +53,13 @@ class TrainingWorker {
     const backend = await selectBackend(config.backend);
     setThreads(config.parallel.threads || Number(process.env.SLUICE_THREADS ?? 1));
     this.#dataset = openDataset(dataDirectory);
-    const trainer = new Trainer(
-      config,
-      topology(this.#workers, config.parallel.expertParallel),
-      samplersOf(this.#dataset, config),
-    );
+    const poison = poisonFrom(process.env[POISON_VARIABLE]);
+    const { train, validation } = samplersOf(this.#dataset, config);
+    const trainer = new Trainer(config, topology(this.#workers, config.parallel.expertParallel), {
+      train: poisonedSource(train, poison, config),
+      validation,
+    });
+    trainer.tamper = flipBy(poison, this.#workers.rank);
     this.#trainer = trainer;
     let step = 0;
     if (memory) step = await this.#restore(trainer, await gatherCopies(this.#workers, memory));
@@ -75,6 +82,20 @@ class TrainingWorker {
   async diagnose(request: DiagnoseRequest) {
     this.#workers.progress('diagnostics');
     return this.trainer.diagnose(request);
+  }
+
+  async snapshot({ step }: SnapshotRequest) {
+    this.#workers.progress('keeping a state in memory');
+    this.#snapshots.take(step, this.trainer);
+    return {};
+  }
+
+  async restore({ snapshot, checkpoint }: RestoreRequest) {
+    this.#workers.progress('going back');
+    if (snapshot !== undefined) this.#snapshots.restore(snapshot, this.trainer);
+    else if (checkpoint === undefined) this.#snapshots.restart(this.trainer);
+    else this.#snapshots.forgetAfter(await this.#restore(this.trainer, checkpoint));
+    return {};
   }
 
   async examine(): Promise<ExamineResult> {
@@ -163,6 +184,8 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
     step: (request) => worker.step(request),
     evaluate: (request) => worker.evaluate(request),
     diagnose: (request) => worker.diagnose(request),
+    snapshot: (request) => worker.snapshot(request),
+    restore: (request) => worker.restore(request),
     examine: () => worker.examine(),
     save: (request) => worker.save(request),
     copy: (request) => worker.copy(request),

@@ -22,7 +22,7 @@ export const SMALL_CONFIG = {
   checkpoint: { everySteps: 0 },
 };
 
-type Sections = { [Section in keyof typeof SMALL_CONFIG | 'initialize' | 'schedule']?: object };
+type Sections = { [Section in keyof typeof SMALL_CONFIG | 'initialize' | 'schedule' | 'spikes']?: object };
 
 export function smallConfig(changes: Sections = {}): RunConfig {
   const merged = Object.entries(SMALL_CONFIG).map(([name, section]) => [

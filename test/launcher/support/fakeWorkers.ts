@@ -11,22 +11,31 @@ export interface FakeWorkers extends Workers {
 
 /** @param answer what differs from an ordinary step, for a rank and a step */
 export function fakeWorkers(
-  answer: (step: number, rank: number) => Partial<StepAnswer> = () => ({}),
+  answer: (step: number, rank: number, request: Request<'step'>) => Partial<StepAnswer> = () => ({}),
   count = 2,
 ): FakeWorkers {
   const calls: string[] = [];
-  const answerStep = ({ step }: Request<'step'>, rank: number): StepAnswer => ({
-    step,
-    loss: 5 - step / 100,
-    auxiliaryLoss: 0.01,
-    gradientNorm: 1,
-    groupNorms: {},
-    applied: true,
-    tokens: 256,
-    seconds: { total: 0.01 + rank / 1000, compute: 0.01, waiting: rank / 1000, communicate: 0, optimize: 0 },
-    peakMemoryBytes: 1000 + rank,
-    ...answer(step, rank),
-  });
+  const answerStep = (request: Request<'step'>, rank: number): StepAnswer => {
+    const { step } = request;
+    return {
+      step,
+      loss: 5 - step / 100,
+      auxiliaryLoss: 0.01,
+      gradientNorm: 1,
+      groupNorms: {},
+      applied: true,
+      tokens: 256,
+      seconds: {
+        total: 0.01 + rank / 1000,
+        compute: 0.01,
+        waiting: rank / 1000,
+        communicate: 0,
+        optimize: 0,
+      },
+      peakMemoryBytes: 1000 + rank,
+      ...answer(step, rank, request),
+    };
+  };
   const methods = {
     initialize: () => ({
       backend: 'fake',
@@ -39,6 +48,8 @@ export function fakeWorkers(
     diagnose: ({ sequences }: Request<'diagnose'>) =>
       ({ sequences, layers: [] }) as unknown as Answer<'diagnose'>,
     examine: () => ({ probe: { loss: 1, arithmetic: 'fake' }, nonFinite: [] }),
+    snapshot: () => ({}),
+    restore: () => ({}),
     save: () => ({ shard: {}, state: {} }),
     copy: () => ({ shard: {}, state: {} }),
     stop: () => ({}),

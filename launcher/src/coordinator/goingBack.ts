@@ -1,0 +1,85 @@
+/** The way back of a run to a state before a spike: in the workers' memory, in a checkpoint, or its beginning. */
+
+import { supersedeAfter } from '@sluice/observe';
+import {
+  HELD_SNAPSHOTS,
+  type Rollback,
+  type RunConfig,
+  SpikeDetector,
+  snapshotInterval,
+} from '@sluice/train';
+import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { readJournal } from '../run/journal.ts';
+import type { RunDirectory } from '../run/runDirectory.ts';
+import { pathFromRun } from '../run/runPaths.ts';
+import { newestCheckpoint } from './afterFault.ts';
+import type { CommittedCheckpoint } from './checkpoints.ts';
+import type { Restored } from './spikes.ts';
+import { type CoordinatorState, initialState } from './state.ts';
+import { type AfterStep, isDue } from './trainRun.ts';
+import type { Session, Underway } from './underway.ts';
+import type { Workers } from './workers.ts';
+
+/** The coordinator's part of the states that the workers hold in memory, oldest first. */
+export class HeldStates {
+  #states: CoordinatorState[] = [];
+
+  add(state: CoordinatorState): void {
+    this.#states = [...this.#states, structuredClone(state)].slice(-HELD_SNAPSHOTS);
+  }
+
+  /** The state after a step, where it is held. Later ones are of a future that is given up. */
+  backTo(step: number): CoordinatorState | undefined {
+    this.#states = this.#states.filter((state) => state.step <= step);
+    return this.#states.find((state) => state.step === step);
+  }
+}
+
+/** Has the workers hold states in memory, as often as the configuration wants. */
+export function snapshotsAfterStep(config: RunConfig, state: CoordinatorState, held: HeldStates): AfterStep {
+  const everySteps = snapshotInterval(config);
+  return async ({ workers }) => {
+    if (!isDue(everySteps, state.step)) return;
+    await workers.call('snapshot', { step: state.step });
+    held.add(state);
+  };
+}
+
+/** Takes workers and logs back. The decision is in the journal by now, and with it what checkpoints are worth. */
+export async function goBackTo(
+  { to }: Rollback,
+  workers: Workers,
+  held: HeldStates,
+  { run, config }: Session,
+  underway: Underway,
+): Promise<Restored> {
+  const inMemory = held.backTo(to);
+  // What other hosts keep copies of is given up.
+  underway.copies = undefined;
+  if (inMemory) {
+    underway.latest = newestCommit(run);
+    await workers.call('restore', { snapshot: to });
+  } else {
+    const from = await newestCheckpoint(run);
+    underway.latest = from?.checkpoint;
+    await workers.call('restore', from?.checkpoint ? { checkpoint: from.checkpoint.path } : {});
+    held.backTo(from?.state.step ?? 0);
+    return goOnFrom(from?.state ?? initialState(new SpikeDetector(config.spikes).state()));
+  }
+  return goOnFrom(inMemory);
+
+  async function goOnFrom(state: CoordinatorState): Promise<Restored> {
+    await underway.recorder.goBack(() => supersedeAfter(run.path, state.step));
+    return { state, savedStep: underway.latest?.step ?? -1 };
+  }
+}
+
+/** The newest checkpoint that the run still rests on, as its journal has it: it is not to be read now. */
+function newestCommit({ path, journal }: RunDirectory): CommittedCheckpoint | undefined {
+  const entries = readJournal(journal);
+  const { committed } = checkpointHistory(entries);
+  const step = Math.max(-1, ...committed);
+  const commit = entries.findLast((entry) => entry.kind === 'commit' && entry.step === step);
+  if (commit?.kind !== 'commit') return undefined;
+  return { path: pathFromRun(path, commit.path), step, weights: commit.weights };
+}

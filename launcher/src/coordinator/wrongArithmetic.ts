@@ -1,0 +1,83 @@
+/**
+ * What follows when a step that was computed again comes out with other bits: a machine computes wrongly. Where two of three
+ * passes agree, the run goes on with what they agree on, and who computed something else is named.
+ */
+
+import { SluiceError } from '@sluice/core';
+import type { RecheckResult, StepResult } from '@sluice/train';
+import type { Fleet } from '../fleet/fleet.ts';
+import type { Journal } from '../run/journal.ts';
+
+/** How often a host may be named before nothing is computed on it any more. */
+const TRUSTED_FAULTS = 1;
+
+/** Who has been found to compute wrongly. It outlives the workers of one start. */
+export class ArithmeticFaults {
+  readonly #named = new Map<string, number>();
+
+  /** @returns how often the host has been named, this time included */
+  count(host: string): number {
+    const count = (this.#named.get(host) ?? 0) + 1;
+    this.#named.set(host, count);
+    return count;
+  }
+}
+
+export interface ArithmeticWatch {
+  readonly journal: Pick<Journal, 'append'>;
+  readonly placeOf: (rank: number) => { readonly host: string };
+  readonly faults: ArithmeticFaults;
+  readonly warn: (text: string) => void;
+}
+
+/**
+ * Judges a step that may have been computed again.
+ * @throws SLUICE_E_WRONG_ARITHMETIC where it cannot be told which numbers are right, or a host was named before
+ */
+export function judgeArithmetic(watch: ArithmeticWatch, result: StepResult): void {
+  const { recheck, step } = result;
+  if (!recheck || recheck.identical) return;
+  const suspects = recheck.suspects.map((rank) => ({ rank, host: watch.placeOf(rank).host }));
+  watch.journal.append('recheck', step, {
+    suspects,
+    first: inWords(recheck.first),
+    now: inWords(result),
+  });
+  if (suspects.length === 0) {
+    throw new SluiceError(
+      'SLUICE_E_WRONG_ARITHMETIC',
+      `Step ${step} was computed three times, with other numbers each time: it cannot be told which machine is at fault.`,
+      { details: { step } },
+    );
+  }
+  const names = suspects.map(({ rank, host }) => `rank ${rank} on ${host}`).join(', ');
+  const said = `${names} computed something else than the others at step ${step} (${differenceText(recheck, result)})`;
+  watch.warn(`${said}; the step was computed again, and goes on with what the others agree on`);
+  for (const host of new Set(suspects.map((suspect) => suspect.host))) {
+    if (watch.faults.count(host) <= TRUSTED_FAULTS) continue;
+    throw new SluiceError(
+      'SLUICE_E_WRONG_ARITHMETIC',
+      `${said}, and not for the first time: ${host} is not to be trusted.`,
+      { details: { step, host, suspects } },
+    );
+  }
+}
+
+/** Whether a fault is of a host that the run can do without from now on. */
+export function canDoWithoutHost(fault: unknown, fleet: Fleet): boolean {
+  if (!(fault instanceof SluiceError && fault.code === 'SLUICE_E_WRONG_ARITHMETIC')) return false;
+  const { host } = fault.details;
+  return typeof host === 'string' && fleet.distrust(host);
+}
+
+/** JSON has no infinities; their names tell more than its null. */
+function inWords({ loss, gradientNorm }: RecheckResult['first']) {
+  const shown = (value: number) => (Number.isFinite(value) ? value : String(value));
+  return { loss: shown(loss), gradientNorm: shown(gradientNorm) };
+}
+
+function differenceText({ first }: RecheckResult, now: StepResult): string {
+  const isLoss = !Object.is(first.loss, now.loss);
+  const [was, is] = isLoss ? [first.loss, now.loss] : [first.gradientNorm, now.gradientNorm];
+  return `${isLoss ? 'loss' : 'gradient norm'} ${was} at first, ${is} then`;
+}
