@@ -43,24 +43,26 @@ export function judgeArithmetic(watch: ArithmeticWatch, result: StepResult): voi
     first: inWords(recheck.first),
     now: inWords(result),
   });
-  if (suspects.length === 0) {
-    throw new SluiceError(
-      'SLUICE_E_WRONG_ARITHMETIC',
-      `Step ${step} was computed three times, with other numbers each time: it cannot be told which machine is at fault.`,
-      { details: { step } },
-    );
-  }
+  if (suspects.length === 0) throw untold(step);
   const names = suspects.map(({ rank, host }) => `rank ${rank} on ${host}`).join(', ');
   const said = `${names} computed something else than the others at step ${step} (${differenceText(recheck, result)})`;
-  watch.warn(`${said}; the step was computed again, and goes on with what the others agree on`);
   for (const host of new Set(suspects.map((suspect) => suspect.host))) {
-    if (watch.faults.count(host) <= TRUSTED_FAULTS) continue;
-    throw new SluiceError(
-      'SLUICE_E_WRONG_ARITHMETIC',
-      `${said}, and not for the first time: ${host} is not to be trusted.`,
-      { details: { step, host, suspects } },
-    );
+    const isRepeated = watch.faults.count(host) > TRUSTED_FAULTS;
+    if (recheck.isSound && !isRepeated) continue;
+    const why = isRepeated ? 'not for the first time' : 'each time it was computed again';
+    throw new SluiceError('SLUICE_E_WRONG_ARITHMETIC', `${said}, and ${why}: ${host} is not to be trusted.`, {
+      details: { step, host, suspects },
+    });
   }
+  watch.warn(`${said}; the step was computed again, and goes on with what the others agree on`);
+}
+
+function untold(step: number): SluiceError {
+  return new SluiceError(
+    'SLUICE_E_WRONG_ARITHMETIC',
+    `Step ${step} was computed three times, with other numbers each time: it cannot be told which machine is at fault.`,
+    { details: { step } },
+  );
 }
 
 /** Whether a fault is of a host that the run can do without from now on. */

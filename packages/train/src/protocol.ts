@@ -104,6 +104,8 @@ export interface StepResult {
 export interface RecheckResult {
   /** Whether the same bits came out. */
   readonly identical: boolean;
+  /** Whether the numbers are those that two passes agree on; where they are not, the update is left out. */
+  readonly isSound: boolean;
   /** Ranks that computed something else than the others; empty where it cannot be told, or all is the same. */
   readonly suspects: readonly number[];
   /** The numbers that the step had at first. */

@@ -136,10 +136,12 @@ export interface Passes {
   readonly secondThird: Differences;
 }
 
-/** What follows from three passes: who computed something else, and whether the last one is to be trusted. */
+/** What follows from three passes. */
 export interface Verdict {
+  /** Who computed something else than the other two. */
   readonly suspects: readonly number[];
-  readonly isLastSound: boolean;
+  /** Whether the numbers of the last pass are those that two agree on, all of them. */
+  readonly isSound: boolean;
 }
 
 /** Of three results of which two are the same, the third is wrong, and with it the rank that computed it. */
@@ -163,7 +165,7 @@ export function blame({ performers, firstSecond, firstThird, secondThird }: Pass
   const suspects = own.size > 0 ? own : suspectsOf(() => true);
   return {
     suspects: [...suspects].sort((a, b) => a - b),
-    isLastSound: odd.every((pass) => pass === 0 || pass === 1),
+    isSound: odd.every((pass) => pass === 0 || pass === 1),
   };
 }
 

@@ -1,8 +1,8 @@
 /**
  * Detects loss spikes with robust statistics of logarithms. A value is an outlier when it lies more than `threshold` robust
- * deviations (1.4826 × the median absolute deviation) above what is usual: the median of the last `window` ordinary values,
- * or where their trend leads, whichever is higher (norms rise while the learning rate warms up; a falling loss is judged by
- * its median). Outliers are kept out of the window, so that a spike does not hide the next one. Each signal has a window of
+ * deviations (1.4826 × the median absolute deviation from their trend) above what is usual: the median of the last `window`
+ * ordinary values, or where their trend leads, whichever is higher (norms rise while the learning rate warms up; a falling
+ * loss is judged by its median). The trend is the line through the medians of the older and the newer half. Outliers are kept out of the window, so that a spike does not hide the next one. Each signal has a window of
  * its own. Loss and gradient norm make a spike; the norms of the groups of parameters only tell which moved first.
  */
 
@@ -203,10 +203,12 @@ export class SpikeDetector {
     const median = medianOf(values);
     const half = values.length >> 1;
     const [older, newer] = [medianOf(values.subarray(0, half)), medianOf(values.subarray(half))];
-    // From the middle of the newer half to the step to come it is half as far as from middle to middle.
-    const trend = newer + (newer - older) / 2;
-    const deviation = NORMAL_CONSISTENCY * medianOf(values.map((value) => Math.abs(value - median)));
-    return { median, centre: Math.max(median, trend), deviation: Math.max(deviation, LEAST_DEVIATION) };
+    // The line through both halves' medians: without it a loss that falls fast would seem to vary much.
+    const slope = (newer - older) / (values.length / 2);
+    const line = (i: number) => newer + slope * (i - 0.75 * values.length + 0.5);
+    const deviation = NORMAL_CONSISTENCY * medianOf(values.map((value, i) => Math.abs(value - line(i))));
+    const centre = Math.max(median, line(values.length));
+    return { median, centre, deviation: Math.max(deviation, LEAST_DEVIATION) };
   }
 
   #noteFirst(step: number, outliers: readonly Outlier[]): void {

@@ -135,7 +135,8 @@ export class Trainer {
     const rechecked = isToBeRechecked(first, request) ? await this.#recheck(request, first) : undefined;
     const totals = rechecked?.totals ?? first;
 
-    const applied = isSound(totals) && !(request.skipOutlying && isOutlying(totals, request));
+    const isTrusted = rechecked?.result.isSound ?? true;
+    const applied = isTrusted && hasNumbers(totals) && !(request.skipOutlying && isOutlying(totals, request));
     this.taken = applied ? { step, learningRate } : undefined;
     if (applied) {
       const scale = this.#clipScale(totals.gradientNorm);
@@ -285,17 +286,15 @@ export class Trainer {
     const second = await again(1);
     const firstSecond = between(0, 1);
     if (isSame(firstSecond)) {
-      return { totals: second, result: { identical: true, suspects: [], first: { loss, gradientNorm } } };
+      const result = { identical: true, isSound: true, suspects: [], first: { loss, gradientNorm } };
+      return { totals: second, result };
     }
     const totals = await again(2);
-    const { suspects, isLastSound } = blame({
+    const { suspects, isSound } = blame({
       performers: handings.map(({ performer }) => performer),
       ...{ firstSecond, firstThird: between(0, 2), secondThird: between(1, 2) },
     });
-    return {
-      totals,
-      result: { identical: false, suspects: isLastSound ? suspects : [], first: { loss, gradientNorm } },
-    };
+    return { totals, result: { identical: false, isSound, suspects, first: { loss, gradientNorm } } };
   }
 
   #evidence(): Evidence {
@@ -433,7 +432,7 @@ export class Trainer {
   }
 }
 
-function isSound({ loss, gradientNorm }: StepTotals): boolean {
+function hasNumbers({ loss, gradientNorm }: StepTotals): boolean {
   return Number.isFinite(loss) && Number.isFinite(gradientNorm);
 }
 
@@ -444,7 +443,7 @@ function isOutlying({ loss, gradientNorm }: StepTotals, { limits }: StepRequest)
 function isToBeRechecked(totals: StepTotals, request: StepRequest): boolean {
   const { recheck = 'never' } = request;
   if (recheck !== 'outlying') return recheck === 'always';
-  return !isSound(totals) || isOutlying(totals, request);
+  return !hasNumbers(totals) || isOutlying(totals, request);
 }
 
 function sequencesOf(grains: readonly GrainPlace[]): number {

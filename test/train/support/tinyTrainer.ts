@@ -9,7 +9,9 @@ import { Trainer } from '../../../packages/train/src/trainer.ts';
 const VOCABULARY = 24;
 
 /** A run with experts. @param changes keys of the model, the batch and the optimizer that differ */
-export function tinyRun(changes: { model?: object; batch?: object; optimizer?: object } = {}): RunConfig {
+export function tinyRun(
+  changes: { model?: object; batch?: object; optimizer?: object; lanes?: number } = {},
+): RunConfig {
   return RunConfig.parse({
     model: {
       vocabularySize: VOCABULARY,
@@ -22,7 +24,7 @@ export function tinyRun(changes: { model?: object; batch?: object; optimizer?: o
       ...changes.model,
     },
     data: { recipe: 'none', sequenceLength: 8 },
-    parallel: { lanes: 2 },
+    parallel: { lanes: changes.lanes ?? 2 },
     batch: { sequences: 4, grainSequences: 1, ...changes.batch },
     training: { steps: 10_000 },
     optimizer: { learningRate: 0.01, ...changes.optimizer },
