@@ -142,3 +142,32 @@ test.serial('a worker that computes wrongly each time ends the run, with its ran
   t.is(error.code, 'SLUICE_E_WRONG_ARITHMETIC');
   t.regex(error.message, /rank 0 on .*each time/);
 });
+
+interface Replayed {
+  readonly identical: boolean;
+  readonly suspect: number | null;
+  readonly firstDifference: number | null;
+  readonly from: number;
+}
+
+test.serial(
+  'a step is replayed by hand: the same bits, a worker that computes wrongly, a record of other numbers',
+  async (t) => {
+    process.env.SLUICE_POISON = GARBAGE;
+    const alike = await sandbox.json<Replayed>('replay quiet --step 75 --workers 4');
+    t.like(alike, { identical: true, suspect: null, firstDifference: null, from: 70 });
+
+    const replay = async (poison: object, run: string, step: number) => {
+      const { code, stdout } = await sandbox.start(`replay ${run} --step ${step} --workers 2 --json`, {
+        SLUICE_POISON: JSON.stringify(poison),
+      }).ended;
+      t.is(code, 1);
+      return JSON.parse(stdout) as Replayed;
+    };
+    t.like(await replay({ flip: { step: 38, rank: 1 } }, 'clean', 38), { identical: false, suspect: 1 });
+    // As if the machine that took the step had been at fault, and nobody had looked.
+    process.env.SLUICE_POISON = JSON.stringify({ flip: { step: 37, rank: 0, bit: 22 } });
+    await sandbox.json(`${train} unwatched --set spikes.recheck=false --until-step 40`);
+    t.like(await replay({}, 'unwatched', 40), { identical: false, suspect: null, firstDifference: 37 });
+  },
+);

@@ -23,6 +23,7 @@ import { launchCommand } from './launch.ts';
 import { logitsCommand } from './logits.ts';
 import { planCommand } from './plan.ts';
 import { psCommand } from './ps.ts';
+import { replayCommand } from './replay.ts';
 import { resumeCommand } from './resume.ts';
 import { stopCommand } from './stop.ts';
 import { trainCommand } from './train.ts';
@@ -42,6 +43,7 @@ export const COMMANDS: readonly Command[] = [
   logitsCommand,
   hashCommand,
   inspectCommand,
+  replayCommand,
   countCommand,
   planCommand,
   verifyResumeCommand,

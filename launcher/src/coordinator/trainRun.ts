@@ -8,6 +8,7 @@ import {
   rateFactorAt,
   type SpikeDetector,
   type SpikeEvent,
+  type StepRequest,
   type StepResult,
 } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
@@ -148,19 +149,38 @@ export function isDue(everySteps: number, step: number): boolean {
   return everySteps > 0 && step % everySteps === 0;
 }
 
+/** What the workers are asked to do in a step, as the decisions so far have it. */
+export function stepRequest(
+  run: Pick<TrainingRun, 'config' | 'spikes' | 'rateOf'> & {
+    readonly state: Pick<CoordinatorState, 'rollbacks'>;
+  },
+  step: number,
+): StepRequest {
+  const { config, state, rateOf = () => 1 } = run;
+  return {
+    step,
+    learningRate: learningRateAt(config, step) * rateFactorAt(state.rollbacks, step) * rateOf(step),
+    firstSample: firstSampleOf(config, step, state.rollbacks),
+    ...precautions(run),
+  };
+}
+
+/** What all workers must agree on. */
+export const AGREED_IN_STEP: readonly (keyof StepResult)[] = [
+  ...(['step', 'loss', 'gradientNorm', 'groupNorms', 'applied', 'tokens', 'recheck'] as const),
+];
+
 async function takeStep(
   run: TrainingRun,
   step: number,
 ): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds' | 'ranks'>> {
-  const { config, workers, state, rateOf = () => 1 } = run;
-  const learningRate = learningRateAt(config, step) * rateFactorAt(state.rollbacks, step) * rateOf(step);
-  const firstSample = firstSampleOf(config, step, state.rollbacks);
+  const { workers, state } = run;
+  const request = stepRequest(run, step);
+  const { learningRate } = request;
   const start = performance.now();
-  const answers = await workers.call('step', { step, learningRate, firstSample, ...precautions(run) });
+  const answers = await workers.call('step', request);
   const seconds = (performance.now() - start) / 1000;
-  const result = agreed(`step ${step}`, answers, [
-    ...(['step', 'loss', 'gradientNorm', 'groupNorms', 'applied', 'tokens', 'recheck'] as const),
-  ]);
+  const result = agreed(`step ${step}`, answers, AGREED_IN_STEP);
   state.step = step;
   state.tokens += result.tokens;
   state.trainLoss = Number.isFinite(result.loss) ? result.loss : null;
