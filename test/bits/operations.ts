@@ -19,6 +19,8 @@ import {
   gateWidth,
   linear,
   linearCrossEntropy,
+  Muon,
+  muonScratchElements,
   planDispatch,
   projectionWidth,
   rmsNorm,
@@ -192,6 +194,27 @@ function optimizer(): Results {
   return [state.parameters, state.firstMoment, state.secondMoment];
 }
 
+/** A wide and a tall matrix, of several blocks of depth and of elements. */
+function muon(): Results {
+  return [
+    { rows: 37, columns: 600 },
+    { rows: 150, columns: 53 },
+  ].flatMap(({ rows, columns }) => {
+    const length = rows * columns;
+    const matrix = { parameters: randomValues(1, length), momentum: randomValues(2, length, 0.1) };
+    const sums = new Float64Array(2 * Math.ceil(length / 4096));
+    const settings = {
+      ...{ rows, columns, learningRate: 0.02, momentumDecay: 0.95, iterations: 5 },
+      ...{ weightDecay: 0.1, gradientScale: 0.7 },
+    };
+    const optimizer = new Muon(muonScratchElements([settings]));
+    for (const step of [1, 2]) {
+      optimizer.update({ ...matrix, gradients: randomValues(10 + step, length, 3) }, settings, sums);
+    }
+    return [matrix.parameters, matrix.momentum, sums];
+  });
+}
+
 /** Logits of any size, also where the exponential is clamped. */
 function softmax(): Results {
   const values = randomValues(1, 60 * 37, 60).map((value, i) => (i % 50 === 0 ? value * 4 : value));
@@ -314,6 +337,7 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
       ] as const
     ).flatMap(crossEntropy),
   adamW: optimizer,
+  muon,
   squaredNorms: () => [squaredNorms(randomValues(1, 30_000, 2))],
   sumTree: () => {
     const target = new Float32Array(2000);

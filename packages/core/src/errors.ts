@@ -104,8 +104,10 @@ export const ERROR_TABLE = {
     advice: 'Repeat the command with --allow KEY if that is meant; it is written to the journal.',
   },
   SLUICE_E_RESUME_KEY_FIXED: {
-    summary: 'A resumed run was given a changed key that its weights or its data order depend on.',
-    advice: 'Leave the key as it was saved, or start a new run with `sluice train`.',
+    summary:
+      'A resumed run was given a changed key that its weights, its optimizer’s state or its data order depend on.',
+    advice:
+      'Leave the key as it was saved, or start a new run with `sluice train`; with --from it begins with the weights of this one.',
   },
   SLUICE_E_RESUME_ALLOW_INVALID: {
     summary:

@@ -14,7 +14,8 @@ import { UpdateMeter } from './diagnostics/updates.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { GradientSums } from './gradients.ts';
-import { ShardedAdamW } from './optimizer.ts';
+import { wholeMatrices } from './optimizer/settings.ts';
+import { ShardedOptimizer } from './optimizer/sharded.ts';
 import type {
   DiagnoseRequest,
   EvaluateResult,
@@ -40,7 +41,7 @@ import type { Topology } from './topology.ts';
 interface TrainedSpace {
   readonly space: FlatSpace;
   readonly gradients: GradientSums;
-  readonly optimizer: ShardedAdamW;
+  readonly optimizer: ShardedOptimizer;
 }
 
 /** What the workers have agreed on after a step. */
@@ -88,6 +89,8 @@ export class Trainer {
   expertLoads: Float32Array[];
   /** The last step, unless there was none or its update was not applied. */
   taken: TakenStep | undefined;
+  /** How far that step moved the weights, where it was taken before this trainer was loaded and its moments do not tell. */
+  loadedUpdate: UpdateRatios | undefined;
   /** For tests and experiments: may change what this worker contributes to a stage, before it is summed up. */
   tamper: ((part: Contribution) => void) | undefined;
 
@@ -102,12 +105,13 @@ export class Trainer {
     const trained = (space: FlatSpace, sources: number) => ({
       space,
       gradients: new GradientSums(space, sources),
-      optimizer: new ShardedAdamW(config.optimizer, space, this.#agreement.blocks),
+      optimizer: new ShardedOptimizer(config.optimizer, space, this.#agreement.blocks),
     });
+    const whole = wholeMatrices(config.optimizer);
     this.spaces = [
-      trained(new FlatSpace('replicated', specs, world), 1),
+      trained(new FlatSpace('replicated', specs, world, whole), 1),
       ...(config.model.experts
-        ? [trained(new FlatSpace('expert', specs, expertReplicas), experts.size)]
+        ? [trained(new FlatSpace('expert', specs, expertReplicas, whole), experts.size)]
         : []),
     ];
     this.model = new Decoder(
@@ -118,10 +122,16 @@ export class Trainer {
     this.expertLoads = uniformLoads(config);
   }
 
+  /** Whether the last update's size follows from the moments; Muon's do not tell Nesterov's direction. */
+  get momentsTellUpdate(): boolean {
+    return this.#config.optimizer.kind === 'adamw';
+  }
+
   /** Gives every parameter its initial values. Moments of a new trainer are zero. */
   initialize(): void {
     this.expertLoads = uniformLoads(this.#config);
     this.taken = undefined;
+    this.loadedUpdate = undefined;
     for (const { spec, parameter } of this.#parameters()) {
       initializeParameter(spec, parameter.values, this.#config.model, this.#config.seed);
     }
@@ -137,10 +147,11 @@ export class Trainer {
 
     const applied = isSound(totals) && !(request.skipOutlying && isOutlying(totals, request));
     this.taken = applied ? { step, learningRate } : undefined;
+    this.loadedUpdate = undefined;
     if (applied) {
-      const scale = this.#clipScale(totals.gradientNorm);
+      const gradientScale = this.#clipScale(totals.gradientNorm);
       for (const { optimizer, gradients } of this.spaces) {
-        optimizer.update(gradients.total, step, learningRate, scale);
+        optimizer.update(gradients.total, { step, learningRate, gradientScale });
       }
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
@@ -196,7 +207,7 @@ export class Trainer {
         sequenceLength: this.#forwardSource.sequenceLength,
         ...(this.#samplers.validation ? {} : { split: 'train' }),
       },
-      this.#measureUpdates(),
+      this.measureUpdate(),
     );
   }
 
@@ -207,18 +218,18 @@ export class Trainer {
     return (await this.#forwardLoss(grain)) / grain.inputs.length;
   }
 
-  /** All parameters that this worker holds. */
-  #parameters(): PlacedParameter[] {
-    return this.spaces.flatMap(({ space }) => space.parameters);
-  }
-
-  /** How far the last step moved the weights; undefined where it did not. */
-  #measureUpdates(): UpdateRatios | undefined {
-    if (!this.taken) return undefined;
+  /** How far the last step moved the weights; undefined where it did not. All workers call it together. */
+  measureUpdate(): UpdateRatios | undefined {
+    if (!this.taken || this.loadedUpdate) return this.loadedUpdate;
     const meter = new UpdateMeter(this.#config.model, this.#config.optimizer, this.taken);
     for (const { optimizer } of this.spaces) for (const piece of optimizer.pieces) meter.add(piece);
     makeWhole(meter.sums, this.#topology);
     return meter.ratios();
+  }
+
+  /** All parameters that this worker holds. */
+  #parameters(): PlacedParameter[] {
+    return this.spaces.flatMap(({ space }) => space.parameters);
   }
 
   /**
