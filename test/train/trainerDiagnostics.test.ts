@@ -9,9 +9,11 @@ import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun({ model: severalBlocks });
 
+const groups = { experts: { learningRateScale: 3 }, norms: { weightDecay: 0.5 } };
+
 for (const kind of ['adamw', 'muon'] as const)
   test.serial(`${kind}: the update ratio is that of the weights before and after the step`, async (t) => {
-    const trainer = await tinyTrainer(tinyRun({ model: severalBlocks, optimizer: { kind } }));
+    const trainer = await tinyTrainer(tinyRun({ model: severalBlocks, optimizer: { kind, groups } }));
     const weights = () =>
       trainer.spaces.flatMap(({ space }) =>
         space.parameters.map(({ spec, parameter }) => ({

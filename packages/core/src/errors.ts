@@ -311,6 +311,11 @@ export const ERROR_TABLE = {
     advice:
       'Change schedule.warmupSteps, schedule.decaySteps or training.steps. To take only the first steps of a longer run: --until-step.',
   },
+  SLUICE_E_OPTIMIZER_INVALID: {
+    summary: 'Settings of the optimizer do not fit the model.',
+    advice:
+      'Follow what the message says of the key and of the model; docs/optimizers.md tells what each needs.',
+  },
   SLUICE_E_VOCABULARY_TOO_SMALL: {
     summary: 'The model has fewer embedding rows than the tokenizer has tokens.',
     advice: 'Set model.vocabularySize to at least the size of the tokenizer’s vocabulary.',

@@ -14,6 +14,7 @@ import { UpdateMeter } from './diagnostics/updates.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { GradientSums } from './gradients.ts';
+import { Clipping } from './optimizer/clipping.ts';
 import { wholeMatrices } from './optimizer/settings.ts';
 import { ShardedOptimizer } from './optimizer/sharded.ts';
 import type {
@@ -84,6 +85,7 @@ export class Trainer {
   readonly #agreement: Agreement;
   readonly #watch: StopWatch;
   readonly spaces: readonly TrainedSpace[];
+  readonly clipping: Clipping;
   readonly model: Decoder;
   /** For each layer, the share of the routed tokens that each expert got in the last step. */
   expertLoads: Float32Array[];
@@ -107,6 +109,7 @@ export class Trainer {
       gradients: new GradientSums(space, sources),
       optimizer: new ShardedOptimizer(config.optimizer, space, this.#agreement.blocks),
     });
+    this.clipping = new Clipping(config.optimizer);
     const whole = wholeMatrices(config.optimizer);
     this.spaces = [
       trained(new FlatSpace('replicated', specs, world, whole), 1),
@@ -132,6 +135,7 @@ export class Trainer {
     this.expertLoads = uniformLoads(this.#config);
     this.taken = undefined;
     this.loadedUpdate = undefined;
+    this.clipping.restore(undefined);
     for (const { spec, parameter } of this.#parameters()) {
       initializeParameter(spec, parameter.values, this.#config.model, this.#config.seed);
     }
@@ -149,9 +153,9 @@ export class Trainer {
     this.taken = applied ? { step, learningRate } : undefined;
     this.loadedUpdate = undefined;
     if (applied) {
-      const gradientScale = this.#clipScale(totals.gradientNorm);
+      const gradientScales = this.clipping.scales(totals);
       for (const { optimizer, gradients } of this.spaces) {
-        optimizer.update(gradients.total, { step, learningRate, gradientScale });
+        optimizer.update(gradients.total, { step, learningRate, gradientScales });
       }
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
@@ -373,11 +377,6 @@ export class Trainer {
       const routed = orderedSum(counts);
       return Float32Array.from(counts, (count) => count / routed);
     });
-  }
-
-  #clipScale(gradientNorm: number): number {
-    const { clipNorm } = this.#config.optimizer;
-    return clipNorm > 0 && gradientNorm > clipNorm ? clipNorm / (gradientNorm + 1e-6) : 1;
   }
 
   #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied' | 'recheck'> {

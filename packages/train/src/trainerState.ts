@@ -4,6 +4,7 @@ import type { CheckpointReader, Piece, SavedTensor, TensorKind } from '@sluice/c
 import { modelParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { UpdateRatios } from './diagnostics/summary.ts';
+import type { ClippingState } from './optimizer/clipping.ts';
 import { muonMatrix } from './optimizer/settings.ts';
 import type { TakenStep } from './protocol.ts';
 import type { Trainer } from './trainer.ts';
@@ -20,6 +21,8 @@ export interface TrainerState {
   readonly taken: TakenStep | null;
   /** How far it moved the weights; left out where the moments tell. */
   readonly update?: UpdateRatios | null;
+  /** Of adaptive clipping; left out without. */
+  readonly clipping?: ClippingState;
 }
 
 /** Everything that this worker owns: values and moments. Views, valid until the next step. */
@@ -67,6 +70,7 @@ export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>
   const state: TrainerState = {
     expertLoads: expertLoads.map((loads) => [...loads]),
     taken: taken ?? null,
+    ...(trainer.clipping.state && { clipping: trainer.clipping.state }),
     ...(!trainer.momentsTellUpdate && { update: trainer.measureUpdate() ?? null }),
   };
   return { ...state };
@@ -89,10 +93,11 @@ export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): P
 
 /** @param state as `trainerState` gave it */
 export function restoreState(trainer: Trainer, state: Readonly<Record<string, unknown>>): void {
-  const { expertLoads, taken, update } = state as unknown as TrainerState;
+  const { expertLoads, taken, update, clipping } = state as unknown as TrainerState;
   trainer.expertLoads = expertLoads.map((loads) => Float32Array.from(loads));
   trainer.taken = taken ?? undefined;
   trainer.loadedUpdate = update ?? undefined;
+  trainer.clipping.restore(clipping);
 }
 
 /** Takes a trainer back to what a new one begins with. */

@@ -23,16 +23,18 @@ export type MeasuredPiece = Pick<AdamWPiece, 'tensor' | 'begin' | 'values' | 'mo
  * @param sums gets two sums for each block of the piece, from `firstBlock` on
  */
 function addSquares(
-  { values, moments: { firstMoment, secondMoment }, settings: { weightDecay: lambda } }: MeasuredPiece,
+  { values, moments: { firstMoment, secondMoment }, settings }: MeasuredPiece,
   { beta1, beta2, epsilon }: Settings,
-  { step, learningRate }: TakenStep,
+  taken: TakenStep,
   sums: Float64Array,
   firstBlock: number,
 ): void {
-  const [unbias1, unbias2] = [beta1, beta2].map((beta) => 1 / (1 - elementary.power(beta, step))) as [
+  const [unbias1, unbias2] = [beta1, beta2].map((beta) => 1 / (1 - elementary.power(beta, taken.step))) as [
     number,
     number,
   ];
+  const learningRate = taken.learningRate * settings.rateScale;
+  const lambda = settings.weightDecay;
   const kept = 1 / (1 - learningRate * lambda);
   for (let begin = 0; begin < values.length; begin += BLOCK_ELEMENTS) {
     const end = Math.min(values.length, begin + BLOCK_ELEMENTS);

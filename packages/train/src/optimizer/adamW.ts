@@ -14,6 +14,10 @@ export class AdamWUpdates {
 
   constructor(config: OptimizerConfig, pieces: readonly AdamWPiece[]) {
     this.#config = config;
+    const isAlike = ({ settings: one }: Stretch, { settings: other }: Stretch) =>
+      one.weightDecay === other.weightDecay &&
+      one.rateScale === other.rateScale &&
+      (one.group === other.group || config.clip !== 'groups');
     this.#stretches = joinPieces<Stretch>(pieces, isAlike, (first, second) => ({
       ...first,
       values: joinArrays(first.values, second.values),
@@ -24,7 +28,7 @@ export class AdamWUpdates {
     }));
   }
 
-  update(gradients: Float32Array, { step, learningRate, gradientScale }: UpdateRequest): void {
+  update(gradients: Float32Array, { step, learningRate, gradientScales }: UpdateRequest): void {
     const { beta1, beta2, epsilon } = this.#config;
     for (const { values, moments, flatOffset, settings } of this.#stretches) {
       adamW(
@@ -33,12 +37,13 @@ export class AdamWUpdates {
           gradients: gradients.subarray(flatOffset, flatOffset + values.length),
           ...moments,
         },
-        { learningRate, beta1, beta2, epsilon, weightDecay: settings.weightDecay, step, gradientScale },
+        {
+          ...{ step, beta1, beta2, epsilon },
+          learningRate: learningRate * settings.rateScale,
+          weightDecay: settings.weightDecay,
+          gradientScale: gradientScales[settings.group],
+        },
       );
     }
   }
-}
-
-function isAlike({ settings: one }: Stretch, { settings: other }: Stretch): boolean {
-  return one.weightDecay === other.weightDecay;
 }

@@ -16,7 +16,7 @@ export class MuonUpdates {
     this.#muon = new Muon(muonScratchElements(pieces.map(({ matrix }) => matrix)));
   }
 
-  update(gradients: Float32Array, { learningRate, gradientScale }: UpdateRequest): void {
+  update(gradients: Float32Array, { learningRate, gradientScales }: UpdateRequest): void {
     const { momentum: momentumDecay, iterations } = this.#config;
     for (const { values, moments, flatOffset, settings, matrix, moved } of this.#pieces) {
       this.#muon.update(
@@ -27,7 +27,9 @@ export class MuonUpdates {
         },
         {
           ...matrix,
-          ...{ learningRate, momentumDecay, iterations, gradientScale },
+          ...{ momentumDecay, iterations },
+          learningRate: learningRate * settings.rateScale,
+          gradientScale: gradientScales[settings.group],
           weightDecay: settings.weightDecay,
         },
         moved,

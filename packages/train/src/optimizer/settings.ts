@@ -2,19 +2,27 @@
 
 import type { LogicalTensor, ParameterGroup, ParameterSpec } from '@sluice/model';
 import type { WholeCost } from '../flatSpace.ts';
+import type { GradientScales } from './clipping.ts';
 import type { OptimizerConfig } from './config.ts';
 
 /** What all elements of a tensor are updated with. */
 export interface TensorSettings {
   readonly group: ParameterGroup;
+  /** Factor on the rate of the schedule. */
+  readonly rateScale: number;
   readonly weightDecay: number;
 }
 
 export function tensorSettings(
-  { weightDecay }: OptimizerConfig,
-  { group, decay }: ParameterSpec,
+  { learningRate, weightDecay, groups }: OptimizerConfig,
+  { group, decay }: Pick<ParameterSpec, 'group' | 'decay'>,
 ): TensorSettings {
-  return { group, weightDecay: decay ? weightDecay : 0 };
+  const own = groups?.[group];
+  const rateScale =
+    own?.learningRate === undefined ? own?.learningRateScale : own.learningRate / learningRate;
+  // Norms decay only where it is asked for, biases and the like never.
+  const groupDecay = decay || group === 'norms' ? own?.weightDecay : undefined;
+  return { group, rateScale: rateScale ?? 1, weightDecay: groupDecay ?? (decay ? weightDecay : 0) };
 }
 
 /** One step of the optimizer. */
@@ -22,8 +30,8 @@ export interface UpdateRequest {
   /** 1 for the first; corrects the bias of AdamW's moments. */
   readonly step: number;
   readonly learningRate: number;
-  /** Factor that clips the gradient, 1 for none. */
-  readonly gradientScale: number;
+  /** Factors that clip the gradient, 1 for none. */
+  readonly gradientScales: GradientScales;
 }
 
 /** Rows and columns of a tensor that Muon updates; undefined for all that AdamW does. */
