@@ -254,6 +254,21 @@ function statistics(layout: AttentionLayout): Results {
   ];
 }
 
+function largest(layout: AttentionLayout): Results {
+  const rows = layout.batch * layout.sequence;
+  const [q, k, v] = [layout.heads, layout.keyValueHeads, layout.keyValueHeads].map((heads, i) =>
+    matrix(randomValues(i + 1, rows * heads * layout.headDim, 2), heads * layout.headDim),
+  ) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
+  let told = new Float32Array();
+  tf.tidy(() =>
+    gatedAttention(q, k, v, undefined, { ...layout, gate: 'none' }, (largest) => {
+      told = largest.slice();
+    }),
+  );
+  tf.dispose([q, k, v]);
+  return [told];
+}
+
 function crossEntropy([tokens, channels, vocabulary]: readonly [number, number, number]): Results {
   const targets = indices(5, tokens, vocabulary).map((target, n) => (n % 9 === 0 ? -1 : target));
   const operands = {
@@ -303,6 +318,7 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
   attentionHeads: () => ATTENTION_SHAPES.flatMap((layout, i) => heads(layout, 10 * i)),
   gatedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => attention(layout, 10 * i)),
   cachedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => cached(layout, 10 * i)),
+  largestLogits: () => ATTENTION_SHAPES.flatMap(largest),
   attentionStatistics: () => ATTENTION_SHAPES.flatMap(statistics),
   gateHeads: () =>
     [true, false].flatMap((isHeadwise) =>

@@ -102,6 +102,29 @@ test.serial(
   },
 );
 
+test.serial('QK-clip clips the same on other numbers of workers, and after a resume', async (t) => {
+  const clip = 'model:\n  qkNorm: false\noptimizer:\n  qkClip: {threshold: 0.01}\n';
+  sandbox.write('clipped.yaml', `extends: dense.yaml\n${clip}`);
+  const quiet = await sandbox.json<Trained>('train clipped.yaml --run-dir clipped-quiet --threads 1');
+  for (const layout of layouts.dense) {
+    const directory = `clipped${layout.replaceAll(' ', '')}`;
+    const other = await sandbox.json<Trained>(`train clipped.yaml --run-dir ${directory} ${layout}`);
+    t.is(other.weightsHash, quiet.weightsHash, layout);
+    t.is(diagnosticsOf(directory), diagnosticsOf('clipped-quiet'), layout);
+  }
+  await sandbox.json('train clipped.yaml --run-dir clipped --workers 4 --threads 1 --until-step 5');
+  t.is((await sandbox.json<Trained>('resume clipped --workers 2')).weightsHash, quiet.weightsHash);
+  const metrics = readFileSync(join(sandbox.path, 'clipped-quiet', 'metrics.jsonl'), 'utf8');
+  const clipped = metrics
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).clippedHeads);
+  t.true(
+    clipped.some((heads) => heads > 0),
+    clipped.join(),
+  );
+});
+
 test.serial('variants in plain operations have the same bits in other layouts, and resume', async (t) => {
   const gates = '{granularity: headwise}, {position: value, sharing: head-shared, activation: silu}';
   const controls = '{kind: switch-head, count: 4, topK: 2}, {kind: attention-sink}, {kind: sandwich-norm}';

@@ -38,6 +38,21 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     /groups\.gate is given, but .* lies in one matrix with the queries.* It has: embedding, norms/,
   ],
   [
+    'QK-clip with QK norm',
+    { optimizer: { qkClip: {} } },
+    'SLUICE_E_OPTIMIZER_INVALID',
+    /qkClip is given, but model\.qkNorm is on/,
+  ],
+  [
+    'QK-clip with a gate that adds to queries',
+    {
+      model: { qkNorm: false, gates: [{}, { position: 'query', form: 'additive' }] },
+      optimizer: { qkClip: {} },
+    },
+    'SLUICE_E_OPTIMIZER_INVALID',
+    /qkClip is given, but the model has a gate that adds to the query/,
+  ],
+  [
     'grains that do not fill the lanes',
     { batch: { sequences: 6 } },
     'SLUICE_E_BATCH_INDIVISIBLE',

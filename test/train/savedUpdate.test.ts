@@ -10,6 +10,10 @@ import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun({ model: severalBlocks, optimizer: { weightDecay: 0.3 } });
 const withMuon = tinyRun({ model: severalBlocks, optimizer: { weightDecay: 0.3, kind: 'muon' } });
+const withQkClip = tinyRun({
+  model: { ...severalBlocks, qkNorm: false, initializerRange: 0.3 },
+  optimizer: { qkClip: { threshold: 0.5 } },
+});
 const newTrainer = (run = config) => tinyTrainer(run);
 
 /** Saves a trainer as the workers of a run do. @returns the checkpoint's directory */
@@ -39,8 +43,7 @@ async function measureSaved(directory: string): Promise<SavedUpdate> {
   }
 }
 
-for (const run of [config, withMuon]) {
-  const { kind } = run.optimizer;
+for (const [kind, run] of Object.entries({ adamw: config, muon: withMuon, 'QK-clip': withQkClip })) {
   test.serial(`${kind}: a checkpoint tells the size of the last update to the last bit`, async (t) => {
     const trainer = await newTrainer(run);
     t.true(modelTensors(config.model).some(({ size }) => size > 2 * BLOCK_ELEMENTS));

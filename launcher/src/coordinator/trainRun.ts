@@ -159,7 +159,17 @@ async function takeStep(
   const answers = await workers.call('step', { step, learningRate, firstSample, ...precautions(run) });
   const seconds = (performance.now() - start) / 1000;
   const result = agreed(`step ${step}`, answers, [
-    ...(['step', 'loss', 'gradientNorm', 'groupNorms', 'applied', 'tokens', 'recheck'] as const),
+    ...([
+      'step',
+      'loss',
+      'gradientNorm',
+      'groupNorms',
+      'applied',
+      'tokens',
+      'recheck',
+      'largestAttentionLogit',
+      'clippedHeads',
+    ] as const),
   ]);
   state.step = step;
   state.tokens += result.tokens;

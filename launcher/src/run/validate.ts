@@ -145,8 +145,29 @@ function validateSchedule({ schedule, training: { steps } }: Pick<RunConfig, 'sc
   }
 }
 
+function validateOptimizer(config: Pick<RunConfig, 'model' | 'optimizer'>): void {
+  validateGroups(config);
+  if (config.optimizer.qkClip) validateQkClip(config);
+}
+
+/** QK-clip counts on logits that are proportional to the weights. */
+function validateQkClip({ model: { qkNorm, gates } }: Pick<RunConfig, 'model'>): void {
+  const adds = gates.find(
+    ({ position, form }) => form === 'additive' && (position === 'query' || position === 'key'),
+  );
+  const reason = qkNorm
+    ? 'model.qkNorm is on: then the weights do not scale the logits, which the gains of those norms bound (optimizer.groups.norms.weightDecay holds them down). Set model.qkNorm to false, or leave optimizer.qkClip out.'
+    : adds
+      ? `the model has a gate that adds to the ${adds.position}: then the logits do not scale with the weights. Leave one of them out.`
+      : undefined;
+  if (reason === undefined) return;
+  throw new SluiceError('SLUICE_E_OPTIMIZER_INVALID', `optimizer.qkClip is given, but ${reason}`, {
+    details: { qkNorm, gate: adds },
+  });
+}
+
 /** Settings of parameters that the model does not have would be taken for having an effect. */
-function validateOptimizer({ model, optimizer }: Pick<RunConfig, 'model' | 'optimizer'>): void {
+function validateGroups({ model, optimizer }: Pick<RunConfig, 'model' | 'optimizer'>): void {
   const there = [...new Set(modelParameters(model).map(({ group }) => group))];
   const absent = Object.keys(optimizer.groups ?? {}).find((group) => !there.some((one) => one === group));
   if (absent === undefined) return;

@@ -15,6 +15,8 @@ import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { GradientSums } from './gradients.ts';
 import { Clipping } from './optimizer/clipping.ts';
+import type { OptimizedPiece } from './optimizer/pieces.ts';
+import { QkClip } from './optimizer/qkClip.ts';
 import { wholeMatrices } from './optimizer/settings.ts';
 import { ShardedOptimizer } from './optimizer/sharded.ts';
 import type {
@@ -53,6 +55,8 @@ interface StepTotals {
   readonly groupNorms: StepResult['groupNorms'];
   readonly tokens: number;
   readonly expertLoads: Float32Array[];
+  /** For each layer and head; empty without QK-clip. */
+  readonly largestLogits: Float64Array;
 }
 
 /** What a worker contributes to a stage of a space. */
@@ -84,6 +88,7 @@ export class Trainer {
   readonly #samplers: Samplers;
   readonly #agreement: Agreement;
   readonly #watch: StopWatch;
+  readonly #qkClip: QkClip | undefined;
   readonly spaces: readonly TrainedSpace[];
   readonly clipping: Clipping;
   readonly model: Decoder;
@@ -101,7 +106,9 @@ export class Trainer {
     this.#topology = topology;
     this.#samplers = samplers;
     this.#watch = new StopWatch(topology.blocked);
-    this.#agreement = new Agreement(config.model, grainCount(config));
+    const { qkClip } = config.optimizer;
+    this.#qkClip = qkClip && new QkClip(qkClip.threshold, config.model);
+    this.#agreement = new Agreement(config.model, grainCount(config), topology, qkClip !== undefined);
     const { experts, expertReplicas, world } = topology;
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
     const trained = (space: FlatSpace, sources: number) => ({
@@ -125,9 +132,13 @@ export class Trainer {
     this.expertLoads = uniformLoads(config);
   }
 
-  /** Whether the last update's size follows from the moments; Muon's do not tell Nesterov's direction. */
+  /**
+   * Whether the last update's size follows from weights and moments. Muon's moments do not tell Nesterov's direction, and
+   * QK-clip scales the weights afterwards.
+   */
   get momentsTellUpdate(): boolean {
-    return this.#config.optimizer.kind === 'adamw';
+    const { kind, qkClip } = this.#config.optimizer;
+    return kind === 'adamw' && qkClip === undefined;
   }
 
   /** Gives every parameter its initial values. Moments of a new trainer are zero. */
@@ -157,9 +168,10 @@ export class Trainer {
       for (const { optimizer, gradients } of this.spaces) {
         optimizer.update(gradients.total, { step, learningRate, gradientScales });
       }
+      this.#qkClip?.apply(this.#pieces(), totals.largestLogits);
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
-    }
+    } else this.#qkClip?.skip();
     this.#watch.optimized();
     return {
       ...{ step, ...this.#report(totals), applied },
@@ -226,9 +238,14 @@ export class Trainer {
   measureUpdate(): UpdateRatios | undefined {
     if (!this.taken || this.loadedUpdate) return this.loadedUpdate;
     const meter = new UpdateMeter(this.#config.model, this.#config.optimizer, this.taken);
-    for (const { optimizer } of this.spaces) for (const piece of optimizer.pieces) meter.add(piece);
+    for (const piece of this.#pieces()) meter.add(this.#qkClip?.unclipped(piece) ?? piece);
     makeWhole(meter.sums, this.#topology);
     return meter.ratios();
+  }
+
+  /** All pieces that this worker optimizes. */
+  #pieces(): OptimizedPiece[] {
+    return this.spaces.flatMap(({ optimizer }) => optimizer.pieces);
   }
 
   /** All parameters that this worker holds. */
@@ -333,6 +350,7 @@ export class Trainer {
         totalTokens,
         expertLoads: this.expertLoads,
         onParts: (parts) => this.#note(grain, parts),
+        ...(this.#qkClip && { observer: { largestLogits: this.#noteLogits } }),
         ...(completeStage && { onStageGradients: completeStage }),
       }),
     );
@@ -349,6 +367,15 @@ export class Trainer {
     });
   }
 
+  /** @param largest of each head of each sequence of a grain */
+  readonly #noteLogits = (layer: number, largest: Float32Array): void => {
+    const { numAttentionHeads: heads } = this.#config.model;
+    const noted = this.#agreement.largestLogits.subarray(layer * heads, (layer + 1) * heads);
+    largest.forEach((logit, i) => {
+      noted[i % heads] = Math.max(noted[i % heads]!, logit);
+    });
+  };
+
   #agree(): StepTotals {
     const agreement = this.#agreement;
     for (const { optimizer, gradients } of this.spaces) {
@@ -363,6 +390,7 @@ export class Trainer {
       groupNorms: agreement.groupNorms(),
       tokens,
       expertLoads: this.#agreedLoads(),
+      largestLogits: agreement.agreedLogits(),
     };
   }
 
@@ -380,9 +408,13 @@ export class Trainer {
   }
 
   #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied' | 'recheck'> {
-    const { expertLoads, ...rest } = totals;
+    const { expertLoads, largestLogits, ...rest } = totals;
     return {
       ...rest,
+      ...(this.#qkClip && {
+        largestAttentionLogit: Math.max(...largestLogits),
+        clippedHeads: this.#qkClip.countClipped(largestLogits),
+      }),
       ...(expertLoads.length > 0 ? { expertLoad: expertLoads.map((loads) => [...loads]) } : {}),
       seconds: this.#watch.seconds(),
       peakMemoryBytes: process.resourceUsage().maxRSS * 1024,

@@ -70,6 +70,14 @@ export const AdaptiveClipConfig = z.strictObject({
 
 export type AdaptiveClipConfig = z.infer<typeof AdaptiveClipConfig>;
 
+export const QkClipConfig = z.strictObject({
+  threshold: z
+    .number()
+    .positive()
+    .default(100)
+    .describe('Largest attention logit q·k/√d that a head may have in a step and keep its weights.'),
+});
+
 export const OptimizerConfig = z
   .strictObject({
     kind: z
@@ -102,6 +110,9 @@ export const OptimizerConfig = z
       .describe('Largest norm of the gradient, or of a group’s; 0 for no such limit.'),
     adaptiveClip: AdaptiveClipConfig.optional().describe(
       'Settings of adaptive clipping; only with `clip: adaptive`.',
+    ),
+    qkClip: QkClipConfig.optional().describe(
+      'Scales query and key weights of heads whose attention logits grow too large; only without `model.qkNorm`.',
     ),
   })
   .superRefine(({ kind, muon, clip, adaptiveClip }, context) => {
