@@ -19,6 +19,8 @@ import {
   gateWidth,
   linear,
   linearCrossEntropy,
+  Muon,
+  muonScratchElements,
   planDispatch,
   projectionWidth,
   rmsNorm,
@@ -192,6 +194,27 @@ function optimizer(): Results {
   return [state.parameters, state.firstMoment, state.secondMoment];
 }
 
+/** A wide and a tall matrix, of several blocks of depth and of elements. */
+function muon(): Results {
+  return [
+    { rows: 37, columns: 600 },
+    { rows: 150, columns: 53 },
+  ].flatMap(({ rows, columns }) => {
+    const length = rows * columns;
+    const matrix = { parameters: randomValues(1, length), momentum: randomValues(2, length, 0.1) };
+    const sums = new Float64Array(2 * Math.ceil(length / 4096));
+    const settings = {
+      ...{ rows, columns, learningRate: 0.02, momentumDecay: 0.95, iterations: 5 },
+      ...{ weightDecay: 0.1, gradientScale: 0.7 },
+    };
+    const optimizer = new Muon(muonScratchElements([settings]));
+    for (const step of [1, 2]) {
+      optimizer.update({ ...matrix, gradients: randomValues(10 + step, length, 3) }, settings, sums);
+    }
+    return [matrix.parameters, matrix.momentum, sums];
+  });
+}
+
 /** Logits of any size, also where the exponential is clamped. */
 function softmax(): Results {
   const values = randomValues(1, 60 * 37, 60).map((value, i) => (i % 50 === 0 ? value * 4 : value));
@@ -229,6 +252,21 @@ function statistics(layout: AttentionLayout): Results {
       numbers.flatMap((one) => [one.firstToken, one.firstQuery, one.largestLogit, one.entropy]),
     ),
   ];
+}
+
+function largest(layout: AttentionLayout): Results {
+  const rows = layout.batch * layout.sequence;
+  const [q, k, v] = [layout.heads, layout.keyValueHeads, layout.keyValueHeads].map((heads, i) =>
+    matrix(randomValues(i + 1, rows * heads * layout.headDim, 2), heads * layout.headDim),
+  ) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
+  let told = new Float32Array();
+  tf.tidy(() =>
+    gatedAttention(q, k, v, undefined, { ...layout, gate: 'none' }, (largest) => {
+      told = largest.slice();
+    }),
+  );
+  tf.dispose([q, k, v]);
+  return [told];
 }
 
 function crossEntropy([tokens, channels, vocabulary]: readonly [number, number, number]): Results {
@@ -280,6 +318,7 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
   attentionHeads: () => ATTENTION_SHAPES.flatMap((layout, i) => heads(layout, 10 * i)),
   gatedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => attention(layout, 10 * i)),
   cachedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => cached(layout, 10 * i)),
+  largestLogits: () => ATTENTION_SHAPES.flatMap(largest),
   attentionStatistics: () => ATTENTION_SHAPES.flatMap(statistics),
   gateHeads: () =>
     [true, false].flatMap((isHeadwise) =>
@@ -314,6 +353,7 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
       ] as const
     ).flatMap(crossEntropy),
   adamW: optimizer,
+  muon,
   squaredNorms: () => [squaredNorms(randomValues(1, 30_000, 2))],
   sumTree: () => {
     const target = new Float32Array(2000);

@@ -29,7 +29,7 @@ const MODELS = {
   },
 };
 
-function configOf(model: object): RunConfig {
+function configOf(model: object, optimizer: object): RunConfig {
   return RunConfig.parse({
     model: {
       vocabularySize: VOCABULARY,
@@ -44,15 +44,15 @@ function configOf(model: object): RunConfig {
     parallel: { lanes: 2 },
     batch: { sequences: 4, grainSequences: 2 },
     training: { steps: STEPS },
-    optimizer: { learningRate: 0.01 },
+    optimizer: { learningRate: 0.01, ...optimizer },
     schedule: { kind: 'cosine', warmupSteps: 2 },
   });
 }
 
 /** @returns the loss of each step, and the weights and moments after the last */
-async function train(model: object): Promise<ArrayBufferView[]> {
+async function train(model: object, optimizer = {}): Promise<ArrayBufferView[]> {
   await selectBackend('native');
-  const config = configOf(model);
+  const config = configOf(model, optimizer);
   const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: source, validation: source });
   trainer.initialize();
   const losses: number[] = [];
@@ -66,4 +66,5 @@ async function train(model: object): Promise<ArrayBufferView[]> {
 export const TRAININGS: Readonly<Record<string, () => Promise<ArrayBufferView[]>>> = {
   'training of a dense model': () => train(MODELS.dense),
   'training of a mixture of experts': () => train(MODELS.experts),
+  'training with Muon': () => train(MODELS.experts, { kind: 'muon' }),
 };

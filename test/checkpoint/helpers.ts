@@ -1,4 +1,5 @@
 import {
+  ADAMW_KINDS,
   beginCheckpoint,
   type CheckpointReader,
   commitCheckpoint,
@@ -6,8 +7,10 @@ import {
   type Manifest,
   numElements,
   type Piece,
+  type SavedTensor,
   TENSOR_KINDS,
   type TensorKind,
+  tensorsOfKind,
   writeShard,
 } from '@sluice/checkpoint';
 import { BLOCK_ELEMENTS, type FileOperations, randomKey } from '@sluice/core';
@@ -34,15 +37,16 @@ export interface Sharding {
 
 /** The pieces of all tensors of all kinds, as they lie with each of the workers. */
 export function shard(
-  tensors: readonly LogicalTensor[],
+  tensors: readonly SavedTensor[],
   sharding: Sharding,
   seed: number,
-  kinds: readonly TensorKind[] = TENSOR_KINDS,
+  kinds: readonly TensorKind[] = ADAMW_KINDS,
 ): Piece[][] {
   const workers: Piece[][] = Array.from({ length: sharding.world }, () => []);
   let next = 0;
-  for (const kind of kinds) {
-    for (const tensor of tensors) {
+  for (const kind of TENSOR_KINDS) {
+    for (const { name, shape } of tensorsOfKind(tensors, kinds, kind)) {
+      const tensor = { name, shape };
       const all = valuesOf(seed, kind, tensor);
       for (let begin = 0; begin < all.length; ) {
         const { blocks, owner } = sharding.cuts[next++ % sharding.cuts.length]!;
@@ -89,7 +93,7 @@ export const TWO_WORKERS: Sharding = {
 };
 
 export interface SaveOptions {
-  readonly tensors?: readonly LogicalTensor[];
+  readonly tensors?: readonly SavedTensor[];
   readonly sharding?: Sharding;
   readonly seed?: number;
   readonly kinds?: readonly TensorKind[];
@@ -98,7 +102,7 @@ export interface SaveOptions {
 
 /** Saves a whole checkpoint as coordinator and workers together would. */
 export async function save(run: string, step: number, options: SaveOptions = {}): Promise<Manifest> {
-  const { tensors = SMALL, sharding = TWO_WORKERS, seed = step, kinds = TENSOR_KINDS } = options;
+  const { tensors = SMALL, sharding = TWO_WORKERS, seed = step, kinds = ADAMW_KINDS } = options;
   const { files = hastyFiles } = options;
   const directory = await beginCheckpoint(run, step, files);
   const shards = [];
@@ -127,7 +131,7 @@ export async function holds(
   reader: CheckpointReader,
   tensors: readonly LogicalTensor[],
   seed: number,
-  kinds: readonly TensorKind[] = TENSOR_KINDS,
+  kinds: readonly TensorKind[] = ADAMW_KINDS,
 ): Promise<boolean> {
   for (const kind of kinds) {
     for (const tensor of tensors) {

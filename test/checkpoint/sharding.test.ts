@@ -9,7 +9,7 @@ import {
   numElements,
   openCheckpoint,
   type Piece,
-  TENSOR_KINDS,
+  type TensorKind,
   writeShard,
 } from '@sluice/checkpoint';
 import { BLOCK_ELEMENTS } from '@sluice/core';
@@ -105,10 +105,38 @@ test('the hash of the whole tells content, names, shapes and kinds apart', (t) =
   t.not(hash((pieces) => pieces.map((p) => ({ ...p, tensor: rename(p.tensor) }))).weights, plain.weights);
   const reshape = (tensor: Piece['tensor']) => ({ ...tensor, shape: [numElements(tensor.shape)] });
   t.not(hash((pieces) => pieces.map((p) => ({ ...p, tensor: reshape(p.tensor) }))).weights, plain.weights);
-  const swap = { parameter: 'parameter', firstMoment: 'secondMoment', secondMoment: 'firstMoment' } as const;
-  const swapped = hash((pieces) => pieces.map((p) => ({ ...p, kind: swap[p.kind] })));
+  const swap: Partial<Record<TensorKind, TensorKind>> = {
+    firstMoment: 'secondMoment',
+    secondMoment: 'firstMoment',
+  };
+  const swapped = hash((pieces) => pieces.map((p) => ({ ...p, kind: swap[p.kind] ?? p.kind })));
   t.is(swapped.weights, plain.weights);
   t.not(swapped.optimizer, plain.optimizer);
+});
+
+test('tensors may have kinds of their own, which are covered, hashed and read like the others', async (t) => {
+  const run = temporaryDirectory(t);
+  const [first, ...others] = SMALL;
+  const own = { ...first!, kinds: ['parameter', 'momentum'] as const };
+  const plain = await save(run, 1);
+  const mixed = await save(run, 2, { tensors: [own, ...others], seed: 1 });
+  t.is(plain.version, 1);
+  t.is(mixed.version, 2);
+  t.is(mixed.hashes.weights, plain.hashes.weights);
+  t.not(mixed.hashes.optimizer, plain.hashes.optimizer);
+  const stored = Object.keys(mixed.hashes.tensors).filter((name) => name.endsWith(first!.name));
+  t.deepEqual(stored, [first!.name, `optimizer.momentum.${first!.name}`]);
+  const reader = await openCheckpoint(checkpointDirectory(run, 2), { verify: true });
+  t.true(await holds(reader, others, 1));
+  t.true(await holds(reader, [own], 1, own.kinds));
+  await t.throwsAsync(reader.readRange('firstMoment', own.name, 0, 1, new Float32Array(1)), {
+    code: 'SLUICE_E_CHECKPOINT_MISMATCH',
+  });
+  await reader.close();
+  const { matchesManifest } = await hashCheckpoint(checkpointDirectory(run, 2));
+  t.true(matchesManifest);
+  const pieces = shard([first!], TWO_WORKERS, 1).flat().map(hashPiece);
+  t.throws(() => hashTensors([own], pieces), { message: /momentum.* are in no piece/ });
 });
 
 test('weights without moments are a checkpoint too', async (t) => {
@@ -208,5 +236,4 @@ test('state comes back as it was, and what JSON cannot hold is never saved', asy
       message: /state\.window\.1/,
     });
   }
-  t.is(TENSOR_KINDS.length, 3);
 });

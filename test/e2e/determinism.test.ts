@@ -71,6 +71,60 @@ for (const kind of ['dense', 'moe'] as const) {
   });
 }
 
+test.serial(
+  'Muon, groups and adaptive clipping: layouts and resuming on others change nothing',
+  async (t) => {
+    const groups = 'embedding: {learningRateScale: 0.5}, norms: {weightDecay: 0.1}';
+    const clip = 'clip: adaptive\n  adaptiveClip: {warmupSteps: 3, threshold: 0.5}';
+    sandbox.write(
+      'muon.yaml',
+      `extends: moe.yaml\noptimizer:\n  kind: muon\n  groups: {${groups}}\n  ${clip}\n`,
+    );
+    const quiet = await sandbox.json<Trained>('train muon.yaml --run-dir muon-quiet --threads 1');
+    for (const layout of layouts.moe) {
+      const directory = `muon${layout.replaceAll(' ', '')}`;
+      const other = await sandbox.json<Trained>(`train muon.yaml --run-dir ${directory} ${layout}`);
+      t.is(other.weightsHash, quiet.weightsHash, layout);
+      t.is(diagnosticsOf(directory), diagnosticsOf('muon-quiet'), layout);
+    }
+    await sandbox.json(
+      'train muon.yaml --run-dir muon --workers 4 --expert-parallel 2 --threads 1 --until-step 5',
+    );
+    await sandbox.json('resume muon --workers 1 --more-steps 3');
+    t.is((await sandbox.json<Trained>('resume muon --workers 2')).weightsHash, quiet.weightsHash);
+    const [stopped, whole] = [
+      await sandbox.json<Hashes>('hash muon'),
+      await sandbox.json<Hashes>('hash muon-quiet'),
+    ];
+    t.is(stopped.optimizer, whole.optimizer);
+    t.deepEqual(stopped.tensors, whole.tensors);
+    t.true(Object.keys(whole.tensors).some((name) => name.startsWith('optimizer.momentum.')));
+  },
+);
+
+test.serial('QK-clip clips the same on other numbers of workers, and after a resume', async (t) => {
+  const clip = 'model:\n  qkNorm: false\noptimizer:\n  qkClip: {threshold: 0.01}\n';
+  sandbox.write('clipped.yaml', `extends: dense.yaml\n${clip}`);
+  const quiet = await sandbox.json<Trained>('train clipped.yaml --run-dir clipped-quiet --threads 1');
+  for (const layout of layouts.dense) {
+    const directory = `clipped${layout.replaceAll(' ', '')}`;
+    const other = await sandbox.json<Trained>(`train clipped.yaml --run-dir ${directory} ${layout}`);
+    t.is(other.weightsHash, quiet.weightsHash, layout);
+    t.is(diagnosticsOf(directory), diagnosticsOf('clipped-quiet'), layout);
+  }
+  await sandbox.json('train clipped.yaml --run-dir clipped --workers 4 --threads 1 --until-step 5');
+  t.is((await sandbox.json<Trained>('resume clipped --workers 2')).weightsHash, quiet.weightsHash);
+  const metrics = readFileSync(join(sandbox.path, 'clipped-quiet', 'metrics.jsonl'), 'utf8');
+  const clipped = metrics
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).clippedHeads);
+  t.true(
+    clipped.some((heads) => heads > 0),
+    clipped.join(),
+  );
+});
+
 test.serial('variants in plain operations have the same bits in other layouts, and resume', async (t) => {
   const gates = '{granularity: headwise}, {position: value, sharing: head-shared, activation: silu}';
   const controls = '{kind: switch-head, count: 4, topK: 2}, {kind: attention-sink}, {kind: sandwich-norm}';

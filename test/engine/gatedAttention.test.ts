@@ -7,6 +7,7 @@ import {
   projectionWidth,
   rmsNorm,
   rotaryTable,
+  statisticsOfHead,
 } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import test from 'ava';
@@ -50,6 +51,34 @@ const anyShape = fc.tuple(
   fc.integer({ min: 1, max: 3 }),
   anyHeadDim,
 );
+
+test('attention tells the largest logit of each head in passing, and computes the same', (t) => {
+  fc.assert(
+    fc.property(anyShape, anyGate, fc.nat(), (shape, gate, seed) => {
+      const layout = layoutOf(shape, gate);
+      const operands = operandsOf(layout, seed);
+      let told = new Float32Array();
+      const telling: Operation = ({ q, k, v, gate }) => {
+        const [q_NS, k_NS, v_NS] = [q, k, v].map((x) => x!.onTape() as tf.Tensor2D);
+        const gates = gate?.onTape() as tf.Tensor2D | undefined;
+        return gatedAttention(q_NS!, k_NS!, v_NS!, gates, layout, (largest) => {
+          told = largest.slice();
+        });
+      };
+      for (const backend of ['native', 'cpu'] as const) {
+        const { output } = runOperation(backend, telling, operands);
+        t.deepEqual(output, runOperation(backend, attentionOf(layout), operands).output);
+        const expected = Array.from({ length: layout.batch * layout.heads }, (_, i) => {
+          const { q, k } = { q: operands.q!.values, k: operands.k!.values };
+          return statisticsOfHead({ q, k, layout }, Math.floor(i / layout.heads), i % layout.heads)
+            .largestLogit;
+        });
+        t.true(relativeError(told, expected) < 2e-6, backend);
+      }
+    }),
+    { numRuns: 25 },
+  );
+});
 
 test('the native kernel agrees with the reference over random shapes', (t) => {
   fc.assert(

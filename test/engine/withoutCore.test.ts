@@ -54,6 +54,13 @@ test('the optimizer and the sums have plain versions', (t) => {
   };
   engine.adamW({ parameters, gradients, firstMoment, secondMoment }, settings);
   t.true(Math.abs(parameters[0]! - 0.9) < 1e-6 && Math.abs(parameters[1]! + 0.9) < 1e-6);
+  const matrix = { parameters: Float32Array.of(1, -1), momentum: new Float32Array(2), gradients };
+  const muon = new engine.Muon(engine.muonScratchElements([{ rows: 1, columns: 2 }]));
+  const sums = new Float64Array(2);
+  const sizes = { rows: 1, columns: 2, iterations: 5, momentumDecay: 0.9 };
+  muon.update(matrix, { ...sizes, learningRate: 0.1, weightDecay: 0, gradientScale: 1 }, sums);
+  t.true(matrix.parameters[0]! < 0.99 && matrix.parameters[1]! > -1 && sums[1] === 2);
+  t.true(Math.abs(matrix.momentum[0]! - 0.05) < 1e-7);
   t.deepEqual([...engine.squaredNorms(Float32Array.of(3, 4, 1), 2)], [25, 1]);
   const sum = new Int32Array(2);
   engine.sumTree(sum, [Int32Array.of(1, 2), Int32Array.of(10, 20), Int32Array.of(100, 2 ** 31 - 1)]);

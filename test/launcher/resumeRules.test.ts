@@ -38,6 +38,7 @@ test('what changes no bit is free, what the weights depend on is fixed, the rest
     'data.sequenceLength',
     'batch.sequences',
     'parallel.lanes',
+    'optimizer.kind',
     'training.unheardOf',
     'unheardOf',
   ]) {
@@ -46,6 +47,7 @@ test('what changes no bit is free, what the weights depend on is fixed, the rest
   for (const key of [
     'training.steps',
     'optimizer.learningRate',
+    'optimizer.muon.momentum',
     'schedule.kind',
     'backend',
     'data.recipe',

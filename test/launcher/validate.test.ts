@@ -32,6 +32,27 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     /8, not a multiple of batch\.grainSequences 3/,
   ],
   [
+    'settings of a group that the model does not have',
+    { optimizer: { groups: { gate: { learningRateScale: 0.5 } } } },
+    'SLUICE_E_OPTIMIZER_INVALID',
+    /groups\.gate is given, but .* lies in one matrix with the queries.* It has: embedding, norms/,
+  ],
+  [
+    'QK-clip with QK norm',
+    { optimizer: { qkClip: {} } },
+    'SLUICE_E_OPTIMIZER_INVALID',
+    /qkClip is given, but model\.qkNorm is on/,
+  ],
+  [
+    'QK-clip with a gate that adds to queries',
+    {
+      model: { qkNorm: false, gates: [{}, { position: 'query', form: 'additive' }] },
+      optimizer: { qkClip: {} },
+    },
+    'SLUICE_E_OPTIMIZER_INVALID',
+    /qkClip is given, but the model has a gate that adds to the query/,
+  ],
+  [
     'grains that do not fill the lanes',
     { batch: { sequences: 6 } },
     'SLUICE_E_BATCH_INDIVISIBLE',

@@ -3,10 +3,12 @@
 import { type ElementRange, type Group, type Pending, sharedFloat32, soloGroup } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { ModelConfig, modelParameters } from '@sluice/model';
+import { OptimizerConfig } from '@sluice/train';
 import test from 'ava';
 import fc from 'fast-check';
 import { FlatSpace } from '../../packages/train/src/flatSpace.ts';
 import { GradientSums } from '../../packages/train/src/gradients.ts';
+import { wholeMatrices } from '../../packages/train/src/optimizer/settings.ts';
 
 const model = ModelConfig.parse({
   vocabularySize: 96,
@@ -158,6 +160,34 @@ test('the slices of all workers cover every tensor once, cut only between blocks
     ),
     { numRuns: 8 },
   );
+});
+
+test('whole matrices belong to one worker each, and the work is spread evenly over the layers', (t) => {
+  const deep = ModelConfig.parse({ ...model, numLayers: 12 });
+  const specs = modelParameters(deep);
+  const config = OptimizerConfig.parse({ kind: 'muon', learningRate: 1 });
+  const whole = wholeMatrices(config);
+  for (const placement of ['replicated', 'expert'] as const) {
+    for (const size of [1, 2, 4]) {
+      const pieces = Array.from(
+        { length: size },
+        (_, rank) => new FlatSpace(placement, specs, layoutGroup(rank, size), whole).ownedPieces,
+      );
+      for (const { tensor, spec, begin, end } of pieces.flat()) {
+        if (whole(spec, tensor) !== undefined) t.deepEqual([begin, end], [0, tensor.size], tensor.name);
+      }
+      const owned = pieces.flat().map(({ tensor, begin }) => `${tensor.name} ${begin}`);
+      t.is(new Set(owned).size, owned.length);
+      t.is(
+        pieces.flat().reduce((sum, { begin, end }) => sum + end - begin, 0),
+        specs.filter((spec) => spec.placement === placement).reduce((sum, spec) => sum + spec.size, 0),
+      );
+      const work = pieces.map((own) =>
+        own.reduce((sum, { spec, tensor, begin, end }) => sum + (whole(spec, tensor) ?? end - begin), 0),
+      );
+      t.true(Math.max(...work) < 1.15 * (work.reduce((a, b) => a + b) / size), `${placement}, ${work}`);
+    }
+  }
 });
 
 test('shared memory holds the values, so that the communication thread can send them', (t) => {

@@ -6,9 +6,9 @@ import { Trainer } from '../../packages/train/src/trainer.ts';
 
 function configOf(
   model: object,
-  more: { sequence?: number; grain?: number; parallel?: object } = {},
+  more: { sequence?: number; grain?: number; parallel?: object; optimizer?: object } = {},
 ): RunConfig {
-  const { sequence = 128, grain = 2, parallel = {} } = more;
+  const { sequence = 128, grain = 2, parallel = {}, optimizer = {} } = more;
   return RunConfig.parse({
     model: {
       vocabularySize: 512,
@@ -24,7 +24,7 @@ function configOf(
     parallel: { lanes: 4, ...parallel },
     batch: { sequences: 4 * grain, grainSequences: grain },
     training: { steps: 10 },
-    optimizer: { learningRate: 1e-3 },
+    optimizer: { learningRate: 1e-3, ...optimizer },
   });
 }
 
@@ -65,6 +65,13 @@ async function poolPeak(body: () => Promise<unknown>): Promise<number> {
   return peak;
 }
 
+/** Of the buffers that the moments of pieces lie in. */
+function momentBytes(pieces: Trainer['spaces'][number]['optimizer']['pieces']): number {
+  const arrays = pieces.flatMap(({ moments }) => Object.values(moments) as Float32Array[]);
+  const buffers = new Set(arrays.map(({ buffer }) => buffer));
+  return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0);
+}
+
 /** What a worker alone takes in one step. */
 async function measure(config: RunConfig): Promise<{ flat: number; activations: number }> {
   const { sequenceLength } = config.data;
@@ -81,8 +88,7 @@ async function measure(config: RunConfig): Promise<{ flat: number; activations: 
     const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: tokens, validation: tokens });
     trainer.initialize();
     activations = await poolPeak(() => trainer.trainStep({ step: 1, learningRate: 1e-3 }));
-    for (const { optimizer } of trainer.spaces)
-      moments += 2 * optimizer.pieces[0]!.firstMoment.buffer.byteLength;
+    for (const { optimizer } of trainer.spaces) moments += momentBytes(optimizer.pieces);
   });
   return { flat: shared + moments, activations };
 }
@@ -92,6 +98,10 @@ const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
   'dense, deep and narrow': [{ numLayers: 8, hiddenSize: 32, gate: { granularity: 'headwise' } }],
   'long grains': [{ gates: [] }, { sequence: 256, grain: 4 }],
   experts: [{ experts: { count: 8, topK: 2, intermediateSize: 48 } }],
+  'experts with Muon': [
+    { experts: { count: 8, topK: 2, intermediateSize: 48 } },
+    { optimizer: { kind: 'muon' } },
+  ],
   'a shared expert': [{ experts: { count: 8, topK: 2, intermediateSize: 48, sharedIntermediateSize: 64 } }],
   'gates in plain operations': [
     {

@@ -1,7 +1,7 @@
 import { beginCheckpoint, commitCheckpoint, openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { modelTensors } from '@sluice/model';
-import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
+import { measureSavedUpdate, type RunConfig, type SavedUpdate, savedTensors } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
 import { loadTrainer, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
@@ -9,17 +9,22 @@ import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun({ model: severalBlocks, optimizer: { weightDecay: 0.3 } });
-const newTrainer = () => tinyTrainer(config);
+const withMuon = tinyRun({ model: severalBlocks, optimizer: { weightDecay: 0.3, kind: 'muon' } });
+const withQkClip = tinyRun({
+  model: { ...severalBlocks, qkNorm: false, initializerRange: 0.3 },
+  optimizer: { qkClip: { threshold: 0.5 } },
+});
+const newTrainer = (run = config) => tinyTrainer(run);
 
 /** Saves a trainer as the workers of a run do. @returns the checkpoint's directory */
-async function save(t: ExecutionContext, trainer: Trainer, step: number): Promise<string> {
+async function save(t: ExecutionContext, trainer: Trainer, step: number, config: RunConfig): Promise<string> {
   const run = temporaryDirectory(t);
   const directory = await beginCheckpoint(run, step);
   const shard = await writeShard(directory, 0, trainerPieces(trainer));
   await commitCheckpoint({
     directory,
     step,
-    tensors: modelTensors(config.model),
+    tensors: savedTensors(config),
     shards: [shard],
     config,
     configHash: 'none',
@@ -38,30 +43,36 @@ async function measureSaved(directory: string): Promise<SavedUpdate> {
   }
 }
 
-test.serial('a checkpoint tells the size of the last update to the last bit', async (t) => {
-  const trainer = await newTrainer();
-  t.true(modelTensors(config.model).some(({ size }) => size > 2 * BLOCK_ELEMENTS));
-  for (let step = 1; step <= 3; step++) await trainer.trainStep({ step, learningRate: 0.01 / step });
-  const { updateRatio, layers } = await trainer.diagnose({ sequences: 1 });
-  t.true(updateRatio! > 1e-3);
-  t.deepEqual(await measureSaved(await save(t, trainer, 3)), {
-    ratios: { overall: updateRatio!, layers: layers.map((layer) => layer.updateRatio!) },
+for (const [kind, run] of Object.entries({ adamw: config, muon: withMuon, 'QK-clip': withQkClip })) {
+  test.serial(`${kind}: a checkpoint tells the size of the last update to the last bit`, async (t) => {
+    const trainer = await newTrainer(run);
+    t.true(modelTensors(config.model).some(({ size }) => size > 2 * BLOCK_ELEMENTS));
+    for (let step = 1; step <= 3; step++) await trainer.trainStep({ step, learningRate: 0.01 / step });
+    const { updateRatio, layers } = await trainer.diagnose({ sequences: 1 });
+    t.true(updateRatio! > 1e-3);
+    t.deepEqual(await measureSaved(await save(t, trainer, 3, run)), {
+      ratios: { overall: updateRatio!, layers: layers.map((layer) => layer.updateRatio!) },
+    });
   });
-});
 
-test.serial('a trainer that was loaded measures the update that was taken before', async (t) => {
-  const trainer = await newTrainer();
-  await trainer.trainStep({ step: 1, learningRate: 0.01 });
-  const reader = await openCheckpoint(await save(t, trainer, 1));
-  const loaded = await newTrainer();
-  await loadTrainer(loaded, reader);
-  await reader.close();
-  t.deepEqual(await loaded.diagnose({ sequences: 1 }), await trainer.diagnose({ sequences: 1 }));
-});
+  test.serial(`${kind}: a trainer that was loaded measures the update that was taken before`, async (t) => {
+    const trainer = await newTrainer(run);
+    await trainer.trainStep({ step: 1, learningRate: 0.01 });
+    const reader = await openCheckpoint(await save(t, trainer, 1, run));
+    const loaded = await newTrainer(run);
+    await loadTrainer(loaded, reader);
+    await reader.close();
+    t.deepEqual(await loaded.diagnose({ sequences: 1 }), await trainer.diagnose({ sequences: 1 }));
+    await loaded.trainStep({ step: 2, learningRate: 0.01 });
+    await trainer.trainStep({ step: 2, learningRate: 0.01 });
+    t.deepEqual(await loaded.diagnose({ sequences: 1 }), await trainer.diagnose({ sequences: 1 }));
+    t.deepEqual(trainerPieces(loaded), trainerPieces(trainer));
+  });
+}
 
 test.serial('without an applied update there is none to measure, and it is said why', async (t) => {
   const trainer = await newTrainer();
-  t.deepEqual(await measureSaved(await save(t, trainer, 0)), { missing: 'no step was taken' });
+  t.deepEqual(await measureSaved(await save(t, trainer, 0, config)), { missing: 'no step was taken' });
 
   await trainer.trainStep({ step: 1, learningRate: 0.01 });
   const [placed] = trainer.spaces[0]!.space.parameters;
@@ -69,7 +80,7 @@ test.serial('without an applied update there is none to measure, and it is said 
   placed!.parameter.values[0] = Number.NaN;
   await trainer.trainStep({ step: 2, learningRate: 0.01 });
   placed!.parameter.values[0] = value;
-  t.deepEqual(await measureSaved(await save(t, trainer, 2)), {
+  t.deepEqual(await measureSaved(await save(t, trainer, 2, config)), {
     missing: 'it notes no applied update of step 2',
   });
 });

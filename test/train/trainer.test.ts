@@ -2,6 +2,7 @@ import { nativeBackend } from '@sluice/engine';
 import type { StepResult } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
+import type { AdamWMoments } from '../../packages/train/src/optimizer/pieces.ts';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
 import { nonFinitePieces } from '../../packages/train/src/trainerState.ts';
 import { counting, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
@@ -23,6 +24,13 @@ test.serial('training learns the pattern, in training and in validation', async 
   t.true((await trainer.evaluate(8)).loss < 0.5);
   t.is(last.expertLoad?.length, 2);
   t.true(Math.abs(last.expertLoad![0]!.reduce((sum, load) => sum + load, 0) - 1) < 1e-6);
+});
+
+test.serial('Muon learns the pattern at the rate of AdamW', async (t) => {
+  const trainer = await tinyTrainer(tinyRun({ optimizer: { kind: 'muon' } }), { source: counting(1) });
+  for (let step = 1; step <= 80; step++) await trainer.trainStep({ step, learningRate: 0.01 });
+  const { loss } = await trainer.evaluate(8);
+  t.true(loss < 0.5, `loss ${loss}`);
 });
 
 test.serial('the native backend takes the steps of the plain one, to rounding', async (t) => {
@@ -92,11 +100,12 @@ test.serial('weights and moments that are not finite are named', async (t) => {
   const piece = trainer.spaces[0]!.optimizer.pieces.find(
     ({ tensor }) => tensor.name === 'model.norm.weight',
   )!;
+  const moments = piece.moments as AdamWMoments;
   for (const value of [Number.NaN, Infinity, -Infinity]) {
-    piece.secondMoment[1] = value;
+    moments.secondMoment[1] = value;
     t.deepEqual(nonFinitePieces(trainer), ['model.norm.weight (secondMoment)']);
   }
-  piece.secondMoment[1] = 1;
+  moments.secondMoment[1] = 1;
   piece.values[0] = Infinity;
   t.deepEqual(nonFinitePieces(trainer), ['model.norm.weight']);
 });

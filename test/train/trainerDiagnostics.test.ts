@@ -3,46 +3,53 @@
 import type { Group } from '@sluice/collectives';
 import test from 'ava';
 import type { PlacedParameter } from '../../packages/train/src/flatSpace.ts';
+import type { AdamWMoments } from '../../packages/train/src/optimizer/pieces.ts';
 import { soloWorkers, type Workers } from '../../packages/train/src/topology.ts';
 import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun({ model: severalBlocks });
 
-test.serial('the update ratio is that of the weights before and after the step', async (t) => {
-  const trainer = await tinyTrainer(config);
-  const weights = () =>
-    trainer.spaces.flatMap(({ space }) =>
-      space.parameters.map(({ spec, parameter }) => ({ name: spec.name, values: parameter.values.slice() })),
-    );
-  await trainer.trainStep({ step: 1, learningRate: 0.01 });
-  const before = weights();
-  await trainer.trainStep({ step: 2, learningRate: 0.007 });
-  const after = weights();
-  const { updateRatio, layers } = await trainer.diagnose({ sequences: 2 });
-  const ratio = (isCounted: (name: string) => boolean) => {
-    let [moved, norm] = [0, 0];
-    before.forEach(({ name, values }, i) => {
-      if (!isCounted(name)) return;
-      values.forEach((w, j) => {
-        moved += (after[i]!.values[j]! - w) ** 2;
-        norm += w ** 2;
+const groups = { experts: { learningRateScale: 3 }, norms: { weightDecay: 0.5 } };
+
+for (const kind of ['adamw', 'muon'] as const)
+  test.serial(`${kind}: the update ratio is that of the weights before and after the step`, async (t) => {
+    const trainer = await tinyTrainer(tinyRun({ model: severalBlocks, optimizer: { kind, groups } }));
+    const weights = () =>
+      trainer.spaces.flatMap(({ space }) =>
+        space.parameters.map(({ spec, parameter }) => ({
+          name: spec.name,
+          values: parameter.values.slice(),
+        })),
+      );
+    await trainer.trainStep({ step: 1, learningRate: 0.01 });
+    const before = weights();
+    await trainer.trainStep({ step: 2, learningRate: 0.007 });
+    const after = weights();
+    const { updateRatio, layers } = await trainer.diagnose({ sequences: 2 });
+    const ratio = (isCounted: (name: string) => boolean) => {
+      let [moved, norm] = [0, 0];
+      before.forEach(({ name, values }, i) => {
+        if (!isCounted(name)) return;
+        values.forEach((w, j) => {
+          moved += (after[i]!.values[j]! - w) ** 2;
+          norm += w ** 2;
+        });
       });
-    });
-    return Math.sqrt(moved / norm);
-  };
-  const isNear = (actual: number | null, expected: number) => Math.abs(actual! / expected - 1) < 1e-4;
-  t.true(updateRatio! > 1e-3);
-  t.true(
-    isNear(
-      updateRatio,
-      ratio(() => true),
-    ),
-  );
-  for (const { layer, updateRatio } of layers) {
-    const expected = ratio((name) => name.startsWith(`model.layers.${layer}.`));
-    t.true(isNear(updateRatio, expected), `layer ${layer}: ${updateRatio}, expected ${expected}`);
-  }
-});
+      return Math.sqrt(moved / norm);
+    };
+    const isNear = (actual: number | null, expected: number) => Math.abs(actual! / expected - 1) < 1e-4;
+    t.true(updateRatio! > 1e-3);
+    t.true(
+      isNear(
+        updateRatio,
+        ratio(() => true),
+      ),
+    );
+    for (const { layer, updateRatio } of layers) {
+      const expected = ratio((name) => name.startsWith(`model.layers.${layer}.`));
+      t.true(isNear(updateRatio, expected), `layer ${layer}: ${updateRatio}, expected ${expected}`);
+    }
+  });
 
 test.serial('an update that was not taken, or not applied, has no size', async (t) => {
   const trainer = await tinyTrainer(config);
@@ -100,7 +107,8 @@ test.serial('one worker and two measure the same bits', async (t) => {
     const trainer = await tinyTrainer(config, { workers });
     trainer.taken = { step: 3, learningRate: 0.01 };
     for (const { optimizer } of trainer.spaces) {
-      for (const { tensor, begin, firstMoment, secondMoment } of optimizer.pieces) {
+      for (const { tensor, begin, moments } of optimizer.pieces) {
+        const { firstMoment, secondMoment } = moments as AdamWMoments;
         firstMoment.forEach((_, i) => {
           firstMoment[i] = Math.sin(begin + i + tensor.size);
           secondMoment[i] = 1 + Math.cos(begin + i);

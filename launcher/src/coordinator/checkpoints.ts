@@ -8,9 +8,9 @@ import {
   beginCheckpoint,
   checkpointDirectory,
   commitCheckpoint,
-  type LogicalTensor,
   pruneCheckpoints,
   removeCheckpoint,
+  type SavedTensor,
 } from '@sluice/checkpoint';
 import type { SavedTokenizer, TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { hashConfig, SluiceError } from '@sluice/core';
@@ -46,7 +46,7 @@ export interface CheckpointWriter {
   readonly config: RunConfig;
   readonly dataset: PrepareSummary;
   readonly tokenizer: TokenizerRecord;
-  readonly tensors: readonly LogicalTensor[];
+  readonly tensors: readonly SavedTensor[];
   readonly workers: Workers;
   readonly journal: Journal;
   /** Throws when the run is another process's by now. */

@@ -1,6 +1,6 @@
 /** The newest copies of the workers' state in the memory of the hosts, and what it takes to go on from them. */
 
-import { type LogicalTensor, manifestText } from '@sluice/checkpoint';
+import { manifestText, type SavedTensor } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import type { MemoryRequest, RunConfig } from '@sluice/train';
 import type { Host } from '../fleet/host.ts';
@@ -36,7 +36,7 @@ const AFFORDABLE = 19;
 export function copiesAfterStep(options: {
   readonly everySteps: CopyInterval;
   readonly placements: readonly Placement[];
-  readonly tensors: readonly LogicalTensor[];
+  readonly tensors: readonly SavedTensor[];
   readonly state: CoordinatorState;
   readonly kept: (copies: MemoryCopies) => void;
   readonly warn: (text: string) => void;

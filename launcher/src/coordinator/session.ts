@@ -2,7 +2,6 @@
 
 import { basename, resolve } from 'node:path';
 import { SluiceError } from '@sluice/core';
-import { modelTensors } from '@sluice/model';
 import { appendDiagnostics } from '@sluice/observe';
 import {
   POISON_VARIABLE,
@@ -10,6 +9,7 @@ import {
   poisonFrom,
   SpikeDetector,
   type SpikeDetectorState,
+  savedTensors,
 } from '@sluice/train';
 import { workingOn } from '../cli/failure.ts';
 import type { Host } from '../fleet/host.ts';
@@ -170,7 +170,7 @@ async function train(
       ? { memory: memoryRequest(from.copies, placements) }
       : from?.checkpoint && { checkpoint: from.checkpoint.path }),
   });
-  const tensors = modelTensors(config.model).map(({ name, shape }) => ({ name, shape }));
+  const tensors = savedTensors(config);
   const warn = (text: string) => recorder.message(text, 'warning');
   const writer = {
     ...{ run, config, dataset, tokenizer, tensors, workers, journal, warn },

@@ -167,7 +167,15 @@ export function stepRequest(
 
 /** What all workers must agree on. */
 export const AGREED_IN_STEP: readonly (keyof StepResult)[] = [
-  ...(['step', 'loss', 'gradientNorm', 'groupNorms', 'applied', 'tokens', 'recheck'] as const),
+  'step',
+  'loss',
+  'gradientNorm',
+  'groupNorms',
+  'applied',
+  'tokens',
+  'recheck',
+  'largestAttentionLogit',
+  'clippedHeads',
 ];
 
 async function takeStep(

@@ -29,6 +29,8 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   // The learning rate's schedule spans the whole run.
   'training.steps': 'allow',
   optimizer: 'allow',
+  // What one kind has kept of past gradients is not what another needs.
+  'optimizer.kind': 'fixed',
   schedule: 'allow',
   evaluation: 'free',
   checkpoint: 'free',

@@ -2,11 +2,12 @@
 
 import { SluiceError } from '@sluice/core';
 import { BACKENDS } from '@sluice/engine';
+import { interleavedGate, modelParameters } from '@sluice/model';
 import type { RunConfig } from '@sluice/train';
 
 /**
- * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_EXPERT_PARALLEL_INVALID, SLUICE_E_SCHEDULE_INVALID;
- *   each message shows the numbers that do not fit; SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
+ * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_EXPERT_PARALLEL_INVALID, SLUICE_E_SCHEDULE_INVALID,
+ *   SLUICE_E_OPTIMIZER_INVALID; each message shows the numbers that do not fit; SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
   validateBackend(config);
@@ -14,6 +15,7 @@ export function validateConfig(config: RunConfig): void {
   validateBatch(config.batch, config.parallel.lanes);
   validateExpertParallel(config);
   validateSchedule(config);
+  validateOptimizer(config);
 }
 
 /** @throws SLUICE_E_VOCABULARY_TOO_SMALL */
@@ -141,6 +143,45 @@ function validateSchedule({ schedule, training: { steps } }: Pick<RunConfig, 'sc
         `${steps} steps of the run (training.steps).`,
     );
   }
+}
+
+function validateOptimizer(config: Pick<RunConfig, 'model' | 'optimizer'>): void {
+  validateGroups(config);
+  if (config.optimizer.qkClip) validateQkClip(config);
+}
+
+/** QK-clip counts on logits that are proportional to the weights. */
+function validateQkClip({ model: { qkNorm, gates } }: Pick<RunConfig, 'model'>): void {
+  const adds = gates.find(
+    ({ position, form }) => form === 'additive' && (position === 'query' || position === 'key'),
+  );
+  const reason = qkNorm
+    ? 'model.qkNorm is on: then the weights do not scale the logits, which the gains of those norms bound (optimizer.groups.norms.weightDecay holds them down). Set model.qkNorm to false, or leave optimizer.qkClip out.'
+    : adds
+      ? `the model has a gate that adds to the ${adds.position}: then the logits do not scale with the weights. Leave one of them out.`
+      : undefined;
+  if (reason === undefined) return;
+  throw new SluiceError('SLUICE_E_OPTIMIZER_INVALID', `optimizer.qkClip is given, but ${reason}`, {
+    details: { qkNorm, gate: adds },
+  });
+}
+
+/** Settings of parameters that the model does not have would be taken for having an effect. */
+function validateGroups({ model, optimizer }: Pick<RunConfig, 'model' | 'optimizer'>): void {
+  const there = [...new Set(modelParameters(model).map(({ group }) => group))];
+  const absent = Object.keys(optimizer.groups ?? {}).find((group) => !there.some((one) => one === group));
+  if (absent === undefined) return;
+  const where =
+    absent === 'gate' && interleavedGate(model) !== 'none'
+      ? ' Its gate lies in one matrix with the queries, and is of attention.'
+      : absent === 'head' && model.tieWordEmbeddings
+        ? ' Its head is the embedding (model.tieWordEmbeddings).'
+        : '';
+  throw new SluiceError(
+    'SLUICE_E_OPTIMIZER_INVALID',
+    `optimizer.groups.${absent} is given, but the model has no parameters of that group.${where} It has: ${there.join(', ')}.`,
+    { details: { group: absent, groups: there } },
+  );
 }
 
 function isPowerOfTwo(value: number): boolean {

@@ -17,7 +17,7 @@ import {
 import { hashTensors } from './contentHash.ts';
 import { checkpointDirectory, isOurs, namesIn, removeCheckpointFiles } from './directories.ts';
 import { encodeManifest, MANIFEST_NAME, type Manifest, readManifest, type ShardRecord } from './manifest.ts';
-import { type LogicalTensor, TENSOR_KINDS, type TensorKind } from './tensors.ts';
+import { ADAMW_KINDS, type SavedTensor, type TensorKind } from './tensors.ts';
 
 /**
  * Makes an empty directory for a run's checkpoint. One that is there, from a save that did not end or from a time
@@ -53,8 +53,8 @@ export interface CommitRequest {
   /** Optimizer steps taken. */
   readonly step: number;
   /** All logical tensors of the model. */
-  readonly tensors: readonly LogicalTensor[];
-  /** What is saved of each tensor; by default parameters and both moments. */
+  readonly tensors: readonly SavedTensor[];
+  /** What is saved of each tensor that does not say so itself; by default parameters and AdamW’s moments. */
   readonly kinds?: readonly TensorKind[];
   /** What `writeShard` returned on each worker. */
   readonly shards: readonly ShardRecord[];
@@ -90,7 +90,7 @@ export async function commitCheckpoint(
 export function manifestText({
   step,
   tensors,
-  kinds = TENSOR_KINDS,
+  kinds = ADAMW_KINDS,
   shards,
   config,
   configHash,
@@ -107,7 +107,10 @@ export function manifestText({
     state: state as Manifest['state'],
     probe: probe as Manifest['probe'],
     kinds: [...kinds],
-    tensors: tensors.map(({ name, shape }) => ({ name, shape: [...shape], dtype: 'f32' as const })),
+    tensors: tensors.map(({ name, shape, kinds }) => ({
+      ...{ name, shape: [...shape], dtype: 'f32' as const },
+      ...(kinds && { kinds: [...kinds] }),
+    })),
     hashes: { ...hashes, tensors: { ...hashes.tensors } },
     shards: [...shards],
   });

@@ -2,12 +2,14 @@
 
 import { BLOCK_ELEMENTS, combineBlockHashes, invariant, sha256 } from '@sluice/core';
 import {
+  ADAMW_KINDS,
   type HashedPiece,
-  type LogicalTensor,
   numElements,
+  type SavedTensor,
   storedName,
   TENSOR_KINDS,
   type TensorKind,
+  tensorsOfKind,
   unpackHashes,
 } from './tensors.ts';
 
@@ -25,14 +27,14 @@ export interface ContentHashes {
  * @returns one sentence for each fault; none when all is well
  */
 export function coverageFaults(
-  tensors: readonly LogicalTensor[],
+  tensors: readonly SavedTensor[],
   kinds: readonly TensorKind[],
   pieces: readonly HashedPiece[],
 ): string[] {
   const faults: string[] = [];
   const grouped = groupPieces(pieces);
-  for (const kind of kinds) {
-    for (const tensor of tensors) {
+  for (const kind of TENSOR_KINDS) {
+    for (const tensor of tensorsOfKind(tensors, kinds, kind)) {
       const name = storedName(kind, tensor.name);
       let position = 0;
       for (const { begin, end, hashes } of grouped.get(name) ?? []) {
@@ -74,12 +76,12 @@ function groupPieces(pieces: readonly HashedPiece[]): Map<string, HashedPiece[]>
 /**
  * The hashes of logical tensors and of the whole from the hashes of all pieces, in any order and however cut.
  * The same numbers come from a run's memory, from its checkpoints, and from any number of workers.
- * @param kinds the kinds that there are pieces of; all three by default
+ * @param kinds the kinds that there are pieces of, for tensors that do not say so themselves
  */
 export function hashTensors(
-  tensors: readonly LogicalTensor[],
+  tensors: readonly SavedTensor[],
   pieces: Iterable<HashedPiece>,
-  kinds: readonly TensorKind[] = TENSOR_KINDS,
+  kinds: readonly TensorKind[] = ADAMW_KINDS,
 ): ContentHashes {
   const all = [...pieces];
   const faults = coverageFaults(tensors, kinds, all);
@@ -87,16 +89,18 @@ export function hashTensors(
   const grouped = groupPieces(all);
   const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
   const hashes: Record<string, string> = {};
-  const lines: Record<TensorKind, string[]> = { parameter: [], firstMoment: [], secondMoment: [] };
-  for (const kind of kinds) {
-    for (const tensor of sorted) {
+  const lines: Record<TensorKind, string[]> = {
+    ...{ parameter: [], firstMoment: [], secondMoment: [], momentum: [] },
+  };
+  for (const kind of TENSOR_KINDS) {
+    for (const tensor of tensorsOfKind(sorted, kinds, kind)) {
       const name = storedName(kind, tensor.name);
       const hash = combineBlockHashes(grouped.get(name)!.flatMap((piece) => unpackHashes(piece.hashes)));
       hashes[name] = hash;
       lines[kind].push(JSON.stringify([name, tensor.shape, hash]));
     }
   }
-  const moments = [...lines.firstMoment, ...lines.secondMoment];
+  const moments = [...lines.firstMoment, ...lines.secondMoment, ...lines.momentum];
   return {
     weights: sha256(lines.parameter.join('\n')),
     optimizer: moments.length === 0 ? null : sha256(moments.join('\n')),

@@ -14,16 +14,19 @@ export * from './safetensors.ts';
 export { SafetensorsFile, type TensorInfo } from './safetensorsReader.ts';
 export { writeShard } from './shard.ts';
 export {
+  ADAMW_KINDS,
   compareTensors,
   type HashedPiece,
   hashPiece,
   type LogicalTensor,
   numElements,
   type Piece,
+  type SavedTensor,
   storedName,
   TENSOR_KINDS,
   type TensorDifferences,
   type TensorKind,
+  tensorsOfKind,
 } from './tensors.ts';
 export {
   type CheckpointProblem,

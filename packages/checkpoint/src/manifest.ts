@@ -12,8 +12,8 @@ import { TENSOR_KINDS } from './tensors.ts';
 
 export const MANIFEST_NAME = 'manifest.json';
 
-/** The version of the format that this program writes, and the only one that it reads. */
-const FORMAT_VERSION = 1;
+/** The versions of the format that this program reads; in the second, a tensor may have kinds of its own. */
+const FORMAT_VERSIONS = [1, 2] as const;
 
 const FORMAT_NAME = 'sluice-checkpoint';
 
@@ -42,7 +42,7 @@ const ShardRecord = z.strictObject({
 
 const Manifest = z.strictObject({
   format: z.literal(FORMAT_NAME),
-  version: z.literal(FORMAT_VERSION),
+  version: z.literal([...FORMAT_VERSIONS]),
   /** Optimizer steps taken. */
   step: Count,
   configHash: z.string(),
@@ -52,7 +52,15 @@ const Manifest = z.strictObject({
   /** Loss of the probe batch, and what it takes to compute it again. */
   probe: z.record(z.string(), z.json()),
   kinds: z.array(z.enum(TENSOR_KINDS)),
-  tensors: z.array(z.strictObject({ name: z.string(), shape: z.array(Count), dtype: z.literal('f32') })),
+  tensors: z.array(
+    z.strictObject({
+      name: z.string(),
+      shape: z.array(Count),
+      dtype: z.literal('f32'),
+      /** In place of `kinds` above. */
+      kinds: z.array(z.enum(TENSOR_KINDS)).optional(),
+    }),
+  ),
   hashes: z.strictObject({
     weights: Digest,
     optimizer: Digest.nullable(),
@@ -64,9 +72,13 @@ const Manifest = z.strictObject({
 export type ShardRecord = z.infer<typeof ShardRecord>;
 export type Manifest = z.infer<typeof Manifest>;
 
-/** The text of a manifest: its body, with the SHA-256 of all that follows on its second line. */
+/**
+ * The text of a manifest: its body, with the SHA-256 of all that follows on its second line. It is of the oldest version that
+ * can say what it says, so that older programs read what they can.
+ */
 export function encodeManifest(manifest: Omit<Manifest, 'format' | 'version'>): string {
-  const json = JSON.stringify({ format: FORMAT_NAME, version: FORMAT_VERSION, ...manifest }, undefined, 1);
+  const version = manifest.tensors.some(({ kinds }) => kinds) ? 2 : 1;
+  const json = JSON.stringify({ format: FORMAT_NAME, version, ...manifest }, undefined, 1);
   const body = `${json.slice(2)}\n`;
   return `{\n "sha256": "${sha256(body)}",\n${body}`;
 }
@@ -115,8 +127,9 @@ function checkVersion(bytes: Buffer): void {
   } catch {
     return;
   }
-  if (json?.format === FORMAT_NAME && Number.isSafeInteger(json.version) && json.version !== FORMAT_VERSION) {
-    const message = `${MANIFEST_NAME} is of version ${json.version}; this program reads version ${FORMAT_VERSION}`;
+  const isKnown = FORMAT_VERSIONS.some((version) => version === json?.version);
+  if (json?.format === FORMAT_NAME && Number.isSafeInteger(json.version) && !isKnown) {
+    const message = `${MANIFEST_NAME} is of version ${json.version}; this program reads versions ${FORMAT_VERSIONS.join(' and ')}`;
     throw new ManifestFault('version-unknown', message);
   }
 }

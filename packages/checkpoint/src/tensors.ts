@@ -2,16 +2,36 @@
 
 import { BLOCK_ELEMENTS, blockHashes, invariant } from '@sluice/core';
 
-/** What is saved for each logical tensor: its values, and AdamW's running means of gradient and squared gradient. */
-export const TENSOR_KINDS = ['parameter', 'firstMoment', 'secondMoment'] as const;
+/**
+ * What can be saved of a logical tensor: its values, AdamW's running means of gradient and squared gradient, Muon's running
+ * mean of the gradient.
+ */
+export const TENSOR_KINDS = ['parameter', 'firstMoment', 'secondMoment', 'momentum'] as const;
 
 export type TensorKind = (typeof TENSOR_KINDS)[number];
+
+/** What is saved of the tensors that AdamW trains: of all, unless it is said otherwise. */
+export const ADAMW_KINDS = ['parameter', 'firstMoment', 'secondMoment'] as const satisfies TensorKind[];
 
 /** A tensor of the model, of 32-bit floats, whole, whoever owns parts of it. */
 export interface LogicalTensor {
   /** As in Hugging Face's layout, e.g. `model.layers.0.self_attn.q_proj.weight`. */
   readonly name: string;
   readonly shape: readonly number[];
+}
+
+/** A tensor of a checkpoint, with what is saved of it where that is not what is saved of the others. */
+export interface SavedTensor extends LogicalTensor {
+  readonly kinds?: readonly TensorKind[] | undefined;
+}
+
+/** The tensors of which a kind is saved. */
+export function tensorsOfKind<Tensor extends SavedTensor>(
+  tensors: readonly Tensor[],
+  kinds: readonly TensorKind[],
+  kind: TensorKind,
+): Tensor[] {
+  return tensors.filter((tensor) => (tensor.kinds ?? kinds).includes(kind));
 }
 
 /** Elements [begin, end) of a flattened logical tensor of one kind. */
@@ -67,10 +87,15 @@ export function compareTensors(
   };
 }
 
+const STORED_MOMENTS = {
+  firstMoment: 'first_moment',
+  secondMoment: 'second_moment',
+  momentum: 'momentum',
+};
+
 /** The name under which a logical tensor of a kind is stored and listed; a parameter's is its plain name. */
 export function storedName(kind: TensorKind, name: string): string {
-  if (kind === 'parameter') return name;
-  return `optimizer.${kind === 'firstMoment' ? 'first_moment' : 'second_moment'}.${name}`;
+  return kind === 'parameter' ? name : `optimizer.${STORED_MOMENTS[kind]}.${name}`;
 }
 
 /** Throws unless a piece lies within its tensor, on borders of blocks. */

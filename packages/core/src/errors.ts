@@ -104,8 +104,10 @@ export const ERROR_TABLE = {
     advice: 'Repeat the command with --allow KEY if that is meant; it is written to the journal.',
   },
   SLUICE_E_RESUME_KEY_FIXED: {
-    summary: 'A resumed run was given a changed key that its weights or its data order depend on.',
-    advice: 'Leave the key as it was saved, or start a new run with `sluice train`.',
+    summary:
+      'A resumed run was given a changed key that its weights, its optimizer’s state or its data order depend on.',
+    advice:
+      'Leave the key as it was saved, or start a new run with `sluice train`; with --from it begins with the weights of this one.',
   },
   SLUICE_E_RESUME_ALLOW_INVALID: {
     summary:
@@ -308,6 +310,11 @@ export const ERROR_TABLE = {
     summary: 'The warm-up or the decay of the learning rate does not fit into the steps of the run.',
     advice:
       'Change schedule.warmupSteps, schedule.decaySteps or training.steps. To take only the first steps of a longer run: --until-step.',
+  },
+  SLUICE_E_OPTIMIZER_INVALID: {
+    summary: 'Settings of the optimizer do not fit the model.',
+    advice:
+      'Follow what the message says of the key and of the model; docs/optimizers.md tells what each needs.',
   },
   SLUICE_E_VOCABULARY_TOO_SMALL: {
     summary: 'The model has fewer embedding rows than the tokenizer has tokens.',

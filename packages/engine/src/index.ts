@@ -32,6 +32,8 @@ export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
 export { matrixProduct, measureSgemmPeak } from './matrixProduct.ts';
+export type { MuonBuffers, MuonSettings } from './muon.ts';
+export { Muon, muonScratchElements, orthogonalize } from './muon.ts';
 export type { NativeBuildInfo } from './native.ts';
 export { buildCommand, nativeAbsence, nativeBuildInfo, nativeCore, setThreads, threads } from './native.ts';
 export * from './ops/addResidual.ts';

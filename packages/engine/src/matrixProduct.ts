@@ -1,6 +1,6 @@
 /**
- * Matrix products in single precision on the C++ core. Every element's sum has a fixed order that depends on the depth
- * alone: neither on the number of threads nor on the other rows or columns.
+ * Matrix products in single precision. Every element's sum has a fixed order that depends on the depth alone: neither on the
+ * number of threads nor on the other rows or columns.
  */
 
 import { makeFloats } from './memory.ts';
@@ -29,8 +29,33 @@ export function matrixProduct(a: Float32Array, b: Float32Array, c: Float32Array,
   const { rows, columns, depth, transposeA = false, transposeB = false, beta = 0 } = sizes;
   const aStride = sizes.aStride ?? (transposeA ? rows : depth);
   const bStride = sizes.bStride ?? (transposeB ? depth : columns);
-  const flags = [transposeA, transposeB, beta, aStride, bStride, sizes.cStride ?? columns];
+  const cStride = sizes.cStride ?? columns;
+  if (!nativeCore()) {
+    plainProduct(a, b, c, { ...sizes, beta, aStride, bStride, cStride });
+    return;
+  }
+  const flags = [transposeA, transposeB, beta, aStride, bStride, cStride];
   callNative('matrixProduct', a, b, c, rows, columns, depth, ...flags);
+}
+
+/** Without the C++ core; sums in double precision. */
+function plainProduct(
+  a: Float32Array,
+  b: Float32Array,
+  c: Float32Array,
+  sizes: ProductSizes & Required<Pick<ProductSizes, 'beta' | 'aStride' | 'bStride' | 'cStride'>>,
+): void {
+  const { rows, columns, depth, beta, aStride, bStride, cStride } = sizes;
+  const [aStep, aRow] = sizes.transposeA ? [aStride, 1] : [1, aStride];
+  const [bStep, bColumn] = sizes.transposeB ? [1, bStride] : [bStride, 1];
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      let sum = 0;
+      for (let k = 0; k < depth; k++) sum += a[row * aRow + k * aStep]! * b[column * bColumn + k * bStep]!;
+      const at = row * cStride + column;
+      c[at] = beta === 0 ? sum : beta * c[at]! + sum;
+    }
+  }
 }
 
 /**

@@ -12,6 +12,7 @@ import {
   cachedAttention,
   forgetUntilGradient,
   gatedAttention,
+  largestLogits,
   linear,
   type RotaryTable,
   whenRead,
@@ -23,7 +24,7 @@ import type { CopiedProjection } from './controls/control.ts';
 import { applyGate, applyScores, gateScores, interleavedGate, type NamedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
-import { type ForwardObserver, INTERLEAVED_GATE, observeValues } from './observer.ts';
+import { type ForwardObserver, INTERLEAVED_GATE, observesOutput, observeValues } from './observer.ts';
 import { projectionWidths } from './parameters.ts';
 import type { BlockVariants } from './variants.ts';
 
@@ -149,15 +150,18 @@ function attend(
   const seen = held && held.tokens > layout.sequence ? held : undefined;
   const instead = controls.find(({ control }) => control.attend);
   const after = controls.filter(({ control }) => control.sdpa);
-  if (!instead && after.length === 0 && !observer) {
-    return seen ? cachedAttention(q, seen, gate, layout) : gatedAttention(q, k, v, gate, layout);
+  const onLargest =
+    observer?.largestLogits && ((largest: Float32Array) => observer.largestLogits!(layer, largest));
+  if (!instead && after.length === 0 && !observesOutput(observer)) {
+    return seen ? cachedAttention(q, seen, gate, layout) : gatedAttention(q, k, v, gate, layout, onLargest);
   }
+  if (instead && onLargest) whenRead([q, k], (q, k) => onLargest(largestLogits({ q: q!, k: k!, layout })));
   const plain: AttentionLayout = { ...layout, gate: 'none' };
   let y = instead
     ? instead.control.attend!(instead.settings, { q, k, v, layout: plain, seen }, context)
     : seen
       ? cachedAttention(q, seen, undefined, plain)
-      : gatedAttention(q, k, v, undefined, plain);
+      : gatedAttention(q, k, v, undefined, plain, onLargest);
   for (const { control, settings } of after) y = control.sdpa!(settings, y, context);
   const sizes = { heads: config.numAttentionHeads, channels: config.headDim };
   const form = { activation: 'sigmoid', form: 'multiplicative', sharing: 'head-specific' } as const;

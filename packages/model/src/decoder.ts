@@ -43,6 +43,8 @@ export interface LossRequest extends TokenBatch {
   readonly targets: Int32Array;
   /** Tokens of the whole global batch: the loss is this batch's share of the mean over them. */
   readonly totalTokens: number;
+  /** Told of named moments of the forward pass. */
+  readonly observer?: ForwardObserver | undefined;
   /** For each layer with experts, the loads of the step before. */
   readonly expertLoads: readonly Float32Array[];
   /** Called in the backward pass when the gradients of all parameters of a stage are complete. */

@@ -5,6 +5,7 @@ export * from './count.ts';
 export * from './decoder.ts';
 export * from './exchange.ts';
 export * from './gates/index.ts';
+export * from './headRows.ts';
 export * from './huggingface/index.ts';
 export * from './keyValueCache.ts';
 export * from './observer.ts';

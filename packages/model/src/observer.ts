@@ -16,6 +16,8 @@ import type { GatePosition } from './gates/positions.ts';
  * the pass, or after it where values can only be awaited.
  */
 export interface ForwardObserver {
+  /** The largest attention logit q·k/√D of each head of each sequence, [B·H]; attention gives it in passing. */
+  largestLogits?(layer: number, largest: Float32Array): void;
   /** Queries and keys, normalised and rotated. */
   attention?(layer: number, operands: QueriesKeys): void;
   /** The output of attention before any gate, [N, H·D]. */
@@ -33,6 +35,11 @@ export interface ForwardObserver {
   router?(layer: number, logits_NE: Float32Array, counts: Int32Array): void;
   /** The residual stream after the layer, [N, C]. */
   layerOutput?(layer: number, x_NC: Float32Array): void;
+}
+
+/** Whether an observer is to see attention's output before its gate, or the gate, so that they cannot be one operation. */
+export function observesOutput(observer: ForwardObserver | undefined): boolean {
+  return !!(observer?.attentionOutput || observer?.gate);
 }
 
 type PlainMoment = 'attentionOutput' | 'gatedAttentionOutput' | 'feedForwardOutput' | 'layerOutput';

@@ -226,6 +226,9 @@ function parseRecord(line: string): StepRecord | undefined {
     ...(raw.validationLoss === undefined ? {} : { validationLoss: number(raw.validationLoss) }),
     gradientNorm: number(raw.gradientNorm),
     ...(isObject(raw.groupNorms) && { groupNorms: numbers(raw.groupNorms) }),
+    ...(raw.largestAttentionLogit === undefined
+      ? {}
+      : { largestAttentionLogit: number(raw.largestAttentionLogit) }),
     applied: raw.applied !== false,
     learningRate: number(raw.learningRate),
     tokens: number(raw.tokens),

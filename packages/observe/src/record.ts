@@ -26,6 +26,10 @@ export interface StepRecord {
   readonly tokens: number;
   /** Tokens of the global batch ÷ wall-clock seconds of the step. */
   readonly tokensPerSecond: number;
+  /** With QK-clip: the largest attention logit of the batch. */
+  readonly largestAttentionLogit?: number;
+  /** With QK-clip: heads whose largest logit was above the threshold. */
+  readonly clippedHeads?: number;
   /** For each layer with experts, the share of the routed tokens that each expert received (4 significant digits). */
   readonly expertLoad?: readonly (readonly number[])[];
   readonly seconds: StepSeconds;
@@ -75,6 +79,10 @@ export function stepRecord(measured: MeasuredStep, context: StepContext): StepRe
     learningRate: context.learningRate,
     tokens: measured.tokens,
     tokensPerSecond: context.tokensPerSecond,
+    ...(measured.largestAttentionLogit === undefined
+      ? {}
+      : { largestAttentionLogit: measured.largestAttentionLogit }),
+    ...(measured.clippedHeads === undefined ? {} : { clippedHeads: measured.clippedHeads }),
     ...(measured.expertLoad === undefined ? {} : { expertLoad: measured.expertLoad }),
     seconds: measured.seconds,
     peakMemoryBytes: measured.peakMemoryBytes,

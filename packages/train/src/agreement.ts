@@ -19,15 +19,21 @@ export class Agreement {
   readonly expertCounts: Float64Array;
   /** Sum of squares of each block of the gradient. */
   readonly squares: Float64Array;
+  /** For each layer and head, the largest attention logit that this worker has met; empty where nobody asks. */
+  readonly largestLogits: Float64Array;
+  /** Those of all workers, one after the other. */
+  readonly #logitsOfAll: Float64Array;
   readonly blocks: BlockLayout;
   /** For each group of parameters, which blocks its tensors have. */
   readonly #groups: ReadonlyMap<ParameterGroup, readonly BlockRange[]>;
 
-  constructor(model: ModelConfig, grains: number) {
+  /** @param logits whether the workers agree on the largest attention logits */
+  constructor(model: ModelConfig, grains: number, { rank, size }: Topology, logits: boolean) {
     this.blocks = blockLayout(model);
     this.#groups = blocksOfGroups(model, this.blocks);
     const counts = (model.experts?.count ?? 0) * model.numLayers;
-    this.#values = sharedFloat64(2 * grains + counts + this.blocks.count);
+    const heads = logits ? model.numLayers * model.numAttentionHeads : 0;
+    this.#values = sharedFloat64(2 * grains + counts + this.blocks.count + size * heads);
     let offset = 0;
     const part = (length: number) => {
       offset += length;
@@ -37,14 +43,28 @@ export class Agreement {
     this.auxiliary = part(grains);
     this.expertCounts = part(counts);
     this.squares = part(this.blocks.count);
+    this.#logitsOfAll = part(size * heads);
+    this.largestLogits = this.#logitsOfAll.subarray(rank * heads, (rank + 1) * heads);
   }
 
   begin(): void {
     this.#values.fill(0);
+    this.largestLogits.fill(Number.NEGATIVE_INFINITY);
   }
 
   reach(topology: Topology): void {
     makeWhole(this.#values, topology);
+  }
+
+  /** For each layer and head, the largest attention logit that any worker has met. */
+  agreedLogits(): Float64Array {
+    const { length } = this.largestLogits;
+    return this.largestLogits.map((_, head) => {
+      let largest = Number.NEGATIVE_INFINITY;
+      for (let i = head; i < this.#logitsOfAll.length; i += length)
+        largest = Math.max(largest, this.#logitsOfAll[i]!);
+      return largest;
+    });
   }
 
   /** Norm of the gradient of each group of parameters that the model has. */

@@ -1,8 +1,11 @@
-import { folderName, positiveFloat32 } from '@sluice/core';
+import { folderName } from '@sluice/core';
 import { DataConfig } from '@sluice/data';
 import { BACKEND_NAMES } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
 import { z } from 'zod';
+import { OptimizerConfig } from './optimizer/config.ts';
+
+export { OptimizerConfig } from './optimizer/config.ts';
 
 /** How the work is spread. None of these changes a bit of the result, but `lanes`. */
 export const ParallelConfig = z.strictObject({
@@ -55,15 +58,6 @@ export const InitializeConfig = z.strictObject({
 
 export const TrainingConfig = z.strictObject({
   steps: z.int().min(1).describe('Optimizer steps of the whole run.'),
-});
-
-export const OptimizerConfig = z.strictObject({
-  learningRate: positiveFloat32().describe('Peak learning rate.'),
-  weightDecay: z.number().min(0).default(0.1).describe('Decoupled weight decay; not applied to norms.'),
-  beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment.'),
-  beta2: z.number().min(0).lt(1).default(0.95).describe('Decay of the second moment.'),
-  epsilon: positiveFloat32().default(1e-8).describe('Added to the root of the second moment.'),
-  clipNorm: z.number().min(0).default(1).describe('Largest global gradient norm; 0 for no clipping.'),
 });
 
 export const ScheduleConfig = z.strictObject({

@@ -21,4 +21,5 @@ export * from './schedule.ts';
 export { HELD_SNAPSHOTS } from './snapshots.ts';
 export * from './spikes.ts';
 export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';
+export { savedTensors } from './trainerState.ts';
 export { createTrainingWorker } from './trainingWorker.ts';

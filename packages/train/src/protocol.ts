@@ -89,6 +89,9 @@ export interface StepResult {
   readonly groupNorms: Readonly<Partial<Record<ParameterGroup, number>>>;
   /** False when a non-finite loss or gradient, or an outlying one, kept the update from the weights. */
   readonly applied: boolean;
+  /** With QK-clip: the largest attention logit of the batch, and how many heads had one above the threshold. */
+  readonly largestAttentionLogit?: number;
+  readonly clippedHeads?: number;
   /** What computing the step once more has shown; absent where it was not. The numbers are those that are right. */
   readonly recheck?: RecheckResult;
   readonly tokens: number;

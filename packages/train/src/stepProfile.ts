@@ -40,6 +40,9 @@ const PARTS: readonly (readonly [string, string])[] = [
   ['SluiceCombineTokens', 'routing'],
   ['SluiceEmbedding', 'embedding'],
   ['adamW', 'AdamW, clipping'],
+  ['muon', 'Muon'],
+  ['scaleFloats', 'Muon'],
+  ['matrixProduct', 'Muon'],
   ['squaredNorms', 'AdamW, clipping'],
   ['sumTree', 'sums of gradients'],
 ];

@@ -14,7 +14,11 @@ import { UpdateMeter } from './diagnostics/updates.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { GradientSums } from './gradients.ts';
-import { ShardedAdamW } from './optimizer.ts';
+import { Clipping } from './optimizer/clipping.ts';
+import type { OptimizedPiece } from './optimizer/pieces.ts';
+import { QkClip } from './optimizer/qkClip.ts';
+import { wholeMatrices } from './optimizer/settings.ts';
+import { ShardedOptimizer } from './optimizer/sharded.ts';
 import type {
   DiagnoseRequest,
   EvaluateResult,
@@ -40,7 +44,7 @@ import type { Topology } from './topology.ts';
 interface TrainedSpace {
   readonly space: FlatSpace;
   readonly gradients: GradientSums;
-  readonly optimizer: ShardedAdamW;
+  readonly optimizer: ShardedOptimizer;
 }
 
 /** What the workers have agreed on after a step. */
@@ -51,6 +55,8 @@ interface StepTotals {
   readonly groupNorms: StepResult['groupNorms'];
   readonly tokens: number;
   readonly expertLoads: Float32Array[];
+  /** For each layer and head; empty without QK-clip. */
+  readonly largestLogits: Float64Array;
 }
 
 /** What a worker contributes to a stage of a space. */
@@ -82,12 +88,16 @@ export class Trainer {
   readonly #samplers: Samplers;
   readonly #agreement: Agreement;
   readonly #watch: StopWatch;
+  readonly #qkClip: QkClip | undefined;
   readonly spaces: readonly TrainedSpace[];
+  readonly clipping: Clipping;
   readonly model: Decoder;
   /** For each layer, the share of the routed tokens that each expert got in the last step. */
   expertLoads: Float32Array[];
   /** The last step, unless there was none or its update was not applied. */
   taken: TakenStep | undefined;
+  /** How far that step moved the weights, where it was taken before this trainer was loaded and its moments do not tell. */
+  loadedUpdate: UpdateRatios | undefined;
   /** For tests and experiments: may change what this worker contributes to a stage, before it is summed up. */
   tamper: ((part: Contribution) => void) | undefined;
 
@@ -96,18 +106,22 @@ export class Trainer {
     this.#topology = topology;
     this.#samplers = samplers;
     this.#watch = new StopWatch(topology.blocked);
-    this.#agreement = new Agreement(config.model, grainCount(config));
+    const { qkClip } = config.optimizer;
+    this.#qkClip = qkClip && new QkClip(qkClip.threshold, config.model);
+    this.#agreement = new Agreement(config.model, grainCount(config), topology, qkClip !== undefined);
     const { experts, expertReplicas, world } = topology;
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
     const trained = (space: FlatSpace, sources: number) => ({
       space,
       gradients: new GradientSums(space, sources),
-      optimizer: new ShardedAdamW(config.optimizer, space, this.#agreement.blocks),
+      optimizer: new ShardedOptimizer(config.optimizer, space, this.#agreement.blocks),
     });
+    this.clipping = new Clipping(config.optimizer);
+    const whole = wholeMatrices(config.optimizer);
     this.spaces = [
-      trained(new FlatSpace('replicated', specs, world), 1),
+      trained(new FlatSpace('replicated', specs, world, whole), 1),
       ...(config.model.experts
-        ? [trained(new FlatSpace('expert', specs, expertReplicas), experts.size)]
+        ? [trained(new FlatSpace('expert', specs, expertReplicas, whole), experts.size)]
         : []),
     ];
     this.model = new Decoder(
@@ -118,10 +132,21 @@ export class Trainer {
     this.expertLoads = uniformLoads(config);
   }
 
+  /**
+   * Whether the last update's size follows from weights and moments. Muon's moments do not tell Nesterov's direction, and
+   * QK-clip scales the weights afterwards.
+   */
+  get momentsTellUpdate(): boolean {
+    const { kind, qkClip } = this.#config.optimizer;
+    return kind === 'adamw' && qkClip === undefined;
+  }
+
   /** Gives every parameter its initial values. Moments of a new trainer are zero. */
   initialize(): void {
     this.expertLoads = uniformLoads(this.#config);
     this.taken = undefined;
+    this.loadedUpdate = undefined;
+    this.clipping.restore(undefined);
     for (const { spec, parameter } of this.#parameters()) {
       initializeParameter(spec, parameter.values, this.#config.model, this.#config.seed);
     }
@@ -138,14 +163,16 @@ export class Trainer {
     const isTrusted = rechecked?.result.isSound ?? true;
     const applied = isTrusted && hasNumbers(totals) && !(request.skipOutlying && isOutlying(totals, request));
     this.taken = applied ? { step, learningRate } : undefined;
+    this.loadedUpdate = undefined;
     if (applied) {
-      const scale = this.#clipScale(totals.gradientNorm);
+      const gradientScales = this.clipping.scales(totals);
       for (const { optimizer, gradients } of this.spaces) {
-        optimizer.update(gradients.total, step, learningRate, scale);
+        optimizer.update(gradients.total, { step, learningRate, gradientScales });
       }
+      this.#qkClip?.apply(this.#pieces(), totals.largestLogits);
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
-    }
+    } else this.#qkClip?.skip();
     this.#watch.optimized();
     return {
       ...{ step, ...this.#report(totals), applied },
@@ -197,7 +224,7 @@ export class Trainer {
         sequenceLength: this.#forwardSource.sequenceLength,
         ...(this.#samplers.validation ? {} : { split: 'train' }),
       },
-      this.#measureUpdates(),
+      this.measureUpdate(),
     );
   }
 
@@ -208,18 +235,23 @@ export class Trainer {
     return (await this.#forwardLoss(grain)) / grain.inputs.length;
   }
 
+  /** How far the last step moved the weights; undefined where it did not. All workers call it together. */
+  measureUpdate(): UpdateRatios | undefined {
+    if (!this.taken || this.loadedUpdate) return this.loadedUpdate;
+    const meter = new UpdateMeter(this.#config.model, this.#config.optimizer, this.taken);
+    for (const piece of this.#pieces()) meter.add(this.#qkClip?.unclipped(piece) ?? piece);
+    makeWhole(meter.sums, this.#topology);
+    return meter.ratios();
+  }
+
+  /** All pieces that this worker optimizes. */
+  #pieces(): OptimizedPiece[] {
+    return this.spaces.flatMap(({ optimizer }) => optimizer.pieces);
+  }
+
   /** All parameters that this worker holds. */
   #parameters(): PlacedParameter[] {
     return this.spaces.flatMap(({ space }) => space.parameters);
-  }
-
-  /** How far the last step moved the weights; undefined where it did not. */
-  #measureUpdates(): UpdateRatios | undefined {
-    if (!this.taken) return undefined;
-    const meter = new UpdateMeter(this.#config.model, this.#config.optimizer, this.taken);
-    for (const { optimizer } of this.spaces) for (const piece of optimizer.pieces) meter.add(piece);
-    makeWhole(meter.sums, this.#topology);
-    return meter.ratios();
   }
 
   /**
@@ -317,6 +349,7 @@ export class Trainer {
         totalTokens,
         expertLoads: this.expertLoads,
         onParts: (parts) => this.#note(grain, parts),
+        ...(this.#qkClip && { observer: { largestLogits: this.#noteLogits } }),
         ...(completeStage && { onStageGradients: completeStage }),
       }),
     );
@@ -333,6 +366,15 @@ export class Trainer {
     });
   }
 
+  /** @param largest of each head of each sequence of a grain */
+  readonly #noteLogits = (layer: number, largest: Float32Array): void => {
+    const { numAttentionHeads: heads } = this.#config.model;
+    const noted = this.#agreement.largestLogits.subarray(layer * heads, (layer + 1) * heads);
+    largest.forEach((logit, i) => {
+      noted[i % heads] = Math.max(noted[i % heads]!, logit);
+    });
+  };
+
   #agree(): StepTotals {
     const agreement = this.#agreement;
     for (const { optimizer, gradients } of this.spaces) {
@@ -347,6 +389,7 @@ export class Trainer {
       groupNorms: agreement.groupNorms(),
       tokens,
       expertLoads: this.#agreedLoads(),
+      largestLogits: agreement.agreedLogits(),
     };
   }
 
@@ -363,15 +406,14 @@ export class Trainer {
     });
   }
 
-  #clipScale(gradientNorm: number): number {
-    const { clipNorm } = this.#config.optimizer;
-    return clipNorm > 0 && gradientNorm > clipNorm ? clipNorm / (gradientNorm + 1e-6) : 1;
-  }
-
   #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied' | 'recheck'> {
-    const { expertLoads, ...rest } = totals;
+    const { expertLoads, largestLogits, ...rest } = totals;
     return {
       ...rest,
+      ...(this.#qkClip && {
+        largestAttentionLogit: Math.max(...largestLogits),
+        clippedHeads: this.#qkClip.countClipped(largestLogits),
+      }),
       ...(expertLoads.length > 0 ? { expertLoad: expertLoads.map((loads) => [...loads]) } : {}),
       seconds: this.#watch.seconds(),
       peakMemoryBytes: process.resourceUsage().maxRSS * 1024,

@@ -1,9 +1,17 @@
 /** A trainer's state as the pieces and the JSON of a checkpoint, and back. */
 
-import type { CheckpointReader, Piece } from '@sluice/checkpoint';
+import type { CheckpointReader, Piece, SavedTensor, TensorKind } from '@sluice/checkpoint';
+import { modelParameters } from '@sluice/model';
+import type { RunConfig } from './config.ts';
+import type { UpdateRatios } from './diagnostics/summary.ts';
+import type { ClippingState } from './optimizer/clipping.ts';
+import { muonMatrix } from './optimizer/settings.ts';
 import type { TakenStep } from './protocol.ts';
 import type { Trainer } from './trainer.ts';
 import { readWeights } from './weights.ts';
+
+/** What is saved of a matrix that Muon trains. */
+const MUON_KINDS = ['parameter', 'momentum'] as const;
 
 /** State that is the same on all workers. */
 export interface TrainerState {
@@ -11,16 +19,35 @@ export interface TrainerState {
   readonly expertLoads: readonly (readonly number[])[];
   /** The last step; null where there was none, or its update was not applied. */
   readonly taken: TakenStep | null;
+  /** How far it moved the weights; left out where the moments tell. */
+  readonly update?: UpdateRatios | null;
+  /** Of adaptive clipping; left out without. */
+  readonly clipping?: ClippingState;
 }
 
-/** Everything that this worker owns: values and both moments. Views, valid until the next step. */
+/** Everything that this worker owns: values and moments. Views, valid until the next step. */
 export function trainerPieces({ spaces }: Trainer): Piece[] {
   return spaces.flatMap(({ optimizer }) =>
-    optimizer.pieces.flatMap(({ tensor, begin, end, values, firstMoment, secondMoment }): Piece[] => [
+    optimizer.pieces.flatMap(({ tensor, begin, end, values, moments }): Piece[] => [
       { tensor, kind: 'parameter', begin, end, values },
-      { tensor, kind: 'firstMoment', begin, end, values: firstMoment },
-      { tensor, kind: 'secondMoment', begin, end, values: secondMoment },
+      ...kindsOf(moments).map(([kind, values]) => ({ tensor, kind, begin, end, values })),
     ]),
+  );
+}
+
+type Moments = Trainer['spaces'][number]['optimizer']['pieces'][number]['moments'];
+
+function kindsOf(moments: Moments): [TensorKind, Float32Array][] {
+  return Object.entries(moments) as [TensorKind, Float32Array][];
+}
+
+/** The logical tensors of a run's checkpoints, with what is saved of each. */
+export function savedTensors({ model, optimizer }: Pick<RunConfig, 'model' | 'optimizer'>): SavedTensor[] {
+  return modelParameters(model).flatMap((spec) =>
+    spec.tensors.map((tensor) => {
+      const { name, shape } = tensor;
+      return { name, shape, ...(muonMatrix(optimizer, spec, tensor) && { kinds: MUON_KINDS }) };
+    }),
   );
 }
 
@@ -37,10 +64,14 @@ function allFinite(values: Float32Array): boolean {
   return sum === 0;
 }
 
-export function trainerState({ expertLoads, taken }: Trainer): Readonly<Record<string, unknown>> {
+/** All workers call it together. */
+export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>> {
+  const { expertLoads, taken } = trainer;
   const state: TrainerState = {
     expertLoads: expertLoads.map((loads) => [...loads]),
     taken: taken ?? null,
+    ...(trainer.clipping.state && { clipping: trainer.clipping.state }),
+    ...(!trainer.momentsTellUpdate && { update: trainer.measureUpdate() ?? null }),
   };
   return { ...state };
 }
@@ -51,9 +82,10 @@ export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): P
     reader.readRange('parameter', name, 0, size, target),
   );
   for (const { optimizer } of trainer.spaces) {
-    for (const { tensor, begin, end, firstMoment, secondMoment } of optimizer.pieces) {
-      await reader.readRange('firstMoment', tensor.name, begin, end, firstMoment);
-      await reader.readRange('secondMoment', tensor.name, begin, end, secondMoment);
+    for (const { tensor, begin, end, moments } of optimizer.pieces) {
+      for (const [kind, values] of kindsOf(moments)) {
+        await reader.readRange(kind, tensor.name, begin, end, values);
+      }
     }
   }
   restoreState(trainer, reader.manifest.state.worker as Readonly<Record<string, unknown>>);
@@ -61,9 +93,11 @@ export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): P
 
 /** @param state as `trainerState` gave it */
 export function restoreState(trainer: Trainer, state: Readonly<Record<string, unknown>>): void {
-  const { expertLoads, taken } = state as unknown as TrainerState;
+  const { expertLoads, taken, update, clipping } = state as unknown as TrainerState;
   trainer.expertLoads = expertLoads.map((loads) => Float32Array.from(loads));
   trainer.taken = taken ?? undefined;
+  trainer.loadedUpdate = update ?? undefined;
+  trainer.clipping.restore(clipping);
 }
 
 /** Takes a trainer back to what a new one begins with. */

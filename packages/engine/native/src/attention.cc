@@ -20,6 +20,7 @@ struct Forward {
   const float *q, *k, *v, *gate;
   bool headwise;
   float *y, *logSumExp;
+  float* highest;           // [B·H·T], each query's largest score in base 2, or null
   float* packed = nullptr;  // [slots][2: keys, values][T][channels]
   size_t packedSize = 0;    // of one of the two
 
@@ -127,6 +128,9 @@ void computeBlock(const Forward& f, size_t item, size_t block, size_t slot) {
     });
   }
   forEachPanel([&](Panel& panel, size_t head, size_t position) {
+    if (f.highest != nullptr) {
+      std::copy_n(panel.highest, countAt(position), f.highest + (batch * shape.heads + head) * shape.sequence + position);
+    }
     if (f.logSumExp != nullptr) {
       float* to = f.logSumExp + (batch * shape.heads + head) * shape.sequence + position;
       for (size_t i = 0; i < countAt(position); ++i) to[i] = panel.highest[i] + static_cast<float>(logarithm(panel.total[i]) / kLn2);
@@ -135,8 +139,16 @@ void computeBlock(const Forward& f, size_t item, size_t block, size_t slot) {
   });
 }
 
+/// Of each head of each sequence, the largest score of all queries, of q·k/√D in base e.
+void joinHighest(const Forward& f, float* largest) {
+  for (size_t i = 0; i < f.shape.batch * f.shape.heads; ++i) {
+    const float* rows = f.highest + i * f.shape.sequence;
+    largest[i] = *std::max_element(rows, rows + f.shape.sequence) * static_cast<float>(kLn2);
+  }
+}
+
 /// gatedAttention(q[N·H·D], k[N·K·D], v[N·K·D], gate[N·H·D] | [N·H] | null, y[N·H·D], logSumExp[B·H·T] | null,
-///                B, T, H, K, D, headwise). logSumExp is in base 2, of q·k/√D.
+///                B, T, H, K, D, headwise, largest[B·H] | null). logSumExp is in base 2, of q·k/√D; largest in base e.
 double gatedAttention(const Arguments& args) {
   Forward f{};
   f.shape = {args.size(6), args.size(7), args.size(8), args.size(9), args.size(10)};
@@ -150,7 +162,9 @@ double gatedAttention(const Arguments& args) {
   f.gate = args.optionalFloats(3, tokens * (f.headwise ? shape.heads : queryWidth));
   f.y = args.floats(4, tokens * queryWidth);
   f.logSumExp = args.optionalFloats(5, shape.heads * tokens);
-  static thread_local Scratch memory;
+  float* largest = args.optionalFloats(12, shape.batch * shape.heads);
+  static thread_local Scratch memory, rowMemory;
+  f.highest = largest == nullptr ? nullptr : rowMemory.floats(shape.heads * tokens);
   f.packedSize = PackedKeys::size(shape);
   const PackedKeys keys(shape, f.k), values(shape, f.v);
   forEachQueryBlock(
@@ -160,6 +174,7 @@ double gatedAttention(const Arguments& args) {
         values.pack(item, f.valuesOf(slot));
       },
       [&](size_t item, size_t block, size_t slot) { computeBlock(f, item, block, slot); });
+  if (largest != nullptr) joinHighest(f, largest);
   return 0;
 }
 

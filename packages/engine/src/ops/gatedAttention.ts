@@ -8,6 +8,7 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
+import { attentionStatistics, type QueriesKeys } from '../attentionStatistics.ts';
 import {
   type GradientContext,
   hasFused,
@@ -17,6 +18,7 @@ import {
   Saved,
 } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
+import { whenRead } from '../reads.ts';
 import { recomputed } from '../recompute.ts';
 import type { AttentionLayout } from './attentionLayout.ts';
 
@@ -27,13 +29,18 @@ const KERNELS = { plain: 'SluiceAttention', gated: 'SluiceGatedAttention' };
 interface Attributes {
   readonly layout: AttentionLayout;
   readonly saved: Saved;
+  readonly onLargest?: OnLargestLogits | undefined;
 }
+
+/** Told the largest q·k/√D of each head of each sequence over the tokens that queries see, [B·H]. */
+export type OnLargestLogits = (largest: Float32Array) => void;
 
 /**
  * @param q [N, H·D] queries, normalised and rotated
  * @param k [N, K·D] keys, normalised and rotated
  * @param v [N, K·D] values
  * @param gate logits of the gate, [N, H·D] (elementwise) or [N, H] (headwise); undefined for none
+ * @param onLargest called at once, or where values can only be awaited as `whenRead` does
  * @returns [N, H·D]
  */
 export function gatedAttention(
@@ -42,19 +49,21 @@ export function gatedAttention(
   v: tf.Tensor2D,
   gate: tf.Tensor2D | undefined,
   layout: AttentionLayout,
+  onLargest?: OnLargestLogits,
 ): tf.Tensor2D {
   invariant(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
   );
   if (!hasFused(KERNELS.gated)) {
+    if (onLargest) whenRead([q, k], (q, k) => onLargest(largestLogits({ q: q!, k: k!, layout })));
     const operands = gate ? [q, k, v, gate] : [q, k, v];
     return recomputed(operands, (...tensors) => {
       const [q, k, v, gate] = tensors as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D, tf.Tensor2D?];
       return gatedAttentionReference(q, k, v, gate, layout);
     });
   }
-  const attributes: Attributes = { layout, saved: new Saved() };
+  const attributes: Attributes = { layout, saved: new Saved(), onLargest };
   return gate
     ? runFused(KERNELS.gated, { q, k, v, gate }, attributes)
     : runFused(KERNELS.plain, { q, k, v }, attributes);
@@ -95,6 +104,11 @@ function causalMask(sequence: number): tf.Tensor2D {
   return tf.tensor2d(mask, [sequence, sequence]);
 }
 
+/** As the kernel gives them, from queries and keys. */
+export function largestLogits(operands: QueriesKeys): Float32Array {
+  return Float32Array.from(attentionStatistics(operands), ({ largestLogit }) => largestLogit);
+}
+
 function sizes(layout: AttentionLayout): KernelArgument[] {
   const { batch, sequence, heads, keyValueHeads, headDim, gate } = layout;
   return [batch, sequence, heads, keyValueHeads, headDim, gate === 'headwise'];
@@ -102,7 +116,8 @@ function sizes(layout: AttentionLayout): KernelArgument[] {
 
 function forward(context: KernelContext<Attributes>): tf.TensorInfo {
   const { floats, output, recording } = context;
-  const { layout, saved } = context.attributes;
+  const { layout, saved, onLargest } = context.attributes;
+  const largest = onLargest ? new Float32Array(layout.batch * layout.heads) : null;
   const y = output([layout.batch * layout.sequence, layout.heads * layout.headDim]);
   callNative(
     'gatedAttention',
@@ -111,7 +126,9 @@ function forward(context: KernelContext<Attributes>): tf.TensorInfo {
     y.values,
     recording ? saved.floats('logSumExp', layout.batch * layout.heads * layout.sequence) : null,
     ...sizes(layout),
+    largest,
   );
+  if (largest) onLargest!(largest);
   return y.info;
 }
 

@@ -5,6 +5,7 @@ import { parseConfig } from '@sluice/core';
 import { ModelConfig, modelParameters } from '@sluice/model';
 import { z } from 'zod';
 import { OptimizerConfig } from '../config.ts';
+import { tensorSettings } from '../optimizer/settings.ts';
 import type { TrainerState } from '../trainerState.ts';
 import type { UpdateRatios } from './summary.ts';
 import { UpdateMeter } from './updates.ts';
@@ -24,13 +25,14 @@ export async function measureSavedUpdate(reader: CheckpointReader): Promise<Save
   if (!kinds.includes('firstMoment'))
     return { missing: 'an imported checkpoint holds no moments of an optimizer' };
   if (step === 0) return { missing: 'no step was taken' };
-  const { taken } = state.worker as unknown as TrainerState;
+  const { taken, update } = state.worker as unknown as TrainerState;
   if (!taken) return { missing: `it notes no applied update of step ${step}` };
+  if (update) return { ratios: update };
 
   const { model, optimizer } = parseConfig(config, SavedConfig, reader.directory);
   const meter = new UpdateMeter(model, optimizer, taken);
-  for (const { tensors, decay } of modelParameters(model)) {
-    for (const tensor of tensors) {
+  for (const spec of modelParameters(model)) {
+    for (const tensor of spec.tensors) {
       const read = async (kind: (typeof kinds)[number]) => {
         const target = new Float32Array(tensor.size);
         await reader.readRange(kind, tensor.name, 0, tensor.size, target);
@@ -40,9 +42,8 @@ export async function measureSavedUpdate(reader: CheckpointReader): Promise<Save
         tensor,
         begin: 0,
         values: await read('parameter'),
-        firstMoment: await read('firstMoment'),
-        secondMoment: await read('secondMoment'),
-        decay,
+        moments: { firstMoment: await read('firstMoment'), secondMoment: await read('secondMoment') },
+        settings: tensorSettings(optimizer, spec),
       });
     }
   }

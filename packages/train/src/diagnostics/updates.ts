@@ -1,6 +1,6 @@
 /**
  * How much the last optimizer step moved the weights. AdamW's moments and the weights after the step tell it exactly, so the
- * step itself need not keep the weights of before.
+ * step itself need not keep the weights of before; Muon's do not, so that its steps add up the squares themselves.
  */
 
 import { sharedFloat64 } from '@sluice/collectives';
@@ -8,17 +8,14 @@ import { BLOCK_ELEMENTS, elementary } from '@sluice/core';
 import { type LogicalTensor, type ModelConfig, modelTensors } from '@sluice/model';
 import { type BlockLayout, blockLayout } from '../blockLayout.ts';
 import type { RunConfig } from '../config.ts';
-import type { OptimizedPiece } from '../optimizer.ts';
+import type { AdamWPiece, OptimizedPiece } from '../optimizer/pieces.ts';
 import type { TakenStep } from '../protocol.ts';
 import type { UpdateRatios } from './summary.ts';
 
-type Settings = Pick<RunConfig['optimizer'], 'beta1' | 'beta2' | 'epsilon' | 'weightDecay'>;
+type Settings = Pick<RunConfig['optimizer'], 'beta1' | 'beta2' | 'epsilon'>;
 
 /** What the arithmetic needs of a piece. */
-export type MeasuredPiece = Pick<
-  OptimizedPiece,
-  'tensor' | 'begin' | 'values' | 'firstMoment' | 'secondMoment' | 'decay'
->;
+export type MeasuredPiece = Pick<AdamWPiece, 'tensor' | 'begin' | 'values' | 'moments' | 'settings'>;
 
 /**
  * Sums of squares of the update and of the weights before it, in double precision. With m̂ and v̂ the moments without their
@@ -26,17 +23,18 @@ export type MeasuredPiece = Pick<
  * @param sums gets two sums for each block of the piece, from `firstBlock` on
  */
 function addSquares(
-  { values, firstMoment, secondMoment, decay }: MeasuredPiece,
-  { beta1, beta2, epsilon, weightDecay }: Settings,
-  { step, learningRate }: TakenStep,
+  { values, moments: { firstMoment, secondMoment }, settings }: MeasuredPiece,
+  { beta1, beta2, epsilon }: Settings,
+  taken: TakenStep,
   sums: Float64Array,
   firstBlock: number,
 ): void {
-  const [unbias1, unbias2] = [beta1, beta2].map((beta) => 1 / (1 - elementary.power(beta, step))) as [
+  const [unbias1, unbias2] = [beta1, beta2].map((beta) => 1 / (1 - elementary.power(beta, taken.step))) as [
     number,
     number,
   ];
-  const lambda = decay ? weightDecay : 0;
+  const learningRate = taken.learningRate * settings.rateScale;
+  const lambda = settings.weightDecay;
   const kept = 1 / (1 - learningRate * lambda);
   for (let begin = 0; begin < values.length; begin += BLOCK_ELEMENTS) {
     const end = Math.min(values.length, begin + BLOCK_ELEMENTS);
@@ -74,9 +72,10 @@ export class UpdateMeter {
     this.sums = sharedFloat64(2 * this.#blocks.count);
   }
 
-  add(piece: MeasuredPiece): void {
+  add(piece: MeasuredPiece | OptimizedPiece): void {
     const firstBlock = this.#blocks.firstBlocks.get(piece.tensor.name)! + piece.begin / BLOCK_ELEMENTS;
-    addSquares(piece, this.#settings, this.#taken, this.sums, firstBlock);
+    if ('moved' in piece) this.sums.set(piece.moved, 2 * firstBlock);
+    else addSquares(piece, this.#settings, this.#taken, this.sums, firstBlock);
   }
 
   /** Sums of blocks are added in their canonical order, so the ratios do not depend on who measured which. */

@@ -1,16 +1,17 @@
-/** The memory that one worker will take, from what `FlatSpace`, `GradientSums`, `ShardedAdamW` and the native pool allocate. */
+/** The memory that one worker will take, from what `FlatSpace`, `GradientSums`, `ShardedOptimizer` and the native pool allocate. */
 
-import { pooledBytes } from '@sluice/engine';
+import { muonScratchElements, pooledBytes } from '@sluice/engine';
 import { activationWidths, modelParameters, type ParameterSpec } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
-import { paddedSize } from '../flatSpace.ts';
+import { ownedTensors, paddedSize } from '../flatSpace.ts';
+import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
 
 /** Bytes of the worker that takes most, by what they are for. */
 export interface MemoryPlan {
   readonly parameters: number;
   /** Gradients with the partial sums of lanes that are there at once. */
   readonly gradients: number;
-  /** Both moments of the worker's own slices. */
+  /** Moments of the worker's own slices, and what Muon works in. */
   readonly optimizer: number;
   /** What the forward pass of one grain keeps, and the most that is there besides. */
   readonly activations: number;
@@ -42,15 +43,37 @@ function gradientCopies({ parallel }: RunConfig): number {
 export function planMemory(config: RunConfig): MemoryPlan {
   const { expertParallel } = config.parallel;
   const held = heldElements(config);
-  const shared = replicas(config);
   const plan = {
     parameters: 4 * (held.replicated + held.expert),
     gradients: 4 * gradientCopies(config) * (held.replicated + expertParallel * held.expert),
-    optimizer: 8 * (held.replicated / shared.replicated + held.expert / shared.expert),
+    optimizer: optimizerBytes(config),
     activations: activationBytes(config),
     expertExchange: expertExchangeBytes(config),
   };
   return { ...plan, total: Object.values(plan).reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+/** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own. */
+function optimizerBytes(config: RunConfig): number {
+  const shared = replicas(config);
+  if (config.optimizer.kind === 'adamw') {
+    const held = heldElements(config);
+    return 8 * (held.replicated / shared.replicated + held.expert / shared.expert);
+  }
+  const shard = { rank: 0, size: config.parallel.expertParallel };
+  const specs = modelParameters(config.model, shard);
+  const whole = wholeMatrices(config.optimizer);
+  const most = (placement: Placement) => {
+    const bytes = ownedTensors(placement, specs, shared[placement], whole).map((owned) => {
+      const matrices = owned.flatMap(({ spec, tensor }) => muonMatrix(config.optimizer, spec, tensor) ?? []);
+      const moments = owned.map(
+        ({ spec, tensor, elements }) => elements * (muonMatrix(config.optimizer, spec, tensor) ? 4 : 8),
+      );
+      return 4 * muonScratchElements(matrices) + moments.reduce((sum, one) => sum + one, 0);
+    });
+    return Math.max(...bytes);
+  };
+  return most('replicated') + (config.model.experts ? most('expert') : 0);
 }
 
 /** Tokens of one grain. */

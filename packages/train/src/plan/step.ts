@@ -1,7 +1,8 @@
 /** What a step sends, and how long it takes. */
 
-import { flopsPerToken } from '@sluice/model';
+import { flopsPerToken, modelParameters } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
+import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
 import type { Device } from './devices.ts';
 import { heldElements, type MemoryPlan, planMemory, replicas } from './memory.ts';
 
@@ -56,11 +57,24 @@ function expertTraffic(config: RunConfig): number {
   return (passes * tokens * rowBytes * (expertParallel - 1)) / expertParallel;
 }
 
-/** AdamW reads and writes a value, two moments, and reads a gradient. */
+/** AdamW reads and writes a value, two moments, and reads a gradient; what Muon moves is not more. */
 const OPTIMIZER_BYTES_PER_PARAMETER = 4 * 7;
 
 /** Share of a grain's time that is its backward pass, which the reduction of gradients overlaps. */
 const BACKWARD_SHARE = 2 / 3;
+
+/** Operations of Muon's products, shared out evenly. */
+function muonOperationsOfWorker(config: RunConfig): number {
+  const { model, parallel, optimizer } = config;
+  const shared = replicas(config);
+  const operations = modelParameters(model, { rank: 0, size: parallel.expertParallel }).flatMap((spec) =>
+    spec.tensors.map((tensor) => {
+      const size = muonMatrix(optimizer, spec, tensor);
+      return size ? muonOperations(size, optimizer) / shared[spec.placement] : 0;
+    }),
+  );
+  return operations.reduce((sum, one) => sum + one, 0);
+}
 
 function planTime(config: RunConfig, traffic: TrafficPlan, device: Device): TimePlan {
   const { model, batch, data, parallel } = config;
@@ -70,7 +84,9 @@ function planTime(config: RunConfig, traffic: TrafficPlan, device: Device): Time
   const held = heldElements(config);
   const shared = replicas(config);
   const owned = held.replicated / shared.replicated + held.expert / shared.expert;
-  const optimizer = (OPTIMIZER_BYTES_PER_PARAMETER * owned) / device.memoryBytesPerSecond;
+  const optimizer =
+    (OPTIMIZER_BYTES_PER_PARAMETER * owned) / device.memoryBytesPerSecond +
+    muonOperationsOfWorker(config) / (device.flopsPerSecond * device.efficiency);
   const grains = batch.sequences / batch.grainSequences / parallel.workers;
   const overlapped = (compute / grains) * BACKWARD_SHARE;
   const reduce = Math.max(0, traffic.reduceScatter / device.linkBytesPerSecond - overlapped);

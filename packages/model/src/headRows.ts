@@ -1,0 +1,43 @@
+/** Which head each row of the query and key projections is of. */
+
+import type { ModelConfig } from './config.ts';
+import { projectionCopies } from './controls/index.ts';
+import { projectionWidths } from './parameters.ts';
+
+/** The rows of one logical tensor, a query or key projection. */
+export interface HeadRows {
+  readonly layer: number;
+  readonly projection: 'query' | 'key';
+  /** For each row its head: of queries, or of keys and values. −1 for rows of an interleaved gate. */
+  readonly heads: Int32Array;
+}
+
+/** By the names of logical tensors. Where keys have several copies, each is a tensor, and so each is there. */
+export function headRows(model: ModelConfig): Map<string, HeadRows> {
+  const { numLayers, headDim } = model;
+  const widths = projectionWidths(model);
+  const copies = projectionCopies(model).key;
+  const keys = Int32Array.from({ length: widths.key / copies }, (_, row) => Math.floor(row / headDim));
+  const queries = queryHeads(model, widths.query);
+  const rows = new Map<string, HeadRows>();
+  for (let layer = 0; layer < numLayers; layer++) {
+    const prefix = `model.layers.${layer}.self_attn`;
+    rows.set(`${prefix}.q_proj.weight`, { layer, projection: 'query', heads: queries });
+    for (let copy = 0; copy < copies; copy++) {
+      const name = copies === 1 ? `${prefix}.k_proj.weight` : `${prefix}.k_proj.experts.${copy}.weight`;
+      rows.set(name, { layer, projection: 'key', heads: keys });
+    }
+  }
+  return rows;
+}
+
+/** For each key-value head there are the rows of its queries, and then those of their gate. */
+function queryHeads({ numAttentionHeads, numKeyValueHeads, headDim }: ModelConfig, rows: number): Int32Array {
+  const group = numAttentionHeads / numKeyValueHeads;
+  const rowsOfGroup = rows / numKeyValueHeads;
+  return Int32Array.from({ length: rows }, (_, row) => {
+    const within = row % rowsOfGroup;
+    if (within >= group * headDim) return -1;
+    return Math.floor(row / rowsOfGroup) * group + Math.floor(within / headDim);
+  });
+}

@@ -1,0 +1,49 @@
+/** AdamW with decoupled weight decay (Loshchilov & Hutter, 2019) on the pieces of a flat space. */
+
+import { adamW } from '@sluice/engine';
+import type { OptimizerConfig } from './config.ts';
+import { type AdamWPiece, joinArrays, joinPieces } from './pieces.ts';
+import type { UpdateRequest } from './settings.ts';
+
+/** Pieces that follow each other in memory and are updated alike: a kernel takes them all at once. */
+type Stretch = Pick<AdamWPiece, 'values' | 'moments' | 'flatOffset' | 'settings'>;
+
+export class AdamWUpdates {
+  readonly #config: OptimizerConfig;
+  readonly #stretches: readonly Stretch[];
+
+  constructor(config: OptimizerConfig, pieces: readonly AdamWPiece[]) {
+    this.#config = config;
+    const isAlike = ({ settings: one }: Stretch, { settings: other }: Stretch) =>
+      one.weightDecay === other.weightDecay &&
+      one.rateScale === other.rateScale &&
+      (one.group === other.group || config.clip !== 'groups');
+    this.#stretches = joinPieces<Stretch>(pieces, isAlike, (first, second) => ({
+      ...first,
+      values: joinArrays(first.values, second.values),
+      moments: {
+        firstMoment: joinArrays(first.moments.firstMoment, second.moments.firstMoment),
+        secondMoment: joinArrays(first.moments.secondMoment, second.moments.secondMoment),
+      },
+    }));
+  }
+
+  update(gradients: Float32Array, { step, learningRate, gradientScales }: UpdateRequest): void {
+    const { beta1, beta2, epsilon } = this.#config;
+    for (const { values, moments, flatOffset, settings } of this.#stretches) {
+      adamW(
+        {
+          parameters: values,
+          gradients: gradients.subarray(flatOffset, flatOffset + values.length),
+          ...moments,
+        },
+        {
+          ...{ step, beta1, beta2, epsilon },
+          learningRate: learningRate * settings.rateScale,
+          weightDecay: settings.weightDecay,
+          gradientScale: gradientScales[settings.group],
+        },
+      );
+    }
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * QK-clip (Kimi K2, arXiv 2507.20534): after an update, heads whose largest attention logit in the step's batch was above a
+ * threshold τ get smaller query and key weights, so that this logit would have been τ. Logits are proportional to both.
+ *
+ * A head h needs the factor γ_h = min(1, τ/largest logit). With a key head of its own, queries and keys take √γ each. Where query
+ * heads share keys, the keys take the root of what all of them need, the largest γ of the group, and each query head the rest: a
+ * head that was below the threshold keeps its logits, as K2 leaves the keys alone that its heads share.
+ */
+
+import { type HeadRows, headRows, type ModelConfig } from '@sluice/model';
+import type { OptimizedPiece } from './pieces.ts';
+
+/** For each layer, the factors on the rows of each head. */
+export interface HeadFactors {
+  /** [H] */
+  readonly query: Float64Array;
+  /** [K] */
+  readonly key: Float64Array;
+}
+
+export class QkClip {
+  readonly #threshold: number;
+  readonly #model: ModelConfig;
+  readonly #rows: ReadonlyMap<string, HeadRows>;
+  /** Of the last step that was clipped, if it was. */
+  #last: readonly HeadFactors[] = [];
+
+  constructor(threshold: number, model: ModelConfig) {
+    this.#threshold = threshold;
+    this.#model = model;
+    this.#rows = headRows(model);
+  }
+
+  /**
+   * Scales what a worker owns of the projections.
+   * @param largest for each layer and head [L·H], the largest logit in the whole batch
+   */
+  apply(pieces: Iterable<OptimizedPiece>, largest: Float64Array): void {
+    const { numAttentionHeads, numLayers } = this.#model;
+    this.#last = Array.from({ length: numLayers }, (_, layer) =>
+      headFactors(
+        largest.subarray(layer * numAttentionHeads, (layer + 1) * numAttentionHeads),
+        this.#model.numKeyValueHeads,
+        this.#threshold,
+      ),
+    );
+    for (const piece of pieces) this.#scale(piece, piece.values, (factor) => factor);
+  }
+
+  /** Forgets the last step, whose update was not applied. */
+  skip(): void {
+    this.#last = [];
+  }
+
+  /** A piece as the last update left it, before it was clipped; to rounding. */
+  unclipped<Piece extends OptimizedPiece>(piece: Piece): Piece {
+    if (!this.#factorsOf(piece)) return piece;
+    const values = piece.values.slice();
+    this.#scale(piece, values, (factor) => 1 / factor);
+    return { ...piece, values };
+  }
+
+  /** How many of these heads are above the threshold. */
+  countClipped(largest: Float64Array): number {
+    return largest.reduce((count, logit) => count + (logit > this.#threshold ? 1 : 0), 0);
+  }
+
+  /** The factor of each row's head; undefined where no row of the piece's tensor is scaled. */
+  #factorsOf({ tensor }: OptimizedPiece): ((row: number) => number) | undefined {
+    const rows = this.#rows.get(tensor.name);
+    const factors = rows && this.#last[rows.layer]?.[rows.projection];
+    if (!factors?.some((factor) => factor !== 1)) return undefined;
+    return (row) => (rows!.heads[row]! < 0 ? 1 : factors[rows!.heads[row]!]!);
+  }
+
+  #scale(piece: OptimizedPiece, values: Float32Array, by: (factor: number) => number): void {
+    const factorOf = this.#factorsOf(piece);
+    if (!factorOf) return;
+    const columns = piece.tensor.shape[1]!;
+    for (let begin = piece.begin; begin < piece.end; ) {
+      // Pieces are cut between blocks, which rows may cross.
+      const row = Math.floor(begin / columns);
+      const end = Math.min(piece.end, (row + 1) * columns);
+      const factor = factorOf(row);
+      if (factor !== 1) {
+        for (let i = begin - piece.begin; i < end - piece.begin; i++) values[i] = values[i]! * by(factor);
+      }
+      begin = end;
+    }
+  }
+}
+
+/** @param largest of each query head [H] of a layer */
+export function headFactors(largest: Float64Array, numKeyValueHeads: number, threshold: number): HeadFactors {
+  const needed = largest.map((logit) => (logit > threshold ? threshold / logit : 1));
+  const group = largest.length / numKeyValueHeads;
+  const key = Float64Array.from({ length: numKeyValueHeads }, (_, head) =>
+    Math.sqrt(Math.max(...needed.subarray(head * group, (head + 1) * group))),
+  );
+  return { key, query: needed.map((factor, head) => factor / key[Math.floor(head / group)]!) };
+}

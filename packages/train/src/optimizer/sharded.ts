@@ -1,0 +1,110 @@
+/**
+ * The optimizer of a flat space, sharded: each worker keeps the moments of its own slices, updates them, and sends the new
+ * values to the workers that hold the same parameters (ZeRO stage 1).
+ */
+
+import { BLOCK_ELEMENTS } from '@sluice/core';
+import { squaredNorms } from '@sluice/engine';
+import type { BlockLayout } from '../blockLayout.ts';
+import type { FlatSpace } from '../flatSpace.ts';
+import { AdamWUpdates } from './adamW.ts';
+import type { OptimizerConfig } from './config.ts';
+import { MuonUpdates } from './muon.ts';
+import { isMuonPiece, joinArrays, joinPieces, type OptimizedPiece } from './pieces.ts';
+import { muonMatrix, tensorSettings, type UpdateRequest } from './settings.ts';
+
+/** Pieces that follow each other in memory and in the numbers of their blocks. */
+interface MeasuredStretch extends Pick<OptimizedPiece, 'values' | 'flatOffset'> {
+  readonly firstBlock: number;
+}
+
+export class ShardedOptimizer {
+  readonly #space: FlatSpace;
+  readonly pieces: readonly OptimizedPiece[];
+  readonly #measured: readonly MeasuredStretch[];
+  readonly #adamW: AdamWUpdates;
+  readonly #muon: MuonUpdates | undefined;
+
+  /** @param space whose matrices are cut as the configuration wants it; see `wholeMatrices` */
+  constructor(config: OptimizerConfig, space: FlatSpace, blocks: BlockLayout) {
+    this.#space = space;
+    this.pieces = optimizedPieces(config, space);
+    this.#measured = measuredStretches(this.pieces, blocks);
+    this.#adamW = new AdamWUpdates(
+      config,
+      this.pieces.filter((piece) => !isMuonPiece(piece)),
+    );
+    this.#muon = config.muon && new MuonUpdates(config.muon, this.pieces.filter(isMuonPiece));
+  }
+
+  /** Sums of squares of the gradient's blocks that this worker owns, each at the block's place in the whole model. */
+  measure(gradients: Float32Array, squares: Float64Array): void {
+    for (const { values, flatOffset, firstBlock } of this.#measured) {
+      squares.set(squaredNorms(gradients.subarray(flatOffset, flatOffset + values.length)), firstBlock);
+    }
+  }
+
+  /** Updates the owned pieces in place. */
+  update(gradients: Float32Array, request: UpdateRequest): void {
+    this.#adamW.update(gradients, request);
+    this.#muon?.update(gradients, request);
+  }
+
+  /** Gives every worker of the group the values that the others have updated. */
+  share(): void {
+    const { group, values } = this.#space;
+    if (group.size > 1) {
+      const stages = this.#space.stages.map((stage) => this.#space.stage(stage)!);
+      const pending = stages.map(({ slices }) => group.allGather(values, slices));
+      for (const gather of pending) gather.wait();
+    }
+    for (const { parameter } of this.#space.parameters) parameter.refresh();
+  }
+}
+
+/** The owned pieces with their moments, which are zero and lie one after the other. */
+function optimizedPieces(config: OptimizerConfig, space: FlatSpace): OptimizedPiece[] {
+  const described = space.ownedPieces.map((piece) => ({
+    ...piece,
+    length: piece.end - piece.begin,
+    matrix: muonMatrix(config, piece.spec, piece.tensor),
+  }));
+  const lengthOf = (isMatrix: boolean) =>
+    described.reduce((sum, { length, matrix }) => sum + (isMatrix === !!matrix ? length : 0), 0);
+  const takeMomentum = inTurn(new Float32Array(lengthOf(true)));
+  const takeFirst = inTurn(new Float32Array(lengthOf(false)));
+  const takeSecond = inTurn(new Float32Array(lengthOf(false)));
+  return described.map(({ length, matrix, ...piece }): OptimizedPiece => {
+    const values = space.values.subarray(piece.flatOffset, piece.flatOffset + length);
+    const whole = { ...piece, values, settings: tensorSettings(config, piece.spec) };
+    if (matrix) {
+      const moved = new Float64Array(2 * Math.ceil(length / BLOCK_ELEMENTS));
+      return { ...whole, matrix, moments: { momentum: takeMomentum(length) }, moved };
+    }
+    return { ...whole, moments: { firstMoment: takeFirst(length), secondMoment: takeSecond(length) } };
+  });
+}
+
+/** Hands out views of an array, one after the other. */
+function inTurn(array: Float32Array): (length: number) => Float32Array {
+  let offset = 0;
+  return (length) => {
+    offset += length;
+    return array.subarray(offset - length, offset);
+  };
+}
+
+function measuredStretches(
+  pieces: readonly OptimizedPiece[],
+  { firstBlocks }: BlockLayout,
+): MeasuredStretch[] {
+  const stretches = pieces.map(({ tensor, begin, values, flatOffset }) => ({
+    ...{ values, flatOffset },
+    firstBlock: firstBlocks.get(tensor.name)! + begin / BLOCK_ELEMENTS,
+  }));
+  return joinPieces<MeasuredStretch>(
+    stretches,
+    (last, next) => next.firstBlock === last.firstBlock + last.values.length / BLOCK_ELEMENTS,
+    (last, next) => ({ ...last, values: joinArrays(last.values, next.values) }),
+  );
+}
