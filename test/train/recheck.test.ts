@@ -60,7 +60,7 @@ for (const [world, expertParallel] of [
         const flip = {
           rank: Math.floor(random() * world),
           place: random(),
-          bit: Math.floor(random() * 32),
+          bit: 16 + Math.floor(random() * 16),
           space: Math.floor(random() * 2),
           passes: 1,
         };

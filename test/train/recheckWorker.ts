@@ -3,7 +3,7 @@
 import { Communicator, receiveInvitation } from '@sluice/collectives';
 import { selectBackend } from '@sluice/engine';
 import { topology } from '../../packages/train/src/topology.ts';
-import { Trainer } from '../../packages/train/src/trainer.ts';
+import { type Contribution, Trainer } from '../../packages/train/src/trainer.ts';
 import { counting, tinyRun } from './support/tinyTrainer.ts';
 
 const communicator = await Communicator.connect(await receiveInvitation());
@@ -14,12 +14,28 @@ let step = 0;
 /** What one rank is to get wrong. */
 export interface Flip {
   readonly rank: number;
-  /** Where, as a share of the parameters. */
+  /** In which parameter, as a share of their number; its later digits tell where in it. */
   readonly place: number;
   readonly bit: number;
   readonly space: number;
   /** In how many passes over the step. */
   readonly passes: number;
+}
+
+/** Flips the bit of an element that is not nothing: what a flip makes of zero may be lost in the sum. */
+function flipper({ place, bit, space: index, passes }: Flip): (part: Contribution) => void {
+  let left = passes;
+  const { parameters } = trainer.spaces[index]!.space;
+  const chosen = parameters[Math.floor(place * parameters.length)]!;
+  return ({ space, stage, contribution }) => {
+    if (space !== trainer.spaces[index]!.space || stage !== chosen.spec.stage || left === 0) return;
+    left--;
+    const end = chosen.offset + chosen.spec.size;
+    let element = chosen.offset + Math.floor(((place * 1e4) % 1) * chosen.spec.size);
+    while (contribution[element] === 0) element = element + 1 < end ? element + 1 : chosen.offset;
+    const { buffer, byteOffset, length } = contribution;
+    new Uint32Array(buffer, byteOffset, length)[element]! ^= 1 << bit;
+  };
 }
 
 await communicator.serve({
@@ -32,34 +48,7 @@ await communicator.serve({
   },
   async take({ flip }: { flip?: Flip }) {
     step++;
-    let left = flip?.passes ?? 0;
-    trainer.tamper =
-      flip?.rank !== communicator.rank
-        ? undefined
-        : ({ space, stage, contribution }) => {
-            if (space !== trainer.spaces[flip.space]?.space || left === 0) return;
-            const sizes = space.parameters.map(({ spec, offset }) => ({
-              offset,
-              size: spec.size,
-              stage: spec.stage,
-            }));
-            const total = sizes.reduce((sum, { size }) => sum + size, 0);
-            let element = Math.floor(flip.place * total);
-            for (const { offset, size, stage: of } of sizes) {
-              if (element < size) {
-                if (of !== stage) return;
-                left--;
-                const bits = new Uint32Array(
-                  contribution.buffer,
-                  contribution.byteOffset,
-                  contribution.length,
-                );
-                bits[offset + element]! ^= 1 << flip.bit;
-                return;
-              }
-              element -= size;
-            }
-          };
+    trainer.tamper = flip?.rank === communicator.rank ? flipper(flip) : undefined;
     const { loss, gradientNorm, recheck } = await trainer.trainStep({
       ...{ step, learningRate: 0.001, recheck: 'always' },
     });
