@@ -122,6 +122,35 @@ test.serial(
   },
 );
 
+test.serial(
+  'experts that a bias balances have the same bits in other layouts, resume, and generate',
+  async (t) => {
+    const experts =
+      'router: sigmoid, scalingFactor: 2.5, balanceCoefficient: 0.001, balanceBias: {rate: 0.01}';
+    sandbox.write('balanced.yaml', `extends: moe.yaml\nmodel:\n  experts: {${experts}}\n`);
+    const quiet = await sandbox.json<Trained>('train balanced.yaml --run-dir balanced-quiet --threads 2');
+    await sandbox.json<Trained>(
+      'train balanced.yaml --run-dir balanced --workers 4 --expert-parallel 2 --threads 1 --until-step 5',
+    );
+    await sandbox.json<Trained>('resume balanced --workers 1 --until-step 9');
+    const resumed = await sandbox.json<Trained>('resume balanced --workers 2');
+    t.is(resumed.weightsHash, quiet.weightsHash);
+    t.is(diagnosticsOf('balanced'), diagnosticsOf('balanced-quiet'));
+    const hashes = await sandbox.json<Hashes>('hash balanced');
+    t.deepEqual(hashes.tensors, (await sandbox.json<Hashes>('hash balanced-quiet')).tensors);
+    t.true('model.layers.1.mlp.gate.e_score_correction_bias' in hashes.tensors);
+    const line = diagnosticsOf('balanced').trim().split('\n').at(-1)!;
+    const { layers } = JSON.parse(line) as { layers: { router: { bias: number[]; biasRange: number } }[] };
+    t.true(layers.every(({ router }) => router.bias.length === 4 && router.biasRange > 0));
+    const { loss } = await sandbox.json<{ loss: number }>('evaluate balanced');
+    t.true(Math.abs(loss - resumed.validationLoss) < 0.1);
+    const { tokens } = await sandbox.json<{ tokens: number }>(
+      'generate balanced --prompt the --max-tokens 3',
+    );
+    t.true(tokens > 0);
+  },
+);
+
 test.serial('another seed gives other weights', async (t) => {
   const quiet = await sandbox.json<Hashes>('hash dense-quiet');
   const other = await sandbox.json<Trained>('train dense.yaml --run-dir dense-other --set seed=8');

@@ -5,6 +5,7 @@ import { invariant } from '@sluice/core';
 import { computeGradientsAsync, withReads } from '@sluice/engine';
 import { Decoder, initializeParameter, type LossParts, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole, orderedSum } from './agreement.ts';
+import { balanceChoice } from './balanceBias.ts';
 import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
 import { samplesBefore, sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
@@ -145,6 +146,7 @@ export class Trainer {
       }
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
+      balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
     }
     this.#watch.optimized();
     return {
