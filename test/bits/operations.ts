@@ -21,8 +21,10 @@ import {
   linearCrossEntropy,
   Muon,
   muonScratchElements,
+  Parameter,
   planDispatch,
   projectionWidth,
+  type RoutingOptions,
   rmsNorm,
   rotaryEmbedding,
   rotaryTable,
@@ -121,7 +123,7 @@ function cached(layout: AttentionLayout, seed: number): Results {
   return [y];
 }
 
-function router(normalizeTopK: boolean): Results {
+function router(normalizeTopK: boolean, kind: Partial<RoutingOptions> = {}): Results {
   const [tokens, channels, experts] = [150, 40, 21];
   const loads = randomValues(3, experts).map((value) => (1 + value) / experts);
   const routing = {
@@ -131,6 +133,7 @@ function router(normalizeTopK: boolean): Results {
     zCoefficient: 0.3,
     loads,
     totalTokens: tokens,
+    ...kind,
   };
   const operands = { x: operand(1, [tokens, channels]), router: operand(2, [experts, channels]) };
   return outcome(({ x, router: weight }) => {
@@ -341,7 +344,11 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
       gateUp: operand(2, [2 * 55, 37]),
       down: operand(3, [37, 55]),
     }),
-  routeExperts: () => [true, false].flatMap(router),
+  routeExperts: () => [true, false].flatMap((normalizeTopK) => router(normalizeTopK)),
+  'routeExperts by biased sigmoids': () => {
+    const bias = new Parameter('bias', [21], randomValues(4, 21));
+    return router(true, { router: 'sigmoid', scalingFactor: 2.5, bias });
+  },
   dispatchTokens: dispatch,
   expertFeedForward: experts,
   linearCrossEntropy: () =>

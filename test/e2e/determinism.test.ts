@@ -141,6 +141,70 @@ test.serial('variants in plain operations have the same bits in other layouts, a
   t.is(resumed.weightsHash, quiet.weightsHash);
 });
 
+test.serial(
+  'a batch that grows has the same bits on any number of workers, and is entered anywhere',
+  async (t) => {
+    sandbox.write(
+      'ramp.yaml',
+      'extends: moe.yaml\nbatch:\n  sequences: 32\n  ramp: {from: 8, increment: 8, steps: 7}\nschedule:\n  unit: tokens\n',
+    );
+    const quiet = await sandbox.json<Trained>('train ramp.yaml --run-dir ramp-quiet --workers 1 --threads 2');
+    await sandbox.json<Trained>('train ramp.yaml --run-dir ramp --workers 4 --threads 1 --until-step 3');
+    await sandbox.json<Trained>('resume ramp --workers 2 --until-step 6');
+    const resumed = await sandbox.json<Trained>('resume ramp --workers 4');
+    t.is(resumed.weightsHash, quiet.weightsHash);
+    t.is(resumed.trainLoss, quiet.trainLoss);
+    const samples = async (step: number) => {
+      const { sequences } = await sandbox.json<{ sequences: { sample: number }[] }>(
+        `inspect ramp --step ${step}`,
+      );
+      return sequences.map(({ sample }) => sample);
+    };
+    // 2 steps of 8, 2 of 16, 3 of 24.
+    t.deepEqual(
+      await samples(4),
+      Array.from({ length: 16 }, (_, i) => 2 * 8 + 16 + i),
+    );
+    t.deepEqual(
+      await samples(8),
+      Array.from({ length: 32 }, (_, i) => 2 * 8 + 2 * 16 + 3 * 24 + i),
+    );
+    const lines = readFileSync(join(sandbox.path, 'ramp/metrics.jsonl'), 'utf8').trim().split('\n');
+    const tokens = lines.map((line) => (JSON.parse(line) as { tokens: number }).tokens);
+    t.is(tokens[3]! / tokens[0]!, 2);
+    t.is(tokens[7]! / tokens[0]!, 4);
+  },
+);
+
+test.serial(
+  'experts that a bias balances have the same bits in other layouts, resume, and generate',
+  async (t) => {
+    const experts =
+      'router: sigmoid, scalingFactor: 2.5, balanceCoefficient: 0.001, balanceBias: {rate: 0.01}';
+    sandbox.write('balanced.yaml', `extends: moe.yaml\nmodel:\n  experts: {${experts}}\n`);
+    const quiet = await sandbox.json<Trained>('train balanced.yaml --run-dir balanced-quiet --threads 2');
+    await sandbox.json<Trained>(
+      'train balanced.yaml --run-dir balanced --workers 4 --expert-parallel 2 --threads 1 --until-step 5',
+    );
+    await sandbox.json<Trained>('resume balanced --workers 1 --until-step 9');
+    const resumed = await sandbox.json<Trained>('resume balanced --workers 2');
+    t.is(resumed.weightsHash, quiet.weightsHash);
+    t.is(diagnosticsOf('balanced'), diagnosticsOf('balanced-quiet'));
+    const hashes = await sandbox.json<Hashes>('hash balanced');
+    t.deepEqual(hashes.tensors, (await sandbox.json<Hashes>('hash balanced-quiet')).tensors);
+    t.true('model.layers.1.mlp.gate.e_score_correction_bias' in hashes.tensors);
+    const line = diagnosticsOf('balanced').trim().split('\n').at(-1)!;
+    const { layers } = JSON.parse(line) as { layers: { router: { bias: number[]; biasRange: number } }[] };
+    t.true(layers.every(({ router }) => router.bias.length === 4 && router.biasRange > 0));
+    const { loss } = await sandbox.json<{ loss: number }>('evaluate balanced');
+    t.true(Math.abs(loss - resumed.validationLoss) < 0.1);
+    const { tokens } = await sandbox.json<{ tokens: number }>(
+      'generate balanced --prompt the --max-tokens 3',
+    );
+    t.true(tokens > 0);
+  },
+);
+
 test.serial('another seed gives other weights', async (t) => {
   const quiet = await sandbox.json<Hashes>('hash dense-quiet');
   const other = await sandbox.json<Trained>('train dense.yaml --run-dir dense-other --set seed=8');

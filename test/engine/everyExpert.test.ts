@@ -29,6 +29,8 @@ interface Sizes {
   topK: number;
   units: number;
   normalizeTopK: boolean;
+  router: 'softmax' | 'sigmoid';
+  isBiased: boolean;
 }
 
 /** What a layer gives back, and the gradients that come out of it. */
@@ -65,7 +67,7 @@ const every: Compute = (x, router, gateUp, down, options) => {
 
 async function measure(backend: string, compute: Compute, sizes: Sizes, seed: number) {
   await selectBackend(backend);
-  const { tokens, channels, experts, topK, units, normalizeTopK } = sizes;
+  const { tokens, channels, experts, topK, units, normalizeTopK, isBiased } = sizes;
   const gradients = new Map<string, Float32Array>();
   const parameter = (name: string, shape: number[]) => {
     const made = new Parameter(
@@ -86,6 +88,8 @@ async function measure(backend: string, compute: Compute, sizes: Sizes, seed: nu
   const options: RoutingOptions = {
     ...{ topK, normalizeTopK, loads, totalTokens: tokens },
     ...{ balanceCoefficient: 0.1, zCoefficient: 0.01 },
+    ...{ router: sizes.router, scalingFactor: 1.5 },
+    ...(isBiased && { bias: new Parameter('bias', [experts], randomValues(seed + 7, experts)) }),
   };
   const numbers: number[] = [];
   await computeGradientsAsync(() => {
@@ -95,6 +99,7 @@ async function measure(backend: string, compute: Compute, sizes: Sizes, seed: nu
     return tf.add(tf.sum(tf.mul(y, weights)), auxiliaryLoss) as tf.Scalar;
   });
   for (const { tensor } of [x, router, gateUp, down]) tensor.dispose();
+  options.bias?.tensor.dispose();
   return { numbers, gradients };
 }
 
@@ -106,6 +111,8 @@ const shapes = fc
     chosen: fc.integer({ min: 1, max: 6 }),
     units: fc.integer({ min: 1, max: 5 }),
     normalizeTopK: fc.boolean(),
+    router: fc.constantFrom('softmax' as const, 'sigmoid' as const),
+    isBiased: fc.boolean(),
   })
   .map(({ chosen, ...sizes }) => ({ ...sizes, topK: Math.min(chosen, sizes.experts) }));
 
@@ -123,7 +130,7 @@ test.serial(
           }
         }
       }),
-      { numRuns: 40 },
+      { numRuns: 80 },
     );
   },
 );

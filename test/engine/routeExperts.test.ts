@@ -36,14 +36,35 @@ const route = (routing: RoutingOptions): Operation => {
   };
 };
 
+function biasOf(values: ArrayLike<number>): Parameter {
+  return new Parameter('bias', [values.length], Float32Array.from(values));
+}
+
+/** Every kind of router, the plain one first. */
+const KINDS: readonly Partial<RoutingOptions>[] = [
+  {},
+  { scalingFactor: 2.5 },
+  { router: 'sigmoid' },
+  { router: 'sigmoid', scalingFactor: 0.7 },
+];
+
 /** Routes tokens whose logits are given: the router is the identity. */
-function routeLogits(rows: number[][], topK: number, normalizeTopK = true) {
+function routeLogits(
+  rows: number[][],
+  topK: number,
+  normalizeTopK = true,
+  { bias, ...changes }: Omit<Partial<RoutingOptions>, 'bias'> & { bias?: number[] } = {},
+) {
   tf.setBackend('native');
   const numExperts = rows[0]!.length;
   const identity = Float32Array.from({ length: numExperts ** 2 }, (_, i) => (i % (numExperts + 1) ? 0 : 1));
   const router = new Parameter('router', [numExperts, numExperts], identity);
   return tf.tidy(() => {
-    const routing = options(numExperts, topK, { normalizeTopK });
+    const routing = options(numExperts, topK, {
+      normalizeTopK,
+      ...changes,
+      ...(bias && { bias: biasOf(bias) }),
+    });
     const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(tf.tensor2d(rows), router, routing);
     const weights = [...weights_NK.dataSync()];
     return { weights, indices: [...indices], counts: [...counts], auxiliary: auxiliaryLoss.dataSync()[0]! };
@@ -58,18 +79,21 @@ test('the native kernel agrees with the reference over random shapes', (t) => {
       fc.integer({ min: 2, max: 40 }),
       fc.nat(),
       fc.boolean(),
-      (tokens, width, numExperts, seed, normalizeTopK) => {
+      fc.boolean(),
+      fc.constantFrom(...KINDS),
+      (tokens, width, numExperts, seed, normalizeTopK, isBiased, kind) => {
         const topK = 1 + (seed % Math.min(numExperts, 8));
         const operands = {
           x: operand(seed, [tokens, width], 2),
           router: operand(seed + 1, [numExperts, width]),
         };
-        const operation = route(options(numExperts, topK, { normalizeTopK }));
+        const bias = isBiased ? { bias: biasOf(randomValues(seed + 2, numExperts)) } : {};
+        const operation = route(options(numExperts, topK, { normalizeTopK, ...kind, ...bias }));
         const native = runOperation('native', operation, operands);
         t.true(worstError(native, runOperation('cpu', operation, operands)) < 1e-5);
       },
     ),
-    { numRuns: 40 },
+    { numRuns: 120 },
   );
 });
 
@@ -80,6 +104,7 @@ function routeInDoubles(
   indices: Int32Array,
 ): Float64Array {
   const { topK, normalizeTopK, loads, balanceCoefficient, zCoefficient, totalTokens } = routing;
+  const { router: kind = 'softmax', scalingFactor = 1 } = routing;
   const numExperts = loads.length;
   const tokens = indices.length / topK;
   const width = x!.length / tokens;
@@ -91,30 +116,69 @@ function routeInDoubles(
       return sum;
     });
     const total = logits.reduce((sum, logit) => sum + Math.exp(logit), 0);
-    const p = logits.map((logit) => Math.exp(logit) / total);
-    const chosen = [...indices.subarray(n * topK, (n + 1) * topK)].map((e) => p[e]!);
-    const scale = normalizeTopK ? 1 / chosen.reduce((a, b) => a + b, 0) : 1;
+    const scores = logits.map((logit) =>
+      kind === 'softmax' ? Math.exp(logit) / total : 1 / (1 + Math.exp(-logit)),
+    );
+    const chosen = [...indices.subarray(n * topK, (n + 1) * topK)].map((e) => scores[e]!);
+    const scale = scalingFactor * (normalizeTopK ? 1 / chosen.reduce((a, b) => a + b, 0) : 1);
     for (let k = 0; k < topK; k++) out[n * topK + k] = chosen[k]! * scale;
-    const balance = p.reduce((sum, value, e) => sum + value * loads[e]!, 0) * numExperts;
+    const all = scores.reduce((a, b) => a + b, 0);
+    const balance = scores.reduce((sum, score, e) => sum + (score / all) * loads[e]!, 0) * numExperts;
     out[tokens * topK]! += (balanceCoefficient * balance + zCoefficient * Math.log(total) ** 2) / totalTokens;
   }
   return out;
 }
 
 for (const normalizeTopK of [true, false]) {
-  const name = normalizeTopK ? 'with' : 'without';
-  test(`the gradient ${name} renormalisation agrees with finite differences, the choice being fixed`, (t) => {
-    const operands: Operands = { x: operand(1, [6, 5]), router: operand(2, [7, 5]) };
-    const routing = options(7, 3, { normalizeTopK });
-    tf.setBackend('native');
-    const indices = tf.tidy(() => {
-      const router = new Parameter('router', [7, 5], operands.router!.values);
-      return routeExperts(tf.tensor2d(operands.x!.values, [6, 5]), router, routing).indices;
+  for (const kind of KINDS) {
+    const name = `${JSON.stringify(kind)} ${normalizeTopK ? 'with' : 'without'}`;
+    test(`router ${name} renormalisation is its formula, its gradient that of finite differences, the choice being fixed`, (t) => {
+      const operands: Operands = { x: operand(1, [6, 5]), router: operand(2, [7, 5]) };
+      const routing = options(7, 3, { normalizeTopK, ...kind });
+      tf.setBackend('native');
+      const { indices, computed } = tf.tidy(() => {
+        const router = new Parameter('router', [7, 5], operands.router!.values);
+        const x = tf.tensor2d(operands.x!.values, [6, 5]);
+        const { indices, weights_NK, auxiliaryLoss } = routeExperts(x, router, routing);
+        return { indices, computed: [...weights_NK.dataSync(), ...auxiliaryLoss.dataSync()] };
+      });
+      const doubles = (values: Readonly<Record<string, Float64Array>>) =>
+        routeInDoubles(values, routing, indices);
+      const inDoubles = doubles({
+        x: Float64Array.from(operands.x!.values),
+        router: Float64Array.from(operands.router!.values),
+      });
+      t.true(relativeError(computed, inDoubles) < 1e-6);
+      const expected = finiteDifferences(doubles, operands);
+      t.true(worstError(runOperation('native', route(routing), operands), expected) < 1e-5);
     });
-    const expected = finiteDifferences((values) => routeInDoubles(values, routing, indices), operands);
-    t.true(worstError(runOperation('native', route(routing), operands), expected) < 1e-5);
-  });
+  }
 }
+
+test('a bias changes who is chosen, in the order of score and bias, and no weight', (t) => {
+  const logits = [0, Math.log(2), Math.log(3), Math.log(4)];
+  for (const router of ['softmax', 'sigmoid'] as const) {
+    const scores = logits.map((logit) =>
+      router === 'softmax' ? Math.exp(logit) / 10 : 1 / (1 + Math.exp(-logit)),
+    );
+    const { indices, weights, auxiliary } = routeLogits([logits], 2, false, { router, bias: [1, 0, 0.5, 0] });
+    t.deepEqual(indices, [0, 2], router);
+    t.true(relativeError(weights, [scores[0]!, scores[2]!]) < 1e-6, router);
+    const plain = routeLogits([logits], 2, false, { router });
+    t.deepEqual(plain.indices, [3, 2]);
+    t.is(auxiliary, plain.auxiliary);
+    t.deepEqual(routeLogits([logits], 2, false, { router, bias: [0, 0, 0, 0] }), plain);
+  }
+});
+
+test('sigmoids that all vanish give finite weights and loss', (t) => {
+  const { weights, auxiliary } = routeLogits([[-200, -300, -250]], 2, true, {
+    router: 'sigmoid',
+    zCoefficient: 0,
+  });
+  t.true(weights.every(Number.isFinite));
+  t.true(Number.isFinite(auxiliary));
+});
 
 test('experts are chosen by falling probability, of equal ones the lower index first', (t) => {
   const { indices, weights } = routeLogits(
@@ -207,6 +271,5 @@ test('the auxiliary loss is smallest for even loads and small logits', (t) => {
 
 test('the number of threads changes no bit', (t) => {
   const operands = { x: operand(5, [700, 12]), router: operand(6, [9, 12]) };
-  const operation = route(options(9, 4));
-  t.true(threadsChangeNoBit(operation, operands));
+  for (const kind of KINDS) t.true(threadsChangeNoBit(route(options(9, 4, kind)), operands));
 });

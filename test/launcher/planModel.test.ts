@@ -1,5 +1,8 @@
+import { writeFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
 import test from 'ava';
 import { planModel } from '../../launcher/src/run/planModel.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const MOE = 'configs/models/15b-a2b.yaml';
 
@@ -49,6 +52,20 @@ test('the text tells memory, traffic, time and whether it fits', (t) => {
   for (const line of [/activations .*GiB/, /does not fit into/, /rows to experts and back/, /utilization/]) {
     t.regex(text, line);
   }
+});
+
+test('the plan of a batch that grows is that of the whole one, and tells the first step as well', (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'ramp.yaml');
+  const quickstart = resolve('configs/quickstart.yaml');
+  const batch = 'batch:\n  grainSequences: 2\n  ramp: { from: 16, steps: 50 }\n';
+  writeFileSync(path, `extends: ${relative(directory, quickstart)}\n${batch}`);
+  const { first, ...plan } = planModel(path, { device: 'h100' }).json;
+  t.deepEqual(plan, planModel(quickstart, { device: 'h100', grain: 2 }).json);
+  const half = planModel(quickstart, { device: 'h100', grain: 2, batch: 16 }).json;
+  t.deepEqual(first, { sequences: 16, seconds: half.seconds, tokensPerSecond: half.tokensPerSecond });
+  t.regex(planModel(path, { device: 'h100' }).text, /the batch grows: in the first step 16 sequences/);
+  t.is(planModel(path, { device: 'h100', batch: 64 }).json.first, undefined);
 });
 
 test('layouts that do not fit together are refused as in training', (t) => {

@@ -100,6 +100,42 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     'SLUICE_E_SCHEDULE_INVALID',
     /decaySteps is 3, but schedule\.kind is linear/,
   ],
+  [
+    'a shape of decay of another schedule than wsd',
+    { schedule: { decayShape: 'sqrt' } },
+    'SLUICE_E_SCHEDULE_INVALID',
+    /decayShape is sqrt, but schedule\.kind is cosine/,
+  ],
+  [
+    'a ramp from more than the whole batch',
+    { batch: { ramp: { from: 8, steps: 2 } } },
+    'SLUICE_E_BATCH_RAMP_INVALID',
+    /from is 8, not less than the 8 sequences/,
+  ],
+  [
+    'a ramp whose sizes do not fill the lanes',
+    { batch: { ramp: { from: 2, steps: 2 } } },
+    'SLUICE_E_BATCH_RAMP_INVALID',
+    /through 2 sequences, which do not divide into grains of 2 and 2 lanes/,
+  ],
+  [
+    'a ramp that misses the whole batch by doubling',
+    { batch: { sequences: 12, ramp: { from: 4, steps: 2 } } },
+    'SLUICE_E_BATCH_RAMP_INVALID',
+    /from is 4, which doubled does not come to 12/,
+  ],
+  [
+    'a ramp that misses the whole batch by its increments',
+    { batch: { sequences: 16, ramp: { from: 4, increment: 8, steps: 2 } } },
+    'SLUICE_E_BATCH_RAMP_INVALID',
+    /from is 4, which in increments of 8 .* does not come to 16/,
+  ],
+  [
+    'a ramp of more sizes than steps',
+    { batch: { sequences: 16, ramp: { from: 4, increment: 4, steps: 2 } } },
+    'SLUICE_E_BATCH_RAMP_INVALID',
+    /steps is 2, but the batch has 3 sizes/,
+  ],
 ];
 
 test('warm-up and decay may fill the run, and there may be no decay', (t) => {
@@ -110,6 +146,15 @@ test('warm-up and decay may fill the run, and there may be no decay', (t) => {
     { kind: 'wsd', decaySteps: 0 },
   ])
     t.notThrows(() => validateConfig(smallConfig({ schedule })));
+});
+
+test('a batch may grow through sizes that fill the lanes', (t) => {
+  for (const ramp of [
+    { from: 4, steps: 2 },
+    { from: 4, tokens: 1000 },
+    { from: 4, increment: 4, steps: 3 },
+  ])
+    t.notThrows(() => validateConfig(smallConfig({ batch: { sequences: 16, ramp } })));
 });
 
 for (const [what, changes, code, message] of refusals) {

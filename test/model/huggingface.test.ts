@@ -108,6 +108,18 @@ const refusedExports: [string, () => ModelConfig, HuggingFaceLayout, RegExp][] =
     /a shared expert/,
   ],
   [
+    'a sigmoid router with scaled weights',
+    () => parse({ ...plain, experts: { ...experts, router: 'sigmoid', scalingFactor: 2.5 } }),
+    'qwen3-moe',
+    /experts\.router = "sigmoid"; model\.experts\.scalingFactor = 2\.5/,
+  ],
+  [
+    'a bias that balances experts',
+    () => parse({ ...plain, experts: { ...experts, balanceBias: {} } }),
+    'qwen3-moe',
+    /experts\.balanceBias/,
+  ],
+  [
     'a gate that the paper did not release',
     () => dense({ gate: { granularity: 'elementwise', position: 'value' } }),
     'gated',

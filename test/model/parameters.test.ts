@@ -128,3 +128,14 @@ test('every parameter is of the group that its part of the model names', (t) => 
     'lm_head.weight head',
   ]);
 });
+
+test('a bias that balances experts is a tensor of each layer, which the optimizer leaves alone', (t) => {
+  const experts = { ...moe.experts, balanceBias: {} };
+  const balanced = gated({ ...moe, experts }, 'none');
+  const added = modelTensors(balanced).filter(({ isTrained }) => !isTrained);
+  t.is(added.length, 24);
+  t.like(added[3], { name: 'model.layers.3.mlp.gate.e_score_correction_bias', shape: [128], initial: 0 });
+  const [count, before] = [countParameters(balanced), countParameters(gated(moe, 'none'))];
+  t.is(count.total - before.total, 24 * 128);
+  t.is(count.byPart.router - before.byPart.router, 24 * 128);
+});

@@ -113,6 +113,18 @@ test('the time left is the pace of the last steps times the steps that remain', 
   t.is(clock.secondsLeft(2), 0);
 });
 
+test('the time left counts the larger steps that are to come', (t) => {
+  // Steps are worth 1 up to the 4th, and 10 from the 5th on.
+  const clock = new StepClock((step) => Math.min(step, 4) + 10 * Math.max(0, step - 4));
+  clock.tick(1, 10);
+  clock.tick(3, 14);
+  t.is(clock.secondsPerStep, 2);
+  t.is(clock.secondsLeft(6), 2 * (1 + 20));
+  clock.tick(4, 16);
+  t.is(clock.secondsLeft(6, 31), 2 * 20 - 15);
+  t.is(clock.secondsLeft(6, 99), 2 * 10);
+});
+
 test('the estimate forgets how slow the run once was, and starts anew after a roll-back', (t) => {
   const clock = new StepClock();
   for (let step = 1; step <= 10; step++) clock.tick(step, step * 100);

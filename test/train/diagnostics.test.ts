@@ -1,5 +1,5 @@
 import { selectBackend } from '@sluice/engine';
-import type { ModelConfig } from '@sluice/model';
+import { balanceBiasName, type ModelConfig } from '@sluice/model';
 import { type Diagnostics, ForwardMeter, mergeTallies, summarize } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
@@ -18,6 +18,13 @@ const models: Record<string, object> = {
     controls: [{ kind: 'attention-sink' }],
   },
   experts: { intermediateSize: undefined, experts: { count: 6, topK: 2, intermediateSize: 8 } },
+  'experts of a sigmoid router, balanced by a bias': {
+    intermediateSize: undefined,
+    experts: {
+      ...{ count: 6, topK: 2, intermediateSize: 8 },
+      ...{ router: 'sigmoid', scalingFactor: 2.5, normalizeTopK: false, balanceBias: {} },
+    },
+  },
 };
 
 function measure({ decoder }: TinyDecoder, sequences = SEQUENCES): Diagnostics {
@@ -46,7 +53,7 @@ const maximum = (values: readonly number[]) => values.reduce((a, b) => Math.max(
 const plogp = (weights: readonly number[]) => -weights.reduce((s, w) => s + (w > 0 ? w * Math.log(w) : 0), 0);
 
 /** A layer's measurements, by their formulas. @param runs the layer's results, sequence by sequence */
-function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[]) {
+function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[], bias: number[] | undefined) {
   const of = <T>(pick: (run: NaiveLayer) => T[]): T[] => runs.flatMap(pick);
   const rows = of((run) =>
     run.attention.flatMap((head, h) => head.map((row, i) => ({ row, i, sink: run.sink[h]![i]! }))),
@@ -76,6 +83,12 @@ function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[]) {
   const chosen = routers.flatMap((router) => router.chosen.flat());
   const load = Array.from({ length: model.experts?.count ?? 0 }, (_, e) => share(chosen, (c) => c === e));
   const total = (row: number[]) => row.reduce((sum, l) => sum + Math.exp(l), 0);
+  const shares = (row: number[]) => {
+    const scores = row.map((l) =>
+      model.experts!.router === 'sigmoid' ? 1 / (1 + Math.exp(-l)) : Math.exp(l),
+    );
+    return scores.map((score) => score / scores.reduce((a, b) => a + b, 0));
+  };
   return {
     firstTokenAttention: mean(rows.filter(({ i }) => i > 0).map(({ row }) => row[0]!)),
     firstTokenAttentionWithFirst: mean(rows.map(({ row }) => row[0]!)),
@@ -99,13 +112,19 @@ function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[]) {
       router: {
         load,
         maxViolation: maximum(load) * load.length - 1,
-        entropy: mean(logits.map((row) => plogp(row.map((l) => Math.exp(l) / total(row))))),
+        entropy: mean(logits.map((row) => plogp(shares(row)))),
         loadEntropy: plogp(load),
         deadExperts: load.filter((l) => l === 0).length,
         z: mean(logits.map((row) => Math.log(total(row)) ** 2)),
+        ...(bias && { bias, biasRange: maximum(bias) - Math.min(...bias) }),
       },
     }),
   };
+}
+
+function biasOf({ parameters }: TinyDecoder, layer: number): number[] | undefined {
+  const bias = parameters.get(balanceBiasName(layer));
+  return bias && [...bias.values];
 }
 
 /** Every number of `expected`, wherever it stands, is found in `actual`, nearly the same. */
@@ -140,6 +159,7 @@ for (const backend of ['native', 'cpu']) {
         expectedLayer(
           model,
           runs.map((run) => run[layer]!),
+          biasOf(tiny, layer),
         ),
       );
       near(t, actual.layers, layers, 'layers', 2e-5);

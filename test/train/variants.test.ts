@@ -21,6 +21,12 @@ const VARIANTS: Readonly<Record<string, object>> = {
       { kind: 'clip-outputs', limit: 50 },
     ],
   },
+  'a sigmoid router, balanced by a bias': {
+    experts: {
+      ...{ count: 4, topK: 2, intermediateSize: 12, router: 'sigmoid', scalingFactor: 2 },
+      ...{ balanceCoefficient: 0, balanceBias: {} },
+    },
+  },
 };
 
 async function train(variant: object, threads: number, steps: number) {

@@ -2,6 +2,7 @@
 
 import { basename, isAbsolute, relative } from 'node:path';
 import { type FleetState, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
+import { type RunConfig, samplesBefore } from '@sluice/train';
 import { OptionalFile } from './optionalFile.ts';
 import { rollbackText, spikeText } from './spikes.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
@@ -20,9 +21,12 @@ export interface Recorder extends TrainObserver {
   close(): void;
 }
 
-export function openRecorder(metricsPath: string, totalSteps: number): Recorder {
+export function openRecorder(metricsPath: string, config: RunConfig): Recorder {
   let metrics = MetricsLog.open(metricsPath);
-  const display = new ProgressDisplay({ totalSteps });
+  const display = new ProgressDisplay({
+    totalSteps: config.training.steps,
+    workThrough: (step) => samplesBefore(config, step + 1),
+  });
   const file = new OptionalFile(basename(metricsPath), (text) => display.message(text, 'warning'));
   const rate = new RateMeter();
   return {

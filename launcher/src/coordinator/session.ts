@@ -45,7 +45,7 @@ import { ArithmeticFaults, canDoWithoutHost, judgeArithmetic } from './wrongArit
 export async function runSession(session: Session): Promise<SessionOutcome> {
   const { run, config, from } = session;
   workingOn(run.path);
-  const recorder = openRecorder(run.metrics, config.training.steps);
+  const recorder = openRecorder(run.metrics, config);
   const stop = installStopSignal({
     onRequest() {
       board.noteStop('a signal');

@@ -112,6 +112,7 @@ const LINES: readonly (readonly [
   ['expert imbalance', (d) => d.router?.maxViolation],
   ['dead experts', (d) => d.router?.deadExperts],
   ['router entropy, nats', (d) => d.router?.entropy],
+  ['range of the balance bias', (d) => d.router?.biasRange],
 ];
 
 function withoutUpdate({ name, diagnosis: { noUpdateRatio } }: DiagnosedModel): string[] {

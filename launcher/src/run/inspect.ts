@@ -11,7 +11,7 @@ import {
   supersededRecords,
   supersededSteps,
 } from '@sluice/observe';
-import type { RunConfig } from '@sluice/train';
+import { type RunConfig, samplesBefore, sequencesAt } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { runDataset } from '../coordinator/runDataset.ts';
 import { checkpointHistory } from './checkpointHistory.ts';
@@ -104,13 +104,15 @@ export async function inspectStep(
 }
 
 /** Where the sequences of a step's batch lie in the corpus. */
-function sequencesOf({ data, batch, seed }: RunConfig, corpus: string, step: number) {
+function sequencesOf(config: RunConfig, corpus: string, step: number) {
+  const { data, seed } = config;
   const dataset = openDataset(corpus);
   try {
     const sampler = dataset.sampler({ split: 'train', sequenceLength: data.sequenceLength, seed });
-    // Samples are numbered over the whole run: step s of B sequences reads (s−1)·B to s·B − 1.
-    return Array.from({ length: batch.sequences }, (_, index) => {
-      const sample = (step - 1) * batch.sequences + index;
+    // Samples are numbered over the whole run.
+    const first = samplesBefore(config, step);
+    return Array.from({ length: sequencesAt(config, step) }, (_, index) => {
+      const sample = first + index;
       return { sample, ...sampler.provenance(sample) };
     });
   } finally {

@@ -2,7 +2,15 @@
 
 import type { Scale } from '@sluice/model';
 import { formatBytes, formatCount, terminalTable } from '@sluice/observe';
-import { type Device, type DeviceName, deviceOf, type Plan, planRun, RunConfig } from '@sluice/train';
+import {
+  type Device,
+  type DeviceName,
+  deviceOf,
+  type Plan,
+  planRun,
+  RunConfig,
+  sequencesAt,
+} from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { loadModel } from './loadModel.ts';
 import { fittingExpertParallel, validateConfig } from './validate.ts';
@@ -30,13 +38,14 @@ export function planModel(path: string, flags: PlanFlags): CommandResult {
   const device = deviceOf(flags.device, config.parallel.workers);
   const plan = planRun(config, device);
   const fits = plan.memory.total <= device.memoryBytes;
+  const first = firstStep(config, device);
   const { workers, expertParallel } = config.parallel;
   const { sequences, grainSequences } = config.batch;
   const { sequenceLength } = config.data;
   const layout = { workers, expertParallel, sequences, grainSequences, sequenceLength };
   return {
-    text: describePlan(plan, device, layout, fits),
-    json: { ...plan, fits, device, ...layout, memoryBytes: plan.memory.total },
+    text: [describePlan(plan, device, layout, fits), ...(first ? [describeFirst(first)] : [])].join('\n'),
+    json: { ...plan, fits, device, ...layout, memoryBytes: plan.memory.total, ...(first && { first }) },
   };
 }
 
@@ -55,8 +64,29 @@ function plannedConfig(path: string, flags: PlanFlags): RunConfig {
     batch: {
       sequences: flags.batch ?? run?.batch.sequences ?? DEFAULT_BATCH,
       grainSequences: flags.grain ?? run?.batch.grainSequences ?? 1,
+      // Another batch than the run's is planned for as it is.
+      ...(flags.batch === undefined && { ramp: run?.batch.ramp }),
     },
   });
+}
+
+/** The first step of a run whose batch grows. */
+interface FirstStep extends Pick<Plan, 'seconds' | 'tokensPerSecond'> {
+  readonly sequences: number;
+}
+
+function firstStep(config: RunConfig, device: Device): FirstStep | undefined {
+  if (!config.batch.ramp) return undefined;
+  const sequences = sequencesAt(config, 1);
+  const { seconds, tokensPerSecond } = planRun({ ...config, batch: { ...config.batch, sequences } }, device);
+  return { sequences, seconds, tokensPerSecond };
+}
+
+function describeFirst({ sequences, seconds, tokensPerSecond }: FirstStep): string {
+  return (
+    `the batch grows: in the first step ${sequences} sequences, ${formatSeconds(seconds.total)}, ` +
+    `${formatCount(tokensPerSecond)} tokens/s`
+  );
 }
 
 type Layout = Readonly<

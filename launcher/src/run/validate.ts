@@ -3,11 +3,12 @@
 import { SluiceError } from '@sluice/core';
 import { BACKENDS } from '@sluice/engine';
 import { interleavedGate, modelParameters } from '@sluice/model';
-import type { RunConfig } from '@sluice/train';
+import { type RunConfig, rampSizes } from '@sluice/train';
 
 /**
- * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_EXPERT_PARALLEL_INVALID, SLUICE_E_SCHEDULE_INVALID,
- *   SLUICE_E_OPTIMIZER_INVALID; each message shows the numbers that do not fit; SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
+ * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_BATCH_RAMP_INVALID, SLUICE_E_EXPERT_PARALLEL_INVALID,
+ *   SLUICE_E_SCHEDULE_INVALID, SLUICE_E_OPTIMIZER_INVALID; each message shows the numbers that do not fit;
+ *   SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
   validateBackend(config);
@@ -75,8 +76,9 @@ function validateWorkers({ workers, lanes }: RunConfig['parallel']): void {
   }
 }
 
-function validateBatch({ sequences, grainSequences }: RunConfig['batch'], lanes: number): void {
-  const details = { sequences, grainSequences, lanes };
+function validateBatch(batch: RunConfig['batch'], lanes: number): void {
+  const { sequences, grainSequences, ramp } = batch;
+  const details = { ...batch, lanes };
   if (sequences % grainSequences !== 0) {
     throw new SluiceError(
       'SLUICE_E_BATCH_INDIVISIBLE',
@@ -93,6 +95,31 @@ function validateBatch({ sequences, grainSequences }: RunConfig['batch'], lanes:
       { details },
     );
   }
+  const fault = ramp && rampFault(batch, grainSequences * lanes);
+  if (fault) throw new SluiceError('SLUICE_E_BATCH_RAMP_INVALID', `${fault}.`, { details });
+}
+
+/** @param multiple sequences that fill each lane with a grain */
+function rampFault(batch: RunConfig['batch'], multiple: number): string | undefined {
+  const { sequences, ramp } = batch;
+  const { from, increment, steps } = ramp!;
+  if (from >= sequences) {
+    return `batch.ramp.from is ${from}, not less than the ${sequences} sequences of the whole batch (batch.sequences)`;
+  }
+  const sizes = rampSizes(batch);
+  const odd = sizes.find((size) => size % multiple !== 0);
+  if (odd !== undefined) {
+    return `batch.ramp goes through ${odd} sequences, which do not divide into grains of ${batch.grainSequences} and ${multiple / batch.grainSequences} lanes (parallel.lanes)`;
+  }
+  const grow = increment === undefined ? 'doubled' : `in increments of ${increment} (batch.ramp.increment)`;
+  const last = sizes.at(-1)!;
+  if ((increment === undefined ? 2 * last : last + increment) !== sequences) {
+    return `batch.ramp.from is ${from}, which ${grow} does not come to ${sequences} (batch.sequences)`;
+  }
+  if (steps !== undefined && steps < sizes.length) {
+    return `batch.ramp.steps is ${steps}, but the batch has ${sizes.length} sizes before it is whole`;
+  }
+  return undefined;
 }
 
 function validateExpertParallel(config: RunConfig): void {
@@ -124,12 +151,17 @@ function validateExpertParallel(config: RunConfig): void {
 
 /** A schedule that the run cuts off would jump where it is to slope, or never reach its peak. */
 function validateSchedule({ schedule, training: { steps } }: Pick<RunConfig, 'schedule' | 'training'>): void {
-  const { kind, warmupSteps, decaySteps } = schedule;
+  const { kind, warmupSteps, decaySteps, decayShape } = schedule;
   const refuse = (message: string) => {
     throw new SluiceError('SLUICE_E_SCHEDULE_INVALID', message, { details: { ...schedule, steps } });
   };
   if (warmupSteps > steps) {
     refuse(`schedule.warmupSteps is ${warmupSteps}, but the run has ${steps} steps (training.steps).`);
+  }
+  if (decayShape !== undefined && kind !== 'wsd') {
+    refuse(
+      `schedule.decayShape is ${decayShape}, but schedule.kind is ${kind}: only wsd has a decay of its own.`,
+    );
   }
   if (decaySteps === undefined) return;
   if (kind !== 'wsd') {

@@ -301,6 +301,12 @@ export const ERROR_TABLE = {
     summary: 'The global batch does not divide into grains, or the grains into lanes.',
     advice: 'Make batch.sequences a multiple of batch.grainSequences × parallel.lanes.',
   },
+  SLUICE_E_BATCH_RAMP_INVALID: {
+    summary:
+      'The sizes that the batch grows through do not lead to the whole batch, or do not divide as it does.',
+    advice:
+      'Make batch.ramp.from, and batch.ramp.increment if there is one, multiples of batch.grainSequences × parallel.lanes, with which batch.sequences is reached: from + n · increment, or from · 2ⁿ.',
+  },
   SLUICE_E_EXPERT_PARALLEL_INVALID: {
     summary: 'parallel.expertParallel divides neither the number of workers nor that of the experts.',
     advice:
@@ -309,7 +315,7 @@ export const ERROR_TABLE = {
   SLUICE_E_SCHEDULE_INVALID: {
     summary: 'The warm-up or the decay of the learning rate does not fit into the steps of the run.',
     advice:
-      'Change schedule.warmupSteps, schedule.decaySteps or training.steps. To take only the first steps of a longer run: --until-step.',
+      'Change schedule.warmupSteps, schedule.decaySteps or training.steps; of lengths in tokens, these are the steps that they come to. To take only the first steps of a longer run: --until-step.',
   },
   SLUICE_E_OPTIMIZER_INVALID: {
     summary: 'Settings of the optimizer do not fit the model.',

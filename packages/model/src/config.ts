@@ -4,7 +4,18 @@ import { ControlConfig, controlRefusals } from './controls/index.ts';
 import { GateConfig, gateRefusal } from './gates/config.ts';
 import { SCALES, scaleModel } from './scale.ts';
 
-/** A mixture-of-experts feed-forward layer with a softmax router (paper §3.1). */
+/** Balancing of experts without a loss (Wang et al., arXiv 2408.15664; DeepSeek-V3). */
+export const BalanceBiasConfig = z.strictObject({
+  rate: z
+    .number()
+    .min(0)
+    .default(0.001)
+    .describe(
+      'What the bias of an expert gains after each step in which it got less than the mean of the tokens, and loses after one in which it got more; 0 keeps it as it is.',
+    ),
+});
+
+/** A mixture-of-experts feed-forward layer (paper §3.1, whose router is a softmax). */
 export const ExpertsConfig = z.strictObject({
   count: z.int().min(2).describe('Number of routed experts in each layer.'),
   topK: z.int().min(1).describe('Experts that each token is sent to.'),
@@ -14,10 +25,22 @@ export const ExpertsConfig = z.strictObject({
     .min(0)
     .default(0)
     .describe('Hidden width of a shared expert that every token passes through; 0 for none.'),
+  router: z
+    .enum(['softmax', 'sigmoid'])
+    .default('softmax')
+    .describe(
+      'What the router’s logits become scores by: softmax over the experts, or the sigmoid of each (DeepSeek-V3).',
+    ),
   normalizeTopK: z
     .boolean()
     .default(true)
     .describe('Whether the weights of the chosen experts are divided by their sum.'),
+  scalingFactor: positiveFloat32()
+    .default(1)
+    .describe('Factor of the weights of the chosen experts, after they were divided by their sum.'),
+  balanceBias: BalanceBiasConfig.optional().describe(
+    'A bias of each expert’s score that counts where experts are chosen, and nowhere else, and that evens out their loads; beside the load-balancing loss or (with balanceCoefficient 0) in its place.',
+  ),
   balanceCoefficient: z
     .number()
     .min(0)

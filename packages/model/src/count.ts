@@ -24,7 +24,7 @@ function partOf(name: string): Part {
   if (name.includes('norm')) return 'norms';
   if (/\.self_attn\.\w+_gate/.test(name)) return 'gate';
   if (name.includes('.self_attn.')) return 'attention';
-  if (name.endsWith('.mlp.gate.weight')) return 'router';
+  if (name.includes('.mlp.gate.')) return 'router';
   return 'feedForward';
 }
 

@@ -28,6 +28,7 @@ import { type ExpertExchange, noExchange } from './exchange.ts';
 import { type BalanceContext, expertLayer } from './experts.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
 import { type ForwardObserver, observeValues } from './observer.ts';
+import { balanceBiasName } from './parameters.ts';
 import { rotaryTableFor } from './rope.ts';
 import { type BlockVariants, blockVariants } from './variants.ts';
 
@@ -211,10 +212,13 @@ export class Decoder {
     if (!experts) return { x_NC: add(this.#feedForward(normed_NC, `${prefix}.mlp`)) };
 
     const balance = this.#balance(layer, normed_NC.shape[0], request);
-    const weights = this.#expertWeights(`${prefix}.mlp`);
+    const weights = this.#expertWeights(layer);
     const { y_NC, auxiliaryLoss, counts } = expertLayer(normed_NC, weights, experts, balance, this.#exchange);
     if (observer?.router) {
-      whenRead([linear(normed_NC, weights.router)], (logits) => observer.router!(layer, logits, counts));
+      const bias = weights.bias?.values;
+      whenRead([linear(normed_NC, weights.router)], (logits) =>
+        observer.router!(layer, logits, counts, bias),
+      );
     }
     expertCounts.push(counts);
     return { x_NC: add(y_NC), auxiliaryLoss };
@@ -243,13 +247,16 @@ export class Decoder {
     );
   }
 
-  #expertWeights(prefix: string) {
+  #expertWeights(layer: number) {
+    const prefix = `model.layers.${layer}.mlp`;
+    const isBalanced = this.config.experts?.balanceBias !== undefined;
     const shared = {
       gateUp: this.#parameters.get(`${prefix}.shared_expert.gate_up_proj.weight`),
       down: this.#parameters.get(`${prefix}.shared_expert.down_proj.weight`),
     };
     return {
       router: this.#weight(`${prefix}.gate`),
+      bias: isBalanced ? this.#parameter(balanceBiasName(layer)) : undefined,
       gateUp: this.#weight(`${prefix}.experts.gate_up_proj`),
       down: this.#weight(`${prefix}.experts.down_proj`),
       ...(shared.gateUp && shared.down ? { shared: { gateUp: shared.gateUp, down: shared.down } } : {}),

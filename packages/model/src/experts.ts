@@ -1,5 +1,5 @@
 /**
- * The mixture-of-experts feed-forward layer (paper §3.1): softmax router, top-k, no token dropped. Tokens go to the
+ * The mixture-of-experts feed-forward layer (paper §3.1): router, top-k, no token dropped. Tokens go to the
  * workers that hold their experts and come back; where the backend does not tell which tokens these are, every expert
  * computes every token.
  *
@@ -30,6 +30,8 @@ import type { ExpertExchange } from './exchange.ts';
 
 export interface ExpertWeights {
   readonly router: Parameter;
+  /** [E]: what balances the choice of experts. */
+  readonly bias?: Parameter | undefined;
   readonly gateUp: Parameter;
   readonly down: Parameter;
   readonly shared?: { readonly gateUp: Parameter; readonly down: Parameter };
@@ -62,7 +64,7 @@ export function expertLayer(
   balance: BalanceContext,
   exchange: ExpertExchange,
 ): ExpertOutput {
-  const options = { ...config, ...balance };
+  const options = { ...config, ...balance, bias: weights.bias };
   const output = readsSynchronously()
     ? chosenExperts(x_NC, weights, options, exchange)
     : allExperts(x_NC, weights, options, exchange);

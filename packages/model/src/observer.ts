@@ -31,8 +31,8 @@ export interface ForwardObserver {
   gate?(layer: number, name: string, scores: Float32Array, rows: number): void;
   /** What the feed-forward block adds to the residual stream, [N, C]. */
   feedForwardOutput?(layer: number, y_NC: Float32Array): void;
-  /** The router's logits, [N, E], and how many tokens each expert got. */
-  router?(layer: number, logits_NE: Float32Array, counts: Int32Array): void;
+  /** The router's logits, [N, E], how many tokens each expert got, and what balances the choice, [E], where something does. */
+  router?(layer: number, logits_NE: Float32Array, counts: Int32Array, bias: Float32Array | undefined): void;
   /** The residual stream after the layer, [N, C]. */
   layerOutput?(layer: number, x_NC: Float32Array): void;
 }

@@ -39,6 +39,8 @@ export interface LogicalTensor {
   readonly offset: number;
   /** Normal numbers of the model's deviation, or this number everywhere. */
   readonly initial: 'normal' | number;
+  /** Whether the optimizer moves it. What it does not move has a rule of its own, as the bias that balances experts has. */
+  readonly isTrained: boolean;
 }
 
 export interface ParameterSpec {
@@ -78,12 +80,14 @@ function parameter(
     placement?: ParameterSpec['placement'];
     group: ParameterGroup;
     stage: number;
+    isTrained?: boolean;
   },
 ): ParameterSpec {
   let offset = 0;
   const placed = tensors.map((tensor) => {
     const size = elements(tensor.shape);
-    const logical: LogicalTensor = { ...tensor, size, offset, initial: options.initial ?? 'normal' };
+    const { initial = 'normal', isTrained = true } = options;
+    const logical: LogicalTensor = { ...tensor, size, offset, initial, isTrained };
     offset += size;
     return logical;
   });
@@ -194,6 +198,21 @@ function feedForwardParameters(
   return [gateUp, single(`${prefix}.down_proj.weight`, [hidden, inner], stage, group)];
 }
 
+/** The bias of a router's choice; the name is that of DeepSeek-V3 and its kin. */
+const BALANCE_BIAS = 'gate.e_score_correction_bias';
+
+/** Name of the parameter by which the choice of a layer's experts is balanced, of a model that has it. */
+export function balanceBiasName(layer: number): string {
+  return `model.layers.${layer}.mlp.${BALANCE_BIAS}`;
+}
+
+function balanceBiasParameter(name: string, count: number, stage: number): ParameterSpec {
+  const shape = [count];
+  return parameter(name, shape, [{ name, shape }], {
+    ...{ stage, group: 'router', initial: 0, decay: false, isTrained: false },
+  });
+}
+
 function expertParameters(
   model: ModelConfig,
   prefix: string,
@@ -202,12 +221,13 @@ function expertParameters(
 ): ParameterSpec[] {
   const { hiddenSize, experts } = model;
   if (!experts) return [];
-  const { count, intermediateSize: inner, sharedIntermediateSize } = experts;
+  const { count, intermediateSize: inner, sharedIntermediateSize, balanceBias } = experts;
   const local = count / shard.size;
   const held = Array.from({ length: local }, (_, i) => `${prefix}.experts.${shard.rank * local + i}`);
   const options = { stage, placement: 'expert', group: 'experts' } as const;
   return [
     single(`${prefix}.gate.weight`, [count, hiddenSize], stage, 'router'),
+    ...(balanceBias ? [balanceBiasParameter(`${prefix}.${BALANCE_BIAS}`, count, stage)] : []),
     parameter(
       `${prefix}.experts.gate_up_proj.weight`,
       [local, 2 * inner, hiddenSize],

@@ -4,6 +4,7 @@
  */
 
 import type { Sampler } from '@sluice/data';
+import { type BatchSettings, sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 
 /** Sequences of tokens by their number; a `Sampler` of a corpus is one. */
@@ -18,14 +19,15 @@ export interface Grain {
   readonly targets: Int32Array;
 }
 
-/** Numbers of the grains of each lane of one worker. */
+/** Numbers of the grains of each lane of one worker in a step. */
 export function lanesOf(
-  config: Pick<RunConfig, 'batch' | 'parallel'>,
+  config: BatchSettings & Pick<RunConfig, 'parallel'>,
+  step: number,
   rank: number,
   workers: number,
 ): number[][] {
   const { lanes } = config.parallel;
-  const grainsPerLane = grainCount(config) / lanes;
+  const grainsPerLane = sequencesAt(config, step) / config.batch.grainSequences / lanes;
   const lanesPerWorker = lanes / workers;
   return Array.from({ length: lanesPerWorker }, (_, i) => {
     const firstGrain = (rank * lanesPerWorker + i) * grainsPerLane;
@@ -33,7 +35,7 @@ export function lanesOf(
   });
 }
 
-/** Grains in the global batch. */
+/** The most grains that a global batch has. */
 export function grainCount({ batch }: Pick<RunConfig, 'batch'>): number {
   return batch.sequences / batch.grainSequences;
 }

@@ -1,4 +1,5 @@
 export { type Grain, readGrain, type TokenSource } from './batches.ts';
+export { rampSizes, samplesBefore, sequencesAt, stepsOfTokens } from './batchSizes.ts';
 export {
   BENCH_SHAPES,
   type BenchClock,

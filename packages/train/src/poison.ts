@@ -6,6 +6,7 @@
 import { BLOCK_ELEMENTS, parseConfig, randomKey, randomPair, SluiceError } from '@sluice/core';
 import { z } from 'zod';
 import type { TokenSource } from './batches.ts';
+import { type BatchSettings, stepsOfSamples } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 import type { Contribution } from './trainer.ts';
 
@@ -56,15 +57,16 @@ export function poisonFrom(text: string | undefined): Poison {
 export function poisonedSource(
   source: TokenSource,
   { garbage }: Poison,
-  { batch, model, seed }: Pick<RunConfig, 'batch' | 'model' | 'seed'>,
+  config: BatchSettings & Pick<RunConfig, 'model' | 'seed'>,
 ): TokenSource {
   if (!garbage) return source;
   const [first, last] = garbage.steps;
+  const { model, seed } = config;
   return {
     numSequences: source.numSequences,
     sequenceLength: source.sequenceLength,
     read(sample, target) {
-      const step = 1 + Math.floor(sample / batch.sequences);
+      const step = stepsOfSamples(config, sample + 1);
       if (step < first || step > last) return source.read(sample, target);
       const key = randomKey(seed, 'garbage', sample);
       for (let i = 0; i < target.length; i++) target[i] = randomPair(key, i)[0] % model.vocabularySize;

@@ -4,6 +4,7 @@
  * lose: a run that is resumed from an earlier state comes to the same decisions.
  */
 
+import { type BatchSettings, samplesBefore } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 
 type SpikeSettings = Pick<RunConfig, 'spikes' | 'checkpoint'>;
@@ -99,12 +100,8 @@ export function rateFactorAt(rollbacks: readonly Rollback[], step: number): numb
  * Index, in the order of the data, of the first sample of a step.
  * @param rollbacks decisions that the run rests on, oldest first
  */
-export function firstSampleOf(
-  { batch }: Pick<RunConfig, 'batch'>,
-  step: number,
-  rollbacks: readonly Rollback[],
-): number {
+export function firstSampleOf(config: BatchSettings, step: number, rollbacks: readonly Rollback[]): number {
   const last = rollbackAt(rollbacks, step);
-  const ordinary = (step - 1) * batch.sequences;
-  return last ? last.nextSample + ordinary - last.to * batch.sequences : ordinary;
+  const ordinary = samplesBefore(config, step);
+  return last ? last.nextSample + ordinary - samplesBefore(config, last.to + 1) : ordinary;
 }

@@ -5,7 +5,9 @@ import { invariant } from '@sluice/core';
 import { computeGradientsAsync, withReads } from '@sluice/engine';
 import { Decoder, initializeParameter, type LossParts, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole, orderedSum } from './agreement.ts';
+import { balanceChoice } from './balanceBias.ts';
 import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
+import { samplesBefore, sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 import { ForwardMeter } from './diagnostics/meter.ts';
 import { type Diagnostics, summarize, type UpdateRatios } from './diagnostics/summary.ts';
@@ -172,6 +174,7 @@ export class Trainer {
       this.#qkClip?.apply(this.#pieces(), totals.largestLogits);
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
+      balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
     } else this.#qkClip?.skip();
     this.#watch.optimized();
     return {
@@ -259,12 +262,13 @@ export class Trainer {
    * @param handing who computes which lanes; of it the results do not depend
    */
   async #computeGradients(
-    { step, firstSample = (step - 1) * this.#config.batch.sequences }: StepRequest,
+    { step, firstSample = samplesBefore(this.#config, step) }: StepRequest,
     handing: Handing,
   ): Promise<StepTotals> {
     const { rank, size } = this.#topology;
     const isOwn = handing.position === rank;
-    const lanes = lanesOf(this.#config, handing.position, size);
+    const lanes = lanesOf(this.#config, step, handing.position, size);
+    const tokens = sequencesAt(this.#config, step) * this.#samplers.train.sequenceLength;
     this.#agreement.begin();
     for (const { gradients } of this.spaces) gradients.beginStep(handing.sourceShift);
     for (const [index, lane] of lanes.entries()) {
@@ -273,14 +277,15 @@ export class Trainer {
       for (const [position, number] of lane.entries()) {
         const grain = trainingGrain(this.#samplers.train, this.#config, firstSample, number);
         const isLast = isLastLane && position === lane.length - 1;
-        await this.#trainGrain(grain, isLast && ((stage) => this.#completeStage(stage, step, isOwn)));
+        const completeStage = (stage: number) => this.#completeStage(stage, step, isOwn);
+        await this.#trainGrain(grain, tokens, isLast && completeStage);
       }
       if (!isLastLane) for (const { gradients } of this.spaces) gradients.endLane();
     }
     if (!isOwn) this.#handBack(handing);
     this.#watch.computed();
     for (const { gradients } of this.spaces) gradients.finish();
-    return this.#agree();
+    return this.#agree(tokens);
   }
 
   /** Own contributions are reduced as soon as they are complete. */
@@ -306,10 +311,10 @@ export class Trainer {
   ): Promise<{ totals: StepTotals; result: RecheckResult }> {
     const topology = this.#topology;
     const handings = [0, 1, 2].map((times) => handOn(topology, times));
-    const evidence = [this.#evidence()];
+    const evidence = [this.#evidence(request)];
     const again = async (pass: number) => {
       const totals = await this.#computeGradients(request, handings[pass]!);
-      evidence.push(this.#evidence());
+      evidence.push(this.#evidence(request));
       return totals;
     };
     const between = (a: number, b: number) => compare(evidence[a]!, evidence[b]!, topology);
@@ -329,18 +334,23 @@ export class Trainer {
     return { totals, result: { identical: false, isSound, suspects, first: { loss, gradientNorm } } };
   }
 
-  #evidence(): Evidence {
+  #evidence({ step }: StepRequest): Evidence {
     const spaces = this.spaces.map(({ space, gradients }) => ({ space, values: gradients.total }));
-    return evidenceOf(spaces, this.#agreement.crossEntropy, this.#topology.size);
+    const grains = sequencesAt(this.#config, step) / this.#config.batch.grainSequences;
+    return evidenceOf(spaces, this.#agreement.crossEntropy.subarray(0, grains), this.#topology.size);
   }
 
   /**
    * Forward and backward of one grain.
+   * @param totalTokens of the global batch
    * @param completeStage of the last one: told of each stage whose gradients are complete
    */
-  async #trainGrain(grain: Grain, completeStage: false | ((stage: number) => void)): Promise<void> {
+  async #trainGrain(
+    grain: Grain,
+    totalTokens: number,
+    completeStage: false | ((stage: number) => void),
+  ): Promise<void> {
     const { sequences, inputs, targets } = grain;
-    const totalTokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;
     await computeGradientsAsync(() =>
       this.model.loss({
         inputs,
@@ -375,13 +385,13 @@ export class Trainer {
     });
   };
 
-  #agree(): StepTotals {
+  /** @param tokens of the global batch */
+  #agree(tokens: number): StepTotals {
     const agreement = this.#agreement;
     for (const { optimizer, gradients } of this.spaces) {
       optimizer.measure(gradients.total, agreement.squares);
     }
     agreement.reach(this.#topology);
-    const tokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;
     return {
       loss: orderedSum(agreement.crossEntropy) / tokens,
       auxiliaryLoss: orderedSum(agreement.auxiliary),

@@ -143,27 +143,30 @@ export function naiveForward(
     }
 
     function expertsOf(inputs: Matrix) {
-      const { count, topK, intermediateSize: F } = model.experts!;
+      const { count, topK, intermediateSize: F, router: kind, scalingFactor } = model.experts!;
+      const bias = parameters.get(`${p}.mlp.gate.e_score_correction_bias`)?.values;
       const [gateUp, down] = [
         rows(`${p}.mlp.experts.gate_up_proj.weight`),
         rows(`${p}.mlp.experts.down_proj.weight`),
       ];
       const C = model.hiddenSize;
       const routerLogits = inputs.map((row) => times(row, rows(`${p}.mlp.gate.weight`)));
-      const chosen = routerLogits.map((row) =>
+      const expertScores = routerLogits.map((row) => {
+        const total = row.reduce((sum, l) => sum + Math.exp(l), 0);
+        return row.map((l) => (kind === 'softmax' ? Math.exp(l) / total : sigmoid(l)));
+      });
+      const chosen = expertScores.map((row) =>
         row
           .map((_, e) => e)
-          .sort((a, b) => row[b]! - row[a]!)
+          .sort((a, b) => row[b]! + (bias?.[b] ?? 0) - row[a]! - (bias?.[a] ?? 0))
           .slice(0, topK),
       );
       const outputs = inputs.map((row, t) => {
-        const weights = chosen[t]!.map((e) => Math.exp(routerLogits[t]![e]!));
-        const total = model.experts!.normalizeTopK
-          ? weights.reduce((a, b) => a + b, 0)
-          : routerLogits[t]!.reduce((sum, l) => sum + Math.exp(l), 0);
+        const weights = chosen[t]!.map((e) => expertScores[t]![e]!);
+        const total = model.experts!.normalizeTopK ? weights.reduce((a, b) => a + b, 0) : 1;
         return chosen[t]!.map((e, i) =>
           swiglu(row, gateUp.slice(e * 2 * F, (e + 1) * 2 * F), down.slice(e * C, (e + 1) * C)).map(
-            (y) => (y * weights[i]!) / total,
+            (y) => (y * weights[i]! * scalingFactor) / total,
           ),
         ).reduce(add);
       });

@@ -10,7 +10,13 @@ import { whenRead } from '../reads.ts';
 import { recomputed } from '../recompute.ts';
 import { largestOfRow } from './largestOfRow.ts';
 import { linear } from './linear.ts';
-import { auxiliaryLossReference, type RoutingOptions } from './routeExperts.ts';
+import {
+  auxiliaryLossReference,
+  choiceKeys,
+  expertScores,
+  type RoutingOptions,
+  weightsOf,
+} from './routeExperts.ts';
 
 /** As `Routing`, but for every expert. */
 export interface Weighing {
@@ -26,16 +32,15 @@ export interface Weighing {
  * @param router [E, C]
  */
 export function weighExperts(x_NC: tf.Tensor2D, router: Parameter, options: RoutingOptions): Weighing {
-  const { topK, normalizeTopK, loads } = options;
+  const { topK, loads } = options;
   const counts = new Int32Array(loads.length);
   const [weights_NE, auxiliaryLoss] = tf.tidy(() => {
     const logits_NE = linear(x_NC, router);
-    const chosen_NE = largestOfRow(logits_NE, topK);
+    const chosen_NE = largestOfRow(choiceKeys(logits_NE, options), topK);
     whenRead([tf.sum(chosen_NE, 0)], (tokens) => counts.set(tokens));
-    const p_NE = tf.softmax(logits_NE);
-    const kept_NE = tf.mul(p_NE, chosen_NE) as tf.Tensor2D;
-    const weights_NE = normalizeTopK ? (tf.div(kept_NE, tf.sum(kept_NE, 1, true)) as tf.Tensor2D) : kept_NE;
-    return [weights_NE, auxiliaryLossReference(logits_NE, p_NE, options)] as [tf.Tensor2D, tf.Scalar];
+    const scores = expertScores(logits_NE, options);
+    const weights_NE = weightsOf(tf.mul(scores.score_NE, chosen_NE) as tf.Tensor2D, options);
+    return [weights_NE, auxiliaryLossReference(logits_NE, scores, options)] as [tf.Tensor2D, tf.Scalar];
   });
   return { weights_NE, counts, auxiliaryLoss };
 }

@@ -1,18 +1,28 @@
 /**
- * The router of a mixture of experts (paper §3.1): softmax over all experts, the top k of them, and what keeps their loads
- * even (global-batch balance loss) and their logits small (z-loss). Shapes: N tokens, C channels, E experts, K experts a token.
+ * The router of a mixture of experts (paper §3.1): scores of all experts, the top k of them, and what keeps their loads even
+ * (global-batch balance loss; a bias of the choice) and their logits small (z-loss).
+ *
+ * Scores are the softmax of the logits, or the sigmoid of each (DeepSeek-V3, arXiv 2412.19437 §2.1.2). Shapes: N tokens,
+ * C channels, E experts, K experts a token.
  */
 
 import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFusedMany } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
+import { withoutGradient } from '../tape.ts';
 import { linear } from './linear.ts';
 
 const KERNEL = 'SluiceRouter';
 
 export interface RoutingOptions {
   readonly topK: number;
+  /** What the logits become scores by; softmax when left out. */
+  readonly router?: 'softmax' | 'sigmoid';
+  /** [E]: added to the scores where experts are chosen, and nowhere else; it has no gradient (arXiv 2408.15664). */
+  readonly bias?: Parameter | undefined;
+  /** Factor of the weights; 1 when left out. */
+  readonly scalingFactor?: number;
   /** Whether the weights of the chosen experts are divided by their sum. */
   readonly normalizeTopK: boolean;
   readonly balanceCoefficient: number;
@@ -24,18 +34,22 @@ export interface RoutingOptions {
 }
 
 export interface Routing {
-  /** [N, K]: weights of the chosen experts, largest first. */
+  /** [N, K]: weights of the chosen experts, in the order of the choice. */
   readonly weights_NK: tf.Tensor2D;
   /** [N·K]: the chosen experts. */
   readonly indices: Int32Array;
   /** [E]: tokens of each expert. */
   readonly counts: Int32Array;
-  /** 1/totalTokens · Σ_n (balance · E · Σ_e loads_e · p_ne + z · logsumexp_n²). */
+  /**
+   * 1/totalTokens · Σ_n (balance · E · Σ_e loads_e · p_ne + z · logsumexp_n²), where p are the softmax's scores, or the sigmoids
+   * divided by their sum.
+   */
   readonly auxiliaryLoss: tf.Scalar;
 }
 
 /**
- * Sends each token to the `topK` experts of the largest logits x · routerᵀ, of equal ones the lower index first.
+ * Sends each token to the `topK` experts of the largest logits x · routerᵀ, or with a bias of the largest sums of score and
+ * bias; of equal ones the lower index comes first.
  * @param router [E, C]
  */
 export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: RoutingOptions): Routing {
@@ -44,7 +58,8 @@ export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: Rout
   if (!hasFused(KERNEL)) return routeReference(logits_NE, options);
   const indices = new Int32Array(x_NC.shape[0] * topK);
   const counts = new Int32Array(loads.length);
-  const attributes: RouterAttributes = { ...options, indices, counts };
+  const bias = options.bias?.values ?? null;
+  const attributes: RouterAttributes = { ...options, bias, indices, counts };
   const [weights_NK, auxiliaryLoss] = runFusedMany(KERNEL, { logits: logits_NE }, attributes);
   logits_NE.dispose();
   return {
@@ -55,38 +70,79 @@ export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: Rout
   };
 }
 
+/** Keeps sums of sigmoids from being zero, as in DeepSeek-V3. */
+const TINY = 1e-20;
+
+/** What the experts are to each token. */
+export interface ExpertScores {
+  /** [N, E]: what the weights of chosen experts are made of. */
+  readonly score_NE: tf.Tensor2D;
+  /** [N, E]: the same, as shares of 1: what the balance loss looks at. */
+  readonly share_NE: tf.Tensor2D;
+}
+
+export function expertScores(logits_NE: tf.Tensor2D, { router }: RoutingOptions): ExpertScores {
+  if (router !== 'sigmoid') {
+    const p_NE = tf.softmax(logits_NE);
+    return { score_NE: p_NE, share_NE: p_NE };
+  }
+  const score_NE = tf.sigmoid(logits_NE);
+  return { score_NE, share_NE: tf.div(score_NE, tf.add(tf.sum(score_NE, 1, true), TINY)) };
+}
+
+/** [N, E]: the numbers by whose size experts are chosen. */
+export function choiceKeys(logits_NE: tf.Tensor2D, options: RoutingOptions): tf.Tensor2D {
+  return withoutGradient(() => {
+    if (!options.bias) return logits_NE.clone();
+    return tf.add(expertScores(logits_NE, options).score_NE, options.bias.tensor);
+  });
+}
+
+/** Weights from the scores of chosen experts, which may have zeros among them for others. */
+export function weightsOf<Rank extends tf.Rank>(
+  chosen: tf.Tensor<Rank>,
+  { normalizeTopK, router, scalingFactor = 1 }: RoutingOptions,
+): tf.Tensor<Rank> {
+  const scaled = (weights: tf.Tensor<Rank>): tf.Tensor<Rank> =>
+    scalingFactor === 1 ? weights : tf.mul(weights, scalingFactor);
+  if (!normalizeTopK) return scaled(chosen);
+  const sum = tf.sum(chosen, 1, true);
+  return scaled(tf.div(chosen, router === 'sigmoid' ? tf.add(sum, TINY) : sum));
+}
+
 /** The router from its logits on. */
 export function routeReference(logits_NE: tf.Tensor2D, options: RoutingOptions): Routing {
-  const { topK, normalizeTopK, loads } = options;
+  const { topK, loads } = options;
   const numExperts = loads.length;
   // Read out, since the choice has no gradient.
-  const chosen = tf.topk(logits_NE, topK);
+  const keys_NE = choiceKeys(logits_NE, options);
+  const chosen = tf.topk(keys_NE, topK);
   const indices = chosen.indices.dataSync<'int32'>().slice();
-  tf.dispose([chosen.values, chosen.indices]);
+  tf.dispose([keys_NE, chosen.values, chosen.indices]);
   const counts = new Int32Array(numExperts);
   for (const expert of indices) counts[expert]!++;
   const [weights_NK, auxiliaryLoss] = tf.tidy(() => {
-    const p_NE = tf.softmax(logits_NE);
+    const scores = expertScores(logits_NE, options);
     const chosen_NKE = tf.oneHot(tf.tensor2d(indices, [logits_NE.shape[0], topK], 'int32'), numExperts);
-    const chosen_NK = tf.sum(tf.mul(tf.expandDims(p_NE, 1), chosen_NKE), 2) as tf.Tensor2D;
-    const weights_NK = normalizeTopK ? tf.div(chosen_NK, tf.sum(chosen_NK, 1, true)) : chosen_NK;
-    return [weights_NK, auxiliaryLossReference(logits_NE, p_NE, options)] as [tf.Tensor2D, tf.Scalar];
+    const chosen_NK = tf.sum(tf.mul(tf.expandDims(scores.score_NE, 1), chosen_NKE), 2) as tf.Tensor2D;
+    const weights_NK = weightsOf(chosen_NK, options);
+    return [weights_NK, auxiliaryLossReference(logits_NE, scores, options)] as [tf.Tensor2D, tf.Scalar];
   });
   return { weights_NK, indices, counts, auxiliaryLoss };
 }
 
-/** @param p_NE the softmax of the logits */
 export function auxiliaryLossReference(
   logits_NE: tf.Tensor2D,
-  p_NE: tf.Tensor2D,
+  { share_NE }: ExpertScores,
   { balanceCoefficient, zCoefficient, loads, totalTokens }: RoutingOptions,
 ): tf.Scalar {
-  const balance = tf.mul(tf.sum(tf.mul(p_NE, tf.tensor1d(loads))), balanceCoefficient * loads.length);
+  const balance = tf.mul(tf.sum(tf.mul(share_NE, tf.tensor1d(loads))), balanceCoefficient * loads.length);
   const z = tf.mul(tf.sum(tf.square(tf.logSumExp(logits_NE, 1))), zCoefficient);
   return tf.div(tf.add(balance, z), totalTokens);
 }
 
-interface RouterAttributes extends RoutingOptions {
+interface RouterAttributes extends Omit<RoutingOptions, 'bias'> {
+  readonly bias: Float32Array | null;
   readonly indices: Int32Array;
   readonly counts: Int32Array;
 }
@@ -96,12 +152,21 @@ registerFused<RouterAttributes>({
   inputsToSave: ['logits'],
   forward({ floats, shape, output, attributes }) {
     const [tokens, experts] = shape('logits') as [number, number];
-    const { topK, normalizeTopK, balanceCoefficient, zCoefficient, loads, totalTokens } = attributes;
+    const { topK, normalizeTopK, balanceCoefficient, zCoefficient, loads, totalTokens, bias } = attributes;
     const weights = output([tokens, topK]);
     const auxiliary = output([]);
     const arrays = [floats('logits'), loads, weights.values, attributes.indices, attributes.counts];
     const scales = [balanceCoefficient * experts, zCoefficient];
-    const sum = callNative('router', ...arrays, tokens, experts, topK, normalizeTopK, ...scales);
+    const sizes = [tokens, experts, topK];
+    const sum = callNative(
+      'router',
+      ...arrays,
+      ...sizes,
+      normalizeTopK,
+      ...scales,
+      ...kindOf(attributes),
+      bias,
+    );
     auxiliary.values[0] = sum / totalTokens;
     return [weights.info, auxiliary.info];
   },
@@ -113,7 +178,13 @@ registerFused<RouterAttributes>({
     const dLogits = over(logits!);
     const arrays = [values, loads, attributes.indices, valuesOf(dWeights!), dLogits.values];
     const scales = [balanceCoefficient * experts * scale, zCoefficient * scale];
-    callNative('routerBackward', ...arrays, tokens, experts, topK, normalizeTopK, ...scales);
+    const sizes = [tokens, experts, topK];
+    callNative('routerBackward', ...arrays, ...sizes, normalizeTopK, ...scales, ...kindOf(attributes));
     return { logits: dLogits.tensor };
   },
 });
+
+/** Whether scores are sigmoids, and the factor of the weights. */
+function kindOf({ router, scalingFactor = 1 }: RouterAttributes): [boolean, number] {
+  return [router === 'sigmoid', scalingFactor];
+}

@@ -95,6 +95,7 @@ const OVERALL: readonly Row[] = [
   ['Dead experts', (d) => d.router?.deadExperts],
   ['Router entropy, nats', (d) => d.router?.entropy],
   ['Router z: mean (ln Σ e^logit)²', (d) => d.router?.z],
+  ['Balance bias of experts: largest − smallest', (d) => d.router?.biasRange],
 ];
 
 function overallPanel(models: readonly DiagnosedModel[]): string {

@@ -7,6 +7,12 @@ const WINDOW_STEPS = 100;
  */
 export class StepClock {
   readonly #ticks: { step: number; seconds: number }[] = [];
+  readonly #workThrough: (step: number) => number;
+
+  /** @param workThrough what all the steps up to one are worth, in any unit, where not all are worth the same */
+  constructor(workThrough = (step: number) => step) {
+    this.#workThrough = workThrough;
+  }
 
   /** Says that `step` has ended at `seconds` (of any clock that only goes forward). */
   tick(step: number, seconds: number): void {
@@ -30,12 +36,19 @@ export class StepClock {
    * Time that has gone by since the last step counts against the next one.
    */
   secondsLeft(totalSteps: number, now?: number): number | undefined {
-    const pace = this.secondsPerStep;
+    const first = this.#ticks[0];
     const last = this.#ticks.at(-1);
-    if (pace === undefined || last === undefined) return undefined;
-    const remaining = Math.max(0, totalSteps - last.step);
-    if (remaining === 0) return 0;
-    const sinceLast = now === undefined ? 0 : Math.min(pace, Math.max(0, now - last.seconds));
-    return remaining * pace - sinceLast;
+    if (first === undefined || last === undefined || last.step === first.step) return undefined;
+    if (totalSteps <= last.step) return 0;
+    const secondsOf = (from: number, to: number) =>
+      ((last.seconds - first.seconds) * this.#workBetween(from, to)) /
+      this.#workBetween(first.step, last.step);
+    const next = secondsOf(last.step, last.step + 1);
+    const sinceLast = now === undefined ? 0 : Math.min(next, Math.max(0, now - last.seconds));
+    return secondsOf(last.step, totalSteps) - sinceLast;
+  }
+
+  #workBetween(from: number, to: number): number {
+    return this.#workThrough(to) - this.#workThrough(from);
   }
 }

@@ -28,6 +28,8 @@ export type ProgressStream = NodeJS.WritableStream & { readonly isTTY?: boolean;
 export interface ProgressOptions {
   /** Steps of the whole run. */
   readonly totalSteps: number;
+  /** What all the steps up to one are worth, in any unit; as many as there are when left out. */
+  readonly workThrough?: (step: number) => number;
   /** Standard error when left out. A live block is drawn where it is a terminal, plain lines elsewhere. */
   readonly stream?: ProgressStream;
   /** Colours on a terminal; by default unless NO_COLOR is set or TERM is dumb. */
@@ -55,7 +57,7 @@ export class ProgressDisplay {
   readonly #now: () => number;
   readonly #paint: Paint;
   readonly #output: ProgressOutput;
-  readonly #clock = new StepClock();
+  readonly #clock: StepClock;
   readonly #started: number;
   #record: StepRecord | undefined;
   #validation: ProgressState['validation'];
@@ -68,6 +70,7 @@ export class ProgressDisplay {
   constructor(options: ProgressOptions) {
     this.#stream = options.stream ?? process.stderr;
     this.#totalSteps = options.totalSteps;
+    this.#clock = new StepClock(options.workThrough);
     this.#now = options.now ?? (() => performance.now() / 1000);
     const live = this.#stream.isTTY === true && process.env.TERM !== 'dumb';
     this.#paint = painter(live && (options.color ?? !process.env.NO_COLOR));

@@ -188,6 +188,7 @@ const COLUMNS: readonly Column[] = [
   ['Update', (l) => l.updateRatio],
   ['Max violation', (l) => l.router?.maxViolation],
   ['Dead experts', (l) => l.router?.deadExperts],
+  ['Range of bias', (l) => l.router?.biasRange],
 ];
 
 /** Layer by layer, the columns that have anything. */

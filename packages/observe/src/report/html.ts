@@ -192,7 +192,7 @@ function configSummary(config: ReportFacts['config']): string {
       (n) => `${n} experts${part('model.experts.topK', (k) => `, top ${k}`).join('')}`,
     ),
     ...part('data.sequenceLength', (n) => `sequences of ${n}`),
-    ...part('batch.sequences', (n) => `batch of ${n}`),
+    ...part('batch.sequences', (n) => `batch of ${part('batch.ramp.from', (m) => `${m} to `).join('')}${n}`),
     ...part('parallel.workers', (n) => (n === '1' ? '1 worker' : `${n} workers`)),
   ].join(' · ');
 }

@@ -9,12 +9,14 @@ export class ForwardMeter implements ForwardObserver {
   readonly tally: Tally;
   /** Names of the gates whose mean scores are tried in their place. */
   readonly #replaced: ReadonlySet<string>;
+  readonly #routesBySigmoid: boolean;
   /** Of the layer that is passed: the output of attention before these gates, and for each sequence their mean scores' product. */
   #ungated = new Float32Array();
   #meanScores = new Float64Array();
 
   constructor(model: ModelConfig, tally = new Tally(model)) {
     this.tally = tally;
+    this.#routesBySigmoid = model.experts?.router === 'sigmoid';
     this.#replaced = new Set(attentionOutputGates(model).map(({ name }) => name));
   }
 
@@ -69,13 +71,15 @@ export class ForwardMeter implements ForwardObserver {
     this.tally.at(layer, 'layerOutput')[0] = largestMagnitude(x_NC);
   }
 
-  router(layer: number, logits: Float32Array, counts: Int32Array): void {
+  router(layer: number, logits: Float32Array, counts: Int32Array, bias: Float32Array | undefined): void {
     this.tally.at(layer, 'expertCounts').set(counts);
+    if (bias) this.tally.at(layer, 'routerBias').set(bias);
     const experts = counts.length;
     let [entropySum, zSum] = [0, 0];
     for (let row = 0; row < logits.length; row += experts) {
-      const { entropy, logSumExp } = softmaxStatistics(logits.subarray(row, row + experts));
-      entropySum += entropy;
+      const ofRow = logits.subarray(row, row + experts);
+      const { entropy, logSumExp } = softmaxStatistics(ofRow);
+      entropySum += this.#routesBySigmoid ? sigmoidEntropy(ofRow) : entropy;
       zSum += logSumExp ** 2;
     }
     this.tally.at(layer, 'routerEntropy')[0] = entropySum;
@@ -145,4 +149,15 @@ function softmaxStatistics(logits: Float32Array): { entropy: number; logSumExp: 
     if (weight > 0) moment += weight * (logit - highest);
   }
   return { entropy: Math.log(total) - moment / total, logSumExp: highest + Math.log(total) };
+}
+
+/** Entropy of the sigmoids of x divided by their sum, nats; 0 where all of them are zero. */
+function sigmoidEntropy(logits: Float32Array): number {
+  let [total, moment] = [0, 0];
+  for (const logit of logits) {
+    const score = 1 / (1 + Math.exp(-logit));
+    total += score;
+    if (score > 0) moment += score * Math.log(score);
+  }
+  return total === 0 ? 0 : Math.log(total) - moment / total;
 }

@@ -7,7 +7,7 @@
  * sequences, tokens, heads, channels.
  */
 
-import { type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
+import { type ExpertsConfig, type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
 import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, type Tally } from './tally.ts';
 
 /** Of values |y| (paper A.3, hidden mean and hidden sparsity): their mean, and the shares below 1e-2 and below 1e-3. */
@@ -72,7 +72,10 @@ export interface RouterDiagnostics {
   readonly load: readonly number[];
   /** max load ÷ mean load − 1. */
   readonly maxViolation: number;
-  /** Mean over tokens of the entropy of the router's probabilities, nats; ln E when it has no preference. */
+  /**
+   * Mean over tokens of the entropy of the router's probabilities, nats; ln E when it has no preference. Sigmoids count divided
+   * by their sum.
+   */
   readonly entropy: number;
   /** Entropy of `load`, nats; ln E when balanced. */
   readonly loadEntropy: number;
@@ -80,6 +83,9 @@ export interface RouterDiagnostics {
   readonly deadExperts: number;
   /** Mean over tokens of (ln Σ e^logit)². */
   readonly z: number;
+  /** What balances the choice of each expert, where something does, and the largest of it less the smallest. */
+  readonly bias?: readonly number[];
+  readonly biasRange?: number;
 }
 
 export interface LayerDiagnostics extends CommonDiagnostics {
@@ -95,7 +101,7 @@ export interface Diagnostics extends CommonDiagnostics, MeasuredBatch {
   readonly largestActivation: number;
   readonly largestFeedForwardActivation: number;
   /** Means over layers; of `deadExperts` the sum. */
-  readonly router?: Omit<RouterDiagnostics, 'load'>;
+  readonly router?: Omit<RouterDiagnostics, 'load' | 'bias'>;
   readonly layers: readonly LayerDiagnostics[];
 }
 
@@ -157,6 +163,7 @@ export function summarize(
       router: {
         ...meanNumbers(routers, ['maxViolation', 'entropy', 'loadEntropy', 'z']),
         deadExperts: routers.reduce((sum, { deadExperts }) => sum + deadExperts, 0),
+        ...(model.experts?.balanceBias && { biasRange: mean(routers.map(({ biasRange }) => biasRange!)) }),
       },
     }),
     layers,
@@ -195,7 +202,7 @@ function layerDiagnostics(
     largestAttentionLogit: largest([...at('largestLogit')]),
     attentionEntropy: mean([...at('attentionEntropy')]) / tokens,
     updateRatio,
-    ...(model.experts && { router: routerDiagnostics(at, tokens) }),
+    ...(model.experts && { router: routerDiagnostics(model.experts, at, tokens) }),
   };
 }
 
@@ -232,7 +239,12 @@ function meanMagnitudes(layers: readonly Magnitudes[]): Magnitudes {
   return meanNumbers(layers, ['meanAbsolute', 'belowHundredth', 'belowThousandth']);
 }
 
-function routerDiagnostics(at: (name: string) => Float64Array, tokens: number): RouterDiagnostics {
+function routerDiagnostics(
+  { balanceBias }: ExpertsConfig,
+  at: (name: string) => Float64Array,
+  tokens: number,
+): RouterDiagnostics {
+  const bias = balanceBias && [...at('routerBias')];
   const counts = [...at('expertCounts')];
   const routed = counts.reduce((sum, count) => sum + count, 0);
   const load = counts.map((count) => count / routed);
@@ -243,6 +255,7 @@ function routerDiagnostics(at: (name: string) => Float64Array, tokens: number): 
     loadEntropy: load.reduce((sum, share) => (share > 0 ? sum - share * Math.log(share) : sum), 0),
     deadExperts: counts.filter((count) => count === 0).length,
     z: at('routerZ')[0]! / tokens,
+    ...(bias && { bias, biasRange: largest(bias) + largest(bias.map((value) => -value)) }),
   };
 }
 

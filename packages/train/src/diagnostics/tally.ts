@@ -43,6 +43,8 @@ function quantitiesOf(model: ModelConfig): Quantity[] {
     sum('gatedAttentionOutput', 3),
     ...(attentionOutputGates(model).length > 0 ? [sum('meanGatedAttentionOutput', 3)] : []),
     ...observedGates(model).map(({ name }) => sum(`gate ${name}`, GATE_NUMBERS + GATE_BINS)),
+    // The same in all parts of a batch.
+    ...(model.experts?.balanceBias ? [max('routerBias', model.experts.count)] : []),
     ...(model.experts
       ? [sum('expertCounts', model.experts.count), sum('routerEntropy', 1), sum('routerZ', 1)]
       : []),

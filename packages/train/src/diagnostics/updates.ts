@@ -90,8 +90,8 @@ export class UpdateMeter {
 
   #ratio(isCounted: (tensor: string) => boolean): number {
     let [moved, before] = [0, 0];
-    for (const { name, size } of this.#tensors) {
-      if (!isCounted(name)) continue;
+    for (const { name, size, isTrained } of this.#tensors) {
+      if (!isTrained || !isCounted(name)) continue;
       const first = this.#blocks.firstBlocks.get(name)!;
       for (let block = first; block < first + Math.ceil(size / BLOCK_ELEMENTS); block++) {
         moved += this.sums[2 * block]!;

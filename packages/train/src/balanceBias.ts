@@ -1,0 +1,34 @@
+/**
+ * Balancing of experts without a loss (Wang et al., arXiv 2408.15664, algorithm 1): after a step, the bias of an expert's score
+ * grows where the expert got less than the mean of the tokens, and shrinks where it got more, by a fixed rate.
+ *
+ * All workers have agreed on the tokens of each expert, and every one of them holds the biases of all. So each moves them by
+ * itself, and they stay the same everywhere.
+ */
+
+import { balanceBiasName, type ModelConfig } from '@sluice/model';
+import type { PlacedParameter } from './flatSpace.ts';
+
+/**
+ * b_e ← b_e + rate · sign(mean − tokens_e), in each layer; nothing for a model without such biases.
+ * @param expertCounts tokens of the global batch that went to each expert, layer after layer
+ */
+export function balanceChoice(
+  { experts, numLayers }: ModelConfig,
+  parameters: readonly PlacedParameter[],
+  expertCounts: Float64Array,
+): void {
+  if (!experts?.balanceBias) return;
+  const { count, balanceBias } = experts;
+  const byName = new Map(parameters.map(({ spec, parameter }) => [spec.name, parameter]));
+  for (let layer = 0; layer < numLayers; layer++) {
+    const bias = byName.get(balanceBiasName(layer))!;
+    const tokens = expertCounts.subarray(layer * count, (layer + 1) * count);
+    const total = tokens.reduce((sum, of) => sum + of, 0);
+    // Times the number of experts, so that whole numbers are compared.
+    tokens.forEach((of, expert) => {
+      bias.values[expert]! += balanceBias.rate * Math.sign(total - count * of);
+    });
+    bias.refresh();
+  }
+}
