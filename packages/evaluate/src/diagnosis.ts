@@ -50,6 +50,6 @@ export async function diagnose(
   return {
     ...summarize(decoder.config, tally!, batch, 'ratios' in update ? update.ratios : undefined),
     ...('missing' in update && { noUpdateRatio: update.missing }),
-    maps: maps ? attentionMaps(decoder, first!.inputs, maps) : [],
+    maps: maps ? attentionMaps(decoder, first!, maps) : [],
   };
 }
