@@ -18,7 +18,7 @@ export function checkSplits({ data, batch, seed }: RunConfig, corpus: string): s
   const dataset = openDataset(corpus);
   try {
     const sequencesOf = (split: 'train' | 'validation') =>
-      dataset.sampler({ split, sequenceLength: data.sequenceLength, seed }).numSequences;
+      dataset.sampler({ ...data, split, seed }).numSequences;
     const notes: string[] = [];
     const training = sequencesOf('train');
     if (training < batch.sequences) {

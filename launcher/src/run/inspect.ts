@@ -107,7 +107,7 @@ export async function inspectStep(
 function sequencesOf({ data, batch, seed }: RunConfig, corpus: string, step: number) {
   const dataset = openDataset(corpus);
   try {
-    const sampler = dataset.sampler({ split: 'train', sequenceLength: data.sequenceLength, seed });
+    const sampler = dataset.sampler({ ...data, split: 'train', seed });
     // Samples are numbered over the whole run: step s of B sequences reads (s−1)·B to s·B − 1.
     return Array.from({ length: batch.sequences }, (_, index) => {
       const sample = (step - 1) * batch.sequences + index;

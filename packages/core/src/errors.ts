@@ -372,6 +372,11 @@ export const ERROR_TABLE = {
     summary: 'A tokenizer.json cannot be used.',
     advice: 'Give a tokenizer.json of the Hugging Face format that has an end-of-text token.',
   },
+  SLUICE_E_TOKEN_UNKNOWN: {
+    summary: 'A token was named that the corpus’s tokenizer does not have.',
+    advice:
+      'Write the token as the tokenizer.json has it; `data.beginning` usually names a special token, such as `<|endoftext|>` or `<s>`.',
+  },
   SLUICE_E_TOKENIZER_LIBRARY: {
     summary: 'Hugging Face’s tokenizers library does not load on this machine, or its thread does not run.',
     advice:

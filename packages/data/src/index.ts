@@ -13,13 +13,13 @@ export {
   prepareData,
 } from './prepare.ts';
 export { DataRecipe, loadRecipe } from './recipe.ts';
-export type { Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
+export type { DocumentMarks, Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
 export { readSourceReport, type SourceReport } from './sourceReport.ts';
 export type { ShardRange } from './splitReader.ts';
 export { recipeHash } from './stamp.ts';
 export type { TextState } from './textState.ts';
 export type { BpeTokenizerJson } from './tokenizer/json.ts';
 export { libraryVersion, loadLibrary as loadTokenizerLibrary } from './tokenizer/library.ts';
-export { type LoadTokenizerOptions, loadTokenizer } from './tokenizer/load.ts';
+export { type LoadTokenizerOptions, loadTokenizer, tokenId } from './tokenizer/load.ts';
 export { type CorpusText, decodeContinuation, type Tokenizer, unusedToken } from './tokenizer/tokenizer.ts';
 export { type TrainTokenizerOptions, trainTokenizer } from './tokenizer/train.ts';

@@ -3,13 +3,13 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { randomKey, SluiceError } from '@sluice/core';
-import { type Dataset, decodeContinuation, openDataset } from '@sluice/data';
+import { type Dataset, decodeContinuation, openDataset, type Tokenizer } from '@sluice/data';
 import { type Decoder, KeyValueCache, type LossParts } from '@sluice/model';
 import type { Grain, SavedUpdate, TokenSource } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
 import { sampleToken } from './sampling.ts';
 import { grainsOf, textRemainder, textSource } from './scoring.ts';
-import type { TextCodec } from './textCodec.ts';
+import type { Reading, TextCodec } from './textCodec.ts';
 
 export interface GenerateOptions {
   readonly prompt: string;
@@ -64,6 +64,8 @@ const LONGEST_DIAGNOSED = 4096;
 export interface InferenceParts {
   /** Longest sequence that the model is meant for, in tokens. */
   readonly sequenceLength: number;
+  /** How it read its corpus, where it was trained here. */
+  readonly reading?: Reading | undefined;
   /** Called when text is first asked for. */
   readonly loadCodec: () => Promise<TextCodec>;
   /** Opens the corpus that the model was trained on; left out for a model that was not trained here. */
@@ -115,7 +117,7 @@ export class InferenceModel {
   async generate({ prompt, maxTokens, seed, ...sampling }: GenerateOptions): Promise<Generated> {
     const { tokenizer, start: beginning, stop } = await this.codec();
     const key = randomKey(seed, 'generate');
-    const tokens = [...beginning, ...tokenizer.encode(prompt)];
+    const tokens = [...beginning, ...this.#lastDocument(tokenizer, tokenizer.encode(prompt))];
     // A model must be given something to go on from.
     if (tokens.length === 0) tokens.push(tokenizer.endOfTextId);
     const start = tokens.length;
@@ -131,6 +133,12 @@ export class InferenceModel {
     }
     const text = decodeContinuation(tokenizer, tokens.slice(0, start), tokens.slice(start));
     return { text, tokens: tokens.length - start };
+  }
+
+  /** What a model that was trained on separate documents sees of a prompt: what follows the last end of one. */
+  #lastDocument({ endOfTextId }: Tokenizer, prompt: readonly number[]): readonly number[] {
+    if (this.#parts.reading?.documents !== 'separate') return prompt;
+    return prompt.slice(prompt.lastIndexOf(endOfTextId) + 1);
   }
 
   /** A function from all tokens so far to the logits of the next one, which computes only what it has not seen before. */
@@ -168,9 +176,9 @@ export class InferenceModel {
   async evaluateText(text: string, options: EvaluateTextOptions = {}): Promise<Evaluated> {
     const tokens = await this.#textTokens(text);
     const sequenceLength = Math.min(options.sequenceLength ?? this.sequenceLength, tokens.length - 1);
-    const source = textSource(tokens, sequenceLength);
-    const rest = textRemainder(tokens, sequenceLength);
-    return this.#score(source, source.numSequences, rest, options.onProgress);
+    const cut = { tokens, sequenceLength, isBegun: this.#beginsSequences };
+    const source = textSource(cut);
+    return this.#score(source, source.numSequences, textRemainder(cut), options.onProgress);
   }
 
   /**
@@ -195,7 +203,14 @@ export class InferenceModel {
   /** @param longest tokens of a sequence, or as many as the text has */
   async #wholeTextSource(text: string, longest: number): Promise<TokenSource> {
     const tokens = await this.#textTokens(text);
-    return textSource(tokens, Math.min(longest, tokens.length - 1));
+    const sequenceLength = Math.min(longest, tokens.length - 1);
+    return textSource({ tokens, sequenceLength, isBegun: this.#beginsSequences });
+  }
+
+  /** Whether every sequence of a text, and not the first alone, is to begin with the text's first token. */
+  get #beginsSequences(): boolean {
+    const { documents, beginning } = this.#parts.reading ?? {};
+    return beginning !== undefined && documents !== 'separate';
   }
 
   async #corpusSource(
@@ -203,7 +218,8 @@ export class InferenceModel {
     directory: string | undefined,
     sequenceLength: number,
   ): Promise<TokenSource> {
-    return (await this.#corpus(directory)).sampler({ split, sequenceLength, seed: 0 });
+    const corpus = await this.#corpus(directory);
+    return corpus.sampler({ ...this.#parts.reading, split, sequenceLength, seed: 0 });
   }
 
   async #textTokens(text: string): Promise<number[]> {
@@ -225,13 +241,12 @@ export class InferenceModel {
     let sum = 0;
     let tokens = 0;
     const score = (grain: Grain) => {
-      const { inputs, targets, sequences } = grain;
       const onParts = ({ crossEntropySum }: LossParts) => {
         sum += crossEntropySum;
       };
-      const totalTokens = inputs.length;
-      this.decoder.loss({ inputs, targets, sequences, totalTokens, expertLoads: [], onParts }).dispose();
-      tokens += inputs.length;
+      const totalTokens = grain.inputs.length;
+      this.decoder.loss({ ...grain, totalTokens, expertLoads: [], onParts }).dispose();
+      tokens += totalTokens;
     };
     let done = 0;
     for (const grain of grainsOf(source, total)) {

@@ -10,13 +10,13 @@ import {
   weightsOfHuggingFace,
 } from '@sluice/checkpoint/huggingface';
 import { availableCores, parseConfig, SluiceError } from '@sluice/core';
-import { type Dataset, findPrepared, openDataset } from '@sluice/data';
+import { DataConfig, type Dataset, findPrepared, openDataset } from '@sluice/data';
 import { Parameter, selectBackend, setThreads } from '@sluice/engine';
 import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
 import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
 import { InferenceModel } from './inferenceModel.ts';
-import { codecOf, type TextCodec } from './textCodec.ts';
+import { codecOf, type Reading, type TextCodec } from './textCodec.ts';
 
 export interface LoadOptions {
   /** TensorFlow.js backend that gives values at once, so not `webgpu`; `native` falls back to `cpu`. */
@@ -34,6 +34,8 @@ interface ModelSource {
   readonly weights: WeightSource;
   /** Longest sequence that the model is meant for. */
   readonly sequenceLength: number;
+  /** How it read its corpus, if it was trained here. */
+  readonly reading?: Reading;
   /** The corpus that the model was trained on, if it was trained here. */
   readonly openCorpus?: () => Dataset;
   readonly measureUpdate: () => Promise<SavedUpdate>;
@@ -53,9 +55,9 @@ export async function loadForInference(directory: string, options: LoadOptions):
     await selectBackend(options.backend);
     setThreads(options.threads || availableCores().count);
     const decoder = new Decoder(model, await readParameters(model, source.weights));
-    const { sequenceLength, openCorpus, measureUpdate, weights } = source;
-    const loadCodec = () => codecOfWeights(weights, directory);
-    return new InferenceModel(decoder, { sequenceLength, loadCodec, openCorpus, measureUpdate });
+    const { sequenceLength, reading = {}, openCorpus, measureUpdate, weights } = source;
+    const loadCodec = () => codecOfWeights(weights, directory, reading);
+    return new InferenceModel(decoder, { sequenceLength, reading, loadCodec, openCorpus, measureUpdate });
   } finally {
     await source.weights.close();
   }
@@ -82,7 +84,13 @@ async function openHuggingFace(directory: string): Promise<ModelSource> {
 }
 
 /** What inference needs, besides the model, of the configuration that a run's checkpoint was saved with. */
-const SavedConfig = z.looseObject({ data: z.looseObject({ sequenceLength: z.int().min(1) }) });
+const SavedConfig = z.looseObject({
+  data: z.looseObject({
+    sequenceLength: z.int().min(1),
+    documents: DataConfig.shape.documents,
+    beginning: DataConfig.shape.beginning,
+  }),
+});
 
 async function openOwnCheckpoint(directory: string, options: LoadOptions): Promise<ModelSource> {
   const reader = await openCheckpoint(directory);
@@ -95,7 +103,7 @@ async function openOwnCheckpoint(directory: string, options: LoadOptions): Promi
   if (imported) return { ...source, sequenceLength: imported.maxLength };
   const { data } = parseConfig(config, SavedConfig, directory);
   const openCorpus = () => corpusOf(directory, String(state.datasetHash), options.corpora);
-  return { ...source, sequenceLength: data.sequenceLength, openCorpus };
+  return { ...source, sequenceLength: data.sequenceLength, reading: data, openCorpus };
 }
 
 /**
@@ -119,9 +127,13 @@ function corpusOf(directory: string, hash: string, corpora: string | undefined):
   );
 }
 
-async function codecOfWeights(weights: WeightSource, directory: string): Promise<TextCodec> {
+async function codecOfWeights(
+  weights: WeightSource,
+  directory: string,
+  reading: Reading,
+): Promise<TextCodec> {
   const tokenizer = await weights.tokenizer();
-  if (tokenizer) return codecOf(tokenizer);
+  if (tokenizer) return codecOf(tokenizer, reading);
   throw new SluiceError(
     'SLUICE_E_TOKENIZER_MISSING',
     `The model in ${directory} comes without a tokenizer.`,

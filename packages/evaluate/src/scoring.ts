@@ -13,26 +13,34 @@ export function* grainsOf(source: TokenSource, total: number): Generator<Grain> 
     yield readGrain(source, 0, first, Math.min(most, total - first));
 }
 
-/** The tokens of a text as consecutive sequences of `sequenceLength`; what is left over at the end is its own grain. */
-export function textSource(tokens: readonly number[], sequenceLength: number): TokenSource {
+/** A text in sequences. */
+export interface CutText {
+  readonly tokens: readonly number[];
+  readonly sequenceLength: number;
+  /** Whether the text's first token is put before each sequence, as a beginning-of-text token. */
+  readonly isBegun: boolean;
+}
+
+/** The tokens of a text as consecutive sequences; what is left over at the end is its own grain. */
+export function textSource(text: CutText): TokenSource {
+  const { tokens, sequenceLength, isBegun } = text;
   return {
     sequenceLength,
     numSequences: Math.floor((tokens.length - 1) / sequenceLength),
     read(index, target) {
-      for (let t = 0; t < target.length; t++) target[t] = tokens[index * sequenceLength + t]!;
+      const begin = index * sequenceLength;
+      for (let t = 0; t < target.length; t++) target[t] = tokens[begin + t]!;
+      if (isBegun) target[0] = tokens[0]!;
     },
   };
 }
 
 /** The last tokens of a text, fewer than a sequence; undefined when there are none to predict. */
-export function textRemainder(tokens: readonly number[], sequenceLength: number): Grain | undefined {
+export function textRemainder({ tokens, sequenceLength, isBegun }: CutText): Grain | undefined {
   const begin = Math.floor((tokens.length - 1) / sequenceLength) * sequenceLength;
   const rest = tokens.slice(begin);
   if (rest.length < 2) return undefined;
-  return {
-    index: 0,
-    sequences: 1,
-    inputs: Int32Array.from(rest.slice(0, -1)),
-    targets: Int32Array.from(rest.slice(1)),
-  };
+  const inputs = Int32Array.from(rest.slice(0, -1));
+  if (isBegun) inputs[0] = tokens[0]!;
+  return { index: 0, sequences: 1, inputs, targets: Int32Array.from(rest.slice(1)) };
 }

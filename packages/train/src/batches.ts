@@ -3,11 +3,12 @@
  * depends only on the step and its number, never on who computes it.
  */
 
-import type { Sampler } from '@sluice/data';
+import type { DocumentMarks, Sampler } from '@sluice/data';
 import type { RunConfig } from './config.ts';
 
 /** Sequences of tokens by their number; a `Sampler` of a corpus is one. */
-export type TokenSource = Pick<Sampler, 'numSequences' | 'sequenceLength' | 'read'>;
+export type TokenSource = Pick<Sampler, 'numSequences' | 'sequenceLength' | 'read'> &
+  Partial<Pick<Sampler, 'documentMarks'>>;
 
 /** The tokens of one grain: `sequences` rows of T tokens, and for each the token that follows. */
 export interface Grain {
@@ -16,6 +17,8 @@ export interface Grain {
   readonly sequences: number;
   readonly inputs: Int32Array;
   readonly targets: Int32Array;
+  /** Where documents are kept apart, the first row of each; every sequence begins one. */
+  readonly documents?: Int32Array | undefined;
 }
 
 /** Numbers of the grains of each lane of one worker. */
@@ -57,7 +60,19 @@ export function readGrain(
     inputs.set(tokens.subarray(0, length), row * length);
     targets.set(tokens.subarray(1), row * length);
   }
-  return { index, sequences, inputs, targets };
+  const marks = sampler.documentMarks;
+  return { index, sequences, inputs, targets, documents: marks && documentStarts(inputs, length, marks) };
+}
+
+/** The rows at which a document begins: the first of each sequence, and those that come after the end of another. */
+function documentStarts(inputs: Int32Array, length: number, { begin, end }: DocumentMarks): Int32Array {
+  const starts: number[] = [];
+  for (let row = 0; row < inputs.length; row++) {
+    // One token may both begin and end documents; it begins one only where another has ended.
+    const follows = inputs[row - 1] === end && (begin === undefined || inputs[row] === begin);
+    if (row % length === 0 || follows) starts.push(row);
+  }
+  return Int32Array.from(starts);
 }
 
 /**

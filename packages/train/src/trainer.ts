@@ -339,13 +339,14 @@ export class Trainer {
    * @param completeStage of the last one: told of each stage whose gradients are complete
    */
   async #trainGrain(grain: Grain, completeStage: false | ((stage: number) => void)): Promise<void> {
-    const { sequences, inputs, targets } = grain;
+    const { sequences, inputs, targets, documents } = grain;
     const totalTokens = this.#config.batch.sequences * this.#samplers.train.sequenceLength;
     await computeGradientsAsync(() =>
       this.model.loss({
         inputs,
         targets,
         sequences,
+        documents,
         totalTokens,
         expertLoads: this.expertLoads,
         onParts: (parts) => this.#note(grain, parts),
@@ -457,12 +458,13 @@ export class Trainer {
   }
 
   /** Cross-entropy summed over the grain's tokens, without a backward pass. */
-  async #forwardLoss({ inputs, targets, sequences }: Grain): Promise<number> {
+  async #forwardLoss({ inputs, targets, sequences, documents }: Grain): Promise<number> {
     let sum = Number.NaN;
     const request = {
       inputs,
       targets,
       sequences,
+      documents,
       totalTokens: inputs.length,
       expertLoads: this.expertLoads,
       onParts: ({ crossEntropySum }: LossParts) => {

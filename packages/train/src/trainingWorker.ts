@@ -153,7 +153,7 @@ class TrainingWorker {
 }
 
 function samplersOf(dataset: Dataset, { data, seed }: RunConfig) {
-  const sampler = (split: SplitName) => dataset.sampler({ split, sequenceLength: data.sequenceLength, seed });
+  const sampler = (split: SplitName) => dataset.sampler({ ...data, split, seed });
   return {
     train: sampler('train'),
     validation: dataset.holdsOut ? sampler('validation') : undefined,
