@@ -2,6 +2,7 @@ export * from './config.ts';
 export { Dataset, openDataset } from './dataset.ts';
 export { findPrepared } from './findPrepared.ts';
 export type { DatasetManifest, SplitManifest, SplitName } from './manifest.ts';
+export { MixtureSampler } from './mixtureSampler.ts';
 export { permute } from './order.ts';
 export {
   listPrepared,
@@ -13,6 +14,15 @@ export {
   prepareData,
 } from './prepare.ts';
 export { DataRecipe, loadRecipe } from './recipe.ts';
+export {
+  joinHashes,
+  openRunData,
+  type RunData,
+  recipesOf,
+  splitHashes,
+  type ValidationPart,
+  validationShares,
+} from './runData.ts';
 export type { DocumentMarks, Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
 export { readSourceReport, type SourceReport } from './sourceReport.ts';
 export type { ShardRange } from './splitReader.ts';

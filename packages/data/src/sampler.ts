@@ -29,6 +29,8 @@ export interface DocumentMarks {
 
 /** Where a sample comes from. */
 export interface Provenance {
+  /** The name of the corpus, where it is one of a mixture. */
+  readonly corpus?: string;
   readonly epoch: number;
   /** Number of the sequence in its split. */
   readonly sequence: number;

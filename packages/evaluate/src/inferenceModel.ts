@@ -3,9 +3,16 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { randomKey, SluiceError } from '@sluice/core';
-import { type Dataset, decodeContinuation, openDataset, type Tokenizer } from '@sluice/data';
+import {
+  type Dataset,
+  decodeContinuation,
+  openDataset,
+  type Tokenizer,
+  type ValidationPart,
+  validationShares,
+} from '@sluice/data';
 import { type Decoder, KeyValueCache, type LossParts } from '@sluice/model';
-import type { Grain, SavedUpdate, TokenSource } from '@sluice/train';
+import { type CorpusLoss, type Grain, type SavedUpdate, type TokenSource, weightedMean } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
 import { sampleToken } from './sampling.ts';
 import { grainsOf, textRemainder, textSource } from './scoring.ts';
@@ -52,14 +59,22 @@ export interface DiagnoseOptions extends Omit<DiagnosisOptions, 'update'> {
 }
 
 export interface Evaluated {
-  /** Mean cross-entropy, nats a token. */
+  /** Mean cross-entropy, nats a token; of a mixture the mean of its corpora's by their weights. */
   readonly loss: number;
   readonly perplexity: number;
   readonly tokens: number;
+  /** Of each corpus, where the model was trained on a mixture. */
+  readonly corpora?: readonly (CorpusLoss & { readonly perplexity: number })[];
 }
 
 /** Longest sequence that is measured without being asked for: that of the paper. */
 const LONGEST_DIAGNOSED = 4096;
+
+/** A corpus, or those of a mixture with their weights. */
+export interface TrainedCorpora {
+  readonly datasets: readonly Dataset[];
+  readonly weights: readonly number[];
+}
 
 export interface InferenceParts {
   /** Longest sequence that the model is meant for, in tokens. */
@@ -68,8 +83,8 @@ export interface InferenceParts {
   readonly reading?: Reading | undefined;
   /** Called when text is first asked for. */
   readonly loadCodec: () => Promise<TextCodec>;
-  /** Opens the corpus that the model was trained on; left out for a model that was not trained here. */
-  readonly openCorpus?: (() => Dataset) | undefined;
+  /** Opens the corpora that the model was trained on; left out for a model that was not trained here. */
+  readonly openCorpora?: (() => TrainedCorpora) | undefined;
   /** Measures the last update of the weights. */
   readonly measureUpdate: () => Promise<SavedUpdate>;
 }
@@ -79,7 +94,7 @@ export class InferenceModel {
   readonly sequenceLength: number;
   readonly #parts: InferenceParts;
   #codec: TextCodec | undefined;
-  #dataset: Dataset | undefined;
+  #corpora: TrainedCorpora | undefined;
 
   constructor(decoder: Decoder, parts: InferenceParts) {
     this.decoder = decoder;
@@ -160,13 +175,28 @@ export class InferenceModel {
    * @throws SLUICE_E_DATA_UNKNOWN when there is no corpus to take, SLUICE_E_TOKENIZER_MISMATCH, SLUICE_E_DATA_…
    */
   async evaluate({ split, sequences, onProgress, ...options }: EvaluateOptions): Promise<Evaluated> {
-    const sampler = await this.#corpusSource(
-      split,
-      options.dataDirectory,
-      options.sequenceLength ?? this.sequenceLength,
-    );
-    const total = Math.min(sequences ?? sampler.numSequences, sampler.numSequences);
-    return this.#score(sampler, total, undefined, onProgress);
+    const sequenceLength = options.sequenceLength ?? this.sequenceLength;
+    const parts = await this.#corpusParts(split, options.dataDirectory, sequenceLength);
+    const all = parts.map(({ source }) => source.numSequences);
+    const totals = sequences === undefined ? all : validationShares(parts, sequences);
+    const whole = totals.reduce((a, b) => a + b, 0);
+    let done = 0;
+    const corpora: (Evaluated & { name: string })[] = [];
+    for (const [i, { name, source }] of parts.entries()) {
+      const before = done;
+      const scored = await this.#score(source, totals[i]!, undefined, (ofPart) => {
+        done = before + ofPart;
+        onProgress?.(done, whole);
+      });
+      corpora.push({ name, ...scored });
+    }
+    if (corpora.length === 1) {
+      const { name, ...only } = corpora[0]!;
+      return only;
+    }
+    const loss = weightedMean(parts, corpora);
+    const tokens = corpora.reduce((sum, one) => sum + one.tokens, 0);
+    return { loss, perplexity: Math.exp(loss), tokens, corpora };
   }
 
   /**
@@ -195,7 +225,7 @@ export class InferenceModel {
     const length = sequenceLength ?? Math.min(this.sequenceLength, LONGEST_DIAGNOSED);
     const source =
       text === undefined
-        ? await this.#corpusSource(split, dataDirectory, length)
+        ? await this.#corpusParts(split, dataDirectory, length)
         : await this.#wholeTextSource(text, length);
     return diagnose(this.decoder, source, { ...options, update: await this.#parts.measureUpdate() });
   }
@@ -213,13 +243,21 @@ export class InferenceModel {
     return beginning !== undefined && documents !== 'separate';
   }
 
-  async #corpusSource(
+  /** A split of each corpus that has one. @throws SLUICE_E_DATA_SPLIT_EMPTY when none has */
+  async #corpusParts(
     split: EvaluateOptions['split'],
     directory: string | undefined,
     sequenceLength: number,
-  ): Promise<TokenSource> {
-    const corpus = await this.#corpus(directory);
-    return corpus.sampler({ ...this.#parts.reading, split, sequenceLength, seed: 0 });
+  ): Promise<ValidationPart[]> {
+    const { datasets, weights } = await this.#openCorpora(directory);
+    const has = (dataset: Dataset) => split === 'train' || dataset.holdsOut;
+    // Where no corpus has the split, the first says so.
+    const chosen = datasets.some(has) ? datasets.filter(has) : datasets.slice(0, 1);
+    return chosen.map((dataset) => ({
+      name: dataset.manifest.name,
+      weight: weights[datasets.indexOf(dataset)]!,
+      source: dataset.sampler({ ...this.#parts.reading, split, sequenceLength, seed: 0 }),
+    }));
   }
 
   async #textTokens(text: string): Promise<number[]> {
@@ -260,20 +298,22 @@ export class InferenceModel {
     return { loss, perplexity: Math.exp(loss), tokens };
   }
 
-  async #corpus(directory: string | undefined): Promise<Dataset> {
-    const { openCorpus } = this.#parts;
-    if (directory === undefined && !openCorpus) {
+  async #openCorpora(directory: string | undefined): Promise<TrainedCorpora> {
+    const { openCorpora } = this.#parts;
+    if (directory === undefined && !openCorpora) {
       throw new SluiceError(
         'SLUICE_E_DATA_UNKNOWN',
         'The model knows of no corpus: it was not trained here.',
       );
     }
-    this.#dataset?.close();
-    this.#dataset = directory === undefined ? openCorpus!() : openDataset(directory);
-    const { tokenizer } = this.#dataset.manifest;
-    this.#checkVocabulary(tokenizer.vocabularySize, this.#dataset.directory);
-    if (directory !== undefined) await this.#checkTokenizer(this.#dataset);
-    return this.#dataset;
+    this.close();
+    this.#corpora =
+      directory === undefined ? openCorpora!() : { datasets: [openDataset(directory)], weights: [1] };
+    for (const dataset of this.#corpora.datasets) {
+      this.#checkVocabulary(dataset.manifest.tokenizer.vocabularySize, dataset.directory);
+      if (directory !== undefined) await this.#checkTokenizer(dataset);
+    }
+    return this.#corpora;
   }
 
   /** Ids mean nothing to a model that was trained with another tokenizer's. */
@@ -299,6 +339,6 @@ export class InferenceModel {
   }
 
   close(): void {
-    this.#dataset?.close();
+    for (const dataset of this.#corpora?.datasets ?? []) dataset.close();
   }
 }

@@ -10,12 +10,12 @@ import {
   weightsOfHuggingFace,
 } from '@sluice/checkpoint/huggingface';
 import { availableCores, parseConfig, SluiceError } from '@sluice/core';
-import { DataConfig, type Dataset, findPrepared, openDataset } from '@sluice/data';
+import { DataConfig, type Dataset, findPrepared, openDataset, splitHashes } from '@sluice/data';
 import { Parameter, selectBackend, setThreads } from '@sluice/engine';
 import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
 import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
-import { InferenceModel } from './inferenceModel.ts';
+import { InferenceModel, type TrainedCorpora } from './inferenceModel.ts';
 import { codecOf, type Reading, type TextCodec } from './textCodec.ts';
 
 export interface LoadOptions {
@@ -36,8 +36,8 @@ interface ModelSource {
   readonly sequenceLength: number;
   /** How it read its corpus, if it was trained here. */
   readonly reading?: Reading;
-  /** The corpus that the model was trained on, if it was trained here. */
-  readonly openCorpus?: () => Dataset;
+  /** The corpora that the model was trained on, if it was trained here. */
+  readonly openCorpora?: () => TrainedCorpora;
   readonly measureUpdate: () => Promise<SavedUpdate>;
 }
 
@@ -55,9 +55,9 @@ export async function loadForInference(directory: string, options: LoadOptions):
     await selectBackend(options.backend);
     setThreads(options.threads || availableCores().count);
     const decoder = new Decoder(model, await readParameters(model, source.weights));
-    const { sequenceLength, reading = {}, openCorpus, measureUpdate, weights } = source;
+    const { sequenceLength, reading = {}, openCorpora, measureUpdate, weights } = source;
     const loadCodec = () => codecOfWeights(weights, directory, reading);
-    return new InferenceModel(decoder, { sequenceLength, reading, loadCodec, openCorpus, measureUpdate });
+    return new InferenceModel(decoder, { sequenceLength, reading, loadCodec, openCorpora, measureUpdate });
   } finally {
     await source.weights.close();
   }
@@ -89,6 +89,7 @@ const SavedConfig = z.looseObject({
     sequenceLength: z.int().min(1),
     documents: DataConfig.shape.documents,
     beginning: DataConfig.shape.beginning,
+    mixture: z.looseObject({ weights: z.array(z.number()) }).optional(),
   }),
 });
 
@@ -102,8 +103,14 @@ async function openOwnCheckpoint(directory: string, options: LoadOptions): Promi
   const { imported } = state as unknown as Partial<ImportedState>;
   if (imported) return { ...source, sequenceLength: imported.maxLength };
   const { data } = parseConfig(config, SavedConfig, directory);
-  const openCorpus = () => corpusOf(directory, String(state.datasetHash), options.corpora);
-  return { ...source, sequenceLength: data.sequenceLength, reading: data, openCorpus };
+  const { sequenceLength, documents, beginning, mixture } = data;
+  const openCorpora = () => ({
+    datasets: splitHashes(String(state.datasetHash)).map((hash) =>
+      corpusOf(directory, hash, options.corpora),
+    ),
+    weights: mixture?.weights ?? [1],
+  });
+  return { ...source, sequenceLength, reading: { documents, beginning }, openCorpora };
 }
 
 /**

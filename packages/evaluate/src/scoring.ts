@@ -1,16 +1,25 @@
 /** Cutting a text's tokens into sequences, so that each but the first is predicted exactly once; and these into passes. */
 
-import { type Grain, readGrain, type TokenSource } from '@sluice/train';
+import {
+  type ForwardSource,
+  forwardGrains,
+  type Grain,
+  readGrain,
+  sequenceLengthOf,
+  type TokenSource,
+} from '@sluice/train';
 
 /** Sequences that go through a model in one pass: so many, or fewer long ones. */
 const SEQUENCES_AT_ONCE = 4;
 const TOKENS_AT_ONCE = 16384;
 
 /** The first `total` sequences of a source, as many at once as a pass takes. */
-export function* grainsOf(source: TokenSource, total: number): Generator<Grain> {
-  const most = Math.max(1, Math.min(SEQUENCES_AT_ONCE, Math.floor(TOKENS_AT_ONCE / source.sequenceLength)));
-  for (let first = 0; first < total; first += most)
-    yield readGrain(source, 0, first, Math.min(most, total - first));
+export function* grainsOf(source: ForwardSource, total: number): Generator<Grain> {
+  const fitting = Math.floor(TOKENS_AT_ONCE / sequenceLengthOf(source));
+  const most = Math.max(1, Math.min(SEQUENCES_AT_ONCE, fitting));
+  for (const { source: own, first, sequences } of forwardGrains(source, total, most)) {
+    yield readGrain(own, 0, first, sequences);
+  }
 }
 
 /** A text in sequences. */

@@ -3,12 +3,14 @@
  * depends only on the step and its number, never on who computes it.
  */
 
-import type { DocumentMarks, Sampler } from '@sluice/data';
+import type { DocumentMarks, MixtureSampler, Sampler } from '@sluice/data';
 import type { RunConfig } from './config.ts';
+import type { StepRequest } from './protocol.ts';
 
 /** Sequences of tokens by their number; a `Sampler` of a corpus is one. */
 export type TokenSource = Pick<Sampler, 'numSequences' | 'sequenceLength' | 'read'> &
-  Partial<Pick<Sampler, 'documentMarks'>>;
+  Partial<Pick<Sampler, 'documentMarks'>> &
+  Partial<Pick<MixtureSampler, 'corpora' | 'corpusOf'>>;
 
 /** The tokens of one grain: `sequences` rows of T tokens, and for each the token that follows. */
 export interface Grain {
@@ -73,6 +75,27 @@ function documentStarts(inputs: Int32Array, length: number, { begin, end }: Docu
     if (row % length === 0 || follows) starts.push(row);
   }
   return Int32Array.from(starts);
+}
+
+/** Index of the first sample of a step, in the order of the data. */
+export function firstSampleOfRequest(
+  { step, firstSample }: Pick<StepRequest, 'step' | 'firstSample'>,
+  { batch }: Pick<RunConfig, 'batch'>,
+): number {
+  return firstSample ?? (step - 1) * batch.sequences;
+}
+
+/** What each corpus of a mixture has of a batch's tokens, by its name; nothing where there is one corpus. */
+export function corpusShares(
+  source: TokenSource,
+  firstSample: number,
+  { batch: { sequences } }: Pick<RunConfig, 'batch'>,
+): { corpusShares?: Record<string, number> } {
+  const { corpora } = source;
+  if (!corpora) return {};
+  const counts = corpora.map(() => 0);
+  for (let i = 0; i < sequences; i++) counts[source.corpusOf!(firstSample + i)]!++;
+  return { corpusShares: Object.fromEntries(corpora.map((name, i) => [name, counts[i]! / sequences])) };
 }
 
 /**

@@ -5,7 +5,16 @@ import { invariant } from '@sluice/core';
 import { computeGradientsAsync, withReads } from '@sluice/engine';
 import { Decoder, initializeParameter, type LossParts, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole, orderedSum } from './agreement.ts';
-import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
+import {
+  corpusShares,
+  firstSampleOfRequest,
+  type Grain,
+  grainCount,
+  lanesOf,
+  readGrain,
+  type TokenSource,
+  trainingGrain,
+} from './batches.ts';
 import type { RunConfig } from './config.ts';
 import { ForwardMeter } from './diagnostics/meter.ts';
 import { type Diagnostics, summarize, type UpdateRatios } from './diagnostics/summary.ts';
@@ -13,6 +22,14 @@ import { mergeTallies, Tally } from './diagnostics/tally.ts';
 import { UpdateMeter } from './diagnostics/updates.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
+import {
+  type ForwardSource,
+  forwardGrains,
+  type GrainPlace,
+  meanLosses,
+  sequenceLengthOf,
+  sequencesOf,
+} from './forwardGrains.ts';
 import { GradientSums } from './gradients.ts';
 import { Clipping } from './optimizer/clipping.ts';
 import type { OptimizedPiece } from './optimizer/pieces.ts';
@@ -68,18 +85,10 @@ export interface Contribution {
   readonly contribution: Float32Array;
 }
 
-/** Consecutive sequences that go through the model in one pass. */
-interface GrainPlace {
-  readonly index: number;
-  /** Number of its first sequence. */
-  readonly first: number;
-  readonly sequences: number;
-}
-
 export interface Samplers {
   readonly train: TokenSource;
-  /** Left out where the corpus holds nothing out. */
-  readonly validation?: TokenSource | undefined;
+  /** Left out where nothing is held out. */
+  readonly validation?: ForwardSource | undefined;
 }
 
 export class Trainer {
@@ -176,6 +185,7 @@ export class Trainer {
     this.#watch.optimized();
     return {
       ...{ step, ...this.#report(totals), applied },
+      ...corpusShares(this.#samplers.train, firstSampleOfRequest(request, this.#config), this.#config),
       ...(rechecked && { recheck: rechecked.result }),
     };
   }
@@ -193,8 +203,7 @@ export class Trainer {
       if (isOwn) sums[grain.index] = loss;
     });
     makeWhole(sums, this.#topology);
-    const tokens = sequencesOf(grains) * this.#samplers.validation.sequenceLength;
-    return { loss: orderedSum(sums) / tokens, tokens };
+    return meanLosses(this.#samplers.validation, grains, sums);
   }
 
   /**
@@ -221,7 +230,7 @@ export class Trainer {
       tally,
       {
         sequences: sequencesOf(grains),
-        sequenceLength: this.#forwardSource.sequenceLength,
+        sequenceLength: sequenceLengthOf(this.#forwardSource),
         ...(this.#samplers.validation ? {} : { split: 'train' }),
       },
       this.measureUpdate(),
@@ -258,10 +267,9 @@ export class Trainer {
    * The sums of the gradients over the global batch, in each worker's own slices, and the numbers of the step.
    * @param handing who computes which lanes; of it the results do not depend
    */
-  async #computeGradients(
-    { step, firstSample = (step - 1) * this.#config.batch.sequences }: StepRequest,
-    handing: Handing,
-  ): Promise<StepTotals> {
+  async #computeGradients(request: StepRequest, handing: Handing): Promise<StepTotals> {
+    const { step } = request;
+    const firstSample = firstSampleOfRequest(request, this.#config);
     const { rank, size } = this.#topology;
     const isOwn = handing.position === rank;
     const lanes = lanesOf(this.#config, handing.position, size);
@@ -407,7 +415,7 @@ export class Trainer {
     });
   }
 
-  #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied' | 'recheck'> {
+  #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied' | 'recheck' | 'corpusShares'> {
     const { expertLoads, largestLogits, ...rest } = totals;
     return {
       ...rest,
@@ -422,18 +430,12 @@ export class Trainer {
   }
 
   /** What passes without a gradient read. */
-  get #forwardSource(): TokenSource {
+  get #forwardSource(): ForwardSource {
     return this.#samplers.validation ?? this.#samplers.train;
   }
 
-  /** The first sequences of a split in grains; the last grain has what is left. */
   #forwardGrains(sequences: number): GrainPlace[] {
-    const { grainSequences } = this.#config.batch;
-    const total = Math.min(sequences, this.#forwardSource.numSequences);
-    return Array.from({ length: Math.ceil(total / grainSequences) }, (_, index) => {
-      const first = index * grainSequences;
-      return { index, first, sequences: Math.min(grainSequences, total - first) };
-    });
+    return forwardGrains(this.#forwardSource, sequences, this.#config.batch.grainSequences);
   }
 
   /**
@@ -453,8 +455,8 @@ export class Trainer {
     }
   }
 
-  #readForward({ index, first, sequences }: GrainPlace): Grain {
-    return readGrain(this.#forwardSource, index, first, sequences);
+  #readForward({ source, index, first, sequences }: GrainPlace): Grain {
+    return readGrain(source, index, first, sequences);
   }
 
   /** Cross-entropy summed over the grain's tokens, without a backward pass. */
@@ -488,10 +490,6 @@ function isToBeRechecked(totals: StepTotals, request: StepRequest): boolean {
   const { recheck = 'never' } = request;
   if (recheck !== 'outlying') return recheck === 'always';
   return !hasNumbers(totals) || isOutlying(totals, request);
-}
-
-function sequencesOf(grains: readonly GrainPlace[]): number {
-  return grains.reduce((sum, { sequences }) => sum + sequences, 0);
 }
 
 function uniformLoads({ model }: RunConfig): Float32Array[] {
