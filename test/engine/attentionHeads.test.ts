@@ -9,7 +9,7 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
-import { anyGate, anyHeadDim, layoutOf } from './support/attention.ts';
+import { anyGate, anyHeadDim, documentLengths, layoutOf, withDocuments } from './support/attention.ts';
 import {
   finiteDifferences,
   type Operands,
@@ -54,8 +54,11 @@ test('the native kernel agrees with the reference over random shapes', (t) => {
       anyGate,
       fc.record({ q: fc.boolean(), k: fc.boolean() }),
       fc.nat(),
-      (shape, gate, normed, seed) => {
-        const layout = layoutOf(shape, gate);
+      fc.boolean(),
+      (shape, gate, normed, seed, areSeparate) => {
+        const packed = layoutOf(shape, gate);
+        const lengths = documentLengths(packed.batch, packed.sequence, seed);
+        const layout = areSeparate ? withDocuments(packed, lengths) : packed;
         const operands = operandsOf(layout, normed, seed);
         const [native, reference] = ['native', 'cpu'].map((backend) =>
           runOperation(backend, headsOf(layout), operands),
@@ -64,8 +67,29 @@ test('the native kernel agrees with the reference over random shapes', (t) => {
         t.true(error < 1e-5, `${JSON.stringify({ layout, normed })}: ${error}`);
       },
     ),
-    { numRuns: 25 },
+    { numRuns: 40 },
   );
+});
+
+test('positions begin anew at each document that is kept apart', (t) => {
+  const rotary = rotaryTable(9, 4, 10000);
+  const turned = (layout: AttentionLayout, x: tf.Tensor2D) => rotaryEmbedding(x, rotary, layout).dataSync();
+  const layout = layoutOf([2, 9, 1, 2, 4], 'none');
+  for (const backend of ['native', 'cpu']) {
+    tf.setBackend(backend);
+    const x = tf.tensor2d(operand(1, [18, 8]).values, [18, 8]);
+    const all = turned(withDocuments(layout, [2, 7, 3, 1, 5]), x);
+    for (const [begin, length] of [
+      [0, 2],
+      [2, 7],
+      [9, 3],
+      [12, 1],
+      [13, 5],
+    ] as const) {
+      const alone = turned({ ...layout, batch: 1, sequence: length }, tf.slice2d(x, [begin, 0], [length, 8]));
+      t.deepEqual(all.slice(begin * 8, (begin + length) * 8), alone.slice(), `${backend}, from ${begin} on`);
+    }
+  }
 });
 
 test('queries, gates, keys and values come from the columns of the released checkpoints', (t) => {

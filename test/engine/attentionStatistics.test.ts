@@ -8,6 +8,7 @@ import {
 } from '@sluice/engine';
 import test from 'ava';
 import fc from 'fast-check';
+import { documentLengths, layoutOf, withDocuments } from './support/attention.ts';
 import { randomValues, relativeError } from './support/differential.ts';
 
 test.before(async () => {
@@ -35,8 +36,8 @@ const numbersOf = (all: QueriesKeys) =>
   attentionStatistics(all).flatMap((one) => [one.firstToken, one.firstQuery, one.largestLogit, one.entropy]);
 
 function definition(all: QueriesKeys): number[] {
-  const { batch, heads } = all.layout;
-  return Array.from({ length: batch * heads }, (_, i) =>
+  const { batch, documents, heads } = all.layout;
+  return Array.from({ length: (documents?.length ?? batch) * heads }, (_, i) =>
     statisticsOfHead(all, Math.floor(i / heads), i % heads),
   ).flatMap((one) => [one.firstToken, one.firstQuery, one.largestLogit, one.entropy]);
 }
@@ -51,8 +52,11 @@ const shapes = fc.record({
 
 test('the kernel agrees with the definition, with and without a place that is no token', (t) => {
   fc.assert(
-    fc.property(shapes, fc.nat(1000), fc.boolean(), (sizes, seed, hasSinks) => {
-      const { q, k, layout } = operands(sizes, seed);
+    fc.property(shapes, fc.nat(1000), fc.boolean(), fc.boolean(), (sizes, seed, hasSinks, areSeparate) => {
+      const { q, k, layout: packed } = operands(sizes, seed);
+      const { batch, sequence, keyValueHeads, group, headDim } = sizes;
+      const whole = layoutOf([batch, sequence, keyValueHeads, group, headDim], 'none');
+      const layout = areSeparate ? withDocuments(whole, documentLengths(batch, sequence, seed)) : packed;
       const all = { q, k, layout, ...(hasSinks && { sinks: randomValues(seed, layout.heads, 3) }) };
       const error = relativeError(numbersOf(all), definition(all));
       t.true(error < 2e-6, `${error}`);
@@ -93,6 +97,22 @@ test('even attention has entropy ln(i + 1) and gives the first token 1/(i + 1)',
   t.true(Math.abs(one!.entropy - later.reduce((sum, n) => sum + Math.log(n), 0)) < 1e-3);
   t.is(one!.firstQuery, 1);
   t.is(one!.largestLogit, 0);
+});
+
+test('each document that is kept apart has the numbers that it has alone', (t) => {
+  const lengths = [5, 64, 1, 100, 30];
+  const layout = withDocuments(layoutOf([1, 200, 1, 2, 8], 'none'), lengths);
+  const [q, k] = [randomValues(1, 200 * 16, 2), randomValues(2, 200 * 8, 2)];
+  const all = attentionStatistics({ q, k, layout });
+  for (const [i, begin] of layout.documents!.entries()) {
+    const end = begin + lengths[i]!;
+    const alone = attentionStatistics({
+      q: q.slice(begin * 16, end * 16),
+      k: k.slice(begin * 8, end * 8),
+      layout: layoutOf([1, lengths[i]!, 1, 2, 8], 'none'),
+    });
+    t.deepEqual(all.slice(2 * i, 2 * i + 2), alone);
+  }
 });
 
 test('threads change no bit', (t) => {

@@ -9,10 +9,10 @@ import {
   rotaryTable,
   statisticsOfHead,
 } from '@sluice/engine';
-import type * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
-import { anyGate, anyHeadDim, layoutOf } from './support/attention.ts';
+import { anyGate, anyHeadDim, documentLengths, layoutOf, withDocuments } from './support/attention.ts';
 import {
   finiteDifferences,
   type Operands,
@@ -82,8 +82,10 @@ test('attention tells the largest logit of each head in passing, and computes th
 
 test('the native kernel agrees with the reference over random shapes', (t) => {
   fc.assert(
-    fc.property(anyShape, anyGate, fc.nat(), (shape, gate, seed) => {
-      const layout = layoutOf(shape, gate);
+    fc.property(anyShape, anyGate, fc.nat(), fc.boolean(), (shape, gate, seed, areSeparate) => {
+      const packed = layoutOf(shape, gate);
+      const lengths = documentLengths(packed.batch, packed.sequence, seed);
+      const layout = areSeparate ? withDocuments(packed, lengths) : packed;
       const operands = operandsOf(layout, seed);
       const attention = attentionOf(layout);
       const error = worstError(
@@ -92,7 +94,7 @@ test('the native kernel agrees with the reference over random shapes', (t) => {
       );
       t.true(error < 1e-5, `${JSON.stringify(layout)}: ${error}`);
     }),
-    { numRuns: 25 },
+    { numRuns: 40 },
   );
 });
 
@@ -115,12 +117,13 @@ test('every combination of gate and sharing is right for a head of each size', (
 
 /** The definition once more, over arrays of doubles. */
 function plainAttention(
-  { batch, sequence, heads, keyValueHeads, headDim, gate: kind }: AttentionLayout,
+  layout: AttentionLayout,
   { q, k, v, gate }: Readonly<Record<string, Float64Array>>,
 ): Float64Array {
+  const { batch, sequence, documents, heads, keyValueHeads, headDim, gate: kind } = layout;
   const y = new Float64Array(q!.length);
   for (let token = 0; token < batch * sequence; token++) {
-    const firstToken = token - (token % sequence);
+    const firstToken = documents?.findLast((start) => start <= token) ?? token - (token % sequence);
     for (let head = 0; head < heads; head++) {
       const at = (token * heads + head) * headDim;
       const shared = Math.floor((head * keyValueHeads) / heads);
@@ -147,12 +150,63 @@ function plainAttention(
 
 test('the gradient agrees with finite differences in double precision', (t) => {
   for (const gate of ['none', 'elementwise', 'headwise'] as const) {
-    const layout = layoutOf([2, 7, 2, 2, 4], gate);
-    const operands = operandsOf(layout);
-    const expected = finiteDifferences((doubles) => plainAttention(layout, doubles), operands);
-    t.true(worstError(runOperation('native', attentionOf(layout), operands), expected) < 2e-5, gate);
+    const packed = layoutOf([2, 7, 2, 2, 4], gate);
+    for (const layout of [packed, withDocuments(packed, [3, 1, 3, 5, 2])]) {
+      const operands = operandsOf(layout);
+      const expected = finiteDifferences((doubles) => plainAttention(layout, doubles), operands);
+      t.true(worstError(runOperation('native', attentionOf(layout), operands), expected) < 2e-5, gate);
+    }
   }
 });
+
+test('a document that is kept apart has the bits that it has alone, wherever it begins', (t) => {
+  // Lengths and beginnings that lie on and beside the borders of the kernel's blocks, for one panel of a head and for two.
+  for (const [lengths, group] of [
+    [[1, 63, 64, 65, 7, 130, 31, 39], 2],
+    [[33, 129, 2, 96, 140], 9],
+    [[400], 1],
+  ] as const) {
+    for (const gate of ['none', 'elementwise', 'headwise'] as const) {
+      const layout = withDocuments(layoutOf([1, 400, 2, group, 32], gate), lengths);
+      const operands = operandsOf(layout);
+      const dy = randomValues(99, 400 * 2 * group * 32);
+      const all = runWithGradient(layout, operands, dy);
+      for (const [i, begin] of layout.documents!.entries()) {
+        const length = lengths[i]!;
+        const one = layoutOf([1, length, 2, group, 32], gate);
+        const alone = runWithGradient(one, rowsOf(operands, begin, length), dy.slice(begin * 64 * group));
+        for (const [name, values] of Object.entries(alone)) {
+          const width = values.length / length;
+          const part = all[name]!.subarray(begin * width, (begin + length) * width);
+          t.deepEqual(part, values, `${name} of ${length} tokens from ${begin} on, gate ${gate}`);
+        }
+      }
+    }
+  }
+});
+
+/** The output and all gradients, of the loss Σ y·dy. */
+function runWithGradient(
+  layout: AttentionLayout,
+  operands: Operands,
+  dy: Float32Array,
+): Record<string, Float32Array> {
+  const weigh: Operation = (parameters) => {
+    const y = attentionOf(layout)(parameters);
+    return tf.mul(y, tf.tensor(dy.subarray(0, y.size), y.shape));
+  };
+  const sum: Operation = (parameters) => tf.sum(weigh(parameters));
+  const { output } = runOperation('native', attentionOf(layout), operands);
+  return { output, ...runOperation('native', sum, operands).gradients };
+}
+
+function rowsOf(operands: Operands, begin: number, count: number): Operands {
+  const cut = Object.entries(operands).map(([name, { shape, values }]) => {
+    const width = shape[1]!;
+    return [name, { shape: [count, width], values: values.slice(begin * width, (begin + count) * width) }];
+  });
+  return Object.fromEntries(cut);
+}
 
 test('a long sequence agrees with double precision', (t) => {
   const layout = layoutOf([1, 700, 1, 2, 32], 'elementwise');
@@ -173,6 +227,8 @@ test('the number of threads changes no bit, whether items or blocks are shared o
     const layout = layoutOf([...shape], 'elementwise');
     const operands = operandsOf(layout);
     t.true(threadsChangeNoBit(attentionOf(layout), operands, [1, 2, 3, 5]), `${shape}`);
+    const separate = withDocuments(layout, documentLengths(layout.batch, layout.sequence, 9));
+    t.true(threadsChangeNoBit(attentionOf(separate), operands, [1, 2, 3, 5]), `documents, ${shape}`);
   }
 });
 

@@ -75,6 +75,18 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
   copyStrided: [floats(1 + N * C), 1, floats(2 + N * C), 2, Int32Array.of(C, N, 1, C, N, 1), 2],
   sumAxis: [floats(N * C * E), floats(N * E), N, C, E, 1],
   softmax: [floats(N * C), floats(N * C), N, C],
+  rotaryEmbedding: [floats(16), floats(2), floats(2), floats(16), Int32Array.of(0, 2, 4), 2, 2, 2, false],
+  attentionStatistics: [
+    floats(16),
+    floats(8),
+    floats(2),
+    new Float64Array(16),
+    Int32Array.of(0, 2, 4),
+    2,
+    2,
+    1,
+    2,
+  ],
 };
 
 const run = (name: string, args: readonly Argument[]) => nativeCore()![name]!(...args);
@@ -111,6 +123,9 @@ test('indices that lead out of an array are refused', (t) => {
   for (const wrong of [-1, E]) {
     const experts = Int32Array.of(0, 1, wrong, 0);
     t.throws(() => run('routerBackward', CALLS.routerBackward!.with(2, experts)), { message: /expert/ });
+  }
+  for (const starts of [Int32Array.of(1, 2, 4), Int32Array.of(0, 2, 2), Int32Array.of(0, 3, 2)]) {
+    t.throws(() => run('rotaryEmbedding', CALLS.rotaryEmbedding!.with(4, starts)), { message: /document/ });
   }
   const negative = Int32Array.of(N, C, C, 1, -1, 1, C, 1);
   t.throws(() => run('broadcastAdd', CALLS.broadcastAdd!.with(3, negative)), { message: /negative/ });

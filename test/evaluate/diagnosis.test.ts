@@ -1,5 +1,6 @@
 import { forEachAttentionRow, selectBackend } from '@sluice/engine';
 import { loadForInference, spreadLayers } from '@sluice/evaluate';
+import type { TokenBatch } from '@sluice/model';
 import { ForwardMeter, summarize } from '@sluice/train';
 import test from 'ava';
 import { attentionMaps } from '../../packages/evaluate/src/attentionMaps.ts';
@@ -68,36 +69,47 @@ test.serial('more sequences than there are is all of them', async (t) => {
 
 test.serial('a map holds the attention of its head, or the mean of all', (t) => {
   const { decoder } = tinyDecoder(tinyModel({ numLayers: 3 }));
-  const inputs = tokens(LENGTH);
+  const one = { inputs: tokens(LENGTH), sequences: 1 };
   const expected: number[][] = [];
-  decoder.observe(
-    { inputs, sequences: 1 },
-    {
-      attention(layer, operands) {
-        if (layer !== 1) return;
-        for (let head = 0; head < 4; head++) {
-          const map = new Array<number>(LENGTH * LENGTH).fill(0);
-          forEachAttentionRow(operands, 0, head, ({ query, weights }) => {
-            for (const [key, weight] of weights.entries()) map[query * LENGTH + key] = weight;
-          });
-          expected.push(map);
-        }
-      },
+  decoder.observe(one, {
+    attention(layer, operands) {
+      if (layer !== 1) return;
+      for (let head = 0; head < 4; head++) {
+        const map = new Array<number>(LENGTH * LENGTH).fill(0);
+        forEachAttentionRow(operands, 0, head, ({ query, weights }) => {
+          for (const [key, weight] of weights.entries()) map[query * LENGTH + key] = weight;
+        });
+        expected.push(map);
+      }
     },
-  );
-  const [own] = attentionMaps(decoder, inputs, { layers: [1], heads: [2] });
+  });
+  const [own] = attentionMaps(decoder, one, { layers: [1], heads: [2] });
   t.like(own, { layer: 1, head: 2, tokens: LENGTH, cells: LENGTH });
   t.true(own!.weights.every((weight, i) => Math.abs(weight - expected[2]![i]!) < 1e-7));
   t.true(own!.firstToken.every((weight, i) => weight === own!.weights[i * LENGTH]));
-  const [mean] = attentionMaps(decoder, inputs, { layers: [1] });
+  const [mean] = attentionMaps(decoder, one, { layers: [1] });
   t.is(mean!.head, null);
   const meanAt = (i: number) => expected.reduce((sum, map) => sum + map[i]! / 4, 0);
   t.true(mean!.weights.every((weight, i) => Math.abs(weight - meanAt(i)) < 1e-7));
 });
 
+test.serial('in a map, documents that are kept apart do not see each other', (t) => {
+  const { decoder } = tinyDecoder(tinyModel());
+  const inputs = tokens(LENGTH);
+  const mapOf = (batch: TokenBatch) => attentionMaps(decoder, batch, { layers: [0] })[0]!;
+  const whole = mapOf({ inputs, sequences: 1, documents: Int32Array.of(0, 4) });
+  const second = mapOf({ inputs: inputs.slice(4), sequences: 1 });
+  for (let query = 4; query < LENGTH; query++) {
+    const row = [...whole.weights.subarray(query * LENGTH, (query + 1) * LENGTH)];
+    const own = second.weights.subarray((query - 4) * (LENGTH - 4), (query - 3) * (LENGTH - 4));
+    t.deepEqual(row, [0, 0, 0, 0, ...own]);
+    t.is(whole.firstToken[query], row[4]);
+  }
+});
+
 test.serial('a long sequence is shown in cells of neighbouring tokens, whose rows still sum to one', (t) => {
   const { decoder } = tinyDecoder(tinyModel());
-  const [map] = attentionMaps(decoder, tokens(300), { layers: [0] });
+  const [map] = attentionMaps(decoder, { inputs: tokens(300), sequences: 1 }, { layers: [0] });
   t.like(map, { tokens: 300, cells: 100 });
   for (let row = 0; row < 100; row++) {
     const sum = map!.weights.subarray(row * 100, (row + 1) * 100).reduce((a, b) => a + b, 0);

@@ -36,7 +36,7 @@ test('what is left of a save that filled the disk makes room for the next one', 
   const writer: CheckpointWriter = {
     run,
     config: smallConfig(),
-    dataset: {} as CheckpointWriter['dataset'],
+    corpora: {} as CheckpointWriter['corpora'],
     tokenizer: { files: {} },
     tensors: [],
     workers,

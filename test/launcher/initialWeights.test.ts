@@ -117,7 +117,7 @@ test.serial(
   async (t) => {
     const { run, config, save } = await makeSavedRun(t);
     const { path: from } = await save(4);
-    const { directory } = await prepareDataset(config.data.recipe, quiet);
+    const { directory } = await prepareDataset(config.data.recipe!, quiet);
     const log: string[] = [];
     const check = () =>
       checkInitialTokenizer({ initialize: { from, missing: 'refuse' } }, directory, (line) => log.push(line));

@@ -114,7 +114,10 @@ for (const [key, reason] of inVain) {
     });
     t.regex(error.message, new RegExp(`^--allow ${key}: `));
     t.regex(error.message, reason);
-    t.regex(error.message, /backend, data\.recipe, training\.steps, optimizer, schedule, spikes\.$/);
+    t.regex(
+      error.message,
+      /backend, data\.recipe, data\.mixture\.recipes, data\.mixture\.schedule, training\.steps, optimizer, schedule, spikes\.$/,
+    );
   });
 }
 

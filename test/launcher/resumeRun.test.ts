@@ -123,9 +123,9 @@ test.serial(
     t.regex(await resume(), /the text of .*recipe\.yaml has changed since.*sluice data prepare/);
     rmSync(textFile);
     t.regex(await resume(), /the text of .*recipe\.yaml is gone/);
-    appendFileSync(config.data.recipe, 'shardTokens: 1000\n');
+    appendFileSync(config.data.recipe!, 'shardTokens: 1000\n');
     t.regex(await resume(), /the recipe .*recipe\.yaml has changed; .*prepared\/sentences/);
-    rmSync(config.data.recipe);
+    rmSync(config.data.recipe!);
     t.regex(await resume(), /the recipe .*recipe\.yaml is gone; .*prepared\/sentences/);
   },
 );
@@ -135,13 +135,13 @@ test.serial('a run whose corpus is gone takes no other for it, and replaces none
   await save(4);
   const changed = { code: 'SLUICE_E_DATASET_CHANGED' };
   const other = join(run.path, '..', 'other.yaml');
-  writeFileSync(other, `${readFileSync(config.data.recipe, 'utf8')}shardTokens: 1000\n`);
+  writeFileSync(other, `${readFileSync(config.data.recipe!, 'utf8')}shardTokens: 1000\n`);
   const named = { run: run.path, set: [`data.recipe=${other}`], allow: ['data.recipe'] };
   const described = await t.throwsAsync(resumeRun(named, quiet), changed);
   t.regex(described.message, /other\.yaml describes another/);
 
   writeFileSync(textFile, sentences(280));
-  const { manifestHash, directory } = await prepareDataset(config.data.recipe, quiet, {
+  const { manifestHash, directory } = await prepareDataset(config.data.recipe!, quiet, {
     changedText: 'prepare',
   });
   const replaced = await t.throwsAsync(resumeRun({ run: run.path }, quiet), changed);
@@ -156,7 +156,7 @@ test.serial('a run whose corpus is gone takes no other for it, and replaces none
 
 test.serial('the corpus is taken from a renamed copy where another was prepared in its place', async (t) => {
   const { config, textFile } = await makeSavedRun(t);
-  const { recipe } = config.data;
+  const recipe = config.data.recipe!;
   const { directory, manifestHash: datasetHash } = await prepareDataset(recipe, quiet);
   const copy = join(directory, '..', 'backup');
   cpSync(directory, copy, { recursive: true });
@@ -171,7 +171,7 @@ test.serial('the corpus is taken from a renamed copy where another was prepared 
 
 test.serial('a corpus that cannot be used is not replaced for the sake of a run', async (t) => {
   const { config, textFile } = await makeSavedRun(t);
-  const { recipe } = config.data;
+  const recipe = config.data.recipe!;
   const { directory, manifestHash: datasetHash } = await prepareDataset(recipe, quiet);
   const manifest = join(directory, 'manifest.json');
   const older = readFileSync(manifest, 'utf8').replace(

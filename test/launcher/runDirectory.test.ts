@@ -130,7 +130,7 @@ test('a frozen configuration reads back as it was, and its paths are from where 
   await freezeRunConfig(frozen, config);
   t.deepEqual(loadRunConfig(frozen, {}), config);
   const { data } = loadYamlConfig(frozen, RunConfig);
-  t.is(join(dirname(frozen), data.recipe), config.data.recipe);
-  t.false(isAbsolute(data.recipe));
+  t.is(join(dirname(frozen), data.recipe!), config.data.recipe!);
+  t.false(isAbsolute(data.recipe!));
   t.regex(readFileSync(frozen, 'utf8'), /^# The resolved configuration/);
 });

@@ -65,16 +65,16 @@ test.serial(
   'a corpus without a validation split is told, and so is a batch larger than the corpus',
   async (t) => {
     const { config } = await makeSavedRun(t);
-    const whole = await prepareDataset(config.data.recipe, () => {});
-    t.deepEqual(checkSplits(config, whole.directory), []);
+    const whole = await prepareDataset(config.data.recipe!, () => {});
+    t.deepEqual(checkSplits(config, [whole.directory]), []);
     const large = { ...config, batch: { ...config.batch, sequences: 100_000 } };
     t.regex(
-      checkSplits(large, whole.directory).join(),
+      checkSplits(large, [whole.directory]).join(),
       /training split has \d+ sequences, fewer than a batch/,
     );
-    const recipe = readFileSync(config.data.recipe, 'utf8').replace('fraction: 0.2', 'fraction: 0');
-    writeFileSync(config.data.recipe, recipe);
-    const { directory } = await prepareDataset(config.data.recipe, () => {});
-    t.deepEqual(checkSplits(config, directory), ['no validation: the corpus sentences holds nothing out']);
+    const recipe = readFileSync(config.data.recipe!, 'utf8').replace('fraction: 0.2', 'fraction: 0');
+    writeFileSync(config.data.recipe!, recipe);
+    const { directory } = await prepareDataset(config.data.recipe!, () => {});
+    t.deepEqual(checkSplits(config, [directory]), ['no validation: the corpus sentences holds nothing out']);
   },
 );

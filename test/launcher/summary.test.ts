@@ -2,7 +2,7 @@ import { appendFileSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import test from 'ava';
-import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
+import { prepareCorpora } from '../../launcher/src/coordinator/corpora.ts';
 import { initialState } from '../../launcher/src/coordinator/state.ts';
 import { concludeRun } from '../../launcher/src/coordinator/summary.ts';
 import type { SessionOutcome } from '../../launcher/src/coordinator/underway.ts';
@@ -16,7 +16,7 @@ async function conclude(
   checkpoint: { path: string; weights: string },
   reason: SessionOutcome['reason'],
 ) {
-  const dataset = await prepareDataset(config.data.recipe, () => {});
+  const corpora = await prepareCorpora(config.data, () => {});
   const state = {
     ...initialState({ loss: [], gradientNorm: [] }),
     step: 10,
@@ -26,7 +26,7 @@ async function conclude(
   const parameters = { total: 10, active: 5 };
   const saved = { ...checkpoint, step: 10 };
   return concludeRun(
-    { run, config, dataset },
+    { run, config, corpora },
     { reason, isStopFinal: false, state, checkpoint: saved, tokensPerSecond: 1, parameters },
   );
 }

@@ -50,7 +50,7 @@ const step = (number: number) => ({ step: number, learningRate: 1 });
 
 test.serial('workers answer in rank order, know their threads, and end when they are stopped', async (t) => {
   const { workers, log } = await start(t);
-  const answers = await workers.call('initialize', { config: {} as never, dataDirectory: '' });
+  const answers = await workers.call('initialize', { config: {} as never, dataDirectories: [] });
   t.deepEqual(
     answers.map(({ threads }) => threads),
     [3, 3],
@@ -109,7 +109,7 @@ test.serial('a coded error of a worker is told as it is', async (t) => {
 
 test.serial('killed workers are gone when kill has resolved, and need not be stopped', async (t) => {
   const { workers, said } = await start(t, '1:step:hang');
-  const answers = await workers.call('initialize', { config: {} as never, dataDirectory: '' });
+  const answers = await workers.call('initialize', { config: {} as never, dataDirectories: [] });
   const pids = answers.map((answer) => (answer as unknown as { pid: number }).pid);
   const call = failureOf(workers.call('step', step(1)));
   await said('[worker 1] hangs');

@@ -83,8 +83,8 @@ test('a run takes every step, evaluates and saves at its end, and is finished', 
   t.is(await trainRun(run), 'finished');
   t.deepEqual(callsOf(workers, 'step'), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   t.deepEqual(workers.calls.slice(-5), ['step 10', 'evaluate', 'report 10', 'checkpoint 10', 'saved 10']);
-  t.is(reports.at(-1)!.validationLoss, 4);
-  t.is(reports[0]!.validationLoss, undefined);
+  t.is(reports.at(-1)!.validation?.loss, 4);
+  t.is(reports[0]!.validation, undefined);
   t.like(run.state, { step: 10, tokens: 2560, trainLoss: 4.9, validationLoss: 4, bestValidationLoss: 4 });
   t.like(entries().at(-1), { kind: 'stop', step: 10, reason: 'finished' });
 });

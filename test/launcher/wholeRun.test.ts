@@ -35,7 +35,7 @@ async function movedRun(t: ExecutionContext) {
   const before = readFileSync(saved.run.config, 'utf8');
   cpSync(saved.run.path, copy, { recursive: true });
   rmSync(saved.run.path, { recursive: true });
-  rmSync(saved.config.data.recipe);
+  rmSync(saved.config.data.recipe!);
   rmSync(dirname(saved.textFile), { recursive: true });
   const moved = join(copy, relative(saved.run.path, checkpoint));
   return { run: runDirectory(copy), checkpoint: moved, from: saved.run.path, before };

@@ -54,8 +54,14 @@ export interface Pass {
 const SEQUENCES = 2;
 const LENGTH = 5;
 
+/** Two documents in the first sequence, three in the second. */
+export const DOCUMENTS = Int32Array.of(0, 3, 5, 6, 8);
+
 /** Loss and gradients of a small batch on the running backend. */
-export function lossAndGradients({ decoder, parameters }: TinyDecoder): Omit<Pass, 'logits'> {
+export function lossAndGradients(
+  { decoder, parameters }: TinyDecoder,
+  documents?: Int32Array,
+): Omit<Pass, 'logits'> {
   const gradients: Record<string, Float32Array> = {};
   for (const [name, parameter] of parameters) {
     gradients[name] = new Float32Array(parameter.values.length);
@@ -66,7 +72,7 @@ export function lossAndGradients({ decoder, parameters }: TinyDecoder): Omit<Pas
       return { values: gradients[name]!, accumulate };
     };
   }
-  const loss = computeGradients(() => decoder.loss(batch()));
+  const loss = computeGradients(() => decoder.loss({ ...batch(), documents }));
   return { loss, gradients };
 }
 
@@ -85,13 +91,13 @@ function batch() {
 }
 
 /** Everything that a model computes, on a backend. */
-export function passOn(backend: string, model: ModelConfig): Pass {
+export function passOn(backend: string, model: ModelConfig, documents?: Int32Array): Pass {
   tf.setBackend(backend);
   const tiny = tinyDecoder(model);
-  const pass = lossAndGradients(tiny);
+  const pass = lossAndGradients(tiny, documents);
   const logits = tf.tidy(() =>
     tiny.decoder
-      .logits({ inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES })
+      .logits({ inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES, documents })
       .dataSync<'float32'>()
       .slice(),
   );

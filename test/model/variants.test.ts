@@ -11,6 +11,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { relativeError } from '../engine/support/differential.ts';
 import {
+  DOCUMENTS,
   lossAndGradients,
   lossOf,
   type Pass,
@@ -19,6 +20,7 @@ import {
   tinyDecoder,
   tinyModel,
   tokens,
+  VOCABULARY,
 } from './support.ts';
 
 /** One of each kind, and some together. */
@@ -115,6 +117,29 @@ for (const [name, keys] of Object.entries(VARIANTS)) {
     }
     setThreads(2);
     t.is(bitsOf(passOn('native', model)), bitsOf(native));
+  });
+
+  test(`${name}: documents that are kept apart give the same on native as on the plain backend`, (t) => {
+    const model = tinyModel(keys);
+    const plain = passOn('cpu', model, DOCUMENTS);
+    const native = passOn('native', model, DOCUMENTS);
+    t.true(worstOf(native, plain) < 1e-4, `${worstOf(native, plain)}`);
+    t.notDeepEqual(native.logits, passOn('native', model).logits);
+  });
+
+  test(`${name}: the logits of a document do not depend on its neighbours`, (t) => {
+    tf.setBackend('native');
+    const { decoder } = tinyDecoder(tinyModel(keys));
+    const logitsOf = (inputs: Int32Array, documents?: Int32Array) =>
+      tf.tidy(() => decoder.logits({ inputs, sequences: 1, documents }).dataSync<'float32'>().slice());
+    const bounds = [0, 1, 9, 42, 80, 113];
+    const ids = tokens(113);
+    const all = logitsOf(ids, Int32Array.from(bounds.slice(0, -1)));
+    for (const [i, begin] of bounds.slice(0, -1).entries()) {
+      const end = bounds[i + 1]!;
+      const alone = logitsOf(ids.slice(begin, end));
+      t.deepEqual(all.slice(begin * VOCABULARY, end * VOCABULARY), alone, `${begin} to ${end}`);
+    }
   });
 
   test(`${name}: gradients are those of finite differences`, (t) => {

@@ -50,7 +50,7 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
     const { percentLogger } = await import('../run/percentLogger.ts');
     // Before the model, which takes longer to load than a mistyped path to see.
     const content = text === undefined ? undefined : readTextFile(text);
-    const { loss, perplexity, tokens } = await withModel({ source, set }, log, (model) => {
+    const { loss, perplexity, tokens, corpora } = await withModel({ source, set }, log, (model) => {
       const options = { sequenceLength, onProgress: percentLogger('evaluating', log) };
       return content === undefined
         ? model.evaluate({ split, dataDirectory: data, ...options })
@@ -58,8 +58,18 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
     });
     const of = text ?? split;
     return {
-      json: { ...(text === undefined ? { split } : { text }), loss, perplexity, tokens },
-      text: `loss ${formatLoss(loss)} nats a token, perplexity ${perplexity.toFixed(2)}, over ${formatCount(tokens)} tokens of ${of}`,
+      json: {
+        ...(text === undefined ? { split } : { text }),
+        ...{ loss, perplexity, tokens },
+        ...(corpora && { corpora }),
+      },
+      text: [
+        `loss ${formatLoss(loss)} nats a token, perplexity ${perplexity.toFixed(2)}, over ${formatCount(tokens)} tokens of ${of}`,
+        ...(corpora ?? []).map(
+          (one) =>
+            `  ${one.name}: loss ${formatLoss(one.loss)}, perplexity ${one.perplexity.toFixed(2)}, over ${formatCount(one.tokens)} tokens`,
+        ),
+      ].join('\n'),
     };
   },
 });

@@ -14,12 +14,12 @@ import {
 } from '@sluice/checkpoint';
 import type { SavedTokenizer, TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { hashConfig, SluiceError } from '@sluice/core';
-import type { PrepareSummary } from '@sluice/data';
 import { earliestRollback, type RunConfig } from '@sluice/train';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { type Journal, readJournal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
+import type { RunCorpora } from './corpora.ts';
 import type { CoordinatorState } from './state.ts';
 import { agreed, type Workers } from './workers.ts';
 
@@ -44,7 +44,7 @@ export interface CommittedCheckpoint {
 export interface CheckpointWriter {
   readonly run: RunDirectory;
   readonly config: RunConfig;
-  readonly dataset: PrepareSummary;
+  readonly corpora: RunCorpora;
   readonly tokenizer: TokenizerRecord;
   readonly tensors: readonly SavedTensor[];
   readonly workers: Workers;
@@ -70,7 +70,7 @@ export async function saveCheckpoint(
   writer: CheckpointWriter,
   state: CoordinatorState,
 ): Promise<CommittedCheckpoint | UnsoundState> {
-  const { run, dataset, workers, journal } = writer;
+  const { run, corpora, workers, journal } = writer;
   const { step } = state;
   const examined = await workers.call('examine', {});
   const { probe } = agreed(`the probe at step ${step}`, examined, ['probe']);
@@ -89,7 +89,7 @@ export async function saveCheckpoint(
   const saved: SavedState = {
     coordinator: state,
     worker,
-    datasetHash: dataset.manifestHash,
+    datasetHash: corpora.datasetHash,
     tokenizer: { ...writer.tokenizer, directory: relative(directory, run.tokenizer) },
   };
   const config = configInRun(run.path, writer.config);

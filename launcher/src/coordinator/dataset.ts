@@ -92,7 +92,7 @@ export function sourceLines({ sources }: Pick<PrepareSummary, 'sources'>): strin
     if (more > 0) shown.push(`and ${formatCount(more)} more, listed in sources.json`);
     const left = leftOut(source);
     return [
-      `  ${label}: ${count(files.length, 'file')} read (${endings(files)})`,
+      `  ${label}: ${files.length === 0 ? 'needs no files' : `${count(files.length, 'file')} read (${endings(files)})`}`,
       ...(passedOver.length > 0
         ? [`    ${count(passedOver.length, 'entry', 'entries')} passed over: ${shown.join(', ')}`]
         : []),

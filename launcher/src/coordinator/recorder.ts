@@ -1,7 +1,7 @@
 /** Records and shows what the loop reports: one line a step in metrics.jsonl, and the live display. */
 
 import { basename, isAbsolute, relative } from 'node:path';
-import { type FleetState, MetricsLog, ProgressDisplay, stepRecord } from '@sluice/observe';
+import { type FleetState, MetricsLog, ProgressDisplay, type StepRecord, stepRecord } from '@sluice/observe';
 import { type RunConfig, samplesBefore } from '@sluice/train';
 import { OptionalFile } from './optionalFile.ts';
 import { rollbackText, spikeText } from './spikes.ts';
@@ -38,7 +38,7 @@ export function openRecorder(metricsPath: string, config: RunConfig): Recorder {
         learningRate: report.learningRate,
         tokensPerSecond,
         spike: report.spike !== undefined,
-        ...(report.validationLoss === undefined ? {} : { validationLoss: report.validationLoss }),
+        ...validationOf(report),
       });
       file.write(record.step, () => metrics.append(record));
       display.step(record);
@@ -67,6 +67,13 @@ export function openRecorder(metricsPath: string, config: RunConfig): Recorder {
       metrics.close();
     },
   };
+}
+
+function validationOf({ validation }: StepReport): Pick<StepRecord, 'validationLoss' | 'validationLosses'> {
+  if (!validation) return {};
+  const { loss, corpora } = validation;
+  const losses = corpora?.map(({ name, loss }) => [name, loss] as const);
+  return { validationLoss: loss, ...(losses && { validationLosses: Object.fromEntries(losses) }) };
 }
 
 /** A path as one would type it: from the current directory, where it lies below that. */

@@ -21,8 +21,8 @@ import { loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { fittingExpertParallel, validateConfig } from '../run/validate.ts';
 import { interruptible } from '../signals/interruptible.ts';
+import { findCorpora } from './corpora.ts';
 import { computesOnDevices } from './devices.ts';
-import { runDataset } from './runDataset.ts';
 import { type StartingPoint, startingPoint } from './startingPoint.ts';
 import { initialState } from './state.ts';
 import { startTeam } from './team.ts';
@@ -123,7 +123,7 @@ interface Retaking {
 
 async function retake({ config, journal, from, options, signal }: Retaking, log: Log) {
   const datasetHash = from?.datasetHash ?? startOf(journal)?.datasetHash;
-  const dataset = await runDataset({ recipe: config.data.recipe, datasetHash }, log);
+  const { directories } = await findCorpora({ data: config.data, datasetHash }, log);
   const logs = mkdtempSync(join(tmpdir(), 'sluice-replay-'));
   let workers: Workers | undefined;
   try {
@@ -135,7 +135,7 @@ async function retake({ config, journal, from, options, signal }: Retaking, log:
     });
     await workers.call('initialize', {
       config,
-      dataDirectory: resolve(dataset.directory),
+      dataDirectories: directories.map((directory) => resolve(directory)),
       ...(from && { checkpoint: from.checkpoint.path }),
     });
     const taken = await takeSteps(workers, { config, journal, from, step: options.step, signal }, log);

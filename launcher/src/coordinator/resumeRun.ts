@@ -21,8 +21,8 @@ import { newRunId, runId, runToken } from '../run/runToken.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
+import { findCorpora } from './corpora.ts';
 import { checkMachine } from './machine.ts';
-import { runDataset } from './runDataset.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { type StartingPoint, startingPoint } from './startingPoint.ts';
@@ -61,6 +61,9 @@ export async function resumeRun(
   }
 }
 
+/** Where a configuration names recipes. */
+const RECIPE_KEYS = ['data.recipe', 'data.mixture.recipes'];
+
 async function resumeLocked(
   run: RunDirectory,
   lock: RunLock,
@@ -85,17 +88,17 @@ async function resumeLocked(
   const changes = judgeChanges(saved, written, allow);
   validateConfig(config);
   refusePastEnd(saved, config, from?.state.step ?? 0);
-  const isOtherRecipe = changes.some(({ key }) => key === 'data.recipe');
+  const isOtherRecipe = changes.some(({ key }) => RECIPE_KEYS.includes(key));
   const datasetHash = from?.datasetHash ?? start?.datasetHash;
-  const dataset = await runDataset({ recipe: config.data.recipe, datasetHash, isOtherRecipe }, log);
-  validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
-  const notes = checkSplits(config, dataset.directory);
+  const corpora = await findCorpora({ data: config.data, datasetHash, isOtherRecipe }, log);
+  validateVocabulary(config.model.vocabularySize, corpora.vocabularySize);
+  const notes = checkSplits(config, corpora.directories);
 
   if (!from) await refuseOtherInitialWeights(start?.from?.weights, config);
 
-  const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, dataset.directory);
+  const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, corpora.directories[0]!);
 
-  const facts = { run, config, dataset };
+  const facts = { run, config, corpora };
   const step = from?.state.step ?? 0;
   beyondTheEnd(options, step, config.training.steps).forEach(log);
   if (from && from.state.step >= config.training.steps) {

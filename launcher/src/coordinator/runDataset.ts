@@ -21,7 +21,7 @@ export interface RunDatasetOptions {
   /** Hash that names the corpus; undefined where nothing is known of it. */
   readonly datasetHash: string | undefined;
   /** Whether another recipe was named than the run had. */
-  readonly isOtherRecipe?: boolean;
+  readonly isOtherRecipe?: boolean | undefined;
 }
 
 /**

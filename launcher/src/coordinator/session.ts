@@ -160,12 +160,12 @@ async function train(
   spikes: SpikeDetector,
   underway: Underway,
 ): Promise<SessionOutcome> {
-  const { run, config, dataset, tokenizer, journal, from, lastStep, fleet, lock } = session;
+  const { run, config, corpora, tokenizer, journal, from, lastStep, fleet, lock } = session;
   const { state, recorder, board, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
     // Other hosts have other working directories.
-    dataDirectory: resolve(dataset.directory),
+    dataDirectories: corpora.directories.map((directory) => resolve(directory)),
     ...(from?.copies
       ? { memory: memoryRequest(from.copies, placements) }
       : from?.checkpoint && { checkpoint: from.checkpoint.path }),
@@ -173,7 +173,7 @@ async function train(
   const tensors = savedTensors(config);
   const warn = (text: string) => recorder.message(text, 'warning');
   const writer = {
-    ...{ run, config, dataset, tokenizer, tensors, workers, journal, warn },
+    ...{ run, config, corpora, tokenizer, tensors, workers, journal, warn },
     assertOwned: () => lock.assertOwned(),
     remains: new Set<string>(),
   };
@@ -208,7 +208,7 @@ async function train(
     ],
     savedStep: underway.latest?.step ?? -1,
     lastStep,
-    validates: holdsOut(dataset),
+    validates: holdsOut(corpora),
     checkpoint: async (now) => {
       const saved = await saveCheckpoint(writer, now);
       if ('path' in saved) underway.latest = saved;

@@ -13,7 +13,7 @@ import { newRunId, runToken } from '../run/runToken.ts';
 import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
-import { prepareDataset } from './dataset.ts';
+import { prepareCorpora } from './corpora.ts';
 import { checkMachine } from './machine.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
@@ -43,17 +43,18 @@ export async function startRun(
   refuseExistingRun(path);
   checkMachine(config, fleet.hosts()).forEach(log);
   const from = await checkInitialWeights(config);
-  const dataset = await prepareDataset(config.data.recipe, log);
-  validateVocabulary(config.model.vocabularySize, dataset.vocabularySize);
-  checkSplits(config, dataset.directory).forEach(log);
-  await checkInitialTokenizer(config, dataset.directory, log);
+  const corpora = await prepareCorpora(config.data, log);
+  const [tokenizerOf] = corpora.directories;
+  validateVocabulary(config.model.vocabularySize, corpora.vocabularySize);
+  checkSplits(config, corpora.directories).forEach(log);
+  await checkInitialTokenizer(config, tokenizerOf!, log);
 
   const run = makeRunDirectory(path);
   const lock = await acquireRunLock(run.lock, log);
   try {
     // Another process may have started a run here while the data were prepared.
     refuseExistingRun(path);
-    const tokenizer = await adoptTokenizer(run, config, dataset.directory);
+    const tokenizer = await adoptTokenizer(run, config, tokenizerOf!);
     await freezeRunConfig(run.config, config);
     const journal = openJournal(run.journal, lock.assertOwned);
     try {
@@ -61,7 +62,7 @@ export async function startRun(
       journal.append('start', 0, {
         id,
         configHash: hashConfig(configInRun(run.path, config)),
-        datasetHash: dataset.manifestHash,
+        datasetHash: corpora.datasetHash,
         workers: config.parallel.workers,
         expertParallel: config.parallel.expertParallel,
         ...(from && { from: { ...from, path: pathInRun(run.path, from.path) } }),
@@ -72,7 +73,7 @@ export async function startRun(
       const outcome = await runSession({
         run,
         config,
-        dataset,
+        corpora,
         tokenizer,
         journal,
         lastStep,
@@ -80,7 +81,7 @@ export async function startRun(
         lock,
         token,
       });
-      return await concludeRun({ run, config, dataset }, outcome);
+      return await concludeRun({ run, config, corpora }, outcome);
     } finally {
       journal.close();
     }

@@ -5,6 +5,7 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { generateCurveKeys } from '@sluice/collectives';
 import { loadYamlConfig, makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
+import { recipesOf } from '@sluice/data';
 import { RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
 import type { CommandResult } from '../cli/command.ts';
@@ -139,7 +140,9 @@ function refuseUnheard(options: LaunchRunOptions, on: string, unheard: Unheard):
 function refuseUnseenPaths(path: string): void {
   const { data, initialize } = loadYamlConfig(shippedFile(path), RunConfig);
   for (const [key, named] of [
-    ['data.recipe', data.recipe],
+    ...recipesOf(data).map(
+      (recipe) => [data.mixture ? 'data.mixture.recipes' : 'data.recipe', recipe] as const,
+    ),
     ['initialize.from', initialize.from],
   ] as const) {
     if (named === undefined || isAbsolute(named)) continue;

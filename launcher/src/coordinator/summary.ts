@@ -3,7 +3,6 @@
 import { existsSync } from 'node:fs';
 import { checkpointDirectory, listCheckpoints, verifyEntry } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
-import type { PrepareSummary } from '@sluice/data';
 import { loadForInference } from '@sluice/evaluate';
 import { formatCount, formatLoss, type ReportCheckpoint, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
@@ -13,6 +12,7 @@ import { readJournal } from '../run/journal.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
+import type { RunCorpora } from './corpora.ts';
 import { holdsOut } from './splits.ts';
 import type { CoordinatorState } from './state.ts';
 import type { SessionOutcome } from './underway.ts';
@@ -23,22 +23,22 @@ const SAMPLE = { prompt: 'A dog is', maxTokens: 48, temperature: 0.7 };
 export interface RunFacts {
   readonly run: RunDirectory;
   readonly config: RunConfig;
-  readonly dataset: PrepareSummary;
+  readonly corpora: RunCorpora;
 }
 
 /** Writes the report of a run that has stopped, and says what it has come to. */
 export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Promise<CommandResult> {
   const sampled =
     outcome.reason === 'finished' ? await sampleIfPossible(facts.config, outcome.checkpoint) : undefined;
-  const { run, config, dataset } = facts;
+  const { run, config, corpora } = facts;
   const { validationLoss } = outcome.state;
   const report = await writtenReport(run.path, {
     title: runName(config, run.path),
     config: configInRun(run.path, config),
     parameters: outcome.parameters,
-    ...(dataset.unigramLoss !== null && { unigramLoss: dataset.unigramLoss }),
+    ...(corpora.unigramLoss !== null && { unigramLoss: corpora.unigramLoss }),
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
-    hasValidation: holdsOut(dataset),
+    hasValidation: holdsOut(corpora),
     ...(sampled?.sample && { sample: sampled.sample }),
     checkpoints: await describeCheckpoints(run),
   });
@@ -137,14 +137,14 @@ async function sampleText(config: RunConfig, checkpoint: CommittedCheckpoint): P
 }
 
 function summarize(
-  { run, config, dataset }: RunFacts,
+  { run, config, corpora }: RunFacts,
   title: string,
   state: CoordinatorState,
   checkpoint: CommittedCheckpoint,
   extra: { tokensPerSecond: number | null; report: Report; sampled?: Sampled },
 ): CommandResult {
   const { step, trainLoss, validationLoss, bestValidationLoss, tokens } = state;
-  const { unigramLoss } = dataset;
+  const { unigramLoss } = corpora;
   const better = validationLoss === null || unigramLoss === null ? null : unigramLoss - validationLoss;
   const finished = step >= config.training.steps;
   const reportLine = extra.report.text ?? extra.report.path;
@@ -153,7 +153,7 @@ function summarize(
   const lines: (readonly [string, string] | undefined)[] = [
     ['step', `${step} of ${config.training.steps}, ${formatCount(tokens)} tokens${rate}`],
     trainLoss === null ? undefined : ['train loss', `${formatLoss(trainLoss)} nats a token`],
-    validationLine(dataset, validationLoss),
+    validationLine(corpora, validationLoss),
     better === null
       ? undefined
       : [
@@ -189,10 +189,10 @@ function summarize(
 }
 
 function validationLine(
-  dataset: PrepareSummary,
+  corpora: RunCorpora,
   validationLoss: number | null,
 ): readonly [string, string] | undefined {
-  if (!holdsOut(dataset)) return ['validation loss', 'no validation: the corpus holds nothing out'];
+  if (!holdsOut(corpora)) return ['validation loss', 'no validation: the corpus holds nothing out'];
   return validationLoss === null
     ? undefined
     : ['validation loss', `${formatLoss(validationLoss)} nats a token`];

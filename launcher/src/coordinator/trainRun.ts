@@ -1,6 +1,7 @@
 /** The coordinator's main loop: what happens in which order, and every decision that is not a worker's. */
 
 import {
+  type EvaluateResult,
   firstSampleOf,
   learningRateAt,
   type Rollback,
@@ -46,7 +47,7 @@ export interface StepReport {
   readonly spike: SpikeEvent | undefined;
   /** Steps in a row whose update was not applied, up to this one. */
   readonly nonFiniteInARow: number;
-  readonly validationLoss: number | undefined;
+  readonly validation: EvaluateResult | undefined;
 }
 
 /**
@@ -122,13 +123,13 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
     journalNonFinite(run, step.result);
     const { nonFiniteInARow } = state;
     if (spike && isLasting(run, spike)) {
-      run.observer.step({ ...step, spike, validationLoss: undefined, nonFiniteInARow });
+      run.observer.step({ ...step, spike, validation: undefined, nonFiniteInARow });
       savedStep = (await leaveSpike(run, spike)).savedStep;
       continue;
     }
     const isEvaluated = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
-    const validationLoss = run.validates && isEvaluated ? await evaluate(run) : undefined;
-    const report = { ...step, spike, validationLoss, nonFiniteInARow };
+    const validation = run.validates && isEvaluated ? await evaluate(run) : undefined;
+    const report = { ...step, spike, validation, nonFiniteInARow };
     run.observer.step(report);
     refuseToGoOnWithoutUpdates(run, step.result);
     for (const act of run.afterStep) await act(run, report);
@@ -222,16 +223,21 @@ function refuseToGoOnWithoutUpdates(run: TrainingRun, { step, loss, gradientNorm
   );
 }
 
-async function evaluate({ config, workers, state, journal, observer }: TrainingRun): Promise<number> {
+async function evaluate({ config, workers, state, journal, observer }: TrainingRun): Promise<EvaluateResult> {
   observer.activity('validating');
   const answers = await workers.call('evaluate', { sequences: config.evaluation.sequences });
-  const { loss, tokens } = agreed(`evaluation at step ${state.step}`, answers, ['loss', 'tokens']);
+  const result = agreed(`evaluation at step ${state.step}`, answers, ['loss', 'tokens']);
+  const { loss, tokens, corpora } = result;
   const hasLoss = Number.isFinite(loss);
   state.validationLoss = hasLoss ? loss : null;
   if (hasLoss) state.bestValidationLoss = Math.min(loss, state.bestValidationLoss ?? loss);
-  journal.note('evaluate', state.step, { loss: hasLoss ? loss : String(loss), tokens });
+  journal.note('evaluate', state.step, {
+    loss: hasLoss ? loss : String(loss),
+    tokens,
+    ...(corpora && { corpora }),
+  });
   observer.activity(undefined);
-  return loss;
+  return result;
 }
 
 function stopReason({ config, state, lastStep, stop }: TrainingRun): StopReason {

@@ -1,7 +1,6 @@
 /** What a session is given, what it has at hand while it goes on, and what it comes to. */
 
 import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
-import type { PrepareSummary } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { Journal } from '../run/journal.ts';
@@ -9,6 +8,7 @@ import type { RunLock } from '../run/lock.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import type { StopSignal } from '../signals/stopSignal.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
+import type { RunCorpora } from './corpora.ts';
 import type { MemoryCopies } from './memoryCopies.ts';
 import type { Recorder } from './recorder.ts';
 import type { Restarts } from './restarts.ts';
@@ -20,7 +20,7 @@ import type { ArithmeticFaults } from './wrongArithmetic.ts';
 export interface Session {
   readonly run: RunDirectory;
   readonly config: RunConfig;
-  readonly dataset: PrepareSummary;
+  readonly corpora: RunCorpora;
   readonly tokenizer: TokenizerRecord;
   readonly journal: Journal;
   /** Where to go on from; absent for a new run. */

@@ -2,7 +2,7 @@
 
 import { listCheckpoints, verifyEntry } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
-import { openDataset } from '@sluice/data';
+import { openRunData } from '@sluice/data';
 import {
   formatLoss,
   readMetrics,
@@ -13,7 +13,7 @@ import {
 } from '@sluice/observe';
 import { type RunConfig, samplesBefore, sequencesAt } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { runDataset } from '../coordinator/runDataset.ts';
+import { findCorpora } from '../coordinator/corpora.ts';
 import { checkpointHistory } from './checkpointHistory.ts';
 import { type JournalEntry, readJournal, startOf } from './journal.ts';
 import { lockOwner } from './lock.ts';
@@ -73,14 +73,13 @@ export async function inspectStep(
       },
     );
   }
-  const { recipe } = config.data;
   const { datasetHash } = startOf(readJournal(run.journal)) ?? {};
-  const { directory } = await runDataset({ recipe, datasetHash }, log);
-  const sequences = sequencesOf(config, directory, step);
+  const { directories } = await findCorpora({ data: config.data, datasetHash }, log);
+  const sequences = sequencesOf(config, directories, step);
   const record = await recordOf(run, step);
   const before = await supersededRecords(run.path, step);
-  const lines = sequences.flatMap(({ sample, epoch, sequence, shards, documents }) => [
-    `sample ${sample}: sequence ${sequence} of epoch ${epoch}, ${shards.map(shardText).join(', ')}`,
+  const lines = sequences.flatMap(({ sample, corpus, epoch, sequence, shards, documents }) => [
+    `sample ${sample}: ${corpus === undefined ? '' : `${corpus}, `}sequence ${sequence} of epoch ${epoch}, ${shards.map(shardText).join(', ')}`,
     ...documents.map((document) => `  ${document.source} ${document.name} (document ${document.index})`),
   ]);
   const loss = record ? `loss ${formatLoss(record.loss)}` : 'not recorded';
@@ -104,19 +103,18 @@ export async function inspectStep(
 }
 
 /** Where the sequences of a step's batch lie in the corpus. */
-function sequencesOf(config: RunConfig, corpus: string, step: number) {
+function sequencesOf(config: RunConfig, directories: readonly string[], step: number) {
   const { data, seed } = config;
-  const dataset = openDataset(corpus);
+  const opened = openRunData(data, seed, directories);
   try {
-    const sampler = dataset.sampler({ split: 'train', sequenceLength: data.sequenceLength, seed });
     // Samples are numbered over the whole run.
     const first = samplesBefore(config, step);
     return Array.from({ length: sequencesAt(config, step) }, (_, index) => {
       const sample = first + index;
-      return { sample, ...sampler.provenance(sample) };
+      return { sample, ...opened.train.provenance(sample) };
     });
   } finally {
-    dataset.close();
+    opened.close();
   }
 }
 

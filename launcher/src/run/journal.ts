@@ -59,7 +59,12 @@ export interface JournalKinds {
   saveFailed: { message: string };
   /** The checkpoint is complete: its manifest is on the disk. */
   commit: { path: string; weights: string };
-  evaluate: { loss: number | string; tokens: number };
+  evaluate: {
+    loss: number | string;
+    tokens: number;
+    /** Of each corpus of a mixture; a loss that is no number is null. */
+    corpora?: readonly { name: string; loss: number; tokens: number }[];
+  };
   nonFinite: { loss: number | string; gradientNorm: number | string; inARow: number };
   /** A worker has become slower than the others for long, or has ceased to be. */
   straggler: {

@@ -21,6 +21,9 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   data: 'fixed',
   // The corpus may have moved. Its content is compared with the saved hash in any case.
   'data.recipe': 'allow',
+  'data.mixture.recipes': 'allow',
+  // What is later in the run may be mixed otherwise.
+  'data.mixture.schedule': 'allow',
   'parallel.workers': 'free',
   'parallel.expertParallel': 'free',
   'parallel.threads': 'free',

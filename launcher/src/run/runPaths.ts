@@ -40,7 +40,11 @@ function withPaths(config: RunConfig, replace: (path: string) => string): RunCon
     ...config,
     initialize:
       initialize.from === undefined ? initialize : { ...initialize, from: replace(initialize.from) },
-    data: { ...data, recipe: replace(data.recipe) },
+    data: {
+      ...data,
+      ...(data.recipe !== undefined && { recipe: replace(data.recipe) }),
+      ...(data.mixture && { mixture: { ...data.mixture, recipes: data.mixture.recipes.map(replace) } }),
+    },
   };
 }
 

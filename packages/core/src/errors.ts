@@ -378,6 +378,21 @@ export const ERROR_TABLE = {
     summary: 'A tokenizer.json cannot be used.',
     advice: 'Give a tokenizer.json of the Hugging Face format that has an end-of-text token.',
   },
+  SLUICE_E_MIXTURE_TOKENIZER: {
+    summary: 'The corpora of a mixture have different tokenizers, so that one id would mean different texts.',
+    advice:
+      'Prepare one of them, and give the others its tokenizer in their recipes: `tokenizer: { kind: file, path: data/prepared/NAME/tokenizer.json }`.',
+  },
+  SLUICE_E_MIXTURE_TWICE: {
+    summary: 'Two recipes of a mixture have one name, and so one folder.',
+    advice:
+      'Give each recipe a `name` of its own; a corpus that is to weigh more needs a larger weight, not a second entry.',
+  },
+  SLUICE_E_TOKEN_UNKNOWN: {
+    summary: 'A token was named that the corpus’s tokenizer does not have.',
+    advice:
+      'Write the token as the tokenizer.json has it; `data.beginning` usually names a special token, such as `<|endoftext|>` or `<s>`.',
+  },
   SLUICE_E_TOKENIZER_LIBRARY: {
     summary: 'Hugging Face’s tokenizers library does not load on this machine, or its thread does not run.',
     advice:

@@ -4,6 +4,7 @@ import { SluiceError } from '@sluice/core';
 import { type DatasetManifest, loadManifest, type SplitName, verifyFiles } from './manifest.ts';
 import { Sampler, type SamplerOptions } from './sampler.ts';
 import { SplitReader } from './splitReader.ts';
+import { tokenId } from './tokenizer/load.ts';
 
 /**
  * Opens a prepared corpus for reading. Nothing but the manifest is held in memory; tokens are read where they lie.
@@ -51,7 +52,7 @@ export class Dataset {
   /**
    * The sequences of a split, in the order of a seed.
    * @throws SluiceError SLUICE_E_DATA_SPLIT_EMPTY when there is no such split, SLUICE_E_DATA_TOO_SMALL when it is shorter
-   *   than one sequence
+   *   than one sequence, SLUICE_E_TOKEN_UNKNOWN when the tokenizer lacks the beginning token
    */
   sampler(options: SamplerOptions): Sampler {
     const reader = this.#splits[options.split];
@@ -62,14 +63,18 @@ export class Dataset {
         { details: { directory: this.directory, split: options.split } },
       );
     }
-    if (reader.tokens <= options.sequenceLength) {
+    const end = this.manifest.tokenizer.endOfTextId;
+    const begin =
+      options.beginning === undefined ? undefined : tokenId(this.tokenizerPath, options.beginning);
+    const sampler = new Sampler(reader, { begin, end }, options);
+    if (sampler.numSequences === 0) {
       throw new SluiceError(
         'SLUICE_E_DATA_TOO_SMALL',
         `The ${options.split} split of ${this.directory} has ${reader.tokens} tokens; a sequence of ${options.sequenceLength} needs ${options.sequenceLength + 1}.`,
         { details: { directory: this.directory, ...options, tokens: reader.tokens } },
       );
     }
-    return new Sampler(reader, options);
+    return sampler;
   }
 
   /**

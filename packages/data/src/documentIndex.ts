@@ -43,21 +43,31 @@ export class DocumentIndexWriter {
   }
 }
 
+/** Options of an index. */
+export interface DocumentIndexOptions {
+  /** Number of records in the index. */
+  readonly documents: number;
+  /** Tokens of the whole split. */
+  readonly tokens: number;
+  /** Tokens that are thought to stand before each document, and are counted as its own; the files do not hold them. */
+  readonly added?: number;
+}
+
 export class DocumentIndex {
+  /** Tokens of the whole split, the added ones included. */
+  readonly tokens: number;
   readonly #index: PositionalReader;
   readonly #names: PositionalReader;
   readonly #documents: number;
-  readonly #tokens: number;
+  readonly #added: number;
 
-  /**
-   * @param documents number of records in the index
-   * @param tokens tokens of the whole split
-   */
-  constructor(index: PositionalReader, names: PositionalReader, documents: number, tokens: number) {
+  constructor(index: PositionalReader, names: PositionalReader, options: DocumentIndexOptions) {
+    const { documents, tokens, added = 0 } = options;
     this.#index = index;
     this.#names = names;
     this.#documents = documents;
-    this.#tokens = tokens;
+    this.#added = added;
+    this.tokens = tokens + added * documents;
   }
 
   /** The documents that hold the tokens [start, end) of the split, in order. */
@@ -69,9 +79,19 @@ export class DocumentIndex {
     }
   }
 
+  /** The ranges of the documents that hold the tokens [start, end) of the split, in order. */
+  *ranges(start: number, end: number): Generator<Pick<DocumentEntry, 'index' | 'start' | 'end'>> {
+    let index = this.#find(start);
+    for (let from = this.#startOf(index); from < end; index++) {
+      const to = this.#startOf(index + 1);
+      yield { index, start: from, end: to };
+      from = to;
+    }
+  }
+
   /** The document that holds a token, by bisection. */
   #find(token: number): number {
-    invariant(token >= 0 && token < this.#tokens, `token ${token} of ${this.#tokens}`);
+    invariant(token >= 0 && token < this.tokens, `token ${token} of ${this.tokens}`);
     let low = 0;
     let high = this.#documents;
     while (high - low > 1) {
@@ -83,17 +103,22 @@ export class DocumentIndex {
   }
 
   #startOf(index: number): number {
-    if (index === this.#documents) return this.#tokens;
-    return Number(this.#index.read(index * RECORD_BYTES, 8).readBigUInt64LE(0));
+    if (index === this.#documents) return this.tokens;
+    return this.#place(index, this.#index.read(index * RECORD_BYTES, 8));
   }
 
   #entry(index: number): DocumentEntry {
     const record = this.#index.read(index * RECORD_BYTES, RECORD_BYTES);
-    const start = Number(record.readBigUInt64LE(0));
+    const start = this.#place(index, record);
     const nameAt = Number(record.readBigUInt64LE(8));
     const nameLength = record.readUInt32LE(16);
     const source = record.readUInt32LE(20);
     const name = this.#names.read(nameAt, nameLength).toString('utf8');
     return { index, source, name, start, end: this.#startOf(index + 1) };
+  }
+
+  /** Where a document begins, with what is added before it and before all earlier ones. */
+  #place(index: number, record: Buffer): number {
+    return Number(record.readBigUInt64LE(0)) + index * this.#added;
   }
 }

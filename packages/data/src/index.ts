@@ -2,6 +2,7 @@ export * from './config.ts';
 export { Dataset, openDataset } from './dataset.ts';
 export { findPrepared } from './findPrepared.ts';
 export type { DatasetManifest, SplitManifest, SplitName } from './manifest.ts';
+export { MixtureSampler } from './mixtureSampler.ts';
 export { permute } from './order.ts';
 export {
   listPrepared,
@@ -13,13 +14,22 @@ export {
   prepareData,
 } from './prepare.ts';
 export { DataRecipe, loadRecipe } from './recipe.ts';
-export type { Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
+export {
+  joinHashes,
+  openRunData,
+  type RunData,
+  recipesOf,
+  splitHashes,
+  type ValidationPart,
+  validationShares,
+} from './runData.ts';
+export type { DocumentMarks, Provenance, SampleDocument, Sampler, SamplerOptions } from './sampler.ts';
 export { readSourceReport, type SourceReport } from './sourceReport.ts';
 export type { ShardRange } from './splitReader.ts';
 export { recipeHash } from './stamp.ts';
 export type { TextState } from './textState.ts';
 export type { BpeTokenizerJson } from './tokenizer/json.ts';
 export { libraryVersion, loadLibrary as loadTokenizerLibrary } from './tokenizer/library.ts';
-export { type LoadTokenizerOptions, loadTokenizer } from './tokenizer/load.ts';
+export { type LoadTokenizerOptions, loadTokenizer, tokenId } from './tokenizer/load.ts';
 export { type CorpusText, decodeContinuation, type Tokenizer, unusedToken } from './tokenizer/tokenizer.ts';
 export { type TrainTokenizerOptions, trainTokenizer } from './tokenizer/train.ts';

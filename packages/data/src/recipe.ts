@@ -127,12 +127,50 @@ const DebianSource = z.strictObject({
   ...textFields,
 });
 
+/** Printable characters of ASCII but the space. */
+const MOST_SYMBOLS = 94;
+
+const BigramBackcopySource = z
+  .strictObject({
+    kind: z
+      .literal('bigram-backcopy')
+      .describe(
+        'A synthetic task: tokens follow a bigram table, but after a trigger the token before it comes again. Take it with a trained tokenizer of 257 tokens.',
+      ),
+    symbols: z
+      .int()
+      .min(2)
+      .max(MOST_SYMBOLS)
+      .default(64)
+      .describe('Different symbols, each a character and a token.'),
+    triggers: z.int().min(0).default(3).describe('How many of them are triggers.'),
+    length: z.int().min(2).default(256).describe('Symbols of a document.'),
+    documents: z.int().min(1).describe('Documents; each is drawn anew.'),
+    sharpness: z
+      .number()
+      .min(0)
+      .max(16)
+      .default(1)
+      .describe(
+        'Standard deviation of the logarithms of the table’s probabilities before they are normalised: 0 for a uniform table.',
+      ),
+    seed: z.int().default(0).describe('Of the table and of the documents.'),
+  })
+  .refine(({ symbols, triggers }) => triggers < symbols, {
+    path: ['triggers'],
+    error: (issue) => {
+      const { symbols, triggers } = issue.input as { symbols: number; triggers: number };
+      return `${triggers} triggers are not fewer than the ${symbols} symbols`;
+    },
+  });
+
 export const SourceConfig = z.discriminatedUnion('kind', [
   WordnetSource,
   TextSource,
   JsonlSource,
   ParquetSource,
   DebianSource,
+  BigramBackcopySource,
 ]);
 
 const TrainedTokenizer = z.strictObject({

@@ -1,4 +1,5 @@
 import { invariant, randomKey } from '@sluice/core';
+import { BegunDocuments, type TokenStream } from './begunDocuments.ts';
 import type { SplitName } from './manifest.ts';
 import { permute } from './order.ts';
 import type { ShardRange, SplitReader } from './splitReader.ts';
@@ -9,10 +10,27 @@ export interface SamplerOptions {
   readonly sequenceLength: number;
   /** Decides the order of the training split; validation is read in plain order. */
   readonly seed: number;
+  /** Whether a model is to see the documents of a sequence as one text, or each by itself; packed when left out. */
+  readonly documents?: 'packed' | 'separate' | undefined;
+  /**
+   * A token, by its text, that is put before each sequence, or before each document where these are separate; none when left
+   * out.
+   */
+  readonly beginning?: string | undefined;
+}
+
+/** How the tokens of a sequence show where a document begins. */
+export interface DocumentMarks {
+  /** The token that each document ends with. */
+  readonly end: number;
+  /** The one that each begins with; undefined where there is none. */
+  readonly begin: number | undefined;
 }
 
 /** Where a sample comes from. */
 export interface Provenance {
+  /** The name of the corpus, where it is one of a mixture. */
+  readonly corpus?: string;
   readonly epoch: number;
   /** Number of the sequence in its split. */
   readonly sequence: number;
@@ -26,7 +44,7 @@ export interface SampleDocument {
   readonly name: string;
   /** Number of the document in its split. */
   readonly index: number;
-  /** Which tokens of the document, its end-of-text token included. */
+  /** Which tokens of the document, its end-of-text token included, and its beginning token where each document has one. */
   readonly documentStart: number;
   readonly documentEnd: number;
   /** Where they are in what `read` fills. */
@@ -37,21 +55,35 @@ export interface SampleDocument {
 /**
  * The sequences of a split, addressed by a global index that never ends: sample i is the i-th of the run, whoever
  * reads it. Documents lie back to back, and a sequence begins where the one before ended; each comes once an epoch,
- * and each epoch has an order of its own.
+ * and each epoch has an order of its own. Every token but the first is the target of one place in an epoch; where each
+ * sequence has a beginning token, that one predicts the first.
  */
 export class Sampler {
   readonly sequenceLength: number;
   /** Sequences in an epoch; the tokens left over at the end of the split are not used. */
   readonly numSequences: number;
+  /** Undefined where documents are packed. */
+  readonly documentMarks: DocumentMarks | undefined;
   readonly #reader: SplitReader;
+  readonly #stream: TokenStream;
+  /** What stands before the stream's tokens in a sample. */
+  readonly #lead: readonly number[];
   readonly #options: SamplerOptions;
 
-  constructor(reader: SplitReader, options: SamplerOptions) {
+  /** @param marks ids of the token that each document ends with, and of `options.beginning` */
+  constructor(reader: SplitReader, marks: DocumentMarks, options: SamplerOptions) {
+    const { sequenceLength, documents = 'packed' } = options;
     this.#reader = reader;
     this.#options = options;
-    this.sequenceLength = options.sequenceLength;
-    // The last target of a sequence is the first input of the next, so that one token more is needed in all.
-    this.numSequences = Math.floor((reader.tokens - 1) / options.sequenceLength);
+    this.sequenceLength = sequenceLength;
+    const isSeparate = documents === 'separate';
+    this.documentMarks = isSeparate ? marks : undefined;
+    const { begin } = marks;
+    this.#stream = isSeparate && begin !== undefined ? new BegunDocuments(reader, begin) : reader;
+    this.#lead = isSeparate || begin === undefined ? [] : [begin];
+    // Without a lead, the last target of a sequence is the first input of the next, so that one token more is needed in all.
+    const needed = this.#stream.tokens - (1 - this.#lead.length);
+    this.numSequences = Math.max(0, Math.floor(needed / sequenceLength));
   }
 
   /** Which sequence of the split a sample is, in constant time. */
@@ -70,15 +102,18 @@ export class Sampler {
    */
   read(sampleIndex: number, target: Int32Array): void {
     invariant(target.length === this.sequenceLength + 1, `a target of ${target.length} tokens`);
-    this.#reader.read(this.locate(sampleIndex).sequence * this.sequenceLength, target);
+    const start = this.locate(sampleIndex).sequence * this.sequenceLength;
+    target.set(this.#lead);
+    this.#stream.read(start, target.subarray(this.#lead.length));
   }
 
   /** The documents and shards that a sample holds, its last target included. */
   provenance(sampleIndex: number): Provenance {
     const { epoch, sequence } = this.locate(sampleIndex);
     const start = sequence * this.sequenceLength;
-    const end = start + this.sequenceLength + 1;
-    const documents = this.#reader.documentsOf(start, end).map((document) => {
+    const lead = this.#lead.length;
+    const end = start + this.sequenceLength + 1 - lead;
+    const documents = this.#stream.documentsOf(start, end).map((document) => {
       const from = Math.max(start, document.start);
       const to = Math.min(end, document.end);
       return {
@@ -87,10 +122,10 @@ export class Sampler {
         index: document.index,
         documentStart: from - document.start,
         documentEnd: to - document.start,
-        sampleStart: from - start,
-        sampleEnd: to - start,
+        sampleStart: from - start + lead,
+        sampleEnd: to - start + lead,
       };
     });
-    return { epoch, sequence, shards: this.#reader.ranges(start, end), documents };
+    return { epoch, sequence, shards: this.#stream.ranges(start, end), documents };
   }
 }

@@ -27,13 +27,19 @@ export class SplitReader {
   readonly #documents: DocumentIndex;
 
   constructor(directory: string, manifest: DatasetManifest, split: SplitName) {
-    const { tokens, documents, index, names } = manifest.splits[split];
+    const { tokens, index, names } = manifest.splits[split];
     this.#directory = directory;
     this.#manifest = manifest;
     this.split = split;
     this.tokens = tokens;
     this.#indexFiles = [index, names].map(({ file }) => new PositionalReader(join(directory, file)));
-    this.#documents = new DocumentIndex(this.#indexFiles[0]!, this.#indexFiles[1]!, documents, tokens);
+    this.#documents = this.documentIndex(0);
+  }
+
+  /** @param added tokens that are thought to stand before each document */
+  documentIndex(added: number): DocumentIndex {
+    const { tokens, documents } = this.#manifest.splits[this.split];
+    return new DocumentIndex(this.#indexFiles[0]!, this.#indexFiles[1]!, { tokens, documents, added });
   }
 
   /** Fills `target` with the tokens that begin at `start`. */

@@ -1,13 +1,14 @@
 /**
  * What the weights of causal attention look like, from queries and keys, in memory linear in the sequence.
  *
- * Shapes: B sequences of T tokens, N = B·T rows; H query heads, K key-value heads; D channels of a head.
+ * Shapes: B sequences of T tokens, N = B·T rows; H query heads, K key-value heads; D channels of a head. A sequence is one
+ * document, unless its documents are kept apart.
  */
 
 import { callNative, nativeCore } from './native.ts';
-import type { AttentionLayout } from './ops/attentionLayout.ts';
+import { type AttentionLayout, documentArguments, documentBounds } from './ops/attentionLayout.ts';
 
-/** Of the weights S of one head in one sequence: S[i, j] is how much query i attends to token j. */
+/** Of the weights S of one head in one document: S[i, j] is how much query i attends to token j. */
 export interface AttentionStatistics {
   /** Σ S[i, 0] over the queries i ≥ 1. */
   readonly firstToken: number;
@@ -27,24 +28,28 @@ export interface QueriesKeys {
   readonly k: Float32Array;
   /** [H]: the score of a place for attention to go that is no token; undefined where there is none. */
   readonly sinks?: Float32Array | undefined;
-  readonly layout: Pick<AttentionLayout, 'batch' | 'sequence' | 'heads' | 'keyValueHeads' | 'headDim'>;
+  readonly layout: Pick<
+    AttentionLayout,
+    'batch' | 'sequence' | 'documents' | 'heads' | 'keyValueHeads' | 'headDim'
+  >;
 }
 
 const NUMBERS = 4;
 
-/** For each sequence, for each head. The C++ core computes in single precision, plain JavaScript in double. */
+/** For each document, for each head. The C++ core computes in single precision, plain JavaScript in double. */
 export function attentionStatistics(operands: QueriesKeys): AttentionStatistics[] {
   const { q, k, sinks, layout } = operands;
-  const { batch, sequence, heads, keyValueHeads, headDim } = layout;
+  const { heads, keyValueHeads, headDim } = layout;
+  const [bounds, documents] = documentArguments(layout);
   if (!nativeCore()) {
-    return Array.from({ length: batch * heads }, (_, i) =>
+    return Array.from({ length: documents * heads }, (_, i) =>
       statisticsOfHead(operands, Math.floor(i / heads), i % heads),
     );
   }
-  const numbers = new Float64Array(batch * heads * NUMBERS);
+  const numbers = new Float64Array(documents * heads * NUMBERS);
   const arrays = [q, k, sinks ?? null, numbers];
-  callNative('attentionStatistics', ...arrays, batch, sequence, heads, keyValueHeads, headDim);
-  return Array.from({ length: batch * heads }, (_, i) => {
+  callNative('attentionStatistics', ...arrays, bounds, documents, heads, keyValueHeads, headDim);
+  return Array.from({ length: documents * heads }, (_, i) => {
     const [firstToken, firstQuery, largestLogit, entropy] = numbers.subarray(i * NUMBERS) as unknown as [
       number,
       number,
@@ -56,9 +61,9 @@ export function attentionStatistics(operands: QueriesKeys): AttentionStatistics[
 }
 
 /** The definition of `attentionStatistics`. */
-export function statisticsOfHead(operands: QueriesKeys, sequence: number, head: number): AttentionStatistics {
+export function statisticsOfHead(operands: QueriesKeys, document: number, head: number): AttentionStatistics {
   const totals = { firstToken: 0, firstQuery: 0, largestLogit: Number.NEGATIVE_INFINITY, entropy: 0 };
-  forEachAttentionRow(operands, sequence, head, ({ query, weights, sink, logits }) => {
+  forEachAttentionRow(operands, document, head, ({ query, weights, sink, logits }) => {
     if (query === 0) totals.firstQuery = weights[0]!;
     else totals.firstToken += weights[0]!;
     for (const logit of logits) totals.largestLogit = Math.max(totals.largestLogit, logit);
@@ -72,7 +77,7 @@ function information(weight: number): number {
   return weight === 0 ? 0 : -weight * Math.log(weight);
 }
 
-/** One query's attention, over the tokens 0 to `query`. The arrays are used again for the next one. */
+/** One query's attention, over the tokens 0 to `query` of its document. The arrays are used again for the next one. */
 export interface AttentionRow {
   readonly query: number;
   /** q·k/√D */
@@ -82,14 +87,17 @@ export interface AttentionRow {
   readonly sink: number;
 }
 
-/** Computes the attention of one head in one sequence query by query, in double precision. */
+/** Computes the attention of one head in one document query by query, in double precision. */
 export function forEachAttentionRow(
   { q: queries, k: keys, sinks, layout }: QueriesKeys,
-  sequence: number,
+  document: number,
   head: number,
   visit: (row: AttentionRow) => void,
 ): void {
-  const { sequence: length, heads, keyValueHeads, headDim } = layout;
+  const { heads, keyValueHeads, headDim } = layout;
+  const bounds = documentBounds(layout);
+  const begin = bounds[document]!;
+  const length = bounds[document + 1]! - begin;
   const keyHead = Math.floor((head * keyValueHeads) / heads);
   const scale = 1 / Math.sqrt(headDim);
   const sinkScore = sinks?.[head] ?? Number.NEGATIVE_INFINITY;
@@ -98,10 +106,10 @@ export function forEachAttentionRow(
   for (let query = 0; query < length; query++) {
     const logits = allLogits.subarray(0, query + 1);
     const weights = allWeights.subarray(0, query + 1);
-    const from = ((sequence * length + query) * heads + head) * headDim;
+    const from = ((begin + query) * heads + head) * headDim;
     let highest = sinkScore;
     for (let key = 0; key <= query; key++) {
-      const to = ((sequence * length + key) * keyValueHeads + keyHead) * headDim;
+      const to = ((begin + key) * keyValueHeads + keyHead) * headDim;
       let product = 0;
       for (let d = 0; d < headDim; d++) product += queries[from + d]! * keys[to + d]!;
       logits[key] = product * scale;

@@ -48,6 +48,7 @@ export * from './ops/expertFeedForward.ts';
 export * from './ops/gatedAttention.ts';
 export * from './ops/gatedFeedForward.ts';
 export * from './ops/gateHeads.ts';
+export { gatherRows } from './ops/gatherRows.ts';
 export * from './ops/largestOfRow.ts';
 export * from './ops/linear.ts';
 export * from './ops/linearCrossEntropy.ts';

@@ -1,7 +1,7 @@
 /** Pictures of attention: who looks at whom, for chosen layers and heads of one sequence. */
 
-import { forEachAttentionRow, type QueriesKeys } from '@sluice/engine';
-import type { Decoder, ForwardObserver } from '@sluice/model';
+import { documentBounds, forEachAttentionRow, type QueriesKeys } from '@sluice/engine';
+import type { Decoder, ForwardObserver, TokenBatch } from '@sluice/model';
 
 export interface AttentionMapChoice {
   /** Layers to show, from 0. */
@@ -23,7 +23,7 @@ export interface AttentionMap {
    * the mean over the queries of the row.
    */
   readonly weights: Float32Array;
-  /** For each row, the same of the first token alone. */
+  /** For each row, the same of the first token alone, that of the query's document where these are kept apart. */
   readonly firstToken: Float32Array;
 }
 
@@ -36,10 +36,10 @@ export function spreadLayers(numLayers: number): number[] {
   return [...new Set(places)];
 }
 
-/** @param tokens one sequence */
+/** @param batch one sequence */
 export function attentionMaps(
   decoder: Decoder,
-  tokens: Int32Array,
+  batch: TokenBatch,
   { layers, heads }: AttentionMapChoice,
 ): AttentionMap[] {
   const maps: AttentionMap[] = [];
@@ -52,7 +52,7 @@ export function attentionMaps(
       } else maps.push({ layer, head: null, ...pooledAttention(operands, all) });
     },
   };
-  decoder.observe({ inputs: tokens, sequences: 1 }, observer);
+  decoder.observe(batch, observer);
   return maps;
 }
 
@@ -66,12 +66,17 @@ function pooledAttention(
   const cells = Math.ceil(tokens / perCell);
   const sums = new Float64Array(cells * cells);
   const firstSums = new Float64Array(cells);
+  const starts = documentBounds(operands.layout).subarray(0, -1);
   for (const head of heads) {
-    forEachAttentionRow(operands, 0, head, ({ query, weights }) => {
-      const row = Math.floor(query / perCell);
-      firstSums[row]! += weights[0]!;
-      for (let key = 0; key <= query; key++) sums[row * cells + Math.floor(key / perCell)]! += weights[key]!;
-    });
+    for (const [document, start] of starts.entries()) {
+      forEachAttentionRow(operands, document, head, ({ query, weights }) => {
+        const row = Math.floor((start + query) / perCell);
+        firstSums[row]! += weights[0]!;
+        for (let key = 0; key <= query; key++) {
+          sums[row * cells + Math.floor((start + key) / perCell)]! += weights[key]!;
+        }
+      });
+    }
   }
   const meanOf = (sum: number, row: number) =>
     sum / (heads.length * Math.min(perCell, tokens - row * perCell));

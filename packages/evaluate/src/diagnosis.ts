@@ -4,11 +4,14 @@ import type { Decoder } from '@sluice/model';
 import {
   type Diagnostics,
   ForwardMeter,
+  type ForwardSource,
+  forwardGrains,
   mergeTallies,
   type SavedUpdate,
+  sequenceLengthOf,
+  sequencesOf,
   summarize,
   type Tally,
-  type TokenSource,
 } from '@sluice/train';
 import { type AttentionMap, type AttentionMapChoice, attentionMaps } from './attentionMaps.ts';
 import { grainsOf } from './scoring.ts';
@@ -31,13 +34,14 @@ export interface DiagnosisOptions {
 /** Measures the first sequences of a source. */
 export async function diagnose(
   decoder: Decoder,
-  source: TokenSource,
+  source: ForwardSource,
   { sequences, update, maps, onProgress }: DiagnosisOptions,
 ): Promise<Diagnosis> {
-  const total = Math.min(sequences, source.numSequences);
+  // However few are asked for, each corpus of a mixture gives one.
+  const total = sequencesOf(forwardGrains(source, sequences, 1));
   let tally: Tally | undefined;
   let done = 0;
-  for (const grain of grainsOf(source, total)) {
+  for (const grain of grainsOf(source, sequences)) {
     const meter = new ForwardMeter(decoder.config);
     decoder.observe(grain, meter);
     tally = tally ? mergeTallies(decoder.config, [tally, meter.tally]) : meter.tally;
@@ -45,11 +49,11 @@ export async function diagnose(
     onProgress?.(done, total);
     await new Promise(setImmediate);
   }
-  const batch = { sequences: total, sequenceLength: source.sequenceLength };
+  const batch = { sequences: total, sequenceLength: sequenceLengthOf(source) };
   const [first] = grainsOf(source, 1);
   return {
     ...summarize(decoder.config, tally!, batch, 'ratios' in update ? update.ratios : undefined),
     ...('missing' in update && { noUpdateRatio: update.missing }),
-    maps: maps ? attentionMaps(decoder, first!.inputs, maps) : [],
+    maps: maps ? attentionMaps(decoder, first!, maps) : [],
   };
 }

@@ -3,13 +3,20 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { randomKey, SluiceError } from '@sluice/core';
-import { type Dataset, decodeContinuation, openDataset } from '@sluice/data';
+import {
+  type Dataset,
+  decodeContinuation,
+  openDataset,
+  type Tokenizer,
+  type ValidationPart,
+  validationShares,
+} from '@sluice/data';
 import { type Decoder, KeyValueCache, type LossParts } from '@sluice/model';
-import type { Grain, SavedUpdate, TokenSource } from '@sluice/train';
+import { type CorpusLoss, type Grain, type SavedUpdate, type TokenSource, weightedMean } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
 import { sampleToken } from './sampling.ts';
 import { grainsOf, textRemainder, textSource } from './scoring.ts';
-import type { TextCodec } from './textCodec.ts';
+import type { Reading, TextCodec } from './textCodec.ts';
 
 export interface GenerateOptions {
   readonly prompt: string;
@@ -52,22 +59,32 @@ export interface DiagnoseOptions extends Omit<DiagnosisOptions, 'update'> {
 }
 
 export interface Evaluated {
-  /** Mean cross-entropy, nats a token. */
+  /** Mean cross-entropy, nats a token; of a mixture the mean of its corpora's by their weights. */
   readonly loss: number;
   readonly perplexity: number;
   readonly tokens: number;
+  /** Of each corpus, where the model was trained on a mixture. */
+  readonly corpora?: readonly (CorpusLoss & { readonly perplexity: number })[];
 }
 
 /** Longest sequence that is measured without being asked for: that of the paper. */
 const LONGEST_DIAGNOSED = 4096;
 
+/** A corpus, or those of a mixture with their weights. */
+export interface TrainedCorpora {
+  readonly datasets: readonly Dataset[];
+  readonly weights: readonly number[];
+}
+
 export interface InferenceParts {
   /** Longest sequence that the model is meant for, in tokens. */
   readonly sequenceLength: number;
+  /** How it read its corpus, where it was trained here. */
+  readonly reading?: Reading | undefined;
   /** Called when text is first asked for. */
   readonly loadCodec: () => Promise<TextCodec>;
-  /** Opens the corpus that the model was trained on; left out for a model that was not trained here. */
-  readonly openCorpus?: (() => Dataset) | undefined;
+  /** Opens the corpora that the model was trained on; left out for a model that was not trained here. */
+  readonly openCorpora?: (() => TrainedCorpora) | undefined;
   /** Measures the last update of the weights. */
   readonly measureUpdate: () => Promise<SavedUpdate>;
 }
@@ -77,7 +94,7 @@ export class InferenceModel {
   readonly sequenceLength: number;
   readonly #parts: InferenceParts;
   #codec: TextCodec | undefined;
-  #dataset: Dataset | undefined;
+  #corpora: TrainedCorpora | undefined;
 
   constructor(decoder: Decoder, parts: InferenceParts) {
     this.decoder = decoder;
@@ -115,7 +132,7 @@ export class InferenceModel {
   async generate({ prompt, maxTokens, seed, ...sampling }: GenerateOptions): Promise<Generated> {
     const { tokenizer, start: beginning, stop } = await this.codec();
     const key = randomKey(seed, 'generate');
-    const tokens = [...beginning, ...tokenizer.encode(prompt)];
+    const tokens = [...beginning, ...this.#lastDocument(tokenizer, tokenizer.encode(prompt))];
     // A model must be given something to go on from.
     if (tokens.length === 0) tokens.push(tokenizer.endOfTextId);
     const start = tokens.length;
@@ -131,6 +148,12 @@ export class InferenceModel {
     }
     const text = decodeContinuation(tokenizer, tokens.slice(0, start), tokens.slice(start));
     return { text, tokens: tokens.length - start };
+  }
+
+  /** What a model that was trained on separate documents sees of a prompt: what follows the last end of one. */
+  #lastDocument({ endOfTextId }: Tokenizer, prompt: readonly number[]): readonly number[] {
+    if (this.#parts.reading?.documents !== 'separate') return prompt;
+    return prompt.slice(prompt.lastIndexOf(endOfTextId) + 1);
   }
 
   /** A function from all tokens so far to the logits of the next one, which computes only what it has not seen before. */
@@ -152,13 +175,28 @@ export class InferenceModel {
    * @throws SLUICE_E_DATA_UNKNOWN when there is no corpus to take, SLUICE_E_TOKENIZER_MISMATCH, SLUICE_E_DATA_…
    */
   async evaluate({ split, sequences, onProgress, ...options }: EvaluateOptions): Promise<Evaluated> {
-    const sampler = await this.#corpusSource(
-      split,
-      options.dataDirectory,
-      options.sequenceLength ?? this.sequenceLength,
-    );
-    const total = Math.min(sequences ?? sampler.numSequences, sampler.numSequences);
-    return this.#score(sampler, total, undefined, onProgress);
+    const sequenceLength = options.sequenceLength ?? this.sequenceLength;
+    const parts = await this.#corpusParts(split, options.dataDirectory, sequenceLength);
+    const all = parts.map(({ source }) => source.numSequences);
+    const totals = sequences === undefined ? all : validationShares(parts, sequences);
+    const whole = totals.reduce((a, b) => a + b, 0);
+    let done = 0;
+    const corpora: (Evaluated & { name: string })[] = [];
+    for (const [i, { name, source }] of parts.entries()) {
+      const before = done;
+      const scored = await this.#score(source, totals[i]!, undefined, (ofPart) => {
+        done = before + ofPart;
+        onProgress?.(done, whole);
+      });
+      corpora.push({ name, ...scored });
+    }
+    if (corpora.length === 1) {
+      const { name, ...only } = corpora[0]!;
+      return only;
+    }
+    const loss = weightedMean(parts, corpora);
+    const tokens = corpora.reduce((sum, one) => sum + one.tokens, 0);
+    return { loss, perplexity: Math.exp(loss), tokens, corpora };
   }
 
   /**
@@ -168,9 +206,9 @@ export class InferenceModel {
   async evaluateText(text: string, options: EvaluateTextOptions = {}): Promise<Evaluated> {
     const tokens = await this.#textTokens(text);
     const sequenceLength = Math.min(options.sequenceLength ?? this.sequenceLength, tokens.length - 1);
-    const source = textSource(tokens, sequenceLength);
-    const rest = textRemainder(tokens, sequenceLength);
-    return this.#score(source, source.numSequences, rest, options.onProgress);
+    const cut = { tokens, sequenceLength, isBegun: this.#beginsSequences };
+    const source = textSource(cut);
+    return this.#score(source, source.numSequences, textRemainder(cut), options.onProgress);
   }
 
   /**
@@ -187,7 +225,7 @@ export class InferenceModel {
     const length = sequenceLength ?? Math.min(this.sequenceLength, LONGEST_DIAGNOSED);
     const source =
       text === undefined
-        ? await this.#corpusSource(split, dataDirectory, length)
+        ? await this.#corpusParts(split, dataDirectory, length)
         : await this.#wholeTextSource(text, length);
     return diagnose(this.decoder, source, { ...options, update: await this.#parts.measureUpdate() });
   }
@@ -195,15 +233,31 @@ export class InferenceModel {
   /** @param longest tokens of a sequence, or as many as the text has */
   async #wholeTextSource(text: string, longest: number): Promise<TokenSource> {
     const tokens = await this.#textTokens(text);
-    return textSource(tokens, Math.min(longest, tokens.length - 1));
+    const sequenceLength = Math.min(longest, tokens.length - 1);
+    return textSource({ tokens, sequenceLength, isBegun: this.#beginsSequences });
   }
 
-  async #corpusSource(
+  /** Whether every sequence of a text, and not the first alone, is to begin with the text's first token. */
+  get #beginsSequences(): boolean {
+    const { documents, beginning } = this.#parts.reading ?? {};
+    return beginning !== undefined && documents !== 'separate';
+  }
+
+  /** A split of each corpus that has one. @throws SLUICE_E_DATA_SPLIT_EMPTY when none has */
+  async #corpusParts(
     split: EvaluateOptions['split'],
     directory: string | undefined,
     sequenceLength: number,
-  ): Promise<TokenSource> {
-    return (await this.#corpus(directory)).sampler({ split, sequenceLength, seed: 0 });
+  ): Promise<ValidationPart[]> {
+    const { datasets, weights } = await this.#openCorpora(directory);
+    const has = (dataset: Dataset) => split === 'train' || dataset.holdsOut;
+    // Where no corpus has the split, the first says so.
+    const chosen = datasets.some(has) ? datasets.filter(has) : datasets.slice(0, 1);
+    return chosen.map((dataset) => ({
+      name: dataset.manifest.name,
+      weight: weights[datasets.indexOf(dataset)]!,
+      source: dataset.sampler({ ...this.#parts.reading, split, sequenceLength, seed: 0 }),
+    }));
   }
 
   async #textTokens(text: string): Promise<number[]> {
@@ -225,13 +279,12 @@ export class InferenceModel {
     let sum = 0;
     let tokens = 0;
     const score = (grain: Grain) => {
-      const { inputs, targets, sequences } = grain;
       const onParts = ({ crossEntropySum }: LossParts) => {
         sum += crossEntropySum;
       };
-      const totalTokens = inputs.length;
-      this.decoder.loss({ inputs, targets, sequences, totalTokens, expertLoads: [], onParts }).dispose();
-      tokens += inputs.length;
+      const totalTokens = grain.inputs.length;
+      this.decoder.loss({ ...grain, totalTokens, expertLoads: [], onParts }).dispose();
+      tokens += totalTokens;
     };
     let done = 0;
     for (const grain of grainsOf(source, total)) {
@@ -245,20 +298,22 @@ export class InferenceModel {
     return { loss, perplexity: Math.exp(loss), tokens };
   }
 
-  async #corpus(directory: string | undefined): Promise<Dataset> {
-    const { openCorpus } = this.#parts;
-    if (directory === undefined && !openCorpus) {
+  async #openCorpora(directory: string | undefined): Promise<TrainedCorpora> {
+    const { openCorpora } = this.#parts;
+    if (directory === undefined && !openCorpora) {
       throw new SluiceError(
         'SLUICE_E_DATA_UNKNOWN',
         'The model knows of no corpus: it was not trained here.',
       );
     }
-    this.#dataset?.close();
-    this.#dataset = directory === undefined ? openCorpus!() : openDataset(directory);
-    const { tokenizer } = this.#dataset.manifest;
-    this.#checkVocabulary(tokenizer.vocabularySize, this.#dataset.directory);
-    if (directory !== undefined) await this.#checkTokenizer(this.#dataset);
-    return this.#dataset;
+    this.close();
+    this.#corpora =
+      directory === undefined ? openCorpora!() : { datasets: [openDataset(directory)], weights: [1] };
+    for (const dataset of this.#corpora.datasets) {
+      this.#checkVocabulary(dataset.manifest.tokenizer.vocabularySize, dataset.directory);
+      if (directory !== undefined) await this.#checkTokenizer(dataset);
+    }
+    return this.#corpora;
   }
 
   /** Ids mean nothing to a model that was trained with another tokenizer's. */
@@ -284,6 +339,6 @@ export class InferenceModel {
   }
 
   close(): void {
-    this.#dataset?.close();
+    for (const dataset of this.#corpora?.datasets ?? []) dataset.close();
   }
 }

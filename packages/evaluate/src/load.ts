@@ -10,13 +10,13 @@ import {
   weightsOfHuggingFace,
 } from '@sluice/checkpoint/huggingface';
 import { availableCores, parseConfig, SluiceError } from '@sluice/core';
-import { type Dataset, findPrepared, openDataset } from '@sluice/data';
+import { DataConfig, type Dataset, findPrepared, openDataset, splitHashes } from '@sluice/data';
 import { Parameter, selectBackend, setThreads } from '@sluice/engine';
 import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
 import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
-import { InferenceModel } from './inferenceModel.ts';
-import { codecOf, type TextCodec } from './textCodec.ts';
+import { InferenceModel, type TrainedCorpora } from './inferenceModel.ts';
+import { codecOf, type Reading, type TextCodec } from './textCodec.ts';
 
 export interface LoadOptions {
   /** TensorFlow.js backend that gives values at once, so not `webgpu`; `native` falls back to `cpu`. */
@@ -34,8 +34,10 @@ interface ModelSource {
   readonly weights: WeightSource;
   /** Longest sequence that the model is meant for. */
   readonly sequenceLength: number;
-  /** The corpus that the model was trained on, if it was trained here. */
-  readonly openCorpus?: () => Dataset;
+  /** How it read its corpus, if it was trained here. */
+  readonly reading?: Reading;
+  /** The corpora that the model was trained on, if it was trained here. */
+  readonly openCorpora?: () => TrainedCorpora;
   readonly measureUpdate: () => Promise<SavedUpdate>;
 }
 
@@ -53,9 +55,9 @@ export async function loadForInference(directory: string, options: LoadOptions):
     await selectBackend(options.backend);
     setThreads(options.threads || availableCores().count);
     const decoder = new Decoder(model, await readParameters(model, source.weights));
-    const { sequenceLength, openCorpus, measureUpdate, weights } = source;
-    const loadCodec = () => codecOfWeights(weights, directory);
-    return new InferenceModel(decoder, { sequenceLength, loadCodec, openCorpus, measureUpdate });
+    const { sequenceLength, reading = {}, openCorpora, measureUpdate, weights } = source;
+    const loadCodec = () => codecOfWeights(weights, directory, reading);
+    return new InferenceModel(decoder, { sequenceLength, reading, loadCodec, openCorpora, measureUpdate });
   } finally {
     await source.weights.close();
   }
@@ -82,7 +84,14 @@ async function openHuggingFace(directory: string): Promise<ModelSource> {
 }
 
 /** What inference needs, besides the model, of the configuration that a run's checkpoint was saved with. */
-const SavedConfig = z.looseObject({ data: z.looseObject({ sequenceLength: z.int().min(1) }) });
+const SavedConfig = z.looseObject({
+  data: z.looseObject({
+    sequenceLength: z.int().min(1),
+    documents: DataConfig.shape.documents,
+    beginning: DataConfig.shape.beginning,
+    mixture: z.looseObject({ weights: z.array(z.number()) }).optional(),
+  }),
+});
 
 async function openOwnCheckpoint(directory: string, options: LoadOptions): Promise<ModelSource> {
   const reader = await openCheckpoint(directory);
@@ -94,8 +103,14 @@ async function openOwnCheckpoint(directory: string, options: LoadOptions): Promi
   const { imported } = state as unknown as Partial<ImportedState>;
   if (imported) return { ...source, sequenceLength: imported.maxLength };
   const { data } = parseConfig(config, SavedConfig, directory);
-  const openCorpus = () => corpusOf(directory, String(state.datasetHash), options.corpora);
-  return { ...source, sequenceLength: data.sequenceLength, openCorpus };
+  const { sequenceLength, documents, beginning, mixture } = data;
+  const openCorpora = () => ({
+    datasets: splitHashes(String(state.datasetHash)).map((hash) =>
+      corpusOf(directory, hash, options.corpora),
+    ),
+    weights: mixture?.weights ?? [1],
+  });
+  return { ...source, sequenceLength, reading: { documents, beginning }, openCorpora };
 }
 
 /**
@@ -119,9 +134,13 @@ function corpusOf(directory: string, hash: string, corpora: string | undefined):
   );
 }
 
-async function codecOfWeights(weights: WeightSource, directory: string): Promise<TextCodec> {
+async function codecOfWeights(
+  weights: WeightSource,
+  directory: string,
+  reading: Reading,
+): Promise<TextCodec> {
   const tokenizer = await weights.tokenizer();
-  if (tokenizer) return codecOf(tokenizer);
+  if (tokenizer) return codecOf(tokenizer, reading);
   throw new SluiceError(
     'SLUICE_E_TOKENIZER_MISSING',
     `The model in ${directory} comes without a tokenizer.`,

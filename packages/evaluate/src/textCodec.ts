@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type LocatedTokenizer, readJson, refuseLfsPointerAt } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
-import { loadTokenizer, type Tokenizer } from '@sluice/data';
+import { type DataConfig, loadTokenizer, type Tokenizer, tokenId } from '@sluice/data';
 
 export interface TextCodec {
   readonly tokenizer: Tokenizer;
@@ -16,12 +16,16 @@ export interface TextCodec {
   readonly stop: ReadonlySet<number>;
 }
 
+/** How a model that was trained here read its corpus. */
+export type Reading = Partial<Pick<DataConfig, 'documents' | 'beginning'>>;
+
 /**
  * For any model: a Hugging Face model's files say what begins and ends a text; one that was trained here has its end-of-text
- * token.
- * @throws SLUICE_E_TOKENIZER_MISSING, SLUICE_E_TOKENIZER_INVALID, SLUICE_E_HF_CONFIG, SLUICE_E_HF_LFS_POINTER
+ * token, and what it was trained to begin with.
+ * @throws SLUICE_E_TOKENIZER_MISSING, SLUICE_E_TOKENIZER_INVALID, SLUICE_E_HF_CONFIG, SLUICE_E_HF_LFS_POINTER,
+ *   SLUICE_E_TOKEN_UNKNOWN
  */
-export async function codecOf(tokenizer: LocatedTokenizer): Promise<TextCodec> {
+export async function codecOf(tokenizer: LocatedTokenizer, reading: Reading = {}): Promise<TextCodec> {
   const { folder, path } = tokenizer;
   if (path === undefined) {
     throw new SluiceError('SLUICE_E_TOKENIZER_MISSING', `There is no tokenizer.json in ${folder}.`, {
@@ -29,14 +33,20 @@ export async function codecOf(tokenizer: LocatedTokenizer): Promise<TextCodec> {
     });
   }
   await refuseLfsPointerAt(path);
-  return tokenizer.tokenKeys ? huggingFaceCodec(path, tokenizer) : trainedCodec(path);
+  const codec = tokenizer.tokenKeys ? await huggingFaceCodec(path, tokenizer) : trainedCodec(path, reading);
+  const { beginning } = reading;
+  return beginning === undefined ? codec : { ...codec, start: [tokenId(path, beginning)] };
 }
 
-/** For a model that was trained here: its end-of-text token stands before and behind every document. */
-function trainedCodec(tokenizerPath: string): TextCodec {
+/**
+ * For a model that was trained here: its end-of-text token stands behind every document, and was seen before it where
+ * documents were packed.
+ */
+function trainedCodec(tokenizerPath: string, { documents }: Reading): TextCodec {
   const tokenizer = loadTokenizer(tokenizerPath);
   const { endOfTextId } = tokenizer;
-  return { tokenizer, tokenizerPath, start: [endOfTextId], stop: new Set([endOfTextId]) };
+  const start = documents === 'separate' ? [] : [endOfTextId];
+  return { tokenizer, tokenizerPath, start, stop: new Set([endOfTextId]) };
 }
 
 /**

@@ -32,6 +32,8 @@ import type { BlockVariants } from './variants.ts';
 export interface AttentionPass {
   readonly layer: number;
   readonly sequences: number;
+  /** Where documents are kept apart, the first row of each. */
+  readonly documents?: Int32Array | undefined;
   /** Keys and values of what comes before the rows, which are then of one sequence. */
   readonly cache: KeyValueCache | undefined;
   readonly rotary: RotaryTable;
@@ -60,6 +62,7 @@ export function attentionBlock(
   const layout: AttentionLayout = {
     batch: pass.sequences,
     sequence: x_NC.shape[0] / pass.sequences,
+    documents: pass.documents,
     heads: config.numAttentionHeads,
     keyValueHeads: config.numKeyValueHeads,
     headDim: config.headDim,

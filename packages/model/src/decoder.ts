@@ -37,6 +37,11 @@ export interface TokenBatch {
   /** [B·T] */
   readonly inputs: Int32Array;
   readonly sequences: number;
+  /**
+   * The first row of each document, in order; every sequence begins one. A token then sees those of its own document only, and its
+   * position is counted from there. Left out, a sequence is one document.
+   */
+  readonly documents?: Int32Array | undefined;
 }
 
 export interface LossRequest extends TokenBatch {
@@ -66,6 +71,7 @@ export interface LossParts {
 /** How the rows of a pass belong together. */
 interface Rows {
   readonly sequences: number;
+  readonly documents?: Int32Array | undefined;
   /** Keys and values of what comes before the rows, which are then of one sequence. */
   readonly cache?: KeyValueCache | undefined;
   readonly observer?: ForwardObserver | undefined;
@@ -235,8 +241,10 @@ export class Decoder {
     };
   }
 
-  #pass(x_NC: tf.Tensor2D, layer: number, { sequences, cache, observer }: Rows): AttentionPass {
-    return { layer, sequences, cache, observer, rotary: this.#rotaryFor(x_NC.shape[0] / sequences, cache) };
+  #pass(x_NC: tf.Tensor2D, layer: number, rows: Rows): AttentionPass {
+    const { sequences, documents, cache, observer } = rows;
+    const rotary = this.#rotaryFor(x_NC.shape[0] / sequences, cache);
+    return { layer, sequences, documents, cache, observer, rotary };
   }
 
   #feedForward(x_NC: tf.Tensor2D, prefix: string): tf.Tensor2D {

@@ -224,6 +224,7 @@ function parseRecord(line: string): StepRecord | undefined {
     loss: number(raw.loss),
     auxiliaryLoss: number(raw.auxiliaryLoss),
     ...(raw.validationLoss === undefined ? {} : { validationLoss: number(raw.validationLoss) }),
+    ...(isObject(raw.validationLosses) && { validationLosses: numbers(raw.validationLosses) }),
     gradientNorm: number(raw.gradientNorm),
     ...(isObject(raw.groupNorms) && { groupNorms: numbers(raw.groupNorms) }),
     ...(raw.largestAttentionLogit === undefined

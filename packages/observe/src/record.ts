@@ -15,6 +15,8 @@ export interface StepRecord {
   readonly auxiliaryLoss: number;
   /** Mean cross-entropy on the validation split, nats a token; only on the steps after which it was measured. */
   readonly validationLoss?: number;
+  /** The same of each corpus of a mixture, by its name. */
+  readonly validationLosses?: Readonly<Record<string, number>>;
   /** Global L2 norm of the gradient before clipping. */
   readonly gradientNorm: number;
   /** Of the gradient of each group of parameters, before clipping; absent in lines of older versions. */
@@ -24,6 +26,8 @@ export interface StepRecord {
   readonly learningRate: number;
   /** Tokens in the global batch. */
   readonly tokens: number;
+  /** The share of them that each corpus of a mixture gave, by its name; absent where there is one corpus. */
+  readonly corpusShares?: Readonly<Record<string, number>>;
   /** Tokens of the global batch ÷ wall-clock seconds of the step. */
   readonly tokensPerSecond: number;
   /** With QK-clip: the largest attention logit of the batch. */
@@ -52,7 +56,7 @@ export type StepSeconds = Readonly<Record<'total' | (typeof STEP_PARTS)[number],
 /** What a worker measured in a step; the `StepResult` of `@sluice/train` fits. */
 export type MeasuredStep = Omit<
   StepRecord,
-  'time' | 'learningRate' | 'tokensPerSecond' | 'validationLoss' | 'spike'
+  'time' | 'learningRate' | 'tokensPerSecond' | 'validationLoss' | 'validationLosses' | 'spike'
 >;
 
 /** What the coordinator knows about a step beside what the workers measured. */
@@ -60,6 +64,7 @@ export interface StepContext {
   readonly learningRate: number;
   readonly tokensPerSecond: number;
   readonly validationLoss?: number | undefined;
+  readonly validationLosses?: Readonly<Record<string, number>> | undefined;
   readonly spike?: boolean | undefined;
   /** Now, when left out. */
   readonly time?: Date | undefined;
@@ -73,11 +78,13 @@ export function stepRecord(measured: MeasuredStep, context: StepContext): StepRe
     loss: measured.loss,
     auxiliaryLoss: measured.auxiliaryLoss,
     ...(context.validationLoss === undefined ? {} : { validationLoss: context.validationLoss }),
+    ...(context.validationLosses && { validationLosses: context.validationLosses }),
     gradientNorm: measured.gradientNorm,
     ...(measured.groupNorms === undefined ? {} : { groupNorms: measured.groupNorms }),
     applied: measured.applied,
     learningRate: context.learningRate,
     tokens: measured.tokens,
+    ...(measured.corpusShares && { corpusShares: measured.corpusShares }),
     tokensPerSecond: context.tokensPerSecond,
     ...(measured.largestAttentionLogit === undefined
       ? {}

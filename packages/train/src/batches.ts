@@ -3,12 +3,15 @@
  * depends only on the step and its number, never on who computes it.
  */
 
-import type { Sampler } from '@sluice/data';
-import { type BatchSettings, sequencesAt } from './batchSizes.ts';
+import type { DocumentMarks, MixtureSampler, Sampler } from '@sluice/data';
+import { type BatchSettings, samplesBefore, sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
+import type { StepRequest } from './protocol.ts';
 
 /** Sequences of tokens by their number; a `Sampler` of a corpus is one. */
-export type TokenSource = Pick<Sampler, 'numSequences' | 'sequenceLength' | 'read'>;
+export type TokenSource = Pick<Sampler, 'numSequences' | 'sequenceLength' | 'read'> &
+  Partial<Pick<Sampler, 'documentMarks'>> &
+  Partial<Pick<MixtureSampler, 'corpora' | 'corpusOf'>>;
 
 /** The tokens of one grain: `sequences` rows of T tokens, and for each the token that follows. */
 export interface Grain {
@@ -17,6 +20,8 @@ export interface Grain {
   readonly sequences: number;
   readonly inputs: Int32Array;
   readonly targets: Int32Array;
+  /** Where documents are kept apart, the first row of each; every sequence begins one. */
+  readonly documents?: Int32Array | undefined;
 }
 
 /** Numbers of the grains of each lane of one worker in a step. */
@@ -59,7 +64,40 @@ export function readGrain(
     inputs.set(tokens.subarray(0, length), row * length);
     targets.set(tokens.subarray(1), row * length);
   }
-  return { index, sequences, inputs, targets };
+  const marks = sampler.documentMarks;
+  return { index, sequences, inputs, targets, documents: marks && documentStarts(inputs, length, marks) };
+}
+
+/** The rows at which a document begins: the first of each sequence, and those that come after the end of another. */
+function documentStarts(inputs: Int32Array, length: number, { begin, end }: DocumentMarks): Int32Array {
+  const starts: number[] = [];
+  for (let row = 0; row < inputs.length; row++) {
+    // One token may both begin and end documents; it begins one only where another has ended.
+    const follows = inputs[row - 1] === end && (begin === undefined || inputs[row] === begin);
+    if (row % length === 0 || follows) starts.push(row);
+  }
+  return Int32Array.from(starts);
+}
+
+/** Index of the first sample of a step, in the order of the data. */
+export function firstSampleOfRequest(
+  { step, firstSample }: Pick<StepRequest, 'step' | 'firstSample'>,
+  config: BatchSettings,
+): number {
+  return firstSample ?? samplesBefore(config, step);
+}
+
+/** What each corpus of a mixture has of a batch's tokens, by its name; nothing where there is one corpus. */
+export function corpusShares(
+  source: TokenSource,
+  firstSample: number,
+  sequences: number,
+): { corpusShares?: Record<string, number> } {
+  const { corpora } = source;
+  if (!corpora) return {};
+  const counts = corpora.map(() => 0);
+  for (let i = 0; i < sequences; i++) counts[source.corpusOf!(firstSample + i)]!++;
+  return { corpusShares: Object.fromEntries(corpora.map((name, i) => [name, counts[i]! / sequences])) };
 }
 
 /**

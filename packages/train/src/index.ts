@@ -13,6 +13,14 @@ export { ForwardMeter } from './diagnostics/meter.ts';
 export { measureSavedUpdate, type SavedUpdate } from './diagnostics/savedUpdate.ts';
 export * from './diagnostics/summary.ts';
 export { GATE_BINS, mergeTallies, Tally } from './diagnostics/tally.ts';
+export {
+  type CorpusLoss,
+  type ForwardSource,
+  forwardGrains,
+  sequenceLengthOf,
+  sequencesOf,
+  weightedMean,
+} from './forwardGrains.ts';
 export { memoryOf, memoryRoot } from './memoryCopies.ts';
 export * from './plan/index.ts';
 export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom } from './poison.ts';

@@ -65,6 +65,11 @@ export function poisonedSource(
   return {
     numSequences: source.numSequences,
     sequenceLength: source.sequenceLength,
+    documentMarks: source.documentMarks,
+    ...(source.corpora && {
+      corpora: source.corpora,
+      corpusOf: (sample: number) => source.corpusOf!(sample),
+    }),
     read(sample, target) {
       const step = stepsOfSamples(config, sample + 1);
       if (step < first || step > last) return source.read(sample, target);

@@ -7,12 +7,13 @@ import type { ShardRecord } from '@sluice/checkpoint';
 import type { ParameterGroup } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { Diagnostics } from './diagnostics/summary.ts';
+import type { CorpusLoss } from './forwardGrains.ts';
 import type { SpikeLimits } from './spikes.ts';
 
 export interface InitializeRequest {
   readonly config: RunConfig;
-  /** Directory of the prepared corpus. */
-  readonly dataDirectory: string;
+  /** Directories of the prepared corpora, in the order of `recipesOf`. */
+  readonly dataDirectories: readonly string[];
   /** Checkpoint to start from; its content has been verified. */
   readonly checkpoint?: string;
   /** In place of a checkpoint: copies in the memory of the hosts. */
@@ -95,6 +96,8 @@ export interface StepResult {
   /** What computing the step once more has shown; absent where it was not. The numbers are those that are right. */
   readonly recheck?: RecheckResult;
   readonly tokens: number;
+  /** The share of the tokens that each corpus of a mixture gave, by its name; absent where there is one corpus. */
+  readonly corpusShares?: Readonly<Record<string, number>>;
   /** For each layer with experts, the share of the routed tokens that each expert received. */
   readonly expertLoad?: readonly (readonly number[])[];
   /** Of this worker. */
@@ -120,9 +123,11 @@ export interface EvaluateRequest {
 }
 
 export interface EvaluateResult {
-  /** Mean cross-entropy, nats a token. */
+  /** Mean cross-entropy, nats a token; of a mixture the mean of its corpora's by their weights. */
   readonly loss: number;
   readonly tokens: number;
+  /** Of each corpus of a mixture that holds something out; absent where there is one corpus. */
+  readonly corpora?: readonly CorpusLoss[];
 }
 
 export interface DiagnoseRequest {

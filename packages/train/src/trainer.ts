@@ -6,8 +6,17 @@ import { computeGradientsAsync, withReads } from '@sluice/engine';
 import { Decoder, initializeParameter, type LossParts, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole, orderedSum } from './agreement.ts';
 import { balanceChoice } from './balanceBias.ts';
-import { type Grain, grainCount, lanesOf, readGrain, type TokenSource, trainingGrain } from './batches.ts';
-import { samplesBefore, sequencesAt } from './batchSizes.ts';
+import {
+  corpusShares,
+  firstSampleOfRequest,
+  type Grain,
+  grainCount,
+  lanesOf,
+  readGrain,
+  type TokenSource,
+  trainingGrain,
+} from './batches.ts';
+import { sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 import { ForwardMeter } from './diagnostics/meter.ts';
 import { type Diagnostics, summarize, type UpdateRatios } from './diagnostics/summary.ts';
@@ -15,6 +24,14 @@ import { mergeTallies, Tally } from './diagnostics/tally.ts';
 import { UpdateMeter } from './diagnostics/updates.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
+import {
+  type ForwardSource,
+  forwardGrains,
+  type GrainPlace,
+  meanLosses,
+  sequenceLengthOf,
+  sequencesOf,
+} from './forwardGrains.ts';
 import { GradientSums } from './gradients.ts';
 import { Clipping } from './optimizer/clipping.ts';
 import type { OptimizedPiece } from './optimizer/pieces.ts';
@@ -70,18 +87,10 @@ export interface Contribution {
   readonly contribution: Float32Array;
 }
 
-/** Consecutive sequences that go through the model in one pass. */
-interface GrainPlace {
-  readonly index: number;
-  /** Number of its first sequence. */
-  readonly first: number;
-  readonly sequences: number;
-}
-
 export interface Samplers {
   readonly train: TokenSource;
-  /** Left out where the corpus holds nothing out. */
-  readonly validation?: TokenSource | undefined;
+  /** Left out where nothing is held out. */
+  readonly validation?: ForwardSource | undefined;
 }
 
 export class Trainer {
@@ -179,6 +188,7 @@ export class Trainer {
     this.#watch.optimized();
     return {
       ...{ step, ...this.#report(totals), applied },
+      ...this.#corpusShares(request),
       ...(rechecked && { recheck: rechecked.result }),
     };
   }
@@ -196,8 +206,7 @@ export class Trainer {
       if (isOwn) sums[grain.index] = loss;
     });
     makeWhole(sums, this.#topology);
-    const tokens = sequencesOf(grains) * this.#samplers.validation.sequenceLength;
-    return { loss: orderedSum(sums) / tokens, tokens };
+    return meanLosses(this.#samplers.validation, grains, sums);
   }
 
   /**
@@ -224,7 +233,7 @@ export class Trainer {
       tally,
       {
         sequences: sequencesOf(grains),
-        sequenceLength: this.#forwardSource.sequenceLength,
+        sequenceLength: sequenceLengthOf(this.#forwardSource),
         ...(this.#samplers.validation ? {} : { split: 'train' }),
       },
       this.measureUpdate(),
@@ -261,10 +270,9 @@ export class Trainer {
    * The sums of the gradients over the global batch, in each worker's own slices, and the numbers of the step.
    * @param handing who computes which lanes; of it the results do not depend
    */
-  async #computeGradients(
-    { step, firstSample = samplesBefore(this.#config, step) }: StepRequest,
-    handing: Handing,
-  ): Promise<StepTotals> {
+  async #computeGradients(request: StepRequest, handing: Handing): Promise<StepTotals> {
+    const { step } = request;
+    const firstSample = firstSampleOfRequest(request, this.#config);
     const { rank, size } = this.#topology;
     const isOwn = handing.position === rank;
     const lanes = lanesOf(this.#config, step, handing.position, size);
@@ -286,6 +294,11 @@ export class Trainer {
     this.#watch.computed();
     for (const { gradients } of this.spaces) gradients.finish();
     return this.#agree(tokens);
+  }
+
+  #corpusShares(request: StepRequest): Pick<StepResult, 'corpusShares'> {
+    const firstSample = firstSampleOfRequest(request, this.#config);
+    return corpusShares(this.#samplers.train, firstSample, sequencesAt(this.#config, request.step));
   }
 
   /** Own contributions are reduced as soon as they are complete. */
@@ -350,12 +363,13 @@ export class Trainer {
     totalTokens: number,
     completeStage: false | ((stage: number) => void),
   ): Promise<void> {
-    const { sequences, inputs, targets } = grain;
+    const { sequences, inputs, targets, documents } = grain;
     await computeGradientsAsync(() =>
       this.model.loss({
         inputs,
         targets,
         sequences,
+        documents,
         totalTokens,
         expertLoads: this.expertLoads,
         onParts: (parts) => this.#note(grain, parts),
@@ -416,7 +430,7 @@ export class Trainer {
     });
   }
 
-  #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied' | 'recheck'> {
+  #report(totals: StepTotals): Omit<StepResult, 'step' | 'applied' | 'recheck' | 'corpusShares'> {
     const { expertLoads, largestLogits, ...rest } = totals;
     return {
       ...rest,
@@ -431,18 +445,12 @@ export class Trainer {
   }
 
   /** What passes without a gradient read. */
-  get #forwardSource(): TokenSource {
+  get #forwardSource(): ForwardSource {
     return this.#samplers.validation ?? this.#samplers.train;
   }
 
-  /** The first sequences of a split in grains; the last grain has what is left. */
   #forwardGrains(sequences: number): GrainPlace[] {
-    const { grainSequences } = this.#config.batch;
-    const total = Math.min(sequences, this.#forwardSource.numSequences);
-    return Array.from({ length: Math.ceil(total / grainSequences) }, (_, index) => {
-      const first = index * grainSequences;
-      return { index, first, sequences: Math.min(grainSequences, total - first) };
-    });
+    return forwardGrains(this.#forwardSource, sequences, this.#config.batch.grainSequences);
   }
 
   /**
@@ -462,17 +470,18 @@ export class Trainer {
     }
   }
 
-  #readForward({ index, first, sequences }: GrainPlace): Grain {
-    return readGrain(this.#forwardSource, index, first, sequences);
+  #readForward({ source, index, first, sequences }: GrainPlace): Grain {
+    return readGrain(source, index, first, sequences);
   }
 
   /** Cross-entropy summed over the grain's tokens, without a backward pass. */
-  async #forwardLoss({ inputs, targets, sequences }: Grain): Promise<number> {
+  async #forwardLoss({ inputs, targets, sequences, documents }: Grain): Promise<number> {
     let sum = Number.NaN;
     const request = {
       inputs,
       targets,
       sequences,
+      documents,
       totalTokens: inputs.length,
       expertLoads: this.expertLoads,
       onParts: ({ crossEntropySum }: LossParts) => {
@@ -496,10 +505,6 @@ function isToBeRechecked(totals: StepTotals, request: StepRequest): boolean {
   const { recheck = 'never' } = request;
   if (recheck !== 'outlying') return recheck === 'always';
   return !hasNumbers(totals) || isOutlying(totals, request);
-}
-
-function sequencesOf(grains: readonly GrainPlace[]): number {
-  return grains.reduce((sum, { sequences }) => sum + sequences, 0);
 }
 
 function uniformLoads({ model }: RunConfig): Float32Array[] {

@@ -3,7 +3,7 @@
 import { openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { openWeights } from '@sluice/checkpoint/huggingface';
 import { invariant, SluiceError } from '@sluice/core';
-import { type Dataset, openDataset, type SplitName } from '@sluice/data';
+import { openRunData, type RunData } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
@@ -26,7 +26,7 @@ import type {
 } from './protocol.ts';
 import { Snapshots } from './snapshots.ts';
 import { topology, type Workers } from './topology.ts';
-import { Trainer } from './trainer.ts';
+import { type Samplers, Trainer } from './trainer.ts';
 import { loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
 import { beginFrom } from './weights.ts';
 
@@ -37,7 +37,7 @@ class TrainingWorker {
   readonly #workers: Workers;
   readonly #snapshots = new Snapshots();
   #trainer: Trainer | undefined;
-  #dataset: Dataset | undefined;
+  #data: RunData | undefined;
 
   constructor(workers: Workers) {
     this.#workers = workers;
@@ -45,16 +45,16 @@ class TrainingWorker {
 
   async initialize({
     config,
-    dataDirectory,
+    dataDirectories,
     checkpoint,
     memory,
   }: InitializeRequest): Promise<InitializeResult> {
     this.#workers.progress('preparing the model');
     const backend = await selectBackend(config.backend);
     setThreads(config.parallel.threads || Number(process.env.SLUICE_THREADS ?? 1));
-    this.#dataset = openDataset(dataDirectory);
+    this.#data = openRunData(config.data, config.seed, dataDirectories);
     const poison = poisonFrom(process.env[POISON_VARIABLE]);
-    const { train, validation } = samplersOf(this.#dataset, config);
+    const { train, validation } = samplersOf(this.#data, config);
     const trainer = new Trainer(config, topology(this.#workers, config.parallel.expertParallel), {
       train: poisonedSource(train, poison, config),
       validation,
@@ -122,7 +122,7 @@ class TrainingWorker {
   }
 
   close(): void {
-    this.#dataset?.close();
+    this.#data?.close();
   }
 
   async #begin(trainer: Trainer, config: RunConfig): Promise<void> {
@@ -152,12 +152,9 @@ class TrainingWorker {
   }
 }
 
-function samplersOf(dataset: Dataset, { data, seed }: RunConfig) {
-  const sampler = (split: SplitName) => dataset.sampler({ split, sequenceLength: data.sequenceLength, seed });
-  return {
-    train: sampler('train'),
-    validation: dataset.holdsOut ? sampler('validation') : undefined,
-  };
+function samplersOf({ train, validation }: RunData, { data: { mixture } }: RunConfig): Samplers {
+  if (validation.length === 0) return { train };
+  return { train, validation: mixture ? validation : validation[0]!.source };
 }
 
 function isProbe(probe: Partial<Probe>): probe is Probe {

@@ -13,6 +13,29 @@ export function layoutOf(
   return { batch, sequence, heads: keyValueHeads * group, keyValueHeads, headDim, gate, epsilon: 1e-6 };
 }
 
+/** The layout with its rows cut into documents of these lengths. */
+export function withDocuments(layout: AttentionLayout, lengths: readonly number[]): AttentionLayout {
+  let row = 0;
+  const documents = Int32Array.from(lengths, (length) => {
+    row += length;
+    return row - length;
+  });
+  return { ...layout, documents };
+}
+
+/** Some lengths that fill `batch` sequences of `sequence` tokens, and never cross from one to the next. */
+export function documentLengths(batch: number, sequence: number, seed: number): number[] {
+  return Array.from({ length: batch }, (_, i) => {
+    const lengths: number[] = [];
+    for (let left = sequence, draw = seed + i; left > 0; draw = (draw * 75 + 74) % 65537) {
+      const length = Math.min(left, 1 + (draw % Math.max(1, Math.ceil(sequence / 2))));
+      lengths.push(length);
+      left -= length;
+    }
+    return lengths;
+  }).flat();
+}
+
 export const anyGate = fc.constantFrom('none' as const, 'elementwise' as const, 'headwise' as const);
 
 export const anyHeadDim = fc.constantFrom(2, 4, 6, 8, 16, 18, 32, 64, 128);

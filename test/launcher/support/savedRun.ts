@@ -8,7 +8,7 @@ import { RunConfig } from '@sluice/train';
 import type { ExecutionContext } from 'ava';
 import { stringify } from 'yaml';
 import { type CheckpointWriter, saveCheckpoint } from '../../../launcher/src/coordinator/checkpoints.ts';
-import { prepareDataset } from '../../../launcher/src/coordinator/dataset.ts';
+import { prepareCorpora } from '../../../launcher/src/coordinator/corpora.ts';
 import { initialState } from '../../../launcher/src/coordinator/state.ts';
 import type { Workers } from '../../../launcher/src/coordinator/workers.ts';
 import { openJournal } from '../../../launcher/src/run/journal.ts';
@@ -79,15 +79,15 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
     model: MODEL,
     data: { ...SMALL_CONFIG.data, recipe },
   });
-  const dataset = await prepareDataset(recipe, () => {});
+  const corpora = await prepareCorpora(config.data, () => {});
   const run = makeRunDirectory(join(directory, 'run'));
-  const tokenizer = await adoptTokenizer(run, config, dataset.directory);
+  const tokenizer = await adoptTokenizer(run, config, corpora.directories[0]!);
   await freezeRunConfig(run.config, config);
   const journal = openJournal(run.journal);
   t.teardown(() => journal.close());
   journal.append('start', 0, {
     configHash: '',
-    datasetHash: dataset.manifestHash,
+    datasetHash: corpora.datasetHash,
     workers: 2,
     expertParallel: 2,
     tokenizer,
@@ -95,7 +95,7 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
   const writer: Omit<CheckpointWriter, 'workers'> = {
     run,
     config,
-    dataset,
+    corpora,
     tokenizer,
     tensors: modelTensors(config.model).map(({ name, shape }) => ({ name, shape })),
     journal,

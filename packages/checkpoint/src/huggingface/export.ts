@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { SluiceError, writeFileAtomic } from '@sluice/core';
-import { loadTokenizer } from '@sluice/data';
+import { type DataConfig, loadTokenizer, tokenId } from '@sluice/data';
 import {
   defaultLayout,
   exportModelConfig,
@@ -87,7 +87,8 @@ export async function exportHuggingFace(request: ExportRequest): Promise<ExportS
       const tokenizerFiles = tokenizer ? Object.keys(await copyTokenizer(tokenizer.folder, target)) : [];
       const tokens = imported
         ? tokenKeysOf(imported.config)
-        : (tokenizer?.tokenKeys ?? (tokenizer?.path ? await endOfText(tokenizer.path, target) : {}));
+        : (tokenizer?.tokenKeys ??
+          (tokenizer?.path ? await writeTokenKeys(tokenizer.path, target, manifest) : {}));
       await writeFileAtomic(join(target, CONFIG_NAME), encodeConfig({ ...config, ...tokens }));
       return { weightFiles, tokenizerFiles };
     });
@@ -113,17 +114,27 @@ async function findTokenizer(checkpoint: string, manifest: Manifest): Promise<Lo
   }
 }
 
-/** A model of ours has seen its end-of-text token before and behind every document. */
-async function endOfText(path: string, target: string): Promise<Record<string, unknown>> {
+/** What `config.json` and `tokenizer_config.json` are to say of the tokens that begin and end the texts of a model of ours. */
+async function writeTokenKeys(
+  path: string,
+  target: string,
+  { config }: Pick<Manifest, 'config'>,
+): Promise<Record<string, unknown>> {
   const tokenizer = loadTokenizer(path);
-  const token = tokenizer.decode([tokenizer.endOfTextId]);
+  const { data } = config as { data: Partial<Pick<DataConfig, 'documents' | 'beginning'>> };
+  const endOfText = tokenizer.decode([tokenizer.endOfTextId]);
+  // Where nothing else begins a text, the end of the one before it does, unless the model has never seen that.
+  const beginning = data.beginning ?? (data.documents === 'separate' ? undefined : endOfText);
   await writeJson(join(target, 'tokenizer_config.json'), {
     tokenizer_class: 'PreTrainedTokenizerFast',
-    bos_token: token,
-    eos_token: token,
-    add_bos_token: true,
+    ...(beginning !== undefined && { bos_token: beginning }),
+    eos_token: endOfText,
+    add_bos_token: beginning !== undefined,
   });
-  return { bos_token_id: tokenizer.endOfTextId, eos_token_id: tokenizer.endOfTextId };
+  return {
+    ...(beginning !== undefined && { bos_token_id: tokenId(path, beginning) }),
+    eos_token_id: tokenizer.endOfTextId,
+  };
 }
 
 /** @returns names of the files */

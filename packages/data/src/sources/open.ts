@@ -1,4 +1,5 @@
 import type { LoadedRecipe, SourceConfig } from '../recipe.ts';
+import { bigramBackcopySource } from './bigramBackcopy.ts';
 import { brsSource } from './brs.ts';
 import { debianPackageFolder, unpackDebianPackage } from './debian.ts';
 import { listFiles } from './files.ts';
@@ -33,6 +34,7 @@ export async function openSource(
   { downloadRoot, signal, download = true }: OpenSourceOptions,
 ): Promise<TextSourceReader> {
   if (source.kind === 'wordnet') return wordnetSource();
+  if (source.kind === 'bigram-backcopy') return bigramBackcopySource(source);
   if (source.kind === 'debian') {
     const folder = download
       ? await unpackDebianPackage(source.package, downloadRoot, signal)

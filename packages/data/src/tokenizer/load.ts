@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { nearest, SluiceError } from '@sluice/core';
 import { type ByteLevelOptions, ByteLevelTokenizer } from './byteLevelTokenizer.ts';
 import { invalidTokenizer } from './invalid.ts';
 import { AnyTokenizerJson, BpeTokenizerJson } from './json.ts';
@@ -48,6 +48,31 @@ export function loadTokenizer(path: string, options: LoadTokenizerOptions = {}):
     throw invalidTokenizer(file, error as Error);
   }
 }
+
+/**
+ * The id of a token, by its text as the file has it.
+ * @param path of a `tokenizer.json`
+ * @throws SluiceError SLUICE_E_TOKEN_UNKNOWN, with the tokens that may be meant; SLUICE_E_TOKENIZER_INVALID
+ */
+export function tokenId(path: string, token: string): number {
+  const json = parse(path, AnyTokenizerJson.safeParse(readJson(path)));
+  const { idOfToken } = tokenTable(json);
+  const id = idOfToken.get(token);
+  if (id !== undefined) return id;
+  const added = json.added_tokens.map(({ content }) => content);
+  const meant = nearest(token, added) ?? nearest(token, [...idOfToken.keys()]);
+  const suggestion = meant === undefined ? '' : ` (did you mean ${JSON.stringify(meant)}?)`;
+  const special = added.slice(0, TOKENS_SHOWN).map((one) => JSON.stringify(one));
+  if (added.length > TOKENS_SHOWN) special.push('…');
+  throw new SluiceError(
+    'SLUICE_E_TOKEN_UNKNOWN',
+    `The tokenizer ${path} has no token ${JSON.stringify(token)}${suggestion}. Its special tokens: ${special.join(', ') || 'none'}.`,
+    { details: { token, tokenizer: path, nearest: meant ?? null } },
+  );
+}
+
+/** Special tokens that a message names. */
+const TOKENS_SHOWN = 12;
 
 /** The `tokenizer.json` that a path means: itself, or the one in the folder. */
 export function tokenizerFile(path: string): string {

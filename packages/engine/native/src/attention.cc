@@ -20,7 +20,7 @@ struct Forward {
   const float *q, *k, *v, *gate;
   bool headwise;
   float *y, *logSumExp;
-  float* highest;           // [B·H·T], each query's largest score in base 2, or null
+  float* highest;           // [H·N], each query's largest score in base 2, or null
   float* packed = nullptr;  // [slots][2: keys, values][T][channels]
   size_t packedSize = 0;    // of one of the two
 
@@ -93,31 +93,30 @@ void finish(const Forward& f, size_t token, size_t head, size_t count, Panel& pa
   copyBack(rows, channels, count, headDim, f.y + token * width + head * headDim, width);
 }
 
-void computeBlock(const Forward& f, size_t item, size_t block, size_t slot) {
+void computeBlock(const Forward& f, const Item& item, size_t block, size_t slot) {
   static thread_local Scratch scratch;
   const Shape& shape = f.shape;
   const size_t channels = shape.channels(), panelSize = channels * kLanes, stateSize = 2 * panelSize + 3 * kLanes;
   float* scores = scratch.floats(kKeyBlock * kLanes + panelSize + shape.panels() * stateSize);
   float *rows = scores + kKeyBlock * kLanes, *states = rows + panelSize;
-  const size_t batch = item / shape.keyValueHeads, firstHead = item % shape.keyValueHeads * shape.group();
   const size_t firstPosition = block * shape.queriesPerBlock();
 
-  // Panels that begin after the sequence's end have nothing to do.
-  const size_t perHead = std::min(shape.panelsPerHead(), (shape.sequence - firstPosition + kLanes - 1) / kLanes);
+  // Panels that begin after the document's end have nothing to do.
+  const size_t perHead = std::min(shape.panelsPerHead(), (item.length - firstPosition + kLanes - 1) / kLanes);
   const auto forEachPanel = [&](const auto& body) {
     for (size_t p = 0; p < shape.group() * perHead; ++p) {
       float* state = states + p * stateSize;
       float* small = state + 2 * panelSize;
       Panel panel{state, state + panelSize, small, small + kLanes, small + 2 * kLanes};
-      body(panel, firstHead + p / perHead, firstPosition + p % perHead * kLanes);
+      body(panel, item.firstHead + p / perHead, firstPosition + p % perHead * kLanes);
     }
   };
-  const auto countAt = [&](size_t position) { return std::min(kLanes, shape.sequence - position); };
+  const auto countAt = [&](size_t position) { return std::min(kLanes, item.length - position); };
 
   forEachPanel([&](Panel& panel, size_t head, size_t position) {
-    begin(f, batch * shape.sequence + position, head, countAt(position), panel, rows);
+    begin(f, item.firstRow + position, head, countAt(position), panel, rows);
   });
-  const size_t end = std::min(firstPosition + perHead * kLanes, shape.sequence);
+  const size_t end = std::min(firstPosition + perHead * kLanes, item.length);
   for (size_t firstKey = 0; firstKey < end; firstKey += kKeyBlock) {
     forEachPanel([&](Panel& panel, size_t, size_t position) {
       if (firstKey >= position + kLanes) return;
@@ -129,29 +128,32 @@ void computeBlock(const Forward& f, size_t item, size_t block, size_t slot) {
   }
   forEachPanel([&](Panel& panel, size_t head, size_t position) {
     if (f.highest != nullptr) {
-      std::copy_n(panel.highest, countAt(position), f.highest + (batch * shape.heads + head) * shape.sequence + position);
+      std::copy_n(panel.highest, countAt(position), f.highest + head * shape.tokens() + item.firstRow + position);
     }
     if (f.logSumExp != nullptr) {
-      float* to = f.logSumExp + (batch * shape.heads + head) * shape.sequence + position;
+      float* to = f.logSumExp + head * shape.tokens() + item.firstRow + position;
       for (size_t i = 0; i < countAt(position); ++i) to[i] = panel.highest[i] + static_cast<float>(logarithm(panel.total[i]) / kLn2);
     }
-    finish(f, batch * shape.sequence + position, head, countAt(position), panel, rows);
+    finish(f, item.firstRow + position, head, countAt(position), panel, rows);
   });
 }
 
-/// Of each head of each sequence, the largest score of all queries, of q·k/√D in base e.
+/// Of each head of each document, the largest score of all queries, of q·k/√D in base e.
 void joinHighest(const Forward& f, float* largest) {
-  for (size_t i = 0; i < f.shape.batch * f.shape.heads; ++i) {
-    const float* rows = f.highest + i * f.shape.sequence;
-    largest[i] = *std::max_element(rows, rows + f.shape.sequence) * static_cast<float>(kLn2);
+  const Documents& documents = f.shape.documents;
+  for (size_t i = 0; i < documents.count() * f.shape.heads; ++i) {
+    const size_t document = i / f.shape.heads, head = i % f.shape.heads;
+    const float* rows = f.highest + head * f.shape.tokens() + documents.begin(document);
+    largest[i] = *std::max_element(rows, rows + documents.length(document)) * static_cast<float>(kLn2);
   }
 }
 
-/// gatedAttention(q[N·H·D], k[N·K·D], v[N·K·D], gate[N·H·D] | [N·H] | null, y[N·H·D], logSumExp[B·H·T] | null,
-///                B, T, H, K, D, headwise, largest[B·H] | null). logSumExp is in base 2, of q·k/√D; largest in base e.
+/// gatedAttention(q[N·H·D], k[N·K·D], v[N·K·D], gate[N·H·D] | [N·H] | null, y[N·H·D], logSumExp[H·N] | null,
+///                starts[documents + 1], documents, H, K, D, headwise, largest[documents·H] | null). logSumExp is in base 2, of
+///                q·k/√D; largest in base e.
 double gatedAttention(const Arguments& args) {
   Forward f{};
-  f.shape = {args.size(6), args.size(7), args.size(8), args.size(9), args.size(10)};
+  f.shape = {Documents(args, 6), args.size(8), args.size(9), args.size(10)};
   f.headwise = args.boolean(11);
   const Shape& shape = f.shape;
   const size_t tokens = shape.tokens(), queryWidth = shape.heads * shape.headDim;
@@ -162,18 +164,18 @@ double gatedAttention(const Arguments& args) {
   f.gate = args.optionalFloats(3, tokens * (f.headwise ? shape.heads : queryWidth));
   f.y = args.floats(4, tokens * queryWidth);
   f.logSumExp = args.optionalFloats(5, shape.heads * tokens);
-  float* largest = args.optionalFloats(12, shape.batch * shape.heads);
+  float* largest = args.optionalFloats(12, shape.documents.count() * shape.heads);
   static thread_local Scratch memory, rowMemory;
   f.highest = largest == nullptr ? nullptr : rowMemory.floats(shape.heads * tokens);
   f.packedSize = PackedKeys::size(shape);
   const PackedKeys keys(shape, f.k), values(shape, f.v);
   forEachQueryBlock(
       shape, [&](size_t slots) { f.packed = memory.floats(2 * slots * f.packedSize); },
-      [&](size_t item, size_t slot) {
+      [&](const Item& item, size_t slot) {
         keys.pack(item, f.keysOf(slot));
         values.pack(item, f.valuesOf(slot));
       },
-      [&](size_t item, size_t block, size_t slot) { computeBlock(f, item, block, slot); });
+      [&](const Item& item, size_t block, size_t slot) { computeBlock(f, item, block, slot); });
   if (largest != nullptr) joinHighest(f, largest);
   return 0;
 }

@@ -46,6 +46,7 @@ struct Backward {
   float *dq, *dk, *dv, *dGate;
   float* packed = nullptr;  // [slots][4: keys, values, their gradients][T][channels]
   size_t packedSize = 0;    // of one of the four
+  size_t keyBlocks = 0;     // of the longest document
   std::vector<std::atomic<size_t>> turns;  // [items][key blocks]: the query block that may add next
 
   float* keysOf(size_t slot) const { return packed + 4 * slot * packedSize; }
@@ -88,19 +89,17 @@ void beginGradients(const Backward& f, size_t token, size_t head, size_t count, 
   transposeBlock(dO, kLanes, channels, panel.gradients);
 }
 
-void begin(const Backward& f, size_t batch, size_t head, size_t position, size_t count, const Panel& panel) {
+void begin(const Backward& f, size_t token, size_t head, size_t count, const Panel& panel) {
   const size_t channels = f.shape.channels(), headDim = f.shape.headDim, width = f.shape.heads * headDim;
-  const size_t token = batch * f.shape.sequence + position;
   beginGradients(f, token, head, count, panel);
   copyRows(f.q + token * width + head * headDim, width, count, headDim, panel.queryRows, kLanes, channels);
   const float scale = scoreScale(f.shape);
   for (size_t i = 0; i < channels * kLanes; i += kWidth) store(panel.queryRows + i, load(panel.queryRows + i) * scale);
   transposeBlock(panel.queryRows, kLanes, channels, panel.queries);
 
-  // Lanes beyond the end of the sequence weigh nothing.
+  // Lanes beyond the end of the document weigh nothing.
   std::fill(panel.logSumExp, panel.logSumExp + kLanes, INFINITY);
-  std::memcpy(panel.logSumExp, f.logSumExp + (batch * f.shape.heads + head) * f.shape.sequence + position,
-              count * sizeof(float));
+  std::memcpy(panel.logSumExp, f.logSumExp + head * f.shape.tokens() + token, count * sizeof(float));
   std::fill(panel.dQueries, panel.dQueries + channels * kLanes, 0.0f);
 }
 
@@ -151,10 +150,11 @@ void sumParts(const Part* parts, size_t count, size_t channels, bool first, floa
 
 /// One block of queries, all heads of the group, and where it lies.
 struct QueryBlock {
-  size_t item, block, slot, batch, firstHead, firstPosition, perHead;
+  const Item& item;
+  size_t block, slot, firstPosition, perHead;
   std::vector<Panel>& panels;
 
-  size_t head(size_t panel) const { return firstHead + panel / perHead; }
+  size_t head(size_t panel) const { return item.firstHead + panel / perHead; }
   size_t position(size_t panel) const { return firstPosition + panel % perHead * kLanes; }
 };
 
@@ -186,8 +186,8 @@ void finishKeys(const Backward& f, const QueryBlock& at, size_t firstKey) {
   const float ln2 = static_cast<float>(kLn2);  // The queries were scaled for base 2.
   const Shape& shape = f.shape;
   const size_t channels = shape.channels(), headDim = shape.headDim, stride = shape.keyValueHeads * headDim;
-  for (size_t key = firstKey; key < std::min(firstKey + kKeyBlock, shape.sequence); ++key) {
-    const size_t to = (at.batch * shape.sequence + key) * stride + at.item % shape.keyValueHeads * headDim;
+  for (size_t key = firstKey; key < std::min(firstKey + kKeyBlock, at.item.length); ++key) {
+    const size_t to = (at.item.firstRow + key) * stride + at.item.keyValueHead * headDim;
     std::memcpy(f.dv + to, f.dValuesOf(at.slot) + key * channels, headDim * sizeof(float));
     const float* row = f.dKeysOf(at.slot) + key * channels;
     for (size_t c = 0; c < headDim; c += kWidth) storeUpTo(f.dk + to + c, load(row + c) * ln2, headDim - c);
@@ -210,24 +210,23 @@ void waitForTurn(const std::atomic<size_t>& turn, size_t block) {
   }
 }
 
-void computeBlock(Backward& f, size_t item, size_t block, size_t slot) {
+void computeBlock(Backward& f, const Item& item, size_t block, size_t slot) {
   static thread_local Scratch scratch;
   static thread_local std::vector<Panel> panels;
   const Shape& shape = f.shape;
   const size_t channels = shape.channels(), firstPosition = block * shape.queriesPerBlock();
-  // Panels that begin after the sequence's end have nothing to do.
-  const size_t perHead = std::min(shape.panelsPerHead(), (shape.sequence - firstPosition + kLanes - 1) / kLanes);
+  // Panels that begin after the document's end have nothing to do.
+  const size_t perHead = std::min(shape.panelsPerHead(), (item.length - firstPosition + kLanes - 1) / kLanes);
   float* memory = scratch.floats(shape.group() * perHead * Panel::size(channels));
   panels.clear();
   for (size_t p = 0; p < shape.group() * perHead; ++p) panels.emplace_back(memory + p * Panel::size(channels), channels);
-  const QueryBlock at{item, block, slot, item / shape.keyValueHeads, item % shape.keyValueHeads * shape.group(),
-                      firstPosition, perHead, panels};
+  const QueryBlock at{item, block, slot, firstPosition, perHead, panels};
 
-  const auto countAt = [&](size_t position) { return std::min(kLanes, shape.sequence - position); };
+  const auto countAt = [&](size_t position) { return std::min(kLanes, item.length - position); };
   for (size_t p = 0; p < panels.size(); ++p) {
-    begin(f, at.batch, at.head(p), at.position(p), countAt(at.position(p)), panels[p]);
+    begin(f, item.firstRow + at.position(p), at.head(p), countAt(at.position(p)), panels[p]);
   }
-  const size_t end = std::min(firstPosition + perHead * kLanes, shape.sequence);
+  const size_t end = std::min(firstPosition + perHead * kLanes, item.length);
   for (size_t firstKey = 0; firstKey < end; firstKey += kKeyBlock) {
     const float *keyRows = f.keysOf(slot) + firstKey * channels, *valueRows = f.valuesOf(slot) + firstKey * channels;
     for (size_t p = 0; p < panels.size(); ++p) {
@@ -239,23 +238,24 @@ void computeBlock(Backward& f, size_t item, size_t block, size_t slot) {
       differentiate(panels[p], keys, static_cast<ptrdiff_t>(firstKey) - static_cast<ptrdiff_t>(position));
       addWeightedRows(keyRows, panels[p].dScores, keys, channels, nullptr, panels[p].dQueries);
     }
-    std::atomic<size_t>& turn = f.turns[item * shape.keyBlocks() + firstKey / kKeyBlock];
+    std::atomic<size_t>& turn = f.turns[item.index * f.keyBlocks + firstKey / kKeyBlock];
     waitForTurn(turn, block);
     addToKeys(f, at, firstKey);
-    if (block + 1 == shape.queryBlocks()) finishKeys(f, at, firstKey);
+    if (block + 1 == shape.queryBlocks(item.length)) finishKeys(f, at, firstKey);
     turn.store(block + 1, std::memory_order_release);
   }
   for (size_t p = 0; p < panels.size(); ++p) {
     const size_t position = at.position(p);
-    finishQueries(f, at.batch * shape.sequence + position, at.head(p), countAt(position), panels[p]);
+    finishQueries(f, item.firstRow + position, at.head(p), countAt(position), panels[p]);
   }
 }
 
-/// gatedAttentionBackward(q, k, v, gate | null, y, dy, logSumExp, dq, dk, dv, dGate | null, B, T, H, K, D, headwise)
+/// gatedAttentionBackward(q, k, v, gate | null, y, dy, logSumExp, dq, dk, dv, dGate | null, starts[documents + 1],
+///                        documents, H, K, D, headwise)
 /// dq may be q or dy, dk may be k, dv may be v, dGate may be gate.
 double gatedAttentionBackward(const Arguments& args) {
   Backward f{};
-  f.shape = {args.size(11), args.size(12), args.size(13), args.size(14), args.size(15)};
+  f.shape = {Documents(args, 11), args.size(13), args.size(14), args.size(15)};
   f.headwise = args.boolean(16);
   const Shape& shape = f.shape;
   const size_t tokens = shape.tokens(), queries = tokens * shape.heads * shape.headDim;
@@ -274,16 +274,17 @@ double gatedAttentionBackward(const Arguments& args) {
 
   static thread_local Scratch memory;
   f.packedSize = PackedKeys::size(shape);
-  f.turns = std::vector<std::atomic<size_t>>(shape.items() * shape.keyBlocks());
-  for (size_t i = 0; i < f.turns.size(); ++i) f.turns[i] = i % shape.keyBlocks() * kKeyBlock / shape.queriesPerBlock();
+  f.keyBlocks = shape.keyBlocks(shape.documents.longest());
+  f.turns = std::vector<std::atomic<size_t>>(shape.items() * f.keyBlocks);
+  for (size_t i = 0; i < f.turns.size(); ++i) f.turns[i] = i % f.keyBlocks * kKeyBlock / shape.queriesPerBlock();
   const PackedKeys keys(shape, f.k), values(shape, f.v);
   forEachQueryBlock(
       shape, [&](size_t slots) { f.packed = memory.floats(4 * slots * f.packedSize); },
-      [&](size_t item, size_t slot) {
+      [&](const Item& item, size_t slot) {
         keys.pack(item, f.keysOf(slot));
         values.pack(item, f.valuesOf(slot));
       },
-      [&](size_t item, size_t block, size_t slot) { computeBlock(f, item, block, slot); });
+      [&](const Item& item, size_t block, size_t slot) { computeBlock(f, item, block, slot); });
   return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "addon.h"
+#include "documents.h"
 #include "lanes.h"
 #include "parallel.h"
 
@@ -19,7 +20,7 @@ constexpr size_t kTokensPerPart = 64;
 /// Where things lie. Columns of the projection: for each key-value head, the queries of its group and then their gates;
 /// then all keys; then all values.
 struct Columns {
-  size_t tokens, sequence, heads, keyValueHeads, headDim, gatesPerGroup;
+  size_t tokens, heads, keyValueHeads, headDim, gatesPerGroup;
 
   size_t group() const { return heads / keyValueHeads; }
   size_t queryWidth() const { return heads * headDim; }
@@ -33,7 +34,7 @@ struct Columns {
   size_t width() const { return values() + keyWidth(); }
 };
 
-/// cos and sin [T][D/2] of the angle of each pair at each position.
+/// cos and sin [T][D/2] of the angle of each pair at each position, T of the longest document.
 struct Rotation {
   const float *cosine, *sine;
   size_t half;
@@ -93,20 +94,20 @@ void normBack(const float* x, const float* weight, float epsilon, size_t width, 
   }
 }
 
-Columns columnsOf(const Arguments& args, size_t first) {
-  const size_t batch = args.size(first), sequence = args.size(first + 1);
-  return {batch * sequence, sequence, args.size(first + 2), args.size(first + 3), args.size(first + 4), args.size(first + 5)};
+Columns columnsOf(const Arguments& args, const Documents& documents, size_t first) {
+  return {documents.tokens(), args.size(first + 2), args.size(first + 3), args.size(first + 4), args.size(first + 5)};
 }
 
 /// attentionHeads(projection[N·W], qNorm[D] | null, kNorm[D] | null, cos[T·D/2], sin[T·D/2], q[N·H·D], k[N·K·D], v[N·K·D],
-///                gate[N·gates] | null, B, T, H, K, D, gate columns of a group, epsilon)
+///                gate[N·gates] | null, starts[documents + 1], documents, H, K, D, gate columns of a group, epsilon)
 double attentionHeads(const Arguments& args) {
-  const Columns at = columnsOf(args, 9);
+  const Documents documents(args, 9);
+  const Columns at = columnsOf(args, documents, 9);
   const float epsilon = static_cast<float>(args.number(15));
   const size_t half = at.headDim / 2;
   const float* projection = args.floats(0, at.tokens * at.width());
   const float *qNorm = args.optionalFloats(1, at.headDim), *kNorm = args.optionalFloats(2, at.headDim);
-  const Rotation rotation{args.floats(3, at.sequence * half), args.floats(4, at.sequence * half), half};
+  const Rotation rotation{args.floats(3, documents.longest() * half), args.floats(4, documents.longest() * half), half};
   float *q = args.floats(5, at.tokens * at.queryWidth()), *k = args.floats(6, at.tokens * at.keyWidth());
   float *v = args.floats(7, at.tokens * at.keyWidth());
   float* gate = at.gatesPerGroup == 0 ? nullptr : args.floats(8, at.tokens * at.gateWidth());
@@ -117,7 +118,7 @@ double attentionHeads(const Arguments& args) {
   parallelFor(at.tokens, 16, [&](size_t begin, size_t end) {
     for (size_t token = begin; token < end; ++token) {
       const float* row = projection + token * at.width();
-      const Rotation here = rotation.at(token % at.sequence);
+      const Rotation here = rotation.at(documents.position(token));
       for (size_t h = 0; h < at.heads; ++h) head(row + at.query(h), qNorm, here, q + (token * at.heads + h) * at.headDim);
       for (size_t h = 0; h < at.keyValueHeads; ++h) {
         head(row + at.keys() + h * at.headDim, kNorm, here, k + (token * at.keyValueHeads + h) * at.headDim);
@@ -132,14 +133,16 @@ double attentionHeads(const Arguments& args) {
 }
 
 /// attentionHeadsBackward(projection, qNorm | null, kNorm | null, cos, sin, dq, dk, dv, dGate | null, dProjection,
-///                        dqNorm[D] | null, dkNorm[D] | null, accumulateQ, accumulateK, B, T, H, K, D, gate columns, epsilon)
+///                        dqNorm[D] | null, dkNorm[D] | null, accumulateQ, accumulateK, starts[documents + 1], documents, H, K, D,
+///                        gate columns, epsilon)
 double attentionHeadsBackward(const Arguments& args) {
-  const Columns at = columnsOf(args, 14);
+  const Documents documents(args, 14);
+  const Columns at = columnsOf(args, documents, 14);
   const float epsilon = static_cast<float>(args.number(20));
   const size_t half = at.headDim / 2, headDim = at.headDim;
   const float* projection = args.floats(0, at.tokens * at.width());
   const float *qNorm = args.optionalFloats(1, headDim), *kNorm = args.optionalFloats(2, headDim);
-  const Rotation rotation{args.floats(3, at.sequence * half), args.floats(4, at.sequence * half), half};
+  const Rotation rotation{args.floats(3, documents.longest() * half), args.floats(4, documents.longest() * half), half};
   const float *dq = args.floats(5, at.tokens * at.queryWidth()), *dk = args.floats(6, at.tokens * at.keyWidth());
   const float* dv = args.floats(7, at.tokens * at.keyWidth());
   const float* dGate = at.gatesPerGroup == 0 ? nullptr : args.floats(8, at.tokens * at.gateWidth());
@@ -150,7 +153,7 @@ double attentionHeadsBackward(const Arguments& args) {
   std::vector<float> partial(parts * 2 * headDim, 0.0f);
   const auto head = [&](size_t token, size_t column, const float* weight, const float* dy, float* dWeight) {
     float* dx = dProjection + token * at.width() + column;
-    turnBack(dy, rotation.at(token % at.sequence), dx);
+    turnBack(dy, rotation.at(documents.position(token)), dx);
     if (weight != nullptr) normBack(projection + token * at.width() + column, weight, epsilon, headDim, dx, dWeight);
   };
   parallelFor(parts, 1, [&](size_t begin, size_t end) {
@@ -180,18 +183,22 @@ double attentionHeadsBackward(const Arguments& args) {
   return 0;
 }
 
-/// rotaryEmbedding(x[N·H·D], cos[T·D/2], sin[T·D/2], y[N·H·D], N, T, H, D, back): turns every head, or turns it back.
+/// rotaryEmbedding(x[N·H·D], cos[T·D/2], sin[T·D/2], y[N·H·D], starts[documents + 1], documents, H, D, back): turns every
+/// head, or turns it back.
 double rotaryEmbedding(const Arguments& args) {
-  const size_t tokens = args.size(4), sequence = args.size(5), heads = args.size(6), headDim = args.size(7), half = headDim / 2;
+  const Documents documents(args, 4);
+  const size_t tokens = documents.tokens(), heads = args.size(6), headDim = args.size(7), half = headDim / 2;
   const bool back = args.boolean(8);
   const float* x = args.floats(0, tokens * heads * headDim);
-  const Rotation rotation{args.floats(1, sequence * half), args.floats(2, sequence * half), half};
+  const Rotation rotation{args.floats(1, documents.longest() * half), args.floats(2, documents.longest() * half), half};
   float* y = args.floats(3, tokens * heads * headDim);
   parallelFor(tokens, 16, [&](size_t begin, size_t end) {
-    for (size_t row = begin * heads; row < end * heads; ++row) {
-      const Rotation here = rotation.at(row / heads % sequence);
-      if (back) turnBack(x + row * headDim, here, y + row * headDim);
-      else turn(x + row * headDim, nullptr, 1.0f, here, y + row * headDim);
+    for (size_t token = begin; token < end; ++token) {
+      const Rotation here = rotation.at(documents.position(token));
+      for (size_t row = token * heads; row < (token + 1) * heads; ++row) {
+        if (back) turnBack(x + row * headDim, here, y + row * headDim);
+        else turn(x + row * headDim, nullptr, 1.0f, here, y + row * headDim);
+      }
     }
   });
   return 0;

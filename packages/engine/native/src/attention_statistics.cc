@@ -8,7 +8,7 @@ namespace sluice::attention {
 
 namespace {
 
-// Numbers of one head of one sequence.
+// Numbers of one head of one document.
 constexpr size_t kFirstToken = 0, kFirstQuery = 1, kLargest = 2, kEntropy = 3, kNumbers = 4;
 
 struct Statistics {
@@ -21,8 +21,7 @@ struct Statistics {
 
 /// Adds the numbers of the `count` queries from `position` on. `scores` [keys][32], in base 2, hold garbage after the
 /// query's own token.
-void addPanel(const Statistics& s, size_t head, size_t position, size_t count, float* scores, double* numbers) {
-  const size_t keys = std::min(position + kLanes, roundUp(s.shape.sequence, kKeyBlock));
+void addPanel(const Statistics& s, size_t head, size_t position, size_t keys, size_t count, float* scores, double* numbers) {
   const float ln2 = static_cast<float>(kLn2), sink = s.sinks == nullptr ? -INFINITY : s.sinks[head] / ln2;
   hideUnseen(scores, keys, -static_cast<ptrdiff_t>(position));
   alignas(64) float largest[kLanes], total[kLanes], spread[kLanes], first[kLanes];
@@ -60,42 +59,41 @@ void addPanel(const Statistics& s, size_t head, size_t position, size_t count, f
   }
 }
 
-void computeItem(const Statistics& s, size_t item) {
+void computeItem(const Statistics& s, const Item& item) {
   static thread_local Scratch scratch;
   const Shape& shape = s.shape;
   const size_t channels = shape.channels(), width = shape.heads * shape.headDim, panelSize = channels * kLanes;
-  const size_t rows = roundUp(shape.sequence, kKeyBlock);
+  const size_t rows = roundUp(item.length, kKeyBlock);
   float* keys = scratch.floats(PackedKeys::size(shape) + 2 * panelSize + rows * kLanes);
   float *panel = keys + PackedKeys::size(shape), *queries = panel + panelSize, *scores = queries + panelSize;
   PackedKeys(shape, s.k).pack(item, keys);
-  const size_t batch = item / shape.keyValueHeads, firstHead = item % shape.keyValueHeads * shape.group();
   const float scale = scoreScale(shape);
-  for (size_t head = firstHead; head < firstHead + shape.group(); ++head) {
-    double* numbers = s.numbers + (batch * shape.heads + head) * kNumbers;
+  for (size_t head = item.firstHead; head < item.firstHead + shape.group(); ++head) {
+    double* numbers = s.numbers + (item.document * shape.heads + head) * kNumbers;
     std::fill(numbers, numbers + kNumbers, 0.0);
     numbers[kLargest] = -INFINITY;
-    for (size_t position = 0; position < shape.sequence; position += kLanes) {
-      const size_t count = std::min(kLanes, shape.sequence - position);
-      const float* q = s.q + (batch * shape.sequence + position) * width + head * shape.headDim;
+    for (size_t position = 0; position < item.length; position += kLanes) {
+      const size_t count = std::min(kLanes, item.length - position), visible = std::min(position + kLanes, rows);
+      const float* q = s.q + (item.firstRow + position) * width + head * shape.headDim;
       copyRows(q, width, count, shape.headDim, queries, kLanes, channels);
       transposeBlock(queries, kLanes, channels, panel);
       for (size_t i = 0; i < panelSize; i += kWidth) store(panel + i, load(panel + i) * scale);
-      multiplyRows(keys, panel, std::min(position + kLanes, rows), channels, scores);
-      addPanel(s, head, position, count, scores, numbers);
+      multiplyRows(keys, panel, visible, channels, scores);
+      addPanel(s, head, position, visible, count, scores, numbers);
     }
   }
 }
 
-/// attentionStatistics(q[N·H·D], k[N·K·D], sinks[H] | null, numbers[B·H·4], B, T, H, K, D)
+/// attentionStatistics(q[N·H·D], k[N·K·D], sinks[H] | null, numbers[documents·H·4], starts[documents + 1], documents, H, K, D)
 double attentionStatistics(const Arguments& args) {
   Statistics s{};
-  s.shape = {args.size(4), args.size(5), args.size(6), args.size(7), args.size(8)};
+  s.shape = {Documents(args, 4), args.size(6), args.size(7), args.size(8)};
   const Shape& shape = s.shape;
   s.q = args.floats(0, shape.tokens() * shape.heads * shape.headDim);
   s.k = args.floats(1, shape.tokens() * shape.keyValueHeads * shape.headDim);
   s.sinks = args.optionalFloats(2, shape.heads);
-  s.numbers = args.doubles(3, shape.batch * shape.heads * kNumbers);
-  parallelItems(shape.items(), [&](size_t item) { computeItem(s, item); });
+  s.numbers = args.doubles(3, shape.documents.count() * shape.heads * kNumbers);
+  parallelItems(shape.items(), [&](size_t item) { computeItem(s, Item(shape, item)); });
   return 0;
 }
 

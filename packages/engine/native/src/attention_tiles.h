@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "documents.h"
 #include "parallel.h"
 #include "scratch.h"
 #include "simd.h"
@@ -36,22 +37,39 @@ constexpr size_t kRows = 4, kVectors = 2;
 
 inline size_t roundUp(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
-/// Batch B, sequence T, H query heads, K key-value heads, D channels a head; G = H / K query heads share a key-value head.
+/// Documents of N tokens in all, H query heads, K key-value heads, D channels a head; G = H / K query heads share a key-value
+/// head.
 struct Shape {
-  size_t batch, sequence, heads, keyValueHeads, headDim;
+  Documents documents;
+  size_t heads, keyValueHeads, headDim;
 
-  size_t tokens() const { return batch * sequence; }
+  size_t tokens() const { return documents.tokens(); }
   size_t group() const { return heads / keyValueHeads; }
   /// Channels of a head with padding.
   size_t channels() const { return roundUp(headDim, kChannelStep); }
-  size_t keyBlocks() const { return (sequence + kKeyBlock - 1) / kKeyBlock; }
-  /// Pairs of sequence and key-value head: they have nothing to do with each other.
-  size_t items() const { return batch * keyValueHeads; }
+  /// Pairs of document and key-value head: they have nothing to do with each other.
+  size_t items() const { return documents.count() * keyValueHeads; }
   /// Panels of one head that are treated together: together with the other heads of the group they should fit in cache.
   size_t panelsPerHead() const { return group() * channels() > 512 ? 1 : 2; }
   size_t panels() const { return group() * panelsPerHead(); }
   size_t queriesPerBlock() const { return panelsPerHead() * kLanes; }
-  size_t queryBlocks() const { return (sequence + queriesPerBlock() - 1) / queriesPerBlock(); }
+  size_t keyBlocks(size_t length) const { return (length + kKeyBlock - 1) / kKeyBlock; }
+  size_t queryBlocks(size_t length) const { return (length + queriesPerBlock() - 1) / queriesPerBlock(); }
+};
+
+/// A pair of document and key-value head. Blocks of queries and keys are counted from the document's first token, so that
+/// what stands before it changes no bit.
+struct Item {
+  size_t index, document, keyValueHead;
+  /// The document's first row and its tokens.
+  size_t firstRow, length;
+  /// The first of the query heads that share the key-value head.
+  size_t firstHead;
+
+  Item(const Shape& shape, size_t item)
+      : index(item), document(item / shape.keyValueHeads), keyValueHead(item % shape.keyValueHeads),
+        firstRow(shape.documents.begin(document)), length(shape.documents.length(document)),
+        firstHead(keyValueHead * shape.group()) {}
 };
 
 /// Scores are kept in base 2: q is multiplied by this, and e^(q·k/√D) becomes 2^(that product).
@@ -188,13 +206,15 @@ inline void hideUnseen(float* scores, size_t keys, ptrdiff_t ahead) {
 class PackedKeys {
  public:
   PackedKeys(const Shape& shape, const float* source) : shape_(shape), source_(source) {}
-  static size_t size(const Shape& shape) { return shape.keyBlocks() * kKeyBlock * shape.channels(); }
+  /// Of the longest document.
+  static size_t size(const Shape& shape) {
+    return shape.keyBlocks(shape.documents.longest()) * kKeyBlock * shape.channels();
+  }
 
-  void pack(size_t item, float* to) const {
-    const size_t batch = item / shape_.keyValueHeads, head = item % shape_.keyValueHeads;
+  void pack(const Item& item, float* to) const {
     const size_t stride = shape_.keyValueHeads * shape_.headDim;
-    copyRows(source_ + batch * shape_.sequence * stride + head * shape_.headDim, stride, shape_.sequence, shape_.headDim, to,
-             shape_.keyBlocks() * kKeyBlock, shape_.channels());
+    copyRows(source_ + item.firstRow * stride + item.keyValueHead * shape_.headDim, stride, item.length, shape_.headDim, to,
+             shape_.keyBlocks(item.length) * kKeyBlock, shape_.channels());
   }
 
  private:
@@ -210,21 +230,25 @@ class PackedKeys {
 template <typename SetUp, typename Prepare, typename Compute>
 void forEachQueryBlock(const Shape& shape, const SetUp& setUp, const Prepare& prepare, const Compute& compute) {
   const size_t items = shape.items(), workers = static_cast<size_t>(threadCount());
-  const size_t shared = items >= 4 * workers ? 0 : items % workers, whole = items - shared;
+  // A few items of unequal lengths would leave all threads but one waiting for the longest.
+  const size_t last = shape.documents.areEqual() ? items % workers : items;
+  const size_t shared = workers == 1 || items >= 4 * workers ? 0 : last, whole = items - shared;
   setUp(workers + shared);
-  parallelItems(shared, [&](size_t item) { prepare(whole + item, workers + item); });
-  const size_t tickets = whole + shared * shape.queryBlocks();
+  parallelItems(shared, [&](size_t item) { prepare(Item(shape, whole + item), workers + item); });
+  const size_t tickets = whole + shared * shape.queryBlocks(shape.documents.longest());
   std::atomic<size_t> next{0};
   parallelFor(workers, 1, [&](size_t begin, size_t end) {
     for (size_t slot = begin; slot < end; ++slot) {
       for (size_t ticket = next++; ticket < tickets; ticket = next++) {
         if (ticket < whole) {
-          prepare(ticket, slot);
-          for (size_t block = 0; block < shape.queryBlocks(); ++block) compute(ticket, block, slot);
+          const Item item(shape, ticket);
+          prepare(item, slot);
+          for (size_t block = 0; block < shape.queryBlocks(item.length); ++block) compute(item, block, slot);
         } else {
           // One block of each shared item in turn, so that threads seldom meet in an item.
-          const size_t item = (ticket - whole) % shared;
-          compute(whole + item, (ticket - whole) / shared, workers + item);
+          const size_t place = (ticket - whole) % shared, block = (ticket - whole) / shared;
+          const Item item(shape, whole + place);
+          if (block < shape.queryBlocks(item.length)) compute(item, block, workers + place);
         }
       }
     }

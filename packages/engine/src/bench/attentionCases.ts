@@ -1,6 +1,7 @@
 /** Attention at several lengths, always 4096 tokens, 8 heads, 4 key-value heads, elementwise gate; and its heads. */
 
 import { callNative } from '../native.ts';
+import { documentArguments } from '../ops/attentionLayout.ts';
 import { rotaryTable } from '../ops/rotaryEmbedding.ts';
 import { filled, type Work } from './measure.ts';
 
@@ -11,7 +12,8 @@ function attention(sequence: number, headDim: number, isBackward: boolean): Work
   const [q, gate, y, dy, dq, dGate] = Array.from({ length: 6 }, () => filled(wide));
   const [k, v, dk, dv] = Array.from({ length: 4 }, () => filled(narrow));
   const logSumExp = filled(TOKENS * HEADS);
-  const sizes = [TOKENS / sequence, sequence, HEADS, KEY_VALUE_HEADS, headDim, false];
+  const documents = documentArguments({ batch: TOKENS / sequence, sequence });
+  const sizes = [...documents, HEADS, KEY_VALUE_HEADS, headDim, false];
   const forward = () => void callNative('gatedAttention', q!, k!, v!, gate!, y!, logSumExp, ...sizes);
   // q·kᵀ and weights·v over the half of the pairs that the causal mask leaves.
   const flops = 2 * TOKENS * (sequence + 1) * HEADS * headDim;
@@ -37,7 +39,14 @@ function heads(headDim: number, isBackward: boolean): Work {
   const [k, v] = [filled(TOKENS * KEY_VALUE_HEADS * headDim), filled(TOKENS * KEY_VALUE_HEADS * headDim)];
   const [qNorm, kNorm, dqNorm, dkNorm] = Array.from({ length: 4 }, () => filled(headDim));
   const { cos, sin } = rotaryTable(512, headDim, 10_000);
-  const sizes = [TOKENS / 512, 512, HEADS, KEY_VALUE_HEADS, headDim, group, 1e-6];
+  const sizes = [
+    ...documentArguments({ batch: TOKENS / 512, sequence: 512 }),
+    HEADS,
+    KEY_VALUE_HEADS,
+    headDim,
+    group,
+    1e-6,
+  ];
   const arrays = [qNorm!, kNorm!, cos, sin, q, k, v, gate];
   const bytes = 4 * TOKENS * width;
   if (!isBackward) {

@@ -13,7 +13,7 @@ import * as tf from '@tensorflow/tfjs';
 import { type GradientContext, hasFused, registerFused, runFusedMany } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';
-import { type AttentionLayout, gateWidth, projectionWidth } from './attentionLayout.ts';
+import { type AttentionLayout, documentArguments, gateWidth, projectionWidth } from './attentionLayout.ts';
 import { rmsNormReference } from './rmsNorm.ts';
 import { type RotaryTable, rotaryEmbeddingReference } from './rotaryEmbedding.ts';
 
@@ -88,7 +88,7 @@ export function attentionHeadsReference(
     const rows = tf.reshape(x, [tokens * count, headDim]) as tf.Tensor2D;
     const normalised = gain_D ? rmsNormReference(rows, gain_D, epsilon) : rows;
     const row_N = tf.reshape(normalised, [tokens, count * headDim]) as tf.Tensor2D;
-    return rotaryEmbeddingReference(row_N, rotary, { batch, sequence, heads: count, headDim });
+    return rotaryEmbeddingReference(row_N, rotary, { ...layout, heads: count });
   };
   return {
     q: normAndRotate(q, qNorm_D, heads),
@@ -99,8 +99,9 @@ export function attentionHeadsReference(
 }
 
 function sizes(layout: AttentionLayout): KernelArgument[] {
-  const { batch, sequence, heads, keyValueHeads, headDim, epsilon } = layout;
-  return [batch, sequence, heads, keyValueHeads, headDim, gateWidth(layout) / keyValueHeads, epsilon];
+  const { heads, keyValueHeads, headDim, epsilon } = layout;
+  const gateColumns = gateWidth(layout) / keyValueHeads;
+  return [...documentArguments(layout), heads, keyValueHeads, headDim, gateColumns, epsilon];
 }
 
 registerFused<Attributes>({

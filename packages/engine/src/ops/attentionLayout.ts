@@ -5,6 +5,11 @@ export interface AttentionLayout {
   readonly batch: number;
   /** Tokens of a sequence. */
   readonly sequence: number;
+  /**
+   * The first row of each document, in order; every sequence begins one. Rows see those of their own document only, and positions
+   * are counted from its first. Left out, each sequence is a document.
+   */
+  readonly documents?: Int32Array | undefined;
   /** Query heads. */
   readonly heads: number;
   /** Key-value heads, each shared by `heads / keyValueHeads` neighbouring query heads. */
@@ -15,6 +20,32 @@ export interface AttentionLayout {
   readonly gate: 'none' | 'elementwise' | 'headwise';
   /** Added to the mean square by the norms of queries and keys. */
   readonly epsilon: number;
+}
+
+/** How rows are cut into sequences and documents. */
+export type RowLayout = Pick<AttentionLayout, 'batch' | 'sequence' | 'documents'>;
+
+/** The first row of each document, and then the number of rows. */
+export function documentBounds({ batch, sequence, documents }: RowLayout): Int32Array {
+  const rows = batch * sequence;
+  if (documents) return Int32Array.of(...documents, rows);
+  return Int32Array.from({ length: sequence === 0 ? 1 : batch + 1 }, (_, index) => index * sequence);
+}
+
+/** What native kernels are told of the documents: their bounds, and how many there are. */
+export function documentArguments(layout: RowLayout): [Int32Array, number] {
+  const bounds = documentBounds(layout);
+  return [bounds, bounds.length - 1];
+}
+
+/** For each row, the first row of its document. */
+export function documentStarts(layout: RowLayout): Int32Array {
+  const bounds = documentBounds(layout);
+  const starts = new Int32Array(bounds.at(-1)!);
+  for (let document = 0; document + 1 < bounds.length; document++) {
+    starts.fill(bounds[document]!, bounds[document]!, bounds[document + 1]!);
+  }
+  return starts;
 }
 
 /** Gate logits of one token. */

@@ -40,6 +40,7 @@ export function cachedAttention(
   gate: tf.Tensor2D | undefined,
   layout: AttentionLayout,
 ): tf.Tensor2D {
+  invariant(!layout.documents, 'a cache holds one document');
   const least = cached.tokens * layout.keyValueHeads * layout.headDim;
   invariant(layout.batch === 1 && cached.tokens >= layout.sequence, 'one sequence, its new tokens cached');
   invariant(cached.keys.length >= least && cached.values.length >= least, `a cache of ${least} elements`);

@@ -2,7 +2,8 @@
  * Gated causal attention: softmax(q·kᵀ/√D)·v ⊙ sigmoid(gate) (the paper's §2.1 and §2.2, gate at position G1).
  *
  * Shapes: B sequences of T tokens, N = B·T rows; H query heads, K key-value heads, each shared by G = H/K query heads;
- * D channels of a head. The kernel goes through the keys block by block (Dao et al., FlashAttention, 2022): it needs
+ * D channels of a head. Where documents are kept apart, each is computed as if it were a sequence of its own, so that its rows
+ * have the same bits whatever stands before and after it. The kernel goes through the keys block by block (Dao et al., FlashAttention, 2022): it needs
  * memory in proportion to T, and keeps one number for each row of scores.
  */
 
@@ -20,7 +21,7 @@ import {
 import { callNative, type KernelArgument } from '../native.ts';
 import { whenRead } from '../reads.ts';
 import { recomputed } from '../recompute.ts';
-import type { AttentionLayout } from './attentionLayout.ts';
+import { type AttentionLayout, documentArguments, documentStarts } from './attentionLayout.ts';
 
 /** The gate is an input tensor that not every layer has, so there are two kernels. */
 const KERNELS = { plain: 'SluiceAttention', gated: 'SluiceGatedAttention' };
@@ -32,7 +33,7 @@ interface Attributes {
   readonly onLargest?: OnLargestLogits | undefined;
 }
 
-/** Told the largest q·k/√D of each head of each sequence over the tokens that queries see, [B·H]. */
+/** Told the largest q·k/√D of each head of each document over the tokens that queries see, [documents·H]. */
 export type OnLargestLogits = (largest: Float32Array) => void;
 
 /**
@@ -75,8 +76,9 @@ export function gatedAttentionReference(
   k: tf.Tensor2D,
   v: tf.Tensor2D,
   gate: tf.Tensor2D | undefined,
-  { batch, sequence, heads, keyValueHeads, headDim }: AttentionLayout,
+  layout: AttentionLayout,
 ): tf.Tensor2D {
+  const { batch, sequence, heads, keyValueHeads, headDim } = layout;
   const q_BHTD = tf.transpose(tf.reshape(q, [batch, sequence, heads, headDim]), [0, 2, 1, 3]);
   const repeat = (x: tf.Tensor2D): tf.Tensor4D => {
     const x_BKTD = tf.transpose(tf.reshape(x, [batch, sequence, keyValueHeads, headDim]), [0, 2, 1, 3]);
@@ -88,7 +90,7 @@ export function gatedAttentionReference(
     return tf.reshape(x_PGS, [batch, heads, sequence, headDim]);
   };
   const scores_BHTT = tf.mul(tf.matMul(q_BHTD, repeat(k), false, true), 1 / Math.sqrt(headDim));
-  const weights_BHTT = tf.softmax(tf.add(scores_BHTT, causalMask(sequence)));
+  const weights_BHTT = tf.softmax(tf.add(scores_BHTT, attentionMask(layout)));
   const output_BTHD = tf.transpose(tf.matMul(weights_BHTT, repeat(v)), [0, 2, 1, 3]);
   if (!gate) return tf.reshape(output_BTHD, [batch * sequence, heads * headDim]);
   const open_BTHG = tf.sigmoid(
@@ -97,11 +99,17 @@ export function gatedAttentionReference(
   return tf.reshape(tf.mul(output_BTHD, open_BTHG), [batch * sequence, heads * headDim]);
 }
 
-/** [T, T]: 0 where the row's token sees the column's, −∞ elsewhere. */
-function causalMask(sequence: number): tf.Tensor2D {
-  const mask = new Float32Array(sequence * sequence).fill(Number.NEGATIVE_INFINITY);
-  for (let row = 0; row < sequence; row++) mask.fill(0, row * sequence, row * sequence + row + 1);
-  return tf.tensor2d(mask, [sequence, sequence]);
+/** [B, 1, T, T], or [1, 1, T, T] for all sequences alike: 0 where the row's token sees the column's, −∞ elsewhere. */
+function attentionMask({ batch, sequence, documents }: AttentionLayout): tf.Tensor4D {
+  const masks = documents ? batch : 1;
+  const starts = documentStarts({ batch: masks, sequence, documents });
+  const mask = new Float32Array(masks * sequence * sequence).fill(Number.NEGATIVE_INFINITY);
+  for (let row = 0; row < masks * sequence; row++) {
+    // Columns are counted from the first token of the sequence.
+    const begin = row * sequence - (row - (row % sequence));
+    mask.fill(0, begin + starts[row]!, begin + row + 1);
+  }
+  return tf.tensor4d(mask, [masks, 1, sequence, sequence]);
 }
 
 /** As the kernel gives them, from queries and keys. */
@@ -110,14 +118,15 @@ export function largestLogits(operands: QueriesKeys): Float32Array {
 }
 
 function sizes(layout: AttentionLayout): KernelArgument[] {
-  const { batch, sequence, heads, keyValueHeads, headDim, gate } = layout;
-  return [batch, sequence, heads, keyValueHeads, headDim, gate === 'headwise'];
+  const { heads, keyValueHeads, headDim, gate } = layout;
+  return [...documentArguments(layout), heads, keyValueHeads, headDim, gate === 'headwise'];
 }
 
 function forward(context: KernelContext<Attributes>): tf.TensorInfo {
   const { floats, output, recording } = context;
   const { layout, saved, onLargest } = context.attributes;
-  const largest = onLargest ? new Float32Array(layout.batch * layout.heads) : null;
+  const documents = layout.documents?.length ?? layout.batch;
+  const largest = onLargest ? new Float32Array(documents * layout.heads) : null;
   const y = output([layout.batch * layout.sequence, layout.heads * layout.headDim]);
   callNative(
     'gatedAttention',

@@ -7,7 +7,7 @@ import { elementary } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
-import type { AttentionLayout } from './attentionLayout.ts';
+import { type AttentionLayout, documentArguments, documentStarts } from './attentionLayout.ts';
 
 const KERNEL = 'SluiceRotaryEmbedding';
 
@@ -17,7 +17,7 @@ export interface RotaryTable {
   readonly sin: Float32Array;
 }
 
-export type RotaryLayout = Pick<AttentionLayout, 'batch' | 'sequence' | 'heads' | 'headDim'>;
+export type RotaryLayout = Pick<AttentionLayout, 'batch' | 'sequence' | 'documents' | 'heads' | 'headDim'>;
 
 /**
  * Angles are computed in double precision.
@@ -62,30 +62,44 @@ export function rotaryEmbedding(x: tf.Tensor2D, table: RotaryTable, layout: Rota
 export function rotaryEmbeddingReference(
   x: tf.Tensor2D,
   { cos, sin }: RotaryTable,
-  { batch, sequence, heads, headDim }: RotaryLayout,
+  layout: RotaryLayout,
 ): tf.Tensor2D {
-  const half = headDim / 2;
-  const cos_1T1I = tf.tensor4d(cos, [1, cos.length / half, 1, half]).slice(0, [1, sequence, 1, half]);
-  const sin_1T1I = tf.tensor4d(sin, [1, sin.length / half, 1, half]).slice(0, [1, sequence, 1, half]);
+  const { batch, sequence, heads, headDim } = layout;
+  const cos_BT1I = atPositions(cos, layout);
+  const sin_BT1I = atPositions(sin, layout);
   const [first, second] = tf.split(tf.reshape(x, [batch, sequence, heads, headDim]), 2, 3) as [
     tf.Tensor,
     tf.Tensor,
   ];
   const turned = [
-    tf.sub(tf.mul(first, cos_1T1I), tf.mul(second, sin_1T1I)),
-    tf.add(tf.mul(second, cos_1T1I), tf.mul(first, sin_1T1I)),
+    tf.sub(tf.mul(first, cos_BT1I), tf.mul(second, sin_BT1I)),
+    tf.add(tf.mul(second, cos_BT1I), tf.mul(first, sin_BT1I)),
   ];
   return tf.reshape(tf.concat(turned, 3), [batch * sequence, heads * headDim]);
+}
+
+/** The rows of a table that belong to the positions, [B, T, 1, D/2], or [1, T, 1, D/2] where they are all sequences' alike. */
+function atPositions(table: Float32Array, layout: RotaryLayout): tf.Tensor4D {
+  const { batch, sequence, documents } = layout;
+  const half = layout.headDim / 2;
+  const table_PI = tf.tensor2d(table, [table.length / half, half]);
+  if (!documents) return tf.reshape(tf.slice(table_PI, 0, sequence), [1, sequence, 1, half]);
+  const position_N = tf.tensor1d(
+    documentStarts(layout).map((start, row) => row - start),
+    'int32',
+  );
+  return tf.reshape(tf.gather(table_PI, position_N), [batch, sequence, 1, half]);
 }
 
 function turn(
   x: Float32Array,
   y: Float32Array,
   { cos, sin }: RotaryTable,
-  { batch, sequence, heads, headDim }: RotaryLayout,
+  layout: RotaryLayout,
   back: boolean,
 ): void {
-  callNative('rotaryEmbedding', x, cos, sin, y, batch * sequence, sequence, heads, headDim, back);
+  const { heads, headDim } = layout;
+  callNative('rotaryEmbedding', x, cos, sin, y, ...documentArguments(layout), heads, headDim, back);
 }
 
 registerFused<{ table: RotaryTable; layout: RotaryLayout }>({

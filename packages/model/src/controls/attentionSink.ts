@@ -2,12 +2,18 @@
  * A place for attention to go that is no token. The weights of a row of scores x become e^{x_j} / (e^s + Σ e^{x_j}): with
  * s = 0 this is softmax-off-by-one (Miller, 2023); with a learned s of each head, the sinks of gpt-oss (OpenAI, 2025).
  *
- * It is had by a token before the first one whose value is zero and whose score is s, so that attention's own kernel
+ * It is had by a token before the first one (of each document, where these are kept apart) whose value is zero and whose score is s, so that attention's own kernel
  * computes it in memory linear in the sequence. A zero key makes s = 0. For a learned s, heads get channels in which only
  * that token's key is not zero, and that hold s in the queries.
  */
 
-import { type AttentionLayout, cachedAttention, gatedAttention } from '@sluice/engine';
+import {
+  type AttentionLayout,
+  cachedAttention,
+  documentBounds,
+  gatedAttention,
+  gatherRows,
+} from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { BlockContext } from '../block.ts';
@@ -98,7 +104,7 @@ function widenSeen(
 
 /** Attention with a token of value zero before the first; its key is zero but for `mark` in the first extra channel. */
 function attendAfterSink({ q, k, v, layout, seen }: AttentionOperands, mark: number): tf.Tensor2D {
-  const { batch, sequence, keyValueHeads, headDim } = layout;
+  const { keyValueHeads, headDim } = layout;
   const key_D = new Float32Array(headDim);
   if (mark !== 0) key_D[headDim - EXTRA_CHANNELS] = mark;
   const key = Float32Array.from({ length: keyValueHeads * headDim }, (_, i) => key_D[i % headDim]!);
@@ -113,19 +119,75 @@ function attendAfterSink({ q, k, v, layout, seen }: AttentionOperands, mark: num
     const all = { keys: before(key, seen.keys), values: before(none, seen.values), tokens: seen.tokens + 1 };
     return cachedAttention(q, all, undefined, layout);
   }
+  const attend = layout.documents ? attendAfterRows : attendAfterRow;
+  return attend({ q, k, v, layout }, { q: new Float32Array(q.shape[1]), k: key, v: none });
+}
+
+type Operands = Pick<AttentionOperands, 'q' | 'k' | 'v' | 'layout'>;
+
+/** What stands before the first token. */
+interface SinkRows {
+  readonly q: Float32Array;
+  readonly k: Float32Array;
+  readonly v: Float32Array;
+}
+
+/** With a row before the first of each sequence. */
+function attendAfterRow({ q, k, v, layout }: Operands, sink: SinkRows): tf.Tensor2D {
+  const { batch, sequence } = layout;
   const prepend = (x: tf.Tensor2D, row: Float32Array): tf.Tensor2D => {
     const width = x.shape[1];
     const first_B1W = tf.tile(tf.tensor(row, [1, 1, width]), [batch, 1, 1]);
     const all = tf.concat([first_B1W, tf.reshape(x, [batch, sequence, width])], 1);
     return tf.reshape(all, [batch * (sequence + 1), width]);
   };
-  const y = gatedAttention(
-    prepend(q, new Float32Array(q.shape[1])),
-    prepend(k, key),
-    prepend(v, none),
-    undefined,
-    { ...layout, sequence: sequence + 1 },
-  );
+  const y = gatedAttention(prepend(q, sink.q), prepend(k, sink.k), prepend(v, sink.v), undefined, {
+    ...layout,
+    sequence: sequence + 1,
+  });
   const y_BTW = tf.reshape(y, [batch, sequence + 1, q.shape[1]]);
   return tf.reshape(tf.slice(y_BTW, [0, 1, 0], [-1, sequence, -1]), q.shape);
+}
+
+/** With a row before the first of each document. */
+function attendAfterRows({ q, k, v, layout }: Operands, sink: SinkRows): tf.Tensor2D {
+  const { layout: wide, rows, places } = layoutWithSinks(layout);
+  const prepend = (x: tf.Tensor2D, row: Float32Array) => gatherRows(x, rows, places, row);
+  const y = gatedAttention(prepend(q, sink.q), prepend(k, sink.k), prepend(v, sink.v), undefined, wide);
+  return gatherRows(y, places, rows);
+}
+
+/**
+ * A row more before each document. Sequences stay equally long: those with fewer documents than others end with rows of
+ * sinks, which are a document of their own.
+ * @returns the layout, the row of a token that each of its rows is (as many as there are for a sink), and the row in it of each token
+ */
+function layoutWithSinks(layout: AttentionLayout): {
+  layout: AttentionLayout;
+  rows: Int32Array;
+  places: Int32Array;
+} {
+  const { batch, sequence } = layout;
+  const bounds = documentBounds(layout);
+  const tokens = batch * sequence;
+  const perSequence = new Int32Array(batch);
+  for (const start of bounds.subarray(0, -1)) perSequence[Math.floor(start / sequence)]!++;
+  const length = sequence + Math.max(...perSequence);
+  const rows = new Int32Array(batch * length).fill(tokens);
+  const places = new Int32Array(tokens);
+  const documents: number[] = [];
+  let row = 0;
+  for (let document = 0; document + 1 < bounds.length; document++) {
+    documents.push(row++);
+    for (let token = bounds[document]!; token < bounds[document + 1]!; token++, row++) {
+      rows[row] = token;
+      places[token] = row;
+    }
+    const isLast = bounds[document + 1]! % sequence === 0;
+    if (isLast && row % length !== 0) {
+      documents.push(row);
+      row += length - (row % length);
+    }
+  }
+  return { layout: { ...layout, sequence: length, documents: Int32Array.from(documents) }, rows, places };
 }

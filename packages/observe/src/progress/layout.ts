@@ -202,6 +202,7 @@ export function renderPlainLine(state: ProgressState): string {
     `step ${String(record.step).padStart(String(totalSteps).length)}/${totalSteps}`,
     `loss ${formatLoss(record.loss)}`,
     ...(record.validationLoss === undefined ? [] : [`validation ${formatLoss(record.validationLoss)}`]),
+    ...Object.entries(record.validationLosses ?? {}).map(([name, loss]) => `${name} ${formatLoss(loss)}`),
     `norm ${formatNumber(record.gradientNorm)}`,
     `rate ${formatRate(record.learningRate)}`,
     `${formatCount(record.tokensPerSecond)} tokens/s`,

@@ -27,7 +27,9 @@ export class ForwardMeter implements ForwardObserver {
     const largest = this.tally.at(layer, 'largestLogit').fill(Number.NEGATIVE_INFINITY);
     const { heads, batch } = operands.layout;
     this.#meanScores = new Float64Array(batch).fill(1);
-    for (const [i, statistics] of attentionStatistics(operands).entries()) {
+    const ofDocuments = attentionStatistics(operands);
+    this.tally.at(layer, 'documents')[0]! += ofDocuments.length / heads;
+    for (const [i, statistics] of ofDocuments.entries()) {
       const head = i % heads;
       firstToken[head]! += statistics.firstToken;
       firstQuery[head]! += statistics.firstQuery;

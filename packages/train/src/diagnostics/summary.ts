@@ -3,7 +3,8 @@
  * words only, the formula is ours).
  *
  * S is a head's attention, S[i, j] the weight that query i gives to token j; h_ℓ the residual stream after layer ℓ; Y the
- * output of attention before its gate, Y′ after it; n the tokens of a sequence. Means are over everything that is not named:
+ * output of attention before its gate, Y′ after it; n the tokens of a sequence, or of a document where these are kept apart,
+ * for then tokens are counted from the document's first. Means are over everything that is not named:
  * sequences, tokens, heads, channels.
  */
 
@@ -180,7 +181,7 @@ function layerDiagnostics(
   const at = (name: string) => tally.at(layer, name);
   const heads = model.numAttentionHeads;
   const tokens = sequences * sequenceLength;
-  const laterQueries = sequences * (sequenceLength - 1);
+  const laterQueries = tokens - at('documents')[0]!;
   const firstToken = [...at('firstToken')];
   const withFirst = firstToken.map((sum, head) => sum + at('firstQuery')[head]!);
   const gates = observedGates(model).map((gate) => gateDiagnostics(gate, at(`gate ${gate.name}`)));

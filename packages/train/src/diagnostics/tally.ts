@@ -33,6 +33,7 @@ function quantitiesOf(model: ModelConfig): Quantity[] {
   const sum = (name: string, length: number): Quantity => ({ name, length, merge: 'sum' });
   const max = (name: string, length: number): Quantity => ({ name, length, merge: 'max' });
   return [
+    sum('documents', 1),
     sum('firstToken', heads),
     sum('firstQuery', heads),
     sum('attentionEntropy', heads),

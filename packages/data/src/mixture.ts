@@ -1,0 +1,119 @@
+/**
+ * The order of a mixture: which corpus each sample of a run is of, and the how-manieth of that corpus, as a pure function of the
+ * seed and the sample's number.
+ *
+ * Samples go by blocks. Within a block each corpus has a fixed number of places in proportion to its weight, which a keyed
+ * permutation spreads over the block (as in Levanter's `MixtureDataset`). What a corpus has given before a block is then a
+ * product, so that any sample is found in constant time, and shares are exact from block to block.
+ */
+
+import { invariant, randomKey } from '@sluice/core';
+import { permute } from './order.ts';
+
+/** A stretch of samples that are mixed alike. */
+export interface MixturePhase {
+  /** Number of its first sample; 0 for the first phase. */
+  readonly firstSample: number;
+  /** Of each corpus, in any unit; none negative, and not all zero. */
+  readonly weights: readonly number[];
+}
+
+export interface MixturePlace {
+  /** Number of the corpus in the mixture. */
+  readonly corpus: number;
+  /** Number of the sample in the corpus's own order. */
+  readonly index: number;
+}
+
+/** Samples in a block, unless a corpus needs a larger one to have a place in it. */
+export const BLOCK_SAMPLES = 1024;
+
+/** A weight smaller than this share of all could not be mixed in within a reasonable time. */
+export const LEAST_SHARE = 1e-6;
+
+/**
+ * Whole numbers in proportion to weights that add up to `total`: what is left after rounding down goes to the largest remainders,
+ * of equal ones to the first.
+ */
+export function apportion(total: number, weights: readonly number[]): number[] {
+  const sum = weights.reduce((a, b) => a + b, 0);
+  const exact = weights.map((weight) => (total * weight) / sum);
+  const shares = exact.map(Math.floor);
+  const left = total - shares.reduce((a, b) => a + b, 0);
+  const byRemainder = [...exact.keys()].sort(
+    (a, b) => exact[b]! - shares[b]! - (exact[a]! - shares[a]!) || a - b,
+  );
+  for (const corpus of byRemainder.slice(0, left)) shares[corpus]!++;
+  return shares;
+}
+
+/** A phase with what follows from it. */
+interface PlannedPhase {
+  readonly number: number;
+  readonly firstSample: number;
+  /** Samples; infinite for the last phase. */
+  readonly length: number;
+  readonly weights: readonly number[];
+  readonly blockSamples: number;
+  /** Places of each corpus in a whole block. */
+  readonly places: readonly number[];
+  /** Samples that each corpus has given before the phase. */
+  readonly given: readonly number[];
+}
+
+export class MixtureOrder {
+  readonly #seed: number;
+  readonly #phases: readonly PlannedPhase[];
+
+  /** @param phases in their order, the first from sample 0 on */
+  constructor(phases: readonly MixturePhase[], seed: number) {
+    this.#seed = seed;
+    const planned: PlannedPhase[] = [];
+    let given: readonly number[] = phases[0]!.weights.map(() => 0);
+    for (const [number, { firstSample, weights }] of phases.entries()) {
+      const length = (phases[number + 1]?.firstSample ?? Number.POSITIVE_INFINITY) - firstSample;
+      const blockSamples = blockFor(weights);
+      const places = apportion(blockSamples, weights);
+      const phase = { number, firstSample, length, weights, blockSamples, places, given };
+      planned.push(phase);
+      if (Number.isFinite(length)) given = givenBy(phase, length);
+    }
+    this.#phases = planned;
+  }
+
+  /** Where a sample comes from. */
+  locate(sample: number): MixturePlace {
+    invariant(Number.isSafeInteger(sample) && sample >= 0, `sample index ${sample}`);
+    const phase = this.#phases.findLast(({ firstSample }) => firstSample <= sample)!;
+    const { blockSamples, length } = phase;
+    const block = Math.floor((sample - phase.firstSample) / blockSamples);
+    const begin = block * blockSamples;
+    const size = Math.min(blockSamples, length - begin);
+    const key = randomKey(this.#seed, 'mixture', phase.number, block);
+    const place = permute(key, size, sample - phase.firstSample - begin);
+    const places = size === blockSamples ? phase.places : apportion(size, phase.weights);
+    let first = 0;
+    for (const [corpus, count] of places.entries()) {
+      if (place < first + count) {
+        return { corpus, index: phase.given[corpus]! + block * phase.places[corpus]! + place - first };
+      }
+      first += count;
+    }
+    throw new Error(`Place ${place} of ${size} belongs to no corpus.`);
+  }
+}
+
+/** Samples that each corpus has given after so many of a phase. The last block may be cut short; it has shares of its own. */
+function givenBy({ given, places, weights, blockSamples }: PlannedPhase, samples: number): number[] {
+  const blocks = Math.floor(samples / blockSamples);
+  const rest = apportion(samples % blockSamples, weights);
+  return given.map((before, corpus) => before + blocks * places[corpus]! + rest[corpus]!);
+}
+
+/** A block in which every corpus of any weight has a place. */
+function blockFor(weights: readonly number[]): number {
+  let samples = BLOCK_SAMPLES;
+  const hasAll = () => apportion(samples, weights).every((places, i) => places > 0 || weights[i] === 0);
+  while (!hasAll()) samples *= 2;
+  return samples;
+}
