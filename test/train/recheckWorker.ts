@@ -2,8 +2,9 @@
 
 import { Communicator, receiveInvitation } from '@sluice/collectives';
 import { selectBackend } from '@sluice/engine';
+import type { Contribution } from '../../packages/train/src/gradientPasses.ts';
 import { topology } from '../../packages/train/src/topology.ts';
-import { type Contribution, Trainer } from '../../packages/train/src/trainer.ts';
+import { Trainer } from '../../packages/train/src/trainer.ts';
 import { counting, tinyRun } from './support/tinyTrainer.ts';
 
 const communicator = await Communicator.connect(await receiveInvitation());

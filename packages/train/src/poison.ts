@@ -8,7 +8,7 @@ import { z } from 'zod';
 import type { TokenSource } from './batches.ts';
 import { type BatchSettings, stepsOfSamples } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
-import type { Contribution } from './trainer.ts';
+import type { Contribution } from './gradientPasses.ts';
 
 const Steps = z
   .tuple([z.int().min(1), z.int().min(1)])

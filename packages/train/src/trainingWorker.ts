@@ -7,6 +7,7 @@ import { openRunData, type RunData } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
+import type { Samplers } from './forwardPasses.ts';
 import { gatherCopies, keepCopies } from './memoryCopies.ts';
 import { flipBy, POISON_VARIABLE, poisonedSource, poisonFrom } from './poison.ts';
 import type {
@@ -26,7 +27,7 @@ import type {
 } from './protocol.ts';
 import { Snapshots } from './snapshots.ts';
 import { topology, type Workers } from './topology.ts';
-import { type Samplers, Trainer } from './trainer.ts';
+import { Trainer } from './trainer.ts';
 import { loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
 import { beginFrom } from './weights.ts';
 
