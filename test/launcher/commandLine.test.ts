@@ -45,6 +45,7 @@ test('commands and flags are those that the design lists', (t) => {
     'logits <source> --ids --out',
     'hash <checkpoint>',
     'inspect <run> --step',
+    'spikes <curve> --loss-tag --norm-tag --window --warmup-steps --threshold --minimum-excess --minimum-ratio --svg',
     'replay <run> --step --workers --threads',
     'count <model> --baseline --scale',
     'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale',
