@@ -44,7 +44,7 @@ test('commands and flags are those that the design lists', (t) => {
     'diagnose <sources> --split --text --data --sequence-length --sequences --html --layers --heads --set',
     'logits <source> --ids --out',
     'hash <checkpoint>',
-    'inspect <run> --step',
+    'inspect <run> --step --losses',
     'spikes <curve> --loss-tag --norm-tag --window --warmup-steps --threshold --minimum-excess --minimum-ratio --svg',
     'replay <run> --step --workers --threads',
     'count <model> --baseline --scale',

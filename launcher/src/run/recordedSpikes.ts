@@ -74,7 +74,7 @@ export async function examineCurve(
   const { window, warmupSteps, threshold, minimumExcess, minimumRatio } = config;
   return {
     json: {
-      ...{ episodes: episodes.map(shown), points: curve.points.length, outliers: outliers.map(shown) },
+      ...{ episodes, points: curve.points.length, outliers },
       ...{ firstStep: curve.points[0]!.step, lastStep: curve.points.at(-1)!.step },
       ...{ loss: curve.lossName, gradientNorm: curve.normName },
       settings: { window, warmupSteps, threshold, minimumExcess, minimumRatio },
@@ -97,15 +97,6 @@ async function sayWhatWasGivenUp({ path }: RunDirectory, log: (line: string) => 
   log(
     `taken again, and not looked at as they were first: ${files.join(', ')}; \`sluice inspect\` lists their spikes`,
   );
-}
-
-/** JSON has no numbers that are not finite. */
-function shown({ first, ...values }: SpikeEpisode | SpikeEvent) {
-  const finite = Object.entries(values).map(([name, value]) => [
-    name,
-    typeof value === 'number' && !Number.isFinite(value) ? null : value,
-  ]);
-  return { ...Object.fromEntries(finite), first: first ?? null };
 }
 
 function tableOf(episodes: readonly SpikeEpisode[]): string[] {
