@@ -152,10 +152,14 @@ function figures(facts: ReportFacts, summary: RunSummary): string {
   cell('Peak memory', formatBytes(summary.peakMemoryBytes), '', 'of the worker that has most');
   const handled = [
     ...(summary.skippedUpdates > 0 ? [`${counted(summary.skippedUpdates, 'update')} left out`] : []),
-    ...(facts.rollbacks?.length ? [`went back ${counted(facts.rollbacks.length, 'time')}`] : []),
+    ...(facts.rollbacks?.length ? [`went back ${timesText(facts.rollbacks.length)}`] : []),
   ];
   cell('Spikes', String(facts.spikes?.length ?? 0), '', handled.join(', '));
   return `<dl class="figures">${cells.join('')}</dl>`;
+}
+
+function timesText(count: number): string {
+  return count === 1 ? 'once' : `${groupDigits(count)} times`;
 }
 
 function againstUnigram(loss: number, unigram: number): string {
