@@ -28,6 +28,8 @@ import {
 
 /** Entries of the journal that are shown to people; JSON has all. */
 const SHOWN_ENTRIES = 20;
+/** The same of spikes. */
+const SHOWN_SPIKES = 40;
 
 /** @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_JOURNAL_DAMAGED */
 export async function inspectRun(path: string): Promise<CommandResult> {
@@ -52,8 +54,8 @@ export async function inspectRun(path: string): Promise<CommandResult> {
     `journal${journal.length > SHOWN_ENTRIES ? ` (last ${SHOWN_ENTRIES} of ${journal.length})` : ''}`,
     ...journal.slice(-SHOWN_ENTRIES).map(journalLine),
     '',
-    'spikes',
-    ...(spikes.length === 0 ? ['  none'] : spikeLines(spikes)),
+    `spikes${spikes.length > SHOWN_SPIKES ? ` (last ${SHOWN_SPIKES} of ${spikes.length})` : ''}`,
+    ...(spikes.length === 0 ? ['  none'] : spikeLines(spikes.slice(-SHOWN_SPIKES))),
     ...(rollbacks.length === 0 ? [] : ['', 'went back', ...rollbacks.map(rollbackLine)]),
     ...(rechecks.length === 0
       ? []
