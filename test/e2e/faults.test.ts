@@ -133,7 +133,23 @@ test.serial('a checkpoint generates text, is evaluated and inspected', async (t)
   const scored = await sandbox.json<{ loss: number; perplexity: number }>('evaluate quiet');
   t.true(scored.loss > 0 && Math.abs(scored.perplexity - Math.exp(scored.loss)) < 1e-6 * scored.perplexity);
 
-  const inspected = await sandbox.json<{ checkpoints: unknown[] }>('inspect quiet');
-  t.true(inspected.checkpoints.length >= 1);
+  const { checkpoints } = await sandbox.json<{ checkpoints: { step: number }[] }>('inspect quiet');
   t.regex(JSON.stringify(await sandbox.json('inspect quiet --step 3')), /\d+\.txt/);
+
+  // Under the weights that a step began with, its documents have the very loss that it recorded.
+  const step = checkpoints[0]!.step + 1;
+  const { loss, checkpoint, documents } = await sandbox.json<InspectedLosses>(
+    `inspect quiet --step ${step} --losses`,
+  );
+  t.is(checkpoint.step, step - 1);
+  const sum = (value: (document: InspectedLosses['documents'][number]) => number) =>
+    documents.reduce((total, document) => total + value(document), 0);
+  const mean = sum((document) => (document.loss ?? 0) * document.tokens) / sum(({ tokens }) => tokens);
+  t.true(Math.abs(mean - loss) < 1e-5, `${mean}, ${loss}`);
 });
+
+interface InspectedLosses {
+  readonly loss: number;
+  readonly checkpoint: { readonly step: number };
+  readonly documents: readonly { readonly loss: number | null; readonly tokens: number }[];
+}

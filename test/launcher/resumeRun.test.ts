@@ -15,7 +15,7 @@ import test from 'ava';
 import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
 import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
 import { runDataset } from '../../launcher/src/coordinator/runDataset.ts';
-import { inspectRun, inspectStep } from '../../launcher/src/run/inspect.ts';
+import { inspectRun } from '../../launcher/src/run/inspect.ts';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { locateCheckpoint } from '../../launcher/src/run/locateCheckpoint.ts';
 import { acquireLock } from '../../launcher/src/run/lock.ts';
@@ -296,18 +296,4 @@ test.serial('a run without a valid checkpoint has none to evaluate', async (t) =
   const { run } = await makeSavedRun(t);
   await t.throwsAsync(locateCheckpoint(run.path, quiet), { code: 'SLUICE_E_NO_CHECKPOINT' });
   await t.throwsAsync(locateCheckpoint(join(run.path, 'none'), quiet), { code: 'SLUICE_E_FILE_MISSING' });
-});
-
-test.serial('inspecting a step lists the documents of its batch, the same each time', async (t) => {
-  const { run } = await makeSavedRun(t);
-  const first = await inspectStep(run.path, 3, quiet);
-  const sequences = first.json.sequences as { sample: number; documents: unknown[]; shards: unknown[] }[];
-  t.deepEqual(
-    sequences.map(({ sample }) => sample),
-    [16, 17, 18, 19, 20, 21, 22, 23],
-  );
-  t.true(sequences.every(({ documents, shards }) => documents.length > 0 && shards.length > 0));
-  t.is(first.json.loss, null);
-  t.deepEqual((await inspectStep(run.path, 3, quiet)).json, first.json);
-  await t.throwsAsync(inspectStep(run.path, 11, quiet), { code: 'SLUICE_E_USAGE' });
 });

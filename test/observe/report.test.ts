@@ -32,6 +32,11 @@ async function report(t: ExecutionContext, records: readonly StepRecord[], facts
   return { directory, path, html, data: JSON.parse(json) as ReportData };
 }
 
+const SPIKE = {
+  ...{ start: 3, end: 5, peak: 4, height: 'loss 7.0000 over 4.5000', first: 'loss ×1.56' },
+  ...{ decision: 'told', isGivenUp: false, leftOut: '', rate: '' },
+};
+
 const expertLoad = [
   [0.5, 0.25, 0.125, 0.125],
   [0.25, 0.25, 0.25, 0.25],
@@ -106,7 +111,8 @@ test('texts cannot break out of the page', async (t) => {
     config: { name: attack, model: { [attack]: attack } },
     sample: { prompt: attack, text: attack },
     checkpoints: [{ step: 1, directory: attack, note: attack, time: attack }],
-    spikes: [{ start: 1, decision: attack }],
+    spikes: [{ ...SPIKE, decision: attack }],
+    notices: [attack],
   });
   t.is(html.split('</script>').length - 1, 3, 'the data, the plot library, the page’s script');
   t.is(html.split('<script').length - 1, 3);
@@ -114,7 +120,7 @@ test('texts cannot break out of the page', async (t) => {
   t.false(html.includes('onerror="'));
   const escaped =
     '&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=&quot;alert(2)&quot;&gt;\u2028&amp;amp;&#39;';
-  t.is(html.split(escaped).length - 1, 11);
+  t.is(html.split(escaped).length - 1, 12);
 });
 
 test('the page is one file: it loads nothing, and its scripts parse', async (t) => {
@@ -179,24 +185,104 @@ test('a dense run has no panels of experts; a run with experts has them', async 
   t.true(sparse.data.charts.some(({ id }) => id === 'max-violation'));
 });
 
-test('flagged steps in a row are one spike; what the caller knows takes precedence', async (t) => {
-  const records = [1, 2, 3, 4, 5, 6, 7].map((step) =>
-    record(step, [3, 4, 7].includes(step) ? { spike: true } : {}),
-  );
-  const flagged = await report(t, records);
-  t.deepEqual(flagged.data.spikes, [
-    { start: 3, end: 4 },
-    { start: 7, end: 7 },
-  ]);
-  t.regex(flagged.html, /<td class="number">3–4<\/td>/);
-  const told = await report(t, records, {
-    spikes: [{ start: 3, end: 5, peak: 4, excess: 1.5, decision: 'reported' }],
-  });
-  t.deepEqual(told.data.spikes, [{ start: 3, end: 5 }]);
+test('spikes are marked in the plots and told in a table, whose empty columns are left out', async (t) => {
+  const records = [1, 2, 3, 4, 5, 6, 7].map((step) => record(step));
+  const { html, data } = await report(t, records, { spikes: [SPIKE] });
+  t.deepEqual(data.spikes, [{ start: 3, end: 5, isGivenUp: false }]);
   t.regex(
-    told.html,
-    /3–5<\/td><td class="number">4<\/td><td class="number">1\.500<\/td><td class="free">reported</,
+    html,
+    /3–5<\/td><td class="number">4<\/td><td>loss 7\.0000 over 4\.5000<\/td><td>loss ×1\.56<\/td>/,
   );
+  t.false(html.includes('Samples left out'));
+  const without = await report(t, records);
+  t.deepEqual(without.data.spikes, []);
+  t.false(without.html.includes('Spikes and decisions'));
+});
+
+test('steps that a run gave up when it went back are drawn over those that it took then', async (t) => {
+  const directory = temporaryDirectory(t);
+  const take = (from: number, to: number, loss: (step: number) => number) => {
+    const log = MetricsLog.open(join(directory, METRICS_FILE));
+    for (let step = from; step <= to; step++) {
+      log.append(record(step, { loss: loss(step), gradientNorm: step === 14 ? 0 : 1 }));
+    }
+    log.close();
+  };
+  take(1, 12, () => 4);
+  // A fault, and the same steps again.
+  await supersedeAfter(directory, 10);
+  take(11, 15, () => 9);
+  await supersedeAfter(directory, 10);
+  take(11, 22, (step) => (step > 20 ? 8 : 3));
+  await supersedeAfter(directory, 19);
+  take(20, 24, () => 2);
+  const rollbacks = [
+    { from: 15, to: 10 },
+    { from: 22, to: 20 },
+    { from: 40, to: 30 },
+  ];
+  const leftOut = '24: 80–103';
+  const spikes = [{ ...SPIKE, decision: 'back to step 10', isGivenUp: true, leftOut }];
+  const html = readFileSync(await writeHtmlReport(directory, { rollbacks, spikes }), 'utf8');
+  const json = /<script type="application\/json" id="report-data">(.*?)<\/script>/s.exec(html)![1]!;
+  const data = JSON.parse(json) as ReportData;
+  t.deepEqual(data.rollbacks, rollbacks);
+  const loss = data.charts.find(({ id }) => id === 'loss')!;
+  const at = (role: string) => {
+    const { values } = loss.series.find((series) => series.role === role)!;
+    return Object.fromEntries(
+      loss.steps.flatMap((step, i) => (values[i] === null ? [] : [[step, values[i]]])),
+    );
+  };
+  t.deepEqual(at('givenUp'), { 11: 9, 12: 9, 13: 9, 14: 9, 15: 9, 21: 8, 22: 8 });
+  t.like(at('raw'), { 10: 4, 11: 3, 19: 3, 20: 2, 24: 2 });
+  const norms = data.charts.find(({ id }) => id === 'gradient-norm')!.series;
+  t.is(norms.at(-1)!.role, 'givenUp');
+  t.is(norms.at(-1)!.values[13], null, 'a logarithmic axis has no place for zero');
+  t.regex(
+    html,
+    /Taken again after the run was resumed: steps 11 to 12 \(superseded\/metrics-001\.jsonl\)\.</,
+  );
+  t.regex(html, /back to step 10<\/td><td>24: 80–103</);
+  t.regex(html, /went back 3 times/);
+});
+
+test('stretches that overlap are curves of their own', async (t) => {
+  const directory = temporaryDirectory(t);
+  for (const [to, loss] of [
+    [14, 7],
+    [13, 8],
+    [20, 3],
+  ] as const) {
+    const log = MetricsLog.open(join(directory, METRICS_FILE));
+    for (let step = log.lastStep + 1; step <= to; step++) log.append(record(step, { loss }));
+    log.close();
+    if (to < 20) await supersedeAfter(directory, 10);
+  }
+  const rollbacks = [
+    { from: 14, to: 10 },
+    { from: 13, to: 10 },
+  ];
+  const html = readFileSync(await writeHtmlReport(directory, { rollbacks }), 'utf8');
+  t.regex(html, /"label":"given up","role":"givenUp","values":\[(null,){10}7,7,7,7,null/);
+  t.regex(html, /"label":"given up \(2\)","role":"givenUp","values":\[(null,){10}8,8,8,null/);
+});
+
+test('gradient norms of groups are a plot; a group that came later begins late', async (t) => {
+  const { data } = await report(t, [
+    record(1, { groupNorms: { attention: 0.5 } }),
+    record(2, { groupNorms: { attention: 0.25, router: 2 } }),
+    record(3),
+  ]);
+  const chart = data.charts.find(({ id }) => id === 'group-norms')!;
+  t.deepEqual(
+    chart.series.map(({ label, values }) => [label, values]),
+    [
+      ['attention', [0.5, 0.25, null]],
+      ['router', [null, 2, null]],
+    ],
+  );
+  t.false((await report(t, [record(1)])).data.charts.some(({ id }) => id === 'group-norms'));
 });
 
 test('the header compares the validation loss with the unigram model', async (t) => {
@@ -222,7 +308,7 @@ test('non-finite steps, damaged lines and an empty log still give a report', asy
   ]);
   t.deepEqual(data.skipped, [2]);
   t.deepEqual(data.charts.find(({ id }) => id === 'loss')?.series[0]?.values, [4.5, null]);
-  t.regex(html, /1 update skipped/);
+  t.regex(html, /1 update left out/);
   appendFileSync(join(directory, 'metrics.jsonl'), `rubbish\n${JSON.stringify(record(4))}\n`);
   t.regex(
     readFileSync(await writeHtmlReport(directory), 'utf8'),

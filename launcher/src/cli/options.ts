@@ -42,6 +42,15 @@ export function atLeast(flag: string, minimum: number): (value: unknown) => numb
   };
 }
 
+/** A number above `limit`. */
+export function above(flag: string, limit: number): (value: unknown) => number | undefined {
+  return (value) => {
+    if (value === undefined) return undefined;
+    if (typeof value === 'number' && Number.isFinite(value) && value > limit) return value;
+    throw new Error(`--${flag} is ${String(value)}, not a number above ${limit}.`);
+  };
+}
+
 export const SET_OPTION = {
   type: 'string',
   array: true,

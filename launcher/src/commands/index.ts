@@ -25,6 +25,7 @@ import { planCommand } from './plan.ts';
 import { psCommand } from './ps.ts';
 import { replayCommand } from './replay.ts';
 import { resumeCommand } from './resume.ts';
+import { spikesCommand } from './spikes.ts';
 import { stopCommand } from './stop.ts';
 import { trainCommand } from './train.ts';
 import { verifyResumeCommand } from './verifyResume.ts';
@@ -43,6 +44,7 @@ export const COMMANDS: readonly Command[] = [
   logitsCommand,
   hashCommand,
   inspectCommand,
+  spikesCommand,
   replayCommand,
   countCommand,
   planCommand,

@@ -6,6 +6,7 @@ import { wholeNumber } from '../cli/options.ts';
 interface InspectArguments {
   readonly run: string;
   readonly step?: number;
+  readonly losses?: boolean;
 }
 
 export const inspectCommand = defineCommand<InspectArguments>({
@@ -21,13 +22,21 @@ export const inspectCommand = defineCommand<InspectArguments>({
       coerce: wholeNumber('step', 1),
       describe: 'Step whose documents and shards are listed, with its loss.',
     },
+    losses: {
+      type: 'boolean',
+      implies: 'step',
+      describe:
+        'With a step: the loss of each document of its batch, highest first, under the newest sound checkpoint that is no later.',
+    },
   },
   examples: [
     ['sluice inspect runs/quickstart', 'Checkpoints (valid, or why not), journal, spikes.'],
     ['sluice inspect runs/quickstart --step 120', 'The documents that the batch of step 120 held.'],
+    ['sluice inspect runs/quickstart --step 120 --losses', 'The same by their losses, the worst first.'],
   ],
-  async run({ run, step }, { log }) {
-    const { inspectRun, inspectStep } = await import('../run/inspect.ts');
-    return step === undefined ? inspectRun(run) : inspectStep(run, step, log);
+  async run({ run, step, losses = false }, { log }) {
+    if (step === undefined) return (await import('../run/inspect.ts')).inspectRun(run);
+    const { inspectStep } = await import('../run/inspectStep.ts');
+    return inspectStep(run, step, { losses }, log);
   },
 });

@@ -4,13 +4,21 @@ import { existsSync } from 'node:fs';
 import { checkpointDirectory, listCheckpoints, verifyEntry } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import { loadForInference } from '@sluice/evaluate';
-import { formatCount, formatLoss, type ReportCheckpoint, writeHtmlReport } from '@sluice/observe';
+import {
+  formatCount,
+  formatLoss,
+  type ReportCheckpoint,
+  type ReportFacts,
+  writeHtmlReport,
+} from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
-import { readJournal } from '../run/journal.ts';
+import { type JournalEntry, readJournal } from '../run/journal.ts';
+import { givenUpSteps } from '../run/rollbacks.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
+import { recheckText, reportSpikes, spikeHistory } from '../run/spikeHistory.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { RunCorpora } from './corpora.ts';
 import { holdsOut } from './splits.ts';
@@ -41,6 +49,7 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     hasValidation: holdsOut(corpora),
     ...(sampled?.sample && { sample: sampled.sample }),
     checkpoints: await describeCheckpoints(run),
+    ...spikeFacts(readJournal(run.journal)),
   });
   const title = STOP_TITLES[outcome.reason];
   const result = summarize(facts, title, outcome.state, outcome.checkpoint, {
@@ -63,6 +72,17 @@ async function describeCheckpoints({ path, journal }: RunDirectory): Promise<Rep
     described.push({ step, directory, weights: manifest.hashes.weights, bytes, ...(note && { note }) });
   }
   return described;
+}
+
+function spikeFacts(journal: readonly JournalEntry[]): Pick<ReportFacts, 'spikes' | 'rollbacks' | 'notices'> {
+  return {
+    spikes: reportSpikes(spikeHistory(journal)),
+    rollbacks: givenUpSteps(journal).map(({ entry: { decision } }) => ({
+      from: decision.step,
+      to: decision.to,
+    })),
+    notices: journal.flatMap((entry) => (entry.kind === 'recheck' ? [recheckText(entry)] : [])),
+  };
 }
 
 /** What a run that had finished before has come to; without a report where that was cut off. */

@@ -1,27 +1,35 @@
-/** What is in a run directory, and what the batch of one step held. */
+/** What is in a run directory: checkpoints, decisions, spikes. */
 
 import { listCheckpoints, verifyEntry } from '@sluice/checkpoint';
-import { SluiceError } from '@sluice/core';
-import { openRunData } from '@sluice/data';
 import {
   formatLoss,
   readMetrics,
   type StepRecord,
   type SupersededSteps,
-  supersededRecords,
   supersededSteps,
+  terminalTable,
 } from '@sluice/observe';
-import { type RunConfig, samplesBefore, sequencesAt } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { findCorpora } from '../coordinator/corpora.ts';
 import { checkpointHistory } from './checkpointHistory.ts';
-import { type JournalEntry, readJournal, startOf } from './journal.ts';
+import { describeFirstMove, spanText } from './episodeText.ts';
+import { type JournalEntry, readJournal } from './journal.ts';
 import { lockOwner } from './lock.ts';
-import { loadRunConfig } from './runConfig.ts';
+import { givenUpSteps, rollbacksOf } from './rollbacks.ts';
 import { existingRun, type RunDirectory } from './runDirectory.ts';
+import {
+  decisionText,
+  type HandledEpisode,
+  heightText,
+  leftOutText,
+  rateText,
+  recheckText,
+  spikeHistory,
+} from './spikeHistory.ts';
 
 /** Entries of the journal that are shown to people; JSON has all. */
 const SHOWN_ENTRIES = 20;
+/** The same of spikes. */
+const SHOWN_SPIKES = 40;
 
 /** @throws SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_JOURNAL_DAMAGED */
 export async function inspectRun(path: string): Promise<CommandResult> {
@@ -29,7 +37,9 @@ export async function inspectRun(path: string): Promise<CommandResult> {
   const journal = readJournal(run.journal);
   const checkpoints = await describeCheckpoints(run, journal);
   const superseded = await supersededSteps(run.path);
-  const spikes = journal.filter((entry) => entry.kind === 'spike');
+  const spikes = spikeHistory(journal);
+  const rollbacks = givenUpSteps(journal);
+  const rechecks = journal.filter((entry) => entry.kind === 'recheck');
   const owner = lockOwner(run.lock);
   const last = await lastRecord(run);
   const inUse = owner?.alive === true;
@@ -44,78 +54,52 @@ export async function inspectRun(path: string): Promise<CommandResult> {
     `journal${journal.length > SHOWN_ENTRIES ? ` (last ${SHOWN_ENTRIES} of ${journal.length})` : ''}`,
     ...journal.slice(-SHOWN_ENTRIES).map(journalLine),
     '',
-    'spikes',
-    ...(spikes.length === 0 ? ['  none'] : spikes.map(journalLine)),
+    `spikes${spikes.length > SHOWN_SPIKES ? ` (last ${SHOWN_SPIKES} of ${spikes.length})` : ''}`,
+    ...(spikes.length === 0 ? ['  none'] : spikeLines(spikes.slice(-SHOWN_SPIKES))),
+    ...(rollbacks.length === 0 ? [] : ['', 'went back', ...rollbacks.map(rollbackLine)]),
+    ...(rechecks.length === 0
+      ? []
+      : ['', 'computed again', ...rechecks.map((entry) => `  ${recheckText(entry)}`)]),
   ];
   return {
     text: lines.join('\n'),
-    json: { runDir: run.path, step: last?.step ?? 0, inUse, checkpoints, superseded, journal, spikes },
-  };
-}
-
-/**
- * The documents and shards of the batch of one step, and its loss as far as that step was recorded.
- * @throws SLUICE_E_USAGE for a step beyond the run's, and what `inspectRun` throws
- */
-export async function inspectStep(
-  path: string,
-  step: number,
-  log: (line: string) => void,
-): Promise<CommandResult> {
-  const run = existingRun(path);
-  const config = loadRunConfig(run.config, {});
-  if (step > config.training.steps) {
-    throw new SluiceError(
-      'SLUICE_E_USAGE',
-      `--step is ${step}, but the run has ${config.training.steps} steps.`,
-      {
-        details: { step, steps: config.training.steps },
-      },
-    );
-  }
-  const { datasetHash } = startOf(readJournal(run.journal)) ?? {};
-  const { directories } = await findCorpora({ data: config.data, datasetHash }, log);
-  const sequences = sequencesOf(config, directories, step);
-  const record = await recordOf(run, step);
-  const before = await supersededRecords(run.path, step);
-  const lines = sequences.flatMap(({ sample, corpus, epoch, sequence, shards, documents }) => [
-    `sample ${sample}: ${corpus === undefined ? '' : `${corpus}, `}sequence ${sequence} of epoch ${epoch}, ${shards.map(shardText).join(', ')}`,
-    ...documents.map((document) => `  ${document.source} ${document.name} (document ${document.index})`),
-  ]);
-  const loss = record ? `loss ${formatLoss(record.loss)}` : 'not recorded';
-  return {
-    text: [
-      `step ${step}: ${loss}`,
-      ...before.map(
-        ({ file, record: { loss } }) => `  loss ${formatLoss(loss)} before it was superseded (${file})`,
-      ),
-      ...lines,
-    ].join('\n'),
     json: {
-      runDir: run.path,
-      step,
-      loss: record?.loss ?? null,
-      gradientNorm: record?.gradientNorm ?? null,
-      superseded: before.map(({ file, record: { loss, gradientNorm } }) => ({ file, loss, gradientNorm })),
-      sequences,
+      ...{ runDir: run.path, step: last?.step ?? 0, inUse, checkpoints, superseded, journal },
+      spikes: spikes.map(({ rollback, ...episode }) => ({
+        ...episode,
+        decision: decisionText({ ...episode, rollback }),
+        rollback: rollback?.decision ?? null,
+      })),
+      rollbacks: rollbacks.map(({ entry: { time, decision, leftOut } }) => ({
+        ...{ time, ...decision, leftOut },
+        isInForce: rollbacksOf(journal).includes(decision),
+      })),
+      rechecks,
     },
   };
 }
 
-/** Where the sequences of a step's batch lie in the corpus. */
-function sequencesOf(config: RunConfig, directories: readonly string[], step: number) {
-  const { data, seed } = config;
-  const opened = openRunData(data, seed, directories);
-  try {
-    // Samples are numbered over the whole run.
-    const first = samplesBefore(config, step);
-    return Array.from({ length: sequencesAt(config, step) }, (_, index) => {
-      const sample = first + index;
-      return { sample, ...opened.train.provenance(sample) };
-    });
-  } finally {
-    opened.close();
-  }
+function spikeLines(spikes: readonly HandledEpisode[]): string[] {
+  const rows = spikes.map((spike) => [
+    spanText(spike.start, spike.end),
+    heightText(spike),
+    describeFirstMove(spike.first, spike.start),
+    decisionText(spike),
+  ]);
+  const header = ['steps', 'height', 'moved first', 'decision'];
+  const table = terminalTable(rows, { header, align: ['left', 'left', 'left', 'left'] });
+  return table.split('\n').map((line) => `  ${line}`);
+}
+
+function rollbackLine({ entry }: ReturnType<typeof givenUpSteps>[number]): string {
+  const { step, root, to } = entry.decision;
+  const rate = rateText(entry);
+  const parts = [
+    `from step ${step} to step ${to}, since a spike began at step ${root}`,
+    `samples left out ${leftOutText(entry)}`,
+    ...(rate === '' ? [] : [`learning rate ${rate}`]),
+  ];
+  return `  ${parts.join('; ')}`;
 }
 
 interface CheckpointDescription {
@@ -163,17 +147,8 @@ function journalLine({ time, kind, step, ...fields }: JournalEntry): string {
   return `  ${time}  step ${step}  ${kind}  ${JSON.stringify(fields)}`;
 }
 
-function shardText(shard: { readonly file: string; readonly start: number; readonly end: number }): string {
-  return `${shard.file}[${shard.start}, ${shard.end})`;
-}
-
 async function lastRecord(run: RunDirectory): Promise<StepRecord | undefined> {
   let last: StepRecord | undefined;
   for await (const record of readMetrics(run.metrics)) last = record;
   return last;
-}
-
-async function recordOf(run: RunDirectory, step: number): Promise<StepRecord | undefined> {
-  for await (const record of readMetrics(run.metrics)) if (record.step === step) return record;
-  return undefined;
 }

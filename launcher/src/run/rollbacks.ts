@@ -3,25 +3,55 @@
 import { type Rollback, withRollback } from '@sluice/train';
 import type { JournalEntry } from './journal.ts';
 
+export type RollbackEntry = Extract<JournalEntry, { kind: 'rollback' }>;
+
+/** One time that a run went back, and what the steps that it gave up rested on. */
+export interface GivenUpSteps {
+  readonly entry: RollbackEntry;
+  /** Decisions before it, oldest first. */
+  readonly earlier: readonly Rollback[];
+}
+
+interface Decisions {
+  readonly rollbacks: readonly Rollback[];
+  readonly givenUp: readonly GivenUpSteps[];
+}
+
+const NONE: Decisions = { rollbacks: [], givenUp: [] };
+
 /**
  * Oldest first. A run that goes on from a checkpoint rests on what was decided after it was saved as well, since it would come
  * to the same decisions again; unless its configuration was changed: then the future that they were made in is given up.
  * @param journal oldest entry first
  */
 export function rollbacksOf(journal: readonly JournalEntry[]): Rollback[] {
+  return [...decisionsOf(journal).rollbacks];
+}
+
+/** Each time that the run went back to where it is now, oldest first; of other futures there is nothing. */
+export function givenUpSteps(journal: readonly JournalEntry[]): readonly GivenUpSteps[] {
+  return decisionsOf(journal).givenUp;
+}
+
+function decisionsOf(journal: readonly JournalEntry[]): Decisions {
   /** What the state of each checkpoint rests on. */
-  const saved = new Map<number, Rollback[]>();
-  let rollbacks: Rollback[] = [];
+  const saved = new Map<number, Decisions>();
+  let decisions = NONE;
   for (const entry of journal) {
-    if (entry.kind === 'rollback') rollbacks = withRollback(rollbacks, entry.decision);
-    else if (entry.kind === 'save') saved.set(entry.step, rollbacks);
+    if (entry.kind === 'rollback') {
+      const { rollbacks, givenUp } = decisions;
+      decisions = {
+        rollbacks: withRollback(rollbacks, entry.decision),
+        givenUp: [...givenUp, { entry, earlier: rollbacks }],
+      };
+    } else if (entry.kind === 'save') saved.set(entry.step, decisions);
     else if (entry.kind === 'resume') {
       const isOther = entry.changes.some(({ allowed }) => allowed);
-      if (entry.checkpoint === undefined) rollbacks = [];
-      else if (isOther) rollbacks = saved.get(entry.step) ?? [];
+      if (entry.checkpoint === undefined) decisions = NONE;
+      else if (isOther) decisions = saved.get(entry.step) ?? NONE;
     } else if (entry.kind === 'restart' && entry.checkpoint === undefined && !entry.fromMemory) {
-      rollbacks = [];
+      decisions = NONE;
     }
   }
-  return rollbacks;
+  return decisions;
 }

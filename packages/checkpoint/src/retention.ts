@@ -21,6 +21,8 @@ export interface RefusedCheckpoint {
 export interface NewestOptions extends VerifyOptions {
   /** Steps whose checkpoints are refused whatever they hold, with the reason. */
   readonly distrust?: ReadonlyMap<number, string>;
+  /** Step after which no checkpoint is looked at. */
+  readonly upTo?: number;
 }
 
 /**
@@ -34,6 +36,7 @@ export async function newestValidCheckpoint(
   const refused: RefusedCheckpoint[] = [];
   for (const entry of (await listCheckpoints(runDirectory)).reverse()) {
     const { step, directory } = entry;
+    if (options.upTo !== undefined && step > options.upTo) continue;
     const distrusted = options.distrust?.get(step);
     if (distrusted !== undefined) {
       refused.push({ step, directory, problems: [{ kind: 'distrusted', message: distrusted }] });

@@ -99,6 +99,20 @@ export const ERROR_TABLE = {
     summary: 'A line of metrics.jsonl other than a torn last one cannot be read.',
     advice: 'Look at the line shown; remove it or restore the file. Training itself does not depend on it.',
   },
+  SLUICE_E_CURVE_INVALID: {
+    summary: 'A recorded curve was named that holds none, or a line of it is not one of numbers.',
+    advice:
+      'Mend the line shown. A CSV needs a header with step and loss, and lines of numbers whose steps ascend; docs/spikes.md lists what else is read.',
+  },
+  SLUICE_E_CURVE_NAME: {
+    summary: 'No column or tag of a recorded curve is known to be its loss, its gradient norm or its steps.',
+    advice:
+      'Name one of those in the message by --loss-tag or --norm-tag; a CSV’s column of steps is to be called step.',
+  },
+  SLUICE_E_CURVE_DAMAGED: {
+    summary: 'A TensorBoard event file holds bytes that are not those that were written.',
+    advice: 'Restore the file from a copy, or leave it out.',
+  },
   SLUICE_E_RESUME_NEEDS_ALLOW: {
     summary: 'A resumed run was given a changed key that alters what the rest of the run does.',
     advice: 'Repeat the command with --allow KEY if that is meant; it is written to the journal.',

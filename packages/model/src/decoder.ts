@@ -44,6 +44,12 @@ export interface TokenBatch {
   readonly documents?: Int32Array | undefined;
 }
 
+/** Rows of a batch, the end excluded. */
+export interface TokenRange {
+  readonly begin: number;
+  readonly end: number;
+}
+
 export interface LossRequest extends TokenBatch {
   /** The token that follows each input, [B·T]. */
   readonly targets: Int32Array;
@@ -157,6 +163,23 @@ export class Decoder {
         });
       });
       return tf.addN(losses) as tf.Scalar;
+    });
+  }
+
+  /**
+   * Mean cross-entropy of parts of a batch, nats a token, each with all in sight that its tokens see.
+   * @param parts ranges of targets, the end excluded; none is empty
+   */
+  lossesOf(batch: TokenBatch & Pick<LossRequest, 'targets'>, parts: readonly TokenRange[]): number[] {
+    const { targets, ...tokens } = batch;
+    return tf.tidy(() => {
+      const { x_NC } = this.#hidden(tokens, undefined, []);
+      return parts.map(({ begin, end }) => {
+        const part_NC = tf.slice2d(x_NC, [begin, 0], [end - begin, this.config.hiddenSize]);
+        const scale = 1 / (end - begin);
+        const loss = linearCrossEntropy(part_NC, this.#head(), targets.slice(begin, end), { scale });
+        return loss.dataSync<'float32'>()[0]!;
+      });
     });
   }
 

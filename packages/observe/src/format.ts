@@ -72,3 +72,8 @@ export function formatSeconds(seconds: number): string {
   const ms = Number((seconds * 1000).toPrecision(3));
   return ms < 1000 ? `${ms.toPrecision(3)} ms` : `${formatNumber(seconds)} s`;
 }
+
+/** A distance in robust deviations; beyond what is worth telling apart it is a bound: `7.3`, `> 999`. */
+export function formatDeviations(deviations: number): string {
+  return deviations > 999 ? '> 999' : formatNumber(deviations);
+}

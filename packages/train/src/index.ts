@@ -13,6 +13,7 @@ export { ForwardMeter } from './diagnostics/meter.ts';
 export { measureSavedUpdate, type SavedUpdate } from './diagnostics/savedUpdate.ts';
 export * from './diagnostics/summary.ts';
 export { GATE_BINS, mergeTallies, Tally } from './diagnostics/tally.ts';
+export { describeEpisode, episodesOf, groupByEpisode, type SpikeEpisode } from './episodes.ts';
 export {
   type CorpusLoss,
   type ForwardSource,

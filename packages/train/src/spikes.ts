@@ -14,7 +14,8 @@ import type { RunConfig } from './config.ts';
 export interface StepSignals {
   readonly step: number;
   readonly loss: number;
-  readonly gradientNorm: number;
+  /** Undefined where it was not recorded; then the loss alone is judged. */
+  readonly gradientNorm?: number | undefined;
   /** Of the gradient of each group of parameters that the model has. */
   readonly groupNorms?: Readonly<Partial<Record<ParameterGroup, number>>> | undefined;
 }
@@ -76,7 +77,7 @@ const LEAST_DEVIATION = 1e-6;
 /** After this many outliers in a row the level has changed for good: the window starts anew. */
 const LEVEL_CHANGE = 64;
 /** Outliers with fewer steps than this between them belong together. */
-const CALM_STEPS = 8;
+export const CALM_STEPS = 8;
 
 /** What is usual of a signal, in logarithms. */
 interface Usual {
@@ -120,7 +121,8 @@ export class SpikeDetector {
     const groups = Object.entries(groupNorms).map(
       ([group, norm]) => [`gradientNorm.${group}` as SignalName, norm] as const,
     );
-    const outliers = [...groups, ['gradientNorm', gradientNorm] as const, ['loss', loss] as const].flatMap(
+    const norms = gradientNorm === undefined ? [] : [['gradientNorm', gradientNorm] as const];
+    const outliers = [...groups, ...norms, ['loss', loss] as const].flatMap(
       ([signal, value]) => this.#judge(signal, value) ?? [],
     );
     this.#noteFirst(step, outliers);

@@ -2,7 +2,7 @@
 
 import { readMetrics } from '../metricsLog.ts';
 import { maxViolation, STEP_PARTS, type StepRecord } from '../record.ts';
-import type { ChartData, LoadData, ReportData, SeriesData, SeriesRole, SpikeSpan } from './data.ts';
+import type { ChartData, LoadData, ReportData, SeriesData, SeriesRole } from './data.ts';
 import { movingAverage, selectExtremes, smooth, Thinner } from './downsample.ts';
 
 /** Points of one series in the page; about as many as a wide plot has columns of pixels. */
@@ -11,6 +11,19 @@ const POINTS = 1600;
 const LOAD_NUMBERS = 150_000;
 const LOAD_SNAPSHOTS = 120;
 const MARKS = 200;
+/** Of the norms of groups, of which there are many. */
+const GROUP_POINTS = 800;
+
+const GROUP_ROLES = [
+  'first',
+  'second',
+  'third',
+  'fourth',
+  'fifth',
+  'sixth',
+  'seventh',
+  'eighth',
+] as const satisfies readonly SeriesRole[];
 
 /** Facts of the run that follow from its metrics. */
 export interface RunSummary {
@@ -25,23 +38,19 @@ export interface RunSummary {
   readonly secondsOfSteps: number;
   readonly peakMemoryBytes: number;
   readonly skippedUpdates: number;
-  readonly spikes: readonly SpikeSpan[];
   /** Lines of the log that could not be read. */
   readonly damagedLines: number;
 }
 
 export interface CollectedMetrics {
   readonly summary: RunSummary;
-  readonly data: ReportData;
+  readonly data: Omit<ReportData, 'spikes' | 'rollbacks'>;
 }
 
-/**
- * Reads `metrics.jsonl` and reduces it to plots of bounded size.
- * @param given spikes known from elsewhere; those flagged in the log when left out
- */
+/** Reads `metrics.jsonl` and reduces it to plots of bounded size. */
 export async function collectMetrics(
   path: string,
-  given: { spikes?: readonly SpikeSpan[] | undefined; unigramLoss?: number | undefined } = {},
+  { unigramLoss }: { unigramLoss?: number | undefined } = {},
 ): Promise<CollectedMetrics> {
   const columns = new Columns();
   let damagedLines = 0;
@@ -49,13 +58,11 @@ export async function collectMetrics(
     damagedLines++;
   };
   for await (const record of readMetrics(path, { onDamaged })) columns.add(record);
-  const spikes = given.spikes ?? columns.spikes;
   return {
-    summary: columns.summary(spikes, damagedLines),
+    summary: columns.summary(damagedLines),
     data: {
-      charts: columns.charts(given.unigramLoss),
+      charts: columns.charts(unigramLoss),
       load: columns.load(),
-      spikes,
       skipped: columns.skipped.slice(0, MARKS),
     },
   };
@@ -79,7 +86,8 @@ class Columns {
     communicate: [] as number[],
     optimize: [] as number[],
   };
-  readonly spikes: { start: number; end: number }[] = [];
+  /** Gradient norms of the groups of parameters. */
+  readonly groups = new Map<string, number[]>();
   readonly skipped: number[] = [];
   #tokens = 0;
   #firstTime: string | undefined;
@@ -92,6 +100,7 @@ class Columns {
     this.validation.push(record.validationLoss ?? Number.NaN);
     this.auxiliary.push(record.auxiliaryLoss);
     this.norm.push(record.gradientNorm);
+    this.#addGroups(record.groupNorms);
     this.rate.push(record.learningRate);
     this.throughput.push(record.tokensPerSecond);
     this.violation.push(maxViolation(record.expertLoad));
@@ -101,7 +110,6 @@ class Columns {
     }
     if (Number.isFinite(record.tokens)) this.#tokens += record.tokens;
     if (!record.applied) this.skipped.push(record.step);
-    if (record.spike) this.#flag(record.step);
     this.#firstTime ??= record.time || undefined;
     this.#lastTime = record.time || this.#lastTime;
     if (record.expertLoad !== undefined && record.expertLoad.length > 0) {
@@ -112,14 +120,16 @@ class Columns {
     }
   }
 
-  /** Flagged steps in a row are one spike. */
-  #flag(step: number): void {
-    const last = this.spikes.at(-1);
-    if (last !== undefined && last.end === step - 1) last.end = step;
-    else this.spikes.push({ start: step, end: step });
+  #addGroups(norms: Readonly<Record<string, number>> = {}): void {
+    for (const group of Object.keys(norms)) if (!this.groups.has(group)) this.groups.set(group, []);
+    for (const [group, values] of this.groups) {
+      // A group that older lines did not have begins late.
+      while (values.length < this.steps.length - 1) values.push(Number.NaN);
+      values.push(norms[group] ?? Number.NaN);
+    }
   }
 
-  summary(spikes: readonly SpikeSpan[], damagedLines: number): RunSummary {
+  summary(damagedLines: number): RunSummary {
     const lastValidation = this.validation.findLastIndex(Number.isFinite);
     return {
       steps: this.steps.at(-1) ?? 0,
@@ -138,7 +148,6 @@ class Columns {
       ),
       peakMemoryBytes: this.memory.reduce((most, value) => (value > most ? value : most), 0),
       skippedUpdates: this.skipped.length,
-      spikes,
       damagedLines,
     };
   }
@@ -181,6 +190,20 @@ class Columns {
           ['gradient norm', 'raw', positive(this.norm)],
           ['smoothed', 'smoothed', smooth(positive(this.norm).map(Math.log), memory).map(Math.exp)],
         ]),
+      },
+      {
+        id: 'group-norms',
+        title: 'Gradient norm by group',
+        unit: 'L2, before clipping',
+        numbers: 'plain',
+        logarithmic: true,
+        marked: true,
+        ...this.#series(
+          [...this.groups].map(
+            ([group, values], i): Column => [group, GROUP_ROLES[i % GROUP_ROLES.length]!, positive(values)],
+          ),
+          GROUP_POINTS,
+        ),
       },
       {
         id: 'learning-rate',
@@ -262,17 +285,17 @@ class Columns {
   }
 
   /** Series over common steps: of each one its extremes, and of the validations all up to the limit. */
-  #series(columns: readonly Column[]): Pick<ChartData, 'steps' | 'series'> {
+  #series(columns: readonly Column[], points = POINTS): Pick<ChartData, 'steps' | 'series'> {
     const chosen = new Set<number>();
     for (const [, role, values] of columns) {
       const indices =
         role === 'validation'
-          ? selectSparse(values, POINTS)
+          ? selectSparse(values, points)
           : role === 'reference'
             ? []
             : selectExtremes(
                 values,
-                POINTS / Math.max(1, columns.filter(([, other]) => other !== 'reference').length),
+                points / Math.max(1, columns.filter(([, other]) => other !== 'reference').length),
               );
       for (const index of indices) chosen.add(index);
     }

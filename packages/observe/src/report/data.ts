@@ -9,7 +9,12 @@ export type SeriesRole =
   | 'first'
   | 'second'
   | 'third'
-  | 'fourth';
+  | 'fourth'
+  | 'fifth'
+  | 'sixth'
+  | 'seventh'
+  | 'eighth'
+  | 'givenUp';
 
 export interface SeriesData {
   readonly label: string;
@@ -31,7 +36,7 @@ export interface ChartData {
   readonly top?: number | undefined;
   /** Takes the whole width of the page. */
   readonly wide?: boolean;
-  /** Spikes and skipped updates are marked. */
+  /** Spikes, skipped updates and steps that were given up are marked. */
   readonly marked?: boolean;
   readonly steps: readonly number[];
   readonly series: readonly SeriesData[];
@@ -49,12 +54,23 @@ export interface LoadData {
 export interface SpikeSpan {
   readonly start: number;
   readonly end: number;
+  /** Whether its steps were given up. */
+  readonly isGivenUp: boolean;
+}
+
+/** The run went back. */
+export interface WayBack {
+  /** The step after which it was decided. */
+  readonly from: number;
+  /** The step that the run went on after. */
+  readonly to: number;
 }
 
 export interface ReportData {
   readonly charts: readonly ChartData[];
   readonly load?: LoadData | undefined;
   readonly spikes: readonly SpikeSpan[];
+  readonly rollbacks: readonly WayBack[];
   /** Steps whose update was kept from the weights (a bounded number of them). */
   readonly skipped: readonly number[];
 }

@@ -27,13 +27,14 @@ export interface CollectedRun {
   readonly summary: RunSummary;
   readonly data: ReportData;
   readonly diagnostics: CollectedDiagnostics;
-  readonly superseded: readonly SupersededSteps[];
+  /** Stretches of steps that were taken again after a fault. */
+  readonly takenAgain: readonly SupersededSteps[];
 }
 
 /** The whole report as one HTML document that refers to nothing outside itself. */
 export function renderPage(
   facts: ReportFacts,
-  { summary, data, diagnostics, superseded }: CollectedRun,
+  { summary, data, diagnostics, takenAgain }: CollectedRun,
   assets: PageAssets,
 ): string {
   const title = facts.title ?? 'Training run';
@@ -49,14 +50,15 @@ export function renderPage(
 ${paragraph('subtitle', configSummary(facts.config))}
 ${paragraph('subtitle', timeSummary(summary))}
 ${summary.damagedLines > 0 ? paragraph('notice', `Left out of metrics.jsonl: ${counted(summary.damagedLines, 'damaged line')}.`) : ''}
-${paragraph('notice', supersededSummary(superseded))}
+${paragraph('notice', supersededSummary(takenAgain))}
+${(facts.notices ?? []).map((notice) => paragraph('notice', notice)).join('\n')}
 ${figures(facts, summary)}
 </header>
 <main>
 <noscript><p class="wide">The plots need JavaScript; nothing is loaded from elsewhere.</p></noscript>
 ${data.charts.length === 0 ? '<p class="wide">No step has been recorded yet.</p>' : ''}
 ${wideCharts}
-${spikesPanel(facts.spikes ?? summary.spikes)}
+${spikesPanel(facts.spikes ?? [])}
 ${data.load ? LOAD_PANEL : ''}
 ${halfCharts.join('\n')}
 ${checkpointsPanel(facts.checkpoints, halfCharts.length % 2 === 1)}
@@ -90,8 +92,11 @@ function counted(count: number, noun: string): string {
 /** Says what the marks in the plots mean, where there are any. */
 function marksLegend(data: ReportData): string {
   return [
-    data.spikes.length > 0 ? ' <span class="mark spike"></span>loss spike' : '',
-    data.skipped.length > 0 ? ' <span class="mark skipped"></span>update skipped' : '',
+    data.spikes.length > 0 ? ' <span class="mark spike"></span>spike' : '',
+    data.skipped.length > 0 ? ' <span class="mark skipped"></span>update left out' : '',
+    data.rollbacks.length > 0
+      ? ' <span class="mark quarantined"></span>steps that were given up; the arrow leads to where the run went back'
+      : '',
   ].join('');
 }
 
@@ -145,14 +150,16 @@ function figures(facts: ReportFacts, summary: RunSummary): string {
   cell('Throughput', formatCount(summary.medianTokensPerSecond), 'tokens/s', 'median step');
   cell('Time in steps', formatDuration(summary.secondsOfSteps));
   cell('Peak memory', formatBytes(summary.peakMemoryBytes), '', 'of the worker that has most');
-  const spikes = (facts.spikes ?? summary.spikes).length;
-  cell(
-    'Spikes',
-    String(spikes),
-    '',
-    summary.skippedUpdates > 0 ? `${counted(summary.skippedUpdates, 'update')} skipped` : '',
-  );
+  const handled = [
+    ...(summary.skippedUpdates > 0 ? [`${counted(summary.skippedUpdates, 'update')} left out`] : []),
+    ...(facts.rollbacks?.length ? [`went back ${timesText(facts.rollbacks.length)}`] : []),
+  ];
+  cell('Spikes', String(facts.spikes?.length ?? 0), '', handled.join(', '));
   return `<dl class="figures">${cells.join('')}</dl>`;
+}
+
+function timesText(count: number): string {
+  return count === 1 ? 'once' : `${groupDigits(count)} times`;
 }
 
 function againstUnigram(loss: number, unigram: number): string {
@@ -226,24 +233,32 @@ function diagnosticsSection({ charts, last }: CollectedDiagnostics, data: Report
   ].join('\n');
 }
 
+/** Rows of the table of spikes; the newest are told where there are more. */
+const SPIKE_ROWS = 200;
+
 function spikesPanel(spikes: readonly ReportSpike[]): string {
   if (spikes.length === 0) return '';
-  const rows = spikes.map(({ start, end, peak, excess, decision }) => [
-    end === undefined || end === start ? groupDigits(start) : `${groupDigits(start)}–${groupDigits(end)}`,
-    peak === undefined ? '' : groupDigits(peak),
-    excess === undefined ? '' : excess.toFixed(3),
-    decision ?? '',
-  ]);
+  const rows = spikes
+    .slice(-SPIKE_ROWS)
+    .map(({ start, end, peak, height, first, decision, leftOut, rate }) => [
+      end === start ? groupDigits(start) : `${groupDigits(start)}–${groupDigits(end)}`,
+      groupDigits(peak),
+      ...[height, first, decision, leftOut, rate],
+    ]);
   const headings = [
     ['Steps', 'number'],
     ['Peak at step', 'number'],
-    ['Excess, nats', 'number'],
+    ['Height', ''],
+    ['Moved first', ''],
     ['Decision', 'free'],
+    ['Samples left out', ''],
+    ['Learning rate', ''],
   ] as const;
   const used = usedColumns(rows);
+  const marked = 'marked in the plots of loss and gradient norm';
   return panel(
-    'Loss spikes',
-    'marked in the plots of loss and gradient norm',
+    'Spikes and decisions',
+    rows.length < spikes.length ? `${marked}; the last ${SPIKE_ROWS} of ${spikes.length}` : marked,
     table(
       used.map((column) => headings[column]!),
       rows.map((row) => used.map((column) => row[column]!)),

@@ -6,9 +6,10 @@ import { dirname, isAbsolute, join, relative } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
 import { DIAGNOSTICS_FILE } from '../diagnosticsLog.ts';
 import { METRICS_FILE } from '../metricsLog.ts';
-import { supersededSteps } from '../superseded.ts';
 import { collectMetrics } from './collect.ts';
+import type { WayBack } from './data.ts';
 import { collectDiagnostics } from './diagnostics.ts';
+import { collectSuperseded, withGivenUp } from './givenUp.ts';
 import { type PageAssets, renderPage } from './html.ts';
 
 /** Name of the report in a run's directory. */
@@ -30,8 +31,11 @@ export interface ReportFacts {
   /** A text that the model wrote; `text` goes on where `prompt` ends. */
   readonly sample?: string | { readonly prompt: string; readonly text: string } | undefined;
   readonly checkpoints?: readonly ReportCheckpoint[] | undefined;
-  /** Those flagged in the metrics when left out. */
   readonly spikes?: readonly ReportSpike[] | undefined;
+  /** Each time that the run went back, oldest first. */
+  readonly rollbacks?: readonly WayBack[] | undefined;
+  /** What else there is to know of the run, a sentence each. */
+  readonly notices?: readonly string[] | undefined;
 }
 
 export interface ReportCheckpoint {
@@ -45,16 +49,25 @@ export interface ReportCheckpoint {
   readonly note?: string | undefined;
 }
 
+/** An episode of outlying steps. What is told in words is a cell of the table. */
 export interface ReportSpike {
   /** First and last step of the spike. */
   readonly start: number;
-  readonly end?: number | undefined;
-  /** Step of the highest loss. */
-  readonly peak?: number | undefined;
-  /** Loss at the peak above what it was before, nats a token. */
-  readonly excess?: number | undefined;
+  readonly end: number;
+  /** Step at which it was highest. */
+  readonly peak: number;
+  /** How high, over what was usual. */
+  readonly height: string;
+  /** Which signal left its usual range first. */
+  readonly first: string;
   /** What was done about it. */
-  readonly decision?: string | undefined;
+  readonly decision: string;
+  /** Whether the run gave its steps up. */
+  readonly isGivenUp: boolean;
+  /** Samples that are left out for good. */
+  readonly leftOut: string;
+  /** What became of the learning rate. */
+  readonly rate: string;
 }
 
 /**
@@ -63,18 +76,22 @@ export interface ReportSpike {
  * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
  */
 export async function writeHtmlReport(runDirectory: string, facts: ReportFacts = {}): Promise<string> {
-  const [metrics, diagnostics, superseded, assets] = await Promise.all([
-    collectMetrics(join(runDirectory, METRICS_FILE), {
-      spikes: facts.spikes?.map(({ start, end }) => ({ start, end: end ?? start })),
-      unigramLoss: facts.unigramLoss,
-    }),
+  const { spikes = [], rollbacks = [], unigramLoss } = facts;
+  const [{ summary, data }, diagnostics, { givenUp, takenAgain }, assets] = await Promise.all([
+    collectMetrics(join(runDirectory, METRICS_FILE), { unigramLoss }),
     collectDiagnostics(join(runDirectory, DIAGNOSTICS_FILE)),
-    supersededSteps(runDirectory),
+    collectSuperseded(runDirectory, rollbacks),
     loadAssets(),
   ]);
+  const drawn = {
+    ...data,
+    charts: data.charts.map((chart) => withGivenUp(chart, givenUp)),
+    spikes: spikes.map(({ start, end, isGivenUp }) => ({ start, end, isGivenUp })),
+    rollbacks,
+  };
   const path = join(runDirectory, REPORT_FILE);
   const shown = { ...facts, checkpoints: facts.checkpoints?.map((one) => within(runDirectory, one)) };
-  await writeFileAtomic(path, renderPage(shown, { ...metrics, diagnostics, superseded }, assets));
+  await writeFileAtomic(path, renderPage(shown, { summary, data: drawn, diagnostics, takenAgain }, assets));
   return path;
 }
 

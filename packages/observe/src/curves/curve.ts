@@ -1,0 +1,120 @@
+/** Curves that somebody recorded: a loss, and where there is one a gradient norm, at steps that ascend and may be far apart. */
+
+import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { SluiceError } from '@sluice/core';
+import { readMetrics } from '../metricsLog.ts';
+import { readCsvCurve } from './csv.ts';
+import { EVENT_FILE, readEventCurve } from './events.ts';
+import type { WantedNames } from './names.ts';
+import { RECORD_HEADER_BYTES, startsRecord } from './tfRecord.ts';
+
+export interface CurvePoint {
+  readonly step: number;
+  /** Nats a token; may be infinite or not a number. */
+  readonly loss: number;
+  /** Undefined where it was not recorded. */
+  readonly gradientNorm?: number | undefined;
+  /** Of the gradient of each group of parameters. */
+  readonly groupNorms?: Readonly<Record<string, number>> | undefined;
+}
+
+export interface RecordedCurve {
+  readonly points: readonly CurvePoint[];
+  /** Name of the column or tag that the loss was taken from. */
+  readonly lossName: string;
+  /** The same of the gradient norm; null where there is none. */
+  readonly normName: string | null;
+  /** What was passed over, in words. */
+  readonly remarks: readonly string[];
+}
+
+/**
+ * Reads a curve from a CSV file, a `metrics.jsonl`, a TensorBoard event file, or a directory of these last.
+ * @param wanted columns or tags to take; those that are usual when left out
+ * @throws SLUICE_E_FILE_MISSING, SLUICE_E_CURVE_INVALID (with file and line), SLUICE_E_CURVE_NAME, SLUICE_E_CURVE_DAMAGED,
+ *   SLUICE_E_METRICS_DAMAGED
+ */
+export async function readCurve(path: string, wanted: WantedNames = {}): Promise<RecordedCurve> {
+  const curve = await readWhole(path, wanted);
+  if (curve.points.length > 0) return curve;
+  throw new SluiceError('SLUICE_E_CURVE_INVALID', `${path} holds no point of a curve.`, {
+    details: { path },
+  });
+}
+
+function readWhole(path: string, wanted: WantedNames): RecordedCurve | Promise<RecordedCurve> {
+  if (isDirectory(path)) return readEventCurve(eventFilesIn(path), path, wanted);
+  const head = headOf(path);
+  if (EVENT_FILE.test(path) || startsRecord(head)) return readEventCurve([path], path, wanted);
+  const isJson = /\.(jsonl|ndjson)$/i.test(path) || head.toString('latin1').trimStart().startsWith('{');
+  return isJson ? readMetricsCurve(path, wanted) : readCsvCurve(path, wanted);
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch (error) {
+    throw missing(path, error);
+  }
+}
+
+function headOf(path: string): Buffer {
+  const head = Buffer.alloc(RECORD_HEADER_BYTES);
+  try {
+    const file = openSync(path, 'r');
+    try {
+      return head.subarray(0, readSync(file, head, 0, head.length, 0));
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    throw missing(path, error);
+  }
+}
+
+function missing(path: string, error: unknown): SluiceError {
+  const { code } = error as NodeJS.ErrnoException;
+  const what =
+    code === 'ENOENT' || code === 'ENOTDIR' ? `There is no ${path}.` : `${path} cannot be read (${code}).`;
+  return new SluiceError('SLUICE_E_FILE_MISSING', what, { details: { path }, cause: error });
+}
+
+/** The event files of a directory, oldest first: their names begin with the time at which they were begun. */
+function eventFilesIn(directory: string): string[] {
+  const entries = readdirSync(directory, { withFileTypes: true });
+  const files = entries.filter((entry) => EVENT_FILE.test(entry.name)).map(({ name }) => name);
+  if (files.length > 0) return files.sort().map((name) => join(directory, name));
+  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(directory, name));
+  const further = folders.filter((folder) => readdirSync(folder).some((name) => EVENT_FILE.test(name)));
+  const hint = further.length === 0 ? '' : ` There are some in ${further.join(', ')}: name one of these.`;
+  throw new SluiceError(
+    'SLUICE_E_CURVE_INVALID',
+    `${directory} is no run, and holds no TensorBoard event files (events.out.tfevents.…).${hint}`,
+    { details: { path: directory, further } },
+  );
+}
+
+/** A run's own log. A norm of which no step has a finite value was not recorded. */
+async function readMetricsCurve(path: string, wanted: WantedNames): Promise<RecordedCurve> {
+  if (wanted.loss !== undefined || wanted.norm !== undefined) {
+    throw new SluiceError(
+      'SLUICE_E_CURVE_NAME',
+      `${path} is a log of metrics, whose loss and gradientNorm are taken; a column or tag cannot be chosen.`,
+      { details: { path, ...wanted } },
+    );
+  }
+  const points: CurvePoint[] = [];
+  for await (const { step, loss, gradientNorm, groupNorms } of readMetrics(path))
+    points.push({ step, loss, gradientNorm, groupNorms });
+  if (points.length > 0 && !points.some(({ loss }) => Number.isFinite(loss))) {
+    throw new SluiceError('SLUICE_E_CURVE_INVALID', `${path} has no step with a loss that is a number.`, {
+      details: { path },
+    });
+  }
+  const hasNorm = points.some(({ gradientNorm }) => Number.isFinite(gradientNorm));
+  return {
+    points: hasNorm ? points : points.map((point) => ({ ...point, gradientNorm: undefined })),
+    ...{ lossName: 'loss', normName: hasNorm ? 'gradientNorm' : null, remarks: [] },
+  };
+}
