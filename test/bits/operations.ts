@@ -272,7 +272,10 @@ function largest(layout: AttentionLayout): Results {
   return [told];
 }
 
-function crossEntropy([tokens, channels, vocabulary]: readonly [number, number, number]): Results {
+function crossEntropy(
+  [tokens, channels, vocabulary]: readonly [number, number, number],
+  cap?: number,
+): Results {
   const targets = indices(5, tokens, vocabulary).map((target, n) => (n % 9 === 0 ? -1 : target));
   const operands = {
     x: operand(1, [tokens, channels], 2),
@@ -280,7 +283,7 @@ function crossEntropy([tokens, channels, vocabulary]: readonly [number, number, 
   };
   return outcome(
     ({ x, weight }) =>
-      linearCrossEntropy(x!.onTape() as tf.Tensor2D, weight!, targets, { scale: 1 / tokens }),
+      linearCrossEntropy(x!.onTape() as tf.Tensor2D, weight!, targets, { scale: 1 / tokens, cap }),
     operands,
   );
 }
@@ -358,7 +361,8 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
         [530, 16, 77],
         [3, 20, 5],
       ] as const
-    ).flatMap(crossEntropy),
+    ).flatMap((sizes) => crossEntropy(sizes)),
+  'linearCrossEntropy of capped logits': () => crossEntropy([70, 33, 1003], 3),
   adamW: optimizer,
   muon,
   squaredNorms: () => [squaredNorms(randomValues(1, 30_000, 2))],
@@ -372,4 +376,8 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
   },
   softmax,
   plainOperations,
+  hyperbolicTangent: () => {
+    const x = randomValues(1, 33 * 29).map((value, i) => value * (i % 7));
+    return [tf.tidy(() => tf.tanh(matrix(x, 29)).dataSync().slice())];
+  },
 };

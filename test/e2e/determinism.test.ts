@@ -127,7 +127,9 @@ test.serial('QK-clip clips the same on other numbers of workers, and after a res
 
 test.serial('variants in plain operations have the same bits in other layouts, and resume', async (t) => {
   const gates = '{granularity: headwise}, {position: value, sharing: head-shared, activation: silu}';
-  const controls = '{kind: switch-head, count: 4, topK: 2}, {kind: attention-sink}, {kind: sandwich-norm}';
+  const norms =
+    '{kind: sandwich-norm, initialGain: depth-scaled}, {kind: softcap, attention: 50, logits: 30}';
+  const controls = `{kind: switch-head, count: 4, topK: 2}, {kind: attention-sink}, ${norms}`;
   sandbox.write(
     'variants.yaml',
     `extends: moe.yaml\nmodel:\n  gate: null\n  gates: [${gates}]\n  controls: [${controls}]\n`,

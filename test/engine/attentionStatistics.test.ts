@@ -88,6 +88,29 @@ test('rows are softmax over the tokens that a query sees', (t) => {
   });
 });
 
+test('capped scores are what the weights are made of, and the largest is told as it was', (t) => {
+  const { q, k, layout } = operands({ batch: 1, sequence: 6, keyValueHeads: 1, group: 2, headDim: 4 }, 7, 3);
+  const sinks = Float32Array.of(2, -5);
+  const cap = (score: number) => 1.5 * Math.tanh(score / 1.5);
+  const all = { q, k, sinks, layout: { ...layout, scoreCap: 1.5 } };
+  const rows: number[] = [];
+  forEachAttentionRow({ q, k, layout }, 0, 1, ({ logits }) => rows.push(...logits));
+  forEachAttentionRow(all, 0, 1, ({ query, weights, logits, sink }) => {
+    const plain = rows.splice(0, query + 1);
+    t.deepEqual([...logits], plain);
+    const terms = plain.map((score) => Math.exp(cap(score)));
+    const total = terms.reduce((a, b) => a + b, Math.exp(cap(-5)));
+    t.true(
+      relativeError(
+        [...weights, sink],
+        [...terms, Math.exp(cap(-5))].map((term) => term / total),
+      ) < 1e-12,
+    );
+  });
+  t.deepEqual(numbersOf(all), definition(all));
+  t.is(attentionStatistics(all)[0]!.largestLogit, statisticsOfHead({ q, k, layout }, 0, 0).largestLogit);
+});
+
 test('even attention has entropy ln(i + 1) and gives the first token 1/(i + 1)', (t) => {
   const layout = { batch: 1, sequence: 200, heads: 1, keyValueHeads: 1, headDim: 4 };
   const [q, k] = [new Float32Array(800), new Float32Array(800).fill(1)];

@@ -120,7 +120,8 @@ function plainAttention(
   layout: AttentionLayout,
   { q, k, v, gate }: Readonly<Record<string, Float64Array>>,
 ): Float64Array {
-  const { batch, sequence, documents, heads, keyValueHeads, headDim, gate: kind } = layout;
+  const { batch, sequence, documents, heads, keyValueHeads, headDim, gate: kind, scoreCap: cap } = layout;
+  const capped = (score: number) => (cap === undefined ? score : cap * Math.tanh(score / cap));
   const y = new Float64Array(q!.length);
   for (let token = 0; token < batch * sequence; token++) {
     const firstToken = documents?.findLast((start) => start <= token) ?? token - (token % sequence);
@@ -132,7 +133,7 @@ function plainAttention(
       for (let other = firstToken; other <= token; other++) {
         let dot = 0;
         for (let c = 0; c < headDim; c++) dot += q![at + c]! * k![keyAt(other) + c]!;
-        scores.push(dot / Math.sqrt(headDim));
+        scores.push(capped(dot / Math.sqrt(headDim)));
       }
       const highest = Math.max(...scores);
       const weights = scores.map((score) => Math.exp(score - highest));
@@ -161,19 +162,20 @@ test('the gradient agrees with finite differences in double precision', (t) => {
 
 test('a document that is kept apart has the bits that it has alone, wherever it begins', (t) => {
   // Lengths and beginnings that lie on and beside the borders of the kernel's blocks, for one panel of a head and for two.
-  for (const [lengths, group] of [
-    [[1, 63, 64, 65, 7, 130, 31, 39], 2],
-    [[33, 129, 2, 96, 140], 9],
-    [[400], 1],
+  for (const [lengths, group, scoreCap] of [
+    [[1, 63, 64, 65, 7, 130, 31, 39], 2, undefined],
+    [[33, 129, 2, 96, 140], 9, undefined],
+    [[400], 1, undefined],
+    [[1, 63, 64, 65, 207], 2, 1.5],
   ] as const) {
     for (const gate of ['none', 'elementwise', 'headwise'] as const) {
-      const layout = withDocuments(layoutOf([1, 400, 2, group, 32], gate), lengths);
+      const layout = { ...withDocuments(layoutOf([1, 400, 2, group, 32], gate), lengths), scoreCap };
       const operands = operandsOf(layout);
       const dy = randomValues(99, 400 * 2 * group * 32);
       const all = runWithGradient(layout, operands, dy);
       for (const [i, begin] of layout.documents!.entries()) {
         const length = lengths[i]!;
-        const one = layoutOf([1, length, 2, group, 32], gate);
+        const one = { ...layoutOf([1, length, 2, group, 32], gate), scoreCap };
         const alone = runWithGradient(one, rowsOf(operands, begin, length), dy.slice(begin * 64 * group));
         for (const [name, values] of Object.entries(alone)) {
           const width = values.length / length;
@@ -207,6 +209,18 @@ function rowsOf(operands: Operands, begin: number, count: number): Operands {
   });
   return Object.fromEntries(cut);
 }
+
+test('scores may be capped before their softmax', (t) => {
+  for (const gate of ['none', 'elementwise', 'headwise'] as const) {
+    const packed = { ...layoutOf([2, 7, 2, 2, 4], gate), scoreCap: 0.7 };
+    for (const layout of [packed, withDocuments(packed, [3, 1, 3, 5, 2])]) {
+      const operands = operandsOf(layout);
+      const expected = finiteDifferences((doubles) => plainAttention(layout, doubles), operands);
+      for (const backend of ['native', 'cpu'])
+        t.true(worstError(runOperation(backend, attentionOf(layout), operands), expected) < 2e-5, gate);
+    }
+  }
+});
 
 test('a long sequence agrees with double precision', (t) => {
   const layout = layoutOf([1, 700, 1, 2, 32], 'elementwise');

@@ -25,8 +25,8 @@ function operandsOf(seed: number, tokens: number, channels: number, vocabulary: 
   };
 }
 
-function lossOf(targets: Int32Array, scale: number): Operation {
-  return ({ x, weight }) => linearCrossEntropy(x!.onTape() as tf.Tensor2D, weight!, targets, { scale });
+function lossOf(targets: Int32Array, scale: number, cap?: number): Operation {
+  return ({ x, weight }) => linearCrossEntropy(x!.onTape() as tf.Tensor2D, weight!, targets, { scale, cap });
 }
 
 test('the native kernel agrees with the reference over random shapes', (t) => {
@@ -36,9 +36,10 @@ test('the native kernel agrees with the reference over random shapes', (t) => {
       fc.integer({ min: 1, max: 30 }),
       fc.integer({ min: 2, max: 150 }),
       fc.nat(),
-      (tokens, channels, vocabulary, seed) => {
+      fc.constantFrom(undefined, 0.8),
+      (tokens, channels, vocabulary, seed, cap) => {
         const operands = operandsOf(seed, tokens, channels, vocabulary);
-        const loss = lossOf(targetsOf(seed + 2, tokens, vocabulary), 1 / tokens);
+        const loss = lossOf(targetsOf(seed + 2, tokens, vocabulary), 1 / tokens, cap);
         t.true(
           worstError(runOperation('native', loss, operands), runOperation('cpu', loss, operands)) < 1e-5,
         );
@@ -48,24 +49,28 @@ test('the native kernel agrees with the reference over random shapes', (t) => {
   );
 });
 
-test('the gradient agrees with finite differences in double precision', (t) => {
-  const [tokens, channels, vocabulary] = [4, 5, 21];
-  const operands = operandsOf(1, tokens, channels, vocabulary);
-  const targets = targetsOf(5, tokens, vocabulary);
-  const expected = finiteDifferences(({ x, weight }) => {
-    let loss = 0;
-    for (let n = 0; n < tokens; n++) {
-      const logits = Array.from({ length: vocabulary }, (_, v) => {
-        let logit = 0;
-        for (let c = 0; c < channels; c++) logit += x![n * channels + c]! * weight![v * channels + c]!;
-        return logit;
-      });
-      loss += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[targets[n]!]!;
-    }
-    return Float64Array.of(0.25 * loss);
-  }, operands);
-  t.true(worstError(runOperation('native', lossOf(targets, 0.25), operands), expected) < 1e-5);
-});
+for (const cap of [undefined, 0.6]) {
+  const name = cap === undefined ? '' : ' of capped logits';
+  test(`the gradient${name} agrees with finite differences in double precision`, (t) => {
+    const [tokens, channels, vocabulary] = [4, 5, 21];
+    const operands = operandsOf(1, tokens, channels, vocabulary);
+    const targets = targetsOf(5, tokens, vocabulary);
+    const expected = finiteDifferences(({ x, weight }) => {
+      let loss = 0;
+      for (let n = 0; n < tokens; n++) {
+        const logits = Array.from({ length: vocabulary }, (_, v) => {
+          let logit = 0;
+          for (let c = 0; c < channels; c++) logit += x![n * channels + c]! * weight![v * channels + c]!;
+          return cap === undefined ? logit : cap * Math.tanh(logit / cap);
+        });
+        loss += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[targets[n]!]!;
+      }
+      return Float64Array.of(0.25 * loss);
+    }, operands);
+    for (const backend of ['native', 'cpu'])
+      t.true(worstError(runOperation(backend, lossOf(targets, 0.25, cap), operands), expected) < 1e-5);
+  });
+}
 
 test('without recording the loss has the same bits, and no gradient is formed', (t) => {
   const operands = operandsOf(7, 300, 8, 50);

@@ -72,6 +72,7 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
   add: [floats(9), floats(9), floats(9), 9],
   broadcastAdd: [floats(N * C), floats(C), floats(N * C), Int32Array.of(N, C, C, 1, 0, 1, C, 1), 2],
   sigmoid: [floats(9), floats(9), 9],
+  hyperbolicTangent: [floats(9), floats(9), 9],
   copyStrided: [floats(1 + N * C), 1, floats(2 + N * C), 2, Int32Array.of(C, N, 1, C, N, 1), 2],
   sumAxis: [floats(N * C * E), floats(N * E), N, C, E, 1],
   softmax: [floats(N * C), floats(N * C), N, C],

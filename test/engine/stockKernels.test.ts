@@ -46,7 +46,7 @@ test.serial('arithmetic with broadcasting agrees with the stock kernels over ran
 });
 
 test.serial('operations on each element agree with the stock kernels', (t) => {
-  const operations = [tf.sigmoid, tf.relu, tf.neg, tf.square, (x: tf.Tensor) => tf.sqrt(tf.abs(x))];
+  const operations = [tf.sigmoid, tf.tanh, tf.relu, tf.neg, tf.square, (x: tf.Tensor) => tf.sqrt(tf.abs(x))];
   for (const shape of [[], [0], [1], [37], [5, 64]]) {
     for (const operation of operations)
       t.true(
@@ -59,11 +59,27 @@ test.serial('operations on each element agree with the stock kernels', (t) => {
 
 test.serial('numbers that are none stay so', (t) => {
   const x = () => tf.tensor1d([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -1, 0]);
-  const [relu, sigmoid, sum] = run('native', () => [tf.relu(x()), tf.sigmoid(x()), tf.sum(x())]);
+  const results = run('native', () => [tf.relu(x()), tf.sigmoid(x()), tf.sum(x()), tf.tanh(x())]);
+  const [relu, sigmoid, sum, tanh] = results;
   t.deepEqual([...relu!.values], [Number.NaN, Number.POSITIVE_INFINITY, 0, 0, 0]);
   t.true(Number.isNaN(sigmoid!.values[0]!));
   t.true(relativeError(sigmoid!.values.subarray(1), [1, 0, 1 / (1 + Math.E), 0.5]) < 1e-6);
   t.true(Number.isNaN(sum!.values[0]!));
+  t.true(Number.isNaN(tanh!.values[0]!));
+  t.true(relativeError(tanh!.values.subarray(1), [1, -1, Math.tanh(-1), 0]) < 1e-6);
+});
+
+test.serial('the hyperbolic tangent is right to the last digits, near zero and far away', (t) => {
+  const x = Float32Array.from({ length: 4001 }, (_, i) => ((i - 2000) / 2000) ** 3 * 12);
+  const [tanh] = run('native', () => tf.tanh(tf.tensor1d(x)));
+  const worst = x.reduce((most, value, i) => {
+    const expected = Math.tanh(value);
+    return Math.max(
+      most,
+      expected === 0 ? Math.abs(tanh!.values[i]!) : Math.abs(tanh!.values[i]! / expected - 1),
+    );
+  }, 0);
+  t.true(worst < 4e-7, `${worst}`);
 });
 
 test.serial('sums, means and softmax agree with the stock kernels over random shapes and axes', (t) => {

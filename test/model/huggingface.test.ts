@@ -108,6 +108,12 @@ const refusedExports: [string, () => ModelConfig, HuggingFaceLayout, RegExp][] =
     /a shared expert/,
   ],
   [
+    'a cap of the logits',
+    () => dense({ ...plain, controls: [{ kind: 'softcap', logits: 30 }] }),
+    'qwen3',
+    /model\.controls = \[\{"kind":"softcap","logits":30\}\]/,
+  ],
+  [
     'a sigmoid router with scaled weights',
     () => parse({ ...plain, experts: { ...experts, router: 'sigmoid', scalingFactor: 2.5 } }),
     'qwen3-moe',

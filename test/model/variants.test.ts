@@ -58,6 +58,15 @@ const VARIANTS: Readonly<Record<string, object>> = {
     controls: [{ kind: 'switch-head', projections: 'key-value', count: 2, topK: 2 }],
   },
   'a sandwich norm': { controls: [{ kind: 'sandwich-norm' }] },
+  'a depth-scaled sandwich norm': {
+    numLayers: 2,
+    controls: [{ kind: 'sandwich-norm', initialGain: 'depth-scaled' }],
+  },
+  'capped scores': { controls: [{ kind: 'softcap', attention: 1.5 }] },
+  'capped scores and logits, a learned sink': {
+    gates: [],
+    controls: [{ kind: 'attention-sink' }, { kind: 'softcap', attention: 2, logits: 0.5 }],
+  },
   'clipped outputs': { controls: [{ kind: 'clip-outputs', limit: 0.2 }] },
   'a learned sink': { controls: [{ kind: 'attention-sink' }] },
   'softmax off by one': { gates: [], controls: [{ kind: 'attention-sink', score: 'zero' }] },

@@ -17,6 +17,15 @@ const models: Record<string, object> = {
     gates: [{ granularity: 'headwise' }, { position: 'value' }],
     controls: [{ kind: 'attention-sink' }],
   },
+  'capped scores beside a sink, blocks with a norm and clipped': {
+    gates: [],
+    controls: [
+      { kind: 'attention-sink' },
+      { kind: 'softcap', attention: 1.2 },
+      { kind: 'sandwich-norm', initialGain: 'depth-scaled' },
+      { kind: 'clip-outputs', limit: 0.9 },
+    ],
+  },
   experts: { intermediateSize: undefined, experts: { count: 6, topK: 2, intermediateSize: 8 } },
   'experts of a sigmoid router, balanced by a bias': {
     intermediateSize: undefined,

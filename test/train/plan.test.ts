@@ -118,6 +118,12 @@ const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
   ],
   'switched heads': [{ gates: [], controls: [{ kind: 'switch-head', count: 4, topK: 2 }] }],
   'a learned sink': [{ controls: [{ kind: 'attention-sink' }] }],
+  'capped scores': [{ controls: [{ kind: 'softcap', attention: 50 }] }],
+  'capped scores of long sequences': [
+    { gates: [], controls: [{ kind: 'softcap', attention: 50 }] },
+    { sequence: 512, grain: 1 },
+  ],
+  'capped logits': [{ gates: [], controls: [{ kind: 'softcap', logits: 30 }] }],
   'softmax off by one, SiLU': [
     { gates: [], controls: [{ kind: 'attention-sink', score: 'zero' }, { kind: 'sdpa-silu' }] },
   ],

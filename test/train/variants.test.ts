@@ -19,6 +19,7 @@ const VARIANTS: Readonly<Record<string, object>> = {
       { kind: 'attention-sink' },
       { kind: 'sandwich-norm' },
       { kind: 'clip-outputs', limit: 50 },
+      { kind: 'softcap', attention: 50, logits: 30 },
     ],
   },
   'a sigmoid router, balanced by a bias': {

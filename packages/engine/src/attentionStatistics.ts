@@ -14,7 +14,7 @@ export interface AttentionStatistics {
   readonly firstToken: number;
   /** S[0, 0]: 1, but less where attention may go to no token. */
   readonly firstQuery: number;
-  /** max q·k/√D over the tokens that queries see. */
+  /** max q·k/√D over the tokens that queries see, before any cap. */
   readonly largestLogit: number;
   /** Σ over all queries i of −Σ_j S[i, j] ln S[i, j], nats. A place that is no token counts as one more j. */
   readonly entropy: number;
@@ -30,18 +30,21 @@ export interface QueriesKeys {
   readonly sinks?: Float32Array | undefined;
   readonly layout: Pick<
     AttentionLayout,
-    'batch' | 'sequence' | 'documents' | 'heads' | 'keyValueHeads' | 'headDim'
+    'batch' | 'sequence' | 'documents' | 'heads' | 'keyValueHeads' | 'headDim' | 'scoreCap'
   >;
 }
 
 const NUMBERS = 4;
 
-/** For each document, for each head. The C++ core computes in single precision, plain JavaScript in double. */
+/**
+ * For each document, for each head. The C++ core computes in single precision, plain JavaScript (which serves where there is no
+ * core, or scores are capped) in double.
+ */
 export function attentionStatistics(operands: QueriesKeys): AttentionStatistics[] {
   const { q, k, sinks, layout } = operands;
   const { heads, keyValueHeads, headDim } = layout;
   const [bounds, documents] = documentArguments(layout);
-  if (!nativeCore()) {
+  if (!nativeCore() || layout.scoreCap !== undefined) {
     return Array.from({ length: documents * heads }, (_, i) =>
       statisticsOfHead(operands, Math.floor(i / heads), i % heads),
     );
@@ -80,7 +83,7 @@ function information(weight: number): number {
 /** One query's attention, over the tokens 0 to `query` of its document. The arrays are used again for the next one. */
 export interface AttentionRow {
   readonly query: number;
-  /** q·k/√D */
+  /** q·k/√D, before any cap. */
   readonly logits: Float64Array;
   readonly weights: Float64Array;
   /** The weight of the place that is no token, 0 where there is none. */
@@ -100,7 +103,8 @@ export function forEachAttentionRow(
   const length = bounds[document + 1]! - begin;
   const keyHead = Math.floor((head * keyValueHeads) / heads);
   const scale = 1 / Math.sqrt(headDim);
-  const sinkScore = sinks?.[head] ?? Number.NEGATIVE_INFINITY;
+  const capped = cappedBy(layout.scoreCap);
+  const sinkScore = sinks ? capped(sinks[head]!) : Number.NEGATIVE_INFINITY;
   const allLogits = new Float64Array(length);
   const allWeights = new Float64Array(length);
   for (let query = 0; query < length; query++) {
@@ -113,15 +117,20 @@ export function forEachAttentionRow(
       let product = 0;
       for (let d = 0; d < headDim; d++) product += queries[from + d]! * keys[to + d]!;
       logits[key] = product * scale;
-      highest = Math.max(highest, logits[key]!);
+      weights[key] = capped(logits[key]!);
+      highest = Math.max(highest, weights[key]!);
     }
     const sink = Math.exp(sinkScore - highest);
     let total = sink;
     for (let key = 0; key <= query; key++) {
-      weights[key] = Math.exp(logits[key]! - highest);
+      weights[key] = Math.exp(weights[key]! - highest);
       total += weights[key]!;
     }
     for (let key = 0; key <= query; key++) weights[key]! /= total;
     visit({ query, logits, weights, sink: sink / total });
   }
+}
+
+function cappedBy(cap: number | undefined): (score: number) => number {
+  return cap === undefined ? (score) => score : (score) => cap * Math.tanh(score / cap);
 }

@@ -71,6 +71,7 @@ for (const [kernelName, native] of Object.entries(BINARY)) {
 
 const UNARY = {
   Sigmoid: 'sigmoid',
+  Tanh: 'hyperbolicTangent',
   Relu: 'relu',
   Neg: 'negate',
   Square: 'square',

@@ -6,7 +6,7 @@
  */
 
 import type { ModelConfig } from './config.ts';
-import { keptControlWidths } from './controls/index.ts';
+import { controlCaps, keptControlWidths } from './controls/index.ts';
 import { keptGateWidths } from './gates/gate.ts';
 import { projectionWidths } from './parameters.ts';
 import { blockVariants } from './variants.ts';
@@ -18,8 +18,18 @@ export interface ActivationWidths {
   readonly peaks: readonly (readonly number[])[];
 }
 
-/** @param areExpertsShared whether some of the experts are other workers' */
-export function activationWidths(model: ModelConfig, areExpertsShared = false): ActivationWidths {
+/** What widths depend on besides the model. */
+export interface ActivationSettings {
+  /** Tokens of a sequence. */
+  readonly sequenceLength: number;
+  /** Whether some of the experts are other workers'. */
+  readonly areExpertsShared: boolean;
+}
+
+export function activationWidths(
+  model: ModelConfig,
+  { sequenceLength, areExpertsShared }: ActivationSettings,
+): ActivationWidths {
   const { hiddenSize } = model;
   const attention = [...keptByAttention(model), ...keptByVariants(model)];
   const feedForward = keptByFeedForward(model, areExpertsShared);
@@ -38,8 +48,21 @@ export function activationWidths(model: ModelConfig, areExpertsShared = false): 
       [...attention, hiddenSize, ...heads, queries],
       // The gradients of the heads, beside them what they are made of, and its gradient.
       [...attention, hiddenSize, ...heads, projection],
+      ...(controlCaps(model).attention === undefined
+        ? []
+        : [[...attention, ...heads, ...cappedScores(model, sequenceLength)]]),
     ],
   };
+}
+
+/** Scores of a layer that no kernel caps, in the forms that plain operations go through, with the heads repeated, and a gate. */
+function cappedScores(model: ModelConfig, sequenceLength: number): number[] {
+  const queries = model.numAttentionHeads * model.headDim;
+  return [
+    ...Array(9).fill(model.numAttentionHeads * sequenceLength),
+    ...Array(3).fill(queries),
+    projectionWidths(model).query - queries,
+  ];
 }
 
 function projectionWidth(model: ModelConfig): number {

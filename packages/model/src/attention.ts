@@ -67,6 +67,7 @@ export function attentionBlock(
     keyValueHeads: config.numKeyValueHeads,
     headDim: config.headDim,
     gate: interleavedGate(config),
+    scoreCap: variants.caps.attention,
     epsilon: config.rmsNormEps,
   };
   const norm = (name: string) => (config.qkNorm ? context.parameter(`self_attn.${name}.weight`) : null);

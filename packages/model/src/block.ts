@@ -6,6 +6,7 @@ import type * as tf from '@tensorflow/tfjs';
 /** The part of a model's configuration that shapes a decoder layer. */
 export interface BlockSizes {
   readonly hiddenSize: number;
+  readonly numLayers: number;
   readonly numAttentionHeads: number;
   readonly numKeyValueHeads: number;
   readonly headDim: number;
@@ -22,6 +23,8 @@ export interface LayerTensor {
   readonly initial: 'normal' | number;
   /** Whether weight decay applies. */
   readonly decay: boolean;
+  /** Whether a norm multiplies by it. */
+  readonly isGain?: boolean;
 }
 
 /** What a variant computes with, besides the tensor that it changes. */

@@ -16,6 +16,7 @@ import {
   type Parameter,
   type RotaryTable,
   rmsNorm,
+  softcap,
   whenGradient,
   whenRead,
 } from '@sluice/engine';
@@ -115,7 +116,7 @@ export class Decoder {
   logits(batch: TokenBatch): tf.Tensor2D {
     return tf.tidy(() => {
       const { x_NC } = this.#hidden(batch, undefined, []);
-      return linear(x_NC, this.#head());
+      return this.#logitsOf(x_NC);
     });
   }
 
@@ -129,7 +130,7 @@ export class Decoder {
     const logits_1V = tf.tidy(() => {
       const { x_NC } = this.#hidden({ inputs: tokens, sequences: 1, cache }, undefined, []);
       const last_1C = tf.slice2d(x_NC, [tokens.length - 1, 0], [1, this.config.hiddenSize]);
-      return linear(last_1C, this.#head());
+      return this.#logitsOf(last_1C);
     });
     cache?.advance(tokens.length);
     const logits = logits_1V.dataSync<'float32'>();
@@ -153,7 +154,9 @@ export class Decoder {
       const expertCounts: Int32Array[] = [];
       const { x_NC, auxiliaryLosses } = this.#hidden(request, request, expertCounts);
       const scale = 1 / request.totalTokens;
-      const crossEntropy = linearCrossEntropy(x_NC, this.#head(), request.targets, { scale });
+      const crossEntropy = linearCrossEntropy(x_NC, this.#head(), request.targets, {
+        ...{ scale, cap: this.#variants.caps.logits },
+      });
       const losses = [crossEntropy, ...auxiliaryLosses];
       whenRead(losses, (crossEntropy, ...auxiliary) => {
         request.onParts?.({
@@ -298,6 +301,10 @@ export class Decoder {
     const experts = this.config.experts!.count;
     const loads = request?.expertLoads[layer] ?? new Float32Array(experts).fill(1 / experts);
     return { loads, totalTokens: request?.totalTokens ?? tokens };
+  }
+
+  #logitsOf(x_NC: tf.Tensor2D): tf.Tensor2D {
+    return softcap(linear(x_NC, this.#head()), this.#variants.caps.logits);
   }
 
   #head(): Parameter {

@@ -172,13 +172,8 @@ function variantParameters(model: ModelConfig, prefix: string, stage: number): P
   const gates = namedGates(model).flatMap((gate) => gateTensors(gate, model));
   return [
     ...gates.map((tensor) => placed('gate', tensor)),
-    ...controlTensors(model).map((tensor) => placed(isGain(tensor) ? 'norms' : 'attention', tensor)),
+    ...controlTensors(model).map((tensor) => placed(tensor.isGain ? 'norms' : 'attention', tensor)),
   ];
-}
-
-/** What a norm multiplies by begins with ones. */
-function isGain({ initial, decay }: LayerTensor): boolean {
-  return initial === 1 && !decay;
 }
 
 /** The gate and up projections as one parameter [2F, C], and the down projection [C, F]. */

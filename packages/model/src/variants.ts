@@ -1,7 +1,8 @@
 /** The gates and controls of a model, sorted out for the attention block. */
 
 import type { ModelConfig } from './config.ts';
-import { type ActiveControl, activeControls } from './controls/index.ts';
+import type { Caps } from './controls/control.ts';
+import { type ActiveControl, activeControls, controlCaps } from './controls/index.ts';
 import { interleavedGate, type NamedGate, namedGates } from './gates/gate.ts';
 
 export interface BlockVariants {
@@ -9,6 +10,7 @@ export interface BlockVariants {
   /** Those with tensors of their own. */
   readonly gates: readonly NamedGate[];
   readonly controls: readonly ActiveControl[];
+  readonly caps: Caps;
   /** Whether queries, keys or values are changed before their norms, which takes the projection apart. */
   readonly isProjectionShaped: boolean;
   /** Whether a control works on the output of attention before the interleaved gate does. */
@@ -24,6 +26,7 @@ export function blockVariants(config: ModelConfig): BlockVariants {
     config,
     gates,
     controls,
+    caps: controlCaps(config),
     isProjectionShaped: isBefore || controls.some(({ control }) => control.merge),
     isGateOutsideAttention: interleavedGate(config) !== 'none' && hasControl,
   };

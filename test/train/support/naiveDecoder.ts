@@ -1,6 +1,7 @@
 /**
  * The decoder once more, as plain loops over doubles: what a diagnosis must be true of. Knows the interleaved gates, a
- * value gate of the model's own, attention sinks, dense feed-forward layers and experts.
+ * value gate of the model's own, attention sinks, capped scores, norms and clipping of what blocks add, dense feed-forward layers
+ * and experts.
  */
 
 import type { Parameter } from '@sluice/engine';
@@ -68,6 +69,11 @@ export function naiveForward(
   const G = H / K;
   const kind = interleavedGate(model);
   const gateWidth = { none: 0, headwise: 1, elementwise: D }[kind];
+  const settings = Object.fromEntries(model.controls.map((control) => [control.kind, control]));
+  const { attention: cap } = (settings.softcap ?? {}) as { attention?: number };
+  const { limit = Infinity } = (settings['clip-outputs'] ?? {}) as { limit?: number };
+  const capped = (score: number) => (cap === undefined ? score : cap * Math.tanh(score / cap));
+  const clipped = (y: Vector) => y.map((value) => Math.min(limit, Math.max(-limit, value)));
   let x: Matrix = Array.from(tokens, (token) => [...rows('model.embed_tokens.weight')[token]!]);
 
   return Array.from({ length: model.numLayers }, (_, layer) => {
@@ -114,9 +120,9 @@ export function naiveForward(
       logits.push(
         x.map((_, t) => x.slice(0, t + 1).map((_, j) => dot(queryAt(t, h), keyAt(j, k)) / Math.sqrt(D))),
       );
-      const beyond = sinks ? Math.exp(sinks[h]!) : 0;
-      const totals = logits[h]!.map((row) => row.reduce((sum, l) => sum + Math.exp(l), beyond));
-      attention.push(logits[h]!.map((row, t) => row.map((l) => Math.exp(l) / totals[t]!)));
+      const beyond = sinks ? Math.exp(capped(sinks[h]!)) : 0;
+      const totals = logits[h]!.map((row) => row.reduce((sum, l) => sum + Math.exp(capped(l)), beyond));
+      attention.push(logits[h]!.map((row, t) => row.map((l) => Math.exp(capped(l)) / totals[t]!)));
       sink.push(totals.map((total) => beyond / total));
       x.forEach((_, t) => {
         for (let d = 0; d < D; d++) {
@@ -131,9 +137,17 @@ export function naiveForward(
         }
       });
     }
-    const middle = x.map((row, t) => add(row, times(gated[t]!, rows(`${p}.self_attn.o_proj.weight`))));
+    const added = (y: Vector, gainName: string) => {
+      const gainOf = parameters.get(`${p}.${gainName}.weight`)?.values;
+      return clipped(gainOf ? norm(y, gainOf, eps) : y);
+    };
+    const middle = x.map((row, t) => {
+      const output = times(gated[t]!, rows(`${p}.self_attn.o_proj.weight`));
+      return add(row, added(output, 'self_attn.output_norm'));
+    });
     const second = middle.map((row) => norm(row, gain('post_attention_layernorm'), eps));
-    const { feedForward, router } = model.experts ? expertsOf(second) : denseOf(second);
+    const { feedForward: output, router } = model.experts ? expertsOf(second) : denseOf(second);
+    const feedForward = output.map((row) => added(row, 'mlp.output_norm'));
     x = middle.map((row, t) => add(row, feedForward[t]!));
     return { attention, logits, sink, ungated, gated, scores, feedForward, output: x, router };
 

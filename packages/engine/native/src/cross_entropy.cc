@@ -2,8 +2,10 @@
 // Logits exist for a block of tokens at a time. Their gradient is scale·(softmax − one-hot) = f·(e − s·one-hot), where e are
 // the logits' exponentials, s is their sum, and f = scale / s. The factor in brackets is formed in the logits' place; f goes
 // into the much smaller x and dx: dx = f·((e − s·one-hot)·W), dW = (e − s·one-hot)ᵀ·(f·x).
+// Where logits are capped, c·tanh(x·wᵀ / c), the factor in brackets is multiplied by the cap's slope, 1 − tanh².
 
 #include <limits>
+#include <vector>
 
 #include "addon.h"
 #include "gemm.h"
@@ -27,6 +29,16 @@ static size_t paddedRow(size_t vocabulary) { return (vocabulary + kSums - 1) / k
 /// Distance between rows of logits: never a power of two, which would crowd few sets of the caches.
 static size_t rowStride(size_t vocabulary) { return paddedRow(vocabulary) + 16; }
 
+/// Turns logits x into cap·tanh(x / cap), and keeps the slopes of that.
+static void capLogits(float* row, size_t vocabulary, float cap, float* slopes) {
+  for (size_t v = 0; v < vocabulary; v += kWidth) {
+    const size_t lanes = vocabulary - v;
+    const Vec capped = hyperbolicTangent(loadUpTo(row + v, lanes) / cap);
+    storeUpTo(row + v, capped * cap, lanes);
+    storeUpTo(slopes + v, 1.0f - capped * capped, lanes);
+  }
+}
+
 /// Turns logits into e^(logit − max), padding into nothing. @returns the loss with respect to `target`
 static double exponentials(float* row, size_t vocabulary, int32_t target, float* sum) {
   const size_t padded = paddedRow(vocabulary);
@@ -48,12 +60,13 @@ static void multiplyRow(const float* from, float factor, float* to, size_t lengt
 }
 
 /// linearCrossEntropy(x[N·C], weight[V·C], targets[N], losses[N] ←, dx[N·C] ← | null, dWeight[V·C] ← | null, N, C, V, scale,
-/// accumulate). A negative target is left out: its loss and gradient are zero. @returns the sum of the losses
+/// accumulate, cap). A cap of 0 is none. A negative target is left out: its loss and gradient are zero. @returns the sum of the losses
 static double linearCrossEntropy(const Arguments& args) {
   static thread_local Scratch logitsMemory, scaledMemory, factorMemory;
   const size_t tokens = args.size(6), channels = args.size(7), vocabulary = args.size(8);
   const float scale = static_cast<float>(args.number(9));
   const bool accumulate = args.boolean(10);
+  const float cap = static_cast<float>(args.number(11));
   const float *x = args.floats(0, tokens * channels), *weight = args.floats(1, vocabulary * channels);
   const int32_t* targets = args.integers(2, tokens);
   float *losses = args.floats(3, tokens), *dx = args.optionalFloats(4, tokens * channels);
@@ -74,14 +87,17 @@ static double linearCrossEntropy(const Arguments& args) {
     const size_t count = std::min(together, tokens - begin);
     toLogits.multiply(true, plain(x + begin * channels, channels), 0, logits, stride, count);
     parallelFor(count, 4, [&](size_t first, size_t last) {
+      std::vector<float> slopes(cap > 0 ? vocabulary : 0);
       for (size_t n = first; n < last; ++n) {
         const int32_t target = targets[begin + n];
         float* row = logits + n * stride;
         float sum = 0;
+        if (cap > 0) capLogits(row, vocabulary, cap, slopes.data());
         losses[begin + n] = target < 0 ? 0 : static_cast<float>(exponentials(row, vocabulary, target, &sum));
         if (!dx) continue;
         if (target < 0) std::fill_n(row, vocabulary, 0.0f);
         else row[target] -= sum;
+        for (size_t v = 0; cap > 0 && v < vocabulary; ++v) row[v] *= slopes[v];
         factors[n] = target < 0 ? 0 : scale / sum;
         multiplyRow(x + (begin + n) * channels, factors[n], scaled + n * channels, channels);
       }

@@ -66,6 +66,9 @@ static double broadcasting(const Arguments& args) {
 struct Sigmoid {
   Vec operator()(Vec x) const { return sigmoid(x); }
 };
+struct HyperbolicTangent {
+  Vec operator()(Vec x) const { return hyperbolicTangent(x); }
+};
 struct Relu {
   // In this order NaN stays NaN.
   Vec operator()(Vec x) const { return maximum(Vec{}, x); }
@@ -187,6 +190,7 @@ SLUICE_EXPORT(broadcastSubtract, broadcasting<Subtract>);
 SLUICE_EXPORT(broadcastMultiply, broadcasting<Multiply>);
 SLUICE_EXPORT(broadcastDivide, broadcasting<Divide>);
 SLUICE_EXPORT(sigmoid, unary<Sigmoid>);
+SLUICE_EXPORT(hyperbolicTangent, unary<HyperbolicTangent>);
 SLUICE_EXPORT(relu, unary<Relu>);
 SLUICE_EXPORT(negate, unary<Negate>);
 SLUICE_EXPORT(square, unary<Square>);

@@ -63,7 +63,7 @@ function router(isBackward: boolean): Work {
   const [logits, weights] = [filled(TOKENS * EXPERTS), filled(ROWS)];
   const loads = new Float32Array(EXPERTS).fill(1 / EXPERTS);
   const [indices, counts] = [new Int32Array(ROWS), new Int32Array(EXPERTS)];
-  const sizes = [TOKENS, EXPERTS, TOP_K, true, 0.001, 0];
+  const sizes = [TOKENS, EXPERTS, TOP_K, true, 0.001, 0, false, 1];
   const forward = () => {
     counts.fill(0);
     callNative('router', logits, loads, weights, indices, counts, ...sizes);

@@ -37,7 +37,7 @@ function crossEntropy(tokens: number, channels: number, vocabulary: number): Wor
       void callNative(
         'linearCrossEntropy',
         ...[x, weight, targets, losses, dx, dWeight],
-        ...[tokens, channels, vocabulary, 1 / tokens, false],
+        ...[tokens, channels, vocabulary, 1 / tokens, false, 0],
       ),
     flops: 6 * tokens * channels * vocabulary,
   };

@@ -18,6 +18,8 @@ export interface AttentionLayout {
   readonly headDim: number;
   /** The gate on the output: none, one logit for each channel of each head, or one for each head. */
   readonly gate: 'none' | 'elementwise' | 'headwise';
+  /** Scores become scoreCap · tanh(score / scoreCap) before their softmax, where it is given; computed in plain operations. */
+  readonly scoreCap?: number | undefined;
   /** Added to the mean square by the norms of queries and keys. */
   readonly epsilon: number;
 }

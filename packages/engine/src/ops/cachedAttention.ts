@@ -11,6 +11,7 @@ import * as tf from '@tensorflow/tfjs';
 import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { AttentionLayout } from './attentionLayout.ts';
+import { softcap } from './softcap.ts';
 
 /** The gate is an input tensor that not every layer has, so there are two kernels. */
 const KERNELS = { plain: 'SluiceCachedAttention', gated: 'SluiceCachedGatedAttention' };
@@ -48,7 +49,8 @@ export function cachedAttention(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
   );
-  if (!hasFused(KERNELS.plain)) return tf.tidy(() => cachedAttentionReference(q, cached, gate, layout));
+  if (!hasFused(KERNELS.plain) || layout.scoreCap !== undefined)
+    return tf.tidy(() => cachedAttentionReference(q, cached, gate, layout));
   const attributes: Attributes = { ...cached, layout };
   return gate ? runFused(KERNELS.gated, { q, gate }, attributes) : runFused(KERNELS.plain, { q }, attributes);
 }
@@ -58,7 +60,7 @@ export function cachedAttentionReference(
   q: tf.Tensor2D,
   { keys, values, tokens }: CachedKeysValues,
   gate: tf.Tensor2D | undefined,
-  { sequence, heads, keyValueHeads, headDim }: AttentionLayout,
+  { sequence, heads, keyValueHeads, headDim, scoreCap }: AttentionLayout,
 ): tf.Tensor2D {
   const group = heads / keyValueHeads;
   const perHead = (cached: Float32Array): tf.Tensor3D => {
@@ -73,7 +75,8 @@ export function cachedAttentionReference(
   const q_TKGD = tf.reshape(q, [sequence, keyValueHeads, group, headDim]);
   const q_KRD = tf.reshape(tf.transpose(q_TKGD, [1, 2, 0, 3]), [keyValueHeads, group * sequence, headDim]);
   const scores_KRS = tf.mul(tf.matMul(q_KRD, perHead(keys), false, true), 1 / Math.sqrt(headDim));
-  const weights_KRS = tf.softmax(tf.add(scores_KRS, tf.tile(laterMask(sequence, tokens), [1, group, 1])));
+  const mask_1RS = tf.tile(laterMask(sequence, tokens), [1, group, 1]);
+  const weights_KRS = tf.softmax(tf.add(softcap(scores_KRS, scoreCap), mask_1RS));
   const output_KGTD = tf.reshape(tf.matMul(weights_KRS, perHead(values)), [
     keyValueHeads,
     group,

@@ -21,7 +21,13 @@ import {
 import { callNative, type KernelArgument } from '../native.ts';
 import { whenRead } from '../reads.ts';
 import { recomputed } from '../recompute.ts';
-import { type AttentionLayout, documentArguments, documentStarts } from './attentionLayout.ts';
+import {
+  type AttentionLayout,
+  documentArguments,
+  documentBounds,
+  documentStarts,
+} from './attentionLayout.ts';
+import { softcap } from './softcap.ts';
 
 /** The gate is an input tensor that not every layer has, so there are two kernels. */
 const KERNELS = { plain: 'SluiceAttention', gated: 'SluiceGatedAttention' };
@@ -56,18 +62,30 @@ export function gatedAttention(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
   );
-  if (!hasFused(KERNELS.gated)) {
+  if (!hasFused(KERNELS.gated) || layout.scoreCap !== undefined) {
     if (onLargest) whenRead([q, k], (q, k) => onLargest(largestLogits({ q: q!, k: k!, layout })));
     const operands = gate ? [q, k, v, gate] : [q, k, v];
-    return recomputed(operands, (...tensors) => {
-      const [q, k, v, gate] = tensors as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D, tf.Tensor2D?];
-      return gatedAttentionReference(q, k, v, gate, layout);
-    });
+    return recomputed(operands, (...tensors) => inPlainOperations(tensors as tf.Tensor2D[], layout));
   }
   const attributes: Attributes = { layout, saved: new Saved(), onLargest };
   return gate
     ? runFused(KERNELS.gated, { q, k, v, gate }, attributes)
     : runFused(KERNELS.plain, { q, k, v }, attributes);
+}
+
+/** Where scores are capped, which no kernel does, documents are computed apart, so that each has the bits that it has alone. */
+function inPlainOperations(operands: readonly tf.Tensor2D[], layout: AttentionLayout): tf.Tensor2D {
+  const attend = ([q, k, v, gate]: readonly tf.Tensor2D[], layout: AttentionLayout) =>
+    gatedAttentionReference(q!, k!, v!, gate, layout);
+  const { scoreCap, documents } = layout;
+  if (scoreCap === undefined || !documents) return attend(operands, layout);
+  const bounds = documentBounds(layout);
+  const parts = Array.from(documents, (begin, document) => {
+    const sequence = bounds[document + 1]! - begin;
+    const rows = operands.map((x) => tf.slice2d(x, [begin, 0], [sequence, -1]));
+    return attend(rows, { ...layout, batch: 1, sequence, documents: undefined });
+  });
+  return tf.concat2d(parts, 0);
 }
 
 /** The definition of `gatedAttention`. */
@@ -78,7 +96,7 @@ export function gatedAttentionReference(
   gate: tf.Tensor2D | undefined,
   layout: AttentionLayout,
 ): tf.Tensor2D {
-  const { batch, sequence, heads, keyValueHeads, headDim } = layout;
+  const { batch, sequence, heads, keyValueHeads, headDim, scoreCap } = layout;
   const q_BHTD = tf.transpose(tf.reshape(q, [batch, sequence, heads, headDim]), [0, 2, 1, 3]);
   const repeat = (x: tf.Tensor2D): tf.Tensor4D => {
     const x_BKTD = tf.transpose(tf.reshape(x, [batch, sequence, keyValueHeads, headDim]), [0, 2, 1, 3]);
@@ -90,7 +108,7 @@ export function gatedAttentionReference(
     return tf.reshape(x_PGS, [batch, heads, sequence, headDim]);
   };
   const scores_BHTT = tf.mul(tf.matMul(q_BHTD, repeat(k), false, true), 1 / Math.sqrt(headDim));
-  const weights_BHTT = tf.softmax(tf.add(scores_BHTT, attentionMask(layout)));
+  const weights_BHTT = tf.softmax(tf.add(softcap(scores_BHTT, scoreCap), attentionMask(layout)));
   const output_BTHD = tf.transpose(tf.matMul(weights_BHTT, repeat(v)), [0, 2, 1, 3]);
   if (!gate) return tf.reshape(output_BTHD, [batch * sequence, heads * headDim]);
   const open_BTHG = tf.sigmoid(

@@ -9,12 +9,15 @@ import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { recomputed } from '../recompute.ts';
+import { softcap } from './softcap.ts';
 
 const KERNEL = 'SluiceLinearCrossEntropy';
 
 export interface CrossEntropyOptions {
   /** Factor of the result and of its gradients, such as one over the number of tokens of the whole batch. */
   readonly scale: number;
+  /** Logits become cap · tanh(logit / cap), where it is given. */
+  readonly cap?: number | undefined;
 }
 
 /**
@@ -63,9 +66,9 @@ export function linearCrossEntropyReference(
   x_NC: tf.Tensor2D,
   weight_VC: tf.Tensor2D,
   targets: Int32Array,
-  { scale }: CrossEntropyOptions,
+  { scale, cap }: CrossEntropyOptions,
 ): tf.Scalar {
-  const logits_NV = tf.matMul(x_NC, weight_VC, false, true);
+  const logits_NV = softcap(tf.matMul(x_NC, weight_VC, false, true) as tf.Tensor2D, cap);
   const ids_N = tf.tensor1d(
     targets.map((target) => Math.max(target, 0)),
     'int32',
@@ -89,13 +92,13 @@ registerFused<CrossEntropyAttributes>({
   inputsToSave: [],
   forward({ floats, shape, output, recording, attributes: { weight, targets, options, saved } }) {
     const [tokens, channels] = shape('x') as [number, number];
-    const { scale } = options;
+    const { scale, cap = 0 } = options;
     const losses = new Float32Array(tokens);
     const loss = output([]);
     const run = (dx: Float32Array | null, dWeight: Float32Array | null, accumulate: boolean) => {
       const operands = [floats('x'), weight.values, targets, losses, dx, dWeight];
       const sizes = [tokens, channels, weight.shape[0]!];
-      const sum = callNative('linearCrossEntropy', ...operands, ...sizes, scale, accumulate);
+      const sum = callNative('linearCrossEntropy', ...operands, ...sizes, scale, accumulate, cap);
       loss.values[0] = scale * sum;
     };
     if (recording) {

@@ -27,6 +27,14 @@ export interface AttentionOperands {
 /** A projection that several copies of a matrix take part in. */
 export type CopiedProjection = 'key' | 'value';
 
+/** Numbers x become cap · tanh(x / cap). */
+export interface Caps {
+  /** Of attention's scores, before their softmax. */
+  readonly attention?: number | undefined;
+  /** Of the model's logits. */
+  readonly logits?: number | undefined;
+}
+
 export interface Control<Settings extends { readonly kind: string }> {
   /** Strict object; `kind` is its literal name. */
   readonly schema: z.ZodType<Settings>;
@@ -55,6 +63,8 @@ export interface Control<Settings extends { readonly kind: string }> {
   readonly attend?: (settings: Settings, operands: AttentionOperands, context: BlockContext) => tf.Tensor2D;
   /** With `attend`: the score of a place for attention to go that is no token, for each head [H]. */
   readonly sinkScores?: (settings: Settings, context: BlockContext) => Float32Array;
+  /** Caps of attention's scores and of the model's logits, where there are any. */
+  readonly caps?: (settings: Settings) => Caps;
   /** On the output of attention, before any gate and the output projection: [N, H·D]. */
   readonly sdpa?: (settings: Settings, y: tf.Tensor2D, context: BlockContext) => tf.Tensor2D;
   /** On what the attention block, or the feed-forward block, adds to the residual stream: [N, C]. */

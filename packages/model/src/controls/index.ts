@@ -5,13 +5,14 @@ import { z } from 'zod';
 import type { BlockContext, BlockSizes, LayerTensor } from '../block.ts';
 import { attentionSink } from './attentionSink.ts';
 import { clipOutputs } from './clipOutputs.ts';
-import type { Control } from './control.ts';
+import type { Caps, Control } from './control.ts';
 import { sandwichNorm } from './sandwichNorm.ts';
 import { sdpaNorm } from './sdpaNorm.ts';
 import { sdpaSilu } from './sdpaSilu.ts';
+import { softcap } from './softcap.ts';
 import { switchHead } from './switchHead.ts';
 
-const CONTROLS = [sdpaNorm, sdpaSilu, switchHead, attentionSink, sandwichNorm, clipOutputs] as const;
+const CONTROLS = [sdpaNorm, sdpaSilu, switchHead, attentionSink, sandwichNorm, clipOutputs, softcap] as const;
 
 type SettingsOf<C> = C extends Control<infer Settings> ? Settings : never;
 
@@ -81,6 +82,11 @@ export function keptControlWidths(model: Model): number[] {
 export function projectionCopies(model: Model): { key: number; value: number } {
   const copied = activeControls(model).find(({ control }) => control.copies);
   return copied ? copied.control.copies!(copied.settings) : { key: 1, value: 1 };
+}
+
+/** The caps that the controls ask for. */
+export function controlCaps(model: { readonly controls: readonly ControlConfig[] }): Caps {
+  return Object.assign({}, ...activeControls(model).map(({ control, settings }) => control.caps?.(settings)));
 }
 
 /** What the controls make of a block's output, in their order. */

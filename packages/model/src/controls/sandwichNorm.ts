@@ -6,6 +6,12 @@ import type { Control } from './control.ts';
 
 const Settings = z.strictObject({
   kind: z.literal('sandwich-norm').describe('RMS norm of the outputs of attention and feed-forward.'),
+  initialGain: z
+    .enum(['one', 'depth-scaled'])
+    .default('one')
+    .describe(
+      'What the norms multiply by at first; depth-scaled: 1/√layers, so that the residual stream does not grow with the depth (Pangu Ultra, arXiv 2504.07866).',
+    ),
 });
 
 const GAINS = {
@@ -15,8 +21,12 @@ const GAINS = {
 
 export const sandwichNorm: Control<z.infer<typeof Settings>> = {
   schema: Settings,
-  tensors: (_, { hiddenSize }) =>
-    Object.values(GAINS).map((name) => ({ name, shape: [hiddenSize], initial: 1, decay: false })),
+  tensors({ initialGain }, { hiddenSize, numLayers }) {
+    const initial = initialGain === 'one' ? 1 : 1 / Math.sqrt(numLayers);
+    return Object.values(GAINS).map((name) => ({
+      ...{ name, shape: [hiddenSize], initial, decay: false, isGain: true },
+    }));
+  },
   keptWidths: (_, { hiddenSize }) => [hiddenSize, hiddenSize],
   blockOutput: (_, y_NC, block, { sizes, parameter }) =>
     rmsNorm(y_NC, parameter(GAINS[block]), sizes.rmsNormEps),

@@ -16,7 +16,7 @@ const GAIN = 'self_attn.sdpa_norm.weight';
 
 export const sdpaNorm: Control<z.infer<typeof Settings>> = {
   schema: Settings,
-  tensors: (_, { headDim }) => [{ name: GAIN, shape: [headDim], initial: 1, decay: false }],
+  tensors: (_, { headDim }) => [{ name: GAIN, shape: [headDim], initial: 1, decay: false, isGain: true }],
   keptWidths: (_, { numAttentionHeads, headDim }) => [numAttentionHeads * headDim],
   sdpa(_, y, { sizes, parameter }) {
     const heads_MD = tf.reshape(y, [-1, sizes.headDim]) as tf.Tensor2D;

@@ -57,7 +57,7 @@ interface CommonDiagnostics {
   readonly gateScoreMean: number | null;
   readonly gates: readonly GateDiagnostics[];
   readonly attentionOutput: AttentionOutputDiagnostics;
-  /** max q·k/√d over the tokens that queries see; overall the largest of all layers. */
+  /** max q·k/√d over the tokens that queries see, before any cap; overall the largest of all layers. */
   readonly largestAttentionLogit: number;
   /** Mean over queries of −Σ_j S[i, j] ln S[i, j], nats. */
   readonly attentionEntropy: number;

@@ -86,7 +86,10 @@ function activationBytes(config: RunConfig): number {
   const rows = grainTokens(config);
   const bytesOf = (widths: readonly number[]) =>
     widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(4 * width * rows), 0);
-  const { layer, peaks } = activationWidths(model, config.parallel.expertParallel > 1);
+  const { layer, peaks } = activationWidths(model, {
+    sequenceLength: config.data.sequenceLength,
+    areExpertsShared: config.parallel.expertParallel > 1,
+  });
   return (model.numLayers - 1) * bytesOf(layer) + Math.max(...peaks.map(bytesOf));
 }
 
