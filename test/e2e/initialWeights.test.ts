@@ -57,9 +57,44 @@ for (const kind of ['dense', 'moe'] as const) {
     });
     t.like(entry(`${kind}-2`, 'commit'), { step: 0, weights: source.weights });
     const frozen = parse(readFileSync(join(sandbox.path, `${kind}-2`, 'config.yaml'), 'utf8'));
-    t.deepEqual(frozen.initialize, { from: checkpoint, missing: 'refuse' });
+    t.deepEqual(frozen.initialize, { from: checkpoint, missing: 'refuse', optimizer: 'fresh' });
   });
 }
+
+test.serial(
+  'a run that keeps the optimizer of its source stops, and goes on elsewhere, with the same bits',
+  async (t) => {
+    const { optimizer } = await sandbox.json<{ optimizer: string }>('hash dense');
+    const kept = `dense.yaml --from dense ${LONGER} initialize.optimizer=keep`;
+    const whole = await train(`${kept} --run-dir kept`);
+    t.is((entry('kept', 'start').from as { optimizer: string }).optimizer, optimizer);
+    await train(`${kept} --run-dir kept-2 --workers 2 --until-step 2`);
+    t.is((await sandbox.json<Trained>('resume kept-2 --workers 1')).weightsHash, whole.weightsHash);
+    t.not(whole.weightsHash, (await sandbox.json<Trained>('resume dense-1')).weightsHash);
+  },
+);
+
+test.serial('an optimizer that is not there, or of another kind, is not kept', async (t) => {
+  const keep = '--set initialize.optimizer=keep';
+  const nothing = await refusal(`train dense.yaml --run-dir no ${keep}`);
+  t.is(nothing.code, 'SLUICE_E_CONFIG_INVALID');
+  t.regex(nothing.message, /no weights to begin with/);
+  await sandbox.json('export dense --hf weights');
+  await sandbox.json('import weights --out imported');
+  for (const [from, reason] of [
+    ['weights', /is a Hugging Face directory/],
+    ['imported', /was imported/],
+  ] as const) {
+    const { code, message } = await refusal(`train dense.yaml --from ${from} --run-dir no ${keep}`);
+    t.is(code, 'SLUICE_E_OPTIMIZER_STATE');
+    t.regex(message, reason);
+  }
+  const { code, message } = await refusal(
+    `train dense.yaml --from dense --run-dir no ${keep} optimizer.kind=muon`,
+  );
+  t.is(code, 'SLUICE_E_OPTIMIZER_STATE');
+  t.regex(message, /another optimizer than muon: of model\.layers.*, firstMoment and secondMoment/);
+});
 
 test.serial('the first loss is that of the source on the same data', async (t) => {
   const { loss, tokens } = await sandbox.json<{ loss: number; tokens: number }>(

@@ -4,6 +4,7 @@ import { readManifest } from '@sluice/checkpoint';
 import { EXPORT_TYPES } from '@sluice/checkpoint/huggingface';
 import type { InferenceModel } from '@sluice/evaluate';
 import { HUGGING_FACE_LAYOUTS } from '@sluice/model';
+import { OptimizerConfig } from '@sluice/train';
 import test from 'ava';
 import { exportCommand } from '../../launcher/src/commands/export.ts';
 import { main } from '../../launcher/src/main.ts';
@@ -89,7 +90,8 @@ test.serial('a key that nobody knows is passed over when that is asked for, and 
   t.like(state.imported, { ignoredKeys: json.ignoredKeys });
   const begun = await checkInitialWeights({
     model: json.model,
-    initialize: { from: out, missing: 'refuse' },
+    optimizer: OptimizerConfig.parse({ learningRate: 1 }),
+    initialize: { from: out, missing: 'refuse', optimizer: 'fresh' },
   });
   t.deepEqual(begun!.ignoredKeys, json.ignoredKeys);
   const vain = await sluice('import', model, '--out', join(directory, 'x'), ...flags, '--ignore-config', 'y');

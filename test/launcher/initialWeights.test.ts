@@ -26,9 +26,10 @@ const SOURCE = fixture('gated-headwise');
 
 /** What a run begins with whose model is that of the fixture, changed. */
 async function begin(changes: object = {}, missing: 'refuse' | 'initialize' = 'refuse', from = SOURCE) {
+  const { optimizer } = smallConfig();
   const source = await modelOfWeights(SOURCE);
   const { model } = smallConfig({ model: { experts: undefined, ...source, ...changes } });
-  return checkInitialWeights({ model, initialize: { from, missing } });
+  return checkInitialWeights({ model, optimizer, initialize: { from, missing, optimizer: 'fresh' } });
 }
 
 test('a Hugging Face directory has the content hash of the checkpoint that it is imported to', async (t) => {
@@ -95,7 +96,7 @@ test('the path is relative to the configuration file, and a model that is left o
   writeFileSync(path, stringify({ ...rest, parallel: { lanes: 2 }, initialize: { from: '../checkpoint' } }));
   const set = ['model.ropeTheta=5e5'];
   const { model, initialize } = await loadNewRunConfig(path, { set, fromMissing: 'initialize' }, quiet);
-  t.deepEqual(initialize, { from: join(directory, 'checkpoint'), missing: 'initialize' });
+  t.deepEqual(initialize, { from: join(directory, 'checkpoint'), missing: 'initialize', optimizer: 'fresh' });
   t.deepEqual(model, { ...(await modelOfWeights(SOURCE)), ropeTheta: 5e5 });
   // A flag's path is relative to the working directory.
   const { initialize: named } = await loadNewRunConfig(path, { from: SOURCE }, quiet);
@@ -120,7 +121,11 @@ test.serial(
     const { directory } = await prepareDataset(config.data.recipe!, quiet);
     const log: string[] = [];
     const check = () =>
-      checkInitialTokenizer({ initialize: { from, missing: 'refuse' } }, directory, (line) => log.push(line));
+      checkInitialTokenizer(
+        { initialize: { from, missing: 'refuse', optimizer: 'fresh' } },
+        directory,
+        (line) => log.push(line),
+      );
     await check();
     t.deepEqual(log, []);
     appendFileSync(join(run.tokenizer, 'tokenizer.json'), ' ');

@@ -1,10 +1,23 @@
 import { beginCheckpoint, commitCheckpoint, openCheckpoint, writeShard } from '@sluice/checkpoint';
+import { weightsOfCheckpoint } from '@sluice/checkpoint/huggingface';
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { modelTensors } from '@sluice/model';
-import { measureSavedUpdate, type RunConfig, type SavedUpdate, savedTensors } from '@sluice/train';
+import {
+  measureSavedUpdate,
+  type RunConfig,
+  type SavedUpdate,
+  savedTensors,
+  type UpdateRatios,
+} from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
-import { loadTrainer, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
+import {
+  keepOptimizer,
+  loadTrainer,
+  trainerPieces,
+  trainerState,
+} from '../../packages/train/src/trainerState.ts';
+import { beginFrom } from '../../packages/train/src/weights.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
@@ -84,3 +97,49 @@ test.serial('without an applied update there is none to measure, and it is said 
     missing: 'it notes no applied update of step 2',
   });
 });
+
+const dense = { experts: undefined, intermediateSize: 40 };
+
+for (const kind of ['adamw', 'muon'] as const) {
+  test.serial(
+    `${kind}: a new run that keeps the optimizer of a checkpoint goes on as its run would have`,
+    async (t) => {
+      const run = tinyRun({
+        model: dense,
+        optimizer: { kind, clip: 'adaptive', adaptiveClip: { warmupSteps: 2 } },
+      });
+      const went = await newTrainer(run);
+      for (let step = 1; step <= 3; step++) await went.trainStep({ step, learningRate: 0.01 });
+      const directory = await save(t, went, 3, run);
+
+      const gone = await newTrainer(run);
+      const reader = await openCheckpoint(directory);
+      await beginFrom(weightsOfCheckpoint(reader), gone, run);
+      await keepOptimizer(gone, reader);
+      await reader.close();
+      for (let step = 1; step <= 3; step++) {
+        const firstSample = (step + 2) * run.batch.sequences;
+        await gone.trainStep({ step, learningRate: 0.01, firstSample });
+        await went.trainStep({ step: step + 3, learningRate: 0.01, firstSample });
+        t.deepEqual(trainerPieces(gone), trainerPieces(went), `step ${step}`);
+      }
+      t.deepEqual(gone.clipping.state, went.clipping.state);
+      const diagnosis = await gone.diagnose({ sequences: 1 });
+      t.deepEqual(diagnosis, await went.diagnose({ sequences: 1 }));
+
+      // Saved and loaded, and kept by yet another run, it still knows how many steps its moments are of.
+      const again = await openCheckpoint(await save(t, gone, 3, run));
+      const loaded = await newTrainer(run);
+      await loadTrainer(loaded, again);
+      t.is(loaded.keptSteps, 3);
+      t.deepEqual(await loaded.diagnose({ sequences: 1 }), diagnosis);
+      await keepOptimizer(loaded, again);
+      t.is(loaded.keptSteps, 6);
+      t.is(
+        ((await measureSavedUpdate(again)) as { ratios: UpdateRatios }).ratios.overall,
+        diagnosis.updateRatio!,
+      );
+      await again.close();
+    },
+  );
+}

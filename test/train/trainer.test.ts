@@ -3,8 +3,9 @@ import type { StepResult } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import type { AdamWMoments } from '../../packages/train/src/optimizer/pieces.ts';
+import { Snapshots } from '../../packages/train/src/snapshots.ts';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
-import { nonFinitePieces } from '../../packages/train/src/trainerState.ts';
+import { nonFinitePieces, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
 import { counting, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun();
@@ -109,6 +110,33 @@ test.serial('weights and moments that are not finite are named', async (t) => {
   piece.values[0] = Infinity;
   t.deepEqual(nonFinitePieces(trainer), ['model.norm.weight']);
 });
+
+test.serial(
+  'a state that is held in memory has all of the optimizer’s: going back to it changes no bit',
+  async (t) => {
+    const optimizer = { kind: 'muon', clip: 'adaptive', adaptiveClip: { warmupSteps: 2, threshold: 0.1 } };
+    const trainer = await tinyTrainer(tinyRun({ optimizer }));
+    const snapshots = new Snapshots();
+    const take = (step: number) => trainer.trainStep({ step, learningRate: 0.01 });
+    const state = async () => ({
+      pieces: structuredClone(trainerPieces(trainer)),
+      state: trainerState(trainer),
+      diagnosis: await trainer.diagnose({ sequences: 1 }),
+    });
+    for (const step of [1, 2, 3]) await take(step);
+    snapshots.take(3, trainer);
+    const held = await state();
+    for (const step of [4, 5]) await take(step);
+    const later = await state();
+    snapshots.restore(3, trainer);
+    t.deepEqual(await state(), held);
+    for (const step of [4, 5]) await take(step);
+    t.deepEqual(await state(), later);
+    snapshots.restart(trainer);
+    t.is(trainer.taken, undefined);
+    t.deepEqual(trainer.clipping.state!.norms, []);
+  },
+);
 
 test.serial('memory does not grow over a thousand steps', async (t) => {
   const trainer = await newTrainer();

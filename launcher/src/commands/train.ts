@@ -41,7 +41,7 @@ export const trainCommand = defineCommand<TrainArguments>({
       type: 'string',
       requiresArg: true,
       describe:
-        'Begin with the weights of a run, a checkpoint or a Hugging Face model, with a new optimizer.',
+        'Begin with the weights of a run, a checkpoint or a Hugging Face model; with a new optimizer, unless --set initialize.optimizer=keep.',
     },
     'from-missing': {
       type: 'string',

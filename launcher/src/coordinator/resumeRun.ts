@@ -7,7 +7,7 @@ import type { Rollback, RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
-import { checkInitialWeights } from '../run/initialWeights.ts';
+import { checkInitialWeights, type InitialWeights } from '../run/initialWeights.ts';
 import { openJournal, readJournal, startOf } from '../run/journal.ts';
 import { describeRefused, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireRunLock, type RunLock } from '../run/lock.ts';
@@ -94,7 +94,7 @@ async function resumeLocked(
   validateVocabulary(config.model.vocabularySize, corpora.vocabularySize);
   const notes = checkSplits(config, corpora.directories);
 
-  if (!from) await refuseOtherInitialWeights(start?.from?.weights, config);
+  if (!from) await refuseOtherInitialWeights(start?.from, config);
 
   const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, corpora.directories[0]!);
 
@@ -166,14 +166,21 @@ function sizeOf({ parallel: { workers, expertParallel } }: RunConfig) {
 
 /**
  * Until its first checkpoint, a run that began with given weights needs them, and needs them to be the same.
- * @param saved their hash, if there were any
+ * @param saved what was noted of them, if there were any
  */
-async function refuseOtherInitialWeights(saved: string | undefined, config: RunConfig): Promise<void> {
+async function refuseOtherInitialWeights(
+  saved: Pick<InitialWeights, 'weights' | 'optimizer'> | undefined,
+  config: RunConfig,
+): Promise<void> {
   const now = await checkInitialWeights(config);
-  if (now === undefined || saved === undefined || saved === now.weights) return;
-  throw new SluiceError(
-    'SLUICE_E_WEIGHTS_CHANGED',
-    `The run began with the weights ${saved}, but ${now.path} now holds ${now.weights}.`,
-    { details: { path: now.path, saved, now: now.weights } },
-  );
+  if (now === undefined || saved === undefined) return;
+  for (const part of ['weights', 'optimizer'] as const) {
+    if (saved[part] === now[part]) continue;
+    const what = part === 'weights' ? 'the weights' : 'the state of an optimizer';
+    throw new SluiceError(
+      'SLUICE_E_WEIGHTS_CHANGED',
+      `The run began with ${what} ${saved[part]}, but ${now.path} now holds ${now[part]}.`,
+      { details: { path: now.path, saved: saved[part], now: now[part] } },
+    );
+  }
 }

@@ -1,12 +1,13 @@
 /** The weights that a new run begins with, where its configuration names some: held against its model and its corpus. */
 
 import { readFileSync } from 'node:fs';
-import { compareTensors, type TensorDifferences } from '@sluice/checkpoint';
-import { type LocatedTokenizer, openWeights } from '@sluice/checkpoint/huggingface';
+import { isDeepStrictEqual } from 'node:util';
+import { ADAMW_KINDS, compareTensors, readManifest, type TensorDifferences } from '@sluice/checkpoint';
+import { isHuggingFaceDirectory, type LocatedTokenizer, openWeights } from '@sluice/checkpoint/huggingface';
 import { type ConfigDifference, diffConfigs, SluiceError, sha256 } from '@sluice/core';
 import { openDataset } from '@sluice/data';
 import { type ModelConfig, modelTensors } from '@sluice/model';
-import type { RunConfig } from '@sluice/train';
+import { type RunConfig, savedTensors } from '@sluice/train';
 
 /** Differences that an error's message shows; its details have all. */
 const SHOWN_DIFFERENCES = 10;
@@ -17,6 +18,8 @@ export interface InitialWeights {
   readonly path: string;
   /** Content hash of the weights there. */
   readonly weights: string;
+  /** Content hash of the moments that are kept; absent where they begin anew. */
+  readonly optimizer?: string;
   /** Keys in which the run's model differs from the one there, none of which changes a tensor. */
   readonly changes: readonly ConfigDifference[];
   /** Tensors that are not there, and so begin as in a new model. */
@@ -39,12 +42,14 @@ export async function modelOfWeights(directory: string): Promise<ModelConfig> {
  * Opens the weights that a run is to begin with, and compares their tensors with the model's. A Hugging Face directory is
  * read whole, for its content hash.
  * @returns undefined where the configuration names none
- * @throws SLUICE_E_WEIGHTS_MISMATCH with both shapes of each tensor that differs; the coded errors of `openWeights`
+ * @throws SLUICE_E_WEIGHTS_MISMATCH with both shapes of each tensor that differs; SLUICE_E_OPTIMIZER_STATE where moments are to
+ *   be kept that are not there; the coded errors of `openWeights`
  */
 export async function checkInitialWeights({
   model,
   initialize,
-}: Pick<RunConfig, 'model' | 'initialize'>): Promise<InitialWeights | undefined> {
+  optimizer,
+}: Pick<RunConfig, 'model' | 'initialize' | 'optimizer'>): Promise<InitialWeights | undefined> {
   const { from: path, missing } = initialize;
   if (path === undefined) return undefined;
   const source = await openWeights(path);
@@ -54,6 +59,9 @@ export async function checkInitialWeights({
     return {
       path,
       weights: await source.hashWeights(),
+      ...(initialize.optimizer === 'keep' && {
+        optimizer: await checkKeptOptimizer(path, { model, optimizer }),
+      }),
       changes: diffConfigs({ model: source.model }, { model }),
       initialized: differences.missing.map(({ name }) => name),
       ...(Object.keys(source.ignoredKeys).length > 0 && { ignoredKeys: source.ignoredKeys }),
@@ -107,11 +115,46 @@ export async function tokenizerOfWeights(directory: string): Promise<LocatedToke
   }
 }
 
+/** @returns content hash of the moments that are kept */
+async function checkKeptOptimizer(
+  path: string,
+  config: Pick<RunConfig, 'model' | 'optimizer'>,
+): Promise<string> {
+  const refuse = (reason: string) => {
+    throw new SluiceError(
+      'SLUICE_E_OPTIMIZER_STATE',
+      `initialize.optimizer is keep, but ${path} ${reason}.`,
+      { details: { path, kind: config.optimizer.kind } },
+    );
+  };
+  if (isHuggingFaceDirectory(path)) refuse('is a Hugging Face directory, which has weights alone');
+  const { hashes, kinds, tensors } = await readManifest(path);
+  if (hashes.optimizer === null) refuse('was imported, and has weights alone');
+  const saved = new Map(tensors.map((tensor) => [tensor.name, tensor.kinds ?? kinds]));
+  const other = savedTensors(config).find(
+    ({ name, kinds: wanted = ADAMW_KINDS }) => !isDeepStrictEqual(saved.get(name), [...wanted]),
+  );
+  if (other) {
+    const kept = saved.get(other.name)!.filter((kind) => kind !== 'parameter');
+    refuse(
+      `has the state of another optimizer than ${config.optimizer.kind}: of ${other.name}, ${kept.join(' and ')}`,
+    );
+  }
+  return hashes.optimizer!;
+}
+
 /** Lines for people about what a run begins with. */
-export function initialWeightsLines({ path, weights, changes, initialized }: InitialWeights): string[] {
+export function initialWeightsLines({
+  path,
+  weights,
+  optimizer,
+  changes,
+  initialized,
+}: InitialWeights): string[] {
   const show = (value: unknown) => (value === undefined ? 'unset' : JSON.stringify(value));
   return [
     `beginning with the weights of ${path} (${weights})`,
+    ...(optimizer === undefined ? [] : [`  and with the state of its optimizer (${optimizer})`]),
     ...changes.map(({ key, before, after }) => `  ${key}: ${show(before)} there, ${show(after)} here`),
     ...(initialized.length > 0 ? [`  initialized anew: ${shorten(initialized)}`] : []),
   ];

@@ -151,6 +151,12 @@ export const ERROR_TABLE = {
     advice:
       'Give `model` the sizes of those weights; tensors that they lack can begin anew, with `--from-missing initialize`.',
   },
+  SLUICE_E_OPTIMIZER_STATE: {
+    summary:
+      'The state of an optimizer is to be kept, but the weights to begin with came without one, or with that of another kind.',
+    advice:
+      'Begin with a checkpoint that a run of the same optimizer.kind has saved, or with a new optimizer (initialize.optimizer: fresh).',
+  },
   SLUICE_E_WEIGHTS_CHANGED: {
     summary: 'A run starts again from the weights that it began with, and these are others now.',
     advice: 'Restore them, or start a new run with `sluice train`.',

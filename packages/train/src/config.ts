@@ -65,22 +65,39 @@ export const BatchConfig = z.strictObject({
 });
 
 /** What a new run begins with. It is of no consequence once there is a checkpoint. */
-export const InitializeConfig = z.strictObject({
-  from: z
-    .string()
-    .min(1)
-    .meta({ format: 'path' })
-    .optional()
-    .describe(
-      'Weights to begin with: a run (its newest checkpoint), a checkpoint or a Hugging Face directory; random ones when left out. Optimizer, schedule and order of the data begin anew; a `model` that is left out is theirs. Relative paths start from the configuration file.',
-    ),
-  missing: z
-    .enum(['refuse', 'initialize'])
-    .default('refuse')
-    .describe(
-      'What is done about tensors of the model that those weights lack; initialize: they begin as in a new model.',
-    ),
-});
+export const InitializeConfig = z
+  .strictObject({
+    from: z
+      .string()
+      .min(1)
+      .meta({ format: 'path' })
+      .optional()
+      .describe(
+        'Weights to begin with: a run (its newest checkpoint), a checkpoint or a Hugging Face directory; random ones when left out. Schedule and order of the data begin anew; a `model` that is left out is theirs. Relative paths start from the configuration file.',
+      ),
+    missing: z
+      .enum(['refuse', 'initialize'])
+      .default('refuse')
+      .describe(
+        'What is done about tensors of the model that those weights lack; initialize: they begin as in a new model.',
+      ),
+    optimizer: z
+      .enum(['fresh', 'keep'])
+      .default('fresh')
+      .describe(
+        'Whether the moments of a checkpoint to begin with are kept, with the number of steps that they are of; fresh: they are zero, as in a new run.',
+      ),
+  })
+  .superRefine(({ from, missing, optimizer }, context) => {
+    if (optimizer === 'fresh') return;
+    const message =
+      from === undefined
+        ? 'there are no weights to begin with whose optimizer could be kept: name them by --from or initialize.from'
+        : missing === 'initialize'
+          ? 'tensors that begin as in a new model (initialize.missing) have no moments that could be kept'
+          : undefined;
+    if (message) context.addIssue({ code: 'custom', path: ['optimizer'], message });
+  });
 
 export const TrainingConfig = z.strictObject({
   steps: z.int().min(1).optional().describe('Optimizer steps of the whole run.'),

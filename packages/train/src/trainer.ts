@@ -38,6 +38,8 @@ export class Trainer {
   expertLoads: Float32Array[];
   /** The last step, unless there was none or its update was not applied. */
   taken: TakenStep | undefined;
+  /** Steps that the moments were of when the run began; they count where AdamW corrects the bias of its moments. */
+  keptSteps = 0;
   /** How far that step moved the weights, where it was taken before this trainer was loaded and its moments do not tell. */
   loadedUpdate: UpdateRatios | undefined;
 
@@ -95,6 +97,7 @@ export class Trainer {
   initialize(): void {
     this.expertLoads = uniformLoads(this.#config);
     this.taken = undefined;
+    this.keptSteps = 0;
     this.loadedUpdate = undefined;
     this.clipping.restore(undefined);
     for (const { spec, parameter } of this.#parameters()) {
@@ -119,7 +122,7 @@ export class Trainer {
     if (applied) {
       const gradientScales = this.clipping.scales(totals);
       for (const { optimizer, gradients } of this.spaces) {
-        optimizer.update(gradients.total, { step, learningRate, gradientScales });
+        optimizer.update(gradients.total, { step: step + this.keptSteps, learningRate, gradientScales });
       }
       this.#qkClip?.apply(this.#pieces(), totals.largestLogits);
       for (const { optimizer } of this.spaces) optimizer.share();
@@ -152,7 +155,9 @@ export class Trainer {
   /** How far the last step moved the weights; undefined where it did not. All workers call it together. */
   measureUpdate(): UpdateRatios | undefined {
     if (!this.taken || this.loadedUpdate) return this.loadedUpdate;
-    const meter = new UpdateMeter(this.#config.model, this.#config.optimizer, this.taken);
+    const { step, learningRate } = this.taken;
+    const taken = { step: step + this.keptSteps, learningRate };
+    const meter = new UpdateMeter(this.#config.model, this.#config.optimizer, taken);
     for (const piece of this.#pieces()) meter.add(this.#qkClip?.unclipped(piece) ?? piece);
     makeWhole(meter.sums, this.#topology);
     return meter.ratios();

@@ -21,6 +21,8 @@ export interface TrainerState {
   readonly taken: TakenStep | null;
   /** How far it moved the weights; left out where the moments tell. */
   readonly update?: UpdateRatios | null;
+  /** Steps that the moments were of when the run began; left out for none. */
+  readonly keptSteps?: number;
   /** Of adaptive clipping; left out without. */
   readonly clipping?: ClippingState;
 }
@@ -70,6 +72,7 @@ export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>
   const state: TrainerState = {
     expertLoads: expertLoads.map((loads) => [...loads]),
     taken: taken ?? null,
+    ...(trainer.keptSteps > 0 && { keptSteps: trainer.keptSteps }),
     ...(trainer.clipping.state && { clipping: trainer.clipping.state }),
     ...(!trainer.momentsTellUpdate && { update: trainer.measureUpdate() ?? null }),
   };
@@ -81,23 +84,38 @@ export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): P
   await readWeights(trainer, ({ name, size }, target) =>
     reader.readRange('parameter', name, 0, size, target),
   );
-  for (const { optimizer } of trainer.spaces) {
-    for (const { tensor, begin, end, moments } of optimizer.pieces) {
-      for (const [kind, values] of kindsOf(moments)) {
-        await reader.readRange(kind, tensor.name, begin, end, values);
-      }
+  await readMoments(trainer, reader);
+  restoreState(trainer, reader.manifest.state.worker as Readonly<Record<string, unknown>>);
+}
+
+async function readMoments({ spaces }: Trainer, reader: CheckpointReader): Promise<void> {
+  for (const { tensor, begin, end, moments } of spaces.flatMap(({ optimizer }) => optimizer.pieces)) {
+    for (const [kind, values] of kindsOf(moments)) {
+      await reader.readRange(kind, tensor.name, begin, end, values);
     }
   }
-  restoreState(trainer, reader.manifest.state.worker as Readonly<Record<string, unknown>>);
+}
+
+/**
+ * Has a trainer that begins with a checkpoint's weights go on with its optimizer too: the moments, the steps that they are of, and
+ * what adaptive clipping remembers.
+ */
+export async function keepOptimizer(trainer: Trainer, reader: CheckpointReader): Promise<void> {
+  await readMoments(trainer, reader);
+  const { step, state } = reader.manifest;
+  const { keptSteps = 0, clipping } = state.worker as unknown as TrainerState;
+  trainer.keptSteps = step + keptSteps;
+  trainer.clipping.restore(clipping);
 }
 
 /** @param state as `trainerState` gave it */
 export function restoreState(trainer: Trainer, state: Readonly<Record<string, unknown>>): void {
-  const { expertLoads, taken, update, clipping } = state as unknown as TrainerState;
+  const { expertLoads, taken, update, clipping, keptSteps } = state as unknown as TrainerState;
   trainer.expertLoads = expertLoads.map((loads) => Float32Array.from(loads));
   trainer.taken = taken ?? undefined;
   trainer.loadedUpdate = update ?? undefined;
   trainer.clipping.restore(clipping);
+  trainer.keptSteps = keptSteps ?? 0;
 }
 
 /** Takes a trainer back to what a new one begins with. */

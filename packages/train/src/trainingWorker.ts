@@ -28,7 +28,7 @@ import type {
 import { Snapshots } from './snapshots.ts';
 import { topology, type Workers } from './topology.ts';
 import { Trainer } from './trainer.ts';
-import { loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
+import { keepOptimizer, loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
 import { beginFrom } from './weights.ts';
 
 /** Largest relative difference of the probe's loss between two kinds of arithmetic. */
@@ -107,14 +107,17 @@ class TrainingWorker {
 
   async save({ directory, writer }: SaveRequest): Promise<SaveResult> {
     this.#workers.progress('saving');
+    // Before anything that can fail on one worker alone, while the others would wait for it.
+    const state = trainerState(this.trainer);
     const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer), { writer });
-    return { shard, state: trainerState(this.trainer) };
+    return { shard, state };
   }
 
   async copy(request: CopyRequest): Promise<SaveResult> {
     this.#workers.progress('copying to memory');
+    const state = trainerState(this.trainer);
     const shard = await keepCopies(this.#workers, trainerPieces(this.trainer), request);
-    return { shard, state: trainerState(this.trainer) };
+    return { shard, state };
   }
 
   get trainer(): Trainer {
@@ -127,13 +130,23 @@ class TrainingWorker {
   }
 
   async #begin(trainer: Trainer, config: RunConfig): Promise<void> {
-    const { from } = config.initialize;
+    const { from, optimizer } = config.initialize;
     if (from === undefined) return trainer.initialize();
     const source = await openWeights(from);
     try {
       await beginFrom(source, trainer, config);
     } finally {
       await source.close();
+    }
+    if (optimizer === 'keep') await this.#keepOptimizer(trainer, from);
+  }
+
+  async #keepOptimizer(trainer: Trainer, directory: string): Promise<void> {
+    const reader = await openCheckpoint(directory);
+    try {
+      await keepOptimizer(trainer, reader);
+    } finally {
+      await reader.close();
     }
   }
 

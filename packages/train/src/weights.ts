@@ -20,7 +20,7 @@ export async function readWeights(
 
 /**
  * Gives a new trainer the weights of `source`, and what `source` lacks its initial values. Nothing else is taken: moments are
- * zero, and experts count as evenly loaded.
+ * zero (but see `keepOptimizer`), and experts count as evenly loaded.
  */
 export async function beginFrom(
   source: WeightSource,

@@ -25,12 +25,12 @@ export async function measureSavedUpdate(reader: CheckpointReader): Promise<Save
   if (!kinds.includes('firstMoment'))
     return { missing: 'an imported checkpoint holds no moments of an optimizer' };
   if (step === 0) return { missing: 'no step was taken' };
-  const { taken, update } = state.worker as unknown as TrainerState;
+  const { taken, update, keptSteps = 0 } = state.worker as unknown as TrainerState;
   if (!taken) return { missing: `it notes no applied update of step ${step}` };
   if (update) return { ratios: update };
 
   const { model, optimizer } = parseConfig(config, SavedConfig, reader.directory);
-  const meter = new UpdateMeter(model, optimizer, taken);
+  const meter = new UpdateMeter(model, optimizer, { ...taken, step: taken.step + keptSteps });
   for (const spec of modelParameters(model)) {
     for (const tensor of spec.tensors) {
       const read = async (kind: (typeof kinds)[number]) => {

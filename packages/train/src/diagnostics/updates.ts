@@ -62,7 +62,7 @@ export class UpdateMeter {
   /** Of each block of the whole model; zero where no piece was added. Workers add theirs up before they ask for ratios. */
   readonly sums: Float64Array;
 
-  /** @param taken the last step whose update was applied */
+  /** @param taken the last step whose update was applied; its number counts all steps that the moments are of */
   constructor(model: ModelConfig, settings: Settings, taken: TakenStep) {
     this.#numLayers = model.numLayers;
     this.#tensors = modelTensors(model);

@@ -27,7 +27,7 @@ export function tensorSettings(
 
 /** One step of the optimizer. */
 export interface UpdateRequest {
-  /** 1 for the first; corrects the bias of AdamW's moments. */
+  /** Steps that AdamW's moments are of, this one included; corrects their bias. */
   readonly step: number;
   readonly learningRate: number;
   /** Factors that clip the gradient, 1 for none. */
