@@ -2,10 +2,11 @@
 
 import { openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { openWeights } from '@sluice/checkpoint/huggingface';
-import { invariant, SluiceError } from '@sluice/core';
+import { invariant, makeDirectories, SluiceError } from '@sluice/core';
 import { openRunData, type RunData } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
+import { broughtCheckpoint, broughtHere, collectedSave } from './collected.ts';
 import type { RunConfig } from './config.ts';
 import { gatherCopies, keepCopies } from './memoryCopies.ts';
 import { flipBy, POISON_VARIABLE, poisonedSource, poisonFrom } from './poison.ts';
@@ -43,13 +44,9 @@ class TrainingWorker {
     this.#workers = workers;
   }
 
-  async initialize({
-    config,
-    dataDirectories,
-    checkpoint,
-    memory,
-  }: InitializeRequest): Promise<InitializeResult> {
+  async initialize(request: InitializeRequest): Promise<InitializeResult> {
     this.#workers.progress('preparing the model');
+    const { config, dataDirectories, checkpoint, memory } = request.brought ? broughtHere(request) : request;
     const backend = await selectBackend(config.backend);
     setThreads(config.parallel.threads || Number(process.env.SLUICE_THREADS ?? 1));
     this.#data = openRunData(config.data, config.seed, dataDirectories);
@@ -90,8 +87,9 @@ class TrainingWorker {
     return {};
   }
 
-  async restore({ snapshot, checkpoint }: RestoreRequest) {
+  async restore({ snapshot, checkpoint: named, isBrought }: RestoreRequest) {
     this.#workers.progress('going back');
+    const checkpoint = isBrought ? broughtCheckpoint() : named;
     if (snapshot !== undefined) this.#snapshots.restore(snapshot, this.trainer);
     else if (checkpoint === undefined) this.#snapshots.restart(this.trainer);
     else this.#snapshots.forgetAfter(await this.#restore(this.trainer, checkpoint));
@@ -104,8 +102,10 @@ class TrainingWorker {
     return { probe, nonFinite: nonFinitePieces(this.trainer) };
   }
 
-  async save({ directory, writer }: SaveRequest): Promise<SaveResult> {
+  async save({ directory: shared, writer, isFetched }: SaveRequest): Promise<SaveResult> {
     this.#workers.progress('saving');
+    const directory = isFetched ? collectedSave() : shared;
+    if (isFetched) makeDirectories(directory);
     const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer), { writer });
     return { shard, state: trainerState(this.trainer) };
   }
