@@ -2,6 +2,7 @@
 
 import { defineCommand } from '../cli/command.ts';
 import {
+  COLLECT_OPTION,
   configFile,
   EXPERT_PARALLEL_OPTION,
   SET_OPTION,
@@ -15,7 +16,7 @@ import { schedulerExitCode } from '../fleet/exitCode.ts';
 
 interface LaunchArguments {
   readonly config: string;
-  readonly on: string;
+  readonly on?: string;
   readonly runDir?: string;
   readonly dryRun?: boolean;
   readonly nodes?: number;
@@ -23,6 +24,7 @@ interface LaunchArguments {
   readonly advertise?: string;
   readonly keyFile?: string;
   readonly sshCommand?: string;
+  readonly collect?: boolean;
   readonly set?: string[];
   readonly workers?: number;
   readonly expertParallel?: number;
@@ -46,9 +48,8 @@ export const launchCommand = defineCommand<LaunchArguments>({
     on: {
       type: 'string',
       requiresArg: true,
-      default: 'local',
       describe:
-        'Who starts the hosts’ agents: local, ssh:FILE (a host a line), slurm or slurm:FILE, kubernetes:FILE (what the cluster is told, YAML), agents (they come by themselves).',
+        'Who starts the hosts’ agents: local, ssh:FILE (a host a line), slurm or slurm:FILE, kubernetes:FILE (what the cluster is told, YAML), agents (they come by themselves). What the configuration says under hosts, else local, when left out.',
     },
     'run-dir': {
       type: 'string',
@@ -79,6 +80,7 @@ export const launchCommand = defineCommand<LaunchArguments>({
       describe: 'Key of the connections between hosts; a new one when left out.',
     },
     'ssh-command': SSH_COMMAND_OPTION,
+    collect: COLLECT_OPTION,
     set: SET_OPTION,
     workers: WORKERS_OPTION,
     'expert-parallel': EXPERT_PARALLEL_OPTION,

@@ -1,7 +1,7 @@
 /** One invocation of `train` or `resume`: workers started, and started anew after faults, until the run is where it is to stop. */
 
 import { basename, resolve } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { hashConfig, SluiceError } from '@sluice/core';
 import { appendDiagnostics } from '@sluice/observe';
 import {
   POISON_VARIABLE,
@@ -17,17 +17,20 @@ import { releaseHostMemory, sweepHostMemory } from '../fleet/hostMemory.ts';
 import { type Placement, placeWorkers, worldThatFits } from '../fleet/placement.ts';
 import type { Journal } from '../run/journal.ts';
 import { recoveryFromStop } from '../run/recovery.ts';
-import { RUN_VARIABLE } from '../run/runToken.ts';
+import { configInRun, pathInRun } from '../run/runPaths.ts';
+import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
-import { goBack, judge, stoppedForGood, withRecovery } from './afterFault.ts';
+import { goBack, judge, leaveOutApart, stoppedForGood, withRecovery } from './afterFault.ts';
 import { saveCheckpoint } from './checkpoints.ts';
+import { Collection } from './collection.ts';
 import { computesOnDevices } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { fleetAfterStep } from './fleetView.ts';
 import { goBackTo, HeldStates, snapshotsAfterStep } from './goingBack.ts';
 import { copiesAfterStep, copyInterval, memoryRequest } from './memoryCopies.ts';
 import { OptionalFile } from './optionalFile.ts';
+import { leaveRecord } from './recalledCopies.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
@@ -43,7 +46,8 @@ import { ArithmeticFaults, canDoWithoutHost, judgeArithmetic } from './wrongArit
 
 /** Trains on workers that are started anew after each fault, as long as that makes sense, and ends them whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
-  const { run, config, from } = session;
+  const { run, config, from, id } = session;
+  const token = runToken(run.path, id);
   workingOn(run.path);
   const recorder = openRecorder(run.metrics, config);
   const stop = installStopSignal({
@@ -55,7 +59,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   });
   const unwatch = watchNpmParent(() => stop.request());
   const board = new RunBoard({
-    ...{ run, token: session.token, fleet: session.fleet, steps: config.training.steps },
+    ...{ run, token, fleet: session.fleet, steps: config.training.steps },
     step: () => underway.state.step,
     savedStep: () => underway.latest?.step,
   });
@@ -77,7 +81,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   try {
     sweepHostMemory();
     let hosts = await session.fleet.assemble(false, () => stop.requested);
-    for (let start = from; ; ) {
+    for (let start = session.begin ? await session.begin(hosts, recorder) : from; ; ) {
       try {
         const outcome = await trainOn(hosts, { ...session, from: start }, underway);
         if (outcome.reason !== 'regroup') return outcome;
@@ -85,6 +89,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
         start = regroup(session, outcome, recorder);
       } catch (fault) {
         if (!canDoWithoutHost(fault, session.fleet)) await judge(fault, underway);
+        leaveOutApart(fault, session.fleet, underway);
         hosts = await session.fleet.assemble(true, () => stop.requested);
         start = await goBack(session, underway, fault as SluiceError, hosts);
       }
@@ -126,9 +131,9 @@ async function trainOn(
       log: (line) => recorder.message(line),
       network: fleet.network,
       logs: session.run.logs,
-      environment: { [RUN_VARIABLE]: session.token },
+      environment: { [RUN_VARIABLE]: runToken(session.run.path, session.id) },
       watch: (team) => board.watch(team),
-      onStall: (stall) => noteStall(session.journal, underway, stall),
+      onStall: (stall) => noteStall(session, underway, stall),
     });
     const outcome = await train({ ...session, config: spread }, placements, workers, spikes, underway);
     await workers.stop();
@@ -160,8 +165,16 @@ async function train(
   spikes: SpikeDetector,
   underway: Underway,
 ): Promise<SessionOutcome> {
-  const { run, config, corpora, tokenizer, journal, from, lastStep, fleet, lock } = session;
+  const { run, config, corpora, tokenizer, journal, from, lastStep, fleet, lock, id } = session;
   const { state, recorder, board, stop } = underway;
+  const collection = fleet.collects
+    ? new Collection({ run: id, placements, tell: recorder.message, isStopped: () => stop.requested })
+    : undefined;
+  await collection?.bring({
+    corpora: corpora.corpora,
+    checkpoint: from?.copies ? undefined : from?.checkpoint?.path,
+    weights: from ? undefined : config.initialize.from,
+  });
   const [started] = await workers.call('initialize', {
     config,
     // Other hosts have other working directories.
@@ -169,17 +182,20 @@ async function train(
     ...(from?.copies
       ? { memory: memoryRequest(from.copies, placements) }
       : from?.checkpoint && { checkpoint: from.checkpoint.path }),
+    ...(collection && { brought: corpora.corpora.map(({ manifestHash }) => manifestHash) }),
   });
+  await collection?.clear('checkpoint', 'weights');
   const tensors = savedTensors(config);
   const warn = (text: string) => recorder.message(text, 'warning');
   const writer = {
-    ...{ run, config, corpora, tokenizer, tensors, workers, journal, warn },
+    ...{ run, config, corpora, tokenizer, tensors, workers, journal, warn, collection },
     assertOwned: () => lock.assertOwned(),
     remains: new Set<string>(),
   };
   const held = new HeldStates();
   const poison = poisonFrom(process.env[POISON_VARIABLE]);
   if (Object.keys(poison).length > 0) warn(`${POISON_VARIABLE} is set: faults are made on purpose`);
+  const configNow = configInRun(run.path, config);
   const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
   const training = trainRun({
     config,
@@ -199,8 +215,11 @@ async function train(
       copiesAfterStep({
         everySteps: copyInterval(config, placements.length),
         ...{ placements, tensors, state, warn },
+        of: { config: configNow, configHash: hashConfig(configNow), datasetHash: corpora.datasetHash },
         kept: (copies) => {
           underway.copies = copies;
+          const hosts = placements.map(({ host }) => host);
+          return leaveRecord(copies, { run: id, journalLength: journal.length }, hosts);
         },
       }),
       stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
@@ -216,7 +235,7 @@ async function train(
     },
     recovery: (rate) => recoveryFromStop(run, config, rate),
     rateOf: (step) => poisonedRate(poison, step),
-    goBack: (decision) => goBackTo(decision, workers, held, session, underway),
+    goBack: (decision) => goBackTo(decision, { workers, held, collection }, session, underway),
     judgeArithmetic: (result) =>
       judgeArithmetic(
         { journal, warn, placeOf: (rank) => board.placeOf(rank), faults: underway.arithmetic },
@@ -234,15 +253,21 @@ async function train(
   };
 }
 
-function noteStall(journal: Journal, { recorder, state }: Underway, stall: Stall): void {
+function noteStall({ run, journal }: Session, { recorder, state }: Underway, stall: Stall): void {
   recorder.message(stallLine(stall), 'warning');
+  const states = stall.states && pathInRun(run.path, stall.states);
   const missing = stall.missing.map(({ rank, host, pid, doing }) => ({
     rank,
     host,
     ...(pid && { pid }),
     doing,
   }));
-  journal.note('stall', state.step, { task: stall.task, seconds: stall.seconds, missing });
+  journal.note('stall', state.step, {
+    task: stall.task,
+    seconds: stall.seconds,
+    missing,
+    ...(states && { states }),
+  });
 }
 
 /** Errors by which the loop ends a run, which are in the journal already. */

@@ -47,7 +47,7 @@ function decisionsOf(journal: readonly JournalEntry[]): Decisions {
     } else if (entry.kind === 'save') saved.set(entry.step, decisions);
     else if (entry.kind === 'resume') {
       const isOther = entry.changes.some(({ allowed }) => allowed);
-      if (entry.checkpoint === undefined) decisions = NONE;
+      if (entry.checkpoint === undefined && !entry.fromMemory) decisions = NONE;
       else if (isOther) decisions = saved.get(entry.step) ?? NONE;
     } else if (entry.kind === 'restart' && entry.checkpoint === undefined && !entry.fromMemory) {
       decisions = NONE;

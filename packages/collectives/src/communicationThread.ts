@@ -12,6 +12,7 @@ import { ProcessGroup } from './processGroup.ts';
 import { Authenticator } from './security.ts';
 import { DONE, FAILED, SharedState } from './sharedState.ts';
 import type { Failure, FromThread, ThreadOptions, ToThread } from './threadProtocol.ts';
+import { ownState } from './workerState.ts';
 import { ZeroMqTransport } from './zeromqTransport.ts';
 
 const options = workerData as ThreadOptions;
@@ -67,6 +68,7 @@ async function start(): Promise<void> {
       options.limits.connectMs,
       {
         activity,
+        state: () => ownState(state.readActivity(), exchange?.operations ?? []),
         onCall: (call) => say({ type: 'call', ...call }),
         onLost: (lostRank, error) => {
           tell({ lost: lostRank, error: errorToData(error, 'lost worker') });
@@ -85,7 +87,9 @@ async function start(): Promise<void> {
   const opened = exchange;
   main!.on('message', (message: ToThread) => handle(message, opened));
   say({ type: 'ready', size: endpoints.length });
-  control.send('ready', {});
+  const apart = await transport.unreached(options.limits.reachMs);
+  if (apart.length === 0) control.send('ready', {});
+  else control.send('apart', { ranks: apart });
 }
 
 function handle(message: ToThread, exchange: Exchange): void {

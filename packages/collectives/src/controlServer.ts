@@ -24,6 +24,7 @@ import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
 import { removeRings } from './sharedRing.ts';
 import { listenAt } from './sockets.ts';
+import type { WorkerState } from './workerState.ts';
 import type { TransportKind } from './zeromqTransport.ts';
 
 export interface ListenOptions {
@@ -52,6 +53,9 @@ export interface CallOptions {
   /** Overrides the limit of the kind, ms. */
   readonly limitMs?: number;
 }
+
+/** How long is waited for what other workers do not reach, once one has said so, ms. */
+const APART_GATHER_MS = 1500;
 
 interface Member {
   readonly info: WorkerInfo;
@@ -93,6 +97,11 @@ export class ControlServer {
   #closed: SluiceError | undefined;
   #reportLoss!: (error: SluiceError) => void;
   #onMembership: () => void = () => {};
+  /** Pairs of workers, the second of which the first does not reach. */
+  readonly #apart: [number, number][] = [];
+  #apartError: SluiceError | undefined;
+  /** What workers tell of themselves, while somebody asks. */
+  #described: { readonly states: Map<number, WorkerState>; readonly onState: () => void } | undefined;
 
   /** Starts to listen. @throws SLUICE_E_PORT_TAKEN, SLUICE_E_TEMPORARY_DIRECTORY */
   static async listen(options: ListenOptions): Promise<ControlServer> {
@@ -159,7 +168,8 @@ export class ControlServer {
 
   /**
    * Resolves when all workers are there and have been told of each other.
-   * @throws SLUICE_E_WORKER_TIMEOUT naming the ranks that did not come; SLUICE_E_WORKER_LOST, also when `close` is called
+   * @throws SLUICE_E_WORKER_TIMEOUT naming the ranks that did not come; SLUICE_E_HOSTS_APART with the pairs that do not reach
+   *   each other; SLUICE_E_WORKER_LOST, also when `close` is called
    */
   ready(limitMs = this.#limits.start): Promise<readonly WorkerInfo[]> {
     return new Promise((resolve, reject) => {
@@ -174,7 +184,7 @@ export class ControlServer {
         );
       });
       this.#onMembership = () => {
-        const error = this.#ending();
+        const error = this.#ending() ?? this.#apartError;
         if (error === undefined && !this.#allReady()) return;
         endWait();
         if (error !== undefined) reject(error);
@@ -250,6 +260,28 @@ export class ControlServer {
     return heardAt === undefined ? 0 : performance.now() - heardAt;
   }
 
+  /**
+   * Asks all workers what they are doing.
+   * @param limitMs how long is waited for those who do not answer
+   * @returns what those told who did, by rank
+   */
+  async describe(limitMs: number): Promise<ReadonlyMap<number, WorkerState>> {
+    const asked = [...this.#members.values()].filter(({ gone }) => !gone);
+    const states = new Map<number, WorkerState>();
+    await new Promise<void>((resolve) => {
+      const endWait = awakeTimeout(limitMs, resolve);
+      const onState = () => {
+        if (states.size < asked.length) return;
+        endWait();
+        resolve();
+      };
+      this.#described = { states, onState };
+      for (const { info } of asked) this.#send(info.rank, 'describe', {});
+      onState();
+    });
+    return states;
+  }
+
   /** Workers that have not answered the calls which are under way. */
   get waitedFor(): readonly number[] {
     return this.#calls.waitedFor;
@@ -301,8 +333,15 @@ export class ControlServer {
         member.ready = true;
         this.#onMembership();
         break;
+      case 'apart':
+        this.#noteApart(member.info.rank, message.body.ranks);
+        break;
       case 'beat':
         this.#noteActivity(member, message.body.activity.slice(0, 500));
+        break;
+      case 'state':
+        this.#described?.states.set(member.info.rank, message.body.state);
+        this.#described?.onState();
         break;
       case 'result':
         this.#calls.answer(message.body.id, member.info.rank, message.body.value);
@@ -342,6 +381,21 @@ export class ControlServer {
       const endpoints = this.#ranks().map((r) => this.#members.get(r)!.info.endpoint);
       for (const r of this.#ranks()) this.#send(r, 'world', { endpoints });
     }
+  }
+
+  /** Others will say the like in a moment: what they have in common is where the fault is. */
+  #noteApart(rank: number, peers: readonly number[]): void {
+    this.#apart.push(...peers.map((peer): [number, number] => [rank, peer]));
+    if (this.#apart.length > peers.length) return;
+    awakeTimeout(APART_GATHER_MS, () => {
+      const pairs = this.#apart;
+      this.#apartError = new SluiceError(
+        'SLUICE_E_HOSTS_APART',
+        `No connection came about ${pairs.map(([from, to]) => `from rank ${from} to rank ${to}`).join(', ')}.`,
+        { details: { pairs } },
+      );
+      this.#onMembership();
+    });
   }
 
   #noteActivity(member: Member, activity: string): void {

@@ -131,7 +131,7 @@ export const ERROR_TABLE = {
   SLUICE_E_CHECKPOINT_INCOMPLETE: {
     summary: 'A directory holds no whole checkpoint: saving it did not come to its end.',
     advice:
-      'Use the checkpoint before it, as `sluice resume` does by itself. With several machines, the run directory must be shared by all.',
+      'Use the checkpoint before it, as `sluice resume` does by itself. With several machines, the run directory must be shared by all, or the run started with --collect.',
   },
   SLUICE_E_CHECKPOINT_DAMAGED: {
     summary: 'The files of a checkpoint are not those that were saved.',
@@ -295,6 +295,11 @@ export const ERROR_TABLE = {
   SLUICE_E_HOSTS_TOO_FEW: {
     summary: 'The hosts of a run have no room for its workers, or did not come in time.',
     advice: 'Add hosts or slots, lower parallel.workers, or wait longer (faults.joinSeconds).',
+  },
+  SLUICE_E_HOSTS_APART: {
+    summary: 'Hosts of a run reach its coordinator, but not each other.',
+    advice:
+      'The run goes on without one of them, where others are left. See to firewalls and routes between the hosts that the message names, and to `address=` or --advertise; `sluice doctor --hosts` tries all pairs.',
   },
   SLUICE_E_NON_FINITE: {
     summary:
