@@ -60,6 +60,15 @@ test('spikes of steps that were taken again after a fault are told once', (t) =>
   t.deepEqual(told([spike(43), rollback(43, 25), resume(10)]), [[43, 43, 0, 25]]);
 });
 
+test('spikes of steps that are taken again on the way back to a state are told once', (t) => {
+  // Back to step 30 by way of a checkpoint of step 10.
+  t.deepEqual(told([spike(20), spike(43), rollback(43, 30), spike(20), spike(50)]), [
+    [43, 43, 0, 30],
+    [20, 20, 0],
+    [50, 50, 0],
+  ]);
+});
+
 test('of a future that was given up with its configuration, nothing is told', (t) => {
   const save = (step: number) => entry('save', step, { path: '' });
   const early = [spike(20), rollback(20, 10), save(25)];

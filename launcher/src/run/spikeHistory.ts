@@ -33,8 +33,11 @@ export function spikeHistory(journal: readonly JournalEntry[]): HandledEpisode[]
   const stops = new Set<number>();
   let noted: Noted[] = [];
   for (const entry of journal) {
-    if (entry.kind === 'spike') noted.push({ entry });
-    else if (entry.kind === 'stop' && entry.reason === 'spike') stops.add(entry.step);
+    if (entry.kind === 'spike') {
+      // A way back whose state was not in memory leads to an earlier one, from which steps are taken again.
+      noted = noted.filter((one) => one.rollback !== undefined || one.entry.step < entry.step);
+      noted.push({ entry });
+    } else if (entry.kind === 'stop' && entry.reason === 'spike') stops.add(entry.step);
     else if (entry.kind === 'rollback') {
       for (const one of noted) if (!one.rollback && one.entry.step > entry.decision.to) one.rollback = entry;
     } else if (entry.kind === 'resume' || entry.kind === 'restart') {
