@@ -21,7 +21,7 @@ test('a warning of a spike names what spiked, its value and what was usual', (t)
   ]);
   const first = { signal: 'gradientNorm.router', step: 7, ratio: 3.5, score: 9 } as const;
   t.deepEqual(warningsOf(reportOf({ spike: { ...event, signal: 'loss', first } }, false)), [
-    'step 9: spike: loss 7.000 over a median of 1.500; it began at step 7 with the gradient norm of the router, 3.50 times its median: update left out',
+    'step 9: spike: loss 7.000 over a median of 1.500; it began with gradient norm of router ×3.50 at step 7: update left out',
   ]);
 });
 

@@ -152,3 +152,21 @@ test('a detector takes over what earlier versions saved', (t) => {
   detector.restore(old as never);
   t.is(detector.observe({ step: 65, loss: ordinary(64) + 1, gradientNorm: 1 })?.signal, 'loss');
 });
+
+test('what is measured every so many steps may be what a spike begins with, and makes none', (t) => {
+  const detector = new SpikeDetector(SpikesConfig.parse({}));
+  const measure = (step: number, attentionLogit: number) =>
+    detector.observeMeasured(step, {
+      ...{ attentionLogit, activation: 3, update: 0.5, routerPreference: undefined, deadExperts: 1 },
+    });
+  for (let step = 1; step <= 100; step++) {
+    detector.observe({ step, loss: ordinary(step), gradientNorm: 1 });
+    if (step % 10 === 0) measure(step, step === 100 ? 40 : 10);
+  }
+  const event = detector.observe({ step: 101, loss: ordinary(101) + 1, gradientNorm: 1 });
+  t.like(event, { signal: 'loss', first: { signal: 'measured.attentionLogit', step: 100 } });
+  t.true(Math.abs(event!.first!.ratio! - 4) < 1e-9);
+  const after = new SpikeDetector(SpikesConfig.parse({}));
+  after.restore(JSON.parse(JSON.stringify(detector.state())));
+  t.deepEqual(after.state(), detector.state());
+});

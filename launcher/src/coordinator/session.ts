@@ -34,6 +34,7 @@ import { leaveRecord } from './recalledCopies.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
+import { watchMeasurements } from './spikes.ts';
 import { holdsOut } from './splits.ts';
 import { type Stall, stallLine } from './stall.ts';
 import { initialState } from './state.ts';
@@ -209,9 +210,10 @@ async function train(
     spikes,
     afterStep: [
       snapshotsAfterStep(config, state, held),
-      diagnosticsAfterStep(config, (record) =>
-        diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record)),
-      ),
+      diagnosticsAfterStep(config, (record, learningRate) => {
+        watchMeasurements({ config, spikes, state }, record, learningRate);
+        diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
+      }),
       copiesAfterStep({
         everySteps: copyInterval(config, placements.length),
         ...{ placements, tensors, state, warn },

@@ -4,16 +4,19 @@
  * from before a decision comes to the same one.
  */
 
-import { SluiceError } from '@sluice/core';
+import { elementary, SluiceError } from '@sluice/core';
 import {
+  type Diagnostics,
   decideRollback,
   firstSampleOf,
   type Rollback,
+  type SpikeDetector,
   type SpikeEvent,
   type StepRequest,
   type StepResult,
   withRollback,
 } from '@sluice/train';
+import { describeFirstMove, signalText } from '../run/episodeText.ts';
 import { saveAtLast } from './saving.ts';
 import type { CoordinatorState } from './state.ts';
 import type { TrainingRun } from './trainRun.ts';
@@ -93,20 +96,40 @@ export async function leaveSpike(run: TrainingRun, event: SpikeEvent): Promise<R
 }
 
 /** What the run has been through, in words: the event, and what moved first. */
-export function spikeText({ signal, value, median, first }: SpikeEvent): string {
-  const name = signal === 'loss' ? 'loss' : 'gradient norm';
+export function spikeText({ step, signal, value, median, first }: SpikeEvent): string {
   const shown = (x: number) => (Number.isFinite(x) ? x.toPrecision(4) : String(x));
-  const began = first ? `; it began at step ${first.step} with ${signalText(first)}` : '';
-  return `${name} ${shown(value)} over a median of ${shown(median)}${began}`;
+  const isItself = first === undefined || (first.step === step && first.signal === signal);
+  const began = isItself ? '' : `; it began with ${describeFirstMove(first, step)}`;
+  return `${signalText(signal)} ${shown(value)} over a median of ${shown(median)}${began}`;
 }
 
-function signalText({ signal, ratio }: NonNullable<SpikeEvent['first']>): string {
-  const [what, group] = signal.split('.');
-  const name = what === 'loss' ? 'the loss' : `the gradient norm${group ? ` of the ${group}` : ''}`;
-  return ratio === null
-    ? `${name}, which was not finite`
-    : `${name}, ${ratio.toPrecision(3)} times its median`;
+/** Tells the detector what was measured after a step. */
+export function watchMeasurements(
+  {
+    config,
+    spikes,
+    state,
+  }: Pick<TrainingRun, 'config' | 'state'> & {
+    readonly spikes: Pick<SpikeDetector, 'observeMeasured' | 'state'>;
+  },
+  { step, updateRatio, largestAttentionLogit, largestActivation, router }: Measured,
+  learningRate: number,
+): void {
+  const { experts } = config.model;
+  spikes.observeMeasured(step, {
+    update: updateRatio === null || learningRate === 0 ? undefined : updateRatio / learningRate,
+    attentionLogit: largestAttentionLogit,
+    activation: largestActivation,
+    routerPreference: router && experts && elementary.log(experts.count) - router.entropy,
+    deadExperts: router && router.deadExperts + 1,
+  });
+  state.spikes = spikes.state();
 }
+
+type Measured = { readonly step: number } & Pick<
+  Diagnostics,
+  'updateRatio' | 'largestAttentionLogit' | 'largestActivation' | 'router'
+>;
 
 /** From a decision, for people. */
 export function rollbackText({ step, root, to, level, rateFactor, rateUntil }: Rollback): string {

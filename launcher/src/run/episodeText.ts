@@ -22,9 +22,19 @@ export function describeFirstMove(first: FirstMove | undefined, start: number): 
 /** `loss`, `gradient norm`, `gradient norm of router`. */
 export function signalText(signal: SignalName): string {
   if (signal === 'loss') return 'loss';
-  const [, group] = signal.split('.');
+  const [kind, group] = signal.split('.');
+  if (kind === 'measured') return MEASURED[group!] ?? group!;
   return group === undefined ? 'gradient norm' : `gradient norm of ${GROUPS[group] ?? group}`;
 }
+
+/** What is measured every so many steps, as people call it. */
+const MEASURED: Readonly<Record<string, string>> = {
+  update: 'update relative to weights and rate',
+  attentionLogit: 'largest attention logit',
+  activation: 'largest activation',
+  routerPreference: 'preference of the router',
+  deadExperts: 'dead experts',
+};
 
 /** Groups of parameters as people call them, where that is not their key. */
 const GROUPS: Readonly<Record<string, string>> = { feedForward: 'feed-forward', gate: 'gates' };

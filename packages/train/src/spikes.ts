@@ -2,8 +2,10 @@
  * Detects loss spikes with robust statistics of logarithms. A value is an outlier when it lies more than `threshold` robust
  * deviations (1.4826 × the median absolute deviation from their trend) above what is usual: the median of the last `window`
  * ordinary values, or where their trend leads, whichever is higher (norms rise while the learning rate warms up; a falling
- * loss is judged by its median). The trend is the line through the medians of the older and the newer half. Outliers are kept out of the window, so that a spike does not hide the next one. Each signal has a window of
- * its own. Loss and gradient norm make a spike; the norms of the groups of parameters only tell which moved first.
+ * loss is judged by its median). The trend is the line through the medians of the older and the newer half. Outliers are
+ * kept out of the window, so that a spike does not hide the next one. Each signal has a window of its own. Loss and gradient
+ * norm make a spike; the norms of the groups of parameters, and what is measured every so many steps, only tell what moved
+ * first.
  */
 
 import { elementary } from '@sluice/core';
@@ -20,7 +22,23 @@ export interface StepSignals {
   readonly groupNorms?: Readonly<Partial<Record<ParameterGroup, number>>> | undefined;
 }
 
-export type SignalName = 'loss' | 'gradientNorm' | `gradientNorm.${ParameterGroup}`;
+/** Numbers that are measured every `diagnostics.everySteps` steps, of which more is worse. */
+export interface MeasuredSignals {
+  /** ‖update‖ ÷ ‖weights‖ ÷ the learning rate. */
+  readonly update: number | undefined;
+  readonly attentionLogit: number;
+  readonly activation: number;
+  /** ln E less the mean entropy of the router: its preference for some experts, nats. */
+  readonly routerPreference: number | undefined;
+  /** One more than there are. */
+  readonly deadExperts: number | undefined;
+}
+
+export type SignalName =
+  | 'loss'
+  | 'gradientNorm'
+  | `gradientNorm.${ParameterGroup}`
+  | `measured.${keyof MeasuredSignals}`;
 
 /** The first outlier of those that came with no long calm between them. */
 export interface FirstMove {
@@ -76,19 +94,26 @@ const NORMAL_CONSISTENCY = 1.4826;
 const LEAST_DEVIATION = 1e-6;
 /** After this many outliers in a row the level has changed for good: the window starts anew. */
 const LEVEL_CHANGE = 64;
+/** Measurements needed before one is called an outlier: they are rarer than steps. */
+const LEAST_MEASUREMENTS = 8;
 /** Outliers with fewer steps than this between them belong together. */
 export const CALM_STEPS = 8;
 
-/** What is usual of a signal, in logarithms. */
+/** What is usual of a signal. */
 interface Usual {
   readonly median: number;
+  /** Of logarithms. */
   readonly centre: number;
   readonly deviation: number;
+  /** The largest ordinary value. */
+  readonly limit: number;
 }
 
 export class SpikeDetector {
   readonly #config: RunConfig['spikes'];
   #windows = new Map<string, number[]>();
+  /** Follows from the windows; kept as long as these stay the same. */
+  readonly #usual = new Map<string, Usual>();
   #outliers = new Map<string, number>();
   #inARow = 0;
   #calmSteps = 0;
@@ -111,7 +136,7 @@ export class SpikeDetector {
   /** What the next step's values may be without being a spike; undefined while there is too little history. */
   limits(): SpikeLimits | undefined {
     if (this.#config.policy === 'off') return undefined;
-    const [loss, gradientNorm] = [this.#limitOf('loss'), this.#limitOf('gradientNorm')];
+    const [loss, gradientNorm] = [this.#usualOf('loss')?.limit, this.#usualOf('gradientNorm')?.limit];
     return loss === undefined || gradientNorm === undefined ? undefined : { loss, gradientNorm };
   }
 
@@ -136,6 +161,16 @@ export class SpikeDetector {
     };
   }
 
+  /** Takes in what was measured after a step: outliers may be what a spike begins with, but make none. */
+  observeMeasured(step: number, measured: MeasuredSignals): void {
+    if (this.#config.policy === 'off') return;
+    const outliers = Object.entries(measured).flatMap(
+      ([name, value]) =>
+        (value === undefined ? undefined : this.#judge(`measured.${name}` as SignalName, value)) ?? [],
+    );
+    if (outliers.length > 0) this.#noteFirst(step, outliers);
+  }
+
   state(): SpikeDetectorState {
     return {
       windows: Object.fromEntries([...this.#windows].map(([signal, values]) => [signal, [...values]])),
@@ -149,6 +184,7 @@ export class SpikeDetector {
   restore(state: SpikeDetectorState): void {
     const { windows, outliers, inARow, calmSteps, first } = 'windows' in state ? state : converted(state);
     this.#windows = new Map(Object.entries(windows).map(([signal, values]) => [signal, [...values]]));
+    this.#usual.clear();
     this.#outliers = new Map(Object.entries(outliers));
     this.#inARow = inARow;
     this.#calmSteps = calmSteps;
@@ -157,30 +193,32 @@ export class SpikeDetector {
 
   /** Takes a value in, or tells why not. */
   #judge(signal: SignalName, value: number): Outlier | undefined {
-    const window = this.#windowOf(signal);
     const isNumber = Number.isFinite(value) && value > 0;
-    const limit = this.#limitOf(signal);
-    if (limit === undefined) {
-      if (isNumber) window.push(elementary.log(value));
+    const usual = this.#usualOf(signal);
+    if (!usual) {
+      if (isNumber) this.#takeIn(signal, value);
       return undefined;
     }
-    const ordinary = value <= limit;
+    const ordinary = value <= usual.limit;
     const outliers = ordinary ? 0 : (this.#outliers.get(signal) ?? 0) + 1;
     this.#outliers.set(signal, outliers);
     if (isNumber && (ordinary || outliers > LEVEL_CHANGE)) {
-      if (!ordinary) window.length = 0;
+      if (!ordinary) this.#windowOf(signal).length = 0;
       this.#outliers.set(signal, 0);
-      window.push(elementary.log(value));
-      if (window.length > this.#config.window) window.shift();
+      this.#takeIn(signal, value);
       return undefined;
     }
     // A loss or norm of zero is below every limit, and no outlier.
     if (ordinary) return undefined;
-    const { median, centre, deviation } = this.#usual(window);
-    return {
-      ...{ signal, value, median: elementary.exp(median) },
-      score: (elementary.log(value) - centre) / deviation,
-    };
+    const { median, centre, deviation } = usual;
+    return { signal, value, median, score: (elementary.log(value) - centre) / deviation };
+  }
+
+  #takeIn(signal: SignalName, value: number): void {
+    const window = this.#windowOf(signal);
+    window.push(elementary.log(value));
+    if (window.length > Math.max(this.#config.window, this.#config.warmupSteps)) window.shift();
+    this.#usual.delete(signal);
   }
 
   #windowOf(signal: SignalName): number[] {
@@ -189,28 +227,33 @@ export class SpikeDetector {
     return window;
   }
 
-  /** The largest ordinary value; undefined while there is too little history. */
-  #limitOf(signal: SignalName): number | undefined {
+  /** What is usual of a signal; undefined while there is too little history. */
+  #usualOf(signal: SignalName): Usual | undefined {
     const window = this.#windowOf(signal);
-    const { warmupSteps, threshold, minimumExcess, minimumRatio } = this.#config;
-    if (window.length < warmupSteps) return undefined;
-    const { median, centre, deviation } = this.#usual(window);
-    const level = elementary.exp(median);
-    const least = signal === 'loss' ? level + minimumExcess : level * minimumRatio;
-    return Math.max(elementary.exp(centre + threshold * deviation), least);
+    const least = signal.startsWith('measured.') ? LEAST_MEASUREMENTS : this.#config.warmupSteps;
+    if (window.length < least) return undefined;
+    const known = this.#usual.get(signal);
+    if (known) return known;
+    const usual = this.#compute(signal, Float64Array.from(window));
+    this.#usual.set(signal, usual);
+    return usual;
   }
 
-  #usual(window: readonly number[]): Usual {
-    const values = Float64Array.from(window);
+  #compute(signal: SignalName, values: Float64Array): Usual {
+    const { threshold, minimumExcess, minimumRatio } = this.#config;
     const median = medianOf(values);
     const half = values.length >> 1;
     const [older, newer] = [medianOf(values.subarray(0, half)), medianOf(values.subarray(half))];
     // The line through both halves' medians: without it a loss that falls fast would seem to vary much.
     const slope = (newer - older) / (values.length / 2);
     const line = (i: number) => newer + slope * (i - 0.75 * values.length + 0.5);
-    const deviation = NORMAL_CONSISTENCY * medianOf(values.map((value, i) => Math.abs(value - line(i))));
+    const spread = NORMAL_CONSISTENCY * medianOf(values.map((value, i) => Math.abs(value - line(i))));
+    const deviation = Math.max(spread, LEAST_DEVIATION);
     const centre = Math.max(median, line(values.length));
-    return { median, centre, deviation: Math.max(deviation, LEAST_DEVIATION) };
+    const level = elementary.exp(median);
+    const lowest = signal === 'loss' ? level + minimumExcess : level * minimumRatio;
+    const limit = Math.max(elementary.exp(centre + threshold * deviation), lowest);
+    return { median: level, centre, deviation, limit };
   }
 
   #noteFirst(step: number, outliers: readonly Outlier[]): void {
