@@ -38,7 +38,10 @@ async function copied(
     placements: placeWorkers(hosts, workers),
     tensors: [],
     state: { ...initialState({}), step },
-    kept: (copies) => kept.push(copies),
+    of: { config: {}, configHash: '', datasetHash: '' },
+    kept: (copies) => {
+      kept.push(copies);
+    },
     warn: (text) => warnings.push(text),
   });
   const shard = (rank: number) => ({

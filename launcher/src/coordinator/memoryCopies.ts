@@ -37,32 +37,43 @@ export function copiesAfterStep(options: {
   readonly everySteps: CopyInterval;
   readonly placements: readonly Placement[];
   readonly tensors: readonly SavedTensor[];
+  /** What they are copies of, as a checkpoint's manifest has it. */
+  readonly of: {
+    readonly config: unknown;
+    readonly configHash: string;
+    readonly datasetHash: string;
+  };
   readonly state: CoordinatorState;
-  readonly kept: (copies: MemoryCopies) => void;
+  /** May do something about them until the next are due, which replace the last but one. */
+  readonly kept: (copies: MemoryCopies) => Promise<void> | void;
   readonly warn: (text: string) => void;
   /** A clock, ms. */
   readonly now?: () => number;
 }): AfterStep {
   const { placements, tensors, state, now = () => performance.now() } = options;
+  const { datasetHash, ...configured } = options.of;
   let { everySteps } = options;
   const copies = otherHosts(placements);
   let [ended, tookMs] = [now(), 0];
+  let settled: Promise<void> | void;
   const isTime = (step: number) =>
     everySteps === 'affordable' ? now() - ended >= AFFORDABLE * tookMs : isDue(everySteps, step);
   return async ({ workers }) => {
     const { step } = state;
     if (!isTime(step)) return;
+    await settled;
     const begun = now();
     try {
       const answers = await workers.call('copy', { step, copies, writer: workers.id ?? 'local' });
       const { state: worker } = agreed(`the copies of step ${step}`, answers, ['state']);
-      options.kept({
+      const copied = structuredClone(state);
+      settled = options.kept({
         step,
-        state: structuredClone(state),
+        state: copied,
         holders: answers.map((_, rank) => holdersOf(placements, [rank, copies[rank]!])),
         manifest: manifestText({
-          ...{ step, tensors, shards: answers.map(({ shard }) => shard), config: {}, configHash: '' },
-          ...{ state: { worker }, probe: {} },
+          ...{ step, tensors, shards: answers.map(({ shard }) => shard), ...configured },
+          ...{ state: { coordinator: copied, worker, datasetHash }, probe: {} },
         }),
       });
       ended = now();

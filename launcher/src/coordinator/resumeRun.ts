@@ -6,6 +6,7 @@ import { supersedeAfter } from '@sluice/observe';
 import type { Rollback, RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
+import type { Host } from '../fleet/host.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { checkInitialWeights } from '../run/initialWeights.ts';
 import { openJournal, readJournal, startOf } from '../run/journal.ts';
@@ -17,16 +18,20 @@ import { rollbacksOf } from '../run/rollbacks.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
-import { newRunId, runId, runToken } from '../run/runToken.ts';
+import { newRunId, runId } from '../run/runToken.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { findCorpora } from './corpora.ts';
 import { checkMachine } from './machine.ts';
+import type { MemoryCopies } from './memoryCopies.ts';
+import { recallCopies } from './recalledCopies.ts';
+import type { Recorder } from './recorder.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { type StartingPoint, startingPoint } from './startingPoint.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
+import type { Start } from './underway.ts';
 
 export interface ResumeRunOptions extends StopFlags {
   readonly run: string;
@@ -109,33 +114,40 @@ async function resumeLocked(
   const lastStep = lastStepOf(options, step, config.training.steps);
   const journal = openJournal(run.journal, lock.assertOwned);
   try {
-    journal.append('resume', step, {
-      ...(from && { checkpoint: pathInRun(run.path, from.checkpoint.path) }),
-      ...sizeOf(config),
-      changes,
-      refusedCheckpoints: refused.map((one) => ({ ...one, path: pathInRun(run.path, one.path) })),
-    });
-    const size = { from: sizeOf(saved), to: sizeOf(config) };
-    if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', step, size);
-    await freezeRunConfig(run.config, config);
-    await supersedeAfter(run.path, step);
-    log(
-      from
-        ? `going on from step ${step}: ${from.checkpoint.path}`
-        : `${options.fromScratch ? 'from scratch' : 'no checkpoint yet'}: starting again from step 0`,
-    );
-    const token = runToken(run.path, runId(past) ?? options.id ?? newRunId());
-    const isSameRun = !changes.some(({ allowed }) => allowed);
-    const start = from && isSameRun ? withDecisions(from, rollbacksOf(past)) : from;
+    const id = runId(past) ?? options.id ?? newRunId();
+    const wanted = { run: id, journal: past, config: written, datasetHash: corpora.datasetHash };
+    const begin = async (hosts: readonly Host[], recorder: Recorder): Promise<Start | undefined> => {
+      const copies = options.fromScratch
+        ? undefined
+        : await recallCopies(hosts, { ...wanted, after: step, upTo: lastStep }, recorder.message);
+      const startStep = copies?.step ?? step;
+      journal.append('resume', startStep, {
+        ...(copies
+          ? { fromMemory: true }
+          : from && { checkpoint: pathInRun(run.path, from.checkpoint.path) }),
+        ...sizeOf(config),
+        changes,
+        refusedCheckpoints: refused.map((one) => ({ ...one, path: pathInRun(run.path, one.path) })),
+      });
+      const size = { from: sizeOf(saved), to: sizeOf(config) };
+      if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', startStep, size);
+      await freezeRunConfig(run.config, config);
+      await recorder.goBack(() => supersedeAfter(run.path, startStep));
+      recorder.message(beginningLine(copies, from, options));
+      if (copies) return { state: copies.state, copies };
+      const isSameRun = !changes.some(({ allowed }) => allowed);
+      return from && isSameRun ? withDecisions(from, rollbacksOf(past)) : from;
+    };
     const outcome = await runSession({
       ...facts,
       tokenizer,
       journal,
-      from: start,
+      from,
+      begin,
       lastStep,
       fleet,
       lock,
-      token,
+      id,
     });
     return await concludeRun(facts, outcome);
   } finally {
@@ -146,6 +158,16 @@ async function resumeLocked(
 /** It goes back no second time for spikes that it knows of. */
 function withDecisions(from: StartingPoint, rollbacks: readonly Rollback[]): StartingPoint {
   return { ...from, state: { ...from.state, rollbacks: [...rollbacks] } };
+}
+
+function beginningLine(
+  copies: MemoryCopies | undefined,
+  from: StartingPoint | undefined,
+  { fromScratch }: ResumeRunOptions,
+): string {
+  if (copies) return `going on from step ${copies.step}, of which the hosts have copies`;
+  if (from) return `going on from step ${from.state.step}: ${from.checkpoint.path}`;
+  return `${fromScratch ? 'from scratch' : 'no checkpoint yet'}: starting again from step 0`;
 }
 
 /** A run that is made shorter than it is would be called finished, though it never was what it would have been. */

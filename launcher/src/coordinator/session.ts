@@ -1,7 +1,7 @@
 /** One invocation of `train` or `resume`: workers started, and started anew after faults, until the run is where it is to stop. */
 
 import { basename, resolve } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { hashConfig, SluiceError } from '@sluice/core';
 import { appendDiagnostics } from '@sluice/observe';
 import {
   POISON_VARIABLE,
@@ -17,7 +17,8 @@ import { releaseHostMemory, sweepHostMemory } from '../fleet/hostMemory.ts';
 import { type Placement, placeWorkers, worldThatFits } from '../fleet/placement.ts';
 import type { Journal } from '../run/journal.ts';
 import { recoveryFromStop } from '../run/recovery.ts';
-import { RUN_VARIABLE } from '../run/runToken.ts';
+import { configInRun } from '../run/runPaths.ts';
+import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
 import { goBack, judge, stoppedForGood, withRecovery } from './afterFault.ts';
@@ -28,6 +29,7 @@ import { fleetAfterStep } from './fleetView.ts';
 import { goBackTo, HeldStates, snapshotsAfterStep } from './goingBack.ts';
 import { copiesAfterStep, copyInterval, memoryRequest } from './memoryCopies.ts';
 import { OptionalFile } from './optionalFile.ts';
+import { leaveRecord } from './recalledCopies.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
@@ -43,7 +45,8 @@ import { ArithmeticFaults, canDoWithoutHost, judgeArithmetic } from './wrongArit
 
 /** Trains on workers that are started anew after each fault, as long as that makes sense, and ends them whatever happens. */
 export async function runSession(session: Session): Promise<SessionOutcome> {
-  const { run, config, from } = session;
+  const { run, config, from, id } = session;
+  const token = runToken(run.path, id);
   workingOn(run.path);
   const recorder = openRecorder(run.metrics, config);
   const stop = installStopSignal({
@@ -55,7 +58,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   });
   const unwatch = watchNpmParent(() => stop.request());
   const board = new RunBoard({
-    ...{ run, token: session.token, fleet: session.fleet, steps: config.training.steps },
+    ...{ run, token, fleet: session.fleet, steps: config.training.steps },
     step: () => underway.state.step,
     savedStep: () => underway.latest?.step,
   });
@@ -77,7 +80,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   try {
     sweepHostMemory();
     let hosts = await session.fleet.assemble(false, () => stop.requested);
-    for (let start = from; ; ) {
+    for (let start = session.begin ? await session.begin(hosts, recorder) : from; ; ) {
       try {
         const outcome = await trainOn(hosts, { ...session, from: start }, underway);
         if (outcome.reason !== 'regroup') return outcome;
@@ -126,7 +129,7 @@ async function trainOn(
       log: (line) => recorder.message(line),
       network: fleet.network,
       logs: session.run.logs,
-      environment: { [RUN_VARIABLE]: session.token },
+      environment: { [RUN_VARIABLE]: runToken(session.run.path, session.id) },
       watch: (team) => board.watch(team),
       onStall: (stall) => noteStall(session.journal, underway, stall),
     });
@@ -160,7 +163,7 @@ async function train(
   spikes: SpikeDetector,
   underway: Underway,
 ): Promise<SessionOutcome> {
-  const { run, config, corpora, tokenizer, journal, from, lastStep, fleet, lock } = session;
+  const { run, config, corpora, tokenizer, journal, from, lastStep, fleet, lock, id } = session;
   const { state, recorder, board, stop } = underway;
   const [started] = await workers.call('initialize', {
     config,
@@ -180,6 +183,7 @@ async function train(
   const held = new HeldStates();
   const poison = poisonFrom(process.env[POISON_VARIABLE]);
   if (Object.keys(poison).length > 0) warn(`${POISON_VARIABLE} is set: faults are made on purpose`);
+  const configNow = configInRun(run.path, config);
   const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
   const training = trainRun({
     config,
@@ -199,8 +203,11 @@ async function train(
       copiesAfterStep({
         everySteps: copyInterval(config, placements.length),
         ...{ placements, tensors, state, warn },
+        of: { config: configNow, configHash: hashConfig(configNow), datasetHash: corpora.datasetHash },
         kept: (copies) => {
           underway.copies = copies;
+          const hosts = placements.map(({ host }) => host);
+          return leaveRecord(copies, { run: id, journalLength: journal.length }, hosts);
         },
       }),
       stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),

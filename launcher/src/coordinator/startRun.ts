@@ -9,7 +9,7 @@ import { acquireRunLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
 import { directoryForRun, makeRunDirectory, refuseExistingRun } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
-import { newRunId, runToken } from '../run/runToken.ts';
+import { newRunId } from '../run/runToken.ts';
 import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
@@ -69,7 +69,6 @@ export async function startRun(
         tokenizer,
       });
       if (from) initialWeightsLines(from).forEach(log);
-      const token = runToken(run.path, id);
       const outcome = await runSession({
         run,
         config,
@@ -79,7 +78,7 @@ export async function startRun(
         lastStep,
         fleet,
         lock,
-        token,
+        id,
       });
       return await concludeRun({ run, config, corpora }, outcome);
     } finally {

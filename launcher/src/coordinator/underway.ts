@@ -3,6 +3,7 @@
 import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import type { RunConfig } from '@sluice/train';
 import type { Fleet } from '../fleet/fleet.ts';
+import type { Host } from '../fleet/host.ts';
 import type { Journal } from '../run/journal.ts';
 import type { RunLock } from '../run/lock.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
@@ -25,12 +26,17 @@ export interface Session {
   readonly journal: Journal;
   /** Where to go on from; absent for a new run. */
   readonly from?: Start | undefined;
+  /**
+   * Decides, once the hosts are there, where to go on from, since they may have something newer than `from`, which it is where
+   * this is left out.
+   */
+  readonly begin?: (hosts: readonly Host[], recorder: Recorder) => Promise<Start | undefined>;
   /** Of this invocation. */
   readonly lastStep: number;
   readonly fleet: Fleet;
   readonly lock: Pick<RunLock, 'assertOwned'>;
-  /** What all its processes carry in their environment. */
-  readonly token: string;
+  /** Tells the run from others. */
+  readonly id: string;
 }
 
 export interface SessionOutcome {

@@ -15,6 +15,7 @@ import { listGpus } from '../backends/gpus.ts';
 import { visibleDevices } from '../coordinator/devices.ts';
 import type { Incarnation } from '../run/incarnation.ts';
 import { addressTowards, parseEndpoint } from './address.ts';
+import { AgentFiles } from './agentFiles.ts';
 import { ownBuild } from './build.ts';
 import { EXIT_CONFIGURATION, EXIT_FAILED, EXIT_STOPPED_EARLY } from './exitCode.ts';
 import type { StartedWorker } from './host.ts';
@@ -66,6 +67,7 @@ export class Agent {
   readonly #options: AgentOptions;
   readonly #session = randomUUID();
   readonly #workers = new Map<string, StartedWorker>();
+  readonly #files = new AgentFiles((answer) => this.#send('files', answer));
   readonly #outbox: Buffer[] = [];
   #socket: Dealer | undefined;
   #facts!: AgentFacts;
@@ -228,6 +230,9 @@ export class Agent {
         case 'kill':
           this.#heard = message.body.number;
           this.#workers.get(message.body.id)?.kill();
+          break;
+        case 'files':
+          this.#files.request(message.body);
           break;
         case 'end':
           void this.finish(message.body.code, message.body.reason);

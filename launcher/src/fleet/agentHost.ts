@@ -1,6 +1,7 @@
 /** A host whose agent has joined: its workers are started, watched and ended over the agent's connection. */
 
 import type { Host, StartedWorker, WorkerEnd, WorkerOrder } from './host.ts';
+import { HostFiles } from './hostFiles.ts';
 import { type AgentFacts, BEATS_UNTIL_LOST, type CoordinatorMessages } from './protocol.ts';
 
 /** How long an agent may take to say that a worker has ended which it was told to end, ms. */
@@ -23,6 +24,7 @@ export class AgentHost implements Host {
   readonly cores: number;
   readonly devices: readonly string[];
   readonly slots: number | undefined;
+  readonly files: HostFiles;
   readonly facts: AgentFacts;
   readonly #send: Send;
   readonly #workers = new Map<string, RemoteWorker>();
@@ -41,6 +43,7 @@ export class AgentHost implements Host {
     this.devices = facts.devices;
     this.slots = facts.slots;
     this.#send = send;
+    this.files = new HostFiles(facts.node, (request) => send('files', request));
   }
 
   /** Why the host is not there any more; undefined while it is. */
@@ -115,6 +118,7 @@ export class AgentHost implements Host {
   lose(reason: string): void {
     if (this.#gone !== undefined) return;
     this.#gone = reason;
+    this.files.lose(reason);
     for (const id of [...this.#workers.keys()]) this.ended(id, lostWith(reason));
   }
 

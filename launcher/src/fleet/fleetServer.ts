@@ -199,6 +199,9 @@ export class FleetServer {
       case 'ended':
         host.ended(message.body.id, message.body);
         break;
+      case 'files':
+        host.files.answer(message.body);
+        break;
       case 'stop':
         this.#events.stop(`${host.name}: ${message.body.reason}`);
         break;

@@ -1,6 +1,7 @@
 /** A machine of a run as the coordinator sees it: it starts worker processes, and tells how they end. */
 
 import type { Invitation } from '@sluice/collectives';
+import type { HostFiles } from './hostFiles.ts';
 
 export interface Host {
   /** What people call it. */
@@ -13,6 +14,8 @@ export interface Host {
   readonly devices: readonly string[];
   /** Workers that it takes; undefined: any number. */
   readonly slots: number | undefined;
+  /** Its files, where it is not this machine. */
+  readonly files?: HostFiles;
   /** Starts a worker; that it could not be started shows in how it ended. */
   startWorker(order: WorkerOrder): StartedWorker;
 }

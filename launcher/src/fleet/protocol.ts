@@ -21,6 +21,15 @@ export const MAX_FLEET_BYTES = 1 << 20;
 const text = z.string().max(4096);
 const name = z.string().regex(/^[\w.:-]{1,253}$/);
 const count = z.int().min(0);
+/** Where files of a host lie that its agent hands out and takes: what is meant by it is the agent's affair. */
+export const FILE_PLACES = ['memory'] as const;
+export type FilePlace = (typeof FILE_PLACES)[number];
+const place = z.enum(FILE_PLACES);
+/** Never leads out of its place. */
+const path = z.string().regex(/^(?!\.)[\w.-]{1,200}(\/(?!\.)[\w.-]{1,200}){0,3}$/);
+/** Bytes of a file that one message carries. */
+export const PIECE_BYTES = 256 << 10;
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length <= PIECE_BYTES);
 const error = z.strictObject({
   code: z.custom<ErrorCode>((code) => typeof code === 'string' && code in ERROR_TABLE),
   message: z.string().max(1 << 16),
@@ -73,6 +82,16 @@ const AGENT_MESSAGES = {
   /** Somebody asked this agent to end: the run is to be saved. */
   stop: z.strictObject({ reason: text }),
   left: z.strictObject({ reason: text }),
+  /** What came of a request about files. */
+  files: z.strictObject({
+    ask: count,
+    list: z
+      .array(z.strictObject({ path, size: count }))
+      .max(4096)
+      .optional(),
+    bytes: bytes.optional(),
+    error: error.optional(),
+  }),
   /** Not an agent: somebody asks about the run, or wants it to stop. */
   ask: z.strictObject({ what: z.enum(['ps', 'stop']) }),
 } as const;
@@ -97,6 +116,16 @@ const COORDINATOR_MESSAGES = {
   }),
   kill: z.strictObject({ number: count, id: name }),
   end: z.strictObject({ code: z.int().min(0).max(255), reason: text }),
+  files: z.discriminatedUnion('act', [
+    z.strictObject({ act: z.literal('list'), ask: count, place }),
+    z.strictObject({
+      ...{ act: z.literal('read'), ask: count, place, path, offset: count },
+      length: count.max(PIECE_BYTES),
+    }),
+    /** Makes an empty file; one of the name goes. */
+    z.strictObject({ act: z.literal('create'), ask: count, place, path }),
+    z.strictObject({ act: z.literal('write'), ask: count, place, path, offset: count, bytes }),
+  ]),
   told: z.strictObject({ answer: z.record(z.string(), z.unknown()) }),
 } as const;
 

@@ -33,13 +33,12 @@ export function checkpointHistory(journal: readonly JournalEntry[]): CheckpointH
         committed.delete(step);
         distrust.set(step, reason);
       }
-    } else if (entry.kind === 'restart' && entry.fromMemory) {
-      // It went back no further than what it had saved.
     } else if (entry.kind === 'resume' || entry.kind === 'restart') {
-      const from = entry.checkpoint === undefined ? undefined : entry.step;
+      const isFromStart = entry.checkpoint === undefined && !entry.fromMemory;
+      const from = isFromStart ? undefined : entry.step;
       const reason =
         from === undefined ? 'the run began anew after it' : `the run went on from step ${from} after it`;
-      if (from !== undefined) {
+      if (from !== undefined && !entry.fromMemory) {
         // It was sound, though the note of its commit may be lost.
         committed.add(from);
         distrust.delete(from);

@@ -26,8 +26,10 @@ export interface JournalKinds {
     tokenizer?: TokenizerRecord;
   };
   resume: {
-    /** Checkpoint that the run goes on from; absent when it starts again from the beginning. */
+    /** Checkpoint that the run goes on from; absent when it goes on from memory, or starts again from the beginning. */
     checkpoint?: string;
+    /** Whether it goes on from copies that were left in the hosts' memory. */
+    fromMemory?: boolean;
     workers: number;
     expertParallel: number;
     changes: readonly { key: string; saved: unknown; now: unknown; allowed: boolean }[];
@@ -116,6 +118,8 @@ export type JournalEntry = {
 }[JournalKind];
 
 export interface Journal {
+  /** How many entries it has, with those that still wait to be written. */
+  readonly length: number;
   /** Writes one decision; it is on the disk when the call returns. */
   append<Kind extends JournalKind>(kind: Kind, step: number, fields: JournalKinds[Kind]): void;
   /**
@@ -132,12 +136,14 @@ export interface Journal {
  * @throws SLUICE_E_JOURNAL_DAMAGED, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
  */
 export function openJournal(path: string, assertOwned: () => void = () => {}): Journal {
-  const handle = openToAppend(path);
+  const { handle, count } = openToAppend(path);
+  let length = count;
   const waiting: string[] = [];
   const enqueue = (kind: JournalKind, step: number, fields: object) => {
     const { message } = fields as { readonly message?: string };
     const told = message === undefined ? {} : { message: messageInRun(dirname(path), message) };
     waiting.push(JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields, ...told }));
+    length++;
   };
   const writeAll = () => {
     for (; waiting.length > 0; waiting.shift()) appendWhole(handle, path, Buffer.from(`${waiting[0]}\n`));
@@ -148,6 +154,9 @@ export function openJournal(path: string, assertOwned: () => void = () => {}): J
     }
   };
   return {
+    get length() {
+      return length;
+    },
     append(kind, step, fields) {
       assertOwned();
       enqueue(kind, step, fields);
@@ -156,6 +165,7 @@ export function openJournal(path: string, assertOwned: () => void = () => {}): J
       } catch (error) {
         // What was to be decided is not.
         waiting.pop();
+        length--;
         throw error;
       }
     },
@@ -179,14 +189,15 @@ function tolerantly(write: () => void): void {
   }
 }
 
-function openToAppend(path: string): number {
+function openToAppend(path: string): { readonly handle: number; readonly count: number } {
   let handle: number | undefined;
   try {
     handle = openSync(path, 'a+');
-    ftruncateSync(handle, parseJournal(readFileSync(path), path).intactBytes);
+    const { entries, intactBytes } = parseJournal(readFileSync(path), path);
+    ftruncateSync(handle, intactBytes);
     fsyncSync(handle);
     syncDirectory(dirname(path));
-    return handle;
+    return { handle, count: entries.length };
   } catch (error) {
     if (handle !== undefined) closeSync(handle);
     throw writeError(path, error);

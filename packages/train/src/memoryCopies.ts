@@ -79,7 +79,7 @@ export async function keepCopies(
   for (const [peer, { start, end }] of receiveRanges.entries()) {
     if (end > start) await writeFile(join(directory, shardName(peer, writer)), received.subarray(start, end));
   }
-  await forgetBefore(step);
+  await forgetOthers(step);
   return written;
 }
 
@@ -128,13 +128,13 @@ async function writeOwn(
   return writeShard(directory, rank, pieces, { writer, files: memoryFiles });
 }
 
-/** The copies before are kept until these are known to be whole. */
-async function forgetBefore(step: number): Promise<void> {
+/** The copies before are kept until these are known to be whole; those of a later step are of a time before the run went back. */
+async function forgetOthers(step: number): Promise<void> {
   const parent = join(ownDirectory(step), '..');
   const steps = (await readdir(parent)).flatMap((name) => /^step-(\d+)$/.exec(name)?.[1] ?? []).map(Number);
   const newest = Math.max(...steps.filter((other) => other < step), -1);
   for (const other of steps) {
-    if (other < newest) await rm(ownDirectory(other), { recursive: true, force: true });
+    if (other < newest || other > step) await rm(ownDirectory(other), { recursive: true, force: true });
   }
 }
 

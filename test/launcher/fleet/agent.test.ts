@@ -123,6 +123,11 @@ test('malformed frames from the coordinator change nothing', async (t) => {
   const messages = [
     [PROTOCOL_VERSION, 'beat', { number: 1, workers: ['a'] }],
     [PROTOCOL_VERSION, 'kill', { number: 2, id: 'a' }],
+    [
+      PROTOCOL_VERSION,
+      'files',
+      { act: 'write', ask: 1, place: 'memory', path: 'a', offset: 0, bytes: Buffer.alloc(9) },
+    ],
     [PROTOCOL_VERSION, 'told', { answer: {} }],
   ] as const;
   let sent = 0;

@@ -204,6 +204,7 @@ test('malformed frames change nothing: who is there stays, who comes is let in, 
     [PROTOCOL_VERSION, 'beat', { heard: 1, workers: [{ id: 'a', pid: 1 }] }],
     [PROTOCOL_VERSION, 'output', { id: 'a', line: 'b' }],
     [PROTOCOL_VERSION, 'ended', { id: 'a', how: 'b', exitCode: 0, signal: null }],
+    [PROTOCOL_VERSION, 'files', { ask: 1, list: [{ path: 'a', size: 1 }], bytes: Buffer.alloc(9) }],
     [PROTOCOL_VERSION, 'ask', { what: 'ps' }],
   ] as const;
   // What is answered is read, as by any peer.
