@@ -137,3 +137,24 @@ test.serial('a dry run says what would be started on which host, and starts noth
   );
   t.regex(plan.hosts[0]!.words.at(-1)!, /^exec node .*sluice\.js agent --stdio$/);
 });
+
+test.serial('hosts of the configuration serve as those of the command line, which goes first', async (t) => {
+  const hosts =
+    '{ on: ssh, list: [{ name: h1, address: 127.0.0.1 }, { name: h2, address: 127.0.0.1, slots: 2 }] }';
+  sandbox.write('hosted.yaml', `extends: moe.yaml\nhosts: ${hosts}\n`);
+  const flags = `--ssh-command ${ssh} --listen tcp://127.0.0.1:0 ${sizes} --workers 4 --run-dir hosted`;
+  const plan = await sandbox.json<{ saidBy: string; hosts: unknown[] }>(
+    `launch hosted.yaml ${flags} --dry-run`,
+  );
+  t.is(plan.saidBy, 'hosted.yaml');
+  t.is(plan.hosts.length, 2);
+  const stopped = await sandbox.start(`launch hosted.yaml ${flags} --until-step 10`).ended;
+  t.is(stopped.code, 0, stopped.stderr);
+  t.regex(stopped.stderr, /h2 has joined/);
+  // Where a run goes on is no part of what it computes.
+  const elsewhere = '--on local --set hosts.list=null --set hosts.on=agents --set hosts.nodes=2';
+  const command = `launch hosted.yaml --run-dir hosted ${sizes} ${elsewhere} --json`;
+  const { code, stdout, stderr } = await sandbox.start(command).ended;
+  t.is(code, 0, stdout + stderr);
+  t.is((JSON.parse(stdout) as Trained).weightsHash, quietHash);
+});

@@ -15,7 +15,7 @@ import { schedulerExitCode } from '../fleet/exitCode.ts';
 
 interface LaunchArguments {
   readonly config: string;
-  readonly on: string;
+  readonly on?: string;
   readonly runDir?: string;
   readonly dryRun?: boolean;
   readonly nodes?: number;
@@ -46,9 +46,8 @@ export const launchCommand = defineCommand<LaunchArguments>({
     on: {
       type: 'string',
       requiresArg: true,
-      default: 'local',
       describe:
-        'Who starts the hosts’ agents: local, ssh:FILE (a host a line), slurm or slurm:FILE, kubernetes:FILE (what the cluster is told, YAML), agents (they come by themselves).',
+        'Who starts the hosts’ agents: local, ssh:FILE (a host a line), slurm or slurm:FILE, kubernetes:FILE (what the cluster is told, YAML), agents (they come by themselves). What the configuration says under hosts, else local, when left out.',
     },
     'run-dir': {
       type: 'string',

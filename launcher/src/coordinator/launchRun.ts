@@ -15,7 +15,8 @@ import {
   schedulerExitCode,
 } from '../fleet/exitCode.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
-import { addressForHosts, nodeName, readHostFile } from '../fleet/hostFile.ts';
+import { addressForHosts, nodeName } from '../fleet/hostFile.ts';
+import { type HostsFlags, type HostsPlan, planHosts } from '../fleet/hostsPlan.ts';
 import { readKeyFile } from '../fleet/keyFile.ts';
 import { type SshPlan, SshStarter, sshWords } from '../fleet/starters/ssh.ts';
 import { readJournal } from '../run/journal.ts';
@@ -29,17 +30,9 @@ import { resumeRun } from './resumeRun.ts';
 import { startRun } from './startRun.ts';
 import { submitBySlurm, submitToCluster } from './submitRun.ts';
 
-export interface LaunchRunOptions extends ConfigFlags, StopFlags {
+export interface LaunchRunOptions extends ConfigFlags, StopFlags, HostsFlags {
   readonly config: string;
   readonly runDir?: string | undefined;
-  /** `local`, `ssh:FILE`, `slurm`, `slurm:FILE`, `kubernetes:FILE` or `agents`. */
-  readonly on: string;
-  /** Of `agents`: how many are to come. */
-  readonly nodes?: number | undefined;
-  readonly listen?: string | undefined;
-  readonly advertise?: string | undefined;
-  readonly keyFile?: string | undefined;
-  readonly sshCommand?: string | undefined;
   readonly dryRun?: boolean | undefined;
 }
 
@@ -56,31 +49,26 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   );
   const path = options.runDir ?? directoryForRun(config, options.config);
   const id = runId(readJournal(runDirectory(path).journal)) ?? newRunId();
-  const [starter, file] = splitOn(options.on);
-  if (starter === 'local') {
-    return options.dryRun
-      ? planText(options, config, path, [])
-      : startOrGoOn({ ...options, id }, path, log, localFleet());
-  }
-  if (starter === 'slurm') return submitBySlurm(options, config, path, file, log);
-  if (starter === 'kubernetes') return submitToCluster(options, config, file);
-  const starting = starter === 'ssh' ? sshHosts(file!) : { expected: nodesOf(options), hosts: [] };
-  if (options.dryRun) return planText(options, config, path, starting.hosts);
-  const curve: CurveKeys = options.keyFile === undefined ? generateCurveKeys() : readKeyFile(options.keyFile);
+  const plan = planHosts(hostsFlags(options), config.hosts, options.config);
+  const { starter, hosts, keyFile, listen, advertise } = plan;
+  if (starter === 'slurm') return submitBySlurm(options, plan, config, path, log);
+  if (starter === 'kubernetes') return submitToCluster(options, plan, config);
+  const expected = starter === 'ssh' ? hosts.map(nodeName) : starter === 'agents' ? nodesOf(plan) : 0;
+  if (options.dryRun) return planText(plan, config, path);
+  if (starter === 'local') return startOrGoOn({ ...options, id }, path, log, localFleet());
+  const curve: CurveKeys = keyFile === undefined ? generateCurveKeys() : readKeyFile(keyFile);
   const fleet = await AgentFleet.listen({
-    endpoint:
-      options.listen ??
-      formatEndpoint({ host: options.advertise ?? (await addressForHosts(starting.hosts)), port: 0 }),
+    endpoint: listen ?? formatEndpoint({ host: advertise ?? (await addressForHosts(hosts)), port: 0 }),
     curve,
-    advertise: options.advertise,
-    expected: starting.expected,
+    advertise,
+    expected,
     ...config.faults,
     log,
   });
   const environment = { [RUN_VARIABLE]: runToken(path, id) };
   const ssh =
     starter === 'ssh'
-      ? await startBySsh({ fleet, curve, environment, hosts: starting.hosts, log: fleet.log }, options)
+      ? await startBySsh({ fleet, curve, environment, hosts, log: fleet.log }, plan)
       : undefined;
   return await onFleet(fleet, () => startOrGoOn({ ...options, id }, path, log, fleet)).finally(() =>
     ssh?.end(),
@@ -141,46 +129,32 @@ async function freeChanges(options: LaunchRunOptions, path: string): Promise<str
   const saved = configInRun(run.path, loadRunConfig(run.config, {}));
   const now = configInRun(run.path, await loadNewRunConfig(options.config, options, () => {}));
   judgeChanges(saved, now, []);
-  return diffConfigs(saved, now).map(({ key, after }) => `${key}=${JSON.stringify(after)}`);
+  // A null takes a key out.
+  return diffConfigs(saved, now).map(({ key, after }) => `${key}=${JSON.stringify(after ?? null)}`);
 }
 
-/** Who starts the agents, and the file that tells of them. */
-function splitOn(on: string): [string, string | undefined] {
-  const [, starter = '', file] = /^([a-z]+)(?::(.+))?$/.exec(on) ?? [];
-  const needsFile = starter === 'ssh';
-  const takesFile = needsFile || starter === 'slurm' || starter === 'kubernetes';
-  const isKnown = takesFile || starter === 'local' || starter === 'agents';
-  if (isKnown && (takesFile || file === undefined) && (file !== undefined || !needsFile))
-    return [starter, file];
-  throw new SluiceError(
-    'SLUICE_E_USAGE',
-    `--on is ${on}, none of local, ssh:FILE, slurm, slurm:FILE, kubernetes:FILE and agents.`,
-  );
+function hostsFlags({ on, nodes, listen, advertise, keyFile, sshCommand }: LaunchRunOptions): HostsFlags {
+  return { on, nodes, listen, advertise, keyFile, sshCommand };
 }
 
-function sshHosts(file: string) {
-  const hosts = readHostFile(file);
-  return { hosts, expected: hosts.map(nodeName) };
-}
-
-function nodesOf({ nodes }: Pick<LaunchRunOptions, 'nodes'>): number {
+function nodesOf({ nodes }: Pick<HostsFlags, 'nodes'>): number {
   if (nodes !== undefined) return nodes;
   throw new SluiceError(
     'SLUICE_E_USAGE',
-    '--on agents needs --nodes, the number of agents that are to come.',
+    '--on agents needs --nodes, the number of agents that are to come (hosts.nodes in the configuration).',
   );
 }
 
 async function startBySsh(
   { fleet, ...plan }: Omit<SshPlan, 'join' | 'incarnation' | 'command'> & { readonly fleet: AgentFleet },
-  options: LaunchRunOptions,
+  { advertise, sshCommand }: HostsPlan,
 ): Promise<SshStarter> {
   const { host, port } = parseEndpoint(fleet.endpoint);
   const starter = new SshStarter({
     ...plan,
-    join: formatEndpoint({ host: options.advertise ?? host, port }),
+    join: formatEndpoint({ host: advertise ?? host, port }),
     incarnation: [0, Math.floor(performance.timeOrigin)],
-    ...(options.sshCommand && { command: options.sshCommand.split(' ') }),
+    ...(sshCommand && { command: sshCommand.split(' ') }),
   });
   fleet.failWith(() => starter.failure);
   starter.start();
@@ -189,23 +163,28 @@ async function startBySsh(
 
 /** What would be done, for people to look at before. */
 function planText(
-  options: LaunchRunOptions,
+  { starter, hosts, nodes, listen, sshCommand, saidBy }: HostsPlan,
   { parallel }: RunConfig,
   path: string,
-  hosts: ReturnType<typeof readHostFile>,
 ): CommandResult {
-  const command = options.sshCommand?.split(' ');
   const executed = hosts.map((host) => ({
     host: host.name,
     slots: host.slots ?? null,
-    words: sshWords(host, command),
+    words: sshWords(host, sshCommand?.split(' ')),
   }));
   const lines = [
     `${existsSync(runDirectory(path).config) ? 'goes on with' : 'starts'} the run in ${path}`,
     `${parallel.workers} workers, ${parallel.expertParallel} of them share one set of experts`,
+    starter === 'local' ? 'on this machine alone' : `the hosts are those of ${saidBy}`,
+    ...(starter === 'agents'
+      ? [`${nodes} agents, which something else starts, join ${listen ?? 'at a free port'}`]
+      : []),
     ...executed.map(
       ({ host, slots, words }) => `${host} (${slots ?? 'any number of'} workers): ${words.join(' ')}`,
     ),
   ];
-  return { text: lines.join('\n'), json: { runDir: path, ...parallel, hosts: executed } };
+  return {
+    text: lines.join('\n'),
+    json: { runDir: path, ...parallel, on: starter, saidBy, hosts: executed },
+  };
 }

@@ -25,6 +25,14 @@ export function checkMachine(
   return plainBackendLines(config);
 }
 
+/** What is said where a command trains on this machine alone, though the configuration names others. */
+export function aloneLines({ hosts }: Pick<RunConfig, 'hosts'>): string[] {
+  if (hosts.on === 'local') return [];
+  return [
+    `hosts.on is ${hosts.on}, but this command trains on this machine alone; \`sluice launch\` brings hosts together`,
+  ];
+}
+
 function plainBackendLines({ backend }: Pick<RunConfig, 'backend'>): string[] {
   const absence = backend === 'native' ? nativeAbsence() : undefined;
   if (absence === undefined) return [];

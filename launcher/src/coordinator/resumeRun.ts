@@ -23,7 +23,7 @@ import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { findCorpora } from './corpora.ts';
-import { checkMachine } from './machine.ts';
+import { aloneLines, checkMachine } from './machine.ts';
 import type { MemoryCopies } from './memoryCopies.ts';
 import { recallCopies } from './recalledCopies.ts';
 import type { Recorder } from './recorder.ts';
@@ -47,6 +47,7 @@ export interface ResumeRunOptions extends StopFlags {
 /**
  * Goes on with a run from its newest sound checkpoint, or from the beginning when it has not come to a first one. That none of
  * its checkpoints can be used any more is an error, unless it is to begin anew.
+ * @param fleet its hosts; this machine alone when left out
  * @throws SLUICE_E_NO_CHECKPOINT with what is wrong with each; SLUICE_E_USAGE for `fromScratch` where there is a sound one;
  *   SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, SLUICE_E_RESUME_ALLOW_INVALID,
  *   SLUICE_E_DATASET_CHANGED, and the coded errors of the configuration, the data, the checkpoints and the workers
@@ -54,7 +55,7 @@ export interface ResumeRunOptions extends StopFlags {
 export async function resumeRun(
   options: ResumeRunOptions,
   log: (line: string) => void,
-  fleet: Fleet = localFleet(),
+  fleet?: Fleet,
 ): Promise<CommandResult> {
   const run = existingRun(options.run);
   refuseVainAllow(options.allow ?? []);
@@ -74,7 +75,7 @@ async function resumeLocked(
   lock: RunLock,
   options: ResumeRunOptions,
   log: (line: string) => void,
-  fleet: Fleet,
+  givenFleet: Fleet | undefined,
 ): Promise<CommandResult> {
   const past = readJournal(run.journal);
   const start = startOf(past);
@@ -92,6 +93,8 @@ async function resumeLocked(
   const allow = [...(options.allow ?? []), ...keysAllowedBefore(past, written)];
   const changes = judgeChanges(saved, written, allow);
   validateConfig(config);
+  if (!givenFleet) aloneLines(config).forEach(log);
+  const fleet = givenFleet ?? localFleet();
   refusePastEnd(saved, config, from?.state.step ?? 0);
   const isOtherRecipe = changes.some(({ key }) => RECIPE_KEYS.includes(key));
   const datasetHash = from?.datasetHash ?? start?.datasetHash;

@@ -14,7 +14,7 @@ import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { prepareCorpora } from './corpora.ts';
-import { checkMachine } from './machine.ts';
+import { aloneLines, checkMachine } from './machine.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { concludeRun } from './summary.ts';
@@ -28,15 +28,18 @@ export interface StartRunOptions extends ConfigFlags, StopFlags {
 
 /**
  * Trains a new run to its end, a stop signal or the step asked for.
+ * @param givenFleet its hosts; this machine alone when left out
  * @throws coded errors of the configuration, the data, the run directory and the workers
  */
 export async function startRun(
   options: StartRunOptions,
   log: (line: string) => void,
-  fleet: Fleet = localFleet(),
+  givenFleet?: Fleet,
 ): Promise<CommandResult> {
   const config = await loadNewRunConfig(options.config, options, log);
   validateConfig(config);
+  if (!givenFleet) aloneLines(config).forEach(log);
+  const fleet = givenFleet ?? localFleet();
   const lastStep = lastStepOf(options, 0, config.training.steps);
   beyondTheEnd(options, 0, config.training.steps).forEach(log);
   const path = options.runDir ?? directoryForRun(config, options.config);

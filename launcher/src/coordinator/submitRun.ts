@@ -9,6 +9,7 @@ import { recipesOf } from '@sluice/data';
 import { RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
 import type { CommandResult } from '../cli/command.ts';
+import type { HostsPlan } from '../fleet/hostsPlan.ts';
 import { makeKeyFile, readKeyFile } from '../fleet/keyFile.ts';
 import { kubernetesText, submitToKubernetes } from '../fleet/starters/kubernetes.ts';
 import { KubernetesConfig } from '../fleet/starters/kubernetesConfig.ts';
@@ -30,27 +31,27 @@ const LAUNCHED = 'launch.yaml';
 
 /**
  * Writes a batch script into the run's directory and submits it, or shows it.
- * @param file of the cluster; nothing is said of it when left out
  * @throws as `submitToSlurm`; SLUICE_E_USAGE, and the coded errors of `loadYamlConfig`
  */
 export async function submitBySlurm(
   options: LaunchRunOptions,
+  hosts: HostsPlan,
   config: RunConfig,
   runDir: string,
-  file: string | undefined,
   log: Log,
 ): Promise<CommandResult> {
-  refuseUnheard(options, 'slurm', UNHEARD_IN_JOBS);
+  refuseUnheard(options, hosts, UNHEARD_IN_JOBS);
+  const { file } = hosts;
   const { nodes, name, ...told } =
     file === undefined ? SlurmConfig.parse({}) : loadYamlConfig(file, SlurmConfig);
   const path = resolve(runDir);
-  const keyFile = resolve(options.keyFile ?? join(path, KEY_FILE));
+  const keyFile = resolve(hosts.keyFile ?? join(path, KEY_FILE));
   const plan = {
     ...told,
     name: name ?? runName(config, options.config),
     program: [process.execPath, fileURLToPath(new URL('../../bin/sluice.js', import.meta.url))],
     runs: [{ config: join(path, LAUNCHED), runDir: path, keyFile }],
-    nodes: nodesOf(options, nodes, 'slurm'),
+    nodes: nodesOf(hosts, nodes),
   } as SlurmPlan;
   if (options.dryRun) {
     const script = slurmScript(plan);
@@ -70,16 +71,17 @@ export async function submitBySlurm(
  */
 export async function submitToCluster(
   options: LaunchRunOptions,
+  hosts: HostsPlan,
   config: RunConfig,
-  file: string | undefined,
 ): Promise<CommandResult> {
+  const { file } = hosts;
   if (file === undefined) {
     throw new SluiceError(
       'SLUICE_E_USAGE',
       '--on kubernetes needs a file that names image and volumes: kubernetes:FILE.',
     );
   }
-  refuseUnheard(options, 'kubernetes', UNHEARD_IN_PODS);
+  refuseUnheard(options, hosts, UNHEARD_IN_PODS);
   const { nodes, name, config: seen, ...told } = loadYamlConfig(file, KubernetesConfig);
   const text = readFileSync(shippedFile(options.config), 'utf8');
   if (seen === undefined && /^extends:/m.test(text)) {
@@ -89,11 +91,11 @@ export async function submitToCluster(
     );
   }
   if (seen === undefined) refuseUnseenPaths(options.config);
-  const keys = options.keyFile === undefined ? generateCurveKeys() : readKeyFile(options.keyFile);
+  const keys = hosts.keyFile === undefined ? generateCurveKeys() : readKeyFile(hosts.keyFile);
   const plan = {
     ...told,
     name: (name ?? runName(config, options.config)).toLowerCase().replaceAll(/[^a-z0-9-]/g, '-'),
-    nodes: nodesOf(options, nodes, 'kubernetes'),
+    nodes: nodesOf(hosts, nodes),
     config: seen ?? '/etc/sluice/train.yaml',
     ...(seen === undefined && { configText: text }),
     // What is shown may be kept where a secret should not be.
@@ -126,11 +128,14 @@ const UNHEARD_IN_PODS: Unheard = {
   threads: 'write it into the configuration',
 };
 
-function refuseUnheard(options: LaunchRunOptions, on: string, unheard: Unheard): void {
+function refuseUnheard(options: LaunchRunOptions, hosts: HostsPlan, unheard: Unheard): void {
   for (const [key, instead] of Object.entries(unheard)) {
-    if (options[key as keyof LaunchRunOptions] === undefined) continue;
-    const flag = `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-    throw new SluiceError('SLUICE_E_USAGE', `--on ${on} takes no ${flag}: ${instead}.`, {
+    const isGiven = options[key as keyof LaunchRunOptions] !== undefined;
+    if (!isGiven && hosts[key as keyof HostsPlan] === undefined) continue;
+    const flag = isGiven
+      ? `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+      : `hosts.${key}`;
+    throw new SluiceError('SLUICE_E_USAGE', `--on ${hosts.starter} takes no ${flag}: ${instead}.`, {
       details: { flag },
     });
   }
@@ -154,11 +159,11 @@ function refuseUnseenPaths(path: string): void {
   }
 }
 
-function nodesOf({ nodes }: LaunchRunOptions, told: number | undefined, on: string): number {
+function nodesOf({ nodes, starter }: HostsPlan, told: number | undefined): number {
   const count = nodes ?? told;
   if (count !== undefined) return count;
   throw new SluiceError(
     'SLUICE_E_USAGE',
-    `--on ${on} needs the number of nodes: --nodes, or nodes in its file.`,
+    `--on ${starter} needs the number of nodes: --nodes, hosts.nodes in the configuration, or nodes in its file.`,
   );
 }

@@ -8,13 +8,13 @@ export interface SshHost {
   /** As ssh knows it, and as people call it. */
   readonly name: string;
   /** Workers that it takes; any number when left out. */
-  readonly slots?: number;
+  readonly slots?: number | undefined;
   /** Number by which other hosts reach it. */
-  readonly address?: string;
+  readonly address?: string | undefined;
   /** Program that runs JavaScript there. */
-  readonly node?: string;
+  readonly node?: string | undefined;
   /** Path of `sluice.js` there; that of this host when left out. */
-  readonly sluice?: string;
+  readonly sluice?: string | undefined;
 }
 
 /** The name of a host without its user. */

@@ -39,6 +39,7 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   checkpoint: 'free',
   diagnostics: 'free',
   faults: 'free',
+  hosts: 'free',
   spikes: 'allow',
 };
 

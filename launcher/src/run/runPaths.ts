@@ -35,7 +35,7 @@ export function configFromRun(runDir: string, config: RunConfig): RunConfig {
 
 /** The configuration with each of its paths replaced. */
 function withPaths(config: RunConfig, replace: (path: string) => string): RunConfig {
-  const { data, initialize } = config;
+  const { data, initialize, hosts } = config;
   return {
     ...config,
     initialize:
@@ -44,6 +44,11 @@ function withPaths(config: RunConfig, replace: (path: string) => string): RunCon
       ...data,
       ...(data.recipe !== undefined && { recipe: replace(data.recipe) }),
       ...(data.mixture && { mixture: { ...data.mixture, recipes: data.mixture.recipes.map(replace) } }),
+    },
+    hosts: {
+      ...hosts,
+      ...(hosts.file !== undefined && { file: replace(hosts.file) }),
+      ...(hosts.keyFile !== undefined && { keyFile: replace(hosts.keyFile) }),
     },
   };
 }

@@ -3,6 +3,7 @@ import { DataConfig } from '@sluice/data';
 import { BACKEND_NAMES } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
 import { z } from 'zod';
+import { HostsConfig } from './hostsConfig.ts';
 import { inSteps, refuseTwoLengths } from './lengths.ts';
 import { OptimizerConfig } from './optimizer/config.ts';
 
@@ -276,6 +277,7 @@ const WrittenConfig = z.strictObject({
   checkpoint: CheckpointConfig.prefault({}),
   spikes: SpikesConfig.prefault({}),
   faults: FaultsConfig.prefault({}),
+  hosts: HostsConfig.prefault({}),
 });
 
 /** The whole configuration of a run. Resolved once, read-only after, saved with the run; all its lengths are in steps. */

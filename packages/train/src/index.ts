@@ -22,6 +22,7 @@ export {
   sequencesOf,
   weightedMean,
 } from './forwardGrains.ts';
+export { HostsConfig, STARTERS, type Starter } from './hostsConfig.ts';
 export { memoryOf, memoryRoot } from './memoryCopies.ts';
 export * from './plan/index.ts';
 export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom } from './poison.ts';
