@@ -34,8 +34,8 @@ test('commands and flags are those that the design lists', (t) => {
   t.deepEqual(listed, [
     'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --until-step --more-steps',
     'resume <run> --workers --allow --set --from-scratch --until-step --more-steps',
-    'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --set --workers --expert-parallel --threads --until-step --more-steps',
-    'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --patience --preemption',
+    'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --collect --set --workers --expert-parallel --threads --until-step --more-steps',
+    'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --collect --patience --preemption',
     'key <file>',
     'ps <run> --hosts --ssh-command --token',
     'stop <run> --hosts --ssh-command --token',

@@ -145,6 +145,12 @@ export const HOSTS_OPTION = { type: 'string', requiresArg: true } as const;
 
 export const TOKEN_OPTION = { type: 'string', requiresArg: true, conflicts: ['run', 'hosts'] } as const;
 
+export const COLLECT_OPTION = {
+  type: 'boolean',
+  describe:
+    'For hosts that do not see the run’s directory: checkpoints, and a corpus that they lack, go through the coordinator.',
+} as const;
+
 export const SSH_COMMAND_OPTION = {
   type: 'string',
   requiresArg: true,

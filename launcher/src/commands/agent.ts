@@ -1,7 +1,7 @@
 /** `sluice agent`: lets a host take part in a run. */
 
 import { defineCommand } from '../cli/command.ts';
-import { atLeast, configFile, wholeNumber } from '../cli/options.ts';
+import { atLeast, COLLECT_OPTION, configFile, wholeNumber } from '../cli/options.ts';
 import { schedulerExitCode } from '../fleet/exitCode.ts';
 
 interface AgentArguments {
@@ -15,6 +15,7 @@ interface AgentArguments {
   readonly slots?: number;
   readonly lead?: string;
   readonly runDir?: string;
+  readonly collect?: boolean;
   readonly patience: number;
   readonly preemption?: string;
 }
@@ -75,6 +76,7 @@ export const agentCommand = defineCommand<AgentArguments>({
       describe: 'Configuration of a run whose coordinator the agent of node 0 starts beside itself.',
     },
     'run-dir': { type: 'string', requiresArg: true, describe: 'Directory of that run.' },
+    collect: { ...COLLECT_OPTION, implies: 'lead' },
     patience: {
       type: 'number',
       requiresArg: true,

@@ -2,6 +2,7 @@
 
 import { defineCommand } from '../cli/command.ts';
 import {
+  COLLECT_OPTION,
   configFile,
   EXPERT_PARALLEL_OPTION,
   SET_OPTION,
@@ -23,6 +24,7 @@ interface LaunchArguments {
   readonly advertise?: string;
   readonly keyFile?: string;
   readonly sshCommand?: string;
+  readonly collect?: boolean;
   readonly set?: string[];
   readonly workers?: number;
   readonly expertParallel?: number;
@@ -78,6 +80,7 @@ export const launchCommand = defineCommand<LaunchArguments>({
       describe: 'Key of the connections between hosts; a new one when left out.',
     },
     'ssh-command': SSH_COMMAND_OPTION,
+    collect: COLLECT_OPTION,
     set: SET_OPTION,
     workers: WORKERS_OPTION,
     'expert-parallel': EXPERT_PARALLEL_OPTION,

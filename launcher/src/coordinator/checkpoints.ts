@@ -3,6 +3,7 @@
  * the workers' shards, the manifest last, commit into the journal, and only then are older checkpoints removed.
  */
 
+import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
 import {
   beginCheckpoint,
@@ -19,6 +20,7 @@ import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { type Journal, readJournal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
+import type { Collection } from './collection.ts';
 import type { RunCorpora } from './corpora.ts';
 import type { CoordinatorState } from './state.ts';
 import { agreed, type Workers } from './workers.ts';
@@ -48,6 +50,8 @@ export interface CheckpointWriter {
   readonly tokenizer: TokenizerRecord;
   readonly tensors: readonly SavedTensor[];
   readonly workers: Workers;
+  /** Fetches the shards, where the workers' hosts do not see the run's directory. */
+  readonly collection?: Pick<Collection, 'fetch'> | undefined;
   readonly journal: Journal;
   /** Throws when the run is another process's by now. */
   readonly assertOwned: () => void;
@@ -70,7 +74,7 @@ export async function saveCheckpoint(
   writer: CheckpointWriter,
   state: CoordinatorState,
 ): Promise<CommittedCheckpoint | UnsoundState> {
-  const { run, corpora, workers, journal } = writer;
+  const { run, corpora, workers, journal, collection } = writer;
   const { step } = state;
   const examined = await workers.call('examine', {});
   const { probe } = agreed(`the probe at step ${step}`, examined, ['probe']);
@@ -81,11 +85,10 @@ export async function saveCheckpoint(
   journal.append('save', step, { path: pathInRun(run.path, checkpointDirectory(run.path, step)) });
   writer.remains.add(checkpointDirectory(run.path, step));
   const directory = await beginCheckpoint(run.path, step);
-  const answers = await workers.call('save', {
-    directory,
-    ...(workers.id !== undefined && { writer: workers.id }),
-  });
+  const answers = await saveShards(writer, directory);
   const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
+  const shards = answers.map(({ shard }) => shard);
+  await collection?.fetch(directory, shards);
   const saved: SavedState = {
     coordinator: state,
     worker,
@@ -99,7 +102,7 @@ export async function saveCheckpoint(
     directory,
     step,
     tensors: [...writer.tensors],
-    shards: answers.map(({ shard }) => shard),
+    shards,
     config,
     configHash: hashConfig(config),
     state: saved as unknown as Record<string, unknown>,
@@ -125,6 +128,24 @@ export function neededToGoBack(config: RunConfig, committed: Iterable<number>, s
   const steps = [...committed];
   const newestBefore = Math.max(-1, ...steps.filter((saved) => saved <= earliest));
   return steps.filter((saved) => saved >= newestBefore);
+}
+
+async function saveShards({ workers, collection }: CheckpointWriter, directory: string) {
+  try {
+    return await workers.call('save', {
+      directory,
+      ...(workers.id !== undefined && { writer: workers.id }),
+      ...(collection && { isFetched: true }),
+    });
+  } catch (error) {
+    const isUnseen = error instanceof SluiceError && error.code === 'SLUICE_E_FILE_MISSING';
+    if (!isUnseen || !existsSync(directory)) throw error;
+    throw new SluiceError(
+      'SLUICE_E_CHECKPOINT_INCOMPLETE',
+      `A worker does not see ${directory}, which the coordinator has made: ${error.message} Where hosts do not share the run's directory, give --collect.`,
+      { details: { directory }, cause: error },
+    );
+  }
 }
 
 /** Names that a message has room for. */

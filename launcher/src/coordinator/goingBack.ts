@@ -14,6 +14,7 @@ import type { RunDirectory } from '../run/runDirectory.ts';
 import { pathFromRun } from '../run/runPaths.ts';
 import { newestCheckpoint } from './afterFault.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
+import type { Collection } from './collection.ts';
 import type { Restored } from './spikes.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { type AfterStep, isDue } from './trainRun.ts';
@@ -45,11 +46,18 @@ export function snapshotsAfterStep(config: RunConfig, state: CoordinatorState, h
   };
 }
 
+/** Who goes back, and what there is to go back to. */
+export interface WayBack {
+  readonly workers: Workers;
+  readonly held: HeldStates;
+  /** Brings a checkpoint, where the workers' hosts do not see the run's directory. */
+  readonly collection: Pick<Collection, 'bring' | 'clear'> | undefined;
+}
+
 /** Takes workers and logs back. The decision is in the journal by now, and with it what checkpoints are worth. */
 export async function goBackTo(
   { to }: Rollback,
-  workers: Workers,
-  held: HeldStates,
+  { workers, held, collection }: WayBack,
   { run, config }: Session,
   underway: Underway,
 ): Promise<Restored> {
@@ -62,7 +70,10 @@ export async function goBackTo(
   } else {
     const from = await newestCheckpoint(run);
     underway.latest = from?.checkpoint;
-    await workers.call('restore', from?.checkpoint ? { checkpoint: from.checkpoint.path } : {});
+    const checkpoint = from?.checkpoint?.path;
+    if (checkpoint) await collection?.bring({ checkpoint });
+    await workers.call('restore', checkpoint ? { checkpoint, isBrought: collection !== undefined } : {});
+    await collection?.clear('checkpoint');
     held.backTo(from?.state.step ?? 0);
     return goOnFrom(from?.state ?? initialState(new SpikeDetector(config.spikes).state()));
   }

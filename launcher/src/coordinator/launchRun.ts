@@ -50,7 +50,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   const path = options.runDir ?? directoryForRun(config, options.config);
   const id = runId(readJournal(runDirectory(path).journal)) ?? newRunId();
   const plan = planHosts(hostsFlags(options), config.hosts, options.config);
-  const { starter, hosts, keyFile, listen, advertise } = plan;
+  const { starter, hosts, keyFile, listen, advertise, collect } = plan;
   if (starter === 'slurm') return submitBySlurm(options, plan, config, path, log);
   if (starter === 'kubernetes') return submitToCluster(options, plan, config);
   const expected = starter === 'ssh' ? hosts.map(nodeName) : starter === 'agents' ? nodesOf(plan) : 0;
@@ -62,6 +62,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
     curve,
     advertise,
     expected,
+    collect,
     ...config.faults,
     log,
   });
@@ -133,8 +134,9 @@ async function freeChanges(options: LaunchRunOptions, path: string): Promise<str
   return diffConfigs(saved, now).map(({ key, after }) => `${key}=${JSON.stringify(after ?? null)}`);
 }
 
-function hostsFlags({ on, nodes, listen, advertise, keyFile, sshCommand }: LaunchRunOptions): HostsFlags {
-  return { on, nodes, listen, advertise, keyFile, sshCommand };
+function hostsFlags(options: LaunchRunOptions): HostsFlags {
+  const { on, nodes, listen, advertise, keyFile, sshCommand, collect } = options;
+  return { on, nodes, listen, advertise, keyFile, sshCommand, collect };
 }
 
 function nodesOf({ nodes }: Pick<HostsFlags, 'nodes'>): number {
@@ -163,7 +165,7 @@ async function startBySsh(
 
 /** What would be done, for people to look at before. */
 function planText(
-  { starter, hosts, nodes, listen, sshCommand, saidBy }: HostsPlan,
+  { starter, hosts, nodes, listen, sshCommand, collect, saidBy }: HostsPlan,
   { parallel }: RunConfig,
   path: string,
 ): CommandResult {
@@ -179,6 +181,7 @@ function planText(
     ...(starter === 'agents'
       ? [`${nodes} agents, which something else starts, join ${listen ?? 'at a free port'}`]
       : []),
+    ...(collect ? ['hosts need not see the run’s directory: checkpoints go through the coordinator'] : []),
     ...executed.map(
       ({ host, slots, words }) => `${host} (${slots ?? 'any number of'} workers): ${words.join(' ')}`,
     ),

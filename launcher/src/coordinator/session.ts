@@ -23,6 +23,7 @@ import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
 import { goBack, judge, stoppedForGood, withRecovery } from './afterFault.ts';
 import { saveCheckpoint } from './checkpoints.ts';
+import { Collection } from './collection.ts';
 import { computesOnDevices } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { fleetAfterStep } from './fleetView.ts';
@@ -165,6 +166,14 @@ async function train(
 ): Promise<SessionOutcome> {
   const { run, config, corpora, tokenizer, journal, from, lastStep, fleet, lock, id } = session;
   const { state, recorder, board, stop } = underway;
+  const collection = fleet.collects
+    ? new Collection({ run: id, placements, tell: recorder.message, isStopped: () => stop.requested })
+    : undefined;
+  await collection?.bring({
+    corpora: corpora.corpora,
+    checkpoint: from?.copies ? undefined : from?.checkpoint?.path,
+    weights: from ? undefined : config.initialize.from,
+  });
   const [started] = await workers.call('initialize', {
     config,
     // Other hosts have other working directories.
@@ -172,11 +181,13 @@ async function train(
     ...(from?.copies
       ? { memory: memoryRequest(from.copies, placements) }
       : from?.checkpoint && { checkpoint: from.checkpoint.path }),
+    ...(collection && { brought: corpora.corpora.map(({ manifestHash }) => manifestHash) }),
   });
+  await collection?.clear('checkpoint', 'weights');
   const tensors = savedTensors(config);
   const warn = (text: string) => recorder.message(text, 'warning');
   const writer = {
-    ...{ run, config, corpora, tokenizer, tensors, workers, journal, warn },
+    ...{ run, config, corpora, tokenizer, tensors, workers, journal, warn, collection },
     assertOwned: () => lock.assertOwned(),
     remains: new Set<string>(),
   };
@@ -223,7 +234,7 @@ async function train(
     },
     recovery: (rate) => recoveryFromStop(run, config, rate),
     rateOf: (step) => poisonedRate(poison, step),
-    goBack: (decision) => goBackTo(decision, workers, held, session, underway),
+    goBack: (decision) => goBackTo(decision, { workers, held, collection }, session, underway),
     judgeArithmetic: (result) =>
       judgeArithmetic(
         { journal, warn, placeOf: (rank) => board.placeOf(rank), faults: underway.arithmetic },

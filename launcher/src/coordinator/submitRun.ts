@@ -59,7 +59,8 @@ export async function submitBySlurm(
   }
   makeDirectories(path);
   if (!existsSync(keyFile)) makeKeyFile(keyFile);
-  await writeFileAtomic(join(path, LAUNCHED), stringify(configInRun(path, config)));
+  const launched = { ...config, hosts: { ...config.hosts, collect: hosts.collect } };
+  await writeFileAtomic(join(path, LAUNCHED), stringify(configInRun(path, launched as RunConfig)));
   const submission = await submitToSlurm(plan);
   log(`submitted; what it says goes to ${submission.output}`);
   return { text: `job ${submission.jobId}`, json: { ...submission, runDir: path } };
@@ -121,6 +122,7 @@ const UNHEARD_IN_JOBS: Unheard = {
 };
 const UNHEARD_IN_PODS: Unheard = {
   ...UNHEARD_IN_JOBS,
+  collect: 'write hosts.collect into the configuration',
   runDir: 'write runDir into the file of the cluster',
   set: 'write it into the configuration',
   workers: 'write it into the configuration',
@@ -131,7 +133,7 @@ const UNHEARD_IN_PODS: Unheard = {
 function refuseUnheard(options: LaunchRunOptions, hosts: HostsPlan, unheard: Unheard): void {
   for (const [key, instead] of Object.entries(unheard)) {
     const isGiven = options[key as keyof LaunchRunOptions] !== undefined;
-    if (!isGiven && hosts[key as keyof HostsPlan] === undefined) continue;
+    if (!isGiven && (key === 'collect' || hosts[key as keyof HostsPlan] === undefined)) continue;
     const flag = isGiven
       ? `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
       : `hosts.${key}`;

@@ -1,11 +1,13 @@
 /** The agent's side of files of its host: what the coordinator asks of them, one request after the other. */
 
 import { constants } from 'node:fs';
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { type FileHandle, open, readdir, rm, stat } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
 import { errorToData } from '@sluice/collectives/control';
-import { writeError } from '@sluice/core';
-import { memoryOf } from '@sluice/train';
+import { makeDirectories, writeError } from '@sluice/core';
+import { collectedBy, memoryOf } from '@sluice/train';
+import { dataRoots } from '../run/dataRoot.ts';
+import { adoptCorpus, linkCorpus } from './agentCorpus.ts';
 import type { AgentMessages, CoordinatorMessages, FilePlace } from './protocol.ts';
 
 type Request = CoordinatorMessages['files'];
@@ -29,7 +31,7 @@ export class AgentFiles {
    * @param answer sends what came of a request
    * @param places folders that are meant by each place
    */
-  constructor(answer: (answer: Answer) => void, places: Places = { memory: memoryOf(process.pid) }) {
+  constructor(answer: (answer: Answer) => void, places: Places = ownPlaces()) {
     this.#answer = answer;
     this.#places = places;
   }
@@ -46,20 +48,42 @@ export class AgentFiles {
   }
 
   async #carryOut(request: Request): Promise<Omit<Answer, 'ask'>> {
+    const { memory: _, ...places } = this.#places;
+    if (request.act === 'link') return { isThere: linkCorpus(places, request.corpus) };
+    if (request.act === 'adopt') return { isThere: await adoptCorpus(places, request) };
     const root = this.#places[request.place];
     if (request.act === 'list') return { list: await filesWithin(root) };
     const path = join(root, request.path);
-    let file: FileHandle | undefined;
     try {
-      file = await open(path, FLAGS[request.act]);
-      if (request.act === 'read') return { bytes: await readPiece(file, request.offset, request.length) };
-      if (request.act === 'write') await writePiece(file, request.offset, request.bytes);
+      if (request.act !== 'remove') return await onFile(path, request);
+      await rm(path, { recursive: true, force: true });
       return {};
     } catch (error) {
       throw writeError(path, error);
-    } finally {
-      await file?.close();
     }
+  }
+}
+
+function ownPlaces(): Places {
+  return {
+    memory: memoryOf(process.pid),
+    collected: collectedBy(process.pid),
+    data: dataRoots().outputRoot,
+  };
+}
+
+async function onFile(
+  path: string,
+  request: Extract<Request, { act: keyof typeof FLAGS }>,
+): Promise<Omit<Answer, 'ask'>> {
+  if (request.act === 'create') makeDirectories(dirname(path));
+  const file = await open(path, FLAGS[request.act]);
+  try {
+    if (request.act === 'read') return { bytes: await readPiece(file, request.offset, request.length) };
+    if (request.act === 'write') await writePiece(file, request.offset, request.bytes);
+    return {};
+  } finally {
+    await file.close();
   }
 }
 

@@ -29,6 +29,8 @@ export interface AgentFleetOptions {
   readonly joinSeconds: number;
   /** How long a restart waits for a host in place of a lost one, seconds. */
   readonly replacementSeconds: number;
+  /** Whether its hosts do not see the run's directory. */
+  readonly collect?: boolean | undefined;
   readonly log: (line: string) => void;
 }
 
@@ -99,6 +101,10 @@ export class AgentFleet implements Fleet {
 
   get network(): TeamNetwork | undefined {
     return this.#network;
+  }
+
+  get collects(): boolean {
+    return this.#options.collect ?? false;
   }
 
   /** In the order of their ranks: as a scheduler numbered them, else by natural order of their names. */

@@ -25,6 +25,8 @@ export interface FleetTeller {
 export interface Fleet {
   /** How hosts reach each other; undefined where the run has only this machine. */
   readonly network: TeamNetwork | undefined;
+  /** Whether its hosts do not see the run's directory and the corpora: what they need and save goes through their agents. */
+  readonly collects: boolean;
   /** The hosts that are there, in the order of their ranks. */
   hosts(): readonly Host[];
   /**
@@ -64,6 +66,7 @@ export function localFleet(entry?: string): Fleet {
   const hosts = [localHost(entry)];
   return {
     network: undefined,
+    collects: false,
     hosts: () => hosts,
     assemble: async () => hosts,
     hasNewcomers: () => false,

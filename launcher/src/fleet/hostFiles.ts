@@ -3,8 +3,9 @@
  * time, so that neither memory nor heartbeats suffer from large ones.
  */
 
+import { open } from 'node:fs/promises';
 import { errorFromData } from '@sluice/collectives/control';
-import { SluiceError } from '@sluice/core';
+import { createFile, SluiceError } from '@sluice/core';
 import { type AgentMessages, type CoordinatorMessages, type FilePlace, PIECE_BYTES } from './protocol.ts';
 
 type Request = CoordinatorMessages['files'];
@@ -49,6 +50,21 @@ export class HostFiles {
     return (await this.#ask({ act: 'list', place })).list ?? [];
   }
 
+  /** Removes a file or folder, if it is there. */
+  async remove(place: FilePlace, path: string): Promise<void> {
+    await this.#ask({ act: 'remove', place, path });
+  }
+
+  /** Has workers read the host's own corpus of a hash. @returns whether it has it */
+  async linkCorpus(corpus: string): Promise<boolean> {
+    return (await this.#ask({ act: 'link', corpus })).isThere ?? false;
+  }
+
+  /** Makes what was written into the folder `brought` of the host's corpora one of them. */
+  async adoptCorpus(corpus: string, brought: string, name: string): Promise<void> {
+    await this.#ask({ act: 'adopt', corpus, brought, name });
+  }
+
   /** A whole file, of a size that memory has room for. */
   async read(place: FilePlace, { path, size }: HostFile): Promise<Buffer> {
     const content = Buffer.alloc(size);
@@ -59,12 +75,55 @@ export class HostFiles {
     return content;
   }
 
-  /** Writes a whole file, in place of one of the name; its folder must be there. */
+  /** Writes a whole file, in place of one of the name. */
   async write(place: FilePlace, path: string, content: Uint8Array): Promise<void> {
-    await this.#ask({ act: 'create', place, path });
-    await inPieces(content.length, (offset, length) =>
-      this.#ask({ act: 'write', place, path, offset, bytes: content.subarray(offset, offset + length) }),
+    await this.#writePieces(place, path, content.length, async (offset, length) =>
+      content.subarray(offset, offset + length),
     );
+  }
+
+  /**
+   * Fetches a file of any size; it is on this machine's disk, whole, when the promise resolves.
+   * @param to path on this machine
+   */
+  async fetch(place: FilePlace, { path, size }: HostFile, to: string): Promise<void> {
+    await createFile(to, (file) =>
+      inPieces(size, async (offset, length) => {
+        const { bytes } = await this.#ask({ act: 'read', place, path, offset, length });
+        await file.write(bytes ?? Buffer.of(), offset);
+      }),
+    );
+  }
+
+  /**
+   * Sends a file of any size.
+   * @param from path on this machine
+   * @param beforePiece may throw, to end it early
+   */
+  async send(from: string, place: FilePlace, path: string, beforePiece: () => void): Promise<void> {
+    const file = await open(from, 'r');
+    try {
+      const { size } = await file.stat();
+      await this.#writePieces(place, path, size, async (offset, length) => {
+        beforePiece();
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset);
+        return buffer.subarray(0, bytesRead);
+      });
+    } finally {
+      await file.close();
+    }
+  }
+
+  async #writePieces(
+    place: FilePlace,
+    path: string,
+    size: number,
+    piece: (offset: number, length: number) => Promise<Uint8Array>,
+  ): Promise<void> {
+    await this.#ask({ act: 'create', place, path });
+    await inPieces(size, async (offset, length) => {
+      await this.#ask({ act: 'write', place, path, offset, bytes: await piece(offset, length) });
+    });
   }
 
   /** Takes an answer of the agent. */

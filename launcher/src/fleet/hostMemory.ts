@@ -1,23 +1,39 @@
-/** The copies in a host's memory that the workers of this process keep: removed with it, and those of dead ones before it begins. */
+/**
+ * What the workers of this process keep on this host: copies in its memory, and what is on its way between them and the
+ * coordinator. It is removed with this process, and that of dead ones before it begins.
+ */
 
 import { readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { memoryOf, memoryRoot } from '@sluice/train';
+import { dirname, join } from 'node:path';
+import { collectedBy, memoryOf } from '@sluice/train';
 import { processStart } from '../run/processIdentity.ts';
+
+const FOLDERS = [memoryOf, collectedBy];
 
 /** Makes room that processes of this host which were killed have left occupied. */
 export function sweepHostMemory(): void {
-  for (const name of readdirSync(memoryRoot())) {
-    const pid = /-(\d+)$/.exec(name)?.[1];
-    const path = join(memoryRoot(), name);
-    // Containers may share their memory, but know nothing of each other's processes.
-    if (pid === undefined || path !== memoryOf(Number(pid))) continue;
-    if (processStart(Number(pid)) === undefined) removeQuietly(path);
+  for (const folderOf of FOLDERS) {
+    const root = dirname(folderOf(process.pid));
+    for (const name of namesIn(root)) {
+      const pid = /-(\d+)$/.exec(name)?.[1];
+      const path = join(root, name);
+      // Containers may share their memory, but know nothing of each other's processes.
+      if (pid === undefined || path !== folderOf(Number(pid))) continue;
+      if (processStart(Number(pid)) === undefined) removeQuietly(path);
+    }
   }
 }
 
 export function releaseHostMemory(): void {
-  removeQuietly(memoryOf(process.pid));
+  for (const folderOf of FOLDERS) removeQuietly(folderOf(process.pid));
+}
+
+function namesIn(root: string): string[] {
+  try {
+    return readdirSync(root);
+  } catch {
+    return [];
+  }
 }
 
 function removeQuietly(path: string): void {

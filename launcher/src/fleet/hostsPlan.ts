@@ -13,6 +13,8 @@ export interface HostsFlags {
   readonly advertise?: string | undefined;
   readonly keyFile?: string | undefined;
   readonly sshCommand?: string | undefined;
+  /** Whether the hosts do not see the run's directory. */
+  readonly collect?: boolean | undefined;
 }
 
 export interface HostsPlan extends Omit<HostsFlags, 'on'> {
@@ -36,9 +38,9 @@ export function planHosts(flags: HostsFlags, config: HostsConfig, path: string):
   const said = on === undefined ? { ...config, starter: config.on } : splitOn(on);
   const { starter, file, list } = { list: undefined, ...said };
   const told = Object.entries(others).filter(([, value]) => value !== undefined);
-  const { nodes, listen, advertise, keyFile, sshCommand } = config;
+  const { nodes, listen, advertise, keyFile, sshCommand, collect } = config;
   return {
-    ...{ nodes, listen, advertise, keyFile, sshCommand },
+    ...{ nodes, listen, advertise, keyFile, sshCommand, collect },
     ...Object.fromEntries(told),
     ...{ starter, file },
     hosts: starter === 'ssh' ? (list ?? readHostFile(file!)) : [],

@@ -22,11 +22,13 @@ const text = z.string().max(4096);
 const name = z.string().regex(/^[\w.:-]{1,253}$/);
 const count = z.int().min(0);
 /** Where files of a host lie that its agent hands out and takes: what is meant by it is the agent's affair. */
-export const FILE_PLACES = ['memory'] as const;
+export const FILE_PLACES = ['memory', 'collected', 'data'] as const;
 export type FilePlace = (typeof FILE_PLACES)[number];
 const place = z.enum(FILE_PLACES);
 /** Never leads out of its place. */
-const path = z.string().regex(/^(?!\.)[\w.-]{1,200}(\/(?!\.)[\w.-]{1,200}){0,3}$/);
+const path = z.string().regex(/^(?!\.\.?(\/|$))[^/\0]{1,250}(\/(?!\.\.?(\/|$))[^/\0]{1,250}){0,3}$/);
+const folder = z.string().regex(/^(?!\.\.?$)[^/\0]{1,250}$/);
+const hash = z.string().regex(/^[0-9a-f]{64}$/);
 /** Bytes of a file that one message carries. */
 export const PIECE_BYTES = 256 << 10;
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length <= PIECE_BYTES);
@@ -90,6 +92,8 @@ const AGENT_MESSAGES = {
       .max(4096)
       .optional(),
     bytes: bytes.optional(),
+    /** Of a corpus. */
+    isThere: z.boolean().optional(),
     error: error.optional(),
   }),
   /** Not an agent: somebody asks about the run, or wants it to stop. */
@@ -125,6 +129,12 @@ const COORDINATOR_MESSAGES = {
     /** Makes an empty file; one of the name goes. */
     z.strictObject({ act: z.literal('create'), ask: count, place, path }),
     z.strictObject({ act: z.literal('write'), ask: count, place, path, offset: count, bytes }),
+    /** With all that is in it. */
+    z.strictObject({ act: z.literal('remove'), ask: count, place, path }),
+    /** Has the workers read a prepared corpus of the host. */
+    z.strictObject({ act: z.literal('link'), ask: count, corpus: hash }),
+    /** The same for one whose files were written into the folder `brought` of the host's corpora, which gets its name. */
+    z.strictObject({ act: z.literal('adopt'), ask: count, corpus: hash, brought: folder, name: folder }),
   ]),
   told: z.strictObject({ answer: z.record(z.string(), z.unknown()) }),
 } as const;

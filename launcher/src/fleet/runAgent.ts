@@ -26,6 +26,7 @@ export interface RunAgentOptions {
   readonly slots?: number | undefined;
   readonly lead?: string | undefined;
   readonly runDir?: string | undefined;
+  readonly collect?: boolean | undefined;
   readonly patience: number;
   readonly preemption?: string | undefined;
 }
@@ -109,11 +110,15 @@ function placeOf(options: RunAgentOptions): AgentPlace {
 
 /** The command that starts the run, or goes on with it, where this agent's node listens. */
 function launchWords(
-  { lead, keyFile, runDir }: RunAgentOptions,
+  { lead, keyFile, runDir, collect }: RunAgentOptions,
   { join, nodes }: AgentPlace,
 ): readonly string[] {
   const { host, port } = parseEndpoint(join);
   const listen = formatEndpoint({ host: isLoopback(host) ? host : '0.0.0.0', port });
   const flags = ['--on', 'agents', '--nodes', String(nodes), '--listen', listen, '--key-file', keyFile!];
-  return ['launch', lead!, ...flags, ...(runDir === undefined ? [] : ['--run-dir', runDir])];
+  return [
+    ...['launch', lead!, ...flags],
+    ...(runDir === undefined ? [] : ['--run-dir', runDir]),
+    ...(collect ? ['--collect'] : []),
+  ];
 }

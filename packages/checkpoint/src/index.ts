@@ -33,4 +33,5 @@ export {
   type Verification,
   type VerifyOptions,
   verifyCheckpoint,
+  verifyShard,
 } from './verify.ts';

@@ -80,7 +80,8 @@ export async function verifyContent(
   return problems;
 }
 
-async function verifyShard(
+/** Checks one worker's part, with bounded memory. */
+export async function verifyShard(
   directory: string,
   shard: ShardRecord,
   deep: boolean,

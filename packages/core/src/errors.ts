@@ -131,7 +131,7 @@ export const ERROR_TABLE = {
   SLUICE_E_CHECKPOINT_INCOMPLETE: {
     summary: 'A directory holds no whole checkpoint: saving it did not come to its end.',
     advice:
-      'Use the checkpoint before it, as `sluice resume` does by itself. With several machines, the run directory must be shared by all.',
+      'Use the checkpoint before it, as `sluice resume` does by itself. With several machines, the run directory must be shared by all, or the run started with --collect.',
   },
   SLUICE_E_CHECKPOINT_DAMAGED: {
     summary: 'The files of a checkpoint are not those that were saved.',

@@ -1,7 +1,7 @@
 export * from './config.ts';
 export { Dataset, openDataset } from './dataset.ts';
 export { findPrepared } from './findPrepared.ts';
-export type { DatasetManifest, SplitManifest, SplitName } from './manifest.ts';
+export { type DatasetManifest, manifestFiles, type SplitManifest, type SplitName } from './manifest.ts';
 export { MixtureSampler } from './mixtureSampler.ts';
 export { permute } from './order.ts';
 export {

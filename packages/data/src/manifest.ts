@@ -97,7 +97,7 @@ function parseManifest(path: string, text: string): DatasetManifest {
 }
 
 /** All the files that a manifest vouches for. */
-function manifestFiles({ tokenizer, tokenizerConfig, splits }: DatasetManifest): FileEntry[] {
+export function manifestFiles({ tokenizer, tokenizerConfig, splits }: DatasetManifest): FileEntry[] {
   const ofSplit = ({ shards, index, names }: SplitManifest): FileEntry[] => [...shards, index, names];
   return [tokenizer, tokenizerConfig, ...ofSplit(splits.train), ...ofSplit(splits.validation)];
 }

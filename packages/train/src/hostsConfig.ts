@@ -60,6 +60,12 @@ export const HostsConfig = z
       .meta({ format: 'path' })
       .optional()
       .describe('Key of the connections between hosts; a new one when left out.'),
+    collect: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Whether hosts do not see the run’s directory: checkpoints, and a corpus that they lack, go through the coordinator.',
+      ),
     sshCommand: z.string().min(1).optional().describe('ssh: program and first words in place of `ssh`.'),
   })
   .superRefine(({ on, file, list }, context) => {

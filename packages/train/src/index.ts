@@ -8,6 +8,7 @@ export {
   type BenchStepResult,
   benchStep,
 } from './bench.ts';
+export { COLLECTED, collectedBy } from './collected.ts';
 export * from './config.ts';
 export { ForwardMeter } from './diagnostics/meter.ts';
 export { measureSavedUpdate, type SavedUpdate } from './diagnostics/savedUpdate.ts';
@@ -23,7 +24,7 @@ export {
   weightedMean,
 } from './forwardGrains.ts';
 export { HostsConfig, STARTERS, type Starter } from './hostsConfig.ts';
-export { memoryOf, memoryRoot } from './memoryCopies.ts';
+export { memoryOf } from './memoryCopies.ts';
 export * from './plan/index.ts';
 export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom } from './poison.ts';
 export * from './protocol.ts';

@@ -21,7 +21,7 @@ import type { CopyRequest, MemoryRequest } from './protocol.ts';
 import type { Workers } from './topology.ts';
 
 /** A file system in memory, where there is one. */
-export function memoryRoot(): string {
+function memoryRoot(): string {
   return existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 }
 

@@ -18,6 +18,8 @@ export interface InitializeRequest {
   readonly checkpoint?: string;
   /** In place of a checkpoint: copies in the memory of the hosts. */
   readonly memory?: MemoryRequest;
+  /** Where hosts do not see these paths, and what they name was brought to each: the hashes of the corpora. */
+  readonly brought?: readonly string[];
 }
 
 /** Copies that are to be gone on from. */
@@ -147,6 +149,8 @@ export interface SnapshotRequest {
 export interface RestoreRequest {
   readonly snapshot?: number;
   readonly checkpoint?: string;
+  /** Whether hosts do not see its path, and it was brought to each. */
+  readonly isBrought?: boolean;
 }
 
 /** What a state must show before it is worth a checkpoint. */
@@ -162,6 +166,8 @@ export interface SaveRequest {
   readonly directory: string;
   /** Name of the group of workers, which becomes part of the shard's. */
   readonly writer?: string;
+  /** Whether the worker's host does not see the directory, and the coordinator fetches the shard from where it is left. */
+  readonly isFetched?: boolean;
 }
 
 /** The loss of a fixed batch, by which a checkpoint proves itself. */

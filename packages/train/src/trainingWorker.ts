@@ -2,10 +2,11 @@
 
 import { openCheckpoint, writeShard } from '@sluice/checkpoint';
 import { openWeights } from '@sluice/checkpoint/huggingface';
-import { invariant, SluiceError } from '@sluice/core';
+import { invariant, makeDirectories, SluiceError } from '@sluice/core';
 import { openRunData, type RunData } from '@sluice/data';
 import { arithmetic, selectBackend, setThreads, threads } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
+import { broughtCheckpoint, broughtHere, collectedSave } from './collected.ts';
 import type { RunConfig } from './config.ts';
 import type { Samplers } from './forwardPasses.ts';
 import { gatherCopies, keepCopies } from './memoryCopies.ts';
@@ -44,13 +45,9 @@ class TrainingWorker {
     this.#workers = workers;
   }
 
-  async initialize({
-    config,
-    dataDirectories,
-    checkpoint,
-    memory,
-  }: InitializeRequest): Promise<InitializeResult> {
+  async initialize(request: InitializeRequest): Promise<InitializeResult> {
     this.#workers.progress('preparing the model');
+    const { config, dataDirectories, checkpoint, memory } = request.brought ? broughtHere(request) : request;
     const backend = await selectBackend(config.backend);
     setThreads(config.parallel.threads || Number(process.env.SLUICE_THREADS ?? 1));
     this.#data = openRunData(config.data, config.seed, dataDirectories);
@@ -91,8 +88,9 @@ class TrainingWorker {
     return {};
   }
 
-  async restore({ snapshot, checkpoint }: RestoreRequest) {
+  async restore({ snapshot, checkpoint: named, isBrought }: RestoreRequest) {
     this.#workers.progress('going back');
+    const checkpoint = isBrought ? broughtCheckpoint() : named;
     if (snapshot !== undefined) this.#snapshots.restore(snapshot, this.trainer);
     else if (checkpoint === undefined) this.#snapshots.restart(this.trainer);
     else this.#snapshots.forgetAfter(await this.#restore(this.trainer, checkpoint));
@@ -105,8 +103,10 @@ class TrainingWorker {
     return { probe, nonFinite: nonFinitePieces(this.trainer) };
   }
 
-  async save({ directory, writer }: SaveRequest): Promise<SaveResult> {
+  async save({ directory: shared, writer, isFetched }: SaveRequest): Promise<SaveResult> {
     this.#workers.progress('saving');
+    const directory = isFetched ? collectedSave() : shared;
+    if (isFetched) makeDirectories(directory);
     const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer), { writer });
     return { shard, state: trainerState(this.trainer) };
   }

@@ -28,9 +28,9 @@ export class Sandbox {
   }
 
   /** Starts `sluice` with the words of `command`, and with further variables of the environment. */
-  start(command: string, environment: NodeJS.ProcessEnv = {}): Running {
+  start(command: string, environment: NodeJS.ProcessEnv = {}, cwd = this.path): Running {
     const child = spawn(process.execPath, [this.#bin, ...command.split(' ')], {
-      cwd: this.path,
+      cwd,
       env: { ...process.env, SLUICE_DATA: join(this.path, 'data'), ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

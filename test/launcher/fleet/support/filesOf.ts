@@ -1,5 +1,6 @@
 /** The two ends of a host's files, without a network between them. */
 
+import { join } from 'node:path';
 import { AgentFiles } from '../../../../launcher/src/fleet/agentFiles.ts';
 import { HostFiles } from '../../../../launcher/src/fleet/hostFiles.ts';
 import {
@@ -9,14 +10,14 @@ import {
   encodeFromCoordinator,
 } from '../../../../launcher/src/fleet/protocol.ts';
 
-/** Files of a host whose places are all in `directory`. */
+/** Files of a host whose memory is `directory`, with the other places in it. */
 export function filesOf(directory: string, name = 'h1'): HostFiles {
   const agent = new AgentFiles(
     (answer) => {
       const message = decodeFromAgent(encodeFromAgent('files', answer));
       if (message?.kind === 'files') host.answer(message.body);
     },
-    { memory: directory },
+    { memory: directory, collected: join(directory, 'collected'), data: join(directory, 'data') },
   );
   const host = new HostFiles(name, (request) => {
     const message = decodeFromCoordinator(encodeFromCoordinator('files', request));
