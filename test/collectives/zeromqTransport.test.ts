@@ -1,8 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { type MessageHeader, ZeroMqTransport } from '@sluice/collectives';
+import { type MessageHeader, TcpProxy, ZeroMqTransport } from '@sluice/collectives';
 import test from 'ava';
-import { TcpProxy } from '../support/tcpProxy.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const HEADER: MessageHeader = {

@@ -27,11 +27,11 @@ test.serial('workers and coordinator of one machine', async (t) => {
   weights = weightsHash;
 });
 
-test.serial('workers, agents and coordinator, experts shared, over encrypted connections', async (t) => {
+test.serial('workers, whole hosts and coordinator, experts shared, over encrypted connections', async (t) => {
   const { identical, weightsHash, faults } = await sandbox.json<Verified>(
-    `${verify} --workers 4 --expert-parallel 2 --agents 3 --kills 3 --seed 5`,
+    `${verify} --workers 4 --expert-parallel 2 --agents 3 --kills 3 --seed 14`,
   );
   t.true(identical);
   t.is(weightsHash, weights);
-  t.true(faults.some(({ kind }) => kind === 'killAgent'));
+  t.true(faults.some(({ kind }) => kind === 'killHost' || kind === 'freezeHost'));
 });

@@ -4,9 +4,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { TcpProxy } from '@sluice/collectives';
 import { freePort } from '../fleet/address.ts';
 import { makeKeyFile } from '../fleet/keyFile.ts';
+import { BEAT_MS, BEATS_UNTIL_LOST } from '../fleet/protocol.ts';
 import { descendants, isWorker, type ProcessEntry } from '../operate/processes.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
@@ -35,12 +38,24 @@ interface Started {
   readonly ended: Promise<Ended>;
 }
 
+/** An agent that stands for a host, and its way to the coordinator. */
+interface AbusedHost {
+  readonly name: string;
+  readonly words: readonly string[];
+  readonly link: TcpProxy;
+  agent: Started;
+}
+
+/** How long a host stands still, or its way to the coordinator is cut: longer than the coordinator waits for a sign of life, ms. */
+export const HOST_AWAY_MS = (BEATS_UNTIL_LOST + 3) * BEAT_MS;
+
 export class AbusedRun {
   readonly runDir: string;
   readonly #options: AbusedRunOptions;
   readonly #where: readonly string[] = [];
-  readonly #agents: (Started | undefined)[] = [];
-  readonly #agentWords: readonly string[];
+  readonly #keyFile: string;
+  readonly #port: number;
+  readonly #hosts: AbusedHost[] = [];
   #coordinator: Started | undefined;
   #isEnding = false;
 
@@ -48,20 +63,19 @@ export class AbusedRun {
     const run = new AbusedRun(options, options.agents > 0 ? await freePort() : 0);
     options.signal.addEventListener('abort', () => run.kill());
     run.startCoordinator();
-    for (let i = 0; i < options.agents; i++) run.#startAgent(i);
+    for (let i = 0; i < options.agents; i++) await run.#addHost(i);
     return run;
   }
 
   private constructor(options: AbusedRunOptions, port: number) {
     this.#options = options;
     this.runDir = options.runDir;
-    const keyFile = `${options.runDir}.key`;
-    const where = `tcp://127.0.0.1:${port}`;
-    this.#agentWords = ['agent', '--join', where, '--key-file', keyFile];
+    this.#keyFile = `${options.runDir}.key`;
+    this.#port = port;
     if (options.agents === 0) return;
-    makeKeyFile(keyFile);
-    const count = String(options.agents);
-    this.#where = ['--on', 'agents', '--nodes', count, '--listen', where, '--key-file', keyFile];
+    makeKeyFile(this.#keyFile);
+    const [count, where] = [String(options.agents), `tcp://127.0.0.1:${port}`];
+    this.#where = ['--on', 'agents', '--nodes', count, '--listen', where, '--key-file', this.#keyFile];
   }
 
   startCoordinator(workers?: number): void {
@@ -76,8 +90,7 @@ export class AbusedRun {
   }
 
   workers(): ProcessEntry[] {
-    const roots = [this.#coordinator, ...this.#agents].flatMap((one) => one?.child.pid ?? []);
-    return roots.flatMap((pid) => descendants(pid).filter(isWorker));
+    return this.#roots().flatMap((pid) => descendants(pid).filter(isWorker));
   }
 
   killCoordinator(): void {
@@ -89,11 +102,38 @@ export class AbusedRun {
     this.#coordinator?.child.kill('SIGTERM');
   }
 
-  /** Kills an agent; another of the same node follows, as a scheduler or ssh starts one. */
-  killAgent(which: number): string {
-    const index = Math.floor(which * this.#agents.length);
-    this.#agents[index]?.child.kill('SIGKILL');
-    return `h${index + 1}`;
+  /** Hosts that have workers at the moment. */
+  busyHosts(): string[] {
+    return this.#hosts.flatMap(({ name, agent }) => (workersOf(agent).length > 0 ? [name] : []));
+  }
+
+  /** Kills an agent, with which its workers end; another of the same node follows, as a scheduler or ssh starts one. */
+  killAgent(host: string): void {
+    this.#host(host).agent.child.kill('SIGKILL');
+  }
+
+  /** Kills an agent and its workers at once, as a power cut does; another agent follows. */
+  killHost(host: string): void {
+    for (const pid of this.#processesOf(host)) signalQuietly(pid, 'SIGKILL');
+  }
+
+  /** Lets an agent and its workers stand still for `HOST_AWAY_MS`; this does not wait for that. */
+  freezeHost(host: string): void {
+    const pids = this.#processesOf(host);
+    for (const pid of pids) signalQuietly(pid, 'SIGSTOP');
+    void delay(HOST_AWAY_MS, undefined, { ref: false }).then(() => {
+      for (const pid of pids) signalQuietly(pid, 'SIGCONT');
+    });
+  }
+
+  /** Loses what an agent and the coordinator send each other for `HOST_AWAY_MS`, and resets the connection after that. */
+  cutHost(host: string): void {
+    const { link } = this.#host(host);
+    link.swallow();
+    void delay(HOST_AWAY_MS, undefined, { ref: false }).then(() => {
+      link.cut();
+      link.mend();
+    });
   }
 
   /** Bytes of metrics that were written, which grow with each step. */
@@ -104,33 +144,57 @@ export class AbusedRun {
   /** Ends all processes by force. */
   kill(): void {
     this.#isEnding = true;
-    const roots = [this.#coordinator, ...this.#agents].flatMap((one) => one?.child.pid ?? []);
+    const roots = this.#roots();
     for (const pid of [...roots.flatMap((root) => descendants(root).map((entry) => entry.pid)), ...roots]) {
-      killQuietly(pid);
+      signalQuietly(pid, 'SIGKILL');
     }
+    for (const { link } of this.#hosts) void link.close();
   }
 
   /** Waits until all processes have ended. */
   async end(): Promise<void> {
     this.#isEnding = true;
     await this.#coordinator?.ended;
-    const agents = this.#agents.filter((agent) => agent !== undefined);
-    await Promise.all(agents.map(({ ended }) => ended));
+    await Promise.all(this.#hosts.map(({ agent }) => agent.ended));
   }
 
-  #startAgent(index: number): void {
-    const agent = startProcess([
-      ...this.#agentWords,
-      '--node',
-      `h${index + 1}`,
-      '--node-rank',
-      String(index),
-    ]);
-    this.#agents[index] = agent;
-    void agent.ended.then(({ code }) => {
-      if (code !== 0 && !this.#isEnding) this.#startAgent(index);
+  #roots(): number[] {
+    const started = [this.#coordinator, ...this.#hosts.map(({ agent }) => agent)];
+    return started.flatMap((one) => one?.child.pid ?? []);
+  }
+
+  #host(name: string): AbusedHost {
+    return this.#hosts.find((host) => host.name === name)!;
+  }
+
+  /** The agent first: nothing of what it does about the others is to happen. */
+  #processesOf(host: string): number[] {
+    const { pid } = this.#host(host).agent.child;
+    return pid === undefined ? [] : [pid, ...descendants(pid).map((entry) => entry.pid)];
+  }
+
+  async #addHost(index: number): Promise<void> {
+    const name = `h${index + 1}`;
+    const link = await TcpProxy.open(this.#port);
+    const place = ['--node', name, '--node-rank', String(index)];
+    const words = ['agent', '--join', `tcp://127.0.0.1:${link.port}`, '--key-file', this.#keyFile, ...place];
+    const host = { name, words, link, agent: startProcess(words) };
+    this.#hosts.push(host);
+    this.#startAgain(host);
+  }
+
+  /** As long as it ends by anything but the coordinator's word. */
+  #startAgain(host: AbusedHost): void {
+    void host.agent.ended.then(({ code }) => {
+      if (code === 0 || this.#isEnding) return;
+      host.agent = startProcess(host.words);
+      this.#startAgain(host);
     });
   }
+}
+
+function workersOf({ child: { pid } }: Started): ProcessEntry[] {
+  return pid === undefined ? [] : descendants(pid).filter(isWorker);
 }
 
 function startProcess(words: readonly string[]): Started {
@@ -146,10 +210,11 @@ function startProcess(words: readonly string[]): Started {
   return { child, ended };
 }
 
-function killQuietly(pid: number): void {
+/** @returns whether there was such a process */
+export function signalQuietly(pid: number, signal: NodeJS.Signals): boolean {
   try {
-    process.kill(pid, 'SIGKILL');
+    return process.kill(pid, signal);
   } catch {
-    // It has ended.
+    return false;
   }
 }

@@ -2,7 +2,16 @@
 
 import { type RandomKey, randomKey, randomPair } from '@sluice/core';
 
-export const KINDS = ['killWorker', 'killCoordinator', 'killAgent', 'freezeWorker', 'resize'] as const;
+export const KINDS = [
+  'killWorker',
+  'killCoordinator',
+  'killAgent',
+  'killHost',
+  'freezeHost',
+  'cutHost',
+  'freezeWorker',
+  'resize',
+] as const;
 export type Kind = (typeof KINDS)[number];
 
 export interface Mischief {
@@ -18,6 +27,9 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   killWorker: 5,
   killCoordinator: 2,
   killAgent: 2,
+  killHost: 2,
+  freezeHost: 2,
+  cutHost: 2,
   freezeWorker: 1,
   resize: 1,
 };

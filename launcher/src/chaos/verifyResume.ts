@@ -1,6 +1,6 @@
 /**
  * Proves, for a configuration, that nothing that happens to its processes changes a bit: trains it quietly, then again while
- * workers, agents and the coordinator are killed, frozen and resized at random instants, and compares the weights.
+ * workers, hosts and the coordinator are killed, frozen, cut off and resized at random instants, and compares the weights.
  */
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -15,6 +15,7 @@ import { type ConfigFlags, loadNewRunConfig } from '../run/runConfig.ts';
 import { runDirectory } from '../run/runDirectory.ts';
 import { interruptible } from '../signals/interruptible.ts';
 import { AbusedRun, type Ended } from './abusedRun.ts';
+import { carryOut } from './carryOut.ts';
 import { type Kind, MischiefPlan } from './mischief.ts';
 
 export interface VerifyResumeOptions extends ConfigFlags {
@@ -43,9 +44,6 @@ interface Result {
   readonly weightsHash: string;
   readonly step: number;
 }
-
-/** How long a worker stays frozen, ms. */
-const FROZEN_MS = 2500;
 
 const LOOK_MS = 20;
 
@@ -109,7 +107,7 @@ function kindsFor({ agents }: VerifyResumeOptions, workers: number): Kind[] {
     'killWorker',
     'killCoordinator',
     'freezeWorker',
-    ...(agents > 0 ? (['killAgent'] as const) : []),
+    ...(agents > 0 ? (['killAgent', 'killHost', 'freezeHost', 'cutHost'] as const) : []),
     ...(workers > 1 ? (['resize'] as const) : []),
   ];
 }
@@ -181,38 +179,6 @@ async function abuse(
   }
 }
 
-/** @returns who it was done to; undefined where there was nobody */
-async function carryOut(run: AbusedRun, kind: Kind, which: number): Promise<string | undefined> {
-  const workers = run.workers();
-  const victim = workers[Math.floor(which * workers.length)];
-  switch (kind) {
-    case 'killCoordinator':
-      run.killCoordinator();
-      return 'coordinator';
-    case 'resize':
-      run.stopCoordinator();
-      return String(2 ** Math.floor(which * 3));
-    case 'killAgent':
-      return run.killAgent(which);
-    case 'killWorker':
-      if (victim === undefined) return undefined;
-      return signalled(victim.pid, 'SIGKILL') ? `process ${victim.pid}` : undefined;
-    case 'freezeWorker':
-      if (victim === undefined || !signalled(victim.pid, 'SIGSTOP')) return undefined;
-      await delay(FROZEN_MS);
-      signalled(victim.pid, 'SIGCONT');
-      return `process ${victim.pid}`;
-  }
-}
-
-function signalled(pid: number, signal: NodeJS.Signals): boolean {
-  try {
-    return process.kill(pid, signal);
-  } catch {
-    return false;
-  }
-}
-
 /** From now to the first step that is recorded once the run has begun anew, which a frozen worker does not make it do. */
 async function untilNextStep(
   run: AbusedRun,
@@ -235,7 +201,9 @@ async function untilNextStep(
 /** How often a run was begun, and begun anew. */
 function timesBegun(runDir: string): number {
   const kinds = readJournal(runDirectory(runDir).journal).map(({ kind }) => kind);
-  return kinds.filter((kind) => kind === 'start' || kind === 'resume' || kind === 'restart').length;
+  return kinds.filter(
+    (kind) => kind === 'start' || kind === 'resume' || kind === 'restart' || kind === 'regroup',
+  ).length;
 }
 
 /** What `sluice launch --json` printed in the end, if it did. */

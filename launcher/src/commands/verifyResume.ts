@@ -24,7 +24,7 @@ interface VerifyResumeArguments {
 export const verifyResumeCommand = defineCommand<VerifyResumeArguments>({
   name: 'verify-resume',
   describe:
-    'Train quietly, then while workers, agents and the coordinator are killed, frozen and resized at random, and compare the weights.',
+    'Train quietly, then while workers, hosts and the coordinator are killed, frozen, cut off and resized at random, and compare the weights.',
   positionals: {
     config: { type: 'string', demandOption: true, describe: 'Configuration of the run (YAML); a short one.' },
   },
@@ -47,8 +47,10 @@ export const verifyResumeCommand = defineCommand<VerifyResumeArguments>({
       type: 'number',
       requiresArg: true,
       default: 0,
+      alias: 'hosts',
       coerce: wholeNumber('agents', 0, 64),
-      describe: 'Agents on this machine that stand for hosts; 0 for workers of the coordinator itself.',
+      describe:
+        'Agents on this machine that stand for hosts, and are killed, frozen and cut off too; 0 for workers of the coordinator itself.',
     },
     'run-dir': {
       type: 'string',

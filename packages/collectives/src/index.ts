@@ -19,6 +19,7 @@ export { type Invitation, receiveInvitation } from './invitation.ts';
 export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
 export { runtimeParent } from './runtimeDirectory.ts';
 export { type CurveKeys, generateCurveKeys } from './security.ts';
+export { TcpProxy } from './tcpProxy.ts';
 export type { WorkerLimits } from './threadProtocol.ts';
 export type { MessageHandler, Payload, Transport } from './transport.ts';
 export { type MessageHeader, PROTOCOL_VERSION } from './wire.ts';

@@ -1,11 +1,10 @@
 /** An agent and its coordinator, and what becomes of them when the link between them fails in one way or another. */
 
-import { generateCurveKeys } from '@sluice/collectives';
+import { generateCurveKeys, TcpProxy } from '@sluice/collectives';
 import test, { type ExecutionContext } from 'ava';
 import { Agent } from '../../../launcher/src/fleet/agent.ts';
 import { ownBuild } from '../../../launcher/src/fleet/build.ts';
 import { FleetServer } from '../../../launcher/src/fleet/fleetServer.ts';
-import { TcpProxy } from '../../support/tcpProxy.ts';
 
 /** What the coordinator saw, one line each: `joined`, `lost: REASON`, `stop: REASON`. */
 class Story {

@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net';
 import { setImmediate, setTimeout } from 'node:timers/promises';
+import { TcpProxy } from '@sluice/collectives';
 import test, { type ExecutionContext } from 'ava';
-import { TcpProxy } from './tcpProxy.ts';
 
 /** One end of a connection, and all that it has got. */
 class End {

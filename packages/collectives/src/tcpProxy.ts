@@ -1,6 +1,6 @@
 /**
  * A TCP link between two addresses of this machine that fails on demand: it delays, stalls, swallows, corrupts, and is cut. For
- * tests of what crosses machines, without root and without other machines.
+ * trying what crosses machines, without root and without other machines.
  */
 
 import { once } from 'node:events';
