@@ -19,6 +19,11 @@ test('the worker that is in no operation is the one that the others wait for', (
   );
 });
 
+test('where the workers’ states are kept, the line ends with the place', (t) => {
+  const stall = { ...stallOf('step 12', 60, [worker(3, 'step 12')]), states: 'logs/start-0001/stall-1' };
+  t.regex(stallLine(stall), / What each worker is doing is in logs\/start-0001\/stall-1\.$/);
+});
+
 test('one that gives no sign of life is named, whatever it said last', (t) => {
   const frozen = { ...worker(1, IN_REDUCE), silentMs: 61_000 };
   const stall = stallOf('step 12', 61, [worker(0, IN_REDUCE), frozen, worker(2, 'step 12')]);

@@ -1,5 +1,7 @@
 import { fork } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ControlServer } from '@sluice/collectives';
 import test, { type ExecutionContext } from 'ava';
@@ -10,6 +12,7 @@ import { localHost } from '../../launcher/src/fleet/localHost.ts';
 import { placeWorkers } from '../../launcher/src/fleet/placement.ts';
 import { processStart } from '../../launcher/src/run/processIdentity.ts';
 import { failureOf } from '../support/failureOf.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const entry = fileURLToPath(new URL('./support/workerProcess.js', import.meta.url));
 
@@ -24,7 +27,7 @@ interface Started {
 async function start(
   t: ExecutionContext,
   fault = '',
-  options: Pick<TeamOptions, 'limits' | 'onStall'> = {},
+  options: Pick<TeamOptions, 'limits' | 'onStall' | 'logs'> = {},
 ): Promise<Started> {
   const log: string[] = [];
   const lines = new EventEmitter();
@@ -129,6 +132,7 @@ test.serial(
     const stalls = new EventEmitter();
     const { workers } = await start(t, '1:step:hang', {
       limits: { firstStep: 15_000 },
+      logs: temporaryDirectory(t),
       onStall: (stall) => stalls.emit('stall', stall),
     });
     const call = failureOf(workers.call('step', step(1)));
@@ -145,6 +149,15 @@ test.serial(
       /^step 1 has been going on for \d+ s\. Not there yet: worker 1 \(process \d+; last: step 1, /,
     );
     t.regex(stallLine(stall), /1 others wait for them in barrier/);
+    t.regex(stallLine(stall), /is doing is in .*start-0001\/stall-\d\.$/);
+    const [waiting, missing] = [0, 1].map((rank) =>
+      JSON.parse(readFileSync(join(stall.states!, `rank-${rank}.json`), 'utf8')),
+    );
+    t.like(waiting, { rank: 0, task: 'step 1', hasAnswered: false, state: { activity: 'step 1' } });
+    t.like(waiting.state.operations, [{ name: 'barrier', group: [0, 1], sequence: 0 }]);
+    t.like(waiting.state.operations[0].waitingFor, [{ rank: 1 }]);
+    t.true(waiting.state.residentBytes > 0 && waiting.state.cpuSeconds > 0);
+    t.like(missing, { rank: 1, state: { operations: [] } });
     await workers.kill();
     await call;
   },

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
@@ -102,4 +102,27 @@ test('a folder that takes no files is told of once, and stops nothing', (t) => {
   t.regex(told[0]!, /Training goes on; the workers' logs of this start are not whole/);
   t.is(told[1], '[worker 0] hello');
   t.true(existsSync(place));
+});
+
+test('what is known of the workers at a moment is kept beside their logs', (t) => {
+  const directory = join(temporaryDirectory(t), 'logs');
+  const output = new TeamOutput({ count: 2, tell: () => {}, directory });
+  const folder = output.keepStates('stall-1', new Map([[3, { doing: 'step 4' }]]));
+  t.is(folder, join(directory, 'start-0001', 'stall-1'));
+  t.deepEqual(JSON.parse(readFileSync(join(folder!, 'rank-3.json'), 'utf8')), { doing: 'step 4' });
+  t.is(new TeamOutput({ count: 2, tell: () => {} }).keepStates('stall-1', new Map()), undefined);
+});
+
+test('the folders of the newest starts are kept, and nothing else is touched', (t) => {
+  const directory = join(temporaryDirectory(t), 'logs');
+  for (const name of ['start-0007', 'start-9998', 'start-0012', 'mine']) {
+    mkdirSync(join(directory, name), { recursive: true });
+  }
+  for (let start = 0; start < 18; start++) new TeamOutput({ count: 1, tell: () => {}, directory });
+  const names = readdirSync(directory);
+  t.is(names.length, 21);
+  t.false(names.includes('start-0007'));
+  t.true(
+    ['start-0012', 'start-9998', 'start-9999', 'start-10016', 'mine'].every((name) => names.includes(name)),
+  );
 });

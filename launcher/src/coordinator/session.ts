@@ -17,7 +17,7 @@ import { releaseHostMemory, sweepHostMemory } from '../fleet/hostMemory.ts';
 import { type Placement, placeWorkers, worldThatFits } from '../fleet/placement.ts';
 import type { Journal } from '../run/journal.ts';
 import { recoveryFromStop } from '../run/recovery.ts';
-import { configInRun } from '../run/runPaths.ts';
+import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
@@ -132,7 +132,7 @@ async function trainOn(
       logs: session.run.logs,
       environment: { [RUN_VARIABLE]: runToken(session.run.path, session.id) },
       watch: (team) => board.watch(team),
-      onStall: (stall) => noteStall(session.journal, underway, stall),
+      onStall: (stall) => noteStall(session, underway, stall),
     });
     const outcome = await train({ ...session, config: spread }, placements, workers, spikes, underway);
     await workers.stop();
@@ -252,15 +252,21 @@ async function train(
   };
 }
 
-function noteStall(journal: Journal, { recorder, state }: Underway, stall: Stall): void {
+function noteStall({ run, journal }: Session, { recorder, state }: Underway, stall: Stall): void {
   recorder.message(stallLine(stall), 'warning');
+  const states = stall.states && pathInRun(run.path, stall.states);
   const missing = stall.missing.map(({ rank, host, pid, doing }) => ({
     rank,
     host,
     ...(pid && { pid }),
     doing,
   }));
-  journal.note('stall', state.step, { task: stall.task, seconds: stall.seconds, missing });
+  journal.note('stall', state.step, {
+    task: stall.task,
+    seconds: stall.seconds,
+    missing,
+    ...(states && { states }),
+  });
 }
 
 /** Errors by which the loop ends a run, which are in the journal already. */

@@ -24,6 +24,8 @@ export interface Stall {
   /** Those that have not come to where the others wait for them; all, where nobody waits in an operation. */
   readonly missing: readonly Waiting[];
   readonly others: readonly Waiting[];
+  /** Folder with what each worker told of itself, a file each; none where it could not be written. */
+  readonly states?: string | undefined;
 }
 
 /** A call is told of after this share of its limit, and each time that it has gone by again. */
@@ -82,7 +84,7 @@ function whereFewestAre(waiting: readonly Waiting[]): readonly Waiting[] {
 const MOST_NAMES = 8;
 
 /** In words, for the console. */
-export function stallLine({ task, seconds, missing, others }: Stall): string {
+export function stallLine({ task, seconds, missing, others, states }: Stall): string {
   const shown = missing.slice(0, MOST_NAMES).map(({ name, pid, doing, unchangedMs, silentMs }) => {
     const place = pid === undefined ? 'not started' : `process ${pid}`;
     const silent = silentMs > SILENT_MS ? `no sign of life for ${Math.round(silentMs / 1000)} s; ` : '';
@@ -94,5 +96,6 @@ export function stallLine({ task, seconds, missing, others }: Stall): string {
     operations.length === 0
       ? ''
       : ` ${others.length} others wait for them in ${operations.slice(0, 3).join(', ')}.`;
-  return `${task} has been going on for ${Math.round(seconds)} s. Not there yet: ${shown.join(', ')}${more}.${waits}`;
+  const kept = states === undefined ? '' : ` What each worker is doing is in ${states}.`;
+  return `${task} has been going on for ${Math.round(seconds)} s. Not there yet: ${shown.join(', ')}${more}.${waits}${kept}`;
 }

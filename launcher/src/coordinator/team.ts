@@ -1,7 +1,7 @@
 /** The worker processes of a run, on one host or many: started, watched, spoken to, and ended whatever happens. */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { ControlServer, type CurveKeys, type WaitKind } from '@sluice/collectives';
+import { ControlServer, type CurveKeys, type WaitKind, type WorkerState } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 import type { Host, StartedWorker, WorkerEnd } from '../fleet/host.ts';
 import type { Placement } from '../fleet/placement.ts';
@@ -47,6 +47,10 @@ export interface TeamNetwork {
 
 /** Characters of what a worker is doing that are told to whoever asks: thousands of workers fit into one message. */
 const MOST_TOLD = 160;
+/** How long is waited for what workers tell of themselves: their communication threads have little else to do. */
+const DESCRIBE_MS = 2_000;
+/** How often in a start the workers' states are written down. */
+const MOST_STATES = 20;
 /** How long a worker may take to end after it answered `stop`. */
 const ORDERLY_END_MS = 10_000;
 /** How long after a failed call a process may take to be seen dead, before the failure is told as it was answered. */
@@ -99,6 +103,8 @@ class Team implements Workers, TeamView {
   readonly #members: Member[] = [];
   readonly #output: TeamOutput;
   #firstStepTaken = false;
+  /** How often the workers' states were written down. */
+  #statesKept = 0;
   /** How long the last call of each kind took. */
   readonly #usualMs = new Map<WaitKind, number>();
   /** What all the workers are carrying out. */
@@ -190,12 +196,15 @@ class Team implements Workers, TeamView {
 
   async #watchingStall<T>(kind: WaitKind, call: Promise<T>): Promise<T> {
     const begun = performance.now();
-    let isTold = false;
+    let [isTold, isOver] = [false, false];
     const unwatch = watchStall(
       stallAfterMs(this.#server.limitMs(kind), this.#usualMs.get(kind)),
-      (seconds) => {
+      async (seconds) => {
+        const told = await this.#server.describe(DESCRIBE_MS);
+        if (isOver) return;
         isTold = true;
-        this.#options.onStall?.(stallOf(this.#task, seconds, this.#waitedFor()));
+        const stall = stallOf(this.#task, seconds, this.#waitedFor());
+        this.#options.onStall?.({ ...stall, states: this.#keepStates(stall, told) });
       },
     );
     try {
@@ -205,19 +214,36 @@ class Team implements Workers, TeamView {
       if (isTold) this.#options.log(`${this.#task} is done after all, after ${Math.round(tookMs / 1000)} s`);
       return answers;
     } finally {
+      isOver = true;
       unwatch();
     }
   }
 
   #waitedFor(): Waiting[] {
     const waiting = new Set(this.#server.waitedFor);
-    return this.#members
-      .filter(({ rank }) => waiting.has(rank))
-      .map(({ rank, name, host, worker: { pid } }) => ({
-        ...{ rank, name, host: host.name, pid, doing: this.#server.activity(rank) },
-        unchangedMs: this.#server.activityAgeMs(rank),
-        silentMs: this.#server.silenceMs(rank),
-      }));
+    return this.#members.filter(({ rank }) => waiting.has(rank)).map((member) => this.#seenOf(member));
+  }
+
+  /** What is known of a worker by its heartbeats. */
+  #seenOf({ rank, name, host, worker: { pid } }: Member): Waiting {
+    return {
+      ...{ rank, name, host: host.name, pid, doing: this.#server.activity(rank) },
+      unchangedMs: this.#server.activityAgeMs(rank),
+      silentMs: this.#server.silenceMs(rank),
+    };
+  }
+
+  /** For the post-mortem: what each worker has told of itself, or that it has told nothing. */
+  #keepStates({ task, seconds }: Stall, told: ReadonlyMap<number, WorkerState>): string | undefined {
+    if (this.#statesKept === MOST_STATES) return undefined;
+    const time = new Date().toISOString();
+    const waiting = new Set(this.#server.waitedFor);
+    const states = this.#members.map((member): [number, object] => {
+      const { rank } = member;
+      const state = told.get(rank) ?? null;
+      return [rank, { time, task, seconds, ...this.#seenOf(member), hasAnswered: !waiting.has(rank), state }];
+    });
+    return this.#output.keepStates(`stall-${++this.#statesKept}`, new Map(states));
   }
 
   async stop(): Promise<void> {

@@ -3,7 +3,7 @@
  * (`logs/start-0003/rank-2.log`). Neither may stop a run: a file that cannot be written is missing, and that is told once.
  */
 
-import { closeSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { appendWhole, makeDirectories } from '@sluice/core';
 import { FoldedLines } from './foldedLines.ts';
@@ -72,6 +72,24 @@ export class TeamOutput {
     };
   }
 
+  /**
+   * Keeps what is known of the workers at a moment, a JSON file each.
+   * @param name of the folder for them
+   * @param states by rank
+   * @returns the folder; undefined where it cannot be written
+   */
+  keepStates(name: string, states: ReadonlyMap<number, object>): string | undefined {
+    if (this.#directory === undefined) return undefined;
+    const folder = join(this.#directory, name);
+    return this.#tolerantly(() => {
+      makeDirectories(folder);
+      for (const [rank, state] of states) {
+        writeFileSync(join(folder, `rank-${rank}.json`), `${JSON.stringify(state, undefined, 1)}\n`);
+      }
+      return folder;
+    });
+  }
+
   /** From here on, what others say may follow from this worker's failure. */
   noteFailure(name: string): void {
     this.#failed ??= name;
@@ -107,11 +125,19 @@ export class TeamOutput {
   }
 }
 
-/** Makes the folder of the next start. */
+/** Starts whose folders are kept, the newest: a run of weeks has thousands. */
+const KEPT_STARTS = 20;
+
+/** Makes the folder of the next start, and removes those of long ago. */
 function nextStart(directory: string): string {
   makeDirectories(directory);
-  const numbers = readdirSync(directory).map((name) => Number(/^start-(\d+)$/.exec(name)?.[1] ?? 0));
-  const next = join(directory, `start-${String(Math.max(0, ...numbers) + 1).padStart(4, '0')}`);
+  const starts = readdirSync(directory)
+    .flatMap((name) => /^start-(\d+)$/.exec(name)?.[1] ?? [])
+    .sort((a, b) => Number(a) - Number(b));
+  const next = join(directory, `start-${String(Number(starts.at(-1) ?? 0) + 1).padStart(4, '0')}`);
   makeDirectories(next);
+  for (const old of starts.slice(0, Math.max(0, starts.length + 1 - KEPT_STARTS))) {
+    rmSync(join(directory, `start-${old}`), { recursive: true, force: true });
+  }
   return next;
 }

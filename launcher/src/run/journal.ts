@@ -85,6 +85,8 @@ export interface JournalKinds {
     task: string;
     seconds: number;
     missing: readonly { rank: number; host: string; pid?: number; doing: string }[];
+    /** Folder with what each worker told of itself. */
+    states?: string;
   };
   spike: {
     event: SpikeEvent;

@@ -12,6 +12,7 @@ import { ProcessGroup } from './processGroup.ts';
 import { Authenticator } from './security.ts';
 import { DONE, FAILED, SharedState } from './sharedState.ts';
 import type { Failure, FromThread, ThreadOptions, ToThread } from './threadProtocol.ts';
+import { ownState } from './workerState.ts';
 import { ZeroMqTransport } from './zeromqTransport.ts';
 
 const options = workerData as ThreadOptions;
@@ -67,6 +68,7 @@ async function start(): Promise<void> {
       options.limits.connectMs,
       {
         activity,
+        state: () => ownState(state.readActivity(), exchange?.operations ?? []),
         onCall: (call) => say({ type: 'call', ...call }),
         onLost: (lostRank, error) => {
           tell({ lost: lostRank, error: errorToData(error, 'lost worker') });

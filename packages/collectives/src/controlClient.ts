@@ -13,6 +13,7 @@ import {
   type WorkerMessages,
 } from './controlProtocol.ts';
 import { type CurveKeys, connectorSecurity } from './security.ts';
+import type { WorkerState } from './workerState.ts';
 
 export interface ControlClientOptions {
   readonly coordinator: string;
@@ -30,6 +31,8 @@ export interface ControlClientOptions {
 export interface ControlHandlers {
   /** What the worker is doing, for the heartbeat. */
   readonly activity: () => string;
+  /** The same at length, for whoever asks. */
+  readonly state: () => WorkerState;
   readonly onCall: (call: CoordinatorMessages['call']) => void;
   readonly onLost: (rank: number, error: SluiceError) => void;
   /** The coordinator is gone, or does not want this worker any more. */
@@ -116,6 +119,9 @@ export class ControlClient {
           break;
         case 'call':
           handlers.onCall(message.body);
+          break;
+        case 'describe':
+          this.send('state', { state: handlers.state() });
           break;
         case 'lost':
           handlers.onLost(message.body.rank, errorFromData(message.body.error));

@@ -3,6 +3,7 @@
 import { ERROR_TABLE, isOutOfMemory, SluiceError } from '@sluice/core';
 import { Packr } from 'msgpackr';
 import { PROTOCOL_VERSION } from './wire.ts';
+import type { WorkerState } from './workerState.ts';
 
 /** Largest control message, bytes: a checkpoint's description of its shards is the longest. */
 export const MAX_CONTROL_BYTES = 64 << 20;
@@ -36,6 +37,8 @@ export interface WorkerMessages {
   /** Connected to all other workers; calls may come. */
   ready: Record<string, never>;
   beat: { activity: string };
+  /** The answer to `describe`. */
+  state: { state: WorkerState };
   result: { id: number; value: unknown };
   failure: { id: number; error: ErrorData };
   goodbye: { reason: string };
@@ -47,6 +50,8 @@ export interface CoordinatorMessages {
   world: { endpoints: string[] };
   beat: Record<string, never>;
   call: { id: number; method: string; request: unknown };
+  /** Asks what the worker is doing. */
+  describe: Record<string, never>;
   lost: { rank: number; error: ErrorData };
 }
 
@@ -73,6 +78,7 @@ const WORKER_CHECKS: Readonly<Record<keyof WorkerMessages, Check>> = {
     isText(token) && isNumber(rank) && isText(host) && isNumber(pid) && isText(endpoint),
   ready: () => true,
   beat: ({ activity }) => isText(activity),
+  state: ({ state }) => typeof state === 'object' && state !== null,
   result: ({ id }) => isNumber(id),
   failure: ({ id, error }) => isNumber(id) && isError(error),
   goodbye: ({ reason }) => isText(reason),
@@ -83,6 +89,7 @@ const COORDINATOR_CHECKS: Readonly<Record<keyof CoordinatorMessages, Check>> = {
   world: ({ endpoints }) => Array.isArray(endpoints) && endpoints.every(isText),
   beat: () => true,
   call: ({ id, method }) => isNumber(id) && isText(method),
+  describe: () => true,
   lost: ({ rank, error }) => isNumber(rank) && isError(error),
 };
 

@@ -24,6 +24,7 @@ import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
 import { removeRings } from './sharedRing.ts';
 import { listenAt } from './sockets.ts';
+import type { WorkerState } from './workerState.ts';
 import type { TransportKind } from './zeromqTransport.ts';
 
 export interface ListenOptions {
@@ -93,6 +94,8 @@ export class ControlServer {
   #closed: SluiceError | undefined;
   #reportLoss!: (error: SluiceError) => void;
   #onMembership: () => void = () => {};
+  /** What workers tell of themselves, while somebody asks. */
+  #described: { readonly states: Map<number, WorkerState>; readonly onState: () => void } | undefined;
 
   /** Starts to listen. @throws SLUICE_E_PORT_TAKEN, SLUICE_E_TEMPORARY_DIRECTORY */
   static async listen(options: ListenOptions): Promise<ControlServer> {
@@ -250,6 +253,28 @@ export class ControlServer {
     return heardAt === undefined ? 0 : performance.now() - heardAt;
   }
 
+  /**
+   * Asks all workers what they are doing.
+   * @param limitMs how long is waited for those who do not answer
+   * @returns what those told who did, by rank
+   */
+  async describe(limitMs: number): Promise<ReadonlyMap<number, WorkerState>> {
+    const asked = [...this.#members.values()].filter(({ gone }) => !gone);
+    const states = new Map<number, WorkerState>();
+    await new Promise<void>((resolve) => {
+      const endWait = awakeTimeout(limitMs, resolve);
+      const onState = () => {
+        if (states.size < asked.length) return;
+        endWait();
+        resolve();
+      };
+      this.#described = { states, onState };
+      for (const { info } of asked) this.#send(info.rank, 'describe', {});
+      onState();
+    });
+    return states;
+  }
+
   /** Workers that have not answered the calls which are under way. */
   get waitedFor(): readonly number[] {
     return this.#calls.waitedFor;
@@ -303,6 +328,10 @@ export class ControlServer {
         break;
       case 'beat':
         this.#noteActivity(member, message.body.activity.slice(0, 500));
+        break;
+      case 'state':
+        this.#described?.states.set(member.info.rank, message.body.state);
+        this.#described?.onState();
         break;
       case 'result':
         this.#calls.answer(message.body.id, member.info.rank, message.body.value);

@@ -106,6 +106,13 @@ export class Exchange implements Carrier {
     await this.#transport.close();
   }
 
+  /** Operations under way, oldest first. */
+  get operations(): Operation[] {
+    return [...this.#operations.values()]
+      .flatMap((group) => [...group.values()])
+      .sort((a, b) => b.ageMs - a.ageMs);
+  }
+
   /** Messages and bytes held for operations that have not begun; for tests of the bound. */
   get early(): { messages: number; bytes: number } {
     let messages = 0;

@@ -23,4 +23,5 @@ export { TcpProxy } from './tcpProxy.ts';
 export type { WorkerLimits } from './threadProtocol.ts';
 export type { MessageHandler, Payload, Transport } from './transport.ts';
 export { type MessageHeader, PROTOCOL_VERSION } from './wire.ts';
+export type { WorkerState } from './workerState.ts';
 export { type TransportKind, ZeroMqTransport, type ZeroMqTransportOptions } from './zeromqTransport.ts';

@@ -70,6 +70,7 @@ export class Operation {
   readonly finished: Promise<number>;
   readonly outgoing: OutgoingStream[] = [];
   readonly incoming: IncomingStream[] = [];
+  readonly #launchedAt = monotonicMs();
   readonly #carrier: Carrier;
   readonly #resolve: (begun: number) => void;
   readonly #reject: (error: Error) => void;
@@ -97,6 +98,11 @@ export class Operation {
 
   get running(): boolean {
     return this.#state === 'building' || this.#state === 'running';
+  }
+
+  /** Since it was launched. */
+  get ageMs(): number {
+    return monotonicMs() - this.#launchedAt;
   }
 
   /**
