@@ -303,6 +303,22 @@ test.serial('a stranger without the cluster key cannot even speak, whatever else
   await server.close();
 });
 
+test('workers that reach the coordinator, and not each other, are told pair by pair', async (t) => {
+  // Of the range for documentation (RFC 5737): no machine has it.
+  const { server, end } = await startRun(
+    { worldSize: 3, transport: 'tcp', endpoint: 'tcp://127.0.0.1:0' },
+    { reachMs: 3000 },
+    { hosts: ['127.0.0.1', '203.0.113.77', '127.0.0.1'] },
+  );
+  t.teardown(end);
+  const error = await failureOf(server.ready());
+  t.is(error.code, 'SLUICE_E_HOSTS_APART');
+  t.deepEqual([...(error.details.pairs as [number, number][])].sort(), [
+    [0, 1],
+    [2, 1],
+  ]);
+});
+
 test('a worker that finds no coordinator says so', async (t) => {
   const error = await failureOf(
     Communicator.connect({

@@ -195,3 +195,18 @@ test.serial(
     t.deepEqual(await leftOver(), []);
   },
 );
+
+test.serial('two hosts that stay separated are named, and the run goes on without one of them', async (t) => {
+  t.timeout(240_000);
+  const run = launch('runs/apart');
+  await run.shown('saved step 8');
+  const start = performance.now();
+  lab.separate('h2', 'h3');
+  t.teardown(() => lab.reunite('h2', 'h3'));
+  await run.shown('going on without h3 for now');
+  await nextStep(run);
+  t.log(`${((performance.now() - start) / 1000).toFixed(1)} s to the next step`);
+  await endsAsQuiet(t, run);
+  t.regex((await run.ended).stderr, /h2 and h3 do not reach each other, though all reach the coordinator/);
+  t.deepEqual(await leftOver(), []);
+});

@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import { supersedeAfter } from '@sluice/observe';
+import type { Fleet } from '../fleet/fleet.ts';
 import type { Host } from '../fleet/host.ts';
 import { worldThatFits } from '../fleet/placement.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
@@ -33,6 +34,13 @@ export async function judge(
   board.noteFault(message);
   recorder.message(message, 'error');
   if (pause > 0) await delay(pause);
+}
+
+/** After a fault of hosts that do not reach each other, goes on without some of them. */
+export function leaveOutApart(fault: unknown, fleet: Fleet, { recorder }: Pick<Underway, 'recorder'>): void {
+  if (!(fault instanceof SluiceError && fault.code === 'SLUICE_E_HOSTS_APART')) return;
+  const left = fleet.leaveOut((fault.details.hosts ?? []) as [string, string][]);
+  if (left.length > 0) recorder.message(`going on without ${left.join(', ')} for now`, 'warning');
 }
 
 /** Takes a run back to the newest state that is whole: copies in the hosts' memory, a checkpoint, or its beginning. */

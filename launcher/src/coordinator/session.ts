@@ -21,7 +21,7 @@ import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
 import { watchNpmParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
-import { goBack, judge, stoppedForGood, withRecovery } from './afterFault.ts';
+import { goBack, judge, leaveOutApart, stoppedForGood, withRecovery } from './afterFault.ts';
 import { saveCheckpoint } from './checkpoints.ts';
 import { Collection } from './collection.ts';
 import { computesOnDevices } from './devices.ts';
@@ -89,6 +89,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
         start = regroup(session, outcome, recorder);
       } catch (fault) {
         if (!canDoWithoutHost(fault, session.fleet)) await judge(fault, underway);
+        leaveOutApart(fault, session.fleet, underway);
         hosts = await session.fleet.assemble(true, () => stop.requested);
         start = await goBack(session, underway, fault as SluiceError, hosts);
       }

@@ -324,9 +324,43 @@ class Team implements Workers, TeamView {
         const deadline = performance.now() + DEATH_NOTICE_MS;
         while (!this.#death && !this.#ending && performance.now() < deadline) await delay(20);
       }
-      throw this.#death ?? error;
+      throw this.#death ?? this.#withHosts(error);
     }
   }
+
+  /** A fault between two workers is one between their hosts, which people can look after. */
+  #withHosts(error: unknown): unknown {
+    if (!(error instanceof SluiceError)) return error;
+    const { pairs, rank, from } = error.details as {
+      pairs?: [number, number][];
+      rank?: number;
+      from?: number;
+    };
+    if (error.code === 'SLUICE_E_HOSTS_APART' && pairs) return hostsApart(error, this.#hostPairs(pairs));
+    if (rank === undefined || from === undefined) return error;
+    const message = `${inWords(this.#hostPairs([[from, rank]]))} have lost each other. ${error.message}`;
+    return new SluiceError(error.code, message, { details: error.details, cause: error });
+  }
+
+  /** The hosts of pairs of ranks, each pair once. */
+  #hostPairs(pairs: readonly (readonly [number, number])[]): [string, string][] {
+    const named = pairs.map((pair) => pair.map((rank) => this.placeOf(rank).host).sort() as [string, string]);
+    return [...new Map(named.map((pair) => [pair.join(' '), pair])).values()];
+  }
+}
+
+function hostsApart(cause: SluiceError, pairs: readonly [string, string][]): SluiceError {
+  return new SluiceError(
+    'SLUICE_E_HOSTS_APART',
+    `${inWords(pairs)} do not reach each other, though all reach the coordinator.`,
+    { details: { ...cause.details, hosts: pairs }, cause },
+  );
+}
+
+function inWords(pairs: readonly [string, string][]): string {
+  return pairs
+    .map(([one, other]) => (one === other ? `workers of ${one}` : `${one} and ${other}`))
+    .join(', ');
 }
 
 interface Member {

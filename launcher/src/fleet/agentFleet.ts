@@ -17,6 +17,7 @@ import { ownBuild } from './build.ts';
 import type { Desk, DeskAnswers } from './desk.ts';
 import type { AgentReport, Fleet, FleetTeller } from './fleet.ts';
 import { FleetServer } from './fleetServer.ts';
+import { hostsToLeaveOut } from './placement.ts';
 
 export interface AgentFleetOptions {
   readonly endpoint: string;
@@ -37,6 +38,9 @@ export interface AgentFleetOptions {
 /** How long a host may take for a sign of life, before workers are started without it, ms. */
 const SIGN_OF_LIFE_MS = 3000;
 
+/** How long a host is done without that others do not reach: each try costs the run half a minute, ms. */
+const LEFT_OUT_MS = 600_000;
+
 /** How often people are told who is missing, ms. */
 const TELL_EVERY_MS = 10_000;
 
@@ -56,6 +60,8 @@ export class AgentFleet implements Fleet {
   #network: TeamNetwork | undefined;
   /** Those on which workers were placed last. */
   #used: readonly AgentHost[] = [];
+  /** Those that are done without, and until when, ms of `performance.now()`. */
+  readonly #leftOut = new WeakMap<AgentHost, number>();
   #stopReason: string | undefined;
   #failed: (() => SluiceError | undefined) | undefined;
   #answers: DeskAnswers | undefined;
@@ -109,6 +115,24 @@ export class AgentFleet implements Fleet {
 
   /** In the order of their ranks: as a scheduler numbered them, else by natural order of their names. */
   hosts(): readonly AgentHost[] {
+    const now = performance.now();
+    return this.#there().filter((host) => !((this.#leftOut.get(host) ?? 0) > now));
+  }
+
+  leaveOut(apart: readonly (readonly [string, string])[]): readonly string[] {
+    const there = this.hosts();
+    const left = hostsToLeaveOut(
+      apart,
+      there.map(({ name }) => name),
+    );
+    if (left.length === there.length) return [];
+    for (const host of there.filter(({ name }) => left.includes(name))) {
+      this.#leftOut.set(host, performance.now() + LEFT_OUT_MS);
+    }
+    return left;
+  }
+
+  #there(): AgentHost[] {
     const place = ({ facts: { nodeRank } }: AgentHost) => nodeRank ?? Number.POSITIVE_INFINITY;
     const trusted = [...this.#server.hosts].filter(({ name }) => !this.#distrusted.has(name));
     return trusted.sort((a, b) => place(a) - place(b) || NATURAL.compare(a.name, b.name) || 0);

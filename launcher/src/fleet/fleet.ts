@@ -36,6 +36,12 @@ export interface Fleet {
    * @throws SLUICE_E_HOSTS_TOO_FEW when none is there; SLUICE_E_INTERRUPTED when the run is to stop
    */
   assemble(isRestart: boolean, isStopped: () => boolean): Promise<readonly Host[]>;
+  /**
+   * Does for some minutes without as few hosts as it takes for no two to be left that do not reach each other, if any are left then.
+   * @param apart names of hosts, pair by pair; of one host twice, whose own workers do not reach each other
+   * @returns the names of those that are left out
+   */
+  leaveOut(apart: readonly (readonly [string, string])[]): readonly string[];
   /** Whether hosts have come that workers are not on, though there is work for them. */
   hasNewcomers(): boolean;
   /**
@@ -69,6 +75,7 @@ export function localFleet(entry?: string): Fleet {
     collects: false,
     hosts: () => hosts,
     assemble: async () => hosts,
+    leaveOut: () => [],
     hasNewcomers: () => false,
     onStop: () => () => {},
     missing: () => [],

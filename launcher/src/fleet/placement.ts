@@ -47,6 +47,25 @@ export function worldThatFits(hosts: readonly Host[], asked: WorldSize): WorldSi
   return { workers, expertParallel: Math.min(asked.expertParallel, workers) };
 }
 
+/**
+ * As few hosts as it takes so that of each pair one is left out: first those that are in most pairs, and the last of those.
+ * @param order of the hosts, by name
+ */
+export function hostsToLeaveOut(
+  apart: readonly (readonly [string, string])[],
+  order: readonly string[],
+): string[] {
+  const out: string[] = [];
+  for (let left = apart; left.length > 0; ) {
+    const timesIn = (name: string) => left.filter((pair) => pair.includes(name)).length;
+    const names = [...new Set(left.flat())].sort((a, b) => order.indexOf(b) - order.indexOf(a));
+    const worst = names.reduce((most, name) => (timesIn(name) > timesIn(most) ? name : most));
+    out.push(worst);
+    left = left.filter((pair) => !pair.includes(worst));
+  }
+  return out;
+}
+
 function tooFewSlots(hosts: readonly Host[], workers: number): SluiceError {
   const found = hosts.map(({ name, slots }) => `${name} ${slots ?? 'any number'}`);
   return new SluiceError(

@@ -87,7 +87,9 @@ async function start(): Promise<void> {
   const opened = exchange;
   main!.on('message', (message: ToThread) => handle(message, opened));
   say({ type: 'ready', size: endpoints.length });
-  control.send('ready', {});
+  const apart = await transport.unreached(options.limits.reachMs);
+  if (apart.length === 0) control.send('ready', {});
+  else control.send('apart', { ranks: apart });
 }
 
 function handle(message: ToThread, exchange: Exchange): void {

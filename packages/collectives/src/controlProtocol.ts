@@ -36,6 +36,8 @@ export interface WorkerMessages {
   hello: { token: string; rank: number; host: string; pid: number; endpoint: string };
   /** Connected to all other workers; calls may come. */
   ready: Record<string, never>;
+  /** Not connected to some other workers, and not about to be. */
+  apart: { ranks: number[] };
   beat: { activity: string };
   /** The answer to `describe`. */
   state: { state: WorkerState };
@@ -77,6 +79,7 @@ const WORKER_CHECKS: Readonly<Record<keyof WorkerMessages, Check>> = {
   hello: ({ token, rank, host, pid, endpoint }) =>
     isText(token) && isNumber(rank) && isText(host) && isNumber(pid) && isText(endpoint),
   ready: () => true,
+  apart: ({ ranks }) => Array.isArray(ranks) && ranks.every(isNumber),
   beat: ({ activity }) => isText(activity),
   state: ({ state }) => typeof state === 'object' && state !== null,
   result: ({ id }) => isNumber(id),

@@ -54,6 +54,9 @@ export interface CallOptions {
   readonly limitMs?: number;
 }
 
+/** How long is waited for what other workers do not reach, once one has said so, ms. */
+const APART_GATHER_MS = 1500;
+
 interface Member {
   readonly info: WorkerInfo;
   readonly identity: Buffer;
@@ -94,6 +97,9 @@ export class ControlServer {
   #closed: SluiceError | undefined;
   #reportLoss!: (error: SluiceError) => void;
   #onMembership: () => void = () => {};
+  /** Pairs of workers, the second of which the first does not reach. */
+  readonly #apart: [number, number][] = [];
+  #apartError: SluiceError | undefined;
   /** What workers tell of themselves, while somebody asks. */
   #described: { readonly states: Map<number, WorkerState>; readonly onState: () => void } | undefined;
 
@@ -162,7 +168,8 @@ export class ControlServer {
 
   /**
    * Resolves when all workers are there and have been told of each other.
-   * @throws SLUICE_E_WORKER_TIMEOUT naming the ranks that did not come; SLUICE_E_WORKER_LOST, also when `close` is called
+   * @throws SLUICE_E_WORKER_TIMEOUT naming the ranks that did not come; SLUICE_E_HOSTS_APART with the pairs that do not reach
+   *   each other; SLUICE_E_WORKER_LOST, also when `close` is called
    */
   ready(limitMs = this.#limits.start): Promise<readonly WorkerInfo[]> {
     return new Promise((resolve, reject) => {
@@ -177,7 +184,7 @@ export class ControlServer {
         );
       });
       this.#onMembership = () => {
-        const error = this.#ending();
+        const error = this.#ending() ?? this.#apartError;
         if (error === undefined && !this.#allReady()) return;
         endWait();
         if (error !== undefined) reject(error);
@@ -326,6 +333,9 @@ export class ControlServer {
         member.ready = true;
         this.#onMembership();
         break;
+      case 'apart':
+        this.#noteApart(member.info.rank, message.body.ranks);
+        break;
       case 'beat':
         this.#noteActivity(member, message.body.activity.slice(0, 500));
         break;
@@ -371,6 +381,21 @@ export class ControlServer {
       const endpoints = this.#ranks().map((r) => this.#members.get(r)!.info.endpoint);
       for (const r of this.#ranks()) this.#send(r, 'world', { endpoints });
     }
+  }
+
+  /** Others will say the like in a moment: what they have in common is where the fault is. */
+  #noteApart(rank: number, peers: readonly number[]): void {
+    this.#apart.push(...peers.map((peer): [number, number] => [rank, peer]));
+    if (this.#apart.length > peers.length) return;
+    awakeTimeout(APART_GATHER_MS, () => {
+      const pairs = this.#apart;
+      this.#apartError = new SluiceError(
+        'SLUICE_E_HOSTS_APART',
+        `No connection came about ${pairs.map(([from, to]) => `from rank ${from} to rank ${to}`).join(', ')}.`,
+        { details: { pairs } },
+      );
+      this.#onMembership();
+    });
   }
 
   #noteActivity(member: Member, activity: string): void {

@@ -19,6 +19,8 @@ export interface WorkerLimits {
   readonly collectiveMs: number;
   /** From hello until all workers are there. */
   readonly connectMs: number;
+  /** From then until there are connections to all workers of other machines. */
+  readonly reachMs: number;
   /** Silence of a coordinator on another machine after which the worker ends itself. */
   readonly coordinatorSilenceMs: number;
 }
@@ -26,6 +28,7 @@ export interface WorkerLimits {
 export const DEFAULT_WORKER_LIMITS: WorkerLimits = {
   collectiveMs: DEFAULT_COLLECTIVE_LIMIT_MS,
   connectMs: 120_000,
+  reachMs: 20_000,
   coordinatorSilenceMs: 15_000,
 };
 

@@ -8,6 +8,7 @@
 import { tmpdir } from 'node:os';
 import { invariant, SluiceError } from '@sluice/core';
 import { type Context, Pull, Push } from 'zeromq';
+import { awakeTimeout } from './awakeTime.ts';
 import { FrameMemory } from './frameMemory.ts';
 import { CURVE_OVERHEAD_BYTES, type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
 import { RingReader, RingWriter } from './sharedRing.ts';
@@ -85,6 +86,9 @@ export class ZeroMqTransport implements Transport {
   readonly #links = new Map<number, Link>();
   readonly #ring: RingWriter | undefined;
   readonly #rings = new Map<number, RingReader>();
+  /** Peers of other machines that no connection has come about to. */
+  readonly #unreached = new Set<number>();
+  #onReached: () => void = () => {};
   /** Peers that can read this rank's ring. */
   readonly #attached = new Set<number>();
   readonly #frameMemory = new FrameMemory();
@@ -137,7 +141,10 @@ export class ZeroMqTransport implements Transport {
         sendHighWaterMark: QUEUE_MESSAGES,
         linger: LINGER_MS,
       });
-      if (isTcp) this.#watch(push, rank);
+      if (isTcp) {
+        this.#unreached.add(rank);
+        this.#watch(push, rank);
+      }
       push.connect(endpoint);
       const link = new Link(push, rank);
       this.#links.set(rank, link);
@@ -147,6 +154,23 @@ export class ZeroMqTransport implements Transport {
       void link.send([encodeHeader({ ...RING_HEADER, kind: 'attach', from: this.rank }, this.#tag)]);
     }
     if (this.#size === 1) this.#ring?.unlink();
+  }
+
+  /**
+   * Waits until there is a connection to each peer of another machine.
+   * @returns those to whom none came about in time
+   */
+  async unreached(limitMs: number): Promise<number[]> {
+    await new Promise<void>((resolve) => {
+      const endWait = awakeTimeout(limitMs, resolve);
+      this.#onReached = () => {
+        if (this.#unreached.size > 0) return;
+        endWait();
+        resolve();
+      };
+      this.#onReached();
+    });
+    return [...this.#unreached].sort((a, b) => a - b);
   }
 
   async send(to: number, header: MessageHeader, payload?: Uint8Array): Promise<void> {
@@ -198,10 +222,14 @@ export class ZeroMqTransport implements Transport {
   }
 
   #watch(push: Push, rank: number): void {
+    push.events.on('handshake', () => {
+      this.#unreached.delete(rank);
+      this.#onReached();
+    });
     push.events.on('disconnect', () => {
+      const cause = new Error('it was ended, or nothing came through it');
       const tell = () => {
-        if (!this.#closed)
-          this.#onBroken(rank, connectionLost(rank, new Error('it was ended, or nothing came through it')));
+        if (!this.#closed) this.#onBroken(rank, connectionLost(rank, cause, this.rank));
       };
       setTimeout(tell, TELL_BROKEN_AFTER_MS).unref();
     });
@@ -276,10 +304,11 @@ class Link {
   }
 }
 
-function connectionLost(rank: number, cause: unknown): SluiceError {
+/** @param from rank whose connection it was, where peers of other machines are concerned */
+function connectionLost(rank: number, cause: unknown, from?: number): SluiceError {
   return new SluiceError(
     'SLUICE_E_WORKER_LOST',
     `The connection to rank ${rank} is broken: ${(cause as Error).message}.`,
-    { details: { rank }, cause },
+    { details: { rank, ...(from !== undefined && { from }) }, cause },
   );
 }

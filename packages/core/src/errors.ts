@@ -290,6 +290,11 @@ export const ERROR_TABLE = {
     summary: 'The hosts of a run have no room for its workers, or did not come in time.',
     advice: 'Add hosts or slots, lower parallel.workers, or wait longer (faults.joinSeconds).',
   },
+  SLUICE_E_HOSTS_APART: {
+    summary: 'Hosts of a run reach its coordinator, but not each other.',
+    advice:
+      'The run goes on without one of them, where others are left. See to firewalls and routes between the hosts that the message names, and to `address=` or --advertise; `sluice doctor --hosts` tries all pairs.',
+  },
   SLUICE_E_NON_FINITE: {
     summary:
       'Loss or gradient was not a finite number for many steps in a row, or weights that were to be saved are not, so training stopped.',

@@ -48,11 +48,14 @@ export async function startRun(
     markLost = true,
     env = {},
     remote = false,
+    hosts = [],
   }: {
     markLost?: boolean;
     env?: NodeJS.ProcessEnv;
     /** Whether workers take the coordinator for one of another machine, whose process they cannot watch. */
     remote?: boolean;
+    /** Numbers by which workers are to be reached, in order of ranks. */
+    hosts?: readonly string[];
   } = {},
 ): Promise<Run> {
   const server = await ControlServer.listen(options);
@@ -68,7 +71,7 @@ export async function startRun(
   );
   for (const [rank, worker] of workers.entries()) {
     const { parentPid, ...invitation } = server.invitation(rank);
-    worker.send({ ...invitation, ...(!remote && { parentPid }) });
+    worker.send({ ...invitation, ...(!remote && { parentPid }), ...(hosts[rank] && { host: hosts[rank] }) });
   }
   const exits = workers.map(
     (worker, rank) =>

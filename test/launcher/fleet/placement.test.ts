@@ -2,7 +2,7 @@ import { SluiceError } from '@sluice/core';
 import test from 'ava';
 import fc from 'fast-check';
 import type { Host } from '../../../launcher/src/fleet/host.ts';
-import { placeWorkers, worldThatFits } from '../../../launcher/src/fleet/placement.ts';
+import { hostsToLeaveOut, placeWorkers, worldThatFits } from '../../../launcher/src/fleet/placement.ts';
 
 const host = (name: string, slots?: number) => ({ name, slots }) as unknown as Host;
 const ranksOf = (hosts: readonly Host[], workers: number) =>
@@ -57,4 +57,19 @@ test('whatever the slots, every rank has one place, ranks ascend, and no host ha
         t.true(place.ranks.length <= (place.host.slots ?? Number.POSITIVE_INFINITY));
     }),
   );
+});
+
+test('of hosts that do not reach each other, as few as that takes are left out, the last of equals', (t) => {
+  const order = ['h1', 'h2', 'h3', 'h4'];
+  t.deepEqual(hostsToLeaveOut([], order), []);
+  t.deepEqual(hostsToLeaveOut([['h1', 'h2']], order), ['h2']);
+  const around = [
+    ['h1', 'h2'],
+    ['h2', 'h3'],
+    ['h2', 'h4'],
+  ] as const;
+  t.deepEqual(hostsToLeaveOut(around, order), ['h2']);
+  t.deepEqual(hostsToLeaveOut([['h3', 'h3']], order), ['h3']);
+  const all = order.flatMap((one, i) => order.slice(i + 1).map((other): [string, string] => [one, other]));
+  t.deepEqual(hostsToLeaveOut(all, order), ['h4', 'h3', 'h2']);
 });
