@@ -97,7 +97,6 @@ test('a run directory that hosts do not see is told at the first checkpoint, wit
   const { code, stdout } = await launch().ended;
   t.not(code, 0);
   const { error } = JSON.parse(stdout) as { error: { code: string; message: string } };
-  t.log(error);
   t.is(error.code, 'SLUICE_E_CHECKPOINT_INCOMPLETE');
   t.regex(error.message, /--collect/);
 });

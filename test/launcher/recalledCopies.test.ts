@@ -80,7 +80,7 @@ test('copies of another run, or of a time before it went back, are not gone on f
   t.is((await recalled(hosts, { run: 'another' })).step, undefined);
   const after = (kind: string, more = {}) => [...journal, { kind, ...more } as JournalEntry];
   t.is((await recalled(hosts, { journal: after('resume', { checkpoint: 'c' }) })).step, undefined);
-  t.is((await recalled(hosts, { journal: after('rollBack') })).step, undefined);
+  t.is((await recalled(hosts, { journal: after('rollback') })).step, undefined);
   t.is((await recalled(hosts, { journal: after('resume', { fromMemory: true }) })).step, 6);
   t.is((await recalled(hosts, { journal: after('spike') })).step, 6);
 });
