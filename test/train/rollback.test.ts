@@ -4,6 +4,7 @@ import {
   type Rollback,
   RunConfig,
   rateFactorAt,
+  sequencesAt,
   withRollback,
 } from '@sluice/train';
 import test from 'ava';
@@ -11,14 +12,14 @@ import fc from 'fast-check';
 
 const BATCH = 8;
 
-const configOf = (spikes: object = {}, everySteps = 100) =>
+const configOf = (spikes: object = {}, everySteps = 100, batch: object = { sequences: BATCH }) =>
   RunConfig.parse({
     model: {
       ...{ vocabularySize: 8, hiddenSize: 8, numLayers: 1, numAttentionHeads: 1, headDim: 8 },
       ...{ numKeyValueHeads: 1, intermediateSize: 8 },
     },
     data: { recipe: 'none', sequenceLength: 8 },
-    batch: { sequences: BATCH },
+    batch,
     training: { steps: 1000 },
     optimizer: { learningRate: 0.01 },
     checkpoint: { everySteps },
@@ -85,31 +86,38 @@ test('the rate is lower for some steps after going back, and lower still the sec
   t.is(rateFactorAt([decide(configOf(), 163, 158)!], 151), 1);
 });
 
-test('no sample is seen twice, whatever spikes come', (t) => {
-  const config = configOf({ window: 16, warmupSteps: 8, maxRollbacks: 50, snapshotEverySteps: 7 });
-  const spike = fc.record({
-    after: fc.integer({ min: 1, max: 60 }),
-    lasted: fc.integer({ min: 0, max: 20 }),
-  });
-  fc.assert(
-    fc.property(fc.array(spike, { maxLength: 12 }), (spikes) => {
-      let rollbacks: Rollback[] = [];
-      let step = 0;
-      let seen = 0;
-      for (const { after, lasted } of spikes) {
-        for (let i = 0; i < after; i++) {
-          step++;
-          const first = firstSampleOf(config, step, rollbacks);
-          if (first < seen) return false;
-          seen = first + BATCH;
+const batches = {
+  '': { sequences: BATCH },
+  ', while the batch grows': { sequences: 4 * BATCH, ramp: { from: BATCH, increment: BATCH, steps: 90 } },
+};
+for (const [name, batch] of Object.entries(batches)) {
+  test(`no sample is seen twice, whatever spikes come${name}`, (t) => {
+    const spikes = { window: 16, warmupSteps: 8, maxRollbacks: 50, snapshotEverySteps: 7 };
+    const config = configOf(spikes, 100, batch);
+    const spike = fc.record({
+      after: fc.integer({ min: 1, max: 60 }),
+      lasted: fc.integer({ min: 0, max: 20 }),
+    });
+    fc.assert(
+      fc.property(fc.array(spike, { maxLength: 12 }), (spikes) => {
+        let rollbacks: Rollback[] = [];
+        let step = 0;
+        let seen = 0;
+        for (const { after, lasted } of spikes) {
+          for (let i = 0; i < after; i++) {
+            step++;
+            const first = firstSampleOf(config, step, rollbacks);
+            if (first < seen) return false;
+            seen = first + sequencesAt(config, step);
+          }
+          const next = decide(config, step, Math.max(1, step - lasted), rollbacks);
+          if (!next) return true;
+          rollbacks = withRollback(rollbacks, next);
+          step = next.to;
         }
-        const next = decide(config, step, Math.max(1, step - lasted), rollbacks);
-        if (!next) return true;
-        rollbacks = withRollback(rollbacks, next);
-        step = next.to;
-      }
-      return true;
-    }),
-  );
-  t.pass();
-});
+        return true;
+      }),
+    );
+    t.pass();
+  });
+}
