@@ -29,9 +29,12 @@ export type RowLayout = Pick<AttentionLayout, 'batch' | 'sequence' | 'documents'
 
 /** The first row of each document, and then the number of rows. */
 export function documentBounds({ batch, sequence, documents }: RowLayout): Int32Array {
-  const rows = batch * sequence;
-  if (documents) return Int32Array.of(...documents, rows);
-  return Int32Array.from({ length: sequence === 0 ? 1 : batch + 1 }, (_, index) => index * sequence);
+  if (!documents) {
+    return Int32Array.from({ length: sequence === 0 ? 1 : batch + 1 }, (_, index) => index * sequence);
+  }
+  const bounds = new Int32Array(documents.length + 1).fill(batch * sequence);
+  bounds.set(documents);
+  return bounds;
 }
 
 /** What native kernels are told of the documents: their bounds, and how many there are. */
