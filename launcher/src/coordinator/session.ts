@@ -209,11 +209,12 @@ async function train(
     state,
     spikes,
     afterStep: [
-      snapshotsAfterStep(config, state, held),
       diagnosticsAfterStep(config, (record, learningRate) => {
         watchMeasurements({ config, spikes, state }, record, learningRate);
         diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
       }),
+      // After what was measured: a state that is gone back to is that of a checkpoint of the same step.
+      snapshotsAfterStep(config, state, held),
       copiesAfterStep({
         everySteps: copyInterval(config, placements.length),
         ...{ placements, tensors, state, warn },
