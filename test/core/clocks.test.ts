@@ -6,6 +6,7 @@ import test from 'ava';
 
 /** Files that write down when something happened, and judge nothing by it. */
 const STAMPING = [
+  'launcher/src/coordinator/team.ts',
   'launcher/src/coordinator/teamOutput.ts',
   'launcher/src/run/journal.ts',
   'packages/core/src/log.ts',
