@@ -154,7 +154,7 @@ function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
       const text = error?.message ?? message;
       throw new SluiceError(
         'SLUICE_E_USAGE',
-        missingArgument(text, words) ?? notANumber(text, words) ?? text,
+        missingArgument(text, words) ?? missingCompanions(text, words) ?? notANumber(text, words) ?? text,
       );
     });
   for (const [group, commands] of groupCommands()) {
@@ -167,12 +167,25 @@ function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
     .epilogue('sluice COMMAND --help tells more.');
 }
 
+function commandOf(words: readonly string[]): Command | undefined {
+  return COMMANDS.find(({ name }) => words.join(' ').startsWith(name));
+}
+
 /** yargs counts the arguments that are missing; people want to know which. */
 function missingArgument(message: string, words: readonly string[]): string | undefined {
   if (!message.startsWith('Not enough non-option arguments')) return undefined;
-  const command = COMMANDS.find(({ name }) => words.join(' ').startsWith(name));
+  const command = commandOf(words);
   const names = Object.keys(command?.positionals ?? {}).map((positional) => `<${positional}>`);
   return command && `sluice ${command.name} needs ${names.join(' ')}.`;
+}
+
+/** yargs draws an arrow from each option to what it does nothing without. */
+function missingCompanions(message: string, words: readonly string[]): string | undefined {
+  if (!message.startsWith('Implications failed')) return undefined;
+  const { positionals = {} } = commandOf(words) ?? {};
+  const shown = (name: string) => (name in positionals ? `<${name}>` : `--${name}`);
+  const pairs = [...message.matchAll(/(\S+) -> (\S+)/g)];
+  return pairs.map(([, option, needed]) => `${shown(option!)} needs ${shown(needed!)}.`).join(' ');
 }
 
 /** Of a word that is no number yargs makes NaN; people want to see what they wrote. */

@@ -72,6 +72,31 @@ test('a corpus’s samples are those from its first on, whole block by whole blo
   t.deepEqual(countsOf(t, order, 2, 4000, 4100), [0, 100]);
 });
 
+test('a corpus gives its samples in its own order, within blocks and from phase to phase', (t) => {
+  const phases = [
+    { firstSample: 0, weights: [3, 1] },
+    { firstSample: 700, weights: [1, 1] },
+    { firstSample: 700 + BLOCK_SAMPLES, weights: [1, 5] },
+  ];
+  const order = new MixtureOrder(phases, 7);
+  const next = [0, 0];
+  for (let sample = 0; sample < 4 * BLOCK_SAMPLES; sample++) {
+    const { corpus, index } = order.locate(sample);
+    t.is(index, next[corpus]!++);
+  }
+});
+
+test('where a sample comes from does not depend on what was asked before', (t) => {
+  const phases = [
+    { firstSample: 0, weights: [3, 1] },
+    { firstSample: 1500, weights: [1, 1] },
+  ];
+  const inOrder = new MixtureOrder(phases, 7);
+  const places = Array.from({ length: 4000 }, (_, sample) => inOrder.locate(sample));
+  const backwards = new MixtureOrder(phases, 7);
+  for (let sample = 3999; sample >= 0; sample -= 37) t.deepEqual(backwards.locate(sample), places[sample]);
+});
+
 test('weights that change later change nothing before', (t) => {
   const plain = new MixtureOrder([{ firstSample: 0, weights: [1, 3] }], 3);
   const changing = new MixtureOrder(

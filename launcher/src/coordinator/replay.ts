@@ -223,7 +223,9 @@ function verdictText(step: number, { isReproduced, suspects, record, differing, 
     return `${said}\nnot the same bits on other workers: ${who} of this machine computes wrongly`;
   }
   if (differing) {
-    const was = record ? `; recorded: loss ${record.loss}, gradient norm ${record.gradientNorm}` : '';
+    const was = record
+      ? `; recorded of step ${step}: loss ${record.loss}, gradient norm ${record.gradientNorm}`
+      : '';
     return `${said}\nthe same bits on other workers, but not those that were recorded (first difference: step ${differing.step}${was}): the machine that took it computed something else, or computes with another arithmetic`;
   }
   return `${said}\nthe same bits on other workers, and those that were recorded: data or dynamics, and no machine, made this step what it is`;

@@ -160,13 +160,13 @@ function validateSchedule({ schedule, training: { steps } }: Pick<RunConfig, 'sc
   }
   if (decayShape !== undefined && kind !== 'wsd') {
     refuse(
-      `schedule.decayShape is ${decayShape}, but schedule.kind is ${kind}: only wsd has a decay of its own.`,
+      `schedule.decayShape is ${decayShape}, but schedule.kind is ${kind}: only wsd has a decay of its own. To drop it: --set schedule.decayShape=null`,
     );
   }
   if (decaySteps === undefined) return;
   if (kind !== 'wsd') {
     refuse(
-      `schedule.decaySteps is ${decaySteps}, but schedule.kind is ${kind}: only wsd has a decay of its own.`,
+      `schedule.decaySteps is ${decaySteps}, but schedule.kind is ${kind}: only wsd has a decay of its own. To drop it: --set schedule.decaySteps=null`,
     );
   }
   if (warmupSteps + decaySteps > steps) {

@@ -4,7 +4,9 @@
  *
  * Samples go by blocks. Within a block each corpus has a fixed number of places in proportion to its weight, which a keyed
  * permutation spreads over the block (as in Levanter's `MixtureDataset`). What a corpus has given before a block is then a
- * product, so that any sample is found in constant time, and shares are exact from block to block.
+ * product, so that any sample is found from its block alone, and shares are exact from block to block. Within a block, too, a
+ * corpus gives its samples in its own order: one that is smaller than its part of a block would otherwise begin its next epoch
+ * before all of this one had come.
  */
 
 import { invariant, randomKey } from '@sluice/core';
@@ -61,9 +63,18 @@ interface PlannedPhase {
   readonly given: readonly number[];
 }
 
+/** Where the samples of a block come from, by their places in it. */
+interface Block {
+  readonly begin: number;
+  readonly corpora: Uint32Array;
+  readonly indices: Float64Array;
+}
+
 export class MixtureOrder {
   readonly #seed: number;
   readonly #phases: readonly PlannedPhase[];
+  /** The one that was asked for last: samples are read one after the other. */
+  #block: Block | undefined;
 
   /** @param phases in their order, the first from sample 0 on */
   constructor(phases: readonly MixturePhase[], seed: number) {
@@ -85,25 +96,27 @@ export class MixtureOrder {
   locate(sample: number): MixturePlace {
     invariant(Number.isSafeInteger(sample) && sample >= 0, `sample index ${sample}`);
     const phase = this.#phases.findLast(({ firstSample }) => firstSample <= sample)!;
-    const { blockSamples, length } = phase;
-    const block = Math.floor((sample - phase.firstSample) / blockSamples);
-    const begin = block * blockSamples;
-    const size = Math.min(blockSamples, length - begin);
-    const key = randomKey(this.#seed, 'mixture', phase.number, block);
-    const place = permute(key, size, sample - phase.firstSample - begin);
+    const number = Math.floor((sample - phase.firstSample) / phase.blockSamples);
+    const begin = phase.firstSample + number * phase.blockSamples;
+    if (this.#block?.begin !== begin) this.#block = this.#spread(phase, number, begin);
+    const { corpora, indices } = this.#block;
+    return { corpus: corpora[sample - begin]!, index: indices[sample - begin]! };
+  }
+
+  /** Spreads the places of the corpora over a block. The last block of a phase may be cut short; it has shares of its own. */
+  #spread(phase: PlannedPhase, number: number, begin: number): Block {
+    const { blockSamples, firstSample, length, given } = phase;
+    const size = Math.min(blockSamples, firstSample + length - begin);
     const places = size === blockSamples ? phase.places : apportion(size, phase.weights);
-    let first = 0;
-    for (const [corpus, count] of places.entries()) {
-      if (place < first + count) {
-        return { corpus, index: phase.given[corpus]! + block * phase.places[corpus]! + place - first };
-      }
-      first += count;
-    }
-    throw new Error(`Place ${place} of ${size} belongs to no corpus.`);
+    const dealt = Uint32Array.from(places.flatMap((count, corpus) => Array<number>(count).fill(corpus)));
+    const key = randomKey(this.#seed, 'mixture', phase.number, number);
+    const corpora = new Uint32Array(size).map((_, i) => dealt[permute(key, size, i)]!);
+    const next = given.map((before, corpus) => before + number * phase.places[corpus]!);
+    return { begin, corpora, indices: Float64Array.from(corpora, (corpus) => next[corpus]!++) };
   }
 }
 
-/** Samples that each corpus has given after so many of a phase. The last block may be cut short; it has shares of its own. */
+/** Samples that each corpus has given after so many of a phase. */
 function givenBy({ given, places, weights, blockSamples }: PlannedPhase, samples: number): number[] {
   const blocks = Math.floor(samples / blockSamples);
   const rest = apportion(samples % blockSamples, weights);

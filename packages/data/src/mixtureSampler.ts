@@ -30,7 +30,7 @@ export class MixtureSampler {
     this.#order = new MixtureOrder(phases, seed);
   }
 
-  /** Number of the corpus that a sample is of, in constant time. */
+  /** Number of the corpus that a sample is of. */
   corpusOf(sampleIndex: number): number {
     return this.#order.locate(sampleIndex).corpus;
   }

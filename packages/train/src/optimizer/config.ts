@@ -120,14 +120,14 @@ export const OptimizerConfig = z
       context.addIssue({
         code: 'custom',
         path: ['adaptiveClip'],
-        message: `optimizer.clip is ${clip}, which has no such settings; set it to adaptive, or leave them out`,
+        message: `optimizer.clip is ${clip}, which has no such settings; set it to adaptive, or leave them out (--set optimizer.adaptiveClip=null)`,
       });
     }
     if (muon && kind !== 'muon') {
       context.addIssue({
         code: 'custom',
         path: ['muon'],
-        message: `optimizer.kind is ${kind}, which has no settings of Muon; set it to muon, or leave them out`,
+        message: `optimizer.kind is ${kind}, which has no settings of Muon; set it to muon, or leave them out (--set optimizer.muon=null)`,
       });
     }
   })
