@@ -18,18 +18,7 @@ test.after.always(() => sandbox.dispose());
 
 process.env.SLUICE_POISON = JSON.stringify({ garbage: { steps: [53, 60] } });
 
-sandbox.write(
-  'numbers.txt',
-  Array.from({ length: 300 }, (_, i) => `${i} and ${i * 3} make ${4 * i}.`).join('\n'),
-);
-sandbox.write(
-  'numbers.yaml',
-  `name: numbers
-sources: [{ kind: text, path: numbers.txt, documentSeparator: "\\n" }]
-tokenizer: { kind: file, path: data/prepared/tiny/tokenizer.json }
-validation: { fraction: 0.2 }
-`,
-);
+sandbox.writeNumbers();
 sandbox.write(
   'everything.yaml',
   `seed: 7

@@ -14,20 +14,7 @@ interface Trained {
   readonly weightsHash: string;
 }
 
-const recipe = readFileSync(join(sandbox.path, 'recipe.yaml'), 'utf8');
-const [name] = /(?<=name: ).*/.exec(recipe)!;
-sandbox.write(
-  'numbers.txt',
-  Array.from({ length: 300 }, (_, i) => `${i} and ${i * 3} make ${4 * i}.`).join('\n'),
-);
-sandbox.write(
-  'numbers.yaml',
-  `name: numbers
-sources: [{ kind: text, path: numbers.txt, documentSeparator: "\\n" }]
-tokenizer: { kind: file, path: data/prepared/${name}/tokenizer.json }
-validation: { fraction: 0.2 }
-`,
-);
+sandbox.writeNumbers();
 const mixture = `data:
   mixture:
     recipes: [recipe.yaml, numbers.yaml]
@@ -58,14 +45,14 @@ test.serial('a mixture that is resumed on other workers goes on to the same bits
 
 test.serial('metrics, inspection and evaluation tell the corpora apart', async (t) => {
   const metrics = metricsOf('quiet');
-  t.deepEqual(metrics.at(-1).corpusShares, { [name]: 0, numbers: 1 });
-  const early = metrics.slice(0, 8).reduce((sum, { corpusShares }) => sum + corpusShares[name] / 8, 0);
+  t.deepEqual(metrics.at(-1).corpusShares, { tiny: 0, numbers: 1 });
+  const early = metrics.slice(0, 8).reduce((sum, { corpusShares }) => sum + corpusShares.tiny / 8, 0);
   t.true(Math.abs(early - 0.75) < 0.15, `${early}`);
-  t.deepEqual(Object.keys(metrics.at(-1).validationLosses), [name, 'numbers']);
+  t.deepEqual(Object.keys(metrics.at(-1).validationLosses), ['tiny', 'numbers']);
 
   const { sequences } = await sandbox.json<{ sequences: { corpus: string }[] }>('inspect quiet --step 2');
-  const share = sequences.filter(({ corpus }) => corpus === name).length / sequences.length;
-  t.is(share, metrics[1].corpusShares[name]);
+  const share = sequences.filter(({ corpus }) => corpus === 'tiny').length / sequences.length;
+  t.is(share, metrics[1].corpusShares.tiny);
 
   interface Evaluated {
     readonly loss: number;
@@ -73,7 +60,7 @@ test.serial('metrics, inspection and evaluation tell the corpora apart', async (
   }
   const { loss, corpora } = await sandbox.json<Evaluated>('evaluate quiet');
   const [first, second] = corpora;
-  t.deepEqual([first!.name, second!.name], [name, 'numbers']);
+  t.deepEqual([first!.name, second!.name], ['tiny', 'numbers']);
   t.true(Math.abs(loss - (3 * first!.loss + second!.loss) / 4) < 1e-12);
 });
 

@@ -18,7 +18,7 @@ import type { Collection } from './collection.ts';
 import type { Restored } from './spikes.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { type AfterStep, isDue } from './trainRun.ts';
-import type { Session, Underway } from './underway.ts';
+import type { Session, Start, Underway } from './underway.ts';
 import type { Workers } from './workers.ts';
 
 /** The coordinator's part of the states that the workers hold in memory, oldest first. */
@@ -61,28 +61,38 @@ export async function goBackTo(
   { run, config }: Session,
   underway: Underway,
 ): Promise<Restored> {
-  const inMemory = held.backTo(to);
   // What other hosts keep copies of is given up.
   underway.copies = undefined;
-  if (inMemory) {
-    underway.latest = newestCommit(run);
-    await workers.call('restore', { snapshot: to });
-  } else {
-    const from = await newestCheckpoint(run);
-    underway.latest = from?.checkpoint;
-    const checkpoint = from?.checkpoint?.path;
-    if (checkpoint) await collection?.bring({ checkpoint });
-    await workers.call('restore', checkpoint ? { checkpoint, isBrought: collection !== undefined } : {});
-    await collection?.clear('checkpoint');
-    held.backTo(from?.state.step ?? 0);
-    return goOnFrom(from?.state ?? initialState(new SpikeDetector(config.spikes).state()));
-  }
-  return goOnFrom(inMemory);
+  const inMemory = held.backTo(to);
+  const { state, checkpoint } = inMemory
+    ? { state: inMemory, checkpoint: newestCommit(run) }
+    : await beforeRollback(run, config);
+  underway.latest = checkpoint;
+  if (inMemory) await workers.call('restore', { snapshot: to });
+  else await restoreCheckpoint(checkpoint, { workers, collection });
+  held.backTo(state.step);
+  await underway.recorder.goBack(() => supersedeAfter(run.path, state.step));
+  return { state, savedStep: checkpoint?.step ?? -1 };
+}
 
-  async function goOnFrom(state: CoordinatorState): Promise<Restored> {
-    await underway.recorder.goBack(() => supersedeAfter(run.path, state.step));
-    return { state, savedStep: underway.latest?.step ?? -1 };
+/** The newest checkpoint before a rollback that the journal has; the run's beginning where there is none. */
+async function beforeRollback(run: RunDirectory, { spikes }: RunConfig): Promise<Start> {
+  const beginning = { state: initialState(new SpikeDetector(spikes).state()) };
+  return (await newestCheckpoint(run)) ?? beginning;
+}
+
+async function restoreCheckpoint(
+  checkpoint: CommittedCheckpoint | undefined,
+  { workers, collection }: Omit<WayBack, 'held'>,
+): Promise<void> {
+  if (!checkpoint) {
+    await workers.call('restore', {});
+    return;
   }
+  const { path } = checkpoint;
+  await collection?.bring({ checkpoint: path });
+  await workers.call('restore', { checkpoint: path, isBrought: collection !== undefined });
+  await collection?.clear('checkpoint');
 }
 
 /** The newest checkpoint that the run still rests on, as its journal has it: it is not to be read now. */

@@ -14,6 +14,7 @@ import type { CommandResult } from '../cli/command.ts';
 import { localFleet } from '../fleet/fleet.ts';
 import { placeWorkers } from '../fleet/placement.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { finiteOrName } from '../run/finiteOrName.ts';
 import { type JournalEntry, readJournal, startOf } from '../run/journal.ts';
 import { percentLogger } from '../run/percentLogger.ts';
 import { rollbacksOf } from '../run/rollbacks.ts';
@@ -49,7 +50,7 @@ export async function replayStep(options: ReplayOptions, log: Log): Promise<Comm
   const run = existingRun(options.run);
   const journal = readJournal(run.journal);
   const config = configFor(run, options);
-  const { from } = await startingPoint(run, upTo(options.step - 1, journal));
+  const { from } = await startingPoint(run, checkpointHistory(journal), options.step - 1);
   const begin = from?.state.step ?? 0;
   const recorded = await recordsBetween(run, begin, options.step);
   log(
@@ -101,16 +102,6 @@ function configFor(run: RunDirectory, { step, workers, threads }: ReplayOptions)
   };
   validateConfig(replayed);
   return replayed;
-}
-
-/** What the journal knows of checkpoints, with those after a step left out. */
-function upTo(step: number, journal: readonly JournalEntry[]) {
-  const { committed, distrust } = checkpointHistory(journal);
-  const later = [...committed].filter((saved) => saved > step);
-  return {
-    committed,
-    distrust: new Map([...distrust, ...later.map((saved) => [saved, 'it is later'] as const)]),
-  };
 }
 
 interface Retaking {
@@ -203,8 +194,7 @@ function isSame(record: Numbers, now: Numbers): boolean {
 }
 
 function inJson({ loss, gradientNorm }: Numbers) {
-  const shown = (value: number) => (Number.isFinite(value) ? value : String(value));
-  return { loss: shown(loss), gradientNorm: shown(gradientNorm) };
+  return { loss: finiteOrName(loss), gradientNorm: finiteOrName(gradientNorm) };
 }
 
 interface Findings {

@@ -19,12 +19,16 @@ export interface StartingPoint {
   readonly tokenizer: TokenizerRecord | undefined;
 }
 
-/** The newest sound checkpoint of a run, if there is one, and those that were refused before it was found. */
+/**
+ * The newest sound checkpoint of a run, if there is one, and those that were refused before it was found.
+ * @param upTo step of the newest that counts; any when left out
+ */
 export async function startingPoint(
   run: RunDirectory,
   { distrust }: CheckpointHistory,
+  upTo = Number.POSITIVE_INFINITY,
 ): Promise<{ readonly from: StartingPoint | undefined; readonly refused: readonly RefusedCheckpoint[] }> {
-  const { checkpoint, refused } = await newestValidCheckpoint(run.path, { deep: true, distrust });
+  const { checkpoint, refused } = await newestValidCheckpoint(run.path, { deep: true, distrust, upTo });
   if (!checkpoint) return { from: undefined, refused };
   const { step, directory, manifest } = checkpoint;
   const saved = manifest.state as unknown as SavedState;

@@ -12,6 +12,7 @@ import {
   type StepRequest,
   type StepResult,
 } from '@sluice/train';
+import { finiteOrName } from '../run/finiteOrName.ts';
 import type { Journal } from '../run/journal.ts';
 import type { Recovery, RecoveryRate } from '../run/recovery.ts';
 import type { StopSignal } from '../signals/stopSignal.ts';
@@ -232,7 +233,7 @@ async function evaluate({ config, workers, state, journal, observer }: TrainingR
   state.validationLoss = hasLoss ? loss : null;
   if (hasLoss) state.bestValidationLoss = Math.min(loss, state.bestValidationLoss ?? loss);
   journal.note('evaluate', state.step, {
-    loss: hasLoss ? loss : String(loss),
+    loss: finiteOrName(loss),
     tokens,
     ...(corpora && { corpora }),
   });

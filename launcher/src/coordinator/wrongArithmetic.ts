@@ -6,6 +6,7 @@
 import { SluiceError } from '@sluice/core';
 import type { RecheckResult, StepResult } from '@sluice/train';
 import type { Fleet } from '../fleet/fleet.ts';
+import { finiteOrName } from '../run/finiteOrName.ts';
 import type { Journal } from '../run/journal.ts';
 
 /** How often a host may be named before nothing is computed on it any more. */
@@ -40,8 +41,8 @@ export function judgeArithmetic(watch: ArithmeticWatch, result: StepResult): voi
   const suspects = recheck.suspects.map((rank) => ({ rank, host: watch.placeOf(rank).host }));
   watch.journal.append('recheck', step, {
     suspects,
-    first: inWords(recheck.first),
-    now: inWords(result),
+    first: inJson(recheck.first),
+    now: inJson(result),
   });
   if (suspects.length === 0) throw untold(step);
   const names = suspects.map(({ rank, host }) => `rank ${rank} on ${host}`).join(', ');
@@ -72,10 +73,8 @@ export function canDoWithoutHost(fault: unknown, fleet: Fleet): boolean {
   return typeof host === 'string' && fleet.distrust(host);
 }
 
-/** JSON has no infinities; their names tell more than its null. */
-function inWords({ loss, gradientNorm }: RecheckResult['first']) {
-  const shown = (value: number) => (Number.isFinite(value) ? value : String(value));
-  return { loss: shown(loss), gradientNorm: shown(gradientNorm) };
+function inJson({ loss, gradientNorm }: RecheckResult['first']) {
+  return { loss: finiteOrName(loss), gradientNorm: finiteOrName(gradientNorm) };
 }
 
 function differenceText({ first }: RecheckResult, now: StepResult): string {

@@ -27,6 +27,22 @@ export class Sandbox {
     return file;
   }
 
+  /** A second corpus, `numbers.yaml`, with the tokenizer of the first, `tiny`, which stands before it in a mixture. */
+  writeNumbers(): void {
+    this.write(
+      'numbers.txt',
+      Array.from({ length: 300 }, (_, i) => `${i} and ${i * 3} make ${4 * i}.`).join('\n'),
+    );
+    this.write(
+      'numbers.yaml',
+      `name: numbers
+sources: [{ kind: text, path: numbers.txt, documentSeparator: "\\n" }]
+tokenizer: { kind: file, path: data/prepared/tiny/tokenizer.json }
+validation: { fraction: 0.2 }
+`,
+    );
+  }
+
   /** Starts `sluice` with the words of `command`, and with further variables of the environment. */
   start(command: string, environment: NodeJS.ProcessEnv = {}, cwd = this.path): Running {
     const child = spawn(process.execPath, [this.#bin, ...command.split(' ')], {
