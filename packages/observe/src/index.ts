@@ -4,6 +4,7 @@ export { curvePicture } from './curves/picture.ts';
 export type { DiagnosedModel } from './diagnosis/page.ts';
 export { writeDiagnosisPage } from './diagnosis/write.ts';
 export * from './diagnosticsLog.ts';
+export * from './experiment/findLr.ts';
 export * from './experiment/results.ts';
 export * from './format.ts';
 export * from './metricsLog.ts';
