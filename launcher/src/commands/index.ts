@@ -13,6 +13,7 @@ import { dataPrepareCommand } from './dataPrepare.ts';
 import { diagnoseCommand } from './diagnose.ts';
 import { doctorCommand } from './doctor.ts';
 import { evaluateCommand } from './evaluate.ts';
+import { experimentCommand } from './experiment.ts';
 import { exportCommand } from './export.ts';
 import { generateCommand } from './generate.ts';
 import { hashCommand } from './hash.ts';
@@ -50,6 +51,7 @@ export const COMMANDS: readonly Command[] = [
   planCommand,
   verifyResumeCommand,
   importCommand,
+  experimentCommand,
   exportCommand,
   dataPrepareCommand,
   dataListCommand,

@@ -1,5 +1,6 @@
 /** An experiment: runs that differ in some keys, side by side with numbers to compare them with. */
 
+import { dirname } from 'node:path';
 import { folderName, loadYamlConfig, resolvePath, SluiceError } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import { z } from 'zod';
@@ -19,6 +20,12 @@ export const ExperimentRow = z.strictObject({
     .array(z.string())
     .default([])
     .describe('Changes to it, section.key=value each; paths are relative to that configuration.'),
+  from: z
+    .string()
+    .optional()
+    .describe(
+      'Name of the row whose weights, of the same seed, this row begins with; random ones when left out.',
+    ),
   baseline: z
     .string()
     .optional()
@@ -36,6 +43,38 @@ export const ExperimentRow = z.strictObject({
 
 export type ExperimentRow = z.infer<typeof ExperimentRow>;
 
+/** What is looked for, and where, by `sluice find-lr`. */
+export const FindLrConfig = z
+  .strictObject({
+    from: z.number().positive().default(1e-3).describe('Lowest learning rate that is tried.'),
+    to: z.number().positive().default(1).describe('Highest learning rate that is tried.'),
+    perOctave: z
+      .int()
+      .min(1)
+      .default(2)
+      .describe('Rates between one and its double: the answer is exact to a factor of 2^(1/perOctave).'),
+    lossBound: z
+      .number()
+      .positive()
+      .optional()
+      .describe(
+        'A run whose loss stays above this has failed, nats a token; that of a unigram model on the corpus when left out.',
+      ),
+    lastingSteps: z
+      .int()
+      .min(1)
+      .default(50)
+      .describe('Steps over which the mean loss is taken that is held against the bound.'),
+    spikesPerThousand: z
+      .number()
+      .positive()
+      .default(50)
+      .describe('A run with more spikes a thousand steps has failed.'),
+  })
+  .refine(({ from, to }) => from < to, { path: ['to'], error: 'is not above `from`' });
+
+export type FindLrConfig = z.infer<typeof FindLrConfig>;
+
 const SCALE_CHANGES = z
   .array(z.string())
   .describe('Changes of every row at this scale, section.key=value each, made after the row’s own.');
@@ -46,6 +85,16 @@ export const ExperimentConfig = z
     source: z.string().optional().describe('Where its rows and the paper’s numbers come from.'),
     notes: z.string().optional().describe('What is to be known of all rows.'),
     base: z.string().meta({ format: 'path' }).describe('Configuration of a run that the rows start from.'),
+    seeds: z.int().min(1).default(3).describe('Runs of each row, with the seeds 1, 2, …'),
+    grid: z
+      .record(z.string(), z.array(z.union([z.number(), z.string(), z.boolean()])).min(1))
+      .default({})
+      .describe('Keys of the configuration and their values: each row is run with each combination.'),
+    findLr: FindLrConfig.prefault({}).describe('What `sluice find-lr` looks for, and where.'),
+    coreHours: z
+      .strictObject({ small: z.number().optional(), tiny: z.number().optional() })
+      .prefault({})
+      .describe('Hours of one core that all runs of a scale took where they were measured.'),
     scales: z
       .strictObject({ small: SCALE_CHANGES.optional(), tiny: SCALE_CHANGES.optional() })
       .prefault({})
@@ -53,13 +102,18 @@ export const ExperimentConfig = z
     rows: z.array(ExperimentRow).min(1).describe('The runs, in the order of the table.'),
   })
   .superRefine(({ rows }, context) => {
-    rows.forEach(({ name, baseline }, index) => {
+    rows.forEach(({ name, baseline, from }, index) => {
       if (rows.findIndex((row) => row.name === name) < index) {
         context.addIssue({ code: 'custom', path: ['rows', index, 'name'], message: `a second row ${name}` });
       }
       if (baseline !== undefined && !rows.some((row) => row.name === baseline)) {
         const message = `no row is called ${baseline}`;
         context.addIssue({ code: 'custom', path: ['rows', index, 'baseline'], message });
+      }
+      const source = rows.findIndex((row) => row.name === from);
+      if (from !== undefined && (source < 0 || source >= index)) {
+        const message = `no row before this one is called ${from}`;
+        context.addIssue({ code: 'custom', path: ['rows', index, 'from'], message });
       }
     });
   });
@@ -68,14 +122,49 @@ export type ExperimentConfig = z.infer<typeof ExperimentConfig>;
 
 export type ExperimentScale = 'full' | keyof ExperimentConfig['scales'];
 
-/** @throws the coded errors of `loadYamlConfig` */
+/**
+ * The experiment of a file, with a row for each combination of its grid.
+ * @throws the coded errors of `loadYamlConfig`
+ */
 export function loadExperiment(path: string): ExperimentConfig {
-  return loadYamlConfig(path, ExperimentConfig);
+  const experiment = loadYamlConfig(path, ExperimentConfig);
+  const points = gridPoints(Object.entries(experiment.grid));
+  const [first] = experiment.rows;
+  const at = (point: GridPoint) =>
+    experiment.rows.map((row) => rowAt({ ...row, baseline: row.baseline ?? first!.name }, point));
+  return { ...experiment, rows: points.flatMap(at) };
+}
+
+type GridValue = ExperimentConfig['grid'][string][number];
+type GridPoint = readonly (readonly [key: string, value: GridValue])[];
+
+function gridPoints([axis, ...others]: [string, GridValue[]][]): GridPoint[] {
+  if (axis === undefined) return [[]];
+  const [key, values] = axis;
+  const rest = gridPoints(others);
+  return values.flatMap((value) => rest.map((point) => [[key, value] as const, ...point]));
+}
+
+/** A row is compared with, and begins with, rows of the same point. */
+function rowAt(row: ExperimentRow, point: GridPoint): ExperimentRow {
+  if (point.length === 0) return row;
+  const words = point.map(([key, value]) => `${key.slice(key.lastIndexOf('.') + 1)}-${value}`);
+  const suffix = words.join('-').replaceAll(/[^\w.-]/g, '_');
+  const named = (name: string) => `${name}-${suffix}`;
+  return {
+    ...row,
+    name: named(row.name),
+    method: `${row.method}, ${point.map(([key, value]) => `${key}=${value}`).join(', ')}`,
+    set: [...row.set, ...point.map(([key, value]) => `${key}=${value}`)],
+    ...(row.baseline !== undefined && { baseline: named(row.baseline) }),
+    ...(row.from !== undefined && { from: named(row.from) }),
+  };
 }
 
 /**
- * The configuration of a row's run.
+ * The configuration of a row's run; its paths are relative to the row's base.
  * @param path of the experiment's file
+ * @param changes made last, `section.key=value` each
  * @throws the coded errors of `loadYamlConfig`; SLUICE_E_USAGE for a scale that the experiment does not have
  */
 export function experimentRun(
@@ -83,13 +172,24 @@ export function experimentRun(
   experiment: ExperimentConfig,
   row: ExperimentRow,
   scale: ExperimentScale = 'full',
+  changes: readonly string[] = [],
 ): RunConfig {
   const scaling = scale === 'full' ? [] : experiment.scales[scale];
   if (!scaling) {
     throw new SluiceError('SLUICE_E_USAGE', `The experiment ${path} has no scale ${scale}.`);
   }
-  const base = resolvePath(path, row.base ?? experiment.base);
-  return loadYamlConfig(base, RunConfig, { overrides: [...row.set, ...scaling] });
+  return loadYamlConfig(basePath(path, experiment, row), RunConfig, {
+    overrides: [...row.set, ...scaling, ...changes],
+  });
+}
+
+/** The directory that the paths of a row's configuration start from. */
+export function experimentDirectory(path: string, experiment: ExperimentConfig, row: ExperimentRow): string {
+  return dirname(basePath(path, experiment, row));
+}
+
+function basePath(path: string, { base }: ExperimentConfig, row: ExperimentRow): string {
+  return resolvePath(path, row.base ?? base);
 }
 
 /** The row that another is compared with: itself for the first, and for one that names itself. */

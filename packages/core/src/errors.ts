@@ -227,6 +227,10 @@ export const ERROR_TABLE = {
     summary: 'A worker process ended while it was needed.',
     advice: 'Look at its last lines above; nothing before the last checkpoint is lost: resume the run.',
   },
+  SLUICE_E_EXPERIMENT_RUN: {
+    summary: 'Runs of an experiment ended by something that is no result.',
+    advice: 'See what the message says of each, and give the same command again: what is done is not run again.',
+  },
   SLUICE_E_FAULT_REPEATED: {
     summary:
       'A fault came again where it had come before, or too often without a new checkpoint, so the run stopped.',

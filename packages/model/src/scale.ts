@@ -1,7 +1,7 @@
 /**
- * Models made small enough for a laptop. Ratios are kept: query heads for each key-value head, experts for each token,
- * depth, and (where the sizes allow) feed-forward and attention widths relative to the hidden size. So what a variant adds
- * is about the same share of the model as at full size.
+ * Models made small enough for a laptop. Ratios are kept: query heads for each key-value head, experts for each token, the
+ * depths of models to each other, and (where the sizes allow) feed-forward and attention widths relative to the hidden size.
+ * So what a variant adds is about the same share of the model as at full size.
  */
 
 export const SCALES = ['full', 'small', 'tiny'] as const;
@@ -10,8 +10,8 @@ export type Scale = (typeof SCALES)[number];
 
 /** By what each size is divided. Widths of attention (heads · head size) shrink like the hidden size. */
 const DIVISORS = {
-  small: { width: 8, heads: 2, headDim: 4, experts: 2 },
-  tiny: { width: 32, heads: 4, headDim: 8, experts: 4 },
+  small: { layers: 1, width: 8, heads: 2, headDim: 4, experts: 2 },
+  tiny: { layers: 4, width: 32, heads: 4, headDim: 8, experts: 4 },
 };
 
 /** Enough for the tokenizers of the corpora that come with Sluice. */
@@ -19,6 +19,7 @@ const MOST_VOCABULARY = 8192;
 
 /** The sizes of a `ModelConfig`. */
 interface Sizes {
+  readonly numLayers: number;
   readonly vocabularySize: number;
   readonly hiddenSize: number;
   readonly numAttentionHeads: number;
@@ -45,6 +46,7 @@ export function scaleModel<Model extends Sizes>(model: Model, scale: Scale): Mod
   const numKeyValueHeads = divide(model.numKeyValueHeads, by.heads);
   return {
     ...model,
+    numLayers: divide(model.numLayers, by.layers),
     vocabularySize: Math.min(model.vocabularySize, MOST_VOCABULARY),
     hiddenSize: divide(model.hiddenSize, by.width, 8),
     numAttentionHeads: (model.numAttentionHeads / model.numKeyValueHeads) * numKeyValueHeads,

@@ -9,22 +9,22 @@ export const RESULTS_FORMAT = 1;
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 
-/** Measured on held-out text after training (`sluice diagnose`), per layer from the first on and over all layers. */
-export const ExperimentDiagnosis = z.strictObject({
+const measured = {
   /** Mean attention that queries pay to the first token (paper, §4.3). */
   firstTokenAttention: z.number().nullable(),
-  /** Largest absolute activation between layers (paper, §4.3). */
+  /** Largest absolute activation of the residual stream after a layer (paper, §4.3); overall the mean over layers. */
   massiveActivation: z.number().nullable(),
-  /** Mean score of the gates (paper, Table 4); null without a gate. */
+  /** The same of what the feed-forward block adds. */
+  feedForwardActivation: z.number().nullable(),
+  /** Mean score of the gates (paper, Table 4), and the share of scores below 0.1; null without a gate. */
   gateScoreMean: z.number().nullable(),
-  layers: z.array(
-    z.strictObject({
-      firstTokenAttention: z.number().nullable(),
-      massiveActivation: z.number().nullable(),
-      gateScoreMean: z.number().nullable(),
-    }),
-  ),
-});
+  gateBelowTenth: z.number().nullable(),
+  /** Largest attention logit; overall of all layers. */
+  largestAttentionLogit: z.number().nullable(),
+};
+
+/** Measured on held-out text after training (`sluice diagnose`), overall and layer by layer from the first on. */
+export const ExperimentDiagnosis = z.strictObject({ ...measured, layers: z.array(z.strictObject(measured)) });
 
 export type ExperimentDiagnosis = z.infer<typeof ExperimentDiagnosis>;
 

@@ -1,0 +1,54 @@
+/** Puts what the runs of an experiment came to into one table. */
+
+import { nativeArithmetic } from '@sluice/engine';
+import { countParameters } from '@sluice/model';
+import { type ExperimentResultRow, type ExperimentResults, RESULTS_FORMAT } from '@sluice/observe';
+import { PACKAGE_VERSION } from '../packageVersion.ts';
+import { baselineOf, type ExperimentRow, experimentRun } from './config.ts';
+import { experimentName } from './directory.ts';
+import type { Laboratory } from './laboratory.ts';
+import type { CellResult } from './runCell.ts';
+
+/** @param results of the laboratory's cells, in their order */
+export function collectResults(laboratory: Laboratory, results: readonly CellResult[]): ExperimentResults {
+  const { cells, rows, seeds, experiment, unigramLoss } = laboratory;
+  return {
+    format: RESULTS_FORMAT,
+    ...headOf(laboratory),
+    notes: experiment.notes ?? null,
+    unigramLoss: cells.length === 0 ? null : unigramLoss(cells[0]!),
+    rows: rows.map((row) => describeRow(laboratory, row)),
+    seeds: [...seeds],
+    runs: results.map((result, i) => ({ row: cells[i]!.row.name, ...result })),
+  };
+}
+
+/** What every file of results begins with. */
+export function headOf({ path, experiment, scale, cells }: Laboratory) {
+  const backend = cells[0]?.config.backend ?? 'native';
+  return {
+    name: experimentName(path),
+    title: experiment.title,
+    source: experiment.source ?? null,
+    scale,
+    version: PACKAGE_VERSION,
+    arithmetic: backend === 'native' ? nativeArithmetic() : backend,
+  };
+}
+
+export function describeRow(
+  { path, experiment, scale }: Laboratory,
+  row: ExperimentRow,
+): ExperimentResultRow {
+  const count = (one: ExperimentRow) => countParameters(experimentRun(path, experiment, one, scale).model);
+  const baseline = baselineOf(experiment, row);
+  const { total, active } = count(row);
+  return {
+    name: row.name,
+    method: row.method,
+    baseline: baseline.name,
+    parameters: { total, active, added: total - count(baseline).total },
+    paper: row.paper,
+    notes: row.notes ?? null,
+  };
+}

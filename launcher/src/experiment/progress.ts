@@ -1,0 +1,113 @@
+/** How an experiment gets on, for people to watch: a block where there is a terminal, a line for each run elsewhere. */
+
+import { type ExperimentRun, formatDuration, formatLoss } from '@sluice/observe';
+import { createLogUpdate } from 'log-update';
+import type { Cell } from './cells.ts';
+
+interface Underway {
+  readonly begun: number;
+  /** The step that it was at when it was first seen, in this call. */
+  firstStep: number | undefined;
+  step: number;
+  loss: number | null;
+}
+
+type Ended = Pick<ExperimentRun, 'outcome' | 'reason' | 'trainLoss' | 'validationLoss'>;
+
+/** The display waits this long between two drawings, ms. */
+const REDRAW_MS = 250;
+
+export class ExperimentProgress {
+  readonly #log: (line: string) => void;
+  readonly #jobs: number;
+  readonly #live: ReturnType<typeof createLogUpdate> | undefined;
+  readonly #begun = performance.now();
+  readonly #waiting = new Set<Cell>();
+  readonly #underway = new Map<Cell, Underway>();
+  #total = 0;
+  #ended = 0;
+  #stepsTaken = 0;
+  #drawn = 0;
+
+  constructor(log: (line: string) => void, jobs: number, stream: NodeJS.WriteStream = process.stderr) {
+    this.#log = log;
+    this.#jobs = jobs;
+    this.#live = stream.isTTY && process.env.TERM !== 'dumb' ? createLogUpdate(stream) : undefined;
+  }
+
+  /** Runs that are to come. */
+  expect(cells: readonly Cell[]): void {
+    for (const cell of cells) this.#waiting.add(cell);
+    this.#total += cells.length;
+  }
+
+  started(cell: Cell): void {
+    this.#waiting.delete(cell);
+    this.#underway.set(cell, { begun: performance.now(), firstStep: undefined, step: 0, loss: null });
+    this.#draw();
+  }
+
+  step(cell: Cell, step: number, loss: number | null): void {
+    const one = this.#underway.get(cell);
+    if (!one) return;
+    one.firstStep ??= step;
+    this.#stepsTaken += Math.max(0, step - Math.max(one.step, one.firstStep));
+    one.step = step;
+    one.loss = loss;
+    this.#draw();
+  }
+
+  ended(cell: Cell, result: Ended): void {
+    const took = (performance.now() - (this.#underway.get(cell)?.begun ?? performance.now())) / 1000;
+    this.#underway.delete(cell);
+    this.#ended++;
+    this.say(
+      `${this.#ended}/${this.#total} ${runName(cell.row.name, cell.seed)}: ${outcomeText(result)} (${formatDuration(took)}${this.#left()})`,
+    );
+  }
+
+  /** A line that stays. */
+  say(line: string): void {
+    this.#live?.clear();
+    this.#log(line);
+    this.#draw(true);
+  }
+
+  close(): void {
+    this.#live?.clear();
+    this.#live?.done();
+  }
+
+  #left(): string {
+    const seconds = (performance.now() - this.#begun) / 1000;
+    const steps = [...this.#waiting].reduce((sum, { config }) => sum + config.training.steps, 0);
+    const running = [...this.#underway].reduce(
+      (sum, [{ config }, { step }]) => sum + config.training.steps - step,
+      0,
+    );
+    if (this.#stepsTaken === 0 || steps + running === 0) return '';
+    return `, about ${formatDuration(((steps + running) * seconds) / this.#stepsTaken)} left`;
+  }
+
+  #draw(now = false): void {
+    if (!this.#live || (!now && performance.now() - this.#drawn < REDRAW_MS)) return;
+    this.#drawn = performance.now();
+    const lines = [...this.#underway].map(([cell, { step, loss }]) => {
+      const shown = loss === null ? '' : `  loss ${formatLoss(loss)}`;
+      return `  ${runName(cell.row.name, cell.seed)}  step ${step}/${cell.config.training.steps}${shown}`;
+    });
+    const title = `${this.#ended} of ${this.#total} runs done, ${this.#jobs} at a time${this.#left()}`;
+    this.#live([title, ...lines].join('\n'));
+  }
+}
+
+/** How a run is called. */
+export function runName(row: string, seed: number): string {
+  return `${row}, seed ${seed}`;
+}
+
+export function outcomeText({ outcome, reason, trainLoss, validationLoss }: Ended): string {
+  if (outcome !== 'finished') return `${outcome}: ${reason}`;
+  if (validationLoss !== null) return `validation loss ${formatLoss(validationLoss)}`;
+  return trainLoss === null ? 'finished' : `train loss ${formatLoss(trainLoss)}`;
+}

@@ -1,0 +1,209 @@
+/**
+ * Brings one run of an experiment to its end: as a run like any other, in processes of its own, that is gone on with where it
+ * was cut off. What it came to is written once it is known.
+ */
+
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
+import { ExperimentRun } from '@sluice/observe';
+import type { Diagnostics } from '@sluice/train';
+import { freezeRunConfig } from '../run/runConfig.ts';
+import { runDirectory } from '../run/runDirectory.ts';
+import type { Cell } from './cells.ts';
+import { type CellFolder, cellFolder } from './directory.ts';
+import { FollowedMetrics } from './followMetrics.ts';
+import { type HopelessRule, hopelessStep } from './hopeless.ts';
+import { diagnosisOf, measureRun } from './measureRun.ts';
+import { type ProgramEnd, programFailure, runProgram } from './programs.ts';
+
+export interface CellOptions {
+  /** Of all experiments. */
+  readonly root: string;
+  readonly threads: number;
+  /** Sequences of held-out text that the trained model is measured on; 0: it is not measured. */
+  readonly diagnosedSequences: number;
+  /** Whether the checkpoint is kept after it was measured. */
+  readonly keepsCheckpoint: (cell: Cell) => boolean;
+  /** Loss of a unigram model on the cell's corpus, nats a token. */
+  readonly unigramLoss: (cell: Cell) => number | null;
+  /** When it is given up before its end; it is not when left out. */
+  readonly hopeless?: ((cell: Cell) => HopelessRule | undefined) | undefined;
+  readonly onStep: (cell: Cell, step: number, loss: number | null) => void;
+}
+
+/** A run's result, without the name that an experiment gives it. */
+export type CellResult = Omit<ExperimentRun, 'row'>;
+
+const CellResult = ExperimentRun.omit({ row: true });
+
+/** How often one looks at a run, ms. */
+const LOOK_MS = 500;
+
+/** Errors that are what training came to, in words. */
+const DIVERGENCES: Readonly<Record<string, string>> = {
+  SLUICE_E_NON_FINITE: 'its values were no finite numbers',
+  SLUICE_E_SPIKE: 'a spike did not end',
+};
+
+/** @returns undefined where there is none yet, or one that a later run needs the weights of, which are gone */
+export function knownResult(
+  cell: Cell,
+  { root, keepsCheckpoint }: Pick<CellOptions, 'root' | 'keepsCheckpoint'>,
+) {
+  const folder = cellFolder(root, cell);
+  if (!existsSync(folder.result)) return undefined;
+  const { success, data } = CellResult.safeParse(JSON.parse(readFileSync(folder.result, 'utf8')));
+  if (!success) return undefined;
+  const lacksWeights = keepsCheckpoint(cell) && !existsSync(runDirectory(folder.run).checkpoints);
+  return data.outcome === 'finished' && lacksWeights ? undefined : data;
+}
+
+/**
+ * @param stop asks for an orderly end
+ * @throws SLUICE_E_INTERRUPTED once it has ended so; what failed otherwise is a result
+ */
+export async function runCell(cell: Cell, options: CellOptions, stop: AbortSignal): Promise<CellResult> {
+  const known = knownResult(cell, options);
+  if (known) return known;
+  const folder = cellFolder(options.root, cell);
+  await prepareFolder(cell, folder, options.root);
+  const trained = await train(cell, folder, options, stop);
+  stop.throwIfAborted();
+  const result = await resultOf(cell, folder, trained, options, stop);
+  // A run that failed is tried again the next time.
+  if (result.outcome !== 'failed') {
+    await writeFileAtomic(folder.result, `${JSON.stringify(result, undefined, 1)}\n`);
+    if (!options.keepsCheckpoint(cell)) {
+      rmSync(runDirectory(folder.run).checkpoints, { recursive: true, force: true });
+    }
+  }
+  return result;
+}
+
+async function prepareFolder(cell: Cell, folder: CellFolder, root: string): Promise<void> {
+  // Its weights are gone: it begins anew.
+  if (existsSync(folder.result)) rmSync(folder.path, { recursive: true });
+  makeDirectories(folder.path);
+  const { row, seed, config, from } = cell;
+  await freezeRunConfig(folder.config, {
+    ...config,
+    name: `${row.name}-seed-${seed}`,
+    initialize: { ...config.initialize, ...(from && { from: cellFolder(root, from).run }) },
+  });
+}
+
+/** How training ended. */
+interface Trained {
+  readonly end: ProgramEnd;
+  /** The step after which it was given up. */
+  readonly hopelessAt: number | undefined;
+}
+
+async function train(
+  cell: Cell,
+  folder: CellFolder,
+  options: CellOptions,
+  stop: AbortSignal,
+): Promise<Trained> {
+  const giveUp = new AbortController();
+  const rule = options.hopeless?.(cell);
+  const metrics = new FollowedMetrics(runDirectory(folder.run).metrics);
+  const words = ['launch', folder.config, '--run-dir', folder.run, '--threads', String(options.threads)];
+  let isRunning = true;
+  const running = runProgram(words, AbortSignal.any([stop, giveUp.signal])).finally(
+    () => (isRunning = false),
+  );
+  const hopelessNow = () => rule && hopelessStep(lossesOf(metrics), rule);
+  while (isRunning) {
+    await Promise.race([running, delay(LOOK_MS)]);
+    metrics.read();
+    const { last } = metrics;
+    if (last) options.onStep(cell, last.step, last.loss);
+    if (hopelessNow() !== undefined) giveUp.abort();
+  }
+  return { end: await running, hopelessAt: hopelessNow() };
+}
+
+function lossesOf({ steps }: FollowedMetrics): (number | null)[] {
+  return steps.map(({ loss }) => loss);
+}
+
+async function resultOf(
+  cell: Cell,
+  folder: CellFolder,
+  { end, hopelessAt }: Trained,
+  options: CellOptions,
+  stop: AbortSignal,
+): Promise<CellResult> {
+  const { config } = cell;
+  const run = runDirectory(folder.run);
+  const { losses: _, ...curves } = await measureRun(run, hopelessAt);
+  const common = {
+    seed: cell.seed,
+    learningRate: config.optimizer.learningRate,
+    steps: config.training.steps,
+    ...curves,
+    configHash: cell.key,
+  };
+  const ended = (
+    outcome: CellResult['outcome'],
+    reason: string,
+    errorCode: string | null = null,
+  ): CellResult => ({
+    ...common,
+    outcome,
+    reason,
+    errorCode,
+    validationLoss: null,
+    weightsHash: null,
+    diagnosis: null,
+  });
+  if (hopelessAt !== undefined) {
+    const { lossBound, lastingSteps } = options.hopeless!(cell)!;
+    return ended(
+      'diverged',
+      `given up after step ${hopelessAt}: its mean loss of ${lastingSteps} steps was above ${lossBound.toFixed(3)}`,
+    );
+  }
+  const divergence = end.error && DIVERGENCES[end.error.code];
+  if (divergence)
+    return ended('diverged', `stopped after step ${curves.step}: ${divergence}`, end.error!.code);
+  if (end.json?.finished !== true) {
+    return ended('failed', firstLine(programFailure('training', end).message), end.error?.code ?? null);
+  }
+  const validationLoss = numberOrNull(end.json.validationLoss);
+  const bound = options.unigramLoss(cell);
+  const last = validationLoss ?? curves.trainLoss;
+  const isHopeless = bound !== null && !(last !== null && last < bound);
+  return {
+    ...common,
+    outcome: isHopeless ? 'diverged' : 'finished',
+    reason: isHopeless
+      ? `its loss at the end, ${last?.toFixed(3) ?? 'no number'}, is not below that of a unigram model, ${bound.toFixed(3)}`
+      : null,
+    errorCode: null,
+    validationLoss,
+    weightsHash: String(end.json.weightsHash),
+    diagnosis: options.diagnosedSequences === 0 ? null : await diagnosed(folder, options, stop),
+  };
+}
+
+async function diagnosed(
+  { run }: CellFolder,
+  { diagnosedSequences }: CellOptions,
+  stop: AbortSignal,
+): Promise<CellResult['diagnosis']> {
+  const end = await runProgram(['diagnose', run, '--sequences', String(diagnosedSequences)], stop);
+  stop.throwIfAborted();
+  if (!end.json) throw programFailure(`measuring ${run}`, end);
+  return diagnosisOf(end.json as unknown as Diagnostics);
+}
+
+function firstLine(text: string): string {
+  return text.split('\n')[0]!;
+}
+
+function numberOrNull(value: unknown): number | null {
+  return typeof value === 'number' && Number.isFinite(value) ? value : null;
+}
