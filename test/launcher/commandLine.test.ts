@@ -51,6 +51,8 @@ test('commands and flags are those that the design lists', (t) => {
     'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale',
     'verify-resume <config> --kills --seed --agents --run-dir --set --workers --expert-parallel --threads',
     'import <source> --out --ignore-config',
+    'experiment <experiment> --scale --seeds --rows --jobs --threads --directory --keep-checkpoints',
+    'find-lr <experiment> --scale --seeds --rows --jobs --threads --directory --keep-checkpoints',
     'export <source> --hf --dtype --layout',
     'data prepare <recipe> --force',
     'data list',

@@ -65,7 +65,7 @@ test('the tables have the rows of the paper', (t) => {
   });
 });
 
-test('a scale keeps query heads for each key-value head, experts for each token, and depth', (t) => {
+test('a scale keeps query heads for each key-value head, experts for each token, and the proportion of depths', (t) => {
   for (const path of MODELS) {
     const [full, ...scaled] = SCALES.map((scale) =>
       loadYamlConfig(path, ModelConfig, { overrides: [`scale=${scale}`] }),
@@ -73,10 +73,14 @@ test('a scale keeps query heads for each key-value head, experts for each token,
     const ratios = (model: ModelConfig) => [
       model.numAttentionHeads / model.numKeyValueHeads,
       (model.experts?.count ?? 1) / (model.experts?.topK ?? 1),
-      model.numLayers,
       (model.numAttentionHeads * model.headDim) / model.hiddenSize,
     ];
     for (const model of scaled) t.deepEqual(ratios(model), ratios(full!), path);
+    t.deepEqual(
+      scaled.map(({ numLayers }) => numLayers),
+      [full!.numLayers, full!.numLayers / 4],
+      path,
+    );
     t.true(countParameters(scaled[1]!).total < 8e6, path);
     t.deepEqual(full!.gates, scaled[1]!.gates);
   }
@@ -108,7 +112,7 @@ test('counting a model against another at a scale counts both at that scale', (t
     'configs/models/15b-a2b.yaml',
     'tiny',
   );
-  t.is(json.added, 24 * 64 * 8);
+  t.is(json.added, 6 * 64 * 8);
 });
 
 test('an experiment with two rows of a name, or a baseline that is no row, is refused', (t) => {

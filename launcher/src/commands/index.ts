@@ -15,6 +15,7 @@ import { doctorCommand } from './doctor.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { experimentCommand } from './experiment.ts';
 import { exportCommand } from './export.ts';
+import { findLrCommand } from './findLr.ts';
 import { generateCommand } from './generate.ts';
 import { hashCommand } from './hash.ts';
 import { importCommand } from './import.ts';
@@ -52,6 +53,7 @@ export const COMMANDS: readonly Command[] = [
   verifyResumeCommand,
   importCommand,
   experimentCommand,
+  findLrCommand,
   exportCommand,
   dataPrepareCommand,
   dataListCommand,

@@ -58,13 +58,15 @@ export const FindLrConfig = z
       .positive()
       .optional()
       .describe(
-        'A run whose loss stays above this has failed, nats a token; that of a unigram model on the corpus when left out.',
+        'Validation loss that a stable run ends below, nats a token; that of a unigram model on the corpus when left out.',
       ),
     lastingSteps: z
       .int()
       .min(1)
-      .default(50)
-      .describe('Steps over which the mean loss is taken that is held against the bound.'),
+      .default(20)
+      .describe(
+        'A run whose mean loss of so many steps is above both that bound and the loss of a unigram model, once half of it is over, is given up.',
+      ),
     spikesPerThousand: z
       .number()
       .positive()

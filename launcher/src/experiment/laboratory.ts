@@ -94,13 +94,12 @@ export async function withLaboratory<T>(
       threads,
       diagnosedSequences,
       keepsCheckpoint,
-      unigramLoss,
       hopeless: hopeless && ((cell: Cell) => hopeless({ experiment, unigramLoss }, cell)),
     };
     const expect = (expected: readonly Cell[]) => {
       const todo = distinct(expected).filter((cell) => !knownResult(cell, cellOptions));
       const done = distinct(expected).length - todo.length;
-      if (done > 0) progress.say(`${done} of ${done + todo.length} runs are done already`);
+      if (done > 1) progress.say(`${done} of ${done + todo.length} runs are done already`);
       progress.expect(todo);
     };
     return await interruptible(async (stop) => {

@@ -28,7 +28,7 @@ export type RunCurves = Pick<
 export async function measureRun(
   run: RunDirectory,
   lastStep = Number.POSITIVE_INFINITY,
-): Promise<RunCurves & { readonly losses: readonly (number | null)[] }> {
+): Promise<RunCurves & { readonly rise: number | null }> {
   const losses: (number | null)[] = [];
   const norms: (number | null)[] = [];
   const validations: ExperimentRun['validations'] = [];
@@ -47,19 +47,26 @@ export async function measureRun(
     step: losses.length,
     tokens,
     trainLoss: meanOf(losses.slice(-Math.ceil(losses.length / LAST_PART))),
+    rise: riseOf(losses),
     spikes: spikes.length,
     curve: thinned(losses, norms),
     validations,
-    losses,
   };
+}
+
+/** By how much the loss of the last twentieth is above the lowest of all twentieths, nats; null where one of them is no number. */
+function riseOf(losses: readonly (number | null)[]): number | null {
+  const means = thinned(losses, losses, Math.min(LAST_PART, losses.length)).loss;
+  if (means.length === 0 || means.includes(null)) return null;
+  return means.at(-1)! - Math.min(...(means as number[]));
 }
 
 /** Means of equal stretches of steps; each stands at its last one. */
 function thinned(
   losses: readonly (number | null)[],
   norms: readonly (number | null)[],
+  points = Math.min(CURVE_POINTS, losses.length),
 ): ExperimentRun['curve'] {
-  const points = Math.min(CURVE_POINTS, losses.length);
   const ends = Array.from({ length: points }, (_, i) => Math.round(((i + 1) * losses.length) / points));
   const means = (values: readonly (number | null)[]) =>
     ends.map((end, i) => meanOf(values.slice(ends[i - 1] ?? 0, end)));

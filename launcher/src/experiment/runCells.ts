@@ -3,7 +3,7 @@
 import { SluiceError } from '@sluice/core';
 import pLimit from 'p-limit';
 import type { Cell } from './cells.ts';
-import { type CellOptions, type CellResult, runCell } from './runCell.ts';
+import { type CellOptions, type CellResult, knownResult, runCell } from './runCell.ts';
 
 export interface RunCellsOptions extends CellOptions {
   /** Runs at a time. */
@@ -38,6 +38,8 @@ export class CellRunner {
   }
 
   async #run(cell: Cell): Promise<CellResult> {
+    const before = knownResult(cell, this.#options);
+    if (before) return before;
     const { from } = cell;
     if (from) {
       const begun = await this.run(from);

@@ -229,7 +229,8 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_EXPERIMENT_RUN: {
     summary: 'Runs of an experiment ended by something that is no result.',
-    advice: 'See what the message says of each, and give the same command again: what is done is not run again.',
+    advice:
+      'See what the message says of each, and give the same command again: what is done is not run again.',
   },
   SLUICE_E_FAULT_REPEATED: {
     summary:

@@ -1,0 +1,110 @@
+/** Experiments as users run them: side by side, killed and gone on with, divergence a result like another. */
+
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ExperimentResults, FindLrResults } from '@sluice/observe';
+import test from 'ava';
+import { Sandbox } from './support/sandbox.ts';
+
+const sandbox = new Sandbox();
+test.after.always(() => sandbox.dispose());
+
+sandbox.write(
+  'rates.yaml',
+  `title: "Three rates and a beginning"
+base: dense.yaml
+seeds: 2
+findLr: { from: 1.0e-2, to: 5.0e+4, perOctave: 1, lossBound: 5.1 }
+rows:
+  - { name: plain, method: "plain", paper: { perplexity: 6.0 } }
+  - { name: gated, method: "gated", set: ["model.gates=[{granularity: headwise}]"], paper: { perplexity: null } }
+  - { name: wild, method: "far too fast", set: [optimizer.learningRate=1e30, optimizer.clipNorm=0] }
+  - { name: later, method: "goes on from plain", from: plain, set: [training.steps=6] }
+`,
+);
+
+const resultsOf = (directory: string) =>
+  readFileSync(join(sandbox.path, directory, 'rates-full', 'results.json'), 'utf8');
+
+test.serial('an experiment runs all rows and seeds, and divergence is a result', async (t) => {
+  const done = await sandbox.json<{ runs: number; finished: number; diverged: number }>(
+    'experiment rates.yaml --directory quiet --jobs 2 --threads 1',
+  );
+  t.like(done, { runs: 8, finished: 6, diverged: 2 });
+  const { rows, runs } = JSON.parse(resultsOf('quiet')) as ExperimentResults;
+  t.is(rows[1]!.parameters.added, 2 * 32 * 4);
+  t.deepEqual(
+    runs.map(({ row, seed }) => `${row} ${seed}`),
+    ['plain 1', 'plain 2', 'gated 1', 'gated 2', 'wild 1', 'wild 2', 'later 1', 'later 2'],
+  );
+  for (const { row, outcome, reason, step, validationLoss, diagnosis, weightsHash } of runs) {
+    if (row === 'wild') {
+      t.is(outcome, 'diverged');
+      t.regex(reason!, /^stopped after step \d+: its values were no finite numbers$/);
+      t.true(step < 12);
+      continue;
+    }
+    t.true(validationLoss! < Math.log(320));
+    t.true(diagnosis!.firstTokenAttention! > 0);
+    t.is(diagnosis!.gateScoreMean === null, row !== 'gated');
+    t.regex(weightsHash!, /^[0-9a-f]{64}$/);
+  }
+  const [plain, later] = [runs[0]!, runs[6]!];
+  t.true(later.curve.loss[0]! < plain.curve.loss[0]!);
+  t.not(later.weightsHash, plain.weightsHash);
+});
+
+test.serial('an experiment that is done is not run again', async (t) => {
+  const before = resultsOf('quiet');
+  const { stderr } = await sandbox.start('experiment rates.yaml --directory quiet --json').ended;
+  t.regex(stderr, /8 of 8 runs are done already/);
+  t.is(resultsOf('quiet'), before);
+});
+
+test.serial(
+  'an experiment that was killed and interrupted comes to the same table, to the byte',
+  async (t) => {
+    for (const [signal, after] of [
+      ['SIGKILL', 2500],
+      ['SIGTERM', 4000],
+      ['SIGKILL', 3000],
+    ] as const) {
+      const running = sandbox.start('experiment rates.yaml --directory killed --jobs 2 --threads 1');
+      await delay(after);
+      running.child.kill(signal);
+      const { code } = await running.ended;
+      t.not(code, 1);
+    }
+    await sandbox.json('experiment rates.yaml --directory killed --jobs 1 --threads 2');
+    t.is(resultsOf('killed'), resultsOf('quiet'));
+  },
+);
+
+test.serial('the largest stable rate of each row and seed lies between two that were tried', async (t) => {
+  rmSync(join(sandbox.path, 'rates'), { recursive: true, force: true });
+  await sandbox.json('find-lr rates.yaml --rows plain,gated --directory rates --jobs 2 --threads 1');
+  const path = join(sandbox.path, 'rates', 'rates-full', 'find-lr.json');
+  const { variants, resolution, notTried } = JSON.parse(readFileSync(path, 'utf8')) as FindLrResults;
+  t.is(resolution, 2);
+  t.is(variants.length, 2);
+  for (const { seeds } of variants) {
+    for (const { probes, largestStable, smallestUnstable } of seeds) {
+      const of = (rate: number | null) => probes.find(({ learningRate }) => learningRate === rate)?.outcome;
+      t.is(of(largestStable), 'stable');
+      t.is(of(smallestUnstable), 'unstable');
+      t.true(Math.abs(smallestUnstable! / largestStable! - 2) < 0.01);
+    }
+  }
+  t.regex(notTried.at(-1)!, /is assumed/);
+});
+
+test.serial(
+  'a row that is not there, and a second experiment in the same directory, are refused',
+  async (t) => {
+    const missing = await sandbox.start('experiment rates.yaml --rows plain,gatd').ended;
+    t.is(missing.code, 2);
+    t.regex(missing.stderr, /has no row gatd; its rows: plain, gated, wild, later/);
+    t.false(existsSync(join(sandbox.path, 'experiments')));
+  },
+);

@@ -1,0 +1,90 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { Cells } from '../../../launcher/src/experiment/cells.ts';
+import { baselineOf, loadExperiment } from '../../../launcher/src/experiment/config.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'sluice-experiment-'));
+test.after.always(() => rmSync(directory, { recursive: true }));
+
+const write = (name: string, text: string) => {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+};
+
+const RUN = `model: { vocabularySize: 64, hiddenSize: 16, numLayers: 1, numAttentionHeads: 2, numKeyValueHeads: 2, headDim: 8, intermediateSize: 16 }
+data: { recipe: recipe.yaml, sequenceLength: 16 }
+parallel: { lanes: 2 }
+batch: { sequences: 4 }
+training: { steps: 4 }
+optimizer: { learningRate: 1.0e-3 }
+`;
+write('run.yaml', RUN);
+write('recipe.yaml', 'name: none\n');
+const twoRows = `title: two
+base: run.yaml
+rows:
+  - { name: one, method: "one" }
+  - { name: two, method: "two", set: [optimizer.weightDecay=0], from: one }
+`;
+
+test('a grid makes rows of all combinations, compared with and beginning with rows of the same point', (t) => {
+  const path = write(
+    'grid.yaml',
+    `${twoRows}grid: { optimizer.learningRate: [0.001, 0.002], seed: [5, 6, 7] }\n`,
+  );
+  const experiment = loadExperiment(path);
+  t.is(experiment.rows.length, 12);
+  const row = experiment.rows.find(({ name }) => name === 'two-learningRate-0.002-seed-6')!;
+  t.deepEqual(row.set, ['optimizer.weightDecay=0', 'optimizer.learningRate=0.002', 'seed=6']);
+  t.is(row.from, 'one-learningRate-0.002-seed-6');
+  t.is(baselineOf(experiment, row).name, 'one-learningRate-0.002-seed-6');
+});
+
+test('a row that begins with one that does not stand before it is refused', (t) => {
+  const path = write('backwards.yaml', twoRows.replace('name: one,', 'name: one, from: two,'));
+  const error = t.throws(() => loadExperiment(path), { code: 'SLUICE_E_CONFIG_INVALID' });
+  t.regex(error?.message ?? '', /rows\.0\.from: no row before this one is called two/);
+});
+
+const keyOf = (file: string, row: string, seed = 1, changes: string[] = []) => {
+  const path = join(directory, file);
+  const experiment = loadExperiment(path);
+  const chosen = experiment.rows.find(({ name }) => name === row)!;
+  return new Cells({ path, experiment, scale: 'full' }).make(chosen, seed, changes).key;
+};
+
+test('a run has the same key whatever it is called, wherever it lies and however it is spread', (t) => {
+  write('a.yaml', twoRows);
+  write('b.yaml', twoRows.replaceAll('one', 'uno').replace('title: two', 'title: dos'));
+  t.is(keyOf('a.yaml', 'one'), keyOf('b.yaml', 'uno'));
+  t.is(
+    keyOf('a.yaml', 'one', 1, ['parallel.workers=2', 'parallel.threads=3', 'checkpoint.everySteps=7']),
+    keyOf('a.yaml', 'one'),
+  );
+  t.is(keyOf('a.yaml', 'two'), keyOf('b.yaml', 'two'));
+});
+
+test('a run has another key with another seed, rate, recipe, or weights to begin with', (t) => {
+  write('a.yaml', twoRows);
+  write('c.yaml', twoRows.replace(', from: one', ''));
+  write('other.yaml', 'name: other\n');
+  const keys = [
+    keyOf('a.yaml', 'one'),
+    keyOf('a.yaml', 'one', 2),
+    keyOf('a.yaml', 'one', 1, ['optimizer.learningRate=0.002']),
+    keyOf('a.yaml', 'one', 1, ['data.recipe=other.yaml']),
+    keyOf('a.yaml', 'one', 1, ['parallel.lanes=4']),
+    keyOf('a.yaml', 'two'),
+    keyOf('c.yaml', 'two'),
+  ];
+  t.is(new Set(keys).size, keys.length);
+});
+
+test('a row whose configuration is refused is named', (t) => {
+  write('a.yaml', twoRows);
+  const error = t.throws(() => keyOf('a.yaml', 'two', 1, ['batch.sequences=3']));
+  t.regex(error?.message ?? '', /^Row (one|two) of .*a\.yaml: /);
+});
