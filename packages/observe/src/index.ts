@@ -4,8 +4,16 @@ export { curvePicture } from './curves/picture.ts';
 export type { DiagnosedModel } from './diagnosis/page.ts';
 export { writeDiagnosisPage } from './diagnosis/write.ts';
 export * from './diagnosticsLog.ts';
+export * from './experiment/compare.ts';
 export * from './experiment/findLr.ts';
 export * from './experiment/results.ts';
+export {
+  bootstrapInterval,
+  INTERVAL_METHODS,
+  type Interval,
+  type IntervalMethod,
+  meanInterval,
+} from './experiment/statistics.ts';
 export * from './format.ts';
 export * from './metricsLog.ts';
 export * from './progress/clock.ts';
