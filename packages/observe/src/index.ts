@@ -14,6 +14,12 @@ export {
   type IntervalMethod,
   meanInterval,
 } from './experiment/statistics.ts';
+export {
+  experimentTable,
+  type FlatTable,
+  findLrTable,
+  writeTable,
+} from './experiment/tables.ts';
 export * from './format.ts';
 export * from './metricsLog.ts';
 export * from './progress/clock.ts';
