@@ -49,6 +49,9 @@ test('of any results, CSV and Parquet tell the same, and the same bytes each tim
       'massiveActivation',
     ],
     'gateScoreMean',
+    'feedForwardActivation',
+    'gateBelowTenth',
+    'largestAttentionLogit',
   ]);
   const agree = fc.asyncProperty(anyResults, async (made: ExperimentResults) => {
     const [table, again] = [experimentTable(made), experimentTable(structuredClone(made))];

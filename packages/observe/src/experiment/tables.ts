@@ -8,7 +8,12 @@ import { writeFileAtomic } from '@sluice/core';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { perplexityOf } from './compare.ts';
 import type { FindLrResults } from './findLr.ts';
-import type { ExperimentResultRow, ExperimentResults, ExperimentRun } from './results.ts';
+import type {
+  ExperimentDiagnosis,
+  ExperimentResultRow,
+  ExperimentResults,
+  ExperimentRun,
+} from './results.ts';
 
 type Cell = string | number | null;
 
@@ -39,9 +44,12 @@ const RUN_COLUMNS: readonly Column<RunOfRow>[] = [
   { name: 'validationLoss', type: 'real', value: ({ validationLoss }) => validationLoss },
   { name: 'perplexity', type: 'real', value: (run) => finite(perplexityOf(run)) },
   { name: 'spikes', type: 'whole', value: ({ spikes }) => spikes },
-  { name: 'firstTokenAttention', type: 'real', value: (run) => run.diagnosis?.firstTokenAttention ?? null },
-  { name: 'massiveActivation', type: 'real', value: (run) => run.diagnosis?.massiveActivation ?? null },
-  { name: 'gateScoreMean', type: 'real', value: (run) => run.diagnosis?.gateScoreMean ?? null },
+  diagnosed('firstTokenAttention'),
+  diagnosed('massiveActivation'),
+  diagnosed('feedForwardActivation'),
+  diagnosed('gateScoreMean'),
+  diagnosed('gateBelowTenth'),
+  diagnosed('largestAttentionLogit'),
   { name: 'parametersTotal', type: 'whole', value: ({ inRow }) => inRow?.parameters.total ?? null },
   { name: 'parametersActive', type: 'whole', value: ({ inRow }) => inRow?.parameters.active ?? null },
   { name: 'parametersAdded', type: 'whole', value: ({ inRow }) => inRow?.parameters.added ?? null },
@@ -78,6 +86,10 @@ const PROBE_COLUMNS: readonly Column<ProbeOfSeed>[] = [
   { name: 'weightsHash', type: 'text', value: ({ weightsHash }) => weightsHash },
   { name: 'reason', type: 'text', value: ({ reason }) => reason },
 ];
+
+function diagnosed(name: Exclude<keyof ExperimentDiagnosis, 'layers'>): Column<RunOfRow> {
+  return { name, type: 'real', value: ({ diagnosis }) => diagnosis?.[name] ?? null };
+}
 
 /** A table whose text and bytes are made when asked for. */
 export interface FlatTable {

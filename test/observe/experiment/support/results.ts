@@ -6,18 +6,20 @@ import fc from 'fast-check';
 const digit = (text: string) => [...text].reduce((sum, character) => sum + character.charCodeAt(0), 0) % 16;
 const hashOf = (text: string) => digit(text).toString(16).repeat(64);
 
+/** What a diagnosis of a model without a gate holds. */
+export function measured(firstTokenAttention: number, massiveActivation: number) {
+  return {
+    ...{ firstTokenAttention, massiveActivation, feedForwardActivation: massiveActivation / 2 },
+    ...{ gateScoreMean: null, gateBelowTenth: null, largestAttentionLogit: 12 },
+  };
+}
+
 export function run(row: string, seed: number, changes: Partial<ExperimentRun> = {}): ExperimentRun {
   return {
     ...{ row, seed, learningRate: 0.004, outcome: 'finished', reason: null, errorCode: null },
     ...{ step: 400, steps: 400, tokens: 819_200, trainLoss: 4.1, validationLoss: 4.2, spikes: 0 },
     ...{ configHash: hashOf(`${row}${seed}`), weightsHash: hashOf(`${seed}${row}`) },
-    diagnosis: {
-      ...{ firstTokenAttention: 0.2, massiveActivation: 60, gateScoreMean: null },
-      layers: [
-        { firstTokenAttention: 0.1, massiveActivation: 20, gateScoreMean: null },
-        { firstTokenAttention: 0.3, massiveActivation: 100, gateScoreMean: null },
-      ],
-    },
+    diagnosis: { ...measured(0.2, 60), layers: [measured(0.1, 20), measured(0.3, 100)] },
     curve: { steps: [100, 200, 400], loss: [6, 5, 4.1], gradientNorm: [1, 0.5, 0.25] },
     validations: [{ step: 400, loss: 4.2 }],
     ...changes,
@@ -60,9 +62,9 @@ const whole = fc.integer({ min: 0, max: 1e9 });
 const hash = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 64, maxLength: 64 });
 const maybe = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: null });
 const measures = {
-  firstTokenAttention: maybe(number),
-  massiveActivation: maybe(number),
-  gateScoreMean: maybe(number),
+  ...{ firstTokenAttention: maybe(number), massiveActivation: maybe(number) },
+  ...{ feedForwardActivation: maybe(number), gateScoreMean: maybe(number) },
+  ...{ gateBelowTenth: maybe(number), largestAttentionLogit: maybe(number) },
 };
 
 /** Few names, so that rows meet their runs and baselines, and some that a page must not take for its own. */
