@@ -6,6 +6,8 @@ export { writeDiagnosisPage } from './diagnosis/write.ts';
 export * from './diagnosticsLog.ts';
 export * from './experiment/compare.ts';
 export * from './experiment/findLr.ts';
+export type { ExperimentReportExtras } from './experiment/report/page.ts';
+export * from './experiment/report/write.ts';
 export * from './experiment/results.ts';
 export {
   bootstrapInterval,

@@ -13,8 +13,8 @@ test('differences are paired by seed: what seeds have in common drops out', (t) 
   ]);
   const [comparison, ...others] = compareRows(results({ runs }));
   t.deepEqual(others, [], 'a baseline is not compared with itself');
-  const { loss, perplexity, paired, unpaired } = comparison!;
-  t.deepEqual([paired, unpaired], [[1, 2, 3], []]);
+  const { loss, perplexity, pairs, unpaired } = comparison!;
+  t.deepEqual([pairs.map(({ seed }) => seed), unpaired], [[1, 2, 3], []]);
   t.true(near(loss!.mean, -0.1) && near(loss!.spread, 0, 1e-6));
   t.true(near(loss!.interval!.low, -0.1, 1e-6) && near(loss!.interval!.high, -0.1, 1e-6));
   t.deepEqual([loss!.below, loss!.above, loss!.seeds], [3, 0, 3]);
@@ -36,8 +36,8 @@ test('a run that diverged enters no mean and no difference, and is named with it
   t.deepEqual(baseline!.outcomes, { finished: 2, diverged: 1, failed: 0, pending: 0 });
   t.deepEqual(baseline!.validationLoss, { mean: 4.25, spread: Math.sqrt(0.125), seeds: 2 });
   t.is(gate!.validationLoss!.mean, 3.625, 'a loss that a failed run left behind is none of a finished run');
-  const [{ paired, unpaired, loss }] = compareRows(made) as [ReturnType<typeof compareRows>[number]];
-  t.deepEqual(paired, [1]);
+  const [{ pairs, unpaired, loss }] = compareRows(made) as [ReturnType<typeof compareRows>[number]];
+  t.deepEqual(pairs, [{ seed: 1, difference: -0.25 }]);
   t.deepEqual(unpaired, [
     { seed: 2, reason: 'its baseline diverged at step 120' },
     { seed: 3, reason: 'it failed at step 17' },
@@ -72,7 +72,7 @@ test('a finished run without held-out text is told apart from one that did not f
 test('of any results every seed is paired or named, and means are of finished runs only', (t) => {
   const holds = fc.property(anyResults, (made) => {
     const complete = compareRows(made).every(
-      ({ paired, unpaired }) => paired.length + unpaired.length === made.seeds.length,
+      ({ pairs, unpaired }) => pairs.length + unpaired.length === made.seeds.length,
     );
     const bounded = summarizeRows(made).every(
       ({ validationLoss, outcomes }) => (validationLoss?.seeds ?? 0) <= outcomes.finished,

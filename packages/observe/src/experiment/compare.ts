@@ -97,8 +97,8 @@ export interface Comparison {
   readonly row: ExperimentResultRow;
   /** Undefined where the results have no row of that name. */
   readonly baseline: ExperimentResultRow | undefined;
-  /** Seeds with which both have a loss on held-out text. */
-  readonly paired: readonly number[];
+  /** Seeds with which both have a loss on held-out text, and the difference of the losses. */
+  readonly pairs: readonly { readonly seed: number; readonly difference: number }[];
   /** The others, each with the reason. */
   readonly unpaired: readonly { readonly seed: number; readonly reason: string }[];
   /** Of the loss on held-out text, nats a token; undefined where no seed is paired. */
@@ -133,7 +133,7 @@ export function compareRows(results: ExperimentResults): Comparison[] {
       return {
         row,
         baseline: results.rows.find(({ name }) => name === row.baseline),
-        paired: pairs.map(({ seed }) => seed),
+        pairs: pairs.map(({ seed, ours, theirs }) => ({ seed, difference: ours - theirs })),
         unpaired,
         loss: of('loss', (loss) => loss),
         perplexity: of('perplexity', elementary.exp),

@@ -14,8 +14,30 @@ export const BOTTOM = 38;
 /** Number of the class `series-…` that colours a line, a bar or a point. */
 export type SeriesColor = number | 'reference';
 
-/** Colours that the pages have for what is compared; further ones use them again. */
-export const COLORS = 8;
+/** The pages' colours for what is compared, by their number; further things use them again. */
+export const COLOR_NAMES = [
+  'main',
+  'second',
+  'third',
+  'fourth',
+  'fifth',
+  'sixth',
+  'seventh',
+  'eighth',
+] as const;
+
+export const COLORS = COLOR_NAMES.length;
+
+/** Strokes and gaps in pixels. */
+const DASHES: readonly (readonly number[])[] = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
+
+/**
+ * How the line of what has that number is dashed, beside its colour. Who sees some colours alike tells their lines by the strokes:
+ * of the eight colours, those that share strokes are four apart, such as blue and ochre. 32 lines are all different.
+ */
+export function dashOf(index: number): readonly number[] {
+  return DASHES[(index + Math.floor(index / COLORS)) % DASHES.length]!;
+}
 
 /** Fewest ticks that tell a scale. */
 const FEWEST_TICKS = 3;
@@ -63,7 +85,8 @@ export function linearScale(values: readonly number[]): Scale {
 
 /** With round ticks, the first and the last at or outside of both ends. */
 export function roundScale(low: number, high: number): Scale {
-  const rough = (high - low || 1) / 4;
+  const span = high - low > 1e-300 ? Math.min(high - low, 1e308) : 1;
+  const rough = span / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((size) => size >= rough)!;
   const first = Math.floor(low / step);
@@ -84,3 +107,11 @@ export function powersScale(values: readonly number[]): Scale {
     .filter((tick) => Math.log10(tick) >= low && Math.log10(tick) <= high);
   return { ticks, share: (value) => (Math.log10(value) - low) / (high - low) };
 }
+
+/** A scale whose ticks are the values themselves, where they are few enough to be told. */
+export function scaleAt(values: readonly number[], scale: Scale): Scale {
+  const each = [...new Set(values)].sort((a, b) => a - b);
+  return each.length <= MOST_TICKS ? { ...scale, ticks: each } : scale;
+}
+
+const MOST_TICKS = 8;

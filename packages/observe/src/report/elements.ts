@@ -1,6 +1,6 @@
 /** Pieces of the pages: text, panels, tables. */
 
-import { COLORS } from '../figures/svg.ts';
+import { COLORS, dashOf } from '../figures/svg.ts';
 
 /** Text as the content or a quoted attribute of an element. */
 export function escapeHtml(text: string): string {
@@ -47,9 +47,16 @@ export function swatch(index: number): string {
   return `<span class="swatch series-${index % COLORS}"></span>`;
 }
 
-/** Which colour stands for what. */
-export function legend(names: readonly string[]): string {
-  const items = names.map((name, index) => `<span>${swatch(index)}${escapeHtml(name)}</span>`);
+/** The same as a piece of its line. */
+export function rowSample(index: number): string {
+  const dash = dashOf(index);
+  const strokes = dash.length === 0 ? '' : ` stroke-dasharray="${dash.join(' ')}"`;
+  return `<svg class="line-sample series-${index % COLORS}" width="30" height="10"><line x1="1" x2="29" y1="5" y2="5"${strokes}/></svg>`;
+}
+
+/** Which colour stands for what, or which line. */
+export function legend(names: readonly string[], sample: (index: number) => string = swatch): string {
+  const items = names.map((name, index) => `<span>${sample(index)}${escapeHtml(name)}</span>`);
   return `<p class="legend">${items.join('')}</p>`;
 }
 
@@ -103,4 +110,9 @@ export function table(
   return `<div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>
 ${body}
 </tbody></table></div>`;
+}
+
+/** What is folded up. @param content HTML */
+export function details(summary: string, content: string, isOpen: boolean): string {
+  return `<details${isOpen ? ' open' : ''}><summary>${escapeHtml(summary)}</summary>${content}</details>`;
 }
