@@ -234,9 +234,9 @@ test('each length of sequences has its own even attention, in a colour that no m
       return { name, diagnosis: { ...diagnosis, sequenceLength } };
     }),
   );
-  t.is(html.match(/class="series-5 dashed"/g)!.length, 2);
+  t.is(html.match(/class="series-reference dashed"/g)!.length, 2);
   t.true(html.includes(`spread evenly over 32 tokens, layer 0: ${evenAttention(32).toPrecision(3)}`));
-  t.false(html.includes('swatch series-5'));
+  t.false(html.includes('swatch series-reference'));
 });
 
 test('a model of one layer, and values that are not finite, can be drawn', async (t) => {

@@ -4,8 +4,24 @@ export { curvePicture } from './curves/picture.ts';
 export type { DiagnosedModel } from './diagnosis/page.ts';
 export { writeDiagnosisPage } from './diagnosis/write.ts';
 export * from './diagnosticsLog.ts';
+export * from './experiment/compare.ts';
 export * from './experiment/findLr.ts';
+export type { ExperimentReportExtras } from './experiment/report/page.ts';
+export * from './experiment/report/write.ts';
 export * from './experiment/results.ts';
+export {
+  bootstrapInterval,
+  INTERVAL_METHODS,
+  type Interval,
+  type IntervalMethod,
+  meanInterval,
+} from './experiment/statistics.ts';
+export {
+  experimentTable,
+  type FlatTable,
+  findLrTable,
+  writeTable,
+} from './experiment/tables.ts';
 export * from './format.ts';
 export * from './metricsLog.ts';
 export * from './progress/clock.ts';

@@ -2,10 +2,21 @@
 
 import type { AttentionMap, Diagnosis } from '@sluice/evaluate';
 import type { Diagnostics, LayerDiagnostics } from '@sluice/train';
+import { histogramPlot, shadedHistograms } from '../figures/histograms.ts';
+import { linePlot, type PlotLine } from '../figures/linePlot.ts';
+import { COLORS, isDrawable } from '../figures/svg.ts';
 import { evenAttention, formatShort, layerTable, meanOfGates } from '../report/diagnostics.ts';
-import { escapeHtml, escapeJson, htmlDocument, panel, paragraph, table } from '../report/elements.ts';
+import {
+  escapeHtml,
+  escapeJson,
+  htmlDocument,
+  legend,
+  panel,
+  paragraph,
+  swatch,
+  table,
+} from '../report/elements.ts';
 import type { MapData } from './data.ts';
-import { histogramPlot, isDrawable, linePlot, type PlotLine, shadedHistograms } from './svg.ts';
 
 export interface DiagnosedModel {
   /** What tells it from the others. */
@@ -14,12 +25,9 @@ export interface DiagnosedModel {
 }
 
 export interface DiagnosisAssets {
-  readonly styles: string;
+  readonly styles: readonly string[];
   readonly script: string;
 }
-
-/** Colours that the page has for models; further ones use them again. The one after them is for what is compared with. */
-const COLORS = 5;
 
 /** One HTML document that refers to nothing outside itself. */
 export function renderDiagnosis(models: readonly DiagnosedModel[], assets: DiagnosisAssets): string {
@@ -29,11 +37,11 @@ export function renderDiagnosis(models: readonly DiagnosedModel[], assets: Diagn
   );
   return htmlDocument(
     `${title} · diagnosis · Sluice`,
-    [assets.styles],
+    assets.styles,
     `<header>
 <h1>${escapeHtml(title)}</h1>
 <p class="subtitle">Attention sinks, massive activations and gates, on ${escapeHtml(batchText(models))}</p>
-${legend(models)}
+${models.length === 1 ? '' : legend(models.map(({ name }) => name))}
 </header>
 <main>
 ${overallPanel(models)}
@@ -54,14 +62,6 @@ function batchText(models: readonly DiagnosedModel[]): string {
   );
   return [...new Set(texts)].join(', ');
 }
-
-function legend(models: readonly DiagnosedModel[]): string {
-  if (models.length === 1) return '';
-  const items = models.map((model, i) => `<span>${swatch(i)}${escapeHtml(model.name)}</span>`);
-  return `<p class="legend">${items.join('')}</p>`;
-}
-
-const swatch = (model: number) => `<span class="swatch series-${model % COLORS}"></span>`;
 
 type Row = readonly [label: string, value: (diagnostics: Diagnostics) => number | null | undefined];
 
@@ -186,7 +186,7 @@ function evenLines(models: readonly DiagnosedModel[]): PlotLine[] {
   const lengths = new Set(models.map(({ diagnosis }) => diagnosis.sequenceLength));
   return [...lengths].map((length) => ({
     label: `spread evenly over ${length} tokens`,
-    color: COLORS,
+    color: 'reference',
     dashed: true,
     values: Array<number>(layers).fill(evenAttention(length)),
   }));

@@ -1,9 +1,10 @@
 /// <reference lib="dom" />
-/** Runs in the page of a diagnosis, inlined as a module, so it may import nothing but types. Draws the attention maps. */
+/** Runs in the page of a diagnosis. Draws the attention maps. */
 
+import { isDark, keepDrawn, pageData } from '../report/page/theme.ts';
 import type { MapData } from './data.ts';
 
-const maps = JSON.parse(document.getElementById('diagnosis-data')?.textContent ?? '[]') as MapData[];
+const maps = pageData<MapData[]>('diagnosis-data');
 const readout = document.getElementById('map-readout');
 
 type Color = readonly [red: number, green: number, blue: number];
@@ -57,7 +58,7 @@ function draw({ map, weights, firstToken, strip, gap }: DrawnMap): void {
   const canvas = document.getElementById(map.id) as HTMLCanvasElement | null;
   const context = canvas?.getContext('2d');
   if (!canvas || !context) return;
-  const ramp = RAMPS[matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'];
+  const ramp = RAMPS[isDark() ? 'dark' : 'light'];
   const { cells } = map;
   canvas.width = strip + gap + cells;
   canvas.height = cells;
@@ -88,12 +89,9 @@ function tell(event: MouseEvent, { map, weights, firstToken, strip, gap }: Drawn
   return `query ${rangeText(row, map.perCell)} gives token ${token} ${((byte / 255) ** 2).toFixed(3)}`;
 }
 
-function drawAll(): void {
+keepDrawn(() => {
   for (const map of drawnMaps) draw(map);
-}
-
-drawAll();
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawAll);
+});
 for (const drawn of drawnMaps) {
   const canvas = document.getElementById(drawn.map.id);
   canvas?.addEventListener('mousemove', (event) => {

@@ -9,18 +9,21 @@ import {
   groupDigits,
 } from '../format.ts';
 import type { SupersededSteps } from '../superseded.ts';
+import type { PageAssets } from './assets.ts';
 import type { RunSummary } from './collect.ts';
 import type { ChartData, ReportData } from './data.ts';
 import { type CollectedDiagnostics, layerTable } from './diagnostics.ts';
-import { escapeHtml, escapeJson, htmlDocument, panel, paragraph, table } from './elements.ts';
+import {
+  escapeHtml,
+  escapeJson,
+  type Figure,
+  figureList,
+  htmlDocument,
+  panel,
+  paragraph,
+  table,
+} from './elements.ts';
 import type { ReportCheckpoint, ReportFacts, ReportSpike } from './report.ts';
-
-/** Styles and scripts that go into the page. */
-export interface PageAssets {
-  readonly styles: readonly string[];
-  readonly plotLibrary: string;
-  readonly script: string;
-}
 
 /** What a run's files hold for the page. */
 export interface CollectedRun {
@@ -125,14 +128,9 @@ const LOAD_PANEL = panel(
 
 /** The numbers that one looks for first. */
 function figures(facts: ReportFacts, summary: RunSummary): string {
-  const cells: string[] = [];
-  const cell = (label: string, value: string, unit = '', note = '') => {
-    const small = unit === '' ? '' : ` <small>${escapeHtml(unit)}</small>`;
-    const below = note === '' ? '' : `<dd class="note">${escapeHtml(note)}</dd>`;
-    cells.push(
-      `<div><dt>${escapeHtml(label)}</dt><dd class="value">${escapeHtml(value)}${small}</dd>${below}</div>`,
-    );
-  };
+  const cells: Figure[] = [];
+  const cell = (label: string, value: string, unit = '', note = '') =>
+    cells.push({ label, value, unit, note });
   const validation = facts.finalValidationLoss ?? summary.validation?.loss;
   if (validation !== undefined) {
     const note = facts.unigramLoss === undefined ? '' : againstUnigram(validation, facts.unigramLoss);
@@ -155,7 +153,7 @@ function figures(facts: ReportFacts, summary: RunSummary): string {
     ...(facts.rollbacks?.length ? [`went back ${timesText(facts.rollbacks.length)}`] : []),
   ];
   cell('Spikes', String(facts.spikes?.length ?? 0), '', handled.join(', '));
-  return `<dl class="figures">${cells.join('')}</dl>`;
+  return figureList(cells);
 }
 
 function timesText(count: number): string {

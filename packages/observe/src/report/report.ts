@@ -1,16 +1,15 @@
 /** `report.html`: a run at a glance, in one file that needs no network and no server. */
 
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { dirname, isAbsolute, join, relative } from 'node:path';
+import { isAbsolute, join, relative } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
 import { DIAGNOSTICS_FILE } from '../diagnosticsLog.ts';
 import { METRICS_FILE } from '../metricsLog.ts';
+import { loadChartAssets, pageScripts } from './assets.ts';
 import { collectMetrics } from './collect.ts';
 import type { WayBack } from './data.ts';
 import { collectDiagnostics } from './diagnostics.ts';
 import { collectSuperseded, withGivenUp } from './givenUp.ts';
-import { type PageAssets, renderPage } from './html.ts';
+import { renderPage } from './html.ts';
 
 /** Name of the report in a run's directory. */
 export const REPORT_FILE = 'report.html';
@@ -81,7 +80,7 @@ export async function writeHtmlReport(runDirectory: string, facts: ReportFacts =
     collectMetrics(join(runDirectory, METRICS_FILE), { unigramLoss }),
     collectDiagnostics(join(runDirectory, DIAGNOSTICS_FILE)),
     collectSuperseded(runDirectory, rollbacks),
-    loadAssets(),
+    loadChartAssets(['report'], pageScripts('theme', 'charts', 'marks', 'heatMaps', 'script')),
   ]);
   const drawn = {
     ...data,
@@ -100,19 +99,4 @@ function within(runDirectory: string, checkpoint: ReportCheckpoint): ReportCheck
   const below = relative(runDirectory, checkpoint.directory);
   const isOutside = below.startsWith('..') || isAbsolute(below);
   return isOutside ? checkpoint : { ...checkpoint, directory: below };
-}
-
-async function loadAssets(): Promise<PageAssets> {
-  const plotDirectory = dirname(createRequire(import.meta.url).resolve('uplot'));
-  const [plotStyles, styles, plotLibrary, script] = await Promise.all([
-    readFile(join(plotDirectory, 'uPlot.min.css'), 'utf8'),
-    readFile(new URL('../../assets/report.css', import.meta.url), 'utf8'),
-    readFile(join(plotDirectory, 'uPlot.iife.min.js'), 'utf8'),
-    readFile(new URL('./page/script.js', import.meta.url), 'utf8'),
-  ]);
-  return {
-    styles: [plotStyles, styles],
-    plotLibrary,
-    script: script.replace(/^\/\/# sourceMappingURL=.*$/m, ''),
-  };
 }

@@ -1,0 +1,112 @@
+/// <reference lib="dom" />
+/** Charts over the steps of training, by uPlot, which the page holds. */
+
+import type UPlot from 'uplot';
+import type { ChartData } from '../data.ts';
+import { color } from './theme.ts';
+
+const SYNC_KEY = 'sluice';
+
+function shortNumber(value: number): string {
+  return String(Number(value.toPrecision(4)));
+}
+
+function withUnit(value: number, base: number, units: readonly string[]): string {
+  let scaled = value;
+  let unit = 0;
+  while (Math.abs(scaled) >= base && unit < units.length - 1) {
+    scaled /= base;
+    unit++;
+  }
+  return `${Number(scaled.toPrecision(3))} ${units[unit]}`.trim();
+}
+
+export const NUMBER_FORMATS: Record<ChartData['numbers'], (value: number) => string> = {
+  plain: shortNumber,
+  exponential: (value) => (value === 0 ? '0' : value.toExponential(2).replace(/\.?0+e/, 'e')),
+  count: (value) => withUnit(value, 1000, ['', 'k', 'M', 'B']),
+  bytes: (value) => withUnit(value, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB']),
+};
+
+function axis(format?: (value: number) => string): UPlot.Axis {
+  const line = { stroke: color('grid'), width: 1 };
+  return {
+    stroke: color('quiet'),
+    font: '12px system-ui, sans-serif',
+    grid: line,
+    ticks: { ...line, size: 5 },
+    ...(format
+      ? { values: (_u, splits) => splits.map((value) => (value === null ? '' : format(value))) }
+      : {}),
+  };
+}
+
+/** How a chart looks, but for its series. */
+export interface ChartLook extends Pick<ChartData, 'numbers' | 'logarithmic' | 'fromZero' | 'top' | 'wide'> {
+  /** Whether the steps are on a logarithmic axis; there must be no step 0 then. */
+  readonly logarithmicSteps?: boolean;
+  readonly series: readonly UPlot.Series[];
+  readonly plugins?: UPlot.Plugin[];
+}
+
+/** @param width of the place that it is drawn in, in pixels */
+export function chartOptions(chart: ChartLook, width: number): UPlot.Options {
+  const format = NUMBER_FORMATS[chart.numbers];
+  return {
+    width,
+    height: chart.wide ? (width < 600 ? 260 : 340) : 240,
+    scales: {
+      x: { time: false, ...(chart.logarithmicSteps ? { distr: 3 } : {}) },
+      y: chart.logarithmic ? { distr: 3 } : { range: (_u, low, high) => verticalRange(low, high, chart) },
+    },
+    axes: [
+      {
+        ...axis((step) => step.toLocaleString('en-US')),
+        size: 34,
+        ...(chart.logarithmicSteps ? { filter: logarithmicTicks } : { incrs: STEP_INCREMENTS }),
+      },
+      {
+        ...axis(format),
+        size: 64,
+        ...(chart.numbers === 'bytes' ? { incrs: BYTE_INCREMENTS } : {}),
+        ...(chart.logarithmic ? { filter: logarithmicTicks } : {}),
+      },
+    ],
+    series: [
+      { label: 'step', value: (_u, step) => (step === null ? '–' : step.toLocaleString('en-US')) },
+      ...chart.series.map(
+        (series): UPlot.Series => ({
+          spanGaps: true,
+          value: (_u, value) => (value === null ? '–' : format(value)),
+          ...series,
+        }),
+      ),
+    ],
+    cursor: { sync: { key: SYNC_KEY, setSeries: false }, drag: { x: true, y: false }, points: { size: 7 } },
+    plugins: chart.plugins ?? [],
+  };
+}
+
+/** Powers of two, so that the labels are round numbers of KiB, MiB and GiB. */
+const BYTE_INCREMENTS = Array.from({ length: 45 }, (_, power) => 2 ** power);
+
+/** Whole steps only. */
+const STEP_INCREMENTS = [1, 2, 5]
+  .flatMap((first) => Array.from({ length: 10 }, (_, power) => first * 10 ** power))
+  .sort((a, b) => a - b);
+
+function verticalRange(low: number | null, high: number | null, chart: ChartLook): [number, number] {
+  if (low === null || high === null) return [0, 1];
+  const bottom = chart.fromZero ? Math.min(0, low) : low;
+  const room = (high - bottom || Math.abs(high) || 1) * 0.06;
+  const top = Math.min(high + room, chart.top ?? Number.POSITIVE_INFINITY);
+  return [chart.fromZero && bottom === 0 ? 0 : bottom - room, top];
+}
+
+/** Labels powers of ten, and their halves where there are few. */
+function logarithmicTicks(_u: UPlot, splits: number[]): (number | null)[] {
+  const leading = (value: number) => Number(value.toExponential(0)[0]);
+  const powers = splits.filter((value) => leading(value) === 1).length;
+  const shown = powers > 2 ? [1] : powers > 1 ? [1, 3] : [1, 2, 5];
+  return splits.map((value) => (shown.includes(leading(value)) ? value : null));
+}
