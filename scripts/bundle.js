@@ -28,8 +28,8 @@ const ENTRIES = [
 const EXTERNAL = Object.keys(JSON.parse(await readFile(join(root, 'package.json'), 'utf8')).dependencies);
 
 /** Where a file lies, as the bundle sees it. */
-function fromBundle(file) {
-  return JSON.stringify(relative(OUT, file));
+function fromBundle(file, ending = '') {
+  return JSON.stringify(relative(OUT, file) + ending);
 }
 
 const OWN_PLACE = /new URL\('([^']+)', import\.meta\.url\)|import\.meta\.url/g;
@@ -43,7 +43,9 @@ const ownPlaces = {
       const contents = text.replaceAll(OWN_PLACE, (_, reference) => {
         if (reference === undefined) return `new URL(${fromBundle(path)}, import.meta.url).href`;
         const file = join(dirname(path), reference);
-        return `new URL(${fromBundle(ENTRIES.includes(file) ? join(OUT, basename(file)) : file)}, import.meta.url)`;
+        // A directory's URL keeps its slash, without which what lies in it would be looked for beside it.
+        const ending = reference.endsWith('/') ? '/' : '';
+        return `new URL(${fromBundle(ENTRIES.includes(file) ? join(OUT, basename(file)) : file, ending)}, import.meta.url)`;
       });
       return { contents, loader: 'js' };
     });

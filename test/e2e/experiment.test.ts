@@ -84,7 +84,7 @@ test.serial(
 test.serial('the largest stable rate of each row and seed lies between two that were tried', async (t) => {
   rmSync(join(sandbox.path, 'rates'), { recursive: true, force: true });
   await sandbox.json('find-lr rates.yaml --rows plain,gated --directory rates --jobs 2 --threads 1');
-  const path = join(sandbox.path, 'rates', 'rates-full', 'find-lr.json');
+  const path = join(sandbox.path, 'rates', 'rates-full', 'find-lr', 'find-lr.json');
   const { variants, resolution, notTried } = JSON.parse(readFileSync(path, 'utf8')) as FindLrResults;
   t.is(resolution, 2);
   t.is(variants.length, 2);

@@ -1,7 +1,17 @@
 /** `sluice experiment`: runs what an experiment lacks, and writes down what was found. */
 
 import { makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
-import { type ExperimentResults, formatNumber, terminalTable } from '@sluice/observe';
+import {
+  type Estimate,
+  type ExperimentResults,
+  experimentTable,
+  formatNumber,
+  type RowSummary,
+  summarizeRows,
+  terminalTable,
+  writeExperimentReport,
+  writeTable,
+} from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { collectResults } from './collectResults.ts';
 import { type ExperimentOptions, type Laboratory, withLaboratory } from './laboratory.ts';
@@ -21,29 +31,33 @@ export async function runExperiment(
     laboratory.expect(cells);
     const { results, failure } = await runCells(runner, cells);
     const collected = collectResults(laboratory, results);
-    await writeResults(laboratory, collected);
+    const report = await writeResults(laboratory, collected);
     if (failure !== undefined) throw failure;
-    return conclude(laboratory, collected);
+    return conclude(laboratory, collected, report);
   });
 }
 
-async function writeResults({ folder }: Laboratory, results: ExperimentResults): Promise<void> {
+/** @returns the path of the report */
+async function writeResults({ folder, command }: Laboratory, results: ExperimentResults): Promise<string> {
   makeDirectories(folder.path);
   await writeFileAtomic(folder.results, `${JSON.stringify(results, undefined, 1)}\n`);
+  await writeTable(folder.path, 'results', experimentTable(results));
+  return writeExperimentReport(folder.path, results, { command: `sluice experiment ${command}` });
 }
 
-function conclude({ folder }: Laboratory, results: ExperimentResults): CommandResult {
+function conclude({ folder }: Laboratory, results: ExperimentResults, report: string): CommandResult {
   refuseFailures(results, folder.results);
   const count = (outcome: string) => results.runs.filter((run) => run.outcome === outcome).length;
   return {
     json: {
       results: folder.results,
+      report,
       runs: results.runs.length,
       finished: count('finished'),
       diverged: count('diverged'),
-      rows: results.rows.map(({ name }) => ({ name, ...meansOf(results, name) })),
+      rows: summarizeRows(results).map(rowAsJson),
     },
-    text: [summaryTable(results), `results: ${folder.results}`].join('\n'),
+    text: [summaryTable(results), `results: ${folder.results}`, `report: ${report}`].join('\n'),
   };
 }
 
@@ -58,48 +72,41 @@ function refuseFailures({ runs }: ExperimentResults, path: string): void {
   );
 }
 
-const MEASURES = ['trainLoss', 'validationLoss'] as const;
-const DIAGNOSED = ['firstTokenAttention', 'massiveActivation', 'gateScoreMean'] as const;
-
-/** Means over the seeds that finished; null where there is none. */
-function meansOf({ runs }: ExperimentResults, row: string) {
-  const own = runs.filter((run) => run.row === row);
-  const finished = own.filter(({ outcome }) => outcome === 'finished');
-  const mean = (values: (number | null | undefined)[]) => {
-    const there = values.filter((value) => typeof value === 'number');
-    return there.length === 0 ? null : there.reduce((a, b) => a + b, 0) / there.length;
-  };
-  return {
-    seeds: own.length,
-    finished: finished.length,
-    spikes: own.reduce((sum, { spikes }) => sum + spikes, 0),
-    ...Object.fromEntries(MEASURES.map((name) => [name, mean(finished.map((run) => run[name]))])),
-    ...Object.fromEntries(
-      DIAGNOSED.map((name) => [name, mean(finished.map((run) => run.diagnosis?.[name]))]),
-    ),
-  } as { seeds: number; finished: number; spikes: number } & Record<
-    (typeof MEASURES)[number] | (typeof DIAGNOSED)[number],
-    number | null
-  >;
-}
-
 function summaryTable(results: ExperimentResults): string {
-  const shown = (value: number | null) => (value === null ? '-' : formatNumber(value));
-  const rows = results.rows.map(({ name, method }) => {
-    const means = meansOf(results, name);
-    return [
-      method,
-      `${means.finished} of ${means.seeds}`,
-      shown(means.validationLoss),
-      means.validationLoss === null ? '-' : formatNumber(Math.exp(means.validationLoss)),
-      String(means.spikes),
-      ...DIAGNOSED.map((measure) => shown(means[measure])),
-    ];
-  });
+  const shown = (estimate: Estimate | undefined) => (estimate ? formatNumber(estimate.mean) : '-');
+  const rows = summarizeRows(results).map((row) => [
+    row.row.method,
+    `${row.outcomes.finished} of ${results.seeds.length}`,
+    shown(row.validationLoss),
+    shown(row.perplexity),
+    String(spikesOf(row)),
+    shown(row.firstTokenAttention),
+    shown(row.massiveActivation),
+    shown(row.gateScoreMean),
+  ]);
   const header = ['row', 'finished', 'loss', 'perplexity', 'spikes', 'first token', 'massive', 'gate score'];
   const table = terminalTable(rows, {
     header,
     align: ['left', ...header.slice(1).map(() => 'right' as const)],
   });
   return `${results.title} (${results.scale}); means over the seeds that finished\n\n${table}`;
+}
+
+function spikesOf({ runs }: RowSummary): number {
+  return runs.reduce((sum, { spikes }) => sum + spikes, 0);
+}
+
+/** Means over the seeds that finished. */
+function rowAsJson(row: RowSummary) {
+  const mean = (estimate: Estimate | undefined) => estimate?.mean ?? null;
+  return {
+    name: row.row.name,
+    outcomes: row.outcomes,
+    spikes: spikesOf(row),
+    trainLoss: mean(row.trainLoss),
+    validationLoss: mean(row.validationLoss),
+    firstTokenAttention: mean(row.firstTokenAttention),
+    massiveActivation: mean(row.massiveActivation),
+    gateScoreMean: mean(row.gateScoreMean),
+  };
 }

@@ -11,9 +11,12 @@ import {
   type FindLrResults,
   type FindLrSeed,
   type FindLrVariant,
+  findLrTable,
   formatNumber,
   summarizeLargestStable,
   terminalTable,
+  writeFindLrReport,
+  writeTable,
 } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import type { Cell } from './cells.ts';
@@ -35,7 +38,7 @@ export async function findLearningRates(
 }
 
 async function searchAll(laboratory: Laboratory): Promise<CommandResult> {
-  const { rows, seeds, folder } = laboratory;
+  const { rows, seeds, folder, command } = laboratory;
   const searches = rows.map((row) => seeds.map((seed) => search(laboratory, row, seed)));
   const settled = await Promise.allSettled(searches.flat());
   const failed = settled.find((one) => one.status === 'rejected');
@@ -48,12 +51,16 @@ async function searchAll(laboratory: Laboratory): Promise<CommandResult> {
       return { name, method, parameters, seeds: found[i]!, summary: summarizeLargestStable(found[i]!) };
     }),
   );
-  const path = join(folder.path, RESULTS_FILE);
-  makeDirectories(folder.path);
+  const directory = join(folder.path, 'find-lr');
+  const path = join(directory, RESULTS_FILE);
+  makeDirectories(directory);
   await writeFileAtomic(path, `${JSON.stringify(results, undefined, 1)}\n`);
+  await writeTable(directory, 'find-lr', findLrTable(results));
+  const report = await writeFindLrReport(directory, results, { command: `sluice find-lr ${command}` });
   return {
     json: {
       results: path,
+      report,
       resolution: results.resolution,
       variants: results.variants.map(({ name, summary, seeds: ofSeeds }) => ({
         name,
@@ -66,7 +73,7 @@ async function searchAll(laboratory: Laboratory): Promise<CommandResult> {
         })),
       })),
     },
-    text: [summaryTable(results), ...results.notTried, `results: ${path}`].join('\n'),
+    text: [summaryTable(results), ...results.notTried, `results: ${path}`, `report: ${report}`].join('\n'),
   };
 }
 

@@ -4,6 +4,7 @@ import { availableCores, makeDirectories, SluiceError } from '@sluice/core';
 import { recipesOf } from '@sluice/data';
 import { prepareCorpora } from '../coordinator/corpora.ts';
 import { acquireRunLock } from '../run/lock.ts';
+import { shellQuote } from '../run/runDirectory.ts';
 import { interruptible } from '../signals/interruptible.ts';
 import { type Cell, Cells } from './cells.ts';
 import { type ExperimentConfig, type ExperimentRow, type ExperimentScale, loadExperiment } from './config.ts';
@@ -44,6 +45,8 @@ export interface Laboratory {
   readonly make: Cells;
   readonly runner: CellRunner;
   readonly folder: ExperimentFolder;
+  /** The words after `sluice experiment` that lead to the same results. */
+  readonly command: string;
   /** Tells the display of runs that are to come. */
   expect(cells: readonly Cell[]): void;
   /** Loss of a unigram model on a cell's held-out split, nats a token; null for a mixture. */
@@ -123,6 +126,7 @@ export async function withLaboratory<T>(
         make,
         runner,
         folder,
+        command: commandOf(options),
         expect,
         unigramLoss,
       });
@@ -130,6 +134,15 @@ export async function withLaboratory<T>(
   } finally {
     lock.release();
   }
+}
+
+function commandOf({ experiment, scale, seeds, rows }: ExperimentOptions): string {
+  return [
+    shellQuote(experiment),
+    ...(scale === 'full' ? [] : [`--scale ${scale}`]),
+    ...(seeds === undefined ? [] : [`--seeds ${seeds}`]),
+    ...(rows ? [`--rows ${rows.join(',')}`] : []),
+  ].join(' ');
 }
 
 function chosenRows(path: string, { rows }: ExperimentConfig, names: readonly string[] | undefined) {
