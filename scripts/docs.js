@@ -12,7 +12,7 @@ const { ERROR_TABLE, jsonSchema } = await import('@sluice/core');
 const { DataRecipe } = await import('@sluice/data');
 const { CONFIG_KEYS, keyRule, ModelConfig } = await import('@sluice/model');
 const { RunConfig } = await import('@sluice/train');
-const { ExperimentConfig } = await import('../launcher/dist/index.js');
+const { ClaimsConfig, ExperimentConfig } = await import('../launcher/dist/index.js');
 
 const check = process.argv.includes('--check');
 
@@ -58,6 +58,7 @@ const files = {
   'configs/schemas/run.json': schema(RunConfig),
   'configs/schemas/model.json': schema(ModelConfig),
   'configs/schemas/recipe.json': schema(DataRecipe),
+  'configs/schemas/claims.json': schema(ClaimsConfig),
   'configs/schemas/experiment.json': schema(ExperimentConfig),
 };
 

@@ -17,10 +17,10 @@ base: dense.yaml
 seeds: 2
 findLr: { from: 1.0e-2, to: 5.0e+4, perOctave: 1, lossBound: 5.1 }
 rows:
-  - { name: plain, method: "plain", paper: { perplexity: 6.0 } }
+  - { name: plain, method: "plain", set: ["model.gates=[]"], paper: { perplexity: 6.0 } }
   - { name: gated, method: "gated", set: ["model.gates=[{granularity: headwise}]"], paper: { perplexity: null } }
   - { name: wild, method: "far too fast", set: [optimizer.learningRate=1e30, optimizer.clipNorm=0] }
-  - { name: later, method: "goes on from plain", from: plain, set: [training.steps=6] }
+  - { name: later, method: "goes on from plain", from: plain, set: ["model.gates=[]", training.steps=6] }
 `,
 );
 

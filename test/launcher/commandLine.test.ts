@@ -53,6 +53,7 @@ test('commands and flags are those that the design lists', (t) => {
     'import <source> --out --ignore-config',
     'experiment <experiment> --scale --seeds --rows --jobs --threads --directory --keep-checkpoints',
     'find-lr <experiment> --scale --seeds --rows --jobs --threads --directory --keep-checkpoints',
+    'claims <claims> --only --scale --seeds --budget --jobs --threads --directory',
     'export <source> --hf --dtype --layout',
     'data prepare <recipe> --force',
     'data list',

@@ -7,6 +7,7 @@ import { backendListCommand } from './backendList.ts';
 import { benchCollectivesCommand } from './benchCollectives.ts';
 import { benchKernelsCommand } from './benchKernels.ts';
 import { benchStepCommand } from './benchStep.ts';
+import { claimsCommand } from './claims.ts';
 import { countCommand } from './count.ts';
 import { dataListCommand } from './dataList.ts';
 import { dataPrepareCommand } from './dataPrepare.ts';
@@ -54,6 +55,7 @@ export const COMMANDS: readonly Command[] = [
   importCommand,
   experimentCommand,
   findLrCommand,
+  claimsCommand,
   exportCommand,
   dataPrepareCommand,
   dataListCommand,

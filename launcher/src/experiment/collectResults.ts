@@ -2,7 +2,7 @@
 
 import { nativeArithmetic } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
-import { type ExperimentResultRow, type ExperimentResults, RESULTS_FORMAT } from '@sluice/observe';
+import { type ExperimentResultRow, ExperimentResults, RESULTS_FORMAT } from '@sluice/observe';
 import { PACKAGE_VERSION } from '../packageVersion.ts';
 import { baselineOf, type ExperimentRow, experimentRun } from './config.ts';
 import { experimentName } from './directory.ts';
@@ -12,7 +12,8 @@ import type { CellResult } from './runCell.ts';
 /** @param results of the laboratory's cells, in their order */
 export function collectResults(laboratory: Laboratory, results: readonly CellResult[]): ExperimentResults {
   const { cells, rows, seeds, experiment, unigramLoss } = laboratory;
-  return {
+  // In the order of the schema, whether a run's result is new or was read: the file is to be the same to the byte.
+  return ExperimentResults.parse({
     format: RESULTS_FORMAT,
     ...headOf(laboratory),
     notes: experiment.notes ?? null,
@@ -20,7 +21,7 @@ export function collectResults(laboratory: Laboratory, results: readonly CellRes
     rows: rows.map((row) => describeRow(laboratory, row)),
     seeds: [...seeds],
     runs: results.map((result, i) => ({ row: cells[i]!.row.name, ...result })),
-  };
+  });
 }
 
 /** What every file of results begins with. */

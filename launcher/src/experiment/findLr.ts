@@ -23,34 +23,53 @@ import type { Cell } from './cells.ts';
 import { describeRow, headOf } from './collectResults.ts';
 import type { ExperimentRow, FindLrConfig } from './config.ts';
 import type { HopelessRule } from './hopeless.ts';
-import { type ExperimentOptions, type Laboratory, withLaboratory } from './laboratory.ts';
+import {
+  type ExperimentOptions,
+  type Laboratory,
+  type LaboratoryRules,
+  withLaboratory,
+} from './laboratory.ts';
 import type { CellResult } from './runCell.ts';
 
 const RESULTS_FILE = 'find-lr.json';
+
+/** What a search asks of its runs: an end to hopeless ones, and no measurements. */
+export const FIND_LR_RULES: LaboratoryRules = {
+  diagnosedSequences: 0,
+  hopeless: (laboratory, cell) => hopelessRule(laboratory, cell),
+};
 
 /** @throws as `runExperiment` does */
 export async function findLearningRates(
   options: ExperimentOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
-  const rules = { diagnosedSequences: 0, hopeless: hopelessRule };
-  return withLaboratory(options, log, searchAll, rules);
+  return withLaboratory(options, log, searchAll, FIND_LR_RULES);
 }
 
-async function searchAll(laboratory: Laboratory): Promise<CommandResult> {
-  const { rows, seeds, folder, command } = laboratory;
+/**
+ * Searches for every row and seed of a laboratory that has `FIND_LR_RULES`.
+ * @throws SLUICE_E_INTERRUPTED; SLUICE_E_EXPERIMENT_RUN for a run that ended by something that is no result
+ */
+export async function searchRates(laboratory: Laboratory): Promise<FindLrResults> {
+  const { rows, seeds } = laboratory;
   const searches = rows.map((row) => seeds.map((seed) => search(laboratory, row, seed)));
   const settled = await Promise.allSettled(searches.flat());
   const failed = settled.find((one) => one.status === 'rejected');
   if (failed) throw failed.reason;
   const found = await Promise.all(searches.map((ofRow) => Promise.all(ofRow)));
-  const results = resultsOf(
+  return resultsOf(
     laboratory,
     rows.map((row, i): FindLrVariant => {
       const { name, method, parameters } = describeRow(laboratory, row);
       return { name, method, parameters, seeds: found[i]!, summary: summarizeLargestStable(found[i]!) };
     }),
   );
+}
+
+async function searchAll(laboratory: Laboratory): Promise<CommandResult> {
+  const { folder, command } = laboratory;
+  const results = await searchRates(laboratory);
   const directory = join(folder.path, 'find-lr');
   const path = join(directory, RESULTS_FILE);
   makeDirectories(directory);

@@ -30,6 +30,8 @@ export interface ExperimentOptions {
   readonly directory: string;
   /** Whether checkpoints of runs that are done are kept. */
   readonly keepCheckpoints?: boolean | undefined;
+  /** Ends the work early, every run saved, as a Ctrl-C does. */
+  readonly budget?: AbortSignal | undefined;
 }
 
 export interface Laboratory {
@@ -105,7 +107,8 @@ export async function withLaboratory<T>(
       if (done > 1) progress.say(`${done} of ${done + todo.length} runs are done already`);
       progress.expect(todo);
     };
-    return await interruptible(async (stop) => {
+    return await interruptible(async (asked) => {
+      const stop = options.budget ? AbortSignal.any([asked, options.budget]) : asked;
       const runner = new CellRunner(
         {
           ...cellOptions,

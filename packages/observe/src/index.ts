@@ -14,6 +14,7 @@ export {
   INTERVAL_METHODS,
   type Interval,
   type IntervalMethod,
+  mean,
   meanInterval,
 } from './experiment/statistics.ts';
 export {

@@ -1,0 +1,128 @@
+/** How verdicts are told: to people in a terminal, as JSON, and as a page of Markdown with what it rests on. */
+
+import { type ExperimentResults, type FindLrResults, formatNumber, terminalTable } from '@sluice/observe';
+import type { JudgedClaim, JudgedTest, Verdict } from './judge.ts';
+
+export function claimAsJson({ claim, verdict, tests }: JudgedClaim) {
+  const [first] = tests;
+  return {
+    id: claim.id,
+    claim: claim.claim,
+    verdict,
+    /** Of the first of its tests. */
+    effect: first?.effect ?? null,
+    interval: first?.interval ?? null,
+    seeds: first?.seeds ?? 0,
+    tests: tests.map(({ test, ...judged }) => ({ ...judged, test })),
+    limits: claim.limits ?? null,
+    decides: claim.decides,
+  };
+}
+
+export function claimsText(title: string, judged: readonly JudgedClaim[]): string {
+  const rows = judged.map(({ claim, verdict, tests }) => [
+    String(claim.id),
+    verdict,
+    countOf(tests),
+    claim.claim,
+  ]);
+  const table = terminalTable(rows, {
+    header: ['', 'verdict', 'tests', 'claim'],
+    align: ['right', 'left', 'left', 'left'],
+  });
+  const tally = (['supported', 'contradicted', 'undecided'] as const)
+    .map((verdict) => `${judged.filter((one) => one.verdict === verdict).length} ${verdict}`)
+    .join(', ');
+  const details = judged.flatMap(({ claim, tests }) => [
+    '',
+    `${claim.id}. ${claim.claim}`,
+    ...tests.map((test) => `   ${test.verdict}: ${testText(test)}`),
+    ...(claim.limits ? [`   limits: ${claim.limits}`] : []),
+    `   what would decide it: ${claim.decides}`,
+  ]);
+  return [`${title}: ${tally}, at this scale`, '', table, ...details].join('\n');
+}
+
+function countOf(tests: readonly JudgedTest[]): string {
+  if (tests.length === 0) return 'none here';
+  return `${tests.filter(({ verdict }) => verdict === 'supported').length} of ${tests.length}`;
+}
+
+/** `validationLoss of a to b: −0.21 [−0.30, −0.12], n = 3`. */
+function testText({ text, effect, interval, seeds }: JudgedTest): string {
+  if (effect === null) return text;
+  const ends = interval ? ` [${signed(interval.low)}, ${signed(interval.high)}]` : '';
+  return `${text}: ${signed(effect)}${ends}, n = ${seeds}`;
+}
+
+function signed(value: number): string {
+  return formatNumber(value).replace('-', '−');
+}
+
+const MARKS: Readonly<Record<Verdict, string>> = {
+  supported: '**supported**',
+  contradicted: '**contradicted**',
+  undecided: 'undecided',
+};
+
+/** What verdicts rest on is below them: each run with the hashes of its configuration and its weights. */
+export function claimsMarkdown(
+  judged: readonly JudgedClaim[],
+  experiments: readonly ExperimentResults[],
+  rates: readonly FindLrResults[],
+): string {
+  const rows = judged.map(
+    ({ claim, verdict, tests }) =>
+      `| ${claim.id} | ${claim.claim} | ${claim.paper ?? ''} | ${MARKS[verdict]} | ${tests
+        .map((test) => `${test.verdict}: ${testText(test)}`)
+        .join('<br>')} | ${[claim.limits, claim.decides].filter((text) => text !== undefined).join(' ')} |`,
+  );
+  return [
+    '| | Claim | The paper’s numbers | Verdict | Tests: mean over seeds, 95 % interval | Limits, and what would decide it |',
+    '| --- | --- | --- | --- | --- | --- |',
+    ...rows,
+    ...experiments.flatMap(experimentSection),
+    ...rates.flatMap(ratesSection),
+    '',
+  ].join('\n');
+}
+
+function experimentSection({ name, scale, title, version, arithmetic, runs }: ExperimentResults): string[] {
+  return [
+    '',
+    `### ${title}`,
+    '',
+    `\`sluice experiment\` of \`${name}.yaml\`, scale ${scale}, version ${version}, arithmetic ${arithmetic}.`,
+    '',
+    '| Row | Seed | Outcome | Validation loss | Spikes | Configuration | Weights |',
+    '| --- | --- | --- | --- | --- | --- | --- |',
+    ...runs.map(
+      (run) =>
+        `| ${run.row} | ${run.seed} | ${run.outcome} | ${run.validationLoss?.toFixed(4) ?? ''} | ${run.spikes} | ${short(run.configHash)} | ${short(run.weightsHash)} |`,
+    ),
+  ];
+}
+
+function ratesSection({ name, scale, title, criterion, variants }: FindLrResults): string[] {
+  return [
+    '',
+    `### ${title}`,
+    '',
+    `\`sluice find-lr\` of \`${name}.yaml\`, scale ${scale}; ${criterion}.`,
+    '',
+    '| Variant | Seed | Largest stable | Smallest unstable | Tried |',
+    '| --- | --- | --- | --- | --- |',
+    ...variants.flatMap((variant) =>
+      variant.seeds.map(
+        ({ seed, largestStable, smallestUnstable, probes }) =>
+          `| ${variant.method} | ${seed} | ${largestStable ?? ''} | ${smallestUnstable ?? ''} | ${probes
+            .map(({ learningRate, outcome }) => `${learningRate} ${outcome}`)
+            .join(', ')} |`,
+      ),
+    ),
+  ];
+}
+
+function short(hash: string | null): string {
+  return hash === null ? '' : `\`${hash.slice(0, 16)}\``;
+}
