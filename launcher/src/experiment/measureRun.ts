@@ -8,10 +8,8 @@ import {
   meanOfGates,
   readMetrics,
 } from '@sluice/observe';
-import type { Diagnostics } from '@sluice/train';
-import { readJournal } from '../run/journal.ts';
+import { type Diagnostics, episodesOf, SpikeDetector, SpikesConfig } from '@sluice/train';
 import type { RunDirectory } from '../run/runDirectory.ts';
-import { spikeHistory } from '../run/spikeHistory.ts';
 
 /** Points of a curve that are kept. */
 const CURVE_POINTS = 200;
@@ -42,16 +40,22 @@ export async function measureRun(
       validations.push({ step: record.step, loss: orNull(record.validationLoss) });
     }
   }
-  const spikes = spikeHistory(readJournal(run.journal)).filter(({ start }) => start <= lastStep);
   return {
     step: losses.length,
     tokens,
     trainLoss: meanOf(losses.slice(-Math.ceil(losses.length / LAST_PART))),
     rise: riseOf(losses),
-    spikes: spikes.length,
+    spikes: lossSpikes(losses),
     curve: thinned(losses, norms),
     validations,
   };
+}
+
+/** Episodes of the loss alone, by the detector's own settings: a function of the curve, whatever else a run's detector looks at. */
+function lossSpikes(losses: readonly (number | null)[]): number {
+  const detector = new SpikeDetector(SpikesConfig.parse({}));
+  const points = losses.map((loss, i) => ({ step: i + 1, loss: loss ?? Number.NaN }));
+  return episodesOf(points.flatMap((point) => detector.observe(point) ?? [])).length;
 }
 
 /** By how much the loss of the last twentieth is above the lowest of all twentieths, nats; null where one of them is no number. */

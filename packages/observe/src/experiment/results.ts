@@ -50,7 +50,7 @@ export const ExperimentRun = z.strictObject({
   trainLoss: z.number().nullable(),
   /** On the held-out split after the last step, nats a token. */
   validationLoss: z.number().nullable(),
-  /** Episodes that the spike detector found. */
+  /** Episodes that the spike detector finds in the loss, by its default settings. */
   spikes: z.int(),
   /** Of the resolved configuration, without what changes no bit. */
   configHash: hash,
