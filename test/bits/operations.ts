@@ -179,6 +179,7 @@ function optimizer(): Results {
     firstMoment: randomValues(2, length, 0.1),
     secondMoment: randomValues(3, length, 0.01).map(Math.abs),
   };
+  const sums = new Float64Array(2 * Math.ceil(length / 4096));
   for (const step of [1, 2, 700]) {
     const gradients = randomValues(10 + step, length, 3);
     adamW(
@@ -192,9 +193,10 @@ function optimizer(): Results {
         step,
         gradientScale: 0.7,
       },
+      sums,
     );
   }
-  return [state.parameters, state.firstMoment, state.secondMoment];
+  return [state.parameters, state.firstMoment, state.secondMoment, sums];
 }
 
 /** A wide and a tall matrix, of several blocks of depth and of elements. */

@@ -26,6 +26,13 @@ test.after.always(() => sandbox.dispose());
 const diagnosticsOf = (directory: string) =>
   readFileSync(join(sandbox.path, directory, 'diagnostics.jsonl'), 'utf8');
 
+/** The sizes of all updates, as the metrics have them. */
+const updatesOf = (directory: string) =>
+  readFileSync(join(sandbox.path, directory, 'metrics.jsonl'), 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => (JSON.parse(line) as { lastUpdate?: { overall: number } }).lastUpdate);
+
 const layouts = {
   dense: ['--workers 1 --threads 2', '--workers 2 --threads 1', '--workers 4 --threads 1'],
   moe: [
@@ -50,6 +57,7 @@ for (const kind of ['dense', 'moe'] as const) {
         t.is(other.trainLoss, quiet.trainLoss, layout);
         t.is(other.validationLoss, quiet.validationLoss, layout);
         t.is(diagnosticsOf(directory), diagnosticsOf(`${kind}-quiet`), layout);
+        t.deepEqual(updatesOf(directory), updatesOf(`${kind}-quiet`), layout);
       }
     },
   );
@@ -68,6 +76,10 @@ for (const kind of ['dense', 'moe'] as const) {
     t.is(stopped.optimizer, quiet.optimizer);
     t.deepEqual(stopped.tensors, quiet.tensors);
     t.is(diagnosticsOf(`${kind}-stopped`), diagnosticsOf(`${kind}-quiet`));
+    const updates = updatesOf(`${kind}-stopped`);
+    t.deepEqual(updates, updatesOf(`${kind}-quiet`));
+    t.is(updates[0], undefined);
+    t.true(updates.slice(1).every((update) => update!.overall > 0));
   });
 }
 

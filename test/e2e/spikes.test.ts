@@ -39,6 +39,13 @@ function journalOf(run: string): JournalEntry[] {
 const countOf = (run: string, kind: JournalEntry['kind']) =>
   journalOf(run).filter((entry) => entry.kind === kind).length;
 
+/** What the steps that the run rests on tell of the updates before them. */
+const updatesOf = (run: string) =>
+  readFileSync(join(sandbox.path, run, 'metrics.jsonl'), 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => (JSON.parse(line) as { lastUpdate?: object }).lastUpdate);
+
 let quiet: Trained;
 
 test.before(async () => {
@@ -75,6 +82,7 @@ for (const workers of [1, 2, 4]) {
       const resumed = await sandbox.json<Trained>(command);
       t.is(resumed.step, 90);
       t.is(resumed.weightsHash, quiet.weightsHash);
+      t.deepEqual(updatesOf(name), updatesOf('quiet'));
     },
   );
 }

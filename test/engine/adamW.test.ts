@@ -1,3 +1,4 @@
+import { BLOCK_ELEMENTS } from '@sluice/core';
 import { type AdamWSettings, adamW, setThreads } from '@sluice/engine';
 import test from 'ava';
 import fc from 'fast-check';
@@ -17,6 +18,13 @@ interface State {
   parameters: Float32Array;
   firstMoment: Float32Array;
   secondMoment: Float32Array;
+}
+
+/** @returns the sums of squares of the update */
+function update(state: State, gradients: Float32Array, settings: Partial<AdamWSettings> = {}): Float64Array {
+  const sums = new Float64Array(2 * Math.ceil(state.parameters.length / BLOCK_ELEMENTS));
+  adamW({ ...state, gradients }, { ...SETTINGS, ...settings }, sums);
+  return sums;
 }
 
 function newState(seed: number, length: number): State {
@@ -65,7 +73,7 @@ test('many updates agree with PyTorch’s formula in double precision', (t) => {
       SETTINGS,
     ),
   );
-  for (const [i, g] of gradients.entries()) adamW({ ...state, gradients: g }, { ...SETTINGS, step: i + 1 });
+  for (const [i, g] of gradients.entries()) update(state, g, { step: i + 1 });
   t.true(relativeError(state.parameters, expected) < 2e-6);
 });
 
@@ -73,7 +81,7 @@ test('the first update moves each parameter by the learning rate, against its gr
   const state = newState(1, 40);
   const before = state.parameters.slice();
   const gradients = randomValues(3, 40, 1e-3);
-  adamW({ ...state, gradients }, { ...SETTINGS, weightDecay: 0 });
+  update(state, gradients, { weightDecay: 0 });
   const moves = state.parameters.map((value, i) => value - before[i]!);
   t.true(
     relativeError(
@@ -86,7 +94,7 @@ test('the first update moves each parameter by the learning rate, against its gr
 test('without a gradient only the weight decay acts', (t) => {
   const state = newState(1, 40);
   const expected = state.parameters.map((value) => value * (1 - 0.02 * 0.1));
-  adamW({ ...state, gradients: new Float32Array(40) }, SETTINGS);
+  update(state, new Float32Array(40));
   t.true(relativeError(state.parameters, expected) < 1e-7);
 });
 
@@ -100,9 +108,9 @@ test('a value’s result does not depend on where a range is cut', (t) => {
         const gradients = randomValues(4, length);
         const [whole, pieces] = [newState(3, length), newState(3, length)];
         for (const step of [1, 2]) {
-          adamW({ ...whole, gradients }, { ...SETTINGS, step });
-          adamW({ ...part(pieces, 0, cut), gradients: gradients.subarray(0, cut) }, { ...SETTINGS, step });
-          adamW({ ...part(pieces, cut, length), gradients: gradients.subarray(cut) }, { ...SETTINGS, step });
+          update(whole, gradients, { step });
+          update(part(pieces, 0, cut), gradients.subarray(0, cut), { step });
+          update(part(pieces, cut, length), gradients.subarray(cut), { step });
         }
         t.true(bytes(whole).equals(bytes(pieces)));
       },
@@ -111,13 +119,44 @@ test('a value’s result does not depend on where a range is cut', (t) => {
   );
 });
 
+test('an update adds up by blocks how far it moves its parameters, and what they were', (t) => {
+  const length = 2 * BLOCK_ELEMENTS + 77;
+  const gradients = randomValues(4, length);
+  const state = newState(3, length);
+  update(state, gradients);
+  const before = state.parameters.slice();
+  const sums = update(state, gradients, { step: 2 });
+  const squares = (values: Float32Array) =>
+    [0, 1, 2].map((block) =>
+      values
+        .subarray(block * BLOCK_ELEMENTS, (block + 1) * BLOCK_ELEMENTS)
+        .reduce((sum, value) => sum + value ** 2, 0),
+    );
+  const moves = squares(before.map((value, i) => state.parameters[i]! - value));
+  for (const [block, was] of squares(before).entries()) {
+    t.true(Math.abs(sums[2 * block + 1]! / was - 1) < 1e-5);
+    t.true(Math.abs(sums[2 * block]! / moves[block]! - 1) < 1e-5);
+  }
+});
+
+test('the sums of a block do not depend on where a buffer is cut between blocks', (t) => {
+  const length = 3 * BLOCK_ELEMENTS + 5;
+  const gradients = randomValues(4, length);
+  const [whole, pieces] = [newState(3, length), newState(3, length)];
+  const cut = 2 * BLOCK_ELEMENTS;
+  const sums = update(whole, gradients);
+  const first = update(part(pieces, 0, cut), gradients.subarray(0, cut));
+  const second = update(part(pieces, cut, length), gradients.subarray(cut));
+  t.deepEqual([...sums], [...first, ...second]);
+});
+
 test('the number of threads changes no bit', (t) => {
   const gradients = randomValues(4, 50_001);
   const results = [1, 3].map((count) => {
     setThreads(count);
     const state = newState(3, gradients.length);
-    for (const step of [1, 2, 3]) adamW({ ...state, gradients }, { ...SETTINGS, step });
-    return bytes(state);
+    const sums = [1, 2, 3].map((step) => update(state, gradients, { step }));
+    return Buffer.concat([bytes(state), ...sums.map(({ buffer }) => Buffer.from(buffer))]);
   });
   setThreads(1);
   t.true(results[0]!.equals(results[1]!));
@@ -125,10 +164,10 @@ test('the number of threads changes no bit', (t) => {
 
 test('buffers of different lengths are refused', (t) => {
   const state = newState(1, 8);
-  t.throws(() => adamW({ ...state, gradients: new Float32Array(7) }, SETTINGS), {
+  t.throws(() => update(state, new Float32Array(7)), {
     message: /7 values for 8/,
   });
-  t.throws(() => adamW({ ...state, gradients: new Float32Array(8) }, { ...SETTINGS, step: 0 }), {
+  t.throws(() => update(state, new Float32Array(8), { step: 0 }), {
     message: /from 1, not from 0/,
   });
 });

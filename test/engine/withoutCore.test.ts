@@ -52,7 +52,9 @@ test('the optimizer and the sums have plain versions', (t) => {
     step: 1,
     gradientScale: 1,
   };
-  engine.adamW({ parameters, gradients, firstMoment, secondMoment }, settings);
+  const moved = new Float64Array(2);
+  engine.adamW({ parameters, gradients, firstMoment, secondMoment }, settings, moved);
+  t.true(Math.abs(moved[0]! - 0.02) < 1e-6 && moved[1] === 2);
   t.true(Math.abs(parameters[0]! - 0.9) < 1e-6 && Math.abs(parameters[1]! + 0.9) < 1e-6);
   const matrix = { parameters: Float32Array.of(1, -1), momentum: new Float32Array(2), gradients };
   const muon = new engine.Muon(engine.muonScratchElements([{ rows: 1, columns: 2 }]));

@@ -49,7 +49,7 @@ test.serial('passes of a few sequences measure what one pass over all does', asy
 
 test.serial('the size of an update is that of the source, layer by layer', async (t) => {
   const { decoder } = tinyDecoder(tinyModel({ numLayers: 2 }));
-  const known = { ratios: { overall: 0.25, layers: [0.125, 0.5] } };
+  const known = { ratios: { overall: 0.25, layers: [0.125, 0.5], groups: {} } };
   const { updateRatio, layers, noUpdateRatio } = await diagnose(decoder, source, {
     sequences: 1,
     update: known,

@@ -16,20 +16,28 @@ const INTERVAL = 10;
 interface Trouble {
   /** Whether the loss of a batch is high. @param firstSample of the batch */
   readonly isHigh: (step: number, firstSample: number) => boolean;
+  /** Factor of the size that the update of a step has for its rate. */
+  readonly movesBy?: (step: number) => number;
 }
 
 /** A run of 100 steps of 4 samples over workers whose loss is high where `isHigh` says so. */
-function setUp(t: ExecutionContext, spikes: object, { isHigh }: Trouble) {
+function setUp(t: ExecutionContext, spikes: object, { isHigh, movesBy = () => 1 }: Trouble) {
   const path = join(temporaryDirectory(t), 'journal.jsonl');
   const journal = openJournal(path);
   t.teardown(() => journal.close());
   const requests: Request<'step'>[] = [];
+  const rates = new Map<number, number>();
   const workers = fakeWorkers((step, rank, request) => {
     if (rank === 0) requests.push(request);
     const isOutlying = isHigh(step, request.firstSample!);
     const loss = 4 + 0.01 * Math.sin(step * 12.9898) + (isOutlying ? 2 : 0);
     const isAbove = request.limits !== undefined && loss > request.limits.loss;
-    return { loss, applied: !(isAbove && request.skipOutlying) };
+    rates.set(step, request.learningRate);
+    const learningRate = rates.get(step - 1);
+    const lastUpdate = learningRate && {
+      lastUpdate: { learningRate, overall: learningRate * movesBy(step - 1), groups: {} },
+    };
+    return { loss, applied: !(isAbove && request.skipOutlying), ...lastUpdate };
   });
   const config = smallConfig({
     training: { steps: 100 },
@@ -146,6 +154,29 @@ test('rollback goes back to before the spike and leaves its samples out for good
   const last = requests.at(-1)!;
   t.is(last.step, 100);
   t.is(last.firstSample, (62 + 59) * 4);
+});
+
+test('a run goes back to before the update that moved first, which the step after it tells', async (t) => {
+  const trouble: Trouble = {
+    isHigh: (step, sample) => step > 50 && sample < 210,
+    movesBy: (step) => (step === 50 ? 9 : 1),
+  };
+  const { run, wentBack, entries } = setUp(t, { policy: 'rollback' }, trouble);
+  await trainRun(run);
+  t.deepEqual(wentBack, [40]);
+  t.like(
+    entries().find((entry) => entry.kind === 'spike'),
+    { step: 51, event: { first: { signal: 'update', step: 50, ratio: 9 } } },
+  );
+});
+
+test('a rate that is wrong on purpose is seen in the update, relative to the one that was meant', async (t) => {
+  const { run, entries } = setUp(t, { policy: 'report' }, { isHigh: steps(51, 51) });
+  await trainRun({ ...run, rateOf: (step) => (step === 50 ? 20 : 1) });
+  t.like(
+    entries().find((entry) => entry.kind === 'spike'),
+    { step: 51, event: { first: { signal: 'update', step: 50 } } },
+  );
 });
 
 test('where spikes follow each other however far a run goes back, it stops', async (t) => {

@@ -95,17 +95,28 @@ test('a column that is chosen is taken, and one that is not there is refused wit
   );
 });
 
-test('a log of metrics is a curve, with the norms of groups; one without norms has none', async (t) => {
+test('a log of metrics is a curve, with the norms of groups and the updates; one without norms has none', async (t) => {
   const path = join(temporaryDirectory(t), 'metrics.jsonl');
   const log = MetricsLog.open(path);
   log.append(record(1, { groupNorms: { router: 0.5 } }));
-  log.append(record(3, { loss: Number.NaN, gradientNorm: Number.NaN }));
+  const lastUpdate = { overall: 0.001, groups: { router: 0.002 } };
+  log.append(record(2, { loss: 4.25, lastUpdate, learningRate: 0.5 }));
+  log.append(record(4, { loss: Number.NaN, gradientNorm: Number.NaN, lastUpdate }));
   log.close();
   const { points, normName } = await readCurve(path);
   t.is(normName, 'gradientNorm');
   t.deepEqual(points, [
-    { step: 1, loss: 4.5, gradientNorm: 0.52, groupNorms: { router: 0.5 } },
-    { step: 3, loss: Number.NaN, gradientNorm: Number.NaN, groupNorms: undefined },
+    { step: 1, loss: 4.5, gradientNorm: 0.52, groupNorms: { router: 0.5 }, lastUpdate: undefined },
+    {
+      ...{ step: 2, loss: 4.25, gradientNorm: 0.52, groupNorms: undefined },
+      // At the rate of step 1, which it is of.
+      lastUpdate: { ...lastUpdate, learningRate: record(1).learningRate },
+    },
+    // The step that its update is of is not there.
+    {
+      ...{ step: 4, loss: Number.NaN, gradientNorm: Number.NaN, groupNorms: undefined },
+      lastUpdate: undefined,
+    },
   ]);
   const plain = await readCurve(fileOf(t, '{"step":1,"loss":2}\n{"step":2,"loss":3}\n', 'log.txt'));
   t.is(plain.normName, null);

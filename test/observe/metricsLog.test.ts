@@ -37,6 +37,16 @@ test('what is appended is read back, whatever the numbers', async (t) => {
   );
 });
 
+test('the size of an update comes back with four digits, and what is not finite as NaN', async (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  const log = MetricsLog.open(path);
+  const groups = { router: Number.NaN, head: 0.000123456 };
+  log.append(record(2, { lastUpdate: { overall: 1 / 3, groups } }));
+  log.close();
+  const [line] = await collect(readMetrics(path));
+  t.deepEqual(line!.lastUpdate, { overall: 0.3333, groups: { router: Number.NaN, head: 0.0001235 } });
+});
+
 function revive(key: string, value: unknown): unknown {
   return value === null && /loss/i.test(key) ? Number.NaN : value;
 }

@@ -285,6 +285,24 @@ test('gradient norms of groups are a plot; a group that came later begins late',
   t.false((await report(t, [record(1)])).data.charts.some(({ id }) => id === 'group-norms'));
 });
 
+test('sizes of updates are a plot; each stands at its own step, though the next one tells it', async (t) => {
+  const { data } = await report(t, [
+    record(1),
+    record(2, { lastUpdate: { overall: 0.5, groups: { attention: 0.25 } } }),
+    record(4, { lastUpdate: { overall: 9, groups: {} } }),
+    record(5, { lastUpdate: { overall: 0.125, groups: { router: 1 } } }),
+  ]);
+  const chart = data.charts.find(({ id }) => id === 'update-sizes')!;
+  t.deepEqual(
+    chart.series.map(({ label, values }) => [label, values]),
+    [
+      ['whole model', [0.5, null, 0.125, null]],
+      ['attention', [0.25, null, null, null]],
+      ['router', [null, null, 1, null]],
+    ],
+  );
+});
+
 test('the header compares the validation loss with the unigram model', async (t) => {
   const { html, data } = await report(
     t,

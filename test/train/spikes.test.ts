@@ -1,4 +1,4 @@
-import { SpikeDetector, type SpikeEvent, SpikesConfig } from '@sluice/train';
+import { relativeUpdate, SpikeDetector, type SpikeEvent, SpikesConfig } from '@sluice/train';
 import test from 'ava';
 
 /** A loss that falls slowly, with small deterministic noise. */
@@ -128,6 +128,36 @@ test('an event tells what moved first, in which group and by how much', (t) => {
   t.like(observe(81, ordinary(81) + 1, 0.1), { first: { signal: 'loss', step: 81 } });
 });
 
+test('the update of the step before is what a spike begins with, by its group, and makes none itself', (t) => {
+  const detector = new SpikeDetector(SpikesConfig.parse({}));
+  const observe = (step: number, loss: number, router: number | undefined) =>
+    detector.observe({
+      ...{ step, loss, gradientNorm: 1 },
+      lastUpdate: router === undefined ? undefined : { overall: 2, groups: { router, attention: 3 } },
+    });
+  for (let step = 1; step <= 60; step++) observe(step, ordinary(step), step % 7 === 0 ? undefined : 0.5);
+  const copy = () => {
+    const other = new SpikeDetector(SpikesConfig.parse({}));
+    other.restore(JSON.parse(JSON.stringify(detector.state())));
+    return other;
+  };
+  const alike = copy().observe({
+    ...{ step: 61, loss: ordinary(61) + 3, gradientNorm: 9 },
+    lastUpdate: { overall: 2, groups: { router: 1, attention: 3 } },
+  });
+  // The norm and the loss are further out, but the update came before them.
+  t.like(alike, { step: 61, signal: 'loss', first: { signal: 'update.router', step: 60, ratio: 2 } });
+  t.is(observe(61, ordinary(61), Number.NaN), undefined);
+  const event = observe(62, ordinary(62) + 1, 0.5);
+  t.like(event, { signal: 'loss', first: { signal: 'update.router', step: 60, ratio: null } });
+});
+
+test('an update is judged relative to the rate that was meant; at a rate of zero there is none to judge', (t) => {
+  const update = { overall: 0.003, groups: { router: 0.006 } };
+  t.deepEqual(relativeUpdate(update, 0.5), { overall: 0.006, groups: { router: 0.012 } });
+  t.is(relativeUpdate(update, 0), undefined);
+});
+
 test('steps in a row that are spikes are counted, across a restart too', (t) => {
   const detector = new SpikeDetector(SpikesConfig.parse({}));
   for (let i = 0; i < 50; i++) detector.observe({ step: i, loss: ordinary(i), gradientNorm: 1 });
@@ -157,7 +187,7 @@ test('what is measured every so many steps may be what a spike begins with, and 
   const detector = new SpikeDetector(SpikesConfig.parse({}));
   const measure = (step: number, attentionLogit: number) =>
     detector.observeMeasured(step, {
-      ...{ attentionLogit, activation: 3, update: 0.5, routerPreference: undefined, deadExperts: 1 },
+      ...{ attentionLogit, activation: 3, routerPreference: undefined, deadExperts: 1 },
     });
   for (let step = 1; step <= 100; step++) {
     detector.observe({ step, loss: ordinary(step), gradientNorm: 1 });

@@ -3,8 +3,10 @@
 import type { Group } from '@sluice/collectives';
 import test from 'ava';
 import type { PlacedParameter } from '../../packages/train/src/flatSpace.ts';
-import type { AdamWMoments } from '../../packages/train/src/optimizer/pieces.ts';
+import { Snapshots } from '../../packages/train/src/snapshots.ts';
 import { soloWorkers, type Workers } from '../../packages/train/src/topology.ts';
+import type { Trainer } from '../../packages/train/src/trainer.ts';
+import { restoreState, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
 import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun({ model: severalBlocks });
@@ -17,7 +19,7 @@ for (const kind of ['adamw', 'muon'] as const)
     const weights = () =>
       trainer.spaces.flatMap(({ space }) =>
         space.parameters.map(({ spec, parameter }) => ({
-          name: spec.name,
+          ...{ name: spec.name, group: spec.group },
           values: parameter.values.slice(),
         })),
       );
@@ -26,10 +28,11 @@ for (const kind of ['adamw', 'muon'] as const)
     await trainer.trainStep({ step: 2, learningRate: 0.007 });
     const after = weights();
     const { updateRatio, layers } = await trainer.diagnose({ sequences: 2 });
-    const ratio = (isCounted: (name: string) => boolean) => {
+    const { lastUpdate } = await trainer.trainStep({ step: 3, learningRate: 0.01 });
+    const ratio = (isCounted: (name: string, group: string) => boolean) => {
       let [moved, norm] = [0, 0];
-      before.forEach(({ name, values }, i) => {
-        if (!isCounted(name)) return;
+      before.forEach(({ name, group, values }, i) => {
+        if (!isCounted(name, group)) return;
         values.forEach((w, j) => {
           moved += (after[i]!.values[j]! - w) ** 2;
           norm += w ** 2;
@@ -49,7 +52,65 @@ for (const kind of ['adamw', 'muon'] as const)
       const expected = ratio((name) => name.startsWith(`model.layers.${layer}.`));
       t.true(isNear(updateRatio, expected), `layer ${layer}: ${updateRatio}, expected ${expected}`);
     }
+    t.is(lastUpdate!.overall, updateRatio!, 'the next step tells the same bits');
+    t.is(lastUpdate!.learningRate, 0.007);
+    t.deepEqual(
+      Object.keys(lastUpdate!.groups).sort(),
+      [...new Set(before.map(({ group }) => group))].sort(),
+    );
+    for (const [name, update] of Object.entries(lastUpdate!.groups)) {
+      const expected = ratio((_, group) => group === name);
+      t.true(isNear(update, expected), `${name}: ${update}, expected ${expected}`);
+    }
   });
+
+for (const kind of ['adamw', 'muon'] as const)
+  test.serial(`${kind}: a step tells the same of the update before it, whatever came between`, async (t) => {
+    const run = tinyRun({ model: severalBlocks, optimizer: { kind, groups } });
+    const third = async (between: (trainer: Trainer) => Promise<Trainer | undefined>) => {
+      const trainer = await tinyTrainer(run);
+      const first = await trainer.trainStep({ step: 1, learningRate: 0.01 });
+      t.is(first.lastUpdate, undefined);
+      await trainer.trainStep({ step: 2, learningRate: 0.007 });
+      const now = (await between(trainer)) ?? trainer;
+      return (await now.trainStep({ step: 3, learningRate: 0.01, recheck: 'never' })).lastUpdate;
+    };
+    const quiet = await third(async () => undefined);
+    t.true(quiet!.overall > 0);
+    const diagnosed = async (trainer: Trainer) => {
+      await trainer.diagnose({ sequences: 1 });
+      return trainer;
+    };
+    t.deepEqual(await third(diagnosed), quiet);
+    const wentBack = async (trainer: Trainer) => {
+      const snapshots = new Snapshots();
+      snapshots.take(2, trainer);
+      for (const step of [3, 4]) await trainer.trainStep({ step, learningRate: 0.02 });
+      snapshots.restore(2, trainer);
+      return trainer;
+    };
+    t.deepEqual(await third(wentBack), quiet);
+    const resumed = async (trainer: Trainer) => {
+      const other = await tinyTrainer(run);
+      const pieces = trainerPieces(trainer);
+      for (const [i, { values }] of trainerPieces(other).entries()) values.set(pieces[i]!.values);
+      restoreState(other, JSON.parse(JSON.stringify(trainerState(trainer))));
+      return other;
+    };
+    t.deepEqual(await third(resumed), quiet);
+  });
+
+test.serial('a step tells of an update with numbers that are not finite after a resume, too', async (t) => {
+  const trainer = await tinyTrainer(config);
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
+  trainer.spaces[0]!.optimizer.pieces[0]!.moved[0] = Number.POSITIVE_INFINITY;
+  const state = JSON.parse(JSON.stringify(trainerState(trainer)));
+  const { lastUpdate } = await trainer.trainStep({ step: 2, learningRate: 0.01 });
+  t.is(lastUpdate!.overall, Number.NaN);
+  const other = await tinyTrainer(config);
+  restoreState(other, state);
+  t.deepEqual((await other.trainStep({ step: 2, learningRate: 0.01 })).lastUpdate, lastUpdate);
+});
 
 test.serial('an update that was not taken, or not applied, has no size', async (t) => {
   const trainer = await tinyTrainer(config);
@@ -106,14 +167,10 @@ test.serial('one worker and two measure the same bits', async (t) => {
   const prepared = async (workers: Workers) => {
     const trainer = await tinyTrainer(config, { workers });
     trainer.taken = { step: 3, learningRate: 0.01 };
-    for (const { optimizer } of trainer.spaces) {
-      for (const { tensor, begin, moments } of optimizer.pieces) {
-        const { firstMoment, secondMoment } = moments as AdamWMoments;
-        firstMoment.forEach((_, i) => {
-          firstMoment[i] = Math.sin(begin + i + tensor.size);
-          secondMoment[i] = 1 + Math.cos(begin + i);
-        });
-      }
+    for (const { tensor, begin, moved } of trainer.spaces.flatMap(({ optimizer }) => optimizer.pieces)) {
+      moved.forEach((_, i) => {
+        moved[i] = 1 + Math.sin(begin + i + tensor.size);
+      });
     }
     return trainer;
   };

@@ -209,8 +209,8 @@ async function train(
     state,
     spikes,
     afterStep: [
-      diagnosticsAfterStep(config, (record, learningRate) => {
-        watchMeasurements({ config, spikes, state }, record, learningRate);
+      diagnosticsAfterStep(config, (record) => {
+        watchMeasurements({ config, spikes, state }, record);
         diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
       }),
       // After what was measured: a state that is gone back to is that of a checkpoint of the same step.

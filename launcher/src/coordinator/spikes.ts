@@ -10,6 +10,7 @@ import {
   decideRollback,
   firstSampleOf,
   type Rollback,
+  relativeUpdate,
   type SpikeDetector,
   type SpikeEvent,
   type StepRequest,
@@ -38,10 +39,15 @@ export function precautions({
 
 /** Tells the detector of a step, and the journal of what it finds. */
 export function watchForSpikes(
-  { journal, spikes, state }: TrainingRun,
-  { step, loss, gradientNorm, groupNorms, applied }: StepResult,
+  { journal, spikes, state, rateOf = () => 1 }: TrainingRun,
+  { step, loss, gradientNorm, groupNorms, lastUpdate, applied }: StepResult,
 ): SpikeEvent | undefined {
-  const event = spikes.observe({ step, loss, gradientNorm, groupNorms });
+  // A rate that is wrong on purpose is to be seen: updates are judged by the one that was meant.
+  const meant = lastUpdate && lastUpdate.learningRate / rateOf(step - 1);
+  const event = spikes.observe({
+    ...{ step, loss, gradientNorm, groupNorms },
+    lastUpdate: lastUpdate && relativeUpdate(lastUpdate, meant!),
+  });
   state.spikes = spikes.state();
   if (event) journal.note('spike', step, { event, ...(!applied && { skipped: true }) });
   return event;
@@ -112,12 +118,10 @@ export function watchMeasurements(
   }: Pick<TrainingRun, 'config' | 'state'> & {
     readonly spikes: Pick<SpikeDetector, 'observeMeasured' | 'state'>;
   },
-  { step, updateRatio, largestAttentionLogit, largestActivation, router }: Measured,
-  learningRate: number,
+  { step, largestAttentionLogit, largestActivation, router }: Measured,
 ): void {
   const { experts } = config.model;
   spikes.observeMeasured(step, {
-    update: updateRatio === null || learningRate === 0 ? undefined : updateRatio / learningRate,
     attentionLogit: largestAttentionLogit,
     activation: largestActivation,
     routerPreference: router && experts && elementary.log(experts.count) - router.entropy,
@@ -128,7 +132,7 @@ export function watchMeasurements(
 
 type Measured = { readonly step: number } & Pick<
   Diagnostics,
-  'updateRatio' | 'largestAttentionLogit' | 'largestActivation' | 'router'
+  'largestAttentionLogit' | 'largestActivation' | 'router'
 >;
 
 /** From a decision, for people. */

@@ -173,6 +173,7 @@ export const AGREED_IN_STEP: readonly (keyof StepResult)[] = [
   'loss',
   'gradientNorm',
   'groupNorms',
+  'lastUpdate',
   'applied',
   'tokens',
   'recheck',

@@ -19,16 +19,18 @@ export function describeFirstMove(first: FirstMove | undefined, start: number): 
   return `${signalText(first.signal)} ${ratio}${at}`;
 }
 
-/** `loss`, `gradient norm`, `gradient norm of router`. */
+/** `loss`, `gradient norm`, `gradient norm of router`, `update of router relative to weights and rate`. */
 export function signalText(signal: SignalName): string {
   if (signal === 'loss') return 'loss';
   const [kind, group] = signal.split('.');
   if (kind === 'measured') return MEASURED[group!] ?? group!;
-  return group === undefined ? 'gradient norm' : `gradient norm of ${GROUPS[group] ?? group}`;
+  const of = group === undefined ? '' : ` of ${GROUPS[group] ?? group}`;
+  return kind === 'update' ? `update${of} relative to weights and rate` : `gradient norm${of}`;
 }
 
 /** What is measured every so many steps, as people call it. */
 const MEASURED: Readonly<Record<string, string>> = {
+  // In the journals of older versions.
   update: 'update relative to weights and rate',
   attentionLogit: 'largest attention logit',
   activation: 'largest activation',

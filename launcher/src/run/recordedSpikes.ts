@@ -18,6 +18,7 @@ import {
 import {
   episodesOf,
   type RunConfig,
+  relativeUpdate,
   SpikeDetector,
   type SpikeEpisode,
   type SpikeEvent,
@@ -68,7 +69,10 @@ export async function examineCurve(
     );
   }
   const detector = new SpikeDetector(config);
-  const outliers = curve.points.flatMap((point) => detector.observe(point) ?? []);
+  const outliers = curve.points.flatMap(({ lastUpdate, ...point }) => {
+    const update = lastUpdate && relativeUpdate(lastUpdate, lastUpdate.learningRate);
+    return detector.observe({ ...point, lastUpdate: update }) ?? [];
+  });
   const episodes = episodesOf(outliers);
   if (svg !== undefined) await writeOutputFile(svg, [curvePicture(curve, episodes)]);
   const { window, warmupSteps, threshold, minimumExcess, minimumRatio } = config;

@@ -1,6 +1,6 @@
 /** The optimizer's arithmetic on flat buffers. */
 
-import { elementary, invariant } from '@sluice/core';
+import { BLOCK_ELEMENTS, elementary, invariant } from '@sluice/core';
 import { callNative, nativeCore } from './native.ts';
 
 /** Views of equal length; `parameters` and both moments are changed. */
@@ -27,8 +27,9 @@ export interface AdamWSettings {
 /**
  * One AdamW update (Loshchilov & Hutter, 2019; PyTorch's formula) in place. A value's result does not depend on how a
  * buffer is cut into views.
+ * @param sums gets for each block of BLOCK_ELEMENTS the squares of how far its elements moved and of what they were
  */
-export function adamW(buffers: AdamWBuffers, settings: AdamWSettings): void {
+export function adamW(buffers: AdamWBuffers, settings: AdamWSettings, sums: Float64Array): void {
   const { parameters, gradients, firstMoment, secondMoment } = buffers;
   const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = settings;
   const { length } = parameters;
@@ -42,16 +43,21 @@ export function adamW(buffers: AdamWBuffers, settings: AdamWSettings): void {
   if (nativeCore()) {
     const arrays = [parameters, gradients, firstMoment, secondMoment];
     const scalars = [gradientScale, 1 - beta1, 1 - beta2, decay, stepSize, rootCorrection, epsilon];
-    callNative('adamW', ...arrays, length, ...scalars);
+    callNative('adamW', ...arrays, sums, length, BLOCK_ELEMENTS, ...scalars);
     return;
   }
+  sums.fill(0);
   for (let i = 0; i < length; i++) {
+    const value = parameters[i]!;
     const gradient = gradients[i]! * gradientScale;
     const first = firstMoment[i]! + (gradient - firstMoment[i]!) * (1 - beta1);
     const second = secondMoment[i]! + (gradient * gradient - secondMoment[i]!) * (1 - beta2);
     const update = (stepSize * first) / (Math.sqrt(second) * rootCorrection + epsilon);
     firstMoment[i] = first;
     secondMoment[i] = second;
-    parameters[i] = parameters[i]! * (1 - decay) - update;
+    const place = 2 * Math.floor(i / BLOCK_ELEMENTS);
+    sums[place]! += (update + decay * value) ** 2;
+    sums[place + 1]! += value ** 2;
+    parameters[i] = value * (1 - decay) - update;
   }
 }

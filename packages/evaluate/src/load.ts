@@ -154,7 +154,7 @@ async function codecOfWeights(
 async function measureUpdateOf(directory: string): Promise<SavedUpdate> {
   const reader = await openCheckpoint(directory);
   try {
-    return await measureSavedUpdate(reader);
+    return measureSavedUpdate(reader);
   } finally {
     await reader.close();
   }

@@ -3,7 +3,7 @@
 import { closeSync, createReadStream, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { appendWhole, invariant, SluiceError, writeError } from '@sluice/core';
-import { STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
+import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
 
 /** Name of the log in a run's directory. */
 export const METRICS_FILE = 'metrics.jsonl';
@@ -197,11 +197,16 @@ function serializeRecord(record: StepRecord): string {
   // Four digits of these say all there is to see and keep the lines of models with many experts short.
   const short = (value: number) => Number(value.toPrecision(4));
   const expertLoad = record.expertLoad?.map((layer) => layer.map(short));
-  const norms = Object.entries(record.groupNorms ?? {}).map(([group, norm]) => [group, short(norm)]);
+  const shortened = (values: Readonly<Record<string, number>>) =>
+    Object.fromEntries(Object.entries(values).map(([group, value]) => [group, short(value)]));
+  const { groupNorms = {}, lastUpdate } = record;
   return JSON.stringify({
     ...record,
     ...(expertLoad && { expertLoad }),
-    ...(norms.length > 0 && { groupNorms: Object.fromEntries(norms) }),
+    ...(Object.keys(groupNorms).length > 0 && { groupNorms: shortened(groupNorms) }),
+    ...(lastUpdate && {
+      lastUpdate: { overall: short(lastUpdate.overall), groups: shortened(lastUpdate.groups) },
+    }),
   });
 }
 
@@ -227,6 +232,7 @@ function parseRecord(line: string): StepRecord | undefined {
     ...(isObject(raw.validationLosses) && { validationLosses: numbers(raw.validationLosses) }),
     gradientNorm: number(raw.gradientNorm),
     ...(isObject(raw.groupNorms) && { groupNorms: numbers(raw.groupNorms) }),
+    ...(isObject(raw.lastUpdate) && { lastUpdate: updateIn(raw.lastUpdate) }),
     ...(raw.largestAttentionLogit === undefined
       ? {}
       : { largestAttentionLogit: number(raw.largestAttentionLogit) }),
@@ -239,6 +245,10 @@ function parseRecord(line: string): StepRecord | undefined {
     ) as StepSeconds,
     peakMemoryBytes: number(raw.peakMemoryBytes),
   };
+}
+
+function updateIn({ overall, groups }: Record<string, unknown>): RecordedUpdate {
+  return { overall: number(overall), groups: isObject(groups) ? numbers(groups) : {} };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

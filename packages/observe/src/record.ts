@@ -21,6 +21,8 @@ export interface StepRecord {
   readonly gradientNorm: number;
   /** Of the gradient of each group of parameters, before clipping; absent in lines of older versions. */
   readonly groupNorms?: Readonly<Record<string, number>>;
+  /** How far the step before moved the weights; absent where it did not, and in lines of older versions. */
+  readonly lastUpdate?: RecordedUpdate;
   /** False when a loss or gradient that was outlying or not finite kept the update from the weights. */
   readonly applied: boolean;
   readonly learningRate: number;
@@ -41,6 +43,12 @@ export interface StepRecord {
   readonly peakMemoryBytes: number;
   /** True when the spike detector flagged the step; absent otherwise. */
   readonly spike?: boolean;
+}
+
+/** ‖w_t − w_{t−1}‖ ÷ ‖w_{t−1}‖ of an update, weight decay included: of all weights, and of each group of parameters. */
+export interface RecordedUpdate {
+  readonly overall: number;
+  readonly groups: Readonly<Record<string, number>>;
 }
 
 /** The parts of a step that add up to its `total`. */
@@ -81,6 +89,9 @@ export function stepRecord(measured: MeasuredStep, context: StepContext): StepRe
     ...(context.validationLosses && { validationLosses: context.validationLosses }),
     gradientNorm: measured.gradientNorm,
     ...(measured.groupNorms === undefined ? {} : { groupNorms: measured.groupNorms }),
+    ...(measured.lastUpdate && {
+      lastUpdate: { overall: measured.lastUpdate.overall, groups: measured.lastUpdate.groups },
+    }),
     applied: measured.applied,
     learningRate: context.learningRate,
     tokens: measured.tokens,

@@ -19,6 +19,8 @@ export class Agreement {
   readonly expertCounts: Float64Array;
   /** Sum of squares of each block of the gradient. */
   readonly squares: Float64Array;
+  /** Of the update before this step, for each block: squares of how far it moved, and of what it was. */
+  readonly moved: Float64Array;
   /** For each layer and head, the largest attention logit that this worker has met; empty where nobody asks. */
   readonly largestLogits: Float64Array;
   /** Those of all workers, one after the other. */
@@ -33,7 +35,7 @@ export class Agreement {
     this.#groups = blocksOfGroups(model, this.blocks);
     const counts = (model.experts?.count ?? 0) * model.numLayers;
     const heads = logits ? model.numLayers * model.numAttentionHeads : 0;
-    this.#values = sharedFloat64(2 * grains + counts + this.blocks.count + size * heads);
+    this.#values = sharedFloat64(2 * grains + counts + 3 * this.blocks.count + size * heads);
     let offset = 0;
     const part = (length: number) => {
       offset += length;
@@ -43,6 +45,7 @@ export class Agreement {
     this.auxiliary = part(grains);
     this.expertCounts = part(counts);
     this.squares = part(this.blocks.count);
+    this.moved = part(2 * this.blocks.count);
     this.#logitsOfAll = part(size * heads);
     this.largestLogits = this.#logitsOfAll.subarray(rank * heads, (rank + 1) * heads);
   }

@@ -8,7 +8,7 @@ import { makeWhole } from './agreement.ts';
 import { type Grain, readGrain, type TokenSource } from './batches.ts';
 import type { RunConfig } from './config.ts';
 import { ForwardMeter } from './diagnostics/meter.ts';
-import { type Diagnostics, summarize, type UpdateRatios } from './diagnostics/summary.ts';
+import { type Diagnostics, summarize } from './diagnostics/summary.ts';
 import { mergeTallies, Tally } from './diagnostics/tally.ts';
 import {
   type ForwardSource,
@@ -20,6 +20,7 @@ import {
 } from './forwardGrains.ts';
 import type { DiagnoseRequest, EvaluateResult } from './protocol.ts';
 import type { Topology } from './topology.ts';
+import type { UpdateRatios } from './updateSizes.ts';
 
 export interface Samplers {
   readonly train: TokenSource;

@@ -60,6 +60,8 @@ export interface GradientPassesOptions {
   readonly agreement: Agreement;
   readonly spaces: readonly TrainedSpace[];
   readonly model: Decoder;
+  /** What the optimizers note of their updates; see `ShardedOptimizer`. */
+  readonly moved: Float64Array;
   /** Whether the largest attention logits are wanted. */
   readonly notesLogits: boolean;
 }
@@ -229,10 +231,11 @@ export class GradientPasses {
 
   /** @param tokens of the global batch */
   #agree(tokens: number): StepTotals {
-    const { agreement, spaces, topology } = this.#options;
+    const { agreement, spaces, topology, moved } = this.#options;
     for (const { optimizer, gradients } of spaces) {
       optimizer.measure(gradients.total, agreement.squares);
     }
+    agreement.moved.set(moved);
     agreement.reach(topology);
     return {
       loss: orderedSum(agreement.crossEntropy) / tokens,

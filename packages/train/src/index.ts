@@ -35,3 +35,4 @@ export * from './spikes.ts';
 export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';
 export { savedTensors } from './trainerState.ts';
 export { createTrainingWorker } from './trainingWorker.ts';
+export type { UpdateRatios } from './updateSizes.ts';

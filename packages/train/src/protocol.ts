@@ -90,6 +90,8 @@ export interface StepResult {
   readonly gradientNorm: number;
   /** Of the gradient of each group of parameters, before clipping. */
   readonly groupNorms: Readonly<Partial<Record<ParameterGroup, number>>>;
+  /** How far the step before moved the weights; left out where its update was not applied, and where there was none. */
+  readonly lastUpdate?: LastUpdate;
   /** False when a non-finite loss or gradient, or an outlying one, kept the update from the weights. */
   readonly applied: boolean;
   /** With QK-clip: the largest attention logit of the batch, and how many heads had one above the threshold. */
@@ -106,6 +108,15 @@ export interface StepResult {
   readonly seconds: StepSeconds;
   /** Peak resident memory of this worker, bytes. */
   readonly peakMemoryBytes: number;
+}
+
+/** The size of an update relative to the weights before it, ‖w_t − w_{t−1}‖₂ ÷ ‖w_{t−1}‖₂; NaN where that is not finite. */
+export interface LastUpdate {
+  /** What the step was taken with. */
+  readonly learningRate: number;
+  readonly overall: number;
+  /** Of the groups of parameters that the model has. */
+  readonly groups: Readonly<Partial<Record<ParameterGroup, number>>>;
 }
 
 /** What came of computing a step once more, its lanes handed to other workers. The same on all workers. */

@@ -4,13 +4,15 @@
  * ordinary values, or where their trend leads, whichever is higher (norms rise while the learning rate warms up; a falling
  * loss is judged by its median). The trend is the line through the medians of the older and the newer half. Outliers are
  * kept out of the window, so that a spike does not hide the next one. Each signal has a window of its own. Loss and gradient
- * norm make a spike; the norms of the groups of parameters, and what is measured every so many steps, only tell what moved
- * first.
+ * norm make a spike; the norms of the groups of parameters, the sizes of updates, and what is measured every so many steps, only
+ * tell what moved first.
  */
 
 import { elementary } from '@sluice/core';
 import type { ParameterGroup } from '@sluice/model';
 import type { RunConfig } from './config.ts';
+import { medianInPlace } from './median.ts';
+import type { LastUpdate } from './protocol.ts';
 
 /** Numbers of a step that all workers agree on. */
 export interface StepSignals {
@@ -20,12 +22,30 @@ export interface StepSignals {
   readonly gradientNorm?: number | undefined;
   /** Of the gradient of each group of parameters that the model has. */
   readonly groupNorms?: Readonly<Partial<Record<ParameterGroup, number>>> | undefined;
+  /** Of the update of the step before; undefined where it was not applied. */
+  readonly lastUpdate?: RelativeUpdate | undefined;
+}
+
+/** ‖update‖ ÷ ‖weights‖ ÷ the learning rate: of all weights, and of each group of parameters that the model has. */
+export interface RelativeUpdate {
+  readonly overall: number;
+  readonly groups: Readonly<Partial<Record<ParameterGroup, number>>>;
+}
+
+/** @param learningRate that was meant for the step of the update */
+export function relativeUpdate(
+  { overall, groups }: Pick<LastUpdate, 'overall' | 'groups'>,
+  learningRate: number,
+): RelativeUpdate | undefined {
+  if (!(learningRate > 0)) return undefined;
+  return {
+    overall: overall / learningRate,
+    groups: Object.fromEntries(Object.entries(groups).map(([group, ratio]) => [group, ratio / learningRate])),
+  };
 }
 
 /** Numbers that are measured every `diagnostics.everySteps` steps, of which more is worse. */
 export interface MeasuredSignals {
-  /** ‖update‖ ÷ ‖weights‖ ÷ the learning rate. */
-  readonly update: number | undefined;
   readonly attentionLogit: number;
   readonly activation: number;
   /** ln E less the mean entropy of the router: its preference for some experts, nats. */
@@ -38,6 +58,8 @@ export type SignalName =
   | 'loss'
   | 'gradientNorm'
   | `gradientNorm.${ParameterGroup}`
+  | 'update'
+  | `update.${ParameterGroup}`
   | `measured.${keyof MeasuredSignals}`;
 
 /** The first outlier of those that came with no long calm between them. */
@@ -141,16 +163,16 @@ export class SpikeDetector {
   }
 
   /** @returns the event when the step is a spike; of two signals the loss is named first */
-  observe({ step, loss, gradientNorm, groupNorms = {} }: StepSignals): SpikeEvent | undefined {
+  observe({ step, loss, gradientNorm, groupNorms = {}, lastUpdate }: StepSignals): SpikeEvent | undefined {
     if (this.#config.policy === 'off') return undefined;
-    const groups = Object.entries(groupNorms).map(
-      ([group, norm]) => [`gradientNorm.${group}` as SignalName, norm] as const,
-    );
-    const norms = gradientNorm === undefined ? [] : [['gradientNorm', gradientNorm] as const];
-    const outliers = [...groups, ...norms, ['loss', loss] as const].flatMap(
-      ([signal, value]) => this.#judge(signal, value) ?? [],
-    );
-    this.#noteFirst(step, outliers);
+    const judge = (of: number, signals: readonly Signal[]) =>
+      signals.flatMap(([signal, value]) => this.#judge(signal, value, of) ?? []);
+    const updates = lastUpdate ? signalsOf('update', lastUpdate.overall, lastUpdate.groups) : [];
+    const outliers = [
+      ...judge(step - 1, updates),
+      ...judge(step, [...signalsOf('gradientNorm', gradientNorm, groupNorms), ['loss', loss]]),
+    ];
+    this.#noteFirst(outliers);
     const spike = outliers.findLast(({ signal }) => signal === 'loss' || signal === 'gradientNorm');
     this.#inARow = spike ? this.#inARow + 1 : 0;
     if (!spike) return undefined;
@@ -166,9 +188,9 @@ export class SpikeDetector {
     if (this.#config.policy === 'off') return;
     const outliers = Object.entries(measured).flatMap(
       ([name, value]) =>
-        (value === undefined ? undefined : this.#judge(`measured.${name}` as SignalName, value)) ?? [],
+        (value === undefined ? undefined : this.#judge(`measured.${name}` as SignalName, value, step)) ?? [],
     );
-    if (outliers.length > 0) this.#noteFirst(step, outliers);
+    if (outliers.length > 0) this.#noteFirst(outliers);
   }
 
   state(): SpikeDetectorState {
@@ -191,8 +213,8 @@ export class SpikeDetector {
     this.#first = first;
   }
 
-  /** Takes a value in, or tells why not. */
-  #judge(signal: SignalName, value: number): Outlier | undefined {
+  /** Takes the value of a step in, or tells why not. */
+  #judge(signal: SignalName, value: number, step: number): Outlier | undefined {
     const isNumber = Number.isFinite(value) && value > 0;
     const usual = this.#usualOf(signal);
     if (!usual) {
@@ -211,7 +233,7 @@ export class SpikeDetector {
     // A loss or norm of zero is below every limit, and no outlier.
     if (ordinary) return undefined;
     const { median, centre, deviation } = usual;
-    return { signal, value, median, score: (elementary.log(value) - centre) / deviation };
+    return { step, signal, value, median, score: (elementary.log(value) - centre) / deviation };
   }
 
   #takeIn(signal: SignalName, value: number): void {
@@ -241,39 +263,57 @@ export class SpikeDetector {
 
   #compute(signal: SignalName, values: Float64Array): Usual {
     const { threshold, minimumExcess, minimumRatio } = this.#config;
-    const median = medianOf(values);
-    const half = values.length >> 1;
-    const [older, newer] = [medianOf(values.subarray(0, half)), medianOf(values.subarray(half))];
+    const { length } = values;
+    const half = length >> 1;
+    const scratch = new Float64Array(length);
+    scratch.set(values);
+    const older = medianInPlace(scratch.subarray(0, half));
+    const newer = medianInPlace(scratch.subarray(half));
+    const median = medianInPlace(scratch);
     // The line through both halves' medians: without it a loss that falls fast would seem to vary much.
-    const slope = (newer - older) / (values.length / 2);
-    const line = (i: number) => newer + slope * (i - 0.75 * values.length + 0.5);
-    const spread = NORMAL_CONSISTENCY * medianOf(values.map((value, i) => Math.abs(value - line(i))));
+    const slope = (newer - older) / (length / 2);
+    const line = (i: number) => newer + slope * (i - 0.75 * length + 0.5);
+    for (let i = 0; i < length; i++) scratch[i] = Math.abs(values[i]! - line(i));
+    const spread = NORMAL_CONSISTENCY * medianInPlace(scratch);
     const deviation = Math.max(spread, LEAST_DEVIATION);
-    const centre = Math.max(median, line(values.length));
+    const centre = Math.max(median, line(length));
     const level = elementary.exp(median);
     const lowest = signal === 'loss' ? level + minimumExcess : level * minimumRatio;
     const limit = Math.max(elementary.exp(centre + threshold * deviation), lowest);
     return { median: level, centre, deviation, limit };
   }
 
-  #noteFirst(step: number, outliers: readonly Outlier[]): void {
+  #noteFirst(outliers: readonly Outlier[]): void {
     if (outliers.length === 0) {
       if (++this.#calmSteps >= CALM_STEPS) this.#first = null;
       return;
     }
     this.#calmSteps = 0;
     if (this.#first) return;
-    const largest = outliers.reduce((a, b) => (b.score > a.score ? b : a));
+    const { signal, step, value, median, score } = outliers.reduce((a, b) =>
+      b.step < a.step || (b.step === a.step && b.score > a.score) ? b : a,
+    );
     const finite = (x: number) => (Number.isFinite(x) ? x : null);
-    this.#first = {
-      ...{ signal: largest.signal, step },
-      ratio: finite(largest.value / largest.median),
-      score: finite(largest.score),
-    };
+    this.#first = { signal, step, ratio: finite(value / median), score: finite(score) };
   }
 }
 
+type Signal = readonly [SignalName, number];
+
+/** Those of the groups of parameters, and that of all of them. */
+function signalsOf(
+  kind: 'gradientNorm' | 'update',
+  overall: number | undefined,
+  groups: Readonly<Partial<Record<ParameterGroup, number>>>,
+): Signal[] {
+  const ofGroups = Object.entries(groups).map(
+    ([group, value]): Signal => [`${kind}.${group as ParameterGroup}`, value],
+  );
+  return overall === undefined ? ofGroups : [...ofGroups, [kind, overall]];
+}
+
 interface Outlier {
+  readonly step: number;
   readonly signal: SignalName;
   readonly value: number;
   readonly median: number;
@@ -287,10 +327,4 @@ function converted({ loss, gradientNorm }: EarlierState): SpikeDetectorState {
     windows: { loss: logarithms(loss), gradientNorm: logarithms(gradientNorm) },
     ...{ outliers: {}, inARow: 0, calmSteps: 0, first: null },
   };
-}
-
-function medianOf(values: Float64Array): number {
-  const sorted = values.slice().sort();
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }

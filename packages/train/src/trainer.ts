@@ -1,13 +1,13 @@
 /** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
 
+import { sharedFloat64 } from '@sluice/collectives';
 import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole } from './agreement.ts';
 import { balanceChoice } from './balanceBias.ts';
 import { corpusShares, firstSampleOfRequest, grainCount } from './batches.ts';
 import { sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
-import type { Diagnostics, UpdateRatios } from './diagnostics/summary.ts';
-import { UpdateMeter } from './diagnostics/updates.ts';
+import type { Diagnostics } from './diagnostics/summary.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { ForwardPasses, type Samplers } from './forwardPasses.ts';
@@ -18,9 +18,17 @@ import type { OptimizedPiece } from './optimizer/pieces.ts';
 import { QkClip } from './optimizer/qkClip.ts';
 import { wholeMatrices } from './optimizer/settings.ts';
 import { ShardedOptimizer } from './optimizer/sharded.ts';
-import type { DiagnoseRequest, EvaluateResult, StepRequest, StepResult, TakenStep } from './protocol.ts';
+import type {
+  DiagnoseRequest,
+  EvaluateResult,
+  LastUpdate,
+  StepRequest,
+  StepResult,
+  TakenStep,
+} from './protocol.ts';
 import { StopWatch } from './stopWatch.ts';
 import type { Topology } from './topology.ts';
+import { type UpdateRatios, UpdateSizes } from './updateSizes.ts';
 
 export class Trainer {
   readonly #config: RunConfig;
@@ -29,6 +37,9 @@ export class Trainer {
   readonly #agreement: Agreement;
   readonly #watch: StopWatch;
   readonly #qkClip: QkClip | undefined;
+  /** As `ShardedOptimizer` has it: of the blocks that this worker owns; zero for all others. */
+  readonly #moved: Float64Array;
+  readonly #updateSizes: UpdateSizes;
   readonly #gradients: GradientPasses;
   readonly #forward: ForwardPasses;
   readonly spaces: readonly TrainedSpace[];
@@ -40,8 +51,8 @@ export class Trainer {
   taken: TakenStep | undefined;
   /** Steps that the moments were of when the run began; they count where AdamW corrects the bias of its moments. */
   keptSteps = 0;
-  /** How far that step moved the weights, where it was taken before this trainer was loaded and its moments do not tell. */
-  loadedUpdate: UpdateRatios | undefined;
+  /** How far that step moved the weights, once the workers have agreed on it or a checkpoint has told. */
+  takenUpdate: UpdateRatios | undefined;
 
   constructor(config: RunConfig, topology: Topology, samplers: Samplers) {
     this.#config = config;
@@ -51,12 +62,14 @@ export class Trainer {
     const { qkClip } = config.optimizer;
     this.#qkClip = qkClip && new QkClip(qkClip.threshold, config.model);
     this.#agreement = new Agreement(config.model, grainCount(config), topology, qkClip !== undefined);
+    this.#moved = new Float64Array(this.#agreement.moved.length);
+    this.#updateSizes = new UpdateSizes(config.model);
     const { experts, expertReplicas, world } = topology;
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
     const trained = (space: FlatSpace, sources: number) => ({
       space,
       gradients: new GradientSums(space, sources),
-      optimizer: new ShardedOptimizer(config.optimizer, space, this.#agreement.blocks),
+      optimizer: new ShardedOptimizer(config.optimizer, space, this.#agreement.blocks, this.#moved),
     });
     this.clipping = new Clipping(config.optimizer);
     const whole = wholeMatrices(config.optimizer);
@@ -73,7 +86,7 @@ export class Trainer {
     );
     this.expertLoads = uniformLoads(config);
     this.#gradients = new GradientPasses({
-      ...{ config, topology, source: samplers.train, agreement: this.#agreement },
+      ...{ config, topology, source: samplers.train, agreement: this.#agreement, moved: this.#moved },
       ...{ spaces: this.spaces, model: this.model, notesLogits: qkClip !== undefined },
     });
     this.#forward = new ForwardPasses(config, topology, samplers, this.model, () => this.expertLoads);
@@ -84,21 +97,12 @@ export class Trainer {
     this.#gradients.tamper = tamper;
   }
 
-  /**
-   * Whether the last update's size follows from weights and moments. Muon's moments do not tell Nesterov's direction, and
-   * QK-clip scales the weights afterwards.
-   */
-  get momentsTellUpdate(): boolean {
-    const { kind, qkClip } = this.#config.optimizer;
-    return kind === 'adamw' && qkClip === undefined;
-  }
-
   /** Gives every parameter its initial values. Moments of a new trainer are zero. */
   initialize(): void {
     this.expertLoads = uniformLoads(this.#config);
     this.taken = undefined;
     this.keptSteps = 0;
-    this.loadedUpdate = undefined;
+    this.takenUpdate = undefined;
     this.clipping.restore(undefined);
     for (const { spec, parameter } of this.#parameters()) {
       initializeParameter(spec, parameter.values, this.#config.model, this.#config.seed);
@@ -114,11 +118,12 @@ export class Trainer {
       ? await this.#gradients.recheck(request, this.expertLoads, first)
       : undefined;
     const totals = rechecked?.totals ?? first;
+    const lastUpdate = this.#lastUpdate();
 
     const isTrusted = rechecked?.result.isSound ?? true;
     const applied = isTrusted && hasNumbers(totals) && !(request.skipOutlying && isOutlying(totals, request));
     this.taken = applied ? { step, learningRate } : undefined;
-    this.loadedUpdate = undefined;
+    this.takenUpdate = undefined;
     if (applied) {
       const gradientScales = this.clipping.scales(totals);
       for (const { optimizer, gradients } of this.spaces) {
@@ -128,10 +133,11 @@ export class Trainer {
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
       balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
-    } else this.#qkClip?.skip();
+    }
     this.#watch.optimized();
     return {
       ...{ step, ...this.#report(totals), applied },
+      ...(lastUpdate && { lastUpdate }),
       ...this.#corpusShares(request),
       ...(rechecked && { recheck: rechecked.result }),
     };
@@ -154,13 +160,19 @@ export class Trainer {
 
   /** How far the last step moved the weights; undefined where it did not. All workers call it together. */
   measureUpdate(): UpdateRatios | undefined {
-    if (!this.taken || this.loadedUpdate) return this.loadedUpdate;
-    const { step, learningRate } = this.taken;
-    const taken = { step: step + this.keptSteps, learningRate };
-    const meter = new UpdateMeter(this.#config.model, this.#config.optimizer, taken);
-    for (const piece of this.#pieces()) meter.add(this.#qkClip?.unclipped(piece) ?? piece);
-    makeWhole(meter.sums, this.#topology);
-    return meter.ratios();
+    if (!this.taken || this.takenUpdate) return this.takenUpdate;
+    const sums = sharedFloat64(this.#moved.length);
+    sums.set(this.#moved);
+    makeWhole(sums, this.#topology);
+    this.takenUpdate = this.#updateSizes.ratios(sums);
+    return this.takenUpdate;
+  }
+
+  /** Of the update before a step that the workers have agreed on. */
+  #lastUpdate(): LastUpdate | undefined {
+    if (!this.taken) return undefined;
+    const { overall, groups } = this.takenUpdate ?? this.#updateSizes.ratios(this.#agreement.moved);
+    return { learningRate: this.taken.learningRate, overall, groups };
   }
 
   /** All pieces that this worker optimizes. */

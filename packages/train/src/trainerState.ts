@@ -3,11 +3,11 @@
 import type { CheckpointReader, Piece, SavedTensor, TensorKind } from '@sluice/checkpoint';
 import { modelParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
-import type { UpdateRatios } from './diagnostics/summary.ts';
 import type { ClippingState } from './optimizer/clipping.ts';
 import { muonMatrix } from './optimizer/settings.ts';
 import type { TakenStep } from './protocol.ts';
 import type { Trainer } from './trainer.ts';
+import { revivedRatios, type SavedRatios } from './updateSizes.ts';
 import { readWeights } from './weights.ts';
 
 /** What is saved of a matrix that Muon trains. */
@@ -19,8 +19,8 @@ export interface TrainerState {
   readonly expertLoads: readonly (readonly number[])[];
   /** The last step; null where there was none, or its update was not applied. */
   readonly taken: TakenStep | null;
-  /** How far it moved the weights; left out where the moments tell. */
-  readonly update?: UpdateRatios | null;
+  /** How far it moved the weights; the next step tells. Absent in checkpoints of older versions, null where there is none. */
+  readonly update?: SavedRatios | null;
   /** Steps that the moments were of when the run began; left out for none. */
   readonly keptSteps?: number;
   /** Of adaptive clipping; left out without. */
@@ -74,7 +74,7 @@ export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>
     taken: taken ?? null,
     ...(trainer.keptSteps > 0 && { keptSteps: trainer.keptSteps }),
     ...(trainer.clipping.state && { clipping: trainer.clipping.state }),
-    ...(!trainer.momentsTellUpdate && { update: trainer.measureUpdate() ?? null }),
+    update: trainer.measureUpdate() ?? null,
   };
   return { ...state };
 }
@@ -112,8 +112,9 @@ export async function keepOptimizer(trainer: Trainer, reader: CheckpointReader):
 export function restoreState(trainer: Trainer, state: Readonly<Record<string, unknown>>): void {
   const { expertLoads, taken, update, clipping, keptSteps } = state as unknown as TrainerState;
   trainer.expertLoads = expertLoads.map((loads) => Float32Array.from(loads));
-  trainer.taken = taken ?? undefined;
-  trainer.loadedUpdate = update ?? undefined;
+  // Older versions did not note the size of every update: there it is as if there had been none.
+  trainer.taken = update && taken ? taken : undefined;
+  trainer.takenUpdate = update ? revivedRatios(update) : undefined;
   trainer.clipping.restore(clipping);
   trainer.keptSteps = keptSteps ?? 0;
 }

@@ -1,5 +1,6 @@
 /** Kernels that memory limits: norms, sums, embedding, optimizer. */
 
+import { BLOCK_ELEMENTS } from '@sluice/core';
 import { adamW } from '../adamW.ts';
 import { callNative } from '../native.ts';
 import { squaredNorms, sumTree } from '../reductions.ts';
@@ -54,7 +55,11 @@ const adamWCase = (): Work => {
   const [firstMoment, secondMoment] = [filled(PARAMETERS), filled(PARAMETERS).map(Math.abs)];
   const settings = { learningRate: 1e-4, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, step: 10 };
   const buffers = { parameters, gradients, firstMoment, secondMoment };
-  return { run: () => adamW(buffers, { ...settings, gradientScale: 0.5 }), bytes: 7 * FLOAT * PARAMETERS };
+  const sums = new Float64Array(2 * (PARAMETERS / BLOCK_ELEMENTS));
+  return {
+    run: () => adamW(buffers, { ...settings, gradientScale: 0.5 }, sums),
+    bytes: 7 * FLOAT * PARAMETERS,
+  };
 };
 
 const norms = (): Work => {

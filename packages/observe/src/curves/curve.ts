@@ -4,6 +4,7 @@ import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { readMetrics } from '../metricsLog.ts';
+import type { RecordedUpdate, StepRecord } from '../record.ts';
 import { readCsvCurve } from './csv.ts';
 import { EVENT_FILE, readEventCurve } from './events.ts';
 import type { WantedNames } from './names.ts';
@@ -17,6 +18,8 @@ export interface CurvePoint {
   readonly gradientNorm?: number | undefined;
   /** Of the gradient of each group of parameters. */
   readonly groupNorms?: Readonly<Record<string, number>> | undefined;
+  /** Of the step before, with the learning rate that it was taken at. */
+  readonly lastUpdate?: (RecordedUpdate & { readonly learningRate: number }) | undefined;
 }
 
 export interface RecordedCurve {
@@ -105,8 +108,16 @@ async function readMetricsCurve(path: string, wanted: WantedNames): Promise<Reco
     );
   }
   const points: CurvePoint[] = [];
-  for await (const { step, loss, gradientNorm, groupNorms } of readMetrics(path))
-    points.push({ step, loss, gradientNorm, groupNorms });
+  let last: StepRecord | undefined;
+  for await (const record of readMetrics(path)) {
+    const { step, loss, gradientNorm, groupNorms, lastUpdate } = record;
+    const follows = last?.step === step - 1;
+    points.push({
+      ...{ step, loss, gradientNorm, groupNorms },
+      lastUpdate: lastUpdate && follows ? { ...lastUpdate, learningRate: last!.learningRate } : undefined,
+    });
+    last = record;
+  }
   if (points.length > 0 && !points.some(({ loss }) => Number.isFinite(loss))) {
     throw new SluiceError('SLUICE_E_CURVE_INVALID', `${path} has no step with a loss that is a number.`, {
       details: { path },

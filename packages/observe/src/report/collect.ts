@@ -68,6 +68,29 @@ export async function collectMetrics(
   };
 }
 
+/** Columns by groups of parameters. Where nothing was put, they hold NaN: a group that older lines did not have begins late. */
+class GroupColumns {
+  readonly #values = new Map<string, number[]>();
+
+  put(row: number, values: Readonly<Record<string, number>> = {}): void {
+    for (const [group, value] of Object.entries(values)) {
+      const column = this.#values.get(group) ?? [];
+      this.#values.set(group, column);
+      while (column.length < row) column.push(Number.NaN);
+      column[row] = value;
+    }
+  }
+
+  /** For a logarithmic axis. */
+  columns(rows: number): Column[] {
+    return [...this.#values].map(([group, values], i) => [
+      group,
+      GROUP_ROLES[i % GROUP_ROLES.length]!,
+      positive(Array.from({ length: rows }, (_, row) => values[row] ?? Number.NaN)),
+    ]);
+  }
+}
+
 /** The metrics of all the steps, column by column. */
 class Columns {
   readonly steps: number[] = [];
@@ -87,7 +110,9 @@ class Columns {
     optimize: [] as number[],
   };
   /** Gradient norms of the groups of parameters. */
-  readonly groups = new Map<string, number[]>();
+  readonly groups = new GroupColumns();
+  /** Sizes of updates, relative to weights. */
+  readonly updates = new GroupColumns();
   readonly skipped: number[] = [];
   #tokens = 0;
   #firstTime: string | undefined;
@@ -100,7 +125,12 @@ class Columns {
     this.validation.push(record.validationLoss ?? Number.NaN);
     this.auxiliary.push(record.auxiliaryLoss);
     this.norm.push(record.gradientNorm);
-    this.#addGroups(record.groupNorms);
+    this.groups.put(this.steps.length - 1, record.groupNorms);
+    // The size of an update is in the line of the step after it.
+    const { lastUpdate } = record;
+    if (lastUpdate && this.steps.at(-2) === record.step - 1) {
+      this.updates.put(this.steps.length - 2, { 'whole model': lastUpdate.overall, ...lastUpdate.groups });
+    }
     this.rate.push(record.learningRate);
     this.throughput.push(record.tokensPerSecond);
     this.violation.push(maxViolation(record.expertLoad));
@@ -117,15 +147,6 @@ class Columns {
       const limit = Math.min(LOAD_SNAPSHOTS, Math.max(8, Math.floor(LOAD_NUMBERS / numbers)));
       this.#loads ??= new Thinner(limit);
       this.#loads.add({ step: record.step, load: record.expertLoad });
-    }
-  }
-
-  #addGroups(norms: Readonly<Record<string, number>> = {}): void {
-    for (const group of Object.keys(norms)) if (!this.groups.has(group)) this.groups.set(group, []);
-    for (const [group, values] of this.groups) {
-      // A group that older lines did not have begins late.
-      while (values.length < this.steps.length - 1) values.push(Number.NaN);
-      values.push(norms[group] ?? Number.NaN);
     }
   }
 
@@ -198,12 +219,16 @@ class Columns {
         numbers: 'plain',
         logarithmic: true,
         marked: true,
-        ...this.#series(
-          [...this.groups].map(
-            ([group, values], i): Column => [group, GROUP_ROLES[i % GROUP_ROLES.length]!, positive(values)],
-          ),
-          GROUP_POINTS,
-        ),
+        ...this.#series(this.groups.columns(this.steps.length), GROUP_POINTS),
+      },
+      {
+        id: 'update-sizes',
+        title: 'Update relative to weights, by group',
+        unit: '‖update‖ ÷ ‖weights‖',
+        numbers: 'exponential',
+        logarithmic: true,
+        marked: true,
+        ...this.#series(this.updates.columns(this.steps.length), GROUP_POINTS),
       },
       {
         id: 'learning-rate',

@@ -9,6 +9,7 @@
  */
 
 import { type ExpertsConfig, type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
+import type { UpdateRatios } from '../updateSizes.ts';
 import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, type Tally } from './tally.ts';
 
 /** Of values |y| (paper A.3, hidden mean and hidden sparsity): their mean, and the shares below 1e-2 and below 1e-3. */
@@ -114,17 +115,11 @@ export interface MeasuredBatch {
   readonly split?: 'train';
 }
 
-/** Norms of the last optimizer step relative to those of the weights. */
-export interface UpdateRatios {
-  readonly overall: number;
-  readonly layers: readonly number[];
-}
-
 export function summarize(
   model: ModelConfig,
   tally: Tally,
   batch: MeasuredBatch,
-  updates?: UpdateRatios,
+  updates?: Pick<UpdateRatios, 'overall' | 'layers'>,
 ): Diagnostics {
   const layers = Array.from({ length: model.numLayers }, (_, layer) =>
     layerDiagnostics(model, tally, batch, layer, updates?.layers[layer] ?? null),

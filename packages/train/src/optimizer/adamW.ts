@@ -2,11 +2,11 @@
 
 import { adamW } from '@sluice/engine';
 import type { OptimizerConfig } from './config.ts';
-import { type AdamWPiece, joinArrays, joinPieces } from './pieces.ts';
+import { type AdamWPiece, joinDoubles, joinFloats, joinPieces } from './pieces.ts';
 import type { UpdateRequest } from './settings.ts';
 
 /** Pieces that follow each other in memory and are updated alike: a kernel takes them all at once. */
-type Stretch = Pick<AdamWPiece, 'values' | 'moments' | 'flatOffset' | 'settings'>;
+type Stretch = Pick<AdamWPiece, 'values' | 'moments' | 'moved' | 'flatOffset' | 'firstBlock' | 'settings'>;
 
 export class AdamWUpdates {
   readonly #config: OptimizerConfig;
@@ -20,17 +20,18 @@ export class AdamWUpdates {
       (one.group === other.group || config.clip !== 'groups');
     this.#stretches = joinPieces<Stretch>(pieces, isAlike, (first, second) => ({
       ...first,
-      values: joinArrays(first.values, second.values),
+      values: joinFloats(first.values, second.values),
+      moved: joinDoubles(first.moved, second.moved),
       moments: {
-        firstMoment: joinArrays(first.moments.firstMoment, second.moments.firstMoment),
-        secondMoment: joinArrays(first.moments.secondMoment, second.moments.secondMoment),
+        firstMoment: joinFloats(first.moments.firstMoment, second.moments.firstMoment),
+        secondMoment: joinFloats(first.moments.secondMoment, second.moments.secondMoment),
       },
     }));
   }
 
   update(gradients: Float32Array, { step, learningRate, gradientScales }: UpdateRequest): void {
     const { beta1, beta2, epsilon } = this.#config;
-    for (const { values, moments, flatOffset, settings } of this.#stretches) {
+    for (const { values, moments, moved, flatOffset, settings } of this.#stretches) {
       adamW(
         {
           parameters: values,
@@ -43,6 +44,7 @@ export class AdamWUpdates {
           weightDecay: settings.weightDecay,
           gradientScale: gradientScales[settings.group],
         },
+        moved,
       );
     }
   }

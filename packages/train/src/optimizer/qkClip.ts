@@ -22,8 +22,6 @@ export class QkClip {
   readonly #threshold: number;
   readonly #model: ModelConfig;
   readonly #rows: ReadonlyMap<string, HeadRows>;
-  /** Of the last step that was clipped, if it was. */
-  #last: readonly HeadFactors[] = [];
 
   constructor(threshold: number, model: ModelConfig) {
     this.#threshold = threshold;
@@ -37,27 +35,14 @@ export class QkClip {
    */
   apply(pieces: Iterable<OptimizedPiece>, largest: Float64Array): void {
     const { numAttentionHeads, numLayers } = this.#model;
-    this.#last = Array.from({ length: numLayers }, (_, layer) =>
+    const factors = Array.from({ length: numLayers }, (_, layer) =>
       headFactors(
         largest.subarray(layer * numAttentionHeads, (layer + 1) * numAttentionHeads),
         this.#model.numKeyValueHeads,
         this.#threshold,
       ),
     );
-    for (const piece of pieces) this.#scale(piece, piece.values, (factor) => factor);
-  }
-
-  /** Forgets the last step, whose update was not applied. */
-  skip(): void {
-    this.#last = [];
-  }
-
-  /** A piece as the last update left it, before it was clipped; to rounding. */
-  unclipped<Piece extends OptimizedPiece>(piece: Piece): Piece {
-    if (!this.#factorsOf(piece)) return piece;
-    const values = piece.values.slice();
-    this.#scale(piece, values, (factor) => 1 / factor);
-    return { ...piece, values };
+    for (const piece of pieces) this.#scale(piece, factors);
   }
 
   /** How many of these heads are above the threshold. */
@@ -66,16 +51,20 @@ export class QkClip {
   }
 
   /** The factor of each row's head; undefined where no row of the piece's tensor is scaled. */
-  #factorsOf({ tensor }: OptimizedPiece): ((row: number) => number) | undefined {
+  #factorsOf(
+    { tensor }: OptimizedPiece,
+    layers: readonly HeadFactors[],
+  ): ((row: number) => number) | undefined {
     const rows = this.#rows.get(tensor.name);
-    const factors = rows && this.#last[rows.layer]?.[rows.projection];
+    const factors = rows && layers[rows.layer]![rows.projection];
     if (!factors?.some((factor) => factor !== 1)) return undefined;
     return (row) => (rows!.heads[row]! < 0 ? 1 : factors[rows!.heads[row]!]!);
   }
 
-  #scale(piece: OptimizedPiece, values: Float32Array, by: (factor: number) => number): void {
-    const factorOf = this.#factorsOf(piece);
+  #scale(piece: OptimizedPiece, layers: readonly HeadFactors[]): void {
+    const factorOf = this.#factorsOf(piece, layers);
     if (!factorOf) return;
+    const { values } = piece;
     const columns = piece.tensor.shape[1]!;
     for (let begin = piece.begin; begin < piece.end; ) {
       // Pieces are cut between blocks, which rows may cross.
@@ -83,7 +72,7 @@ export class QkClip {
       const end = Math.min(piece.end, (row + 1) * columns);
       const factor = factorOf(row);
       if (factor !== 1) {
-        for (let i = begin - piece.begin; i < end - piece.begin; i++) values[i] = values[i]! * by(factor);
+        for (let i = begin - piece.begin; i < end - piece.begin; i++) values[i] = values[i]! * factor;
       }
       begin = end;
     }

@@ -10,13 +10,11 @@ import type { FlatSpace } from '../flatSpace.ts';
 import { AdamWUpdates } from './adamW.ts';
 import type { OptimizerConfig } from './config.ts';
 import { MuonUpdates } from './muon.ts';
-import { isMuonPiece, joinArrays, joinPieces, type OptimizedPiece } from './pieces.ts';
+import { isMuonPiece, joinFloats, joinPieces, type OptimizedPiece } from './pieces.ts';
 import { muonMatrix, tensorSettings, type UpdateRequest } from './settings.ts';
 
-/** Pieces that follow each other in memory and in the numbers of their blocks. */
-interface MeasuredStretch extends Pick<OptimizedPiece, 'values' | 'flatOffset'> {
-  readonly firstBlock: number;
-}
+/** Pieces that follow each other. */
+type MeasuredStretch = Pick<OptimizedPiece, 'values' | 'flatOffset' | 'firstBlock'>;
 
 export class ShardedOptimizer {
   readonly #space: FlatSpace;
@@ -25,11 +23,15 @@ export class ShardedOptimizer {
   readonly #adamW: AdamWUpdates;
   readonly #muon: MuonUpdates | undefined;
 
-  /** @param space whose matrices are cut as the configuration wants it; see `wholeMatrices` */
-  constructor(config: OptimizerConfig, space: FlatSpace, blocks: BlockLayout) {
+  /**
+   * @param space whose matrices are cut as the configuration wants it; see `wholeMatrices`
+   * @param moved gets with each update, for each block of the whole model that this worker owns, the squares of how far its
+   *   elements moved and of what they were
+   */
+  constructor(config: OptimizerConfig, space: FlatSpace, blocks: BlockLayout, moved: Float64Array) {
     this.#space = space;
-    this.pieces = optimizedPieces(config, space);
-    this.#measured = measuredStretches(this.pieces, blocks);
+    this.pieces = optimizedPieces(config, space, blocks, moved);
+    this.#measured = measuredStretches(this.pieces);
     this.#adamW = new AdamWUpdates(
       config,
       this.pieces.filter((piece) => !isMuonPiece(piece)),
@@ -63,7 +65,12 @@ export class ShardedOptimizer {
 }
 
 /** The owned pieces with their moments, which are zero and lie one after the other. */
-function optimizedPieces(config: OptimizerConfig, space: FlatSpace): OptimizedPiece[] {
+function optimizedPieces(
+  config: OptimizerConfig,
+  space: FlatSpace,
+  { firstBlocks }: BlockLayout,
+  moved: Float64Array,
+): OptimizedPiece[] {
   const described = space.ownedPieces.map((piece) => ({
     ...piece,
     length: piece.end - piece.begin,
@@ -75,12 +82,15 @@ function optimizedPieces(config: OptimizerConfig, space: FlatSpace): OptimizedPi
   const takeFirst = inTurn(new Float32Array(lengthOf(false)));
   const takeSecond = inTurn(new Float32Array(lengthOf(false)));
   return described.map(({ length, matrix, ...piece }): OptimizedPiece => {
-    const values = space.values.subarray(piece.flatOffset, piece.flatOffset + length);
-    const whole = { ...piece, values, settings: tensorSettings(config, piece.spec) };
-    if (matrix) {
-      const moved = new Float64Array(2 * Math.ceil(length / BLOCK_ELEMENTS));
-      return { ...whole, matrix, moments: { momentum: takeMomentum(length) }, moved };
-    }
+    const firstBlock = firstBlocks.get(piece.tensor.name)! + piece.begin / BLOCK_ELEMENTS;
+    const whole = {
+      ...piece,
+      values: space.values.subarray(piece.flatOffset, piece.flatOffset + length),
+      settings: tensorSettings(config, piece.spec),
+      firstBlock,
+      moved: moved.subarray(2 * firstBlock, 2 * (firstBlock + Math.ceil(length / BLOCK_ELEMENTS))),
+    };
+    if (matrix) return { ...whole, matrix, moments: { momentum: takeMomentum(length) } };
     return { ...whole, moments: { firstMoment: takeFirst(length), secondMoment: takeSecond(length) } };
   });
 }
@@ -94,17 +104,10 @@ function inTurn(array: Float32Array): (length: number) => Float32Array {
   };
 }
 
-function measuredStretches(
-  pieces: readonly OptimizedPiece[],
-  { firstBlocks }: BlockLayout,
-): MeasuredStretch[] {
-  const stretches = pieces.map(({ tensor, begin, values, flatOffset }) => ({
-    ...{ values, flatOffset },
-    firstBlock: firstBlocks.get(tensor.name)! + begin / BLOCK_ELEMENTS,
-  }));
+function measuredStretches(pieces: readonly OptimizedPiece[]): MeasuredStretch[] {
   return joinPieces<MeasuredStretch>(
-    stretches,
-    (last, next) => next.firstBlock === last.firstBlock + last.values.length / BLOCK_ELEMENTS,
-    (last, next) => ({ ...last, values: joinArrays(last.values, next.values) }),
+    pieces,
+    () => true,
+    (last, next) => ({ ...last, values: joinFloats(last.values, next.values) }),
   );
 }
