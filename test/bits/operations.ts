@@ -72,6 +72,13 @@ const ATTENTION_SHAPES = [
   attentionLayout([70, 1, 9, 64], 'elementwise'),
 ];
 
+/** Documents of one token, of a tile's border and across it, that end within sequences and with them. */
+const separated = (layout: AttentionLayout): AttentionLayout => {
+  const { sequence } = layout;
+  const documents = Int32Array.from([0, 1, 18, 66, sequence, sequence + 5, sequence + 64]);
+  return { ...layout, documents };
+};
+
 function attention(layout: AttentionLayout, seed: number): Results {
   const { batch, sequence, heads, keyValueHeads, headDim } = layout;
   const rows = batch * sequence;
@@ -324,10 +331,16 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
       { x: operand(1, [2 * 97, 3 * 18]) },
     ),
   attentionHeads: () => ATTENTION_SHAPES.flatMap((layout, i) => heads(layout, 10 * i)),
+  'attentionHeads of separate documents': () =>
+    ATTENTION_SHAPES.flatMap((layout, i) => heads(separated(layout), 10 * i)),
   gatedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => attention(layout, 10 * i)),
+  'gatedAttention of separate documents': () =>
+    ATTENTION_SHAPES.flatMap((layout, i) => attention(separated(layout), 10 * i)),
   cachedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => cached(layout, 10 * i)),
   largestLogits: () => ATTENTION_SHAPES.flatMap(largest),
+  'largestLogits of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(largest),
   attentionStatistics: () => ATTENTION_SHAPES.flatMap(statistics),
+  'attentionStatistics of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(statistics),
   gateHeads: () =>
     [true, false].flatMap((isHeadwise) =>
       (['sigmoid', 'silu'] as const).flatMap((activation, i) =>

@@ -2,6 +2,7 @@
 
 import { selectBackend } from '@sluice/engine';
 import { RunConfig } from '@sluice/train';
+import type { TokenSource } from '../../packages/train/src/batches.ts';
 import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
 
@@ -18,6 +19,16 @@ const source = {
       state = (Math.imul(state % 97, 2654435761) + t) >>> 0;
       target[t] = state % VOCABULARY;
     }
+  },
+};
+
+/** The same text in documents of lengths that are no multiple of anything, which are kept apart. */
+const separate = {
+  ...source,
+  documentMarks: { begin: undefined, end: 0 },
+  read(sample: number, target: Int32Array) {
+    source.read(sample, target);
+    for (let t = (sample * 7) % 29; t < target.length; t += 1 + ((t * 5 + sample) % 31)) target[t] = 0;
   },
 };
 
@@ -50,10 +61,10 @@ function configOf(model: object, optimizer: object): RunConfig {
 }
 
 /** @returns the loss of each step, and the weights and moments after the last */
-async function train(model: object, optimizer = {}): Promise<ArrayBufferView[]> {
+async function train(model: object, optimizer = {}, text: TokenSource = source): Promise<ArrayBufferView[]> {
   await selectBackend('native');
   const config = configOf(model, optimizer);
-  const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: source, validation: source });
+  const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: text, validation: text });
   trainer.initialize();
   const losses: number[] = [];
   for (let step = 1; step <= STEPS; step++) {
@@ -67,4 +78,6 @@ export const TRAININGS: Readonly<Record<string, () => Promise<ArrayBufferView[]>
   'training of a dense model': () => train(MODELS.dense),
   'training of a mixture of experts': () => train(MODELS.experts),
   'training with Muon': () => train(MODELS.experts, { kind: 'muon' }),
+  'training of a dense model on separate documents': () => train(MODELS.dense, {}, separate),
+  'training of a mixture of experts on separate documents': () => train(MODELS.experts, {}, separate),
 };
