@@ -6,6 +6,7 @@ import {
   hashConfig,
   jsonSchema,
   loadYamlConfig,
+  nearest,
   parseConfig,
   positiveFloat32,
   resolvePath,
@@ -199,6 +200,22 @@ test('an override that is malformed or names no key is refused with the nearest 
   t.is(lines[3], '--set =3  is not of the form section.key=value');
   t.true(lines[4]!.startsWith('--set model.numLayers=[  '));
   t.true(lines.at(-1)!.startsWith('--set zzzzzz.y=1  unknown key zzzzzz'));
+});
+
+test('an unknown section in an override is no other section’s key: the known ones are listed', (t) => {
+  const path = write(t, { 'a.yaml': GOOD });
+  const message = (override: string) =>
+    failure(() => loadYamlConfig(path, Config, { overrides: [override] })).message;
+  t.regex(message('model.foo.learningRate=1'), /unknown key model\.foo; known keys: .*hiddenSize/);
+  t.regex(message('gate.granularity=headwise'), /unknown key gate; did you mean model\.gate\.granularity\?/);
+  t.regex(message('model.gate.foo=1'), /unknown key model\.gate\.foo; known keys: granularity/);
+});
+
+test('a short word is the key that one edit makes of it, and not one that two do', (t) => {
+  t.is(nearest('foo', ['form']), undefined);
+  t.is(nearest('fom', ['form']), 'form');
+  t.is(nearest('lr', ['hr', 'id']), 'hr');
+  t.is(nearest('gaet', ['gate']), 'gate');
 });
 
 test('a wrong value in an override is told by the text of the override', (t) => {

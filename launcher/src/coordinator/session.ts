@@ -5,11 +5,13 @@ import { hashConfig, SluiceError } from '@sluice/core';
 import { appendDiagnostics } from '@sluice/observe';
 import {
   POISON_VARIABLE,
+  type Poison,
   poisonedRate,
   poisonFrom,
   SpikeDetector,
   type SpikeDetectorState,
   savedTensors,
+  vainPoison,
 } from '@sluice/train';
 import { workingOn } from '../cli/failure.ts';
 import type { Host } from '../fleet/host.ts';
@@ -40,7 +42,7 @@ import { type Stall, stallLine } from './stall.ts';
 import { initialState } from './state.ts';
 import { stragglersAfterStep } from './stragglers.ts';
 import { startTeam } from './team.ts';
-import { trainRun } from './trainRun.ts';
+import { type AfterStep, type TrainingRun, trainRun } from './trainRun.ts';
 import type { Session, SessionOutcome, Start, Underway } from './underway.ts';
 import type { Workers } from './workers.ts';
 import { ArithmeticFaults, canDoWithoutHost, judgeArithmetic } from './wrongArithmetic.ts';
@@ -159,6 +161,19 @@ function regroup(
   return { checkpoint, state };
 }
 
+/** What one set of workers trains with: the session, where they are, and what goes on. */
+interface Training {
+  readonly session: Session;
+  readonly placements: readonly Placement[];
+  readonly workers: Workers;
+  readonly spikes: SpikeDetector;
+  readonly underway: Underway;
+  /** Brings and fetches files, where the hosts do not share them. */
+  readonly collection: Collection | undefined;
+  readonly poison: Poison;
+  warn(text: string): void;
+}
+
 async function train(
   session: Session,
   placements: readonly Placement[],
@@ -166,11 +181,53 @@ async function train(
   spikes: SpikeDetector,
   underway: Underway,
 ): Promise<SessionOutcome> {
-  const { run, config, corpora, tokenizer, journal, from, lastStep, fleet, lock, id } = session;
+  const { config, corpora, journal, lastStep, fleet, lock, run } = session;
   const { state, recorder, board, stop } = underway;
-  const collection = fleet.collects
-    ? new Collection({ run: id, placements, tell: recorder.message, isStopped: () => stop.requested })
-    : undefined;
+  const warn = (text: string) => recorder.message(text, 'warning');
+  const collection = collectionFor(session, placements, underway);
+  const poison = poisonFrom(process.env[POISON_VARIABLE]);
+  const training = { session, placements, workers, spikes, underway, collection, poison, warn };
+  const parameters = await initializeWorkers(training);
+  warnOfPoison(training);
+  const held = new HeldStates();
+  const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
+  const reason = await trainRun({
+    ...{ config, workers, journal, observer: recorder, stop, state, spikes, lastStep },
+    assertOwned: () => lock.assertOwned(),
+    wantsRegroup: () => fleet.hasNewcomers(),
+    afterStep: afterEachStep(training, held, diagnostics),
+    savedStep: underway.latest?.step ?? -1,
+    validates: holdsOut(corpora),
+    checkpoint: savingOf(training),
+    recovery: (rate) => recoveryFromStop(run, config, rate),
+    rateOf: (step) => poisonedRate(poison, step),
+    goBack: (decision) => goBackTo(decision, { workers, held, collection }, session, underway),
+    judgeArithmetic: (result) =>
+      judgeArithmetic(
+        { journal, warn, placeOf: (rank) => board.placeOf(rank), faults: underway.arithmetic },
+        result,
+      ),
+  }).finally(() => diagnostics.close());
+  return {
+    ...{ reason, state, parameters },
+    isStopFinal: board.isStopFinal,
+    checkpoint: underway.latest!,
+    tokensPerSecond: recorder.tokensPerSecond(),
+  };
+}
+
+function collectionFor(
+  { fleet, id }: Session,
+  placements: readonly Placement[],
+  { recorder, stop }: Underway,
+): Collection | undefined {
+  if (!fleet.collects) return undefined;
+  return new Collection({ run: id, placements, tell: recorder.message, isStopped: () => stop.requested });
+}
+
+/** Gives the workers what they begin with. @returns the model's parameters */
+async function initializeWorkers({ session, placements, workers, collection }: Training) {
+  const { config, corpora, from } = session;
   await collection?.bring({
     corpora: corpora.corpora,
     checkpoint: from?.copies ? undefined : from?.checkpoint?.path,
@@ -186,73 +243,58 @@ async function train(
     ...(collection && { brought: corpora.corpora.map(({ manifestHash }) => manifestHash) }),
   });
   await collection?.clear('checkpoint', 'weights');
-  const tensors = savedTensors(config);
-  const warn = (text: string) => recorder.message(text, 'warning');
+  return started!.parameters;
+}
+
+function warnOfPoison({ poison, workers, warn }: Training): void {
+  if (Object.keys(poison).length > 0) warn(`${POISON_VARIABLE} is set: faults are made on purpose`);
+  const vain = vainPoison(poison, workers.count);
+  if (vain) warn(vain);
+}
+
+/** What is done after every step, in this order. */
+function afterEachStep(
+  { session, placements, spikes, underway, warn }: Training,
+  held: HeldStates,
+  diagnostics: OptionalFile,
+): AfterStep[] {
+  const { run, config, corpora, journal, fleet, id } = session;
+  const { state, recorder, board } = underway;
+  const configNow = configInRun(run.path, config);
+  return [
+    diagnosticsAfterStep(config, (record) => {
+      watchMeasurements({ config, spikes, state }, record);
+      diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
+    }),
+    // After what was measured: a state that is gone back to is that of a checkpoint of the same step.
+    snapshotsAfterStep(config, state, held),
+    copiesAfterStep({
+      everySteps: copyInterval(config, placements.length),
+      ...{ placements, tensors: savedTensors(config), state, warn },
+      of: { config: configNow, configHash: hashConfig(configNow), datasetHash: corpora.datasetHash },
+      kept: (copies) => {
+        underway.copies = copies;
+        const hosts = placements.map(({ host }) => host);
+        return leaveRecord(copies, { run: id, journalLength: journal.length }, hosts);
+      },
+    }),
+    stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
+    ...(fleet.network ? [fleetAfterStep(fleet, board, recorder)] : []),
+  ];
+}
+
+/** Saves checkpoints, and remembers the newest. */
+function savingOf({ session, workers, underway, collection, warn }: Training): TrainingRun['checkpoint'] {
+  const { run, config, corpora, tokenizer, journal, lock } = session;
   const writer = {
-    ...{ run, config, corpora, tokenizer, tensors, workers, journal, warn, collection },
+    ...{ run, config, corpora, tokenizer, tensors: savedTensors(config), workers, journal, warn, collection },
     assertOwned: () => lock.assertOwned(),
     remains: new Set<string>(),
   };
-  const held = new HeldStates();
-  const poison = poisonFrom(process.env[POISON_VARIABLE]);
-  if (Object.keys(poison).length > 0) warn(`${POISON_VARIABLE} is set: faults are made on purpose`);
-  const configNow = configInRun(run.path, config);
-  const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
-  const training = trainRun({
-    config,
-    workers,
-    journal,
-    observer: recorder,
-    stop,
-    assertOwned: () => lock.assertOwned(),
-    wantsRegroup: () => fleet.hasNewcomers(),
-    state,
-    spikes,
-    afterStep: [
-      diagnosticsAfterStep(config, (record) => {
-        watchMeasurements({ config, spikes, state }, record);
-        diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
-      }),
-      // After what was measured: a state that is gone back to is that of a checkpoint of the same step.
-      snapshotsAfterStep(config, state, held),
-      copiesAfterStep({
-        everySteps: copyInterval(config, placements.length),
-        ...{ placements, tensors, state, warn },
-        of: { config: configNow, configHash: hashConfig(configNow), datasetHash: corpora.datasetHash },
-        kept: (copies) => {
-          underway.copies = copies;
-          const hosts = placements.map(({ host }) => host);
-          return leaveRecord(copies, { run: id, journalLength: journal.length }, hosts);
-        },
-      }),
-      stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
-      ...(fleet.network ? [fleetAfterStep(fleet, board, recorder)] : []),
-    ],
-    savedStep: underway.latest?.step ?? -1,
-    lastStep,
-    validates: holdsOut(corpora),
-    checkpoint: async (now) => {
-      const saved = await saveCheckpoint(writer, now);
-      if ('path' in saved) underway.latest = saved;
-      return saved;
-    },
-    recovery: (rate) => recoveryFromStop(run, config, rate),
-    rateOf: (step) => poisonedRate(poison, step),
-    goBack: (decision) => goBackTo(decision, { workers, held, collection }, session, underway),
-    judgeArithmetic: (result) =>
-      judgeArithmetic(
-        { journal, warn, placeOf: (rank) => board.placeOf(rank), faults: underway.arithmetic },
-        result,
-      ),
-  });
-  const reason = await training.finally(() => diagnostics.close());
-  return {
-    reason,
-    isStopFinal: board.isStopFinal,
-    state,
-    checkpoint: underway.latest!,
-    tokensPerSecond: recorder.tokensPerSecond(),
-    parameters: started!.parameters,
+  return async (now) => {
+    const saved = await saveCheckpoint(writer, now);
+    if ('path' in saved) underway.latest = saved;
+    return saved;
   };
 }
 

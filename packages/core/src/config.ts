@@ -180,9 +180,12 @@ function unknownOverride(
   const key = keys[index]!;
   const known = schemasAt(schema, keys.slice(0, index)).flatMap(sectionKeys);
   const sibling = nearest(key, known);
-  const elsewhere = allKeyPaths(schema).find((path) => path === key || path.endsWith(`.${keys.at(-1)}`));
-  const suggestion = sibling === undefined ? elsewhere : [...keys.slice(0, index), sibling].join('.');
-  const hint = suggestion === undefined ? '' : `; did you mean ${suggestion}?`;
+  // All that is unknown must be there: a `weightDecay` of something else is not what `groups.foo.weightDecay` means.
+  const rest = keys.slice(index).join('.');
+  const elsewhere = allKeyPaths(schema).find((path) => path.endsWith(`.${rest}`));
+  const suggestion = elsewhere ?? (sibling && [...keys.slice(0, index), sibling].join('.'));
+  const list = known.length > 0 ? `; known keys: ${known.join(', ')}` : '';
+  const hint = suggestion === undefined ? list : `; did you mean ${suggestion}?`;
   return `--set ${text}  unknown key ${keys.slice(0, index + 1).join('.')}${hint}`;
 }
 

@@ -28,12 +28,12 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   const fold = (text: string) => text.toLowerCase().replace(/[-_ ]/g, '');
   const folded = fold(word);
   let best: string | undefined;
-  // A third of the letters, and at least two, may be wrong.
-  let bestDistance = Math.max(2, Math.floor(folded.length / 3)) + 1;
+  // A third of the letters, and at least two, may be wrong; of a word of three letters or less only one: with two edits `foo` is
+  // `form`.
+  let bestDistance = (folded.length <= 3 ? 1 : Math.max(2, Math.floor(folded.length / 3))) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(folded, fold(candidate));
-    // Two edits turn any two-letter word into any other: that is no suggestion.
-    if (distance < bestDistance && distance < Math.max(folded.length, 2)) {
+    if (distance < bestDistance) {
       best = candidate;
       bestDistance = distance;
     }

@@ -26,7 +26,7 @@ export {
 export { HostsConfig, STARTERS, type Starter } from './hostsConfig.ts';
 export { memoryOf } from './memoryCopies.ts';
 export * from './plan/index.ts';
-export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom } from './poison.ts';
+export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom, vainPoison } from './poison.ts';
 export * from './protocol.ts';
 export * from './rollback.ts';
 export * from './schedule.ts';

@@ -53,6 +53,12 @@ export function poisonFrom(text: string | undefined): Poison {
   return parseConfig(value, Poison, POISON_VARIABLE);
 }
 
+/** What of a poison cannot come, as a sentence; undefined where all of it can. */
+export function vainPoison({ flip }: Poison, workers: number): string | undefined {
+  if (!flip || flip.rank < workers) return undefined;
+  return `${POISON_VARIABLE} has a bit flip in rank ${flip.rank}, which none of the ${workers} worker(s) has: ranks are counted from 0.`;
+}
+
 /** Samples as they are, but for those of poisoned batches. */
 export function poisonedSource(
   source: TokenSource,
