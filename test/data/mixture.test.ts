@@ -2,7 +2,7 @@ import { randomKey, randomPair } from '@sluice/core';
 import { DataConfig, loadTokenizer, openRunData, prepareData, validationShares } from '@sluice/data';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { apportion, BLOCK_SAMPLES, MixtureOrder } from '../../packages/data/src/mixture.ts';
+import { apportion, BLOCK_SAMPLES, firstDifference, MixtureOrder } from '../../packages/data/src/mixture.ts';
 import { failureOf } from '../support/failureOf.ts';
 import { stories, TestFolder } from './support/folder.ts';
 
@@ -68,7 +68,7 @@ test('a corpus’s samples are those from its first on, whole block by whole blo
   }
   // Without gaps: as many as the largest number says.
   for (const indices of seen) t.is(Math.max(...indices), indices.size - 1);
-  t.deepEqual(countsOf(t, order, 2, 0, 1500), [375, 1125]);
+  t.deepEqual(countsOf(t, order, 2, 0, BLOCK_SAMPLES), [256, 768]);
   t.deepEqual(countsOf(t, order, 2, 4000, 4100), [0, 100]);
 });
 
@@ -97,18 +97,39 @@ test('where a sample comes from does not depend on what was asked before', (t) =
   for (let sample = 3999; sample >= 0; sample -= 37) t.deepEqual(backwards.locate(sample), places[sample]);
 });
 
-test('weights that change later change nothing before', (t) => {
-  const plain = new MixtureOrder([{ firstSample: 0, weights: [1, 3] }], 3);
-  const changing = new MixtureOrder(
-    [
-      { firstSample: 0, weights: [1, 3] },
-      { firstSample: 3 * BLOCK_SAMPLES, weights: [1, 1] },
-    ],
-    3,
+test('weights that change later change nothing before, also within a block', (t) => {
+  const weights = fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 2, maxLength: 2 });
+  const lengths = fc.array(fc.integer({ min: 1, max: 3000 }), { maxLength: 3 });
+  const property = fc.property(
+    ...[lengths, fc.infiniteStream(weights), fc.infiniteStream(weights), fc.nat(2)],
+    (lengths, early, late, changed) => {
+      const phasesOf = (later: (phase: number) => number[]) =>
+        [0, ...lengths].map((_, phase) => ({
+          firstSample: lengths.slice(0, phase).reduce((a, b) => a + b, 0),
+          weights: later(phase),
+        }));
+      const drawn = lengths.concat(0).map(() => early.next().value as number[]);
+      const before = phasesOf((phase) => drawn[phase]!);
+      const after = phasesOf((phase) => (phase < changed ? drawn[phase]! : (late.next().value as number[])));
+      const [one, other] = [new MixtureOrder(before, 3), new MixtureOrder(after, 3)];
+      const end = Math.min(firstDifference(before, after), 6000);
+      for (let sample = 0; sample < end; sample += 1 + (sample % 5)) {
+        const [a, b] = [one.locate(sample), other.locate(sample)];
+        if (a.corpus !== b.corpus || a.index !== b.index) return false;
+      }
+      return true;
+    },
   );
-  for (let sample = 0; sample < 3 * BLOCK_SAMPLES; sample += 7) {
-    t.deepEqual(changing.locate(sample), plain.locate(sample));
-  }
+  t.notThrows(() => fc.assert(property, { numRuns: 40 }));
+});
+
+test('phases differ from the first sample on that one of them may mix otherwise', (t) => {
+  const phases = (...firstSamples: number[]) =>
+    firstSamples.map((firstSample, i) => ({ firstSample, weights: [1, i] }));
+  t.is(firstDifference(phases(0, 9), phases(0, 9)), Number.POSITIVE_INFINITY);
+  t.is(firstDifference(phases(0, 9), phases(0, 9, 20)), 20);
+  t.is(firstDifference(phases(0, 9, 20), phases(0, 7, 20)), 7);
+  t.is(firstDifference(phases(0, 9), [{ firstSample: 0, weights: [2, 1] }]), 0);
 });
 
 test('a corpus of little weight has a place in every block, however large that must be', (t) => {

@@ -69,6 +69,10 @@ test.serial('weights may change later in a run that goes on, when that is allowe
   await sandbox.json('train mixed.yaml --run-dir changed --workers 1 --threads 1 --until-step 4');
   const command = `resume changed --set ${schedule}`;
   await t.throwsAsync(sandbox.json(command), { message: /SLUICE_E_RESUME_NEEDS_ALLOW/ });
+  const past = 'data.mixture.schedule=[{"fromTokens":768,"weights":[1,1]}]';
+  await t.throwsAsync(sandbox.json(`resume changed --set ${past} --allow data.mixture.schedule`), {
+    message: /SLUICE_E_MIXTURE_PAST.*has read 1024 tokens.*from token 768 on.*fromTokens 1024 or more/s,
+  });
   const changed = await sandbox.json<Trained>(`${command} --allow data.mixture.schedule`);
   t.is(changed.step, 12);
   const later = metricsOf('changed').slice(4);

@@ -1,3 +1,4 @@
+import { DataConfig } from '@sluice/data';
 import { RunConfig } from '@sluice/train';
 import test from 'ava';
 import { z } from 'zod';
@@ -6,6 +7,7 @@ import {
   judgeChanges,
   keysAllowedBefore,
   RESUME_RULES,
+  refuseChangedPast,
   refuseVainAllow,
   resumeRule,
 } from '../../launcher/src/run/resumeRules.ts';
@@ -153,4 +155,27 @@ test('a change allowed by a resume that died before its first checkpoint stays a
   const journal = [entry as JournalEntry];
   t.deepEqual(keysAllowedBefore(journal, smallConfig({ training: { steps: 20 } })), ['training.steps']);
   t.deepEqual(keysAllowedBefore(journal, smallConfig({ training: { steps: 30 } })), []);
+});
+
+test('weights of a mixture may change for what comes next, and not for what has been read', (t) => {
+  const data = (...fromTokens: number[]) =>
+    DataConfig.parse({
+      sequenceLength: 16,
+      mixture: {
+        recipes: ['a.yaml', 'b.yaml'],
+        weights: [1, 1],
+        schedule: fromTokens.map((at, i) => ({ fromTokens: at, weights: [1, i + 2] })),
+      },
+    });
+  const saved = data(160, 32_000);
+  t.notThrows(() => refuseChangedPast(saved, data(160, 1600), 100));
+  t.notThrows(() => refuseChangedPast(saved, data(160), 2000));
+  t.throws(() => refuseChangedPast(saved, data(160, 1599), 101), {
+    code: 'SLUICE_E_MIXTURE_PAST',
+    message: /has read 1616 tokens .* from token 1600 on.* fromTokens 1616 or more/,
+  });
+  t.throws(() => refuseChangedPast(saved, data(), 11), { code: 'SLUICE_E_MIXTURE_PAST' });
+  t.notThrows(() => refuseChangedPast(saved, data(), 10));
+  const single = DataConfig.parse({ recipe: 'a.yaml', sequenceLength: 16 });
+  t.notThrows(() => refuseChangedPast(single, single, 500));
 });

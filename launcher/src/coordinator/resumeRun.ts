@@ -3,7 +3,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '@sluice/core';
 import { supersedeAfter } from '@sluice/observe';
-import type { Rollback, RunConfig } from '@sluice/train';
+import { firstSampleOf, type Rollback, type RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import type { Host } from '../fleet/host.ts';
@@ -13,7 +13,7 @@ import { openJournal, readJournal, startOf } from '../run/journal.ts';
 import { describeRefused, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireRunLock, type RunLock } from '../run/lock.ts';
 import { refuseLostCheckpoints, refuseNeedlessScratch } from '../run/lostCheckpoints.ts';
-import { judgeChanges, keysAllowedBefore, refuseVainAllow } from '../run/resumeRules.ts';
+import { judgeChanges, keysAllowedBefore, refuseChangedPast, refuseVainAllow } from '../run/resumeRules.ts';
 import { rollbacksOf } from '../run/rollbacks.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
@@ -50,7 +50,7 @@ export interface ResumeRunOptions extends StopFlags {
  * @param fleet its hosts; this machine alone when left out
  * @throws SLUICE_E_NO_CHECKPOINT with what is wrong with each; SLUICE_E_USAGE for `fromScratch` where there is a sound one;
  *   SLUICE_E_RUN_IN_USE, SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, SLUICE_E_RESUME_ALLOW_INVALID,
- *   SLUICE_E_DATASET_CHANGED, and the coded errors of the configuration, the data, the checkpoints and the workers
+ *   SLUICE_E_MIXTURE_PAST, SLUICE_E_DATASET_CHANGED, and the coded errors of the configuration, the data, the checkpoints and the workers
  */
 export async function resumeRun(
   options: ResumeRunOptions,
@@ -92,6 +92,10 @@ async function resumeLocked(
   const written = configInRun(run.path, config);
   const allow = [...(options.allow ?? []), ...keysAllowedBefore(past, written)];
   const changes = judgeChanges(saved, written, allow);
+  if (from) {
+    const { step, rollbacks } = from.state;
+    refuseChangedPast(saved.data, config.data, firstSampleOf(config, step + 1, rollbacks));
+  }
   validateConfig(config);
   if (!givenFleet) aloneLines(config).forEach(log);
   const fleet = givenFleet ?? localFleet();

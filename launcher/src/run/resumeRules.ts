@@ -5,6 +5,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { allKeyPaths, diffConfigs, nearest, SluiceError } from '@sluice/core';
+import { type DataConfig, firstDifference, mixturePhases } from '@sluice/data';
 import { RunConfig } from '@sluice/train';
 import type { JournalEntry } from './journal.ts';
 
@@ -127,6 +128,24 @@ export function judgeChanges(saved: unknown, now: unknown, allow: readonly strin
     );
   }
   return changes.map((change) => ({ ...change, allowed: resumeRule(change.key) === 'allow' }));
+}
+
+/**
+ * Refuses to mix otherwise what has been read already: texts would be read twice or left out. Weights that come later change nothing
+ * before (`MixtureOrder`), so nothing else is to be refused.
+ * @param nextSample of the order of the data, the first that has not been read
+ * @throws SLUICE_E_MIXTURE_PAST
+ */
+export function refuseChangedPast(saved: DataConfig, now: DataConfig, nextSample: number): void {
+  if (!saved.mixture || !now.mixture) return;
+  const first = firstDifference(mixturePhases(saved), mixturePhases(now));
+  if (first >= nextSample) return;
+  const tokens = nextSample * saved.sequenceLength;
+  throw new SluiceError(
+    'SLUICE_E_MIXTURE_PAST',
+    `The run has read ${tokens} tokens of the data, and data.mixture.schedule would mix them otherwise from token ${first * saved.sequenceLength} on. Leave what it says of these as it was (${JSON.stringify(saved.mixture.schedule)}), and let new weights begin with fromTokens ${tokens} or more.`,
+    { details: { tokens, from: first * saved.sequenceLength, saved: saved.mixture.schedule } },
+  );
 }
 
 function isAllowed(key: string, allow: readonly string[]): boolean {

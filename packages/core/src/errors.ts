@@ -418,6 +418,11 @@ export const ERROR_TABLE = {
     advice:
       'Give each recipe a `name` of its own; a corpus that is to weigh more needs a larger weight, not a second entry.',
   },
+  SLUICE_E_MIXTURE_PAST: {
+    summary: 'The weights of a mixture were changed for what the run has read already.',
+    advice:
+      'Leave the entries of `data.mixture.schedule` up to there as they were, and let new weights begin at the number of tokens that the message names, or later: otherwise texts would be read twice or left out.',
+  },
   SLUICE_E_TOKEN_UNKNOWN: {
     summary: 'A token was named that the corpus’s tokenizer does not have.',
     advice:

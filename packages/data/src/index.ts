@@ -2,7 +2,8 @@ export * from './config.ts';
 export { Dataset, openDataset } from './dataset.ts';
 export { findPrepared } from './findPrepared.ts';
 export { type DatasetManifest, manifestFiles, type SplitManifest, type SplitName } from './manifest.ts';
-export { MixtureSampler } from './mixtureSampler.ts';
+export { firstDifference } from './mixture.ts';
+export { MixtureSampler, mixturePhases } from './mixtureSampler.ts';
 export { permute } from './order.ts';
 export {
   listPrepared,

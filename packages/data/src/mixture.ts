@@ -7,8 +7,12 @@
  * product, so that any sample is found from its block alone, and shares are exact from block to block. Within a block, too, a
  * corpus gives its samples in its own order: one that is smaller than its part of a block would otherwise begin its next epoch
  * before all of this one had come.
+ *
+ * Where weights change in the middle of a block, what comes before in it stays where it was: the block is left, and what each
+ * corpus has given of it is counted. So what is read up to some sample depends on no weights that come later.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import { invariant, randomKey } from '@sluice/core';
 import { permute } from './order.ts';
 
@@ -87,7 +91,7 @@ export class MixtureOrder {
       const places = apportion(blockSamples, weights);
       const phase = { number, firstSample, length, weights, blockSamples, places, given };
       planned.push(phase);
-      if (Number.isFinite(length)) given = givenBy(phase, length);
+      if (Number.isFinite(length)) given = this.#givenBy(phase);
     }
     this.#phases = planned;
   }
@@ -103,24 +107,41 @@ export class MixtureOrder {
     return { corpus: corpora[sample - begin]!, index: indices[sample - begin]! };
   }
 
-  /** Spreads the places of the corpora over a block. The last block of a phase may be cut short; it has shares of its own. */
-  #spread(phase: PlannedPhase, number: number, begin: number): Block {
-    const { blockSamples, firstSample, length, given } = phase;
-    const size = Math.min(blockSamples, firstSample + length - begin);
-    const places = size === blockSamples ? phase.places : apportion(size, phase.weights);
+  /** Spreads the places of the corpora over a block. */
+  #spread(
+    { number: phase, blockSamples, places, given }: PlannedPhase,
+    number: number,
+    begin: number,
+  ): Block {
     const dealt = Uint32Array.from(places.flatMap((count, corpus) => Array<number>(count).fill(corpus)));
-    const key = randomKey(this.#seed, 'mixture', phase.number, number);
-    const corpora = new Uint32Array(size).map((_, i) => dealt[permute(key, size, i)]!);
-    const next = given.map((before, corpus) => before + number * phase.places[corpus]!);
+    const key = randomKey(this.#seed, 'mixture', phase, number);
+    const corpora = new Uint32Array(blockSamples).map((_, i) => dealt[permute(key, blockSamples, i)]!);
+    const next = given.map((before, corpus) => before + number * places[corpus]!);
     return { begin, corpora, indices: Float64Array.from(corpora, (corpus) => next[corpus]!++) };
+  }
+
+  /** Samples that each corpus has given up to the end of a phase, which may be within a block. */
+  #givenBy(phase: PlannedPhase): number[] {
+    const { firstSample, length, blockSamples, places, given } = phase;
+    const blocks = Math.floor(length / blockSamples);
+    const counts = given.map((before, corpus) => before + blocks * places[corpus]!);
+    const { corpora } = this.#spread(phase, blocks, firstSample + blocks * blockSamples);
+    for (const corpus of corpora.subarray(0, length % blockSamples)) counts[corpus]!++;
+    return counts;
   }
 }
 
-/** Samples that each corpus has given after so many of a phase. */
-function givenBy({ given, places, weights, blockSamples }: PlannedPhase, samples: number): number[] {
-  const blocks = Math.floor(samples / blockSamples);
-  const rest = apportion(samples % blockSamples, weights);
-  return given.map((before, corpus) => before + blocks * places[corpus]! + rest[corpus]!);
+/**
+ * The first sample that two lists of phases may find at different places.
+ * @returns infinity where they mix alike
+ */
+export function firstDifference(one: readonly MixturePhase[], other: readonly MixturePhase[]): number {
+  for (let i = 0; ; i++) {
+    const [a, b] = [one[i], other[i]];
+    if (!a && !b) return Number.POSITIVE_INFINITY;
+    if (isDeepStrictEqual(a, b)) continue;
+    return Math.min(a?.firstSample ?? Number.POSITIVE_INFINITY, b?.firstSample ?? Number.POSITIVE_INFINITY);
+  }
 }
 
 /** A block in which every corpus of any weight has a place. */
