@@ -7,6 +7,7 @@
  */
 
 import { elementary, randomKey } from '@sluice/core';
+import { formatRate } from '../format.ts';
 import type { ExperimentResultRow, ExperimentResults, ExperimentRun } from './results.ts';
 import { type Interval, mean, meanInterval, spread } from './statistics.ts';
 
@@ -24,6 +25,8 @@ export interface Estimate {
 
 export interface RowSummary {
   readonly row: ExperimentResultRow;
+  /** The row's method, with what tells it from other rows of that method. */
+  readonly label: string;
   /** In the order of the experiment's seeds. */
   readonly runs: readonly ExperimentRun[];
   /** Seeds of the experiment that the row has no run of. */
@@ -55,6 +58,7 @@ export function summarizeRows(results: ExperimentResults): RowSummary[] {
     const count = (outcome: ExperimentRun['outcome']) => runs.filter((run) => run.outcome === outcome).length;
     return {
       row,
+      label: labelOf(row, results),
       runs,
       missing: results.seeds.filter((seed) => !runs.some((run) => run.seed === seed)),
       outcomes: {
@@ -72,6 +76,18 @@ export function summarizeRows(results: ExperimentResults): RowSummary[] {
       gateScoreMean: of(({ diagnosis }) => diagnosis?.gateScoreMean),
     };
   });
+}
+
+/** Rows of one method are told apart by their learning rate where that does it, and by their name otherwise. */
+function labelOf({ name, method }: ExperimentResultRow, { rows, runs }: ExperimentResults): string {
+  const alike = rows.filter((row) => row.method === method);
+  if (alike.length < 2) return method;
+  const rateOf = (row: string) => runs.find((run) => run.row === row)?.learningRate;
+  const rates = new Set(alike.map((row) => rateOf(row.name)));
+  const rate = rateOf(name);
+  return rates.size === alike.length && rate !== undefined
+    ? `${method} at ${formatRate(rate)}`
+    : `${method} (${name})`;
 }
 
 /** On held-out text: e to the mean loss of a token; null where there is no such loss. */

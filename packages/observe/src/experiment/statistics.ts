@@ -36,8 +36,9 @@ const T_QUANTILES = [
   12.706204736, 4.30265273, 3.182446305, 2.776445105, 2.570581836, 2.446911851, 2.364624252, 2.306004135,
 ];
 
-/** NaN of no values. */
+/** NaN of no values; of values that are all alike, that value to the last bit. */
 export function mean(values: readonly number[]): number {
+  if (values.length > 0 && values.every((value) => value === values[0])) return values[0]!;
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 

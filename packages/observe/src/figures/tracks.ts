@@ -8,11 +8,19 @@ import { formatTick, type Scale, type SeriesColor } from './svg.ts';
 
 /** What stands on a row's track; `title` is shown where one points at it. */
 export type TrackMark =
-  | { readonly kind: 'whisker'; readonly from: number; readonly to: number; readonly title: string }
+  | {
+      readonly kind: 'whisker';
+      readonly from: number;
+      readonly to: number;
+      readonly title: string;
+      /** How far above the middle of the track, from −1 to 1: so that marks at one place are told apart. */
+      readonly lift?: number;
+    }
   | {
       readonly kind: 'dot' | 'ring' | 'diamond' | 'cross';
       readonly at: number;
       readonly title: string;
+      readonly lift?: number;
     }
   | {
       readonly kind: 'cell';
@@ -104,7 +112,8 @@ const SHAPES = {
 
 function drawMark(mark: TrackMark, scale: Scale): string {
   const title = `<title>${escapeHtml(mark.title)}</title>`;
-  const middle = HEIGHT / 2;
+  const lift = mark.kind === 'cell' ? 0 : (mark.lift ?? 0);
+  const middle = HEIGHT / 2 - Math.round((lift * HEIGHT) / 2.6);
   const shape = (kind: keyof typeof SHAPES, x: number) =>
     `<svg class="mark-at" x="${x}%" y="${middle}">${SHAPES[kind]}</svg>`;
   if (mark.kind === 'whisker') {

@@ -4,27 +4,32 @@ import { COLORS, roundScale } from '../../figures/svg.ts';
 import { type TrackMark, type TrackRow, tracks } from '../../figures/tracks.ts';
 import { formatLoss } from '../../format.ts';
 import { panel, paragraph } from '../../report/elements.ts';
-import type { Comparison } from '../compare.ts';
+import type { Comparison, RowSummary } from '../compare.ts';
 import { INTERVAL_METHODS } from '../statistics.ts';
 import { counted, differenceText, signed } from './numbers.ts';
 import { formatPerplexity } from './resultTables.ts';
 
-/**
- * The panel of differences, empty where no row has another baseline than itself.
- * @param names of all rows, in their order: it gives the colours
- */
-export function comparisonPanel(comparisons: readonly Comparison[], names: readonly string[]): string {
+/** The panel of differences, empty where no row has another baseline than itself. */
+export function comparisonPanel(
+  comparisons: readonly Comparison[],
+  summaries: readonly RowSummary[],
+): string {
   if (comparisons.length === 0) return '';
+  const indexOf = (name: string) => summaries.findIndex(({ row }) => row.name === name);
+  const labelOf = (name: string) => summaries[indexOf(name)]?.label ?? name;
+  const baselines = [...new Set(comparisons.map(({ row }) => row.baseline))];
+  const against = ({ row, baseline }: Comparison) =>
+    baseline ? `against ${labelOf(row.baseline)}` : `its baseline ${row.baseline} is not among the rows`;
   const rows = comparisons.map((comparison): TrackRow => {
-    const { row, baseline, loss, perplexity, unpaired } = comparison;
+    const { row, loss, perplexity, unpaired } = comparison;
     const fell = loss ? `lower with ${loss.below} of ${counted(loss.seeds, 'seed')}` : '';
     const inPerplexity = perplexity ? `perplexity ${differenceText(perplexity, formatPerplexity)}` : '';
     const paper = paperDifference(comparison);
     const left = unpaired.map(({ seed, reason }) => `seed ${seed}: ${reason}`).join('; ');
     return {
-      name: row.method,
-      note: baseline ? `against ${baseline.method}` : `its baseline ${row.baseline} is not among the rows`,
-      color: Math.max(0, names.indexOf(row.name)) % COLORS,
+      name: labelOf(row.name),
+      note: baselines.length > 1 ? against(comparison) : '',
+      color: Math.max(0, indexOf(row.name)) % COLORS,
       marks: marksOf(comparison, paper),
       value: differenceText(loss, formatLoss),
       remark: [
@@ -40,11 +45,11 @@ export function comparisonPanel(comparisons: readonly Comparison[], names: reado
   const methods = new Set(comparisons.flatMap(({ loss }) => (loss?.interval ? [loss.interval.method] : [])));
   const several =
     comparisons.length > 1
-      ? ` Each interval is of 95 % by itself: of ${comparisons.length} together, more than one in twenty may miss.`
+      ? ` Each interval is of 95 % by itself; that all ${comparisons.length} hold is less sure.`
       : '';
   return panel(
     'Differences to the baseline',
-    'validation loss, nats a token, row − baseline with the same seed; left is better',
+    `validation loss, nats a token, row − baseline with the same seed${baselines.length > 1 ? '' : `, ${against(comparisons[0]!)}`}; left is better`,
     `${tracks(rows, { scale: scaleFor(comparisons), label: 'nats', reference: 0 })}
 ${paragraph('hint', `Dot: mean over seeds; ring: one seed; line: ${[...methods].map((method) => INTERVAL_METHODS[method]).join('; or ') || 'none, with fewer than two seeds'}; diamond: the paper’s, the logarithm of its perplexity ÷ the baseline’s.${several} A seed is left out where the row or its baseline did not finish: what remains speaks of the others only.`)}`,
     'panel wide',

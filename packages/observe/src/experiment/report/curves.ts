@@ -53,8 +53,8 @@ export function curveData(rows: readonly RowSummary[]): ExperimentPageData {
     return { ...chart, lines: lines.map((line) => thinned(line, points)) };
   });
   return {
-    rows: rows.map(({ row }, index) => ({
-      label: row.method,
+    rows: rows.map(({ label }, index) => ({
+      label,
       color: COLOR_NAMES[index % COLOR_NAMES.length]!,
       dash: dashOf(index),
     })),
@@ -99,22 +99,31 @@ function sound({ steps, values }: Curve, logarithmic: boolean): Curve {
 export function meanCurve(curves: readonly Curve[]): Curve | undefined {
   const [first] = curves;
   if (!first) return undefined;
+  const at = curves.map(reader);
   const values = first.steps.map((step) => {
-    const all = curves.map((curve) => valueAt(curve, step));
-    const known = all.filter((value) => value !== null);
-    return known.length < all.length ? null : known.reduce((sum, value) => sum + value, 0) / known.length;
+    let sum = 0;
+    for (const valueAt of at) {
+      const value = valueAt(step);
+      if (value === null) return null;
+      sum += value;
+    }
+    return Number.isFinite(sum) ? sum / curves.length : null;
   });
-  return { steps: first.steps, values: values.map((value) => (Number.isFinite(value) ? value : null)) };
+  return { steps: first.steps, values };
 }
 
-function valueAt({ steps, values }: Curve, step: number): number | null {
-  const after = steps.findIndex((other) => other >= step);
-  if (after < 0) return null;
-  if (steps[after] === step) return values[after]!;
-  if (after === 0) return null;
-  const [low, high] = [values[after - 1]!, values[after]!];
-  if (low === null || high === null) return null;
-  return low + ((high - low) * (step - steps[after - 1]!)) / (steps[after]! - steps[after - 1]!);
+/** Gives the values of a curve at ascending steps. */
+function reader({ steps, values }: Curve): (step: number) => number | null {
+  let after = 0;
+  return (step) => {
+    while (after < steps.length && steps[after]! < step) after++;
+    if (after === steps.length) return null;
+    if (steps[after] === step) return values[after]!;
+    if (after === 0) return null;
+    const [low, high] = [values[after - 1]!, values[after]!];
+    if (low === null || high === null) return null;
+    return low + ((high - low) * (step - steps[after - 1]!)) / (steps[after]! - steps[after - 1]!);
+  };
 }
 
 function thinned(line: ExperimentLine, limit: number): ExperimentLine {
@@ -143,7 +152,7 @@ export function curvePanels(data: ExperimentPageData, names: readonly string[]):
   const rest = data.rows.length - data.shown.length;
   const hint =
     rest > 0
-      ? `<span class="unit">${data.shown.length} of ${data.rows.length} rows are shown; choose.</span>`
+      ? `<span class="unit">At first ${data.shown.length} of ${data.rows.length} rows are shown.</span>`
       : '';
   const chooser = `<div class="chooser">
 <div class="chooser-rows">${boxes.join('')}</div>

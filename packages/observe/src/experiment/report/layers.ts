@@ -1,6 +1,6 @@
 /** Sinks, massive activations and gates of every row, layer by layer, as heat maps. */
 
-import { COLORS, type Scale } from '../../figures/svg.ts';
+import type { Scale } from '../../figures/svg.ts';
 import { type TrackRow, tracks } from '../../figures/tracks.ts';
 import { formatShort } from '../../report/diagnostics.ts';
 import { panel, paragraph } from '../../report/elements.ts';
@@ -39,20 +39,21 @@ const NUMBERED = 8;
 /** A panel for each measure that some row has by layer. */
 export function layerPanels(rows: readonly RowSummary[]): string[] {
   return MAPS.flatMap((map) => {
-    const drawn = rows.flatMap((summary, index) => {
+    const drawn = rows.flatMap((summary) => {
       const values = layerMeans(summary, map.value);
-      return values.some(Number.isFinite) ? [{ summary, index, values }] : [];
+      return values.some(Number.isFinite) ? [{ summary, values }] : [];
     });
     if (drawn.length === 0) return [];
     const all = drawn.flatMap(({ values }) => values.filter(Number.isFinite));
     const shade = shadeOf(all, map.logarithmic);
     const layers = Math.max(...drawn.map(({ values }) => values.length));
-    const trackRows = drawn.map(({ summary, index, values }): TrackRow => {
+    const trackRows = drawn.map(({ summary, values }): TrackRow => {
       const known = values.filter(Number.isFinite);
       const place = layers <= NUMBERED;
       return {
-        name: summary.row.method,
-        color: index % COLORS,
+        name: summary.label,
+        // One colour, so that shades of different rows compare.
+        color: 0,
         value: `${formatShort(Math.min(...known))} to ${formatShort(Math.max(...known))}`,
         marks: values.flatMap((value, layer) =>
           Number.isFinite(value)
@@ -60,7 +61,7 @@ export function layerPanels(rows: readonly RowSummary[]): string[] {
                 {
                   ...{ kind: 'cell' as const, from: layer, to: layer + 1, shade: shade(value) },
                   text: place ? formatShort(Number(value.toPrecision(2))) : '',
-                  title: `${summary.row.method}, layer ${layer}: ${formatShort(value)}`,
+                  title: `${summary.label}, layer ${layer}: ${formatShort(value)}`,
                 },
               ]
             : [],

@@ -39,7 +39,7 @@ export function renderExperiment(
   const names = rows.map(({ row }) => row.name);
   const data = curveData(rows);
   const panels = [
-    comparisonPanel(compareRows(results), names),
+    comparisonPanel(compareRows(results), rows),
     lossPanel(rows),
     diagnosisPanel(rows),
     ...curvePanels(data, names),
@@ -137,7 +137,7 @@ function seedsText(seeds: number): string {
   if (seeds === 1) return 'One seed: how much a result owes to chance cannot be told.';
   const few =
     seeds < 10
-      ? ' So few tell large differences only; a difference within the spread of the seeds is none.'
+      ? ' So few tell large differences only; a difference whose interval holds zero may be chance.'
       : '';
   return `n = ${counted(seeds, 'seed')}.${few}`;
 }
@@ -182,8 +182,8 @@ function rangeText(values: readonly number[]): string {
 }
 
 function rowNotes(rows: readonly RowSummary[]): string {
-  const items = rows.flatMap(({ row }) =>
-    row.notes === null ? [] : [`<dt>${escapeHtml(row.method)}</dt><dd>${escapeHtml(row.notes)}</dd>`],
+  const items = rows.flatMap(({ row, label }) =>
+    row.notes === null ? [] : [`<dt>${escapeHtml(label)}</dt><dd>${escapeHtml(row.notes)}</dd>`],
   );
   if (items.length === 0) return '';
   return `<section class="panel wide"><div class="heading"><h2>Notes on rows</h2></div><dl class="notes">${items.join('')}</dl></section>`;

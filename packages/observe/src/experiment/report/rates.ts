@@ -70,7 +70,7 @@ function ratePlot(
   return `${legend(
     methods.map(([name]) => name),
     rowSample,
-  )}${plot}${paragraph('hint', hint)}`;
+  )}<div class="points">${plot}</div>${paragraph('hint', hint)}`;
 }
 
 /** Panels of a search for the largest stable learning rates. */
@@ -118,7 +118,10 @@ function largestStablePanel({ variants, criterion, resolution, notTried }: FindL
     const all = variant.seeds.length;
     return {
       ...{ name: variant.method, note: variant.name, color: index % COLORS },
-      marks: [...variant.seeds.flatMap(bracket), ...geometricMean(variant)],
+      marks: [
+        ...variant.seeds.flatMap((search, i) => bracket(search, liftOf(i, all))),
+        ...geometricMean(variant),
+      ],
       value: largestStable === null ? 'none stable' : rateText(largestStable, spread),
       remark: [`${seeds} of ${counted(all, 'seed')}`, ...variant.seeds.flatMap(openEnd)].join(' · '),
     };
@@ -128,7 +131,7 @@ function largestStablePanel({ variants, criterion, resolution, notTried }: FindL
     `Dot: geometric mean over seeds, ×/÷ its geometric standard deviation; ring: largest stable rate of a seed; line: from there to the smallest rate that was seen unstable. Neighbouring rates of the search differ by a factor of ${Number(resolution.toPrecision(3))}: no difference smaller than that can be told.`,
     ...(notTried.length > 0 ? [`Not tried: ${notTried.join('; ')}.`] : []),
   ];
-  const format = (tick: number) => formatRate(tick).replace('.00', '');
+  const format = (tick: number) => formatRate(tick).replace(/\.?0+e/, 'e');
   const axis = { scale: scaleAt(rates, powersScale(rates)), label: 'learning rate', format };
   return panel(
     'Largest stable learning rate',
@@ -142,18 +145,23 @@ function rateText(rate: number, spread: number | null): string {
   return spread === null ? formatRate(rate) : `${formatRate(rate)} ×/÷ ${spread.toFixed(2)}`;
 }
 
-function bracket({ seed, largestStable, smallestUnstable }: FindLrSeed): TrackMark[] {
+/** Seeds stand one above the other. */
+function liftOf(index: number, count: number): number {
+  return count < 2 ? 0 : 1 - (2 * index) / (count - 1);
+}
+
+function bracket({ seed, largestStable, smallestUnstable }: FindLrSeed, lift: number): TrackMark[] {
   const [stable, unstable] = [largestStable, smallestUnstable].map((rate) =>
     rate === null ? 'none' : formatRate(rate),
   );
   const title = `seed ${seed}: stable up to ${stable}, unstable from ${unstable}`;
   return [
     ...(largestStable !== null && smallestUnstable !== null
-      ? [{ kind: 'whisker', from: largestStable, to: smallestUnstable, title } as const]
+      ? [{ kind: 'whisker', from: largestStable, to: smallestUnstable, title, lift } as const]
       : []),
-    ...(largestStable !== null ? [{ kind: 'ring', at: largestStable, title } as const] : []),
+    ...(largestStable !== null ? [{ kind: 'ring', at: largestStable, title, lift } as const] : []),
     ...(largestStable === null && smallestUnstable !== null
-      ? [{ kind: 'cross', at: smallestUnstable, title } as const]
+      ? [{ kind: 'cross', at: smallestUnstable, title, lift } as const]
       : []),
   ];
 }

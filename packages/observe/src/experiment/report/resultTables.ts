@@ -6,10 +6,11 @@ import { details, escapeHtml, panel, rowSample, type TableCell, table } from '..
 import type { RowSummary } from '../compare.ts';
 import { formatPlain, meanText, paperText } from './numbers.ts';
 
-/** The method with a piece of the row's line, and the row's name. */
-export function rowCell({ row }: RowSummary, index: number): TableCell {
+/** The row with a piece of its line, and its name. */
+export function rowCell({ row, label }: RowSummary, index: number): TableCell {
+  const name = row.name === label ? '' : `<small>${escapeHtml(row.name)}</small>`;
   return {
-    html: `<span class="row-name">${rowSample(index)}<span>${escapeHtml(row.method)}<small>${escapeHtml(row.name)}</small></span></span>`,
+    html: `<span class="row-name">${rowSample(index)}<span>${escapeHtml(label)}${name}</span></span>`,
   };
 }
 

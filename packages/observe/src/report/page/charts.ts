@@ -45,6 +45,8 @@ function axis(format?: (value: number) => string): UPlot.Axis {
 export interface ChartLook extends Pick<ChartData, 'numbers' | 'logarithmic' | 'fromZero' | 'top' | 'wide'> {
   /** Whether the steps are on a logarithmic axis; there must be no step 0 then. */
   readonly logarithmicSteps?: boolean;
+  /** Whether a logarithmic axis of values ends where they do, not at powers of ten. */
+  readonly tight?: boolean;
   readonly series: readonly UPlot.Series[];
   readonly plugins?: UPlot.Plugin[];
 }
@@ -56,8 +58,15 @@ export function chartOptions(chart: ChartLook, width: number): UPlot.Options {
     width,
     height: chart.wide ? (width < 600 ? 260 : 340) : 240,
     scales: {
-      x: { time: false, ...(chart.logarithmicSteps ? { distr: 3 } : {}) },
-      y: chart.logarithmic ? { distr: 3 } : { range: (_u, low, high) => verticalRange(low, high, chart) },
+      x: {
+        time: false,
+        ...(chart.logarithmicSteps
+          ? { distr: 3, range: (_u, low, high) => (low < high ? [low, high] : [low / 2, high * 2]) }
+          : {}),
+      },
+      y: chart.logarithmic
+        ? { distr: 3, ...(chart.tight ? { range: (_u, low, high) => [low / 1.02, high * 1.02] } : {}) }
+        : { range: (_u, low, high) => verticalRange(low, high, chart) },
     },
     axes: [
       {

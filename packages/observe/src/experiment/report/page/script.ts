@@ -20,11 +20,22 @@ function isChosen(look: string): boolean {
   return inputs(`input[data-look="${look}"]`)[0]?.checked ?? false;
 }
 
-/** The lines of the rows that are chosen; means come last, so that they lie above. */
-function chosenLines({ lines }: ExperimentChart): ExperimentLine[] {
+/** Lines of a chart that draws fast enough to be played with. */
+const MOST_LINES = 150;
+
+/**
+ * The lines of the rows that are chosen; means come last, so that they lie above. Where they are too many, single seeds are left out,
+ * then the last rows.
+ */
+function chosenLines({ lines }: ExperimentChart): { lines: ExperimentLine[]; leftOut: number } {
   const rows = new Set(rowBoxes.flatMap((box) => (box.checked ? [Number(box.dataset.row)] : [])));
   const chosen = lines.filter(({ row, seed }) => rows.has(row) && (seed === null || isChosen('seeds')));
-  return chosen.sort((a, b) => Number(a.seed === null) - Number(b.seed === null));
+  const means = chosen.filter(({ seed }) => seed === null);
+  const drawn =
+    chosen.length > MOST_LINES
+      ? means.slice(0, MOST_LINES)
+      : [...chosen.filter(({ seed }) => seed !== null), ...means];
+  return { lines: drawn, leftOut: chosen.length - drawn.length };
 }
 
 /** Steps that have a place on the axis. */
@@ -75,9 +86,13 @@ function crosses(lines: readonly ExperimentLine[]): UPlot.Plugin {
   return { hooks: { draw } };
 }
 
+function readoutOf(chart: string): HTMLElement | null {
+  return document.querySelector<HTMLElement>(`[data-readout="${chart}"]`);
+}
+
 /** Tells the means at the pointer, of as many rows as one can read. */
 function readout(chart: ExperimentChart, lines: readonly ExperimentLine[]): UPlot.Plugin {
-  const place = document.querySelector<HTMLElement>(`[data-readout="${chart.id}"]`);
+  const place = readoutOf(chart.id);
   const means = lines.flatMap((line, index) => (line.seed === null ? [{ line, index }] : [])).slice(0, 12);
   const tell = (u: UPlot) => {
     if (place === null) return;
@@ -109,13 +124,16 @@ function drawExperiment(): void {
   drawnCharts = [];
   for (const chart of experiment.charts) {
     const place = document.querySelector<HTMLElement>(`[data-chart="${chart.id}"]`);
-    const lines = chosenLines(chart).filter((line) => drawable(line)[0].length > 0);
+    const chosen = chosenLines(chart);
+    const lines = chosen.lines.filter((line) => drawable(line)[0].length > 0);
+    tellLeftOut(chart, chosen.leftOut);
     if (place === null || lines.length === 0) continue;
     const options = chartOptions(
       {
         ...chart,
         logarithmic: chart.logarithmic || isLogarithmic(lines),
         logarithmicSteps: isChosen('steps'),
+        tight: true,
         series: lines.map(seriesOf),
         plugins: [crosses(lines), readout(chart, lines)],
       },
@@ -126,6 +144,12 @@ function drawExperiment(): void {
       new uPlot({ ...options, legend: { show: false } }, uPlot.join(lines.map(drawable)), place),
     );
   }
+}
+
+function tellLeftOut({ id }: ExperimentChart, count: number): void {
+  const place = readoutOf(id);
+  if (place)
+    place.textContent = count === 0 ? '' : `${count} lines are left out: choose fewer rows to see each seed.`;
 }
 
 /** Whether the axis is to be logarithmic and can be. */
