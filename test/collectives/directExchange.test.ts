@@ -1,15 +1,15 @@
 import test from 'ava';
 import { failureOf } from '../support/failureOf.ts';
-import { buildWorker, removeWorker, startRun, WAYS } from './support/startRun.ts';
+import { buildWorker, removeWorker, startRun, WAYS, wayOptions } from './support/startRun.ts';
 
 test.before(buildWorker);
 test.after.always(removeWorker);
 
-for (const { name, transport, env } of WAYS) {
+for (const way of WAYS) {
+  const { name, env } = way;
   test.serial(`all-to-alls of any size, memory and number agree among processes over ${name}`, async (t) => {
-    const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
     for (const worldSize of [2, 4]) {
-      const { server, end } = await startRun({ worldSize, transport, ...endpoint }, {}, { env });
+      const { server, end } = await startRun(wayOptions(way, worldSize), {}, { env });
       await server.ready();
       t.deepEqual(await server.callAll('route', { rounds: 12 }), new Array(worldSize).fill(0));
       await end();
@@ -17,8 +17,7 @@ for (const { name, transport, env } of WAYS) {
   });
 
   test.serial(`waiting for a late rank is told apart from moving bytes over ${name}`, async (t) => {
-    const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-    const { server, end } = await startRun({ worldSize: 2, transport, ...endpoint }, {}, { env });
+    const { server, end } = await startRun(wayOptions(way, 2), {}, { env });
     await server.ready();
     type Blocked = { waiting: number; moving: number };
     const [patient, late] = await server.callAll<Blocked[]>('late', { delayMs: 400 });
@@ -33,8 +32,7 @@ for (const { name, transport, env } of WAYS) {
   test.serial(
     `who does not come to an all-to-all is named, and killed ones are missed over ${name}`,
     async (t) => {
-      const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-      const options = { worldSize: 2, transport, ...endpoint };
+      const options = wayOptions(way, 2);
       const timed = await startRun(options, { collectiveMs: 1500 }, { env });
       await timed.server.ready();
       const late = await failureOf(timed.server.callAll('trade', { absent: 1 }));
@@ -57,8 +55,7 @@ for (const { name, transport, env } of WAYS) {
   );
 
   test.serial(`ranks that disagree about an all-to-all are told so over ${name}`, async (t) => {
-    const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-    const { server, end } = await startRun({ worldSize: 2, transport, ...endpoint }, {}, { env });
+    const { server, end } = await startRun(wayOptions(way, 2), {}, { env });
     await server.ready();
     const error = await failureOf(server.callAll('trade', { absent: -1 }));
     t.is(error.code, 'SLUICE_E_COLLECTIVE_MISMATCH');

@@ -11,7 +11,7 @@ import test from 'ava';
 import { Packr } from 'msgpackr';
 import { Dealer, Router } from 'zeromq';
 import { failureOf } from '../support/failureOf.ts';
-import { buildWorker, removeWorker, startRun, WAYS } from './support/startRun.ts';
+import { buildWorker, removeWorker, startRun, WAYS, wayOptions } from './support/startRun.ts';
 
 test.before(buildWorker);
 test.after.always(removeWorker);
@@ -24,11 +24,10 @@ interface Collected {
   readonly done: boolean;
 }
 
-for (const { name, transport, env } of WAYS) {
+for (const way of WAYS) {
+  const { name, transport, env } = way;
   test.serial(`operations of several kinds at once agree among four processes over ${name}`, async (t) => {
-    const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-    const options = { worldSize: 4, transport, ...endpoint };
-    const { server, workers, exits, end } = await startRun(options, {}, { env });
+    const { server, workers, exits, end } = await startRun(wayOptions(way, 4), {}, { env });
     const infos = await server.ready();
     t.deepEqual(
       infos.map(({ rank, pid }) => [rank, pid]),
@@ -308,13 +307,49 @@ test('workers that reach the coordinator, and not each other, are told pair by p
   const { server, end } = await startRun(
     { worldSize: 3, transport: 'tcp', endpoint: 'tcp://127.0.0.1:0' },
     { reachMs: 3000 },
-    { hosts: ['127.0.0.1', '203.0.113.77', '127.0.0.1'] },
+    { addresses: ['127.0.0.1', '203.0.113.77', '127.0.0.1'] },
   );
   t.teardown(end);
   const error = await failureOf(server.ready());
   t.is(error.code, 'SLUICE_E_HOSTS_APART');
   t.deepEqual([...(error.details.pairs as [number, number][])].sort(), [
     [0, 1],
+    [2, 1],
+  ]);
+});
+
+test('workers of one host need no network for each other', async (t) => {
+  // Of the range for documentation (RFC 5737): no machine has it, so nobody reaches ranks 0 and 1 by the network.
+  const { server, exits, end } = await startRun(
+    {
+      ...{ worldSize: 2, transport: 'tcp', endpoint: 'tcp://127.0.0.1:0', curve: generateCurveKeys() },
+      hosts: [[0, 1]],
+    },
+    { reachMs: 3000 },
+    { addresses: ['203.0.113.77', '203.0.113.77'] },
+  );
+  t.teardown(end);
+  const infos = await server.ready();
+  t.true(infos.every(({ endpoint, near }) => endpoint.startsWith('tcp:') && near?.startsWith('ipc:')));
+  const [first, second] = await server.callAll<Collected>('collect', { length: 900_000 });
+  t.true(first!.sums.equals(second!.sums));
+  t.deepEqual(first!.received, [0, 1]);
+  t.deepEqual(await server.callAll('route', { rounds: 12 }), [0, 0]);
+  await server.callAll('stop', {}, { kind: 'stop' });
+  t.deepEqual(await Promise.all(exits), [0, 0]);
+});
+
+test('a host that others do not reach is told, and not that its own workers would not reach each other', async (t) => {
+  const { server, end } = await startRun(
+    { worldSize: 3, transport: 'tcp', endpoint: 'tcp://127.0.0.1:0', hosts: [[0, 1], [2]] },
+    { reachMs: 3000 },
+    { addresses: ['203.0.113.77', '203.0.113.77', '127.0.0.1'] },
+  );
+  t.teardown(end);
+  const error = await failureOf(server.ready());
+  t.is(error.code, 'SLUICE_E_HOSTS_APART');
+  t.deepEqual([...(error.details.pairs as [number, number][])].sort(), [
+    [2, 0],
     [2, 1],
   ]);
 });

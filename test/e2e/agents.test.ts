@@ -1,22 +1,34 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generateCurveKeys } from '@sluice/collectives';
 import test from 'ava';
 import { freePort } from '../../launcher/src/fleet/address.ts';
+import type { Running } from '../support/running.ts';
+import { workersOf } from './support/processes.ts';
 import { Sandbox } from './support/sandbox.ts';
 
 const sandbox = new Sandbox();
 test.after.always(() => sandbox.dispose());
 
 /** Two agents as a scheduler starts them: the same words on each node, its variables apart. */
-async function onTwoNodes(config: string, runDir: string) {
+async function startOnTwoNodes(config: string, runDir: string): Promise<Running[]> {
   const address = `tcp://127.0.0.1:${await freePort()}`;
   writeFileSync(join(sandbox.path, `${runDir}.key`), JSON.stringify(generateCurveKeys()), { mode: 0o600 });
   const words = `agent --lead ${config} --run-dir ${runDir} --key-file ${runDir}.key --join ${address}`;
-  const agents = [0, 1].map((rank) =>
+  return [0, 1].map((rank) =>
     sandbox.start(`${words} --node n${rank}`, { SLUICE_NODE_RANK: String(rank), SLUICE_NODES: '2' }),
   );
+}
+
+async function onTwoNodes(config: string, runDir: string) {
+  const agents = await startOnTwoNodes(config, runDir);
   return Promise.all(agents.map(({ ended }) => ended));
+}
+
+/** Rings of shared memory that a process has mapped, its own among them. */
+function ringsOf(pid: number): string[] {
+  const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').match(/\/dev\/shm\/sluice-[0-9a-f]+/g);
+  return [...new Set(maps)].sort();
 }
 
 test('the same command on each node trains a run, to the bits of one machine', async (t) => {
@@ -28,6 +40,31 @@ test('the same command on each node trains a run, to the bits of one machine', a
     ended.map(({ stderr }) => stderr).join('\n'),
   );
   const { weights } = await sandbox.json('hash nodes');
+  t.is(weights, quiet.weightsHash);
+});
+
+test('workers of one node share its memory, those of others none of it, and the bits are those of one machine', async (t) => {
+  const quiet = await sandbox.json('train moe.yaml --run-dir alone --threads 1 --set training.steps=24');
+  sandbox.write(
+    'four.yaml',
+    'extends: moe.yaml\ntraining: { steps: 24 }\nparallel: { workers: 4, expertParallel: 2, threads: 1 }\n',
+  );
+  const agents = await startOnTwoNodes('four.yaml', 'four');
+  await agents[0]!.shown('saved step 4');
+  const rings = agents.map(({ child }) => workersOf(child.pid!).map(ringsOf));
+  // The coordinator, a child of the first agent, has none.
+  for (const [first, second] of rings) {
+    t.is(first!.length, 2);
+    t.deepEqual(first, second);
+  }
+  t.notDeepEqual(rings[0], rings[1]);
+  const ended = await Promise.all(agents.map(({ ended }) => ended));
+  t.deepEqual(
+    ended.map(({ code }) => code),
+    [0, 0],
+    ended.map(({ stderr }) => stderr).join('\n'),
+  );
+  const { weights } = await sandbox.json('hash four');
   t.is(weights, quiet.weightsHash);
 });
 

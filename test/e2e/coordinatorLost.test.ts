@@ -40,27 +40,59 @@ async function onAgents(runDir: string) {
   return { agents, command };
 }
 
-test('a new coordinator goes on from the copies in the hosts’ memory, on other workers, to the quiet run’s weights', async (t) => {
-  const quiet = await sandbox.json<Trained>(`train moe.yaml ${sizes} --run-dir quiet`);
-  const { agents, command } = await onAgents('lost');
-  const first = sandbox.start(`${command} --workers 4 --expert-parallel 2`);
-  while (stepsOf('lost').length < 20) await delay(10);
-  first.child.kill('SIGKILL');
-  await first.ended;
-  const reached = stepsOf('lost').at(-1)!;
-  const { code, stdout, stderr } = await sandbox.start(`${command} --workers 2`).ended;
-  t.is(code, 0, stderr);
-  const [resumed] = readJournal(join(sandbox.path, 'lost', 'journal.jsonl')).filter(
-    (entry) => entry.kind === 'resume',
-  );
-  t.like(resumed, { fromMemory: true, checkpoint: undefined, workers: 2 });
-  // The step that it was killed in may have been recorded, and not have been copied.
-  t.true(resumed!.step >= reached - 1 && resumed!.step <= reached, `${resumed!.step} of ${reached}`);
-  t.regex(stderr, new RegExp(`going on from step ${resumed!.step}, of which the hosts have copies`));
-  t.is((JSON.parse(stdout) as Trained).weightsHash, quiet.weightsHash);
-  t.deepEqual(
-    stepsOf('lost'),
-    Array.from({ length: 120 }, (_, i) => i + 1),
-  );
-  for (const agent of agents) t.is((await agent.ended).code, 0);
+let quiet: Trained;
+test.before(async () => {
+  quiet = await sandbox.json<Trained>(`train moe.yaml ${sizes} --run-dir quiet`);
 });
+
+test.serial(
+  'a new coordinator goes on from the copies in the hosts’ memory, on other workers, to the quiet run’s weights',
+  async (t) => {
+    const { agents, command } = await onAgents('lost');
+    const first = sandbox.start(`${command} --workers 4 --expert-parallel 2`);
+    while (stepsOf('lost').length < 20) await delay(10);
+    first.child.kill('SIGKILL');
+    await first.ended;
+    const reached = stepsOf('lost').at(-1)!;
+    const { code, stdout, stderr } = await sandbox.start(`${command} --workers 2`).ended;
+    t.is(code, 0, stderr);
+    const [resumed] = readJournal(join(sandbox.path, 'lost', 'journal.jsonl')).filter(
+      (entry) => entry.kind === 'resume',
+    );
+    t.like(resumed, { fromMemory: true, checkpoint: undefined, workers: 2 });
+    // The step that it was killed in may have been recorded, and not have been copied.
+    t.true(resumed!.step >= reached - 1 && resumed!.step <= reached, `${resumed!.step} of ${reached}`);
+    t.regex(stderr, new RegExp(`going on from step ${resumed!.step}, of which the hosts have copies`));
+    t.is((JSON.parse(stdout) as Trained).weightsHash, quiet.weightsHash);
+    t.deepEqual(
+      stepsOf('lost'),
+      Array.from({ length: 120 }, (_, i) => i + 1),
+    );
+    for (const agent of agents) t.is((await agent.ended).code, 0);
+  },
+);
+
+test.serial(
+  'sluice resume on one machine takes the copies of agents that look for a coordinator, and sends these home',
+  async (t) => {
+    const { agents, command } = await onAgents('alone');
+    const first = sandbox.start(`${command} --workers 4 --expert-parallel 2`);
+    while (stepsOf('alone').length < 20) await delay(10);
+    first.child.kill('SIGKILL');
+    await first.ended;
+    const reached = stepsOf('alone').at(-1)!;
+    const { code, stdout, stderr } = await sandbox.start('resume alone --workers 2 --json').ended;
+    t.is(code, 0, stderr);
+    const [resumed] = readJournal(join(sandbox.path, 'alone', 'journal.jsonl')).filter(
+      (entry) => entry.kind === 'resume',
+    );
+    t.like(resumed, { fromMemory: true, checkpoint: undefined, workers: 2 });
+    t.true(resumed!.step >= reached - 1 && resumed!.step <= reached, `${resumed!.step} of ${reached}`);
+    t.is((JSON.parse(stdout) as Trained).weightsHash, quiet.weightsHash);
+    for (const agent of agents) {
+      const { code, stderr } = await agent.ended;
+      t.is(code, 0);
+      t.regex(stderr, /ending with exit code 0: the run goes on on .* alone/);
+    }
+  },
+);

@@ -26,6 +26,17 @@ test.serial('hosts that can run together are connected pair by pair, both ways',
   ]);
 });
 
+test.serial('the hosts may be those of a configuration, which also says how one gets there', async (t) => {
+  const list = 'list: [{ name: h1, address: 127.0.0.1 }]';
+  sandbox.write('train.yaml', `extends: dense.yaml\nhosts: { on: ssh, ${list}, sshCommand: "${ssh}" }\n`);
+  const { ok, links } = await sandbox.json<Checked>('doctor --hosts train.yaml');
+  t.true(ok);
+  t.deepEqual(links.map(({ from, to }) => [from, to]).sort(), [
+    ['h1', 'this host'],
+    ['this host', 'h1'],
+  ]);
+});
+
 test.serial('a host that ssh does not reach, and pairs that cannot connect, are named', async (t) => {
   // An address at which one can listen, and which nobody reaches.
   sandbox.write('faulty.txt', 'h1 address=127.0.0.1\nlocked1\nh3 address=255.255.255.255\n');

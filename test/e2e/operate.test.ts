@@ -104,9 +104,17 @@ test.serial(
       agents.sort(),
     );
 
-    const stopped = await sandbox.json<{ savedStep: number }>(
-      `stop runs/far --hosts hosts.txt --ssh-command ${ssh}`,
+    // Where its processes are, and how one gets there, the run knows by its configuration.
+    const { hosts } = await sandbox.json<{ hosts: { host: string; processes: { pid: number }[] }[] }>(
+      'ps runs/far --hosts',
     );
+    t.deepEqual(
+      hosts.map(({ host }) => host),
+      ['h1', 'h2'],
+    );
+    // Both are this machine.
+    t.deepEqual(hosts[0]!.processes.map(({ pid }) => pid).sort(), carrying.map(({ pid }) => pid).sort());
+    const stopped = await sandbox.json<{ savedStep: number }>('stop runs/far --hosts');
     t.true(stopped.savedStep >= report.step);
     // A person stopped it: a scheduler is not to start it again.
     t.is((await launched.ended).code, 0);

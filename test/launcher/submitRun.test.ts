@@ -82,6 +82,26 @@ test.serial('a Job of Kubernetes has the text of the configuration with it, and 
   t.notRegex(text, /secretKey/);
 });
 
+test.serial('pods are told whether they see the run’s directory, where a flag says it', async (t) => {
+  const { config, kubernetes } = workplace(t);
+  for (const [collect, flag] of [
+    [true, '--collect'],
+    [false, '--no-collect'],
+    [undefined, undefined],
+  ] as const) {
+    const { text } = await launch({ config, on: kubernetes, nodes: 2, collect, dryRun: true });
+    const job = parseAllDocuments(text)
+      .map((document) => document.toJS())
+      .find(({ kind }) => kind === 'Job');
+    const { args } = job.spec.template.spec.containers[0] as { args: string[] };
+    t.deepEqual(args.slice(-2), [
+      ...(flag === undefined ? ['--key-file'] : []),
+      '/run/sluice/key/key.json',
+      ...(flag === undefined ? [] : [flag]),
+    ]);
+  }
+});
+
 test.serial('a recipe that the pods do not see is refused, unless the configuration is theirs', async (t) => {
   const { directory, config, kubernetes } = workplace(t, 'recipe.yaml');
   const refused = { code: 'SLUICE_E_USAGE', message: /data\.recipe is recipe\.yaml/ };

@@ -140,8 +140,11 @@ export interface ScoredTextArguments {
   readonly data?: string;
 }
 
-/** A file of hosts; each command says what it does with them. */
+/** What names hosts (`namedHosts`); each command says what it does with them. */
 export const HOSTS_OPTION = { type: 'string', requiresArg: true } as const;
+
+/** The same where a run is named: its own hosts where nothing follows the flag. */
+export const RUN_HOSTS_OPTION = { type: 'string', implies: 'run' } as const;
 
 export const TOKEN_OPTION = { type: 'string', requiresArg: true, conflicts: ['run', 'hosts'] } as const;
 

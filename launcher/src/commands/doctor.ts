@@ -18,7 +18,7 @@ export const doctorCommand = defineCommand<DoctorArguments>({
     hosts: {
       ...HOSTS_OPTION,
       describe:
-        'File of hosts (as for launch --on ssh:FILE) that are looked at together: programs, connections, rates.',
+        'Hosts that are looked at together (programs, connections, rates): those of a file (as for launch --on ssh:FILE), a configuration or a run.',
     },
     'ssh-command': SSH_COMMAND_OPTION,
     stdio: {
@@ -33,6 +33,7 @@ export const doctorCommand = defineCommand<DoctorArguments>({
       'sluice doctor --hosts hosts.txt',
       'Connect every pair of hosts, both ways, and name those that cannot.',
     ],
+    ['sluice doctor --hosts train.yaml', 'The same with the hosts that the configuration names.'],
   ],
   async run({ hosts, sshCommand, stdio }, { log }) {
     if (stdio) {
@@ -42,7 +43,8 @@ export const doctorCommand = defineCommand<DoctorArguments>({
     }
     if (hosts !== undefined) {
       const { examineHosts } = await import('../doctor/hosts/examineHosts.ts');
-      return examineHosts(hosts, sshCommand, log);
+      const { namedHosts } = await import('../fleet/namedHosts.ts');
+      return examineHosts(namedHosts(hosts, sshCommand), log);
     }
     const { examine } = await import('../doctor/examine.ts');
     return examine();

@@ -1,7 +1,7 @@
 /** `sluice ps`: what is alive of runs. */
 
 import { defineCommand } from '../cli/command.ts';
-import { HOSTS_OPTION, SSH_COMMAND_OPTION, TOKEN_OPTION } from '../cli/options.ts';
+import { RUN_HOSTS_OPTION, SSH_COMMAND_OPTION, TOKEN_OPTION } from '../cli/options.ts';
 import type { PsOptions } from '../operate/ps.ts';
 
 export const psCommand = defineCommand<PsOptions>({
@@ -15,9 +15,9 @@ export const psCommand = defineCommand<PsOptions>({
   },
   options: {
     hosts: {
-      ...HOSTS_OPTION,
-      implies: 'run',
-      describe: 'File of hosts that are looked through, by ssh, for processes that the run has left there.',
+      ...RUN_HOSTS_OPTION,
+      describe:
+        'Look through hosts, by ssh, for processes that the run has left there: its own, or those of a file of hosts or a configuration.',
     },
     'ssh-command': SSH_COMMAND_OPTION,
     token: { ...TOKEN_OPTION, describe: 'Show processes of this machine that carry this token of a run.' },
@@ -25,10 +25,7 @@ export const psCommand = defineCommand<PsOptions>({
   examples: [
     ['sluice ps', 'The runs that are alive.'],
     ['sluice ps runs/quickstart', 'What its coordinator and each of its workers are doing.'],
-    [
-      'sluice ps runs/quickstart --hosts hosts.txt',
-      'What is left of it on hosts, whether it is alive or not.',
-    ],
+    ['sluice ps runs/quickstart --hosts', 'What is left of it on its hosts, whether it is alive or not.'],
   ],
   async run(args) {
     const { ps } = await import('../operate/ps.ts');

@@ -1,7 +1,7 @@
 /** `sluice stop`: has a run saved and stopped, from wherever its directory can be read. */
 
 import { defineCommand } from '../cli/command.ts';
-import { HOSTS_OPTION, SSH_COMMAND_OPTION, TOKEN_OPTION } from '../cli/options.ts';
+import { RUN_HOSTS_OPTION, SSH_COMMAND_OPTION, TOKEN_OPTION } from '../cli/options.ts';
 import type { StopOptions } from '../operate/stop.ts';
 
 export const stopCommand = defineCommand<StopOptions>({
@@ -10,9 +10,9 @@ export const stopCommand = defineCommand<StopOptions>({
   positionals: { run: { type: 'string', describe: 'Directory of the run.' } },
   options: {
     hosts: {
-      ...HOSTS_OPTION,
-      implies: 'run',
-      describe: 'File of hosts on which, by ssh, processes are ended that the run has left there.',
+      ...RUN_HOSTS_OPTION,
+      describe:
+        'End, by ssh, what the run has left on hosts: its own, or those of a file of hosts or a configuration.',
     },
     'ssh-command': SSH_COMMAND_OPTION,
     token: { ...TOKEN_OPTION, describe: 'End the processes of this machine that carry this token of a run.' },

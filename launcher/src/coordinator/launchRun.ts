@@ -1,6 +1,7 @@
 /** Starts a run on the hosts that a starter brings, or goes on with it: the same command does both. */
 
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { type CurveKeys, generateCurveKeys } from '@sluice/collectives';
 import { diffConfigs, SluiceError } from '@sluice/core';
 import type { RunConfig } from '@sluice/train';
@@ -56,6 +57,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   const expected = starter === 'ssh' ? hosts.map(nodeName) : starter === 'agents' ? nodesOf(plan) : 0;
   if (options.dryRun) return planText(plan, config, path);
   if (starter === 'local') return startOrGoOn({ ...options, id }, path, log, localFleet());
+  const written = { ...options, id, set: [...(options.set ?? []), ...hostsInRun(plan, config)] };
   const curve: CurveKeys = keyFile === undefined ? generateCurveKeys() : readKeyFile(keyFile);
   const fleet = await AgentFleet.listen({
     endpoint: listen ?? formatEndpoint({ host: advertise ?? (await addressForHosts(hosts)), port: 0 }),
@@ -71,9 +73,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
     starter === 'ssh'
       ? await startBySsh({ fleet, curve, environment, hosts, log: fleet.log }, plan)
       : undefined;
-  return await onFleet(fleet, () => startOrGoOn({ ...options, id }, path, log, fleet)).finally(() =>
-    ssh?.end(),
-  );
+  return await onFleet(fleet, () => startOrGoOn(written, path, log, fleet)).finally(() => ssh?.end());
 }
 
 /** Agents that wait for a coordinator whose configuration cannot be read would wait in vain, and be started again. */
@@ -137,6 +137,16 @@ async function freeChanges(options: LaunchRunOptions, path: string): Promise<str
 function hostsFlags(options: LaunchRunOptions): HostsFlags {
   const { on, nodes, listen, advertise, keyFile, sshCommand, collect } = options;
   return { on, nodes, listen, advertise, keyFile, sshCommand, collect };
+}
+
+/** What flags say of hosts that ssh leads to, as keys: the run's files are to tell where its processes are. */
+function hostsInRun({ starter, file, sshCommand }: HostsPlan, { hosts }: RunConfig): string[] {
+  if (starter !== 'ssh') return [];
+  const keys = {
+    ...(file !== undefined && { on: starter, file: resolve(file), list: null }),
+    ...(sshCommand !== hosts.sshCommand && { sshCommand }),
+  };
+  return Object.entries(keys).map(([key, value]) => `hosts.${key}=${JSON.stringify(value)}`);
 }
 
 function nodesOf({ nodes }: Pick<HostsFlags, 'nodes'>): number {

@@ -18,11 +18,12 @@ import { rollbacksOf } from '../run/rollbacks.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
-import { newRunId, runId } from '../run/runToken.ts';
+import { newRunId, runId, runToken } from '../run/runToken.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { findCorpora } from './corpora.ts';
+import { leftAgents, takeLeftCopies } from './leftCopies.ts';
 import { aloneLines, checkMachine } from './machine.ts';
 import type { MemoryCopies } from './memoryCopies.ts';
 import { recallCopies } from './recalledCopies.ts';
@@ -123,10 +124,15 @@ async function resumeLocked(
   try {
     const id = runId(past) ?? options.id ?? newRunId();
     const wanted = { run: id, journal: past, config: written, datasetHash: corpora.datasetHash };
+    // The session leaves its own contact in place of that of the coordinator before.
+    const left = givenFleet ? undefined : leftAgents(run.contact, runToken(run.path, id));
     const begin = async (hosts: readonly Host[], recorder: Recorder): Promise<Start | undefined> => {
+      const seek = { ...wanted, after: step, upTo: lastStep };
       const copies = options.fromScratch
         ? undefined
-        : await recallCopies(hosts, { ...wanted, after: step, upTo: lastStep }, recorder.message);
+        : left
+          ? await takeLeftCopies(left, hosts[0]!, seek, recorder.message)
+          : await recallCopies(hosts, seek, recorder.message);
       const startStep = copies?.step ?? step;
       journal.append('resume', startStep, {
         ...(copies

@@ -97,6 +97,7 @@ export async function submitToCluster(
     ...told,
     name: (name ?? runName(config, options.config)).toLowerCase().replaceAll(/[^a-z0-9-]/g, '-'),
     nodes: nodesOf(hosts, nodes),
+    collect: options.collect,
     config: seen ?? '/etc/sluice/train.yaml',
     ...(seen === undefined && { configText: text }),
     // What is shown may be kept where a secret should not be.
@@ -122,7 +123,6 @@ const UNHEARD_IN_JOBS: Unheard = {
 };
 const UNHEARD_IN_PODS: Unheard = {
   ...UNHEARD_IN_JOBS,
-  collect: 'write hosts.collect into the configuration',
   runDir: 'write runDir into the file of the cluster',
   set: 'write it into the configuration',
   workers: 'write it into the configuration',
@@ -133,7 +133,7 @@ const UNHEARD_IN_PODS: Unheard = {
 function refuseUnheard(options: LaunchRunOptions, hosts: HostsPlan, unheard: Unheard): void {
   for (const [key, instead] of Object.entries(unheard)) {
     const isGiven = options[key as keyof LaunchRunOptions] !== undefined;
-    if (!isGiven && (key === 'collect' || hosts[key as keyof HostsPlan] === undefined)) continue;
+    if (!isGiven && hosts[key as keyof HostsPlan] === undefined) continue;
     const flag = isGiven
       ? `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
       : `hosts.${key}`;

@@ -69,10 +69,14 @@ const CONSEQUENCES = new Set([
 export async function startTeam(options: TeamOptions): Promise<Workers> {
   sweepRuntimeDirectories();
   const { network, limits } = options;
+  const hosts = options.placements.map(({ ranks }) => ranks);
   const server = await ControlServer.listen({
-    worldSize: options.placements.reduce((sum, { ranks }) => sum + ranks.length, 0),
+    worldSize: hosts.flat().length,
+    hosts,
+    // Workers of one host have no need of the network, though the coordinator may be elsewhere.
+    transport: hosts.length > 1 ? 'tcp' : 'ipc',
     ...(limits && { limits }),
-    ...(network && { endpoint: `tcp://${network.address}:0`, transport: 'tcp', curve: network.curve }),
+    ...(network && { endpoint: `tcp://${network.address}:0`, curve: network.curve }),
   });
   const workers = new Team(server, options);
   try {

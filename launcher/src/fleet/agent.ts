@@ -8,11 +8,21 @@ import { readFileSync } from 'node:fs';
 import { hostname, totalmem } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CurveKeys, Invitation } from '@sluice/collectives';
-import { connectorSecurity, errorFromData } from '@sluice/collectives/control';
+import {
+  connectorSecurity,
+  errorFromData,
+  makeRuntimeDirectory,
+  removeRings,
+} from '@sluice/collectives/control';
 import { availableCores, type SluiceError } from '@sluice/core';
 import { Dealer } from 'zeromq';
 import { listGpus } from '../backends/gpus.ts';
 import { visibleDevices } from '../coordinator/devices.ts';
+import {
+  claimRuntimeDirectory,
+  removeRuntimeDirectory,
+  sweepRuntimeDirectories,
+} from '../coordinator/runtimeDirectory.ts';
 import type { Incarnation } from '../run/incarnation.ts';
 import { addressTowards, parseEndpoint } from './address.ts';
 import { AgentFiles } from './agentFiles.ts';
@@ -69,6 +79,8 @@ export class Agent {
   readonly #workers = new Map<string, StartedWorker>();
   readonly #files = new AgentFiles((answer) => this.#send('files', answer));
   readonly #outbox: Buffer[] = [];
+  /** Where workers of this host have their sockets for each other. */
+  #directory: string | undefined;
   #socket: Dealer | undefined;
   #facts!: AgentFacts;
   #end!: (code: number) => void;
@@ -87,9 +99,12 @@ export class Agent {
     });
   }
 
-  /** Looks for the coordinator, and goes on doing so in the background. */
+  /** Looks for the coordinator, and goes on doing so in the background. @throws SLUICE_E_TEMPORARY_DIRECTORY */
   async start(): Promise<void> {
     sweepHostMemory();
+    sweepRuntimeDirectories();
+    this.#directory = makeRuntimeDirectory();
+    claimRuntimeDirectory(this.#directory);
     this.#facts = await this.#findFacts();
     if (this.#isEnding) return;
     this.#connect();
@@ -142,6 +157,7 @@ export class Agent {
     await Promise.race([this.#sending, delay(LINGER_MS)]);
     this.#socket?.close();
     releaseHostMemory();
+    if (this.#directory !== undefined) removeRuntimeDirectory(this.#directory);
     this.#options.log(`ending with exit code ${code}: ${reason}`);
     this.#end(code);
   }
@@ -243,15 +259,15 @@ export class Agent {
 
   #startWorker({ id, rank, invitation, environment }: CoordinatorMessages['start']): void {
     if (!this.#isIn || this.#workers.has(id)) return;
+    const invited = { ...(invitation as unknown as Invitation), directory: this.#directory! };
     const worker = startWorkerProcess({
-      rank,
-      invitation: invitation as unknown as Invitation,
-      environment,
+      ...{ rank, invitation: invited, environment },
       log: (line) => this.#send('output', { id, line: line.slice(0, MAX_LINE) }),
     });
     this.#workers.set(id, worker);
     void worker.ended.then(({ how, exitCode, signal }) => {
       this.#workers.delete(id);
+      removeRings(invited.token, [rank]);
       this.#send('ended', { id, how, exitCode, signal });
     });
   }

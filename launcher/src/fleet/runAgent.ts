@@ -119,6 +119,6 @@ function launchWords(
   return [
     ...['launch', lead!, ...flags],
     ...(runDir === undefined ? [] : ['--run-dir', runDir]),
-    ...(collect ? ['--collect'] : []),
+    ...(collect === undefined ? [] : [collect ? '--collect' : '--no-collect']),
   ];
 }

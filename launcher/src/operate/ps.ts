@@ -5,7 +5,7 @@ import { join, relative } from 'node:path';
 import { formatDuration, terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import type { RunReport } from '../coordinator/runBoard.ts';
-import { readHostFile } from '../fleet/hostFile.ts';
+import { namedHosts } from '../fleet/namedHosts.ts';
 import { readJournal } from '../run/journal.ts';
 import { lockOwner } from '../run/lock.ts';
 import { existingRun, type RunDirectory, runDirectory } from '../run/runDirectory.ts';
@@ -20,7 +20,7 @@ const DEPTH = 3;
 
 export interface PsOptions {
   readonly run?: string | undefined;
-  /** File of hosts whose processes are looked through. */
+  /** What names hosts whose processes are looked through (`namedHosts`); empty: the run itself. */
   readonly hosts?: string | undefined;
   readonly sshCommand?: string | undefined;
   /** Look through this machine's processes for those with this token. */
@@ -32,7 +32,7 @@ export async function ps(options: PsOptions): Promise<CommandResult> {
   if (options.token !== undefined) return localProcesses(runProcesses(options.token));
   if (options.run === undefined) return listRuns('runs');
   const run = existingRun(options.run);
-  if (options.hosts !== undefined) return processesOnHosts(run, options.hosts, options.sshCommand);
+  if (options.hosts !== undefined) return processesOnHosts(run, options);
   const live = await findCoordinator(run);
   if (live === undefined) return notRunning(run);
   const report = await askCoordinator(live.contact, 'ps');
@@ -40,19 +40,23 @@ export async function ps(options: PsOptions): Promise<CommandResult> {
 }
 
 /** The token of a run's processes. */
-export function tokenOfRun({ path, journal }: RunDirectory): string | undefined {
+function tokenOfRun({ path, journal }: RunDirectory): string | undefined {
   const id = runId(readJournal(journal));
   return id === undefined ? undefined : runToken(path, id);
 }
 
-/** The processes of a run on hosts, and hosts that could not be looked at. */
+/**
+ * The processes of a run on hosts, and hosts that could not be looked at; none where the run has not begun.
+ * @throws as `namedHosts`
+ */
 export async function askHosts(
-  token: string,
-  file: string,
-  sshCommand: string | undefined,
+  run: RunDirectory,
+  { hosts, sshCommand }: PsOptions,
   command: 'ps' | 'stop',
 ): Promise<HostAnswer[]> {
-  return runOnHosts(readHostFile(file), [command, '--token', token], sshCommand?.split(' '));
+  const named = namedHosts(hosts || run.path, sshCommand);
+  const token = tokenOfRun(run);
+  return token === undefined ? [] : runOnHosts(named.hosts, [command, '--token', token], named.command);
 }
 
 /** How a run that nobody coordinates ended. */
@@ -66,13 +70,8 @@ function notRunning(run: RunDirectory): CommandResult {
   };
 }
 
-async function processesOnHosts(
-  run: RunDirectory,
-  file: string,
-  sshCommand: string | undefined,
-): Promise<CommandResult> {
-  const token = tokenOfRun(run);
-  const answers = token === undefined ? [] : await askHosts(token, file, sshCommand, 'ps');
+async function processesOnHosts(run: RunDirectory, options: PsOptions): Promise<CommandResult> {
+  const answers = await askHosts(run, options, 'ps');
   const hosts = answers.map(({ host, json, failure }) => ({
     host,
     processes: (json?.processes ?? []) as RunProcess[],
@@ -89,7 +88,7 @@ async function processesOnHosts(
         : terminalTable(rows, { header: ['host', 'what', 'process'], align: ['left', 'left', 'right'] }),
       ...failed.map(({ host, failure }) => `${host} could not be looked at: ${failure}`),
     ].join('\n'),
-    json: { run: run.path, token: token ?? null, hosts },
+    json: { run: run.path, token: tokenOfRun(run) ?? null, hosts },
     exitCode: failed.length > 0 ? 1 : 0,
   };
 }

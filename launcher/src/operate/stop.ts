@@ -12,7 +12,7 @@ import { processStart } from '../run/processIdentity.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { askCoordinator } from './askCoordinator.ts';
 import { findCoordinator, type LiveRun } from './liveRun.ts';
-import { askHosts, type PsOptions, tokenOfRun } from './ps.ts';
+import { askHosts, type PsOptions } from './ps.ts';
 import { endProcesses, type RunProcess, runProcesses } from './runProcesses.ts';
 
 export type StopOptions = PsOptions;
@@ -36,7 +36,7 @@ export async function stop(options: StopOptions, log: Log): Promise<CommandResul
   const run = existingRun(options.run);
   const live = await coordinatorOf(run, options);
   const last = live && (await stopInOrder(run, live, log));
-  const ended = options.hosts === undefined ? [] : await endOnHosts(run, options.hosts, options.sshCommand);
+  const ended = options.hosts === undefined ? [] : await endOnHosts(run, options);
   return outcome(run, last, ended);
 }
 
@@ -102,14 +102,8 @@ interface EndedOnHost {
 }
 
 /** @throws SLUICE_E_PROCESSES_LEFT naming the hosts that could not be looked at */
-async function endOnHosts(
-  run: RunDirectory,
-  file: string,
-  sshCommand: string | undefined,
-): Promise<EndedOnHost[]> {
-  const token = tokenOfRun(run);
-  if (token === undefined) return [];
-  const answers = await askHosts(token, file, sshCommand, 'stop');
+async function endOnHosts(run: RunDirectory, options: StopOptions): Promise<EndedOnHost[]> {
+  const answers = await askHosts(run, options, 'stop');
   const failed = answers.filter(({ failure }) => failure !== undefined);
   if (failed.length > 0) {
     const told = failed.map(({ host, failure }) => `${host}: ${failure}`);

@@ -51,7 +51,7 @@ start().catch(async (error: unknown) => {
 });
 
 async function start(): Promise<void> {
-  const { rank, token, transport: kind, host, directory } = options;
+  const { rank, token, transport: kind, host, directory, neighbours = [] } = options;
   // The coordinator says how many ranks there are; until then nobody can send to this one.
   if (options.curve !== undefined) authenticator = await Authenticator.start(context, options.curve);
   let exchange: Exchange | undefined;
@@ -60,11 +60,15 @@ async function start(): Promise<void> {
     onBroken: (peer, error) => exchange?.peerLost(peer, error),
     ...(host !== undefined && { host }),
     ...(directory !== undefined && { directory }),
+    hasNeighbours: neighbours.length > 1,
     ...curve,
   });
   const endpoints = await control
     .join(
-      { token, rank, host: hostname(), pid: process.pid, endpoint: transport.endpoint },
+      {
+        ...{ token, rank, host: hostname(), pid: process.pid, endpoint: transport.endpoint },
+        ...(transport.near !== undefined && { near: transport.near }),
+      },
       options.limits.connectMs,
       {
         activity,

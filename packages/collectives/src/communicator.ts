@@ -7,7 +7,7 @@ import { BlockedTime, monotonicMs } from './blockedTime.ts';
 import { errorFromData, errorToData } from './controlProtocol.ts';
 import { DirectExchange, type DirectHost } from './directExchange.ts';
 import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
-import type { Invitation } from './invitation.ts';
+import { areNear, type Invitation } from './invitation.ts';
 import { checkGroup } from './processGroup.ts';
 import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './sharedState.ts';
 import {
@@ -141,7 +141,7 @@ export class Communicator implements Launcher, DirectHost {
 
   /** Ranks of one host see each other's memory. */
   openDirect(group: Group): DirectExchange | undefined {
-    if (this.#options.transport !== 'ipc') return undefined;
+    if (!areNear(this.#options, group.ranks)) return undefined;
     const direct = DirectExchange.open(group, this);
     if (direct !== undefined) this.#direct.push(direct);
     return direct;

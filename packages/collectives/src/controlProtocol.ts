@@ -33,7 +33,15 @@ export interface ErrorData {
 
 /** What workers say. */
 export interface WorkerMessages {
-  hello: { token: string; rank: number; host: string; pid: number; endpoint: string };
+  hello: {
+    token: string;
+    rank: number;
+    host: string;
+    pid: number;
+    endpoint: string;
+    /** Where workers of its host reach it, if not by what leads there from all hosts. */
+    near?: string;
+  };
   /** Connected to all other workers; calls may come. */
   ready: Record<string, never>;
   /** Not connected to some other workers, and not about to be. */
@@ -49,6 +57,7 @@ export interface WorkerMessages {
 /** What the coordinator says. */
 export interface CoordinatorMessages {
   refused: { error: ErrorData };
+  /** Where the worker that it is said to reaches each rank. */
   world: { endpoints: string[] };
   beat: Record<string, never>;
   call: { id: number; method: string; request: unknown };
@@ -76,8 +85,13 @@ function isError(value: unknown): boolean {
 
 /** What each kind of message must hold. A peer with the key may still be broken, or of another time. */
 const WORKER_CHECKS: Readonly<Record<keyof WorkerMessages, Check>> = {
-  hello: ({ token, rank, host, pid, endpoint }) =>
-    isText(token) && isNumber(rank) && isText(host) && isNumber(pid) && isText(endpoint),
+  hello: ({ token, rank, host, pid, endpoint, near }) =>
+    isText(token) &&
+    isNumber(rank) &&
+    isText(host) &&
+    isNumber(pid) &&
+    isText(endpoint) &&
+    (near === undefined || isText(near)),
   ready: () => true,
   apart: ({ ranks }) => Array.isArray(ranks) && ranks.every(isNumber),
   beat: ({ activity }) => isText(activity),

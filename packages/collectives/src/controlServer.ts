@@ -33,6 +33,8 @@ export interface ListenOptions {
   readonly worldSize: number;
   /** How workers reach each other. */
   readonly transport?: TransportKind;
+  /** Ranks of each host (tcp): those of one reach each other without the network. */
+  readonly hosts?: readonly (readonly number[])[];
   /** Limits by kind of wait, ms. */
   readonly limits?: Partial<Record<WaitKind, number>>;
   /** A worker not heard of for so long is lost, ms of this process's time awake; but not while it is suspended. */
@@ -46,6 +48,8 @@ export interface WorkerInfo {
   readonly host: string;
   readonly pid: number;
   readonly endpoint: string;
+  /** Where workers of its host reach it, if not there. */
+  readonly near?: string | undefined;
 }
 
 export interface CallOptions {
@@ -82,6 +86,7 @@ export class ControlServer {
   /** Resolves with the first loss of a worker; never rejects. */
   readonly lost: Promise<SluiceError>;
   readonly #transport: TransportKind;
+  readonly #hosts: readonly (readonly number[])[];
   readonly #limits: Record<WaitKind, number>;
   readonly #silenceMs: number;
   readonly #router: Router;
@@ -142,6 +147,7 @@ export class ControlServer {
       this.#reportLoss = resolve;
     });
     this.#transport = options.transport ?? 'ipc';
+    this.#hosts = options.hosts ?? [];
     this.#limits = { ...DEFAULT_LIMITS_MS, ...options.limits };
     this.#silenceMs = options.heartbeatSilenceMs ?? 15_000;
     this.#router = router;
@@ -155,6 +161,7 @@ export class ControlServer {
 
   /** What makes a process that this one starts the worker of `rank`. */
   invitation(rank: number): Invitation {
+    const neighbours = this.#neighbours(rank);
     return {
       coordinator: this.endpoint,
       rank,
@@ -162,6 +169,7 @@ export class ControlServer {
       transport: this.#transport,
       directory: this.directory,
       parentPid: process.pid,
+      ...(neighbours && { neighbours }),
       ...(this.#curve && { curve: this.#curve }),
     };
   }
@@ -301,7 +309,7 @@ export class ControlServer {
     await this.#sending;
     this.#router.close();
     this.#authenticator?.close();
-    removeRings(this.token, this.worldSize);
+    removeRings(this.token, this.#ranks());
     rmSync(this.directory, { recursive: true, force: true });
   }
 
@@ -358,7 +366,7 @@ export class ControlServer {
 
   /** A worker without the run's secret gets no answer: a stranger learns nothing. */
   #welcome(identity: Buffer, hello: WorkerMessages['hello']): void {
-    const { token, rank, host, pid, endpoint } = hello;
+    const { token, rank, host, pid, endpoint, near } = hello;
     if (token !== this.token || !this.#ranks().includes(rank)) return;
     if (this.#members.has(rank)) {
       this.#refuse(
@@ -368,7 +376,7 @@ export class ControlServer {
       return;
     }
     this.#members.set(rank, {
-      info: { rank, host, pid, endpoint },
+      info: { rank, host, pid, endpoint, near },
       identity,
       beatsUnheard: 0,
       activity: 'starting',
@@ -378,9 +386,21 @@ export class ControlServer {
       gone: false,
     });
     if (this.#members.size === this.worldSize) {
-      const endpoints = this.#ranks().map((r) => this.#members.get(r)!.info.endpoint);
-      for (const r of this.#ranks()) this.#send(r, 'world', { endpoints });
+      for (const r of this.#ranks()) this.#send(r, 'world', { endpoints: this.#endpointsFor(r) });
     }
+  }
+
+  /** Ranks of the host of `rank`, where they reach each other by another way than those of all hosts do. */
+  #neighbours(rank: number): readonly number[] | undefined {
+    return this.#transport === 'tcp' ? this.#hosts.find((ranks) => ranks.includes(rank)) : undefined;
+  }
+
+  #endpointsFor(rank: number): string[] {
+    const neighbours = this.#neighbours(rank) ?? [];
+    return this.#ranks().map((peer) => {
+      const { endpoint, near } = this.#members.get(peer)!.info;
+      return neighbours.includes(peer) ? (near ?? endpoint) : endpoint;
+    });
   }
 
   /** Others will say the like in a moment: what they have in common is where the fault is. */

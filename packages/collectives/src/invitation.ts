@@ -15,12 +15,22 @@ export interface Invitation {
   readonly transport: TransportKind;
   /** Address that other workers reach this one by (tcp); 127.0.0.1 when left out. */
   readonly host?: string;
-  /** Directory of the sockets (ipc). */
+  /** Directory of the sockets of workers of one host. */
   readonly directory?: string;
+  /** Ranks of the worker's host, its own among them (tcp): they reach each other without the network, by what ipc has. */
+  readonly neighbours?: readonly number[];
   /** Process that must stay the parent of this one, for a worker that ends with whoever started it. */
   readonly parentPid?: number;
   /** The cluster's keys; there when the coordinator has them. */
   readonly curve?: CurveKeys;
+}
+
+/** Whether ranks are all on the host of the invited worker, and see each other's memory. */
+export function areNear(
+  { transport, neighbours = [] }: Pick<Invitation, 'transport' | 'neighbours'>,
+  ranks: readonly number[],
+): boolean {
+  return transport === 'ipc' || ranks.every((rank) => neighbours.includes(rank));
 }
 
 /** Waits for the invitation of the process that started this one. */

@@ -35,8 +35,8 @@ function ringPath(token: string, rank: number): string {
 }
 
 /** Removes what workers that were killed while they started may have left. */
-export function removeRings(token: string, worldSize: number): void {
-  for (let rank = 0; rank < worldSize; rank++) rmSync(ringPath(token, rank), { force: true });
+export function removeRings(token: string, ranks: readonly number[]): void {
+  for (const rank of ranks) rmSync(ringPath(token, rank), { force: true });
 }
 
 /** The sender's side: hands out slots and waits while all are in use. */

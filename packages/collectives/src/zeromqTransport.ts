@@ -2,7 +2,8 @@
  * Messages between ranks over ZeroMQ: each rank binds one PULL socket, and connects one PUSH socket to each peer's.
  * A message is a header frame and, with a payload, one raw frame that is sent from the caller's memory.
  *
- * Ranks on one host (`ipc`) can lay their payloads into a shared ring (`sharedRing.ts`) and send the header only.
+ * Ranks on one host (`ipc`) can lay their payloads into a shared ring (`sharedRing.ts`) and send the header only. Where there are
+ * several hosts (`tcp`), a rank with others on its own binds a second socket for those.
  */
 
 import { tmpdir } from 'node:os';
@@ -32,8 +33,10 @@ export interface ZeroMqTransportOptions {
   readonly token: string;
   /** Address that peers reach this host by (tcp). */
   readonly host?: string;
-  /** Private directory for the endpoint (ipc). */
+  /** Private directory for the endpoint of ranks of this host. */
   readonly directory?: string;
+  /** Whether there are other ranks on this host, beside those on others (tcp). */
+  readonly hasNeighbours?: boolean;
   /** Largest payload of one message, bytes. */
   readonly chunkBytes?: number;
   /** Encrypts and authenticates connections (tcp); the context's `Authenticator` must run. */
@@ -79,9 +82,13 @@ export class ZeroMqTransport implements Transport {
   readonly chunkBytes: number;
   /** Where peers reach this rank. */
   readonly endpoint: string;
+  /** Where those of its host reach it, if not there. */
+  readonly near: string | undefined;
   readonly #tag: number;
+  readonly #context: { readonly context?: Context };
   readonly #security: object;
-  readonly #pull: Pull;
+  /** Of peers on other hosts, and of those on this one, as far as there are both. */
+  readonly #pulls: readonly Pull[];
   readonly #token: string;
   readonly #links = new Map<number, Link>();
   readonly #ring: RingWriter | undefined;
@@ -94,34 +101,37 @@ export class ZeroMqTransport implements Transport {
   readonly #frameMemory = new FrameMemory();
   readonly #onBroken: (rank: number, error: SluiceError) => void;
   #size = 0;
+  /** Peers on this host. */
+  #nearPeers = 0;
   #closed = false;
 
   /** Binds an endpoint of this rank; `connect` makes it usable. */
   static async open(options: ZeroMqTransportOptions): Promise<ZeroMqTransport> {
     const chunkBytes = options.chunkBytes ?? CHUNK_BYTES[options.kind];
-    const security = socketSecurity(options);
-    const pull = new Pull({
-      ...security.listener,
-      receiveHighWaterMark: QUEUE_MESSAGES,
-      // The largest frame that a peer may send, as it is on the wire; anything longer closes its connection.
-      maxMessageSize: Math.max(chunkBytes, HEADER_BYTES) + CURVE_OVERHEAD_BYTES,
-      linger: 0,
-    });
-    const endpoint = await listenFor(pull, options);
-    return new ZeroMqTransport(options, chunkBytes, pull, endpoint);
+    const pull = await listenFor(options, chunkBytes);
+    const isAlsoNear = options.kind === 'tcp' && options.hasNeighbours === true;
+    const near = isAlsoNear ? await listenFor({ ...options, kind: 'ipc' }, chunkBytes) : undefined;
+    return new ZeroMqTransport(options, chunkBytes, pull, near);
   }
 
-  private constructor(options: ZeroMqTransportOptions, chunkBytes: number, pull: Pull, endpoint: string) {
+  private constructor(
+    options: ZeroMqTransportOptions,
+    chunkBytes: number,
+    pull: Listener,
+    near: Listener | undefined,
+  ) {
     this.rank = options.rank;
     this.chunkBytes = chunkBytes;
-    this.endpoint = endpoint;
+    this.endpoint = pull.endpoint;
+    this.near = near?.endpoint;
     this.#tag = runTag(options.token);
     this.#token = options.token;
+    this.#context = options.context === undefined ? {} : { context: options.context };
     this.#security = socketSecurity(options).connector;
-    this.#pull = pull;
+    this.#pulls = near === undefined ? [pull.socket] : [pull.socket, near.socket];
     this.#onBroken = options.onBroken ?? (() => {});
-    this.#ring =
-      options.kind === 'ipc' ? RingWriter.open(options.token, options.rank, chunkBytes) : undefined;
+    const sharesMemory = options.kind === 'ipc' || near !== undefined;
+    this.#ring = sharesMemory ? RingWriter.open(options.token, options.rank, chunkBytes) : undefined;
   }
 
   /** Ranks of the world; known once connected. */
@@ -136,8 +146,7 @@ export class ZeroMqTransport implements Transport {
       if (rank === this.rank) continue;
       const isTcp = endpoint.startsWith('tcp:');
       const push = new Push({
-        ...this.#security,
-        ...(isTcp && TCP),
+        ...(isTcp ? { ...this.#security, ...TCP } : this.#context),
         sendHighWaterMark: QUEUE_MESSAGES,
         linger: LINGER_MS,
       });
@@ -148,12 +157,14 @@ export class ZeroMqTransport implements Transport {
       push.connect(endpoint);
       const link = new Link(push, rank);
       this.#links.set(rank, link);
-      const ring = endpoint.startsWith('ipc:') ? RingReader.open(this.#token, rank) : undefined;
+      if (isTcp) continue;
+      this.#nearPeers++;
+      const ring = RingReader.open(this.#token, rank);
       if (ring === undefined) continue;
       this.#rings.set(rank, ring);
       void link.send([encodeHeader({ ...RING_HEADER, kind: 'attach', from: this.rank }, this.#tag)]);
     }
-    if (this.#size === 1) this.#ring?.unlink();
+    if (this.#nearPeers === 0) this.#ring?.unlink();
   }
 
   /**
@@ -187,20 +198,20 @@ export class ZeroMqTransport implements Transport {
   }
 
   onMessage(handler: MessageHandler): void {
-    void this.#receiveAll(handler);
+    for (const pull of this.#pulls) void this.#receiveAll(pull, handler);
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     for (const link of this.#links.values()) link.close();
-    this.#pull.close();
+    for (const pull of this.#pulls) pull.close();
     this.#ring?.close();
     for (const ring of this.#rings.values()) ring.close();
   }
 
-  async #receiveAll(handler: MessageHandler): Promise<void> {
-    for await (const [frame, payload] of this.#pull) {
+  async #receiveAll(pull: Pull, handler: MessageHandler): Promise<void> {
+    for await (const [frame, payload] of pull) {
       const header = frame && decodeHeader(frame, this.#tag);
       if (header === undefined) continue;
       if (header.kind === 'attach') this.#attach(header.from);
@@ -237,14 +248,28 @@ export class ZeroMqTransport implements Transport {
 
   #attach(peer: number): void {
     this.#attached.add(peer);
-    if (this.#attached.size === this.#size - 1) this.#ring?.unlink();
+    if (this.#attached.size === this.#nearPeers) this.#ring?.unlink();
   }
 }
 
-async function listenFor(pull: Pull, options: ZeroMqTransportOptions): Promise<string> {
-  if (options.kind === 'tcp') return bindReachable(pull, options.host ?? '127.0.0.1');
-  await bindOrRefuse(pull, `ipc://${options.directory ?? tmpdir()}/rank-${options.rank}-${process.pid}`);
-  return pull.lastEndpoint!;
+/** A socket that takes messages of peers, and where they reach it. */
+interface Listener {
+  readonly socket: Pull;
+  readonly endpoint: string;
+}
+
+async function listenFor(options: ZeroMqTransportOptions, chunkBytes: number): Promise<Listener> {
+  const { kind, rank, host = '127.0.0.1', directory = tmpdir() } = options;
+  const socket = new Pull({
+    ...socketSecurity(options).listener,
+    receiveHighWaterMark: QUEUE_MESSAGES,
+    // The largest frame that a peer may send, as it is on the wire; anything longer closes its connection.
+    maxMessageSize: Math.max(chunkBytes, HEADER_BYTES) + CURVE_OVERHEAD_BYTES,
+    linger: 0,
+  });
+  if (kind === 'tcp') return { socket, endpoint: await bindReachable(socket, host) };
+  await bindOrRefuse(socket, `ipc://${directory}/rank-${rank}-${process.pid}`);
+  return { socket, endpoint: socket.lastEndpoint! };
 }
 
 /** Within one host, permissions of the file system protect the endpoints. */

@@ -241,7 +241,7 @@ export const ERROR_TABLE = {
   SLUICE_E_COORDINATOR_GONE: {
     summary: 'The process that coordinated a run has ended without giving the run back.',
     advice:
-      'Go on with the run by `sluice resume` or the same `sluice launch`. What it may have left on its hosts ends by itself; at once: `sluice stop RUN --hosts FILE`.',
+      'Go on with the run by `sluice resume` or the same `sluice launch`. What it may have left on its hosts ends by itself; at once: `sluice stop RUN --hosts`.',
   },
   SLUICE_E_COORDINATOR_SILENT: {
     summary: 'The coordinator of a run does not answer.',
@@ -266,7 +266,8 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_HOST_FILE: {
     summary: 'The file of hosts cannot be read, or a line of it is not understood.',
-    advice: 'Write a host a line: NAME [slots=N] [address=NUMBER] [node=PATH] [sluice=PATH].',
+    advice:
+      'Write a host a line: NAME [slots=N] [address=NUMBER] [node=PATH] [sluice=PATH]; or name a configuration with `hosts.on: ssh`.',
   },
   SLUICE_E_SSH_FAILED: {
     summary: 'An agent could not be started through ssh.',

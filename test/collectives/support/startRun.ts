@@ -4,7 +4,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ControlServer, type ListenOptions, type WorkerLimits } from '@sluice/collectives';
+import {
+  ControlServer,
+  type ListenOptions,
+  type TransportKind,
+  type WorkerLimits,
+} from '@sluice/collectives';
 import { build } from 'esbuild';
 
 /** The worker, compiled once for each file of tests: dozens of processes start faster without a loader of their own. */
@@ -27,12 +32,25 @@ export async function removeWorker(): Promise<void> {
   await rm(dirname(ENTRY), { recursive: true, force: true });
 }
 
-/** The shared ring mapped by the C++ core, the ring through the system, and frames. */
-export const WAYS = [
-  { name: 'ipc', transport: 'ipc', env: {} },
-  { name: 'ipc without the C++ core', transport: 'ipc', env: { SLUICE_NATIVE: 'off' } },
-  { name: 'tcp', transport: 'tcp', env: {} },
-] as const;
+/** The shared ring mapped by the C++ core, the ring through the system, frames, and several of them in one group. */
+export const WAYS: readonly {
+  readonly name: string;
+  readonly transport: TransportKind;
+  readonly env: NodeJS.ProcessEnv;
+  /** Ranks of each host, of up to four. */
+  readonly hosts: readonly (readonly number[])[];
+}[] = [
+  { name: 'ipc', transport: 'ipc', env: {}, hosts: [] },
+  { name: 'ipc without the C++ core', transport: 'ipc', env: { SLUICE_NATIVE: 'off' }, hosts: [] },
+  { name: 'tcp', transport: 'tcp', env: {}, hosts: [] },
+  { name: 'tcp between hosts of two and one', transport: 'tcp', env: {}, hosts: [[0, 1], [2], [3]] },
+];
+
+/** Options of a run that goes one of these ways. */
+export function wayOptions({ transport, hosts }: (typeof WAYS)[number], worldSize: number): ListenOptions {
+  const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
+  return { worldSize, transport, hosts, ...endpoint };
+}
 
 export interface Run {
   readonly server: ControlServer;
@@ -48,14 +66,14 @@ export async function startRun(
     markLost = true,
     env = {},
     remote = false,
-    hosts = [],
+    addresses = [],
   }: {
     markLost?: boolean;
     env?: NodeJS.ProcessEnv;
     /** Whether workers take the coordinator for one of another machine, whose process they cannot watch. */
     remote?: boolean;
     /** Numbers by which workers are to be reached, in order of ranks. */
-    hosts?: readonly string[];
+    addresses?: readonly string[];
   } = {},
 ): Promise<Run> {
   const server = await ControlServer.listen(options);
@@ -71,7 +89,8 @@ export async function startRun(
   );
   for (const [rank, worker] of workers.entries()) {
     const { parentPid, ...invitation } = server.invitation(rank);
-    worker.send({ ...invitation, ...(!remote && { parentPid }), ...(hosts[rank] && { host: hosts[rank] }) });
+    const host = addresses[rank];
+    worker.send({ ...invitation, ...(!remote && { parentPid }), ...(host !== undefined && { host }) });
   }
   const exits = workers.map(
     (worker, rank) =>

@@ -5,7 +5,8 @@ import { formatBytes, formatNumber, terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../../cli/command.ts';
 import { addressTowards, isLoopback } from '../../fleet/address.ts';
 import { refuseOtherBuild } from '../../fleet/build.ts';
-import { addressForHosts, nodeName, readHostFile, type SshHost } from '../../fleet/hostFile.ts';
+import { addressForHosts, nodeName, type SshHost } from '../../fleet/hostFile.ts';
+import type { NamedHosts } from '../../fleet/namedHosts.ts';
 import type { LinkResult } from './link.ts';
 import { ownProbe, type Probe, type ProbePlace } from './probe.ts';
 import { rounds } from './rounds.ts';
@@ -30,22 +31,19 @@ const AT_ONCE = 8;
 
 const HERE = 'this host';
 
-/** @throws SLUICE_E_HOST_FILE */
 export async function examineHosts(
-  file: string,
-  sshCommand: string | undefined,
+  { hosts: listed, command, advertise }: NamedHosts,
   log: (line: string) => void,
 ): Promise<CommandResult> {
-  const listed = readHostFile(file);
   const curve = generateCurveKeys();
-  const towards = await ownAddress(listed);
+  const towards = advertise ?? (await ownAddress(listed));
   const here: Examined = {
     name: HERE,
     probe: await ownProbe({ curve, towards, advertise: towards }),
     failure: undefined,
   };
   log(`starting the check on ${listed.length} hosts; they come back to ${towards}`);
-  const others = await startAll(listed, { curve, towards }, sshCommand?.split(' '));
+  const others = await startAll(listed, { curve, towards }, command);
   const hosts = [here, ...others];
   try {
     return result(hosts, await tryAll(hosts, log));

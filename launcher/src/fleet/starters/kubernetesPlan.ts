@@ -25,6 +25,8 @@ export interface KubernetesPlan {
   /** Content of the key file. Left out, the Secret `NAME-key` must be there already, with the file as `key.json`. */
   readonly keyText?: string;
   readonly nodes: number;
+  /** Whether only the first pod sees the run's directory; as the configuration says when left out. */
+  readonly collect?: boolean;
   /** Where the coordinator listens. */
   readonly port?: number;
   readonly volumes: readonly SharedVolume[];

@@ -100,6 +100,7 @@ function container(plan: KubernetesPlan, leader: string): object {
       plan.runDir,
       '--key-file',
       `${KEY_FOLDER}/${KEY_FILE}`,
+      ...(plan.collect === undefined ? [] : [plan.collect ? '--collect' : '--no-collect']),
     ],
     env: Object.entries(env).map(([name, value]) => ({ name, value })),
     ports: [{ name: 'control', containerPort: portOf(plan) }],
