@@ -3,6 +3,7 @@ export { Dataset, openDataset } from './dataset.ts';
 export { findPrepared } from './findPrepared.ts';
 export { type DatasetManifest, manifestFiles, type SplitManifest, type SplitName } from './manifest.ts';
 export { MixtureSampler } from './mixtureSampler.ts';
+export * from './needles.ts';
 export { permute } from './order.ts';
 export {
   listPrepared,
