@@ -10,15 +10,25 @@ export function isDark(): boolean {
   return matchMedia('(prefers-color-scheme: dark)').matches;
 }
 
+/** Colours that were asked for in the present scheme: in a long page each question may lay it out anew. */
+const knownColors = new Map<string, string>();
+
 /** The value of a colour for the present scheme, dark or light. */
 export function color(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const known = knownColors.get(name);
+  if (known !== undefined) return known;
+  const value = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  knownColors.set(name, value);
+  return value;
 }
 
 /** Draws now, and whenever the colours or the width change. */
 export function keepDrawn(draw: () => void): void {
   draw();
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
+    knownColors.clear();
+    draw();
+  });
   let lastWidth = document.body.clientWidth;
   let resizing: number | undefined;
   addEventListener('resize', () => {

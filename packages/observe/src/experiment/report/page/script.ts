@@ -21,7 +21,7 @@ function isChosen(look: string): boolean {
 }
 
 /** Lines of a chart that draws fast enough to be played with. */
-const MOST_LINES = 150;
+const MOST_LINES = 60;
 
 /**
  * The lines of the rows that are chosen; means come last, so that they lie above. Where they are too many, single seeds are left out,
@@ -45,11 +45,11 @@ function drawable({ steps, values }: ExperimentLine): UPlot.AlignedData {
 }
 
 function seriesOf({ row, seed, values }: ExperimentLine): UPlot.Series {
-  const { label, color: name, dash } = experiment.rows[row]!;
+  const { label, dash } = experiment.rows[row]!;
   const known = values.filter((value) => value !== null).length;
   return {
     label: seed === null ? label : `${label}, seed ${seed}`,
-    stroke: color(name),
+    stroke: color(experiment.rows[row]!.color),
     ...(seed === null ? { width: 2.5 } : { width: 1, alpha: 0.55 }),
     dash: [...dash],
     // What has no value breaks the line; what is missing because other lines have a point there does not.
@@ -121,13 +121,16 @@ let drawnCharts: UPlot[] = [];
 
 function drawExperiment(): void {
   for (const chart of drawnCharts) chart.destroy();
-  drawnCharts = [];
-  for (const chart of experiment.charts) {
-    const place = document.querySelector<HTMLElement>(`[data-chart="${chart.id}"]`);
+  const places = experiment.charts.map(({ id }) => {
+    const place = document.querySelector<HTMLElement>(`[data-chart="${id}"]`);
+    return { place, width: place?.clientWidth ?? 0 };
+  });
+  drawnCharts = experiment.charts.flatMap((chart, index) => {
+    const { place, width } = places[index]!;
     const chosen = chosenLines(chart);
     const lines = chosen.lines.filter((line) => drawable(line)[0].length > 0);
     tellLeftOut(chart, chosen.leftOut);
-    if (place === null || lines.length === 0) continue;
+    if (place === null || lines.length === 0) return [];
     const options = chartOptions(
       {
         ...chart,
@@ -137,13 +140,11 @@ function drawExperiment(): void {
         series: lines.map(seriesOf),
         plugins: [crosses(lines), readout(chart, lines)],
       },
-      place.clientWidth,
+      width,
     );
     // The rows to choose from are the legend.
-    drawnCharts.push(
-      new uPlot({ ...options, legend: { show: false } }, uPlot.join(lines.map(drawable)), place),
-    );
-  }
+    return [new uPlot({ ...options, legend: { show: false } }, uPlot.join(lines.map(drawable)), place)];
+  });
 }
 
 function tellLeftOut({ id }: ExperimentChart, count: number): void {
