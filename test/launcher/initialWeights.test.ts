@@ -104,6 +104,21 @@ test('the path is relative to the configuration file, and a model that is left o
   await t.throwsAsync(loadNewRunConfig(path, { from: directory }, quiet), { code: 'SLUICE_E_RUN_MISSING' });
 });
 
+test('a gate is put into weights without one by a matrix of its own, which the refusal of another names', async (t) => {
+  const from = fixture('gated-none');
+  const gated = (gate: object) => begin({ gates: [gate] }, 'initialize', from);
+  const error = await t.throwsAsync(gated({ granularity: 'elementwise' }), {
+    code: 'SLUICE_E_WEIGHTS_MISMATCH',
+  });
+  t.regex(
+    error?.message ?? '',
+    /q_proj\.weight is \[.*give it a matrix of its own, by initialWeights: zeros/,
+  );
+  const begun = (await gated({ granularity: 'elementwise', initialWeights: 'zeros' }))!;
+  t.true(begun.initialized.length > 0);
+  for (const name of begun.initialized) t.regex(name, /self_attn\.sdpa_gate\.weight$/);
+});
+
 test('what is done about missing tensors is not taken where there are no weights to begin with', async (t) => {
   const path = join(temporaryDirectory(t), 'run.yaml');
   writeFileSync(path, stringify(SMALL_CONFIG));

@@ -6,7 +6,7 @@ import { ADAMW_KINDS, compareTensors, readManifest, type TensorDifferences } fro
 import { isHuggingFaceDirectory, type LocatedTokenizer, openWeights } from '@sluice/checkpoint/huggingface';
 import { type ConfigDifference, diffConfigs, SluiceError, sha256 } from '@sluice/core';
 import { openDataset } from '@sluice/data';
-import { type ModelConfig, modelTensors } from '@sluice/model';
+import { interleavedGate, type ModelConfig, modelTensors } from '@sluice/model';
 import { type RunConfig, savedTensors } from '@sluice/train';
 
 /** Differences that an error's message shows; its details have all. */
@@ -55,7 +55,7 @@ export async function checkInitialWeights({
   const source = await openWeights(path);
   try {
     const differences = compareTensors(modelTensors(source.model), modelTensors(model));
-    refuseOtherTensors(path, differences, missing);
+    refuseOtherTensors(path, differences, missing, gateHint(source.model, model));
     return {
       path,
       weights: await source.hashWeights(),
@@ -160,10 +160,18 @@ export function initialWeightsLines({
   ];
 }
 
+/** A gate whose rows lie among those of the queries is no tensor that could be missing. */
+function gateHint(there: ModelConfig, here: ModelConfig): string {
+  return interleavedGate(there) === 'none' && interleavedGate(here) !== 'none'
+    ? ' To put a gate into such weights, give it a matrix of its own, by initialWeights: zeros in model.gates, and --from-missing initialize.'
+    : '';
+}
+
 function refuseOtherTensors(
   path: string,
   { missing, surplus, reshaped }: TensorDifferences,
   whatIsMissing: RunConfig['initialize']['missing'],
+  hint: string,
 ): void {
   const shape = (sizes: readonly number[]) => `[${sizes.join(', ')}]`;
   const faults = [
@@ -178,7 +186,7 @@ function refuseOtherTensors(
   if (faults.length === 0) return;
   throw new SluiceError(
     'SLUICE_E_WEIGHTS_MISMATCH',
-    `The weights of ${path} do not fit the model: ${shorten(faults, '; ')}.`,
+    `The weights of ${path} do not fit the model: ${shorten(faults, '; ')}.${hint}`,
     { details: { path, faults } },
   );
 }
