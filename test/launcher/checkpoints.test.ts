@@ -3,10 +3,14 @@ import { join } from 'node:path';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import { SluiceError, writeError } from '@sluice/core';
 import test from 'ava';
-import { type CheckpointWriter, saveCheckpoint } from '../../launcher/src/coordinator/checkpoints.ts';
+import {
+  type CheckpointWriter,
+  keptForGood,
+  saveCheckpoint,
+} from '../../launcher/src/coordinator/checkpoints.ts';
 import { initialState } from '../../launcher/src/coordinator/state.ts';
 import type { Workers } from '../../launcher/src/coordinator/workers.ts';
-import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
+import { type JournalEntry, openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { runDirectory } from '../../launcher/src/run/runDirectory.ts';
 import { smallDisk } from '../support/smallDisk.ts';
 import { smallConfig } from './support/config.ts';
@@ -60,4 +64,26 @@ test('what is left of a save that filled the disk makes room for the next one', 
       ['save', 2],
     ],
   );
+});
+
+const validated = (step: number, loss: number | string) =>
+  ({ kind: 'evaluate', step, loss, tokens: 1 }) as unknown as JournalEntry;
+const STEPS = new Set([2, 4, 6, 8, 10]);
+
+test('checkpoints of every so many steps are kept for good, and the best one', (t) => {
+  const entries = [validated(2, 5), validated(4, 3), validated(5, 1), validated(6, 3), validated(8, 4)];
+  t.deepEqual(keptForGood({ keepBest: false }, STEPS, entries), []);
+  t.deepEqual(keptForGood({ keepEverySteps: 4, keepBest: false }, STEPS, entries), [4, 8]);
+  // Step 5 was validated, but has no checkpoint; of two that are as good the earlier one stays.
+  t.deepEqual(keptForGood({ keepBest: true }, STEPS, entries), [4]);
+  t.deepEqual(keptForGood({ keepEverySteps: 6, keepBest: true }, STEPS, entries), [6, 4]);
+});
+
+test('of a step that was validated again the last loss counts, and none that is no number', (t) => {
+  t.deepEqual(
+    keptForGood({ keepBest: true }, STEPS, [validated(2, 5), validated(4, 3), validated(4, 6)]),
+    [2],
+  );
+  t.deepEqual(keptForGood({ keepBest: true }, STEPS, [validated(2, 'NaN')]), []);
+  t.deepEqual(keptForGood({ keepBest: true }, STEPS, []), []);
 });

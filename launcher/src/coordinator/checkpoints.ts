@@ -17,7 +17,7 @@ import type { SavedTokenizer, TokenizerRecord } from '@sluice/checkpoint/hugging
 import { hashConfig, SluiceError } from '@sluice/core';
 import { earliestRollback, type RunConfig } from '@sluice/train';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
-import { type Journal, readJournal } from '../run/journal.ts';
+import { type Journal, type JournalEntry, readJournal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import type { Collection } from './collection.ts';
@@ -111,10 +111,15 @@ export async function saveCheckpoint(
   writer.remains.delete(directory);
   // By its manifest the checkpoint exists, whatever becomes of the journal and of older ones.
   journal.note('commit', step, { path: pathInRun(run.path, directory), weights: manifest.hashes.weights });
-  const { committed, distrust } = checkpointHistory(readJournal(run.journal));
+  const entries = readJournal(run.journal);
+  const { committed, distrust } = checkpointHistory(entries);
+  const protect = [
+    ...neededToGoBack(config, committed, step),
+    ...keptForGood(config.checkpoint, committed, entries),
+  ];
   await unlessUnwritable(
     pruneCheckpoints(run.path, config.checkpoint.keep, {
-      ...{ upTo: step, distrust, protect: neededToGoBack(config, committed, step) },
+      ...{ upTo: step, distrust, protect },
     }),
     (reason) => writer.warn(`older checkpoints could not be removed: ${reason}`),
   );
@@ -128,6 +133,33 @@ export function neededToGoBack(config: RunConfig, committed: Iterable<number>, s
   const steps = [...committed];
   const newestBefore = Math.max(-1, ...steps.filter((saved) => saved <= earliest));
   return steps.filter((saved) => saved >= newestBefore);
+}
+
+/**
+ * Steps of the checkpoints that stay whatever comes: of every so many steps, and the one whose validation loss is the lowest, the
+ * earliest of several.
+ * @param committed steps that the run rests on
+ * @param entries of its journal, oldest first
+ */
+export function keptForGood(
+  { keepEverySteps, keepBest }: Pick<RunConfig['checkpoint'], 'keepEverySteps' | 'keepBest'>,
+  committed: ReadonlySet<number>,
+  entries: readonly JournalEntry[],
+): number[] {
+  const regular =
+    keepEverySteps === undefined ? [] : [...committed].filter((step) => step % keepEverySteps === 0);
+  if (!keepBest) return regular;
+  // A step that was taken again was validated again.
+  const losses = new Map<number, number>();
+  for (const entry of entries) {
+    if (entry.kind !== 'evaluate' || !committed.has(entry.step)) continue;
+    losses.set(entry.step, typeof entry.loss === 'number' ? entry.loss : Number.POSITIVE_INFINITY);
+  }
+  const lowest = Math.min(...losses.values());
+  const best = [...losses]
+    .filter(([, loss]) => loss === lowest && Number.isFinite(loss))
+    .map(([step]) => step);
+  return [...regular, ...(best.length > 0 ? [Math.min(...best)] : [])];
 }
 
 async function saveShards({ workers, collection }: CheckpointWriter, directory: string) {

@@ -164,6 +164,17 @@ export const DiagnosticsConfig = z.strictObject({
 export const CheckpointConfig = z.strictObject({
   everySteps: z.int().min(0).default(500).describe('Steps between checkpoints; 0 for only the last.'),
   keep: z.int().min(1).default(2).describe('Newest checkpoints that are kept.'),
+  keepEverySteps: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('Checkpoints of every so many steps are kept for good; none when left out.'),
+  keepBest: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Whether the checkpoint with the lowest validation loss is kept too, of those whose step was validated.',
+    ),
 });
 
 /** What is done when a worker, or the host that it runs on, fails. None of it changes a bit of the result. */
