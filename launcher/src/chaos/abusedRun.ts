@@ -6,7 +6,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { TcpProxy } from '@sluice/collectives';
+import { DETOUR_VARIABLE, type Detour, DetourService, TcpProxy } from '@sluice/collectives';
 import { freePort } from '../fleet/address.ts';
 import { makeKeyFile } from '../fleet/keyFile.ts';
 import { BEAT_MS, BEATS_UNTIL_LOST } from '../fleet/protocol.ts';
@@ -56,6 +56,8 @@ export class AbusedRun {
   readonly #keyFile: string;
   readonly #port: number;
   readonly #hosts: AbusedHost[] = [];
+  /** The ways between workers of several hosts. */
+  #ways: DetourService | undefined;
   #coordinator: Started | undefined;
   #isEnding = false;
 
@@ -63,6 +65,7 @@ export class AbusedRun {
     const run = new AbusedRun(options, options.agents > 0 ? await freePort() : 0);
     options.signal.addEventListener('abort', () => run.kill());
     run.startCoordinator();
+    if (options.agents > 1) run.#ways = await DetourService.open();
     for (let i = 0; i < options.agents; i++) await run.#addHost(i);
     return run;
   }
@@ -107,6 +110,11 @@ export class AbusedRun {
     return this.#hosts.flatMap(({ name, agent }) => (workersOf(agent).length > 0 ? [name] : []));
   }
 
+  /** The ways by which workers reach those of other hosts, as far as they are in use. */
+  detours(): readonly Detour[] {
+    return this.#ways?.detours ?? [];
+  }
+
   /** Kills an agent, with which its workers end; another of the same node follows, as a scheduler or ssh starts one. */
   killAgent(host: string): void {
     this.#host(host).agent.child.kill('SIGKILL');
@@ -149,6 +157,8 @@ export class AbusedRun {
       signalQuietly(pid, 'SIGKILL');
     }
     for (const { link } of this.#hosts) void link.close();
+    void this.#ways?.close();
+    this.#ways = undefined;
   }
 
   /** Waits until all processes have ended. */
@@ -178,16 +188,20 @@ export class AbusedRun {
     const link = await TcpProxy.open(this.#port);
     const place = ['--node', name, '--node-rank', String(index)];
     const words = ['agent', '--join', `tcp://127.0.0.1:${link.port}`, '--key-file', this.#keyFile, ...place];
-    const host = { name, words, link, agent: startProcess(words) };
+    const host = { name, words, link, agent: this.#startAgent(words) };
     this.#hosts.push(host);
     this.#startAgain(host);
+  }
+
+  #startAgent(words: readonly string[]): Started {
+    return startProcess(words, this.#ways && { [DETOUR_VARIABLE]: String(this.#ways.port) });
   }
 
   /** As long as it ends by anything but the coordinator's word. */
   #startAgain(host: AbusedHost): void {
     void host.agent.ended.then(({ code }) => {
       if (code === 0 || this.#isEnding) return;
-      host.agent = startProcess(host.words);
+      host.agent = this.#startAgent(host.words);
       this.#startAgain(host);
     });
   }
@@ -197,8 +211,11 @@ function workersOf({ child: { pid } }: Started): ProcessEntry[] {
   return pid === undefined ? [] : descendants(pid).filter(isWorker);
 }
 
-function startProcess(words: readonly string[]): Started {
-  const child = spawn(process.execPath, [PROGRAM, ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+function startProcess(words: readonly string[], environment: NodeJS.ProcessEnv = {}): Started {
+  const child = spawn(process.execPath, [PROGRAM, ...words], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...environment },
+  });
   const lines: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type AbusedRun, signalQuietly } from './abusedRun.ts';
 import type { Kind } from './mischief.ts';
 
-/** How long a worker stays frozen, ms. */
+/** How long a worker stays frozen, or the way to it stands still, ms. */
 const FROZEN_MS = 2500;
 
 /**
@@ -22,6 +22,9 @@ export async function carryOut(run: AbusedRun, kind: Kind, which: number): Promi
     case 'killWorker':
     case 'freezeWorker':
       return onWorker(run, kind, which);
+    case 'cutLink':
+    case 'stallLink':
+      return onLink(run, kind, which);
     case 'killAgent':
     case 'killHost':
     case 'freezeHost':
@@ -46,6 +49,24 @@ async function onWorker(
     signalQuietly(victim.pid, 'SIGCONT');
   }
   return `process ${victim.pid}`;
+}
+
+/** Does something to the way by which workers of other hosts reach one. */
+async function onLink(
+  run: AbusedRun,
+  kind: 'cutLink' | 'stallLink',
+  which: number,
+): Promise<string | undefined> {
+  const detour = oneOf(run.detours(), which);
+  if (detour === undefined) return undefined;
+  const { rank, link } = detour;
+  if (kind === 'cutLink') link.cut();
+  else {
+    link.stall();
+    await delay(FROZEN_MS);
+  }
+  link.mend();
+  return `worker ${rank}`;
 }
 
 function oneOf<T>(all: readonly T[], which: number): T | undefined {

@@ -11,8 +11,13 @@ export const KINDS = [
   'cutHost',
   'freezeWorker',
   'resize',
+  'cutLink',
+  'stallLink',
 ] as const;
 export type Kind = (typeof KINDS)[number];
+
+/** What a run bears without beginning anew. */
+export const BORNE: ReadonlySet<Kind> = new Set(['freezeWorker', 'stallLink']);
 
 export interface Mischief {
   readonly kind: Kind;
@@ -32,6 +37,8 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   cutHost: 2,
   freezeWorker: 1,
   resize: 1,
+  cutLink: 2,
+  stallLink: 1,
 };
 
 export class MischiefPlan {

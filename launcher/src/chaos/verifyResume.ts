@@ -16,7 +16,7 @@ import { runDirectory } from '../run/runDirectory.ts';
 import { interruptible } from '../signals/interruptible.ts';
 import { AbusedRun, type Ended } from './abusedRun.ts';
 import { carryOut } from './carryOut.ts';
-import { type Kind, MischiefPlan } from './mischief.ts';
+import { BORNE, type Kind, MischiefPlan } from './mischief.ts';
 
 export interface VerifyResumeOptions extends ConfigFlags {
   readonly config: string;
@@ -109,6 +109,7 @@ function kindsFor({ agents }: VerifyResumeOptions, workers: number): Kind[] {
     'freezeWorker',
     ...(agents > 0 ? (['killAgent', 'killHost', 'freezeHost', 'cutHost'] as const) : []),
     ...(workers > 1 ? (['resize'] as const) : []),
+    ...(workers > 1 && agents > 1 ? (['cutLink', 'stallLink'] as const) : []),
   ];
 }
 
@@ -161,7 +162,7 @@ async function abuse(
       const secondsToNextStep = await untilNextStep(
         run,
         beginnings,
-        kind !== 'freezeWorker',
+        !BORNE.has(kind),
         () => ended !== undefined,
       );
       done.push({ round, kind, target, step, secondsToNextStep });
@@ -179,7 +180,7 @@ async function abuse(
   }
 }
 
-/** From now to the first step that is recorded once the run has begun anew, which a frozen worker does not make it do. */
+/** From now to the first step that is recorded, once the run has begun anew where the fault makes it do so. */
 async function untilNextStep(
   run: AbusedRun,
   beginnings: number,

@@ -7,6 +7,7 @@ import { invariant } from '@sluice/core';
 import { Context } from 'zeromq';
 import { ControlClient } from './controlClient.ts';
 import { errorToData } from './controlProtocol.ts';
+import { detoured } from './detour.ts';
 import { Exchange } from './exchange.ts';
 import { ProcessGroup } from './processGroup.ts';
 import { Authenticator } from './security.ts';
@@ -66,7 +67,8 @@ async function start(): Promise<void> {
   const endpoints = await control
     .join(
       {
-        ...{ token, rank, host: hostname(), pid: process.pid, endpoint: transport.endpoint },
+        ...{ token, rank, host: hostname(), pid: process.pid },
+        endpoint: await detoured(rank, transport.endpoint),
         ...(transport.near !== undefined && { near: transport.near }),
       },
       options.limits.connectMs,

@@ -11,6 +11,7 @@ export type { Blocked } from './blockedTime.ts';
 export { Communicator, type ConnectOptions, type Methods } from './communicator.ts';
 export type { WaitKind } from './controlProtocol.ts';
 export { type CallOptions, ControlServer, type ListenOptions, type WorkerInfo } from './controlServer.ts';
+export { DETOUR_VARIABLE, type Detour, DetourService, detoured } from './detour.ts';
 export { Exchange } from './exchange.ts';
 export { type Faults, FaultyTransport } from './faultyTransport.ts';
 export { type Group, type Pending, soloGroup } from './group.ts';
