@@ -491,7 +491,7 @@ export const ERROR_TABLE = {
   SLUICE_E_PLACE_SHARED: {
     summary: 'More than one agent was started on a node.',
     advice:
-      'Start one process a node (srun --ntasks-per-node=1, mpirun --map-by ppr:1:node, torchrun --nproc-per-node 1): the agent starts the workers.',
+      'Start one process a node (srun --ntasks-per-node=1, mpirun --map-by ppr:1:node --bind-to none, torchrun --nproc-per-node 1): the agent starts the workers.',
   },
   SLUICE_E_STARTER_MISSING: {
     summary: 'The program that hands a run to a scheduler is not installed here.',
