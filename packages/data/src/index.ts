@@ -4,6 +4,7 @@ export { findPrepared } from './findPrepared.ts';
 export { type DatasetManifest, manifestFiles, type SplitManifest, type SplitName } from './manifest.ts';
 export { firstDifference } from './mixture.ts';
 export { MixtureSampler, mixturePhases } from './mixtureSampler.ts';
+export * from './needles.ts';
 export { permute } from './order.ts';
 export {
   listPrepared,

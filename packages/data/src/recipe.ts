@@ -2,6 +2,7 @@
 
 import { folderName, loadYamlConfig, resolvePath } from '@sluice/core';
 import { z } from 'zod';
+import { NEEDLE_KEYS, type NeedleCounts, needlesUnits } from './needles.ts';
 
 /** A message that shows the offending value. */
 const refusal = (reason: string) => (issue: { readonly input?: unknown }) =>
@@ -164,6 +165,42 @@ const BigramBackcopySource = z
     },
   });
 
+/** As many as there are words for. */
+const MOST_NEEDLES = NEEDLE_KEYS.length;
+
+const NeedlesSource = z
+  .strictObject({
+    kind: z
+      .literal('needles')
+      .describe(
+        'Synthetic retrieval tasks: statements and questions for them, strewn among noise. Take it with a trained tokenizer of 1024 tokens, which makes a token of each word and mark.',
+      ),
+    task: z
+      .enum(['niah', 'vt', 'both'])
+      .default('niah')
+      .describe(
+        'niah: needles in a haystack, each with a question for its value; vt: variable tracking, chains of things that have the value of the one before, with a question for all that have a value; both: one or the other, by chance.',
+      ),
+    length: z.int().min(1).default(256).describe('Words and punctuation marks of a document.'),
+    needles: z.int().min(1).max(MOST_NEEDLES).default(8).describe('Statements of a document (niah).'),
+    recalls: z.int().min(1).default(1).describe('Questions for each of them (niah).'),
+    chains: z.int().min(1).default(2).describe('Chains of a document, and questions (vt).'),
+    hops: z.int().min(0).default(2).describe('Links of a chain after its first statement (vt).'),
+    documents: z.int().min(1).describe('Documents; each is drawn anew.'),
+    seed: z.int().default(0).describe('Of the documents.'),
+  })
+  .refine(({ chains, hops }) => chains * (hops + 1) <= MOST_NEEDLES, {
+    path: ['chains'],
+    error: `chains times one more than hops must be at most ${MOST_NEEDLES}`,
+  })
+  .refine((task) => needlesUnits(task) <= task.length, {
+    path: ['length'],
+    error: (issue) => {
+      const task = issue.input as NeedleCounts & { readonly length: number };
+      return `statements and questions alone are ${needlesUnits(task)} words and marks, more than ${task.length}`;
+    },
+  });
+
 export const SourceConfig = z.discriminatedUnion('kind', [
   WordnetSource,
   TextSource,
@@ -171,6 +208,7 @@ export const SourceConfig = z.discriminatedUnion('kind', [
   ParquetSource,
   DebianSource,
   BigramBackcopySource,
+  NeedlesSource,
 ]);
 
 const TrainedTokenizer = z.strictObject({

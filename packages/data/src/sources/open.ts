@@ -4,6 +4,7 @@ import { brsSource } from './brs.ts';
 import { debianPackageFolder, unpackDebianPackage } from './debian.ts';
 import { listFiles } from './files.ts';
 import { jsonlSource } from './jsonl.ts';
+import { needlesSource } from './needles.ts';
 import { parquetSource } from './parquet.ts';
 import type { TextSourceReader } from './source.ts';
 import { textSource } from './text.ts';
@@ -35,6 +36,7 @@ export async function openSource(
 ): Promise<TextSourceReader> {
   if (source.kind === 'wordnet') return wordnetSource();
   if (source.kind === 'bigram-backcopy') return bigramBackcopySource(source);
+  if (source.kind === 'needles') return needlesSource(source);
   if (source.kind === 'debian') {
     const folder = download
       ? await unpackDebianPackage(source.package, downloadRoot, signal)
