@@ -1,6 +1,7 @@
-/** `sluice evaluate`: perplexity of a trained model. */
+/** `sluice evaluate`: perplexity of a trained model, or its retrieval from long contexts. */
 
 import { defineCommand } from '../cli/command.ts';
+import { LONG_CONTEXT_OPTIONS, type LongContextArguments } from '../cli/longContextOptions.ts';
 import {
   ROPE_SET_OPTION,
   SCORED_TEXT_OPTIONS,
@@ -8,7 +9,7 @@ import {
   wholeNumber,
 } from '../cli/options.ts';
 
-interface EvaluateArguments extends ScoredTextArguments {
+interface EvaluateArguments extends ScoredTextArguments, LongContextArguments {
   readonly source: string;
   readonly sequenceLength?: number;
   readonly set?: string[];
@@ -16,7 +17,8 @@ interface EvaluateArguments extends ScoredTextArguments {
 
 export const evaluateCommand = defineCommand<EvaluateArguments>({
   name: 'evaluate',
-  describe: 'Measure the perplexity of a run, a checkpoint or a Hugging Face model.',
+  describe:
+    'Measure the perplexity of a run, a checkpoint or a Hugging Face model, or its retrieval from long contexts.',
   positionals: {
     source: {
       type: 'string',
@@ -33,6 +35,7 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
       describe: 'Tokens of a sequence; as many as the model is meant for by default.',
     },
     set: ROPE_SET_OPTION,
+    ...LONG_CONTEXT_OPTIONS,
   },
   examples: [
     ['sluice evaluate runs/quickstart', 'Perplexity on the whole validation split.'],
@@ -42,8 +45,18 @@ export const evaluateCommand = defineCommand<EvaluateArguments>({
       'sluice evaluate runs/quickstart --sequence-length 512 --set model.ropeScaling.kind=linear model.ropeScaling.factor=4',
       'On sequences four times as long as those of training.',
     ],
+    ['sluice evaluate runs/needles --task niah --length 256,1k', 'Needles in haystacks of two lengths.'],
+    [
+      'sluice evaluate runs/needles --task niah --length 1k --set model.ropeScaling.kind=yarn model.ropeScaling.factor=4 model.ropeScaling.originalLength=256',
+      'With YaRN, without training.',
+    ],
   ],
-  async run({ source, split, text, data, sequenceLength, set }, { log }) {
+  async run({ task, sequenceLength, ...request }, { log }) {
+    if (task !== undefined) {
+      const { measureLongContext } = await import('../run/longContext.ts');
+      return measureLongContext({ task, ...request }, log);
+    }
+    const { source, split, text, data, set } = request;
     const { readTextFile } = await import('@sluice/core');
     const { formatCount, formatLoss } = await import('@sluice/observe');
     const { withModel } = await import('../run/inference.ts');

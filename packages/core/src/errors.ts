@@ -434,6 +434,15 @@ export const ERROR_TABLE = {
     advice:
       'Install again (npm ci), or work on Linux, macOS or Windows with x64 or arm64. Byte-level BPE without a normalizer, as tokenizers trained here are, does without the library.',
   },
+  SLUICE_E_TASK_LENGTH: {
+    summary:
+      'A prompt of a long-context task was asked for that is shorter than what is hidden in it and the question.',
+    advice: 'Give a larger --length, or hide fewer needles (--needles) or chains (--chains).',
+  },
+  SLUICE_E_TASK_HAYSTACK: {
+    summary: 'The text that needles are to be hidden in holds the words of the needles itself.',
+    advice: 'Take `--haystack noise`, another text (--text, --data), a smaller --length, or fewer needles.',
+  },
   SLUICE_E_TOKENIZER_TEXT: {
     summary: 'A text holds something that the tokenizer has no token for.',
     advice:

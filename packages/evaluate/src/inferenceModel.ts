@@ -14,8 +14,14 @@ import {
 import { type Decoder, KeyValueCache, type LossParts } from '@sluice/model';
 import { type CorpusLoss, type Grain, type SavedUpdate, type TokenSource, weightedMean } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
+import { type Haystack, noiseHaystack, textHaystack } from './longContext/haystack.ts';
+import {
+  type LongContextOptions,
+  type LongContextResult,
+  retrieveFromContext,
+} from './longContext/longContext.ts';
 import { sampleToken } from './sampling.ts';
-import { grainsOf, textRemainder, textSource } from './scoring.ts';
+import { grainsOf, partsBetween, textRemainder, textSource } from './scoring.ts';
 import type { Reading, TextCodec } from './textCodec.ts';
 
 export interface GenerateOptions {
@@ -57,6 +63,12 @@ export interface DiagnoseOptions extends Omit<DiagnosisOptions, 'update'> {
   /** Tokens of a sequence; as many as in training when left out, but at most 4096. */
   readonly sequenceLength?: number | undefined;
 }
+
+/** What needles are hidden in: noise sentences, a text, or a corpus. */
+export type HaystackChoice =
+  | { readonly kind: 'noise' }
+  | { readonly kind: 'text'; readonly text: string }
+  | ({ readonly kind: 'corpus' } & Pick<EvaluateOptions, 'split' | 'dataDirectory'>);
 
 export interface Evaluated {
   /** Mean cross-entropy, nats a token; of a mixture the mean of its corpora's by their weights. */
@@ -228,6 +240,32 @@ export class InferenceModel {
         ? await this.#corpusParts(split, dataDirectory, length)
         : await this.#wholeTextSource(text, length);
     return diagnose(this.decoder, source, { ...options, update: await this.#parts.measureUpdate() });
+  }
+
+  /**
+   * Needle in a haystack or variable tracking, at any length.
+   * @throws SLUICE_E_TASK_LENGTH, SLUICE_E_TASK_HAYSTACK, SLUICE_E_TOKENIZER_TEXT, and the errors of `codec`, and of `evaluate`
+   *   for the haystack
+   */
+  async retrieve(haystack: HaystackChoice, options: LongContextOptions): Promise<LongContextResult> {
+    const codec = await this.codec();
+    return retrieveFromContext(this.decoder, codec, await this.#haystackOf(haystack, options), options);
+  }
+
+  async #haystackOf(choice: HaystackChoice, { seed }: LongContextOptions): Promise<Haystack> {
+    if (choice.kind === 'noise') return noiseHaystack(seed);
+    if (choice.kind === 'text') return textHaystack(1, () => choice.text);
+    const [part] = await this.#corpusParts(choice.split, choice.dataDirectory, this.sequenceLength);
+    const { source } = part!;
+    const { tokenizer, start } = await this.codec();
+    const marks = new Set([...start, tokenizer.endOfTextId]);
+    const tokens = new Int32Array(source.sequenceLength + 1);
+    return textHaystack(source.numSequences, (sequence) => {
+      source.read(sequence, tokens);
+      return partsBetween(tokens.subarray(0, -1), marks)
+        .map((part) => tokenizer.decode(part))
+        .join('\n');
+    });
   }
 
   /** @param longest tokens of a sequence, or as many as the text has */

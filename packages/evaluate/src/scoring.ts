@@ -53,3 +53,15 @@ export function textRemainder({ tokens, sequenceLength, isBegun }: CutText): Gra
   if (isBegun) inputs[0] = tokens[0]!;
   return { index: 0, sequences: 1, inputs, targets: Int32Array.from(rest.slice(1)) };
 }
+
+/** The parts of a sequence between marks, such as end-of-text tokens; none is empty. */
+export function partsBetween(tokens: Int32Array, marks: ReadonlySet<number>): Int32Array[] {
+  const parts: Int32Array[] = [];
+  let begin = 0;
+  for (let end = 0; end <= tokens.length; end++) {
+    if (end < tokens.length && !marks.has(tokens[end]!)) continue;
+    if (end > begin) parts.push(tokens.subarray(begin, end));
+    begin = end + 1;
+  }
+  return parts;
+}

@@ -126,15 +126,25 @@ export class Decoder {
    * @param cache gets the tokens' keys and values; the logits are those of the whole sequence, to rounding
    */
   nextTokenLogits(tokens: Int32Array, cache?: KeyValueCache): Float32Array {
+    return this.#sequenceLogits(tokens, tokens.length - 1, cache);
+  }
+
+  /** Logits of every one of the tokens that follow those in `cache`, which gets their keys and values, [T·V]. */
+  followingLogits(tokens: Int32Array, cache: KeyValueCache): Float32Array {
+    return this.#sequenceLogits(tokens, 0, cache);
+  }
+
+  /** Logits of the tokens from `begin` on of one sequence, or of what follows in a cache, [(T − begin)·V]. */
+  #sequenceLogits(tokens: Int32Array, begin: number, cache: KeyValueCache | undefined): Float32Array {
     cache?.checkRoom(tokens.length);
-    const logits_1V = tf.tidy(() => {
+    const logits_RV = tf.tidy(() => {
       const { x_NC } = this.#hidden({ inputs: tokens, sequences: 1, cache }, undefined, []);
-      const last_1C = tf.slice2d(x_NC, [tokens.length - 1, 0], [1, this.config.hiddenSize]);
-      return this.#logitsOf(last_1C);
+      const rows_RC = tf.slice2d(x_NC, [begin, 0], [tokens.length - begin, this.config.hiddenSize]);
+      return this.#logitsOf(rows_RC);
     });
     cache?.advance(tokens.length);
-    const logits = logits_1V.dataSync<'float32'>();
-    logits_1V.dispose();
+    const logits = logits_RV.dataSync<'float32'>();
+    logits_RV.dispose();
     return logits;
   }
 

@@ -55,6 +55,12 @@ export class KeyValueCache {
     this.#length += tokens;
   }
 
+  /** Forgets all tokens but the first ones, so that another text can follow these. */
+  truncate(tokens: number): void {
+    invariant(tokens <= this.#length, `${tokens} tokens of ${this.#length}`);
+    this.#length = tokens;
+  }
+
   /** Forgets all tokens. */
   clear(): void {
     this.#length = 0;
