@@ -91,7 +91,8 @@ export async function withLaboratory<T>(
     const unigramLoss = ({ config }: Cell) => unigramLosses.get(recipesOf(config.data).join('\n')) ?? null;
     const { jobs, threads } = sharedOut(options);
     const hours = scale === 'full' ? undefined : experiment.coreHours[scale];
-    if (hours !== undefined) log(`all runs of this scale took ${hours} hours of one core where they were measured`);
+    if (hours !== undefined)
+      log(`all runs of this scale took ${hours} hours of one core where they were measured`);
     const progress = new ExperimentProgress(log, jobs);
     const begins = new Set(experiment.rows.map(({ from }) => from));
     const keepsCheckpoint = ({ row }: Cell) => options.keepCheckpoints === true || begins.has(row.name);
