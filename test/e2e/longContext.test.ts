@@ -75,7 +75,7 @@ data: { recipe: needles.yaml, sequenceLength: 64, beginning: <|endoftext|> }
     const short = await failed('evaluate run --task vt --length 20');
     t.is(short.code, 'SLUICE_E_TASK_LENGTH');
     const many = await failed('evaluate run --task vt --chains 20 --hops 15');
-    t.regex(many.message, /--chains 20 --hops 15 .* are 320 variables; there are words for 64/);
+    t.regex(many.message, /are 320 variables; there are words for 64/);
   },
 );
 
@@ -87,7 +87,13 @@ test.serial('needles are hidden in the held-out text of a run, and in any text',
   t.is(held.results.length, 1);
   t.is(held.results[0]!.depth, null);
   sandbox.write('book.txt', 'A river ran. It was wide and slow. Nobody saw it end.\nThe field was dry.');
-  const book = await evaluate(`${flags} --haystack text --text book.txt`);
+  const book = await evaluate(`${flags} --text book.txt`);
+  t.is(book.haystack, 'text');
+  for (const [mistake, message] of [
+    ['--depths 0', /--depths is of --task niah, not of vt/],
+    ['--haystack noise --text book.txt', /--haystack noise takes no text/],
+  ] as const)
+    t.regex((await failed(`evaluate ${flags} ${mistake}`)).message, message);
   t.not(book.results[0]!.answerLoss, held.results[0]!.answerLoss);
   // The table is for people.
   const { code, stdout } = await sandbox.start(`evaluate ${flags}`).ended;

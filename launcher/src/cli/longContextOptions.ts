@@ -70,7 +70,7 @@ export const LONG_CONTEXT_OPTIONS = {
     choices: ['noise', 'text'],
     ...ofTask,
     describe:
-      'What is hidden in: a few sentences again and again, or the text that --split, --data and --text name. noise by default.',
+      'What is hidden in: a few sentences again and again, or the text that --split, --data or --text name. noise where none is named.',
   },
   seed: {
     type: 'number',

@@ -24,7 +24,6 @@ export async function measureLongContext(
   log: (line: string) => void,
 ): Promise<CommandResult> {
   const { source, set, task } = request;
-  const haystack = haystackOf(request);
   const options = {
     task,
     needles: request.needles ?? DEFAULTS.needles,
@@ -35,7 +34,8 @@ export async function measureLongContext(
     depths: request.depths ?? [0, 0.25, 0.5, 0.75, 1],
     onProgress: percentLogger('reading prompts', log),
   };
-  refuseTooManyVariables(options);
+  refuseMistakes(request, options.chains * (options.hops + 1));
+  const haystack = haystackOf(request);
   const result = await withModel({ source, set }, log, (model) =>
     model.retrieve(haystack, { ...options, lengths: request.length ?? [model.sequenceLength] }),
   );
@@ -50,18 +50,28 @@ export async function measureLongContext(
   };
 }
 
-/** @throws SLUICE_E_USAGE */
-function refuseTooManyVariables({ task, chains, hops }: typeof DEFAULTS & { task: string }): void {
-  const variables = chains * (hops + 1);
-  if (task !== 'vt' || variables <= NEEDLE_KEYS.length) return;
+/** The flags that only one of the tasks has. */
+const FLAGS_OF = { niah: ['needles', 'depths'], vt: ['chains', 'hops'] } as const;
+
+/** @throws SLUICE_E_USAGE for a flag that changes nothing, and for more variables than there are words for */
+function refuseMistakes(request: LongContextRequest, variables: number): void {
+  const { task, haystack, text, data } = request;
+  const other = task === 'niah' ? 'vt' : 'niah';
+  const foreign = FLAGS_OF[other].find((flag) => request[flag] !== undefined);
+  if (foreign) throw new SluiceError('SLUICE_E_USAGE', `--${foreign} is of --task ${other}, not of ${task}.`);
+  if (haystack === 'noise' && (text ?? data) !== undefined) {
+    throw new SluiceError('SLUICE_E_USAGE', '--haystack noise takes no text: leave out --text and --data.');
+  }
+  if (task === 'niah' || variables <= NEEDLE_KEYS.length) return;
   throw new SluiceError(
     'SLUICE_E_USAGE',
-    `--chains ${chains} --hops ${hops}  are ${variables} variables; there are words for ${NEEDLE_KEYS.length}.`,
+    `--chains times one more than --hops are ${variables} variables; there are words for ${NEEDLE_KEYS.length}.`,
   );
 }
 
-function haystackOf({ haystack = 'noise', split, text, data }: LongContextRequest): HaystackChoice {
-  if (haystack === 'noise') return { kind: 'noise' };
+function haystackOf({ haystack, split, text, data }: LongContextRequest): HaystackChoice {
+  const isText = haystack === 'text' || (text ?? data) !== undefined;
+  if (!isText) return { kind: 'noise' };
   // Before the model, which takes longer to load than a mistyped path to see.
   if (text !== undefined) return { kind: 'text', text: readTextFile(text) };
   return { kind: 'corpus', split, dataDirectory: data };

@@ -43,13 +43,13 @@ export const NOISE_SENTENCES: readonly string[] = [
 ];
 
 /** That something has a value. */
-export const statement = (key: string, value: string): string => ` Note ${key}: ${value}.`;
+export const statement = (key: string, value: string): string => ` Note ${key} ${value}.`;
 
 /** That something has the value of another thing: a variable that is assigned another one. */
-export const reference = (key: string, to: string): string => ` Note ${key}: ${to}.`;
+export const reference = (key: string, to: string): string => ` Note ${key} ${to}.`;
 
 /** A question; an answer of `answerText` and `ANSWER_END` go on. The statement's own words come again, so that a model that only continues texts can answer. */
-export const askValue = (key: string): string => ` Recall ${key}:`;
+export const askValue = (key: string): string => ` Recall ${key}`;
 
 /** The same, for all that have a value, directly or through others. */
 export const askKeys = (value: string): string => ` Which are ${value}:`;

@@ -18,7 +18,9 @@ export class PromptReader {
   readonly #tokens: number;
   readonly #cache: KeyValueCache;
   #length = 0;
+  /** Logits of the token after the prompt, and the logarithm of the sum of their exponentials. */
   #next: Float32Array = new Float32Array();
+  #nextTotal = 0;
 
   /**
    * @param tokens ids that have a text; rows of the embedding beyond are padding
@@ -39,17 +41,20 @@ export class PromptReader {
       await new Promise(setImmediate);
     }
     this.#length = prompt.length;
+    this.#nextTotal = logSumExp(this.#next);
   }
 
   /** Logarithm of the probability that the answer follows the prompt, nats. */
   logLikelihood(answer: readonly number[]): number {
     const vocabulary = this.#next.length;
-    let sum = logProbability(this.#next, answer[0]!);
+    let sum = this.#next[answer[0]!]! - this.#nextTotal;
     if (answer.length > 1) {
       this.#cache.truncate(this.#length);
       const following = this.#decoder.followingLogits(Int32Array.from(answer.slice(0, -1)), this.#cache);
-      for (let t = 1; t < answer.length; t++)
-        sum += logProbability(following.subarray((t - 1) * vocabulary, t * vocabulary), answer[t]!);
+      for (let t = 1; t < answer.length; t++) {
+        const logits = following.subarray((t - 1) * vocabulary, t * vocabulary);
+        sum += logits[answer[t]!]! - logSumExp(logits);
+      }
     }
     return sum;
   }
@@ -67,8 +72,10 @@ export class PromptReader {
   }
 }
 
-function logProbability(logits: Float32Array, token: number): number {
-  const highest = logits.reduce((a, b) => Math.max(a, b));
-  const sum = logits.reduce((total, logit) => total + elementary.exp(logit - highest), 0);
-  return logits[token]! - highest - elementary.log(sum);
+function logSumExp(logits: Float32Array): number {
+  let highest = Number.NEGATIVE_INFINITY;
+  for (const logit of logits) if (logit > highest) highest = logit;
+  let sum = 0;
+  for (const logit of logits) sum += elementary.exp(logit - highest);
+  return highest + elementary.log(sum);
 }
