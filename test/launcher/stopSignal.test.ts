@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
-import { watchNpmParent } from '../../launcher/src/signals/parentWatch.ts';
+import { followingParent, watchParent } from '../../launcher/src/signals/parentWatch.ts';
 import { installStopSignal } from '../../launcher/src/signals/stopSignal.ts';
 
 function install() {
@@ -38,14 +38,15 @@ test('one Ctrl-C that arrives twice, from the terminal and from npm, counts once
   t.deepEqual(calls, ['request']);
 });
 
-test('the end of the parent asks for a stop only where npm started the command', async (t) => {
+test('the end of the parent asks for a stop only where npm, or a command that it is a part of, started the command', async (t) => {
   for (const [environment, expected] of [
     [{ npm_command: 'exec' }, 1],
+    [followingParent({}), 1],
     [{}, 0],
   ] as const) {
     let parent = 100;
     let gone = 0;
-    const unwatch = watchNpmParent(() => gone++, { environment, parent: () => parent, everyMs: 1 });
+    const unwatch = watchParent(() => gone++, { environment, parent: () => parent, everyMs: 1 });
     await delay(10);
     t.is(gone, 0);
     parent = 1;
@@ -99,7 +100,7 @@ test('a parent that the same ignored hang-up has ended asks for no stop', async 
   let parent = 100;
   let gone = 0;
   const environment = { npm_command: 'exec' };
-  const unwatch = watchNpmParent(() => gone++, {
+  const unwatch = watchParent(() => gone++, {
     environment,
     parent: () => parent,
     everyMs: 1,

@@ -21,7 +21,7 @@ import type { Journal } from '../run/journal.ts';
 import { recoveryFromStop } from '../run/recovery.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
-import { watchNpmParent } from '../signals/parentWatch.ts';
+import { watchParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
 import { goBack, judge, leaveOutApart, stoppedForGood, withRecovery } from './afterFault.ts';
 import { saveCheckpoint } from './checkpoints.ts';
@@ -60,7 +60,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     },
     onAbort: () => abort(recorder),
   });
-  const unwatch = watchNpmParent(() => stop.request());
+  const unwatch = watchParent(() => stop.request());
   const board = new RunBoard({
     ...{ run, token, fleet: session.fleet, steps: config.training.steps },
     step: () => underway.state.step,

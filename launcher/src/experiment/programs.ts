@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { SluiceError } from '@sluice/core';
+import { followingParent } from '../signals/parentWatch.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
 
@@ -23,12 +24,13 @@ export interface ProgramEnd {
 
 /**
  * Runs `sluice WORDS --json` to its end. It has a process group of its own: what a terminal sends to this process reaches it
- * only through `stop`.
+ * only through `stop`. It stops, in order, when this process is killed.
  * @param stop asks it for an orderly end
  */
 export async function runProgram(words: readonly string[], stop: AbortSignal): Promise<ProgramEnd> {
   const child = spawn(process.execPath, [PROGRAM, ...words, '--json'], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: followingParent(),
     detached: true,
   });
   let [out, said] = ['', ''];

@@ -44,6 +44,9 @@ const LASTING_RISE = 0.5;
 /** How often one looks at a run, ms. */
 const LOOK_MS = 500;
 
+/** Pauses, in all, for the end of a run whose experiment was killed, ms. */
+const LONGEST_END_MS = 60_000;
+
 /** Errors that are what training came to, in words. */
 const DIVERGENCES: Readonly<Record<string, string>> = {
   SLUICE_E_NON_FINITE: 'its values were no finite numbers',
@@ -114,9 +117,8 @@ async function train(
   const giveUp = new AbortController();
   const rule = options.hopeless?.(cell);
   const metrics = new FollowedMetrics(runDirectory(folder.run).metrics);
-  const words = ['launch', folder.config, '--run-dir', folder.run, '--threads', String(options.threads)];
   let isRunning = true;
-  const running = runProgram(words, AbortSignal.any([stop, giveUp.signal])).finally(
+  const running = launch(folder, options.threads, AbortSignal.any([stop, giveUp.signal])).finally(
     () => (isRunning = false),
   );
   const hopelessNow = () => rule && hopelessStep(lossesOf(metrics), rule);
@@ -128,6 +130,16 @@ async function train(
     if (hopelessNow() !== undefined) giveUp.abort();
   }
   return { end: await running, hopelessAt: hopelessNow() };
+}
+
+/** Waits for a run of an experiment that was killed, which is about to save and to end. */
+async function launch(folder: CellFolder, threads: number, stop: AbortSignal): Promise<ProgramEnd> {
+  const words = ['launch', folder.config, '--run-dir', folder.run, '--threads', String(threads)];
+  for (let waited = 0; ; waited += LOOK_MS) {
+    const end = await runProgram(words, stop);
+    if (end.error?.code !== 'SLUICE_E_RUN_IN_USE' || waited > LONGEST_END_MS || stop.aborted) return end;
+    await delay(LOOK_MS);
+  }
 }
 
 function lossesOf({ steps }: FollowedMetrics): (number | null)[] {

@@ -1,7 +1,7 @@
 /** Ctrl-C, SIGTERM and hang-ups during work that begins files: it is given the time to remove them. */
 
 import { SluiceError } from '@sluice/core';
-import { watchNpmParent } from './parentWatch.ts';
+import { watchParent } from './parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal, type SignalSource } from './stopSignal.ts';
 
 /**
@@ -21,7 +21,7 @@ export async function interruptible<T>(
     onRequest: () => controller.abort(new SluiceError('SLUICE_E_INTERRUPTED', 'Interrupted by a signal.')),
     onAbort: () => process.exit(ABORTED_EXIT_CODE),
   });
-  const unwatch = watchNpmParent(() => stop.request());
+  const unwatch = watchParent(() => stop.request());
   try {
     return await work(signal);
   } catch (error) {

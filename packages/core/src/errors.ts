@@ -60,7 +60,7 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_INTERRUPTED: {
     summary: 'A command was ended by Ctrl-C, SIGTERM or a hang-up before it was done.',
-    advice: 'Run it again; the files that it had begun are removed.',
+    advice: 'Run it again: what it had begun is gone on with, where it can be, and removed elsewhere.',
   },
   SLUICE_E_RUN_EXISTS: {
     summary: 'Training was asked to start in a directory that already holds a run.',
