@@ -1,6 +1,14 @@
 /** How verdicts are told: to people in a terminal, as JSON, and as a page of Markdown with what it rests on. */
 
-import { type ExperimentResults, type FindLrResults, formatNumber, terminalTable } from '@sluice/observe';
+import {
+  compareRows,
+  type Estimate,
+  type ExperimentResults,
+  type FindLrResults,
+  formatNumber,
+  summarizeRows,
+  terminalTable,
+} from '@sluice/observe';
 import type { JudgedClaim, JudgedTest, Verdict } from './judge.ts';
 
 export function claimAsJson({ claim, verdict, tests }: JudgedClaim) {
@@ -87,12 +95,15 @@ export function claimsMarkdown(
   ].join('\n');
 }
 
-function experimentSection({ name, scale, title, version, arithmetic, runs }: ExperimentResults): string[] {
+function experimentSection(results: ExperimentResults): string[] {
+  const { name, scale, title, version, arithmetic, runs } = results;
   return [
     '',
     `### ${title}`,
     '',
     `\`sluice experiment\` of \`${name}.yaml\`, scale ${scale}, version ${version}, arithmetic ${arithmetic}.`,
+    '',
+    ...rowsTable(results),
     '',
     '| Row | Seed | Outcome | Validation loss | Spikes | Configuration | Weights |',
     '| --- | --- | --- | --- | --- | --- | --- |',
@@ -101,6 +112,40 @@ function experimentSection({ name, scale, title, version, arithmetic, runs }: Ex
         `| ${run.row} | ${run.seed} | ${run.outcome} | ${run.validationLoss?.toFixed(4) ?? ''} | ${run.spikes} | ${short(run.configHash)} | ${short(run.weightsHash)} |`,
     ),
   ];
+}
+
+/** Means over the seeds that finished, beside the paper's numbers. */
+function rowsTable(results: ExperimentResults): string[] {
+  const compared = new Map(compareRows(results).map(({ row, loss }) => [row.name, loss]));
+  const shown = (estimate: Estimate | undefined, digits: number) =>
+    estimate ? `${estimate.mean.toFixed(digits)}${spreadOf(estimate, digits)}` : '';
+  return [
+    '| Row | Parameters | Validation loss | Over its baseline | Perplexity | The paper’s | First-token attention | Massive activation | Gate score |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
+    ...summarizeRows(results).map((summary) => {
+      const { row } = summary;
+      const loss = compared.get(row.name);
+      const difference = loss?.interval
+        ? `${signed(loss.mean)} [${signed(loss.interval.low)}, ${signed(loss.interval.high)}]`
+        : '';
+      const cells = [
+        row.name,
+        row.parameters.total.toLocaleString('en-US'),
+        shown(summary.validationLoss, 3),
+        difference,
+        shown(summary.perplexity, 0),
+        row.paper.perplexity === null ? 'diverged' : String(row.paper.perplexity ?? ''),
+        shown(summary.firstTokenAttention, 3),
+        shown(summary.massiveActivation, 2),
+        shown(summary.gateScoreMean, 3),
+      ];
+      return `| ${cells.join(' | ')} |`;
+    }),
+  ];
+}
+
+function spreadOf({ spread }: Estimate, digits: number): string {
+  return spread === undefined ? '' : ` ± ${spread.toFixed(digits)}`;
 }
 
 function ratesSection({ name, scale, title, criterion, variants }: FindLrResults): string[] {
