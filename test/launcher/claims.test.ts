@@ -69,6 +69,7 @@ test('sameness is a matter of how far is far', (t) => {
   const rows = { a: losses(5.01, 5.1, 5.21), b: losses(5, 5.1, 5.2) };
   t.is(verdictOf(compare({ expect: 'same', by: 0.05 }), rows), 'supported');
   t.is(verdictOf(compare({ expect: 'same', by: 0.01 }), rows), 'undecided');
+  t.is(verdictOf(compare({ expect: 'same' }), { a: rows.b, b: rows.b }), 'supported');
   t.is(verdictOf(compare({ expect: 'same', by: 0.05 }), { ...rows, a: losses(6, 6.1, 6.2) }), 'contradicted');
 });
 
@@ -125,7 +126,11 @@ test('a share of a gain, and gains in two settings, are compared seed by seed', 
 test('stable rates that differ by less than half a step of the grid are the same', (t) => {
   const variant = (name: string, rates: readonly number[]) => ({
     name,
-    seeds: rates.map((largestStable, i) => ({ seed: i + 1, largestStable })),
+    seeds: rates.map((largestStable, i) => ({
+      seed: i + 1,
+      largestStable,
+      smallestUnstable: largestStable < 0.5 ? 2 * largestStable : null,
+    })),
   });
   const findLr = {
     resolution: Math.SQRT2,
@@ -133,6 +138,8 @@ test('stable rates that differ by less than half a step of the grid are the same
       variant('a', [0.04, 0.04, 0.04]),
       variant('b', [0.01, 0.01, 0.01]),
       variant('c', [0.01, 0.01, 0.01]),
+      variant('top', [0.5, 0.5, 0.5]),
+      variant('high', [0.5, 0.5, 0.5]),
     ],
   } as unknown as FindLrResults;
   const results: KnownResults = { experiment: () => undefined, findLr: () => findLr };
@@ -142,6 +149,9 @@ test('stable rates that differ by less than half a step of the grid are the same
   t.is(judge('b', 'a', 'higher').verdict, 'contradicted');
   t.is(judge('b', 'c', 'same').verdict, 'supported');
   t.is(judge('b', 'c', 'higher').verdict, 'contradicted');
+  // The search ended where both were stable still.
+  t.like(judge('top', 'high', 'same'), { verdict: 'undecided', seeds: 0 });
+  t.is(judge('top', 'a', 'higher').verdict, 'supported');
 });
 
 test('a claim holds where all its tests do, and has no verdict without any', (t) => {

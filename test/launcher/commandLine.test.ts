@@ -52,7 +52,7 @@ test('commands and flags are those that the design lists', (t) => {
     'verify-resume <config> --kills --seed --agents --run-dir --set --workers --expert-parallel --threads',
     'import <source> --out --ignore-config',
     'experiment <experiment> --scale --seeds --rows --jobs --threads --directory --keep-checkpoints',
-    'find-lr <experiment> --scale --seeds --rows --jobs --threads --directory --keep-checkpoints',
+    'find-lr <experiment> --scale --seeds --rows --jobs --threads --directory',
     'claims <claims> --only --scale --seeds --budget --jobs --threads --directory',
     'export <source> --hf --dtype --layout',
     'data prepare <recipe> --force',

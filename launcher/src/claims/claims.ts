@@ -5,8 +5,8 @@ import { makeDirectories, resolvePath, SluiceError, writeFileAtomic } from '@slu
 import type { ExperimentResults, FindLrResults } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { collectResults } from '../experiment/collectResults.ts';
-import type { ExperimentScale } from '../experiment/config.ts';
-import { FIND_LR_RULES, searchRates } from '../experiment/findLr.ts';
+import { type ExperimentScale, loadExperiment, scalingOf } from '../experiment/config.ts';
+import { searchRates } from '../experiment/findLr.ts';
 import { type ExperimentOptions, withLaboratory } from '../experiment/laboratory.ts';
 import { runCells } from '../experiment/runCells.ts';
 import { type Claim, type ClaimTest, loadClaims, rowsOf } from './config.ts';
@@ -45,6 +45,7 @@ export async function testClaims(options: ClaimsOptions, log: Log): Promise<Comm
   const { title, claims } = loadClaims(path);
   const chosen = chosenClaims(path, claims, options.only);
   const tests = chosen.flatMap((claim) => claim.tests);
+  checkTests(path, chosen, scale);
   const budget = budgetSignal(options.budget);
   const experiments = new Map<string, ExperimentResults>();
   for (const need of needsOf(tests.filter(({ kind }) => kind !== 'stable-rate'))) {
@@ -60,11 +61,22 @@ export async function testClaims(options: ClaimsOptions, log: Log): Promise<Comm
   const judged = chosen.map((claim) =>
     judgeClaim(claim, { experiment: (file) => experiments.get(file), findLr: (file) => rates.get(file) }),
   );
+  const runs = [...experiments.values()].flatMap((results) => results.runs);
+  const count = (outcome: string) => runs.filter((run) => run.outcome === outcome).length;
+  const missing = {
+    failed: count('failed'),
+    pending: count('pending'),
+    budgetSpent: budget?.aborted ?? false,
+  };
   const folder = join(resolve(directory), `claims-${scale}`);
   const written = await writeVerdicts(folder, title, judged, [...experiments.values()], [...rates.values()]);
   return {
-    json: { ...written, scale, claims: judged.map(claimAsJson) },
-    text: [claimsText(`${title} (${scale})`, judged), `results: ${written.results}`].join('\n'),
+    json: { ...written, scale, ...missing, claims: judged.map(claimAsJson) },
+    text: [
+      claimsText(`${title} (${scale})`, judged),
+      ...missingLines(missing),
+      `results: ${written.results}`,
+    ].join('\n'),
   };
 }
 
@@ -84,8 +96,46 @@ function chosenClaims(
   return only ? claims.filter(({ id }) => only.includes(id)) : claims;
 }
 
+/** Finds what a test asks for that is not there, before hours of other runs. */
+function checkTests(path: string, claims: readonly Claim[], scale: ExperimentScale): void {
+  for (const { id, tests } of claims) {
+    for (const test of tests) {
+      const file = resolvePath(path, test.experiment);
+      const experiment = loadExperiment(file);
+      scalingOf(file, experiment, scale);
+      const missing = rowsOf(test).find((name) => !experiment.rows.some((row) => row.name === name));
+      if (missing === undefined) continue;
+      throw new SluiceError(
+        'SLUICE_E_USAGE',
+        `Claim ${id} of ${path} is about a row ${missing} that ${file} does not have.`,
+        {
+          details: { claim: id, row: missing, experiment: file },
+        },
+      );
+    }
+  }
+}
+
+interface MissingRuns {
+  readonly failed: number;
+  readonly pending: number;
+  readonly budgetSpent: boolean;
+}
+
+function missingLines({ failed, pending, budgetSpent }: MissingRuns): string[] {
+  return [
+    ...(failed > 0 ? [`${failed} runs failed; the same command tries them again`] : []),
+    ...(pending > 0 || budgetSpent
+      ? [`the budget was spent with ${pending} runs to do; the same command goes on`]
+      : []),
+  ];
+}
+
 function budgetSignal(hours: number | undefined): AbortSignal | undefined {
-  return hours === undefined ? undefined : AbortSignal.timeout(Math.round(hours * 3_600_000));
+  // A timer takes no more than 24 days.
+  return hours === undefined
+    ? undefined
+    : AbortSignal.timeout(Math.min(Math.round(hours * 3_600_000), 2 ** 31 - 1));
 }
 
 /** Each experiment once, with the rows that any test needs of it. */
@@ -134,7 +184,7 @@ async function findRates(
 ): Promise<FindLrResults | undefined> {
   try {
     const found = laboratoryOptions(claimsFile, need, options, budget);
-    return await withLaboratory(found, log, searchRates, FIND_LR_RULES);
+    return await withLaboratory(found, log, searchRates);
   } catch (error) {
     if (budget?.aborted) return undefined;
     throw error;

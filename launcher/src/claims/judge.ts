@@ -112,6 +112,8 @@ function divergence(
 interface Bounds {
   readonly low: number;
   readonly high: number;
+  /** Whether the ends belong to it. */
+  readonly isClosed?: boolean;
 }
 
 interface Question {
@@ -137,7 +139,8 @@ function questionOf(test: RunsTest, find: FindRun): Question {
         numberOf: (seed) => {
           const [ours, theirs] = [of(row, seed, layer), of(than, seed, thanLayer)];
           if (ours === undefined || theirs === undefined) return undefined;
-          return log ? Math.log(ours / theirs) : ours - theirs;
+          if (!log) return ours - theirs;
+          return ours > 0 && theirs > 0 ? Math.log(ours / theirs) : undefined;
         },
         text: `${log ? 'log ratio of ' : ''}${measure} of ${shown(row, layer)} to ${shown(than, thanLayer)}`,
       };
@@ -191,7 +194,7 @@ function compareBounds(expect: 'lower' | 'higher' | 'same', by: number, isLog: b
   const open = { low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
   if (expect === 'lower') return { ...open, high: isLog ? by : -by };
   if (expect === 'higher') return { ...open, low: by };
-  return { low: -Math.abs(by), high: Math.abs(by) };
+  return { low: -Math.abs(by), high: Math.abs(by), isClosed: true };
 }
 
 function measured(run: ExperimentRun | undefined, measure: Measure, layer?: number): number | undefined {
@@ -208,7 +211,7 @@ function measured(run: ExperimentRun | undefined, measure: Measure, layer?: numb
 /** Says on which side the mean lies, as sure as its interval lets one be. */
 function judgeNumbers(
   values: readonly number[],
-  { low, high }: Bounds,
+  { low, high, isClosed = false }: Bounds,
   purpose: readonly string[],
 ): Omit<Judged, 'text'> {
   if (values.length === 0) return { verdict: 'undecided', effect: null, interval: null, seeds: 0 };
@@ -217,23 +220,31 @@ function judgeNumbers(
   const [from, to] = interval
     ? [interval.low, interval.high]
     : [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
-  const verdict =
-    from > low && to < high ? 'supported' : to <= low || from >= high ? 'contradicted' : 'undecided';
+  const isWithin = isClosed ? from >= low && to <= high : from > low && to < high;
+  const isBeyond = isClosed ? to < low || from > high : to <= low || from >= high;
+  const verdict = isWithin ? 'supported' : isBeyond ? 'contradicted' : 'undecided';
   return { verdict, effect, interval, seeds: values.length };
 }
 
 /** Rates are steps of a grid: seeds that agree on the step leave no interval, and differ by less than a step. */
 function judgeRates(test: Extract<ClaimTest, { kind: 'stable-rate' }>, results: FindLrResults): Judged {
-  const rateOf = (name: string, seed: number) =>
-    results.variants.find((variant) => variant.name === name)?.seeds.find((one) => one.seed === seed)
-      ?.largestStable;
+  const searchOf = (name: string, seed: number) =>
+    results.variants.find((variant) => variant.name === name)?.seeds.find((one) => one.seed === seed);
   const seeds = [...new Set(results.variants.flatMap((variant) => variant.seeds.map(({ seed }) => seed)))];
   const logs = seeds.flatMap((seed) => {
-    const [ours, theirs] = [rateOf(test.row, seed), rateOf(test.than, seed)];
-    return ours && theirs ? [Math.log(ours / theirs)] : [];
+    const [ours, theirs] = [searchOf(test.row, seed), searchOf(test.than, seed)];
+    if (!ours?.largestStable || !theirs?.largestStable) return [];
+    // Two that are stable at every rate may differ beyond it.
+    if (ours.smallestUnstable === null && theirs.smallestUnstable === null) return [];
+    return [Math.log(ours.largestStable / theirs.largestStable)];
   });
+  const lacking = seeds.length - logs.length;
+  const rest =
+    lacking === 0
+      ? ''
+      : `; with ${lacking} of ${seeds.length} seeds both are stable at every rate that was tried, or one at none`;
   const step = Math.log(results.resolution);
-  const text = `log ratio of the largest stable rates of ${test.row} to ${test.than} (the grid’s own step is ${step.toFixed(2)})`;
+  const text = `log ratio of the largest stable rates of ${test.row} to ${test.than} (the grid’s own step is ${step.toFixed(2)})${rest}`;
   // Less than half a step cannot be told from none.
   const bounds = compareBounds(test.expect, step / 2, false);
   return { ...judgeNumbers(logs, bounds, ['rates', test.row, test.than]), text };

@@ -54,6 +54,9 @@ export const EXPERIMENT_OPTIONS = {
 
 /** As the work takes them. */
 export function experimentOptions({ rows, scale = 'full', ...others }: ExperimentArguments) {
-  const names = rows?.split(',').map((name) => name.trim());
+  const names = rows
+    ?.split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
   return { ...others, scale, rows: names };
 }

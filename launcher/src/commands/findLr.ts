@@ -8,6 +8,9 @@ import {
   experimentOptions,
 } from '../cli/experimentOptions.ts';
 
+/** A search keeps no checkpoints: it has so many runs that fail. */
+const { 'keep-checkpoints': _, ...PROBE_OPTIONS } = EXPERIMENT_OPTIONS;
+
 export const findLrCommand = defineCommand<ExperimentArguments>({
   name: 'find-lr',
   describe:
@@ -20,7 +23,7 @@ export const findLrCommand = defineCommand<ExperimentArguments>({
       describe: 'The experiment; its section findLr says what is looked for, and where (YAML).',
     },
   },
-  options: EXPERIMENT_OPTIONS,
+  options: PROBE_OPTIONS,
   examples: [
     [
       'sluice find-lr configs/experiments/edge-of-stability.yaml --scale tiny',

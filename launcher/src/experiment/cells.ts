@@ -1,7 +1,6 @@
 /** The runs of an experiment: each row with each seed, resolved, and what tells one from another. */
 
-import { readFileSync } from 'node:fs';
-import { hashConfig, SluiceError, sha256 } from '@sluice/core';
+import { hashConfig, SluiceError } from '@sluice/core';
 import { recipesOf } from '@sluice/data';
 import type { RunConfig } from '@sluice/train';
 import { configFromRun } from '../run/runPaths.ts';
@@ -13,6 +12,7 @@ import {
   experimentDirectory,
   experimentRun,
 } from './config.ts';
+import type { HopelessRule } from './hopeless.ts';
 
 /** One run of an experiment. */
 export interface Cell {
@@ -20,7 +20,9 @@ export interface Cell {
   readonly seed: number;
   /** Resolved, with absolute paths; without the weights that it begins with. */
   readonly config: RunConfig;
-  /** Of all that a bit of the result depends on: cells of several experiments that have the same key are the same run. */
+  /** When it is given up before its end: a probe, of which nothing but its curve is of interest. */
+  readonly hopeless?: HopelessRule | undefined;
+  /** Of all that its result depends on: cells of several experiments that have the same key are the same run. */
   readonly key: string;
   /** The run whose weights this one begins with. */
   readonly from?: Cell | undefined;
@@ -34,68 +36,98 @@ export interface CellsOf {
   readonly scale: ExperimentScale;
 }
 
+/** A corpus, or a mixture of them, that runs are trained on. */
+export interface Corpora {
+  /** Content hash of what was prepared. */
+  readonly datasetHash: string;
+  /** Loss of a unigram model on the held-out split, nats a token; null for a mixture. */
+  readonly unigramLoss: number | null;
+}
+
+/** What a change of a row's configuration may say: of everything else there is a line of the experiment. */
+interface Change {
+  /** `section.key=value` each. */
+  readonly changes?: readonly string[];
+  readonly hopeless?: HopelessRule;
+}
+
 /** What none of the weights depends on, nor what is measured of them. */
 const OF_NO_CONSEQUENCE = ['name', 'hosts', 'faults', 'checkpoint', 'initialize'] as const;
 
-/** Makes cells, each once. */
+/** Makes cells. */
 export class Cells {
   readonly #of: CellsOf;
-  readonly #recipes = new Map<string, string>();
+  readonly #corpora: (data: RunConfig['data']) => Corpora;
 
-  constructor(of: CellsOf) {
+  /** @param corpora of a run's configuration, prepared */
+  constructor(of: CellsOf, corpora: (data: RunConfig['data']) => Corpora) {
     this.#of = of;
+    this.#corpora = corpora;
   }
 
-  /**
-   * @param changes of the row's configuration, `section.key=value` each
-   * @throws the coded errors of `experimentRun` and `validateConfig`, with the name of the row
-   */
-  make(row: ExperimentRow, seed: number, changes: readonly string[] = []): Cell {
+  /** @throws as `resolveRow` */
+  make(row: ExperimentRow, seed: number, { changes = [], hopeless }: Change = {}): Cell {
     const { experiment } = this.#of;
     const source = row.from === undefined ? undefined : experiment.rows.find(({ name }) => name === row.from);
     const from = source && this.make(source, seed);
-    const config = this.#resolve(row, [...changes, `seed=${seed}`]);
-    return { row, seed, config, key: this.#keyOf(config, from), from };
+    const config = resolveRow(this.#of, row, [...changes, `seed=${seed}`]);
+    return { row, seed, config, hopeless, key: this.#keyOf(config, from, hopeless), from };
   }
 
-  #resolve(row: ExperimentRow, changes: readonly string[]): RunConfig {
-    const { path, experiment, scale } = this.#of;
-    try {
-      const written = experimentRun(path, experiment, row, scale, changes);
-      const config = configFromRun(experimentDirectory(path, experiment, row), written);
-      validateConfig(config);
-      return config;
-    } catch (error) {
-      if (!(error instanceof SluiceError)) throw error;
-      throw new SluiceError(error.code, `Row ${row.name} of ${path}: ${error.message}`, {
-        cause: error,
-        details: { ...error.details, row: row.name },
-      });
-    }
+  /** Content hash of what is trained on, and the loss of a unigram model on it. */
+  corporaOf({ config }: Pick<Cell, 'config'>): Corpora {
+    return this.#corpora(config.data);
   }
 
-  #keyOf(config: RunConfig, from: Cell | undefined): string {
+  #keyOf(config: RunConfig, from: Cell | undefined, hopeless: HopelessRule | undefined): string {
     const { missing, optimizer } = config.initialize;
     const { lanes } = config.parallel;
+    const { mixture } = config.data;
     const counted: Record<string, unknown> = {
       ...config,
       parallel: { lanes },
-      data: { ...config.data, recipe: undefined, mixture: config.data.mixture && mixtureKeys(config) },
-      recipes: recipesOf(config.data).map((recipe) => this.#hashOfFile(recipe)),
+      // A corpus is what was prepared, wherever its recipe lies.
+      data: { ...config.data, recipe: undefined, mixture: mixture && { ...mixture, recipes: undefined } },
+      corpora: this.#corpora(config.data).datasetHash,
       from: from && { weights: from.key, missing, optimizer },
+      hopeless,
     };
     for (const name of OF_NO_CONSEQUENCE) delete counted[name];
     return hashConfig(counted);
   }
+}
 
-  /** A recipe is what it says, wherever it lies. */
-  #hashOfFile(path: string): string {
-    const known = this.#recipes.get(path) ?? sha256(readFileSync(path));
-    this.#recipes.set(path, known);
-    return known;
+/**
+ * The configuration of a row's run, with absolute paths.
+ * @param changes made last, `section.key=value` each
+ * @throws the coded errors of `experimentRun` and `validateConfig`, with the name of the row
+ */
+export function resolveRow(
+  { path, experiment, scale }: CellsOf,
+  row: ExperimentRow,
+  changes: readonly string[] = [],
+): RunConfig {
+  try {
+    const written = experimentRun(path, experiment, row, scale, changes);
+    if (written.initialize.from !== undefined) {
+      throw new SluiceError(
+        'SLUICE_E_USAGE',
+        `it begins with the weights of ${written.initialize.from} (initialize.from); in an experiment a row begins with those of another, which it names by \`from\`.`,
+      );
+    }
+    const config = configFromRun(experimentDirectory(path, experiment, row), written);
+    validateConfig(config);
+    return config;
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    throw new SluiceError(error.code, `Row ${row.name} of ${path}: ${error.message}`, {
+      cause: error,
+      details: { ...error.details, row: row.name },
+    });
   }
 }
 
-function mixtureKeys({ data: { mixture } }: RunConfig) {
-  return { ...mixture, recipes: undefined };
+/** Names the corpora of a configuration while they are not prepared. */
+export function corporaName({ data }: Pick<RunConfig, 'data'>): string {
+  return recipesOf(data).join('\n');
 }

@@ -11,13 +11,13 @@ import type { CellResult } from './runCell.ts';
 
 /** @param results of the laboratory's cells, in their order */
 export function collectResults(laboratory: Laboratory, results: readonly CellResult[]): ExperimentResults {
-  const { cells, rows, seeds, experiment, unigramLoss } = laboratory;
+  const { cells, rows, seeds, experiment, make } = laboratory;
   // In the order of the schema, whether a run's result is new or was read: the file is to be the same to the byte.
   return ExperimentResults.parse({
     format: RESULTS_FORMAT,
     ...headOf(laboratory),
     notes: experiment.notes ?? null,
-    unigramLoss: cells.length === 0 ? null : unigramLoss(cells[0]!),
+    unigramLoss: cells.length === 0 ? null : make.corporaOf(cells[0]!).unigramLoss,
     rows: rows.map((row) => describeRow(laboratory, row)),
     seeds: [...seeds],
     runs: results.map((result, i) => ({ row: cells[i]!.row.name, ...result })),

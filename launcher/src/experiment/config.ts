@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { folderName, loadYamlConfig, resolvePath, SluiceError } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import { z } from 'zod';
+import { topKeys } from '../run/loadModel.ts';
 
 /** One run of an experiment. */
 export const ExperimentRow = z.strictObject({
@@ -103,7 +104,15 @@ export const ExperimentConfig = z
       .describe('How the rows are made small enough for less than the paper’s machines.'),
     rows: z.array(ExperimentRow).min(1).describe('The runs, in the order of the table.'),
   })
-  .superRefine(({ rows }, context) => {
+  .superRefine(({ rows, grid }, context) => {
+    const isSeed = (set: string) => set.startsWith('seed=');
+    if ('seed' in grid || rows.some(({ set }) => set.some(isSeed))) {
+      context.addIssue({
+        code: 'custom',
+        path: ['seeds'],
+        message: 'seeds are counted by `seeds`; no row sets its own',
+      });
+    }
     rows.forEach(({ name, baseline, from }, index) => {
       if (rows.findIndex((row) => row.name === name) < index) {
         context.addIssue({ code: 'custom', path: ['rows', index, 'name'], message: `a second row ${name}` });
@@ -126,15 +135,30 @@ export type ExperimentScale = 'full' | keyof ExperimentConfig['scales'];
 
 /**
  * The experiment of a file, with a row for each combination of its grid.
- * @throws the coded errors of `loadYamlConfig`
+ * @throws the coded errors of `loadYamlConfig`; SLUICE_E_USAGE for the configuration of a run; SLUICE_E_CONFIG_INVALID where two
+ *   points of the grid make rows of one name
  */
 export function loadExperiment(path: string): ExperimentConfig {
+  if (topKeys(path).includes('model') && !topKeys(path).includes('rows')) {
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `${path} is the configuration of a run: train it by \`sluice train\`, or name it as the \`base\` of an experiment.`,
+    );
+  }
   const experiment = loadYamlConfig(path, ExperimentConfig);
   const points = gridPoints(Object.entries(experiment.grid));
   const [first] = experiment.rows;
   const at = (point: GridPoint) =>
     experiment.rows.map((row) => rowAt({ ...row, baseline: row.baseline ?? first!.name }, point));
-  return { ...experiment, rows: points.flatMap(at) };
+  const rows = points.flatMap(at);
+  const twice = rows.find(({ name }, index) => rows.findIndex((row) => row.name === name) < index);
+  if (twice) {
+    throw new SluiceError(
+      'SLUICE_E_CONFIG_INVALID',
+      `${path}: two points of the grid make rows of one name, ${twice.name}.`,
+    );
+  }
+  return { ...experiment, rows };
 }
 
 type GridValue = ExperimentConfig['grid'][string][number];
@@ -176,12 +200,22 @@ export function experimentRun(
   scale: ExperimentScale = 'full',
   changes: readonly string[] = [],
 ): RunConfig {
-  const scaling = scale === 'full' ? [] : experiment.scales[scale];
-  if (!scaling) {
-    throw new SluiceError('SLUICE_E_USAGE', `The experiment ${path} has no scale ${scale}.`);
-  }
   return loadYamlConfig(basePath(path, experiment, row), RunConfig, {
-    overrides: [...row.set, ...scaling, ...changes],
+    overrides: [...row.set, ...scalingOf(path, experiment, scale), ...changes],
+  });
+}
+
+/** @throws SLUICE_E_USAGE for a scale that the experiment does not have */
+export function scalingOf(
+  path: string,
+  { scales }: ExperimentConfig,
+  scale: ExperimentScale,
+): readonly string[] {
+  const scaling = scale === 'full' ? [] : scales[scale];
+  if (scaling) return scaling;
+  const known = ['full', ...Object.keys(scales)].join(', ');
+  throw new SluiceError('SLUICE_E_USAGE', `The experiment ${path} has no scale ${scale}, but ${known}.`, {
+    details: { scale },
   });
 }
 

@@ -1,10 +1,11 @@
 /** `sluice experiment`: runs what an experiment lacks, and writes down what was found. */
 
-import { makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
+import { makeDirectories, writeFileAtomic } from '@sluice/core';
 import {
   type Estimate,
   type ExperimentResults,
   experimentTable,
+  formatLoss,
   formatNumber,
   type RowSummary,
   summarizeRows,
@@ -46,7 +47,6 @@ async function writeResults({ folder, command }: Laboratory, results: Experiment
 }
 
 function conclude({ folder }: Laboratory, results: ExperimentResults, report: string): CommandResult {
-  refuseFailures(results, folder.results);
   const count = (outcome: string) => results.runs.filter((run) => run.outcome === outcome).length;
   return {
     json: {
@@ -55,21 +55,25 @@ function conclude({ folder }: Laboratory, results: ExperimentResults, report: st
       runs: results.runs.length,
       finished: count('finished'),
       diverged: count('diverged'),
+      failed: count('failed'),
       rows: summarizeRows(results).map(rowAsJson),
     },
-    text: [summaryTable(results), `results: ${folder.results}`, `report: ${report}`].join('\n'),
+    ...(count('failed') > 0 && { exitCode: 1 }),
+    text: [
+      summaryTable(results),
+      ...failureLines(results),
+      `results: ${folder.results}`,
+      `report: ${report}`,
+    ].join('\n'),
   };
 }
 
-function refuseFailures({ runs }: ExperimentResults, path: string): void {
+/** What ended by something that is no result is tried again the next time. */
+function failureLines({ runs }: ExperimentResults): string[] {
   const failed = runs.filter(({ outcome }) => outcome === 'failed');
-  if (failed.length === 0) return;
-  const lines = failed.map(({ row, seed, reason }) => `${runName(row, seed)}: ${reason}`);
-  throw new SluiceError(
-    'SLUICE_E_EXPERIMENT_RUN',
-    [`${failed.length} of ${runs.length} runs failed; the others are in ${path}.`, ...lines].join('\n'),
-    { details: { failed: failed.map(({ row, seed, reason }) => ({ row, seed, reason })), results: path } },
-  );
+  if (failed.length === 0) return [];
+  const lines = failed.map(({ row, seed, reason }) => `  ${runName(row, seed)}: ${reason}`);
+  return [`${failed.length} of ${runs.length} runs failed; the same command tries them again:`, ...lines];
 }
 
 function summaryTable(results: ExperimentResults): string {
@@ -77,7 +81,7 @@ function summaryTable(results: ExperimentResults): string {
   const rows = summarizeRows(results).map((row) => [
     row.row.method,
     `${row.outcomes.finished} of ${results.seeds.length}`,
-    shown(row.validationLoss),
+    row.validationLoss ? formatLoss(row.validationLoss.mean) : '-',
     shown(row.perplexity),
     String(spikesOf(row)),
     shown(row.firstTokenAttention),

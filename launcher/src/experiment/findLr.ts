@@ -23,36 +23,27 @@ import type { Cell } from './cells.ts';
 import { describeRow, headOf } from './collectResults.ts';
 import type { ExperimentRow, FindLrConfig } from './config.ts';
 import type { HopelessRule } from './hopeless.ts';
-import {
-  type ExperimentOptions,
-  type Laboratory,
-  type LaboratoryRules,
-  withLaboratory,
-} from './laboratory.ts';
+import { type ExperimentOptions, type Laboratory, withLaboratory } from './laboratory.ts';
 import type { CellResult } from './runCell.ts';
 
 const RESULTS_FILE = 'find-lr.json';
-
-/** What a search asks of its runs: an end to hopeless ones, and no measurements. */
-export const FIND_LR_RULES: LaboratoryRules = {
-  diagnosedSequences: 0,
-  hopeless: (laboratory, cell) => hopelessRule(laboratory, cell),
-};
 
 /** @throws as `runExperiment` does */
 export async function findLearningRates(
   options: ExperimentOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
-  return withLaboratory(options, log, searchAll, FIND_LR_RULES);
+  return withLaboratory(options, log, searchAll);
 }
 
 /**
- * Searches for every row and seed of a laboratory that has `FIND_LR_RULES`.
- * @throws SLUICE_E_INTERRUPTED; SLUICE_E_EXPERIMENT_RUN for a run that ended by something that is no result
+ * Searches for every row and seed of a laboratory.
+ * @throws SLUICE_E_USAGE where there is no bound for the loss; SLUICE_E_INTERRUPTED; SLUICE_E_EXPERIMENT_RUN for a run that ended by something that is no result
  */
 export async function searchRates(laboratory: Laboratory): Promise<FindLrResults> {
-  const { rows, seeds } = laboratory;
+  const { rows, seeds, cells } = laboratory;
+  // Before anything is run.
+  for (const cell of cells) hopelessRule(laboratory, cell);
   const searches = rows.map((row) => seeds.map((seed) => search(laboratory, row, seed)));
   const settled = await Promise.allSettled(searches.flat());
   const failed = settled.find((one) => one.status === 'rejected');
@@ -106,7 +97,9 @@ async function search(laboratory: Laboratory, row: ExperimentRow, seed: number):
   const rates = ratesOf(laboratory.experiment.findLr);
   const probes: FindLrProbe[] = [];
   const { stable, unstable } = await bisect(rates.length, async (index) => {
-    const cell = laboratory.make.make(row, seed, [`optimizer.learningRate=${rates[index]}`]);
+    const changes = [`optimizer.learningRate=${rates[index]}`];
+    const hopeless = hopelessRule(laboratory, laboratory.make.make(row, seed));
+    const cell = laboratory.make.make(row, seed, { changes, hopeless });
     laboratory.expect([cell]);
     const probe = probeOf(laboratory, cell, await laboratory.runner.run(cell));
     probes.push(probe);
@@ -146,13 +139,10 @@ export async function bisect(places: number, holds: (place: number) => Promise<b
   return { stable: low < 0 ? undefined : low, unstable: high === places ? undefined : high };
 }
 
-function hopelessRule(
-  { experiment: { findLr }, unigramLoss }: Pick<Laboratory, 'experiment' | 'unigramLoss'>,
-  cell: Cell,
-): HopelessRule {
+function hopelessRule({ experiment: { findLr }, make }: Laboratory, cell: Cell): HopelessRule {
   const { lossBound, lastingSteps } = findLr;
   const { steps } = cell.config.training;
-  const unigram = unigramLoss(cell);
+  const unigram = make.corporaOf(cell).unigramLoss;
   if (lossBound === undefined && unigram === null) {
     throw new SluiceError(
       'SLUICE_E_USAGE',
@@ -168,7 +158,7 @@ function probeOf(laboratory: Laboratory, cell: Cell, result: CellResult): FindLr
   const { spikesPerThousand, lossBound } = laboratory.experiment.findLr;
   const { step, validationLoss, trainLoss, spikes, configHash, weightsHash, learningRate } = result;
   const rate = step === 0 ? 0 : (1000 * spikes) / step;
-  const bound = lossBound ?? laboratory.unigramLoss(cell);
+  const bound = lossBound ?? laboratory.make.corporaOf(cell).unigramLoss;
   const last = validationLoss ?? trainLoss;
   const reason =
     result.outcome !== 'finished'
@@ -186,12 +176,12 @@ function probeOf(laboratory: Laboratory, cell: Cell, result: CellResult): FindLr
 }
 
 function resultsOf(laboratory: Laboratory, variants: FindLrVariant[]): FindLrResults {
-  const { experiment, cells, unigramLoss } = laboratory;
+  const { experiment, cells, make } = laboratory;
   const { findLr } = experiment;
   const [first] = cells;
   const { training, batch, data } = first!.config;
   const rates = ratesOf(findLr);
-  const unigram = unigramLoss(first!);
+  const unigram = make.corporaOf(first!).unigramLoss;
   const bound = findLr.lossBound ?? unigram;
   const edges = variants.flatMap(({ name, seeds }) =>
     seeds.flatMap(({ seed, largestStable, smallestUnstable }) =>
@@ -225,9 +215,11 @@ function resultsOf(laboratory: Laboratory, variants: FindLrVariant[]): FindLrRes
 function summaryTable({ title, scale, steps, criterion, variants }: FindLrResults): string {
   const rows = variants.map(({ method, seeds, summary }) => [
     method,
-    summary.largestStable === null ? '-' : formatNumber(summary.largestStable),
+    summary.largestStable === null ? '-' : summary.largestStable.toPrecision(3),
     summary.spread === null ? '-' : `× ${formatNumber(summary.spread)}`,
-    seeds.map(({ largestStable }) => (largestStable === null ? '-' : formatNumber(largestStable))).join('  '),
+    seeds
+      .map(({ largestStable }) => (largestStable === null ? '-' : largestStable.toPrecision(3)))
+      .join('  '),
   ]);
   const header = ['variant', 'largest stable', 'spread', 'by seed'];
   const table = terminalTable(rows, { header, align: ['left', 'right', 'right', 'left'] });

@@ -1,15 +1,20 @@
 /** What experiments are carried out with: the rows and seeds that are asked for, and what runs them. */
 
 import { availableCores, makeDirectories, SluiceError } from '@sluice/core';
-import { recipesOf } from '@sluice/data';
+import type { RunConfig } from '@sluice/train';
 import { prepareCorpora } from '../coordinator/corpora.ts';
-import { acquireRunLock } from '../run/lock.ts';
+import { acquireRunLock, type RunLock } from '../run/lock.ts';
 import { shellQuote } from '../run/runDirectory.ts';
 import { interruptible } from '../signals/interruptible.ts';
-import { type Cell, Cells } from './cells.ts';
-import { type ExperimentConfig, type ExperimentRow, type ExperimentScale, loadExperiment } from './config.ts';
+import { type Cell, Cells, type Corpora, corporaName, resolveRow } from './cells.ts';
+import {
+  type ExperimentConfig,
+  type ExperimentRow,
+  type ExperimentScale,
+  loadExperiment,
+  scalingOf,
+} from './config.ts';
 import { type ExperimentFolder, experimentFolder } from './directory.ts';
-import type { HopelessRule } from './hopeless.ts';
 import { ExperimentProgress } from './progress.ts';
 import { knownResult } from './runCell.ts';
 import { CellRunner } from './runCells.ts';
@@ -51,20 +56,7 @@ export interface Laboratory {
   readonly command: string;
   /** Tells the display of runs that are to come. */
   expect(cells: readonly Cell[]): void;
-  /** Loss of a unigram model on a cell's held-out split, nats a token; null for a mixture. */
-  unigramLoss(cell: Cell): number | null;
 }
-
-export interface LaboratoryRules {
-  /** Sequences of held-out text that a trained model is measured on. */
-  readonly diagnosedSequences?: number;
-  readonly hopeless?: (
-    laboratory: Pick<Laboratory, 'experiment' | 'unigramLoss'>,
-    cell: Cell,
-  ) => HopelessRule;
-}
-
-const DIAGNOSED_SEQUENCES = 16;
 
 /**
  * Does `work` with an experiment, whose directory is nobody else's meanwhile. A first Ctrl-C lets every run save.
@@ -75,40 +67,29 @@ export async function withLaboratory<T>(
   options: ExperimentOptions,
   log: (line: string) => void,
   work: (laboratory: Laboratory) => Promise<T>,
-  rules: LaboratoryRules = {},
 ): Promise<T> {
   const { experiment: path, scale, directory } = options;
   const experiment = loadExperiment(path);
+  scalingOf(path, experiment, scale);
   const rows = chosenRows(path, experiment, options.rows);
+  const configs = experiment.rows.map((row) => resolveRow({ path, experiment, scale }, row));
   const seeds = Array.from({ length: options.seeds ?? experiment.seeds }, (_, i) => i + 1);
-  const make = new Cells({ path, experiment, scale });
-  const cells = rows.flatMap((row) => seeds.map((seed) => make.make(row, seed)));
   const folder = experimentFolder(directory, path, scale);
   makeDirectories(directory);
-  const lock = await acquireRunLock(folder.lock, log);
+  const lock = await lockDirectory(directory, folder.lock, log);
   try {
-    const unigramLosses = await prepareAll(cells, log);
-    const unigramLoss = ({ config }: Cell) => unigramLosses.get(recipesOf(config.data).join('\n')) ?? null;
+    const corpora = await prepareAll(configs, log);
+    const make = new Cells({ path, experiment, scale }, (data) => corpora.get(corporaName({ data }))!);
+    const cells = rows.flatMap((row) => seeds.map((seed) => make.make(row, seed)));
     const { jobs, threads } = sharedOut(options);
-    const hours = scale === 'full' ? undefined : experiment.coreHours[scale];
-    if (hours !== undefined)
-      log(`all runs of this scale took ${hours} hours of one core where they were measured`);
+    sayHours(options, experiment, log);
     const progress = new ExperimentProgress(log, jobs);
-    const begins = new Set(experiment.rows.map(({ from }) => from));
-    const keepsCheckpoint = ({ row }: Cell) => options.keepCheckpoints === true || begins.has(row.name);
-    const { hopeless, diagnosedSequences = DIAGNOSED_SEQUENCES } = rules;
+    const begins = beginnings(experiment, seeds, make);
     const cellOptions = {
       root: directory,
       threads,
-      diagnosedSequences,
-      keepsCheckpoint,
-      hopeless: hopeless && ((cell: Cell) => hopeless({ experiment, unigramLoss }, cell)),
-    };
-    const expect = (expected: readonly Cell[]) => {
-      const todo = distinct(expected).filter((cell) => !knownResult(cell, cellOptions));
-      const done = distinct(expected).length - todo.length;
-      if (done > 1) progress.say(`${done} of ${done + todo.length} runs are done already`);
-      progress.expect(todo);
+      isNeeded: ({ key }: Cell) => begins.has(key),
+      keepsCheckpoint: ({ key }: Cell) => options.keepCheckpoints === true || begins.has(key),
     };
     return await interruptible(async (asked) => {
       const stop = options.budget ? AbortSignal.any([asked, options.budget]) : asked;
@@ -133,13 +114,49 @@ export async function withLaboratory<T>(
         runner,
         folder,
         command: commandOf(options),
-        expect,
-        unigramLoss,
+        expect: (expected) => {
+          const all = distinct(expected);
+          progress.expect(
+            all.filter((cell) => !knownResult(cell, cellOptions)),
+            all.length,
+          );
+        },
       });
     }).finally(() => progress.close());
   } finally {
     lock.release();
   }
+}
+
+/** Keys of the runs that others begin with. */
+function beginnings({ rows }: ExperimentConfig, seeds: readonly number[], make: Cells): Set<string> {
+  const cells = rows
+    .filter(({ from }) => from !== undefined)
+    .flatMap((row) => seeds.map((seed) => make.make(row, seed)));
+  return new Set(cells.map(({ from }) => from!.key));
+}
+
+async function lockDirectory(directory: string, path: string, log: (line: string) => void): Promise<RunLock> {
+  try {
+    return await acquireRunLock(path, log);
+  } catch (error) {
+    if (!(error instanceof SluiceError && error.code === 'SLUICE_E_RUN_IN_USE')) throw error;
+    throw new SluiceError(
+      'SLUICE_E_RUN_IN_USE',
+      `Another experiment is being run in ${directory}: wait for its end, or give another --directory.`,
+      { cause: error, details: { ...error.details, directory } },
+    );
+  }
+}
+
+function sayHours(
+  { scale, rows, seeds }: ExperimentOptions,
+  { coreHours }: ExperimentConfig,
+  log: (line: string) => void,
+): void {
+  const hours = scale === 'full' ? undefined : coreHours[scale];
+  if (hours === undefined || rows !== undefined || seeds !== undefined) return;
+  log(`all runs of this scale took ${hours} hours of one core where they were measured`);
 }
 
 function commandOf({ experiment, scale, seeds, rows }: ExperimentOptions): string {
@@ -155,24 +172,28 @@ function chosenRows(path: string, { rows }: ExperimentConfig, names: readonly st
   const unknown = names?.find((name) => !rows.some((row) => row.name === name));
   if (unknown !== undefined) {
     const known = rows.map(({ name }) => name);
-    throw new SluiceError('SLUICE_E_USAGE', `${path} has no row ${unknown}; its rows: ${known.join(', ')}.`, {
-      details: { row: unknown, rows: known },
-    });
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `${path} has no row ${JSON.stringify(unknown)}; its rows: ${known.join(', ')}.`,
+      {
+        details: { row: unknown, rows: known },
+      },
+    );
   }
   return names ? rows.filter(({ name }) => names.includes(name)) : rows;
 }
 
 /** Prepares each corpus once, before runs that need it would do so side by side. */
 async function prepareAll(
-  cells: readonly Cell[],
+  configs: readonly RunConfig[],
   log: (line: string) => void,
-): Promise<Map<string, number | null>> {
-  const losses = new Map<string, number | null>();
-  for (const { config } of cells) {
-    const key = recipesOf(config.data).join('\n');
-    if (!losses.has(key)) losses.set(key, (await prepareCorpora(config.data, log)).unigramLoss);
+): Promise<Map<string, Corpora>> {
+  const prepared = new Map<string, Corpora>();
+  for (const config of configs) {
+    const name = corporaName(config);
+    if (!prepared.has(name)) prepared.set(name, await prepareCorpora(config.data, log));
   }
-  return losses;
+  return prepared;
 }
 
 function sharedOut({ jobs, threads }: ExperimentOptions): { jobs: number; threads: number } {

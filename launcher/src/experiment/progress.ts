@@ -5,6 +5,7 @@ import { createLogUpdate } from 'log-update';
 import type { Cell } from './cells.ts';
 
 interface Underway {
+  readonly cell: Cell;
   readonly begun: number;
   /** The step that it was at when it was first seen, in this call. */
   firstStep: number | undefined;
@@ -14,20 +15,22 @@ interface Underway {
 
 type Ended = Pick<ExperimentRun, 'outcome' | 'reason' | 'trainLoss' | 'validationLoss'>;
 
-/** The display waits this long between two drawings, ms. */
+/** The display waits this long between two drawings, ms; where there is no terminal, between two lines of what is under way. */
 const REDRAW_MS = 250;
+const LINE_MS = 60_000;
 
 export class ExperimentProgress {
   readonly #log: (line: string) => void;
   readonly #jobs: number;
   readonly #live: ReturnType<typeof createLogUpdate> | undefined;
   readonly #begun = performance.now();
-  readonly #waiting = new Set<Cell>();
-  readonly #underway = new Map<Cell, Underway>();
+  /** By their keys, as runs are. */
+  readonly #waiting = new Map<string, Cell>();
+  readonly #underway = new Map<string, Underway>();
   #total = 0;
   #ended = 0;
   #stepsTaken = 0;
-  #drawn = 0;
+  #drawn = performance.now();
 
   constructor(log: (line: string) => void, jobs: number, stream: NodeJS.WriteStream = process.stderr) {
     this.#log = log;
@@ -35,20 +38,33 @@ export class ExperimentProgress {
     this.#live = stream.isTTY && process.env.TERM !== 'dumb' ? createLogUpdate(stream) : undefined;
   }
 
-  /** Runs that are to come. */
-  expect(cells: readonly Cell[]): void {
-    for (const cell of cells) this.#waiting.add(cell);
+  /**
+   * Runs that are to come.
+   * @param all how many there are with those that are done
+   */
+  expect(cells: readonly Cell[], all: number): void {
+    for (const cell of cells) this.#waiting.set(cell.key, cell);
     this.#total += cells.length;
+    if (all === 1) return;
+    const done = all - cells.length;
+    const before = done > 0 ? `${done} of ${all} runs are done already, ` : '';
+    this.say(`${before}${cells.length} to do, ${this.#jobs} at a time`);
   }
 
   started(cell: Cell): void {
-    this.#waiting.delete(cell);
-    this.#underway.set(cell, { begun: performance.now(), firstStep: undefined, step: 0, loss: null });
+    this.#waiting.delete(cell.key);
+    this.#underway.set(cell.key, {
+      cell,
+      begun: performance.now(),
+      firstStep: undefined,
+      step: 0,
+      loss: null,
+    });
     this.#draw();
   }
 
   step(cell: Cell, step: number, loss: number | null): void {
-    const one = this.#underway.get(cell);
+    const one = this.#underway.get(cell.key);
     if (!one) return;
     one.firstStep ??= step;
     this.#stepsTaken += Math.max(0, step - Math.max(one.step, one.firstStep));
@@ -58,8 +74,9 @@ export class ExperimentProgress {
   }
 
   ended(cell: Cell, result: Ended): void {
-    const took = (performance.now() - (this.#underway.get(cell)?.begun ?? performance.now())) / 1000;
-    this.#underway.delete(cell);
+    const took = (performance.now() - (this.#underway.get(cell.key)?.begun ?? performance.now())) / 1000;
+    this.#underway.delete(cell.key);
+    this.#waiting.delete(cell.key);
     this.#ended++;
     this.say(
       `${this.#ended}/${this.#total} ${runName(cell.row.name, cell.seed)}: ${outcomeText(result)} (${formatDuration(took)}${this.#left()})`,
@@ -80,9 +97,9 @@ export class ExperimentProgress {
 
   #left(): string {
     const seconds = (performance.now() - this.#begun) / 1000;
-    const steps = [...this.#waiting].reduce((sum, { config }) => sum + config.training.steps, 0);
+    const steps = [...this.#waiting.values()].reduce((sum, { config }) => sum + config.training.steps, 0);
     const running = [...this.#underway].reduce(
-      (sum, [{ config }, { step }]) => sum + config.training.steps - step,
+      (sum, [, { cell, step }]) => sum + cell.config.training.steps - step,
       0,
     );
     if (this.#stepsTaken === 0 || steps + running === 0) return '';
@@ -90,14 +107,15 @@ export class ExperimentProgress {
   }
 
   #draw(now = false): void {
-    if (!this.#live || (!now && performance.now() - this.#drawn < REDRAW_MS)) return;
+    if (performance.now() - this.#drawn < (this.#live ? REDRAW_MS : LINE_MS) && !(now && this.#live)) return;
     this.#drawn = performance.now();
-    const lines = [...this.#underway].map(([cell, { step, loss }]) => {
+    const lines = [...this.#underway.values()].map(({ cell, step, loss }) => {
       const shown = loss === null ? '' : `  loss ${formatLoss(loss)}`;
       return `  ${runName(cell.row.name, cell.seed)}  step ${step}/${cell.config.training.steps}${shown}`;
     });
     const title = `${this.#ended} of ${this.#total} runs done, ${this.#jobs} at a time${this.#left()}`;
-    this.#live([title, ...lines].join('\n'));
+    if (this.#live) this.#live([title, ...lines].join('\n'));
+    else this.#log([title, ...lines.map((line) => line.trim())].join('; '));
   }
 }
 

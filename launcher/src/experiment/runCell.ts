@@ -13,7 +13,7 @@ import { runDirectory } from '../run/runDirectory.ts';
 import type { Cell } from './cells.ts';
 import { type CellFolder, cellFolder } from './directory.ts';
 import { FollowedMetrics } from './followMetrics.ts';
-import { type HopelessRule, hopelessStep } from './hopeless.ts';
+import { hopelessStep } from './hopeless.ts';
 import { diagnosisOf, measureRun } from './measureRun.ts';
 import { type ProgramEnd, programFailure, runProgram } from './programs.ts';
 
@@ -21,12 +21,10 @@ export interface CellOptions {
   /** Of all experiments. */
   readonly root: string;
   readonly threads: number;
-  /** Sequences of held-out text that the trained model is measured on; 0: it is not measured. */
-  readonly diagnosedSequences: number;
+  /** Whether another run begins with its weights. */
+  readonly isNeeded: (cell: Cell) => boolean;
   /** Whether the checkpoint is kept after it was measured. */
   readonly keepsCheckpoint: (cell: Cell) => boolean;
-  /** When it is given up before its end; it is not when left out. */
-  readonly hopeless?: ((cell: Cell) => HopelessRule | undefined) | undefined;
   readonly onStep: (cell: Cell, step: number, loss: number | null) => void;
 }
 
@@ -40,6 +38,9 @@ const CellResult = ExperimentRun.omit({ row: true });
  * unigram model from a good one on small corpora, and far above what batches differ by.
  */
 const LASTING_RISE = 0.5;
+
+/** Sequences of held-out text that a trained model is measured on. */
+const DIAGNOSED_SEQUENCES = 16;
 
 /** How often one looks at a run, ms. */
 const LOOK_MS = 500;
@@ -59,14 +60,22 @@ const DIVERGENCES: Readonly<Record<string, string>> = {
  */
 export function knownResult(
   cell: Cell,
-  { root, keepsCheckpoint }: Pick<CellOptions, 'root' | 'keepsCheckpoint'>,
-) {
+  { root, isNeeded }: Pick<CellOptions, 'root' | 'isNeeded'>,
+): CellResult | undefined {
   const folder = cellFolder(root, cell);
-  if (!existsSync(folder.result)) return undefined;
-  const { success, data } = CellResult.safeParse(JSON.parse(readFileSync(folder.result, 'utf8')));
-  if (!success) return undefined;
-  const lacksWeights = keepsCheckpoint(cell) && !existsSync(runDirectory(folder.run).checkpoints);
-  return data.outcome === 'finished' && lacksWeights ? undefined : data;
+  const result = readResult(folder.result);
+  const lacksWeights = isNeeded(cell) && !existsSync(runDirectory(folder.run).checkpoints);
+  return result?.outcome === 'finished' && lacksWeights ? undefined : result;
+}
+
+/** @returns undefined where there is none, or one that was cut off: its run is asked again, which takes no time */
+function readResult(path: string): CellResult | undefined {
+  if (!existsSync(path)) return undefined;
+  try {
+    return CellResult.parse(JSON.parse(readFileSync(path, 'utf8')));
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -78,7 +87,7 @@ export async function runCell(cell: Cell, options: CellOptions, stop: AbortSigna
   await prepareFolder(cell, folder, options.root);
   const trained = await train(cell, folder, options, stop);
   stop.throwIfAborted();
-  const result = await resultOf(cell, folder, trained, options, stop);
+  const result = await resultOf(cell, folder, trained, stop);
   // A run that failed is tried again the next time.
   if (result.outcome !== 'failed') {
     await writeFileAtomic(folder.result, `${JSON.stringify(result, undefined, 1)}\n`);
@@ -90,8 +99,9 @@ export async function runCell(cell: Cell, options: CellOptions, stop: AbortSigna
 }
 
 async function prepareFolder(cell: Cell, folder: CellFolder, root: string): Promise<void> {
-  // Its weights are gone: it begins anew.
-  if (existsSync(folder.result)) rmSync(folder.path, { recursive: true });
+  // Its weights are gone: it begins anew, and comes to the same.
+  const isGone = existsSync(folder.result) && !existsSync(runDirectory(folder.run).checkpoints);
+  if (isGone) rmSync(folder.path, { recursive: true });
   makeDirectories(folder.path);
   const { row, seed, config, from } = cell;
   await freezeRunConfig(folder.config, {
@@ -115,7 +125,7 @@ async function train(
   stop: AbortSignal,
 ): Promise<Trained> {
   const giveUp = new AbortController();
-  const rule = options.hopeless?.(cell);
+  const rule = cell.hopeless;
   const metrics = new FollowedMetrics(runDirectory(folder.run).metrics);
   let isRunning = true;
   const running = launch(folder, options.threads, AbortSignal.any([stop, giveUp.signal])).finally(
@@ -150,7 +160,6 @@ async function resultOf(
   cell: Cell,
   folder: CellFolder,
   { end, hopelessAt }: Trained,
-  options: CellOptions,
   stop: AbortSignal,
 ): Promise<CellResult> {
   const { config } = cell;
@@ -177,7 +186,7 @@ async function resultOf(
     diagnosis: null,
   });
   if (hopelessAt !== undefined) {
-    const { lossBound, lastingSteps } = options.hopeless!(cell)!;
+    const { lossBound, lastingSteps } = cell.hopeless!;
     return ended(
       'diverged',
       `given up after step ${hopelessAt}: its mean loss of ${lastingSteps} steps was above ${lossBound.toFixed(3)}`,
@@ -187,7 +196,10 @@ async function resultOf(
   if (divergence)
     return ended('diverged', `stopped after step ${curves.step}: ${divergence}`, end.error!.code);
   if (end.json?.finished !== true) {
-    return ended('failed', firstLine(programFailure('training', end).message), end.error?.code ?? null);
+    const reason = end.json
+      ? `it was stopped after step ${curves.step}`
+      : firstLine(programFailure('training', end).message);
+    return ended('failed', reason, end.error?.code ?? null);
   }
   const validationLoss = numberOrNull(end.json.validationLoss);
   const hasRisen = rise !== null && rise > LASTING_RISE;
@@ -198,16 +210,12 @@ async function resultOf(
     errorCode: null,
     validationLoss,
     weightsHash: String(end.json.weightsHash),
-    diagnosis: options.diagnosedSequences === 0 ? null : await diagnosed(folder, options, stop),
+    diagnosis: cell.hopeless ? null : await diagnosed(folder, stop),
   };
 }
 
-async function diagnosed(
-  { run }: CellFolder,
-  { diagnosedSequences }: CellOptions,
-  stop: AbortSignal,
-): Promise<CellResult['diagnosis']> {
-  const end = await runProgram(['diagnose', run, '--sequences', String(diagnosedSequences)], stop);
+async function diagnosed({ run }: CellFolder, stop: AbortSignal): Promise<CellResult['diagnosis']> {
+  const end = await runProgram(['diagnose', run, '--sequences', String(DIAGNOSED_SEQUENCES)], stop);
   stop.throwIfAborted();
   if (!end.json) throw programFailure(`measuring ${run}`, end);
   return diagnosisOf(end.json as unknown as Diagnostics);

@@ -43,7 +43,11 @@ export class CellRunner {
     const { from } = cell;
     if (from) {
       const begun = await this.run(from);
-      if (begun.outcome !== 'finished') return withoutWeights(cell, begun);
+      if (begun.outcome !== 'finished') {
+        const result = withoutWeights(cell, begun);
+        this.#options.onEnd(cell, result);
+        return result;
+      }
     }
     return await this.#slots(async () => {
       this.#stop.throwIfAborted();
@@ -56,7 +60,9 @@ export class CellRunner {
 }
 
 function withoutWeights(cell: Cell, { outcome }: CellResult): CellResult {
-  return notRun(cell, 'failed', `the run that it begins with, ${cell.from!.row.name}, ${outcome}`);
+  // That training diverged before is a result of this run, too.
+  const reason = `the run that it begins with, ${cell.from!.row.name}, ${outcome}`;
+  return notRun(cell, outcome === 'diverged' ? 'diverged' : 'failed', reason);
 }
 
 function notRun(cell: Cell, outcome: CellResult['outcome'], reason: string | null): CellResult {

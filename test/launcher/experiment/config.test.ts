@@ -1,9 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { sha256 } from '@sluice/core';
 import test from 'ava';
 import { Cells } from '../../../launcher/src/experiment/cells.ts';
 import { baselineOf, loadExperiment } from '../../../launcher/src/experiment/config.ts';
+import type { HopelessRule } from '../../../launcher/src/experiment/hopeless.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-experiment-'));
 test.after.always(() => rmSync(directory, { recursive: true }));
@@ -33,14 +35,14 @@ rows:
 test('a grid makes rows of all combinations, compared with and beginning with rows of the same point', (t) => {
   const path = write(
     'grid.yaml',
-    `${twoRows}grid: { optimizer.learningRate: [0.001, 0.002], seed: [5, 6, 7] }\n`,
+    `${twoRows}grid: { optimizer.learningRate: [0.001, 0.002], optimizer.clipNorm: [5, 6, 7] }\n`,
   );
   const experiment = loadExperiment(path);
   t.is(experiment.rows.length, 12);
-  const row = experiment.rows.find(({ name }) => name === 'two-learningRate-0.002-seed-6')!;
-  t.deepEqual(row.set, ['optimizer.weightDecay=0', 'optimizer.learningRate=0.002', 'seed=6']);
-  t.is(row.from, 'one-learningRate-0.002-seed-6');
-  t.is(baselineOf(experiment, row).name, 'one-learningRate-0.002-seed-6');
+  const row = experiment.rows.find(({ name }) => name === 'two-learningRate-0.002-clipNorm-6')!;
+  t.deepEqual(row.set, ['optimizer.weightDecay=0', 'optimizer.learningRate=0.002', 'optimizer.clipNorm=6']);
+  t.is(row.from, 'one-learningRate-0.002-clipNorm-6');
+  t.is(baselineOf(experiment, row).name, 'one-learningRate-0.002-clipNorm-6');
 });
 
 test('a row that begins with one that does not stand before it is refused', (t) => {
@@ -49,11 +51,18 @@ test('a row that begins with one that does not stand before it is refused', (t) 
   t.regex(error?.message ?? '', /rows\.0\.from: no row before this one is called two/);
 });
 
-const keyOf = (file: string, row: string, seed = 1, changes: string[] = []) => {
+/** As if each recipe had been prepared to what it says. */
+const corporaOf = ({ recipe }: { recipe?: string | undefined }) => ({
+  datasetHash: sha256(readFileSync(recipe!)),
+  unigramLoss: 3,
+});
+
+const keyOf = (file: string, row: string, seed = 1, changes: string[] = [], hopeless?: HopelessRule) => {
   const path = join(directory, file);
   const experiment = loadExperiment(path);
   const chosen = experiment.rows.find(({ name }) => name === row)!;
-  return new Cells({ path, experiment, scale: 'full' }).make(chosen, seed, changes).key;
+  const make = new Cells({ path, experiment, scale: 'full' }, corporaOf);
+  return make.make(chosen, seed, { changes, ...(hopeless && { hopeless }) }).key;
 };
 
 test('a run has the same key whatever it is called, wherever it lies and however it is spread', (t) => {
@@ -77,6 +86,7 @@ test('a run has another key with another seed, rate, recipe, or weights to begin
     keyOf('a.yaml', 'one', 1, ['optimizer.learningRate=0.002']),
     keyOf('a.yaml', 'one', 1, ['data.recipe=other.yaml']),
     keyOf('a.yaml', 'one', 1, ['parallel.lanes=4']),
+    keyOf('a.yaml', 'one', 1, [], { lossBound: 5, lastingSteps: 2, afterStep: 2 }),
     keyOf('a.yaml', 'two'),
     keyOf('c.yaml', 'two'),
   ];
@@ -87,4 +97,25 @@ test('a row whose configuration is refused is named', (t) => {
   write('a.yaml', twoRows);
   const error = t.throws(() => keyOf('a.yaml', 'two', 1, ['batch.sequences=3']));
   t.regex(error?.message ?? '', /^Row (one|two) of .*a\.yaml: /);
+});
+
+test('seeds that a row or a grid sets, weights from elsewhere and two rows of one name are refused', (t) => {
+  const refused = (name: string, text: string, code: string, message: RegExp) => {
+    write(name, text);
+    const error = t.throws(() => keyOf(name, 'two'), { code });
+    t.regex(error?.message ?? '', message);
+  };
+  const invalid = 'SLUICE_E_CONFIG_INVALID';
+  refused('seed.yaml', `${twoRows}grid: { seed: [1, 2] }\n`, invalid, /no row sets its own/);
+  refused('set.yaml', twoRows.replace('optimizer.weightDecay=0', 'seed=3'), invalid, /no row sets its own/);
+  refused(
+    'equal.yaml',
+    `${twoRows}grid: { optimizer.clipNorm: [1, 1] }\n`,
+    invalid,
+    /rows of one name, one-clipNorm-1/,
+  );
+  const from = twoRows.replace('optimizer.weightDecay=0', 'initialize.from=weights');
+  refused('from.yaml', from, 'SLUICE_E_USAGE', /initialize\.from.*which it names by `from`/);
+  const error = t.throws(() => loadExperiment(join(directory, 'run.yaml')), { code: 'SLUICE_E_USAGE' });
+  t.regex(error?.message ?? '', /is the configuration of a run/);
 });
