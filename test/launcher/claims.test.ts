@@ -155,14 +155,17 @@ test('stable rates that differ by less than half a step of the grid are the same
 });
 
 test('a claim holds where all its tests do, and has no verdict without any', (t) => {
-  const claim = (tests: readonly ClaimTest[]) =>
-    Claim.parse({ id: 1, claim: 'a | is better', source: 'x', decides: 'more', tests });
+  const claim = (tests: readonly ClaimTest[], requires: readonly ClaimTest[] = []) =>
+    Claim.parse({ id: 1, claim: 'a | is better', source: 'x', decides: 'more', tests, requires });
   const rows = { a: losses(4.5, 4.61, 4.69), b: losses(5, 5.1, 5.2) };
   const verdict = (tests: readonly ClaimTest[]) => judgeClaim(claim(tests), known(rows)).verdict;
   t.is(verdict([compare({})]), 'supported');
   t.is(verdict([compare({}), compare({ experiment: 'not run' })]), 'undecided');
   t.is(verdict([compare({ experiment: 'not run' }), compare({ expect: 'higher' })]), 'contradicted');
   t.is(verdict([]), 'undecided');
+  const supposed = (one: ClaimTest) => judgeClaim(claim([compare({})], [one]), known(rows)).verdict;
+  t.is(supposed(compare({})), 'supported');
+  t.is(supposed(compare({ expect: 'higher' })), 'undecided');
   const judged = [judgeClaim(claim([compare({})]), known(rows))];
   t.regex(claimsText('Claims', judged), /1 supported, 0 contradicted, 0 undecided/);
   t.regex(claimsMarkdown(judged, [], []), /\| \*\*supported\*\* \|/);

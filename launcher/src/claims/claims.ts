@@ -44,7 +44,7 @@ export async function testClaims(options: ClaimsOptions, log: Log): Promise<Comm
   const { claims: path, scale, directory } = options;
   const { title, claims } = loadClaims(path);
   const chosen = chosenClaims(path, claims, options.only);
-  const tests = chosen.flatMap((claim) => claim.tests);
+  const tests = chosen.flatMap(({ requires, tests: own }) => [...requires, ...own]);
   checkTests(path, chosen, scale);
   const budget = budgetSignal(options.budget);
   const experiments = new Map<string, ExperimentResults>();
@@ -98,8 +98,8 @@ function chosenClaims(
 
 /** Finds what a test asks for that is not there, before hours of other runs. */
 function checkTests(path: string, claims: readonly Claim[], scale: ExperimentScale): void {
-  for (const { id, tests } of claims) {
-    for (const test of tests) {
+  for (const { id, requires, tests } of claims) {
+    for (const test of [...requires, ...tests]) {
       const file = resolvePath(path, test.experiment);
       const experiment = loadExperiment(file);
       scalingOf(file, experiment, scale);

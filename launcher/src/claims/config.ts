@@ -104,6 +104,12 @@ export const Claim = z.strictObject({
   claim: z.string().describe('What is claimed, in a sentence.'),
   source: z.string().describe('Where the paper says so.'),
   paper: z.string().optional().describe('The paper’s own numbers.'),
+  requires: z
+    .array(ClaimTest)
+    .default([])
+    .describe(
+      'What must be there to be tested, such as a sink without a gate; where it is not, there is no verdict.',
+    ),
   tests: z.array(ClaimTest).describe('All must hold; empty where no experiment here can test it.'),
   limits: z.string().optional().describe('What the tests do not reach at a laptop’s scale.'),
   decides: z.string().describe('What would decide it: the smallest experiment that could, ready to run.'),

@@ -35,6 +35,8 @@ export interface JudgedTest extends Judged {
 export interface JudgedClaim {
   readonly claim: Claim;
   readonly verdict: Verdict;
+  /** What the claim supposes. */
+  readonly requires: readonly JudgedTest[];
   readonly tests: readonly JudgedTest[];
 }
 
@@ -44,14 +46,16 @@ export interface KnownResults {
   findLr(path: string): FindLrResults | undefined;
 }
 
-/** All tests of a claim must hold; one that is contradicted contradicts it. */
+/** All tests of a claim must hold; one that is contradicted contradicts it, where there is what it supposes. */
 export function judgeClaim(claim: Claim, known: KnownResults): JudgedClaim {
-  const tests = claim.tests.map((test) => ({ test, ...judgeTest(test, known) }));
-  const verdict =
-    tests.length === 0
-      ? 'undecided'
-      : (['contradicted', 'undecided'] as const).find((one) => tests.some((test) => test.verdict === one));
-  return { claim, verdict: verdict ?? 'supported', tests };
+  const judgeAll = (tests: readonly ClaimTest[]) =>
+    tests.map((test) => ({ test, ...judgeTest(test, known) }));
+  const [requires, tests] = [judgeAll(claim.requires), judgeAll(claim.tests)];
+  const isTestable = tests.length > 0 && requires.every(({ verdict }) => verdict === 'supported');
+  const worst = (['contradicted', 'undecided'] as const).find((one) =>
+    tests.some(({ verdict }) => verdict === one),
+  );
+  return { claim, verdict: isTestable ? (worst ?? 'supported') : 'undecided', requires, tests };
 }
 
 export function judgeTest(test: ClaimTest, known: KnownResults): Judged {

@@ -11,8 +11,9 @@ import {
 } from '@sluice/observe';
 import type { JudgedClaim, JudgedTest, Verdict } from './judge.ts';
 
-export function claimAsJson({ claim, verdict, tests }: JudgedClaim) {
+export function claimAsJson({ claim, verdict, requires, tests }: JudgedClaim) {
   const [first] = tests;
+  const asJson = ({ test, ...judged }: JudgedTest) => ({ ...judged, test });
   return {
     id: claim.id,
     claim: claim.claim,
@@ -21,7 +22,8 @@ export function claimAsJson({ claim, verdict, tests }: JudgedClaim) {
     effect: first?.effect ?? null,
     interval: first?.interval ?? null,
     seeds: first?.seeds ?? 0,
-    tests: tests.map(({ test, ...judged }) => ({ ...judged, test })),
+    requires: requires.map(asJson),
+    tests: tests.map(asJson),
     limits: claim.limits ?? null,
     decides: claim.decides,
   };
@@ -41,9 +43,10 @@ export function claimsText(title: string, judged: readonly JudgedClaim[]): strin
   const tally = (['supported', 'contradicted', 'undecided'] as const)
     .map((verdict) => `${judged.filter((one) => one.verdict === verdict).length} ${verdict}`)
     .join(', ');
-  const details = judged.flatMap(({ claim, tests }) => [
+  const details = judged.flatMap(({ claim, requires, tests }) => [
     '',
     `${claim.id}. ${claim.claim}`,
+    ...requires.map((test) => `   supposed, ${test.verdict}: ${testText(test)}`),
     ...tests.map((test) => `   ${test.verdict}: ${testText(test)}`),
     ...(claim.limits ? [`   limits: ${claim.limits}`] : []),
     `   what would decide it: ${claim.decides}`,
@@ -80,10 +83,11 @@ export function claimsMarkdown(
   rates: readonly FindLrResults[],
 ): string {
   const rows = judged.map(
-    ({ claim, verdict, tests }) =>
-      `| ${claim.id} | ${claim.claim} | ${claim.paper ?? ''} | ${MARKS[verdict]} | ${tests
-        .map((test) => `${test.verdict}: ${testText(test)}`)
-        .join('<br>')} | ${[claim.limits, claim.decides].filter((text) => text !== undefined).join(' ')} |`,
+    ({ claim, verdict, requires, tests }) =>
+      `| ${claim.id} | ${claim.claim} | ${claim.paper ?? ''} | ${MARKS[verdict]} | ${[
+        ...requires.map((test) => `supposed, ${test.verdict}: ${testText(test)}`),
+        ...tests.map((test) => `${test.verdict}: ${testText(test)}`),
+      ].join('<br>')} | ${[claim.limits, claim.decides].filter((text) => text !== undefined).join(' ')} |`,
   );
   return [
     '| | Claim | The paper’s numbers | Verdict | Tests: mean over seeds, 95 % interval | Limits, and what would decide it |',
