@@ -198,7 +198,7 @@ function resultsOf(laboratory: Laboratory, variants: FindLrVariant[]): FindLrRes
     steps: training.steps,
     tokensPerStep: batch.sequences * data.sequenceLength,
     criterion: [
-      `stable: it ends below a validation loss of ${bound?.toFixed(3)}`,
+      `it ends below a validation loss of ${bound?.toFixed(3)}`,
       `with at most ${findLr.spikesPerThousand} spikes a thousand steps`,
       `and is not given up (mean loss of ${findLr.lastingSteps} steps above ${Math.max(bound ?? 0, unigram ?? 0).toFixed(3)} once half of it is over)`,
     ].join(', '),
@@ -223,5 +223,5 @@ function summaryTable({ title, scale, steps, criterion, variants }: FindLrResult
   ]);
   const header = ['variant', 'largest stable', 'spread', 'by seed'];
   const table = terminalTable(rows, { header, align: ['left', 'right', 'right', 'left'] });
-  return `${title} (${scale}, ${steps} steps)\n${criterion}\n\n${table}`;
+  return `${title} (${scale}, ${steps} steps)\nstable: ${criterion}\n\n${table}`;
 }

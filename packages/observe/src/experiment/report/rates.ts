@@ -129,7 +129,7 @@ function largestStablePanel({ variants, criterion, resolution, notTried }: FindL
   const hints = [
     `Stable: ${criterion}.`,
     `Dot: geometric mean over seeds, ×/÷ its geometric standard deviation; ring: largest stable rate of a seed; line: from there to the smallest rate that was seen unstable. Neighbouring rates of the search differ by a factor of ${Number(resolution.toPrecision(3))}: no difference smaller than that can be told.`,
-    ...(notTried.length > 0 ? [`Not tried: ${notTried.join('; ')}.`] : []),
+    ...(notTried.length > 0 ? [`Not tried: ${notTried.join(' ')}`] : []),
   ];
   const format = (tick: number) => formatRate(tick).replace(/\.?0+e/, 'e');
   const axis = { scale: scaleAt(rates, powersScale(rates)), label: 'learning rate', format };
