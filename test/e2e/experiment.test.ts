@@ -103,6 +103,6 @@ test.serial('the largest stable rate of a row and seed lies between two that wer
 test.serial('a row that is not there is refused before anything is made', async (t) => {
   const missing = await sandbox.start('experiment rates.yaml --rows plain,gatd').ended;
   t.is(missing.code, 2);
-  t.regex(missing.stderr, /has no row gatd; its rows: plain, gated, wild, later/);
+  t.regex(missing.stderr, /has no row "gatd"; its rows: plain, gated, wild, later/);
   t.false(existsSync(join(sandbox.path, 'experiments')));
 });
