@@ -5,14 +5,12 @@ import { once } from 'node:events';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { DETOUR_VARIABLE, type Detour, DetourService, TcpProxy } from '@sluice/collectives';
 import { freePort } from '../fleet/address.ts';
 import { makeKeyFile } from '../fleet/keyFile.ts';
 import { BEAT_MS, BEATS_UNTIL_LOST } from '../fleet/protocol.ts';
 import { descendants, isWorker, type ProcessEntry } from '../operate/processes.ts';
-
-const PROGRAM = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
+import { PROGRAM } from '../program.ts';
 
 /** How many of its last lines are kept of a process. */
 const KEPT_LINES = 40;

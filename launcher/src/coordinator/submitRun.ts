@@ -2,7 +2,6 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { generateCurveKeys } from '@sluice/collectives';
 import { loadYamlConfig, makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
 import { recipesOf } from '@sluice/data';
@@ -16,6 +15,7 @@ import { KubernetesConfig } from '../fleet/starters/kubernetesConfig.ts';
 import type { KubernetesPlan } from '../fleet/starters/kubernetesPlan.ts';
 import { type SlurmPlan, slurmScript, submitToSlurm } from '../fleet/starters/slurm.ts';
 import { SlurmConfig } from '../fleet/starters/slurmConfig.ts';
+import { PROGRAM } from '../program.ts';
 import { runName } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import { shippedFile } from '../run/shippedFile.ts';
@@ -49,7 +49,7 @@ export async function submitBySlurm(
   const plan = {
     ...told,
     name: name ?? runName(config, options.config),
-    program: [process.execPath, fileURLToPath(new URL('../../bin/sluice.js', import.meta.url))],
+    program: [process.execPath, PROGRAM],
     runs: [{ config: join(path, LAUNCHED), runDir: path, keyFile }],
     nodes: nodesOf(hosts, nodes),
   } as SlurmPlan;

@@ -2,11 +2,9 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { SluiceError } from '@sluice/core';
+import { PROGRAM } from '../program.ts';
 import { followingParent } from '../signals/parentWatch.ts';
-
-const PROGRAM = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
 
 /** Characters that are kept of what a process says beside its result. */
 const KEPT_CHARACTERS = 4000;

@@ -5,9 +5,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-
-const PROGRAM = fileURLToPath(new URL('../../bin/sluice.js', import.meta.url));
+import { PROGRAM } from '../program.ts';
 
 /** How often in a row it may be killed before the agent gives up. */
 const MOST_RESTARTS = 20;

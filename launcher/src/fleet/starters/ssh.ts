@@ -6,9 +6,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { CurveKeys } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
+import { PROGRAM } from '../../program.ts';
 import type { Incarnation } from '../../run/incarnation.ts';
 import { shellQuote } from '../../run/runDirectory.ts';
 import { nodeName, type SshHost } from '../hostFile.ts';
@@ -65,7 +65,7 @@ export interface RemoteCommand {
 
 /** The words that are executed for a host, for people to see as well. */
 export function sshWords(
-  { name, node = 'node', sluice = ownProgram() }: SshHost,
+  { name, node = 'node', sluice = PROGRAM }: SshHost,
   command: readonly string[] = ['ssh'],
   { words = ['agent', '--stdio'], environment = {} }: RemoteCommand = {},
 ): string[] {
@@ -195,8 +195,4 @@ function notStarted({ name }: SshHost, { code, said }: Failure): SluiceError {
     `${name}: the agent could not be started by ssh (exit code ${code}): ${reason}. It said: ${said || 'nothing'}`,
     { details: { host: name, exitCode: code, said } },
   );
-}
-
-function ownProgram(): string {
-  return fileURLToPath(new URL('../../../bin/sluice.js', import.meta.url));
 }
