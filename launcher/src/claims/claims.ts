@@ -4,11 +4,10 @@ import { join, resolve } from 'node:path';
 import { makeDirectories, resolvePath, SluiceError, writeFileAtomic } from '@sluice/core';
 import type { ExperimentResults, FindLrResults } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
-import { collectResults } from '../experiment/collectResults.ts';
+import { carryOut } from '../experiment/carryOut.ts';
 import { type ExperimentScale, loadExperiment, scalingOf } from '../experiment/config.ts';
 import { searchRates } from '../experiment/findLr.ts';
 import { type ExperimentOptions, withLaboratory } from '../experiment/laboratory.ts';
-import { runCells } from '../experiment/runCells.ts';
 import { type Claim, type ClaimTest, loadClaims, rowsOf } from './config.ts';
 import { type JudgedClaim, judgeClaim } from './judge.ts';
 import { claimAsJson, claimsMarkdown, claimsText } from './tell.ts';
@@ -167,10 +166,9 @@ async function runRows(
   log: Log,
 ): Promise<ExperimentResults> {
   return withLaboratory(laboratoryOptions(claimsFile, need, options, budget), log, async (laboratory) => {
-    laboratory.expect(laboratory.cells);
-    const { results, failure } = await runCells(laboratory.runner, laboratory.cells);
+    const { results, failure } = await carryOut(laboratory);
     if (failure !== undefined && !budget?.aborted) throw failure;
-    return collectResults(laboratory, results);
+    return results;
   });
 }
 

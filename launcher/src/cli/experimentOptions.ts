@@ -1,10 +1,11 @@
 /** What the commands that carry out experiments are told. */
 
-import { configFile, SCALE_OPTION, wholeNumber } from './options.ts';
+import type { Scale } from '@sluice/model';
+import { SCALE_OPTION, wholeNumber } from './options.ts';
 
 export interface ExperimentArguments {
   readonly experiment: string;
-  readonly scale?: 'full' | 'small' | 'tiny';
+  readonly scale?: Scale;
   readonly seeds?: number;
   readonly rows?: string;
   readonly jobs?: number;
@@ -12,8 +13,6 @@ export interface ExperimentArguments {
   readonly directory: string;
   readonly keepCheckpoints?: boolean;
 }
-
-export const experimentFile = configFile;
 
 export const EXPERIMENT_OPTIONS = {
   scale: SCALE_OPTION,

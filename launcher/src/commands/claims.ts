@@ -1,13 +1,14 @@
 /** `sluice claims`: the paper's testable claims at a scale that fits, with verdicts. */
 
+import type { Scale } from '@sluice/model';
 import { defineCommand } from '../cli/command.ts';
-import { EXPERIMENT_OPTIONS, experimentFile } from '../cli/experimentOptions.ts';
-import { above, wholeNumbers } from '../cli/options.ts';
+import { EXPERIMENT_OPTIONS } from '../cli/experimentOptions.ts';
+import { above, configFile, wholeNumbers } from '../cli/options.ts';
 
 interface ClaimsArguments {
   readonly claims?: string;
   readonly only?: number[];
-  readonly scale: 'full' | 'small' | 'tiny';
+  readonly scale: Scale;
   readonly seeds?: number;
   readonly budget?: number;
   readonly jobs?: number;
@@ -25,7 +26,7 @@ export const claimsCommand = defineCommand<ClaimsArguments>({
   positionals: {
     claims: {
       type: 'string',
-      coerce: experimentFile,
+      coerce: configFile,
       describe: `Claims as predicates over experiments (YAML); ${PAPER_CLAIMS} when left out.`,
     },
   },

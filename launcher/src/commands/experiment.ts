@@ -1,12 +1,8 @@
 /** `sluice experiment`: rows and seeds of an experiment as runs side by side, and what was found. */
 
 import { defineCommand } from '../cli/command.ts';
-import {
-  EXPERIMENT_OPTIONS,
-  type ExperimentArguments,
-  experimentFile,
-  experimentOptions,
-} from '../cli/experimentOptions.ts';
+import { EXPERIMENT_OPTIONS, type ExperimentArguments, experimentOptions } from '../cli/experimentOptions.ts';
+import { configFile } from '../cli/options.ts';
 
 export const experimentCommand = defineCommand<ExperimentArguments>({
   name: 'experiment',
@@ -15,7 +11,7 @@ export const experimentCommand = defineCommand<ExperimentArguments>({
     experiment: {
       type: 'string',
       demandOption: true,
-      coerce: experimentFile,
+      coerce: configFile,
       describe: 'The experiment: a base configuration and rows that change it (YAML).',
     },
   },

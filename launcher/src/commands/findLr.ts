@@ -1,12 +1,8 @@
 /** `sluice find-lr`: the largest learning rate that trains, of each row of an experiment. */
 
 import { defineCommand } from '../cli/command.ts';
-import {
-  EXPERIMENT_OPTIONS,
-  type ExperimentArguments,
-  experimentFile,
-  experimentOptions,
-} from '../cli/experimentOptions.ts';
+import { EXPERIMENT_OPTIONS, type ExperimentArguments, experimentOptions } from '../cli/experimentOptions.ts';
+import { configFile } from '../cli/options.ts';
 
 /** A search keeps no checkpoints: it has so many runs that fail. */
 const { 'keep-checkpoints': _, ...PROBE_OPTIONS } = EXPERIMENT_OPTIONS;
@@ -19,7 +15,7 @@ export const findLrCommand = defineCommand<ExperimentArguments>({
     experiment: {
       type: 'string',
       demandOption: true,
-      coerce: experimentFile,
+      coerce: configFile,
       describe: 'The experiment; its section findLr says what is looked for, and where (YAML).',
     },
   },

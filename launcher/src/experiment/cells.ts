@@ -44,11 +44,18 @@ export interface Corpora {
   readonly unigramLoss: number | null;
 }
 
-/** What a change of a row's configuration may say: of everything else there is a line of the experiment. */
-interface Change {
-  /** `section.key=value` each. */
-  readonly changes?: readonly string[];
-  readonly hopeless?: HopelessRule;
+/** A run that a search tries, in place of the row's own. */
+export interface Probe {
+  readonly learningRate: number;
+  readonly hopeless: HopelessRule;
+}
+
+export interface CellsOptions {
+  readonly rows: readonly ExperimentRow[];
+  /** As `resolveRow` gives it. */
+  readonly configOf: (row: ExperimentRow) => RunConfig;
+  /** Of a run's configuration, prepared. */
+  readonly corporaOf: (config: RunConfig) => Corpora;
 }
 
 /** What none of the weights depends on, nor what is measured of them. */
@@ -56,27 +63,29 @@ const OF_NO_CONSEQUENCE = ['name', 'hosts', 'faults', 'checkpoint', 'initialize'
 
 /** Makes cells. */
 export class Cells {
-  readonly #of: CellsOf;
-  readonly #corpora: (data: RunConfig['data']) => Corpora;
+  readonly #options: CellsOptions;
 
-  /** @param corpora of a run's configuration, prepared */
-  constructor(of: CellsOf, corpora: (data: RunConfig['data']) => Corpora) {
-    this.#of = of;
-    this.#corpora = corpora;
+  constructor(options: CellsOptions) {
+    this.#options = options;
   }
 
-  /** @throws as `resolveRow` */
-  make(row: ExperimentRow, seed: number, { changes = [], hopeless }: Change = {}): Cell {
-    const { experiment } = this.#of;
-    const source = row.from === undefined ? undefined : experiment.rows.find(({ name }) => name === row.from);
+  make(row: ExperimentRow, seed: number, probe?: Probe): Cell {
+    const { rows, configOf } = this.#options;
+    const source = row.from === undefined ? undefined : rows.find(({ name }) => name === row.from);
     const from = source && this.make(source, seed);
-    const config = resolveRow(this.#of, row, [...changes, `seed=${seed}`]);
+    const own = { ...configOf(row), seed };
+    const { learningRate = own.optimizer.learningRate, hopeless } = probe ?? {};
+    const config = { ...own, optimizer: { ...own.optimizer, learningRate } };
     return { row, seed, config, hopeless, key: this.#keyOf(config, from, hopeless), from };
   }
 
-  /** Content hash of what is trained on, and the loss of a unigram model on it. */
+  configOf(row: ExperimentRow): RunConfig {
+    return this.#options.configOf(row);
+  }
+
+  /** What a run is trained on. */
   corporaOf({ config }: Pick<Cell, 'config'>): Corpora {
-    return this.#corpora(config.data);
+    return this.#options.corporaOf(config);
   }
 
   #keyOf(config: RunConfig, from: Cell | undefined, hopeless: HopelessRule | undefined): string {
@@ -88,7 +97,7 @@ export class Cells {
       parallel: { lanes },
       // A corpus is what was prepared, wherever its recipe lies.
       data: { ...config.data, recipe: undefined, mixture: mixture && { ...mixture, recipes: undefined } },
-      corpora: this.#corpora(config.data).datasetHash,
+      corpora: this.#options.corporaOf(config).datasetHash,
       from: from && { weights: from.key, missing, optimizer },
       hopeless,
     };
@@ -99,16 +108,11 @@ export class Cells {
 
 /**
  * The configuration of a row's run, with absolute paths.
- * @param changes made last, `section.key=value` each
  * @throws the coded errors of `experimentRun` and `validateConfig`, with the name of the row
  */
-export function resolveRow(
-  { path, experiment, scale }: CellsOf,
-  row: ExperimentRow,
-  changes: readonly string[] = [],
-): RunConfig {
+export function resolveRow({ path, experiment, scale }: CellsOf, row: ExperimentRow): RunConfig {
   try {
-    const written = experimentRun(path, experiment, row, scale, changes);
+    const written = experimentRun(path, experiment, row, scale);
     if (written.initialize.from !== undefined) {
       throw new SluiceError(
         'SLUICE_E_USAGE',

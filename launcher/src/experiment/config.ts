@@ -190,7 +190,6 @@ function rowAt(row: ExperimentRow, point: GridPoint): ExperimentRow {
 /**
  * The configuration of a row's run; its paths are relative to the row's base.
  * @param path of the experiment's file
- * @param changes made last, `section.key=value` each
  * @throws the coded errors of `loadYamlConfig`; SLUICE_E_USAGE for a scale that the experiment does not have
  */
 export function experimentRun(
@@ -198,10 +197,9 @@ export function experimentRun(
   experiment: ExperimentConfig,
   row: ExperimentRow,
   scale: ExperimentScale = 'full',
-  changes: readonly string[] = [],
 ): RunConfig {
   return loadYamlConfig(basePath(path, experiment, row), RunConfig, {
-    overrides: [...row.set, ...scalingOf(path, experiment, scale), ...changes],
+    overrides: [...row.set, ...scalingOf(path, experiment, scale)],
   });
 }
 

@@ -14,27 +14,23 @@ import {
   writeTable,
 } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
-import { collectResults } from './collectResults.ts';
+import { carryOut } from './carryOut.ts';
 import { type ExperimentOptions, type Laboratory, withLaboratory } from './laboratory.ts';
-import { runName } from './progress.ts';
-import { runCells } from './runCells.ts';
+import { cellName } from './progress.ts';
 
 /**
  * @throws the coded errors of the experiment's file and of each row's configuration before anything is run;
- *   SLUICE_E_INTERRUPTED after every run was saved; SLUICE_E_EXPERIMENT_RUN when some failed otherwise than by diverging
+ *   SLUICE_E_INTERRUPTED after every run was saved
  */
 export async function runExperiment(
   options: ExperimentOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
   return withLaboratory(options, log, async (laboratory) => {
-    const { cells, runner } = laboratory;
-    laboratory.expect(cells);
-    const { results, failure } = await runCells(runner, cells);
-    const collected = collectResults(laboratory, results);
-    const report = await writeResults(laboratory, collected);
+    const { results, failure } = await carryOut(laboratory);
+    const report = await writeResults(laboratory, results);
     if (failure !== undefined) throw failure;
-    return conclude(laboratory, collected, report);
+    return conclude(laboratory, results, report);
   });
 }
 
@@ -72,14 +68,14 @@ function conclude({ folder }: Laboratory, results: ExperimentResults, report: st
 function failureLines({ runs }: ExperimentResults): string[] {
   const failed = runs.filter(({ outcome }) => outcome === 'failed');
   if (failed.length === 0) return [];
-  const lines = failed.map(({ row, seed, reason }) => `  ${runName(row, seed)}: ${reason}`);
+  const lines = failed.map(({ row, seed, reason }) => `  ${cellName(row, seed)}: ${reason}`);
   return [`${failed.length} of ${runs.length} runs failed; the same command tries them again:`, ...lines];
 }
 
 function summaryTable(results: ExperimentResults): string {
   const shown = (estimate: Estimate | undefined) => (estimate ? formatNumber(estimate.mean) : '-');
   const rows = summarizeRows(results).map((row) => [
-    row.row.method,
+    row.label,
     `${row.outcomes.finished} of ${results.seeds.length}`,
     row.validationLoss ? formatLoss(row.validationLoss.mean) : '-',
     shown(row.perplexity),

@@ -19,9 +19,9 @@ import {
   writeTable,
 } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
+import { describeRow, headOf } from './carryOut.ts';
 import type { Cell } from './cells.ts';
-import { describeRow, headOf } from './collectResults.ts';
-import type { ExperimentRow, FindLrConfig } from './config.ts';
+import type { FindLrConfig } from './config.ts';
 import type { HopelessRule } from './hopeless.ts';
 import { type ExperimentOptions, type Laboratory, withLaboratory } from './laboratory.ts';
 import type { CellResult } from './runCell.ts';
@@ -38,22 +38,23 @@ export async function findLearningRates(
 
 /**
  * Searches for every row and seed of a laboratory.
- * @throws SLUICE_E_USAGE where there is no bound for the loss; SLUICE_E_INTERRUPTED; SLUICE_E_EXPERIMENT_RUN for a run that ended by something that is no result
+ * @throws SLUICE_E_USAGE, before anything is run, where there is no bound for the loss; SLUICE_E_INTERRUPTED;
+ *   SLUICE_E_EXPERIMENT_RUN for a run that ended by something that is no result
  */
 export async function searchRates(laboratory: Laboratory): Promise<FindLrResults> {
   const { rows, seeds, cells } = laboratory;
-  // Before anything is run.
-  for (const cell of cells) hopelessRule(laboratory, cell);
-  const searches = rows.map((row) => seeds.map((seed) => search(laboratory, row, seed)));
-  const settled = await Promise.allSettled(searches.flat());
-  const failed = settled.find((one) => one.status === 'rejected');
-  if (failed) throw failed.reason;
-  const found = await Promise.all(searches.map((ofRow) => Promise.all(ofRow)));
+  const rules = cells.map((cell) => hopelessRule(laboratory, cell));
+  const settled = await Promise.allSettled(cells.map((cell, i) => search(laboratory, cell, rules[i]!)));
+  const found = settled.map((one) => {
+    if (one.status === 'rejected') throw one.reason;
+    return one.value;
+  });
   return resultsOf(
     laboratory,
     rows.map((row, i): FindLrVariant => {
       const { name, method, parameters } = describeRow(laboratory, row);
-      return { name, method, parameters, seeds: found[i]!, summary: summarizeLargestStable(found[i]!) };
+      const ofRow = found.slice(i * seeds.length, (i + 1) * seeds.length);
+      return { name, method, parameters, seeds: ofRow, summary: summarizeLargestStable(ofRow) };
     }),
   );
 }
@@ -93,13 +94,16 @@ export function ratesOf({ from, to, perOctave }: FindLrConfig): number[] {
   return Array.from({ length: last + 1 }, (_, i) => Number((from * 2 ** (i / perOctave)).toPrecision(4)));
 }
 
-async function search(laboratory: Laboratory, row: ExperimentRow, seed: number): Promise<FindLrSeed> {
+/** Searches for a row with one seed. */
+async function search(
+  laboratory: Laboratory,
+  { row, seed }: Cell,
+  hopeless: HopelessRule,
+): Promise<FindLrSeed> {
   const rates = ratesOf(laboratory.experiment.findLr);
   const probes: FindLrProbe[] = [];
   const { stable, unstable } = await bisect(rates.length, async (index) => {
-    const changes = [`optimizer.learningRate=${rates[index]}`];
-    const hopeless = hopelessRule(laboratory, laboratory.make.make(row, seed));
-    const cell = laboratory.make.make(row, seed, { changes, hopeless });
+    const cell = laboratory.make.make(row, seed, { learningRate: rates[index]!, hopeless });
     laboratory.expect([cell]);
     const probe = probeOf(laboratory, cell, await laboratory.runner.run(cell));
     probes.push(probe);
@@ -153,7 +157,7 @@ function hopelessRule({ experiment: { findLr }, make }: Laboratory, cell: Cell):
   return { lossBound: bound, lastingSteps, afterStep: Math.ceil(steps / 2) + lastingSteps };
 }
 
-/** Judges a run by the criterion that `criterionText` says. */
+/** Judges a run by the criterion that the results tell. */
 function probeOf(laboratory: Laboratory, cell: Cell, result: CellResult): FindLrProbe {
   const { spikesPerThousand, lossBound } = laboratory.experiment.findLr;
   const { step, validationLoss, trainLoss, spikes, configHash, weightsHash, learningRate } = result;

@@ -72,14 +72,20 @@ export async function withLaboratory<T>(
   const experiment = loadExperiment(path);
   scalingOf(path, experiment, scale);
   const rows = chosenRows(path, experiment, options.rows);
-  const configs = experiment.rows.map((row) => resolveRow({ path, experiment, scale }, row));
+  const configs = new Map(
+    experiment.rows.map((row) => [row.name, resolveRow({ path, experiment, scale }, row)]),
+  );
   const seeds = Array.from({ length: options.seeds ?? experiment.seeds }, (_, i) => i + 1);
   const folder = experimentFolder(directory, path, scale);
   makeDirectories(directory);
   const lock = await lockDirectory(directory, folder.lock, log);
   try {
-    const corpora = await prepareAll(configs, log);
-    const make = new Cells({ path, experiment, scale }, (data) => corpora.get(corporaName({ data }))!);
+    const corpora = await prepareAll([...configs.values()], log);
+    const make = new Cells({
+      rows: experiment.rows,
+      configOf: ({ name }) => configs.get(name)!,
+      corporaOf: (config) => corpora.get(corporaName(config))!,
+    });
     const cells = rows.flatMap((row) => seeds.map((seed) => make.make(row, seed)));
     const { jobs, threads } = sharedOut(options);
     sayHours(options, experiment, log);
@@ -202,10 +208,8 @@ function sharedOut({ jobs, threads }: ExperimentOptions): { jobs: number; thread
   return { jobs: side, threads: threads ?? Math.max(1, Math.floor(count / side)) };
 }
 
+/** Each run once, with those that it begins with. */
 function distinct(cells: readonly Cell[]): Cell[] {
-  return [
-    ...new Map(
-      cells.flatMap((cell) => [...(cell.from ? [cell.from] : []), cell]).map((cell) => [cell.key, cell]),
-    ).values(),
-  ];
+  const withBeginning = (cell: Cell): Cell[] => [...(cell.from ? withBeginning(cell.from) : []), cell];
+  return [...new Map(cells.flatMap(withBeginning).map((cell) => [cell.key, cell])).values()];
 }

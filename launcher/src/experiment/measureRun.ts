@@ -1,15 +1,15 @@
 /** What a run came to, read from its files. */
 
-import { join } from 'node:path';
 import {
   type ExperimentDiagnosis,
   type ExperimentRun,
-  METRICS_FILE,
   meanOfGates,
   readMetrics,
+  type StepRecord,
 } from '@sluice/observe';
 import { type Diagnostics, episodesOf, SpikeDetector, SpikesConfig } from '@sluice/train';
 import type { RunDirectory } from '../run/runDirectory.ts';
+import { type HopelessRule, hopelessStep } from './hopeless.ts';
 
 /** Points of a curve that are kept. */
 const CURVE_POINTS = 200;
@@ -17,37 +17,46 @@ const CURVE_POINTS = 200;
 /** The last part of a run that its loss is the mean of. */
 const LAST_PART = 20;
 
-export type RunCurves = Pick<
-  ExperimentRun,
-  'step' | 'tokens' | 'trainLoss' | 'spikes' | 'curve' | 'validations'
->;
+/** What a run's metrics say. */
+export interface MeasuredRun {
+  readonly curves: Pick<ExperimentRun, 'step' | 'tokens' | 'trainLoss' | 'spikes' | 'curve' | 'validations'>;
+  /** By how much the loss ended above what it had come down to, nats a token; null where that is no number. */
+  readonly rise: number | null;
+  /** The step after which the run was hopeless, and nothing counts. */
+  readonly hopelessAt: number | undefined;
+}
 
-/** @param lastStep after which nothing counts; the last recorded one when left out */
-export async function measureRun(
-  run: RunDirectory,
-  lastStep = Number.POSITIVE_INFINITY,
-): Promise<RunCurves & { readonly rise: number | null }> {
-  const losses: (number | null)[] = [];
-  const norms: (number | null)[] = [];
-  const validations: ExperimentRun['validations'] = [];
-  let tokens = 0;
-  for await (const record of readMetrics(join(run.path, METRICS_FILE))) {
-    if (record.step > lastStep) break;
-    losses.push(orNull(record.loss));
-    norms.push(orNull(record.gradientNorm));
-    tokens += record.tokens;
-    if (record.validationLoss !== undefined) {
-      validations.push({ step: record.step, loss: orNull(record.validationLoss) });
-    }
+/** @param rule when the run is given up, where it may be */
+export async function measureRun({ metrics }: RunDirectory, rule?: HopelessRule): Promise<MeasuredRun> {
+  // Of long runs whole records would be much memory.
+  const all: Pick<StepRecord, 'step' | 'loss' | 'gradientNorm' | 'tokens' | 'validationLoss'>[] = [];
+  for await (const { step, loss, gradientNorm, tokens, validationLoss } of readMetrics(metrics)) {
+    all.push({ step, loss, gradientNorm, tokens, ...(validationLoss !== undefined && { validationLoss }) });
   }
+  const hopelessAt =
+    rule &&
+    hopelessStep(
+      all.map(({ loss }) => orNull(loss)),
+      rule,
+    );
+  const records = all.slice(0, hopelessAt);
+  const losses = records.map(({ loss }) => orNull(loss));
   return {
-    step: losses.length,
-    tokens,
-    trainLoss: meanOf(losses.slice(-Math.ceil(losses.length / LAST_PART))),
+    curves: {
+      step: records.at(-1)?.step ?? 0,
+      tokens: records.reduce((sum, { tokens }) => sum + tokens, 0),
+      trainLoss: meanOf(losses.slice(-Math.ceil(losses.length / LAST_PART))),
+      spikes: lossSpikes(losses),
+      curve: thinned(
+        losses,
+        records.map(({ gradientNorm }) => orNull(gradientNorm)),
+      ),
+      validations: records.flatMap(({ step, validationLoss }) =>
+        validationLoss === undefined ? [] : [{ step, loss: orNull(validationLoss) }],
+      ),
+    },
     rise: riseOf(losses),
-    spikes: lossSpikes(losses),
-    curve: thinned(losses, norms),
-    validations,
+    hopelessAt,
   };
 }
 
@@ -58,7 +67,7 @@ function lossSpikes(losses: readonly (number | null)[]): number {
   return episodesOf(points.flatMap((point) => detector.observe(point) ?? [])).length;
 }
 
-/** By how much the loss of the last twentieth is above the lowest of all twentieths, nats; null where one of them is no number. */
+/** Of the loss of the last twentieth above the lowest of all twentieths; null where one of them is no number. */
 function riseOf(losses: readonly (number | null)[]): number | null {
   const means = thinned(losses, losses, Math.min(LAST_PART, losses.length)).loss;
   if (means.length === 0 || means.includes(null)) return null;

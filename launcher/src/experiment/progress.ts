@@ -7,9 +7,8 @@ import type { Cell } from './cells.ts';
 interface Underway {
   readonly cell: Cell;
   readonly begun: number;
-  /** The step that it was at when it was first seen, in this call. */
-  firstStep: number | undefined;
-  step: number;
+  /** Undefined until one is seen: a run may go on from a later one than the first. */
+  step: number | undefined;
   loss: number | null;
 }
 
@@ -56,8 +55,7 @@ export class ExperimentProgress {
     this.#underway.set(cell.key, {
       cell,
       begun: performance.now(),
-      firstStep: undefined,
-      step: 0,
+      step: undefined,
       loss: null,
     });
     this.#draw();
@@ -66,8 +64,7 @@ export class ExperimentProgress {
   step(cell: Cell, step: number, loss: number | null): void {
     const one = this.#underway.get(cell.key);
     if (!one) return;
-    one.firstStep ??= step;
-    this.#stepsTaken += Math.max(0, step - Math.max(one.step, one.firstStep));
+    this.#stepsTaken += Math.max(0, step - (one.step ?? step));
     one.step = step;
     one.loss = loss;
     this.#draw();
@@ -79,7 +76,7 @@ export class ExperimentProgress {
     this.#waiting.delete(cell.key);
     this.#ended++;
     this.say(
-      `${this.#ended}/${this.#total} ${runName(cell.row.name, cell.seed)}: ${outcomeText(result)} (${formatDuration(took)}${this.#left()})`,
+      `${this.#ended}/${this.#total} ${cellName(cell.row.name, cell.seed)}: ${outcomeText(result)} (${formatDuration(took)}${this.#left()})`,
     );
   }
 
@@ -99,7 +96,7 @@ export class ExperimentProgress {
     const seconds = (performance.now() - this.#begun) / 1000;
     const steps = [...this.#waiting.values()].reduce((sum, { config }) => sum + config.training.steps, 0);
     const running = [...this.#underway].reduce(
-      (sum, [, { cell, step }]) => sum + cell.config.training.steps - step,
+      (sum, [, { cell, step = 0 }]) => sum + cell.config.training.steps - step,
       0,
     );
     if (this.#stepsTaken === 0 || steps + running === 0) return '';
@@ -109,9 +106,9 @@ export class ExperimentProgress {
   #draw(now = false): void {
     if (performance.now() - this.#drawn < (this.#live ? REDRAW_MS : LINE_MS) && !(now && this.#live)) return;
     this.#drawn = performance.now();
-    const lines = [...this.#underway.values()].map(({ cell, step, loss }) => {
+    const lines = [...this.#underway.values()].map(({ cell, step = 0, loss }) => {
       const shown = loss === null ? '' : `  loss ${formatLoss(loss)}`;
-      return `  ${runName(cell.row.name, cell.seed)}  step ${step}/${cell.config.training.steps}${shown}`;
+      return `  ${cellName(cell.row.name, cell.seed)}  step ${step}/${cell.config.training.steps}${shown}`;
     });
     const title = `${this.#ended} of ${this.#total} runs done, ${this.#jobs} at a time${this.#left()}`;
     if (this.#live) this.#live([title, ...lines].join('\n'));
@@ -120,11 +117,11 @@ export class ExperimentProgress {
 }
 
 /** How a run is called. */
-export function runName(row: string, seed: number): string {
+export function cellName(row: string, seed: number): string {
   return `${row}, seed ${seed}`;
 }
 
-export function outcomeText({ outcome, reason, trainLoss, validationLoss }: Ended): string {
+function outcomeText({ outcome, reason, trainLoss, validationLoss }: Ended): string {
   if (outcome !== 'finished') return `${outcome}: ${reason}`;
   if (validationLoss !== null) return `validation loss ${formatLoss(validationLoss)}`;
   return trainLoss === null ? 'finished' : `train loss ${formatLoss(trainLoss)}`;

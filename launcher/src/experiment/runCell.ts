@@ -68,7 +68,7 @@ export function knownResult(
   return result?.outcome === 'finished' && lacksWeights ? undefined : result;
 }
 
-/** @returns undefined where there is none, or one that was cut off: its run is asked again, which takes no time */
+/** @returns undefined where there is none, or one that was cut off */
 function readResult(path: string): CellResult | undefined {
   if (!existsSync(path)) return undefined;
   try {
@@ -85,9 +85,9 @@ function readResult(path: string): CellResult | undefined {
 export async function runCell(cell: Cell, options: CellOptions, stop: AbortSignal): Promise<CellResult> {
   const folder = cellFolder(options.root, cell);
   await prepareFolder(cell, folder, options.root);
-  const trained = await train(cell, folder, options, stop);
+  const end = await train(cell, folder, options, stop);
   stop.throwIfAborted();
-  const result = await resultOf(cell, folder, trained, stop);
+  const result = await resultOf(cell, folder, end, stop);
   // A run that failed is tried again the next time.
   if (result.outcome !== 'failed') {
     await writeFileAtomic(folder.result, `${JSON.stringify(result, undefined, 1)}\n`);
@@ -99,7 +99,7 @@ export async function runCell(cell: Cell, options: CellOptions, stop: AbortSigna
 }
 
 async function prepareFolder(cell: Cell, folder: CellFolder, root: string): Promise<void> {
-  // Its weights are gone: it begins anew, and comes to the same.
+  // What it came to is not known, and its weights are gone: it begins anew, and comes to the same.
   const isGone = existsSync(folder.result) && !existsSync(runDirectory(folder.run).checkpoints);
   if (isGone) rmSync(folder.path, { recursive: true });
   makeDirectories(folder.path);
@@ -111,35 +111,27 @@ async function prepareFolder(cell: Cell, folder: CellFolder, root: string): Prom
   });
 }
 
-/** How training ended. */
-interface Trained {
-  readonly end: ProgramEnd;
-  /** The step after which it was given up. */
-  readonly hopelessAt: number | undefined;
-}
-
+/** @returns how training ended; a run that is hopeless is stopped */
 async function train(
   cell: Cell,
   folder: CellFolder,
-  options: CellOptions,
+  { threads, onStep }: CellOptions,
   stop: AbortSignal,
-): Promise<Trained> {
+): Promise<ProgramEnd> {
   const giveUp = new AbortController();
-  const rule = cell.hopeless;
   const metrics = new FollowedMetrics(runDirectory(folder.run).metrics);
   let isRunning = true;
-  const running = launch(folder, options.threads, AbortSignal.any([stop, giveUp.signal])).finally(
+  const running = launch(folder, threads, AbortSignal.any([stop, giveUp.signal])).finally(
     () => (isRunning = false),
   );
-  const hopelessNow = () => rule && hopelessStep(lossesOf(metrics), rule);
   while (isRunning) {
     await Promise.race([running, delay(LOOK_MS)]);
     metrics.read();
-    const { last } = metrics;
-    if (last) options.onStep(cell, last.step, last.loss);
-    if (hopelessNow() !== undefined) giveUp.abort();
+    const { losses, lastStep } = metrics;
+    if (lastStep > 0) onStep(cell, lastStep, losses.at(-1)!);
+    if (cell.hopeless && hopelessStep(losses, cell.hopeless) !== undefined) giveUp.abort();
   }
-  return { end: await running, hopelessAt: hopelessNow() };
+  return running;
 }
 
 /** Waits for a run of an experiment that was killed, which is about to save and to end. */
@@ -152,19 +144,14 @@ async function launch(folder: CellFolder, threads: number, stop: AbortSignal): P
   }
 }
 
-function lossesOf({ steps }: FollowedMetrics): (number | null)[] {
-  return steps.map(({ loss }) => loss);
-}
-
 async function resultOf(
   cell: Cell,
   folder: CellFolder,
-  { end, hopelessAt }: Trained,
+  end: ProgramEnd,
   stop: AbortSignal,
 ): Promise<CellResult> {
-  const { config } = cell;
-  const run = runDirectory(folder.run);
-  const { rise, ...curves } = await measureRun(run, hopelessAt);
+  const { config, hopeless } = cell;
+  const { curves, rise, hopelessAt } = await measureRun(runDirectory(folder.run), hopeless);
   const common = {
     seed: cell.seed,
     learningRate: config.optimizer.learningRate,
@@ -172,21 +159,16 @@ async function resultOf(
     ...curves,
     configHash: cell.key,
   };
-  const ended = (
-    outcome: CellResult['outcome'],
-    reason: string,
-    errorCode: string | null = null,
-  ): CellResult => ({
+  const ended = (outcome: CellResult['outcome'], reason: string, errorCode?: string): CellResult => ({
     ...common,
-    outcome,
-    reason,
-    errorCode,
-    validationLoss: null,
-    weightsHash: null,
-    diagnosis: null,
+    ...{ outcome, reason, errorCode: errorCode ?? null },
+    ...{ validationLoss: null, weightsHash: null, diagnosis: null },
   });
-  if (hopelessAt !== undefined) {
-    const { lossBound, lastingSteps } = cell.hopeless!;
+  const failed = (what: string, program: ProgramEnd) =>
+    ended('failed', firstLine(programFailure(what, program).message), program.error?.code);
+
+  if (hopeless && hopelessAt !== undefined) {
+    const { lossBound, lastingSteps } = hopeless;
     return ended(
       'diverged',
       `given up after step ${hopelessAt}: its mean loss of ${lastingSteps} steps was above ${lossBound.toFixed(3)}`,
@@ -195,30 +177,28 @@ async function resultOf(
   const divergence = end.error && DIVERGENCES[end.error.code];
   if (divergence)
     return ended('diverged', `stopped after step ${curves.step}: ${divergence}`, end.error!.code);
-  if (end.json?.finished !== true) {
-    const reason = end.json
-      ? `it was stopped after step ${curves.step}`
-      : firstLine(programFailure('training', end).message);
-    return ended('failed', reason, end.error?.code ?? null);
-  }
-  const validationLoss = numberOrNull(end.json.validationLoss);
+  if (!end.json) return failed('training', end);
+  if (end.json.finished !== true) return ended('failed', `it was stopped after step ${curves.step}`);
+
+  const measured = hopeless ? undefined : await diagnose(folder, stop);
+  if (measured && !measured.json) return failed('measuring', measured);
   const hasRisen = rise !== null && rise > LASTING_RISE;
   return {
     ...common,
     outcome: hasRisen ? 'diverged' : 'finished',
     reason: hasRisen ? `its loss ended ${rise.toFixed(2)} nats above what it had come down to` : null,
     errorCode: null,
-    validationLoss,
+    validationLoss: numberOrNull(end.json.validationLoss),
     weightsHash: String(end.json.weightsHash),
-    diagnosis: cell.hopeless ? null : await diagnosed(folder, stop),
+    diagnosis: measured ? diagnosisOf(measured.json as unknown as Diagnostics) : null,
   };
 }
 
-async function diagnosed({ run }: CellFolder, stop: AbortSignal): Promise<CellResult['diagnosis']> {
+/** Measures a trained model. @throws SLUICE_E_INTERRUPTED */
+async function diagnose({ run }: CellFolder, stop: AbortSignal): Promise<ProgramEnd> {
   const end = await runProgram(['diagnose', run, '--sequences', String(DIAGNOSED_SEQUENCES)], stop);
   stop.throwIfAborted();
-  if (!end.json) throw programFailure(`measuring ${run}`, end);
-  return diagnosisOf(end.json as unknown as Diagnostics);
+  return end;
 }
 
 function firstLine(text: string): string {

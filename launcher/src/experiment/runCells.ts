@@ -94,6 +94,7 @@ export interface CellsRun {
   readonly failure: unknown;
 }
 
+/** Runs cells to their ends, or as far as they come. */
 export async function runCells(runner: CellRunner, cells: readonly Cell[]): Promise<CellsRun> {
   const settled = await Promise.allSettled(cells.map((cell) => runner.run(cell)));
   const failures = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));

@@ -42,11 +42,8 @@ export const NOISE_SENTENCES: readonly string[] = [
   ' It is night again.',
 ];
 
-/** That something has a value. */
+/** That something has a value, or that of another thing: a variable that is assigned another one. */
 export const statement = (key: string, value: string): string => ` Note ${key} ${value}.`;
-
-/** That something has the value of another thing: a variable that is assigned another one. */
-export const reference = (key: string, to: string): string => ` Note ${key} ${to}.`;
 
 /** A question; an answer of `answerText` and `ANSWER_END` go on. The statement's own words come again, so that a model that only continues texts can answer. */
 export const askValue = (key: string): string => ` Recall ${key}`;
@@ -90,7 +87,7 @@ export function needlesUnits({ task, needles, recalls, chains, hops }: NeedleCou
   const told = statement('a', 'b');
   const answer = (words: number) => answerText(new Array<string>(words).fill('a')) + ANSWER_END;
   const niah = needles * (count(told) + recalls * count(askValue('a'), answer(1)));
-  const vt = chains * (count(told, askKeys('b'), answer(hops + 1)) + hops * count(reference('a', 'b')));
+  const vt = chains * (count(told, askKeys('b'), answer(hops + 1)) + hops * count(told));
   if (task === 'both') return Math.max(niah, vt);
   return task === 'niah' ? niah : vt;
 }

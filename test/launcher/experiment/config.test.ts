@@ -2,8 +2,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sha256 } from '@sluice/core';
+import type { RunConfig } from '@sluice/train';
 import test from 'ava';
-import { Cells } from '../../../launcher/src/experiment/cells.ts';
+import { Cells, resolveRow } from '../../../launcher/src/experiment/cells.ts';
 import { baselineOf, loadExperiment } from '../../../launcher/src/experiment/config.ts';
 import type { HopelessRule } from '../../../launcher/src/experiment/hopeless.ts';
 
@@ -52,7 +53,7 @@ test('a row that begins with one that does not stand before it is refused', (t) 
 });
 
 /** As if each recipe had been prepared to what it says. */
-const corporaOf = ({ recipe }: { recipe?: string | undefined }) => ({
+const corporaOf = ({ data: { recipe } }: RunConfig) => ({
   datasetHash: sha256(readFileSync(recipe!)),
   unigramLoss: 3,
 });
@@ -61,8 +62,13 @@ const keyOf = (file: string, row: string, seed = 1, changes: string[] = [], hope
   const path = join(directory, file);
   const experiment = loadExperiment(path);
   const chosen = experiment.rows.find(({ name }) => name === row)!;
-  const make = new Cells({ path, experiment, scale: 'full' }, corporaOf);
-  return make.make(chosen, seed, { changes, ...(hopeless && { hopeless }) }).key;
+  const make = new Cells({
+    rows: experiment.rows,
+    configOf: (row) => resolveRow({ path, experiment, scale: 'full' }, row),
+    corporaOf,
+  });
+  const probe = hopeless && { learningRate: 1e-3, hopeless };
+  return make.make({ ...chosen, set: [...chosen.set, ...changes] }, seed, probe).key;
 };
 
 test('a run has the same key whatever it is called, wherever it lies and however it is spread', (t) => {

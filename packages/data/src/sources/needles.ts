@@ -15,7 +15,6 @@ import {
   NEEDLE_KEYS,
   NEEDLE_VALUES,
   noiseSentence,
-  reference,
   statement,
   unitsOf,
 } from '../needles.ts';
@@ -60,7 +59,7 @@ function trackingGroups({ seed, chains, hops }: Task, document: number): Group[]
     const own = keys.slice(chain * (hops + 1), (chain + 1) * (hops + 1));
     return [
       statement(own[0]!, value),
-      ...own.slice(1).map((key, i) => reference(key, own[i]!)),
+      ...own.slice(1).map((key, i) => statement(key, own[i]!)),
       `${askKeys(value)}${answerText(own)}${ANSWER_END}`,
     ];
   });

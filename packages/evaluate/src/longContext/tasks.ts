@@ -15,7 +15,6 @@ import {
   drawWords,
   NEEDLE_KEYS,
   NEEDLE_VALUES,
-  reference,
   statement,
 } from '@sluice/data';
 
@@ -108,7 +107,7 @@ function tracking(keys: string[], values: string[], hops: number, places: Random
     const depths = chain.map((_, link) => randomUniform(places, i * (hops + 1) + link));
     depths.sort((a, b) => a - b);
     return chain.map((key, link) => ({
-      text: link === 0 ? statement(key, values[i]!) : reference(key, chain[link - 1]!),
+      text: statement(key, link === 0 ? values[i]! : chain[link - 1]!),
       depth: depths[link]!,
     }));
   });

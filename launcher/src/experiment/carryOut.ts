@@ -1,16 +1,32 @@
-/** Puts what the runs of an experiment came to into one table. */
+/** Carries an experiment out, and puts what its runs came to into one table. */
 
 import { nativeArithmetic } from '@sluice/engine';
 import { countParameters } from '@sluice/model';
 import { type ExperimentResultRow, ExperimentResults, RESULTS_FORMAT } from '@sluice/observe';
 import { PACKAGE_VERSION } from '../packageVersion.ts';
-import { baselineOf, type ExperimentRow, experimentRun } from './config.ts';
+import { baselineOf, type ExperimentRow } from './config.ts';
 import { experimentName } from './directory.ts';
 import type { Laboratory } from './laboratory.ts';
 import type { CellResult } from './runCell.ts';
+import { runCells } from './runCells.ts';
+
+/** What an experiment came to, as far as it came. */
+export interface CarriedOut {
+  readonly results: ExperimentResults;
+  /** What one of its runs threw, if any did. */
+  readonly failure: unknown;
+}
+
+/** Runs what has not been run of an experiment. */
+export async function carryOut(laboratory: Laboratory): Promise<CarriedOut> {
+  const { cells, runner, expect } = laboratory;
+  expect(cells);
+  const { results, failure } = await runCells(runner, cells);
+  return { results: collectResults(laboratory, results), failure };
+}
 
 /** @param results of the laboratory's cells, in their order */
-export function collectResults(laboratory: Laboratory, results: readonly CellResult[]): ExperimentResults {
+function collectResults(laboratory: Laboratory, results: readonly CellResult[]): ExperimentResults {
   const { cells, rows, seeds, experiment, make } = laboratory;
   // In the order of the schema, whether a run's result is new or was read: the file is to be the same to the byte.
   return ExperimentResults.parse({
@@ -37,11 +53,8 @@ export function headOf({ path, experiment, scale, cells }: Laboratory) {
   };
 }
 
-export function describeRow(
-  { path, experiment, scale }: Laboratory,
-  row: ExperimentRow,
-): ExperimentResultRow {
-  const count = (one: ExperimentRow) => countParameters(experimentRun(path, experiment, one, scale).model);
+export function describeRow({ experiment, make }: Laboratory, row: ExperimentRow): ExperimentResultRow {
+  const count = (one: ExperimentRow) => countParameters(make.configOf(one).model);
   const baseline = baselineOf(experiment, row);
   const { total, active } = count(row);
   return {
