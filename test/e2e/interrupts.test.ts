@@ -63,10 +63,13 @@ test.serial(
   },
 );
 
+/** Whoever starts the tests by nohup means those to go on, and would have commands that do so for ever. */
+const HANG_UPS_STOP = { SLUICE_HANGUP: 'stop' };
+
 const endless = '--set training.steps=100000 checkpoint.everySteps=0';
 
 test.serial('a hang-up that reaches coordinator and workers saves, with exit code 0', async (t) => {
-  const run = sandbox.start(`train moe.yaml --workers 2 --run-dir hung-up ${endless}`);
+  const run = sandbox.start(`train moe.yaml --workers 2 --run-dir hung-up ${endless}`, HANG_UPS_STOP);
   await run.shown('1/100000');
   for (const pid of [...workersOf(run.child.pid!), run.child.pid!]) process.kill(pid, 'SIGHUP');
   const { code, stderr } = await run.ended;
@@ -91,7 +94,7 @@ test.serial(
 );
 
 test.serial('a hang-up ends other commands as SIGTERM does', async (t) => {
-  const run = sandbox.start('data prepare long.yaml --json');
+  const run = sandbox.start('data prepare long.yaml --json', HANG_UPS_STOP);
   await run.shown('data: reading words');
   run.child.kill('SIGHUP');
   const { code, stdout } = await run.ended;
