@@ -33,3 +33,6 @@ export { meanOfGates } from './report/diagnostics.ts';
 export * from './report/report.ts';
 export * from './superseded.ts';
 export * from './terminal.ts';
+export { timelinePicture } from './timeline/picture.ts';
+export * from './timeline/timeline.ts';
+export { traceText } from './timeline/trace.ts';

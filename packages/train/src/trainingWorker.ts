@@ -24,9 +24,11 @@ import type {
   SaveResult,
   SnapshotRequest,
   StepRequest,
+  StepResult,
   WorkerMethods,
 } from './protocol.ts';
 import { Snapshots } from './snapshots.ts';
+import { recordStep } from './stepTimeline.ts';
 import { topology, type Workers } from './topology.ts';
 import { Trainer } from './trainer.ts';
 import { keepOptimizer, loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
@@ -67,9 +69,12 @@ class TrainingWorker {
     return { backend, threads: threads(), parameters: { total, active }, step };
   }
 
-  async step(request: StepRequest) {
+  async step(request: StepRequest): Promise<StepResult> {
     this.#workers.progress(`step ${request.step}`);
-    return this.trainer.trainStep(request);
+    const take = () => this.trainer.trainStep(request);
+    if (!request.timeline) return take();
+    const { result, timeline } = await recordStep(this.#workers, take);
+    return { ...result, timeline };
   }
 
   async evaluate({ sequences }: EvaluateRequest) {
