@@ -78,6 +78,24 @@ const VARIANTS: Readonly<Record<string, object>> = {
     intermediateSize: undefined,
     experts: { count: 4, topK: 2, intermediateSize: 6, normalizeTopK: false, balanceBias: {} },
   },
+  'norms around zero, a rotary embedding of half a head': {
+    zeroCentredNorms: 'layers',
+    rotaryDim: 4,
+    controls: [{ kind: 'sandwich-norm' }, { kind: 'sdpa-norm' }],
+  },
+  'layers of different kinds': {
+    ...{ numLayers: 3, zeroCentredNorms: 'all' },
+    experts: { count: 4, topK: 2, intermediateSize: 6 },
+    layers: {
+      kinds: {
+        dense: { feedForward: 'dense', numAttentionHeads: 2 },
+        narrow: { ropeTheta: 500, rotaryDim: 6, numAttentionHeads: 6 },
+        unplaced: { positions: 'none' },
+      },
+      pattern: ['narrow', 'unplaced'],
+      first: ['dense'],
+    },
+  },
   'much together, with experts': {
     intermediateSize: undefined,
     experts: { count: 4, topK: 2, intermediateSize: 6 },

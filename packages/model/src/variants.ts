@@ -1,12 +1,12 @@
-/** The gates and controls of a model, sorted out for the attention block. */
+/** The gates and controls of a layer, sorted out for the attention block. */
 
-import type { ModelConfig } from './config.ts';
 import type { Caps } from './controls/control.ts';
 import { type ActiveControl, activeControls, controlCaps } from './controls/index.ts';
 import { interleavedGate, type NamedGate, namedGates } from './gates/gate.ts';
+import type { LayerModel } from './layers.ts';
 
 export interface BlockVariants {
-  readonly config: ModelConfig;
+  readonly config: LayerModel;
   /** Those with tensors of their own. */
   readonly gates: readonly NamedGate[];
   readonly controls: readonly ActiveControl[];
@@ -17,7 +17,7 @@ export interface BlockVariants {
   readonly isGateOutsideAttention: boolean;
 }
 
-export function blockVariants(config: ModelConfig): BlockVariants {
+export function blockVariants(config: LayerModel): BlockVariants {
   const gates = namedGates(config);
   const controls = activeControls(config);
   const isBefore = gates.some(({ position }) => ['query', 'key', 'value'].includes(position));

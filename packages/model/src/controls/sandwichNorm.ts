@@ -28,6 +28,5 @@ export const sandwichNorm: Control<z.infer<typeof Settings>> = {
     }));
   },
   keptWidths: (_, { hiddenSize }) => [hiddenSize, hiddenSize],
-  blockOutput: (_, y_NC, block, { sizes, parameter }) =>
-    rmsNorm(y_NC, parameter(GAINS[block]), sizes.rmsNormEps),
+  blockOutput: (_, y_NC, block, { sizes, gain }) => rmsNorm(y_NC, gain(GAINS[block]), sizes.rmsNormEps),
 };
