@@ -70,7 +70,10 @@ export function attentionBlock(
     scoreCap: variants.caps.attention,
     epsilon: config.rmsNormEps,
   };
-  const norm = (name: string) => (config.qkNorm ? context.gain(`self_attn.${name}.weight`) : null);
+  const norm = (name: 'q_norm' | 'k_norm') => {
+    if (config.qkNorm === 'weightless') return variants.weightlessNorms[name];
+    return config.qkNorm ? context.gain(`self_attn.${name}.weight`) : null;
+  };
   const heads = attentionHeads(projection, norm('q_norm'), norm('k_norm'), pass.rotary, layout);
   if (pass.observer?.attention) observeAttention(pass.observer, heads, layout, variants, pass, context);
   const attended = gated('sdpa', attend(heads, layout, variants, pass, context));

@@ -10,7 +10,7 @@ export interface BlockSizes {
   readonly numAttentionHeads: number;
   readonly numKeyValueHeads: number;
   readonly headDim: number;
-  readonly qkNorm: boolean;
+  readonly qkNorm: boolean | 'weightless';
   readonly rmsNormEps: number;
   readonly zeroCentredNorms?: 'all' | 'layers' | undefined;
 }

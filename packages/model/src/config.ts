@@ -2,7 +2,7 @@ import { positiveFloat32 } from '@sluice/core';
 import { z } from 'zod';
 import { ControlConfig, controlRefusals } from './controls/index.ts';
 import { GateConfig, gateRefusal } from './gates/config.ts';
-import { LayersConfig, layerFaults } from './layers.ts';
+import { FEED_FORWARD_FIELDS, LayersConfig, layerFaults } from './layers.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
 import { SCALES, scaleModel } from './scale.ts';
 
@@ -29,6 +29,12 @@ export const ExpertsConfig = z.strictObject({
     .min(0)
     .default(0)
     .describe('Hidden width of a shared expert that every token passes through; 0 for none.'),
+  sharedGate: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether each token has its own share of the shared expert, by a sigmoid; all of it when left out.',
+    ),
   router: z
     .enum(['softmax', 'sigmoid'])
     .default('softmax')
@@ -75,6 +81,7 @@ export const ModelConfig = z
     experts: ExpertsConfig.optional().describe(
       'Mixture of experts in place of the dense feed-forward layer.',
     ),
+    ...FEED_FORWARD_FIELDS,
     layers: LayersConfig.optional().describe(
       'Layers of different kinds; left out, all layers are as the model says.',
     ),
@@ -90,9 +97,14 @@ export const ModelConfig = z
       .default([])
       .describe('Changes of the layers that are no gates, each of one kind; applied in this order.'),
     qkNorm: z
-      .boolean()
+      .union([z.boolean(), z.literal('weightless')])
       .default(true)
-      .describe('RMS norm of each query and key head before the rotary embedding.'),
+      .describe(
+        'RMS norm of each query and key head before the rotary embedding; weightless: one that multiplies by nothing.',
+      ),
+    queryScale: positiveFloat32()
+      .optional()
+      .describe('Factor of the queries after a weightless norm; none when left out.'),
     ropeTheta: positiveFloat32().default(10000).describe('Base of the rotary embedding.'),
     ...ROPE_FIELDS,
     rmsNormEps: positiveFloat32().default(1e-6).describe('Added to the mean square in RMS norms.'),
@@ -102,6 +114,15 @@ export const ModelConfig = z
       .describe(
         'Norms multiply by 1 + w, with weights w that are 0 at first: all of them, or those of the layers but not the last norm. Left out, they multiply by w, 1 at first.',
       ),
+    embeddingScaling: z
+      .enum(['sqrt', 'norm'])
+      .optional()
+      .describe(
+        'sqrt: the embedding of a token times the root of hiddenSize; norm: divided by its root mean square. Left out, as it is.',
+      ),
+    logitScale: positiveFloat32()
+      .optional()
+      .describe('Factor of the model’s logits, before any cap; none when left out.'),
     tieWordEmbeddings: z.boolean().default(false).describe('Whether the output projection is the embedding.'),
     initializerRange: z
       .number()
@@ -128,6 +149,20 @@ export const ModelConfig = z
         code: 'custom',
         path: ['rotaryDim'],
         message: `${model.rotaryDim} channels of heads of ${model.headDim}`,
+      });
+    }
+    if (model.queryScale !== undefined && model.qkNorm !== 'weightless') {
+      context.addIssue({
+        code: 'custom',
+        path: ['queryScale'],
+        message: 'queries have a factor only with qkNorm: weightless; other norms have weights',
+      });
+    }
+    if (model.experts?.sharedGate && model.experts.sharedIntermediateSize === 0) {
+      context.addIssue({
+        code: 'custom',
+        path: ['experts', 'sharedGate'],
+        message: 'there is no shared expert (experts.sharedIntermediateSize is 0)',
       });
     }
     for (const fault of layerFaults(model)) context.addIssue({ code: 'custom', ...fault });

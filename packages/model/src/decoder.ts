@@ -13,7 +13,7 @@ import {
   gatedFeedForward,
   linear,
   linearCrossEntropy,
-  type Parameter,
+  Parameter,
   rmsNorm,
   softcap,
   whenGradient,
@@ -106,6 +106,7 @@ export class Decoder {
   readonly #layers: readonly Layer[];
   readonly #caps: Caps;
   readonly #rotary: RotaryTables;
+  readonly #ones: Parameter;
 
   /**
    * @param parameters by the names of `modelParameters`
@@ -129,6 +130,7 @@ export class Decoder {
     }));
     this.#caps = controlCaps(config);
     this.#rotary = new RotaryTables();
+    this.#ones = new Parameter('ones', [config.hiddenSize], new Float32Array(config.hiddenSize).fill(1));
   }
 
   /** Logits of every position, [B·T, V]. */
@@ -206,10 +208,11 @@ export class Decoder {
     const { targets, ...tokens } = batch;
     return tf.tidy(() => {
       const { x_NC } = this.#hidden(tokens, undefined, []);
+      const { logits: cap } = this.#caps;
       return parts.map(({ begin, end }) => {
         const part_NC = tf.slice2d(x_NC, [begin, 0], [end - begin, this.config.hiddenSize]);
         const scale = 1 / (end - begin);
-        const loss = linearCrossEntropy(part_NC, this.#head(), targets.slice(begin, end), { scale });
+        const loss = linearCrossEntropy(part_NC, this.#head(), targets.slice(begin, end), { scale, cap });
         return loss.dataSync<'float32'>()[0]!;
       });
     });
@@ -221,9 +224,9 @@ export class Decoder {
     request: LossRequest | undefined,
     expertCounts: Int32Array[],
   ): { x_NC: tf.Tensor2D; auxiliaryLosses: tf.Scalar[] } {
-    const { numLayers, rmsNormEps, zeroCentredNorms } = this.config;
+    const { numLayers, rmsNormEps, zeroCentredNorms, logitScale } = this.config;
     const auxiliaryLosses: tf.Scalar[] = [];
-    let x_NC = embedding(inputs, this.#weight('model.embed_tokens'));
+    let x_NC = this.#embedded(inputs);
     for (let layer = 0; layer < numLayers; layer++) {
       const stage = numLayers - layer;
       // The gradient arrives here when the stages above are done with theirs.
@@ -238,7 +241,22 @@ export class Decoder {
     const last = this.#weight('model.norm');
     const gain = zeroCentredNorms === 'all' ? zeroCentred(last) : last;
     const normed_NC = rmsNorm(this.#announce(x_NC, 0, request), gain, rmsNormEps);
-    return { x_NC: normed_NC, auxiliaryLosses };
+    // The output projection is linear, so that the factor of its results may as well be one of what it is given.
+    const scaled_NC = logitScale === undefined ? normed_NC : tf.mul<tf.Tensor2D>(normed_NC, logitScale);
+    return { x_NC: scaled_NC, auxiliaryLosses };
+  }
+
+  #embedded(inputs: Int32Array): tf.Tensor2D {
+    const { embeddingScaling, hiddenSize, rmsNormEps } = this.config;
+    const x_NC = embedding(inputs, this.#weight('model.embed_tokens'));
+    switch (embeddingScaling) {
+      case undefined:
+        return x_NC;
+      case 'sqrt':
+        return tf.mul(x_NC, Math.sqrt(hiddenSize));
+      case 'norm':
+        return rmsNorm(x_NC, this.#ones, rmsNormEps);
+    }
   }
 
   #announce(x_NC: tf.Tensor2D, stage: number, request: LossRequest | undefined): tf.Tensor2D {
@@ -273,11 +291,18 @@ export class Decoder {
       observeValues(observer, 'layerOutput', layer, sum_NC);
       return sum_NC;
     };
-    if (!experts) return { x_NC: add(this.#feedForward(normed_NC, `${prefix}.mlp`)) };
+    if (!experts) return { x_NC: add(this.#feedForward(normed_NC, `${prefix}.mlp`, model.swigluLimit)) };
 
     const balance = this.#balance(layer, normed_NC.shape[0], request);
     const weights = this.#expertWeights(layer);
-    const { y_NC, auxiliaryLoss, counts } = expertLayer(normed_NC, weights, experts, balance, this.#exchange);
+    const { y_NC, auxiliaryLoss, counts } = expertLayer(
+      normed_NC,
+      weights,
+      experts,
+      model,
+      balance,
+      this.#exchange,
+    );
     if (observer?.router) {
       const bias = weights.bias?.values;
       whenRead([linear(normed_NC, weights.router)], (logits) =>
@@ -308,11 +333,12 @@ export class Decoder {
     return { layer, sequences, documents, cache, observer, rotary };
   }
 
-  #feedForward(x_NC: tf.Tensor2D, prefix: string): tf.Tensor2D {
+  #feedForward(x_NC: tf.Tensor2D, prefix: string, limit: number | undefined): tf.Tensor2D {
     return gatedFeedForward(
       x_NC,
       this.#weight(`${prefix}.gate_up_proj`),
       this.#weight(`${prefix}.down_proj`),
+      limit,
     );
   }
 
@@ -322,13 +348,16 @@ export class Decoder {
     const shared = {
       gateUp: this.#parameters.get(`${prefix}.shared_expert.gate_up_proj.weight`),
       down: this.#parameters.get(`${prefix}.shared_expert.down_proj.weight`),
+      gate: this.#parameters.get(`${prefix}.shared_expert_gate.weight`),
     };
     return {
       router: this.#weight(`${prefix}.gate`),
       bias: isBalanced ? this.#parameter(balanceBiasName(layer)) : undefined,
       gateUp: this.#weight(`${prefix}.experts.gate_up_proj`),
       down: this.#weight(`${prefix}.experts.down_proj`),
-      ...(shared.gateUp && shared.down ? { shared: { gateUp: shared.gateUp, down: shared.down } } : {}),
+      ...(shared.gateUp && shared.down
+        ? { shared: { gateUp: shared.gateUp, down: shared.down, gate: shared.gate } }
+        : {}),
     };
   }
 

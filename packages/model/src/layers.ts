@@ -18,6 +18,16 @@ import { z } from 'zod';
 import type { ModelConfig } from './config.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
 
+/** What may differ between layers of the feed-forward layers, and what a model says of all of them. */
+export const FEED_FORWARD_FIELDS = {
+  swigluLimit: positiveFloat32()
+    .optional()
+    .describe(
+      'Limit L of hidden units, whose factors become min(silu(gate), L) and up clamped to ±L; none when left out. A shared expert has its own.',
+    ),
+  sharedSwigluLimit: positiveFloat32().optional().describe('The same of the shared expert.'),
+};
+
 /** What a kind of layers has otherwise than the model; what is left out is as the model says. */
 export const LayerKindConfig = z.strictObject({
   numAttentionHeads: z.int().min(1).optional().describe('Query heads.'),
@@ -29,6 +39,7 @@ export const LayerKindConfig = z.strictObject({
     .describe(
       'dense: one feed-forward layer of intermediateSize; experts: a mixture. Left out, experts where the model has any.',
     ),
+  ...FEED_FORWARD_FIELDS,
 });
 
 export type LayerKindConfig = z.infer<typeof LayerKindConfig>;

@@ -157,9 +157,10 @@ function attentionParameters(model: LayerModel, prefix: string, stage: number): 
     { stage, group: 'attention' },
   );
   const isZeroCentred = model.zeroCentredNorms !== undefined;
-  const norms = qkNorm
-    ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage, isZeroCentred))
-    : [];
+  const norms =
+    qkNorm === true
+      ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage, isZeroCentred))
+      : [];
   return [
     projection,
     ...norms,
@@ -228,7 +229,7 @@ function expertParameters(
 ): ParameterSpec[] {
   const { hiddenSize, experts } = model;
   if (!experts) return [];
-  const { count, intermediateSize: inner, sharedIntermediateSize, balanceBias } = experts;
+  const { count, intermediateSize: inner, sharedIntermediateSize, sharedGate, balanceBias } = experts;
   const local = count / shard.size;
   const held = Array.from({ length: local }, (_, i) => `${prefix}.experts.${shard.rank * local + i}`);
   const options = { stage, placement: 'expert', group: 'experts' } as const;
@@ -253,6 +254,7 @@ function expertParameters(
     ...(sharedIntermediateSize > 0
       ? feedForwardParameters(`${prefix}.shared_expert`, hiddenSize, sharedIntermediateSize, stage, 'experts')
       : []),
+    ...(sharedGate ? [single(`${prefix}.shared_expert_gate.weight`, [1, hiddenSize], stage, 'gate')] : []),
   ];
 }
 
