@@ -29,6 +29,7 @@ import {
   rotaryEmbedding,
   rotaryTable,
   routeExperts,
+  shortConvolution,
   squaredNorms,
   sumTree,
 } from '@sluice/engine';
@@ -341,6 +342,17 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
   'largestLogits of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(largest),
   attentionStatistics: () => ATTENTION_SHAPES.flatMap(statistics),
   'attentionStatistics of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(statistics),
+  shortConvolution: () =>
+    (['none', 'silu'] as const).flatMap((activation, i) =>
+      outcome(
+        ({ x, weight }) =>
+          shortConvolution(x!.onTape() as tf.Tensor2D, weight!, {
+            ...{ batch: 2, sequence: 100, activation },
+            documents: Int32Array.of(0, 1, 31, 100, 102),
+          }),
+        { x: operand(1, [200, 77], 3), weight: operand(2, [77, 1, 4 + 3 * i]) },
+      ),
+    ),
   gateHeads: () =>
     [true, false].flatMap((isHeadwise) =>
       (['sigmoid', 'silu'] as const).flatMap((activation, i) =>

@@ -55,6 +55,7 @@ export * from './ops/linearCrossEntropy.ts';
 export * from './ops/rmsNorm.ts';
 export * from './ops/rotaryEmbedding.ts';
 export * from './ops/routeExperts.ts';
+export * from './ops/shortConvolution.ts';
 export * from './ops/softcap.ts';
 export * from './ops/whenGradient.ts';
 export type { GradientSink, GradientTarget } from './parameter.ts';

@@ -15,12 +15,16 @@ export function layoutOf(
 
 /** The layout with its rows cut into documents of these lengths. */
 export function withDocuments(layout: AttentionLayout, lengths: readonly number[]): AttentionLayout {
+  return { ...layout, documents: documentsOf(lengths) };
+}
+
+/** The first rows of documents of these lengths. */
+export function documentsOf(lengths: readonly number[]): Int32Array {
   let row = 0;
-  const documents = Int32Array.from(lengths, (length) => {
+  return Int32Array.from(lengths, (length) => {
     row += length;
     return row - length;
   });
-  return { ...layout, documents };
 }
 
 /** Some lengths that fill `batch` sequences of `sequence` tokens, and never cross from one to the next. */
