@@ -97,6 +97,15 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
     ...[floats(4 * C), floats(C * K), floats(4 * C), floats(4 * C), floats(C * K)],
     ...[Int32Array.of(0, 2, 4), 2, C, K, true, true],
   ],
+  gatedDeltaRule: [
+    ...[floats(2 * 20), floats(2 * 4), floats(2), floats(2), floats(2 * 12), floats(2 * 4 * 6)],
+    ...[Int32Array.of(0, 2), 1, 1, 2, 4, 6, true],
+  ],
+  gatedDeltaRuleBackward: [
+    ...[floats(2 * 20), floats(2 * 4), floats(2), floats(2), floats(2 * 12)],
+    ...[floats(2 * 20), floats(2 * 4), floats(2), floats(2), false, true],
+    ...[Int32Array.of(0, 2), 1, 1, 2, 4, 6, true],
+  ],
   attentionStatistics: [
     floats(16),
     floats(8),

@@ -46,6 +46,7 @@ export * from './ops/everyExpert.ts';
 export * from './ops/exchangedExperts.ts';
 export * from './ops/expertFeedForward.ts';
 export * from './ops/gatedAttention.ts';
+export * from './ops/gatedDeltaRule.ts';
 export * from './ops/gatedFeedForward.ts';
 export * from './ops/gateHeads.ts';
 export { gatherRows } from './ops/gatherRows.ts';

@@ -19,23 +19,42 @@ constexpr size_t kRowsPerPart = 64;
 /// Channels that the backward pass treats together: those of a part, with their gradients, fit in the first-level cache.
 constexpr size_t kStrip = 64;
 
+/// Lanes of a vector that are channels: all of them, or the last few.
+struct AllLanes {
+  Vec load(const float* p) const { return sluice::load(p); }
+  void store(float* p, Vec v) const { sluice::store(p, v); }
+};
+struct SomeLanes {
+  size_t count;
+  Vec load(const float* p) const { return loadPart(p, count); }
+  void store(float* p, Vec v) const { storePart(p, v, count); }
+};
+
+/// Calls `body(channel, lanes)` for each vector of the channels from `begin` to `end`.
+template <typename Body>
+inline void forVectors(size_t begin, size_t end, const Body& body) {
+  size_t c = begin;
+  for (; c + kWidth <= end; c += kWidth) body(c, AllLanes{});
+  if (c < end) body(c, SomeLanes{end - c});
+}
+
 struct Convolution {
   Documents documents;
   size_t channels, taps;
   bool isSilu;
-  const float *x, *weights;  // weights: [K][C]
+  const float *x, *weights;  // weights: [K][C], and room for a whole vector
 
   size_t rows() const { return documents.tokens(); }
   size_t parts() const { return (rows() + kRowsPerPart - 1) / kRowsPerPart; }
+  /// How many of the row and those before it are of its document, at most K.
+  size_t seen(size_t row) const { return std::min(taps, documents.position(row) + 1); }
 
-  /// z of channels from `c` on, before the activation. @param position of the row in its document
-  Vec before(size_t row, size_t position, size_t c) const {
-    const size_t seen = std::min(taps, position + 1), lanes = channels - c;
+  /// z, before the activation, of channels from `c` on. @param seen of the row
+  template <typename Lanes>
+  Vec before(size_t row, size_t seen, size_t c, const Lanes& lanes) const {
+    const float *input = x + (row + 1 - seen) * channels + c, *weight = weights + (taps - seen) * channels + c;
     Vec sum = {};
-    for (size_t tap = taps - seen; tap < taps; ++tap) {
-      const float* input = x + (row + tap + 1 - taps) * channels;
-      sum = fused(loadUpTo(input + c, lanes), loadUpTo(weights + tap * channels + c, lanes), sum);
-    }
+    for (size_t i = 0; i < seen; ++i) sum = fused(lanes.load(input + i * channels), load(weight + i * channels), sum);
     return sum;
   }
 };
@@ -43,10 +62,11 @@ struct Convolution {
 /// The weights as they are kept, [C][K], turned so that neighbouring channels lie side by side.
 const float* turned(const float* weights, size_t channels, size_t taps) {
   static thread_local Scratch memory;
-  float* to = memory.floats(taps * channels);
+  float* to = memory.floats(taps * channels + kWidth);
   for (size_t c = 0; c < channels; ++c) {
     for (size_t tap = 0; tap < taps; ++tap) to[tap * channels + c] = weights[c * taps + tap];
   }
+  std::fill(to + taps * channels, to + taps * channels + kWidth, 0.0f);
   return to;
 }
 
@@ -59,56 +79,65 @@ double shortConvolution(const Arguments& args) {
   float* y = args.floats(2, count);
   parallelFor(f.rows(), 16, [&](size_t begin, size_t end) {
     for (size_t row = begin; row < end; ++row) {
-      const size_t position = documents.position(row);
-      for (size_t c = 0; c < channels; c += kWidth) {
-        const Vec z = f.before(row, position, c);
-        storeUpTo(y + row * channels + c, f.isSilu ? silu(z) : z, channels - c);
-      }
+      const size_t seen = f.seen(row);
+      forVectors(0, channels, [&](size_t c, const auto& lanes) {
+        const Vec z = f.before(row, seen, c, lanes);
+        lanes.store(y + row * channels + c, f.isSilu ? silu(z) : z);
+      });
     }
   });
   return 0;
 }
 
-/// The gradient of z of one row and some channels, which is that of y where there is no activation.
-Vec gradientBefore(const Convolution& f, const float* dy, size_t row, size_t position, size_t c) {
-  const Vec gradient = loadUpTo(dy + row * f.channels + c, f.channels - c);
-  if (!f.isSilu) return gradient;
-  const Vec z = f.before(row, position, c), s = sigmoid(z);
-  return gradient * (s * fused(z, 1.0f - s, 1.0f));
-}
+/// Rows whose gradients are computed together, and how far they see.
+struct Part {
+  size_t begin, end;  // rows whose dx it computes
+  size_t until;       // the end of those that see some of them
+  std::vector<size_t> seen, seenFrom;  // of each row, how many rows up to it, and from it on, are in sight, at most K
 
-/// dx of the rows of one part, and its share of the weights' gradient, for the channels of one strip.
-/// @param dz room for the gradients of the part's rows and of those after it that see them, [64 + K − 1][kStrip]
-void differentiate(const Convolution& f, const float* dy, size_t begin, size_t end, size_t strip, float* dz, float* dx,
-                   float* dWeights) {
-  const size_t last = std::min(strip + kStrip, f.channels), ahead = f.taps - 1, until = std::min(f.rows(), end + ahead);
-  for (size_t row = begin; row < until; ++row) {
-    const size_t position = f.documents.position(row);
-    for (size_t c = strip; c < last; c += kWidth) {
-      store(dz + (row - begin) * kStrip + c - strip, gradientBefore(f, dy, row, position, c));
+  void set(const Convolution& f, size_t index) {
+    begin = index * kRowsPerPart, end = std::min(f.rows(), begin + kRowsPerPart);
+    until = std::min(f.rows(), end + f.taps - 1);
+    seen.resize(until - begin), seenFrom.assign(until - begin, 1);
+    for (size_t row = 0; row < seen.size(); ++row) {
+      seen[row] = f.seen(begin + row);
+      for (size_t i = 1; i < std::min(row + 1, seen[row]); ++i) seenFrom[row - i] = i + 1;
     }
   }
-  for (size_t row = begin; row < end; ++row) {
-    const size_t position = f.documents.position(row), seen = std::min(f.taps, position + 1);
-    // A row is seen from those after it of the same document.
-    size_t seenFrom = 1;
-    while (seenFrom < f.taps && row + seenFrom < f.rows() && f.documents.position(row + seenFrom) == position + seenFrom) {
-      ++seenFrom;
-    }
-    for (size_t c = strip; c < last; c += kWidth) {
-      const size_t lanes = f.channels - c;
-      const float* own = dz + (row - begin) * kStrip + c - strip;
+};
+
+/// dx of a part, and its share of the weights' gradient, for the channels of one strip.
+/// @param dz room for the gradients of z, [64 + K][kStrip]
+void differentiate(const Convolution& f, const Part& part, const float* dy, size_t strip, float* dz, float* dx,
+                   float* dWeights) {
+  const size_t channels = f.channels, last = std::min(strip + kStrip, channels), rows = part.end - part.begin;
+  for (size_t row = part.begin; row < part.until; ++row) {
+    forVectors(strip, last, [&](size_t c, const auto& lanes) {
+      Vec gradient = lanes.load(dy + row * channels + c);
+      if (f.isSilu) {
+        const Vec z = f.before(row, part.seen[row - part.begin], c, lanes), s = sigmoid(z);
+        gradient *= s * fused(z, 1.0f - s, 1.0f);
+      }
+      store(dz + (row - part.begin) * kStrip + c - strip, gradient);
+    });
+  }
+  for (size_t row = 0; row < rows; ++row) {
+    forVectors(strip, last, [&](size_t c, const auto& lanes) {
+      const float *own = dz + row * kStrip + c - strip, *weight = f.weights + (f.taps - 1) * channels + c;
       Vec sum = {};
-      for (size_t i = 0; i < seenFrom; ++i) {
-        sum = fused(load(own + i * kStrip), loadUpTo(f.weights + (f.taps - 1 - i) * f.channels + c, lanes), sum);
+      for (size_t i = 0; i < part.seenFrom[row]; ++i) sum = fused(load(own + i * kStrip), load(weight - i * channels), sum);
+      lanes.store(dx + (part.begin + row) * channels + c, sum);
+    });
+  }
+  for (size_t i = 0; i < f.taps; ++i) {
+    forVectors(strip, last, [&](size_t c, const auto& lanes) {
+      Vec sum = {};
+      for (size_t row = 0; row < rows; ++row) {
+        if (part.seen[row] <= i) continue;
+        sum = fused(load(dz + row * kStrip + c - strip), lanes.load(f.x + (part.begin + row - i) * channels + c), sum);
       }
-      storeUpTo(dx + row * f.channels + c, sum, lanes);
-      const Vec gradient = load(own);
-      for (size_t i = 0; i < seen; ++i) {
-        float* place = dWeights + (f.taps - 1 - i) * f.channels + c;
-        storeUpTo(place, fused(gradient, loadUpTo(f.x + (row - i) * f.channels + c, lanes), loadUpTo(place, lanes)), lanes);
-      }
-    }
+      lanes.store(dWeights + (f.taps - 1 - i) * channels + c, sum);
+    });
   }
 }
 
@@ -121,14 +150,15 @@ double shortConvolutionBackward(const Arguments& args) {
   const float* dy = args.floats(2, count);
   float *dx = args.floats(3, count), *dWeights = args.floats(4, channels * taps);
   const bool accumulate = args.boolean(10);
-  std::vector<float> partial(f.parts() * taps * channels, 0.0f);
+  std::vector<float> partial(f.parts() * taps * channels);
   parallelFor(f.parts(), 1, [&](size_t first, size_t last) {
     static thread_local Scratch memory;
     float* dz = memory.floats((kRowsPerPart + taps) * kStrip);
-    for (size_t part = first; part < last; ++part) {
-      const size_t begin = part * kRowsPerPart, end = std::min(f.rows(), begin + kRowsPerPart);
+    Part part;
+    for (size_t index = first; index < last; ++index) {
+      part.set(f, index);
       for (size_t strip = 0; strip < channels; strip += kStrip) {
-        differentiate(f, dy, begin, end, strip, dz, dx, partial.data() + part * taps * channels);
+        differentiate(f, part, dy, strip, dz, dx, partial.data() + index * taps * channels);
       }
     }
   });
