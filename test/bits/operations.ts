@@ -359,6 +359,12 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
   gatedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => attention(layout, 10 * i)),
   'gatedAttention of separate documents': () =>
     ATTENTION_SHAPES.flatMap((layout, i) => attention(separated(layout), 10 * i)),
+  'gatedAttention in a window': () =>
+    [100, 33, 1, 70].flatMap((window, i) => attention({ ...ATTENTION_SHAPES[i]!, window }, 10 * i)),
+  'gatedAttention in a window of separate documents': () =>
+    [64, 33, 1, 20].flatMap((window, i) => attention({ ...separated(ATTENTION_SHAPES[i]!), window }, 10 * i)),
+  'cachedAttention in a window': () =>
+    ATTENTION_SHAPES.flatMap((layout, i) => cached({ ...layout, window: 20 }, 10 * i)),
   cachedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => cached(layout, 10 * i)),
   largestLogits: () => ATTENTION_SHAPES.flatMap(largest),
   'largestLogits of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(largest),

@@ -116,6 +116,7 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
     2,
     1,
     2,
+    0,
   ],
 };
 

@@ -42,4 +42,10 @@ export function documentLengths(batch: number, sequence: number, seed: number): 
 
 export const anyGate = fc.constantFrom('none' as const, 'elementwise' as const, 'headwise' as const);
 
+/** Of any length, down to the query's own token alone, or none. */
+export const anyWindow = fc.option(
+  fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 10, max: 150 })),
+  { nil: undefined },
+);
+
 export const anyHeadDim = fc.constantFrom(2, 4, 6, 8, 16, 18, 32, 64, 128);

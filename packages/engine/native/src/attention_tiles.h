@@ -27,11 +27,18 @@ constexpr size_t kKeyBlock = 64;
 /// Channels of a head are padded with zeros to a multiple of this.
 constexpr size_t kChannelStep = 16;
 
+/// Keys that share the queries, and the other way round, which are left out because they see none of them: a whole number of any
+/// machine's tiles.
+constexpr size_t kKeyStep = 8;
+static_assert(kKeyStep % kRows == 0);
+/// Where a query sees all tokens before it.
+constexpr size_t kNoWindow = SIZE_MAX / 4;
+
 /// Documents of N tokens in all, H query heads, K key-value heads, D channels a head; G = H / K query heads share a key-value
-/// head.
+/// head. A query sees the last `window` tokens, its own among them.
 struct Shape {
   Documents documents;
-  size_t heads, keyValueHeads, headDim;
+  size_t heads, keyValueHeads, headDim, window;
 
   size_t tokens() const { return documents.tokens(); }
   size_t group() const { return heads / keyValueHeads; }
@@ -43,6 +50,18 @@ struct Shape {
   size_t panelsPerHead() const { return group() * channels() > 512 ? 1 : 2; }
   size_t panels() const { return group() * panelsPerHead(); }
   size_t queriesPerBlock() const { return panelsPerHead() * kLanes; }
+  /// The first key that the query at `position` sees.
+  size_t firstSeen(size_t position) const { return position < window ? 0 : position + 1 - window; }
+  /// The key block in which those of a query block begin, and the last query block that sees something of a key block.
+  size_t firstKeyBlock(size_t queryBlock) const { return firstSeen(queryBlock * queriesPerBlock()) / kKeyBlock; }
+  size_t lastQueryBlock(size_t keyBlock, size_t length) const {
+    return std::min(queryBlocks(length) - 1, ((keyBlock + 1) * kKeyBlock + window - 2) / queriesPerBlock());
+  }
+  /// How many of the keys from `firstKey` on, in whole steps, none of the panel at `position` sees.
+  size_t skipped(size_t position, size_t firstKey) const {
+    const size_t first = firstSeen(position);
+    return first > firstKey ? std::min(kKeyBlock, (first - firstKey) / kKeyStep * kKeyStep) : 0;
+  }
   size_t keyBlocks(size_t length) const { return (length + kKeyBlock - 1) / kKeyBlock; }
   size_t queryBlocks(size_t length) const { return (length + queriesPerBlock() - 1) / queriesPerBlock(); }
 };
@@ -108,9 +127,24 @@ inline VecInt sees(size_t lane, ptrdiff_t ahead) {
   return lanes >= static_cast<int32_t>(ahead);
 }
 
+/// A window of an argument, where 0 stands for none.
+inline size_t windowOf(const Arguments& args, size_t index) {
+  const size_t window = args.size(index);
+  return window == 0 ? kNoWindow : std::min(window, kNoWindow);
+}
+
 /// Makes the scores of keys that a query does not see weigh nothing.
 /// @param scores [keys][32]  @param ahead positions from the panel's first query to the first key
-inline void hideUnseen(float* scores, size_t keys, ptrdiff_t ahead) {
+inline void hideUnseen(float* scores, size_t keys, ptrdiff_t ahead, size_t window) {
+  // Keys that the last queries of the panel have left behind.
+  const ptrdiff_t reach = static_cast<ptrdiff_t>(window) + ahead;
+  for (size_t key = 0; key < keys && reach + static_cast<ptrdiff_t>(key) < static_cast<ptrdiff_t>(kLanes); ++key) {
+    const ptrdiff_t end = reach + static_cast<ptrdiff_t>(key);
+    for (size_t lane = end > 0 ? static_cast<size_t>(end) / kWidth * kWidth : 0; lane < kLanes; lane += kWidth) {
+      float* score = scores + key * kLanes + lane;
+      store(score, sees(lane, end) ? broadcast(-INFINITY) : load(score));
+    }
+  }
   for (size_t key = ahead > 0 ? 0 : static_cast<size_t>(-ahead) + 1; key < keys; ++key) {
     const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
     for (size_t lane = 0; lane < kLanes && static_cast<ptrdiff_t>(lane) < distance; lane += kWidth) {
