@@ -172,7 +172,7 @@ function router(normalizeTopK: boolean, kind: Partial<RoutingOptions> = {}): Res
   }, operands);
 }
 
-function experts(): Results {
+function experts(limit?: number): Results {
   const [channels, units] = [41, 27];
   const counts = [130, 0, 7, 61];
   let begin = 0;
@@ -186,8 +186,20 @@ function experts(): Results {
     down: operand(3, [counts.length, channels, units]),
   };
   return outcome(
-    ({ x, gateUp, down }) => expertFeedForward(x!.onTape() as tf.Tensor2D, segments, gateUp!, down!, 1),
+    ({ x, gateUp, down }) =>
+      expertFeedForward(x!.onTape() as tf.Tensor2D, segments, gateUp!, down!, 1, limit),
     operands,
+  );
+}
+
+function feedForward(limit?: number): Results {
+  return outcome(
+    ({ x, gateUp, down }) => gatedFeedForward(x!.onTape() as tf.Tensor2D, gateUp!, down!, limit),
+    {
+      x: operand(1, [150, 37], 2),
+      gateUp: operand(2, [2 * 55, 37]),
+      down: operand(3, [37, 55]),
+    },
   );
 }
 
@@ -398,19 +410,16 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
         ),
       ),
     ),
-  gatedFeedForward: () =>
-    outcome(({ x, gateUp, down }) => gatedFeedForward(x!.onTape() as tf.Tensor2D, gateUp!, down!), {
-      x: operand(1, [150, 37], 2),
-      gateUp: operand(2, [2 * 55, 37]),
-      down: operand(3, [37, 55]),
-    }),
+  gatedFeedForward: () => feedForward(),
+  'gatedFeedForward of limited units': () => feedForward(1.5),
   routeExperts: () => [true, false].flatMap((normalizeTopK) => router(normalizeTopK)),
   'routeExperts by biased sigmoids': () => {
     const bias = new Parameter('bias', [21], randomValues(4, 21));
     return router(true, { router: 'sigmoid', scalingFactor: 2.5, bias });
   },
   dispatchTokens: dispatch,
-  expertFeedForward: experts,
+  expertFeedForward: () => experts(),
+  'expertFeedForward of limited units': () => experts(1.5),
   linearCrossEntropy: () =>
     (
       [

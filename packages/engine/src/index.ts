@@ -73,3 +73,4 @@ export type { EngineReport } from './report.ts';
 export { engineReport } from './report.ts';
 export { arithmetic, nativeArithmetic, selectBackend } from './select.ts';
 export { isRecording, withoutGradient } from './tape.ts';
+export { zeroCentred } from './zeroCentred.ts';

@@ -1,7 +1,7 @@
 /** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
 
 import { sharedFloat64 } from '@sluice/collectives';
-import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
+import { Decoder, expertLayers, initializeParameter, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole } from './agreement.ts';
 import { balanceChoice } from './balanceBias.ts';
 import { corpusShares, firstSampleOfRequest, grainCount } from './batches.ts';
@@ -220,7 +220,7 @@ function isToBeRechecked(totals: StepTotals, request: StepRequest): boolean {
 }
 
 function uniformLoads({ model }: RunConfig): Float32Array[] {
-  const { experts, numLayers } = model;
+  const { experts } = model;
   if (!experts) return [];
-  return Array.from({ length: numLayers }, () => new Float32Array(experts.count).fill(1 / experts.count));
+  return expertLayers(model).map(() => new Float32Array(experts.count).fill(1 / experts.count));
 }
