@@ -29,6 +29,8 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
       step: () => {},
       wentBack: () => {},
       saved: () => {},
+      saveRequested: () => {},
+      saveStaged: () => {},
       saveFailed: () => {},
     },
     stop: { requested: false },

@@ -30,6 +30,7 @@ export * from './progress/display.ts';
 export type { FleetState } from './progress/layout.ts';
 export * from './record.ts';
 export { meanOfGates } from './report/diagnostics.ts';
+export * from './report/facts.ts';
 export * from './report/report.ts';
 export * from './superseded.ts';
 export * from './terminal.ts';

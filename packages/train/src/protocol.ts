@@ -4,6 +4,7 @@
  */
 
 import type { ShardRecord } from '@sluice/checkpoint';
+import type { ErrorCode } from '@sluice/core';
 import type { ParameterGroup } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { Diagnostics } from './diagnostics/summary.ts';
@@ -203,6 +204,18 @@ export interface SaveResult {
   readonly state: Readonly<Record<string, unknown>>;
 }
 
+/** The state is copied to memory, from where it is written while training goes on. */
+export interface StageResult {
+  /** As `SaveResult` has it. */
+  readonly state: SaveResult['state'];
+}
+
+/** What has come of writing a staged state; neither while it goes on. */
+export interface WrittenResult {
+  readonly shard?: ShardRecord;
+  readonly failure?: { readonly code: ErrorCode; readonly message: string };
+}
+
 /** Every method that the coordinator can call on the workers. */
 export interface WorkerMethods {
   initialize(request: InitializeRequest): Promise<InitializeResult>;
@@ -213,6 +226,10 @@ export interface WorkerMethods {
   restore(request: RestoreRequest): Promise<Record<string, never>>;
   examine(request: Record<string, never>): Promise<ExamineResult>;
   save(request: SaveRequest): Promise<SaveResult>;
+  stage(request: Record<string, never>): Promise<StageResult>;
+  /** Begins to write what is staged. */
+  write(request: SaveRequest): Promise<Record<string, never>>;
+  written(request: Record<string, never>): Promise<WrittenResult>;
   copy(request: CopyRequest): Promise<SaveResult>;
   /** Closes sockets and ends the process. */
   stop(request: Record<string, never>): Promise<Record<string, never>>;

@@ -2,7 +2,7 @@
 
 import type { CheckpointReader, Piece } from '@sluice/checkpoint';
 import { sharedFloat64 } from '@sluice/collectives';
-import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
+import { Decoder, expertLayers, initializeParameter, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole } from './agreement.ts';
 import { balanceChoice } from './balanceBias.ts';
 import { corpusShares, firstSampleOfRequest, grainCount } from './batches.ts';
@@ -238,7 +238,7 @@ function isToBeRechecked(totals: StepTotals, request: StepRequest): boolean {
 }
 
 function uniformLoads({ model }: RunConfig): Float32Array[] {
-  const { experts, numLayers } = model;
+  const { experts } = model;
   if (!experts) return [];
-  return Array.from({ length: numLayers }, () => new Float32Array(experts.count).fill(1 / experts.count));
+  return expertLayers(model).map(() => new Float32Array(experts.count).fill(1 / experts.count));
 }

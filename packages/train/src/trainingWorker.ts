@@ -23,11 +23,14 @@ import type {
   SaveRequest,
   SaveResult,
   SnapshotRequest,
+  StageResult,
   StepRequest,
   StepResult,
   WorkerMethods,
+  WrittenResult,
 } from './protocol.ts';
 import { Snapshots } from './snapshots.ts';
+import { StagedSave } from './stagedSave.ts';
 import { recordStep } from './stepTimeline.ts';
 import { Replicas } from './synchronize/replicas.ts';
 import { topology, type Workers } from './topology.ts';
@@ -41,6 +44,7 @@ const PROBE_TOLERANCE = 1e-3;
 class TrainingWorker {
   readonly #workers: Workers;
   readonly #snapshots = new Snapshots();
+  readonly #staged = new StagedSave();
   #trainer: Trainer | Replicas | undefined;
   #data: RunData | undefined;
 
@@ -118,6 +122,24 @@ class TrainingWorker {
     if (isFetched) makeDirectories(directory);
     const shard = await writeShard(directory, this.#workers.rank, this.trainer.pieces(), { writer });
     return { shard, state };
+  }
+
+  async stage(): Promise<StageResult> {
+    this.#workers.progress('staging a checkpoint');
+    // As in `save`, before anything that can fail.
+    const state = this.trainer.state();
+    this.#staged.stage(this.trainer.pieces());
+    return { state };
+  }
+
+  async write({ directory: shared, writer, isFetched = false }: SaveRequest) {
+    const directory = isFetched ? collectedSave() : shared;
+    this.#staged.write(directory, this.#workers.rank, { writer, makes: isFetched });
+    return {};
+  }
+
+  async written(): Promise<WrittenResult> {
+    return this.#staged.written;
   }
 
   async copy(request: CopyRequest): Promise<SaveResult> {
@@ -218,6 +240,9 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
     restore: (request) => worker.restore(request),
     examine: () => worker.examine(),
     save: (request) => worker.save(request),
+    stage: () => worker.stage(),
+    write: (request) => worker.write(request),
+    written: () => worker.written(),
     copy: (request) => worker.copy(request),
     stop: async () => {
       worker.close();
