@@ -101,7 +101,8 @@ export function withRecovery(
   run: RunDirectory,
   latest: CommittedCheckpoint | undefined,
 ): unknown {
-  const isMendable = error instanceof SluiceError && (isFault(error) || error.code === 'SLUICE_E_SAVE_FAILED');
+  const isMendable =
+    error instanceof SluiceError && (isFault(error) || error.code === 'SLUICE_E_SAVE_FAILED');
   if (!isMendable) return error;
   const from = latest ? `The last checkpoint is step ${latest.step}` : 'There is no checkpoint yet';
   const { code, message, details } = error;

@@ -3,7 +3,7 @@
  * copied to memory; from there it is tried again where the disk does not take it.
  */
 
-import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import type { StagedCheckpoint } from './checkpoints.ts';
 import { Interludes } from './interludes.ts';
 import { isUnwritable, noteFailedSave, refuseUnsound, saveFailedForGood } from './saving.ts';
