@@ -14,7 +14,7 @@ import { unwatched } from './support/unwatched.ts';
 async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers = fakeWorkers()) {
   const config = {
     ...smallConfig({ checkpoint: { everySteps: 4 } }),
-    diagnostics: { everySteps, sequences: 6 },
+    diagnostics: { everySteps, sequences: 6, timelineEverySteps: 0 },
   };
   const journal = openJournal(join(temporaryDirectory(t), 'journal.jsonl'));
   t.teardown(() => journal.close());

@@ -78,6 +78,38 @@ const VARIANTS: Readonly<Record<string, object>> = {
     intermediateSize: undefined,
     experts: { count: 4, topK: 2, intermediateSize: 6, normalizeTopK: false, balanceBias: {} },
   },
+  'norms around zero, a rotary embedding of half a head': {
+    zeroCentredNorms: 'layers',
+    rotaryDim: 4,
+    controls: [{ kind: 'sandwich-norm' }, { kind: 'sdpa-norm' }],
+  },
+  'a softplus gate, a sandwich norm of its own epsilon': {
+    gate: { granularity: 'headwise', activation: 'softplus' },
+    controls: [{ kind: 'sandwich-norm', epsilon: 0.01 }],
+  },
+  'weightless norms, scaled queries, embeddings and logits': {
+    ...{ qkNorm: 'weightless', queryScale: 3, embeddingScaling: 'norm', logitScale: 0.4 },
+    controls: [{ kind: 'softcap', logits: 2 }],
+  },
+  'embeddings times a root, limited hidden units': { embeddingScaling: 'sqrt', swigluLimit: 0.2 },
+  'limited experts, and a shared one with its own gate and limit': {
+    intermediateSize: undefined,
+    ...{ swigluLimit: 0.1, sharedSwigluLimit: 0.2 },
+    experts: { count: 4, topK: 2, intermediateSize: 6, sharedIntermediateSize: 5, sharedGate: true },
+  },
+  'layers of different kinds': {
+    ...{ numLayers: 3, zeroCentredNorms: 'all' },
+    experts: { count: 4, topK: 2, intermediateSize: 6 },
+    layers: {
+      kinds: {
+        dense: { feedForward: 'dense', numAttentionHeads: 2, swigluLimit: 0.3 },
+        narrow: { ropeTheta: 500, rotaryDim: 6, numAttentionHeads: 6 },
+        unplaced: { positions: 'none' },
+      },
+      pattern: ['narrow', 'unplaced'],
+      first: ['dense'],
+    },
+  },
   'much together, with experts': {
     intermediateSize: undefined,
     experts: { count: 4, topK: 2, intermediateSize: 6 },

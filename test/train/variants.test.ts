@@ -28,6 +28,16 @@ const VARIANTS: Readonly<Record<string, object>> = {
       ...{ balanceCoefficient: 0, balanceBias: {} },
     },
   },
+  'layers of different kinds': {
+    ...{ intermediateSize: 12, zeroCentredNorms: 'all' },
+    layers: {
+      kinds: {
+        dense: { feedForward: 'dense', numAttentionHeads: 2 },
+        unplaced: { positions: 'none' },
+      },
+      pattern: ['dense', 'unplaced'],
+    },
+  },
 };
 
 async function train(variant: object, threads: number, steps: number) {

@@ -48,6 +48,7 @@ import { type Stall, stallLine } from './stall.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { stragglersAfterStep } from './stragglers.ts';
 import { startTeam } from './team.ts';
+import { timelinesAfterStep } from './timelines.ts';
 import { type AfterStep, type TrainingRun, trainRun } from './trainRun.ts';
 import type { Session, SessionOutcome, Start, Underway } from './underway.ts';
 import type { Workers } from './workers.ts';
@@ -286,6 +287,12 @@ function afterEachStep(
       },
     }),
     stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
+    timelinesAfterStep({
+      directory: run.timelines,
+      hostOf: (rank) => board.placeOf(rank).host,
+      tell: (text) => recorder.message(text),
+      warn,
+    }),
     ...(fleet.network ? [fleetAfterStep(fleet, board, recorder)] : []),
   ];
 }

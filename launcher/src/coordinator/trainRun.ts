@@ -11,6 +11,7 @@ import {
   type SpikeEvent,
   type StepRequest,
   type StepResult,
+  type WorkerTimeline,
 } from '@sluice/train';
 import { finiteOrName } from '../run/finiteOrName.ts';
 import type { Journal } from '../run/journal.ts';
@@ -51,6 +52,8 @@ export interface StepReport {
   readonly seconds: number;
   /** The times of each worker, in order of ranks. */
   readonly ranks: readonly StepResult['seconds'][];
+  /** What each worker did, in order of ranks; only of steps of which that was wanted. */
+  readonly timelines: readonly WorkerTimeline[] | undefined;
   readonly spike: SpikeEvent | undefined;
   /** Steps in a row whose update was not applied, up to this one. */
   readonly nonFiniteInARow: number;
@@ -209,9 +212,10 @@ export const AGREED_IN_STEP: readonly (keyof StepResult)[] = [
 async function takeStep(
   run: TrainingRun,
   step: number,
-): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds' | 'ranks'>> {
-  const { workers, state } = run;
-  const request = stepRequest(run, step);
+): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds' | 'ranks' | 'timelines'>> {
+  const { workers, state, config } = run;
+  const timeline = isDue(config.diagnostics.timelineEverySteps, step);
+  const request = { ...stepRequest(run, step), ...(timeline && { timeline }) };
   const { learningRate } = request;
   const start = performance.now();
   const answers = await workers.call('step', request);
@@ -222,7 +226,8 @@ async function takeStep(
   state.trainLoss = Number.isFinite(result.loss) ? result.loss : null;
   state.nonFiniteInARow = isSound(result) ? 0 : state.nonFiniteInARow + 1;
   const ranks = answers.map((answer) => answer.seconds);
-  return { result: { ...result, ...measured(answers) }, learningRate, seconds, ranks };
+  const timelines = timeline ? answers.map((answer) => answer.timeline!) : undefined;
+  return { result: { ...result, ...measured(answers) }, learningRate, seconds, ranks, timelines };
 }
 
 function isSound({ loss, gradientNorm }: StepResult): boolean {

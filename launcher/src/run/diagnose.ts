@@ -3,6 +3,7 @@
 import { resolve } from 'node:path';
 import { readTextFile, refuseUnwritable, SluiceError } from '@sluice/core';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
+import { layerModels } from '@sluice/model';
 import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { withModel } from './inference.ts';
@@ -70,10 +71,14 @@ export async function diagnoseModels(
 }
 
 function chosenMaps({ decoder }: InferenceModel, source: string, { layers, heads }: DiagnoseModelsOptions) {
-  const { numLayers, numAttentionHeads } = decoder.config;
+  const { numLayers } = decoder.config;
   refuseAbsent('layer', layers, numLayers, source);
-  refuseAbsent('head', heads, numAttentionHeads, source);
-  return { layers: layers ?? spreadLayers(numLayers), heads };
+  const shown = layers ?? spreadLayers(numLayers);
+  const models = layerModels(decoder.config);
+  // Those that all of the layers have.
+  const count = Math.min(...shown.map((layer) => models[layer]!.numAttentionHeads));
+  refuseAbsent('head', heads, count, source);
+  return { layers: shown, heads };
 }
 
 function refuseAbsent(

@@ -19,11 +19,11 @@ import {
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import type { BlockContext } from './block.ts';
-import type { ModelConfig } from './config.ts';
 import type { CopiedProjection } from './controls/control.ts';
 import { applyGate, applyScores, gateScores, interleavedGate, type NamedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
+import type { LayerModel } from './layers.ts';
 import { type ForwardObserver, INTERLEAVED_GATE, observesOutput, observeValues } from './observer.ts';
 import { projectionWidths } from './parameters.ts';
 import type { BlockVariants } from './variants.ts';
@@ -70,7 +70,10 @@ export function attentionBlock(
     scoreCap: variants.caps.attention,
     epsilon: config.rmsNormEps,
   };
-  const norm = (name: string) => (config.qkNorm ? context.parameter(`self_attn.${name}.weight`) : null);
+  const norm = (name: 'q_norm' | 'k_norm') => {
+    if (config.qkNorm === 'weightless') return variants.weightlessNorms[name];
+    return config.qkNorm ? context.gain(`self_attn.${name}.weight`) : null;
+  };
   const heads = attentionHeads(projection, norm('q_norm'), norm('k_norm'), pass.rotary, layout);
   if (pass.observer?.attention) observeAttention(pass.observer, heads, layout, variants, pass, context);
   const attended = gated('sdpa', attend(heads, layout, variants, pass, context));
@@ -123,7 +126,7 @@ function shapedProjection(
 /** Gates the queries among the columns of `q_proj`. */
 function gatedQueries(
   widened: tf.Tensor2D,
-  { numAttentionHeads, numKeyValueHeads, headDim }: ModelConfig,
+  { numAttentionHeads, numKeyValueHeads, headDim }: LayerModel,
   gates: readonly NamedGate[],
   gated: Gating,
 ): tf.Tensor2D {

@@ -10,8 +10,9 @@ export interface BlockSizes {
   readonly numAttentionHeads: number;
   readonly numKeyValueHeads: number;
   readonly headDim: number;
-  readonly qkNorm: boolean;
+  readonly qkNorm: boolean | 'weightless';
   readonly rmsNormEps: number;
+  readonly zeroCentredNorms?: 'all' | 'layers' | undefined;
 }
 
 /** A tensor that a variant adds to each layer. */
@@ -32,6 +33,8 @@ export interface BlockContext {
   readonly sizes: BlockSizes;
   /** A parameter of the layer by the name of its `LayerTensor`. */
   parameter(name: string): Parameter;
+  /** What a norm of the layer multiplies by, by the name of its weights. */
+  gain(name: string): Parameter;
   /** Told the scores of each gate by its name, where somebody observes the pass. */
   readonly onGate?: ((name: string, scores: tf.Tensor) => void) | undefined;
 }

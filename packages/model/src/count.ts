@@ -2,6 +2,7 @@
 
 import type { ModelConfig } from './config.ts';
 import { idleControlParameters } from './controls/index.ts';
+import { type LayerModel, layerModels } from './layers.ts';
 import { modelTensors, projectionWidths } from './parameters.ts';
 
 export interface ParameterCount {
@@ -43,25 +44,33 @@ export function countParameters(model: ModelConfig): ParameterCount {
     byPart[partOf(name)] += size;
     total += size;
   }
-  // The rows of an interleaved gate live inside q_proj.
-  const ungatedQuery = model.numAttentionHeads * model.headDim;
-  const interleaved = model.numLayers * (projectionWidths(model).query - ungatedQuery) * model.hiddenSize;
-  byPart.gate += interleaved;
-  byPart.attention -= interleaved;
-
-  const { experts, hiddenSize } = model;
-  const idle = experts ? (experts.count - experts.topK) * 3 * hiddenSize * experts.intermediateSize : 0;
-  const active = total - model.numLayers * (idle + idleControlParameters(model));
+  let active = total;
+  for (const layer of layerModels(model)) {
+    // The rows of an interleaved gate live inside q_proj.
+    const ungatedQuery = layer.numAttentionHeads * layer.headDim;
+    const interleaved = (projectionWidths(layer).query - ungatedQuery) * layer.hiddenSize;
+    byPart.gate += interleaved;
+    byPart.attention -= interleaved;
+    active -= idleParameters(layer);
+  }
   return { total, active, embedding: byPart.embedding, byPart };
+}
+
+/** Parameters of a layer that one token does not pass through. */
+function idleParameters(layer: LayerModel): number {
+  const { experts, hiddenSize } = layer;
+  const idle = experts ? (experts.count - experts.topK) * 3 * hiddenSize * experts.intermediateSize : 0;
+  return idle + idleControlParameters(layer);
 }
 
 /**
  * Floating-point operations of forward and backward for one token: 6 for each active parameter that is multiplied by
- * (all but the embedding table, which is only looked up, though a tied one is also the output projection), and
- * 6·layers·T·heads·D for causal attention (half of the full square, two products, three passes).
+ * (all but the embedding table, which is only looked up, though a tied one is also the output projection), and for
+ * each layer 6·T·heads·D for causal attention (half of the full square, two products, three passes).
  */
 export function flopsPerToken(model: ModelConfig, sequenceLength: number): number {
   const { active, embedding } = countParameters(model);
   const multiplied = model.tieWordEmbeddings ? active : active - embedding;
-  return 6 * multiplied + 6 * model.numLayers * sequenceLength * model.numAttentionHeads * model.headDim;
+  const queries = layerModels(model).reduce((sum, layer) => sum + layer.numAttentionHeads * layer.headDim, 0);
+  return 6 * multiplied + 6 * sequenceLength * queries;
 }

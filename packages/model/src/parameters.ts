@@ -11,6 +11,7 @@ import type { LayerTensor } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import { controlTensors, projectionCopies } from './controls/index.ts';
 import { gateTensors, interleavedGate, namedGates } from './gates/gate.ts';
+import { type LayerModel, layerModels } from './layers.ts';
 
 /**
  * Which part of the model a parameter is of. A gate whose rows are interleaved with the queries (see `interleavedGate`) is
@@ -108,18 +109,18 @@ function single(name: string, shape: readonly number[], stage: number, group: Pa
   return parameter(name, shape, [{ name, shape }], { stage, group });
 }
 
-/** The gain of a norm. */
-function gain(name: string, width: number, stage: number): ParameterSpec {
+/** The weights of a norm, which multiplies by them, or by 1 + them where they are centred on zero. */
+function gain(name: string, width: number, stage: number, isZeroCentred: boolean): ParameterSpec {
   return parameter(name, [width], [{ name, shape: [width] }], {
-    ...{ stage, group: 'norms', initial: 1, decay: false },
+    ...{ stage, group: 'norms', initial: isZeroCentred ? 0 : 1, decay: false },
   });
 }
 
 /**
  * Columns of the fused query-gate-key-value projection; `key` and `value` are those of all copies together.
- * @param model its gate that is interleaved with the queries counts, others have matrices of their own
+ * @param model a layer's; its gate that is interleaved with the queries counts, others have matrices of their own
  */
-export function projectionWidths(model: ModelConfig): {
+export function projectionWidths(model: LayerModel): {
   query: number;
   key: number;
   value: number;
@@ -141,7 +142,7 @@ function copiedTensors(name: string, rows: number, columns: number, copies: numb
   return Array.from({ length: copies }, (_, copy) => ({ name: `${name}.experts.${copy}.weight`, shape }));
 }
 
-function attentionParameters(model: ModelConfig, prefix: string, stage: number): ParameterSpec[] {
+function attentionParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
   const { hiddenSize, numAttentionHeads, headDim, qkNorm } = model;
   const widths = projectionWidths(model);
   const copies = projectionCopies(model);
@@ -155,7 +156,11 @@ function attentionParameters(model: ModelConfig, prefix: string, stage: number):
     ],
     { stage, group: 'attention' },
   );
-  const norms = qkNorm ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage)) : [];
+  const isZeroCentred = model.zeroCentredNorms !== undefined;
+  const norms =
+    qkNorm === true
+      ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage, isZeroCentred))
+      : [];
   return [
     projection,
     ...norms,
@@ -164,7 +169,7 @@ function attentionParameters(model: ModelConfig, prefix: string, stage: number):
 }
 
 /** Gates with tensors of their own, and controls. */
-function variantParameters(model: ModelConfig, prefix: string, stage: number): ParameterSpec[] {
+function variantParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
   const placed = (group: ParameterGroup, { name, shape, initial, decay }: LayerTensor) => {
     const whole = { name: `${prefix}.${name}`, shape };
     return parameter(whole.name, shape, [whole], { stage, group, initial, decay });
@@ -172,8 +177,16 @@ function variantParameters(model: ModelConfig, prefix: string, stage: number): P
   const gates = namedGates(model).flatMap((gate) => gateTensors(gate, model));
   return [
     ...gates.map((tensor) => placed('gate', tensor)),
-    ...controlTensors(model).map((tensor) => placed(tensor.isGain ? 'norms' : 'attention', tensor)),
+    ...controlTensors(model).map((tensor) =>
+      tensor.isGain ? placed('norms', centredGain(tensor, model)) : placed('attention', tensor),
+    ),
   ];
+}
+
+/** A norm of a control is stored as the others of its layer are. */
+function centredGain(tensor: LayerTensor, { zeroCentredNorms }: LayerModel): LayerTensor {
+  if (zeroCentredNorms === undefined || tensor.initial === 'normal') return tensor;
+  return { ...tensor, initial: tensor.initial - 1 };
 }
 
 /** The gate and up projections as one parameter [2F, C], and the down projection [C, F]. */
@@ -209,14 +222,14 @@ function balanceBiasParameter(name: string, count: number, stage: number): Param
 }
 
 function expertParameters(
-  model: ModelConfig,
+  model: LayerModel,
   prefix: string,
   shard: ExpertShard,
   stage: number,
 ): ParameterSpec[] {
   const { hiddenSize, experts } = model;
   if (!experts) return [];
-  const { count, intermediateSize: inner, sharedIntermediateSize, balanceBias } = experts;
+  const { count, intermediateSize: inner, sharedIntermediateSize, sharedGate, balanceBias } = experts;
   const local = count / shard.size;
   const held = Array.from({ length: local }, (_, i) => `${prefix}.experts.${shard.rank * local + i}`);
   const options = { stage, placement: 'expert', group: 'experts' } as const;
@@ -241,13 +254,15 @@ function expertParameters(
     ...(sharedIntermediateSize > 0
       ? feedForwardParameters(`${prefix}.shared_expert`, hiddenSize, sharedIntermediateSize, stage, 'experts')
       : []),
+    ...(sharedGate ? [single(`${prefix}.shared_expert_gate.weight`, [1, hiddenSize], stage, 'gate')] : []),
   ];
 }
 
-function layerParameters(model: ModelConfig, layer: number, shard: ExpertShard): ParameterSpec[] {
+function layerParameters(model: LayerModel, layer: number, shard: ExpertShard): ParameterSpec[] {
   const prefix = `model.layers.${layer}`;
   const stage = model.numLayers - layer;
-  const norm = (name: string) => gain(`${prefix}.${name}.weight`, model.hiddenSize, stage);
+  const isZeroCentred = model.zeroCentredNorms !== undefined;
+  const norm = (name: string) => gain(`${prefix}.${name}.weight`, model.hiddenSize, stage, isZeroCentred);
   return [
     norm('input_layernorm'),
     ...attentionParameters(model, `${prefix}.self_attn`, stage),
@@ -273,11 +288,11 @@ export function modelParameters(
   model: ModelConfig,
   shard: ExpertShard = { rank: 0, size: 1 },
 ): ParameterSpec[] {
-  const { vocabularySize, hiddenSize, numLayers, tieWordEmbeddings } = model;
+  const { vocabularySize, hiddenSize, numLayers, tieWordEmbeddings, zeroCentredNorms } = model;
   return [
     single('model.embed_tokens.weight', [vocabularySize, hiddenSize], numLayers + 1, 'embedding'),
-    ...Array.from({ length: numLayers }, (_, layer) => layerParameters(model, layer, shard)).flat(),
-    gain('model.norm.weight', hiddenSize, 0),
+    ...layerModels(model).flatMap((own, layer) => layerParameters(own, layer, shard)),
+    gain('model.norm.weight', hiddenSize, 0, zeroCentredNorms === 'all'),
     ...(tieWordEmbeddings ? [] : [single('lm_head.weight', [vocabularySize, hiddenSize], 0, 'head')]),
   ];
 }

@@ -159,6 +159,13 @@ export const DiagnosticsConfig = z.strictObject({
     .describe(
       'Validation sequences that are measured each time (training ones where the corpus holds nothing out); as many as the batch has, at most 8, when left out.',
     ),
+  timelineEverySteps: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe(
+      'Steps between timelines: what each worker did in a step, moment by moment, as a file that Perfetto opens and a picture; 0 for none.',
+    ),
 });
 
 export const CheckpointConfig = z.strictObject({

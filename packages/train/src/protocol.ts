@@ -10,6 +10,7 @@ import type { RunConfig } from './config.ts';
 import type { Diagnostics } from './diagnostics/summary.ts';
 import type { CorpusLoss } from './forwardGrains.ts';
 import type { SpikeLimits } from './spikes.ts';
+import type { WorkerTimeline } from './stepTimeline.ts';
 
 export interface InitializeRequest {
   readonly config: RunConfig;
@@ -66,6 +67,8 @@ export interface StepRequest extends TakenStep {
   readonly skipOutlying?: boolean;
   /** Which steps are computed once more by other workers: those that are outlying or not finite, all, or none. */
   readonly recheck?: 'outlying' | 'always' | 'never';
+  /** Whether each worker is to tell what it did in the step, moment by moment. */
+  readonly timeline?: boolean;
 }
 
 /** Seconds of a step on one worker: all of it, and its parts, which add up to it. */
@@ -109,6 +112,8 @@ export interface StepResult {
   readonly seconds: StepSeconds;
   /** Peak resident memory of this worker, bytes. */
   readonly peakMemoryBytes: number;
+  /** Of this worker, where it was asked for. */
+  readonly timeline?: WorkerTimeline;
 }
 
 /** The size of an update relative to the weights before it, ‖w_t − w_{t−1}‖₂ ÷ ‖w_{t−1}‖₂; NaN where that is not finite. */

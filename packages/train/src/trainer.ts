@@ -1,7 +1,7 @@
 /** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
 
 import { sharedFloat64 } from '@sluice/collectives';
-import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
+import { Decoder, expertLayers, initializeParameter, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole } from './agreement.ts';
 import { balanceChoice } from './balanceBias.ts';
 import { corpusShares, firstSampleOfRequest, grainCount } from './batches.ts';
@@ -130,9 +130,10 @@ export class Trainer {
         optimizer.update(gradients.total, { step: step + this.keptSteps, learningRate, gradientScales });
       }
       this.#qkClip?.apply(this.#pieces(), totals.largestLogits);
+      // Every worker moves all of these alike, so that what owners send of them is what the others have.
+      balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
-      balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
     }
     this.#watch.optimized();
     return {
@@ -220,7 +221,7 @@ function isToBeRechecked(totals: StepTotals, request: StepRequest): boolean {
 }
 
 function uniformLoads({ model }: RunConfig): Float32Array[] {
-  const { experts, numLayers } = model;
+  const { experts } = model;
   if (!experts) return [];
-  return Array.from({ length: numLayers }, () => new Float32Array(experts.count).fill(1 / experts.count));
+  return expertLayers(model).map(() => new Float32Array(experts.count).fill(1 / experts.count));
 }

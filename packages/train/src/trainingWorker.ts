@@ -25,11 +25,13 @@ import type {
   SnapshotRequest,
   StageResult,
   StepRequest,
+  StepResult,
   WorkerMethods,
   WrittenResult,
 } from './protocol.ts';
 import { Snapshots } from './snapshots.ts';
 import { StagedSave } from './stagedSave.ts';
+import { recordStep } from './stepTimeline.ts';
 import { topology, type Workers } from './topology.ts';
 import { Trainer } from './trainer.ts';
 import { keepOptimizer, loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
@@ -71,9 +73,12 @@ class TrainingWorker {
     return { backend, threads: threads(), parameters: { total, active }, step };
   }
 
-  async step(request: StepRequest) {
+  async step(request: StepRequest): Promise<StepResult> {
     this.#workers.progress(`step ${request.step}`);
-    return this.trainer.trainStep(request);
+    const take = () => this.trainer.trainStep(request);
+    if (!request.timeline) return take();
+    const { result, timeline } = await recordStep(this.#workers, take);
+    return { ...result, timeline };
   }
 
   async evaluate({ sequences }: EvaluateRequest) {

@@ -200,7 +200,25 @@ function scaleRatio({
 /** `rope_scaling` for `config.json`; null for none. */
 export function exportRopeScaling(scaling: RopeScalingConfig | undefined): Json | null {
   if (!scaling) return null;
-  if (scaling.kind === 'linear') return { rope_type: 'linear', factor: scaling.factor };
+  switch (scaling.kind) {
+    case 'linear':
+      return { rope_type: 'linear', factor: scaling.factor };
+    case 'llama3':
+      return {
+        rope_type: 'llama3',
+        factor: scaling.factor,
+        original_max_position_embeddings: scaling.originalLength,
+        low_freq_factor: scaling.lowFrequencyFactor,
+        high_freq_factor: scaling.highFrequencyFactor,
+      };
+    case 'proportional':
+      return { rope_type: 'proportional', partial_rotary_factor: scaling.share };
+    case 'yarn':
+      return exportYarn(scaling);
+  }
+}
+
+function exportYarn(scaling: Extract<RopeScalingConfig, { kind: 'yarn' }>): Json {
   const { factor, originalLength, betaFast, betaSlow, attentionFactor } = scaling;
   return {
     rope_type: 'yarn',

@@ -8,7 +8,13 @@
  * sequences, tokens, heads, channels.
  */
 
-import { type ExpertsConfig, type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
+import {
+  type ExpertsConfig,
+  layerModels,
+  type ModelConfig,
+  type ObservedGate,
+  observedGates,
+} from '@sluice/model';
 import type { UpdateRatios } from '../updateSizes.ts';
 import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, type Tally } from './tally.ts';
 
@@ -174,10 +180,11 @@ function layerDiagnostics(
   updateRatio: number | null,
 ): LayerDiagnostics {
   const at = (name: string) => tally.at(layer, name);
-  const heads = model.numAttentionHeads;
+  const { numAttentionHeads: heads, experts } = layerModels(model)[layer]!;
+  const ofHeads = (name: string) => [...at(name).subarray(0, heads)];
   const tokens = sequences * sequenceLength;
   const laterQueries = tokens - at('documents')[0]!;
-  const firstToken = [...at('firstToken')];
+  const firstToken = ofHeads('firstToken');
   const withFirst = firstToken.map((sum, head) => sum + at('firstQuery')[head]!);
   const gates = observedGates(model).map((gate) => gateDiagnostics(gate, at(`gate ${gate.name}`)));
   const magnitudes = (name: string) => magnitudesOf(at(name), tokens * heads * model.headDim);
@@ -195,10 +202,10 @@ function layerDiagnostics(
       withMeanScore: attentionOutputGates(model).length > 0 ? magnitudes('meanGatedAttentionOutput') : null,
       after: magnitudes('gatedAttentionOutput'),
     },
-    largestAttentionLogit: largest([...at('largestLogit')]),
-    attentionEntropy: mean([...at('attentionEntropy')]) / tokens,
+    largestAttentionLogit: largest(ofHeads('largestLogit')),
+    attentionEntropy: mean(ofHeads('attentionEntropy')) / tokens,
     updateRatio,
-    ...(model.experts && { router: routerDiagnostics(model.experts, at, tokens) }),
+    ...(experts && { router: routerDiagnostics(experts, at, tokens) }),
   };
 }
 

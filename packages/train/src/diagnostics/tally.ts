@@ -4,7 +4,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import { type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
+import { type ModelConfig, mostAttentionHeads, type ObservedGate, observedGates } from '@sluice/model';
 
 /** Bins of the histogram of gate scores, of equal width over [0, 1]. */
 export const GATE_BINS = 50;
@@ -29,7 +29,8 @@ export function attentionOutputGates(model: ModelConfig): ObservedGate[] {
 
 /** What is counted in each layer. */
 function quantitiesOf(model: ModelConfig): Quantity[] {
-  const heads = model.numAttentionHeads;
+  // Layers with fewer heads leave the last places as they are.
+  const heads = mostAttentionHeads(model);
   const sum = (name: string, length: number): Quantity => ({ name, length, merge: 'sum' });
   const max = (name: string, length: number): Quantity => ({ name, length, merge: 'max' });
   return [

@@ -117,11 +117,16 @@ function activationBytes(config: RunConfig): number {
   const rows = grainTokens(config);
   const bytesOf = (widths: readonly number[]) =>
     widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(4 * width * rows), 0);
-  const { layer, peaks } = activationWidths(model, {
+  const layers = activationWidths(model, {
     sequenceLength: config.data.sequenceLength,
     areExpertsShared: config.parallel.expertParallel > 1,
   });
-  return (model.numLayers - 1) * bytesOf(layer) + Math.max(...peaks.map(bytesOf));
+  let [below, most] = [0, 0];
+  for (const { layer, peaks } of layers) {
+    most = Math.max(most, below + Math.max(...peaks.map(bytesOf)));
+    below += bytesOf(layer);
+  }
+  return most;
 }
 
 /** An outgoing and an incoming buffer, which grow in steps of a quarter. Balanced experts are assumed. */

@@ -1,6 +1,6 @@
 /** What a step sends, and how long it takes. */
 
-import { flopsPerToken, modelParameters } from '@sluice/model';
+import { expertLayers, flopsPerToken, modelParameters } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
 import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
 import type { Device } from './devices.ts';
@@ -53,7 +53,7 @@ function expertTraffic(config: RunConfig): number {
   const tokens = (batch.sequences * data.sequenceLength) / workers;
   const rowBytes = 4 * model.hiddenSize * model.experts.topK;
   // There and back, forward and backward.
-  const passes = 4 * model.numLayers;
+  const passes = 4 * expertLayers(model).length;
   return (passes * tokens * rowBytes * (expertParallel - 1)) / expertParallel;
 }
 
