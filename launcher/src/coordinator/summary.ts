@@ -14,6 +14,7 @@ import {
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { type FailedSave, failedSaves } from '../run/failedSaves.ts';
 import { type JournalEntry, readJournal } from '../run/journal.ts';
 import { givenUpSteps } from '../run/rollbacks.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
@@ -167,6 +168,7 @@ function summarize(
   const { unigramLoss } = corpora;
   const better = validationLoss === null || unigramLoss === null ? null : unigramLoss - validationLoss;
   const finished = step >= config.training.steps;
+  const unsaved = failedSaves(readJournal(run.journal));
   const reportLine = extra.report.text ?? extra.report.path;
   const rate =
     extra.tokensPerSecond === null ? '' : `, ${formatCount(Math.round(extra.tokensPerSecond))} tokens/s`;
@@ -183,6 +185,7 @@ function summarize(
     extra.sampled && ['sample', extra.sampled.shown.replaceAll(/\s+/g, ' ')],
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
+    unsaved.length === 0 ? undefined : ['not saved', unsavedText(unsaved)],
     ['run', run.path],
     reportLine === null ? undefined : ['report', reportLine],
     finished ? undefined : ['go on', `sluice resume ${shellQuote(run.path)}`],
@@ -202,10 +205,17 @@ function summarize(
       tokensPerSecond: extra.tokensPerSecond,
       weightsHash: checkpoint.weights,
       checkpoint: checkpoint.path,
+      ...(unsaved.length > 0 && { failedSaves: unsaved }),
       report: extra.report.path,
       ...(extra.sampled?.sample && { sample: extra.sampled.sample }),
     },
   };
+}
+
+function unsavedText(failed: readonly FailedSave[]): string {
+  const { step, message } = failed.at(-1)!;
+  const before = failed.length === 1 ? '' : `${failed.length} checkpoints, the last of them `;
+  return `${before}step ${step}: ${message}`;
 }
 
 function validationLine(

@@ -7,6 +7,7 @@ import {
   type SavedTensor,
   type TensorKind,
 } from '@sluice/checkpoint';
+import { inParallel } from '@sluice/core';
 import { modelParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { ClippingState } from './optimizer/clipping.ts';
@@ -106,10 +107,15 @@ export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>
   return { ...state };
 }
 
+/** Tensors that are read at the same time; of each there are a few reads of at most 1 MiB under way. */
+const READ_AT_ONCE = 4;
+
 /** Reads whatever this worker holds, however many workers saved it. */
 export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): Promise<void> {
-  await readWeights(trainer, ({ name, size }, target) =>
-    reader.readRange('parameter', name, 0, size, target),
+  await readWeights(
+    trainer,
+    ({ name, size }, target) => reader.readRange('parameter', name, 0, size, target),
+    READ_AT_ONCE,
   );
   await readMoments(trainer, reader);
   restoreState(trainer, reader.manifest.state.worker as Readonly<Record<string, unknown>>);
@@ -121,11 +127,12 @@ export async function readMoments(
   reader: CheckpointReader,
   savedName: (name: string) => string = (name) => name,
 ): Promise<void> {
-  for (const { tensor, begin, end, moments } of spaces.flatMap(({ optimizer }) => optimizer.pieces)) {
+  const pieces = spaces.flatMap(({ optimizer }) => optimizer.pieces);
+  await inParallel(pieces, READ_AT_ONCE, async ({ tensor, begin, end, moments }) => {
     for (const [kind, values] of kindsOf(moments)) {
       await reader.readRange(kind, savedName(tensor.name), begin, end, values);
     }
-  }
+  });
 }
 
 /**
