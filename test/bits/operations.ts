@@ -14,6 +14,7 @@ import {
   embedding,
   expertFeedForward,
   gatedAttention,
+  gatedDeltaRule,
   gatedFeedForward,
   gateHeads,
   gateWidth,
@@ -29,6 +30,7 @@ import {
   rotaryEmbedding,
   rotaryTable,
   routeExperts,
+  shortConvolution,
   squaredNorms,
   sumTree,
 } from '@sluice/engine';
@@ -128,6 +130,27 @@ function cached(layout: AttentionLayout, seed: number): Results {
       .slice();
   });
   return [y];
+}
+
+/** Heads that fill vectors and such that do not; states that decay at once and such that hardly do. */
+function deltaRule(documents?: Int32Array): Results {
+  return [
+    { keyHeads: 1, valueHeads: 1, keyDim: 128, valueDim: 128, allowNegativeEigenvalues: false },
+    { keyHeads: 2, valueHeads: 6, keyDim: 18, valueDim: 37, allowNegativeEigenvalues: true },
+  ].flatMap((heads, i) => {
+    const layout = { ...heads, batch: 2, sequence: 150, documents };
+    const width = 2 * heads.keyHeads * heads.keyDim + heads.valueHeads * heads.valueDim;
+    const operands = {
+      heads: operand(10 * i + 1, [300, width], 2),
+      logits: operand(10 * i + 2, [300, 2 * heads.valueHeads], 4),
+      aLog: operand(10 * i + 3, [heads.valueHeads], 2),
+      dtBias: operand(10 * i + 4, [heads.valueHeads], 2),
+    };
+    return outcome(({ heads, logits, aLog, dtBias }) => {
+      const [heads_NW, logits_N2V] = [heads!.onTape() as tf.Tensor2D, logits!.onTape() as tf.Tensor2D];
+      return gatedDeltaRule(heads_NW, logits_N2V, { aLog: aLog!, dtBias: dtBias! }, layout);
+    }, operands);
+  });
 }
 
 function router(normalizeTopK: boolean, kind: Partial<RoutingOptions> = {}): Results {
@@ -348,11 +371,30 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
   gatedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => attention(layout, 10 * i)),
   'gatedAttention of separate documents': () =>
     ATTENTION_SHAPES.flatMap((layout, i) => attention(separated(layout), 10 * i)),
+  'gatedAttention in a window': () =>
+    [100, 33, 1, 70].flatMap((window, i) => attention({ ...ATTENTION_SHAPES[i]!, window }, 10 * i)),
+  'gatedAttention in a window of separate documents': () =>
+    [64, 33, 1, 20].flatMap((window, i) => attention({ ...separated(ATTENTION_SHAPES[i]!), window }, 10 * i)),
+  'cachedAttention in a window': () =>
+    ATTENTION_SHAPES.flatMap((layout, i) => cached({ ...layout, window: 20 }, 10 * i)),
   cachedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => cached(layout, 10 * i)),
   largestLogits: () => ATTENTION_SHAPES.flatMap(largest),
   'largestLogits of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(largest),
   attentionStatistics: () => ATTENTION_SHAPES.flatMap(statistics),
   'attentionStatistics of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(statistics),
+  shortConvolution: () =>
+    (['none', 'silu'] as const).flatMap((activation, i) =>
+      outcome(
+        ({ x, weight }) =>
+          shortConvolution(x!.onTape() as tf.Tensor2D, weight!, {
+            ...{ batch: 2, sequence: 100, activation },
+            documents: Int32Array.of(0, 1, 31, 100, 102),
+          }),
+        { x: operand(1, [200, 77], 3), weight: operand(2, [77, 1, 4 + 3 * i]) },
+      ),
+    ),
+  gatedDeltaRule: () => deltaRule(),
+  'gatedDeltaRule of separate documents': () => deltaRule(Int32Array.of(0, 1, 31, 150, 152)),
   gateHeads: () =>
     [true, false].flatMap((isHeadwise) =>
       (['sigmoid', 'silu'] as const).flatMap((activation, i) =>
