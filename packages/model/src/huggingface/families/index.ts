@@ -1,0 +1,22 @@
+/** All families. A new one is a file beside this one, a line here, and its name among the layouts. */
+
+import type { HuggingFaceLayout } from '../layouts.ts';
+import type { Family, FamilyLayout } from './family.ts';
+import { qwen3Next } from './qwen3Next.ts';
+
+export const FAMILIES: readonly Family[] = [qwen3Next];
+
+/** The family that a layout is of; undefined for the layouts of one kind of layers. */
+export function familyOf(layout: HuggingFaceLayout): Family | undefined {
+  return FAMILIES.find((family) => [family.layout, family.perExpertLayout].includes(layout as FamilyLayout));
+}
+
+/** The family whose text models call themselves so. */
+export function familyOfType(modelType: unknown): Family | undefined {
+  return FAMILIES.find(({ modelTypes }) => modelTypes.includes(modelType as string));
+}
+
+/** The family whose text models lie in models that call themselves so. */
+export function familyOfWrapper(modelType: unknown): Family | undefined {
+  return FAMILIES.find(({ wrapperTypes }) => wrapperTypes.includes(modelType as string));
+}
