@@ -5,6 +5,7 @@ import {
   Communicator,
   ControlServer,
   generateCurveKeys,
+  type OperationRecord,
   PROTOCOL_VERSION,
 } from '@sluice/collectives';
 import test from 'ava';
@@ -57,6 +58,30 @@ for (const way of WAYS) {
     await end();
   });
 }
+
+test('a record tells of each operation when it was launched, when all were there, and when it ended', async (t) => {
+  const { server, exits, end } = await startRun({ worldSize: 2 });
+  await server.ready();
+  const records = await server.callAll<OperationRecord & { after: boolean }>('watch', {});
+  for (const { operations, waits, after } of records) {
+    t.deepEqual(
+      operations.map(({ name, bytes, group }) => [name, bytes, group]),
+      [
+        ['allToAll', 40, [0, 1]],
+        ['allReduce', 400_000, [0, 1]],
+      ],
+    );
+    for (const { launched, begun, ended } of operations) {
+      t.true(launched <= ended && begun <= ended && Number.isFinite(ended));
+    }
+    t.true(waits.some(({ operation }) => operation === 'allReduce'));
+    t.true(waits.every(({ start, begun, end }) => start <= begun && begun <= end));
+    t.true(after);
+  }
+  await server.callAll('stop', {}, { kind: 'stop' });
+  await Promise.all(exits);
+  await end();
+});
 
 test('a worker alone needs nobody', async (t) => {
   const { server, exits, end } = await startRun({ worldSize: 1 });

@@ -148,10 +148,10 @@ function runsBelow(folder: string, depth: number): string[] {
 }
 
 function reportText(report: RunReport): string {
-  const { coordinator, step, steps, savedStep, doing, stopping, restarts, lastFault, hosts, workers } =
+  const { coordinator, step, steps, savedStep, saves, doing, stopping, restarts, lastFault, hosts, workers } =
     report;
   const running = formatDuration(coordinator.runningMs / 1000);
-  const saved = savedStep === null ? 'none saved yet' : `saved ${savedStep}`;
+  const saved = `${savedStep === null ? 'none saved yet' : `saved ${savedStep}`}${underWay(report)}`;
   const asked = stopping === null ? '' : `, stopping (asked by ${stopping})`;
   const rows = [
     ['coordinator', '', `${coordinator.host}`, String(coordinator.pid), `${doing}${asked}`],
@@ -169,6 +169,9 @@ function reportText(report: RunReport): string {
   ];
   return [
     `${shortest(report.run)}: step ${step} of ${steps}, ${saved}, running for ${running}`,
+    ...(saves && saves.failures > 0
+      ? [`saves fail (${saves.failures} in a row), training goes on: ${saves.lastFailure}`]
+      : []),
     ...(lastFault
       ? [
           `restarts: ${restarts}; the last one ${formatDuration(lastFault.agoMs / 1000)} ago: ${lastFault.message}`,
@@ -179,6 +182,13 @@ function reportText(report: RunReport): string {
       align: ['left', 'right', 'left', 'right', 'left'],
     }),
   ].join('\n');
+}
+
+/** A save that is not durable yet. */
+function underWay({ savedStep, saves }: RunReport): string {
+  const { requested = null, staged } = saves ?? {};
+  if (requested === null || requested === savedStep) return '';
+  return staged === requested ? ` (writing ${requested})` : ` (staging ${requested})`;
 }
 
 function shortest(path: string): string {

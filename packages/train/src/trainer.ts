@@ -130,9 +130,10 @@ export class Trainer {
         optimizer.update(gradients.total, { step: step + this.keptSteps, learningRate, gradientScales });
       }
       this.#qkClip?.apply(this.#pieces(), totals.largestLogits);
+      // Every worker moves all of these alike, so that what owners send of them is what the others have.
+      balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
-      balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
     }
     this.#watch.optimized();
     return {

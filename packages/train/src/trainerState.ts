@@ -121,6 +121,7 @@ export function restoreState(trainer: Trainer, state: Readonly<Record<string, un
 
 /** Takes a trainer back to what a new one begins with. */
 export function beginAnew(trainer: Trainer): void {
+  for (const { optimizer } of trainer.spaces) optimizer.settle();
   for (const { values } of trainerPieces(trainer)) values.fill(0);
   trainer.initialize();
   for (const { parameter } of trainer.spaces.flatMap(({ space }) => space.parameters)) parameter.refresh();

@@ -23,10 +23,15 @@ import type {
   SaveRequest,
   SaveResult,
   SnapshotRequest,
+  StageResult,
   StepRequest,
+  StepResult,
   WorkerMethods,
+  WrittenResult,
 } from './protocol.ts';
 import { Snapshots } from './snapshots.ts';
+import { StagedSave } from './stagedSave.ts';
+import { recordStep } from './stepTimeline.ts';
 import { topology, type Workers } from './topology.ts';
 import { Trainer } from './trainer.ts';
 import { keepOptimizer, loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
@@ -38,6 +43,7 @@ const PROBE_TOLERANCE = 1e-3;
 class TrainingWorker {
   readonly #workers: Workers;
   readonly #snapshots = new Snapshots();
+  readonly #staged = new StagedSave();
   #trainer: Trainer | undefined;
   #data: RunData | undefined;
 
@@ -67,9 +73,12 @@ class TrainingWorker {
     return { backend, threads: threads(), parameters: { total, active }, step };
   }
 
-  async step(request: StepRequest) {
+  async step(request: StepRequest): Promise<StepResult> {
     this.#workers.progress(`step ${request.step}`);
-    return this.trainer.trainStep(request);
+    const take = () => this.trainer.trainStep(request);
+    if (!request.timeline) return take();
+    const { result, timeline } = await recordStep(this.#workers, take);
+    return { ...result, timeline };
   }
 
   async evaluate({ sequences }: EvaluateRequest) {
@@ -111,6 +120,24 @@ class TrainingWorker {
     if (isFetched) makeDirectories(directory);
     const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer), { writer });
     return { shard, state };
+  }
+
+  async stage(): Promise<StageResult> {
+    this.#workers.progress('staging a checkpoint');
+    // As in `save`, before anything that can fail.
+    const state = trainerState(this.trainer);
+    this.#staged.stage(trainerPieces(this.trainer));
+    return { state };
+  }
+
+  async write({ directory: shared, writer, isFetched = false }: SaveRequest) {
+    const directory = isFetched ? collectedSave() : shared;
+    this.#staged.write(directory, this.#workers.rank, { writer, makes: isFetched });
+    return {};
+  }
+
+  async written(): Promise<WrittenResult> {
+    return this.#staged.written;
   }
 
   async copy(request: CopyRequest): Promise<SaveResult> {
@@ -199,6 +226,9 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
     restore: (request) => worker.restore(request),
     examine: () => worker.examine(),
     save: (request) => worker.save(request),
+    stage: () => worker.stage(),
+    write: (request) => worker.write(request),
+    written: () => worker.written(),
     copy: (request) => worker.copy(request),
     stop: async () => {
       worker.close();

@@ -42,6 +42,9 @@ export function pageScripts(...names: readonly string[]): URL[] {
   return names.map((name) => new URL(`./page/${name}.js`, import.meta.url));
 }
 
+/** What draws a run, in a report and in a live page; what a file uses before it. */
+export const RUN_SCRIPTS = ['theme', 'charts', 'marks', 'heatMap', 'expertLoad', 'layerMaps', 'runView'];
+
 /** uPlot's own style and script. */
 export async function loadPlotLibrary(): Promise<{ readonly style: string; readonly script: string }> {
   const directory = dirname(createRequire(import.meta.url).resolve('uplot'));

@@ -51,6 +51,39 @@ export interface LoadData {
   readonly values: readonly (readonly number[])[];
 }
 
+/** A number of each layer over the run, as a heat map. */
+export interface LayerMapData {
+  readonly id: string;
+  readonly title: string;
+  readonly unit: string;
+  /** Colours follow the logarithm of the numbers. */
+  readonly logarithmic?: boolean;
+  /** Numbers of the first and of the last colour. */
+  readonly low: number;
+  readonly high: number;
+  readonly steps: readonly number[];
+  readonly layers: number;
+  /** For each step, layer by layer. */
+  readonly values: readonly (readonly (number | null)[])[];
+}
+
+/** Shares of gate scores in bins over [0, 1], over the run. */
+export interface GateHistogramData {
+  readonly steps: readonly number[];
+  readonly bins: number;
+  readonly gates: readonly {
+    readonly name: string;
+    /** For each step, the mean of the layers, bin by bin from 0 on. */
+    readonly values: readonly (readonly number[])[];
+  }[];
+}
+
+/** Steps, both included. */
+export interface StepRange {
+  readonly from: number;
+  readonly to: number;
+}
+
 export interface SpikeSpan {
   readonly start: number;
   readonly end: number;
@@ -69,6 +102,8 @@ export interface WayBack {
 export interface ReportData {
   readonly charts: readonly ChartData[];
   readonly load?: LoadData | undefined;
+  readonly layerMaps?: readonly LayerMapData[] | undefined;
+  readonly gateHistograms?: GateHistogramData | undefined;
   readonly spikes: readonly SpikeSpan[];
   readonly rollbacks: readonly WayBack[];
   /** Steps whose update was kept from the weights (a bounded number of them). */

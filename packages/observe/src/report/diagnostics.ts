@@ -3,14 +3,17 @@
 import type { GateDiagnostics, LayerDiagnostics } from '@sluice/train';
 import { type DiagnosticsRecord, readDiagnostics } from '../diagnosticsLog.ts';
 import { formatNumber } from '../format.ts';
-import type { ChartData, SeriesRole } from './data.ts';
+import type { ChartData, GateHistogramData, LayerMapData, SeriesRole, StepRange } from './data.ts';
 import { selectExtremes } from './downsample.ts';
+import { LayerHistory } from './layerHistory.ts';
 
 /** Points of one series in the page. */
 const POINTS = 400;
 
 export interface CollectedDiagnostics {
   readonly charts: readonly ChartData[];
+  readonly layerMaps: readonly LayerMapData[];
+  readonly gateHistograms: GateHistogramData | undefined;
   /** The last measurement; undefined where there is none. */
   readonly last: DiagnosticsRecord | undefined;
 }
@@ -139,25 +142,52 @@ export function meanOfGates(
 
 /** Reads `diagnostics.jsonl` and reduces it to plots of bounded size. */
 export async function collectDiagnostics(path: string): Promise<CollectedDiagnostics> {
-  const overalls: Overall[] = [];
-  let last: DiagnosticsRecord | undefined;
-  for await (const record of readDiagnostics(path)) {
+  const measurements = new Measurements();
+  for await (const record of readDiagnostics(path)) measurements.add(record);
+  return describeDiagnostics(measurements);
+}
+
+/** What was measured of a run, so much of it as the page shows. */
+export class Measurements {
+  overalls: Overall[] = [];
+  readonly layers = new LayerHistory();
+  last: DiagnosticsRecord | undefined;
+
+  add(record: DiagnosticsRecord): void {
     const { layers, ...overall } = record;
     const highest = layers.reduce((most, layer) => Math.max(most, layer.firstTokenAttention), 0);
-    overalls.push({ ...overall, highestFirstTokenAttention: highest });
-    last = record;
+    // Histograms are in the history of the layers, thinned.
+    const gates = overall.gates.map((gate) => ({ ...gate, histogram: [] }));
+    this.overalls.push({ ...overall, gates, highestFirstTokenAttention: highest });
+    this.layers.add(record);
+    this.last = record;
   }
+
+  /** Takes all but the first ones back. */
+  cut(count: number): void {
+    this.overalls.length = Math.min(this.overalls.length, count);
+    this.layers.cut(this.overalls.at(-1)?.step ?? 0);
+    if (this.last && this.last.step > (this.overalls.at(-1)?.step ?? 0)) this.last = undefined;
+  }
+}
+
+/** @param range steps that are shown; all when left out */
+export function describeDiagnostics(
+  { overalls, layers, last }: Measurements,
+  range?: StepRange | undefined,
+): CollectedDiagnostics {
+  const shown = range ? overalls.filter(({ step }) => step >= range.from && step <= range.to) : overalls;
   const charts = CHARTS.map(({ lines, ...chart }): ChartData => {
     const columns = lines.map(([label, role, value]) => ({
       label,
       role,
-      values: overalls.map((overall) => value(overall) ?? Number.NaN),
+      values: shown.map((overall) => value(overall) ?? Number.NaN),
     }));
     const chosen = new Set(columns.flatMap(({ values }) => selectExtremes(values, POINTS)));
     const order = [...chosen].sort((a, b) => a - b);
     return {
       ...chart,
-      steps: order.map((index) => overalls[index]!.step),
+      steps: order.map((index) => shown[index]!.step),
       series: columns.map(({ values, ...column }) => ({
         ...column,
         values: order.map((index) => (Number.isFinite(values[index]) ? values[index]! : null)),
@@ -166,6 +196,8 @@ export async function collectDiagnostics(path: string): Promise<CollectedDiagnos
   });
   return {
     last,
+    layerMaps: layers.maps(),
+    gateHistograms: layers.gateHistograms(),
     charts: charts.filter((chart) => chart.series.some(({ values }) => values.some((v) => v !== null))),
   };
 }

@@ -4,8 +4,8 @@
  * Indices, ascending, of at most about `limit` values to plot: the first, the last, and the smallest and largest of
  * each of the equal stretches of the series. No extreme is lost; values that are not finite are passed over.
  */
-export function selectExtremes(values: readonly number[], limit: number): number[] {
-  if (values.length <= limit) return values.map((_, index) => index);
+export function selectExtremes(values: ArrayLike<number>, limit: number): number[] {
+  if (values.length <= limit) return Array.from(values, (_, index) => index);
   const buckets = Math.max(1, Math.floor((limit - 2) / 2));
   const chosen = new Set<number>([0, values.length - 1]);
   for (let bucket = 0; bucket < buckets; bucket++) {
@@ -29,28 +29,32 @@ export function selectExtremes(values: readonly number[], limit: number): number
  * each with a memory of about `steps` values, so that the curve does not lag behind. Values that are not finite are
  * bridged.
  */
-export function smooth(values: readonly number[], steps: number): number[] {
-  const fromLeft = movingAverage(values, steps);
-  const fromRight = movingAverage(values.toReversed(), steps).reverse();
-  return fromLeft.map((left, index) => {
-    const right = fromRight[index]!;
-    if (Number.isNaN(left)) return right;
-    return Number.isNaN(right) ? left : (left + right) / 2;
-  });
+export function smooth(values: ArrayLike<number>, steps: number): Float64Array {
+  const smoothed = movingAverage(values, steps);
+  const fromRight = movingAverage(Float64Array.from(values).reverse(), steps).reverse();
+  for (let i = 0; i < smoothed.length; i++) {
+    const left = smoothed[i]!;
+    const right = fromRight[i]!;
+    smoothed[i] = Number.isNaN(left) ? right : Number.isNaN(right) ? left : (left + right) / 2;
+  }
+  return smoothed;
 }
 
 /** Exponential moving average without the bias of its start; NaN before the first finite value. */
-export function movingAverage(values: readonly number[], steps: number): number[] {
+export function movingAverage(values: ArrayLike<number>, steps: number): Float64Array {
   const keep = 1 - 1 / Math.max(1, steps);
+  const averages = new Float64Array(values.length);
   let sum = 0;
   let weight = 0;
-  return values.map((value) => {
+  for (let i = 0; i < averages.length; i++) {
+    const value = values[i]!;
     if (Number.isFinite(value)) {
       sum = keep * sum + (1 - keep) * value;
       weight = keep * weight + (1 - keep);
     }
-    return weight > 0 ? sum / weight : Number.NaN;
-  });
+    averages[i] = weight > 0 ? sum / weight : Number.NaN;
+  }
+  return averages;
 }
 
 /**
@@ -59,10 +63,10 @@ export function movingAverage(values: readonly number[], steps: number): number[
  */
 export class Thinner<T> {
   readonly #limit: number;
-  readonly #kept: { index: number; item: T }[] = [];
+  #kept: { readonly index: number; readonly item: T }[] = [];
   #stride = 1;
   #seen = 0;
-  #last: { index: number; item: T } | undefined;
+  #last: { readonly index: number; readonly item: T } | undefined;
 
   constructor(limit: number) {
     this.#limit = Math.max(2, limit);
@@ -74,11 +78,19 @@ export class Thinner<T> {
     if (entry.index % this.#stride !== 0) return;
     if (this.#kept.length === this.#limit) {
       this.#stride *= 2;
-      const kept = this.#kept.filter(({ index }) => index % this.#stride === 0);
-      this.#kept.splice(0, this.#kept.length, ...kept);
+      this.#kept = this.#kept.filter(({ index }) => index % this.#stride === 0);
       if (entry.index % this.#stride !== 0) return;
     }
     this.#kept.push(entry);
+  }
+
+  /** Forgets the items from the first on that is not to be kept. */
+  cut(isKept: (item: T) => boolean): void {
+    const end = this.#kept.findIndex(({ item }) => !isKept(item));
+    if (end >= 0) this.#kept.length = end;
+    if (this.#last === undefined || isKept(this.#last.item)) return;
+    this.#last = this.#kept.at(-1);
+    this.#seen = (this.#last?.index ?? -1) + 1;
   }
 
   get items(): T[] {

@@ -5,9 +5,13 @@ import type UPlot from 'uplot';
 import type { ReportData } from '../data.ts';
 import { color } from './theme.ts';
 
-/** Draws spikes and steps that were given up as bands, behind the curves, and skipped updates as thin lines. */
-export function marks(data: ReportData): UPlot.Plugin {
+/**
+ * Draws spikes and steps that were given up as bands, behind the curves, and skipped updates as thin lines.
+ * @param dataNow what is marked by the time that it is drawn
+ */
+export function marks(dataNow: () => Pick<ReportData, 'spikes' | 'rollbacks' | 'skipped'>): UPlot.Plugin {
   const draw = (u: UPlot) => {
+    const data = dataNow();
     const { ctx, bbox } = u;
     const x = (step: number) => u.valToPos(step, 'x', true);
     ctx.save();
