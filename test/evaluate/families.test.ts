@@ -19,7 +19,11 @@ type Case = (typeof FAMILY_CASES)[number];
  * What f32 may differ by, sums in another order included: of most families ten times what is seen. Where PyTorch is further
  * from the same formulas in f64 than we are, that is said.
  */
-const TOLERANCES: Partial<Record<Case, { logits: number; gradients: number }>> = {};
+const TOLERANCES: Partial<Record<Case, { logits: number; gradients: number }>> = {
+  // Of keys of four channels: PyTorch is 1e-5 and 8e-5 from f64, we are 4e-6 and 3e-5.
+  'qwen3-next': { logits: 5e-5, gradients: 2e-4 },
+  'qwen3.5': { logits: 2e-5, gradients: 1e-4 },
+};
 const USUAL = { logits: 5e-6, gradients: 2e-5 };
 
 async function opened(name: Case) {

@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   adaptationNotes,
+  defaultLayout,
   exportModelConfig,
   huggingFaceTensors,
   importModelConfig,
   layerKinds,
+  layerModels,
   ModelConfig,
-  modelTensors,
 } from '@sluice/model';
 import test from 'ava';
 import fc from 'fast-check';
@@ -87,10 +88,60 @@ test('what the layout cannot say, adapted or not, is refused by name', (t) => {
 });
 
 test('a model within one that sees too is taken, and what is left out is named', (t) => {
-  const { model } = importModelConfig(read('qwen3-next-full'), 'config.json');
-  t.is(modelTensors(model).length > 0, true);
-  t.deepEqual(model.layers, {
-    kinds: { full: {}, 'full-dense': { feedForward: 'dense' } },
-    pattern: ['full', 'full-dense'],
+  const text = read('qwen3.5');
+  const { model, layout, notes } = importModelConfig(
+    { model_type: 'qwen3_5', tie_word_embeddings: true, vision_config: { depth: 2 }, text_config: text },
+    'config.json',
+  );
+  t.is(layout, 'qwen3.5');
+  t.deepEqual(model, importModelConfig(text, 'config.json').model);
+  t.regex(notes.join(), /qwen3_5.*left out: vision_config/);
+});
+
+test('linear and full layers are said by a pattern, and have the sizes that config.json gives', (t) => {
+  const { model } = importModelConfig(read('qwen3-next'), 'config.json');
+  t.deepEqual(model.layers!.pattern, ['linear', 'linear-dense', 'full']);
+  const sizes = { keyHeads: 2, valueHeads: 4, keyDim: 4, valueDim: 6, taps: 4 };
+  t.like(layerModels(model)[1]!, { mixer: { kind: 'gated-delta-net', ...sizes } });
+  const listed = read('qwen3.5');
+  const counted = { ...listed, layer_types: null, full_attention_interval: 3 };
+  t.deepEqual(
+    importModelConfig(counted, 'config.json').model,
+    importModelConfig(listed, 'config.json').model,
+  );
+});
+
+test('experts of Qwen3.5 lie in two tensors, or each matrix in its own', (t) => {
+  const { model } = importModelConfig(read('qwen3.5-moe'), 'config.json');
+  const namesOf = (layout: 'qwen3.5-moe' | 'qwen3.5-moe-per-expert') =>
+    huggingFaceTensors(model, layout)
+      .map(({ name, shape }) => `${name} ${shape}`)
+      .filter((name) => name.includes('layers.1.mlp.experts'));
+  t.deepEqual(namesOf('qwen3.5-moe'), [
+    'model.layers.1.mlp.experts.gate_up_proj 4,12,16',
+    'model.layers.1.mlp.experts.down_proj 4,16,6',
+  ]);
+  t.is(namesOf('qwen3.5-moe-per-expert').length, 4 * 3);
+});
+
+test('a hybrid of ours is said in the layout of Qwen3.5, and another mixer in none', (t) => {
+  const mixer = { kind: 'gated-delta-net', keyHeads: 1, valueHeads: 2, keyDim: 4, valueDim: 4 };
+  const hybrid = (keys: object = {}) =>
+    ModelConfig.parse({
+      ...{ vocabularySize: 32, hiddenSize: 16, numLayers: 4, numAttentionHeads: 4, numKeyValueHeads: 2 },
+      ...{ headDim: 8, intermediateSize: 20 },
+      layers: {
+        kinds: { linear: { mixer: { ...mixer, ...keys } }, full: {} },
+        pattern: ['linear', 'linear', 'linear', 'full'],
+      },
+    });
+  t.is(defaultLayout(hybrid()), 'qwen3.5');
+  const options = { layout: 'qwen3.5', maxLength: 64, torchDtype: 'float32' } as const;
+  t.like(exportModelConfig(hybrid(), options), { linear_num_value_heads: 2, linear_conv_kernel_dim: 4 });
+  t.throws(() => exportModelConfig(hybrid({ allowNegativeEigenvalues: true }), options), {
+    message: /model.mixer.allowNegativeEigenvalues = true/,
+  });
+  t.throws(() => exportModelConfig(hybrid(), { ...options, layout: 'gated' }), {
+    message: /model.mixer.kind = "gated-delta-net"/,
   });
 });

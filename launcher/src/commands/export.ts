@@ -38,7 +38,16 @@ export const exportCommand = defineCommand<ExportArguments>({
     },
     layout: {
       type: 'string',
-      choices: ['gated', 'qwen3', 'qwen3-moe', 'qwen3-moe-fused', 'qwen3-next'],
+      choices: [
+        'gated',
+        'qwen3',
+        'qwen3-moe',
+        'qwen3-moe-fused',
+        'qwen3-next',
+        'qwen3.5',
+        'qwen3.5-moe',
+        'qwen3.5-moe-per-expert',
+      ],
       requiresArg: true,
       describe: 'Layout; by default the one that was imported, or that says the most of the model.',
     },

@@ -49,7 +49,12 @@ function isSaid(model: ModelConfig, options: ExportOptions): boolean {
 }
 
 /** Settings of training, which are no part of the architecture; `config.json` has no place for all of them. */
-const TRAINING_KEYS = ['experts.balanceCoefficient', 'experts.zCoefficient', 'initializerRange'];
+const TRAINING_KEYS = [
+  'experts.balanceCoefficient',
+  'experts.zCoefficient',
+  'initializerRange',
+  'mixer.initialDecay',
+];
 
 /** @throws SLUICE_E_HF_UNSUPPORTED with all reasons */
 export function exportModelConfig(model: ModelConfig, options: ExportOptions): Record<string, unknown> {

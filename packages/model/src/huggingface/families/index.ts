@@ -3,8 +3,9 @@
 import type { HuggingFaceLayout } from '../layouts.ts';
 import type { Family, FamilyLayout } from './family.ts';
 import { qwen3Next } from './qwen3Next.ts';
+import { qwen35, qwen35Moe } from './qwen35.ts';
 
-export const FAMILIES: readonly Family[] = [qwen3Next];
+export const FAMILIES: readonly Family[] = [qwen35, qwen3Next, qwen35Moe];
 
 /** The family that a layout is of; undefined for the layouts of one kind of layers. */
 export function familyOf(layout: HuggingFaceLayout): Family | undefined {

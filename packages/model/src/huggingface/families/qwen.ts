@@ -5,20 +5,15 @@ import type { ExpertsConfig, ModelConfig } from '../../config.ts';
 import type { LayerModel } from '../../layers.ts';
 import { harmless, honoured, type KeyRule, only } from '../keyRules.ts';
 import { exportRopeScaling } from '../rope.ts';
-import type { Json } from './family.ts';
-import { CommonKeys, Size } from './readers.ts';
-
-const LINEAR = honoured('the linear layers');
+import type { Json, Reading } from './family.ts';
+import { LINEAR, LINEAR_KEYS, LinearKeys } from './linearAttention.ts';
+import { CommonKeys, layerTypes, Size } from './readers.ts';
 
 export const QWEN_KEYS: Readonly<Record<string, KeyRule>> = {
   layer_types: honoured('layers'),
   full_attention_interval: honoured('layers, where there are no layer_types'),
   partial_rotary_factor: honoured('rotaryDim'),
-  linear_num_key_heads: LINEAR,
-  linear_num_value_heads: LINEAR,
-  linear_key_head_dim: LINEAR,
-  linear_value_head_dim: LINEAR,
-  linear_conv_kernel_dim: LINEAR,
+  ...LINEAR_KEYS,
   attn_output_gate: only([true], 'attention without its gate'),
   attention_bias: only([false], 'biases of the projections'),
   output_gate_type: only(['swish', 'silu'], 'another gate of the linear layers than swish'),
@@ -38,6 +33,7 @@ export const QWEN_EXPERT_KEYS: Readonly<Record<string, KeyRule>> = {
 };
 
 export const QwenKeys = CommonKeys.extend({
+  ...LinearKeys.shape,
   num_key_value_heads: Size.default(2),
   head_dim: Size.default(256),
   max_position_embeddings: Size.default(32768),
@@ -53,6 +49,18 @@ export const QwenExpertKeys = QwenKeys.extend({
   norm_topk_prob: z.boolean().default(true),
   router_aux_loss_coef: z.number().min(0).default(0.001),
 });
+
+/** The type of each layer; without `layer_types`, every so many is one of full attention. */
+export function qwenLayerTypes(
+  keys: Pick<z.infer<typeof QwenKeys>, 'layer_types' | 'num_hidden_layers' | 'full_attention_interval'>,
+  reading: Reading,
+) {
+  const { num_hidden_layers: depth, full_attention_interval: interval } = keys;
+  const usual = Array.from({ length: depth }, (_, i) =>
+    (i + 1) % interval === 0 ? 'full_attention' : LINEAR,
+  );
+  return layerTypes(keys.layer_types ?? usual, ['full_attention', LINEAR] as const, depth, reading);
+}
 
 /** What all of Qwen's gated models compute. */
 export const QWEN_MODEL = { zeroCentredNorms: 'all', gate: { granularity: 'elementwise' } } as const;

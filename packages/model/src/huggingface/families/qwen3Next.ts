@@ -5,18 +5,20 @@ import { layerModels } from '../../layers.ts';
 import { harmless, honoured } from '../keyRules.ts';
 import type { Family } from './family.ts';
 import { describeLayers } from './kinds.ts';
+import { joinedByKeyHead, LINEAR, linearMixer, writtenLinear, writtenTypes } from './linearAttention.ts';
 import {
   QWEN_EXPERT_KEYS,
   QWEN_KEYS,
   QWEN_MODEL,
   QwenExpertKeys,
   qwenExperts,
+  qwenLayerTypes,
   writtenCommon,
   writtenExperts,
   writtenRope,
 } from './qwen.ts';
 import { qwenAdaptation } from './qwenAdaptation.ts';
-import { commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
+import { commonModel, commonRope, parseKeys, Size } from './readers.ts';
 
 const Keys = QwenExpertKeys.extend({
   vocab_size: z.int().min(2).default(151936),
@@ -43,13 +45,8 @@ export const qwen3Next: Family = {
   },
   read(config, reading) {
     const keys = parseKeys(config, Keys, reading.source);
-    const { num_hidden_layers: depth, full_attention_interval: interval, head_dim: headDim } = keys;
-    const types =
-      keys.layer_types ??
-      Array.from({ length: depth }, (_, i) =>
-        (i + 1) % interval === 0 ? 'full_attention' : 'linear_attention',
-      );
-    layerTypes(types, ['full_attention'], depth, reading);
+    const { num_hidden_layers: depth, head_dim: headDim } = keys;
+    const types = qwenLayerTypes(keys, reading);
     const isDense = (layer: number) =>
       (keys.mlp_only_layers ?? []).includes(layer) || (layer + 1) % keys.decoder_sparse_step !== 0;
     const dense = Array.from({ length: depth }, (_, layer) => isDense(layer));
@@ -58,11 +55,17 @@ export const qwen3Next: Family = {
       ...{ headDim, defaultTheta: 10000, defaultShare: 0.25 },
     });
     const experts = dense.every((is) => is) ? {} : { experts: qwenExperts(keys) };
-    const kinds = dense.map((is) => {
-      const isAmongExperts = is && 'experts' in experts;
+    const mixer = linearMixer(keys);
+    const kinds = types.map((type, layer) => {
+      const isLinear = type === LINEAR;
+      const isAmongExperts = dense[layer]! && 'experts' in experts;
       return {
-        name: isAmongExperts ? 'full-dense' : 'full',
-        kind: { ...rope, ...(isAmongExperts && { feedForward: 'dense' as const }) },
+        name: `${isLinear ? 'linear' : 'full'}${isAmongExperts ? '-dense' : ''}`,
+        kind: {
+          ...(isLinear && { mixer }),
+          ...rope,
+          ...(isAmongExperts && { feedForward: 'dense' as const }),
+        },
       };
     });
     return {
@@ -84,7 +87,8 @@ export const qwen3Next: Family = {
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
       rope_parameters: writtenRope(layers[0]!),
-      layer_types: layers.map(() => 'full_attention'),
+      layer_types: writtenTypes(model),
+      ...writtenLinear(model),
       ...(model.intermediateSize !== undefined && { intermediate_size: model.intermediateSize }),
       ...(model.experts && writtenExperts(model.experts)),
       decoder_sparse_step: 1,
@@ -95,6 +99,7 @@ export const qwen3Next: Family = {
   names: () => ({
     gate: 'behind-queries',
     ofLayer: (name) => name,
+    joined: joinedByKeyHead,
     prefixes: ['model.', 'model.language_model.'],
   }),
   leftOut: (name) => (name.startsWith('mtp.') ? 'layers that predict further tokens' : undefined),

@@ -24,9 +24,17 @@ export function familyTensors(
 ): HuggingFaceTensor[] {
   const names = family.names(layout);
   const layers = layerModels(model);
+  const joined = layers.map((layer) => names.joined?.(layer) ?? []);
   const tensors = new Map<string, { shape: readonly number[]; runs: TensorRun[] }>();
   for (const tensor of modelTensors(model)) {
     const [, layer, name] = LAYER.exec(tensor.name) ?? [];
+    const whole = joined[Number(layer)]?.find(({ runs }) => runs.some((run) => run.name === name));
+    if (whole) {
+      const prefix = tensor.name.slice(0, -name!.length);
+      const runs = whole.runs.map((run) => ({ ...run, name: `${prefix}${run.name}` }));
+      tensors.set(`${prefix}${whole.name}`, { shape: whole.shape, runs });
+      continue;
+    }
     const portions =
       layer === undefined
         ? [ofModel(tensor, names)]
