@@ -19,7 +19,10 @@ type Case = (typeof FAMILY_CASES)[number];
  * What f32 may differ by, sums in another order included: of most families ten times what is seen. Where PyTorch is further
  * from the same formulas in f64 than we are, that is said.
  */
-const TOLERANCES: Partial<Record<Case, { logits: number; gradients: number }>> = {};
+const TOLERANCES: Partial<Record<Case, { logits: number; gradients: number }>> = {
+  // PyTorch itself is 5.4e-6 and 4.6e-5 from double precision.
+  'muse-glimmer': { logits: 2e-5, gradients: 2e-4 },
+};
 const USUAL = { logits: 5e-6, gradients: 2e-5 };
 
 async function opened(name: Case) {

@@ -38,7 +38,17 @@ export const exportCommand = defineCommand<ExportArguments>({
     },
     layout: {
       type: 'string',
-      choices: ['gated', 'qwen3', 'qwen3-moe', 'qwen3-moe-fused', 'qwen3-next'],
+      choices: [
+        'gated',
+        'qwen3',
+        'qwen3-moe',
+        'qwen3-moe-fused',
+        'qwen3-next',
+        'afmoe',
+        'laguna',
+        'muse-glimmer',
+        'step3.5',
+      ],
       requiresArg: true,
       describe: 'Layout; by default the one that was imported, or that says the most of the model.',
     },

@@ -9,7 +9,17 @@
  * The others are families of gated models: see `families/`. Those that end in `-per-expert` have a tensor for each matrix of
  * each expert in place of two for all experts of a layer.
  */
-export const HUGGING_FACE_LAYOUTS = ['gated', 'qwen3', 'qwen3-moe', 'qwen3-moe-fused', 'qwen3-next'] as const;
+export const HUGGING_FACE_LAYOUTS = [
+  'gated',
+  'qwen3',
+  'qwen3-moe',
+  'qwen3-moe-fused',
+  'qwen3-next',
+  'afmoe',
+  'laguna',
+  'muse-glimmer',
+  'step3.5',
+] as const;
 
 export type HuggingFaceLayout = (typeof HUGGING_FACE_LAYOUTS)[number];
 

@@ -1,10 +1,14 @@
 /** All families. A new one is a file beside this one, a line here, and its name among the layouts. */
 
 import type { HuggingFaceLayout } from '../layouts.ts';
+import { afmoe } from './afmoe.ts';
 import type { Family, FamilyLayout } from './family.ts';
+import { laguna } from './laguna.ts';
+import { museGlimmer } from './museGlimmer.ts';
 import { qwen3Next } from './qwen3Next.ts';
+import { step35 } from './step35.ts';
 
-export const FAMILIES: readonly Family[] = [qwen3Next];
+export const FAMILIES: readonly Family[] = [qwen3Next, afmoe, laguna, museGlimmer, step35];
 
 /** The family that a layout is of; undefined for the layouts of one kind of layers. */
 export function familyOf(layout: HuggingFaceLayout): Family | undefined {

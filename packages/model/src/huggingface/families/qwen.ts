@@ -1,10 +1,8 @@
 /** What the families of Qwen have alike: the gate behind each head's queries, norms around zero, the gated shared expert. */
 
 import { z } from 'zod';
-import type { ExpertsConfig, ModelConfig } from '../../config.ts';
-import type { LayerModel } from '../../layers.ts';
+import type { ExpertsConfig } from '../../config.ts';
 import { harmless, honoured, type KeyRule, only } from '../keyRules.ts';
-import { exportRopeScaling } from '../rope.ts';
 import type { Json } from './family.ts';
 import { CommonKeys, Size } from './readers.ts';
 
@@ -54,6 +52,9 @@ export const QwenExpertKeys = QwenKeys.extend({
   router_aux_loss_coef: z.number().min(0).default(0.001),
 });
 
+/** Share of a head that the rotary embedding turns where `config.json` says nothing. */
+export const QWEN_SHARE = 0.25;
+
 /** What all of Qwen's gated models compute. */
 export const QWEN_MODEL = { zeroCentredNorms: 'all', gate: { granularity: 'elementwise' } } as const;
 
@@ -79,33 +80,5 @@ export function writtenExperts(experts: ExpertsConfig): Json {
     shared_expert_intermediate_size: experts.sharedIntermediateSize,
     norm_topk_prob: experts.normalizeTopK,
     router_aux_loss_coef: experts.balanceCoefficient,
-  };
-}
-
-/** The rotary embedding as all layers have it. */
-export function writtenRope(model: LayerModel): Json {
-  const { headDim, rotaryDim = headDim, ropeTheta, ropeScaling } = model;
-  return {
-    rope_type: 'default',
-    rope_theta: ropeTheta,
-    // Left out, it would be a quarter.
-    partial_rotary_factor: rotaryDim / headDim,
-    ...exportRopeScaling(ropeScaling),
-  };
-}
-
-/** The keys that every family has. */
-export function writtenCommon(model: ModelConfig): Json {
-  return {
-    vocab_size: model.vocabularySize,
-    hidden_size: model.hiddenSize,
-    num_hidden_layers: model.numLayers,
-    num_attention_heads: model.numAttentionHeads,
-    num_key_value_heads: model.numKeyValueHeads,
-    head_dim: model.headDim,
-    initializer_range: model.initializerRange,
-    tie_word_embeddings: model.tieWordEmbeddings,
-    attention_bias: false,
-    attention_dropout: 0,
   };
 }

@@ -9,14 +9,14 @@ import {
   QWEN_EXPERT_KEYS,
   QWEN_KEYS,
   QWEN_MODEL,
+  QWEN_SHARE,
   QwenExpertKeys,
   qwenExperts,
-  writtenCommon,
   writtenExperts,
-  writtenRope,
 } from './qwen.ts';
 import { qwenAdaptation } from './qwenAdaptation.ts';
 import { commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
+import { writtenCommon, writtenRope } from './written.ts';
 
 const Keys = QwenExpertKeys.extend({
   vocab_size: z.int().min(2).default(151936),
@@ -55,7 +55,7 @@ export const qwen3Next: Family = {
     const dense = Array.from({ length: depth }, (_, layer) => isDense(layer));
     const rope = commonRope(keys, reading, {
       maxLength: keys.max_position_embeddings,
-      ...{ headDim, defaultTheta: 10000, defaultShare: 0.25 },
+      ...{ headDim, defaultTheta: 10000, defaultShare: QWEN_SHARE },
     });
     const experts = dense.every((is) => is) ? {} : { experts: qwenExperts(keys) };
     const kinds = dense.map((is) => {
@@ -83,7 +83,7 @@ export const qwen3Next: Family = {
       ...writtenCommon(model),
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
-      rope_parameters: writtenRope(layers[0]!),
+      rope_parameters: writtenRope(layers[0]!, QWEN_SHARE),
       layer_types: layers.map(() => 'full_attention'),
       ...(model.intermediateSize !== undefined && { intermediate_size: model.intermediateSize }),
       ...(model.experts && writtenExperts(model.experts)),
