@@ -15,8 +15,12 @@ export const HUGGING_FACE_LAYOUTS = [
   'qwen3-moe',
   'qwen3-moe-fused',
   'qwen3-next',
+  'qwen3.5',
+  'qwen3.5-moe',
+  'qwen3.5-moe-per-expert',
   'afmoe',
   'laguna',
+  'lfm3',
   'muse-glimmer',
   'step3.5',
 ] as const;

@@ -42,7 +42,12 @@ export interface TensorNames {
   readonly gate: 'behind-queries' | { readonly tensor: string };
   /** Where a tensor of a layer goes, by our name within the layer. */
   readonly ofLayer: (name: string, layer: LayerModel) => string | TensorPlace;
-  /** The same of tensors of no layer, by their whole names; those that are not here are called as ours. */
+  /**
+   * Tensors of a layer that several of ours go into, cut and mixed; those go nowhere else then.
+   * @param prefix of the layer's tensors with us
+   */
+  readonly mixed?: (layer: LayerModel, prefix: string) => readonly HuggingFaceTensor[];
+  /** Where tensors of no layer go, by their whole names; those that are not here are called as ours. */
   readonly ofModel?: Readonly<Record<string, string>>;
   /** What stands before the names of everything but the output projection, in place of `model.`; the first is written. */
   readonly prefixes: readonly [string, ...string[]];

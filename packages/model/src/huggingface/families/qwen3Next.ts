@@ -6,6 +6,15 @@ import { harmless, honoured } from '../keyRules.ts';
 import type { Family } from './family.ts';
 import { describeLayers } from './kinds.ts';
 import {
+  firstFull,
+  gatedDeltaNet,
+  LinearKeys,
+  linearType,
+  projectionsByKeyHead,
+  typesByInterval,
+  writtenLinear,
+} from './linear.ts';
+import {
   QWEN_EXPERT_KEYS,
   QWEN_KEYS,
   QWEN_MODEL,
@@ -26,6 +35,7 @@ const Keys = QwenExpertKeys.extend({
   num_attention_heads: Size.default(16),
   mlp_only_layers: z.array(z.int().min(0)).nullish(),
   decoder_sparse_step: Size.default(1),
+  ...LinearKeys,
 });
 
 export const qwen3Next: Family = {
@@ -44,12 +54,8 @@ export const qwen3Next: Family = {
   read(config, reading) {
     const keys = parseKeys(config, Keys, reading.source);
     const { num_hidden_layers: depth, full_attention_interval: interval, head_dim: headDim } = keys;
-    const types =
-      keys.layer_types ??
-      Array.from({ length: depth }, (_, i) =>
-        (i + 1) % interval === 0 ? 'full_attention' : 'linear_attention',
-      );
-    layerTypes(types, ['full_attention'], depth, reading);
+    const written = keys.layer_types ?? typesByInterval(depth, interval);
+    const types = layerTypes(written, ['full_attention', 'linear_attention'], depth, reading);
     const isDense = (layer: number) =>
       (keys.mlp_only_layers ?? []).includes(layer) || (layer + 1) % keys.decoder_sparse_step !== 0;
     const dense = Array.from({ length: depth }, (_, layer) => isDense(layer));
@@ -58,11 +64,16 @@ export const qwen3Next: Family = {
       ...{ headDim, defaultTheta: 10000, defaultShare: QWEN_SHARE },
     });
     const experts = dense.every((is) => is) ? {} : { experts: qwenExperts(keys) };
-    const kinds = dense.map((is) => {
-      const isAmongExperts = is && 'experts' in experts;
+    const kinds = types.map((type, layer) => {
+      const isFull = type === 'full_attention';
+      const isAmongExperts = dense[layer] && 'experts' in experts;
       return {
-        name: isAmongExperts ? 'full-dense' : 'full',
-        kind: { ...rope, ...(isAmongExperts && { feedForward: 'dense' as const }) },
+        name: `${isFull ? 'full' : 'linear'}${isAmongExperts ? '-dense' : ''}`,
+        kind: {
+          ...rope,
+          ...(!isFull && { mixer: gatedDeltaNet(keys) }),
+          ...(isAmongExperts && { feedForward: 'dense' as const }),
+        },
       };
     });
     return {
@@ -83,8 +94,9 @@ export const qwen3Next: Family = {
       ...writtenCommon(model),
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
-      rope_parameters: writtenRope(layers[0]!, QWEN_SHARE),
-      layer_types: layers.map(() => 'full_attention'),
+      rope_parameters: writtenRope(firstFull(layers), QWEN_SHARE),
+      layer_types: layers.map(linearType),
+      ...writtenLinear(layers),
       ...(model.intermediateSize !== undefined && { intermediate_size: model.intermediateSize }),
       ...(model.experts && writtenExperts(model.experts)),
       decoder_sparse_step: 1,
@@ -95,6 +107,7 @@ export const qwen3Next: Family = {
   names: () => ({
     gate: 'behind-queries',
     ofLayer: (name) => name,
+    mixed: projectionsByKeyHead,
     prefixes: ['model.', 'model.language_model.'],
   }),
   leftOut: (name) => (name.startsWith('mtp.') ? 'layers that predict further tokens' : undefined),
