@@ -20,8 +20,10 @@ type Case = (typeof FAMILY_CASES)[number];
  * from the same formulas in f64 than we are, that is said.
  */
 const TOLERANCES: Partial<Record<Case, { logits: number; gradients: number }>> = {
-  // Of keys of four channels: PyTorch is 1e-5 and 8e-5 from f64, we are 4e-6 and 3e-5.
-  'qwen3-next': { logits: 5e-5, gradients: 2e-4 },
+  // PyTorch itself is 5.4e-6 and 4.6e-5 from double precision.
+  'muse-glimmer': { logits: 2e-5, gradients: 2e-4 },
+  // 1.4e-5 and 7.6e-5; its delta rule loses precision where states decay fast.
+  'qwen3-next': { logits: 5e-5, gradients: 3e-4 },
   'qwen3.5': { logits: 2e-5, gradients: 1e-4 },
 };
 const USUAL = { logits: 5e-6, gradients: 2e-5 };

@@ -4,6 +4,7 @@ import { diffConfigs, SluiceError } from '@sluice/core';
 import type { ModelConfig } from '../config.ts';
 import { interleavedGate } from '../gates/gate.ts';
 import { layerModels } from '../layers.ts';
+import { activeMixer } from '../mixers/index.ts';
 import { FAMILIES, familyOf } from './families/index.ts';
 import { importModelConfig } from './import.ts';
 import type { HuggingFaceLayout, PlainLayout } from './layouts.ts';
@@ -49,12 +50,7 @@ function isSaid(model: ModelConfig, options: ExportOptions): boolean {
 }
 
 /** Settings of training, which are no part of the architecture; `config.json` has no place for all of them. */
-const TRAINING_KEYS = [
-  'experts.balanceCoefficient',
-  'experts.zCoefficient',
-  'initializerRange',
-  'mixer.initialDecay',
-];
+const TRAINING_KEYS = ['experts.balanceCoefficient', 'experts.zCoefficient', 'initializerRange'];
 
 /** @throws SLUICE_E_HF_UNSUPPORTED with all reasons */
 export function exportModelConfig(model: ModelConfig, options: ExportOptions): Record<string, unknown> {
@@ -191,10 +187,23 @@ function comparable(model: ModelConfig): object {
   const controls = model.controls.map((control) =>
     'initialGain' in control ? { ...control, initialGain: 'one' } : control,
   );
-  const { experts } = model;
+  const { experts, mixer } = model;
   const balanceBias = experts?.balanceBias && { ...experts.balanceBias, rate: 0 };
+  const own = activeMixer(model)
+    ? {
+        ...{ mixer: { ...mixer, initialDecay: undefined }, numAttentionHeads: 0 },
+        // What concerns attention alone.
+        ...{
+          ropeTheta: 0,
+          ropeScaling: undefined,
+          rotaryDim: undefined,
+          positions: undefined,
+          window: undefined,
+        },
+      }
+    : {};
   return JSON.parse(
-    JSON.stringify({ ...model, controls, ...(experts && { experts: { ...experts, balanceBias } }) }),
+    JSON.stringify({ ...model, ...own, controls, ...(experts && { experts: { ...experts, balanceBias } }) }),
   );
 }
 

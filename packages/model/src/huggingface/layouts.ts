@@ -18,6 +18,11 @@ export const HUGGING_FACE_LAYOUTS = [
   'qwen3.5',
   'qwen3.5-moe',
   'qwen3.5-moe-per-expert',
+  'afmoe',
+  'laguna',
+  'lfm3',
+  'muse-glimmer',
+  'step3.5',
 ] as const;
 
 export type HuggingFaceLayout = (typeof HUGGING_FACE_LAYOUTS)[number];

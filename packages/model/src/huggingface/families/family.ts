@@ -7,7 +7,7 @@ import type { ModelConfig } from '../../config.ts';
 import type { LayerModel } from '../../layers.ts';
 import type { KeyRule } from '../keyRules.ts';
 import type { HuggingFaceLayout, PlainLayout } from '../layouts.ts';
-import type { HuggingFaceTensor, TensorRun } from '../tensors.ts';
+import type { HuggingFaceTensor } from '../tensors.ts';
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -34,14 +34,6 @@ export interface TensorPlace {
   readonly shape?: readonly number[];
 }
 
-/** A tensor of a layer's files that pieces of several of ours lie in; all names are within the layer. */
-export interface JoinedTensor {
-  readonly name: string;
-  readonly shape: readonly number[];
-  /** One after the other. */
-  readonly runs: readonly TensorRun[];
-}
-
 export interface TensorNames {
   /**
    * Where the gate after attention lies whose rows are in our `q_proj`: behind the queries of its head, or in a tensor of
@@ -50,9 +42,12 @@ export interface TensorNames {
   readonly gate: 'behind-queries' | { readonly tensor: string };
   /** Where a tensor of a layer goes, by our name within the layer. */
   readonly ofLayer: (name: string, layer: LayerModel) => string | TensorPlace;
-  /** Tensors that are cut otherwise than ours, which are then not asked for by `ofLayer`. */
-  readonly joined?: (layer: LayerModel) => readonly JoinedTensor[];
-  /** The same of tensors of no layer, by their whole names; those that are not here are called as ours. */
+  /**
+   * Tensors of a layer that several of ours go into, cut and mixed; those go nowhere else then.
+   * @param prefix of the layer's tensors with us
+   */
+  readonly mixed?: (layer: LayerModel, prefix: string) => readonly HuggingFaceTensor[];
+  /** Where tensors of no layer go, by their whole names; those that are not here are called as ours. */
   readonly ofModel?: Readonly<Record<string, string>>;
   /** What stands before the names of everything but the output projection, in place of `model.`; the first is written. */
   readonly prefixes: readonly [string, ...string[]];

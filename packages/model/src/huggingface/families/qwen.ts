@@ -1,19 +1,22 @@
 /** What the families of Qwen have alike: the gate behind each head's queries, norms around zero, the gated shared expert. */
 
 import { z } from 'zod';
-import type { ExpertsConfig, ModelConfig } from '../../config.ts';
-import type { LayerModel } from '../../layers.ts';
+import type { ExpertsConfig } from '../../config.ts';
 import { harmless, honoured, type KeyRule, only } from '../keyRules.ts';
-import { exportRopeScaling } from '../rope.ts';
-import type { Json, Reading } from './family.ts';
-import { LINEAR, LINEAR_KEYS, LinearKeys } from './linearAttention.ts';
-import { CommonKeys, layerTypes, Size } from './readers.ts';
+import type { Json } from './family.ts';
+import { CommonKeys, Size } from './readers.ts';
+
+const LINEAR = honoured('the linear layers');
 
 export const QWEN_KEYS: Readonly<Record<string, KeyRule>> = {
   layer_types: honoured('layers'),
   full_attention_interval: honoured('layers, where there are no layer_types'),
   partial_rotary_factor: honoured('rotaryDim'),
-  ...LINEAR_KEYS,
+  linear_num_key_heads: LINEAR,
+  linear_num_value_heads: LINEAR,
+  linear_key_head_dim: LINEAR,
+  linear_value_head_dim: LINEAR,
+  linear_conv_kernel_dim: LINEAR,
   attn_output_gate: only([true], 'attention without its gate'),
   attention_bias: only([false], 'biases of the projections'),
   output_gate_type: only(['swish', 'silu'], 'another gate of the linear layers than swish'),
@@ -33,7 +36,6 @@ export const QWEN_EXPERT_KEYS: Readonly<Record<string, KeyRule>> = {
 };
 
 export const QwenKeys = CommonKeys.extend({
-  ...LinearKeys.shape,
   num_key_value_heads: Size.default(2),
   head_dim: Size.default(256),
   max_position_embeddings: Size.default(32768),
@@ -50,17 +52,8 @@ export const QwenExpertKeys = QwenKeys.extend({
   router_aux_loss_coef: z.number().min(0).default(0.001),
 });
 
-/** The type of each layer; without `layer_types`, every so many is one of full attention. */
-export function qwenLayerTypes(
-  keys: Pick<z.infer<typeof QwenKeys>, 'layer_types' | 'num_hidden_layers' | 'full_attention_interval'>,
-  reading: Reading,
-) {
-  const { num_hidden_layers: depth, full_attention_interval: interval } = keys;
-  const usual = Array.from({ length: depth }, (_, i) =>
-    (i + 1) % interval === 0 ? 'full_attention' : LINEAR,
-  );
-  return layerTypes(keys.layer_types ?? usual, ['full_attention', LINEAR] as const, depth, reading);
-}
+/** Share of a head that the rotary embedding turns where `config.json` says nothing. */
+export const QWEN_SHARE = 0.25;
 
 /** What all of Qwen's gated models compute. */
 export const QWEN_MODEL = { zeroCentredNorms: 'all', gate: { granularity: 'elementwise' } } as const;
@@ -87,33 +80,5 @@ export function writtenExperts(experts: ExpertsConfig): Json {
     shared_expert_intermediate_size: experts.sharedIntermediateSize,
     norm_topk_prob: experts.normalizeTopK,
     router_aux_loss_coef: experts.balanceCoefficient,
-  };
-}
-
-/** The rotary embedding as all layers have it. */
-export function writtenRope(model: LayerModel): Json {
-  const { headDim, rotaryDim = headDim, ropeTheta, ropeScaling } = model;
-  return {
-    rope_type: 'default',
-    rope_theta: ropeTheta,
-    // Left out, it would be a quarter.
-    partial_rotary_factor: rotaryDim / headDim,
-    ...exportRopeScaling(ropeScaling),
-  };
-}
-
-/** The keys that every family has. */
-export function writtenCommon(model: ModelConfig): Json {
-  return {
-    vocab_size: model.vocabularySize,
-    hidden_size: model.hiddenSize,
-    num_hidden_layers: model.numLayers,
-    num_attention_heads: model.numAttentionHeads,
-    num_key_value_heads: model.numKeyValueHeads,
-    head_dim: model.headDim,
-    initializer_range: model.initializerRange,
-    tie_word_embeddings: model.tieWordEmbeddings,
-    attention_bias: false,
-    attention_dropout: 0,
   };
 }

@@ -1,34 +1,38 @@
 /**
- * Qwen3.5, and 3.6 and 3.8 with it, dense and with experts: Qwen3-Next's layers, with the projections of linear layers apart.
- * Released models see, too: their language model is in `text_config`, and its tensors behind `model.language_model.`.
+ * Qwen3.5 and its successors of the same classes (3.6, 3.8), dense and with experts: layers of full attention among linear ones.
+ * Released as models that see, too; the language model in them is taken.
  */
 
 import { z } from 'zod';
-import type { ModelConfig } from '../../config.ts';
-import { layerModels } from '../../layers.ts';
-import { harmless, honoured, only } from '../keyRules.ts';
-import type { Family, Json, Reading } from './family.ts';
+import { type LayerModel, layerModels } from '../../layers.ts';
+import { harmless, honoured } from '../keyRules.ts';
+import type { Family, Json, Reading, TensorNames, TensorPlace } from './family.ts';
 import { describeLayers } from './kinds.ts';
-import { LINEAR, linearMixer, writtenLinear, writtenTypes } from './linearAttention.ts';
+import {
+  firstFull,
+  gatedDeltaNet,
+  LinearKeys,
+  linearType,
+  typesByInterval,
+  writtenLinear,
+} from './linear.ts';
 import {
   QWEN_EXPERT_KEYS,
   QWEN_KEYS,
   QWEN_MODEL,
+  QWEN_SHARE,
   QwenExpertKeys,
   QwenKeys,
   qwenExperts,
-  qwenLayerTypes,
-  writtenCommon,
   writtenExperts,
-  writtenRope,
 } from './qwen.ts';
 import { qwenAdaptation } from './qwenAdaptation.ts';
-import { commonModel, commonRope, parseKeys, Size } from './readers.ts';
-
-const Vocabulary = z.int().min(2).default(248320);
+import { commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
+import { writtenCommon, writtenRope } from './written.ts';
 
 const DenseKeys = QwenKeys.extend({
-  vocab_size: Vocabulary,
+  ...LinearKeys,
+  vocab_size: z.int().min(2).default(248320),
   hidden_size: Size.default(4096),
   intermediate_size: Size.default(12288),
   num_hidden_layers: Size.default(32),
@@ -37,7 +41,8 @@ const DenseKeys = QwenKeys.extend({
 });
 
 const MoeKeys = QwenExpertKeys.extend({
-  vocab_size: Vocabulary,
+  ...LinearKeys,
+  vocab_size: z.int().min(2).default(248320),
   hidden_size: Size.default(2048),
   num_hidden_layers: Size.default(40),
   num_attention_heads: Size.default(16),
@@ -45,43 +50,44 @@ const MoeKeys = QwenExpertKeys.extend({
   num_experts_per_tok: Size.default(8),
 });
 
-/** What the position of an image is made of; the three are alike for text. */
-const HARMLESS_ROPE_KEYS = ['mrope_section', 'mrope_interleaved'];
+const KEYS = {
+  ...QWEN_KEYS,
+  mrope_section: harmless('text has one position'),
+  mrope_interleaved: harmless('text has one position'),
+};
 
-function readCommon(keys: z.infer<typeof QwenKeys> & Parameters<typeof commonModel>[0], reading: Reading) {
+/** What both have; the rotary embedding of several positions is a plain one for text. */
+function common(keys: z.infer<typeof DenseKeys> | z.infer<typeof MoeKeys>, reading: Reading): object {
+  const { num_hidden_layers: depth, head_dim: headDim } = keys;
+  const written = keys.layer_types ?? typesByInterval(depth, keys.full_attention_interval);
+  const types = layerTypes(written, ['full_attention', 'linear_attention'], depth, reading);
   const rope = commonRope(keys, reading, {
-    maxLength: keys.max_position_embeddings,
-    ...{ headDim: keys.head_dim, defaultTheta: 10000, defaultShare: 0.25 },
-    harmlessKeys: HARMLESS_ROPE_KEYS,
+    ...{ maxLength: keys.max_position_embeddings, headDim, defaultTheta: 10000, defaultShare: QWEN_SHARE },
+    harmlessKeys: ['mrope_section', 'mrope_interleaved'],
   });
-  const mixer = linearMixer(keys);
-  const kinds = qwenLayerTypes(keys, reading).map((type) =>
-    type === LINEAR ? { name: 'linear', kind: { mixer, ...rope } } : { name: 'full', kind: rope },
+  const kinds = types.map((type) =>
+    type === 'full_attention'
+      ? { name: 'full', kind: rope }
+      : { name: 'linear', kind: { ...rope, mixer: gatedDeltaNet(keys) } },
   );
-  return {
-    ...commonModel(keys),
-    ...QWEN_MODEL,
-    rmsNormEps: keys.rms_norm_eps,
-    ...describeLayers(kinds),
-  };
+  return { ...commonModel(keys), ...QWEN_MODEL, rmsNormEps: keys.rms_norm_eps, ...describeLayers(kinds) };
 }
 
-function writeBoth(model: ModelConfig): Json {
+function written(layers: readonly LayerModel[]): Json {
   return {
-    ...writtenCommon(model),
     hidden_act: 'silu',
-    rms_norm_eps: model.rmsNormEps,
-    rope_parameters: writtenRope(layerModels(model)[0]!),
-    layer_types: writtenTypes(model),
-    ...writtenLinear(model),
+    rms_norm_eps: layers[0]!.rmsNormEps,
+    rope_parameters: writtenRope(firstFull(layers), QWEN_SHARE),
+    layer_types: layers.map(linearType),
+    ...writtenLinear(layers),
   };
 }
 
-const PREFIXES = ['model.', 'model.language_model.'] as const;
+const PREFIXES: TensorNames['prefixes'] = ['model.', 'model.language_model.', 'language_model.model.'];
 
 function leftOut(name: string): string | undefined {
-  if (name.startsWith('mtp.')) return 'layers that predict further tokens';
-  return name.startsWith('model.visual.') ? 'the part that sees' : undefined;
+  if (/^mtp\./.test(name)) return 'layers that predict further tokens';
+  return /^(model\.)?visual\./.test(name) ? 'the part that sees' : undefined;
 }
 
 export const qwen35: Family = {
@@ -89,19 +95,32 @@ export const qwen35: Family = {
   modelTypes: ['qwen3_5_text'],
   wrapperTypes: ['qwen3_5'],
   architectures: ['Qwen3_5ForCausalLM'],
-  keys: { ...QWEN_KEYS, intermediate_size: honoured('intermediateSize') },
+  keys: { ...KEYS, intermediate_size: honoured('intermediateSize') },
   read(config, reading) {
     const keys = parseKeys(config, DenseKeys, reading.source);
-    const model = { ...readCommon(keys, reading), intermediateSize: keys.intermediate_size };
-    return { maxLength: keys.max_position_embeddings, model };
+    return {
+      maxLength: keys.max_position_embeddings,
+      model: { ...common(keys, reading), intermediateSize: keys.intermediate_size },
+    };
   },
-  write: (model) => ({ ...writeBoth(model), intermediate_size: model.intermediateSize }),
+  write(model) {
+    const { intermediateSize } = model;
+    return { ...writtenCommon(model), ...written(layerModels(model)), intermediate_size: intermediateSize };
+  },
   adapt: qwenAdaptation,
   names: () => ({ gate: 'behind-queries', ofLayer: (name) => name, prefixes: PREFIXES }),
   leftOut,
 };
 
-const EXPERT = /^mlp\.experts\.\d+\.(gate|up|down)_proj\.weight$/;
+/** Where the matrices of experts lie: the gate's and the other of each expert, and those out of all experts. */
+function fused(name: string, { experts, hiddenSize }: LayerModel): string | TensorPlace {
+  const [, matrix] = /^mlp\.experts\.\d+\.(gate|up|down)_proj\.weight$/.exec(name) ?? [];
+  if (!matrix || !experts) return name;
+  const { count, intermediateSize: inner } = experts;
+  return matrix === 'down'
+    ? { name: 'mlp.experts.down_proj', shape: [count, hiddenSize, inner] }
+    : { name: 'mlp.experts.gate_up_proj', shape: [count, 2 * inner, hiddenSize] };
+}
 
 export const qwen35Moe: Family = {
   layout: 'qwen3.5-moe',
@@ -110,28 +129,31 @@ export const qwen35Moe: Family = {
   wrapperTypes: ['qwen3_5_moe'],
   architectures: ['Qwen3_5MoeForCausalLM'],
   keys: {
-    ...QWEN_KEYS,
+    ...KEYS,
     ...QWEN_EXPERT_KEYS,
-    norm_topk_prob: only([true], 'weights of experts that are not divided by their sum'),
     output_router_logits: harmless('whether Python returns them; Sluice balances by router_aux_loss_coef'),
   },
   read(config, reading) {
     const keys = parseKeys(config, MoeKeys, reading.source);
-    const model = { ...readCommon(keys, reading), experts: qwenExperts(keys) };
-    return { maxLength: keys.max_position_embeddings, model };
+    if (!keys.norm_topk_prob)
+      reading.problems.push('weights of experts that are not divided by their sum (norm_topk_prob false)');
+    return {
+      maxLength: keys.max_position_embeddings,
+      model: { ...common(keys, reading), experts: qwenExperts(keys) },
+    };
   },
-  write: (model) => ({ ...writeBoth(model), ...(model.experts && writtenExperts(model.experts)) }),
+  write(model) {
+    const { experts } = model;
+    return {
+      ...writtenCommon(model),
+      ...written(layerModels(model)),
+      ...(experts && writtenExperts(experts)),
+    };
+  },
   adapt: qwenAdaptation,
   names: (layout) => ({
     gate: 'behind-queries',
-    ofLayer(name, { experts, hiddenSize }) {
-      const matrix = layout === 'qwen3.5-moe' && EXPERT.exec(name)?.[1];
-      if (!matrix || !experts) return name;
-      const { count, intermediateSize: inner } = experts;
-      return matrix === 'down'
-        ? { name: 'mlp.experts.down_proj', shape: [count, hiddenSize, inner] }
-        : { name: 'mlp.experts.gate_up_proj', shape: [count, 2 * inner, hiddenSize] };
-    },
+    ofLayer: layout === 'qwen3.5-moe' ? fused : (name) => name,
     prefixes: PREFIXES,
   }),
   leftOut,

@@ -5,20 +5,27 @@ import { layerModels } from '../../layers.ts';
 import { harmless, honoured } from '../keyRules.ts';
 import type { Family } from './family.ts';
 import { describeLayers } from './kinds.ts';
-import { joinedByKeyHead, LINEAR, linearMixer, writtenLinear, writtenTypes } from './linearAttention.ts';
+import {
+  firstFull,
+  gatedDeltaNet,
+  LinearKeys,
+  linearType,
+  projectionsByKeyHead,
+  typesByInterval,
+  writtenLinear,
+} from './linear.ts';
 import {
   QWEN_EXPERT_KEYS,
   QWEN_KEYS,
   QWEN_MODEL,
+  QWEN_SHARE,
   QwenExpertKeys,
   qwenExperts,
-  qwenLayerTypes,
-  writtenCommon,
   writtenExperts,
-  writtenRope,
 } from './qwen.ts';
 import { qwenAdaptation } from './qwenAdaptation.ts';
-import { commonModel, commonRope, parseKeys, Size } from './readers.ts';
+import { commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
+import { writtenCommon, writtenRope } from './written.ts';
 
 const Keys = QwenExpertKeys.extend({
   vocab_size: z.int().min(2).default(151936),
@@ -28,6 +35,7 @@ const Keys = QwenExpertKeys.extend({
   num_attention_heads: Size.default(16),
   mlp_only_layers: z.array(z.int().min(0)).nullish(),
   decoder_sparse_step: Size.default(1),
+  ...LinearKeys,
 });
 
 export const qwen3Next: Family = {
@@ -45,25 +53,25 @@ export const qwen3Next: Family = {
   },
   read(config, reading) {
     const keys = parseKeys(config, Keys, reading.source);
-    const { num_hidden_layers: depth, head_dim: headDim } = keys;
-    const types = qwenLayerTypes(keys, reading);
+    const { num_hidden_layers: depth, full_attention_interval: interval, head_dim: headDim } = keys;
+    const written = keys.layer_types ?? typesByInterval(depth, interval);
+    const types = layerTypes(written, ['full_attention', 'linear_attention'], depth, reading);
     const isDense = (layer: number) =>
       (keys.mlp_only_layers ?? []).includes(layer) || (layer + 1) % keys.decoder_sparse_step !== 0;
     const dense = Array.from({ length: depth }, (_, layer) => isDense(layer));
     const rope = commonRope(keys, reading, {
       maxLength: keys.max_position_embeddings,
-      ...{ headDim, defaultTheta: 10000, defaultShare: 0.25 },
+      ...{ headDim, defaultTheta: 10000, defaultShare: QWEN_SHARE },
     });
     const experts = dense.every((is) => is) ? {} : { experts: qwenExperts(keys) };
-    const mixer = linearMixer(keys);
     const kinds = types.map((type, layer) => {
-      const isLinear = type === LINEAR;
-      const isAmongExperts = dense[layer]! && 'experts' in experts;
+      const isFull = type === 'full_attention';
+      const isAmongExperts = dense[layer] && 'experts' in experts;
       return {
-        name: `${isLinear ? 'linear' : 'full'}${isAmongExperts ? '-dense' : ''}`,
+        name: `${isFull ? 'full' : 'linear'}${isAmongExperts ? '-dense' : ''}`,
         kind: {
-          ...(isLinear && { mixer }),
           ...rope,
+          ...(!isFull && { mixer: gatedDeltaNet(keys) }),
           ...(isAmongExperts && { feedForward: 'dense' as const }),
         },
       };
@@ -86,9 +94,9 @@ export const qwen3Next: Family = {
       ...writtenCommon(model),
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
-      rope_parameters: writtenRope(layers[0]!),
-      layer_types: writtenTypes(model),
-      ...writtenLinear(model),
+      rope_parameters: writtenRope(firstFull(layers), QWEN_SHARE),
+      layer_types: layers.map(linearType),
+      ...writtenLinear(layers),
       ...(model.intermediateSize !== undefined && { intermediate_size: model.intermediateSize }),
       ...(model.experts && writtenExperts(model.experts)),
       decoder_sparse_step: 1,
@@ -99,7 +107,7 @@ export const qwen3Next: Family = {
   names: () => ({
     gate: 'behind-queries',
     ofLayer: (name) => name,
-    joined: joinedByKeyHead,
+    mixed: projectionsByKeyHead,
     prefixes: ['model.', 'model.language_model.'],
   }),
   leftOut: (name) => (name.startsWith('mtp.') ? 'layers that predict further tokens' : undefined),

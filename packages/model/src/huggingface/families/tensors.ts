@@ -24,21 +24,14 @@ export function familyTensors(
 ): HuggingFaceTensor[] {
   const names = family.names(layout);
   const layers = layerModels(model);
-  const joined = layers.map((layer) => names.joined?.(layer) ?? []);
   const tensors = new Map<string, { shape: readonly number[]; runs: TensorRun[] }>();
   for (const tensor of modelTensors(model)) {
     const [, layer, name] = LAYER.exec(tensor.name) ?? [];
-    const whole = joined[Number(layer)]?.find(({ runs }) => runs.some((run) => run.name === name));
-    if (whole) {
-      const prefix = tensor.name.slice(0, -name!.length);
-      const runs = whole.runs.map((run) => ({ ...run, name: `${prefix}${run.name}` }));
-      tensors.set(`${prefix}${whole.name}`, { shape: whole.shape, runs });
-      continue;
-    }
     const portions =
       layer === undefined
         ? [ofModel(tensor, names)]
-        : portionsOf(tensor, name!, layers[Number(layer)]!, names);
+        : (mixedPortions(tensor, layers[Number(layer)]!, `model.layers.${layer}.`, names) ??
+          portionsOf(tensor, name!, layers[Number(layer)]!, names));
     for (const { place, runs } of portions) {
       const whole = layer === undefined ? place.name : `model.layers.${layer}.${place.name}`;
       const known = tensors.get(whole);
@@ -62,6 +55,20 @@ export function withPrefix(name: string, prefix: string): string {
 
 function ofModel({ name, shape, size }: LogicalTensor, names: TensorNames): Portion {
   return { place: { name: names.ofModel?.[name] ?? name, shape }, runs: [{ name, begin: 0, size }] };
+}
+
+/** What a tensor that is cut and mixed with others goes into: the first of them all of it, the others nothing more. */
+function mixedPortions(
+  { name }: LogicalTensor,
+  layer: LayerModel,
+  prefix: string,
+  { mixed }: TensorNames,
+): Portion[] | undefined {
+  const goals = mixed?.(layer, prefix).filter(({ runs }) => runs.some((run) => run.name === name)) ?? [];
+  if (goals.length === 0) return undefined;
+  return goals
+    .filter(({ runs }) => runs[0]!.name === name)
+    .map(({ name: called, shape, runs }) => ({ place: { name: called, shape }, runs }));
 }
 
 function portionsOf(tensor: LogicalTensor, name: string, layer: LayerModel, names: TensorNames): Portion[] {
