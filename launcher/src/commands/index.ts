@@ -32,6 +32,7 @@ import { spikesCommand } from './spikes.ts';
 import { stopCommand } from './stop.ts';
 import { trainCommand } from './train.ts';
 import { verifyResumeCommand } from './verifyResume.ts';
+import { watchCommand } from './watch.ts';
 
 export const COMMANDS: readonly Command[] = [
   trainCommand,
@@ -40,6 +41,7 @@ export const COMMANDS: readonly Command[] = [
   agentCommand,
   keyCommand,
   psCommand,
+  watchCommand,
   stopCommand,
   generateCommand,
   evaluateCommand,

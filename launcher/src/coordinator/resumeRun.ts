@@ -22,6 +22,7 @@ import { newRunId, runId, runToken } from '../run/runToken.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
+import { type BesideOptions, watchBeside } from '../watch/beside.ts';
 import { findCorpora } from './corpora.ts';
 import { leftAgents, takeLeftCopies } from './leftCopies.ts';
 import { aloneLines, checkMachine } from './machine.ts';
@@ -34,7 +35,7 @@ import { type StartingPoint, startingPoint } from './startingPoint.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
 import type { Start } from './underway.ts';
 
-export interface ResumeRunOptions extends StopFlags {
+export interface ResumeRunOptions extends StopFlags, BesideOptions {
   readonly run: string;
   readonly workers?: number | undefined;
   readonly allow?: readonly string[] | undefined;
@@ -61,9 +62,12 @@ export async function resumeRun(
   const run = existingRun(options.run);
   refuseVainAllow(options.allow ?? []);
   const lock = await acquireRunLock(run.lock, log);
+  let closePage = () => {};
   try {
+    closePage = await watchBeside(run.path, options, log);
     return await resumeLocked(run, lock, options, log, fleet);
   } finally {
+    closePage();
     lock.release();
   }
 }

@@ -42,6 +42,7 @@ import { type Stall, stallLine } from './stall.ts';
 import { initialState } from './state.ts';
 import { stragglersAfterStep } from './stragglers.ts';
 import { startTeam } from './team.ts';
+import { statusAfterStep } from './tellStatus.ts';
 import { type AfterStep, type TrainingRun, trainRun } from './trainRun.ts';
 import type { Session, SessionOutcome, Start, Underway } from './underway.ts';
 import type { Workers } from './workers.ts';
@@ -280,6 +281,7 @@ function afterEachStep(
     }),
     stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
     ...(fleet.network ? [fleetAfterStep(fleet, board, recorder)] : []),
+    statusAfterStep(run.path, board, corpora.unigramLoss),
   ];
 }
 

@@ -34,3 +34,7 @@ export * from './report/facts.ts';
 export * from './report/report.ts';
 export * from './superseded.ts';
 export * from './terminal.ts';
+export { isLoopback } from './watch/access.ts';
+export * from './watch/catalog.ts';
+export { type ListedRun, RunList } from './watch/runList.ts';
+export * from './watch/server.ts';
