@@ -1,5 +1,7 @@
 /** The live page in a real browser: a run is started, spikes, goes back and ends, and the page shows it. */
 
+import { join } from 'node:path';
+import { readCurve } from '@sluice/observe';
 import test from 'ava';
 import type { Browser, Page } from 'playwright-core';
 import { CHROMIUM, openBrowser } from './support/browser.ts';
@@ -20,7 +22,7 @@ const SETTINGS = [
     'checkpoint.everySteps=20',
   ],
   ...['spikes.policy=rollback', 'spikes.warmupSteps=16', 'spikes.window=32', 'spikes.snapshotEverySteps=10'],
-  ...['spikes.maxSkips=2', 'spikes.rateFactor=0.5'],
+  ...['spikes.maxSkips=2', 'spikes.rateFactor=0.5', 'observe.tensorboard=true'],
 ]
   .map((setting) => `--set ${setting}`)
   .join(' ');
@@ -73,6 +75,12 @@ withBrowser('a run that goes on is shown until its end, on a page that asks nobo
     t.true(await page.locator(drawn).first().isVisible(), drawn);
   }
   t.true(await page.locator('.sample').isVisible());
+
+  const curve = await readCurve(join(sandbox.path, 'runs/spiking/tensorboard'), { loss: 'train/loss' });
+  t.deepEqual(
+    curve.points.map(({ step }) => step),
+    Array.from({ length: 100 }, (_, i) => i + 1),
+  );
 
   await page.keyboard.press('d');
   t.is(await page.evaluate('document.documentElement.dataset.theme'), 'dark');

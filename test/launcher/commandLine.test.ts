@@ -39,6 +39,7 @@ test('commands and flags are those that the design lists', (t) => {
     'key <file>',
     'ps <run> --hosts --ssh-command --token',
     'watch <runs> --port --host --token-file --once',
+    'tensorboard <run> --out',
     'stop <run> --hosts --ssh-command --token',
     'generate <source> --prompt --max-tokens --temperature --seed',
     'evaluate <source> --split --text --data --sequence-length --set --task --length --depths --samples --needles --chains --hops --haystack --seed',

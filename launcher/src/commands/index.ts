@@ -30,6 +30,7 @@ import { replayCommand } from './replay.ts';
 import { resumeCommand } from './resume.ts';
 import { spikesCommand } from './spikes.ts';
 import { stopCommand } from './stop.ts';
+import { tensorboardCommand } from './tensorboard.ts';
 import { trainCommand } from './train.ts';
 import { verifyResumeCommand } from './verifyResume.ts';
 import { watchCommand } from './watch.ts';
@@ -42,6 +43,7 @@ export const COMMANDS: readonly Command[] = [
   keyCommand,
   psCommand,
   watchCommand,
+  tensorboardCommand,
   stopCommand,
   generateCommand,
   evaluateCommand,

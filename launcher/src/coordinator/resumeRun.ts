@@ -149,7 +149,7 @@ async function resumeLocked(
       const size = { from: sizeOf(saved), to: sizeOf(config) };
       if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', startStep, size);
       await freezeRunConfig(run.config, config);
-      await recorder.goBack(() => supersedeAfter(run.path, startStep));
+      await recorder.goBack(startStep, () => supersedeAfter(run.path, startStep));
       recorder.message(beginningLine(copies, from, options));
       if (copies) return { state: copies.state, copies };
       const isSameRun = !changes.some(({ allowed }) => allowed);

@@ -36,6 +36,7 @@ import { leaveRecord } from './recalledCopies.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
+import { openSinks } from './sinks.ts';
 import { watchMeasurements } from './spikes.ts';
 import { holdsOut } from './splits.ts';
 import { type Stall, stallLine } from './stall.ts';
@@ -53,7 +54,9 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   const { run, config, from, id } = session;
   const token = runToken(run.path, id);
   workingOn(run.path);
-  const recorder = openRecorder(run.metrics, config);
+  const sinks = openSinks(run, config, (text) => recorder.message(text, 'warning'));
+  const recorder = openRecorder(run.metrics, config, sinks);
+  let hasFinished = false;
   const stop = installStopSignal({
     onRequest() {
       board.noteStop('a signal');
@@ -88,6 +91,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     for (let start = session.begin ? await session.begin(hosts, recorder) : from; ; ) {
       try {
         const outcome = await trainOn(hosts, { ...session, from: start }, underway);
+        hasFinished = outcome.reason === 'finished';
         if (outcome.reason !== 'regroup') return outcome;
         hosts = await session.fleet.assemble(true, () => stop.requested);
         start = regroup(session, outcome, recorder);
@@ -107,6 +111,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     unhear();
     unwatch();
     stop.uninstall();
+    await sinks.close(hasFinished);
     recorder.close();
     releaseHostMemory();
   }
@@ -266,6 +271,7 @@ function afterEachStep(
     diagnosticsAfterStep(config, (record) => {
       watchMeasurements({ config, spikes, state }, record);
       diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
+      recorder.measured(record);
     }),
     // After what was measured: a state that is gone back to is that of a checkpoint of the same step.
     snapshotsAfterStep(config, state, held),
