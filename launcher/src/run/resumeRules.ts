@@ -42,6 +42,7 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   diagnostics: 'free',
   faults: 'free',
   hosts: 'free',
+  observe: 'free',
   spikes: 'allow',
 };
 

@@ -5,6 +5,7 @@ import { ModelConfig } from '@sluice/model';
 import { z } from 'zod';
 import { HostsConfig } from './hostsConfig.ts';
 import { inSteps, refuseTwoLengths } from './lengths.ts';
+import { ObserveConfig } from './observeConfig.ts';
 import { OptimizerConfig } from './optimizer/config.ts';
 import { SynchronizeConfig } from './synchronize/config.ts';
 
@@ -345,6 +346,7 @@ const WrittenConfig = z.strictObject({
   spikes: SpikesConfig.prefault({}),
   faults: FaultsConfig.prefault({}),
   hosts: HostsConfig.prefault({}),
+  observe: ObserveConfig.optional(),
 });
 
 /** The whole configuration of a run. Resolved once, read-only after, saved with the run; all its lengths are in steps. */
