@@ -56,6 +56,11 @@ export const simulateCommand = defineCommand<SimulateArguments>({
     link: positive('link', 'Between hosts, Gbit/s of a host.'),
     latency: amount('latency', 'Between hosts, microseconds.'),
     message: amount('message', 'What a message between hosts costs, microseconds.'),
+    imbalance: {
+      ...{ type: 'number', requiresArg: true, coerce: atLeast('imbalance', 1) },
+      default: 1,
+      describe: 'Rows of the busiest worker of a set of experts, against the mean.',
+    },
     measured: {
       type: 'string',
       requiresArg: true,
@@ -84,6 +89,10 @@ export const simulateCommand = defineCommand<SimulateArguments>({
       'copy-every',
       'Seconds of training between copies in other hosts’ memory; without them when left out.',
     ),
+    'copy-stall': amount(
+      'copy-stall',
+      'How long training stands still for these, seconds; from the model when left out.',
+    ),
     'copy-survival': {
       ...amount('copy-survival', 'Share of the failures after which these copies are still there.'),
       default: 0.95,
@@ -103,7 +112,7 @@ export const simulateCommand = defineCommand<SimulateArguments>({
       'The quickstart on two machines that a slow link connects, as fast as it was here.',
     ],
     [
-      'sluice simulate configs/models/15b-a2b.yaml --devices 1024 --expert-parallel 8 --copy-every 60 --svg scale.svg',
+      'sluice simulate configs/models/15b-a2b.yaml --devices 1024 --device h200 --expert-parallel 8 --copy-every 60 --svg scale.svg',
       'With copies in memory every minute, and a picture.',
     ],
   ],

@@ -128,5 +128,7 @@ const LABELS: Readonly<Record<string, string>> = {
 };
 
 export function formatSeconds(seconds: number): string {
+  if (seconds === 0) return '0 s';
+  if (seconds < 1e-3) return `${(1e6 * seconds).toPrecision(3)} µs`;
   return seconds < 1 ? `${(1000 * seconds).toPrecision(3)} ms` : `${seconds.toPrecision(3)} s`;
 }

@@ -71,7 +71,7 @@ export function scalePicture(
       },
       label: (x) => Number(x.toPrecision(2)).toString(),
       lines: [{ kind: 'goodput', name: 'goodput', ys: goodputs }],
-      ...{ range: [floor, 100], tick: (y) => `${Math.round(y)} %` },
+      ...{ range: [floor, 100], tick: (y) => `${Number(y.toPrecision(3))} %` },
       mark: { x: intervalSeconds, text: 'used' },
     },
   ];
@@ -118,7 +118,7 @@ function panelOf({ title, axis, xs, label, lines, range, tick, mark }: Panel, to
       ? []
       : lines.map(
           ({ kind, name }, i) =>
-            `<line class="${kind}" stroke-width="2" x1="${WIDTH - 440 + i * 150}" x2="${WIDTH - 416 + i * 150}" y1="${top - 10}" y2="${top - 10}"/><text x="${WIDTH - 410 + i * 150}" y="${top - 6}">${name}</text>`,
+            `<line class="${kind}" stroke-width="2" x1="${WIDTH - 530 + i * 180}" x2="${WIDTH - 506 + i * 180}" y1="${top - 10}" y2="${top - 10}"/><text x="${WIDTH - 500 + i * 180}" y="${top - 6}">${name}</text>`,
         );
   const marked = mark
     ? `<line class="mark" x1="${x(mark.x)}" x2="${x(mark.x)}" y1="${top}" y2="${bottom}"/><text x="${x(mark.x) + 6}" y="${bottom - 8}">${mark.text}</text>`

@@ -38,6 +38,8 @@ export interface SimulateFlags extends ScaleFlags {
   readonly saveEvery?: number | undefined;
   /** Seconds of training between copies in memory; none when left out. */
   readonly copyEvery?: number | undefined;
+  /** How long training stands still for them, seconds; from the model when left out. */
+  readonly copyStall?: number | undefined;
   readonly copySurvival: number;
   readonly days: number;
   readonly seed: number;
@@ -88,7 +90,7 @@ function playFailures(size: SimulatedSize, flags: SimulateFlags): Failures {
   const horizon = { seconds: flags.days * DAY, runs: RUNS, seed: flags.seed };
   const trials = tryIntervals(settings, horizon);
   const intervalSeconds = flags.saveEvery ?? bestTrial(trials).intervalSeconds;
-  const copies = copySettings(settings, flags);
+  const copies = copySettings(size, flags);
   return {
     ...{ settings, intervalSeconds, trials },
     checkpoints: simulateGoodput(settings, intervalSeconds, horizon),
@@ -113,14 +115,16 @@ function failureSettings(
   };
 }
 
-/** A copy goes to another host as well, as fast as a save is staged. */
+/** A copy is staged as a checkpoint is, and goes to another host as well, while training stands still. */
 function copySettings(
-  { stallSeconds }: FailureSettings,
-  { copyEvery, copySurvival }: SimulateFlags,
+  { config, device, cluster }: SimulatedSize,
+  { copyEvery, copyStall, copySurvival }: SimulateFlags,
 ): CopySettings | undefined {
-  return copyEvery === undefined
-    ? undefined
-    : { intervalSeconds: copyEvery, stallSeconds, survival: copySurvival };
+  if (copyEvery === undefined) return undefined;
+  const bytes = savedBytes(config);
+  const link = cluster.between.bytesPerSecond / cluster.devicesPerHost;
+  const stallSeconds = copyStall ?? bytes / device.stagingBytesPerSecond + bytes / link;
+  return { intervalSeconds: copyEvery, stallSeconds, survival: copySurvival };
 }
 
 function jsonOf(

@@ -33,6 +33,8 @@ export interface ScaleFlags {
   readonly latency?: number | undefined;
   /** Of a message between hosts, microseconds. */
   readonly message?: number | undefined;
+  /** Rows of the busiest worker of a set of experts, against the mean. */
+  readonly imbalance?: number | undefined;
 }
 
 /** Sequences of each device where the file is that of a model alone. */
@@ -60,7 +62,8 @@ export function simulateSize(path: string, flags: ScaleFlags, speed?: MeasuredSp
   const cluster = clusterOf(device, flags);
   const usual = speedOf(config, device);
   const used: Speed = speed ? { ...usual, ...speed(config) } : usual;
-  const step = (kind: TopologyKind) => stepTimes(scheduleOf(config, cluster, kind), config, used);
+  const step = (kind: TopologyKind) =>
+    stepTimes(scheduleOf(config, cluster, kind, flags.imbalance), config, used);
   const [flat, hierarchical] = TOPOLOGIES.map(step) as [StepTimes, StepTimes];
   return {
     ...{ devices, hosts: devices / cluster.devicesPerHost, config, device, cluster },
@@ -89,9 +92,15 @@ function configAt(path: string, flags: ScaleFlags): RunConfig {
     ...{ workers: devices, batch: batch ?? perDevice * devices, sequenceLength, grain },
     expertParallel: fittingExpertParallel(wanted, devices),
   });
-  // More workers than the run has lanes are only possible with more lanes.
-  const lanes = Math.max(config.parallel.lanes, devices);
-  return { ...config, parallel: { ...config.parallel, lanes } };
+  return { ...config, parallel: { ...config.parallel, lanes: lanesFor(config, devices) } };
+}
+
+/** As many lanes as the run has: more where there are more workers, fewer where the batch has fewer grains. */
+function lanesFor({ parallel, batch }: RunConfig, devices: number): number {
+  const grains = batch.sequences / batch.grainSequences;
+  let { lanes } = parallel;
+  while (lanes > devices && grains % lanes !== 0) lanes /= 2;
+  return Math.max(lanes, devices);
 }
 
 /** A machine's speed takes a moment to measure, and is shared by the devices that stand for it. */

@@ -70,7 +70,8 @@ export interface Schedule {
   readonly agreement: OperationCost;
 }
 
-export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKind): Schedule {
+/** @param imbalance rows of the busiest worker of a set of experts, against the mean */
+export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKind, imbalance = 1): Schedule {
   const { model, batch, data, parallel } = config;
   const { workers, expertParallel } = parallel;
   const world = membersOf(workers, 1, cluster);
@@ -93,7 +94,8 @@ export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKi
       collective: together([own, ...(expert > 0 ? [shared] : [])]),
     };
   });
-  const rowBytes = 4 * tokensPerGrain * (model.experts?.topK ?? 0) * model.hiddenSize;
+  // Everybody waits for the busiest.
+  const rowBytes = imbalance * 4 * tokensPerGrain * (model.experts?.topK ?? 0) * model.hiddenSize;
   const grains = batch.sequences / batch.grainSequences;
   return {
     stages,
