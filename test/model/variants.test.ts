@@ -110,6 +110,38 @@ const VARIANTS: Readonly<Record<string, object>> = {
       first: ['dense'],
     },
   },
+  'a window': { window: 3 },
+  'a window in some layers': {
+    numLayers: 3,
+    layers: { kinds: { near: { window: 4 }, far: { positions: 'none' } }, pattern: ['near', 'near', 'far'] },
+  },
+  'Gated DeltaNet': {
+    mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 6, valueDim: 5 },
+  },
+  'Gated DeltaNet among attention, with a sandwich norm': {
+    numLayers: 3,
+    zeroCentredNorms: 'all',
+    layers: {
+      kinds: {
+        linear: {
+          mixer: {
+            ...{ kind: 'gated-delta-net', keyHeads: 1, valueHeads: 3, keyDim: 8, valueDim: 8 },
+            ...{ allowNegativeEigenvalues: true, normEps: 1e-5, taps: 3, initialDecay: 'fast' },
+          },
+        },
+        full: {},
+      },
+      pattern: ['linear', 'linear', 'full'],
+    },
+    controls: [{ kind: 'sdpa-norm' }, { kind: 'sandwich-norm' }],
+  },
+  'short convolutions among attention': {
+    numLayers: 2,
+    layers: {
+      kinds: { conv: { mixer: { kind: 'short-convolution', taps: 4 } }, near: { window: 3 } },
+      pattern: ['conv', 'near'],
+    },
+  },
   'much together, with experts': {
     intermediateSize: undefined,
     experts: { count: 4, topK: 2, intermediateSize: 6 },
@@ -305,6 +337,11 @@ const REFUSED: readonly (readonly [keys: object, reason: RegExp])[] = [
   [{ controls: [{ kind: 'sdpa-norm' }, { kind: 'sdpa-norm' }] }, /a second time/],
   [{ controls: [{ kind: 'clip-outputs' }] }, /number/],
   [{ controls: [{ kind: 'sdpa-relu' }] }, /sdpa-norm|Invalid/],
+  [
+    { mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 3, keyDim: 4, valueDim: 4 } },
+    /3 value heads for 2 key heads/,
+  ],
+  [{ window: 4, controls: [{ kind: 'attention-sink' }] }, /a window leaves no sight/],
 ];
 
 test('combinations without sense are refused with a reason', (t) => {

@@ -97,6 +97,8 @@ async function measure(config: RunConfig): Promise<Record<'flat' | 'activations'
   return { flat: shared - staging + moments, activations, staging };
 }
 
+const DELTA_NET = { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 16, valueDim: 16 };
+
 const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
   dense: [{}],
   'dense, deep and narrow': [{ numLayers: 8, hiddenSize: 32, gate: { granularity: 'headwise' } }],
@@ -128,6 +130,20 @@ const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
     { sequence: 512, grain: 1 },
   ],
   'capped logits': [{ gates: [], controls: [{ kind: 'softcap', logits: 30 }] }],
+  'Gated DeltaNet': [{ mixer: DELTA_NET }],
+  'Gated DeltaNet among attention in a window': [
+    {
+      layers: { kinds: { linear: { mixer: DELTA_NET }, full: { window: 50 } }, pattern: ['linear', 'full'] },
+    },
+  ],
+  'short convolutions among attention': [
+    {
+      layers: {
+        kinds: { conv: { mixer: { kind: 'short-convolution' } }, full: {} },
+        pattern: ['conv', 'full'],
+      },
+    },
+  ],
   'softmax off by one, SiLU': [
     { gates: [], controls: [{ kind: 'attention-sink', score: 'zero' }, { kind: 'sdpa-silu' }] },
   ],

@@ -31,8 +31,10 @@ import { resumeCommand } from './resume.ts';
 import { simulateCommand } from './simulate.ts';
 import { spikesCommand } from './spikes.ts';
 import { stopCommand } from './stop.ts';
+import { tensorboardCommand } from './tensorboard.ts';
 import { trainCommand } from './train.ts';
 import { verifyResumeCommand } from './verifyResume.ts';
+import { watchCommand } from './watch.ts';
 
 export const COMMANDS: readonly Command[] = [
   trainCommand,
@@ -41,6 +43,8 @@ export const COMMANDS: readonly Command[] = [
   agentCommand,
   keyCommand,
   psCommand,
+  watchCommand,
+  tensorboardCommand,
   stopCommand,
   generateCommand,
   evaluateCommand,

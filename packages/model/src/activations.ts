@@ -9,6 +9,8 @@ import type { ModelConfig } from './config.ts';
 import { controlCaps, keptControlWidths } from './controls/index.ts';
 import { keptGateWidths } from './gates/gate.ts';
 import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
+import type { MixerWidths } from './mixers/mixer.ts';
 import { projectionWidths } from './parameters.ts';
 import { blockVariants } from './variants.ts';
 
@@ -38,6 +40,8 @@ function layerWidths(
   { sequenceLength, areExpertsShared }: ActivationSettings,
 ): ActivationWidths {
   const { hiddenSize } = model;
+  const active = activeMixer(model);
+  if (active) return mixerLayerWidths(model, active.mixer.widths(active.settings, model), areExpertsShared);
   const attention = [...keptByAttention(model), ...keptByVariants(model)];
   const feedForward = keptByFeedForward(model, areExpertsShared);
   const layer = [...attention, ...feedForward];
@@ -58,6 +62,25 @@ function layerWidths(
       ...(controlCaps(model).attention === undefined
         ? []
         : [[...attention, ...heads, ...cappedScores(model, sequenceLength)]]),
+    ],
+  };
+}
+
+/** Of a layer with another mixer than attention. */
+function mixerLayerWidths(
+  model: LayerModel,
+  { kept, gradients }: MixerWidths,
+  areExpertsShared: boolean,
+): ActivationWidths {
+  const { hiddenSize } = model;
+  const mixing = [hiddenSize, ...kept, hiddenSize, ...keptControlWidths(model)];
+  const layer = [...mixing, ...keptByFeedForward(model, areExpertsShared)];
+  return {
+    layer,
+    peaks: [
+      [...layer, hiddenSize, hiddenSize, hiddenSize],
+      [...layer, hiddenSize, hiddenSize, ...feedForwardGradients(model, areExpertsShared)],
+      [...mixing, hiddenSize, ...gradients],
     ],
   };
 }

@@ -68,6 +68,7 @@ export function attentionBlock(
     headDim: config.headDim,
     gate: interleavedGate(config),
     scoreCap: variants.caps.attention,
+    window: config.window,
     epsilon: config.rmsNormEps,
   };
   const norm = (name: 'q_norm' | 'k_norm') => {

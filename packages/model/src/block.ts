@@ -15,6 +15,20 @@ export interface BlockSizes {
   readonly zeroCentredNorms?: 'all' | 'layers' | undefined;
 }
 
+/** What a tensor is filled with at first: normal numbers of the model's deviation, one number everywhere, or others at random. */
+export type InitialValues = 'normal' | number | RandomInitial;
+
+export interface RandomInitial {
+  /**
+   * - `uniform`: between the two numbers.
+   * - `log-of-uniform`: the logarithms of such.
+   * - `time-step`: what softplus makes a number of whose logarithm is uniform between those of the two (Mamba-2).
+   */
+  readonly distribution: 'uniform' | 'log-of-uniform' | 'time-step';
+  readonly from: number;
+  readonly to: number;
+}
+
 /** A tensor that a variant adds to each layer. */
 export interface LayerTensor {
   /** Within the layer, e.g. `self_attn.value_gate.weight`. */

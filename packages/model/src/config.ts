@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { ControlConfig, controlRefusals } from './controls/index.ts';
 import { GateConfig, gateRefusal } from './gates/config.ts';
 import { FEED_FORWARD_FIELDS, LayersConfig, layerFaults } from './layers.ts';
+import { MIXER_FIELDS, mixerFaults } from './mixers/index.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
 import { SCALES, scaleModel } from './scale.ts';
 
@@ -82,6 +83,7 @@ export const ModelConfig = z
       'Mixture of experts in place of the dense feed-forward layer.',
     ),
     ...FEED_FORWARD_FIELDS,
+    ...MIXER_FIELDS,
     layers: LayersConfig.optional().describe(
       'Layers of different kinds; left out, all layers are as the model says.',
     ),
@@ -165,6 +167,7 @@ export const ModelConfig = z
         message: 'there is no shared expert (experts.sharedIntermediateSize is 0)',
       });
     }
+    for (const fault of mixerFaults(model)) context.addIssue({ code: 'custom', ...fault });
     for (const fault of layerFaults(model)) context.addIssue({ code: 'custom', ...fault });
     const isEitherMissing = model.intermediateSize === undefined || model.experts === undefined;
     const areBothMissing = model.intermediateSize === undefined && model.experts === undefined;

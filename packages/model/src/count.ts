@@ -3,6 +3,7 @@
 import type { ModelConfig } from './config.ts';
 import { idleControlParameters } from './controls/index.ts';
 import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
 import { modelTensors, projectionWidths } from './parameters.ts';
 
 export interface ParameterCount {
@@ -24,7 +25,8 @@ function partOf(name: string): Part {
   if (name.startsWith('lm_head')) return 'head';
   if (name.includes('norm')) return 'norms';
   if (/\.self_attn\.\w+_gate/.test(name)) return 'gate';
-  if (name.includes('.self_attn.')) return 'attention';
+  if (name.includes('.linear_attn.in_proj_z.')) return 'gate';
+  if (/\.(self_attn|linear_attn|conv)\./.test(name)) return 'attention';
   if (name.includes('.mlp.gate.')) return 'router';
   return 'feedForward';
 }
@@ -46,12 +48,13 @@ export function countParameters(model: ModelConfig): ParameterCount {
   }
   let active = total;
   for (const layer of layerModels(model)) {
+    active -= idleParameters(layer);
+    if (activeMixer(layer)) continue;
     // The rows of an interleaved gate live inside q_proj.
     const ungatedQuery = layer.numAttentionHeads * layer.headDim;
     const interleaved = (projectionWidths(layer).query - ungatedQuery) * layer.hiddenSize;
     byPart.gate += interleaved;
     byPart.attention -= interleaved;
-    active -= idleParameters(layer);
   }
   return { total, active, embedding: byPart.embedding, byPart };
 }
@@ -66,11 +69,21 @@ function idleParameters(layer: LayerModel): number {
 /**
  * Floating-point operations of forward and backward for one token: 6 for each active parameter that is multiplied by
  * (all but the embedding table, which is only looked up, though a tied one is also the output projection), and for
- * each layer 6·T·heads·D for causal attention (half of the full square, two products, three passes).
+ * each layer 6·T·heads·D for causal attention (half of the full square, two products, three passes), of a window what it leaves of
+ * that, or what its mixer does with its state.
  */
 export function flopsPerToken(model: ModelConfig, sequenceLength: number): number {
   const { active, embedding } = countParameters(model);
   const multiplied = model.tieWordEmbeddings ? active : active - embedding;
-  const queries = layerModels(model).reduce((sum, layer) => sum + layer.numAttentionHeads * layer.headDim, 0);
-  return 6 * multiplied + 6 * sequenceLength * queries;
+  const mixing = layerModels(model).reduce((sum, layer) => sum + mixingOperations(layer, sequenceLength), 0);
+  return 6 * multiplied + mixing;
+}
+
+function mixingOperations(layer: LayerModel, sequenceLength: number): number {
+  const active = activeMixer(layer);
+  if (active) return active.mixer.operations?.(active.settings) ?? 0;
+  const window = Math.min(layer.window ?? sequenceLength, sequenceLength);
+  // Tokens that a query sees in the mean; half of the sequence without a window.
+  const seen = window * (1 - window / (2 * sequenceLength));
+  return 12 * seen * layer.numAttentionHeads * layer.headDim;
 }

@@ -21,7 +21,7 @@ import {
   zeroCentred,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
-import { type AttentionPass, attentionBlock } from './attention.ts';
+import { attentionBlock } from './attention.ts';
 import type { BlockContext } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import type { Caps } from './controls/control.ts';
@@ -30,6 +30,7 @@ import { type ExpertExchange, noExchange } from './exchange.ts';
 import { type BalanceContext, expertLayer } from './experts.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
 import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
 import { type ForwardObserver, observeValues } from './observer.ts';
 import { balanceBiasName } from './parameters.ts';
 import { RotaryTables } from './rotaryTables.ts';
@@ -278,10 +279,9 @@ export class Decoder {
     const { observer } = rows;
     const context = this.#context(prefix, layer, observer);
     const input_NC = rmsNorm(x_NC, context.gain('input_layernorm.weight'), rmsNormEps);
-    const pass = this.#pass(x_NC, layer, rows);
-    const attended_NC = attentionBlock(input_NC, variants, pass, context);
+    const mixed_NC = this.#mixed(input_NC, layer, rows, context);
     forgetUntilGradient(input_NC);
-    const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, attended_NC, 'attention', context));
+    const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, mixed_NC, 'attention', context));
     const normed_NC = rmsNorm(middle_NC, context.gain('post_attention_layernorm.weight'), rmsNormEps);
     const add = (y_NC: tf.Tensor2D) => {
       forgetUntilGradient(normed_NC);
@@ -327,10 +327,28 @@ export class Decoder {
     };
   }
 
-  #pass(x_NC: tf.Tensor2D, layer: number, rows: Rows): AttentionPass {
+  /** What attention, or the mixer that has its place, makes of the layer's input. */
+  #mixed(input_NC: tf.Tensor2D, layer: number, rows: Rows, context: BlockContext): tf.Tensor2D {
+    const { model, variants } = this.#layers[layer]!;
     const { sequences, documents, cache, observer } = rows;
-    const rotary = this.#rotary.following(this.#layers[layer]!.model, x_NC.shape[0] / sequences, cache);
-    return { layer, sequences, documents, cache, observer, rotary };
+    const sequence = input_NC.shape[0] / sequences;
+    const active = activeMixer(model);
+    if (active) {
+      const pass = {
+        layer,
+        rows: { batch: sequences, sequence, documents },
+        state: cache?.stateOf(layer),
+        observer,
+      };
+      return active.mixer.mix(active.settings, input_NC, pass, context);
+    }
+    const rotary = this.#rotary.following(model, sequence, cache);
+    return attentionBlock(
+      input_NC,
+      variants,
+      { layer, sequences, documents, cache, observer, rotary },
+      context,
+    );
   }
 
   #feedForward(x_NC: tf.Tensor2D, prefix: string, limit: number | undefined): tf.Tensor2D {

@@ -3,6 +3,7 @@
 import type { ModelConfig } from './config.ts';
 import { projectionCopies } from './controls/index.ts';
 import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
 import { projectionWidths } from './parameters.ts';
 
 /** The rows of one logical tensor, a query or key projection. */
@@ -17,6 +18,7 @@ export interface HeadRows {
 export function headRows(model: ModelConfig): Map<string, HeadRows> {
   const rows = new Map<string, HeadRows>();
   for (const [layer, own] of layerModels(model).entries()) {
+    if (activeMixer(own)) continue;
     const prefix = `model.layers.${layer}.self_attn`;
     const widths = projectionWidths(own);
     const copies = projectionCopies(own).key;

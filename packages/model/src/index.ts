@@ -9,6 +9,7 @@ export * from './headRows.ts';
 export * from './huggingface/index.ts';
 export * from './keyValueCache.ts';
 export {
+  attentionLayers,
   expertLayers,
   LayerKindConfig,
   type LayerModel,
@@ -17,6 +18,7 @@ export {
   layerModels,
   mostAttentionHeads,
 } from './layers.ts';
+export { activeMixer, MixerConfig, type MixerSettings } from './mixers/index.ts';
 export * from './observer.ts';
 export * from './parameters.ts';
 export * from './rope.ts';

@@ -5,7 +5,7 @@
  * ```yaml
  * layers:
  *   kinds:
- *     sliding: { ropeTheta: 10000 }
+ *     sliding: { ropeTheta: 10000, window: 512 }
  *     full: { positions: none }
  *     dense: { feedForward: dense }
  *   pattern: [sliding, sliding, sliding, full] # again and again
@@ -16,6 +16,8 @@
 import { positiveFloat32 } from '@sluice/core';
 import { z } from 'zod';
 import type { ModelConfig } from './config.ts';
+import { blockControls } from './controls/index.ts';
+import { activeMixer, MIXER_FIELDS } from './mixers/index.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
 
 /** What may differ between layers of the feed-forward layers, and what a model says of all of them. */
@@ -30,6 +32,7 @@ export const FEED_FORWARD_FIELDS = {
 
 /** What a kind of layers has otherwise than the model; what is left out is as the model says. */
 export const LayerKindConfig = z.strictObject({
+  ...MIXER_FIELDS,
   numAttentionHeads: z.int().min(1).optional().describe('Query heads.'),
   ropeTheta: positiveFloat32().optional().describe('Base of the rotary embedding.'),
   ...ROPE_FIELDS,
@@ -61,7 +64,8 @@ export type LayersConfig = z.infer<typeof LayersConfig>;
 
 /**
  * A layer as if all layers of its model were like it: without `layers`, and with either `intermediateSize` or `experts`.
- * Of a model whose layers are all alike it is the model itself.
+ * Where a mixer has the place of attention, it has neither gates nor controls of that. Of a model whose layers are all alike, and
+ * have attention, it is the model itself.
  */
 export type LayerModel = ModelConfig;
 
@@ -94,7 +98,7 @@ export function layerModels(model: ModelConfig): readonly LayerModel[] {
 
 function resolveLayers(model: ModelConfig): readonly LayerModel[] {
   const { layers, numLayers } = model;
-  if (!layers) return Array<LayerModel>(numLayers).fill(model);
+  if (!layers) return Array<LayerModel>(numLayers).fill(withoutAttention(model));
   const kinds = new Map(Object.entries(layers.kinds).map(([name, kind]) => [name, layerOf(model, kind)]));
   return layerKinds(model).map((name) => kinds.get(name)!);
 }
@@ -102,11 +106,16 @@ function resolveLayers(model: ModelConfig): readonly LayerModel[] {
 function layerOf(model: ModelConfig, { feedForward, ...changes }: LayerKindConfig): LayerModel {
   const { layers, intermediateSize, experts, ...common } = model;
   const isDense = (feedForward ?? (experts ? 'experts' : 'dense')) === 'dense';
-  return {
+  return withoutAttention({
     ...common,
     ...withoutUndefined(changes),
     ...(isDense ? { intermediateSize } : { experts }),
-  } as LayerModel;
+  } as LayerModel);
+}
+
+/** A layer without what concerns attention alone, where it has a mixer in its place. */
+function withoutAttention(layer: LayerModel): LayerModel {
+  return activeMixer(layer) ? { ...layer, gates: [], controls: blockControls(layer.controls) } : layer;
 }
 
 function withoutUndefined<T extends object>(value: T): T {
@@ -118,9 +127,15 @@ export function expertLayers(model: ModelConfig): number[] {
   return layerModels(model).flatMap(({ experts }, layer) => (experts ? [layer] : []));
 }
 
+/** The layers that have attention, in order, by their places in the model. */
+export function attentionLayers(model: ModelConfig): number[] {
+  return layerModels(model).flatMap((own, layer) => (activeMixer(own) ? [] : [layer]));
+}
+
 /** Most query heads that a layer has. */
 export function mostAttentionHeads(model: ModelConfig): number {
-  return Math.max(...layerModels(model).map(({ numAttentionHeads }) => numAttentionHeads));
+  const models = layerModels(model);
+  return Math.max(0, ...attentionLayers(model).map((layer) => models[layer]!.numAttentionHeads));
 }
 
 /** What is wrong with the layers of a model: for each fault, where it is. */

@@ -6,12 +6,13 @@
  * Logical tensors carry the names and shapes of the Hugging Face layout; checkpoints know nothing else.
  */
 
-import { fillNormal, randomKey } from '@sluice/core';
-import type { LayerTensor } from './block.ts';
+import { elementary, fillNormal, type RandomKey, randomKey, randomUniform } from '@sluice/core';
+import type { InitialValues, LayerTensor, RandomInitial } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import { controlTensors, projectionCopies } from './controls/index.ts';
 import { gateTensors, interleavedGate, namedGates } from './gates/gate.ts';
 import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
 
 /**
  * Which part of the model a parameter is of. A gate whose rows are interleaved with the queries (see `interleavedGate`) is
@@ -38,8 +39,7 @@ export interface LogicalTensor {
   readonly size: number;
   /** Elements before it in its parameter. */
   readonly offset: number;
-  /** Normal numbers of the model's deviation, or this number everywhere. */
-  readonly initial: 'normal' | number;
+  readonly initial: InitialValues;
   /** Whether the optimizer moves it. What it does not move has a rule of its own, as the bias that balances experts has. */
   readonly isTrained: boolean;
 }
@@ -142,6 +142,16 @@ function copiedTensors(name: string, rows: number, columns: number, copies: numb
   return Array.from({ length: copies }, (_, copy) => ({ name: `${name}.experts.${copy}.weight`, shape }));
 }
 
+/** What mixes the tokens of a layer. */
+function mixingParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
+  const active = activeMixer(model);
+  if (!active) return attentionParameters(model, `${prefix}.self_attn`, stage);
+  return active.mixer.parameters(active.settings, model).map(({ name, shape, tensors, ...options }) => {
+    const named = tensors.map((tensor) => ({ ...tensor, name: `${prefix}.${tensor.name}` }));
+    return parameter(`${prefix}.${name}`, shape, named, { stage, ...options });
+  });
+}
+
 function attentionParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
   const { hiddenSize, numAttentionHeads, headDim, qkNorm } = model;
   const widths = projectionWidths(model);
@@ -185,7 +195,7 @@ function variantParameters(model: LayerModel, prefix: string, stage: number): Pa
 
 /** A norm of a control is stored as the others of its layer are. */
 function centredGain(tensor: LayerTensor, { zeroCentredNorms }: LayerModel): LayerTensor {
-  if (zeroCentredNorms === undefined || tensor.initial === 'normal') return tensor;
+  if (zeroCentredNorms === undefined || typeof tensor.initial !== 'number') return tensor;
   return { ...tensor, initial: tensor.initial - 1 };
 }
 
@@ -265,7 +275,7 @@ function layerParameters(model: LayerModel, layer: number, shard: ExpertShard): 
   const norm = (name: string) => gain(`${prefix}.${name}.weight`, model.hiddenSize, stage, isZeroCentred);
   return [
     norm('input_layernorm'),
-    ...attentionParameters(model, `${prefix}.self_attn`, stage),
+    ...mixingParameters(model, prefix, stage),
     ...variantParameters(model, prefix, stage),
     norm('post_attention_layernorm'),
     ...(model.intermediateSize === undefined
@@ -319,7 +329,7 @@ export function initializeParameter(
 
 /**
  * Fills a logical tensor with its initial values: matrices with normal numbers of the configured deviation, norms with
- * ones. They depend only on the seed and the tensor's name, so on no sharding.
+ * ones, and so on. They depend only on the seed and the tensor's name, so on no sharding.
  */
 export function initializeTensor(
   { name, initial }: LogicalTensor,
@@ -327,6 +337,20 @@ export function initializeTensor(
   model: ModelConfig,
   seed: number,
 ): void {
-  if (initial !== 'normal') values.fill(initial);
-  else fillNormal(randomKey(seed, 'init', name), values, model.initializerRange);
+  const key = () => randomKey(seed, 'init', name);
+  if (initial === 'normal') fillNormal(key(), values, model.initializerRange);
+  else if (typeof initial === 'number') values.fill(initial);
+  else fillRandom(key(), values, initial);
+}
+
+function fillRandom(key: RandomKey, values: Float32Array, { distribution, from, to }: RandomInitial): void {
+  const { exp, log } = elementary;
+  const between = (low: number, high: number, i: number) => low + (high - low) * randomUniform(key, i);
+  const draw = {
+    uniform: (i: number) => between(from, to, i),
+    'log-of-uniform': (i: number) => log(between(from, to, i)),
+    // softplus⁻¹(t) = log(e^t − 1)
+    'time-step': (i: number) => log(exp(exp(between(log(from), log(to), i))) - 1),
+  }[distribution];
+  for (let i = 0; i < values.length; i++) values[i] = draw(i);
 }
