@@ -173,6 +173,12 @@ const DEVICE = {
   efficiency: 0.5,
   memoryBytesPerSecond: 1e11,
   linkBytesPerSecond: 1e9,
+  stagingBytesPerSecond: 1e9,
+  cluster: {
+    devicesPerHost: 1,
+    within: { latencySeconds: 0, messageSeconds: 0 },
+    between: { bytesPerSecond: 1e9, latencySeconds: 0, messageSeconds: 0 },
+  },
   source: 'made up',
 };
 
