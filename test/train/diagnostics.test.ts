@@ -1,5 +1,5 @@
 import { selectBackend } from '@sluice/engine';
-import { balanceBiasName, type ModelConfig } from '@sluice/model';
+import { balanceBiasName, type ModelConfig, type RecurrenceOperands } from '@sluice/model';
 import { type Diagnostics, ForwardMeter, mergeTallies, summarize } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
@@ -195,12 +195,12 @@ for (const backend of ['native', 'cpu']) {
       near(t, overall.attentionEntropy, mean(over((l) => l.attentionEntropy)), 'entropy', 2e-5);
       near(
         t,
-        overall.attentionOutput.after.belowHundredth,
+        overall.attentionOutput!.after.belowHundredth,
         mean(over((l) => l.attentionOutput.after.belowHundredth)),
         'below',
         2e-5,
       );
-      const scaled = overall.attentionOutput.withMeanScore;
+      const scaled = overall.attentionOutput!.withMeanScore;
       const below = (l: (typeof layers)[number]) => l.attentionOutput.withMeanScore?.belowHundredth;
       near(
         t,
@@ -249,7 +249,7 @@ test.serial(
     t.is(fixed!.mean, 0.5);
     t.is(fixed!.histogram[25], 1);
     // An additive gate has no score to scale by.
-    t.is(layers[0]!.attentionOutput.withMeanScore, null);
+    t.is(layers[0]!.attentionOutput!.withMeanScore, null);
   },
 );
 
@@ -267,18 +267,18 @@ test.serial('gates that are the same everywhere do what their mean scores do', a
   const { layers, attentionOutput } = measure(tiny);
   const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
   for (const { attentionOutput: output } of layers) {
-    near(t, output.withMeanScore, output.after, 'attentionOutput', 1e-6);
-    const factor = output.withMeanScore!.meanAbsolute / output.before.meanAbsolute;
+    near(t, output!.withMeanScore, output!.after, 'attentionOutput', 1e-6);
+    const factor = output!.withMeanScore!.meanAbsolute / output!.before.meanAbsolute;
     near(t, factor, sigmoid(-3) * sigmoid(-1), 'factor', 1e-6);
   }
-  t.true(attentionOutput.withMeanScore!.belowHundredth > attentionOutput.before.belowHundredth);
+  t.true(attentionOutput!.withMeanScore!.belowHundredth > attentionOutput!.before.belowHundredth);
 });
 
 test.serial('how sequences share passes does not change what mean scores would do', async (t) => {
   await selectBackend('native');
   const tiny = tinyDecoder(tinyModel());
-  const apart = measureApart(tiny).attentionOutput.withMeanScore!;
-  const together = measure(tiny).attentionOutput.withMeanScore!;
+  const apart = measureApart(tiny).attentionOutput!.withMeanScore!;
+  const together = measure(tiny).attentionOutput!.withMeanScore!;
   t.is(apart.belowHundredth, together.belowHundredth);
   t.true(Math.abs(apart.meanAbsolute - together.meanAbsolute) < 1e-12);
 });
@@ -337,3 +337,66 @@ test('a tally of parts is the tally of the whole', async (t) => {
   const tiny = tinyDecoder(tinyModel(models.experts));
   near(t, measureApart(tiny), measure(tiny), 'diagnostics', 1e-6);
 });
+
+test.serial(
+  'layers without attention have null for what is of attention, and overall numbers leave them out',
+  async (t) => {
+    await selectBackend('native');
+    const mixer = { kind: 'gated-delta-net', keyHeads: 1, valueHeads: 2, keyDim: 4, valueDim: 4 };
+    const layers = {
+      kinds: { linear: { mixer }, conv: { mixer: { kind: 'short-convolution' } }, full: {} },
+      pattern: ['linear', 'conv', 'full'],
+    };
+    const tiny = tinyDecoder(tinyModel({ numLayers: 3, layers }));
+    const overall = measure(tiny);
+    const [linear, conv, full] = overall.layers;
+    for (const layer of [linear!, conv!]) {
+      t.is(layer.firstTokenAttention, null);
+      t.is(layer.attentionOutput, null);
+      t.deepEqual(layer.gates, []);
+      t.true(layer.massiveActivation > 0);
+    }
+    t.deepEqual(
+      [linear!.mixer, conv!.mixer, full!.mixer],
+      ['gated-delta-net', 'short-convolution', undefined],
+    );
+    for (const name of [
+      'firstTokenAttention',
+      'attentionEntropy',
+      'largestAttentionLogit',
+      'gateScoreMean',
+    ] as const)
+      t.is(overall[name], full![name]);
+    t.deepEqual(overall.attentionOutput, full!.attentionOutput);
+    t.deepEqual(overall.recurrence, linear!.recurrence);
+    // What a token keeps and replaces, from the logits.
+    const [x, { aLog, dtBias, mostBeta, logits }] = recurrenceOf(tiny);
+    t.is(x, 0);
+    const kept = mean(
+      Array.from({ length: logits.length / 2 }, (_, i) => {
+        const [row, head] = [Math.floor(i / 2), i % 2];
+        const rate =
+          Math.exp(aLog[head]!) * Math.log1p(Math.exp(logits[row * 4 + 2 + head]! + dtBias[head]!));
+        return Math.exp(-rate);
+      }),
+    );
+    t.true(Math.abs(linear!.recurrence!.keptMean - kept) < 1e-12);
+    t.is(mostBeta, 1);
+    t.is(conv!.recurrence, undefined);
+    t.is(measure(tinyDecoder(tinyModel({ mixer }))).firstTokenAttention, null);
+  },
+);
+
+/** The layer that told of its recurrence, and what it told. */
+function recurrenceOf({ decoder }: TinyDecoder) {
+  let told: [number, RecurrenceOperands] | undefined;
+  decoder.observe(
+    { inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES },
+    {
+      recurrence(layer, operands) {
+        told = [layer, { ...operands, logits: operands.logits.slice() }];
+      },
+    },
+  );
+  return told!;
+}

@@ -1,7 +1,7 @@
 /** Measures one forward pass. */
 
 import { attentionStatistics, type QueriesKeys } from '@sluice/engine';
-import type { ForwardObserver, ModelConfig } from '@sluice/model';
+import type { ForwardObserver, ModelConfig, RecurrenceOperands } from '@sluice/model';
 import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, Tally } from './tally.ts';
 
 /** An observer that fills the tally of one pass. All sums are in double precision and in the order of the rows. */
@@ -63,6 +63,24 @@ export class ForwardMeter implements ForwardObserver {
     const ofParts = parts.map((part) => countScores(part, counts) / part.length);
     for (let sequence = 0; sequence < means.length; sequence++)
       means[sequence]! *= ofParts[isOfAllTokens ? 0 : sequence]!;
+  }
+
+  recurrence(layer: number, { logits, aLog, dtBias, mostBeta }: RecurrenceOperands): void {
+    const counts = this.tally.at(layer, 'recurrence');
+    const heads = aLog.length;
+    let [kept, below, above, beta] = [0, 0, 0, 0];
+    for (let row = 0; row < logits.length; row += 2 * heads) {
+      for (let head = 0; head < heads; head++) {
+        const a = logits[row + heads + head]! + dtBias[head]!;
+        const softplus = Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
+        const share = Math.exp(-Math.exp(aLog[head]!) * softplus);
+        kept += share;
+        if (share < 0.1) below++;
+        else if (share > 0.99) above++;
+        beta += mostBeta / (1 + Math.exp(-logits[row + head]!));
+      }
+    }
+    for (const [i, number] of [kept, logits.length / 2, below, above, beta].entries()) counts[i]! += number;
   }
 
   feedForwardOutput(layer: number, y_NC: Float32Array): void {

@@ -4,7 +4,13 @@
  */
 
 import { invariant } from '@sluice/core';
-import { type ModelConfig, mostAttentionHeads, type ObservedGate, observedGates } from '@sluice/model';
+import {
+  layerModels,
+  type ModelConfig,
+  mostAttentionHeads,
+  type ObservedGate,
+  observedGates,
+} from '@sluice/model';
 
 /** Bins of the histogram of gate scores, of equal width over [0, 1]. */
 export const GATE_BINS = 50;
@@ -45,6 +51,10 @@ function quantitiesOf(model: ModelConfig): Quantity[] {
     sum('gatedAttentionOutput', 3),
     ...(attentionOutputGates(model).length > 0 ? [sum('meanGatedAttentionOutput', 3)] : []),
     ...observedGates(model).map(({ name }) => sum(`gate ${name}`, GATE_NUMBERS + GATE_BINS)),
+    // Of gated delta rules: Σ e^g, how many, how many are below 0.1, how many above 0.99, Σ β.
+    ...(layerModels(model).some(({ mixer }) => mixer?.kind === 'gated-delta-net')
+      ? [sum('recurrence', 5)]
+      : []),
     // The same in all parts of a batch.
     ...(model.experts?.balanceBias ? [max('routerBias', model.experts.count)] : []),
     ...(model.experts
