@@ -82,6 +82,7 @@ function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[], bias: nu
       return {
         name,
         mean: mean(scores),
+        belowTwentieth: share(scores, (s) => s < 0.05),
         belowTenth: share(scores, (s) => s < 0.1),
         aboveNineTenths: share(scores, (s) => s > 0.9),
         histogram: Array.from({ length: 50 }, (_, b) => share(scores, (s) => Math.floor(s * 50) === b)),
@@ -248,6 +249,10 @@ test.serial(
     t.true(Math.abs(query!.mean - 0.5) < 0.02);
     t.is(fixed!.mean, 0.5);
     t.is(fixed!.histogram[25], 1);
+    t.is(fixed!.largestWeightNorm, 0);
+    // Two key-value heads have 4 query heads, whose 16 · 8 weights are of deviation 0.02.
+    t.is(shared!.weightNorms!.length, 4);
+    for (const norm of shared!.weightNorms!) t.true(Math.abs(norm / (0.02 * Math.sqrt(16 * 8)) - 1) < 0.25);
     // An additive gate has no score to scale by.
     t.is(layers[0]!.attentionOutput!.withMeanScore, null);
   },
@@ -400,3 +405,33 @@ function recurrenceOf({ decoder }: TinyDecoder) {
   );
   return told!;
 }
+
+test.serial('the weights of a gate are measured head by head, interleaved with queries or not', async (t) => {
+  await selectBackend('native');
+  const normsOf = (keys: object) => {
+    const tiny = tinyDecoder(tinyModel(keys));
+    return { tiny, gates: measure(tiny).layers[0]!.gates };
+  };
+  const rowsNorm = (values: Float32Array, begin: number, rows: number) =>
+    Math.hypot(...values.subarray(begin * 16, (begin + rows) * 16));
+  // Rows of `q_proj`: 2 heads of 8 queries, and their gates, for each of 2 key-value heads.
+  const elementwise = normsOf({});
+  const projection = elementwise.tiny.parameters.get('model.layers.0.self_attn.qkv_proj.weight')!.values;
+  near(
+    t,
+    elementwise.gates[0]!.weightNorms,
+    [16, 24, 48, 56].map((row) => rowsNorm(projection, row, 8)),
+    'elementwise',
+    1e-6,
+  );
+  const own = normsOf({ gate: { granularity: 'headwise', activation: 'softplus' } });
+  const { values } = own.tiny.parameters.get('model.layers.0.self_attn.sdpa_gate.weight')!;
+  near(
+    t,
+    own.gates[0]!.weightNorms,
+    [0, 1, 2, 3].map((row) => rowsNorm(values, row, 1)),
+    'headwise',
+    1e-6,
+  );
+  t.is(own.gates[0]!.largestWeightNorm, Math.max(...own.gates[0]!.weightNorms!));
+});

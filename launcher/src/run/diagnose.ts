@@ -64,6 +64,7 @@ export async function diagnoseModels(
     json: described.length === 1 ? { ...described[0]!, ...written } : { models: described, ...written },
     text: [
       summaryTable(models),
+      ...models.flatMap(closedGates),
       ...models.flatMap(withoutUpdate),
       ...(html === undefined ? [] : [`figures: ${html}`]),
     ].join('\n'),
@@ -110,8 +111,10 @@ const LINES: readonly (readonly [
   ['massive activation', (d) => d.massiveActivation],
   ['  of feed-forward outputs', (d) => d.feedForwardActivation],
   ['gate score', (d) => d.gateScoreMean],
+  ['  share below 0.05', (d) => meanOfGates(d.gates, 'belowTwentieth')],
   ['  share below 0.1', (d) => meanOfGates(d.gates, 'belowTenth')],
   ['  share above 0.9', (d) => meanOfGates(d.gates, 'aboveNineTenths')],
+  ['  largest ‖W‖ of a head', (d) => meanOfGates(d.gates, 'largestWeightNorm')],
   ['mean |attention output|', (d) => d.attentionOutput?.before.meanAbsolute],
   ['  after the gate', (d) => d.attentionOutput?.after.meanAbsolute],
   ['|attention output| < 0.01', (d) => d.attentionOutput?.before.belowHundredth],
@@ -132,6 +135,23 @@ const LINES: readonly (readonly [
 
 function withoutUpdate({ name, diagnosis: { noUpdateRatio } }: DiagnosedModel): string[] {
   return noUpdateRatio === undefined ? [] : [`no size of an update of ${name}: ${noUpdateRatio}`];
+}
+
+/** Share of scores below 0.05 from which on a gate is called closed; of one that chooses it is far less. */
+const CLOSED = 0.9;
+
+/** The layers in which hardly anything passes a gate, as in a run of Marin whose gates grew without decay. */
+function closedGates({ name, diagnosis: { layers } }: DiagnosedModel): string[] {
+  return layers.flatMap(({ layer, gates }) =>
+    gates.flatMap(({ name: gate, form, belowTwentieth: share = 0, largestWeightNorm }) =>
+      form === 'multiplicative' && share > CLOSED
+        ? [
+            `${gate} of layer ${layer} of ${name} is closed: ${(100 * share).toFixed(1)} % of its scores are below 0.05, ` +
+              `its weights are up to ${largestWeightNorm!.toPrecision(3)} a head (optimizer.gateWeightDecay holds them down)`,
+          ]
+        : [],
+    ),
+  );
 }
 
 function summaryTable(models: readonly DiagnosedModel[]): string {

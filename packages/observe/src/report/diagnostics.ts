@@ -134,10 +134,12 @@ export function evenAttention(sequenceLength: number): number {
 /** A share, or another number, of a layer's or a model's gates; undefined where there are none. */
 export function meanOfGates(
   gates: readonly GateDiagnostics[],
-  field: 'belowTenth' | 'aboveNineTenths',
+  field: 'belowTwentieth' | 'belowTenth' | 'aboveNineTenths' | 'largestWeightNorm',
 ): number | undefined {
-  if (gates.length === 0) return undefined;
-  return gates.reduce((sum, gate) => sum + gate[field], 0) / gates.length;
+  const numbers = gates.flatMap((gate) => gate[field] ?? []);
+  // Older measurements lack some.
+  if (numbers.length === 0) return undefined;
+  return numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
 }
 
 /** Reads `diagnostics.jsonl` and reduces it to plots of bounded size. */
@@ -210,6 +212,8 @@ const COLUMNS: readonly Column[] = [
   ['max |feed-forward|', (l) => l.feedForwardActivation],
   ['Gate score', (l) => l.gateScoreMean],
   ['Scores < 0.1', (l) => meanOfGates(l.gates, 'belowTenth')],
+  ['Scores < 0.05', (l) => meanOfGates(l.gates, 'belowTwentieth')],
+  ['Gate ‖W‖ of a head', (l) => meanOfGates(l.gates, 'largestWeightNorm')],
   ['mean |Y|', (l) => l.attentionOutput?.before.meanAbsolute],
   ['mean |Y′|', (l) => l.attentionOutput?.after.meanAbsolute],
   ['|Y| < 0.01', (l) => l.attentionOutput?.before.belowHundredth],

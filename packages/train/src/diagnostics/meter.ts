@@ -83,6 +83,10 @@ export class ForwardMeter implements ForwardObserver {
     for (const [i, number] of [kept, logits.length / 2, below, above, beta].entries()) counts[i]! += number;
   }
 
+  gateNorms(layer: number, name: string, norms: Float64Array): void {
+    this.tally.at(layer, `weights of gate ${name}`).set(norms);
+  }
+
   feedForwardOutput(layer: number, y_NC: Float32Array): void {
     this.tally.at(layer, 'feedForwardOutput')[0] = largestMagnitude(y_NC);
   }
@@ -142,10 +146,11 @@ function countMagnitudes(values: Float32Array, factor: number, counts: Float64Ar
 /** Adds to the numbers of a gate. @returns Σ scores */
 function countScores(scores: Float32Array, counts: Float64Array): number {
   const bins = counts.subarray(GATE_NUMBERS);
-  let [sum, below, above] = [0, 0, 0];
+  let [sum, closed, below, above] = [0, 0, 0, 0];
   for (let i = 0; i < scores.length; i++) {
     const score = scores[i]!;
     sum += score;
+    if (score < 0.05) closed++;
     if (score < 0.1) below++;
     else if (score > 0.9) above++;
     const bin = Math.floor(score * GATE_BINS);
@@ -153,8 +158,9 @@ function countScores(scores: Float32Array, counts: Float64Array): number {
   }
   counts[0]! += sum;
   counts[1]! += scores.length;
-  counts[2]! += below;
-  counts[3]! += above;
+  counts[2]! += closed;
+  counts[3]! += below;
+  counts[4]! += above;
   return sum;
 }
 

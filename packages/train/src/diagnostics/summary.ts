@@ -12,6 +12,7 @@ import {
   activeMixer,
   attentionLayers,
   type ExpertsConfig,
+  gatedTensor,
   layerModels,
   type MixerSettings,
   type ModelConfig,
@@ -31,12 +32,18 @@ export interface Magnitudes {
 /** Of the scores σ(XW) of one gate (paper §4.2), after activation and sharing. */
 export interface GateDiagnostics extends ObservedGate {
   readonly mean: number;
+  /** Share of scores below 0.05: of a gate that has closed, nearly all. Absent in measurements of older versions. */
+  readonly belowTwentieth?: number;
   /** Share of scores below 0.1. */
   readonly belowTenth: number;
   /** Share of scores above 0.9. */
   readonly aboveNineTenths: number;
   /** Shares of scores in 50 bins over [0, 1]; what lies outside is in the first or the last. */
   readonly histogram: readonly number[];
+  /** Of a layer: the norm of the weights of each head’s logits. */
+  readonly weightNorms?: readonly number[];
+  /** The largest of these; overall of all layers. Absent in measurements of older versions. */
+  readonly largestWeightNorm?: number;
 }
 
 /** Hidden mean and hidden sparsity (paper A.3). */
@@ -258,7 +265,11 @@ function layerDiagnostics(
   const laterQueries = tokens - at('documents')[0]!;
   const firstToken = ofHeads('firstToken');
   const withFirst = firstToken.map((sum, head) => sum + at('firstQuery')[head]!);
-  const gates = observedGates(model).map((gate) => gateDiagnostics(gate, at(`gate ${gate.name}`)));
+  const gates = observedGates(model).map((gate) => {
+    const { heads: gated } = gatedTensor(gate.position, own);
+    const norms = [...at(`weights of gate ${gate.name}`).subarray(0, gated)];
+    return gateDiagnostics(gate, at(`gate ${gate.name}`), norms);
+  });
   const magnitudes = (name: string) => magnitudesOf(at(name), tokens * heads * model.headDim);
   return {
     ...common,
@@ -277,21 +288,40 @@ function layerDiagnostics(
   };
 }
 
-function gateDiagnostics(gate: ObservedGate, numbers: Float64Array): GateDiagnostics {
-  const [sum, count, below, above] = numbers as unknown as [number, number, number, number];
+function gateDiagnostics(
+  gate: ObservedGate,
+  numbers: Float64Array,
+  weightNorms: readonly number[],
+): GateDiagnostics {
+  const [sum, count, closed, below, above] = [...numbers.subarray(0, GATE_NUMBERS)] as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
   return {
     ...gate,
     mean: sum / count,
+    belowTwentieth: closed / count,
     belowTenth: below / count,
     aboveNineTenths: above / count,
     histogram: Array.from(numbers.subarray(GATE_NUMBERS), (scores) => scores / count),
+    weightNorms,
+    largestWeightNorm: largest(weightNorms),
   };
 }
 
 function meanGate(gate: ObservedGate, layers: readonly GateDiagnostics[]): GateDiagnostics {
   return {
     ...gate,
-    ...meanNumbers(layers, ['mean', 'belowTenth', 'aboveNineTenths']),
+    ...meanNumbers(layers as (GateDiagnostics & { belowTwentieth: number })[], [
+      'mean',
+      'belowTwentieth',
+      'belowTenth',
+      'aboveNineTenths',
+    ]),
+    largestWeightNorm: largest(layers.map(({ largestWeightNorm }) => largestWeightNorm!)),
     histogram: Array.from({ length: GATE_BINS }, (_, bin) =>
       mean(layers.map(({ histogram }) => histogram[bin]!)),
     ),
