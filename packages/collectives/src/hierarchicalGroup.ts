@@ -139,7 +139,11 @@ export class HierarchicalGroup extends ProcessGroup {
   }
 
   /** Each rank gathers what those of its place on the other hosts have; neighbours exchange what they got. */
-  #gather(buffer: CollectiveArray, ranges: readonly ElementRange[], ready: Promise<number>): Promise<number> {
+  async #gather(
+    buffer: CollectiveArray,
+    ranges: readonly ElementRange[],
+    ready: Promise<number>,
+  ): Promise<number> {
     const between = this.#gathersBetween.run(ready, (group) => group.allGather(buffer, this.#column(ranges)));
     const within = this.#gathersWithin.run(between, (group) =>
       latest(
@@ -148,7 +152,9 @@ export class HierarchicalGroup extends ProcessGroup {
         ),
       ),
     );
-    return latest([ready, between, within]);
+    await within;
+    // By then all had come, and what neighbours wait for is bytes.
+    return latest([ready, between]);
   }
 
   /** Of the ranks that have this one's place, host by host. */
