@@ -10,14 +10,18 @@ import {
   ProcessGroup,
   type Transport,
 } from '@sluice/collectives';
+import { SluiceError } from '@sluice/core';
 import test from 'ava';
 import fc from 'fast-check';
+import { failureOf } from '../support/failureOf.ts';
 
 const CHUNK_BYTES = 1 << 12;
 
 interface World {
   readonly hierarchical: readonly ProcessGroup[];
   readonly flat: readonly ProcessGroup[];
+  /** Of the first. */
+  readonly exchanges: readonly Exchange[];
   /** For each rank, those that it sent data to. */
   readonly sentTo: readonly Set<number>[];
   close(): Promise<void>;
@@ -51,6 +55,7 @@ function openWorld(hosts: number, perHost: number, faults?: Faults): World {
   return {
     hierarchical: first.map((exchange) => new HierarchicalGroup(exchange, ranks, { hosts, perHost }, limits)),
     flat: second.map((exchange) => new ProcessGroup(exchange, ranks, limits)),
+    exchanges: first,
     sentTo,
     close: async () => {
       await Promise.all([...first, ...second].map((exchange) => exchange.close()));
@@ -121,6 +126,16 @@ test('a rank sends to its neighbours and to those of its place, and to nobody el
   await carryOut(world.hierarchical, 40_000, 1);
   await world.close();
   t.deepEqual([...world.sentTo[5]!].sort(), [1, 3, 4, 7], 'rank 5 is the second of the third host');
+});
+
+test('whoever is lost ends the operations of ranks that it never speaks to', async (t) => {
+  const world = openWorld(2, 2);
+  const buffers = [0, 1, 2].map((rank) => values(40_000, rank));
+  const failures = buffers.map((buffer, rank) => failureOf(world.hierarchical[rank]!.allReduce(buffer)));
+  const lost = new SluiceError('SLUICE_E_WORKER_LOST', 'rank 3 is lost');
+  for (const exchange of world.exchanges) exchange.peerLost(3, lost);
+  for (const failure of failures) t.is((await failure).message, 'rank 3 is lost');
+  await world.close();
 });
 
 test('a group is worked by hosts where its ranks fill them evenly, by a power of two, in order', (t) => {

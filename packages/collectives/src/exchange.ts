@@ -58,7 +58,8 @@ export class Exchange implements Carrier {
 
   /** Starts an operation whose streams are complete, and delivers what came for it before. */
   begin(operation: Operation): void {
-    const lost = this.#closed ?? operation.ranks.map((rank) => this.#lost.get(rank)).find((error) => error);
+    const lost =
+      this.#closed ?? operation.concerned.map((rank) => this.#lost.get(rank)).find((error) => error);
     if (lost !== undefined) {
       operation.fail(lost);
       return;
@@ -92,7 +93,7 @@ export class Exchange implements Carrier {
   peerLost(rank: number, error: SluiceError): void {
     if (!this.#lost.has(rank)) this.#lost.set(rank, error);
     for (const group of this.#operations.values()) {
-      for (const operation of group.values()) if (operation.ranks.includes(rank)) operation.fail(error);
+      for (const operation of group.values()) if (operation.concerned.includes(rank)) operation.fail(error);
     }
   }
 

@@ -92,7 +92,11 @@ export class HierarchicalGroup extends ProcessGroup {
     const counterparts = ranks.filter((_, rank) => rank % perHost === this.#place);
     const phase = (members: readonly number[], purpose: string) =>
       new Phase(
-        new ProcessGroup(exchange, members, { ...options, purpose: `${ranks.join(',')} ${purpose}` }),
+        new ProcessGroup(exchange, members, {
+          ...options,
+          purpose: `${ranks.join(',')} ${purpose}`,
+          concerned: ranks,
+        }),
       );
     this.#sumsWithin = phase(neighbours, 'sums within');
     this.#sumsBetween = phase(counterparts, 'sums between');

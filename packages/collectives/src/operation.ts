@@ -67,6 +67,8 @@ export class Operation {
   readonly dataType: DataType;
   readonly group: number;
   readonly ranks: readonly number[];
+  /** World ranks without which it is in vain: its own, or those of the operation that it is a part of. */
+  readonly concerned: readonly number[];
   readonly sequence: number;
   /** When the last peer was heard of (`begun`). */
   readonly finished: Promise<number>;
@@ -83,13 +85,14 @@ export class Operation {
   #begun = Number.NEGATIVE_INFINITY;
 
   constructor(
-    identity: Pick<Operation, 'name' | 'dataType' | 'group' | 'ranks' | 'sequence'>,
+    identity: Pick<Operation, 'name' | 'dataType' | 'group' | 'ranks' | 'sequence' | 'concerned'>,
     carrier: Carrier,
   ) {
     this.name = identity.name;
     this.dataType = identity.dataType;
     this.group = identity.group;
     this.ranks = identity.ranks;
+    this.concerned = identity.concerned;
     this.sequence = identity.sequence;
     this.#carrier = carrier;
     const { promise, resolve, reject } = promiseParts();

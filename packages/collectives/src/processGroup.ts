@@ -28,6 +28,8 @@ export interface ProcessGroupOptions {
   readonly limitMs?: number;
   /** Tells groups of the same ranks apart. */
   readonly purpose?: string;
+  /** World ranks without which its operations are in vain; its own when left out. */
+  readonly concerned?: readonly number[];
 }
 
 /** Longest time that an operation may take unless said otherwise, ms. */
@@ -42,6 +44,7 @@ export class ProcessGroup {
   readonly #id: number;
   readonly #exchange: Exchange;
   readonly #limitMs: number;
+  readonly #concerned: readonly number[];
   readonly #reducers = new Map<string, TreeReducer>();
   readonly #waiting: (() => void)[] = [];
   #sequence = 0;
@@ -55,6 +58,7 @@ export class ProcessGroup {
     this.size = ranks.length;
     this.#id = groupId(ranks, options.purpose);
     this.#exchange = exchange;
+    this.#concerned = options.concerned ?? ranks;
     this.#limitMs = options.limitMs ?? DEFAULT_COLLECTIVE_LIMIT_MS;
   }
 
@@ -163,7 +167,10 @@ export class ProcessGroup {
     build: (operation: Operation) => void,
   ): Promise<number> {
     const operation = new Operation(
-      { name, dataType: dataTypeOf(buffer), group: this.#id, ranks: this.ranks, sequence: this.#sequence },
+      {
+        ...{ name, dataType: dataTypeOf(buffer), group: this.#id, ranks: this.ranks },
+        ...{ concerned: this.#concerned, sequence: this.#sequence },
+      },
       this.#exchange,
     );
     this.#sequence = (this.#sequence + 1) >>> 0;
