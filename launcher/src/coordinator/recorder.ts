@@ -11,7 +11,7 @@ import {
 } from '@sluice/observe';
 import { type RunConfig, samplesBefore } from '@sluice/train';
 import { OptionalFile } from './optionalFile.ts';
-import { NO_SINKS, type Sinks } from './sinks.ts';
+import { Sinks } from './sinks.ts';
 import { rollbackText, spikeText } from './spikes.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
 
@@ -35,7 +35,7 @@ export interface Recorder extends TrainObserver {
 export function openRecorder(
   metricsPath: string,
   config: RunConfig,
-  sinks: Pick<Sinks, 'step' | 'measured' | 'wentBack'> = NO_SINKS,
+  sinks: Pick<Sinks, 'step' | 'measured' | 'wentBack'> = new Sinks(),
 ): Recorder {
   let metrics = MetricsLog.open(metricsPath);
   const display = new ProgressDisplay({
