@@ -40,6 +40,7 @@ export interface ResumeRunOptions extends StopFlags, BesideOptions {
   readonly workers?: number | undefined;
   readonly allow?: readonly string[] | undefined;
   readonly set?: readonly string[] | undefined;
+  readonly metricsPort?: number | undefined;
   /** Begin anew at step 0 where no checkpoint can be gone on from. */
   readonly fromScratch?: boolean | undefined;
   /** What a run is to be told from others by that has not come to begin. */
