@@ -62,7 +62,7 @@ test('commands and flags are those that the design lists', (t) => {
     'data list',
     'bench step --shape --threads --backend --clock --profile --svg',
     'bench kernels --threads --filter --clock',
-    'bench collectives --world --mib',
+    'bench collectives --operation --world --mib',
     'backend install <name> --gpu',
     'backend list',
     'doctor --hosts --ssh-command --stdio',

@@ -7,6 +7,7 @@ export {
   sharedInt32,
 } from './arrays.ts';
 export { benchCollectives, type CollectivesBenchOptions, type CollectivesBenchReport } from './bench.ts';
+export { MEASURED_OPERATIONS, type MeasuredOperation } from './benchOperations.ts';
 export { type Blocked, monotonicMs } from './blockedTime.ts';
 export { Communicator, type ConnectOptions, type Methods } from './communicator.ts';
 export type { WaitKind } from './controlProtocol.ts';

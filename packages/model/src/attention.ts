@@ -22,9 +22,10 @@ import type { BlockContext } from './block.ts';
 import type { CopiedProjection } from './controls/control.ts';
 import { applyGate, applyScores, gateScores, interleavedGate, type NamedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
+import { gateWeightNorms, INTERLEAVED_GATE } from './gates/weightNorms.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
 import type { LayerModel } from './layers.ts';
-import { type ForwardObserver, INTERLEAVED_GATE, observesOutput, observeValues } from './observer.ts';
+import { type ForwardObserver, observesOutput, observeValues } from './observer.ts';
 import { projectionWidths } from './parameters.ts';
 import type { BlockVariants } from './variants.ts';
 
@@ -76,6 +77,10 @@ export function attentionBlock(
     return config.qkNorm ? context.gain(`self_attn.${name}.weight`) : null;
   };
   const heads = attentionHeads(projection, norm('q_norm'), norm('k_norm'), pass.rotary, layout);
+  if (pass.observer?.gateNorms) {
+    for (const { name, norms } of gateWeightNorms(config, context.parameter))
+      pass.observer.gateNorms(pass.layer, name, norms);
+  }
   if (pass.observer?.attention) observeAttention(pass.observer, heads, layout, variants, pass, context);
   const attended = gated('sdpa', attend(heads, layout, variants, pass, context));
   forgetUntilGradient(heads.q, heads.k, heads.v, heads.gate);

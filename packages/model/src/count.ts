@@ -4,7 +4,7 @@ import type { ModelConfig } from './config.ts';
 import { idleControlParameters } from './controls/index.ts';
 import { type LayerModel, layerModels } from './layers.ts';
 import { activeMixer } from './mixers/index.ts';
-import { modelTensors, projectionWidths } from './parameters.ts';
+import { layerParameters, outerParameters, type ParameterSpec, projectionWidths } from './parameters.ts';
 
 export interface ParameterCount {
   /** All parameters; a tied embedding counts once. */
@@ -42,20 +42,28 @@ export function countParameters(model: ModelConfig): ParameterCount {
     head: 0,
   };
   let total = 0;
-  for (const { name, size } of modelTensors(model)) {
-    byPart[partOf(name)] += size;
-    total += size;
-  }
-  let active = total;
-  for (const layer of layerModels(model)) {
-    active -= idleParameters(layer);
+  let idle = 0;
+  const count = (specs: readonly ParameterSpec[], times: number) => {
+    for (const { name, size } of specs.flatMap(({ tensors }) => tensors)) {
+      byPart[partOf(name)] += times * size;
+      total += times * size;
+    }
+  };
+  count(outerParameters(model), 1);
+  const layers = layerModels(model);
+  // Layers of a kind have the same.
+  for (const layer of new Set(layers)) {
+    const times = layers.filter((other) => other === layer).length;
+    count(layerParameters(layer, 0), times);
+    idle += times * idleParameters(layer);
     if (activeMixer(layer)) continue;
     // The rows of an interleaved gate live inside q_proj.
     const ungatedQuery = layer.numAttentionHeads * layer.headDim;
-    const interleaved = (projectionWidths(layer).query - ungatedQuery) * layer.hiddenSize;
+    const interleaved = times * (projectionWidths(layer).query - ungatedQuery) * layer.hiddenSize;
     byPart.gate += interleaved;
     byPart.attention -= interleaved;
   }
+  const active = total - idle;
   return { total, active, embedding: byPart.embedding, byPart };
 }
 

@@ -10,6 +10,7 @@ import type * as tf from '@tensorflow/tfjs';
 import type { GateConfig } from './gates/config.ts';
 import { interleavedGate, namedGates } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
+import { INTERLEAVED_GATE } from './gates/weightNorms.ts';
 
 /**
  * Values are only lent until the method returns. It is called in the order of the pass, as `whenRead` does: in the middle of
@@ -29,6 +30,8 @@ export interface ForwardObserver {
    * where rows is N, or 1 where all tokens have the same.
    */
   gate?(layer: number, name: string, scores: Float32Array, rows: number): void;
+  /** How large the weights of a gate are, [heads]: see `gateWeightNorms`. */
+  gateNorms?(layer: number, name: string, norms: Float64Array): void;
   /** What the gated delta rule of a layer is told of its memory. */
   recurrence?(layer: number, operands: RecurrenceOperands): void;
   /** What the feed-forward block adds to the residual stream, [N, C]. */
@@ -74,9 +77,6 @@ export interface ObservedGate {
   readonly position: GatePosition;
   readonly form: GateConfig['form'];
 }
-
-/** The name of the gate whose rows lie in `q_proj`. */
-export const INTERLEAVED_GATE = 'sdpa_gate';
 
 /** The gates that each layer of a model has. */
 export function observedGates(model: Parameters<typeof namedGates>[0]): ObservedGate[] {

@@ -65,6 +65,9 @@ export interface ExpertShard {
   readonly size: number;
 }
 
+/** All of the experts. */
+const WHOLE: ExpertShard = { rank: 0, size: 1 };
+
 type TensorDraft = Pick<LogicalTensor, 'name' | 'shape'>;
 
 function elements(shape: readonly number[]): number {
@@ -268,7 +271,12 @@ function expertParameters(
   ];
 }
 
-function layerParameters(model: LayerModel, layer: number, shard: ExpertShard): ParameterSpec[] {
+/** The parameters of one layer that a worker holds. */
+export function layerParameters(
+  model: LayerModel,
+  layer: number,
+  shard: ExpertShard = WHOLE,
+): ParameterSpec[] {
   const prefix = `model.layers.${layer}`;
   const stage = model.numLayers - layer;
   const isZeroCentred = model.zeroCentredNorms !== undefined;
@@ -294,14 +302,17 @@ function layerParameters(model: LayerModel, layer: number, shard: ExpertShard): 
  * All parameters that a worker holds, in the order of the forward pass.
  * @param shard its part of the experts
  */
-export function modelParameters(
-  model: ModelConfig,
-  shard: ExpertShard = { rank: 0, size: 1 },
-): ParameterSpec[] {
+export function modelParameters(model: ModelConfig, shard: ExpertShard = WHOLE): ParameterSpec[] {
+  const layers = layerModels(model).flatMap((own, layer) => layerParameters(own, layer, shard));
+  const [embedding, ...rest] = outerParameters(model);
+  return [embedding!, ...layers, ...rest];
+}
+
+/** The parameters of no layer: the embedding first. */
+export function outerParameters(model: ModelConfig): ParameterSpec[] {
   const { vocabularySize, hiddenSize, numLayers, tieWordEmbeddings, zeroCentredNorms } = model;
   return [
     single('model.embed_tokens.weight', [vocabularySize, hiddenSize], numLayers + 1, 'embedding'),
-    ...layerModels(model).flatMap((own, layer) => layerParameters(own, layer, shard)),
     gain('model.norm.weight', hiddenSize, 0, zeroCentredNorms === 'all'),
     ...(tieWordEmbeddings ? [] : [single('lm_head.weight', [vocabularySize, hiddenSize], 0, 'head')]),
   ];

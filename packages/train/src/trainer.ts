@@ -15,6 +15,7 @@ import { ForwardPasses, type Samplers } from './forwardPasses.ts';
 import { GradientPasses, type StepTotals, type TrainedSpace } from './gradientPasses.ts';
 import { GradientSums } from './gradients.ts';
 import { Clipping } from './optimizer/clipping.ts';
+import { GateDecay } from './optimizer/gateDecay.ts';
 import type { OptimizedPiece } from './optimizer/pieces.ts';
 import { QkClip } from './optimizer/qkClip.ts';
 import { wholeMatrices } from './optimizer/settings.ts';
@@ -39,6 +40,7 @@ export class Trainer {
   readonly #agreement: Agreement;
   readonly #watch: StopWatch;
   readonly #qkClip: QkClip | undefined;
+  readonly #gateDecay: GateDecay | undefined;
   /** As `ShardedOptimizer` has it: of the blocks that this worker owns; zero for all others. */
   readonly #moved: Float64Array;
   readonly #updateSizes: UpdateSizes;
@@ -63,6 +65,7 @@ export class Trainer {
     this.#watch = new StopWatch(topology.blocked);
     const { qkClip } = config.optimizer;
     this.#qkClip = qkClip && new QkClip(qkClip.threshold, config.model);
+    this.#gateDecay = GateDecay.of(config.optimizer, config.model);
     this.#agreement = new Agreement(config.model, grainCount(config), topology, qkClip !== undefined);
     this.#moved = new Float64Array(this.#agreement.moved.length);
     this.#updateSizes = new UpdateSizes(config.model);
@@ -129,6 +132,8 @@ export class Trainer {
     if (applied) {
       const gradientScales = this.clipping.scales(totals);
       for (const { optimizer, gradients } of this.spaces) {
+        optimizer.settle();
+        this.#gateDecay?.apply(optimizer.pieces, learningRate);
         optimizer.update(gradients.total, { step: step + this.keptSteps, learningRate, gradientScales });
       }
       this.#qkClip?.apply(this.#pieces(), totals.largestLogits);
