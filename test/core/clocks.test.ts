@@ -11,7 +11,7 @@ const STAMPING = [
   'launcher/src/run/journal.ts',
   'packages/core/src/log.ts',
   'packages/observe/src/record.ts',
-  'packages/observe/src/report/html.ts',
+  'packages/observe/src/report/sections.ts',
 ];
 
 const FOLDERS = ['launcher/bin', 'launcher/src', 'packages', 'scripts'];

@@ -6,8 +6,8 @@ export interface Running {
   readonly child: ChildProcess;
   /** Resolves when the process has ended and all its output was read. */
   readonly ended: Promise<Ended>;
-  /** Resolves when standard error has shown `text`; rejects when the process ends before. */
-  shown(text: string): Promise<void>;
+  /** Resolves with all of standard error so far when it has shown `text`; rejects when the process ends before. */
+  shown(text: string): Promise<string>;
 }
 
 export interface Ended {
@@ -33,11 +33,11 @@ export function watchProcess(child: ChildProcess): Running {
     child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
   });
   const shown = (text: string) =>
-    new Promise<void>((resolve, reject) => {
+    new Promise<string>((resolve, reject) => {
       const watch = () => {
         if (!stderr.includes(text)) return;
         watchers.delete(watch);
-        resolve();
+        resolve(stderr);
       };
       watchers.add(watch);
       watch();

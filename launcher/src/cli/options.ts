@@ -159,3 +159,18 @@ export const SSH_COMMAND_OPTION = {
   requiresArg: true,
   describe: 'Program and first words in place of ssh, as in "ssh -F config".',
 } as const;
+
+/** Flags of commands that train. */
+export const BESIDE_OPTIONS = {
+  watch: {
+    type: 'boolean',
+    describe: 'Show the run on a live page beside, as sluice watch does, until it ends.',
+  },
+  'watch-port': {
+    type: 'number',
+    requiresArg: true,
+    implies: 'watch',
+    coerce: wholeNumber('watch-port', 0, 65_535),
+    describe: 'Port of that page, 0 for a free one; 7007, or a free one, when left out.',
+  },
+} as const;

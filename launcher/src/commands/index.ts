@@ -30,8 +30,10 @@ import { replayCommand } from './replay.ts';
 import { resumeCommand } from './resume.ts';
 import { spikesCommand } from './spikes.ts';
 import { stopCommand } from './stop.ts';
+import { tensorboardCommand } from './tensorboard.ts';
 import { trainCommand } from './train.ts';
 import { verifyResumeCommand } from './verifyResume.ts';
+import { watchCommand } from './watch.ts';
 
 export const COMMANDS: readonly Command[] = [
   trainCommand,
@@ -40,6 +42,8 @@ export const COMMANDS: readonly Command[] = [
   agentCommand,
   keyCommand,
   psCommand,
+  watchCommand,
+  tensorboardCommand,
   stopCommand,
   generateCommand,
   evaluateCommand,

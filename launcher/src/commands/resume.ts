@@ -1,7 +1,7 @@
 /** `sluice resume`: goes on with a run from its newest sound checkpoint. */
 
 import { defineCommand } from '../cli/command.ts';
-import { SET_OPTION, STOP_OPTIONS, WORKERS_OPTION } from '../cli/options.ts';
+import { BESIDE_OPTIONS, SET_OPTION, STOP_OPTIONS, WORKERS_OPTION } from '../cli/options.ts';
 
 interface ResumeArguments {
   readonly run: string;
@@ -11,6 +11,8 @@ interface ResumeArguments {
   readonly fromScratch?: boolean;
   readonly untilStep?: number;
   readonly moreSteps?: number;
+  readonly watch?: boolean;
+  readonly watchPort?: number;
 }
 
 export const resumeCommand = defineCommand<ResumeArguments>({
@@ -33,6 +35,7 @@ export const resumeCommand = defineCommand<ResumeArguments>({
       describe: 'Begin anew at step 0, where no checkpoint of the run can be used any more.',
     },
     ...STOP_OPTIONS,
+    ...BESIDE_OPTIONS,
   },
   examples: [
     ['sluice resume runs/quickstart', 'Go on where the run stopped.'],

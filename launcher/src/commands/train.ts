@@ -2,6 +2,7 @@
 
 import { defineCommand } from '../cli/command.ts';
 import {
+  BESIDE_OPTIONS,
   configFile,
   EXPERT_PARALLEL_OPTION,
   SET_OPTION,
@@ -22,6 +23,8 @@ interface TrainArguments {
   readonly backend?: string;
   readonly untilStep?: number;
   readonly moreSteps?: number;
+  readonly watch?: boolean;
+  readonly watchPort?: number;
 }
 
 export const trainCommand = defineCommand<TrainArguments>({
@@ -63,9 +66,11 @@ export const trainCommand = defineCommand<TrainArguments>({
       describe: 'TensorFlow.js backend: native, tensorflow, webgpu, wasm or cpu; see sluice backend list.',
     },
     ...STOP_OPTIONS,
+    ...BESIDE_OPTIONS,
   },
   examples: [
     ['sluice train configs/quickstart.yaml', 'Train the quickstart model.'],
+    ['sluice train configs/quickstart.yaml --watch', 'The same with a live page beside.'],
     [
       'sluice train configs/quickstart.yaml --workers 4 --set optimizer.learningRate=2e-3 --run-dir runs/fast',
       'The same on four workers, with another learning rate.',

@@ -63,7 +63,7 @@ export async function goBack(
     ...{ code, message, workers, expertParallel },
     ...(fleet.network && { hosts: hosts.map(({ name }) => name) }),
   });
-  await recorder.goBack(() => supersedeAfter(run.path, step));
+  await recorder.goBack(step, () => supersedeAfter(run.path, step));
   recorder.message(
     `going on by itself from step ${step}${isNewer ? ', of which the hosts have copies' : ''}`,
     'warning',

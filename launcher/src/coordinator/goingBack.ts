@@ -71,7 +71,7 @@ export async function goBackTo(
   if (inMemory) await workers.call('restore', { snapshot: to });
   else await restoreCheckpoint(checkpoint, { workers, collection });
   held.backTo(state.step);
-  await underway.recorder.goBack(() => supersedeAfter(run.path, state.step));
+  await underway.recorder.goBack(state.step, () => supersedeAfter(run.path, state.step));
   return { state, savedStep: checkpoint?.step ?? -1 };
 }
 

@@ -1,10 +1,18 @@
 /** Records and shows what the loop reports: one line a step in metrics.jsonl, and the live display. */
 
 import { basename, isAbsolute, relative } from 'node:path';
-import { type FleetState, MetricsLog, ProgressDisplay, type StepRecord, stepRecord } from '@sluice/observe';
+import {
+  type DiagnosticsRecord,
+  type FleetState,
+  MetricsLog,
+  ProgressDisplay,
+  type StepRecord,
+  stepRecord,
+} from '@sluice/observe';
 import { type RunConfig, samplesBefore } from '@sluice/train';
 import { OptionalFile } from './optionalFile.ts';
 import { type SavesReport, SavesSeen } from './savesSeen.ts';
+import { NO_SINKS, type Sinks } from './sinks.ts';
 import { rollbackText, spikeText } from './spikes.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
 
@@ -19,12 +27,19 @@ export interface Recorder extends TrainObserver {
   tokensPerSecond(): number | null;
   /** What has become of this invocation's saves. */
   saves(): SavesReport;
-  /** Lets `rewrite` take steps out of the metrics, while they are not open. */
-  goBack(rewrite: () => Promise<unknown>): Promise<void>;
+  /** What was measured inside of the model after a step. */
+  measured(record: DiagnosticsRecord): void;
+  /** Lets `rewrite` take the steps after `step` out of the metrics, while they are not open. */
+  goBack(step: number, rewrite: () => Promise<unknown>): Promise<void>;
   close(): void;
 }
 
-export function openRecorder(metricsPath: string, config: RunConfig): Recorder {
+/** @param sinks told of what is recorded as well */
+export function openRecorder(
+  metricsPath: string,
+  config: RunConfig,
+  sinks: Pick<Sinks, 'step' | 'measured' | 'wentBack'> = NO_SINKS,
+): Recorder {
   let metrics = MetricsLog.open(metricsPath);
   const display = new ProgressDisplay({
     totalSteps: config.training.steps,
@@ -47,6 +62,7 @@ export function openRecorder(metricsPath: string, config: RunConfig): Recorder {
       });
       file.write(record.step, () => metrics.append(record));
       display.step(record);
+      sinks.step(record);
       for (const warning of warningsOf(report)) display.message(warning, 'warning');
     },
     wentBack(decision, now) {
@@ -71,10 +87,12 @@ export function openRecorder(metricsPath: string, config: RunConfig): Recorder {
       saves.noteFailure(reason);
       display.message(`step ${step} could not be saved: ${reason} ${next}`, 'warning');
     },
-    async goBack(rewrite) {
+    measured: (record) => sinks.measured(record),
+    async goBack(step, rewrite) {
       metrics.close();
       await rewrite();
       metrics = MetricsLog.open(metricsPath);
+      sinks.wentBack(step);
     },
     close() {
       file.close();

@@ -22,6 +22,7 @@ import { newRunId, runId, runToken } from '../run/runToken.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
+import { type BesideOptions, watchBeside } from '../watch/beside.ts';
 import { findCorpora } from './corpora.ts';
 import { leftAgents, takeLeftCopies } from './leftCopies.ts';
 import { aloneLines, checkMachine } from './machine.ts';
@@ -34,7 +35,7 @@ import { type StartingPoint, startingPoint } from './startingPoint.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
 import type { Start } from './underway.ts';
 
-export interface ResumeRunOptions extends StopFlags {
+export interface ResumeRunOptions extends StopFlags, BesideOptions {
   readonly run: string;
   readonly workers?: number | undefined;
   readonly allow?: readonly string[] | undefined;
@@ -61,9 +62,12 @@ export async function resumeRun(
   const run = existingRun(options.run);
   refuseVainAllow(options.allow ?? []);
   const lock = await acquireRunLock(run.lock, log);
+  let closePage = () => {};
   try {
+    closePage = await watchBeside(run.path, options, log);
     return await resumeLocked(run, lock, options, log, fleet);
   } finally {
+    closePage();
     lock.release();
   }
 }
@@ -145,7 +149,7 @@ async function resumeLocked(
       const size = { from: sizeOf(saved), to: sizeOf(config) };
       if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', startStep, size);
       await freezeRunConfig(run.config, config);
-      await recorder.goBack(() => supersedeAfter(run.path, startStep));
+      await recorder.goBack(startStep, () => supersedeAfter(run.path, startStep));
       recorder.message(beginningLine(copies, from, options));
       if (copies) return { state: copies.state, copies };
       const isSameRun = !changes.some(({ allowed }) => allowed);

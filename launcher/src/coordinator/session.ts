@@ -42,12 +42,14 @@ import { leaveRecord } from './recalledCopies.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
+import { openSinks } from './sinks.ts';
 import { watchMeasurements } from './spikes.ts';
 import { holdsOut } from './splits.ts';
 import { type Stall, stallLine } from './stall.ts';
 import { type CoordinatorState, initialState } from './state.ts';
 import { stragglersAfterStep } from './stragglers.ts';
 import { startTeam } from './team.ts';
+import { statusAfterStep } from './tellStatus.ts';
 import { timelinesAfterStep } from './timelines.ts';
 import { type AfterStep, type TrainingRun, trainRun } from './trainRun.ts';
 import type { Session, SessionOutcome, Start, Underway } from './underway.ts';
@@ -59,7 +61,9 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   const { run, config, from, id } = session;
   const token = runToken(run.path, id);
   workingOn(run.path);
-  const recorder = openRecorder(run.metrics, config);
+  const sinks = openSinks(run, config, (text) => recorder.message(text, 'warning'));
+  const recorder = openRecorder(run.metrics, config, sinks);
+  let hasFinished = false;
   const stop = installStopSignal({
     onRequest() {
       board.noteStop('a signal');
@@ -95,6 +99,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     for (let start = session.begin ? await session.begin(hosts, recorder) : from; ; ) {
       try {
         const outcome = await trainOn(hosts, { ...session, from: start }, underway);
+        hasFinished = outcome.reason === 'finished';
         if (outcome.reason !== 'regroup') return outcome;
         hosts = await session.fleet.assemble(true, () => stop.requested);
         start = regroup(session, outcome, recorder);
@@ -114,6 +119,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     unhear();
     unwatch();
     stop.uninstall();
+    await sinks.close(hasFinished);
     recorder.close();
     releaseHostMemory();
   }
@@ -273,6 +279,7 @@ function afterEachStep(
     diagnosticsAfterStep(config, (record) => {
       watchMeasurements({ config, spikes, state }, record);
       diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
+      recorder.measured(record);
     }),
     // After what was measured: a state that is gone back to is that of a checkpoint of the same step.
     snapshotsAfterStep(config, state, held),
@@ -294,6 +301,7 @@ function afterEachStep(
       warn,
     }),
     ...(fleet.network ? [fleetAfterStep(fleet, board, recorder)] : []),
+    statusAfterStep(run.path, board, corpora.unigramLoss),
   ];
 }
 

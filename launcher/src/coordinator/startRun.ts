@@ -13,13 +13,14 @@ import { newRunId } from '../run/runToken.ts';
 import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
+import { type BesideOptions, watchBeside } from '../watch/beside.ts';
 import { prepareCorpora } from './corpora.ts';
 import { aloneLines, checkMachine } from './machine.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { concludeRun } from './summary.ts';
 
-export interface StartRunOptions extends ConfigFlags, StopFlags {
+export interface StartRunOptions extends ConfigFlags, StopFlags, BesideOptions {
   readonly config: string;
   readonly runDir?: string | undefined;
   /** What the run is to be told from others by; a new id when left out. */
@@ -54,6 +55,7 @@ export async function startRun(
 
   const run = makeRunDirectory(path);
   const lock = await acquireRunLock(run.lock, log);
+  let closePage = () => {};
   try {
     // Another process may have started a run here while the data were prepared.
     refuseExistingRun(path);
@@ -72,6 +74,7 @@ export async function startRun(
         tokenizer,
       });
       if (from) initialWeightsLines(from).forEach(log);
+      closePage = await watchBeside(run.path, options, log);
       const outcome = await runSession({
         run,
         config,
@@ -88,6 +91,7 @@ export async function startRun(
       journal.close();
     }
   } finally {
+    closePage();
     lock.release();
   }
 }

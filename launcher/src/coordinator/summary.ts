@@ -1,24 +1,18 @@
 /** What a run has come to: report, sampled text, and the words and numbers at the end. */
 
 import { existsSync } from 'node:fs';
-import { checkpointDirectory, listCheckpoints, verifyEntry } from '@sluice/checkpoint';
+import { checkpointDirectory } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import { loadForInference } from '@sluice/evaluate';
-import {
-  formatCount,
-  formatLoss,
-  type ReportCheckpoint,
-  type ReportFacts,
-  writeHtmlReport,
-} from '@sluice/observe';
+import { formatCount, formatLoss, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { checkpointHistory } from '../run/checkpointHistory.ts';
-import { type JournalEntry, readJournal } from '../run/journal.ts';
-import { givenUpSteps } from '../run/rollbacks.ts';
+import { type FailedSave, failedSaves } from '../run/failedSaves.ts';
+import { readJournal } from '../run/journal.ts';
+import { describeCheckpoints, journalFacts } from '../run/reportFacts.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
-import { recheckText, reportSpikes, spikeHistory } from '../run/spikeHistory.ts';
+import { appendSample } from '../run/samples.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { RunCorpora } from './corpora.ts';
 import { holdsOut } from './splits.ts';
@@ -39,7 +33,9 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
   const sampled =
     outcome.reason === 'finished' ? await sampleIfPossible(facts.config, outcome.checkpoint) : undefined;
   const { run, config, corpora } = facts;
-  const { validationLoss } = outcome.state;
+  const { validationLoss, step } = outcome.state;
+  if (sampled?.sample) appendSample(run.path, { step, ...sampled.sample });
+  const journal = readJournal(run.journal);
   const report = await writtenReport(run.path, {
     title: runName(config, run.path),
     config: configInRun(run.path, config),
@@ -48,8 +44,8 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
     hasValidation: holdsOut(corpora),
     ...(sampled?.sample && { sample: sampled.sample }),
-    checkpoints: await describeCheckpoints(run),
-    ...spikeFacts(readJournal(run.journal)),
+    checkpoints: await describeCheckpoints(run.path, journal),
+    ...journalFacts(journal),
   });
   const title = STOP_TITLES[outcome.reason];
   const result = summarize(facts, title, outcome.state, outcome.checkpoint, {
@@ -58,31 +54,6 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     ...(sampled && { sampled }),
   });
   return { ...result, stoppedEarly: outcome.reason === 'signal' && !outcome.isStopFinal };
-}
-
-async function describeCheckpoints({ path, journal }: RunDirectory): Promise<ReportCheckpoint[]> {
-  const { distrust } = checkpointHistory(readJournal(journal));
-  const described: ReportCheckpoint[] = [];
-  for (const entry of await listCheckpoints(path)) {
-    const { step, directory } = entry;
-    const { valid, manifest } = await verifyEntry(entry, { deep: false });
-    if (!manifest) continue;
-    const bytes = manifest.shards.reduce((sum, { size }) => sum + size, 0);
-    const note = !valid ? 'damaged' : distrust.has(step) ? 'not gone on from' : undefined;
-    described.push({ step, directory, weights: manifest.hashes.weights, bytes, ...(note && { note }) });
-  }
-  return described;
-}
-
-function spikeFacts(journal: readonly JournalEntry[]): Pick<ReportFacts, 'spikes' | 'rollbacks' | 'notices'> {
-  return {
-    spikes: reportSpikes(spikeHistory(journal)),
-    rollbacks: givenUpSteps(journal).map(({ entry: { decision } }) => ({
-      from: decision.step,
-      to: decision.to,
-    })),
-    notices: journal.flatMap((entry) => (entry.kind === 'recheck' ? [recheckText(entry)] : [])),
-  };
 }
 
 /** What a run that had finished before has come to; without a report where that was cut off. */
@@ -167,6 +138,7 @@ function summarize(
   const { unigramLoss } = corpora;
   const better = validationLoss === null || unigramLoss === null ? null : unigramLoss - validationLoss;
   const finished = step >= config.training.steps;
+  const unsaved = failedSaves(readJournal(run.journal));
   const reportLine = extra.report.text ?? extra.report.path;
   const rate =
     extra.tokensPerSecond === null ? '' : `, ${formatCount(Math.round(extra.tokensPerSecond))} tokens/s`;
@@ -183,6 +155,7 @@ function summarize(
     extra.sampled && ['sample', extra.sampled.shown.replaceAll(/\s+/g, ' ')],
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
+    unsaved.length === 0 ? undefined : ['not saved', unsavedText(unsaved)],
     ['run', run.path],
     reportLine === null ? undefined : ['report', reportLine],
     finished ? undefined : ['go on', `sluice resume ${shellQuote(run.path)}`],
@@ -202,10 +175,17 @@ function summarize(
       tokensPerSecond: extra.tokensPerSecond,
       weightsHash: checkpoint.weights,
       checkpoint: checkpoint.path,
+      ...(unsaved.length > 0 && { failedSaves: unsaved }),
       report: extra.report.path,
       ...(extra.sampled?.sample && { sample: extra.sampled.sample }),
     },
   };
+}
+
+function unsavedText(failed: readonly FailedSave[]): string {
+  const { step, message } = failed.at(-1)!;
+  const before = failed.length === 1 ? '' : `${failed.length} checkpoints, the last of them `;
+  return `${before}step ${step}: ${message}`;
 }
 
 function validationLine(

@@ -17,6 +17,7 @@ import { finiteOrName } from '../run/finiteOrName.ts';
 import type { Journal } from '../run/journal.ts';
 import type { Recovery, RecoveryRate } from '../run/recovery.ts';
 import type { StopSignal } from '../signals/stopSignal.ts';
+import { agreedStep } from './agreedStep.ts';
 import { BackgroundSaves } from './backgroundSaves.ts';
 import type { StagedCheckpoint, UnsoundState } from './checkpoints.ts';
 import { save, saveAtLast, saveIfPossible } from './saving.ts';
@@ -195,20 +196,6 @@ export function stepRequest(
   };
 }
 
-/** What all workers must agree on. */
-export const AGREED_IN_STEP: readonly (keyof StepResult)[] = [
-  'step',
-  'loss',
-  'gradientNorm',
-  'groupNorms',
-  'lastUpdate',
-  'applied',
-  'tokens',
-  'recheck',
-  'largestAttentionLogit',
-  'clippedHeads',
-];
-
 async function takeStep(
   run: TrainingRun,
   step: number,
@@ -220,7 +207,7 @@ async function takeStep(
   const start = performance.now();
   const answers = await workers.call('step', request);
   const seconds = (performance.now() - start) / 1000;
-  const result = agreed(`step ${step}`, answers, AGREED_IN_STEP);
+  const result = agreedStep(step, answers);
   state.step = step;
   state.tokens += result.tokens;
   state.trainLoss = Number.isFinite(result.loss) ? result.loss : null;

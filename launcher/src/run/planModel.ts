@@ -119,6 +119,8 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
 
 const LABELS: Readonly<Record<string, string>> = {
   expertExchange: 'exchange with experts',
+  staging: 'checkpoint being written',
+  snapshots: 'states to go back to',
   reduceScatter: 'gradients',
   allGather: 'parameters',
   allToAll: 'rows to experts and back',

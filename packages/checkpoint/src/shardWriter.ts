@@ -47,10 +47,11 @@ export class ShardWriter {
       // Loaders of the main thread (a test's, say) are not needed for compiled code.
       execArgv: [],
     });
-    thread.unref();
     thread.on('message', (outcome: ShardOutcome) => this.#settle(outcome));
     thread.on('error', ({ message }) => this.#break(`The thread that writes shards broke: ${message}`));
     thread.on('exit', () => this.#break('The thread that writes shards has ended.'));
+    // Only now: listeners keep it.
+    thread.unref();
     return thread;
   }
 

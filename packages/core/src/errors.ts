@@ -358,6 +358,11 @@ export const ERROR_TABLE = {
     advice:
       'Follow what the message says of the key and of the model; docs/optimizers.md tells what each needs.',
   },
+  SLUICE_E_SYNCHRONIZE_INVALID: {
+    summary: 'Replicas that train apart cannot do what is asked of them.',
+    advice:
+      'Follow what the message says of the key, or leave parallel.synchronize out; docs/slow-links.md tells what it does and what it goes with.',
+  },
   SLUICE_E_VOCABULARY_TOO_SMALL: {
     summary: 'The model has fewer embedding rows than the tokenizer has tokens.',
     advice: 'Set model.vocabularySize to at least the size of the tokenizer’s vocabulary.',

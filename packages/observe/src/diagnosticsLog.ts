@@ -87,14 +87,15 @@ async function* linesOf(
     for await (const text of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
       end += Buffer.byteLength(text) + 1;
       // A line without its newline is torn, even where it can be read.
-      yield { record: end <= size ? parseRecord(text) : undefined, end };
+      yield { record: end <= size ? parseDiagnostics(text) : undefined, end };
     }
   } finally {
     stream.destroy();
   }
 }
 
-function parseRecord(text: string): DiagnosticsRecord | undefined {
+/** The record that a line holds, or undefined when it holds none. */
+export function parseDiagnostics(text: string): DiagnosticsRecord | undefined {
   try {
     const value = JSON.parse(text) as DiagnosticsRecord;
     return Number.isSafeInteger(value?.step) && Array.isArray(value.layers) ? value : undefined;

@@ -211,7 +211,7 @@ function serializeRecord(record: StepRecord): string {
 }
 
 /** The record that a line holds, or undefined when it holds none. */
-function parseRecord(line: string): StepRecord | undefined {
+export function parseRecord(line: string): StepRecord | undefined {
   let value: unknown;
   try {
     value = JSON.parse(line);

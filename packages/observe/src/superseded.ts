@@ -85,6 +85,11 @@ export async function supersededRecords(
   return found;
 }
 
+/** Names of the files of superseded steps, which never change once they are there. */
+export function supersededFiles(runDirectory: string): string[] {
+  return numberedFiles(runDirectory).map(({ file }) => file);
+}
+
 function numberedFiles(runDirectory: string): { file: string; kind: string; number: number }[] {
   const files = namesIn(join(runDirectory, SUPERSEDED_FOLDER)).flatMap((name) => {
     const match = NUMBERED.exec(name);

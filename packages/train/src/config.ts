@@ -5,11 +5,14 @@ import { ModelConfig } from '@sluice/model';
 import { z } from 'zod';
 import { HostsConfig } from './hostsConfig.ts';
 import { inSteps, refuseTwoLengths } from './lengths.ts';
+import { ObserveConfig } from './observeConfig.ts';
 import { OptimizerConfig } from './optimizer/config.ts';
+import { SynchronizeConfig } from './synchronize/config.ts';
 
 export { OptimizerConfig } from './optimizer/config.ts';
+export { SynchronizeConfig } from './synchronize/config.ts';
 
-/** How the work is spread. None of these changes a bit of the result, but `lanes`. */
+/** How the work is spread. None of these changes a bit of the result, but `lanes` and `synchronize`. */
 export const ParallelConfig = z.strictObject({
   workers: z.int().min(1).default(1).describe('Worker processes; a power of two that divides `lanes`.'),
   expertParallel: z
@@ -29,6 +32,9 @@ export const ParallelConfig = z.strictObject({
     .min(1)
     .default(8)
     .describe('Parts of the global batch that are summed by a fixed binary tree; a power of two.'),
+  synchronize: SynchronizeConfig.optional().describe(
+    'For slow links: replicas of the model train apart and are brought together every so many steps (DiLoCo), which is another result. Left out: all workers train one model.',
+  ),
 });
 
 /** A length in tokens, in place of one in steps. */
@@ -340,6 +346,7 @@ const WrittenConfig = z.strictObject({
   spikes: SpikesConfig.prefault({}),
   faults: FaultsConfig.prefault({}),
   hosts: HostsConfig.prefault({}),
+  observe: ObserveConfig.optional(),
 });
 
 /** The whole configuration of a run. Resolved once, read-only after, saved with the run; all its lengths are in steps. */

@@ -25,6 +25,7 @@ export {
 } from './forwardGrains.ts';
 export { HostsConfig, STARTERS, type Starter } from './hostsConfig.ts';
 export { memoryOf } from './memoryCopies.ts';
+export { ObserveConfig } from './observeConfig.ts';
 export * from './plan/index.ts';
 export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom, vainPoison } from './poison.ts';
 export * from './protocol.ts';
@@ -34,6 +35,7 @@ export { HELD_SNAPSHOTS } from './snapshots.ts';
 export * from './spikes.ts';
 export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';
 export type { ComputeSpan, WorkerTimeline } from './stepTimeline.ts';
+export { combineReplicas } from './synchronize/combine.ts';
 export { savedTensors } from './trainerState.ts';
 export { createTrainingWorker } from './trainingWorker.ts';
 export type { UpdateRatios } from './updateSizes.ts';

@@ -112,6 +112,8 @@ export interface StepResult {
   readonly seconds: StepSeconds;
   /** Peak resident memory of this worker, bytes. */
   readonly peakMemoryBytes: number;
+  /** Where replicas train apart: what each of this worker's own says; of the numbers above, their means. */
+  readonly replicas?: readonly { readonly replica: number; readonly result: StepResult }[];
   /** Of this worker, where it was asked for. */
   readonly timeline?: WorkerTimeline;
 }

@@ -1,5 +1,6 @@
 /** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
 
+import type { CheckpointReader, Piece } from '@sluice/checkpoint';
 import { sharedFloat64 } from '@sluice/collectives';
 import { Decoder, expertLayers, initializeParameter, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole } from './agreement.ts';
@@ -29,6 +30,7 @@ import type {
 } from './protocol.ts';
 import { StopWatch } from './stopWatch.ts';
 import type { Topology } from './topology.ts';
+import { loadTrainer, trainerPieces, trainerState } from './trainerState.ts';
 import { type UpdateRatios, UpdateSizes } from './updateSizes.ts';
 
 export class Trainer {
@@ -162,6 +164,21 @@ export class Trainer {
   /** As `ForwardPasses.probeLoss`. */
   probeLoss(): Promise<number> {
     return this.#forward.probeLoss();
+  }
+
+  /** As `trainerPieces`. */
+  pieces(): Piece[] {
+    return trainerPieces(this);
+  }
+
+  /** As `trainerState`. */
+  state(): Readonly<Record<string, unknown>> {
+    return trainerState(this);
+  }
+
+  /** As `loadTrainer`. */
+  load(reader: CheckpointReader): Promise<void> {
+    return loadTrainer(this, reader);
   }
 
   /** How far the last step moved the weights; undefined where it did not. All workers call it together. */

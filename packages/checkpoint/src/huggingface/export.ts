@@ -16,6 +16,7 @@ import { roundToHalf } from '../halfPrecision.ts';
 import type { Manifest } from '../manifest.ts';
 import { type CheckpointReader, openCheckpoint } from '../reader.ts';
 import { ITEM_BYTES, type TensorData, writeSafetensors } from '../safetensors.ts';
+import { numElements, tensorsOfKind } from '../tensors.ts';
 import type { ImportedState } from './import.ts';
 import { fillOutputDirectory } from './outputDirectory.ts';
 import { copyTokenizer, type LocatedTokenizer, locateTokenizer, tokenKeysOf } from './tokenizerFiles.ts';
@@ -83,7 +84,10 @@ export async function exportHuggingFace(request: ExportRequest): Promise<ExportS
       maxLength: maxLengthOf(manifest),
       torchDtype: EXPORT_TYPES[dtype].torch,
     });
-    const parameters = manifest.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    const parameters = tensorsOfKind(manifest.tensors, manifest.kinds, 'parameter').reduce(
+      (sum, { shape }) => sum + numElements(shape),
+      0,
+    );
     const files = await fillOutputDirectory(target, async () => {
       const weightFiles = await writeWeights(reader, huggingFaceTensors(model, layout), request);
       const tokenizer = await findTokenizer(checkpoint, manifest);

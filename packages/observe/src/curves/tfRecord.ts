@@ -69,3 +69,13 @@ export function damaged(path: string, offset: number, what: string): SluiceError
     { details: { path, offset } },
   );
 }
+
+/** A record as it stands in a file. */
+export function frameRecord(record: Uint8Array): Buffer {
+  const framed = Buffer.alloc(RECORD_HEADER_BYTES + record.length + CHECKSUM_BYTES);
+  framed.writeBigUInt64LE(BigInt(record.length), 0);
+  framed.writeUInt32LE(maskedChecksum(framed.subarray(0, 8)), 8);
+  framed.set(record, RECORD_HEADER_BYTES);
+  framed.writeUInt32LE(maskedChecksum(record), RECORD_HEADER_BYTES + record.length);
+  return framed;
+}

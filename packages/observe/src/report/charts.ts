@@ -293,7 +293,9 @@ function selectSparse(values: ArrayLike<number>, limit: number): number[] {
 }
 
 function positive(values: ArrayLike<number>): Float64Array {
-  return Float64Array.from(values, (value) => (value > 0 ? value : Number.NaN));
+  const shown = new Float64Array(values.length);
+  for (let i = 0; i < shown.length; i++) shown[i] = values[i]! > 0 ? values[i]! : Number.NaN;
+  return shown;
 }
 
 /** Six digits, which a plot cannot show; null where there is no number. */
@@ -303,9 +305,16 @@ export function compact(value: number): number | null {
 
 /** Room for all values but the highest one in two hundred (the first step compiles and allocates). */
 function robustTop(values: ArrayLike<number>): number | undefined {
-  const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
+  const sorted = finiteOf(values).sort();
   const high = sorted[Math.floor(sorted.length * 0.995) - 1];
   return high === undefined ? undefined : high * 1.25;
+}
+
+function finiteOf(values: ArrayLike<number>): Float64Array {
+  const finite = new Float64Array(values.length);
+  let count = 0;
+  for (let i = 0; i < values.length; i++) if (Number.isFinite(values[i])) finite[count++] = values[i]!;
+  return finite.subarray(0, count);
 }
 
 function sumOf(values: ArrayLike<number>): number {
@@ -321,7 +330,7 @@ function largestOf(values: ArrayLike<number>): number {
 }
 
 function median(values: ArrayLike<number>): number {
-  const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
+  const sorted = finiteOf(values).sort();
   if (sorted.length === 0) return Number.NaN;
   const middle = Math.floor(sorted.length / 2);
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;

@@ -31,13 +31,19 @@ export function selectExtremes(values: ArrayLike<number>, limit: number): number
  */
 export function smooth(values: ArrayLike<number>, steps: number): Float64Array {
   const smoothed = movingAverage(values, steps);
-  const fromRight = movingAverage(Float64Array.from(values).reverse(), steps).reverse();
+  const fromRight = movingAverage(reversed(values), steps).reverse();
   for (let i = 0; i < smoothed.length; i++) {
     const left = smoothed[i]!;
     const right = fromRight[i]!;
     smoothed[i] = Number.isNaN(left) ? right : Number.isNaN(right) ? left : (left + right) / 2;
   }
   return smoothed;
+}
+
+function reversed(values: ArrayLike<number>): Float64Array {
+  const backwards = new Float64Array(values.length);
+  for (let i = 0; i < backwards.length; i++) backwards[i] = values[backwards.length - 1 - i]!;
+  return backwards;
 }
 
 /** Exponential moving average without the bias of its start; NaN before the first finite value. */

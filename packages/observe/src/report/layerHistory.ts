@@ -19,13 +19,14 @@ interface MapKind {
   readonly logarithmic?: boolean;
   /** Ends of the colours; those of the numbers themselves where there is none. */
   readonly ends?: readonly [number, number];
+  readonly fromZero?: boolean;
   readonly value: (layer: LayerDiagnostics) => number | null | undefined;
 }
 
 const KINDS: readonly MapKind[] = [
   {
     ...{ id: 'map-first-token', title: 'Attention to the first token', unit: 'share, layer by layer' },
-    ends: [0, 1],
+    fromZero: true,
     value: (layer) => layer.firstTokenAttention,
   },
   {
@@ -78,11 +79,11 @@ export class LayerHistory {
   /** Those that have any number. */
   maps(): LayerMapData[] {
     const snapshots = this.#layers.items;
-    return KINDS.flatMap(({ value: _, ends, ...kind }, index) => {
+    return KINDS.flatMap(({ value: _, ends, fromZero, ...kind }, index) => {
       const values = snapshots.map((at) => at.values[index]!);
       const numbers = values.flat().filter((value) => value !== null);
       if (numbers.length === 0) return [];
-      const [low, high] = ends ?? [smallest(numbers), largest(numbers)];
+      const [low, high] = ends ?? [fromZero ? 0 : smallest(numbers), largest(numbers)];
       return [
         { ...kind, low, high, steps: snapshots.map(({ step }) => step), layers: values[0]!.length, values },
       ];

@@ -20,6 +20,13 @@ export const REPORT_FILE = 'report.html';
  * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
  */
 export async function writeHtmlReport(runDirectory: string, facts: ReportFacts = {}): Promise<string> {
+  const path = join(runDirectory, REPORT_FILE);
+  await writeFileAtomic(path, await renderReport(runDirectory, facts));
+  return path;
+}
+
+/** The report as one HTML document. */
+export async function renderReport(runDirectory: string, facts: ReportFacts): Promise<string> {
   const { spikes = [], rollbacks = [], unigramLoss } = facts;
   const [{ summary, data }, diagnostics, { givenUp, takenAgain }, assets] = await Promise.all([
     collectMetrics(join(runDirectory, METRICS_FILE), { unigramLoss }),
@@ -33,13 +40,18 @@ export async function writeHtmlReport(runDirectory: string, facts: ReportFacts =
     spikes: spikes.map(({ start, end, isGivenUp }) => ({ start, end, isGivenUp })),
     rollbacks,
   };
-  const path = join(runDirectory, REPORT_FILE);
-  const shown = { ...facts, checkpoints: facts.checkpoints?.map((one) => within(runDirectory, one)) };
-  await writeFileAtomic(path, renderPage(shown, { summary, data: drawn, diagnostics, takenAgain }, assets));
-  return path;
+  return renderPage(
+    withinRun(runDirectory, facts),
+    { summary, data: drawn, diagnostics, takenAgain },
+    assets,
+  );
 }
 
 /** A report travels with its run: where that lay when it was written tells nothing. */
+export function withinRun(runDirectory: string, facts: ReportFacts): ReportFacts {
+  return { ...facts, checkpoints: facts.checkpoints?.map((one) => within(runDirectory, one)) };
+}
+
 function within(runDirectory: string, checkpoint: ReportCheckpoint): ReportCheckpoint {
   const below = relative(runDirectory, checkpoint.directory);
   const isOutside = below.startsWith('..') || isAbsolute(below);

@@ -34,7 +34,7 @@ export function spikesPanel(spikes: readonly ReportSpike[]): string {
       used.map((column) => headings[column]!),
       rows.map((row) => used.map((column) => row[column]!)),
     ),
-    'panel wide',
+    'panel wide spikes',
   );
 }
 

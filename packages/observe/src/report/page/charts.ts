@@ -96,6 +96,47 @@ export function chartOptions(chart: ChartLook, width: number): UPlot.Options {
   };
 }
 
+/** Where an axis may end so that a few outliers do not flatten the rest; undefined where there are none to speak of. */
+export function topWithoutOutliers(series: readonly (readonly (number | null)[])[]): number | undefined {
+  const values = series.flat().filter((value) => value !== null);
+  values.sort((a, b) => a - b);
+  const usual = values[Math.floor(0.98 * (values.length - 1))];
+  const highest = values.at(-1);
+  if (usual === undefined || highest === undefined || usual <= 0 || highest < 1.6 * usual) return undefined;
+  return 1.2 * usual;
+}
+
+/** Whether axes are to end so. */
+export function cutsOutliers(): boolean {
+  return document.documentElement.dataset.outliers !== 'shown';
+}
+
+/** A box that says whether axes end where the usual values do; key o. @param draw called when it was changed */
+export function outlierSwitch(draw: () => void): HTMLElement {
+  const label = document.createElement('label');
+  label.className = 'outliers';
+  const box = document.createElement('input');
+  box.type = 'checkbox';
+  box.checked = cutsOutliers();
+  const change = () => {
+    document.documentElement.dataset.outliers = box.checked ? 'cut' : 'shown';
+    draw();
+  };
+  box.addEventListener('change', change);
+  addEventListener('keydown', (event) => {
+    const { target } = event;
+    const isTyping =
+      target instanceof HTMLSelectElement ||
+      (target instanceof HTMLInputElement && target.type !== 'checkbox');
+    if (event.key !== 'o' || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+    box.checked = !box.checked;
+    change();
+  });
+  label.append(box, ' outliers cut');
+  label.title = 'Axes end where the usual values do (key o)';
+  return label;
+}
+
 /** Powers of two, so that the labels are round numbers of KiB, MiB and GiB. */
 const BYTE_INCREMENTS = Array.from({ length: 45 }, (_, power) => 2 ** power);
 
@@ -107,9 +148,10 @@ const STEP_INCREMENTS = [1, 2, 5]
 function verticalRange(low: number | null, high: number | null, chart: ChartLook): [number, number] {
   if (low === null || high === null) return [0, 1];
   const bottom = chart.fromZero ? Math.min(0, low) : low;
-  const room = (high - bottom || Math.abs(high) || 1) * 0.06;
+  const shown = Math.max(bottom, Math.min(high, chart.top ?? high));
+  const room = (shown - bottom || Math.abs(shown) || 1) * 0.06;
   const top = Math.min(high + room, chart.top ?? Number.POSITIVE_INFINITY);
-  return [chart.fromZero && bottom === 0 ? 0 : bottom - room, top];
+  return [chart.fromZero && bottom === 0 ? 0 : bottom - room, Math.max(top, bottom + room)];
 }
 
 /** Labels powers of ten, and their halves where there are few. */

@@ -87,7 +87,7 @@ function labelHeatMap(
   context.textBaseline = 'middle';
   context.textAlign = 'right';
   const every = Math.max(1, Math.ceil(14 / cellHeight));
-  for (let row = 0; row < map.rows; row += every) {
+  for (let row = Math.floor(every / 2); row < map.rows; row += every) {
     context.fillText(map.rowLabel(row), HEAT_LEFT - 8, (row + 0.5) * cellHeight);
   }
   context.textAlign = 'left';

@@ -39,7 +39,7 @@ export function drawGateHistograms({ steps, bins, gates }: GateHistogramData): v
         value: (row, snapshot) => values[snapshot]?.[bins - 1 - row] ?? null,
         // Few scores are to be seen beside many.
         colorOf: (share) => amountColor(Math.sqrt(share / (most || 1))),
-        rowLabel: (row) => `score ${((bins - row - 0.5) / bins).toFixed(1)}`,
+        rowLabel: (row) => `score ${((bins - row - 0.5) / bins).toFixed(2)}`,
         ends: [stepLabel(steps[0]), stepLabel(steps.at(-1))],
       },
       low: '0',

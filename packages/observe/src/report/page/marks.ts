@@ -33,7 +33,10 @@ export function marks(dataNow: () => Pick<ReportData, 'spikes' | 'rollbacks' | '
       ctx.fillRect(left, bbox.top, width, 4 * devicePixelRatio);
     }
     ctx.fillStyle = color('skipped');
+    // Many of them are not to hide the curve.
+    ctx.globalAlpha = Math.max(0.3, Math.min(1, 10 / data.skipped.length));
     for (const step of data.skipped) ctx.fillRect(x(step), bbox.top, devicePixelRatio, bbox.height);
+    ctx.globalAlpha = 1;
     data.rollbacks.forEach(({ from, to }, index) => {
       drawWayBack(ctx, x(from), x(to), bbox.top + (12 + 9 * (index % 4)) * devicePixelRatio);
     });

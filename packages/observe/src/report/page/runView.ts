@@ -3,7 +3,7 @@
 
 import type UPlot from 'uplot';
 import type { ChartData, ReportData, SeriesRole, StepRange } from '../data.ts';
-import { chartOptions } from './charts.ts';
+import { chartOptions, cutsOutliers, topWithoutOutliers } from './charts.ts';
 import { drawLoad } from './expertLoad.ts';
 import { drawGateHistograms, drawLayerMap } from './layerMaps.ts';
 import { marks } from './marks.ts';
@@ -102,7 +102,10 @@ export class RunView {
       }),
     );
     const plugins = chart.marked ? [marks(() => this.#data)] : [];
-    const options = chartOptions({ ...chart, series, plugins }, width);
+    const top =
+      chart.top ??
+      (cutsOutliers() ? topWithoutOutliers(chart.series.map(({ values }) => values)) : undefined);
+    const options = chartOptions({ ...chart, top, series, plugins }, width);
     if (!this.#onRange) return options;
     const select = (u: UPlot) => {
       if (u.select.width < 4) return;

@@ -5,9 +5,12 @@
  */
 
 import type { ReportData } from '../data.ts';
+import { outlierSwitch } from './charts.ts';
 import { RunView } from './runView.ts';
 import { addSchemeSwitch, keepDrawn, pageData } from './theme.ts';
 
-addSchemeSwitch(document.querySelector('body > header'));
+const reportHead = document.querySelector('body > header');
 const view = new RunView(pageData<ReportData>('report-data'));
+addSchemeSwitch(reportHead);
+reportHead?.append(outlierSwitch(() => view.draw()));
 keepDrawn(() => view.draw());

@@ -1,0 +1,159 @@
+/** What a run's logs hold, kept up to date while somebody looks: read once, then only what is new. */
+
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { DIAGNOSTICS_FILE, parseDiagnostics } from '../diagnosticsLog.ts';
+import { METRICS_FILE, parseRecord } from '../metricsLog.ts';
+import { describeColumns } from '../report/collect.ts';
+import { MetricColumns } from '../report/columns.ts';
+import type { StepRange, WayBack } from '../report/data.ts';
+import { describeDiagnostics, Measurements } from '../report/diagnostics.ts';
+import type { ReportFacts } from '../report/facts.ts';
+import { type CollectedSuperseded, collectSuperseded, withGivenUp } from '../report/givenUp.ts';
+import type { CollectedRun } from '../report/sections.ts';
+import { supersededFiles } from '../superseded.ts';
+import { LinesFollower, sampleLines } from './linesFollower.ts';
+
+/** How often the files are looked at, ms; seldom where reading what is new takes long. */
+const LOOK_MS = 500;
+
+/** Logs from this size on are sampled first. */
+const LARGE_BYTES = 1 << 24;
+const SAMPLES = 2000;
+
+export class RunFollower {
+  readonly path: string;
+  readonly #metrics: LinesFollower<NonNullable<ReturnType<typeof parseRecord>>>;
+  readonly #diagnostics: LinesFollower<NonNullable<ReturnType<typeof parseDiagnostics>>>;
+  readonly #columns = new MetricColumns();
+  readonly #measurements = new Measurements();
+  /** Steps here and there, until all of a long log is read. */
+  #sampled: MetricColumns | undefined;
+  #superseded: { readonly key: string; readonly collected: CollectedSuperseded } | undefined;
+  #closed = false;
+  #wake: (() => void)[] = [];
+  /** Grows whenever there is something new. */
+  version = 0;
+  /** Share of the log that has been read, while a long one is read for the first time. */
+  progress = 1;
+  /** Resolves when there is something to show. */
+  readonly ready: Promise<void>;
+
+  constructor(path: string) {
+    this.path = path;
+    this.#metrics = new LinesFollower(join(path, METRICS_FILE), {
+      parse: parseRecord,
+      take: (record) => this.#columns.add(record),
+      cut: (rows) => this.#columns.cut(rows),
+    });
+    this.#diagnostics = new LinesFollower(join(path, DIAGNOSTICS_FILE), {
+      parse: parseDiagnostics,
+      take: (record) => this.#measurements.add(record),
+      cut: (count) => this.#measurements.cut(count),
+    });
+    this.ready = this.#readFirst();
+    this.ready.then(() => this.#follow()).catch(() => {});
+  }
+
+  /** The metrics as far as they are known. */
+  get columns(): MetricColumns {
+    return this.#sampled ?? this.#columns;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#metrics.close();
+    this.#diagnostics.close();
+    this.#tell();
+  }
+
+  /** Waits for a version other than that, or for a while. */
+  async changed(version: number, limitMs: number): Promise<void> {
+    if (this.version !== version || this.#closed) return;
+    const controller = new AbortController();
+    const told = new Promise<void>((resolve) => this.#wake.push(resolve));
+    await Promise.race([told, delay(limitMs, undefined, { signal: controller.signal }).catch(() => {})]);
+    controller.abort();
+  }
+
+  /** What a page shows of the run. @param range steps of the charts; all when left out */
+  async describe(facts: ReportFacts, range?: StepRange): Promise<CollectedRun> {
+    const { spikes = [], rollbacks = [], unigramLoss } = facts;
+    const { damagedLines } = this.#metrics;
+    const { summary, data } = describeColumns(this.columns, { damagedLines, unigramLoss, range });
+    const { givenUp, takenAgain } = await this.#collectSuperseded(rollbacks);
+    const within = givenUp.map((records) =>
+      records.filter(({ step }) => !range || (step >= range.from && step <= range.to)),
+    );
+    const shown = within.filter((records) => records.length > 0);
+    return {
+      summary,
+      diagnostics: describeDiagnostics(this.#measurements, range),
+      takenAgain,
+      data: {
+        ...data,
+        charts: data.charts.map((chart) => withGivenUp(chart, shown)),
+        spikes: spikes.map(({ start, end, isGivenUp }) => ({ start, end, isGivenUp })),
+        rollbacks,
+      },
+    };
+  }
+
+  /** Superseded logs do not change: they are read when there is another. */
+  async #collectSuperseded(rollbacks: readonly WayBack[]): Promise<CollectedSuperseded> {
+    const key = JSON.stringify([supersededFiles(this.path), rollbacks]);
+    if (this.#superseded?.key !== key) {
+      this.#superseded = { key, collected: await collectSuperseded(this.path, rollbacks) };
+    }
+    return this.#superseded.collected;
+  }
+
+  async #readFirst(): Promise<void> {
+    const size = statSync(this.#metrics.path, { throwIfNoEntry: false })?.size ?? 0;
+    await this.#diagnostics.read();
+    if (size < LARGE_BYTES) {
+      await this.#metrics.read();
+    } else {
+      this.#sampled = new MetricColumns();
+      this.progress = 0;
+      let before = 0;
+      for (const line of await sampleLines(this.#metrics.path, SAMPLES)) {
+        const record = parseRecord(line);
+        // Tokens of the steps between as well.
+        if (record && record.step > before) {
+          this.#sampled.add({ ...record, tokens: record.tokens * (record.step - before) });
+          before = record.step;
+        }
+      }
+    }
+    this.#tell();
+  }
+
+  async #follow(): Promise<void> {
+    while (!this.#closed) {
+      const started = performance.now();
+      const hasChanged = [await this.#readMetrics(), await this.#diagnostics.read()].includes(true);
+      if (hasChanged) this.#tell();
+      await delay(Math.max(LOOK_MS, 4 * (performance.now() - started)), undefined, { ref: false });
+    }
+  }
+
+  async #readMetrics(): Promise<boolean> {
+    const isFirst = this.#sampled !== undefined;
+    const hasChanged = await this.#metrics.read((bytes, size) => {
+      const progress = bytes / size;
+      if (!isFirst || progress - this.progress < 0.1) return;
+      this.progress = progress;
+      this.#tell();
+    });
+    this.#sampled = undefined;
+    this.progress = 1;
+    return hasChanged || isFirst;
+  }
+
+  #tell(): void {
+    this.version++;
+    for (const wake of this.#wake.splice(0)) wake();
+  }
+}
