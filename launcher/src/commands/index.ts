@@ -8,6 +8,7 @@ import { benchCollectivesCommand } from './benchCollectives.ts';
 import { benchKernelsCommand } from './benchKernels.ts';
 import { benchStepCommand } from './benchStep.ts';
 import { claimsCommand } from './claims.ts';
+import { completionCommand } from './completion.ts';
 import { countCommand } from './count.ts';
 import { dataListCommand } from './dataList.ts';
 import { dataPrepareCommand } from './dataPrepare.ts';
@@ -16,6 +17,7 @@ import { doctorCommand } from './doctor.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { experimentCommand } from './experiment.ts';
 import { exportCommand } from './export.ts';
+import { exportMetricsCommand } from './exportMetrics.ts';
 import { findLrCommand } from './findLr.ts';
 import { generateCommand } from './generate.ts';
 import { hashCommand } from './hash.ts';
@@ -44,6 +46,7 @@ export const COMMANDS: readonly Command[] = [
   psCommand,
   watchCommand,
   tensorboardCommand,
+  exportMetricsCommand,
   stopCommand,
   generateCommand,
   evaluateCommand,
@@ -69,4 +72,5 @@ export const COMMANDS: readonly Command[] = [
   backendInstallCommand,
   backendListCommand,
   doctorCommand,
+  completionCommand,
 ];
