@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { root, setup } from './steps.js';
 
 const MEASUREMENTS = [
-  ...['dense-9m', 'moe-20m', 'dense-34m', 'tiny-100k'].map((shape) => [
+  ...['dense-9m', 'moe-20m', 'dense-34m', 'hybrid-20m', 'tiny-100k'].map((shape) => [
     'bench',
     'step',
     '--shape',

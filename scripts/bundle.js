@@ -21,6 +21,8 @@ const ENTRIES = [
   'launcher/dist/backends/probeEntry.js',
   'packages/collectives/dist/benchWorker.js',
   'packages/collectives/dist/communicationThread.js',
+  'packages/checkpoint/dist/shardThread.js',
+  'packages/checkpoint/dist/verifyThread.js',
   'packages/data/dist/tokenizer/encodeThread.js',
 ].map((file) => join(root, file));
 

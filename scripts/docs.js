@@ -23,6 +23,7 @@ function errorsPage() {
   return `# Errors\n\nGenerated from \`packages/core/src/errors.ts\` by \`npm run docs\`.\n\n${rows.join('\n')}`;
 }
 
+/** @type {Record<string, (rule: any) => string>} */
 const RULES = {
   honoured: ({ by }) => `honoured: ${by}`,
   harmless: ({ because }) => `changes nothing: ${because}`,
@@ -37,7 +38,7 @@ function keysPage() {
     .sort()
     .map((key) => {
       const byRule = new Map();
-      for (const layout of ['gated', 'qwen3', 'qwen3-moe']) {
+      for (const layout of /** @type {const} */ (['gated', 'qwen3', 'qwen3-moe'])) {
         const rule = keyRule(key, layout);
         const text = RULES[rule.kind](rule);
         byRule.set(text, [...(byRule.get(text) ?? []), layout]);

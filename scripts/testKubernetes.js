@@ -65,13 +65,15 @@ if (status !== 0 || verdicts.length !== MANIFESTS.length) {
   );
   process.exit(1);
 }
-const results = MANIFESTS.map(({ title, refusal }, index) => {
-  const { errors } = verdicts[index];
-  const passed = refusal ? refusal.test(errors.join('\n')) : errors.length === 0;
-  process.stdout.write(`${passed ? 'ok' : 'not ok'} ${refusal ? 'refused' : 'taken'}: ${title}\n`);
-  if (!passed) for (const error of errors) process.stdout.write(`  ${error}\n`);
-  return passed;
-});
+const results = MANIFESTS.map(
+  (/** @type {{ title: string, refusal?: RegExp }} */ { title, refusal }, index) => {
+    const { errors } = verdicts[index];
+    const passed = refusal ? refusal.test(errors.join('\n')) : errors.length === 0;
+    process.stdout.write(`${passed ? 'ok' : 'not ok'} ${refusal ? 'refused' : 'taken'}: ${title}\n`);
+    if (!passed) for (const error of errors) process.stdout.write(`  ${error}\n`);
+    return passed;
+  },
+);
 const passed = results.filter(Boolean).length;
 process.stdout.write(`${passed} passed, ${results.length - passed} failed\n`);
 process.exitCode = passed === results.length ? 0 : 1;

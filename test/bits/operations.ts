@@ -14,6 +14,7 @@ import {
   embedding,
   expertFeedForward,
   gatedAttention,
+  gatedDeltaRule,
   gatedFeedForward,
   gateHeads,
   gateWidth,
@@ -29,6 +30,7 @@ import {
   rotaryEmbedding,
   rotaryTable,
   routeExperts,
+  shortConvolution,
   squaredNorms,
   sumTree,
 } from '@sluice/engine';
@@ -130,6 +132,27 @@ function cached(layout: AttentionLayout, seed: number): Results {
   return [y];
 }
 
+/** Heads that fill vectors and such that do not; states that decay at once and such that hardly do. */
+function deltaRule(documents?: Int32Array): Results {
+  return [
+    { keyHeads: 1, valueHeads: 1, keyDim: 128, valueDim: 128, allowNegativeEigenvalues: false },
+    { keyHeads: 2, valueHeads: 6, keyDim: 18, valueDim: 37, allowNegativeEigenvalues: true },
+  ].flatMap((heads, i) => {
+    const layout = { ...heads, batch: 2, sequence: 150, documents };
+    const width = 2 * heads.keyHeads * heads.keyDim + heads.valueHeads * heads.valueDim;
+    const operands = {
+      heads: operand(10 * i + 1, [300, width], 2),
+      logits: operand(10 * i + 2, [300, 2 * heads.valueHeads], 4),
+      aLog: operand(10 * i + 3, [heads.valueHeads], 2),
+      dtBias: operand(10 * i + 4, [heads.valueHeads], 2),
+    };
+    return outcome(({ heads, logits, aLog, dtBias }) => {
+      const [heads_NW, logits_N2V] = [heads!.onTape() as tf.Tensor2D, logits!.onTape() as tf.Tensor2D];
+      return gatedDeltaRule(heads_NW, logits_N2V, { aLog: aLog!, dtBias: dtBias! }, layout);
+    }, operands);
+  });
+}
+
 function router(normalizeTopK: boolean, kind: Partial<RoutingOptions> = {}): Results {
   const [tokens, channels, experts] = [150, 40, 21];
   const loads = randomValues(3, experts).map((value) => (1 + value) / experts);
@@ -149,7 +172,7 @@ function router(normalizeTopK: boolean, kind: Partial<RoutingOptions> = {}): Res
   }, operands);
 }
 
-function experts(): Results {
+function experts(limit?: number): Results {
   const [channels, units] = [41, 27];
   const counts = [130, 0, 7, 61];
   let begin = 0;
@@ -163,8 +186,20 @@ function experts(): Results {
     down: operand(3, [counts.length, channels, units]),
   };
   return outcome(
-    ({ x, gateUp, down }) => expertFeedForward(x!.onTape() as tf.Tensor2D, segments, gateUp!, down!, 1),
+    ({ x, gateUp, down }) =>
+      expertFeedForward(x!.onTape() as tf.Tensor2D, segments, gateUp!, down!, 1, limit),
     operands,
+  );
+}
+
+function feedForward(limit?: number): Results {
+  return outcome(
+    ({ x, gateUp, down }) => gatedFeedForward(x!.onTape() as tf.Tensor2D, gateUp!, down!, limit),
+    {
+      x: operand(1, [150, 37], 2),
+      gateUp: operand(2, [2 * 55, 37]),
+      down: operand(3, [37, 55]),
+    },
   );
 }
 
@@ -336,11 +371,30 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
   gatedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => attention(layout, 10 * i)),
   'gatedAttention of separate documents': () =>
     ATTENTION_SHAPES.flatMap((layout, i) => attention(separated(layout), 10 * i)),
+  'gatedAttention in a window': () =>
+    [100, 33, 1, 70].flatMap((window, i) => attention({ ...ATTENTION_SHAPES[i]!, window }, 10 * i)),
+  'gatedAttention in a window of separate documents': () =>
+    [64, 33, 1, 20].flatMap((window, i) => attention({ ...separated(ATTENTION_SHAPES[i]!), window }, 10 * i)),
+  'cachedAttention in a window': () =>
+    ATTENTION_SHAPES.flatMap((layout, i) => cached({ ...layout, window: 20 }, 10 * i)),
   cachedAttention: () => ATTENTION_SHAPES.flatMap((layout, i) => cached(layout, 10 * i)),
   largestLogits: () => ATTENTION_SHAPES.flatMap(largest),
   'largestLogits of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(largest),
   attentionStatistics: () => ATTENTION_SHAPES.flatMap(statistics),
   'attentionStatistics of separate documents': () => ATTENTION_SHAPES.map(separated).flatMap(statistics),
+  shortConvolution: () =>
+    (['none', 'silu'] as const).flatMap((activation, i) =>
+      outcome(
+        ({ x, weight }) =>
+          shortConvolution(x!.onTape() as tf.Tensor2D, weight!, {
+            ...{ batch: 2, sequence: 100, activation },
+            documents: Int32Array.of(0, 1, 31, 100, 102),
+          }),
+        { x: operand(1, [200, 77], 3), weight: operand(2, [77, 1, 4 + 3 * i]) },
+      ),
+    ),
+  gatedDeltaRule: () => deltaRule(),
+  'gatedDeltaRule of separate documents': () => deltaRule(Int32Array.of(0, 1, 31, 150, 152)),
   gateHeads: () =>
     [true, false].flatMap((isHeadwise) =>
       (['sigmoid', 'silu'] as const).flatMap((activation, i) =>
@@ -356,19 +410,16 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
         ),
       ),
     ),
-  gatedFeedForward: () =>
-    outcome(({ x, gateUp, down }) => gatedFeedForward(x!.onTape() as tf.Tensor2D, gateUp!, down!), {
-      x: operand(1, [150, 37], 2),
-      gateUp: operand(2, [2 * 55, 37]),
-      down: operand(3, [37, 55]),
-    }),
+  gatedFeedForward: () => feedForward(),
+  'gatedFeedForward of limited units': () => feedForward(1.5),
   routeExperts: () => [true, false].flatMap((normalizeTopK) => router(normalizeTopK)),
   'routeExperts by biased sigmoids': () => {
     const bias = new Parameter('bias', [21], randomValues(4, 21));
     return router(true, { router: 'sigmoid', scalingFactor: 2.5, bias });
   },
   dispatchTokens: dispatch,
-  expertFeedForward: experts,
+  expertFeedForward: () => experts(),
+  'expertFeedForward of limited units': () => experts(1.5),
   linearCrossEntropy: () =>
     (
       [

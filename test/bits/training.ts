@@ -38,6 +38,19 @@ const MODELS = {
     gate: { granularity: 'headwise' },
     experts: { count: 6, topK: 2, intermediateSize: 44 },
   },
+  hybrid: {
+    numLayers: 3,
+    intermediateSize: 76,
+    zeroCentredNorms: 'all',
+    layers: {
+      kinds: {
+        linear: { mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 6, keyDim: 20, valueDim: 12 } },
+        conv: { mixer: { kind: 'short-convolution', taps: 5 } },
+        near: { window: 21 },
+      },
+      pattern: ['linear', 'conv', 'near'],
+    },
+  },
 };
 
 function configOf(model: object, optimizer: object): RunConfig {
@@ -77,6 +90,8 @@ async function train(model: object, optimizer = {}, text: TokenSource = source):
 export const TRAININGS: Readonly<Record<string, () => Promise<ArrayBufferView[]>>> = {
   'training of a dense model': () => train(MODELS.dense),
   'training of a mixture of experts': () => train(MODELS.experts),
+  'training of a hybrid of mixers': () => train(MODELS.hybrid),
+  'training of a hybrid of mixers on separate documents': () => train(MODELS.hybrid, {}, separate),
   'training with Muon': () => train(MODELS.experts, { kind: 'muon' }),
   'training of a dense model on separate documents': () => train(MODELS.dense, {}, separate),
   'training of a mixture of experts on separate documents': () => train(MODELS.experts, {}, separate),

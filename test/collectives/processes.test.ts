@@ -5,6 +5,7 @@ import {
   Communicator,
   ControlServer,
   generateCurveKeys,
+  type OperationRecord,
   PROTOCOL_VERSION,
 } from '@sluice/collectives';
 import test from 'ava';
@@ -57,6 +58,30 @@ for (const way of WAYS) {
     await end();
   });
 }
+
+test('a record tells of each operation when it was launched, when all were there, and when it ended', async (t) => {
+  const { server, exits, end } = await startRun({ worldSize: 2 });
+  await server.ready();
+  const records = await server.callAll<OperationRecord & { after: boolean }>('watch', {});
+  for (const { operations, waits, after } of records) {
+    t.deepEqual(
+      operations.map(({ name, bytes, group }) => [name, bytes, group]),
+      [
+        ['allToAll', 40, [0, 1]],
+        ['allReduce', 400_000, [0, 1]],
+      ],
+    );
+    for (const { launched, begun, ended } of operations) {
+      t.true(launched <= ended && begun <= ended && Number.isFinite(ended));
+    }
+    t.true(waits.some(({ operation }) => operation === 'allReduce'));
+    t.true(waits.every(({ start, begun, end }) => start <= begun && begun <= end));
+    t.true(after);
+  }
+  await server.callAll('stop', {}, { kind: 'stop' });
+  await Promise.all(exits);
+  await end();
+});
 
 test('a worker alone needs nobody', async (t) => {
   const { server, exits, end } = await startRun({ worldSize: 1 });
@@ -151,7 +176,7 @@ test('a worker whose machine falls silent is lost after a while', async (t) => {
   const worker = new Dealer({ linger: 0 });
   worker.connect(server.endpoint);
   const hello = { token: server.token, rank: 0, host: 'elsewhere', pid: 1, endpoint: 'tcp://127.0.0.1:1' };
-  await worker.send(new Packr({ useRecords: false }).pack([1, 'hello', hello]));
+  await worker.send(new Packr({ useRecords: false }).pack([PROTOCOL_VERSION, 'hello', hello]));
   const error = await server.lost;
   t.regex(error.message, /rank 0 is lost: no heartbeat for \d+ s/);
   worker.close();
@@ -224,7 +249,7 @@ test.serial('a process of another version is refused, with both versions', async
   const [, kind, body] = new Packr({ useRecords: false }).unpack(answer!);
   t.is(kind, 'refused');
   t.is(body.error.code, 'SLUICE_E_PROTOCOL_VERSION');
-  t.regex(body.error.message, /version 99 .* version 1/);
+  t.regex(body.error.message, /version 99 .* version 2/);
   stranger.close();
   await server.close();
 });
@@ -235,8 +260,8 @@ test.serial('whoever lacks the secret of the run, or sends rubbish, gets no answ
   stranger.connect(server.endpoint);
   const pack = (message: unknown) => new Packr({ useRecords: false }).pack(message);
   const hello = { token: 'guess', rank: 0, host: 'h', pid: 1, endpoint: 'tcp://127.0.0.1:1' };
-  await stranger.send(pack([1, 'hello', hello]));
-  await stranger.send(pack([1, 'result', { id: 1, value: 0 }]));
+  await stranger.send(pack([PROTOCOL_VERSION, 'hello', hello]));
+  await stranger.send(pack([PROTOCOL_VERSION, 'result', { id: 1, value: 0 }]));
   await stranger.send(Buffer.from([0xc1, 0xff, 0x00]));
   await stranger.send(pack('hello'));
   const raw = connect(Number(server.endpoint.split(':').pop()), '127.0.0.1');

@@ -144,6 +144,19 @@ await communicator.serve({
       };
     });
   },
+  /** What is recorded of an all-to-all and an all-reduce. */
+  async watch() {
+    const counts = consecutiveRanges(new Array<number>(size).fill(10));
+    const trade = () =>
+      world.allToAll(new Float32Array(10 * size), counts, new Float32Array(10 * size), counts);
+    trade().wait();
+    const finish = communicator.record();
+    trade().wait();
+    world.allReduce(sharedFloat32(100_000)).wait();
+    const record = finish();
+    trade().wait();
+    return { ...record, after: communicator.blocked.record === undefined };
+  },
   /** Only some ranks come to the barrier. */
   meet({ absent }: { absent: number }) {
     communicator.progress(`meeting without rank ${absent}`);

@@ -1,7 +1,9 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { type MessageHeader, TcpProxy, ZeroMqTransport } from '@sluice/collectives';
-import test from 'ava';
+import { setTimeout } from 'node:timers/promises';
+import { type MessageHeader, type Payload, TcpProxy, ZeroMqTransport } from '@sluice/collectives';
+import test, { type ExecutionContext } from 'ava';
+import { OwnMemory } from '../../packages/collectives/src/peerMemory.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const HEADER: MessageHeader = {
@@ -80,3 +82,59 @@ test('where peers reach a rank by a number that is none of its machine’s, it l
   await once(socket, 'connect');
   t.pass();
 });
+
+/** Two transports of this process, connected, and what the second is sent by the first. */
+async function pairOn(t: ExecutionContext, readsMemory: boolean) {
+  const directory = temporaryDirectory(t);
+  const token = `${directory}${readsMemory}`;
+  const open = (rank: number) => ZeroMqTransport.open({ kind: 'ipc', rank, token, directory, readsMemory });
+  const [sender, receiver] = await Promise.all([open(0), open(1)]);
+  const endpoints = [sender.endpoint, receiver.endpoint];
+  for (const transport of [sender, receiver]) transport.connect(endpoints);
+  const payloads: Payload[] = [];
+  let onPayload: () => void = () => {};
+  receiver.onMessage((_, payload) => {
+    payloads.push(payload!);
+    onPayload();
+  });
+  sender.onMessage(() => {});
+  t.teardown(() => Promise.all([sender.close(), receiver.close()]));
+  const send = async (bytes: Uint8Array) => {
+    const came = new Promise<void>((resolve) => {
+      onPayload = resolve;
+    });
+    await sender.send(1, { ...HEADER, kind: 'data', total: bytes.length }, bytes);
+    await came;
+    return payloads.at(-1)!;
+  };
+  return { send };
+}
+
+for (const [name, readsMemory] of [
+  ['in the memory of their sender', true],
+  ['through the shared ring', false],
+] as const)
+  test(`large payloads are read ${name}, whole and in parts`, async (t) => {
+    const { send } = await pairOn(t, readsMemory);
+    const isPossible = OwnMemory.open('x', 0) !== undefined;
+    const expected = readsMemory && isPossible ? 'PeerPayload' : 'RingPayload';
+    const bytes = new Uint8Array(new SharedArrayBuffer(1 << 20)).map((_, i) => (i * 31) % 251);
+    // What the peers can read of each other they find out beside the first messages.
+    let payload = await send(bytes);
+    for (let i = 0; i < 100 && !(payload.constructor.name === expected); i++) {
+      payload.release();
+      await setTimeout(20);
+      payload = await send(bytes);
+    }
+    t.is(payload.constructor.name, expected);
+    t.is(payload.byteLength, bytes.length);
+    const whole = Buffer.alloc(bytes.length);
+    payload.copyTo(whole);
+    t.true(whole.equals(bytes));
+    const part = payload.view(70_001, 5000, new Uint8Array(5000));
+    t.true(whole.subarray(70_001, 75_001).equals(part));
+    const kept = payload.keep();
+    kept.copyTo(whole.fill(0));
+    t.true(whole.equals(bytes));
+    kept.release();
+  });

@@ -114,6 +114,29 @@ test.serial(
   },
 );
 
+test.serial(
+  'a hybrid of mixers has the same bits in other layouts and after kills, and generates',
+  async (t) => {
+    const linear = '{mixer: {kind: gated-delta-net, keyHeads: 1, valueHeads: 2, keyDim: 8, valueDim: 8}}';
+    const kinds = `{linear: ${linear}, conv: {mixer: {kind: short-convolution}}, near: {window: 9}}`;
+    sandbox.write(
+      'hybrid.yaml',
+      `extends: dense.yaml\nmodel:\n  numLayers: 3\n  layers: {kinds: ${kinds}, pattern: [linear, conv, near]}\n`,
+    );
+    const quiet = await sandbox.json<Trained>('train hybrid.yaml --run-dir hybrid-quiet --threads 2');
+    await sandbox.json('train hybrid.yaml --run-dir hybrid --workers 2 --threads 1 --until-step 5');
+    t.is((await sandbox.json<Trained>('resume hybrid --workers 4')).weightsHash, quiet.weightsHash);
+    t.is(diagnosticsOf('hybrid'), diagnosticsOf('hybrid-quiet'));
+    const verified = await sandbox.json<{ identical: boolean; weightsHash: string }>(
+      'verify-resume hybrid.yaml --workers 2 --threads 1 --kills 1 --seed 4',
+    );
+    t.true(verified.identical);
+    t.is(verified.weightsHash, quiet.weightsHash);
+    const { tokens } = await sandbox.json<{ tokens: number }>('generate hybrid --prompt the --max-tokens 20');
+    t.is(tokens, 20);
+  },
+);
+
 test.serial('QK-clip clips the same on other numbers of workers, and after a resume', async (t) => {
   const clip = 'model:\n  qkNorm: false\noptimizer:\n  qkClip: {threshold: 0.01}\n';
   sandbox.write('clipped.yaml', `extends: dense.yaml\n${clip}`);

@@ -40,11 +40,21 @@ test.serial('a run is exported with its tokenizer, used from there, and imported
   t.is(fromCorpus.loss, own.loss);
 });
 
-test.serial('a gated mixture of experts has no layout, and is told so', async (t) => {
-  await sandbox.json('train moe.yaml --run-dir moe --until-step 1');
-  const { code, stdout } = await sandbox.start('export moe --hf moe-hf --json').ended;
-  t.is(code, 1);
-  const { error } = JSON.parse(stdout);
-  t.is(error.code, 'SLUICE_E_HF_UNSUPPORTED');
-  t.regex(error.message, /no layout has both a gate and experts.*a shared expert/);
-});
+test.serial(
+  'a gated mixture of experts is exported in the layout of Qwen3-Next, with the same logits',
+  async (t) => {
+    await sandbox.json('train moe.yaml --run-dir moe --until-step 1');
+    const { layout, notes } = await sandbox.json<{ layout: string; notes: string[] }>(
+      'export moe --hf moe-hf',
+    );
+    t.is(layout, 'qwen3-next');
+    t.regex(notes.join('; '), /gains w of norms as w − 1.*gate weights 0/);
+    writeFileSync(join(sandbox.path, 'ids.json'), '[[5, 4, 3, 2], [300, 200, 100, 0]]');
+    await sandbox.json('logits moe --ids ids.json --out moe.json');
+    await sandbox.json('logits moe-hf --ids ids.json --out moe-hf.json');
+    const read = (name: string): string => readFileSync(join(sandbox.path, name), 'utf8');
+    t.is(read('moe-hf.json'), read('moe.json'));
+    const refused = await sandbox.start('export moe --hf other --layout qwen3-moe --json').ended;
+    t.regex(JSON.parse(refused.stdout).error.message, /use the layout qwen3-next.*a shared expert/);
+  },
+);

@@ -6,8 +6,10 @@
 
 import {
   type AttentionLayout,
+  type DeltaRuleLayout,
   expertFeedForward,
   gatedAttention,
+  gatedDeltaRule,
   gatedFeedForward,
   linear,
   linearCrossEntropy,
@@ -294,6 +296,111 @@ test('gated attention', (t) => {
         outputGradient(length * headDim),
       ),
       4e-6,
+    );
+  }
+});
+
+/** The gated delta rule of one head as a recurrence, and its gradients, through its steps from the last to the first. */
+function deltaRule(
+  { heads, logits, aLog, dtBias }: Record<'heads' | 'logits' | 'aLog' | 'dtBias', Float64Array>,
+  [length, dim]: readonly [number, number],
+  dy: Float64Array,
+): Computed {
+  const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
+  const [rate, scale] = [Math.exp(aLog[0]!), dim ** -0.5];
+  const output = new Float64Array(length * dim);
+  let state = new Float64Array(dim * dim);
+  const steps = Array.from({ length }, (_, token) => {
+    const part = (i: number) => heads.slice((3 * token + i) * dim, (3 * token + i + 1) * dim);
+    const [x, y, v] = [part(0), part(1), part(2)] as const;
+    const [lengthX, lengthY] = [Math.sqrt(dot(x, x) + 1e-6), Math.sqrt(dot(y, y) + 1e-6)];
+    const [q, k] = [x.map((value) => (value / lengthX) * scale), y.map((value) => value / lengthY)];
+    const a = logits[2 * token + 1]! + dtBias[0]!;
+    const [beta, g] = [sigmoid(logits[2 * token]!), -rate * Math.log1p(Math.exp(a))];
+    const before = state.map((value) => value * Math.exp(g));
+    const rest = v.map((value, c) => value - k.reduce((sum, one, i) => sum + one * before[i * dim + c]!, 0));
+    const u = rest.map((value) => beta * value);
+    state = before.map((value, at) => value + k[Math.floor(at / dim)]! * u[at % dim]!);
+    for (let i = 0; i < dim; i++)
+      for (let c = 0; c < dim; c++) output[token * dim + c]! += q[i]! * state[i * dim + c]!;
+    return { q, k, lengthX, lengthY, a, beta, g, before, rest, u, after: state };
+  });
+  const dHeads = new Float64Array(heads.length);
+  const dLogits = new Float64Array(logits.length);
+  const [dALog, dDtBias] = [new Float64Array(1), new Float64Array(1)];
+  const dState = new Float64Array(dim * dim);
+  for (const [token, step] of [...steps.entries()].reverse()) {
+    const { q, k, lengthX, lengthY, a, beta, g, before, rest, u, after } = step;
+    const dO = dy.subarray(token * dim, (token + 1) * dim);
+    const [dq, dk, du] = [new Float64Array(dim), new Float64Array(dim), new Float64Array(dim)];
+    for (let i = 0; i < dim; i++) {
+      for (let c = 0; c < dim; c++) {
+        const at = i * dim + c;
+        dState[at]! += q[i]! * dO[c]!;
+        dq[i]! += after[at]! * dO[c]!;
+        dk[i]! += dState[at]! * u[c]!;
+        du[c]! += dState[at]! * k[i]!;
+      }
+    }
+    let dG = 0;
+    for (let i = 0; i < dim; i++) {
+      for (let c = 0; c < dim; c++) {
+        const at = i * dim + c;
+        dk[i]! -= beta * before[at]! * du[c]!;
+        dState[at]! -= beta * k[i]! * du[c]!;
+        dG += dState[at]! * before[at]!;
+        dState[at]! *= Math.exp(g);
+      }
+    }
+    const slope = -dG * rate * sigmoid(a);
+    dLogits.set([dot(du, rest) * beta * (1 - beta), slope], 2 * token);
+    dALog[0]! += dG * g;
+    dDtBias[0]! += slope;
+    const place = (i: number, values: Float64Array) => dHeads.set(values, (3 * token + i) * dim);
+    const unitQ = q.map((value) => value / scale);
+    place(
+      0,
+      dq.map((value, i) => (scale * (value - unitQ[i]! * dot(unitQ, dq))) / lengthX),
+    );
+    place(
+      1,
+      dk.map((value, i) => (value - k[i]! * dot(k, dk)) / lengthY),
+    );
+    place(
+      2,
+      du.map((value) => beta * value),
+    );
+  }
+  return { output, gradients: { heads: dHeads, logits: dLogits, aLog: dALog, dtBias: dDtBias } };
+}
+
+test('gated delta rule', (t) => {
+  for (const [length, dim, aLog] of [
+    [512, 32, 0],
+    [300, 64, -3],
+  ] as const) {
+    const layout: DeltaRuleLayout = {
+      ...{ batch: 1, sequence: length, keyHeads: 1, valueHeads: 1, keyDim: dim, valueDim: dim },
+      allowNegativeEigenvalues: false,
+    };
+    const operands = {
+      heads: operand(1, [length, 3 * dim], 2),
+      logits: operand(2, [length, 2], 3),
+      aLog: { shape: [1], values: Float32Array.of(aLog) },
+      dtBias: operand(4, [1]),
+    };
+    isAccurate(
+      t,
+      `${length} tokens, head ${dim}, decay rate e^${aLog}`,
+      (p) => gatedDeltaRule(onTape(p.heads), onTape(p.logits), { aLog: p.aLog!, dtBias: p.dtBias! }, layout),
+      operands,
+      deltaRule(
+        doublesOf(operands) as Parameters<typeof deltaRule>[0],
+        [length, dim],
+        outputGradient(length * dim),
+      ),
+      // Those of the decay's parameters are one sum over all tokens, of terms of both signs.
+      1e-5,
     );
   }
 });

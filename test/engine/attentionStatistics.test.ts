@@ -8,7 +8,7 @@ import {
 } from '@sluice/engine';
 import test from 'ava';
 import fc from 'fast-check';
-import { documentLengths, layoutOf, withDocuments } from './support/attention.ts';
+import { anyWindow, documentLengths, layoutOf, withDocuments } from './support/attention.ts';
 import { randomValues, relativeError } from './support/differential.ts';
 
 test.before(async () => {
@@ -52,15 +52,23 @@ const shapes = fc.record({
 
 test('the kernel agrees with the definition, with and without a place that is no token', (t) => {
   fc.assert(
-    fc.property(shapes, fc.nat(1000), fc.boolean(), fc.boolean(), (sizes, seed, hasSinks, areSeparate) => {
-      const { q, k, layout: packed } = operands(sizes, seed);
-      const { batch, sequence, keyValueHeads, group, headDim } = sizes;
-      const whole = layoutOf([batch, sequence, keyValueHeads, group, headDim], 'none');
-      const layout = areSeparate ? withDocuments(whole, documentLengths(batch, sequence, seed)) : packed;
-      const all = { q, k, layout, ...(hasSinks && { sinks: randomValues(seed, layout.heads, 3) }) };
-      const error = relativeError(numbersOf(all), definition(all));
-      t.true(error < 2e-6, `${error}`);
-    }),
+    fc.property(
+      shapes,
+      fc.nat(1000),
+      fc.boolean(),
+      fc.boolean(),
+      anyWindow,
+      (sizes, seed, hasSinks, areSeparate, window) => {
+        const { q, k, layout: packed } = operands(sizes, seed);
+        const { batch, sequence, keyValueHeads, group, headDim } = sizes;
+        const whole = layoutOf([batch, sequence, keyValueHeads, group, headDim], 'none');
+        const rows = areSeparate ? withDocuments(whole, documentLengths(batch, sequence, seed)) : packed;
+        const layout = { ...rows, window };
+        const all = { q, k, layout, ...(hasSinks && { sinks: randomValues(seed, layout.heads, 3) }) };
+        const error = relativeError(numbersOf(all), definition(all));
+        t.true(error < 2e-6, `${error}`);
+      },
+    ),
     { numRuns: 60 },
   );
 });

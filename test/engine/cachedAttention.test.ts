@@ -10,7 +10,7 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
-import { type AttentionShape, anyGate, layoutOf } from './support/attention.ts';
+import { type AttentionShape, anyGate, anyWindow, layoutOf } from './support/attention.ts';
 import { randomValues, relativeError } from './support/differential.ts';
 
 interface Case {
@@ -90,12 +90,20 @@ const anyShape = fc.tuple(
 for (const backend of ['native', 'cpu']) {
   test(`new tokens attend to cached ones as within the whole sequence, on ${backend}`, (t) => {
     fc.assert(
-      fc.property(anyShape, anyGate, fc.nat(), fc.boolean(), (shape, gate, seed, isCapped) => {
-        const plain = makeCase(shape, gate, seed);
-        const attention = isCapped ? { ...plain, layout: { ...plain.layout, scoreCap: 1.5 } } : plain;
-        const error = relativeError(cached(backend, attention), whole('cpu', attention));
-        t.true(error < 1e-5, `${JSON.stringify(attention.layout)} after ${attention.past}: ${error}`);
-      }),
+      fc.property(
+        anyShape,
+        anyGate,
+        anyWindow,
+        fc.nat(),
+        fc.boolean(),
+        (shape, gate, window, seed, isCapped) => {
+          const plain = makeCase(shape, gate, seed);
+          const scoreCap = isCapped ? 1.5 : undefined;
+          const attention = { ...plain, layout: { ...plain.layout, scoreCap, window } };
+          const error = relativeError(cached(backend, attention), whole('cpu', attention));
+          t.true(error < 1e-5, `${JSON.stringify(attention.layout)} after ${attention.past}: ${error}`);
+        },
+      ),
       { numRuns: 30 },
     );
   });

@@ -10,9 +10,16 @@ import {
   statisticsOfHead,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { anyGate, anyHeadDim, documentLengths, layoutOf, withDocuments } from './support/attention.ts';
+import {
+  anyGate,
+  anyHeadDim,
+  anyWindow,
+  documentLengths,
+  layoutOf,
+  withDocuments,
+} from './support/attention.ts';
 import {
   finiteDifferences,
   type Operands,
@@ -21,6 +28,7 @@ import {
   randomValues,
   relativeError,
   runOperation,
+  sameBits,
   threadsChangeNoBit,
   worstError,
 } from './support/differential.ts';
@@ -54,8 +62,8 @@ const anyShape = fc.tuple(
 
 test('attention tells the largest logit of each head in passing, and computes the same', (t) => {
   fc.assert(
-    fc.property(anyShape, anyGate, fc.nat(), (shape, gate, seed) => {
-      const layout = layoutOf(shape, gate);
+    fc.property(anyShape, anyGate, anyWindow, fc.nat(), (shape, gate, window, seed) => {
+      const layout = { ...layoutOf(shape, gate), window };
       const operands = operandsOf(layout, seed);
       let told = new Float32Array();
       const telling: Operation = ({ q, k, v, gate }) => {
@@ -82,19 +90,26 @@ test('attention tells the largest logit of each head in passing, and computes th
 
 test('the native kernel agrees with the reference over random shapes', (t) => {
   fc.assert(
-    fc.property(anyShape, anyGate, fc.nat(), fc.boolean(), (shape, gate, seed, areSeparate) => {
-      const packed = layoutOf(shape, gate);
-      const lengths = documentLengths(packed.batch, packed.sequence, seed);
-      const layout = areSeparate ? withDocuments(packed, lengths) : packed;
-      const operands = operandsOf(layout, seed);
-      const attention = attentionOf(layout);
-      const error = worstError(
-        runOperation('native', attention, operands),
-        runOperation('cpu', attention, operands),
-      );
-      t.true(error < 1e-5, `${JSON.stringify(layout)}: ${error}`);
-    }),
-    { numRuns: 40 },
+    fc.property(
+      anyShape,
+      anyGate,
+      anyWindow,
+      fc.nat(),
+      fc.boolean(),
+      (shape, gate, window, seed, areSeparate) => {
+        const packed = { ...layoutOf(shape, gate), window };
+        const lengths = documentLengths(packed.batch, packed.sequence, seed);
+        const layout = areSeparate ? withDocuments(packed, lengths) : packed;
+        const operands = operandsOf(layout, seed);
+        const attention = attentionOf(layout);
+        const error = worstError(
+          runOperation('native', attention, operands),
+          runOperation('cpu', attention, operands),
+        );
+        t.true(error < 1e-5, `${JSON.stringify(layout)}: ${error}`);
+      },
+    ),
+    { numRuns: 60 },
   );
 });
 
@@ -121,10 +136,12 @@ function plainAttention(
   { q, k, v, gate }: Readonly<Record<string, Float64Array>>,
 ): Float64Array {
   const { batch, sequence, documents, heads, keyValueHeads, headDim, gate: kind, scoreCap: cap } = layout;
+  const { window = Number.POSITIVE_INFINITY } = layout;
   const capped = (score: number) => (cap === undefined ? score : cap * Math.tanh(score / cap));
   const y = new Float64Array(q!.length);
   for (let token = 0; token < batch * sequence; token++) {
-    const firstToken = documents?.findLast((start) => start <= token) ?? token - (token % sequence);
+    const begin = documents?.findLast((start) => start <= token) ?? token - (token % sequence);
+    const firstToken = Math.max(begin, token + 1 - window);
     for (let head = 0; head < heads; head++) {
       const at = (token * heads + head) * headDim;
       const shared = Math.floor((head * keyValueHeads) / heads);
@@ -152,7 +169,8 @@ function plainAttention(
 test('the gradient agrees with finite differences in double precision', (t) => {
   for (const gate of ['none', 'elementwise', 'headwise'] as const) {
     const packed = layoutOf([2, 7, 2, 2, 4], gate);
-    for (const layout of [packed, withDocuments(packed, [3, 1, 3, 5, 2])]) {
+    const separate = withDocuments(packed, [3, 1, 3, 5, 2]);
+    for (const layout of [packed, separate, { ...packed, window: 3 }, { ...separate, window: 2 }]) {
       const operands = operandsOf(layout);
       const expected = finiteDifferences((doubles) => plainAttention(layout, doubles), operands);
       t.true(worstError(runOperation('native', attentionOf(layout), operands), expected) < 2e-5, gate);
@@ -162,20 +180,21 @@ test('the gradient agrees with finite differences in double precision', (t) => {
 
 test('a document that is kept apart has the bits that it has alone, wherever it begins', (t) => {
   // Lengths and beginnings that lie on and beside the borders of the kernel's blocks, for one panel of a head and for two.
-  for (const [lengths, group, scoreCap] of [
-    [[1, 63, 64, 65, 7, 130, 31, 39], 2, undefined],
-    [[33, 129, 2, 96, 140], 9, undefined],
-    [[400], 1, undefined],
-    [[1, 63, 64, 65, 207], 2, 1.5],
+  for (const [lengths, group, scoreCap, window] of [
+    [[1, 63, 64, 65, 7, 130, 31, 39], 2, undefined, undefined],
+    [[33, 129, 2, 96, 140], 9, undefined, undefined],
+    [[400], 1, undefined, undefined],
+    [[1, 63, 64, 65, 207], 2, 1.5, undefined],
+    [[1, 63, 64, 65, 7, 130, 31, 39], 2, undefined, 50],
   ] as const) {
     for (const gate of ['none', 'elementwise', 'headwise'] as const) {
-      const layout = { ...withDocuments(layoutOf([1, 400, 2, group, 32], gate), lengths), scoreCap };
+      const layout = { ...withDocuments(layoutOf([1, 400, 2, group, 32], gate), lengths), scoreCap, window };
       const operands = operandsOf(layout);
       const dy = randomValues(99, 400 * 2 * group * 32);
       const all = runWithGradient(layout, operands, dy);
       for (const [i, begin] of layout.documents!.entries()) {
         const length = lengths[i]!;
-        const one = { ...layoutOf([1, length, 2, group, 32], gate), scoreCap };
+        const one = { ...layoutOf([1, length, 2, group, 32], gate), scoreCap, window };
         const alone = runWithGradient(one, rowsOf(operands, begin, length), dy.slice(begin * 64 * group));
         for (const [name, values] of Object.entries(alone)) {
           const width = values.length / length;
@@ -222,14 +241,42 @@ test('scores may be capped before their softmax', (t) => {
   }
 });
 
-test('a long sequence agrees with double precision', (t) => {
-  const layout = layoutOf([1, 700, 1, 2, 32], 'elementwise');
+test('a long sequence agrees with double precision, with a window and without', (t) => {
+  for (const window of [undefined, 100])
+    agreesWithDoubles(t, { ...layoutOf([1, 700, 1, 2, 32], 'elementwise'), window });
+});
+
+function agreesWithDoubles(t: ExecutionContext, layout: AttentionLayout) {
   const operands = operandsOf(layout);
   const doubles = Object.fromEntries(
     Object.entries(operands).map(([name, { values }]) => [name, Float64Array.from(values)]),
   );
   const { output } = runOperation('native', attentionOf(layout), operands);
   t.true(relativeError(output, plainAttention(layout, doubles)) < 2e-6);
+}
+
+test('a window that is as long as the sequence changes no bit', (t) => {
+  const layout = layoutOf([2, 150, 2, 2, 18], 'elementwise');
+  const operands = operandsOf(layout);
+  const without = runOperation('native', attentionOf(layout), operands);
+  for (const window of [150, 151, 1e6]) {
+    t.true(
+      sameBits(runOperation('native', attentionOf({ ...layout, window }), operands), without),
+      `${window}`,
+    );
+  }
+});
+
+test('a token that the window has left behind changes nothing', (t) => {
+  const layout = { ...layoutOf([1, 200, 1, 2, 16], 'none'), window: 40 };
+  const operands = operandsOf(layout);
+  const before = runOperation('native', attentionOf(layout), operands).output;
+  for (const token of [0, 31, 63, 100]) {
+    const changed = withRowsChanged(operands, token, token + 1);
+    const after = runOperation('native', attentionOf(layout), changed).output;
+    t.true(rowsAreSame(before, after, token + 40, 200, 32), `${token}`);
+    t.false(rowsAreSame(before, after, token + 39, token + 40, 32), `${token}`);
+  }
 });
 
 test('the number of threads changes no bit, whether items or blocks are shared out', (t) => {
@@ -243,6 +290,10 @@ test('the number of threads changes no bit, whether items or blocks are shared o
     t.true(threadsChangeNoBit(attentionOf(layout), operands, [1, 2, 3, 5]), `${shape}`);
     const separate = withDocuments(layout, documentLengths(layout.batch, layout.sequence, 9));
     t.true(threadsChangeNoBit(attentionOf(separate), operands, [1, 2, 3, 5]), `documents, ${shape}`);
+    t.true(
+      threadsChangeNoBit(attentionOf({ ...layout, window: 70 }), operands, [1, 2, 3, 5]),
+      `window, ${shape}`,
+    );
   }
 });
 

@@ -92,6 +92,20 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
   sumAxis: [floats(N * C * E), floats(N * E), N, C, E, 1],
   softmax: [floats(N * C), floats(N * C), N, C],
   rotaryEmbedding: [floats(16), floats(2), floats(2), floats(16), Int32Array.of(0, 2, 4), 2, 2, 2, false],
+  shortConvolution: [floats(4 * C), floats(C * K), floats(4 * C), Int32Array.of(0, 2, 4), 2, C, K, true],
+  shortConvolutionBackward: [
+    ...[floats(4 * C), floats(C * K), floats(4 * C), floats(4 * C), floats(C * K)],
+    ...[Int32Array.of(0, 2, 4), 2, C, K, true, true],
+  ],
+  gatedDeltaRule: [
+    ...[floats(2 * 20), floats(2 * 4), floats(2), floats(2), floats(2 * 12), floats(2 * 4 * 6)],
+    ...[Int32Array.of(0, 2), 1, 1, 2, 4, 6, true],
+  ],
+  gatedDeltaRuleBackward: [
+    ...[floats(2 * 20), floats(2 * 4), floats(2), floats(2), floats(2 * 12)],
+    ...[floats(2 * 20), floats(2 * 4), floats(2), floats(2), false, true],
+    ...[Int32Array.of(0, 2), 1, 1, 2, 4, 6, true],
+  ],
   attentionStatistics: [
     floats(16),
     floats(8),
@@ -102,6 +116,7 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
     2,
     1,
     2,
+    0,
   ],
 };
 

@@ -34,7 +34,12 @@ function countingClock() {
 
 test.serial('what a profile tells adds up, each moment counted once', async (t) => {
   step(); // The first one also takes memory from the core.
-  const { entries, totalMs } = await profile(() => void step(), countingClock());
+  const spans: { name: string; start: number; end: number }[] = [];
+  const { entries, totalMs } = await profile(
+    () => void step(),
+    countingClock(),
+    ({ name }, start, end) => spans.push({ name, start, end }),
+  );
   const told = entries.reduce((sum, entry) => sum + timeOf(entry), 0);
   t.true(told > 0 && told <= totalMs);
   const find = (name: string, pass: string) => entries.find((e) => e.name === name && e.pass === pass);
@@ -43,6 +48,11 @@ test.serial('what a profile tells adds up, each moment counted once', async (t) 
   t.like(find('SluiceLinear', 'backward'), { calls: 1, nativeMs: 2, javascriptMs: 3 });
   t.like(find('SluiceRmsNorm', 'backward'), { calls: 1, nativeMs: 1 });
   t.like(find('Abs', 'forward'), { calls: 1, nativeMs: 0, javascriptMs: 1 });
+  t.is(
+    spans.reduce((sum, { start, end }) => sum + end - start, 0),
+    told,
+  );
+  for (const [i, { start }] of spans.entries()) if (i > 0) t.true(start >= spans[i - 1]!.end);
   for (const [i, entry] of entries.entries()) if (i > 0) t.true(timeOf(entry) <= timeOf(entries[i - 1]!));
 });
 

@@ -14,7 +14,7 @@ import { unwatched } from './support/unwatched.ts';
 async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers = fakeWorkers()) {
   const config = {
     ...smallConfig({ checkpoint: { everySteps: 4 } }),
-    diagnostics: { everySteps, sequences: 6 },
+    diagnostics: { everySteps, sequences: 6, timelineEverySteps: 0 },
   };
   const journal = openJournal(join(temporaryDirectory(t), 'journal.jsonl'));
   t.teardown(() => journal.close());
@@ -29,6 +29,8 @@ async function run(t: ExecutionContext, everySteps: number, workers: FakeWorkers
       step: () => {},
       wentBack: () => {},
       saved: () => {},
+      saveRequested: () => {},
+      saveStaged: () => {},
       saveFailed: () => {},
     },
     stop: { requested: false },

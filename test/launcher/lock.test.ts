@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test from 'ava';
 import { acquireLock, acquireRunLock, lockOwner } from '../../launcher/src/run/lock.ts';
 import { ownIdentity, processStart } from '../../launcher/src/run/processIdentity.ts';
@@ -163,5 +163,7 @@ test('whoever was taken over finds out before it writes', (t) => {
   t.notThrows(() => later.assertOwned(), 'the one before does not take the lock away');
   rmSync(path);
   t.throws(() => later.assertOwned(), { code: 'SLUICE_E_RUN_TAKEN_OVER', message: /its lock was removed/ });
+  rmSync(dirname(path), { recursive: true });
+  t.notThrows(() => later.assertOwned(), 'a mount that vanishes with the lock is nobody who takes it over');
   later.release();
 });

@@ -67,6 +67,8 @@ function setUp(t: ExecutionContext, spikes: object, { isHigh, movesBy = () => 1 
       activity: () => {},
       step: () => {},
       saved: () => {},
+      saveRequested: () => {},
+      saveStaged: () => {},
       saveFailed: () => {},
       wentBack: ({ to }) => wentBack.push(to),
     },

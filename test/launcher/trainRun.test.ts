@@ -38,6 +38,8 @@ function setUp(t: ExecutionContext, setting: Setting = {}) {
       },
       wentBack: ({ step, to }) => workers.calls.push(`back ${step} ${to}`),
       saved: (step) => workers.calls.push(`saved ${step}`),
+      saveRequested: () => {},
+      saveStaged: () => {},
       saveFailed: (step, reason) => workers.calls.push(`unsaved ${step} ${reason}`),
     },
     stop: { requested: false },

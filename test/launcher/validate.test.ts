@@ -53,6 +53,12 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     /qkClip is given, but the model has a gate that adds to the query/,
   ],
   [
+    'replicas that are no power of two',
+    { parallel: { lanes: 4, synchronize: { everySteps: 5, replicas: 3 } } },
+    'SLUICE_E_SYNCHRONIZE_INVALID',
+    /replicas is 3, not a power of two/,
+  ],
+  [
     'grains that do not fill the lanes',
     { batch: { sequences: 6 } },
     'SLUICE_E_BATCH_INDIVISIBLE',

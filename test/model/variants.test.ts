@@ -78,6 +78,70 @@ const VARIANTS: Readonly<Record<string, object>> = {
     intermediateSize: undefined,
     experts: { count: 4, topK: 2, intermediateSize: 6, normalizeTopK: false, balanceBias: {} },
   },
+  'norms around zero, a rotary embedding of half a head': {
+    zeroCentredNorms: 'layers',
+    rotaryDim: 4,
+    controls: [{ kind: 'sandwich-norm' }, { kind: 'sdpa-norm' }],
+  },
+  'a softplus gate, a sandwich norm of its own epsilon': {
+    gate: { granularity: 'headwise', activation: 'softplus' },
+    controls: [{ kind: 'sandwich-norm', epsilon: 0.01 }],
+  },
+  'weightless norms, scaled queries, embeddings and logits': {
+    ...{ qkNorm: 'weightless', queryScale: 3, embeddingScaling: 'norm', logitScale: 0.4 },
+    controls: [{ kind: 'softcap', logits: 2 }],
+  },
+  'embeddings times a root, limited hidden units': { embeddingScaling: 'sqrt', swigluLimit: 0.2 },
+  'limited experts, and a shared one with its own gate and limit': {
+    intermediateSize: undefined,
+    ...{ swigluLimit: 0.1, sharedSwigluLimit: 0.2 },
+    experts: { count: 4, topK: 2, intermediateSize: 6, sharedIntermediateSize: 5, sharedGate: true },
+  },
+  'layers of different kinds': {
+    ...{ numLayers: 3, zeroCentredNorms: 'all' },
+    experts: { count: 4, topK: 2, intermediateSize: 6 },
+    layers: {
+      kinds: {
+        dense: { feedForward: 'dense', numAttentionHeads: 2, swigluLimit: 0.3 },
+        narrow: { ropeTheta: 500, rotaryDim: 6, numAttentionHeads: 6 },
+        unplaced: { positions: 'none' },
+      },
+      pattern: ['narrow', 'unplaced'],
+      first: ['dense'],
+    },
+  },
+  'a window': { window: 3 },
+  'a window in some layers': {
+    numLayers: 3,
+    layers: { kinds: { near: { window: 4 }, far: { positions: 'none' } }, pattern: ['near', 'near', 'far'] },
+  },
+  'Gated DeltaNet': {
+    mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 6, valueDim: 5 },
+  },
+  'Gated DeltaNet among attention, with a sandwich norm': {
+    numLayers: 3,
+    zeroCentredNorms: 'all',
+    layers: {
+      kinds: {
+        linear: {
+          mixer: {
+            ...{ kind: 'gated-delta-net', keyHeads: 1, valueHeads: 3, keyDim: 8, valueDim: 8 },
+            ...{ allowNegativeEigenvalues: true, normEps: 1e-5, taps: 3, initialDecay: 'fast' },
+          },
+        },
+        full: {},
+      },
+      pattern: ['linear', 'linear', 'full'],
+    },
+    controls: [{ kind: 'sdpa-norm' }, { kind: 'sandwich-norm' }],
+  },
+  'short convolutions among attention': {
+    numLayers: 2,
+    layers: {
+      kinds: { conv: { mixer: { kind: 'short-convolution', taps: 4 } }, near: { window: 3 } },
+      pattern: ['conv', 'near'],
+    },
+  },
   'much together, with experts': {
     intermediateSize: undefined,
     experts: { count: 4, topK: 2, intermediateSize: 6 },
@@ -273,6 +337,11 @@ const REFUSED: readonly (readonly [keys: object, reason: RegExp])[] = [
   [{ controls: [{ kind: 'sdpa-norm' }, { kind: 'sdpa-norm' }] }, /a second time/],
   [{ controls: [{ kind: 'clip-outputs' }] }, /number/],
   [{ controls: [{ kind: 'sdpa-relu' }] }, /sdpa-norm|Invalid/],
+  [
+    { mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 3, keyDim: 4, valueDim: 4 } },
+    /3 value heads for 2 key heads/,
+  ],
+  [{ window: 4, controls: [{ kind: 'attention-sink' }] }, /a window leaves no sight/],
 ];
 
 test('combinations without sense are refused with a reason', (t) => {

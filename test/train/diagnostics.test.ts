@@ -1,5 +1,5 @@
 import { selectBackend } from '@sluice/engine';
-import { balanceBiasName, type ModelConfig } from '@sluice/model';
+import { balanceBiasName, type ModelConfig, type RecurrenceOperands } from '@sluice/model';
 import { type Diagnostics, ForwardMeter, mergeTallies, summarize } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
@@ -82,6 +82,7 @@ function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[], bias: nu
       return {
         name,
         mean: mean(scores),
+        belowTwentieth: share(scores, (s) => s < 0.05),
         belowTenth: share(scores, (s) => s < 0.1),
         aboveNineTenths: share(scores, (s) => s > 0.9),
         histogram: Array.from({ length: 50 }, (_, b) => share(scores, (s) => Math.floor(s * 50) === b)),
@@ -195,12 +196,12 @@ for (const backend of ['native', 'cpu']) {
       near(t, overall.attentionEntropy, mean(over((l) => l.attentionEntropy)), 'entropy', 2e-5);
       near(
         t,
-        overall.attentionOutput.after.belowHundredth,
+        overall.attentionOutput!.after.belowHundredth,
         mean(over((l) => l.attentionOutput.after.belowHundredth)),
         'below',
         2e-5,
       );
-      const scaled = overall.attentionOutput.withMeanScore;
+      const scaled = overall.attentionOutput!.withMeanScore;
       const below = (l: (typeof layers)[number]) => l.attentionOutput.withMeanScore?.belowHundredth;
       near(
         t,
@@ -248,8 +249,12 @@ test.serial(
     t.true(Math.abs(query!.mean - 0.5) < 0.02);
     t.is(fixed!.mean, 0.5);
     t.is(fixed!.histogram[25], 1);
+    t.is(fixed!.largestWeightNorm, 0);
+    // Two key-value heads have 4 query heads, whose 16 · 8 weights are of deviation 0.02.
+    t.is(shared!.weightNorms!.length, 4);
+    for (const norm of shared!.weightNorms!) t.true(Math.abs(norm / (0.02 * Math.sqrt(16 * 8)) - 1) < 0.25);
     // An additive gate has no score to scale by.
-    t.is(layers[0]!.attentionOutput.withMeanScore, null);
+    t.is(layers[0]!.attentionOutput!.withMeanScore, null);
   },
 );
 
@@ -267,18 +272,18 @@ test.serial('gates that are the same everywhere do what their mean scores do', a
   const { layers, attentionOutput } = measure(tiny);
   const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
   for (const { attentionOutput: output } of layers) {
-    near(t, output.withMeanScore, output.after, 'attentionOutput', 1e-6);
-    const factor = output.withMeanScore!.meanAbsolute / output.before.meanAbsolute;
+    near(t, output!.withMeanScore, output!.after, 'attentionOutput', 1e-6);
+    const factor = output!.withMeanScore!.meanAbsolute / output!.before.meanAbsolute;
     near(t, factor, sigmoid(-3) * sigmoid(-1), 'factor', 1e-6);
   }
-  t.true(attentionOutput.withMeanScore!.belowHundredth > attentionOutput.before.belowHundredth);
+  t.true(attentionOutput!.withMeanScore!.belowHundredth > attentionOutput!.before.belowHundredth);
 });
 
 test.serial('how sequences share passes does not change what mean scores would do', async (t) => {
   await selectBackend('native');
   const tiny = tinyDecoder(tinyModel());
-  const apart = measureApart(tiny).attentionOutput.withMeanScore!;
-  const together = measure(tiny).attentionOutput.withMeanScore!;
+  const apart = measureApart(tiny).attentionOutput!.withMeanScore!;
+  const together = measure(tiny).attentionOutput!.withMeanScore!;
   t.is(apart.belowHundredth, together.belowHundredth);
   t.true(Math.abs(apart.meanAbsolute - together.meanAbsolute) < 1e-12);
 });
@@ -336,4 +341,97 @@ test('a tally of parts is the tally of the whole', async (t) => {
   await selectBackend('native');
   const tiny = tinyDecoder(tinyModel(models.experts));
   near(t, measureApart(tiny), measure(tiny), 'diagnostics', 1e-6);
+});
+
+test.serial(
+  'layers without attention have null for what is of attention, and overall numbers leave them out',
+  async (t) => {
+    await selectBackend('native');
+    const mixer = { kind: 'gated-delta-net', keyHeads: 1, valueHeads: 2, keyDim: 4, valueDim: 4 };
+    const layers = {
+      kinds: { linear: { mixer }, conv: { mixer: { kind: 'short-convolution' } }, full: {} },
+      pattern: ['linear', 'conv', 'full'],
+    };
+    const tiny = tinyDecoder(tinyModel({ numLayers: 3, layers }));
+    const overall = measure(tiny);
+    const [linear, conv, full] = overall.layers;
+    for (const layer of [linear!, conv!]) {
+      t.is(layer.firstTokenAttention, null);
+      t.is(layer.attentionOutput, null);
+      t.deepEqual(layer.gates, []);
+      t.true(layer.massiveActivation > 0);
+    }
+    t.deepEqual(
+      [linear!.mixer, conv!.mixer, full!.mixer],
+      ['gated-delta-net', 'short-convolution', undefined],
+    );
+    for (const name of [
+      'firstTokenAttention',
+      'attentionEntropy',
+      'largestAttentionLogit',
+      'gateScoreMean',
+    ] as const)
+      t.is(overall[name], full![name]);
+    t.deepEqual(overall.attentionOutput, full!.attentionOutput);
+    t.deepEqual(overall.recurrence, linear!.recurrence);
+    // What a token keeps and replaces, from the logits.
+    const [x, { aLog, dtBias, mostBeta, logits }] = recurrenceOf(tiny);
+    t.is(x, 0);
+    const kept = mean(
+      Array.from({ length: logits.length / 2 }, (_, i) => {
+        const [row, head] = [Math.floor(i / 2), i % 2];
+        const rate =
+          Math.exp(aLog[head]!) * Math.log1p(Math.exp(logits[row * 4 + 2 + head]! + dtBias[head]!));
+        return Math.exp(-rate);
+      }),
+    );
+    t.true(Math.abs(linear!.recurrence!.keptMean - kept) < 1e-12);
+    t.is(mostBeta, 1);
+    t.is(conv!.recurrence, undefined);
+    t.is(measure(tinyDecoder(tinyModel({ mixer }))).firstTokenAttention, null);
+  },
+);
+
+/** The layer that told of its recurrence, and what it told. */
+function recurrenceOf({ decoder }: TinyDecoder) {
+  let told: [number, RecurrenceOperands] | undefined;
+  decoder.observe(
+    { inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES },
+    {
+      recurrence(layer, operands) {
+        told = [layer, { ...operands, logits: operands.logits.slice() }];
+      },
+    },
+  );
+  return told!;
+}
+
+test.serial('the weights of a gate are measured head by head, interleaved with queries or not', async (t) => {
+  await selectBackend('native');
+  const normsOf = (keys: object) => {
+    const tiny = tinyDecoder(tinyModel(keys));
+    return { tiny, gates: measure(tiny).layers[0]!.gates };
+  };
+  const rowsNorm = (values: Float32Array, begin: number, rows: number) =>
+    Math.hypot(...values.subarray(begin * 16, (begin + rows) * 16));
+  // Rows of `q_proj`: 2 heads of 8 queries, and their gates, for each of 2 key-value heads.
+  const elementwise = normsOf({});
+  const projection = elementwise.tiny.parameters.get('model.layers.0.self_attn.qkv_proj.weight')!.values;
+  near(
+    t,
+    elementwise.gates[0]!.weightNorms,
+    [16, 24, 48, 56].map((row) => rowsNorm(projection, row, 8)),
+    'elementwise',
+    1e-6,
+  );
+  const own = normsOf({ gate: { granularity: 'headwise', activation: 'softplus' } });
+  const { values } = own.tiny.parameters.get('model.layers.0.self_attn.sdpa_gate.weight')!;
+  near(
+    t,
+    own.gates[0]!.weightNorms,
+    [0, 1, 2, 3].map((row) => rowsNorm(values, row, 1)),
+    'headwise',
+    1e-6,
+  );
+  t.is(own.gates[0]!.largestWeightNorm, Math.max(...own.gates[0]!.weightNorms!));
 });

@@ -105,3 +105,50 @@ for (const kind of ['adamw', 'muon'] as const) {
     t.true(grouped('experts').every((move, i) => isNear(move, plain('experts')[i]! * 2)));
   });
 }
+
+test.serial(
+  'gates decay by themselves where that is asked for, interleaved with the queries or not',
+  async (t) => {
+    const gates = [{}, { position: 'value' }];
+    const weightsAfter = async (settings: object) => {
+      // Without a gradient of its own weight, decay is all that moves one: so big a rate that it shows.
+      const config = tinyRun({ model: { gates }, optimizer: { weightDecay: 0.1, ...settings } });
+      const trainer = await tinyTrainer(config);
+      await trainer.trainStep({ step: 1, learningRate: 0.01 });
+      const placed = trainer.spaces.flatMap(({ space }) => space.parameters);
+      return new Map(placed.map(({ spec, parameter }) => [spec.name, parameter.values.slice()]));
+    };
+    const [plain, kept] = [await weightsAfter({}), await weightsAfter({ gateWeightDecay: 0 })];
+    const ratios = (name: string, begin: number, end: number) =>
+      [...kept.get(name)!.subarray(begin, end)].map((value, i) => value - plain.get(name)![begin + i]!);
+    const projection = 'model.layers.0.self_attn.qkv_proj.weight';
+    // 16 rows of queries, 16 of their gate, 8 of keys, 8 of values; 16 columns.
+    t.true(ratios(projection, 0, 16 * 16).every((difference) => difference === 0));
+    t.true(ratios(projection, 32 * 16, 48 * 16).every((difference) => difference === 0));
+    const before = trainedBefore(await tinyTrainer(tinyRun({ model: { gates } })));
+    for (const [name, begin, end] of [
+      [projection, 16 * 16, 32 * 16],
+      ['model.layers.0.self_attn.value_gate.weight', 0, 8 * 16],
+    ] as const) {
+      const initial = before.get(name)!.subarray(begin, end);
+      const differences = ratios(name, begin, end);
+      // What does not decay keeps a thousandth: rate 0.01 times decay 0.1.
+      t.true(
+        differences.every((difference, i) => Math.abs(difference - initial[i]! / 1000) < 1e-6),
+        name,
+      );
+    }
+    t.like(
+      OptimizerConfig.safeParse({ learningRate: 1, gateWeightDecay: 0, groups: { gate: { weightDecay: 1 } } })
+        .error?.issues[0],
+      {
+        path: ['gateWeightDecay'],
+      },
+    );
+  },
+);
+
+function trainedBefore({ spaces }: Awaited<ReturnType<typeof tinyTrainer>>): Map<string, Float32Array> {
+  const placed = spaces.flatMap(({ space }) => space.parameters);
+  return new Map(placed.map(({ spec, parameter }) => [spec.name, parameter.values.slice()]));
+}

@@ -1,8 +1,10 @@
 import { nativeBackend, selectBackend, setThreads } from '@sluice/engine';
 import { planMemory, planRun, planTraffic, RunConfig } from '@sluice/train';
 import test from 'ava';
+import { StagedSave } from '../../packages/train/src/stagedSave.ts';
 import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
+import { trainerPieces } from '../../packages/train/src/trainerState.ts';
 
 function configOf(
   model: object,
@@ -73,7 +75,7 @@ function momentBytes(pieces: Trainer['spaces'][number]['optimizer']['pieces']): 
 }
 
 /** What a worker alone takes in one step. */
-async function measure(config: RunConfig): Promise<{ flat: number; activations: number }> {
+async function measure(config: RunConfig): Promise<Record<'flat' | 'activations' | 'staging', number>> {
   const { sequenceLength } = config.data;
   const tokens = {
     numSequences: 64,
@@ -84,14 +86,18 @@ async function measure(config: RunConfig): Promise<{ flat: number; activations: 
   };
   let moments = 0;
   let activations = 0;
+  let staging = 0;
   const shared = await sharedBytes(async () => {
     const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: tokens, validation: tokens });
     trainer.initialize();
     activations = await poolPeak(() => trainer.trainStep({ step: 1, learningRate: 1e-3 }));
     for (const { optimizer } of trainer.spaces) moments += momentBytes(optimizer.pieces);
+    staging = await sharedBytes(async () => new StagedSave().stage(trainerPieces(trainer)));
   });
-  return { flat: shared + moments, activations };
+  return { flat: shared - staging + moments, activations, staging };
 }
+
+const DELTA_NET = { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 16, valueDim: 16 };
 
 const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
   dense: [{}],
@@ -124,6 +130,20 @@ const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
     { sequence: 512, grain: 1 },
   ],
   'capped logits': [{ gates: [], controls: [{ kind: 'softcap', logits: 30 }] }],
+  'Gated DeltaNet': [{ mixer: DELTA_NET }],
+  'Gated DeltaNet among attention in a window': [
+    {
+      layers: { kinds: { linear: { mixer: DELTA_NET }, full: { window: 50 } }, pattern: ['linear', 'full'] },
+    },
+  ],
+  'short convolutions among attention': [
+    {
+      layers: {
+        kinds: { conv: { mixer: { kind: 'short-convolution' } }, full: {} },
+        pattern: ['conv', 'full'],
+      },
+    },
+  ],
   'softmax off by one, SiLU': [
     { gates: [], controls: [{ kind: 'attention-sink', score: 'zero' }, { kind: 'sdpa-silu' }] },
   ],
@@ -135,12 +155,13 @@ for (const [name, shape] of Object.entries(SHAPES)) {
     setThreads(1);
     const config = configOf(...shape);
     const measured = await measure(config);
-    const { parameters, gradients, optimizer, activations, total } = planMemory(config);
+    const { parameters, gradients, optimizer, activations, staging, total } = planMemory(config);
     const isNear = (planned: number, real: number) => Math.abs(planned / real - 1) < 0.05;
     t.true(isNear(activations, measured.activations), `${activations} planned, ${measured.activations}`);
     const flat = parameters + gradients + optimizer;
     t.true(isNear(flat, measured.flat), `${flat} planned, ${measured.flat}`);
-    t.true(isNear(total, measured.activations + measured.flat));
+    t.true(isNear(staging, measured.staging), `${staging} planned, ${measured.staging}`);
+    t.true(isNear(total, measured.activations + measured.flat + measured.staging));
   });
 }
 
@@ -152,8 +173,28 @@ const DEVICE = {
   efficiency: 0.5,
   memoryBytesPerSecond: 1e11,
   linkBytesPerSecond: 1e9,
+  stagingBytesPerSecond: 1e9,
+  cluster: {
+    devicesPerHost: 1,
+    within: { latencySeconds: 0, messageSeconds: 0 },
+    between: { bytesPerSecond: 1e9, latencySeconds: 0, messageSeconds: 0 },
+  },
   source: 'made up',
 };
+
+test('a checkpoint that training waits for needs no memory; states to go back to need two', (t) => {
+  const [beside, waiting, back] = [{}, { asynchronous: false }, {}].map((checkpoint, i) =>
+    planMemory({
+      ...configOf({}),
+      checkpoint: { ...configOf({}).checkpoint, ...checkpoint },
+      spikes: { ...configOf({}).spikes, policy: i === 2 ? 'rollback' : 'report' },
+    }),
+  );
+  t.is(beside!.staging, beside!.parameters + beside!.optimizer);
+  t.is(waiting!.staging, 0);
+  t.is(beside!.snapshots, 0);
+  t.is(back!.snapshots, 2 * back!.staging);
+});
 
 test('workers share moments and experts, not activations', (t) => {
   const alone = planMemory(configOf(experts));

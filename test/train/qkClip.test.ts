@@ -65,7 +65,7 @@ for (const [name, model] of Object.entries(MODELS)) {
 test.serial('the largest logit is the one that a diagnosis measures', async (t) => {
   const trainer = await tinyTrainer(logitsRun({ numLayers: 2 }, { qkClip: { threshold: 1e9 } }));
   const { largestAttentionLogit } = await trainer.trainStep({ step: 1, learningRate: 0, firstSample: 0 });
-  const measured = (await trainer.diagnose({ sequences: 4 })).largestAttentionLogit;
+  const measured = (await trainer.diagnose({ sequences: 4 })).largestAttentionLogit!;
   t.true(Math.abs(largestAttentionLogit! / measured - 1) < 1e-5);
 });
 

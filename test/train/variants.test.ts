@@ -28,6 +28,27 @@ const VARIANTS: Readonly<Record<string, object>> = {
       ...{ balanceCoefficient: 0, balanceBias: {} },
     },
   },
+  'layers of different kinds': {
+    ...{ intermediateSize: 12, zeroCentredNorms: 'all' },
+    layers: {
+      kinds: {
+        dense: { feedForward: 'dense', numAttentionHeads: 2 },
+        unplaced: { positions: 'none' },
+      },
+      pattern: ['dense', 'unplaced'],
+    },
+  },
+  'a hybrid of mixers and a window': {
+    numLayers: 3,
+    layers: {
+      kinds: {
+        linear: { mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 8, valueDim: 8 } },
+        conv: { mixer: { kind: 'short-convolution', taps: 3 } },
+        near: { window: 3 },
+      },
+      pattern: ['linear', 'conv', 'near'],
+    },
+  },
 };
 
 async function train(variant: object, threads: number, steps: number) {

@@ -28,7 +28,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
   options: {
     shape: {
       type: 'string',
-      choices: ['dense-9m', 'moe-20m', 'dense-34m', 'tiny-100k'],
+      choices: ['dense-9m', 'moe-20m', 'dense-34m', 'hybrid-20m', 'tiny-100k'],
       demandOption: true,
       requiresArg: true,
       describe: 'Model and batch that are measured.',

@@ -38,7 +38,21 @@ export const exportCommand = defineCommand<ExportArguments>({
     },
     layout: {
       type: 'string',
-      choices: ['gated', 'qwen3', 'qwen3-moe', 'qwen3-moe-fused'],
+      choices: [
+        'gated',
+        'qwen3',
+        'qwen3-moe',
+        'qwen3-moe-fused',
+        'qwen3-next',
+        'qwen3.5',
+        'qwen3.5-moe',
+        'qwen3.5-moe-per-expert',
+        'afmoe',
+        'laguna',
+        'lfm3',
+        'muse-glimmer',
+        'step3.5',
+      ],
       requiresArg: true,
       describe: 'Layout; by default the one that was imported, or that says the most of the model.',
     },
@@ -63,6 +77,7 @@ export const exportCommand = defineCommand<ExportArguments>({
     );
     if (summary.tokenizerFiles.length === 0)
       log('no tokenizer of the checkpoint is to be found; the weights are exported alone');
+    for (const note of summary.notes) log(`written as: ${note}`);
     const count = summary.weightFiles.length;
     return {
       json: { directory: hf, checkpoint, ...summary },

@@ -30,6 +30,7 @@ import { planCommand } from './plan.ts';
 import { psCommand } from './ps.ts';
 import { replayCommand } from './replay.ts';
 import { resumeCommand } from './resume.ts';
+import { simulateCommand } from './simulate.ts';
 import { spikesCommand } from './spikes.ts';
 import { stopCommand } from './stop.ts';
 import { tensorboardCommand } from './tensorboard.ts';
@@ -58,6 +59,7 @@ export const COMMANDS: readonly Command[] = [
   replayCommand,
   countCommand,
   planCommand,
+  simulateCommand,
   verifyResumeCommand,
   importCommand,
   experimentCommand,

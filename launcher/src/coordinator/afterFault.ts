@@ -101,7 +101,9 @@ export function withRecovery(
   run: RunDirectory,
   latest: CommittedCheckpoint | undefined,
 ): unknown {
-  if (!(error instanceof SluiceError && isFault(error))) return error;
+  const isMendable =
+    error instanceof SluiceError && (isFault(error) || error.code === 'SLUICE_E_SAVE_FAILED');
+  if (!isMendable) return error;
   const from = latest ? `The last checkpoint is step ${latest.step}` : 'There is no checkpoint yet';
   const { code, message, details } = error;
   const command = `sluice resume ${shellQuote(run.path)}`;

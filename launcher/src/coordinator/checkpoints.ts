@@ -1,10 +1,12 @@
 /**
  * Writing checkpoints, in an order that a crash anywhere leaves harmless: intent into the journal, an empty directory,
- * the workers' shards, the manifest last, commit into the journal, and only then are older checkpoints removed.
+ * the workers' shards, the manifest last, commit into the journal, and only then are older checkpoints removed. Training
+ * waits for all that, or only until the workers have copied their state to memory.
  */
 
 import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   beginCheckpoint,
   checkpointDirectory,
@@ -12,16 +14,18 @@ import {
   pruneCheckpoints,
   removeCheckpoint,
   type SavedTensor,
+  type ShardRecord,
 } from '@sluice/checkpoint';
 import type { SavedTokenizer, TokenizerRecord } from '@sluice/checkpoint/huggingface';
 import { hashConfig, SluiceError } from '@sluice/core';
-import { earliestRollback, type RunConfig } from '@sluice/train';
+import { earliestRollback, type Probe, type RunConfig, type SaveRequest } from '@sluice/train';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { type Journal, type JournalEntry, readJournal } from '../run/journal.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import type { Collection } from './collection.ts';
 import type { RunCorpora } from './corpora.ts';
+import type { Interludes } from './interludes.ts';
 import type { CoordinatorState } from './state.ts';
 import { agreed, type Workers } from './workers.ts';
 
@@ -74,20 +78,119 @@ export async function saveCheckpoint(
   writer: CheckpointWriter,
   state: CoordinatorState,
 ): Promise<CommittedCheckpoint | UnsoundState> {
-  const { run, corpora, workers, journal, collection } = writer;
   const { step } = state;
+  const examined = await examine(writer, step);
+  if ('unsound' in examined) return examined;
+  await removeRemains(writer);
+  writer.journal.append('save', step, { path: placeOf(writer, step) });
+  const directory = await begin(writer, step);
+  const answers = await withPlace(directory, writer.workers.call('save', saveRequest(writer, directory)));
+  const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
+  const shards = answers.map(({ shard }) => shard);
+  return complete(writer, directory, { state, worker, shards, probe: examined });
+}
+
+/** A state that is worth a checkpoint, in the workers' memory. */
+export interface StagedCheckpoint {
+  /**
+   * Writes it while the workers compute; durable when this resolves. Until it does, nothing else is staged. May be tried again.
+   * @param between speaks to the workers when they have nothing else to do
+   */
+  write(between: Interludes): Promise<CommittedCheckpoint>;
+}
+
+/** As `saveCheckpoint`, up to where training may go on. */
+export async function stageCheckpoint(
+  writer: CheckpointWriter,
+  now: CoordinatorState,
+): Promise<StagedCheckpoint | UnsoundState> {
+  const { step } = now;
+  const examined = await examine(writer, step);
+  if ('unsound' in examined) return examined;
+  writer.journal.note('save', step, { path: placeOf(writer, step) });
+  const state = structuredClone(now);
+  const answers = await writer.workers.call('stage', {});
+  const { state: worker } = agreed(`the staged state of step ${step}`, answers, ['state']);
+  return {
+    async write(between) {
+      await removeRemains(writer);
+      const directory = await begin(writer, step);
+      const shards = await withPlace(directory, writeStaged(writer, directory, between));
+      return complete(writer, directory, { state, worker, shards, probe: examined });
+    },
+  };
+}
+
+async function examine({ workers }: CheckpointWriter, step: number): Promise<Probe | UnsoundState> {
   const examined = await workers.call('examine', {});
   const { probe } = agreed(`the probe at step ${step}`, examined, ['probe']);
   const nonFinite = [...new Set(examined.flatMap((answer) => answer.nonFinite))];
   if (nonFinite.length > 0) return { unsound: `not all numbers of ${listed(nonFinite)} are finite` };
   if (!Number.isFinite(probe.loss)) return { unsound: `the loss of the probe is ${probe.loss}` };
-  await removeRemains(writer);
-  journal.append('save', step, { path: pathInRun(run.path, checkpointDirectory(run.path, step)) });
-  writer.remains.add(checkpointDirectory(run.path, step));
-  const directory = await beginCheckpoint(run.path, step);
-  const answers = await saveShards(writer, directory);
-  const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
-  const shards = answers.map(({ shard }) => shard);
+  return probe;
+}
+
+function placeOf({ run }: CheckpointWriter, step: number): string {
+  return pathInRun(run.path, checkpointDirectory(run.path, step));
+}
+
+/** A mount that has vanished is not to be replaced by a directory in its place. */
+async function begin({ run, remains }: CheckpointWriter, step: number): Promise<string> {
+  if (!existsSync(run.path)) {
+    throw new SluiceError('SLUICE_E_FILE_MISSING', `The run's directory ${run.path} is not there any more.`, {
+      details: { path: run.path },
+    });
+  }
+  remains.add(checkpointDirectory(run.path, step));
+  return beginCheckpoint(run.path, step);
+}
+
+function saveRequest({ workers, collection }: CheckpointWriter, directory: string): SaveRequest {
+  return {
+    directory,
+    ...(workers.id !== undefined && { writer: workers.id }),
+    ...(collection && { isFetched: true }),
+  };
+}
+
+/** Pauses between questions whether the workers have written, ms: from the first to the last. */
+const ASKING_MS = [5, 500] as const;
+
+/** @returns the shards, in order of ranks, when all workers have ended writing */
+async function writeStaged(
+  writer: CheckpointWriter,
+  directory: string,
+  between: Interludes,
+): Promise<ShardRecord[]> {
+  const { workers } = writer;
+  await between.ask(() => workers.call('write', saveRequest(writer, directory)));
+  for (let pause: number = ASKING_MS[0]; ; pause = Math.min(ASKING_MS[1], 1.5 * pause)) {
+    const answers = await between.ask(() => workers.call('written', {}));
+    if (answers.every(({ shard, failure }) => shard || failure)) {
+      const failure = answers.find((answer) => answer.failure)?.failure;
+      if (failure) throw new SluiceError(failure.code, failure.message, { details: { directory } });
+      return answers.map(({ shard }) => shard!);
+    }
+    await delay(pause);
+  }
+}
+
+/** What makes shards that are written a checkpoint. */
+interface WrittenState {
+  readonly state: CoordinatorState;
+  /** The workers' state, the same on all of them. */
+  readonly worker: Readonly<Record<string, unknown>>;
+  readonly shards: readonly ShardRecord[];
+  readonly probe: Probe;
+}
+
+async function complete(
+  writer: CheckpointWriter,
+  directory: string,
+  { state, worker, shards, probe }: WrittenState,
+): Promise<CommittedCheckpoint> {
+  const { run, corpora, journal, collection } = writer;
+  const { step } = state;
   await collection?.fetch(directory, shards);
   const saved: SavedState = {
     coordinator: state,
@@ -111,6 +214,11 @@ export async function saveCheckpoint(
   writer.remains.delete(directory);
   // By its manifest the checkpoint exists, whatever becomes of the journal and of older ones.
   journal.note('commit', step, { path: pathInRun(run.path, directory), weights: manifest.hashes.weights });
+  await pruneOlder(writer, step);
+  return { path: directory, step, weights: manifest.hashes.weights };
+}
+
+async function pruneOlder({ run, config, warn }: CheckpointWriter, step: number): Promise<void> {
   const entries = readJournal(run.journal);
   const { committed, distrust } = checkpointHistory(entries);
   const protect = [
@@ -118,12 +226,9 @@ export async function saveCheckpoint(
     ...keptForGood(config.checkpoint, committed, entries),
   ];
   await unlessUnwritable(
-    pruneCheckpoints(run.path, config.checkpoint.keep, {
-      ...{ upTo: step, distrust, protect },
-    }),
-    (reason) => writer.warn(`older checkpoints could not be removed: ${reason}`),
+    pruneCheckpoints(run.path, config.checkpoint.keep, { upTo: step, distrust, protect }),
+    (reason) => warn(`older checkpoints could not be removed: ${reason}`),
   );
-  return { path: directory, step, weights: manifest.hashes.weights };
 }
 
 /** Steps of the checkpoints that a spike from here on may lead back to. */
@@ -162,13 +267,10 @@ export function keptForGood(
   return [...regular, ...(best.length > 0 ? [Math.min(...best)] : [])];
 }
 
-async function saveShards({ workers, collection }: CheckpointWriter, directory: string) {
+/** A worker that does not see the checkpoint's directory says only that it is missing. */
+async function withPlace<T>(directory: string, work: Promise<T>): Promise<T> {
   try {
-    return await workers.call('save', {
-      directory,
-      ...(workers.id !== undefined && { writer: workers.id }),
-      ...(collection && { isFetched: true }),
-    });
+    return await work;
   } catch (error) {
     const isUnseen = error instanceof SluiceError && error.code === 'SLUICE_E_FILE_MISSING';
     if (!isUnseen || !existsSync(directory)) throw error;

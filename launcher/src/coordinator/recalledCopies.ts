@@ -137,6 +137,7 @@ const HARMLESS: ReadonlySet<JournalKind> = new Set([
   'resize',
   'regroup',
   'save',
+  'staged',
   'saveFailed',
   'commit',
   'evaluate',

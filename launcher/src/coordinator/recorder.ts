@@ -11,6 +11,7 @@ import {
 } from '@sluice/observe';
 import { type RunConfig, samplesBefore } from '@sluice/train';
 import { OptionalFile } from './optionalFile.ts';
+import { type SavesReport, SavesSeen } from './savesSeen.ts';
 import { Sinks } from './sinks.ts';
 import { rollbackText, spikeText } from './spikes.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
@@ -24,6 +25,8 @@ export interface Recorder extends TrainObserver {
   fleet(state: FleetState): void;
   /** Training tokens a second of this invocation; null when it took no step. */
   tokensPerSecond(): number | null;
+  /** What has become of this invocation's saves. */
+  saves(): SavesReport;
   /** What was measured inside of the model after a step. */
   measured(record: DiagnosticsRecord): void;
   /** Lets `rewrite` take the steps after `step` out of the metrics, while they are not open. */
@@ -44,6 +47,7 @@ export function openRecorder(
   });
   const file = new OptionalFile(basename(metricsPath), (text) => display.message(text, 'warning'));
   const rate = new RateMeter();
+  const saves = new SavesSeen();
   return {
     activity: (text) => display.status(text && `${text}…`),
     step(report) {
@@ -53,6 +57,7 @@ export function openRecorder(
         learningRate: report.learningRate,
         tokensPerSecond,
         spike: report.spike !== undefined,
+        checkpoint: recordedSaves(saves.news()),
         ...validationOf(report),
       });
       file.write(record.step, () => metrics.append(record));
@@ -65,13 +70,23 @@ export function openRecorder(
       if (now < decision.to)
         display.message(`taking steps ${now + 1} to ${decision.to} once more: that state was not in memory`);
     },
-    saved: (step, path) => display.message(`saved step ${step}: ${shownPath(path)}`, 'good'),
+    saveRequested: (step) => saves.note({ requested: step }),
+    saveStaged: (step, seconds) => saves.note({ staged: step, stallSeconds: seconds }),
+    saved(step, path, seconds) {
+      const isStaged = saves.report.staged === step;
+      saves.note({ durable: step, durableSeconds: seconds, failures: 0, lastFailure: null });
+      if (!isStaged) saves.note({ stallSeconds: seconds });
+      display.message(`saved step ${step}: ${shownPath(path)}`, 'good');
+    },
     message: (text, kind) => display.message(text, kind),
     status: (text) => display.status(text),
     fleet: (state) => display.fleet(state),
     tokensPerSecond: () => rate.value(),
-    saveFailed: (step, reason, next) =>
-      display.message(`step ${step} could not be saved: ${reason} ${next}`, 'warning'),
+    saves: () => saves.report,
+    saveFailed(step, reason, next) {
+      saves.noteFailure(reason);
+      display.message(`step ${step} could not be saved: ${reason} ${next}`, 'warning');
+    },
     measured: (record) => sinks.measured(record),
     async goBack(step, rewrite) {
       metrics.close();
@@ -92,6 +107,20 @@ function validationOf({ validation }: StepReport): Pick<StepRecord, 'validationL
   const { loss, corpora } = validation;
   const losses = corpora?.map(({ name, loss }) => [name, loss] as const);
   return { validationLoss: loss, ...(losses && { validationLosses: Object.fromEntries(losses) }) };
+}
+
+/** As a line of the metrics has it: nothing that there was not. */
+function recordedSaves(report: SavesReport | undefined): StepRecord['checkpoint'] {
+  if (!report) return undefined;
+  const { requested, staged, durable, stallSeconds, durableSeconds, failures } = report;
+  return {
+    ...(requested !== null && { requested }),
+    ...(staged !== null && { staged }),
+    ...(durable !== null && { durable }),
+    ...(stallSeconds !== null && { stallSeconds }),
+    ...(durableSeconds !== null && { durableSeconds }),
+    ...(failures > 0 && { failures }),
+  };
 }
 
 /** A path as one would type it: from the current directory, where it lies below that. */

@@ -22,12 +22,13 @@ import { loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { fittingExpertParallel, validateConfig } from '../run/validate.ts';
 import { interruptible } from '../signals/interruptible.ts';
+import { AGREED_IN_STEP } from './agreedStep.ts';
 import { findCorpora } from './corpora.ts';
 import { computesOnDevices } from './devices.ts';
 import { type StartingPoint, startingPoint } from './startingPoint.ts';
 import { initialState } from './state.ts';
 import { startTeam } from './team.ts';
-import { AGREED_IN_STEP, stepRequest } from './trainRun.ts';
+import { stepRequest } from './trainRun.ts';
 import { agreed, type Workers } from './workers.ts';
 
 export interface ReplayOptions {
@@ -90,6 +91,13 @@ function configFor(run: RunDirectory, { step, workers, threads }: ReplayOptions)
     );
   }
   const { parallel } = config;
+  if (parallel.synchronize) {
+    throw new SluiceError(
+      'SLUICE_E_SYNCHRONIZE_INVALID',
+      'The replicas of this run train apart (parallel.synchronize): a step of theirs is not computed again by other workers.',
+      { details: { ...parallel.synchronize } },
+    );
+  }
   // One worker alone could only repeat itself.
   const world = workers ?? Math.max(parallel.workers, Math.min(2, parallel.lanes));
   const replayed = {

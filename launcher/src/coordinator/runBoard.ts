@@ -8,6 +8,7 @@ import type { Fleet } from '../fleet/fleet.ts';
 import { removeContact, writeContact } from '../run/contact.ts';
 import { ownIdentity } from '../run/processIdentity.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
+import { SavesReport } from './savesSeen.ts';
 
 const count = z.int().min(0);
 
@@ -34,6 +35,8 @@ export const RunReport = z.object({
   steps: count,
   /** Step of the newest checkpoint; null when there is none. */
   savedStep: count.nullable(),
+  /** Left out by programs of older versions. */
+  saves: SavesReport.optional(),
   /** Who asked for the stop that is under way; null when nobody did. */
   stopping: z.string().nullable(),
   restarts: count,
@@ -68,6 +71,7 @@ export interface BoardSources {
   readonly steps: number;
   readonly step: () => number;
   readonly savedStep: () => number | undefined;
+  readonly saves: () => SavesReport;
 }
 
 export class RunBoard {
@@ -111,10 +115,10 @@ export class RunBoard {
   }
 
   report(): RunReport {
-    const { run, token, fleet, steps, step, savedStep } = this.#sources;
+    const { run, token, fleet, steps, step, savedStep, saves } = this.#sources;
     const fault = this.#lastFault;
     return {
-      ...{ run: run.path, token, steps, step: step(), savedStep: savedStep() ?? null },
+      ...{ run: run.path, token, steps, step: step(), savedStep: savedStep() ?? null, saves: saves() },
       coordinator: { host: hostname(), pid: process.pid, runningMs: performance.now() - this.#startedAt },
       doing: this.#team?.task ?? 'bringing hosts and workers together',
       stopping: this.#stopping ?? null,

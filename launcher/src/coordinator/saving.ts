@@ -12,23 +12,37 @@ const LAST_SAVE_PAUSE_MS = 15_000;
 /** @throws SLUICE_E_NON_FINITE where the weights are worth no checkpoint */
 export async function save(run: TrainingRun): Promise<void> {
   const { state, checkpoint, observer } = run;
+  const begun = performance.now();
+  observer.saveRequested(state.step);
   observer.activity('saving');
   const saved = await checkpoint(state);
   observer.activity(undefined);
-  if ('unsound' in saved) {
-    const { unsound } = saved;
-    stopNonFinite(run, `The weights after step ${state.step} are not worth saving: ${unsound}.`, { unsound });
-  }
-  observer.saved(state.step, saved.path);
+  if ('unsound' in saved) refuseUnsound(run, saved.unsound);
+  observer.saved(state.step, saved.path, (performance.now() - begun) / 1000);
 }
 
-/** Saves, or goes on without: the checkpoint before stays, and the next one holds all of this one. */
+/** @throws SLUICE_E_NON_FINITE */
+export function refuseUnsound(run: TrainingRun, unsound: string): never {
+  return stopNonFinite(run, `The weights after step ${run.state.step} are not worth saving: ${unsound}.`, {
+    unsound,
+  });
+}
+
+/**
+ * Saves, or goes on without: the checkpoint before stays, and the next one holds all of this one.
+ * @throws SLUICE_E_SAVE_FAILED where the run is not to go on without
+ */
 export async function saveIfPossible(run: TrainingRun): Promise<boolean> {
   try {
     await save(run);
     return true;
   } catch (error) {
-    noteFailedSave(run, error, 'Training goes on; the next checkpoint holds this one’s work too.');
+    run.observer.activity(undefined);
+    if (!isUnwritable(error)) throw error;
+    const { message } = error;
+    const next = 'Training goes on; the next checkpoint holds this one’s work too.';
+    noteFailedSave(run, run.state.step, { message, next });
+    if (run.config.checkpoint.onFailure === 'stop') throw saveFailedForGood(run.state.step, message);
     return false;
   }
 }
@@ -40,13 +54,14 @@ export async function saveAtLast(run: TrainingRun): Promise<void> {
     try {
       return await save(run);
     } catch (error) {
-      const tryAgain = `Make room, or mend what is told: trying again (${attempt} of ${attempts}).`;
-      noteFailedSave(
-        run,
-        error,
-        attempt < attempts ? tryAgain : 'The work since the last checkpoint is lost.',
-      );
-      if (attempt >= attempts) throw error;
+      run.observer.activity(undefined);
+      if (!isUnwritable(error)) throw error;
+      const isRetried = attempt < attempts;
+      const next = isRetried
+        ? `Make room, or mend what is told: trying again (${attempt} of ${attempts}).`
+        : 'The work since the last checkpoint is lost.';
+      noteFailedSave(run, run.state.step, { message: error.message, next, isRetried });
+      if (!isRetried) throw error;
       await pause();
     }
   }
@@ -59,9 +74,24 @@ const UNWRITABLE: ReadonlySet<string> = new Set([
   'SLUICE_E_FILE_MISSING',
 ]);
 
-function noteFailedSave({ state, journal, observer }: TrainingRun, error: unknown, next: string): void {
-  observer.activity(undefined);
-  if (!(error instanceof SluiceError && UNWRITABLE.has(error.code))) throw error;
-  journal.note('saveFailed', state.step, { message: error.message });
-  observer.saveFailed(state.step, error.message, next);
+export function isUnwritable(error: unknown): error is SluiceError {
+  return error instanceof SluiceError && UNWRITABLE.has(error.code);
+}
+
+/** @param failure.next what follows from it, as a sentence */
+export function noteFailedSave(
+  { journal, observer }: Pick<TrainingRun, 'journal' | 'observer'>,
+  step: number,
+  { message, next, isRetried = false }: { message: string; next: string; isRetried?: boolean },
+): void {
+  journal.note('saveFailed', step, { message, ...(isRetried && { isRetried }) });
+  observer.saveFailed(step, message, next);
+}
+
+export function saveFailedForGood(step: number, message: string): SluiceError {
+  return new SluiceError(
+    'SLUICE_E_SAVE_FAILED',
+    `Step ${step} could not be saved: ${message} The run stops, as checkpoint.onFailure says.`,
+    { details: { step, reason: message } },
+  );
 }

@@ -24,12 +24,18 @@ import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
 import { watchParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
 import { goBack, judge, leaveOutApart, stoppedForGood, withRecovery } from './afterFault.ts';
-import { saveCheckpoint } from './checkpoints.ts';
+import {
+  type CommittedCheckpoint,
+  saveCheckpoint,
+  stageCheckpoint,
+  type UnsoundState,
+} from './checkpoints.ts';
 import { Collection } from './collection.ts';
 import { computesOnDevices } from './devices.ts';
 import { diagnosticsAfterStep } from './diagnostics.ts';
 import { fleetAfterStep } from './fleetView.ts';
 import { goBackTo, HeldStates, snapshotsAfterStep } from './goingBack.ts';
+import type { Interludes } from './interludes.ts';
 import { copiesAfterStep, copyInterval, memoryRequest } from './memoryCopies.ts';
 import { OptionalFile } from './optionalFile.ts';
 import { leaveRecord } from './recalledCopies.ts';
@@ -40,10 +46,11 @@ import { Sinks } from './sinks.ts';
 import { watchMeasurements } from './spikes.ts';
 import { holdsOut } from './splits.ts';
 import { type Stall, stallLine } from './stall.ts';
-import { initialState } from './state.ts';
+import { type CoordinatorState, initialState } from './state.ts';
 import { stragglersAfterStep } from './stragglers.ts';
 import { startTeam } from './team.ts';
 import { statusAfterStep } from './tellStatus.ts';
+import { timelinesAfterStep } from './timelines.ts';
 import { type AfterStep, type TrainingRun, trainRun } from './trainRun.ts';
 import type { Session, SessionOutcome, Start, Underway } from './underway.ts';
 import type { Workers } from './workers.ts';
@@ -69,6 +76,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     ...{ run, token, fleet: session.fleet, steps: config.training.steps },
     step: () => underway.state.step,
     savedStep: () => underway.latest?.step,
+    saves: () => recorder.saves(),
   });
   const unhear = session.fleet.onStop((reason) => {
     board.noteStop(reason);
@@ -205,7 +213,7 @@ async function train(
     afterStep: afterEachStep(training, held, diagnostics),
     savedStep: underway.latest?.step ?? -1,
     validates: holdsOut(corpora),
-    checkpoint: savingOf(training),
+    ...savingOf(training),
     recovery: (rate) => recoveryFromStop(run, config, rate),
     rateOf: (step) => poisonedRate(poison, step),
     goBack: (decision) => goBackTo(decision, { workers, held, collection }, session, underway),
@@ -287,23 +295,43 @@ function afterEachStep(
       },
     }),
     stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
+    timelinesAfterStep({
+      directory: run.timelines,
+      hostOf: (rank) => board.placeOf(rank).host,
+      tell: (text) => recorder.message(text),
+      warn,
+    }),
     ...(fleet.network ? [fleetAfterStep(fleet, board, recorder)] : []),
     statusAfterStep(run.path, board, corpora.unigramLoss, (processes) => underway.sinks.processes(processes)),
   ];
 }
 
 /** Saves checkpoints, and remembers the newest. */
-function savingOf({ session, workers, underway, collection, warn }: Training): TrainingRun['checkpoint'] {
+function savingOf({
+  session,
+  workers,
+  underway,
+  collection,
+  warn,
+}: Training): Pick<TrainingRun, 'checkpoint' | 'stage'> {
   const { run, config, corpora, tokenizer, journal, lock } = session;
   const writer = {
     ...{ run, config, corpora, tokenizer, tensors: savedTensors(config), workers, journal, warn, collection },
     assertOwned: () => lock.assertOwned(),
     remains: new Set<string>(),
   };
-  return async (now) => {
-    const saved = await saveCheckpoint(writer, now);
+  const remembered = <Saved extends CommittedCheckpoint | UnsoundState>(saved: Saved): Saved => {
     if ('path' in saved) underway.latest = saved;
     return saved;
+  };
+  const stage = async (now: CoordinatorState) => {
+    const staged = await stageCheckpoint(writer, now);
+    if ('unsound' in staged) return staged;
+    return { write: async (between: Interludes) => remembered(await staged.write(between)) };
+  };
+  return {
+    checkpoint: async (now) => remembered(await saveCheckpoint(writer, now)),
+    ...(config.checkpoint.asynchronous && { stage }),
   };
 }
 

@@ -122,7 +122,7 @@ export function watchMeasurements(
 ): void {
   const { experts } = config.model;
   spikes.observeMeasured(step, {
-    attentionLogit: largestAttentionLogit,
+    attentionLogit: largestAttentionLogit ?? undefined,
     activation: largestActivation,
     routerPreference: router && experts && elementary.log(experts.count) - router.entropy,
     deadExperts: router && router.deadExperts + 1,

@@ -7,6 +7,7 @@ import { loadForInference } from '@sluice/evaluate';
 import { formatCount, formatLoss, writeHtmlReport } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
+import { type FailedSave, failedSaves } from '../run/failedSaves.ts';
 import { readJournal } from '../run/journal.ts';
 import { describeCheckpoints, journalFacts } from '../run/reportFacts.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
@@ -137,6 +138,7 @@ function summarize(
   const { unigramLoss } = corpora;
   const better = validationLoss === null || unigramLoss === null ? null : unigramLoss - validationLoss;
   const finished = step >= config.training.steps;
+  const unsaved = failedSaves(readJournal(run.journal));
   const reportLine = extra.report.text ?? extra.report.path;
   const rate =
     extra.tokensPerSecond === null ? '' : `, ${formatCount(Math.round(extra.tokensPerSecond))} tokens/s`;
@@ -153,6 +155,7 @@ function summarize(
     extra.sampled && ['sample', extra.sampled.shown.replaceAll(/\s+/g, ' ')],
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
+    unsaved.length === 0 ? undefined : ['not saved', unsavedText(unsaved)],
     ['run', run.path],
     reportLine === null ? undefined : ['report', reportLine],
     finished ? undefined : ['go on', `sluice resume ${shellQuote(run.path)}`],
@@ -172,10 +175,17 @@ function summarize(
       tokensPerSecond: extra.tokensPerSecond,
       weightsHash: checkpoint.weights,
       checkpoint: checkpoint.path,
+      ...(unsaved.length > 0 && { failedSaves: unsaved }),
       report: extra.report.path,
       ...(extra.sampled?.sample && { sample: extra.sampled.sample }),
     },
   };
+}
+
+function unsavedText(failed: readonly FailedSave[]): string {
+  const { step, message } = failed.at(-1)!;
+  const before = failed.length === 1 ? '' : `${failed.length} checkpoints, the last of them `;
+  return `${before}step ${step}: ${message}`;
 }
 
 function validationLine(

@@ -95,6 +95,9 @@ const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
   evaluate: 'validation',
   examine: 'examining the weights',
   save: 'saving a checkpoint',
+  stage: 'staging a checkpoint',
+  write: 'saving a checkpoint',
+  written: 'saving a checkpoint',
   copy: 'copying to memory',
   stop: 'stopping',
 };
@@ -296,6 +299,9 @@ class Team implements Workers, TeamView {
       case 'diagnose':
         return 'evaluation';
       case 'examine':
+      case 'stage':
+      case 'write':
+      case 'written':
       case 'copy':
       case 'snapshot':
         return 'save';

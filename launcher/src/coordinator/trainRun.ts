@@ -11,11 +11,15 @@ import {
   type SpikeEvent,
   type StepRequest,
   type StepResult,
+  type WorkerTimeline,
 } from '@sluice/train';
 import { finiteOrName } from '../run/finiteOrName.ts';
 import type { Journal } from '../run/journal.ts';
 import type { Recovery, RecoveryRate } from '../run/recovery.ts';
 import type { StopSignal } from '../signals/stopSignal.ts';
+import { agreedStep } from './agreedStep.ts';
+import { BackgroundSaves } from './backgroundSaves.ts';
+import type { StagedCheckpoint, UnsoundState } from './checkpoints.ts';
 import { save, saveAtLast, saveIfPossible } from './saving.ts';
 import { isLasting, leaveSpike, precautions, type Restored, watchForSpikes } from './spikes.ts';
 import type { CoordinatorState } from './state.ts';
@@ -32,7 +36,11 @@ export interface TrainObserver {
   step(report: StepReport): void;
   /** @param now the step that the run goes on from; where it is before that of the decision, the steps between are retaken */
   wentBack(decision: Rollback, now: number): void;
-  saved(step: number, path: string): void;
+  saveRequested(step: number): void;
+  /** @param seconds that training stood still */
+  saveStaged(step: number, seconds: number): void;
+  /** The checkpoint is durable. @param seconds since it was requested */
+  saved(step: number, path: string, seconds: number): void;
   /** @param next what follows from it, as a sentence */
   saveFailed(step: number, reason: string, next: string): void;
 }
@@ -45,6 +53,8 @@ export interface StepReport {
   readonly seconds: number;
   /** The times of each worker, in order of ranks. */
   readonly ranks: readonly StepResult['seconds'][];
+  /** What each worker did, in order of ranks; only of steps of which that was wanted. */
+  readonly timelines: readonly WorkerTimeline[] | undefined;
   readonly spike: SpikeEvent | undefined;
   /** Steps in a row whose update was not applied, up to this one. */
   readonly nonFiniteInARow: number;
@@ -87,6 +97,11 @@ export interface TrainingRun {
   readonly checkpoint: (
     state: CoordinatorState,
   ) => Promise<{ readonly path: string } | { readonly unsound: string }>;
+  /**
+   * As `checkpoint`, up to where training may go on, and the rest when it is asked for; left out where training waits for every
+   * checkpoint.
+   */
+  readonly stage?: ((state: CoordinatorState) => Promise<StagedCheckpoint | UnsoundState>) | undefined;
   /** After a stop by numbers: from where to go on, and how. Called once the stop is in the journal. */
   readonly recovery: (rate: RecoveryRate) => Recovery;
   /** Step of the checkpoint that the run started from; −1 when there is none. */
@@ -105,16 +120,30 @@ export type StopReason = 'finished' | 'lastStep' | 'signal' | 'regroup';
  * Trains until the configured end, `lastStep`, a stop signal, or a wish to spread the workers anew; leaves a checkpoint of
  * the last step. While updates are left out, the weights do not change, and no checkpoint is due.
  * @throws SLUICE_E_NON_FINITE after too many steps in a row without a finite update, and when weights are to be saved that
- *   no training goes on from; SLUICE_E_SPIKE, SLUICE_E_WRONG_ARITHMETIC
+ *   no training goes on from; SLUICE_E_SPIKE, SLUICE_E_WRONG_ARITHMETIC, SLUICE_E_SAVE_FAILED
  */
 export async function trainRun(run: TrainingRun): Promise<StopReason> {
-  const { config, state, lastStep } = run;
-  let savedStep = run.savedStep;
+  const saves = new BackgroundSaves(run);
+  try {
+    await takeSteps(run, saves);
+    // One that storage does not let come to its end is not waited for any longer: the state is saved once more.
+    await saves.settle(1000 * run.config.checkpoint.slowSeconds);
+    if (saves.savedStep !== run.state.step) await saveAtLast(run);
+  } catch (error) {
+    await saves.abandon(error);
+    throw error;
+  }
+  const reason = stopReason(run);
+  if (reason !== 'regroup') run.journal.note('stop', run.state.step, { reason });
+  return reason;
+}
 
-  if (savedStep < 0 && config.initialize.from !== undefined) {
+async function takeSteps(run: TrainingRun, saves: BackgroundSaves): Promise<void> {
+  const { config, state, lastStep } = run;
+  if (saves.savedStep < 0 && config.initialize.from !== undefined) {
     // From here on, the run does without the weights that it began with.
     await save(run);
-    savedStep = state.step;
+    saves.savedStep = state.step;
   }
   while (state.step < lastStep && !run.stop.requested && !run.wantsRegroup()) {
     const step = await takeStep(run, state.step + 1);
@@ -125,25 +154,25 @@ export async function trainRun(run: TrainingRun): Promise<StopReason> {
     const { nonFiniteInARow } = state;
     if (spike && isLasting(run, spike)) {
       run.observer.step({ ...step, spike, validation: undefined, nonFiniteInARow });
-      savedStep = (await leaveSpike(run, spike)).savedStep;
+      // What comes of a save is in the journal before a decision that judges it.
+      await saves.settle();
+      saves.savedStep = (await leaveSpike(run, spike)).savedStep;
       continue;
     }
     const isEvaluated = isDue(config.evaluation.everySteps, state.step) || state.step === lastStep;
     const validation = run.validates && isEvaluated ? await evaluate(run) : undefined;
     const report = { ...step, spike, validation, nonFiniteInARow };
     run.observer.step(report);
-    refuseToGoOnWithoutUpdates(run, step.result);
+    if (nonFiniteInARow >= MAX_NON_FINITE_STEPS) {
+      await saves.settle();
+      refuseToGoOnWithoutUpdates(run, step.result);
+    }
     for (const act of run.afterStep) await act(run, report);
     const isSaveDue = isDue(config.checkpoint.everySteps, state.step) && state.nonFiniteInARow === 0;
-    if (isSaveDue && (await saveIfPossible(run))) {
-      savedStep = state.step;
-    }
+    await saves.attend();
+    if (isSaveDue && run.stage) await saves.request();
+    else if (isSaveDue && (await saveIfPossible(run))) saves.savedStep = state.step;
   }
-
-  if (savedStep !== state.step) await saveAtLast(run);
-  const reason = stopReason(run);
-  if (reason !== 'regroup') run.journal.note('stop', state.step, { reason });
-  return reason;
 }
 
 /** Whether something that is done every `everySteps` steps (0: never) is to be done after `step`. */
@@ -167,37 +196,25 @@ export function stepRequest(
   };
 }
 
-/** What all workers must agree on. */
-export const AGREED_IN_STEP: readonly (keyof StepResult)[] = [
-  'step',
-  'loss',
-  'gradientNorm',
-  'groupNorms',
-  'lastUpdate',
-  'applied',
-  'tokens',
-  'recheck',
-  'largestAttentionLogit',
-  'clippedHeads',
-];
-
 async function takeStep(
   run: TrainingRun,
   step: number,
-): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds' | 'ranks'>> {
-  const { workers, state } = run;
-  const request = stepRequest(run, step);
+): Promise<Pick<StepReport, 'result' | 'learningRate' | 'seconds' | 'ranks' | 'timelines'>> {
+  const { workers, state, config } = run;
+  const timeline = isDue(config.diagnostics.timelineEverySteps, step);
+  const request = { ...stepRequest(run, step), ...(timeline && { timeline }) };
   const { learningRate } = request;
   const start = performance.now();
   const answers = await workers.call('step', request);
   const seconds = (performance.now() - start) / 1000;
-  const result = agreed(`step ${step}`, answers, AGREED_IN_STEP);
+  const result = agreedStep(step, answers);
   state.step = step;
   state.tokens += result.tokens;
   state.trainLoss = Number.isFinite(result.loss) ? result.loss : null;
   state.nonFiniteInARow = isSound(result) ? 0 : state.nonFiniteInARow + 1;
   const ranks = answers.map((answer) => answer.seconds);
-  return { result: { ...result, ...measured(answers) }, learningRate, seconds, ranks };
+  const timelines = timeline ? answers.map((answer) => answer.timeline!) : undefined;
+  return { result: { ...result, ...measured(answers) }, learningRate, seconds, ranks, timelines };
 }
 
 function isSound({ loss, gradientNorm }: StepResult): boolean {
@@ -214,11 +231,10 @@ function journalNonFinite({ journal, state }: TrainingRun, result: StepResult): 
   });
 }
 
-function refuseToGoOnWithoutUpdates(run: TrainingRun, { step, loss, gradientNorm }: StepResult): void {
+function refuseToGoOnWithoutUpdates(run: TrainingRun, { step, loss, gradientNorm }: StepResult): never {
   const { nonFiniteInARow: inARow } = run.state;
-  if (inARow < MAX_NON_FINITE_STEPS) return;
   const firstStep = step - inARow + 1;
-  stopNonFinite(
+  return stopNonFinite(
     run,
     `Steps ${firstStep} to ${step} gave no finite update (last: loss ${loss}, gradient norm ${gradientNorm}).`,
     { firstStep, inARow, loss: String(loss), gradientNorm: String(gradientNorm) },

@@ -5,6 +5,7 @@ import type { CommandResult } from '../cli/command.ts';
 import { examineBackends } from './backends.ts';
 import { examineCompiler, examineCore } from './engine.ts';
 import { examineMachine, examineNode, examineNpm, examineSharedMemory } from './machine.ts';
+import { examineRuns } from './runs.ts';
 import { examineTokenizers } from './tokenizers.ts';
 import { examineTransport } from './transport.ts';
 
@@ -30,6 +31,7 @@ export async function examine(): Promise<CommandResult> {
     ...(await examineBackends()),
     await examineTransport(),
     examineTokenizers(),
+    await examineRuns(),
   ];
   const rows = findings.map(({ name, found, ok }) => [ok ? 'ok' : 'mend', name, found]);
   const mending = findings.filter(({ mend }) => mend !== undefined);

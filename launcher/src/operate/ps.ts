@@ -1,7 +1,6 @@
 /** `sluice ps`: what is alive of runs: hosts, processes, what each is doing. */
 
-import { existsSync, readdirSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { relative } from 'node:path';
 import { formatDuration, terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import type { RunReport } from '../coordinator/runBoard.ts';
@@ -14,9 +13,7 @@ import { askCoordinator } from './askCoordinator.ts';
 import { findCoordinator } from './liveRun.ts';
 import { type HostAnswer, runOnHosts } from './onHosts.ts';
 import { type RunProcess, runProcesses } from './runProcesses.ts';
-
-/** How deep below `runs/` a run may lie: those of an experiment lie in a folder of their own. */
-const DEPTH = 3;
+import { runsBelow } from './runsBelow.ts';
 
 export interface PsOptions {
   readonly run?: string | undefined;
@@ -100,7 +97,7 @@ function localProcesses(processes: readonly RunProcess[]): CommandResult {
 
 /** The runs below a folder that somebody coordinates, and processes of this machine whose run nobody does. */
 async function listRuns(folder: string): Promise<CommandResult> {
-  const found = new Set(runsBelow(folder, DEPTH));
+  const found = new Set(runsBelow(folder));
   const processes = process.platform === 'linux' ? runProcesses() : [];
   for (const { token } of processes) found.add(pathOfToken(token));
   const runs = [...found].flatMap((path) => aliveRun(path, processes) ?? []);
@@ -138,20 +135,11 @@ function aliveRun(path: string, processes: readonly RunProcess[]): AliveRun | un
   };
 }
 
-function runsBelow(folder: string, depth: number): string[] {
-  if (depth === 0 || !existsSync(folder)) return [];
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    if (!entry.isDirectory()) return [];
-    const run = runDirectory(join(folder, entry.name));
-    return existsSync(run.journal) ? [run.path] : runsBelow(run.path, depth - 1);
-  });
-}
-
 function reportText(report: RunReport): string {
-  const { coordinator, step, steps, savedStep, doing, stopping, restarts, lastFault, hosts, workers } =
+  const { coordinator, step, steps, savedStep, saves, doing, stopping, restarts, lastFault, hosts, workers } =
     report;
   const running = formatDuration(coordinator.runningMs / 1000);
-  const saved = savedStep === null ? 'none saved yet' : `saved ${savedStep}`;
+  const saved = `${savedStep === null ? 'none saved yet' : `saved ${savedStep}`}${underWay(report)}`;
   const asked = stopping === null ? '' : `, stopping (asked by ${stopping})`;
   const rows = [
     ['coordinator', '', `${coordinator.host}`, String(coordinator.pid), `${doing}${asked}`],
@@ -169,6 +157,9 @@ function reportText(report: RunReport): string {
   ];
   return [
     `${shortest(report.run)}: step ${step} of ${steps}, ${saved}, running for ${running}`,
+    ...(saves && saves.failures > 0
+      ? [`saves fail (${saves.failures} in a row), training goes on: ${saves.lastFailure}`]
+      : []),
     ...(lastFault
       ? [
           `restarts: ${restarts}; the last one ${formatDuration(lastFault.agoMs / 1000)} ago: ${lastFault.message}`,
@@ -179,6 +170,13 @@ function reportText(report: RunReport): string {
       align: ['left', 'right', 'left', 'right', 'left'],
     }),
   ].join('\n');
+}
+
+/** A save that is not durable yet. */
+function underWay({ savedStep, saves }: RunReport): string {
+  const { requested = null, staged } = saves ?? {};
+  if (requested === null || requested === savedStep) return '';
+  return staged === requested ? ` (writing ${requested})` : ` (staging ${requested})`;
 }
 
 function shortest(path: string): string {

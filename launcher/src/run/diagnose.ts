@@ -3,6 +3,7 @@
 import { resolve } from 'node:path';
 import { readTextFile, refuseUnwritable, SluiceError } from '@sluice/core';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
+import { attentionLayers, layerModels } from '@sluice/model';
 import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { withModel } from './inference.ts';
@@ -63,6 +64,7 @@ export async function diagnoseModels(
     json: described.length === 1 ? { ...described[0]!, ...written } : { models: described, ...written },
     text: [
       summaryTable(models),
+      ...models.flatMap(closedGates),
       ...models.flatMap(withoutUpdate),
       ...(html === undefined ? [] : [`figures: ${html}`]),
     ].join('\n'),
@@ -70,10 +72,20 @@ export async function diagnoseModels(
 }
 
 function chosenMaps({ decoder }: InferenceModel, source: string, { layers, heads }: DiagnoseModelsOptions) {
-  const { numLayers, numAttentionHeads } = decoder.config;
+  const { numLayers } = decoder.config;
   refuseAbsent('layer', layers, numLayers, source);
-  refuseAbsent('head', heads, numAttentionHeads, source);
-  return { layers: layers ?? spreadLayers(numLayers), heads };
+  const having = attentionLayers(decoder.config);
+  const without = layers?.find((layer) => !having.includes(layer));
+  if (without !== undefined) {
+    const which = having.length === 0 ? 'none of its layers has' : `the layers ${having.join(', ')} have`;
+    throw new SluiceError('SLUICE_E_USAGE', `Layer ${without} of ${source} has no attention: ${which}.`);
+  }
+  const shown = layers ?? spreadLayers(having.length).map((index) => having[index]!);
+  const models = layerModels(decoder.config);
+  // Those that all of the layers have.
+  const count = Math.min(...shown.map((layer) => models[layer]!.numAttentionHeads));
+  refuseAbsent('head', heads, count, source);
+  return { layers: shown, heads };
 }
 
 function refuseAbsent(
@@ -99,15 +111,21 @@ const LINES: readonly (readonly [
   ['massive activation', (d) => d.massiveActivation],
   ['  of feed-forward outputs', (d) => d.feedForwardActivation],
   ['gate score', (d) => d.gateScoreMean],
+  ['  share below 0.05', (d) => meanOfGates(d.gates, 'belowTwentieth')],
   ['  share below 0.1', (d) => meanOfGates(d.gates, 'belowTenth')],
   ['  share above 0.9', (d) => meanOfGates(d.gates, 'aboveNineTenths')],
-  ['mean |attention output|', (d) => d.attentionOutput.before.meanAbsolute],
-  ['  after the gate', (d) => d.attentionOutput.after.meanAbsolute],
-  ['|attention output| < 0.01', (d) => d.attentionOutput.before.belowHundredth],
-  ['  times the mean score', (d) => d.attentionOutput.withMeanScore?.belowHundredth],
-  ['  after the gate', (d) => d.attentionOutput.after.belowHundredth],
+  ['  largest ‖W‖ of a head', (d) => meanOfGates(d.gates, 'largestWeightNorm')],
+  ['mean |attention output|', (d) => d.attentionOutput?.before.meanAbsolute],
+  ['  after the gate', (d) => d.attentionOutput?.after.meanAbsolute],
+  ['|attention output| < 0.01', (d) => d.attentionOutput?.before.belowHundredth],
+  ['  times the mean score', (d) => d.attentionOutput?.withMeanScore?.belowHundredth],
+  ['  after the gate', (d) => d.attentionOutput?.after.belowHundredth],
   ['largest attention logit', (d) => d.largestAttentionLogit],
   ['attention entropy, nats', (d) => d.attentionEntropy],
+  ['state kept by a token', (d) => d.recurrence?.keptMean],
+  ['  less than a tenth', (d) => d.recurrence?.keptBelowTenth],
+  ['  more than 99 %', (d) => d.recurrence?.keptAboveNinetyNine],
+  ['β of delta rules', (d) => d.recurrence?.betaMean],
   ['last update / weights', (d) => d.updateRatio],
   ['expert imbalance', (d) => d.router?.maxViolation],
   ['dead experts', (d) => d.router?.deadExperts],
@@ -117,6 +135,23 @@ const LINES: readonly (readonly [
 
 function withoutUpdate({ name, diagnosis: { noUpdateRatio } }: DiagnosedModel): string[] {
   return noUpdateRatio === undefined ? [] : [`no size of an update of ${name}: ${noUpdateRatio}`];
+}
+
+/** Share of scores below 0.05 from which on a gate is called closed; of one that chooses it is far less. */
+const CLOSED = 0.9;
+
+/** The layers in which hardly anything passes a gate, as in a run of Marin whose gates grew without decay. */
+function closedGates({ name, diagnosis: { layers } }: DiagnosedModel): string[] {
+  return layers.flatMap(({ layer, gates }) =>
+    gates.flatMap(({ name: gate, form, belowTwentieth: share = 0, largestWeightNorm }) =>
+      form === 'multiplicative' && share > CLOSED
+        ? [
+            `${gate} of layer ${layer} of ${name} is closed: ${(100 * share).toFixed(1)} % of its scores are below 0.05, ` +
+              `its weights are up to ${largestWeightNorm!.toPrecision(3)} a head (optimizer.gateWeightDecay holds them down)`,
+          ]
+        : [],
+    ),
+  );
 }
 
 function summaryTable(models: readonly DiagnosedModel[]): string {

@@ -12,6 +12,7 @@ import {
 import type { CommandResult } from '../cli/command.ts';
 import { checkpointHistory } from './checkpointHistory.ts';
 import { describeFirstMove, spanText } from './episodeText.ts';
+import { failingSave } from './failedSaves.ts';
 import { type JournalEntry, readJournal } from './journal.ts';
 import { lockOwner } from './lock.ts';
 import { givenUpSteps, rollbacksOf } from './rollbacks.ts';
@@ -43,9 +44,11 @@ export async function inspectRun(path: string): Promise<CommandResult> {
   const owner = lockOwner(run.lock);
   const last = await lastRecord(run);
   const inUse = owner?.alive === true;
+  const failing = failingSave(journal);
   const lines = [
     `run ${run.path}${inUse ? `, in use by process ${owner.pid} on ${owner.host}` : ''}`,
     last ? `last step ${last.step}, loss ${formatLoss(last.loss)}` : 'no step yet',
+    ...(failing ? [`saves fail: step ${failing.step}: ${failing.message}`] : []),
     '',
     'checkpoints',
     ...(checkpoints.length === 0 ? ['  none'] : checkpoints.map(checkpointLine)),
@@ -64,7 +67,15 @@ export async function inspectRun(path: string): Promise<CommandResult> {
   return {
     text: lines.join('\n'),
     json: {
-      ...{ runDir: run.path, step: last?.step ?? 0, inUse, checkpoints, superseded, journal },
+      ...{
+        runDir: run.path,
+        step: last?.step ?? 0,
+        inUse,
+        checkpoints,
+        superseded,
+        journal,
+        failingSave: failing ?? null,
+      },
       spikes: spikes.map(({ rollback, ...episode }) => ({
         ...episode,
         decision: decisionText({ ...episode, rollback }),

@@ -55,10 +55,19 @@ export interface JournalKinds {
     from: { workers: number; expertParallel: number };
     to: { workers: number; expertParallel: number };
   };
-  /** A checkpoint is about to be written. */
+  /** A checkpoint is wanted, and about to be written. */
   save: { path: string };
+  /** Its state is copied to the workers' memory, and training goes on while it is written. */
+  staged: {
+    /** How long training stood still for it. */
+    seconds: number;
+  };
   /** A checkpoint could not be written; training went on. */
-  saveFailed: { message: string };
+  saveFailed: {
+    message: string;
+    /** Whether it is tried again from the staged state. */
+    isRetried?: boolean;
+  };
   /** The checkpoint is complete: its manifest is on the disk. */
   commit: { path: string; weights: string };
   evaluate: {

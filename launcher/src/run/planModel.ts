@@ -49,7 +49,8 @@ export function planModel(path: string, flags: PlanFlags): CommandResult {
   };
 }
 
-function plannedConfig(path: string, flags: PlanFlags): RunConfig {
+/** @throws the coded errors of `loadYamlConfig` */
+export function plannedConfig(path: string, flags: Omit<PlanFlags, 'device'>): RunConfig {
   const { model, run, sequenceLength } = loadModel(path, flags.scale);
   const workers = flags.workers ?? run?.parallel.workers ?? 1;
   const expertParallel =
@@ -119,11 +120,15 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
 
 const LABELS: Readonly<Record<string, string>> = {
   expertExchange: 'exchange with experts',
+  staging: 'checkpoint being written',
+  snapshots: 'states to go back to',
   reduceScatter: 'gradients',
   allGather: 'parameters',
   allToAll: 'rows to experts and back',
 };
 
-function formatSeconds(seconds: number): string {
+export function formatSeconds(seconds: number): string {
+  if (seconds === 0) return '0 s';
+  if (seconds < 1e-3) return `${(1e6 * seconds).toPrecision(3)} µs`;
   return seconds < 1 ? `${(1000 * seconds).toPrecision(3)} ms` : `${seconds.toPrecision(3)} s`;
 }

@@ -13,6 +13,8 @@ export interface RunDirectory {
   readonly journal: string;
   readonly metrics: string;
   readonly diagnostics: string;
+  /** What workers did in single steps, where that was wanted. */
+  readonly timelines: string;
   readonly lock: string;
   /** How the coordinator is reached while there is one. */
   readonly contact: string;
@@ -32,6 +34,7 @@ export function runDirectory(path: string): RunDirectory {
     journal: join(root, 'journal.jsonl'),
     metrics: join(root, 'metrics.jsonl'),
     diagnostics: join(root, 'diagnostics.jsonl'),
+    timelines: join(root, 'timelines'),
     lock: join(root, 'lock'),
     contact: join(root, 'contact.json'),
     checkpoints: join(root, 'checkpoints'),

@@ -42,6 +42,7 @@ const TELL: { readonly [Kind in JournalKind]: (entry: Entry<Kind>) => Told | und
       `From ${workersText(from.workers, from.expertParallel)} to ${workersText(to.workers, to.expertParallel)}.`,
     ),
   save: () => undefined,
+  staged: () => undefined,
   saveFailed: ({ message }) => warning(`A checkpoint could not be saved: ${message}`),
   commit: ({ path, weights }) => ({ tone: 'good', text: `Saved ${path}, weights ${weights.slice(0, 12)}.` }),
   evaluate: ({ loss }) =>

@@ -7,7 +7,7 @@ import { type RunConfig, rampSizes } from '@sluice/train';
 
 /**
  * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_BATCH_RAMP_INVALID, SLUICE_E_EXPERT_PARALLEL_INVALID,
- *   SLUICE_E_SCHEDULE_INVALID, SLUICE_E_OPTIMIZER_INVALID; each message shows the numbers that do not fit;
+ *   SLUICE_E_SCHEDULE_INVALID, SLUICE_E_OPTIMIZER_INVALID, SLUICE_E_SYNCHRONIZE_INVALID; each message shows the numbers that do not fit;
  *   SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
@@ -17,6 +17,7 @@ export function validateConfig(config: RunConfig): void {
   validateExpertParallel(config);
   validateSchedule(config);
   validateOptimizer(config);
+  validateSynchronize(config);
 }
 
 /** @throws SLUICE_E_VOCABULARY_TOO_SMALL */
@@ -214,6 +215,26 @@ function validateGroups({ model, optimizer }: Pick<RunConfig, 'model' | 'optimiz
     `optimizer.groups.${absent} is given, but the model has no parameters of that group.${where} It has: ${there.join(', ')}.`,
     { details: { group: absent, groups: there } },
   );
+}
+
+/** Replicas that train apart know nothing of each other between two synchronizations. */
+function validateSynchronize({ parallel, spikes, initialize }: RunConfig): void {
+  const { synchronize, lanes } = parallel;
+  if (!synchronize) return;
+  const { replicas } = synchronize;
+  const fault = !isPowerOfTwo(replicas)
+    ? `parallel.synchronize.replicas is ${replicas}, not a power of two.`
+    : lanes % replicas !== 0
+      ? `parallel.synchronize.replicas is ${replicas}, which does not divide the ${lanes} lanes (parallel.lanes).`
+      : spikes.policy !== 'off' && spikes.policy !== 'report'
+        ? `spikes.policy is ${spikes.policy}, but replicas that train apart (parallel.synchronize) leave nothing out together and do not go back. Set it to report or off.`
+        : initialize.optimizer === 'keep'
+          ? 'initialize.optimizer is keep, but replicas that train apart (parallel.synchronize) begin with moments of zero.'
+          : undefined;
+  if (fault === undefined) return;
+  throw new SluiceError('SLUICE_E_SYNCHRONIZE_INVALID', fault, {
+    details: { ...synchronize, lanes, policy: spikes.policy },
+  });
 }
 
 function isPowerOfTwo(value: number): boolean {

@@ -16,7 +16,7 @@ import {
 export interface ContentHashes {
   /** Over all parameters, sorted by name, with names and shapes. */
   readonly weights: string;
-  /** Over the optimizer's moments; null where there are none. */
+  /** Over the optimizer's moments, and what replicas that train apart have; null where there are none. */
   readonly optimizer: string | null;
   /** Of each logical tensor, by the name under which it is stored. */
   readonly tensors: Readonly<Record<string, string>>;
@@ -90,7 +90,7 @@ export function hashTensors(
   const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
   const hashes: Record<string, string> = {};
   const lines: Record<TensorKind, string[]> = {
-    ...{ parameter: [], firstMoment: [], secondMoment: [], momentum: [] },
+    ...{ parameter: [], firstMoment: [], secondMoment: [], momentum: [], outerMomentum: [], replica: [] },
   };
   for (const kind of TENSOR_KINDS) {
     for (const tensor of tensorsOfKind(sorted, kinds, kind)) {
@@ -100,9 +100,10 @@ export function hashTensors(
       lines[kind].push(JSON.stringify([name, tensor.shape, hash]));
     }
   }
-  const moments = [...lines.firstMoment, ...lines.secondMoment, ...lines.momentum];
+  const { parameter, ...others } = lines;
+  const moments = Object.values(others).flat();
   return {
-    weights: sha256(lines.parameter.join('\n')),
+    weights: sha256(parameter.join('\n')),
     optimizer: moments.length === 0 ? null : sha256(moments.join('\n')),
     tensors: hashes,
   };

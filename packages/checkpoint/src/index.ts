@@ -13,6 +13,7 @@ export * from './retention.ts';
 export * from './safetensors.ts';
 export { SafetensorsFile, type TensorInfo } from './safetensorsReader.ts';
 export { writeShard } from './shard.ts';
+export { ShardWriter } from './shardWriter.ts';
 export {
   ADAMW_KINDS,
   compareTensors,

@@ -8,12 +8,15 @@ import { join } from 'node:path';
 import { SluiceError, sha256 } from '@sluice/core';
 import { z } from 'zod';
 import { coverageFaults } from './contentHash.ts';
-import { TENSOR_KINDS } from './tensors.ts';
+import { REPLICA_KINDS, TENSOR_KINDS } from './tensors.ts';
 
 export const MANIFEST_NAME = 'manifest.json';
 
-/** The versions of the format that this program reads; in the second, a tensor may have kinds of its own. */
-const FORMAT_VERSIONS = [1, 2] as const;
+/**
+ * The versions of the format that this program reads. In the second, a tensor may have kinds of its own; in the third there may be
+ * those of replicas.
+ */
+const FORMAT_VERSIONS = [1, 2, 3] as const;
 
 const FORMAT_NAME = 'sluice-checkpoint';
 
@@ -77,7 +80,8 @@ export type Manifest = z.infer<typeof Manifest>;
  * can say what it says, so that older programs read what they can.
  */
 export function encodeManifest(manifest: Omit<Manifest, 'format' | 'version'>): string {
-  const version = manifest.tensors.some(({ kinds }) => kinds) ? 2 : 1;
+  const ownKinds = manifest.tensors.flatMap(({ kinds }) => kinds ?? []);
+  const version = ownKinds.some((kind) => REPLICA_KINDS.has(kind)) ? 3 : ownKinds.length > 0 ? 2 : 1;
   const json = JSON.stringify({ format: FORMAT_NAME, version, ...manifest }, undefined, 1);
   const body = `${json.slice(2)}\n`;
   return `{\n "sha256": "${sha256(body)}",\n${body}`;
@@ -129,7 +133,7 @@ function checkVersion(bytes: Buffer): void {
   }
   const isKnown = FORMAT_VERSIONS.some((version) => version === json?.version);
   if (json?.format === FORMAT_NAME && Number.isSafeInteger(json.version) && !isKnown) {
-    const message = `${MANIFEST_NAME} is of version ${json.version}; this program reads versions ${FORMAT_VERSIONS.join(' and ')}`;
+    const message = `${MANIFEST_NAME} is of version ${json.version}; this program reads versions 1 to ${FORMAT_VERSIONS.at(-1)}`;
     throw new ManifestFault('version-unknown', message);
   }
 }

@@ -2,24 +2,21 @@
 
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BLOCK_ELEMENTS, invariant, SluiceError, sha256 } from '@sluice/core';
+import { BLOCK_ELEMENTS, inParallel, invariant, SluiceError, sha256 } from '@sluice/core';
 import { type ContentHashes, hashTensors } from './contentHash.ts';
 import { type Manifest, readManifest } from './manifest.ts';
 import { openForReading, readFully } from './safetensorsReader.ts';
-import {
-  type HashedPiece,
-  numElements,
-  packHashes,
-  storedName,
-  type TensorKind,
-  unpackHashes,
-} from './tensors.ts';
+import { type HashedPiece, numElements, packHashes, storedName, type TensorKind } from './tensors.ts';
 import { BLOCKS_PER_READ, type CheckpointProblem, rehashShard, verifyContent } from './verify.ts';
 
-interface StoredPiece extends HashedPiece {
+interface StoredPiece extends Omit<HashedPiece, 'hashes'> {
   readonly file: string;
   readonly offset: number;
+  /** SHA-256 of each block, 32 bytes each. */
+  readonly hashes: Buffer;
 }
+
+const HASH_BYTES = 32;
 
 export interface OpenOptions {
   /** Whether the whole content is verified before anything is read; not by default, since each read is verified. */
@@ -36,6 +33,29 @@ function damaged(directory: string, problems: readonly CheckpointProblem[]): Slu
 function mismatch(directory: string, faults: readonly string[]): SluiceError {
   const message = `${directory} does not hold what was asked of it: ${faults.join('; ')}.`;
   return new SluiceError('SLUICE_E_CHECKPOINT_MISMATCH', message, { details: { directory, faults } });
+}
+
+/** Reads of a tensor that are under way at once, straight into their places: storage is kept busy while one is hashed. */
+const READS_AT_ONCE = 8;
+
+/** Elements [begin, end) of a tensor that are read together: whole blocks, or a part of one. */
+interface ReadPart {
+  readonly begin: number;
+  readonly end: number;
+  readonly isPartial: boolean;
+}
+
+function* partsOf(piece: StoredPiece, from: number, to: number): Generator<ReadPart> {
+  const wholeEnd = to === piece.end ? to : to - (to % BLOCK_ELEMENTS);
+  for (let begin = from; begin < to; ) {
+    const blockBegin = begin - (begin % BLOCK_ELEMENTS);
+    const isPartial = begin !== blockBegin || begin >= wholeEnd;
+    const end = isPartial
+      ? Math.min(blockBegin + BLOCK_ELEMENTS, piece.end, to)
+      : Math.min(wholeEnd, begin + BLOCKS_PER_READ * BLOCK_ELEMENTS);
+    yield { begin, end, isPartial };
+    begin = end;
+  }
 }
 
 /** A checkpoint that is open for reading. Several reads may be under way at once. */
@@ -56,7 +76,7 @@ export class CheckpointReader {
       for (const piece of pieces) {
         const name = storedName(piece.kind, piece.tensor);
         const list = this.#pieces.get(name) ?? [];
-        list.push({ ...piece, file });
+        list.push({ ...piece, file, hashes: Buffer.from(piece.hashes, 'base64') });
         this.#pieces.set(name, list);
       }
     }
@@ -95,22 +115,15 @@ export class CheckpointReader {
 
   /** Reads [from, to), which lies within `piece`. */
   async #readPiece(piece: StoredPiece, from: number, to: number, target: Float32Array): Promise<void> {
-    const wholeEnd = to === piece.end ? to : to - (to % BLOCK_ELEMENTS);
-    for (let position = from; position < to; ) {
-      const blockBegin = position - (position % BLOCK_ELEMENTS);
-      if (position === blockBegin && position < wholeEnd) {
-        const until = Math.min(wholeEnd, position + BLOCKS_PER_READ * BLOCK_ELEMENTS);
-        await this.#readBlocks(piece, position, target.subarray(position - from, until - from));
-        position = until;
-      } else {
-        // A part of a block can only be verified with the rest of it.
-        const block = new Float32Array(Math.min(BLOCK_ELEMENTS, piece.end - blockBegin));
-        await this.#readBlocks(piece, blockBegin, block);
-        const until = Math.min(blockBegin + block.length, to);
-        target.set(block.subarray(position - blockBegin, until - blockBegin), position - from);
-        position = until;
-      }
-    }
+    await inParallel(partsOf(piece, from, to), READS_AT_ONCE, async ({ begin, end, isPartial }) => {
+      const part = target.subarray(begin - from, end - from);
+      if (!isPartial) return this.#readBlocks(piece, begin, part);
+      // A part of a block can only be verified with the rest of it.
+      const blockBegin = begin - (begin % BLOCK_ELEMENTS);
+      const block = new Float32Array(Math.min(BLOCK_ELEMENTS, piece.end - blockBegin));
+      await this.#readBlocks(piece, blockBegin, block);
+      part.set(block.subarray(begin - blockBegin, end - blockBegin));
+    });
   }
 
   /** Reads whole blocks that begin at element `begin` of the logical tensor, and verifies them. */
@@ -126,10 +139,12 @@ export class CheckpointReader {
 
   #checkBlocks(piece: StoredPiece, firstBlock: number, bytes: Uint8Array): void {
     const blocks = Math.ceil(bytes.length / (4 * BLOCK_ELEMENTS));
-    const expected = unpackHashes(piece.hashes, firstBlock - piece.begin / BLOCK_ELEMENTS, blocks);
+    const first = firstBlock - piece.begin / BLOCK_ELEMENTS;
+    const expected = (i: number) =>
+      piece.hashes.toString('hex', HASH_BYTES * (first + i), HASH_BYTES * (first + i + 1));
     for (let i = 0; i < blocks; i++) {
       const at = 4 * BLOCK_ELEMENTS * i;
-      if (sha256(bytes.subarray(at, at + 4 * BLOCK_ELEMENTS)) === expected[i]) continue;
+      if (sha256(bytes.subarray(at, at + 4 * BLOCK_ELEMENTS)) === expected(i)) continue;
       const tensor = storedName(piece.kind, piece.tensor);
       const block = firstBlock + i;
       const message = `the hash of block ${block} of ${tensor} in ${piece.file} does not match`;

@@ -4,9 +4,19 @@ import { BLOCK_ELEMENTS, blockHashes, invariant } from '@sluice/core';
 
 /**
  * What can be saved of a logical tensor: its values, AdamW's running means of gradient and squared gradient, Muon's running
- * mean of the gradient.
+ * mean of the gradient; where replicas train apart, the momentum of the outer optimizer, and, of a tensor of one replica, its values.
  */
-export const TENSOR_KINDS = ['parameter', 'firstMoment', 'secondMoment', 'momentum'] as const;
+export const TENSOR_KINDS = [
+  'parameter',
+  'firstMoment',
+  'secondMoment',
+  'momentum',
+  'outerMomentum',
+  'replica',
+] as const;
+
+/** Those that only runs have whose replicas train apart. */
+export const REPLICA_KINDS: ReadonlySet<TensorKind> = new Set(['outerMomentum', 'replica']);
 
 export type TensorKind = (typeof TENSOR_KINDS)[number];
 
@@ -91,6 +101,8 @@ const STORED_MOMENTS = {
   firstMoment: 'first_moment',
   secondMoment: 'second_moment',
   momentum: 'momentum',
+  outerMomentum: 'outer_momentum',
+  replica: 'value',
 };
 
 /** The name under which a logical tensor of a kind is stored and listed; a parameter's is its plain name. */

@@ -3,11 +3,12 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { BLOCK_ELEMENTS, sha256 } from '@sluice/core';
+import { BLOCK_ELEMENTS, inParallel, sha256 } from '@sluice/core';
 import { hashTensors } from './contentHash.ts';
 import { loadManifest, type Manifest, ManifestFault, type ShardRecord } from './manifest.ts';
 import { readFully, readHeader } from './safetensorsReader.ts';
 import { type HashedPiece, storedName, unpackHashes } from './tensors.ts';
+import { verifyPieces } from './verifyThreads.ts';
 
 /** One thing that is wrong with a checkpoint. */
 export interface CheckpointProblem {
@@ -44,6 +45,9 @@ export interface VerifyOptions {
 /** Blocks that are read at a time: 1 MiB. */
 export const BLOCKS_PER_READ = 64;
 
+/** Shards whose sizes and headers are looked at at the same time. */
+const SHARDS_AT_ONCE = 8;
+
 /** Checks a checkpoint with bounded memory. Does not throw for what is wrong with it. */
 export async function verifyCheckpoint(
   directory: string,
@@ -66,30 +70,31 @@ export async function verifyContent(
   manifest: Manifest,
   options: VerifyOptions,
 ): Promise<CheckpointProblem[]> {
-  const problems: CheckpointProblem[] = [];
+  const { deep = true } = options;
   const { tensors, shards, kinds } = manifest;
-  const hashes = hashTensors(
-    tensors,
-    shards.flatMap((shard) => shard.pieces),
-    kinds,
-  );
-  if (!isDeepStrictEqual(hashes, manifest.hashes)) {
-    problems.push({ kind: 'hash-mismatch', message: 'the hash of the whole is not that of its blocks' });
+  const pieces = shards.flatMap((shard) => shard.pieces);
+  const isWhole = isDeepStrictEqual(hashTensors(tensors, pieces, kinds), manifest.hashes);
+  const problems = await inParallel(shards, SHARDS_AT_ONCE, (shard) => verifyShard(directory, shard, false));
+  if (deep) {
+    const sound = shards.map((shard, i) => (problems[i]!.length === 0 ? shard : { ...shard, pieces: [] }));
+    for (const [i, found] of (await verifyPieces(directory, sound)).entries()) problems[i]!.push(...found);
   }
-  for (const shard of shards) problems.push(...(await verifyShard(directory, shard, options.deep ?? true)));
-  return problems;
+  return [
+    ...(isWhole
+      ? []
+      : [{ kind: 'hash-mismatch' as const, message: 'the hash of the whole is not that of its blocks' }]),
+    ...problems.flat(),
+  ];
 }
 
 /** Checks one worker's part, with bounded memory. */
-export async function verifyShard(
+export function verifyShard(
   directory: string,
   shard: ShardRecord,
   deep: boolean,
 ): Promise<CheckpointProblem[]> {
   const { file } = shard;
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(join(directory, file), 'r');
+  return withShard(directory, file, async (handle) => {
     const { size } = await handle.stat();
     if (size !== shard.size) {
       return [{ kind: 'size-mismatch', file, message: `${file} has ${size} bytes instead of ${shard.size}` }];
@@ -101,6 +106,26 @@ export async function verifyShard(
       ];
     }
     return deep ? await verifyBlocks(handle, shard) : [];
+  });
+}
+
+/** Checks the blocks of a shard's pieces alone. */
+export function verifyShardBlocks(
+  directory: string,
+  shard: Pick<ShardRecord, 'file' | 'pieces'>,
+): Promise<CheckpointProblem[]> {
+  return withShard(directory, shard.file, (handle) => verifyBlocks(handle, shard));
+}
+
+async function withShard(
+  directory: string,
+  file: string,
+  check: (handle: FileHandle) => Promise<CheckpointProblem[]>,
+): Promise<CheckpointProblem[]> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(join(directory, file), 'r');
+    return await check(handle);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error;
@@ -111,7 +136,10 @@ export async function verifyShard(
   }
 }
 
-async function verifyBlocks(handle: FileHandle, shard: ShardRecord): Promise<CheckpointProblem[]> {
+async function verifyBlocks(
+  handle: FileHandle,
+  shard: Pick<ShardRecord, 'file' | 'pieces'>,
+): Promise<CheckpointProblem[]> {
   const problems: CheckpointProblem[] = [];
   for (const piece of shard.pieces) {
     const expected = unpackHashes(piece.hashes);

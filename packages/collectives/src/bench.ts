@@ -1,7 +1,8 @@
-/** Measures all-reduce among real processes on this machine. */
+/** Measures collective operations among real processes on this machine. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { MeasuredOperation } from './benchOperations.ts';
 import type { BenchRequest, BenchResult } from './benchWorker.ts';
 import { ControlServer } from './controlServer.ts';
 import type { TransportKind } from './zeromqTransport.ts';
@@ -12,31 +13,37 @@ export interface CollectivesBenchOptions {
   /** Size of the float32 buffer, MiB. */
   readonly mib: number;
   readonly transport?: TransportKind;
-  /** All-reduces, of which the first two are not counted. */
+  /** An all-reduce when left out. */
+  readonly operation?: MeasuredOperation;
+  /** Operations, of which the first two are not counted. */
   readonly iterations?: number;
   /** Ends the processes when it is aborted; what the call throws then says that they are lost. */
   readonly signal?: AbortSignal;
 }
 
 export interface CollectivesBenchReport {
+  readonly operation: MeasuredOperation;
   readonly world: number;
   readonly mib: number;
   readonly transport: TransportKind;
   readonly iterations: number;
   readonly medianMs: number;
   readonly minMs: number;
-  /** Of a median all-reduce, mean of the ranks: until the last of them had begun it, and from then on. */
+  /** Of a median operation, mean of the ranks: until the last of them had begun it, and from then on. */
   readonly waitingMs: number;
   readonly movingMs: number;
-  /** 2 (N − 1) / N × bytes / median time: what each rank must move, whatever the algorithm; 10^9 bytes a second. */
+  /**
+   * (N − 1) / N × bytes / median time, of an all-reduce twice that: what each rank must move, whatever the algorithm; 10^9 bytes a
+   * second.
+   */
   readonly busGBps: number;
 }
 
 const WARM_UP = 2;
 
-/** Starts `world` processes, lets them all-reduce, and reports the median as rank 0 saw it. */
+/** Starts `world` processes, lets them carry out operations, and reports the median as rank 0 saw it. */
 export async function benchCollectives(options: CollectivesBenchOptions): Promise<CollectivesBenchReport> {
-  const { world, mib, transport = 'ipc', iterations = 12, signal } = options;
+  const { world, mib, transport = 'ipc', operation = 'allReduce', iterations = 12, signal } = options;
   const server = await ControlServer.listen({ worldSize: world, transport });
   const workers = Array.from({ length: world }, (_, rank) => startWorker(server, rank));
   const killAll = () => {
@@ -45,7 +52,7 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
   signal?.addEventListener('abort', killAll);
   try {
     await server.ready();
-    const request: BenchRequest = { mib, iterations };
+    const request: BenchRequest = { operation, mib, iterations };
     const results = await server.callAll<BenchResult>('bench', request, { limitMs: 300_000 });
     await server.callAll('stop', {}, { kind: 'stop' });
     await Promise.all(workers.map(exited));
@@ -56,7 +63,9 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
       meanOfRanks(results.map(({ total, waiting }) => total.map((ms, i) => ms - waiting[i]!))),
     );
     const bytes = mib * 2 ** 20;
+    const passes = operation === 'allReduce' ? 2 : 1;
     return {
+      operation,
       world,
       mib,
       transport,
@@ -65,7 +74,7 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
       minMs: Math.min(...counted),
       waitingMs,
       movingMs,
-      busGBps: (2 * (world - 1) * bytes) / world / (medianMs * 1e6),
+      busGBps: (passes * (world - 1) * bytes) / world / (medianMs * 1e6),
     };
   } finally {
     signal?.removeEventListener('abort', killAll);
@@ -74,7 +83,7 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
   }
 }
 
-/** For each all-reduce that counts. */
+/** For each operation that counts. */
 function meanOfRanks(ofRanks: readonly (readonly number[])[]): number[] {
   return ofRanks[0]!
     .map((_, i) => ofRanks.reduce((sum, each) => sum + each[i]!, 0) / ofRanks.length)

@@ -1,5 +1,8 @@
 /** How long the main thread of a worker has been blocked in collective operations, and by what. */
 
+import type { OperationRecord } from './operationRecord.ts';
+import type { OperationName } from './wire.ts';
+
 /** Milliseconds of the system's monotonic clock, the same for all threads of a process. */
 export function monotonicMs(): number {
   const [seconds, nanoseconds] = process.hrtime();
@@ -17,15 +20,18 @@ export interface Blocked {
 export class BlockedTime implements Blocked {
   waiting = 0;
   moving = 0;
+  /** Where each wait is noted, while somebody wants to know. */
+  record: OperationRecord | undefined;
 
   /**
-   * Counts a wait from `start` to now, monotonic milliseconds.
+   * Counts a wait in an operation from `start` to now, monotonic milliseconds.
    * @param begun when the last peer had begun the operation
    */
-  count(start: number, begun: number): void {
+  count(operation: OperationName, start: number, begun: number): void {
     const end = monotonicMs();
     const waiting = Math.min(Math.max(begun - start, 0), end - start);
     this.waiting += waiting / 1e3;
     this.moving += (end - start - waiting) / 1e3;
+    this.record?.wait({ operation, start, begun: start + waiting, end });
   }
 }

@@ -8,6 +8,7 @@ import { errorFromData, errorToData } from './controlProtocol.ts';
 import { DirectExchange, type DirectHost } from './directExchange.ts';
 import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
 import { areNear, type Invitation } from './invitation.ts';
+import { bytesSent, OperationRecord, type OperationSpan } from './operationRecord.ts';
 import { checkGroup } from './processGroup.ts';
 import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './sharedState.ts';
 import {
@@ -49,6 +50,8 @@ export class Communicator implements Launcher, DirectHost {
   readonly #pulse: ThreadPulse;
   readonly #groups = new Map<string, Group>();
   readonly #slots = new Map<number, ThreadPending>();
+  /** Of operations that are recorded and have not been seen to end. */
+  readonly #spans = new Map<number, OperationSpan>();
   readonly #freeSlots = Array.from({ length: OPERATION_SLOTS }, (_, slot) => slot);
   readonly #errors = new Map<number, SluiceError>();
   readonly #lost = new Map<number, SluiceError>();
@@ -135,6 +138,21 @@ export class Communicator implements Launcher, DirectHost {
     return this.#blocked;
   }
 
+  /**
+   * Records the operations that are launched, and the waits for any, from now on.
+   * @returns ends that, and gives the record; of operations still under way the end is not known
+   */
+  record(): () => OperationRecord {
+    const record = new OperationRecord();
+    this.#blocked.record = record;
+    return () => {
+      this.#blocked.record = undefined;
+      // Settled ones that nobody has looked at yet.
+      for (const pending of [...this.#slots.values()]) void pending.done;
+      return record;
+    };
+  }
+
   get limitMs(): number {
     return this.#options.limits.collectiveMs;
   }
@@ -165,7 +183,12 @@ export class Communicator implements Launcher, DirectHost {
     if (this.#broken !== undefined) throw this.#broken;
     invariant(!this.#closed, `${name} is launched on a closed communicator`);
     const slot = this.#takeSlot();
-    const pending = new ThreadPending((wait) => this.#outcome(slot, wait));
+    const pending = new ThreadPending((wait) => this.#outcome(slot, name, wait));
+    const { record } = this.#blocked;
+    if (record !== undefined) {
+      const bytes = bytesSent(name, args, ranks.indexOf(this.rank), ranks.length);
+      this.#spans.set(slot, record.launch(name, ranks, bytes, monotonicMs()));
+    }
     this.#slots.set(slot, pending);
     this.#state.reset(slot);
     this.#post({ type: 'launch', slot, ranks, name, args });
@@ -243,17 +266,27 @@ export class Communicator implements Launcher, DirectHost {
   }
 
   /** The state of an operation, after it has settled if `wait`; undefined while it has not. */
-  #outcome(slot: number, wait: boolean): { error?: SluiceError } | undefined {
+  #outcome(slot: number, name: OperationName, wait: boolean): { error?: SluiceError } | undefined {
     if (wait) {
       const start = monotonicMs();
       this.#block(slot);
-      this.#blocked.count(start, this.#state.begun(slot));
+      this.#blocked.count(name, start, this.#state.begun(slot));
     }
     const state = this.#state.state(slot);
     if (state === PENDING) return undefined;
+    this.#noteEnd(slot);
     this.#slots.delete(slot);
     this.#freeSlots.push(slot);
     return state === DONE ? {} : { error: this.#failureOf(slot) };
+  }
+
+  /** For whoever records the operation of a settled slot. */
+  #noteEnd(slot: number): void {
+    const span = this.#spans.get(slot);
+    if (span === undefined) return;
+    this.#spans.delete(slot);
+    span.begun = this.#state.begun(slot);
+    span.ended = this.#state.ended(slot);
   }
 
   /**

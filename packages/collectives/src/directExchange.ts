@@ -20,6 +20,7 @@ import { AwakeClock } from './awakeTime.ts';
 import { type BlockedTime, monotonicMs } from './blockedTime.ts';
 import type { Group, Pending } from './group.ts';
 import { describeOperation, timeoutError } from './operation.ts';
+import { bytesSent, type OperationSpan } from './operationRecord.ts';
 import { CARD_NUMBERS, type Channel, ChannelMemory, type PieceHeader } from './sharedChannels.ts';
 
 /** A wait looks again and again for so long, since most are short, before it begins to sleep between looks, ms. */
@@ -99,18 +100,25 @@ export class DirectExchange {
   ): Pending {
     if (this.#broken !== undefined) throw this.#broken;
     const start = monotonicMs();
+    const { rank, ranks } = this.#group;
     const operation = new DirectOperation(sequence, dataTypeOf(send), this);
+    operation.span = this.#host.blocked.record?.launch(
+      'allToAll',
+      ranks,
+      bytesSent('allToAll', [send, sendRanges], rank, ranks.length),
+      start,
+    );
     const outgoing = sendRanges.map(({ start, end }) => bytesOf(send, start, end));
     const incoming = receiveRanges.map(({ start, end }) => bytesOf(receive, start, end));
-    const { rank, ranks } = this.#group;
     invariant(incoming[rank]!.length === outgoing[rank]!.length, SENDS_ITSELF);
     incoming[rank]!.set(outgoing[rank]!);
     for (const way of this.#ways) {
       operation.add(way.outgoing, outgoing[ranks.indexOf(way.peer)]!);
       operation.add(way.incoming, incoming[ranks.indexOf(way.peer)]!);
     }
+    operation.ends();
     this.move();
-    this.#host.blocked.count(start, start);
+    this.#host.blocked.count('allToAll', start, start);
     return operation;
   }
 
@@ -154,7 +162,7 @@ export class DirectExchange {
       throw error;
     } finally {
       if (isReported) this.#host.waitsIn(undefined);
-      this.#host.blocked.count(start, operation.begun);
+      this.#host.blocked.count('allToAll', start, operation.begun);
     }
   }
 
@@ -237,6 +245,8 @@ class DirectOperation implements Pending {
   #toBegin = 0;
   /** When something had been moved from and to every peer; before, one of them may not be there yet. */
   begun = Number.NEGATIVE_INFINITY;
+  /** Where it is noted what became of it, if anybody wants to know. */
+  span: OperationSpan | undefined;
 
   constructor(sequence: number, dataType: ReturnType<typeof dataTypeOf>, exchange: DirectExchange) {
     this.#sequence = sequence;
@@ -264,6 +274,13 @@ class DirectOperation implements Pending {
     if (this.#toBegin === 0) this.begun = monotonicMs();
   }
 
+  /** Notes the end, if this is it. */
+  ends(): void {
+    if (this.span === undefined || this.isMoving) return;
+    this.span.begun = this.begun;
+    this.span.ended = monotonicMs();
+  }
+
   header(total: number): Described {
     return { sequence: this.#sequence, dataType: this.#dataType, total };
   }
@@ -284,7 +301,9 @@ class DirectOperation implements Pending {
 
 function advance(stream: Stream, line: Stream[], bytes: number): void {
   stream.moved += bytes;
-  if (stream.moved === stream.bytes.length) line.shift();
+  if (stream.moved < stream.bytes.length) return;
+  line.shift();
+  stream.operation.ends();
 }
 
 /** The numbers of every rank, all of which give equally many. */

@@ -7,7 +7,8 @@ export {
   sharedInt32,
 } from './arrays.ts';
 export { benchCollectives, type CollectivesBenchOptions, type CollectivesBenchReport } from './bench.ts';
-export type { Blocked } from './blockedTime.ts';
+export { MEASURED_OPERATIONS, type MeasuredOperation } from './benchOperations.ts';
+export { type Blocked, monotonicMs } from './blockedTime.ts';
 export { Communicator, type ConnectOptions, type Methods } from './communicator.ts';
 export type { WaitKind } from './controlProtocol.ts';
 export { type CallOptions, ControlServer, type ListenOptions, type WorkerInfo } from './controlServer.ts';
@@ -17,6 +18,7 @@ export { type Faults, FaultyTransport } from './faultyTransport.ts';
 export { type Group, type Pending, soloGroup } from './group.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
 export { type Invitation, receiveInvitation } from './invitation.ts';
+export { OperationRecord, type OperationSpan, type WaitSpan } from './operationRecord.ts';
 export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
 export { runtimeParent } from './runtimeDirectory.ts';
 export { type CurveKeys, generateCurveKeys } from './security.ts';

@@ -43,11 +43,13 @@ export interface IncomingStream {
   readonly total: number;
   /** Whether the sender waits for a confirmation. */
   readonly confirm: boolean;
-  /** Takes one chunk, once; must release the payload, now or later. */
-  readonly take: (offset: number, payload: Payload) => void;
+  /** Takes one chunk, once; must release the payload, now or later, and tell the operation by `used`. */
+  readonly take: (offset: number, payload: Payload, stream: IncomingStream) => void;
   /** Chunks that came, by index. */
   readonly chunks: Set<number>;
   received: number;
+  /** Bytes that are needed no more where they came from. */
+  used: number;
   granted: number;
 }
 
@@ -150,6 +152,7 @@ export class Operation {
       take,
       chunks: new Set(),
       received: 0,
+      used: 0,
       granted: eager ? total : Math.min(options.granted ?? total, total),
     };
     this.incoming.push(stream);
@@ -176,6 +179,12 @@ export class Operation {
     if (granted <= stream.granted || !worthSaying) return;
     stream.granted = granted;
     this.#control('credit', stream, granted);
+  }
+
+  /** Bytes of a stream are needed no more where they came from. Once all are, the sender is told, if it waits for that. */
+  used(stream: IncomingStream, bytes: number): void {
+    stream.used += bytes;
+    if (stream.confirm && stream.used === stream.total) this.#control('confirm', stream, stream.total);
   }
 
   /** Says that more of an outgoing stream exists. */
@@ -262,8 +271,7 @@ export class Operation {
     }
     stream.chunks.add(index);
     stream.received += length;
-    if (payload !== undefined) stream.take(header.offset, payload);
-    if (stream.confirm && isReceived(stream)) this.#control('confirm', stream, stream.total);
+    if (payload !== undefined) stream.take(header.offset, payload, stream);
   }
 
   #handleControl(header: MessageHeader): void {

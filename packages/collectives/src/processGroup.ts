@@ -237,6 +237,7 @@ export class ProcessGroup {
       if (chunk.missing > 0) return;
       reducer.reduce(own.subarray(offset, offset + chunkBytes), this.rank, chunk.payloads);
       for (const held of chunk.payloads) held?.release();
+      for (const stream of streams) operation.used(stream, payload.byteLength);
       arrived.delete(offset);
       reduced.add(offset);
       while (reduced.delete(prefix)) prefix = Math.min(prefix + chunkBytes, own.length);
@@ -278,9 +279,10 @@ function receiveInto(operation: Operation, peer: number, target: Uint8Array, pha
   operation.receive(
     peer,
     target.length,
-    (offset, payload) => {
+    (offset, payload, stream) => {
       payload.copyTo(target.subarray(offset));
       payload.release();
+      operation.used(stream, payload.byteLength);
     },
     { phase },
   );

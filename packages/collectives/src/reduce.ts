@@ -7,20 +7,28 @@ import { type SummableArray, sumTree } from '@sluice/engine/reductions';
 import { arrayOver, type CollectiveArray, type DataType } from './arrays.ts';
 import type { Payload } from './transport.ts';
 
-/** Bytes that are summed at a time: several operands of this size stay in a core's second-level cache. */
-const BLOCK_BYTES = 1 << 16;
+/**
+ * Bytes that are summed at a time: several operands of this size stay in a core's second-level cache. To read fewer of another
+ * process's memory at a time takes longer.
+ */
+const BLOCK_BYTES = 1 << 18;
+/** The same where there are many operands. */
+const BLOCK_BYTES_OF_MANY = 1 << 16;
+const FEW = 4;
 
 /** Adds the partial sums of `size` ranks; keeps the scratch memory that this takes. */
 export class TreeReducer {
   readonly #dataType: DataType;
   readonly #width: number;
+  readonly #blockBytes: number;
   /** One block for each rank, for payloads that do not lie in memory, or not aligned. */
   readonly #scratch: Uint8Array[];
 
   constructor(dataType: DataType, size: number) {
     this.#dataType = dataType;
     this.#width = arrayOver(dataType, new ArrayBuffer(0), 0, 0).BYTES_PER_ELEMENT;
-    this.#scratch = Array.from({ length: size }, () => new Uint8Array(BLOCK_BYTES));
+    this.#blockBytes = size <= FEW ? BLOCK_BYTES : BLOCK_BYTES_OF_MANY;
+    this.#scratch = Array.from({ length: size }, () => new Uint8Array(this.#blockBytes));
   }
 
   /**
@@ -28,8 +36,8 @@ export class TreeReducer {
    * @param payloads the other ranks' partial sums, each as long as `own`; nothing at `ownRank`
    */
   reduce(own: Uint8Array, ownRank: number, payloads: readonly (Payload | undefined)[]): void {
-    for (let start = 0; start < own.length; start += BLOCK_BYTES) {
-      const length = Math.min(BLOCK_BYTES, own.length - start);
+    for (let start = 0; start < own.length; start += this.#blockBytes) {
+      const length = Math.min(this.#blockBytes, own.length - start);
       const target = this.#elements(own.subarray(start, start + length));
       const leaves = payloads.map((payload, rank) =>
         rank === ownRank ? target : this.#leaf(payload!, rank, start, length),

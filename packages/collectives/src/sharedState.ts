@@ -4,12 +4,15 @@
  * thread's pulse, and what the main thread is doing.
  */
 
+import { monotonicMs } from './blockedTime.ts';
+
 /** Operations that may be launched and not yet waited for. */
 export const OPERATION_SLOTS = 4096;
 
 const TEXT_BYTES = 256;
 const WORDS = { pulse: 0, version: 1, textLength: 2, closed: 3, lost: 4, slots: 6 } as const;
-const TIMES_BYTES = OPERATION_SLOTS * 8;
+/** Of each slot, when the peers had begun its operation, and when it ended. */
+const TIMES_BYTES = 2 * OPERATION_SLOTS * 8;
 
 export const PENDING = 0;
 export const DONE = 1;
@@ -25,7 +28,7 @@ export class SharedState {
     memory = new SharedArrayBuffer(TIMES_BYTES + (WORDS.slots + OPERATION_SLOTS) * 4 + TEXT_BYTES),
   ) {
     this.memory = memory;
-    this.#times = new Float64Array(memory, 0, OPERATION_SLOTS);
+    this.#times = new Float64Array(memory, 0, 2 * OPERATION_SLOTS);
     this.#words = new Int32Array(memory, TIMES_BYTES, WORDS.slots + OPERATION_SLOTS);
     this.#text = new Uint8Array(memory, TIMES_BYTES + this.#words.byteLength, TEXT_BYTES);
   }
@@ -44,8 +47,14 @@ export class SharedState {
     return this.#times[slot]!;
   }
 
+  /** When a settled operation ended, monotonic ms. */
+  ended(slot: number): number {
+    return this.#times[OPERATION_SLOTS + slot]!;
+  }
+
   settle(slot: number, state: typeof DONE | typeof FAILED, begun = Number.POSITIVE_INFINITY): void {
     this.#times[slot] = begun;
+    this.#times[OPERATION_SLOTS + slot] = monotonicMs();
     Atomics.store(this.#words, WORDS.slots + slot, state);
     Atomics.notify(this.#words, WORDS.slots + slot);
   }

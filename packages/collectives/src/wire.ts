@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { DATA_TYPES, type DataType } from './arrays.ts';
 
 /** Raised whenever the header, the messages or the control protocol change their meaning. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 export const HEADER_BYTES = 64;
 
@@ -14,9 +14,10 @@ export type OperationName = (typeof OPERATIONS)[number];
 /**
  * `data`: bytes of a stream. `credit`: the receiver takes the stream up to byte `offset`.
  * `confirm`: the receiver has all of the stream, so the sender may change its memory.
- * `attach`, `release`: between transports, about the sender's shared ring: it is open at the receiver; a slot is free.
+ * `attach`, `release`: between transports, about the receiver's shared ring: the sender has opened it; a slot is free.
+ * `memory`, `reads`: between transports: the sender's process, and where its mark lies; the sender can read the receiver's memory.
  */
-const MESSAGE_KINDS = ['data', 'credit', 'confirm', 'attach', 'release'] as const;
+const MESSAGE_KINDS = ['data', 'credit', 'confirm', 'attach', 'release', 'memory', 'reads'] as const;
 export type MessageKind = (typeof MESSAGE_KINDS)[number];
 
 /** What every message says: which stream of which operation it belongs to. */
@@ -42,8 +43,9 @@ export interface MessageHeader {
 export interface HeaderPlacement {
   /** Bytes of payload outside the message; 0 when the payload (if any) is the next frame. */
   readonly placedBytes: number;
-  /** Position of the payload in the sender's shared ring. */
+  /** Position of the payload in the sender's shared ring, or its address in the sender's memory. */
   readonly place: number;
+  readonly isAddress?: boolean;
 }
 
 const MAGIC = 0x534c4300 | PROTOCOL_VERSION;
@@ -73,7 +75,8 @@ export function encodeHeader(header: MessageHeader, tag: number, placement?: Hea
   frame.writeDoubleLE(header.total, 32);
   frame.writeDoubleLE(placement?.place ?? 0, 40);
   frame.writeUInt32LE(placement?.placedBytes ?? 0, 48);
-  return frame.fill(0, 52);
+  frame[52] = placement?.isAddress ? 1 : 0;
+  return frame.fill(0, 53);
 }
 
 /** The header in `frame`, or undefined when it is not one of this run and version. */
@@ -97,5 +100,6 @@ export function decodeHeader(frame: Buffer, tag: number): (MessageHeader & Heade
     total: frame.readDoubleLE(32),
     place: frame.readDoubleLE(40),
     placedBytes: frame.readUInt32LE(48),
+    isAddress: frame[52] === 1,
   };
 }

@@ -2,7 +2,8 @@
  * Messages between ranks over ZeroMQ: each rank binds one PULL socket, and connects one PUSH socket to each peer's.
  * A message is a header frame and, with a payload, one raw frame that is sent from the caller's memory.
  *
- * Ranks on one host (`ipc`) can lay their payloads into a shared ring (`sharedRing.ts`) and send the header only. Where there are
+ * Ranks on one host (`ipc`) read payloads in the sender's memory (`peerMemory.ts`), or, where they cannot, in a shared ring
+ * (`sharedRing.ts`); then only the header is sent. Where there are
  * several hosts (`tcp`), a rank with others on its own binds a second socket for those.
  */
 
@@ -11,6 +12,7 @@ import { invariant, SluiceError } from '@sluice/core';
 import { type Context, Pull, Push } from 'zeromq';
 import { awakeTimeout } from './awakeTime.ts';
 import { FrameMemory } from './frameMemory.ts';
+import { OwnMemory, PeerMemory } from './peerMemory.ts';
 import { CURVE_OVERHEAD_BYTES, type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
 import { RingReader, RingWriter } from './sharedRing.ts';
 import { bindOrRefuse, bindReachable } from './sockets.ts';
@@ -42,6 +44,8 @@ export interface ZeroMqTransportOptions {
   /** Encrypts and authenticates connections (tcp); the context's `Authenticator` must run. */
   readonly curve?: CurveKeys;
   readonly context?: Context;
+  /** Whether ranks of this host read each other's memory, where they can; so by default. */
+  readonly readsMemory?: boolean;
   /**
    * Told that a connection to a peer was broken (tcp): what was on its way is lost, and the peer may not even know. Not told at once,
    * since whoever sees that the peer's process has ended knows more.
@@ -93,6 +97,10 @@ export class ZeroMqTransport implements Transport {
   readonly #links = new Map<number, Link>();
   readonly #ring: RingWriter | undefined;
   readonly #rings = new Map<number, RingReader>();
+  readonly #ownMemory: OwnMemory | undefined;
+  readonly #memories = new Map<number, PeerMemory>();
+  /** Peers that read this rank's memory. */
+  readonly #readers = new Set<number>();
   /** Peers of other machines that no connection has come about to. */
   readonly #unreached = new Set<number>();
   #onReached: () => void = () => {};
@@ -132,6 +140,8 @@ export class ZeroMqTransport implements Transport {
     this.#onBroken = options.onBroken ?? (() => {});
     const sharesMemory = options.kind === 'ipc' || near !== undefined;
     this.#ring = sharesMemory ? RingWriter.open(options.token, options.rank, chunkBytes) : undefined;
+    const isRead = sharesMemory && options.readsMemory !== false;
+    this.#ownMemory = isRead ? OwnMemory.open(options.token, options.rank) : undefined;
   }
 
   /** Ranks of the world; known once connected. */
@@ -159,10 +169,14 @@ export class ZeroMqTransport implements Transport {
       this.#links.set(rank, link);
       if (isTcp) continue;
       this.#nearPeers++;
+      if (this.#ownMemory !== undefined) {
+        const place = this.#ownMemory.markAddress;
+        this.#tell(link, 'memory', { place, placedBytes: process.pid, isAddress: true });
+      }
       const ring = RingReader.open(this.#token, rank);
       if (ring === undefined) continue;
       this.#rings.set(rank, ring);
-      void link.send([encodeHeader({ ...RING_HEADER, kind: 'attach', from: this.rank }, this.#tag)]);
+      this.#tell(link, 'attach');
     }
     if (this.#nearPeers === 0) this.#ring?.unlink();
   }
@@ -189,6 +203,11 @@ export class ZeroMqTransport implements Transport {
     invariant(link !== undefined, `rank ${this.rank} is not connected to rank ${to}`);
     if (payload === undefined) {
       await link.send([encodeHeader(header, this.#tag)]);
+    } else if (payload.length >= RING_MIN_BYTES && this.#readers.has(to)) {
+      const place = this.#ownMemory!.placeOf(payload);
+      await link.send([
+        encodeHeader(header, this.#tag, { place, placedBytes: payload.length, isAddress: true }),
+      ]);
     } else if (this.#ring !== undefined && payload.length >= RING_MIN_BYTES && this.#attached.has(to)) {
       const place = await this.#ring.put(payload);
       await link.send([encodeHeader(header, this.#tag, { place, placedBytes: payload.length })]);
@@ -215,6 +234,8 @@ export class ZeroMqTransport implements Transport {
       const header = frame && decodeHeader(frame, this.#tag);
       if (header === undefined) continue;
       if (header.kind === 'attach') this.#attach(header.from);
+      else if (header.kind === 'memory') this.#openMemory(header);
+      else if (header.kind === 'reads') this.#readers.add(header.from);
       else if (header.kind === 'release') this.#ring?.release(header.place);
       else handler(header, this.#payload(header, payload));
       if (payload !== undefined) await this.#frameMemory.dropped(payload.length);
@@ -223,13 +244,32 @@ export class ZeroMqTransport implements Transport {
 
   #payload(header: MessageHeader & HeaderPlacement, frame: Buffer | undefined): Payload | undefined {
     if (header.placedBytes === 0) return frame && new MemoryPayload(frame);
+    if (header.isAddress) return this.#memories.get(header.from)?.payload(header.place, header.placedBytes);
     const ring = this.#rings.get(header.from);
     invariant(ring !== undefined, `rank ${header.from} uses a ring that rank ${this.rank} has not opened`);
     const { place, placedBytes } = header;
     return ring.payload(place, placedBytes, () => {
-      const release = { ...RING_HEADER, kind: 'release', from: this.rank } as const;
-      void this.#links.get(header.from)?.send([encodeHeader(release, this.#tag, { place, placedBytes })]);
+      this.#tell(this.#links.get(header.from), 'release', { place, placedBytes });
     });
+  }
+
+  /** Says something that concerns the transports alone. */
+  #tell(
+    link: Link | undefined,
+    kind: 'attach' | 'release' | 'memory' | 'reads',
+    placement?: HeaderPlacement,
+  ): void {
+    void link?.send([encodeHeader({ ...OF_NO_OPERATION, kind, from: this.rank }, this.#tag, placement)]);
+  }
+
+  #openMemory({ from, place, placedBytes: pid }: MessageHeader & HeaderPlacement): void {
+    const peer = { token: this.#token, rank: from };
+    const memory = PeerMemory.open(peer, pid, place, () => {
+      this.#onBroken(from, connectionLost(from, new Error('its memory cannot be read any more'), this.rank));
+    });
+    if (memory === undefined) return;
+    this.#memories.set(from, memory);
+    this.#tell(this.#links.get(from), 'reads');
   }
 
   #watch(push: Push, rank: number): void {
@@ -285,8 +325,8 @@ function socketSecurity({ kind, curve, context }: ZeroMqTransportOptions): {
   };
 }
 
-/** What headers about a ring say of an operation: nothing. */
-const RING_HEADER = {
+/** What headers between transports say of an operation. */
+const OF_NO_OPERATION = {
   operation: 'barrier',
   dataType: 'uint8',
   phase: 0,

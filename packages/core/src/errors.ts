@@ -37,6 +37,11 @@ export const ERROR_TABLE = {
     summary: 'The disk ran out of space while writing.',
     advice: 'Free space, or choose another directory; what was complete before is intact.',
   },
+  SLUICE_E_SAVE_FAILED: {
+    summary: 'A checkpoint could not be written, and the run is to stop then (checkpoint.onFailure).',
+    advice:
+      'Mend what is told (room, permissions, the mount) and go on with sluice resume; the last checkpoint is intact. With checkpoint.onFailure: continue a run trains on meanwhile.',
+  },
   SLUICE_E_TEMPORARY_DIRECTORY: {
     summary: 'The directory of temporary files does not exist, is none, or takes no new ones.',
     advice: 'Set TMPDIR to a directory that you may write, or unset it; the workers’ sockets are made there.',
@@ -352,6 +357,11 @@ export const ERROR_TABLE = {
     summary: 'Settings of the optimizer do not fit the model.',
     advice:
       'Follow what the message says of the key and of the model; docs/optimizers.md tells what each needs.',
+  },
+  SLUICE_E_SYNCHRONIZE_INVALID: {
+    summary: 'Replicas that train apart cannot do what is asked of them.',
+    advice:
+      'Follow what the message says of the key, or leave parallel.synchronize out; docs/slow-links.md tells what it does and what it goes with.',
   },
   SLUICE_E_VOCABULARY_TOO_SMALL: {
     summary: 'The model has fewer embedding rows than the tokenizer has tokens.',

@@ -9,6 +9,7 @@ export * from './files.ts';
 export * from './floatRange.ts';
 export { folderName, folderNameFault } from './folderName.ts';
 export * from './hash.ts';
+export * from './inParallel.ts';
 export { isInstalledPackage, sluiceRoot } from './installation.ts';
 export { isLfsPointer, LFS_POINTER_BYTES } from './lfsPointer.ts';
 export * from './log.ts';

@@ -30,7 +30,7 @@ export interface QueriesKeys {
   readonly sinks?: Float32Array | undefined;
   readonly layout: Pick<
     AttentionLayout,
-    'batch' | 'sequence' | 'documents' | 'heads' | 'keyValueHeads' | 'headDim' | 'scoreCap'
+    'batch' | 'sequence' | 'documents' | 'heads' | 'keyValueHeads' | 'headDim' | 'scoreCap' | 'window'
   >;
 }
 
@@ -42,7 +42,7 @@ const NUMBERS = 4;
  */
 export function attentionStatistics(operands: QueriesKeys): AttentionStatistics[] {
   const { q, k, sinks, layout } = operands;
-  const { heads, keyValueHeads, headDim } = layout;
+  const { heads, keyValueHeads, headDim, window } = layout;
   const [bounds, documents] = documentArguments(layout);
   if (!nativeCore() || layout.scoreCap !== undefined) {
     return Array.from({ length: documents * heads }, (_, i) =>
@@ -51,7 +51,7 @@ export function attentionStatistics(operands: QueriesKeys): AttentionStatistics[
   }
   const numbers = new Float64Array(documents * heads * NUMBERS);
   const arrays = [q, k, sinks ?? null, numbers];
-  callNative('attentionStatistics', ...arrays, bounds, documents, heads, keyValueHeads, headDim);
+  callNative('attentionStatistics', ...arrays, bounds, documents, heads, keyValueHeads, headDim, window ?? 0);
   return Array.from({ length: documents * heads }, (_, i) => {
     const [firstToken, firstQuery, largestLogit, entropy] = numbers.subarray(i * NUMBERS) as unknown as [
       number,
@@ -80,10 +80,13 @@ function information(weight: number): number {
   return weight === 0 ? 0 : -weight * Math.log(weight);
 }
 
-/** One query's attention, over the tokens 0 to `query` of its document. The arrays are used again for the next one. */
+/**
+ * One query's attention, over the tokens 0 to `query` of its document, of which those before its window have no weight. The arrays
+ * are used again for the next one.
+ */
 export interface AttentionRow {
   readonly query: number;
-  /** q·k/√D, before any cap. */
+  /** q·k/√D, before any cap; −∞ where the query does not see the token. */
   readonly logits: Float64Array;
   readonly weights: Float64Array;
   /** The weight of the place that is no token, 0 where there is none. */
@@ -97,7 +100,7 @@ export function forEachAttentionRow(
   head: number,
   visit: (row: AttentionRow) => void,
 ): void {
-  const { heads, keyValueHeads, headDim } = layout;
+  const { heads, keyValueHeads, headDim, window = Number.POSITIVE_INFINITY } = layout;
   const bounds = documentBounds(layout);
   const begin = bounds[document]!;
   const length = bounds[document + 1]! - begin;
@@ -111,8 +114,11 @@ export function forEachAttentionRow(
     const logits = allLogits.subarray(0, query + 1);
     const weights = allWeights.subarray(0, query + 1);
     const from = ((begin + query) * heads + head) * headDim;
+    const first = Math.max(0, query + 1 - window);
+    logits.fill(Number.NEGATIVE_INFINITY, 0, first);
+    weights.fill(0, 0, first);
     let highest = sinkScore;
-    for (let key = 0; key <= query; key++) {
+    for (let key = first; key <= query; key++) {
       const to = ((begin + key) * keyValueHeads + keyHead) * headDim;
       let product = 0;
       for (let d = 0; d < headDim; d++) product += queries[from + d]! * keys[to + d]!;
@@ -122,11 +128,11 @@ export function forEachAttentionRow(
     }
     const sink = Math.exp(sinkScore - highest);
     let total = sink;
-    for (let key = 0; key <= query; key++) {
+    for (let key = first; key <= query; key++) {
       weights[key] = Math.exp(weights[key]! - highest);
       total += weights[key]!;
     }
-    for (let key = 0; key <= query; key++) weights[key]! /= total;
+    for (let key = first; key <= query; key++) weights[key]! /= total;
     visit({ query, logits, weights, sink: sink / total });
   }
 }

@@ -24,10 +24,10 @@ export type GradientSink = (source: number) => GradientTarget;
 export class Parameter {
   readonly name: string;
   readonly shape: readonly number[];
-  /** Row-major values, normally a view of a flat shared buffer. */
-  readonly values: Float32Array;
   /** Set by the trainer; without one, gradients are dropped. */
   sink: GradientSink | undefined;
+  readonly #values: Float32Array;
+  #arrival: (() => void) | undefined;
   #tensor: tf.Tensor | undefined;
 
   constructor(name: string, shape: readonly number[], values: Float32Array) {
@@ -36,7 +36,23 @@ export class Parameter {
     }
     this.name = name;
     this.shape = shape;
-    this.values = values;
+    this.#values = values;
+  }
+
+  /** Row-major values, normally a view of a flat shared buffer. Waits for them where they are still on their way. */
+  get values(): Float32Array {
+    const arrival = this.#arrival;
+    if (arrival !== undefined) {
+      this.#arrival = undefined;
+      arrival();
+    }
+    return this.#values;
+  }
+
+  /** New values are on their way: whoever needs them first calls `arrival`, which blocks until they have come. */
+  expect(arrival: () => void): void {
+    this.#arrival = arrival;
+    this.refresh();
   }
 
   /** The values as a tensor that belongs to the parameter: never dispose it. */
@@ -56,7 +72,7 @@ export class Parameter {
 
   /** Lets `write` put one contribution to the gradient where it belongs. */
   contribute(write: (target: GradientTarget) => void, source = 0): void {
-    write(this.sink?.(source) ?? { values: new Float32Array(this.values.length), accumulate: false });
+    write(this.sink?.(source) ?? { values: new Float32Array(this.#values.length), accumulate: false });
   }
 
   /**

@@ -43,22 +43,28 @@ export interface Profile {
   readonly totalMs: number;
 }
 
+/** Told of each outermost operation, or call of the C++ core by itself, with when it began and ended. */
+export type OnSpan = (entry: Pick<ProfileEntry, 'name' | 'pass'>, start: number, end: number) => void;
+
 /** Times of nested calls: each moment belongs to the innermost one. */
 class Recorder {
   readonly #entries = new Map<string, ProfileEntry>();
   readonly #open: ProfileEntry[] = [];
   readonly #clock: Clock;
+  readonly #onSpan: OnSpan | undefined;
   #last = 0;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, onSpan?: OnSpan) {
     this.#clock = clock;
+    this.#onSpan = onSpan;
   }
 
   /** Runs a kernel, or a gradient function. What it calls counts as part of it. */
   operation<T>(name: string, pass: Pass, body: () => T): T {
     if (this.#open.length > 0) return body();
     const entry = this.#entry(name, pass);
-    this.#last = this.#clock();
+    const start = this.#clock();
+    this.#last = start;
     this.#open.push(entry);
     entry.calls++;
     try {
@@ -66,6 +72,7 @@ class Recorder {
     } finally {
       entry.javascriptMs += this.#lap();
       this.#open.pop();
+      this.#onSpan?.(entry, start, this.#last);
     }
   }
 
@@ -77,10 +84,12 @@ class Recorder {
       entry.calls++;
       this.#last = this.#clock();
     }
+    const start = this.#last;
     try {
       return body();
     } finally {
       entry.nativeMs += this.#lap();
+      if (!surrounding) this.#onSpan?.(entry, start, this.#last);
     }
   }
 
@@ -110,9 +119,13 @@ export function timeOf({ nativeMs, javascriptMs }: ProfileEntry): number {
 let isProfiling = false;
 
 /** Runs `body` and tells what it spent its time on. Profiles do not nest. */
-export async function profile(body: () => void | Promise<void>, clock: Clock = wallClock): Promise<Profile> {
+export async function profile(
+  body: () => void | Promise<void>,
+  clock: Clock = wallClock,
+  onSpan?: OnSpan,
+): Promise<Profile> {
   invariant(!isProfiling, 'profiles do not nest');
-  const recorder = new Recorder(clock);
+  const recorder = new Recorder(clock, onSpan);
   isProfiling = true;
   const restore = [timeNativeCore(recorder), timeKernels(recorder), timeGradients(recorder)];
   const start = clock();

@@ -32,6 +32,7 @@ const MOST_CELLS = 128;
 
 /** Layers that are shown where none are chosen: four, evenly from the first to the last, as in the paper's Figure 2. */
 export function spreadLayers(numLayers: number): number[] {
+  if (numLayers === 0) return [];
   const places = [0, 1 / 3, 2 / 3, 1].map((share) => Math.round(share * (numLayers - 1)));
   return [...new Set(places)];
 }

@@ -8,13 +8,17 @@
 import type { ModelConfig } from './config.ts';
 import { controlCaps, keptControlWidths } from './controls/index.ts';
 import { keptGateWidths } from './gates/gate.ts';
+import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
+import type { MixerWidths } from './mixers/mixer.ts';
 import { projectionWidths } from './parameters.ts';
 import { blockVariants } from './variants.ts';
 
+/** Of one layer. */
 export interface ActivationWidths {
-  /** Kept by each layer but the last. */
+  /** Kept while the layers above are computed. */
   readonly layer: readonly number[];
-  /** There for the last layer, and besides, at the moments when most may be: whichever is more. */
+  /** There for the layer, and besides, at the moments when most may be: whichever is more. */
   readonly peaks: readonly (readonly number[])[];
 }
 
@@ -26,11 +30,18 @@ export interface ActivationSettings {
   readonly areExpertsShared: boolean;
 }
 
-export function activationWidths(
-  model: ModelConfig,
+/** Of each layer, from the first to the last. */
+export function activationWidths(model: ModelConfig, settings: ActivationSettings): ActivationWidths[] {
+  return layerModels(model).map((layer) => layerWidths(layer, settings));
+}
+
+function layerWidths(
+  model: LayerModel,
   { sequenceLength, areExpertsShared }: ActivationSettings,
 ): ActivationWidths {
   const { hiddenSize } = model;
+  const active = activeMixer(model);
+  if (active) return mixerLayerWidths(model, active.mixer.widths(active.settings, model), areExpertsShared);
   const attention = [...keptByAttention(model), ...keptByVariants(model)];
   const feedForward = keptByFeedForward(model, areExpertsShared);
   const layer = [...attention, ...feedForward];
@@ -55,8 +66,27 @@ export function activationWidths(
   };
 }
 
+/** Of a layer with another mixer than attention. */
+function mixerLayerWidths(
+  model: LayerModel,
+  { kept, gradients }: MixerWidths,
+  areExpertsShared: boolean,
+): ActivationWidths {
+  const { hiddenSize } = model;
+  const mixing = [hiddenSize, ...kept, hiddenSize, ...keptControlWidths(model)];
+  const layer = [...mixing, ...keptByFeedForward(model, areExpertsShared)];
+  return {
+    layer,
+    peaks: [
+      [...layer, hiddenSize, hiddenSize, hiddenSize],
+      [...layer, hiddenSize, hiddenSize, ...feedForwardGradients(model, areExpertsShared)],
+      [...mixing, hiddenSize, ...gradients],
+    ],
+  };
+}
+
 /** Scores of a layer that no kernel caps, in the forms that plain operations go through, with the heads repeated, and a gate. */
-function cappedScores(model: ModelConfig, sequenceLength: number): number[] {
+function cappedScores(model: LayerModel, sequenceLength: number): number[] {
   const queries = model.numAttentionHeads * model.headDim;
   return [
     ...Array(9).fill(model.numAttentionHeads * sequenceLength),
@@ -65,25 +95,25 @@ function cappedScores(model: ModelConfig, sequenceLength: number): number[] {
   ];
 }
 
-function projectionWidth(model: ModelConfig): number {
+function projectionWidth(model: LayerModel): number {
   const { query } = projectionWidths(model);
   return query + 2 * model.numKeyValueHeads * model.headDim;
 }
 
 /** Queries, keys, values, and an interleaved gate: computed once more from the projection when their gradients need them. */
-function headWidths(model: ModelConfig): number[] {
+function headWidths(model: LayerModel): number[] {
   const queries = model.numAttentionHeads * model.headDim;
   const keys = model.numKeyValueHeads * model.headDim;
   return [queries, keys, keys, projectionWidths(model).query - queries];
 }
 
 /** A layer's input, the projection, the output and the log-sum-exp of attention, and the residual stream after it. */
-function keptByAttention(model: ModelConfig): number[] {
+function keptByAttention(model: LayerModel): number[] {
   const { hiddenSize, numAttentionHeads, headDim } = model;
   return [hiddenSize, projectionWidth(model), numAttentionHeads * headDim, numAttentionHeads, hiddenSize];
 }
 
-function keptByVariants(model: ModelConfig): number[] {
+function keptByVariants(model: LayerModel): number[] {
   const { gates, isProjectionShaped, isGateOutsideAttention } = blockVariants(model);
   return [
     ...gates.flatMap((gate) => keptGateWidths(gate, model)),
@@ -97,7 +127,7 @@ function keptByVariants(model: ModelConfig): number[] {
 
 /** What the feed-forward layers keep: the values before their activation, and what routing needs. */
 function keptByFeedForward(
-  { hiddenSize, intermediateSize, experts }: ModelConfig,
+  { hiddenSize, intermediateSize, experts }: LayerModel,
   areExpertsShared: boolean,
 ): number[] {
   if (!experts) return [2 * intermediateSize!];
@@ -108,7 +138,7 @@ function keptByFeedForward(
 }
 
 function feedForwardGradients(
-  { hiddenSize, intermediateSize, experts }: ModelConfig,
+  { hiddenSize, intermediateSize, experts }: LayerModel,
   areExpertsShared: boolean,
 ): number[] {
   if (!experts) return [intermediateSize!, hiddenSize];

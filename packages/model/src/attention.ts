@@ -19,12 +19,13 @@ import {
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import type { BlockContext } from './block.ts';
-import type { ModelConfig } from './config.ts';
 import type { CopiedProjection } from './controls/control.ts';
 import { applyGate, applyScores, gateScores, interleavedGate, type NamedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
+import { gateWeightNorms, INTERLEAVED_GATE } from './gates/weightNorms.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
-import { type ForwardObserver, INTERLEAVED_GATE, observesOutput, observeValues } from './observer.ts';
+import type { LayerModel } from './layers.ts';
+import { type ForwardObserver, observesOutput, observeValues } from './observer.ts';
 import { projectionWidths } from './parameters.ts';
 import type { BlockVariants } from './variants.ts';
 
@@ -68,10 +69,18 @@ export function attentionBlock(
     headDim: config.headDim,
     gate: interleavedGate(config),
     scoreCap: variants.caps.attention,
+    window: config.window,
     epsilon: config.rmsNormEps,
   };
-  const norm = (name: string) => (config.qkNorm ? context.parameter(`self_attn.${name}.weight`) : null);
+  const norm = (name: 'q_norm' | 'k_norm') => {
+    if (config.qkNorm === 'weightless') return variants.weightlessNorms[name];
+    return config.qkNorm ? context.gain(`self_attn.${name}.weight`) : null;
+  };
   const heads = attentionHeads(projection, norm('q_norm'), norm('k_norm'), pass.rotary, layout);
+  if (pass.observer?.gateNorms) {
+    for (const { name, norms } of gateWeightNorms(config, context.parameter))
+      pass.observer.gateNorms(pass.layer, name, norms);
+  }
   if (pass.observer?.attention) observeAttention(pass.observer, heads, layout, variants, pass, context);
   const attended = gated('sdpa', attend(heads, layout, variants, pass, context));
   forgetUntilGradient(heads.q, heads.k, heads.v, heads.gate);
@@ -123,7 +132,7 @@ function shapedProjection(
 /** Gates the queries among the columns of `q_proj`. */
 function gatedQueries(
   widened: tf.Tensor2D,
-  { numAttentionHeads, numKeyValueHeads, headDim }: ModelConfig,
+  { numAttentionHeads, numKeyValueHeads, headDim }: LayerModel,
   gates: readonly NamedGate[],
   gated: Gating,
 ): tf.Tensor2D {

@@ -10,8 +10,23 @@ export interface BlockSizes {
   readonly numAttentionHeads: number;
   readonly numKeyValueHeads: number;
   readonly headDim: number;
-  readonly qkNorm: boolean;
+  readonly qkNorm: boolean | 'weightless';
   readonly rmsNormEps: number;
+  readonly zeroCentredNorms?: 'all' | 'layers' | undefined;
+}
+
+/** What a tensor is filled with at first: normal numbers of the model's deviation, one number everywhere, or others at random. */
+export type InitialValues = 'normal' | number | RandomInitial;
+
+export interface RandomInitial {
+  /**
+   * - `uniform`: between the two numbers.
+   * - `log-of-uniform`: the logarithms of such.
+   * - `time-step`: what softplus makes a number of whose logarithm is uniform between those of the two (Mamba-2).
+   */
+  readonly distribution: 'uniform' | 'log-of-uniform' | 'time-step';
+  readonly from: number;
+  readonly to: number;
 }
 
 /** A tensor that a variant adds to each layer. */
@@ -32,6 +47,8 @@ export interface BlockContext {
   readonly sizes: BlockSizes;
   /** A parameter of the layer by the name of its `LayerTensor`. */
   parameter(name: string): Parameter;
+  /** What a norm of the layer multiplies by, by the name of its weights. */
+  gain(name: string): Parameter;
   /** Told the scores of each gate by its name, where somebody observes the pass. */
   readonly onGate?: ((name: string, scores: tf.Tensor) => void) | undefined;
 }

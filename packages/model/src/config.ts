@@ -2,7 +2,12 @@ import { positiveFloat32 } from '@sluice/core';
 import { z } from 'zod';
 import { ControlConfig, controlRefusals } from './controls/index.ts';
 import { GateConfig, gateRefusal } from './gates/config.ts';
+import { FEED_FORWARD_FIELDS, LayersConfig, layerFaults } from './layers.ts';
+import { MIXER_FIELDS, mixerFaults } from './mixers/index.ts';
+import { ROPE_FIELDS } from './ropeConfig.ts';
 import { SCALES, scaleModel } from './scale.ts';
+
+export { RopeScalingConfig } from './ropeConfig.ts';
 
 /** Balancing of experts without a loss (Wang et al., arXiv 2408.15664; DeepSeek-V3). */
 export const BalanceBiasConfig = z.strictObject({
@@ -25,6 +30,12 @@ export const ExpertsConfig = z.strictObject({
     .min(0)
     .default(0)
     .describe('Hidden width of a shared expert that every token passes through; 0 for none.'),
+  sharedGate: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether each token has its own share of the shared expert, by a sigmoid; all of it when left out.',
+    ),
   router: z
     .enum(['softmax', 'sigmoid'])
     .default('softmax')
@@ -51,36 +62,6 @@ export const ExpertsConfig = z.strictObject({
 
 export type ExpertsConfig = z.infer<typeof ExpertsConfig>;
 
-/** How the rotary embedding reaches further than it was trained for. The formulas are in `rope.ts`. */
-export const RopeScalingConfig = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('linear').describe('Position interpolation: all frequencies divided by the factor.'),
-    factor: z.number().min(1).describe('Times the trained length.'),
-  }),
-  z.strictObject({
-    kind: z.literal('yarn').describe('YaRN: only low frequencies divided, and attention sharpened.'),
-    factor: z.number().min(1).describe('Times the trained length.'),
-    originalLength: z.int().min(1).describe('Sequence length that the model was trained for, in tokens.'),
-    betaFast: z
-      .number()
-      .positive()
-      .default(32)
-      .describe('Turns within the trained length from which on a frequency is kept.'),
-    betaSlow: z
-      .number()
-      .positive()
-      .default(1)
-      .describe('Turns within the trained length up to which a frequency is divided by the factor.'),
-    attentionFactor: z
-      .number()
-      .positive()
-      .optional()
-      .describe('Factor of rotated queries and keys; 0.1·ln(factor) + 1 when left out.'),
-  }),
-]);
-
-export type RopeScalingConfig = z.infer<typeof RopeScalingConfig>;
-
 /**
  * Architecture of a gated decoder-only transformer: RMS pre-norm, QK norm, rotary embedding, GQA, SwiGLU; with the gates
  * and controls of the paper.
@@ -97,9 +78,14 @@ export const ModelConfig = z
       .int()
       .min(1)
       .optional()
-      .describe('Hidden width of the dense feed-forward layer; leave out with experts.'),
+      .describe('Hidden width of the dense feed-forward layers; leave out where all layers have experts.'),
     experts: ExpertsConfig.optional().describe(
       'Mixture of experts in place of the dense feed-forward layer.',
+    ),
+    ...FEED_FORWARD_FIELDS,
+    ...MIXER_FIELDS,
+    layers: LayersConfig.optional().describe(
+      'Layers of different kinds; left out, all layers are as the model says.',
     ),
     gate: GateConfig.optional().describe(
       'The model’s only gate, elementwise on the output of attention when neither this nor `gates` is given.',
@@ -113,14 +99,32 @@ export const ModelConfig = z
       .default([])
       .describe('Changes of the layers that are no gates, each of one kind; applied in this order.'),
     qkNorm: z
-      .boolean()
+      .union([z.boolean(), z.literal('weightless')])
       .default(true)
-      .describe('RMS norm of each query and key head before the rotary embedding.'),
+      .describe(
+        'RMS norm of each query and key head before the rotary embedding; weightless: one that multiplies by nothing.',
+      ),
+    queryScale: positiveFloat32()
+      .optional()
+      .describe('Factor of the queries after a weightless norm; none when left out.'),
     ropeTheta: positiveFloat32().default(10000).describe('Base of the rotary embedding.'),
-    ropeScaling: RopeScalingConfig.optional().describe(
-      'Stretches the rotary embedding over longer sequences; leave out for none.',
-    ),
+    ...ROPE_FIELDS,
     rmsNormEps: positiveFloat32().default(1e-6).describe('Added to the mean square in RMS norms.'),
+    zeroCentredNorms: z
+      .enum(['all', 'layers'])
+      .optional()
+      .describe(
+        'Norms multiply by 1 + w, with weights w that are 0 at first: all of them, or those of the layers but not the last norm. Left out, they multiply by w, 1 at first.',
+      ),
+    embeddingScaling: z
+      .enum(['sqrt', 'norm'])
+      .optional()
+      .describe(
+        'sqrt: the embedding of a token times the root of hiddenSize; norm: divided by its root mean square. Left out, as it is.',
+      ),
+    logitScale: positiveFloat32()
+      .optional()
+      .describe('Factor of the model’s logits, before any cap; none when left out.'),
     tieWordEmbeddings: z.boolean().default(false).describe('Whether the output projection is the embedding.'),
     initializerRange: z
       .number()
@@ -142,11 +146,37 @@ export const ModelConfig = z
         message: `${model.numKeyValueHeads} key-value heads do not divide ${model.numAttentionHeads} query heads`,
       });
     }
-    if ((model.intermediateSize === undefined) === (model.experts === undefined)) {
+    if (model.rotaryDim !== undefined && model.rotaryDim > model.headDim) {
+      context.addIssue({
+        code: 'custom',
+        path: ['rotaryDim'],
+        message: `${model.rotaryDim} channels of heads of ${model.headDim}`,
+      });
+    }
+    if (model.queryScale !== undefined && model.qkNorm !== 'weightless') {
+      context.addIssue({
+        code: 'custom',
+        path: ['queryScale'],
+        message: 'queries have a factor only with qkNorm: weightless; other norms have weights',
+      });
+    }
+    if (model.experts?.sharedGate && model.experts.sharedIntermediateSize === 0) {
+      context.addIssue({
+        code: 'custom',
+        path: ['experts', 'sharedGate'],
+        message: 'there is no shared expert (experts.sharedIntermediateSize is 0)',
+      });
+    }
+    for (const fault of mixerFaults(model)) context.addIssue({ code: 'custom', ...fault });
+    for (const fault of layerFaults(model)) context.addIssue({ code: 'custom', ...fault });
+    const isEitherMissing = model.intermediateSize === undefined || model.experts === undefined;
+    const areBothMissing = model.intermediateSize === undefined && model.experts === undefined;
+    if (areBothMissing || !(isEitherMissing || model.layers)) {
       context.addIssue({
         code: 'custom',
         path: ['intermediateSize'],
-        message: 'give either intermediateSize (dense) or experts (mixture of experts), and not both',
+        message:
+          'give either intermediateSize (dense) or experts (mixture of experts), and not both unless layers has kinds of both',
       });
     }
     if (model.experts && model.experts.topK > model.experts.count) {

@@ -2,7 +2,9 @@
 
 import type { ModelConfig } from './config.ts';
 import { idleControlParameters } from './controls/index.ts';
-import { modelTensors, projectionWidths } from './parameters.ts';
+import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
+import { layerParameters, outerParameters, type ParameterSpec, projectionWidths } from './parameters.ts';
 
 export interface ParameterCount {
   /** All parameters; a tied embedding counts once. */
@@ -23,7 +25,8 @@ function partOf(name: string): Part {
   if (name.startsWith('lm_head')) return 'head';
   if (name.includes('norm')) return 'norms';
   if (/\.self_attn\.\w+_gate/.test(name)) return 'gate';
-  if (name.includes('.self_attn.')) return 'attention';
+  if (name.includes('.linear_attn.in_proj_z.')) return 'gate';
+  if (/\.(self_attn|linear_attn|conv)\./.test(name)) return 'attention';
   if (name.includes('.mlp.gate.')) return 'router';
   return 'feedForward';
 }
@@ -39,29 +42,56 @@ export function countParameters(model: ModelConfig): ParameterCount {
     head: 0,
   };
   let total = 0;
-  for (const { name, size } of modelTensors(model)) {
-    byPart[partOf(name)] += size;
-    total += size;
+  let idle = 0;
+  const count = (specs: readonly ParameterSpec[], times: number) => {
+    for (const { name, size } of specs.flatMap(({ tensors }) => tensors)) {
+      byPart[partOf(name)] += times * size;
+      total += times * size;
+    }
+  };
+  count(outerParameters(model), 1);
+  const layers = layerModels(model);
+  // Layers of a kind have the same.
+  for (const layer of new Set(layers)) {
+    const times = layers.filter((other) => other === layer).length;
+    count(layerParameters(layer, 0), times);
+    idle += times * idleParameters(layer);
+    if (activeMixer(layer)) continue;
+    // The rows of an interleaved gate live inside q_proj.
+    const ungatedQuery = layer.numAttentionHeads * layer.headDim;
+    const interleaved = times * (projectionWidths(layer).query - ungatedQuery) * layer.hiddenSize;
+    byPart.gate += interleaved;
+    byPart.attention -= interleaved;
   }
-  // The rows of an interleaved gate live inside q_proj.
-  const ungatedQuery = model.numAttentionHeads * model.headDim;
-  const interleaved = model.numLayers * (projectionWidths(model).query - ungatedQuery) * model.hiddenSize;
-  byPart.gate += interleaved;
-  byPart.attention -= interleaved;
-
-  const { experts, hiddenSize } = model;
-  const idle = experts ? (experts.count - experts.topK) * 3 * hiddenSize * experts.intermediateSize : 0;
-  const active = total - model.numLayers * (idle + idleControlParameters(model));
+  const active = total - idle;
   return { total, active, embedding: byPart.embedding, byPart };
+}
+
+/** Parameters of a layer that one token does not pass through. */
+function idleParameters(layer: LayerModel): number {
+  const { experts, hiddenSize } = layer;
+  const idle = experts ? (experts.count - experts.topK) * 3 * hiddenSize * experts.intermediateSize : 0;
+  return idle + idleControlParameters(layer);
 }
 
 /**
  * Floating-point operations of forward and backward for one token: 6 for each active parameter that is multiplied by
- * (all but the embedding table, which is only looked up, though a tied one is also the output projection), and
- * 6·layers·T·heads·D for causal attention (half of the full square, two products, three passes).
+ * (all but the embedding table, which is only looked up, though a tied one is also the output projection), and for
+ * each layer 6·T·heads·D for causal attention (half of the full square, two products, three passes), of a window what it leaves of
+ * that, or what its mixer does with its state.
  */
 export function flopsPerToken(model: ModelConfig, sequenceLength: number): number {
   const { active, embedding } = countParameters(model);
   const multiplied = model.tieWordEmbeddings ? active : active - embedding;
-  return 6 * multiplied + 6 * model.numLayers * sequenceLength * model.numAttentionHeads * model.headDim;
+  const mixing = layerModels(model).reduce((sum, layer) => sum + mixingOperations(layer, sequenceLength), 0);
+  return 6 * multiplied + mixing;
+}
+
+function mixingOperations(layer: LayerModel, sequenceLength: number): number {
+  const active = activeMixer(layer);
+  if (active) return active.mixer.operations?.(active.settings) ?? 0;
+  const window = Math.min(layer.window ?? sequenceLength, sequenceLength);
+  // Tokens that a query sees in the mean; half of the sequence without a window.
+  const seen = window * (1 - window / (2 * sequenceLength));
+  return 12 * seen * layer.numAttentionHeads * layer.headDim;
 }

@@ -13,24 +13,27 @@ import {
   gatedFeedForward,
   linear,
   linearCrossEntropy,
-  type Parameter,
-  type RotaryTable,
+  Parameter,
   rmsNorm,
   softcap,
   whenGradient,
   whenRead,
+  zeroCentred,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
-import { type AttentionPass, attentionBlock } from './attention.ts';
+import { attentionBlock } from './attention.ts';
 import type { BlockContext } from './block.ts';
 import type { ModelConfig } from './config.ts';
-import { applyToBlockOutput } from './controls/index.ts';
+import type { Caps } from './controls/control.ts';
+import { applyToBlockOutput, controlCaps } from './controls/index.ts';
 import { type ExpertExchange, noExchange } from './exchange.ts';
 import { type BalanceContext, expertLayer } from './experts.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
+import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
 import { type ForwardObserver, observeValues } from './observer.ts';
 import { balanceBiasName } from './parameters.ts';
-import { rotaryTableFor } from './rope.ts';
+import { RotaryTables } from './rotaryTables.ts';
 import { type BlockVariants, blockVariants } from './variants.ts';
 
 /** Tokens of some sequences, sequence after sequence. */
@@ -84,6 +87,14 @@ interface Rows {
   readonly observer?: ForwardObserver | undefined;
 }
 
+/** What the decoder knows of one of its layers. */
+interface Layer {
+  readonly model: LayerModel;
+  readonly variants: BlockVariants;
+  /** Its place among the layers with experts; −1 without. */
+  readonly expertLayer: number;
+}
+
 type LayerOutput = {
   readonly x_NC: tf.Tensor2D;
   readonly auxiliaryLoss?: tf.Scalar;
@@ -93,9 +104,10 @@ export class Decoder {
   readonly config: ModelConfig;
   readonly #parameters: ReadonlyMap<string, Parameter>;
   readonly #exchange: ExpertExchange;
-  readonly #variants: BlockVariants;
-  #rotary: RotaryTable | undefined;
-  #rotaryLength = 0;
+  readonly #layers: readonly Layer[];
+  readonly #caps: Caps;
+  readonly #rotary: RotaryTables;
+  readonly #ones: Parameter;
 
   /**
    * @param parameters by the names of `modelParameters`
@@ -109,7 +121,17 @@ export class Decoder {
     this.config = config;
     this.#parameters = parameters;
     this.#exchange = exchange;
-    this.#variants = blockVariants(config);
+    const layers = layerModels(config);
+    const variants = new Map([...new Set(layers)].map((model) => [model, blockVariants(model)]));
+    let expertLayers = 0;
+    this.#layers = layers.map((model) => ({
+      model,
+      variants: variants.get(model)!,
+      expertLayer: model.experts ? expertLayers++ : -1,
+    }));
+    this.#caps = controlCaps(config);
+    this.#rotary = new RotaryTables();
+    this.#ones = new Parameter('ones', [config.hiddenSize], new Float32Array(config.hiddenSize).fill(1));
   }
 
   /** Logits of every position, [B·T, V]. */
@@ -165,7 +187,7 @@ export class Decoder {
       const { x_NC, auxiliaryLosses } = this.#hidden(request, request, expertCounts);
       const scale = 1 / request.totalTokens;
       const crossEntropy = linearCrossEntropy(x_NC, this.#head(), request.targets, {
-        ...{ scale, cap: this.#variants.caps.logits },
+        ...{ scale, cap: this.#caps.logits },
       });
       const losses = [crossEntropy, ...auxiliaryLosses];
       whenRead(losses, (crossEntropy, ...auxiliary) => {
@@ -187,10 +209,11 @@ export class Decoder {
     const { targets, ...tokens } = batch;
     return tf.tidy(() => {
       const { x_NC } = this.#hidden(tokens, undefined, []);
+      const { logits: cap } = this.#caps;
       return parts.map(({ begin, end }) => {
         const part_NC = tf.slice2d(x_NC, [begin, 0], [end - begin, this.config.hiddenSize]);
         const scale = 1 / (end - begin);
-        const loss = linearCrossEntropy(part_NC, this.#head(), targets.slice(begin, end), { scale });
+        const loss = linearCrossEntropy(part_NC, this.#head(), targets.slice(begin, end), { scale, cap });
         return loss.dataSync<'float32'>()[0]!;
       });
     });
@@ -202,9 +225,9 @@ export class Decoder {
     request: LossRequest | undefined,
     expertCounts: Int32Array[],
   ): { x_NC: tf.Tensor2D; auxiliaryLosses: tf.Scalar[] } {
-    const { numLayers, rmsNormEps } = this.config;
+    const { numLayers, rmsNormEps, zeroCentredNorms, logitScale } = this.config;
     const auxiliaryLosses: tf.Scalar[] = [];
-    let x_NC = embedding(inputs, this.#weight('model.embed_tokens'));
+    let x_NC = this.#embedded(inputs);
     for (let layer = 0; layer < numLayers; layer++) {
       const stage = numLayers - layer;
       // The gradient arrives here when the stages above are done with theirs.
@@ -216,8 +239,25 @@ export class Decoder {
       x_NC = output.x_NC;
       if (output.auxiliaryLoss) auxiliaryLosses.push(output.auxiliaryLoss);
     }
-    const normed_NC = rmsNorm(this.#announce(x_NC, 0, request), this.#weight('model.norm'), rmsNormEps);
-    return { x_NC: normed_NC, auxiliaryLosses };
+    const last = this.#weight('model.norm');
+    const gain = zeroCentredNorms === 'all' ? zeroCentred(last) : last;
+    const normed_NC = rmsNorm(this.#announce(x_NC, 0, request), gain, rmsNormEps);
+    // The output projection is linear, so that the factor of its results may as well be one of what it is given.
+    const scaled_NC = logitScale === undefined ? normed_NC : tf.mul<tf.Tensor2D>(normed_NC, logitScale);
+    return { x_NC: scaled_NC, auxiliaryLosses };
+  }
+
+  #embedded(inputs: Int32Array): tf.Tensor2D {
+    const { embeddingScaling, hiddenSize, rmsNormEps } = this.config;
+    const x_NC = embedding(inputs, this.#weight('model.embed_tokens'));
+    switch (embeddingScaling) {
+      case undefined:
+        return x_NC;
+      case 'sqrt':
+        return tf.mul(x_NC, Math.sqrt(hiddenSize));
+      case 'norm':
+        return rmsNorm(x_NC, this.#ones, rmsNormEps);
+    }
   }
 
   #announce(x_NC: tf.Tensor2D, stage: number, request: LossRequest | undefined): tf.Tensor2D {
@@ -232,17 +272,17 @@ export class Decoder {
     request: LossRequest | undefined,
     expertCounts: Int32Array[],
   ): LayerOutput {
-    const { rmsNormEps, experts } = this.config;
-    const { controls } = this.#variants;
+    const { variants, model } = this.#layers[layer]!;
+    const { rmsNormEps, experts } = model;
+    const { controls } = variants;
     const prefix = `model.layers.${layer}`;
     const { observer } = rows;
     const context = this.#context(prefix, layer, observer);
-    const input_NC = rmsNorm(x_NC, this.#weight(`${prefix}.input_layernorm`), rmsNormEps);
-    const pass = this.#pass(x_NC, layer, rows);
-    const attended_NC = attentionBlock(input_NC, this.#variants, pass, context);
+    const input_NC = rmsNorm(x_NC, context.gain('input_layernorm.weight'), rmsNormEps);
+    const mixed_NC = this.#mixed(input_NC, layer, rows, context);
     forgetUntilGradient(input_NC);
-    const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, attended_NC, 'attention', context));
-    const normed_NC = rmsNorm(middle_NC, this.#weight(`${prefix}.post_attention_layernorm`), rmsNormEps);
+    const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, mixed_NC, 'attention', context));
+    const normed_NC = rmsNorm(middle_NC, context.gain('post_attention_layernorm.weight'), rmsNormEps);
     const add = (y_NC: tf.Tensor2D) => {
       forgetUntilGradient(normed_NC);
       const added_NC = applyToBlockOutput(controls, y_NC, 'feedForward', context);
@@ -251,11 +291,18 @@ export class Decoder {
       observeValues(observer, 'layerOutput', layer, sum_NC);
       return sum_NC;
     };
-    if (!experts) return { x_NC: add(this.#feedForward(normed_NC, `${prefix}.mlp`)) };
+    if (!experts) return { x_NC: add(this.#feedForward(normed_NC, `${prefix}.mlp`, model.swigluLimit)) };
 
     const balance = this.#balance(layer, normed_NC.shape[0], request);
     const weights = this.#expertWeights(layer);
-    const { y_NC, auxiliaryLoss, counts } = expertLayer(normed_NC, weights, experts, balance, this.#exchange);
+    const { y_NC, auxiliaryLoss, counts } = expertLayer(
+      normed_NC,
+      weights,
+      experts,
+      model,
+      balance,
+      this.#exchange,
+    );
     if (observer?.router) {
       const bias = weights.bias?.values;
       whenRead([linear(normed_NC, weights.router)], (logits) =>
@@ -267,9 +314,12 @@ export class Decoder {
   }
 
   #context(prefix: string, layer: number, observer: ForwardObserver | undefined): BlockContext {
+    const { model } = this.#layers[layer]!;
+    const parameter = (name: string) => this.#parameter(`${prefix}.${name}`);
     return {
-      sizes: this.config,
-      parameter: (name) => this.#parameter(`${prefix}.${name}`),
+      sizes: model,
+      parameter,
+      gain: (name) => (model.zeroCentredNorms ? zeroCentred(parameter(name)) : parameter(name)),
       ...(observer?.gate && {
         onGate: (name, scores) =>
           whenRead([scores], (values) => observer.gate!(layer, name, values, scores.shape[0]!)),
@@ -277,44 +327,67 @@ export class Decoder {
     };
   }
 
-  #pass(x_NC: tf.Tensor2D, layer: number, rows: Rows): AttentionPass {
+  /** What attention, or the mixer that has its place, makes of the layer's input. */
+  #mixed(input_NC: tf.Tensor2D, layer: number, rows: Rows, context: BlockContext): tf.Tensor2D {
+    const { model, variants } = this.#layers[layer]!;
     const { sequences, documents, cache, observer } = rows;
-    const rotary = this.#rotaryFor(x_NC.shape[0] / sequences, cache);
-    return { layer, sequences, documents, cache, observer, rotary };
+    const sequence = input_NC.shape[0] / sequences;
+    const active = activeMixer(model);
+    if (active) {
+      const pass = {
+        layer,
+        rows: { batch: sequences, sequence, documents },
+        state: cache?.stateOf(layer),
+        observer,
+      };
+      return active.mixer.mix(active.settings, input_NC, pass, context);
+    }
+    const rotary = this.#rotary.following(model, sequence, cache);
+    return attentionBlock(
+      input_NC,
+      variants,
+      { layer, sequences, documents, cache, observer, rotary },
+      context,
+    );
   }
 
-  #feedForward(x_NC: tf.Tensor2D, prefix: string): tf.Tensor2D {
+  #feedForward(x_NC: tf.Tensor2D, prefix: string, limit: number | undefined): tf.Tensor2D {
     return gatedFeedForward(
       x_NC,
       this.#weight(`${prefix}.gate_up_proj`),
       this.#weight(`${prefix}.down_proj`),
+      limit,
     );
   }
 
   #expertWeights(layer: number) {
     const prefix = `model.layers.${layer}.mlp`;
-    const isBalanced = this.config.experts?.balanceBias !== undefined;
+    const isBalanced = this.#layers[layer]!.model.experts?.balanceBias !== undefined;
     const shared = {
       gateUp: this.#parameters.get(`${prefix}.shared_expert.gate_up_proj.weight`),
       down: this.#parameters.get(`${prefix}.shared_expert.down_proj.weight`),
+      gate: this.#parameters.get(`${prefix}.shared_expert_gate.weight`),
     };
     return {
       router: this.#weight(`${prefix}.gate`),
       bias: isBalanced ? this.#parameter(balanceBiasName(layer)) : undefined,
       gateUp: this.#weight(`${prefix}.experts.gate_up_proj`),
       down: this.#weight(`${prefix}.experts.down_proj`),
-      ...(shared.gateUp && shared.down ? { shared: { gateUp: shared.gateUp, down: shared.down } } : {}),
+      ...(shared.gateUp && shared.down
+        ? { shared: { gateUp: shared.gateUp, down: shared.down, gate: shared.gate } }
+        : {}),
     };
   }
 
   #balance(layer: number, tokens: number, request: LossRequest | undefined): BalanceContext {
-    const experts = this.config.experts!.count;
-    const loads = request?.expertLoads[layer] ?? new Float32Array(experts).fill(1 / experts);
+    const { model, expertLayer } = this.#layers[layer]!;
+    const experts = model.experts!.count;
+    const loads = request?.expertLoads[expertLayer] ?? new Float32Array(experts).fill(1 / experts);
     return { loads, totalTokens: request?.totalTokens ?? tokens };
   }
 
   #logitsOf(x_NC: tf.Tensor2D): tf.Tensor2D {
-    return softcap(linear(x_NC, this.#head()), this.#variants.caps.logits);
+    return softcap(linear(x_NC, this.#head()), this.#caps.logits);
   }
 
   #head(): Parameter {
@@ -329,18 +402,5 @@ export class Decoder {
     const parameter = this.#parameters.get(name);
     if (!parameter) throw new Error(`The model has no parameter ${name}.`);
     return parameter;
-  }
-
-  /** The table for the positions of the rows: those that follow the tokens in the cache, or from 0 on. */
-  #rotaryFor(sequence: number, cache: KeyValueCache | undefined): RotaryTable {
-    // One table for the whole of a cache, not a longer one with each token.
-    const length = cache?.capacity ?? sequence;
-    if (!this.#rotary || this.#rotaryLength < length) {
-      this.#rotary = rotaryTableFor(this.config, length);
-      this.#rotaryLength = length;
-    }
-    const skipped = (cache?.length ?? 0) * (this.config.headDim / 2);
-    const { cos, sin } = this.#rotary;
-    return skipped === 0 ? this.#rotary : { cos: cos.subarray(skipped), sin: sin.subarray(skipped) };
   }
 }

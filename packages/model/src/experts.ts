@@ -17,6 +17,8 @@ import {
   expertSegments,
   forgetUntilGradient,
   gatedFeedForward,
+  gateHeads,
+  linear,
   type Parameter,
   planDispatch,
   type RoutingOptions,
@@ -27,6 +29,7 @@ import {
 import type * as tf from '@tensorflow/tfjs';
 import type { ExpertsConfig } from './config.ts';
 import type { ExpertExchange } from './exchange.ts';
+import type { LayerModel } from './layers.ts';
 
 export interface ExpertWeights {
   readonly router: Parameter;
@@ -34,7 +37,12 @@ export interface ExpertWeights {
   readonly bias?: Parameter | undefined;
   readonly gateUp: Parameter;
   readonly down: Parameter;
-  readonly shared?: { readonly gateUp: Parameter; readonly down: Parameter };
+  readonly shared?: {
+    readonly gateUp: Parameter;
+    readonly down: Parameter;
+    /** [1, C]: how much of it each token gets, by a sigmoid; all when left out. */
+    readonly gate?: Parameter | undefined;
+  };
 }
 
 /** What the balance loss and the z-loss of a step are measured by. */
@@ -49,6 +57,9 @@ export interface BalanceContext {
   readonly totalTokens: number;
 }
 
+/** Of the factors of hidden units; none where they are left out. */
+export type SwigluLimits = Pick<LayerModel, 'swigluLimit' | 'sharedSwigluLimit'>;
+
 export interface ExpertOutput {
   readonly y_NC: tf.Tensor2D;
   readonly auxiliaryLoss: tf.Scalar;
@@ -61,28 +72,40 @@ export function expertLayer(
   x_NC: tf.Tensor2D,
   weights: ExpertWeights,
   config: ExpertsConfig,
+  limits: SwigluLimits,
   balance: BalanceContext,
   exchange: ExpertExchange,
 ): ExpertOutput {
   const options = { ...config, ...balance, bias: weights.bias };
   const output = readsSynchronously()
-    ? chosenExperts(x_NC, weights, options, exchange)
-    : allExperts(x_NC, weights, options, exchange);
+    ? chosenExperts(x_NC, weights, limits, options, exchange)
+    : allExperts(x_NC, weights, limits, options, exchange);
   if (!weights.shared) return output;
-  const shared_NC = gatedFeedForward(x_NC, weights.shared.gateUp, weights.shared.down);
-  return { ...output, y_NC: addResidual(output.y_NC, shared_NC) };
+  return { ...output, y_NC: addResidual(output.y_NC, sharedExpert(x_NC, weights.shared, limits)) };
+}
+
+function sharedExpert(
+  x_NC: tf.Tensor2D,
+  { gateUp, down, gate }: NonNullable<ExpertWeights['shared']>,
+  { sharedSwigluLimit }: SwigluLimits,
+): tf.Tensor2D {
+  const y_NC = gatedFeedForward(x_NC, gateUp, down, sharedSwigluLimit);
+  if (!gate) return y_NC;
+  const layout = { heads: 1, channels: x_NC.shape[1], activation: 'sigmoid', isShared: false } as const;
+  return gateHeads(y_NC, linear(x_NC, gate), layout);
 }
 
 function chosenExperts(
   x_NC: tf.Tensor2D,
   weights: ExpertWeights,
+  limits: SwigluLimits,
   options: RoutingOptions,
   exchange: ExpertExchange,
 ): ExpertOutput {
   const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(x_NC, weights.router, options);
   const plan = planDispatch(indices, options.topK, counts.length);
   const routed_MC = dispatchTokens(x_NC, plan);
-  const expertOutput_MC = atExperts(routed_MC, counts, weights, exchange);
+  const expertOutput_MC = atExperts(routed_MC, counts, weights, limits, exchange);
   forgetUntilGradient(routed_MC);
   return { y_NC: combineTokens(expertOutput_MC, weights_NK, plan), auxiliaryLoss, counts };
 }
@@ -90,12 +113,13 @@ function chosenExperts(
 function allExperts(
   x_NC: tf.Tensor2D,
   { router, gateUp, down }: ExpertWeights,
+  { swigluLimit }: SwigluLimits,
   options: RoutingOptions,
   { size }: ExpertExchange,
 ): ExpertOutput {
   invariant(size === 1, `experts are shared among ${size} workers, and which rows go where cannot be read`);
   const { weights_NE, counts, auxiliaryLoss } = weighExperts(x_NC, router, options);
-  return { y_NC: everyExpert(x_NC, weights_NE, gateUp, down), auxiliaryLoss, counts };
+  return { y_NC: everyExpert(x_NC, weights_NE, gateUp, down, swigluLimit), auxiliaryLoss, counts };
 }
 
 /** Rows, sorted by expert, through their experts, wherever these are. */
@@ -103,11 +127,12 @@ function atExperts(
   routed_MC: tf.Tensor2D,
   counts: Int32Array,
   { gateUp, down }: ExpertWeights,
+  { swigluLimit: limit }: SwigluLimits,
   exchange: ExpertExchange,
 ): tf.Tensor2D {
   const { rank, size } = exchange;
-  if (size === 1) return expertFeedForward(routed_MC, expertSegments(counts, 1), gateUp, down);
+  if (size === 1) return expertFeedForward(routed_MC, expertSegments(counts, 1), gateUp, down, 1, limit);
   const received = exchange.startCounts(counts);
   const peers = { rank, peers: size, counts, received, start: exchange.startRows };
-  return exchangedExperts(routed_MC, { ...peers, gateUp, down });
+  return exchangedExperts(routed_MC, { ...peers, gateUp, down, limit });
 }

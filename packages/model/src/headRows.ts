@@ -2,6 +2,8 @@
 
 import type { ModelConfig } from './config.ts';
 import { projectionCopies } from './controls/index.ts';
+import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
 import { projectionWidths } from './parameters.ts';
 
 /** The rows of one logical tensor, a query or key projection. */
@@ -14,14 +16,14 @@ export interface HeadRows {
 
 /** By the names of logical tensors. Where keys have several copies, each is a tensor, and so each is there. */
 export function headRows(model: ModelConfig): Map<string, HeadRows> {
-  const { numLayers, headDim } = model;
-  const widths = projectionWidths(model);
-  const copies = projectionCopies(model).key;
-  const keys = Int32Array.from({ length: widths.key / copies }, (_, row) => Math.floor(row / headDim));
-  const queries = queryHeads(model, widths.query);
   const rows = new Map<string, HeadRows>();
-  for (let layer = 0; layer < numLayers; layer++) {
+  for (const [layer, own] of layerModels(model).entries()) {
+    if (activeMixer(own)) continue;
     const prefix = `model.layers.${layer}.self_attn`;
+    const widths = projectionWidths(own);
+    const copies = projectionCopies(own).key;
+    const queries = queryHeads(own, widths.query);
+    const keys = Int32Array.from({ length: widths.key / copies }, (_, row) => Math.floor(row / own.headDim));
     rows.set(`${prefix}.q_proj.weight`, { layer, projection: 'query', heads: queries });
     for (let copy = 0; copy < copies; copy++) {
       const name = copies === 1 ? `${prefix}.k_proj.weight` : `${prefix}.k_proj.experts.${copy}.weight`;
@@ -32,7 +34,7 @@ export function headRows(model: ModelConfig): Map<string, HeadRows> {
 }
 
 /** For each key-value head there are the rows of its queries, and then those of their gate. */
-function queryHeads({ numAttentionHeads, numKeyValueHeads, headDim }: ModelConfig, rows: number): Int32Array {
+function queryHeads({ numAttentionHeads, numKeyValueHeads, headDim }: LayerModel, rows: number): Int32Array {
   const group = numAttentionHeads / numKeyValueHeads;
   const rowsOfGroup = rows / numKeyValueHeads;
   return Int32Array.from({ length: rows }, (_, row) => {

@@ -8,6 +8,17 @@ export * from './gates/index.ts';
 export * from './headRows.ts';
 export * from './huggingface/index.ts';
 export * from './keyValueCache.ts';
+export {
+  attentionLayers,
+  expertLayers,
+  LayerKindConfig,
+  type LayerModel,
+  LayersConfig,
+  layerKinds,
+  layerModels,
+  mostAttentionHeads,
+} from './layers.ts';
+export { activeMixer, MixerConfig, type MixerSettings } from './mixers/index.ts';
 export * from './observer.ts';
 export * from './parameters.ts';
 export * from './rope.ts';

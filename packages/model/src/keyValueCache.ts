@@ -1,28 +1,38 @@
-/** Keys and values of the tokens that a decoder has seen, so that each new token costs one row and not the whole sequence. */
+/**
+ * What a decoder knows of the tokens that it has seen, so that each new token costs one row and not the whole sequence: of layers
+ * with attention the tokens' keys and values, of others the states of their mixers.
+ */
 
 import { invariant } from '@sluice/core';
 import type { CachedKeysValues } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import type { ModelConfig } from './config.ts';
+import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
+
+type State = ReadonlyMap<string, Float32Array>;
+
+/** How many tokens there were at a moment, and the states of the layers then. */
+interface Mark {
+  readonly length: number;
+  readonly states: readonly (State | undefined)[];
+}
 
 export class KeyValueCache {
   /** Most tokens that it can hold. */
   readonly capacity: number;
-  readonly #width: number;
-  readonly #layers: readonly { readonly keys: Float32Array; readonly values: Float32Array }[];
+  readonly #layers: readonly (CachedRows | State)[];
   #length = 0;
+  #mark: Mark | undefined;
 
   /**
-   * @param model its key-value heads and head size; the memory taken is 8·capacity·layers·K·D bytes
+   * @param model its layers with attention take 8·capacity·K·D bytes each, or about 16·window·K·D where that is less; others as much
+   *   as their state
    * @param capacity in tokens
    */
-  constructor(model: Pick<ModelConfig, 'numLayers' | 'numKeyValueHeads' | 'headDim'>, capacity: number) {
+  constructor(model: ModelConfig, capacity: number) {
     this.capacity = capacity;
-    this.#width = model.numKeyValueHeads * model.headDim;
-    this.#layers = Array.from({ length: model.numLayers }, () => ({
-      keys: new Float32Array(capacity * this.#width),
-      values: new Float32Array(capacity * this.#width),
-    }));
+    this.#layers = layerModels(model).map((layer) => stateOf(layer) ?? new CachedRows(layer, capacity));
   }
 
   /** Tokens held. */
@@ -34,14 +44,18 @@ export class KeyValueCache {
    * Puts the keys and values of new tokens behind those of one layer.
    * @param k [T, K·D], normalised and rotated
    * @param v [T, K·D]
-   * @returns those of all tokens
+   * @returns those of all tokens; in a window, of all that the new ones see
    */
   append(layer: number, k: tf.Tensor2D, v: tf.Tensor2D): CachedKeysValues {
-    const { keys, values } = this.#layers[layer]!;
-    const tokens = this.#length + k.shape[0];
-    keys.set(k.dataSync<'float32'>(), this.#length * this.#width);
-    values.set(v.dataSync<'float32'>(), this.#length * this.#width);
-    return { keys, values, tokens };
+    const rows = this.#layers[layer]!;
+    invariant(rows instanceof CachedRows, `layer ${layer} has keys and values`);
+    return rows.append(this.#length, this.#mark?.length ?? this.#length, k, v);
+  }
+
+  /** The state of a layer's mixer after the tokens so far, which the layer changes; undefined of a layer with attention. */
+  stateOf(layer: number): State | undefined {
+    const state = this.#layers[layer]!;
+    return state instanceof CachedRows ? undefined : state;
   }
 
   /** Throws unless there is room for so many more tokens. */
@@ -55,14 +69,106 @@ export class KeyValueCache {
     this.#length += tokens;
   }
 
-  /** Forgets all tokens but the first ones, so that another text can follow these. */
+  /** Remembers the states of now, so that `truncate` can come back here; what was remembered before is forgotten. */
+  mark(): void {
+    const states = this.#layers.map((_, layer) => {
+      const state = this.stateOf(layer);
+      return state && new Map([...state].map(([name, values]) => [name, values.slice()]));
+    });
+    this.#mark = { length: this.#length, states };
+  }
+
+  /**
+   * Forgets all tokens but the first ones, so that another text can follow these.
+   * @param tokens where layers have a state or a window, all tokens, none, or those at the last `mark`
+   */
   truncate(tokens: number): void {
     invariant(tokens <= this.#length, `${tokens} tokens of ${this.#length}`);
+    if (tokens === this.#length) return;
+    for (const [layer, held] of this.#layers.entries()) {
+      if (held instanceof CachedRows) held.truncate(tokens);
+      else this.#restore(held, layer, tokens);
+    }
     this.#length = tokens;
+    if (this.#mark && this.#mark.length > tokens) this.#mark = undefined;
+  }
+
+  #restore(state: State, layer: number, tokens: number): void {
+    const marked = this.#mark?.length === tokens ? this.#mark.states[layer] : undefined;
+    invariant(tokens === 0 || marked, `the state after ${tokens} tokens was not marked`);
+    for (const [name, values] of state) {
+      if (tokens > 0) values.set(marked!.get(name)!);
+      else values.fill(0);
+    }
   }
 
   /** Forgets all tokens. */
   clear(): void {
-    this.#length = 0;
+    this.truncate(0);
+  }
+}
+
+/** Zeros for the mixer of a layer; undefined where the layer has attention. */
+function stateOf(layer: LayerModel): State | undefined {
+  const active = activeMixer(layer);
+  if (!active) return undefined;
+  const sizes = Object.entries(active.mixer.states(active.settings, layer));
+  return new Map(sizes.map(([name, size]) => [name, new Float32Array(size)]));
+}
+
+/** The keys and values of one layer, without those that no later token sees. */
+class CachedRows {
+  readonly #width: number;
+  readonly #capacity: number;
+  readonly #window: number;
+  #keys: Float32Array;
+  #values: Float32Array;
+  /** The position of the first token whose row is held. */
+  #first = 0;
+
+  constructor(
+    { numKeyValueHeads, headDim, window = Number.POSITIVE_INFINITY }: LayerModel,
+    capacity: number,
+  ) {
+    this.#width = numKeyValueHeads * headDim;
+    this.#capacity = capacity;
+    this.#window = window;
+    const rows = Math.min(capacity, 2 * window);
+    this.#keys = new Float32Array(rows * this.#width);
+    this.#values = new Float32Array(rows * this.#width);
+  }
+
+  /**
+   * @param length tokens before the new ones
+   * @param oldest the position of the earliest token that may still be the next
+   */
+  append(length: number, oldest: number, k: tf.Tensor2D, v: tf.Tensor2D): CachedKeysValues {
+    this.#makeRoom(length, k.shape[0], Math.max(0, oldest - this.#window + 1));
+    const begin = (length - this.#first) * this.#width;
+    this.#keys.set(k.dataSync<'float32'>(), begin);
+    this.#values.set(v.dataSync<'float32'>(), begin);
+    return { keys: this.#keys, values: this.#values, tokens: length - this.#first + k.shape[0] };
+  }
+
+  /** Drops rows before `needed`, and takes more memory where that does not suffice. */
+  #makeRoom(length: number, added: number, needed: number): void {
+    const rows = this.#keys.length / this.#width;
+    if (length - this.#first + added <= rows) return;
+    const held = length - needed;
+    const more = held + added <= rows ? rows : Math.min(this.#capacity, Math.max(2 * rows, held + added));
+    const moved = (from: Float32Array) => {
+      const to = more === rows ? from : new Float32Array(more * this.#width);
+      to.set(from.subarray((needed - this.#first) * this.#width, (length - this.#first) * this.#width));
+      return to;
+    };
+    this.#keys = moved(this.#keys);
+    this.#values = moved(this.#values);
+    this.#first = needed;
+  }
+
+  truncate(tokens: number): void {
+    if (tokens === 0) this.#first = 0;
+    const needed = Math.max(0, tokens - this.#window + 1);
+    invariant(this.#first <= needed, `the window before token ${tokens} was dropped; mark it first`);
   }
 }

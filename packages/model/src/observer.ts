@@ -10,6 +10,7 @@ import type * as tf from '@tensorflow/tfjs';
 import type { GateConfig } from './gates/config.ts';
 import { interleavedGate, namedGates } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
+import { INTERLEAVED_GATE } from './gates/weightNorms.ts';
 
 /**
  * Values are only lent until the method returns. It is called in the order of the pass, as `whenRead` does: in the middle of
@@ -29,12 +30,28 @@ export interface ForwardObserver {
    * where rows is N, or 1 where all tokens have the same.
    */
   gate?(layer: number, name: string, scores: Float32Array, rows: number): void;
+  /** How large the weights of a gate are, [heads]: see `gateWeightNorms`. */
+  gateNorms?(layer: number, name: string, norms: Float64Array): void;
+  /** What the gated delta rule of a layer is told of its memory. */
+  recurrence?(layer: number, operands: RecurrenceOperands): void;
   /** What the feed-forward block adds to the residual stream, [N, C]. */
   feedForwardOutput?(layer: number, y_NC: Float32Array): void;
   /** The router's logits, [N, E], how many tokens each expert got, and what balances the choice, [E], where something does. */
   router?(layer: number, logits_NE: Float32Array, counts: Int32Array, bias: Float32Array | undefined): void;
   /** The residual stream after the layer, [N, C]. */
   layerOutput?(layer: number, x_NC: Float32Array): void;
+}
+
+/** Of V heads with a state each. */
+export interface RecurrenceOperands {
+  /** [N, 2·V]: the logits of β of all heads, and then those of their decays. */
+  readonly logits: Float32Array;
+  /** [V] */
+  readonly aLog: Float32Array;
+  /** [V] */
+  readonly dtBias: Float32Array;
+  /** The largest β, 1 or 2. */
+  readonly mostBeta: number;
 }
 
 /** Whether an observer is to see attention's output before its gate, or the gate, so that they cannot be one operation. */
@@ -60,9 +77,6 @@ export interface ObservedGate {
   readonly position: GatePosition;
   readonly form: GateConfig['form'];
 }
-
-/** The name of the gate whose rows lie in `q_proj`. */
-export const INTERLEAVED_GATE = 'sdpa_gate';
 
 /** The gates that each layer of a model has. */
 export function observedGates(model: Parameters<typeof namedGates>[0]): ObservedGate[] {

@@ -6,11 +6,13 @@
  * Logical tensors carry the names and shapes of the Hugging Face layout; checkpoints know nothing else.
  */
 
-import { fillNormal, randomKey } from '@sluice/core';
-import type { LayerTensor } from './block.ts';
+import { elementary, fillNormal, type RandomKey, randomKey, randomUniform } from '@sluice/core';
+import type { InitialValues, LayerTensor, RandomInitial } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import { controlTensors, projectionCopies } from './controls/index.ts';
 import { gateTensors, interleavedGate, namedGates } from './gates/gate.ts';
+import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
 
 /**
  * Which part of the model a parameter is of. A gate whose rows are interleaved with the queries (see `interleavedGate`) is
@@ -37,8 +39,7 @@ export interface LogicalTensor {
   readonly size: number;
   /** Elements before it in its parameter. */
   readonly offset: number;
-  /** Normal numbers of the model's deviation, or this number everywhere. */
-  readonly initial: 'normal' | number;
+  readonly initial: InitialValues;
   /** Whether the optimizer moves it. What it does not move has a rule of its own, as the bias that balances experts has. */
   readonly isTrained: boolean;
 }
@@ -63,6 +64,9 @@ export interface ExpertShard {
   readonly rank: number;
   readonly size: number;
 }
+
+/** All of the experts. */
+const WHOLE: ExpertShard = { rank: 0, size: 1 };
 
 type TensorDraft = Pick<LogicalTensor, 'name' | 'shape'>;
 
@@ -108,18 +112,18 @@ function single(name: string, shape: readonly number[], stage: number, group: Pa
   return parameter(name, shape, [{ name, shape }], { stage, group });
 }
 
-/** The gain of a norm. */
-function gain(name: string, width: number, stage: number): ParameterSpec {
+/** The weights of a norm, which multiplies by them, or by 1 + them where they are centred on zero. */
+function gain(name: string, width: number, stage: number, isZeroCentred: boolean): ParameterSpec {
   return parameter(name, [width], [{ name, shape: [width] }], {
-    ...{ stage, group: 'norms', initial: 1, decay: false },
+    ...{ stage, group: 'norms', initial: isZeroCentred ? 0 : 1, decay: false },
   });
 }
 
 /**
  * Columns of the fused query-gate-key-value projection; `key` and `value` are those of all copies together.
- * @param model its gate that is interleaved with the queries counts, others have matrices of their own
+ * @param model a layer's; its gate that is interleaved with the queries counts, others have matrices of their own
  */
-export function projectionWidths(model: ModelConfig): {
+export function projectionWidths(model: LayerModel): {
   query: number;
   key: number;
   value: number;
@@ -141,7 +145,17 @@ function copiedTensors(name: string, rows: number, columns: number, copies: numb
   return Array.from({ length: copies }, (_, copy) => ({ name: `${name}.experts.${copy}.weight`, shape }));
 }
 
-function attentionParameters(model: ModelConfig, prefix: string, stage: number): ParameterSpec[] {
+/** What mixes the tokens of a layer. */
+function mixingParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
+  const active = activeMixer(model);
+  if (!active) return attentionParameters(model, `${prefix}.self_attn`, stage);
+  return active.mixer.parameters(active.settings, model).map(({ name, shape, tensors, ...options }) => {
+    const named = tensors.map((tensor) => ({ ...tensor, name: `${prefix}.${tensor.name}` }));
+    return parameter(`${prefix}.${name}`, shape, named, { stage, ...options });
+  });
+}
+
+function attentionParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
   const { hiddenSize, numAttentionHeads, headDim, qkNorm } = model;
   const widths = projectionWidths(model);
   const copies = projectionCopies(model);
@@ -155,7 +169,11 @@ function attentionParameters(model: ModelConfig, prefix: string, stage: number):
     ],
     { stage, group: 'attention' },
   );
-  const norms = qkNorm ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage)) : [];
+  const isZeroCentred = model.zeroCentredNorms !== undefined;
+  const norms =
+    qkNorm === true
+      ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage, isZeroCentred))
+      : [];
   return [
     projection,
     ...norms,
@@ -164,7 +182,7 @@ function attentionParameters(model: ModelConfig, prefix: string, stage: number):
 }
 
 /** Gates with tensors of their own, and controls. */
-function variantParameters(model: ModelConfig, prefix: string, stage: number): ParameterSpec[] {
+function variantParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
   const placed = (group: ParameterGroup, { name, shape, initial, decay }: LayerTensor) => {
     const whole = { name: `${prefix}.${name}`, shape };
     return parameter(whole.name, shape, [whole], { stage, group, initial, decay });
@@ -172,8 +190,16 @@ function variantParameters(model: ModelConfig, prefix: string, stage: number): P
   const gates = namedGates(model).flatMap((gate) => gateTensors(gate, model));
   return [
     ...gates.map((tensor) => placed('gate', tensor)),
-    ...controlTensors(model).map((tensor) => placed(tensor.isGain ? 'norms' : 'attention', tensor)),
+    ...controlTensors(model).map((tensor) =>
+      tensor.isGain ? placed('norms', centredGain(tensor, model)) : placed('attention', tensor),
+    ),
   ];
+}
+
+/** A norm of a control is stored as the others of its layer are. */
+function centredGain(tensor: LayerTensor, { zeroCentredNorms }: LayerModel): LayerTensor {
+  if (zeroCentredNorms === undefined || typeof tensor.initial !== 'number') return tensor;
+  return { ...tensor, initial: tensor.initial - 1 };
 }
 
 /** The gate and up projections as one parameter [2F, C], and the down projection [C, F]. */
@@ -209,14 +235,14 @@ function balanceBiasParameter(name: string, count: number, stage: number): Param
 }
 
 function expertParameters(
-  model: ModelConfig,
+  model: LayerModel,
   prefix: string,
   shard: ExpertShard,
   stage: number,
 ): ParameterSpec[] {
   const { hiddenSize, experts } = model;
   if (!experts) return [];
-  const { count, intermediateSize: inner, sharedIntermediateSize, balanceBias } = experts;
+  const { count, intermediateSize: inner, sharedIntermediateSize, sharedGate, balanceBias } = experts;
   const local = count / shard.size;
   const held = Array.from({ length: local }, (_, i) => `${prefix}.experts.${shard.rank * local + i}`);
   const options = { stage, placement: 'expert', group: 'experts' } as const;
@@ -241,16 +267,23 @@ function expertParameters(
     ...(sharedIntermediateSize > 0
       ? feedForwardParameters(`${prefix}.shared_expert`, hiddenSize, sharedIntermediateSize, stage, 'experts')
       : []),
+    ...(sharedGate ? [single(`${prefix}.shared_expert_gate.weight`, [1, hiddenSize], stage, 'gate')] : []),
   ];
 }
 
-function layerParameters(model: ModelConfig, layer: number, shard: ExpertShard): ParameterSpec[] {
+/** The parameters of one layer that a worker holds. */
+export function layerParameters(
+  model: LayerModel,
+  layer: number,
+  shard: ExpertShard = WHOLE,
+): ParameterSpec[] {
   const prefix = `model.layers.${layer}`;
   const stage = model.numLayers - layer;
-  const norm = (name: string) => gain(`${prefix}.${name}.weight`, model.hiddenSize, stage);
+  const isZeroCentred = model.zeroCentredNorms !== undefined;
+  const norm = (name: string) => gain(`${prefix}.${name}.weight`, model.hiddenSize, stage, isZeroCentred);
   return [
     norm('input_layernorm'),
-    ...attentionParameters(model, `${prefix}.self_attn`, stage),
+    ...mixingParameters(model, prefix, stage),
     ...variantParameters(model, prefix, stage),
     norm('post_attention_layernorm'),
     ...(model.intermediateSize === undefined
@@ -269,15 +302,18 @@ function layerParameters(model: ModelConfig, layer: number, shard: ExpertShard):
  * All parameters that a worker holds, in the order of the forward pass.
  * @param shard its part of the experts
  */
-export function modelParameters(
-  model: ModelConfig,
-  shard: ExpertShard = { rank: 0, size: 1 },
-): ParameterSpec[] {
-  const { vocabularySize, hiddenSize, numLayers, tieWordEmbeddings } = model;
+export function modelParameters(model: ModelConfig, shard: ExpertShard = WHOLE): ParameterSpec[] {
+  const layers = layerModels(model).flatMap((own, layer) => layerParameters(own, layer, shard));
+  const [embedding, ...rest] = outerParameters(model);
+  return [embedding!, ...layers, ...rest];
+}
+
+/** The parameters of no layer: the embedding first. */
+export function outerParameters(model: ModelConfig): ParameterSpec[] {
+  const { vocabularySize, hiddenSize, numLayers, tieWordEmbeddings, zeroCentredNorms } = model;
   return [
     single('model.embed_tokens.weight', [vocabularySize, hiddenSize], numLayers + 1, 'embedding'),
-    ...Array.from({ length: numLayers }, (_, layer) => layerParameters(model, layer, shard)).flat(),
-    gain('model.norm.weight', hiddenSize, 0),
+    gain('model.norm.weight', hiddenSize, 0, zeroCentredNorms === 'all'),
     ...(tieWordEmbeddings ? [] : [single('lm_head.weight', [vocabularySize, hiddenSize], 0, 'head')]),
   ];
 }
@@ -304,7 +340,7 @@ export function initializeParameter(
 
 /**
  * Fills a logical tensor with its initial values: matrices with normal numbers of the configured deviation, norms with
- * ones. They depend only on the seed and the tensor's name, so on no sharding.
+ * ones, and so on. They depend only on the seed and the tensor's name, so on no sharding.
  */
 export function initializeTensor(
   { name, initial }: LogicalTensor,
@@ -312,6 +348,20 @@ export function initializeTensor(
   model: ModelConfig,
   seed: number,
 ): void {
-  if (initial !== 'normal') values.fill(initial);
-  else fillNormal(randomKey(seed, 'init', name), values, model.initializerRange);
+  const key = () => randomKey(seed, 'init', name);
+  if (initial === 'normal') fillNormal(key(), values, model.initializerRange);
+  else if (typeof initial === 'number') values.fill(initial);
+  else fillRandom(key(), values, initial);
+}
+
+function fillRandom(key: RandomKey, values: Float32Array, { distribution, from, to }: RandomInitial): void {
+  const { exp, log } = elementary;
+  const between = (low: number, high: number, i: number) => low + (high - low) * randomUniform(key, i);
+  const draw = {
+    uniform: (i: number) => between(from, to, i),
+    'log-of-uniform': (i: number) => log(between(from, to, i)),
+    // softplus⁻¹(t) = log(e^t − 1)
+    'time-step': (i: number) => log(exp(exp(between(log(from), log(to), i))) - 1),
+  }[distribution];
+  for (let i = 0; i < values.length; i++) values[i] = draw(i);
 }

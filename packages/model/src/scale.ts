@@ -4,6 +4,8 @@
  * So what a variant adds is about the same share of the model as at full size.
  */
 
+import { type MixerConfig, scaledMixer } from './mixers/index.ts';
+
 export const SCALES = ['full', 'small', 'tiny'] as const;
 
 export type Scale = (typeof SCALES)[number];
@@ -27,6 +29,16 @@ interface Sizes {
   readonly headDim: number;
   readonly intermediateSize?: number | undefined;
   readonly experts?: ExpertSizes | undefined;
+  readonly rotaryDim?: number | undefined;
+  readonly mixer?: MixerConfig | undefined;
+  readonly layers?: { readonly kinds: Readonly<Record<string, KindSizes>> } | undefined;
+}
+
+/** The sizes of a `LayerKindConfig`. */
+interface KindSizes {
+  readonly mixer?: MixerConfig | undefined;
+  readonly numAttentionHeads?: number | undefined;
+  readonly rotaryDim?: number | undefined;
 }
 
 interface ExpertSizes {
@@ -44,14 +56,41 @@ export function scaleModel<Model extends Sizes>(model: Model, scale: Scale): Mod
   if (scale === 'full') return model;
   const by = DIVISORS[scale];
   const numKeyValueHeads = divide(model.numKeyValueHeads, by.heads);
+  const headDim = divide(model.headDim, by.headDim, 2);
+  const queryHeads = (heads: number) => (heads / model.numKeyValueHeads) * numKeyValueHeads;
+  // The same share of a head.
+  const rotary = (channels: number) => 2 * Math.max(1, Math.round((channels * headDim) / model.headDim / 2));
+  const mixer = (config: MixerConfig | undefined) =>
+    config && {
+      mixer: scaledMixer(config, {
+        heads: (count) => divide(count, by.heads),
+        headDim: (channels) => divide(channels, by.headDim, 2),
+      }),
+    };
+  const scaleKind = ({ numAttentionHeads, rotaryDim, ...kind }: KindSizes): KindSizes => ({
+    ...kind,
+    ...mixer(kind.mixer),
+    ...(numAttentionHeads !== undefined && { numAttentionHeads: queryHeads(numAttentionHeads) }),
+    ...(rotaryDim !== undefined && { rotaryDim: rotary(rotaryDim) }),
+  });
   return {
     ...model,
     numLayers: divide(model.numLayers, by.layers),
     vocabularySize: Math.min(model.vocabularySize, MOST_VOCABULARY),
     hiddenSize: divide(model.hiddenSize, by.width, 8),
-    numAttentionHeads: (model.numAttentionHeads / model.numKeyValueHeads) * numKeyValueHeads,
+    numAttentionHeads: queryHeads(model.numAttentionHeads),
     numKeyValueHeads,
-    headDim: divide(model.headDim, by.headDim, 2),
+    headDim,
+    ...(model.rotaryDim !== undefined && { rotaryDim: rotary(model.rotaryDim) }),
+    ...mixer(model.mixer),
+    ...(model.layers && {
+      layers: {
+        ...model.layers,
+        kinds: Object.fromEntries(
+          Object.entries(model.layers.kinds).map(([name, kind]) => [name, scaleKind(kind)]),
+        ),
+      },
+    }),
     ...(model.intermediateSize === undefined
       ? {}
       : { intermediateSize: divide(model.intermediateSize, by.width) }),

@@ -1,23 +1,26 @@
-/** The gates and controls of a model, sorted out for the attention block. */
+/** The gates and controls of a layer, sorted out for the attention block. */
 
-import type { ModelConfig } from './config.ts';
+import { Parameter } from '@sluice/engine';
 import type { Caps } from './controls/control.ts';
 import { type ActiveControl, activeControls, controlCaps } from './controls/index.ts';
 import { interleavedGate, type NamedGate, namedGates } from './gates/gate.ts';
+import type { LayerModel } from './layers.ts';
 
 export interface BlockVariants {
-  readonly config: ModelConfig;
+  readonly config: LayerModel;
   /** Those with tensors of their own. */
   readonly gates: readonly NamedGate[];
   readonly controls: readonly ActiveControl[];
   readonly caps: Caps;
+  /** What norms of queries and keys multiply by where they have no weights. */
+  readonly weightlessNorms: Readonly<Record<'q_norm' | 'k_norm', Parameter>>;
   /** Whether queries, keys or values are changed before their norms, which takes the projection apart. */
   readonly isProjectionShaped: boolean;
   /** Whether a control works on the output of attention before the interleaved gate does. */
   readonly isGateOutsideAttention: boolean;
 }
 
-export function blockVariants(config: ModelConfig): BlockVariants {
+export function blockVariants(config: LayerModel): BlockVariants {
   const gates = namedGates(config);
   const controls = activeControls(config);
   const isBefore = gates.some(({ position }) => ['query', 'key', 'value'].includes(position));
@@ -27,7 +30,16 @@ export function blockVariants(config: ModelConfig): BlockVariants {
     gates,
     controls,
     caps: controlCaps(config),
+    weightlessNorms: {
+      q_norm: constant('q_norm', config.headDim, config.queryScale ?? 1),
+      k_norm: constant('k_norm', config.headDim, 1),
+    },
     isProjectionShaped: isBefore || controls.some(({ control }) => control.merge),
     isGateOutsideAttention: interleavedGate(config) !== 'none' && hasControl,
   };
+}
+
+/** A parameter that nobody trains. */
+function constant(name: string, length: number, value: number): Parameter {
+  return new Parameter(name, [length], new Float32Array(length).fill(value));
 }

@@ -43,6 +43,24 @@ export interface StepRecord {
   readonly peakMemoryBytes: number;
   /** True when the spike detector flagged the step; absent otherwise. */
   readonly spike?: boolean;
+  /** What has become of saves, on the first step after something did. */
+  readonly checkpoint?: RecordedSaves | undefined;
+}
+
+/** Steps of the newest saves of each kind; absent where there was none yet. */
+export interface RecordedSaves {
+  /** Asked for. */
+  readonly requested?: number;
+  /** Its state was copied to memory, and training went on. */
+  readonly staged?: number;
+  /** Complete, and forced to the disk. */
+  readonly durable?: number;
+  /** How long training stood still for the newest, seconds. */
+  readonly stallSeconds?: number;
+  /** How long the newest that is durable took since it was asked for, seconds. */
+  readonly durableSeconds?: number;
+  /** Attempts that failed since the last one that did not. */
+  readonly failures?: number;
 }
 
 /** ‖w_t − w_{t−1}‖ ÷ ‖w_{t−1}‖ of an update, weight decay included: of all weights, and of each group of parameters. */
@@ -64,7 +82,7 @@ export type StepSeconds = Readonly<Record<'total' | (typeof STEP_PARTS)[number],
 /** What a worker measured in a step; the `StepResult` of `@sluice/train` fits. */
 export type MeasuredStep = Omit<
   StepRecord,
-  'time' | 'learningRate' | 'tokensPerSecond' | 'validationLoss' | 'validationLosses' | 'spike'
+  'time' | 'learningRate' | 'tokensPerSecond' | 'validationLoss' | 'validationLosses' | 'spike' | 'checkpoint'
 >;
 
 /** What the coordinator knows about a step beside what the workers measured. */
@@ -74,6 +92,7 @@ export interface StepContext {
   readonly validationLoss?: number | undefined;
   readonly validationLosses?: Readonly<Record<string, number>> | undefined;
   readonly spike?: boolean | undefined;
+  readonly checkpoint?: RecordedSaves | undefined;
   /** Now, when left out. */
   readonly time?: Date | undefined;
 }
@@ -105,6 +124,7 @@ export function stepRecord(measured: MeasuredStep, context: StepContext): StepRe
     seconds: measured.seconds,
     peakMemoryBytes: measured.peakMemoryBytes,
     ...(context.spike ? { spike: true } : {}),
+    ...(context.checkpoint && { checkpoint: context.checkpoint }),
   };
 }
 

@@ -5,7 +5,13 @@
 
 import { sharedFloat64 } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
-import { type ModelConfig, modelParameters, type ParameterGroup } from '@sluice/model';
+import {
+  expertLayers,
+  type ModelConfig,
+  modelParameters,
+  mostAttentionHeads,
+  type ParameterGroup,
+} from '@sluice/model';
 import { type BlockLayout, blockLayout } from './blockLayout.ts';
 import type { Topology } from './topology.ts';
 
@@ -15,13 +21,16 @@ export class Agreement {
   readonly crossEntropy: Float64Array;
   /** Auxiliary losses of each grain. */
   readonly auxiliary: Float64Array;
-  /** Tokens of each expert, layer after layer. */
+  /** Tokens of each expert, for the layers with experts one after the other. */
   readonly expertCounts: Float64Array;
   /** Sum of squares of each block of the gradient. */
   readonly squares: Float64Array;
   /** Of the update before this step, for each block: squares of how far it moved, and of what it was. */
   readonly moved: Float64Array;
-  /** For each layer and head, the largest attention logit that this worker has met; empty where nobody asks. */
+  /**
+   * For each layer and head, the largest attention logit that this worker has met; empty where nobody asks. All layers have the
+   * places of the one with the most heads; those that are of no head stay −∞.
+   */
   readonly largestLogits: Float64Array;
   /** Those of all workers, one after the other. */
   readonly #logitsOfAll: Float64Array;
@@ -33,8 +42,8 @@ export class Agreement {
   constructor(model: ModelConfig, grains: number, { rank, size }: Topology, logits: boolean) {
     this.blocks = blockLayout(model);
     this.#groups = blocksOfGroups(model, this.blocks);
-    const counts = (model.experts?.count ?? 0) * model.numLayers;
-    const heads = logits ? model.numLayers * model.numAttentionHeads : 0;
+    const counts = (model.experts?.count ?? 0) * expertLayers(model).length;
+    const heads = logits ? model.numLayers * mostAttentionHeads(model) : 0;
     this.#values = sharedFloat64(2 * grains + counts + 3 * this.blocks.count + size * heads);
     let offset = 0;
     const part = (length: number) => {

@@ -6,24 +6,25 @@
  * itself, and they stay the same everywhere.
  */
 
-import { balanceBiasName, type ModelConfig } from '@sluice/model';
+import { balanceBiasName, expertLayers, type ModelConfig } from '@sluice/model';
 import type { PlacedParameter } from './flatSpace.ts';
 
 /**
- * b_e ← b_e + rate · sign(mean − tokens_e), in each layer; nothing for a model without such biases.
- * @param expertCounts tokens of the global batch that went to each expert, layer after layer
+ * b_e ← b_e + rate · sign(mean − tokens_e), in each layer with experts; nothing for a model without such biases.
+ * @param expertCounts tokens of the global batch that went to each expert, for the layers with experts one after the other
  */
 export function balanceChoice(
-  { experts, numLayers }: ModelConfig,
+  model: ModelConfig,
   parameters: readonly PlacedParameter[],
   expertCounts: Float64Array,
 ): void {
+  const { experts } = model;
   if (!experts?.balanceBias) return;
   const { count, balanceBias } = experts;
   const byName = new Map(parameters.map(({ spec, parameter }) => [spec.name, parameter]));
-  for (let layer = 0; layer < numLayers; layer++) {
+  for (const [i, layer] of expertLayers(model).entries()) {
     const bias = byName.get(balanceBiasName(layer))!;
-    const tokens = expertCounts.subarray(layer * count, (layer + 1) * count);
+    const tokens = expertCounts.subarray(i * count, (i + 1) * count);
     const total = tokens.reduce((sum, of) => sum + of, 0);
     // Times the number of experts, so that whole numbers are compared.
     tokens.forEach((of, expert) => {

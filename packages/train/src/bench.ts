@@ -27,6 +27,8 @@ interface Shape {
   readonly hidden: number;
   readonly headDim: number;
   readonly feedForward?: number;
+  /** Keys of the model besides. */
+  readonly model?: object;
   readonly experts?: { readonly count: number; readonly topK: number; readonly intermediateSize: number };
   readonly batch: number;
   readonly vocabulary?: number;
@@ -43,6 +45,26 @@ export const BENCH_SHAPES = {
     batch: 8,
   },
   'dense-34m': { layers: 8, hidden: 512, headDim: 64, feedForward: 1408, batch: 4 },
+  /** Three layers of Gated DeltaNet for each of attention, as Qwen3.5 has them, on longer sequences. */
+  'hybrid-20m': {
+    layers: 8,
+    hidden: 384,
+    headDim: 64,
+    feedForward: 1024,
+    batch: 2,
+    sequence: 2048,
+    model: {
+      layers: {
+        kinds: {
+          linear: {
+            mixer: { kind: 'gated-delta-net', keyHeads: 4, valueHeads: 8, keyDim: 64, valueDim: 64 },
+          },
+          full: {},
+        },
+        pattern: ['linear', 'linear', 'linear', 'full'],
+      },
+    },
+  },
   /** So little arithmetic that what a step costs by itself shows. */
   'tiny-100k': {
     layers: 2,
@@ -108,6 +130,7 @@ function benchConfig({ shape, grainSequences }: BenchStepOptions): RunConfig {
       headDim,
       ...(inner.experts ? { experts: { ...inner.experts, balanceCoefficient: 0.001, zCoefficient: 0 } } : {}),
       ...(inner.feedForward ? { intermediateSize: inner.feedForward } : {}),
+      ...inner.model,
     },
     data: { recipe: 'random tokens', sequenceLength: sequence ?? SEQUENCE },
     parallel: { lanes: 1 },

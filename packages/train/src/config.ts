@@ -7,10 +7,12 @@ import { HostsConfig } from './hostsConfig.ts';
 import { inSteps, refuseTwoLengths } from './lengths.ts';
 import { ObserveConfig } from './observeConfig.ts';
 import { OptimizerConfig } from './optimizer/config.ts';
+import { SynchronizeConfig } from './synchronize/config.ts';
 
 export { OptimizerConfig } from './optimizer/config.ts';
+export { SynchronizeConfig } from './synchronize/config.ts';
 
-/** How the work is spread. None of these changes a bit of the result, but `lanes`. */
+/** How the work is spread. None of these changes a bit of the result, but `lanes` and `synchronize`. */
 export const ParallelConfig = z.strictObject({
   workers: z.int().min(1).default(1).describe('Worker processes; a power of two that divides `lanes`.'),
   expertParallel: z
@@ -30,6 +32,9 @@ export const ParallelConfig = z.strictObject({
     .min(1)
     .default(8)
     .describe('Parts of the global batch that are summed by a fixed binary tree; a power of two.'),
+  synchronize: SynchronizeConfig.optional().describe(
+    'For slow links: replicas of the model train apart and are brought together every so many steps (DiLoCo), which is another result. Left out: all workers train one model.',
+  ),
 });
 
 /** A length in tokens, in place of one in steps. */
@@ -160,6 +165,13 @@ export const DiagnosticsConfig = z.strictObject({
     .describe(
       'Validation sequences that are measured each time (training ones where the corpus holds nothing out); as many as the batch has, at most 8, when left out.',
     ),
+  timelineEverySteps: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe(
+      'Steps between timelines: what each worker did in a step, moment by moment, as a file that Perfetto opens and a picture; 0 for none.',
+    ),
 });
 
 export const CheckpointConfig = z.strictObject({
@@ -175,6 +187,33 @@ export const CheckpointConfig = z.strictObject({
     .default(false)
     .describe(
       'Whether the checkpoint with the lowest validation loss is kept too, of those whose step was validated.',
+    ),
+  asynchronous: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Whether training goes on while a checkpoint is written: its state is copied to memory first, which takes as much again as the moments and the weights that a worker owns. The last checkpoint of a run is always waited for.',
+    ),
+  onFailure: z
+    .enum(['continue', 'stop'])
+    .default('continue')
+    .describe(
+      'What follows when a checkpoint cannot be written. continue: training goes on, and the next one is tried when it is due; stop: the run ends with the error.',
+    ),
+  attempts: z
+    .int()
+    .min(1)
+    .default(3)
+    .describe(
+      'How often a checkpoint is tried before it counts as failed; training goes on meanwhile. Those that training waits for are tried once, but the last one of a run until there is room.',
+    ),
+  retrySeconds: z.number().min(0).default(30).describe('Pause before it is tried again, seconds.'),
+  slowSeconds: z
+    .number()
+    .positive()
+    .default(600)
+    .describe(
+      'How long training waits, when a checkpoint is due, for one before it that is still being written, seconds; after that the new one counts as failed.',
     ),
 });
 

@@ -4,7 +4,7 @@
  */
 
 import { computeGradientsAsync } from '@sluice/engine';
-import type { Decoder, LossParts } from '@sluice/model';
+import { type Decoder, expertLayers, type LossParts, layerModels, mostAttentionHeads } from '@sluice/model';
 import { type Agreement, orderedSum } from './agreement.ts';
 import { firstSampleOfRequest, type Grain, lanesOf, type TokenSource, trainingGrain } from './batches.ts';
 import { sequencesAt } from './batchSizes.ts';
@@ -212,9 +212,9 @@ export class GradientPasses {
     const { agreement } = this.#options;
     agreement.crossEntropy[index] = crossEntropySum;
     agreement.auxiliary[index] = auxiliaryLoss;
-    expertCounts.forEach((counts, layer) => {
+    expertCounts.forEach((counts, i) => {
       counts.forEach((count, expert) => {
-        agreement.expertCounts[layer * counts.length + expert]! += count;
+        agreement.expertCounts[i * counts.length + expert]! += count;
       });
     });
   }
@@ -222,8 +222,9 @@ export class GradientPasses {
   /** @param largest of each head of each sequence of a grain */
   readonly #noteLogits = (layer: number, largest: Float32Array): void => {
     const { config, agreement } = this.#options;
-    const { numAttentionHeads: heads } = config.model;
-    const noted = agreement.largestLogits.subarray(layer * heads, (layer + 1) * heads);
+    const { numAttentionHeads: heads } = layerModels(config.model)[layer]!;
+    const begin = layer * mostAttentionHeads(config.model);
+    const noted = agreement.largestLogits.subarray(begin, begin + heads);
     largest.forEach((logit, i) => {
       noted[i % heads] = Math.max(noted[i % heads]!, logit);
     });
@@ -250,10 +251,10 @@ export class GradientPasses {
 
   #agreedLoads(): Float32Array[] {
     const { config, agreement } = this.#options;
-    const { experts, numLayers } = config.model;
+    const { experts } = config.model;
     if (!experts) return [];
-    return Array.from({ length: numLayers }, (_, layer) => {
-      const counts = agreement.expertCounts.subarray(layer * experts.count, (layer + 1) * experts.count);
+    return expertLayers(config.model).map((_, i) => {
+      const counts = agreement.expertCounts.subarray(i * experts.count, (i + 1) * experts.count);
       const routed = orderedSum(counts);
       return Float32Array.from(counts, (count) => count / routed);
     });

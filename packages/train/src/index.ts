@@ -34,6 +34,8 @@ export * from './schedule.ts';
 export { HELD_SNAPSHOTS } from './snapshots.ts';
 export * from './spikes.ts';
 export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';
+export type { ComputeSpan, WorkerTimeline } from './stepTimeline.ts';
+export { combineReplicas } from './synchronize/combine.ts';
 export { savedTensors } from './trainerState.ts';
 export { createTrainingWorker } from './trainingWorker.ts';
 export type { UpdateRatios } from './updateSizes.ts';

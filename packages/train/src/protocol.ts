@@ -4,11 +4,13 @@
  */
 
 import type { ShardRecord } from '@sluice/checkpoint';
+import type { ErrorCode } from '@sluice/core';
 import type { ParameterGroup } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { Diagnostics } from './diagnostics/summary.ts';
 import type { CorpusLoss } from './forwardGrains.ts';
 import type { SpikeLimits } from './spikes.ts';
+import type { WorkerTimeline } from './stepTimeline.ts';
 
 export interface InitializeRequest {
   readonly config: RunConfig;
@@ -65,6 +67,8 @@ export interface StepRequest extends TakenStep {
   readonly skipOutlying?: boolean;
   /** Which steps are computed once more by other workers: those that are outlying or not finite, all, or none. */
   readonly recheck?: 'outlying' | 'always' | 'never';
+  /** Whether each worker is to tell what it did in the step, moment by moment. */
+  readonly timeline?: boolean;
 }
 
 /** Seconds of a step on one worker: all of it, and its parts, which add up to it. */
@@ -108,6 +112,10 @@ export interface StepResult {
   readonly seconds: StepSeconds;
   /** Peak resident memory of this worker, bytes. */
   readonly peakMemoryBytes: number;
+  /** Where replicas train apart: what each of this worker's own says; of the numbers above, their means. */
+  readonly replicas?: readonly { readonly replica: number; readonly result: StepResult }[];
+  /** Of this worker, where it was asked for. */
+  readonly timeline?: WorkerTimeline;
 }
 
 /** The size of an update relative to the weights before it, ‖w_t − w_{t−1}‖₂ ÷ ‖w_{t−1}‖₂; NaN where that is not finite. */
@@ -196,6 +204,18 @@ export interface SaveResult {
   readonly state: Readonly<Record<string, unknown>>;
 }
 
+/** The state is copied to memory, from where it is written while training goes on. */
+export interface StageResult {
+  /** As `SaveResult` has it. */
+  readonly state: SaveResult['state'];
+}
+
+/** What has come of writing a staged state; neither while it goes on. */
+export interface WrittenResult {
+  readonly shard?: ShardRecord;
+  readonly failure?: { readonly code: ErrorCode; readonly message: string };
+}
+
 /** Every method that the coordinator can call on the workers. */
 export interface WorkerMethods {
   initialize(request: InitializeRequest): Promise<InitializeResult>;
@@ -206,6 +226,10 @@ export interface WorkerMethods {
   restore(request: RestoreRequest): Promise<Record<string, never>>;
   examine(request: Record<string, never>): Promise<ExamineResult>;
   save(request: SaveRequest): Promise<SaveResult>;
+  stage(request: Record<string, never>): Promise<StageResult>;
+  /** Begins to write what is staged. */
+  write(request: SaveRequest): Promise<Record<string, never>>;
+  written(request: Record<string, never>): Promise<WrittenResult>;
   copy(request: CopyRequest): Promise<SaveResult>;
   /** Closes sockets and ends the process. */
   stop(request: Record<string, never>): Promise<Record<string, never>>;

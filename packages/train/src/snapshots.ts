@@ -33,6 +33,7 @@ export class Snapshots {
   restore(step: number, trainer: Trainer): void {
     this.forgetAfter(step);
     const { pieces, state } = this.#held.find((snapshot) => snapshot.step === step)!;
+    for (const { optimizer } of trainer.spaces) optimizer.settle();
     trainerPieces(trainer).forEach(({ values }, i) => {
       values.set(pieces[i]!);
     });

@@ -46,7 +46,7 @@ export function relativeUpdate(
 
 /** Numbers that are measured every `diagnostics.everySteps` steps, of which more is worse. */
 export interface MeasuredSignals {
-  readonly attentionLogit: number;
+  readonly attentionLogit: number | undefined;
   readonly activation: number;
   /** ln E less the mean entropy of the router: its preference for some experts, nats. */
   readonly routerPreference: number | undefined;

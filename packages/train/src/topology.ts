@@ -1,6 +1,6 @@
 /** Who shares what with whom: data-parallel × expert-parallel groups of workers. */
 
-import { type Blocked, type Group, soloGroup } from '@sluice/collectives';
+import { type Blocked, type Group, type OperationRecord, soloGroup } from '@sluice/collectives';
 
 /** The part of a `Communicator` that training needs. */
 export interface Workers {
@@ -11,6 +11,8 @@ export interface Workers {
   readonly blocked: Blocked;
   group(ranks: readonly number[]): Group;
   progress(text: string): void;
+  /** Records what the groups do from now on; what it returns ends that. Absent where nothing is sent. */
+  record?(): () => OperationRecord;
 }
 
 export interface Topology {

@@ -1,7 +1,8 @@
 /** One worker's share of the training of one model: the step, the validation, and the state that a checkpoint holds. */
 
+import type { CheckpointReader, Piece } from '@sluice/checkpoint';
 import { sharedFloat64 } from '@sluice/collectives';
-import { Decoder, initializeParameter, modelParameters } from '@sluice/model';
+import { Decoder, expertLayers, initializeParameter, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole } from './agreement.ts';
 import { balanceChoice } from './balanceBias.ts';
 import { corpusShares, firstSampleOfRequest, grainCount } from './batches.ts';
@@ -14,6 +15,7 @@ import { ForwardPasses, type Samplers } from './forwardPasses.ts';
 import { GradientPasses, type StepTotals, type TrainedSpace } from './gradientPasses.ts';
 import { GradientSums } from './gradients.ts';
 import { Clipping } from './optimizer/clipping.ts';
+import { GateDecay } from './optimizer/gateDecay.ts';
 import type { OptimizedPiece } from './optimizer/pieces.ts';
 import { QkClip } from './optimizer/qkClip.ts';
 import { wholeMatrices } from './optimizer/settings.ts';
@@ -28,6 +30,7 @@ import type {
 } from './protocol.ts';
 import { StopWatch } from './stopWatch.ts';
 import type { Topology } from './topology.ts';
+import { loadTrainer, trainerPieces, trainerState } from './trainerState.ts';
 import { type UpdateRatios, UpdateSizes } from './updateSizes.ts';
 
 export class Trainer {
@@ -37,6 +40,7 @@ export class Trainer {
   readonly #agreement: Agreement;
   readonly #watch: StopWatch;
   readonly #qkClip: QkClip | undefined;
+  readonly #gateDecay: GateDecay | undefined;
   /** As `ShardedOptimizer` has it: of the blocks that this worker owns; zero for all others. */
   readonly #moved: Float64Array;
   readonly #updateSizes: UpdateSizes;
@@ -61,6 +65,7 @@ export class Trainer {
     this.#watch = new StopWatch(topology.blocked);
     const { qkClip } = config.optimizer;
     this.#qkClip = qkClip && new QkClip(qkClip.threshold, config.model);
+    this.#gateDecay = GateDecay.of(config.optimizer, config.model);
     this.#agreement = new Agreement(config.model, grainCount(config), topology, qkClip !== undefined);
     this.#moved = new Float64Array(this.#agreement.moved.length);
     this.#updateSizes = new UpdateSizes(config.model);
@@ -127,12 +132,15 @@ export class Trainer {
     if (applied) {
       const gradientScales = this.clipping.scales(totals);
       for (const { optimizer, gradients } of this.spaces) {
+        optimizer.settle();
+        this.#gateDecay?.apply(optimizer.pieces, learningRate);
         optimizer.update(gradients.total, { step: step + this.keptSteps, learningRate, gradientScales });
       }
       this.#qkClip?.apply(this.#pieces(), totals.largestLogits);
+      // Every worker moves all of these alike, so that what owners send of them is what the others have.
+      balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
-      balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
     }
     this.#watch.optimized();
     return {
@@ -156,6 +164,21 @@ export class Trainer {
   /** As `ForwardPasses.probeLoss`. */
   probeLoss(): Promise<number> {
     return this.#forward.probeLoss();
+  }
+
+  /** As `trainerPieces`. */
+  pieces(): Piece[] {
+    return trainerPieces(this);
+  }
+
+  /** As `trainerState`. */
+  state(): Readonly<Record<string, unknown>> {
+    return trainerState(this);
+  }
+
+  /** As `loadTrainer`. */
+  load(reader: CheckpointReader): Promise<void> {
+    return loadTrainer(this, reader);
   }
 
   /** How far the last step moved the weights; undefined where it did not. All workers call it together. */
@@ -220,7 +243,7 @@ function isToBeRechecked(totals: StepTotals, request: StepRequest): boolean {
 }
 
 function uniformLoads({ model }: RunConfig): Float32Array[] {
-  const { experts, numLayers } = model;
+  const { experts } = model;
   if (!experts) return [];
-  return Array.from({ length: numLayers }, () => new Float32Array(experts.count).fill(1 / experts.count));
+  return expertLayers(model).map(() => new Float32Array(experts.count).fill(1 / experts.count));
 }

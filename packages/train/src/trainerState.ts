@@ -1,6 +1,13 @@
 /** A trainer's state as the pieces and the JSON of a checkpoint, and back. */
 
-import type { CheckpointReader, Piece, SavedTensor, TensorKind } from '@sluice/checkpoint';
+import {
+  ADAMW_KINDS,
+  type CheckpointReader,
+  type Piece,
+  type SavedTensor,
+  type TensorKind,
+} from '@sluice/checkpoint';
+import { inParallel } from '@sluice/core';
 import { modelParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { ClippingState } from './optimizer/clipping.ts';
@@ -43,19 +50,40 @@ function kindsOf(moments: Moments): [TensorKind, Float32Array][] {
   return Object.entries(moments) as [TensorKind, Float32Array][];
 }
 
+/** The moments alone. */
+export function momentPieces(trainer: Trainer): Piece[] {
+  return trainerPieces(trainer).filter(({ kind }) => kind !== 'parameter');
+}
+
 /** The logical tensors of a run's checkpoints, with what is saved of each. */
-export function savedTensors({ model, optimizer }: Pick<RunConfig, 'model' | 'optimizer'>): SavedTensor[] {
+export function savedTensors({
+  model,
+  optimizer,
+  parallel,
+}: Pick<RunConfig, 'model' | 'optimizer'> & Partial<Pick<RunConfig, 'parallel'>>): SavedTensor[] {
+  const replicas = parallel?.synchronize?.replicas;
   return modelParameters(model).flatMap((spec) =>
-    spec.tensors.map((tensor) => {
+    spec.tensors.flatMap((tensor): SavedTensor[] => {
       const { name, shape } = tensor;
-      return { name, shape, ...(muonMatrix(optimizer, spec, tensor) && { kinds: MUON_KINDS }) };
+      const isMuon = muonMatrix(optimizer, spec, tensor) !== undefined;
+      if (replicas === undefined) return [{ name, shape, ...(isMuon && { kinds: MUON_KINDS }) }];
+      const [, ...moments] = isMuon ? MUON_KINDS : ADAMW_KINDS;
+      const own = Array.from({ length: replicas }, (_, replica) => ({
+        ...{ name: replicaTensor(replica, name), shape, kinds: ['replica' as const, ...moments] },
+      }));
+      return [{ name, shape, kinds: ['parameter', 'outerMomentum'] }, ...own];
     }),
   );
 }
 
+/** Name of what is saved of a tensor of one of the replicas that train apart. */
+export function replicaTensor(replica: number, name: string): string {
+  return `replica.${replica}.${name}`;
+}
+
 /** Names of the pieces that hold a number that is not finite; of a parameter its own, of moments with their kind. */
-export function nonFinitePieces(trainer: Trainer): string[] {
-  const found = trainerPieces(trainer).filter(({ values }) => !allFinite(values));
+export function nonFinite(pieces: readonly Piece[]): string[] {
+  const found = pieces.filter(({ values }) => !allFinite(values));
   return found.map(({ tensor, kind }) => (kind === 'parameter' ? tensor.name : `${tensor.name} (${kind})`));
 }
 
@@ -79,21 +107,32 @@ export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>
   return { ...state };
 }
 
+/** Tensors that are read at the same time; of each there are a few reads of at most 1 MiB under way. */
+const READ_AT_ONCE = 4;
+
 /** Reads whatever this worker holds, however many workers saved it. */
 export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): Promise<void> {
-  await readWeights(trainer, ({ name, size }, target) =>
-    reader.readRange('parameter', name, 0, size, target),
+  await readWeights(
+    trainer,
+    ({ name, size }, target) => reader.readRange('parameter', name, 0, size, target),
+    READ_AT_ONCE,
   );
   await readMoments(trainer, reader);
   restoreState(trainer, reader.manifest.state.worker as Readonly<Record<string, unknown>>);
 }
 
-async function readMoments({ spaces }: Trainer, reader: CheckpointReader): Promise<void> {
-  for (const { tensor, begin, end, moments } of spaces.flatMap(({ optimizer }) => optimizer.pieces)) {
+/** @param savedName of a tensor of the model */
+export async function readMoments(
+  { spaces }: Trainer,
+  reader: CheckpointReader,
+  savedName: (name: string) => string = (name) => name,
+): Promise<void> {
+  const pieces = spaces.flatMap(({ optimizer }) => optimizer.pieces);
+  await inParallel(pieces, READ_AT_ONCE, async ({ tensor, begin, end, moments }) => {
     for (const [kind, values] of kindsOf(moments)) {
-      await reader.readRange(kind, tensor.name, begin, end, values);
+      await reader.readRange(kind, savedName(tensor.name), begin, end, values);
     }
-  }
+  });
 }
 
 /**
@@ -121,6 +160,7 @@ export function restoreState(trainer: Trainer, state: Readonly<Record<string, un
 
 /** Takes a trainer back to what a new one begins with. */
 export function beginAnew(trainer: Trainer): void {
+  for (const { optimizer } of trainer.spaces) optimizer.settle();
   for (const { values } of trainerPieces(trainer)) values.fill(0);
   trainer.initialize();
   for (const { parameter } of trainer.spaces.flatMap(({ space }) => space.parameters)) parameter.refresh();

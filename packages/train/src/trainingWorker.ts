@@ -23,13 +23,19 @@ import type {
   SaveRequest,
   SaveResult,
   SnapshotRequest,
+  StageResult,
   StepRequest,
+  StepResult,
   WorkerMethods,
+  WrittenResult,
 } from './protocol.ts';
 import { Snapshots } from './snapshots.ts';
+import { StagedSave } from './stagedSave.ts';
+import { recordStep } from './stepTimeline.ts';
+import { Replicas } from './synchronize/replicas.ts';
 import { topology, type Workers } from './topology.ts';
 import { Trainer } from './trainer.ts';
-import { keepOptimizer, loadTrainer, nonFinitePieces, trainerPieces, trainerState } from './trainerState.ts';
+import { keepOptimizer, nonFinite } from './trainerState.ts';
 import { beginFrom } from './weights.ts';
 
 /** Largest relative difference of the probe's loss between two kinds of arithmetic. */
@@ -38,7 +44,8 @@ const PROBE_TOLERANCE = 1e-3;
 class TrainingWorker {
   readonly #workers: Workers;
   readonly #snapshots = new Snapshots();
-  #trainer: Trainer | undefined;
+  readonly #staged = new StagedSave();
+  #trainer: Trainer | Replicas | undefined;
   #data: RunData | undefined;
 
   constructor(workers: Workers) {
@@ -53,11 +60,12 @@ class TrainingWorker {
     this.#data = openRunData(config.data, config.seed, dataDirectories);
     const poison = poisonFrom(process.env[POISON_VARIABLE]);
     const { train, validation } = samplersOf(this.#data, config);
-    const trainer = new Trainer(config, topology(this.#workers, config.parallel.expertParallel), {
-      train: poisonedSource(train, poison, config),
-      validation,
-    });
-    trainer.tamper = flipBy(poison, this.#workers.rank);
+    const world = topology(this.#workers, config.parallel.expertParallel);
+    const samplers = { train: poisonedSource(train, poison, config), validation };
+    const trainer = config.parallel.synchronize
+      ? new Replicas(config, this.#workers, world, samplers)
+      : new Trainer(config, world, samplers);
+    for (const one of trainersOf(trainer)) one.tamper = flipBy(poison, this.#workers.rank);
     this.#trainer = trainer;
     let step = 0;
     if (memory) step = await this.#restore(trainer, await gatherCopies(this.#workers, memory));
@@ -67,9 +75,12 @@ class TrainingWorker {
     return { backend, threads: threads(), parameters: { total, active }, step };
   }
 
-  async step(request: StepRequest) {
+  async step(request: StepRequest): Promise<StepResult> {
     this.#workers.progress(`step ${request.step}`);
-    return this.trainer.trainStep(request);
+    const take = () => this.trainer.trainStep(request);
+    if (!request.timeline) return take();
+    const { result, timeline } = await recordStep(this.#workers, take);
+    return { ...result, timeline };
   }
 
   async evaluate({ sequences }: EvaluateRequest) {
@@ -84,15 +95,15 @@ class TrainingWorker {
 
   async snapshot({ step }: SnapshotRequest) {
     this.#workers.progress('keeping a state in memory');
-    this.#snapshots.take(step, this.trainer);
+    this.#snapshots.take(step, this.#alone);
     return {};
   }
 
   async restore({ snapshot, checkpoint: named, isBrought }: RestoreRequest) {
     this.#workers.progress('going back');
     const checkpoint = isBrought ? broughtCheckpoint() : named;
-    if (snapshot !== undefined) this.#snapshots.restore(snapshot, this.trainer);
-    else if (checkpoint === undefined) this.#snapshots.restart(this.trainer);
+    if (snapshot !== undefined) this.#snapshots.restore(snapshot, this.#alone);
+    else if (checkpoint === undefined) this.#snapshots.restart(this.#alone);
     else this.#snapshots.forgetAfter(await this.#restore(this.trainer, checkpoint));
     return {};
   }
@@ -100,45 +111,71 @@ class TrainingWorker {
   async examine(): Promise<ExamineResult> {
     this.#workers.progress('examining the weights');
     const probe: Probe = { loss: await this.trainer.probeLoss(), arithmetic: arithmetic() };
-    return { probe, nonFinite: nonFinitePieces(this.trainer) };
+    return { probe, nonFinite: nonFinite(this.trainer.pieces()) };
   }
 
   async save({ directory: shared, writer, isFetched }: SaveRequest): Promise<SaveResult> {
     this.#workers.progress('saving');
     // Before anything that can fail on one worker alone, while the others would wait for it.
-    const state = trainerState(this.trainer);
+    const state = this.trainer.state();
     const directory = isFetched ? collectedSave() : shared;
     if (isFetched) makeDirectories(directory);
-    const shard = await writeShard(directory, this.#workers.rank, trainerPieces(this.trainer), { writer });
+    const shard = await writeShard(directory, this.#workers.rank, this.trainer.pieces(), { writer });
     return { shard, state };
+  }
+
+  async stage(): Promise<StageResult> {
+    this.#workers.progress('staging a checkpoint');
+    // As in `save`, before anything that can fail.
+    const state = this.trainer.state();
+    this.#staged.stage(this.trainer.pieces());
+    return { state };
+  }
+
+  async write({ directory: shared, writer, isFetched = false }: SaveRequest) {
+    const directory = isFetched ? collectedSave() : shared;
+    this.#staged.write(directory, this.#workers.rank, { writer, makes: isFetched });
+    return {};
+  }
+
+  async written(): Promise<WrittenResult> {
+    return this.#staged.written;
   }
 
   async copy(request: CopyRequest): Promise<SaveResult> {
     this.#workers.progress('copying to memory');
-    const state = trainerState(this.trainer);
-    const shard = await keepCopies(this.#workers, trainerPieces(this.trainer), request);
+    const state = this.trainer.state();
+    const shard = await keepCopies(this.#workers, this.trainer.pieces(), request);
     return { shard, state };
   }
 
-  get trainer(): Trainer {
+  get trainer(): Trainer | Replicas {
     invariant(this.#trainer, 'a worker is asked to work before it was initialized');
     return this.#trainer;
+  }
+
+  /** For what replicas that train apart are not asked for. */
+  get #alone(): Trainer {
+    const { trainer } = this;
+    invariant(trainer instanceof Trainer, 'replicas do not go back');
+    return trainer;
   }
 
   close(): void {
     this.#data?.close();
   }
 
-  async #begin(trainer: Trainer, config: RunConfig): Promise<void> {
+  async #begin(trainer: Trainer | Replicas, config: RunConfig): Promise<void> {
     const { from, optimizer } = config.initialize;
     if (from === undefined) return trainer.initialize();
     const source = await openWeights(from);
     try {
-      await beginFrom(source, trainer, config);
+      for (const one of trainersOf(trainer)) await beginFrom(source, one, config);
     } finally {
       await source.close();
     }
-    if (optimizer === 'keep') await this.#keepOptimizer(trainer, from);
+    if (trainer instanceof Replicas) trainer.begin();
+    else if (optimizer === 'keep') await this.#keepOptimizer(trainer, from);
   }
 
   async #keepOptimizer(trainer: Trainer, directory: string): Promise<void> {
@@ -150,10 +187,10 @@ class TrainingWorker {
     }
   }
 
-  async #restore(trainer: Trainer, directory: string): Promise<number> {
+  async #restore(trainer: Trainer | Replicas, directory: string): Promise<number> {
     const reader = await openCheckpoint(directory);
     try {
-      await loadTrainer(trainer, reader);
+      await trainer.load(reader);
       const probe = reader.manifest.probe as unknown as Partial<Probe>;
       // Copies in memory are of this arithmetic, and have none: it would cost a forward pass each.
       if (isProbe(probe)) {
@@ -164,6 +201,10 @@ class TrainingWorker {
       await reader.close();
     }
   }
+}
+
+function trainersOf(trainer: Trainer | Replicas): readonly Trainer[] {
+  return trainer instanceof Trainer ? [trainer] : trainer.trainers;
 }
 
 function samplersOf({ train, validation }: RunData, { data: { mixture } }: RunConfig): Samplers {
@@ -199,6 +240,9 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
     restore: (request) => worker.restore(request),
     examine: () => worker.examine(),
     save: (request) => worker.save(request),
+    stage: () => worker.stage(),
+    write: (request) => worker.write(request),
+    written: () => worker.written(),
     copy: (request) => worker.copy(request),
     stop: async () => {
       worker.close();

@@ -1,21 +1,27 @@
 /** Filling the parameters that a trainer holds with given values. */
 
 import type { WeightSource } from '@sluice/checkpoint/huggingface';
+import { inParallel } from '@sluice/core';
 import { initializeTensor, type LogicalTensor, modelTensors } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { Trainer } from './trainer.ts';
 
-/** Has every logical tensor that this worker holds read into its place. */
+/**
+ * Has every logical tensor that this worker holds read into its place.
+ * @param atOnce parameters that are read at the same time
+ */
 export async function readWeights(
   { spaces }: Trainer,
   read: (tensor: LogicalTensor, target: Float32Array) => Promise<void>,
+  atOnce = 1,
 ): Promise<void> {
-  for (const { spec, parameter } of spaces.flatMap(({ space }) => space.parameters)) {
+  const parameters = spaces.flatMap(({ space }) => space.parameters);
+  await inParallel(parameters, atOnce, async ({ spec, parameter }) => {
     for (const tensor of spec.tensors) {
       await read(tensor, parameter.values.subarray(tensor.offset, tensor.offset + tensor.size));
     }
     parameter.refresh();
-  }
+  });
 }
 
 /**

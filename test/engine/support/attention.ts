@@ -15,12 +15,16 @@ export function layoutOf(
 
 /** The layout with its rows cut into documents of these lengths. */
 export function withDocuments(layout: AttentionLayout, lengths: readonly number[]): AttentionLayout {
+  return { ...layout, documents: documentsOf(lengths) };
+}
+
+/** The first rows of documents of these lengths. */
+export function documentsOf(lengths: readonly number[]): Int32Array {
   let row = 0;
-  const documents = Int32Array.from(lengths, (length) => {
+  return Int32Array.from(lengths, (length) => {
     row += length;
     return row - length;
   });
-  return { ...layout, documents };
 }
 
 /** Some lengths that fill `batch` sequences of `sequence` tokens, and never cross from one to the next. */
@@ -37,5 +41,11 @@ export function documentLengths(batch: number, sequence: number, seed: number): 
 }
 
 export const anyGate = fc.constantFrom('none' as const, 'elementwise' as const, 'headwise' as const);
+
+/** Of any length, down to the query's own token alone, or none. */
+export const anyWindow = fc.option(
+  fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 10, max: 150 })),
+  { nil: undefined },
+);
 
 export const anyHeadDim = fc.constantFrom(2, 4, 6, 8, 16, 18, 32, 64, 128);

@@ -51,6 +51,9 @@ export function fakeWorkers(
     snapshot: () => ({}),
     restore: () => ({}),
     save: () => ({ shard: {}, state: {} }),
+    stage: () => ({ state: {} }),
+    write: () => ({}),
+    written: () => ({ shard: {} as Answer<'save'>['shard'] }),
     copy: () => ({ shard: {}, state: {} }),
     stop: () => ({}),
   };

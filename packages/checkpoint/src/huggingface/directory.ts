@@ -4,27 +4,31 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import {
+  familyOf,
   type HuggingFaceLayout,
   huggingFaceTensors,
   type ImportConfigOptions,
   type ImportedModel,
   importModelConfig,
   layoutOfNames,
+  leftOutOf,
   type ModelConfig,
+  withPrefix,
 } from '@sluice/model';
 import { MANIFEST_NAME } from '../manifest.ts';
 import { SafetensorsFile } from '../safetensorsReader.ts';
 import { refuseLfsPointerAt } from './lfsPointer.ts';
 import { CONFIG_NAME, readJson, type WeightFiles, weightFiles } from './weightFiles.ts';
 
-/** Where a logical tensor lies. */
+/** Where elements [begin, end) of a logical tensor lie. */
 interface Place {
   readonly file: SafetensorsFile;
-  /** Name of the tensor in the file, which may hold other logical tensors too. */
+  /** Name of the tensor in the file, which may hold other things too. */
   readonly stored: string;
-  /** Elements before it in there. */
+  /** Elements before them in there. */
+  readonly storedBegin: number;
   readonly begin: number;
-  readonly size: number;
+  readonly end: number;
 }
 
 /** Whether a path is a Hugging Face directory, and no checkpoint of ours. */
@@ -52,12 +56,13 @@ export class HuggingFaceDirectory {
   /** What a person should know of how the files were read. */
   readonly notes: readonly string[];
   readonly #files: readonly SafetensorsFile[];
-  readonly #places: ReadonlyMap<string, Place>;
+  /** For each logical tensor, its parts in their order. */
+  readonly #places: ReadonlyMap<string, readonly Place[]>;
 
   private constructor(
     directory: string,
     config: Readonly<Record<string, unknown>>,
-    { model, layout, maxLength, ignoredKeys }: ImportedModel,
+    { model, layout, maxLength, ignoredKeys, notes: ofConfig }: ImportedModel,
     files: readonly SafetensorsFile[],
     { indexed, notes }: WeightFiles,
   ) {
@@ -68,9 +73,10 @@ export class HuggingFaceDirectory {
     this.layout = layoutOfNames(layout, stored.byName.keys());
     this.maxLength = maxLength;
     this.ignoredKeys = ignoredKeys;
-    this.notes = notes;
     this.#files = files;
-    this.#places = placesOf(directory, model, this.layout, stored, indexed);
+    const { places, leftOut } = placesOf(directory, model, this.layout, stored, indexed);
+    this.#places = places;
+    this.notes = [...notes, ...ofConfig, ...leftOut];
   }
 
   /**
@@ -107,22 +113,35 @@ export class HuggingFaceDirectory {
    * @throws SLUICE_E_HF_NON_FINITE
    */
   async read(name: string, target: Float32Array, begin = 0): Promise<void> {
-    const place = this.#places.get(name);
-    if (!place || begin + target.length > place.size) throw new Error(`No such part of ${name}.`);
-    const first = place.begin + begin;
-    await place.file.readFloats(place.stored, target, first);
-    const at = firstNonFinite(target);
-    if (at === -1) return;
-    throw new SluiceError(
-      'SLUICE_E_HF_NON_FINITE',
-      `Element ${first + at} of ${place.stored} in ${place.file.path} is ${target[at]}.`,
-      { details: { path: place.file.path, tensor: place.stored, element: first + at } },
-    );
+    const places = this.#places.get(name);
+    const end = begin + target.length;
+    if (!places || end > places.at(-1)!.end) throw new Error(`No such part of ${name}.`);
+    for (const place of places) {
+      const [from, to] = [Math.max(begin, place.begin), Math.min(end, place.end)];
+      if (from < to) await readPlace(place, from, target.subarray(from - begin, to - begin));
+    }
   }
 
   async close(): Promise<void> {
     await Promise.allSettled(this.#files.map((file) => file.close()));
   }
+}
+
+/** @param target gets elements of the logical tensor from `from` on, all of them within the place */
+async function readPlace(
+  { file, stored, storedBegin, begin }: Place,
+  from: number,
+  target: Float32Array,
+): Promise<void> {
+  const first = storedBegin + from - begin;
+  await file.readFloats(stored, target, first);
+  const at = firstNonFinite(target);
+  if (at === -1) return;
+  throw new SluiceError(
+    'SLUICE_E_HF_NON_FINITE',
+    `Element ${first + at} of ${stored} in ${file.path} is ${target[at]}.`,
+    { details: { path: file.path, tensor: stored, element: first + at } },
+  );
 }
 
 /** What the files hold, by name. */
@@ -142,34 +161,62 @@ class StoredTensors {
   }
 }
 
-/** Finds every logical tensor in the files. */
+/** Finds every logical tensor in the files. @returns besides, a sentence for each part of the files that is left out */
 function placesOf(
   directory: string,
   model: ModelConfig,
   layout: HuggingFaceLayout,
   { byName, doubled }: StoredTensors,
   indexed: readonly string[],
-): Map<string, Place> {
-  const places = new Map<string, Place>();
+): { places: Map<string, Place[]>; leftOut: string[] } {
+  const places = new Map<string, Place[]>();
   const faults: string[] = [...doubled];
   const wanted = new Set<string>();
-  for (const { name, shape, parts } of huggingFaceTensors(model, layout)) {
+  const prefix = prefixOf(layout, byName);
+  for (const { name: written, shape, runs } of huggingFaceTensors(model, layout)) {
+    const name = prefix === undefined ? written : prefixed(written, layout, prefix);
     wanted.add(name);
     const file = byName.get(name);
     const fault = faultOf(file, name, shape);
     if (fault !== undefined) faults.push(fault);
-    let begin = 0;
-    for (const { name: part, size } of parts) {
-      if (file) places.set(part, { file, stored: name, begin, size });
-      begin += size;
+    let storedBegin = 0;
+    for (const { name: part, begin, size } of runs) {
+      const place = { file: file!, stored: name, storedBegin, begin, end: begin + size };
+      if (file) places.set(part, [...(places.get(part) ?? []), place]);
+      storedBegin += size;
     }
   }
-  for (const name of byName.keys())
-    if (!wanted.has(name) && !isRedundant(name, model)) faults.push(`${name} is of no use to the model`);
+  for (const ofOne of places.values()) ofOne.sort((a, b) => a.begin - b.begin);
+  const leftOut = new Map<string, string[]>();
+  for (const name of byName.keys()) {
+    if (wanted.has(name) || isRedundant(name, model)) continue;
+    const what = leftOutOf(layout, name, model);
+    if (what === undefined) faults.push(`${name} is of no use to the model`);
+    else leftOut.set(what, [...(leftOut.get(what) ?? []), name]);
+  }
   for (const name of indexed)
     if (!wanted.has(name) && !byName.has(name)) faults.push(`the index names ${name}, which is in no file`);
   if (faults.length > 0) throw tensorFaults(directory, faults);
-  return places;
+  const notes = [...leftOut].map(
+    ([what, names]) => `left out: ${what} (${names.length} tensors, such as ${names[0]})`,
+  );
+  return { places, leftOut: notes };
+}
+
+/** What stands in these files in place of `model.`, where a family has several things that may. */
+function prefixOf(
+  layout: HuggingFaceLayout,
+  byName: ReadonlyMap<string, SafetensorsFile>,
+): string | undefined {
+  const prefixes = familyOf(layout)?.names(layout).prefixes;
+  return prefixes?.find((prefix) => byName.has(`${prefix}embed_tokens.weight`));
+}
+
+/** A name as it is written, with another prefix. */
+function prefixed(written: string, layout: HuggingFaceLayout, prefix: string): string {
+  const [usual] = familyOf(layout)!.names(layout).prefixes;
+  const isInModel = usual === '' ? !written.startsWith('lm_head.') : written.startsWith(usual);
+  return withPrefix(isInModel ? `model.${written.slice(usual.length)}` : written, prefix);
 }
 
 function tensorFaults(directory: string, faults: readonly string[]): SluiceError {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { SluiceError, writeFileAtomic } from '@sluice/core';
 import { type DataConfig, loadTokenizer, tokenId } from '@sluice/data';
 import {
+  adaptationNotes,
   defaultLayout,
   exportModelConfig,
   type HuggingFaceLayout,
@@ -15,6 +16,7 @@ import { roundToHalf } from '../halfPrecision.ts';
 import type { Manifest } from '../manifest.ts';
 import { type CheckpointReader, openCheckpoint } from '../reader.ts';
 import { ITEM_BYTES, type TensorData, writeSafetensors } from '../safetensors.ts';
+import { numElements, tensorsOfKind } from '../tensors.ts';
 import type { ImportedState } from './import.ts';
 import { fillOutputDirectory } from './outputDirectory.ts';
 import { copyTokenizer, type LocatedTokenizer, locateTokenizer, tokenKeysOf } from './tokenizerFiles.ts';
@@ -52,6 +54,8 @@ export interface ExportSummary {
   readonly weightFiles: readonly string[];
   /** Names of the tokenizer's files; none when the checkpoint's tokenizer is not to be found. */
   readonly tokenizerFiles: readonly string[];
+  /** What of the model is written otherwise than it is, with the same meaning, and whether that is exact. */
+  readonly notes: readonly string[];
 }
 
 /** The default of `transformers`. */
@@ -80,7 +84,10 @@ export async function exportHuggingFace(request: ExportRequest): Promise<ExportS
       maxLength: maxLengthOf(manifest),
       torchDtype: EXPORT_TYPES[dtype].torch,
     });
-    const parameters = manifest.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    const parameters = tensorsOfKind(manifest.tensors, manifest.kinds, 'parameter').reduce(
+      (sum, { shape }) => sum + numElements(shape),
+      0,
+    );
     const files = await fillOutputDirectory(target, async () => {
       const weightFiles = await writeWeights(reader, huggingFaceTensors(model, layout), request);
       const tokenizer = await findTokenizer(checkpoint, manifest);
@@ -92,7 +99,7 @@ export async function exportHuggingFace(request: ExportRequest): Promise<ExportS
       await writeFileAtomic(join(target, CONFIG_NAME), encodeConfig({ ...config, ...tokens }));
       return { weightFiles, tokenizerFiles };
     });
-    return { layout, dtype, parameters, ...files };
+    return { layout, dtype, parameters, ...files, notes: adaptationNotes(model, layout) };
   } finally {
     await reader.close();
   }
@@ -144,9 +151,9 @@ async function writeWeights(
   { target, dtype, shardBytes = SHARD_BYTES, onProgress, signal }: ExportRequest,
 ): Promise<string[]> {
   const { stored } = EXPORT_TYPES[dtype];
-  const bytesOf = ({ parts }: HuggingFaceTensor) => elementsOf(parts) * ITEM_BYTES[stored];
+  const bytesOf = (tensor: HuggingFaceTensor) => elementsOf(tensor) * ITEM_BYTES[stored];
   const groups = groupsOf(tensors, bytesOf, shardBytes);
-  const total = elementsOf(tensors.flatMap(({ parts }) => parts));
+  const total = tensors.reduce((sum, tensor) => sum + elementsOf(tensor), 0);
   let done = 0;
   const advance = (elements: number) => {
     done += elements;
@@ -178,8 +185,8 @@ async function writeWeights(
   return names;
 }
 
-function elementsOf(parts: readonly { readonly size: number }[]): number {
-  return parts.reduce((sum, { size }) => sum + size, 0);
+function elementsOf({ shape }: HuggingFaceTensor): number {
+  return shape.reduce((product, length) => product * length, 1);
 }
 
 /** Neighbouring tensors, as many as a file takes. */
@@ -200,16 +207,22 @@ function groupsOf<T>(items: readonly T[], bytesOf: (item: T) => number, most: nu
 /** A tensor's values in the type that they are written in, chunk after chunk. */
 async function* readParts(
   reader: CheckpointReader,
-  { parts }: HuggingFaceTensor,
+  tensor: HuggingFaceTensor,
   dtype: ExportType,
   advance: (elements: number) => void,
 ): AsyncGenerator<ArrayBufferView> {
-  for (const { name, size } of parts) {
-    for (let begin = 0; begin < size; begin += CHUNK_ELEMENTS) {
-      const end = Math.min(size, begin + CHUNK_ELEMENTS);
+  const written = (values: Float32Array) => (dtype === 'f32' ? values : halves(values, dtype, tensor.name));
+  const { runs, constant, factor = 1, shift = 0 } = tensor;
+  if (constant !== undefined) yield written(new Float32Array(elementsOf(tensor)).fill(constant));
+  for (const { name, begin: first, size } of runs) {
+    for (let begin = first; begin < first + size; begin += CHUNK_ELEMENTS) {
+      const end = Math.min(first + size, begin + CHUNK_ELEMENTS);
       const values = new Float32Array(end - begin);
       await reader.readRange('parameter', name, begin, end, values);
-      yield dtype === 'f32' ? values : halves(values, dtype, name);
+      if (factor !== 1 || shift !== 0) {
+        for (const [i, value] of values.entries()) values[i] = factor * value + shift;
+      }
+      yield written(values);
       advance(end - begin);
     }
   }

@@ -38,6 +38,9 @@ class Arguments {
   int32_t* integers(size_t index, size_t length) const {
     return static_cast<int32_t*>(array(index, napi_int32_array, length));
   }
+  uint8_t* bytes(size_t index, size_t length) const {
+    return static_cast<uint8_t*>(array(index, napi_uint8_array, length));
+  }
 
   double number(size_t index) const {
     double value = 0;

@@ -1,6 +1,8 @@
 // Gated causal attention, forward: y = softmax(q·kᵀ/√D)·v ⊙ sigmoid(gate), block by block with a running maximum and sum
 // (Milakov & Gimelshein 2018; Dao et al. 2022), so that no T × T matrix exists.
 
+#include <limits>
+
 #include "addon.h"
 #include "attention_tiles.h"
 #include "logarithm.h"
@@ -29,8 +31,8 @@ struct Forward {
 };
 
 /// Turns a block of scores into weights relative to the largest score so far.
-void weigh(float* scores, size_t keys, ptrdiff_t ahead, Panel& panel) {
-  hideUnseen(scores, keys, ahead);
+void weigh(float* scores, size_t keys, ptrdiff_t ahead, size_t window, Panel& panel) {
+  hideUnseen(scores, keys, ahead, window);
   constexpr size_t kVectorsOfRow = kLanes / kWidth;
   Vec largest[kVectorsOfRow];
   for (size_t i = 0; i < kVectorsOfRow; ++i) largest[i] = load(panel.highest + i * kWidth);
@@ -64,7 +66,9 @@ void begin(const Forward& f, size_t token, size_t head, size_t count, Panel& pan
   const float scale = scoreScale(f.shape);
   for (size_t i = 0; i < channels * kLanes; i += kWidth) store(panel.queries + i, load(panel.queries + i) * scale);
   std::fill(panel.sums, panel.sums + channels * kLanes, 0.0f);
-  std::fill(panel.highest, panel.highest + kLanes, -INFINITY);
+  // In a window a query may see nothing of the panel's first keys, and −∞ − (−∞) is no number.
+  const float lowest = f.shape.window == kNoWindow ? -INFINITY : std::numeric_limits<float>::lowest();
+  std::fill(panel.highest, panel.highest + kLanes, lowest);
   std::fill(panel.total, panel.total + kLanes, 0.0f);
 }
 
@@ -117,12 +121,14 @@ void computeBlock(const Forward& f, const Item& item, size_t block, size_t slot)
     begin(f, item.firstRow + position, head, countAt(position), panel, rows);
   });
   const size_t end = std::min(firstPosition + perHead * kLanes, item.length);
-  for (size_t firstKey = 0; firstKey < end; firstKey += kKeyBlock) {
+  for (size_t blockKey = shape.firstKeyBlock(block) * kKeyBlock; blockKey < end; blockKey += kKeyBlock) {
     forEachPanel([&](Panel& panel, size_t, size_t position) {
-      if (firstKey >= position + kLanes) return;
-      const size_t keys = std::min(kKeyBlock, position + kLanes - firstKey);
+      const size_t firstKey = blockKey + shape.skipped(position, blockKey);
+      if (firstKey >= std::min(position + kLanes, blockKey + kKeyBlock)) return;
+      const size_t keys = std::min(blockKey + kKeyBlock, position + kLanes) - firstKey;
+      const ptrdiff_t ahead = static_cast<ptrdiff_t>(firstKey) - static_cast<ptrdiff_t>(position);
       multiplyRows(f.keysOf(slot) + firstKey * channels, panel.queries, keys, channels, scores);
-      weigh(scores, keys, static_cast<ptrdiff_t>(firstKey) - static_cast<ptrdiff_t>(position), panel);
+      weigh(scores, keys, ahead, shape.window, panel);
       addWeightedRows(f.valuesOf(slot) + firstKey * channels, scores, keys, channels, panel.rescale, panel.sums);
     });
   }
@@ -149,11 +155,11 @@ void joinHighest(const Forward& f, float* largest) {
 }
 
 /// gatedAttention(q[N·H·D], k[N·K·D], v[N·K·D], gate[N·H·D] | [N·H] | null, y[N·H·D], logSumExp[H·N] | null,
-///                starts[documents + 1], documents, H, K, D, headwise, largest[documents·H] | null). logSumExp is in base 2, of
-///                q·k/√D; largest in base e.
+///                starts[documents + 1], documents, H, K, D, headwise, window | 0, largest[documents·H] | null). logSumExp is
+///                in base 2, of q·k/√D; largest in base e.
 double gatedAttention(const Arguments& args) {
   Forward f{};
-  f.shape = {Documents(args, 6), args.size(8), args.size(9), args.size(10)};
+  f.shape = {Documents(args, 6), args.size(8), args.size(9), args.size(10), windowOf(args, 12)};
   f.headwise = args.boolean(11);
   const Shape& shape = f.shape;
   const size_t tokens = shape.tokens(), queryWidth = shape.heads * shape.headDim;
@@ -164,7 +170,7 @@ double gatedAttention(const Arguments& args) {
   f.gate = args.optionalFloats(3, tokens * (f.headwise ? shape.heads : queryWidth));
   f.y = args.floats(4, tokens * queryWidth);
   f.logSumExp = args.optionalFloats(5, shape.heads * tokens);
-  float* largest = args.optionalFloats(12, shape.documents.count() * shape.heads);
+  float* largest = args.optionalFloats(13, shape.documents.count() * shape.heads);
   static thread_local Scratch memory, rowMemory;
   f.highest = largest == nullptr ? nullptr : rowMemory.floats(shape.heads * tokens);
   f.packedSize = PackedKeys::size(shape);

@@ -103,29 +103,27 @@ void begin(const Backward& f, size_t token, size_t head, size_t count, const Pan
   std::fill(panel.dQueries, panel.dQueries + channels * kLanes, 0.0f);
 }
 
-/// Scores become weights, and the gradients of the weights become those of the scores.
-void differentiate(const Panel& panel, size_t keys, ptrdiff_t ahead) {
+/// Scores become weights, and the gradients of the weights become those of the scores, for the keys from `begin` to `keys`.
+void differentiate(const Panel& panel, size_t begin, size_t keys, ptrdiff_t ahead, size_t window) {
   for (size_t lane = 0; lane < kLanes; lane += kWidth) {
     const Vec logSumExp = load(panel.logSumExp + lane), pull = load(panel.pull + lane);
-    for (size_t key = 0; key < keys; ++key) {
+    for (size_t key = begin; key < keys; ++key) {
       float *score = panel.weights + key * kLanes + lane, *dScore = panel.dScores + key * kLanes + lane;
       const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
       Vec weight = exponential2(load(score) - logSumExp);
       if (distance > static_cast<ptrdiff_t>(lane)) weight = sees(lane, distance) ? weight : Vec{};
+      const ptrdiff_t reach = distance + static_cast<ptrdiff_t>(window);
+      if (reach < static_cast<ptrdiff_t>(lane + kWidth)) weight = sees(lane, reach) ? Vec{} : weight;
       store(score, weight);
       store(dScore, weight * (load(dScore) - pull));
     }
   }
 }
 
-/// Keys that share the queries which are left out because they see none of them: a whole number of any machine's tiles.
-constexpr size_t kKeyStep = 8;
-static_assert(kKeyStep % kRows == 0);
-
-/// A part of a sum over queries: weights[kRows][32] from `begin` on, times rows[32][channels].
+/// A part of a sum over queries: weights[kRows][32] from `begin` to `end`, times rows[32][channels].
 struct Part {
   const float *weights, *rows;
-  size_t begin;
+  size_t begin, end;
 };
 
 template <size_t vectors>
@@ -134,7 +132,7 @@ inline void sumColumns(const Part* parts, size_t count, size_t channels, size_t 
   if (!first) loadTile(sums + column, channels, tile);
   for (const Part* part = parts; part < parts + count; ++part) {
     addProduct<Left::rows>(part->weights + part->begin, kLanes, part->rows + part->begin * channels + column, channels,
-                           kLanes - part->begin, tile);
+                           part->end - part->begin, tile);
   }
   storeTile(sums + column, channels, tile);
 }
@@ -164,15 +162,17 @@ void addToKeys(const Backward& f, const QueryBlock& at, size_t firstKey) {
   const size_t channels = f.shape.channels();
   for (size_t key = firstKey; key < firstKey + kKeyBlock; key += kRows) {
     parts.clear(), valueParts.clear();
-    // Queries before this position see none of the keys. (The same for every tile, since 0·x may be −0, or NaN.)
-    const size_t seen = key / kKeyStep * kKeyStep;
+    // Queries before this position see none of the keys, nor do those from the other one on. (The same for every tile, since
+    // 0·x may be −0, or NaN.)
+    const size_t seen = key / kKeyStep * kKeyStep, unseen = seen + kKeyStep - 1 + f.shape.window;
     for (size_t p = 0; p < at.panels.size(); ++p) {
       const size_t position = at.position(p);
-      if (key >= position + kLanes) continue;
-      const size_t begin = seen > position ? seen - position : 0, offset = (key - firstKey) * kLanes;
+      if (key >= position + kLanes || position >= unseen) continue;
+      const size_t begin = seen > position ? seen - position : 0, end = std::min(kLanes, unseen - position);
+      const size_t offset = (key - firstKey) * kLanes;
       const Panel& panel = at.panels[p];
-      parts.push_back({panel.dScores + offset, panel.queryRows, begin});
-      valueParts.push_back({panel.weights + offset, panel.gradientRows, begin});
+      parts.push_back({panel.dScores + offset, panel.queryRows, begin, end});
+      valueParts.push_back({panel.weights + offset, panel.gradientRows, begin, end});
     }
     if (parts.empty()) continue;
     const bool first = key / f.shape.queriesPerBlock() == at.block;
@@ -227,21 +227,24 @@ void computeBlock(Backward& f, const Item& item, size_t block, size_t slot) {
     begin(f, item.firstRow + at.position(p), at.head(p), countAt(at.position(p)), panels[p]);
   }
   const size_t end = std::min(firstPosition + perHead * kLanes, item.length);
-  for (size_t firstKey = 0; firstKey < end; firstKey += kKeyBlock) {
+  for (size_t firstKey = shape.firstKeyBlock(block) * kKeyBlock; firstKey < end; firstKey += kKeyBlock) {
     const float *keyRows = f.keysOf(slot) + firstKey * channels, *valueRows = f.valuesOf(slot) + firstKey * channels;
     for (size_t p = 0; p < panels.size(); ++p) {
       const size_t position = at.position(p);
-      if (firstKey >= position + kLanes) continue;
-      const size_t keys = std::min(kKeyBlock, position + kLanes - firstKey);
-      multiplyRows(keyRows, panels[p].queries, keys, channels, panels[p].weights);
-      multiplyRows(valueRows, panels[p].gradients, keys, channels, panels[p].dScores);
-      differentiate(panels[p], keys, static_cast<ptrdiff_t>(firstKey) - static_cast<ptrdiff_t>(position));
-      addWeightedRows(keyRows, panels[p].dScores, keys, channels, nullptr, panels[p].dQueries);
+      const size_t skipped = shape.skipped(position, firstKey);
+      if (firstKey + skipped >= std::min(position + kLanes, firstKey + kKeyBlock)) continue;
+      const size_t keys = std::min(kKeyBlock, position + kLanes - firstKey), seen = keys - skipped;
+      const ptrdiff_t ahead = static_cast<ptrdiff_t>(firstKey) - static_cast<ptrdiff_t>(position);
+      float *weights = panels[p].weights + skipped * kLanes, *dScores = panels[p].dScores + skipped * kLanes;
+      multiplyRows(keyRows + skipped * channels, panels[p].queries, seen, channels, weights);
+      multiplyRows(valueRows + skipped * channels, panels[p].gradients, seen, channels, dScores);
+      differentiate(panels[p], skipped, keys, ahead, shape.window);
+      addWeightedRows(keyRows + skipped * channels, dScores, seen, channels, nullptr, panels[p].dQueries);
     }
     std::atomic<size_t>& turn = f.turns[item.index * f.keyBlocks + firstKey / kKeyBlock];
     waitForTurn(turn, block);
     addToKeys(f, at, firstKey);
-    if (block + 1 == shape.queryBlocks(item.length)) finishKeys(f, at, firstKey);
+    if (block == shape.lastQueryBlock(firstKey / kKeyBlock, item.length)) finishKeys(f, at, firstKey);
     turn.store(block + 1, std::memory_order_release);
   }
   for (size_t p = 0; p < panels.size(); ++p) {
@@ -251,11 +254,11 @@ void computeBlock(Backward& f, const Item& item, size_t block, size_t slot) {
 }
 
 /// gatedAttentionBackward(q, k, v, gate | null, y, dy, logSumExp, dq, dk, dv, dGate | null, starts[documents + 1],
-///                        documents, H, K, D, headwise)
+///                        documents, H, K, D, headwise, window | 0)
 /// dq may be q or dy, dk may be k, dv may be v, dGate may be gate.
 double gatedAttentionBackward(const Arguments& args) {
   Backward f{};
-  f.shape = {Documents(args, 11), args.size(13), args.size(14), args.size(15)};
+  f.shape = {Documents(args, 11), args.size(13), args.size(14), args.size(15), windowOf(args, 17)};
   f.headwise = args.boolean(16);
   const Shape& shape = f.shape;
   const size_t tokens = shape.tokens(), queries = tokens * shape.heads * shape.headDim;

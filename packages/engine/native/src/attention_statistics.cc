@@ -23,7 +23,7 @@ struct Statistics {
 /// query's own token.
 void addPanel(const Statistics& s, size_t head, size_t position, size_t keys, size_t count, float* scores, double* numbers) {
   const float ln2 = static_cast<float>(kLn2), sink = s.sinks == nullptr ? -INFINITY : s.sinks[head] / ln2;
-  hideUnseen(scores, keys, -static_cast<ptrdiff_t>(position));
+  hideUnseen(scores, keys, -static_cast<ptrdiff_t>(position), s.shape.window);
   alignas(64) float largest[kLanes], total[kLanes], spread[kLanes], first[kLanes];
   for (size_t lane = 0; lane < kLanes; lane += kWidth) {
     Vec highest = broadcast(-INFINITY);
@@ -84,10 +84,11 @@ void computeItem(const Statistics& s, const Item& item) {
   }
 }
 
-/// attentionStatistics(q[N·H·D], k[N·K·D], sinks[H] | null, numbers[documents·H·4], starts[documents + 1], documents, H, K, D)
+/// attentionStatistics(q[N·H·D], k[N·K·D], sinks[H] | null, numbers[documents·H·4], starts[documents + 1], documents, H, K, D,
+///                     window | 0)
 double attentionStatistics(const Arguments& args) {
   Statistics s{};
-  s.shape = {Documents(args, 4), args.size(6), args.size(7), args.size(8)};
+  s.shape = {Documents(args, 4), args.size(6), args.size(7), args.size(8), windowOf(args, 9)};
   const Shape& shape = s.shape;
   s.q = args.floats(0, shape.tokens() * shape.heads * shape.headDim);
   s.k = args.floats(1, shape.tokens() * shape.keyValueHeads * shape.headDim);

@@ -16,6 +16,7 @@
 #include "parallel.h"
 #include "scratch.h"
 #include "simd.h"
+#include "tiles.h"
 
 namespace sluice::attention {
 
@@ -26,22 +27,18 @@ constexpr size_t kKeyBlock = 64;
 /// Channels of a head are padded with zeros to a multiple of this.
 constexpr size_t kChannelStep = 16;
 
-// The tile of a product that stays in registers.
-#if defined(__AVX512F__)
-constexpr size_t kRows = 8, kVectors = 2;
-#elif defined(__aarch64__)
-constexpr size_t kRows = 4, kVectors = 4;
-#else
-constexpr size_t kRows = 4, kVectors = 2;
-#endif
-
-inline size_t roundUp(size_t value, size_t step) { return (value + step - 1) / step * step; }
+/// Keys that share the queries, and the other way round, which are left out because they see none of them: a whole number of any
+/// machine's tiles.
+constexpr size_t kKeyStep = 8;
+static_assert(kKeyStep % kRows == 0);
+/// Where a query sees all tokens before it.
+constexpr size_t kNoWindow = SIZE_MAX / 4;
 
 /// Documents of N tokens in all, H query heads, K key-value heads, D channels a head; G = H / K query heads share a key-value
-/// head.
+/// head. A query sees the last `window` tokens, its own among them.
 struct Shape {
   Documents documents;
-  size_t heads, keyValueHeads, headDim;
+  size_t heads, keyValueHeads, headDim, window;
 
   size_t tokens() const { return documents.tokens(); }
   size_t group() const { return heads / keyValueHeads; }
@@ -53,6 +50,18 @@ struct Shape {
   size_t panelsPerHead() const { return group() * channels() > 512 ? 1 : 2; }
   size_t panels() const { return group() * panelsPerHead(); }
   size_t queriesPerBlock() const { return panelsPerHead() * kLanes; }
+  /// The first key that the query at `position` sees.
+  size_t firstSeen(size_t position) const { return position < window ? 0 : position + 1 - window; }
+  /// The key block in which those of a query block begin, and the last query block that sees something of a key block.
+  size_t firstKeyBlock(size_t queryBlock) const { return firstSeen(queryBlock * queriesPerBlock()) / kKeyBlock; }
+  size_t lastQueryBlock(size_t keyBlock, size_t length) const {
+    return std::min(queryBlocks(length) - 1, ((keyBlock + 1) * kKeyBlock + window - 2) / queriesPerBlock());
+  }
+  /// How many of the keys from `firstKey` on, in whole steps, none of the panel at `position` sees.
+  size_t skipped(size_t position, size_t firstKey) const {
+    const size_t first = firstSeen(position);
+    return first > firstKey ? std::min(kKeyBlock, (first - firstKey) / kKeyStep * kKeyStep) : 0;
+  }
   size_t keyBlocks(size_t length) const { return (length + kKeyBlock - 1) / kKeyBlock; }
   size_t queryBlocks(size_t length) const { return (length + queriesPerBlock() - 1) / queriesPerBlock(); }
 };
@@ -75,43 +84,6 @@ struct Item {
 /// Scores are kept in base 2: q is multiplied by this, and e^(q·k/√D) becomes 2^(that product).
 inline float scoreScale(const Shape& shape) {
   return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(shape.headDim)));
-}
-
-/// How the left operand of a product lies in memory: row after row, or column after column.
-enum class Left { rows, columns };
-
-/// tile += A·B for kRows rows of A and `vectors` vectors of columns of B, both `depth` long.
-template <Left left, size_t vectors>
-inline __attribute__((always_inline)) void addProduct(const float* a, size_t aStride, const float* b, size_t bStride,
-                                                       size_t depth, Vec (&tile)[kRows][vectors]) {
-  for (size_t k = 0; k < depth; ++k) {
-    Vec right[vectors];
-#pragma GCC unroll 8
-    for (size_t v = 0; v < vectors; ++v) right[v] = load(b + k * bStride + v * kWidth);
-#pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r) {
-      const Vec scalar = broadcast(left == Left::rows ? a[r * aStride + k] : a[k * aStride + r]);
-#pragma GCC unroll 8
-      for (size_t v = 0; v < vectors; ++v) tile[r][v] = fused(scalar, right[v], tile[r][v]);
-    }
-  }
-}
-
-template <size_t vectors>
-inline __attribute__((always_inline)) void loadTile(const float* c, size_t stride, Vec (&tile)[kRows][vectors]) {
-#pragma GCC unroll 8
-  for (size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (size_t v = 0; v < vectors; ++v) tile[r][v] = load(c + r * stride + v * kWidth);
-  }
-}
-template <size_t vectors>
-inline __attribute__((always_inline)) void storeTile(float* c, size_t stride, const Vec (&tile)[kRows][vectors]) {
-#pragma GCC unroll 8
-  for (size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (size_t v = 0; v < vectors; ++v) store(c + r * stride + v * kWidth, tile[r][v]);
-  }
 }
 
 /// scores[keys][32] = rows[keys][channels] · panel[channels][32]; keys is a multiple of kRows.
@@ -146,41 +118,6 @@ inline void addWeightedRows(const float* rows, const float* weights, size_t keys
   }
 }
 
-/// to[columns][rows] = from[rows][columns]ᵀ; both sides are multiples of 16.
-inline void transposeBlock(const float* from, size_t rows, size_t columns, float* to) {
-  for (size_t row = 0; row < rows; row += kWidth) {
-    for (size_t column = 0; column < columns; column += kWidth) {
-      Vec square[kWidth];
-#pragma GCC unroll 16
-      for (size_t i = 0; i < kWidth; ++i) square[i] = load(from + (row + i) * columns + column);
-      transpose(square);
-#pragma GCC unroll 16
-      for (size_t i = 0; i < kWidth; ++i) store(to + (column + i) * rows + row, square[i]);
-    }
-  }
-}
-
-/// Copies `count` rows of `width` numbers into `rows` rows of `paddedWidth` (whole vectors), the rest zero.
-inline void copyRows(const float* from, size_t stride, size_t count, size_t width, float* to, size_t rows,
-                     size_t paddedWidth) {
-  for (size_t row = 0; row < count; ++row) {
-    const float* source = from + row * stride;
-    float* target = to + row * paddedWidth;
-    size_t c = 0;
-    for (; c + kWidth <= width; c += kWidth) store(target + c, load(source + c));
-    if (c < width) store(target + c, loadPart(source + c, width - c)), c += kWidth;
-    for (; c < paddedWidth; c += kWidth) store(target + c, Vec{});
-  }
-  std::fill(to + count * paddedWidth, to + rows * paddedWidth, 0.0f);
-}
-
-/// Copies the first `width` numbers of `count` rows of `paddedWidth` to rows that lie `stride` apart.
-inline void copyBack(const float* from, size_t paddedWidth, size_t count, size_t width, float* to, size_t stride) {
-  for (size_t row = 0; row < count; ++row) {
-    for (size_t c = 0; c < width; c += kWidth) storeUpTo(to + row * stride + c, load(from + row * paddedWidth + c), width - c);
-  }
-}
-
 /// Whether lane l of the vector at `lane` sees a key that lies `ahead` positions after the panel's first: ahead ≤ lane + l.
 inline VecInt sees(size_t lane, ptrdiff_t ahead) {
   int32_t number[kWidth];
@@ -190,9 +127,24 @@ inline VecInt sees(size_t lane, ptrdiff_t ahead) {
   return lanes >= static_cast<int32_t>(ahead);
 }
 
+/// A window of an argument, where 0 stands for none.
+inline size_t windowOf(const Arguments& args, size_t index) {
+  const size_t window = args.size(index);
+  return window == 0 ? kNoWindow : std::min(window, kNoWindow);
+}
+
 /// Makes the scores of keys that a query does not see weigh nothing.
 /// @param scores [keys][32]  @param ahead positions from the panel's first query to the first key
-inline void hideUnseen(float* scores, size_t keys, ptrdiff_t ahead) {
+inline void hideUnseen(float* scores, size_t keys, ptrdiff_t ahead, size_t window) {
+  // Keys that the last queries of the panel have left behind.
+  const ptrdiff_t reach = static_cast<ptrdiff_t>(window) + ahead;
+  for (size_t key = 0; key < keys && reach + static_cast<ptrdiff_t>(key) < static_cast<ptrdiff_t>(kLanes); ++key) {
+    const ptrdiff_t end = reach + static_cast<ptrdiff_t>(key);
+    for (size_t lane = end > 0 ? static_cast<size_t>(end) / kWidth * kWidth : 0; lane < kLanes; lane += kWidth) {
+      float* score = scores + key * kLanes + lane;
+      store(score, sees(lane, end) ? broadcast(-INFINITY) : load(score));
+    }
+  }
   for (size_t key = ahead > 0 ? 0 : static_cast<size_t>(-ahead) + 1; key < keys; ++key) {
     const ptrdiff_t distance = ahead + static_cast<ptrdiff_t>(key);
     for (size_t lane = 0; lane < kLanes && static_cast<ptrdiff_t>(lane) < distance; lane += kWidth) {

@@ -2,6 +2,8 @@
 // an expert's weights each. Forward and the gradient of the activations go through all of it for a block of rows at a
 // time, so that what lies between the products stays in the cache.
 //
+// With a limit L > 0, y = down(min(silu(gate x), L) ⊙ clamp(up x, −L, L)); 0 stands for none.
+//
 // Shapes: N tokens, C channels, F hidden units; gateUp is [2F, C] with the gate's rows first, down is [C, F].
 
 #include <vector>
@@ -17,8 +19,22 @@ constexpr size_t kRowsTogether = 8 * kTileRows;
 /// Most rows of an expert that are one task: large enough for packing its weights to pay.
 constexpr size_t kRowsOfTask = 36 * kTileRows;
 
+// (The limit comes first, so that NaN comes out.)
+static Vec atMost(float limit, Vec x) { return minimum(broadcast(limit), x); }
+static Vec within(float limit, Vec x) { return maximum(broadcast(-limit), atMost(limit, x)); }
+
+/// hidden = min(silu(gate), limit) · clamp(up, ±limit) for one token.
+static void activateLimited(const float* gateUp, float* hidden, size_t units, float limit) {
+  const float *gate = gateUp, *up = gateUp + units;
+  for (size_t i = 0; i < units; i += kWidth) {
+    const size_t rest = units - i;
+    storeUpTo(hidden + i, atMost(limit, silu(loadUpTo(gate + i, rest))) * within(limit, loadUpTo(up + i, rest)), rest);
+  }
+}
+
 /// hidden = silu(gate) · up for one token.
-static void activate(const float* gateUp, float* hidden, size_t units) {
+static void activate(const float* gateUp, float* hidden, size_t units, float limit) {
+  if (limit > 0) return activateLimited(gateUp, hidden, units, limit);
   const float *gate = gateUp, *up = gateUp + units;
   size_t i = 0;
   for (; i + kWidth <= units; i += kWidth) store(hidden + i, silu(load(gate + i)) * load(up + i));
@@ -37,8 +53,30 @@ static ActivationGradient activationGradient(Vec gate, Vec up, Vec dHidden) {
   return {dHidden * up * (sigma * fused(gate, 1.0f - sigma, 1.0f)), dHidden * value, value * up};
 }
 
+// Beyond the limit there is no gradient.
+static ActivationGradient limitedGradient(Vec gate, Vec up, Vec dHidden, float limit) {
+  const Vec sigma = sigmoid(gate), value = gate * sigma;
+  const Vec limitedUp = within(limit, up), limitedValue = atMost(limit, value), none = broadcast(0.0f);
+  const Vec dGate = dHidden * limitedUp * (sigma * fused(gate, 1.0f - sigma, 1.0f)), dUp = dHidden * limitedValue;
+  const Vec most = broadcast(limit);
+  return {value > most ? none : dGate, up > most ? none : (up < -most ? none : dUp), limitedValue * limitedUp};
+}
+
+static void activateLimitedBackward(float* gateUp, float* hidden, size_t units, float limit) {
+  float *gate = gateUp, *up = gateUp + units;
+  for (size_t i = 0; i < units; i += kWidth) {
+    const size_t rest = units - i;
+    const ActivationGradient d =
+        limitedGradient(loadUpTo(gate + i, rest), loadUpTo(up + i, rest), loadUpTo(hidden + i, rest), limit);
+    storeUpTo(gate + i, d.gate, rest);
+    storeUpTo(up + i, d.up, rest);
+    storeUpTo(hidden + i, d.hidden, rest);
+  }
+}
+
 /// Turns the preactivations of one token into their gradients, and the gradient of the hidden units into their values.
-static void activateBackward(float* gateUp, float* hidden, size_t units) {
+static void activateBackward(float* gateUp, float* hidden, size_t units, float limit) {
+  if (limit > 0) return activateLimitedBackward(gateUp, hidden, units, limit);
   float *gate = gateUp, *up = gateUp + units;
   size_t i = 0;
   for (; i + kWidth <= units; i += kWidth) {
@@ -59,6 +97,7 @@ static void activateBackward(float* gateUp, float* hidden, size_t units) {
 
 struct Sizes {
   size_t channels, units;
+  float limit;
   size_t gateUp() const { return 2 * units * channels; }
   size_t down() const { return units * channels; }
 };
@@ -92,7 +131,7 @@ static void forward(bool shared, const float* x, const float* gateUp, const floa
     float* hidden = hiddenMemory.floats(count * units);
     float* before = preactivations ? preactivations + begin * 2 * units : preactivationMemory.floats(count * 2 * units);
     toHidden.multiply(sharedProduct, plain(x + begin * channels, channels), 0, before, 2 * units, count);
-    for (size_t row = 0; row < count; ++row) activate(before + row * 2 * units, hidden + row * units, units);
+    for (size_t row = 0; row < count; ++row) activate(before + row * 2 * units, hidden + row * units, units, sizes.limit);
     toOutput.multiply(sharedProduct, plain(hidden, units), 0, y + begin * channels, channels, count);
   });
 }
@@ -107,26 +146,26 @@ static void backward(bool shared, const float* gateUp, const float* down, float*
     const size_t count = end - begin;
     float *values = hidden + begin * units, *before = preactivations + begin * 2 * units;
     toHidden.multiply(sharedProduct, plain(dy + begin * channels, channels), 0, values, units, count);
-    for (size_t row = 0; row < count; ++row) activateBackward(before + row * 2 * units, values + row * units, units);
+    for (size_t row = 0; row < count; ++row) activateBackward(before + row * 2 * units, values + row * units, units, sizes.limit);
     toInput.multiply(sharedProduct, plain(before, 2 * units), 0, dx + begin * channels, channels, count);
   });
 }
 
 // ------------------------------------------------------------------------------------------------------ one set of weights
 
-/// gatedFeedForward(x, gateUp, down, y, preactivations | null, N, C, F)
+/// gatedFeedForward(x, gateUp, down, y, preactivations | null, N, C, F, limit)
 static double gatedFeedForward(const Arguments& args) {
   const size_t rows = args.size(5);
-  const Sizes sizes{args.size(6), args.size(7)};
+  const Sizes sizes{args.size(6), args.size(7), static_cast<float>(args.number(8))};
   forward(true, args.floats(0, rows * sizes.channels), args.floats(1, sizes.gateUp()), args.floats(2, sizes.down()),
           args.floats(3, rows * sizes.channels), args.optionalFloats(4, rows * 2 * sizes.units), rows, sizes);
   return 0;
 }
 
-/// gatedFeedForwardBackward(gateUp, down, preactivations → their gradients, dy, hidden ←, dx ←, N, C, F)
+/// gatedFeedForwardBackward(gateUp, down, preactivations → their gradients, dy, hidden ←, dx ←, N, C, F, limit)
 static double gatedFeedForwardBackward(const Arguments& args) {
   const size_t rows = args.size(6);
-  const Sizes sizes{args.size(7), args.size(8)};
+  const Sizes sizes{args.size(7), args.size(8), static_cast<float>(args.number(9))};
   backward(true, args.floats(0, sizes.gateUp()), args.floats(1, sizes.down()), args.floats(2, rows * 2 * sizes.units),
            args.floats(3, rows * sizes.channels), args.floats(4, rows * sizes.units), args.floats(5, rows * sizes.channels),
            rows, sizes);
@@ -166,10 +205,11 @@ static std::vector<Segment> cut(const std::vector<Segment>& segments) {
   return tasks;
 }
 
-/// expertFeedForward(x, gateUp[E·2F·C], down[E·C·F], y, preactivations | null, M, C, F, E, segments, experts, begins, counts)
+/// expertFeedForward(x, gateUp[E·2F·C], down[E·C·F], y, preactivations | null, M, C, F, E, segments, experts, begins, counts,
+/// limit)
 static double expertFeedForward(const Arguments& args) {
   const size_t rows = args.size(5), experts = args.size(8);
-  const Sizes sizes{args.size(6), args.size(7)};
+  const Sizes sizes{args.size(6), args.size(7), static_cast<float>(args.number(13))};
   const float *x = args.floats(0, rows * sizes.channels), *gateUp = args.floats(1, experts * sizes.gateUp());
   const float* down = args.floats(2, experts * sizes.down());
   float *y = args.floats(3, rows * sizes.channels), *preactivations = args.optionalFloats(4, rows * 2 * sizes.units);
@@ -183,10 +223,10 @@ static double expertFeedForward(const Arguments& args) {
 }
 
 /// expertFeedForwardBackward(gateUp, down, preactivations → their gradients, dy, hidden ←, dx ←, M, C, F, E, segments,
-/// experts, begins, counts)
+/// experts, begins, counts, limit)
 static double expertFeedForwardBackward(const Arguments& args) {
   const size_t rows = args.size(6), experts = args.size(9);
-  const Sizes sizes{args.size(7), args.size(8)};
+  const Sizes sizes{args.size(7), args.size(8), static_cast<float>(args.number(14))};
   const float *gateUp = args.floats(0, experts * sizes.gateUp()), *down = args.floats(1, experts * sizes.down());
   float* preactivations = args.floats(2, rows * 2 * sizes.units);
   const float* dy = args.floats(3, rows * sizes.channels);

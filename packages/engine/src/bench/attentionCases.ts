@@ -7,16 +7,18 @@ import { filled, type Work } from './measure.ts';
 
 const [TOKENS, HEADS, KEY_VALUE_HEADS] = [4096, 8, 4];
 
-function attention(sequence: number, headDim: number, isBackward: boolean): Work {
+function attention(sequence: number, headDim: number, isBackward: boolean, window = 0): Work {
   const [wide, narrow] = [TOKENS * HEADS * headDim, TOKENS * KEY_VALUE_HEADS * headDim];
   const [q, gate, y, dy, dq, dGate] = Array.from({ length: 6 }, () => filled(wide));
   const [k, v, dk, dv] = Array.from({ length: 4 }, () => filled(narrow));
   const logSumExp = filled(TOKENS * HEADS);
   const documents = documentArguments({ batch: TOKENS / sequence, sequence });
-  const sizes = [...documents, HEADS, KEY_VALUE_HEADS, headDim, false];
+  const sizes = [...documents, HEADS, KEY_VALUE_HEADS, headDim, false, window];
   const forward = () => void callNative('gatedAttention', q!, k!, v!, gate!, y!, logSumExp, ...sizes);
-  // q·kᵀ and weights·v over the half of the pairs that the causal mask leaves.
-  const flops = 2 * TOKENS * (sequence + 1) * HEADS * headDim;
+  // q·kᵀ and weights·v over the pairs that the causal mask and the window leave.
+  const seen = window === 0 ? sequence : Math.min(window, sequence);
+  const pairs = (TOKENS / sequence) * (seen * sequence - (seen * (seen - 1)) / 2);
+  const flops = 4 * pairs * HEADS * headDim;
   if (!isBackward) return { run: forward, flops };
   forward();
   return {
@@ -71,6 +73,13 @@ export const attentionCases = Object.fromEntries([
       [`attention backward, length ${length}, head ${headDim}`, () => attention(length, headDim, true)],
     ]),
   ),
+  ...[512, 4096].flatMap((length) => [
+    [`attention in a window of 256, length ${length}, head 32`, () => attention(length, 32, false, 256)],
+    [
+      `attention in a window of 256 backward, length ${length}, head 32`,
+      () => attention(length, 32, true, 256),
+    ],
+  ]),
   ['attention heads, 4096 tokens, head 32', () => heads(32, false)],
   ['attention heads backward, 4096 tokens, head 32', () => heads(32, true)],
 ]) as Record<string, () => Work>;

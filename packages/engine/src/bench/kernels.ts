@@ -6,6 +6,7 @@ import { callNative, setThreads, threads } from '../native.ts';
 import { type Clock, wallClock } from '../profile.ts';
 import { arithmetic, selectBackend } from '../select.ts';
 import { attentionCases } from './attentionCases.ts';
+import { deltaRuleCases } from './deltaRuleCases.ts';
 import { elementCases } from './elementCases.ts';
 import { expertCases } from './expertCases.ts';
 import { measureCopyBandwidth, medianMs, type Work } from './measure.ts';
@@ -17,6 +18,7 @@ export type BenchCases = Readonly<Record<string, () => Work>>;
 export const KERNEL_CASES: BenchCases = {
   ...productCases,
   ...attentionCases,
+  ...deltaRuleCases,
   ...expertCases,
   ...elementCases,
 };

@@ -20,6 +20,8 @@ export interface AttentionLayout {
   readonly gate: 'none' | 'elementwise' | 'headwise';
   /** Scores become scoreCap · tanh(score / scoreCap) before their softmax, where it is given; computed in plain operations. */
   readonly scoreCap?: number | undefined;
+  /** How many tokens a query sees, its own and those just before it; left out, all before it. */
+  readonly window?: number | undefined;
   /** Added to the mean square by the norms of queries and keys. */
   readonly epsilon: number;
 }

@@ -60,7 +60,7 @@ export function cachedAttentionReference(
   q: tf.Tensor2D,
   { keys, values, tokens }: CachedKeysValues,
   gate: tf.Tensor2D | undefined,
-  { sequence, heads, keyValueHeads, headDim, scoreCap }: AttentionLayout,
+  { sequence, heads, keyValueHeads, headDim, scoreCap, window }: AttentionLayout,
 ): tf.Tensor2D {
   const group = heads / keyValueHeads;
   const perHead = (cached: Float32Array): tf.Tensor3D => {
@@ -75,7 +75,7 @@ export function cachedAttentionReference(
   const q_TKGD = tf.reshape(q, [sequence, keyValueHeads, group, headDim]);
   const q_KRD = tf.reshape(tf.transpose(q_TKGD, [1, 2, 0, 3]), [keyValueHeads, group * sequence, headDim]);
   const scores_KRS = tf.mul(tf.matMul(q_KRD, perHead(keys), false, true), 1 / Math.sqrt(headDim));
-  const mask_1RS = tf.tile(laterMask(sequence, tokens), [1, group, 1]);
+  const mask_1RS = tf.tile(laterMask(sequence, tokens, window), [1, group, 1]);
   const weights_KRS = tf.softmax(tf.add(softcap(scores_KRS, scoreCap), mask_1RS));
   const output_KGTD = tf.reshape(tf.matMul(weights_KRS, perHead(values)), [
     keyValueHeads,
@@ -90,10 +90,13 @@ export function cachedAttentionReference(
 }
 
 /** [1, T, S]: 0 where the new token of the row sees the column's, −∞ elsewhere. */
-function laterMask(sequence: number, tokens: number): tf.Tensor3D {
+function laterMask(sequence: number, tokens: number, window = Number.POSITIVE_INFINITY): tf.Tensor3D {
   const past = tokens - sequence;
   const mask = new Float32Array(sequence * tokens).fill(Number.NEGATIVE_INFINITY);
-  for (let row = 0; row < sequence; row++) mask.fill(0, row * tokens, row * tokens + past + row + 1);
+  for (let row = 0; row < sequence; row++) {
+    const visible = past + row + 1;
+    mask.fill(0, row * tokens + Math.max(0, visible - window), row * tokens + visible);
+  }
   return tf.tensor3d(mask, [1, sequence, tokens]);
 }
 
@@ -103,7 +106,7 @@ for (const name of Object.values(KERNELS)) {
     inputsToSave: [],
     forward({ floats, output, recording, attributes: { keys, values, tokens, layout } }) {
       invariant(!recording, 'attention to cached keys has no gradient');
-      const { sequence, heads, keyValueHeads, headDim, gate } = layout;
+      const { sequence, heads, keyValueHeads, headDim, gate, window } = layout;
       const y = output([sequence, heads * headDim]);
       callNative(
         'cachedAttention',
@@ -114,6 +117,7 @@ for (const name of Object.values(KERNELS)) {
         y.values,
         ...[sequence, tokens, heads, keyValueHeads, headDim],
         gate === 'headwise',
+        window ?? 0,
       );
       return y.info;
     },

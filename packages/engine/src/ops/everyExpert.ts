@@ -8,6 +8,7 @@ import * as tf from '@tensorflow/tfjs';
 import type { Parameter } from '../parameter.ts';
 import { whenRead } from '../reads.ts';
 import { recomputed } from '../recompute.ts';
+import { hiddenUnits } from './gatedFeedForward.ts';
 import { largestOfRow } from './largestOfRow.ts';
 import { linear } from './linear.ts';
 import {
@@ -50,6 +51,7 @@ export function weighExperts(x_NC: tf.Tensor2D, router: Parameter, options: Rout
  * @param weights_NE what each expert's output counts for each token
  * @param gateUp shape [E, 2I, C]: for each expert the gate's rows, then those of `up`
  * @param down shape [E, C, I]
+ * @param limit of the hidden units' two factors, as `gatedFeedForward` has it; none when left out
  * @returns [N, C]
  */
 export function everyExpert(
@@ -57,13 +59,14 @@ export function everyExpert(
   weights_NE: tf.Tensor2D,
   gateUp: Parameter,
   down: Parameter,
+  limit?: number,
 ): tf.Tensor2D {
   const [experts, channels, units] = down.shape as [number, number, number];
   return recomputed([x_NC, weights_NE], (x, weights) => {
     const gateUp_GC = tf.reshape(gateUp.onTape(), [experts * 2 * units, channels]);
     const products_NG = tf.matMul(x as tf.Tensor2D, gateUp_GC, false, true);
     const [gate, up] = tf.split(tf.reshape(products_NG, [-1, experts, 2 * units]), 2, 2);
-    const hidden_NEI = tf.mul(tf.mul(gate!, tf.sigmoid(gate!)), up!);
+    const hidden_NEI = hiddenUnits(gate!, up!, limit);
     const weighed_NEI = tf.mul(hidden_NEI, tf.expandDims(weights, 2));
     const down_HC = tf.reshape(tf.transpose(down.onTape(), [0, 2, 1]), [experts * units, channels]);
     return tf.matMul(tf.reshape(weighed_NEI, [-1, experts * units]), down_HC) as tf.Tensor2D;

@@ -69,6 +69,8 @@ export interface ExchangedExperts {
   readonly gateUp: Parameter;
   /** Shape [own experts, C, I] */
   readonly down: Parameter;
+  /** Of the hidden units' two factors, as `gatedFeedForward` has it; none when left out. */
+  readonly limit?: number | undefined;
 }
 
 /**
@@ -82,12 +84,12 @@ export function exchangedExperts(rows_MC: tf.Tensor2D, experts: ExchangedExperts
 }
 
 export function exchangedExpertsReference(rows_MC: tf.Tensor2D, experts: ExchangedExperts): tf.Tensor2D {
-  const { start, peers, counts, gateUp, down } = experts;
+  const { start, peers, counts, gateUp, down, limit } = experts;
   const received = experts.received.wait();
   const segments = expertSegments(received, peers);
   const [rowsToPeer, rowsFromPeer] = [sumParts(counts, peers), sumParts(received, peers)];
   const there_RC = exchangeRows(rows_MC, start, rowsToPeer, rowsFromPeer);
-  const output_RC = expertFeedForward(there_RC, segments, gateUp, down, rowsToPeer.length);
+  const output_RC = expertFeedForward(there_RC, segments, gateUp, down, rowsToPeer.length, limit);
   return exchangeRows(output_RC, start, rowsFromPeer, rowsToPeer);
 }
 

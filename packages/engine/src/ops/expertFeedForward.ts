@@ -26,6 +26,7 @@ interface ExpertAttributes {
   readonly segments: readonly ExpertSegment[];
   readonly gateUp: Parameter;
   readonly down: Parameter;
+  readonly limit?: number | undefined;
   readonly sources: number;
   readonly saved: Saved;
 }
@@ -36,6 +37,7 @@ interface ExpertAttributes {
  * @param gateUp shape [E, 2I, C]: for each expert the gate's rows, then those of `up`
  * @param down shape [E, C, I]
  * @param sources each of them, also one without rows, contributes once to the gradient of each weight
+ * @param limit of the hidden units' two factors, as `gatedFeedForward` has it; none when left out
  * @returns [M, C]
  */
 export function expertFeedForward(
@@ -44,12 +46,13 @@ export function expertFeedForward(
   gateUp: Parameter,
   down: Parameter,
   sources = 1,
+  limit?: number,
 ): tf.Tensor2D {
   checkSegments(segments, x_MC.shape[0], gateUp.shape[0]!, sources);
   if (!hasFused(KERNEL)) {
-    return tf.tidy(() => expertFeedForwardReference(x_MC, segments, gateUp, down, sources));
+    return tf.tidy(() => expertFeedForwardReference(x_MC, segments, gateUp, down, sources, limit));
   }
-  return runFused(KERNEL, { x: x_MC }, { segments, gateUp, down, sources, saved: new Saved() });
+  return runFused(KERNEL, { x: x_MC }, { segments, gateUp, down, limit, sources, saved: new Saved() });
 }
 
 function checkSegments(
@@ -78,6 +81,7 @@ export function expertFeedForwardReference(
   gateUp: Parameter,
   down: Parameter,
   sources: number,
+  limit?: number,
 ): tf.Tensor2D {
   // Cut by `split`, whose gradient is put together once, not once for each piece.
   const filled = segments.filter(({ count }) => count > 0);
@@ -89,7 +93,7 @@ export function expertFeedForwardReference(
   const inputs = (filled.length > 1 ? tf.split(x_MC as tf.Tensor, lengths) : [x_MC]) as tf.Tensor2D[];
   const outputs = filled.map(({ expert, source }, i) => {
     const [gateUps, downs] = weights[source]! as [tf.Tensor2D[], tf.Tensor2D[]];
-    return gatedFeedForwardReference(inputs[i]!, gateUps[expert]!, downs[expert]!);
+    return gatedFeedForwardReference(inputs[i]!, gateUps[expert]!, downs[expert]!, limit);
   });
   const y_MC = outputs.length > 0 ? tf.concat2d(outputs, 0) : (x_MC.clone() as tf.Tensor2D);
   // A source without rows contributes zeros, which only a path to the result makes it do.
@@ -114,7 +118,7 @@ function segmentLists(segments: readonly ExpertSegment[]): [number, Int32Array, 
   ];
 }
 
-type Weights = Pick<ExpertAttributes, 'gateUp' | 'down'>;
+type Weights = Pick<ExpertAttributes, 'gateUp' | 'down' | 'limit'>;
 
 /**
  * Fills the rows of the segments in `y`, and in `preactivations` (rows of 2I), where given, what the gradient needs. Rows of
@@ -123,21 +127,21 @@ type Weights = Pick<ExpertAttributes, 'gateUp' | 'down'>;
 export function feedForwardSegments(
   x: Float32Array,
   segments: readonly ExpertSegment[],
-  { gateUp, down }: Weights,
+  { gateUp, down, limit = 0 }: Weights,
   y: Float32Array,
   preactivations: Float32Array | null,
 ): void {
   const [experts, channels, units] = down.shape as [number, number, number];
   const operands = [x, gateUp.values, down.values, y, preactivations];
   const sizes = [x.length / channels, channels, units, experts];
-  callNative('expertFeedForward', ...operands, ...sizes, ...segmentLists(segments));
+  callNative('expertFeedForward', ...operands, ...sizes, ...segmentLists(segments), limit);
 }
 
 /** @param preactivations become their own gradient; `hidden` (rows of I) and `dx` are filled */
 export function feedForwardSegmentsBackward(
   dy: Float32Array,
   segments: readonly ExpertSegment[],
-  { gateUp, down }: Weights,
+  { gateUp, down, limit = 0 }: Weights,
   preactivations: Float32Array,
   hidden: Float32Array,
   dx: Float32Array,
@@ -145,7 +149,7 @@ export function feedForwardSegmentsBackward(
   const [experts, channels, units] = down.shape as [number, number, number];
   const operands = [gateUp.values, down.values, preactivations, dy, hidden, dx];
   const sizes = [dy.length / channels, channels, units, experts];
-  callNative('expertFeedForwardBackward', ...operands, ...sizes, ...segmentLists(segments));
+  callNative('expertFeedForwardBackward', ...operands, ...sizes, ...segmentLists(segments), limit);
 }
 
 /**

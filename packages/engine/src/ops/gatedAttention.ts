@@ -118,14 +118,14 @@ export function gatedAttentionReference(
 }
 
 /** [B, 1, T, T], or [1, 1, T, T] for all sequences alike: 0 where the row's token sees the column's, −∞ elsewhere. */
-function attentionMask({ batch, sequence, documents }: AttentionLayout): tf.Tensor4D {
+function attentionMask({ batch, sequence, documents, window = Infinity }: AttentionLayout): tf.Tensor4D {
   const masks = documents ? batch : 1;
   const starts = documentStarts({ batch: masks, sequence, documents });
   const mask = new Float32Array(masks * sequence * sequence).fill(Number.NEGATIVE_INFINITY);
   for (let row = 0; row < masks * sequence; row++) {
     // Columns are counted from the first token of the sequence.
     const begin = row * sequence - (row - (row % sequence));
-    mask.fill(0, begin + starts[row]!, begin + row + 1);
+    mask.fill(0, begin + Math.max(starts[row]!, row + 1 - window), begin + row + 1);
   }
   return tf.tensor4d(mask, [masks, 1, sequence, sequence]);
 }
@@ -136,8 +136,8 @@ export function largestLogits(operands: QueriesKeys): Float32Array {
 }
 
 function sizes(layout: AttentionLayout): KernelArgument[] {
-  const { heads, keyValueHeads, headDim, gate } = layout;
-  return [...documentArguments(layout), heads, keyValueHeads, headDim, gate === 'headwise'];
+  const { heads, keyValueHeads, headDim, gate, window } = layout;
+  return [...documentArguments(layout), heads, keyValueHeads, headDim, gate === 'headwise', window ?? 0];
 }
 
 function forward(context: KernelContext<Attributes>): tf.TensorInfo {

@@ -1,6 +1,6 @@
 /**
  * Gated feed-forward (SwiGLU; Shazeer, 2020): down(silu(gate x) ⊙ up x). One weight holds both the gate and `up`, so that
- * they are one product. Shapes: N tokens, C channels, F hidden units.
+ * they are one product. With a limit L, down(min(silu(gate x), L) ⊙ clamp(up x, −L, L)) (Step-3.5). Shapes: N tokens, C channels, F hidden units.
  */
 
 import * as tf from '@tensorflow/tfjs';
@@ -15,12 +15,18 @@ const KERNEL = 'SluiceGatedFeedForward';
  * @param x_NC activations
  * @param gateUp shape [2F, C]: the gate's rows, then those of `up`
  * @param down shape [C, F]
+ * @param limit of the hidden units' two factors; none when left out
  * @returns [N, C]
  */
-export function gatedFeedForward(x_NC: tf.Tensor2D, gateUp: Parameter, down: Parameter): tf.Tensor2D {
-  if (hasFused(KERNEL)) return runFused(KERNEL, { x: x_NC }, { gateUp, down, saved: new Saved() });
+export function gatedFeedForward(
+  x_NC: tf.Tensor2D,
+  gateUp: Parameter,
+  down: Parameter,
+  limit?: number,
+): tf.Tensor2D {
+  if (hasFused(KERNEL)) return runFused(KERNEL, { x: x_NC }, { gateUp, down, limit, saved: new Saved() });
   return tf.tidy(() =>
-    gatedFeedForwardReference(x_NC, gateUp.onTape() as tf.Tensor2D, down.onTape() as tf.Tensor2D),
+    gatedFeedForwardReference(x_NC, gateUp.onTape() as tf.Tensor2D, down.onTape() as tf.Tensor2D, limit),
   );
 }
 
@@ -28,28 +34,35 @@ export function gatedFeedForwardReference(
   x_NC: tf.Tensor2D,
   gateUp_GC: tf.Tensor2D,
   down_CF: tf.Tensor2D,
+  limit?: number,
 ): tf.Tensor2D {
   const [gate_NF, up_NF] = tf.split(tf.matMul(x_NC, gateUp_GC, false, true), 2, 1) as [
     tf.Tensor2D,
     tf.Tensor2D,
   ];
-  const hidden_NF = tf.mul(tf.mul(gate_NF, tf.sigmoid(gate_NF)), up_NF) as tf.Tensor2D;
-  return tf.matMul(hidden_NF, down_CF, false, true);
+  return tf.matMul(hiddenUnits(gate_NF, up_NF, limit) as tf.Tensor2D, down_CF, false, true);
 }
 
-registerFused<{ gateUp: Parameter; down: Parameter; saved: Saved }>({
+/** silu(gate) ⊙ up, both factors within the limit if there is one. */
+export function hiddenUnits(gate: tf.Tensor, up: tf.Tensor, limit: number | undefined): tf.Tensor {
+  const value = tf.mul(gate, tf.sigmoid(gate));
+  if (limit === undefined) return tf.mul(value, up);
+  return tf.mul(tf.minimum(value, limit), tf.clipByValue(up, -limit, limit));
+}
+
+registerFused<{ gateUp: Parameter; down: Parameter; limit?: number | undefined; saved: Saved }>({
   name: KERNEL,
   inputsToSave: ['x'],
-  forward({ floats, shape, output, recording, attributes: { gateUp, down, saved } }) {
+  forward({ floats, shape, output, recording, attributes: { gateUp, down, limit = 0, saved } }) {
     const [tokens, channels] = shape('x') as [number, number];
     const units = down.shape[1]!;
     const y = output([tokens, channels]);
     const preactivations = recording ? saved.floats('preactivations', tokens * 2 * units) : null;
     const operands = [floats('x'), gateUp.values, down.values, y.values, preactivations];
-    callNative('gatedFeedForward', ...operands, tokens, channels, units);
+    callNative('gatedFeedForward', ...operands, tokens, channels, units, limit);
     return y.info;
   },
-  backward({ valuesOf, tensor, attributes: { gateUp, down, saved } }, [dy], [x]) {
+  backward({ valuesOf, tensor, attributes: { gateUp, down, limit = 0, saved } }, [dy], [x]) {
     const [tokens, channels] = x!.shape as [number, number];
     const units = down.shape[1]!;
     const dx = tensor([tokens, channels]);
@@ -58,7 +71,7 @@ registerFused<{ gateUp: Parameter; down: Parameter; saved: Saved }>({
     // Becomes its own gradient.
     const preactivations = saved.get('preactivations');
     const operands = [gateUp.values, down.values, preactivations, dyValues, hidden, dx.values];
-    callNative('gatedFeedForwardBackward', ...operands, tokens, channels, units);
+    callNative('gatedFeedForwardBackward', ...operands, tokens, channels, units, limit);
     down.contribute(({ values, accumulate }) => {
       const sizes = { rows: channels, columns: units, depth: tokens };
       matrixProduct(dyValues, hidden, values, { ...sizes, transposeA: true, beta: accumulate ? 1 : 0 });

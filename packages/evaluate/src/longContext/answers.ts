@@ -41,6 +41,7 @@ export class PromptReader {
       await new Promise(setImmediate);
     }
     this.#length = prompt.length;
+    this.#cache.mark();
     this.#nextTotal = logSumExp(this.#next);
   }
 

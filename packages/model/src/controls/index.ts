@@ -47,6 +47,11 @@ export function controlRefusals(
   });
 }
 
+/** Those that work on what blocks add to the residual stream, whatever mixes the tokens. */
+export function blockControls(controls: readonly ControlConfig[]): ControlConfig[] {
+  return controls.filter(({ kind }) => BY_KIND.get(kind)!.blockOutput);
+}
+
 /** A control with the settings that a model gives it. */
 export interface ActiveControl {
   readonly control: AnyControl;

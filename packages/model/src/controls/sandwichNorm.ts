@@ -1,5 +1,6 @@
 /** RMS norm of what each block adds to the residual stream, on top of the pre-norms (CogView; the paper's Table 2, row 7). */
 
+import { positiveFloat32 } from '@sluice/core';
 import { rmsNorm } from '@sluice/engine';
 import { z } from 'zod';
 import type { Control } from './control.ts';
@@ -12,6 +13,7 @@ const Settings = z.strictObject({
     .describe(
       'What the norms multiply by at first; depth-scaled: 1/√layers, so that the residual stream does not grow with the depth (Pangu Ultra, arXiv 2504.07866).',
     ),
+  epsilon: positiveFloat32().optional().describe('Added to the mean square; rmsNormEps when left out.'),
 });
 
 const GAINS = {
@@ -28,6 +30,6 @@ export const sandwichNorm: Control<z.infer<typeof Settings>> = {
     }));
   },
   keptWidths: (_, { hiddenSize }) => [hiddenSize, hiddenSize],
-  blockOutput: (_, y_NC, block, { sizes, parameter }) =>
-    rmsNorm(y_NC, parameter(GAINS[block]), sizes.rmsNormEps),
+  blockOutput: ({ epsilon }, y_NC, block, { sizes, gain }) =>
+    rmsNorm(y_NC, gain(GAINS[block]), epsilon ?? sizes.rmsNormEps),
 };

@@ -18,8 +18,8 @@ export const sdpaNorm: Control<z.infer<typeof Settings>> = {
   schema: Settings,
   tensors: (_, { headDim }) => [{ name: GAIN, shape: [headDim], initial: 1, decay: false, isGain: true }],
   keptWidths: (_, { numAttentionHeads, headDim }) => [numAttentionHeads * headDim],
-  sdpa(_, y, { sizes, parameter }) {
+  sdpa(_, y, { sizes, gain }) {
     const heads_MD = tf.reshape(y, [-1, sizes.headDim]) as tf.Tensor2D;
-    return tf.reshape(rmsNorm(heads_MD, parameter(GAIN), sizes.rmsNormEps), y.shape);
+    return tf.reshape(rmsNorm(heads_MD, gain(GAIN), sizes.rmsNormEps), y.shape);
   },
 };

@@ -8,35 +8,9 @@
  */
 
 import { isDeepStrictEqual } from 'node:util';
-import type { ConfigLayout } from './layouts.ts';
-
-export type KeyRule =
-  | { readonly kind: 'honoured'; readonly by: string }
-  | { readonly kind: 'harmless'; readonly because: string }
-  | {
-      readonly kind: 'refused';
-      /** The values that ask for nothing; so does null. */
-      readonly unless: readonly unknown[];
-      /** What another value asks for. */
-      readonly what: string;
-      /** Whether `--ignore-config` may pass over it: what it says leaves the logits as they are, or cannot be judged here. */
-      readonly ignorable: boolean;
-    };
-
-const honoured = (by: string): KeyRule => ({ kind: 'honoured', by });
-const harmless = (because: string): KeyRule => ({ kind: 'harmless', because });
-const only = (unless: readonly unknown[], what: string): KeyRule => ({
-  kind: 'refused',
-  unless,
-  what,
-  ignorable: false,
-});
-const judged = (unless: readonly unknown[], what: string): KeyRule => ({
-  kind: 'refused',
-  unless,
-  what,
-  ignorable: true,
-});
+import { familyOf } from './families/index.ts';
+import { harmless, honoured, judged, type KeyRule, only, show } from './keyRules.ts';
+import type { ConfigLayout, PlainLayout } from './layouts.ts';
 
 const GENERATION = harmless('a setting of generation, no part of the model');
 const TOKENS = honoured('ids of tokens, for generating and exporting');
@@ -48,8 +22,8 @@ const WINDOW = harmless('without use_sliding_window');
 const DENSE_ONLY = only([0], 'experts in a dense model');
 const SHARED = only([0], 'shared experts');
 
-/** Rules of a key that differ between layouts. */
-type LayoutRules = Readonly<Record<ConfigLayout, KeyRule>>;
+/** Rules of a key that differ between layouts. Families that have such a key say themselves what it means. */
+type LayoutRules = Readonly<Record<Exclude<PlainLayout, 'qwen3-moe-fused'>, KeyRule>>;
 
 const inMoe = (moe: KeyRule, dense: KeyRule = DENSE_ONLY): LayoutRules => ({
   gated: dense,
@@ -65,10 +39,7 @@ const inGated = (gated: KeyRule, others: KeyRule): LayoutRules => ({
 export const CONFIG_KEYS: Readonly<Record<string, KeyRule | LayoutRules>> = {
   // Which model it is.
   model_type: honoured('the layout'),
-  architectures: judged(
-    [['Qwen3ForCausalLM'], ['Qwen3MoeForCausalLM'], []],
-    'another class than the language model',
-  ),
+  architectures: architectures(['Qwen3ForCausalLM', 'Qwen3MoeForCausalLM']),
   auto_map: inGated(
     harmless('names the paper’s code, which Sluice knows'),
     judged([{}], 'code of its own, which may compute something else'),
@@ -232,6 +203,10 @@ export const CONFIG_KEYS: Readonly<Record<string, KeyRule | LayoutRules>> = {
   ...Object.fromEntries(generationKeys().map((key) => [key, GENERATION])),
 };
 
+function architectures(classes: readonly string[]): KeyRule {
+  return judged([...classes.map((name) => [name]), []], 'another class than the language model');
+}
+
 /** Settings of generation that older versions of `transformers` wrote into `config.json`. */
 function generationKeys(): string[] {
   return [
@@ -265,9 +240,13 @@ function generationKeys(): string[] {
 
 /** What becomes of a key of a layout's `config.json`; undefined for one that is not known. */
 export function keyRule(key: string, layout: ConfigLayout): KeyRule | undefined {
+  const family = familyOf(layout);
+  if (family && Object.hasOwn(family.keys, key)) return family.keys[key];
+  if (family && key === 'architectures') return architectures(family.architectures);
   if (!Object.hasOwn(CONFIG_KEYS, key)) return undefined;
   const rule = CONFIG_KEYS[key]!;
-  return 'kind' in rule ? rule : rule[layout];
+  if ('kind' in rule) return rule;
+  return (rule as Partial<Record<ConfigLayout, KeyRule>>)[layout];
 }
 
 /**
@@ -305,12 +284,4 @@ function refusalOf(
   if (rule.unless.some((allowed) => isDeepStrictEqual(allowed, value))) return undefined;
   const how = rule.ignorable ? `; to do without: sluice import … --ignore-config ${key}` : '';
   return { reason: `${rule.what} (${key} ${show(value)}${how})`, ignorable: rule.ignorable };
-}
-
-/** Characters of a value that a message shows. */
-const SHOWN = 60;
-
-export function show(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.length <= SHOWN ? text : `${text.slice(0, SHOWN)}…`;
 }

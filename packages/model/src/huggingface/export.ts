@@ -3,8 +3,11 @@
 import { diffConfigs, SluiceError } from '@sluice/core';
 import type { ModelConfig } from '../config.ts';
 import { interleavedGate } from '../gates/gate.ts';
+import { layerModels } from '../layers.ts';
+import { activeMixer } from '../mixers/index.ts';
+import { FAMILIES, familyOf } from './families/index.ts';
 import { importModelConfig } from './import.ts';
-import type { HuggingFaceLayout } from './layouts.ts';
+import type { HuggingFaceLayout, PlainLayout } from './layouts.ts';
 import { exportRopeScaling } from './rope.ts';
 
 export interface ExportOptions {
@@ -15,10 +18,35 @@ export interface ExportOptions {
   readonly torchDtype: string;
 }
 
-/** The layout that says the most of a model. */
+/** The first layout that can say what a model is; of one that none can say, the one that comes nearest. */
 export function defaultLayout(model: ModelConfig): HuggingFaceLayout {
-  if (model.experts) return 'qwen3-moe';
-  return interleavedGate(model) === 'none' && model.qkNorm ? 'qwen3' : 'gated';
+  const nearest = nearestLayout(model);
+  const options = { maxLength: 1, torchDtype: 'float32' };
+  const families = FAMILIES.map(({ layout }) => layout);
+  const all: readonly HuggingFaceLayout[] = [nearest, ...families];
+  const fitting = all.filter((layout) => isSaid(model, { ...options, layout }));
+  return fitting.find((layout) => adaptationNotes(model, layout).length === 0) ?? fitting[0] ?? nearest;
+}
+
+function nearestLayout(model: ModelConfig): HuggingFaceLayout {
+  const isGated = interleavedGate(model) !== 'none';
+  if (model.experts) return isGated ? 'qwen3-next' : 'qwen3-moe';
+  return isGated || !model.qkNorm ? 'gated' : 'qwen3';
+}
+
+/** What of a model is written otherwise in a layout, with the same meaning: a sentence each. */
+export function adaptationNotes(model: ModelConfig, layout: HuggingFaceLayout): readonly string[] {
+  return familyOf(layout)?.adapt?.(model)?.notes ?? [];
+}
+
+function isSaid(model: ModelConfig, options: ExportOptions): boolean {
+  try {
+    exportModelConfig(model, options);
+    return true;
+  } catch (error) {
+    if (error instanceof SluiceError) return false;
+    throw error;
+  }
 }
 
 /** Settings of training, which are no part of the architecture; `config.json` has no place for all of them. */
@@ -27,10 +55,23 @@ const TRAINING_KEYS = ['experts.balanceCoefficient', 'experts.zCoefficient', 'in
 /** @throws SLUICE_E_HF_UNSUPPORTED with all reasons */
 export function exportModelConfig(model: ModelConfig, options: ExportOptions): Record<string, unknown> {
   const { layout, maxLength, torchDtype } = options;
-  const reasons = refusals(model, layout);
+  const family = familyOf(layout);
+  if (family) {
+    const said = family.adapt?.(model)?.model ?? model;
+    const written = {
+      architectures: [family.architectures[0]],
+      model_type: family.modelTypes[0],
+      max_position_embeddings: maxLength,
+      ...family.write(said),
+      dtype: torchDtype,
+    };
+    checkMeaning(said, layout, written);
+    return written;
+  }
+  const reasons = refusals(model, layout as PlainLayout);
   if (reasons.length > 0) throw unsupported(layout, reasons);
   const config = {
-    ...CLASSES[layout],
+    ...CLASSES[layout as PlainLayout],
     vocab_size: model.vocabularySize,
     hidden_size: model.hiddenSize,
     num_hidden_layers: model.numLayers,
@@ -55,7 +96,7 @@ export function exportModelConfig(model: ModelConfig, options: ExportOptions): R
   return config;
 }
 
-const CLASSES: Readonly<Record<HuggingFaceLayout, object>> = {
+const CLASSES: Readonly<Record<PlainLayout, object>> = {
   gated: {
     architectures: ['Qwen3ForCausalLM'],
     // The files of the paper's repository, to be put beside the weights.
@@ -93,7 +134,7 @@ function gateKeys(model: ModelConfig): object {
 }
 
 /** What a layout is known not to have. */
-function refusals(model: ModelConfig, layout: HuggingFaceLayout): string[] {
+function refusals(model: ModelConfig, layout: PlainLayout): string[] {
   const { experts, qkNorm } = model;
   const gate = interleavedGate(model);
   const reasons: string[] = [];
@@ -101,23 +142,69 @@ function refusals(model: ModelConfig, layout: HuggingFaceLayout): string[] {
   if (experts && !isExpertLayout) reasons.push('a mixture of experts (use the layout qwen3-moe)');
   if (!experts && isExpertLayout) reasons.push('a dense feed-forward layer (use the layout qwen3 or gated)');
   if (layout !== 'gated') {
-    const instead = experts ? 'no layout has both a gate and experts' : 'use the layout gated';
+    const instead = experts ? 'use the layout qwen3-next' : 'use the layout gated';
     if (gate !== 'none') reasons.push(`the ${gate} gate after attention (${instead})`);
     if (!qkNorm) reasons.push('queries and keys without a norm');
   }
-  if (experts && experts.sharedIntermediateSize > 0) reasons.push('a shared expert');
+  if (experts && experts.sharedIntermediateSize > 0)
+    reasons.push('a shared expert (use the layout qwen3-next)');
   return reasons;
 }
 
 /** Whatever the model has beyond that must come back when the configuration is read; otherwise it was not said. */
 function checkMeaning(model: ModelConfig, layout: HuggingFaceLayout, config: Record<string, unknown>): void {
-  const { model: read } = importModelConfig(config, 'the exported configuration');
-  const lost = diffConfigs(model, read).filter(({ key }) => !TRAINING_KEYS.includes(key));
-  if (lost.length > 0)
-    throw unsupported(
-      layout,
-      lost.map(({ key, before }) => `model.${key} = ${JSON.stringify(before)}`),
-    );
+  const lost = lostSettings(model, importedAgain(config, layout));
+  if (lost.length > 0) throw unsupported(layout, lost);
+}
+
+/** What a layout has no key for at all makes a configuration that cannot even be read. */
+function importedAgain(config: Record<string, unknown>, layout: HuggingFaceLayout): ModelConfig {
+  try {
+    return importModelConfig(config, 'the exported configuration').model;
+  } catch (error) {
+    if (!(error instanceof SluiceError) || !Array.isArray(error.details?.reasons)) throw error;
+    throw unsupported(layout, error.details.reasons as string[]);
+  }
+}
+
+/** A sentence for each setting of a model, or of one of its layers, that another one has otherwise. */
+function lostSettings(model: ModelConfig, read: ModelConfig): string[] {
+  const lost = new Map<string, string>();
+  const readLayers = layerModels(read);
+  for (const [layer, own] of layerModels(model).entries()) {
+    const other = readLayers[layer] ?? read;
+    for (const { key, before } of diffConfigs(comparable(own), comparable(other))) {
+      if (TRAINING_KEYS.includes(key) || lost.has(key)) continue;
+      const where = model.layers && layer > 0 ? ` of layer ${layer}` : '';
+      lost.set(key, `model.${key} = ${JSON.stringify(before)}${where}`);
+    }
+  }
+  return [...lost.values()];
+}
+
+/** Without what a model starts from, and what is not given. */
+function comparable(model: ModelConfig): object {
+  const controls = model.controls.map((control) =>
+    'initialGain' in control ? { ...control, initialGain: 'one' } : control,
+  );
+  const { experts, mixer } = model;
+  const balanceBias = experts?.balanceBias && { ...experts.balanceBias, rate: 0 };
+  const own = activeMixer(model)
+    ? {
+        ...{ mixer: { ...mixer, initialDecay: undefined }, numAttentionHeads: 0 },
+        // What concerns attention alone.
+        ...{
+          ropeTheta: 0,
+          ropeScaling: undefined,
+          rotaryDim: undefined,
+          positions: undefined,
+          window: undefined,
+        },
+      }
+    : {};
+  return JSON.parse(
+    JSON.stringify({ ...model, ...own, controls, ...(experts && { experts: { ...experts, balanceBias } }) }),
+  );
 }
 
 function unsupported(layout: HuggingFaceLayout, reasons: readonly string[]): SluiceError {

@@ -7,6 +7,8 @@ import { SluiceError } from '@sluice/core';
 import { z } from 'zod';
 import { ModelConfig } from '../config.ts';
 import { judgeKeys } from './configKeys.ts';
+import { FAMILIES, familyOf, familyOfType, familyOfWrapper } from './families/index.ts';
+import { objectOf } from './families/readers.ts';
 import type { ConfigLayout, HuggingFaceLayout } from './layouts.ts';
 import { importRope, RopeParameters } from './rope.ts';
 
@@ -18,6 +20,8 @@ export interface ImportedModel {
   readonly maxLength: number;
   /** Keys of `config.json` that were passed over because that was asked for, with their values. */
   readonly ignoredKeys: Readonly<Record<string, unknown>>;
+  /** What a person should know of what was left out. */
+  readonly notes: readonly string[];
 }
 
 export interface ImportConfigOptions {
@@ -84,11 +88,39 @@ export function importModelConfig(
   source: string,
   { ignore = [] }: ImportConfigOptions = {},
 ): ImportedModel {
+  const wrapped = objectOf(config.text_config);
+  const wrapper = wrapped && familyOfWrapper(config.model_type);
+  if (wrapper) return importWrapped(config, wrapped, source, { ignore });
   const layout = layoutOf(config, source);
   const problems: string[] = [];
   const ignoredKeys = judgeKeys(config, layout, ignore, problems);
   const judged = { layout, source, ignore, ignoredKeys, problems };
-  return READERS[layout](config, judged);
+  if (familyOf(layout)) return importFamily(config, judged);
+  return READERS[layout as keyof typeof READERS](config, judged);
+}
+
+/** The language model in one that sees or hears, too. Its own keys are judged; of those around it only what it shares. */
+function importWrapped(
+  config: Readonly<Record<string, unknown>>,
+  text: Readonly<Record<string, unknown>>,
+  source: string,
+  options: ImportConfigOptions,
+): ImportedModel {
+  const tie = config.tie_word_embeddings;
+  // The output projection is the whole model’s, and so is what ties it.
+  const inner = tie === undefined ? text : { ...text, tie_word_embeddings: tie };
+  const type = text.model_type ?? familyOfWrapper(config.model_type)!.modelTypes[0];
+  const imported = importModelConfig({ ...inner, model_type: type }, `${source} (text_config)`, options);
+  const others = Object.keys(config).filter((key) => key.endsWith('_config') && key !== 'text_config');
+  const note = `only the language model in ${String(config.model_type)} is taken (text_config); left out: ${others.join(', ') || 'nothing'}`;
+  return { ...imported, notes: [note, ...imported.notes] };
+}
+
+function importFamily(config: Readonly<Record<string, unknown>>, judged: Judged): ImportedModel {
+  const { layout, source, ignore, ignoredKeys, problems } = judged;
+  const reading = { source, ignore, ignored: ignoredKeys, problems };
+  const { model, maxLength } = familyOf(layout)!.read(config, reading);
+  return concluded(model, maxLength, judged);
 }
 
 /** A `config.json` whose keys were judged. */
@@ -109,9 +141,12 @@ function layoutOf(config: Readonly<Record<string, unknown>>, source: string): Co
   if (isGated && (type === 'qwen2' || type === 'qwen3')) return 'gated';
   if (!isGated && type === 'qwen3') return 'qwen3';
   if (!isGated && type === 'qwen3_moe') return 'qwen3-moe';
+  const family = isGated ? undefined : familyOfType(type);
+  if (family) return family.layout as ConfigLayout;
+  const families = FAMILIES.flatMap(({ modelTypes, wrapperTypes }) => [...modelTypes, ...wrapperTypes]);
   const gated = isGated ? ' with a gate after attention' : '';
   throw unsupported(source, [
-    `the model type ${JSON.stringify(type)}${gated} (known: qwen3, qwen3_moe, and the gated layout of the paper, which is a qwen2 or qwen3 with headwise_attn_output_gate or elementwise_attn_output_gate)`,
+    `the model type ${JSON.stringify(type)}${gated} (known: qwen3, qwen3_moe, ${families.join(', ')}, and the gated layout of the paper, which is a qwen2 or qwen3 with headwise_attn_output_gate or elementwise_attn_output_gate)`,
   ]);
 }
 
@@ -173,10 +208,7 @@ function finish(
     ignored: ignoredKeys,
     problems,
   });
-  if (problems.length > 0) throw unsupported(source, problems);
-  const vain = ignore.filter((key) => !Object.hasOwn(ignoredKeys, key));
-  if (vain.length > 0) throw ignoredInVain(source, vain);
-  const result = ModelConfig.safeParse({
+  const model = {
     vocabularySize: keys.vocab_size,
     hiddenSize: keys.hidden_size,
     numLayers: keys.num_hidden_layers,
@@ -189,8 +221,20 @@ function finish(
     tieWordEmbeddings: keys.tie_word_embeddings,
     initializerRange: keys.initializer_range,
     ...parts,
-  });
-  if (result.success) return { model: result.data, layout, maxLength, ignoredKeys };
+  };
+  return concluded(model, maxLength, { layout, source, ignore, ignoredKeys, problems });
+}
+
+function concluded(
+  model: object,
+  maxLength: number,
+  { layout, source, ignore, ignoredKeys, problems }: Judged,
+): ImportedModel {
+  if (problems.length > 0) throw unsupported(source, problems);
+  const vain = ignore.filter((key) => !Object.hasOwn(ignoredKeys, key));
+  if (vain.length > 0) throw ignoredInVain(source, vain);
+  const result = ModelConfig.safeParse(model);
+  if (result.success) return { model: result.data, layout, maxLength, ignoredKeys, notes: [] };
   const reasons = result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
   throw unsupported(source, reasons);
 }

@@ -1,5 +1,8 @@
-export { CONFIG_KEYS, type KeyRule, keyRule } from './configKeys.ts';
+export { CONFIG_KEYS, keyRule } from './configKeys.ts';
 export * from './export.ts';
+export { FAMILIES, familyOf } from './families/index.ts';
+export { withPrefix } from './families/tensors.ts';
 export * from './import.ts';
+export type { KeyRule } from './keyRules.ts';
 export * from './layouts.ts';
 export * from './tensors.ts';

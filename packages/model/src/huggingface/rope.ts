@@ -3,13 +3,15 @@
 import { isDeepStrictEqual } from 'node:util';
 import { elementary } from '@sluice/core';
 import { z } from 'zod';
-import type { RopeScalingConfig } from '../config.ts';
-import { show } from './configKeys.ts';
+import type { RopeScalingConfig } from '../ropeConfig.ts';
+import { show } from './keyRules.ts';
 
 /** What `config.json` says, in the terms of `ModelConfig`. */
 export interface ImportedRope {
   readonly theta: number;
   readonly scaling: RopeScalingConfig | undefined;
+  /** Share of a head's channels that it turns, where it is given. */
+  readonly share: number | undefined;
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -30,9 +32,11 @@ export const RopeParameters = z.looseObject({
   mscale: z.number().min(0).nullish(),
   mscale_all_dim: z.number().min(0).nullish(),
   truncate: z.boolean().nullish(),
+  low_freq_factor: z.number().positive().nullish(),
+  high_freq_factor: z.number().positive().nullish(),
 });
 
-type RopeParameters = z.infer<typeof RopeParameters>;
+export type RopeParameters = z.infer<typeof RopeParameters>;
 
 /** Keys that every rotary embedding has, and those that each known kind has beside them. */
 const COMMON_KEYS = ['rope_type', 'type', 'rope_theta', 'partial_rotary_factor'];
@@ -49,7 +53,14 @@ const KEYS_OF_KIND: Readonly<Record<string, readonly string[]>> = {
     'mscale_all_dim',
     'truncate',
   ],
+  llama3: ['factor', 'original_max_position_embeddings', 'low_freq_factor', 'high_freq_factor'],
+  proportional: [],
 };
+
+type RopeKind = 'default' | RopeScalingConfig['kind'];
+
+/** What the layouts of one rotary embedding for all layers may ask for. */
+const USUAL_KINDS: readonly RopeKind[] = ['default', 'linear', 'yarn'];
 
 /** Where `config.json` may describe the rotary embedding, the place that newer versions of `transformers` prefer first. */
 const PLACES = ['rope_scaling', 'rope_parameters'] as const;
@@ -71,6 +82,36 @@ export interface RopeContext {
   readonly ignored: Record<string, unknown>;
   /** Gets a sentence for each thing that cannot be said. */
   readonly problems: string[];
+  /** Types of rotary embeddings that the layout has; default, linear and yarn when left out. */
+  readonly kinds?: readonly RopeKind[];
+  /** Whether the layout has rotary embeddings of part of a head. */
+  readonly isPartial?: boolean;
+  /** Keys of its own that change nothing for text. */
+  readonly harmlessKeys?: readonly string[];
+}
+
+/** A rotary embedding as one place of `config.json` describes it. */
+export interface DescribedRope {
+  readonly theta: number | undefined;
+  readonly scaling: RopeScalingConfig | undefined;
+  /** Share of a head's channels that it turns, where it is given. */
+  readonly share: number | undefined;
+}
+
+/** Reads one description of a rotary embedding, such as that of one type of layers. @param place its key, for messages */
+export function describedRope(
+  place: string,
+  parameters: RopeParameters,
+  context: RopeContext,
+): DescribedRope {
+  const scaling = importScaling(place, parameters, context);
+  const share = parameters.partial_rotary_factor ?? undefined;
+  return {
+    theta: parameters.rope_theta ?? undefined,
+    scaling,
+    // Of a proportional one it says how many of the head's frequencies turn.
+    share: scaling?.kind === 'proportional' ? undefined : share,
+  };
 }
 
 /**
@@ -82,25 +123,26 @@ export function importRope(keys: RopeKeys, context: RopeContext): ImportedRope {
   const read = PLACES.flatMap((place) => {
     const parameters = keys[place];
     return parameters && Object.keys(parameters).length > 0
-      ? [{ theta: parameters.rope_theta ?? undefined, scaling: importScaling(place, parameters, context) }]
+      ? [describedRope(place, parameters, context)]
       : [];
   });
   const [first, second] = read;
-  if (first && second && !isDeepStrictEqual(first.scaling, second.scaling))
+  const isOther = !isDeepStrictEqual(first?.scaling, second?.scaling) || first?.share !== second?.share;
+  if (first && second && isOther)
     problems.push('two rotary embeddings (rope_scaling and rope_parameters differ)');
   const bases = [keys.rope_theta ?? undefined, ...read.map(({ theta }) => theta)];
   const given = [...new Set(bases.filter((base) => base !== undefined))];
   if (given.length > 1)
     problems.push(`several bases of the rotary embedding (rope_theta ${given.join(', ')})`);
-  return { theta: given[0] ?? defaultTheta, scaling: first?.scaling };
+  return { theta: given[0] ?? defaultTheta, scaling: first?.scaling, share: first?.share };
 }
 
 function importScaling(
-  place: (typeof PLACES)[number],
+  place: string,
   parameters: RopeParameters,
   context: RopeContext,
 ): RopeScalingConfig | undefined {
-  const { problems, maxLength } = context;
+  const { problems, maxLength, isPartial = false } = context;
   const nested = Object.keys(parameters).find((key) => isObject(parameters[key]));
   if (nested !== undefined) {
     problems.push(`rotary embeddings that differ between layers (${place}.${nested})`);
@@ -108,20 +150,34 @@ function importScaling(
   }
   const kind = kindOf(place, parameters, context);
   if (kind === undefined) return undefined;
-  if ((parameters.partial_rotary_factor ?? 1) !== 1)
+  if (!isPartial && kind !== 'proportional' && (parameters.partial_rotary_factor ?? 1) !== 1)
     problems.push(
       `a rotary embedding of part of a head (${place}.partial_rotary_factor ${parameters.partial_rotary_factor})`,
     );
   judgeScalingKeys(place, kind, parameters, context);
   if (kind === 'default') return undefined;
+  if (kind === 'proportional') return { kind, share: parameters.partial_rotary_factor ?? 1 };
   const { factor } = parameters;
   if (factor == null) {
     problems.push(`a rotary embedding of type ${kind} without a factor (${place}.factor)`);
     return undefined;
   }
-  return kind === 'linear'
-    ? { kind, factor }
-    : importYarn(place, { ...parameters, factor }, maxLength, problems);
+  if (kind === 'linear') return { kind, factor };
+  if (kind === 'llama3') return importLlama3({ ...parameters, factor }, maxLength);
+  return importYarn(place, { ...parameters, factor }, maxLength, problems);
+}
+
+function importLlama3(
+  parameters: RopeParameters & { readonly factor: number },
+  maxLength: number,
+): RopeScalingConfig {
+  return {
+    kind: 'llama3',
+    factor: parameters.factor,
+    originalLength: parameters.original_max_position_embeddings ?? maxLength,
+    lowFrequencyFactor: parameters.low_freq_factor ?? 1,
+    highFrequencyFactor: parameters.high_freq_factor ?? 4,
+  };
 }
 
 function isObject(value: unknown): boolean {
@@ -132,18 +188,18 @@ function isObject(value: unknown): boolean {
 function kindOf(
   place: string,
   { rope_type, type, ...parameters }: RopeParameters,
-  { problems }: RopeContext,
-): 'default' | 'linear' | 'yarn' | undefined {
+  { problems, kinds: known = USUAL_KINDS }: RopeContext,
+): RopeKind | undefined {
   const kinds = [...new Set([rope_type, type].filter((kind) => kind != null))];
   const [kind = 'default'] = kinds;
   if (kinds.length > 1) {
     problems.push(`a rotary embedding of two types (${place}: ${kinds.map(show).join(' and ')})`);
   } else if (kinds.length === 0 && parameters.factor != null) {
     problems.push(`a scaled rotary embedding of no type (${place} ${show(parameters)})`);
-  } else if (kind === 'default' || kind === 'linear' || kind === 'yarn') {
-    return kind;
+  } else if (known.includes(kind as RopeKind)) {
+    return kind as RopeKind;
   } else {
-    problems.push(`the rotary embedding of type ${show(kind)} (known: default, linear, yarn)`);
+    problems.push(`the rotary embedding of type ${show(kind)} (known: ${known.join(', ')})`);
   }
   return undefined;
 }
@@ -153,9 +209,9 @@ function judgeScalingKeys(
   place: string,
   kind: string,
   parameters: RopeParameters,
-  { ignore, ignored, problems }: RopeContext,
+  { ignore, ignored, problems, harmlessKeys = [] }: RopeContext,
 ): void {
-  const known = [...COMMON_KEYS, ...KEYS_OF_KIND[kind]!];
+  const known = [...COMMON_KEYS, ...KEYS_OF_KIND[kind]!, ...harmlessKeys];
   for (const [key, value] of Object.entries(parameters)) {
     if (known.includes(key) || (value === null && Object.hasOwn(RopeParameters.shape, key))) continue;
     const name = `${place}.${key}`;
@@ -200,7 +256,25 @@ function scaleRatio({
 /** `rope_scaling` for `config.json`; null for none. */
 export function exportRopeScaling(scaling: RopeScalingConfig | undefined): Json | null {
   if (!scaling) return null;
-  if (scaling.kind === 'linear') return { rope_type: 'linear', factor: scaling.factor };
+  switch (scaling.kind) {
+    case 'linear':
+      return { rope_type: 'linear', factor: scaling.factor };
+    case 'llama3':
+      return {
+        rope_type: 'llama3',
+        factor: scaling.factor,
+        original_max_position_embeddings: scaling.originalLength,
+        low_freq_factor: scaling.lowFrequencyFactor,
+        high_freq_factor: scaling.highFrequencyFactor,
+      };
+    case 'proportional':
+      return { rope_type: 'proportional', partial_rotary_factor: scaling.share };
+    case 'yarn':
+      return exportYarn(scaling);
+  }
+}
+
+function exportYarn(scaling: Extract<RopeScalingConfig, { kind: 'yarn' }>): Json {
   const { factor, originalLength, betaFast, betaSlow, attentionFactor } = scaling;
   return {
     rope_type: 'yarn',

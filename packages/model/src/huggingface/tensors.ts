@@ -1,27 +1,54 @@
-/** Which tensors a Hugging Face checkpoint has, and which logical tensors of the model lie in each. */
+/** Which tensors a Hugging Face checkpoint has, and which elements of the model's logical tensors lie in each. */
 
 import type { ModelConfig } from '../config.ts';
 import { type LogicalTensor, modelTensors } from '../parameters.ts';
+import { familyOf } from './families/index.ts';
+import { familyTensors } from './families/tensors.ts';
 import type { HuggingFaceLayout } from './layouts.ts';
 
-/** A tensor of the files: its logical tensors one after the other. */
+/** Elements [begin, begin + size) of a flattened logical tensor. */
+export interface TensorRun {
+  readonly name: string;
+  readonly begin: number;
+  readonly size: number;
+}
+
+/** A tensor of the files. */
 export interface HuggingFaceTensor {
   readonly name: string;
   readonly shape: readonly number[];
-  readonly parts: readonly Pick<LogicalTensor, 'name' | 'shape' | 'size'>[];
+  /** What lies in it, one after the other; nothing where all elements are `constant`. */
+  readonly runs: readonly TensorRun[];
+  /** Of a tensor that the model does not have, but the layout does: what all its elements are. Only written, never read. */
+  readonly constant?: number;
+  /** What the elements are times, and then plus, in the files, where a layout stores them otherwise. Only written, never read. */
+  readonly factor?: number;
+  readonly shift?: number;
 }
 
 const EXPERT = /^(.*\.mlp\.experts)\.\d+\.(gate|up|down)_proj\.weight$/;
 
+/** All of a logical tensor. */
+export function wholeTensor({ name, size }: Pick<LogicalTensor, 'name' | 'size'>): TensorRun {
+  return { name, begin: 0, size };
+}
+
 /**
  * The tensors of a checkpoint, in the order of the forward pass. Names and layouts of logical tensors are those of
- * Hugging Face already; only fused experts differ: [E, 2F, C], for each expert its gate and its up matrix, and [E, C, F].
+ * Qwen3 already; only fused experts differ: [E, 2F, C], for each expert its gate and its up matrix, and [E, C, F]. What families
+ * have otherwise is in `families/`.
  */
 export function huggingFaceTensors(model: ModelConfig, layout: HuggingFaceLayout): HuggingFaceTensor[] {
+  const family = familyOf(layout);
+  if (family) return familyTensors(model, family, layout);
   const tensors = modelTensors(model);
   const { experts, hiddenSize } = model;
   if (layout !== 'qwen3-moe-fused' || !experts) {
-    return tensors.map((tensor) => ({ name: tensor.name, shape: tensor.shape, parts: [tensor] }));
+    return tensors.map((tensor) => ({
+      name: tensor.name,
+      shape: tensor.shape,
+      runs: [wholeTensor(tensor)],
+    }));
   }
   const fused = new Map<string, LogicalTensor[]>();
   for (const tensor of tensors) {
@@ -31,15 +58,27 @@ export function huggingFaceTensors(model: ModelConfig, layout: HuggingFaceLayout
   }
   const { count, intermediateSize: inner } = experts;
   return [...fused].map(([name, parts]) => {
-    if (name.endsWith('.gate_up_proj')) return { name, shape: [count, 2 * inner, hiddenSize], parts };
-    if (name.endsWith('.experts.down_proj')) return { name, shape: [count, hiddenSize, inner], parts };
-    return { name, shape: parts[0]!.shape, parts };
+    const runs = parts.map(wholeTensor);
+    if (name.endsWith('.gate_up_proj')) return { name, shape: [count, 2 * inner, hiddenSize], runs };
+    if (name.endsWith('.experts.down_proj')) return { name, shape: [count, hiddenSize, inner], runs };
+    return { name, shape: parts[0]!.shape, runs };
   });
 }
 
 /** The layout by the names of the tensors: that of the experts, where there are any. */
 export function layoutOfNames(layout: HuggingFaceLayout, names: Iterable<string>): HuggingFaceLayout {
-  if (layout !== 'qwen3-moe') return layout;
-  for (const name of names) if (name.endsWith('.mlp.experts.gate_up_proj')) return 'qwen3-moe-fused';
+  const isFused = (expert: string) => expert.endsWith('.mlp.experts.gate_up_proj');
+  const isPerExpert = (expert: string) => /\.mlp\.experts\.0\.gate_proj\.weight$/.test(expert);
+  const family = familyOf(layout);
+  for (const name of names) {
+    if (/^mtp\./.test(name)) continue;
+    if (layout === 'qwen3-moe' && isFused(name)) return 'qwen3-moe-fused';
+    if (family?.perExpertLayout && isPerExpert(name)) return family.perExpertLayout;
+  }
   return layout;
+}
+
+/** What a tensor that a model has no use for is a part of, if it may be left out. */
+export function leftOutOf(layout: HuggingFaceLayout, name: string, model: ModelConfig): string | undefined {
+  return familyOf(layout)?.leftOut?.(name, model);
 }

@@ -73,23 +73,29 @@ const OVERALL: readonly Row[] = [
   ['Largest feed-forward output, mean of layers', (d) => d.feedForwardActivation],
   ['Gate score, mean', (d) => d.gateScoreMean],
   ['… share below 0.1', (d) => meanOfGates(d.gates, 'belowTenth')],
+  ['… share below 0.05', (d) => meanOfGates(d.gates, 'belowTwentieth')],
+  ['… largest ‖W‖ of a head', (d) => meanOfGates(d.gates, 'largestWeightNorm')],
   ['… share above 0.9', (d) => meanOfGates(d.gates, 'aboveNineTenths')],
-  ['Attention output |Y| before the gate, mean', (d) => d.attentionOutput.before.meanAbsolute],
-  ['… share below 1e-2', (d) => d.attentionOutput.before.belowHundredth],
-  ['… share below 1e-3', (d) => d.attentionOutput.before.belowThousandth],
+  ['Attention output |Y| before the gate, mean', (d) => d.attentionOutput?.before.meanAbsolute],
+  ['… share below 1e-2', (d) => d.attentionOutput?.before.belowHundredth],
+  ['… share below 1e-3', (d) => d.attentionOutput?.before.belowThousandth],
   [
     '… share below 1e-2 if multiplied by the mean score only',
-    (d) => d.attentionOutput.withMeanScore?.belowHundredth,
+    (d) => d.attentionOutput?.withMeanScore?.belowHundredth,
   ],
   [
     '… share below 1e-3 if multiplied by the mean score only',
-    (d) => d.attentionOutput.withMeanScore?.belowThousandth,
+    (d) => d.attentionOutput?.withMeanScore?.belowThousandth,
   ],
-  ['Attention output |Y′| after the gate, mean', (d) => d.attentionOutput.after.meanAbsolute],
-  ['… share below 1e-2', (d) => d.attentionOutput.after.belowHundredth],
-  ['… share below 1e-3', (d) => d.attentionOutput.after.belowThousandth],
+  ['Attention output |Y′| after the gate, mean', (d) => d.attentionOutput?.after.meanAbsolute],
+  ['… share below 1e-2', (d) => d.attentionOutput?.after.belowHundredth],
+  ['… share below 1e-3', (d) => d.attentionOutput?.after.belowThousandth],
   ['Largest attention logit', (d) => d.largestAttentionLogit],
   ['Attention entropy, nats', (d) => d.attentionEntropy],
+  ['Share of their state that delta rules keep from token to token', (d) => d.recurrence?.keptMean],
+  ['… share of tokens and heads that keep less than a tenth', (d) => d.recurrence?.keptBelowTenth],
+  ['… that keep more than 99 %', (d) => d.recurrence?.keptAboveNinetyNine],
+  ['… β', (d) => d.recurrence?.betaMean],
   ['Size of the last update relative to the weights', (d) => d.updateRatio],
   ['Expert imbalance: max load ÷ mean − 1', (d) => d.router?.maxViolation],
   ['Dead experts', (d) => d.router?.deadExperts],
@@ -152,21 +158,26 @@ const LAYER_PLOTS: readonly LayerPlot[] = [
   {
     title: 'Attention outputs near zero',
     unit: 'share of |Y′| below 1e-2, after the gate; dashed: if multiplied by the mean score only',
-    value: (layer) => layer.attentionOutput.after.belowHundredth,
+    value: (layer) => layer.attentionOutput?.after.belowHundredth,
     compared: {
       label: 'mean score only',
-      value: (layer) => layer.attentionOutput.withMeanScore?.belowHundredth,
+      value: (layer) => layer.attentionOutput?.withMeanScore?.belowHundredth,
     },
   },
   {
     title: 'Size of attention outputs',
     unit: 'mean |Y′|, after the gate; dashed: mean |Y|, before it',
     logarithmic: true,
-    value: (layer) => layer.attentionOutput.after.meanAbsolute,
-    compared: { label: 'before the gate', value: (layer) => layer.attentionOutput.before.meanAbsolute },
+    value: (layer) => layer.attentionOutput?.after.meanAbsolute,
+    compared: { label: 'before the gate', value: (layer) => layer.attentionOutput?.before.meanAbsolute },
   },
   { title: 'Largest attention logit', unit: 'by layer', value: (layer) => layer.largestAttentionLogit },
   { title: 'Attention entropy', unit: 'nats, by layer', value: (layer) => layer.attentionEntropy },
+  {
+    title: 'Memory of delta rules',
+    unit: 'share of its state that a token leaves, mean by layer',
+    value: (layer) => layer.recurrence?.keptMean,
+  },
   {
     title: 'Size of the last update',
     unit: 'norm of the change ÷ norm of the weights before, by layer',
@@ -215,7 +226,7 @@ function gatePanels(models: readonly DiagnosedModel[]): string[] {
   return models.flatMap(({ name, diagnosis: { gates, layers } }, model) =>
     gates.map((gate, i) => {
       const color = model % COLORS;
-      const rows = layers.map((layer) => layer.gates[i]!.histogram);
+      const rows = layers.flatMap((layer) => (layer.gates[i] ? [layer.gates[i].histogram] : []));
       const facts = `mean ${formatShort(gate.mean)}, ${(100 * gate.belowTenth).toFixed(1)} % below 0.1, ${(100 * gate.aboveNineTenths).toFixed(1)} % above 0.9`;
       const which = gates.length === 1 ? '' : ` · ${gate.name}`;
       return panel(

@@ -69,9 +69,9 @@ const CHARTS: readonly (Omit<ChartData, 'steps' | 'series'> & { readonly lines: 
     numbers: 'plain',
     fromZero: true,
     lines: [
-      ['after the gate', 'first', (d) => d.attentionOutput.after.belowHundredth],
-      ['before it', 'second', (d) => d.attentionOutput.before.belowHundredth],
-      ['if scaled by the mean score', 'third', (d) => d.attentionOutput.withMeanScore?.belowHundredth],
+      ['after the gate', 'first', (d) => d.attentionOutput?.after.belowHundredth],
+      ['before it', 'second', (d) => d.attentionOutput?.before.belowHundredth],
+      ['if scaled by the mean score', 'third', (d) => d.attentionOutput?.withMeanScore?.belowHundredth],
     ],
   },
   {
@@ -81,8 +81,8 @@ const CHARTS: readonly (Omit<ChartData, 'steps' | 'series'> & { readonly lines: 
     numbers: 'plain',
     fromZero: true,
     lines: [
-      ['after the gate', 'first', (d) => d.attentionOutput.after.meanAbsolute],
-      ['before it', 'second', (d) => d.attentionOutput.before.meanAbsolute],
+      ['after the gate', 'first', (d) => d.attentionOutput?.after.meanAbsolute],
+      ['before it', 'second', (d) => d.attentionOutput?.before.meanAbsolute],
     ],
   },
   {
@@ -134,10 +134,12 @@ export function evenAttention(sequenceLength: number): number {
 /** A share, or another number, of a layer's or a model's gates; undefined where there are none. */
 export function meanOfGates(
   gates: readonly GateDiagnostics[],
-  field: 'belowTenth' | 'aboveNineTenths',
+  field: 'belowTwentieth' | 'belowTenth' | 'aboveNineTenths' | 'largestWeightNorm',
 ): number | undefined {
-  if (gates.length === 0) return undefined;
-  return gates.reduce((sum, gate) => sum + gate[field], 0) / gates.length;
+  const numbers = gates.flatMap((gate) => gate[field] ?? []);
+  // Older measurements lack some.
+  if (numbers.length === 0) return undefined;
+  return numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
 }
 
 /** Reads `diagnostics.jsonl` and reduces it to plots of bounded size. */
@@ -155,7 +157,7 @@ export class Measurements {
 
   add(record: DiagnosticsRecord): void {
     const { layers, ...overall } = record;
-    const highest = layers.reduce((most, layer) => Math.max(most, layer.firstTokenAttention), 0);
+    const highest = layers.reduce((most, layer) => Math.max(most, layer.firstTokenAttention ?? 0), 0);
     // Histograms are in the history of the layers, thinned.
     const gates = overall.gates.map((gate) => ({ ...gate, histogram: [] }));
     this.overalls.push({ ...overall, gates, highestFirstTokenAttention: highest });
@@ -210,13 +212,17 @@ const COLUMNS: readonly Column[] = [
   ['max |feed-forward|', (l) => l.feedForwardActivation],
   ['Gate score', (l) => l.gateScoreMean],
   ['Scores < 0.1', (l) => meanOfGates(l.gates, 'belowTenth')],
-  ['mean |Y|', (l) => l.attentionOutput.before.meanAbsolute],
-  ['mean |Y′|', (l) => l.attentionOutput.after.meanAbsolute],
-  ['|Y| < 0.01', (l) => l.attentionOutput.before.belowHundredth],
-  ['|Y·mean σ| < 0.01', (l) => l.attentionOutput.withMeanScore?.belowHundredth],
-  ['|Y′| < 0.01', (l) => l.attentionOutput.after.belowHundredth],
+  ['Scores < 0.05', (l) => meanOfGates(l.gates, 'belowTwentieth')],
+  ['Gate ‖W‖ of a head', (l) => meanOfGates(l.gates, 'largestWeightNorm')],
+  ['mean |Y|', (l) => l.attentionOutput?.before.meanAbsolute],
+  ['mean |Y′|', (l) => l.attentionOutput?.after.meanAbsolute],
+  ['|Y| < 0.01', (l) => l.attentionOutput?.before.belowHundredth],
+  ['|Y·mean σ| < 0.01', (l) => l.attentionOutput?.withMeanScore?.belowHundredth],
+  ['|Y′| < 0.01', (l) => l.attentionOutput?.after.belowHundredth],
   ['Largest logit', (l) => l.largestAttentionLogit],
   ['Entropy', (l) => l.attentionEntropy],
+  ['Kept by a token', (l) => l.recurrence?.keptMean],
+  ['β', (l) => l.recurrence?.betaMean],
   ['Update', (l) => l.updateRatio],
   ['Max violation', (l) => l.router?.maxViolation],
   ['Dead experts', (l) => l.router?.deadExperts],

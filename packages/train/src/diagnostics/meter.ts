@@ -1,7 +1,7 @@
 /** Measures one forward pass. */
 
 import { attentionStatistics, type QueriesKeys } from '@sluice/engine';
-import type { ForwardObserver, ModelConfig } from '@sluice/model';
+import type { ForwardObserver, ModelConfig, RecurrenceOperands } from '@sluice/model';
 import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, Tally } from './tally.ts';
 
 /** An observer that fills the tally of one pass. All sums are in double precision and in the order of the rows. */
@@ -65,6 +65,28 @@ export class ForwardMeter implements ForwardObserver {
       means[sequence]! *= ofParts[isOfAllTokens ? 0 : sequence]!;
   }
 
+  recurrence(layer: number, { logits, aLog, dtBias, mostBeta }: RecurrenceOperands): void {
+    const counts = this.tally.at(layer, 'recurrence');
+    const heads = aLog.length;
+    let [kept, below, above, beta] = [0, 0, 0, 0];
+    for (let row = 0; row < logits.length; row += 2 * heads) {
+      for (let head = 0; head < heads; head++) {
+        const a = logits[row + heads + head]! + dtBias[head]!;
+        const softplus = Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
+        const share = Math.exp(-Math.exp(aLog[head]!) * softplus);
+        kept += share;
+        if (share < 0.1) below++;
+        else if (share > 0.99) above++;
+        beta += mostBeta / (1 + Math.exp(-logits[row + head]!));
+      }
+    }
+    for (const [i, number] of [kept, logits.length / 2, below, above, beta].entries()) counts[i]! += number;
+  }
+
+  gateNorms(layer: number, name: string, norms: Float64Array): void {
+    this.tally.at(layer, `weights of gate ${name}`).set(norms);
+  }
+
   feedForwardOutput(layer: number, y_NC: Float32Array): void {
     this.tally.at(layer, 'feedForwardOutput')[0] = largestMagnitude(y_NC);
   }
@@ -124,10 +146,11 @@ function countMagnitudes(values: Float32Array, factor: number, counts: Float64Ar
 /** Adds to the numbers of a gate. @returns Σ scores */
 function countScores(scores: Float32Array, counts: Float64Array): number {
   const bins = counts.subarray(GATE_NUMBERS);
-  let [sum, below, above] = [0, 0, 0];
+  let [sum, closed, below, above] = [0, 0, 0, 0];
   for (let i = 0; i < scores.length; i++) {
     const score = scores[i]!;
     sum += score;
+    if (score < 0.05) closed++;
     if (score < 0.1) below++;
     else if (score > 0.9) above++;
     const bin = Math.floor(score * GATE_BINS);
@@ -135,8 +158,9 @@ function countScores(scores: Float32Array, counts: Float64Array): number {
   }
   counts[0]! += sum;
   counts[1]! += scores.length;
-  counts[2]! += below;
-  counts[3]! += above;
+  counts[2]! += closed;
+  counts[3]! += below;
+  counts[4]! += above;
   return sum;
 }
 

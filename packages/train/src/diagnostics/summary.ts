@@ -8,7 +8,17 @@
  * sequences, tokens, heads, channels.
  */
 
-import { type ExpertsConfig, type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
+import {
+  activeMixer,
+  attentionLayers,
+  type ExpertsConfig,
+  gatedTensor,
+  layerModels,
+  type MixerSettings,
+  type ModelConfig,
+  type ObservedGate,
+  observedGates,
+} from '@sluice/model';
 import type { UpdateRatios } from '../updateSizes.ts';
 import { attentionOutputGates, GATE_BINS, GATE_NUMBERS, type Tally } from './tally.ts';
 
@@ -22,12 +32,18 @@ export interface Magnitudes {
 /** Of the scores σ(XW) of one gate (paper §4.2), after activation and sharing. */
 export interface GateDiagnostics extends ObservedGate {
   readonly mean: number;
+  /** Share of scores below 0.05: of a gate that has closed, nearly all. Absent in measurements of older versions. */
+  readonly belowTwentieth?: number;
   /** Share of scores below 0.1. */
   readonly belowTenth: number;
   /** Share of scores above 0.9. */
   readonly aboveNineTenths: number;
   /** Shares of scores in 50 bins over [0, 1]; what lies outside is in the first or the last. */
   readonly histogram: readonly number[];
+  /** Of a layer: the norm of the weights of each head’s logits. */
+  readonly weightNorms?: readonly number[];
+  /** The largest of these; overall of all layers. Absent in measurements of older versions. */
+  readonly largestWeightNorm?: number;
 }
 
 /** Hidden mean and hidden sparsity (paper A.3). */
@@ -44,12 +60,23 @@ export interface AttentionOutputDiagnostics {
   readonly after: Magnitudes;
 }
 
-/** What all layers have of attention, activations and gates. */
+/** Of the memory of gated delta rules (§ their paper): means over tokens and value heads. */
+export interface RecurrenceDiagnostics {
+  /** e^g, the share of the state that a token leaves of what was there. */
+  readonly keptMean: number;
+  /** Share of tokens and heads that leave less than a tenth, and of those that leave more than 99 %. */
+  readonly keptBelowTenth: number;
+  readonly keptAboveNinetyNine: number;
+  /** β, how much of what is stored under a key a token replaces. */
+  readonly betaMean: number;
+}
+
+/** What layers have of attention, activations and gates. What is of attention is null where no layer has any. */
 interface CommonDiagnostics {
   /** F-Attn: mean of S[i, 0] over the queries i = 1 … n − 1. */
-  readonly firstTokenAttention: number;
+  readonly firstTokenAttention: number | null;
   /** The same with i = 0, whose weight is always 1 (unless attention may go to no token). */
-  readonly firstTokenAttentionWithFirst: number;
+  readonly firstTokenAttentionWithFirst: number | null;
   /** M-Act: max |h_ℓ| over tokens and channels; overall the mean over layers. */
   readonly massiveActivation: number;
   /** max |output of the feed-forward block, as it joins the residual stream|; overall the mean over layers. */
@@ -57,11 +84,13 @@ interface CommonDiagnostics {
   /** Mean over gates of their mean score; null without a gate. */
   readonly gateScoreMean: number | null;
   readonly gates: readonly GateDiagnostics[];
-  readonly attentionOutput: AttentionOutputDiagnostics;
+  readonly attentionOutput: AttentionOutputDiagnostics | null;
   /** max q·k/√d over the tokens that queries see, before any cap; overall the largest of all layers. */
-  readonly largestAttentionLogit: number;
+  readonly largestAttentionLogit: number | null;
   /** Mean over queries of −Σ_j S[i, j] ln S[i, j], nats. */
-  readonly attentionEntropy: number;
+  readonly attentionEntropy: number | null;
+  /** Where layers have a gated delta rule; overall the mean over those. */
+  readonly recurrence?: RecurrenceDiagnostics;
   /**
    * ‖w_t − w_{t−1}‖₂ / ‖w_{t−1}‖₂ of the last optimizer step, weight decay included: of a layer over all its tensors, overall
    * over the whole model. Null where no step was taken before.
@@ -92,12 +121,14 @@ export interface RouterDiagnostics {
 
 export interface LayerDiagnostics extends CommonDiagnostics {
   readonly layer: number;
-  /** `firstTokenAttention` of each head. */
+  /** What mixes the tokens, where it is not attention. */
+  readonly mixer?: MixerSettings['kind'];
+  /** `firstTokenAttention` of each head; empty without attention. */
   readonly firstTokenAttentionOfHeads: readonly number[];
   readonly router?: RouterDiagnostics;
 }
 
-/** Overall numbers are means over layers, but for those that say otherwise. */
+/** Overall numbers are means over layers, of attention over those that have it, but for those that say otherwise. */
 export interface Diagnostics extends CommonDiagnostics, MeasuredBatch {
   /** max |h_ℓ| over all layers. */
   readonly largestActivation: number;
@@ -124,36 +155,16 @@ export function summarize(
   const layers = Array.from({ length: model.numLayers }, (_, layer) =>
     layerDiagnostics(model, tally, batch, layer, updates?.layers[layer] ?? null),
   );
-  const means = meanNumbers(layers, [
-    'firstTokenAttention',
-    'firstTokenAttentionWithFirst',
-    'massiveActivation',
-    'feedForwardActivation',
-    'attentionEntropy',
-  ]);
+  const means = meanNumbers(layers, ['massiveActivation', 'feedForwardActivation']);
   const routers = layers.flatMap(({ router }) => router ?? []);
-  const isGated = attentionOutputGates(model).length > 0;
+  const recurrences = layers.flatMap(({ recurrence }) => recurrence ?? []);
   return {
     ...batch,
     ...means,
+    ...overAttention(model, layers),
     largestActivation: largest(layers.map((layer) => layer.massiveActivation)),
     largestFeedForwardActivation: largest(layers.map((layer) => layer.feedForwardActivation)),
-    gateScoreMean:
-      layers[0]!.gateScoreMean === null ? null : mean(layers.map((layer) => layer.gateScoreMean!)),
-    gates: observedGates(model).map((gate, i) =>
-      meanGate(
-        gate,
-        layers.map(({ gates }) => gates[i]!),
-      ),
-    ),
-    attentionOutput: {
-      before: meanMagnitudes(layers.map(({ attentionOutput }) => attentionOutput.before)),
-      withMeanScore: isGated
-        ? meanMagnitudes(layers.map(({ attentionOutput }) => attentionOutput.withMeanScore!))
-        : null,
-      after: meanMagnitudes(layers.map(({ attentionOutput }) => attentionOutput.after)),
-    },
-    largestAttentionLogit: largest(layers.map((layer) => layer.largestAttentionLogit)),
+    ...(recurrences.length > 0 && { recurrence: meanNumbers(recurrences, RECURRENCE_NUMBERS) }),
     updateRatio: updates?.overall ?? null,
     ...(routers.length > 0 && {
       router: {
@@ -166,6 +177,66 @@ export function summarize(
   };
 }
 
+/** What is of attention, over the layers that have it. */
+function overAttention(model: ModelConfig, all: readonly LayerDiagnostics[]): AttentionDiagnostics {
+  const layers = attentionLayers(model).map((layer) => all[layer]! as LayerDiagnostics & Attending);
+  if (layers.length === 0) return NO_ATTENTION;
+  const outputs = layers.map(({ attentionOutput }) => attentionOutput);
+  const isGated = attentionOutputGates(model).length > 0;
+  const gates = observedGates(model);
+  return {
+    ...meanNumbers(layers, ['firstTokenAttention', 'firstTokenAttentionWithFirst', 'attentionEntropy']),
+    gateScoreMean: gates.length === 0 ? null : mean(layers.map((layer) => layer.gateScoreMean!)),
+    gates: gates.map((gate, i) =>
+      meanGate(
+        gate,
+        layers.map(({ gates }) => gates[i]!),
+      ),
+    ),
+    attentionOutput: {
+      before: meanMagnitudes(outputs.map(({ before }) => before)),
+      withMeanScore: isGated ? meanMagnitudes(outputs.map(({ withMeanScore }) => withMeanScore!)) : null,
+      after: meanMagnitudes(outputs.map(({ after }) => after)),
+    },
+    largestAttentionLogit: largest(layers.map((layer) => layer.largestAttentionLogit)),
+  };
+}
+
+type AttentionDiagnostics = Pick<
+  CommonDiagnostics,
+  | 'firstTokenAttention'
+  | 'firstTokenAttentionWithFirst'
+  | 'attentionEntropy'
+  | 'gateScoreMean'
+  | 'gates'
+  | 'attentionOutput'
+  | 'largestAttentionLogit'
+>;
+
+/** Of a layer with attention none is null, but the score of a gate that it may not have. */
+type Attending = { readonly [Name in keyof AttentionDiagnostics]: NonNullable<AttentionDiagnostics[Name]> };
+
+const NO_ATTENTION: AttentionDiagnostics = {
+  firstTokenAttention: null,
+  firstTokenAttentionWithFirst: null,
+  attentionEntropy: null,
+  gateScoreMean: null,
+  gates: [],
+  attentionOutput: null,
+  largestAttentionLogit: null,
+};
+
+const RECURRENCE_NUMBERS = ['keptMean', 'keptBelowTenth', 'keptAboveNinetyNine', 'betaMean'] as const;
+
+function recurrenceDiagnostics([kept, count, below, above, beta]: Float64Array): RecurrenceDiagnostics {
+  return {
+    keptMean: kept! / count!,
+    keptBelowTenth: below! / count!,
+    keptAboveNinetyNine: above! / count!,
+    betaMean: beta! / count!,
+  };
+}
+
 function layerDiagnostics(
   model: ModelConfig,
   tally: Tally,
@@ -174,20 +245,37 @@ function layerDiagnostics(
   updateRatio: number | null,
 ): LayerDiagnostics {
   const at = (name: string) => tally.at(layer, name);
-  const heads = model.numAttentionHeads;
+  const own = layerModels(model)[layer]!;
+  const { numAttentionHeads: heads, experts } = own;
   const tokens = sequences * sequenceLength;
+  const common = {
+    layer,
+    massiveActivation: at('layerOutput')[0]!,
+    feedForwardActivation: at('feedForwardOutput')[0]!,
+    updateRatio,
+    ...(experts && { router: routerDiagnostics(experts, at, tokens) }),
+  };
+  const mixer = activeMixer(own)?.settings.kind;
+  if (mixer !== undefined) {
+    const recurrence = mixer === 'gated-delta-net' && recurrenceDiagnostics(at('recurrence'));
+    const ofMixer = { ...NO_ATTENTION, firstTokenAttentionOfHeads: [], mixer };
+    return { ...common, ...ofMixer, ...(recurrence && { recurrence }) };
+  }
+  const ofHeads = (name: string) => [...at(name).subarray(0, heads)];
   const laterQueries = tokens - at('documents')[0]!;
-  const firstToken = [...at('firstToken')];
+  const firstToken = ofHeads('firstToken');
   const withFirst = firstToken.map((sum, head) => sum + at('firstQuery')[head]!);
-  const gates = observedGates(model).map((gate) => gateDiagnostics(gate, at(`gate ${gate.name}`)));
+  const gates = observedGates(model).map((gate) => {
+    const { heads: gated } = gatedTensor(gate.position, own);
+    const norms = [...at(`weights of gate ${gate.name}`).subarray(0, gated)];
+    return gateDiagnostics(gate, at(`gate ${gate.name}`), norms);
+  });
   const magnitudes = (name: string) => magnitudesOf(at(name), tokens * heads * model.headDim);
   return {
-    layer,
+    ...common,
     firstTokenAttention: mean(firstToken) / laterQueries,
     firstTokenAttentionWithFirst: mean(withFirst) / tokens,
     firstTokenAttentionOfHeads: firstToken.map((sum) => sum / laterQueries),
-    massiveActivation: at('layerOutput')[0]!,
-    feedForwardActivation: at('feedForwardOutput')[0]!,
     gateScoreMean: gates.length === 0 ? null : mean(gates.map((gate) => gate.mean)),
     gates,
     attentionOutput: {
@@ -195,28 +283,45 @@ function layerDiagnostics(
       withMeanScore: attentionOutputGates(model).length > 0 ? magnitudes('meanGatedAttentionOutput') : null,
       after: magnitudes('gatedAttentionOutput'),
     },
-    largestAttentionLogit: largest([...at('largestLogit')]),
-    attentionEntropy: mean([...at('attentionEntropy')]) / tokens,
-    updateRatio,
-    ...(model.experts && { router: routerDiagnostics(model.experts, at, tokens) }),
+    largestAttentionLogit: largest(ofHeads('largestLogit')),
+    attentionEntropy: mean(ofHeads('attentionEntropy')) / tokens,
   };
 }
 
-function gateDiagnostics(gate: ObservedGate, numbers: Float64Array): GateDiagnostics {
-  const [sum, count, below, above] = numbers as unknown as [number, number, number, number];
+function gateDiagnostics(
+  gate: ObservedGate,
+  numbers: Float64Array,
+  weightNorms: readonly number[],
+): GateDiagnostics {
+  const [sum, count, closed, below, above] = [...numbers.subarray(0, GATE_NUMBERS)] as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
   return {
     ...gate,
     mean: sum / count,
+    belowTwentieth: closed / count,
     belowTenth: below / count,
     aboveNineTenths: above / count,
     histogram: Array.from(numbers.subarray(GATE_NUMBERS), (scores) => scores / count),
+    weightNorms,
+    largestWeightNorm: largest(weightNorms),
   };
 }
 
 function meanGate(gate: ObservedGate, layers: readonly GateDiagnostics[]): GateDiagnostics {
   return {
     ...gate,
-    ...meanNumbers(layers, ['mean', 'belowTenth', 'aboveNineTenths']),
+    ...meanNumbers(layers as (GateDiagnostics & { belowTwentieth: number })[], [
+      'mean',
+      'belowTwentieth',
+      'belowTenth',
+      'aboveNineTenths',
+    ]),
+    largestWeightNorm: largest(layers.map(({ largestWeightNorm }) => largestWeightNorm!)),
     histogram: Array.from({ length: GATE_BINS }, (_, bin) =>
       mean(layers.map(({ histogram }) => histogram[bin]!)),
     ),

@@ -4,13 +4,19 @@
  */
 
 import { invariant } from '@sluice/core';
-import { type ModelConfig, type ObservedGate, observedGates } from '@sluice/model';
+import {
+  layerModels,
+  type ModelConfig,
+  mostAttentionHeads,
+  type ObservedGate,
+  observedGates,
+} from '@sluice/model';
 
 /** Bins of the histogram of gate scores, of equal width over [0, 1]. */
 export const GATE_BINS = 50;
 
-/** Numbers of a gate before its histogram: Σ score, scores, how many are below 0.1, how many above 0.9. */
-export const GATE_NUMBERS = 4;
+/** Numbers of a gate before its histogram: Σ score, scores, how many are below 0.05, how many below 0.1, how many above 0.9. */
+export const GATE_NUMBERS = 5;
 
 interface Quantity {
   readonly name: string;
@@ -29,7 +35,8 @@ export function attentionOutputGates(model: ModelConfig): ObservedGate[] {
 
 /** What is counted in each layer. */
 function quantitiesOf(model: ModelConfig): Quantity[] {
-  const heads = model.numAttentionHeads;
+  // Layers with fewer heads leave the last places as they are.
+  const heads = mostAttentionHeads(model);
   const sum = (name: string, length: number): Quantity => ({ name, length, merge: 'sum' });
   const max = (name: string, length: number): Quantity => ({ name, length, merge: 'max' });
   return [
@@ -43,7 +50,15 @@ function quantitiesOf(model: ModelConfig): Quantity[] {
     sum('attentionOutput', 3),
     sum('gatedAttentionOutput', 3),
     ...(attentionOutputGates(model).length > 0 ? [sum('meanGatedAttentionOutput', 3)] : []),
-    ...observedGates(model).map(({ name }) => sum(`gate ${name}`, GATE_NUMBERS + GATE_BINS)),
+    ...observedGates(model).flatMap(({ name }) => [
+      sum(`gate ${name}`, GATE_NUMBERS + GATE_BINS),
+      // The same in all parts of a batch.
+      max(`weights of gate ${name}`, heads),
+    ]),
+    // Of gated delta rules: Σ e^g, how many, how many are below 0.1, how many above 0.99, Σ β.
+    ...(layerModels(model).some(({ mixer }) => mixer?.kind === 'gated-delta-net')
+      ? [sum('recurrence', 5)]
+      : []),
     // The same in all parts of a batch.
     ...(model.experts?.balanceBias ? [max('routerBias', model.experts.count)] : []),
     ...(model.experts

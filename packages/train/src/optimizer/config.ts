@@ -95,6 +95,13 @@ export const OptimizerConfig = z
     beta1: z.number().min(0).lt(1).default(0.9).describe('AdamW’s decay of the first moment.'),
     beta2: z.number().min(0).lt(1).default(0.95).describe('AdamW’s decay of the second moment.'),
     epsilon: positiveFloat32().default(1e-8).describe('Added to the root of AdamW’s second moment.'),
+    gateWeightDecay: z
+      .number()
+      .min(0)
+      .optional()
+      .describe(
+        'Weight decay of all matrices of gates, those interleaved with the queries too: keeps them from growing until they close. That of their groups when left out.',
+      ),
     muon: MuonConfig.optional().describe('Settings of Muon; only with `kind: muon`.'),
     groups: GroupsConfig.optional().describe('Groups of parameters with settings of their own.'),
     clip: z
@@ -115,7 +122,14 @@ export const OptimizerConfig = z
       'Scales query and key weights of heads whose attention logits grow too large; only without `model.qkNorm`.',
     ),
   })
-  .superRefine(({ kind, muon, clip, adaptiveClip }, context) => {
+  .superRefine(({ kind, muon, clip, adaptiveClip, gateWeightDecay, groups }, context) => {
+    if (gateWeightDecay !== undefined && groups?.gate?.weightDecay !== undefined) {
+      context.addIssue({
+        code: 'custom',
+        path: ['gateWeightDecay'],
+        message: `give either gateWeightDecay (${gateWeightDecay}) or groups.gate.weightDecay (${groups.gate.weightDecay}), and not both`,
+      });
+    }
     if (adaptiveClip && clip !== 'adaptive') {
       context.addIssue({
         code: 'custom',

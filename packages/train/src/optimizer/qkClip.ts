@@ -7,7 +7,7 @@
  * head that was below the threshold keeps its logits, as K2 leaves the keys alone that its heads share.
  */
 
-import { type HeadRows, headRows, type ModelConfig } from '@sluice/model';
+import { type HeadRows, headRows, layerModels, type ModelConfig, mostAttentionHeads } from '@sluice/model';
 import type { OptimizedPiece } from './pieces.ts';
 
 /** For each layer, the factors on the rows of each head. */
@@ -31,14 +31,14 @@ export class QkClip {
 
   /**
    * Scales what a worker owns of the projections.
-   * @param largest for each layer and head [L·H], the largest logit in the whole batch
+   * @param largest for each layer and head [L·H], the largest logit in the whole batch; H of the layer with the most heads
    */
   apply(pieces: Iterable<OptimizedPiece>, largest: Float64Array): void {
-    const { numAttentionHeads, numLayers } = this.#model;
-    const factors = Array.from({ length: numLayers }, (_, layer) =>
+    const most = mostAttentionHeads(this.#model);
+    const factors = layerModels(this.#model).map(({ numAttentionHeads, numKeyValueHeads }, layer) =>
       headFactors(
-        largest.subarray(layer * numAttentionHeads, (layer + 1) * numAttentionHeads),
-        this.#model.numKeyValueHeads,
+        largest.subarray(layer * most, layer * most + numAttentionHeads),
+        numKeyValueHeads,
         this.#threshold,
       ),
     );

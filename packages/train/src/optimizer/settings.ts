@@ -14,14 +14,15 @@ export interface TensorSettings {
 }
 
 export function tensorSettings(
-  { learningRate, weightDecay, groups }: OptimizerConfig,
+  { learningRate, weightDecay, gateWeightDecay, groups }: OptimizerConfig,
   { group, decay }: Pick<ParameterSpec, 'group' | 'decay'>,
 ): TensorSettings {
   const own = groups?.[group];
   const rateScale =
     own?.learningRate === undefined ? own?.learningRateScale : own.learningRate / learningRate;
   // Norms decay only where it is asked for, biases and the like never.
-  const groupDecay = decay || group === 'norms' ? own?.weightDecay : undefined;
+  const ofGroup = group === 'gate' && gateWeightDecay !== undefined ? gateWeightDecay : own?.weightDecay;
+  const groupDecay = decay || group === 'norms' ? ofGroup : undefined;
   return { group, rateScale: rateScale ?? 1, weightDecay: groupDecay ?? (decay ? weightDecay : 0) };
 }
 

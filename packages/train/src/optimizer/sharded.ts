@@ -3,6 +3,7 @@
  * values to the workers that hold the same parameters (ZeRO stage 1).
  */
 
+import type { Pending } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { squaredNorms } from '@sluice/engine';
 import type { BlockLayout } from '../blockLayout.ts';
@@ -22,6 +23,8 @@ export class ShardedOptimizer {
   readonly #measured: readonly MeasuredStretch[];
   readonly #adamW: AdamWUpdates;
   readonly #muon: MuonUpdates | undefined;
+  /** Of the last update, which may still be under way. */
+  readonly #gathers: Pending[] = [];
 
   /**
    * @param space whose matrices are cut as the configuration wants it; see `wholeMatrices`
@@ -48,19 +51,33 @@ export class ShardedOptimizer {
 
   /** Updates the owned pieces in place. */
   update(gradients: Float32Array, request: UpdateRequest): void {
+    this.settle();
     this.#adamW.update(gradients, request);
     this.#muon?.update(gradients, request);
   }
 
-  /** Gives every worker of the group the values that the others have updated. */
+  /**
+   * Gives every worker of the group the values that the others have updated, in the order in which forward passes need them. They
+   * come while the next one begins: it waits for a layer's when it comes to that layer (`Parameter.expect`).
+   */
   share(): void {
-    const { group, values } = this.#space;
-    if (group.size > 1) {
-      const stages = this.#space.stages.map((stage) => this.#space.stage(stage)!);
-      const pending = stages.map(({ slices }) => group.allGather(values, slices));
-      for (const gather of pending) gather.wait();
+    const { group, values, parameters } = this.#space;
+    if (group.size === 1) {
+      for (const { parameter } of parameters) parameter.refresh();
+      return;
     }
-    for (const { parameter } of this.#space.parameters) parameter.refresh();
+    for (const stage of this.#space.stages.toReversed()) {
+      const gather = group.allGather(values, this.#space.stage(stage)!.slices);
+      this.#gathers.push(gather);
+      for (const { spec, parameter } of parameters)
+        if (spec.stage === stage) parameter.expect(() => gather.wait());
+    }
+  }
+
+  /** Waits until all that was shared has come, and the owned pieces may be changed. */
+  settle(): void {
+    for (const gather of this.#gathers) gather.wait();
+    this.#gathers.length = 0;
   }
 }
 

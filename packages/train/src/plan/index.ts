@@ -1,3 +1,12 @@
+export {
+  type Cluster,
+  type Link,
+  oneHost,
+  TOPOLOGIES,
+  type TopologyKind,
+} from './cluster.ts';
 export { DEVICE_NAMES, type Device, type DeviceName, deviceOf } from './devices.ts';
-export { type MemoryPlan, planMemory } from './memory.ts';
-export { type Plan, planRun, planTraffic, type TimePlan, type TrafficPlan } from './step.ts';
+export * from './goodput.ts';
+export { type MemoryPlan, planMemory, savedBytes } from './memory.ts';
+export { type Speed, type StepTimes, scheduleOf, stepTimes } from './schedule.ts';
+export { type Plan, planRun, planTraffic, speedOf, type TimePlan, type TrafficPlan } from './step.ts';

@@ -5,6 +5,8 @@ import { activationWidths, modelParameters, type ParameterSpec } from '@sluice/m
 import type { RunConfig } from '../config.ts';
 import { ownedTensors, paddedSize } from '../flatSpace.ts';
 import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
+import { snapshotInterval } from '../rollback.ts';
+import { HELD_SNAPSHOTS } from '../snapshots.ts';
 
 /** Bytes of the worker that takes most, by what they are for. */
 export interface MemoryPlan {
@@ -17,6 +19,10 @@ export interface MemoryPlan {
   readonly activations: number;
   /** Rows on their way to experts that other workers hold, and back. */
   readonly expertExchange: number;
+  /** The copy of the worker's part of a checkpoint that is written while training goes on. */
+  readonly staging: number;
+  /** States that a rollback may lead back to. */
+  readonly snapshots: number;
   readonly total: number;
 }
 
@@ -49,27 +55,52 @@ export function planMemory(config: RunConfig): MemoryPlan {
     optimizer: optimizerBytes(config),
     activations: activationBytes(config),
     expertExchange: expertExchangeBytes(config),
+    staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
+    snapshots: snapshotInterval(config) > 0 ? HELD_SNAPSHOTS * savedBytes(config) : 0,
   };
   return { ...plan, total: Object.values(plan).reduce((sum, bytes) => sum + bytes, 0) };
 }
 
 /** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own. */
 function optimizerBytes(config: RunConfig): number {
+  const momentsOf = (isMuon: boolean) => (isMuon ? 4 : 8);
+  return mostOwned(config, momentsOf, (matrices) => 4 * muonScratchElements(matrices));
+}
+
+/** A worker's part of a checkpoint: the values and moments of its own slices. */
+export function savedBytes(config: RunConfig): number {
+  return mostOwned(
+    config,
+    (isMuon) => (isMuon ? 8 : 12),
+    () => 0,
+  );
+}
+
+type MuonMatrix = NonNullable<ReturnType<typeof muonMatrix>>;
+
+/**
+ * The most that a worker has for what it owns.
+ * @param bytesOf of an element, by whether Muon trains it
+ * @param beside what there is for all of its Muon's matrices
+ */
+function mostOwned(
+  config: RunConfig,
+  bytesOf: (isMuon: boolean) => number,
+  beside: (matrices: MuonMatrix[]) => number,
+): number {
   const shared = replicas(config);
   if (config.optimizer.kind === 'adamw') {
     const held = heldElements(config);
-    return 8 * (held.replicated / shared.replicated + held.expert / shared.expert);
+    return bytesOf(false) * (held.replicated / shared.replicated + held.expert / shared.expert);
   }
   const shard = { rank: 0, size: config.parallel.expertParallel };
   const specs = modelParameters(config.model, shard);
   const whole = wholeMatrices(config.optimizer);
   const most = (placement: Placement) => {
     const bytes = ownedTensors(placement, specs, shared[placement], whole).map((owned) => {
-      const matrices = owned.flatMap(({ spec, tensor }) => muonMatrix(config.optimizer, spec, tensor) ?? []);
-      const moments = owned.map(
-        ({ spec, tensor, elements }) => elements * (muonMatrix(config.optimizer, spec, tensor) ? 4 : 8),
-      );
-      return 4 * muonScratchElements(matrices) + moments.reduce((sum, one) => sum + one, 0);
+      const muons = owned.map(({ spec, tensor }) => muonMatrix(config.optimizer, spec, tensor));
+      const each = owned.map(({ elements }, i) => elements * bytesOf(muons[i] !== undefined));
+      return beside(muons.filter((one) => one !== undefined)) + each.reduce((sum, one) => sum + one, 0);
     });
     return Math.max(...bytes);
   };
@@ -86,11 +117,16 @@ function activationBytes(config: RunConfig): number {
   const rows = grainTokens(config);
   const bytesOf = (widths: readonly number[]) =>
     widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(4 * width * rows), 0);
-  const { layer, peaks } = activationWidths(model, {
+  const layers = activationWidths(model, {
     sequenceLength: config.data.sequenceLength,
     areExpertsShared: config.parallel.expertParallel > 1,
   });
-  return (model.numLayers - 1) * bytesOf(layer) + Math.max(...peaks.map(bytesOf));
+  let [below, most] = [0, 0];
+  for (const { layer, peaks } of layers) {
+    most = Math.max(most, below + Math.max(...peaks.map(bytesOf)));
+    below += bytesOf(layer);
+  }
+  return most;
 }
 
 /** An outgoing and an incoming buffer, which grow in steps of a quarter. Balanced experts are assumed. */

@@ -1,10 +1,12 @@
 /** What a step sends, and how long it takes. */
 
-import { flopsPerToken, modelParameters } from '@sluice/model';
+import { expertLayers, flopsPerToken, modelParameters } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
 import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
+import { oneHost } from './cluster.ts';
 import type { Device } from './devices.ts';
 import { heldElements, type MemoryPlan, planMemory, replicas } from './memory.ts';
+import { type Speed, scheduleOf, stepTimes } from './schedule.ts';
 
 /** Bytes that one worker sends in a step; it receives as many. */
 export interface TrafficPlan {
@@ -53,15 +55,12 @@ function expertTraffic(config: RunConfig): number {
   const tokens = (batch.sequences * data.sequenceLength) / workers;
   const rowBytes = 4 * model.hiddenSize * model.experts.topK;
   // There and back, forward and backward.
-  const passes = 4 * model.numLayers;
+  const passes = 4 * expertLayers(model).length;
   return (passes * tokens * rowBytes * (expertParallel - 1)) / expertParallel;
 }
 
 /** AdamW reads and writes a value, two moments, and reads a gradient; what Muon moves is not more. */
 const OPTIMIZER_BYTES_PER_PARAMETER = 4 * 7;
-
-/** Share of a grain's time that is its backward pass, which the reduction of gradients overlaps. */
-const BACKWARD_SHARE = 2 / 3;
 
 /** Operations of Muon's products, shared out evenly. */
 function muonOperationsOfWorker(config: RunConfig): number {
@@ -76,29 +75,32 @@ function muonOperationsOfWorker(config: RunConfig): number {
   return operations.reduce((sum, one) => sum + one, 0);
 }
 
-function planTime(config: RunConfig, traffic: TrafficPlan, device: Device): TimePlan {
-  const { model, batch, data, parallel } = config;
-  const tokens = (batch.sequences * data.sequenceLength) / parallel.workers;
-  const flops = tokens * flopsPerToken(model, data.sequenceLength);
-  const compute = flops / (device.flopsPerSecond * device.efficiency);
+/** How fast a device takes a step of a run. */
+export function speedOf(config: RunConfig, device: Device): Speed {
   const held = heldElements(config);
   const shared = replicas(config);
   const owned = held.replicated / shared.replicated + held.expert / shared.expert;
-  const optimizer =
-    (OPTIMIZER_BYTES_PER_PARAMETER * owned) / device.memoryBytesPerSecond +
-    muonOperationsOfWorker(config) / (device.flopsPerSecond * device.efficiency);
-  const grains = batch.sequences / batch.grainSequences / parallel.workers;
-  const overlapped = (compute / grains) * BACKWARD_SHARE;
-  const reduce = Math.max(0, traffic.reduceScatter / device.linkBytesPerSecond - overlapped);
-  const communicate = reduce + (traffic.allGather + traffic.allToAll) / device.linkBytesPerSecond;
-  return { compute, optimizer, communicate, total: compute + optimizer + communicate };
+  const flopsPerSecond = device.flopsPerSecond * device.efficiency;
+  return {
+    flopsPerSecond,
+    optimizerSeconds:
+      (OPTIMIZER_BYTES_PER_PARAMETER * owned) / device.memoryBytesPerSecond +
+      muonOperationsOfWorker(config) / flopsPerSecond,
+  };
+}
+
+/** All workers in one host, as near to each other as the device's link has them; `sluice simulate` knows of hosts. */
+function planTime(config: RunConfig, device: Device): TimePlan {
+  const schedule = scheduleOf(config, oneHost(device, config.parallel.workers), 'flat');
+  const { compute, optimizer, communicate, total } = stepTimes(schedule, config, speedOf(config, device));
+  return { compute, optimizer, communicate, total };
 }
 
 /** @param config that fits together; see `validateConfig` of the launcher */
 export function planRun(config: RunConfig, device: Device): Plan {
   const { model, batch, data, parallel } = config;
   const traffic = planTraffic(config);
-  const seconds = planTime(config, traffic, device);
+  const seconds = planTime(config, device);
   const tokensPerStep = batch.sequences * data.sequenceLength;
   const possible = parallel.workers * device.flopsPerSecond * seconds.total;
   return {

@@ -6,8 +6,9 @@ import { identity } from './identity.ts';
 import { nsSigmoid } from './nsSigmoid.ts';
 import { sigmoid } from './sigmoid.ts';
 import { silu } from './silu.ts';
+import { softplus } from './softplus.ts';
 
-export const GATE_ACTIVATIONS = [sigmoid, doubleSigmoid, nsSigmoid, silu, identity] as const;
+export const GATE_ACTIVATIONS = [sigmoid, doubleSigmoid, nsSigmoid, silu, softplus, identity] as const;
 
 export type GateActivationName = (typeof GATE_ACTIVATIONS)[number]['name'];
 

@@ -1,0 +1,36 @@
+/** Writes what the workers did in the steps of which a timeline is wanted. */
+
+import { join } from 'node:path';
+import { makeDirectories, SluiceError, writeOutputFile } from '@sluice/core';
+import { stepTimeline, timelinePicture, traceText } from '@sluice/observe';
+import { shownPath } from './recorder.ts';
+import type { AfterStep } from './trainRun.ts';
+
+export interface TimelineFiles {
+  /** Folder that they go to. */
+  readonly directory: string;
+  /** Name of the host of a worker. */
+  readonly hostOf: (rank: number) => string;
+  readonly tell: (text: string) => void;
+  readonly warn: (text: string) => void;
+}
+
+/** A file that cannot be written holds up nothing. */
+export function timelinesAfterStep({ directory, hostOf, tell, warn }: TimelineFiles): AfterStep {
+  return async (_, { result: { step }, timelines }) => {
+    if (timelines === undefined) return;
+    const ranks = timelines.map((timeline, rank) => ({ ...timeline, rank, host: hostOf(rank) }));
+    const timeline = stepTimeline(step, ranks);
+    const path = join(directory, `step-${String(step).padStart(8, '0')}`);
+    try {
+      makeDirectories(directory);
+      await writeOutputFile(`${path}.json`, traceText(timeline));
+      await writeOutputFile(`${path}.svg`, [timelinePicture(timeline)]);
+    } catch (error) {
+      if (!(error instanceof SluiceError)) throw error;
+      warn(`There is no timeline of step ${step}: ${error.message}`);
+      return;
+    }
+    tell(`timeline of step ${step}: ${shownPath(path)}.json (open it at ui.perfetto.dev) and .svg`);
+  };
+}

@@ -1,0 +1,206 @@
+/**
+ * The gated delta rule (Yang et al., Gated Delta Networks, 2024), the recurrence of linear-attention layers. With q and k brought
+ * to unit length, q divided by √Dk, β = σ(b) and g = −e^aLog · softplus(a + dtBias), each value head has a state S [Dk, Dv]:
+ *
+ *   S ← e^g·S    u = β·(v − Sᵀk)    S ← S + k·uᵀ    o = Sᵀq
+ *
+ * Value head j has the queries and keys of key head ⌊j / (V / K)⌋. A document begins with a state of zeros. The kernel takes tokens
+ * in chunks of 64 (Yang et al., Parallelizing Linear Transformers with the Delta Rule, 2024), counted from the document's first
+ * token; its time and memory grow with the length alone, and it keeps nothing for the gradient but its inputs.
+ *
+ * Shapes: B sequences of T tokens, N = B·T rows; K key heads of Dk channels, V value heads of Dv; W = 2·K·Dk + V·Dv columns: the
+ * queries of all key heads, their keys, the values.
+ */
+
+import { invariant } from '@sluice/core';
+import * as tf from '@tensorflow/tfjs';
+import { hasFused, registerFused, runFused } from '../fused.ts';
+import { callNative, type KernelArgument } from '../native.ts';
+import type { Parameter } from '../parameter.ts';
+import { recomputed } from '../recompute.ts';
+import { documentArguments, documentStarts, type RowLayout } from './attentionLayout.ts';
+
+const KERNEL = 'SluiceGatedDeltaRule';
+
+/** Added to the sum of squares under the root that brings queries and keys to unit length. */
+const EPSILON = 1e-6;
+
+/** Tokens of a chunk: a sequence that is cut where chunks end has the bits of the whole one. */
+export const DELTA_RULE_CHUNK = 64;
+
+export interface DeltaRuleLayout extends RowLayout {
+  /** K, key heads. */
+  readonly keyHeads: number;
+  /** V, value heads, a multiple of K. */
+  readonly valueHeads: number;
+  /** Dk, channels of a query or key. */
+  readonly keyDim: number;
+  /** Dv, channels of a value. */
+  readonly valueDim: number;
+  /** Whether β is 2σ(b), so that a state's direction may change its sign (Grazzi et al., 2024). */
+  readonly allowNegativeEigenvalues: boolean;
+}
+
+/** The logarithm of each value head's decay rate, and what is added to its logits, [V] each. */
+export interface DecayParameters {
+  readonly aLog: Parameter;
+  readonly dtBias: Parameter;
+}
+
+interface Attributes extends DecayParameters {
+  readonly layout: DeltaRuleLayout;
+  readonly state: Float32Array | null;
+}
+
+/**
+ * @param heads_NW queries, keys and values
+ * @param logits_N2V b of all value heads, and then a of all
+ * @param state [V, Dk, Dv], for one sequence that is continued, without a gradient: where the tokens begin; gets the state after
+ *   the last. Cut where chunks end, a sequence has the same bits as in one piece; cut elsewhere the same to rounding
+ * @returns o, [N, V·Dv]
+ */
+export function gatedDeltaRule(
+  heads_NW: tf.Tensor2D,
+  logits_N2V: tf.Tensor2D,
+  decay: DecayParameters,
+  layout: DeltaRuleLayout,
+  state?: Float32Array,
+): tf.Tensor2D {
+  const { batch, documents, keyHeads, valueHeads, keyDim, valueDim } = layout;
+  const width = 2 * keyHeads * keyDim + valueHeads * valueDim;
+  invariant(
+    heads_NW.shape[1] === width,
+    `${width} columns of queries, keys and values, not ${heads_NW.shape[1]}`,
+  );
+  invariant(logits_N2V.shape[1] === 2 * valueHeads, `logits of β and decay of ${valueHeads} heads`);
+  invariant(valueHeads % keyHeads === 0, `${valueHeads} value heads for ${keyHeads} key heads`);
+  if (state) {
+    invariant(batch === 1 && !documents, 'a state belongs to one sequence');
+    invariant(
+      state.length === valueHeads * keyDim * valueDim,
+      `a state of ${valueHeads * keyDim * valueDim} numbers`,
+    );
+  }
+  if (!hasFused(KERNEL)) return inPlainOperations(heads_NW, logits_N2V, decay, layout, state);
+  const attributes: Attributes = { ...decay, layout, state: state ?? null };
+  return runFused(KERNEL, { heads: heads_NW, logits: logits_N2V }, attributes);
+}
+
+function inPlainOperations(
+  heads_NW: tf.Tensor2D,
+  logits_N2V: tf.Tensor2D,
+  { aLog, dtBias }: DecayParameters,
+  layout: DeltaRuleLayout,
+  state: Float32Array | undefined,
+): tf.Tensor2D {
+  const compute = (heads: tf.Tensor, logits: tf.Tensor, before?: tf.Tensor4D) =>
+    gatedDeltaRuleReference(
+      heads as tf.Tensor2D,
+      logits as tf.Tensor2D,
+      aLog.onTape() as tf.Tensor1D,
+      dtBias.onTape() as tf.Tensor1D,
+      layout,
+      before,
+    );
+  if (!state) return recomputed([heads_NW, logits_N2V], (heads, logits) => compute(heads!, logits!).y);
+  return tf.tidy(() => {
+    const shape: [number, number, number, number] = [1, layout.valueHeads, layout.keyDim, layout.valueDim];
+    const { y, state: after } = compute(heads_NW, logits_N2V, tf.tensor4d(state.slice(), shape));
+    state.set(after.dataSync<'float32'>());
+    return y;
+  });
+}
+
+/** The definition of `gatedDeltaRule`, one token after the other. @param before [B, V, Dk, Dv]; zeros when left out */
+export function gatedDeltaRuleReference(
+  heads_NW: tf.Tensor2D,
+  logits_N2V: tf.Tensor2D,
+  aLog_V: tf.Tensor1D,
+  dtBias_V: tf.Tensor1D,
+  layout: DeltaRuleLayout,
+  before?: tf.Tensor4D,
+): { y: tf.Tensor2D; state: tf.Tensor4D } {
+  const { batch, sequence, keyHeads, valueHeads, keyDim, valueDim } = layout;
+  const [keys, values] = [keyHeads * keyDim, valueHeads * valueDim];
+  const [q, k, v] = tf.split(heads_NW, [keys, keys, values], 1) as [tf.Tensor, tf.Tensor, tf.Tensor];
+  const [b, a] = tf.split(logits_N2V, 2, 1) as [tf.Tensor, tf.Tensor];
+  const beta = tf.mul(tf.sigmoid(b), layout.allowNegativeEigenvalues ? 2 : 1);
+  const decay = tf.exp(tf.neg(tf.mul(tf.exp(aLog_V), softplus(tf.add(a, dtBias_V)))));
+  /** For each token, [B·V, …]. */
+  const tokens = (x: tf.Tensor, rows: number, columns: number) =>
+    tf
+      .unstack(tf.reshape(x, [batch, sequence, valueHeads, rows * columns]), 1)
+      .map((token) => tf.reshape(token, [batch * valueHeads, rows, columns]));
+  const unit = (x: tf.Tensor) => {
+    const rows = tf.reshape(x, [batch * sequence * keyHeads, 1, keyDim]);
+    const norm = tf.rsqrt(tf.add(tf.sum(tf.square(rows), 2, true), EPSILON));
+    return tokens(tf.tile(tf.mul(rows, norm), [1, valueHeads / keyHeads, 1]), 1, keyDim);
+  };
+  const [queries, keysOf, valuesOf] = [unit(q), unit(k), tokens(v, 1, valueDim)];
+  const [betas, decays] = [tokens(beta, 1, 1), tokens(decay, 1, 1)];
+  const starts = documentStarts(layout);
+  let state = before
+    ? tf.reshape(before, [batch * valueHeads, keyDim, valueDim])
+    : tf.zeros([batch * valueHeads, keyDim, valueDim]);
+  const outputs = queries.map((query, t) => {
+    const isFirst = Array.from({ length: batch }, (_, i) => starts[i * sequence + t] === i * sequence + t);
+    if (!before && isFirst.some(Boolean)) {
+      const kept = Float32Array.from({ length: batch * valueHeads }, (_, i) =>
+        isFirst[Math.floor(i / valueHeads)] ? 0 : 1,
+      );
+      state = tf.mul(state, tf.tensor3d(kept, [batch * valueHeads, 1, 1]));
+    }
+    state = tf.mul(state, decays[t]!);
+    const key = keysOf[t]!;
+    const u = tf.mul(betas[t]!, tf.sub(valuesOf[t]!, tf.matMul(key, state)));
+    state = tf.add(state, tf.matMul(key, u, true, false));
+    return tf.reshape(tf.matMul(tf.mul(query, keyDim ** -0.5), state), [batch, values]);
+  });
+  return {
+    y: tf.reshape(tf.stack(outputs, 1), [batch * sequence, values]),
+    state: tf.reshape(state, [batch, valueHeads, keyDim, valueDim]),
+  };
+}
+
+/** log(1 + e^x), without overflow, in operations that every backend has. */
+function softplus(x: tf.Tensor): tf.Tensor {
+  return tf.add(tf.relu(x), tf.log1p(tf.exp(tf.neg(tf.abs(x)))));
+}
+
+function sizes(layout: DeltaRuleLayout): KernelArgument[] {
+  const { keyHeads, valueHeads, keyDim, valueDim, allowNegativeEigenvalues } = layout;
+  return [...documentArguments(layout), keyHeads, valueHeads, keyDim, valueDim, allowNegativeEigenvalues];
+}
+
+registerFused<Attributes>({
+  name: KERNEL,
+  inputsToSave: ['heads', 'logits'],
+  rebuildable: true,
+  forward({ floats, output, recording, attributes: { aLog, dtBias, layout, state } }) {
+    invariant(!(recording && state), 'a sequence that is continued has no gradient');
+    const y = output([layout.batch * layout.sequence, layout.valueHeads * layout.valueDim]);
+    const inputs = [floats('heads'), floats('logits'), aLog.values, dtBias.values];
+    callNative('gatedDeltaRule', ...inputs, y.values, state, ...sizes(layout));
+    return y.info;
+  },
+  backward({ valuesOf, over, attributes: { aLog, dtBias, layout } }, [dy], [heads, logits]) {
+    const inputs = [valuesOf(heads!), valuesOf(logits!), aLog.values, dtBias.values];
+    // The kernel has read each place for the last time when it writes there.
+    const [dHeads, dLogits] = [over(heads!), over(logits!)];
+    aLog.contribute((toALog) =>
+      dtBias.contribute((toDtBias) => {
+        const outputs = [dHeads.values, dLogits.values, toALog.values, toDtBias.values];
+        const accumulate = [toALog.accumulate, toDtBias.accumulate];
+        callNative(
+          'gatedDeltaRuleBackward',
+          ...inputs,
+          valuesOf(dy!),
+          ...outputs,
+          ...accumulate,
+          ...sizes(layout),
+        );
+      }),
+    );
+    return { heads: dHeads.tensor, logits: dLogits.tensor };
+  },
+});

@@ -1,0 +1,49 @@
+/** What writing a `config.json` has alike in all families. */
+
+import type { ModelConfig } from '../../config.ts';
+import type { LayerModel } from '../../layers.ts';
+import { exportRopeScaling } from '../rope.ts';
+import type { Json } from './family.ts';
+
+/** The keys that every family has. */
+export function writtenCommon(model: ModelConfig): Json {
+  return {
+    vocab_size: model.vocabularySize,
+    hidden_size: model.hiddenSize,
+    num_hidden_layers: model.numLayers,
+    num_attention_heads: model.numAttentionHeads,
+    num_key_value_heads: model.numKeyValueHeads,
+    head_dim: model.headDim,
+    initializer_range: model.initializerRange,
+    tie_word_embeddings: model.tieWordEmbeddings,
+    attention_bias: false,
+    attention_dropout: 0,
+  };
+}
+
+/** The rotary embedding of a layer. @param defaultShare of a head that turns where nothing is written */
+export function writtenRope(layer: LayerModel, defaultShare = 1): Json {
+  const { headDim, rotaryDim = headDim, ropeTheta, ropeScaling } = layer;
+  const share = rotaryDim / headDim;
+  return {
+    rope_type: 'default',
+    rope_theta: ropeTheta,
+    ...(share !== defaultShare && { partial_rotary_factor: share }),
+    ...exportRopeScaling(ropeScaling),
+  };
+}
+
+/** The usual name of a layer's type. */
+export function attentionType({ window }: LayerModel): 'sliding_attention' | 'full_attention' {
+  return window === undefined ? 'full_attention' : 'sliding_attention';
+}
+
+/** The first layer of a type, or any where there is none. */
+export function firstOf(layers: readonly LayerModel[], type: string): LayerModel {
+  return layers.find((layer) => attentionType(layer) === type) ?? layers[0]!;
+}
+
+/** The window of those layers that have one. */
+export function windowOf(layers: readonly LayerModel[]): number | undefined {
+  return layers.find(({ window }) => window !== undefined)?.window;
+}

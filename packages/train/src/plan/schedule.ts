@@ -1,0 +1,210 @@
+/**
+ * The schedule of a step, moment by moment, for one worker that all others are like: forward and backward passes grain by grain and
+ * stage by stage, and what is sent meanwhile. It is the order of `GradientPasses` and `ShardedOptimizer`.
+ */
+
+import { expertLayers, flopsPerToken, layerModels, modelParameters } from '@sluice/model';
+import { blockLayout } from '../blockLayout.ts';
+import type { RunConfig } from '../config.ts';
+import { paddedSize } from '../flatSpace.ts';
+import {
+  allReduceCost,
+  allToAllCost,
+  type Cluster,
+  membersOf,
+  type OperationCost,
+  reduceScatterCost,
+  type TopologyKind,
+} from './cluster.ts';
+
+/** What a worker computes with, where that is not measured. */
+export interface Speed {
+  /** Operations a second of forward and backward passes. */
+  readonly flopsPerSecond: number;
+  /** Of the update of all that a worker owns, seconds. */
+  readonly optimizerSeconds: number;
+  /** In place of `flopsPerSecond`: seconds of both passes for one token. */
+  readonly secondsPerToken?: number | undefined;
+}
+
+/** Seconds of a step; the parts add up to it. */
+export interface StepTimes {
+  readonly compute: number;
+  readonly optimizer: number;
+  /** Communication that nothing overlaps: new parameters, rows to experts, gradients, the numbers that all agree on. */
+  readonly exposed: Readonly<Record<'gather' | 'exchange' | 'reduce' | 'agree', number>>;
+  readonly communicate: number;
+  readonly total: number;
+  /** How long operations were under way, overlapped or not. */
+  readonly underway: number;
+  /** What one worker sends. */
+  readonly bytesWithin: number;
+  readonly bytesBetween: number;
+  readonly messages: number;
+}
+
+/** Share of a grain's time that is its backward pass. */
+const BACKWARD_SHARE = 2 / 3;
+
+/** Of a layer's forward pass: the share that a worker's own rows for its own experts are, which the exchange overlaps. */
+const EXPERT_SHARE = 2 / 3;
+
+interface Stage {
+  readonly number: number;
+  /** Share of a grain's computation. */
+  readonly share: number;
+  readonly hasExperts: boolean;
+  /** Of its parameters, on all who hold them. */
+  readonly collective: OperationCost;
+}
+
+/** The shape of a step of a run on a cluster. */
+export interface Schedule {
+  /** From the head to the embedding, as backward passes complete them. */
+  readonly stages: readonly Stage[];
+  readonly grains: number;
+  readonly tokensPerGrain: number;
+  /** All rows of a layer that a grain sends to experts, one way. */
+  readonly exchange: OperationCost;
+  readonly expertParallel: number;
+  readonly agreement: OperationCost;
+}
+
+/** @param imbalance rows of the busiest worker of a set of experts, against the mean */
+export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKind, imbalance = 1): Schedule {
+  const { model, batch, data, parallel } = config;
+  const { workers, expertParallel } = parallel;
+  const world = membersOf(workers, 1, cluster);
+  const replicas = membersOf(workers / expertParallel, expertParallel, cluster);
+  const experts = membersOf(expertParallel, 1, cluster);
+  const bytes = stageBytes(config);
+  const shares = computeShares(config);
+  const withExperts = new Set(expertLayers(model));
+  const tokensPerGrain = batch.grainSequences * data.sequenceLength;
+  const last = model.numLayers + 1;
+  const stages = Array.from({ length: last + 1 }, (_, number): Stage => {
+    const { replicated, expert } = bytes[number]!;
+    const own = reduceScatterCost(cluster, world, replicated, kind);
+    const shared = reduceScatterCost(cluster, replicas, expert, kind);
+    return {
+      number,
+      share: shares[number]!,
+      // Stage 1 is the last layer.
+      hasExperts: number > 0 && number < last && withExperts.has(model.numLayers - number),
+      collective: together([own, ...(expert > 0 ? [shared] : [])]),
+    };
+  });
+  // Everybody waits for the busiest.
+  const rowBytes = imbalance * 4 * tokensPerGrain * (model.experts?.topK ?? 0) * model.hiddenSize;
+  const grains = batch.sequences / batch.grainSequences;
+  return {
+    stages,
+    grains: grains / workers,
+    tokensPerGrain,
+    expertParallel,
+    exchange: allToAllCost(cluster, experts, rowBytes),
+    agreement: allReduceCost(cluster, world, agreementBytes(config), kind),
+  };
+}
+
+/** A step in the midst of others like it: the parameters that its first grain waits for come from the update before. */
+export function stepTimes(schedule: Schedule, config: RunConfig, speed: Speed): StepTimes {
+  const { stages, grains, tokensPerGrain, exchange, expertParallel, agreement } = schedule;
+  const flops = flopsPerToken(config.model, config.data.sequenceLength);
+  const grainSeconds = tokensPerGrain * (speed.secondsPerToken ?? flops / speed.flopsPerSecond);
+  const exposed = { gather: 0, exchange: 0, reduce: 0, agree: 0 };
+  let [now, channel, underway] = [0, 0, 0];
+  const launch = ({ seconds }: OperationCost) => {
+    channel = Math.max(channel, now) + seconds;
+    underway += seconds;
+    return channel;
+  };
+  const waitUntil = (moment: number, reason: keyof typeof exposed) => {
+    const seconds = Math.max(0, moment - now);
+    exposed[reason] += seconds;
+    now += seconds;
+  };
+  const exchangeRows = (seconds: number) => {
+    if (exchange.seconds === 0) return;
+    // There and back; rows for own experts are computed meanwhile.
+    const overlap = (EXPERT_SHARE * seconds) / expertParallel;
+    underway += 2 * exchange.seconds;
+    waitUntil(now + Math.max(0, 2 * exchange.seconds - overlap), 'exchange');
+  };
+  const pass = (stage: Stage, share: number) => {
+    const seconds = grainSeconds * stage.share * share;
+    if (stage.hasExperts) exchangeRows(seconds);
+    now += seconds;
+  };
+
+  const forward = stages.toReversed();
+  const gathered = new Map(forward.map((stage) => [stage.number, launch(stage.collective)]));
+  for (let grain = 0; grain < grains; grain++) {
+    for (const stage of forward) {
+      if (grain === 0) waitUntil(gathered.get(stage.number)!, 'gather');
+      pass(stage, 1 - BACKWARD_SHARE);
+    }
+    for (const stage of stages) {
+      pass(stage, BACKWARD_SHARE);
+      if (grain === grains - 1) launch(stage.collective);
+    }
+  }
+  waitUntil(channel, 'reduce');
+  waitUntil(launch(agreement), 'agree');
+  now += speed.optimizerSeconds;
+
+  const compute = grains * grainSeconds;
+  const communicate = Object.values(exposed).reduce((sum, seconds) => sum + seconds, 0);
+  const exchanges = 4 * grains * stages.filter(({ hasExperts }) => hasExperts).length;
+  const sent = (part: 'bytesWithin' | 'bytesBetween' | 'messages') =>
+    2 * stages.reduce((sum, { collective }) => sum + collective[part], 0) +
+    exchanges * exchange[part] +
+    agreement[part];
+  return {
+    ...{ compute, optimizer: speed.optimizerSeconds, exposed, communicate, total: now, underway },
+    bytesWithin: sent('bytesWithin'),
+    bytesBetween: sent('bytesBetween'),
+    messages: sent('messages'),
+  };
+}
+
+/** Operations one after the other. */
+function together(costs: readonly OperationCost[]): OperationCost {
+  return costs.reduce((sum, cost) => ({
+    seconds: sum.seconds + cost.seconds,
+    bytesWithin: sum.bytesWithin + cost.bytesWithin,
+    bytesBetween: sum.bytesBetween + cost.bytesBetween,
+    messages: sum.messages + cost.messages,
+  }));
+}
+
+/** Bytes of the parameters of each stage that a worker holds. */
+function stageBytes({
+  model,
+  parallel,
+}: Pick<RunConfig, 'model' | 'parallel'>): Record<'replicated' | 'expert', number>[] {
+  const bytes = Array.from({ length: model.numLayers + 2 }, () => ({ replicated: 0, expert: 0 }));
+  for (const { stage, placement, size } of modelParameters(model, {
+    rank: 0,
+    size: parallel.expertParallel,
+  })) {
+    bytes[stage]![placement] += 4 * paddedSize(size);
+  }
+  return bytes;
+}
+
+/** The share of each stage in a grain's computation: the head's products, the rest evenly among the layers. */
+function computeShares({ model, data }: RunConfig): number[] {
+  const all = flopsPerToken(model, data.sequenceLength);
+  const head = (6 * model.vocabularySize * model.hiddenSize) / all;
+  const layers = layerModels(model);
+  return [head, ...layers.map(() => (1 - head) / layers.length), 0];
+}
+
+/** Of the vector that `Agreement` makes whole. */
+function agreementBytes({ model, batch, optimizer }: RunConfig): number {
+  const grains = batch.sequences / batch.grainSequences;
+  const counts = (model.experts?.count ?? 0) * expertLayers(model).length;
+  const heads = optimizer.qkClip ? model.numLayers * model.numAttentionHeads : 0;
+  return 8 * (2 * grains + counts + 3 * blockLayout(model).count + heads);
+}

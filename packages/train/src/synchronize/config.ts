@@ -1,0 +1,34 @@
+import { z } from 'zod';
+
+/**
+ * Low-communication training (DiLoCo, Douillard et al., arXiv 2311.08105): replicas of the model train apart, each on its part of every
+ * batch, and every so many steps their mean way from where they began is a gradient for an outer optimizer.
+ */
+export const SynchronizeConfig = z.strictObject({
+  everySteps: z
+    .int()
+    .min(1)
+    .describe(
+      'Steps that the replicas take apart, between synchronizations; the last step of the run always ends with one.',
+    ),
+  replicas: z
+    .int()
+    .min(2)
+    .describe(
+      'Models that train apart; a power of two that divides `parallel.lanes`. Each has an equal part of every batch. The result depends on it, and not on the number of workers, which may be smaller or larger.',
+    ),
+  outer: z
+    .enum(['nesterov'])
+    .default('nesterov')
+    .describe('Optimizer of the outer weights; nesterov: gradient descent with Nesterov’s momentum.'),
+  learningRate: z.number().positive().default(0.7).describe('Of the outer optimizer; it has no schedule.'),
+  momentum: z.number().min(0).lt(1).default(0.9).describe('Of the outer optimizer.'),
+  outerGradients: z
+    .enum(['float32', 'int8'])
+    .default('float32')
+    .describe(
+      'How differences travel. float32: as they are; int8: rounded to 8 bits, with a scale for each 256 values, which is another result.',
+    ),
+});
+
+export type SynchronizeConfig = z.infer<typeof SynchronizeConfig>;

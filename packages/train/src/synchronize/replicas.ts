@@ -1,0 +1,253 @@
+/**
+ * Low-communication training (`SynchronizeConfig`): this worker's share of replicas that train apart, each by a `Trainer` of its own,
+ * and of the outer optimizer that brings them together. Within a replica its workers share the work as those of a synchronous run do.
+ *
+ * The outer weights are those of the last synchronization. They are the run's weights: what is validated, measured, saved as the model,
+ * and proven by a checkpoint's probe. A worker holds the parts of them, and of their momentum, that it owns in its replica.
+ */
+
+import type { CheckpointReader, Piece } from '@sluice/checkpoint';
+import { sharedFloat32 } from '@sluice/collectives';
+import type { RunConfig } from '../config.ts';
+import type { Diagnostics } from '../diagnostics/summary.ts';
+import { ForwardPasses, type Samplers } from '../forwardPasses.ts';
+import { gatherTexts } from '../gatherTexts.ts';
+import type { OptimizedPiece } from '../optimizer/pieces.ts';
+import type { DiagnoseRequest, EvaluateResult, StepRequest, StepResult } from '../protocol.ts';
+import { StopWatch } from '../stopWatch.ts';
+import type { Topology, Workers } from '../topology.ts';
+import { Trainer } from '../trainer.ts';
+import {
+  momentPieces,
+  nonFinite,
+  readMoments,
+  replicaTensor,
+  restoreState,
+  trainerState,
+} from '../trainerState.ts';
+import { readWeights } from '../weights.ts';
+import { combineReplicas } from './combine.ts';
+import type { SynchronizeConfig } from './config.ts';
+import { type ReplicaLayout, replicaConfig, replicaLayout, replicaRequest } from './layout.ts';
+import { sumDifferences, sumQuantized } from './outerGradient.ts';
+import { difference, outerStep } from './outerOptimizer.ts';
+import { GROUP_VALUES } from './quantize.ts';
+
+/** A part of the model that this worker owns, the same of each of its replicas. */
+interface OuterPiece extends Pick<OptimizedPiece, 'tensor' | 'begin' | 'end'> {
+  /** Of each own replica. */
+  readonly inner: readonly Float32Array[];
+  /** Where it lies among all of the outer weights. */
+  readonly at: number;
+}
+
+export class Replicas {
+  readonly #config: RunConfig;
+  readonly #settings: SynchronizeConfig;
+  readonly #workers: Workers;
+  readonly #layout: ReplicaLayout;
+  readonly #forward: ForwardPasses;
+  readonly #watch: StopWatch;
+  readonly #pieces: readonly OuterPiece[];
+  readonly #weights: Float32Array;
+  readonly #momentum: Float32Array;
+  /** Of each own replica; the first is sent. */
+  readonly #differences: readonly Float32Array[];
+  /** Whether the replicas' weights are the outer ones. */
+  #areTogether = false;
+  /** Of the own replicas, in order. */
+  readonly trainers: readonly Trainer[];
+
+  /** @param world of all workers, by which forward passes are shared out */
+  constructor(config: RunConfig, workers: Workers, world: Topology, samplers: Samplers) {
+    this.#config = config;
+    this.#settings = config.parallel.synchronize!;
+    this.#workers = workers;
+    const { replicas } = this.#settings;
+    this.#layout = replicaLayout(workers, replicas, config.parallel.expertParallel);
+    this.#watch = new StopWatch(workers.blocked);
+    const ownConfig = replicaConfig(config, replicas);
+    this.trainers = this.#layout.replicas.map(() => new Trainer(ownConfig, this.#layout.topology, samplers));
+    const [first] = this.trainers;
+    this.#forward = new ForwardPasses(config, world, samplers, first!.model, () => first!.expertLoads);
+    const { pieces, length } = outerPieces(this.trainers);
+    this.#pieces = pieces;
+    this.#weights = new Float32Array(length);
+    this.#momentum = new Float32Array(length);
+    this.#differences = this.trainers.map((_, i) =>
+      i === 0 ? sharedFloat32(length) : new Float32Array(length),
+    );
+  }
+
+  initialize(): void {
+    for (const trainer of this.trainers) trainer.initialize();
+    this.begin();
+  }
+
+  /** Takes the weights that all replicas have for the outer ones. */
+  begin(): void {
+    for (const { inner, at } of this.#pieces) this.#weights.set(inner[0]!, at);
+    this.#momentum.fill(0);
+    this.#areTogether = true;
+  }
+
+  /** One step of each replica, and, where it is due, the synchronization. All workers call it together. */
+  async trainStep(request: StepRequest): Promise<StepResult> {
+    this.#areTogether = false;
+    const results: StepResult[] = [];
+    for (const [i, trainer] of this.trainers.entries()) {
+      results.push(await trainer.trainStep(replicaRequest(request, this.#config, this.#layout.replicas[i]!)));
+    }
+    const combined = combineReplicas(results);
+    this.#watch.restart();
+    if (this.#isDue(request.step)) this.#synchronize();
+    this.#watch.optimized();
+    const replicas = results.map((result, i) => ({ replica: this.#layout.replicas[i]!, result }));
+    const seconds = sumOf(combined.seconds, this.#watch.seconds());
+    return { ...combined, seconds, replicas };
+  }
+
+  evaluate(sequences: number): Promise<EvaluateResult> {
+    return this.#withOuterWeights(() => this.#forward.evaluate(sequences));
+  }
+
+  /** Replicas differ in how far their last update moved them, so nothing is told of that. */
+  diagnose(request: DiagnoseRequest): Promise<Diagnostics> {
+    return this.#withOuterWeights(() => this.#forward.diagnose(request, () => undefined));
+  }
+
+  probeLoss(): Promise<number> {
+    return this.#withOuterWeights(() => this.#forward.probeLoss());
+  }
+
+  /** Views, valid until the next step. What all replicas have in common, the first one's workers own. */
+  pieces(): Piece[] {
+    const isFirst = this.#layout.replicas[0] === 0;
+    const common = this.#pieces.flatMap(({ tensor, begin, end, at }): Piece[] => {
+      const part = (of: Float32Array) => of.subarray(at, at + end - begin);
+      return [
+        { tensor, kind: 'parameter', begin, end, values: part(this.#weights) },
+        { tensor, kind: 'outerMomentum', begin, end, values: part(this.#momentum) },
+      ];
+    });
+    const own = this.trainers.flatMap((trainer, i) => {
+      const named = <Of extends { readonly tensor: Piece['tensor'] }>(piece: Of): Of => ({
+        ...piece,
+        tensor: { ...piece.tensor, name: replicaTensor(this.#layout.replicas[i]!, piece.tensor.name) },
+      });
+      const weights = this.#pieces.map(
+        ({ tensor, begin, end, inner }): Piece => ({
+          tensor,
+          kind: 'replica',
+          begin,
+          end,
+          values: inner[i]!,
+        }),
+      );
+      return [...weights, ...momentPieces(trainer)].map(named);
+    });
+    return [...(isFirst ? common : []), ...own];
+  }
+
+  /** All workers call it together; the same on all of them. */
+  state(): Readonly<Record<string, unknown>> {
+    const isLeader = this.#layout.topology.rank === 0;
+    const own = this.trainers.map((trainer) => trainerState(trainer));
+    const texts = gatherTexts(this.#workers.world, JSON.stringify(isLeader ? own : []));
+    return { replicas: texts.flatMap((text) => JSON.parse(text) as unknown[]) };
+  }
+
+  nonFinite(): string[] {
+    return nonFinite(this.pieces());
+  }
+
+  /** Reads what this worker holds, however many workers saved it. */
+  async load(reader: CheckpointReader): Promise<void> {
+    const { replicas } = reader.manifest.state.worker as { replicas: Readonly<Record<string, unknown>>[] };
+    for (const [i, trainer] of this.trainers.entries()) {
+      const replica = this.#layout.replicas[i]!;
+      await readWeights(trainer, ({ name, size }, target) =>
+        reader.readRange('replica', replicaTensor(replica, name), 0, size, target),
+      );
+      await readMoments(trainer, reader, (name) => replicaTensor(replica, name));
+      restoreState(trainer, replicas[replica]!);
+    }
+    for (const { tensor, begin, end, at } of this.#pieces) {
+      const part = (of: Float32Array) => of.subarray(at, at + end - begin);
+      await reader.readRange('parameter', tensor.name, begin, end, part(this.#weights));
+      await reader.readRange('outerMomentum', tensor.name, begin, end, part(this.#momentum));
+    }
+    this.#areTogether = false;
+  }
+
+  #isDue(step: number): boolean {
+    return step % this.#settings.everySteps === 0 || step === this.#config.training.steps;
+  }
+
+  #synchronize(): void {
+    this.#settle();
+    for (const { inner, at, begin, end } of this.#pieces) {
+      const outer = this.#weights.subarray(at, at + end - begin);
+      for (const [i, values] of inner.entries())
+        difference(outer, values, this.#differences[i]!.subarray(at, at + end - begin));
+    }
+    const sum = this.#settings.outerGradients === 'int8' ? sumQuantized : sumDifferences;
+    sum(this.#layout.counterparts, this.#differences);
+    outerStep(this.#weights, this.#momentum, this.#differences[0]!, this.#settings);
+    for (const i of this.trainers.keys()) this.#takeOuterWeights(i);
+    this.#areTogether = true;
+  }
+
+  /** Gives the model that computes forward passes the outer weights for the time of `pass`. All workers call it together. */
+  async #withOuterWeights<Result>(pass: () => Promise<Result>): Promise<Result> {
+    if (this.#areTogether) return pass();
+    this.#settle();
+    const kept = this.#pieces.map(({ inner }) => inner[0]!.slice());
+    this.#takeOuterWeights(0);
+    try {
+      return await pass();
+    } finally {
+      this.#settle();
+      for (const [i, { inner }] of this.#pieces.entries()) inner[0]!.set(kept[i]!);
+      this.#share(0);
+    }
+  }
+
+  #takeOuterWeights(index: number): void {
+    for (const { inner, at, begin, end } of this.#pieces) {
+      inner[index]!.set(this.#weights.subarray(at, at + end - begin));
+    }
+    this.#share(index);
+  }
+
+  #share(index: number): void {
+    for (const { optimizer } of this.trainers[index]!.spaces) optimizer.share();
+  }
+
+  /** What is still being sent must not be changed. */
+  #settle(): void {
+    for (const { spaces } of this.trainers) for (const { optimizer } of spaces) optimizer.settle();
+  }
+}
+
+/** The owned pieces one after the other, each from a multiple of the values that share a scale. */
+function outerPieces(trainers: readonly Trainer[]): { pieces: OuterPiece[]; length: number } {
+  const owned = trainers.map(({ spaces }) => spaces.flatMap(({ optimizer }) => optimizer.pieces));
+  let length = 0;
+  const pieces = owned[0]!.map(({ tensor, begin, end }, piece) => {
+    const at = length;
+    length += Math.ceil((end - begin) / GROUP_VALUES) * GROUP_VALUES;
+    return { tensor, begin, end, at, inner: owned.map((of) => of[piece]!.values) };
+  });
+  return { pieces, length };
+}
+
+function sumOf(a: StepResult['seconds'], b: StepResult['seconds']): StepResult['seconds'] {
+  return {
+    total: a.total + b.total,
+    compute: a.compute + b.compute,
+    waiting: a.waiting + b.waiting,
+    communicate: a.communicate + b.communicate,
+    optimize: a.optimize + b.optimize,
+  };
+}

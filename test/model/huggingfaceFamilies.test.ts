@@ -1,0 +1,147 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  adaptationNotes,
+  defaultLayout,
+  exportModelConfig,
+  huggingFaceTensors,
+  importModelConfig,
+  layerKinds,
+  layerModels,
+  ModelConfig,
+} from '@sluice/model';
+import test from 'ava';
+import fc from 'fast-check';
+import { patternOf } from '../../packages/model/src/huggingface/families/kinds.ts';
+import { fixture } from '../fixtures/huggingface/fixtures.ts';
+
+type Config = Record<string, unknown>;
+
+const read = (name: string): Config => JSON.parse(readFileSync(join(fixture(name), 'config.json'), 'utf8'));
+
+test('a list of kinds is said by a pattern and what comes before it', (t) => {
+  const of = (names: string) => patternOf(names.split(''));
+  t.deepEqual(of('aaaa'), { pattern: ['a'] });
+  t.deepEqual(of('aaabaaab'), { pattern: ['a', 'a', 'a', 'b'] });
+  t.deepEqual(of('aaabaaabaa'), { pattern: ['a', 'a', 'a', 'b'] });
+  t.deepEqual(of('ccabaaabaaab'), { pattern: ['a', 'a', 'a', 'b'], first: ['c', 'c'] });
+  t.deepEqual(of('cababab'), { pattern: ['b', 'a'], first: ['c'] });
+  fc.assert(
+    fc.property(fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 20 }), (names) => {
+      const kinds = { a: {}, b: {}, c: {} };
+      t.deepEqual(layerKinds({ numLayers: names.length, layers: { kinds, ...patternOf(names) } }), names);
+    }),
+  );
+});
+
+/** A gated mixture of experts of ours. */
+const gated = (keys: object = {}) =>
+  ModelConfig.parse({
+    ...{ vocabularySize: 32, hiddenSize: 16, numLayers: 2, numAttentionHeads: 4, numKeyValueHeads: 2 },
+    ...{ headDim: 8, experts: { count: 4, topK: 2, intermediateSize: 6 } },
+    ...keys,
+  });
+
+const written = (model: ModelConfig) =>
+  exportModelConfig(model, { layout: 'qwen3-next', maxLength: 64, torchDtype: 'float32' });
+
+test('a gated mixture of experts is said in the layout of Qwen3-Next, with a shared expert of zeros', (t) => {
+  const config = written(gated());
+  t.is(config.shared_expert_intermediate_size, 1);
+  t.deepEqual(config.layer_types, ['full_attention', 'full_attention']);
+  t.deepEqual(config.mlp_only_layers, []);
+  t.is(adaptationNotes(gated(), 'qwen3-next').length, 2);
+  const tensors = new Map(huggingFaceTensors(gated(), 'qwen3-next').map((tensor) => [tensor.name, tensor]));
+  t.is(tensors.get('model.layers.1.mlp.shared_expert.up_proj.weight')!.constant, 0);
+  t.deepEqual(tensors.get('model.layers.0.mlp.shared_expert_gate.weight')!.shape, [1, 16]);
+  for (const [name, { shift }] of tensors) t.is(shift, name.includes('norm') ? -1 : undefined, name);
+  // And these are the tensors that the configuration asks for.
+  const again = importModelConfig(config, 'config.json').model;
+  t.deepEqual(
+    huggingFaceTensors(again, 'qwen3-next')
+      .map(({ name, shape }) => `${name} ${shape}`)
+      .sort(),
+    [...tensors.values()].map(({ name, shape }) => `${name} ${shape}`).sort(),
+  );
+});
+
+test('a headwise gate is written once for each channel, and a shared expert without a gate twice as large', (t) => {
+  const experts = { count: 4, topK: 2, intermediateSize: 6, sharedIntermediateSize: 5 };
+  const model = gated({ gate: { granularity: 'headwise' }, experts });
+  const tensors = new Map(huggingFaceTensors(model, 'qwen3-next').map((tensor) => [tensor.name, tensor]));
+  const query = tensors.get('model.layers.0.self_attn.q_proj.weight')!;
+  t.deepEqual(query.shape, [64, 16]);
+  // Queries of the first head, then its gate's only row eight times.
+  t.deepEqual(query.runs[0], { name: query.name, begin: 0, size: 8 * 16 });
+  for (const run of query.runs.slice(1, 9)) t.deepEqual(run, { name: query.name, begin: 16 * 16, size: 16 });
+  t.is(tensors.get('model.layers.0.mlp.shared_expert.down_proj.weight')!.factor, 2);
+  t.is(tensors.get('model.layers.0.mlp.shared_expert_gate.weight')!.constant, 0);
+  t.deepEqual(importModelConfig(written(model), 'config.json').model.gates[0]!.granularity, 'elementwise');
+});
+
+test('what the layout cannot say, adapted or not, is refused by name', (t) => {
+  t.throws(() => written(gated({ qkNorm: false })), { message: /model.qkNorm = false/ });
+  t.throws(() => written(gated({ gates: [] })), { message: /model.gates = \[\]/ });
+  t.throws(() => written(gated({ ropeScaling: { kind: 'llama3', factor: 2, originalLength: 8 } })), {
+    message: /rotary embedding of type "llama3"/,
+  });
+});
+
+test('a model within one that sees too is taken, and what is left out is named', (t) => {
+  const text = read('qwen3.5');
+  const { model, layout, notes } = importModelConfig(
+    { model_type: 'qwen3_5', tie_word_embeddings: true, vision_config: { depth: 2 }, text_config: text },
+    'config.json',
+  );
+  t.is(layout, 'qwen3.5');
+  t.deepEqual(model, importModelConfig(text, 'config.json').model);
+  t.regex(notes.join(), /qwen3_5.*left out: vision_config/);
+});
+
+test('linear and full layers are said by a pattern, and have the sizes that config.json gives', (t) => {
+  const { model } = importModelConfig(read('qwen3-next'), 'config.json');
+  t.deepEqual(model.layers!.pattern, ['linear', 'linear-dense', 'full']);
+  const sizes = { keyHeads: 2, valueHeads: 4, keyDim: 4, valueDim: 6, taps: 4 };
+  t.like(layerModels(model)[1]!, { mixer: { kind: 'gated-delta-net', ...sizes } });
+  const listed = read('qwen3.5');
+  const counted = { ...listed, layer_types: null, full_attention_interval: 3 };
+  t.deepEqual(
+    importModelConfig(counted, 'config.json').model,
+    importModelConfig(listed, 'config.json').model,
+  );
+});
+
+test('experts of Qwen3.5 lie in two tensors, or each matrix in its own', (t) => {
+  const { model } = importModelConfig(read('qwen3.5-moe'), 'config.json');
+  const namesOf = (layout: 'qwen3.5-moe' | 'qwen3.5-moe-per-expert') =>
+    huggingFaceTensors(model, layout)
+      .map(({ name, shape }) => `${name} ${shape}`)
+      .filter((name) => name.includes('layers.1.mlp.experts'));
+  t.deepEqual(namesOf('qwen3.5-moe'), [
+    'model.layers.1.mlp.experts.gate_up_proj 4,12,16',
+    'model.layers.1.mlp.experts.down_proj 4,16,6',
+  ]);
+  t.is(namesOf('qwen3.5-moe-per-expert').length, 4 * 3);
+});
+
+test('a hybrid of ours is said in the layout of Qwen3.5, and another mixer in none', (t) => {
+  const mixer = { kind: 'gated-delta-net', keyHeads: 1, valueHeads: 2, keyDim: 4, valueDim: 4 };
+  const hybrid = (keys: object = {}) =>
+    ModelConfig.parse({
+      ...{ vocabularySize: 32, hiddenSize: 16, numLayers: 4, numAttentionHeads: 4, numKeyValueHeads: 2 },
+      ...{ headDim: 8, intermediateSize: 20 },
+      layers: {
+        kinds: { linear: { mixer: { ...mixer, ...keys } }, full: {} },
+        pattern: ['linear', 'linear', 'linear', 'full'],
+      },
+    });
+  t.is(defaultLayout(hybrid()), 'qwen3.5');
+  const options = { layout: 'qwen3.5', maxLength: 64, torchDtype: 'float32' } as const;
+  t.like(exportModelConfig(hybrid(), options), { linear_num_value_heads: 2, linear_conv_kernel_dim: 4 });
+  t.throws(() => exportModelConfig(hybrid({ allowNegativeEigenvalues: true }), options), {
+    message: /model.mixer.allowNegativeEigenvalues = true/,
+  });
+  t.throws(() => exportModelConfig(hybrid(), { ...options, layout: 'gated' }), {
+    message: /model.mixer.kind = "gated-delta-net"/,
+  });
+});

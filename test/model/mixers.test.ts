@@ -1,0 +1,207 @@
+import {
+  attentionLayers,
+  countParameters,
+  type Decoder,
+  flopsPerToken,
+  headRows,
+  initializeTensor,
+  KeyValueCache,
+  layerModels,
+  ModelConfig,
+  modelTensors,
+} from '@sluice/model';
+import * as tf from '@tensorflow/tfjs';
+import test from 'ava';
+import { relativeError } from '../engine/support/differential.ts';
+import { tinyDecoder, tinyModel, tokens, VOCABULARY } from './support.ts';
+
+const DELTA_NET = { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 6, valueDim: 5 };
+
+/** A layer of each kind, and one in a window. */
+const hybrid = (keys: object = {}) =>
+  tinyModel({
+    numLayers: 4,
+    layers: {
+      kinds: {
+        linear: { mixer: DELTA_NET },
+        conv: { mixer: { kind: 'short-convolution', taps: 3 } },
+        near: { window: 8 },
+        full: {},
+      },
+      pattern: ['linear', 'conv', 'near', 'full'],
+    },
+    ...keys,
+  });
+
+test('a mixer has the tensors of its layouts, and the layer none of attention', (t) => {
+  const shapes = Object.fromEntries(modelTensors(hybrid()).map(({ name, shape }) => [name, shape]));
+  const ofLayer = (layer: number) =>
+    Object.fromEntries(
+      Object.entries(shapes)
+        .filter(([name]) => /\.(linear_attn|conv|self_attn)\./.test(name))
+        .filter(([name]) => name.startsWith(`model.layers.${layer}.`))
+        .map(([name, shape]) => [name.slice('model.layers.0.'.length), shape]),
+    );
+  t.deepEqual(ofLayer(0), {
+    'linear_attn.in_proj_qkv.weight': [44, 16],
+    'linear_attn.in_proj_z.weight': [20, 16],
+    'linear_attn.in_proj_b.weight': [4, 16],
+    'linear_attn.in_proj_a.weight': [4, 16],
+    'linear_attn.conv1d.weight': [44, 1, 4],
+    'linear_attn.A_log': [4],
+    'linear_attn.dt_bias': [4],
+    'linear_attn.norm.weight': [5],
+    'linear_attn.out_proj.weight': [16, 20],
+  });
+  t.deepEqual(ofLayer(1), {
+    'conv.in_proj.weight': [48, 16],
+    'conv.conv.weight': [16, 1, 3],
+    'conv.out_proj.weight': [16, 16],
+  });
+  t.true('self_attn.q_proj.weight' in ofLayer(2));
+});
+
+test('parameters and operations count by layer', (t) => {
+  const model = hybrid();
+  const { total, active, embedding, byPart } = countParameters(model);
+  t.is(
+    total,
+    modelTensors(model).reduce((sum, { size }) => sum + size, 0),
+  );
+  t.is(byPart.gate, 20 * 16 + 2 * 32 * 16);
+  t.deepEqual(attentionLayers(model), [2, 3]);
+  t.deepEqual(
+    [...headRows(model).values()].map(({ layer }) => layer),
+    [2, 2, 3, 3],
+  );
+  const mixing = 18 * 4 * 6 * 5 + 12 * 8 * (1 - 8 / 64) * 32 + 6 * 32 * 32;
+  t.is(flopsPerToken(model, 32), 6 * (active - embedding) + mixing);
+});
+
+test('a mixer of the whole model may be attention again in a kind of layers', (t) => {
+  const model = tinyModel({
+    numLayers: 2,
+    mixer: DELTA_NET,
+    layers: { kinds: { linear: {}, full: { mixer: { kind: 'attention' } } }, pattern: ['linear', 'full'] },
+  });
+  t.deepEqual(attentionLayers(model), [1]);
+  t.deepEqual(layerModels(model)[0]!.gates, []);
+  t.is(layerModels(model)[1]!.gates.length, 1);
+  t.deepEqual(attentionLayers(tinyModel({ mixer: DELTA_NET })), []);
+});
+
+test('a model of mixers shrinks with its ratios', (t) => {
+  const tiny = ModelConfig.parse({
+    ...{ vocabularySize: 1000, hiddenSize: 4096, numLayers: 32, numAttentionHeads: 16, numKeyValueHeads: 4 },
+    ...{ headDim: 256, intermediateSize: 12288, scale: 'tiny' },
+    layers: {
+      kinds: {
+        linear: { mixer: { ...DELTA_NET, keyHeads: 16, valueHeads: 48, keyDim: 128, valueDim: 128 } },
+        full: {},
+      },
+      pattern: ['linear', 'linear', 'linear', 'full'],
+    },
+  });
+  const { mixer } = layerModels(tiny)[0]!;
+  t.like(mixer, { keyHeads: 4, valueHeads: 12, keyDim: 16, valueDim: 16 });
+});
+
+test('decays and convolutions begin where their configuration says, whatever else the model has', (t) => {
+  const model = hybrid({
+    layers: {
+      kinds: {
+        slow: { mixer: { ...DELTA_NET, keyHeads: 64, valueHeads: 64 } },
+        fast: { mixer: { ...DELTA_NET, initialDecay: 'fast' } },
+      },
+      pattern: ['slow', 'fast'],
+    },
+  });
+  const tensors = new Map(modelTensors(model).map((tensor) => [tensor.name, tensor]));
+  const initial = (name: string) => {
+    const tensor = tensors.get(`model.layers.${name}`)!;
+    const values = new Float32Array(tensor.size);
+    initializeTensor(tensor, values, model, 3);
+    return values;
+  };
+  const isWithin = (values: Float32Array, low: number, high: number) => {
+    t.true(values.every((value) => value >= low && value <= high));
+    return (Math.max(...values) - Math.min(...values)) / (high - low);
+  };
+  t.true(isWithin(initial('0.linear_attn.A_log').map(Math.exp), 1, 16) > 0.8);
+  const steps = initial('0.linear_attn.dt_bias').map((value) => Math.log(Math.log1p(Math.exp(value))));
+  t.true(isWithin(steps, Math.log(0.000999), Math.log(0.1001)) > 0.8);
+  t.true(isWithin(initial('0.linear_attn.conv1d.weight'), -0.5, 0.5) > 0.9);
+  isWithin(initial('1.linear_attn.A_log').map(Math.exp), 0.01, 16);
+  t.deepEqual(initial('1.linear_attn.dt_bias'), new Float32Array(4).fill(1));
+  t.deepEqual(initial('1.linear_attn.norm.weight'), new Float32Array(5).fill(1));
+});
+
+/** Logits of every token, and those that a cache gives piece by piece. */
+function inPieces(decoder: Decoder, ids: Int32Array, cuts: readonly number[]) {
+  const cache = new KeyValueCache(decoder.config, ids.length);
+  const pieces = cuts.flatMap((end, i) => [
+    ...decoder.followingLogits(ids.slice(cuts[i - 1] ?? 0, end), cache),
+  ]);
+  const whole = tf.tidy(() => decoder.logits({ inputs: ids, sequences: 1 }).dataSync<'float32'>().slice());
+  return { pieces: Float32Array.from(pieces), whole };
+}
+
+test('a text that comes in pieces, or token by token, has the logits of the whole one', (t) => {
+  tf.setBackend('native');
+  const { decoder } = tinyDecoder(hybrid());
+  const ids = tokens(90);
+  const everyToken = Array.from(ids, (_, i) => i + 1);
+  for (const cuts of [[90], [64, 90], [7, 20, 21, 90], everyToken]) {
+    const { pieces, whole } = inPieces(decoder, ids, cuts);
+    t.true(relativeError(pieces, whole) < 2e-5, `${cuts}`);
+  }
+});
+
+test('a model without attention that is cut where chunks end has the bits of the whole', (t) => {
+  tf.setBackend('native');
+  const { decoder } = tinyDecoder(tinyModel({ numLayers: 2, mixer: DELTA_NET }));
+  const { pieces, whole } = inPieces(decoder, tokens(150), [64, 128, 150]);
+  t.deepEqual(pieces, whole);
+});
+
+test('a cache comes back to where it was marked, and to nowhere else', (t) => {
+  tf.setBackend('native');
+  const { decoder } = tinyDecoder(hybrid());
+  const [prompt, first, second] = [tokens(30), tokens(20, 2), tokens(3, 3)];
+  const cache = new KeyValueCache(decoder.config, 60);
+  const after = () => decoder.followingLogits(second, cache);
+  decoder.nextTokenLogits(prompt, cache);
+  cache.mark();
+  const expected = after();
+  for (const text of [first, tokens(25, 4)]) {
+    cache.truncate(30);
+    decoder.nextTokenLogits(text, cache);
+    cache.truncate(30);
+    t.deepEqual(after(), expected);
+  }
+  t.throws(() => cache.truncate(31), { message: /was not marked|mark it first/ });
+  cache.clear();
+  decoder.nextTokenLogits(prompt, cache);
+  t.deepEqual(after(), expected);
+  t.throws(() => cache.truncate(30), { message: /was not marked|mark it first/ });
+});
+
+test('what a window has left behind takes no memory in the cache', (t) => {
+  tf.setBackend('native');
+  const { decoder } = tinyDecoder(tinyModel({ window: 4 }));
+  const cache = new KeyValueCache(decoder.config, 10_000);
+  const ids = tokens(300);
+  let bytes = 0;
+  const append = cache.append.bind(cache);
+  cache.append = (...args) => {
+    const held = append(...args);
+    bytes = Math.max(bytes, held.keys.byteLength);
+    return held;
+  };
+  for (const [i] of ids.entries()) decoder.nextTokenLogits(ids.slice(i, i + 1), cache);
+  t.true(bytes <= 8 * 16 * 4, `${bytes}`);
+  const expected = tf.tidy(() => decoder.logits({ inputs: ids, sequences: 1 }).dataSync<'float32'>().slice());
+  cache.truncate(299);
+  const last = decoder.nextTokenLogits(ids.slice(-1), cache);
+  t.true(relativeError(last, expected.slice(-VOCABULARY)) < 1e-5);
+});
