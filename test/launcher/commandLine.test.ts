@@ -38,8 +38,9 @@ test('commands and flags are those that the design lists', (t) => {
     'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --collect --patience --preemption --metrics-port --metrics-host',
     'key <file>',
     'ps <run> --hosts --ssh-command --token',
-    'watch <runs> --port --host --token-file --once',
+    'watch <runs> --port --host --token-file --once --tui',
     'tensorboard <run> --out',
+    'export-metrics <run> --csv --parquet',
     'stop <run> --hosts --ssh-command --token',
     'generate <source> --prompt --max-tokens --temperature --seed',
     'evaluate <source> --split --text --data --sequence-length --set --task --length --depths --samples --needles --chains --hops --haystack --seed',
@@ -66,6 +67,7 @@ test('commands and flags are those that the design lists', (t) => {
     'backend install <name> --gpu',
     'backend list',
     'doctor --hosts --ssh-command --stdio',
+    'completion --shell',
   ]);
   t.deepEqual(Object.keys(GLOBAL_OPTIONS), ['json', 'verbose']);
 });

@@ -27,6 +27,7 @@ import { findCorpora } from './corpora.ts';
 import { leftAgents, takeLeftCopies } from './leftCopies.ts';
 import { aloneLines, checkMachine } from './machine.ts';
 import type { MemoryCopies } from './memoryCopies.ts';
+import { openNotifierIfPossible } from './notifier.ts';
 import { recallCopies } from './recalledCopies.ts';
 import type { Recorder } from './recorder.ts';
 import { runSession } from './session.ts';
@@ -125,7 +126,8 @@ async function resumeLocked(
 
   [...checkMachine(config, fleet.hosts()), ...notes].forEach(log);
   const lastStep = lastStepOf(options, step, config.training.steps);
-  const journal = openJournal(run.journal, lock.assertOwned);
+  const notifier = openNotifierIfPossible(run.path, config, log);
+  const journal = notifier.listenTo(openJournal(run.journal, lock.assertOwned));
   try {
     const id = runId(past) ?? options.id ?? newRunId();
     const wanted = { run: id, journal: past, config: written, datasetHash: corpora.datasetHash };
@@ -170,6 +172,7 @@ async function resumeLocked(
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();
+    await notifier.close();
   }
 }
 

@@ -90,13 +90,11 @@ export class RunMetrics implements MetricsSink {
   }
 
   measured(record: DiagnosticsRecord): void {
-    // Null where no layer has attention, or the number was not finite.
-    if (record.firstTokenAttention !== null)
-      this.#set(
-        'sluice_first_token_attention',
-        'Mean attention to the first token.',
-        record.firstTokenAttention,
-      );
+    // Models without attention have none.
+    const { firstTokenAttention } = record;
+    if (firstTokenAttention !== null) {
+      this.#set('sluice_first_token_attention', 'Mean attention to the first token.', firstTokenAttention);
+    }
     this.#set('sluice_massive_activation', 'Largest activation, mean of layers.', record.massiveActivation);
     const closed = meanOfGates(record.gates, 'belowTenth');
     if (closed !== undefined) {
