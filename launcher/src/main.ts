@@ -11,6 +11,7 @@ import {
   repeatFlags,
 } from './cli/arguments.ts';
 import type { Command, CommandContext } from './cli/command.ts';
+import { ASK_COMPLETIONS, completionsOf } from './cli/completion.ts';
 import { codedFailure } from './cli/failure.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
 import { FileOutput, outliveOutput } from './cli/standardOutput.ts';
@@ -48,6 +49,14 @@ const STANDARD_STREAMS: Streams = {
  * @returns the exit code
  */
 export async function main(given: readonly string[], streams: Streams = STANDARD_STREAMS): Promise<number> {
+  if (given[0] === ASK_COMPLETIONS) {
+    streams.out(
+      (await completionsOf(given.slice(2), COMMANDS, Object.keys(GLOBAL_OPTIONS)))
+        .map((word) => `${word}\n`)
+        .join(''),
+    );
+    return 0;
+  }
   const words = plainWords(given);
   let chosen: { command: Command; args: Record<string, unknown> } | undefined;
   // What can be known of --json when parsing itself fails.

@@ -32,14 +32,15 @@ test('commands and flags are those that the design lists', (t) => {
     ].join(' '),
   );
   t.deepEqual(listed, [
-    'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --until-step --more-steps --watch --watch-port',
-    'resume <run> --workers --allow --set --from-scratch --until-step --more-steps --watch --watch-port',
+    'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --until-step --more-steps --metrics-port --watch --watch-port',
+    'resume <run> --workers --allow --set --from-scratch --until-step --more-steps --metrics-port --watch --watch-port',
     'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --collect --set --workers --expert-parallel --threads --until-step --more-steps',
-    'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --collect --patience --preemption',
+    'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --collect --patience --preemption --metrics-port --metrics-host',
     'key <file>',
     'ps <run> --hosts --ssh-command --token',
-    'watch <runs> --port --host --token-file --once',
+    'watch <runs> --port --host --token-file --once --tui',
     'tensorboard <run> --out',
+    'export-metrics <run> --csv --parquet',
     'stop <run> --hosts --ssh-command --token',
     'generate <source> --prompt --max-tokens --temperature --seed',
     'evaluate <source> --split --text --data --sequence-length --set --task --length --depths --samples --needles --chains --hops --haystack --seed',
@@ -66,6 +67,7 @@ test('commands and flags are those that the design lists', (t) => {
     'backend install <name> --gpu',
     'backend list',
     'doctor --hosts --ssh-command --stdio',
+    'completion --shell',
   ]);
   t.deepEqual(Object.keys(GLOBAL_OPTIONS), ['json', 'verbose']);
 });

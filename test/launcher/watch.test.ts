@@ -133,7 +133,13 @@ test('how the workers are is told at the first step, and then every two seconds'
   let step = 1;
   const worker = { rank: 0, host: 'here', pid: 7, doing: 'step' };
   const report = () => ({ step, doing: 'step', restarts: 0, workers: [worker], hosts: [] }) as never;
-  const tell = statusAfterStep(path, { report }, 6.5, () => now);
+  const tell = statusAfterStep(
+    path,
+    { report },
+    6.5,
+    () => {},
+    () => now,
+  );
   const seconds = { total: 2, compute: 1, waiting: 0.5, communicate: 0.25, optimize: 0.25 };
   for (now = 0; now <= 2500; now += 500) {
     await tell({} as never, { ranks: [seconds] } as never);

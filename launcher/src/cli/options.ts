@@ -160,6 +160,15 @@ export const SSH_COMMAND_OPTION = {
   describe: 'Program and first words in place of ssh, as in "ssh -F config".',
 } as const;
 
+/** Where Prometheus finds the metrics of a process. */
+export const METRICS_PORT_OPTION = {
+  type: 'number',
+  requiresArg: true,
+  coerce: wholeNumber('metrics-port', 0, 65_535),
+  describe:
+    'Serve metrics for Prometheus at this port of this machine, 0 for a free one; sets observe.metricsPort.',
+} as const;
+
 /** Flags of commands that train. */
 export const BESIDE_OPTIONS = {
   watch: {

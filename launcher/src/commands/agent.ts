@@ -1,7 +1,7 @@
 /** `sluice agent`: lets a host take part in a run. */
 
 import { defineCommand } from '../cli/command.ts';
-import { atLeast, COLLECT_OPTION, configFile, wholeNumber } from '../cli/options.ts';
+import { atLeast, COLLECT_OPTION, configFile, METRICS_PORT_OPTION, wholeNumber } from '../cli/options.ts';
 import { schedulerExitCode } from '../fleet/exitCode.ts';
 
 interface AgentArguments {
@@ -18,6 +18,8 @@ interface AgentArguments {
   readonly collect?: boolean;
   readonly patience: number;
   readonly preemption?: string;
+  readonly metricsPort?: number;
+  readonly metricsHost?: string;
 }
 
 export const agentCommand = defineCommand<AgentArguments>({
@@ -89,6 +91,16 @@ export const agentCommand = defineCommand<AgentArguments>({
       requiresArg: true,
       describe:
         'File or URL that tells, by being there, that this machine is to be taken away: the run is saved.',
+    },
+    'metrics-port': {
+      ...METRICS_PORT_OPTION,
+      describe: 'Serve metrics of this host for Prometheus at this port, 0 for a free one.',
+    },
+    'metrics-host': {
+      type: 'string',
+      requiresArg: true,
+      implies: 'metrics-port',
+      describe: 'Address to serve them at; this machine alone when left out.',
     },
   },
   examples: [

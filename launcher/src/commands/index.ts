@@ -8,6 +8,7 @@ import { benchCollectivesCommand } from './benchCollectives.ts';
 import { benchKernelsCommand } from './benchKernels.ts';
 import { benchStepCommand } from './benchStep.ts';
 import { claimsCommand } from './claims.ts';
+import { completionCommand } from './completion.ts';
 import { countCommand } from './count.ts';
 import { dataListCommand } from './dataList.ts';
 import { dataPrepareCommand } from './dataPrepare.ts';
@@ -16,6 +17,7 @@ import { doctorCommand } from './doctor.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { experimentCommand } from './experiment.ts';
 import { exportCommand } from './export.ts';
+import { exportMetricsCommand } from './exportMetrics.ts';
 import { findLrCommand } from './findLr.ts';
 import { generateCommand } from './generate.ts';
 import { hashCommand } from './hash.ts';
@@ -45,6 +47,7 @@ export const COMMANDS: readonly Command[] = [
   psCommand,
   watchCommand,
   tensorboardCommand,
+  exportMetricsCommand,
   stopCommand,
   generateCommand,
   evaluateCommand,
@@ -71,4 +74,5 @@ export const COMMANDS: readonly Command[] = [
   backendInstallCommand,
   backendListCommand,
   doctorCommand,
+  completionCommand,
 ];

@@ -1,7 +1,13 @@
 /** `sluice resume`: goes on with a run from its newest sound checkpoint. */
 
 import { defineCommand } from '../cli/command.ts';
-import { BESIDE_OPTIONS, SET_OPTION, STOP_OPTIONS, WORKERS_OPTION } from '../cli/options.ts';
+import {
+  BESIDE_OPTIONS,
+  METRICS_PORT_OPTION,
+  SET_OPTION,
+  STOP_OPTIONS,
+  WORKERS_OPTION,
+} from '../cli/options.ts';
 
 interface ResumeArguments {
   readonly run: string;
@@ -11,6 +17,7 @@ interface ResumeArguments {
   readonly fromScratch?: boolean;
   readonly untilStep?: number;
   readonly moreSteps?: number;
+  readonly metricsPort?: number;
   readonly watch?: boolean;
   readonly watchPort?: number;
 }
@@ -35,6 +42,7 @@ export const resumeCommand = defineCommand<ResumeArguments>({
       describe: 'Begin anew at step 0, where no checkpoint of the run can be used any more.',
     },
     ...STOP_OPTIONS,
+    'metrics-port': METRICS_PORT_OPTION,
     ...BESIDE_OPTIONS,
   },
   examples: [

@@ -5,6 +5,7 @@ import {
   BESIDE_OPTIONS,
   configFile,
   EXPERT_PARALLEL_OPTION,
+  METRICS_PORT_OPTION,
   SET_OPTION,
   STOP_OPTIONS,
   WORKER_THREADS_OPTION,
@@ -23,6 +24,7 @@ interface TrainArguments {
   readonly backend?: string;
   readonly untilStep?: number;
   readonly moreSteps?: number;
+  readonly metricsPort?: number;
   readonly watch?: boolean;
   readonly watchPort?: number;
 }
@@ -66,6 +68,7 @@ export const trainCommand = defineCommand<TrainArguments>({
       describe: 'TensorFlow.js backend: native, tensorflow, webgpu, wasm or cpu; see sluice backend list.',
     },
     ...STOP_OPTIONS,
+    'metrics-port': METRICS_PORT_OPTION,
     ...BESIDE_OPTIONS,
   },
   examples: [

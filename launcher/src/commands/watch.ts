@@ -9,6 +9,7 @@ interface WatchArguments {
   readonly host: string;
   readonly tokenFile?: string;
   readonly once?: boolean;
+  readonly tui?: boolean;
 }
 
 export const watchCommand = defineCommand<WatchArguments>({
@@ -42,16 +43,19 @@ export const watchCommand = defineCommand<WatchArguments>({
       describe: 'File with the token that visitors need; SLUICE_WATCH_TOKEN does the same.',
     },
     once: { type: 'boolean', describe: 'Print how it is with the runs, and end.' },
+    tui: { type: 'boolean', describe: 'Show one run in the terminal in place of a page; q ends it.' },
   },
   examples: [
     ['sluice watch', 'All runs and experiments that are here.'],
     ['sluice watch runs/quickstart --port 8080', 'One run, at http://localhost:8080/.'],
     ['sluice watch /shared/runs --host 0.0.0.0', 'For other machines: the printed address holds the token.'],
+    ['sluice watch runs/quickstart --tui', 'In the terminal, over ssh too.'],
     ['sluice watch --once --json', 'The same list for a script.'],
   ],
-  async run({ runs = [], once = false, ...options }, { log }) {
+  async run({ runs = [], once = false, tui = false, ...options }, { log }) {
     const { listOnce, usualPlaces, watch } = await import('../watch/watch.ts');
     const places = runs.length > 0 ? runs : usualPlaces();
+    if (tui) return (await import('../watch/terminal.ts')).watchInTerminal(places, once);
     return once ? listOnce(places) : watch({ places, ...options }, log);
   },
 });

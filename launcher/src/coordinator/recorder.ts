@@ -12,7 +12,7 @@ import {
 import { type RunConfig, samplesBefore } from '@sluice/train';
 import { OptionalFile } from './optionalFile.ts';
 import { type SavesReport, SavesSeen } from './savesSeen.ts';
-import { NO_SINKS, type Sinks } from './sinks.ts';
+import { Sinks } from './sinks.ts';
 import { rollbackText, spikeText } from './spikes.ts';
 import type { StepReport, TrainObserver } from './trainRun.ts';
 
@@ -38,7 +38,7 @@ export interface Recorder extends TrainObserver {
 export function openRecorder(
   metricsPath: string,
   config: RunConfig,
-  sinks: Pick<Sinks, 'step' | 'measured' | 'wentBack'> = NO_SINKS,
+  sinks: Pick<Sinks, 'step' | 'measured' | 'wentBack'> = new Sinks(),
 ): Recorder {
   let metrics = MetricsLog.open(metricsPath);
   const display = new ProgressDisplay({

@@ -27,6 +27,7 @@ import { findCorpora } from './corpora.ts';
 import { leftAgents, takeLeftCopies } from './leftCopies.ts';
 import { aloneLines, checkMachine } from './machine.ts';
 import type { MemoryCopies } from './memoryCopies.ts';
+import { openNotifierIfPossible } from './notifier.ts';
 import { recallCopies } from './recalledCopies.ts';
 import type { Recorder } from './recorder.ts';
 import { runSession } from './session.ts';
@@ -40,6 +41,7 @@ export interface ResumeRunOptions extends StopFlags, BesideOptions {
   readonly workers?: number | undefined;
   readonly allow?: readonly string[] | undefined;
   readonly set?: readonly string[] | undefined;
+  readonly metricsPort?: number | undefined;
   /** Begin anew at step 0 where no checkpoint can be gone on from. */
   readonly fromScratch?: boolean | undefined;
   /** What a run is to be told from others by that has not come to begin. */
@@ -124,7 +126,8 @@ async function resumeLocked(
 
   [...checkMachine(config, fleet.hosts()), ...notes].forEach(log);
   const lastStep = lastStepOf(options, step, config.training.steps);
-  const journal = openJournal(run.journal, lock.assertOwned);
+  const notifier = openNotifierIfPossible(run.path, config, log);
+  const journal = notifier.listenTo(openJournal(run.journal, lock.assertOwned));
   try {
     const id = runId(past) ?? options.id ?? newRunId();
     const wanted = { run: id, journal: past, config: written, datasetHash: corpora.datasetHash };
@@ -169,6 +172,7 @@ async function resumeLocked(
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();
+    await notifier.close();
   }
 }
 

@@ -42,7 +42,7 @@ import { leaveRecord } from './recalledCopies.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
-import { openSinks } from './sinks.ts';
+import { Sinks } from './sinks.ts';
 import { watchMeasurements } from './spikes.ts';
 import { holdsOut } from './splits.ts';
 import { type Stall, stallLine } from './stall.ts';
@@ -61,7 +61,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   const { run, config, from, id } = session;
   const token = runToken(run.path, id);
   workingOn(run.path);
-  const sinks = openSinks(run, config, (text) => recorder.message(text, 'warning'));
+  const sinks = new Sinks();
   const recorder = openRecorder(run.metrics, config, sinks);
   let hasFinished = false;
   const stop = installStopSignal({
@@ -83,7 +83,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     stop.request();
   });
   const underway: Underway = {
-    ...{ recorder, stop, board, restarts: new Restarts(config.faults), latest: from?.checkpoint },
+    ...{ recorder, sinks, stop, board, restarts: new Restarts(config.faults), latest: from?.checkpoint },
     copies: undefined,
     arithmetic: new ArithmeticFaults(),
     state: initialState(new SpikeDetector(config.spikes).state()),
@@ -95,6 +95,7 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
   const untell = session.fleet.tellBy({ line: (text) => recorder.message(text), status: recorder.status });
   try {
     sweepHostMemory();
+    await sinks.open(run, config, (text, kind) => recorder.message(text, kind));
     let hosts = await session.fleet.assemble(false, () => stop.requested);
     for (let start = session.begin ? await session.begin(hosts, recorder) : from; ; ) {
       try {
@@ -301,7 +302,7 @@ function afterEachStep(
       warn,
     }),
     ...(fleet.network ? [fleetAfterStep(fleet, board, recorder)] : []),
-    statusAfterStep(run.path, board, corpora.unigramLoss),
+    statusAfterStep(run.path, board, corpora.unigramLoss, (processes) => underway.sinks.processes(processes)),
   ];
 }
 

@@ -1,11 +1,14 @@
-/** Where a run is told to beside its logs, as its configuration has it. None of them may keep it from training. */
+/** Where a run is told to beside its logs, as its configuration has it. None of it may keep it from training. */
 
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   type DiagnosticsRecord,
   type MetricsSink,
+  RunMetrics,
+  type RunProcesses,
   type StepRecord,
+  serveMetrics,
   TENSORBOARD_FOLDER,
   TensorboardSink,
 } from '@sluice/observe';
@@ -13,14 +16,32 @@ import type { RunConfig } from '@sluice/train';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 
+/** Tells people. */
+type Tell = (text: string, kind?: 'warning') => void;
+
+/** A place, and what it needs to know of the processes. */
+type OpenSink = MetricsSink & { processes?(processes: RunProcesses): void };
+
 /** All of them together. */
 export class Sinks {
-  #sinks: readonly MetricsSink[];
-  readonly #warn: (text: string) => void;
+  #sinks: readonly OpenSink[] = [];
+  #tell: Tell = () => {};
 
-  constructor(sinks: readonly MetricsSink[], warn: (text: string) => void) {
-    this.#sinks = sinks;
-    this.#warn = warn;
+  /** Opens those that the configuration asks for; one that cannot be opened is told of, and left out. */
+  async open(run: RunDirectory, config: RunConfig, tell: Tell): Promise<void> {
+    this.#tell = tell;
+    const { tensorboard = false, metricsPort } = config.observe ?? {};
+    const wanted: (() => OpenSink | Promise<OpenSink>)[] = [
+      ...(tensorboard ? [() => tensorboardSink(run, config)] : []),
+      ...(metricsPort === undefined ? [] : [() => prometheusSink(run, config, tell)]),
+    ];
+    for (const open of wanted) {
+      try {
+        this.#sinks = [...this.#sinks, await open()];
+      } catch (error) {
+        tell(`${(error as Error).message} Training goes on without.`, 'warning');
+      }
+    }
   }
 
   step(record: StepRecord): void {
@@ -35,44 +56,30 @@ export class Sinks {
     this.#each((sink) => sink.wentBack(step));
   }
 
+  processes(processes: RunProcesses): void {
+    this.#each((sink) => sink.processes?.(processes));
+  }
+
   async close(isSuccess: boolean): Promise<void> {
-    const closing: Promise<void>[] = [];
+    const closing: (void | Promise<void>)[] = [];
     this.#each((sink) => {
-      closing.push(Promise.resolve(sink.close(isSuccess)));
+      closing.push(sink.close(isSuccess));
     });
     await Promise.allSettled(closing);
     this.#sinks = [];
   }
 
   /** One that fails is told no more. */
-  #each(tell: (sink: MetricsSink) => void): void {
+  #each(act: (sink: OpenSink) => void): void {
     for (const sink of this.#sinks) {
       try {
-        tell(sink);
+        act(sink);
       } catch (error) {
         this.#sinks = this.#sinks.filter((other) => other !== sink);
-        this.#warn(`${sink.name} is told no more: ${(error as Error).message} Training goes on.`);
+        this.#tell(`${sink.name} is told no more: ${(error as Error).message} Training goes on.`, 'warning');
       }
     }
   }
-}
-
-export const NO_SINKS = new Sinks([], () => {});
-
-/** Those that the configuration asks for; one that cannot be opened is told of, and left out. */
-export function openSinks(run: RunDirectory, config: RunConfig, warn: (text: string) => void): Sinks {
-  const wanted: (() => MetricsSink)[] = [];
-  const { tensorboard = false } = config.observe ?? {};
-  if (tensorboard) wanted.push(() => tensorboardSink(run, config));
-  const sinks = wanted.flatMap((open) => {
-    try {
-      return [open()];
-    } catch (error) {
-      warn(`${(error as Error).message} Training goes on without.`);
-      return [];
-    }
-  });
-  return new Sinks(sinks, warn);
 }
 
 function tensorboardSink(run: RunDirectory, config: RunConfig): MetricsSink {
@@ -81,7 +88,17 @@ function tensorboardSink(run: RunDirectory, config: RunConfig): MetricsSink {
   return new TensorboardSink(folder, { config: configInRun(run.path, config), isNew, now: secondsNow });
 }
 
+async function prometheusSink(run: RunDirectory, config: RunConfig, tell: Tell): Promise<OpenSink> {
+  const { metricsPort = 0, metricsHost = '127.0.0.1' } = config.observe ?? {};
+  const { steps } = config.training;
+  const metrics = new RunMetrics({ run: config.name ?? basename(run.path), steps, directory: run.path });
+  const server = await serveMetrics(metrics.registry, { host: metricsHost, port: metricsPort });
+  tell(`metrics for Prometheus: ${server.url}`);
+  metrics.close = () => server.close();
+  return metrics;
+}
+
 /** Since 1970. */
-export function secondsNow(): number {
+function secondsNow(): number {
   return (performance.timeOrigin + performance.now()) / 1000;
 }

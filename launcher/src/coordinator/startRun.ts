@@ -16,6 +16,7 @@ import { validateConfig, validateVocabulary } from '../run/validate.ts';
 import { type BesideOptions, watchBeside } from '../watch/beside.ts';
 import { prepareCorpora } from './corpora.ts';
 import { aloneLines, checkMachine } from './machine.ts';
+import { openNotifier } from './notifier.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { concludeRun } from './summary.ts';
@@ -53,6 +54,7 @@ export async function startRun(
   checkSplits(config, corpora.directories).forEach(log);
   await checkInitialTokenizer(config, tokenizerOf!, log);
 
+  const notifier = openNotifier(path, config, log);
   const run = makeRunDirectory(path);
   const lock = await acquireRunLock(run.lock, log);
   let closePage = () => {};
@@ -61,7 +63,7 @@ export async function startRun(
     refuseExistingRun(path);
     const tokenizer = await adoptTokenizer(run, config, tokenizerOf!);
     await freezeRunConfig(run.config, config);
-    const journal = openJournal(run.journal, lock.assertOwned);
+    const journal = notifier.listenTo(openJournal(run.journal, lock.assertOwned));
     try {
       const id = options.id ?? newRunId();
       journal.append('start', 0, {
@@ -89,6 +91,7 @@ export async function startRun(
       return await concludeRun({ run, config, corpora }, outcome);
     } finally {
       journal.close();
+      await notifier.close();
     }
   } finally {
     closePage();

@@ -1,5 +1,6 @@
 /** Tells how it is with a run, after steps, to whoever looks at its directory. */
 
+import type { RunProcesses } from '@sluice/observe';
 import { type LiveStatus, writeLiveStatus } from '../run/liveStatus.ts';
 import type { RunBoard } from './runBoard.ts';
 import type { AfterStep, StepReport } from './trainRun.ts';
@@ -11,13 +12,17 @@ export function statusAfterStep(
   runPath: string,
   board: Pick<RunBoard, 'report'>,
   unigramLoss: number | null,
+  tell: (processes: RunProcesses) => void = () => {},
   now: () => number = () => performance.now(),
 ): AfterStep {
   let toldAt: number | undefined;
   return async (_run, { ranks }) => {
     if (toldAt !== undefined && now() - toldAt < EVERY_MS) return;
     toldAt = now();
-    writeLiveStatus(runPath, statusOf(board.report(), ranks, unigramLoss));
+    const report = board.report();
+    const status = statusOf(report, ranks, unigramLoss);
+    writeLiveStatus(runPath, status);
+    tell({ ...status, savedStep: report.savedStep });
   };
 }
 

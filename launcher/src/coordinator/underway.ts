@@ -14,6 +14,7 @@ import type { MemoryCopies } from './memoryCopies.ts';
 import type { Recorder } from './recorder.ts';
 import type { Restarts } from './restarts.ts';
 import type { RunBoard } from './runBoard.ts';
+import type { Sinks } from './sinks.ts';
 import type { CoordinatorState } from './state.ts';
 import type { StopReason } from './trainRun.ts';
 import type { ArithmeticFaults } from './wrongArithmetic.ts';
@@ -60,6 +61,7 @@ export interface Start {
 /** What a session has at hand while it goes on, whatever happens to its workers. */
 export interface Underway {
   readonly recorder: Recorder;
+  readonly sinks: Sinks;
   readonly stop: StopSignal;
   readonly restarts: Restarts;
   readonly board: RunBoard;

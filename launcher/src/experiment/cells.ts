@@ -59,7 +59,7 @@ export interface CellsOptions {
 }
 
 /** What none of the weights depends on, nor what is measured of them. */
-const OF_NO_CONSEQUENCE = ['name', 'hosts', 'faults', 'checkpoint', 'initialize'] as const;
+const OF_NO_CONSEQUENCE = ['name', 'hosts', 'faults', 'observe', 'checkpoint', 'initialize'] as const;
 
 /** Makes cells. */
 export class Cells {

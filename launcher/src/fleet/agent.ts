@@ -136,6 +136,16 @@ export class Agent {
     void this.#receiveAll(socket);
   }
 
+  /** Workers that run here now. */
+  get workerCount(): number {
+    return this.#workers.size;
+  }
+
+  /** Seconds since the coordinator was heard of, about; undefined while it never was. */
+  get coordinatorHeardAgo(): number | undefined {
+    return this.#isIn ? (this.#beatsUnheard * BEAT_MS) / 1000 : undefined;
+  }
+
   /** Asks the coordinator to save and stop; alone, there is nothing to save. */
   requestStop(reason: string): void {
     if (this.#stopReason === undefined)

@@ -1,8 +1,10 @@
 /** The life of the process of an agent: where it learns its place, what asks it to stop, and what it starts beside itself. */
 
 import { once } from 'node:events';
+import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
 import { SluiceError } from '@sluice/core';
+import { hostMetrics, type MetricsServer, serveMetrics } from '@sluice/observe';
 import { z } from 'zod';
 import type { CommandResult } from '../cli/command.ts';
 import { givenIncarnation, Incarnation } from '../run/incarnation.ts';
@@ -29,6 +31,8 @@ export interface RunAgentOptions {
   readonly collect?: boolean | undefined;
   readonly patience: number;
   readonly preemption?: string | undefined;
+  readonly metricsPort?: number | undefined;
+  readonly metricsHost?: string | undefined;
 }
 
 type Log = (line: string) => void;
@@ -56,6 +60,7 @@ export async function runAgent(options: RunAgentOptions, log: Log): Promise<Comm
     process.stdin.on('end', () => void agent.finish(EXIT_FAILED, 'whoever started this agent is gone'));
     process.stdin.resume();
   }
+  const metrics = await metricsOf(agent, place.node ?? hostname(), options, log);
   const unwatch = watchPreemption(options.preemption, (notice) => agent.requestStop(notice));
   try {
     await agent.start();
@@ -65,8 +70,33 @@ export async function runAgent(options: RunAgentOptions, log: Log): Promise<Comm
     return { text: '', json: { exitCode: code }, exitCode: code };
   } finally {
     unwatch();
+    await metrics?.close();
     for (const signal of signals) process.off(signal, onSignal);
     if (options.stdio) process.stdin.destroy();
+  }
+}
+
+/** That they cannot be served keeps no host from taking part. */
+async function metricsOf(
+  agent: Agent,
+  node: string,
+  { metricsPort, metricsHost = '127.0.0.1', runDir = '.' }: RunAgentOptions,
+  log: Log,
+): Promise<MetricsServer | undefined> {
+  if (metricsPort === undefined) return undefined;
+  const registry = hostMetrics({
+    ...{ node, directory: runDir },
+    workers: () => agent.workerCount,
+    heardAgo: () => agent.coordinatorHeardAgo,
+  });
+  try {
+    const server = await serveMetrics(registry, { host: metricsHost, port: metricsPort });
+    log(`metrics for Prometheus: ${server.url}`);
+    return server;
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    log(`${error.message} This host takes part without.`);
+    return undefined;
   }
 }
 

@@ -153,7 +153,7 @@ export function openJournal(path: string, assertOwned: () => void = () => {}): J
   const enqueue = (kind: JournalKind, step: number, fields: object) => {
     const { message } = fields as { readonly message?: string };
     const told = message === undefined ? {} : { message: messageInRun(dirname(path), message) };
-    waiting.push(JSON.stringify({ kind, step, time: new Date().toISOString(), ...fields, ...told }));
+    waiting.push(JSON.stringify({ kind, step, time: timeNow(), ...fields, ...told }));
     length++;
   };
   const writeAll = () => {
@@ -190,6 +190,11 @@ export function openJournal(path: string, assertOwned: () => void = () => {}): J
       closeSync(handle);
     },
   };
+}
+
+/** As entries have it: ISO 8601, UTC. */
+export function timeNow(): string {
+  return new Date().toISOString();
 }
 
 function tolerantly(write: () => void): void {

@@ -21,6 +21,7 @@ export interface ConfigFlags {
   readonly expertParallel?: number | undefined;
   readonly threads?: number | undefined;
   readonly backend?: string | undefined;
+  readonly metricsPort?: number | undefined;
 }
 
 /**
@@ -79,6 +80,7 @@ function overridesOf(flags: ConfigFlags): string[] {
     ['parallel.expertParallel', flags.expertParallel],
     ['parallel.threads', flags.threads],
     ['backend', flags.backend],
+    ['observe.metricsPort', flags.metricsPort],
   ];
   const given = keys.filter(([, value]) => value !== undefined);
   return [...(flags.set ?? []), ...given.map(([key, value]) => `${key}=${value}`)];

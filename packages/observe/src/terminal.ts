@@ -9,6 +9,8 @@ export interface LossCurveOptions {
   /** Rows of the plot, without the line of step numbers. */
   readonly height: number;
   readonly color?: boolean;
+  /** First and last step, where the values are not those of the steps from 1 on. */
+  readonly ends?: readonly [number, number];
 }
 
 /**
@@ -30,8 +32,9 @@ export function renderLossCurve(values: readonly number[], options: LossCurveOpt
     format: (value) => (flat ? columns[0]! : value).toFixed(2).padStart(labelWidth - 1),
     ...(options.color ? { colors: [asciichart.cyan] } : {}),
   });
-  const first = 'step 1';
-  const last = String(values.length);
+  const [from, to] = options.ends ?? [1, values.length];
+  const first = `step ${from}`;
+  const last = String(to);
   const axis = `${first}${' '.repeat(Math.max(1, columns.length - first.length - last.length))}${last}`;
   return [...plot.split('\n').map((line) => line.trimEnd()), `${' '.repeat(labelWidth - 1)}${axis}`].join(
     '\n',

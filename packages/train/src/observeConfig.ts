@@ -2,12 +2,72 @@
 
 import { z } from 'zod';
 
+/** What may be told of. */
+export const NOTIFIED_EVENTS = ['start', 'spike', 'rollback', 'fault', 'end'] as const;
+
+/** What a server that is told understands. */
+export const NOTICE_TEMPLATES = ['json', 'slack', 'discord', 'teams', 'text'] as const;
+
+const NotifyConfig = z
+  .strictObject({
+    on: z
+      .array(z.enum(NOTIFIED_EVENTS))
+      .min(1)
+      .default(['start', 'rollback', 'fault', 'end'])
+      .describe('What is told: a start or resumption, a spike, a way back, a fault, an end.'),
+    urlFile: z
+      .string()
+      .optional()
+      .describe(
+        'File that holds the address to send to, which is a secret; relative to the working directory.',
+      ),
+    urlVariable: z.string().optional().describe('Environment variable that holds it.'),
+    tokenFile: z.string().optional().describe('File that holds a token to send as `Authorization: Bearer`.'),
+    tokenVariable: z.string().optional().describe('Environment variable that holds it.'),
+    template: z
+      .enum(NOTICE_TEMPLATES)
+      .default('json')
+      .describe(
+        'What is sent: an object of ours, or what Slack (and Mattermost), Discord, Teams, or a server of plain text (ntfy) understands.',
+      ),
+    command: z
+      .array(z.string())
+      .min(1)
+      .optional()
+      .describe('Program and its words, started with the object on its standard input.'),
+    quietSeconds: z
+      .number()
+      .min(0)
+      .default(300)
+      .describe('Seconds after a spike in which further ones are only counted.'),
+  })
+  .refine(
+    ({ urlFile, urlVariable, command }) =>
+      [urlFile, urlVariable, command].filter((one) => one !== undefined).length === 1,
+    { message: 'must have one of urlFile, urlVariable and command' },
+  );
+
+export type NotifyConfig = z.infer<typeof NotifyConfig>;
+
 export const ObserveConfig = z
   .strictObject({
     tensorboard: z
       .boolean()
       .default(false)
       .describe('Write event files for TensorBoard into the folder tensorboard of the run.'),
+    metricsPort: z
+      .int()
+      .min(0)
+      .max(65_535)
+      .optional()
+      .describe(
+        'Port of the coordinator at which Prometheus finds its metrics; 0: a free one. None when left out.',
+      ),
+    metricsHost: z
+      .string()
+      .default('127.0.0.1')
+      .describe('Address to serve them at; 0.0.0.0 for a Prometheus on another machine.'),
+    notify: z.array(NotifyConfig).optional().describe('Who is told when something happens.'),
   })
   .describe('To whom the run is told beside its own logs; changes no bit of it.');
 

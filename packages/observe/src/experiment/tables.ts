@@ -15,10 +15,10 @@ import type {
   ExperimentRun,
 } from './results.ts';
 
-type Cell = string | number | null;
+export type Cell = string | number | null;
 
 /** A column: `whole` numbers are 64 bits in Parquet, `real` ones double precision. */
-interface Column<T> {
+export interface TableColumn<T> {
   readonly name: string;
   readonly type: 'text' | 'whole' | 'real';
   readonly value: (item: T) => Cell;
@@ -26,7 +26,7 @@ interface Column<T> {
 
 type RunOfRow = ExperimentRun & { readonly of: ExperimentResults; readonly inRow?: ExperimentResultRow };
 
-const RUN_COLUMNS: readonly Column<RunOfRow>[] = [
+const RUN_COLUMNS: readonly TableColumn<RunOfRow>[] = [
   { name: 'experiment', type: 'text', value: ({ of }) => of.name },
   { name: 'scale', type: 'text', value: ({ of }) => of.scale },
   { name: 'version', type: 'text', value: ({ of }) => of.version },
@@ -66,7 +66,7 @@ type ProbeOfSeed = Search['probes'][number] & {
   readonly search: Search;
 };
 
-const PROBE_COLUMNS: readonly Column<ProbeOfSeed>[] = [
+const PROBE_COLUMNS: readonly TableColumn<ProbeOfSeed>[] = [
   { name: 'experiment', type: 'text', value: ({ of }) => of.name },
   { name: 'scale', type: 'text', value: ({ of }) => of.scale },
   { name: 'version', type: 'text', value: ({ of }) => of.version },
@@ -87,13 +87,15 @@ const PROBE_COLUMNS: readonly Column<ProbeOfSeed>[] = [
   { name: 'reason', type: 'text', value: ({ reason }) => reason },
 ];
 
-function diagnosed(name: Exclude<keyof ExperimentDiagnosis, 'layers'>): Column<RunOfRow> {
+function diagnosed(name: Exclude<keyof ExperimentDiagnosis, 'layers'>): TableColumn<RunOfRow> {
   return { name, type: 'real', value: ({ diagnosis }) => diagnosis?.[name] ?? null };
 }
 
 /** A table whose text and bytes are made when asked for. */
 export interface FlatTable {
   readonly csv: () => string;
+  /** The same in parts, which together may be longer than any string. */
+  readonly csvParts: () => Iterable<string>;
   readonly parquet: () => Uint8Array;
 }
 
@@ -130,13 +132,20 @@ export async function writeTable(directory: string, name: string, table: FlatTab
   return [...paths];
 }
 
-function flatTable<T>(columns: readonly Column<T>[], items: readonly T[]): FlatTable {
+/** Lines of a part. */
+const CSV_LINES = 5000;
+
+export function flatTable<T>(columns: readonly TableColumn<T>[], items: readonly T[]): FlatTable {
+  function* csvParts(): Generator<string> {
+    yield `${columns.map(({ name }) => csvCell(name)).join(',')}\n`;
+    for (let start = 0; start < items.length; start += CSV_LINES) {
+      const lines = items.slice(start, start + CSV_LINES);
+      yield lines.map((item) => `${columns.map(({ value }) => csvCell(value(item))).join(',')}\n`).join('');
+    }
+  }
   return {
-    csv: () => {
-      const header = columns.map(({ name }) => name);
-      const lines = items.map((item) => columns.map(({ value }) => csvCell(value(item))));
-      return [header, ...lines].map((cells) => `${cells.join(',')}\n`).join('');
-    },
+    csvParts,
+    csv: () => [...csvParts()].join(''),
     parquet: () => {
       const columnData = columns.map(({ name, type, value }) => ({
         ...{ name, nullable: true, type: PARQUET_TYPES[type] },
