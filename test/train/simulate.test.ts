@@ -105,11 +105,12 @@ test('with hierarchy, messages grow with hosts, and each byte goes between hosts
   const of = (workers: number, kind: TopologyKind) => step(configOf(workers), cluster(), kind);
   const stages = 6;
   for (const workers of [64, 512]) {
-    const operations = 2 * stages + 2;
-    t.is(of(workers, 'flat').messages, operations * (workers - 1));
-    t.is(of(workers, 'hierarchical').messages, operations * (7 + workers / 8 - 1));
+    // The agreed numbers are few, and go to all at once.
+    const agreed = 2 * (workers - 1);
+    t.is(of(workers, 'flat').messages, 2 * stages * (workers - 1) + agreed);
+    t.is(of(workers, 'hierarchical').messages, 2 * stages * (7 + workers / 8 - 1) + agreed);
     const share = of(workers, 'flat').bytesBetween / of(workers, 'hierarchical').bytesBetween;
-    t.true(Math.abs(share - 8) < 1e-9);
+    t.true(share > 7 && share <= 8, `${share}`);
     t.true(of(workers, 'hierarchical').total < of(workers, 'flat').total);
   }
   const [flat, hierarchical] = TOPOLOGIES.map((kind) => of(8, kind));

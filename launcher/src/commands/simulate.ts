@@ -49,9 +49,9 @@ export const simulateCommand = defineCommand<SimulateArguments>({
       type: 'string',
       requiresArg: true,
       choices: ['flat', 'hierarchical'],
-      default: 'flat',
+      default: 'hierarchical',
       describe:
-        'What the first table and the fields of the JSON are of: every worker with every other, or within hosts, then between them.',
+        'What the first table and the fields of the JSON are of: within hosts, then between them, as workers do, or every worker with every other.',
     },
     link: positive('link', 'Between hosts, Gbit/s of a host.'),
     latency: amount('latency', 'Between hosts, microseconds.'),

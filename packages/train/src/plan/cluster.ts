@@ -64,6 +64,9 @@ const NOTHING: OperationCost = { seconds: 0, bytesWithin: 0, bytesBetween: 0, me
  */
 const PAYLOAD_SHARE = 1448 / (1514 + 33);
 
+/** Less than this is sent flat (`HierarchicalGroup`). */
+const LEAST_HIERARCHICAL_BYTES = 2 ** 16;
+
 /** One round: each member sends to others in its host and in other hosts, at the same time. */
 function roundCost(
   { devicesPerHost, within, between }: Cluster,
@@ -107,7 +110,7 @@ export function reduceScatterCost(
 ): OperationCost {
   if (size === 1) return NOTHING;
   const hosts = size / perHost;
-  if (kind === 'flat' || hosts === 1) {
+  if (kind === 'flat' || hosts === 1 || bytes < LEAST_HIERARCHICAL_BYTES) {
     return roundCost(
       cluster,
       { bytes: (bytes * (perHost - 1)) / size, messages: perHost - 1 },
