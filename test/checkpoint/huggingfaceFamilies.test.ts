@@ -171,3 +171,14 @@ test('experts one by one and all in one tensor are the same model of Qwen3.5', a
   t.is(back.layout, 'qwen3.5-moe-per-expert');
   t.is(back.weights, weights);
 });
+
+test('numbers that transformers wants with a point are written with one', async (t) => {
+  const directory = temporaryDirectory(t);
+  const [checkpoint, target] = [join(directory, 'checkpoint'), join(directory, 'hf')];
+  await importHuggingFace(fixture('laguna'), checkpoint);
+  await exportHuggingFace({ checkpoint, target, dtype: 'f32' });
+  const text = readFileSync(join(target, 'config.json'), 'utf8');
+  for (const key of ['attention_dropout', 'rope_theta', 'factor', 'beta_fast', 'moe_routed_scaling_factor'])
+    t.regex(text, new RegExp(`"${key}": \\d+\\.\\d+`), key);
+  t.regex(text, /"sliding_window": 16,/);
+});

@@ -156,6 +156,10 @@ for (const name of FAMILY_CASES) {
   });
 }
 
+test.serial('the plain operations of another backend agree with PyTorch as well', async (t) => {
+  for (const name of ['step3.5', 'qwen3.5-moe'] as const) await compareGradients(t, 'cpu', name);
+});
+
 /** Every tensor of a directory: name, type, shape and hash of the bytes. */
 async function contentOf(directory: string): Promise<string[]> {
   const file = await SafetensorsFile.open(join(directory, 'model.safetensors'));

@@ -38,6 +38,12 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     /groups\.gate is given, but .* lies in one matrix with the queries.* It has: embedding, norms/,
   ],
   [
+    'a decay of gates in a model without any',
+    { model: { gates: [] }, optimizer: { gateWeightDecay: 0.1 } },
+    'SLUICE_E_OPTIMIZER_INVALID',
+    /gateWeightDecay is 0\.1, but the model has no gates/,
+  ],
+  [
     'QK-clip with QK norm',
     { optimizer: { qkClip: {} } },
     'SLUICE_E_OPTIMIZER_INVALID',

@@ -29,6 +29,18 @@ const shapes = {
       zCoefficient: 0.001,
     },
   },
+  'a hybrid of mixers and a window': {
+    ...model,
+    ...{ numLayers: 3, intermediateSize: 40 },
+    layers: {
+      kinds: {
+        linear: { mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 8, valueDim: 8 } },
+        conv: { mixer: { kind: 'short-convolution', taps: 3 } },
+        near: { window: 4 },
+      },
+      pattern: ['linear', 'conv', 'near'],
+    },
+  },
   'switched heads': {
     ...model,
     intermediateSize: 40,

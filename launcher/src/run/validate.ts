@@ -202,11 +202,19 @@ function validateQkClip({ model: { qkNorm, gates } }: Pick<RunConfig, 'model'>):
 /** Settings of parameters that the model does not have would be taken for having an effect. */
 function validateGroups({ model, optimizer }: Pick<RunConfig, 'model' | 'optimizer'>): void {
   const there = [...new Set(modelParameters(model).map(({ group }) => group))];
+  const hasGate = there.includes('gate') || interleavedGate(model) !== 'none';
+  if (optimizer.gateWeightDecay !== undefined && !hasGate) {
+    throw new SluiceError(
+      'SLUICE_E_OPTIMIZER_INVALID',
+      `optimizer.gateWeightDecay is ${optimizer.gateWeightDecay}, but the model has no gates.`,
+      { details: { gateWeightDecay: optimizer.gateWeightDecay } },
+    );
+  }
   const absent = Object.keys(optimizer.groups ?? {}).find((group) => !there.some((one) => one === group));
   if (absent === undefined) return;
   const where =
     absent === 'gate' && interleavedGate(model) !== 'none'
-      ? ' Its gate lies in one matrix with the queries, and is of attention.'
+      ? ' Its gate lies in one matrix with the queries, and is of attention; optimizer.gateWeightDecay gives it a decay of its own.'
       : absent === 'head' && model.tieWordEmbeddings
         ? ' Its head is the embedding (model.tieWordEmbeddings).'
         : '';

@@ -236,11 +236,34 @@ function halves(values: Float32Array, dtype: 'bf16' | 'f16', name: string): Uint
   });
 }
 
-/** `transformers` warns where these are written like whole numbers. */
-const FLOAT_KEYS = /("(?:rope_theta|factor|beta_fast|beta_slow|attention_factor)": \d+)(?=,?\n)/g;
+/** Keys whose numbers `transformers` wants written with a point: it warns of whole ones, or refuses them. */
+const FLOAT_KEYS = [
+  'attention_dropout',
+  'attention_factor',
+  'beta_fast',
+  'beta_slow',
+  'factor',
+  'final_logit_softcapping',
+  'high_freq_factor',
+  'initializer_range',
+  'low_freq_factor',
+  'moe_routed_scaling_factor',
+  'moe_router_scaling_factor',
+  'norm_eps',
+  'output_multiplier',
+  'partial_rotary_factor',
+  'post_norm_eps',
+  'qk_scale_factor',
+  'rms_norm_eps',
+  'rope_theta',
+  'route_scale',
+  'router_aux_loss_coef',
+];
+
+const WHOLE_FLOATS = new RegExp(`("(?:${FLOAT_KEYS.join('|')})": \\d+)(?=,?\\n)`, 'g');
 
 function encodeConfig(config: Record<string, unknown>): string {
-  return encodeJson(config).replaceAll(FLOAT_KEYS, '$1.0');
+  return encodeJson(config).replaceAll(WHOLE_FLOATS, '$1.0');
 }
 
 function encodeJson(value: unknown): string {
