@@ -10,7 +10,7 @@ import { root, setup } from './steps.js';
 setup();
 const { ERROR_TABLE, jsonSchema } = await import('@sluice/core');
 const { DataRecipe } = await import('@sluice/data');
-const { CONFIG_KEYS, keyRule, ModelConfig } = await import('@sluice/model');
+const { CONFIG_KEYS, FAMILIES, keyRule, ModelConfig } = await import('@sluice/model');
 const { RunConfig } = await import('@sluice/train');
 const { ClaimsConfig, ExperimentConfig } = await import('../launcher/dist/index.js');
 
@@ -48,7 +48,22 @@ function keysPage() {
       );
       return `| \`${key}\` | ${text.join('<br>')} |`;
     });
-  return `# Keys of config.json\n\nGenerated from \`packages/model/src/huggingface/configKeys.ts\` by \`npm run docs\`. A key that is not here is refused by its name; see [Hugging Face models](huggingface.md#what-configjson-may-say).\n\n| key | what becomes of it |\n| --- | --- |\n${rows.join('\n')}\n`;
+  return `# Keys of config.json\n\nGenerated from \`packages/model/src/huggingface/configKeys.ts\` by \`npm run docs\`. A key that is not here is refused by its name; see [Hugging Face models](huggingface.md#what-configjson-may-say).\n\n| key | what becomes of it |\n| --- | --- |\n${rows.join('\n')}\n\n## Families\n\nKeys that mean something of their own in a [family](families.md); all others are judged as above.\n\n| key | layout | what becomes of it |\n| --- | --- | --- |\n${familyRows().join('\n')}\n`;
+}
+
+/** A row for each key and rule, with the layouts that have it. */
+function familyRows() {
+  const byKey = new Map();
+  for (const { layout, keys } of FAMILIES) {
+    for (const [key, rule] of Object.entries(keys)) {
+      const row = `${key} ${RULES[rule.kind](rule)}`;
+      const known = byKey.get(row);
+      byKey.set(row, { key, text: RULES[rule.kind](rule), layouts: [...(known?.layouts ?? []), layout] });
+    }
+  }
+  return [...byKey.values()]
+    .sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+    .map(({ key, text, layouts }) => `| \`${key}\` | ${layouts.join(', ')} | ${text} |`);
 }
 
 const schema = (type) => `${JSON.stringify(jsonSchema(type), null, 2)}\n`;

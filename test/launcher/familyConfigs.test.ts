@@ -21,6 +21,7 @@ const TOTALS: Readonly<Record<string, number>> = {
   'laguna/xs-2-33b-a3b': 33_442_617_088,
   'lfm3/1.7b': 1_728_801_536,
   'muse-glimmer/30b': 27_854_780_928,
+  'olmo-hybrid/7b': 7_430_870_688,
   'qwen3-next/80b-a3b': 79_674_391_296,
   'qwen3.5/27b': 26_895_998_464,
   'qwen3.5/35b-a3b': 34_660_610_688,

@@ -1,11 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { SluiceError } from '@sluice/core';
 import {
   adaptationNotes,
   defaultLayout,
   exportModelConfig,
+  familyOf,
   huggingFaceTensors,
   importModelConfig,
+  keyRule,
   layerKinds,
   layerModels,
   ModelConfig,
@@ -13,7 +16,7 @@ import {
 import test from 'ava';
 import fc from 'fast-check';
 import { patternOf } from '../../packages/model/src/huggingface/families/kinds.ts';
-import { fixture } from '../fixtures/huggingface/fixtures.ts';
+import { FAMILY_CASES, fixture } from '../fixtures/huggingface/fixtures.ts';
 
 type Config = Record<string, unknown>;
 
@@ -145,3 +148,64 @@ test('a hybrid of ours is said in the layout of Qwen3.5, and another mixer in no
     message: /model.mixer.kind = "gated-delta-net"/,
   });
 });
+
+/** Fixtures by their families. */
+const FIXTURES = FAMILY_CASES.map((name) => ({ name, config: read(name) }));
+
+const importing = (config: Config): string => {
+  try {
+    importModelConfig(config, 'config.json');
+    return '';
+  } catch (error) {
+    if (error instanceof SluiceError) return error.message;
+    throw error;
+  }
+};
+
+test('every key that the classes of the families write is known, and a key that nobody knows is refused with its value', (t) => {
+  for (const { name, config } of FIXTURES) {
+    const { layout } = importModelConfig(config, name);
+    for (const key of Object.keys(config)) t.truthy(keyRule(key, layout as 'afmoe'), `${key} of ${name}`);
+    t.regex(importing({ ...config, depth_gate: 3 }), /depth_gate 3, a key that Sluice does not know/, name);
+  }
+});
+
+test('each key that a family refuses is refused with its value, and taken where it asks for nothing', (t) => {
+  for (const { name, config } of FIXTURES) {
+    const { layout } = importModelConfig(config, name);
+    for (const [key, rule] of Object.entries(familyOf(layout)!.keys)) {
+      if (rule.kind !== 'refused') continue;
+      const odd = { rope_theta: 0.5, partial_rotary_factor: 0.5, rope_scaling: {} }[key] ?? 'something';
+      const message = importing({ ...config, [key]: odd });
+      t.true(message.includes(`${rule.what} (${key} ${JSON.stringify(odd)}`), `${name}: ${key}: ${message}`);
+      for (const value of rule.unless) t.is(importing({ ...config, [key]: value }), '', `${name}: ${key}`);
+    }
+  }
+});
+
+const refused: [string, Config, RegExp][] = [
+  [
+    'qwen3.5',
+    { layer_types: ['linear_attention', 'sparse_attention', 'full_attention'] },
+    /type sparse_attention/,
+  ],
+  ['qwen3.5', { layer_types: ['full_attention'] }, /3 layers and 1 items of layer_types/],
+  ['qwen3.5', { partial_rotary_factor: 0.25 }, /two shares of a head .* 0\.25 and 0\.5/],
+  ['qwen3.5', { rope_parameters: { rope_theta: 1e4, rope_type: 'longrope', factor: 2 } }, /type "longrope"/],
+  ['qwen3.5-moe', { norm_topk_prob: false }, /norm_topk_prob false/],
+  ['afmoe', { score_func: 'softmax' }, /score_func "softmax"/],
+  ['afmoe', { n_group: 2 }, /groups of experts \(n_group 2/],
+  ['laguna', { rope_parameters: { chunked_attention: {} } }, /rope_parameters\.chunked_attention/],
+  ['laguna', { mlp_layer_types: ['dense'] }, /3 layers and 1 items of mlp_layer_types/],
+  ['step3.5', { per_layer_config: { 0: { num_attention_heads: 6 } } }, /per_layer_config\.0/],
+  ['step3.5', { query_pre_attn_scalar: 16 }, /query_pre_attn_scalar 16, head_dim 8/],
+  ['step3.5', { moe_num_experts: 8 }, /n_routed_experts 4, moe_num_experts 8/],
+  ['lfm3', { rope_theta: 5 }, /outside of rope_parameters \(rope_theta 5/],
+  ['muse-glimmer', { layer_rope_theta: [1, 2] }, /4 layers and 2 items of layer_rope_theta/],
+];
+
+for (const [name, change, message] of refused) {
+  test(`${name} with ${Object.keys(change)} ${JSON.stringify(Object.values(change))} is refused`, (t) => {
+    t.regex(importing({ ...read(name), ...change }), message);
+  });
+}

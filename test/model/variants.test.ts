@@ -97,6 +97,10 @@ const VARIANTS: Readonly<Record<string, object>> = {
     ...{ swigluLimit: 0.1, sharedSwigluLimit: 0.2 },
     experts: { count: 4, topK: 2, intermediateSize: 6, sharedIntermediateSize: 5, sharedGate: true },
   },
+  'norms behind blocks, and of all heads together': {
+    ...{ normPlacement: 'after', qkNorm: 'all-heads', zeroCentredNorms: 'layers' },
+    controls: [{ kind: 'clip-outputs', limit: 2 }],
+  },
   'layers of different kinds': {
     ...{ numLayers: 3, zeroCentredNorms: 'all' },
     experts: { count: 4, topK: 2, intermediateSize: 6 },

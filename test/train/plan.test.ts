@@ -144,6 +144,25 @@ const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
       },
     },
   ],
+  'norms behind blocks': [{ normPlacement: 'after' }],
+  'norms of all heads together': [{ qkNorm: 'all-heads' }],
+  'norms of all heads together, no gate': [{ gates: [], qkNorm: 'all-heads' }],
+  'layers of different kinds, with a gated shared expert': [
+    {
+      ...{ intermediateSize: 176, embeddingScaling: 'norm', logitScale: 0.5 },
+      experts: { count: 8, topK: 2, intermediateSize: 48, sharedIntermediateSize: 64, sharedGate: true },
+      layers: {
+        kinds: {
+          dense: { feedForward: 'dense', swigluLimit: 2 },
+          wide: { numAttentionHeads: 8, rotaryDim: 8 },
+        },
+        pattern: ['wide'],
+        first: ['dense'],
+      },
+    },
+  ],
+  'a softplus gate': [{ gate: { granularity: 'headwise', activation: 'softplus' } }],
+  'an elementwise softplus gate': [{ gate: { activation: 'softplus' } }],
   'softmax off by one, SiLU': [
     { gates: [], controls: [{ kind: 'attention-sink', score: 'zero' }, { kind: 'sdpa-silu' }] },
   ],

@@ -2,6 +2,7 @@ import {
   type Cluster,
   dalyInterval,
   oneHost,
+  planMemory,
   planRun,
   planTraffic,
   RunConfig,
@@ -121,6 +122,39 @@ test('experts are exchanged where they are shared, over the link between hosts w
   t.true(within.exposed.exchange > 0);
   t.true(across.exposed.exchange > within.exposed.exchange);
   t.is(step(configOf(16), cluster(), 'flat').exposed.exchange, 0);
+});
+
+const SETTINGS = {
+  ...{ everySteps: 10, learningRate: 0.7, momentum: 0.9 },
+  outer: 'nesterov' as const,
+  outerGradients: 'float32' as 'float32' | 'int8',
+};
+
+test('replicas that train apart are brought together over the link between hosts now and then, the more rarely the less', (t) => {
+  const config = configOf(16);
+  const apart = (everySteps: number, outerGradients: 'float32' | 'int8' = 'float32', replicas = 2) =>
+    step(
+      {
+        ...config,
+        parallel: {
+          ...config.parallel,
+          synchronize: { ...SETTINGS, everySteps, replicas, outerGradients },
+        },
+      },
+      cluster({ bytesPerSecond: 1e8 }),
+      'flat',
+    );
+  const together = step(config, cluster({ bytesPerSecond: 1e8 }), 'flat');
+  const [each, rarely] = [apart(1), apart(50)];
+  t.true(rarely.total < together.total / 2);
+  t.true(Math.abs(each.bytesBetween / rarely.bytesBetween - 50) < 1e-6, 'nothing else leaves a host');
+  t.true(Math.abs(apart(50, 'int8').bytesBetween / rarely.bytesBetween - 0.254) < 0.01);
+  t.is(rarely.compute, together.compute);
+  // Four replicas on two workers: one after the other.
+  const few = configOf(2);
+  const alone = (replicas: number) =>
+    planMemory({ ...few, parallel: { ...few.parallel, lanes: 4, synchronize: { ...SETTINGS, replicas } } });
+  t.true(Math.abs(alone(4).parameters / alone(2).parameters - 2) < 1e-9);
 });
 
 const HOUR = 3600;

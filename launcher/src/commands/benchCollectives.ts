@@ -68,6 +68,7 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
       ['fastest, ms', measured.minMs.toFixed(1)],
       ['waiting for a process to begin, ms', measured.waitingMs.toFixed(1)],
       ['moving and adding, ms', measured.movingMs.toFixed(1)],
+      ['processor time of a process, ms', measured.cpuMs.toFixed(1)],
     ];
     return {
       json: { ...measured },

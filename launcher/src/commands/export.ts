@@ -51,6 +51,7 @@ export const exportCommand = defineCommand<ExportArguments>({
         'laguna',
         'lfm3',
         'muse-glimmer',
+        'olmo-hybrid',
         'step3.5',
       ],
       requiresArg: true,

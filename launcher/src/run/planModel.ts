@@ -120,6 +120,8 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
 
 const LABELS: Readonly<Record<string, string>> = {
   expertExchange: 'exchange with experts',
+  outerOptimizer: 'outer optimizer',
+  synchronize: 'bringing replicas together',
   staging: 'checkpoint being written',
   snapshots: 'states to go back to',
   reduceScatter: 'gradients',

@@ -173,6 +173,9 @@ function sizeText(
     ['rows to experts and back', step.exposed.exchange],
     ['gradients', step.exposed.reduce],
     ['agreed numbers', step.exposed.agree],
+    ...(config.parallel.synchronize
+      ? [['bringing replicas together', step.exposed.synchronize] as const]
+      : []),
     ['optimizer', step.optimizer],
     ['total', step.total],
   ] as const;

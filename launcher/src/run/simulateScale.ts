@@ -71,11 +71,11 @@ export function simulateSize(path: string, flags: ScaleFlags, speed?: MeasuredSp
   };
 }
 
-/** Sizes from two devices on, each twice the one before, and the size itself; all with as much work for each device. */
+/** Sizes from two devices on (one, where there is only that), each twice the one before, and the size itself; all with as much work for each device. */
 export function simulateSizes(path: string, flags: ScaleFlags, speed?: MeasuredSpeed): SimulatedSize[] {
   const sizes: SimulatedSize[] = [];
   const batch = configAt(path, flags).batch.sequences;
-  for (let devices = 2; devices <= flags.devices; devices *= 2) {
+  for (let devices = Math.min(2, flags.devices); devices <= flags.devices; devices *= 2) {
     const share = (batch * devices) / flags.devices;
     sizes.push(simulateSize(path, { ...flags, devices, batch: share }, speed));
   }

@@ -32,6 +32,8 @@ export interface CollectivesBenchReport {
   /** Of a median operation, mean of the ranks: until the last of them had begun it, and from then on. */
   readonly waitingMs: number;
   readonly movingMs: number;
+  /** Processor time that a rank spends on it, mean of the ranks: what other work on the machine disturbs least. */
+  readonly cpuMs: number;
   /**
    * (N − 1) / N × bytes / median time, of an all-reduce twice that: what each rank must move, whatever the algorithm; 10^9 bytes a
    * second.
@@ -62,6 +64,7 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
     const movingMs = median(
       meanOfRanks(results.map(({ total, waiting }) => total.map((ms, i) => ms - waiting[i]!))),
     );
+    const cpuMs = median(meanOfRanks(results.map(({ cpu }) => cpu)));
     const bytes = mib * 2 ** 20;
     const passes = operation === 'allReduce' ? 2 : 1;
     return {
@@ -74,6 +77,7 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
       minMs: Math.min(...counted),
       waitingMs,
       movingMs,
+      cpuMs,
       busGBps: (passes * (world - 1) * bytes) / world / (medianMs * 1e6),
     };
   } finally {

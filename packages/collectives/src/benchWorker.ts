@@ -18,6 +18,8 @@ export interface BenchResult {
   readonly total: readonly number[];
   /** What of that passed before all had begun. */
   readonly waiting: readonly number[];
+  /** Processor time of this process, all its threads, in each. */
+  readonly cpu: readonly number[];
 }
 
 const communicator = await Communicator.connect(await receiveInvitation());
@@ -74,17 +76,21 @@ await communicator.serve({
     const { fill, launch, isRight } = measured(operation, Math.max(size, Math.round(mib * 2 ** 18)));
     const total: number[] = [];
     const waiting: number[] = [];
+    const cpu: number[] = [];
     for (let i = 0; i < iterations; i++) {
       fill();
       world.barrier().wait();
       const waited = communicator.blocked.waiting;
+      const used = process.cpuUsage();
       const start = performance.now();
       launch().wait();
       total.push(performance.now() - start);
+      const { user, system } = process.cpuUsage(used);
+      cpu.push((user + system) / 1e3);
       waiting.push((communicator.blocked.waiting - waited) * 1e3);
       invariant(isRight(), `${operation} gives every rank what it is to have`);
     }
-    return { total, waiting };
+    return { total, waiting, cpu };
   },
 });
 await communicator.close();

@@ -9,6 +9,7 @@ import { ControlClient } from './controlClient.ts';
 import { errorToData } from './controlProtocol.ts';
 import { detoured } from './detour.ts';
 import { Exchange } from './exchange.ts';
+import { HierarchicalGroup, hostGrid } from './hierarchicalGroup.ts';
 import { ProcessGroup } from './processGroup.ts';
 import { Authenticator } from './security.ts';
 import { DONE, FAILED, SharedState } from './sharedState.ts';
@@ -133,7 +134,11 @@ function groupOf(ranks: readonly number[], exchange: Exchange): ProcessGroup {
   const key = ranks.join(',');
   let group = groups.get(key);
   if (group === undefined) {
-    group = new ProcessGroup(exchange, ranks, { limitMs: options.limits.collectiveMs });
+    const limits = { limitMs: options.limits.collectiveMs };
+    const grid = hostGrid(ranks, options.hosts ?? []);
+    group = grid
+      ? new HierarchicalGroup(exchange, ranks, grid, limits)
+      : new ProcessGroup(exchange, ranks, limits);
     groups.set(key, group);
   }
   return group;

@@ -170,6 +170,7 @@ export class ControlServer {
       directory: this.directory,
       parentPid: process.pid,
       ...(neighbours && { neighbours }),
+      ...(neighbours && this.#hosts.length > 1 && { hosts: this.#hosts }),
       ...(this.#curve && { curve: this.#curve }),
     };
   }

@@ -16,6 +16,7 @@ export { DETOUR_VARIABLE, type Detour, DetourService, detoured } from './detour.
 export { Exchange } from './exchange.ts';
 export { type Faults, FaultyTransport } from './faultyTransport.ts';
 export { type Group, type Pending, soloGroup } from './group.ts';
+export { HierarchicalGroup, type HostGrid, hostGrid } from './hierarchicalGroup.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
 export { type Invitation, receiveInvitation } from './invitation.ts';
 export { OperationRecord, type OperationSpan, type WaitSpan } from './operationRecord.ts';

@@ -19,6 +19,8 @@ export interface Invitation {
   readonly directory?: string;
   /** Ranks of the worker's host, its own among them (tcp): they reach each other without the network, by what ipc has. */
   readonly neighbours?: readonly number[];
+  /** Ranks of each host, where there are several. */
+  readonly hosts?: readonly (readonly number[])[];
   /** Process that must stay the parent of this one, for a worker that ends with whoever started it. */
   readonly parentPid?: number;
   /** The cluster's keys; there when the coordinator has them. */

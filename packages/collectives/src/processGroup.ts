@@ -26,6 +26,8 @@ import { groupId, type OperationName } from './wire.ts';
 export interface ProcessGroupOptions {
   /** Longest time that one operation may take, ms. */
   readonly limitMs?: number;
+  /** Tells groups of the same ranks apart. */
+  readonly purpose?: string;
 }
 
 /** Longest time that an operation may take unless said otherwise, ms. */
@@ -51,7 +53,7 @@ export class ProcessGroup {
     this.ranks = ranks;
     this.rank = ranks.indexOf(exchange.rank);
     this.size = ranks.length;
-    this.#id = groupId(ranks);
+    this.#id = groupId(ranks, options.purpose);
     this.#exchange = exchange;
     this.#limitMs = options.limitMs ?? DEFAULT_COLLECTIVE_LIMIT_MS;
   }
@@ -68,7 +70,26 @@ export class ProcessGroup {
   reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
     checkRanges(ranges, this.size, buffer.length);
     return this.#launch('reduceScatter', buffer, (operation) => {
-      this.#reduceOwn(operation, buffer, ranges, () => {});
+      const { start, end } = ranges[this.rank]!;
+      this.#reduceOwn(operation, buffer, bytesOf(buffer, start, end));
+      this.#eachPeer((rank, peer) => {
+        const { start, end } = ranges[rank]!;
+        operation.send(peer, bytesOf(buffer, start, end));
+      });
+    });
+  }
+
+  /** As `reduceScatter`, but for the sum, which goes to `target`, as long as the own range: `buffer` stays as it is. */
+  reduceInto(
+    buffer: CollectiveArray,
+    ranges: readonly ElementRange[],
+    target: CollectiveArray,
+  ): Promise<number> {
+    checkRanges(ranges, this.size, buffer.length);
+    return this.#launch('reduceScatter', buffer, (operation) => {
+      const { start, end } = ranges[this.rank]!;
+      bytesOf(target).set(bytesOf(buffer, start, end));
+      this.#reduceOwn(operation, target, bytesOf(target));
       this.#eachPeer((rank, peer) => {
         const { start, end } = ranges[rank]!;
         operation.send(peer, bytesOf(buffer, start, end));
@@ -177,10 +198,8 @@ export class ProcessGroup {
 
   /** Small buffers: everybody sends all to everybody and adds for itself; one hop instead of two. */
   #reduceEverywhere(operation: Operation, buffer: CollectiveArray): void {
-    const whole = { start: 0, end: buffer.length };
-    const ranges = this.ranks.map((_, rank) => (rank === this.rank ? whole : { start: 0, end: 0 }));
     this.#eachPeer((_, peer) => operation.send(peer, bytesOf(buffer)));
-    this.#reduceOwn(operation, buffer, ranges, () => {});
+    this.#reduceOwn(operation, buffer, bytesOf(buffer));
   }
 
   /** Each rank adds up a slice of its own and sends the sum to all, chunk by chunk while others still arrive. */
@@ -199,7 +218,7 @@ export class ProcessGroup {
     this.#reduceOwn(
       operation,
       buffer,
-      ranges,
+      sums,
       (available) => {
         for (const stream of outgoing) if (stream !== undefined) operation.extend(stream, available);
       },
@@ -208,20 +227,19 @@ export class ProcessGroup {
   }
 
   /**
-   * Receives the other ranks' parts of the own range and adds each chunk as soon as all have come.
-   * @param onReduced told how many bytes from the start of the range are summed
+   * Receives the other ranks' parts of what `own` is this rank's part of, and adds each chunk as soon as all have come.
+   * @param like of the type of what is summed
+   * @param onReduced told how many bytes from the start are summed
    */
   #reduceOwn(
     operation: Operation,
-    buffer: CollectiveArray,
-    ranges: readonly ElementRange[],
-    onReduced: (bytes: number) => void,
+    like: CollectiveArray,
+    own: Uint8Array,
+    onReduced: (bytes: number) => void = () => {},
     confirm = true,
   ): void {
-    const { start, end } = ranges[this.rank]!;
-    const own = bytesOf(buffer, start, end);
     const chunkBytes = this.#exchange.chunkBytes;
-    const reducer = this.#reducer(buffer);
+    const reducer = this.#reducer(like);
     const arrived = new Map<number, { payloads: (Payload | undefined)[]; missing: number }>();
     const reduced = new Set<number>();
     let prefix = 0;
@@ -289,7 +307,7 @@ function receiveInto(operation: Operation, peer: number, target: Uint8Array, pha
 }
 
 /** Cuts `length` elements into one slice a rank, between blocks, as evenly as blocks allow. */
-function evenSlices(length: number, size: number): ElementRange[] {
+export function evenSlices(length: number, size: number): ElementRange[] {
   const blocks = Math.ceil(length / BLOCK_ELEMENTS);
   return Array.from({ length: size }, (_, rank) => ({
     start: Math.min(length, Math.floor((blocks * rank) / size) * BLOCK_ELEMENTS),

@@ -55,9 +55,12 @@ export function runTag(token: string): number {
   return createHash('sha256').update(token).digest().readUInt32LE(0);
 }
 
-/** Identifies a group of ranks, the same on every member. */
-export function groupId(ranks: readonly number[]): number {
-  return createHash('sha256').update(ranks.join(',')).digest().readUInt32LE(0);
+/** Identifies a group of ranks, the same on every member. @param purpose tells groups of the same ranks apart */
+export function groupId(ranks: readonly number[], purpose = ''): number {
+  return createHash('sha256')
+    .update(`${ranks.join(',')}${purpose && `/${purpose}`}`)
+    .digest()
+    .readUInt32LE(0);
 }
 
 export function encodeHeader(header: MessageHeader, tag: number, placement?: HeaderPlacement): Buffer {

@@ -73,7 +73,7 @@ function mixerLayerWidths(
   areExpertsShared: boolean,
 ): ActivationWidths {
   const { hiddenSize } = model;
-  const mixing = [hiddenSize, ...kept, hiddenSize, ...keptControlWidths(model)];
+  const mixing = [hiddenSize, ...kept, hiddenSize, ...keptControlWidths(model), ...keptByNorms(model)];
   const layer = [...mixing, ...keptByFeedForward(model, areExpertsShared)];
   return {
     layer,
@@ -116,6 +116,8 @@ function keptByAttention(model: LayerModel): number[] {
 function keptByVariants(model: LayerModel): number[] {
   const { gates, isProjectionShaped, isGateOutsideAttention } = blockVariants(model);
   return [
+    ...keptByJointNorms(model),
+    ...keptByNorms(model),
     ...gates.flatMap((gate) => keptGateWidths(gate, model)),
     ...keptControlWidths(model),
     // A projection that is taken apart and put together again is kept in both forms.
@@ -123,6 +125,20 @@ function keptByVariants(model: LayerModel): number[] {
     // What comes out of the gate; what goes in is kept in any case.
     ...(isGateOutsideAttention ? [model.numAttentionHeads * model.headDim] : []),
   ];
+}
+
+/** What norms of all heads together get, and the queries with their gates in the forms before and after they are taken apart. */
+function keptByJointNorms(model: LayerModel): number[] {
+  const { qkNorm, numAttentionHeads, numKeyValueHeads, headDim } = model;
+  if (qkNorm !== 'all-heads') return [];
+  const queries = numAttentionHeads * headDim;
+  const { query } = projectionWidths(model);
+  return [queries, numKeyValueHeads * headDim, ...(query > queries ? [query, query] : [])];
+}
+
+/** What norms behind blocks get; what those before blocks get is kept in any case. */
+function keptByNorms({ normPlacement, hiddenSize }: LayerModel): number[] {
+  return normPlacement === 'after' ? [hiddenSize, hiddenSize] : [];
 }
 
 /** What the feed-forward layers keep: the values before their activation, and what routing needs. */

@@ -15,12 +15,13 @@ import {
   largestLogits,
   linear,
   type RotaryTable,
+  rmsNorm,
   whenRead,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import type { BlockContext } from './block.ts';
 import type { CopiedProjection } from './controls/control.ts';
-import { applyGate, applyScores, gateScores, interleavedGate, type NamedGate } from './gates/gate.ts';
+import { applyGate, applyScores, gateScores, interleavedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
 import { gateWeightNorms, INTERLEAVED_GATE } from './gates/weightNorms.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
@@ -74,7 +75,8 @@ export function attentionBlock(
   };
   const norm = (name: 'q_norm' | 'k_norm') => {
     if (config.qkNorm === 'weightless') return variants.weightlessNorms[name];
-    return config.qkNorm ? context.gain(`self_attn.${name}.weight`) : null;
+    // Those of all heads together came before.
+    return config.qkNorm === true ? context.gain(`self_attn.${name}.weight`) : null;
   };
   const heads = attentionHeads(projection, norm('q_norm'), norm('k_norm'), pass.rotary, layout);
   if (pass.observer?.gateNorms) {
@@ -121,30 +123,33 @@ function shapedProjection(
   ];
   const merged = (which: CopiedProjection, copies: tf.Tensor2D) =>
     merging?.control.merge?.(merging.settings, which, copies, x_NC, context) ?? copies;
+  const isGated = gates.some(({ position }) => position === 'query');
+  const isNormed = config.qkNorm === 'all-heads';
+  const normed = (name: 'q_norm' | 'k_norm', x: tf.Tensor2D) =>
+    isNormed ? rmsNorm(x, context.gain(`self_attn.${name}.weight`), config.rmsNormEps) : x;
+  const shapedQueries = (x: tf.Tensor2D) => normed('q_norm', gated('query', x));
   const parts = [
-    gatedQueries(query, config, gates, gated),
-    gated('key', merged('key', key)),
+    isGated || isNormed ? changedQueries(query, config, shapedQueries) : query,
+    normed('k_norm', gated('key', merged('key', key))),
     gated('value', merged('value', value)),
   ];
   return tf.concat2d(parts, 1);
 }
 
-/** Gates the queries among the columns of `q_proj`. */
-function gatedQueries(
+/** Changes the queries among the columns of `q_proj`, all heads of them side by side. */
+function changedQueries(
   widened: tf.Tensor2D,
   { numAttentionHeads, numKeyValueHeads, headDim }: LayerModel,
-  gates: readonly NamedGate[],
-  gated: Gating,
+  change: (queries: tf.Tensor2D) => tf.Tensor2D,
 ): tf.Tensor2D {
   const queries = numAttentionHeads * headDim;
   const [tokens, width] = widened.shape;
-  if (!gates.some(({ position }) => position === 'query')) return widened;
-  if (width === queries) return gated('query', widened);
+  if (width === queries) return change(widened);
   const groups_NKW = tf.reshape(widened, [tokens, numKeyValueHeads, width / numKeyValueHeads]);
   const perGroup = queries / numKeyValueHeads;
   const [query, rest] = tf.split(groups_NKW, [perGroup, width / numKeyValueHeads - perGroup], 2);
-  const gatedQuery = gated('query', tf.reshape(query!, [tokens, queries]));
-  const all = tf.concat([tf.reshape(gatedQuery, query!.shape), rest!], 2);
+  const changed = change(tf.reshape(query!, [tokens, queries]));
+  const all = tf.concat([tf.reshape(changed, query!.shape), rest!], 2);
   return tf.reshape(all, [tokens, width]);
 }
 

@@ -10,7 +10,7 @@ export interface BlockSizes {
   readonly numAttentionHeads: number;
   readonly numKeyValueHeads: number;
   readonly headDim: number;
-  readonly qkNorm: boolean | 'weightless';
+  readonly qkNorm: boolean | 'weightless' | 'all-heads';
   readonly rmsNormEps: number;
   readonly zeroCentredNorms?: 'all' | 'layers' | undefined;
 }

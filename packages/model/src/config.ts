@@ -2,7 +2,7 @@ import { positiveFloat32 } from '@sluice/core';
 import { z } from 'zod';
 import { ControlConfig, controlRefusals } from './controls/index.ts';
 import { GateConfig, gateRefusal } from './gates/config.ts';
-import { FEED_FORWARD_FIELDS, LayersConfig, layerFaults } from './layers.ts';
+import { FEED_FORWARD_FIELDS, LayersConfig, layerFaults, NORM_FIELDS } from './layers.ts';
 import { MIXER_FIELDS, mixerFaults } from './mixers/index.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
 import { SCALES, scaleModel } from './scale.ts';
@@ -83,6 +83,7 @@ export const ModelConfig = z
       'Mixture of experts in place of the dense feed-forward layer.',
     ),
     ...FEED_FORWARD_FIELDS,
+    ...NORM_FIELDS,
     ...MIXER_FIELDS,
     layers: LayersConfig.optional().describe(
       'Layers of different kinds; left out, all layers are as the model says.',
@@ -99,10 +100,10 @@ export const ModelConfig = z
       .default([])
       .describe('Changes of the layers that are no gates, each of one kind; applied in this order.'),
     qkNorm: z
-      .union([z.boolean(), z.literal('weightless')])
+      .union([z.boolean(), z.enum(['weightless', 'all-heads'])])
       .default(true)
       .describe(
-        'RMS norm of each query and key head before the rotary embedding; weightless: one that multiplies by nothing.',
+        'RMS norm of each query and key head before the rotary embedding; weightless: one that multiplies by nothing; all-heads: one of all heads together.',
       ),
     queryScale: positiveFloat32()
       .optional()

@@ -273,19 +273,24 @@ export class Decoder {
     expertCounts: Int32Array[],
   ): LayerOutput {
     const { variants, model } = this.#layers[layer]!;
-    const { rmsNormEps, experts } = model;
+    const { rmsNormEps, experts, normPlacement } = model;
     const { controls } = variants;
     const prefix = `model.layers.${layer}`;
     const { observer } = rows;
     const context = this.#context(prefix, layer, observer);
-    const input_NC = rmsNorm(x_NC, context.gain('input_layernorm.weight'), rmsNormEps);
+    const isBefore = normPlacement !== 'after';
+    const normed = (y_NC: tf.Tensor2D, name: string) =>
+      rmsNorm(y_NC, context.gain(`${name}.weight`), rmsNormEps);
+    const input_NC = isBefore ? normed(x_NC, 'input_layernorm') : x_NC;
     const mixed_NC = this.#mixed(input_NC, layer, rows, context);
-    forgetUntilGradient(input_NC);
-    const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, mixed_NC, 'attention', context));
-    const normed_NC = rmsNorm(middle_NC, context.gain('post_attention_layernorm.weight'), rmsNormEps);
+    if (isBefore) forgetUntilGradient(input_NC);
+    const attended_NC = isBefore ? mixed_NC : normed(mixed_NC, 'post_attention_layernorm');
+    const middle_NC = addResidual(x_NC, applyToBlockOutput(controls, attended_NC, 'attention', context));
+    const normed_NC = isBefore ? normed(middle_NC, 'post_attention_layernorm') : middle_NC;
     const add = (y_NC: tf.Tensor2D) => {
-      forgetUntilGradient(normed_NC);
-      const added_NC = applyToBlockOutput(controls, y_NC, 'feedForward', context);
+      if (isBefore) forgetUntilGradient(normed_NC);
+      const own_NC = isBefore ? y_NC : normed(y_NC, 'post_feedforward_layernorm');
+      const added_NC = applyToBlockOutput(controls, own_NC, 'feedForward', context);
       observeValues(observer, 'feedForwardOutput', layer, added_NC);
       const sum_NC = addResidual(middle_NC, added_NC);
       observeValues(observer, 'layerOutput', layer, sum_NC);

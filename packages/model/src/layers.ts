@@ -20,6 +20,16 @@ import { blockControls } from './controls/index.ts';
 import { activeMixer, MIXER_FIELDS } from './mixers/index.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
 
+/** Where the norms of a layer stand, which may differ between layers. */
+export const NORM_FIELDS = {
+  normPlacement: z
+    .enum(['before', 'after'])
+    .optional()
+    .describe(
+      'Where the norms of attention, or what has its place, and of the feed-forward layer stand: before them, or on what they add to the residual stream. Before when left out.',
+    ),
+};
+
 /** What may differ between layers of the feed-forward layers, and what a model says of all of them. */
 export const FEED_FORWARD_FIELDS = {
   swigluLimit: positiveFloat32()
@@ -43,6 +53,7 @@ export const LayerKindConfig = z.strictObject({
       'dense: one feed-forward layer of intermediateSize; experts: a mixture. Left out, experts where the model has any.',
     ),
   ...FEED_FORWARD_FIELDS,
+  ...NORM_FIELDS,
 });
 
 export type LayerKindConfig = z.infer<typeof LayerKindConfig>;

@@ -171,8 +171,12 @@ function attentionParameters(model: LayerModel, prefix: string, stage: number): 
   );
   const isZeroCentred = model.zeroCentredNorms !== undefined;
   const norms =
-    qkNorm === true
-      ? ['q_norm', 'k_norm'].map((n) => gain(`${prefix}.${n}.weight`, headDim, stage, isZeroCentred))
+    qkNorm === true || qkNorm === 'all-heads'
+      ? (['q_norm', 'k_norm'] as const).map((n) => {
+          const heads = { q_norm: numAttentionHeads, k_norm: model.numKeyValueHeads }[n];
+          const width = qkNorm === 'all-heads' ? heads * headDim : headDim;
+          return gain(`${prefix}.${n}.weight`, width, stage, isZeroCentred);
+        })
       : [];
   return [
     projection,
@@ -281,8 +285,9 @@ export function layerParameters(
   const stage = model.numLayers - layer;
   const isZeroCentred = model.zeroCentredNorms !== undefined;
   const norm = (name: string) => gain(`${prefix}.${name}.weight`, model.hiddenSize, stage, isZeroCentred);
+  const isBefore = model.normPlacement !== 'after';
   return [
-    norm('input_layernorm'),
+    ...(isBefore ? [norm('input_layernorm')] : []),
     ...mixingParameters(model, prefix, stage),
     ...variantParameters(model, prefix, stage),
     norm('post_attention_layernorm'),
@@ -295,6 +300,7 @@ export function layerParameters(
           stage,
           'feedForward',
         )),
+    ...(isBefore ? [] : [norm('post_feedforward_layernorm')]),
   ];
 }
 

@@ -34,7 +34,8 @@ export function blockVariants(config: LayerModel): BlockVariants {
       q_norm: constant('q_norm', config.headDim, config.queryScale ?? 1),
       k_norm: constant('k_norm', config.headDim, 1),
     },
-    isProjectionShaped: isBefore || controls.some(({ control }) => control.merge),
+    isProjectionShaped:
+      isBefore || config.qkNorm === 'all-heads' || controls.some(({ control }) => control.merge),
     isGateOutsideAttention: interleavedGate(config) !== 'none' && hasControl,
   };
 }

@@ -47,28 +47,29 @@ void Keys::prepare(const Shape& shape, const Inputs& in, const Item& item, const
   below(q, qk);
 }
 
-/// −e^aLog·softplus(a + dtBias)
-static double logDecay(float a, float dtBias, float aLog) {
-  const float x = a + dtBias;
-  const double small = exponential(broadcast(x > 0 ? -x : x))[0];
-  const double softplus = (x > 0 ? static_cast<double>(x) : 0.0) + logarithm(1.0 + small);
-  const float rate = aLog < INFINITY ? exponential(broadcast(aLog))[0] : aLog;
-  return -static_cast<double>(rate) * softplus;
-}
+float decayRate(float aLog) { return aLog < INFINITY ? exponential(broadcast(aLog))[0] : aLog; }
 
 void Gates::prepare(const Shape& shape, const Inputs& in, const Chunk& chunk, size_t valueHead) {
   constexpr double log2e = 1.4426950408889634;
-  const size_t width = 2 * shape.valueHeads;
+  float fromBegin[kChunk], toEnd[kChunk], small[kChunk];
+  for (size_t i = 0; i < kChunk; ++i) {
+    const float* row = in.logits + (chunk.firstRow + i) * 2 * shape.valueHeads + valueHead;
+    logitB[i] = i < chunk.count ? row[0] : 0.0f;
+    logitA[i] = i < chunk.count ? row[shape.valueHeads] + in.dtBias[valueHead] : 0.0f;
+  }
+  for (size_t i = 0; i < kChunk; i += kWidth) {
+    const Vec x = load(logitA + i);
+    store(small + i, exponential(x > 0.0f ? -x : x));
+  }
+  // g = −e^aLog · softplus, and softplus x = max(x, 0) + log(1 + e^−|x|).
+  const double rate = decayRate(in.aLog[valueHead]);
   double sum = 0;
   for (size_t i = 0; i < kChunk; ++i) {
-    const bool isToken = i < chunk.count;
-    const float* row = in.logits + (chunk.firstRow + (isToken ? i : 0)) * width + valueHead;
-    logitB[i] = isToken ? row[0] : 0.0f;
-    g[i] = isToken ? logDecay(row[shape.valueHeads], in.dtBias[valueHead], in.aLog[valueHead]) : 0.0;
+    const double x = logitA[i], softplus = (x > 0 ? x : 0.0) + logarithm(1.0 + static_cast<double>(small[i]));
+    g[i] = i < chunk.count ? -rate * softplus : 0.0;
     sum += g[i] * log2e;
     sums[i] = sum;
   }
-  float fromBegin[kChunk], toEnd[kChunk];
   for (size_t i = 0; i < kChunk; ++i) {
     fromBegin[i] = static_cast<float>(sums[i]);
     toEnd[i] = static_cast<float>(sum - sums[i]);

@@ -177,22 +177,26 @@ struct Keys {
 
 /// Decay and β of one value head in one chunk.
 struct Gates {
-  float *beta, *logitB;    // [64]
+  float *beta, *logitB;    // [64]: β, and b
+  float* logitA;           // [64]: a + dtBias
   float *begin, *end;      // [64]: E and F
   float* decays;           // [64][64]: Γ in the steps up to the diagonal, zeros above it
   double *g, *sums;        // [64]: g in base e; c in base 2
   float whole;             // e^(c_C)
 
-  static size_t size() { return (4 + kChunk + 4) * kChunk; }
+  static size_t size() { return (5 + kChunk + 4) * kChunk; }
 
   explicit Gates(Pieces& memory) {
-    beta = memory.take(kChunk), logitB = memory.take(kChunk), begin = memory.take(kChunk), end = memory.take(kChunk);
+    for (float** to : {&beta, &logitB, &logitA, &begin, &end}) *to = memory.take(kChunk);
     decays = memory.take(kChunk * kChunk);
     g = reinterpret_cast<double*>(memory.take(2 * kChunk)), sums = reinterpret_cast<double*>(memory.take(2 * kChunk));
   }
 
   void prepare(const Shape& shape, const Inputs& in, const Chunk& chunk, size_t valueHead);
 };
+
+/// e^aLog
+float decayRate(float aLog);
 
 /// square_ij = −β_i·Γ_ij·kk_ij below the diagonal, zeros elsewhere: −L.
 void fillTransitions(const Chunk& chunk, const Keys& keys, const Gates& gates, float* square);

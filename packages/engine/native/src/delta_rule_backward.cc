@@ -159,15 +159,18 @@ void addRows(const float* x, const float* factor, float sign, const float* with,
 void finishGates(const Backward& f, const Chunk& chunk, const Gates& gates, size_t head, const float* dBeta,
                  const double* dSums, HeadGradients& sums) {
   const Shape& shape = f.shape;
-  const float scale = exponential(broadcast(f.in.aLog[head]))[0];
+  const double rate = decayRate(f.in.aLog[head]);
+  float open[kChunk], slopes[kChunk];
+  for (size_t i = 0; i < kChunk; i += kWidth) {
+    store(open + i, sigmoid(load(gates.logitB + i)));
+    store(slopes + i, sigmoid(load(gates.logitA + i)));
+  }
   double later = 0;
   for (size_t i = chunk.count; i-- > 0;) {
     later += dSums[i];
     const size_t at = (chunk.firstRow + i) * 2 * shape.valueHeads + head;
-    const float open = sigmoid(broadcast(gates.logitB[i]))[0];
-    const float slope = sigmoid(broadcast(f.in.logits[at + shape.valueHeads] + f.in.dtBias[head]))[0];
-    const double dA = -later * static_cast<double>(scale) * static_cast<double>(slope);
-    f.dLogits[at] = dBeta[i] * (shape.most * (open * (1.0f - open)));
+    const double dA = -later * rate * static_cast<double>(slopes[i]);
+    f.dLogits[at] = dBeta[i] * (shape.most * (open[i] * (1.0f - open[i])));
     f.dLogits[at + shape.valueHeads] = static_cast<float>(dA);
     sums.aLog += later * gates.g[i];
     sums.dtBias += dA;

@@ -22,6 +22,7 @@ export const HUGGING_FACE_LAYOUTS = [
   'laguna',
   'lfm3',
   'muse-glimmer',
+  'olmo-hybrid',
   'step3.5',
 ] as const;
 

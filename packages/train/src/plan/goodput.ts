@@ -125,7 +125,25 @@ function playThrough(
     } while (clock < seconds);
   };
 
+  /** Takes the turns of training and saving together in which nothing happens. */
+  const skipQuietTurns = (): void => {
+    const { stallSeconds, durableSeconds } = settings;
+    const turn = intervalSeconds + stallSeconds;
+    const turns = Math.floor((Math.min(nextFailure, seconds) - clock) / turn) - 1;
+    if (copies || durableSeconds > intervalSeconds || !(turns > 0)) return;
+    clock += turns * turn;
+    spent.training += turns * intervalSeconds;
+    spent.saving += turns * stallSeconds;
+    useful += turns * intervalSeconds;
+    durable = useful - intervalSeconds;
+    writing = { useful, at: clock - stallSeconds + Math.max(stallSeconds, durableSeconds) };
+  };
+
   for (let [lastSave, lastCopy] = [0, 0]; clock < seconds; ) {
+    if (useful === lastSave) {
+      skipQuietTurns();
+      lastSave = useful;
+    }
     const untilSave = lastSave + intervalSeconds - useful;
     const untilCopy = copies ? lastCopy + copies.intervalSeconds - useful : Number.POSITIVE_INFINITY;
     pass('training', Math.max(0, Math.min(untilSave, untilCopy)));

@@ -7,6 +7,7 @@ import { ownedTensors, paddedSize } from '../flatSpace.ts';
 import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
 import { snapshotInterval } from '../rollback.ts';
 import { HELD_SNAPSHOTS } from '../snapshots.ts';
+import { type ReplicasPlan, replicasPlan } from './replicas.ts';
 
 /** Bytes of the worker that takes most, by what they are for. */
 export interface MemoryPlan {
@@ -15,6 +16,8 @@ export interface MemoryPlan {
   readonly gradients: number;
   /** Moments of the worker's own slices, and what Muon works in. */
   readonly optimizer: number;
+  /** Of replicas that train apart: the weights that they have in common, their momentum, and differences from them. */
+  readonly outerOptimizer?: number;
   /** What the forward pass of one grain keeps, and the most that is there besides. */
   readonly activations: number;
   /** Rows on their way to experts that other workers hold, and back. */
@@ -47,6 +50,27 @@ function gradientCopies({ parallel }: RunConfig): number {
 }
 
 export function planMemory(config: RunConfig): MemoryPlan {
+  const replicas = replicasPlan(config);
+  return replicas ? memoryOfReplicas(config, replicas) : memoryOfOne(config);
+}
+
+/** Each replica of a worker has all of its own but activations; beside them are the outer weights, their momentum, and differences. */
+function memoryOfReplicas(config: RunConfig, { replica, perWorker }: ReplicasPlan): MemoryPlan {
+  const { parameters, gradients, optimizer, activations, expertExchange } = memoryOfOne(replica);
+  const owned = savedBytes(replica, 4);
+  const plan = {
+    parameters: perWorker * parameters,
+    gradients: perWorker * gradients,
+    optimizer: perWorker * optimizer,
+    outerOptimizer: (2 + perWorker) * owned,
+    ...{ activations, expertExchange },
+    staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
+    snapshots: 0,
+  };
+  return { ...plan, total: Object.values(plan).reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+function memoryOfOne(config: RunConfig): MemoryPlan {
   const { expertParallel } = config.parallel;
   const held = heldElements(config);
   const plan = {
@@ -67,11 +91,20 @@ function optimizerBytes(config: RunConfig): number {
   return mostOwned(config, momentsOf, (matrices) => 4 * muonScratchElements(matrices));
 }
 
-/** A worker's part of a checkpoint: the values and moments of its own slices. */
-export function savedBytes(config: RunConfig): number {
+/**
+ * A worker's part of a checkpoint: the values and moments of its own slices; of replicas that train apart those of each, and of the
+ * first ones' workers what all have in common.
+ * @param bytes of an element that it owns, where not of all that is saved
+ */
+export function savedBytes(config: RunConfig, bytes?: number): number {
+  const replicas = replicasPlan(config);
+  if (replicas) {
+    const { replica, perWorker } = replicas;
+    return perWorker * savedBytes(replica) + savedBytes(replica, 8);
+  }
   return mostOwned(
     config,
-    (isMuon) => (isMuon ? 8 : 12),
+    (isMuon) => bytes ?? (isMuon ? 8 : 12),
     () => 0,
   );
 }

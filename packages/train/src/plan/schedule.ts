@@ -16,6 +16,7 @@ import {
   reduceScatterCost,
   type TopologyKind,
 } from './cluster.ts';
+import { outerGradientBytes, type ReplicasPlan, replicasPlan } from './replicas.ts';
 
 /** What a worker computes with, where that is not measured. */
 export interface Speed {
@@ -27,12 +28,15 @@ export interface Speed {
   readonly secondsPerToken?: number | undefined;
 }
 
+/** The last one: bringing replicas together that train apart, as far as it falls to a step. */
+export type ExposedPart = 'gather' | 'exchange' | 'reduce' | 'agree' | 'synchronize';
+
 /** Seconds of a step; the parts add up to it. */
 export interface StepTimes {
   readonly compute: number;
   readonly optimizer: number;
   /** Communication that nothing overlaps: new parameters, rows to experts, gradients, the numbers that all agree on. */
-  readonly exposed: Readonly<Record<'gather' | 'exchange' | 'reduce' | 'agree', number>>;
+  readonly exposed: Readonly<Record<ExposedPart, number>>;
   readonly communicate: number;
   readonly total: number;
   /** How long operations were under way, overlapped or not. */
@@ -68,10 +72,48 @@ export interface Schedule {
   readonly exchange: OperationCost;
   readonly expertParallel: number;
   readonly agreement: OperationCost;
+  /** How often a worker does all that in a step: for each of its replicas. */
+  readonly perWorker: number;
+  /** Of a step's share; nothing where all workers train one model. */
+  readonly synchronization: OperationCost | undefined;
 }
 
 /** @param imbalance rows of the busiest worker of a set of experts, against the mean */
 export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKind, imbalance = 1): Schedule {
+  const replicas = replicasPlan(config);
+  if (!replicas) return scheduleOfOne(config, cluster, kind, imbalance);
+  return {
+    ...scheduleOfOne(replicas.replica, cluster, kind, imbalance),
+    perWorker: replicas.perWorker,
+    synchronization: synchronizationCost(replicas, cluster, kind),
+  };
+}
+
+/** Differences are summed among the workers that own the same parts; the new weights go to the workers of each replica. */
+function synchronizationCost(
+  { replica, perWorker, counterparts, settings }: ReplicasPlan,
+  cluster: Cluster,
+  kind: TopologyKind,
+): OperationCost {
+  const { workers } = replica.parallel;
+  const bytes = stageBytes(replica).reduce((sum, { replicated, expert }) => sum + replicated + expert, 0);
+  const own = outerGradientBytes(settings, bytes / 4 / workers);
+  const gather = reduceScatterCost(cluster, membersOf(workers, 1, cluster), bytes, kind);
+  const costs = [
+    allReduceCost(cluster, membersOf(counterparts, workers, cluster), own, kind),
+    ...Array.from({ length: perWorker }, () => gather),
+  ];
+  const { seconds, bytesWithin, bytesBetween, messages } = together(costs);
+  const { everySteps } = settings;
+  return {
+    seconds: seconds / everySteps,
+    bytesWithin: bytesWithin / everySteps,
+    bytesBetween: bytesBetween / everySteps,
+    messages: messages / everySteps,
+  };
+}
+
+function scheduleOfOne(config: RunConfig, cluster: Cluster, kind: TopologyKind, imbalance: number): Schedule {
   const { model, batch, data, parallel } = config;
   const { workers, expertParallel } = parallel;
   const world = membersOf(workers, 1, cluster);
@@ -104,15 +146,41 @@ export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKi
     expertParallel,
     exchange: allToAllCost(cluster, experts, rowBytes),
     agreement: allReduceCost(cluster, world, agreementBytes(config), kind),
+    ...{ perWorker: 1, synchronization: undefined },
   };
 }
 
 /** A step in the midst of others like it: the parameters that its first grain waits for come from the update before. */
 export function stepTimes(schedule: Schedule, config: RunConfig, speed: Speed): StepTimes {
+  const { perWorker, synchronization } = schedule;
+  const one = stepTimesOfOne(schedule, config, speed);
+  if (!synchronization) return one;
+  const times = (value: number) => perWorker * value;
+  const { seconds } = synchronization;
+  return {
+    compute: times(one.compute),
+    optimizer: times(one.optimizer),
+    exposed: {
+      gather: times(one.exposed.gather),
+      exchange: times(one.exposed.exchange),
+      reduce: times(one.exposed.reduce),
+      agree: times(one.exposed.agree),
+      synchronize: seconds,
+    },
+    communicate: times(one.communicate) + seconds,
+    total: times(one.total) + seconds,
+    underway: times(one.underway) + seconds,
+    bytesWithin: times(one.bytesWithin) + synchronization.bytesWithin,
+    bytesBetween: times(one.bytesBetween) + synchronization.bytesBetween,
+    messages: times(one.messages) + synchronization.messages,
+  };
+}
+
+function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): StepTimes {
   const { stages, grains, tokensPerGrain, exchange, expertParallel, agreement } = schedule;
   const flops = flopsPerToken(config.model, config.data.sequenceLength);
   const grainSeconds = tokensPerGrain * (speed.secondsPerToken ?? flops / speed.flopsPerSecond);
-  const exposed = { gather: 0, exchange: 0, reduce: 0, agree: 0 };
+  const exposed = { gather: 0, exchange: 0, reduce: 0, agree: 0, synchronize: 0 };
   let [now, channel, underway] = [0, 0, 0];
   const launch = ({ seconds }: OperationCost) => {
     channel = Math.max(channel, now) + seconds;

@@ -6,6 +6,7 @@ import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
 import { oneHost } from './cluster.ts';
 import type { Device } from './devices.ts';
 import { heldElements, type MemoryPlan, planMemory, replicas } from './memory.ts';
+import { outerGradientBytes, replicasPlan } from './replicas.ts';
 import { type Speed, scheduleOf, stepTimes } from './schedule.ts';
 
 /** Bytes that one worker sends in a step; it receives as many. */
@@ -16,6 +17,8 @@ export interface TrafficPlan {
   readonly allGather: number;
   /** Rows to experts and back, in both passes; balanced experts are assumed. */
   readonly allToAll: number;
+  /** Of replicas that train apart, what brings them together, as far as it falls to a step. */
+  readonly synchronize?: number;
   readonly total: number;
 }
 
@@ -39,6 +42,27 @@ export interface Plan {
 }
 
 export function planTraffic(config: RunConfig): TrafficPlan {
+  const replicas = replicasPlan(config);
+  if (!replicas) return trafficOfOne(config);
+  const { replica, perWorker, counterparts, settings } = replicas;
+  const one = trafficOfOne(replica);
+  const held = heldElements(replica);
+  const { workers } = replica.parallel;
+  const elements = held.replicated + held.expert;
+  const differences =
+    (2 * outerGradientBytes(settings, elements / workers) * (counterparts - 1)) / counterparts;
+  const weights = (perWorker * 4 * elements * (workers - 1)) / workers;
+  const synchronize = (differences + weights) / settings.everySteps;
+  return {
+    reduceScatter: perWorker * one.reduceScatter,
+    allGather: perWorker * one.allGather,
+    allToAll: perWorker * one.allToAll,
+    synchronize,
+    total: perWorker * one.total + synchronize,
+  };
+}
+
+function trafficOfOne(config: RunConfig): TrafficPlan {
   const held = heldElements(config);
   const shared = replicas(config);
   const sent = (placement: keyof typeof held) =>
@@ -75,8 +99,9 @@ function muonOperationsOfWorker(config: RunConfig): number {
   return operations.reduce((sum, one) => sum + one, 0);
 }
 
-/** How fast a device takes a step of a run. */
-export function speedOf(config: RunConfig, device: Device): Speed {
+/** How fast a device takes a step of a run; where replicas train apart, of one of them. */
+export function speedOf(run: RunConfig, device: Device): Speed {
+  const config = replicasPlan(run)?.replica ?? run;
   const held = heldElements(config);
   const shared = replicas(config);
   const owned = held.replicated / shared.replicated + held.expert / shared.expert;

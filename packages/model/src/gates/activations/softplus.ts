@@ -5,6 +5,6 @@ import type { GateActivation } from './activation.ts';
 export const softplus: GateActivation<'softplus'> = {
   name: 'softplus',
   describe: 'ln(1 + e^x), unbounded above',
-  keptTensors: 2,
+  keptTensors: 1,
   apply: (logits) => tf.softplus(logits),
 };

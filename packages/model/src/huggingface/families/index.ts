@@ -6,6 +6,7 @@ import type { Family, FamilyLayout } from './family.ts';
 import { laguna } from './laguna.ts';
 import { lfm3 } from './lfm3.ts';
 import { museGlimmer } from './museGlimmer.ts';
+import { olmoHybrid } from './olmoHybrid.ts';
 import { qwen3Next } from './qwen3Next.ts';
 import { qwen35, qwen35Moe } from './qwen35.ts';
 import { step35 } from './step35.ts';
@@ -19,6 +20,7 @@ export const FAMILIES: readonly Family[] = [
   laguna,
   lfm3,
   museGlimmer,
+  olmoHybrid,
   step35,
 ];
 

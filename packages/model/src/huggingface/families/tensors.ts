@@ -84,7 +84,8 @@ function portionsOf(tensor: LogicalTensor, name: string, layer: LayerModel, name
       return [{ place, runs: inRows(headRowsOf(layer, layer.numKeyValueHeads)) }];
     case 'self_attn.q_norm.weight':
     case 'self_attn.k_norm.weight':
-      return [{ place, runs: inRows(headRowsOf(layer, 1)) }];
+      // Of each head, or of all of them together.
+      return [{ place, runs: inRows(headRowsOf(layer, tensor.size / layer.headDim)) }];
     default:
       return [{ place, runs: [{ name: tensor.name, begin: 0, size: tensor.size }] }];
   }

@@ -1,0 +1,182 @@
+/**
+ * A group over several hosts, whose sums and gatherings go in two phases: within each host, and between those ranks that have the
+ * same place on each. So a rank sends messages to as many others as there are hosts, beside its neighbours, and what leaves a host is
+ * one sum in place of each rank's part. The bits are those of a flat group, since the sums of hosts are subtrees of the sum of all.
+ *
+ * Each phase is a group of its own, whose operations all of its ranks launch in the order of the whole group's, whenever they are
+ * ready.
+ */
+
+import {
+  arrayOver,
+  type CollectiveArray,
+  consecutiveRanges,
+  dataTypeOf,
+  type ElementRange,
+} from './arrays.ts';
+import type { Exchange } from './exchange.ts';
+import { evenSlices, ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
+
+/** A group's ranks, host after host, equally many on each. */
+export interface HostGrid {
+  readonly hosts: number;
+  readonly perHost: number;
+}
+
+/** Less than this is sent at once to all: one hop is faster than three. */
+const LEAST_BYTES = 1 << 16;
+
+/** Scratch memory that is held ready, bytes. */
+const MOST_SPARE_BYTES = 256 << 20;
+
+/**
+ * How a group lies on its hosts, where it can be worked by hosts: consecutive ranks on each, equally many, a power of two.
+ * @param ranks of the group
+ * @param hosts for each, its ranks
+ */
+export function hostGrid(
+  ranks: readonly number[],
+  hosts: readonly (readonly number[])[],
+): HostGrid | undefined {
+  const hostOf = new Map(hosts.flatMap((members, host) => members.map((rank) => [rank, host] as const)));
+  const places = ranks.map((rank) => hostOf.get(rank));
+  const perHost = places.filter((host) => host === places[0]).length;
+  const isPowerOfTwo = (perHost & (perHost - 1)) === 0;
+  const count = ranks.length / perHost;
+  if (perHost < 2 || !isPowerOfTwo || count < 2 || !Number.isInteger(count)) return undefined;
+  const isGrid =
+    new Set(places).size === count &&
+    places.every((host, i) => host !== undefined && host === places[i - (i % perHost)]);
+  return isGrid ? { hosts: count, perHost } : undefined;
+}
+
+/** One way of one phase: operations are launched in the order in which they were asked for, each once it is ready. */
+class Phase {
+  readonly #group: ProcessGroup;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(group: ProcessGroup) {
+    this.#group = group;
+  }
+
+  run(ready: Promise<unknown>, launch: (group: ProcessGroup) => Promise<number>): Promise<number> {
+    // Wrapped, so that the next one waits for this one's launch, and not for its end.
+    const launched = this.#last.then(() => ready).then(() => ({ ended: launch(this.#group) }));
+    this.#last = launched.catch(() => {});
+    return launched.then(({ ended }) => ended);
+  }
+}
+
+export class HierarchicalGroup extends ProcessGroup {
+  readonly #grid: HostGrid;
+  readonly #host: number;
+  readonly #place: number;
+  readonly #sumsWithin: Phase;
+  readonly #sumsBetween: Phase;
+  readonly #gathersBetween: Phase;
+  readonly #gathersWithin: Phase;
+  readonly #spare: SharedArrayBuffer[] = [];
+
+  constructor(
+    exchange: Exchange,
+    ranks: readonly number[],
+    grid: HostGrid,
+    options: ProcessGroupOptions = {},
+  ) {
+    super(exchange, ranks, options);
+    this.#grid = grid;
+    const { perHost } = grid;
+    this.#host = Math.floor(this.rank / perHost);
+    this.#place = this.rank % perHost;
+    const neighbours = ranks.slice(this.#host * perHost, (this.#host + 1) * perHost);
+    const counterparts = ranks.filter((_, rank) => rank % perHost === this.#place);
+    const phase = (members: readonly number[], purpose: string) =>
+      new Phase(
+        new ProcessGroup(exchange, members, { ...options, purpose: `${ranks.join(',')} ${purpose}` }),
+      );
+    this.#sumsWithin = phase(neighbours, 'sums within');
+    this.#sumsBetween = phase(counterparts, 'sums between');
+    this.#gathersBetween = phase(counterparts, 'gathers between');
+    this.#gathersWithin = phase(neighbours, 'gathers within');
+  }
+
+  override allReduce(buffer: CollectiveArray): Promise<number> {
+    if (buffer.byteLength < LEAST_BYTES) return super.allReduce(buffer);
+    const ranges = evenSlices(buffer.length, this.size);
+    return this.#gather(buffer, ranges, this.#sum(buffer, ranges));
+  }
+
+  override reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
+    if (bytesIn(buffer, ranges) < LEAST_BYTES) return super.reduceScatter(buffer, ranges);
+    return this.#sum(buffer, ranges);
+  }
+
+  override allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
+    if (bytesIn(buffer, ranges) < LEAST_BYTES) return super.allGather(buffer, ranges);
+    return this.#gather(buffer, ranges, Promise.resolve(Number.NEGATIVE_INFINITY));
+  }
+
+  /** Each rank sums, within its host, what is to be of the ranks of its place on all hosts; these exchange the sums. */
+  async #sum(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
+    const column = this.#column(ranges);
+    const parts = consecutiveRanges(column.map(({ start, end }) => end - start));
+    const scratch = this.#take(buffer, parts.at(-1)!.end);
+    const within = this.#sumsWithin.run(Promise.resolve(), (group) =>
+      latest(
+        parts.map(({ start, end }, host) =>
+          group.reduceInto(buffer, this.#row(ranges, host), scratch.subarray(start, end)),
+        ),
+      ),
+    );
+    const begun = await latest([
+      within,
+      this.#sumsBetween.run(within, (group) => group.reduceScatter(scratch, parts)),
+    ]);
+    const own = parts[this.#host]!;
+    buffer.set(scratch.subarray(own.start, own.end), column[this.#host]!.start);
+    this.#spare.push(scratch.buffer as SharedArrayBuffer);
+    return begun;
+  }
+
+  /** Each rank gathers what those of its place on the other hosts have; neighbours exchange what they got. */
+  #gather(buffer: CollectiveArray, ranges: readonly ElementRange[], ready: Promise<number>): Promise<number> {
+    const between = this.#gathersBetween.run(ready, (group) => group.allGather(buffer, this.#column(ranges)));
+    const within = this.#gathersWithin.run(between, (group) =>
+      latest(
+        Array.from({ length: this.#grid.hosts }, (_, host) =>
+          group.allGather(buffer, this.#row(ranges, host)),
+        ),
+      ),
+    );
+    return latest([ready, between, within]);
+  }
+
+  /** Of the ranks that have this one's place, host by host. */
+  #column(ranges: readonly ElementRange[]): ElementRange[] {
+    return ranges.filter((_, rank) => rank % this.#grid.perHost === this.#place);
+  }
+
+  /** Of the ranks of a host. */
+  #row(ranges: readonly ElementRange[], host: number): ElementRange[] {
+    const { perHost } = this.#grid;
+    return ranges.slice(host * perHost, (host + 1) * perHost);
+  }
+
+  /** Scratch of the type of `like`. Operations of a run need the same sizes again and again. */
+  #take(like: CollectiveArray, length: number): CollectiveArray {
+    const byteLength = length * like.BYTES_PER_ELEMENT;
+    const fitting = this.#spare.findIndex((memory) => memory.byteLength === byteLength);
+    const held = this.#spare.reduce((sum, memory) => sum + memory.byteLength, 0);
+    if (fitting < 0 && held > MOST_SPARE_BYTES) this.#spare.length = 0;
+    const memory = fitting < 0 ? new SharedArrayBuffer(byteLength) : this.#spare.splice(fitting, 1)[0]!;
+    return arrayOver(dataTypeOf(like), memory, 0, length);
+  }
+}
+
+function bytesIn(buffer: CollectiveArray, ranges: readonly ElementRange[]): number {
+  return ranges.reduce((sum, { start, end }) => sum + end - start, 0) * buffer.BYTES_PER_ELEMENT;
+}
+
+async function latest(moments: readonly Promise<number>[]): Promise<number> {
+  return Math.max(...(await Promise.all(moments)));
+}

@@ -1,0 +1,191 @@
+/**
+ * Olmo-Hybrid (7B): layers of Gated DeltaNet with norms before them, and layers of full attention without a gate, whose norms stand
+ * behind them and are of all heads together.
+ */
+
+import { z } from 'zod';
+import { type LayerModel, layerModels } from '../../layers.ts';
+import { harmless, honoured, only } from '../keyRules.ts';
+import { runsOfRows } from '../rowMaps.ts';
+import type { Family } from './family.ts';
+import { describeLayers } from './kinds.ts';
+import {
+  firstFull,
+  gatedDeltaNet,
+  linearSettings,
+  linearType,
+  type MixedTensor,
+  writtenLinear,
+} from './linear.ts';
+import { CommonKeys, commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
+import { writtenCommon, writtenRope } from './written.ts';
+
+const Keys = CommonKeys.extend({
+  vocab_size: z.int().min(2).default(100352),
+  hidden_size: Size.default(3840),
+  intermediate_size: Size.default(11008),
+  num_hidden_layers: Size.default(32),
+  num_attention_heads: Size.default(30),
+  num_key_value_heads: Size.nullish(),
+  head_dim: Size.nullish(),
+  max_position_embeddings: Size.default(65536),
+  rms_norm_eps: z.number().positive().default(1e-6),
+  linear_num_key_heads: Size.nullish(),
+  linear_num_value_heads: Size.nullish(),
+  linear_key_head_dim: Size.nullish(),
+  linear_value_head_dim: Size.nullish(),
+  linear_conv_kernel_dim: z.int().min(2).default(4),
+  linear_allow_neg_eigval: z.boolean().default(true),
+});
+
+/** Of the class, whatever `rms_norm_eps` is. */
+const OUTPUT_NORM_EPS = 1e-5;
+
+function usualTypes(depth: number): string[] {
+  const types = Array.from({ length: depth }, (_, i) =>
+    i % 4 === 3 ? 'full_attention' : 'linear_attention',
+  );
+  if (!types.includes('full_attention')) types[depth - 1] = 'full_attention';
+  return types;
+}
+
+function linearMixer(keys: z.infer<typeof Keys>) {
+  const keyHeads = keys.linear_num_key_heads ?? keys.num_attention_heads;
+  const keyDim = keys.linear_key_head_dim ?? Math.floor((0.75 * keys.hidden_size) / keyHeads);
+  const mixer = gatedDeltaNet({
+    linear_num_key_heads: keyHeads,
+    linear_num_value_heads: keys.linear_num_value_heads ?? keys.num_attention_heads,
+    linear_key_head_dim: keyDim,
+    linear_value_head_dim: keys.linear_value_head_dim ?? 2 * keyDim,
+    linear_conv_kernel_dim: keys.linear_conv_kernel_dim,
+  });
+  return {
+    ...mixer,
+    ...(keys.linear_allow_neg_eigval && { allowNegativeEigenvalues: true }),
+    normEps: OUTPUT_NORM_EPS,
+    initialDecay: 'time-steps' as const,
+  };
+}
+
+const NAMES: Readonly<Record<string, string>> = {
+  'linear_attn.in_proj_z.weight': 'linear_attn.g_proj.weight',
+  'linear_attn.in_proj_b.weight': 'linear_attn.b_proj.weight',
+  'linear_attn.in_proj_a.weight': 'linear_attn.a_proj.weight',
+  'linear_attn.norm.weight': 'linear_attn.o_norm.weight',
+  'linear_attn.out_proj.weight': 'linear_attn.o_proj.weight',
+};
+
+/** Of linear layers; those of attention are called as ours. */
+const NORMS: Readonly<Record<string, string>> = {
+  'input_layernorm.weight': 'attention_layer_norm.weight',
+  'post_attention_layernorm.weight': 'feedforward_layer_norm.weight',
+};
+
+/** Queries, keys and values have projections and convolutions of their own. */
+function ownProjections(layer: LayerModel, prefix: string): MixedTensor[] {
+  const settings = linearSettings(layer);
+  if (!settings) return [];
+  const { keyHeads, valueHeads, keyDim, valueDim, taps } = settings;
+  const [keys, values] = [keyHeads * keyDim, valueHeads * valueDim];
+  const parts = [
+    ['q', 0, keys],
+    ['k', keys, keys],
+    ['v', 2 * keys, values],
+  ] as const;
+  const cut = (name: string, begin: number, count: number, columns: number) =>
+    runsOfRows(
+      `${prefix}linear_attn.${name}.weight`,
+      Array.from({ length: count }, (_, row) => begin + row),
+      columns,
+    );
+  return parts.flatMap(([part, begin, count]) => [
+    {
+      name: `linear_attn.${part}_proj.weight`,
+      shape: [count, layer.hiddenSize],
+      runs: cut('in_proj_qkv', begin, count, layer.hiddenSize),
+    },
+    {
+      name: `linear_attn.${part}_conv1d.weight`,
+      shape: [count, 1, taps],
+      runs: cut('conv1d', begin, count, taps),
+    },
+  ]);
+}
+
+const INITIAL = harmless('says what training begins with');
+
+export const olmoHybrid: Family = {
+  layout: 'olmo-hybrid',
+  modelTypes: ['olmo_hybrid'],
+  wrapperTypes: [],
+  architectures: ['OlmoHybridForCausalLM'],
+  keys: {
+    intermediate_size: honoured('intermediateSize'),
+    layer_types: honoured('layers'),
+    rope_parameters: honoured('the rotary embedding; without it there is none'),
+    linear_num_key_heads: honoured('mixer.keyHeads'),
+    linear_num_value_heads: honoured('mixer.valueHeads'),
+    linear_key_head_dim: honoured('mixer.keyDim'),
+    linear_value_head_dim: honoured('mixer.valueDim'),
+    linear_conv_kernel_dim: honoured('mixer.taps'),
+    linear_allow_neg_eigval: honoured('mixer.allowNegativeEigenvalues'),
+    linear_a_log_min: INITIAL,
+    linear_a_log_max: INITIAL,
+    linear_dt_min: INITIAL,
+    linear_dt_max: INITIAL,
+    linear_dt_init_floor: INITIAL,
+    attention_bias: only([false], 'biases of the projections'),
+  },
+  read(config, reading) {
+    const keys = parseKeys(config, Keys, reading.source);
+    const { num_hidden_layers: depth, hidden_size: hidden, num_attention_heads: heads } = keys;
+    const headDim = keys.head_dim ?? Math.floor(hidden / heads);
+    const types = layerTypes(
+      keys.layer_types ?? usualTypes(depth),
+      ['full_attention', 'linear_attention'],
+      depth,
+      reading,
+    );
+    const options = { maxLength: keys.max_position_embeddings, headDim, defaultTheta: 10000 };
+    const hasRope = keys.rope_parameters != null || keys.rope_theta != null;
+    const rope = hasRope ? commonRope(keys, reading, options) : { positions: 'none' as const };
+    const mixer = linearMixer(keys);
+    const kinds = types.map((type) =>
+      type === 'linear_attention'
+        ? { name: 'linear', kind: { ...rope, mixer } }
+        : { name: 'full', kind: { ...rope, normPlacement: 'after' as const } },
+    );
+    return {
+      maxLength: keys.max_position_embeddings,
+      model: {
+        ...commonModel({ ...keys, head_dim: headDim }),
+        intermediateSize: keys.intermediate_size,
+        rmsNormEps: keys.rms_norm_eps,
+        qkNorm: 'all-heads',
+        gates: [],
+        ...describeLayers(kinds),
+      },
+    };
+  },
+  write(model) {
+    const layers = layerModels(model);
+    const [settings] = layers.flatMap((layer) => linearSettings(layer) ?? []);
+    const full = firstFull(layers);
+    return {
+      ...writtenCommon(model),
+      hidden_act: 'silu',
+      rms_norm_eps: model.rmsNormEps,
+      rope_parameters: full.positions === 'none' ? null : writtenRope(full),
+      layer_types: layers.map(linearType),
+      intermediate_size: model.intermediateSize,
+      ...writtenLinear(layers),
+      linear_allow_neg_eigval: settings?.allowNegativeEigenvalues ?? false,
+    };
+  },
+  names: () => ({
+    gate: 'behind-queries',
+    ofLayer: (name, layer) => (linearSettings(layer) ? (NORMS[name] ?? NAMES[name] ?? name) : name),
+    mixed: ownProjections,
+    prefixes: ['model.'],
+  }),
+};
