@@ -40,6 +40,7 @@ test('commands and flags are those that the design lists', (t) => {
     'ps <run> --hosts --ssh-command --token',
     'watch <runs> --port --host --token-file --once --tui',
     'tensorboard <run> --out',
+    'mlflow <run> --url --experiment --follow',
     'export-metrics <run> --csv --parquet',
     'stop <run> --hosts --ssh-command --token',
     'generate <source> --prompt --max-tokens --temperature --seed',

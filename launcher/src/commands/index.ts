@@ -26,6 +26,7 @@ import { inspectCommand } from './inspect.ts';
 import { keyCommand } from './key.ts';
 import { launchCommand } from './launch.ts';
 import { logitsCommand } from './logits.ts';
+import { mlflowCommand } from './mlflow.ts';
 import { planCommand } from './plan.ts';
 import { psCommand } from './ps.ts';
 import { replayCommand } from './replay.ts';
@@ -47,6 +48,7 @@ export const COMMANDS: readonly Command[] = [
   psCommand,
   watchCommand,
   tensorboardCommand,
+  mlflowCommand,
   exportMetricsCommand,
   stopCommand,
   generateCommand,

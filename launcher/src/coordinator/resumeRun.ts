@@ -22,7 +22,7 @@ import { newRunId, runId, runToken } from '../run/runToken.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
-import { type BesideOptions, watchBeside } from '../watch/beside.ts';
+import { type BesideOptions, startBeside } from '../watch/beside.ts';
 import { findCorpora } from './corpora.ts';
 import { leftAgents, takeLeftCopies } from './leftCopies.ts';
 import { aloneLines, checkMachine } from './machine.ts';
@@ -64,12 +64,9 @@ export async function resumeRun(
   const run = existingRun(options.run);
   refuseVainAllow(options.allow ?? []);
   const lock = await acquireRunLock(run.lock, log);
-  let closePage = () => {};
   try {
-    closePage = await watchBeside(run.path, options, log);
     return await resumeLocked(run, lock, options, log, fleet);
   } finally {
-    closePage();
     lock.release();
   }
 }
@@ -158,6 +155,7 @@ async function resumeLocked(
       const isSameRun = !changes.some(({ allowed }) => allowed);
       return from && isSameRun ? withDecisions(from, rollbacksOf(past)) : from;
     };
+    const closeBeside = await startBeside(run.path, options, config, log);
     const outcome = await runSession({
       ...facts,
       tokenizer,
@@ -168,7 +166,7 @@ async function resumeLocked(
       fleet,
       lock,
       id,
-    });
+    }).finally(closeBeside);
     return await concludeRun(facts, outcome);
   } finally {
     journal.close();

@@ -13,7 +13,7 @@ import { newRunId } from '../run/runToken.ts';
 import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { validateConfig, validateVocabulary } from '../run/validate.ts';
-import { type BesideOptions, watchBeside } from '../watch/beside.ts';
+import { type BesideOptions, startBeside } from '../watch/beside.ts';
 import { prepareCorpora } from './corpora.ts';
 import { aloneLines, checkMachine } from './machine.ts';
 import { openNotifier } from './notifier.ts';
@@ -76,7 +76,7 @@ export async function startRun(
         tokenizer,
       });
       if (from) initialWeightsLines(from).forEach(log);
-      closePage = await watchBeside(run.path, options, log);
+      closePage = await startBeside(run.path, options, config, log);
       const outcome = await runSession({
         run,
         config,

@@ -1,8 +1,9 @@
-/** The live page of a run that this process coordinates, in a process of its own that ends with this one. */
+/** What runs beside a run that this process coordinates, in processes of their own that end with this one. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setPriority } from 'node:os';
 import { createInterface } from 'node:readline';
+import type { RunConfig } from '@sluice/train';
 import { PROGRAM } from '../program.ts';
 import { followingParent } from '../signals/parentWatch.ts';
 
@@ -17,29 +18,43 @@ export interface BesideOptions {
 }
 
 /**
- * Starts the page, if it was asked for. That it cannot be started keeps nobody from training.
- * @returns ends it
+ * Starts the page, if it was asked for, and what tells an MLflow server of the run, where the configuration has one. That one of
+ * them cannot be started keeps nobody from training.
+ * @returns ends them
  */
-export async function watchBeside(
+export async function startBeside(
   runPath: string,
   { watch = false, watchPort }: BesideOptions,
+  { observe }: Pick<RunConfig, 'observe'>,
   log: (line: string) => void,
 ): Promise<() => void> {
-  if (!watch) return () => {};
   const port = watchPort === undefined ? [] : ['--port', String(watchPort)];
-  const child = spawn(process.execPath, [PROGRAM, 'watch', runPath, ...port], {
+  const { url, experiment } = observe?.mlflow ?? {};
+  const told = [...(url ? ['--url', url] : []), ...(experiment ? ['--experiment', experiment] : [])];
+  const wanted = [
+    ...(watch ? [['watch', runPath, ...port]] : []),
+    ...(observe?.mlflow ? [['mlflow', runPath, '--follow', ...told]] : []),
+  ];
+  const children = await Promise.all(wanted.map((words) => startOne(words, log)));
+  return () => {
+    for (const child of children) child.kill('SIGTERM');
+  };
+}
+
+async function startOne(words: readonly string[], log: (line: string) => void): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [PROGRAM, ...words], {
     env: followingParent(),
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  child.on('error', (error) => log(`the page could not be started: ${error.message}`));
-  const line = await firstLine(child);
-  log(line ?? 'the page could not be started');
+  const what = words[0] === 'watch' ? 'the page' : 'telling MLflow';
+  child.on('error', (error) => log(`${what} could not be started: ${error.message}`));
+  log((await firstLine(child)) ?? `${what} could not be started`);
   try {
     if (child.pid !== undefined) setPriority(child.pid, NICENESS);
   } catch {
     // It has ended, or may not be told so.
   }
-  return () => child.kill('SIGTERM');
+  return child;
 }
 
 function firstLine(child: ChildProcess): Promise<string | undefined> {

@@ -294,6 +294,11 @@ export const ERROR_TABLE = {
     summary: 'Two machines want to join a run under one name.',
     advice: 'Give each its own name by `--node`.',
   },
+  SLUICE_E_SERVER_UNREACHABLE: {
+    summary: 'A server that a run is told to cannot be reached, or does not take what it is told.',
+    advice:
+      'The message says which, and what it answered. Nothing is lost: what was not sent is in the run’s logs, and is sent the next time.',
+  },
   SLUICE_E_ADDRESS_UNREACHABLE: {
     summary: 'A host would be known to others by an address at which they cannot reach it.',
     advice: 'Say by which number others reach it: `--advertise ADDRESS`, or `address=` in the file of hosts.',

@@ -26,6 +26,8 @@ export {
 export * from './format.ts';
 export * from './metricsLog.ts';
 export { type MetricsTable, readMetricsTable } from './metricsTable.ts';
+export { type MlflowAccess, MlflowClient, type MlflowStatus } from './mlflow/client.ts';
+export { MlflowSender } from './mlflow/sender.ts';
 export * from './notify/messenger.ts';
 export * from './notify/templates.ts';
 export * from './progress/clock.ts';

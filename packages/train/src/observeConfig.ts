@@ -67,6 +67,16 @@ export const ObserveConfig = z
       .string()
       .default('127.0.0.1')
       .describe('Address to serve them at; 0.0.0.0 for a Prometheus on another machine.'),
+    mlflow: z
+      .strictObject({
+        url: z
+          .string()
+          .optional()
+          .describe('Address of the server; that of MLFLOW_TRACKING_URI when left out.'),
+        experiment: z.string().min(1).default('sluice').describe('Experiment that the run is told to.'),
+      })
+      .optional()
+      .describe('An MLflow server that the run is told to, by a process beside it.'),
     notify: z.array(NotifyConfig).optional().describe('Who is told when something happens.'),
   })
   .describe('To whom the run is told beside its own logs; changes no bit of it.');

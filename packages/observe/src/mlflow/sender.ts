@@ -1,0 +1,166 @@
+/**
+ * Tells an MLflow server of a run, from the run's own logs: what could not be sent stays there, and is sent the next time. What was sent
+ * is in `mlflow.json`.
+ */
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeFileAtomic } from '@sluice/core';
+import { z } from 'zod';
+import { DIAGNOSTICS_FILE, type DiagnosticsRecord, parseDiagnostics } from '../diagnosticsLog.ts';
+import { METRICS_FILE, parseRecord } from '../metricsLog.ts';
+import type { StepRecord } from '../record.ts';
+import { measuredScalars, type Scalars, stepScalars } from '../scalars.ts';
+import { hyperparametersOf } from '../tensorboard/sink.ts';
+import { LinesFollower } from '../watch/linesFollower.ts';
+import { type MlflowAccess, MlflowClient, type MlflowMetric, type MlflowStatus } from './client.ts';
+
+const STATE_FILE = 'mlflow.json';
+
+const SentState = z.object({
+  /** Of the server, so that another one gets the whole run. */
+  url: z.string(),
+  runId: z.string(),
+  /** Last step whose metrics were sent, and last one whose measurements were. */
+  step: z.int(),
+  measuredStep: z.int(),
+});
+
+type SentState = z.infer<typeof SentState>;
+
+/** Steps that go into one sending. */
+const STEPS_AT_ONCE = 500;
+
+export interface MlflowRun {
+  /** Its directory. */
+  readonly path: string;
+  readonly name: string;
+  readonly experiment: string;
+  /** The resolved configuration. */
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+export class MlflowSender {
+  readonly #run: MlflowRun;
+  readonly #url: string;
+  readonly #client: MlflowClient;
+  readonly #metrics: LinesFollower<StepRecord>;
+  readonly #diagnostics: LinesFollower<DiagnosticsRecord>;
+  /** Steps of the lines that were read, and records that wait to be sent. */
+  readonly #read: number[] = [];
+  readonly #readMeasured: number[] = [];
+  #steps: StepRecord[] = [];
+  #measured: DiagnosticsRecord[] = [];
+  #state: SentState | undefined;
+
+  constructor(run: MlflowRun, access: MlflowAccess) {
+    this.#run = run;
+    this.#url = access.url;
+    this.#client = new MlflowClient(access);
+    this.#state = readState(run.path, access.url);
+    this.#metrics = new LinesFollower(join(run.path, METRICS_FILE), {
+      parse: parseRecord,
+      take: (record) => {
+        this.#read.push(record.step);
+        this.#steps.push(record);
+      },
+      cut: (count) => {
+        const last = cutTo(this.#read, count);
+        this.#steps = this.#steps.filter(({ step }) => step <= last);
+        if (this.#state) this.#state = { ...this.#state, step: Math.min(this.#state.step, last) };
+      },
+    });
+    this.#diagnostics = new LinesFollower(join(run.path, DIAGNOSTICS_FILE), {
+      parse: parseDiagnostics,
+      take: (record) => {
+        this.#readMeasured.push(record.step);
+        this.#measured.push(record);
+      },
+      cut: (count) => {
+        const last = cutTo(this.#readMeasured, count);
+        this.#measured = this.#measured.filter(({ step }) => step <= last);
+        if (this.#state) {
+          this.#state = { ...this.#state, measuredStep: Math.min(this.#state.measuredStep, last) };
+        }
+      },
+    });
+  }
+
+  /**
+   * Sends what is new. MLflow forgets nothing: steps that a run takes again are told again.
+   * @returns how many steps that were
+   * @throws SLUICE_E_SERVER_UNREACHABLE; what was not sent is sent the next time
+   */
+  async send(): Promise<number> {
+    await this.#metrics.read();
+    await this.#diagnostics.read();
+    const { runId } = this.#state ?? (await this.#begin());
+    let sent = 0;
+    while (this.#steps.length > 0) {
+      const batch = this.#steps.slice(0, STEPS_AT_ONCE);
+      const isNew = batch.filter(({ step }) => step > this.#state!.step);
+      await this.#client.logMetrics(
+        runId,
+        isNew.flatMap((one) => metricsOf(one.step, one.time, stepScalars(one))),
+      );
+      sent += isNew.length;
+      await this.#remember({ step: isNew.at(-1)?.step ?? this.#state!.step });
+      this.#steps.splice(0, batch.length);
+    }
+    const isNew = this.#measured.filter(({ step }) => step > this.#state!.measuredStep);
+    await this.#client.logMetrics(
+      runId,
+      isNew.flatMap((one) => metricsOf(one.step, '', measuredScalars(one))),
+    );
+    if (isNew.length > 0) await this.#remember({ measuredStep: isNew.at(-1)!.step });
+    this.#measured = [];
+    return sent;
+  }
+
+  /** How the run ended. @throws SLUICE_E_SERVER_UNREACHABLE */
+  async end(status: MlflowStatus): Promise<void> {
+    if (this.#state)
+      await this.#client.update(this.#state.runId, status, status === 'RUNNING' ? undefined : now());
+  }
+
+  async #begin(): Promise<SentState> {
+    const { name, experiment, config } = this.#run;
+    const started = Date.parse(this.#steps[0]?.time ?? '') || now();
+    const runId = await this.#client.createRun(await this.#client.experiment(experiment), name, started);
+    const state = { url: this.#url, runId, step: 0, measuredStep: 0 };
+    this.#state = state;
+    await this.#client.logParameters(runId, hyperparametersOf(config));
+    await this.#remember({});
+    return state;
+  }
+
+  async #remember(changes: Partial<SentState>): Promise<void> {
+    this.#state = { ...this.#state!, ...changes };
+    await writeFileAtomic(join(this.#run.path, STATE_FILE), `${JSON.stringify(this.#state)}\n`);
+  }
+}
+
+/** @returns the last step that is left; 0 where none is */
+function cutTo(steps: number[], count: number): number {
+  steps.length = count;
+  return steps.at(-1) ?? 0;
+}
+
+function metricsOf(step: number, time: string, scalars: Scalars): MlflowMetric[] {
+  const timestamp = Date.parse(time) || now();
+  return Object.entries(scalars).map(([key, value]) => ({ key, value, timestamp, step }));
+}
+
+/** ms since 1970. */
+function now(): number {
+  return Math.round(performance.timeOrigin + performance.now());
+}
+
+function readState(runPath: string, url: string): SentState | undefined {
+  try {
+    const state = SentState.parse(JSON.parse(readFileSync(join(runPath, STATE_FILE), 'utf8')));
+    return state.url === url ? state : undefined;
+  } catch {
+    return undefined;
+  }
+}
