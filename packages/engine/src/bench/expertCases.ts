@@ -33,7 +33,8 @@ function experts(isBackward: boolean): Work {
   ];
   const start = filled(ROWS * 2 * UNITS);
   const [preactivations, hidden] = [start.slice(), filled(ROWS * UNITS)];
-  const sizes = [ROWS, CHANNELS, UNITS, EXPERTS, ...segments()];
+  const limit = 0;
+  const sizes = [ROWS, CHANNELS, UNITS, EXPERTS, ...segments(), limit];
   const flops = 6 * ROWS * CHANNELS * UNITS;
   if (!isBackward) {
     return {

@@ -8,7 +8,8 @@ function feedForward(rows: number, channels: number, units: number, isBackward: 
   const [gateUp, down] = [filled(2 * units * channels, 0.1), filled(units * channels, 0.1)];
   const start = filled(rows * 2 * units);
   const [preactivations, hidden] = [start.slice(), filled(rows * units)];
-  const sizes = [rows, channels, units];
+  const limit = 0;
+  const sizes = [rows, channels, units, limit];
   const flops = 6 * rows * channels * units;
   if (!isBackward) {
     return {
