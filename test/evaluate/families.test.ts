@@ -3,15 +3,16 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SafetensorsFile } from '@sluice/checkpoint';
-import { exportHuggingFace, HuggingFaceDirectory, importHuggingFace } from '@sluice/checkpoint/huggingface';
+import { exportHuggingFace, importHuggingFace } from '@sluice/checkpoint/huggingface';
 import { sha256 } from '@sluice/core';
-import { computeGradients, Parameter } from '@sluice/engine';
-import { Decoder, huggingFaceTensors, KeyValueCache, modelParameters, modelTensors } from '@sluice/model';
+import { computeGradients } from '@sluice/engine';
+import { huggingFaceTensors, KeyValueCache, modelTensors } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
 import { expectedOf, FAMILY_CASES, fixture } from '../fixtures/huggingface/fixtures.ts';
 import { relativeError } from '../support/relativeError.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
+import { trainable } from './support/trainable.ts';
 
 type Case = (typeof FAMILY_CASES)[number];
 
@@ -28,41 +29,12 @@ const TOLERANCES: Partial<Record<Case, { logits: number; gradients: number }>> =
 };
 const USUAL = { logits: 5e-6, gradients: 2e-5 };
 
-async function opened(name: Case) {
-  const directory = await HuggingFaceDirectory.open(fixture(name));
-  const { model, layout } = directory;
-  const parameters = new Map<string, Parameter>();
-  const gradients = new Map<string, Float32Array>();
-  for (const spec of modelParameters(model)) {
-    const values = new Float32Array(spec.size);
-    const gradient = new Float32Array(spec.size);
-    for (const { name: tensor, offset, size } of spec.tensors) {
-      await directory.read(tensor, values.subarray(offset, offset + size));
-      gradients.set(tensor, gradient.subarray(offset, offset + size));
-    }
-    const parameter = new Parameter(spec.name, spec.shape, values);
-    let accumulate = false;
-    parameter.sink = () => {
-      const target = { values: gradient, accumulate };
-      accumulate = true;
-      return target;
-    };
-    parameters.set(spec.name, parameter);
-  }
-  await directory.close();
-  // The balance loss of `transformers` is another one; the fixtures are of the cross-entropy alone.
-  const config = model.experts
-    ? { ...model, experts: { ...model.experts, balanceCoefficient: 0, zCoefficient: 0 } }
-    : model;
-  return { decoder: new Decoder(config, parameters), gradients, model, layout };
-}
-
 /** Gradients of logical tensors as the files have them. */
 function asStored({
   gradients,
   model,
   layout,
-}: Awaited<ReturnType<typeof opened>>): Map<string, Float32Array> {
+}: Awaited<ReturnType<typeof trainable>>): Map<string, Float32Array> {
   return new Map(
     huggingFaceTensors(model, layout).map(({ name, runs }) => {
       const parts = runs.map(({ name: tensor, begin, size }) =>
@@ -83,7 +55,7 @@ async function compareGradients(t: ExecutionContext, backend: string, name: Case
   const { gradients: tolerance } = TOLERANCES[name] ?? USUAL;
   const expected = await expectedOf(name);
   tf.setBackend(backend);
-  const family = await opened(name);
+  const family = await trainable(name);
   const inputs = expected.ids.slice(0, -1);
   const targets = expected.ids.slice(1);
   const loss = computeGradients(() =>
@@ -108,7 +80,7 @@ for (const name of FAMILY_CASES) {
     const { logits: tolerance } = TOLERANCES[name] ?? USUAL;
     const { ids, logits: expected } = await expectedOf(name);
     tf.setBackend('native');
-    const { decoder, model } = await opened(name);
+    const { decoder, model } = await trainable(name);
     const inputs = ids.slice(0, -1);
     const logits = tf.tidy(() => decoder.logits({ inputs, sequences: 1 }).dataSync<'float32'>().slice());
     const whole = relativeError(logits, expected);

@@ -1,13 +1,10 @@
-/** Holds the whole model against PyTorch: `transformers`, and for the gated layout the paper's released code. */
-
-import { HuggingFaceDirectory } from '@sluice/checkpoint/huggingface';
-import { computeGradients, Parameter } from '@sluice/engine';
+import { computeGradients } from '@sluice/engine';
 import { loadForInference } from '@sluice/evaluate';
-import { Decoder, modelParameters } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test, { type ExecutionContext } from 'ava';
 import { CASES, type Case, type Expected, expectedOf, fixture } from '../fixtures/huggingface/fixtures.ts';
 import { relativeError } from '../support/relativeError.ts';
+import { trainable } from './support/trainable.ts';
 
 /** What f32 sums in another order may differ by. The differences seen are ten to a hundred times smaller. */
 const TOLERANCE = 1e-5;
@@ -23,36 +20,6 @@ function nextTokens({ shape: [rows, length], ids }: Expected) {
     return tokens;
   };
   return { inputs: cut(0), targets: cut(1), sequences: rows };
-}
-
-/** The model with places for the gradients of its logical tensors. */
-async function trainable(name: Case) {
-  const directory = await HuggingFaceDirectory.open(fixture(name));
-  const parameters = new Map<string, Parameter>();
-  const gradients = new Map<string, Float32Array>();
-  for (const spec of modelParameters(directory.model)) {
-    const values = new Float32Array(spec.size);
-    const gradient = new Float32Array(spec.size);
-    for (const { name: tensor, offset, size } of spec.tensors) {
-      await directory.read(tensor, values.subarray(offset, offset + size));
-      gradients.set(tensor, gradient.subarray(offset, offset + size));
-    }
-    const parameter = new Parameter(spec.name, spec.shape, values);
-    let accumulate = false;
-    parameter.sink = () => {
-      const target = { values: gradient, accumulate };
-      accumulate = true;
-      return target;
-    };
-    parameters.set(spec.name, parameter);
-  }
-  await directory.close();
-  const { model } = directory;
-  // The balance loss of `transformers` is another one; the fixtures are of the cross-entropy alone.
-  const config = model.experts
-    ? { ...model, experts: { ...model.experts, balanceCoefficient: 0, zCoefficient: 0 } }
-    : model;
-  return { decoder: new Decoder(config, parameters), gradients };
 }
 
 async function compareGradients(t: ExecutionContext, backend: string, name: Case): Promise<void> {

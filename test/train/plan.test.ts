@@ -5,6 +5,7 @@ import { StagedSave } from '../../packages/train/src/stagedSave.ts';
 import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
 import { trainerPieces } from '../../packages/train/src/trainerState.ts';
+import { testDevice } from './support/device.ts';
 
 function configOf(
   model: object,
@@ -185,21 +186,7 @@ for (const [name, shape] of Object.entries(SHAPES)) {
 }
 
 const experts = { experts: { count: 8, topK: 2, intermediateSize: 48 } };
-const DEVICE = {
-  name: 'test',
-  memoryBytes: 1e9,
-  flopsPerSecond: 1e12,
-  efficiency: 0.5,
-  memoryBytesPerSecond: 1e11,
-  linkBytesPerSecond: 1e9,
-  stagingBytesPerSecond: 1e9,
-  cluster: {
-    devicesPerHost: 1,
-    within: { latencySeconds: 0, messageSeconds: 0 },
-    between: { bytesPerSecond: 1e9, latencySeconds: 0, messageSeconds: 0 },
-  },
-  source: 'made up',
-};
+const DEVICE = testDevice(1);
 
 test('a checkpoint that training waits for needs no memory; states to go back to need two', (t) => {
   const [beside, waiting, back] = [{}, { asynchronous: false }, {}].map((checkpoint, i) =>

@@ -1,12 +1,13 @@
-import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { ControlServer } from '@sluice/collectives';
 import type { RecheckResult } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
 import { blame, type Differences, handOn } from '../../packages/train/src/recheck.ts';
 import type { Topology } from '../../packages/train/src/topology.ts';
 import type { Flip } from './recheckWorker.ts';
 import { counting, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
+import { startWorkers } from './support/workers.ts';
+
+const entry = fileURLToPath(new URL('./recheckWorker.ts', import.meta.url));
 
 /** Pseudo-random numbers in [0, 1), the same in every run. */
 function numbers(seed: number): () => number {
@@ -23,21 +24,8 @@ interface Taken extends Partial<RecheckResult> {
 }
 
 /** Real processes that take steps together. */
-async function startWorkers(t: ExecutionContext, worldSize: number, expertParallel: number) {
-  const server = await ControlServer.listen({ worldSize, transport: 'ipc' });
-  const entry = fileURLToPath(new URL('./recheckWorker.ts', import.meta.url));
-  const workers = Array.from({ length: worldSize }, (_, rank) => {
-    const worker = spawn(process.execPath, ['--import', 'tsx', entry], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
-    worker.send(server.invitation(rank));
-    return worker;
-  });
-  t.teardown(async () => {
-    for (const worker of workers) worker.kill('SIGKILL');
-    await server.close();
-  });
-  await server.ready();
+async function startTaking(t: ExecutionContext, worldSize: number, expertParallel: number) {
+  const server = await startWorkers(t, entry, worldSize);
   await server.callAll('begin', { expertParallel });
   return async (flip?: Flip): Promise<Taken> => {
     const answers = await server.callAll<Taken>('take', { ...(flip && { flip }) });
@@ -54,7 +42,7 @@ for (const [world, expertParallel] of [
   test.serial(
     `of ${world} workers, ${expertParallel} to a set of experts, the one that flips a bit is named`,
     async (t) => {
-      const take = await startWorkers(t, world, expertParallel);
+      const take = await startTaking(t, world, expertParallel);
       const random = numbers(world + expertParallel);
       for (let i = 0; i < 34; i++) {
         const flip = {
@@ -81,8 +69,8 @@ for (const [world, expertParallel] of [
 test.serial(
   'the step goes on with the numbers of those that agree, so that it ends in the same bits',
   async (t) => {
-    const take = await startWorkers(t, 2, 2);
-    const other = await startWorkers(t, 2, 2);
+    const take = await startTaking(t, 2, 2);
+    const other = await startTaking(t, 2, 2);
     for (let i = 0; i < 6; i++) {
       const flip = { rank: i % 2, place: 0.31 * (i % 3), bit: 30, space: 0, passes: 1 };
       const wrong = await take(i % 2 === 0 ? flip : undefined);
@@ -95,7 +83,7 @@ test.serial(
 );
 
 test.serial('a worker that is wrong every time is found by four, and no number is trusted', async (t) => {
-  const take = await startWorkers(t, 4, 1);
+  const take = await startTaking(t, 4, 1);
   for (let i = 0; i < 8; i++) {
     const flip = { rank: i % 4, place: 0.1 * i, bit: 25, space: 0, passes: 3 };
     const { identical, suspects } = await take(flip);

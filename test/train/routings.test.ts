@@ -1,13 +1,14 @@
 /** Experts among real processes, however uneven the routing is: some get no token, or one gets them all. */
 
-import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type HashedPiece, hashPiece, hashTensors } from '@sluice/checkpoint';
-import { ControlServer } from '@sluice/collectives';
 import { savedTensors } from '@sluice/train';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { type Routing, routedRun, sendTo } from './support/routedRun.ts';
 import { tinyTrainer } from './support/tinyTrainer.ts';
+import { startWorkers } from './support/workers.ts';
+
+const entry = fileURLToPath(new URL('./routingWorker.ts', import.meta.url));
 
 interface Trained {
   readonly losses: readonly number[];
@@ -36,31 +37,12 @@ async function alone(shunned: Routing): Promise<Trained> {
   };
 }
 
-async function startWorkers(t: ExecutionContext, worldSize: number, transport: 'ipc' | 'tcp') {
-  const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
-  const server = await ControlServer.listen({ worldSize, transport, ...endpoint });
-  const entry = fileURLToPath(new URL('./routingWorker.ts', import.meta.url));
-  const workers = Array.from({ length: worldSize }, (_, rank) => {
-    const worker = spawn(process.execPath, ['--import', 'tsx', entry], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
-    worker.send(server.invitation(rank));
-    return worker;
-  });
-  t.teardown(async () => {
-    for (const worker of workers) worker.kill('SIGKILL');
-    await server.close();
-  });
-  await server.ready();
-  return server;
-}
-
 for (const [world, expertParallels, transport] of [
   [4, [4, 2, 1], 'ipc'],
   [2, [2], 'tcp'],
 ] as const)
   test.serial(`${world} processes over ${transport}: no routing changes a bit`, async (t) => {
-    const server = await startWorkers(t, world, transport);
+    const server = await startWorkers(t, entry, world, transport);
     for (const { name, shunned, busy } of ROUTINGS) {
       const expected = await alone(shunned);
       for (const layer of expected.loads) {

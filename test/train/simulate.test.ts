@@ -16,6 +16,7 @@ import {
   youngInterval,
 } from '@sluice/train';
 import test from 'ava';
+import { testDevice } from './support/device.ts';
 
 function configOf(workers: number, expertParallel = 1): RunConfig {
   return RunConfig.parse({
@@ -38,21 +39,7 @@ function configOf(workers: number, expertParallel = 1): RunConfig {
   });
 }
 
-const DEVICE = {
-  name: 'test',
-  memoryBytes: 1e9,
-  flopsPerSecond: 1e12,
-  efficiency: 0.5,
-  memoryBytesPerSecond: 1e11,
-  linkBytesPerSecond: 1e9,
-  stagingBytesPerSecond: 1e9,
-  cluster: {
-    devicesPerHost: 8,
-    within: { latencySeconds: 0, messageSeconds: 0 },
-    between: { bytesPerSecond: 1e9, latencySeconds: 0, messageSeconds: 0 },
-  },
-  source: 'made up',
-};
+const DEVICE = testDevice(8);
 
 const cluster = (between: Partial<Cluster['between']> = {}, devicesPerHost = 8): Cluster => ({
   devicesPerHost,

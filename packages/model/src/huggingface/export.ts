@@ -6,6 +6,7 @@ import { interleavedGate } from '../gates/gate.ts';
 import { layerModels } from '../layers.ts';
 import { activeMixer } from '../mixers/index.ts';
 import { FAMILIES, familyOf } from './families/index.ts';
+import { writtenCommon } from './families/written.ts';
 import { importModelConfig } from './import.ts';
 import type { HuggingFaceLayout, PlainLayout } from './layouts.ts';
 import { exportRopeScaling } from './rope.ts';
@@ -72,21 +73,12 @@ export function exportModelConfig(model: ModelConfig, options: ExportOptions): R
   if (reasons.length > 0) throw unsupported(layout, reasons);
   const config = {
     ...CLASSES[layout as PlainLayout],
-    vocab_size: model.vocabularySize,
-    hidden_size: model.hiddenSize,
-    num_hidden_layers: model.numLayers,
-    num_attention_heads: model.numAttentionHeads,
-    num_key_value_heads: model.numKeyValueHeads,
-    head_dim: model.headDim,
+    ...writtenCommon(model),
     hidden_act: 'silu',
     max_position_embeddings: maxLength,
-    initializer_range: model.initializerRange,
     rms_norm_eps: model.rmsNormEps,
     rope_theta: model.ropeTheta,
     rope_scaling: exportRopeScaling(model.ropeScaling),
-    tie_word_embeddings: model.tieWordEmbeddings,
-    attention_bias: false,
-    attention_dropout: 0,
     use_sliding_window: false,
     torch_dtype: torchDtype,
     ...(model.experts ? expertKeys(model.experts) : { intermediate_size: model.intermediateSize }),

@@ -25,15 +25,11 @@ export function spikesPanel(spikes: readonly ReportSpike[]): string {
     ['Samples left out', ''],
     ['Learning rate', ''],
   ] as const;
-  const used = usedColumns(rows);
   const marked = 'marked in the plots of loss and gradient norm';
   return panel(
     'Spikes and decisions',
     rows.length < spikes.length ? `${marked}; the last ${SPIKE_ROWS} of ${spikes.length}` : marked,
-    table(
-      used.map((column) => headings[column]!),
-      rows.map((row) => used.map((column) => row[column]!)),
-    ),
+    filledTable(headings, rows).content,
     'panel wide spikes',
   );
 }
@@ -71,17 +67,21 @@ export function checkpointsPanel(
     ['Saved', ''],
     ['Note', 'free'],
   ] as const;
-  const used = usedColumns(rows);
-  const content = table(
-    used.map((column) => headings[column]!),
-    rows.map((row) => used.map((column) => row[column]!)),
-  );
-  return panel('Checkpoints', '', content, beside && used.length < 5 ? 'panel' : 'panel wide');
+  const { content, columns } = filledTable(headings, rows);
+  return panel('Checkpoints', '', content, beside && columns < 5 ? 'panel' : 'panel wide');
 }
 
-/** Columns in which some row has something. */
-function usedColumns(rows: readonly (readonly string[])[]): number[] {
-  return rows[0]?.flatMap((_, column) => (rows.some((row) => row[column] !== '') ? [column] : [])) ?? [];
+/** A table of the columns in which some row has something, and how many these are. */
+function filledTable(
+  headings: readonly (readonly [text: string, className: string])[],
+  rows: readonly (readonly string[])[],
+): { content: string; columns: number } {
+  const filled = headings.flatMap((_, i) => (rows.some((row) => row[i] !== '') ? [i] : []));
+  const content = table(
+    filled.map((column) => headings[column]!),
+    rows.map((row) => filled.map((column) => row[column]!)),
+  );
+  return { content, columns: filled.length };
 }
 
 /** Lines of the story that are told; the newest where there are more. */
@@ -131,10 +131,5 @@ export function workersPanel(workers: readonly ReportWorker[] = []): string {
     ['Last heartbeat before', 'number'],
     ['Doing', 'free'],
   ] as const;
-  const used = usedColumns(rows);
-  const content = table(
-    used.map((column) => headings[column]!),
-    rows.map((row) => used.map((column) => row[column]!)),
-  );
-  return panel('Hosts and workers', '', content, 'panel wide');
+  return panel('Hosts and workers', '', filledTable(headings, rows).content, 'panel wide');
 }

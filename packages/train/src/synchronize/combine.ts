@@ -51,7 +51,8 @@ function meanOfEach<Key extends string>(
   >;
 }
 
-function sumOfEach(all: readonly StepSeconds[]): StepSeconds {
+/** The parts of several times, each added up. */
+export function sumOfEach(all: readonly StepSeconds[]): StepSeconds {
   const sum = (part: keyof StepSeconds) => all.reduce((total, seconds) => total + seconds[part], 0);
   return {
     total: sum('total'),

@@ -17,16 +17,9 @@ import type { DiagnoseRequest, EvaluateResult, StepRequest, StepResult } from '.
 import { StopWatch } from '../stopWatch.ts';
 import type { Topology, Workers } from '../topology.ts';
 import { Trainer } from '../trainer.ts';
-import {
-  momentPieces,
-  nonFinite,
-  readMoments,
-  replicaTensor,
-  restoreState,
-  trainerState,
-} from '../trainerState.ts';
+import { momentPieces, readMoments, replicaTensor, restoreState, trainerState } from '../trainerState.ts';
 import { readWeights } from '../weights.ts';
-import { combineReplicas } from './combine.ts';
+import { combineReplicas, sumOfEach } from './combine.ts';
 import type { SynchronizeConfig } from './config.ts';
 import { type ReplicaLayout, replicaConfig, replicaLayout, replicaRequest } from './layout.ts';
 import { sumDifferences, sumQuantized } from './outerGradient.ts';
@@ -103,7 +96,7 @@ export class Replicas {
     if (this.#isDue(request.step)) this.#synchronize();
     this.#watch.optimized();
     const replicas = results.map((result, i) => ({ replica: this.#layout.replicas[i]!, result }));
-    const seconds = sumOf(combined.seconds, this.#watch.seconds());
+    const seconds = sumOfEach([combined.seconds, this.#watch.seconds()]);
     return { ...combined, seconds, replicas };
   }
 
@@ -155,10 +148,6 @@ export class Replicas {
     const own = this.trainers.map((trainer) => trainerState(trainer));
     const texts = gatherTexts(this.#workers.world, JSON.stringify(isLeader ? own : []));
     return { replicas: texts.flatMap((text) => JSON.parse(text) as unknown[]) };
-  }
-
-  nonFinite(): string[] {
-    return nonFinite(this.pieces());
   }
 
   /** Reads what this worker holds, however many workers saved it. */
@@ -240,14 +229,4 @@ function outerPieces(trainers: readonly Trainer[]): { pieces: OuterPiece[]; leng
     return { tensor, begin, end, at, inner: owned.map((of) => of[piece]!.values) };
   });
   return { pieces, length };
-}
-
-function sumOf(a: StepResult['seconds'], b: StepResult['seconds']): StepResult['seconds'] {
-  return {
-    total: a.total + b.total,
-    compute: a.compute + b.compute,
-    waiting: a.waiting + b.waiting,
-    communicate: a.communicate + b.communicate,
-    optimize: a.optimize + b.optimize,
-  };
 }

@@ -10,7 +10,7 @@ import type { Family } from './family.ts';
 import { describeLayers } from './kinds.ts';
 import { CommonKeys, commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
 import { sandwichNames, sandwichNorm } from './sandwich.ts';
-import { attentionType, firstOf, windowOf, writtenCommon, writtenRope } from './written.ts';
+import { ATTENTION_TYPES, attentionType, firstOf, windowOf, writtenCommon, writtenRope } from './written.ts';
 
 const Keys = CommonKeys.extend({
   vocab_size: z.int().min(2).default(200192),
@@ -82,12 +82,7 @@ export const afmoe: Family = {
     const usual = Array.from({ length: depth }, (_, i) =>
       (i + 1) % interval === 0 ? 'full_attention' : 'sliding_attention',
     );
-    const types = layerTypes(
-      keys.layer_types ?? usual,
-      ['full_attention', 'sliding_attention'],
-      depth,
-      reading,
-    );
+    const types = layerTypes(keys.layer_types ?? usual, ATTENTION_TYPES, depth, reading);
     const rope = commonRope(keys, reading, {
       ...{ maxLength: keys.max_position_embeddings, headDim, defaultTheta: 10000 },
     });

@@ -19,7 +19,7 @@ import {
   ropeOfType,
   Size,
 } from './readers.ts';
-import { attentionType, firstOf, windowOf, writtenCommon, writtenRope } from './written.ts';
+import { ATTENTION_TYPES, type AttentionType, windowOf, writtenCommon, writtenTypes } from './written.ts';
 
 const Keys = CommonKeys.extend({
   vocab_size: z.int().min(2).default(100352),
@@ -50,18 +50,16 @@ const ROPE = {
   sliding_attention: { rope_type: 'default', rope_theta: 10000, partial_rotary_factor: 1 },
 } as const;
 
-const TYPES = ['full_attention', 'sliding_attention'] as const;
-
 function ropes(keys: z.infer<typeof Keys>, reading: Reading) {
   const described = keys.rope_parameters ?? ROPE;
   const options = {
     ...{ maxLength: keys.max_position_embeddings, headDim: keys.head_dim },
     kinds: ['default', 'linear', 'yarn'] as const,
   };
-  const other = Object.keys(described).find((key) => !TYPES.includes(key as 'full_attention'));
+  const other = Object.keys(described).find((key) => !ATTENTION_TYPES.includes(key as AttentionType));
   if (other !== undefined)
     reading.problems.push(`a rotary embedding that is of no type of layers (rope_parameters.${other})`);
-  const ropeOf = (type: (typeof TYPES)[number]) =>
+  const ropeOf = (type: AttentionType) =>
     ropeOfType(`rope_parameters.${type}`, objectOf(described[type]), reading, {
       ...options,
       defaultTheta: ROPE[type].rope_theta,
@@ -106,7 +104,12 @@ export const laguna: Family = {
   read(config, reading) {
     const keys = parseKeys(config, Keys, reading.source);
     const { num_hidden_layers: depth, num_attention_heads: heads } = keys;
-    const types = layerTypes(keys.layer_types ?? Array(depth).fill('full_attention'), TYPES, depth, reading);
+    const types = layerTypes(
+      keys.layer_types ?? Array(depth).fill('full_attention'),
+      ATTENTION_TYPES,
+      depth,
+      reading,
+    );
     const mlps = keys.mlp_layer_types ?? ['dense', ...Array<'sparse'>(depth - 1).fill('sparse')];
     const feedForwards = perLayer('mlp_layer_types', mlps, depth, reading);
     const perHead = keys.num_attention_heads_per_layer;
@@ -161,9 +164,7 @@ export const laguna: Family = {
       ...writtenCommon(model),
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
-      rope_parameters: Object.fromEntries(TYPES.map((type) => [type, writtenRope(firstOf(layers, type))])),
-      layer_types: layers.map(attentionType),
-      mlp_layer_types: layers.map((layer) => (layer.experts ? 'sparse' : 'dense')),
+      ...writtenTypes(layers),
       num_attention_heads_per_layer: layers.map((layer) => layer.numAttentionHeads),
       gating: gate?.granularity === 'elementwise' ? 'per-element' : 'per-head',
       ...(windowOf(layers) !== undefined && { sliding_window: windowOf(layers) }),

@@ -111,13 +111,12 @@ export const museGlimmer: Family = {
     const layers = layerModels(model);
     const sandwich = model.controls.find(({ kind }) => kind === 'sandwich-norm');
     const epsilon = sandwich && 'epsilon' in sandwich ? sandwich.epsilon : undefined;
-    const { headDim: _, ...rope } = { headDim: 0, ...writtenRope(firstOf(layers, 'sliding_attention')) };
     return {
       ...writtenCommon(model),
       hidden_activation: 'silu',
       rms_norm_eps: model.rmsNormEps,
       post_norm_eps: epsilon ?? model.rmsNormEps,
-      rope_parameters: rope,
+      rope_parameters: writtenRope(firstOf(layers, 'sliding_attention')),
       layer_types: layers.map(attentionType),
       layer_rope_theta: layers.map(({ positions, ropeTheta }) => (positions === 'none' ? 0 : ropeTheta)),
       ...(windowOf(layers) !== undefined && { sliding_window: windowOf(layers) }),

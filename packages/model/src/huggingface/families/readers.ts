@@ -147,7 +147,7 @@ function ropeOf(
   };
 }
 
-/** The class that a family's `architectures` may name, in what else `config.json` says. */
+/** A value of `config.json` that is an object; undefined where it is none. */
 export function objectOf(value: unknown): Json | undefined {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
 }

@@ -18,7 +18,14 @@ import {
   ropeOfType,
   Size,
 } from './readers.ts';
-import { attentionType, firstOf, windowOf, writtenCommon, writtenRope } from './written.ts';
+import {
+  ATTENTION_TYPES,
+  type AttentionType,
+  firstOf,
+  windowOf,
+  writtenCommon,
+  writtenTypes,
+} from './written.ts';
 
 const Limits = z.array(z.number().min(0).nullable()).nullish();
 
@@ -59,8 +66,6 @@ const Keys = CommonKeys.extend({
 
 type Keys = z.infer<typeof Keys>;
 
-const TYPES = ['full_attention', 'sliding_attention'] as const;
-
 /** One of two keys that mean the same. */
 function either<T>(
   reading: Reading,
@@ -84,7 +89,7 @@ function ropes(keys: Keys, types: readonly string[], reading: Reading) {
     kinds: ['default', 'linear', 'yarn', 'llama3'] as const,
   };
   const isByType = parameters && Object.values(parameters).some((value) => objectOf(value));
-  const ofType = (type: (typeof TYPES)[number]): Json => {
+  const ofType = (type: AttentionType): Json => {
     if (isByType) return objectOf(parameters[type]) ?? {};
     const layer = Math.max(0, types.indexOf(type));
     const theta = Array.isArray(keys.rope_theta) ? keys.rope_theta[layer] : keys.rope_theta;
@@ -96,7 +101,7 @@ function ropes(keys: Keys, types: readonly string[], reading: Reading) {
       ...parameters,
     };
   };
-  const ropeOf = (type: (typeof TYPES)[number]) =>
+  const ropeOf = (type: AttentionType) =>
     ropeOfType(
       isByType ? `rope_parameters.${type}` : `the rotary embedding of ${type}`,
       ofType(type),
@@ -228,7 +233,7 @@ export const step35: Family = {
     const padded = depth + keys.num_nextn_predict_layers;
     const types = layerTypes(
       keys.layer_types ?? Array(depth).fill('full_attention'),
-      TYPES,
+      ATTENTION_TYPES,
       depth,
       reading,
       padded,
@@ -315,9 +320,7 @@ export const step35: Family = {
       ...writtenCommon(model),
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
-      rope_parameters: Object.fromEntries(TYPES.map((type) => [type, writtenRope(firstOf(layers, type))])),
-      layer_types: layers.map(attentionType),
-      mlp_layer_types: layers.map((layer) => (layer.experts ? 'sparse' : 'dense')),
+      ...writtenTypes(layers),
       sliding_window: windowOf(layers) ?? null,
       num_sliding_attention_heads: sliding.numAttentionHeads,
       swiglu_limits: limits('swigluLimit'),

@@ -1,11 +1,11 @@
-/** What writing a `config.json` has alike in all families. */
+/** What writing a `config.json` has alike in all families, and the keys that the plain layouts have too. */
 
 import type { ModelConfig } from '../../config.ts';
 import type { LayerModel } from '../../layers.ts';
 import { exportRopeScaling } from '../rope.ts';
 import type { Json } from './family.ts';
 
-/** The keys that every family has. */
+/** The keys that every layout has. */
 export function writtenCommon(model: ModelConfig): Json {
   return {
     vocab_size: model.vocabularySize,
@@ -33,13 +33,29 @@ export function writtenRope(layer: LayerModel, defaultShare = 1): Json {
   };
 }
 
+/** The usual names of the types of attention layers. */
+export const ATTENTION_TYPES = ['full_attention', 'sliding_attention'] as const;
+
+export type AttentionType = (typeof ATTENTION_TYPES)[number];
+
 /** The usual name of a layer's type. */
-export function attentionType({ window }: LayerModel): 'sliding_attention' | 'full_attention' {
+export function attentionType({ window }: LayerModel): AttentionType {
   return window === undefined ? 'full_attention' : 'sliding_attention';
 }
 
+/** What families have by the types of their layers, where each type has a rotary embedding of its own. */
+export function writtenTypes(layers: readonly LayerModel[]): Json {
+  return {
+    rope_parameters: Object.fromEntries(
+      ATTENTION_TYPES.map((type) => [type, writtenRope(firstOf(layers, type))]),
+    ),
+    layer_types: layers.map(attentionType),
+    mlp_layer_types: layers.map(({ experts }) => (experts ? 'sparse' : 'dense')),
+  };
+}
+
 /** The first layer of a type, or any where there is none. */
-export function firstOf(layers: readonly LayerModel[], type: string): LayerModel {
+export function firstOf(layers: readonly LayerModel[], type: AttentionType): LayerModel {
   return layers.find((layer) => attentionType(layer) === type) ?? layers[0]!;
 }
 
