@@ -183,6 +183,15 @@ test('each key that a family refuses is refused with its value, and taken where 
   }
 });
 
+test('a family of experts whose layers are all dense is read and said again', (t) => {
+  const config = read('afmoe');
+  const all = { ...config, num_dense_layers: config.num_hidden_layers };
+  const { model } = importModelConfig(all, 'config.json');
+  t.true(layerModels(model).every(({ experts }) => experts === undefined));
+  const options = { layout: 'afmoe', maxLength: 64, torchDtype: 'float32' } as const;
+  t.is(exportModelConfig(model, options).num_dense_layers, config.num_hidden_layers);
+});
+
 const refused: [string, Config, RegExp][] = [
   [
     'qwen3.5',

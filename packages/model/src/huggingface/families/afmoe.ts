@@ -129,6 +129,7 @@ export const afmoe: Family = {
   write(model) {
     const layers = layerModels(model);
     const { experts } = model;
+    const sparse = layers.findIndex((layer) => layer.experts);
     return {
       ...writtenCommon(model),
       hidden_act: 'silu',
@@ -137,10 +138,7 @@ export const afmoe: Family = {
       layer_types: layers.map(attentionType),
       sliding_window: windowOf(layers) ?? null,
       mup_enabled: model.embeddingScaling === 'sqrt',
-      num_dense_layers: Math.max(
-        0,
-        layers.findIndex((layer) => layer.experts),
-      ),
+      num_dense_layers: sparse < 0 ? layers.length : sparse,
       ...(model.intermediateSize !== undefined && { intermediate_size: model.intermediateSize }),
       ...(experts && {
         num_experts: experts.count,
