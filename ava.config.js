@@ -1,6 +1,6 @@
 export default {
-  // Hosts need root, and are tested by `npm run test:hosts`.
-  files: ['test/**/*.test.ts', '!test/hosts/**'],
+  // What needs root and daemons: `npm run test:hosts`, `npm run test:kubernetes -- --cluster`.
+  files: ['test/**/*.test.ts', '!test/hosts/**', '!test/kubernetes/**'],
   extensions: { ts: 'module' },
   nodeArguments: ['--import=tsx'],
   // Native addons and child workers behave better in processes than in threads.
