@@ -6,6 +6,7 @@
 import {
   type AttentionLayout,
   adamW,
+  addRounded,
   attentionHeads,
   attentionStatistics,
   cachedAttention,
@@ -29,10 +30,12 @@ import {
   rmsNorm,
   rotaryEmbedding,
   rotaryTable,
+  roundToBfloat16,
   routeExperts,
   shortConvolution,
   squaredNorms,
   sumTree,
+  sumTreeBfloat16,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import {
@@ -439,6 +442,17 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
       [1, 2, 3, 4, 5].map((seed) => randomValues(seed, 2000)),
     );
     return [target];
+  },
+  roundedSums: () => {
+    const halves = [1, 2, 3, 4, 5].map((seed) => {
+      const rounded = new Uint16Array(2000);
+      roundToBfloat16(randomValues(seed, 2000), rounded);
+      return rounded;
+    });
+    const [target, added] = [new Float32Array(2000), randomValues(6, 2000)];
+    sumTreeBfloat16(target, halves);
+    addRounded(added, randomValues(7, 2000));
+    return [...halves, target, added];
   },
   softmax,
   plainOperations,

@@ -137,6 +137,23 @@ test.serial(
   },
 );
 
+test.serial('gradients that travel as bfloat16: layouts and resuming on others change nothing', async (t) => {
+  sandbox.write('rounded.yaml', 'extends: moe.yaml\nparallel:\n  gradients: bfloat16\n');
+  const quiet = await sandbox.json<Trained>('train rounded.yaml --run-dir rounded-quiet --threads 1');
+  t.not(quiet.weightsHash, (await sandbox.json<Hashes>('hash moe-quiet')).weights);
+  await sandbox.json(
+    'train rounded.yaml --run-dir rounded --workers 4 --expert-parallel 2 --threads 1 --until-step 5',
+  );
+  const change = '--set parallel.gradients=float32';
+  const { code, stderr } = await sandbox.start(`resume rounded ${change}`).ended;
+  t.is(code, 1);
+  t.regex(stderr, /parallel\.gradients \(saved "bfloat16", now "float32"\).*--allow parallel\.gradients/);
+  const resumed = await sandbox.json<Trained>('resume rounded --workers 2 --set parallel.expertParallel=1');
+  t.is(resumed.weightsHash, quiet.weightsHash);
+  t.is(resumed.validationLoss, quiet.validationLoss);
+  t.is(diagnosticsOf('rounded'), diagnosticsOf('rounded-quiet'));
+});
+
 test.serial('QK-clip clips the same on other numbers of workers, and after a resume', async (t) => {
   const clip = 'model:\n  qkNorm: false\noptimizer:\n  qkClip: {threshold: 0.01}\n';
   sandbox.write('clipped.yaml', `extends: dense.yaml\n${clip}`);

@@ -65,6 +65,12 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     /replicas is 3, not a power of two/,
   ],
   [
+    'more parts of the model than steps between synchronizations',
+    { parallel: { lanes: 4, synchronize: { everySteps: 2, replicas: 2, parts: 3 } } },
+    'SLUICE_E_SYNCHRONIZE_INVALID',
+    /parts is 3, more than the 2 that 2 steps between synchronizations have room for/,
+  ],
+  [
     'grains that do not fill the lanes',
     { batch: { sequences: 6 } },
     'SLUICE_E_BATCH_INDIVISIBLE',

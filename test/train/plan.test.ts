@@ -221,6 +221,8 @@ test('one worker sends nothing; two send half of the parameters to be summed and
   const { reduceScatter, allGather, allToAll } = planTraffic(configOf({}, { parallel: { workers: 2 } }));
   const { parameters } = planMemory(configOf({}));
   t.is(reduceScatter, parameters / 2);
+  const rounded = planTraffic(configOf({}, { parallel: { workers: 2, gradients: 'bfloat16' } }));
+  t.deepEqual([rounded.reduceScatter, rounded.allGather], [reduceScatter / 2, allGather]);
   t.is(allGather, parameters / 2);
   t.is(allToAll, 0);
 });

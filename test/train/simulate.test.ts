@@ -113,7 +113,7 @@ test('experts are exchanged where they are shared, over the link between hosts w
 });
 
 const SETTINGS = {
-  ...{ everySteps: 10, learningRate: 0.7, momentum: 0.9 },
+  ...{ everySteps: 10, parts: 1, learningRate: 0.7, momentum: 0.9 },
   outer: 'nesterov' as const,
   outerGradients: 'float32' as 'float32' | 'int8',
 };
@@ -138,6 +138,15 @@ test('replicas that train apart are brought together over the link between hosts
   t.true(Math.abs(each.bytesBetween / rarely.bytesBetween - 50) < 1e-6, 'nothing else leaves a host');
   t.true(Math.abs(apart(50, 'int8').bytesBetween / rarely.bytesBetween - 0.254) < 0.01);
   t.is(rarely.compute, together.compute);
+  const trafficOf = (parts: number) =>
+    planTraffic({
+      ...config,
+      parallel: { ...config.parallel, synchronize: { ...SETTINGS, replicas: 2, parts } },
+    });
+  const [whole, inParts] = [trafficOf(1), trafficOf(3)];
+  t.is(whole.mostSynchronize, 10 * whole.synchronize!);
+  t.is(inParts.total, whole.total);
+  t.true(inParts.mostSynchronize! < 0.6 * whole.mostSynchronize!, 'no step sends all of the model');
   // Four replicas on two workers: one after the other.
   const few = configOf(2);
   const alone = (replicas: number) =>

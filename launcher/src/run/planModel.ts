@@ -122,6 +122,7 @@ const LABELS: Readonly<Record<string, string>> = {
   expertExchange: 'exchange with experts',
   outerOptimizer: 'outer optimizer',
   synchronize: 'bringing replicas together',
+  mostSynchronize: 'of it at most in one step',
   staging: 'checkpoint being written',
   snapshots: 'states to go back to',
   reduceScatter: 'gradients',

@@ -28,6 +28,7 @@ export {
   type KernelBenchOptions,
   type KernelMeasurement,
 } from './bench/kernels.ts';
+export { addRounded, roundToBfloat16, sumTreeBfloat16 } from './bfloat16.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';

@@ -73,7 +73,7 @@ export class Trainer {
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
     const trained = (space: FlatSpace, sources: number) => ({
       space,
-      gradients: new GradientSums(space, sources),
+      gradients: new GradientSums(space, sources, config.parallel.gradients),
       optimizer: new ShardedOptimizer(config.optimizer, space, this.#agreement.blocks, this.#moved),
     });
     this.clipping = new Clipping(config.optimizer);

@@ -39,6 +39,11 @@ export function heldElements(config: Pick<RunConfig, 'model' | 'parallel'>): Rec
   return held;
 }
 
+/** Of an element of a gradient on its way to the worker that sums it up. */
+export function gradientBytes({ gradients }: RunConfig['parallel']): number {
+  return gradients === 'bfloat16' ? 2 : 4;
+}
+
 /** Workers that hold the same parameters. */
 export function replicas({ parallel }: Pick<RunConfig, 'parallel'>): Record<Placement, number> {
   return { replicated: parallel.workers, expert: parallel.workers / parallel.expertParallel };
@@ -55,14 +60,14 @@ export function planMemory(config: RunConfig): MemoryPlan {
 }
 
 /** Each replica of a worker has all of its own but activations; beside them are the outer weights, their momentum, and differences. */
-function memoryOfReplicas(config: RunConfig, { replica, perWorker }: ReplicasPlan): MemoryPlan {
+function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: ReplicasPlan): MemoryPlan {
   const { parameters, gradients, optimizer, activations, expertExchange } = memoryOfOne(replica);
   const owned = savedBytes(replica, 4);
   const plan = {
     parameters: perWorker * parameters,
     gradients: perWorker * gradients,
     optimizer: perWorker * optimizer,
-    outerOptimizer: (2 + perWorker) * owned,
+    outerOptimizer: (2 + perWorker * Math.max(...parts)) * owned,
     ...{ activations, expertExchange },
     staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
     snapshots: 0,

@@ -16,6 +16,7 @@ import {
   reduceScatterCost,
   type TopologyKind,
 } from './cluster.ts';
+import { gradientBytes } from './memory.ts';
 import { outerGradientBytes, type ReplicasPlan, replicasPlan } from './replicas.ts';
 
 /** What a worker computes with, where that is not measured. */
@@ -58,8 +59,9 @@ interface Stage {
   /** Share of a grain's computation. */
   readonly share: number;
   readonly hasExperts: boolean;
-  /** Of its parameters, on all who hold them. */
-  readonly collective: OperationCost;
+  /** Of its gradients and of its new parameters, on all who hold them. */
+  readonly reduce: OperationCost;
+  readonly gather: OperationCost;
 }
 
 /** The shape of a step of a run on a cluster. */
@@ -91,18 +93,20 @@ export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKi
 
 /** Differences are summed among the workers that own the same parts; the new weights go to the workers of each replica. */
 function synchronizationCost(
-  { replica, perWorker, counterparts, settings }: ReplicasPlan,
+  { replica, perWorker, counterparts, settings, parts }: ReplicasPlan,
   cluster: Cluster,
   kind: TopologyKind,
 ): OperationCost {
   const { workers } = replica.parallel;
   const bytes = stageBytes(replica).reduce((sum, { replicated, expert }) => sum + replicated + expert, 0);
-  const own = outerGradientBytes(settings, bytes / 4 / workers);
-  const gather = reduceScatterCost(cluster, membersOf(workers, 1, cluster), bytes, kind);
-  const costs = [
-    allReduceCost(cluster, membersOf(counterparts, workers, cluster), own, kind),
-    ...Array.from({ length: perWorker }, () => gather),
-  ];
+  const costs = parts.flatMap((share) => {
+    const own = outerGradientBytes(settings, (share * bytes) / 4 / workers);
+    const gather = reduceScatterCost(cluster, membersOf(workers, 1, cluster), share * bytes, kind);
+    return [
+      allReduceCost(cluster, membersOf(counterparts, workers, cluster), own, kind),
+      ...Array.from({ length: perWorker }, () => gather),
+    ];
+  });
   const { seconds, bytesWithin, bytesBetween, messages } = together(costs);
   const { everySteps } = settings;
   return {
@@ -126,14 +130,18 @@ function scheduleOfOne(config: RunConfig, cluster: Cluster, kind: TopologyKind, 
   const last = model.numLayers + 1;
   const stages = Array.from({ length: last + 1 }, (_, number): Stage => {
     const { replicated, expert } = bytes[number]!;
-    const own = reduceScatterCost(cluster, world, replicated, kind);
-    const shared = reduceScatterCost(cluster, replicas, expert, kind);
+    const collective = (share: number) => {
+      const own = reduceScatterCost(cluster, world, share * replicated, kind);
+      const shared = reduceScatterCost(cluster, replicas, share * expert, kind);
+      return together([own, ...(expert > 0 ? [shared] : [])]);
+    };
     return {
       number,
       share: shares[number]!,
       // Stage 1 is the last layer.
       hasExperts: number > 0 && number < last && withExperts.has(model.numLayers - number),
-      collective: together([own, ...(expert > 0 ? [shared] : [])]),
+      reduce: collective(gradientBytes(parallel) / 4),
+      gather: collective(1),
     };
   });
   // Everybody waits for the busiest.
@@ -206,7 +214,7 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
   };
 
   const forward = stages.toReversed();
-  const gathered = new Map(forward.map((stage) => [stage.number, launch(stage.collective)]));
+  const gathered = new Map(forward.map((stage) => [stage.number, launch(stage.gather)]));
   for (let grain = 0; grain < grains; grain++) {
     for (const stage of forward) {
       if (grain === 0) waitUntil(gathered.get(stage.number)!, 'gather');
@@ -214,7 +222,7 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
     }
     for (const stage of stages) {
       pass(stage, BACKWARD_SHARE);
-      if (grain === grains - 1) launch(stage.collective);
+      if (grain === grains - 1) launch(stage.reduce);
     }
   }
   waitUntil(channel, 'reduce');
@@ -225,7 +233,7 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
   const communicate = Object.values(exposed).reduce((sum, seconds) => sum + seconds, 0);
   const exchanges = 4 * grains * stages.filter(({ hasExperts }) => hasExperts).length;
   const sent = (part: 'bytesWithin' | 'bytesBetween' | 'messages') =>
-    2 * stages.reduce((sum, { collective }) => sum + collective[part], 0) +
+    stages.reduce((sum, { reduce, gather }) => sum + reduce[part] + gather[part], 0) +
     exchanges * exchange[part] +
     agreement[part];
   return {
