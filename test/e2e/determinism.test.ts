@@ -26,6 +26,16 @@ test.after.always(() => sandbox.dispose());
 const diagnosticsOf = (directory: string) =>
   readFileSync(join(sandbox.path, directory, 'diagnostics.jsonl'), 'utf8');
 
+/** What the model wrote while it trained. */
+const samplesOf = (directory: string) =>
+  readFileSync(join(sandbox.path, directory, 'samples.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { step: number; prompt: string; text: string });
+
+const SAMPLES =
+  '--set observe.samples.everySteps=4 --set observe.samples.maxTokens=70 --set observe.samples.prompts=["A","some","the"]';
+
 /** The sizes of all updates, as the metrics have them. */
 const updatesOf = (directory: string) =>
   readFileSync(join(sandbox.path, directory, 'metrics.jsonl'), 'utf8')
@@ -50,15 +60,25 @@ for (const kind of ['dense', 'moe'] as const) {
       const quiet = await sandbox.json<Trained>(`train ${kind}.yaml --run-dir ${kind}-quiet --threads 1`);
       t.is(quiet.step, 12);
       t.regex(quiet.weightsHash, /^[0-9a-f]{64}$/);
+      let samples: ReturnType<typeof samplesOf> | undefined;
       for (const layout of layouts[kind]) {
         const directory = `${kind}${layout.replaceAll(' ', '')}`;
-        const other = await sandbox.json<Trained>(`train ${kind}.yaml --run-dir ${directory} ${layout}`);
+        const other = await sandbox.json<Trained>(
+          `train ${kind}.yaml --run-dir ${directory} ${layout} ${SAMPLES}`,
+        );
         t.is(other.weightsHash, quiet.weightsHash, layout);
         t.is(other.trainLoss, quiet.trainLoss, layout);
         t.is(other.validationLoss, quiet.validationLoss, layout);
         t.is(diagnosticsOf(directory), diagnosticsOf(`${kind}-quiet`), layout);
         t.deepEqual(updatesOf(directory), updatesOf(`${kind}-quiet`), layout);
+        samples ??= samplesOf(directory);
+        t.deepEqual(samplesOf(directory), samples, layout);
       }
+      t.deepEqual(
+        samples!.map(({ step, prompt }) => `${step} ${prompt}`),
+        [4, 8, 12].flatMap((step) => ['A', 'some', 'the'].map((prompt) => `${step} ${prompt}`)),
+      );
+      t.true(samples!.every(({ text }) => text !== ''));
     },
   );
 

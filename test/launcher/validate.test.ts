@@ -1,3 +1,4 @@
+import { ObserveConfig, SamplesConfig } from '@sluice/train';
 import test from 'ava';
 import {
   fittingExpertParallel,
@@ -194,9 +195,19 @@ test('with --workers alone the expert-parallel size shrinks to fit, and never gr
   t.is(fittingExpertParallel(2, 8), 2);
 });
 
-test('experts shared among workers are refused on a backend whose values can only be awaited, with the reason', (t) => {
+test('experts shared among workers, and samples, are refused on a backend whose values can only be awaited, with the reason', (t) => {
   const error = t.throws(() => validateConfig({ ...smallConfig(), backend: 'webgpu' }), {
     code: 'SLUICE_E_BACKEND_UNSUPPORTED',
   });
   t.regex(error.message, /parallel\.expertParallel is 2, .*"webgpu".* can only be awaited\. Set it to 1/);
+  const samples = { ...SamplesConfig.parse({}), everySteps: 5 };
+  const sampling = {
+    ...smallConfig(),
+    backend: 'webgpu' as const,
+    observe: ObserveConfig.parse({ samples }),
+  };
+  t.throws(() => validateConfig(sampling), {
+    code: 'SLUICE_E_BACKEND_UNSUPPORTED',
+    message: /observe\.samples\.everySteps is 5, .*"webgpu"/,
+  });
 });

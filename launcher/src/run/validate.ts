@@ -38,8 +38,16 @@ export function fittingExpertParallel(expertParallel: number, workers: number): 
   return workers % expertParallel === 0 ? expertParallel : Math.min(expertParallel, workers);
 }
 
-function validateBackend({ backend: name, parallel: { expertParallel } }: RunConfig): void {
+function validateBackend({ backend: name, parallel: { expertParallel }, observe }: RunConfig): void {
   const backend = BACKENDS[name];
+  const everySteps = observe?.samples?.everySteps ?? 0;
+  if (!backend.readsSynchronously && everySteps > 0) {
+    throw new SluiceError(
+      'SLUICE_E_BACKEND_UNSUPPORTED',
+      `observe.samples.everySteps is ${everySteps}, but no texts can be written on the backend "${name}": each token must be known before the next pass, and its values can only be awaited. Set it to 0.`,
+      { details: { backend: name, everySteps } },
+    );
+  }
   if (!backend.readsSynchronously && expertParallel > 1) {
     throw new SluiceError(
       'SLUICE_E_BACKEND_UNSUPPORTED',

@@ -15,7 +15,6 @@ import { givenUpSteps } from '../run/rollbacks.ts';
 import { loadRunConfig } from '../run/runConfig.ts';
 import { type RunDirectory, runDirectory } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
-import { readSamples } from '../run/samples.ts';
 import { spikeHistory } from '../run/spikeHistory.ts';
 import type { FoundRun } from './findRuns.ts';
 
@@ -69,7 +68,6 @@ export class WatchedRunFiles implements WatchedRun {
       config: config && configInRun(this.path, config),
       ...(now?.unigramLoss != null && { unigramLoss: now.unigramLoss }),
       checkpoints: await describeCheckpoints(this.path, entries),
-      sample: readSamples(this.path).at(-1),
       ...(status.state === 'running' && { workers: now?.workers.map(withoutNulls) }),
       ...(other instanceof WatchedRunFiles && { differences: this.#differences(other) }),
     };

@@ -19,7 +19,9 @@ export {
   mostAttentionHeads,
 } from './layers.ts';
 export { activeMixer, MixerConfig, type MixerSettings } from './mixers/index.ts';
+export * from './nextTokens.ts';
 export * from './observer.ts';
 export * from './parameters.ts';
 export * from './rope.ts';
+export * from './sampling.ts';
 export * from './scale.ts';

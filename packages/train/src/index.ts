@@ -25,7 +25,13 @@ export {
 } from './forwardGrains.ts';
 export { HostsConfig, STARTERS, type Starter } from './hostsConfig.ts';
 export { memoryOf } from './memoryCopies.ts';
-export { NOTICE_TEMPLATES, NOTIFIED_EVENTS, type NotifyConfig, ObserveConfig } from './observeConfig.ts';
+export {
+  NOTICE_TEMPLATES,
+  NOTIFIED_EVENTS,
+  type NotifyConfig,
+  ObserveConfig,
+  SamplesConfig,
+} from './observeConfig.ts';
 export * from './plan/index.ts';
 export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom, vainPoison } from './poison.ts';
 export * from './protocol.ts';

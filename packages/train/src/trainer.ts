@@ -24,6 +24,8 @@ import type {
   DiagnoseRequest,
   EvaluateResult,
   LastUpdate,
+  SampleRequest,
+  SampleResult,
   StepRequest,
   StepResult,
   TakenStep,
@@ -159,6 +161,11 @@ export class Trainer {
   /** As `ForwardPasses.diagnose`, with the size of the last update. */
   diagnose(request: DiagnoseRequest): Promise<Diagnostics> {
     return this.#forward.diagnose(request, () => this.measureUpdate());
+  }
+
+  /** As `ForwardPasses.sample`. */
+  sample(request: SampleRequest): Promise<SampleResult> {
+    return this.#forward.sample(request);
   }
 
   /** As `ForwardPasses.probeLoss`. */

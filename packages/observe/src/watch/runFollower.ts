@@ -11,7 +11,9 @@ import type { StepRange, WayBack } from '../report/data.ts';
 import { describeDiagnostics, Measurements } from '../report/diagnostics.ts';
 import type { ReportFacts } from '../report/facts.ts';
 import { type CollectedSuperseded, collectSuperseded, withGivenUp } from '../report/givenUp.ts';
+import { newestSamples, type ShownSample } from '../report/samples.ts';
 import type { CollectedRun } from '../report/sections.ts';
+import { parseSample, SAMPLES_FILE, type SampleRecord } from '../samplesLog.ts';
 import { supersededFiles } from '../superseded.ts';
 import { LinesFollower, sampleLines } from './linesFollower.ts';
 
@@ -26,6 +28,8 @@ export class RunFollower {
   readonly path: string;
   readonly #metrics: LinesFollower<NonNullable<ReturnType<typeof parseRecord>>>;
   readonly #diagnostics: LinesFollower<NonNullable<ReturnType<typeof parseDiagnostics>>>;
+  readonly #samplesLog: LinesFollower<SampleRecord>;
+  readonly #sampleRecords: SampleRecord[] = [];
   readonly #columns = new MetricColumns();
   readonly #measurements = new Measurements();
   /** Steps here and there, until all of a long log is read. */
@@ -52,6 +56,13 @@ export class RunFollower {
       take: (record) => this.#measurements.add(record),
       cut: (count) => this.#measurements.cut(count),
     });
+    this.#samplesLog = new LinesFollower(join(path, SAMPLES_FILE), {
+      parse: parseSample,
+      take: (record) => this.#sampleRecords.push(record),
+      cut: (count) => {
+        this.#sampleRecords.length = count;
+      },
+    });
     this.ready = this.#readFirst();
     this.ready.then(() => this.#follow()).catch(() => {});
   }
@@ -61,10 +72,16 @@ export class RunFollower {
     return this.#sampled ?? this.#columns;
   }
 
+  /** The newest texts of the model. */
+  get samples(): ShownSample[] {
+    return newestSamples(this.#sampleRecords);
+  }
+
   close(): void {
     this.#closed = true;
     this.#metrics.close();
     this.#diagnostics.close();
+    this.#samplesLog.close();
     this.#tell();
   }
 
@@ -90,6 +107,7 @@ export class RunFollower {
     return {
       summary,
       diagnostics: describeDiagnostics(this.#measurements, range),
+      samples: this.samples,
       takenAgain,
       data: {
         ...data,
@@ -111,7 +129,7 @@ export class RunFollower {
 
   async #readFirst(): Promise<void> {
     const size = statSync(this.#metrics.path, { throwIfNoEntry: false })?.size ?? 0;
-    await this.#diagnostics.read();
+    await this.#readOthers();
     if (size < LARGE_BYTES) {
       await this.#metrics.read();
     } else {
@@ -133,10 +151,15 @@ export class RunFollower {
   async #follow(): Promise<void> {
     while (!this.#closed) {
       const started = performance.now();
-      const hasChanged = [await this.#readMetrics(), await this.#diagnostics.read()].includes(true);
+      const hasChanged = [await this.#readMetrics(), await this.#readOthers()].includes(true);
       if (hasChanged) this.#tell();
       await delay(Math.max(LOOK_MS, 4 * (performance.now() - started)), undefined, { ref: false });
     }
+  }
+
+  /** What is short beside the metrics. */
+  async #readOthers(): Promise<boolean> {
+    return [await this.#diagnostics.read(), await this.#samplesLog.read()].includes(true);
   }
 
   async #readMetrics(): Promise<boolean> {

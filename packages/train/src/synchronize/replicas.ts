@@ -13,7 +13,14 @@ import type { Diagnostics } from '../diagnostics/summary.ts';
 import { ForwardPasses, type Samplers } from '../forwardPasses.ts';
 import { gatherTexts } from '../gatherTexts.ts';
 import type { OptimizedPiece } from '../optimizer/pieces.ts';
-import type { DiagnoseRequest, EvaluateResult, StepRequest, StepResult } from '../protocol.ts';
+import type {
+  DiagnoseRequest,
+  EvaluateResult,
+  SampleRequest,
+  SampleResult,
+  StepRequest,
+  StepResult,
+} from '../protocol.ts';
 import { StopWatch } from '../stopWatch.ts';
 import type { Topology, Workers } from '../topology.ts';
 import { Trainer } from '../trainer.ts';
@@ -118,6 +125,10 @@ export class Replicas {
   /** Replicas differ in how far their last update moved them, so nothing is told of that. */
   diagnose(request: DiagnoseRequest): Promise<Diagnostics> {
     return this.#withOuterWeights(() => this.#forward.diagnose(request, () => undefined));
+  }
+
+  sample(request: SampleRequest): Promise<SampleResult> {
+    return this.#withOuterWeights(() => this.#forward.sample(request));
   }
 
   probeLoss(): Promise<number> {
