@@ -40,7 +40,7 @@ function instructionSets(): string[] {
 const printBits = async (environment: Readonly<Record<string, string>>, threads: number): Promise<Bits> => {
   const { stdout } = await run(
     process.execPath,
-    ['--import=tsx', join(root, 'test/bits/print.ts'), '--threads', `${threads}`],
+    [fileURLToPath(new URL('./print.ts', import.meta.url)), '--threads', `${threads}`],
     { cwd: root, env: { ...process.env, ...environment } },
   );
   return JSON.parse(stdout) as Bits;

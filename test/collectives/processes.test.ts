@@ -12,10 +12,7 @@ import test from 'ava';
 import { Packr } from 'msgpackr';
 import { Dealer, Router } from 'zeromq';
 import { failureOf } from '../support/failureOf.ts';
-import { buildWorker, removeWorker, startRun, WAYS, wayOptions } from './support/startRun.ts';
-
-test.before(buildWorker);
-test.after.always(removeWorker);
+import { startRun, WAYS, wayOptions } from './support/startRun.ts';
 
 interface Collected {
   readonly sums: Buffer;
