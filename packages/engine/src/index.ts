@@ -28,6 +28,8 @@ export {
   type KernelBenchOptions,
   type KernelMeasurement,
 } from './bench/kernels.ts';
+export type { CxxCompiler } from './compiler.ts';
+export { compilerCandidates, cxxCompiler } from './compiler.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
