@@ -4,17 +4,26 @@ import { BLOCK_ELEMENTS } from '@sluice/core';
 import {
   type AdamWSettings,
   adamW,
+  computeGradients,
+  gatedFeedForward,
+  Parameter,
   rotaryEmbedding,
   rotaryTable,
   selectBackend,
   sumTree,
 } from '@sluice/engine';
 import {
+  addResidual,
   type DeviceArray,
+  embedding,
+  embeddingBackward,
+  embeddingTokens,
   flat,
   rmsNorm,
   rmsNormBackward,
   rotaryEmbedding as rotaryOnDevice,
+  swiGlu,
+  swiGluBackward,
 } from '@sluice/engine/cuda';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
@@ -258,6 +267,106 @@ test('rotary embedding in floats has the bits of native, in bf16 those rounded, 
   // In place.
   rotaryOnDevice({ x: y, ...rest, back: true }, y);
   t.true(worstShare(y.read(), floats.values, () => 1e-6) < 1);
+});
+
+/** Runs `forward` on `native`, with dy as the gradient of its result. @returns the result and the gradient of x */
+async function onNative(
+  x: { values: Float32Array; shape: [number, number] },
+  dy: Float32Array,
+  forward: (x: tf.Tensor2D) => tf.Tensor,
+): Promise<{ y: Float32Array; dx: Float32Array }> {
+  await selectBackend('native');
+  const parameter = new Parameter('x', x.shape, x.values);
+  const dx = new Float32Array(x.values.length);
+  parameter.sink = () => ({ values: dx, accumulate: false });
+  let y = new Float32Array();
+  computeGradients(() => {
+    const result = forward(parameter.onTape() as tf.Tensor2D);
+    y = result.dataSync() as Float32Array<ArrayBuffer>;
+    return tf.sum(tf.mul(result, tf.tensor(dy, result.shape)));
+  });
+  return { y, dx };
+}
+
+test('SwiGLU and its gradient in floats have the bits of native, with a limit and without, and in bf16 those rounded', async (t) => {
+  const [rows, units] = [5, 13];
+  for (const limit of [0, 0.3]) {
+    for (const storage of ['f32', 'bf16'] as const) {
+      const x = activations(device, 1, rows * 2 * units, storage);
+      const dHidden = activations(device, 2, rows * units, storage);
+      // Products with ones and zeros are exact, so that what is left of a feed-forward are its hidden units.
+      const identity = new Parameter(
+        'gateUp',
+        [2 * units, 2 * units],
+        Float32Array.from(tf.eye(2 * units).dataSync()),
+      );
+      const half = new Parameter(
+        'down',
+        [2 * units, units],
+        Float32Array.from(tf.eye(2 * units, units).dataSync()),
+      );
+      const wide = (values: Float32Array) =>
+        Float32Array.from({ length: rows * 2 * units }, (_, i) =>
+          i % (2 * units) < units ? values[Math.floor(i / (2 * units)) * units + (i % (2 * units))]! : 0,
+        );
+      const native = await onNative(
+        { values: x.values, shape: [rows, 2 * units] },
+        wide(dHidden.values),
+        (input) => gatedFeedForward(input, identity, half, limit === 0 ? undefined : limit),
+      );
+      const expected = Float32Array.from(
+        { length: rows * units },
+        (_, i) => native.y[Math.floor(i / units) * 2 * units + (i % units)]!,
+      );
+      const rounded = (values: Float32Array) => (storage === 'bf16' ? fromBf16(toBf16(values)) : values);
+      const hidden = device.allocate(rows * units, storage);
+      swiGlu(x.array, hidden, units, limit);
+      t.deepEqual(floatsOf(hidden), rounded(expected));
+      // Each output in the place of an input.
+      swiGluBackward(
+        { preactivations: x.array, dHidden: dHidden.array },
+        { dPreactivations: x.array, hidden: dHidden.array },
+        units,
+        limit,
+      );
+      t.deepEqual(floatsOf(x.array), rounded(native.dx));
+      t.deepEqual(floatsOf(dHidden.array), rounded(expected));
+    }
+  }
+});
+
+test('the residual sum and rows of an embedding have the bits of native, and so has the table’s gradient', (t) => {
+  const [vocabulary, tokens] = [11, 40];
+  const ids = Int32Array.from({ length: tokens }, (_, n) => (n * n + 3) % vocabulary);
+  const plan = embeddingTokens(device, ids, vocabulary);
+  for (const [width, storage] of [
+    [24, 'bf16'],
+    [7, 'f32'],
+    [300, 'f32'],
+  ] as const) {
+    const table = activations(device, 1, vocabulary * width, storage);
+    const dy = activations(device, 2, tokens * width, storage);
+    const before = activations(device, 3, vocabulary * width, 'f32');
+    const y = device.allocate(tokens * width, storage);
+    embedding(plan, table.array, y, width);
+    const rows = Float32Array.from(
+      { length: tokens * width },
+      (_, i) => table.values[ids[Math.floor(i / width)]! * width + (i % width)]!,
+    );
+    t.deepEqual(floatsOf(y), rows);
+    embeddingBackward(plan, dy.array, before.array, width);
+    const gradient = before.values.slice();
+    // `native` adds row by row, too.
+    for (let i = 0; i < dy.values.length; i++)
+      gradient[ids[Math.floor(i / width)]! * width + (i % width)]! += dy.values[i]!;
+    t.deepEqual(before.array.read(), gradient);
+    const sum = rows.map((value, i) => value + dy.values[i]!);
+    addResidual(y, dy.array, y);
+    t.deepEqual(floatsOf(y), storage === 'bf16' ? fromBf16(toBf16(sum)) : sum);
+  }
+  t.throws(() => embeddingTokens(device, Int32Array.of(3, 11), vocabulary), {
+    message: /token 11 at position 1/,
+  });
 });
 
 const PRODUCT_NAMES = Object.keys(PRODUCTS) as ProductName[];

@@ -4,7 +4,8 @@
  */
 
 import { invariant } from '@sluice/core';
-import type { DeviceArray } from './device.ts';
+import { bytesOf, type CudaDevice, type DeviceArray } from './device.ts';
+import type { Grid } from './driver.ts';
 import { sumRows } from './flatArithmetic.ts';
 
 type Activations = DeviceArray<'bf16' | 'f32'>;
@@ -105,6 +106,110 @@ export function rotaryEmbedding(
   if (pairs === 0) return;
   const args = [x, cosine, sine, position, y, pairs, heads, half, Number(back)];
   kernelFor('rotaryEmbedding', 'rotaryEmbedding', x).launch([Math.ceil(pairs / THREADS)], 0, ...args);
+}
+
+/** x + y into z, which may be one of them. */
+export function addResidual(x: Activations, y: Activations, z: Activations): void {
+  invariant(
+    x.length === y.length && x.length === z.length,
+    `${x.length} + ${y.length} activations for ${z.length}`,
+  );
+  if (x.length === 0) return;
+  kernelFor('addResidual', 'addResidual', x).launch(
+    [Math.ceil(x.length / (4 * THREADS))],
+    0,
+    x,
+    y,
+    z,
+    x.length,
+  );
+}
+
+/** A block for the packs, 16 bytes each, of that many rows of units. */
+function packGrid({ storage }: Activations, rows: number, units: number): Grid {
+  const packs = Math.ceil(units / (16 / bytesOf(storage)));
+  return [Math.ceil((rows * packs) / THREADS)];
+}
+
+/**
+ * hidden [N, F] = silu(gate) · up of preactivations [N, 2F], the gate's first.
+ * @param limit of both factors; none when 0
+ */
+export function swiGlu(preactivations: Activations, hidden: Activations, units: number, limit = 0): void {
+  const rows = rowsOf(preactivations, 2 * units);
+  invariant(hidden.length === rows * units, `${hidden.length} hidden units for ${rows} rows of ${units}`);
+  if (rows === 0) return;
+  const grid = packGrid(hidden, rows, units);
+  kernelFor('swiGlu', 'swiGlu', hidden).launch(grid, 0, preactivations, hidden, rows, units, limit);
+}
+
+/** The way back: both outputs may take the place of the input of their shape. */
+export function swiGluBackward(
+  { preactivations, dHidden }: { preactivations: Activations; dHidden: Activations },
+  { dPreactivations, hidden }: { dPreactivations: Activations; hidden: Activations },
+  units: number,
+  limit = 0,
+): void {
+  const rows = rowsOf(preactivations, 2 * units);
+  invariant(dHidden.length === rows * units, `${dHidden.length} hidden units for ${rows} rows of ${units}`);
+  if (rows === 0) return;
+  const args = [preactivations, dHidden, dPreactivations, hidden, rows, units, limit];
+  kernelFor('swiGlu', 'swiGluBackward', dHidden).launch(packGrid(dHidden, rows, units), 0, ...args);
+}
+
+/** Token ids on a device, and which tokens have which id. */
+export interface EmbeddingTokens {
+  /** [N] */
+  readonly ids: DeviceArray<'i32'>;
+  /** Ids that occur. */
+  readonly rows: DeviceArray<'i32'>;
+  /** Where each one's tokens begin in `sorted`, and where the last one's end. */
+  readonly starts: DeviceArray<'i32'>;
+  /** Tokens by id, those of one id in order. */
+  readonly sorted: DeviceArray<'i32'>;
+}
+
+/** Brings token ids, each below the vocabulary, to a device. */
+export function embeddingTokens(device: CudaDevice, ids: Int32Array, vocabulary: number): EmbeddingTokens {
+  const wrong = ids.findIndex((id) => id < 0 || id >= vocabulary);
+  invariant(
+    wrong < 0,
+    `token ${ids[wrong]} at position ${wrong} is not among the ${vocabulary} of the vocabulary`,
+  );
+  const sorted = Int32Array.from(ids.keys()).sort((a, b) => ids[a]! - ids[b]! || a - b);
+  const starts = [...sorted.keys()].filter((i) => i === 0 || ids[sorted[i]!] !== ids[sorted[i - 1]!]);
+  const upload = (values: Iterable<number>) => device.upload(Int32Array.from(values), 'i32');
+  return {
+    ids: upload(ids),
+    rows: upload(starts.map((start) => ids[sorted[start]!]!)),
+    starts: upload([...starts, ids.length]),
+    sorted: upload(sorted),
+  };
+}
+
+/** y [N, C] = the rows of the table [V, C]. */
+export function embedding({ ids }: EmbeddingTokens, table: Activations, y: Activations, width: number): void {
+  invariant(y.length === ids.length * width, `${y.length} activations for ${ids.length} tokens of ${width}`);
+  if (ids.length === 0) return;
+  const grid = [Math.ceil(ids.length / ROWS_OF_BLOCK)] as const;
+  kernelFor('embedding', 'embedding', y).launch(grid, 0, ids, table, y, ids.length, width);
+}
+
+/** Adds the gradient of each row to `dTable` [V, C], in order of the tokens. */
+export function embeddingBackward(
+  tokens: EmbeddingTokens,
+  dy: Activations,
+  dTable: Floats,
+  width: number,
+): void {
+  const { rows, starts, sorted } = tokens;
+  invariant(
+    dy.length === sorted.length * width,
+    `${dy.length} gradients for ${sorted.length} tokens of ${width}`,
+  );
+  if (rows.length === 0) return;
+  const grid = [rows.length, Math.ceil(width / THREADS)] as const;
+  kernelFor('embedding', 'embeddingBackward', dy).launch(grid, 0, rows, starts, sorted, dy, dTable, width);
 }
 
 /** Sizes of a product: y [M, N], summed over K. */
