@@ -29,6 +29,8 @@ export {
   type KernelMeasurement,
 } from './bench/kernels.ts';
 export { addRounded, roundToBfloat16, sumTreeBfloat16 } from './bfloat16.ts';
+export type { CxxCompiler } from './compiler.ts';
+export { compilerCandidates, cxxCompiler } from './compiler.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';

@@ -29,7 +29,8 @@ export interface NativeBuildInfo {
   readonly openmp?: boolean;
 }
 
-const buildDirectory =
+/** Where what is compiled here lies. */
+export const buildDirectory =
   process.env.SLUICE_BUILD_DIR ?? join(dirname(fileURLToPath(import.meta.url)), '..', 'build');
 let loaded: { readonly core: NativeCore } | { readonly core: undefined; readonly reason: string } | undefined;
 
