@@ -10,7 +10,7 @@ import type { RunConfig } from '@sluice/train';
 import { type JournalEntry, readJournal } from '../run/journal.ts';
 import { readLiveStatus } from '../run/liveStatus.ts';
 import { lockOwner } from '../run/lock.ts';
-import { describeCheckpoints, journalFacts } from '../run/reportFacts.ts';
+import { describeCheckpoints, journalFacts, type KnownCheckpoints } from '../run/reportFacts.ts';
 import { givenUpSteps } from '../run/rollbacks.ts';
 import { loadRunConfig } from '../run/runConfig.ts';
 import { type RunDirectory, runDirectory } from '../run/runDirectory.ts';
@@ -40,6 +40,7 @@ export class WatchedRunFiles implements WatchedRun {
   readonly name: string;
   readonly group: string | undefined;
   readonly #run: RunDirectory;
+  readonly #checkpoints: KnownCheckpoints = new Map();
   #journal: JournalView | undefined;
   #config: ConfigView | undefined;
   #touched: { readonly key: string; readonly seenAt: number } | undefined;
@@ -67,7 +68,7 @@ export class WatchedRunFiles implements WatchedRun {
       ...{ title: this.name, status, parameters },
       config: config && configInRun(this.path, config),
       ...(now?.unigramLoss != null && { unigramLoss: now.unigramLoss }),
-      checkpoints: await describeCheckpoints(this.path, entries),
+      checkpoints: await describeCheckpoints(this.path, entries, this.#checkpoints),
       ...(status.state === 'running' && { workers: now?.workers.map(withoutNulls) }),
       ...(other instanceof WatchedRunFiles && { differences: this.#differences(other) }),
     };

@@ -22,7 +22,9 @@ const LOOK_MS = 500;
 
 /** Logs from this size on are sampled first. */
 const LARGE_BYTES = 1 << 24;
-const SAMPLES = 2000;
+const SAMPLES = 1000;
+/** How long the rest of such a log waits for that first picture to be sent, ms. */
+const FIRST_PICTURE_MS = 1000;
 
 export class RunFollower {
   readonly path: string;
@@ -64,7 +66,10 @@ export class RunFollower {
       },
     });
     this.ready = this.#readFirst();
-    this.ready.then(() => this.#follow()).catch(() => {});
+    this.ready
+      .then(() => (this.#sampled ? delay(FIRST_PICTURE_MS, undefined, { ref: false }) : undefined))
+      .then(() => this.#follow())
+      .catch(() => {});
   }
 
   /** The metrics as far as they are known. */

@@ -46,6 +46,10 @@ export class LiveRun {
     this.#view.draw();
   }
 
+  finish(): void {
+    this.#view.finish();
+  }
+
   /** Puts sections into their order, and new content into those that have it; the others stay as they are. */
   #lay(changed: Readonly<Record<string, unknown>>): void {
     const layout = (this.#parts.get('layout') ?? []) as readonly string[];
