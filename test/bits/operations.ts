@@ -19,6 +19,7 @@ import {
   gatedFeedForward,
   gateHeads,
   gateWidth,
+  kimiDeltaRule,
   linear,
   linearCrossEntropy,
   Muon,
@@ -152,6 +153,28 @@ function deltaRule(documents?: Int32Array): Results {
     return outcome(({ heads, logits, aLog, dtBias }) => {
       const [heads_NW, logits_N2V] = [heads!.onTape() as tf.Tensor2D, logits!.onTape() as tf.Tensor2D];
       return gatedDeltaRule(heads_NW, logits_N2V, { aLog: aLog!, dtBias: dtBias! }, layout);
+    }, operands);
+  });
+}
+
+function kimiRule(documents?: Int32Array): Results {
+  return [
+    { heads: 1, keyDim: 128, valueDim: 128 },
+    { heads: 3, keyDim: 18, valueDim: 37 },
+  ].flatMap((sizes, i) => {
+    const layout = { ...sizes, batch: 2, sequence: 150, documents };
+    const { heads, keyDim, valueDim } = sizes;
+    const operands = {
+      heads: operand(10 * i + 1, [300, heads * (2 * keyDim + valueDim)], 2),
+      beta: operand(10 * i + 2, [300, heads], 4),
+      decay: operand(10 * i + 3, [300, heads * keyDim], 4),
+      aLog: operand(10 * i + 4, [heads], 2),
+      dtBias: operand(10 * i + 5, [heads * keyDim], 2),
+    };
+    return outcome(({ heads, beta, decay, aLog, dtBias }) => {
+      const tensors = [heads, beta, decay].map((one) => one!.onTape() as tf.Tensor2D);
+      const inputs = { heads: tensors[0]!, beta: tensors[1]!, decay: tensors[2]! };
+      return kimiDeltaRule(inputs, { aLog: aLog!, dtBias: dtBias! }, layout);
     }, operands);
   });
 }
@@ -398,6 +421,8 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
     ),
   gatedDeltaRule: () => deltaRule(),
   'gatedDeltaRule of separate documents': () => deltaRule(Int32Array.of(0, 1, 31, 150, 152)),
+  kimiDeltaRule: () => kimiRule(),
+  'kimiDeltaRule of separate documents': () => kimiRule(Int32Array.of(0, 1, 31, 150, 152)),
   gateHeads: () =>
     [true, false].flatMap((isHeadwise) =>
       (['sigmoid', 'silu'] as const).flatMap((activation, i) =>
@@ -420,6 +445,8 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
     const bias = new Parameter('bias', [21], randomValues(4, 21));
     return router(true, { router: 'sigmoid', scalingFactor: 2.5, bias });
   },
+  'routeExperts in groups by capped logits': () =>
+    router(true, { router: 'sigmoid', groups: { count: 7, topK: 3 }, logitCap: 0.7 }),
   dispatchTokens: dispatch,
   expertFeedForward: () => experts(),
   'expertFeedForward of limited units': () => experts(1.5),

@@ -18,6 +18,7 @@ import test from 'ava';
 const TOTALS: Readonly<Record<string, number>> = {
   'afmoe/mini-26b-a3b': 26_123_974_400,
   'afmoe/nano-6b-a1b': 6_120_003_328,
+  'kimi-linear/48b-a3b': 49_122_681_728,
   'laguna/xs-2-33b-a3b': 33_442_617_088,
   'lfm3/1.7b': 1_728_801_536,
   'muse-glimmer/30b': 27_854_780_928,

@@ -375,15 +375,12 @@ test.serial(
     t.deepEqual(overall.attentionOutput, full!.attentionOutput);
     t.deepEqual(overall.recurrence, linear!.recurrence);
     // What a token keeps and replaces, from the logits.
-    const [x, { aLog, dtBias, mostBeta, logits }] = recurrenceOf(tiny);
+    const [x, { aLog, dtBias, mostBeta, decay }] = recurrenceOf(tiny);
     t.is(x, 0);
     const kept = mean(
-      Array.from({ length: logits.length / 2 }, (_, i) => {
-        const [row, head] = [Math.floor(i / 2), i % 2];
-        const rate =
-          Math.exp(aLog[head]!) * Math.log1p(Math.exp(logits[row * 4 + 2 + head]! + dtBias[head]!));
-        return Math.exp(-rate);
-      }),
+      Array.from(decay, (logit, i) =>
+        Math.exp(-Math.exp(aLog[i % 2]!) * Math.log1p(Math.exp(logit + dtBias[i % 2]!))),
+      ),
     );
     t.true(Math.abs(linear!.recurrence!.keptMean - kept) < 1e-12);
     t.is(mostBeta, 1);
@@ -399,7 +396,7 @@ function recurrenceOf({ decoder }: TinyDecoder) {
     { inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES },
     {
       recurrence(layer, operands) {
-        told = [layer, { ...operands, logits: operands.logits.slice() }];
+        told = [layer, { ...operands, decay: operands.decay.slice() }];
       },
     },
   );

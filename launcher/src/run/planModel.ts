@@ -119,6 +119,7 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
 }
 
 const LABELS: Readonly<Record<string, string>> = {
+  scratch: 'scratch of delta rules',
   expertExchange: 'exchange with experts',
   outerOptimizer: 'outer optimizer',
   synchronize: 'bringing replicas together',

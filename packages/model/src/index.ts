@@ -11,6 +11,7 @@ export * from './keyValueCache.ts';
 export {
   attentionLayers,
   expertLayers,
+  hasRecurrence,
   LayerKindConfig,
   type LayerModel,
   LayersConfig,
