@@ -22,6 +22,9 @@ const SHOWN_MS = 700;
 const LAST_SHOWN_MS = 4000;
 const MOST_FRAMES = 16;
 
+/** In the page: scrolls to the plot of the loss, and what is below it. */
+const SHOW_LOSS = `scrollTo(0, document.querySelector('.panel:has([data-chart="loss"])').getBoundingClientRect().top + scrollY - 62)`;
+
 const RECIPE = `name: docs
 sources:
   - { kind: text, path: ${JSON.stringify(join(root, 'docs'))} }
@@ -113,9 +116,7 @@ async function record(page) {
     const heading = await page.locator('h1').first().textContent();
     const hasSpiked = (await page.locator('.spikes').count()) > 0;
     const isOver = !/running/.test(heading);
-    await page
-      .locator('.panel:has([data-chart="loss"])')
-      .evaluate((panel) => scrollTo(0, panel.getBoundingClientRect().top + scrollY - 62));
+    await page.evaluate(SHOW_LOSS);
     // Its end brings the report and the last sample.
     if (isOver) await delay(3000);
     if (hasSpiked || isOver || looks % 3 === 0) frames.push(await page.screenshot());
