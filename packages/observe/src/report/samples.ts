@@ -53,7 +53,7 @@ function earlierTexts(earlier: ShownSample['earlier']): string {
   if (earlier.length === 0) return '';
   const rows = earlier.map(
     ({ step, text }) =>
-      `<li><span class="at-step">step ${groupDigits(step)}</span><span>${escapeHtml(text)}</span></li>`,
+      `<li><span class="at-step">step ${groupDigits(step)}</span><span>${escapeHtml(text.trimStart())}</span></li>`,
   );
   return details('earlier', `<ol>${rows.join('')}</ol>`, false);
 }
