@@ -110,6 +110,16 @@ test('experts are exchanged where they are shared, over the link between hosts w
   t.true(within.exposed.exchange > 0);
   t.true(across.exposed.exchange > within.exposed.exchange);
   t.is(step(configOf(16), cluster(), 'flat').exposed.exchange, 0);
+  // Rows there and back in both passes, each asked for and confirmed; before them, once, their numbers.
+  const config = configOf(4, 4);
+  const far = (latencySeconds: number) =>
+    step(config, cluster({ latencySeconds, messageSeconds: 0 }, 2), 'flat').exposed.exchange;
+  t.true(Math.abs(far(2) - far(1) - 4 * 2 * (2 * 3 + 1 + 2 * 3)) < 1e-9, '4 layers, 2 grains');
+  const uneven = stepTimes(scheduleOf(config, cluster(), 'flat', 1.5), config, speedOf(config, DEVICE));
+  const even = step(config, cluster(), 'flat');
+  // Of 4 layers' time, two thirds are the experts'; the head has its own.
+  const wait = uneven.exposed.exchange - even.exposed.exchange;
+  t.true(wait > 0.2 * even.compute && wait < 0.5 * even.compute, `${wait} of ${even.compute}`);
 });
 
 const SETTINGS = {

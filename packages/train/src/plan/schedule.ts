@@ -51,7 +51,7 @@ export interface StepTimes {
 /** Share of a grain's time that is its backward pass. */
 const BACKWARD_SHARE = 2 / 3;
 
-/** Of a layer's forward pass: the share that a worker's own rows for its own experts are, which the exchange overlaps. */
+/** Share of the experts in the time of a layer that has some. */
 const EXPERT_SHARE = 2 / 3;
 
 interface Stage {
@@ -70,8 +70,11 @@ export interface Schedule {
   readonly stages: readonly Stage[];
   readonly grains: number;
   readonly tokensPerGrain: number;
-  /** All rows of a layer that a grain sends to experts, one way. */
+  /** All rows of a layer that a grain sends to experts, one way, and before them their numbers. */
   readonly exchange: OperationCost;
+  readonly counts: OperationCost;
+  /** Rows of the busiest worker of a set of experts, against the mean. */
+  readonly imbalance: number;
   readonly expertParallel: number;
   readonly agreement: OperationCost;
   /** How often a worker does all that in a step: for each of its replicas. */
@@ -153,6 +156,8 @@ function scheduleOfOne(config: RunConfig, cluster: Cluster, kind: TopologyKind, 
     tokensPerGrain,
     expertParallel,
     exchange: allToAllCost(cluster, experts, rowBytes),
+    counts: allToAllCost(cluster, experts, expertParallel > 1 ? 4 * (model.experts?.count ?? 0) : 0),
+    imbalance,
     agreement: allReduceCost(cluster, world, agreementBytes(config), kind),
     ...{ perWorker: 1, synchronization: undefined },
   };
@@ -185,7 +190,7 @@ export function stepTimes(schedule: Schedule, config: RunConfig, speed: Speed): 
 }
 
 function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): StepTimes {
-  const { stages, grains, tokensPerGrain, exchange, expertParallel, agreement } = schedule;
+  const { stages, grains, tokensPerGrain, exchange, counts, expertParallel, agreement } = schedule;
   const flops = flopsPerToken(config.model, config.data.sequenceLength);
   const grainSeconds = tokensPerGrain * (speed.secondsPerToken ?? flops / speed.flopsPerSecond);
   const exposed = { gather: 0, exchange: 0, reduce: 0, agree: 0, synchronize: 0 };
@@ -200,16 +205,22 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
     exposed[reason] += seconds;
     now += seconds;
   };
-  const exchangeRows = (seconds: number) => {
-    if (exchange.seconds === 0) return;
-    // There and back; rows for own experts are computed meanwhile.
-    const overlap = (EXPERT_SHARE * seconds) / expertParallel;
-    underway += 2 * exchange.seconds;
-    waitUntil(now + Math.max(0, 2 * exchange.seconds - overlap), 'exchange');
+  const exchangeRows = (seconds: number, isForward: boolean) => {
+    if (expertParallel === 1) return;
+    const there = exchange.seconds + (isForward ? counts.seconds : 0);
+    const back = exchange.seconds;
+    underway += there + back;
+    const ofExperts = EXPERT_SHARE * seconds;
+    // Own rows for own experts are computed on the way there; gradients of weights, half of a backward pass, on the way back.
+    const [meanwhile, after] = isForward ? [1, 0] : [1 / 2, 1 / 2];
+    const exposed =
+      Math.max(0, there - (meanwhile * ofExperts) / expertParallel) + Math.max(0, back - after * ofExperts);
+    // Then all wait for the busiest.
+    waitUntil(now + exposed + (schedule.imbalance - 1) * ofExperts, 'exchange');
   };
-  const pass = (stage: Stage, share: number) => {
+  const pass = (stage: Stage, share: number, isForward: boolean) => {
     const seconds = grainSeconds * stage.share * share;
-    if (stage.hasExperts) exchangeRows(seconds);
+    if (stage.hasExperts) exchangeRows(seconds, isForward);
     now += seconds;
   };
 
@@ -218,10 +229,10 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
   for (let grain = 0; grain < grains; grain++) {
     for (const stage of forward) {
       if (grain === 0) waitUntil(gathered.get(stage.number)!, 'gather');
-      pass(stage, 1 - BACKWARD_SHARE);
+      pass(stage, 1 - BACKWARD_SHARE, true);
     }
     for (const stage of stages) {
-      pass(stage, BACKWARD_SHARE);
+      pass(stage, BACKWARD_SHARE, false);
       if (grain === grains - 1) launch(stage.reduce);
     }
   }
@@ -231,10 +242,10 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
 
   const compute = grains * grainSeconds;
   const communicate = Object.values(exposed).reduce((sum, seconds) => sum + seconds, 0);
-  const exchanges = 4 * grains * stages.filter(({ hasExperts }) => hasExperts).length;
+  const layers = grains * stages.filter(({ hasExperts }) => hasExperts).length;
   const sent = (part: 'bytesWithin' | 'bytesBetween' | 'messages') =>
     stages.reduce((sum, { reduce, gather }) => sum + reduce[part] + gather[part], 0) +
-    exchanges * exchange[part] +
+    layers * (4 * exchange[part] + counts[part]) +
     agreement[part];
   return {
     ...{ compute, optimizer: speed.optimizerSeconds, exposed, communicate, total: now, underway },
