@@ -389,6 +389,32 @@ test.serial(
   },
 );
 
+test.serial(
+  'decays of single channels, and values narrower than keys, are measured as they are',
+  async (t) => {
+    await selectBackend('native');
+    const mixer = { kind: 'kimi-delta-attention', heads: 2, keyDim: 3, valueDim: 4 };
+    const tiny = tinyDecoder(
+      tinyModel({
+        ...{ numLayers: 2, numKeyValueHeads: 4, qkNorm: false, gates: [], positions: 'none' },
+        keyValueLatent: { rank: 4, sharedKeyDim: 2, valueDim: 5 },
+        layers: { kinds: { linear: { mixer }, full: {} }, pattern: ['linear', 'full'] },
+      }),
+    );
+    const [linear, full] = measure(tiny).layers;
+    const [, { aLog, dtBias, decay }] = recurrenceOf(tiny);
+    t.is(dtBias.length, 6);
+    const kept = Array.from(decay, (logit, i) =>
+      Math.exp(-Math.exp(aLog[Math.floor((i % 6) / 3)]!) * Math.log1p(Math.exp(logit + dtBias[i % 6]!))),
+    );
+    t.true(Math.abs(linear!.recurrence!.keptMean - mean(kept)) < 1e-12);
+    t.true(linear!.recurrence!.betaMean > 0 && linear!.recurrence!.betaMean < 1);
+    // Without a gate they are the same, and zeros that fill values up do not count.
+    t.deepEqual(full!.attentionOutput!.before, full!.attentionOutput!.after);
+    t.true(full!.firstTokenAttention! > 0);
+  },
+);
+
 /** The layer that told of its recurrence, and what it told. */
 function recurrenceOf({ decoder }: TinyDecoder) {
   let told: [number, RecurrenceOperands] | undefined;

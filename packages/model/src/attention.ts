@@ -184,7 +184,9 @@ function attend(
   for (const { control, settings } of after) y = control.sdpa!(settings, y, context);
   const sizes = { heads: config.numAttentionHeads, channels: config.headDim };
   const form = { activation: 'sigmoid', form: 'multiplicative', sharing: 'head-specific' } as const;
-  observeValues(observer, 'attentionOutput', layer, y);
+  const { keyValueLatent } = config;
+  const own = keyValueLatent ? withoutFilling(y, { ...config, keyValueLatent }) : y;
+  observeValues(observer, 'attentionOutput', layer, own);
   if (gate) context.onGate?.(INTERLEAVED_GATE, gateScores(form, gate, sizes));
   return gate ? applyScores(form, y, gate, sizes) : y;
 }

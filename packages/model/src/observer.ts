@@ -21,7 +21,7 @@ export interface ForwardObserver {
   largestLogits?(layer: number, largest: Float32Array): void;
   /** Queries and keys, normalised and rotated. */
   attention?(layer: number, operands: QueriesKeys): void;
-  /** The output of attention before any gate, [N, H·D]. */
+  /** The output of attention before any gate, [N, H·D]; D channels of a value. */
   attentionOutput?(layer: number, y: Float32Array): void;
   /** The same after its gates, as the output projection gets it, [N, H·D]. */
   gatedAttentionOutput?(layer: number, y: Float32Array): void;

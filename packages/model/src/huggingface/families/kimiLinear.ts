@@ -290,6 +290,8 @@ export const kimiLinear: Family = {
       qk_rope_head_dim: shared,
       v_head_dim: latent?.valueDim ?? headDim,
       mla_use_nope: true,
+      // The class would have those of the released tokenizer; what the model’s own says comes over these.
+      ...{ bos_token_id: null, eos_token_id: null, pad_token_id: null },
       linear_attn_config: {
         head_dim: settings?.valueDim ?? 128,
         num_heads: settings?.heads ?? 32,
