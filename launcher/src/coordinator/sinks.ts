@@ -1,6 +1,7 @@
 /** Where a run is told to beside its logs, as its configuration has it. None of it may keep it from training. */
 
 import { existsSync, readdirSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import {
   type DiagnosticsRecord,
@@ -16,6 +17,7 @@ import {
   TraceCollector,
 } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
+import { LOCAL_HOST } from '../fleet/localHost.ts';
 import type { RunDirectory } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import { collectorOf } from './collector.ts';
@@ -116,9 +118,15 @@ function traceSink(run: RunDirectory, config: RunConfig, tell: Tell): OpenSink |
   const collector = new TraceCollector(access, (text) => tell(text, 'warning'));
   return {
     name: 'OpenTelemetry',
-    timeline: (timeline, startMs) => collector.send(timeline, startMs),
+    timeline: (timeline, startMs) => collector.send(withHostNames(timeline), startMs),
     close: () => collector.close(CLOSE_LIMIT_MS),
   };
+}
+
+/** Whoever reads traces is elsewhere. */
+function withHostNames({ step, ranks }: StepTimeline): StepTimeline {
+  const named = (host: string) => (host === LOCAL_HOST ? hostname() : host);
+  return { step, ranks: ranks.map((rank) => ({ ...rank, host: named(rank.host) })) };
 }
 
 async function prometheusSink(run: RunDirectory, config: RunConfig, tell: Tell): Promise<OpenSink> {
