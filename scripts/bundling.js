@@ -21,6 +21,13 @@ export function ownPlaces({ out, programs }) {
       onLoad({ filter: /\.[jt]s$/ }, async ({ path }) => {
         if (relative(root, path).split(sep).includes('node_modules')) return undefined;
         const text = await readFile(path, 'utf8');
+        if (/import\.meta\.(dirname|filename)\b/.test(text)) {
+          return {
+            errors: [
+              { text: `import.meta.dirname is the bundle's: let ${path} use new URL('…', import.meta.url)` },
+            ],
+          };
+        }
         const contents = text.replaceAll(OWN_PLACE, (_, reference) => {
           if (reference === undefined) return `new URL(${fromBundle(path)}, import.meta.url).href`;
           const file = join(dirname(path), reference);
