@@ -1,5 +1,5 @@
 /**
- * What kernels may use. Kernels are CUDA C++ and include this file and nothing else: NVRTC (or nvcc) compiles them for a GPU, and
+ * What kernels may use. Kernels are CUDA C++ and include this file, or `tile.h`, and nothing else: NVRTC (or nvcc) compiles them for a GPU, and
  * any other C++17 compiler for the emulator (`emulator/emulator.h`), which runs the same source on a CPU.
  *
  * The names of CUDA stand for themselves (threadIdx, __syncthreads, __shfl_xor_sync, …). What else a kernel needs has a name here:
@@ -54,6 +54,7 @@ struct Matrices {
 #define KERNEL(name, threads, blocks, ...) \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
 #define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("unroll 1")
 
 /** The block's shared memory, as large as the launch asks for; of arbitrary content at first. */
 template <typename T>
@@ -200,5 +201,44 @@ DEVICE float exponential(float x) {
   return (__fmaf_rn(p * r, r, r) + 1.0f) * __uint_as_float(__float_as_uint(shifted) << 23);
 }
 
+/** 2^x with a relative error below 2e-7 for x up to 127; 0 below −64, where a term no longer counts beside 1. NaN stays NaN. */
+DEVICE float exponential2(float x) {
+  constexpr float ROUNDING = 12582912.0f + 127.0f;
+  const float shifted = x + ROUNDING;
+  const float r = x - (shifted - ROUNDING);
+  float p = __fmaf_rn(r, 1.326472731e-3f, 9.671512991e-3f);
+  p = __fmaf_rn(p, r, 5.550733581e-2f);
+  p = __fmaf_rn(p, r, 2.402224243e-1f);
+  p = __fmaf_rn(p, r, 6.931470037e-1f);
+  p = __fmaf_rn(p, r, 1.0f);
+  return x < -64.0f ? 0.0f : p * __uint_as_float(__float_as_uint(shifted) << 23);
+}
+
 /** 1 / (1 + e^−x), with a relative error below 3e-7 for x ≥ −87. */
 DEVICE float sigmoid(float x) { return __fdiv_rn(1.0f, 1.0f + exponential(-x)); }
+
+/** tanh x, with a relative error below 4e-7: a polynomial where |x| < 0.625, beyond that by e^(−2|x|). */
+DEVICE float hyperbolicTangent(float x) {
+  const float square = x * x;
+  float p = __fmaf_rn(square, -5.70498872745e-3f, 2.06390887954e-2f);
+  p = __fmaf_rn(p, square, -5.37397155531e-2f);
+  p = __fmaf_rn(p, square, 1.33314422036e-1f);
+  p = __fmaf_rn(p, square, -3.33332819422e-1f);
+  const float near = __fmaf_rn(p * square, x, x);
+  const float size = x > -x ? x : -x, e = exponential(-2.0f * size);
+  const float far = __fdiv_rn(1.0f - e, 1.0f + e);
+  return size < 0.625f ? near : x < 0.0f ? -far : far;
+}
+
+/** ln x of a positive, normal x, to double precision: `native/src/logarithm.h`. */
+DEVICE double logarithm(double x) {
+  const auto bits = static_cast<long long>(__double_as_longlong(x));
+  const int exponent = static_cast<int>((bits - 0x3fe6a09e667f3bcdLL) >> 52);
+  const double m = __longlong_as_double(bits - (static_cast<long long>(exponent) << 52));
+  const double s = (m - 1) / (m + 1), square = s * s;
+  double series = 1.0 / 21;
+  UNROLL
+  for (int n = 19; n >= 3; n -= 2) series = series * square + 1.0 / n;
+  constexpr double HIGH = 0.693147180369123816490, LOW = 1.90821492927058770002e-10;
+  return exponent * HIGH + (2 * s + (2 * s * square * series + exponent * LOW));
+}

@@ -1,6 +1,7 @@
 /** What the emulator finds, and how it adds. */
 
 import { readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import {
   CudaDriver,
@@ -10,6 +11,7 @@ import {
   flat,
   type KernelSource,
   kernelFiles,
+  kernelHeaders,
   kernelSource,
   Nvrtc,
   resourcesOf,
@@ -27,6 +29,7 @@ import {
   runProduct,
   toBf16,
 } from '../support/cuda.ts';
+import { attentionErrors, LAYOUT } from '../support/cudaAttention.ts';
 import { randomValues } from '../support/differential.ts';
 
 const mistakes: KernelSource = {
@@ -125,6 +128,8 @@ const products = ({ device: on }: Emulator) =>
     productError(on, 'matmulPlain', { M: 72, N: 72, K: 200 }, 2),
     productError(on, 'matmulTransposed', { M: 72, N: 72, K: 200 }, 3),
   );
+const attention = ({ device: on }: Emulator) =>
+  Math.max(...Object.values(attentionErrors(on, { ...LAYOUT, sequence: 140, window: 100 })));
 const norms = ({ device: on }: Emulator) => {
   const values = randomValues(1, 3000);
   const sums = on.allocate(3, 'f64');
@@ -194,26 +199,73 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'no zeros beyond the end of k',
     file: 'matmul',
-    plant: instead(' && firstPlace + place < length', ''),
+    plant: instead('place + p < length', 'true'),
     error: products,
   },
   {
     what: 'rows of the right operand exchanged',
     file: 'matmul',
-    plant: instead('row + lane / 16 * 8 + lane % 8', 'row + lane % 16'),
+    plant: instead(
+      'line + lane / 16 * 8 + lane % 8, place + lane / 8 % 2',
+      'line + lane % 16, place + lane / 8 % 2',
+    ),
     error: products,
   },
   {
     what: 'a matrix loaded as it lies',
     file: 'matmul',
-    plant: instead('m = loadMatricesTransposed(', 'm = loadMatrices('),
+    plant: instead('split(loadMatricesTransposed(', 'split(loadMatrices('),
     error: products,
+  },
+  {
+    what: 'no barrier before keys are read',
+    file: 'attention',
+    plant: instead('      __syncthreads();', ''),
+    error: attention,
+  },
+  {
+    what: 'keys over those that are read',
+    file: 'attention',
+    plant: instead('begin(tile + 1);', 'begin(tile + 2);'),
+    error: attention,
+  },
+  {
+    what: 'the largest score of a part of a row',
+    file: 'attention',
+    plant: instead('distance < 4', 'distance < 2'),
+    error: attention,
+  },
+  {
+    what: 'a key beyond the query',
+    file: 'attention',
+    plant: instead('key <= query &&', 'key <= query + 1 &&'),
+    error: attention,
+  },
+  {
+    what: 'no barrier before queries are read',
+    file: 'attentionBackward',
+    plant: instead('      __syncthreads();', ''),
+    error: attention,
+  },
+  {
+    what: 'the gradient of a weight without its mean',
+    file: 'attentionBackward',
+    plant: instead('weight * (gradient - ofRow)', 'weight * gradient'),
+    error: attention,
   },
 ];
 
+/** A kernel's source with the headers that are its own, so that mistakes can be planted in these, too. */
+function wholeSource(file: string): string {
+  const headers = kernelHeaders();
+  const own = (text: string): string =>
+    text.replace(/#include "(tile|attention)\.h"/g, (_, name) => own(headers[`${name}.h`]!));
+  return own(kernelSource(file).text);
+}
+
 function isFound({ file, plant, error }: Mutant, t: ExecutionContext): boolean {
-  const planted = plant(kernelSource(file).text);
-  t.not(planted, kernelSource(file).text);
+  const planted = plant(wholeSource(file));
+  t.not(planted, wholeSource(file));
   const mutant = new Emulator((name) => (name === file ? { name, text: planted } : kernelSource(name)));
   try {
     return error(mutant) > 1;
@@ -224,10 +276,17 @@ function isFound({ file, plant, error }: Mutant, t: ExecutionContext): boolean {
   }
 }
 
-test('mistakes planted in the kernels of the house are found', (t) => {
-  for (const mutant of MUTANTS) t.true(isFound(mutant, t), mutant.what);
-  for (const error of [norm, products, norms]) t.true(error(emulator) <= 1);
-});
+for (const file of new Set(MUTANTS.map((mutant) => mutant.file))) {
+  test(`mistakes planted in ${file} are found, and none without`, async (t) => {
+    const mutants = MUTANTS.filter((each) => each.file === file);
+    t.true(mutants[0]!.error(emulator) <= 1);
+    for (const mutant of mutants) {
+      // Results of other tests are told in between.
+      await setImmediate();
+      t.true(isFound(mutant, t), mutant.what);
+    }
+  });
+}
 
 /** What a tensor core makes of c + Σ a·b, in whole numbers: terms cut to 2^(largest exponent − bits), the sum cut to a float. */
 function tensorCoreSum(a: Float32Array, b: Float32Array, c: number, bits: number): number {

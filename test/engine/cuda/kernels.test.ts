@@ -19,6 +19,7 @@ import {
   embeddingBackward,
   embeddingTokens,
   flat,
+  linearCrossEntropy,
   rmsNorm,
   rmsNormBackward,
   rotaryEmbedding as rotaryOnDevice,
@@ -42,7 +43,7 @@ import {
   toBf16,
   worstShare,
 } from '../support/cuda.ts';
-import { randomValues } from '../support/differential.ts';
+import { randomValues, relativeError } from '../support/differential.ts';
 
 const bytesOf = (array: DeviceArray) => Buffer.from(array.read().buffer);
 
@@ -418,6 +419,73 @@ test('a row of a product has the same bits alone and among others', (t) => {
   t.deepEqual(alone.read(), whole.subarray(66 * N, 67 * N).read());
 });
 
+/** Losses and gradients in double precision, from what lies on the device. */
+function crossEntropyInDouble(
+  x: Float32Array,
+  weight: Float32Array,
+  targets: Int32Array,
+  { channels, scale, cap }: { channels: number; scale: number; cap: number },
+) {
+  const vocabulary = weight.length / channels;
+  const [dx, dWeight] = [new Float64Array(x.length), new Float64Array(weight.length)];
+  const losses = Array.from(targets, (target, n) => {
+    if (target < 0) return 0;
+    const raw = Array.from({ length: vocabulary }, (_, v) =>
+      Array.from({ length: channels }, (_, c) => x[n * channels + c]! * weight[v * channels + c]!).reduce(
+        (a, b) => a + b,
+        0,
+      ),
+    );
+    const logits = raw.map((z) => (cap > 0 ? cap * Math.tanh(z / cap) : z));
+    const sum = logits.reduce((total, z) => total + Math.exp(z), 0);
+    for (let v = 0; v < vocabulary; v++) {
+      const slope = cap > 0 ? 1 - (logits[v]! / cap) ** 2 : 1;
+      const gradient = scale * slope * (Math.exp(logits[v]!) / sum - Number(v === target));
+      for (let c = 0; c < channels; c++) {
+        dx[n * channels + c]! += gradient * weight[v * channels + c]!;
+        dWeight[v * channels + c]! += gradient * x[n * channels + c]!;
+      }
+    }
+    return Math.log(sum) - logits[target]!;
+  });
+  return { losses, dx, dWeight };
+}
+
+test('losses and gradients of a linear layer’s cross-entropy agree with double precision, capped and not', (t) => {
+  const [tokens, channels, vocabulary, scale] = [9, 24, 304, 0.25];
+  const x = activations(device, 1, tokens * channels, 'bf16');
+  const weight = activations(device, 2, vocabulary * channels, 'bf16');
+  const targets = Int32Array.of(0, 303, -1, 7, 150, 299, 255, 256, 31);
+  for (const cap of [0, 2]) {
+    const losses = device.allocate(tokens, 'f32');
+    const [dx, dWeight] = [
+      device.allocate(tokens * channels, 'bf16'),
+      device.allocate(vocabulary * channels, 'f32'),
+    ];
+    flat.fill(dWeight, 0);
+    const call = { x: x.array, weight: weight.array, targets, losses, vocabulary, scale, cap };
+    linearCrossEntropy({ ...call, gradients: { dx, dWeight } });
+    const expected = crossEntropyInDouble(x.values, weight.values, targets, { channels, scale, cap });
+    t.true(worstShare(losses.read(), expected.losses, () => 4e-6) < 1);
+    // The gradient of the logits is rounded to bf16, in which sums over the vocabulary, and over tokens, differ by chance.
+    t.true(relativeError(floatsOf(dx), expected.dx) < 2 ** -8);
+    t.true(relativeError(dWeight.read(), expected.dWeight) < 2 ** -8);
+    const alone = device.allocate(tokens, 'f32');
+    linearCrossEntropy({ ...call, losses: alone });
+    t.deepEqual(alone.read(), losses.read());
+  }
+  const call = {
+    x: x.array,
+    weight: weight.array,
+    losses: device.allocate(tokens, 'f32'),
+    vocabulary,
+    scale,
+  };
+  t.throws(() => linearCrossEntropy({ ...call, targets: targets.map(() => 304) }), {
+    message: /target 304 of token 0/,
+  });
+});
+
 test('no order of blocks and threads changes a bit', (t) => {
   const [x, y] = [activations(device, 1, 3000, 'f32').array, activations(device, 2, 3000, 'f32').array];
   const [a, b] = [
@@ -439,8 +507,11 @@ test('no order of blocks and threads changes a bit', (t) => {
     const [inverse, dGain] = [device.allocate(72, 'f32'), device.allocate(80, 'f32')];
     rmsNorm(a, x.subarray(0, 80), normed, inverse, 1e-6);
     rmsNormBackward({ x: a, gain: x.subarray(0, 80), dy: normed, inverse }, { dx, dGain, accumulate: false });
+    const losses = device.allocate(72, 'f32');
+    const targets = Int32Array.from({ length: 72 }, (_, n) => n);
+    linearCrossEntropy({ x: a, weight: b, targets, losses, vocabulary: 80, scale: 1 });
     const products = PRODUCT_NAMES.map((name) => runProduct(name, [a, b], { M: 72, N: 80, K: 80 }));
-    return [norms, sums, parameters, normed, inverse, dx, dGain, ...products];
+    return [norms, sums, parameters, normed, inverse, dx, dGain, losses, ...products];
   });
   for (const result of results) t.true(result.equals(results[0]!));
 });

@@ -14,6 +14,7 @@
 
 #define DEVICE inline
 #define UNROLL
+#define NO_UNROLL
 #define EMULATOR __attribute__((visibility("default")))
 
 namespace emulator {
@@ -119,6 +120,16 @@ DEVICE float __uint_as_float(uint32 bits) {
 }
 DEVICE uint32 __float_as_uint(float x) {
   uint32 bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+DEVICE double __longlong_as_double(long long bits) {
+  double x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+DEVICE long long __double_as_longlong(double x) {
+  long long bits;
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
 }

@@ -3,6 +3,7 @@
  * over K. An operand's values lie along K (`ALONG`, [rows, K]) or across it (`ACROSS`, [K, rows]):
  *
  *   matmul              y [M, N]  = a [M, K] · b [N, K]ᵀ       a linear layer                    bf16
+ *   matmulToFloat       the same                                logits                            float
  *   matmulPlain         y [M, N]  = a [M, K] · b [K, N]        the gradient of its input         bf16
  *   matmulTransposed    y [M, N] (+)= a [K, M]ᵀ · b [K, N]     the gradient of its weights       float
  *
@@ -11,57 +12,28 @@
  * The sum of every element goes over k from first to last in steps of 16, whatever M, N and the tile are: a row has the same bits in
  * any batch, and a tile of 64 gives those of a tile of 128.
  */
-#include "device.h"
+#include "tile.h"
 
 constexpr int ALONG = 0, ACROSS = 1;
 constexpr int DEPTH = 64;
 
-/**
- * A tile of an operand in shared memory: `ROWS` rows by `DEPTH` steps of k, stored as it lies in global memory.
- * Rows of 64 or 128 values are cut into chunks of 8, which are permuted so that those of eight rows never share a bank.
- */
+/** `ROWS` rows of an operand by `DEPTH` steps of k. */
 template <int ROWS, int LAYOUT>
-struct Tile {
-  static constexpr int LINES = LAYOUT == ALONG ? ROWS : DEPTH, LENGTH = LAYOUT == ALONG ? DEPTH : ROWS;
-  bf16 values[LINES][LENGTH];
+struct Operand {
+  Tile<LAYOUT == ALONG ? ROWS : DEPTH, LAYOUT == ALONG ? DEPTH : ROWS> tile;
 
-  DEVICE bf16* at(int line, int place) { return &values[line][((place / 8) ^ (line & 7)) * 8]; }
-
-  /** Begins to copy the tile whose first row is `row` and first step is `k`; zeros beyond the operand's end. */
   template <int THREADS>
   DEVICE void begin(const bf16* from, int row, int rows, int k, int depth) {
-    const int firstLine = LAYOUT == ALONG ? row : k, lines = LAYOUT == ALONG ? rows : depth;
-    const int firstPlace = LAYOUT == ALONG ? k : row, length = LAYOUT == ALONG ? depth : rows;
-    constexpr int CHUNKS = LENGTH / 8;
-    UNROLL
-    for (int i = threadIdx.x; i < LINES * CHUNKS; i += THREADS) {
-      const int line = i / CHUNKS, place = i % CHUNKS * 8;
-      const bool isThere = firstLine + line < lines && firstPlace + place < length;
-      const uint64 offset = static_cast<uint64>(firstLine + line) * length + firstPlace + place;
-      beginCopy(at(line, place), isThere ? from + offset : from, isThere);
-    }
+    if constexpr (LAYOUT == ALONG) tile.template begin<THREADS>(from, depth, row, rows, k, depth);
+    else tile.template begin<THREADS>(from, rows, k, depth, row, rows);
   }
-
-  /** Sixteen rows from `row` on, sixteen steps from `k` on, as a left operand. */
   DEVICE FragmentA left(int row, int k) {
-    const int lane = threadIdx.x % 32;
-    if constexpr (LAYOUT == ALONG) {
-      const Matrices m = loadMatrices(at(row + lane % 16, k + lane / 16 * 8));
-      return {{m.r[0], m.r[1], m.r[2], m.r[3]}};
-    } else {
-      const Matrices m = loadMatricesTransposed(at(k + lane / 16 * 8 + lane % 8, row + lane / 8 % 2 * 8));
-      return {{m.r[0], m.r[1], m.r[2], m.r[3]}};
-    }
+    if constexpr (LAYOUT == ALONG) return tile.left(row, k);
+    else return tile.leftTransposed(k, row);
   }
-
-  /** The same as two right operands of eight rows. */
   DEVICE void right(FragmentB& first, FragmentB& second, int row, int k) {
-    const int lane = threadIdx.x % 32;
-    Matrices m;
-    if constexpr (LAYOUT == ALONG) m = loadMatrices(at(row + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8));
-    else m = loadMatricesTransposed(at(k + lane / 8 % 2 * 8 + lane % 8, row + lane / 16 * 8));
-    first = {{m.r[0], m.r[1]}};
-    second = {{m.r[2], m.r[3]}};
+    if constexpr (LAYOUT == ALONG) tile.right(first, second, row, k);
+    else tile.rightTransposed(first, second, k, row);
   }
 };
 
@@ -86,8 +58,8 @@ struct Product {
   static constexpr int DOWN = WARP_ROWS / 16, RIGHTWARD = WARP_COLUMNS / 8;
 
   struct Shared {
-    Tile<SIZE, LEFT> a[STAGES];
-    Tile<SIZE, RIGHT> b[STAGES];
+    Operand<SIZE, LEFT> a[STAGES];
+    Operand<SIZE, RIGHT> b[STAGES];
   };
 
   template <typename Out>
@@ -160,6 +132,12 @@ KERNEL(matmulSmall, 128, 3, const bf16* a, const bf16* b, bf16* y, int M, int N,
   Small<ALONG, ALONG>::run(a, b, y, M, N, K, 0);
 }
 KERNEL(matmulLarge, 256, 1, const bf16* a, const bf16* b, bf16* y, int M, int N, int K) {
+  Large<ALONG, ALONG>::run(a, b, y, M, N, K, 0);
+}
+KERNEL(matmulToFloatSmall, 128, 3, const bf16* a, const bf16* b, float* y, int M, int N, int K) {
+  Small<ALONG, ALONG>::run(a, b, y, M, N, K, 0);
+}
+KERNEL(matmulToFloatLarge, 256, 1, const bf16* a, const bf16* b, float* y, int M, int N, int K) {
   Large<ALONG, ALONG>::run(a, b, y, M, N, K, 0);
 }
 KERNEL(matmulPlainSmall, 128, 3, const bf16* a, const bf16* b, bf16* y, int M, int N, int K) {

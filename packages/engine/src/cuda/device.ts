@@ -76,7 +76,7 @@ export class DeviceArray<S extends Storage = Storage> {
 }
 
 /** What a kernel takes: an array or none for a pointer, a number, a struct's fields as the array of their type. */
-export type Argument = DeviceArray | null | number | Float32Array | BigUint64Array;
+export type Argument = DeviceArray | null | number | Float32Array | Int32Array | BigUint64Array;
 
 export class CudaDevice {
   readonly driver: CudaDriver;

@@ -14,7 +14,7 @@ import { type CxxCompiler, compilerCandidates, cxxCompiler } from '../compiler.t
 import { buildDirectory } from '../native.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
-import { cudaFolder, deviceHeader, type KernelSource } from './kernelSource.ts';
+import { cudaFolder, type KernelSource, kernelHeaders } from './kernelSource.ts';
 
 const COMMON_FLAGS = ['-std=c++17', '-fPIC', '-fvisibility=hidden', '-ffp-contract=off', '-g1', '-w'];
 // As little as possible is moved, merged or left out, so that accesses are watched as they are written.
@@ -70,7 +70,7 @@ function make(
 function machine(compiler: CxxCompiler): string {
   const sources = readdirSync(machineFolder).sort();
   const texts = sources.map((name) => readFileSync(join(machineFolder, name), 'utf8'));
-  const hash = hashOf(compiler.version, ...MACHINE_FLAGS, deviceHeader(), ...texts);
+  const hash = hashOf(compiler.version, ...MACHINE_FLAGS, kernelHeaders()['device.h']!, ...texts);
   const files = sources.filter((name) => name.endsWith('.cc')).map((name) => join(machineFolder, name));
   return make(`emulator-${hash}.so`, (output) => [
     { command: compiler.command, args: [...MACHINE_FLAGS, ...files, '-o', output, '-ldl'] },
@@ -88,7 +88,13 @@ class HostCompiler implements KernelCompiler {
 
   compile({ name, text }: KernelSource): Uint8Array {
     const { command, version } = this.#compiler;
-    const hash = hashOf(version, ...KERNEL_FLAGS, basename(this.#machine), text);
+    const hash = hashOf(
+      version,
+      ...KERNEL_FLAGS,
+      basename(this.#machine),
+      JSON.stringify(kernelHeaders()),
+      text,
+    );
     const path = make(`${name}-${hash}.so`, (output) => [
       {
         command,

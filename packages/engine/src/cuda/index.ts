@@ -1,5 +1,6 @@
 /** Kernels for NVIDIA GPUs, and the device, real or emulated, that they run on. */
 
+export * from './attention.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';
 export * from './device.ts';
 export { CudaDriver } from './driver.ts';
@@ -9,6 +10,7 @@ export {
   type KernelSignature,
   type KernelSource,
   kernelFiles,
+  kernelHeaders,
   kernelSource,
   type Storage,
   signatures,

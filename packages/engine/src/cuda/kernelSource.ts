@@ -42,9 +42,10 @@ export function kernelSource(name: string): KernelSource {
   return { name, text: readFileSync(join(cudaFolder, 'kernels', `${name}.cu`), 'utf8') };
 }
 
-/** What `#include "device.h"` stands for on a GPU. */
-export function deviceHeader(): string {
-  return readFileSync(join(cudaFolder, 'device.h'), 'utf8');
+/** What `#include` finds, by name. */
+export function kernelHeaders(): Readonly<Record<string, string>> {
+  const names = readdirSync(cudaFolder).filter((file) => file.endsWith('.h'));
+  return Object.fromEntries(names.sort().map((name) => [name, readFileSync(join(cudaFolder, name), 'utf8')]));
 }
 
 /** The entries of a source: KERNEL(name, threads, blocks of a multiprocessor, parameters…). */
@@ -66,7 +67,8 @@ export function signatures({ name, text }: KernelSource): ReadonlyMap<string, Ke
 /** A number, or the name of one that the source defines. */
 function constant(text: string, value: string): number {
   if (/^\d+$/.test(value)) return Number(value);
-  const defined = new RegExp(`^constexpr int (?:.*, )?${value} = (\\d+)\\b`, 'm').exec(text);
+  const texts = [text, ...Object.values(kernelHeaders())].join('\n');
+  const defined = new RegExp(`^constexpr int (?:.*, )?${value} = (\\d+)\\b`, 'm').exec(texts);
   invariant(defined, `no constant ${value} among the kernel's`);
   return Number(defined[1]);
 }

@@ -6,7 +6,7 @@
 import { SluiceError } from '@sluice/core';
 import koffi from 'koffi';
 import type { KernelCompiler } from './device.ts';
-import { deviceHeader, type KernelSource } from './kernelSource.ts';
+import { type KernelSource, kernelHeaders } from './kernelSource.ts';
 
 // The arithmetic is the one that is written (`device.h`). `-v` makes ptxas say registers and spills.
 const OPTIONS = ['--std=c++17', '--fmad=false', '--ptxas-options=-v'];
@@ -93,9 +93,10 @@ export class Nvrtc {
   compile({ name, text }: KernelSource, architecture: string): CompiledKernels {
     const functions = this.#functions;
     const handle = new BigUint64Array(1);
-    const [headers, names] = [[deviceHeader()], ['device.h']];
+    const headers = kernelHeaders();
+    const [names, texts] = [Object.keys(headers), Object.values(headers)];
     this.#check(
-      functions.nvrtcCreateProgram(handle, text, `${name}.cu`, 1, headers, names),
+      functions.nvrtcCreateProgram(handle, text, `${name}.cu`, names.length, texts, names),
       'nvrtcCreateProgram',
     );
     try {

@@ -258,8 +258,8 @@ function product(
 }
 
 /** y [M, N] = a [M, K] · b [N, K]ᵀ: a linear layer. K is a multiple of 8. */
-export function matmul(a: Bf16, b: Bf16, y: Bf16, shape: ProductShape, tile?: Tile): void {
-  product('matmul', [a, b, y], shape, ['K'], { tile });
+export function matmul(a: Bf16, b: Bf16, y: Activations, shape: ProductShape, tile?: Tile): void {
+  product(y.storage === 'bf16' ? 'matmul' : 'matmulToFloat', [a, b, y], shape, ['K'], { tile });
 }
 
 /** y [M, N] = a [M, K] · b [K, N]: the gradient of a linear layer's input. K and N are multiples of 8. */
@@ -279,4 +279,69 @@ export function matmulTransposed(
   { accumulate = false, tile }: { accumulate?: boolean; tile?: Tile } = {},
 ): void {
   product('matmulTransposed', [a, b, y], shape, ['M', 'N'], { tile, more: [Number(accumulate)] });
+}
+
+/** Tokens whose logits are there at a time. The order of the sum in the weights' gradient depends on it. */
+const TOKENS_TOGETHER = 1024;
+/** The largest logit, and the sum of exponentials, of each warp. */
+const CROSS_ENTROPY_SHARED_BYTES = 64;
+
+export interface CrossEntropyArguments {
+  /** [N, C] */
+  readonly x: Bf16;
+  /** [V, C]; C and V are multiples of 8 */
+  readonly weight: Bf16;
+  /** [N]; a negative target is left out */
+  readonly targets: Int32Array;
+  /** [N] */
+  readonly losses: Floats;
+  readonly vocabulary: number;
+  /** Factor of the gradients. */
+  readonly scale: number;
+  /** Of the logits, cap · tanh(logit / cap); none when 0. */
+  readonly cap?: number;
+  /** Of x [N, C] and of the weight [V, C], which is added to; neither is formed without them. */
+  readonly gradients?: { readonly dx: Bf16; readonly dWeight: Floats };
+}
+
+/** The loss of each token with the logits x·weightᵀ, of which a block of tokens is there at a time, and the gradients at once. */
+export function linearCrossEntropy(call: CrossEntropyArguments): void {
+  const { x, weight, targets, losses, vocabulary, scale, cap = 0, gradients } = call;
+  const { device } = x;
+  const channels = weight.length / vocabulary;
+  const tokens = targets.length;
+  const beyond = targets.findIndex((target) => target >= vocabulary);
+  invariant(
+    beyond < 0,
+    `target ${targets[beyond]} of token ${beyond} is beyond the vocabulary of ${vocabulary}`,
+  );
+  invariant(
+    losses.length === tokens && x.length === tokens * channels,
+    `${x.length} activations for ${tokens} tokens of ${channels}`,
+  );
+  const most = Math.min(tokens, TOKENS_TOGETHER);
+  const logits = device.allocate(most * vocabulary, 'f32');
+  const dLogits = device.allocate(gradients ? most * vocabulary : 0, 'bf16');
+  const onDevice = device.upload(targets, 'i32');
+  for (let begin = 0; begin < tokens; begin += TOKENS_TOGETHER) {
+    const end = Math.min(tokens, begin + TOKENS_TOGETHER);
+    const count = end - begin;
+    const rows = (array: Bf16) => array.subarray(begin * channels, end * channels);
+    const block = logits.subarray(0, count * vocabulary);
+    matmul(rows(x), weight, block, { M: count, N: vocabulary, K: channels });
+    const args = [
+      block,
+      onDevice.subarray(begin, end),
+      losses.subarray(begin, end),
+      gradients ? dLogits : null,
+    ];
+    const kernel = device.kernel('crossEntropy', 'crossEntropy');
+    kernel.launch([count], CROSS_ENTROPY_SHARED_BYTES, ...args, vocabulary, scale, cap);
+    if (!gradients) continue;
+    const dBlock = dLogits.subarray(0, count * vocabulary);
+    matmulPlain(dBlock, weight, rows(gradients.dx), { M: count, N: channels, K: vocabulary });
+    const shape = { M: vocabulary, N: channels, K: count };
+    matmulTransposed(dBlock, rows(x), gradients.dWeight, shape, { accumulate: true });
+  }
+  for (const array of [logits, dLogits, onDevice]) device.free(array);
 }
