@@ -5,8 +5,9 @@
 
 import { createHash } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
+import { basename, join } from 'node:path';
 import { build } from 'esbuild';
+import { BUNDLE_OPTIONS, ownPlaces, tensorsOnly } from './bundling.js';
 import { root } from './steps.js';
 
 const OUT = join(root, 'launcher/bundle');
@@ -25,71 +26,18 @@ const ENTRIES = [
   'packages/checkpoint/dist/verifyThread.js',
   'packages/data/dist/tokenizer/encodeThread.js',
 ].map((file) => join(root, file));
+const PROGRAMS = new Map(ENTRIES.map((file) => [file, basename(file)]));
 
 /** Native addons, and packages whose files are read: found where npm puts them, as what an installed Sluice depends on. */
 const EXTERNAL = Object.keys(JSON.parse(await readFile(join(root, 'package.json'), 'utf8')).dependencies);
 
-/** Where a file lies, as the bundle sees it. */
-function fromBundle(file, ending = '') {
-  return JSON.stringify(relative(OUT, file) + ending);
-}
-
-const OWN_PLACE = /new URL\('([^']+)', import\.meta\.url\)|import\.meta\.url/g;
-
-/** `import.meta.url` stays the file's that wrote it, and a program that it starts is the bundled one. */
-const ownPlaces = {
-  name: 'own places',
-  setup({ onLoad }) {
-    onLoad({ filter: /[\\/](packages|launcher)[\\/].*dist[\\/].*\.js$/ }, async ({ path }) => {
-      const text = await readFile(path, 'utf8');
-      const contents = text.replaceAll(OWN_PLACE, (_, reference) => {
-        if (reference === undefined) return `new URL(${fromBundle(path)}, import.meta.url).href`;
-        const file = join(dirname(path), reference);
-        // A directory's URL keeps its slash, without which what lies in it would be looked for beside it.
-        const ending = reference.endsWith('/') ? '/' : '';
-        return `new URL(${fromBundle(ENTRIES.includes(file) ? join(OUT, basename(file)) : file, ending)}, import.meta.url)`;
-      });
-      return { contents, loader: 'js' };
-    });
-  },
-};
-
-/** Of `@tensorflow/tfjs`, which is a union of many packages, the one that is used, with its gradients and chained operations. */
-const tensorsOnly = {
-  name: 'tensors only',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^@tensorflow\/tfjs$/ }, () => ({ path: 'tensors', namespace: 'tensors' }));
-    onLoad({ filter: /^tensors$/, namespace: 'tensors' }, () => ({
-      contents: `
-        import '@tensorflow/tfjs-core/dist/register_all_gradients';
-        import '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops';
-        export * from '@tensorflow/tfjs-core';`,
-      resolveDir: join(root, 'packages/engine'),
-    }));
-  },
-};
-
 const { metafile } = await build({
+  ...BUNDLE_OPTIONS,
   entryPoints: ENTRIES,
   outdir: OUT,
   entryNames: '[name]',
-  absWorkingDir: root,
-  bundle: true,
-  splitting: true,
-  platform: 'node',
-  target: 'node20.19',
-  format: 'esm',
-  mainFields: ['module', 'main'],
   external: EXTERNAL,
-  plugins: [ownPlaces, tensorsOnly],
-  // Libraries in CommonJS ask for Node's own modules by `require`.
-  banner: {
-    js: "import { createRequire as requireOfBundle } from 'node:module'; const require = requireOfBundle(import.meta.url);",
-  },
-  sourcemap: true,
-  sourcesContent: false,
-  metafile: true,
-  logLevel: 'warning',
+  plugins: [ownPlaces({ out: OUT, programs: PROGRAMS }), tensorsOnly],
 });
 
 /** The licences of the libraries in the bundle, which ask to be handed on with it. */

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { nativeCore } from '@sluice/engine';
+import { engineReport, nativeBuildInfo, nativeCore } from '@sluice/engine';
 import test, { type ExecutionContext } from 'ava';
 import type { Bits } from './print.ts';
 
@@ -17,30 +17,39 @@ const run = promisify(execFile);
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const expected = JSON.parse(readFileSync(new URL('expected.json', import.meta.url), 'utf8')) as Bits;
 
-function isInstalled(compiler: string): boolean {
+/** Its name and version, where it is installed. */
+function versionOf(compiler: string): string | undefined {
   try {
-    execFileSync(compiler, ['--version'], { stdio: 'ignore' });
-    return true;
+    return execFileSync(compiler, ['--version'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).split('\n')[0];
   } catch {
-    return false;
+    return undefined;
   }
 }
 
-/** What this CPU can run besides the core that is installed, which is built for all that it has. */
-function instructionSets(): string[] {
-  if (process.arch !== 'x64') return ['native', 'scalar'];
+/** What this CPU can run, with the name of its vectors. */
+function instructionSets(): Readonly<Record<string, string>> {
+  if (process.arch !== 'x64') return { native: 'NEON', scalar: 'none' };
   const flags = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : '';
-  return [
-    ...(/\bavx512f\b/.test(flags) ? ['x86-64-v4'] : []),
-    ...(/\bfma\b/.test(flags) ? ['x86-64-v3'] : []),
-    'scalar',
-  ];
+  return {
+    ...(/\bavx512f\b/.test(flags) && { 'x86-64-v4': 'AVX-512' }),
+    ...(/\bfma\b/.test(flags) && { 'x86-64-v3': 'AVX2' }),
+    scalar: 'none',
+  };
+}
+
+/** Whether the core that is installed, which has a test of its own, is by this compiler and for these vectors. */
+function isInstalledCore(version: string, vectors: string): boolean {
+  const nameless = (text: string) => text.replace(/^(c|g|clang)\+\+ /, '');
+  return nameless(nativeBuildInfo().compiler ?? '') === nameless(version) && engineReport().simd === vectors;
 }
 
 const printBits = async (environment: Readonly<Record<string, string>>, threads: number): Promise<Bits> => {
   const { stdout } = await run(
     process.execPath,
-    ['--import=tsx', join(root, 'test/bits/print.ts'), '--threads', `${threads}`],
+    [fileURLToPath(new URL('./print.ts', import.meta.url)), '--threads', `${threads}`],
     { cwd: root, env: { ...process.env, ...environment } },
   );
   return JSON.parse(stdout) as Bits;
@@ -64,8 +73,9 @@ test('every operation gives the expected bits in the installed core, on three th
 });
 
 for (const compiler of ['g++', 'clang++']) {
-  for (const march of instructionSets()) {
-    const declare = isInstalled(compiler) ? test.serial : test.skip;
+  const version = versionOf(compiler);
+  for (const [march, vectors] of Object.entries(instructionSets())) {
+    const declare = version === undefined || isInstalledCore(version, vectors) ? test.skip : test.serial;
     declare(`every operation gives the expected bits in a core for ${march} by ${compiler}`, async (t) => {
       t.timeout(600_000, 'compiling takes long on a busy machine');
       const environment = {

@@ -6,6 +6,7 @@
 import {
   type AttentionLayout,
   adamW,
+  addRounded,
   attentionHeads,
   attentionStatistics,
   cachedAttention,
@@ -18,6 +19,7 @@ import {
   gatedFeedForward,
   gateHeads,
   gateWidth,
+  kimiDeltaRule,
   linear,
   linearCrossEntropy,
   Muon,
@@ -29,10 +31,12 @@ import {
   rmsNorm,
   rotaryEmbedding,
   rotaryTable,
+  roundToBfloat16,
   routeExperts,
   shortConvolution,
   squaredNorms,
   sumTree,
+  sumTreeBfloat16,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import {
@@ -149,6 +153,28 @@ function deltaRule(documents?: Int32Array): Results {
     return outcome(({ heads, logits, aLog, dtBias }) => {
       const [heads_NW, logits_N2V] = [heads!.onTape() as tf.Tensor2D, logits!.onTape() as tf.Tensor2D];
       return gatedDeltaRule(heads_NW, logits_N2V, { aLog: aLog!, dtBias: dtBias! }, layout);
+    }, operands);
+  });
+}
+
+function kimiRule(documents?: Int32Array): Results {
+  return [
+    { heads: 1, keyDim: 128, valueDim: 128 },
+    { heads: 3, keyDim: 18, valueDim: 37 },
+  ].flatMap((sizes, i) => {
+    const layout = { ...sizes, batch: 2, sequence: 150, documents };
+    const { heads, keyDim, valueDim } = sizes;
+    const operands = {
+      heads: operand(10 * i + 1, [300, heads * (2 * keyDim + valueDim)], 2),
+      beta: operand(10 * i + 2, [300, heads], 4),
+      decay: operand(10 * i + 3, [300, heads * keyDim], 4),
+      aLog: operand(10 * i + 4, [heads], 2),
+      dtBias: operand(10 * i + 5, [heads * keyDim], 2),
+    };
+    return outcome(({ heads, beta, decay, aLog, dtBias }) => {
+      const tensors = [heads, beta, decay].map((one) => one!.onTape() as tf.Tensor2D);
+      const inputs = { heads: tensors[0]!, beta: tensors[1]!, decay: tensors[2]! };
+      return kimiDeltaRule(inputs, { aLog: aLog!, dtBias: dtBias! }, layout);
     }, operands);
   });
 }
@@ -395,6 +421,8 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
     ),
   gatedDeltaRule: () => deltaRule(),
   'gatedDeltaRule of separate documents': () => deltaRule(Int32Array.of(0, 1, 31, 150, 152)),
+  kimiDeltaRule: () => kimiRule(),
+  'kimiDeltaRule of separate documents': () => kimiRule(Int32Array.of(0, 1, 31, 150, 152)),
   gateHeads: () =>
     [true, false].flatMap((isHeadwise) =>
       (['sigmoid', 'silu'] as const).flatMap((activation, i) =>
@@ -417,6 +445,8 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
     const bias = new Parameter('bias', [21], randomValues(4, 21));
     return router(true, { router: 'sigmoid', scalingFactor: 2.5, bias });
   },
+  'routeExperts in groups by capped logits': () =>
+    router(true, { router: 'sigmoid', groups: { count: 7, topK: 3 }, logitCap: 0.7 }),
   dispatchTokens: dispatch,
   expertFeedForward: () => experts(),
   'expertFeedForward of limited units': () => experts(1.5),
@@ -439,6 +469,17 @@ export const OPERATIONS: Readonly<Record<string, () => Results>> = {
       [1, 2, 3, 4, 5].map((seed) => randomValues(seed, 2000)),
     );
     return [target];
+  },
+  roundedSums: () => {
+    const halves = [1, 2, 3, 4, 5].map((seed) => {
+      const rounded = new Uint16Array(2000);
+      roundToBfloat16(randomValues(seed, 2000), rounded);
+      return rounded;
+    });
+    const [target, added] = [new Float32Array(2000), randomValues(6, 2000)];
+    sumTreeBfloat16(target, halves);
+    addRounded(added, randomValues(7, 2000));
+    return [...halves, target, added];
   },
   softmax,
   plainOperations,

@@ -1,9 +1,6 @@
 import test from 'ava';
 import { failureOf } from '../support/failureOf.ts';
-import { buildWorker, removeWorker, startRun, WAYS, wayOptions } from './support/startRun.ts';
-
-test.before(buildWorker);
-test.after.always(removeWorker);
+import { startRun, WAYS, wayOptions } from './support/startRun.ts';
 
 for (const way of WAYS) {
   const { name, env } = way;

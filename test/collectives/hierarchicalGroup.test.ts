@@ -81,12 +81,13 @@ async function carryOut(groups: readonly ProcessGroup[], length: number, skew: n
   const ranges = rangesOf(length, groups.length, skew);
   const all = await Promise.all(
     groups.map(async (group, rank) => {
-      const buffers = Array.from({ length: 4 }, (_, i) => values(length, rank + 100 * i));
+      const buffers = Array.from({ length: 5 }, (_, i) => values(length, rank + 100 * i));
       await Promise.all([
         group.reduceScatter(buffers[0]!, ranges),
         group.allReduce(buffers[1]!),
         group.allGather(buffers[2]!, ranges),
         group.reduceScatter(buffers[3]!, ranges),
+        group.reduceScatter(buffers[4]!, ranges, 'bfloat16'),
       ]);
       await group.allGather(buffers[3]!, ranges);
       return buffers;

@@ -5,10 +5,7 @@ import { PROTOCOL_VERSION } from '@sluice/collectives';
 import test from 'ava';
 import { Dealer, Push } from 'zeromq';
 import { FRAMES, malformedFrames } from '../support/malformed.ts';
-import { buildWorker, removeWorker, startRun } from './support/startRun.ts';
-
-test.before(buildWorker);
-test.after.always(removeWorker);
+import { startRun } from './support/startRun.ts';
 
 const error = { code: 'SLUICE_E_DISK_FULL', message: 'x', details: {} };
 

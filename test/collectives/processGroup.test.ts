@@ -9,6 +9,7 @@ import {
   ProcessGroup,
 } from '@sluice/collectives';
 import type { SluiceError } from '@sluice/core';
+import { roundToBfloat16, sumTreeBfloat16 } from '@sluice/engine';
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -115,6 +116,40 @@ test('reduce-scatter sums the own range, uneven or empty, and leaves the rest as
       for (const [rank, buffer] of buffers.entries()) t.true(bytes(buffer).equals(bytes(expected[rank]!)));
     }),
     { numRuns: 60 },
+  );
+});
+
+test('a reduce-scatter of floats that travel as bfloat16 rounds whatever two partial sums it adds', async (t) => {
+  const rounded = (values: Float32Array) => {
+    const halves = new Uint16Array(values.length);
+    roundToBfloat16(values, halves);
+    return halves;
+  };
+  await fc.assert(
+    fc.asyncProperty(anyWorld, anyLength, anyCuts, fc.nat(), async (size, length, cuts, seed) => {
+      const world = openWorld(size, { seed, maxDelayMs: 1, duplicate: 0.05 });
+      const ranges = cut(length, size, cuts);
+      const buffers = world.groups.map(({ rank }) => values('Float32Array', length, rank) as Float32Array);
+      const sum = buffers[0]!.slice();
+      if (size > 1) sumTreeBfloat16(sum, buffers.map(rounded));
+      const expected = buffers.map((buffer, rank) => {
+        const { start, end } = ranges[rank]!;
+        const copy = buffer.slice();
+        copy.set(sum.subarray(start, end), start);
+        return copy;
+      });
+      // Twice, since the memory in which rounded values wait is used again.
+      const again = buffers.map((buffer) => buffer.slice());
+      const reduce = (of: Float32Array[]) =>
+        Promise.all(world.groups.map((group, rank) => group.reduceScatter(of[rank]!, ranges, 'bfloat16')));
+      await reduce(buffers);
+      await reduce(again);
+      await world.close();
+      for (const some of [buffers, again]) {
+        for (const [rank, buffer] of some.entries()) t.true(bytes(buffer).equals(bytes(expected[rank]!)));
+      }
+    }),
+    { numRuns: 40 },
   );
 });
 

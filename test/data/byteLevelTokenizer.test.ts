@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { loadTokenizer, trainTokenizer } from '@sluice/data';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
@@ -11,7 +11,7 @@ import { TRAINING_WORDS, texts } from './support/texts.ts';
 async function variants(): Promise<Readonly<Record<string, object>>> {
   const own = await trainTokenizer(TRAINING_WORDS, { vocabularySize: 300 });
   const fixtures = ['llama3', 'qwen', 'o200k', 'gpt2'].map((family) => {
-    const path = join(import.meta.dirname, 'fixtures', 'tokenizers', `${family}.json`);
+    const path = fileURLToPath(new URL(`fixtures/tokenizers/${family}.json`, import.meta.url));
     const { tokenizer } = JSON.parse(readFileSync(path, 'utf8')) as { tokenizer: typeof own };
     return [
       family,
@@ -43,7 +43,7 @@ function open(t: ExecutionContext, json: object) {
 test('ids and decoded texts are those of Hugging Face’s library', async (t) => {
   for (const [name, json] of Object.entries(await variants())) {
     const { tokenizer, ids, decode } = open(t, json);
-    t.is(tokenizer.constructor.name, 'ByteLevelTokenizer', name);
+    t.regex(tokenizer.constructor.name, /^_?ByteLevelTokenizer$/, name);
     await fc.assert(
       fc.asyncProperty(texts, async (text) => {
         const own = tokenizer.encode(text);

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { SluiceError } from '@sluice/core';
 import { decodeContinuation, loadTokenizer, prepareData } from '@sluice/data';
 import test, { type ExecutionContext } from 'ava';
@@ -22,7 +23,7 @@ interface TokenizerJson {
   readonly model: { readonly vocab: Readonly<Record<string, number>> };
 }
 
-const FIXTURES = join(import.meta.dirname, 'fixtures', 'tokenizers');
+const FIXTURES = fileURLToPath(new URL('fixtures/tokenizers/', import.meta.url));
 
 function fixture(name: string): Fixture {
   return JSON.parse(readFileSync(join(FIXTURES, `${name}.json`), 'utf8')) as Fixture;

@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { SluiceError } from '@sluice/core';
@@ -238,7 +239,7 @@ test('an existing tokenizer is taken as it is, and large vocabularies get wide t
 
 test('a tokenizer of another family is applied to every document, in many batches', async (t) => {
   const folder = new TestFolder(t);
-  const fixture = join(import.meta.dirname, 'fixtures', 'tokenizers', 'word_class.json');
+  const fixture = fileURLToPath(new URL('fixtures/tokenizers/word_class.json', import.meta.url));
   const { tokenizer: json } = JSON.parse(readFileSync(fixture, 'utf8')) as { tokenizer: object };
   mkdirSync(folder.at('given'));
   writeFileSync(folder.at('given/tokenizer.json'), JSON.stringify(json));

@@ -26,6 +26,16 @@ test.after.always(() => sandbox.dispose());
 const diagnosticsOf = (directory: string) =>
   readFileSync(join(sandbox.path, directory, 'diagnostics.jsonl'), 'utf8');
 
+/** What the model wrote while it trained. */
+const samplesOf = (directory: string) =>
+  readFileSync(join(sandbox.path, directory, 'samples.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { step: number; prompt: string; text: string });
+
+const SAMPLES =
+  '--set observe.samples.everySteps=4 --set observe.samples.maxTokens=70 --set observe.samples.prompts=["A","some","the"]';
+
 /** The sizes of all updates, as the metrics have them. */
 const updatesOf = (directory: string) =>
   readFileSync(join(sandbox.path, directory, 'metrics.jsonl'), 'utf8')
@@ -50,15 +60,25 @@ for (const kind of ['dense', 'moe'] as const) {
       const quiet = await sandbox.json<Trained>(`train ${kind}.yaml --run-dir ${kind}-quiet --threads 1`);
       t.is(quiet.step, 12);
       t.regex(quiet.weightsHash, /^[0-9a-f]{64}$/);
+      let samples: ReturnType<typeof samplesOf> | undefined;
       for (const layout of layouts[kind]) {
         const directory = `${kind}${layout.replaceAll(' ', '')}`;
-        const other = await sandbox.json<Trained>(`train ${kind}.yaml --run-dir ${directory} ${layout}`);
+        const other = await sandbox.json<Trained>(
+          `train ${kind}.yaml --run-dir ${directory} ${layout} ${SAMPLES}`,
+        );
         t.is(other.weightsHash, quiet.weightsHash, layout);
         t.is(other.trainLoss, quiet.trainLoss, layout);
         t.is(other.validationLoss, quiet.validationLoss, layout);
         t.is(diagnosticsOf(directory), diagnosticsOf(`${kind}-quiet`), layout);
         t.deepEqual(updatesOf(directory), updatesOf(`${kind}-quiet`), layout);
+        samples ??= samplesOf(directory);
+        t.deepEqual(samplesOf(directory), samples, layout);
       }
+      t.deepEqual(
+        samples!.map(({ step, prompt }) => `${step} ${prompt}`),
+        [4, 8, 12].flatMap((step) => ['A', 'some', 'the'].map((prompt) => `${step} ${prompt}`)),
+      );
+      t.true(samples!.every(({ text }) => text !== ''));
     },
   );
 
@@ -136,6 +156,23 @@ test.serial(
     t.is(tokens, 20);
   },
 );
+
+test.serial('gradients that travel as bfloat16: layouts and resuming on others change nothing', async (t) => {
+  sandbox.write('rounded.yaml', 'extends: moe.yaml\nparallel:\n  gradients: bfloat16\n');
+  const quiet = await sandbox.json<Trained>('train rounded.yaml --run-dir rounded-quiet --threads 1');
+  t.not(quiet.weightsHash, (await sandbox.json<Hashes>('hash moe-quiet')).weights);
+  await sandbox.json(
+    'train rounded.yaml --run-dir rounded --workers 4 --expert-parallel 2 --threads 1 --until-step 5',
+  );
+  const change = '--set parallel.gradients=float32';
+  const { code, stderr } = await sandbox.start(`resume rounded ${change}`).ended;
+  t.is(code, 1);
+  t.regex(stderr, /parallel\.gradients \(saved "bfloat16", now "float32"\).*--allow parallel\.gradients/);
+  const resumed = await sandbox.json<Trained>('resume rounded --workers 2 --set parallel.expertParallel=1');
+  t.is(resumed.weightsHash, quiet.weightsHash);
+  t.is(resumed.validationLoss, quiet.validationLoss);
+  t.is(diagnosticsOf('rounded'), diagnosticsOf('rounded-quiet'));
+});
 
 test.serial('QK-clip clips the same on other numbers of workers, and after a resume', async (t) => {
   const clip = 'model:\n  qkNorm: false\noptimizer:\n  qkClip: {threshold: 0.01}\n';

@@ -46,6 +46,23 @@ const MODELS: Readonly<Record<string, string>> = {
       full: {}
     pattern: [linear, full]
 `,
+  'kimi-linear': `
+  numLayers: 3
+  numKeyValueHeads: 4
+  intermediateSize: 48
+  qkNorm: false
+  positions: none
+  gates: []
+  keyValueLatent: { rank: 6, sharedKeyDim: 4, valueDim: 6, normEps: 1.0e-6 }
+  experts: { ${EXPERTS}, ${CHOICE}, groups: { count: 2, topK: 1 } }
+  layers:
+    kinds:
+      linear: { mixer: { kind: kimi-delta-attention, heads: 2, keyDim: 8, valueDim: 8 } }
+      dense: { mixer: { kind: kimi-delta-attention, heads: 2, keyDim: 8, valueDim: 8 }, feedForward: dense }
+      full: {}
+    pattern: [linear, full]
+    first: [dense]
+`,
 };
 
 /** The run that all of them are of. */

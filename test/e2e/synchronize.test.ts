@@ -37,35 +37,38 @@ const layouts = {
   moe: ['--workers 2', '--workers 4 --expert-parallel 2'],
 } as const;
 
-for (const [kind, outerGradients] of [
-  ['dense', 'float32'],
-  ['moe', 'int8'],
+for (const [kind, outerGradients, parts] of [
+  ['dense', 'float32', 1],
+  ['moe', 'int8', 3],
 ] as const)
-  test.serial(`${kind}, ${outerGradients}: workers, stops and resumes change nothing`, async (t) => {
-    const outer = `--set parallel.synchronize.outerGradients=${outerGradients}`;
-    const quiet = `${kind}-quiet`;
-    const one = await train(kind, quiet, `${outer} --workers 1`);
-    for (const layout of layouts[kind]) {
-      const directory = `${kind}${layout.replaceAll(' ', '')}`;
-      const other = await train(kind, directory, `${outer} ${layout}`);
-      t.is(other.weightsHash, one.weightsHash, layout);
-      t.is(other.validationLoss, one.validationLoss, layout);
-      t.deepEqual(lossesOf(directory), lossesOf(quiet), layout);
-      t.deepEqual(lines(directory, 'diagnostics.jsonl'), lines(quiet, 'diagnostics.jsonl'), layout);
-    }
+  test.serial(
+    `${kind}, ${outerGradients}, ${parts} parts: workers, stops and resumes change nothing`,
+    async (t) => {
+      const outer = `--set parallel.synchronize.outerGradients=${outerGradients} --set parallel.synchronize.parts=${parts}`;
+      const quiet = `${kind}-quiet`;
+      const one = await train(kind, quiet, `${outer} --workers 1`);
+      for (const layout of layouts[kind]) {
+        const directory = `${kind}${layout.replaceAll(' ', '')}`;
+        const other = await train(kind, directory, `${outer} ${layout}`);
+        t.is(other.weightsHash, one.weightsHash, layout);
+        t.is(other.validationLoss, one.validationLoss, layout);
+        t.deepEqual(lossesOf(directory), lossesOf(quiet), layout);
+        t.deepEqual(lines(directory, 'diagnostics.jsonl'), lines(quiet, 'diagnostics.jsonl'), layout);
+      }
 
-    // Between two synchronizations, where each replica has weights and moments of its own.
-    const stopped = `${kind}-stopped`;
-    await train(kind, stopped, `${outer} --workers 2 --until-step 7`);
-    await sandbox.json(`resume ${stopped} --workers 4 --until-step 9`);
-    const resumed = await sandbox.json<Trained>(`resume ${stopped} --workers 1`);
-    t.is(resumed.step, 12);
-    t.deepEqual(await sandbox.json(`hash ${stopped}`), {
-      ...(await sandbox.json<object>(`hash ${quiet}`)),
-      ...pathOf(await sandbox.json<object>(`hash ${stopped}`)),
-    });
-    t.is(resumed.trainLoss, one.trainLoss);
-  });
+      // Between two synchronizations, where each replica has weights and moments of its own.
+      const stopped = `${kind}-stopped`;
+      await train(kind, stopped, `${outer} --workers 2 --until-step 7`);
+      await sandbox.json(`resume ${stopped} --workers 4 --until-step 9`);
+      const resumed = await sandbox.json<Trained>(`resume ${stopped} --workers 1`);
+      t.is(resumed.step, 12);
+      t.deepEqual(await sandbox.json(`hash ${stopped}`), {
+        ...(await sandbox.json<object>(`hash ${quiet}`)),
+        ...pathOf(await sandbox.json<object>(`hash ${stopped}`)),
+      });
+      t.is(resumed.trainLoss, one.trainLoss);
+    },
+  );
 
 /** What of an answer names the run. */
 function pathOf(answer: object): object {

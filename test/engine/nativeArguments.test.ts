@@ -32,6 +32,8 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
     true,
     2,
     floats(E),
+    1,
+    1,
   ],
   routerBackward: [
     floats(N * E),
@@ -105,6 +107,15 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
     ...[floats(2 * 20), floats(2 * 4), floats(2), floats(2), floats(2 * 12)],
     ...[floats(2 * 20), floats(2 * 4), floats(2), floats(2), false, true],
     ...[Int32Array.of(0, 2), 1, 1, 2, 4, 6, true],
+  ],
+  kimiDeltaRule: [
+    ...[floats(2 * 28), floats(2 * 2), floats(2 * 8), floats(2), floats(8), floats(2 * 12)],
+    ...[floats(2 * 4 * 6), Int32Array.of(0, 2), 1, 2, 4, 6],
+  ],
+  kimiDeltaRuleBackward: [
+    ...[floats(2 * 28), floats(2 * 2), floats(2 * 8), floats(2), floats(8), floats(2 * 12)],
+    ...[floats(2 * 28), floats(2 * 2), floats(2 * 8), floats(2), floats(8), false, true],
+    ...[Int32Array.of(0, 2), 1, 2, 4, 6],
   ],
   attentionStatistics: [
     floats(16),

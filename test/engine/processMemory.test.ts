@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { addressOf, letRead, readProcess } from '@sluice/engine/processMemory';
+import { addressOf, getsHugePages, hugeBytesOf, letRead, readProcess } from '@sluice/engine/processMemory';
 import test from 'ava';
 
 const MODULE = fileURLToPath(new URL('../../packages/engine/dist/processMemory.js', import.meta.url));
@@ -42,4 +42,23 @@ test('a process reads itself, and who may read it is said without an error', (t)
   const read = new Uint8Array(3);
   t.is(address !== undefined && readProcess(process.pid, address, read), address !== undefined);
   t.deepEqual([...read], address === undefined ? [0, 0, 0] : [1, 2, 3]);
+});
+
+test('bytes in huge pages are those of the mappings in which a range lies', (t) => {
+  const mappings = `
+7f0000000000-7f0000800000 rw-p 00000000 00:00 0
+Rss:                8192 kB
+AnonHugePages:      6144 kB
+ShmemPmdMapped:        0 kB
+7f0000800000-7f0000a00000 rw-s 00800000 00:01 5  /memfd:x (deleted)
+AnonHugePages:         0 kB
+ShmemPmdMapped:     2048 kB
+`;
+  const [first, second] = [0x7f0000000000, 0x7f0000800000];
+  t.is(hugeBytesOf(mappings, first + 4096, 4096), 6 << 20);
+  t.is(hugeBytesOf(mappings, second, 4096), 2 << 20);
+  t.is(hugeBytesOf(mappings, second - 1, 2), 8 << 20);
+  t.is(hugeBytesOf(mappings, second + 0x200000, 4096), 0);
+  t.is(hugeBytesOf('', first, 4096), 0);
+  t.is(typeof getsHugePages(), 'boolean');
 });

@@ -1,4 +1,13 @@
-import { type SummableArray, setThreads, squaredNorms, sumInto, sumTree } from '@sluice/engine';
+import {
+  addRounded,
+  roundToBfloat16,
+  type SummableArray,
+  setThreads,
+  squaredNorms,
+  sumInto,
+  sumTree,
+  sumTreeBfloat16,
+} from '@sluice/engine';
 import test from 'ava';
 import fc from 'fast-check';
 import { randomValues, relativeError } from './support/differential.ts';
@@ -111,4 +120,85 @@ test('arrays in shared memory are summed in place', (t) => {
 
 test('arrays of different lengths are refused', (t) => {
   t.throws(() => sumInto(new Float32Array(3), new Float32Array(4)), { message: /4 values .* to 3/ });
+});
+
+/** To the nearest number with 8 significant bits, ties to the even one; by exact arithmetic on doubles. */
+function bfloat16Of(value: number): number {
+  if (value === 0 || !Number.isFinite(value)) return value;
+  const magnitude = Math.abs(value);
+  const unit = 2 ** (Math.max(Math.floor(Math.log2(magnitude)), -126) - 7);
+  const below = Math.floor(magnitude / unit);
+  const rest = magnitude / unit - below;
+  const up = rest > 0.5 || (rest === 0.5 && below % 2 !== 0);
+  const rounded = (up ? below + 1 : below) * unit;
+  return Math.sign(value) * (rounded >= 2 ** 128 ? Number.POSITIVE_INFINITY : rounded);
+}
+
+/** Every two partial sums are rounded before they are added; the last sum is not. */
+function sumRounded(values: readonly number[]): number {
+  if (values.length === 1) return values[0]!;
+  let left = 1;
+  while (left * 2 < values.length) left *= 2;
+  const [a, b] = [values.slice(0, left), values.slice(left)].map((half) => bfloat16Of(sumRounded(half)));
+  return Math.fround(a! + b!);
+}
+
+const floatsOf = (halves: Uint16Array) =>
+  new Float32Array(Uint32Array.from(halves, (half) => half * 0x10000).buffer);
+
+const rounded = (values: Float32Array) => {
+  const halves = new Uint16Array(values.length);
+  roundToBfloat16(values, halves);
+  return halves;
+};
+
+test('numbers are rounded to the nearest bfloat16, ties to even, and what is no number stays that', (t) => {
+  const [tieDown, tieUp] = [1 + 2 ** -8, 1 + 3 * 2 ** -8];
+  const values = Float32Array.of(
+    ...[0, -0, 1, tieDown, tieUp, tieUp + 2 ** -20, 2 ** -130, 5e-45, 3.4e38, -3.4e38],
+    ...[Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+  );
+  t.deepEqual([...floatsOf(rounded(values))], [...values].map(bfloat16Of));
+  // Not a number, by bits that the upper half lacks.
+  const hidden = new Float32Array(Uint32Array.of(0x7f800001, 0xffffffff).buffer);
+  t.true(floatsOf(rounded(hidden)).every(Number.isNaN));
+  fc.assert(
+    fc.property(fc.float({ noNaN: true }), (value) =>
+      Object.is(floatsOf(rounded(Float32Array.of(value)))[0], bfloat16Of(value)),
+    ),
+    { numRuns: 2000 },
+  );
+});
+
+test('rounded partial sums have the same bits wherever some of them were added before', (t) => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 2, max: 40 }),
+      fc.integer({ min: 0, max: 3000 }),
+      fc.constantFrom(1, 3),
+      fc.nat(),
+      (number, length, threads, seed) => {
+        setThreads(threads);
+        const sources = Array.from({ length: number }, (_, i) =>
+          randomValues(seed + i, length, 10 ** (i % 3)),
+        );
+        const expected = sources[0]!.map((_, j) => sumRounded(sources.map((source) => source[j]!)));
+        const all = new Float32Array(length);
+        sumTreeBfloat16(all, sources.map(rounded));
+        // By two who each have a half.
+        let left = 1;
+        while (left * 2 < number) left *= 2;
+        const halves = [sources.slice(0, left), sources.slice(left)].map((part) => {
+          const sum = part[0]!.slice();
+          if (part.length > 1) sumTreeBfloat16(sum, part.map(rounded));
+          return sum;
+        });
+        addRounded(halves[0]!, halves[1]!);
+        setThreads(1);
+        return sameBytes(all, expected) && sameBytes(halves[0]!, expected);
+      },
+    ),
+    { numRuns: 30 },
+  );
+  t.throws(() => addRounded(new Float32Array(3), new Float32Array(4)), { message: /4 values .* to 3/ });
 });

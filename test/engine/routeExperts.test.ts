@@ -46,7 +46,14 @@ const KINDS: readonly Partial<RoutingOptions>[] = [
   { scalingFactor: 2.5 },
   { router: 'sigmoid' },
   { router: 'sigmoid', scalingFactor: 0.7 },
+  { router: 'sigmoid', logitCap: 1.5 },
 ];
+
+/** Groups of so many experts, half of which can be had; undefined where there are none. */
+function groupsOf(numExperts: number) {
+  const count = [4, 3, 2].find((divisor) => numExperts % divisor === 0);
+  return count && { count, topK: Math.ceil(count / 2) };
+}
 
 /** Routes tokens whose logits are given: the router is the identity. */
 function routeLogits(
@@ -80,15 +87,18 @@ test('the native kernel agrees with the reference over random shapes', (t) => {
       fc.nat(),
       fc.boolean(),
       fc.boolean(),
+      fc.boolean(),
       fc.constantFrom(...KINDS),
-      (tokens, width, numExperts, seed, normalizeTopK, isBiased, kind) => {
-        const topK = 1 + (seed % Math.min(numExperts, 8));
+      (tokens, width, numExperts, seed, normalizeTopK, isBiased, isGrouped, kind) => {
+        const groups = (isGrouped && groupsOf(numExperts)) || undefined;
+        const within = groups ? (numExperts / groups.count) * groups.topK : numExperts;
+        const topK = 1 + (seed % Math.min(within, 8));
         const operands = {
           x: operand(seed, [tokens, width], 2),
           router: operand(seed + 1, [numExperts, width]),
         };
         const bias = isBiased ? { bias: biasOf(randomValues(seed + 2, numExperts)) } : {};
-        const operation = route(options(numExperts, topK, { normalizeTopK, ...kind, ...bias }));
+        const operation = route(options(numExperts, topK, { normalizeTopK, ...kind, ...bias, groups }));
         const native = runOperation('native', operation, operands);
         t.true(worstError(native, runOperation('cpu', operation, operands)) < 1e-5);
       },
@@ -104,7 +114,7 @@ function routeInDoubles(
   indices: Int32Array,
 ): Float64Array {
   const { topK, normalizeTopK, loads, balanceCoefficient, zCoefficient, totalTokens } = routing;
-  const { router: kind = 'softmax', scalingFactor = 1 } = routing;
+  const { router: kind = 'softmax', scalingFactor = 1, logitCap } = routing;
   const numExperts = loads.length;
   const tokens = indices.length / topK;
   const width = x!.length / tokens;
@@ -113,7 +123,7 @@ function routeInDoubles(
     const logits = Array.from({ length: numExperts }, (_, e) => {
       let sum = 0;
       for (let c = 0; c < width; c++) sum += x![n * width + c]! * router![e * width + c]!;
-      return sum;
+      return logitCap === undefined ? sum : logitCap * Math.tanh(sum / logitCap);
     });
     const total = logits.reduce((sum, logit) => sum + Math.exp(logit), 0);
     const scores = logits.map((logit) =>
@@ -169,6 +179,23 @@ test('a bias changes who is chosen, in the order of score and bias, and no weigh
     t.is(auxiliary, plain.auxiliary);
     t.deepEqual(routeLogits([logits], 2, false, { router, bias: [0, 0, 0, 0] }), plain);
   }
+});
+
+test('of several groups, a token has experts of those whose two best together are best', (t) => {
+  const row = [0.9, 0.1, 0.2, 0.6, 0.5, 0.01, 0.7, 0.35, 0.3].map((score) => Math.log(score / (1 - score)));
+  const chosen = (groups: { count: number; topK: number }, bias?: number[]) =>
+    routeLogits([row], 2, false, { router: 'sigmoid', groups, ...(bias && { bias }) }).indices;
+  t.deepEqual(chosen({ count: 1, topK: 1 }), [0, 6]);
+  // 0.9 + 0.2, 0.6 + 0.5, and 0.7 + 0.35: of equal ones the first would do, and rounding decides; so the bias does.
+  t.deepEqual(chosen({ count: 3, topK: 1 }, [0, 0, 0, 0.1, 0, 0, 0, 0, 0]), [3, 4]);
+  t.deepEqual(chosen({ count: 3, topK: 2 }, [0, 0, 0, 0, 0, 0.55, 0, 0, 0.39]), [6, 8]);
+  t.deepEqual(chosen({ count: 9, topK: 2 }), [0, 6]);
+  for (const groups of [
+    { count: 2, topK: 1 },
+    { count: 9, topK: 1 },
+    { count: 0, topK: 0 },
+  ])
+    t.throws(() => chosen(groups), { message: /groups|more experts/ });
 });
 
 test('sigmoids that all vanish give finite weights and loss', (t) => {
@@ -272,4 +299,5 @@ test('the auxiliary loss is smallest for even loads and small logits', (t) => {
 test('the number of threads changes no bit', (t) => {
   const operands = { x: operand(5, [700, 12]), router: operand(6, [9, 12]) };
   for (const kind of KINDS) t.true(threadsChangeNoBit(route(options(9, 4, kind)), operands));
+  t.true(threadsChangeNoBit(route(options(9, 4, { groups: { count: 3, topK: 2 } })), operands));
 });

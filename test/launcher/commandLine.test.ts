@@ -34,8 +34,8 @@ test('commands and flags are those that the design lists', (t) => {
   t.deepEqual(listed, [
     'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --until-step --more-steps --metrics-port --watch --watch-port',
     'resume <run> --workers --allow --set --from-scratch --until-step --more-steps --metrics-port --watch --watch-port',
-    'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --collect --set --workers --expert-parallel --threads --until-step --more-steps',
-    'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --collect --patience --preemption --metrics-port --metrics-host',
+    'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --collect --set --workers --expert-parallel --threads --metrics-port --metrics-host --watch --watch-port --until-step --more-steps',
+    'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --collect --patience --preemption --metrics-port --metrics-host --run-metrics-port',
     'key <file>',
     'ps <run> --hosts --ssh-command --token',
     'watch <runs> --port --host --token-file --once --tui',

@@ -1,7 +1,7 @@
 /** What a shell offers after `sluice …`. */
 
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { completionsOf, SHELL_SCRIPTS } from '../../launcher/src/cli/completion.ts';
@@ -49,4 +49,35 @@ test('bash understands its script', (t) => {
 ${SHELL_SCRIPTS.bash}
 COMP_WORDS=(sluice inspect runs/); COMP_CWORD=2; _sluice_completions; printf '%s|' "\${COMPREPLY[@]}"`;
   t.is(execFileSync('bash', ['-c', script], { encoding: 'utf8' }), 'runs/a|runs/b c|');
+});
+
+/** Whether there is such a shell. */
+const has = (shell: string) => spawnSync(shell, ['-c', 'exit'], { stdio: 'ignore' }).status === 0;
+
+(has('fish') ? test : test.skip)('fish understands its script', (t) => {
+  const script = `function sluice; printf '%s\\n' runs/a 'runs/b c'; end
+${SHELL_SCRIPTS.fish}
+complete -C 'sluice inspect runs/'`;
+  t.is(execFileSync('fish', ['--no-config', '-c', script], { encoding: 'utf8' }), 'runs/a\nruns/b c\n');
+});
+
+(has('zsh') ? test : test.skip)('zsh understands its script: names get a space, keys do not', (t) => {
+  const directory = temporaryDirectory(t);
+  const file = (name: string) => join(directory, name);
+  const stand = `sluice() { case $argv[-1] in na) print -r -- 'name x';; ke) print -r -- key=;; esac }`;
+  const write = `write-line() { print -r -- "$BUFFER" >> ${file('lines')}; BUFFER= }; zle -N write-line; bindkey '^Xw' write-line`;
+  writeFileSync(
+    file('begin'),
+    `autoload -Uz compinit; compinit -u -D\n${stand}\n${SHELL_SCRIPTS.zsh}\n${write}\n: > ${file('ready')}\n`,
+  );
+  // A line editor wants a terminal.
+  const session = `zmodload zsh/zpty
+zpty terminal zsh -f -i
+zpty -w terminal "source ${file('begin')}"
+until [[ -e ${file('ready')} ]]; do sleep 0.05; done
+zpty -n -w terminal $'sluice inspect na\\t\\C-xwsluice train x --set ke\\t\\C-xw'
+until [[ -s ${file('lines')} && $(wc -l < ${file('lines')}) -ge 2 ]]; do sleep 0.05; done
+zpty -d terminal`;
+  execFileSync('zsh', ['-f', '-c', session], { timeout: 120_000 });
+  t.is(readFileSync(file('lines'), 'utf8'), 'sluice inspect name\\ x \nsluice train x --set key=\n');
 });

@@ -68,7 +68,7 @@ for (const [errno, syscall, path, code] of [
   });
 }
 
-const MAIN = new URL('../../launcher/src/main.ts', import.meta.url).href;
+const MAIN = new URL('../../launcher/bundle/main.js', import.meta.url).href;
 
 for (const [name, act] of [
   ['an event handler', `setImmediate(() => { throw new TypeError('boom'); })`],
@@ -81,11 +81,10 @@ for (const [name, act] of [
         ${act};
         await runProcess(['doctor'${json ? ", '--json'" : ''}]);
       `;
-      const { status, stdout, stderr } = spawnSync(
-        process.execPath,
-        ['--import=tsx', '--input-type=module', '-e', program],
-        { encoding: 'utf8', env: { ...process.env, TMPDIR: temporaryDirectory(t), SLUICE_DEBUG: '' } },
-      );
+      const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+        encoding: 'utf8',
+        env: { ...process.env, TMPDIR: temporaryDirectory(t), SLUICE_DEBUG: '' },
+      });
       t.is(status, 1);
       t.regex(stderr, /^error SLUICE_E_UNEXPECTED: sluice doctor.*boom\n {2}The stack is in /);
       t.notRegex(stderr, /\n\s+at /);

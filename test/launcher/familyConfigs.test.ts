@@ -18,14 +18,18 @@ import test from 'ava';
 const TOTALS: Readonly<Record<string, number>> = {
   'afmoe/mini-26b-a3b': 26_123_974_400,
   'afmoe/nano-6b-a1b': 6_120_003_328,
+  'kimi-linear/48b-a3b': 49_122_681_728,
   'laguna/xs-2-33b-a3b': 33_442_617_088,
   'lfm3/1.7b': 1_728_801_536,
   'muse-glimmer/30b': 27_854_780_928,
   'olmo-hybrid/7b': 7_430_870_688,
   'qwen3-next/80b-a3b': 79_674_391_296,
+  'qwen3.5/0.8b': 752_393_024,
   'qwen3.5/27b': 26_895_998_464,
+  'qwen3.5/2b': 1_881_825_088,
   'qwen3.5/35b-a3b': 34_660_610_688,
   'qwen3.5/397b-a17b': 396_346_350_336,
+  'qwen3.5/4b': 4_205_751_296,
   'qwen3.5/9b': 8_953_803_264,
   'step3.5/flash-196b-a11b': 196_956_130_368,
 };

@@ -41,7 +41,7 @@ test('what SLUICE_HANGUP says goes before what is seen; another value is refused
   t.throws(() => hangUpMeaning(seen(said('maybe'))), { code: 'SLUICE_E_USAGE', message: /maybe/ });
 });
 
-const MODULE = new URL('../../launcher/src/signals/hangUp.ts', import.meta.url).href;
+const MODULE = new URL('../../launcher/dist/signals/hangUp.js', import.meta.url).href;
 const PROGRAM = `
   const { prepareForHangUp, hangUpStops } = await import(${JSON.stringify(MODULE)});
   prepareForHangUp(() => { console.error('hung up'); process.exit(7); });
@@ -55,7 +55,7 @@ async function firstLine(child: ChildProcess): Promise<string> {
 }
 
 if (process.platform === 'linux') {
-  const node = [process.execPath, '--import=tsx', '--input-type=module', '-e', PROGRAM];
+  const node = [process.execPath, '--input-type=module', '-e', PROGRAM];
   const ways: [string, string, string[], string][] = [
     ['nohup in bash', 'bash', ['-c', 'nohup "$@"; true', 'x', ...node], 'ignores'],
     ['a script that nohup started', 'nohup', ['sh', '-c', '"$@"; true', 'x', ...node], 'ignores'],

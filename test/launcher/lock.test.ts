@@ -83,7 +83,7 @@ test('of many processes that find a dead lock at the same time exactly one gets 
   const path = join(directory, 'lock');
   writeFileSync(path, JSON.stringify({ ...ownIdentity(), started: 'long ago', token: 'theirs' }));
   const program = `
-    import { acquireLock } from ${JSON.stringify(new URL('../../launcher/src/run/lock.ts', import.meta.url).href)};
+    import { acquireLock } from ${JSON.stringify(new URL('../../launcher/dist/run/lock.js', import.meta.url).href)};
     process.stdout.write('ready\\n');
     process.stdin.once('data', () => {
       try { acquireLock(${JSON.stringify(path)}); process.stdout.write('owner\\n'); }
@@ -92,7 +92,7 @@ test('of many processes that find a dead lock at the same time exactly one gets 
     });
   `;
   const contenders = Array.from({ length: 4 }, () => {
-    const child = spawn(process.execPath, ['--import=tsx', '--input-type=module', '-e', program], {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     let output = '';

@@ -54,6 +54,7 @@ test('what changes no bit is free, what the weights depend on is fixed, the rest
     'backend',
     'data.recipe',
     'spikes.policy',
+    'parallel.gradients',
   ]) {
     t.is(resumeRule(key), 'allow', key);
   }
@@ -92,6 +93,7 @@ test('--allow takes the keys that it has a say in, and the sections of such keys
     'data',
     'data.recipe',
     'backend',
+    'parallel',
   ])
     t.notThrows(() => refuseVainAllow([key]), key);
 });
@@ -105,7 +107,6 @@ const inVain: [string, RegExp][] = [
   ['seed', /a resumed run cannot change it/],
   ['model.hiddenSize', /a resumed run cannot change it/],
   ['parallel.workers', /nothing in it needs to be allowed/],
-  ['parallel', /nothing in it needs to be allowed/],
   ['evaluation', /nothing in it needs to be allowed/],
 ];
 
@@ -118,7 +119,7 @@ for (const [key, reason] of inVain) {
     t.regex(error.message, reason);
     t.regex(
       error.message,
-      /backend, data\.recipe, data\.mixture\.recipes, data\.mixture\.schedule, training\.steps, optimizer, schedule, spikes\.$/,
+      /backend, data\.recipe, data\.mixture\.recipes, data\.mixture\.schedule, parallel\.gradients, training\.steps, optimizer, schedule, spikes\.$/,
     );
   });
 }

@@ -69,7 +69,32 @@ test.serial('a dry run for Slurm prints the script, and writes nothing', async (
   const { text } = await launch({ config, on: 'slurm', runDir, nodes: 2, dryRun: true });
   t.regex(text, /^#!\/bin\/bash\n#SBATCH/);
   t.deepEqual(readdirSync(directory), before);
+  const metrics = { metricsPort: 9400, metricsHost: '0.0.0.0' };
+  const observed = await launch({ config, on: 'slurm', runDir, nodes: 2, dryRun: true, ...metrics });
+  t.regex(observed.text, /--key-file "\$key_file" --metrics-port 9401 --metrics-host 0\.0\.0\.0 &/);
 });
+
+test.serial(
+  'metrics that are asked for are served by each pod and by the run, where Prometheus finds them',
+  async (t) => {
+    const { config, kubernetes } = workplace(t);
+    const { text } = await launch({ config, on: kubernetes, nodes: 2, metricsPort: 9400, dryRun: true });
+    const job = parseAllDocuments(text)
+      .map((document) => document.toJS())
+      .find(({ kind }) => kind === 'Job');
+    const { metadata, spec } = job.spec.template;
+    t.deepEqual(metadata.annotations, { 'prometheus.io/scrape': 'true', 'prometheus.io/port': '9401' });
+    const { args, ports } = spec.containers[0] as { args: string[]; ports: { name: string }[] };
+    t.deepEqual(args.slice(-6), [
+      ...['--run-metrics-port', '9400', '--metrics-port', '9401'],
+      ...['--metrics-host', '0.0.0.0'],
+    ]);
+    t.deepEqual(
+      ports.map(({ name }) => name),
+      ['control', 'run-metrics', 'metrics'],
+    );
+  },
+);
 
 test.serial('a Job of Kubernetes has the text of the configuration with it, and the key', async (t) => {
   const { directory, config, kubernetes } = workplace(t);
@@ -116,6 +141,7 @@ const UNHEARD: readonly (readonly [Partial<LaunchRunOptions>, RegExp])[] = [
   [{ untilStep: 3 }, /--until-step: leave it out/],
   [{ moreSteps: 3 }, /--more-steps: leave it out/],
   [{ listen: 'tcp://0.0.0.0:1' }, /--listen: leave it out/],
+  [{ watch: true }, /--watch: show the run by `sluice watch`/],
 ];
 const IN_FILES: typeof UNHEARD = [
   [{ runDir: 'runs/a' }, /--run-dir: write runDir into the file of the cluster/],

@@ -167,7 +167,6 @@ test.serial('a worker whose coordinator is gone ends by itself', async (t) => {
   const server = await ControlServer.listen({ worldSize: 1 });
   t.teardown(() => server.close());
   const worker = fork(fileURLToPath(new URL('../../launcher/src/worker.ts', import.meta.url)), {
-    execArgv: ['--import=tsx'],
     stdio: 'ignore',
   });
   t.teardown(() => worker.kill('SIGKILL'));

@@ -1,3 +1,4 @@
+import { ObserveConfig, SamplesConfig } from '@sluice/train';
 import test from 'ava';
 import {
   fittingExpertParallel,
@@ -63,6 +64,12 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     { parallel: { lanes: 4, synchronize: { everySteps: 5, replicas: 3 } } },
     'SLUICE_E_SYNCHRONIZE_INVALID',
     /replicas is 3, not a power of two/,
+  ],
+  [
+    'more parts of the model than steps between synchronizations',
+    { parallel: { lanes: 4, synchronize: { everySteps: 2, replicas: 2, parts: 3 } } },
+    'SLUICE_E_SYNCHRONIZE_INVALID',
+    /parts is 3, more than the 2 that 2 steps between synchronizations have room for/,
   ],
   [
     'grains that do not fill the lanes',
@@ -188,9 +195,19 @@ test('with --workers alone the expert-parallel size shrinks to fit, and never gr
   t.is(fittingExpertParallel(2, 8), 2);
 });
 
-test('experts shared among workers are refused on a backend whose values can only be awaited, with the reason', (t) => {
+test('experts shared among workers, and samples, are refused on a backend whose values can only be awaited, with the reason', (t) => {
   const error = t.throws(() => validateConfig({ ...smallConfig(), backend: 'webgpu' }), {
     code: 'SLUICE_E_BACKEND_UNSUPPORTED',
   });
   t.regex(error.message, /parallel\.expertParallel is 2, .*"webgpu".* can only be awaited\. Set it to 1/);
+  const samples = { ...SamplesConfig.parse({}), everySteps: 5 };
+  const sampling = {
+    ...smallConfig(),
+    backend: 'webgpu' as const,
+    observe: ObserveConfig.parse({ samples }),
+  };
+  t.throws(() => validateConfig(sampling), {
+    code: 'SLUICE_E_BACKEND_UNSUPPORTED',
+    message: /observe\.samples\.everySteps is 5, .*"webgpu"/,
+  });
 });

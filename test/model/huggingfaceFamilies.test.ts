@@ -29,6 +29,7 @@ test('a list of kinds is said by a pattern and what comes before it', (t) => {
   t.deepEqual(of('aaabaaabaa'), { pattern: ['a', 'a', 'a', 'b'] });
   t.deepEqual(of('ccabaaabaaab'), { pattern: ['a', 'a', 'a', 'b'], first: ['c', 'c'] });
   t.deepEqual(of('cababab'), { pattern: ['b', 'a'], first: ['c'] });
+  t.deepEqual(of('daabaaabaab'), { pattern: ['a', 'a', 'a', 'b'], first: ['d'], last: ['b'] });
   fc.assert(
     fc.property(fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 20 }), (names) => {
       const kinds = { a: {}, b: {}, c: {} };
@@ -190,6 +191,55 @@ test('a family of experts whose layers are all dense is read and said again', (t
   t.true(layerModels(model).every(({ experts }) => experts === undefined));
   const options = { layout: 'afmoe', maxLength: 64, torchDtype: 'float32' } as const;
   t.is(exportModelConfig(model, options).num_dense_layers, config.num_hidden_layers);
+});
+
+test('a cap of the router’s logits is read, and written again', (t) => {
+  const config = { ...read('laguna'), moe_router_logit_softcapping: 30 };
+  const { model } = importModelConfig(config, 'config.json');
+  t.is(model.experts!.logitCap, 30);
+  const options = { layout: 'laguna', maxLength: 64, torchDtype: 'float32' } as const;
+  t.is(exportModelConfig(model, options).moe_router_logit_softcapping, 30);
+  t.throws(() => exportModelConfig(model, { ...options, layout: 'qwen3-next' }), {
+    message: /logitCap = 30/,
+  });
+});
+
+test('a configuration of Kimi-Linear is read as it was released, and written so', (t) => {
+  const kimi: Config = {
+    ...{ model_type: 'kimi_linear', num_hidden_layers: 6, first_k_dense_replace: 2, mla_use_nope: true },
+    linear_attn_config: {
+      ...{ head_dim: 16, num_heads: 2, short_conv_kernel_size: 3 },
+      ...{ kda_layers: [1, 2, 3, 5], full_attn_layers: [4, 6] },
+    },
+    ...{ q_lora_rank: null, num_expert_group: 8, topk_group: 4, use_grouped_topk: true, rope_theta: 10000 },
+  };
+  const { model, maxLength } = importModelConfig(kimi, 'config.json');
+  t.is(maxLength, 1048576);
+  t.like(model.layers!, { first: ['linear-dense', 'linear-dense'] });
+  t.deepEqual(
+    layerModels(model).map(({ mixer, experts }) => `${mixer?.kind ?? 'latent'} ${experts?.groups?.count}`),
+    [
+      ...Array(2).fill('kimi-delta-attention undefined'),
+      ...['kimi-delta-attention 8', 'latent 8', 'kimi-delta-attention 8', 'latent 8'],
+    ],
+  );
+  const options = { layout: 'kimi-linear', maxLength, torchDtype: 'float32' } as const;
+  t.like(exportModelConfig(model, options), {
+    linear_attn_config: kimi.linear_attn_config,
+    ...{ first_k_dense_replace: 2, num_expert_group: 8, topk_group: 4, v_head_dim: 128 },
+  });
+  t.is(defaultLayout(model), 'kimi-linear');
+  for (const [change, message] of [
+    [{ q_lora_rank: 16 }, /queries that are made of a latent \(q_lora_rank 16/],
+    [{ mla_use_nope: false }, /a rotary embedding \(mla_use_nope false/],
+    [{ num_key_value_heads: 8 }, /num_attention_heads 32, num_key_value_heads 8/],
+    [{ moe_router_activation_func: 'softmax' }, /moe_router_activation_func "softmax"/],
+    [{ num_experts: 8, num_local_experts: 16 }, /num_experts 8, num_local_experts 16/],
+    [{ topk_group: 9 }, /topK 9 is more than the 8 groups/],
+    [{ num_hidden_layers: 7 }, /of no kind or of two/],
+    [{ linear_attn_config: { gate_lower_bound: -5 } }, /gate_lower_bound/],
+  ] as const)
+    t.regex(importing({ ...kimi, ...change }), message);
 });
 
 const refused: [string, Config, RegExp][] = [

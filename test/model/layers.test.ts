@@ -122,5 +122,13 @@ test('layers that cannot be had are refused where they are written', (t) => {
     faultOf({ experts: EXPERTS, ...layers({ feedForward: 'dense' }) }),
     /experts: all layers are dense/,
   );
+  const grouped = (count: number, topK: number) => ({
+    intermediateSize: undefined,
+    experts: { ...EXPERTS, count: 8, topK: 3, groups: { count, topK } },
+  });
+  t.is(faultOf(grouped(4, 2)), 'none');
+  t.regex(faultOf(grouped(3, 1)), /experts.groups: 3 groups do not divide 8 experts/);
+  t.regex(faultOf(grouped(4, 5)), /topK 5 is more than the 4 groups/);
+  t.regex(faultOf(grouped(4, 1)), /3 experts of a token are more than the 2 in 1 groups/);
   t.regex(faultOf(layers({ hiddenSize: 3 })), /Unrecognized key/);
 });

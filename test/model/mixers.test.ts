@@ -90,6 +90,90 @@ test('a mixer of the whole model may be attention again in a kind of layers', (t
   t.deepEqual(attentionLayers(tinyModel({ mixer: DELTA_NET })), []);
 });
 
+const LATENT = {
+  ...{ numKeyValueHeads: 4, headDim: 10, qkNorm: false, gates: [], positions: 'none' },
+  keyValueLatent: { rank: 6, sharedKeyDim: 4, valueDim: 8 },
+};
+
+/** What Kimi-Linear is made of. */
+const kimi = (keys: object = {}) =>
+  tinyModel({
+    ...LATENT,
+    numLayers: 2,
+    layers: {
+      kinds: {
+        linear: { mixer: { kind: 'kimi-delta-attention', heads: 3, keyDim: 5, valueDim: 4, rank: 2 } },
+        full: {},
+      },
+      pattern: ['linear', 'full'],
+    },
+    ...keys,
+  });
+
+test('Kimi delta attention, and keys and values of a latent, have their tensors and operations', (t) => {
+  const model = kimi();
+  const shapes = modelTensors(model)
+    .filter(({ name }) => /\.(linear_attn|self_attn)\./.test(name))
+    .map(({ name, shape }) => `${name.slice('model.layers.'.length)} ${shape}`);
+  t.deepEqual(shapes, [
+    '0.linear_attn.in_proj_qkv.weight 42,16',
+    '0.linear_attn.f_a_proj.weight 2,16',
+    '0.linear_attn.b_proj.weight 3,16',
+    '0.linear_attn.f_b_proj.weight 15,2',
+    '0.linear_attn.g_a_proj.weight 2,16',
+    '0.linear_attn.g_b_proj.weight 12,2',
+    '0.linear_attn.conv1d.weight 42,1,4',
+    '0.linear_attn.A_log 3',
+    '0.linear_attn.dt_bias 15',
+    '0.linear_attn.norm.weight 4',
+    '0.linear_attn.out_proj.weight 16,12',
+    '1.self_attn.q_proj.weight 40,16',
+    '1.self_attn.kv_a_proj_with_mqa.weight 10,16',
+    '1.self_attn.kv_a_layernorm.weight 6',
+    '1.self_attn.kv_b_proj.weight 56,6',
+    '1.self_attn.o_proj.weight 16,32',
+  ]);
+  const { active, embedding, byPart } = countParameters(model);
+  t.is(byPart.gate, 2 * 16 + 12 * 2);
+  const mixing = 18 * 3 * 5 * 4 + 3 * 32 * 4 * (10 + 8);
+  t.is(flopsPerToken(model, 32), 6 * (active - embedding) + mixing);
+});
+
+test('of keys made of a latent, rows that no head has alone are not scaled, and the queries that meet them are', (t) => {
+  const rows = headRows(kimi());
+  const query = rows.get('model.layers.1.self_attn.q_proj.weight')!;
+  const key = rows.get('model.layers.1.self_attn.kv_b_proj.weight')!;
+  t.is(rows.size, 2);
+  t.deepEqual([...query.heads.subarray(8, 12)], [0, 0, 1, 1]);
+  t.deepEqual(query.meetsSharedKey!.slice(4, 12), [false, false, true, true, true, true, false, false]);
+  t.deepEqual([...key.heads.subarray(0, 15)], [...Array(6).fill(0), ...Array(8).fill(-1), 1]);
+});
+
+test('latents that cannot be had are refused where they are written', (t) => {
+  const faultOf = (keys: object) => {
+    try {
+      kimi(keys);
+      return 'none';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const { keyValueLatent } = LATENT;
+  t.is(faultOf({}), 'none');
+  t.is(faultOf({ gates: [{ granularity: 'headwise' }, { position: 'output' }] }), 'none');
+  t.regex(faultOf({ gates: undefined }), /a gate at sdpa, elementwise/);
+  t.regex(faultOf({ gates: [{ position: 'value', granularity: 'headwise' }] }), /a gate at value, headwise/);
+  t.regex(faultOf({ qkNorm: true }), /set qkNorm to false/);
+  t.regex(faultOf({ positions: 'rotary' }), /set positions to none/);
+  t.regex(faultOf({ numKeyValueHeads: 2 }), /4 query heads for 2 of keys/);
+  t.regex(faultOf({ controls: [{ kind: 'sdpa-norm' }] }), /the control sdpa-norm/);
+  t.regex(faultOf({ keyValueLatent: { ...keyValueLatent, valueDim: 12 } }), /values of 12 channels/);
+  t.regex(
+    faultOf({ keyValueLatent: { ...keyValueLatent, sharedKeyDim: 10 } }),
+    /10 shared channels of keys of 10/,
+  );
+});
+
 test('a model of mixers shrinks with its ratios', (t) => {
   const tiny = ModelConfig.parse({
     ...{ vocabularySize: 1000, hiddenSize: 4096, numLayers: 32, numAttentionHeads: 16, numKeyValueHeads: 4 },
@@ -148,20 +232,25 @@ function inPieces(decoder: Decoder, ids: Int32Array, cuts: readonly number[]) {
 
 test('a text that comes in pieces, or token by token, has the logits of the whole one', (t) => {
   tf.setBackend('native');
-  const { decoder } = tinyDecoder(hybrid());
-  const ids = tokens(90);
-  const everyToken = Array.from(ids, (_, i) => i + 1);
-  for (const cuts of [[90], [64, 90], [7, 20, 21, 90], everyToken]) {
-    const { pieces, whole } = inPieces(decoder, ids, cuts);
-    t.true(relativeError(pieces, whole) < 2e-5, `${cuts}`);
+  for (const model of [hybrid(), kimi({ gates: [{ granularity: 'headwise' }] })]) {
+    const { decoder } = tinyDecoder(model);
+    const ids = tokens(90);
+    const everyToken = Array.from(ids, (_, i) => i + 1);
+    for (const cuts of [[90], [64, 90], [7, 20, 21, 90], everyToken]) {
+      const { pieces, whole } = inPieces(decoder, ids, cuts);
+      t.true(relativeError(pieces, whole) < 2e-5, `${cuts}`);
+    }
   }
 });
 
 test('a model without attention that is cut where chunks end has the bits of the whole', (t) => {
   tf.setBackend('native');
-  const { decoder } = tinyDecoder(tinyModel({ numLayers: 2, mixer: DELTA_NET }));
-  const { pieces, whole } = inPieces(decoder, tokens(150), [64, 128, 150]);
-  t.deepEqual(pieces, whole);
+  const kimiMixer = { kind: 'kimi-delta-attention', heads: 3, keyDim: 5, valueDim: 4 };
+  for (const mixer of [DELTA_NET, kimiMixer]) {
+    const { decoder } = tinyDecoder(tinyModel({ numLayers: 2, mixer }));
+    const { pieces, whole } = inPieces(decoder, tokens(150), [64, 128, 150]);
+    t.deepEqual(pieces, whole);
+  }
 });
 
 test('a cache comes back to where it was marked, and to nowhere else', (t) => {

@@ -8,12 +8,13 @@ import {
   type DiagnosticsRecord,
   MetricsLog,
   readDiagnostics,
-  truncateDiagnosticsAfter,
   writeDiagnosisPage,
   writeHtmlReport,
 } from '@sluice/observe';
 import { summarize, Tally } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
+import { parseDiagnostics } from '../../packages/observe/src/diagnosticsLog.ts';
+import { truncateRecordsAfter } from '../../packages/observe/src/recordLines.ts';
 import { evenAttention, layerTable } from '../../packages/observe/src/report/diagnostics.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { record as stepRecord } from './support.ts';
@@ -64,21 +65,21 @@ test('a torn last line is left out, and cut off with the steps that are taken ba
   for (let kept = whole.length - 1; kept > whole.length - 400; kept -= 37) {
     writeFileSync(path, whole.slice(0, kept));
     t.deepEqual(await stepsIn(path), [100, 200]);
-    await truncateDiagnosticsAfter(path, 300);
+    await truncateRecordsAfter(path, 300, parseDiagnostics);
     t.deepEqual(await stepsIn(path), [100, 200]);
     appendDiagnostics(path, measured(300));
     t.is(readFileSync(path, 'utf8'), whole);
   }
   appendFileSync(path, 'null\n{"step":1}\n');
   t.deepEqual(await stepsIn(path), [100, 200, 300]);
-  await truncateDiagnosticsAfter(path, 0);
+  await truncateRecordsAfter(path, 0, parseDiagnostics);
   t.is(readFileSync(path, 'utf8'), '');
 });
 
 test('a log that does not exist has no records, and nothing to take back', async (t) => {
   const path = join(temporaryDirectory(t), 'none.jsonl');
   t.deepEqual(await stepsIn(path), []);
-  await t.notThrowsAsync(truncateDiagnosticsAfter(path, 3));
+  await t.notThrowsAsync(truncateRecordsAfter(path, 3, parseDiagnostics));
   const unwritable = join(temporaryDirectory(t), 'no', 'such', 'folder');
   t.throws(() => appendDiagnostics(unwritable, measured(1)));
 });

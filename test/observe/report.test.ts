@@ -2,9 +2,12 @@ import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import vm from 'node:vm';
 import {
+  appendSamples,
   METRICS_FILE,
   MetricsLog,
   type ReportFacts,
+  SAMPLES_FILE,
+  type SampleRecord,
   type StepRecord,
   supersedeAfter,
   writeHtmlReport,
@@ -21,11 +24,17 @@ import {
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { record } from './support.ts';
 
-async function report(t: ExecutionContext, records: readonly StepRecord[], facts: ReportFacts = {}) {
+async function report(
+  t: ExecutionContext,
+  records: readonly StepRecord[],
+  facts: ReportFacts = {},
+  samples: readonly SampleRecord[] = [],
+) {
   const directory = temporaryDirectory(t);
   const log = MetricsLog.open(join(directory, 'metrics.jsonl'));
   for (const each of records) log.append(each);
   log.close();
+  if (samples.length > 0) appendSamples(join(directory, SAMPLES_FILE), samples);
   const path = await writeHtmlReport(directory, facts);
   const html = readFileSync(path, 'utf8');
   const json = /<script type="application\/json" id="report-data">(.*?)<\/script>/s.exec(html)?.[1] ?? '';
@@ -106,21 +115,22 @@ test('a stream of any length is thinned to a bounded, evenly spaced part with it
 
 test('texts cannot break out of the page', async (t) => {
   const attack = '</script><script>alert(1)</script><img src=x onerror="alert(2)">\u2028&amp;\'';
-  const { html } = await report(t, [record(1)], {
+  const facts = {
     title: attack,
     config: { name: attack, model: { [attack]: attack } },
-    sample: { prompt: attack, text: attack },
     checkpoints: [{ step: 1, directory: attack, note: attack, time: attack }],
     spikes: [{ ...SPIKE, decision: attack }],
     notices: [attack],
-  });
+  };
+  const samples = [1, 2].map((step) => ({ step, prompt: attack, text: attack }));
+  const { html } = await report(t, [record(1)], facts, samples);
   t.is(html.split('</script>').length - 1, 3, 'the data, the plot library, the page’s script');
   t.is(html.split('<script').length - 1, 3);
   t.false(html.includes('<img'));
   t.false(html.includes('onerror="'));
   const escaped =
     '&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=&quot;alert(2)&quot;&gt;\u2028&amp;amp;&#39;';
-  t.is(html.split(escaped).length - 1, 12);
+  t.is(html.split(escaped).length - 1, 13);
 });
 
 test('the page is one file: it loads nothing, and its scripts parse', async (t) => {

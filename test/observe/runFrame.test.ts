@@ -23,6 +23,7 @@ function frame(changes: Partial<RunFrame> = {}): RunFrame {
       story: [line('Saved.', 'good'), line(`Spike\u001b[2J: ${'long '.repeat(40)}`, 'warning')],
       workers: [{ rank: 0, host: 'gpu1', doing: 'step 500', own: 0.25, waiting: 0.01, heardAgo: 2 }],
     },
+    samples: [{ step: 480, prompt: 'A dog\n', text: `\u001b[2Jis ${'an animal '.repeat(40)}` }],
     ...changes,
   };
 }
@@ -35,6 +36,7 @@ test('it says how far the run is, what was decided and how the workers are, with
   t.regex(text, /^14:00:00 {2}Spike \[2J: long .*…$/m);
   t.regex(text, /gpu1 +250 ms +10\.0 ms +2\.00 s +step 500/);
   t.false(text.includes('Saved.'));
+  t.regex(text, /^written after step 480\nA dog \[2Jis an animal .*\n.*\n.*\n.*…$/m);
 });
 
 test('one outlier does not flatten the curve', (t) => {

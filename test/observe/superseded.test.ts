@@ -56,17 +56,22 @@ test('a run that goes on from its last step, or has taken none, leaves no such f
   t.deepEqual(await supersededSteps(run), []);
 });
 
-test('diagnostics go with the metrics, under the same number', async (t) => {
+test('diagnostics and samples go with the metrics, under the same number', async (t) => {
   const { run } = setUp(t);
   take(run, 1, 8);
   const line = (step: number) => `${JSON.stringify({ step, layers: [] })}\n`;
   const diagnostics = join(run, 'diagnostics.jsonl');
   writeFileSync(diagnostics, line(4) + line(8));
+  const sample = (step: number) => `${JSON.stringify({ step, prompt: 'A', text: ' dog' })}\n`;
+  const samples = join(run, 'samples.jsonl');
+  writeFileSync(samples, sample(5) + sample(6));
   await supersedeAfter(run, 5);
   t.is(readFileSync(diagnostics, 'utf8'), line(4));
+  t.is(readFileSync(samples, 'utf8'), sample(5));
+  t.is(readFileSync(join(run, 'superseded', 'samples-001.jsonl'), 'utf8'), sample(6));
   t.is(readFileSync(join(run, 'superseded', 'diagnostics-001.jsonl'), 'utf8'), line(8));
   appendFileSync(diagnostics, '{"torn');
   await supersedeAfter(run, 5);
   t.is(readFileSync(diagnostics, 'utf8'), line(4));
-  t.is(readdirSync(join(run, 'superseded')).length, 2);
+  t.is(readdirSync(join(run, 'superseded')).length, 3);
 });

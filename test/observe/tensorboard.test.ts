@@ -144,9 +144,11 @@ test('the logs of a run become the same events afterwards, at the times of its s
   const records = [1, 2, 3].map((step) => record(step, { loss: step }));
   writeFileSync(join(run, 'metrics.jsonl'), records.map((one) => `${JSON.stringify(one)}\n`).join(''));
   writeFileSync(join(run, 'diagnostics.jsonl'), `${JSON.stringify(measurement(2))}\n`);
+  writeFileSync(join(run, 'samples.jsonl'), '{"step":3,"prompt":"A *dog*","text":" is\\n1. an"}\n');
   const folder = join(run, 'tensorboard');
   t.deepEqual(await convertToTensorboard(run, folder, {}, true), { steps: 3, measurements: 1 });
-  const { events } = await eventsIn(folder);
+  const { events, tagged } = await eventsIn(folder);
+  t.regex(text(tagged.get('samples/1/text_summary')!.get(8)![0]), / {4}A \*dog\* is\n {4}1\. an/);
   const third = events.find((event) => event.get(2)![0] === 3)!;
   t.is(third.get(1)![0], Date.parse(records[2]!.time) / 1000);
 });

@@ -1,4 +1,14 @@
-import { type RankTimeline, stepTimeline, timelinePicture, timelineShares, traceText } from '@sluice/observe';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { gunzipSync } from 'node:zlib';
+import {
+  type RankTimeline,
+  stepTimeline,
+  TraceCollector,
+  timelinePicture,
+  timelineShares,
+  traceText,
+} from '@sluice/observe';
 import test from 'ava';
 
 /** A worker that began at `start`: computes 10 ms, waits for an all-reduce from 10 to 18, of which its peer is late by 5. */
@@ -109,4 +119,82 @@ test('the picture shows each worker in proportion to time', (t) => {
     t.true(Math.abs(widths(kind)[0]! - (forward! * ms) / 4) < 0.02, kind);
   }
   t.true(svg.includes('25.0 % / 15.0 %'));
+});
+
+type SpanField = 'traceId' | 'spanId' | 'parentSpanId' | 'name' | 'startTimeUnixNano' | 'endTimeUnixNano';
+
+interface Told {
+  readonly resourceSpans: readonly {
+    readonly resource: { readonly attributes: readonly { readonly key: string; readonly value: object }[] };
+    readonly scopeSpans: readonly {
+      readonly spans: readonly Readonly<Record<SpanField, string>>[];
+    }[];
+  }[];
+}
+
+test('a collector is told of the step: spans within spans, on the clock of the day, from each worker', async (t) => {
+  const got: { readonly path: string; readonly key: unknown; readonly told: Told }[] = [];
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk) => chunks.push(chunk));
+    request.on('end', () => {
+      const told = JSON.parse(gunzipSync(Buffer.concat(chunks)).toString()) as Told;
+      got.push({ path: request.url!, key: request.headers['api-key'], told });
+      response.writeHead(200, { 'Content-Type': 'application/json' }).end('{}');
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/traces`;
+  const access = { url, headers: { 'api-key': 'secret' }, limitMs: 5000, attributes: { 'sluice.run': 'a' } };
+  const collector = new TraceCollector(access, t.fail);
+  const start = 1_764_000_000_123.25;
+  collector.send(stepTimeline(7, [timeline(0, 'a', 0), timeline(1, 'b', 2)]), start);
+  await collector.close(60_000);
+
+  t.deepEqual(
+    got.map(({ path, key }) => [path, key]),
+    [
+      ['/v1/traces', 'secret'],
+      ['/v1/traces', 'secret'],
+    ],
+  );
+  const resources = got.flatMap(({ told }) => told.resourceSpans);
+  t.deepEqual(resources[1]!.resource.attributes, [
+    { key: 'service.name', value: { stringValue: 'sluice' } },
+    { key: 'sluice.run', value: { stringValue: 'a' } },
+    { key: 'service.instance.id', value: { stringValue: 'rank 1' } },
+    { key: 'host.name', value: { stringValue: 'b' } },
+  ]);
+  const spans = resources.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
+  const byId = new Map(spans.map((span) => [span.spanId, span]));
+  t.is(byId.size, spans.length);
+  t.is(new Set(spans.map(({ traceId }) => traceId)).size, 1);
+  t.true(spans.every(({ traceId, spanId }) => /^[0-9a-f]{32} [0-9a-f]{16}$/.test(`${traceId} ${spanId}`)));
+  t.deepEqual(
+    spans.filter(({ parentSpanId }) => !parentSpanId).map(({ name }) => name),
+    ['step 7'],
+  );
+  const nests = spans.every((span) => {
+    const { startTimeUnixNano, endTimeUnixNano } = byId.get(span.parentSpanId) ?? span;
+    return startTimeUnixNano <= span.startTimeUnixNano && span.endTimeUnixNano <= endTimeUnixNano;
+  });
+  t.true(nests);
+  const wait = spans.find(({ name }) => name === 'allReduce: waits')!;
+  t.deepEqual([wait.startTimeUnixNano, wait.endTimeUnixNano], ['1764000000133250000', '1764000000141250000']);
+  t.is(spans.length, 1 + 2 * (1 + 3 + 1 + 3));
+});
+
+test('a collector that is away is told of once, and holds up nothing', async (t) => {
+  const warnings: string[] = [];
+  const access = { url: 'http://127.0.0.1:1/secret/v1/traces', headers: {}, limitMs: 5000, attributes: {} };
+  const collector = new TraceCollector(access, (text) => warnings.push(text));
+  for (const step of [1, 2, 3]) collector.send(stepTimeline(step, [timeline(0, 'a', 0)]), 0);
+  await collector.close(60_000);
+  t.is(warnings.length, 1);
+  t.regex(
+    warnings[0]!,
+    /trace of step 1 could not be brought: 127\.0\.0\.1:1 did not answer .*Training goes on/,
+  );
+  t.notRegex(warnings[0]!, /secret/);
 });

@@ -375,20 +375,43 @@ test.serial(
     t.deepEqual(overall.attentionOutput, full!.attentionOutput);
     t.deepEqual(overall.recurrence, linear!.recurrence);
     // What a token keeps and replaces, from the logits.
-    const [x, { aLog, dtBias, mostBeta, logits }] = recurrenceOf(tiny);
+    const [x, { aLog, dtBias, mostBeta, decay }] = recurrenceOf(tiny);
     t.is(x, 0);
     const kept = mean(
-      Array.from({ length: logits.length / 2 }, (_, i) => {
-        const [row, head] = [Math.floor(i / 2), i % 2];
-        const rate =
-          Math.exp(aLog[head]!) * Math.log1p(Math.exp(logits[row * 4 + 2 + head]! + dtBias[head]!));
-        return Math.exp(-rate);
-      }),
+      Array.from(decay, (logit, i) =>
+        Math.exp(-Math.exp(aLog[i % 2]!) * Math.log1p(Math.exp(logit + dtBias[i % 2]!))),
+      ),
     );
     t.true(Math.abs(linear!.recurrence!.keptMean - kept) < 1e-12);
     t.is(mostBeta, 1);
     t.is(conv!.recurrence, undefined);
     t.is(measure(tinyDecoder(tinyModel({ mixer }))).firstTokenAttention, null);
+  },
+);
+
+test.serial(
+  'decays of single channels, and values narrower than keys, are measured as they are',
+  async (t) => {
+    await selectBackend('native');
+    const mixer = { kind: 'kimi-delta-attention', heads: 2, keyDim: 3, valueDim: 4 };
+    const tiny = tinyDecoder(
+      tinyModel({
+        ...{ numLayers: 2, numKeyValueHeads: 4, qkNorm: false, gates: [], positions: 'none' },
+        keyValueLatent: { rank: 4, sharedKeyDim: 2, valueDim: 5 },
+        layers: { kinds: { linear: { mixer }, full: {} }, pattern: ['linear', 'full'] },
+      }),
+    );
+    const [linear, full] = measure(tiny).layers;
+    const [, { aLog, dtBias, decay }] = recurrenceOf(tiny);
+    t.is(dtBias.length, 6);
+    const kept = Array.from(decay, (logit, i) =>
+      Math.exp(-Math.exp(aLog[Math.floor((i % 6) / 3)]!) * Math.log1p(Math.exp(logit + dtBias[i % 6]!))),
+    );
+    t.true(Math.abs(linear!.recurrence!.keptMean - mean(kept)) < 1e-12);
+    t.true(linear!.recurrence!.betaMean > 0 && linear!.recurrence!.betaMean < 1);
+    // Without a gate they are the same, and zeros that fill values up do not count.
+    t.deepEqual(full!.attentionOutput!.before, full!.attentionOutput!.after);
+    t.true(full!.firstTokenAttention! > 0);
   },
 );
 
@@ -399,7 +422,7 @@ function recurrenceOf({ decoder }: TinyDecoder) {
     { inputs: tokens(SEQUENCES * LENGTH), sequences: SEQUENCES },
     {
       recurrence(layer, operands) {
-        told = [layer, { ...operands, logits: operands.logits.slice() }];
+        told = [layer, { ...operands, decay: operands.decay.slice() }];
       },
     },
   );

@@ -98,6 +98,13 @@ async function measure(config: RunConfig): Promise<Record<'flat' | 'activations'
   return { flat: shared - staging + moments, activations, staging };
 }
 
+const KIMI = { kind: 'kimi-delta-attention', heads: 4, keyDim: 16, valueDim: 16 };
+
+const LATENT = {
+  ...{ numKeyValueHeads: 4, headDim: 24, qkNorm: false, gates: [], positions: 'none' },
+  keyValueLatent: { rank: 16, sharedKeyDim: 8, valueDim: 16 },
+};
+
 const DELTA_NET = { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 16, valueDim: 16 };
 
 const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
@@ -132,6 +139,8 @@ const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
   ],
   'capped logits': [{ gates: [], controls: [{ kind: 'softcap', logits: 30 }] }],
   'Gated DeltaNet': [{ mixer: DELTA_NET }],
+  'Kimi delta attention': [{ mixer: KIMI }],
+  'keys and values made of a latent': [LATENT],
   'Gated DeltaNet among attention in a window': [
     {
       layers: { kinds: { linear: { mixer: DELTA_NET }, full: { window: 50 } }, pattern: ['linear', 'full'] },
@@ -175,15 +184,25 @@ for (const [name, shape] of Object.entries(SHAPES)) {
     setThreads(1);
     const config = configOf(...shape);
     const measured = await measure(config);
-    const { parameters, gradients, optimizer, activations, staging, total } = planMemory(config);
+    const { parameters, gradients, optimizer, activations, staging, scratch, total } = planMemory(config);
     const isNear = (planned: number, real: number) => Math.abs(planned / real - 1) < 0.05;
     t.true(isNear(activations, measured.activations), `${activations} planned, ${measured.activations}`);
     const flat = parameters + gradients + optimizer;
     t.true(isNear(flat, measured.flat), `${flat} planned, ${measured.flat}`);
     t.true(isNear(staging, measured.staging), `${staging} planned, ${measured.staging}`);
-    t.true(isNear(total, measured.activations + measured.flat + measured.staging));
+    t.true(isNear(total - scratch, measured.activations + measured.flat + measured.staging));
   });
 }
+
+test('threads of delta rules work in memory of their own, which grows with the sequence', (t) => {
+  const scratch = (mixer: object | undefined, sequence: number, threads: number) =>
+    planMemory(configOf({ mixer, ...(mixer && { gates: [] }) }, { sequence, parallel: { threads } })).scratch;
+  t.is(scratch(undefined, 4096, 2), 0);
+  for (const mixer of [DELTA_NET, KIMI]) {
+    t.is(scratch(mixer, 4096, 2), 2 * scratch(mixer, 4096, 1));
+    t.true(scratch(mixer, 4096, 1) > 2 * scratch(mixer, 1024, 1));
+  }
+});
 
 const experts = { experts: { count: 8, topK: 2, intermediateSize: 48 } };
 const DEVICE = testDevice(1);
@@ -221,6 +240,8 @@ test('one worker sends nothing; two send half of the parameters to be summed and
   const { reduceScatter, allGather, allToAll } = planTraffic(configOf({}, { parallel: { workers: 2 } }));
   const { parameters } = planMemory(configOf({}));
   t.is(reduceScatter, parameters / 2);
+  const rounded = planTraffic(configOf({}, { parallel: { workers: 2, gradients: 'bfloat16' } }));
+  t.deepEqual([rounded.reduceScatter, rounded.allGather], [reduceScatter / 2, allGather]);
   t.is(allGather, parameters / 2);
   t.is(allToAll, 0);
 });

@@ -110,10 +110,20 @@ test('experts are exchanged where they are shared, over the link between hosts w
   t.true(within.exposed.exchange > 0);
   t.true(across.exposed.exchange > within.exposed.exchange);
   t.is(step(configOf(16), cluster(), 'flat').exposed.exchange, 0);
+  // Rows there and back in both passes, each asked for and confirmed; before them, once, their numbers.
+  const config = configOf(4, 4);
+  const far = (latencySeconds: number) =>
+    step(config, cluster({ latencySeconds, messageSeconds: 0 }, 2), 'flat').exposed.exchange;
+  t.true(Math.abs(far(2) - far(1) - 4 * 2 * (2 * 3 + 1 + 2 * 3)) < 1e-9, '4 layers, 2 grains');
+  const uneven = stepTimes(scheduleOf(config, cluster(), 'flat', 1.5), config, speedOf(config, DEVICE));
+  const even = step(config, cluster(), 'flat');
+  // Of 4 layers' time, two thirds are the experts'; the head has its own.
+  const wait = uneven.exposed.exchange - even.exposed.exchange;
+  t.true(wait > 0.2 * even.compute && wait < 0.5 * even.compute, `${wait} of ${even.compute}`);
 });
 
 const SETTINGS = {
-  ...{ everySteps: 10, learningRate: 0.7, momentum: 0.9 },
+  ...{ everySteps: 10, parts: 1, learningRate: 0.7, momentum: 0.9 },
   outer: 'nesterov' as const,
   outerGradients: 'float32' as 'float32' | 'int8',
 };
@@ -138,6 +148,15 @@ test('replicas that train apart are brought together over the link between hosts
   t.true(Math.abs(each.bytesBetween / rarely.bytesBetween - 50) < 1e-6, 'nothing else leaves a host');
   t.true(Math.abs(apart(50, 'int8').bytesBetween / rarely.bytesBetween - 0.254) < 0.01);
   t.is(rarely.compute, together.compute);
+  const trafficOf = (parts: number) =>
+    planTraffic({
+      ...config,
+      parallel: { ...config.parallel, synchronize: { ...SETTINGS, replicas: 2, parts } },
+    });
+  const [whole, inParts] = [trafficOf(1), trafficOf(3)];
+  t.is(whole.mostSynchronize, 10 * whole.synchronize!);
+  t.is(inParts.total, whole.total);
+  t.true(inParts.mostSynchronize! < 0.6 * whole.mostSynchronize!, 'no step sends all of the model');
   // Four replicas on two workers: one after the other.
   const few = configOf(2);
   const alone = (replicas: number) =>

@@ -8,6 +8,7 @@ import { gatherTexts } from '../../packages/train/src/gatherTexts.ts';
 import { replicaConfig, replicaLayout, replicaRequest } from '../../packages/train/src/synchronize/layout.ts';
 import { sumDifferences, sumQuantized } from '../../packages/train/src/synchronize/outerGradient.ts';
 import { outerStep } from '../../packages/train/src/synchronize/outerOptimizer.ts';
+import { dealParts, partsDue, stageCount } from '../../packages/train/src/synchronize/parts.ts';
 import { decode, encode, encodedBytes, GROUP_VALUES } from '../../packages/train/src/synchronize/quantize.ts';
 import { soloWorkers, type Workers } from '../../packages/train/src/topology.ts';
 import { tinyRun } from './support/tinyTrainer.ts';
@@ -68,6 +69,28 @@ test('a group with a number that is not finite comes out as NaN, and the others 
     t.is(decoded.subarray(0, GROUP_VALUES).some(Number.isNaN), !fits);
     t.true(decoded.subarray(GROUP_VALUES).every((value) => Math.abs(value - 1) < 1e-6));
   }
+});
+
+test('each part of the model has its step of every interval, and after the last step all have', (t) => {
+  const due = (step: number, parts: number) => partsDue(step, 14, { ...settings, parts });
+  t.deepEqual(
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14].map((step) => due(step, 2).join()),
+    ['', '0', '', '', '1', '', '0', '', '', '1', '', '0,1'],
+  );
+  t.deepEqual(
+    [1, 4, 5, 10, 14].map((step) => due(step, 1).join()),
+    ['', '', '0', '0', '0'],
+  );
+});
+
+test('stages are dealt out to parts of about equal size, each to one', (t) => {
+  const { model } = tinyRun({});
+  const { partOf, sizes } = dealParts(model, 2);
+  t.is(partOf.length, stageCount(model));
+  const all = dealParts(model, 1).sizes[0]!;
+  t.is(sizes[0]! + sizes[1]!, all);
+  t.deepEqual([...new Set(partOf)].sort(), [0, 1]);
+  t.true(Math.max(...sizes) < 0.7 * all, sizes.join());
 });
 
 const REPLICAS = 4;

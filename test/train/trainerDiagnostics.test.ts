@@ -1,6 +1,7 @@
 /** What the trainer adds to the measurements of a model: several workers, and the size of its updates. */
 
 import type { Group } from '@sluice/collectives';
+import type { SampleResult } from '@sluice/train';
 import test from 'ava';
 import type { PlacedParameter } from '../../packages/train/src/flatSpace.ts';
 import { Snapshots } from '../../packages/train/src/snapshots.ts';
@@ -126,12 +127,43 @@ test.serial('an update that was not taken, or not applied, has no size', async (
   t.is(await ratio(), null);
 });
 
-test.serial('measuring changes nothing of what training goes on with', async (t) => {
+const SAMPLES = {
+  ...{ prompts: [[3], [1, 2, 3, 4, 5, 6, 7], [5, 10]], maxTokens: 12, temperature: 1 },
+  ...{ vocabulary: 20, stop: [0] },
+};
+
+test.serial('texts are functions of weights, seed, step and prompt, whoever writes them', async (t) => {
+  const written = async (step: number, workers: Partial<Workers>[] = [{}]) => {
+    const parts: SampleResult['written'][] = [];
+    for (const changes of workers) {
+      const solo = soloWorkers();
+      const trainer = await tinyTrainer(config, { workers: { ...solo, ...changes } });
+      parts.push((await trainer.sample({ ...SAMPLES, step })).written);
+    }
+    return parts.flat();
+  };
+  const alone = await written(5);
+  t.deepEqual(
+    alone.map(({ prompt }) => prompt),
+    [0, 1, 2],
+  );
+  for (const { tokens } of alone) {
+    t.true(tokens.length > 0 && tokens.length <= 12);
+    t.true(tokens.every((token) => token > 0 && token < 20));
+  }
+  const of = (size: number) => Array.from({ length: size }, (_, rank) => ({ rank, size }));
+  t.deepEqual(await written(5, of(2)), alone);
+  t.deepEqual(await written(5, of(4)), alone);
+  t.notDeepEqual(await written(6), alone);
+});
+
+test.serial('measuring and sampling change nothing of what training goes on with', async (t) => {
   const run = async (diagnose: boolean) => {
     const trainer = await tinyTrainer(config);
     for (let step = 1; step <= 3; step++) {
       await trainer.trainStep({ step, learningRate: 0.01 });
       if (diagnose) await trainer.diagnose({ sequences: 3 });
+      if (diagnose) await trainer.sample({ ...SAMPLES, step });
     }
     return trainer.spaces.map(({ space }) => space.values.slice());
   };

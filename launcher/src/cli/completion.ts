@@ -114,9 +114,15 @@ complete -o filenames -o bashdefault -F _sluice_completions sluice
 const ZSH_SCRIPT = `#compdef sluice
 # sluice completion --shell zsh > "\${fpath[1]}/_sluice"; or append it to ~/.zshrc
 _sluice_completions() {
-  local -a found
-  found=("\${(@f)$(sluice ${ASK_COMPLETIONS} "\${words[@]}" 2>/dev/null)}")
-  if (( \${#found} )) && [[ -n "\${found[1]}" ]]; then compadd -S '' -a found; else _files; fi
+  local -a found keys
+  found=("\${(@f)$(sluice ${ASK_COMPLETIONS} "\${(@)words[1,CURRENT]}" 2>/dev/null)}")
+  found=("\${(@)found:#}")
+  if (( ! \${#found} )); then _files; return; fi
+  # The value of a key follows it without a space.
+  keys=("\${(@M)found:#*=}")
+  found=("\${(@)found:#*=}")
+  compadd -S '' -a keys
+  compadd -a found
 }
 if [[ "\${funcstack[1]}" = "_sluice" ]]; then _sluice_completions "$@"; else compdef _sluice_completions sluice; fi
 `;

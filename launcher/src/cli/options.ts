@@ -169,6 +169,14 @@ export const METRICS_PORT_OPTION = {
     'Serve metrics for Prometheus at this port of this machine, 0 for a free one; sets observe.metricsPort.',
 } as const;
 
+/** Address of these metrics. */
+export const METRICS_HOST_OPTION = {
+  type: 'string',
+  requiresArg: true,
+  implies: 'metrics-port',
+  describe: 'Address to serve them at; this machine alone when left out.',
+} as const;
+
 /** Flags of commands that train. */
 export const BESIDE_OPTIONS = {
   watch: {

@@ -1,7 +1,14 @@
 /** `sluice agent`: lets a host take part in a run. */
 
 import { defineCommand } from '../cli/command.ts';
-import { atLeast, COLLECT_OPTION, configFile, METRICS_PORT_OPTION, wholeNumber } from '../cli/options.ts';
+import {
+  atLeast,
+  COLLECT_OPTION,
+  configFile,
+  METRICS_HOST_OPTION,
+  METRICS_PORT_OPTION,
+  wholeNumber,
+} from '../cli/options.ts';
 import { schedulerExitCode } from '../fleet/exitCode.ts';
 
 interface AgentArguments {
@@ -20,6 +27,7 @@ interface AgentArguments {
   readonly preemption?: string;
   readonly metricsPort?: number;
   readonly metricsHost?: string;
+  readonly runMetricsPort?: number;
 }
 
 export const agentCommand = defineCommand<AgentArguments>({
@@ -96,11 +104,12 @@ export const agentCommand = defineCommand<AgentArguments>({
       ...METRICS_PORT_OPTION,
       describe: 'Serve metrics of this host for Prometheus at this port, 0 for a free one.',
     },
-    'metrics-host': {
-      type: 'string',
-      requiresArg: true,
-      implies: 'metrics-port',
-      describe: 'Address to serve them at; this machine alone when left out.',
+    'metrics-host': METRICS_HOST_OPTION,
+    'run-metrics-port': {
+      ...METRICS_PORT_OPTION,
+      implies: 'lead',
+      describe:
+        'Have the coordinator that it starts serve those of the run at this port, at the same address.',
     },
   },
   examples: [

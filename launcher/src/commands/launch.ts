@@ -2,9 +2,12 @@
 
 import { defineCommand } from '../cli/command.ts';
 import {
+  BESIDE_OPTIONS,
   COLLECT_OPTION,
   configFile,
   EXPERT_PARALLEL_OPTION,
+  METRICS_HOST_OPTION,
+  METRICS_PORT_OPTION,
   SET_OPTION,
   SSH_COMMAND_OPTION,
   STOP_OPTIONS,
@@ -29,6 +32,10 @@ interface LaunchArguments {
   readonly workers?: number;
   readonly expertParallel?: number;
   readonly threads?: number;
+  readonly metricsPort?: number;
+  readonly metricsHost?: string;
+  readonly watch?: boolean;
+  readonly watchPort?: number;
   readonly untilStep?: number;
   readonly moreSteps?: number;
 }
@@ -85,6 +92,14 @@ export const launchCommand = defineCommand<LaunchArguments>({
     workers: WORKERS_OPTION,
     'expert-parallel': EXPERT_PARALLEL_OPTION,
     threads: WORKER_THREADS_OPTION,
+    'metrics-port': {
+      ...METRICS_PORT_OPTION,
+      coerce: wholeNumber('metrics-port', 0, 65_534),
+      describe:
+        'Serve metrics of the run for Prometheus at this port of the coordinator’s machine, and those of each host at the next one; 0 for free ones.',
+    },
+    'metrics-host': METRICS_HOST_OPTION,
+    ...BESIDE_OPTIONS,
     ...STOP_OPTIONS,
   },
   examples: [

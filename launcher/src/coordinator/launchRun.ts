@@ -19,7 +19,8 @@ import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import { addressForHosts, nodeName } from '../fleet/hostFile.ts';
 import { type HostsFlags, type HostsPlan, planHosts } from '../fleet/hostsPlan.ts';
 import { readKeyFile } from '../fleet/keyFile.ts';
-import { type SshPlan, SshStarter, sshWords } from '../fleet/starters/ssh.ts';
+import { agentsPort, metricsWords } from '../fleet/metricsWords.ts';
+import { AGENT_WORDS, type SshPlan, SshStarter, sshWords } from '../fleet/starters/ssh.ts';
 import { readJournal } from '../run/journal.ts';
 import { judgeChanges } from '../run/resumeRules.ts';
 import { type ConfigFlags, loadNewRunConfig, loadRunConfig } from '../run/runConfig.ts';
@@ -27,11 +28,12 @@ import { directoryForRun, runDirectory } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import { newRunId, RUN_VARIABLE, runId, runToken } from '../run/runToken.ts';
 import type { StopFlags } from '../run/stopPoint.ts';
+import type { BesideOptions } from '../watch/beside.ts';
 import { resumeRun } from './resumeRun.ts';
 import { startRun } from './startRun.ts';
 import { submitBySlurm, submitToCluster } from './submitRun.ts';
 
-export interface LaunchRunOptions extends ConfigFlags, StopFlags, HostsFlags {
+export interface LaunchRunOptions extends ConfigFlags, StopFlags, HostsFlags, BesideOptions {
   readonly config: string;
   readonly runDir?: string | undefined;
   readonly dryRun?: boolean | undefined;
@@ -55,7 +57,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   if (starter === 'slurm') return submitBySlurm(options, plan, config, path, log);
   if (starter === 'kubernetes') return submitToCluster(options, plan, config);
   const expected = starter === 'ssh' ? hosts.map(nodeName) : starter === 'agents' ? nodesOf(plan) : 0;
-  if (options.dryRun) return planText(plan, config, path);
+  if (options.dryRun) return planText(plan, config, path, agentWords(options));
   if (starter === 'local') return startOrGoOn({ ...options, id }, path, log, localFleet());
   const written = { ...options, id, set: [...(options.set ?? []), ...hostsInRun(plan, config)] };
   const curve: CurveKeys = keyFile === undefined ? generateCurveKeys() : readKeyFile(keyFile);
@@ -71,7 +73,10 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   const environment = { [RUN_VARIABLE]: runToken(path, id) };
   const ssh =
     starter === 'ssh'
-      ? await startBySsh({ fleet, curve, environment, hosts, log: fleet.log }, plan)
+      ? await startBySsh(
+          { fleet, curve, environment, hosts, words: agentWords(options), log: fleet.log },
+          plan,
+        )
       : undefined;
   return await onFleet(fleet, () => startOrGoOn(written, path, log, fleet)).finally(() => ssh?.end());
 }
@@ -157,6 +162,11 @@ function nodesOf({ nodes }: Pick<HostsFlags, 'nodes'>): number {
   );
 }
 
+/** What agents are told beside their place. */
+function agentWords({ metricsPort, metricsHost }: LaunchRunOptions): string[] {
+  return metricsPort === undefined ? [] : metricsWords(agentsPort(metricsPort), metricsHost);
+}
+
 async function startBySsh(
   { fleet, ...plan }: Omit<SshPlan, 'join' | 'incarnation' | 'command'> & { readonly fleet: AgentFleet },
   { advertise, sshCommand }: HostsPlan,
@@ -178,11 +188,12 @@ function planText(
   { starter, hosts, nodes, listen, sshCommand, collect, saidBy }: HostsPlan,
   { parallel }: RunConfig,
   path: string,
+  further: readonly string[],
 ): CommandResult {
   const executed = hosts.map((host) => ({
     host: host.name,
     slots: host.slots ?? null,
-    words: sshWords(host, sshCommand?.split(' ')),
+    words: sshWords(host, sshCommand?.split(' '), { words: [...AGENT_WORDS, ...further] }),
   }));
   const lines = [
     `${existsSync(runDirectory(path).config) ? 'goes on with' : 'starts'} the run in ${path}`,

@@ -6,6 +6,7 @@ import {
   type FleetState,
   MetricsLog,
   ProgressDisplay,
+  type SampleRecord,
   type StepRecord,
   stepRecord,
 } from '@sluice/observe';
@@ -29,6 +30,8 @@ export interface Recorder extends TrainObserver {
   saves(): SavesReport;
   /** What was measured inside of the model after a step. */
   measured(record: DiagnosticsRecord): void;
+  /** What the model wrote after a step. */
+  sampled(samples: readonly SampleRecord[]): void;
   /** Lets `rewrite` take the steps after `step` out of the metrics, while they are not open. */
   goBack(step: number, rewrite: () => Promise<unknown>): Promise<void>;
   close(): void;
@@ -38,7 +41,7 @@ export interface Recorder extends TrainObserver {
 export function openRecorder(
   metricsPath: string,
   config: RunConfig,
-  sinks: Pick<Sinks, 'step' | 'measured' | 'wentBack'> = new Sinks(),
+  sinks: Pick<Sinks, 'step' | 'measured' | 'sampled' | 'wentBack'> = new Sinks(),
 ): Recorder {
   let metrics = MetricsLog.open(metricsPath);
   const display = new ProgressDisplay({
@@ -88,6 +91,7 @@ export function openRecorder(
       display.message(`step ${step} could not be saved: ${reason} ${next}`, 'warning');
     },
     measured: (record) => sinks.measured(record),
+    sampled: (samples) => sinks.sampled(samples),
     async goBack(step, rewrite) {
       metrics.close();
       await rewrite();

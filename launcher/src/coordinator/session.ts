@@ -2,7 +2,7 @@
 
 import { basename, resolve } from 'node:path';
 import { hashConfig, SluiceError } from '@sluice/core';
-import { appendDiagnostics } from '@sluice/observe';
+import { appendDiagnostics, appendSamples } from '@sluice/observe';
 import {
   POISON_VARIABLE,
   type Poison,
@@ -42,6 +42,7 @@ import { leaveRecord } from './recalledCopies.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import { Restarts } from './restarts.ts';
 import { RunBoard } from './runBoard.ts';
+import { samplesAfterStep } from './samples.ts';
 import { Sinks } from './sinks.ts';
 import { watchMeasurements } from './spikes.ts';
 import { holdsOut } from './splits.ts';
@@ -205,12 +206,15 @@ async function train(
   const parameters = await initializeWorkers(training);
   warnOfPoison(training);
   const held = new HeldStates();
-  const diagnostics = new OptionalFile(basename(run.diagnostics), warn);
+  const logs = {
+    diagnostics: new OptionalFile(basename(run.diagnostics), warn),
+    samples: new OptionalFile(basename(run.samples), warn),
+  };
   const reason = await trainRun({
     ...{ config, workers, journal, observer: recorder, stop, state, spikes, lastStep },
     assertOwned: () => lock.assertOwned(),
     wantsRegroup: () => fleet.hasNewcomers(),
-    afterStep: afterEachStep(training, held, diagnostics),
+    afterStep: afterEachStep(training, held, logs),
     savedStep: underway.latest?.step ?? -1,
     validates: holdsOut(corpora),
     ...savingOf(training),
@@ -222,7 +226,10 @@ async function train(
         { journal, warn, placeOf: (rank) => board.placeOf(rank), faults: underway.arithmetic },
         result,
       ),
-  }).finally(() => diagnostics.close());
+  }).finally(() => {
+    logs.diagnostics.close();
+    logs.samples.close();
+  });
   return {
     ...{ reason, state, parameters },
     isStopFinal: board.isStopFinal,
@@ -271,16 +278,23 @@ function warnOfPoison({ poison, workers, warn }: Training): void {
 function afterEachStep(
   { session, placements, spikes, underway, warn }: Training,
   held: HeldStates,
-  diagnostics: OptionalFile,
+  logs: Readonly<Record<'diagnostics' | 'samples', OptionalFile>>,
 ): AfterStep[] {
-  const { run, config, corpora, journal, fleet, id } = session;
+  const { run, config, corpora, journal, fleet, tokenizer, id } = session;
   const { state, recorder, board } = underway;
   const configNow = configInRun(run.path, config);
   return [
     diagnosticsAfterStep(config, (record) => {
       watchMeasurements({ config, spikes, state }, record);
-      diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
+      logs.diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
       recorder.measured(record);
+    }),
+    samplesAfterStep({
+      ...{ config, tokenizer, folder: run.tokenizer, warn },
+      keep: (samples) => {
+        logs.samples.write(state.step, () => appendSamples(run.samples, samples));
+        recorder.sampled(samples);
+      },
     }),
     // After what was measured: a state that is gone back to is that of a checkpoint of the same step.
     snapshotsAfterStep(config, state, held),
@@ -298,6 +312,7 @@ function afterEachStep(
     timelinesAfterStep({
       directory: run.timelines,
       hostOf: (rank) => board.placeOf(rank).host,
+      send: (timeline, startMs) => underway.sinks.timeline(timeline, startMs),
       tell: (text) => recorder.message(text),
       warn,
     }),

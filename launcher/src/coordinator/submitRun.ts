@@ -10,6 +10,7 @@ import { stringify } from 'yaml';
 import type { CommandResult } from '../cli/command.ts';
 import type { HostsPlan } from '../fleet/hostsPlan.ts';
 import { makeKeyFile, readKeyFile } from '../fleet/keyFile.ts';
+import { agentsPort } from '../fleet/metricsWords.ts';
 import { kubernetesText, submitToKubernetes } from '../fleet/starters/kubernetes.ts';
 import { KubernetesConfig } from '../fleet/starters/kubernetesConfig.ts';
 import type { KubernetesPlan } from '../fleet/starters/kubernetesPlan.ts';
@@ -52,6 +53,9 @@ export async function submitBySlurm(
     program: [process.execPath, PROGRAM],
     runs: [{ config: join(path, LAUNCHED), runDir: path, keyFile }],
     nodes: nodesOf(hosts, nodes),
+    ...(options.metricsPort !== undefined && {
+      metrics: { port: agentsPort(options.metricsPort), host: options.metricsHost },
+    }),
   } as SlurmPlan;
   if (options.dryRun) {
     const script = slurmScript(plan);
@@ -98,6 +102,7 @@ export async function submitToCluster(
     name: (name ?? runName(config, options.config)).toLowerCase().replaceAll(/[^a-z0-9-]/g, '-'),
     nodes: nodesOf(hosts, nodes),
     collect: options.collect,
+    ...(options.metricsPort !== undefined && { metricsPort: options.metricsPort }),
     config: seen ?? '/etc/sluice/train.yaml',
     ...(seen === undefined && { configText: text }),
     // What is shown may be kept where a secret should not be.
@@ -120,9 +125,12 @@ const UNHEARD_IN_JOBS: Unheard = {
   listen: 'leave it out',
   advertise: 'leave it out',
   sshCommand: 'leave it out',
+  watch: 'show the run by `sluice watch`, on a machine that sees its directory',
+  watchPort: 'leave it out',
 };
 const UNHEARD_IN_PODS: Unheard = {
   ...UNHEARD_IN_JOBS,
+  metricsHost: 'leave it out, since pods serve metrics to the whole cluster',
   runDir: 'write runDir into the file of the cluster',
   set: 'write it into the configuration',
   workers: 'write it into the configuration',

@@ -4,23 +4,19 @@ import { existsSync } from 'node:fs';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import { loadForInference } from '@sluice/evaluate';
-import { formatCount, formatLoss, writeHtmlReport } from '@sluice/observe';
-import type { RunConfig } from '@sluice/train';
+import { appendSamples, formatCount, formatLoss, readSamples, writeHtmlReport } from '@sluice/observe';
+import { type RunConfig, SamplesConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type FailedSave, failedSaves } from '../run/failedSaves.ts';
 import { readJournal } from '../run/journal.ts';
 import { describeCheckpoints, journalFacts } from '../run/reportFacts.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
-import { appendSample } from '../run/samples.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { RunCorpora } from './corpora.ts';
 import { holdsOut } from './splits.ts';
 import type { CoordinatorState } from './state.ts';
 import type { SessionOutcome } from './underway.ts';
-
-/** The text that a finished run is asked to go on with, and how. */
-const SAMPLE = { prompt: 'A dog is', maxTokens: 48, temperature: 0.7 };
 
 export interface RunFacts {
   readonly run: RunDirectory;
@@ -30,11 +26,9 @@ export interface RunFacts {
 
 /** Writes the report of a run that has stopped, and says what it has come to. */
 export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Promise<CommandResult> {
-  const sampled =
-    outcome.reason === 'finished' ? await sampleIfPossible(facts.config, outcome.checkpoint) : undefined;
+  const sampled = outcome.reason === 'finished' ? await sampleIfPossible(facts, outcome) : undefined;
   const { run, config, corpora } = facts;
-  const { validationLoss, step } = outcome.state;
-  if (sampled?.sample) appendSample(run.path, { step, ...sampled.sample });
+  const { validationLoss } = outcome.state;
   const journal = readJournal(run.journal);
   const report = await writtenReport(run.path, {
     title: runName(config, run.path),
@@ -43,7 +37,6 @@ export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Pro
     ...(corpora.unigramLoss !== null && { unigramLoss: corpora.unigramLoss }),
     ...(validationLoss !== null && { finalValidationLoss: validationLoss }),
     hasValidation: holdsOut(corpora),
-    ...(sampled?.sample && { sample: sampled.sample }),
     checkpoints: await describeCheckpoints(run.path, journal),
     ...journalFacts(journal),
   });
@@ -103,10 +96,10 @@ interface Sampled {
   readonly shown: string;
 }
 
-/** A run has finished with or without a sample: its tokenizer, for one, may have no tokens for the prompt. */
-async function sampleIfPossible(config: RunConfig, checkpoint: CommittedCheckpoint): Promise<Sampled> {
+/** A run has finished with or without a sample: its tokenizer, for one, may be another one now. */
+async function sampleIfPossible(facts: RunFacts, outcome: SessionOutcome): Promise<Sampled> {
   try {
-    const sample = await sampleText(config, checkpoint);
+    const sample = (await lastSample(facts, outcome)) ?? (await sampleText(facts, outcome));
     return { sample, shown: `${sample.prompt}${sample.text}` };
   } catch (error) {
     if (!(error instanceof SluiceError)) throw error;
@@ -114,14 +107,27 @@ async function sampleIfPossible(config: RunConfig, checkpoint: CommittedCheckpoi
   }
 }
 
-async function sampleText(config: RunConfig, checkpoint: CommittedCheckpoint): Promise<Sample> {
+/** The first that the workers wrote after the last step. */
+async function lastSample({ run, config }: RunFacts, { state }: SessionOutcome): Promise<Sample | undefined> {
+  if (!config.observe?.samples?.everySteps) return undefined;
+  for await (const { step, prompt, text } of readSamples(run.samples)) {
+    if (step === state.step) return { prompt, text };
+  }
+  return undefined;
+}
+
+/** Writes one, and keeps it in the run. */
+async function sampleText({ run, config }: RunFacts, { checkpoint, state }: SessionOutcome): Promise<Sample> {
+  const { prompts, maxTokens, temperature } = config.observe?.samples ?? SamplesConfig.parse({});
+  const prompt = prompts[0]!;
   const model = await loadForInference(checkpoint.path, {
     backend: config.backend,
     threads: config.parallel.threads,
   });
   try {
-    const { text } = await model.generate({ ...SAMPLE, seed: config.seed });
-    return { prompt: SAMPLE.prompt, text };
+    const { text } = await model.generate({ prompt, maxTokens, temperature, seed: config.seed });
+    appendSamples(run.samples, [{ step: state.step, prompt, text }]);
+    return { prompt, text };
   } finally {
     model.close();
   }

@@ -297,6 +297,7 @@ class Team implements Workers, TeamView {
         return this.#firstStepTaken ? 'step' : 'firstStep';
       case 'evaluate':
       case 'diagnose':
+      case 'sample':
         return 'evaluation';
       case 'examine':
       case 'stage':

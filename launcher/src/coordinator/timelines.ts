@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { makeDirectories, SluiceError, writeOutputFile } from '@sluice/core';
-import { stepTimeline, timelinePicture, traceText } from '@sluice/observe';
+import { type StepTimeline, stepTimeline, timelinePicture, traceText } from '@sluice/observe';
 import { shownPath } from './recorder.ts';
 import type { AfterStep } from './trainRun.ts';
 
@@ -11,16 +11,20 @@ export interface TimelineFiles {
   readonly directory: string;
   /** Name of the host of a worker. */
   readonly hostOf: (rank: number) => string;
+  /** Told of the step, and of about when it began, ms since 1970. */
+  readonly send: (timeline: StepTimeline, startMs: number) => void;
   readonly tell: (text: string) => void;
   readonly warn: (text: string) => void;
 }
 
 /** A file that cannot be written holds up nothing. */
-export function timelinesAfterStep({ directory, hostOf, tell, warn }: TimelineFiles): AfterStep {
+export function timelinesAfterStep({ directory, hostOf, send, tell, warn }: TimelineFiles): AfterStep {
   return async (_, { result: { step }, timelines }) => {
     if (timelines === undefined) return;
     const ranks = timelines.map((timeline, rank) => ({ ...timeline, rank, host: hostOf(rank) }));
     const timeline = stepTimeline(step, ranks);
+    const length = Math.max(...timeline.ranks.map(({ end }) => end));
+    send(timeline, performance.timeOrigin + performance.now() - length);
     const path = join(directory, `step-${String(step).padStart(8, '0')}`);
     try {
       makeDirectories(directory);

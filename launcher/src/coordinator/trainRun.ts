@@ -32,7 +32,7 @@ const MAX_NON_FINITE_STEPS = 10;
 /** Reports of the loop to whoever shows or records them. None may change what the loop does. */
 export interface TrainObserver {
   /** What the workers are busy with; undefined: stepping. */
-  activity(text: 'validating' | 'measuring' | 'saving' | 'going back' | undefined): void;
+  activity(text: 'validating' | 'measuring' | 'sampling' | 'saving' | 'going back' | undefined): void;
   step(report: StepReport): void;
   /** @param now the step that the run goes on from; where it is before that of the decision, the steps between are retaken */
   wentBack(decision: Rollback, now: number): void;

@@ -1,21 +1,16 @@
 /** The compiler, the C++ core, and the backend that will run. */
 
-import { buildCommand, engineReport } from '@sluice/engine';
-import { programOutput } from '../run/programOutput.ts';
+import { buildCommand, compilerCandidates, cxxCompiler, engineReport } from '@sluice/engine';
 import type { Finding } from './examine.ts';
 
 const REBUILD = buildCommand();
 
 export function examineCompiler(): Finding {
-  const candidates = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++'];
-  for (const command of candidates) {
-    const version = programOutput(command, ['--version'])?.split('\n')[0];
-    if (version !== undefined)
-      return { name: 'compiler', found: version, ok: true, values: { command, version } };
-  }
+  const compiler = cxxCompiler();
+  if (compiler) return { name: 'compiler', found: compiler.version, ok: true, values: { ...compiler } };
   return {
     name: 'compiler',
-    found: `none (tried ${candidates.join(', ')})`,
+    found: `none (tried ${compilerCandidates().join(', ')})`,
     ok: false,
     mend: `install a C++17 compiler (Debian: apt install g++), then: ${REBUILD}`,
     values: { command: null, version: null },

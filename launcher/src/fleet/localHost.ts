@@ -6,11 +6,14 @@ import { visibleDevices } from '../coordinator/devices.ts';
 import type { Host } from './host.ts';
 import { startWorkerProcess } from './workerProcess.ts';
 
+/** What people are told of it as. */
+export const LOCAL_HOST = 'this machine';
+
 /** @param entry program of a worker; the trainer's own when left out */
 export function localHost(entry?: string): Host {
   let devices: readonly string[] | undefined;
   return {
-    name: 'this machine',
+    name: LOCAL_HOST,
     address: undefined,
     cores: availableCores().count,
     // Asked for only where a backend computes on them.

@@ -13,6 +13,7 @@ import { Agent, type AgentOptions } from './agent.ts';
 import { CoordinatorChild } from './coordinatorChild.ts';
 import { EXIT_FAILED } from './exitCode.ts';
 import { KeyFile, readKeyFile } from './keyFile.ts';
+import { metricsWords } from './metricsWords.ts';
 import { agentPlace } from './place.ts';
 import { watchPreemption } from './preemption.ts';
 import { AGENT_BEGINS } from './starters/ssh.ts';
@@ -33,6 +34,7 @@ export interface RunAgentOptions {
   readonly preemption?: string | undefined;
   readonly metricsPort?: number | undefined;
   readonly metricsHost?: string | undefined;
+  readonly runMetricsPort?: number | undefined;
 }
 
 type Log = (line: string) => void;
@@ -140,7 +142,7 @@ function placeOf(options: RunAgentOptions): AgentPlace {
 
 /** The command that starts the run, or goes on with it, where this agent's node listens. */
 function launchWords(
-  { lead, keyFile, runDir, collect }: RunAgentOptions,
+  { lead, keyFile, runDir, collect, runMetricsPort, metricsHost }: RunAgentOptions,
   { join, nodes }: AgentPlace,
 ): readonly string[] {
   const { host, port } = parseEndpoint(join);
@@ -150,5 +152,6 @@ function launchWords(
     ...['launch', lead!, ...flags],
     ...(runDir === undefined ? [] : ['--run-dir', runDir]),
     ...(collect === undefined ? [] : [collect ? '--collect' : '--no-collect']),
+    ...(runMetricsPort === undefined ? [] : metricsWords(runMetricsPort, metricsHost)),
   ];
 }

@@ -119,9 +119,11 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
 }
 
 const LABELS: Readonly<Record<string, string>> = {
+  scratch: 'scratch of delta rules',
   expertExchange: 'exchange with experts',
   outerOptimizer: 'outer optimizer',
   synchronize: 'bringing replicas together',
+  mostSynchronize: 'of it at most in one step',
   staging: 'checkpoint being written',
   snapshots: 'states to go back to',
   reduceScatter: 'gradients',

@@ -29,6 +29,7 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   'parallel.expertParallel': 'free',
   'parallel.threads': 'free',
   'parallel.lanes': 'fixed',
+  'parallel.gradients': 'allow',
   'parallel.synchronize': 'fixed',
   batch: 'fixed',
   // The learning rate's schedule spans the whole run.

@@ -22,6 +22,7 @@ export interface ConfigFlags {
   readonly threads?: number | undefined;
   readonly backend?: string | undefined;
   readonly metricsPort?: number | undefined;
+  readonly metricsHost?: string | undefined;
 }
 
 /**
@@ -81,6 +82,7 @@ function overridesOf(flags: ConfigFlags): string[] {
     ['parallel.threads', flags.threads],
     ['backend', flags.backend],
     ['observe.metricsPort', flags.metricsPort],
+    ['observe.metricsHost', flags.metricsHost && JSON.stringify(flags.metricsHost)],
   ];
   const given = keys.filter(([, value]) => value !== undefined);
   return [...(flags.set ?? []), ...given.map(([key, value]) => `${key}=${value}`)];

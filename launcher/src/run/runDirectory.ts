@@ -13,6 +13,8 @@ export interface RunDirectory {
   readonly journal: string;
   readonly metrics: string;
   readonly diagnostics: string;
+  /** Texts that the model wrote. */
+  readonly samples: string;
   /** What workers did in single steps, where that was wanted. */
   readonly timelines: string;
   readonly lock: string;
@@ -34,6 +36,7 @@ export function runDirectory(path: string): RunDirectory {
     journal: join(root, 'journal.jsonl'),
     metrics: join(root, 'metrics.jsonl'),
     diagnostics: join(root, 'diagnostics.jsonl'),
+    samples: join(root, 'samples.jsonl'),
     timelines: join(root, 'timelines'),
     lock: join(root, 'lock'),
     contact: join(root, 'contact.json'),

@@ -3,7 +3,7 @@
 import { SluiceError } from '@sluice/core';
 import { BACKENDS } from '@sluice/engine';
 import { interleavedGate, modelParameters } from '@sluice/model';
-import { type RunConfig, rampSizes } from '@sluice/train';
+import { type RunConfig, rampSizes, stageCount } from '@sluice/train';
 
 /**
  * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_BATCH_RAMP_INVALID, SLUICE_E_EXPERT_PARALLEL_INVALID,
@@ -38,8 +38,16 @@ export function fittingExpertParallel(expertParallel: number, workers: number): 
   return workers % expertParallel === 0 ? expertParallel : Math.min(expertParallel, workers);
 }
 
-function validateBackend({ backend: name, parallel: { expertParallel } }: RunConfig): void {
+function validateBackend({ backend: name, parallel: { expertParallel }, observe }: RunConfig): void {
   const backend = BACKENDS[name];
+  const everySteps = observe?.samples?.everySteps ?? 0;
+  if (!backend.readsSynchronously && everySteps > 0) {
+    throw new SluiceError(
+      'SLUICE_E_BACKEND_UNSUPPORTED',
+      `observe.samples.everySteps is ${everySteps}, but no texts can be written on the backend "${name}": each token must be known before the next pass, and its values can only be awaited. Set it to 0.`,
+      { details: { backend: name, everySteps } },
+    );
+  }
   if (!backend.readsSynchronously && expertParallel > 1) {
     throw new SluiceError(
       'SLUICE_E_BACKEND_UNSUPPORTED',
@@ -226,19 +234,22 @@ function validateGroups({ model, optimizer }: Pick<RunConfig, 'model' | 'optimiz
 }
 
 /** Replicas that train apart know nothing of each other between two synchronizations. */
-function validateSynchronize({ parallel, spikes, initialize }: RunConfig): void {
+function validateSynchronize({ model, parallel, spikes, initialize }: RunConfig): void {
   const { synchronize, lanes } = parallel;
   if (!synchronize) return;
-  const { replicas } = synchronize;
+  const { replicas, parts, everySteps } = synchronize;
+  const mostParts = Math.min(everySteps, stageCount(model));
   const fault = !isPowerOfTwo(replicas)
     ? `parallel.synchronize.replicas is ${replicas}, not a power of two.`
     : lanes % replicas !== 0
       ? `parallel.synchronize.replicas is ${replicas}, which does not divide the ${lanes} lanes (parallel.lanes).`
-      : spikes.policy !== 'off' && spikes.policy !== 'report'
-        ? `spikes.policy is ${spikes.policy}, but replicas that train apart (parallel.synchronize) leave nothing out together and do not go back. Set it to report or off.`
-        : initialize.optimizer === 'keep'
-          ? 'initialize.optimizer is keep, but replicas that train apart (parallel.synchronize) begin with moments of zero.'
-          : undefined;
+      : parts > mostParts
+        ? `parallel.synchronize.parts is ${parts}, more than the ${mostParts} that ${mostParts === everySteps ? `${everySteps} steps between synchronizations have room for` : 'the model is made of (its layers, head and embedding)'}.`
+        : spikes.policy !== 'off' && spikes.policy !== 'report'
+          ? `spikes.policy is ${spikes.policy}, but replicas that train apart (parallel.synchronize) leave nothing out together and do not go back. Set it to report or off.`
+          : initialize.optimizer === 'keep'
+            ? 'initialize.optimizer is keep, but replicas that train apart (parallel.synchronize) begin with moments of zero.'
+            : undefined;
   if (fault === undefined) return;
   throw new SluiceError('SLUICE_E_SYNCHRONIZE_INVALID', fault, {
     details: { ...synchronize, lanes, policy: spikes.policy },

@@ -62,6 +62,7 @@ async function frameOf(
   ];
   return runFrame({
     ...{ name: run.name, facts: await run.facts(), columns: follower.columns },
+    samples: follower.samples,
     ...{ steps: steps ?? undefined, secondsLeft: secondsLeft ?? undefined },
     ...{ width: Math.max(40, terminal.columns ?? 80), height: terminal.rows ?? 40 },
     color: terminal.isTTY === true && process.env.NO_COLOR === undefined && terminal.hasColors?.() !== false,

@@ -10,12 +10,11 @@ import type { RunConfig } from '@sluice/train';
 import { type JournalEntry, readJournal } from '../run/journal.ts';
 import { readLiveStatus } from '../run/liveStatus.ts';
 import { lockOwner } from '../run/lock.ts';
-import { describeCheckpoints, journalFacts } from '../run/reportFacts.ts';
+import { describeCheckpoints, journalFacts, type KnownCheckpoints } from '../run/reportFacts.ts';
 import { givenUpSteps } from '../run/rollbacks.ts';
 import { loadRunConfig } from '../run/runConfig.ts';
 import { type RunDirectory, runDirectory } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
-import { readSamples } from '../run/samples.ts';
 import { spikeHistory } from '../run/spikeHistory.ts';
 import type { FoundRun } from './findRuns.ts';
 
@@ -41,6 +40,7 @@ export class WatchedRunFiles implements WatchedRun {
   readonly name: string;
   readonly group: string | undefined;
   readonly #run: RunDirectory;
+  readonly #checkpoints: KnownCheckpoints = new Map();
   #journal: JournalView | undefined;
   #config: ConfigView | undefined;
   #touched: { readonly key: string; readonly seenAt: number } | undefined;
@@ -68,8 +68,7 @@ export class WatchedRunFiles implements WatchedRun {
       ...{ title: this.name, status, parameters },
       config: config && configInRun(this.path, config),
       ...(now?.unigramLoss != null && { unigramLoss: now.unigramLoss }),
-      checkpoints: await describeCheckpoints(this.path, entries),
-      sample: readSamples(this.path).at(-1),
+      checkpoints: await describeCheckpoints(this.path, entries, this.#checkpoints),
       ...(status.state === 'running' && { workers: now?.workers.map(withoutNulls) }),
       ...(other instanceof WatchedRunFiles && { differences: this.#differences(other) }),
     };

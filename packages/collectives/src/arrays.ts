@@ -12,10 +12,15 @@ export interface ElementRange {
   readonly end: number;
 }
 
-export const DATA_TYPES = ['float32', 'float64', 'int32', 'uint8'] as const;
+/** What messages carry: the elements of arrays, or floats rounded to bfloat16, which no array is of. */
+export const DATA_TYPES = ['float32', 'float64', 'int32', 'uint8', 'bfloat16'] as const;
 export type DataType = (typeof DATA_TYPES)[number];
+type ArrayType = Exclude<DataType, 'bfloat16'>;
 
-export function dataTypeOf(array: CollectiveArray): DataType {
+/** How the floats of a sum travel. */
+export type FloatWire = 'float32' | 'bfloat16';
+
+export function dataTypeOf(array: CollectiveArray): ArrayType {
   if (array instanceof Float32Array) return 'float32';
   if (array instanceof Float64Array) return 'float64';
   if (array instanceof Int32Array) return 'int32';
@@ -24,7 +29,7 @@ export function dataTypeOf(array: CollectiveArray): DataType {
 
 /** An array of type `dataType` over `length` elements of existing bytes, which must be aligned for it. */
 export function arrayOver(
-  dataType: DataType,
+  dataType: ArrayType,
   buffer: ArrayBufferLike,
   byteOffset: number,
   length: number,
@@ -45,6 +50,16 @@ export function arrayOver(
 export function bytesOf(array: CollectiveArray, start = 0, end = array.length): Uint8Array {
   const width = array.BYTES_PER_ELEMENT;
   return new Uint8Array(array.buffer, array.byteOffset + start * width, (end - start) * width);
+}
+
+/** Bytes of what lies in `ranges`, as it travels. */
+export function wireBytes(
+  buffer: CollectiveArray,
+  ranges: readonly ElementRange[],
+  wire: FloatWire = 'float32',
+): number {
+  const width = wire === 'bfloat16' ? Uint16Array.BYTES_PER_ELEMENT : buffer.BYTES_PER_ELEMENT;
+  return width * ranges.reduce((sum, { start, end }) => sum + end - start, 0);
 }
 
 /** What an all-to-all demands of the own ranges. */

@@ -1,7 +1,13 @@
 /** Collective operations as a worker's main thread sees them: launched at once, waited for when needed. */
 
 import { invariant } from '@sluice/core';
-import { type CollectiveArray, checkRanges, type ElementRange, SENDS_ITSELF } from './arrays.ts';
+import {
+  type CollectiveArray,
+  checkRanges,
+  type ElementRange,
+  type FloatWire,
+  SENDS_ITSELF,
+} from './arrays.ts';
 import type { DirectExchange } from './directExchange.ts';
 import { isShared, Staging } from './staging.ts';
 import type { OperationName } from './wire.ts';
@@ -25,8 +31,11 @@ export interface Group {
   readonly size: number;
   /** Replaces every element by its sum over the ranks, added in a fixed order. */
   allReduce(buffer: CollectiveArray): Pending;
-  /** Replaces the own range by its sum over the ranks; the rest of `buffer` stays. */
-  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
+  /**
+   * Replaces the own range by its sum over the ranks; the rest of `buffer` stays.
+   * @param wire how floats travel. bfloat16: wherever two partial sums are added, both are rounded before; the sum of all is not
+   */
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[], wire?: FloatWire): Pending;
   /** Fills every other rank's range with what that rank has there. */
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending;
   /**
@@ -75,10 +84,10 @@ export class ThreadGroup implements Group {
     return this.#launch('allReduce', [buffer]);
   }
 
-  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[], wire?: FloatWire): Pending {
     checkShared(buffer);
     checkRanges(ranges, this.size, buffer.length);
-    return this.#launch('reduceScatter', [buffer, ranges]);
+    return this.#launch('reduceScatter', [buffer, ranges, wire]);
   }
 
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Pending {

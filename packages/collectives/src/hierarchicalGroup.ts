@@ -13,9 +13,12 @@ import {
   consecutiveRanges,
   dataTypeOf,
   type ElementRange,
+  type FloatWire,
+  wireBytes,
 } from './arrays.ts';
 import type { Exchange } from './exchange.ts';
 import { evenSlices, ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
+import { ScratchMemory } from './scratchMemory.ts';
 
 /** A group's ranks, host after host, equally many on each. */
 export interface HostGrid {
@@ -25,9 +28,6 @@ export interface HostGrid {
 
 /** Less than this is sent at once to all: one hop is faster than three. */
 const LEAST_BYTES = 1 << 16;
-
-/** Scratch memory that is held ready, bytes. */
-const MOST_SPARE_BYTES = 256 << 20;
 
 /**
  * How a group lies on its hosts, where it can be worked by hosts: consecutive ranks on each, equally many, a power of two.
@@ -75,7 +75,7 @@ export class HierarchicalGroup extends ProcessGroup {
   readonly #sumsBetween: Phase;
   readonly #gathersBetween: Phase;
   readonly #gathersWithin: Phase;
-  readonly #spare: SharedArrayBuffer[] = [];
+  readonly #scratch = new ScratchMemory();
 
   constructor(
     exchange: Exchange,
@@ -110,35 +110,40 @@ export class HierarchicalGroup extends ProcessGroup {
     return this.#gather(buffer, ranges, this.#sum(buffer, ranges));
   }
 
-  override reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
-    if (bytesIn(buffer, ranges) < LEAST_BYTES) return super.reduceScatter(buffer, ranges);
-    return this.#sum(buffer, ranges);
+  override reduceScatter(
+    buffer: CollectiveArray,
+    ranges: readonly ElementRange[],
+    wire?: FloatWire,
+  ): Promise<number> {
+    if (wireBytes(buffer, ranges, wire) < LEAST_BYTES) return super.reduceScatter(buffer, ranges, wire);
+    return this.#sum(buffer, ranges, wire);
   }
 
   override allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
-    if (bytesIn(buffer, ranges) < LEAST_BYTES) return super.allGather(buffer, ranges);
+    if (wireBytes(buffer, ranges) < LEAST_BYTES) return super.allGather(buffer, ranges);
     return this.#gather(buffer, ranges, Promise.resolve(Number.NEGATIVE_INFINITY));
   }
 
   /** Each rank sums, within its host, what is to be of the ranks of its place on all hosts; these exchange the sums. */
-  async #sum(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
+  async #sum(buffer: CollectiveArray, ranges: readonly ElementRange[], wire?: FloatWire): Promise<number> {
     const column = this.#column(ranges);
     const parts = consecutiveRanges(column.map(({ start, end }) => end - start));
-    const scratch = this.#take(buffer, parts.at(-1)!.end);
+    const memory = this.#scratch.take(wireBytes(buffer, parts));
+    const scratch = arrayOver(dataTypeOf(buffer), memory.buffer, memory.byteOffset, parts.at(-1)!.end);
     const within = this.#sumsWithin.run(Promise.resolve(), (group) =>
       latest(
         parts.map(({ start, end }, host) =>
-          group.reduceInto(buffer, this.#row(ranges, host), scratch.subarray(start, end)),
+          group.reduceInto(buffer, this.#row(ranges, host), scratch.subarray(start, end), wire),
         ),
       ),
     );
     const begun = await latest([
       within,
-      this.#sumsBetween.run(within, (group) => group.reduceScatter(scratch, parts)),
+      this.#sumsBetween.run(within, (group) => group.reduceScatter(scratch, parts, wire)),
     ]);
     const own = parts[this.#host]!;
     buffer.set(scratch.subarray(own.start, own.end), column[this.#host]!.start);
-    this.#spare.push(scratch.buffer as SharedArrayBuffer);
+    this.#scratch.give(memory);
     return begun;
   }
 
@@ -171,20 +176,6 @@ export class HierarchicalGroup extends ProcessGroup {
     const { perHost } = this.#grid;
     return ranges.slice(host * perHost, (host + 1) * perHost);
   }
-
-  /** Scratch of the type of `like`. Operations of a run need the same sizes again and again. */
-  #take(like: CollectiveArray, length: number): CollectiveArray {
-    const byteLength = length * like.BYTES_PER_ELEMENT;
-    const fitting = this.#spare.findIndex((memory) => memory.byteLength === byteLength);
-    const held = this.#spare.reduce((sum, memory) => sum + memory.byteLength, 0);
-    if (fitting < 0 && held > MOST_SPARE_BYTES) this.#spare.length = 0;
-    const memory = fitting < 0 ? new SharedArrayBuffer(byteLength) : this.#spare.splice(fitting, 1)[0]!;
-    return arrayOver(dataTypeOf(like), memory, 0, length);
-  }
-}
-
-function bytesIn(buffer: CollectiveArray, ranges: readonly ElementRange[]): number {
-  return ranges.reduce((sum, { start, end }) => sum + end - start, 0) * buffer.BYTES_PER_ELEMENT;
 }
 
 async function latest(moments: readonly Promise<number>[]): Promise<number> {

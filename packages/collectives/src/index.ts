@@ -2,6 +2,7 @@ export {
   type CollectiveArray,
   consecutiveRanges,
   type ElementRange,
+  type FloatWire,
   sharedFloat32,
   sharedFloat64,
   sharedInt32,

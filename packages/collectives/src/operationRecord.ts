@@ -1,6 +1,6 @@
 /** What the operations of one worker did in a while, for a timeline. Moments are milliseconds of the system's monotonic clock. */
 
-import type { CollectiveArray, ElementRange } from './arrays.ts';
+import { type CollectiveArray, type ElementRange, type FloatWire, wireBytes } from './arrays.ts';
 import type { OperationName } from './wire.ts';
 
 /** An operation, from when the main thread launched it. */
@@ -60,9 +60,10 @@ export class OperationRecord {
 export function bytesSent(name: OperationName, args: readonly unknown[], rank: number, size: number): number {
   if (name === 'barrier') return 0;
   const [buffer, second] = args as [CollectiveArray, readonly ElementRange[] | number];
+  const wire = name === 'reduceScatter' ? (args[2] as FloatWire | undefined) : undefined;
   if (name === 'allReduce') return (2 * (size - 1) * buffer.byteLength) / size;
   if (typeof second === 'number') return second === rank ? (size - 1) * buffer.byteLength : 0;
-  const lengths = second.map(({ start, end }) => (end - start) * buffer.BYTES_PER_ELEMENT);
+  const lengths = second.map((range) => wireBytes(buffer, [range], wire));
   if (name === 'allGather') return (size - 1) * lengths[rank]!;
   return lengths.reduce((sum, length, to) => sum + (to === rank ? 0 : length), 0);
 }

@@ -3,12 +3,13 @@
  * straight to where they belong or into a block that is added. No copy is made to hand them over, and nothing has to be freed.
  *
  * It takes Linux, the C++ core, and a system that lets a process read others of its user; a rank finds out by reading a mark. Without
- * huge pages, reading is slower than the ring (`sharedRing.ts`), which is used then.
+ * huge pages, reading is slower than the ring (`sharedRing.ts`), which is used then: where the system does not grant them, and by a rank
+ * that gets none when it begins, since memory is in small pieces.
  */
 
 import { readFileSync } from 'node:fs';
 import { sha256 } from '@sluice/core';
-import { addressOf, letRead, readProcess } from '@sluice/engine/processMemory';
+import { addressOf, getsHugePages, letRead, readProcess } from '@sluice/engine/processMemory';
 import type { Payload } from './transport.ts';
 
 const MARK_BYTES = 32;
@@ -28,7 +29,7 @@ export class OwnMemory {
 
   /** @returns undefined where no process can read another */
   static open(token: string, rank: number): OwnMemory | undefined {
-    if (!grantsHugePages()) return undefined;
+    if (!grantsHugePages() || !getsHugePages()) return undefined;
     const mark = new Uint8Array(new SharedArrayBuffer(MARK_BYTES));
     mark.set(markOf(token, rank));
     const address = addressOf(mark);

@@ -8,18 +8,23 @@
  */
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
+import { roundToBfloat16 } from '@sluice/engine/bfloat16';
 import {
   bytesOf,
   type CollectiveArray,
   checkRanges,
+  type DataType,
   dataTypeOf,
   type ElementRange,
+  type FloatWire,
   SENDS_ITSELF,
+  wireBytes,
 } from './arrays.ts';
 import { awakeTimeout } from './awakeTime.ts';
 import { type Exchange, MAX_OPERATIONS_IN_FLIGHT } from './exchange.ts';
 import { CREDIT_WINDOW_BYTES, EAGER_BYTES, Operation, timeoutError } from './operation.ts';
-import { TreeReducer } from './reduce.ts';
+import { type Reducer, RoundedReducer, TreeReducer } from './reduce.ts';
+import { ScratchMemory } from './scratchMemory.ts';
 import type { Payload } from './transport.ts';
 import { groupId, type OperationName } from './wire.ts';
 
@@ -45,7 +50,8 @@ export class ProcessGroup {
   readonly #exchange: Exchange;
   readonly #limitMs: number;
   readonly #concerned: readonly number[];
-  readonly #reducers = new Map<string, TreeReducer>();
+  readonly #reducers = new Map<DataType, Reducer>();
+  readonly #rounded = new ScratchMemory();
   readonly #waiting: (() => void)[] = [];
   #sequence = 0;
   #inFlight = 0;
@@ -64,23 +70,20 @@ export class ProcessGroup {
 
   /** Replaces every element by its sum over the ranks. */
   allReduce(buffer: CollectiveArray): Promise<number> {
-    return this.#launch('allReduce', buffer, (operation) => {
+    return this.#launch('allReduce', dataTypeOf(buffer), (operation) => {
       if (buffer.byteLength <= EAGER_BYTES) this.#reduceEverywhere(operation, buffer);
       else this.#reduceAndGather(operation, buffer);
     });
   }
 
-  /** Replaces the own range by its sum over the ranks; the rest of `buffer` stays. Ranges are the same on all ranks. */
-  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
+  /**
+   * Replaces the own range by its sum over the ranks; the rest of `buffer` stays. Ranges are the same on all ranks.
+   * @param wire how floats travel. bfloat16: wherever two partial sums are added, both are rounded before; the sum of all is not
+   */
+  reduceScatter(buffer: CollectiveArray, ranges: readonly ElementRange[], wire?: FloatWire): Promise<number> {
     checkRanges(ranges, this.size, buffer.length);
-    return this.#launch('reduceScatter', buffer, (operation) => {
-      const { start, end } = ranges[this.rank]!;
-      this.#reduceOwn(operation, buffer, bytesOf(buffer, start, end));
-      this.#eachPeer((rank, peer) => {
-        const { start, end } = ranges[rank]!;
-        operation.send(peer, bytesOf(buffer, start, end));
-      });
-    });
+    const { start, end } = ranges[this.rank]!;
+    return this.#reduceRanges(buffer, ranges, bytesOf(buffer, start, end), wire);
   }
 
   /** As `reduceScatter`, but for the sum, which goes to `target`, as long as the own range: `buffer` stays as it is. */
@@ -88,23 +91,58 @@ export class ProcessGroup {
     buffer: CollectiveArray,
     ranges: readonly ElementRange[],
     target: CollectiveArray,
+    wire?: FloatWire,
   ): Promise<number> {
     checkRanges(ranges, this.size, buffer.length);
-    return this.#launch('reduceScatter', buffer, (operation) => {
-      const { start, end } = ranges[this.rank]!;
-      bytesOf(target).set(bytesOf(buffer, start, end));
-      this.#reduceOwn(operation, target, bytesOf(target));
-      this.#eachPeer((rank, peer) => {
-        const { start, end } = ranges[rank]!;
-        operation.send(peer, bytesOf(buffer, start, end));
-      });
+    const { start, end } = ranges[this.rank]!;
+    const own = bytesOf(buffer, start, end);
+    return this.#reduceRanges(buffer, ranges, bytesOf(target), wire, () => bytesOf(target).set(own));
+  }
+
+  /**
+   * @param own where the own part lies and its sum goes
+   * @param begin called before anything is summed
+   */
+  #reduceRanges(
+    buffer: CollectiveArray,
+    ranges: readonly ElementRange[],
+    own: Uint8Array,
+    wire?: FloatWire,
+    begin: () => void = () => {},
+  ): Promise<number> {
+    const isRounded = wire === 'bfloat16';
+    const taken: Uint8Array[] = [];
+    const payload = ({ start, end }: ElementRange) => {
+      if (!isRounded) return bytesOf(buffer, start, end);
+      invariant(buffer instanceof Float32Array, 'only single precision travels as bfloat16');
+      const memory = this.#rounded.take(wireBytes(buffer, [{ start, end }], wire));
+      taken.push(memory);
+      roundToBfloat16(
+        buffer.subarray(start, end),
+        new Uint16Array(memory.buffer, memory.byteOffset, end - start),
+      );
+      return memory;
+    };
+    const finished = this.#launch(
+      'reduceScatter',
+      isRounded ? 'bfloat16' : dataTypeOf(buffer),
+      (operation) => {
+        begin();
+        this.#reduceOwn(operation, own);
+        this.#eachPeer((rank, peer) => operation.send(peer, payload(ranges[rank]!)));
+      },
+    );
+    if (!isRounded) return finished;
+    return finished.then((begun) => {
+      for (const memory of taken) this.#rounded.give(memory);
+      return begun;
     });
   }
 
   /** Fills every other rank's range with what that rank has there. */
   allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
     checkRanges(ranges, this.size, buffer.length);
-    return this.#launch('allGather', buffer, (operation) => {
+    return this.#launch('allGather', dataTypeOf(buffer), (operation) => {
       const own = ranges[this.rank]!;
       this.#eachPeer((rank, peer) => {
         const { start, end } = ranges[rank]!;
@@ -126,7 +164,7 @@ export class ProcessGroup {
   ): Promise<number> {
     checkRanges(sendRanges, this.size, send.length);
     checkRanges(receiveRanges, this.size, receive.length);
-    return this.#launch('allToAll', send, (operation) => {
+    return this.#launch('allToAll', dataTypeOf(send), (operation) => {
       const ownOut = sendRanges[this.rank]!;
       const ownIn = receiveRanges[this.rank]!;
       invariant(
@@ -144,7 +182,7 @@ export class ProcessGroup {
   /** Copies the buffer of `root` (a rank of the group) to all. */
   broadcast(buffer: CollectiveArray, root: number): Promise<number> {
     invariant(Number.isInteger(root) && root >= 0 && root < this.size, `no rank ${root} to broadcast from`);
-    return this.#launch('broadcast', buffer, (operation) => {
+    return this.#launch('broadcast', dataTypeOf(buffer), (operation) => {
       const bytes = bytesOf(buffer);
       if (this.rank !== root) receiveInto(operation, this.ranks[root]!, bytes);
       else this.#eachPeer((_, peer) => operation.send(peer, bytes));
@@ -153,7 +191,7 @@ export class ProcessGroup {
 
   /** Completes when every rank has launched it. */
   barrier(): Promise<number> {
-    return this.#launch('barrier', new Uint8Array(0), (operation) => {
+    return this.#launch('barrier', 'uint8', (operation) => {
       this.#eachPeer((_, peer) => {
         receiveInto(operation, peer, new Uint8Array(1));
         operation.send(peer, new Uint8Array(1));
@@ -161,14 +199,10 @@ export class ProcessGroup {
     });
   }
 
-  #launch(
-    name: OperationName,
-    buffer: CollectiveArray,
-    build: (operation: Operation) => void,
-  ): Promise<number> {
+  #launch(name: OperationName, dataType: DataType, build: (operation: Operation) => void): Promise<number> {
     const operation = new Operation(
       {
-        ...{ name, dataType: dataTypeOf(buffer), group: this.#id, ranks: this.ranks },
+        ...{ name, dataType, group: this.#id, ranks: this.ranks },
         ...{ concerned: this.#concerned, sequence: this.#sequence },
       },
       this.#exchange,
@@ -206,7 +240,7 @@ export class ProcessGroup {
   /** Small buffers: everybody sends all to everybody and adds for itself; one hop instead of two. */
   #reduceEverywhere(operation: Operation, buffer: CollectiveArray): void {
     this.#eachPeer((_, peer) => operation.send(peer, bytesOf(buffer)));
-    this.#reduceOwn(operation, buffer, bytesOf(buffer));
+    this.#reduceOwn(operation, bytesOf(buffer));
   }
 
   /** Each rank adds up a slice of its own and sends the sum to all, chunk by chunk while others still arrive. */
@@ -224,7 +258,6 @@ export class ProcessGroup {
     });
     this.#reduceOwn(
       operation,
-      buffer,
       sums,
       (available) => {
         for (const stream of outgoing) if (stream !== undefined) operation.extend(stream, available);
@@ -235,18 +268,18 @@ export class ProcessGroup {
 
   /**
    * Receives the other ranks' parts of what `own` is this rank's part of, and adds each chunk as soon as all have come.
-   * @param like of the type of what is summed
    * @param onReduced told how many bytes from the start are summed
    */
   #reduceOwn(
     operation: Operation,
-    like: CollectiveArray,
     own: Uint8Array,
     onReduced: (bytes: number) => void = () => {},
     confirm = true,
   ): void {
     const chunkBytes = this.#exchange.chunkBytes;
-    const reducer = this.#reducer(like);
+    const reducer = this.#reducer(operation.dataType);
+    const { widening } = reducer;
+    const total = own.length / widening;
     const arrived = new Map<number, { payloads: (Payload | undefined)[]; missing: number }>();
     const reduced = new Set<number>();
     let prefix = 0;
@@ -260,19 +293,23 @@ export class ProcessGroup {
       chunk.missing -= 1;
       chunk.payloads[rank] = chunk.missing > 0 ? payload.keep() : payload;
       if (chunk.missing > 0) return;
-      reducer.reduce(own.subarray(offset, offset + chunkBytes), this.rank, chunk.payloads);
+      reducer.reduce(
+        own.subarray(widening * offset, widening * (offset + chunkBytes)),
+        this.rank,
+        chunk.payloads,
+      );
       for (const held of chunk.payloads) held?.release();
       for (const stream of streams) operation.used(stream, payload.byteLength);
       arrived.delete(offset);
       reduced.add(offset);
-      while (reduced.delete(prefix)) prefix = Math.min(prefix + chunkBytes, own.length);
+      while (reduced.delete(prefix)) prefix = Math.min(prefix + chunkBytes, total);
       for (const stream of streams) operation.grant(stream, prefix + CREDIT_WINDOW_BYTES);
       onReduced(prefix);
     };
 
     const streams: NonNullable<ReturnType<Operation['receive']>>[] = [];
     this.#eachPeer((rank, peer) => {
-      const stream = operation.receive(peer, own.length, (offset, payload) => take(rank, offset, payload), {
+      const stream = operation.receive(peer, total, (offset, payload) => take(rank, offset, payload), {
         granted: CREDIT_WINDOW_BYTES,
         confirm,
       });
@@ -280,11 +317,11 @@ export class ProcessGroup {
     });
   }
 
-  #reducer(buffer: CollectiveArray): TreeReducer {
-    const dataType = dataTypeOf(buffer);
+  #reducer(dataType: DataType): Reducer {
     let reducer = this.#reducers.get(dataType);
     if (reducer === undefined) {
-      reducer = new TreeReducer(dataType, this.size);
+      reducer =
+        dataType === 'bfloat16' ? new RoundedReducer(this.size) : new TreeReducer(dataType, this.size);
       this.#reducers.set(dataType, reducer);
     }
     return reducer;

@@ -492,6 +492,12 @@ export const ERROR_TABLE = {
     summary: 'There are more workers on a machine than GPUs for them.',
     advice: 'Start as many workers as CUDA_VISIBLE_DEVICES, or the machine, has GPUs.',
   },
+  SLUICE_E_CUDA: {
+    summary:
+      'CUDA, or its emulator, cannot do what was asked: a library is missing, a kernel does not compile, or it failed.',
+    advice:
+      'The message names the call and the reason. For the emulator install a C++17 compiler; a fault within a kernel names its line.',
+  },
   SLUICE_E_PLACE_UNKNOWN: {
     summary:
       'An agent was not told where it belongs: the coordinator’s address, its node’s rank, or how many nodes there are.',

@@ -1,7 +1,13 @@
 export * from './config.ts';
 export { Dataset, openDataset } from './dataset.ts';
 export { findPrepared } from './findPrepared.ts';
-export { type DatasetManifest, manifestFiles, type SplitManifest, type SplitName } from './manifest.ts';
+export {
+  type DatasetManifest,
+  manifestFiles,
+  type SplitManifest,
+  type SplitName,
+  TOKENIZER_FILE,
+} from './manifest.ts';
 export { firstDifference } from './mixture.ts';
 export { MixtureSampler, mixturePhases } from './mixtureSampler.ts';
 export * from './needles.ts';

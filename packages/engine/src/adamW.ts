@@ -24,6 +24,17 @@ export interface AdamWSettings {
   readonly gradientScale: number;
 }
 
+/** What an update needs to know of its settings, in the order in which kernels take it. */
+export function adamWCoefficients(
+  settings: AdamWSettings,
+): [number, number, number, number, number, number, number] {
+  const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = settings;
+  invariant(step >= 1, `AdamW counts its updates from 1, not from ${step}`);
+  const stepSize = learningRate / (1 - elementary.power(beta1, step));
+  const rootCorrection = 1 / Math.sqrt(1 - elementary.power(beta2, step));
+  return [gradientScale, 1 - beta1, 1 - beta2, learningRate * weightDecay, stepSize, rootCorrection, epsilon];
+}
+
 /**
  * One AdamW update (Loshchilov & Hutter, 2019; PyTorch's formula) in place. A value's result does not depend on how a
  * buffer is cut into views.
@@ -31,27 +42,23 @@ export interface AdamWSettings {
  */
 export function adamW(buffers: AdamWBuffers, settings: AdamWSettings, sums: Float64Array): void {
   const { parameters, gradients, firstMoment, secondMoment } = buffers;
-  const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = settings;
   const { length } = parameters;
   for (const buffer of [gradients, firstMoment, secondMoment]) {
     invariant(buffer.length === length, `AdamW got ${buffer.length} values for ${length} parameters`);
   }
-  invariant(step >= 1, `AdamW counts its updates from 1, not from ${step}`);
-  const decay = learningRate * weightDecay;
-  const stepSize = learningRate / (1 - elementary.power(beta1, step));
-  const rootCorrection = 1 / Math.sqrt(1 - elementary.power(beta2, step));
+  const coefficients = adamWCoefficients(settings);
   if (nativeCore()) {
     const arrays = [parameters, gradients, firstMoment, secondMoment];
-    const scalars = [gradientScale, 1 - beta1, 1 - beta2, decay, stepSize, rootCorrection, epsilon];
-    callNative('adamW', ...arrays, sums, length, BLOCK_ELEMENTS, ...scalars);
+    callNative('adamW', ...arrays, sums, length, BLOCK_ELEMENTS, ...coefficients);
     return;
   }
+  const [scale, moment1, moment2, decay, stepSize, rootCorrection, epsilon] = coefficients;
   sums.fill(0);
   for (let i = 0; i < length; i++) {
     const value = parameters[i]!;
-    const gradient = gradients[i]! * gradientScale;
-    const first = firstMoment[i]! + (gradient - firstMoment[i]!) * (1 - beta1);
-    const second = secondMoment[i]! + (gradient * gradient - secondMoment[i]!) * (1 - beta2);
+    const gradient = gradients[i]! * scale;
+    const first = firstMoment[i]! + (gradient - firstMoment[i]!) * moment1;
+    const second = secondMoment[i]! + (gradient * gradient - secondMoment[i]!) * moment2;
     const update = (stepSize * first) / (Math.sqrt(second) * rootCorrection + epsilon);
     firstMoment[i] = first;
     secondMoment[i] = second;

@@ -28,6 +28,9 @@ export {
   type KernelBenchOptions,
   type KernelMeasurement,
 } from './bench/kernels.ts';
+export { addRounded, roundToBfloat16, sumTreeBfloat16 } from './bfloat16.ts';
+export type { CxxCompiler } from './compiler.ts';
+export { compilerCandidates, cxxCompiler } from './compiler.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';
@@ -50,9 +53,11 @@ export * from './ops/gatedDeltaRule.ts';
 export * from './ops/gatedFeedForward.ts';
 export * from './ops/gateHeads.ts';
 export { gatherRows } from './ops/gatherRows.ts';
+export * from './ops/kimiDeltaRule.ts';
 export * from './ops/largestOfRow.ts';
 export * from './ops/linear.ts';
 export * from './ops/linearCrossEntropy.ts';
+export { DELTA_RULE_CHUNK, deltaRuleScratch } from './ops/recurrence.ts';
 export * from './ops/rmsNorm.ts';
 export * from './ops/rotaryEmbedding.ts';
 export * from './ops/routeExperts.ts';

@@ -21,7 +21,7 @@ export function makeFloats(length: number): Float32Array {
 }
 
 const CACHE_LINE_BYTES = 64;
-const HUGE_PAGE_BYTES = 2 << 20;
+export const HUGE_PAGE_BYTES = 2 << 20;
 
 /**
  * Zeroed memory that threads share, for `length` floats. It begins at a cache line where the C++ core can tell (V8's own

@@ -7,7 +7,15 @@ import { fileURLToPath } from 'node:url';
 import { isInstalledPackage, sluiceRoot } from '@sluice/core';
 
 /** Positional arguments of a kernel: typed arrays (also over shared memory), numbers, flags; null for what is left out. */
-export type KernelArgument = Float32Array | Float64Array | Int32Array | Uint8Array | number | boolean | null;
+export type KernelArgument =
+  | Float32Array
+  | Float64Array
+  | Int32Array
+  | Uint16Array
+  | Uint8Array
+  | number
+  | boolean
+  | null;
 
 /** The functions of `packages/engine/native/src`, by the names given to SLUICE_EXPORT. */
 export type NativeCore = Readonly<Record<string, (...args: KernelArgument[]) => number>>;
@@ -21,7 +29,8 @@ export interface NativeBuildInfo {
   readonly openmp?: boolean;
 }
 
-const buildDirectory =
+/** Where what is compiled here lies. */
+export const buildDirectory =
   process.env.SLUICE_BUILD_DIR ?? join(dirname(fileURLToPath(import.meta.url)), '..', 'build');
 let loaded: { readonly core: NativeCore } | { readonly core: undefined; readonly reason: string } | undefined;
 

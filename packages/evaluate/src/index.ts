@@ -10,5 +10,4 @@ export type {
   LongContextScores,
 } from './longContext/longContext.ts';
 export type { LongContextTask, TaskOptions } from './longContext/tasks.ts';
-export * from './sampling.ts';
 export * from './textCodec.ts';

@@ -7,11 +7,10 @@ import {
   type Dataset,
   decodeContinuation,
   openDataset,
-  type Tokenizer,
   type ValidationPart,
   validationShares,
 } from '@sluice/data';
-import { type Decoder, KeyValueCache, type LossParts } from '@sluice/model';
+import { type Decoder, type LossParts, nextTokens, sampleToken } from '@sluice/model';
 import { type CorpusLoss, type Grain, type SavedUpdate, type TokenSource, weightedMean } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
 import { type Haystack, noiseHaystack, textHaystack } from './longContext/haystack.ts';
@@ -20,9 +19,8 @@ import {
   type LongContextResult,
   retrieveFromContext,
 } from './longContext/longContext.ts';
-import { sampleToken } from './sampling.ts';
 import { grainsOf, partsBetween, textRemainder, textSource } from './scoring.ts';
-import type { Reading, TextCodec } from './textCodec.ts';
+import { promptTokens, type Reading, type TextCodec } from './textCodec.ts';
 
 export interface GenerateOptions {
   readonly prompt: string;
@@ -142,13 +140,12 @@ export class InferenceModel {
    * meant for, the older half of what it sees is dropped, each time it is full.
    */
   async generate({ prompt, maxTokens, seed, ...sampling }: GenerateOptions): Promise<Generated> {
-    const { tokenizer, start: beginning, stop } = await this.codec();
+    const codec = await this.codec();
+    const { tokenizer, stop } = codec;
     const key = randomKey(seed, 'generate');
-    const tokens = [...beginning, ...this.#lastDocument(tokenizer, tokenizer.encode(prompt))];
-    // A model must be given something to go on from.
-    if (tokens.length === 0) tokens.push(tokenizer.endOfTextId);
+    const tokens = promptTokens(codec, this.#parts.reading ?? {}, prompt);
     const start = tokens.length;
-    const next = this.#nextTokenLogits(Math.min(this.sequenceLength, start + maxTokens));
+    const next = nextTokens(this.decoder, Math.min(this.sequenceLength, start + maxTokens));
     while (tokens.length - start < maxTokens) {
       // Rows of the embedding beyond the tokenizer's tokens are padding and have no text.
       const logits = next(tokens).subarray(0, tokenizer.vocabularySize);
@@ -160,26 +157,6 @@ export class InferenceModel {
     }
     const text = decodeContinuation(tokenizer, tokens.slice(0, start), tokens.slice(start));
     return { text, tokens: tokens.length - start };
-  }
-
-  /** What a model that was trained on separate documents sees of a prompt: what follows the last end of one. */
-  #lastDocument({ endOfTextId }: Tokenizer, prompt: readonly number[]): readonly number[] {
-    if (this.#parts.reading?.documents !== 'separate') return prompt;
-    return prompt.slice(prompt.lastIndexOf(endOfTextId) + 1);
-  }
-
-  /** A function from all tokens so far to the logits of the next one, which computes only what it has not seen before. */
-  #nextTokenLogits(window: number): (tokens: readonly number[]) => Float32Array {
-    const cache = new KeyValueCache(this.decoder.config, window);
-    const dropped = Math.ceil(window / 2);
-    let begin = 0;
-    return (tokens) => {
-      while (tokens.length - begin > window) {
-        begin += dropped;
-        cache.clear();
-      }
-      return this.decoder.nextTokenLogits(Int32Array.from(tokens.slice(begin + cache.length)), cache);
-    };
   }
 
   /**

@@ -39,6 +39,19 @@ export async function codecOf(tokenizer: LocatedTokenizer, reading: Reading = {}
 }
 
 /**
+ * The tokens that a model goes on from, at least one. One that was trained on separate documents sees of a prompt what follows the last
+ * end of one.
+ */
+export function promptTokens({ tokenizer, start }: TextCodec, reading: Reading, prompt: string): number[] {
+  const { endOfTextId } = tokenizer;
+  const encoded = tokenizer.encode(prompt);
+  const seen =
+    reading.documents === 'separate' ? encoded.slice(encoded.lastIndexOf(endOfTextId) + 1) : encoded;
+  const tokens = [...start, ...seen];
+  return tokens.length > 0 ? tokens : [endOfTextId];
+}
+
+/**
  * For a model that was trained here: its end-of-text token stands behind every document, and was seen before it where
  * documents were packed.
  */

@@ -8,6 +8,7 @@
 import type { ModelConfig } from './config.ts';
 import { controlCaps, keptControlWidths } from './controls/index.ts';
 import { keptGateWidths } from './gates/gate.ts';
+import { latentWidths } from './latentAttention.ts';
 import { type LayerModel, layerModels } from './layers.ts';
 import { activeMixer } from './mixers/index.ts';
 import type { MixerWidths } from './mixers/mixer.ts';
@@ -20,6 +21,15 @@ export interface ActivationWidths {
   readonly layer: readonly number[];
   /** There for the layer, and besides, at the moments when most may be: whichever is more. */
   readonly peaks: readonly (readonly number[])[];
+}
+
+/** Most numbers that a thread of the native backend works in beside tensors, of what grows with the sequence. */
+export function scratchElements(model: ModelConfig, sequenceLength: number): number {
+  const ofLayers = layerModels(model).map((layer) => {
+    const active = activeMixer(layer);
+    return active?.mixer.scratch?.(active.settings, sequenceLength) ?? 0;
+  });
+  return Math.max(...ofLayers);
 }
 
 /** What widths depend on besides the model. */
@@ -110,7 +120,24 @@ function headWidths(model: LayerModel): number[] {
 /** A layer's input, the projection, the output and the log-sum-exp of attention, and the residual stream after it. */
 function keptByAttention(model: LayerModel): number[] {
   const { hiddenSize, numAttentionHeads, headDim } = model;
-  return [hiddenSize, projectionWidth(model), numAttentionHeads * headDim, numAttentionHeads, hiddenSize];
+  return [
+    hiddenSize,
+    projectionWidth(model),
+    numAttentionHeads * headDim,
+    numAttentionHeads,
+    hiddenSize,
+    ...keptByLatent(model),
+  ];
+}
+
+/** The parts of what is projected, the latent after its norm, what is made of it, and the output without what fills values up. */
+function keptByLatent({ keyValueLatent, ...model }: LayerModel): number[] {
+  if (!keyValueLatent) return [];
+  const { rank, sharedKeyDim, valueDim } = keyValueLatent;
+  const { query } = projectionWidths(model);
+  const heads = model.numAttentionHeads;
+  const made = heads * latentWidths({ ...model, keyValueLatent }).row;
+  return [query, rank, sharedKeyDim, rank, made, heads * valueDim];
 }
 
 function keptByVariants(model: LayerModel): number[] {

@@ -25,6 +25,7 @@ import { applyGate, applyScores, gateScores, interleavedGate } from './gates/gat
 import type { GatePosition } from './gates/positions.ts';
 import { gateWeightNorms, INTERLEAVED_GATE } from './gates/weightNorms.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
+import { latentProjection, withoutFilling } from './latentAttention.ts';
 import type { LayerModel } from './layers.ts';
 import { type ForwardObserver, observesOutput, observeValues } from './observer.ts';
 import { projectionWidths } from './parameters.ts';
@@ -54,13 +55,12 @@ export function attentionBlock(
     variants.gates
       .filter((gate) => gate.position === position)
       .reduce((gating, gate) => applyGate(gate, gating, x_NC, context), y);
-  const projection = shapedProjection(
-    linear(x_NC, context.parameter('self_attn.qkv_proj.weight')),
-    x_NC,
-    variants,
-    gated,
-    context,
-  );
+  const { keyValueLatent } = config;
+  const latent = keyValueLatent && { ...config, keyValueLatent };
+  const projected = linear(x_NC, context.parameter('self_attn.qkv_proj.weight'));
+  const projection = latent
+    ? latentProjection(projected, projectionWidths(config).query, latent, context)
+    : shapedProjection(projected, x_NC, variants, gated, context);
   const layout: AttentionLayout = {
     batch: pass.sequences,
     sequence: x_NC.shape[0] / pass.sequences,
@@ -84,7 +84,8 @@ export function attentionBlock(
       pass.observer.gateNorms(pass.layer, name, norms);
   }
   if (pass.observer?.attention) observeAttention(pass.observer, heads, layout, variants, pass, context);
-  const attended = gated('sdpa', attend(heads, layout, variants, pass, context));
+  const ofHeads = gated('sdpa', attend(heads, layout, variants, pass, context));
+  const attended = latent ? withoutFilling(ofHeads, latent) : ofHeads;
   forgetUntilGradient(heads.q, heads.k, heads.v, heads.gate);
   observeValues(pass.observer, 'gatedAttentionOutput', pass.layer, attended);
   return gated('output', linear(attended, context.parameter('self_attn.o_proj.weight')));
@@ -183,7 +184,9 @@ function attend(
   for (const { control, settings } of after) y = control.sdpa!(settings, y, context);
   const sizes = { heads: config.numAttentionHeads, channels: config.headDim };
   const form = { activation: 'sigmoid', form: 'multiplicative', sharing: 'head-specific' } as const;
-  observeValues(observer, 'attentionOutput', layer, y);
+  const { keyValueLatent } = config;
+  const own = keyValueLatent ? withoutFilling(y, { ...config, keyValueLatent }) : y;
+  observeValues(observer, 'attentionOutput', layer, own);
   if (gate) context.onGate?.(INTERLEAVED_GATE, gateScores(form, gate, sizes));
   return gate ? applyScores(form, y, gate, sizes) : y;
 }

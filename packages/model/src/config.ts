@@ -2,6 +2,7 @@ import { positiveFloat32 } from '@sluice/core';
 import { z } from 'zod';
 import { ControlConfig, controlRefusals } from './controls/index.ts';
 import { GateConfig, gateRefusal } from './gates/config.ts';
+import { LATENT_FIELDS, latentFaults } from './latentAttention.ts';
 import { FEED_FORWARD_FIELDS, LayersConfig, layerFaults, NORM_FIELDS } from './layers.ts';
 import { MIXER_FIELDS, mixerFaults } from './mixers/index.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
@@ -17,6 +18,17 @@ export const BalanceBiasConfig = z.strictObject({
     .default(0.001)
     .describe(
       'What the bias of an expert gains after each step in which it got less than the mean of the tokens, and loses after one in which it got more; 0 keeps it as it is.',
+    ),
+});
+
+/** Routing that is limited to groups (DeepSeek-V3, arXiv 2412.19437 §2.1.2). */
+export const ExpertGroupsConfig = z.strictObject({
+  count: z.int().min(1).describe('Number of groups; divides the experts.'),
+  topK: z
+    .int()
+    .min(1)
+    .describe(
+      'Groups that each token’s experts are chosen from: those in which the two largest scores, with their biases, have the largest sum.',
     ),
 });
 
@@ -42,6 +54,12 @@ export const ExpertsConfig = z.strictObject({
     .describe(
       'What the router’s logits become scores by: softmax over the experts, or the sigmoid of each (DeepSeek-V3).',
     ),
+  groups: ExpertGroupsConfig.optional().describe(
+    'Groups of neighbouring experts, of which each token’s experts are in the best ones only; one group when left out.',
+  ),
+  logitCap: positiveFloat32()
+    .optional()
+    .describe('Soft cap of the router’s logits, cap·tanh(logit/cap); none when left out.'),
   normalizeTopK: z
     .boolean()
     .default(true)
@@ -85,6 +103,7 @@ export const ModelConfig = z
     ...FEED_FORWARD_FIELDS,
     ...NORM_FIELDS,
     ...MIXER_FIELDS,
+    ...LATENT_FIELDS,
     layers: LayersConfig.optional().describe(
       'Layers of different kinds; left out, all layers are as the model says.',
     ),
@@ -168,6 +187,9 @@ export const ModelConfig = z
         message: 'there is no shared expert (experts.sharedIntermediateSize is 0)',
       });
     }
+    const gates = givenGates(model).map(({ gate }) => gate);
+    const allGates = model.gate || model.gates ? gates : [GateConfig.parse({})];
+    for (const fault of latentFaults(model, allGates)) context.addIssue({ code: 'custom', ...fault });
     for (const fault of mixerFaults(model)) context.addIssue({ code: 'custom', ...fault });
     for (const fault of layerFaults(model)) context.addIssue({ code: 'custom', ...fault });
     const isEitherMissing = model.intermediateSize === undefined || model.experts === undefined;
@@ -186,6 +208,10 @@ export const ModelConfig = z
         path: ['experts', 'topK'],
         message: `topK ${model.experts.topK} is more than the ${model.experts.count} experts`,
       });
+    }
+    const groupFault = model.experts && faultOfGroups(model.experts);
+    if (groupFault) {
+      context.addIssue({ code: 'custom', path: ['experts', 'groups'], message: groupFault });
     }
     if (model.gate && model.gates) {
       context.addIssue({
@@ -207,6 +233,15 @@ export const ModelConfig = z
     const all = gates ?? [gate ?? GateConfig.parse({})];
     return scaleModel({ ...model, gates: all.filter(({ granularity }) => granularity !== 'none') }, scale);
   });
+
+function faultOfGroups({ count, topK, groups }: ExpertsConfig): string | undefined {
+  if (!groups) return undefined;
+  if (count % groups.count !== 0) return `${groups.count} groups do not divide ${count} experts`;
+  if (groups.topK > groups.count) return `topK ${groups.topK} is more than the ${groups.count} groups`;
+  const within = (count / groups.count) * groups.topK;
+  if (topK > within) return `${topK} experts of a token are more than the ${within} in ${groups.topK} groups`;
+  return undefined;
+}
 
 interface GivenGates {
   readonly gate?: GateConfig | undefined;

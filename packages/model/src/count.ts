@@ -25,7 +25,7 @@ function partOf(name: string): Part {
   if (name.startsWith('lm_head')) return 'head';
   if (name.includes('norm')) return 'norms';
   if (/\.self_attn\.\w+_gate/.test(name)) return 'gate';
-  if (name.includes('.linear_attn.in_proj_z.')) return 'gate';
+  if (/\.linear_attn\.(in_proj_z|g_[ab]_proj)\./.test(name)) return 'gate';
   if (/\.(self_attn|linear_attn|conv)\./.test(name)) return 'attention';
   if (name.includes('.mlp.gate.')) return 'router';
   return 'feedForward';
@@ -93,5 +93,6 @@ function mixingOperations(layer: LayerModel, sequenceLength: number): number {
   const window = Math.min(layer.window ?? sequenceLength, sequenceLength);
   // Tokens that a query sees in the mean; half of the sequence without a window.
   const seen = window * (1 - window / (2 * sequenceLength));
-  return 12 * seen * layer.numAttentionHeads * layer.headDim;
+  const { numAttentionHeads, headDim, keyValueLatent } = layer;
+  return 6 * seen * numAttentionHeads * (headDim + (keyValueLatent?.valueDim ?? headDim));
 }

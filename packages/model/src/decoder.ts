@@ -15,6 +15,7 @@ import {
   linearCrossEntropy,
   Parameter,
   rmsNorm,
+  routerLogits,
   softcap,
   whenGradient,
   whenRead,
@@ -310,7 +311,7 @@ export class Decoder {
     );
     if (observer?.router) {
       const bias = weights.bias?.values;
-      whenRead([linear(normed_NC, weights.router)], (logits) =>
+      whenRead([routerLogits(normed_NC, weights.router, experts)], (logits) =>
         observer.router!(layer, logits, counts, bias),
       );
     }

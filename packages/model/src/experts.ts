@@ -9,6 +9,7 @@
 import { invariant } from '@sluice/core';
 import {
   addResidual,
+  type CountArrival,
   combineTokens,
   dispatchTokens,
   everyExpert,
@@ -77,11 +78,16 @@ export function expertLayer(
   exchange: ExpertExchange,
 ): ExpertOutput {
   const options = { ...config, ...balance, bias: weights.bias };
+  const { shared } = weights;
+  let ofShared: tf.Tensor2D | undefined;
+  const computeShared = () => {
+    if (shared) ofShared ??= sharedExpert(x_NC, shared, limits);
+  };
   const output = readsSynchronously()
-    ? chosenExperts(x_NC, weights, limits, options, exchange)
+    ? chosenExperts(x_NC, weights, limits, options, exchange, computeShared)
     : allExperts(x_NC, weights, limits, options, exchange);
-  if (!weights.shared) return output;
-  return { ...output, y_NC: addResidual(output.y_NC, sharedExpert(x_NC, weights.shared, limits)) };
+  computeShared();
+  return ofShared ? { ...output, y_NC: addResidual(output.y_NC, ofShared) } : output;
 }
 
 function sharedExpert(
@@ -95,17 +101,22 @@ function sharedExpert(
   return gateHeads(y_NC, linear(x_NC, gate), layout);
 }
 
+/** @param meanwhile computes what does not depend on other workers, while these are waited for */
 function chosenExperts(
   x_NC: tf.Tensor2D,
   weights: ExpertWeights,
   limits: SwigluLimits,
   options: RoutingOptions,
   exchange: ExpertExchange,
+  meanwhile: () => void,
 ): ExpertOutput {
   const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(x_NC, weights.router, options);
+  const received = exchange.size > 1 ? exchange.startCounts(counts) : undefined;
   const plan = planDispatch(indices, options.topK, counts.length);
   const routed_MC = dispatchTokens(x_NC, plan);
-  const expertOutput_MC = atExperts(routed_MC, counts, weights, limits, exchange);
+  // The uses of x keep their order, in which its gradient is added up: after the rows that are dispatched comes the shared expert.
+  if (received) meanwhile();
+  const expertOutput_MC = atExperts(routed_MC, counts, received, weights, limits, exchange);
   forgetUntilGradient(routed_MC);
   return { y_NC: combineTokens(expertOutput_MC, weights_NK, plan), auxiliaryLoss, counts };
 }
@@ -122,17 +133,20 @@ function allExperts(
   return { y_NC: everyExpert(x_NC, weights_NE, gateUp, down, swigluLimit), auxiliaryLoss, counts };
 }
 
-/** Rows, sorted by expert, through their experts, wherever these are. */
+/**
+ * Rows, sorted by expert, through their experts, wherever these are.
+ * @param received of how many rows peers send; undefined where nobody else holds experts
+ */
 function atExperts(
   routed_MC: tf.Tensor2D,
   counts: Int32Array,
+  received: CountArrival | undefined,
   { gateUp, down }: ExpertWeights,
   { swigluLimit: limit }: SwigluLimits,
   exchange: ExpertExchange,
 ): tf.Tensor2D {
   const { rank, size } = exchange;
-  if (size === 1) return expertFeedForward(routed_MC, expertSegments(counts, 1), gateUp, down, 1, limit);
-  const received = exchange.startCounts(counts);
+  if (!received) return expertFeedForward(routed_MC, expertSegments(counts, 1), gateUp, down, 1, limit);
   const peers = { rank, peers: size, counts, received, start: exchange.startRows };
   return exchangedExperts(routed_MC, { ...peers, gateUp, down, limit });
 }

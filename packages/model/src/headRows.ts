@@ -2,6 +2,7 @@
 
 import type { ModelConfig } from './config.ts';
 import { projectionCopies } from './controls/index.ts';
+import { LATENT_NAMES, type LatentSizes, latentWidths } from './latentAttention.ts';
 import { type LayerModel, layerModels } from './layers.ts';
 import { activeMixer } from './mixers/index.ts';
 import { projectionWidths } from './parameters.ts';
@@ -12,6 +13,8 @@ export interface HeadRows {
   readonly projection: 'query' | 'key';
   /** For each row its head: of queries, or of keys and values. −1 for rows of an interleaved gate. */
   readonly heads: Int32Array;
+  /** Whether a row of queries meets a part of the key that all heads share; none does when left out. */
+  readonly meetsSharedKey?: readonly boolean[];
 }
 
 /** By the names of logical tensors. Where keys have several copies, each is a tensor, and so each is there. */
@@ -24,6 +27,11 @@ export function headRows(model: ModelConfig): Map<string, HeadRows> {
     const copies = projectionCopies(own).key;
     const queries = queryHeads(own, widths.query);
     const keys = Int32Array.from({ length: widths.key / copies }, (_, row) => Math.floor(row / own.headDim));
+    if (own.keyValueLatent) {
+      for (const [name, ofTensor] of latentRows({ ...own, keyValueLatent: own.keyValueLatent }, queries))
+        rows.set(`model.layers.${layer}.${name}`, { layer, ...ofTensor });
+      continue;
+    }
     rows.set(`${prefix}.q_proj.weight`, { layer, projection: 'query', heads: queries });
     for (let copy = 0; copy < copies; copy++) {
       const name = copies === 1 ? `${prefix}.k_proj.weight` : `${prefix}.k_proj.experts.${copy}.weight`;
@@ -31,6 +39,24 @@ export function headRows(model: ModelConfig): Map<string, HeadRows> {
     }
   }
   return rows;
+}
+
+/** Of attention with a latent. */
+function latentRows(own: LayerModel & LatentSizes, queries: Int32Array) {
+  const { headDim, keyValueLatent, numAttentionHeads } = own;
+  const { own: ownKey, row: ofHead } = latentWidths(own);
+  const perHead = queries.length / numAttentionHeads;
+  const meetsSharedKey = Array.from(queries, (_, row) => {
+    const channel = row % perHead;
+    return channel < headDim && channel >= headDim - keyValueLatent.sharedKeyDim;
+  });
+  const keys = Int32Array.from({ length: numAttentionHeads * ofHead }, (_, row) =>
+    row % ofHead < ownKey ? Math.floor(row / ofHead) : -1,
+  );
+  return [
+    ['self_attn.q_proj.weight', { projection: 'query', heads: queries, meetsSharedKey }],
+    [LATENT_NAMES.keysAndValues, { projection: 'key', heads: keys }],
+  ] as const;
 }
 
 /** For each key-value head there are the rows of its queries, and then those of their gate. */

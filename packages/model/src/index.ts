@@ -11,6 +11,7 @@ export * from './keyValueCache.ts';
 export {
   attentionLayers,
   expertLayers,
+  hasRecurrence,
   LayerKindConfig,
   type LayerModel,
   LayersConfig,
@@ -19,7 +20,9 @@ export {
   mostAttentionHeads,
 } from './layers.ts';
 export { activeMixer, MixerConfig, type MixerSettings } from './mixers/index.ts';
+export * from './nextTokens.ts';
 export * from './observer.ts';
 export * from './parameters.ts';
 export * from './rope.ts';
+export * from './sampling.ts';
 export * from './scale.ts';

@@ -17,6 +17,7 @@ import { positiveFloat32 } from '@sluice/core';
 import { z } from 'zod';
 import type { ModelConfig } from './config.ts';
 import { blockControls } from './controls/index.ts';
+import { LATENT_FIELDS } from './latentAttention.ts';
 import { activeMixer, MIXER_FIELDS } from './mixers/index.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
 
@@ -43,6 +44,7 @@ export const FEED_FORWARD_FIELDS = {
 /** What a kind of layers has otherwise than the model; what is left out is as the model says. */
 export const LayerKindConfig = z.strictObject({
   ...MIXER_FIELDS,
+  ...LATENT_FIELDS,
   numAttentionHeads: z.int().min(1).optional().describe('Query heads.'),
   ropeTheta: positiveFloat32().optional().describe('Base of the rotary embedding.'),
   ...ROPE_FIELDS,
@@ -126,7 +128,9 @@ function layerOf(model: ModelConfig, { feedForward, ...changes }: LayerKindConfi
 
 /** A layer without what concerns attention alone, where it has a mixer in its place. */
 function withoutAttention(layer: LayerModel): LayerModel {
-  return activeMixer(layer) ? { ...layer, gates: [], controls: blockControls(layer.controls) } : layer;
+  if (!activeMixer(layer)) return layer;
+  const { keyValueLatent, ...rest } = layer;
+  return { ...rest, gates: [], controls: blockControls(layer.controls) };
 }
 
 function withoutUndefined<T extends object>(value: T): T {
@@ -141,6 +145,12 @@ export function expertLayers(model: ModelConfig): number[] {
 /** The layers that have attention, in order, by their places in the model. */
 export function attentionLayers(model: ModelConfig): number[] {
   return layerModels(model).flatMap((own, layer) => (activeMixer(own) ? [] : [layer]));
+}
+
+/** Whether a layer's mixer is a delta rule, whose state decays from token to token. */
+export function hasRecurrence(layer: LayerModel): boolean {
+  const kind = activeMixer(layer)?.settings.kind;
+  return kind === 'gated-delta-net' || kind === 'kimi-delta-attention';
 }
 
 /** Most query heads that a layer has. */

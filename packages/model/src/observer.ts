@@ -21,7 +21,7 @@ export interface ForwardObserver {
   largestLogits?(layer: number, largest: Float32Array): void;
   /** Queries and keys, normalised and rotated. */
   attention?(layer: number, operands: QueriesKeys): void;
-  /** The output of attention before any gate, [N, H·D]. */
+  /** The output of attention before any gate, [N, H·D]; D channels of a value. */
   attentionOutput?(layer: number, y: Float32Array): void;
   /** The same after its gates, as the output projection gets it, [N, H·D]. */
   gatedAttentionOutput?(layer: number, y: Float32Array): void;
@@ -32,7 +32,7 @@ export interface ForwardObserver {
   gate?(layer: number, name: string, scores: Float32Array, rows: number): void;
   /** How large the weights of a gate are, [heads]: see `gateWeightNorms`. */
   gateNorms?(layer: number, name: string, norms: Float64Array): void;
-  /** What the gated delta rule of a layer is told of its memory. */
+  /** What the delta rule of a layer is told of its memory. */
   recurrence?(layer: number, operands: RecurrenceOperands): void;
   /** What the feed-forward block adds to the residual stream, [N, C]. */
   feedForwardOutput?(layer: number, y_NC: Float32Array): void;
@@ -44,11 +44,13 @@ export interface ForwardObserver {
 
 /** Of V heads with a state each. */
 export interface RecurrenceOperands {
-  /** [N, 2·V]: the logits of β of all heads, and then those of their decays. */
-  readonly logits: Float32Array;
+  /** [N, V]: the logits of β. */
+  readonly beta: Float32Array;
+  /** [N, V·D]: those of the decays, of which each head has one, or one for each channel of a key. */
+  readonly decay: Float32Array;
   /** [V] */
   readonly aLog: Float32Array;
-  /** [V] */
+  /** [V·D] */
   readonly dtBias: Float32Array;
   /** The largest β, 1 or 2. */
   readonly mostBeta: number;

@@ -11,6 +11,7 @@ import type { InitialValues, LayerTensor, RandomInitial } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import { controlTensors, projectionCopies } from './controls/index.ts';
 import { gateTensors, interleavedGate, namedGates } from './gates/gate.ts';
+import { type KeyValueLatentConfig, LATENT_NAMES, latentWidths } from './latentAttention.ts';
 import { type LayerModel, layerModels } from './layers.ts';
 import { activeMixer } from './mixers/index.ts';
 
@@ -120,7 +121,7 @@ function gain(name: string, width: number, stage: number, isZeroCentred: boolean
 }
 
 /**
- * Columns of the fused query-gate-key-value projection; `key` and `value` are those of all copies together.
+ * Columns of the query-gate-key-value projection as attention takes it; `key` and `value` are those of all copies together.
  * @param model a layer's; its gate that is interleaved with the queries counts, others have matrices of their own
  */
 export function projectionWidths(model: LayerModel): {
@@ -148,11 +149,41 @@ function copiedTensors(name: string, rows: number, columns: number, copies: numb
 /** What mixes the tokens of a layer. */
 function mixingParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
   const active = activeMixer(model);
+  const { keyValueLatent } = model;
+  if (keyValueLatent) return latentParameters({ ...model, keyValueLatent }, prefix, stage);
   if (!active) return attentionParameters(model, `${prefix}.self_attn`, stage);
   return active.mixer.parameters(active.settings, model).map(({ name, shape, tensors, ...options }) => {
     const named = tensors.map((tensor) => ({ ...tensor, name: `${prefix}.${tensor.name}` }));
     return parameter(`${prefix}.${name}`, shape, named, { stage, ...options });
   });
+}
+
+/** Of attention whose keys and values are made of a latent. @param prefix of the layer */
+function latentParameters(
+  model: LayerModel & { keyValueLatent: KeyValueLatentConfig },
+  prefix: string,
+  stage: number,
+): ParameterSpec[] {
+  const { hiddenSize, numAttentionHeads, keyValueLatent } = model;
+  const { rank, sharedKeyDim, valueDim } = keyValueLatent;
+  const { query } = projectionWidths(model);
+  const latent = rank + sharedKeyDim;
+  const name = (own: string) => `${prefix}.${own}`;
+  const made = [numAttentionHeads * latentWidths(model).row, rank];
+  return [
+    parameter(
+      name('self_attn.qkv_proj.weight'),
+      [query + latent, hiddenSize],
+      [
+        { name: name('self_attn.q_proj.weight'), shape: [query, hiddenSize] },
+        { name: name(LATENT_NAMES.latent), shape: [latent, hiddenSize] },
+      ],
+      { stage, group: 'attention' },
+    ),
+    gain(name(LATENT_NAMES.norm), rank, stage, model.zeroCentredNorms !== undefined),
+    single(name(LATENT_NAMES.keysAndValues), made, stage, 'attention'),
+    single(name('self_attn.o_proj.weight'), [hiddenSize, numAttentionHeads * valueDim], stage, 'attention'),
+  ];
 }
 
 function attentionParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {

@@ -4,6 +4,7 @@
  * So what a variant adds is about the same share of the model as at full size.
  */
 
+import type { KeyValueLatentConfig } from './latentAttention.ts';
 import { type MixerConfig, scaledMixer } from './mixers/index.ts';
 
 export const SCALES = ['full', 'small', 'tiny'] as const;
@@ -30,12 +31,14 @@ interface Sizes {
   readonly intermediateSize?: number | undefined;
   readonly experts?: ExpertSizes | undefined;
   readonly rotaryDim?: number | undefined;
+  readonly keyValueLatent?: KeyValueLatentConfig | undefined;
   readonly mixer?: MixerConfig | undefined;
   readonly layers?: { readonly kinds: Readonly<Record<string, KindSizes>> } | undefined;
 }
 
 /** The sizes of a `LayerKindConfig`. */
 interface KindSizes {
+  readonly keyValueLatent?: KeyValueLatentConfig | undefined;
   readonly mixer?: MixerConfig | undefined;
   readonly numAttentionHeads?: number | undefined;
   readonly rotaryDim?: number | undefined;
@@ -46,6 +49,7 @@ interface ExpertSizes {
   readonly topK: number;
   readonly intermediateSize: number;
   readonly sharedIntermediateSize: number;
+  readonly groups?: { readonly count: number; readonly topK: number } | undefined;
 }
 
 function divide(size: number, divisor: number, multiple = 1): number {
@@ -67,9 +71,21 @@ export function scaleModel<Model extends Sizes>(model: Model, scale: Scale): Mod
         headDim: (channels) => divide(channels, by.headDim, 2),
       }),
     };
+  // The same shares of a head.
+  const channels = (count: number) => Math.round((count * headDim) / model.headDim);
+  const latent = (config: KeyValueLatentConfig | undefined) =>
+    config && {
+      keyValueLatent: {
+        ...config,
+        rank: divide(config.rank, by.width, 2),
+        sharedKeyDim: channels(config.sharedKeyDim),
+        valueDim: Math.max(1, channels(config.valueDim)),
+      },
+    };
   const scaleKind = ({ numAttentionHeads, rotaryDim, ...kind }: KindSizes): KindSizes => ({
     ...kind,
     ...mixer(kind.mixer),
+    ...latent(kind.keyValueLatent),
     ...(numAttentionHeads !== undefined && { numAttentionHeads: queryHeads(numAttentionHeads) }),
     ...(rotaryDim !== undefined && { rotaryDim: rotary(rotaryDim) }),
   });
@@ -83,6 +99,7 @@ export function scaleModel<Model extends Sizes>(model: Model, scale: Scale): Mod
     headDim,
     ...(model.rotaryDim !== undefined && { rotaryDim: rotary(model.rotaryDim) }),
     ...mixer(model.mixer),
+    ...latent(model.keyValueLatent),
     ...(model.layers && {
       layers: {
         ...model.layers,
@@ -103,11 +120,14 @@ function scaleExperts<Experts extends ExpertSizes>(
   by: { width: number; experts: number },
 ): Experts {
   const topK = divide(experts.topK, by.experts);
-  const shared = experts.sharedIntermediateSize;
+  const { sharedIntermediateSize: shared, groups } = experts;
+  const count = Math.max(2, Math.round((topK * experts.count) / experts.topK));
+  // As many groups, of equal size.
+  const multiple = groups?.count ?? 1;
   return {
     ...experts,
     topK,
-    count: Math.max(2, Math.round((topK * experts.count) / experts.topK)),
+    count: multiple * Math.max(1, Math.ceil(count / multiple)),
     intermediateSize: divide(experts.intermediateSize, by.width),
     sharedIntermediateSize: shared === 0 ? 0 : divide(shared, by.width),
   };

@@ -5,12 +5,15 @@ import { formatCount, formatDuration, formatLoss, formatRate, formatSeconds, gro
 import type { MetricColumns } from './report/columns.ts';
 import { movingAverage } from './report/downsample.ts';
 import type { ReportFacts, StoryLine } from './report/facts.ts';
+import type { SampleRecord } from './samplesLog.ts';
 import { renderLossCurve, terminalTable } from './terminal.ts';
 
 export interface RunFrame {
   readonly name: string;
   readonly facts: ReportFacts;
   readonly columns: MetricColumns;
+  /** The newest texts of the model. */
+  readonly samples: readonly SampleRecord[];
   /** That the run is to take. */
   readonly steps: number | undefined;
   readonly secondsLeft: number | undefined;
@@ -26,10 +29,11 @@ type Style = Parameters<typeof styleText>[0];
 const OTHER_ROWS = 22;
 const DECISIONS = 5;
 const WORKERS = 8;
+const SAMPLE_LINES = 4;
 
 /** Lines, none longer than the terminal is wide. */
 export function runFrame(frame: RunFrame): string[] {
-  const { name, facts, columns, width, color } = frame;
+  const { name, facts, columns, samples, width, color } = frame;
   const paint = (style: Style, text: string) =>
     color ? styleText(style, text, { validateStream: false }) : text;
   const cut = (text: string) => (text.length > width ? `${text.slice(0, width - 1)}…` : text);
@@ -47,6 +51,7 @@ export function runFrame(frame: RunFrame): string[] {
     ...heading('last decisions'),
     ...decisionLines(facts.story ?? [], { width, paint }),
     ...workerLines(facts, width, heading),
+    ...sampleLines(samples, width, heading),
   ];
 }
 
@@ -119,8 +124,7 @@ function decisionLines(
   ];
   if (shown.length === 0) return ['  none'];
   return shown.reverse().map(({ time, text, tone }) => {
-    // Control characters of a message mean nothing here.
-    const line = `${time.slice(11, 19)}  ${text.replaceAll(/[\p{Cc}\p{Cf}]+/gu, ' ')}`;
+    const line = `${time.slice(11, 19)}  ${inOneLine(text)}`;
     return paint(TONE_STYLES[tone], line.length > width ? `${line.slice(0, width - 1)}…` : line);
   });
 }
@@ -146,4 +150,28 @@ function workerLines(
     ...table.split('\n').map((line) => line.slice(0, width)),
     ...(more > 0 ? [`and ${more} more`] : []),
   ];
+}
+
+/** The beginnings of the newest texts. */
+function sampleLines(
+  samples: readonly SampleRecord[],
+  width: number,
+  heading: (text: string) => string[],
+): string[] {
+  const [first] = samples;
+  if (first === undefined) return [];
+  const each = Math.max(1, Math.floor(SAMPLE_LINES / samples.length));
+  const texts = samples.slice(0, SAMPLE_LINES).flatMap(({ prompt, text }) => {
+    const shown = [...inOneLine(`${prompt}${text}`)];
+    const lines = Array.from({ length: Math.ceil(shown.length / width) }, (_, i) =>
+      shown.slice(i * width, (i + 1) * width).join(''),
+    );
+    return lines.length <= each ? lines : [...lines.slice(0, each - 1), `${lines[each - 1]!.slice(0, -1)}…`];
+  });
+  return [...heading(`written after step ${groupDigits(first.step)}`), ...texts];
+}
+
+/** Control characters of a message mean nothing here. */
+function inOneLine(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ');
 }

@@ -1,6 +1,7 @@
 /**
  * What the logs said of steps that a resumed run takes again: moved out of the logs, whose steps ascend, into numbered files
- * beside them, `superseded/metrics-001.jsonl` and `superseded/diagnostics-001.jsonl`. Nothing that was measured is lost.
+ * beside them, `superseded/metrics-001.jsonl`, `superseded/diagnostics-001.jsonl` and `superseded/samples-001.jsonl`. Nothing that was
+ * measured is lost.
  */
 
 import {
@@ -15,14 +16,16 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { makeDirectories, TEMPORARY_PREFIX, writeError } from '@sluice/core';
-import { DIAGNOSTICS_FILE, truncateDiagnosticsAfter } from './diagnosticsLog.ts';
+import { DIAGNOSTICS_FILE, parseDiagnostics } from './diagnosticsLog.ts';
 import { METRICS_FILE, MetricsLog, readMetrics } from './metricsLog.ts';
 import type { StepRecord } from './record.ts';
+import { truncateRecordsAfter } from './recordLines.ts';
+import { parseSample, SAMPLES_FILE } from './samplesLog.ts';
 
 /** Name of the folder in a run's directory. */
 const SUPERSEDED_FOLDER = 'superseded';
 
-const NUMBERED = /^(metrics|diagnostics)-(\d+)\.jsonl$/;
+const NUMBERED = /^(metrics|diagnostics|samples)-(\d+)\.jsonl$/;
 const CHUNK_BYTES = 1 << 20;
 
 /** Steps that were taken, and taken again later. */
@@ -48,10 +51,13 @@ export async function supersedeAfter(runDirectory: string, step: number): Promis
   } finally {
     metrics.close();
   }
-  const diagnosticsPath = join(runDirectory, DIAGNOSTICS_FILE);
-  await truncateDiagnosticsAfter(diagnosticsPath, step, (start) =>
-    copyTail(diagnosticsPath, start, aside('diagnostics')),
-  );
+  for (const [kind, file, parse] of [
+    ['diagnostics', DIAGNOSTICS_FILE, parseDiagnostics],
+    ['samples', SAMPLES_FILE, parseSample],
+  ] as const) {
+    const path = join(runDirectory, file);
+    await truncateRecordsAfter(path, step, parse, (start) => copyTail(path, start, aside(kind)));
+  }
 }
 
 /** The stretches of steps that were superseded, oldest first. */

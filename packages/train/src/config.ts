@@ -12,7 +12,7 @@ import { SynchronizeConfig } from './synchronize/config.ts';
 export { OptimizerConfig } from './optimizer/config.ts';
 export { SynchronizeConfig } from './synchronize/config.ts';
 
-/** How the work is spread. None of these changes a bit of the result, but `lanes` and `synchronize`. */
+/** How the work is spread. None of these changes a bit of the result, but `lanes`, `gradients` and `synchronize`. */
 export const ParallelConfig = z.strictObject({
   workers: z.int().min(1).default(1).describe('Worker processes; a power of two that divides `lanes`.'),
   expertParallel: z
@@ -32,6 +32,12 @@ export const ParallelConfig = z.strictObject({
     .min(1)
     .default(8)
     .describe('Parts of the global batch that are summed by a fixed binary tree; a power of two.'),
+  gradients: z
+    .enum(['float32', 'bfloat16'])
+    .default('float32')
+    .describe(
+      'How partial sums of gradients travel between workers. bfloat16: half the bytes; wherever partial sums of lanes are added, both are rounded before, which is another result, the same for any number of workers.',
+    ),
   synchronize: SynchronizeConfig.optional().describe(
     'For slow links: replicas of the model train apart and are brought together every so many steps (DiLoCo), which is another result. Left out: all workers train one model.',
   ),

@@ -18,7 +18,8 @@ import {
   sequenceLengthOf,
   sequencesOf,
 } from './forwardGrains.ts';
-import type { DiagnoseRequest, EvaluateResult } from './protocol.ts';
+import type { DiagnoseRequest, EvaluateResult, SampleRequest, SampleResult } from './protocol.ts';
+import { writeSamples } from './samples.ts';
 import type { Topology } from './topology.ts';
 import type { UpdateRatios } from './updateSizes.ts';
 
@@ -99,6 +100,13 @@ export class ForwardPasses {
       },
       update(),
     );
+  }
+
+  /** As `writeSamples`. */
+  sample(request: SampleRequest): Promise<SampleResult> {
+    const { seed, data } = this.#config;
+    const sampled = { model: this.#model, topology: this.#topology, seed };
+    return writeSamples({ ...sampled, sequenceLength: data.sequenceLength }, request);
   }
 
   /** Mean cross-entropy of the first grain that `evaluate` scores, computed by every worker for itself. */

@@ -4,15 +4,21 @@
  *
  * Expert gradients come from the tokens of several workers at once; each worker's contribution ("source") is kept apart,
  * as that worker would have kept it, until they are added in the tree's order.
+ *
+ * Where partial sums travel as bfloat16, every two of the tree are rounded before they are added, also those that do not travel, so
+ * that the sum does not depend on the number of workers.
  */
 
-import { type ElementRange, type Pending, sharedFloat32 } from '@sluice/collectives';
-import { type GradientTarget, sumInto } from '@sluice/engine';
+import { type ElementRange, type FloatWire, type Pending, sharedFloat32 } from '@sluice/collectives';
+import { addRounded, type GradientTarget, sumInto } from '@sluice/engine';
 import type { FlatSpace, PlacedParameter } from './flatSpace.ts';
 
 export class GradientSums {
   readonly #space: FlatSpace;
   readonly #sources: number;
+  readonly #wire: FloatWire;
+  /** Adds two partial sums of lanes. */
+  readonly #add: (target: Float32Array, source: Float32Array) => void;
   /** Partial sums of the lanes so far, largest subtree first; the last is the lane being summed. */
   readonly #levels: Float32Array[] = [];
   #depth = 0;
@@ -22,10 +28,15 @@ export class GradientSums {
   readonly #pending: Pending[] = [];
   #sourceShift = 0;
 
-  /** @param sources workers whose tokens reach the parameters of this space: 1, or the expert-parallel size */
-  constructor(space: FlatSpace, sources: number) {
+  /**
+   * @param sources workers whose tokens reach the parameters of this space: 1, or the expert-parallel size
+   * @param wire how partial sums travel
+   */
+  constructor(space: FlatSpace, sources: number, wire: FloatWire = 'float32') {
     this.#space = space;
     this.#sources = sources;
+    this.#wire = wire;
+    this.#add = wire === 'bfloat16' ? addRounded : sumInto;
     this.#written = new Uint8Array(space.parameters.length * sources);
     space.parameters.forEach((placed, index) => {
       placed.parameter.sink = (source) => this.#target(placed, index, source);
@@ -80,7 +91,7 @@ export class GradientSums {
   reduceStage(stage: number): void {
     const part = this.#space.stage(stage);
     if (!part || this.#space.group.size === 1) return;
-    this.#pending.push(this.#space.group.reduceScatter(this.total, part.slices));
+    this.#pending.push(this.#space.group.reduceScatter(this.total, part.slices, this.#wire));
   }
 
   /** Starts the reduction of all stages. */
@@ -121,7 +132,7 @@ export class GradientSums {
     for (let source = 0; source < this.#sources; source++) {
       const shift = source * this.#space.length;
       const target = this.#levels[level - 1]!.subarray(shift + start, shift + end);
-      sumInto(target, this.#levels[level]!.subarray(shift + start, shift + end));
+      this.#add(target, this.#levels[level]!.subarray(shift + start, shift + end));
     }
   }
 
@@ -132,7 +143,7 @@ export class GradientSums {
     };
     for (let distance = 1; distance < this.#sources; distance *= 2) {
       for (let source = 0; source < this.#sources; source += 2 * distance)
-        sumInto(part(source), part(source + distance));
+        this.#add(part(source), part(source + distance));
     }
   }
 }

@@ -25,7 +25,13 @@ export {
 } from './forwardGrains.ts';
 export { HostsConfig, STARTERS, type Starter } from './hostsConfig.ts';
 export { memoryOf } from './memoryCopies.ts';
-export { NOTICE_TEMPLATES, NOTIFIED_EVENTS, type NotifyConfig, ObserveConfig } from './observeConfig.ts';
+export {
+  NOTICE_TEMPLATES,
+  NOTIFIED_EVENTS,
+  type NotifyConfig,
+  ObserveConfig,
+  SamplesConfig,
+} from './observeConfig.ts';
 export * from './plan/index.ts';
 export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom, vainPoison } from './poison.ts';
 export * from './protocol.ts';
@@ -36,6 +42,7 @@ export * from './spikes.ts';
 export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';
 export type { ComputeSpan, WorkerTimeline } from './stepTimeline.ts';
 export { combineReplicas } from './synchronize/combine.ts';
+export { stageCount } from './synchronize/parts.ts';
 export { savedTensors } from './trainerState.ts';
 export { createTrainingWorker } from './trainingWorker.ts';
 export type { UpdateRatios } from './updateSizes.ts';

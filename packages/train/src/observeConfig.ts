@@ -49,6 +49,27 @@ const NotifyConfig = z
 
 export type NotifyConfig = z.infer<typeof NotifyConfig>;
 
+export const SamplesConfig = z
+  .strictObject({
+    everySteps: z
+      .int()
+      .min(0)
+      .default(0)
+      .describe(
+        'Steps from one writing of texts by the model to the next, into samples.jsonl of the run; 0: only when it has finished, from the first prompt.',
+      ),
+    prompts: z
+      .array(z.string())
+      .min(1)
+      .default(['A dog is'])
+      .describe('Texts that it is asked to go on with.'),
+    maxTokens: z.int().min(1).default(48).describe('Tokens of each text at most.'),
+    temperature: z.number().min(0).default(0.7).describe('0 for the most likely token each time.'),
+  })
+  .describe('Texts that the model writes as it is trained; the same for any number of workers.');
+
+export type SamplesConfig = z.infer<typeof SamplesConfig>;
+
 export const ObserveConfig = z
   .strictObject({
     tensorboard: z
@@ -77,6 +98,24 @@ export const ObserveConfig = z
       })
       .optional()
       .describe('An MLflow server that the run is told to, by a process beside it.'),
+    otlp: z
+      .strictObject({
+        url: z
+          .url({ protocol: /^https?$/ })
+          .optional()
+          .describe(
+            'Address of an OpenTelemetry collector, such as http://localhost:4318; that of OTEL_EXPORTER_OTLP_ENDPOINT when left out.',
+          ),
+        headersFile: z
+          .string()
+          .optional()
+          .describe(
+            'File of headers to send, `name: value` in each line, which may be secrets; relative to the working directory. Those of OTEL_EXPORTER_OTLP_HEADERS are sent as well.',
+          ),
+      })
+      .optional()
+      .describe('A collector that is told of the steps that have a timeline, as traces.'),
+    samples: SamplesConfig.optional(),
     notify: z.array(NotifyConfig).optional().describe('Who is told when something happens.'),
   })
   .describe('To whom the run is told beside its own logs; changes no bit of it.');

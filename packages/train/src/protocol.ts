@@ -159,6 +159,25 @@ export interface DiagnoseRequest {
 /** The same on all workers. */
 export type DiagnoseResult = Diagnostics;
 
+/** Texts that the model is to go on with, as tokens. */
+export interface SampleRequest {
+  /** Steps that the model has taken: what is drawn is a function of the seed, of this, and of the prompt's number. */
+  readonly step: number;
+  /** None is empty. */
+  readonly prompts: readonly (readonly number[])[];
+  readonly maxTokens: number;
+  readonly temperature: number;
+  /** Ids below this can be drawn; those above are padding. */
+  readonly vocabulary: number;
+  /** Tokens that end a text. */
+  readonly stop: readonly number[];
+}
+
+export interface SampleResult {
+  /** What this worker wrote: the numbers of prompts, and the tokens that follow them, the one that ended the text left out. */
+  readonly written: readonly { readonly prompt: number; readonly tokens: readonly number[] }[];
+}
+
 /** The state after a step is to be held in memory; of older ones the newest stays. */
 export interface SnapshotRequest {
   readonly step: number;
@@ -222,6 +241,7 @@ export interface WorkerMethods {
   step(request: StepRequest): Promise<StepResult>;
   evaluate(request: EvaluateRequest): Promise<EvaluateResult>;
   diagnose(request: DiagnoseRequest): Promise<DiagnoseResult>;
+  sample(request: SampleRequest): Promise<SampleResult>;
   snapshot(request: SnapshotRequest): Promise<Record<string, never>>;
   restore(request: RestoreRequest): Promise<Record<string, never>>;
   examine(request: Record<string, never>): Promise<ExamineResult>;

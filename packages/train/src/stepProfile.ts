@@ -34,6 +34,7 @@ const PARTS: readonly (readonly [string, string])[] = [
   ['SluiceGatedAttention', 'attention'],
   ['SluiceAttention', 'attention'],
   ['SluiceGatedDeltaRule', 'delta rule'],
+  ['SluiceKimiDeltaRule', 'delta rule'],
   ['SluiceShortConvolution', 'short convolution'],
   ['SluiceGateHeads', 'gates'],
   ['SluiceRmsNorm', 'RMS norms'],

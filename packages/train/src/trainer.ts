@@ -24,6 +24,8 @@ import type {
   DiagnoseRequest,
   EvaluateResult,
   LastUpdate,
+  SampleRequest,
+  SampleResult,
   StepRequest,
   StepResult,
   TakenStep,
@@ -73,7 +75,7 @@ export class Trainer {
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
     const trained = (space: FlatSpace, sources: number) => ({
       space,
-      gradients: new GradientSums(space, sources),
+      gradients: new GradientSums(space, sources, config.parallel.gradients),
       optimizer: new ShardedOptimizer(config.optimizer, space, this.#agreement.blocks, this.#moved),
     });
     this.clipping = new Clipping(config.optimizer);
@@ -159,6 +161,11 @@ export class Trainer {
   /** As `ForwardPasses.diagnose`, with the size of the last update. */
   diagnose(request: DiagnoseRequest): Promise<Diagnostics> {
     return this.#forward.diagnose(request, () => this.measureUpdate());
+  }
+
+  /** As `ForwardPasses.sample`. */
+  sample(request: SampleRequest): Promise<SampleResult> {
+    return this.#forward.sample(request);
   }
 
   /** As `ForwardPasses.probeLoss`. */

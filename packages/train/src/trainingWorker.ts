@@ -20,6 +20,7 @@ import type {
   InitializeResult,
   Probe,
   RestoreRequest,
+  SampleRequest,
   SaveRequest,
   SaveResult,
   SnapshotRequest,
@@ -91,6 +92,11 @@ class TrainingWorker {
   async diagnose(request: DiagnoseRequest) {
     this.#workers.progress('diagnostics');
     return this.trainer.diagnose(request);
+  }
+
+  async sample(request: SampleRequest) {
+    this.#workers.progress('sampling');
+    return this.trainer.sample(request);
   }
 
   async snapshot({ step }: SnapshotRequest) {
@@ -236,6 +242,7 @@ export function createTrainingWorker(workers: Workers): WorkerMethods {
     step: (request) => worker.step(request),
     evaluate: (request) => worker.evaluate(request),
     diagnose: (request) => worker.diagnose(request),
+    sample: (request) => worker.sample(request),
     snapshot: (request) => worker.snapshot(request),
     restore: (request) => worker.restore(request),
     examine: () => worker.examine(),

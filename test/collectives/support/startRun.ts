@@ -1,8 +1,6 @@
 /** Runs of real worker processes, which do what `worker.ts` lets be asked of them. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   ControlServer,
@@ -10,27 +8,8 @@ import {
   type TransportKind,
   type WorkerLimits,
 } from '@sluice/collectives';
-import { build } from 'esbuild';
 
-/** The worker, compiled once for each file of tests: dozens of processes start faster without a loader of their own. */
-const ENTRY = fileURLToPath(
-  new URL(`../../../.test-types/collectives/${process.pid}/worker.mjs`, import.meta.url),
-);
-
-export async function buildWorker(): Promise<void> {
-  const source = fileURLToPath(new URL('../worker.ts', import.meta.url));
-  await build({
-    entryPoints: [source],
-    outfile: ENTRY,
-    format: 'esm',
-    target: 'es2022',
-    sourcemap: 'inline',
-  });
-}
-
-export async function removeWorker(): Promise<void> {
-  await rm(dirname(ENTRY), { recursive: true, force: true });
-}
+const ENTRY = fileURLToPath(new URL('../worker.ts', import.meta.url));
 
 /** The shared ring mapped by the C++ core, the ring through the system, frames, and several of them in one group. */
 export const WAYS: readonly {

@@ -47,6 +47,9 @@ export function fakeWorkers(
     evaluate: () => ({ loss: 4, tokens: 512 }),
     diagnose: ({ sequences }: Request<'diagnose'>) =>
       ({ sequences, layers: [] }) as unknown as Answer<'diagnose'>,
+    sample: ({ prompts }: Request<'sample'>, rank: number): Answer<'sample'> => ({
+      written: rank > 0 ? [] : prompts.map((tokens, prompt) => ({ prompt, tokens: tokens.slice(0, 2) })),
+    }),
     examine: () => ({ probe: { loss: 1, arithmetic: 'fake' }, nonFinite: [] }),
     snapshot: () => ({}),
     restore: () => ({}),

@@ -14,7 +14,7 @@ export async function startWorkers(
   const endpoint = transport === 'tcp' ? { endpoint: 'tcp://127.0.0.1:0' } : {};
   const server = await ControlServer.listen({ worldSize, transport, ...endpoint });
   const workers = Array.from({ length: worldSize }, (_, rank) => {
-    const worker = spawn(process.execPath, ['--import', 'tsx', entry], {
+    const worker = spawn(process.execPath, [entry], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     worker.send(server.invitation(rank));

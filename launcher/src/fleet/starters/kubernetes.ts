@@ -7,7 +7,7 @@ import { SluiceError } from '@sluice/core';
 import { stringify } from 'yaml';
 import { EXIT_CONFIGURATION, EXIT_STOPPED_EARLY } from '../exitCode.ts';
 import { configName, type KubernetesPlan, keyName, portOf, refuseInvalid } from './kubernetesPlan.ts';
-import { CONTAINER, fileOf, KEY_FILE, podSpec } from './kubernetesPod.ts';
+import { CONTAINER, fileOf, KEY_FILE, podAnnotations, podSpec } from './kubernetesPod.ts';
 import { callScheduler } from './scheduler.ts';
 
 export type { KubernetesPlan, SharedVolume, Toleration } from './kubernetesPlan.ts';
@@ -171,6 +171,7 @@ function jobSet(plan: KubernetesPlan): Manifest {
 }
 
 function jobSpec(plan: KubernetesPlan, leader: string, network: { readonly subdomain?: string }): object {
+  const annotations = podAnnotations(plan);
   return {
     completions: plan.nodes,
     parallelism: plan.nodes,
@@ -189,7 +190,10 @@ function jobSpec(plan: KubernetesPlan, leader: string, network: { readonly subdo
     },
     // The coordinator's word counts: a pod that was replaced at the very end would wait for it in vain.
     ...(hasSuccessPolicy(plan) && { successPolicy: { rules: [{ succeededIndexes: '0' }] } }),
-    template: { metadata: { labels: labels(plan) }, spec: podSpec(plan, leader, network) },
+    template: {
+      metadata: { labels: labels(plan), ...(annotations && { annotations }) },
+      spec: podSpec(plan, leader, network),
+    },
   };
 }
 

@@ -24,6 +24,14 @@ export const KubernetesConfig = z.strictObject({
     .min(1)
     .describe('Volumes that all pods see: claims that many nodes may write to, or paths of every node.'),
   port: z.int().min(1).max(65_535).optional().describe('Where the coordinator listens; 7700 when left out.'),
+  metricsPort: z
+    .int()
+    .min(1)
+    .max(65_534)
+    .optional()
+    .describe(
+      'Where Prometheus finds the metrics of the run, in the first pod; those of each pod at the next port. None when left out.',
+    ),
   cpus: word.optional().describe('Of each pod, in the notation of Kubernetes.'),
   memory: word.optional().describe('Of each pod, in the notation of Kubernetes.'),
   gpus: z.int().min(1).optional().describe('Of each pod.'),

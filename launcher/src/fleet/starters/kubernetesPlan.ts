@@ -29,6 +29,8 @@ export interface KubernetesPlan {
   readonly collect?: boolean;
   /** Where the coordinator listens. */
   readonly port?: number;
+  /** Where the first pod serves metrics of the run; each pod serves those of its own at the next port. None when left out. */
+  readonly metricsPort?: number;
   readonly volumes: readonly SharedVolume[];
   /** Where prepared corpora lie (`SLUICE_DATA`), in one of the volumes. */
   readonly dataDir?: string;
@@ -105,6 +107,8 @@ export function refuseInvalid(plan: KubernetesPlan): void {
   count('the grace', plan.graceSeconds, 1);
   count('the limit of failures', plan.backoffLimit, 0);
   count('the port', plan.port, 1);
+  count('the port of the metrics', plan.metricsPort, 1);
+  demand((plan.metricsPort ?? 1) <= 65_534, `the port of the metrics is ${plan.metricsPort}`);
   demand(portOf(plan) <= 65_535, `the port is ${plan.port}`);
   for (const key of ['cpus', 'memory', 'sharedMemory'] as const) {
     demand(QUANTITY.test(plan[key] ?? '1'), `${key} is ${JSON.stringify(plan[key])}, which is no quantity`);

@@ -1,5 +1,6 @@
 /** The pod of an agent: what it runs, sees, and is given. */
 
+import { agentsPort, metricsWords } from '../metricsWords.ts';
 import {
   configName,
   type KubernetesPlan,
@@ -101,9 +102,10 @@ function container(plan: KubernetesPlan, leader: string): object {
       '--key-file',
       `${KEY_FOLDER}/${KEY_FILE}`,
       ...(plan.collect === undefined ? [] : [plan.collect ? '--collect' : '--no-collect']),
+      ...metricsFlags(plan),
     ],
     env: Object.entries(env).map(([name, value]) => ({ name, value })),
-    ports: [{ name: 'control', containerPort: portOf(plan) }],
+    ports: [{ name: 'control', containerPort: portOf(plan) }, ...metricsPorts(plan)],
     resources: resources(plan),
     securityContext: {
       allowPrivilegeEscalation: false,
@@ -111,6 +113,27 @@ function container(plan: KubernetesPlan, leader: string): object {
     },
     volumeMounts: volumes(plan).map(({ mount }) => mount),
   };
+}
+
+/** Other pods than those of the run are to reach them. */
+function metricsFlags({ metricsPort }: KubernetesPlan): string[] {
+  if (metricsPort === undefined) return [];
+  return ['--run-metrics-port', String(metricsPort), ...metricsWords(agentsPort(metricsPort), '0.0.0.0')];
+}
+
+/** Prometheus finds them by these names. */
+function metricsPorts({ metricsPort }: KubernetesPlan): object[] {
+  if (metricsPort === undefined) return [];
+  return [
+    { name: 'run-metrics', containerPort: metricsPort },
+    { name: 'metrics', containerPort: agentsPort(metricsPort) },
+  ];
+}
+
+/** What many a Prometheus finds pods by: at the port that every one serves, since only the first has the run's. */
+export function podAnnotations({ metricsPort }: KubernetesPlan): Record<string, string> | undefined {
+  if (metricsPort === undefined) return undefined;
+  return { 'prometheus.io/scrape': 'true', 'prometheus.io/port': String(agentsPort(metricsPort)) };
 }
 
 function resources(plan: KubernetesPlan): object {

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { SluiceError, writeError, writeOutputFile } from '@sluice/core';
 import { shellQuote } from '../../run/runDirectory.ts';
 import { EXIT_STOPPED_EARLY } from '../exitCode.ts';
+import { metricsWords } from '../metricsWords.ts';
 import { callScheduler } from './scheduler.ts';
 
 /** A run, with paths that mean the same on every node. */
@@ -46,6 +47,8 @@ export interface SlurmPlan {
   readonly cpusPerNode?: number;
   /** Memory of each node, as Slurm writes it: `64G`. */
   readonly memory?: string;
+  /** Where each node serves metrics of its own. */
+  readonly metrics?: { readonly port: number; readonly host?: string | undefined };
   /** Further options of sbatch, one each: `--mail-type=FAIL`. */
   readonly sbatch?: readonly string[];
 }
@@ -98,7 +101,7 @@ trap 'cancelled=yes; stop' TERM
 # themselves when it is silent.
 srun ${srunFlags(plan).join(' ')} \\
   ${plan.program.map(shellQuote).join(' ')} \\
-  agent --lead "$config" --run-dir "$run_dir" --key-file "$key_file" &
+  agent --lead "$config" --run-dir "$run_dir" --key-file "$key_file"${metricsFlags(plan)} &
 srun=$!
 
 # A signal ends \`wait\` before srun has ended.
@@ -207,6 +210,12 @@ function sbatchWord(name: string, value: string): string {
 function furtherOption(option: string): string {
   if (/^--?[a-zA-Z][^\p{Cc}]*$/u.test(option)) return option;
   throw invalid(`${JSON.stringify(option)} is no option of sbatch`);
+}
+
+function metricsFlags({ metrics }: SlurmPlan): string {
+  if (metrics === undefined) return '';
+  const words = metricsWords(metrics.port, metrics.host);
+  return words.map((word) => ` ${shellQuote(word)}`).join('');
 }
 
 function srunFlags({ cpusPerNode }: SlurmPlan): string[] {

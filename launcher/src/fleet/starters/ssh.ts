@@ -20,6 +20,8 @@ export interface SshPlan {
   readonly incarnation: Incarnation;
   /** Variables of the agents' environment; anybody on their hosts may read them. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Further words of the agents' command line. */
+  readonly words?: readonly string[];
   /** The program and its first words; `ssh` when left out. */
   readonly command?: readonly string[];
   readonly log: (line: string) => void;
@@ -57,6 +59,9 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
   ],
 ];
 
+/** What starts an agent. */
+export const AGENT_WORDS = ['agent', '--stdio'] as const;
+
 export interface RemoteCommand {
   /** Of `sluice`; an agent's when left out. */
   readonly words?: readonly string[];
@@ -67,7 +72,7 @@ export interface RemoteCommand {
 export function sshWords(
   { name, node = 'node', sluice = PROGRAM }: SshHost,
   command: readonly string[] = ['ssh'],
-  { words = ['agent', '--stdio'], environment = {} }: RemoteCommand = {},
+  { words = AGENT_WORDS, environment = {} }: RemoteCommand = {},
 ): string[] {
   const variables = Object.entries(environment).map(([key, value]) => `${key}=${value}`);
   const env = variables.length === 0 ? [] : ['env', ...variables];
@@ -143,8 +148,8 @@ export class SshStarter {
   }
 
   #spawn(host: SshHost, rank: number): { stands: Promise<undefined>; ended: Promise<Failure> } {
-    const { join, curve, incarnation, environment, command, log } = this.#plan;
-    const [program, ...words] = sshWords(host, command, { environment });
+    const { join, curve, incarnation, environment, command, words: further = [], log } = this.#plan;
+    const [program, ...words] = sshWords(host, command, { words: [...AGENT_WORDS, ...further], environment });
     // In a process group of its own, so that Ctrl-C does not end it before the run has been saved.
     const child = spawn(program!, words, { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
     this.#children.add(child);

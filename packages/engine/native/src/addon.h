@@ -42,6 +42,11 @@ class Arguments {
     return static_cast<uint8_t*>(array(index, napi_uint8_array, length));
   }
 
+  /// Data of a Uint16Array, the halves of floats.
+  uint16_t* halves(size_t index, size_t length) const {
+    return static_cast<uint16_t*>(array(index, napi_uint16_array, length));
+  }
+
   double number(size_t index) const {
     double value = 0;
     if (index >= count_ || napi_get_value_double(env_, values_[index], &value) != napi_ok) fail(index, "a number");

@@ -17,8 +17,7 @@ Shape shapeOf(const Arguments& args, size_t first) {
   return shape;
 }
 
-/// Rows of one head in a chunk, each at unit length times `scale`.
-static void normalise(const Shape& shape, const float* from, const Chunk& chunk, float scale, float* rows, float* inverse) {
+void normalise(const Shape& shape, const float* from, const Chunk& chunk, float scale, float* rows, float* inverse) {
   const size_t channels = shape.keyChannels();
   copyRows(from + chunk.firstRow * shape.width(), shape.width(), chunk.count, shape.keyDim, rows, kChunk, channels);
   std::fill(inverse, inverse + kChunk, 0.0f);
@@ -102,13 +101,13 @@ void fillTransitions(const Chunk& chunk, const Keys& keys, const Gates& gates, f
   }
 }
 
-void solve(const Shape& shape, const Inputs& in, const Chunk& chunk, size_t valueHead, const Gates& gates,
+void solve(const Shape& shape, const float* heads, const Chunk& chunk, size_t valueHead, const float* beta,
            const float* transitions, const float* negativeK, const float* state, float* m, float* u) {
   const size_t channels = shape.valueChannels(), keyChannels = shape.keyChannels(), rows = chunk.rows();
-  copyRows(in.heads + chunk.firstRow * shape.width() + shape.valueAt(valueHead), shape.width(), chunk.count, shape.valueDim, m,
+  copyRows(heads + chunk.firstRow * shape.width() + shape.valueAt(valueHead), shape.width(), chunk.count, shape.valueDim, m,
            kChunk, channels);
   multiply<Left::rows>(negativeK, keyChannels, state, channels, rows, channels, allOf(keyChannels), 1, m, channels);
-  scaleRows(m, gates.beta, 1, rows, channels, u);
+  scaleRows(m, beta, 1, rows, channels, u);
   std::fill(u + rows * channels, u + kChunk * channels, 0.0f);
   for (size_t row = 0; row < rows; row += kStep) {
     float* own = u + row * channels;
@@ -179,7 +178,7 @@ void computeItem(const Forward& f, const Item& item) {
       gates.prepare(shape, f.in, chunk, head);
       fillTransitions(chunk, keys, gates, transitions);
       scaleRows(keys.k, gates.begin, -1, rows, keyChannels, scaled);
-      solve(shape, f.in, chunk, head, gates, transitions, scaled, state, m, u);
+      solve(shape, f.in.heads, chunk, head, gates.beta, transitions, scaled, state, m, u);
       for (size_t i = 0; i < rows; ++i) {
         for (size_t c = i * kChunk; c < i * kChunk + roundUp(i + 1, kChannelStep); c += kWidth) {
           store(weights + c, load(gates.decays + c) * load(keys.qk + c));

@@ -195,15 +195,25 @@ struct Gates {
   void prepare(const Shape& shape, const Inputs& in, const Chunk& chunk, size_t valueHead);
 };
 
+/// Rows of one head in a chunk, each at unit length times `scale`; inverse[64] gets 1/√(Σx² + ε), zeros beyond the rows.
+void normalise(const Shape& shape, const float* from, const Chunk& chunk, float scale, float* rows, float* inverse);
+
+/// From the gradients of the normalised rows n = s·x/√(Σx² + ε) to those of x: r·s·(d − n̂·(n̂·d)), with n̂ = n/s.
+void normaliseBack(const Shape& shape, const float* n, const float* inverse, float scale, const Chunk& chunk, float* d, float* to);
+
 /// e^aLog
 float decayRate(float aLog);
 
 /// square_ij = −β_i·Γ_ij·kk_ij below the diagonal, zeros elsewhere: −L.
 void fillTransitions(const Chunk& chunk, const Keys& keys, const Gates& gates, float* square);
 
-/// m[rows][value channels] = V − E·K·S₀, and u the solution of (I + L)·U = β·M. @param negativeK −E·K
-void solve(const Shape& shape, const Inputs& in, const Chunk& chunk, size_t valueHead, const Gates& gates,
+/// m[rows][value channels] = V − E·K·S₀, and u the solution of (I + L)·U = β·M. @param heads, beta [N][width], [64]
+/// @param transitions, negativeK −L, −E·K
+void solve(const Shape& shape, const float* heads, const Chunk& chunk, size_t valueHead, const float* beta,
            const float* transitions, const float* negativeK, const float* state, float* m, float* u);
+
+/// z = (I + L)ᵀ⁻¹·z, from the last step to the first. @param transitions −L
+void solveTransposed(const Shape& shape, const Chunk& chunk, const float* transitions, float* z);
 
 /// S = e^(c_C)·S₀ + (F·K)ᵀ·U. @param keys F·K
 void advance(const Shape& shape, const Chunk& chunk, const Gates& gates, const float* keys, const float* u, float* state);

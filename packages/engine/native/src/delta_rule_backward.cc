@@ -20,6 +20,39 @@
 
 namespace sluice::delta {
 
+void solveTransposed(const Shape& shape, const Chunk& chunk, const float* transitions, float* z) {
+  const size_t channels = shape.valueChannels(), rows = chunk.rows();
+  for (size_t row = rows; row > 0; row -= kStep) {
+    const size_t first = row - kStep;
+    float* own = z + first * channels;
+    multiply<Left::columns>(transitions + row * kChunk + first, kChunk, z + row * channels, channels, kStep, channels,
+                            allOf(rows - row), 1, own, channels);
+    for (size_t c = 0; c < channels; c += kWidth) {
+      for (size_t i = kStep - 1; i-- > 0;) {
+        Vec sum = load(own + i * channels + c);
+        for (size_t j = i + 1; j < kStep; ++j) {
+          sum = fused(load(own + j * channels + c), transitions[(first + j) * kChunk + first + i], sum);
+        }
+        store(own + i * channels + c, sum);
+      }
+    }
+  }
+}
+
+void normaliseBack(const Shape& shape, const float* n, const float* inverse, float scale, const Chunk& chunk, float* d,
+                   float* to) {
+  const size_t channels = shape.keyChannels();
+  for (size_t row = 0; row < chunk.count; ++row) {
+    const float* unit = n + row * channels;
+    float* gradient = d + row * channels;
+    const float pull = dot(unit, gradient, channels) / (scale * scale), factor = inverse[row] * scale;
+    for (size_t c = 0; c < channels; c += kWidth) {
+      store(gradient + c, factor * fused(load(unit + c), -pull, load(gradient + c)));
+    }
+  }
+  copyBack(d, channels, chunk.count, shape.keyDim, to + chunk.firstRow * shape.width(), shape.width());
+}
+
 namespace {
 
 /// Gradients of aLog and dtBias of one value head from one document.
@@ -84,31 +117,11 @@ void computeStates(const Backward& f, const Item& item, Workspace& w) {
       fillTransitions(chunk, w.keys, w.gates, w.transitions);
       scaleRows(w.keys.k, w.gates.begin, -1, rows, keyChannels, w.beginK);
       float *m = w.m + at * valueRows, *u = w.u + at * valueRows;
-      solve(shape, f.in, chunk, head, w.gates, w.transitions, w.beginK, state, m, u);
+      solve(shape, f.in.heads, chunk, head, w.gates.beta, w.transitions, w.beginK, state, m, u);
       if (index + 1 == item.chunks()) continue;
       std::copy_n(state, size, state + size);
       scaleRows(w.keys.k, w.gates.end, 1, rows, keyChannels, w.endK);
       advance(shape, chunk, w.gates, w.endK, u, state + size);
-    }
-  }
-}
-
-/// z = (I + L)ᵀ⁻¹·z, from the last step to the first.
-void solveTransposed(const Shape& shape, const Chunk& chunk, const float* transitions, float* z) {
-  const size_t channels = shape.valueChannels(), rows = chunk.rows();
-  for (size_t row = rows; row > 0; row -= kStep) {
-    const size_t first = row - kStep;
-    float* own = z + first * channels;
-    multiply<Left::columns>(transitions + row * kChunk + first, kChunk, z + row * channels, channels, kStep, channels,
-                            allOf(rows - row), 1, own, channels);
-    for (size_t c = 0; c < channels; c += kWidth) {
-      for (size_t i = kStep - 1; i-- > 0;) {
-        Vec sum = load(own + i * channels + c);
-        for (size_t j = i + 1; j < kStep; ++j) {
-          sum = fused(load(own + j * channels + c), transitions[(first + j) * kChunk + first + i], sum);
-        }
-        store(own + i * channels + c, sum);
-      }
     }
   }
 }
@@ -252,21 +265,6 @@ void differentiateChunk(const Backward& f, const Chunk& chunk, size_t head, cons
   multiply<Left::columns>(w.beginQ, keyChannels, w.dO, channels, keyChannels, channels, allOf(rows), gates.whole, dState,
                           channels);
   multiply<Left::columns>(w.beginK, keyChannels, w.z, channels, keyChannels, channels, allOf(rows), 1, dState, channels);
-}
-
-/// From the gradients of the normalised rows n = s·x/√(Σx² + ε) to those of x: r·s·(d − n̂·(n̂·d)), with n̂ = n/s.
-void normaliseBack(const Shape& shape, const float* n, const float* inverse, float scale, const Chunk& chunk, float* d,
-                   float* to) {
-  const size_t channels = shape.keyChannels();
-  for (size_t row = 0; row < chunk.count; ++row) {
-    const float* unit = n + row * channels;
-    float* gradient = d + row * channels;
-    const float pull = dot(unit, gradient, channels) / (scale * scale), factor = inverse[row] * scale;
-    for (size_t c = 0; c < channels; c += kWidth) {
-      store(gradient + c, factor * fused(load(unit + c), -pull, load(gradient + c)));
-    }
-  }
-  copyBack(d, channels, chunk.count, shape.keyDim, to + chunk.firstRow * shape.width(), shape.width());
 }
 
 void computeItem(Backward& f, size_t index) {

@@ -2,6 +2,7 @@
 
 #include "addon.h"
 #include "aligned_memory.h"
+#include "scratch.h"
 
 namespace sluice {
 
@@ -27,7 +28,11 @@ static double beyondCacheLine(const Arguments& args) {
   return static_cast<double>(reinterpret_cast<uintptr_t>(args.floats(0, args.size(1))) % kCacheLine);
 }
 
+/// scratchBytes(): what kernels keep to work in, of all threads of the process.
+static double countScratch(const Arguments&) { return static_cast<double>(scratchBytes().load()); }
+
 SLUICE_EXPORT(allocate, allocate);
 SLUICE_EXPORT(beyondCacheLine, beyondCacheLine);
+SLUICE_EXPORT(scratchBytes, countScratch);
 
 }  // namespace sluice

@@ -4,6 +4,8 @@
 // Scores s are softmax(logits), or each logit's sigmoid, which need not add up to anything: then P_e = s_e / (Σ s + ε) is an
 // expert's share, and ε keeps it finite where all of them are zero. Of a softmax P_e is s_e.
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "addon.h"
@@ -42,6 +44,27 @@ static void chooseExperts(const float* keys, size_t experts, size_t topK, int32_
   }
 }
 
+/// Leaves −∞ in place of the keys of all experts but those of the `chosen` best groups, of equal ones the first. A group is as good
+/// as its two largest keys together (DeepSeek-V3), or as the one that it has. @param ranks, order [groups]: to work in
+static void keepBestGroups(float* keys, size_t experts, size_t groups, size_t chosen, float* ranks, int32_t* order) {
+  const size_t size = experts / groups;
+  for (size_t group = 0; group < groups; ++group) {
+    const float* own = keys + group * size;
+    float first = own[0], second = -INFINITY;
+    for (size_t i = 1; i < size; ++i) {
+      second = std::max(second, std::min(first, own[i]));
+      first = std::max(first, own[i]);
+    }
+    ranks[group] = size == 1 ? first : first + second;
+  }
+  chooseExperts(ranks, groups, chosen, order);
+  for (size_t group = 0; group < groups; ++group) {
+    if (std::find(order, order + chosen, static_cast<int32_t>(group)) == order + chosen) {
+      std::fill(keys + group * size, keys + (group + 1) * size, -INFINITY);
+    }
+  }
+}
+
 /// What the scores of the chosen are divided by.
 static float chosenSum(const float* score, const int32_t* chosen, size_t topK, bool sigmoids) {
   float sum = sigmoids ? kTiny : 0;
@@ -50,8 +73,9 @@ static float chosenSum(const float* score, const int32_t* chosen, size_t topK, b
 }
 
 /// router(logits[N·E], loads[E], weights[N·K], indices[N·K], counts[E], N, E, K, normalize, balance, z, sigmoids, factor,
-/// bias[E] or null): chooses by score + bias, or without a bias in the order of the logits; weighs by score · factor, and
-/// returns Σ_n (balance · Σ_e loads_e · P_ne + z · logsumexp_n²).
+/// bias[E] or null, groups, chosen groups): chooses by score + bias, or with neither a bias nor groups in the order of the logits;
+/// of several groups of neighbours only the chosen ones' experts can be had. Weighs by score · factor, and returns
+/// Σ_n (balance · Σ_e loads_e · P_ne + z · logsumexp_n²).
 static double router(const Arguments& args) {
   const size_t rows = args.size(5), experts = args.size(6), topK = args.size(7);
   const bool normalize = args.boolean(8), sigmoids = args.boolean(11);
@@ -61,19 +85,24 @@ static double router(const Arguments& args) {
   float* weights = args.floats(2, rows * topK);
   int32_t *indices = args.integers(3, rows * topK), *counts = args.integers(4, experts);
   const float* bias = args.optionalFloats(13, experts);
-  if (topK > experts) throw std::runtime_error("more experts are to be chosen than there are");
+  const size_t groups = args.size(14), chosenGroups = args.size(15);
+  if (groups == 0 || experts % groups != 0 || chosenGroups > groups) throw std::runtime_error("groups must be equal parts of the experts");
+  if (topK > experts / groups * chosenGroups) throw std::runtime_error("more experts are to be chosen than there are");
+  const bool limited = groups > 1;
 
   const size_t parts = (rows + kRowsPerPart - 1) / kRowsPerPart;
   std::vector<double> auxiliary(parts, 0.0);
   parallelFor(parts, 1, [&](size_t begin, size_t end) {
-    std::vector<float> score(experts + kWidth), biased(experts);
+    std::vector<float> score(experts + kWidth), keys(experts), ranks(groups);
+    std::vector<int32_t> order(chosenGroups);
     for (size_t row = begin * kRowsPerPart; row < std::min(rows, end * kRowsPerPart); ++row) {
       const float* rowLogits = logits + row * experts;
       const float logSumExp = softmaxRow(rowLogits, score.data(), experts);
       const float total = sigmoids ? sigmoidRow(rowLogits, score.data(), experts) : 1.0f;
-      for (size_t e = 0; bias && e < experts; ++e) biased[e] = score[e] + bias[e];
+      for (size_t e = 0; (bias || limited) && e < experts; ++e) keys[e] = bias ? score[e] + bias[e] : score[e];
+      if (limited) keepBestGroups(keys.data(), experts, groups, chosenGroups, ranks.data(), order.data());
       int32_t* chosen = indices + row * topK;
-      chooseExperts(bias ? biased.data() : rowLogits, experts, topK, chosen);
+      chooseExperts(bias || limited ? keys.data() : rowLogits, experts, topK, chosen);
       const float scale = (normalize ? 1.0f / chosenSum(score.data(), chosen, topK, sigmoids) : 1.0f) * factor;
       for (size_t k = 0; k < topK; ++k) weights[row * topK + k] = score[chosen[k]] * scale;
       double share = 0;

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -10,13 +11,19 @@
 
 namespace sluice {
 
+/// Bytes of all scratch memory of the process.
+inline std::atomic<size_t>& scratchBytes() {
+  static std::atomic<size_t> bytes{0};
+  return bytes;
+}
+
 /// Declare one `static thread_local Scratch` for each purpose; its content does not outlive the next request.
 class Scratch {
  public:
   Scratch() = default;
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { std::free(data_); }
+  ~Scratch() { release(); }
 
   /// At least `count` floats of arbitrary content, aligned (see `allocateAligned`).
   float* floats(size_t count) {
@@ -26,11 +33,16 @@ class Scratch {
 
  private:
   void grow(size_t count) {
-    std::free(data_);
-    count_ = 0;
+    release();
     data_ = static_cast<float*>(allocateAligned(count * sizeof(float)));
     if (data_ == nullptr) throw std::bad_alloc();
     count_ = count;
+    scratchBytes() += count * sizeof(float);
+  }
+  void release() {
+    std::free(data_);
+    scratchBytes() -= count_ * sizeof(float);
+    data_ = nullptr, count_ = 0;
   }
 
   float* data_ = nullptr;

@@ -2,7 +2,7 @@
 
 import { callNative } from '../native.ts';
 import { documentArguments } from '../ops/attentionLayout.ts';
-import { DELTA_RULE_CHUNK } from '../ops/gatedDeltaRule.ts';
+import { DELTA_RULE_CHUNK } from '../ops/recurrence.ts';
 import { filled, type Work } from './measure.ts';
 
 const [TOKENS, HEADS, TAPS] = [4096, 8, 4];
@@ -35,6 +35,26 @@ function deltaRule(sequence: number, headDim: number, isBackward: boolean): Work
   };
 }
 
+/** With a decay of each channel; the products are those of the gated delta rule, and exponentials come on top. */
+function kimiDeltaRule(sequence: number, headDim: number, isBackward: boolean): Work {
+  const { flops } = deltaRule(sequence, headDim, isBackward);
+  const [keys, width] = [HEADS * headDim, 3 * HEADS * headDim];
+  const [heads, dHeads] = [filled(TOKENS * width), filled(TOKENS * width)];
+  const [beta, dBeta] = [filled(TOKENS * HEADS, 2), filled(TOKENS * HEADS)];
+  const [decay, dDecay] = [filled(TOKENS * keys, 3), filled(TOKENS * keys)];
+  const [aLog, dtBias, dALog, dDtBias] = [HEADS, keys, HEADS, keys].map((length) => filled(length));
+  const [y, dy] = [filled(TOKENS * keys), filled(TOKENS * keys)];
+  const sizes = [...documentArguments({ batch: TOKENS / sequence, sequence }), HEADS, headDim, headDim];
+  const inputs = [heads, beta, decay, aLog!, dtBias!];
+  if (!isBackward)
+    return { run: () => void callNative('kimiDeltaRule', ...inputs, y, null, ...sizes), flops };
+  const gradients = [dHeads, dBeta, dDecay, dALog!, dDtBias!, false, false];
+  return {
+    run: () => void callNative('kimiDeltaRuleBackward', ...inputs, dy, ...gradients, ...sizes),
+    flops,
+  };
+}
+
 function convolution(isBackward: boolean): Work {
   const channels = 3 * HEADS * 32;
   const [x, y, dx] = Array.from({ length: 3 }, () => filled(TOKENS * channels));
@@ -61,6 +81,10 @@ export const deltaRuleCases = Object.fromEntries([
       [`delta rule backward, length ${length}, head ${headDim}`, () => deltaRule(length, headDim, true)],
     ]),
   ),
+  ...LENGTHS.flatMap((length) => [
+    [`Kimi delta rule, length ${length}, head 128`, () => kimiDeltaRule(length, 128, false)],
+    [`Kimi delta rule backward, length ${length}, head 128`, () => kimiDeltaRule(length, 128, true)],
+  ]),
   ['short convolution, 4096 × 768, 4 taps', () => convolution(false)],
   ['short convolution backward, 4096 × 768, 4 taps', () => convolution(true)],
 ]) as Record<string, () => Work>;

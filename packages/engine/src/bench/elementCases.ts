@@ -2,6 +2,7 @@
 
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { adamW } from '../adamW.ts';
+import { roundToBfloat16, sumTreeBfloat16 } from '../bfloat16.ts';
 import { callNative } from '../native.ts';
 import { squaredNorms, sumTree } from '../reductions.ts';
 import { filled, type Work } from './measure.ts';
@@ -73,6 +74,22 @@ const sum = (sources: number): Work => {
   return { run: () => sumTree(target, arrays), bytes: (sources + 1) * FLOAT * (PARAMETERS / 4) };
 };
 
+const roundedSum = (sources: number): Work => {
+  const arrays = Array.from({ length: sources }, () => {
+    const halves = new Uint16Array(PARAMETERS / 4);
+    roundToBfloat16(filled(PARAMETERS / 4, 1e-3), halves);
+    return halves;
+  });
+  const target = filled(PARAMETERS / 4, 1e-3);
+  return {
+    run: () => {
+      roundToBfloat16(target, arrays[0]!);
+      sumTreeBfloat16(target, arrays);
+    },
+    bytes: (2 * FLOAT + ((sources + 1) * FLOAT) / 2) * (PARAMETERS / 4),
+  };
+};
+
 export const elementCases = {
   'RMS norm, 4096 × 256': () => rmsNorm(false),
   'RMS norm backward, 4096 × 256': () => rmsNorm(true),
@@ -83,4 +100,5 @@ export const elementCases = {
   'squared norms, 8.4 M': norms,
   'sum of 2 × 2.1 M': () => sum(2),
   'sum of 8 × 2.1 M': () => sum(8),
+  'rounded sum of 2 × 2.1 M': () => roundedSum(2),
 };

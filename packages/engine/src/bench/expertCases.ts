@@ -67,7 +67,7 @@ function router(isBackward: boolean): Work {
   const sizes = [TOKENS, EXPERTS, TOP_K, true, 0.001, 0, false, 1];
   const forward = () => {
     counts.fill(0);
-    callNative('router', logits, loads, weights, indices, counts, ...sizes);
+    callNative('router', logits, loads, weights, indices, counts, ...sizes, null, 1, 1);
   };
   const bytes = FLOAT * (TOKENS * EXPERTS + 2 * ROWS);
   if (!isBackward) return { run: forward, bytes };

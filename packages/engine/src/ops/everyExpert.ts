@@ -10,12 +10,12 @@ import { whenRead } from '../reads.ts';
 import { recomputed } from '../recompute.ts';
 import { hiddenUnits } from './gatedFeedForward.ts';
 import { largestOfRow } from './largestOfRow.ts';
-import { linear } from './linear.ts';
 import {
   auxiliaryLossReference,
   choiceKeys,
   expertScores,
   type RoutingOptions,
+  routerLogits,
   weightsOf,
 } from './routeExperts.ts';
 
@@ -36,7 +36,7 @@ export function weighExperts(x_NC: tf.Tensor2D, router: Parameter, options: Rout
   const { topK, loads } = options;
   const counts = new Int32Array(loads.length);
   const [weights_NE, auxiliaryLoss] = tf.tidy(() => {
-    const logits_NE = linear(x_NC, router);
+    const logits_NE = routerLogits(x_NC, router, options);
     const chosen_NE = largestOfRow(choiceKeys(logits_NE, options), topK);
     whenRead([tf.sum(chosen_NE, 0)], (tokens) => counts.set(tokens));
     const scores = expertScores(logits_NE, options);

@@ -3,7 +3,8 @@
  * compute travels back; gradients go the same ways. The only operation whose result depends on a peer.
  *
  * Own rows for own experts stay where they are, and are computed while others travel: before the peers' rows, unless these
- * have come already, so that their peer waits less. None of the orders changes a bit.
+ * have come already, so that their peer waits less. While their numbers travel, expert by expert is computed and looked each time, so
+ * that rows leave as soon as they can, and there is something left to do while they travel. None of the orders changes a bit.
  *
  * Shapes: M own rows, by the peer of their expert; R rows for own experts, by the peer that they come from; F of these come
  * from other peers; C channels, I hidden units of an expert.
@@ -204,24 +205,24 @@ registerFused<ExchangedExperts & { readonly kept: Kept }>({
     const preactivations = (name: string, count: number) =>
       recording ? kept.saved.floats(name, count * 2 * down.shape[2]!) : null;
     const part = (values: Float32Array) => values.subarray(own.begin * width, own.end * width);
-    const computeOwn = once(() => {
-      const ofOwn = preactivations('own', own.end - own.begin);
-      feedForwardSegments(part(rows), ownSegments, attributes, part(y.values), ofOwn);
-    });
+    const ofOwn = preactivations('own', own.end - own.begin);
+    const ownWork = new OwnWork(ownSegments, (segments) =>
+      feedForwardSegments(part(rows), segments, attributes, part(y.values), ofOwn),
+    );
 
-    if (!received.done) computeOwn();
+    ownWork.until(received);
     const plan = guestsOf(attributes, received.wait());
     kept.guests = plan;
     const { guests, guestSegments, numGuests } = plan;
     const guestRows = (recording ? kept.saved : scratch).floats('guests', numGuests * width);
     const guestOutputs = scratch.floats('outputs', numGuests * width);
     const arrival = start(rows, away, guestRows, guests, width);
-    if (!arrival.done) computeOwn();
+    ownWork.until(arrival);
     arrival.wait();
     const ofGuests = preactivations('guestPreactivations', numGuests);
     feedForwardSegments(guestRows, guestSegments, attributes, guestOutputs, ofGuests);
     const back = start(guestOutputs, guests, y.values, away, width);
-    computeOwn();
+    ownWork.finish();
     back.wait();
     scratch.free();
     return y.info;
@@ -239,22 +240,28 @@ registerFused<ExchangedExperts & { readonly kept: Kept }>({
     const dyGuests = scratch.floats('dy', numGuests * width);
     const dxGuests = scratch.floats('dx', numGuests * width);
     const part = (values: Float32Array) => values.subarray(own.begin * width, own.end * width);
-    const computeOwn = once(() => {
-      const hidden = scratch.floats('ownHidden', (own.end - own.begin) * units);
-      const preactivations = saved.get('own');
-      feedForwardSegmentsBackward(part(dy), ownSegments, attributes, preactivations, hidden, part(dx.values));
-      const operands = { x: part(valuesOf(rowsTensor!)), preactivations, hidden, dy: part(dy) };
-      contributeSegments(operands, ownSegments, attributes, [rank]);
-    });
+    const ofOwn = {
+      x: part(valuesOf(rowsTensor!)),
+      preactivations: saved.get('own'),
+      hidden: scratch.floats('ownHidden', (own.end - own.begin) * units),
+      dy: part(dy),
+    };
+    const ownWork = new OwnWork(ownSegments, (segments) =>
+      feedForwardSegmentsBackward(
+        ...([ofOwn.dy, segments, attributes] as const),
+        ...([ofOwn.preactivations, ofOwn.hidden, part(dx.values)] as const),
+      ),
+    );
 
     const arrival = start(dy, away, dyGuests, guests, width);
-    if (!arrival.done) computeOwn();
+    ownWork.until(arrival);
     arrival.wait();
     const hidden = scratch.floats('guestHidden', numGuests * units);
     const preactivations = saved.get('guestPreactivations');
     feedForwardSegmentsBackward(dyGuests, guestSegments, attributes, preactivations, hidden, dxGuests);
     const back = start(dxGuests, guests, dx.values, away, width);
-    computeOwn();
+    ownWork.finish();
+    contributeSegments(ofOwn, ownSegments, attributes, [rank]);
     const operands = { x: saved.get('guests'), preactivations, hidden, dy: dyGuests };
     const others = Array.from({ length: peers }, (_, peer) => peer).filter((peer) => peer !== rank);
     contributeSegments(operands, guestSegments, attributes, others);
@@ -265,11 +272,23 @@ registerFused<ExchangedExperts & { readonly kept: Kept }>({
   },
 });
 
-/** Does something when it is first called, and then no more. */
-function once(action: () => void): () => void {
-  let isDone = false;
-  return () => {
-    if (!isDone) action();
-    isDone = true;
-  };
+/** What is done with own rows, once, while others travel. */
+class OwnWork {
+  readonly #left: ExpertSegment[];
+  readonly #compute: (segments: readonly ExpertSegment[]) => void;
+
+  constructor(segments: readonly ExpertSegment[], compute: (segments: readonly ExpertSegment[]) => void) {
+    this.#left = segments.filter(({ count }) => count > 0);
+    this.#compute = compute;
+  }
+
+  /** Goes on, expert by expert, until something has come, or all is done. */
+  until(arrival: { readonly done: boolean }): void {
+    while (this.#left.length > 0 && !arrival.done) this.#compute([this.#left.shift()!]);
+  }
+
+  /** Does what is left at once, so that threads share it. */
+  finish(): void {
+    if (this.#left.length > 0) this.#compute(this.#left.splice(0));
+  }
 }

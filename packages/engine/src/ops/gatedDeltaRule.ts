@@ -18,15 +18,10 @@ import { hasFused, registerFused, runFused } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { recomputed } from '../recompute.ts';
-import { documentArguments, documentStarts, type RowLayout } from './attentionLayout.ts';
+import { documentArguments, type RowLayout } from './attentionLayout.ts';
+import { deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
 
 const KERNEL = 'SluiceGatedDeltaRule';
-
-/** Added to the sum of squares under the root that brings queries and keys to unit length. */
-const EPSILON = 1e-6;
-
-/** Tokens of a chunk: a sequence that is cut where chunks end has the bits of the whole one. */
-export const DELTA_RULE_CHUNK = 64;
 
 export interface DeltaRuleLayout extends RowLayout {
   /** K, key heads. */
@@ -41,7 +36,7 @@ export interface DeltaRuleLayout extends RowLayout {
   readonly allowNegativeEigenvalues: boolean;
 }
 
-/** The logarithm of each value head's decay rate, and what is added to its logits, [V] each. */
+/** The logarithm of each value head's decay rate, [V], and what is added to the decay's logits, of as many numbers as a token has of those. */
 export interface DecayParameters {
   readonly aLog: Parameter;
   readonly dtBias: Parameter;
@@ -124,47 +119,22 @@ export function gatedDeltaRuleReference(
   const [keys, values] = [keyHeads * keyDim, valueHeads * valueDim];
   const [q, k, v] = tf.split(heads_NW, [keys, keys, values], 1) as [tf.Tensor, tf.Tensor, tf.Tensor];
   const [b, a] = tf.split(logits_N2V, 2, 1) as [tf.Tensor, tf.Tensor];
-  const beta = tf.mul(tf.sigmoid(b), layout.allowNegativeEigenvalues ? 2 : 1);
-  const decay = tf.exp(tf.neg(tf.mul(tf.exp(aLog_V), softplus(tf.add(a, dtBias_V)))));
-  /** For each token, [B·V, …]. */
-  const tokens = (x: tf.Tensor, rows: number, columns: number) =>
-    tf
-      .unstack(tf.reshape(x, [batch, sequence, valueHeads, rows * columns]), 1)
-      .map((token) => tf.reshape(token, [batch * valueHeads, rows, columns]));
-  const unit = (x: tf.Tensor) => {
-    const rows = tf.reshape(x, [batch * sequence * keyHeads, 1, keyDim]);
-    const norm = tf.rsqrt(tf.add(tf.sum(tf.square(rows), 2, true), EPSILON));
-    return tokens(tf.tile(tf.mul(rows, norm), [1, valueHeads / keyHeads, 1]), 1, keyDim);
-  };
-  const [queries, keysOf, valuesOf] = [unit(q), unit(k), tokens(v, 1, valueDim)];
-  const [betas, decays] = [tokens(beta, 1, 1), tokens(decay, 1, 1)];
-  const starts = documentStarts(layout);
-  let state = before
-    ? tf.reshape(before, [batch * valueHeads, keyDim, valueDim])
-    : tf.zeros([batch * valueHeads, keyDim, valueDim]);
-  const outputs = queries.map((query, t) => {
-    const isFirst = Array.from({ length: batch }, (_, i) => starts[i * sequence + t] === i * sequence + t);
-    if (!before && isFirst.some(Boolean)) {
-      const kept = Float32Array.from({ length: batch * valueHeads }, (_, i) =>
-        isFirst[Math.floor(i / valueHeads)] ? 0 : 1,
-      );
-      state = tf.mul(state, tf.tensor3d(kept, [batch * valueHeads, 1, 1]));
-    }
-    state = tf.mul(state, decays[t]!);
-    const key = keysOf[t]!;
-    const u = tf.mul(betas[t]!, tf.sub(valuesOf[t]!, tf.matMul(key, state)));
-    state = tf.add(state, tf.matMul(key, u, true, false));
-    return tf.reshape(tf.matMul(tf.mul(query, keyDim ** -0.5), state), [batch, values]);
-  });
-  return {
-    y: tf.reshape(tf.stack(outputs, 1), [batch * sequence, values]),
-    state: tf.reshape(state, [batch, valueHeads, keyDim, valueDim]),
-  };
-}
-
-/** log(1 + e^x), without overflow, in operations that every backend has. */
-function softplus(x: tf.Tensor): tf.Tensor {
-  return tf.add(tf.relu(x), tf.log1p(tf.exp(tf.neg(tf.abs(x)))));
+  /** For each value head the row of its key head. */
+  const shared = (x: tf.Tensor) =>
+    tf.tile(tf.reshape(unitRows(x, keyHeads, keyDim), [batch * sequence * keyHeads, 1, keyDim]), [
+      1,
+      valueHeads / keyHeads,
+      1,
+    ]);
+  return deltaRuleOverTokens(
+    {
+      ...{ q: shared(q), k: shared(k), v },
+      beta: tf.mul(tf.sigmoid(b), layout.allowNegativeEigenvalues ? 2 : 1),
+      decay: tf.exp(tf.neg(tf.mul(tf.exp(aLog_V), softplus(tf.add(a, dtBias_V))))),
+    },
+    { ...layout, heads: valueHeads, decays: 1 },
+    before,
+  );
 }
 
 function sizes(layout: DeltaRuleLayout): KernelArgument[] {

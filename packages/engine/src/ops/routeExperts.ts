@@ -11,9 +11,18 @@ import { hasFused, registerFused, runFusedMany } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { withoutGradient } from '../tape.ts';
+import { largestOfRow } from './largestOfRow.ts';
 import { linear } from './linear.ts';
+import { softcap } from './softcap.ts';
 
 const KERNEL = 'SluiceRouter';
+
+export interface ExpertGroups {
+  /** A divisor of the experts. */
+  readonly count: number;
+  /** How many of them a token may have experts of: those with the largest sums of their two largest scores with bias. */
+  readonly topK: number;
+}
 
 export interface RoutingOptions {
   readonly topK: number;
@@ -21,6 +30,10 @@ export interface RoutingOptions {
   readonly router?: 'softmax' | 'sigmoid';
   /** [E]: added to the scores where experts are chosen, and nowhere else; it has no gradient (arXiv 2408.15664). */
   readonly bias?: Parameter | undefined;
+  /** Equal groups of neighbouring experts, of which a token's experts are in the best ones only (DeepSeek-V3 §2.1.2). */
+  readonly groups?: ExpertGroups | undefined;
+  /** Soft cap of the logits; none when left out. */
+  readonly logitCap?: number | undefined;
   /** Factor of the weights; 1 when left out. */
   readonly scalingFactor?: number;
   /** Whether the weights of the chosen experts are divided by their sum. */
@@ -48,13 +61,13 @@ export interface Routing {
 }
 
 /**
- * Sends each token to the `topK` experts of the largest logits x · routerᵀ, or with a bias of the largest sums of score and
- * bias; of equal ones the lower index comes first.
+ * Sends each token to the `topK` experts of the largest logits x · routerᵀ, or with a bias or groups of the largest sums of score
+ * and bias; of equal ones the lower index comes first.
  * @param router [E, C]
  */
 export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: RoutingOptions): Routing {
   const { topK, loads } = options;
-  const logits_NE = linear(x_NC, router);
+  const logits_NE = routerLogits(x_NC, router, options);
   if (!hasFused(KERNEL)) return routeReference(logits_NE, options);
   const indices = new Int32Array(x_NC.shape[0] * topK);
   const counts = new Int32Array(loads.length);
@@ -68,6 +81,15 @@ export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: Rout
     counts,
     auxiliaryLoss: auxiliaryLoss as tf.Scalar,
   };
+}
+
+/** [N, E]: what a router makes of its input. @param router [E, C] */
+export function routerLogits(
+  x_NC: tf.Tensor2D,
+  router: Parameter,
+  { logitCap }: Pick<RoutingOptions, 'logitCap'>,
+): tf.Tensor2D {
+  return softcap(linear(x_NC, router), logitCap);
 }
 
 /** Keeps sums of sigmoids from being zero, as in DeepSeek-V3. */
@@ -93,9 +115,24 @@ export function expertScores(logits_NE: tf.Tensor2D, { router }: RoutingOptions)
 /** [N, E]: the numbers by whose size experts are chosen. */
 export function choiceKeys(logits_NE: tf.Tensor2D, options: RoutingOptions): tf.Tensor2D {
   return withoutGradient(() => {
-    if (!options.bias) return logits_NE.clone();
-    return tf.add(expertScores(logits_NE, options).score_NE, options.bias.tensor);
+    const { bias, groups } = options;
+    if (!bias && !groups) return logits_NE.clone();
+    const { score_NE } = expertScores(logits_NE, options);
+    const keys_NE = bias ? tf.add<tf.Tensor2D>(score_NE, bias.tensor) : score_NE;
+    return groups ? keysOfBestGroups(keys_NE, groups) : keys_NE;
   });
+}
+
+/** The keys of experts in the chosen groups, and −∞ in place of the others. */
+function keysOfBestGroups(keys_NE: tf.Tensor2D, { count, topK }: ExpertGroups): tf.Tensor2D {
+  const [tokens, experts] = keys_NE.shape;
+  const size = experts / count;
+  const groups_MS = tf.reshape(keys_NE, [tokens * count, size]) as tf.Tensor2D;
+  const best_MS = largestOfRow(groups_MS, Math.min(2, size));
+  const rank_NG = tf.reshape(tf.sum(tf.mul(groups_MS, best_MS), 1), [tokens, count]) as tf.Tensor2D;
+  const chosen_NG1 = tf.expandDims(largestOfRow(rank_NG, topK), 2);
+  const chosen_NE = tf.reshape(tf.tile(chosen_NG1, [1, 1, size]), [tokens, experts]);
+  return tf.where(tf.greater(chosen_NE, 0), keys_NE, Number.NEGATIVE_INFINITY);
 }
 
 /** Weights from the scores of chosen experts, which may have zeros among them for others. */
@@ -153,6 +190,7 @@ registerFused<RouterAttributes>({
   forward({ floats, shape, output, attributes }) {
     const [tokens, experts] = shape('logits') as [number, number];
     const { topK, normalizeTopK, balanceCoefficient, zCoefficient, loads, totalTokens, bias } = attributes;
+    const { groups = { count: 1, topK: 1 } } = attributes;
     const weights = output([tokens, topK]);
     const auxiliary = output([]);
     const arrays = [floats('logits'), loads, weights.values, attributes.indices, attributes.counts];
@@ -166,6 +204,8 @@ registerFused<RouterAttributes>({
       ...scales,
       ...kindOf(attributes),
       bias,
+      groups.count,
+      groups.topK,
     );
     auxiliary.values[0] = sum / totalTokens;
     return [weights.info, auxiliary.info];

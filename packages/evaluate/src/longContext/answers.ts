@@ -1,8 +1,7 @@
 /** What a model answers to a long prompt, which it reads once, piece by piece. */
 
 import { elementary } from '@sluice/core';
-import { type Decoder, KeyValueCache } from '@sluice/model';
-import { sampleToken } from '../sampling.ts';
+import { type Decoder, KeyValueCache, sampleToken } from '@sluice/model';
 
 /** Tokens that go through the layers at once: memory for activations does not grow with the prompt, keys and values do. */
 const PIECE = 512;

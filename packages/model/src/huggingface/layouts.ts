@@ -24,6 +24,7 @@ export const HUGGING_FACE_LAYOUTS = [
   'muse-glimmer',
   'olmo-hybrid',
   'step3.5',
+  'kimi-linear',
 ] as const;
 
 export type HuggingFaceLayout = (typeof HUGGING_FACE_LAYOUTS)[number];

@@ -9,6 +9,7 @@
 import { positiveFloat32 } from '@sluice/core';
 import {
   cachedShortConvolution,
+  deltaRuleScratch,
   forgetUntilGradient,
   gatedDeltaRule,
   gateHeads,
@@ -67,7 +68,8 @@ const NAMES = {
   output: 'linear_attn.out_proj.weight',
 };
 
-const INITIAL_DECAYS = {
+/** How fast states decay at first: see `initialDecay`. */
+export const INITIAL_DECAYS = {
   'time-steps': {
     aLog: { distribution: 'log-of-uniform', from: 1, to: 16 },
     dtBias: { distribution: 'time-step', from: 0.001, to: 0.1 },
@@ -124,7 +126,9 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
         ...{ aLog: decay.aLog.values, dtBias: decay.dtBias.values },
         mostBeta: allowNegativeEigenvalues ? 2 : 1,
       };
-      whenRead([logits_N2V], (logits) => observer.recurrence!(layer, { logits: logits!, ...operands }));
+      whenRead(tf.split(logits_N2V, 2, 1), (beta, decay) =>
+        observer.recurrence!(layer, { beta: beta!, decay: decay!, ...operands }),
+      );
     }
     const o_RD = tf.reshape(o_NY, [tokens * valueHeads, valueDim]) as tf.Tensor2D;
     const normed_NY: tf.Tensor2D = tf.reshape(
@@ -151,6 +155,8 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
       gradients: [width, width, values],
     };
   },
+  scratch: ({ keyHeads, valueHeads, keyDim, valueDim }, sequenceLength) =>
+    deltaRuleScratch({ valueHeads: valueHeads / keyHeads, keyDim, valueDim }, sequenceLength, false),
   // Three products of a state with a vector, and two for each in the backward pass.
   operations: ({ valueHeads, keyDim, valueDim }) => 18 * valueHeads * keyDim * valueDim,
   scaled: (settings, { heads, headDim }) => {
@@ -166,7 +172,7 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
 };
 
 /** A parameter that is one tensor of the same name. */
-function whole(
+export function whole(
   name: string,
   shape: readonly number[],
   rest: Pick<MixerParameter, 'initial' | 'decay' | 'group'>,

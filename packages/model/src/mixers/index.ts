@@ -2,10 +2,11 @@
 
 import { z } from 'zod';
 import { gatedDeltaNet } from './gatedDeltaNet.ts';
+import { kimiDeltaAttention } from './kimiDeltaAttention.ts';
 import type { Mixer, MixerScale } from './mixer.ts';
 import { shortConvolution } from './shortConvolution.ts';
 
-const MIXERS = [gatedDeltaNet, shortConvolution] as const;
+const MIXERS = [gatedDeltaNet, kimiDeltaAttention, shortConvolution] as const;
 
 type SettingsOf<M> = M extends Mixer<infer Settings> ? Settings : never;
 

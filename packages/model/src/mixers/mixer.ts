@@ -62,6 +62,8 @@ export interface Mixer<Settings extends { readonly kind: string }> {
   /** Elements of the arrays of a sequence's state, by their names. */
   readonly states: (settings: Settings, sizes: BlockSizes) => Readonly<Record<string, number>>;
   readonly widths: (settings: Settings, sizes: BlockSizes) => MixerWidths;
+  /** Most numbers that a thread of the native backend works in, for a sequence of so many tokens; few when left out. */
+  readonly scratch?: (settings: Settings, sequenceLength: number) => number;
   /** Floating-point operations of forward and backward for one token, beside 6 for each parameter. */
   readonly operations?: (settings: Settings) => number;
   readonly scaled?: (settings: Settings, by: MixerScale) => Settings;

@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
+import { post } from '../post.ts';
 import { type Notice, noticeBody, type TemplateName } from './templates.ts';
 
 /** Where notices go. */
@@ -71,7 +72,7 @@ export class Messenger {
       const problem =
         'command' in this.#place
           ? await runCommand(this.#place.command, notice, limitMs)
-          : await post(this.#place, notice, limitMs);
+          : await postNotice(this.#place, notice, limitMs);
       const pause = pausesMs[attempt];
       if (problem === undefined || pause === undefined || this.#isClosing) return problem;
       await delay(pause, undefined, { ref: false });
@@ -79,24 +80,14 @@ export class Messenger {
   }
 }
 
-/** The address may be a secret: no message has more of it than its host. */
-async function post(
+function postNotice(
   { url, token, template }: Extract<NoticePlace, { url: string }>,
   notice: Notice,
   limitMs: number,
 ): Promise<string | undefined> {
   const { type, body } = noticeBody(template, notice);
   const headers = { 'Content-Type': type, ...(token !== undefined && { Authorization: `Bearer ${token}` }) };
-  const { host } = new URL(url);
-  try {
-    const signal = AbortSignal.timeout(limitMs);
-    const response = await fetch(url, { method: 'POST', headers, body, signal, redirect: 'error' });
-    await response.body?.cancel();
-    return response.ok ? undefined : `${host} answered with ${response.status}.`;
-  } catch (error) {
-    const cause = (error as { cause?: { code?: string } }).cause?.code;
-    return `${host} did not answer (${cause ?? (error as Error).name}).`;
-  }
+  return post(url, { headers, body, limitMs });
 }
 
 function runCommand(

@@ -40,8 +40,9 @@ export interface RunSummary {
 export function summaryOf(columns: MetricColumns, damagedLines: number): RunSummary {
   const validation = columns.validation.values();
   const lastValidation = validation.findLastIndex(Number.isFinite);
+  const steps = columns.length > 0 ? columns.steps.at(columns.length - 1) : 0;
   return {
-    steps: columns.length > 0 ? columns.steps.at(columns.length - 1) : 0,
+    steps,
     tokens: columns.length > 0 ? columns.tokens.at(columns.length - 1) : 0,
     firstTime: columns.firstTime,
     lastTime: columns.lastTime,
@@ -51,7 +52,8 @@ export function summaryOf(columns: MetricColumns, damagedLines: number): RunSumm
         ? undefined
         : { step: columns.steps.at(lastValidation), loss: validation[lastValidation]! },
     medianTokensPerSecond: median(columns.throughput.values()),
-    secondsOfSteps: sumOf(columns.seconds.total.values()),
+    // Steps whose line is not there, or has not been read yet, took as long as the others.
+    secondsOfSteps: (sumOf(columns.seconds.total.values()) * steps) / Math.max(1, columns.length),
     peakMemoryBytes: largestOf(columns.memory.values()),
     skippedUpdates: columns.skipped.length,
     damagedLines,

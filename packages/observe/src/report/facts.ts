@@ -15,8 +15,6 @@ export interface ReportFacts {
   readonly hasValidation?: boolean | undefined;
   /** Nats a token; the last one of the metrics when left out. */
   readonly finalValidationLoss?: number | undefined;
-  /** A text that the model wrote; `text` goes on where `prompt` ends. */
-  readonly sample?: string | { readonly prompt: string; readonly text: string } | undefined;
   readonly checkpoints?: readonly ReportCheckpoint[] | undefined;
   readonly spikes?: readonly ReportSpike[] | undefined;
   /** Each time that the run went back, oldest first. */

@@ -4,12 +4,14 @@ import { isAbsolute, join, relative } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
 import { DIAGNOSTICS_FILE } from '../diagnosticsLog.ts';
 import { METRICS_FILE } from '../metricsLog.ts';
+import { SAMPLES_FILE } from '../samplesLog.ts';
 import { loadChartAssets, pageScripts, RUN_SCRIPTS } from './assets.ts';
 import { collectMetrics } from './collect.ts';
 import { collectDiagnostics } from './diagnostics.ts';
 import type { ReportCheckpoint, ReportFacts } from './facts.ts';
 import { collectSuperseded, withGivenUp } from './givenUp.ts';
 import { renderPage } from './html.ts';
+import { collectSamples } from './samples.ts';
 
 /** Name of the report in a run's directory. */
 export const REPORT_FILE = 'report.html';
@@ -28,9 +30,10 @@ export async function writeHtmlReport(runDirectory: string, facts: ReportFacts =
 /** The report as one HTML document. */
 export async function renderReport(runDirectory: string, facts: ReportFacts): Promise<string> {
   const { spikes = [], rollbacks = [], unigramLoss } = facts;
-  const [{ summary, data }, diagnostics, { givenUp, takenAgain }, assets] = await Promise.all([
+  const [{ summary, data }, diagnostics, samples, { givenUp, takenAgain }, assets] = await Promise.all([
     collectMetrics(join(runDirectory, METRICS_FILE), { unigramLoss }),
     collectDiagnostics(join(runDirectory, DIAGNOSTICS_FILE)),
+    collectSamples(join(runDirectory, SAMPLES_FILE)),
     collectSuperseded(runDirectory, rollbacks),
     loadChartAssets(['report'], pageScripts(...RUN_SCRIPTS, 'script')),
   ]);
@@ -42,7 +45,7 @@ export async function renderReport(runDirectory: string, facts: ReportFacts): Pr
   };
   return renderPage(
     withinRun(runDirectory, facts),
-    { summary, data: drawn, diagnostics, takenAgain },
+    { summary, data: drawn, diagnostics, samples, takenAgain },
     assets,
   );
 }

@@ -15,13 +15,15 @@ import type { GateHistogramData, LayerMapData, ReportData } from './data.ts';
 import { type CollectedDiagnostics, layerTable } from './diagnostics.ts';
 import { escapeHtml, type Figure, figureList, panel, paragraph, table } from './elements.ts';
 import type { ReportFacts } from './facts.ts';
-import { checkpointsPanel, samplePanel, spikesPanel, storyPanel, workersPanel } from './tables.ts';
+import { type ShownSample, samplesPanel } from './samples.ts';
+import { checkpointsPanel, spikesPanel, storyPanel, workersPanel } from './tables.ts';
 
 /** What a run's files hold for the page. */
 export interface CollectedRun {
   readonly summary: RunSummary;
   readonly data: ReportData;
   readonly diagnostics: CollectedDiagnostics;
+  readonly samples: readonly ShownSample[];
   /** Stretches of steps that were taken again after a fault. */
   readonly takenAgain: readonly SupersededSteps[];
 }
@@ -45,7 +47,7 @@ ${figures(facts, summary)}`;
 /** What stands below the header, in this order; sections without content are left out. */
 export function sectionsOf(
   facts: ReportFacts,
-  { data, diagnostics }: Pick<CollectedRun, 'data' | 'diagnostics'>,
+  { data, diagnostics, samples }: Pick<CollectedRun, 'data' | 'diagnostics' | 'samples'>,
 ): Section[] {
   const charts = data.charts.map((chart) => ({
     id: `chart-${chart.id}`,
@@ -65,7 +67,7 @@ export function sectionsOf(
     { id: 'checkpoints', html: checkpointsPanel(facts.checkpoints, halfCharts.length % 2 === 1) },
     { id: 'workers', html: workersPanel(facts.workers) },
     ...diagnosticsSections(diagnostics, data),
-    { id: 'sample', html: samplePanel(facts.sample) },
+    { id: 'samples', html: samplesPanel(samples) },
     { id: 'story', html: storyPanel(facts.story) },
     { id: 'differences', html: differencesPanel(facts.differences) },
     { id: 'configuration', html: configPanel(facts.config) },

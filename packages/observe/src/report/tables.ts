@@ -2,7 +2,7 @@
 
 import { formatBytes, formatSeconds, groupDigits } from '../format.ts';
 import { escapeHtml, panel, table } from './elements.ts';
-import type { ReportCheckpoint, ReportFacts, ReportSpike, ReportWorker, StoryLine } from './facts.ts';
+import type { ReportCheckpoint, ReportSpike, ReportWorker, StoryLine } from './facts.ts';
 
 /** Rows of the table of spikes; the newest are told where there are more. */
 const SPIKE_ROWS = 200;
@@ -32,14 +32,6 @@ export function spikesPanel(spikes: readonly ReportSpike[]): string {
     filledTable(headings, rows).content,
     'panel wide spikes',
   );
-}
-
-export function samplePanel(sample: ReportFacts['sample']): string {
-  if (sample === undefined) return '';
-  const { prompt, text } = typeof sample === 'string' ? { prompt: '', text: sample } : sample;
-  const start = prompt === '' ? '' : `<span class="prompt">${escapeHtml(prompt)}</span>`;
-  const unit = prompt === '' ? '' : 'the prompt, and how the model went on';
-  return panel('Sample', unit, `<p class="sample">${start}${escapeHtml(text)}</p>`, 'panel wide');
 }
 
 /** Of a content hash: enough to tell any two apart. */

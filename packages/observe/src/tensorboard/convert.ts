@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { DIAGNOSTICS_FILE, type DiagnosticsRecord, readDiagnostics } from '../diagnosticsLog.ts';
 import { METRICS_FILE, readMetrics } from '../metricsLog.ts';
+import { readSamples, SAMPLES_FILE, type SampleRecord } from '../samplesLog.ts';
 import { TensorboardSink } from './sink.ts';
 
 /**
@@ -18,6 +19,10 @@ export async function convertToTensorboard(
 ): Promise<{ readonly steps: number; readonly measurements: number }> {
   const measurements: DiagnosticsRecord[] = [];
   for await (const record of readDiagnostics(join(runDirectory, DIAGNOSTICS_FILE))) measurements.push(record);
+  const samples = new Map<number, SampleRecord[]>();
+  for await (const record of readSamples(join(runDirectory, SAMPLES_FILE))) {
+    samples.set(record.step, [...(samples.get(record.step) ?? []), record]);
+  }
   let sink: TensorboardSink | undefined;
   let [steps, told] = [0, 0];
   // The file begins when the run did.
@@ -29,6 +34,7 @@ export async function convertToTensorboard(
     for (; told < measurements.length && measurements[told]!.step <= record.step; told++) {
       sink.measured(measurements[told]!);
     }
+    sink.sampled(samples.get(record.step) ?? []);
   }
   (sink ?? open(0)).close(isSuccess);
   return { steps, measurements: told };

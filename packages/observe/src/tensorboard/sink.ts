@@ -4,6 +4,7 @@ import type { DiagnosticsRecord } from '../diagnosticsLog.ts';
 import type { StepRecord } from '../record.ts';
 import type { LayerMapData } from '../report/data.ts';
 import { LayerHistory } from '../report/layerHistory.ts';
+import type { SampleRecord } from '../samplesLog.ts';
 import { measuredScalars, type Scalars, stepScalars } from '../scalars.ts';
 import type { MetricsSink } from '../sink.ts';
 import { EventFile } from './eventFile.ts';
@@ -74,6 +75,12 @@ export class TensorboardSink implements MetricsSink {
     if (Number.isInteger(Math.log2(this.#measurements))) this.#drawLayers();
   }
 
+  sampled(samples: readonly SampleRecord[]): void {
+    for (const [index, { step, prompt, text }] of samples.entries()) {
+      this.#append(step, this.#lastTime, [textValue(`samples/${index + 1}`, indented(`${prompt}${text}`))]);
+    }
+  }
+
   wentBack(step: number): void {
     this.#layers.cut(step);
     this.#lastStep = step;
@@ -96,6 +103,11 @@ export class TensorboardSink implements MetricsSink {
     this.#lastStep = step;
     this.#file.append(seconds, step, { values });
   }
+}
+
+/** Text that no Markdown is found in. */
+function indented(text: string): string {
+  return text.replaceAll(/^/gm, '    ');
 }
 
 function secondsOf({ time }: StepRecord, now: () => number): number {

@@ -11,7 +11,9 @@ import type { StepRange, WayBack } from '../report/data.ts';
 import { describeDiagnostics, Measurements } from '../report/diagnostics.ts';
 import type { ReportFacts } from '../report/facts.ts';
 import { type CollectedSuperseded, collectSuperseded, withGivenUp } from '../report/givenUp.ts';
+import { newestSamples, type ShownSample } from '../report/samples.ts';
 import type { CollectedRun } from '../report/sections.ts';
+import { parseSample, SAMPLES_FILE, type SampleRecord } from '../samplesLog.ts';
 import { supersededFiles } from '../superseded.ts';
 import { LinesFollower, sampleLines } from './linesFollower.ts';
 
@@ -20,12 +22,16 @@ const LOOK_MS = 500;
 
 /** Logs from this size on are sampled first. */
 const LARGE_BYTES = 1 << 24;
-const SAMPLES = 2000;
+const SAMPLES = 1000;
+/** How long the rest of such a log waits for that first picture to be sent, ms. */
+const FIRST_PICTURE_MS = 1000;
 
 export class RunFollower {
   readonly path: string;
   readonly #metrics: LinesFollower<NonNullable<ReturnType<typeof parseRecord>>>;
   readonly #diagnostics: LinesFollower<NonNullable<ReturnType<typeof parseDiagnostics>>>;
+  readonly #samplesLog: LinesFollower<SampleRecord>;
+  readonly #sampleRecords: SampleRecord[] = [];
   readonly #columns = new MetricColumns();
   readonly #measurements = new Measurements();
   /** Steps here and there, until all of a long log is read. */
@@ -52,8 +58,18 @@ export class RunFollower {
       take: (record) => this.#measurements.add(record),
       cut: (count) => this.#measurements.cut(count),
     });
+    this.#samplesLog = new LinesFollower(join(path, SAMPLES_FILE), {
+      parse: parseSample,
+      take: (record) => this.#sampleRecords.push(record),
+      cut: (count) => {
+        this.#sampleRecords.length = count;
+      },
+    });
     this.ready = this.#readFirst();
-    this.ready.then(() => this.#follow()).catch(() => {});
+    this.ready
+      .then(() => (this.#sampled ? delay(FIRST_PICTURE_MS, undefined, { ref: false }) : undefined))
+      .then(() => this.#follow())
+      .catch(() => {});
   }
 
   /** The metrics as far as they are known. */
@@ -61,10 +77,16 @@ export class RunFollower {
     return this.#sampled ?? this.#columns;
   }
 
+  /** The newest texts of the model. */
+  get samples(): ShownSample[] {
+    return newestSamples(this.#sampleRecords);
+  }
+
   close(): void {
     this.#closed = true;
     this.#metrics.close();
     this.#diagnostics.close();
+    this.#samplesLog.close();
     this.#tell();
   }
 
@@ -90,6 +112,7 @@ export class RunFollower {
     return {
       summary,
       diagnostics: describeDiagnostics(this.#measurements, range),
+      samples: this.samples,
       takenAgain,
       data: {
         ...data,
@@ -111,7 +134,7 @@ export class RunFollower {
 
   async #readFirst(): Promise<void> {
     const size = statSync(this.#metrics.path, { throwIfNoEntry: false })?.size ?? 0;
-    await this.#diagnostics.read();
+    await this.#readOthers();
     if (size < LARGE_BYTES) {
       await this.#metrics.read();
     } else {
@@ -133,10 +156,15 @@ export class RunFollower {
   async #follow(): Promise<void> {
     while (!this.#closed) {
       const started = performance.now();
-      const hasChanged = [await this.#readMetrics(), await this.#diagnostics.read()].includes(true);
+      const hasChanged = [await this.#readMetrics(), await this.#readOthers()].includes(true);
       if (hasChanged) this.#tell();
       await delay(Math.max(LOOK_MS, 4 * (performance.now() - started)), undefined, { ref: false });
     }
+  }
+
+  /** What is short beside the metrics. */
+  async #readOthers(): Promise<boolean> {
+    return [await this.#diagnostics.read(), await this.#samplesLog.read()].includes(true);
   }
 
   async #readMetrics(): Promise<boolean> {

@@ -56,6 +56,11 @@ export async function streamRun(
 ): Promise<void> {
   const { follower, release } = followers.use(run.path);
   const range = rangeOf(query);
+  const factsNow = async () =>
+    withinRun(run.path, await run.facts(catalog.runs().find(({ id }) => id === query.get('against'))));
+  // While the log is read for the first time.
+  let early: ReturnType<typeof factsNow> | undefined = factsNow();
+  early.catch(() => {});
   try {
     await follower.ready;
     let version = -1;
@@ -63,8 +68,8 @@ export async function streamRun(
       stream,
       async () => {
         version = follower.version;
-        const other = catalog.runs().find(({ id }) => id === query.get('against'));
-        const facts = withinRun(run.path, await run.facts(other));
+        const facts = await (early ?? factsNow());
+        early = undefined;
         const notices = [...readingNotice(follower), ...(facts.notices ?? [])];
         return runParts({ ...facts, notices }, await follower.describe({ ...facts, notices }, range));
       },

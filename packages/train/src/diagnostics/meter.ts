@@ -65,22 +65,22 @@ export class ForwardMeter implements ForwardObserver {
       means[sequence]! *= ofParts[isOfAllTokens ? 0 : sequence]!;
   }
 
-  recurrence(layer: number, { logits, aLog, dtBias, mostBeta }: RecurrenceOperands): void {
+  recurrence(layer: number, { beta, decay, aLog, dtBias, mostBeta }: RecurrenceOperands): void {
     const counts = this.tally.at(layer, 'recurrence');
-    const heads = aLog.length;
-    let [kept, below, above, beta] = [0, 0, 0, 0];
-    for (let row = 0; row < logits.length; row += 2 * heads) {
-      for (let head = 0; head < heads; head++) {
-        const a = logits[row + heads + head]! + dtBias[head]!;
-        const softplus = Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
-        const share = Math.exp(-Math.exp(aLog[head]!) * softplus);
-        kept += share;
-        if (share < 0.1) below++;
-        else if (share > 0.99) above++;
-        beta += mostBeta / (1 + Math.exp(-logits[row + head]!));
-      }
+    const [all, channels] = [dtBias.length, dtBias.length / aLog.length];
+    let [kept, below, above, betas] = [0, 0, 0, 0];
+    for (let i = 0; i < decay.length; i++) {
+      const a = decay[i]! + dtBias[i % all]!;
+      const softplus = Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
+      const share = Math.exp(-Math.exp(aLog[Math.floor((i % all) / channels)]!) * softplus);
+      kept += share;
+      if (share < 0.1) below++;
+      else if (share > 0.99) above++;
     }
-    for (const [i, number] of [kept, logits.length / 2, below, above, beta].entries()) counts[i]! += number;
+    for (const logit of beta) betas += mostBeta / (1 + Math.exp(-logit));
+    // A head's β counts for each of its decays.
+    const numbers = [kept, decay.length, below, above, channels * betas];
+    for (const [i, number] of numbers.entries()) counts[i]! += number;
   }
 
   gateNorms(layer: number, name: string, norms: Float64Array): void {

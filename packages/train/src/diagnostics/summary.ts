@@ -13,6 +13,7 @@ import {
   attentionLayers,
   type ExpertsConfig,
   gatedTensor,
+  hasRecurrence,
   layerModels,
   type MixerSettings,
   type ModelConfig,
@@ -257,7 +258,7 @@ function layerDiagnostics(
   };
   const mixer = activeMixer(own)?.settings.kind;
   if (mixer !== undefined) {
-    const recurrence = mixer === 'gated-delta-net' && recurrenceDiagnostics(at('recurrence'));
+    const recurrence = hasRecurrence(own) && recurrenceDiagnostics(at('recurrence'));
     const ofMixer = { ...NO_ATTENTION, firstTokenAttentionOfHeads: [], mixer };
     return { ...common, ...ofMixer, ...(recurrence && { recurrence }) };
   }
@@ -270,7 +271,8 @@ function layerDiagnostics(
     const norms = [...at(`weights of gate ${gate.name}`).subarray(0, gated)];
     return gateDiagnostics(gate, at(`gate ${gate.name}`), norms);
   });
-  const magnitudes = (name: string) => magnitudesOf(at(name), tokens * heads * model.headDim);
+  const channels = own.keyValueLatent?.valueDim ?? model.headDim;
+  const magnitudes = (name: string) => magnitudesOf(at(name), tokens * heads * channels);
   return {
     ...common,
     firstTokenAttention: mean(firstToken) / laterQueries,

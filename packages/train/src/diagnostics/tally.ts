@@ -5,6 +5,7 @@
 
 import { invariant } from '@sluice/core';
 import {
+  hasRecurrence,
   layerModels,
   type ModelConfig,
   mostAttentionHeads,
@@ -55,10 +56,8 @@ function quantitiesOf(model: ModelConfig): Quantity[] {
       // The same in all parts of a batch.
       max(`weights of gate ${name}`, heads),
     ]),
-    // Of gated delta rules: Σ e^g, how many, how many are below 0.1, how many above 0.99, Σ β.
-    ...(layerModels(model).some(({ mixer }) => mixer?.kind === 'gated-delta-net')
-      ? [sum('recurrence', 5)]
-      : []),
+    // Of delta rules: Σ e^g, how many, how many are below 0.1, how many above 0.99, Σ β.
+    ...(layerModels(model).some(hasRecurrence) ? [sum('recurrence', 5)] : []),
     // The same in all parts of a batch.
     ...(model.experts?.balanceBias ? [max('routerBias', model.experts.count)] : []),
     ...(model.experts

@@ -56,9 +56,15 @@ export class QkClip {
     layers: readonly HeadFactors[],
   ): ((row: number) => number) | undefined {
     const rows = this.#rows.get(tensor.name);
-    const factors = rows && layers[rows.layer]![rows.projection];
+    const ofLayer = rows && layers[rows.layer]!;
+    const factors = ofLayer?.[rows!.projection];
     if (!factors?.some((factor) => factor !== 1)) return undefined;
-    return (row) => (rows!.heads[row]! < 0 ? 1 : factors[rows!.heads[row]!]!);
+    return (row) => {
+      const head = rows!.heads[row]!;
+      if (head < 0) return 1;
+      // Where the key is that of all heads, the queries take its part too.
+      return factors[head]! * (rows!.meetsSharedKey?.[row] ? ofLayer!.key[head]! : 1);
+    };
   }
 
   #scale(piece: OptimizedPiece, layers: readonly HeadFactors[]): void {

@@ -59,18 +59,20 @@ export class ShardedOptimizer {
   /**
    * Gives every worker of the group the values that the others have updated, in the order in which forward passes need them. They
    * come while the next one begins: it waits for a layer's when it comes to that layer (`Parameter.expect`).
+   * @param stages whose values have changed; all of them when left out
    */
-  share(): void {
+  share(stages?: ReadonlySet<number>): void {
     const { group, values, parameters } = this.#space;
-    if (group.size === 1) {
-      for (const { parameter } of parameters) parameter.refresh();
-      return;
-    }
     for (const stage of this.#space.stages.toReversed()) {
+      if (stages?.has(stage) === false) continue;
+      const within = parameters.filter(({ spec }) => spec.stage === stage);
+      if (group.size === 1) {
+        for (const { parameter } of within) parameter.refresh();
+        continue;
+      }
       const gather = group.allGather(values, this.#space.stage(stage)!.slices);
       this.#gathers.push(gather);
-      for (const { spec, parameter } of parameters)
-        if (spec.stage === stage) parameter.expect(() => gather.wait());
+      for (const { parameter } of within) parameter.expect(() => gather.wait());
     }
   }
 

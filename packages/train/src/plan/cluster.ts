@@ -67,11 +67,28 @@ const PAYLOAD_SHARE = 1448 / (1514 + 33);
 /** Less than this is sent flat (`HierarchicalGroup`). */
 const LEAST_HIERARCHICAL_BYTES = 2 ** 16;
 
-/** One round: each member sends to others in its host and in other hosts, at the same time. */
+/** More than this for a member is sent once it has said that there is room, and is over once it has said that all has come. */
+const LEAST_ASKED_BYTES = 2 ** 14;
+
+interface Sent {
+  readonly bytes: number;
+  readonly messages: number;
+}
+
+/** How often what is sent to a member, or something about it, is on its way from one end of a link to the other, one after the other. */
+function tripsOf({ bytes, messages }: Sent): number {
+  return bytes / messages > LEAST_ASKED_BYTES ? 3 : 1;
+}
+
+/**
+ * One round: each member sends to others in its host and in other hosts, at the same time.
+ * @param isDirect whether members of a host hand each other bytes without asking
+ */
 function roundCost(
   { devicesPerHost, within, between }: Cluster,
-  inside: { readonly bytes: number; readonly messages: number },
-  outside: { readonly bytes: number; readonly messages: number },
+  inside: Sent,
+  outside: Sent,
+  isDirect = false,
 ): OperationCost {
   const isFar = outside.messages > 0;
   const messages = inside.messages + outside.messages;
@@ -80,8 +97,10 @@ function roundCost(
   const outsideRate = (PAYLOAD_SHARE * between.bytesPerSecond) / devicesPerHost;
   const bytes = Math.max(inside.bytes / within.bytesPerSecond, isFar ? outside.bytes / outsideRate : 0);
   const overhead = inside.messages * within.messageSeconds + outside.messages * between.messageSeconds;
+  const near = isDirect ? 1 : tripsOf(inside);
+  const latency = isFar ? tripsOf(outside) * between.latencySeconds : near * within.latencySeconds;
   return {
-    seconds: (isFar ? between : within).latencySeconds + bytes + overhead,
+    seconds: latency + bytes + overhead,
     bytesWithin: inside.bytes,
     bytesBetween: outside.bytes,
     messages,
@@ -142,5 +161,6 @@ export function allToAllCost(cluster: Cluster, { size, perHost }: Members, bytes
     cluster,
     { bytes: (bytes * (perHost - 1)) / size, messages: perHost - 1 },
     { bytes: (bytes * (size - perHost)) / size, messages: size - perHost },
+    true,
   );
 }

@@ -1,7 +1,8 @@
 /** The memory that one worker will take, from what `FlatSpace`, `GradientSums`, `ShardedOptimizer` and the native pool allocate. */
 
+import { availableCores } from '@sluice/core';
 import { muonScratchElements, pooledBytes } from '@sluice/engine';
-import { activationWidths, modelParameters, type ParameterSpec } from '@sluice/model';
+import { activationWidths, modelParameters, type ParameterSpec, scratchElements } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
 import { ownedTensors, paddedSize } from '../flatSpace.ts';
 import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
@@ -20,6 +21,8 @@ export interface MemoryPlan {
   readonly outerOptimizer?: number;
   /** What the forward pass of one grain keeps, and the most that is there besides. */
   readonly activations: number;
+  /** What threads work in while they compute delta rules backward; it grows with the sequence. */
+  readonly scratch: number;
   /** Rows on their way to experts that other workers hold, and back. */
   readonly expertExchange: number;
   /** The copy of the worker's part of a checkpoint that is written while training goes on. */
@@ -39,6 +42,11 @@ export function heldElements(config: Pick<RunConfig, 'model' | 'parallel'>): Rec
   return held;
 }
 
+/** Of an element of a gradient on its way to the worker that sums it up. */
+export function gradientBytes({ gradients }: RunConfig['parallel']): number {
+  return gradients === 'bfloat16' ? 2 : 4;
+}
+
 /** Workers that hold the same parameters. */
 export function replicas({ parallel }: Pick<RunConfig, 'parallel'>): Record<Placement, number> {
   return { replicated: parallel.workers, expert: parallel.workers / parallel.expertParallel };
@@ -55,15 +63,15 @@ export function planMemory(config: RunConfig): MemoryPlan {
 }
 
 /** Each replica of a worker has all of its own but activations; beside them are the outer weights, their momentum, and differences. */
-function memoryOfReplicas(config: RunConfig, { replica, perWorker }: ReplicasPlan): MemoryPlan {
-  const { parameters, gradients, optimizer, activations, expertExchange } = memoryOfOne(replica);
+function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: ReplicasPlan): MemoryPlan {
+  const { parameters, gradients, optimizer, activations, scratch, expertExchange } = memoryOfOne(replica);
   const owned = savedBytes(replica, 4);
   const plan = {
     parameters: perWorker * parameters,
     gradients: perWorker * gradients,
     optimizer: perWorker * optimizer,
-    outerOptimizer: (2 + perWorker) * owned,
-    ...{ activations, expertExchange },
+    outerOptimizer: (2 + perWorker * Math.max(...parts)) * owned,
+    ...{ activations, scratch, expertExchange },
     staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
     snapshots: 0,
   };
@@ -78,6 +86,7 @@ function memoryOfOne(config: RunConfig): MemoryPlan {
     gradients: 4 * gradientCopies(config) * (held.replicated + expertParallel * held.expert),
     optimizer: optimizerBytes(config),
     activations: activationBytes(config),
+    scratch: scratchBytes(config),
     expertExchange: expertExchangeBytes(config),
     staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
     snapshots: snapshotInterval(config) > 0 ? HELD_SNAPSHOTS * savedBytes(config) : 0,
@@ -160,6 +169,12 @@ function activationBytes(config: RunConfig): number {
     below += bytesOf(layer);
   }
   return most;
+}
+
+/** Of all threads, each of which has its own while a document has heads for it. */
+function scratchBytes({ model, data, parallel }: RunConfig): number {
+  const threads = parallel.threads || Math.max(1, Math.floor(availableCores().count / parallel.workers));
+  return 4 * threads * scratchElements(model, data.sequenceLength);
 }
 
 /** An outgoing and an incoming buffer, which grow in steps of a quarter. Balanced experts are assumed. */

@@ -3,6 +3,7 @@
 import type { RunConfig } from '../config.ts';
 import type { SynchronizeConfig } from '../synchronize/config.ts';
 import { replicaConfig } from '../synchronize/layout.ts';
+import { dealParts } from '../synchronize/parts.ts';
 import { encodedBytes } from '../synchronize/quantize.ts';
 
 export interface ReplicasPlan {
@@ -13,6 +14,8 @@ export interface ReplicasPlan {
   /** Workers that own the same parts of the replicas, and bring these together. */
   readonly counterparts: number;
   readonly settings: SynchronizeConfig;
+  /** Shares of the model that are brought together at different steps. */
+  readonly parts: readonly number[];
 }
 
 /** Undefined where all workers train one model. */
@@ -22,6 +25,8 @@ export function replicasPlan(config: RunConfig): ReplicasPlan | undefined {
   const { replicas } = settings;
   const workers = Math.max(1, parallel.workers / replicas);
   const replica = replicaConfig({ ...config, parallel }, replicas);
+  const { sizes } = dealParts(config.model, settings.parts);
+  const all = sizes.reduce((sum, size) => sum + size, 0);
   return {
     replica: {
       ...replica,
@@ -34,6 +39,7 @@ export function replicasPlan(config: RunConfig): ReplicasPlan | undefined {
     perWorker: Math.max(1, replicas / parallel.workers),
     counterparts: parallel.workers / workers,
     settings,
+    parts: sizes.map((size) => size / all),
   };
 }
 

@@ -16,6 +16,7 @@ import {
   reduceScatterCost,
   type TopologyKind,
 } from './cluster.ts';
+import { gradientBytes } from './memory.ts';
 import { outerGradientBytes, type ReplicasPlan, replicasPlan } from './replicas.ts';
 
 /** What a worker computes with, where that is not measured. */
@@ -50,7 +51,7 @@ export interface StepTimes {
 /** Share of a grain's time that is its backward pass. */
 const BACKWARD_SHARE = 2 / 3;
 
-/** Of a layer's forward pass: the share that a worker's own rows for its own experts are, which the exchange overlaps. */
+/** Share of the experts in the time of a layer that has some. */
 const EXPERT_SHARE = 2 / 3;
 
 interface Stage {
@@ -58,8 +59,9 @@ interface Stage {
   /** Share of a grain's computation. */
   readonly share: number;
   readonly hasExperts: boolean;
-  /** Of its parameters, on all who hold them. */
-  readonly collective: OperationCost;
+  /** Of its gradients and of its new parameters, on all who hold them. */
+  readonly reduce: OperationCost;
+  readonly gather: OperationCost;
 }
 
 /** The shape of a step of a run on a cluster. */
@@ -68,8 +70,11 @@ export interface Schedule {
   readonly stages: readonly Stage[];
   readonly grains: number;
   readonly tokensPerGrain: number;
-  /** All rows of a layer that a grain sends to experts, one way. */
+  /** All rows of a layer that a grain sends to experts, one way, and before them their numbers. */
   readonly exchange: OperationCost;
+  readonly counts: OperationCost;
+  /** Rows of the busiest worker of a set of experts, against the mean. */
+  readonly imbalance: number;
   readonly expertParallel: number;
   readonly agreement: OperationCost;
   /** How often a worker does all that in a step: for each of its replicas. */
@@ -91,18 +96,20 @@ export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKi
 
 /** Differences are summed among the workers that own the same parts; the new weights go to the workers of each replica. */
 function synchronizationCost(
-  { replica, perWorker, counterparts, settings }: ReplicasPlan,
+  { replica, perWorker, counterparts, settings, parts }: ReplicasPlan,
   cluster: Cluster,
   kind: TopologyKind,
 ): OperationCost {
   const { workers } = replica.parallel;
   const bytes = stageBytes(replica).reduce((sum, { replicated, expert }) => sum + replicated + expert, 0);
-  const own = outerGradientBytes(settings, bytes / 4 / workers);
-  const gather = reduceScatterCost(cluster, membersOf(workers, 1, cluster), bytes, kind);
-  const costs = [
-    allReduceCost(cluster, membersOf(counterparts, workers, cluster), own, kind),
-    ...Array.from({ length: perWorker }, () => gather),
-  ];
+  const costs = parts.flatMap((share) => {
+    const own = outerGradientBytes(settings, (share * bytes) / 4 / workers);
+    const gather = reduceScatterCost(cluster, membersOf(workers, 1, cluster), share * bytes, kind);
+    return [
+      allReduceCost(cluster, membersOf(counterparts, workers, cluster), own, kind),
+      ...Array.from({ length: perWorker }, () => gather),
+    ];
+  });
   const { seconds, bytesWithin, bytesBetween, messages } = together(costs);
   const { everySteps } = settings;
   return {
@@ -126,14 +133,18 @@ function scheduleOfOne(config: RunConfig, cluster: Cluster, kind: TopologyKind, 
   const last = model.numLayers + 1;
   const stages = Array.from({ length: last + 1 }, (_, number): Stage => {
     const { replicated, expert } = bytes[number]!;
-    const own = reduceScatterCost(cluster, world, replicated, kind);
-    const shared = reduceScatterCost(cluster, replicas, expert, kind);
+    const collective = (share: number) => {
+      const own = reduceScatterCost(cluster, world, share * replicated, kind);
+      const shared = reduceScatterCost(cluster, replicas, share * expert, kind);
+      return together([own, ...(expert > 0 ? [shared] : [])]);
+    };
     return {
       number,
       share: shares[number]!,
       // Stage 1 is the last layer.
       hasExperts: number > 0 && number < last && withExperts.has(model.numLayers - number),
-      collective: together([own, ...(expert > 0 ? [shared] : [])]),
+      reduce: collective(gradientBytes(parallel) / 4),
+      gather: collective(1),
     };
   });
   // Everybody waits for the busiest.
@@ -145,6 +156,8 @@ function scheduleOfOne(config: RunConfig, cluster: Cluster, kind: TopologyKind, 
     tokensPerGrain,
     expertParallel,
     exchange: allToAllCost(cluster, experts, rowBytes),
+    counts: allToAllCost(cluster, experts, expertParallel > 1 ? 4 * (model.experts?.count ?? 0) : 0),
+    imbalance,
     agreement: allReduceCost(cluster, world, agreementBytes(config), kind),
     ...{ perWorker: 1, synchronization: undefined },
   };
@@ -177,7 +190,7 @@ export function stepTimes(schedule: Schedule, config: RunConfig, speed: Speed): 
 }
 
 function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): StepTimes {
-  const { stages, grains, tokensPerGrain, exchange, expertParallel, agreement } = schedule;
+  const { stages, grains, tokensPerGrain, exchange, counts, expertParallel, agreement } = schedule;
   const flops = flopsPerToken(config.model, config.data.sequenceLength);
   const grainSeconds = tokensPerGrain * (speed.secondsPerToken ?? flops / speed.flopsPerSecond);
   const exposed = { gather: 0, exchange: 0, reduce: 0, agree: 0, synchronize: 0 };
@@ -192,29 +205,35 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
     exposed[reason] += seconds;
     now += seconds;
   };
-  const exchangeRows = (seconds: number) => {
-    if (exchange.seconds === 0) return;
-    // There and back; rows for own experts are computed meanwhile.
-    const overlap = (EXPERT_SHARE * seconds) / expertParallel;
-    underway += 2 * exchange.seconds;
-    waitUntil(now + Math.max(0, 2 * exchange.seconds - overlap), 'exchange');
+  const exchangeRows = (seconds: number, isForward: boolean) => {
+    if (expertParallel === 1) return;
+    const there = exchange.seconds + (isForward ? counts.seconds : 0);
+    const back = exchange.seconds;
+    underway += there + back;
+    const ofExperts = EXPERT_SHARE * seconds;
+    // Own rows for own experts are computed on the way there; gradients of weights, half of a backward pass, on the way back.
+    const [meanwhile, after] = isForward ? [1, 0] : [1 / 2, 1 / 2];
+    const exposed =
+      Math.max(0, there - (meanwhile * ofExperts) / expertParallel) + Math.max(0, back - after * ofExperts);
+    // Then all wait for the busiest.
+    waitUntil(now + exposed + (schedule.imbalance - 1) * ofExperts, 'exchange');
   };
-  const pass = (stage: Stage, share: number) => {
+  const pass = (stage: Stage, share: number, isForward: boolean) => {
     const seconds = grainSeconds * stage.share * share;
-    if (stage.hasExperts) exchangeRows(seconds);
+    if (stage.hasExperts) exchangeRows(seconds, isForward);
     now += seconds;
   };
 
   const forward = stages.toReversed();
-  const gathered = new Map(forward.map((stage) => [stage.number, launch(stage.collective)]));
+  const gathered = new Map(forward.map((stage) => [stage.number, launch(stage.gather)]));
   for (let grain = 0; grain < grains; grain++) {
     for (const stage of forward) {
       if (grain === 0) waitUntil(gathered.get(stage.number)!, 'gather');
-      pass(stage, 1 - BACKWARD_SHARE);
+      pass(stage, 1 - BACKWARD_SHARE, true);
     }
     for (const stage of stages) {
-      pass(stage, BACKWARD_SHARE);
-      if (grain === grains - 1) launch(stage.collective);
+      pass(stage, BACKWARD_SHARE, false);
+      if (grain === grains - 1) launch(stage.reduce);
     }
   }
   waitUntil(channel, 'reduce');
@@ -223,10 +242,10 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
 
   const compute = grains * grainSeconds;
   const communicate = Object.values(exposed).reduce((sum, seconds) => sum + seconds, 0);
-  const exchanges = 4 * grains * stages.filter(({ hasExperts }) => hasExperts).length;
+  const layers = grains * stages.filter(({ hasExperts }) => hasExperts).length;
   const sent = (part: 'bytesWithin' | 'bytesBetween' | 'messages') =>
-    2 * stages.reduce((sum, { collective }) => sum + collective[part], 0) +
-    exchanges * exchange[part] +
+    stages.reduce((sum, { reduce, gather }) => sum + reduce[part] + gather[part], 0) +
+    layers * (4 * exchange[part] + counts[part]) +
     agreement[part];
   return {
     ...{ compute, optimizer: speed.optimizerSeconds, exposed, communicate, total: now, underway },

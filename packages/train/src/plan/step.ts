@@ -5,7 +5,7 @@ import type { RunConfig } from '../config.ts';
 import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
 import { oneHost } from './cluster.ts';
 import type { Device } from './devices.ts';
-import { heldElements, type MemoryPlan, planMemory, replicas } from './memory.ts';
+import { gradientBytes, heldElements, type MemoryPlan, planMemory, replicas } from './memory.ts';
 import { outerGradientBytes, replicasPlan } from './replicas.ts';
 import { type Speed, scheduleOf, stepTimes } from './schedule.ts';
 
@@ -19,6 +19,8 @@ export interface TrafficPlan {
   readonly allToAll: number;
   /** Of replicas that train apart, what brings them together, as far as it falls to a step. */
   readonly synchronize?: number;
+  /** The same of the step that has most of it; not a part of the total. */
+  readonly mostSynchronize?: number;
   readonly total: number;
 }
 
@@ -44,7 +46,7 @@ export interface Plan {
 export function planTraffic(config: RunConfig): TrafficPlan {
   const replicas = replicasPlan(config);
   if (!replicas) return trafficOfOne(config);
-  const { replica, perWorker, counterparts, settings } = replicas;
+  const { replica, perWorker, counterparts, settings, parts } = replicas;
   const one = trafficOfOne(replica);
   const held = heldElements(replica);
   const { workers } = replica.parallel;
@@ -53,11 +55,12 @@ export function planTraffic(config: RunConfig): TrafficPlan {
     (2 * outerGradientBytes(settings, elements / workers) * (counterparts - 1)) / counterparts;
   const weights = (perWorker * 4 * elements * (workers - 1)) / workers;
   const synchronize = (differences + weights) / settings.everySteps;
+  const mostSynchronize = Math.max(...parts) * (differences + weights);
   return {
     reduceScatter: perWorker * one.reduceScatter,
     allGather: perWorker * one.allGather,
     allToAll: perWorker * one.allToAll,
-    synchronize,
+    ...{ synchronize, mostSynchronize },
     total: perWorker * one.total + synchronize,
   };
 }
@@ -66,9 +69,13 @@ function trafficOfOne(config: RunConfig): TrafficPlan {
   const held = heldElements(config);
   const shared = replicas(config);
   const sent = (placement: keyof typeof held) =>
-    (4 * held[placement] * (shared[placement] - 1)) / shared[placement];
-  const reduced = sent('replicated') + sent('expert');
-  const plan = { reduceScatter: reduced, allGather: reduced, allToAll: expertTraffic(config) };
+    (held[placement] * (shared[placement] - 1)) / shared[placement];
+  const elements = sent('replicated') + sent('expert');
+  const plan = {
+    reduceScatter: gradientBytes(config.parallel) * elements,
+    allGather: 4 * elements,
+    allToAll: expertTraffic(config),
+  };
   return { ...plan, total: plan.reduceScatter + plan.allGather + plan.allToAll };
 }
 

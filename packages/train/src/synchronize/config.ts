@@ -2,7 +2,8 @@ import { z } from 'zod';
 
 /**
  * Low-communication training (DiLoCo, Douillard et al., arXiv 2311.08105): replicas of the model train apart, each on its part of every
- * batch, and every so many steps their mean way from where they began is a gradient for an outer optimizer.
+ * batch, and every so many steps their mean way from where they began is a gradient for an outer optimizer; of parts of the model at
+ * different steps, where so configured (Streaming DiLoCo, arXiv 2501.18512).
  */
 export const SynchronizeConfig = z.strictObject({
   everySteps: z
@@ -16,6 +17,13 @@ export const SynchronizeConfig = z.strictObject({
     .min(2)
     .describe(
       'Models that train apart; a power of two that divides `parallel.lanes`. Each has an equal part of every batch. The result depends on it, and not on the number of workers, which may be smaller or larger.',
+    ),
+  parts: z
+    .int()
+    .min(1)
+    .default(1)
+    .describe(
+      'Parts of the model, made of whole layers, that are brought together at different steps, each every `everySteps`, so that no step has to send all of it. The result depends on it.',
     ),
   outer: z
     .enum(['nesterov'])

@@ -2,7 +2,7 @@
  * Low-communication training (`SynchronizeConfig`): this worker's share of replicas that train apart, each by a `Trainer` of its own,
  * and of the outer optimizer that brings them together. Within a replica its workers share the work as those of a synchronous run do.
  *
- * The outer weights are those of the last synchronization. They are the run's weights: what is validated, measured, saved as the model,
+ * The outer weights are those of the last synchronization, of each part of the model its own. They are the run's weights: what is validated, measured, saved as the model,
  * and proven by a checkpoint's probe. A worker holds the parts of them, and of their momentum, that it owns in its replica.
  */
 
@@ -13,7 +13,14 @@ import type { Diagnostics } from '../diagnostics/summary.ts';
 import { ForwardPasses, type Samplers } from '../forwardPasses.ts';
 import { gatherTexts } from '../gatherTexts.ts';
 import type { OptimizedPiece } from '../optimizer/pieces.ts';
-import type { DiagnoseRequest, EvaluateResult, StepRequest, StepResult } from '../protocol.ts';
+import type {
+  DiagnoseRequest,
+  EvaluateResult,
+  SampleRequest,
+  SampleResult,
+  StepRequest,
+  StepResult,
+} from '../protocol.ts';
 import { StopWatch } from '../stopWatch.ts';
 import type { Topology, Workers } from '../topology.ts';
 import { Trainer } from '../trainer.ts';
@@ -24,14 +31,24 @@ import type { SynchronizeConfig } from './config.ts';
 import { type ReplicaLayout, replicaConfig, replicaLayout, replicaRequest } from './layout.ts';
 import { sumDifferences, sumQuantized } from './outerGradient.ts';
 import { difference, outerStep } from './outerOptimizer.ts';
+import { dealParts, partsDue } from './parts.ts';
 import { GROUP_VALUES } from './quantize.ts';
 
-/** A part of the model that this worker owns, the same of each of its replicas. */
+/** A piece of the model that this worker owns, the same of each of its replicas. */
 interface OuterPiece extends Pick<OptimizedPiece, 'tensor' | 'begin' | 'end'> {
   /** Of each own replica. */
   readonly inner: readonly Float32Array[];
   /** Where it lies among all of the outer weights. */
   readonly at: number;
+}
+
+/** What is brought together at once. */
+interface OuterPart {
+  readonly stages: ReadonlySet<number>;
+  readonly pieces: readonly OuterPiece[];
+  /** Where its pieces lie among all of the outer weights. */
+  readonly start: number;
+  readonly end: number;
 }
 
 export class Replicas {
@@ -41,10 +58,10 @@ export class Replicas {
   readonly #layout: ReplicaLayout;
   readonly #forward: ForwardPasses;
   readonly #watch: StopWatch;
-  readonly #pieces: readonly OuterPiece[];
+  readonly #parts: readonly OuterPart[];
   readonly #weights: Float32Array;
   readonly #momentum: Float32Array;
-  /** Of each own replica; the first is sent. */
+  /** Of each own replica, for one part at a time; the first is sent. */
   readonly #differences: readonly Float32Array[];
   /** Whether the replicas' weights are the outer ones. */
   #areTogether = false;
@@ -63,12 +80,13 @@ export class Replicas {
     this.trainers = this.#layout.replicas.map(() => new Trainer(ownConfig, this.#layout.topology, samplers));
     const [first] = this.trainers;
     this.#forward = new ForwardPasses(config, world, samplers, first!.model, () => first!.expertLoads);
-    const { pieces, length } = outerPieces(this.trainers);
-    this.#pieces = pieces;
+    this.#parts = outerParts(this.trainers, dealParts(config.model, this.#settings.parts).partOf);
+    const length = this.#parts.at(-1)!.end;
     this.#weights = new Float32Array(length);
     this.#momentum = new Float32Array(length);
+    const longest = Math.max(...this.#parts.map(({ start, end }) => end - start));
     this.#differences = this.trainers.map((_, i) =>
-      i === 0 ? sharedFloat32(length) : new Float32Array(length),
+      i === 0 ? sharedFloat32(longest) : new Float32Array(longest),
     );
   }
 
@@ -93,7 +111,7 @@ export class Replicas {
     }
     const combined = combineReplicas(results);
     this.#watch.restart();
-    if (this.#isDue(request.step)) this.#synchronize();
+    this.#synchronize(partsDue(request.step, this.#config.training.steps, this.#settings));
     this.#watch.optimized();
     const replicas = results.map((result, i) => ({ replica: this.#layout.replicas[i]!, result }));
     const seconds = sumOfEach([combined.seconds, this.#watch.seconds()]);
@@ -107,6 +125,10 @@ export class Replicas {
   /** Replicas differ in how far their last update moved them, so nothing is told of that. */
   diagnose(request: DiagnoseRequest): Promise<Diagnostics> {
     return this.#withOuterWeights(() => this.#forward.diagnose(request, () => undefined));
+  }
+
+  sample(request: SampleRequest): Promise<SampleResult> {
+    return this.#withOuterWeights(() => this.#forward.sample(request));
   }
 
   probeLoss(): Promise<number> {
@@ -169,22 +191,27 @@ export class Replicas {
     this.#areTogether = false;
   }
 
-  #isDue(step: number): boolean {
-    return step % this.#settings.everySteps === 0 || step === this.#config.training.steps;
+  #synchronize(due: readonly number[]): void {
+    if (due.length === 0) return;
+    this.#settle();
+    for (const part of due) this.#bringTogether(this.#parts[part]!);
+    this.#areTogether = due.length === this.#parts.length;
   }
 
-  #synchronize(): void {
-    this.#settle();
-    for (const { inner, at, begin, end } of this.#pieces) {
+  #bringTogether(part: OuterPart): void {
+    const { pieces, start, end } = part;
+    // What lies between pieces shares scales with them, and is of another part.
+    const differences = this.#differences.map((values) => values.subarray(0, end - start).fill(0));
+    for (const { inner, at, begin, end } of pieces) {
       const outer = this.#weights.subarray(at, at + end - begin);
       for (const [i, values] of inner.entries())
-        difference(outer, values, this.#differences[i]!.subarray(at, at + end - begin));
+        difference(outer, values, differences[i]!.subarray(at - start, at - start + end - begin));
     }
     const sum = this.#settings.outerGradients === 'int8' ? sumQuantized : sumDifferences;
-    sum(this.#layout.counterparts, this.#differences);
-    outerStep(this.#weights, this.#momentum, this.#differences[0]!, this.#settings);
-    for (const i of this.trainers.keys()) this.#takeOuterWeights(i);
-    this.#areTogether = true;
+    sum(this.#layout.counterparts, differences);
+    const [weights, momentum] = [this.#weights, this.#momentum].map((all) => all.subarray(start, end));
+    outerStep(weights!, momentum!, differences[0]!, this.#settings);
+    for (const i of this.trainers.keys()) this.#takeOuterWeights(i, [part]);
   }
 
   /** Gives the model that computes forward passes the outer weights for the time of `pass`. All workers call it together. */
@@ -198,19 +225,21 @@ export class Replicas {
     } finally {
       this.#settle();
       for (const [i, { inner }] of this.#pieces.entries()) inner[0]!.set(kept[i]!);
-      this.#share(0);
+      for (const { optimizer } of this.trainers[0]!.spaces) optimizer.share();
     }
   }
 
-  #takeOuterWeights(index: number): void {
-    for (const { inner, at, begin, end } of this.#pieces) {
-      inner[index]!.set(this.#weights.subarray(at, at + end - begin));
+  #takeOuterWeights(index: number, parts = this.#parts): void {
+    for (const { pieces, stages } of parts) {
+      for (const { inner, at, begin, end } of pieces) {
+        inner[index]!.set(this.#weights.subarray(at, at + end - begin));
+      }
+      for (const { optimizer } of this.trainers[index]!.spaces) optimizer.share(stages);
     }
-    this.#share(index);
   }
 
-  #share(index: number): void {
-    for (const { optimizer } of this.trainers[index]!.spaces) optimizer.share();
+  get #pieces(): OuterPiece[] {
+    return this.#parts.flatMap(({ pieces }) => pieces);
   }
 
   /** What is still being sent must not be changed. */
@@ -219,14 +248,24 @@ export class Replicas {
   }
 }
 
-/** The owned pieces one after the other, each from a multiple of the values that share a scale. */
-function outerPieces(trainers: readonly Trainer[]): { pieces: OuterPiece[]; length: number } {
+/**
+ * The owned pieces part after part, one after the other, each from a multiple of the values that share a scale.
+ * @param partOf of each stage
+ */
+function outerParts(trainers: readonly Trainer[], partOf: readonly number[]): OuterPart[] {
   const owned = trainers.map(({ spaces }) => spaces.flatMap(({ optimizer }) => optimizer.pieces));
   let length = 0;
-  const pieces = owned[0]!.map(({ tensor, begin, end }, piece) => {
+  const place = ({ tensor, begin, end }: OptimizedPiece, piece: number): OuterPiece => {
     const at = length;
     length += Math.ceil((end - begin) / GROUP_VALUES) * GROUP_VALUES;
     return { tensor, begin, end, at, inner: owned.map((of) => of[piece]!.values) };
+  };
+  return Array.from({ length: Math.max(...partOf) + 1 }, (_, part) => {
+    const start = length;
+    const pieces = owned[0]!.flatMap((piece, i) =>
+      partOf[piece.spec.stage] === part ? [place(piece, i)] : [],
+    );
+    const stages = new Set([...partOf.keys()].filter((stage) => partOf[stage] === part));
+    return { stages, pieces, start, end: length };
   });
-  return { pieces, length };
 }

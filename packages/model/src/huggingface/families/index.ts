@@ -3,6 +3,7 @@
 import type { HuggingFaceLayout } from '../layouts.ts';
 import { afmoe } from './afmoe.ts';
 import type { Family, FamilyLayout } from './family.ts';
+import { kimiLinear } from './kimiLinear.ts';
 import { laguna } from './laguna.ts';
 import { lfm3 } from './lfm3.ts';
 import { museGlimmer } from './museGlimmer.ts';
@@ -22,6 +23,7 @@ export const FAMILIES: readonly Family[] = [
   museGlimmer,
   olmoHybrid,
   step35,
+  kimiLinear,
 ];
 
 /** The family that a layout is of; undefined for the layouts of one kind of layers. */

@@ -37,21 +37,33 @@ function withoutUndefined(kind: LayerKindConfig): LayerKindConfig {
   return Object.fromEntries(Object.entries(kind).filter(([, value]) => value !== undefined));
 }
 
-/** The pattern and the exceptions before it that are the fewest names together. */
-export function patternOf(names: readonly string[]): Pick<LayersConfig, 'pattern' | 'first'> {
-  let best = { pattern: [...names], first: [] as string[] };
-  const lengthOf = (one: typeof best) => one.pattern.length + one.first.length;
-  for (let period = 1; period < names.length; period++) {
-    let begin = names.length;
-    while (begin > 0 && (begin + period > names.length || names[begin - 1] === names[begin - 1 + period]))
-      begin--;
-    if (begin + period > names.length) continue;
-    const pattern = Array.from({ length: period }, (_, i) => {
-      const turns = Math.ceil(Math.max(0, begin - i) / period);
-      return names[i + turns * period]!;
-    });
-    const first = names.slice(0, begin);
-    if (lengthOf({ pattern, first }) < lengthOf(best)) best = { pattern, first };
+/** The pattern and the exceptions before and behind it that are the fewest names together. */
+export function patternOf(names: readonly string[]): Pick<LayersConfig, 'pattern' | 'first' | 'last'> {
+  let best: Pick<LayersConfig, 'pattern' | 'first' | 'last'> = { pattern: [...names] };
+  const lengthOf = ({ pattern, first = [], last = [] }: typeof best) =>
+    pattern.length + first.length + last.length;
+  for (let end = names.length; end > 0 && names.length - end < lengthOf(best); end--) {
+    for (let period = 1; period < end; period++) {
+      const found = patternWithin(names.slice(0, end), period);
+      const one = found && { ...found, ...(end < names.length && { last: names.slice(end) }) };
+      if (one && lengthOf(one) < lengthOf(best)) best = one;
+    }
   }
-  return { pattern: best.pattern, ...(best.first.length > 0 && { first: best.first }) };
+  return best;
+}
+
+/** The pattern of this many names that goes to the end, and what comes before it. */
+function patternWithin(
+  names: readonly string[],
+  period: number,
+): { pattern: string[]; first?: string[] } | undefined {
+  let begin = names.length;
+  while (begin > 0 && (begin + period > names.length || names[begin - 1] === names[begin - 1 + period]))
+    begin--;
+  if (begin + period > names.length) return undefined;
+  const pattern = Array.from({ length: period }, (_, i) => {
+    const turns = Math.ceil(Math.max(0, begin - i) / period);
+    return names[i + turns * period]!;
+  });
+  return { pattern, ...(begin > 0 && { first: names.slice(0, begin) }) };
 }

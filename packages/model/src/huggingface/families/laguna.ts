@@ -42,6 +42,7 @@ const Keys = CommonKeys.extend({
   num_attention_heads_per_layer: z.array(Size).nullish(),
   mlp_layer_types: z.array(z.enum(['dense', 'sparse'])).nullish(),
   moe_routed_scaling_factor: z.number().positive().default(1),
+  moe_router_logit_softcapping: z.number().min(0).nullish(),
 });
 
 /** Of the class, where `config.json` says nothing. */
@@ -96,7 +97,7 @@ export const laguna: Family = {
     moe_routed_scaling_factor: honoured('experts.scalingFactor'),
     router_aux_loss_coef: honoured('experts.balanceCoefficient'),
     moe_apply_router_weight_on_input: only([false], 'weights of experts on what goes in'),
-    moe_router_logit_softcapping: only([0], 'a cap of the router’s logits'),
+    moe_router_logit_softcapping: honoured('experts.logitCap; 0 is none'),
     norm_topk_prob: only([true], 'weights of experts that are not divided by their sum'),
     attention_bias: only([false], 'biases of the projections'),
     output_router_logits: harmless('whether Python returns them; Sluice balances by router_aux_loss_coef'),
@@ -147,6 +148,7 @@ export const laguna: Family = {
             sharedIntermediateSize: keys.shared_expert_intermediate_size,
             router: 'sigmoid',
             scalingFactor: keys.moe_routed_scaling_factor,
+            ...(keys.moe_router_logit_softcapping && { logitCap: keys.moe_router_logit_softcapping }),
             balanceBias: {},
             balanceCoefficient: keys.router_aux_loss_coef,
             zCoefficient: 0,
@@ -175,6 +177,7 @@ export const laguna: Family = {
         moe_intermediate_size: experts.intermediateSize,
         shared_expert_intermediate_size: experts.sharedIntermediateSize,
         moe_routed_scaling_factor: experts.scalingFactor,
+        moe_router_logit_softcapping: experts.logitCap ?? 0,
         router_aux_loss_coef: experts.balanceCoefficient,
       }),
     };

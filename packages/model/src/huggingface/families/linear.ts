@@ -121,3 +121,39 @@ export function projectionsByKeyHead(layer: LayerModel, prefix: string): MixedTe
     },
   ];
 }
+
+/**
+ * Projections and convolutions of queries, keys and values as tensors of their own.
+ * @param block what they are called in within the layer
+ * @param prefix of the layer’s tensors with us
+ */
+export function projectionsApart(
+  block: string,
+  { keys, values, taps }: { readonly keys: number; readonly values: number; readonly taps: number },
+  { hiddenSize }: LayerModel,
+  prefix: string,
+): MixedTensor[] {
+  const parts = [
+    ['q', 0, keys],
+    ['k', keys, keys],
+    ['v', 2 * keys, values],
+  ] as const;
+  const cut = (name: string, begin: number, count: number, columns: number) =>
+    runsOfRows(
+      `${prefix}linear_attn.${name}.weight`,
+      Array.from({ length: count }, (_, row) => begin + row),
+      columns,
+    );
+  return parts.flatMap(([part, begin, count]) => [
+    {
+      name: `${block}.${part}_proj.weight`,
+      shape: [count, hiddenSize],
+      runs: cut('in_proj_qkv', begin, count, hiddenSize),
+    },
+    {
+      name: `${block}.${part}_conv1d.weight`,
+      shape: [count, 1, taps],
+      runs: cut('conv1d', begin, count, taps),
+    },
+  ]);
+}

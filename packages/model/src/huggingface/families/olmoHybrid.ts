@@ -6,7 +6,6 @@
 import { z } from 'zod';
 import { type LayerModel, layerModels } from '../../layers.ts';
 import { harmless, honoured, only } from '../keyRules.ts';
-import { runsOfRows } from '../rowMaps.ts';
 import type { Family } from './family.ts';
 import { describeLayers } from './kinds.ts';
 import {
@@ -15,6 +14,7 @@ import {
   linearSettings,
   linearType,
   type MixedTensor,
+  projectionsApart,
   writtenLinear,
 } from './linear.ts';
 import { CommonKeys, commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
@@ -86,30 +86,8 @@ function ownProjections(layer: LayerModel, prefix: string): MixedTensor[] {
   const settings = linearSettings(layer);
   if (!settings) return [];
   const { keyHeads, valueHeads, keyDim, valueDim, taps } = settings;
-  const [keys, values] = [keyHeads * keyDim, valueHeads * valueDim];
-  const parts = [
-    ['q', 0, keys],
-    ['k', keys, keys],
-    ['v', 2 * keys, values],
-  ] as const;
-  const cut = (name: string, begin: number, count: number, columns: number) =>
-    runsOfRows(
-      `${prefix}linear_attn.${name}.weight`,
-      Array.from({ length: count }, (_, row) => begin + row),
-      columns,
-    );
-  return parts.flatMap(([part, begin, count]) => [
-    {
-      name: `linear_attn.${part}_proj.weight`,
-      shape: [count, layer.hiddenSize],
-      runs: cut('in_proj_qkv', begin, count, layer.hiddenSize),
-    },
-    {
-      name: `linear_attn.${part}_conv1d.weight`,
-      shape: [count, 1, taps],
-      runs: cut('conv1d', begin, count, taps),
-    },
-  ]);
+  const sizes = { keys: keyHeads * keyDim, values: valueHeads * valueDim, taps };
+  return projectionsApart('linear_attn', sizes, layer, prefix);
 }
 
 const INITIAL = harmless('says what training begins with');

@@ -32,6 +32,9 @@ const ROLE_STYLES: Record<SeriesRole, () => Partial<UPlot.Series>> = {
   givenUp: () => ({ stroke: color('given-up'), width: 1.25, spanGaps: false }),
 };
 
+/** After that long what was drawn can be seen. */
+const FRAME_MS = 17;
+
 interface DrawnChart {
   readonly plot: UPlot;
   readonly place: HTMLElement;
@@ -47,6 +50,9 @@ export interface RunViewOptions {
 export class RunView {
   readonly #drawn = new Map<string, DrawnChart>();
   readonly #onRange: RunViewOptions['onRange'];
+  /** What is still to be drawn. */
+  #waiting: (() => void)[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #data: ReportData;
 
   constructor(data: ReportData, { onRange }: RunViewOptions = {}) {
@@ -61,13 +67,30 @@ export class RunView {
     this.update(this.#data);
   }
 
-  /** Draws what has changed. */
+  /** Draws what has changed: the first chart at once, the others one by one, so that the page shows and answers meanwhile. */
   update(data: ReportData): void {
     this.#data = data;
-    for (const chart of data.charts) this.#drawChart(chart);
-    if (data.load) drawLoad(data.load);
-    for (const map of data.layerMaps ?? []) drawLayerMap(map);
-    if (data.gateHistograms) drawGateHistograms(data.gateHistograms);
+    const { charts, load, layerMaps = [], gateHistograms } = data;
+    const [first, ...others] = [
+      ...charts.map((chart) => () => this.#drawChart(chart)),
+      ...(load ? [() => drawLoad(load)] : []),
+      ...layerMaps.map((map) => () => drawLayerMap(map)),
+      ...(gateHistograms ? [() => drawGateHistograms(gateHistograms)] : []),
+    ];
+    first?.();
+    this.#waiting = others;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#drawNext(), FRAME_MS);
+  }
+
+  /** Draws what is still to be drawn: paper does not wait. */
+  finish(): void {
+    for (const draw of this.#waiting.splice(0)) draw();
+  }
+
+  #drawNext(): void {
+    this.#waiting.shift()?.();
+    if (this.#waiting.length > 0) this.#timer = setTimeout(() => this.#drawNext());
   }
 
   #drawChart(chart: ChartData): void {

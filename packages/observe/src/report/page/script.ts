@@ -14,3 +14,4 @@ const view = new RunView(pageData<ReportData>('report-data'));
 addSchemeSwitch(reportHead);
 reportHead?.append(outlierSwitch(() => view.draw()));
 keepDrawn(() => view.draw());
+addEventListener('beforeprint', () => view.finish());

@@ -138,5 +138,8 @@ addEventListener('hashchange', show);
 addEventListener('popstate', show);
 addEventListener('sluice-place', show);
 show();
+addEventListener('beforeprint', () => {
+  if (view instanceof LiveRun) view.finish();
+});
 // What is drawn depends on colours and width.
 keepDrawn(redrawAll);

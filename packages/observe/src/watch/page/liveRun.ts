@@ -46,6 +46,10 @@ export class LiveRun {
     this.#view.draw();
   }
 
+  finish(): void {
+    this.#view.finish();
+  }
+
   /** Puts sections into their order, and new content into those that have it; the others stay as they are. */
   #lay(changed: Readonly<Record<string, unknown>>): void {
     const layout = (this.#parts.get('layout') ?? []) as readonly string[];
@@ -55,7 +59,10 @@ export class LiveRun {
       const section = this.#sections.get(id) ?? make('div', { class: 'contents', 'data-section': id });
       this.#sections.set(id, section);
       const scrolled = section.querySelector('.story')?.scrollTop ?? 0;
+      const wasOpen = [...section.querySelectorAll('details')].map(({ open }) => open);
       section.innerHTML = html;
+      for (const [i, details] of section.querySelectorAll('details').entries())
+        details.open = wasOpen[i] ?? details.open;
       const story = section.querySelector('.story');
       if (story) story.scrollTop = scrolled;
     }

@@ -1,5 +1,5 @@
 import { randomKey } from '@sluice/core';
-import { sampleToken } from '@sluice/evaluate';
+import { sampleToken } from '@sluice/model';
 import test from 'ava';
 
 const logits = Float32Array.of(0, 2, 1, -1);

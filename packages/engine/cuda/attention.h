@@ -1,0 +1,93 @@
+/** What the kernels of attention share. */
+#pragma once
+
+#include "tile.h"
+
+constexpr int ATTENTION_THREADS = 128;
+/** Rows of a tile of queries, or of keys: 16 for each warp of a block that owns them. Tiles are counted from a document's first token. */
+constexpr int ROWS = 64;
+
+/** What a block owns: 64 rows from `first` on, of a document from `begin` until before `end`. */
+struct Range {
+  int first, begin, end;
+};
+DEVICE Range rangeOf(const int* ranges) { return {ranges[3 * blockIdx.x], ranges[3 * blockIdx.x + 1], ranges[3 * blockIdx.x + 2]}; }
+
+struct Heads {
+  int heads, keyValueHeads;
+  /** Gate logits of a row and head: D, 1, or 0. */
+  int gates;
+  /** Keys that a query sees, its own being the last; 0 for all. */
+  int window;
+  /** log₂ e / √D, and 1 / √D */
+  float toLog2, scale;
+};
+
+DEVICE bool isSeen(int key, int query, Heads heads) { return key <= query && (heads.window == 0 || key > query - heads.window); }
+
+/** The first tile of keys that one of the queries from `first` on sees. */
+DEVICE int firstKeyTile(Range range, Heads heads) {
+  const int before = range.first + 1 - heads.window - range.begin;
+  return heads.window > 0 && before > 0 ? before / ROWS : 0;
+}
+/** The first tile beyond the block's own rows. */
+DEVICE int tilesUntil(Range range) { return ((range.first + ROWS < range.end ? range.first + ROWS : range.end) - 1 - range.begin) / ROWS + 1; }
+
+/** What two products left in a lane is its part of one left operand. */
+DEVICE FragmentA operandOf(const FragmentC& near, const FragmentC& far) {
+  return {{packBf16(near.v[0], near.v[1]), packBf16(near.v[2], near.v[3]), packBf16(far.v[0], far.v[1]), packBf16(far.v[2], far.v[3])}};
+}
+
+template <int COUNT>
+DEVICE void clear(FragmentC (&sums)[COUNT]) {
+  UNROLL
+  for (int j = 0; j < COUNT; j++) sums[j] = {{0, 0, 0, 0}};
+}
+
+/** sums += 16 rows of `left` from `row` on · COUNT rows of `right` from `column` on, summed over D channels: scores of 16 rows. */
+template <int D, int COUNT>
+DEVICE void addScores(FragmentC (&sums)[COUNT / 8], Tile<ROWS, D>& left, int row, Tile<ROWS, D>& right, int column) {
+  UNROLL
+  for (int d = 0; d < D; d += 16) {
+    const FragmentA a = left.left(row, d);
+    UNROLL
+    for (int j = 0; j < COUNT / 8; j += 2) {
+      FragmentB first, second;
+      right.right(first, second, column + j * 8, d);
+      sums[j] = mma(sums[j], a, first);
+      sums[j + 1] = mma(sums[j + 1], a, second);
+    }
+  }
+}
+
+/** sums += weights of 16 rows with COUNT others · those of `values`, from `row` on. */
+template <int D, int COUNT>
+DEVICE void addWeighted(FragmentC (&sums)[D / 8], const FragmentC (&weights)[COUNT / 8], Tile<ROWS, D>& values, int row) {
+  UNROLL
+  for (int i = 0; i < COUNT; i += 16) {
+    const FragmentA a = operandOf(weights[i / 8], weights[i / 8 + 1]);
+    UNROLL
+    for (int j = 0; j < D / 8; j += 2) {
+      FragmentB first, second;
+      values.rightTransposed(first, second, row + i, j * 8);
+      sums[j] = mma(sums[j], a, first);
+      sums[j + 1] = mma(sums[j + 1], a, second);
+    }
+  }
+}
+
+/** Writes the block's 16 rows of a warp, times a factor, as bf16. */
+template <int D>
+DEVICE void storeRows(bf16* to, uint64 stride, const FragmentC (&sums)[D / 8], float factor, Range range) {
+  const int lane = threadIdx.x % 32;
+  UNROLL
+  for (int half = 0; half < 2; half++) {
+    const int row = range.first + static_cast<int>(threadIdx.x / 32) * 16 + half * 8 + lane / 4;
+    if (row >= range.end) continue;
+    UNROLL
+    for (int j = 0; j < D / 8; j++) {
+      *reinterpret_cast<uint32*>(to + row * stride + j * 8 + lane % 4 * 2) =
+          packBf16(sums[j].v[2 * half] * factor, sums[j].v[2 * half + 1] * factor);
+    }
+  }
+}

@@ -1,0 +1,194 @@
+/**
+ * The CUDA driver's interface over the emulator: the functions that `src/cuda/driver.ts` calls, by the same names and with the same
+ * arguments. The image of a module is the path of a shared object, compiled from a kernel's source. Launches run at once, on the
+ * calling thread, so there is one stream, and what went wrong is known at once.
+ */
+
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+
+#include <dlfcn.h>
+
+#include "machine.h"
+
+using namespace emulator;
+
+namespace {
+
+enum Result : int {
+  SUCCESS = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  INVALID_IMAGE = 200,
+  NOT_FOUND = 500,
+  LAUNCH_FAILED = 719,
+};
+
+struct Module {
+  std::map<std::string, Kernel> kernels;
+};
+
+/** By path: a library that is opened again does not register its kernels again. */
+std::map<std::string, std::unique_ptr<Module>> modules;
+Module* loading = nullptr;
+
+Result check(bool isRight, Result otherwise, const std::string& what) {
+  if (isRight) return SUCCESS;
+  refuse(what);
+  return otherwise;
+}
+
+constexpr uint32_t MOST_BLOCKS_X = 0x7fffffff, MOST_BLOCKS_YZ = 65535;
+
+}  // namespace
+
+bool emulator::registerKernel(const char* name, Entry entry, int mostThreads, size_t argumentBytes) {
+  if (loading) loading->kernels[name] = {name, entry, mostThreads, argumentBytes};
+  return loading != nullptr;
+}
+
+#define API extern "C" EMULATOR int
+
+API cuInit(unsigned) { return SUCCESS; }
+API cuDriverGetVersion(int* version) { return *version = 13000, SUCCESS; }
+API cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
+API cuDeviceGet(int* device, int number) {
+  *device = number;
+  return check(number == 0, INVALID_VALUE, "there is one emulated device, number 0");
+}
+API cuDeviceGetName(char* name, int length, int) {
+  std::snprintf(name, static_cast<size_t>(length), "emulated");
+  return SUCCESS;
+}
+API cuDeviceGetAttribute(int* value, int attribute, int) {
+  constexpr int MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, SHARED_BYTES = 97;
+  switch (attribute) {
+    case MULTIPROCESSORS:
+      return *value = 1, SUCCESS;
+    case MAJOR:
+      return *value = settings.arithmetic == Arithmetic::ampere ? 8 : 9, SUCCESS;
+    case MINOR:
+      return *value = 0, SUCCESS;
+    case SHARED_BYTES:
+      return *value = static_cast<int>(MOST_SHARED_BYTES), SUCCESS;
+  }
+  return check(false, INVALID_VALUE, "the emulated device has no attribute " + std::to_string(attribute));
+}
+API cuDevicePrimaryCtxRetain(void** context, int) { return *context = &settings, SUCCESS; }
+API cuCtxSetCurrent(void*) { return SUCCESS; }
+API cuStreamCreate(void** stream, unsigned) { return *stream = &settings, SUCCESS; }
+API cuStreamSynchronize(void*) { return SUCCESS; }
+
+API cuModuleLoadData(Module** module, const char* path) {
+  std::unique_ptr<Module>& known = modules[path];
+  if (!known) {
+    known = std::make_unique<Module>();
+    loading = known.get();
+    const bool isOpen = dlopen(path, RTLD_NOW | RTLD_LOCAL) != nullptr;
+    loading = nullptr;
+    if (!isOpen) {
+      const std::string reason = dlerror();
+      modules.erase(path);
+      return check(false, INVALID_IMAGE, reason);
+    }
+  }
+  return *module = known.get(), SUCCESS;
+}
+API cuModuleGetFunction(Kernel** function, Module* module, const char* name) {
+  const auto found = module->kernels.find(name);
+  if (found == module->kernels.end()) return check(false, NOT_FOUND, std::string("there is no kernel ") + name);
+  return *function = &found->second, SUCCESS;
+}
+API cuFuncSetAttribute(Kernel* kernel, int attribute, int value) {
+  constexpr int MOST_DYNAMIC_SHARED_BYTES = 8;
+  if (attribute == MOST_DYNAMIC_SHARED_BYTES && static_cast<size_t>(value) <= MOST_SHARED_BYTES) {
+    kernel->mostSharedBytes = static_cast<size_t>(value);
+    return SUCCESS;
+  }
+  return check(false, INVALID_VALUE, kernel->name + ": attribute " + std::to_string(attribute) + " cannot be " + std::to_string(value));
+}
+
+API cuMemAlloc_v2(uint64_t* address, size_t bytes) {
+  if (bytes == 0) return check(false, INVALID_VALUE, "0 bytes cannot be allocated");
+  *address = allocate(bytes);
+  return check(*address != 0, OUT_OF_MEMORY, "the host has no memory for it");
+}
+API cuMemFree_v2(uint64_t address) { return check(release(address), INVALID_VALUE, "no allocation begins there"); }
+
+static const char* const OUTSIDE = "the bytes do not lie in one allocation";
+API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+  if (!hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
+  std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+  return SUCCESS;
+}
+API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+  if (!hostTouches(from, bytes, false)) return check(false, INVALID_VALUE, OUTSIDE);
+  std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+  return SUCCESS;
+}
+API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
+  if (!hostTouches(from, bytes, false) || !hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
+  std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+  return SUCCESS;
+}
+API cuMemsetD32Async(uint64_t to, uint32_t value, size_t count, void*) {
+  if (!hostTouches(to, 4 * count, true)) return check(false, INVALID_VALUE, OUTSIDE);
+  std::fill_n(reinterpret_cast<uint32_t*>(to), count, value);
+  return SUCCESS;
+}
+
+API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t threads, uint32_t threadsY, uint32_t threadsZ,
+                   uint32_t sharedBytes, void*, void** parameters, void** extra) {
+  const auto wrong = [&](const std::string& what) { return check(false, INVALID_VALUE, kernel->name + ": " + what); };
+  if (x == 0 || y == 0 || z == 0 || x > MOST_BLOCKS_X || y > MOST_BLOCKS_YZ || z > MOST_BLOCKS_YZ) return wrong("no grid has such a size");
+  if (threadsY != 1 || threadsZ != 1 || threads == 0 || threads % LANES != 0) {
+    return wrong("blocks have one dimension here, and whole warps");
+  }
+  if (threads > static_cast<uint32_t>(kernel->mostThreads)) {
+    return wrong(std::to_string(threads) + " threads, but KERNEL says at most " + std::to_string(kernel->mostThreads));
+  }
+  if (sharedBytes > kernel->mostSharedBytes) return wrong("more shared memory than cuFuncSetAttribute allowed");
+  // CU_LAUNCH_PARAM_BUFFER_POINTER, _SIZE, _END
+  const auto tag = [&](int i) { return reinterpret_cast<uintptr_t>(extra[i]); };
+  if (parameters || !extra || tag(0) != 1 || tag(2) != 2 || tag(4) != 0) return wrong("arguments come in one packed buffer here");
+  const size_t bytes = *static_cast<const size_t*>(extra[3]);
+  if (bytes != kernel->argumentBytes || bytes > sizeof builtins.arguments) {
+    return wrong(std::to_string(bytes) + " bytes of arguments, where the parameters have " + std::to_string(kernel->argumentBytes));
+  }
+  std::memcpy(builtins.arguments, extra[1], bytes);
+  return run({kernel, {x, y, z}, static_cast<int>(threads), sharedBytes}) ? SUCCESS : LAUNCH_FAILED;
+}
+
+API cuGetErrorName(int code, const char** name) {
+  switch (code) {
+    case INVALID_VALUE:
+      return *name = "CUDA_ERROR_INVALID_VALUE", SUCCESS;
+    case OUT_OF_MEMORY:
+      return *name = "CUDA_ERROR_OUT_OF_MEMORY", SUCCESS;
+    case INVALID_IMAGE:
+      return *name = "CUDA_ERROR_INVALID_IMAGE", SUCCESS;
+    case NOT_FOUND:
+      return *name = "CUDA_ERROR_NOT_FOUND", SUCCESS;
+    case LAUNCH_FAILED:
+      return *name = "CUDA_ERROR_LAUNCH_FAILED", SUCCESS;
+  }
+  return INVALID_VALUE;
+}
+/** Of a GPU's driver it is a text for each code; here it says what was wrong just now. */
+API cuGetErrorString(int, const char** text) { return *text = faultText().c_str(), SUCCESS; }
+
+// What only the emulator has.
+
+/** @param order 0 forward, 1 backward, 2 shuffled by `seed` @param arithmetic 0 exact, 1 Ampere and Ada, 2 Hopper */
+extern "C" EMULATOR void emulatorSettings(int order, uint32_t seed, int arithmetic) {
+  settings = {static_cast<Order>(order), seed, static_cast<Arithmetic>(arithmetic)};
+}
+/** Fills in, since the last call: switches of threads, matrix products, matrix loads, bank conflicts of these. */
+extern "C" EMULATOR void emulatorStatistics(double* counts) {
+  const double all[] = {static_cast<double>(statistics.switches), static_cast<double>(statistics.products),
+                        static_cast<double>(statistics.matrixLoads), static_cast<double>(statistics.bankConflicts)};
+  std::copy(all, all + 4, counts);
+  statistics = {};
+}

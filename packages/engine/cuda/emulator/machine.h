@@ -1,0 +1,95 @@
+/** What the emulator's parts know of each other. Kernels see `emulator.h` alone. */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "../device.h"
+
+namespace emulator {
+
+constexpr int LANES = 32;
+constexpr int MOST_THREADS = 1024;
+/** Of one block, as on sm_90. */
+constexpr size_t MOST_SHARED_BYTES = 227 << 10;
+constexpr size_t STACK_BYTES = 128 << 10;
+
+/** In which order threads and blocks run. On a GPU any may happen. */
+enum class Order { forward, backward, shuffled };
+/** How tensor cores add: exactly and rounded once, or as a GPU of a kind does (`tensorCore.h`). */
+enum class Arithmetic { exact, ampere, hopper };
+
+struct Settings {
+  Order order = Order::forward;
+  uint64_t seed = 1;
+  Arithmetic arithmetic = Arithmetic::hopper;
+};
+extern Settings settings;
+
+struct Statistics {
+  uint64_t switches = 0, products = 0, matrixLoads = 0, bankConflicts = 0;
+};
+extern Statistics statistics;
+
+struct Kernel {
+  std::string name;
+  Entry entry;
+  int mostThreads;
+  size_t argumentBytes;
+  /** What launches may ask for. */
+  size_t mostSharedBytes = 48 << 10;
+};
+
+struct Launch {
+  const Kernel* kernel;
+  Index blocks;
+  int threads;
+  size_t sharedBytes;
+};
+
+/** Runs all blocks. @returns whether all went well; otherwise `faultText()` says what did not */
+bool run(const Launch& launch);
+
+/** Ends the launch from within a thread. @param place an address in the kernel's code; null for the caller's */
+[[noreturn]] void fault(const std::string& what, const void* place = nullptr);
+/** Records what was wrong with a call. @returns false */
+bool refuse(const std::string& what);
+const std::string& faultText();
+
+// The running thread, for what it touches.
+
+/** The place in time of the running thread: what happens in another interval between barriers is before or after. */
+struct Moment {
+  /** Number of the block since the process began, from 2; blocks of one launch follow each other. */
+  uint32_t block;
+  /** Barriers of the block, and of the warp, so far. */
+  uint32_t barriers, warpBarriers;
+  uint16_t thread;
+};
+Moment now();
+/** Number of the launch's first block. */
+uint32_t firstBlock();
+bool isRunning();
+bool isOnStack(uintptr_t address);
+unsigned char* sharedBytes();
+size_t sharedSize();
+
+// memory.cc
+
+/** Looks at an access of the running thread, and ends the launch where it is none that a GPU would take well. */
+void look(const void* p, size_t bytes, bool isWrite, const void* place);
+/** Checks that `p` is a multiple of `alignment`. */
+void align(const void* p, size_t alignment, const void* place);
+/** From now on, until they are written, reading these bytes of shared memory is a mistake: a copy is under way. */
+void markUnderWay(const void* p, size_t bytes);
+/** The block's shared memory becomes unwritten. */
+void forgetShared();
+
+uint64_t allocate(size_t bytes);
+bool release(uint64_t address);
+/** Whether the bytes belong to one allocation; marks them as written where the host is about to write them. */
+bool hostTouches(uint64_t address, size_t bytes, bool isWrite);
+
+}  // namespace emulator

@@ -1,0 +1,216 @@
+/**
+ * A device: its memory, and kernels to launch on it. What makes the machine code is the only difference between a GPU and the
+ * emulator: NVRTC for the one, the platform's C++ compiler for the other.
+ */
+
+import { invariant } from '@sluice/core';
+import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
+import {
+  type KernelSignature,
+  type KernelSource,
+  kernelSource,
+  type Storage,
+  signatures,
+} from './kernelSource.ts';
+
+/** Makes an image that the driver loads. */
+export interface KernelCompiler {
+  compile(source: KernelSource): Uint8Array;
+}
+
+interface HostValues {
+  f32: Float32Array;
+  /** The upper halves of floats. */
+  bf16: Uint16Array;
+  f64: Float64Array;
+  i32: Int32Array;
+}
+
+const HOST = { f32: Float32Array, bf16: Uint16Array, f64: Float64Array, i32: Int32Array };
+
+export function bytesOf(storage: Storage): number {
+  return HOST[storage].BYTES_PER_ELEMENT;
+}
+
+/** Values in a device's memory: an allocation, or a range of one. */
+export class DeviceArray<S extends Storage = Storage> {
+  readonly device: CudaDevice;
+  readonly storage: S;
+  readonly address: DeviceAddress;
+  readonly length: number;
+
+  constructor(device: CudaDevice, storage: S, address: DeviceAddress, length: number) {
+    this.device = device;
+    this.storage = storage;
+    this.address = address;
+    this.length = length;
+  }
+
+  /** The elements from `begin` until before `end`, in the same memory. */
+  subarray(begin: number, end = this.length): DeviceArray<S> {
+    invariant(
+      0 <= begin && begin <= end && end <= this.length,
+      `elements ${begin} to ${end} of ${this.length} on a device`,
+    );
+    return new DeviceArray(
+      this.device,
+      this.storage,
+      this.address + begin * bytesOf(this.storage),
+      end - begin,
+    );
+  }
+
+  /** Copies `values` here, from the host. */
+  write(values: HostValues[S]): this {
+    invariant(values.length === this.length, `${values.length} values for ${this.length} on a device`);
+    this.device.driver.write(this.address, values);
+    return this;
+  }
+
+  /** Waits for what is under way, and copies the values to the host. */
+  read(): HostValues[S] {
+    const values = new HOST[this.storage](this.length);
+    this.device.driver.read(values, this.address);
+    return values as HostValues[S];
+  }
+}
+
+/** What a kernel takes: an array or none for a pointer, a number, a struct's fields as the array of their type. */
+export type Argument = DeviceArray | null | number | Float32Array | Int32Array | BigUint64Array;
+
+export class CudaDevice {
+  readonly driver: CudaDriver;
+  readonly #compiler: KernelCompiler;
+  readonly #sourceOf: (file: string) => KernelSource;
+  readonly #modules = new Map<
+    string,
+    { module: ModuleHandle; signatures: ReadonlyMap<string, KernelSignature> }
+  >();
+  readonly #kernels = new Map<string, Kernel>();
+  #multiprocessors: number | undefined;
+
+  /** @param sourceOf where the text of kernels comes from */
+  constructor(driver: CudaDriver, compiler: KernelCompiler, sourceOf = kernelSource) {
+    this.driver = driver;
+    this.#compiler = compiler;
+    this.#sourceOf = sourceOf;
+  }
+
+  get multiprocessors(): number {
+    this.#multiprocessors ??= this.driver.multiprocessors;
+    return this.#multiprocessors;
+  }
+
+  /** Memory of arbitrary content, at a multiple of 256 bytes. */
+  allocate<S extends Storage>(length: number, storage: S): DeviceArray<S> {
+    return new DeviceArray(
+      this,
+      storage,
+      this.driver.allocate(Math.max(length, 1) * bytesOf(storage)),
+      length,
+    );
+  }
+
+  /** New memory with the values of the host. */
+  upload<S extends Storage>(values: HostValues[S], storage: S): DeviceArray<S> {
+    return this.allocate(values.length, storage).write(values);
+  }
+
+  /** Gives a whole allocation back. */
+  free({ address }: DeviceArray): void {
+    this.driver.free(address);
+  }
+
+  /** A kernel of the house, compiled and loaded at its first use. */
+  kernel(file: string, name: string): Kernel {
+    const key = `${file}/${name}`;
+    let kernel = this.#kernels.get(key);
+    if (!kernel) {
+      kernel = this.kernelOf(this.#sourceOf(file), name);
+      this.#kernels.set(key, kernel);
+    }
+    return kernel;
+  }
+
+  /** A kernel of any other source. */
+  kernelOf(source: KernelSource, name: string): Kernel {
+    let loaded = this.#modules.get(source.text);
+    if (!loaded) {
+      const module = this.driver.loadModule(this.#compiler.compile(source));
+      loaded = { module, signatures: signatures(source) };
+      this.#modules.set(source.text, loaded);
+    }
+    const signature = loaded.signatures.get(name);
+    invariant(signature, `${source.name}.cu has no kernel ${name}`);
+    return new Kernel(this.driver, loaded.module, signature);
+  }
+}
+
+export class Kernel {
+  readonly #driver: CudaDriver;
+  readonly #module: ModuleHandle;
+  readonly #signature: KernelSignature;
+  /** With how much shared memory the function may be launched. */
+  #function: { handle: FunctionHandle; sharedBytes: number } | undefined;
+
+  constructor(driver: CudaDriver, module: ModuleHandle, signature: KernelSignature) {
+    this.#driver = driver;
+    this.#module = module;
+    this.#signature = signature;
+  }
+
+  /** @param sharedBytes of each block: the size of the kernel's struct */
+  launch(grid: Grid, sharedBytes: number, ...args: Argument[]): void {
+    const { name, threads, parameters } = this.#signature;
+    invariant(
+      args.length === parameters.length,
+      `${name} takes ${parameters.length} arguments, and got ${args.length}`,
+    );
+    if (!this.#function || this.#function.sharedBytes < sharedBytes) {
+      const handle = this.#driver.getFunction(this.#module, name, sharedBytes);
+      this.#function = { handle, sharedBytes };
+    }
+    this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, pack(this.#signature, args));
+  }
+}
+
+/** Arguments as the driver reads them: each at a multiple of its own alignment. */
+function pack({ name, parameters }: KernelSignature, args: readonly Argument[]): Uint8Array {
+  const bytes = new Uint8Array(new ArrayBuffer(args.reduce<number>((sum, arg) => sum + 16 + sizeOf(arg), 0)));
+  const view = new DataView(bytes.buffer);
+  let end = 0;
+  const place = (size: number, alignment = size) => {
+    const at = Math.ceil(end / alignment) * alignment;
+    end = at + size;
+    return at;
+  };
+  for (const [i, parameter] of parameters.entries()) {
+    const arg = args[i]!;
+    const isRight = accepts(parameter, arg);
+    invariant(isRight, `argument ${i} of ${name} is no ${JSON.stringify(parameter)}`);
+    if (arg === null || arg instanceof DeviceArray)
+      view.setBigUint64(place(8), BigInt(arg?.address ?? 0), true);
+    else if (typeof arg !== 'number')
+      bytes.set(
+        new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength),
+        place(arg.byteLength, arg.BYTES_PER_ELEMENT),
+      );
+    else if (parameter.kind === 'number' && parameter.type === 'float') view.setFloat32(place(4), arg, true);
+    else if (parameter.kind === 'number' && parameter.type === 'uint64')
+      view.setBigUint64(place(8), BigInt(arg), true);
+    else view.setInt32(place(4), arg, true);
+  }
+  return bytes.subarray(0, end);
+}
+
+function sizeOf(arg: Argument): number {
+  return arg !== null && typeof arg === 'object' && 'byteLength' in arg ? arg.byteLength : 8;
+}
+
+function accepts(parameter: KernelSignature['parameters'][number], arg: Argument): boolean {
+  if (parameter.kind === 'pointer')
+    return arg === null || (arg instanceof DeviceArray && arg.storage === parameter.to);
+  if (parameter.kind === 'struct') return ArrayBuffer.isView(arg);
+  if (typeof arg !== 'number') return false;
+  return parameter.type === 'float' || Number.isSafeInteger(arg);
+}

@@ -1,0 +1,215 @@
+/**
+ * The CUDA driver through its C interface, by koffi: the system's `libcuda`, or the emulator's library, which has the same functions.
+ * Calls are made on the calling thread. Addresses of the device are numbers: they have 49 bits at most.
+ */
+
+import { SluiceError } from '@sluice/core';
+import koffi, { type LibraryHandle } from 'koffi';
+
+export type DeviceAddress = number;
+/** Handles of the driver's. */
+export type ModuleHandle = number & { readonly module: unique symbol };
+export type FunctionHandle = number & { readonly function: unique symbol };
+
+/** Blocks of a launch along its axes. */
+export type Grid = readonly [x: number, y?: number, z?: number];
+
+/** Numbers of `CUdevice_attribute`. */
+const ATTRIBUTES = { multiprocessors: 16, major: 75, minor: 76, sharedBytesOfBlock: 97 };
+/** Of `CUfunction_attribute`. */
+const MOST_DYNAMIC_SHARED_BYTES = 8;
+/** What launches may ask for without saying so before. */
+const USUAL_SHARED_BYTES = 48 * 1024;
+/** `CU_LAUNCH_PARAM_…` */
+const [BUFFER_POINTER, BUFFER_SIZE, END] = [1n, 2n, 0n];
+
+function prototypes(library: LibraryHandle) {
+  const define = (name: string, ...parameters: string[]) =>
+    library.func(name, 'int', parameters) as (...args: unknown[]) => number;
+  return {
+    cuInit: define('cuInit', 'uint'),
+    cuDriverGetVersion: define('cuDriverGetVersion', 'void *'),
+    cuDeviceGetCount: define('cuDeviceGetCount', 'void *'),
+    cuDeviceGet: define('cuDeviceGet', 'void *', 'int'),
+    cuDeviceGetName: define('cuDeviceGetName', 'void *', 'int', 'int'),
+    cuDeviceGetAttribute: define('cuDeviceGetAttribute', 'void *', 'int', 'int'),
+    cuDevicePrimaryCtxRetain: define('cuDevicePrimaryCtxRetain', 'void *', 'int'),
+    cuCtxSetCurrent: define('cuCtxSetCurrent', 'uintptr_t'),
+    cuStreamCreate: define('cuStreamCreate', 'void *', 'uint'),
+    cuStreamSynchronize: define('cuStreamSynchronize', 'uintptr_t'),
+    cuModuleLoadData: define('cuModuleLoadData', 'void *', 'void *'),
+    cuModuleGetFunction: define('cuModuleGetFunction', 'void *', 'uintptr_t', 'str'),
+    cuFuncSetAttribute: define('cuFuncSetAttribute', 'uintptr_t', 'int', 'int'),
+    cuMemAlloc: define('cuMemAlloc_v2', 'void *', 'size_t'),
+    cuMemFree: define('cuMemFree_v2', 'uint64_t'),
+    cuMemcpyHtoDAsync: define('cuMemcpyHtoDAsync_v2', 'uint64_t', 'void *', 'size_t', 'uintptr_t'),
+    cuMemcpyDtoHAsync: define('cuMemcpyDtoHAsync_v2', 'void *', 'uint64_t', 'size_t', 'uintptr_t'),
+    cuMemcpyDtoDAsync: define('cuMemcpyDtoDAsync_v2', 'uint64_t', 'uint64_t', 'size_t', 'uintptr_t'),
+    cuMemsetD32Async: define('cuMemsetD32Async', 'uint64_t', 'uint32_t', 'size_t', 'uintptr_t'),
+    cuLaunchKernel: define(
+      'cuLaunchKernel',
+      ...['uintptr_t', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uintptr_t'],
+      ...['void *', 'void *'],
+    ),
+    cuGetErrorName: library.func('int cuGetErrorName(int code, _Out_ const char **name)'),
+    cuGetErrorString: library.func('int cuGetErrorString(int code, _Out_ const char **text)'),
+  };
+}
+
+type Functions = ReturnType<typeof prototypes>;
+type Call = Exclude<keyof Functions, 'cuGetErrorName' | 'cuGetErrorString'>;
+
+/** A place for one result of a call. */
+const handle = () => new BigUint64Array(new ArrayBuffer(8));
+const integer = () => new Int32Array(new ArrayBuffer(4));
+
+export class CudaDriver {
+  readonly #functions: Functions;
+  readonly #device: number;
+  readonly #stream: number;
+  /** What a driver knows beyond CUDA's text of the failure. */
+  readonly #explain: (text: string) => string;
+  // One launch after another: these are used again.
+  readonly #extra = new BigUint64Array(new ArrayBuffer(40));
+  readonly #size = handle();
+
+  /**
+   * Opens the driver and the first of its visible devices, with a stream of its own.
+   * @param library file name, or path, of the driver's library
+   * @throws SLUICE_E_CUDA where there is none, or it has no device
+   */
+  constructor(library: string, explain: (text: string) => string = (text) => text) {
+    this.#explain = explain;
+    try {
+      this.#functions = prototypes(koffi.load(library));
+    } catch (error) {
+      throw new SluiceError(
+        'SLUICE_E_CUDA',
+        `The CUDA driver ${library} cannot be opened: ${(error as Error).message}`,
+      );
+    }
+    this.#call('cuInit', 0);
+    const count = integer();
+    this.#call('cuDeviceGetCount', count);
+    if (count[0] === 0) throw new SluiceError('SLUICE_E_CUDA', 'The CUDA driver shows no GPU.');
+    const device = integer();
+    this.#call('cuDeviceGet', device, 0);
+    this.#device = device[0]!;
+    this.#call('cuCtxSetCurrent', this.#handle('cuDevicePrimaryCtxRetain', this.#device));
+    this.#stream = this.#handle('cuStreamCreate', 0);
+    this.#extra.set([BUFFER_POINTER, 0n, BUFFER_SIZE, BigInt(koffi.address(this.#size)), END]);
+  }
+
+  #call(name: Call, ...args: unknown[]): void {
+    const code = this.#functions[name](...args);
+    if (code !== 0) throw this.#failure(name, code);
+  }
+
+  #handle(name: Call, ...args: unknown[]): number {
+    const result = handle();
+    this.#call(name, result, ...args);
+    return Number(result[0]);
+  }
+
+  #failure(call: string, code: number): SluiceError {
+    const [name, text] = [[null], [null]] as (string | null)[][];
+    this.#functions.cuGetErrorName(code, name);
+    this.#functions.cuGetErrorString(code, text);
+    const what = this.#explain(text![0] ?? '');
+    return new SluiceError('SLUICE_E_CUDA', `${call} failed with ${name![0] ?? code}: ${what}.`);
+  }
+
+  #attribute(attribute: keyof typeof ATTRIBUTES): number {
+    const value = integer();
+    this.#call('cuDeviceGetAttribute', value, ATTRIBUTES[attribute], this.#device);
+    return value[0]!;
+  }
+
+  /** As 13000 for 13.0: the newest CUDA whose cubins it takes. */
+  get version(): number {
+    const version = integer();
+    this.#call('cuDriverGetVersion', version);
+    return version[0]!;
+  }
+
+  get deviceName(): string {
+    const name = new Uint8Array(new ArrayBuffer(256));
+    this.#call('cuDeviceGetName', name, name.length, this.#device);
+    return Buffer.from(name.subarray(0, name.indexOf(0))).toString('utf8');
+  }
+
+  /** Such as `{ major: 9, minor: 0 }`. */
+  get computeCapability(): { major: number; minor: number } {
+    return { major: this.#attribute('major'), minor: this.#attribute('minor') };
+  }
+
+  get multiprocessors(): number {
+    return this.#attribute('multiprocessors');
+  }
+
+  /** Bytes of shared memory that a block may have. */
+  get sharedBytesOfBlock(): number {
+    return this.#attribute('sharedBytesOfBlock');
+  }
+
+  /** Waits until all that was asked for is done. */
+  synchronize(): void {
+    this.#call('cuStreamSynchronize', this.#stream);
+  }
+
+  /** @param bytes above 0 @returns the address of memory of arbitrary content */
+  allocate(bytes: number): DeviceAddress {
+    return this.#handle('cuMemAlloc', bytes);
+  }
+
+  free(address: DeviceAddress): void {
+    this.#call('cuMemFree', address);
+  }
+
+  /** Copies from the host. */
+  write(to: DeviceAddress, values: NodeJS.ArrayBufferView): void {
+    if (values.byteLength > 0) this.#call('cuMemcpyHtoDAsync', to, values, values.byteLength, this.#stream);
+  }
+
+  /** Copies to the host, when all before is done. */
+  read(values: NodeJS.ArrayBufferView, from: DeviceAddress): void {
+    if (values.byteLength > 0) this.#call('cuMemcpyDtoHAsync', values, from, values.byteLength, this.#stream);
+    this.synchronize();
+  }
+
+  copy(to: DeviceAddress, from: DeviceAddress, bytes: number): void {
+    if (bytes > 0) this.#call('cuMemcpyDtoDAsync', to, from, bytes, this.#stream);
+  }
+
+  /** @param word 32 bits, which are written `count` times */
+  fill(to: DeviceAddress, word: number, count: number): void {
+    if (count > 0) this.#call('cuMemsetD32Async', to, word, count, this.#stream);
+  }
+
+  /** @param image a cubin; for the emulator, the path of a shared object, ended by a zero */
+  loadModule(image: Uint8Array): ModuleHandle {
+    return this.#handle('cuModuleLoadData', image) as ModuleHandle;
+  }
+
+  /** @param sharedBytes most that a launch will ask for */
+  getFunction(module: ModuleHandle, name: string, sharedBytes: number): FunctionHandle {
+    const kernel = this.#handle('cuModuleGetFunction', module, name) as FunctionHandle;
+    if (sharedBytes > USUAL_SHARED_BYTES)
+      this.#call('cuFuncSetAttribute', kernel, MOST_DYNAMIC_SHARED_BYTES, sharedBytes);
+    return kernel;
+  }
+
+  /** @param packed arguments, each at a multiple of its own size */
+  launch(
+    kernel: FunctionHandle,
+    [x, y = 1, z = 1]: Grid,
+    threads: number,
+    sharedBytes: number,
+    packed: Uint8Array,
+  ): void {
+    this.#extra[1] = BigInt(koffi.address(packed));
+    this.#size[0] = BigInt(packed.byteLength);
+    const shape = [x, y, z, threads, 1, 1, sharedBytes];
+    this.#call('cuLaunchKernel', kernel, ...shape, this.#stream, null, this.#extra);
+  }
+}

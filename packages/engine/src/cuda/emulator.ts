@@ -1,0 +1,177 @@
+/**
+ * The emulator: kernels on the CPU, from their own source, by the platform's C++ compiler. What it compiles is kept in
+ * `packages/engine/build/cuda` by the hash of all that goes into it. The watch over memory needs the instrumentation of
+ * `-fsanitize=thread`, which GCC and Clang have for 64-bit x86 and ARM.
+ */
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { SluiceError } from '@sluice/core';
+import koffi from 'koffi';
+import { type CxxCompiler, compilerCandidates, cxxCompiler } from '../compiler.ts';
+import { buildDirectory } from '../native.ts';
+import { CudaDevice, type KernelCompiler } from './device.ts';
+import { CudaDriver } from './driver.ts';
+import { cudaFolder, type KernelSource, kernelHeaders } from './kernelSource.ts';
+
+const COMMON_FLAGS = ['-std=c++17', '-fPIC', '-fvisibility=hidden', '-ffp-contract=off', '-g1', '-w'];
+// As little as possible is moved, merged or left out, so that accesses are watched as they are written.
+const KERNEL_FLAGS = [...COMMON_FLAGS, '-O1', '-fno-exceptions', '-fsanitize=thread', `-I${cudaFolder}`];
+const MACHINE_FLAGS = [...COMMON_FLAGS, '-O2', '-shared'];
+
+const folder = join(buildDirectory, 'cuda');
+const machineFolder = join(cudaFolder, 'emulator');
+
+function hashOf(...parts: readonly string[]): string {
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 20);
+}
+
+function compilerHere(): CxxCompiler {
+  const compiler = cxxCompiler();
+  if (compiler) return compiler;
+  const tried = compilerCandidates().join(', ');
+  throw new SluiceError(
+    'SLUICE_E_CUDA',
+    `The CUDA emulator needs a C++17 compiler, and there is none (tried ${tried}).`,
+  );
+}
+
+/** Compiles to a file, unless it is there. @param steps with the path to write to */
+function make(
+  file: string,
+  steps: (output: string) => readonly { command: string; args: string[]; input?: string }[],
+): string {
+  const path = join(folder, file);
+  if (existsSync(path)) return path;
+  mkdirSync(folder, { recursive: true });
+  const output = `${path}.${process.pid}`;
+  try {
+    for (const { command, args, input } of steps(output)) {
+      execFileSync(command, args, {
+        input: input ?? '',
+        stdio: ['pipe', 'ignore', 'pipe'],
+        maxBuffer: 1 << 26,
+      });
+    }
+    renameSync(output, path);
+  } catch (error) {
+    const said = String((error as { stderr?: Buffer }).stderr ?? (error as Error).message).trim();
+    throw new SluiceError('SLUICE_E_CUDA', `${file} cannot be compiled for the emulator:\n${said}`);
+  } finally {
+    rmSync(output, { force: true });
+    rmSync(`${output}.o`, { force: true });
+  }
+  return path;
+}
+
+/** The library that stands for the driver's. */
+function machine(compiler: CxxCompiler): string {
+  const sources = readdirSync(machineFolder).sort();
+  const texts = sources.map((name) => readFileSync(join(machineFolder, name), 'utf8'));
+  const hash = hashOf(compiler.version, ...MACHINE_FLAGS, kernelHeaders()['device.h']!, ...texts);
+  const files = sources.filter((name) => name.endsWith('.cc')).map((name) => join(machineFolder, name));
+  return make(`emulator-${hash}.so`, (output) => [
+    { command: compiler.command, args: [...MACHINE_FLAGS, ...files, '-o', output, '-ldl'] },
+  ]);
+}
+
+class HostCompiler implements KernelCompiler {
+  readonly #compiler: CxxCompiler;
+  readonly #machine: string;
+
+  constructor(compiler: CxxCompiler, machineLibrary: string) {
+    this.#compiler = compiler;
+    this.#machine = machineLibrary;
+  }
+
+  compile({ name, text }: KernelSource): Uint8Array {
+    const { command, version } = this.#compiler;
+    const hash = hashOf(
+      version,
+      ...KERNEL_FLAGS,
+      basename(this.#machine),
+      JSON.stringify(kernelHeaders()),
+      text,
+    );
+    const path = make(`${name}-${hash}.so`, (output) => [
+      {
+        command,
+        args: [...KERNEL_FLAGS, '-x', 'c++', '-c', '-', '-o', `${output}.o`],
+        input: `#line 1 "${name}.cu"\n${text}`,
+      },
+      // In a step of its own, without the flag that would bring the sanitizer's library.
+      { command, args: ['-shared', `${output}.o`, this.#machine, '-o', output] },
+    ]);
+    return Buffer.from(`${path}\0`);
+  }
+}
+
+/** Puts the kernel's line for a place in machine code, where binutils can tell. */
+function withLine(text: string): string {
+  return text.replace(/ @(.*)\+(\d+)$/, (_, library: string, offset: string) => {
+    const args = ['--inlines', '--exe', library, Number(offset).toString(16)];
+    const { status, stdout } = spawnSync('addr2line', args, { encoding: 'utf8' });
+    // From within: what the header inlined comes first.
+    const lines = status === 0 ? (stdout.match(/[^/\s]+:\d+/g) ?? []) : [];
+    return ` (${lines.find((line) => line.includes('.cu:')) ?? lines[0] ?? basename(library)})`;
+  });
+}
+
+export interface EmulatorSettings {
+  /** In which order blocks, and their threads, take turns. */
+  readonly order?: 'forward' | 'backward' | 'shuffled';
+  /** Of `shuffled`. */
+  readonly seed?: number;
+  /** How tensor cores add: as a kind of GPU does, or exactly and rounded once for every 16 products. */
+  readonly arithmetic?: 'exact' | 'ampere' | 'hopper';
+}
+
+/** Counts since the last time they were asked for. */
+export interface EmulatorStatistics {
+  readonly switches: number;
+  readonly products: number;
+  readonly matrixLoads: number;
+  /** How often a matrix load had to wait for a bank of shared memory. */
+  readonly bankConflicts: number;
+}
+
+const ORDERS = ['forward', 'backward', 'shuffled'] as const;
+const ARITHMETICS = ['exact', 'ampere', 'hopper'] as const;
+
+export class Emulator {
+  readonly device: CudaDevice;
+  readonly #settings: (order: number, seed: number, arithmetic: number) => void;
+  readonly #statistics: (counts: Float64Array) => void;
+
+  /**
+   * @param sourceOf where the text of kernels comes from, if not from their files
+   * @throws SLUICE_E_CUDA without a C++ compiler
+   */
+  constructor(sourceOf?: (file: string) => KernelSource) {
+    const compiler = compilerHere();
+    const path = machine(compiler);
+    this.device = new CudaDevice(new CudaDriver(path, withLine), new HostCompiler(compiler, path), sourceOf);
+    const library = koffi.load(path);
+    this.#settings = library.func('emulatorSettings', 'void', ['int', 'uint32_t', 'int']);
+    this.#statistics = library.func('emulatorStatistics', 'void', ['void *']);
+  }
+
+  /** How the following launches run: threads forward, as on Hopper, if nothing else is said. */
+  set({ order = 'forward', seed = 1, arithmetic = 'hopper' }: EmulatorSettings): void {
+    this.#settings(ORDERS.indexOf(order), seed, ARITHMETICS.indexOf(arithmetic));
+  }
+
+  statistics(): EmulatorStatistics {
+    const counts = new Float64Array(new ArrayBuffer(32));
+    this.#statistics(counts);
+    const [switches, products, matrixLoads, bankConflicts] = counts as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    return { switches, products, matrixLoads, bankConflicts };
+  }
+}

@@ -1,0 +1,105 @@
+/** What the definitions of delta rules have in common, in plain operations. */
+
+import * as tf from '@tensorflow/tfjs';
+import { documentStarts, type RowLayout } from './attentionLayout.ts';
+
+/** Added to the sum of squares under the root that brings queries and keys to unit length. */
+const EPSILON = 1e-6;
+
+/** What heads have for each token: [N, H·channels], in any shape of as many numbers. */
+export interface HeadsOfTokens {
+  /** Of unit length, Dk channels. */
+  readonly q: tf.Tensor;
+  readonly k: tf.Tensor;
+  /** Dv channels. */
+  readonly v: tf.Tensor;
+  /** 1 channel. */
+  readonly beta: tf.Tensor;
+  /** e^g: 1 channel, or one for each of a key. */
+  readonly decay: tf.Tensor;
+}
+
+export interface RecurrenceLayout extends RowLayout {
+  /** H, each with a state of its own. */
+  readonly heads: number;
+  readonly keyDim: number;
+  readonly valueDim: number;
+  /** Decays of a head: 1 or Dk. */
+  readonly decays: number;
+}
+
+/** [N, heads·channels] with the channels of each head at unit length. */
+export function unitRows(x: tf.Tensor, heads: number, channels: number): tf.Tensor {
+  const rows = tf.reshape(x, [-1, heads, channels]);
+  return tf.mul(rows, tf.rsqrt(tf.add(tf.sum(tf.square(rows), 2, true), EPSILON)));
+}
+
+/**
+ * S ← e^g ⊙ S, u = β·(v − Sᵀk), S ← S + k·uᵀ, o = Sᵀq/√Dk, one token after the other.
+ * @param before [B, H, Dk, Dv]; zeros when left out
+ * @returns o [N, H·Dv], and the state after the last token
+ */
+export function deltaRuleOverTokens(
+  { q, k, v, beta, decay }: HeadsOfTokens,
+  layout: RecurrenceLayout,
+  before?: tf.Tensor4D,
+): { y: tf.Tensor2D; state: tf.Tensor4D } {
+  const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
+  /** For each token, [B·H, …]. */
+  const tokens = (x: tf.Tensor, rows: number, columns: number) =>
+    tf
+      .unstack(tf.reshape(x, [batch, sequence, heads, rows * columns]), 1)
+      .map((token) => tf.reshape(token, [batch * heads, rows, columns]));
+  const [queries, keys, values] = [tokens(q, 1, keyDim), tokens(k, 1, keyDim), tokens(v, 1, valueDim)];
+  const [betas, factors] = [tokens(beta, 1, 1), tokens(decay, decays, 1)];
+  const starts = documentStarts(layout);
+  let state = before
+    ? tf.reshape(before, [batch * heads, keyDim, valueDim])
+    : tf.zeros([batch * heads, keyDim, valueDim]);
+  const outputs = queries.map((query, t) => {
+    const isFirst = Array.from({ length: batch }, (_, i) => starts[i * sequence + t] === i * sequence + t);
+    if (!before && isFirst.some(Boolean)) {
+      const kept = Float32Array.from({ length: batch * heads }, (_, i) =>
+        isFirst[Math.floor(i / heads)] ? 0 : 1,
+      );
+      state = tf.mul(state, tf.tensor3d(kept, [batch * heads, 1, 1]));
+    }
+    state = tf.mul(state, factors[t]!);
+    const key = keys[t]!;
+    const u = tf.mul(betas[t]!, tf.sub(values[t]!, tf.matMul(key, state)));
+    state = tf.add(state, tf.matMul(key, u, true, false));
+    return tf.reshape(tf.matMul(tf.mul(query, keyDim ** -0.5), state), [batch, heads * valueDim]);
+  });
+  return {
+    y: tf.reshape(tf.stack(outputs, 1), [batch * sequence, heads * valueDim]),
+    state: tf.reshape(state, [batch, heads, keyDim, valueDim]),
+  };
+}
+
+/** Tokens of a chunk: a sequence that is cut where chunks end has the bits of the whole one. */
+export const DELTA_RULE_CHUNK = 64;
+
+/**
+ * Numbers that the native backward pass of a delta rule works in, for one key head, its value heads, and one document: for each chunk
+ * of tokens the state before it, and two numbers for each value; and what it needs for one chunk at a time.
+ * @param hasChannelDecays whether each channel of a key decays for itself
+ */
+export function deltaRuleScratch(
+  { valueHeads, keyDim, valueDim }: { valueHeads: number; keyDim: number; valueDim: number },
+  tokens: number,
+  hasChannelDecays: boolean,
+): number {
+  const padded = (channels: number) => 16 * Math.ceil(channels / 16);
+  const [chunk, key, value] = [DELTA_RULE_CHUNK, padded(keyDim), padded(valueDim)];
+  const chunks = Math.ceil(tokens / chunk);
+  const state = key * value;
+  const kept = valueHeads * (state + chunks * (state + 2 * chunk * value)) + 2 * state + 3 * chunk * value;
+  return hasChannelDecays
+    ? kept + (21 * chunk + 5) * key + (5 * chunk + 6) * chunk
+    : kept + 11 * chunk * key + (7 * chunk + 11) * chunk;
+}
+
+/** log(1 + e^x), without overflow, in operations that every backend has. */
+export function softplus(x: tf.Tensor): tf.Tensor {
+  return tf.add(tf.relu(x), tf.log1p(tf.exp(tf.neg(tf.abs(x)))));
+}

@@ -1,0 +1,127 @@
+/**
+ * `npm run test:nvrtc`: whether NVIDIA's compiler takes every CUDA kernel for every kind of GPU that Sluice is for, and whether the
+ * machine code is what was meant: nothing spilled from registers to memory, products by tensor cores. It needs no GPU. NVRTC and a
+ * disassembler come from PyPI (63 MB, kept in `node_modules/.cache`); `PYTHON` names the interpreter with pip. Where they cannot be
+ * had it says so, and skips. `npm run test:nvrtc -- matmul` compiles one file alone.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { root, run, setup } from './steps.js';
+
+const ARCHITECTURES = ['sm_80', 'sm_86', 'sm_89', 'sm_90a', 'sm_100a', 'sm_120'];
+const PACKAGES = ['nvidia-cuda-nvrtc==13.5.37', 'nvidia-cuda-nvdisasm==13.5.37'];
+const cache = join(root, 'node_modules/.cache/sluice-nvrtc');
+const folder = join(cache, PACKAGES.join('+').replaceAll('==', '-'));
+
+setup();
+const { cubinKernels, kernelFiles, kernelSource, Nvrtc, resourcesOf } = await import(
+  join(root, 'packages/engine/dist/cuda/index.js')
+);
+const files = process.argv.length > 2 ? process.argv.slice(2) : kernelFiles();
+const cases = files.flatMap((file) => ARCHITECTURES.map((architecture) => ({ file, architecture })));
+
+/** Says why nothing could be tested, in the words of a test runner. */
+function skip(reason) {
+  process.stdout.write(`Skipped: ${reason}\n0 passed, 0 failed, ${cases.length} skipped\n`);
+  process.exit(0);
+}
+
+/** Unpacks the wheels, of which nothing is run. @returns their folder of libraries and programs */
+function toolkit() {
+  const unpacked = join(folder, 'nvidia/cu13');
+  if (existsSync(join(folder, 'done'))) return unpacked;
+  if (process.platform !== 'linux') skip('NVRTC’s wheels are for Linux.');
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const pip = [
+    ...['-m', 'pip', 'install', '--quiet', '--no-deps', '--only-binary', ':all:'],
+    '--target',
+    folder,
+  ];
+  const code = run(process.env.PYTHON ?? 'python3', [...pip, ...PACKAGES]);
+  if (code !== 0) skip(`pip could not fetch ${PACKAGES.join(' and ')} from PyPI.`);
+  writeFileSync(join(folder, 'done'), '');
+  return unpacked;
+}
+
+const { lib, bin } = { lib: join(toolkit(), 'lib'), bin: join(toolkit(), 'bin') };
+const nvrtc = new Nvrtc(
+  join(
+    lib,
+    readdirSync(lib).find((name) => /^libnvrtc\.so\.\d+$/.test(name)),
+  ),
+);
+process.stdout.write(`NVRTC ${nvrtc.version}\n`);
+
+/** How often each instruction is in each kernel's machine code. */
+function instructions(cubin) {
+  const file = join(cache, `${process.pid}.cubin`);
+  writeFileSync(file, cubin);
+  const { status, stdout, stderr } = spawnSync(join(bin, 'nvdisasm'), ['--print-code', file], {
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  });
+  rmSync(file);
+  if (status !== 0) throw new Error(`nvdisasm failed: ${stderr}`);
+  const counts = new Map();
+  let kernel;
+  for (const line of stdout.split('\n')) {
+    const section = /^\s*\.section\s+\.text\.(\w+)/.exec(line)?.[1];
+    if (section) {
+      kernel = new Map();
+      counts.set(section, kernel);
+    }
+    const name = /^\s+\/\*[0-9a-f]{4,}\*\/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)/.exec(line)?.[1];
+    if (name) kernel?.set(name, (kernel.get(name) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** What is wrong with a kernel, or nothing. */
+function faults({ name, frameBytes }, resources, counts) {
+  const spills = (resources?.spillStores ?? Number.NaN) + (resources?.spillLoads ?? Number.NaN);
+  const count = (instruction) => counts.get(instruction) ?? 0;
+  return [
+    spills !== 0 && `${name} spills ${spills} bytes`,
+    frameBytes !== 0 && `${name} has ${frameBytes} bytes of local memory`,
+    count('LDL') + count('STL') > 0 && `${name} loads or stores local memory`,
+    name.startsWith('matmul') && count('HMMA') === 0 && `${name} has no tensor core instruction`,
+    name.startsWith('matmul') && count('LDGSTS') === 0 && `${name} copies nothing beside the arithmetic`,
+  ].filter(Boolean);
+}
+
+/** Registers by kernel, one column an architecture. */
+const registers = new Map();
+let failed = 0;
+for (const { file, architecture } of cases) {
+  const wrong = [];
+  let what = '';
+  try {
+    const { cubin, log } = nvrtc.compile(kernelSource(file), architecture);
+    const counts = instructions(cubin);
+    const resources = new Map(resourcesOf(log).map((entry) => [entry.name, entry]));
+    const kernels = cubinKernels(cubin);
+    for (const kernel of kernels) {
+      wrong.push(...faults(kernel, resources.get(kernel.name), counts.get(kernel.name) ?? new Map()));
+      registers.set(kernel.name, [...(registers.get(kernel.name) ?? []), kernel.registers]);
+    }
+    // Such as "C7510: Potential Performance Loss".
+    wrong.push(...(log.match(/^.*(warning|C75\d\d).*$/gim) ?? []));
+    what = `${kernels.length} kernels, ${cubin.length} bytes`;
+  } catch (error) {
+    wrong.push(error.message);
+  }
+  if (wrong.length > 0) failed++;
+  process.stdout.write(`${wrong.length === 0 ? 'ok' : 'not ok'} ${file} for ${architecture} (${what})\n`);
+  for (const line of wrong) process.stdout.write(`  ${line}\n`);
+}
+
+process.stdout.write(`\nRegisters of each thread\n${['kernel'.padEnd(24), ...ARCHITECTURES].join(' ')}\n`);
+for (const [name, counts] of registers) {
+  const columns = counts.map((count, i) => String(count).padStart(ARCHITECTURES[i].length));
+  process.stdout.write(`${[name.padEnd(24), ...columns].join(' ')}\n`);
+}
+process.stdout.write(`${cases.length - failed} passed, ${failed} failed\n`);
+process.exitCode = failed === 0 ? 0 : 1;

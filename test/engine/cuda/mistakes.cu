@@ -1,0 +1,113 @@
+/** Kernels with one mistake each, of the kinds that a GPU forgives by luck. */
+#include "device.h"
+
+constexpr int THREADS = 64;
+
+struct Shared {
+  float values[THREADS];
+};
+
+/** Shared memory in which something is written, by all threads, long before. */
+DEVICE Shared& zeros() {
+  Shared& shared = sharedMemory<Shared>();
+  shared.values[threadIdx.x] = 0;
+  __syncthreads();
+  return shared;
+}
+
+KERNEL(withoutBarrier, THREADS, 1, float* y) {
+  Shared& shared = zeros();
+  shared.values[threadIdx.x] = static_cast<float>(threadIdx.x);
+  y[threadIdx.x] = shared.values[THREADS - 1 - threadIdx.x];
+}
+
+// One barrier is there, but what was read before it is overwritten in the next round.
+KERNEL(withOneBarrierTooFew, THREADS, 1, float* y) {
+  Shared& shared = sharedMemory<Shared>();
+  float sum = 0;
+  for (int round = 0; round < 2; round++) {
+    shared.values[threadIdx.x] = static_cast<float>(round);
+    __syncthreads();
+    sum += shared.values[(threadIdx.x + 1) % THREADS];
+  }
+  y[threadIdx.x] = sum;
+}
+
+// A barrier of the warp alone does not order warps.
+KERNEL(withBarrierOfWarp, THREADS, 1, float* y) {
+  Shared& shared = zeros();
+  shared.values[threadIdx.x] = 1;
+  __syncwarp();
+  y[threadIdx.x] = shared.values[(threadIdx.x + 32) % THREADS];
+}
+
+KERNEL(rightWithBarrierOfWarp, THREADS, 1, float* y) {
+  Shared& shared = sharedMemory<Shared>();
+  shared.values[threadIdx.x] = static_cast<float>(threadIdx.x);
+  __syncwarp();
+  y[threadIdx.x] = shared.values[threadIdx.x ^ 1];
+}
+
+KERNEL(acrossBlocks, THREADS, 1, float* y) { y[threadIdx.x] = static_cast<float>(blockIdx.x); }
+
+KERNEL(beyondTheEnd, THREADS, 1, float* y) { y[threadIdx.x + 1] = 0; }
+
+KERNEL(unwritten, THREADS, 1, float* y) {
+  Shared& shared = sharedMemory<Shared>();
+  if (threadIdx.x < 8) shared.values[threadIdx.x] = 0;
+  __syncthreads();
+  y[threadIdx.x] = shared.values[threadIdx.x];
+}
+
+KERNEL(unwrittenMemory, THREADS, 1, float* y, const float* x) { y[threadIdx.x] = x[threadIdx.x]; }
+
+KERNEL(misaligned, THREADS, 1, float* y) {
+  const Pack<float> pack = {{1, 2, 3, 4}};
+  if (threadIdx.x == 0) packAt(y + 1) = pack;
+}
+
+KERNEL(barrierInBranch, THREADS, 1, float* y) {
+  if (threadIdx.x < 32) __syncthreads();
+  else y[threadIdx.x] = sumOfWarp(1.0f);
+  y[threadIdx.x] = sumOfWarp(1.0f);
+  if (threadIdx.x >= 32) __syncthreads();
+  __syncthreads();
+  if (threadIdx.x == 0) __syncthreads(), __syncwarp();
+}
+
+KERNEL(exchangeInBranch, THREADS, 1, float* y) {
+  if (threadIdx.x % 32 < 16) y[threadIdx.x] = sumOfWarp(1.0f);
+}
+
+KERNEL(differentOperations, THREADS, 1, float* y) {
+  if (threadIdx.x % 2) __syncwarp();
+  else y[threadIdx.x] = __shfl_sync(0xffffffffu, 1.0f, 0);
+}
+
+KERNEL(moreSharedMemory, THREADS, 1, float* y) {
+  struct Larger {
+    float values[2 * THREADS];
+  };
+  y[threadIdx.x] = sharedMemory<Larger>().values[0];
+}
+
+struct alignas(16) Copied {
+  float values[4 * THREADS];
+};
+
+KERNEL(copyNotWaitedFor, THREADS, 1, float* y, const float* x) {
+  Copied& shared = sharedMemory<Copied>();
+  beginCopy(shared.values + 4 * threadIdx.x, x, true);
+  commitCopies();
+  y[threadIdx.x] = shared.values[4 * threadIdx.x];
+}
+
+KERNEL(copyOfAnother, THREADS, 1, float* y, const float* x) {
+  Copied& shared = sharedMemory<Copied>();
+  shared.values[(4 * threadIdx.x + 4) % (4 * THREADS)] = 0;
+  __syncthreads();
+  beginCopy(shared.values + 4 * threadIdx.x, x, true);
+  commitCopies();
+  waitForCopies<0>();
+  y[threadIdx.x] = shared.values[(4 * threadIdx.x + 4) % (4 * THREADS)];
+}
