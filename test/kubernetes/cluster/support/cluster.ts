@@ -6,7 +6,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Lab } from '../../../hosts/support/lab.ts';
@@ -90,7 +90,7 @@ export class Cluster {
 
   /** Starts a program of the cluster; what it writes is in `kubernetes/HOST.PROGRAM.log`. */
   #start(host: string, program: string, ...words: string[]): void {
-    const log = this.#at(`${host}.${program}.log`);
+    const log = this.#at(`${host}.${basename(program)}.log`);
     const inPath = `export PATH=${this.#programs}:$PATH;`;
     this.lab.start(host, ['sh', '-c', `${inPath} exec "$@" > ${log} 2>&1`, 'sh', program, ...words]);
   }
@@ -168,12 +168,13 @@ export class Cluster {
     write('resolv.conf', `nameserver ${this.lab.addressOf(CONTROL)}\n`);
     write('kubelet.yaml', kubeletConfig(folder, this.lab.addressOf(CONTROL), this.#groups));
     for (const [name, value] of Object.entries(SYSCTLS)) write(`sysctl/${name}`, `${value}\n`);
-    for (const other of this.nodes.filter((name) => name !== node)) {
-      await inNode('ip', 'route', 'replace', podSubnet(other), 'via', this.lab.addressOf(other));
+    for (const other of this.lab.names.filter((name) => name !== node)) {
+      const route = ['ip', 'route', 'replace', podSubnet(node), 'via', this.lab.addressOf(node)];
+      await this.lab.exec(other, route);
     }
     await inNode('sysctl', '-qw', 'net.ipv4.ip_forward=1');
-    // Names of pods' networks stay the host's, and volumes that the kubelet mounts reach containerd.
-    await inNode('mount', '-t', 'tmpfs', 'tmpfs', '/run/netns');
+    // Names of pods' networks and their logs stay the host's, and volumes that the kubelet mounts reach containerd.
+    for (const own of ['/run/netns', '/var/log']) await inNode('mount', '-t', 'tmpfs', 'tmpfs', own);
     await inNode('mount', '--bind', folder, folder);
     await inNode('mount', '--make-shared', folder);
     this.#start(node, 'containerd', '--config', join(folder, 'containerd.toml'));
