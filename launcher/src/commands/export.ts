@@ -53,6 +53,7 @@ export const exportCommand = defineCommand<ExportArguments>({
         'muse-glimmer',
         'olmo-hybrid',
         'step3.5',
+        'kimi-linear',
       ],
       requiresArg: true,
       describe: 'Layout; by default the one that was imported, or that says the most of the model.',
