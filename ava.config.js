@@ -1,8 +1,8 @@
 import { bundleTests } from './scripts/bundleTests.js';
 
 export default {
-  // Hosts need root, and are tested by `npm run test:hosts`.
-  files: ['test/**/*.test.ts', '!test/hosts/**'],
+  // What needs root and daemons: `npm run test:hosts`, `npm run test:kubernetes -- --cluster`.
+  files: ['test/**/*.test.ts', '!test/hosts/**', '!test/kubernetes/**'],
   // Loaded from the bundle by what is required first.
   extensions: { ts: 'commonjs' },
   require: [['./test/support/bundledTest.cjs', await bundleTests()]],

@@ -8,6 +8,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, run, runOrExit, setup } from './steps.js';
+import { needTools, skip } from './tools.js';
 
 const COMPILER = 'aarch64-linux-gnu-g++';
 const EMULATOR = 'qemu-aarch64';
@@ -22,35 +23,13 @@ const environment = {
 const expected = JSON.parse(readFileSync(join(root, 'test/bits/expected.json'), 'utf8'));
 const names = Object.keys(expected.hashes);
 
-const isThere = (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
-
-/** Says why nothing could be tested, in the words of a test runner. */
-function skip(reason) {
-  process.stdout.write(`Skipped: ${reason}\n0 passed, 0 failed, ${names.length} skipped\n`);
-  process.exit(0);
-}
-
-function installTools() {
-  const missing = () => [EMULATOR, COMPILER].filter((command) => !isThere(command));
-  if (missing().length === 0) return;
-  if (process.getuid?.() === 0 && isThere('apt-get')) {
-    run('apt-get', ['update', '-qq']);
-    run('apt-get', ['install', '-y', '-qq', 'qemu-user', 'g++-aarch64-linux-gnu']);
-  }
-  if (missing().length > 0) {
-    skip(
-      `${missing().join(' and ')} are missing (Debian, as root: apt install qemu-user g++-aarch64-linux-gnu).`,
-    );
-  }
-}
-
 /** Node for ARM, unpacked. @returns its executable */
 function nodeForArm() {
   const executable = join(cache, 'package/bin/node');
   if (existsSync(executable)) return executable;
   mkdirSync(cache, { recursive: true });
   if (run('npm', ['pack', NODE, '--silent', '--pack-destination', cache]) !== 0) {
-    skip(`${NODE} could not be had from the npm registry.`);
+    skip(`${NODE} could not be had from the npm registry.`, names.length);
   }
   const archive = readdirSync(cache).find((file) => file.endsWith('.tgz'));
   runOrExit('tar', ['-xzf', join(cache, archive), '-C', cache]);
@@ -79,7 +58,7 @@ async function bundle() {
 }
 
 setup();
-installTools();
+needTools({ [EMULATOR]: 'qemu-user', [COMPILER]: 'g++-aarch64-linux-gnu' }, names.length);
 const node = nodeForArm();
 runOrExit(process.execPath, [join(root, 'packages/engine/native/build.js'), '--strict'], {
   env: environment,

@@ -1,56 +1,96 @@
 /**
  * `npm run test:kubernetes`: whether the API server of Kubernetes would take the manifests of `sluice launch --on kubernetes`, by its
- * own code, which is built once from the Go modules that Kubernetes publishes. It needs Go; without, it says so and skips.
+ * own code, which is built once from the Go modules that Kubernetes publishes. With `-- --cluster` (Linux, as root) these modules give
+ * a whole cluster, of two nodes with kubelets in hosts made of namespaces, and runs are launched on it (`test/kubernetes/cluster`);
+ * what else that needs is installed on Debian. Without Go, or what else it cannot have, it says so and skips.
  */
 
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { root, setup } from './steps.js';
+import { root, run, setup } from './steps.js';
+import { LAB_TOOLS, needNamespaces, needTools, PROGRAM_FOLDERS, skip } from './tools.js';
 
 /** The modules of Kubernetes ask for it. */
 const OLDEST_GO = [1, 24];
-const source = join(root, 'test/kubernetes/validator');
+const KUBERNETES = '1.34.4';
+const folder = join(root, 'test/kubernetes');
 const cache = join(root, 'node_modules/.cache/sluice-kubernetes');
-const validator = join(cache, 'validator');
+const CLUSTER_TESTS = 3;
+const CLUSTER_TOOLS = {
+  ...LAB_TOOLS,
+  etcd: 'etcd-server',
+  containerd: 'containerd',
+  ctr: 'containerd',
+  runc: 'runc',
+  busybox: 'busybox-static',
+  openssl: 'openssl',
+};
 
-/** Says why nothing could be tested, in the words of a test runner. */
-function skip(reason, tests) {
-  process.stdout.write(`Skipped: ${reason}\n0 passed, 0 failed, ${tests} skipped\n`);
-  process.exit(0);
-}
-
-function goVersion() {
+/** Skips where Go is missing or too old. */
+function needGo(tests) {
   const { stdout, error } = spawnSync('go', ['env', 'GOVERSION'], { encoding: 'utf8', cwd: root });
-  return error ? undefined : /go(\d+)\.(\d+)/.exec(stdout)?.slice(1).map(Number);
-}
-
-/** Go itself sees whether anything has to be done. */
-function build(tests) {
-  const version = goVersion();
+  const version = error ? undefined : /go(\d+)\.(\d+)/.exec(stdout)?.slice(1).map(Number);
   const wanted = OLDEST_GO.join('.');
   if (version === undefined) skip(`Go is not there (version ${wanted} or newer is needed).`, tests);
   if (version[0] === OLDEST_GO[0] && version[1] < OLDEST_GO[1]) {
     skip(`Go is of version ${version.join('.')}; ${wanted} or newer is needed.`, tests);
   }
+}
+
+/**
+ * Builds programs into the cache; Go itself sees whether anything has to be done.
+ * @param {string} what for the one who waits
+ * @param {string} module folder of the Go module
+ * @param {string[]} words of `go build`
+ */
+function build(what, module, words) {
   mkdirSync(cache, { recursive: true });
-  process.stderr.write('Building the validation of Kubernetes (the first time, some minutes)…\n');
-  const { status } = spawnSync('go', ['build', '-trimpath', '-o', validator, '.'], {
-    cwd: source,
+  process.stderr.write(`Building ${what}…\n`);
+  const { status } = spawnSync('go', ['build', '-trimpath', '-o', `${cache}/`, ...words], {
+    cwd: join(folder, module),
     env: { ...process.env, CGO_ENABLED: '0' },
     stdio: ['ignore', 'inherit', 'inherit'],
   });
-  if (status !== 0) {
-    process.stderr.write('It could not be built.\n');
-    process.exit(1);
-  }
+  if (status === 0) return;
+  process.stderr.write('It could not be built.\n');
+  process.exit(1);
 }
 
+/** Ends with ava's code. */
+function testCluster() {
+  needNamespaces('test:kubernetes -- --cluster', CLUSTER_TESTS);
+  needGo(CLUSTER_TESTS);
+  needTools(CLUSTER_TOOLS, CLUSTER_TESTS);
+  // It has no program in the path.
+  needTools({ '../lib/cni/bridge': 'containernetworking-plugins' }, CLUSTER_TESTS);
+  setup();
+  const [major, minor] = KUBERNETES.split('.');
+  const version = { gitVersion: `v${KUBERNETES}`, gitMajor: major, gitMinor: minor };
+  const told = Object.entries(version).map(
+    ([key, value]) => `-X k8s.io/component-base/version.${key}=${value}`,
+  );
+  const programs = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kubectl'];
+  build('a cluster of Kubernetes (the first time, ten minutes of a processor)', 'cluster', [
+    // They are built sooner without what makes them small and fast.
+    ...['-gcflags=all=-N -l -dwarf=false', `-ldflags=-s -w ${told.join(' ')}`],
+    ...programs.map((program) => `k8s.io/kubernetes/cmd/${program}`),
+  ]);
+  const ava = join(root, 'node_modules/ava/entrypoints/cli.mjs');
+  const words = process.argv.slice(2).filter((word) => word !== '--cluster');
+  const code = run(process.execPath, [ava, '--config', 'ava.kubernetes.config.js', ...words], {
+    env: { ...process.env, PATH: PROGRAM_FOLDERS.join(':'), SLUICE_KUBERNETES_PROGRAMS: cache },
+  });
+  process.exit(code);
+}
+
+if (process.argv.includes('--cluster')) testCluster();
 setup();
 const { MANIFESTS } = await import('../test/kubernetes/manifests.js');
-build(MANIFESTS.length);
-const { status, stdout } = spawnSync(validator, {
+needGo(MANIFESTS.length);
+build('the validation of Kubernetes (the first time, some minutes)', 'validator', ['.']);
+const { status, stdout } = spawnSync(join(cache, 'validator'), {
   input: MANIFESTS.map(({ manifest }) => stringify(manifest)).join('---\n'),
   encoding: 'utf8',
   stdio: ['pipe', 'pipe', 'inherit'],

@@ -1,21 +1,17 @@
 /**
  * `npm run test:prometheus`: whether Prometheus' own tools accept the metrics, the alert rules and the queries of the dashboard, and
- * whether the rules fire at what they are to fire at. It needs `promtool` (Debian: the package prometheus); without, it skips.
+ * whether the rules fire at what they are to fire at. It needs `promtool` (Debian's package prometheus).
  */
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, setup } from './steps.js';
+import { needTools } from './tools.js';
 
 const folder = join(root, 'docs/monitoring');
 
-if (spawnSync('promtool', ['--version']).error) {
-  process.stdout.write(
-    'Skipped: there is no promtool (Debian: apt install prometheus).\n0 passed, 0 failed, 4 skipped\n',
-  );
-  process.exit(0);
-}
+needTools({ promtool: 'prometheus' }, 4);
 await setup();
 const { RunMetrics } = await import(join(root, 'packages/observe/dist/index.js'));
 

@@ -8,34 +8,21 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, run, setup } from './steps.js';
+import { root, setup } from './steps.js';
+import { needNamespaces, needTools } from './tools.js';
 
-const TOOLS = ['sbatch', 'slurmctld', 'slurmd', 'munged', 'unshare', 'ip'];
+const TOOLS = {
+  sbatch: 'slurm-wlm',
+  slurmctld: 'slurm-wlm',
+  slurmd: 'slurm-wlm',
+  munged: 'munge',
+  unshare: 'util-linux',
+  ip: 'iproute2',
+};
 
-const isThere = (command) => spawnSync('sh', ['-c', `command -v ${command}`]).status === 0;
-const missing = () => TOOLS.filter((command) => !isThere(command));
-
-/** Says why nothing could be tested, in the words of a test runner. */
-function skip(reason) {
-  process.stdout.write(`Skipped: ${reason}\n0 passed, 0 failed, 1 skipped\n`);
-  process.exit(0);
-}
-
-function installTools() {
-  if (process.platform !== 'linux' || process.getuid() !== 0) {
-    skip('namespaces and daemons need root, on Linux.');
-  }
-  if (missing().length > 0 && isThere('apt-get')) {
-    run('apt-get', ['update', '-qq']);
-    run('apt-get', ['install', '-y', '-qq', 'slurm-wlm', 'munge', 'iproute2', 'util-linux']);
-  }
-  if (missing().length > 0) {
-    skip(`${missing().join(', ')} are missing (Debian: apt install slurm-wlm munge iproute2).`);
-  }
-}
-
+needNamespaces('test:slurm');
+needTools(TOOLS);
 setup();
-installTools();
 const directory = mkdtempSync(join(tmpdir(), 'sluice-slurm-'));
 const namespaces = ['--mount', '--net', '--pid', '--uts', '--ipc', '--fork', '--kill-child', '--mount-proc'];
 // The first process of a namespace takes over all that lose their parents, and must wait for them, which a shell does.

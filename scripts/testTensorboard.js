@@ -8,18 +8,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, setup } from './steps.js';
+import { skip } from './tools.js';
 
 const python = process.env.PYTHON ?? 'python3';
 const TESTS = 5;
 
-/** Says why nothing could be tested, in the words of a test runner. */
-function skip(reason) {
-  process.stdout.write(`Skipped: ${reason}\n0 passed, 0 failed, ${TESTS} skipped\n`);
-  process.exit(0);
-}
-
 if (spawnSync(python, ['-c', 'import tensorboard']).status !== 0) {
-  skip(`${python} has no package tensorboard (pip install tensorboard).`);
+  skip(`${python} has no package tensorboard (pip install tensorboard).`, TESTS);
 }
 await setup();
 const { TensorboardSink } = await import(join(root, 'packages/observe/dist/index.js'));

@@ -39,13 +39,14 @@ export class Lab {
   /** Keys, configurations and logs: `ssh_config`, `h1.log`, `h1.sshd.log`. */
   readonly folder: string;
   readonly names: readonly string[];
-  readonly #prefix = newPrefix();
-  readonly #network = new LabNetwork(this.#prefix);
+  /** What the names of all that it makes in the system begin with. */
+  readonly prefix = newPrefix();
+  readonly #network = new LabNetwork(this.prefix);
   readonly #hosts = new Map<string, Host>();
 
   private constructor(count: number) {
     this.names = Array.from({ length: count }, (_, i) => `h${i + 1}`);
-    this.folder = labFolder(this.#prefix);
+    this.folder = labFolder(this.prefix);
     mkdirSync(this.folder, { mode: 0o700 });
     const lines = this.names.map((name) => `${LabNetwork.addressOf(name)} ${name}`);
     writeFileSync(
@@ -176,7 +177,7 @@ export class Lab {
   async boot(name: string): Promise<void> {
     this.#network.removeHost(name);
     this.#network.addHost(name);
-    const freezer = new Freezer(`${this.#prefix}-${name}`);
+    const freezer = new Freezer(`${this.prefix}-${name}`);
     const namespaces = ['unshare', '--pid', '--fork', '--mount', '--uts', '--ipc', '--mount-proc'];
     const holder = spawn(
       'nsenter',
