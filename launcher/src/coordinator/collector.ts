@@ -1,10 +1,10 @@
 /** The OpenTelemetry collector of a run, as its configuration and the standard variables name it. */
 
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import type { CollectorAccess } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
+import { isHttpAddress, readSecret } from '../run/secrets.ts';
 
 /** The protocol's own, ms. */
 const USUAL_LIMIT_MS = 10_000;
@@ -27,7 +27,7 @@ export function collectorOf(
     : (environment.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? (base && tracesOf(base)));
   if (!url || diagnostics.timelineEverySteps === 0 || environment.OTEL_SDK_DISABLED === 'true')
     return undefined;
-  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+  if (!isHttpAddress(url)) {
     throw new SluiceError(
       'SLUICE_E_USAGE',
       `OTEL_EXPORTER_OTLP_ENDPOINT holds no address of a collector (http://… or https://…): ${url}.`,
@@ -52,12 +52,8 @@ function tracesOf(base: string): string {
 
 /** `name=value,name=value`, the values percent-encoded. */
 function pairsOf(text = ''): Record<string, string> {
-  return Object.fromEntries(
-    text.split(',').flatMap((pair): [string, string][] => {
-      const [, name, value] = /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/.exec(pair) ?? [];
-      return name === undefined ? [] : [[name, decoded(value!)]];
-    }),
-  );
+  const pairs = namedValues(text.split(','), /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/);
+  return Object.fromEntries(pairs.map(([name, value]) => [name, decoded(value)]));
 }
 
 function decoded(value: string): string {
@@ -70,19 +66,14 @@ function decoded(value: string): string {
 
 function headersIn(file: string | undefined): Record<string, string> {
   if (file === undefined) return {};
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `Cannot read the headers of ${file} (observe.otlp).`, {
-      details: { path: file },
-      cause: error,
-    });
-  }
-  return Object.fromEntries(
-    text.split('\n').flatMap((line): [string, string][] => {
-      const [, name, value] = /^\s*([^:\s]+)\s*:\s*(.*?)\s*$/.exec(line) ?? [];
-      return name === undefined ? [] : [[name, value!]];
-    }),
-  );
+  const lines = readSecret(file, 'headers', 'observe.otlp').split('\n');
+  return Object.fromEntries(namedValues(lines, /^\s*([^:\s]+)\s*:\s*(.*?)\s*$/));
+}
+
+/** @param pattern of a text that names a value, with both as groups; others are left out */
+function namedValues(texts: readonly string[], pattern: RegExp): [string, string][] {
+  return texts.flatMap((text): [string, string][] => {
+    const [, name, value] = pattern.exec(text) ?? [];
+    return name === undefined ? [] : [[name, value!]];
+  });
 }

@@ -1,11 +1,11 @@
 /** Tells people of what the journal is told, as the configuration has it. */
 
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { Messenger, type NoticePlace } from '@sluice/observe';
 import type { NOTIFIED_EVENTS, NotifyConfig, RunConfig } from '@sluice/train';
 import { type Journal, type JournalEntry, type JournalKind, timeNow } from '../run/journal.ts';
+import { isHttpAddress, readSecret } from '../run/secrets.ts';
 import { storyOf } from '../run/story.ts';
 
 type EventName = (typeof NOTIFIED_EVENTS)[number];
@@ -135,7 +135,7 @@ function placeOf(config: NotifyConfig): NoticePlace {
   const { command, template, urlFile, urlVariable, tokenFile, tokenVariable } = config;
   if (command) return { command };
   const url = secret('address', urlFile, urlVariable)!;
-  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+  if (!isHttpAddress(url)) {
     throw new SluiceError(
       'SLUICE_E_USAGE',
       `${urlFile ?? urlVariable} holds no address of a server (http://… or https://…).`,
@@ -145,16 +145,7 @@ function placeOf(config: NotifyConfig): NoticePlace {
 }
 
 function secret(what: string, file: string | undefined, variable: string | undefined): string | undefined {
-  if (file !== undefined) {
-    try {
-      return readFileSync(file, 'utf8').trim();
-    } catch (error) {
-      throw new SluiceError('SLUICE_E_FILE_MISSING', `Cannot read the ${what} of ${file} (observe.notify).`, {
-        details: { path: file },
-        cause: error,
-      });
-    }
-  }
+  if (file !== undefined) return readSecret(file, what, 'observe.notify');
   if (variable === undefined) return undefined;
   const value = process.env[variable];
   if (value) return value;

@@ -11,6 +11,7 @@ import { WatchedRunFiles } from '../watch/watchedRun.ts';
 import { loadRunConfig } from './runConfig.ts';
 import { existingRun } from './runDirectory.ts';
 import { configInRun } from './runPaths.ts';
+import { isHttpAddress } from './secrets.ts';
 
 const SEND_EVERY_MS = 5000;
 /** A server that is away is asked that seldom at last, ms. */
@@ -92,7 +93,7 @@ async function keepSending(send: () => Promise<string>, log: (line: string) => v
 }
 
 function checkedUrl(url: string | undefined): string {
-  if (url !== undefined && URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)) return url;
+  if (url !== undefined && isHttpAddress(url)) return url;
   throw new SluiceError(
     'SLUICE_E_USAGE',
     url === undefined

@@ -1,7 +1,7 @@
 /** `sluice watch`: shows runs to browsers until it is stopped. */
 
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import {
   formatCount,
@@ -15,6 +15,7 @@ import {
   type WatchServer,
 } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
+import { readSecret } from '../run/secrets.ts';
 import { watchParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
 import { FileCatalog } from './catalog.ts';
@@ -108,7 +109,7 @@ async function startServer(
 
 /** The given one, or beyond this machine one that nobody can guess. */
 function tokenFor({ host, tokenFile }: WatchOptions): string | undefined {
-  const given = tokenFile === undefined ? process.env.SLUICE_WATCH_TOKEN : readToken(tokenFile);
+  const given = tokenFile === undefined ? process.env.SLUICE_WATCH_TOKEN : readSecret(tokenFile, 'token');
   if (given !== undefined && given !== '') {
     if (/^[\w~.-]{16,}$/.test(given)) return given;
     const from = tokenFile ?? 'SLUICE_WATCH_TOKEN';
@@ -118,17 +119,6 @@ function tokenFor({ host, tokenFile }: WatchOptions): string | undefined {
     );
   }
   return isLoopback(host) ? undefined : randomBytes(24).toString('base64url');
-}
-
-function readToken(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch (error) {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `Cannot read the token of ${path}.`, {
-      details: { path },
-      cause: error,
-    });
-  }
 }
 
 async function untilStopped(): Promise<void> {

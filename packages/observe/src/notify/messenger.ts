@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
+import { BackgroundQueue } from '../backgroundQueue.ts';
 import { post } from '../post.ts';
 import { type Notice, noticeBody, type TemplateName } from './templates.ts';
 
@@ -24,45 +25,29 @@ const MOST_WAITING = 100;
 
 export class Messenger {
   readonly #place: NoticePlace;
-  readonly #options: Required<MessengerOptions>;
-  readonly #waiting: Notice[] = [];
-  #working: Promise<void> | undefined;
-  #hasWarned = false;
+  readonly #options: Required<Omit<MessengerOptions, 'warn'>>;
+  readonly #queue: BackgroundQueue<Notice>;
   #isClosing = false;
 
   constructor(place: NoticePlace, { warn, limitMs = 10_000, pausesMs = [1000, 5000] }: MessengerOptions) {
     this.#place = place;
-    this.#options = { warn, limitMs, pausesMs };
+    this.#options = { limitMs, pausesMs };
+    this.#queue = new BackgroundQueue({
+      most: MOST_WAITING,
+      bring: (notice) => this.#bring(notice),
+      warn: (_, problem) => warn(`A notice could not be brought: ${problem} Training goes on.`),
+    });
   }
 
   /** Returns at once. */
   send(notice: Notice): void {
-    this.#waiting.push(notice);
-    if (this.#waiting.length > MOST_WAITING) this.#waiting.shift();
-    this.#working ??= this.#work().finally(() => {
-      this.#working = undefined;
-    });
+    this.#queue.add(notice);
   }
 
   /** Waits for what is on its way, but not longer than that. */
-  async close(limitMs: number): Promise<void> {
+  close(limitMs: number): Promise<void> {
     this.#isClosing = true;
-    const limit = new AbortController();
-    await Promise.race([
-      this.#working,
-      delay(limitMs, undefined, { signal: limit.signal, ref: false }).catch(() => {}),
-    ]);
-    limit.abort();
-    this.#waiting.length = 0;
-  }
-
-  async #work(): Promise<void> {
-    for (let notice = this.#waiting.shift(); notice; notice = this.#waiting.shift()) {
-      const problem = await this.#bring(notice);
-      if (problem === undefined || this.#hasWarned) continue;
-      this.#hasWarned = true;
-      this.#options.warn(`A notice could not be brought: ${problem} Training goes on.`);
-    }
+    return this.#queue.close(limitMs);
   }
 
   /** @returns why it could not be brought */

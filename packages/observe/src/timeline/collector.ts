@@ -1,8 +1,8 @@
 /** Tells a collector of OpenTelemetry of steps, in the background. One that is away costs a run nothing. */
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
+import { BackgroundQueue } from '../backgroundQueue.ts';
 import { post } from '../post.ts';
 import { type Attributes, traceRequests } from './otlp.ts';
 import type { StepTimeline } from './timeline.ts';
@@ -22,52 +22,39 @@ export interface CollectorAccess {
 /** Steps that wait; of more the oldest are left out. */
 const MOST_WAITING = 8;
 
+/** A step, and when it began, ms since 1970. */
+interface StartedStep {
+  readonly timeline: StepTimeline;
+  readonly startMs: number;
+}
+
 export class TraceCollector {
   readonly #access: CollectorAccess;
-  readonly #warn: (text: string) => void;
-  readonly #waiting: { readonly timeline: StepTimeline; readonly startMs: number }[] = [];
-  #working: Promise<void> | undefined;
-  #hasWarned = false;
+  readonly #queue: BackgroundQueue<StartedStep>;
 
   /** @param warn told once when traces do not arrive */
   constructor(access: CollectorAccess, warn: (text: string) => void) {
     this.#access = access;
-    this.#warn = warn;
+    this.#queue = new BackgroundQueue({
+      most: MOST_WAITING,
+      bring: (started) => this.#tell(started),
+      warn: ({ timeline: { step } }, problem) =>
+        warn(`The trace of step ${step} could not be brought: ${problem} Training goes on.`),
+    });
   }
 
   /** Returns at once. @param startMs when the step began, ms since 1970 */
   send(timeline: StepTimeline, startMs: number): void {
-    this.#waiting.push({ timeline, startMs });
-    if (this.#waiting.length > MOST_WAITING) this.#waiting.shift();
-    this.#working ??= this.#work().finally(() => {
-      this.#working = undefined;
-    });
+    this.#queue.add({ timeline, startMs });
   }
 
   /** Waits for what is on its way, but not longer than that. */
-  async close(limitMs: number): Promise<void> {
-    const limit = new AbortController();
-    await Promise.race([
-      this.#working,
-      delay(limitMs, undefined, { signal: limit.signal, ref: false }).catch(() => {}),
-    ]);
-    limit.abort();
-    this.#waiting.length = 0;
-  }
-
-  async #work(): Promise<void> {
-    for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
-      const problem = await this.#tell(next.timeline, next.startMs);
-      if (problem === undefined || this.#hasWarned) continue;
-      this.#hasWarned = true;
-      this.#warn(
-        `The trace of step ${next.timeline.step} could not be brought: ${problem} Training goes on.`,
-      );
-    }
+  close(limitMs: number): Promise<void> {
+    return this.#queue.close(limitMs);
   }
 
   /** @returns why it could not be brought */
-  async #tell(timeline: StepTimeline, startMs: number): Promise<string | undefined> {
+  async #tell({ timeline, startMs }: StartedStep): Promise<string | undefined> {
     const { url, headers, limitMs, attributes } = this.#access;
     for (const request of traceRequests(timeline, { attributes, startMs })) {
       const body = new Uint8Array(await promisify(gzip)(JSON.stringify(request)));
