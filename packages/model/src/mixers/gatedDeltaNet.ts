@@ -8,19 +8,17 @@
 
 import { positiveFloat32 } from '@sluice/core';
 import {
-  cachedShortConvolution,
   deltaRuleScratch,
   forgetUntilGradient,
   gatedDeltaRule,
   gateHeads,
   linear,
-  rmsNorm,
-  shortConvolution,
   whenRead,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
-import type { Mixer, MixerParameter } from './mixer.ts';
+import type { Mixer } from './mixer.ts';
+import { convolutionWeights, convolve, INITIAL_DECAYS, matrix, normOfHeads, whole } from './parts.ts';
 
 const Settings = z.strictObject({
   kind: z.literal('gated-delta-net').describe('The gated delta rule behind a short convolution.'),
@@ -68,15 +66,6 @@ const NAMES = {
   output: 'linear_attn.out_proj.weight',
 };
 
-/** How fast states decay at first: see `initialDecay`. */
-export const INITIAL_DECAYS = {
-  'time-steps': {
-    aLog: { distribution: 'log-of-uniform', from: 1, to: 16 },
-    dtBias: { distribution: 'time-step', from: 0.001, to: 0.1 },
-  },
-  fast: { aLog: { distribution: 'log-of-uniform', from: 0.01, to: 16 }, dtBias: 1 },
-} as const;
-
 export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
   schema: Settings,
   refusal: ({ keyHeads, valueHeads }) =>
@@ -85,8 +74,6 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
     const { valueHeads, valueDim, taps, initialDecay } = settings;
     const width = widthOf(settings);
     const values = valueHeads * valueDim;
-    const matrix = (name: string, rows: number, columns: number, group: MixerParameter['group']) =>
-      whole(name, [rows, columns], { initial: 'normal', decay: true, group });
     const ofHead = { decay: false, group: 'attention' } as const;
     const initial = INITIAL_DECAYS[initialDecay];
     return [
@@ -103,14 +90,11 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
       matrix(NAMES.output, hiddenSize, values, 'attention'),
     ];
   },
-  mix(settings, x_NC, { layer, rows, state, observer }, { sizes, parameter }) {
+  mix(settings, x_NC, pass, { sizes, parameter }) {
     const { valueHeads, valueDim, allowNegativeEigenvalues = false, normEps } = settings;
-    const tokens = x_NC.shape[0];
+    const { layer, rows, state, observer } = pass;
     const projected_NW = linear(x_NC, parameter(NAMES.qkv));
-    const weight = parameter(NAMES.convolution);
-    const heads_NW = state
-      ? cachedShortConvolution(projected_NW, weight, 'silu', state.get('inputs')!)
-      : shortConvolution(projected_NW, weight, { ...rows, activation: 'silu' });
+    const heads_NW = convolve(projected_NW, parameter(NAMES.convolution), 'silu', pass);
     const logits_N2V = linear(x_NC, parameter(NAMES.betaAndDecay));
     const decay = { aLog: parameter(NAMES.aLog), dtBias: parameter(NAMES.dtBias) };
     const o_NY = gatedDeltaRule(
@@ -130,11 +114,7 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
         observer.recurrence!(layer, { beta: beta!, decay: decay!, ...operands }),
       );
     }
-    const o_RD = tf.reshape(o_NY, [tokens * valueHeads, valueDim]) as tf.Tensor2D;
-    const normed_NY: tf.Tensor2D = tf.reshape(
-      rmsNorm(o_RD, parameter(NAMES.norm), normEps ?? sizes.rmsNormEps),
-      o_NY.shape,
-    );
+    const normed_NY = normOfHeads(o_NY, parameter(NAMES.norm), normEps ?? sizes.rmsNormEps);
     const gated_NY = gateHeads(normed_NY, linear(x_NC, parameter(NAMES.gate)), {
       ...{ heads: valueHeads, channels: valueDim, activation: 'silu', isShared: false },
     });
@@ -170,21 +150,3 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
     };
   },
 };
-
-/** A parameter that is one tensor of the same name. */
-export function whole(
-  name: string,
-  shape: readonly number[],
-  rest: Pick<MixerParameter, 'initial' | 'decay' | 'group'>,
-): MixerParameter {
-  return { name, shape, tensors: [{ name, shape }], ...rest };
-}
-
-/** Weights of a depthwise convolution, at first as PyTorch has them: within 1/√K of zero. */
-export function convolutionWeights(name: string, channels: number, taps: number): MixerParameter {
-  const bound = 1 / Math.sqrt(taps);
-  return whole(name, [channels, 1, taps], {
-    initial: { distribution: 'uniform', from: -bound, to: bound },
-    ...{ decay: true, group: 'attention' },
-  });
-}

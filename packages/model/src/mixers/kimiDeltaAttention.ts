@@ -7,20 +7,17 @@
 
 import { positiveFloat32 } from '@sluice/core';
 import {
-  cachedShortConvolution,
   deltaRuleScratch,
   forgetUntilGradient,
   gateHeads,
   kimiDeltaRule,
   linear,
-  rmsNorm,
-  shortConvolution,
   whenRead,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
-import { convolutionWeights, INITIAL_DECAYS, whole } from './gatedDeltaNet.ts';
-import type { Mixer, MixerParameter } from './mixer.ts';
+import type { Mixer } from './mixer.ts';
+import { convolutionWeights, convolve, INITIAL_DECAYS, matrix, normOfHeads, whole } from './parts.ts';
 
 const Settings = z.strictObject({
   kind: z
@@ -64,8 +61,6 @@ export const kimiDeltaAttention: Mixer<KimiDeltaAttentionConfig> = {
   parameters(settings, { hiddenSize }) {
     const { heads, keyDim, valueDim, taps, rank = valueDim } = settings;
     const [width, keys, values] = [widthOf(settings), heads * keyDim, heads * valueDim];
-    const matrix = (name: string, rows: number, columns: number, group: MixerParameter['group']) =>
-      whole(name, [rows, columns], { initial: 'normal', decay: true, group });
     const ofHead = { decay: false, group: 'attention' } as const;
     const initial = INITIAL_DECAYS['time-steps'];
     return [
@@ -87,14 +82,11 @@ export const kimiDeltaAttention: Mixer<KimiDeltaAttentionConfig> = {
       matrix(NAMES.output, hiddenSize, values, 'attention'),
     ];
   },
-  mix(settings, x_NC, { layer, rows, state, observer }, { sizes, parameter }) {
+  mix(settings, x_NC, pass, { sizes, parameter }) {
     const { heads, valueDim, normEps, rank = valueDim } = settings;
-    const tokens = x_NC.shape[0];
+    const { layer, rows, state, observer } = pass;
     const projected_NW = linear(x_NC, parameter(NAMES.qkv));
-    const weight = parameter(NAMES.convolution);
-    const heads_NW = state
-      ? cachedShortConvolution(projected_NW, weight, 'silu', state.get('inputs')!)
-      : shortConvolution(projected_NW, weight, { ...rows, activation: 'silu' });
+    const heads_NW = convolve(projected_NW, parameter(NAMES.convolution), 'silu', pass);
     const [down_NR, beta_NH] = tf.split(linear(x_NC, parameter(NAMES.down)), [rank, heads], 1) as [
       tf.Tensor2D,
       tf.Tensor2D,
@@ -110,11 +102,7 @@ export const kimiDeltaAttention: Mixer<KimiDeltaAttentionConfig> = {
         observer.recurrence!(layer, { beta: beta!, decay: decay!, ...operands }),
       );
     }
-    const o_RD = tf.reshape(o_NY, [tokens * heads, valueDim]) as tf.Tensor2D;
-    const normed_NY: tf.Tensor2D = tf.reshape(
-      rmsNorm(o_RD, parameter(NAMES.norm), normEps ?? sizes.rmsNormEps),
-      o_NY.shape,
-    );
+    const normed_NY = normOfHeads(o_NY, parameter(NAMES.norm), normEps ?? sizes.rmsNormEps);
     const gate_NY = linear(linear(x_NC, parameter(NAMES.gateDown)), parameter(NAMES.gateUp));
     const gated_NY = gateHeads(normed_NY, gate_NY, {
       ...{ heads, channels: valueDim, activation: 'sigmoid', isShared: false },

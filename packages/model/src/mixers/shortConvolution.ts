@@ -5,11 +5,11 @@
  * Shapes: N tokens, C hidden.
  */
 
-import { cachedShortConvolution, shortConvolution as convolve, linear } from '@sluice/engine';
+import { linear } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
-import { convolutionWeights } from './gatedDeltaNet.ts';
 import type { Mixer } from './mixer.ts';
+import { convolutionWeights, convolve, matrix } from './parts.ts';
 
 const Settings = z.strictObject({
   kind: z.literal('short-convolution').describe('A convolution of the last tokens between two gates.'),
@@ -25,31 +25,17 @@ const NAMES = {
 export const shortConvolution: Mixer<z.infer<typeof Settings>> = {
   schema: Settings,
   parameters({ taps }, { hiddenSize }) {
-    const matrix = (name: string, rows: number) => {
-      const shape = [rows, hiddenSize];
-      return {
-        name,
-        shape,
-        tensors: [{ name, shape }],
-        initial: 'normal',
-        decay: true,
-        group: 'attention',
-      } as const;
-    };
     return [
-      matrix(NAMES.input, 3 * hiddenSize),
+      matrix(NAMES.input, 3 * hiddenSize, hiddenSize, 'attention'),
       convolutionWeights(NAMES.convolution, hiddenSize, taps),
-      matrix(NAMES.output, hiddenSize),
+      matrix(NAMES.output, hiddenSize, hiddenSize, 'attention'),
     ];
   },
-  mix(_, x_NC, { rows, state }, { parameter }) {
+  mix(_, x_NC, pass, { parameter }) {
     const parts = tf.split(linear(x_NC, parameter(NAMES.input)), 3, 1) as tf.Tensor2D[];
     const [before_NC, after_NC, value_NC] = parts as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
     const input_NC = tf.mul<tf.Tensor2D>(before_NC, value_NC);
-    const weight = parameter(NAMES.convolution);
-    const y_NC = state
-      ? cachedShortConvolution(input_NC, weight, 'none', state.get('inputs')!)
-      : convolve(input_NC, weight, { ...rows, activation: 'none' });
+    const y_NC = convolve(input_NC, parameter(NAMES.convolution), 'none', pass);
     return linear(tf.mul<tf.Tensor2D>(after_NC, y_NC), parameter(NAMES.output));
   },
   states: ({ taps }, { hiddenSize }) => ({ inputs: (taps - 1) * hiddenSize }),

@@ -1,0 +1,65 @@
+/**
+ * Parts that several mixers are made of.
+ *
+ * Shapes: N tokens, W channels of a convolution; H heads of Dv channels, Y = H·Dv.
+ */
+
+import { cachedShortConvolution, type Parameter, rmsNorm, shortConvolution } from '@sluice/engine';
+import * as tf from '@tensorflow/tfjs';
+import type { MixerParameter, MixerPass } from './mixer.ts';
+
+/** How fast states of a delta rule decay at first: in a thousand tokens to less than one, by head; or mostly within a token. */
+export const INITIAL_DECAYS = {
+  'time-steps': {
+    aLog: { distribution: 'log-of-uniform', from: 1, to: 16 },
+    dtBias: { distribution: 'time-step', from: 0.001, to: 0.1 },
+  },
+  fast: { aLog: { distribution: 'log-of-uniform', from: 0.01, to: 16 }, dtBias: 1 },
+} as const;
+
+/** A parameter that is one tensor of the same name. */
+export function whole(
+  name: string,
+  shape: readonly number[],
+  rest: Pick<MixerParameter, 'initial' | 'decay' | 'group'>,
+): MixerParameter {
+  return { name, shape, tensors: [{ name, shape }], ...rest };
+}
+
+/** Weights of a linear layer. */
+export function matrix(
+  name: string,
+  rows: number,
+  columns: number,
+  group: MixerParameter['group'],
+): MixerParameter {
+  return whole(name, [rows, columns], { initial: 'normal', decay: true, group });
+}
+
+/** Weights of a depthwise convolution, at first as PyTorch has them: within 1/√K of zero. */
+export function convolutionWeights(name: string, channels: number, taps: number): MixerParameter {
+  const bound = 1 / Math.sqrt(taps);
+  return whole(name, [channels, 1, taps], {
+    initial: { distribution: 'uniform', from: -bound, to: bound },
+    ...{ decay: true, group: 'attention' },
+  });
+}
+
+/** [N, W] of [N, W]: a causal convolution of each channel for itself, whose state, if the pass has one, is `inputs`. */
+export function convolve(
+  x_NW: tf.Tensor2D,
+  weight: Parameter,
+  activation: 'silu' | 'none',
+  { rows, state }: Pick<MixerPass, 'rows' | 'state'>,
+): tf.Tensor2D {
+  return state
+    ? cachedShortConvolution(x_NW, weight, activation, state.get('inputs')!)
+    : shortConvolution(x_NW, weight, { ...rows, activation });
+}
+
+/** [N, Y] of [N, Y]: each head by itself. @param gain [Dv], the same of all heads */
+export function normOfHeads(o_NY: tf.Tensor2D, gain: Parameter, eps: number): tf.Tensor2D {
+  const [channels] = gain.shape as [number];
+  const o_RD = tf.reshape(o_NY, [-1, channels]) as tf.Tensor2D;
+  return tf.reshape(rmsNorm(o_RD, gain, eps), o_NY.shape);
+}
