@@ -1,6 +1,7 @@
 // Sums whose partial sums are rounded to bfloat16 (the upper half of a float, to nearest, ties to even) wherever they are added to others,
 // so that they can travel as such. Additions are in single precision, and the sum of all is not rounded.
 
+#include <algorithm>
 #include <cstring>
 
 #include "addon.h"
@@ -23,6 +24,9 @@ static inline float toFloat(uint32_t bits) {
 }
 
 static inline float rounded(float x) { return toFloat(roundedBits(x)); }
+
+/// The float whose upper half it is.
+static inline float widened(uint16_t half) { return toFloat(static_cast<uint32_t>(half) << 16); }
 
 /// What `parallelFor` hands out at a time, elements.
 constexpr size_t kPiece = 16384;
@@ -59,8 +63,7 @@ static void sumBlock(uint16_t* const* sources, size_t number, size_t offset, siz
   if (number == 2) {
     const uint16_t *a = sources[0] + offset, *b = sources[1] + offset;
 #pragma GCC ivdep
-    for (size_t i = 0; i < count; ++i)
-      out[i] = toFloat(static_cast<uint32_t>(a[i]) << 16) + toFloat(static_cast<uint32_t>(b[i]) << 16);
+    for (size_t i = 0; i < count; ++i) out[i] = widened(a[i]) + widened(b[i]);
     return;
   }
   size_t left = 1;
@@ -70,7 +73,7 @@ static void sumBlock(uint16_t* const* sources, size_t number, size_t offset, siz
   if (right > 1) {
     sumBlock(sources + left, right, offset, count, scratch, scratch + kBlock);
   } else {
-    for (size_t i = 0; i < count; ++i) scratch[i] = toFloat(static_cast<uint32_t>(sources[left][offset + i]) << 16);
+    for (size_t i = 0; i < count; ++i) scratch[i] = widened(sources[left][offset + i]);
   }
 #pragma GCC ivdep
   for (size_t i = 0; i < count; ++i) out[i] = rounded(out[i]) + rounded(scratch[i]);

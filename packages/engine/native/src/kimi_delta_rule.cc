@@ -171,11 +171,9 @@ double kimiDeltaRule(const Arguments& args) {
   Forward f{};
   f.shape = channelShapeOf(args, 7);
   const Shape& shape = f.shape;
-  const size_t tokens = shape.documents.tokens(), heads = shape.keyHeads, channels = heads * shape.keyDim;
-  f.in = {args.floats(0, tokens * shape.width()), args.floats(1, tokens * heads), args.floats(2, tokens * channels),
-          args.floats(3, heads), args.floats(4, channels)};
-  f.y = args.floats(5, tokens * shape.outputWidth());
-  f.state = args.optionalFloats(6, channels * shape.valueDim);
+  f.in = inputsOf(args, shape);
+  f.y = args.floats(5, shape.documents.tokens() * shape.outputWidth());
+  f.state = args.optionalFloats(6, shape.keyHeads * shape.keyDim * shape.valueDim);
   if (f.state != nullptr && shape.documents.count() != 1) throw std::runtime_error("a state belongs to one document");
   parallelItems(shape.items(), [&](size_t item) { computeItem(f, Item(shape, item)); });
   return 0;

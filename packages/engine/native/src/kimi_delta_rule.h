@@ -71,6 +71,13 @@ struct ChannelChunk {
   void prepareLevel(size_t half, size_t rows, size_t channels, bool withQueries);
 };
 
+/// The arguments 0 to 4 of both passes.
+inline ChannelInputs inputsOf(const Arguments& args, const Shape& shape) {
+  const size_t tokens = shape.documents.tokens(), heads = shape.keyHeads, channels = heads * shape.keyDim;
+  return {args.floats(0, tokens * shape.width()), args.floats(1, tokens * heads), args.floats(2, tokens * channels),
+          args.floats(3, heads), args.floats(4, channels)};
+}
+
 /// square = −β·A below the diagonal, zeros elsewhere: −L.
 void fillTransitions(const Chunk& chunk, const ChannelChunk& own, float* square);
 

@@ -261,8 +261,7 @@ double kimiDeltaRuleBackward(const Arguments& args) {
   f.shape = channelShapeOf(args, 13);
   const Shape& shape = f.shape;
   const size_t tokens = shape.documents.tokens(), heads = shape.keyHeads, channels = heads * shape.keyDim;
-  f.in = {args.floats(0, tokens * shape.width()), args.floats(1, tokens * heads), args.floats(2, tokens * channels),
-          args.floats(3, heads), args.floats(4, channels)};
+  f.in = inputsOf(args, shape);
   f.dy = args.floats(5, tokens * shape.outputWidth());
   f.dHeads = args.floats(6, tokens * shape.width());
   f.dBeta = args.floats(7, tokens * heads);
