@@ -73,7 +73,7 @@ try {
   await page.locator('[data-chart="loss"] canvas').waitFor();
   const frames = await record(page);
   await writeFile(OUT, animated(frames));
-  console.log(`${OUT}: ${frames.length} pictures`);
+  process.stdout.write(`${OUT}: ${frames.length} pictures\n`);
 } finally {
   await browser?.close();
   training.kill('SIGINT');

@@ -9,6 +9,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, run, setup } from './steps.js';
+import { skip } from './tools.js';
 
 const ARCHITECTURES = ['sm_80', 'sm_86', 'sm_89', 'sm_90a', 'sm_100a', 'sm_120'];
 const PACKAGES = ['nvidia-cuda-nvrtc==13.5.37', 'nvidia-cuda-nvdisasm==13.5.37'];
@@ -22,17 +23,11 @@ const { cubinKernels, kernelFiles, kernelSource, Nvrtc, resourcesOf } = await im
 const files = process.argv.length > 2 ? process.argv.slice(2) : kernelFiles();
 const cases = files.flatMap((file) => ARCHITECTURES.map((architecture) => ({ file, architecture })));
 
-/** Says why nothing could be tested, in the words of a test runner. */
-function skip(reason) {
-  process.stdout.write(`Skipped: ${reason}\n0 passed, 0 failed, ${cases.length} skipped\n`);
-  process.exit(0);
-}
-
 /** Unpacks the wheels, of which nothing is run. @returns their folder of libraries and programs */
 function toolkit() {
   const unpacked = join(folder, 'nvidia/cu13');
   if (existsSync(join(folder, 'done'))) return unpacked;
-  if (process.platform !== 'linux') skip('NVRTC’s wheels are for Linux.');
+  if (process.platform !== 'linux') skip('NVRTC’s wheels are for Linux.', cases.length);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const pip = [
@@ -41,7 +36,7 @@ function toolkit() {
     folder,
   ];
   const code = run(process.env.PYTHON ?? 'python3', [...pip, ...PACKAGES]);
-  if (code !== 0) skip(`pip could not fetch ${PACKAGES.join(' and ')} from PyPI.`);
+  if (code !== 0) skip(`pip could not fetch ${PACKAGES.join(' and ')} from PyPI.`, cases.length);
   writeFileSync(join(folder, 'done'), '');
   return unpacked;
 }

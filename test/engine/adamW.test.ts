@@ -2,17 +2,8 @@ import { BLOCK_ELEMENTS } from '@sluice/core';
 import { type AdamWSettings, adamW, setThreads } from '@sluice/engine';
 import test from 'ava';
 import fc from 'fast-check';
+import { SETTINGS } from './support/adamW.ts';
 import { randomValues, relativeError } from './support/differential.ts';
-
-const SETTINGS: AdamWSettings = {
-  learningRate: 0.02,
-  beta1: 0.9,
-  beta2: 0.95,
-  epsilon: 1e-8,
-  weightDecay: 0.1,
-  step: 1,
-  gradientScale: 0.7,
-};
 
 interface State {
   parameters: Float32Array;

@@ -7,7 +7,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../support/until.ts';
 
 const CONTROLLER = 'controller';
 const CONTROLLER_PORT = 17_000;
@@ -135,14 +135,4 @@ function client(directory) {
       return undefined;
     }
   };
-}
-
-/** Waits until something holds. @throws after `limitSeconds`, saying what did not come to be */
-export async function until(what, holds, limitSeconds = 60) {
-  for (let waited = 0; waited < limitSeconds; waited += 0.25) {
-    const result = await holds();
-    if (result) return result;
-    await sleep(250);
-  }
-  throw new Error(`After ${limitSeconds} s it was not so that ${what}.`);
 }

@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { submitToSlurm } from '../../launcher/dist/fleet/starters/slurm.js';
 import { Sandbox } from '../e2e/support/sandbox.ts';
-import { startCluster, until } from './cluster.js';
+import { until } from '../support/until.ts';
+import { startCluster } from './cluster.js';
 
 const [directory, filter = ''] = process.argv.slice(2);
 const here = dirname(fileURLToPath(import.meta.url));

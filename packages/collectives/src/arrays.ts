@@ -15,7 +15,8 @@ export interface ElementRange {
 /** What messages carry: the elements of arrays, or floats rounded to bfloat16, which no array is of. */
 export const DATA_TYPES = ['float32', 'float64', 'int32', 'uint8', 'bfloat16'] as const;
 export type DataType = (typeof DATA_TYPES)[number];
-type ArrayType = Exclude<DataType, 'bfloat16'>;
+/** Those that arrays are of. */
+export type ArrayType = Exclude<DataType, 'bfloat16'>;
 
 /** How the floats of a sum travel. */
 export type FloatWire = 'float32' | 'bfloat16';

@@ -7,6 +7,7 @@
 
 import { invariant, SluiceError } from '@sluice/core';
 import {
+  type ArrayType,
   bytesOf,
   type CollectiveArray,
   consecutiveRanges,
@@ -248,7 +249,7 @@ class DirectOperation implements Pending {
   /** Where it is noted what became of it, if anybody wants to know. */
   span: OperationSpan | undefined;
 
-  constructor(sequence: number, dataType: ReturnType<typeof dataTypeOf>, exchange: DirectExchange) {
+  constructor(sequence: number, dataType: ArrayType, exchange: DirectExchange) {
     this.#sequence = sequence;
     this.#dataType = DATA_TYPES.indexOf(dataType);
     this.#exchange = exchange;

@@ -5,7 +5,7 @@
 
 import { roundToBfloat16, sumTreeBfloat16 } from '@sluice/engine/bfloat16';
 import { type SummableArray, sumTree } from '@sluice/engine/reductions';
-import { arrayOver, type CollectiveArray, type dataTypeOf } from './arrays.ts';
+import { type ArrayType, arrayOver, type CollectiveArray } from './arrays.ts';
 import type { Payload } from './transport.ts';
 
 /**
@@ -57,11 +57,11 @@ class Blocks {
 /** Keeps the scratch memory that the sums of `size` ranks take. */
 export class TreeReducer implements Reducer {
   readonly widening = 1;
-  readonly #dataType: ReturnType<typeof dataTypeOf>;
+  readonly #dataType: ArrayType;
   readonly #width: number;
   readonly #blocks: Blocks;
 
-  constructor(dataType: ReturnType<typeof dataTypeOf>, size: number) {
+  constructor(dataType: ArrayType, size: number) {
     this.#dataType = dataType;
     this.#width = arrayOver(dataType, new ArrayBuffer(0), 0, 0).BYTES_PER_ELEMENT;
     this.#blocks = new Blocks(size, this.#width);

@@ -2,7 +2,6 @@
 
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import {
-  type AdamWSettings,
   adamW,
   computeGradients,
   gatedFeedForward,
@@ -29,6 +28,7 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
+import { SETTINGS } from '../support/adamW.ts';
 import {
   activations,
   device,
@@ -62,16 +62,6 @@ function inSeveralOrders(compute: () => readonly DeviceArray[]): Buffer[] {
   emulator.set({});
   return results;
 }
-
-const SETTINGS: AdamWSettings = {
-  learningRate: 0.02,
-  beta1: 0.9,
-  beta2: 0.95,
-  epsilon: 1e-8,
-  weightDecay: 0.1,
-  step: 1,
-  gradientScale: 0.7,
-};
 
 test('AdamW gives parameters and moments the bits of native, and weights the nearest bf16', (t) => {
   for (const length of [1, 77, BLOCK_ELEMENTS, BLOCK_ELEMENTS + 300]) {

@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { Sandbox } from '../../e2e/support/sandbox.ts';
 import { run } from '../../hosts/support/run.ts';
-import { Cluster, until } from './support/cluster.ts';
+import { until } from '../../support/until.ts';
+import { Cluster } from './support/cluster.ts';
 import { IMAGE } from './support/image.ts';
 
 const ROOT = realpathSync(fileURLToPath(new URL('../../..', import.meta.url)));

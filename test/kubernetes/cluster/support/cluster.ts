@@ -7,11 +7,11 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Lab } from '../../../hosts/support/lab.ts';
 import { run } from '../../../hosts/support/run.ts';
 import type { Ended } from '../../../support/running.ts';
+import { until } from '../../../support/until.ts';
 import { makeImage } from './image.ts';
 import { containerdConfig, kubeletConfig, podNetwork, podSubnet, SYSCTLS } from './nodeFiles.ts';
 
@@ -125,15 +125,15 @@ export class Cluster {
       'the API server is ready',
       async () => (await this.kubectl('get', '--raw', '/readyz')).code === 0,
     );
-    const client2 = [`--kubeconfig=${this.#at('kubeconfig')}`, '--leader-elect=false', '--secure-port=0'];
+    const access = [`--kubeconfig=${this.#at('kubeconfig')}`, '--leader-elect=false', '--secure-port=0'];
     this.#start(
       CONTROL,
       'kube-controller-manager',
-      ...client2,
+      ...access,
       `--service-account-private-key-file=${this.#at('account.key')}`,
       `--node-monitor-grace-period=${NODE_GRACE_SECONDS}s`,
     );
-    this.#start(CONTROL, 'kube-scheduler', ...client2);
+    this.#start(CONTROL, 'kube-scheduler', ...access);
     this.#start(
       CONTROL,
       process.execPath,
@@ -195,15 +195,6 @@ export class Cluster {
       ...[`--hostname-override=${node}`, `--node-ip=${this.lab.addressOf(node)}`],
     );
   }
-}
-
-/** @throws Error when it has not come about in two minutes */
-export async function until(what: string, holds: () => Promise<boolean>, seconds = 120): Promise<void> {
-  for (let waited = 0; waited < seconds * 1000; waited += 300) {
-    if (await holds()) return;
-    await setTimeout(300);
-  }
-  throw new Error(`Waited ${seconds} s in vain: ${what}`);
 }
 
 /** Control groups of pods that have ended, of every controller of version 1, or of version 2. */
