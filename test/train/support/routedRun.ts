@@ -32,7 +32,7 @@ export function sendTo({ spaces }: Trainer, shunned: Routing): void {
   const parameters = spaces.flatMap(({ space }) => space.parameters);
   for (const layer of [0, 1]) {
     const bias = parameters.find(({ spec }) => spec.name === balanceBiasName(layer))!.parameter;
-    for (const expert of shunned) bias.values[expert] = NEVER;
+    for (const expert of shunned) bias.hostValues[expert] = NEVER;
     bias.refresh();
   }
 }
