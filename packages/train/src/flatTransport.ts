@@ -11,14 +11,14 @@ import { type Floats, flatMemory } from '@sluice/engine';
 
 export class FlatTransport {
   readonly #group: Group;
-  /** Memory of the host for what lies on a device, by where it begins there: stages follow each other without gaps between slices. */
+  /** Memory of the host for what lies on a device, by where that begins. */
   readonly #staged = new Map<number, Float32Array>();
 
   constructor(group: Group) {
     this.#group = group;
   }
 
-  /** As `Group.reduceScatter`, of ranges that follow each other. */
+  /** As `Group.reduceScatter`, of ranges with nothing between them. */
   reduceScatter(values: Floats, ranges: readonly ElementRange[], wire: FloatWire): Pending {
     if (values instanceof Float32Array) return this.#group.reduceScatter(values, ranges, wire);
     const { staged, within } = this.#stage(values, ranges);
@@ -26,7 +26,7 @@ export class FlatTransport {
     return once(pending, () => copyBack(values, staged, ranges, [this.#group.rank]));
   }
 
-  /** As `Group.allGather`, of ranges that follow each other. */
+  /** As `Group.allGather`, of ranges with nothing between them. */
   allGather(values: Floats, ranges: readonly ElementRange[]): Pending {
     if (values instanceof Float32Array) return this.#group.allGather(values, ranges);
     const { staged, within } = this.#stage(values, ranges);
@@ -35,7 +35,8 @@ export class FlatTransport {
   }
 
   #stage(values: Floats, ranges: readonly ElementRange[]) {
-    const [{ start }, { end }] = [ranges[0]!, ranges.at(-1)!];
+    const start = beginOf(ranges);
+    const end = Math.max(...ranges.map((range) => range.end));
     const staged = this.#staged.get(start) ?? sharedFloat32(end - start);
     this.#staged.set(start, staged);
     flatMemory().readInto(values.subarray(start, end), staged);
@@ -50,11 +51,15 @@ function copyBack(
   ranges: readonly ElementRange[],
   ranks: readonly number[],
 ): void {
-  const { start: first } = ranges[0]!;
+  const first = beginOf(ranges);
   for (const rank of ranks) {
     const { start, end } = ranges[rank]!;
     flatMemory().write(values.subarray(start, end), staged.subarray(start - first, end - first));
   }
+}
+
+function beginOf(ranges: readonly ElementRange[]): number {
+  return Math.min(...ranges.map(({ start }) => start));
 }
 
 /** Waiting for what is pending also does `arrive`, the first time. */
