@@ -67,12 +67,12 @@ const devices = new Map<string, FlatMemory>();
 
 /** A backend whose flat memory is a device's. */
 export function registerFlatMemory<Memory extends Floats>(backend: string, memory: FlatMemory<Memory>): void {
-  devices.set(backend, memory as unknown as FlatMemory);
+  devices.set(backend, memory);
 }
 
 /** That of the running backend. */
 export function flatMemory(): FlatMemory {
-  return devices.get(tf.getBackend()) ?? (host as unknown as FlatMemory);
+  return devices.get(tf.getBackend()) ?? host;
 }
 
 /** Flat memory as the array that it is where the running backend's is the host's: for kernels of the host. */
