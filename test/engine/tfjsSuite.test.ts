@@ -16,19 +16,20 @@ function describeFailures({ failed }: SuiteResult): string {
   return `${failed.length} specs failed:\n${shown.join('\n')}`;
 }
 
-test('TensorFlow.js’s own test suite passes on the native backend, as on the plain one', async (t) => {
+test('TensorFlow.js’s own test suite passes on native and on emulated cuda, as on the plain backend', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'sluice-tfjs-suite-'));
   try {
     const program = await bundleSuite(directory);
-    const [native, plain] = await Promise.all([runSuite(program, 'native'), runSuite(program, 'cpu')]);
-    t.is(native.failed.length, 0, describeFailures(native));
+    const run = (backend: string) => runSuite(program, backend);
+    const [native, cuda, plain] = await Promise.all([run('native'), run('cuda'), run('cpu')]);
     t.is(plain.failed.length, 0, describeFailures(plain));
     t.is(plain.passed.length, 4227);
-    t.deepEqual(
-      native.passed,
-      plain.passed.filter((name) => !FOR_CPU_ALONE.includes(name)),
-    );
-    t.deepEqual(native.skipped, plain.skipped);
+    const expected = plain.passed.filter((name) => !FOR_CPU_ALONE.includes(name));
+    for (const [name, result] of Object.entries({ native, cuda })) {
+      t.is(result.failed.length, 0, `${name}: ${describeFailures(result)}`);
+      t.deepEqual(result.passed, expected, name);
+      t.deepEqual(result.skipped, plain.skipped, name);
+    }
     t.log(`${native.passed.length} specs passed, ${native.skipped.length} are skipped by the suite itself`);
   } finally {
     await rm(directory, { recursive: true });

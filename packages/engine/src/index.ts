@@ -13,7 +13,7 @@ export type { AttentionRow, AttentionStatistics, QueriesKeys } from './attention
 export { attentionStatistics, forEachAttentionRow, statisticsOfHead } from './attentionStatistics.ts';
 export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics, readValues } from './backend.ts';
 export type { Backend, InstallablePackage } from './backends/backend.ts';
-export { BACKEND_NAMES, BACKENDS, type BackendName } from './backends/index.ts';
+export { BACKEND_NAMES, BACKENDS, type BackendName, UNFINISHED_BACKENDS } from './backends/index.ts';
 export { backendDirectory, sharesTensorflow } from './backends/location.ts';
 export {
   type TensorflowInstallation,
@@ -31,6 +31,8 @@ export {
 export { addRounded, roundToBfloat16, sumTreeBfloat16 } from './bfloat16.ts';
 export type { CxxCompiler } from './compiler.ts';
 export { compilerCandidates, cxxCompiler } from './compiler.ts';
+export type { FlatMemory, Floats } from './flatMemory.ts';
+export { changeOnHost, changeOnHostAsync, flatMemory, hostArray, registerFlatMemory } from './flatMemory.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';

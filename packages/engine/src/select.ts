@@ -4,7 +4,7 @@ import { SluiceError } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
 import type { Backend } from './backends/backend.ts';
-import { BACKENDS } from './backends/index.ts';
+import { BACKENDS, UNFINISHED_BACKENDS } from './backends/index.ts';
 import { hasFusedMultiplyAdd, nativeCore } from './native.ts';
 
 /**
@@ -27,7 +27,8 @@ export async function selectBackend(wanted: string): Promise<string> {
 }
 
 async function loadBackend(name: string): Promise<void> {
-  const backend = (BACKENDS as Readonly<Record<string, Backend>>)[name];
+  const known: Readonly<Record<string, Backend>> = { ...BACKENDS, ...UNFINISHED_BACKENDS };
+  const backend = known[name];
   if (!backend) {
     throw new SluiceError(
       'SLUICE_E_BACKEND_MISSING',

@@ -7,40 +7,18 @@ import * as tf from '@tensorflow/tfjs';
 import type { NativeBackend } from './backend.ts';
 import { callNative } from './native.ts';
 import { overrideKernel } from './override.ts';
+import { axesOf, broadcastSteps, stepsOf } from './steps.ts';
 
 type Inputs = Record<string, tf.TensorInfo>;
 
 const isFloat = ({ dtype }: tf.TensorInfo) => dtype === 'float32';
-const { sizeFromShape, computeStrides, parseAxisParam } = tf.util;
+const { sizeFromShape, parseAxisParam } = tf.util;
 
-/** Steps in elements along each axis of a contiguous array. */
-function stepsOf(shape: readonly number[]): number[] {
-  return shape.length === 0 ? [] : [...computeStrides([...shape]), 1];
-}
-
-/**
- * A shape with the steps of several arrays along its axes, as the kernels take them; neighbouring axes along which all
- * arrays lie contiguously become one.
- */
+/** A shape with the steps of several arrays along its axes, as the kernels take them. */
 function layoutOf(shape: readonly number[], steps: readonly (readonly number[])[]): [Int32Array, number] {
-  const axes: { size: number; steps: number[] }[] = [];
-  for (const [axis, size] of shape.entries()) {
-    if (size === 1) continue;
-    const next = { size, steps: steps.map((array) => array[axis]!) };
-    const last = axes.at(-1);
-    if (last?.steps.every((step, i) => step === next.steps[i]! * size)) {
-      axes[axes.length - 1] = { size: last.size * size, steps: next.steps };
-    } else axes.push(next);
-  }
-  if (axes.length === 0) axes.push({ size: 1, steps: steps.map(() => 1) });
+  const axes = axesOf(shape, steps);
   const list = [axes.map(({ size }) => size), ...steps.map((_, i) => axes.map((axis) => axis.steps[i]!))];
   return [Int32Array.from(list.flat()), axes.length];
-}
-
-/** Steps of an operand along the axes of the shape that it is broadcast to: 0 where it is repeated. */
-function broadcastSteps(shape: readonly number[], target: readonly number[]): number[] {
-  const steps = stepsOf(shape).map((step, axis) => (shape[axis] === 1 ? 0 : step));
-  return [...Array<number>(target.length - shape.length).fill(0), ...steps];
 }
 
 // TensorFlow.js clones whatever it saves for a gradient. A clone shares the values and is no view, whatever their type.

@@ -266,7 +266,9 @@ function wholeSource(file: string): string {
 function isFound({ file, plant, error }: Mutant, t: ExecutionContext): boolean {
   const planted = plant(wholeSource(file));
   t.not(planted, wholeSource(file));
-  const mutant = new Emulator((name) => (name === file ? { name, text: planted } : kernelSource(name)));
+  const mutant = new Emulator({
+    sourceOf: (name) => (name === file ? { name, text: planted } : kernelSource(name)),
+  });
   try {
     return error(mutant) > 1;
   } catch (fault) {

@@ -4,6 +4,7 @@
  * calling thread, so there is one stream, and what went wrong is known at once.
  */
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -11,20 +12,11 @@
 
 #include <dlfcn.h>
 
-#include "machine.h"
+#include "api.h"
 
 using namespace emulator;
 
 namespace {
-
-enum Result : int {
-  SUCCESS = 0,
-  INVALID_VALUE = 1,
-  OUT_OF_MEMORY = 2,
-  INVALID_IMAGE = 200,
-  NOT_FOUND = 500,
-  LAUNCH_FAILED = 719,
-};
 
 struct Module {
   std::map<std::string, Kernel> kernels;
@@ -34,12 +26,6 @@ struct Module {
 std::map<std::string, std::unique_ptr<Module>> modules;
 Module* loading = nullptr;
 
-Result check(bool isRight, Result otherwise, const std::string& what) {
-  if (isRight) return SUCCESS;
-  refuse(what);
-  return otherwise;
-}
-
 constexpr uint32_t MOST_BLOCKS_X = 0x7fffffff, MOST_BLOCKS_YZ = 65535;
 
 }  // namespace
@@ -48,8 +34,6 @@ bool emulator::registerKernel(const char* name, Entry entry, int mostThreads, si
   if (loading) loading->kernels[name] = {name, entry, mostThreads, argumentBytes};
   return loading != nullptr;
 }
-
-#define API extern "C" EMULATOR int
 
 API cuInit(unsigned) { return SUCCESS; }
 API cuDriverGetVersion(int* version) { return *version = 13000, SUCCESS; }
@@ -63,7 +47,7 @@ API cuDeviceGetName(char* name, int length, int) {
   return SUCCESS;
 }
 API cuDeviceGetAttribute(int* value, int attribute, int) {
-  constexpr int MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, SHARED_BYTES = 97;
+  constexpr int MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, SHARED_BYTES = 97, CAN_MAP_MEMORY = 102;
   switch (attribute) {
     case MULTIPROCESSORS:
       return *value = 1, SUCCESS;
@@ -73,6 +57,8 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
       return *value = 0, SUCCESS;
     case SHARED_BYTES:
       return *value = static_cast<int>(MOST_SHARED_BYTES), SUCCESS;
+    case CAN_MAP_MEMORY:
+      return *value = settings.canMapMemory, SUCCESS;
   }
   return check(false, INVALID_VALUE, "the emulated device has no attribute " + std::to_string(attribute));
 }
@@ -80,6 +66,19 @@ API cuDevicePrimaryCtxRetain(void** context, int) { return *context = &settings,
 API cuCtxSetCurrent(void*) { return SUCCESS; }
 API cuStreamCreate(void** stream, unsigned) { return *stream = &settings, SUCCESS; }
 API cuStreamSynchronize(void*) { return SUCCESS; }
+
+// Launches are over when they return: events are moments.
+API cuEventCreate(double** event, unsigned) { return *event = new double(0), SUCCESS; }
+API cuEventDestroy_v2(double* event) { return delete event, SUCCESS; }
+API cuEventRecord(double* event, void*) {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  *event = std::chrono::duration<double, std::milli>(now).count();
+  return SUCCESS;
+}
+API cuEventQuery(double*) { return SUCCESS; }
+API cuEventElapsedTime(float* milliseconds, const double* begin, const double* end) {
+  return *milliseconds = static_cast<float>(*end - *begin), SUCCESS;
+}
 
 API cuModuleLoadData(Module** module, const char* path) {
   std::unique_ptr<Module>& known = modules[path];
@@ -112,6 +111,7 @@ API cuFuncSetAttribute(Kernel* kernel, int attribute, int value) {
 
 API cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   if (bytes == 0) return check(false, INVALID_VALUE, "0 bytes cannot be allocated");
+  if (usedBytes() + bytes > settings.memoryBytes) return check(false, OUT_OF_MEMORY, "the emulated device has no more memory");
   *address = allocate(bytes);
   return check(*address != 0, OUT_OF_MEMORY, "the host has no memory for it");
 }
@@ -181,10 +181,15 @@ API cuGetErrorString(int, const char** text) { return *text = faultText().c_str(
 
 // What only the emulator has.
 
-/** @param order 0 forward, 1 backward, 2 shuffled by `seed` @param arithmetic 0 exact, 1 Ampere and Ada, 2 Hopper */
-extern "C" EMULATOR void emulatorSettings(int order, uint32_t seed, int arithmetic) {
-  settings = {static_cast<Order>(order), seed, static_cast<Arithmetic>(arithmetic)};
+/**
+ * @param order 0 forward, 1 backward, 2 shuffled by `seed` @param arithmetic 0 exact, 1 Ampere and Ada, 2 Hopper
+ * @param memoryBytes of the device @param canMapMemory whether `cuMemMap` and its like are said to be there
+ */
+extern "C" EMULATOR void emulatorSettings(int order, uint32_t seed, int arithmetic, size_t memoryBytes, bool canMapMemory) {
+  settings = {static_cast<Order>(order), seed, static_cast<Arithmetic>(arithmetic), memoryBytes, canMapMemory};
 }
+/** Whether memory that is allocated from now on is watched: kernels must be compiled for it. */
+extern "C" EMULATOR void emulatorWatch(bool isOn) { isWatching = isOn; }
 /** Fills in, since the last call: switches of threads, matrix products, matrix loads, bank conflicts of these. */
 extern "C" EMULATOR void emulatorStatistics(double* counts) {
   const double all[] = {static_cast<double>(statistics.switches), static_cast<double>(statistics.products),

@@ -25,6 +25,9 @@ struct Settings {
   Order order = Order::forward;
   uint64_t seed = 1;
   Arithmetic arithmetic = Arithmetic::hopper;
+  /** Of the device. */
+  size_t memoryBytes = size_t{16} << 30;
+  bool canMapMemory = true;
 };
 extern Settings settings;
 
@@ -87,8 +90,18 @@ void markUnderWay(const void* p, size_t bytes);
 /** The block's shared memory becomes unwritten. */
 void forgetShared();
 
+/** Whether the touches of new allocations are noted. */
+extern bool isWatching;
+
+/** Memory of its own, and an allocation. */
 uint64_t allocate(size_t bytes);
 bool release(uint64_t address);
+/** A part of memory that is there becomes an allocation. @returns false where another one has these bytes */
+bool take(uint64_t address, size_t bytes);
+bool give(uint64_t address);
+/** Of the device's memory. */
+size_t usedBytes();
+void changeUsedBytes(int64_t more);
 /** Whether the bytes belong to one allocation; marks them as written where the host is about to write them. */
 bool hostTouches(uint64_t address, size_t bytes, bool isWrite);
 

@@ -48,10 +48,14 @@ struct Cell {
 struct Allocation {
   uintptr_t begin;
   size_t bytes;
+  /** None where nobody watches. */
   Cell* cells;
 };
 
 std::map<uintptr_t, Allocation> allocations;
+/** Bytes of what has memory of its own, by its begin. An arena may have divided it into allocations. */
+std::map<uintptr_t, size_t> owned;
+size_t used = 0;
 /** The allocation that the code of a place touched last. */
 const Allocation* recent[256];
 
@@ -120,6 +124,7 @@ void noteRead(Touch& reads, const Moment& moment) {
 }
 
 void touch(Cell* first, size_t count, bool isWrite, const void* place) {
+  if (!isWatching) return;
   const Moment moment = now();
   for (Cell* cell = first; cell < first + count; cell++) {
     if (isRace(cell->write, moment)) faultRace(cell->write, true, isWrite, place);
@@ -158,7 +163,7 @@ void look(const void* p, size_t bytes, bool isWrite, const void* place) {
   }
   const size_t at = address - allocation->begin;
   if (at + bytes > allocation->bytes) faultOutside(address, bytes, isWrite, place);
-  touch(allocation->cells + at / CELL_BYTES, cellsOf(at, bytes), isWrite, place);
+  if (allocation->cells) touch(allocation->cells + at / CELL_BYTES, cellsOf(at, bytes), isWrite, place);
 }
 
 void align(const void* p, size_t alignment, const void* place) {
@@ -168,31 +173,65 @@ void align(const void* p, size_t alignment, const void* place) {
 }
 
 void markUnderWay(const void* p, size_t bytes) {
+  if (!isWatching) return;
   Cell* const first = sharedCells + (addressOf(p) - addressOf(sharedBytes())) / CELL_BYTES;
   for (Cell* cell = first; cell < first + bytes / CELL_BYTES; cell++) cell->write.more |= UNDER_WAY;
 }
 
-void forgetShared() { std::fill_n(sharedCells, (sharedSize() + CELL_BYTES - 1) / CELL_BYTES, Cell{}); }
-
-uint64_t allocate(size_t bytes) {
-  // A gap that belongs to no allocation lies behind each, so that who goes beyond the end is seen.
-  constexpr size_t GAP = 256;
-  auto* memory = static_cast<unsigned char*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256 + GAP));
-  if (!memory) return 0;
-  // All bits set: not a number, for whoever looks from the host.
-  std::fill_n(memory, bytes, 0xff);
-  auto* cells = static_cast<Cell*>(std::calloc(bytes / CELL_BYTES + 1, sizeof(Cell)));
-  allocations[addressOf(memory)] = {addressOf(memory), bytes, cells};
-  return addressOf(memory);
+void forgetShared() {
+  if (isWatching) std::fill_n(sharedCells, (sharedSize() + CELL_BYTES - 1) / CELL_BYTES, Cell{});
 }
 
-bool release(uint64_t address) {
+bool isWatching = true;
+
+size_t usedBytes() { return used; }
+void changeUsedBytes(int64_t more) { used += static_cast<size_t>(more); }
+
+bool take(uint64_t address, size_t bytes) {
+  const auto next = allocations.lower_bound(address + bytes);
+  if (next != allocations.begin()) {
+    const Allocation& before = std::prev(next)->second;
+    if (before.begin + before.bytes > address) {
+      // What an arena divides is no allocation any longer.
+      const auto whole = owned.find(before.begin);
+      if (whole == owned.end() || whole->second != before.bytes || before.bytes == bytes) return false;
+      give(before.begin);
+    }
+  }
+  // All bits set: not a number, for whoever looks from the host.
+  std::fill_n(reinterpret_cast<unsigned char*>(address), bytes, 0xff);
+  auto* cells = isWatching ? static_cast<Cell*>(std::calloc(bytes / CELL_BYTES + 1, sizeof(Cell))) : nullptr;
+  allocations[address] = {address, bytes, cells};
+  return true;
+}
+
+bool give(uint64_t address) {
   const auto found = allocations.find(address);
   if (found == allocations.end()) return false;
   std::free(found->second.cells);
   allocations.erase(found);
-  std::free(reinterpret_cast<void*>(address));
   std::fill_n(recent, std::size(recent), nullptr);
+  return true;
+}
+
+uint64_t allocate(size_t bytes) {
+  // A gap that belongs to no allocation lies behind each, so that who goes beyond the end is seen.
+  constexpr size_t GAP = 256;
+  void* const memory = std::aligned_alloc(512, (bytes + GAP + 511) / 512 * 512);
+  if (!memory) return 0;
+  owned[addressOf(memory)] = bytes;
+  used += bytes;
+  take(addressOf(memory), bytes);
+  return addressOf(memory);
+}
+
+bool release(uint64_t address) {
+  const auto found = owned.find(address);
+  if (found == owned.end()) return false;
+  used -= found->second;
+  owned.erase(found);
+  give(address);
+  std::free(reinterpret_cast<void*>(address));
   return true;
 }
 
@@ -201,7 +240,7 @@ bool hostTouches(uint64_t address, size_t bytes, bool isWrite) {
   const Allocation* allocation = allocationAt(address);
   if (!allocation || address - allocation->begin + bytes > allocation->bytes) return false;
   const size_t at = address - allocation->begin;
-  if (isWrite) {
+  if (isWrite && allocation->cells) {
     Cell* const first = allocation->cells + at / CELL_BYTES;
     for (Cell* cell = first; cell < first + cellsOf(at, bytes); cell++) *cell = {BY_HOST, {}};
   }

@@ -2,6 +2,7 @@
 
 import type { Backend } from './backend.ts';
 import { cpu } from './cpu.ts';
+import { cuda } from './cuda.ts';
 import { native } from './native.ts';
 import { tensorflow } from './tensorflow.ts';
 import { wasm } from './wasm.ts';
@@ -13,3 +14,6 @@ export const BACKEND_NAMES = ['native', 'tensorflow', 'webgpu', 'wasm', 'cpu'] a
 export type BackendName = (typeof BACKEND_NAMES)[number];
 
 export const BACKENDS: Readonly<Record<BackendName, Backend>> = { native, tensorflow, webgpu, wasm, cpu };
+
+/** Backends that cannot train a model yet: for those who build them, and named by no configuration. */
+export const UNFINISHED_BACKENDS: Readonly<Record<'cuda', Backend>> = { cuda };

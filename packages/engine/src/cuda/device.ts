@@ -4,6 +4,7 @@
  */
 
 import { invariant } from '@sluice/core';
+import { Arena } from './arena.ts';
 import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
 import {
   type KernelSignature,
@@ -69,9 +70,14 @@ export class DeviceArray<S extends Storage = Storage> {
 
   /** Waits for what is under way, and copies the values to the host. */
   read(): HostValues[S] {
-    const values = new HOST[this.storage](this.length);
-    this.device.driver.read(values, this.address);
-    return values as HostValues[S];
+    return this.readInto(new HOST[this.storage](this.length) as HostValues[S]);
+  }
+
+  /** The same, to an array that is there. */
+  readInto<Target extends HostValues[S]>(target: Target): Target {
+    invariant(target.length === this.length, `${this.length} values of a device for ${target.length}`);
+    this.device.driver.read(target, this.address);
+    return target;
   }
 }
 
@@ -80,18 +86,18 @@ export type Argument = DeviceArray | null | number | Float32Array | Int32Array |
 
 export class CudaDevice {
   readonly driver: CudaDriver;
+  readonly arena: Arena;
   readonly #compiler: KernelCompiler;
   readonly #sourceOf: (file: string) => KernelSource;
-  readonly #modules = new Map<
-    string,
-    { module: ModuleHandle; signatures: ReadonlyMap<string, KernelSignature> }
-  >();
-  readonly #kernels = new Map<string, Kernel>();
+  /** By the text of their source. */
+  readonly #modules = new Map<string, LoadedModule>();
+  readonly #sources = new Map<string, KernelSource>();
   #multiprocessors: number | undefined;
 
   /** @param sourceOf where the text of kernels comes from */
   constructor(driver: CudaDriver, compiler: KernelCompiler, sourceOf = kernelSource) {
     this.driver = driver;
+    this.arena = new Arena(driver);
     this.#compiler = compiler;
     this.#sourceOf = sourceOf;
   }
@@ -101,14 +107,9 @@ export class CudaDevice {
     return this.#multiprocessors;
   }
 
-  /** Memory of arbitrary content, at a multiple of 256 bytes. */
+  /** Memory of arbitrary content, from the arena. */
   allocate<S extends Storage>(length: number, storage: S): DeviceArray<S> {
-    return new DeviceArray(
-      this,
-      storage,
-      this.driver.allocate(Math.max(length, 1) * bytesOf(storage)),
-      length,
-    );
+    return new DeviceArray(this, storage, this.arena.take(length * bytesOf(storage)), length);
   }
 
   /** New memory with the values of the host. */
@@ -118,18 +119,17 @@ export class CudaDevice {
 
   /** Gives a whole allocation back. */
   free({ address }: DeviceArray): void {
-    this.driver.free(address);
+    this.arena.give(address);
   }
 
   /** A kernel of the house, compiled and loaded at its first use. */
   kernel(file: string, name: string): Kernel {
-    const key = `${file}/${name}`;
-    let kernel = this.#kernels.get(key);
-    if (!kernel) {
-      kernel = this.kernelOf(this.#sourceOf(file), name);
-      this.#kernels.set(key, kernel);
+    let source = this.#sources.get(file);
+    if (!source) {
+      source = this.#sourceOf(file);
+      this.#sources.set(file, source);
     }
-    return kernel;
+    return this.kernelOf(source, name);
   }
 
   /** A kernel of any other source. */
@@ -137,13 +137,24 @@ export class CudaDevice {
     let loaded = this.#modules.get(source.text);
     if (!loaded) {
       const module = this.driver.loadModule(this.#compiler.compile(source));
-      loaded = { module, signatures: signatures(source) };
+      loaded = { module, signatures: signatures(source), kernels: new Map() };
       this.#modules.set(source.text, loaded);
     }
-    const signature = loaded.signatures.get(name);
-    invariant(signature, `${source.name}.cu has no kernel ${name}`);
-    return new Kernel(this.driver, loaded.module, signature);
+    let kernel = loaded.kernels.get(name);
+    if (!kernel) {
+      const signature = loaded.signatures.get(name);
+      invariant(signature, `${source.name}.cu has no kernel ${name}`);
+      kernel = new Kernel(this.driver, loaded.module, signature);
+      loaded.kernels.set(name, kernel);
+    }
+    return kernel;
   }
+}
+
+interface LoadedModule {
+  readonly module: ModuleHandle;
+  readonly signatures: ReadonlyMap<string, KernelSignature>;
+  readonly kernels: Map<string, Kernel>;
 }
 
 export class Kernel {
@@ -209,7 +220,9 @@ function sizeOf(arg: Argument): number {
 
 function accepts(parameter: KernelSignature['parameters'][number], arg: Argument): boolean {
   if (parameter.kind === 'pointer')
-    return arg === null || (arg instanceof DeviceArray && arg.storage === parameter.to);
+    return (
+      arg === null || (arg instanceof DeviceArray && (parameter.to === 'any' || arg.storage === parameter.to))
+    );
   if (parameter.kind === 'struct') return ArrayBuffer.isView(arg);
   if (typeof arg !== 'number') return false;
   return parameter.type === 'float' || Number.isSafeInteger(arg);

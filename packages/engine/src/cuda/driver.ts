@@ -3,6 +3,7 @@
  * Calls are made on the calling thread. Addresses of the device are numbers: they have 49 bits at most.
  */
 
+import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import koffi, { type LibraryHandle } from 'koffi';
 
@@ -15,13 +16,29 @@ export type FunctionHandle = number & { readonly function: unique symbol };
 export type Grid = readonly [x: number, y?: number, z?: number];
 
 /** Numbers of `CUdevice_attribute`. */
-const ATTRIBUTES = { multiprocessors: 16, major: 75, minor: 76, sharedBytesOfBlock: 97 };
+const ATTRIBUTES = { multiprocessors: 16, major: 75, minor: 76, sharedBytesOfBlock: 97, canMapMemory: 102 };
 /** Of `CUfunction_attribute`. */
 const MOST_DYNAMIC_SHARED_BYTES = 8;
 /** What launches may ask for without saying so before. */
 const USUAL_SHARED_BYTES = 48 * 1024;
+/** Results of calls. */
+const [OUT_OF_MEMORY, NOT_READY] = [2, 600];
+/** Of `CUmemAllocationProp` and `CUmemAccessDesc`: memory of the device itself, which it reads and writes. */
+const [PINNED, ON_DEVICE, READ_WRITE] = [1, 1, 3];
 /** `CU_LAUNCH_PARAM_…` */
 const [BUFFER_POINTER, BUFFER_SIZE, END] = [1n, 2n, 0n];
+
+/** What only the emulator has. */
+function watchOf(library: LibraryHandle) {
+  try {
+    return {
+      take: library.func('emulatorTake', 'int', ['uint64_t', 'size_t']) as (...args: unknown[]) => number,
+      give: library.func('emulatorGive', 'int', ['uint64_t']) as (...args: unknown[]) => number,
+    };
+  } catch {
+    return undefined;
+  }
+}
 
 function prototypes(library: LibraryHandle) {
   const define = (name: string, ...parameters: string[]) =>
@@ -42,6 +59,23 @@ function prototypes(library: LibraryHandle) {
     cuFuncSetAttribute: define('cuFuncSetAttribute', 'uintptr_t', 'int', 'int'),
     cuMemAlloc: define('cuMemAlloc_v2', 'void *', 'size_t'),
     cuMemFree: define('cuMemFree_v2', 'uint64_t'),
+    cuMemGetInfo: define('cuMemGetInfo_v2', 'void *', 'void *'),
+    cuMemGetAllocationGranularity: define('cuMemGetAllocationGranularity', 'void *', 'void *', 'int'),
+    cuMemAddressReserve: define(
+      'cuMemAddressReserve',
+      ...['void *', 'size_t', 'size_t', 'uint64_t', 'uint64_t'],
+    ),
+    cuMemAddressFree: define('cuMemAddressFree', 'uint64_t', 'size_t'),
+    cuMemCreate: define('cuMemCreate', 'void *', 'size_t', 'void *', 'uint64_t'),
+    cuMemRelease: define('cuMemRelease', 'uint64_t'),
+    cuMemMap: define('cuMemMap', 'uint64_t', 'size_t', 'size_t', 'uint64_t', 'uint64_t'),
+    cuMemUnmap: define('cuMemUnmap', 'uint64_t', 'size_t'),
+    cuMemSetAccess: define('cuMemSetAccess', 'uint64_t', 'size_t', 'void *', 'size_t'),
+    cuEventCreate: define('cuEventCreate', 'void *', 'uint'),
+    cuEventDestroy: define('cuEventDestroy_v2', 'uintptr_t'),
+    cuEventRecord: define('cuEventRecord', 'uintptr_t', 'uintptr_t'),
+    cuEventQuery: define('cuEventQuery', 'uintptr_t'),
+    cuEventElapsedTime: define('cuEventElapsedTime', 'void *', 'uintptr_t', 'uintptr_t'),
     cuMemcpyHtoDAsync: define('cuMemcpyHtoDAsync_v2', 'uint64_t', 'void *', 'size_t', 'uintptr_t'),
     cuMemcpyDtoHAsync: define('cuMemcpyDtoHAsync_v2', 'void *', 'uint64_t', 'size_t', 'uintptr_t'),
     cuMemcpyDtoDAsync: define('cuMemcpyDtoDAsync_v2', 'uint64_t', 'uint64_t', 'size_t', 'uintptr_t'),
@@ -63,8 +97,18 @@ type Call = Exclude<keyof Functions, 'cuGetErrorName' | 'cuGetErrorString'>;
 const handle = () => new BigUint64Array(new ArrayBuffer(8));
 const integer = () => new Int32Array(new ArrayBuffer(4));
 
+/** Hears which parts of memory an arena has lent out, and finds whoever touches something else. */
+export interface MemoryWatch {
+  /** Bytes that should lie between allocations, so that it sees who goes beyond the end of one. */
+  readonly gapBytes: number;
+  taken(address: DeviceAddress, bytes: number): void;
+  given(address: DeviceAddress): void;
+}
+
 export class CudaDriver {
   readonly #functions: Functions;
+  /** The emulator's; a GPU has none. */
+  readonly watch: MemoryWatch | undefined;
   readonly #device: number;
   readonly #stream: number;
   /** What a driver knows beyond CUDA's text of the failure. */
@@ -81,7 +125,14 @@ export class CudaDriver {
   constructor(library: string, explain: (text: string) => string = (text) => text) {
     this.#explain = explain;
     try {
-      this.#functions = prototypes(koffi.load(library));
+      const opened = koffi.load(library);
+      this.#functions = prototypes(opened);
+      const watch = watchOf(opened);
+      this.watch = watch && {
+        gapBytes: 256,
+        taken: (address, bytes) => this.#check('emulatorTake', watch.take(address, bytes)),
+        given: (address) => this.#check('emulatorGive', watch.give(address)),
+      };
     } catch (error) {
       throw new SluiceError(
         'SLUICE_E_CUDA',
@@ -101,7 +152,10 @@ export class CudaDriver {
   }
 
   #call(name: Call, ...args: unknown[]): void {
-    const code = this.#functions[name](...args);
+    this.#check(name, this.#functions[name](...args));
+  }
+
+  #check(name: string, code: number): void {
     if (code !== 0) throw this.#failure(name, code);
   }
 
@@ -152,14 +206,104 @@ export class CudaDriver {
     return this.#attribute('sharedBytesOfBlock');
   }
 
+  /** Bytes of the device's memory: free now, and all. */
+  get memory(): { readonly free: number; readonly total: number } {
+    const [free, total] = [handle(), handle()];
+    this.#call('cuMemGetInfo', free, total);
+    return { free: Number(free[0]), total: Number(total[0]) };
+  }
+
+  /** What mapped memory comes in multiples of; 0 where the driver maps none. */
+  get mappingGranularity(): number {
+    return this.#attribute('canMapMemory') === 0
+      ? 0
+      : this.#handle('cuMemGetAllocationGranularity', this.#properties(), 0);
+  }
+
+  /** `CUmemAllocationProp` */
+  #properties(): Int32Array {
+    const properties = new Int32Array(new ArrayBuffer(32));
+    properties.set([PINNED, 0, ON_DEVICE, this.#device]);
+    return properties;
+  }
+
+  /** A range of addresses, without memory. @param bytes a multiple of the granularity, as for what follows */
+  reserve(bytes: number): DeviceAddress {
+    return this.#handle('cuMemAddressReserve', bytes, 0, 0, 0);
+  }
+
+  unreserve(address: DeviceAddress, bytes: number): void {
+    this.#call('cuMemAddressFree', address, bytes);
+  }
+
+  /** Puts memory of arbitrary content into a part of a range. @returns false where the device has no more */
+  map(address: DeviceAddress, bytes: number): boolean {
+    const memory = handle();
+    const code = this.#functions.cuMemCreate(memory, bytes, this.#properties(), 0);
+    if (code === OUT_OF_MEMORY) return false;
+    this.#check('cuMemCreate', code);
+    const created = Number(memory[0]);
+    try {
+      this.#call('cuMemMap', address, bytes, 0, created, 0);
+    } finally {
+      // It stays until it is unmapped.
+      this.#call('cuMemRelease', created);
+    }
+    const access = Int32Array.of(ON_DEVICE, this.#device, READ_WRITE);
+    this.#call('cuMemSetAccess', address, bytes, access, 1);
+    return true;
+  }
+
+  /** Takes away what `map` has put there. */
+  unmap(address: DeviceAddress, bytes: number): void {
+    this.#call('cuMemUnmap', address, bytes);
+  }
+
+  /** Calls `f`, and resolves when the device has done what it asked for. @returns milliseconds of the device */
+  async time(f: () => void): Promise<number> {
+    const begin = this.#event();
+    f();
+    const end = this.#event();
+    await this.#reached(end);
+    const milliseconds = new Float32Array(new ArrayBuffer(4));
+    this.#call('cuEventElapsedTime', milliseconds, begin, end);
+    for (const event of [begin, end]) this.#call('cuEventDestroy', event);
+    return milliseconds[0]!;
+  }
+
+  /** Resolves when all that was asked for until now is done; other JavaScript runs meanwhile. */
+  async done(): Promise<void> {
+    const event = this.#event();
+    await this.#reached(event);
+    this.#call('cuEventDestroy', event);
+  }
+
+  #event(): number {
+    const event = this.#handle('cuEventCreate', 0);
+    this.#call('cuEventRecord', event, this.#stream);
+    return event;
+  }
+
+  async #reached(event: number): Promise<void> {
+    for (;;) {
+      const code = this.#functions.cuEventQuery(event);
+      if (code !== NOT_READY) return this.#check('cuEventQuery', code);
+      await setImmediate();
+    }
+  }
+
   /** Waits until all that was asked for is done. */
   synchronize(): void {
     this.#call('cuStreamSynchronize', this.#stream);
   }
 
-  /** @param bytes above 0 @returns the address of memory of arbitrary content */
-  allocate(bytes: number): DeviceAddress {
-    return this.#handle('cuMemAlloc', bytes);
+  /** @param bytes above 0 @returns the address of memory of arbitrary content; undefined where the device has no more */
+  allocate(bytes: number): DeviceAddress | undefined {
+    const address = handle();
+    const code = this.#functions.cuMemAlloc(address, bytes);
+    if (code === OUT_OF_MEMORY) return undefined;
+    this.#check('cuMemAlloc', code);
+    return Number(address[0]);
   }
 
   free(address: DeviceAddress): void {

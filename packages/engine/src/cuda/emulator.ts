@@ -5,28 +5,24 @@
  */
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import koffi from 'koffi';
 import { type CxxCompiler, compilerCandidates, cxxCompiler } from '../compiler.ts';
-import { buildDirectory } from '../native.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
+import { cachedFile, hashOf } from './kernelCache.ts';
 import { cudaFolder, type KernelSource, kernelHeaders } from './kernelSource.ts';
 
 const COMMON_FLAGS = ['-std=c++17', '-fPIC', '-fvisibility=hidden', '-ffp-contract=off', '-g1', '-w'];
+const KERNEL_FLAGS = [...COMMON_FLAGS, '-fno-exceptions', `-I${cudaFolder}`];
 // As little as possible is moved, merged or left out, so that accesses are watched as they are written.
-const KERNEL_FLAGS = [...COMMON_FLAGS, '-O1', '-fno-exceptions', '-fsanitize=thread', `-I${cudaFolder}`];
+const WATCHED_FLAGS = [...KERNEL_FLAGS, '-O1', '-fsanitize=thread'];
+const UNWATCHED_FLAGS = [...KERNEL_FLAGS, '-O2'];
 const MACHINE_FLAGS = [...COMMON_FLAGS, '-O2', '-shared'];
 
-const folder = join(buildDirectory, 'cuda');
 const machineFolder = join(cudaFolder, 'emulator');
-
-function hashOf(...parts: readonly string[]): string {
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 20);
-}
 
 function compilerHere(): CxxCompiler {
   const compiler = cxxCompiler();
@@ -38,32 +34,27 @@ function compilerHere(): CxxCompiler {
   );
 }
 
-/** Compiles to a file, unless it is there. @param steps with the path to write to */
+/** Compiles to a file, unless it is there. @param steps with the path to write to @returns the path */
 function make(
   file: string,
   steps: (output: string) => readonly { command: string; args: string[]; input?: string }[],
 ): string {
-  const path = join(folder, file);
-  if (existsSync(path)) return path;
-  mkdirSync(folder, { recursive: true });
-  const output = `${path}.${process.pid}`;
-  try {
-    for (const { command, args, input } of steps(output)) {
-      execFileSync(command, args, {
-        input: input ?? '',
-        stdio: ['pipe', 'ignore', 'pipe'],
-        maxBuffer: 1 << 26,
-      });
+  return cachedFile(file, (output) => {
+    try {
+      for (const { command, args, input } of steps(output)) {
+        execFileSync(command, args, {
+          input: input ?? '',
+          stdio: ['pipe', 'ignore', 'pipe'],
+          maxBuffer: 1 << 26,
+        });
+      }
+    } catch (error) {
+      const said = String((error as { stderr?: Buffer }).stderr ?? (error as Error).message).trim();
+      throw new SluiceError('SLUICE_E_CUDA', `${file} cannot be compiled for the emulator:\n${said}`);
+    } finally {
+      rmSync(`${output}.o`, { force: true });
     }
-    renameSync(output, path);
-  } catch (error) {
-    const said = String((error as { stderr?: Buffer }).stderr ?? (error as Error).message).trim();
-    throw new SluiceError('SLUICE_E_CUDA', `${file} cannot be compiled for the emulator:\n${said}`);
-  } finally {
-    rmSync(output, { force: true });
-    rmSync(`${output}.o`, { force: true });
-  }
-  return path;
+  });
 }
 
 /** The library that stands for the driver's. */
@@ -80,17 +71,19 @@ function machine(compiler: CxxCompiler): string {
 class HostCompiler implements KernelCompiler {
   readonly #compiler: CxxCompiler;
   readonly #machine: string;
+  readonly #flags: readonly string[];
 
-  constructor(compiler: CxxCompiler, machineLibrary: string) {
+  constructor(compiler: CxxCompiler, machineLibrary: string, watch: boolean) {
     this.#compiler = compiler;
     this.#machine = machineLibrary;
+    this.#flags = watch ? WATCHED_FLAGS : UNWATCHED_FLAGS;
   }
 
   compile({ name, text }: KernelSource): Uint8Array {
     const { command, version } = this.#compiler;
     const hash = hashOf(
       version,
-      ...KERNEL_FLAGS,
+      ...this.#flags,
       basename(this.#machine),
       JSON.stringify(kernelHeaders()),
       text,
@@ -98,7 +91,7 @@ class HostCompiler implements KernelCompiler {
     const path = make(`${name}-${hash}.so`, (output) => [
       {
         command,
-        args: [...KERNEL_FLAGS, '-x', 'c++', '-c', '-', '-o', `${output}.o`],
+        args: [...this.#flags, '-x', 'c++', '-c', '-', '-o', `${output}.o`],
         input: `#line 1 "${name}.cu"\n${text}`,
       },
       // In a step of its own, without the flag that would bring the sanitizer's library.
@@ -126,6 +119,17 @@ export interface EmulatorSettings {
   readonly seed?: number;
   /** How tensor cores add: as a kind of GPU does, or exactly and rounded once for every 16 products. */
   readonly arithmetic?: 'exact' | 'ampere' | 'hopper';
+  /** Of the device; 16 GiB if nothing else is said. */
+  readonly memoryBytes?: number;
+  /** Whether the driver maps memory to reserved addresses, as nearly all do. */
+  readonly mapsMemory?: boolean;
+}
+
+export interface EmulatorOptions {
+  /** Where the text of kernels comes from, if not from their files. */
+  readonly sourceOf?: (file: string) => KernelSource;
+  /** Whether it watches what kernels touch, in this whole process; otherwise they run some ten times faster. */
+  readonly watch?: boolean;
 }
 
 /** Counts since the last time they were asked for. */
@@ -137,30 +141,38 @@ export interface EmulatorStatistics {
   readonly bankConflicts: number;
 }
 
+const DEVICE_BYTES = 16 * 2 ** 30;
 const ORDERS = ['forward', 'backward', 'shuffled'] as const;
 const ARITHMETICS = ['exact', 'ampere', 'hopper'] as const;
 
 export class Emulator {
   readonly device: CudaDevice;
-  readonly #settings: (order: number, seed: number, arithmetic: number) => void;
+  readonly #settings: (...values: (number | boolean)[]) => void;
   readonly #statistics: (counts: Float64Array) => void;
 
-  /**
-   * @param sourceOf where the text of kernels comes from, if not from their files
-   * @throws SLUICE_E_CUDA without a C++ compiler
-   */
-  constructor(sourceOf?: (file: string) => KernelSource) {
+  /** @throws SLUICE_E_CUDA without a C++ compiler */
+  constructor({ sourceOf, watch = true }: EmulatorOptions = {}) {
     const compiler = compilerHere();
     const path = machine(compiler);
-    this.device = new CudaDevice(new CudaDriver(path, withLine), new HostCompiler(compiler, path), sourceOf);
+    const driver = new CudaDriver(path, withLine);
+    this.device = new CudaDevice(driver, new HostCompiler(compiler, path, watch), sourceOf);
     const library = koffi.load(path);
-    this.#settings = library.func('emulatorSettings', 'void', ['int', 'uint32_t', 'int']);
+    const settings = ['int', 'uint32_t', 'int', 'size_t', 'bool'];
+    this.#settings = library.func('emulatorSettings', 'void', settings);
+    library.func('emulatorWatch', 'void', ['bool'])(watch);
     this.#statistics = library.func('emulatorStatistics', 'void', ['void *']);
   }
 
   /** How the following launches run: threads forward, as on Hopper, if nothing else is said. */
-  set({ order = 'forward', seed = 1, arithmetic = 'hopper' }: EmulatorSettings): void {
-    this.#settings(ORDERS.indexOf(order), seed, ARITHMETICS.indexOf(arithmetic));
+  set({
+    order = 'forward',
+    seed = 1,
+    arithmetic = 'hopper',
+    memoryBytes = DEVICE_BYTES,
+    mapsMemory = true,
+  }: EmulatorSettings): void {
+    const numbers = [ORDERS.indexOf(order), seed, ARITHMETICS.indexOf(arithmetic), memoryBytes];
+    this.#settings(...numbers, mapsMemory);
   }
 
   statistics(): EmulatorStatistics {

@@ -1,11 +1,14 @@
 /** Kernels for NVIDIA GPUs, and the device, real or emulated, that they run on. */
 
+export { Arena } from './arena.ts';
 export * from './attention.ts';
+export { CUDA_BACKEND, CudaBackend, cudaBackend, type TensorArray, type TensorStorage } from './backend.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';
 export * from './device.ts';
 export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';
 export * as flat from './flatArithmetic.ts';
+export { cudaFlatMemory } from './flatMemory.ts';
 export {
   type KernelSignature,
   type KernelSource,
@@ -15,5 +18,8 @@ export {
   type Storage,
   signatures,
 } from './kernelSource.ts';
+export { findNvrtc } from './libraries.ts';
 export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
+export { architectureOf, cachingCompiler, openDevice } from './open.ts';
 export * from './operations.ts';
+export { elementwiseSources } from './stock/index.ts';

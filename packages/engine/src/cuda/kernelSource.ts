@@ -12,7 +12,7 @@ export const cudaFolder = fileURLToPath(new URL('../../cuda/', import.meta.url))
 export type Storage = 'f32' | 'bf16' | 'f64' | 'i32';
 
 export type ParameterType =
-  | { readonly kind: 'pointer'; readonly to: Storage }
+  | { readonly kind: 'pointer'; readonly to: Storage | 'any' }
   | { readonly kind: 'number'; readonly type: 'int' | 'uint64' | 'float' }
   | { readonly kind: 'struct'; readonly name: string };
 
@@ -28,7 +28,13 @@ export interface KernelSource {
   readonly text: string;
 }
 
-const STORAGES: Readonly<Record<string, Storage>> = { float: 'f32', bf16: 'bf16', double: 'f64', int: 'i32' };
+const STORAGES: Readonly<Record<string, Storage | 'any'>> = {
+  float: 'f32',
+  bf16: 'bf16',
+  double: 'f64',
+  int: 'i32',
+  void: 'any',
+};
 const NUMBERS = ['int', 'uint64', 'float'] as const;
 
 export function kernelFiles(): string[] {

@@ -9,7 +9,7 @@ import type { KernelCompiler } from './device.ts';
 import { type KernelSource, kernelHeaders } from './kernelSource.ts';
 
 // The arithmetic is the one that is written (`device.h`). `-v` makes ptxas say registers and spills.
-const OPTIONS = ['--std=c++17', '--fmad=false', '--ptxas-options=-v'];
+export const NVRTC_OPTIONS = ['--std=c++17', '--fmad=false', '--ptxas-options=-v'];
 
 export interface CompiledKernels {
   readonly cubin: Uint8Array;
@@ -101,7 +101,7 @@ export class Nvrtc {
     );
     try {
       const program = Number(handle[0]);
-      const options = [`--gpu-architecture=${architecture}`, ...OPTIONS];
+      const options = [`--gpu-architecture=${architecture}`, ...NVRTC_OPTIONS];
       const code = functions.nvrtcCompileProgram(program, options.length, options);
       const log = this.#bytes(program, 'nvrtcGetProgramLog').toString('utf8').replace(/\0+$/, '');
       if (code !== 0) {

@@ -1,6 +1,7 @@
 /** Rows of an embedding table by token id. Shapes: N tokens, V vocabulary, C channels. */
 
 import * as tf from '@tensorflow/tfjs';
+import { changeOnHost, flatMemory } from '../flatMemory.ts';
 import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';
@@ -42,9 +43,11 @@ function addRows(
   width: number,
   { values, accumulate }: GradientTarget,
 ): void {
-  if (!accumulate) values.fill(0);
-  ids.forEach((id, n) => {
-    for (let c = 0; c < width; c++) values[id * width + c]! += rows[n * width + c]!;
+  if (!accumulate) flatMemory().fill(values, 0);
+  changeOnHost(values, (sums) => {
+    ids.forEach((id, n) => {
+      for (let c = 0; c < width; c++) sums[id * width + c]! += rows[n * width + c]!;
+    });
   });
 }
 

@@ -4,6 +4,7 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
+import { hostArray } from '../flatMemory.ts';
 import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { matrixProduct } from '../matrixProduct.ts';
 import { callNative } from '../native.ts';
@@ -81,11 +82,15 @@ implementFused('native', GATED_FEED_FORWARD, {
     callNative('gatedFeedForwardBackward', ...operands, tokens, channels, units, limit);
     down.contribute(({ values, accumulate }) => {
       const sizes = { rows: channels, columns: units, depth: tokens };
-      matrixProduct(dyValues, hidden, values, { ...sizes, transposeA: true, beta: accumulate ? 1 : 0 });
+      matrixProduct(dyValues, hidden, hostArray(values), {
+        ...sizes,
+        transposeA: true,
+        beta: accumulate ? 1 : 0,
+      });
     });
     gateUp.contribute(({ values, accumulate }) => {
       const sizes = { rows: 2 * units, columns: channels, depth: tokens };
-      matrixProduct(preactivations, valuesOf(x!), values, {
+      matrixProduct(preactivations, valuesOf(x!), hostArray(values), {
         ...sizes,
         transposeA: true,
         beta: accumulate ? 1 : 0,

@@ -4,6 +4,7 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
+import { hostArray } from '../flatMemory.ts';
 import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { matrixProduct } from '../matrixProduct.ts';
 import type { Parameter } from '../parameter.ts';
@@ -32,7 +33,12 @@ implementFused('native', LINEAR, {
     const [rows, depth] = shape('x') as [number, number];
     const columns = weight.shape[0]!;
     const y = output([rows, columns]);
-    matrixProduct(input('x'), weight.values, y.values, { rows, columns, depth, transposeB: true });
+    matrixProduct(input('x'), hostArray(weight.values), y.values, {
+      rows,
+      columns,
+      depth,
+      transposeB: true,
+    });
     return y.info;
   },
   backward({ valuesOf, tensor, attributes: { weight } }, [dy], [x]) {
@@ -40,10 +46,18 @@ implementFused('native', LINEAR, {
     const outputs = weight.shape[0]!;
     const dx = tensor([tokens, inputs]);
     const dyValues = valuesOf(dy!);
-    matrixProduct(dyValues, weight.values, dx.values, { rows: tokens, columns: inputs, depth: outputs });
+    matrixProduct(dyValues, hostArray(weight.values), dx.values, {
+      rows: tokens,
+      columns: inputs,
+      depth: outputs,
+    });
     weight.contribute(({ values, accumulate }) => {
       const sizes = { rows: outputs, columns: inputs, depth: tokens };
-      matrixProduct(dyValues, valuesOf(x!), values, { ...sizes, transposeA: true, beta: accumulate ? 1 : 0 });
+      matrixProduct(dyValues, valuesOf(x!), hostArray(values), {
+        ...sizes,
+        transposeA: true,
+        beta: accumulate ? 1 : 0,
+      });
     });
     return { x: dx.tensor };
   },

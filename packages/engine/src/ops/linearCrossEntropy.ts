@@ -5,6 +5,7 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
+import type { Floats } from '../flatMemory.ts';
 import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
@@ -94,7 +95,7 @@ implementFused('native', LINEAR_CROSS_ENTROPY, {
     const { scale, cap = 0 } = options;
     const losses = new Float32Array(tokens);
     const loss = output([]);
-    const run = (dx: Float32Array | null, dWeight: Float32Array | null, accumulate: boolean) => {
+    const run = (dx: Float32Array | null, dWeight: Floats | null, accumulate: boolean) => {
       const operands = [input('x'), weight.values, targets, losses, dx, dWeight];
       const sizes = [tokens, channels, weight.shape[0]!];
       const sum = callNative('linearCrossEntropy', ...operands, ...sizes, scale, accumulate, cap);

@@ -74,7 +74,7 @@ export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: Rout
   if (!hasFused(ROUTER)) return routeReference(logits_NE, options);
   const indices = new Int32Array(x_NC.shape[0] * topK);
   const counts = new Int32Array(loads.length);
-  const bias = options.bias?.values ?? null;
+  const bias = options.bias?.hostValues ?? null;
   const attributes: RouterAttributes = { ...options, bias, indices, counts };
   const [weights_NK, auxiliaryLoss] = runFusedMany(ROUTER, { logits: logits_NE }, attributes);
   logits_NE.dispose();

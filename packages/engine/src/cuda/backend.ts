@@ -1,0 +1,257 @@
+/**
+ * The `cuda` backend in TensorFlow.js: tensors lie in a device's memory. Of a tensor's values TensorFlow.js says `float32`, `int32` or
+ * `bool`; whether those of a float tensor are stored as bf16 or as single precision is decided by whoever makes it, and reading gives
+ * floats. Integers and booleans take four bytes. What has no place on a GPU (strings) stays on the host.
+ *
+ * All work goes by one stream, so that memory that is given back may be lent again at once.
+ */
+
+import { invariant } from '@sluice/core';
+import * as tf from '@tensorflow/tfjs';
+import type { Allocation } from '../fusedMemory.ts';
+import type { PoolStatistics } from '../pool.ts';
+import type { CudaDevice, DeviceArray } from './device.ts';
+
+export const CUDA_BACKEND = 'cuda';
+
+/** How the values of a tensor may lie in a device's memory. */
+export type TensorStorage = 'f32' | 'bf16' | 'i32';
+export type TensorArray = DeviceArray<TensorStorage>;
+
+interface StoredTensor {
+  readonly dtype: tf.DataType;
+  refCount: number;
+  /** None for strings and complex numbers, and while the values are forgotten. */
+  array?: TensorArray;
+  /** Whether the memory is someone else's: it is neither written to nor given back. */
+  readonly isView?: boolean;
+  readonly strings?: Uint8Array[];
+  readonly complexTensorInfos?: { readonly real: tf.TensorInfo; readonly imag: tf.TensorInfo };
+  /** Computes the values once more, where that is possible. */
+  rebuild?: () => void;
+}
+
+type HostValues = tf.backend_util.BackendValues;
+
+export class CudaBackend extends tf.KernelBackend {
+  readonly device: CudaDevice;
+  readonly #storage: tf.DataStorage<StoredTensor>;
+
+  constructor(device: CudaDevice) {
+    super();
+    this.device = device;
+    this.#storage = new tf.DataStorage(this, tf.engine());
+  }
+
+  // For kernels.
+
+  /** Where the values of a tensor lie, for a kernel that only reads them. */
+  valuesOf({ dataId }: tf.TensorInfo): TensorArray {
+    const stored = this.#storage.get(dataId);
+    if (!stored.array) stored.rebuild?.();
+    invariant(stored.array, `a ${stored.dtype} tensor has no values on a device`);
+    return stored.array;
+  }
+
+  /** A new tensor of arbitrary content. */
+  allocate<S extends TensorStorage = 'f32'>(
+    shape: number[],
+    storage = 'f32' as S,
+    dtype: tf.DataType = storage === 'i32' ? 'int32' : 'float32',
+  ): Allocation<DeviceArray<S>> {
+    const values = this.device.allocate(tf.util.sizeFromShape(shape), storage);
+    return { info: this.#store({ dtype, refCount: 1, array: values }, shape), values };
+  }
+
+  /** A tensor like `tensor`: on the same memory where only that tensor holds it, otherwise on new memory. */
+  allocateOver(tensor: tf.TensorInfo): Allocation<TensorArray> {
+    const values = this.valuesOf(tensor);
+    const { refCount, isView } = this.#storage.get(tensor.dataId);
+    if (refCount === 1 && !isView) return { info: this.share(tensor, tensor.shape), values };
+    return this.allocate(tensor.shape, values.storage, tensor.dtype);
+  }
+
+  /** A tensor in memory that was taken from the device before, and that belongs to the tensor from now on. */
+  adopt(array: TensorArray, shape: number[]): tf.TensorInfo {
+    return this.#tensorIn(array, shape, false);
+  }
+
+  /** A tensor in memory that stays someone else's, as a parameter's is: it is not written to, and not given back. */
+  view(array: TensorArray, shape: number[]): tf.TensorInfo {
+    return this.#tensorIn(array, shape, true);
+  }
+
+  #tensorIn(array: TensorArray, shape: number[], isView: boolean): tf.TensorInfo {
+    invariant(
+      array.length === tf.util.sizeFromShape(shape),
+      `${array.length} values for a tensor of shape [${shape}]`,
+    );
+    return this.#store(
+      { dtype: array.storage === 'i32' ? 'int32' : 'float32', refCount: 1, array, isView },
+      shape,
+    );
+  }
+
+  #store(stored: StoredTensor, shape: number[]): tf.TensorInfo {
+    const dataId = {};
+    this.#storage.set(dataId, stored);
+    return { dataId, shape, dtype: stored.dtype };
+  }
+
+  /** Another handle on the same values. */
+  share({ dataId, dtype }: tf.TensorInfo, shape: number[]): tf.TensorInfo {
+    this.incRef(dataId);
+    return { dataId, shape, dtype };
+  }
+
+  /** From now on `rebuild` can compute a tensor's values once more; it ends with `restore`. */
+  makeRebuildable({ dataId }: tf.TensorInfo, rebuild: () => void): void {
+    this.#storage.get(dataId).rebuild = rebuild;
+  }
+
+  /** Gives the memory of a tensor back whose values can be rebuilt. Whoever reads them has them rebuilt first. */
+  forget({ dataId }: tf.TensorInfo): void {
+    const stored = this.#storage.get(dataId);
+    if (!stored.array || !stored.rebuild || stored.isView) return;
+    this.device.free(stored.array);
+    delete stored.array;
+  }
+
+  /** Moves rebuilt values to the tensor that forgot them, if it is still there and has not got them yet. */
+  restore({ dataId }: tf.TensorInfo, rebuilt: tf.TensorInfo): void {
+    const stored = this.#storage.has(dataId) ? this.#storage.get(dataId) : undefined;
+    if (!stored || stored.array) {
+      this.disposeData(rebuilt.dataId);
+      return;
+    }
+    stored.array = this.#storage.get(rebuilt.dataId).array!;
+    this.#storage.delete(rebuilt.dataId);
+  }
+
+  poolStatistics(): PoolStatistics {
+    return this.device.arena.statistics();
+  }
+
+  // For TensorFlow.js.
+
+  /** Brings values to the device: floats in single precision. */
+  override write(values: HostValues, _shape: number[], dtype: tf.DataType): object {
+    const dataId = {};
+    this.move(dataId, values, _shape, dtype, 1);
+    return dataId;
+  }
+
+  /** Values of another backend under the identifier that they have there. */
+  override move(
+    dataId: object,
+    values: HostValues,
+    shape: number[],
+    dtype: tf.DataType,
+    refCount: number,
+  ): void {
+    this.#storage.set(dataId, { dtype, refCount, ...this.#contents(values, shape, dtype) });
+  }
+
+  #contents(values: HostValues, shape: number[], dtype: tf.DataType): Partial<StoredTensor> {
+    if (dtype === 'string') return { strings: values as Uint8Array[] };
+    if (dtype === 'complex64') {
+      const { real, imag } = tf.backend_util.splitRealAndImagArrays(values as Float32Array);
+      return { complexTensorInfos: { real: this.upload(real, shape), imag: this.upload(imag, shape) } };
+    }
+    if (dtype === 'float32') return { array: this.device.upload(asFloats(values as tf.TypedArray), 'f32') };
+    return { array: this.device.upload(asIntegers(values as tf.TypedArray), 'i32') };
+  }
+
+  /** A new tensor with the values of the host. */
+  upload(values: HostValues, shape: number[], dtype: tf.DataType = 'float32'): tf.TensorInfo {
+    return { dataId: this.write(values, shape, dtype), shape, dtype };
+  }
+
+  override readSync(dataId: object): HostValues {
+    const { dtype, strings, complexTensorInfos } = this.#storage.get(dataId);
+    if (strings) return strings;
+    if (complexTensorInfos) {
+      const [real, imag] = [complexTensorInfos.real, complexTensorInfos.imag].map((part) =>
+        this.readSync(part.dataId),
+      ) as [Float32Array, Float32Array];
+      return tf.backend_util.mergeRealAndImagArrays(real, imag);
+    }
+    const array = this.valuesOf({ dataId, shape: [], dtype });
+    if (dtype === 'bool') return Uint8Array.from(array.read());
+    return array.storage === 'bf16' ? widened(array.read() as Uint16Array) : (array.read() as tf.TypedArray);
+  }
+
+  /** Lets other JavaScript run until the device has come so far. */
+  override async read(dataId: object): Promise<HostValues> {
+    // Nobody writes over the values, or frees them, meanwhile.
+    this.incRef(dataId);
+    try {
+      await this.device.driver.done();
+      return this.readSync(dataId);
+    } finally {
+      if (this.disposeData(dataId)) tf.engine().removeDataId(dataId, this);
+    }
+  }
+
+  override disposeData(dataId: object, force = false): boolean {
+    if (!this.#storage.has(dataId)) return true;
+    const stored = this.#storage.get(dataId);
+    stored.refCount--;
+    if (!force && stored.refCount > 0) return false;
+    const { array, isView, complexTensorInfos: parts } = stored;
+    if (parts) for (const { dataId: part } of [parts.real, parts.imag]) this.disposeData(part, true);
+    if (array && !isView) this.device.free(array);
+    this.#storage.delete(dataId);
+    return true;
+  }
+
+  override refCount(dataId: object): number {
+    return this.#storage.has(dataId) ? this.#storage.get(dataId).refCount : 0;
+  }
+
+  override incRef(dataId: object): void {
+    this.#storage.get(dataId).refCount++;
+  }
+
+  override numDataIds(): number {
+    return this.#storage.numDataIds();
+  }
+
+  override memory(): { unreliable: boolean; numBytesInGPU: number; numBytesInGPUAllocated: number } {
+    const { usedBytes, allocatedBytes } = this.poolStatistics();
+    return { unreliable: false, numBytesInGPU: usedBytes, numBytesInGPUAllocated: allocatedBytes };
+  }
+
+  override floatPrecision(): 32 {
+    return 32;
+  }
+
+  /** What the device takes for the work of `f`. */
+  override async time(f: () => void): Promise<{ kernelMs: number }> {
+    return { kernelMs: await this.device.driver.time(f) };
+  }
+
+  override dispose(): void {
+    this.device.arena.dispose();
+  }
+}
+
+/** The running backend, which must be `cuda`. */
+export function cudaBackend(): CudaBackend {
+  return tf.backend() as unknown as CudaBackend;
+}
+
+function asFloats(values: tf.TypedArray): Float32Array {
+  return values instanceof Float32Array ? values : Float32Array.from(values);
+}
+
+function asIntegers(values: tf.TypedArray): Int32Array {
+  return values instanceof Int32Array ? values : Int32Array.from(values);
+}
+
+/** bf16 as floats. */
+function widened(halves: Uint16Array): Float32Array {
+  const bits = new Uint32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16;
+  return new Float32Array(bits.buffer);
+}

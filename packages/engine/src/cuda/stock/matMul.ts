@@ -1,0 +1,61 @@
+/** TensorFlow.js's matrix products, in single precision (`cuda/kernels/batchMatMul.cu`). */
+
+import * as tf from '@tensorflow/tfjs';
+import { broadcastSteps, stepsOf } from '../../steps.ts';
+import {
+  layoutOf,
+  resultStorage,
+  STORAGE,
+  type StockCall,
+  type StockKernels,
+  sizeFromShape,
+} from './kernel.ts';
+
+/** Of a tile, and its shared memory: two tiles with rows of one more. */
+const EDGE = 16;
+const SHARED_BYTES = 2 * EDGE * (EDGE + 1) * 4;
+const MOST_BLOCKS = 65535;
+
+/** Steps between the matrices of a batch, in elements. */
+function matrixSteps(batch: readonly number[], target: readonly number[], elements: number): number[] {
+  return broadcastSteps(batch, target).map((step) => step * elements);
+}
+
+function batchMatMul({ inputs, attrs, backend }: StockCall): tf.TensorInfo | undefined {
+  const { a, b } = inputs as Record<'a' | 'b', tf.TensorInfo>;
+  const { transposeA, transposeB } = attrs as unknown as { transposeA: boolean; transposeB: boolean };
+  if (a.dtype !== 'float32' || b.dtype !== 'float32') return undefined;
+  const [batchA, batchB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
+  const batch = tf.backend_util.assertAndGetBroadcastShape(batchA, batchB);
+  const [sizeA, sizeB] = [a.shape.slice(-2), b.shape.slice(-2)] as [[number, number], [number, number]];
+  const [[aRow, aDepth], [bDepth, bColumn]] = [
+    transposeA ? stepsOf(sizeA).reverse() : stepsOf(sizeA),
+    transposeB ? stepsOf(sizeB).reverse() : stepsOf(sizeB),
+  ] as [[number, number], [number, number]];
+  const [M, K] = transposeA ? [sizeA[1], sizeA[0]] : sizeA;
+  const [depthB, N] = transposeB ? [sizeB[1], sizeB[0]] : sizeB;
+  tf.util.assert(
+    K === depthB,
+    () =>
+      `Error in matMul: inner shapes (${K}) and (${depthB}) of Tensors with shapes ${a.shape} and ${b.shape} and ` +
+      `transposeA=${transposeA} and transposeB=${transposeB} must match.`,
+  );
+  const batches = layoutOf(
+    batch,
+    matrixSteps(batchA, batch, sizeFromShape(sizeA)),
+    matrixSteps(batchB, batch, sizeFromShape(sizeB)),
+  );
+  if (!batches) return undefined;
+  const [left, right] = [backend.valuesOf(a), backend.valuesOf(b)];
+  const y = backend.allocate([...batch, M, N], resultStorage('float32', left, right));
+  if (y.values.length === 0) return y.info;
+  const storages = [left, right, y.values].map(({ storage }) => STORAGE[storage]);
+  const product = Int32Array.of(M, N, K, aRow, aDepth, bDepth, bColumn, ...storages);
+  const count = sizeFromShape(batch);
+  const grid = [Math.ceil(M / EDGE), Math.ceil(N / EDGE), Math.min(count, MOST_BLOCKS)] as const;
+  const kernel = backend.device.kernel('batchMatMul', 'batchMatMul');
+  kernel.launch(grid, SHARED_BYTES, left, right, y.values, product, count, batches);
+  return y.info;
+}
+
+export const matMul: StockKernels = { BatchMatMul: batchMatMul };
