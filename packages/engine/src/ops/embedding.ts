@@ -2,13 +2,16 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { changeOnHost, flatMemory } from '../flatMemory.ts';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';
 import { whenRead } from '../reads.ts';
 import { currentAnchor } from '../tape.ts';
 
-const KERNEL = 'SluiceEmbedding';
+export const EMBEDDING = fusedOperation<{ readonly ids: Int32Array; readonly weight: Parameter }>({
+  name: 'SluiceEmbedding',
+  inputsToSave: [],
+});
 
 /**
  * @param ids token ids, each below V; must stay unchanged until the backward pass is over
@@ -16,8 +19,8 @@ const KERNEL = 'SluiceEmbedding';
  * @returns [N, C]
  */
 export function embedding(ids: Int32Array, weight: Parameter): tf.Tensor2D {
-  if (!hasFused(KERNEL)) return tf.tidy(() => plainEmbedding(ids, weight, currentAnchor()));
-  return runFused(KERNEL, {}, { ids, weight });
+  if (!hasFused(EMBEDDING)) return tf.tidy(() => plainEmbedding(ids, weight, currentAnchor()));
+  return runFused(EMBEDDING, {}, { ids, weight });
 }
 
 /** The reference, with a gradient that is added up by the processor, in order of the tokens, whatever the backend is. */
@@ -52,9 +55,7 @@ export function embeddingReference(ids: Int32Array, weight_VC: tf.Tensor2D): tf.
   return tf.gather(weight_VC, tf.tensor1d(ids, 'int32'));
 }
 
-registerFused<{ ids: Int32Array; weight: Parameter }>({
-  name: KERNEL,
-  inputsToSave: [],
+implementFused('native', EMBEDDING, {
   forward({ output, attributes: { ids, weight } }) {
     const [vocabulary, width] = weight.shape as [number, number];
     const y = output([ids.length, width]);
