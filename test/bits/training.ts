@@ -1,6 +1,6 @@
 /** Whole trainings of small models, of sizes that fill no vector: what all operations give together, and the TypeScript. */
 
-import { selectBackend } from '@sluice/engine';
+import { hostArray, selectBackend } from '@sluice/engine';
 import { RunConfig } from '@sluice/train';
 import type { TokenSource } from '../../packages/train/src/batches.ts';
 import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
@@ -84,7 +84,7 @@ async function train(model: object, optimizer = {}, text: TokenSource = source):
     losses.push((await trainer.trainStep({ step, learningRate: 0.01 })).loss);
   }
   losses.push((await trainer.evaluate(8)).loss);
-  return [Float64Array.from(losses), ...trainer.spaces.map(({ space }) => space.values)];
+  return [Float64Array.from(losses), ...trainer.spaces.map(({ space }) => hostArray(space.values))];
 }
 
 export const TRAININGS: Readonly<Record<string, () => Promise<ArrayBufferView[]>>> = {

@@ -33,7 +33,10 @@ for (const backend of ['native', 'cpu']) {
     tf.setBackend(backend);
     const [x, y] = [collected(1, [4, 5]), collected(2, [5, 6])];
     const [dx, dy] = tf.tidy(() =>
-      tf.grads(expression)([tf.tensor(x.parameter.values, [4, 5]), tf.tensor(y.parameter.values, [5, 6])]),
+      tf.grads(expression)([
+        tf.tensor(x.parameter.hostValues, [4, 5]),
+        tf.tensor(y.parameter.hostValues, [5, 6]),
+      ]),
     );
     const loss = computeGradients(() => expression(x.parameter.onTape(), y.parameter.onTape()));
     t.true(relativeError(x.gradient, dx!.dataSync()) < 1e-6);
@@ -84,7 +87,7 @@ test.serial(
       const x = parameter.onTape();
       return tf.addN([foreign(x), half(x), foreign(x)]) as tf.Scalar;
     });
-    const expected = parameter.values.map((value, i) => value + 2 * (i + 1));
+    const expected = parameter.hostValues.map((value, i) => value + 2 * (i + 1));
     t.true(relativeError(gradient, expected) < 1e-6);
     t.deepEqual([...theirs.dataSync()], [1, 2, 3]);
     theirs.dispose();
@@ -113,7 +116,7 @@ test.serial('weights get their gradients also where the activations have none', 
     return tf.sum(tf.mul(linear(x, weight.parameter), linear(x, other.parameter))) as tf.Scalar;
   });
   const outputs = [0, 1].map((o) =>
-    [1, 2, 3].reduce((sum, x, c) => sum + x * other.parameter.values[o * 3 + c]!, 0),
+    [1, 2, 3].reduce((sum, x, c) => sum + x * other.parameter.hostValues[o * 3 + c]!, 0),
   );
   t.true(
     relativeError(

@@ -40,7 +40,7 @@ function network() {
   };
   const gradients = new Map<string, Float32Array>();
   const parameters = Object.fromEntries(
-    Object.entries(shapes).map(([name, shape], seed) => {
+    Object.entries(shapes).map(([name, shape], seed): [string, Parameter] => {
       const length = tf.util.sizeFromShape(shape);
       const parameter = new Parameter(name, shape, randomValues(seed + 1, length));
       const gradient = new Float32Array(length);
@@ -126,7 +126,7 @@ test.serial('a stage is announced when its gradients have arrived', async (t) =>
   for (const backend of ['native', AWAITED]) {
     await selectBackend(backend);
     const heard: string[] = [];
-    const [first, second] = ['first', 'second'].map((name) => {
+    const [first, second] = ['first', 'second'].map((name): Parameter => {
       const parameter = new Parameter(name, [2, 2], new Float32Array([1, 2, 3, 4]));
       parameter.sink = () => {
         heard.push(name);

@@ -247,7 +247,7 @@ for (const [name, keys] of Object.entries(VARIANTS)) {
 
 /** The slope of the loss along the gradient of one parameter, by central differences. */
 function slopeAlong(tiny: TinyDecoder, name: string, gradient: Float32Array, norm: number): number {
-  const { values } = tiny.parameters.get(name)!;
+  const values = tiny.parameters.get(name)!.hostValues;
   const saved = values.slice();
   const step = 2e-4;
   const lossAt = (distance: number) => {
@@ -298,8 +298,8 @@ test('one switched value of one is the headwise gate on values', (t) => {
   const switched = tinyDecoder(
     tinyModel({ gates: [], controls: [{ kind: 'switch-head', count: 1, topK: 1 }] }),
   );
-  for (const [name, { values }] of switched.parameters) {
-    values.set(gated.parameters.get(name.replace('value_router', 'value_gate'))!.values);
+  for (const [name, { hostValues }] of switched.parameters) {
+    hostValues.set(gated.parameters.get(name.replace('value_router', 'value_gate'))!.hostValues);
   }
   t.is(lossOf(switched), lossOf(gated));
 });
@@ -308,7 +308,7 @@ test('an input-independent gate starts at a half, so it halves the output of att
   tf.setBackend('native');
   const gated = tinyDecoder(tinyModel(VARIANTS['an input-independent gate']), 0);
   const plain = tinyDecoder(tinyModel({ gates: [] }), 0);
-  const { values } = plain.parameters.get('model.layers.0.self_attn.o_proj.weight')!;
+  const values = plain.parameters.get('model.layers.0.self_attn.o_proj.weight')!.hostValues;
   for (const [i, value] of values.entries()) values[i] = value / 2;
   t.true(Math.abs(lossOf(gated) - lossOf(plain)) < 1e-6);
 });
@@ -318,11 +318,11 @@ test('what a sink takes from the first token’s attention is half of it where i
   // With keys of zero all scores are zero: the first token sees itself and the sink, each with one half.
   const outputs = [{ controls: [{ kind: 'attention-sink', score: 'zero' }] }, {}].map((keys) => {
     const { decoder, parameters } = tinyDecoder(tinyModel({ gates: [], qkNorm: false, ...keys }));
-    const qkv = parameters.get('model.layers.0.self_attn.qkv_proj.weight')!.values;
+    const qkv = parameters.get('model.layers.0.self_attn.qkv_proj.weight')!.hostValues;
     qkv.fill(0, 0, (32 + 16) * 16);
-    const down = parameters.get('model.layers.0.mlp.down_proj.weight')!.values;
+    const down = parameters.get('model.layers.0.mlp.down_proj.weight')!.hostValues;
     down.fill(0);
-    return { decoder, o: parameters.get('model.layers.0.self_attn.o_proj.weight')!.values };
+    return { decoder, o: parameters.get('model.layers.0.self_attn.o_proj.weight')!.hostValues };
   });
   const [sunk, plain] = outputs;
   for (const [i, value] of plain!.o.entries()) plain!.o[i] = value / 2;

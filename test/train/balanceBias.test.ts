@@ -13,7 +13,9 @@ function parameterOf(trainer: Trainer, name: string) {
     .parameter;
 }
 
-const biasOf = (trainer: Trainer, layer: number) => [...parameterOf(trainer, balanceBiasName(layer)).values];
+const biasOf = (trainer: Trainer, layer: number) => [
+  ...parameterOf(trainer, balanceBiasName(layer)).hostValues,
+];
 
 test.serial('after each step every bias moves by the rate towards the mean of the tokens', async (t) => {
   const rate = 2 ** -7;
@@ -50,7 +52,7 @@ for (const router of ['softmax', 'sigmoid'] as const) {
     const largestMeanLoad = async (balanceBias: object | undefined) => {
       const trainer = await tinyTrainer(runWith({ router, balanceBias }));
       // All tokens look much the same, and a rate of next to nothing keeps them so.
-      const embedding = parameterOf(trainer, 'model.embed_tokens.weight').values;
+      const embedding = parameterOf(trainer, 'model.embed_tokens.weight').hostValues;
       for (let i = 0; i < embedding.length; i++) embedding[i]! += 0.2;
       const loads = [0, 0, 0, 0];
       for (let step = 1; step <= 80; step++) {
@@ -68,7 +70,7 @@ test.serial('a step that is not applied moves no bias', async (t) => {
   const trainer = await tinyTrainer(runWith({ balanceBias: {} }));
   await trainer.trainStep({ step: 1, learningRate: 0.01 });
   const before = [biasOf(trainer, 0), biasOf(trainer, 1)];
-  parameterOf(trainer, 'model.norm.weight').values[0] = Number.NaN;
+  parameterOf(trainer, 'model.norm.weight').hostValues[0] = Number.NaN;
   t.false((await trainer.trainStep({ step: 2, learningRate: 0.01 })).applied);
   t.deepEqual([biasOf(trainer, 0), biasOf(trainer, 1)], before);
 });
@@ -78,7 +80,7 @@ test.serial(
   async (t) => {
     const plain = await tinyTrainer(runWith({}));
     const biased = await tinyTrainer(runWith({ balanceBias: { rate: 0 } }));
-    for (const layer of [0, 1]) parameterOf(biased, balanceBiasName(layer)).values.fill(3);
+    for (const layer of [0, 1]) parameterOf(biased, balanceBiasName(layer)).hostValues.fill(3);
     for (let step = 1; step <= 3; step++) {
       const request = { step, learningRate: 0.01 };
       // The same number for all experts changes no choice.

@@ -134,7 +134,7 @@ function expectedLayer(model: ModelConfig, runs: readonly NaiveLayer[], bias: nu
 
 function biasOf({ parameters }: TinyDecoder, layer: number): number[] | undefined {
   const bias = parameters.get(balanceBiasName(layer));
-  return bias && [...bias.values];
+  return bias && [...bias.hostValues];
 }
 
 /** Every number of `expected`, wherever it stands, is found in `actual`, nearly the same. */
@@ -267,8 +267,8 @@ test.serial('gates that are the same everywhere do what their mean scores do', a
     { ...same, position: 'value', initialLogit: 1 },
   ];
   const tiny = tinyDecoder(tinyModel({ gates, numLayers: 2 }));
-  for (const [name, { values }] of tiny.parameters)
-    if (/sdpa_gate/.test(name)) values.fill(name.includes('_2') ? -1 : -3);
+  for (const [name, { hostValues }] of tiny.parameters)
+    if (/sdpa_gate/.test(name)) hostValues.fill(name.includes('_2') ? -1 : -3);
   const { layers, attentionOutput } = measure(tiny);
   const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
   for (const { attentionOutput: output } of layers) {
@@ -300,7 +300,9 @@ test.serial('a measured pass has the results of a plain one', async (t) => {
   });
   // Without an observer, gate and attention are one kernel.
   const logits_NV = decoder.logits(batch);
-  const [head, gain] = ['lm_head.weight', 'model.norm.weight'].map((name) => parameters.get(name)!.values);
+  const [head, gain] = ['lm_head.weight', 'model.norm.weight'].map(
+    (name) => parameters.get(name)!.hostValues,
+  );
   const row = last.subarray(0, 16);
   const root = Math.sqrt(row.reduce((sum, x) => sum + x * x, 0) / 16 + 1e-6);
   const expected = row.reduce((sum, x, i) => sum + (x / root) * gain![i]! * head![i]!, 0);
@@ -439,7 +441,7 @@ test.serial('the weights of a gate are measured head by head, interleaved with q
     Math.hypot(...values.subarray(begin * 16, (begin + rows) * 16));
   // Rows of `q_proj`: 2 heads of 8 queries, and their gates, for each of 2 key-value heads.
   const elementwise = normsOf({});
-  const projection = elementwise.tiny.parameters.get('model.layers.0.self_attn.qkv_proj.weight')!.values;
+  const projection = elementwise.tiny.parameters.get('model.layers.0.self_attn.qkv_proj.weight')!.hostValues;
   near(
     t,
     elementwise.gates[0]!.weightNorms,
@@ -448,7 +450,7 @@ test.serial('the weights of a gate are measured head by head, interleaved with q
     1e-6,
   );
   const own = normsOf({ gate: { granularity: 'headwise', activation: 'softplus' } });
-  const { values } = own.tiny.parameters.get('model.layers.0.self_attn.sdpa_gate.weight')!;
+  const values = own.tiny.parameters.get('model.layers.0.self_attn.sdpa_gate.weight')!.hostValues;
   near(
     t,
     own.gates[0]!.weightNorms,

@@ -1,3 +1,4 @@
+import { hostArray } from '@sluice/engine';
 /** The order of sums is the product's promise: lanes by a binary tree, sources apart until they are added. */
 
 import { type ElementRange, type Group, type Pending, sharedFloat32, soloGroup } from '@sluice/collectives';
@@ -68,7 +69,8 @@ test('grains are summed in order within a lane, lanes by a binary tree', (t) => 
       sums.beginLane();
       for (let grain = 0; grain < grains; grain++) {
         for (const { parameter } of space.parameters) {
-          parameter.contribute(({ values, accumulate }) => {
+          parameter.contribute(({ values: target, accumulate }) => {
+            const values = hostArray(target);
             for (let i = 0; i < values.length; i++) {
               const contribution = value(lane * grains + grain, i);
               values[i] = accumulate ? values[i]! + contribution : contribution;
@@ -82,7 +84,7 @@ test('grains are summed in order within a lane, lanes by a binary tree', (t) => 
     for (const { offset, spec } of space.parameters) {
       for (const i of [0, spec.size - 1]) {
         const expected = treeSum(0, lanes, (lane) => laneSum(lane, grains, i));
-        t.is(sums.total[offset + i], expected, `${lanes} lanes, ${spec.name}[${i}]`);
+        t.is(hostArray(sums.total)[offset + i], expected, `${lanes} lanes, ${spec.name}[${i}]`);
       }
     }
   }
@@ -96,7 +98,8 @@ test('the tokens of each source are kept apart and added by the tree', (t) => {
   sums.beginLane();
   for (const { parameter } of space.parameters) {
     for (const source of [2, 0, 3, 1]) {
-      parameter.contribute(({ values }) => {
+      parameter.contribute((target) => {
+        const values = hostArray(target.values);
         for (let i = 0; i < values.length; i++) values[i] = value(source, i);
       }, source);
     }
@@ -106,7 +109,7 @@ test('the tokens of each source are kept apart and added by the tree', (t) => {
   const expected = Array.from({ length: spec.size }, (_, i) =>
     treeSum(0, sources, (source) => value(source, i)),
   );
-  t.deepEqual([...sums.total.subarray(offset, offset + spec.size)], expected);
+  t.deepEqual([...hostArray(sums.total).subarray(offset, offset + spec.size)], expected);
 });
 
 test('a parameter that nothing reached has the gradient zero, whatever the step before left', (t) => {
@@ -117,15 +120,16 @@ test('a parameter that nothing reached has the gradient zero, whatever the step 
     for (let lane = 0; lane < 2; lane++) {
       sums.beginLane();
       if (fill)
-        for (const { parameter } of space.parameters) parameter.contribute(({ values }) => values.fill(1));
+        for (const { parameter } of space.parameters)
+          parameter.contribute(({ values }) => hostArray(values).fill(1));
       if (lane === 0) sums.endLane();
     }
     for (const stage of space.stages) sums.completeStage(stage);
   };
   step(true);
-  t.is(sums.total[0], 2);
+  t.is(hostArray(sums.total)[0], 2);
   step(false);
-  t.true(sums.total.every((gradient) => gradient === 0));
+  t.true(hostArray(sums.total).every((gradient) => gradient === 0));
 });
 
 test('the slices of all workers cover every tensor once, cut only between blocks', (t) => {
@@ -192,6 +196,6 @@ test('whole matrices belong to one worker each, and the work is spread evenly ov
 
 test('shared memory holds the values, so that the communication thread can send them', (t) => {
   const space = new FlatSpace('replicated', modelParameters(model), soloGroup());
-  t.true(space.values.buffer instanceof SharedArrayBuffer);
+  t.true(hostArray(space.values).buffer instanceof SharedArrayBuffer);
   t.true(sharedFloat32(4).buffer instanceof SharedArrayBuffer);
 });

@@ -83,10 +83,10 @@ for (const kind of ['adamw', 'muon'] as const) {
       const config = tinyRun({ model: severalBlocks, optimizer: { kind, weightDecay: 0, groups } });
       const trainer = await tinyTrainer(config);
       const placed = trainer.spaces.flatMap(({ space }) => space.parameters);
-      const before = placed.map(({ parameter }) => parameter.values.slice());
+      const before = placed.map(({ parameter }) => parameter.hostValues.slice());
       await trainer.trainStep({ step: 1, learningRate: 0.01 });
       const moves = placed.map(({ spec, parameter }, i) => {
-        const squares = parameter.values.map((value, j) => (value - before[i]![j]!) ** 2);
+        const squares = parameter.hostValues.map((value, j) => (value - before[i]![j]!) ** 2);
         return [spec.group, Math.sqrt(squares.reduce((sum, square) => sum + square))] as const;
       });
       return (group: string) => moves.filter(([of]) => of === group).map(([, move]) => move);
@@ -116,7 +116,7 @@ test.serial(
       const trainer = await tinyTrainer(config);
       await trainer.trainStep({ step: 1, learningRate: 0.01 });
       const placed = trainer.spaces.flatMap(({ space }) => space.parameters);
-      return new Map(placed.map(({ spec, parameter }) => [spec.name, parameter.values.slice()]));
+      return new Map(placed.map(({ spec, parameter }) => [spec.name, parameter.hostValues.slice()]));
     };
     const [plain, kept] = [await weightsAfter({}), await weightsAfter({ gateWeightDecay: 0 })];
     const ratios = (name: string, begin: number, end: number) =>
@@ -150,5 +150,5 @@ test.serial(
 
 function trainedBefore({ spaces }: Awaited<ReturnType<typeof tinyTrainer>>): Map<string, Float32Array> {
   const placed = spaces.flatMap(({ space }) => space.parameters);
-  return new Map(placed.map(({ spec, parameter }) => [spec.name, parameter.values.slice()]));
+  return new Map(placed.map(({ spec, parameter }) => [spec.name, parameter.hostValues.slice()]));
 }

@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import { hostArray } from '@sluice/engine';
 import type { RecheckResult } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
 import { blame, type Differences, handOn } from '../../packages/train/src/recheck.ts';
@@ -110,7 +111,7 @@ test.serial('a worker alone finds what it got wrong once, and nothing where noth
     trainer.tamper = (part) => {
       if (isDone || part.space !== space || part.stage !== placed.spec.stage) return;
       isDone = true;
-      const { buffer, byteOffset, length } = part.contribution;
+      const { buffer, byteOffset, length } = hostArray(part.contribution);
       new Uint32Array(buffer, byteOffset, length)[place]! ^= 1 << bit;
     };
     const { recheck, gradientNorm } = await trainer.trainStep({ step, learningRate: 0, recheck: 'always' });

@@ -1,7 +1,7 @@
 /** A process that trains with others, and computes steps again whose gradient one of them may have got wrong. */
 
 import { Communicator, receiveInvitation } from '@sluice/collectives';
-import { selectBackend } from '@sluice/engine';
+import { hostArray, selectBackend } from '@sluice/engine';
 import type { Contribution } from '../../packages/train/src/gradientPasses.ts';
 import { topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
@@ -28,7 +28,8 @@ function flipper({ place, bit, space: index, passes }: Flip): (part: Contributio
   let left = passes;
   const { parameters } = trainer.spaces[index]!.space;
   const chosen = parameters[Math.floor(place * parameters.length)]!;
-  return ({ space, stage, contribution }) => {
+  return ({ space, stage, ...part }) => {
+    const contribution = hostArray(part.contribution);
     if (space !== trainer.spaces[index]!.space || stage !== chosen.spec.stage || left === 0) return;
     left--;
     const end = chosen.offset + chosen.spec.size;

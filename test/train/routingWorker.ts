@@ -5,14 +5,22 @@ import { Communicator, receiveInvitation } from '@sluice/collectives';
 import { selectBackend } from '@sluice/engine';
 import { topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
+import { registerApartBackend } from '../engine/support/apartMemory.ts';
 import { type Routing, routedRun, sendTo } from './support/routedRun.ts';
 import { counting } from './support/tinyTrainer.ts';
 
+interface Request {
+  readonly routing: Routing;
+  readonly expertParallel: number;
+  readonly backend?: string;
+}
+
 const communicator = await Communicator.connect(await receiveInvitation());
-await selectBackend('native');
+registerApartBackend();
 
 await communicator.serve({
-  async train({ routing, expertParallel }: { routing: Routing; expertParallel: number }) {
+  async train({ routing, expertParallel, backend = 'native' }: Request) {
+    await selectBackend(backend);
     const trainer = new Trainer(routedRun(), topology(communicator, expertParallel), { train: counting(3) });
     trainer.initialize();
     sendTo(trainer, routing);

@@ -95,10 +95,10 @@ test.serial('without an applied update there is none to measure, and it is said 
 
   await trainer.trainStep({ step: 1, learningRate: 0.01 });
   const [placed] = trainer.spaces[0]!.space.parameters;
-  const value = placed!.parameter.values[0]!;
-  placed!.parameter.values[0] = Number.NaN;
+  const value = placed!.parameter.hostValues[0]!;
+  placed!.parameter.hostValues[0] = Number.NaN;
   await trainer.trainStep({ step: 2, learningRate: 0.01 });
-  placed!.parameter.values[0] = value;
+  placed!.parameter.hostValues[0] = value;
   t.deepEqual(await measureSaved(await save(t, trainer, 2, config)), {
     missing: 'it notes no applied update of step 2',
   });

@@ -1,4 +1,4 @@
-import { nativeBackend } from '@sluice/engine';
+import { hostArray, nativeBackend } from '@sluice/engine';
 import type { StepResult } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
@@ -12,7 +12,7 @@ const config = tinyRun();
 
 const newTrainer = (backend = 'native') => tinyTrainer(config, { backend, source: counting(1) });
 
-const weightsOf = (trainer: Trainer) => trainer.spaces.map(({ space }) => space.values.slice());
+const weightsOf = (trainer: Trainer) => trainer.spaces.map(({ space }) => hostArray(space.values).slice());
 
 test.serial('training learns the pattern, in training and in validation', async (t) => {
   const trainer = await newTrainer();
@@ -82,7 +82,7 @@ test.serial('a non-finite gradient never reaches the weights', async (t) => {
   const trainer = await newTrainer();
   await trainer.trainStep({ step: 1, learningRate: 0.01 });
   const norm = trainer.spaces[0]!.space.parameters.find(({ spec }) => spec.name === 'model.norm.weight')!;
-  norm.parameter.values[3] = Number.NaN;
+  norm.parameter.hostValues[3] = Number.NaN;
   const weights = weightsOf(trainer);
   const loads = trainer.expertLoads;
   const result = await trainer.trainStep({ step: 2, learningRate: 0.01 });
@@ -90,7 +90,7 @@ test.serial('a non-finite gradient never reaches the weights', async (t) => {
   t.deepEqual(weightsOf(trainer), weights);
   t.is(trainer.expertLoads, loads);
 
-  norm.parameter.values[3] = 1;
+  norm.parameter.hostValues[3] = 1;
   t.true((await trainer.trainStep({ step: 3, learningRate: 0.01 })).applied);
 });
 
@@ -103,11 +103,11 @@ test.serial('weights and moments that are not finite are named', async (t) => {
   )!;
   const moments = piece.moments as AdamWMoments;
   for (const value of [Number.NaN, Infinity, -Infinity]) {
-    moments.secondMoment[1] = value;
+    hostArray(moments.secondMoment)[1] = value;
     t.deepEqual(nonFinite(trainer.pieces()), ['model.norm.weight (secondMoment)']);
   }
-  moments.secondMoment[1] = 1;
-  piece.values[0] = Infinity;
+  hostArray(moments.secondMoment)[1] = 1;
+  hostArray(piece.values)[0] = Infinity;
   t.deepEqual(nonFinite(trainer.pieces()), ['model.norm.weight']);
 });
 

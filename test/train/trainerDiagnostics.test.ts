@@ -1,3 +1,4 @@
+import { hostArray } from '@sluice/engine';
 /** What the trainer adds to the measurements of a model: several workers, and the size of its updates. */
 
 import type { Group } from '@sluice/collectives';
@@ -21,7 +22,7 @@ for (const kind of ['adamw', 'muon'] as const)
       trainer.spaces.flatMap(({ space }) =>
         space.parameters.map(({ spec, parameter }) => ({
           ...{ name: spec.name, group: spec.group },
-          values: parameter.values.slice(),
+          values: parameter.hostValues.slice(),
         })),
       );
     await trainer.trainStep({ step: 1, learningRate: 0.01 });
@@ -120,10 +121,10 @@ test.serial('an update that was not taken, or not applied, has no size', async (
   await trainer.trainStep({ step: 1, learningRate: 0.01 });
   t.true((await ratio())! > 0);
   const [{ parameter }] = trainer.spaces[0]!.space.parameters as [PlacedParameter];
-  const value = parameter.values[0]!;
-  parameter.values[0] = Number.NaN;
+  const value = parameter.hostValues[0]!;
+  parameter.hostValues[0] = Number.NaN;
   t.false((await trainer.trainStep({ step: 2, learningRate: 0.01 })).applied);
-  parameter.values[0] = value;
+  parameter.hostValues[0] = value;
   t.is(await ratio(), null);
 });
 
@@ -165,7 +166,7 @@ test.serial('measuring and sampling change nothing of what training goes on with
       if (diagnose) await trainer.diagnose({ sequences: 3 });
       if (diagnose) await trainer.sample({ ...SAMPLES, step });
     }
-    return trainer.spaces.map(({ space }) => space.values.slice());
+    return trainer.spaces.map(({ space }) => hostArray(space.values).slice());
   };
   t.deepEqual(await run(true), await run(false));
 });

@@ -1,4 +1,4 @@
-import { setThreads } from '@sluice/engine';
+import { hostArray, setThreads } from '@sluice/engine';
 import test from 'ava';
 import { counting, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
@@ -55,11 +55,16 @@ async function train(variant: object, threads: number, steps: number) {
   setThreads(threads);
   const config = tinyRun({ model: { numAttentionHeads: 4, numKeyValueHeads: 2, ...variant } });
   const trainer = await tinyTrainer(config, { source: counting(1) });
-  const initial = trainer.spaces.map(({ space }) => space.values.slice());
+  const initial = trainer.spaces.map(({ space }) => hostArray(space.values).slice());
   const losses: number[] = [];
   for (let step = 1; step <= steps; step++)
     losses.push((await trainer.trainStep({ step, learningRate: 0.01 })).loss);
-  return { trainer, initial, losses, weights: trainer.spaces.map(({ space }) => space.values.slice()) };
+  return {
+    trainer,
+    initial,
+    losses,
+    weights: trainer.spaces.map(({ space }) => hostArray(space.values).slice()),
+  };
 }
 
 for (const [name, variant] of Object.entries(VARIANTS)) {

@@ -4,11 +4,11 @@ import { BLOCK_ELEMENTS, elementary, invariant } from '@sluice/core';
 import { callNative, nativeCore } from './native.ts';
 
 /** Views of equal length; `parameters` and both moments are changed. */
-export interface AdamWBuffers {
-  readonly parameters: Float32Array;
-  readonly gradients: Float32Array;
-  readonly firstMoment: Float32Array;
-  readonly secondMoment: Float32Array;
+export interface AdamWBuffers<Memory = Float32Array> {
+  readonly parameters: Memory;
+  readonly gradients: Memory;
+  readonly firstMoment: Memory;
+  readonly secondMoment: Memory;
 }
 
 export interface AdamWSettings {

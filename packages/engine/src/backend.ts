@@ -9,6 +9,7 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
+import { type Allocation, type FusedMemory, fusedMemory } from './fusedMemory.ts';
 import { makeBuffer } from './memory.ts';
 import { nativeCore } from './native.ts';
 import { BufferPool, type PoolStatistics } from './pool.ts';
@@ -26,39 +27,42 @@ interface StoredTensor {
   rebuild?: () => void;
 }
 
-/** A new output and the memory to write it to. */
-export interface Allocation<Values = Float32Array> {
-  readonly info: tf.TensorInfo;
-  readonly values: Values;
-}
-
-export class NativeBackend extends MathBackendCPU {
+export class NativeBackend extends MathBackendCPU implements FusedMemory {
   readonly pool = new BufferPool(makeBuffer);
+  readonly fusedMemory = this;
 
   get #storage(): tf.DataStorage<StoredTensor> {
     return this.data as unknown as tf.DataStorage<StoredTensor>;
   }
 
-  /** The values of a tensor, for a kernel that neither keeps nor returns a view of them. */
-  valuesOf(tensor: tf.TensorInfo): tf.TypedArray {
+  valuesOf(tensor: tf.TensorInfo): Float32Array {
     const values = this.#storage.get(tensor.dataId).values as tf.TypedArray;
     // A cast to a wider type shares the values of the narrower one.
-    if (tensor.dtype === 'float32' && !(values instanceof Float32Array)) return Float32Array.from(values);
-    if (tensor.dtype === 'int32' && !(values instanceof Int32Array)) return Int32Array.from(values);
-    return values;
+    return values instanceof Float32Array ? values : Float32Array.from(values);
   }
 
-  /** A new tensor of arbitrary content from the pool. */
-  allocate(shape: number[], dtype?: 'float32'): Allocation;
-  allocate(shape: number[], dtype: 'int32'): Allocation<Int32Array>;
-  allocate(shape: number[], dtype: 'float32' | 'int32' = 'float32'): Allocation<Float32Array | Int32Array> {
-    const size = tf.util.sizeFromShape(shape);
-    const pooled = this.pool.take(size * 4);
-    const values = dtype === 'float32' ? new Float32Array(pooled, 0, size) : new Int32Array(pooled, 0, size);
-    return { info: this.#store({ values, dtype, refCount: 1, pooled }, shape), values };
+  allocate(shape: number[]): Allocation {
+    const values = this.lend(tf.util.sizeFromShape(shape));
+    return { info: this.adopt(values, shape), values };
   }
 
-  /** A float tensor like `tensor`: on the same memory where only that tensor holds it, otherwise on new memory. */
+  lend(length: number): Float32Array {
+    return new Float32Array(this.pool.take(length * 4), 0, length);
+  }
+
+  lendFloats(length: number): Float32Array {
+    return this.lend(length);
+  }
+
+  takeBack(lent: Float32Array): void {
+    this.pool.give(lent.buffer as ArrayBuffer);
+  }
+
+  adopt(lent: Float32Array, shape: number[]): tf.TensorInfo {
+    const pooled = lent.buffer as ArrayBuffer;
+    return this.#store({ values: lent, dtype: 'float32', refCount: 1, pooled }, shape);
+  }
+
   allocateOver(tensor: tf.TensorInfo): Allocation {
     const stored = this.#storage.get(tensor.dataId);
     // Reading the values first brings forgotten ones back.
@@ -70,24 +74,16 @@ export class NativeBackend extends MathBackendCPU {
     return this.allocate(tensor.shape);
   }
 
-  /** A tensor in a buffer that was taken from the pool before, and that belongs to the tensor from now on. */
-  adopt(pooled: ArrayBuffer, shape: number[]): tf.TensorInfo {
-    const values = new Float32Array(pooled, 0, tf.util.sizeFromShape(shape));
-    return this.#store({ values, dtype: 'float32', refCount: 1, pooled }, shape);
-  }
-
   #store(stored: StoredTensor, shape: number[]): tf.TensorInfo {
     const dataId = {};
     this.#storage.set(dataId, stored);
     return { dataId, shape, dtype: stored.dtype };
   }
 
-  /** From now on `rebuild` can compute a tensor's values once more; it ends with `restore`. */
   makeRebuildable({ dataId }: tf.TensorInfo, rebuild: () => void): void {
     this.#storage.get(dataId).rebuild = rebuild;
   }
 
-  /** Gives the memory of a tensor back whose values can be rebuilt. Whoever reads them has them rebuilt first. */
   forget({ dataId }: tf.TensorInfo): void {
     const stored = this.#storage.get(dataId);
     const { pooled, rebuild } = stored;
@@ -103,7 +99,6 @@ export class NativeBackend extends MathBackendCPU {
     this.pool.give(pooled);
   }
 
-  /** Moves rebuilt values to the tensor that forgot them, if it is still there and has not got them yet. */
   restore({ dataId }: tf.TensorInfo, rebuilt: tf.TensorInfo): void {
     const stored = this.#storage.has(dataId) ? this.#storage.get(dataId) : undefined;
     if (!stored || stored.pooled) {
@@ -116,7 +111,6 @@ export class NativeBackend extends MathBackendCPU {
     stored.pooled = pooled!;
   }
 
-  /** Another handle on the same values. */
   share(tensor: tf.TensorInfo, shape: number[]): tf.TensorInfo {
     this.incRef(tensor.dataId);
     return { dataId: tensor.dataId, shape, dtype: tensor.dtype };
@@ -156,6 +150,10 @@ export class NativeBackend extends MathBackendCPU {
     return this.#storage.get(dataId).pooled ? (values as tf.TypedArray).slice() : values;
   }
 
+  poolStatistics(): PoolStatistics {
+    return this.pool.statistics();
+  }
+
   override dispose(): void {
     super.dispose();
     this.pool.trim();
@@ -189,11 +187,11 @@ export function nativeBackend(): NativeBackend {
 
 /** The values of a float tensor on any backend, only to be read, and only at once. */
 export function readValues(tensor: tf.Tensor): Float32Array {
-  const values = tf.getBackend() === NATIVE_BACKEND ? nativeBackend().valuesOf(tensor) : tensor.dataSync();
-  return values as Float32Array;
+  if (tf.getBackend() === NATIVE_BACKEND) return nativeBackend().valuesOf(tensor);
+  return tensor.dataSync<'float32'>() as Float32Array;
 }
 
 /** What the pool of the running backend holds; zeros where it has none. */
 export function poolStatistics(): PoolStatistics {
-  return (tf.getBackend() === NATIVE_BACKEND ? nativeBackend().pool : new BufferPool()).statistics();
+  return fusedMemory()?.poolStatistics() ?? new BufferPool().statistics();
 }

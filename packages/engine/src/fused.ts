@@ -1,90 +1,23 @@
 /**
- * How a fused operation is run. Each lives in one file under `ops/`: a reference in plain `tf.*` operations, which is the
- * definition and serves every backend; a kernel for `native`; and the kernel's gradient.
+ * How a fused operation is run. Each is declared once, in a file of its own under `ops/`, beside a reference in plain `tf.*`
+ * operations, which is the definition and serves every backend; and it is implemented once for each backend that has a kernel: for
+ * `native` in the same file, for `cuda` under `cuda/ops/`.
  */
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { type Allocation, NATIVE_BACKEND, type NativeBackend, nativeBackend } from './backend.ts';
-import { Parameter } from './parameter.ts';
 import {
-  currentAnchor,
-  isKernelRecorded,
-  isRecording,
-  keepWhileRecording,
-  noLongerKept,
-  ownsGradients,
-} from './tape.ts';
+  type ActivationsOf,
+  type Allocation,
+  type FusedBackend,
+  type FusedMemory,
+  fusedMemory,
+  Saved,
+} from './fusedMemory.ts';
+import { Parameter } from './parameter.ts';
+import { currentAnchor, isKernelRecorded, isRecording, ownsGradients } from './tape.ts';
 
-/** What a kernel keeps for its gradient outside the tape: buffers of the pool, given back as soon as they were used. */
-export class Saved {
-  readonly #buffers = new Map<string, { buffer: ArrayBuffer; values: Float32Array }>();
-
-  /** A buffer of `size` floats, to be found by the gradient under `name`. */
-  floats(name: string, size: number): Float32Array {
-    invariant(!this.#buffers.has(name), `"${name}" is saved already`);
-    const buffer = nativeBackend().pool.take(size * 4);
-    const values = new Float32Array(buffer, 0, size);
-    this.#buffers.set(name, { buffer, values });
-    keepWhileRecording(this);
-    return values;
-  }
-
-  get(name: string): Float32Array {
-    return this.#saved(name).values;
-  }
-
-  /** What was saved, as a tensor that the memory belongs to from now on. */
-  tensor(name: string, shape: number[]): tf.Tensor {
-    const { buffer } = this.#saved(name);
-    this.#buffers.delete(name);
-    return tf.engine().makeTensorFromTensorInfo(nativeBackend().adopt(buffer, shape));
-  }
-
-  #saved(name: string) {
-    const saved = this.#buffers.get(name);
-    invariant(saved, `nothing is saved as "${name}"`);
-    return saved;
-  }
-
-  /** Gives all buffers back to the pool. At the end of the backward pass this happens in any case. */
-  free(): void {
-    for (const { buffer } of this.#buffers.values()) nativeBackend().pool.give(buffer);
-    this.#buffers.clear();
-    noLongerKept(this);
-  }
-}
-
-/** Everything a native kernel needs: tensors in, attributes, outputs from the pool. */
-export interface KernelContext<Attributes> {
-  readonly attributes: Attributes;
-  /** Values of the input tensor `name`. */
-  floats(name: string): Float32Array;
-  shape(name: string): number[];
-  /** A new output of arbitrary content. */
-  output(shape: number[]): Allocation;
-  /**
-   * An output of the shape of input `name`, in that input's own memory where nobody else holds it (its values are then
-   * the caller's no more), otherwise a new one.
-   */
-  outputOver(name: string): Allocation;
-  /** Whether a backward pass will follow. */
-  readonly recording: boolean;
-}
-
-export interface GradientContext<Attributes> {
-  readonly attributes: Attributes;
-  /** Only to be read: other tensors may share the values. */
-  valuesOf(tensor: tf.Tensor): Float32Array;
-  /** A new tensor of arbitrary content from the pool. */
-  tensor(shape: number[]): { tensor: tf.Tensor; values: Float32Array };
-  /** A tensor like `tensor`, a `dy` or a saved one, to be written: on its memory where nobody else holds it. */
-  over(tensor: tf.Tensor): { tensor: tf.Tensor; values: Float32Array };
-  /** Another tensor with the same values. */
-  share(tensor: tf.Tensor): tf.Tensor;
-}
-
-interface FusedKernel<Attributes> {
+export interface FusedDeclaration {
   readonly name: string;
   /** Input tensors that the gradient needs. The tape keeps them until then. */
   readonly inputsToSave: readonly string[];
@@ -92,66 +25,148 @@ interface FusedKernel<Attributes> {
   readonly outputsToSave?: readonly boolean[];
   /**
    * Whether `forward` may run once more from the saved inputs, all of which it must have, so that `forgetUntilGradient`
-   * can give the memory of its outputs back. For kernels that are cheap beside the memory of their outputs.
+   * can give the memory of its outputs back. For operations that are cheap beside the memory of their outputs.
    */
   readonly rebuildable?: boolean;
-  readonly forward: (context: KernelContext<Attributes>) => tf.TensorInfo | tf.TensorInfo[];
+}
+
+export interface FusedOperation<Attributes extends object> extends FusedDeclaration {
+  /** By backend. */
+  readonly implementations: Map<string, FusedImplementation<Attributes>>;
+}
+
+/** Everything a kernel needs: tensors in, attributes, outputs. */
+export interface KernelContext<Attributes, B extends FusedBackend = 'native'> {
+  readonly attributes: Attributes;
+  /** Values of the input tensor `name`. */
+  input(name: string): ActivationsOf<B>;
+  shape(name: string): number[];
+  /** A new output of arbitrary content. */
+  output(shape: number[]): Allocation<ActivationsOf<B>>;
+  /**
+   * An output of the shape of input `name`, in that input's own memory where nobody else holds it (its values are then
+   * the caller's no more), otherwise a new one.
+   */
+  outputOver(name: string): Allocation<ActivationsOf<B>>;
+  /** Whether a backward pass will follow. */
+  readonly recording: boolean;
+  /** For the gradient, or, where none will follow, until `forward` returns. */
+  readonly saved: Saved<B>;
+}
+
+/** A tensor to be written. */
+interface NewTensor<B extends FusedBackend> {
+  readonly tensor: tf.Tensor;
+  readonly values: ActivationsOf<B>;
+}
+
+export interface GradientContext<Attributes, B extends FusedBackend = 'native'> {
+  readonly attributes: Attributes;
+  /** Only to be read: other tensors may share the values. */
+  valuesOf(tensor: tf.Tensor): ActivationsOf<B>;
+  /** A new tensor of arbitrary content. */
+  tensor(shape: number[]): NewTensor<B>;
+  /** A tensor like `tensor`, a `dy` or a saved one, to be written: on its memory where nobody else holds it. */
+  over(tensor: tf.Tensor): NewTensor<B>;
+  /** Another tensor with the same values. */
+  share(tensor: tf.Tensor): tf.Tensor;
+  /** What `forward` saved; freed when `backward` returns. */
+  readonly saved: Saved<B>;
+}
+
+export interface FusedImplementation<Attributes, B extends FusedBackend = 'native'> {
+  readonly forward: (context: KernelContext<Attributes, B>) => tf.TensorInfo | tf.TensorInfo[];
   /**
    * Gradients with respect to the input tensors.
    * @param dys gradients of the outputs, in order
    * @param saved inputs in the order of `inputsToSave`, then outputs; like `dys` they are freed afterwards
    */
   readonly backward: (
-    context: GradientContext<Attributes>,
+    context: GradientContext<Attributes, B>,
     dys: readonly tf.Tensor[],
     saved: readonly tf.Tensor[],
   ) => Record<string, tf.Tensor>;
 }
 
-/** Registers a kernel for the `native` backend and its gradient. */
-export function registerFused<Attributes extends object>(kernel: FusedKernel<Attributes>): void {
-  tf.registerKernel({
-    kernelName: kernel.name,
-    backendName: NATIVE_BACKEND,
-    kernelFunc: ({ inputs, backend, attrs }) =>
-      runForward(kernel, inputs as Record<string, tf.TensorInfo>, backend as NativeBackend, attrs),
-  });
+/** What TensorFlow.js takes for a kernel's attributes, and hands to the gradient of the same call. */
+interface FusedCall<Attributes> {
+  readonly attributes: Attributes;
+  readonly saved: Saved;
+}
+
+/** Declares an operation, whose gradient is that of the backend that runs. */
+export function fusedOperation<Attributes extends object>(
+  declaration: FusedDeclaration,
+): FusedOperation<Attributes> {
+  const { name, inputsToSave, outputsToSave = [] } = declaration;
+  const implementations: FusedOperation<Attributes>['implementations'] = new Map();
   tf.registerGradient({
-    kernelName: kernel.name,
-    inputsToSave: [...kernel.inputsToSave],
-    outputsToSave: [...(kernel.outputsToSave ?? [])],
-    gradFunc: (dy, saved, attrs) => {
+    kernelName: name,
+    inputsToSave: [...inputsToSave],
+    outputsToSave: [...outputsToSave],
+    gradFunc: (dy, tensors, attrs) => {
+      const call = attrs as unknown as FusedCall<Attributes>;
+      const { backward } = implementations.get(tf.getBackend())!;
       const dys = [dy].flat();
-      const gradients = kernel.backward(gradientContext(attrs as unknown as Attributes, dys), dys, saved);
-      return Object.fromEntries(Object.entries(gradients).map(([name, gradient]) => [name, () => gradient]));
+      const gradients = backward(gradientContext(call, dys), dys, tensors);
+      call.saved.free();
+      return Object.fromEntries(
+        Object.entries(gradients).map(([input, gradient]) => [input, () => gradient]),
+      );
     },
+  });
+  return { ...declaration, implementations };
+}
+
+/** Registers the kernel and the gradient that a backend has for an operation. */
+export function implementFused<Attributes extends object, B extends FusedBackend>(
+  backendName: B,
+  operation: FusedOperation<Attributes>,
+  implementation: FusedImplementation<Attributes, B>,
+): void {
+  // From here on nobody looks into arrays, so that they may as well be those of `native`.
+  const ofAnyArrays = implementation as unknown as FusedImplementation<Attributes>;
+  operation.implementations.set(backendName, ofAnyArrays);
+  tf.registerKernel({
+    kernelName: operation.name,
+    backendName,
+    kernelFunc: ({ inputs, attrs }) =>
+      runForward(operation, ofAnyArrays, {
+        inputs: inputs as Record<string, tf.TensorInfo>,
+        memory: fusedMemory()!,
+        call: attrs as unknown as FusedCall<Attributes>,
+      }),
   });
 }
 
+interface Forward<Attributes> {
+  readonly inputs: Record<string, tf.TensorInfo>;
+  readonly memory: FusedMemory;
+  readonly call: FusedCall<Attributes>;
+}
+
 function runForward<Attributes extends object>(
-  kernel: FusedKernel<Attributes>,
-  inputs: Record<string, tf.TensorInfo>,
-  native: NativeBackend,
-  attributes: unknown,
+  { rebuildable }: FusedDeclaration,
+  implementation: FusedImplementation<Attributes>,
+  { inputs, memory, call }: Forward<Attributes>,
 ): tf.TensorInfo | tf.TensorInfo[] {
   const recording = isKernelRecorded();
-  const outputs = computeForward(kernel, inputs, native, attributes, recording);
-  if (recording && kernel.rebuildable) {
+  const outputs = computeForward(implementation, { inputs, memory, call }, recording);
+  if (recording && rebuildable) {
     const infos = [outputs].flat();
     const rebuild = () => {
-      const again = [computeForward(kernel, inputs, native, attributes, false)].flat();
-      for (const [i, info] of infos.entries()) native.restore(info, again[i]!);
+      const again = { inputs, memory, call: { ...call, saved: new Saved(memory) } };
+      const rebuilt = [computeForward(implementation, again, false)].flat();
+      for (const [i, info] of infos.entries()) memory.restore(info, rebuilt[i]!);
     };
-    for (const info of infos) native.makeRebuildable(info, rebuild);
+    for (const info of infos) memory.makeRebuildable(info, rebuild);
   }
   return outputs;
 }
 
 function computeForward<Attributes extends object>(
-  kernel: FusedKernel<Attributes>,
-  inputs: Record<string, tf.TensorInfo>,
-  native: NativeBackend,
-  attributes: unknown,
+  { forward }: FusedImplementation<Attributes>,
+  { inputs, memory, call: { attributes, saved } }: Forward<Attributes>,
   recording: boolean,
 ): tf.TensorInfo | tf.TensorInfo[] {
   const made: tf.TensorInfo[] = [];
@@ -159,39 +174,44 @@ function computeForward<Attributes extends object>(
     made.push(allocation.info);
     return allocation;
   };
+  let isDone = false;
   try {
-    return kernel.forward({
-      attributes: attributes as Attributes,
-      floats: (name) => native.valuesOf(inputs[name]!) as Float32Array,
+    const outputs = forward({
+      attributes,
+      input: (name) => memory.valuesOf(inputs[name]!),
       shape: (name) => inputs[name]!.shape,
-      output: (shape) => noted(native.allocate(shape)),
-      outputOver: (name) => noted(native.allocateOver(inputs[name]!)),
+      output: (shape) => noted(memory.allocate(shape)),
+      outputOver: (name) => noted(memory.allocateOver(inputs[name]!)),
       recording,
+      saved,
     });
-  } catch (error) {
-    for (const { dataId } of made) native.disposeData(dataId);
-    throw error;
+    isDone = true;
+    return outputs;
+  } finally {
+    if (!isDone) for (const { dataId } of made) memory.disposeData(dataId);
+    if (!isDone || !recording) saved.free();
   }
 }
 
 function gradientContext<Attributes>(
-  attributes: Attributes,
+  { attributes, saved }: FusedCall<Attributes>,
   dys: readonly tf.Tensor[],
 ): GradientContext<Attributes> {
-  const native = nativeBackend();
+  const memory = fusedMemory()!;
   const toTensor = ({ info, values }: Allocation) => {
     return { tensor: tf.engine().makeTensorFromTensorInfo(info), values };
   };
   return {
     attributes,
-    valuesOf: (tensor) => native.valuesOf(tensor) as Float32Array,
-    tensor: (shape) => toTensor(native.allocate(shape)),
+    valuesOf: (tensor) => memory.valuesOf(tensor),
+    tensor: (shape) => toTensor(memory.allocate(shape)),
     over: (tensor) => {
       // TensorFlow.js's own gradient functions may hand over a tensor of the user's.
       const isForeign = dys.includes(tensor) && !ownsGradients();
-      return toTensor(isForeign ? native.allocate(tensor.shape) : native.allocateOver(tensor));
+      return toTensor(isForeign ? memory.allocate(tensor.shape) : memory.allocateOver(tensor));
     },
-    share: (tensor) => tf.engine().makeTensorFromTensorInfo(native.share(tensor, tensor.shape)),
+    share: (tensor) => tf.engine().makeTensorFromTensorInfo(memory.share(tensor, tensor.shape)),
+    saved,
   };
 }
 
@@ -201,35 +221,44 @@ function gradientContext<Attributes>(
  * no more. (Whoever reads one all the same gets the same values, later.)
  */
 export function forgetUntilGradient(...tensors: readonly (tf.Tensor | undefined)[]): void {
-  if (!isRecording() || tf.getBackend() !== NATIVE_BACKEND) return;
-  for (const tensor of tensors) if (tensor) nativeBackend().forget(tensor);
+  if (!isRecording()) return;
+  for (const tensor of tensors) if (tensor) fusedMemory()?.forget(tensor);
 }
 
-/** Whether the running backend has the fused kernel; otherwise the reference is used. */
-export function hasFused(kernelName: string): boolean {
-  return tf.getKernel(kernelName, tf.getBackend()) != null;
+/** Whether the running backend has a kernel for the operation; otherwise the reference is used. */
+export function hasFused<Attributes extends object>(operation: FusedOperation<Attributes>): boolean {
+  return operation.implementations.has(tf.getBackend());
 }
 
-/** Runs a fused kernel that gives one tensor. */
-export function runFused<T extends tf.Tensor>(
-  kernelName: string,
+/** Runs an operation that gives one tensor. */
+export function runFused<Attributes extends object, T extends tf.Tensor>(
+  operation: FusedOperation<Attributes>,
   inputs: tf.NamedTensorMap,
-  attributes: object,
+  attributes: Attributes,
 ): T {
-  return run(kernelName, inputs, attributes) as T;
+  return run(operation, inputs, attributes) as T;
 }
 
-/** Runs a fused kernel that gives several tensors. */
-export function runFusedMany(kernelName: string, inputs: tf.NamedTensorMap, attributes: object): tf.Tensor[] {
-  return run(kernelName, inputs, attributes) as tf.Tensor[];
+/** Runs an operation that gives several tensors. */
+export function runFusedMany<Attributes extends object>(
+  operation: FusedOperation<Attributes>,
+  inputs: tf.NamedTensorMap,
+  attributes: Attributes,
+): tf.Tensor[] {
+  return run(operation, inputs, attributes) as tf.Tensor[];
 }
 
 /** An operation with parameters is on the tape even where none of its tensors is. */
-function run(kernelName: string, inputs: tf.NamedTensorMap, attributes: object): tf.Tensor | tf.Tensor[] {
+function run<Attributes extends object>(
+  { name }: FusedOperation<Attributes>,
+  inputs: tf.NamedTensorMap,
+  attributes: Attributes,
+): tf.Tensor | tf.Tensor[] {
   const anchor = currentAnchor();
   const isAnchored = anchor && Object.values(attributes).some((value) => value instanceof Parameter);
   const operands = isAnchored ? { ...inputs, anchor } : inputs;
-  return tf.engine().runKernel(kernelName, operands, attributes as tf.NamedAttrMap) as
-    | tf.Tensor
-    | tf.Tensor[];
+  const memory = fusedMemory();
+  invariant(memory, `${tf.getBackend()} has no memory for ${name}`);
+  const call: FusedCall<Attributes> = { attributes, saved: new Saved(memory) };
+  return tf.engine().runKernel(name, operands, call as unknown as tf.NamedAttrMap) as tf.Tensor | tf.Tensor[];
 }

@@ -5,17 +5,12 @@ import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isInstalledPackage, sluiceRoot } from '@sluice/core';
+import type { Floats } from './flatMemory.ts';
 
 /** Positional arguments of a kernel: typed arrays (also over shared memory), numbers, flags; null for what is left out. */
 export type KernelArgument =
-  | Float32Array
-  | Float64Array
-  | Int32Array
-  | Uint16Array
-  | Uint8Array
-  | number
-  | boolean
-  | null;
+  // Which must be a host's: a kernel takes no others.
+  Floats | Float64Array | Int32Array | Uint16Array | Uint8Array | number | boolean | null;
 
 /** The functions of `packages/engine/native/src`, by the names given to SLUICE_EXPORT. */
 export type NativeCore = Readonly<Record<string, (...args: KernelArgument[]) => number>>;

@@ -5,13 +5,14 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
+import { changeOnHost, type Floats, flatMemory } from './flatMemory.ts';
 import { whenRead } from './reads.ts';
 import { sumInto } from './reductions.ts';
 import { currentAnchor } from './tape.ts';
 
 /** Where a gradient goes: `accumulate` says whether to add to what is there or to overwrite it. */
 export interface GradientTarget {
-  readonly values: Float32Array;
+  readonly values: Floats;
   readonly accumulate: boolean;
 }
 
@@ -21,16 +22,19 @@ export interface GradientTarget {
  */
 export type GradientSink = (source: number) => GradientTarget;
 
-export class Parameter {
+export class Parameter<Values extends Floats = Floats> {
   readonly name: string;
   readonly shape: readonly number[];
   /** Set by the trainer; without one, gradients are dropped. */
   sink: GradientSink | undefined;
-  readonly #values: Float32Array;
+  /** Counts how often the values were changed. */
+  version = 0;
+  readonly #values: Values;
   #arrival: (() => void) | undefined;
   #tensor: tf.Tensor | undefined;
+  #unwanted: Floats | undefined;
 
-  constructor(name: string, shape: readonly number[], values: Float32Array) {
+  constructor(name: string, shape: readonly number[], values: Values) {
     if (values.length !== tf.util.sizeFromShape([...shape])) {
       throw new Error(`Parameter ${name}: ${values.length} values for shape [${shape}].`);
     }
@@ -39,14 +43,26 @@ export class Parameter {
     this.#values = values;
   }
 
-  /** Row-major values, normally a view of a flat shared buffer. Waits for them where they are still on their way. */
-  get values(): Float32Array {
+  /** One whose values are all the same, in memory of its own. */
+  static filled(name: string, shape: readonly number[], value: number): Parameter {
+    const values = flatMemory().make(tf.util.sizeFromShape([...shape]));
+    flatMemory().fill(values, value);
+    return new Parameter(name, shape, values);
+  }
+
+  /** Row-major values, normally a range of a flat buffer. Waits for them where they are still on their way. */
+  get values(): Values {
     const arrival = this.#arrival;
     if (arrival !== undefined) {
       this.#arrival = undefined;
       arrival();
     }
     return this.#values;
+  }
+
+  /** The values on the host: themselves where they lie there, otherwise a copy. */
+  get hostValues(): Float32Array {
+    return flatMemory().read(this.values);
   }
 
   /** New values are on their way: whoever needs them first calls `arrival`, which blocks until they have come. */
@@ -58,13 +74,14 @@ export class Parameter {
   /** The values as a tensor that belongs to the parameter: never dispose it. */
   get tensor(): tf.Tensor {
     if (!this.#tensor || this.#tensor.isDisposed) {
-      this.#tensor = tf.keep(tf.tensor(this.values, [...this.shape], 'float32'));
+      this.#tensor = tf.keep(flatMemory().tensor(this.values, this.shape));
     }
     return this.#tensor;
   }
 
   /** Call after `values` were changed. Backends that keep their own copy of the values take a new one. */
   refresh(): void {
+    this.version++;
     if (tf.getBackend() === NATIVE_BACKEND || tf.getBackend() === 'cpu') return;
     this.#tensor?.dispose();
     this.#tensor = undefined;
@@ -72,7 +89,7 @@ export class Parameter {
 
   /** Lets `write` put one contribution to the gradient where it belongs. */
   contribute(write: (target: GradientTarget) => void, source = 0): void {
-    write(this.sink?.(source) ?? { values: new Float32Array(this.#values.length), accumulate: false });
+    write(this.sink?.(source) ?? { values: this.#unwantedGradient(), accumulate: false });
   }
 
   /**
@@ -91,9 +108,15 @@ export class Parameter {
     }));
     return leaf(anchor);
   }
+
+  /** Where a gradient is written that has no sink. */
+  #unwantedGradient(): Floats {
+    this.#unwanted ??= flatMemory().make(this.#values.length);
+    return this.#unwanted;
+  }
 }
 
 function addGradient({ values, accumulate }: GradientTarget, gradient: Float32Array): void {
-  if (accumulate) sumInto(values, gradient);
-  else values.set(gradient);
+  if (accumulate) changeOnHost(values, (sum) => sumInto(sum, gradient));
+  else flatMemory().write(values, gradient);
 }

@@ -41,7 +41,7 @@ for (const [kernelName, native] of Object.entries(BINARY)) {
     const shape = tf.backend_util.assertAndGetBroadcastShape(a.shape, b.shape);
     const out = backend.allocate(shape);
     const steps = [broadcastSteps(a.shape, shape), broadcastSteps(b.shape, shape), stepsOf(shape)];
-    const operands = [backend.valuesOf(a), backend.valuesOf(b), out.values] as Float32Array[];
+    const operands = [backend.valuesOf(a), backend.valuesOf(b), out.values];
     callNative(native, ...operands, ...layoutOf(shape, steps));
     return out.info;
   });
@@ -62,7 +62,7 @@ for (const [kernelName, native] of Object.entries(UNARY)) {
     const { x } = inputs as { x: tf.TensorInfo };
     if (!isFloat(x)) return undefined;
     const out = backend.allocate(x.shape);
-    callNative(native, backend.valuesOf(x) as Float32Array, out.values, out.values.length);
+    callNative(native, backend.valuesOf(x), out.values, out.values.length);
     return out.info;
   });
 }
@@ -80,7 +80,7 @@ for (const kernelName of ['Sum', 'Mean']) {
     const out = backend.allocate([...sizes[0]!, ...kept, ...sizes[2]!]);
     const [outer, length, inner] = sizes.map((shape) => sizeFromShape(shape)) as [number, number, number];
     const scale = kernelName === 'Mean' ? 1 / length : 1;
-    callNative('sumAxis', backend.valuesOf(x) as Float32Array, out.values, outer, length, inner, scale);
+    callNative('sumAxis', backend.valuesOf(x), out.values, outer, length, inner, scale);
     return out.info;
   });
 }
@@ -91,7 +91,7 @@ overrideKernel('Softmax', ({ inputs, backend }) => {
   const width = logits.shape.at(-1)!;
   const out = backend.allocate(logits.shape);
   const rows = width === 0 ? 0 : out.values.length / width;
-  callNative('softmax', backend.valuesOf(logits) as Float32Array, out.values, rows, width);
+  callNative('softmax', backend.valuesOf(logits), out.values, rows, width);
   return out.info;
 });
 
@@ -103,7 +103,7 @@ overrideKernel('Transpose', ({ inputs, attrs, backend }) => {
   const steps = stepsOf(x.shape);
   const out = backend.allocate(shape);
   const layout = layoutOf(shape, [perm.map((axis) => steps[axis]!), stepsOf(shape)]);
-  callNative('copyStrided', backend.valuesOf(x) as Float32Array, 0, out.values, 0, ...layout);
+  callNative('copyStrided', backend.valuesOf(x), 0, out.values, 0, ...layout);
   return out.info;
 });
 
@@ -114,7 +114,7 @@ function slice(backend: NativeBackend, x: tf.TensorInfo, begin: number[], size: 
   const out = backend.allocate(size);
   const layout = layoutOf(size, [steps, stepsOf(size)]);
   if (out.values.length > 0) {
-    callNative('copyStrided', backend.valuesOf(x) as Float32Array, start, out.values, 0, ...layout);
+    callNative('copyStrided', backend.valuesOf(x), start, out.values, 0, ...layout);
   }
   return out.info;
 }
@@ -161,7 +161,7 @@ overrideKernel('Concat', ({ inputs, attrs, backend }) => {
   let begin = 0;
   for (const tensor of tensors) {
     const layout = layoutOf(tensor.shape, [stepsOf(tensor.shape), steps]);
-    const values = backend.valuesOf(tensor) as Float32Array;
+    const values = backend.valuesOf(tensor);
     if (values.length > 0) callNative('copyStrided', values, 0, out.values, begin * steps[axis]!, ...layout);
     begin += tensor.shape[axis]!;
   }

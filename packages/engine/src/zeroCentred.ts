@@ -1,5 +1,6 @@
 /** Gains of norms that are stored around zero: the norm multiplies by 1 + w (Qwen3-Next). */
 
+import { flatMemory } from './flatMemory.ts';
 import { Parameter } from './parameter.ts';
 
 const gains = new WeakMap<Parameter, Parameter>();
@@ -10,18 +11,22 @@ const gains = new WeakMap<Parameter, Parameter>();
  */
 export function zeroCentred(weight: Parameter): Parameter {
   const known = gains.get(weight);
-  const gain = known ?? new Parameter(weight.name, weight.shape, new Float32Array(weight.values.length));
+  const gain = known ?? Parameter.filled(weight.name, weight.shape, 0);
   gains.set(weight, gain);
-  const { values } = weight;
+  const values = weight.hostValues;
+  const ones = gain.hostValues;
   let isChanged = known === undefined;
   for (let i = 0; i < values.length; i++) {
     const one = Math.fround(1 + values[i]!);
-    if (gain.values[i] !== one) {
-      gain.values[i] = one;
+    if (ones[i] !== one) {
+      ones[i] = one;
       isChanged = true;
     }
   }
-  if (isChanged) gain.refresh();
+  if (isChanged) {
+    flatMemory().write(gain.values, ones);
+    gain.refresh();
+  }
   gain.sink = weight.sink;
   return gain;
 }

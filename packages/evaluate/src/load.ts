@@ -11,7 +11,7 @@ import {
 } from '@sluice/checkpoint/huggingface';
 import { availableCores, parseConfig, SluiceError } from '@sluice/core';
 import { DataConfig, type Dataset, findPrepared, openDataset, splitHashes } from '@sluice/data';
-import { Parameter, selectBackend, setThreads } from '@sluice/engine';
+import { changeOnHostAsync, flatMemory, Parameter, selectBackend, setThreads } from '@sluice/engine';
 import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
 import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
@@ -66,9 +66,11 @@ export async function loadForInference(directory: string, options: LoadOptions):
 async function readParameters(model: ModelConfig, source: WeightSource): Promise<Map<string, Parameter>> {
   const parameters = new Map<string, Parameter>();
   for (const { name, shape, size, tensors } of modelParameters(model)) {
-    const values = new Float32Array(size);
-    for (const tensor of tensors)
-      await source.read(tensor.name, values.subarray(tensor.offset, tensor.offset + tensor.size));
+    const values = flatMemory().make(size);
+    await changeOnHostAsync(values, async (all) => {
+      for (const tensor of tensors)
+        await source.read(tensor.name, all.subarray(tensor.offset, tensor.offset + tensor.size));
+    });
     parameters.set(name, new Parameter(name, shape, values));
   }
   return parameters;

@@ -132,7 +132,7 @@ export class Decoder {
     }));
     this.#caps = controlCaps(config);
     this.#rotary = new RotaryTables();
-    this.#ones = new Parameter('ones', [config.hiddenSize], new Float32Array(config.hiddenSize).fill(1));
+    this.#ones = Parameter.filled('ones', [config.hiddenSize], 1);
   }
 
   /** Logits of every position, [B·T, V]. */
@@ -310,7 +310,7 @@ export class Decoder {
       this.#exchange,
     );
     if (observer?.router) {
-      const bias = weights.bias?.values;
+      const bias = weights.bias?.hostValues;
       whenRead([routerLogits(normed_NC, weights.router, experts)], (logits) =>
         observer.router!(layer, logits, counts, bias),
       );

@@ -31,16 +31,11 @@ export function blockVariants(config: LayerModel): BlockVariants {
     controls,
     caps: controlCaps(config),
     weightlessNorms: {
-      q_norm: constant('q_norm', config.headDim, config.queryScale ?? 1),
-      k_norm: constant('k_norm', config.headDim, 1),
+      q_norm: Parameter.filled('q_norm', [config.headDim], config.queryScale ?? 1),
+      k_norm: Parameter.filled('k_norm', [config.headDim], 1),
     },
     isProjectionShaped:
       isBefore || config.qkNorm === 'all-heads' || controls.some(({ control }) => control.merge),
     isGateOutsideAttention: interleavedGate(config) !== 'none' && hasControl,
   };
-}
-
-/** A parameter that nobody trains. */
-function constant(name: string, length: number, value: number): Parameter {
-  return new Parameter(name, [length], new Float32Array(length).fill(value));
 }

@@ -6,6 +6,7 @@
  * itself, and they stay the same everywhere.
  */
 
+import { changeOnHost } from '@sluice/engine';
 import { balanceBiasName, expertLayers, type ModelConfig } from '@sluice/model';
 import type { PlacedParameter } from './flatSpace.ts';
 
@@ -27,8 +28,10 @@ export function balanceChoice(
     const tokens = expertCounts.subarray(i * count, (i + 1) * count);
     const total = tokens.reduce((sum, of) => sum + of, 0);
     // Times the number of experts, so that whole numbers are compared.
-    tokens.forEach((of, expert) => {
-      bias.values[expert]! += balanceBias.rate * Math.sign(total - count * of);
+    changeOnHost(bias.values, (values) => {
+      tokens.forEach((of, expert) => {
+        values[expert]! += balanceBias.rate * Math.sign(total - count * of);
+      });
     });
     bias.refresh();
   }

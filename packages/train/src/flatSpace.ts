@@ -1,13 +1,12 @@
 /**
- * Flat memory of parameters. The parameters of one placement (replicated, or expert) lie in one shared buffer, in the
+ * Flat memory of parameters. The parameters of one placement (replicated, or expert) lie in one buffer, in the
  * order in which backward passes complete their gradients: stage after stage. Each stage is cut, between blocks or whole
  * matrices, into one slice for each worker that holds the same parameters; a worker sums, optimizes and saves its own slices.
  */
 
 import type { ElementRange, Group } from '@sluice/collectives';
-import { sharedFloat32 } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
-import { Parameter } from '@sluice/engine';
+import { type Floats, flatMemory, Parameter } from '@sluice/engine';
 import type { LogicalTensor, ParameterSpec } from '@sluice/model';
 import { dealOut, type Unit } from './slices.ts';
 
@@ -55,8 +54,7 @@ export class FlatSpace {
   /** The workers that hold the same parameters. */
   readonly group: Group;
   readonly parameters: readonly PlacedParameter[];
-  /** All values, shared with the communication thread. */
-  readonly values: Float32Array;
+  readonly values: Floats;
   readonly ownedPieces: readonly OwnedPiece[];
   readonly #stages = new Map<number, Stage>();
 
@@ -69,7 +67,7 @@ export class FlatSpace {
     this.placement = placement;
     this.group = group;
     const { placed, length } = place(placement, specs);
-    this.values = sharedFloat32(length);
+    this.values = flatMemory().makeShared(length);
     this.parameters = placed.map(({ spec, offset }) => {
       const values = this.values.subarray(offset, offset + spec.size);
       return { spec, offset, parameter: new Parameter(spec.name, spec.shape, values) };

@@ -3,7 +3,7 @@
  * one is computed once more by others.
  */
 
-import { computeGradientsAsync } from '@sluice/engine';
+import { computeGradientsAsync, type Floats } from '@sluice/engine';
 import { type Decoder, expertLayers, type LossParts, layerModels, mostAttentionHeads } from '@sluice/model';
 import { type Agreement, orderedSum } from './agreement.ts';
 import { firstSampleOfRequest, type Grain, lanesOf, type TokenSource, trainingGrain } from './batches.ts';
@@ -50,7 +50,7 @@ export interface Contribution {
   readonly space: FlatSpace;
   readonly stage: number;
   /** Of all stages; those to come are not complete. */
-  readonly contribution: Float32Array;
+  readonly contribution: Floats;
 }
 
 export interface GradientPassesOptions {

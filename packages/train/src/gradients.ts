@@ -9,18 +9,18 @@
  * that the sum does not depend on the number of workers.
  */
 
-import { type ElementRange, type FloatWire, type Pending, sharedFloat32 } from '@sluice/collectives';
-import { addRounded, type GradientTarget, sumInto } from '@sluice/engine';
+import type { ElementRange, FloatWire, Pending } from '@sluice/collectives';
+import { type Floats, flatMemory, type GradientTarget } from '@sluice/engine';
 import type { FlatSpace, PlacedParameter } from './flatSpace.ts';
+import { FlatTransport } from './flatTransport.ts';
 
 export class GradientSums {
   readonly #space: FlatSpace;
   readonly #sources: number;
   readonly #wire: FloatWire;
-  /** Adds two partial sums of lanes. */
-  readonly #add: (target: Float32Array, source: Float32Array) => void;
+  readonly #transport: FlatTransport;
   /** Partial sums of the lanes so far, largest subtree first; the last is the lane being summed. */
-  readonly #levels: Float32Array[] = [];
+  readonly #levels: Floats[] = [];
   #depth = 0;
   #lane = -1;
   /** For each parameter and source: whether the current lane has a contribution yet. */
@@ -36,7 +36,7 @@ export class GradientSums {
     this.#space = space;
     this.#sources = sources;
     this.#wire = wire;
-    this.#add = wire === 'bfloat16' ? addRounded : sumInto;
+    this.#transport = new FlatTransport(space.group);
     this.#written = new Uint8Array(space.parameters.length * sources);
     space.parameters.forEach((placed, index) => {
       placed.parameter.sink = (source) => this.#target(placed, index, source);
@@ -47,7 +47,7 @@ export class GradientSums {
    * The sum over the global batch, after `finish`, in this worker's own slices; elsewhere what this worker contributed to
    * it.
    */
-  get total(): Float32Array {
+  get total(): Floats {
     return this.#levels[0]!.subarray(0, this.#space.length);
   }
 
@@ -61,7 +61,7 @@ export class GradientSums {
   beginLane(): void {
     this.#lane++;
     this.#depth++;
-    this.#levels[this.#depth - 1] ??= sharedFloat32(this.#space.length * this.#sources);
+    this.#levels[this.#depth - 1] ??= flatMemory().makeShared(this.#space.length * this.#sources);
     this.#written.fill(0);
   }
 
@@ -91,7 +91,7 @@ export class GradientSums {
   reduceStage(stage: number): void {
     const part = this.#space.stage(stage);
     if (!part || this.#space.group.size === 1) return;
-    this.#pending.push(this.#space.group.reduceScatter(this.total, part.slices, this.#wire));
+    this.#pending.push(this.#transport.reduceScatter(this.total, part.slices, this.#wire));
   }
 
   /** Starts the reduction of all stages. */
@@ -113,7 +113,7 @@ export class GradientSums {
     return { values: this.#part(placed, source), accumulate };
   }
 
-  #part({ offset, spec }: PlacedParameter, source: number): Float32Array {
+  #part({ offset, spec }: PlacedParameter, source: number): Floats {
     const start = source * this.#space.length + offset;
     return this.#levels[this.#depth - 1]!.subarray(start, start + spec.size);
   }
@@ -123,9 +123,16 @@ export class GradientSums {
     this.#space.parameters.forEach((placed, index) => {
       if (placed.spec.stage !== stage) return;
       for (let source = 0; source < this.#sources; source++) {
-        if (this.#written[index * this.#sources + source] === 0) this.#part(placed, source).fill(0);
+        if (this.#written[index * this.#sources + source] === 0)
+          flatMemory().fill(this.#part(placed, source), 0);
       }
     });
+  }
+
+  /** Adds two partial sums of lanes. */
+  #add(target: Floats, source: Floats): void {
+    if (this.#wire === 'bfloat16') flatMemory().addRounded(target, source);
+    else flatMemory().add(target, source);
   }
 
   #addLevelBelow(level: number, { start, end }: ElementRange): void {

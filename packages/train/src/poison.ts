@@ -4,6 +4,7 @@
  */
 
 import { BLOCK_ELEMENTS, parseConfig, randomKey, randomPair, SluiceError } from '@sluice/core';
+import { changeOnHost } from '@sluice/engine';
 import { z } from 'zod';
 import type { TokenSource } from './batches.ts';
 import { type BatchSettings, stepsOfSamples } from './batchSizes.ts';
@@ -99,7 +100,8 @@ export function flipBy({ flip }: Poison, rank: number): ((part: Contribution) =>
     left--;
     const { begin, end } = space.stage(stage)!;
     const place = begin + Math.min(BLOCK_ELEMENTS / 2, (end - begin) >> 1);
-    const bits = new Uint32Array(contribution.buffer, contribution.byteOffset, contribution.length);
-    bits[place]! ^= 1 << flip.bit;
+    changeOnHost(contribution.subarray(place, place + 1), ({ buffer, byteOffset }) => {
+      new Uint32Array(buffer, byteOffset, 1)[0]! ^= 1 << flip.bit;
+    });
   };
 }

@@ -9,6 +9,7 @@
 
 import { createHash } from 'node:crypto';
 import { sharedFloat64 } from '@sluice/collectives';
+import { changeOnHost, type Floats, flatMemory } from '@sluice/engine';
 import { makeWhole } from './agreement.ts';
 import type { FlatSpace } from './flatSpace.ts';
 import type { Topology } from './topology.ts';
@@ -38,7 +39,7 @@ export function handOn({ rank, size, experts }: Topology, times: number): Handin
 }
 
 /** Moves what was performed for another position to the rank that has it. */
-export function handBack(values: Float32Array, { space, topology }: SpaceOf, handing: Handing): void {
+export function handBack(values: Floats, { space, topology }: SpaceOf, handing: Handing): void {
   const { group, placement } = space;
   // Experts of a single set were computed where they are.
   const isInPlace = placement === 'expert' && topology.size === topology.experts.size;
@@ -47,9 +48,11 @@ export function handBack(values: Float32Array, { space, topology }: SpaceOf, han
   const from = group.ranks.indexOf(handing.performer(topology.rank));
   const only = (rank: number) =>
     group.ranks.map((_, r) => ({ start: 0, end: r === rank ? values.length : 0 }));
-  const received = new Float32Array(values.length);
-  group.allToAll(values, only(to), received, only(from)).wait();
-  values.set(received);
+  changeOnHost(values, (own) => {
+    const received = new Float32Array(own.length);
+    group.allToAll(own, only(to), received, only(from)).wait();
+    own.set(received);
+  });
 }
 
 interface SpaceOf {
@@ -70,7 +73,7 @@ export interface Evidence {
  * @param spaces with their gradients after reduction
  */
 export function evidenceOf(
-  spaces: readonly { readonly space: FlatSpace; readonly values: Float32Array }[],
+  spaces: readonly { readonly space: FlatSpace; readonly values: Floats }[],
   losses: Float64Array,
   size: number,
 ): Evidence {
@@ -82,13 +85,13 @@ export function evidenceOf(
   };
 }
 
-function hashOfSlices(space: FlatSpace, values: Float32Array, owner: number): string {
+function hashOfSlices(space: FlatSpace, values: Floats, owner: number): string {
   const member = space.group.ranks.indexOf(owner);
   if (member === -1) return '';
   const hash = createHash('sha256');
   for (const stage of space.stages) {
     const { start, end } = space.stage(stage)!.slices[member]!;
-    hash.update(values.subarray(start, end));
+    hash.update(flatMemory().read(values.subarray(start, end)));
   }
   return hash.digest('hex');
 }

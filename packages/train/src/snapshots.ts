@@ -1,7 +1,7 @@
 /** States of the last steps, held in memory by those who own their parts, to go back to within moments. */
 
 import type { Trainer } from './trainer.ts';
-import { beginAnew, restoreState, trainerPieces, trainerState } from './trainerState.ts';
+import { beginAnew, restoreState, trainerPieces, trainerState, writePieces } from './trainerState.ts';
 
 interface Snapshot {
   readonly step: number;
@@ -34,9 +34,7 @@ export class Snapshots {
     this.forgetAfter(step);
     const { pieces, state } = this.#held.find((snapshot) => snapshot.step === step)!;
     for (const { optimizer } of trainer.spaces) optimizer.settle();
-    trainerPieces(trainer).forEach(({ values }, i) => {
-      values.set(pieces[i]!);
-    });
+    writePieces(trainer, pieces);
     for (const { optimizer } of trainer.spaces) optimizer.share();
     restoreState(trainer, state);
   }

@@ -2,6 +2,7 @@
 
 import type { CheckpointReader, Piece } from '@sluice/checkpoint';
 import { sharedFloat64 } from '@sluice/collectives';
+import { changeOnHost } from '@sluice/engine';
 import { Decoder, expertLayers, initializeParameter, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole } from './agreement.ts';
 import { balanceChoice } from './balanceBias.ts';
@@ -112,7 +113,8 @@ export class Trainer {
     this.takenUpdate = undefined;
     this.clipping.restore(undefined);
     for (const { spec, parameter } of this.#parameters()) {
-      initializeParameter(spec, parameter.values, this.#config.model, this.#config.seed);
+      const { model, seed } = this.#config;
+      changeOnHost(parameter.values, (values) => initializeParameter(spec, values, model, seed));
     }
   }
 

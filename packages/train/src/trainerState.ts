@@ -8,6 +8,7 @@ import {
   type TensorKind,
 } from '@sluice/checkpoint';
 import { inParallel } from '@sluice/core';
+import { changeOnHostAsync, type Floats, flatMemory } from '@sluice/engine';
 import { modelParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { ClippingState } from './optimizer/clipping.ts';
@@ -34,25 +35,43 @@ export interface TrainerState {
   readonly clipping?: ClippingState;
 }
 
-/** Everything that this worker owns: values and moments. Views, valid until the next step. */
-export function trainerPieces({ spaces }: Trainer): Piece[] {
+/** A piece of a checkpoint where the running backend has it. */
+type FlatPiece = Omit<Piece, 'values'> & { readonly values: Floats };
+
+/** Everything that this worker owns: values and moments, valid until the next step. Of a device's memory they are copies. */
+export function trainerPieces(trainer: Trainer): Piece[] {
+  return flatPieces(trainer).map(onHost);
+}
+
+/** The moments alone. */
+export function momentPieces(trainer: Trainer): Piece[] {
+  return flatPieces(trainer)
+    .filter(({ kind }) => kind !== 'parameter')
+    .map(onHost);
+}
+
+/** Gives everything that this worker owns the values of pieces, which are those of `trainerPieces` in their order. */
+export function writePieces(trainer: Trainer, pieces: readonly Float32Array[]): void {
+  for (const [i, { values }] of flatPieces(trainer).entries()) flatMemory().write(values, pieces[i]!);
+}
+
+function flatPieces({ spaces }: Trainer): FlatPiece[] {
   return spaces.flatMap(({ optimizer }) =>
-    optimizer.pieces.flatMap(({ tensor, begin, end, values, moments }): Piece[] => [
+    optimizer.pieces.flatMap(({ tensor, begin, end, values, moments }): FlatPiece[] => [
       { tensor, kind: 'parameter', begin, end, values },
       ...kindsOf(moments).map(([kind, values]) => ({ tensor, kind, begin, end, values })),
     ]),
   );
 }
 
-type Moments = Trainer['spaces'][number]['optimizer']['pieces'][number]['moments'];
-
-function kindsOf(moments: Moments): [TensorKind, Float32Array][] {
-  return Object.entries(moments) as [TensorKind, Float32Array][];
+function onHost(piece: FlatPiece): Piece {
+  return { ...piece, values: flatMemory().read(piece.values) };
 }
 
-/** The moments alone. */
-export function momentPieces(trainer: Trainer): Piece[] {
-  return trainerPieces(trainer).filter(({ kind }) => kind !== 'parameter');
+type Moments = Trainer['spaces'][number]['optimizer']['pieces'][number]['moments'];
+
+function kindsOf(moments: Moments): [TensorKind, Floats][] {
+  return Object.entries(moments) as [TensorKind, Floats][];
 }
 
 /** The logical tensors of a run's checkpoints, with what is saved of each. */
@@ -130,7 +149,9 @@ export async function readMoments(
   const pieces = spaces.flatMap(({ optimizer }) => optimizer.pieces);
   await inParallel(pieces, READ_AT_ONCE, async ({ tensor, begin, end, moments }) => {
     for (const [kind, values] of kindsOf(moments)) {
-      await reader.readRange(kind, savedName(tensor.name), begin, end, values);
+      const read = (target: Float32Array) =>
+        reader.readRange(kind, savedName(tensor.name), begin, end, target);
+      await changeOnHostAsync(values, read);
     }
   });
 }
@@ -161,7 +182,7 @@ export function restoreState(trainer: Trainer, state: Readonly<Record<string, un
 /** Takes a trainer back to what a new one begins with. */
 export function beginAnew(trainer: Trainer): void {
   for (const { optimizer } of trainer.spaces) optimizer.settle();
-  for (const { values } of trainerPieces(trainer)) values.fill(0);
+  for (const { values } of flatPieces(trainer)) flatMemory().fill(values, 0);
   trainer.initialize();
   for (const { parameter } of trainer.spaces.flatMap(({ space }) => space.parameters)) parameter.refresh();
 }

@@ -2,6 +2,7 @@
 
 import type { WeightSource } from '@sluice/checkpoint/huggingface';
 import { inParallel } from '@sluice/core';
+import { changeOnHostAsync } from '@sluice/engine';
 import { initializeTensor, type LogicalTensor, modelTensors } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { Trainer } from './trainer.ts';
@@ -18,7 +19,8 @@ export async function readWeights(
   const parameters = spaces.flatMap(({ space }) => space.parameters);
   await inParallel(parameters, atOnce, async ({ spec, parameter }) => {
     for (const tensor of spec.tensors) {
-      await read(tensor, parameter.values.subarray(tensor.offset, tensor.offset + tensor.size));
+      const values = parameter.values.subarray(tensor.offset, tensor.offset + tensor.size);
+      await changeOnHostAsync(values, (target) => read(tensor, target));
     }
     parameter.refresh();
   });

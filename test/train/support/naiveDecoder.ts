@@ -52,7 +52,7 @@ export function naiveForward(
   tokens: ArrayLike<number>,
 ): NaiveLayer[] {
   const rows = (name: string): Float32Array[] => {
-    const { values, shape } = parameters.get(name)!;
+    const { hostValues: values, shape } = parameters.get(name)!;
     const width = shape.at(-1)!;
     return Array.from({ length: values.length / width }, (_, i) =>
       values.subarray(i * width, (i + 1) * width),
@@ -78,7 +78,7 @@ export function naiveForward(
 
   return Array.from({ length: model.numLayers }, (_, layer) => {
     const p = `model.layers.${layer}`;
-    const gain = (name: string) => parameters.get(`${p}.${name}.weight`)!.values;
+    const gain = (name: string) => parameters.get(`${p}.${name}.weight`)!.hostValues;
     const normed = x.map((row) => norm(row, gain('input_layernorm'), eps));
     const projected = normed.map((row) => times(row, rows(`${p}.self_attn.qkv_proj.weight`)));
     const group = G * (D + gateWidth);
@@ -108,7 +108,7 @@ export function naiveForward(
       const logits = times(normed[t]!, rows(`${p}.self_attn.value_gate.weight`));
       return value.map((v, i) => v * note('value_gate', sigmoid(logits[i]!)));
     });
-    const sinks = parameters.get(`${p}.self_attn.sinks`)?.values;
+    const sinks = parameters.get(`${p}.self_attn.sinks`)?.hostValues;
 
     const attention: Matrix[] = [];
     const logits: Matrix[] = [];
@@ -138,7 +138,7 @@ export function naiveForward(
       });
     }
     const added = (y: Vector, gainName: string) => {
-      const gainOf = parameters.get(`${p}.${gainName}.weight`)?.values;
+      const gainOf = parameters.get(`${p}.${gainName}.weight`)?.hostValues;
       return clipped(gainOf ? norm(y, gainOf, eps) : y);
     };
     const middle = x.map((row, t) => {
@@ -158,7 +158,7 @@ export function naiveForward(
 
     function expertsOf(inputs: Matrix) {
       const { count, topK, intermediateSize: F, router: kind, scalingFactor } = model.experts!;
-      const bias = parameters.get(`${p}.mlp.gate.e_score_correction_bias`)?.values;
+      const bias = parameters.get(`${p}.mlp.gate.e_score_correction_bias`)?.hostValues;
       const [gateUp, down] = [
         rows(`${p}.mlp.experts.gate_up_proj.weight`),
         rows(`${p}.mlp.experts.down_proj.weight`),

@@ -1,5 +1,6 @@
 /** A tiny run whose tokens all go where a test wants them, whatever the router says. */
 
+import { changeOnHost } from '@sluice/engine';
 import { balanceBiasName } from '@sluice/model';
 import type { RunConfig } from '@sluice/train';
 import type { Trainer } from '../../../packages/train/src/trainer.ts';
@@ -32,7 +33,9 @@ export function sendTo({ spaces }: Trainer, shunned: Routing): void {
   const parameters = spaces.flatMap(({ space }) => space.parameters);
   for (const layer of [0, 1]) {
     const bias = parameters.find(({ spec }) => spec.name === balanceBiasName(layer))!.parameter;
-    for (const expert of shunned) bias.values[expert] = NEVER;
+    changeOnHost(bias.values, (values) => {
+      for (const expert of shunned) values[expert] = NEVER;
+    });
     bias.refresh();
   }
 }

@@ -35,6 +35,11 @@ KERNEL(widen, THREADS, 6, float* y, const bf16* x, uint64 length) {
   forEach(length, [&](uint64 i) { y[i] = toFloat(x[i]); });
 }
 
+/** y ← y + x, both rounded to bf16 before. */
+KERNEL(addRounded, THREADS, 6, float* y, const float* x, uint64 length) {
+  forEach(length, [&](uint64 i) { y[i] = toFloat(toBf16(y[i])) + toFloat(toBf16(x[i])); });
+}
+
 /** What one launch adds. */
 constexpr int MOST_SOURCES = 32;
 struct Sources {

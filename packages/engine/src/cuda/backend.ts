@@ -8,7 +8,7 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import type { Allocation } from '../backend.ts';
+import type { Allocation } from '../fusedMemory.ts';
 import type { PoolStatistics } from '../pool.ts';
 import type { CudaDevice, DeviceArray } from './device.ts';
 

@@ -70,9 +70,14 @@ export class DeviceArray<S extends Storage = Storage> {
 
   /** Waits for what is under way, and copies the values to the host. */
   read(): HostValues[S] {
-    const values = new HOST[this.storage](this.length);
-    this.device.driver.read(values, this.address);
-    return values as HostValues[S];
+    return this.readInto(new HOST[this.storage](this.length) as HostValues[S]);
+  }
+
+  /** The same, to an array that is there. */
+  readInto<Target extends HostValues[S]>(target: Target): Target {
+    invariant(target.length === this.length, `${this.length} values of a device for ${target.length}`);
+    this.device.driver.read(target, this.address);
+    return target;
   }
 }
 

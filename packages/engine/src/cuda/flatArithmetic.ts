@@ -53,6 +53,12 @@ export function addScaled(y: Floats, x: Floats, factor: number): void {
   if (length > 0) flat('addScaled', y).launch(blocks(length, ELEMENTS_OF_BLOCK), 0, y, x, length, factor);
 }
 
+/** y ← y + x, both rounded to bf16 before. */
+export function addRounded(y: Floats, x: Floats): void {
+  const length = sameLength(y, x);
+  if (length > 0) flat('addRounded', y).launch(blocks(length, ELEMENTS_OF_BLOCK), 0, y, x, length);
+}
+
 /** To the nearest bf16, of two the even one. */
 export function narrow(target: DeviceArray<'bf16'>, source: Floats): void {
   const length = sameLength(target, source);

@@ -8,6 +8,7 @@ export * from './device.ts';
 export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';
 export * as flat from './flatArithmetic.ts';
+export { cudaFlatMemory } from './flatMemory.ts';
 export {
   type KernelSignature,
   type KernelSource,
@@ -22,3 +23,4 @@ export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
 export { architectureOf, cachingCompiler, openDevice } from './open.ts';
 export * from './operations.ts';
 export { elementwiseSources } from './stock/index.ts';
+export { masterOf, weightsOf } from './weights.ts';

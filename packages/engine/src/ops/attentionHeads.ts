@@ -10,14 +10,12 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { type GradientContext, hasFused, registerFused, runFusedMany } from '../fused.ts';
+import { fusedOperation, type GradientContext, hasFused, implementFused, runFusedMany } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';
 import { type AttentionLayout, documentArguments, gateWidth, projectionWidth } from './attentionLayout.ts';
 import { rmsNormReference } from './rmsNorm.ts';
 import { type RotaryTable, rotaryEmbeddingReference } from './rotaryEmbedding.ts';
-
-const KERNEL = 'SluiceAttentionHeads';
 
 /** What attention works on. */
 export interface AttentionHeads {
@@ -41,6 +39,12 @@ interface Attributes {
   readonly layout: AttentionLayout;
 }
 
+export const ATTENTION_HEADS = fusedOperation<Attributes>({
+  name: 'SluiceAttentionHeads',
+  inputsToSave: ['projection'],
+  rebuildable: true,
+});
+
 /**
  * @param projection_NW the block's input times the stacked q, k and v matrices
  * @param qNorm gains of the queries' norm, [D]; null for no norm
@@ -58,14 +62,18 @@ export function attentionHeads(
     projection_NW.shape[1] === projectionWidth(layout),
     `${projectionWidth(layout)} columns of the projection, not ${projection_NW.shape[1]}`,
   );
-  if (!hasFused(KERNEL)) {
+  if (!hasFused(ATTENTION_HEADS)) {
     return tf.tidy(() => {
       const gain = (norm: Parameter | null) => norm && (norm.onTape() as tf.Tensor1D);
       return { ...attentionHeadsReference(projection_NW, gain(qNorm), gain(kNorm), rotary, layout) };
     });
   }
   const attributes: Attributes = { qNorm, kNorm, rotary, layout };
-  const [q, k, v, gate] = runFusedMany(KERNEL, { projection: projection_NW }, attributes) as tf.Tensor2D[];
+  const [q, k, v, gate] = runFusedMany(
+    ATTENTION_HEADS,
+    { projection: projection_NW },
+    attributes,
+  ) as tf.Tensor2D[];
   return { q: q!, k: k!, v: v!, gate };
 }
 
@@ -104,11 +112,8 @@ function sizes(layout: AttentionLayout): KernelArgument[] {
   return [...documentArguments(layout), heads, keyValueHeads, headDim, gateColumns, epsilon];
 }
 
-registerFused<Attributes>({
-  name: KERNEL,
-  inputsToSave: ['projection'],
-  rebuildable: true,
-  forward({ floats, output, attributes: { qNorm, kNorm, rotary, layout } }) {
+implementFused('native', ATTENTION_HEADS, {
+  forward({ input, output, attributes: { qNorm, kNorm, rotary, layout } }) {
     const { batch, sequence, heads, keyValueHeads, headDim, gate } = layout;
     const widths = [heads * headDim, keyValueHeads * headDim, keyValueHeads * headDim];
     if (gate !== 'none') widths.push(gateWidth(layout));
@@ -117,7 +122,7 @@ registerFused<Attributes>({
     const norms = [qNorm?.values ?? null, kNorm?.values ?? null];
     callNative(
       'attentionHeads',
-      floats('projection'),
+      input('projection'),
       ...norms,
       rotary.cos,
       rotary.sin,

@@ -8,13 +8,10 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { AttentionLayout } from './attentionLayout.ts';
 import { softcap } from './softcap.ts';
-
-/** The gate is an input tensor that not every layer has, so there are two kernels. */
-const KERNELS = { plain: 'SluiceCachedAttention', gated: 'SluiceCachedGatedAttention' };
 
 /** Keys and values of the tokens so far, the new ones included: the first S·K·D elements of each count. */
 export interface CachedKeysValues {
@@ -27,6 +24,12 @@ export interface CachedKeysValues {
 interface Attributes extends CachedKeysValues {
   readonly layout: AttentionLayout;
 }
+
+/** The gate is an input tensor that not every layer has, so there are two operations. */
+const CACHED_ATTENTION = {
+  plain: fusedOperation<Attributes>({ name: 'SluiceCachedAttention', inputsToSave: [] }),
+  gated: fusedOperation<Attributes>({ name: 'SluiceCachedGatedAttention', inputsToSave: [] }),
+};
 
 /**
  * @param q [T, H·D] queries of the new tokens, normalised and rotated to their positions
@@ -49,10 +52,12 @@ export function cachedAttention(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
   );
-  if (!hasFused(KERNELS.plain) || layout.scoreCap !== undefined)
+  if (!hasFused(CACHED_ATTENTION.plain) || layout.scoreCap !== undefined)
     return tf.tidy(() => cachedAttentionReference(q, cached, gate, layout));
   const attributes: Attributes = { ...cached, layout };
-  return gate ? runFused(KERNELS.gated, { q, gate }, attributes) : runFused(KERNELS.plain, { q }, attributes);
+  return gate
+    ? runFused(CACHED_ATTENTION.gated, { q, gate }, attributes)
+    : runFused(CACHED_ATTENTION.plain, { q }, attributes);
 }
 
 /** The definition of `cachedAttention`. */
@@ -100,20 +105,18 @@ function laterMask(sequence: number, tokens: number, window = Number.POSITIVE_IN
   return tf.tensor3d(mask, [1, sequence, tokens]);
 }
 
-for (const name of Object.values(KERNELS)) {
-  registerFused<Attributes>({
-    name,
-    inputsToSave: [],
-    forward({ floats, output, recording, attributes: { keys, values, tokens, layout } }) {
+for (const operation of Object.values(CACHED_ATTENTION)) {
+  implementFused('native', operation, {
+    forward({ input, output, recording, attributes: { keys, values, tokens, layout } }) {
       invariant(!recording, 'attention to cached keys has no gradient');
       const { sequence, heads, keyValueHeads, headDim, gate, window } = layout;
       const y = output([sequence, heads * headDim]);
       callNative(
         'cachedAttention',
-        floats('q'),
+        input('q'),
         keys,
         values,
-        gate === 'none' ? null : floats('gate'),
+        gate === 'none' ? null : input('gate'),
         y.values,
         ...[sequence, tokens, heads, keyValueHeads, headDim],
         gate === 'headwise',

@@ -5,12 +5,21 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import { gatherRows } from './gatherRows.ts';
 
-const DISPATCH = 'SluiceDispatchTokens';
-const COMBINE = 'SluiceCombineTokens';
+const DISPATCH = fusedOperation<DispatchPlan>({
+  name: 'SluiceDispatchTokens',
+  // For the sake of `rebuildable` alone.
+  inputsToSave: ['x'],
+  rebuildable: true,
+});
+
+const COMBINE = fusedOperation<DispatchPlan>({
+  name: 'SluiceCombineTokens',
+  inputsToSave: ['y', 'weights'],
+});
 
 /** Where each slot's row lies. */
 export interface DispatchPlan {
@@ -74,15 +83,11 @@ export function combineTokensReference(
   return tf.sum(tf.mul(y_NKC, tf.expandDims(weights_NK, 2)), 1);
 }
 
-registerFused<DispatchPlan>({
-  name: DISPATCH,
-  // For the sake of `rebuildable` alone.
-  inputsToSave: ['x'],
-  rebuildable: true,
-  forward({ floats, shape, output, attributes: { order, topK } }) {
+implementFused('native', DISPATCH, {
+  forward({ input, shape, output, attributes: { order, topK } }) {
     const [tokens, width] = shape('x') as [number, number];
     const y = output([order.length, width]);
-    callNative('dispatchTokens', floats('x'), order, y.values, tokens, topK, width);
+    callNative('dispatchTokens', input('x'), order, y.values, tokens, topK, width);
     return y.info;
   },
   backward({ valuesOf, tensor, attributes: { position, topK } }, [dy]) {
@@ -93,22 +98,11 @@ registerFused<DispatchPlan>({
   },
 });
 
-registerFused<DispatchPlan>({
-  name: COMBINE,
-  inputsToSave: ['y', 'weights'],
-  forward({ floats, shape, output, attributes: { position, topK } }) {
+implementFused('native', COMBINE, {
+  forward({ input, shape, output, attributes: { position, topK } }) {
     const [rows, width] = shape('y') as [number, number];
     const out = output([rows / topK, width]);
-    callNative(
-      'combineTokens',
-      floats('y'),
-      floats('weights'),
-      position,
-      out.values,
-      rows / topK,
-      topK,
-      width,
-    );
+    callNative('combineTokens', input('y'), input('weights'), position, out.values, rows / topK, topK, width);
     return out.info;
   },
   backward({ valuesOf, tensor, over, attributes: { order, topK } }, [dOut], [y, weights]) {

@@ -1,13 +1,17 @@
 /** Rows of an embedding table by token id. Shapes: N tokens, V vocabulary, C channels. */
 
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { changeOnHost, flatMemory } from '../flatMemory.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { GradientTarget, Parameter } from '../parameter.ts';
 import { whenRead } from '../reads.ts';
 import { currentAnchor } from '../tape.ts';
 
-const KERNEL = 'SluiceEmbedding';
+export const EMBEDDING = fusedOperation<{ readonly ids: Int32Array; readonly weight: Parameter }>({
+  name: 'SluiceEmbedding',
+  inputsToSave: [],
+});
 
 /**
  * @param ids token ids, each below V; must stay unchanged until the backward pass is over
@@ -15,8 +19,8 @@ const KERNEL = 'SluiceEmbedding';
  * @returns [N, C]
  */
 export function embedding(ids: Int32Array, weight: Parameter): tf.Tensor2D {
-  if (!hasFused(KERNEL)) return tf.tidy(() => plainEmbedding(ids, weight, currentAnchor()));
-  return runFused(KERNEL, {}, { ids, weight });
+  if (!hasFused(EMBEDDING)) return tf.tidy(() => plainEmbedding(ids, weight, currentAnchor()));
+  return runFused(EMBEDDING, {}, { ids, weight });
 }
 
 /** The reference, with a gradient that is added up by the processor, in order of the tokens, whatever the backend is. */
@@ -39,9 +43,11 @@ function addRows(
   width: number,
   { values, accumulate }: GradientTarget,
 ): void {
-  if (!accumulate) values.fill(0);
-  ids.forEach((id, n) => {
-    for (let c = 0; c < width; c++) values[id * width + c]! += rows[n * width + c]!;
+  if (!accumulate) flatMemory().fill(values, 0);
+  changeOnHost(values, (sums) => {
+    ids.forEach((id, n) => {
+      for (let c = 0; c < width; c++) sums[id * width + c]! += rows[n * width + c]!;
+    });
   });
 }
 
@@ -49,9 +55,7 @@ export function embeddingReference(ids: Int32Array, weight_VC: tf.Tensor2D): tf.
   return tf.gather(weight_VC, tf.tensor1d(ids, 'int32'));
 }
 
-registerFused<{ ids: Int32Array; weight: Parameter }>({
-  name: KERNEL,
-  inputsToSave: [],
+implementFused('native', EMBEDDING, {
   forward({ output, attributes: { ids, weight } }) {
     const [vocabulary, width] = weight.shape as [number, number];
     const y = output([ids.length, width]);

@@ -11,7 +11,7 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import type { Parameter } from '../parameter.ts';
 import { isRecording } from '../tape.ts';
 import {
@@ -22,7 +22,10 @@ import {
   feedForwardSegmentsBackward,
 } from './expertFeedForward.ts';
 
-const KERNEL = 'SluiceExpertFeedForwardExchanged';
+const EXCHANGED_EXPERTS = fusedOperation<ExchangedExperts & { readonly kept: Kept }>({
+  name: 'SluiceExpertFeedForwardExchanged',
+  inputsToSave: ['rows'],
+});
 
 /** Rows [begin, end). */
 export interface RowRange {
@@ -79,8 +82,8 @@ export interface ExchangedExperts {
  * @returns [M, C], in the same order
  */
 export function exchangedExperts(rows_MC: tf.Tensor2D, experts: ExchangedExperts): tf.Tensor2D {
-  if (hasFused(KERNEL))
-    return runFused(KERNEL, { rows: rows_MC }, { ...experts, kept: { saved: new Saved() } });
+  if (hasFused(EXCHANGED_EXPERTS))
+    return runFused(EXCHANGED_EXPERTS, { rows: rows_MC }, { ...experts, kept: {} });
   return exchangedExpertsReference(rows_MC, experts);
 }
 
@@ -188,22 +191,18 @@ function packed(segments: readonly ExpertSegment[]): ExpertSegment[] {
 
 /** What the forward pass leaves for the backward pass. */
 interface Kept {
-  readonly saved: Saved;
   guests?: Guests;
 }
 
-registerFused<ExchangedExperts & { readonly kept: Kept }>({
-  name: KERNEL,
-  inputsToSave: ['rows'],
-  forward({ floats, shape, output, recording, attributes }) {
+implementFused('native', EXCHANGED_EXPERTS, {
+  forward({ input, shape, output, recording, saved, attributes }) {
     const { start, received, kept, down } = attributes;
     const { own, ownSegments, away } = ownRows(attributes);
     const width = shape('rows')[1]!;
-    const rows = floats('rows');
+    const rows = input('rows');
     const y = output(shape('rows'));
-    const scratch = new Saved();
     const preactivations = (name: string, count: number) =>
-      recording ? kept.saved.floats(name, count * 2 * down.shape[2]!) : null;
+      recording ? saved.floats(name, count * 2 * down.shape[2]!) : null;
     const part = (values: Float32Array) => values.subarray(own.begin * width, own.end * width);
     const ofOwn = preactivations('own', own.end - own.begin);
     const ownWork = new OwnWork(ownSegments, (segments) =>
@@ -214,8 +213,8 @@ registerFused<ExchangedExperts & { readonly kept: Kept }>({
     const plan = guestsOf(attributes, received.wait());
     kept.guests = plan;
     const { guests, guestSegments, numGuests } = plan;
-    const guestRows = (recording ? kept.saved : scratch).floats('guests', numGuests * width);
-    const guestOutputs = scratch.floats('outputs', numGuests * width);
+    const guestRows = saved.floats('guests', numGuests * width);
+    const guestOutputs = saved.floats('outputs', numGuests * width);
     const arrival = start(rows, away, guestRows, guests, width);
     ownWork.until(arrival);
     arrival.wait();
@@ -224,26 +223,24 @@ registerFused<ExchangedExperts & { readonly kept: Kept }>({
     const back = start(guestOutputs, guests, y.values, away, width);
     ownWork.finish();
     back.wait();
-    scratch.free();
+    saved.free('outputs');
     return y.info;
   },
-  backward({ valuesOf, tensor, attributes }, [dyTensor], [rowsTensor]) {
+  backward({ valuesOf, tensor, saved, attributes }, [dyTensor], [rowsTensor]) {
     const { start, kept, down, rank, peers } = attributes;
-    const { saved } = kept;
     const { own, ownSegments, away } = ownRows(attributes);
     const { guests, guestSegments, numGuests } = kept.guests!;
     const width = dyTensor!.shape[1]!;
     const units = down.shape[2]!;
     const dx = tensor(dyTensor!.shape);
     const dy = valuesOf(dyTensor!);
-    const scratch = new Saved();
-    const dyGuests = scratch.floats('dy', numGuests * width);
-    const dxGuests = scratch.floats('dx', numGuests * width);
+    const dyGuests = saved.floats('dy', numGuests * width);
+    const dxGuests = saved.floats('dx', numGuests * width);
     const part = (values: Float32Array) => values.subarray(own.begin * width, own.end * width);
     const ofOwn = {
       x: part(valuesOf(rowsTensor!)),
-      preactivations: saved.get('own'),
-      hidden: scratch.floats('ownHidden', (own.end - own.begin) * units),
+      preactivations: saved.floats('own'),
+      hidden: saved.floats('ownHidden', (own.end - own.begin) * units),
       dy: part(dy),
     };
     const ownWork = new OwnWork(ownSegments, (segments) =>
@@ -256,18 +253,16 @@ registerFused<ExchangedExperts & { readonly kept: Kept }>({
     const arrival = start(dy, away, dyGuests, guests, width);
     ownWork.until(arrival);
     arrival.wait();
-    const hidden = scratch.floats('guestHidden', numGuests * units);
-    const preactivations = saved.get('guestPreactivations');
+    const hidden = saved.floats('guestHidden', numGuests * units);
+    const preactivations = saved.floats('guestPreactivations');
     feedForwardSegmentsBackward(dyGuests, guestSegments, attributes, preactivations, hidden, dxGuests);
     const back = start(dxGuests, guests, dx.values, away, width);
     ownWork.finish();
     contributeSegments(ofOwn, ownSegments, attributes, [rank]);
-    const operands = { x: saved.get('guests'), preactivations, hidden, dy: dyGuests };
+    const operands = { x: saved.floats('guests'), preactivations, hidden, dy: dyGuests };
     const others = Array.from({ length: peers }, (_, peer) => peer).filter((peer) => peer !== rank);
     contributeSegments(operands, guestSegments, attributes, others);
     back.wait();
-    scratch.free();
-    saved.free();
     return { rows: dx.tensor };
   },
 });

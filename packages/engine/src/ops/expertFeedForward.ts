@@ -6,12 +6,15 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { gatedFeedForwardReference } from './gatedFeedForward.ts';
 
-const KERNEL = 'SluiceExpertFeedForward';
+const EXPERT_FEED_FORWARD = fusedOperation<ExpertAttributes>({
+  name: 'SluiceExpertFeedForward',
+  inputsToSave: ['x'],
+});
 
 /** Neighbouring rows for one expert from one source. */
 export interface ExpertSegment {
@@ -28,7 +31,6 @@ interface ExpertAttributes {
   readonly down: Parameter;
   readonly limit?: number | undefined;
   readonly sources: number;
-  readonly saved: Saved;
 }
 
 /**
@@ -49,10 +51,10 @@ export function expertFeedForward(
   limit?: number,
 ): tf.Tensor2D {
   checkSegments(segments, x_MC.shape[0], gateUp.shape[0]!, sources);
-  if (!hasFused(KERNEL)) {
+  if (!hasFused(EXPERT_FEED_FORWARD)) {
     return tf.tidy(() => expertFeedForwardReference(x_MC, segments, gateUp, down, sources, limit));
   }
-  return runFused(KERNEL, { x: x_MC }, { segments, gateUp, down, limit, sources, saved: new Saved() });
+  return runFused(EXPERT_FEED_FORWARD, { x: x_MC }, { segments, gateUp, down, limit, sources });
 }
 
 function checkSegments(
@@ -177,27 +179,24 @@ export function contributeSegments(
   contribute(gateUp, preactivations, x);
 }
 
-registerFused<ExpertAttributes>({
-  name: KERNEL,
-  inputsToSave: ['x'],
-  forward({ floats, shape, output, recording, attributes }) {
-    const { segments, down, saved } = attributes;
+implementFused('native', EXPERT_FEED_FORWARD, {
+  forward({ input, shape, output, recording, saved, attributes }) {
+    const { segments, down } = attributes;
     const rows = shape('x')[0]!;
     const y = output(shape('x'));
     const preactivations = recording ? saved.floats('preactivations', rows * 2 * down.shape[2]!) : null;
-    feedForwardSegments(floats('x'), segments, attributes, y.values, preactivations);
+    feedForwardSegments(input('x'), segments, attributes, y.values, preactivations);
     return y.info;
   },
-  backward({ valuesOf, tensor, attributes }, [dyTensor], [x]) {
-    const { segments, down, sources, saved } = attributes;
+  backward({ valuesOf, tensor, saved, attributes }, [dyTensor], [x]) {
+    const { segments, down, sources } = attributes;
     const dx = tensor(x!.shape);
     const dy = valuesOf(dyTensor!);
     const hidden = saved.floats('hidden', x!.shape[0]! * down.shape[2]!);
-    const preactivations = saved.get('preactivations');
+    const preactivations = saved.floats('preactivations');
     feedForwardSegmentsBackward(dy, segments, attributes, preactivations, hidden, dx.values);
     const all = Array.from({ length: sources }, (_, source) => source);
     contributeSegments({ x: valuesOf(x!), preactivations, hidden, dy }, segments, attributes, all);
-    saved.free();
     return { x: dx.tensor };
   },
 });

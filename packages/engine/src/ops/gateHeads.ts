@@ -6,10 +6,13 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
-import { type GradientContext, hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, type GradientContext, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 
-const KERNEL = 'SluiceGateHeads';
+export const GATE_HEADS = fusedOperation<{ readonly gate: HeadGate }>({
+  name: 'SluiceGateHeads',
+  inputsToSave: ['y', 'logits'],
+});
 
 export interface HeadGate {
   readonly heads: number;
@@ -27,8 +30,8 @@ export interface HeadGate {
  * @returns [N, H·D]
  */
 export function gateHeads(y: tf.Tensor2D, logits: tf.Tensor2D, gate: HeadGate): tf.Tensor2D {
-  if (!hasFused(KERNEL)) return tf.tidy(() => gateHeadsReference(y, logits, gate));
-  return runFused(KERNEL, { y, logits }, { gate });
+  if (!hasFused(GATE_HEADS)) return tf.tidy(() => gateHeadsReference(y, logits, gate));
+  return runFused(GATE_HEADS, { y, logits }, { gate });
 }
 
 /** The definition of `gateHeads`. */
@@ -67,15 +70,13 @@ function backward(
   return { y: dy.tensor, logits: dLogits.tensor };
 }
 
-registerFused<{ gate: HeadGate }>({
-  name: KERNEL,
-  inputsToSave: ['y', 'logits'],
-  forward({ floats, shape, output, attributes: { gate } }) {
+implementFused('native', GATE_HEADS, {
+  forward({ input, shape, output, attributes: { gate } }) {
     const out = output(shape('y'));
     callNative(
       'gateHeads',
-      floats('y'),
-      floats('logits'),
+      input('y'),
+      input('logits'),
       out.values,
       ...sizes(shape('y'), shape('logits'), gate),
     );

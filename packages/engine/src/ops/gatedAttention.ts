@@ -11,12 +11,12 @@ import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { attentionStatistics, type QueriesKeys } from '../attentionStatistics.ts';
 import {
+  fusedOperation,
   type GradientContext,
   hasFused,
+  implementFused,
   type KernelContext,
-  registerFused,
   runFused,
-  Saved,
 } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 import { whenRead } from '../reads.ts';
@@ -29,15 +29,24 @@ import {
 } from './attentionLayout.ts';
 import { softcap } from './softcap.ts';
 
-/** The gate is an input tensor that not every layer has, so there are two kernels. */
-const KERNELS = { plain: 'SluiceAttention', gated: 'SluiceGatedAttention' };
-
-/** What the gradient needs besides tensors. */
 interface Attributes {
   readonly layout: AttentionLayout;
-  readonly saved: Saved;
   readonly onLargest?: OnLargestLogits | undefined;
 }
+
+/** The gate is an input tensor that not every layer has, so there are two operations. */
+export const ATTENTION = {
+  plain: fusedOperation<Attributes>({
+    name: 'SluiceAttention',
+    inputsToSave: ['q', 'k', 'v'],
+    outputsToSave: [true],
+  }),
+  gated: fusedOperation<Attributes>({
+    name: 'SluiceGatedAttention',
+    inputsToSave: ['q', 'k', 'v', 'gate'],
+    outputsToSave: [true],
+  }),
+};
 
 /** Told the largest q·k/√D of each head of each document over the tokens that queries see, [documents·H]. */
 export type OnLargestLogits = (largest: Float32Array) => void;
@@ -62,15 +71,15 @@ export function gatedAttention(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
   );
-  if (!hasFused(KERNELS.gated) || layout.scoreCap !== undefined) {
+  if (!hasFused(ATTENTION.gated) || layout.scoreCap !== undefined) {
     if (onLargest) whenRead([q, k], (q, k) => onLargest(largestLogits({ q: q!, k: k!, layout })));
     const operands = gate ? [q, k, v, gate] : [q, k, v];
     return recomputed(operands, (...tensors) => inPlainOperations(tensors as tf.Tensor2D[], layout));
   }
-  const attributes: Attributes = { layout, saved: new Saved(), onLargest };
+  const attributes = { layout, onLargest };
   return gate
-    ? runFused(KERNELS.gated, { q, k, v, gate }, attributes)
-    : runFused(KERNELS.plain, { q, k, v }, attributes);
+    ? runFused(ATTENTION.gated, { q, k, v, gate }, attributes)
+    : runFused(ATTENTION.plain, { q, k, v }, attributes);
 }
 
 /** Where scores are capped, which no kernel does, documents are computed apart, so that each has the bits that it has alone. */
@@ -141,15 +150,15 @@ function sizes(layout: AttentionLayout): KernelArgument[] {
 }
 
 function forward(context: KernelContext<Attributes>): tf.TensorInfo {
-  const { floats, output, recording } = context;
-  const { layout, saved, onLargest } = context.attributes;
+  const { input, output, recording, saved } = context;
+  const { layout, onLargest } = context.attributes;
   const documents = layout.documents?.length ?? layout.batch;
   const largest = onLargest ? new Float32Array(documents * layout.heads) : null;
   const y = output([layout.batch * layout.sequence, layout.heads * layout.headDim]);
   callNative(
     'gatedAttention',
-    ...['q', 'k', 'v'].map(floats),
-    layout.gate === 'none' ? null : floats('gate'),
+    ...['q', 'k', 'v'].map(input),
+    layout.gate === 'none' ? null : input('gate'),
     y.values,
     recording ? saved.floats('logSumExp', layout.batch * layout.heads * layout.sequence) : null,
     ...sizes(layout),
@@ -161,7 +170,7 @@ function forward(context: KernelContext<Attributes>): tf.TensorInfo {
 
 /** @param tensors q, k, v, the gate if there is one, and the output */
 function backward(
-  { valuesOf, over, attributes: { layout, saved } }: GradientContext<Attributes>,
+  { valuesOf, over, saved, attributes: { layout } }: GradientContext<Attributes>,
   [dy]: readonly tf.Tensor[],
   tensors: readonly tf.Tensor[],
 ): Record<string, tf.Tensor> {
@@ -176,22 +185,13 @@ function backward(
     ...[q, k, v].map(valuesOf),
     gate ? valuesOf(gate) : null,
     ...[y, dy!].map(valuesOf),
-    saved.get('logSumExp'),
+    saved.floats('logSumExp'),
     ...[dq, dk, dv].map(({ values }) => values),
     dGate?.values ?? null,
     ...sizes(layout),
   );
-  saved.free();
   const gradients = { q: dq.tensor, k: dk.tensor, v: dv.tensor };
   return dGate ? { ...gradients, gate: dGate.tensor } : gradients;
 }
 
-for (const name of Object.values(KERNELS)) {
-  registerFused<Attributes>({
-    name,
-    inputsToSave: name === KERNELS.gated ? ['q', 'k', 'v', 'gate'] : ['q', 'k', 'v'],
-    outputsToSave: [true],
-    forward,
-    backward,
-  });
-}
+for (const operation of Object.values(ATTENTION)) implementFused('native', operation, { forward, backward });

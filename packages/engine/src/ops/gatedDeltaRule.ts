@@ -14,14 +14,18 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { recomputed } from '../recompute.ts';
 import { documentArguments, type RowLayout } from './attentionLayout.ts';
 import { deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
 
-const KERNEL = 'SluiceGatedDeltaRule';
+const GATED_DELTA_RULE = fusedOperation<Attributes>({
+  name: 'SluiceGatedDeltaRule',
+  inputsToSave: ['heads', 'logits'],
+  rebuildable: true,
+});
 
 export interface DeltaRuleLayout extends RowLayout {
   /** K, key heads. */
@@ -76,9 +80,9 @@ export function gatedDeltaRule(
       `a state of ${valueHeads * keyDim * valueDim} numbers`,
     );
   }
-  if (!hasFused(KERNEL)) return inPlainOperations(heads_NW, logits_N2V, decay, layout, state);
+  if (!hasFused(GATED_DELTA_RULE)) return inPlainOperations(heads_NW, logits_N2V, decay, layout, state);
   const attributes: Attributes = { ...decay, layout, state: state ?? null };
-  return runFused(KERNEL, { heads: heads_NW, logits: logits_N2V }, attributes);
+  return runFused(GATED_DELTA_RULE, { heads: heads_NW, logits: logits_N2V }, attributes);
 }
 
 function inPlainOperations(
@@ -142,14 +146,11 @@ function sizes(layout: DeltaRuleLayout): KernelArgument[] {
   return [...documentArguments(layout), keyHeads, valueHeads, keyDim, valueDim, allowNegativeEigenvalues];
 }
 
-registerFused<Attributes>({
-  name: KERNEL,
-  inputsToSave: ['heads', 'logits'],
-  rebuildable: true,
-  forward({ floats, output, recording, attributes: { aLog, dtBias, layout, state } }) {
+implementFused('native', GATED_DELTA_RULE, {
+  forward({ input, output, recording, attributes: { aLog, dtBias, layout, state } }) {
     invariant(!(recording && state), 'a sequence that is continued has no gradient');
     const y = output([layout.batch * layout.sequence, layout.valueHeads * layout.valueDim]);
-    const inputs = [floats('heads'), floats('logits'), aLog.values, dtBias.values];
+    const inputs = [input('heads'), input('logits'), aLog.values, dtBias.values];
     callNative('gatedDeltaRule', ...inputs, y.values, state, ...sizes(layout));
     return y.info;
   },

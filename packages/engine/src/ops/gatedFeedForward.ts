@@ -4,12 +4,22 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
+import { hostArray } from '../flatMemory.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { matrixProduct } from '../matrixProduct.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 
-const KERNEL = 'SluiceGatedFeedForward';
+interface FeedForwardAttributes {
+  readonly gateUp: Parameter;
+  readonly down: Parameter;
+  readonly limit?: number | undefined;
+}
+
+export const GATED_FEED_FORWARD = fusedOperation<FeedForwardAttributes>({
+  name: 'SluiceGatedFeedForward',
+  inputsToSave: ['x'],
+});
 
 /**
  * @param x_NC activations
@@ -24,7 +34,7 @@ export function gatedFeedForward(
   down: Parameter,
   limit?: number,
 ): tf.Tensor2D {
-  if (hasFused(KERNEL)) return runFused(KERNEL, { x: x_NC }, { gateUp, down, limit, saved: new Saved() });
+  if (hasFused(GATED_FEED_FORWARD)) return runFused(GATED_FEED_FORWARD, { x: x_NC }, { gateUp, down, limit });
   return tf.tidy(() =>
     gatedFeedForwardReference(x_NC, gateUp.onTape() as tf.Tensor2D, down.onTape() as tf.Tensor2D, limit),
   );
@@ -50,41 +60,42 @@ export function hiddenUnits(gate: tf.Tensor, up: tf.Tensor, limit: number | unde
   return tf.mul(tf.minimum(value, limit), tf.clipByValue(up, -limit, limit));
 }
 
-registerFused<{ gateUp: Parameter; down: Parameter; limit?: number | undefined; saved: Saved }>({
-  name: KERNEL,
-  inputsToSave: ['x'],
-  forward({ floats, shape, output, recording, attributes: { gateUp, down, limit = 0, saved } }) {
+implementFused('native', GATED_FEED_FORWARD, {
+  forward({ input, shape, output, recording, saved, attributes: { gateUp, down, limit = 0 } }) {
     const [tokens, channels] = shape('x') as [number, number];
     const units = down.shape[1]!;
     const y = output([tokens, channels]);
     const preactivations = recording ? saved.floats('preactivations', tokens * 2 * units) : null;
-    const operands = [floats('x'), gateUp.values, down.values, y.values, preactivations];
+    const operands = [input('x'), gateUp.values, down.values, y.values, preactivations];
     callNative('gatedFeedForward', ...operands, tokens, channels, units, limit);
     return y.info;
   },
-  backward({ valuesOf, tensor, attributes: { gateUp, down, limit = 0, saved } }, [dy], [x]) {
+  backward({ valuesOf, tensor, saved, attributes: { gateUp, down, limit = 0 } }, [dy], [x]) {
     const [tokens, channels] = x!.shape as [number, number];
     const units = down.shape[1]!;
     const dx = tensor([tokens, channels]);
     const dyValues = valuesOf(dy!);
     const hidden = saved.floats('hidden', tokens * units);
     // Becomes its own gradient.
-    const preactivations = saved.get('preactivations');
+    const preactivations = saved.floats('preactivations');
     const operands = [gateUp.values, down.values, preactivations, dyValues, hidden, dx.values];
     callNative('gatedFeedForwardBackward', ...operands, tokens, channels, units, limit);
     down.contribute(({ values, accumulate }) => {
       const sizes = { rows: channels, columns: units, depth: tokens };
-      matrixProduct(dyValues, hidden, values, { ...sizes, transposeA: true, beta: accumulate ? 1 : 0 });
-    });
-    gateUp.contribute(({ values, accumulate }) => {
-      const sizes = { rows: 2 * units, columns: channels, depth: tokens };
-      matrixProduct(preactivations, valuesOf(x!), values, {
+      matrixProduct(dyValues, hidden, hostArray(values), {
         ...sizes,
         transposeA: true,
         beta: accumulate ? 1 : 0,
       });
     });
-    saved.free();
+    gateUp.contribute(({ values, accumulate }) => {
+      const sizes = { rows: 2 * units, columns: channels, depth: tokens };
+      matrixProduct(preactivations, valuesOf(x!), hostArray(values), {
+        ...sizes,
+        transposeA: true,
+        beta: accumulate ? 1 : 0,
+      });
+    });
     return { x: dx.tensor };
   },
 });

@@ -14,14 +14,18 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative, type KernelArgument } from '../native.ts';
 import { recomputed } from '../recompute.ts';
 import { documentArguments, type RowLayout } from './attentionLayout.ts';
 import type { DecayParameters } from './gatedDeltaRule.ts';
 import { deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
 
-const KERNEL = 'SluiceKimiDeltaRule';
+const KIMI_DELTA_RULE = fusedOperation<Attributes>({
+  name: 'SluiceKimiDeltaRule',
+  inputsToSave: ['heads', 'beta', 'decay'],
+  rebuildable: true,
+});
 
 export interface KimiDeltaRuleLayout extends RowLayout {
   /** H */
@@ -69,8 +73,12 @@ export function kimiDeltaRule(
     invariant(batch === 1 && !documents, 'a state belongs to one sequence');
     invariant(state.length === heads * keyDim * valueDim, `a state of ${heads * keyDim * valueDim} numbers`);
   }
-  if (!hasFused(KERNEL)) return inPlainOperations(inputs, decay, layout, state);
-  return runFused(KERNEL, { ...inputs }, { ...decay, layout, state: state ?? null } satisfies Attributes);
+  if (!hasFused(KIMI_DELTA_RULE)) return inPlainOperations(inputs, decay, layout, state);
+  return runFused(KIMI_DELTA_RULE, { ...inputs }, {
+    ...decay,
+    layout,
+    state: state ?? null,
+  } satisfies Attributes);
 }
 
 function inPlainOperations(
@@ -126,14 +134,11 @@ function sizes(layout: KimiDeltaRuleLayout): KernelArgument[] {
   return [...documentArguments(layout), layout.heads, layout.keyDim, layout.valueDim];
 }
 
-registerFused<Attributes>({
-  name: KERNEL,
-  inputsToSave: ['heads', 'beta', 'decay'],
-  rebuildable: true,
-  forward({ floats, output, recording, attributes: { aLog, dtBias, layout, state } }) {
+implementFused('native', KIMI_DELTA_RULE, {
+  forward({ input, output, recording, attributes: { aLog, dtBias, layout, state } }) {
     invariant(!(recording && state), 'a sequence that is continued has no gradient');
     const y = output([layout.batch * layout.sequence, layout.heads * layout.valueDim]);
-    const inputs = [floats('heads'), floats('beta'), floats('decay'), aLog.values, dtBias.values];
+    const inputs = [input('heads'), input('beta'), input('decay'), aLog.values, dtBias.values];
     callNative('kimiDeltaRule', ...inputs, y.values, state, ...sizes(layout));
     return y.info;
   },

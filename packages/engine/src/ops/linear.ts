@@ -4,11 +4,15 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { hostArray } from '../flatMemory.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { matrixProduct } from '../matrixProduct.ts';
 import type { Parameter } from '../parameter.ts';
 
-const KERNEL = 'SluiceLinear';
+export const LINEAR = fusedOperation<{ readonly weight: Parameter }>({
+  name: 'SluiceLinear',
+  inputsToSave: ['x'],
+});
 
 /**
  * @param x_NC activations
@@ -16,22 +20,25 @@ const KERNEL = 'SluiceLinear';
  * @returns [N, O]
  */
 export function linear(x_NC: tf.Tensor2D, weight: Parameter): tf.Tensor2D {
-  if (!hasFused(KERNEL)) return tf.tidy(() => linearReference(x_NC, weight.onTape() as tf.Tensor2D));
-  return runFused(KERNEL, { x: x_NC }, { weight });
+  if (!hasFused(LINEAR)) return tf.tidy(() => linearReference(x_NC, weight.onTape() as tf.Tensor2D));
+  return runFused(LINEAR, { x: x_NC }, { weight });
 }
 
 export function linearReference(x_NC: tf.Tensor2D, weight_OC: tf.Tensor2D): tf.Tensor2D {
   return tf.matMul(x_NC, weight_OC, false, true);
 }
 
-registerFused<{ weight: Parameter }>({
-  name: KERNEL,
-  inputsToSave: ['x'],
-  forward({ floats, shape, output, attributes: { weight } }) {
+implementFused('native', LINEAR, {
+  forward({ input, shape, output, attributes: { weight } }) {
     const [rows, depth] = shape('x') as [number, number];
     const columns = weight.shape[0]!;
     const y = output([rows, columns]);
-    matrixProduct(floats('x'), weight.values, y.values, { rows, columns, depth, transposeB: true });
+    matrixProduct(input('x'), hostArray(weight.values), y.values, {
+      rows,
+      columns,
+      depth,
+      transposeB: true,
+    });
     return y.info;
   },
   backward({ valuesOf, tensor, attributes: { weight } }, [dy], [x]) {
@@ -39,10 +46,18 @@ registerFused<{ weight: Parameter }>({
     const outputs = weight.shape[0]!;
     const dx = tensor([tokens, inputs]);
     const dyValues = valuesOf(dy!);
-    matrixProduct(dyValues, weight.values, dx.values, { rows: tokens, columns: inputs, depth: outputs });
+    matrixProduct(dyValues, hostArray(weight.values), dx.values, {
+      rows: tokens,
+      columns: inputs,
+      depth: outputs,
+    });
     weight.contribute(({ values, accumulate }) => {
       const sizes = { rows: outputs, columns: inputs, depth: tokens };
-      matrixProduct(dyValues, valuesOf(x!), values, { ...sizes, transposeA: true, beta: accumulate ? 1 : 0 });
+      matrixProduct(dyValues, valuesOf(x!), hostArray(values), {
+        ...sizes,
+        transposeA: true,
+        beta: accumulate ? 1 : 0,
+      });
     });
     return { x: dx.tensor };
   },

@@ -5,13 +5,12 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused, Saved } from '../fused.ts';
+import type { Floats } from '../flatMemory.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { recomputed } from '../recompute.ts';
 import { softcap } from './softcap.ts';
-
-const KERNEL = 'SluiceLinearCrossEntropy';
 
 export interface CrossEntropyOptions {
   /** Factor of the result and of its gradients, such as one over the number of tokens of the whole batch. */
@@ -19,6 +18,17 @@ export interface CrossEntropyOptions {
   /** Logits become cap · tanh(logit / cap), where it is given. */
   readonly cap?: number | undefined;
 }
+
+interface CrossEntropyAttributes {
+  readonly weight: Parameter;
+  readonly targets: Int32Array;
+  readonly options: CrossEntropyOptions;
+}
+
+export const LINEAR_CROSS_ENTROPY = fusedOperation<CrossEntropyAttributes>({
+  name: 'SluiceLinearCrossEntropy',
+  inputsToSave: [],
+});
 
 /**
  * While gradients are recorded, they are formed together with the loss, a block of tokens at a time, so that nothing is
@@ -36,8 +46,8 @@ export function linearCrossEntropy(
   options: CrossEntropyOptions,
 ): tf.Scalar {
   invariant(targets.length === x_NC.shape[0], `${targets.length} targets for ${x_NC.shape[0]} tokens`);
-  if (hasFused(KERNEL))
-    return runFused(KERNEL, { x: x_NC }, { weight, targets, options, saved: new Saved() });
+  if (hasFused(LINEAR_CROSS_ENTROPY))
+    return runFused(LINEAR_CROSS_ENTROPY, { x: x_NC }, { weight, targets, options });
   return tf.tidy(() => inBlocks(x_NC, weight, targets, options));
 }
 
@@ -79,29 +89,20 @@ export function linearCrossEntropyReference(
   return tf.mul(tf.sum(losses_N), scale) as tf.Scalar;
 }
 
-interface CrossEntropyAttributes {
-  readonly weight: Parameter;
-  readonly targets: Int32Array;
-  readonly options: CrossEntropyOptions;
-  /** Holds the gradient of x, known since the forward pass. */
-  readonly saved: Saved;
-}
-
-registerFused<CrossEntropyAttributes>({
-  name: KERNEL,
-  inputsToSave: [],
-  forward({ floats, shape, output, recording, attributes: { weight, targets, options, saved } }) {
+implementFused('native', LINEAR_CROSS_ENTROPY, {
+  forward({ input, shape, output, recording, saved, attributes: { weight, targets, options } }) {
     const [tokens, channels] = shape('x') as [number, number];
     const { scale, cap = 0 } = options;
     const losses = new Float32Array(tokens);
     const loss = output([]);
-    const run = (dx: Float32Array | null, dWeight: Float32Array | null, accumulate: boolean) => {
-      const operands = [floats('x'), weight.values, targets, losses, dx, dWeight];
+    const run = (dx: Float32Array | null, dWeight: Floats | null, accumulate: boolean) => {
+      const operands = [input('x'), weight.values, targets, losses, dx, dWeight];
       const sizes = [tokens, channels, weight.shape[0]!];
       const sum = callNative('linearCrossEntropy', ...operands, ...sizes, scale, accumulate, cap);
       loss.values[0] = scale * sum;
     };
     if (recording) {
+      // Known before the backward pass.
       const dx = saved.floats('dx', tokens * channels);
       weight.contribute(({ values, accumulate }) => run(dx, values, accumulate));
     } else {
@@ -109,7 +110,7 @@ registerFused<CrossEntropyAttributes>({
     }
     return loss.info;
   },
-  backward({ valuesOf, attributes: { weight, targets, saved } }, [dy]) {
+  backward({ valuesOf, saved, attributes: { weight, targets } }, [dy]) {
     const factor = valuesOf(dy!)[0];
     invariant(factor === 1, `the gradient of the cross-entropy's result is ${factor}, not 1`);
     return { x: saved.tensor('dx', [targets.length, weight.shape[1]!]) };

@@ -41,8 +41,8 @@ function batchMatMul(
     depth === depthB,
     () => `Error in matMul: inner shapes (${depth}) and (${depthB}) of Tensors must match.`,
   );
-  const c = native.allocate([...batch, rows, columns], 'float32');
-  const operands = [native.valuesOf(a), native.valuesOf(b), c.values] as Float32Array[];
+  const c = native.allocate([...batch, rows, columns]);
+  const operands = [native.valuesOf(a), native.valuesOf(b), c.values];
   const flags = [transposeA, transposeB, sizeA < count, sizeB < count];
   callNative('matrixProducts', ...operands, count, rows, columns, depth, ...flags);
   return c.info;

@@ -4,11 +4,15 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 
-const KERNEL = 'SluiceRmsNorm';
+export const RMS_NORM = fusedOperation<{ readonly weight: Parameter; readonly epsilon: number }>({
+  name: 'SluiceRmsNorm',
+  inputsToSave: ['x'],
+  rebuildable: true,
+});
 
 /**
  * @param x_NC activations
@@ -17,9 +21,9 @@ const KERNEL = 'SluiceRmsNorm';
  * @returns [N, C]
  */
 export function rmsNorm(x_NC: tf.Tensor2D, weight: Parameter, epsilon: number): tf.Tensor2D {
-  if (!hasFused(KERNEL))
+  if (!hasFused(RMS_NORM))
     return tf.tidy(() => rmsNormReference(x_NC, weight.onTape() as tf.Tensor1D, epsilon));
-  return runFused(KERNEL, { x: x_NC }, { weight, epsilon });
+  return runFused(RMS_NORM, { x: x_NC }, { weight, epsilon });
 }
 
 export function rmsNormReference(x_NC: tf.Tensor2D, weight_C: tf.Tensor1D, epsilon: number): tf.Tensor2D {
@@ -27,14 +31,11 @@ export function rmsNormReference(x_NC: tf.Tensor2D, weight_C: tf.Tensor1D, epsil
   return tf.mul(tf.mul(x_NC, tf.rsqrt(tf.add(meanSquare_N1, epsilon))), weight_C);
 }
 
-registerFused<{ weight: Parameter; epsilon: number }>({
-  name: KERNEL,
-  inputsToSave: ['x'],
-  rebuildable: true,
-  forward({ floats, shape, output, attributes: { weight, epsilon } }) {
+implementFused('native', RMS_NORM, {
+  forward({ input, shape, output, attributes: { weight, epsilon } }) {
     const [rows, width] = shape('x') as [number, number];
     const y = output([rows, width]);
-    callNative('rmsNorm', floats('x'), weight.values, y.values, rows, width, epsilon);
+    callNative('rmsNorm', input('x'), weight.values, y.values, rows, width, epsilon);
     return y.info;
   },
   backward({ valuesOf, tensor, attributes: { weight, epsilon } }, [dy], [x]) {

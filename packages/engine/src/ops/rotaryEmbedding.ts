@@ -5,11 +5,17 @@
 
 import { elementary } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import { type AttentionLayout, documentArguments, documentStarts } from './attentionLayout.ts';
 
-const KERNEL = 'SluiceRotaryEmbedding';
+export const ROTARY_EMBEDDING = fusedOperation<{
+  readonly table: RotaryTable;
+  readonly layout: RotaryLayout;
+}>({
+  name: 'SluiceRotaryEmbedding',
+  inputsToSave: [],
+});
 
 /** Cosine and sine of the angle of every pair at every position, each [T, D/2] row-major. */
 export interface RotaryTable {
@@ -54,8 +60,8 @@ export function rotaryTableOf(sequence: number, frequencies: ArrayLike<number>, 
  * @returns x with every head turned to its position
  */
 export function rotaryEmbedding(x: tf.Tensor2D, table: RotaryTable, layout: RotaryLayout): tf.Tensor2D {
-  if (!hasFused(KERNEL)) return tf.tidy(() => rotaryEmbeddingReference(x, table, layout));
-  return runFused(KERNEL, { x }, { table, layout });
+  if (!hasFused(ROTARY_EMBEDDING)) return tf.tidy(() => rotaryEmbeddingReference(x, table, layout));
+  return runFused(ROTARY_EMBEDDING, { x }, { table, layout });
 }
 
 /** The definition of `rotaryEmbedding`. */
@@ -102,12 +108,10 @@ function turn(
   callNative('rotaryEmbedding', x, cos, sin, y, ...documentArguments(layout), heads, headDim, back);
 }
 
-registerFused<{ table: RotaryTable; layout: RotaryLayout }>({
-  name: KERNEL,
-  inputsToSave: [],
-  forward({ floats, shape, output, attributes: { table, layout } }) {
+implementFused('native', ROTARY_EMBEDDING, {
+  forward({ input, shape, output, attributes: { table, layout } }) {
     const y = output(shape('x'));
-    turn(floats('x'), y.values, table, layout, false);
+    turn(input('x'), y.values, table, layout, false);
     return y.info;
   },
   backward({ valuesOf, tensor, attributes: { table, layout } }, [dy]) {

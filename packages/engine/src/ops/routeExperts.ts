@@ -7,7 +7,7 @@
  */
 
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFusedMany } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFusedMany } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { withoutGradient } from '../tape.ts';
@@ -15,7 +15,10 @@ import { largestOfRow } from './largestOfRow.ts';
 import { linear } from './linear.ts';
 import { softcap } from './softcap.ts';
 
-const KERNEL = 'SluiceRouter';
+const ROUTER = fusedOperation<RouterAttributes>({
+  name: 'SluiceRouter',
+  inputsToSave: ['logits'],
+});
 
 export interface ExpertGroups {
   /** A divisor of the experts. */
@@ -68,12 +71,12 @@ export interface Routing {
 export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: RoutingOptions): Routing {
   const { topK, loads } = options;
   const logits_NE = routerLogits(x_NC, router, options);
-  if (!hasFused(KERNEL)) return routeReference(logits_NE, options);
+  if (!hasFused(ROUTER)) return routeReference(logits_NE, options);
   const indices = new Int32Array(x_NC.shape[0] * topK);
   const counts = new Int32Array(loads.length);
-  const bias = options.bias?.values ?? null;
+  const bias = options.bias?.hostValues ?? null;
   const attributes: RouterAttributes = { ...options, bias, indices, counts };
-  const [weights_NK, auxiliaryLoss] = runFusedMany(KERNEL, { logits: logits_NE }, attributes);
+  const [weights_NK, auxiliaryLoss] = runFusedMany(ROUTER, { logits: logits_NE }, attributes);
   logits_NE.dispose();
   return {
     weights_NK: weights_NK as tf.Tensor2D,
@@ -184,16 +187,14 @@ interface RouterAttributes extends Omit<RoutingOptions, 'bias'> {
   readonly counts: Int32Array;
 }
 
-registerFused<RouterAttributes>({
-  name: KERNEL,
-  inputsToSave: ['logits'],
-  forward({ floats, shape, output, attributes }) {
+implementFused('native', ROUTER, {
+  forward({ input, shape, output, attributes }) {
     const [tokens, experts] = shape('logits') as [number, number];
     const { topK, normalizeTopK, balanceCoefficient, zCoefficient, loads, totalTokens, bias } = attributes;
     const { groups = { count: 1, topK: 1 } } = attributes;
     const weights = output([tokens, topK]);
     const auxiliary = output([]);
-    const arrays = [floats('logits'), loads, weights.values, attributes.indices, attributes.counts];
+    const arrays = [input('logits'), loads, weights.values, attributes.indices, attributes.counts];
     const scales = [balanceCoefficient * experts, zCoefficient];
     const sizes = [tokens, experts, topK];
     const sum = callNative(

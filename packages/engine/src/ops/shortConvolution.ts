@@ -8,12 +8,16 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { hasFused, registerFused, runFused } from '../fused.ts';
+import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { documentArguments, documentStarts, type RowLayout } from './attentionLayout.ts';
 
-const KERNEL = 'SluiceShortConvolution';
+const SHORT_CONVOLUTION = fusedOperation<Attributes>({
+  name: 'SluiceShortConvolution',
+  inputsToSave: ['x'],
+  rebuildable: true,
+});
 
 export interface ShortConvolution extends RowLayout {
   readonly activation: 'none' | 'silu';
@@ -39,10 +43,10 @@ export function shortConvolution(
     weight.shape.length === 3 && channels === x_NC.shape[1] && one === 1,
     `weights of ${x_NC.shape[1]} channels`,
   );
-  if (!hasFused(KERNEL))
+  if (!hasFused(SHORT_CONVOLUTION))
     return tf.tidy(() => shortConvolutionReference(x_NC, weight.onTape() as tf.Tensor3D, convolution));
   const attributes: Attributes = { weight, convolution };
-  return runFused(KERNEL, { x: x_NC }, attributes);
+  return runFused(SHORT_CONVOLUTION, { x: x_NC }, attributes);
 }
 
 /** The definition of `shortConvolution`. */
@@ -92,13 +96,10 @@ export function cachedShortConvolution(
   });
 }
 
-registerFused<Attributes>({
-  name: KERNEL,
-  inputsToSave: ['x'],
-  rebuildable: true,
-  forward({ floats, shape, output, attributes: { weight, convolution } }) {
+implementFused('native', SHORT_CONVOLUTION, {
+  forward({ input, shape, output, attributes: { weight, convolution } }) {
     const y = output(shape('x'));
-    callNative('shortConvolution', floats('x'), weight.values, y.values, ...sizes(weight, convolution));
+    callNative('shortConvolution', input('x'), weight.values, y.values, ...sizes(weight, convolution));
     return y.info;
   },
   backward({ valuesOf, tensor, attributes: { weight, convolution } }, [dy], [x]) {

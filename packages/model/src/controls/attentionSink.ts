@@ -57,7 +57,7 @@ export const attentionSink: Control<Settings> = {
     return score === 'zero' ? attendAfterSink(operands, 0) : attendLearned(operands, context);
   },
   sinkScores: ({ score }, { sizes, parameter }) =>
-    score === 'zero' ? new Float32Array(sizes.numAttentionHeads) : parameter(SCORES).values,
+    score === 'zero' ? new Float32Array(sizes.numAttentionHeads) : parameter(SCORES).hostValues,
 };
 
 /** [N, H·D] as [N, H, D + extra], of which the last channels are `tail`. */

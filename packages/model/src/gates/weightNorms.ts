@@ -20,7 +20,7 @@ export function gateWeightNorms(
   const named = namedGates(layer).map((gate) => {
     const [weight] = gateTensors(gate, layer);
     const { heads } = gatedTensor(gate.position, layer);
-    const { values } = parameter(weight!.name);
+    const values = parameter(weight!.name).hostValues;
     const size = values.length / heads;
     const norms = Float64Array.from({ length: heads }, (_, head) => normOf(values, head * size, size));
     return { name: gate.name, norms };
@@ -34,7 +34,7 @@ function interleavedNorms(layer: LayerModel, parameter: (name: string) => Parame
   const { numAttentionHeads, numKeyValueHeads, headDim, hiddenSize } = layer;
   const rows = interleavedGate(layer) === 'elementwise' ? headDim : 1;
   const group = numAttentionHeads / numKeyValueHeads;
-  const { values } = parameter('self_attn.qkv_proj.weight');
+  const values = parameter('self_attn.qkv_proj.weight').hostValues;
   return Float64Array.from({ length: numAttentionHeads }, (_, head) => {
     const first =
       Math.floor(head / group) * group * (headDim + rows) + group * headDim + (head % group) * rows;

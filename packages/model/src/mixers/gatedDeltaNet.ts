@@ -107,7 +107,7 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
     forgetUntilGradient(heads_NW);
     if (observer?.recurrence) {
       const operands = {
-        ...{ aLog: decay.aLog.values, dtBias: decay.dtBias.values },
+        ...{ aLog: decay.aLog.hostValues, dtBias: decay.dtBias.hostValues },
         mostBeta: allowNegativeEigenvalues ? 2 : 1,
       };
       whenRead(tf.split(logits_N2V, 2, 1), (beta, decay) =>

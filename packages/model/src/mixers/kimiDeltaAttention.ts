@@ -97,7 +97,7 @@ export const kimiDeltaAttention: Mixer<KimiDeltaAttentionConfig> = {
     const o_NY = kimiDeltaRule(inputs, { aLog, dtBias }, { ...rows, ...settings }, state?.get('state'));
     forgetUntilGradient(heads_NW);
     if (observer?.recurrence) {
-      const operands = { aLog: aLog.values, dtBias: dtBias.values, mostBeta: 1 };
+      const operands = { aLog: aLog.hostValues, dtBias: dtBias.hostValues, mostBeta: 1 };
       whenRead([beta_NH, decay_ND], (beta, decay) =>
         observer.recurrence!(layer, { beta: beta!, decay: decay!, ...operands }),
       );

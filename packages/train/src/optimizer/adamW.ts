@@ -1,8 +1,8 @@
 /** AdamW with decoupled weight decay (Loshchilov & Hutter, 2019) on the pieces of a flat space. */
 
-import { adamW } from '@sluice/engine';
+import { type Floats, flatMemory } from '@sluice/engine';
 import type { OptimizerConfig } from './config.ts';
-import { type AdamWPiece, joinDoubles, joinFloats, joinPieces } from './pieces.ts';
+import { type AdamWPiece, joinDoubles, joinPieces } from './pieces.ts';
 import type { UpdateRequest } from './settings.ts';
 
 /** Pieces that follow each other in memory and are updated alike: a kernel takes them all at once. */
@@ -14,25 +14,26 @@ export class AdamWUpdates {
 
   constructor(config: OptimizerConfig, pieces: readonly AdamWPiece[]) {
     this.#config = config;
+    const { join } = flatMemory();
     const isAlike = ({ settings: one }: Stretch, { settings: other }: Stretch) =>
       one.weightDecay === other.weightDecay &&
       one.rateScale === other.rateScale &&
       (one.group === other.group || config.clip !== 'groups');
     this.#stretches = joinPieces<Stretch>(pieces, isAlike, (first, second) => ({
       ...first,
-      values: joinFloats(first.values, second.values),
+      values: join(first.values, second.values),
       moved: joinDoubles(first.moved, second.moved),
       moments: {
-        firstMoment: joinFloats(first.moments.firstMoment, second.moments.firstMoment),
-        secondMoment: joinFloats(first.moments.secondMoment, second.moments.secondMoment),
+        firstMoment: join(first.moments.firstMoment, second.moments.firstMoment),
+        secondMoment: join(first.moments.secondMoment, second.moments.secondMoment),
       },
     }));
   }
 
-  update(gradients: Float32Array, { step, learningRate, gradientScales }: UpdateRequest): void {
+  update(gradients: Floats, { step, learningRate, gradientScales }: UpdateRequest): void {
     const { beta1, beta2, epsilon } = this.#config;
     for (const { values, moments, moved, flatOffset, settings } of this.#stretches) {
-      adamW(
+      flatMemory().adamW(
         {
           parameters: values,
           gradients: gradients.subarray(flatOffset, flatOffset + values.length),

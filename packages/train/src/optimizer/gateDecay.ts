@@ -5,7 +5,7 @@
 
 import { headRows, type ModelConfig } from '@sluice/model';
 import type { OptimizerConfig } from './config.ts';
-import type { OptimizedPiece } from './pieces.ts';
+import { type OptimizedPiece, scaleRows } from './pieces.ts';
 
 export class GateDecay {
   readonly #decay: number;
@@ -32,18 +32,7 @@ export class GateDecay {
       const { rateScale, weightDecay } = piece.settings;
       const rate = learningRate * rateScale;
       const factor = (1 - rate * this.#decay) / (1 - rate * weightDecay);
-      if (isGate && factor !== 1) scaleRows(piece, isGate, factor);
+      if (isGate && factor !== 1) scaleRows(piece, (row) => (isGate[row] ? factor : 1));
     }
-  }
-}
-
-function scaleRows({ values, begin, end, tensor }: OptimizedPiece, isGate: Uint8Array, factor: number): void {
-  const columns = tensor.shape[1]!;
-  // Pieces are cut between blocks, which rows may cross.
-  for (let i = begin; i < end; ) {
-    const row = Math.floor(i / columns);
-    const next = Math.min(end, (row + 1) * columns);
-    if (isGate[row]) for (let j = i - begin; j < next - begin; j++) values[j] = values[j]! * factor;
-    i = next;
   }
 }

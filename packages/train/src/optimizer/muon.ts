@@ -1,6 +1,6 @@
-/** Muon on the whole matrices that a worker owns. */
+/** Muon on the whole matrices that a worker owns, by the host's arithmetic. */
 
-import { Muon, muonScratchElements } from '@sluice/engine';
+import { type Floats, flatMemory, Muon, muonScratchElements } from '@sluice/engine';
 import type { MuonConfig } from './config.ts';
 import type { MuonPiece } from './pieces.ts';
 import type { UpdateRequest } from './settings.ts';
@@ -16,14 +16,15 @@ export class MuonUpdates {
     this.#muon = new Muon(muonScratchElements(pieces.map(({ matrix }) => matrix)));
   }
 
-  update(gradients: Float32Array, { learningRate, gradientScales }: UpdateRequest): void {
+  update(gradients: Floats, { learningRate, gradientScales }: UpdateRequest): void {
     const { momentum: momentumDecay, iterations } = this.#config;
     for (const { values, moments, flatOffset, settings, matrix, moved } of this.#pieces) {
+      const { read, write } = flatMemory();
+      const [parameters, momentum] = [read(values), read(moments.momentum)];
       this.#muon.update(
         {
-          parameters: values,
-          gradients: gradients.subarray(flatOffset, flatOffset + values.length),
-          momentum: moments.momentum,
+          ...{ parameters, momentum },
+          gradients: read(gradients.subarray(flatOffset, flatOffset + values.length)),
         },
         {
           ...matrix,
@@ -34,6 +35,8 @@ export class MuonUpdates {
         },
         moved,
       );
+      write(values, parameters);
+      write(moments.momentum, momentum);
     }
   }
 }

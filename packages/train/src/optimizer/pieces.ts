@@ -1,21 +1,22 @@
 /** What a worker optimizes: the pieces that it owns, with views of everything that an update touches. */
 
 import { BLOCK_ELEMENTS } from '@sluice/core';
+import { changeOnHost, type Floats } from '@sluice/engine';
 import type { OwnedPiece } from '../flatSpace.ts';
 import type { MatrixSize, TensorSettings } from './settings.ts';
 
 /** By the kinds that a checkpoint calls them. */
 export interface AdamWMoments {
-  readonly firstMoment: Float32Array;
-  readonly secondMoment: Float32Array;
+  readonly firstMoment: Floats;
+  readonly secondMoment: Floats;
 }
 
 export interface MuonMoments {
-  readonly momentum: Float32Array;
+  readonly momentum: Floats;
 }
 
 interface Updated extends OwnedPiece {
-  readonly values: Float32Array;
+  readonly values: Floats;
   readonly settings: TensorSettings;
   /** Number of its first block in the whole model. */
   readonly firstBlock: number;
@@ -60,11 +61,24 @@ export function joinPieces<Piece extends Pick<OptimizedPiece, 'flatOffset' | 'fi
 }
 
 /** One view of two that follow each other in one buffer. */
-export function joinFloats(first: Float32Array, second: Float32Array): Float32Array {
-  return new Float32Array(first.buffer, first.byteOffset, first.length + second.length);
-}
-
-/** The same of double precision. */
 export function joinDoubles(first: Float64Array, second: Float64Array): Float64Array {
   return new Float64Array(first.buffer, first.byteOffset, first.length + second.length);
+}
+
+/** Multiplies the rows of a matrix that a piece has, each by a factor of its own. */
+export function scaleRows(
+  { values, tensor, begin, end }: OptimizedPiece,
+  factorOf: (row: number) => number,
+): void {
+  const columns = tensor.shape[1]!;
+  changeOnHost(values, (elements) => {
+    // Pieces are cut between blocks, which rows may cross.
+    for (let i = begin; i < end; ) {
+      const row = Math.floor(i / columns);
+      const next = Math.min(end, (row + 1) * columns);
+      const factor = factorOf(row);
+      if (factor !== 1) for (let j = i - begin; j < next - begin; j++) elements[j] = elements[j]! * factor;
+      i = next;
+    }
+  });
 }

@@ -8,7 +8,7 @@
  */
 
 import { type HeadRows, headRows, layerModels, type ModelConfig, mostAttentionHeads } from '@sluice/model';
-import type { OptimizedPiece } from './pieces.ts';
+import { type OptimizedPiece, scaleRows } from './pieces.ts';
 
 /** For each layer, the factors on the rows of each head. */
 export interface HeadFactors {
@@ -69,19 +69,7 @@ export class QkClip {
 
   #scale(piece: OptimizedPiece, layers: readonly HeadFactors[]): void {
     const factorOf = this.#factorsOf(piece, layers);
-    if (!factorOf) return;
-    const { values } = piece;
-    const columns = piece.tensor.shape[1]!;
-    for (let begin = piece.begin; begin < piece.end; ) {
-      // Pieces are cut between blocks, which rows may cross.
-      const row = Math.floor(begin / columns);
-      const end = Math.min(piece.end, (row + 1) * columns);
-      const factor = factorOf(row);
-      if (factor !== 1) {
-        for (let i = begin - piece.begin; i < end - piece.begin; i++) values[i] = values[i]! * factor;
-      }
-      begin = end;
-    }
+    if (factorOf) scaleRows(piece, factorOf);
   }
 }
 

@@ -5,13 +5,14 @@
 
 import type { Pending } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
-import { squaredNorms } from '@sluice/engine';
+import { type Floats, flatMemory } from '@sluice/engine';
 import type { BlockLayout } from '../blockLayout.ts';
 import type { FlatSpace } from '../flatSpace.ts';
+import { FlatTransport } from '../flatTransport.ts';
 import { AdamWUpdates } from './adamW.ts';
 import type { OptimizerConfig } from './config.ts';
 import { MuonUpdates } from './muon.ts';
-import { isMuonPiece, joinFloats, joinPieces, type OptimizedPiece } from './pieces.ts';
+import { isMuonPiece, joinPieces, type OptimizedPiece } from './pieces.ts';
 import { muonMatrix, tensorSettings, type UpdateRequest } from './settings.ts';
 
 /** Pieces that follow each other. */
@@ -20,6 +21,7 @@ type MeasuredStretch = Pick<OptimizedPiece, 'values' | 'flatOffset' | 'firstBloc
 export class ShardedOptimizer {
   readonly #space: FlatSpace;
   readonly pieces: readonly OptimizedPiece[];
+  readonly #transport: FlatTransport;
   readonly #measured: readonly MeasuredStretch[];
   readonly #adamW: AdamWUpdates;
   readonly #muon: MuonUpdates | undefined;
@@ -33,6 +35,7 @@ export class ShardedOptimizer {
    */
   constructor(config: OptimizerConfig, space: FlatSpace, blocks: BlockLayout, moved: Float64Array) {
     this.#space = space;
+    this.#transport = new FlatTransport(space.group);
     this.pieces = optimizedPieces(config, space, blocks, moved);
     this.#measured = measuredStretches(this.pieces);
     this.#adamW = new AdamWUpdates(
@@ -43,14 +46,15 @@ export class ShardedOptimizer {
   }
 
   /** Sums of squares of the gradient's blocks that this worker owns, each at the block's place in the whole model. */
-  measure(gradients: Float32Array, squares: Float64Array): void {
+  measure(gradients: Floats, squares: Float64Array): void {
     for (const { values, flatOffset, firstBlock } of this.#measured) {
-      squares.set(squaredNorms(gradients.subarray(flatOffset, flatOffset + values.length)), firstBlock);
+      const measured = gradients.subarray(flatOffset, flatOffset + values.length);
+      squares.set(flatMemory().squaredNorms(measured), firstBlock);
     }
   }
 
   /** Updates the owned pieces in place. */
-  update(gradients: Float32Array, request: UpdateRequest): void {
+  update(gradients: Floats, request: UpdateRequest): void {
     this.settle();
     this.#adamW.update(gradients, request);
     this.#muon?.update(gradients, request);
@@ -70,7 +74,7 @@ export class ShardedOptimizer {
         for (const { parameter } of within) parameter.refresh();
         continue;
       }
-      const gather = group.allGather(values, this.#space.stage(stage)!.slices);
+      const gather = this.#transport.allGather(values, this.#space.stage(stage)!.slices);
       this.#gathers.push(gather);
       for (const { parameter } of within) parameter.expect(() => gather.wait());
     }
@@ -97,9 +101,9 @@ function optimizedPieces(
   }));
   const lengthOf = (isMatrix: boolean) =>
     described.reduce((sum, { length, matrix }) => sum + (isMatrix === !!matrix ? length : 0), 0);
-  const takeMomentum = inTurn(new Float32Array(lengthOf(true)));
-  const takeFirst = inTurn(new Float32Array(lengthOf(false)));
-  const takeSecond = inTurn(new Float32Array(lengthOf(false)));
+  const takeMomentum = inTurn(flatMemory().make(lengthOf(true)));
+  const takeFirst = inTurn(flatMemory().make(lengthOf(false)));
+  const takeSecond = inTurn(flatMemory().make(lengthOf(false)));
   return described.map(({ length, matrix, ...piece }): OptimizedPiece => {
     const firstBlock = firstBlocks.get(piece.tensor.name)! + piece.begin / BLOCK_ELEMENTS;
     const whole = {
@@ -114,12 +118,12 @@ function optimizedPieces(
   });
 }
 
-/** Hands out views of an array, one after the other. */
-function inTurn(array: Float32Array): (length: number) => Float32Array {
+/** Hands out ranges of memory, one after the other. */
+function inTurn(memory: Floats): (length: number) => Floats {
   let offset = 0;
   return (length) => {
     offset += length;
-    return array.subarray(offset - length, offset);
+    return memory.subarray(offset - length, offset);
   };
 }
 
@@ -127,6 +131,6 @@ function measuredStretches(pieces: readonly OptimizedPiece[]): MeasuredStretch[]
   return joinPieces<MeasuredStretch>(
     pieces,
     () => true,
-    (last, next) => ({ ...last, values: joinFloats(last.values, next.values) }),
+    (last, next) => ({ ...last, values: flatMemory().join(last.values, next.values) }),
   );
 }

@@ -8,6 +8,7 @@
 
 import type { CheckpointReader, Piece } from '@sluice/checkpoint';
 import { sharedFloat32 } from '@sluice/collectives';
+import { type Floats, flatMemory } from '@sluice/engine';
 import type { RunConfig } from '../config.ts';
 import type { Diagnostics } from '../diagnostics/summary.ts';
 import { ForwardPasses, type Samplers } from '../forwardPasses.ts';
@@ -37,7 +38,7 @@ import { GROUP_VALUES } from './quantize.ts';
 /** A piece of the model that this worker owns, the same of each of its replicas. */
 interface OuterPiece extends Pick<OptimizedPiece, 'tensor' | 'begin' | 'end'> {
   /** Of each own replica. */
-  readonly inner: readonly Float32Array[];
+  readonly inner: readonly Floats[];
   /** Where it lies among all of the outer weights. */
   readonly at: number;
 }
@@ -97,7 +98,7 @@ export class Replicas {
 
   /** Takes the weights that all replicas have for the outer ones. */
   begin(): void {
-    for (const { inner, at } of this.#pieces) this.#weights.set(inner[0]!, at);
+    for (const { inner, at } of this.#pieces) this.#weights.set(flatMemory().read(inner[0]!), at);
     this.#momentum.fill(0);
     this.#areTogether = true;
   }
@@ -156,7 +157,7 @@ export class Replicas {
           kind: 'replica',
           begin,
           end,
-          values: inner[i]!,
+          values: flatMemory().read(inner[i]!),
         }),
       );
       return [...weights, ...momentPieces(trainer)].map(named);
@@ -205,7 +206,11 @@ export class Replicas {
     for (const { inner, at, begin, end } of pieces) {
       const outer = this.#weights.subarray(at, at + end - begin);
       for (const [i, values] of inner.entries())
-        difference(outer, values, differences[i]!.subarray(at - start, at - start + end - begin));
+        difference(
+          outer,
+          flatMemory().read(values),
+          differences[i]!.subarray(at - start, at - start + end - begin),
+        );
     }
     const sum = this.#settings.outerGradients === 'int8' ? sumQuantized : sumDifferences;
     sum(this.#layout.counterparts, differences);
@@ -218,13 +223,13 @@ export class Replicas {
   async #withOuterWeights<Result>(pass: () => Promise<Result>): Promise<Result> {
     if (this.#areTogether) return pass();
     this.#settle();
-    const kept = this.#pieces.map(({ inner }) => inner[0]!.slice());
+    const kept = this.#pieces.map(({ inner }) => flatMemory().read(inner[0]!).slice());
     this.#takeOuterWeights(0);
     try {
       return await pass();
     } finally {
       this.#settle();
-      for (const [i, { inner }] of this.#pieces.entries()) inner[0]!.set(kept[i]!);
+      for (const [i, { inner }] of this.#pieces.entries()) flatMemory().write(inner[0]!, kept[i]!);
       for (const { optimizer } of this.trainers[0]!.spaces) optimizer.share();
     }
   }
@@ -232,7 +237,7 @@ export class Replicas {
   #takeOuterWeights(index: number, parts = this.#parts): void {
     for (const { pieces, stages } of parts) {
       for (const { inner, at, begin, end } of pieces) {
-        inner[index]!.set(this.#weights.subarray(at, at + end - begin));
+        flatMemory().write(inner[index]!, this.#weights.subarray(at, at + end - begin));
       }
       for (const { optimizer } of this.trainers[index]!.spaces) optimizer.share(stages);
     }

@@ -1,0 +1,59 @@
+/** Flat memory on a device. What is made is never given back: parameters, gradients and moments live as long as their run. */
+
+import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
+import type * as tf from '@tensorflow/tfjs';
+import type { FlatMemory } from '../flatMemory.ts';
+import { type CudaDevice, DeviceArray } from './device.ts';
+import * as arithmetic from './flatArithmetic.ts';
+
+type DeviceFloats = DeviceArray<'f32'>;
+
+/** @param tensor gives a tensor on the values themselves */
+export function cudaFlatMemory(
+  device: CudaDevice,
+  tensor: (values: DeviceFloats, shape: readonly number[]) => tf.Tensor,
+): FlatMemory<DeviceFloats> {
+  /** Sums of blocks, for one operation after the other. */
+  let scratch = device.allocate(0, 'f64');
+  const sumsOf = (count: number) => {
+    if (scratch.length < count) {
+      device.free(scratch);
+      scratch = device.allocate(count, 'f64');
+    }
+    return scratch.subarray(0, count);
+  };
+  const make = (length: number) => {
+    const values = device.allocate(length, 'f32');
+    arithmetic.fill(values, 0);
+    return values;
+  };
+  return {
+    make,
+    makeShared: make,
+    join(first, second) {
+      invariant(
+        first.address + 4 * first.length === second.address,
+        'ranges that follow each other are joined',
+      );
+      return new DeviceArray(device, 'f32', first.address, first.length + second.length);
+    },
+    read: (values) => values.read(),
+    readInto: (values, target) => values.readInto(target),
+    write: (target, values) => target.write(values),
+    copy: arithmetic.copy,
+    fill: arithmetic.fill,
+    add: (target, source) => arithmetic.sumTree(target, [target, source]),
+    addRounded: arithmetic.addRounded,
+    squaredNorms(values) {
+      const norms = sumsOf(Math.ceil(values.length / BLOCK_ELEMENTS));
+      arithmetic.squaredNorms(norms, values);
+      return norms.read();
+    },
+    adamW(buffers, settings, sums) {
+      const onDevice = sumsOf(sums.length);
+      arithmetic.adamW(buffers, settings, onDevice);
+      onDevice.readInto(sums);
+    },
+    tensor,
+  };
+}

@@ -1,0 +1,101 @@
+/**
+ * Flat memory: where the running backend has parameters, gradients and moments, and the arithmetic on it. A host's is typed arrays;
+ * that of a device is ranges of the device's memory, of which a host gets copies.
+ */
+
+import { invariant } from '@sluice/core';
+import * as tf from '@tensorflow/tfjs';
+import { type AdamWBuffers, type AdamWSettings, adamW } from './adamW.ts';
+import { addRounded } from './bfloat16.ts';
+import { makeSharedFloats } from './memory.ts';
+import { squaredNorms, sumInto } from './reductions.ts';
+
+/** Floats in flat memory. A `Float32Array` is some, and so is a range of a device's memory. */
+export interface Floats {
+  readonly length: number;
+  /** The elements from `begin` until before `end`, in the same memory. */
+  subarray(begin: number, end?: number): Floats;
+}
+
+/** What a backend offers. Ranges of one call have equal length; sums are in a fixed order, as those of `reductions.ts`. */
+export interface FlatMemory<Memory extends Floats = Floats> {
+  /** New memory, zeroed. */
+  make(length: number): Memory;
+  /** The same for what is sent: a host's other threads see it. */
+  makeShared(length: number): Memory;
+  /** One range of two that follow each other in memory. */
+  join(first: Memory, second: Memory): Memory;
+  /** The values on the host, only to be read: the memory itself where it is the host's, otherwise a copy. */
+  read(values: Memory): Float32Array;
+  /** Copies the values to an array of the host. */
+  readInto(values: Memory, target: Float32Array): void;
+  /** Takes the values of the host. What `read` gave of a host's own memory is there already. */
+  write(target: Memory, values: Float32Array): void;
+  copy(target: Memory, source: Memory): void;
+  fill(target: Memory, value: number): void;
+  /** Adds `source` to `target`. */
+  add(target: Memory, source: Memory): void;
+  /** Adds `source` to `target`, both rounded to bfloat16 before. */
+  addRounded(target: Memory, source: Memory): void;
+  /** As `squaredNorms` of the host's has it. */
+  squaredNorms(values: Memory): Float64Array;
+  /** As `adamW` of the host's has it. */
+  adamW(buffers: AdamWBuffers<Memory>, settings: AdamWSettings, sums: Float64Array): void;
+  /** The values as a tensor of the running backend. */
+  tensor(values: Memory, shape: readonly number[]): tf.Tensor;
+}
+
+const host: FlatMemory<Float32Array> = {
+  make: (length) => new Float32Array(length),
+  makeShared: makeSharedFloats,
+  join: (first, second) => new Float32Array(first.buffer, first.byteOffset, first.length + second.length),
+  read: (values) => values,
+  readInto: (values, target) => target.set(values),
+  write(target, values) {
+    if (values !== target) target.set(values);
+  },
+  copy: (target, source) => target.set(source),
+  fill: (target, value) => target.fill(value),
+  add: sumInto,
+  addRounded,
+  squaredNorms: (values) => squaredNorms(values),
+  adamW,
+  tensor: (values, shape) => tf.tensor(values, [...shape], 'float32'),
+};
+
+const devices = new Map<string, FlatMemory>();
+
+/** A backend whose flat memory is a device's. */
+export function registerFlatMemory<Memory extends Floats>(backend: string, memory: FlatMemory<Memory>): void {
+  devices.set(backend, memory);
+}
+
+/** That of the running backend. */
+export function flatMemory(): FlatMemory {
+  return devices.get(tf.getBackend()) ?? host;
+}
+
+/** Flat memory as the array that it is where the running backend's is the host's: for kernels of the host. */
+export function hostArray(values: Floats): Float32Array {
+  invariant(values instanceof Float32Array, 'a kernel of the host takes arrays of the host');
+  return values;
+}
+
+/** Changes values by arithmetic that only the host has: in place where they lie there, otherwise in a copy that goes back. */
+export function changeOnHost(values: Floats, change: (values: Float32Array) => void): void {
+  const memory = flatMemory();
+  const onHost = memory.read(values);
+  change(onHost);
+  memory.write(values, onHost);
+}
+
+/** The same where the change takes its time, as reading from a file does. */
+export async function changeOnHostAsync(
+  values: Floats,
+  change: (values: Float32Array) => Promise<void>,
+): Promise<void> {
+  const memory = flatMemory();
+  const onHost = memory.read(values);
+  await change(onHost);
+  memory.write(values, onHost);
+}

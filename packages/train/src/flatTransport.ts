@@ -1,0 +1,79 @@
+/** Collectives on flat memory. What lies in a device's memory travels by way of the host's. */
+
+import {
+  type ElementRange,
+  type FloatWire,
+  type Group,
+  type Pending,
+  sharedFloat32,
+} from '@sluice/collectives';
+import { type Floats, flatMemory } from '@sluice/engine';
+
+export class FlatTransport {
+  readonly #group: Group;
+  /** Memory of the host for what lies on a device, by where that begins. */
+  readonly #staged = new Map<number, Float32Array>();
+
+  constructor(group: Group) {
+    this.#group = group;
+  }
+
+  /** As `Group.reduceScatter`, of ranges with nothing between them. */
+  reduceScatter(values: Floats, ranges: readonly ElementRange[], wire: FloatWire): Pending {
+    if (values instanceof Float32Array) return this.#group.reduceScatter(values, ranges, wire);
+    const { staged, within } = this.#stage(values, ranges);
+    const pending = this.#group.reduceScatter(staged, within, wire);
+    return once(pending, () => copyBack(values, staged, ranges, [this.#group.rank]));
+  }
+
+  /** As `Group.allGather`, of ranges with nothing between them. */
+  allGather(values: Floats, ranges: readonly ElementRange[]): Pending {
+    if (values instanceof Float32Array) return this.#group.allGather(values, ranges);
+    const { staged, within } = this.#stage(values, ranges);
+    const others = [...ranges.keys()].filter((rank) => rank !== this.#group.rank);
+    return once(this.#group.allGather(staged, within), () => copyBack(values, staged, ranges, others));
+  }
+
+  #stage(values: Floats, ranges: readonly ElementRange[]) {
+    const start = beginOf(ranges);
+    const end = Math.max(...ranges.map((range) => range.end));
+    const staged = this.#staged.get(start) ?? sharedFloat32(end - start);
+    this.#staged.set(start, staged);
+    flatMemory().readInto(values.subarray(start, end), staged);
+    const within = ranges.map((range) => ({ start: range.start - start, end: range.end - start }));
+    return { staged, within };
+  }
+}
+
+function copyBack(
+  values: Floats,
+  staged: Float32Array,
+  ranges: readonly ElementRange[],
+  ranks: readonly number[],
+): void {
+  const first = beginOf(ranges);
+  for (const rank of ranks) {
+    const { start, end } = ranges[rank]!;
+    flatMemory().write(values.subarray(start, end), staged.subarray(start - first, end - first));
+  }
+}
+
+function beginOf(ranges: readonly ElementRange[]): number {
+  return Math.min(...ranges.map(({ start }) => start));
+}
+
+/** Waiting for what is pending also does `arrive`, the first time. */
+function once(pending: Pending, arrive: () => void): Pending {
+  let isThere = false;
+  return {
+    get done() {
+      return pending.done;
+    },
+    wait() {
+      pending.wait();
+      if (isThere) return;
+      isThere = true;
+      arrive();
+    },
+  };
+}

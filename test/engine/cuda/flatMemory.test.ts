@@ -1,0 +1,56 @@
+/** Flat memory on the emulated device, against that of the host. */
+
+import { BLOCK_ELEMENTS } from '@sluice/core';
+import { type FlatMemory, flatMemory, hostArray, selectBackend } from '@sluice/engine';
+import { cudaFlatMemory } from '@sluice/engine/cuda';
+import test from 'ava';
+import { SETTINGS } from '../support/adamW.ts';
+import { device } from '../support/cuda.ts';
+import { randomValues, relativeError } from '../support/differential.ts';
+
+const onDevice = cudaFlatMemory(device, () => {
+  throw new Error('no tensors here');
+});
+
+/** Updates a range of the memory, and changes it by whatever there is. @returns what is in it in the end */
+function changed(memory: FlatMemory) {
+  const length = BLOCK_ELEMENTS + 300;
+  const [parameters, gradients] = [memory.makeShared(length), memory.makeShared(length)];
+  const moments = memory.make(2 * length);
+  const [firstMoment, secondMoment] = [moments.subarray(0, length), moments.subarray(length)];
+  memory.write(parameters, randomValues(1, length));
+  memory.write(gradients, randomValues(2, length));
+  memory.fill(gradients.subarray(5, 9), -3);
+  memory.add(gradients, parameters);
+  memory.addRounded(gradients.subarray(0, 1000), parameters.subarray(16, 1016));
+  memory.copy(gradients.subarray(2000, 2100), parameters.subarray(0, 100));
+  const squares = memory.squaredNorms(gradients);
+  const sums = new Float64Array(2 * squares.length);
+  memory.adamW({ parameters, gradients, firstMoment, secondMoment }, SETTINGS, sums);
+  const into = new Float32Array(length);
+  memory.readInto(gradients, into);
+  const joined = memory.join(firstMoment, secondMoment);
+  return {
+    parameters: memory.read(parameters).slice(),
+    gradients: into,
+    moments: memory.read(joined).slice(),
+    squares,
+    sums,
+  };
+}
+
+test.serial(
+  'flat memory of a device has the bits of the host’s, its sums of squares to rounding',
+  async (t) => {
+    await selectBackend('native');
+    const host = changed(flatMemory());
+    const there = changed(onDevice);
+    for (const name of ['parameters', 'gradients', 'moments'] as const)
+      t.deepEqual(there[name], host[name], name);
+    for (const name of ['squares', 'sums'] as const) {
+      const error = relativeError(Float32Array.from(there[name]), Float32Array.from(host[name]));
+      t.true(error < 1e-6, `${name}: ${error}`);
+    }
+    t.throws(() => hostArray(onDevice.make(1)), { message: /arrays of the host/ });
+  },
+);
