@@ -6,6 +6,7 @@ import { selectBackend, UNFINISHED_BACKENDS } from '@sluice/engine';
 import {
   Arena,
   type ArenaDriver,
+  addResidual,
   architectureOf,
   CudaBackend,
   cudaBackend,
@@ -17,6 +18,7 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
+import { fusedOperation, implementFused, runFused } from '../../../packages/engine/src/fused.ts';
 import { emulator, floatsOf, fromBf16, toBf16 } from '../support/cuda.ts';
 import { instead, isFound, type Mutant } from '../support/cudaMutants.ts';
 import { randomValues, relativeError } from '../support/differential.ts';
@@ -252,7 +254,7 @@ test.serial(
   (t) => {
     tf.setBackend('cuda');
     const backend = cudaBackend();
-    const used = () => backend.poolStatistics().usedBytes;
+    const used = () => backend.fusedMemory.poolStatistics().usedBytes;
     const before = used();
     const x = tf.tensor1d([1, 2, 3]);
     const over = backend.allocateOver(x);
@@ -285,15 +287,15 @@ test.serial('a forgotten tensor is computed once more by whoever reads it', (t) 
     return info;
   };
   const x = tensorOf(make());
-  const used = backend.poolStatistics().usedBytes;
+  const used = backend.fusedMemory.poolStatistics().usedBytes;
   backend.forget(x);
-  t.is(backend.poolStatistics().usedBytes, used, 'nobody could compute it');
+  t.is(backend.fusedMemory.poolStatistics().usedBytes, used, 'nobody could compute it');
   backend.makeRebuildable(x, () => {
     rebuilt++;
     backend.restore(x, make());
   });
   backend.forget(x);
-  t.true(backend.poolStatistics().usedBytes < used);
+  t.true(backend.fusedMemory.poolStatistics().usedBytes < used);
   const twice = tf.add(x, x);
   t.deepEqual([...twice.dataSync()].slice(0, 2), [10, 10]);
   t.is(rebuilt, 1);
@@ -301,6 +303,54 @@ test.serial('a forgotten tensor is computed once more by whoever reads it', (t) 
   t.is(rebuilt, 1);
   tf.dispose([x, twice]);
 });
+
+/** What the gradient of the operation below found saved. */
+const found: number[] = [];
+
+/** x + a, of which the gradient keeps what it needs in every way that there is. */
+const shifted = fusedOperation<{ shift: number }>({
+  name: 'TestShifted',
+  inputsToSave: ['x'],
+  rebuildable: true,
+});
+implementFused('cuda', shifted, {
+  forward({ attributes, input, shape, output, recording, saved }) {
+    const x = input('x');
+    const constant = x.device.upload(toBf16(new Float32Array(x.length).fill(attributes.shift)), 'bf16');
+    const y = output(shape('x'));
+    addResidual(x, constant, y.values);
+    x.device.free(constant);
+    if (recording) flat.fill(saved.floats('ones', x.length), 1);
+    return y.info;
+  },
+  backward({ over, saved, valuesOf }, [dy], [x]) {
+    const ones = saved.floats('ones');
+    found.push(...ones.read());
+    const dx = over(dy!);
+    addResidual(valuesOf(dy!), valuesOf(x!), dx.values);
+    return { x: dx.tensor };
+  },
+});
+test.serial(
+  'a fused operation is implemented for cuda as for native: bf16 in, bf16 out, gradients too',
+  (t) => {
+    tf.setBackend('cuda');
+    const tensors = tf.memory().numDataBuffers;
+    const used = cudaBackend().fusedMemory.poolStatistics().usedBytes;
+    const x = tf.tensor1d([1, 2.001, -3]);
+    const apply = (value: tf.Tensor) =>
+      runFused<{ shift: number }, tf.Tensor1D>(shifted, { x: value }, { shift: 10 });
+    const y = apply(x);
+    t.deepEqual([...y.dataSync()], [11, 12, 7]);
+    // 2 · dy + x, of which x was rounded to bf16.
+    const { value, grads } = tf.valueAndGrads((operand: tf.Tensor) => tf.sum(tf.mul(apply(operand), 2)))([x]);
+    t.deepEqual([...grads[0]!.dataSync()], [3, 4, -1]);
+    t.deepEqual(found, [1, 1, 1]);
+    tf.dispose([x, y, value, grads]);
+    t.is(tf.memory().numDataBuffers, tensors);
+    t.is(cudaBackend().fusedMemory.poolStatistics().usedBytes, used);
+  },
+);
 
 test.serial('values can be awaited while others work, and time is the device’s', async (t) => {
   tf.setBackend('cuda');
