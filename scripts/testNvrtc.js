@@ -17,11 +17,14 @@ const cache = join(root, 'node_modules/.cache/sluice-nvrtc');
 const folder = join(cache, PACKAGES.join('+').replaceAll('==', '-'));
 
 setup();
-const { cubinKernels, kernelFiles, kernelSource, Nvrtc, resourcesOf } = await import(
+const { cubinKernels, elementwiseSources, kernelFiles, kernelSource, Nvrtc, resourcesOf } = await import(
   join(root, 'packages/engine/dist/cuda/index.js')
 );
-const files = process.argv.length > 2 ? process.argv.slice(2) : kernelFiles();
-const cases = files.flatMap((file) => ARCHITECTURES.map((architecture) => ({ file, architecture })));
+const wanted = process.argv.slice(2);
+const sources = [...kernelFiles().map(kernelSource), ...elementwiseSources].filter(
+  ({ name }) => wanted.length === 0 || wanted.includes(name),
+);
+const cases = sources.flatMap((source) => ARCHITECTURES.map((architecture) => ({ source, architecture })));
 
 /** Unpacks the wheels, of which nothing is run. @returns their folder of libraries and programs */
 function toolkit() {
@@ -90,11 +93,11 @@ function faults({ name, frameBytes }, resources, counts) {
 /** Registers by kernel, one column an architecture. */
 const registers = new Map();
 let failed = 0;
-for (const { file, architecture } of cases) {
+for (const { source, architecture } of cases) {
   const wrong = [];
   let what = '';
   try {
-    const { cubin, log } = nvrtc.compile(kernelSource(file), architecture);
+    const { cubin, log } = nvrtc.compile(source, architecture);
     const counts = instructions(cubin);
     const resources = new Map(resourcesOf(log).map((entry) => [entry.name, entry]));
     const kernels = cubinKernels(cubin);
@@ -109,7 +112,9 @@ for (const { file, architecture } of cases) {
     wrong.push(error.message);
   }
   if (wrong.length > 0) failed++;
-  process.stdout.write(`${wrong.length === 0 ? 'ok' : 'not ok'} ${file} for ${architecture} (${what})\n`);
+  process.stdout.write(
+    `${wrong.length === 0 ? 'ok' : 'not ok'} ${source.name} for ${architecture} (${what})\n`,
+  );
   for (const line of wrong) process.stdout.write(`  ${line}\n`);
 }
 

@@ -1,4 +1,4 @@
-import { poolStatistics, setThreads } from '@sluice/engine';
+import { poolStatistics, selectBackend, setThreads } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
@@ -18,12 +18,19 @@ function run(backend: string, compute: () => tf.Tensor | tf.Tensor[]): Result[] 
   ) as unknown as Result[];
 }
 
-/** Whether both backends give the same, to single precision. */
+test.before('cuda on the emulator', async () => {
+  process.env.SLUICE_CUDA = 'emulated';
+  await selectBackend('cuda');
+});
+
+/** Whether our backends give the same as the plain one, to single precision. */
 function agree(compute: () => tf.Tensor | tf.Tensor[]): boolean {
-  const [native, plain] = [run('native', compute), run('cpu', compute)];
-  return native.every(
-    ({ shape, values }, i) =>
-      shape.join() === plain[i]!.shape.join() && relativeError(values, plain[i]!.values) < 2e-6,
+  const plain = run('cpu', compute);
+  return ['native', 'cuda'].every((backend) =>
+    run(backend, compute).every(
+      ({ shape, values }, i) =>
+        shape.join() === plain[i]!.shape.join() && relativeError(values, plain[i]!.values) < 2e-6,
+    ),
   );
 }
 

@@ -7,17 +7,16 @@ import {
   CudaDriver,
   cubinKernels,
   type DeviceArray,
-  Emulator,
+  type Emulator,
   flat,
   type KernelSource,
   kernelFiles,
-  kernelHeaders,
   kernelSource,
   Nvrtc,
   resourcesOf,
   signatures,
 } from '@sluice/engine/cuda';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import {
   activations,
   device,
@@ -30,6 +29,7 @@ import {
   toBf16,
 } from '../support/cuda.ts';
 import { attentionErrors, LAYOUT } from '../support/cudaAttention.ts';
+import { instead, isFound, type Mutant } from '../support/cudaMutants.ts';
 import { randomValues } from '../support/differential.ts';
 
 const mistakes: KernelSource = {
@@ -108,17 +108,6 @@ test('a fault in any order of threads leaves the device fit for the next launch'
   emulator.set({});
   t.deepEqual([...launchMistake('rightWithBarrierOfWarp').read()].slice(0, 4), [1, 0, 3, 2]);
 });
-
-interface Mutant {
-  readonly what: string;
-  readonly file: string;
-  readonly plant: (text: string) => string;
-  /** The largest error as a share of what is allowed. */
-  readonly error: (on: Emulator) => number;
-}
-
-/** The first place, or each. */
-const instead = (from: string | RegExp, to: string) => (text: string) => text.replace(from, to);
 
 const norm = ({ device: on }: Emulator) =>
   Math.max(...Object.values(rmsNormErrors(on, { rows: 9, width: 72, storage: 'bf16', seed: 3 })));
@@ -255,29 +244,6 @@ const MUTANTS: readonly Mutant[] = [
   },
 ];
 
-/** A kernel's source with the headers that are its own, so that mistakes can be planted in these, too. */
-function wholeSource(file: string): string {
-  const headers = kernelHeaders();
-  const own = (text: string): string =>
-    text.replace(/#include "(tile|attention)\.h"/g, (_, name) => own(headers[`${name}.h`]!));
-  return own(kernelSource(file).text);
-}
-
-function isFound({ file, plant, error }: Mutant, t: ExecutionContext): boolean {
-  const planted = plant(wholeSource(file));
-  t.not(planted, wholeSource(file));
-  const mutant = new Emulator({
-    sourceOf: (name) => (name === file ? { name, text: planted } : kernelSource(name)),
-  });
-  try {
-    return error(mutant) > 1;
-  } catch (fault) {
-    if ((fault as SluiceError).code === 'SLUICE_E_CUDA' && /LAUNCH_FAILED/.test((fault as Error).message))
-      return true;
-    throw fault;
-  }
-}
-
 for (const file of new Set(MUTANTS.map((mutant) => mutant.file))) {
   test(`mistakes planted in ${file} are found, and none without`, async (t) => {
     const mutants = MUTANTS.filter((each) => each.file === file);
@@ -285,7 +251,7 @@ for (const file of new Set(MUTANTS.map((mutant) => mutant.file))) {
     for (const mutant of mutants) {
       // Results of other tests are told in between.
       await setImmediate();
-      t.true(isFound(mutant, t), mutant.what);
+      t.true(isFound(mutant), mutant.what);
     }
   });
 }

@@ -20,6 +20,21 @@ const GROWTH_BYTES = 32 * 2 ** 20;
 /** Of the device's free memory, where an arena cannot grow. */
 const SHARE_OF_FREE = 0.9;
 
+/** What an arena needs of the driver. */
+export type ArenaDriver = Pick<
+  CudaDriver,
+  | 'allocate'
+  | 'free'
+  | 'map'
+  | 'mappingGranularity'
+  | 'memory'
+  | 'reserve'
+  | 'synchronize'
+  | 'unmap'
+  | 'unreserve'
+  | 'watch'
+>;
+
 /** A free range. */
 interface Block {
   readonly address: DeviceAddress;
@@ -30,7 +45,7 @@ const roundUp = (bytes: number, multiple: number) => Math.ceil(bytes / multiple)
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export class Arena {
-  readonly #driver: CudaDriver;
+  readonly #driver: ArenaDriver;
   /** Where the arena may reach, and where its memory ends now. */
   #begin = 0;
   #end = 0;
@@ -47,7 +62,7 @@ export class Arena {
   #grown = 0;
   #reused = 0;
 
-  constructor(driver: CudaDriver) {
+  constructor(driver: ArenaDriver) {
     this.#driver = driver;
   }
 

@@ -9,8 +9,9 @@
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import type { Allocation } from '../fusedMemory.ts';
-import type { PoolStatistics } from '../pool.ts';
 import type { CudaDevice, DeviceArray } from './device.ts';
+import { narrow } from './flatArithmetic.ts';
+import { CudaFusedMemory } from './fusedMemory.ts';
 
 export const CUDA_BACKEND = 'cuda';
 
@@ -26,6 +27,8 @@ interface StoredTensor {
   refCount: number;
   /** None for strings and complex numbers, and while the values are forgotten. */
   array?: TensorArray;
+  /** The same in bf16, where it was asked for and `array` is in single precision. */
+  rounded?: DeviceArray<'bf16'>;
   /** Whether the memory is someone else's: it is neither written to nor given back. */
   readonly isView?: boolean;
   readonly strings?: Uint8Array[];
@@ -40,6 +43,7 @@ export class CudaBackend extends tf.KernelBackend {
   readonly device: CudaDevice;
   /** Names what the bits of a result depend on: tensor cores of different kinds add up in different ways. */
   readonly arithmetic: string;
+  readonly fusedMemory = new CudaFusedMemory(this);
   readonly #storage: tf.DataStorage<StoredTensor>;
 
   /** @param architecture what the device's kernels are compiled for */
@@ -58,6 +62,19 @@ export class CudaBackend extends tf.KernelBackend {
     if (!stored.array) stored.rebuild?.();
     invariant(stored.array, `a ${stored.dtype} tensor has no values on a device`);
     return stored.array;
+  }
+
+  /** The values of a float tensor in bf16: themselves, or a copy that lives as long as they do. */
+  roundedValuesOf(tensor: tf.TensorInfo): DeviceArray<'bf16'> {
+    const array = this.valuesOf(tensor);
+    if (array.storage === 'bf16') return array as DeviceArray<'bf16'>;
+    invariant(array.storage === 'f32', `a fused operation takes floats, and got ${tensor.dtype}`);
+    const stored = this.#storage.get(tensor.dataId);
+    if (!stored.rounded) {
+      stored.rounded = this.device.allocate(array.length, 'bf16');
+      narrow(stored.rounded, array as DeviceArray<'f32'>);
+    }
+    return stored.rounded;
   }
 
   /** A new tensor of arbitrary content. */
@@ -119,9 +136,8 @@ export class CudaBackend extends tf.KernelBackend {
   /** Gives the memory of a tensor back whose values can be rebuilt. Whoever reads them has them rebuilt first. */
   forget({ dataId }: tf.TensorInfo): void {
     const stored = this.#storage.get(dataId);
-    if (!stored.array || !stored.rebuild || stored.isView) return;
-    this.device.free(stored.array);
-    delete stored.array;
+    if (!stored.rebuild || stored.isView) return;
+    this.#freeArrays(stored);
   }
 
   /** Moves rebuilt values to the tensor that forgot them, if it is still there and has not got them yet. */
@@ -135,8 +151,11 @@ export class CudaBackend extends tf.KernelBackend {
     this.#storage.delete(rebuilt.dataId);
   }
 
-  poolStatistics(): PoolStatistics {
-    return this.device.arena.statistics();
+  #freeArrays(stored: StoredTensor): void {
+    if (stored.array && !stored.isView) this.device.free(stored.array);
+    if (stored.rounded) this.device.free(stored.rounded);
+    delete stored.array;
+    delete stored.rounded;
   }
 
   // For TensorFlow.js.
@@ -205,9 +224,9 @@ export class CudaBackend extends tf.KernelBackend {
     const stored = this.#storage.get(dataId);
     stored.refCount--;
     if (!force && stored.refCount > 0) return false;
-    const { array, isView, complexTensorInfos: parts } = stored;
+    const { complexTensorInfos: parts } = stored;
     if (parts) for (const { dataId: part } of [parts.real, parts.imag]) this.disposeData(part, true);
-    if (array && !isView) this.device.free(array);
+    this.#freeArrays(stored);
     this.#storage.delete(dataId);
     return true;
   }
@@ -225,7 +244,7 @@ export class CudaBackend extends tf.KernelBackend {
   }
 
   override memory(): { unreliable: boolean; numBytesInGPU: number; numBytesInGPUAllocated: number } {
-    const { usedBytes, allocatedBytes } = this.poolStatistics();
+    const { usedBytes, allocatedBytes } = this.device.arena.statistics();
     return { unreliable: false, numBytesInGPU: usedBytes, numBytesInGPUAllocated: allocatedBytes };
   }
 

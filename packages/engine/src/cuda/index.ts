@@ -1,6 +1,6 @@
 /** Kernels for NVIDIA GPUs, and the device, real or emulated, that they run on. */
 
-export { Arena } from './arena.ts';
+export { Arena, type ArenaDriver } from './arena.ts';
 export * from './attention.ts';
 export { CUDA_BACKEND, CudaBackend, cudaBackend, type TensorArray, type TensorStorage } from './backend.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';

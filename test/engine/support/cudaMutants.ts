@@ -1,0 +1,39 @@
+/** Mistakes planted in kernels: a test that does not find them is not worth much. */
+
+import type { SluiceError } from '@sluice/core';
+import { Emulator, kernelHeaders, kernelSource } from '@sluice/engine/cuda';
+
+export interface Mutant {
+  readonly what: string;
+  readonly file: string;
+  readonly plant: (text: string) => string;
+  /** The largest error as a share of what is allowed. */
+  readonly error: (on: Emulator) => number;
+}
+
+/** The first place, or each. */
+export const instead = (from: string | RegExp, to: string) => (text: string) => text.replace(from, to);
+
+/** A kernel's source with the headers that are its own, so that mistakes can be planted in these, too. */
+function wholeSource(file: string): string {
+  const headers = kernelHeaders();
+  const own = (text: string): string =>
+    text.replace(/#include "(tile|attention|stock)\.h"/g, (_, name) => own(headers[`${name}.h`]!));
+  return own(kernelSource(file).text);
+}
+
+/** Whether the mistake shows: as a fault, or as an error that is too large. */
+export function isFound({ file, plant, error }: Mutant): boolean {
+  const planted = plant(wholeSource(file));
+  if (planted === wholeSource(file)) throw new Error(`${file} has no such place`);
+  const mutant = new Emulator({
+    sourceOf: (name) => (name === file ? { name, text: planted } : kernelSource(name)),
+  });
+  try {
+    return error(mutant) > 1;
+  } catch (fault) {
+    if ((fault as SluiceError).code === 'SLUICE_E_CUDA' && /LAUNCH_FAILED/.test((fault as Error).message))
+      return true;
+    throw fault;
+  }
+}
