@@ -10,7 +10,10 @@ import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import type { Allocation } from '../fusedMemory.ts';
 import type { PoolStatistics } from '../pool.ts';
+import { BackendActivations } from './activations.ts';
+
 import type { CudaDevice, DeviceArray } from './device.ts';
+import { narrow } from './flatArithmetic.ts';
 
 export const CUDA_BACKEND = 'cuda';
 
@@ -25,6 +28,8 @@ interface StoredTensor {
   array?: TensorArray;
   /** Whether the memory is someone else's: it is neither written to nor given back. */
   readonly isView?: boolean;
+  /** The values once more, rounded to bf16: of a tensor in single precision that products or the like have taken. */
+  rounded?: DeviceArray<'bf16'>;
   readonly strings?: Uint8Array[];
   readonly complexTensorInfos?: { readonly real: tf.TensorInfo; readonly imag: tf.TensorInfo };
   /** Computes the values once more, where that is possible. */
@@ -35,6 +40,7 @@ type HostValues = tf.backend_util.BackendValues;
 
 export class CudaBackend extends tf.KernelBackend {
   readonly device: CudaDevice;
+  readonly fusedMemory = new BackendActivations(this);
   readonly #storage: tf.DataStorage<StoredTensor>;
 
   constructor(device: CudaDevice) {
@@ -51,6 +57,19 @@ export class CudaBackend extends tf.KernelBackend {
     if (!stored.array) stored.rebuild?.();
     invariant(stored.array, `a ${stored.dtype} tensor has no values on a device`);
     return stored.array;
+  }
+
+  /** The values of a float tensor in bf16: its own, or a copy that stays as long as the tensor. */
+  roundedValuesOf(tensor: tf.TensorInfo): DeviceArray<'bf16'> {
+    const values = this.valuesOf(tensor);
+    if (values.storage === 'bf16') return values as DeviceArray<'bf16'>;
+    invariant(values.storage === 'f32', 'integers are no activations');
+    const stored = this.#storage.get(tensor.dataId);
+    if (!stored.rounded) {
+      stored.rounded = this.device.allocate(values.length, 'bf16');
+      narrow(stored.rounded, values as DeviceArray<'f32'>);
+    }
+    return stored.rounded;
   }
 
   /** A new tensor of arbitrary content. */
@@ -198,9 +217,10 @@ export class CudaBackend extends tf.KernelBackend {
     const stored = this.#storage.get(dataId);
     stored.refCount--;
     if (!force && stored.refCount > 0) return false;
-    const { array, isView, complexTensorInfos: parts } = stored;
+    const { array, isView, rounded, complexTensorInfos: parts } = stored;
     if (parts) for (const { dataId: part } of [parts.real, parts.imag]) this.disposeData(part, true);
     if (array && !isView) this.device.free(array);
+    if (rounded) this.device.free(rounded);
     this.#storage.delete(dataId);
     return true;
   }
@@ -250,7 +270,7 @@ function asIntegers(values: tf.TypedArray): Int32Array {
 }
 
 /** bf16 as floats. */
-function widened(halves: Uint16Array): Float32Array {
+export function widened(halves: Uint16Array): Float32Array {
   const bits = new Uint32Array(halves.length);
   for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16;
   return new Float32Array(bits.buffer);
