@@ -27,6 +27,8 @@ export class Parameter<Values extends Floats = Floats> {
   readonly shape: readonly number[];
   /** Set by the trainer; without one, gradients are dropped. */
   sink: GradientSink | undefined;
+  /** Counts how often the values were changed. */
+  version = 0;
   readonly #values: Values;
   #arrival: (() => void) | undefined;
   #tensor: tf.Tensor | undefined;
@@ -79,6 +81,7 @@ export class Parameter<Values extends Floats = Floats> {
 
   /** Call after `values` were changed. Backends that keep their own copy of the values take a new one. */
   refresh(): void {
+    this.version++;
     if (tf.getBackend() === NATIVE_BACKEND || tf.getBackend() === 'cpu') return;
     this.#tensor?.dispose();
     this.#tensor = undefined;

@@ -24,3 +24,4 @@ export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
 export { architectureOf, cachingCompiler, openDevice } from './open.ts';
 export * from './operations.ts';
 export { elementwiseSources } from './stock/index.ts';
+export { masterOf, weightsOf } from './weights.ts';

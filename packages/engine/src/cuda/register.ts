@@ -1,7 +1,10 @@
 /** Makes `cuda` known to TensorFlow.js. */
 
 import * as tf from '@tensorflow/tfjs';
-import { CUDA_BACKEND, CudaBackend } from './backend.ts';
+import { registerFlatMemory } from '../flatMemory.ts';
+import { CUDA_BACKEND, CudaBackend, cudaBackend } from './backend.ts';
+import type { DeviceArray } from './device.ts';
+import { cudaFlatMemory } from './flatMemory.ts';
 import { openDevice } from './open.ts';
 import { registerStockKernels } from './stock/index.ts';
 
@@ -11,4 +14,7 @@ export function registerCudaBackend(): void {
   const device = openDevice();
   registerStockKernels();
   tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(device), 0);
+  const tensor = (values: DeviceArray<'f32'>, shape: readonly number[]) =>
+    tf.engine().makeTensorFromTensorInfo(cudaBackend().view(values, [...shape]));
+  registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, tensor));
 }
