@@ -2,7 +2,7 @@
 
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { selectBackend, UNFINISHED_BACKENDS } from '@sluice/engine';
+import { BACKENDS, selectBackend } from '@sluice/engine';
 import {
   Arena,
   type ArenaDriver,
@@ -471,7 +471,7 @@ function valuesOn(
   inputs: Record<string, { shape: number[]; values: Float32Array }>,
   attrs: object,
 ): Float32Array {
-  const backend = new CudaBackend(on.device);
+  const backend = new CudaBackend(on.device, 'emulated');
   const infos = Object.entries(inputs).map(([name, { shape, values }]) => [
     name,
     backend.upload(values, shape),
@@ -561,10 +561,10 @@ test.serial('mistakes planted in kernels of TensorFlow.js’s operations are fou
 
 test.serial('without a GPU it is said what is missing', async (t) => {
   process.env.SLUICE_CUDA = '';
-  const absence = UNFINISHED_BACKENDS.cuda.absence();
+  const absence = BACKENDS.cuda.absence();
   process.env.SLUICE_CUDA = 'emulated';
   t.true(absence === undefined || /no NVIDIA driver that can be opened/.test(absence));
-  t.is(UNFINISHED_BACKENDS.cuda.absence(), undefined);
+  t.is(BACKENDS.cuda.absence(), undefined);
   t.throws(() => findNvrtc(11040), { code: 'SLUICE_E_CUDA', message: /NVRTC 11 or older.*was not found/ });
   t.deepEqual(
     [

@@ -276,7 +276,7 @@ function asIntegers(values: tf.TypedArray): Int32Array {
 }
 
 /** bf16 as floats. */
-function widened(halves: Uint16Array): Float32Array {
+export function widened(halves: Uint16Array): Float32Array {
   const bits = new Uint32Array(halves.length);
   for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16;
   return new Float32Array(bits.buffer);
