@@ -9,6 +9,7 @@ export * from './device.ts';
 export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';
 export * as flat from './flatArithmetic.ts';
+export * from './gateHeads.ts';
 export { cudaFlatMemory } from './flatMemory.ts';
 export {
   type KernelSignature,

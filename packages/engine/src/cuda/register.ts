@@ -6,6 +6,7 @@ import { CUDA_BACKEND, CudaBackend, cudaBackend } from './backend.ts';
 import type { DeviceArray } from './device.ts';
 import { cudaFlatMemory } from './flatMemory.ts';
 import { openDevice } from './open.ts';
+import './ops/index.ts';
 import { registerStockKernels } from './stock/index.ts';
 
 /** @throws SLUICE_E_CUDA where there is no device */

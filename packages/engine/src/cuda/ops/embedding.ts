@@ -18,9 +18,9 @@ implementFused('cuda', EMBEDDING, {
     const [vocabulary, width] = weight.shape as [number, number];
     const dy = valuesOf(dyTensor!);
     const tokens = embeddingTokens(dy.device, ids, vocabulary);
-    weight.contribute(({ values, accumulate }) => {
-      const dTable = masterOf({ values });
-      if (!accumulate) fill(dTable, 0);
+    weight.contribute((target) => {
+      const dTable = masterOf(target);
+      if (!target.accumulate) fill(dTable, 0);
       embeddingBackward(tokens, dy, dTable, width);
     });
     for (const array of Object.values(tokens)) dy.device.free(array);

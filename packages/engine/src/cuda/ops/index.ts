@@ -5,6 +5,7 @@ import './attentionHeads.ts';
 import './embedding.ts';
 import './gatedAttention.ts';
 import './gatedFeedForward.ts';
+import './gateHeads.ts';
 import './linear.ts';
 import './linearCrossEntropy.ts';
 import './rmsNorm.ts';

@@ -22,9 +22,9 @@ implementFused('cuda', LINEAR_CROSS_ENTROPY, {
     if (recording) {
       // Known before the backward pass.
       const dx = saved.activations('dx', tokens * channels);
-      weight.contribute(({ values, accumulate }) => {
-        const dWeight = masterOf({ values });
-        if (!accumulate) fill(dWeight, 0);
+      weight.contribute((target) => {
+        const dWeight = masterOf(target);
+        if (!target.accumulate) fill(dWeight, 0);
         run({ dx, dWeight });
       });
     } else {

@@ -14,10 +14,10 @@ implementFused('cuda', RMS_NORM, {
     const [x, dy] = [valuesOf(xTensor!), valuesOf(dyTensor!)];
     const dx = over(dyTensor!);
     const gain = masterOf(weight);
-    weight.contribute(({ values, accumulate }) => {
-      const dGain = masterOf({ values });
+    weight.contribute((target) => {
       const given = { x, gain, dy, inverse: saved.floats('inverse') };
-      rmsNormBackward(given, { dx: dx.values, dGain, accumulate });
+      const { accumulate } = target;
+      rmsNormBackward(given, { dx: dx.values, dGain: masterOf(target), accumulate });
     });
     return { x: dx.tensor };
   },
