@@ -21,7 +21,8 @@ export function cudaDriver(): { readonly version: number } | { readonly absence:
     return code === 0 ? { version: version[0]! } : { absence: `the NVIDIA driver fails with error ${code}` };
   } catch (error) {
     const reason = (error as Error).message.split('\n')[0];
-    return { absence: `there is no NVIDIA driver that can be opened (${reason})` };
+    const instead = 'SLUICE_CUDA=emulated computes on the CPU, slowly';
+    return { absence: `there is no NVIDIA driver that can be opened (${reason}); ${instead}` };
   }
 }
 
