@@ -1,5 +1,7 @@
 /** Memory of a device, and TensorFlow.js on it: on the emulator, which watches every access. */
 
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import { selectBackend, UNFINISHED_BACKENDS } from '@sluice/engine';
@@ -9,6 +11,7 @@ import {
   addResidual,
   architectureOf,
   CudaBackend,
+  cachingCompiler,
   cudaBackend,
   type DeviceArray,
   type Emulator,
@@ -19,6 +22,7 @@ import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
 import { fusedOperation, implementFused, runFused } from '../../../packages/engine/src/fused.ts';
+import { buildDirectory } from '../../../packages/engine/src/native.ts';
 import { emulator, floatsOf, fromBf16, toBf16 } from '../support/cuda.ts';
 import { instead, isFound, type Mutant } from '../support/cudaMutants.ts';
 import { randomValues, relativeError } from '../support/differential.ts';
@@ -557,6 +561,35 @@ const MUTANTS: readonly Mutant[] = [
 test.serial('mistakes planted in kernels of TensorFlow.js’s operations are found, and none without', (t) => {
   for (const error of [product, sum, softmax]) t.true(error(emulator) <= 1);
   for (const mutant of MUTANTS) t.true(isFound(mutant), mutant.what);
+});
+
+test('machine code is compiled once for each compiler, kind of GPU and source', (t) => {
+  const compiled: string[] = [];
+  const compilerOf = (version: string, architecture: string) =>
+    cachingCompiler(
+      {
+        version,
+        compilerFor: () => ({
+          compile: ({ text }) => {
+            compiled.push(`${version} ${architecture} ${text}`);
+            return Buffer.from(text);
+          },
+        }),
+      },
+      architecture,
+    );
+  // Of this run: what is compiled stays.
+  const source = (text: string) => ({ name: 'cacheTest', text: `${text} ${process.pid} ${Math.random()}` });
+  const [one, other] = [source('one'), source('other')];
+  for (const _ of [1, 2]) {
+    t.is(Buffer.from(compilerOf('13.5', 'sm_90a').compile(one)).toString(), one.text);
+    compilerOf('13.5', 'sm_80').compile(one);
+    compilerOf('12.9', 'sm_80').compile(one);
+    compilerOf('12.9', 'sm_80').compile(other);
+  }
+  t.is(compiled.length, 4);
+  const folder = join(buildDirectory, 'cuda');
+  for (const file of readdirSync(folder)) if (file.startsWith('cacheTest-')) rmSync(join(folder, file));
 });
 
 test.serial('without a GPU it is said what is missing', async (t) => {

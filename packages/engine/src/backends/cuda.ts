@@ -8,8 +8,8 @@ import { compilerCandidates, cxxCompiler } from '../compiler.ts';
 import type { Backend } from './backend.ts';
 
 const NAME = 'cuda';
-/** As in `../cuda/libraries.ts`, which is not loaded unless the backend is. */
-const DRIVER_LIBRARY = 'libcuda.so.1';
+/** As the system's loader finds it. */
+export const DRIVER_LIBRARY = 'libcuda.so.1';
 
 function driverAbsence(): string | undefined {
   try {

@@ -2,12 +2,13 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
+import { DRIVER_LIBRARY } from '../backends/cuda.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
 import { Emulator } from './emulator.ts';
 import { cachedFile, hashOf } from './kernelCache.ts';
 import { kernelHeaders } from './kernelSource.ts';
-import { DRIVER_LIBRARY, findNvrtc } from './libraries.ts';
+import { findNvrtc } from './libraries.ts';
 import { NVRTC_OPTIONS, type Nvrtc } from './nvrtc.ts';
 
 /** `SLUICE_CUDA_WATCH=off` makes the emulator faster: it then watches no memory. */
@@ -31,7 +32,10 @@ export function architectureOf({ major, minor }: { major: number; minor: number 
 }
 
 /** Keeps what NVRTC has compiled. */
-export function cachingCompiler(nvrtc: Nvrtc, architecture: string): KernelCompiler {
+export function cachingCompiler(
+  nvrtc: Pick<Nvrtc, 'version' | 'compilerFor'>,
+  architecture: string,
+): KernelCompiler {
   const compiler = nvrtc.compilerFor(architecture);
   return {
     compile(source) {
