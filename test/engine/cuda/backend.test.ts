@@ -199,6 +199,16 @@ test.serial('who goes beyond a part of an arena, uses it later, or reads it unwr
   t.throws(() => flat.scale(device.allocate(256, 'f32'), 2), { message: /reads what nobody has written/ });
 });
 
+test.serial('launches can be made to do nothing, for who measures what they cost', (t) => {
+  const x = emulator.device.upload(Float32Array.of(1, 2), 'f32');
+  emulator.set({ runsKernels: false });
+  flat.scale(x, 2);
+  emulator.set({});
+  t.deepEqual([...x.read()], [1, 2]);
+  flat.scale(x, 2);
+  t.deepEqual([...x.read()], [2, 4]);
+});
+
 test.before('cuda on the emulator', async () => {
   process.env.SLUICE_CUDA = 'emulated';
   await selectBackend('cuda');
@@ -595,6 +605,11 @@ test('machine code is compiled once for each compiler, kind of GPU and source', 
 test.serial('without a GPU it is said what is missing', async (t) => {
   process.env.SLUICE_CUDA = '';
   const absence = UNFINISHED_BACKENDS.cuda.absence();
+  process.env.SLUICE_CUDA = 'emulate';
+  t.throws(() => UNFINISHED_BACKENDS.cuda.absence(), {
+    code: 'SLUICE_E_CUDA',
+    message: /"emulate".*may be "emulated"/,
+  });
   process.env.SLUICE_CUDA = 'emulated';
   t.true(absence === undefined || /no NVIDIA driver that can be opened/.test(absence));
   t.is(UNFINISHED_BACKENDS.cuda.absence(), undefined);

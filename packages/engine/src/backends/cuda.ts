@@ -4,12 +4,26 @@
  */
 
 import { createRequire } from 'node:module';
+import { SluiceError } from '@sluice/core';
 import { compilerCandidates, cxxCompiler } from '../compiler.ts';
 import type { Backend } from './backend.ts';
 
 const NAME = 'cuda';
 /** As the system's loader finds it. */
 export const DRIVER_LIBRARY = 'libcuda.so.1';
+
+/**
+ * Whether `SLUICE_CUDA` asks for the emulator.
+ * @throws SLUICE_E_CUDA where it says something else
+ */
+export function isEmulated(): boolean {
+  const wanted = process.env.SLUICE_CUDA;
+  if (!wanted || wanted === 'emulated') return wanted === 'emulated';
+  throw new SluiceError(
+    'SLUICE_E_CUDA',
+    `SLUICE_CUDA is "${wanted}". It may be "emulated", for the emulator, or unset, for a GPU.`,
+  );
+}
 
 function driverAbsence(): string | undefined {
   try {
@@ -27,7 +41,7 @@ export const cuda: Backend = {
   packages: [],
   readsSynchronously: true,
   absence() {
-    if (process.env.SLUICE_CUDA !== 'emulated') return driverAbsence();
+    if (!isEmulated()) return driverAbsence();
     return cxxCompiler()
       ? undefined
       : `the emulator needs a C++17 compiler, and there is none (tried ${compilerCandidates().join(', ')})`;

@@ -2,7 +2,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
-import { DRIVER_LIBRARY } from '../backends/cuda.ts';
+import { DRIVER_LIBRARY, isEmulated } from '../backends/cuda.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
 import { Emulator } from './emulator.ts';
@@ -54,7 +54,7 @@ export function cachingCompiler(
 
 /** @throws SLUICE_E_CUDA where there is no driver, no GPU, or no compiler */
 export function openDevice(): CudaDevice {
-  if (process.env.SLUICE_CUDA === 'emulated') return emulated();
+  if (isEmulated()) return emulated();
   const driver = new CudaDriver(DRIVER_LIBRARY);
   const architecture = architectureOf(driver.computeCapability);
   return new CudaDevice(driver, cachingCompiler(findNvrtc(driver.version).nvrtc, architecture));
