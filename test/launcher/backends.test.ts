@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import test from 'ava';
+import { nvrtcRequirement } from '../../launcher/src/backends/cudaWheel.ts';
 import { parseGpus } from '../../launcher/src/backends/gpus.ts';
 import { npmInstallCall } from '../../launcher/src/backends/npmPackages.ts';
 import { runProgram } from '../../launcher/src/backends/runProgram.ts';
@@ -68,6 +69,15 @@ test('NVIDIA’s libraries are those that the metadata asks for with the GPU ext
     'nvidia-nccl-cu12==2.21.5',
     'nvidia-cudnn-cu12==9.3.0.75',
   ]);
+});
+
+test('the compiler of CUDA kernels is one whose machine code the driver takes', (t) => {
+  t.regex(nvrtcRequirement(undefined), /^nvidia-cuda-nvrtc==13/);
+  t.regex(nvrtcRequirement(13_010), /^nvidia-cuda-nvrtc==13/);
+  t.regex(nvrtcRequirement(12_080), /^nvidia-cuda-nvrtc-cu12==12/);
+  const { code, message } = t.throws(() => nvrtcRequirement(11_080), { instanceOf: SluiceError });
+  t.is(code, 'SLUICE_E_BACKEND_INSTALL');
+  t.regex(message, /CUDA 11.*driver 525/);
 });
 
 test('one compiler call makes the addon against the libraries of the wheel', (t) => {

@@ -1,6 +1,6 @@
 /** A decoder with random parameters, for comparing backends, and its loss with all gradients. */
 
-import { computeGradients, Parameter } from '@sluice/engine';
+import { computeGradients, type Floats, flatMemory, Parameter } from '@sluice/engine';
 import { Decoder, initializeParameter, ModelConfig, modelParameters } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import { randomValues } from '../engine/support/differential.ts';
@@ -39,7 +39,10 @@ export function tinyDecoder(model: ModelConfig, noise = 0.3): TinyDecoder {
       randomValues(index + 1, spec.size, noise).forEach((x, i) => {
         values[i]! += x;
       });
-      return [spec.name, new Parameter(spec.name, spec.shape, values)];
+      const memory = flatMemory();
+      const parameter = new Parameter(spec.name, spec.shape, memory.make(spec.size));
+      memory.write(parameter.values, values);
+      return [spec.name, parameter];
     }),
   );
   return { decoder: new Decoder(model, parameters), parameters };
@@ -62,9 +65,10 @@ export function lossAndGradients(
   { decoder, parameters }: TinyDecoder,
   documents?: Int32Array,
 ): Omit<Pass, 'logits'> {
-  const gradients: Record<string, Float32Array> = {};
+  const memory = flatMemory();
+  const gradients: Record<string, Floats> = {};
   for (const [name, parameter] of parameters) {
-    gradients[name] = new Float32Array(parameter.values.length);
+    gradients[name] = memory.make(parameter.values.length);
     let isWritten = false;
     parameter.sink = () => {
       const accumulate = isWritten;
@@ -73,7 +77,8 @@ export function lossAndGradients(
     };
   }
   const loss = computeGradients(() => decoder.loss({ ...batch(), documents }));
-  return { loss, gradients };
+  const read = Object.entries(gradients).map(([name, gradient]) => [name, memory.read(gradient)]);
+  return { loss, gradients: Object.fromEntries(read) };
 }
 
 /** The loss alone. */
@@ -84,7 +89,8 @@ export function lossOf({ decoder }: TinyDecoder): number {
   return value!;
 }
 
-function batch() {
+/** Two sequences of five tokens. */
+export function batch() {
   const inputs = tokens(SEQUENCES * LENGTH);
   const targets = tokens(SEQUENCES * LENGTH, 2);
   return { inputs, targets, sequences: SEQUENCES, totalTokens: inputs.length, expertLoads: [] };

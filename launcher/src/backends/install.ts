@@ -1,17 +1,19 @@
 /** Installs an optional backend: its packages, and for `tensorflow` the libraries under them. */
 
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError, writeFileAtomic } from '@sluice/core';
 import {
   BACKENDS,
   type BackendName,
   backendDirectory,
+  cudaDriver,
   type TensorflowInstallation,
   tensorflowInstallation,
   tensorflowPackage,
   tensorflowRecordFile,
 } from '@sluice/engine';
+import { installNvrtc } from './cudaWheel.ts';
 import { listGpus } from './gpus.ts';
 import { installNpmPackages } from './npmPackages.ts';
 import { probeBackend } from './probe.ts';
@@ -30,6 +32,8 @@ export interface InstallResult {
   readonly fresh: boolean;
   readonly directory: string;
   readonly tensorflow?: TensorflowInstallation;
+  /** Why it does not run here, where that is no fault of the installation: a machine may be set up without a GPU. */
+  readonly remark?: string;
 }
 
 type Log = (line: string) => void;
@@ -44,15 +48,32 @@ const NPM_LIBRARIES = '2.9.1';
 export async function installBackend(name: BackendName, gpu: boolean, log: Log): Promise<InstallResult> {
   const directory = backendDirectory(name);
   if (isInstalled(name, gpu) && (await probeBackend(name)).runs) return describe(name, directory, false);
+  if (name === 'cuda') return installCuda(directory, log);
   if (name === 'tensorflow') await installTensorflow(directory, gpu, log);
   else await installNpmPackages({ directory, packages: BACKENDS[name].packages, scripts: false }, log);
-  const { runs, reason } = await probeBackend(name);
-  if (!runs) {
-    throw new SluiceError('SLUICE_E_BACKEND_FAILED', `${name} was installed, but does not run: ${reason}`, {
-      details: { backend: name, directory, reason },
-    });
-  }
+  await demandThatItRuns(name, directory);
   return describe(name, directory, true);
+}
+
+async function demandThatItRuns(name: BackendName, directory: string): Promise<void> {
+  const { runs, reason } = await probeBackend(name);
+  if (runs) return;
+  throw new SluiceError('SLUICE_E_BACKEND_FAILED', `${name} was installed, but does not run: ${reason}`, {
+    details: { backend: name, directory, reason },
+  });
+}
+
+/** The compiler of kernels; the driver comes with the machine. */
+async function installCuda(directory: string, log: Log): Promise<InstallResult> {
+  const driver = cudaDriver();
+  if ('absence' in driver) {
+    const isThere = existsSync(join(directory, 'nvidia'));
+    if (!isThere) await installNvrtc(directory, undefined, log);
+    return { ...describe('cuda', directory, !isThere), remark: driver.absence };
+  }
+  await installNvrtc(directory, driver.version, log);
+  await demandThatItRuns('cuda', directory);
+  return describe('cuda', directory, true);
 }
 
 function isInstalled(name: BackendName, gpu: boolean): boolean {

@@ -4,7 +4,7 @@ import { SluiceError } from '@sluice/core';
 import { defineCommand } from '../cli/command.ts';
 
 interface BackendInstallArguments {
-  readonly name: 'tensorflow' | 'webgpu' | 'wasm';
+  readonly name: 'cuda' | 'tensorflow' | 'webgpu' | 'wasm';
   readonly gpu: boolean;
 }
 
@@ -14,7 +14,7 @@ export const backendInstallCommand = defineCommand<BackendInstallArguments>({
   positionals: {
     name: {
       type: 'string',
-      choices: ['tensorflow', 'webgpu', 'wasm'],
+      choices: ['cuda', 'tensorflow', 'webgpu', 'wasm'],
       demandOption: true,
       describe: 'The backend.',
     },
@@ -23,6 +23,7 @@ export const backendInstallCommand = defineCommand<BackendInstallArguments>({
     gpu: { type: 'boolean', default: false, describe: 'tensorflow: use NVIDIA GPUs.' },
   },
   examples: [
+    ['sluice backend install cuda', 'Kernels of our own on NVIDIA GPUs: their compiler, 58 MB.'],
     ['sluice backend install tensorflow', 'TensorFlow on the CPU.'],
     ['sluice backend install tensorflow --gpu', 'TensorFlow on NVIDIA GPUs, one worker each.'],
     ['sluice backend install webgpu', 'Any GPU, without its vendor’s libraries.'],
@@ -34,9 +35,13 @@ export const backendInstallCommand = defineCommand<BackendInstallArguments>({
     const { installBackend } = await import('../backends/install.ts');
     const result = await installBackend(name, gpu, log);
     const libraries = result.tensorflow && ` (TensorFlow ${result.tensorflow.libraries})`;
+    const state = result.fresh
+      ? `is installed${result.remark === undefined ? ' and runs' : ''}`
+      : 'was installed already';
+    const remark = result.remark === undefined ? '' : `\nIt does not run here: ${result.remark}.`;
     return {
       json: { ...result },
-      text: `${name}${libraries ?? ''} ${result.fresh ? 'is installed and runs' : 'was installed already'}: ${result.directory}`,
+      text: `${name}${libraries ?? ''} ${state}: ${result.directory}${remark}`,
     };
   },
 });

@@ -36,7 +36,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     threads: THREADS_OPTION,
     backend: {
       type: 'string',
-      choices: ['native', 'tensorflow', 'webgpu', 'wasm', 'cpu'],
+      choices: ['native', 'cuda', 'tensorflow', 'webgpu', 'wasm', 'cpu'],
       default: 'native',
       requiresArg: true,
       describe: 'TensorFlow.js backend that computes.',

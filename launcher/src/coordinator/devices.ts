@@ -33,5 +33,6 @@ export function planDevices(devices: readonly string[], workers: number): Readon
 
 /** Whether each worker needs a GPU of its own. */
 export function computesOnDevices({ backend }: Pick<RunConfig, 'backend'>): boolean {
+  if (backend === 'cuda') return process.env.SLUICE_CUDA !== 'emulated';
   return backend === 'tensorflow' && tensorflowInstallation()?.gpu === true;
 }

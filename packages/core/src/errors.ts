@@ -498,6 +498,11 @@ export const ERROR_TABLE = {
     advice:
       'The message names the call and the reason. For the emulator install a C++17 compiler; a fault within a kernel names its line.',
   },
+  SLUICE_E_CUDA_KERNEL: {
+    summary: 'The backend cuda has no kernel for an operation of this shape.',
+    advice:
+      'The message names the operation and the size. Choose another size (all widths multiples of 8, heads of 32, 64 or 128 channels), or another backend.',
+  },
   SLUICE_E_PLACE_UNKNOWN: {
     summary:
       'An agent was not told where it belongs: the coordinator’s address, its node’s rank, or how many nodes there are.',

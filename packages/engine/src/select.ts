@@ -4,7 +4,7 @@ import { SluiceError } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
 import type { Backend } from './backends/backend.ts';
-import { BACKENDS, UNFINISHED_BACKENDS } from './backends/index.ts';
+import { BACKENDS } from './backends/index.ts';
 import { hasFusedMultiplyAdd, nativeCore } from './native.ts';
 
 /**
@@ -27,8 +27,7 @@ export async function selectBackend(wanted: string): Promise<string> {
 }
 
 async function loadBackend(name: string): Promise<void> {
-  const known: Readonly<Record<string, Backend>> = { ...BACKENDS, ...UNFINISHED_BACKENDS };
-  const backend = known[name];
+  const backend = (BACKENDS as Readonly<Record<string, Backend>>)[name];
   if (!backend) {
     throw new SluiceError(
       'SLUICE_E_BACKEND_MISSING',
@@ -69,7 +68,8 @@ const NATIVE_ARITHMETIC = 1;
  */
 export function arithmetic(): string {
   const backend = tf.getBackend();
-  return backend === NATIVE_BACKEND ? nativeArithmetic() : backend;
+  if (backend === NATIVE_BACKEND) return nativeArithmetic();
+  return (tf.backend() as { arithmetic?: string }).arithmetic ?? backend;
 }
 
 /** The arithmetic that `native` has on this machine: the core's, or that of `cpu` where there is none. */

@@ -4,7 +4,7 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { selectBackend, UNFINISHED_BACKENDS } from '@sluice/engine';
+import { BACKENDS, selectBackend } from '@sluice/engine';
 import {
   Arena,
   type ArenaDriver,
@@ -17,6 +17,7 @@ import {
   type Emulator,
   findNvrtc,
   flat,
+  openDevice,
 } from '@sluice/engine/cuda';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
@@ -485,7 +486,7 @@ function valuesOn(
   inputs: Record<string, { shape: number[]; values: Float32Array }>,
   attrs: object,
 ): Float32Array {
-  const backend = new CudaBackend(on.device);
+  const backend = new CudaBackend(on.device, 'emulated');
   const infos = Object.entries(inputs).map(([name, { shape, values }]) => [
     name,
     backend.upload(values, shape),
@@ -604,15 +605,13 @@ test('machine code is compiled once for each compiler, kind of GPU and source', 
 
 test.serial('without a GPU it is said what is missing', async (t) => {
   process.env.SLUICE_CUDA = '';
-  const absence = UNFINISHED_BACKENDS.cuda.absence();
+  const absence = BACKENDS.cuda.absence();
   process.env.SLUICE_CUDA = 'emulate';
-  t.throws(() => UNFINISHED_BACKENDS.cuda.absence(), {
-    code: 'SLUICE_E_CUDA',
-    message: /"emulate".*may be "emulated"/,
-  });
+  t.regex(BACKENDS.cuda.absence()!, /"emulate", and may be "emulated"/);
+  t.throws(() => openDevice(), { code: 'SLUICE_E_CUDA', message: /"emulate"/ });
   process.env.SLUICE_CUDA = 'emulated';
   t.true(absence === undefined || /no NVIDIA driver that can be opened/.test(absence));
-  t.is(UNFINISHED_BACKENDS.cuda.absence(), undefined);
+  t.is(BACKENDS.cuda.absence(), undefined);
   t.throws(() => findNvrtc(11040), { code: 'SLUICE_E_CUDA', message: /NVRTC 11 or older.*was not found/ });
   t.deepEqual(
     [

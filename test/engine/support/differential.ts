@@ -3,7 +3,7 @@
  * `onTape()`, its activations); it is run on two backends, or against plain double-precision code, with random values.
  */
 
-import { computeGradients, Parameter, setThreads } from '@sluice/engine';
+import { computeGradients, type Floats, flatMemory, Parameter, setThreads } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import { relativeError as relativeErrorFrom } from '../../support/relativeError.ts';
 
@@ -65,11 +65,13 @@ export function runOperation(
   sources = 1,
 ): Outcome {
   tf.setBackend(backend);
-  const gradients: Record<string, Float32Array> = {};
+  const memory = flatMemory();
+  const gradients: Record<string, Floats> = {};
   const parameters: Record<string, Parameter> = {};
   for (const [name, { shape, values }] of Object.entries(operands)) {
-    const parameter = new Parameter(name, shape, values.slice());
-    const gradient = new Float32Array(values.length * sources);
+    const parameter = new Parameter(name, shape, memory.make(values.length));
+    memory.write(parameter.values, values);
+    const gradient = memory.make(values.length * sources);
     const written = new Set<number>();
     parameter.sink = (source) => {
       const accumulate = written.has(source);
@@ -87,7 +89,8 @@ export function runOperation(
     return tf.sum(tf.mul(y, tf.tensor(randomValues(99, y.size), y.shape))) as tf.Scalar;
   });
   for (const parameter of Object.values(parameters)) parameter.tensor.dispose();
-  return { output, gradients };
+  const read = Object.entries(gradients).map(([name, gradient]) => [name, memory.read(gradient).slice()]);
+  return { output, gradients: Object.fromEntries(read) };
 }
 
 /** As the function of that name in `test/support`; values of less than 0.1 count as 0.1. */

@@ -1,7 +1,4 @@
-/**
- * `cuda`: our own kernels on an NVIDIA GPU, or on the emulator where `SLUICE_CUDA=emulated` is set. It has TensorFlow.js's operations,
- * and none of the fused ones yet: so no configuration can name it.
- */
+/** `cuda`: our own kernels on an NVIDIA GPU, or on the emulator where `SLUICE_CUDA=emulated` is set. */
 
 import { createRequire } from 'node:module';
 import { SluiceError } from '@sluice/core';
@@ -12,36 +9,52 @@ const NAME = 'cuda';
 /** As the system's loader finds it. */
 export const DRIVER_LIBRARY = 'libcuda.so.1';
 
-/**
- * Whether `SLUICE_CUDA` asks for the emulator.
- * @throws SLUICE_E_CUDA where it says something else
- */
-export function isEmulated(): boolean {
+/** What is wrong with `SLUICE_CUDA`, if anything is. */
+function misunderstanding(): string | undefined {
   const wanted = process.env.SLUICE_CUDA;
-  if (!wanted || wanted === 'emulated') return wanted === 'emulated';
-  throw new SluiceError(
-    'SLUICE_E_CUDA',
-    `SLUICE_CUDA is "${wanted}". It may be "emulated", for the emulator, or unset, for a GPU.`,
-  );
+  if (!wanted || wanted === 'emulated') return undefined;
+  return `SLUICE_CUDA is "${wanted}", and may be "emulated", for the emulator, or unset, for a GPU`;
 }
 
-function driverAbsence(): string | undefined {
+/**
+ * Whether the emulator is asked for.
+ * @throws SLUICE_E_CUDA where something else is
+ */
+export function isEmulated(): boolean {
+  const wrong = misunderstanding();
+  if (wrong) throw new SluiceError('SLUICE_E_CUDA', `${wrong}.`);
+  return process.env.SLUICE_CUDA === 'emulated';
+}
+
+interface Koffi {
+  load(library: string): { func(prototype: string): (version: Int32Array) => number };
+}
+
+/** The newest CUDA that the driver takes, as 13000 for 13.0, or why there is none that can be asked. */
+export function cudaDriver(): { readonly version: number } | { readonly absence: string } {
   try {
-    const koffi = createRequire(import.meta.url)('koffi') as { load(library: string): unknown };
-    koffi.load(DRIVER_LIBRARY);
-    return undefined;
+    const koffi = createRequire(import.meta.url)('koffi') as Koffi;
+    const version = new Int32Array(1);
+    const code = koffi.load(DRIVER_LIBRARY).func('int cuDriverGetVersion(int *version)')(version);
+    return code === 0 ? { version: version[0]! } : { absence: `the NVIDIA driver fails with error ${code}` };
   } catch (error) {
-    return `there is no NVIDIA driver that can be opened (${(error as Error).message.split('\n')[0]})`;
+    const reason = (error as Error).message.split('\n')[0];
+    return { absence: `there is no NVIDIA driver that can be opened (${reason})` };
   }
 }
 
 export const cuda: Backend = {
   name: NAME,
-  purpose: 'NVIDIA GPUs, by kernels of our own; not finished',
+  purpose: 'NVIDIA GPUs, by kernels of our own; never run on one yet',
   packages: [],
   readsSynchronously: true,
   absence() {
-    if (!isEmulated()) return driverAbsence();
+    const wrong = misunderstanding();
+    if (wrong) return wrong;
+    if (!isEmulated()) {
+      const driver = cudaDriver();
+      return 'absence' in driver ? driver.absence : undefined;
+    }
     return cxxCompiler()
       ? undefined
       : `the emulator needs a C++17 compiler, and there is none (tried ${compilerCandidates().join(', ')})`;

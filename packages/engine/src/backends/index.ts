@@ -9,11 +9,15 @@ import { wasm } from './wasm.ts';
 import { webgpu } from './webgpu.ts';
 
 /** In the order in which they are listed. */
-export const BACKEND_NAMES = ['native', 'tensorflow', 'webgpu', 'wasm', 'cpu'] as const;
+export const BACKEND_NAMES = ['native', 'cuda', 'tensorflow', 'webgpu', 'wasm', 'cpu'] as const;
 
 export type BackendName = (typeof BACKEND_NAMES)[number];
 
-export const BACKENDS: Readonly<Record<BackendName, Backend>> = { native, tensorflow, webgpu, wasm, cpu };
-
-/** Backends that cannot train a model yet: for those who build them, and named by no configuration. */
-export const UNFINISHED_BACKENDS: Readonly<Record<'cuda', Backend>> = { cuda };
+export const BACKENDS: Readonly<Record<BackendName, Backend>> = {
+  native,
+  cuda,
+  tensorflow,
+  webgpu,
+  wasm,
+  cpu,
+};

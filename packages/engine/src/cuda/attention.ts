@@ -12,7 +12,7 @@ const ROWS = 64;
 /** Rows of a head that a block of `attentionGate` has. */
 const GATE_ROWS = 8;
 /** Channels of a head that kernels are there for. */
-const HEAD_DIMS = [32, 64, 128];
+export const HEAD_DIMS = [32, 64, 128];
 
 export interface AttentionOperands {
   /** [N, H·D] */

@@ -15,6 +15,9 @@ import { CudaFusedMemory } from './fusedMemory.ts';
 
 export const CUDA_BACKEND = 'cuda';
 
+/** That of the kernels. It is raised with every change that makes a result other bits. */
+const ARITHMETIC = 1;
+
 /** How the values of a tensor may lie in a device's memory. */
 export type TensorStorage = 'f32' | 'bf16' | 'i32';
 export type TensorArray = DeviceArray<TensorStorage>;
@@ -38,12 +41,16 @@ type HostValues = tf.backend_util.BackendValues;
 
 export class CudaBackend extends tf.KernelBackend {
   readonly device: CudaDevice;
+  /** Names what the bits of a result depend on: tensor cores of different kinds add up in different ways. */
+  readonly arithmetic: string;
   readonly fusedMemory = new CudaFusedMemory(this);
   readonly #storage: tf.DataStorage<StoredTensor>;
 
-  constructor(device: CudaDevice) {
+  /** @param architecture what the device's kernels are compiled for */
+  constructor(device: CudaDevice, architecture: string) {
     super();
     this.device = device;
+    this.arithmetic = `${CUDA_BACKEND}-${ARITHMETIC}-${architecture}`;
     this.#storage = new tf.DataStorage(this, tf.engine());
   }
 
@@ -269,7 +276,7 @@ function asIntegers(values: tf.TypedArray): Int32Array {
 }
 
 /** bf16 as floats. */
-function widened(halves: Uint16Array): Float32Array {
+export function widened(halves: Uint16Array): Float32Array {
   const bits = new Uint32Array(halves.length);
   for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16;
   return new Float32Array(bits.buffer);

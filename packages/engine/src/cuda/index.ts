@@ -2,6 +2,7 @@
 
 export { Arena, type ArenaDriver } from './arena.ts';
 export * from './attention.ts';
+export * from './attentionHeads.ts';
 export { CUDA_BACKEND, CudaBackend, cudaBackend, type TensorArray, type TensorStorage } from './backend.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';
 export * from './device.ts';
@@ -9,6 +10,7 @@ export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';
 export * as flat from './flatArithmetic.ts';
 export { cudaFlatMemory } from './flatMemory.ts';
+export * from './gateHeads.ts';
 export {
   type KernelSignature,
   type KernelSource,

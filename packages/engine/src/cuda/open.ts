@@ -52,10 +52,17 @@ export function cachingCompiler(
   };
 }
 
+export interface OpenDevice {
+  readonly device: CudaDevice;
+  /** What kernels are compiled for, and so what their bits depend on. */
+  readonly architecture: string;
+}
+
 /** @throws SLUICE_E_CUDA where there is no driver, no GPU, or no compiler */
-export function openDevice(): CudaDevice {
-  if (isEmulated()) return emulated();
+export function openDevice(): OpenDevice {
+  if (isEmulated()) return { device: emulated(), architecture: 'emulated' };
   const driver = new CudaDriver(DRIVER_LIBRARY);
   const architecture = architectureOf(driver.computeCapability);
-  return new CudaDevice(driver, cachingCompiler(findNvrtc(driver.version).nvrtc, architecture));
+  const { nvrtc } = findNvrtc(driver.version);
+  return { device: new CudaDevice(driver, cachingCompiler(nvrtc, architecture)), architecture };
 }

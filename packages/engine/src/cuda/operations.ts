@@ -170,17 +170,22 @@ export interface EmbeddingTokens {
 }
 
 /** Brings token ids, each below the vocabulary, to a device. */
-export function embeddingTokens(device: CudaDevice, ids: Int32Array, vocabulary: number): EmbeddingTokens {
+export function tokenIds(device: CudaDevice, ids: Int32Array, vocabulary: number): DeviceArray<'i32'> {
   const wrong = ids.findIndex((id) => id < 0 || id >= vocabulary);
   invariant(
     wrong < 0,
     `token ${ids[wrong]} at position ${wrong} is not among the ${vocabulary} of the vocabulary`,
   );
+  return device.upload(ids, 'i32');
+}
+
+/** Brings token ids with what the gradient needs. */
+export function embeddingTokens(device: CudaDevice, ids: Int32Array, vocabulary: number): EmbeddingTokens {
   const sorted = Int32Array.from(ids.keys()).sort((a, b) => ids[a]! - ids[b]! || a - b);
   const starts = [...sorted.keys()].filter((i) => i === 0 || ids[sorted[i]!] !== ids[sorted[i - 1]!]);
   const upload = (values: Iterable<number>) => device.upload(Int32Array.from(values), 'i32');
   return {
-    ids: upload(ids),
+    ids: tokenIds(device, ids, vocabulary),
     rows: upload(starts.map((start) => ids[sorted[start]!]!)),
     starts: upload([...starts, ids.length]),
     sorted: upload(sorted),
@@ -188,7 +193,12 @@ export function embeddingTokens(device: CudaDevice, ids: Int32Array, vocabulary:
 }
 
 /** y [N, C] = the rows of the table [V, C]. */
-export function embedding({ ids }: EmbeddingTokens, table: Activations, y: Activations, width: number): void {
+export function embedding(
+  { ids }: Pick<EmbeddingTokens, 'ids'>,
+  table: Activations,
+  y: Activations,
+  width: number,
+): void {
   invariant(y.length === ids.length * width, `${y.length} activations for ${ids.length} tokens of ${width}`);
   if (ids.length === 0) return;
   const grid = [Math.ceil(ids.length / ROWS_OF_BLOCK)] as const;

@@ -6,14 +6,15 @@ import { CUDA_BACKEND, CudaBackend, cudaBackend } from './backend.ts';
 import type { DeviceArray } from './device.ts';
 import { cudaFlatMemory } from './flatMemory.ts';
 import { openDevice } from './open.ts';
+import './ops/index.ts';
 import { registerStockKernels } from './stock/index.ts';
 
 /** @throws SLUICE_E_CUDA where there is no device */
 export function registerCudaBackend(): void {
   if (tf.findBackendFactory(CUDA_BACKEND)) return;
-  const device = openDevice();
+  const { device, architecture } = openDevice();
   registerStockKernels();
-  tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(device), 0);
+  tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(device, architecture), 0);
   const tensor = (values: DeviceArray<'f32'>, shape: readonly number[]) =>
     tf.engine().makeTensorFromTensorInfo(cudaBackend().view(values, [...shape]));
   registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, tensor));

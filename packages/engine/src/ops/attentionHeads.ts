@@ -16,6 +16,7 @@ import type { GradientTarget, Parameter } from '../parameter.ts';
 import { type AttentionLayout, documentArguments, gateWidth, projectionWidth } from './attentionLayout.ts';
 import { rmsNormReference } from './rmsNorm.ts';
 import { type RotaryTable, rotaryEmbeddingReference } from './rotaryEmbedding.ts';
+import { withTarget } from './withTarget.ts';
 
 /** What attention works on. */
 export interface AttentionHeads {
@@ -140,11 +141,6 @@ implementFused('native', ATTENTION_HEADS, {
     return { projection: dProjection.tensor };
   },
 });
-
-function withTarget(norm: Parameter | null, write: (target: GradientTarget | null) => void): void {
-  if (norm) norm.contribute(write);
-  else write(null);
-}
 
 function writeGradients(
   { valuesOf, attributes: { qNorm, kNorm, rotary, layout } }: GradientContext<Attributes>,

@@ -29,19 +29,19 @@ import {
 } from './attentionLayout.ts';
 import { softcap } from './softcap.ts';
 
-interface Attributes {
+export interface AttentionAttributes {
   readonly layout: AttentionLayout;
   readonly onLargest?: OnLargestLogits | undefined;
 }
 
 /** The gate is an input tensor that not every layer has, so there are two operations. */
 export const ATTENTION = {
-  plain: fusedOperation<Attributes>({
+  plain: fusedOperation<AttentionAttributes>({
     name: 'SluiceAttention',
     inputsToSave: ['q', 'k', 'v'],
     outputsToSave: [true],
   }),
-  gated: fusedOperation<Attributes>({
+  gated: fusedOperation<AttentionAttributes>({
     name: 'SluiceGatedAttention',
     inputsToSave: ['q', 'k', 'v', 'gate'],
     outputsToSave: [true],
@@ -149,7 +149,7 @@ function sizes(layout: AttentionLayout): KernelArgument[] {
   return [...documentArguments(layout), heads, keyValueHeads, headDim, gate === 'headwise', window ?? 0];
 }
 
-function forward(context: KernelContext<Attributes>): tf.TensorInfo {
+function forward(context: KernelContext<AttentionAttributes>): tf.TensorInfo {
   const { input, output, recording, saved } = context;
   const { layout, onLargest } = context.attributes;
   const documents = layout.documents?.length ?? layout.batch;
@@ -170,7 +170,7 @@ function forward(context: KernelContext<Attributes>): tf.TensorInfo {
 
 /** @param tensors q, k, v, the gate if there is one, and the output */
 function backward(
-  { valuesOf, over, saved, attributes: { layout } }: GradientContext<Attributes>,
+  { valuesOf, over, saved, attributes: { layout } }: GradientContext<AttentionAttributes>,
   [dy]: readonly tf.Tensor[],
   tensors: readonly tf.Tensor[],
 ): Record<string, tf.Tensor> {

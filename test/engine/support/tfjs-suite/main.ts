@@ -2,8 +2,8 @@
 
 import { environment } from './environment.ts';
 import '@tensorflow/tfjs-core/dist/tests.js';
-import { UNFINISHED_BACKENDS } from '@sluice/engine';
+import { BACKENDS } from '@sluice/engine';
 
 const backend = process.argv[2]!;
-const loaded = backend === 'cuda' ? UNFINISHED_BACKENDS.cuda.load() : Promise.resolve();
+const loaded = backend === 'cuda' ? BACKENDS.cuda.load() : Promise.resolve();
 loaded.then(() => environment.execute());

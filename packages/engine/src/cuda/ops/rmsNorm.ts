@@ -1,0 +1,24 @@
+import { implementFused } from '../../fused.ts';
+import { RMS_NORM } from '../../ops/rmsNorm.ts';
+import { rmsNorm, rmsNormBackward } from '../operations.ts';
+import { masterOf } from '../weights.ts';
+
+implementFused('cuda', RMS_NORM, {
+  forward({ input, shape, output, saved, attributes: { weight, epsilon } }) {
+    const [rows, width] = shape('x') as [number, number];
+    const y = output([rows, width]);
+    rmsNorm(input('x'), masterOf(weight), y.values, saved.floats('inverse', rows), epsilon);
+    return y.info;
+  },
+  backward({ valuesOf, over, saved, attributes: { weight } }, [dyTensor], [xTensor]) {
+    const [x, dy] = [valuesOf(xTensor!), valuesOf(dyTensor!)];
+    const dx = over(dyTensor!);
+    const gain = masterOf(weight);
+    weight.contribute((target) => {
+      const given = { x, gain, dy, inverse: saved.floats('inverse') };
+      const { accumulate } = target;
+      rmsNormBackward(given, { dx: dx.values, dGain: masterOf(target), accumulate });
+    });
+    return { x: dx.tensor };
+  },
+});

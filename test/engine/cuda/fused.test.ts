@@ -1,0 +1,272 @@
+/** Fused operations, and a decoder of them, on `cuda`: on the emulator, which watches every access, against `native`. */
+
+import { SluiceError } from '@sluice/core';
+import {
+  type AttentionLayout,
+  addResidual,
+  attentionHeads,
+  computeGradients,
+  embedding,
+  gatedAttention,
+  gatedFeedForward,
+  gateHeads,
+  gateWidth,
+  linear,
+  linearCrossEntropy,
+  type Parameter,
+  poolStatistics,
+  projectionWidth,
+  rmsNorm,
+  rotaryEmbedding,
+  rotaryTable,
+  selectBackend,
+} from '@sluice/engine';
+import * as tf from '@tensorflow/tfjs';
+import test from 'ava';
+import { batch, lossAndGradients, type Pass, passOn, tinyDecoder, tinyModel } from '../../model/support.ts';
+import { layoutOf, withDocuments } from '../support/attention.ts';
+import { emulator, fromBf16, toBf16 } from '../support/cuda.ts';
+import {
+  type Operands,
+  type Operation,
+  type Outcome,
+  operand,
+  runOperation,
+  sameBits,
+} from '../support/differential.ts';
+
+interface Case {
+  readonly operation: Operation;
+  readonly operands: Operands;
+}
+
+const tape = (parameter: Parameter | undefined) => parameter!.onTape() as tf.Tensor2D;
+const IDS = Int32Array.from({ length: 70 }, (_, i) => (i * 7) % 11);
+const ELEMENTWISE = withDocuments(layoutOf([2, 35, 2, 2, 32], 'elementwise'), [9, 26, 35]);
+
+/** @param norms whether queries and keys have one */
+function headsCase(layout: AttentionLayout, norms: { q: boolean; k: boolean }): Case {
+  const rotary = rotaryTable(layout.sequence, layout.headDim, 10_000);
+  return {
+    operation: ({ x, q, k }) => {
+      const heads = attentionHeads(tape(x), q ?? null, k ?? null, rotary, layout);
+      return tf.concat(heads.gate ? [heads.q, heads.k, heads.v, heads.gate] : [heads.q, heads.k, heads.v], 1);
+    },
+    operands: {
+      x: operand(1, [layout.batch * layout.sequence, projectionWidth(layout)], 2),
+      ...(norms.q && { q: operand(2, [layout.headDim]) }),
+      ...(norms.k && { k: operand(3, [layout.headDim]) }),
+    },
+  };
+}
+
+function attentionCase(layout: AttentionLayout): Case {
+  const { batch, sequence, heads, keyValueHeads, headDim } = layout;
+  const rows = (seed: number, width: number) => operand(seed, [batch * sequence, width], 2);
+  const isGated = layout.gate !== 'none';
+  return {
+    operation: ({ q, k, v, gate }) => gatedAttention(tape(q), tape(k), tape(v), gate && tape(gate), layout),
+    operands: {
+      q: rows(1, heads * headDim),
+      k: rows(2, keyValueHeads * headDim),
+      v: rows(3, keyValueHeads * headDim),
+      ...(isGated && { gate: rows(4, gateWidth(layout)) }),
+    },
+  };
+}
+
+function gateCase(activation: 'sigmoid' | 'silu', isShared: boolean, isHeadwise: boolean): Case {
+  const gate = { heads: 3, channels: 40, activation, isShared };
+  return {
+    operation: ({ y, logits }) => gateHeads(tape(y), tape(logits), gate),
+    operands: { y: operand(1, [19, 120]), logits: operand(2, [19, isHeadwise ? 3 : 120], 3) },
+  };
+}
+
+function feedForwardCase(channels: number, limit?: number): Case {
+  return {
+    operation: ({ x, gateUp, down }) => gatedFeedForward(tape(x), gateUp!, down!, limit),
+    operands: {
+      x: operand(1, [70, channels]),
+      gateUp: operand(2, [144, channels]),
+      down: operand(3, [channels, 72]),
+    },
+  };
+}
+
+/** Halves, of which bf16 holds the products and their sums, so that no rounding takes anything over a limit. */
+function inHalves({ operation, operands }: Case): Case {
+  const halves = Object.entries(operands).map(([name, { shape, values }]) => [
+    name,
+    { shape, values: values.map((value) => Math.round(2 * value) / 2) },
+  ]);
+  return { operation, operands: Object.fromEntries(halves) };
+}
+
+function crossEntropyCase(cap?: number): Case {
+  const targets = IDS.map((id, i) => (i % 5 === 0 ? -1 : id));
+  return {
+    operation: ({ x, weight }) => linearCrossEntropy(tape(x), weight!, targets, { scale: 0.25, cap }),
+    operands: { x: operand(1, [70, 40]), weight: operand(2, [16, 40]) },
+  };
+}
+
+/** Shapes that fill no tile, no warp, and no part of a sum over tokens. */
+const CASES: Readonly<Record<string, Case>> = {
+  'RMS norm': {
+    operation: ({ x, weight }) => rmsNorm(tape(x), weight!, 1e-6),
+    operands: { x: operand(1, [70, 40], 3), weight: operand(2, [40]) },
+  },
+  'RMS norm of an odd width': {
+    operation: ({ x, weight }) => rmsNorm(tape(x), weight!, 1e-6),
+    operands: { x: operand(1, [3, 21], 3), weight: operand(2, [21]) },
+  },
+  sum: {
+    operation: ({ x, y }) => addResidual(tape(x), tape(y)),
+    operands: { x: operand(1, [7, 41]), y: operand(2, [7, 41]) },
+  },
+  'sum with itself': {
+    operation: ({ x }) => {
+      const values = tape(x);
+      return addResidual(values, values);
+    },
+    operands: { x: operand(1, [7, 41]) },
+  },
+  linear: {
+    operation: ({ x, weight }) => linear(tape(x), weight!),
+    operands: { x: operand(1, [70, 72]), weight: operand(2, [136, 72]) },
+  },
+  'feed-forward': feedForwardCase(40),
+  'feed-forward within a limit': inHalves(feedForwardCase(8, 0.75)),
+  embedding: {
+    operation: ({ weight }) => embedding(IDS, weight!),
+    operands: { weight: operand(1, [12, 40]) },
+  },
+  'rotary embedding': {
+    operation: ({ x }) => rotaryEmbedding(tape(x), rotaryTable(35, 32, 10_000), ELEMENTWISE),
+    operands: { x: operand(1, [70, 128]) },
+  },
+  'heads with norms': headsCase(ELEMENTWISE, { q: true, k: true }),
+  'heads with a headwise gate': headsCase(layoutOf([1, 20, 2, 3, 8], 'headwise'), { q: false, k: true }),
+  'heads of 128 channels': headsCase(layoutOf([1, 9, 1, 1, 128], 'none'), { q: false, k: false }),
+  'gated attention': attentionCase(ELEMENTWISE),
+  'attention in a window': attentionCase({ ...layoutOf([1, 70, 1, 2, 32], 'none'), window: 20 }),
+  'attention with a headwise gate': attentionCase(layoutOf([1, 20, 2, 1, 64], 'headwise')),
+  'gate of each head': gateCase('sigmoid', false, false),
+  'gate shared by the heads': gateCase('silu', true, false),
+  'headwise gate': gateCase('silu', false, true),
+  'headwise gate shared by the heads': gateCase('sigmoid', true, true),
+  'cross-entropy': crossEntropyCase(),
+  'cross-entropy of capped logits': crossEntropyCase(3),
+};
+
+/** The case with operands that bf16 holds; what has weights uses them twice, so that their gradients are added to. */
+function runCase(backend: string, { operation, operands }: Case): Outcome {
+  const rounded = Object.entries(operands).map(([name, { shape, values }]) => [
+    name,
+    { shape, values: fromBf16(toBf16(values)) },
+  ]);
+  const twice: Operation = (parameters) => tf.add(operation(parameters), operation(parameters));
+  return runOperation(backend, twice, Object.fromEntries(rounded));
+}
+
+/** The largest difference as a share of the largest value. */
+function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let [difference, size] = [0, 0];
+  for (let i = 0; i < expected.length; i++) {
+    const own = Math.abs(actual[i]! - expected[i]!);
+    if (!(own <= difference)) difference = own;
+    size = Math.max(size, Math.abs(expected[i]!));
+  }
+  return difference / size;
+}
+
+/** Of a result and each gradient. */
+function largestDifferences({ output, gradients }: Outcome, expected: Outcome): Record<string, number> {
+  const ofGradients = Object.keys(expected.gradients).map((name) => [
+    name,
+    largestDifference(gradients[name]!, expected.gradients[name]!),
+  ]);
+  return { output: largestDifference(output, expected.output), ...Object.fromEntries(ofGradients) };
+}
+
+/** Two roundings to bf16, of what is on the way and of what comes out; where there are more of them, they meet by chance. */
+const BOUND = 2 ** -7;
+
+test.before(async () => {
+  process.env.SLUICE_CUDA = 'emulated';
+  await selectBackend('native');
+  await selectBackend('cuda');
+});
+
+test.after(() => emulator.set({}));
+
+for (const [name, each] of Object.entries(CASES)) {
+  test.serial(`${name}: results and gradients are those of native, to the bounds of bf16`, (t) => {
+    const expected = runCase('native', each);
+    const differences = largestDifferences(runCase('cuda', each), expected);
+    t.true(Math.max(...Object.values(differences)) < BOUND, JSON.stringify(differences));
+  });
+}
+
+test.serial('no bit depends on the order of blocks and threads', (t) => {
+  const cases = Object.entries(CASES);
+  const forward = cases.map(([, each]) => runCase('cuda', each));
+  for (const order of ['backward', 'shuffled'] as const) {
+    emulator.set({ order });
+    for (const [i, [name, each]] of cases.entries()) {
+      t.true(sameBits(runCase('cuda', each), forward[i]!), `${order}: ${name}`);
+    }
+  }
+  emulator.set({});
+});
+
+test.serial('what kernels cannot do is refused, and the refusal names it', (t) => {
+  const refusal = (each: Case) =>
+    t.throws(() => runCase('cuda', each), { instanceOf: SluiceError, code: 'SLUICE_E_CUDA_KERNEL' })!.message;
+  const narrow = { ...CASES.linear!, operands: { x: operand(1, [4, 12]), weight: operand(2, [16, 12]) } };
+  t.regex(refusal(narrow), /linear layer: the number of inputs, 12, is no multiple of 8/);
+  t.regex(refusal(attentionCase(layoutOf([1, 4, 1, 1, 48], 'none'))), /48 channels.*32, 64, 128/);
+  t.regex(refusal(headsCase(layoutOf([1, 4, 1, 1, 6], 'none'), { q: true, k: true })), /6 channels/);
+});
+
+const SIZES = { hiddenSize: 32, headDim: 32, intermediateSize: 24, numLayers: 2 };
+const DENSE = {
+  'tied embeddings': tinyModel({ ...SIZES, tieWordEmbeddings: true }),
+  'a head of its own': tinyModel({ ...SIZES, tieWordEmbeddings: false }),
+};
+
+function largestDifferencesOf(pass: Pass, expected: Pass): Record<string, number> {
+  const asOutcome = ({ logits, gradients }: Pass) => ({ output: logits, gradients });
+  return largestDifferences(asOutcome(pass), asOutcome(expected));
+}
+
+for (const [name, model] of Object.entries(DENSE)) {
+  test.serial(`a dense decoder with ${name} has the loss, logits and gradients of native, to bf16`, (t) => {
+    const expected = passOn('native', model);
+    const pass = passOn('cuda', model);
+    const differences = largestDifferencesOf(pass, expected);
+    t.true(Math.abs(pass.loss - expected.loss) < BOUND * expected.loss);
+    t.true(Math.max(...Object.values(differences)) < 6 * BOUND, JSON.stringify(differences));
+  });
+}
+
+test.serial(
+  'a decoder’s gradients have the same bits in any order of threads, and leave no memory behind',
+  (t) => {
+    tf.setBackend('cuda');
+    const tiny = tinyDecoder(DENSE['tied embeddings']);
+    const forward = lossAndGradients(tiny);
+    const { usedBytes } = poolStatistics();
+    const tensors = tf.memory().numTensors;
+    const loss = computeGradients(() => tiny.decoder.loss(batch()));
+    t.is(loss, forward.loss);
+    t.deepEqual(
+      { usedBytes: poolStatistics().usedBytes, tensors: tf.memory().numTensors },
+      { usedBytes, tensors },
+    );
+    emulator.set({ order: 'shuffled', seed: 3 });
+    t.deepEqual(lossAndGradients(tiny), forward);
+    emulator.set({});
+  },
+);
