@@ -9,8 +9,8 @@ export * from './device.ts';
 export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';
 export * as flat from './flatArithmetic.ts';
-export * from './gateHeads.ts';
 export { cudaFlatMemory } from './flatMemory.ts';
+export * from './gateHeads.ts';
 export {
   type KernelSignature,
   type KernelSource,
