@@ -3,12 +3,17 @@
 import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
+import { gateWidth, projectionWidth, rotaryTable } from '@sluice/engine';
 import {
+  attentionHeads,
+  attentionHeadsBackward,
+  type CudaDevice,
   CudaDriver,
   cubinKernels,
   type DeviceArray,
   type Emulator,
   flat,
+  gateHeadsBackward,
   type KernelSource,
   kernelFiles,
   kernelSource,
@@ -127,6 +132,56 @@ const norms = ({ device: on }: Emulator) => {
   return Math.abs(sums.read()[0]! / exact - 1) / 1e-6;
 };
 
+/** How many values are others than those without a mistake, whose rightness other tests see to. */
+function otherValues(compute: (on: CudaDevice) => readonly DeviceArray[]): Mutant['error'] {
+  return (on) => {
+    const [actual, expected] = [on.device, device].map((each) =>
+      compute(each).flatMap((array) => [...floatsOf(array)]),
+    );
+    return expected!.filter((value, i) => actual![i] !== value).length * 2;
+  };
+}
+
+/** The heads of a projection, and the gradients from them. */
+const heads = otherValues((on) => {
+  const layout = { ...LAYOUT, sequence: 70 };
+  const tokens = layout.sequence;
+  const table = rotaryTable(tokens, layout.headDim, 10_000);
+  const bf16 = (seed: number, width: number) => activations(on, seed, tokens * width, 'bf16').array;
+  const gain = (seed: number) => activations(on, seed, layout.headDim, 'f32').array;
+  const operands = {
+    projection: bf16(1, projectionWidth(layout)),
+    ...{ qGain: gain(2), kGain: gain(3) },
+    cosine: on.upload(table.cos, 'f32'),
+    sine: on.upload(table.sin, 'f32'),
+    position: on.upload(
+      Int32Array.from({ length: tokens }, (_, i) => i),
+      'i32',
+    ),
+  };
+  const [q, k, v, gate] = [
+    bf16(4, layout.heads * layout.headDim),
+    ...[bf16(5, layout.keyValueHeads * layout.headDim), bf16(6, layout.keyValueHeads * layout.headDim)],
+    bf16(7, gateWidth(layout)),
+  ] as const;
+  const dProjection = bf16(8, projectionWidth(layout));
+  const [dqGain, dkGain] = [gain(9), gain(10)];
+  const written = (values: DeviceArray<'f32'>) => ({ values, accumulate: false });
+  const gradients = { dProjection, dqGain: written(dqGain), dkGain: written(dkGain) };
+  attentionHeadsBackward(operands, { q, k, v, gate }, gradients, layout);
+  attentionHeads(operands, { q, k, v, gate }, layout);
+  return [q, k, v, gate, dProjection, dqGain, dkGain];
+});
+
+/** The gradients of a headwise gate, in the places of what they are made of. */
+const gates = otherValues((on) => {
+  const gate = { heads: 3, channels: 40, activation: 'silu', isShared: false } as const;
+  const [y, dOut] = [1, 2].map((seed) => activations(on, seed, 19 * 120, 'bf16').array);
+  const logits = activations(on, 3, 19 * 3, 'bf16').array;
+  gateHeadsBackward({ y: y!, logits, dOut: dOut! }, { dy: dOut!, dLogits: logits }, gate);
+  return [dOut!, logits];
+});
+
 const MUTANTS: readonly Mutant[] = [
   {
     what: 'no barrier before the warps are added',
@@ -241,6 +296,30 @@ const MUTANTS: readonly Mutant[] = [
     file: 'attentionBackward',
     plant: instead('weight * (gradient - ofRow)', 'weight * gradient'),
     error: attention,
+  },
+  {
+    what: 'no barrier before the warps’ gradients of a gain are added',
+    file: 'attentionHeads',
+    plant: instead('  __syncthreads();', ''),
+    error: heads,
+  },
+  {
+    what: 'gate logits of the group’s first head for all',
+    file: 'attentionHeads',
+    plant: instead('group * shape.headDim + inGroup * shape.gates', 'group * shape.headDim'),
+    error: heads,
+  },
+  {
+    what: 'parts of a gain’s gradient that overlap',
+    file: 'attentionHeads',
+    plant: instead('blockIdx.x * ROWS_OF_PART + warp;', 'blockIdx.x * (ROWS_OF_PART - WARPS) + warp;'),
+    error: heads,
+  },
+  {
+    what: 'a logit that is written while others read it',
+    file: 'gateHeads',
+    plant: instead('__syncwarp();', ''),
+    error: gates,
   },
 ];
 

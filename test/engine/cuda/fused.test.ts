@@ -136,6 +136,14 @@ const CASES: Readonly<Record<string, Case>> = {
     operation: ({ x, weight }) => linear(tape(x), weight!),
     operands: { x: operand(1, [70, 72]), weight: operand(2, [136, 72]) },
   },
+  'linear of other widths': {
+    operation: ({ x, weight }) => linear(tape(x), weight!),
+    operands: { x: operand(1, [7, 13]), weight: operand(2, [5, 13]) },
+  },
+  'linear in single precision': {
+    operation: ({ x, weight }) => linear(tape(x), weight!, 'single'),
+    operands: { x: operand(1, [20, 16]), weight: operand(2, [8, 16]) },
+  },
   'feed-forward': feedForwardCase(40),
   'feed-forward within a limit': inHalves(feedForwardCase(8, 0.75)),
   embedding: {
@@ -224,8 +232,7 @@ test.serial('no bit depends on the order of blocks and threads', (t) => {
 test.serial('what kernels cannot do is refused, and the refusal names it', (t) => {
   const refusal = (each: Case) =>
     t.throws(() => runCase('cuda', each), { instanceOf: SluiceError, code: 'SLUICE_E_CUDA_KERNEL' })!.message;
-  const narrow = { ...CASES.linear!, operands: { x: operand(1, [4, 12]), weight: operand(2, [16, 12]) } };
-  t.regex(refusal(narrow), /linear layer: the number of inputs, 12, is no multiple of 8/);
+  t.regex(refusal(feedForwardCase(12)), /feed-forward: the number of channels, 12, is no multiple of 8/);
   t.regex(refusal(attentionCase(layoutOf([1, 4, 1, 1, 48], 'none'))), /48 channels.*32, 64, 128/);
   t.regex(refusal(headsCase(layoutOf([1, 4, 1, 1, 6], 'none'), { q: true, k: true })), /6 channels/);
 });

@@ -9,7 +9,15 @@ import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts'
 import { matrixProduct } from '../matrixProduct.ts';
 import type { Parameter } from '../parameter.ts';
 
-export const LINEAR = fusedOperation<{ readonly weight: Parameter }>({
+/** `activations`: whatever precision these have on the backend. `single`: weights and results are in single precision in any case. */
+export type LinearPrecision = 'activations' | 'single';
+
+interface Attributes {
+  readonly weight: Parameter;
+  readonly precision: LinearPrecision;
+}
+
+export const LINEAR = fusedOperation<Attributes>({
   name: 'SluiceLinear',
   inputsToSave: ['x'],
 });
@@ -17,11 +25,16 @@ export const LINEAR = fusedOperation<{ readonly weight: Parameter }>({
 /**
  * @param x_NC activations
  * @param weight shape [O, C]
+ * @param precision `single` where small differences between the results decide something
  * @returns [N, O]
  */
-export function linear(x_NC: tf.Tensor2D, weight: Parameter): tf.Tensor2D {
+export function linear(
+  x_NC: tf.Tensor2D,
+  weight: Parameter,
+  precision: LinearPrecision = 'activations',
+): tf.Tensor2D {
   if (!hasFused(LINEAR)) return tf.tidy(() => linearReference(x_NC, weight.onTape() as tf.Tensor2D));
-  return runFused(LINEAR, { x: x_NC }, { weight });
+  return runFused(LINEAR, { x: x_NC }, { weight, precision });
 }
 
 export function linearReference(x_NC: tf.Tensor2D, weight_OC: tf.Tensor2D): tf.Tensor2D {

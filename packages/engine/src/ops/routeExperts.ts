@@ -92,7 +92,7 @@ export function routerLogits(
   router: Parameter,
   { logitCap }: Pick<RoutingOptions, 'logitCap'>,
 ): tf.Tensor2D {
-  return softcap(linear(x_NC, router), logitCap);
+  return softcap(linear(x_NC, router, 'single'), logitCap);
 }
 
 /** Keeps sums of sigmoids from being zero, as in DeepSeek-V3. */

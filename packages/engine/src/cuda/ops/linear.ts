@@ -1,24 +1,67 @@
+/**
+ * On tensor cores where these take the rows, that is multiples of 8. Other widths, and layers whose results are to be in single
+ * precision, go by the product of TensorFlow.js's own operations.
+ */
+
 import { implementFused } from '../../fused.ts';
 import { LINEAR } from '../../ops/linear.ts';
+import type { GradientTarget, Parameter } from '../../parameter.ts';
+import { cudaBackend, type TensorArray } from '../backend.ts';
+import { sumTree } from '../flatArithmetic.ts';
 import { matmul, matmulPlain } from '../operations.ts';
-import { weightsOf } from '../weights.ts';
-import { checkWidths, contributeProduct } from './operands.ts';
+import { floatProducts } from '../stock/matMul.ts';
+import { masterOf, weightsOf } from '../weights.ts';
+import { contributeProduct } from './operands.ts';
+
+function isOnTensorCores({ shape }: Parameter, precision: 'activations' | 'single'): boolean {
+  return precision === 'activations' && shape.every((width) => width % 8 === 0);
+}
 
 implementFused('cuda', LINEAR, {
-  forward({ input, shape, output, attributes: { weight } }) {
-    const [rows, inputs] = shape('x') as [number, number];
-    const outputs = weight.shape[0]!;
-    checkWidths('linear layer', { inputs, outputs });
-    const y = output([rows, outputs]);
-    matmul(input('x'), weightsOf(weight), y.values, { M: rows, N: outputs, K: inputs });
+  forward({ input, shape, output, attributes: { weight, precision } }) {
+    const [M, K] = shape('x') as [number, number];
+    const N = weight.shape[0]!;
+    const x = input('x');
+    if (isOnTensorCores(weight, precision)) {
+      const y = output([M, N]);
+      matmul(x, weightsOf(weight), y.values, { M, N, K });
+      return y.info;
+    }
+    const y = precision === 'single' ? cudaBackend().allocate([M, N], 'f32') : output([M, N]);
+    floatProducts([x, masterOf(weight), y.values], { M, N, K, a: [K, 1], b: [1, K] });
     return y.info;
   },
-  backward({ valuesOf, tensor, attributes: { weight } }, [dyTensor], [x]) {
-    const [tokens, inputs] = x!.shape as [number, number];
-    const dy = valuesOf(dyTensor!);
-    const dx = tensor([tokens, inputs]);
-    matmulPlain(dy, weightsOf(weight), dx.values, { M: tokens, N: inputs, K: weight.shape[0]! });
-    contributeProduct(weight, dy, valuesOf(x!), tokens);
+  backward({ valuesOf, tensor, attributes: { weight, precision } }, [dyTensor], [xTensor]) {
+    const [M, N] = xTensor!.shape as [number, number];
+    const K = weight.shape[0]!;
+    const dx = tensor([M, N]);
+    const x = valuesOf(xTensor!);
+    if (isOnTensorCores(weight, precision)) {
+      const dy = valuesOf(dyTensor!);
+      matmulPlain(dy, weightsOf(weight), dx.values, { M, N, K });
+      contributeProduct(weight, dy, x, M);
+    } else {
+      // In the precision that it has.
+      const dy = cudaBackend().valuesOf(dyTensor!);
+      floatProducts([dy, masterOf(weight), dx.values], { M, N, K, a: [K, 1], b: [N, 1] });
+      weight.contribute((target) => addProduct(target, dy, x, { tokens: M, outputs: K, inputs: N }));
+    }
     return { x: dx.tensor };
   },
 });
+
+/** dyᵀ [O, N] · x [N, C], written or added. */
+function addProduct(
+  target: GradientTarget,
+  dy: TensorArray,
+  x: TensorArray,
+  { tokens, outputs, inputs }: Readonly<Record<'tokens' | 'outputs' | 'inputs', number>>,
+): void {
+  const sum = masterOf(target);
+  const product = target.accumulate ? sum.device.allocate(sum.length, 'f32') : sum;
+  const steps = { M: outputs, N: inputs, K: tokens, a: [1, outputs], b: [inputs, 1] } as const;
+  floatProducts([dy, x, product], steps);
+  if (product === sum) return;
+  sumTree(sum, [sum, product]);
+  sum.device.free(product);
+}

@@ -2,6 +2,7 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { broadcastSteps, stepsOf } from '../../steps.ts';
+import type { TensorArray } from '../backend.ts';
 import {
   layoutOf,
   resultStorage,
@@ -21,6 +22,32 @@ function matrixSteps(batch: readonly number[], target: readonly number[], elemen
   return broadcastSteps(batch, target).map((step) => step * elements);
 }
 
+/** Sizes of a product, and the steps along the axes of its matrices: rows and k, k and columns. */
+export interface ProductSteps {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly a: readonly [number, number];
+  readonly b: readonly [number, number];
+}
+
+/**
+ * y [batch, M, N] = a · b, of floats in any storage, added up in single precision.
+ * @param batches how many products there are, and where their matrices begin
+ */
+export function floatProducts(
+  [a, b, y]: readonly [TensorArray, TensorArray, TensorArray],
+  { M, N, K, a: aSteps, b: bSteps }: ProductSteps,
+  batches = { count: 1, layout: layoutOf([], [], [])! },
+): void {
+  if (y.length === 0) return;
+  const storages = [a, b, y].map(({ storage }) => STORAGE[storage]);
+  const product = Int32Array.of(M, N, K, ...aSteps, ...bSteps, ...storages);
+  const grid = [Math.ceil(M / EDGE), Math.ceil(N / EDGE), Math.min(batches.count, MOST_BLOCKS)] as const;
+  const kernel = y.device.kernel('batchMatMul', 'batchMatMul');
+  kernel.launch(grid, SHARED_BYTES, a, b, y, product, batches.count, batches.layout);
+}
+
 function batchMatMul({ inputs, attrs, backend }: StockCall): tf.TensorInfo | undefined {
   const { a, b } = inputs as Record<'a' | 'b', tf.TensorInfo>;
   const { transposeA, transposeB } = attrs as unknown as { transposeA: boolean; transposeB: boolean };
@@ -28,7 +55,7 @@ function batchMatMul({ inputs, attrs, backend }: StockCall): tf.TensorInfo | und
   const [batchA, batchB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
   const batch = tf.backend_util.assertAndGetBroadcastShape(batchA, batchB);
   const [sizeA, sizeB] = [a.shape.slice(-2), b.shape.slice(-2)] as [[number, number], [number, number]];
-  const [[aRow, aDepth], [bDepth, bColumn]] = [
+  const [aSteps, bSteps] = [
     transposeA ? stepsOf(sizeA).reverse() : stepsOf(sizeA),
     transposeB ? stepsOf(sizeB).reverse() : stepsOf(sizeB),
   ] as [[number, number], [number, number]];
@@ -40,21 +67,16 @@ function batchMatMul({ inputs, attrs, backend }: StockCall): tf.TensorInfo | und
       `Error in matMul: inner shapes (${K}) and (${depthB}) of Tensors with shapes ${a.shape} and ${b.shape} and ` +
       `transposeA=${transposeA} and transposeB=${transposeB} must match.`,
   );
-  const batches = layoutOf(
+  const layout = layoutOf(
     batch,
     matrixSteps(batchA, batch, sizeFromShape(sizeA)),
     matrixSteps(batchB, batch, sizeFromShape(sizeB)),
   );
-  if (!batches) return undefined;
+  if (!layout) return undefined;
   const [left, right] = [backend.valuesOf(a), backend.valuesOf(b)];
   const y = backend.allocate([...batch, M, N], resultStorage('float32', left, right));
-  if (y.values.length === 0) return y.info;
-  const storages = [left, right, y.values].map(({ storage }) => STORAGE[storage]);
-  const product = Int32Array.of(M, N, K, aRow, aDepth, bDepth, bColumn, ...storages);
-  const count = sizeFromShape(batch);
-  const grid = [Math.ceil(M / EDGE), Math.ceil(N / EDGE), Math.min(count, MOST_BLOCKS)] as const;
-  const kernel = backend.device.kernel('batchMatMul', 'batchMatMul');
-  kernel.launch(grid, SHARED_BYTES, left, right, y.values, product, count, batches);
+  const steps = { M, N, K, a: aSteps, b: bSteps };
+  floatProducts([left, right, y.values], steps, { count: sizeFromShape(batch), layout });
   return y.info;
 }
 
