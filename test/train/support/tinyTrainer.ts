@@ -56,6 +56,8 @@ interface TrainerOptions {
   /** The same as `source` when left out; null where nothing is held out. */
   readonly validation?: TokenSource | null;
   readonly workers?: Workers;
+  /** Workers that share one set of experts. */
+  readonly expertParallel?: number;
 }
 
 /** A trainer with its initial weights. */
@@ -66,10 +68,11 @@ export async function tinyTrainer(
     source = counting(3),
     validation = source,
     workers = soloWorkers(),
+    expertParallel = 1,
   }: TrainerOptions = {},
 ): Promise<Trainer> {
   await selectBackend(backend);
-  const trainer = new Trainer(config, topology(workers, 1), {
+  const trainer = new Trainer(config, topology(workers, expertParallel), {
     train: source,
     validation: validation ?? undefined,
   });
