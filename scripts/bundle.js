@@ -29,11 +29,7 @@ const ENTRIES = [
 const PROGRAMS = new Map(ENTRIES.map((file) => [file, basename(file)]));
 
 /** Native addons, and packages whose files are read: found where npm puts them, as what an installed Sluice depends on. */
-const EXTERNAL = [
-  ...Object.keys(JSON.parse(await readFile(join(root, 'package.json'), 'utf8')).dependencies),
-  // Of a backend that is not finished: a package has no use for it yet.
-  'koffi',
-];
+const EXTERNAL = Object.keys(JSON.parse(await readFile(join(root, 'package.json'), 'utf8')).dependencies);
 
 const { metafile } = await build({
   ...BUNDLE_OPTIONS,
