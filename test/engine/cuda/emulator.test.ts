@@ -3,12 +3,14 @@
 import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { gateWidth, projectionWidth, rotaryTable } from '@sluice/engine';
+import { gateWidth, planDispatch, projectionWidth, rotaryTable } from '@sluice/engine';
 import {
   attentionHeads,
   attentionHeadsBackward,
   type CudaDevice,
   CudaDriver,
+  combineTokens,
+  combineTokensBackward,
   cubinKernels,
   type DeviceArray,
   type Emulator,
@@ -182,6 +184,17 @@ const gates = otherValues((on) => {
   return [dOut!, logits];
 });
 
+/** Tokens from experts, and the gradients. */
+const combined = otherValues((on) => {
+  const plan = planDispatch(Int32Array.of(0, 1, 1, 2, 2, 0), 2, 3);
+  const rows = (seed: number, count: number) => activations(on, seed, count * 40, 'bf16').array;
+  const [y, out, dy] = [rows(1, 6), rows(2, 3), rows(3, 6)];
+  const [weights, dWeights] = [activations(on, 4, 6, 'bf16').array, activations(on, 5, 6, 'bf16').array];
+  combineTokens(y, weights, plan, out);
+  combineTokensBackward({ y, weights, dOut: out }, plan, { dy, dWeights });
+  return [out, dy, dWeights];
+});
+
 const MUTANTS: readonly Mutant[] = [
   {
     what: 'no barrier before the warps are added',
@@ -314,6 +327,18 @@ const MUTANTS: readonly Mutant[] = [
     file: 'attentionHeads',
     plant: instead('blockIdx.x * ROWS_OF_PART + warp;', 'blockIdx.x * (ROWS_OF_PART - WARPS) + warp;'),
     error: heads,
+  },
+  {
+    what: 'the first expert of a token for all',
+    file: 'combineTokens',
+    plant: instead('position[slots + k]', 'position[slots]'),
+    error: combined,
+  },
+  {
+    what: 'gradients at the places of tokens',
+    file: 'combineTokens',
+    plant: instead('storePack(dy + begin,', 'storePack(dy + token,'),
+    error: combined,
   },
   {
     what: 'a logit that is written while others read it',

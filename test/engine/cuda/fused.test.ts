@@ -5,8 +5,12 @@ import {
   type AttentionLayout,
   addResidual,
   attentionHeads,
+  combineTokens,
   computeGradients,
+  dispatchTokens,
+  type ExpertSegment,
   embedding,
+  expertFeedForward,
   gatedAttention,
   gatedFeedForward,
   gateHeads,
@@ -14,6 +18,7 @@ import {
   linear,
   linearCrossEntropy,
   type Parameter,
+  planDispatch,
   poolStatistics,
   projectionWidth,
   rmsNorm,
@@ -38,6 +43,8 @@ import {
 interface Case {
   readonly operation: Operation;
   readonly operands: Operands;
+  /** Peers whose gradients are kept apart; one when left out. */
+  readonly sources?: number;
 }
 
 const tape = (parameter: Parameter | undefined) => parameter!.onTape() as tf.Tensor2D;
@@ -111,6 +118,34 @@ function crossEntropyCase(cap?: number): Case {
   };
 }
 
+/** Rows for three experts from two peers, which have none for some. */
+function expertsCase(): Case {
+  const counts = [
+    [9, 0],
+    [0, 0],
+    [1, 70],
+  ];
+  let begin = 0;
+  const segments: ExpertSegment[] = counts.flatMap((ofSources, expert) =>
+    ofSources.map((count, source) => {
+      begin += count;
+      return { expert, source, begin: begin - count, count };
+    }),
+  );
+  return {
+    operation: ({ x, gateUp, down }) => expertFeedForward(tape(x), segments, gateUp!, down!, 2),
+    operands: { x: operand(1, [80, 24]), gateUp: operand(2, [3, 32, 24]), down: operand(3, [3, 24, 16]) },
+    sources: 2,
+  };
+}
+
+/** Two of four experts for each of 17 tokens. */
+const PLAN = planDispatch(
+  Int32Array.from({ length: 34 }, (_, slot) => (slot % 2 === 0 ? slot % 3 : 3)),
+  2,
+  4,
+);
+
 /** Shapes that fill no tile, no warp, and no part of a sum over tokens. */
 const CASES: Readonly<Record<string, Case>> = {
   'RMS norm': {
@@ -164,18 +199,27 @@ const CASES: Readonly<Record<string, Case>> = {
   'gate shared by the heads': gateCase('silu', true, false),
   'headwise gate': gateCase('silu', false, true),
   'headwise gate shared by the heads': gateCase('sigmoid', true, true),
+  'tokens to experts': {
+    operation: ({ x }) => dispatchTokens(tape(x), PLAN),
+    operands: { x: operand(1, [17, 21]) },
+  },
+  'tokens from experts': {
+    operation: ({ y, weights }) => combineTokens(tape(y), tape(weights), PLAN),
+    operands: { y: operand(1, [34, 40]), weights: operand(2, [17, 2]) },
+  },
+  experts: expertsCase(),
   'cross-entropy': crossEntropyCase(),
   'cross-entropy of capped logits': crossEntropyCase(3),
 };
 
 /** The case with operands that bf16 holds; what has weights uses them twice, so that their gradients are added to. */
-function runCase(backend: string, { operation, operands }: Case): Outcome {
+function runCase(backend: string, { operation, operands, sources }: Case): Outcome {
   const rounded = Object.entries(operands).map(([name, { shape, values }]) => [
     name,
     { shape, values: fromBf16(toBf16(values)) },
   ]);
   const twice: Operation = (parameters) => tf.add(operation(parameters), operation(parameters));
-  return runOperation(backend, twice, Object.fromEntries(rounded));
+  return runOperation(backend, twice, Object.fromEntries(rounded), sources);
 }
 
 /** The largest difference as a share of the largest value. */

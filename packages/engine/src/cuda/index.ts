@@ -8,6 +8,7 @@ export { type CubinKernel, cubinKernels } from './cubin.ts';
 export * from './device.ts';
 export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';
+export * from './experts.ts';
 export * as flat from './flatArithmetic.ts';
 export { cudaFlatMemory } from './flatMemory.ts';
 export * from './gateHeads.ts';

@@ -9,14 +9,14 @@ import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts'
 import { callNative } from '../native.ts';
 import { gatherRows } from './gatherRows.ts';
 
-const DISPATCH = fusedOperation<DispatchPlan>({
+export const DISPATCH = fusedOperation<DispatchPlan>({
   name: 'SluiceDispatchTokens',
   // For the sake of `rebuildable` alone.
   inputsToSave: ['x'],
   rebuildable: true,
 });
 
-const COMBINE = fusedOperation<DispatchPlan>({
+export const COMBINE = fusedOperation<DispatchPlan>({
   name: 'SluiceCombineTokens',
   inputsToSave: ['y', 'weights'],
 });

@@ -11,7 +11,7 @@ import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { gatedFeedForwardReference } from './gatedFeedForward.ts';
 
-const EXPERT_FEED_FORWARD = fusedOperation<ExpertAttributes>({
+export const EXPERT_FEED_FORWARD = fusedOperation<ExpertAttributes>({
   name: 'SluiceExpertFeedForward',
   inputsToSave: ['x'],
 });

@@ -2,7 +2,9 @@
 
 import './addResidual.ts';
 import './attentionHeads.ts';
+import './dispatchTokens.ts';
 import './embedding.ts';
+import './expertFeedForward.ts';
 import './gatedAttention.ts';
 import './gatedFeedForward.ts';
 import './gateHeads.ts';

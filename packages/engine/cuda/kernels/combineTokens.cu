@@ -1,0 +1,55 @@
+/**
+ * What experts made of tokens back to these, and the way back. Shapes: N tokens, K experts a token, M = N·K rows; y, dy [M, width]; out,
+ * dOut [N, width]; weights, dWeights [N, K], or none, which is 1 for each; position [N·K], the row of each slot n·K + k; order [M], the
+ * slot of each row. Indices were checked by the host.
+ */
+#include "device.h"
+
+constexpr int THREADS = 256, WARPS = THREADS / 32;
+
+/** out[n] = Σ_k weight · y[position[n·K + k]], from first to last. A warp has a token, a lane its packs. */
+KERNEL(combineTokens, THREADS, 4, const bf16* y, const bf16* weights, const int* position, bf16* out, int tokens, int topK, int width) {
+  const int token = static_cast<int>(blockIdx.x * WARPS + threadIdx.x / 32);
+  if (token >= tokens) return;
+  const bool isPacked = width % Pack<bf16>::SIZE == 0;
+  const uint64 slots = static_cast<uint64>(token) * topK;
+  for (int at = static_cast<int>(threadIdx.x % 32) * Pack<bf16>::SIZE; at < width; at += 32 * Pack<bf16>::SIZE) {
+    float sum[Pack<bf16>::SIZE] = {};
+    for (int k = 0; k < topK; k++) {
+      float v[Pack<bf16>::SIZE];
+      loadPack(v, y + static_cast<uint64>(position[slots + k]) * width, at, width, isPacked);
+      const float weight = weights ? toFloat(weights[slots + k]) : 1.0f;
+      UNROLL
+      for (int i = 0; i < Pack<bf16>::SIZE; i++) sum[i] = __fmaf_rn(v[i], weight, sum[i]);
+    }
+    storePack(out + static_cast<uint64>(token) * width, sum, at, width, isPacked);
+  }
+}
+
+/**
+ * dy[m] = weight · dOut[n] and dWeights[slot] = Σ y[m]·dOut[n]: a lane's packs from first to last, then the lanes by halves. A warp has a
+ * row. dy may be y.
+ */
+KERNEL(combineTokensBackward, THREADS, 4, const bf16* y, const bf16* weights, const int* order, const bf16* dOut, bf16* dy,
+       bf16* dWeights, int rows, int topK, int width) {
+  const int row = static_cast<int>(blockIdx.x * WARPS + threadIdx.x / 32);
+  if (row >= rows) return;
+  const bool isPacked = width % Pack<bf16>::SIZE == 0;
+  const int slot = order[row];
+  const float weight = toFloat(weights[slot]);
+  const uint64 begin = static_cast<uint64>(row) * width, token = static_cast<uint64>(slot / topK) * width;
+  float sum = 0;
+  for (int at = static_cast<int>(threadIdx.x % 32) * Pack<bf16>::SIZE; at < width; at += 32 * Pack<bf16>::SIZE) {
+    float v[Pack<bf16>::SIZE], gradient[Pack<bf16>::SIZE];
+    loadPack(v, y + begin, at, width, isPacked);
+    loadPack(gradient, dOut + token, at, width, isPacked);
+    UNROLL
+    for (int i = 0; i < Pack<bf16>::SIZE; i++) {
+      sum = __fmaf_rn(v[i], gradient[i], sum);
+      gradient[i] = gradient[i] * weight;
+    }
+    storePack(dy + begin, gradient, at, width, isPacked);
+  }
+  sum = sumOfWarp(sum);
+  if (threadIdx.x % 32 == 0) dWeights[slot] = toBf16(sum);
+}
