@@ -17,11 +17,11 @@ const cache = join(root, 'node_modules/.cache/sluice-nvrtc');
 const folder = join(cache, PACKAGES.join('+').replaceAll('==', '-'));
 
 setup();
-const { cubinKernels, elementwiseSources, findNvrtc, kernelFiles, kernelSource, resourcesOf } = await import(
+const { cubinKernels, generatedSources, findNvrtc, kernelFiles, kernelSource, resourcesOf } = await import(
   join(root, 'packages/engine/dist/cuda/index.js')
 );
 const wanted = process.argv.slice(2);
-const sources = [...kernelFiles().map(kernelSource), ...elementwiseSources].filter(
+const sources = [...kernelFiles().map(kernelSource), ...generatedSources].filter(
   ({ name }) => wanted.length === 0 || wanted.includes(name),
 );
 const cases = sources.flatMap((source) => ARCHITECTURES.map((architecture) => ({ source, architecture })));

@@ -1,7 +1,8 @@
 /**
  * Memory of a device that is lent out and taken back at once, without a call of the driver: all work goes by one stream, so
  * whoever gets memory next uses it after whoever had it before. One range of addresses is reserved, and memory is mapped to its
- * end as it is needed, so that the arena grows without moving. Where the driver maps none, it is one allocation that does not grow.
+ * end as it is needed, so that the arena grows without moving. Where the driver maps none, or reserves no such range, it is one
+ * allocation that does not grow.
  *
  * The free block that fits best is taken. Small blocks come from the bottom and large ones from the top, so that small ones that
  * stay do not divide the space of the large. Addresses depend on nothing but what was asked for before.
@@ -164,13 +165,15 @@ export class Arena {
   #open(): void {
     const { free, total } = this.#driver.memory;
     this.#granularity = this.#driver.mappingGranularity;
-    if (this.#granularity > 0) {
-      const bytes = roundUp(total, this.#granularity);
-      this.#begin = this.#driver.reserve(bytes);
-      this.#end = this.#begin;
-      this.#limit = this.#begin + bytes;
+    const range = this.#granularity > 0 ? roundUp(total, this.#granularity) : 0;
+    const begin = range > 0 ? this.#driver.reserve(range) : undefined;
+    if (begin !== undefined) {
+      this.#begin = begin;
+      this.#end = begin;
+      this.#limit = begin + range;
       return;
     }
+    this.#granularity = 0;
     const bytes = Math.floor((free * SHARE_OF_FREE) / ALIGNMENT) * ALIGNMENT;
     const address = this.#driver.allocate(bytes);
     if (address === undefined) throw this.#exhausted(bytes);

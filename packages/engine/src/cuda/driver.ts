@@ -234,9 +234,15 @@ export class CudaDriver {
     return properties;
   }
 
-  /** A range of addresses, without memory. @param bytes a multiple of the granularity, as for what follows */
-  reserve(bytes: number): DeviceAddress {
-    return this.#handle('cuMemAddressReserve', bytes, 0, 0, 0);
+  /**
+   * A range of addresses, without memory.
+   * @param bytes a multiple of the granularity, as for what follows
+   * @returns undefined where the driver refuses so large a one
+   */
+  reserve(bytes: number): DeviceAddress | undefined {
+    const address = handle();
+    const code = this.#functions.cuMemAddressReserve(address, bytes, 0, 0, 0);
+    return code === 0 ? Number(address[0]) : undefined;
   }
 
   unreserve(address: DeviceAddress, bytes: number): void {

@@ -25,5 +25,5 @@ export { findNvrtc } from './libraries.ts';
 export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
 export { architectureOf, cachingCompiler, openDevice } from './open.ts';
 export * from './operations.ts';
-export { elementwiseSources } from './stock/index.ts';
+export { generatedSources } from './stock/index.ts';
 export { masterOf, weightsOf } from './weights.ts';

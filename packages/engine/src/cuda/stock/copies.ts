@@ -13,6 +13,7 @@ import {
   type StockCall,
   type StockKernels,
   sizeFromShape,
+  withFloats,
 } from './kernel.ts';
 
 interface Part {
@@ -281,10 +282,14 @@ export const copies: StockKernels = {
         steps,
       },
     };
-    const inFloats = source.storage === 'bf16' ? converted(call.backend, x, 'f32', 'float32') : undefined;
-    copyPart(inFloats ? call.backend.valuesOf(inFloats) : source, call.backend.valuesOf(y), part);
-    if (inFloats) call.backend.disposeData(inFloats.dataId);
-    return y;
+    if (source.storage !== 'bf16') {
+      copyPart(source, call.backend.valuesOf(y), part);
+      return y;
+    }
+    withFloats(source, (floats) => copyPart(floats, call.backend.valuesOf(y), part));
+    const rounded = converted(call.backend, y, 'bf16', 'float32');
+    call.backend.disposeData(y.dataId);
+    return rounded;
   },
 
   GatherV2(call) {

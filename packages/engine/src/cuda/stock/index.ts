@@ -9,7 +9,7 @@ import type { StockKernels } from './kernel.ts';
 import { matMul } from './matMul.ts';
 import { reductions } from './reductions.ts';
 
-export { elementwiseSources } from './elementwise.ts';
+export { generatedSources } from './expressions.ts';
 
 const STOCK: StockKernels = { ...elementwise, ...copies, ...reductions, ...matMul };
 

@@ -2,7 +2,7 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { type Axis, axesOf } from '../../steps.ts';
+import { axesOf } from '../../steps.ts';
 import type { CudaBackend, TensorArray, TensorStorage } from '../backend.ts';
 import type { DeviceArray } from '../device.ts';
 import type { Grid } from '../driver.ts';
@@ -44,16 +44,13 @@ export function layoutOf(
   shape: readonly number[],
   ...steps: readonly (readonly number[])[]
 ): Int32Array | undefined {
-  return layoutOfAxes(axesOf(shape, steps), steps.length);
-}
-
-function layoutOfAxes(axes: readonly Axis[], arrays: number): Int32Array | undefined {
+  const axes = axesOf(shape, steps);
   if (axes.length > MOST_AXES) return undefined;
-  const layout = new Int32Array(1 + (1 + arrays) * MOST_AXES);
+  const layout = new Int32Array(1 + (1 + steps.length) * MOST_AXES);
   layout[0] = axes.length;
-  for (const [i, { size, steps }] of axes.entries()) {
-    layout[1 + i] = size;
-    for (const [array, step] of steps.entries()) layout[1 + (1 + array) * MOST_AXES + i] = step;
+  for (const [i, axis] of axes.entries()) {
+    layout[1 + i] = axis.size;
+    for (const [array, step] of axis.steps.entries()) layout[1 + (1 + array) * MOST_AXES + i] = step;
   }
   return layout;
 }
