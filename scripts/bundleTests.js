@@ -24,6 +24,7 @@ const PROGRAMS = [
   'test/bits/print.ts',
   'test/collectives/worker.ts',
   'test/launcher/support/workerProcess.js',
+  'test/train/cudaWorker.ts',
   'test/train/recheckWorker.ts',
   'test/train/routingWorker.ts',
 ].map((file) => join(root, file));

@@ -6,7 +6,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, run, setup } from './steps.js';
 import { skip } from './tools.js';
@@ -17,7 +17,7 @@ const cache = join(root, 'node_modules/.cache/sluice-nvrtc');
 const folder = join(cache, PACKAGES.join('+').replaceAll('==', '-'));
 
 setup();
-const { cubinKernels, elementwiseSources, kernelFiles, kernelSource, Nvrtc, resourcesOf } = await import(
+const { cubinKernels, elementwiseSources, findNvrtc, kernelFiles, kernelSource, resourcesOf } = await import(
   join(root, 'packages/engine/dist/cuda/index.js')
 );
 const wanted = process.argv.slice(2);
@@ -45,12 +45,9 @@ function toolkit() {
 }
 
 const { lib, bin } = { lib: join(toolkit(), 'lib'), bin: join(toolkit(), 'bin') };
-const nvrtc = new Nvrtc(
-  join(
-    lib,
-    readdirSync(lib).find((name) => /^libnvrtc\.so\.\d+$/.test(name)),
-  ),
-);
+process.env.SLUICE_CUDA_LIBRARIES = lib;
+// For a driver of this version.
+const { nvrtc } = findNvrtc(13000);
 process.stdout.write(`NVRTC ${nvrtc.version}\n`);
 
 /** How often each instruction is in each kernel's machine code. */

@@ -6,6 +6,10 @@ import { existsSync, readFileSync } from 'node:fs';
 /** Loading the modules opens many files at once; fewer than this fail in the middle, wherever that happens to be. */
 const LEAST_OPEN_FILES = 192;
 
+/** Slurm sends it to all processes of a job, at any moment, and until somebody listens Node.js opens its debugger at it. */
+const asked = [];
+process.on('SIGUSR1', (signal) => asked.push(signal));
+
 const main = new URL('../bundle/main.js', import.meta.url);
 if (!existsSync(main)) {
   process.stderr.write('Sluice is not built yet. Run `npm run build` in the repository first.\n');
@@ -27,7 +31,7 @@ if (openFiles < LEAST_OPEN_FILES) {
   );
 }
 const { runProcess } = await import(main.href);
-process.exitCode = await runProcess(process.argv.slice(2));
+process.exitCode = await runProcess(process.argv.slice(2), asked);
 
 function hasWorkingDirectory() {
   try {

@@ -18,6 +18,7 @@ import { FileOutput, outliveOutput } from './cli/standardOutput.ts';
 import { COMMANDS } from './commands/index.ts';
 import { PACKAGE_VERSION } from './packageVersion.ts';
 import { prepareForHangUp } from './signals/hangUp.ts';
+import { heedSignalsBefore } from './signals/stopSignal.ts';
 
 /** Flags that every command takes. */
 export const GLOBAL_OPTIONS = {
@@ -86,9 +87,14 @@ export async function main(given: readonly string[], streams: Streams = STANDARD
 
 /**
  * Runs the command line of this process. What escapes it, in whatever way, is told as a coded error and ends the process.
+ * @param asked grows with every signal that asks for a stop, from the first moment of the process
  * @returns the exit code
  */
-export async function runProcess(words: readonly string[]): Promise<number> {
+export async function runProcess(
+  words: readonly string[],
+  asked: readonly NodeJS.Signals[] = [],
+): Promise<number> {
+  heedSignalsBefore(asked);
   const options = { json: words.includes('--json'), verbose: isVerbose(words) };
   const { out, err } = outliveOutput();
   // Promises that are rejected unheard come here too.

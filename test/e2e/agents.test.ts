@@ -20,6 +20,17 @@ async function startOnTwoNodes(config: string, runDir: string): Promise<Running[
   );
 }
 
+test('a first node that is asked to stop before its coordinator is there has that stop too, to come again', async (t) => {
+  writeFileSync(join(sandbox.path, 'early.key'), JSON.stringify(generateCurveKeys()), { mode: 0o600 });
+  const place = `--node-rank 0 --nodes 2 --join tcp://127.0.0.1:${await freePort()} --metrics-port 0`;
+  const agent = sandbox.start(`agent --lead dense.yaml --run-dir early --key-file early.key ${place}`);
+  await agent.shown('metrics for Prometheus');
+  agent.child.kill('SIGUSR1');
+  const { code, stderr } = await agent.ended;
+  t.is(code, 75, stderr);
+  t.regex(stderr, /SLUICE_E_INTERRUPTED/);
+});
+
 async function onTwoNodes(config: string, runDir: string) {
   const agents = await startOnTwoNodes(config, runDir);
   return Promise.all(agents.map(({ ended }) => ended));

@@ -129,11 +129,17 @@ test.serial('a changed configuration does not go on in silence', async (t) => {
 
 test.serial('a dry run says what would be started on which host, and starts nothing', async (t) => {
   const { stdout } = await sandbox.start(`${launch('planned')} --metrics-port 9400 --dry-run --json`).ended;
-  const plan = JSON.parse(stdout) as { workers: number; hosts: { host: string; words: string[] }[] };
+  const plan = JSON.parse(stdout) as {
+    workers: number;
+    hosts: { host: string; ranks: number[]; words: string[] }[];
+  };
   t.is(plan.workers, 4);
   t.deepEqual(
-    plan.hosts.map(({ host }) => host),
-    ['h1', 'h2'],
+    plan.hosts.map(({ host, ranks }) => [host, ranks]),
+    [
+      ['h1', [0, 1]],
+      ['h2', [2, 3]],
+    ],
   );
   t.regex(plan.hosts[0]!.words.at(-1)!, /^exec node .*sluice\.js agent --stdio --metrics-port 9401$/);
 });

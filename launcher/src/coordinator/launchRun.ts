@@ -20,7 +20,7 @@ import { addressForHosts, nodeName } from '../fleet/hostFile.ts';
 import { type HostsFlags, type HostsPlan, planHosts } from '../fleet/hostsPlan.ts';
 import { readKeyFile } from '../fleet/keyFile.ts';
 import { agentsPort, metricsWords } from '../fleet/metricsWords.ts';
-import { AGENT_WORDS, type SshPlan, SshStarter, sshWords } from '../fleet/starters/ssh.ts';
+import { type SshPlan, SshStarter } from '../fleet/starters/ssh.ts';
 import { readJournal } from '../run/journal.ts';
 import { judgeChanges } from '../run/resumeRules.ts';
 import { type ConfigFlags, loadNewRunConfig, loadRunConfig } from '../run/runConfig.ts';
@@ -29,6 +29,7 @@ import { configInRun } from '../run/runPaths.ts';
 import { newRunId, RUN_VARIABLE, runId, runToken } from '../run/runToken.ts';
 import type { StopFlags } from '../run/stopPoint.ts';
 import type { BesideOptions } from '../watch/beside.ts';
+import { launchPlan } from './launchPlan.ts';
 import { resumeRun } from './resumeRun.ts';
 import { startRun } from './startRun.ts';
 import { submitBySlurm, submitToCluster } from './submitRun.ts';
@@ -57,7 +58,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   if (starter === 'slurm') return submitBySlurm(options, plan, config, path, log);
   if (starter === 'kubernetes') return submitToCluster(options, plan, config);
   const expected = starter === 'ssh' ? hosts.map(nodeName) : starter === 'agents' ? nodesOf(plan) : 0;
-  if (options.dryRun) return planText(plan, config, path, agentWords(options));
+  if (options.dryRun) return launchPlan(plan, config, path, agentWords(options));
   if (starter === 'local') return startOrGoOn({ ...options, id }, path, log, localFleet());
   const written = { ...options, id, set: [...(options.set ?? []), ...hostsInRun(plan, config)] };
   const curve: CurveKeys = keyFile === undefined ? generateCurveKeys() : readKeyFile(keyFile);
@@ -181,34 +182,4 @@ async function startBySsh(
   fleet.failWith(() => starter.failure);
   starter.start();
   return starter;
-}
-
-/** What would be done, for people to look at before. */
-function planText(
-  { starter, hosts, nodes, listen, sshCommand, collect, saidBy }: HostsPlan,
-  { parallel }: RunConfig,
-  path: string,
-  further: readonly string[],
-): CommandResult {
-  const executed = hosts.map((host) => ({
-    host: host.name,
-    slots: host.slots ?? null,
-    words: sshWords(host, sshCommand?.split(' '), { words: [...AGENT_WORDS, ...further] }),
-  }));
-  const lines = [
-    `${existsSync(runDirectory(path).config) ? 'goes on with' : 'starts'} the run in ${path}`,
-    `${parallel.workers} workers, ${parallel.expertParallel} of them share one set of experts`,
-    starter === 'local' ? 'on this machine alone' : `the hosts are those of ${saidBy}`,
-    ...(starter === 'agents'
-      ? [`${nodes} agents, which something else starts, join ${listen ?? 'at a free port'}`]
-      : []),
-    ...(collect ? ['hosts need not see the run’s directory: checkpoints go through the coordinator'] : []),
-    ...executed.map(
-      ({ host, slots, words }) => `${host} (${slots ?? 'any number of'} workers): ${words.join(' ')}`,
-    ),
-  ];
-  return {
-    text: lines.join('\n'),
-    json: { runDir: path, ...parallel, on: starter, saidBy, hosts: executed },
-  };
 }

@@ -91,6 +91,7 @@ export class Agent {
   #heard = 0;
   #stopReason: string | undefined;
   #isEnding = false;
+  #stoppedUnheard = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -101,6 +102,7 @@ export class Agent {
 
   /** Looks for the coordinator, and goes on doing so in the background. @throws SLUICE_E_TEMPORARY_DIRECTORY */
   async start(): Promise<void> {
+    if (this.#isEnding) return;
     sweepHostMemory();
     sweepRuntimeDirectories();
     this.#directory = makeRuntimeDirectory();
@@ -152,7 +154,15 @@ export class Agent {
       this.#options.log(`asking the coordinator to save and stop: ${reason}`);
     this.#stopReason ??= reason;
     if (this.#isIn) this.#send('stop', { reason });
-    else if (this.#workers.size === 0) void this.finish(EXIT_STOPPED_EARLY, reason);
+    else if (this.#workers.size === 0) {
+      this.#stoppedUnheard = true;
+      void this.finish(EXIT_STOPPED_EARLY, reason);
+    }
+  }
+
+  /** Whether it ends because it was asked to while no coordinator could be told. */
+  get stoppedUnheard(): boolean {
+    return this.#stoppedUnheard;
   }
 
   /** Ends the workers and this agent. */

@@ -10,6 +10,8 @@ import { PROGRAM } from '../program.ts';
 /** How often in a row it may be killed before the agent gives up. */
 const MOST_RESTARTS = 20;
 const PAUSE_MS = 1000;
+/** How often it is asked to stop: it may not listen yet. */
+const ASK_EVERY_MS = 1000;
 
 export class CoordinatorChild {
   /** Resolves when it has ended by itself, or was killed too often. */
@@ -25,6 +27,17 @@ export class CoordinatorChild {
   /** Lets it end, and starts no other. */
   release(): void {
     this.#isOver = true;
+  }
+
+  /** Has it save and stop, which no agent could tell it. */
+  async stop(): Promise<void> {
+    this.release();
+    // The one of its signals that, however often it comes, is no second word and ends nothing by force.
+    const ask = () => this.#child?.kill('SIGUSR1');
+    ask();
+    const asking = setInterval(ask, ASK_EVERY_MS);
+    await this.ended;
+    clearInterval(asking);
   }
 
   async #keep(words: readonly string[], log: (line: string) => void): Promise<void> {

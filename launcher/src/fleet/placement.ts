@@ -3,9 +3,15 @@
 import { SluiceError } from '@sluice/core';
 import type { Host } from './host.ts';
 
+/** What placing workers asks of a host; one that has not come yet has as much. */
+interface Place {
+  readonly name: string;
+  readonly slots?: number | undefined;
+}
+
 /** Workers of one host: consecutive ranks. */
-export interface Placement {
-  readonly host: Host;
+export interface Placement<Where extends Place = Host> {
+  readonly host: Where;
   readonly ranks: readonly number[];
 }
 
@@ -14,7 +20,10 @@ export interface Placement {
  * experts, are on one host wherever they can be. Hosts without a worker are left out.
  * @throws SLUICE_E_HOSTS_TOO_FEW when there are fewer slots than workers
  */
-export function placeWorkers(hosts: readonly Host[], workers: number): Placement[] {
+export function placeWorkers<Where extends Place>(
+  hosts: readonly Where[],
+  workers: number,
+): Placement<Where>[] {
   const counts = hosts.map(() => 0);
   for (let placed = 0; placed < workers; placed++) {
     const open = hosts.flatMap(({ slots }, i) =>
@@ -40,7 +49,7 @@ export interface WorldSize {
  * The largest world that the hosts have room for and that is no larger than the one asked for: halved, as workers divide
  * the lanes, until it fits. Changes no bit of the result.
  */
-export function worldThatFits(hosts: readonly Host[], asked: WorldSize): WorldSize {
+export function worldThatFits(hosts: readonly Pick<Place, 'slots'>[], asked: WorldSize): WorldSize {
   const slots = hosts.reduce((sum, host) => sum + (host.slots ?? Number.POSITIVE_INFINITY), 0);
   let { workers } = asked;
   while (workers > 1 && workers > slots) workers /= 2;
@@ -66,7 +75,7 @@ export function hostsToLeaveOut(
   return out;
 }
 
-function tooFewSlots(hosts: readonly Host[], workers: number): SluiceError {
+function tooFewSlots(hosts: readonly Place[], workers: number): SluiceError {
   const found = hosts.map(({ name, slots }) => `${name} ${slots ?? 'any number'}`);
   return new SluiceError(
     'SLUICE_E_HOSTS_TOO_FEW',

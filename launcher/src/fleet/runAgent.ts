@@ -8,6 +8,7 @@ import { hostMetrics, type MetricsServer, serveMetrics } from '@sluice/observe';
 import { z } from 'zod';
 import type { CommandResult } from '../cli/command.ts';
 import { givenIncarnation, Incarnation } from '../run/incarnation.ts';
+import { wasAskedToStop } from '../signals/stopSignal.ts';
 import { formatEndpoint, isLoopback, parseEndpoint } from './address.ts';
 import { Agent, type AgentOptions } from './agent.ts';
 import { CoordinatorChild } from './coordinatorChild.ts';
@@ -58,6 +59,7 @@ export async function runAgent(options: RunAgentOptions, log: Log): Promise<Comm
   const signals = ['SIGTERM', 'SIGUSR1', 'SIGINT'] as const;
   const onSignal = (signal: NodeJS.Signals) => agent.requestStop(signal);
   for (const signal of signals) process.on(signal, onSignal);
+  if (wasAskedToStop()) onSignal('SIGUSR1');
   if (options.stdio) {
     process.stdin.on('end', () => void agent.finish(EXIT_FAILED, 'whoever started this agent is gone'));
     process.stdin.resume();
@@ -67,6 +69,7 @@ export async function runAgent(options: RunAgentOptions, log: Log): Promise<Comm
   try {
     await agent.start();
     const code = await agent.ended;
+    if (agent.stoppedUnheard) await coordinator?.stop();
     coordinator?.release();
     await coordinator?.ended;
     return { text: '', json: { exitCode: code }, exitCode: code };

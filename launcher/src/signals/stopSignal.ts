@@ -1,8 +1,8 @@
 /**
  * Ctrl-C and SIGTERM: the first asks for an orderly stop after the current step, the second ends everything now. A hang-up
  * asks too, where it is not to be ignored, but is nobody's second word: closing a terminal may send several, and a session
- * that ends sends SIGTERM after them. SIGUSR1 does the same: Slurm sends it before a time limit, to all processes of a job, and
- * Node.js would open its debugger at it.
+ * that ends sends SIGTERM after them. SIGUSR1 does the same: Slurm sends it before a time limit, to all processes of a job. One that
+ * comes before anybody listens is heard all the same (`bin/sluice.js`).
  */
 
 import { hangUpStops } from './hangUp.ts';
@@ -36,6 +36,19 @@ const SAME_SIGNAL_MS = 500;
 /** Exit code of a command that a signal has ended before it was done, as shells report it. */
 export const ABORTED_EXIT_CODE = 130;
 
+let askedBefore: readonly NodeJS.Signals[] = [];
+
+/** @param asked grows with every signal that asks for a stop: the first may come before there is anything to stop */
+export function heedSignalsBefore(asked: readonly NodeJS.Signals[]): void {
+  askedBefore = asked;
+}
+
+/** Whether a signal has asked for a stop, heard by others or by nobody. */
+export function wasAskedToStop(): boolean {
+  return askedBefore.length > 0;
+}
+
+/** Listens to signals; one that came before asks at once, when the caller has what this returns. */
 export function installStopSignal(options: {
   readonly source?: SignalSource;
   /** A clock, ms. */
@@ -79,5 +92,6 @@ export function installStopSignal(options: {
   source.on('SIGTERM', ask);
   source.on('SIGUSR1', begin);
   if (options.hangUps ?? hangUpStops()) source.on('SIGHUP', begin);
+  if (wasAskedToStop()) queueMicrotask(begin);
   return stop;
 }

@@ -1,5 +1,7 @@
 /** Memory of a device, and TensorFlow.js on it: on the emulator, which watches every access. */
 
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import { BACKENDS, selectBackend } from '@sluice/engine';
@@ -9,16 +11,19 @@ import {
   addResidual,
   architectureOf,
   CudaBackend,
+  cachingCompiler,
   cudaBackend,
   type DeviceArray,
   type Emulator,
   findNvrtc,
   flat,
+  openDevice,
 } from '@sluice/engine/cuda';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
 import { fusedOperation, implementFused, runFused } from '../../../packages/engine/src/fused.ts';
+import { buildDirectory } from '../../../packages/engine/src/native.ts';
 import { emulator, floatsOf, fromBf16, toBf16 } from '../support/cuda.ts';
 import { instead, isFound, type Mutant } from '../support/cudaMutants.ts';
 import { randomValues, relativeError } from '../support/differential.ts';
@@ -193,6 +198,16 @@ test.serial('who goes beyond a part of an arena, uses it later, or reads it unwr
   t.throws(() => flat.scale(x, 2), { message: /outside of device memory/ });
   // The same memory, of which the next one to have it knows nothing.
   t.throws(() => flat.scale(device.allocate(256, 'f32'), 2), { message: /reads what nobody has written/ });
+});
+
+test.serial('launches can be made to do nothing, for who measures what they cost', (t) => {
+  const x = emulator.device.upload(Float32Array.of(1, 2), 'f32');
+  emulator.set({ runsKernels: false });
+  flat.scale(x, 2);
+  emulator.set({});
+  t.deepEqual([...x.read()], [1, 2]);
+  flat.scale(x, 2);
+  t.deepEqual([...x.read()], [2, 4]);
 });
 
 test.before('cuda on the emulator', async () => {
@@ -559,9 +574,41 @@ test.serial('mistakes planted in kernels of TensorFlow.js’s operations are fou
   for (const mutant of MUTANTS) t.true(isFound(mutant), mutant.what);
 });
 
+test('machine code is compiled once for each compiler, kind of GPU and source', (t) => {
+  const compiled: string[] = [];
+  const compilerOf = (version: string, architecture: string) =>
+    cachingCompiler(
+      {
+        version,
+        compilerFor: () => ({
+          compile: ({ text }) => {
+            compiled.push(`${version} ${architecture} ${text}`);
+            return Buffer.from(text);
+          },
+        }),
+      },
+      architecture,
+    );
+  // Of this run: what is compiled stays.
+  const source = (text: string) => ({ name: 'cacheTest', text: `${text} ${process.pid} ${Math.random()}` });
+  const [one, other] = [source('one'), source('other')];
+  for (const _ of [1, 2]) {
+    t.is(Buffer.from(compilerOf('13.5', 'sm_90a').compile(one)).toString(), one.text);
+    compilerOf('13.5', 'sm_80').compile(one);
+    compilerOf('12.9', 'sm_80').compile(one);
+    compilerOf('12.9', 'sm_80').compile(other);
+  }
+  t.is(compiled.length, 4);
+  const folder = join(buildDirectory, 'cuda');
+  for (const file of readdirSync(folder)) if (file.startsWith('cacheTest-')) rmSync(join(folder, file));
+});
+
 test.serial('without a GPU it is said what is missing', async (t) => {
   process.env.SLUICE_CUDA = '';
   const absence = BACKENDS.cuda.absence();
+  process.env.SLUICE_CUDA = 'emulate';
+  t.regex(BACKENDS.cuda.absence()!, /"emulate", and may be "emulated"/);
+  t.throws(() => openDevice(), { code: 'SLUICE_E_CUDA', message: /"emulate"/ });
   process.env.SLUICE_CUDA = 'emulated';
   t.true(absence === undefined || /no NVIDIA driver that can be opened/.test(absence));
   t.is(BACKENDS.cuda.absence(), undefined);

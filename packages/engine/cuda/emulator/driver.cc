@@ -157,6 +157,7 @@ API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t 
   if (bytes != kernel->argumentBytes || bytes > sizeof builtins.arguments) {
     return wrong(std::to_string(bytes) + " bytes of arguments, where the parameters have " + std::to_string(kernel->argumentBytes));
   }
+  if (!settings.runsKernels) return SUCCESS;
   std::memcpy(builtins.arguments, extra[1], bytes);
   return run({kernel, {x, y, z}, static_cast<int>(threads), sharedBytes}) ? SUCCESS : LAUNCH_FAILED;
 }
@@ -184,9 +185,11 @@ API cuGetErrorString(int, const char** text) { return *text = faultText().c_str(
 /**
  * @param order 0 forward, 1 backward, 2 shuffled by `seed` @param arithmetic 0 exact, 1 Ampere and Ada, 2 Hopper
  * @param memoryBytes of the device @param canMapMemory whether `cuMemMap` and its like are said to be there
+ * @param runsKernels whether launches do anything
  */
-extern "C" EMULATOR void emulatorSettings(int order, uint32_t seed, int arithmetic, size_t memoryBytes, bool canMapMemory) {
-  settings = {static_cast<Order>(order), seed, static_cast<Arithmetic>(arithmetic), memoryBytes, canMapMemory};
+extern "C" EMULATOR void emulatorSettings(int order, uint32_t seed, int arithmetic, size_t memoryBytes, bool canMapMemory,
+                                          bool runsKernels) {
+  settings = {static_cast<Order>(order), seed, static_cast<Arithmetic>(arithmetic), memoryBytes, canMapMemory, runsKernels};
 }
 /** Whether memory that is allocated from now on is watched: kernels must be compiled for it. */
 extern "C" EMULATOR void emulatorWatch(bool isOn) { isWatching = isOn; }

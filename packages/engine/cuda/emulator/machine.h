@@ -28,6 +28,8 @@ struct Settings {
   /** Of the device. */
   size_t memoryBytes = size_t{16} << 30;
   bool canMapMemory = true;
+  /** Otherwise launches do nothing, for who measures what they cost the host. */
+  bool runsKernels = true;
 };
 extern Settings settings;
 

@@ -1,12 +1,30 @@
 /** `cuda`: our own kernels on an NVIDIA GPU, or on the emulator where `SLUICE_CUDA=emulated` is set. */
 
 import { createRequire } from 'node:module';
+import { SluiceError } from '@sluice/core';
 import { compilerCandidates, cxxCompiler } from '../compiler.ts';
 import type { Backend } from './backend.ts';
 
 const NAME = 'cuda';
-/** As in `../cuda/libraries.ts`, which is not loaded unless the backend is. */
-const DRIVER_LIBRARY = 'libcuda.so.1';
+/** As the system's loader finds it. */
+export const DRIVER_LIBRARY = 'libcuda.so.1';
+
+/** What is wrong with `SLUICE_CUDA`, if anything is. */
+function misunderstanding(): string | undefined {
+  const wanted = process.env.SLUICE_CUDA;
+  if (!wanted || wanted === 'emulated') return undefined;
+  return `SLUICE_CUDA is "${wanted}", and may be "emulated", for the emulator, or unset, for a GPU`;
+}
+
+/**
+ * Whether the emulator is asked for.
+ * @throws SLUICE_E_CUDA where something else is
+ */
+export function isEmulated(): boolean {
+  const wrong = misunderstanding();
+  if (wrong) throw new SluiceError('SLUICE_E_CUDA', `${wrong}.`);
+  return process.env.SLUICE_CUDA === 'emulated';
+}
 
 interface Koffi {
   load(library: string): { func(prototype: string): (version: Int32Array) => number };
@@ -21,7 +39,8 @@ export function cudaDriver(): { readonly version: number } | { readonly absence:
     return code === 0 ? { version: version[0]! } : { absence: `the NVIDIA driver fails with error ${code}` };
   } catch (error) {
     const reason = (error as Error).message.split('\n')[0];
-    return { absence: `there is no NVIDIA driver that can be opened (${reason})` };
+    const instead = 'SLUICE_CUDA=emulated computes on the CPU, slowly';
+    return { absence: `there is no NVIDIA driver that can be opened (${reason}); ${instead}` };
   }
 }
 
@@ -31,7 +50,9 @@ export const cuda: Backend = {
   packages: [],
   readsSynchronously: true,
   absence() {
-    if (process.env.SLUICE_CUDA !== 'emulated') {
+    const wrong = misunderstanding();
+    if (wrong) return wrong;
+    if (!isEmulated()) {
       const driver = cudaDriver();
       return 'absence' in driver ? driver.absence : undefined;
     }

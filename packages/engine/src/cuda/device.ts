@@ -181,14 +181,13 @@ export class Kernel {
       const handle = this.#driver.getFunction(this.#module, name, sharedBytes);
       this.#function = { handle, sharedBytes };
     }
-    this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, pack(this.#signature, args));
+    const bytes = pack(this.#driver.arguments, this.#signature, args);
+    this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, bytes);
   }
 }
 
-/** Arguments as the driver reads them: each at a multiple of its own alignment. */
-function pack({ name, parameters }: KernelSignature, args: readonly Argument[]): Uint8Array {
-  const bytes = new Uint8Array(new ArrayBuffer(args.reduce<number>((sum, arg) => sum + 16 + sizeOf(arg), 0)));
-  const view = new DataView(bytes.buffer);
+/** Puts arguments where the driver reads them: each at a multiple of its own alignment. @returns where they end */
+function pack(view: DataView, { name, parameters }: KernelSignature, args: readonly Argument[]): number {
   let end = 0;
   const place = (size: number, alignment = size) => {
     const at = Math.ceil(end / alignment) * alignment;
@@ -197,25 +196,25 @@ function pack({ name, parameters }: KernelSignature, args: readonly Argument[]):
   };
   for (const [i, parameter] of parameters.entries()) {
     const arg = args[i]!;
-    const isRight = accepts(parameter, arg);
-    invariant(isRight, `argument ${i} of ${name} is no ${JSON.stringify(parameter)}`);
-    if (arg === null || arg instanceof DeviceArray)
-      view.setBigUint64(place(8), BigInt(arg?.address ?? 0), true);
-    else if (typeof arg !== 'number')
-      bytes.set(
-        new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength),
-        place(arg.byteLength, arg.BYTES_PER_ELEMENT),
-      );
-    else if (parameter.kind === 'number' && parameter.type === 'float') view.setFloat32(place(4), arg, true);
-    else if (parameter.kind === 'number' && parameter.type === 'uint64')
-      view.setBigUint64(place(8), BigInt(arg), true);
+    // Launches are many: a text is made where there is something to say.
+    if (!accepts(parameter, arg))
+      invariant(false, `argument ${i} of ${name} is no ${JSON.stringify(parameter)}`);
+    if (arg === null || arg instanceof DeviceArray) putWhole(view, place(8), arg?.address ?? 0);
+    else if (typeof arg !== 'number') {
+      const words = new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength);
+      new Uint8Array(view.buffer, place(arg.byteLength, arg.BYTES_PER_ELEMENT)).set(words);
+    } else if (parameter.kind === 'number' && parameter.type === 'float')
+      view.setFloat32(place(4), arg, true);
+    else if (parameter.kind === 'number' && parameter.type === 'uint64') putWhole(view, place(8), arg);
     else view.setInt32(place(4), arg, true);
   }
-  return bytes.subarray(0, end);
+  return end;
 }
 
-function sizeOf(arg: Argument): number {
-  return arg !== null && typeof arg === 'object' && 'byteLength' in arg ? arg.byteLength : 8;
+/** A whole number of 64 bits that is not negative. */
+function putWhole(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value % 2 ** 32, true);
+  view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
 }
 
 function accepts(parameter: KernelSignature['parameters'][number], arg: Argument): boolean {

@@ -25,6 +25,8 @@ const USUAL_SHARED_BYTES = 48 * 1024;
 const [OUT_OF_MEMORY, NOT_READY] = [2, 600];
 /** Of `CUmemAllocationProp` and `CUmemAccessDesc`: memory of the device itself, which it reads and writes. */
 const [PINNED, ON_DEVICE, READ_WRITE] = [1, 1, 3];
+/** Most that a kernel's arguments may have. */
+const ARGUMENT_BYTES = 4096;
 /** `CU_LAUNCH_PARAM_…` */
 const [BUFFER_POINTER, BUFFER_SIZE, END] = [1n, 2n, 0n];
 
@@ -83,7 +85,7 @@ function prototypes(library: LibraryHandle) {
     cuLaunchKernel: define(
       'cuLaunchKernel',
       ...['uintptr_t', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uintptr_t'],
-      ...['void *', 'void *'],
+      ...['uintptr_t', 'uintptr_t'],
     ),
     cuGetErrorName: library.func('int cuGetErrorName(int code, _Out_ const char **name)'),
     cuGetErrorString: library.func('int cuGetErrorString(int code, _Out_ const char **text)'),
@@ -113,8 +115,11 @@ export class CudaDriver {
   readonly #stream: number;
   /** What a driver knows beyond CUDA's text of the failure. */
   readonly #explain: (text: string) => string;
-  // One launch after another: these are used again.
+  /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
+  readonly arguments = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
+  // What tells the driver of them.
   readonly #extra = new BigUint64Array(new ArrayBuffer(40));
+  readonly #extraAddress = Number(koffi.address(this.#extra));
   readonly #size = handle();
 
   /**
@@ -148,7 +153,9 @@ export class CudaDriver {
     this.#device = device[0]!;
     this.#call('cuCtxSetCurrent', this.#handle('cuDevicePrimaryCtxRetain', this.#device));
     this.#stream = this.#handle('cuStreamCreate', 0);
-    this.#extra.set([BUFFER_POINTER, 0n, BUFFER_SIZE, BigInt(koffi.address(this.#size)), END]);
+    const bytes = new Uint8Array(this.arguments.buffer);
+    const [at, size] = [koffi.address(bytes), koffi.address(this.#size)];
+    this.#extra.set([BUFFER_POINTER, BigInt(at), BUFFER_SIZE, BigInt(size), END]);
   }
 
   #call(name: Call, ...args: unknown[]): void {
@@ -343,17 +350,18 @@ export class CudaDriver {
     return kernel;
   }
 
-  /** @param packed arguments, each at a multiple of its own size */
+  /** @param argumentBytes how much of `arguments` the kernel takes */
   launch(
     kernel: FunctionHandle,
     [x, y = 1, z = 1]: Grid,
     threads: number,
     sharedBytes: number,
-    packed: Uint8Array,
+    argumentBytes: number,
   ): void {
-    this.#extra[1] = BigInt(koffi.address(packed));
-    this.#size[0] = BigInt(packed.byteLength);
-    const shape = [x, y, z, threads, 1, 1, sharedBytes];
-    this.#call('cuLaunchKernel', kernel, ...shape, this.#stream, null, this.#extra);
+    this.#size[0] = BigInt(argumentBytes);
+    const { cuLaunchKernel } = this.#functions;
+    const [stream, extra] = [this.#stream, this.#extraAddress];
+    const code = cuLaunchKernel(kernel, x, y, z, threads, 1, 1, sharedBytes, stream, 0, extra);
+    this.#check('cuLaunchKernel', code);
   }
 }

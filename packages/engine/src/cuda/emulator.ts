@@ -123,6 +123,8 @@ export interface EmulatorSettings {
   readonly memoryBytes?: number;
   /** Whether the driver maps memory to reserved addresses, as nearly all do. */
   readonly mapsMemory?: boolean;
+  /** Whether launches do anything: otherwise what is left is what they cost the host. */
+  readonly runsKernels?: boolean;
 }
 
 export interface EmulatorOptions {
@@ -157,7 +159,7 @@ export class Emulator {
     const driver = new CudaDriver(path, withLine);
     this.device = new CudaDevice(driver, new HostCompiler(compiler, path, watch), sourceOf);
     const library = koffi.load(path);
-    const settings = ['int', 'uint32_t', 'int', 'size_t', 'bool'];
+    const settings = ['int', 'uint32_t', 'int', 'size_t', 'bool', 'bool'];
     this.#settings = library.func('emulatorSettings', 'void', settings);
     library.func('emulatorWatch', 'void', ['bool'])(watch);
     this.#statistics = library.func('emulatorStatistics', 'void', ['void *']);
@@ -170,9 +172,10 @@ export class Emulator {
     arithmetic = 'hopper',
     memoryBytes = DEVICE_BYTES,
     mapsMemory = true,
+    runsKernels = true,
   }: EmulatorSettings): void {
     const numbers = [ORDERS.indexOf(order), seed, ARITHMETICS.indexOf(arithmetic), memoryBytes];
-    this.#settings(...numbers, mapsMemory);
+    this.#settings(...numbers, mapsMemory, runsKernels);
   }
 
   statistics(): EmulatorStatistics {

@@ -45,8 +45,9 @@ type Input = tf.TensorInfo | readonly tf.TensorInfo[] | null | undefined;
 type Inputs = Readonly<Record<string, Input>> | readonly tf.TensorInfo[];
 
 function warn(kernelName: string, inputs: readonly tf.TensorInfo[]): void {
-  // Strings are on the host in any case.
-  if (warned.has(kernelName) || inputs.some(({ dtype }) => dtype === 'string')) return;
+  // Strings are on the host in any case, and constants come from there.
+  const isBroughtBack = inputs.length > 0 && !inputs.some(({ dtype }) => dtype === 'string');
+  if (!isBroughtBack || warned.has(kernelName)) return;
   warned.add(kernelName);
   process.emitWarning(
     `cuda: ${kernelName} has no kernel for GPUs here, or not for these operands: values are copied to the host, computed there, and copied back.`,

@@ -1,4 +1,4 @@
-/** Where NVIDIA's libraries are. The driver's comes with the driver; NVRTC may come with CUDA, or as a package from PyPI. */
+/** Where NVRTC is: it may come with CUDA, or as a package from PyPI. */
 
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -7,8 +7,6 @@ import { SluiceError } from '@sluice/core';
 import { backendDirectory } from '../backends/location.ts';
 import { Nvrtc } from './nvrtc.ts';
 
-/** The driver's, as the system's loader finds it. */
-export const DRIVER_LIBRARY = 'libcuda.so.1';
 /** Major versions of NVRTC, the newest first. */
 const MAJORS = [13, 12];
 

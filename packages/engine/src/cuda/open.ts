@@ -2,12 +2,13 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
+import { DRIVER_LIBRARY, isEmulated } from '../backends/cuda.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
 import { Emulator } from './emulator.ts';
 import { cachedFile, hashOf } from './kernelCache.ts';
 import { kernelHeaders } from './kernelSource.ts';
-import { DRIVER_LIBRARY, findNvrtc } from './libraries.ts';
+import { findNvrtc } from './libraries.ts';
 import { NVRTC_OPTIONS, type Nvrtc } from './nvrtc.ts';
 
 /** `SLUICE_CUDA_WATCH=off` makes the emulator faster: it then watches no memory. */
@@ -31,7 +32,10 @@ export function architectureOf({ major, minor }: { major: number; minor: number 
 }
 
 /** Keeps what NVRTC has compiled. */
-export function cachingCompiler(nvrtc: Nvrtc, architecture: string): KernelCompiler {
+export function cachingCompiler(
+  nvrtc: Pick<Nvrtc, 'version' | 'compilerFor'>,
+  architecture: string,
+): KernelCompiler {
   const compiler = nvrtc.compilerFor(architecture);
   return {
     compile(source) {
@@ -56,7 +60,7 @@ export interface OpenDevice {
 
 /** @throws SLUICE_E_CUDA where there is no driver, no GPU, or no compiler */
 export function openDevice(): OpenDevice {
-  if (process.env.SLUICE_CUDA === 'emulated') return { device: emulated(), architecture: 'emulated' };
+  if (isEmulated()) return { device: emulated(), architecture: 'emulated' };
   const driver = new CudaDriver(DRIVER_LIBRARY);
   const architecture = architectureOf(driver.computeCapability);
   const { nvrtc } = findNvrtc(driver.version);

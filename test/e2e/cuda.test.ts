@@ -1,0 +1,62 @@
+/** `sluice` on the `cuda` backend, its kernels on the emulator. */
+
+import { cudaDriver } from '@sluice/engine';
+import test from 'ava';
+import { Sandbox } from './support/sandbox.ts';
+
+process.env.SLUICE_CUDA = 'emulated';
+
+const sandbox = new Sandbox();
+test.after.always(() => sandbox.dispose());
+sandbox.write(
+  'cuda.yaml',
+  `backend: cuda
+model: { vocabularySize: 320, hiddenSize: 32, numLayers: 1, numAttentionHeads: 2, numKeyValueHeads: 1, headDim: 32, intermediateSize: 48 }
+data: { recipe: recipe.yaml, sequenceLength: 16 }
+parallel: { lanes: 2 }
+batch: { sequences: 2, grainSequences: 1 }
+training: { steps: 4 }
+optimizer: { learningRate: 0.01 }
+evaluation: { everySteps: 4, sequences: 2 }
+`,
+);
+
+interface Trained {
+  readonly weightsHash: string;
+  readonly trainLoss: number;
+  readonly validationLoss: number;
+}
+
+const train = (options: string) => sandbox.json<Trained>(`train cuda.yaml ${options}`);
+
+test.serial('stopped and gone on with by more workers, a run has the weights of a quiet one', async (t) => {
+  const quiet = await train('--run-dir quiet');
+  await train('--run-dir stopped --until-step 2');
+  const { weightsHash, trainLoss } = await sandbox.json<Trained>('resume stopped --workers 2');
+  t.deepEqual({ weightsHash, trainLoss }, { weightsHash: quiet.weightsHash, trainLoss: quiet.trainLoss });
+});
+
+test.serial('a run of native goes on with cuda, and one of cuda with native', async (t) => {
+  const quiet = await train('--run-dir native --backend native');
+  for (const [first, then] of [
+    ['native', 'cuda'],
+    ['cuda', 'native'],
+  ]) {
+    await train(`--run-dir ${first}-${then} --backend ${first} --until-step 2`);
+    const change = `--set backend=${then} --allow backend`;
+    const { trainLoss, validationLoss } = await sandbox.json<Trained>(`resume ${first}-${then} ${change}`);
+    for (const [loss, expected] of [
+      [trainLoss, quiet.trainLoss],
+      [validationLoss, quiet.validationLoss],
+    ] as const)
+      t.true(Math.abs(loss / expected - 1) < 5e-3, `${first}, then ${then}: ${loss}, and ${expected}`);
+  }
+});
+
+const withoutGpu = 'absence' in cudaDriver() ? test.serial : test.serial.skip;
+
+withoutGpu('without a GPU, and without the emulator, nothing begins', async (t) => {
+  const { code, stderr } = await sandbox.start('train cuda.yaml --run-dir none', { SLUICE_CUDA: '' }).ended;
+  t.is(code, 1);
+  t.regex(stderr, /SLUICE_E_BACKEND_MISSING.*no NVIDIA driver.*SLUICE_CUDA=emulated/);
+});
