@@ -3,6 +3,7 @@
 import { invariant } from '@sluice/core';
 import { type AttentionLayout, documentBounds } from '../ops/attentionLayout.ts';
 import type { CudaDevice, DeviceArray } from './device.ts';
+import { keptCopy } from './keptCopies.ts';
 
 type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
@@ -32,20 +33,21 @@ export interface AttentionOutputs {
 }
 
 /** For each block of threads its first row, and its document's rows. @param isKeys whether rows are keys, of which the first are seen most */
-function blockRanges(device: CudaDevice, bounds: Int32Array, isKeys: boolean): DeviceArray<'i32'> {
-  const ranges: { first: number; begin: number; end: number; work: number }[] = [];
-  for (let document = 0; document + 1 < bounds.length; document++) {
-    const [begin, end] = [bounds[document]!, bounds[document + 1]!];
-    for (let first = begin; first < end; first += ROWS) {
-      ranges.push({ first, begin, end, work: isKeys ? end - first : first - begin });
+function blockRanges(device: CudaDevice, layout: AttentionLayout, isKeys: boolean): DeviceArray<'i32'> {
+  const bounds = documentBounds(layout);
+  return keptCopy(device, `blocks of ${isKeys ? 'keys' : 'queries'} in ${bounds}`, () => {
+    const ranges: { first: number; begin: number; end: number; work: number }[] = [];
+    for (let document = 0; document + 1 < bounds.length; document++) {
+      const [begin, end] = [bounds[document]!, bounds[document + 1]!];
+      for (let first = begin; first < end; first += ROWS) {
+        ranges.push({ first, begin, end, work: isKeys ? end - first : first - begin });
+      }
     }
-  }
-  // Those with most to do come first, so that they do not end last.
-  ranges.sort((a, b) => b.work - a.work);
-  return device.upload(
-    Int32Array.from(ranges.flatMap(({ first, begin, end }) => [first, begin, end])),
-    'i32',
-  );
+    // Those with most to do come first, so that they do not end last.
+    ranges.sort((a, b) => b.work - a.work);
+    const flat = ranges.flatMap(({ first, begin, end }) => [first, begin, end]);
+    return device.upload(Int32Array.from(flat), 'i32');
+  });
 }
 
 /** Gate logits of a row and head. */
@@ -105,12 +107,11 @@ export function gatedAttention(
   const rows = layout.batch * layout.sequence;
   if (rows === 0) return;
   const { device } = q;
-  const ranges = blockRanges(device, documentBounds(layout), false);
+  const ranges = blockRanges(device, layout, false);
   const grid = [ranges.length / 3, heads] as const;
   const kernel = device.kernel('attention', `attention${headDim}`);
   const args = [q, k, v, gate ?? null, y, logSumExp, ranges, rows, headsOf(layout)];
   kernel.launch(grid, sharedBytesOf(5, headDim), ...args);
-  device.free(ranges);
 }
 
 export interface AttentionGradients {
@@ -137,13 +138,12 @@ export function gatedAttentionBackward(
   const kernel = (name: string) => device.kernel('attentionBackward', name);
   const gateArgs = [y, gate ?? null, dy, dOut, dGate ?? null, delta, rows, heads, gatesOf(layout), headDim];
   kernel('attentionGate').launch([Math.ceil((rows * heads) / GATE_ROWS)], 0, ...gateArgs);
-  const bounds = documentBounds(layout);
-  const [keys, queries] = [blockRanges(device, bounds, true), blockRanges(device, bounds, false)];
+  const [keys, queries] = [blockRanges(device, layout, true), blockRanges(device, layout, false)];
   const [given, sharedBytes] = [[q, k, v, dOut, logSumExp, delta], sharedBytesOf(6, headDim)];
   const keyGrid = [keys.length / 3, keyValueHeads] as const;
   const structs = [rows, headsOf(layout)];
   kernel(`attentionKeys${headDim}`).launch(keyGrid, sharedBytes, ...given, dk, dv, keys, ...structs);
   const queryGrid = [queries.length / 3, heads] as const;
   kernel(`attentionQueries${headDim}`).launch(queryGrid, sharedBytes, ...given, dq, queries, ...structs);
-  for (const array of [dOut, delta, keys, queries]) device.free(array);
+  for (const array of [dOut, delta]) device.free(array);
 }

@@ -181,8 +181,13 @@ export function tokenIds(device: CudaDevice, ids: Int32Array, vocabulary: number
 
 /** Brings token ids with what the gradient needs. */
 export function embeddingTokens(device: CudaDevice, ids: Int32Array, vocabulary: number): EmbeddingTokens {
-  const sorted = Int32Array.from(ids.keys()).sort((a, b) => ids[a]! - ids[b]! || a - b);
-  const starts = [...sorted.keys()].filter((i) => i === 0 || ids[sorted[i]!] !== ids[sorted[i - 1]!]);
+  // Numbers that are sorted by id, and then by place, without a function that compares.
+  const keys = Float64Array.from(ids, (id, place) => id * ids.length + place).sort();
+  const sorted = Int32Array.from(keys, (key) => key % ids.length);
+  const starts: number[] = [];
+  for (let i = 0; i < ids.length; i++) {
+    if (i === 0 || ids[sorted[i]!] !== ids[sorted[i - 1]!]) starts.push(i);
+  }
   const upload = (values: Iterable<number>) => device.upload(Int32Array.from(values), 'i32');
   return {
     ids: tokenIds(device, ids, vocabulary),

@@ -5,6 +5,7 @@ import { documentBounds, documentStarts, type RowLayout } from '../../ops/attent
 import type { RotaryTable } from '../../ops/rotaryEmbedding.ts';
 import type { Parameter } from '../../parameter.ts';
 import type { CudaDevice, DeviceArray } from '../device.ts';
+import { keptCopy } from '../keptCopies.ts';
 import { matmulTransposed } from '../operations.ts';
 import { masterOf } from '../weights.ts';
 
@@ -34,37 +35,6 @@ export function checkWidths(operation: string, widths: Readonly<Record<string, n
   }
 }
 
-/** Copies that stay on the device as long as they are among those that were used last. */
-class KeptCopies {
-  readonly #copies = new Map<unknown, DeviceArray>();
-  readonly #most: number;
-
-  constructor(most: number) {
-    this.#most = most;
-  }
-
-  get<A extends DeviceArray>(key: unknown, upload: () => A): A {
-    const copy = (this.#copies.get(key) as A | undefined) ?? upload();
-    this.#copies.delete(key);
-    this.#copies.set(key, copy);
-    if (this.#copies.size > this.#most) {
-      const [oldest, array] = this.#copies.entries().next().value!;
-      this.#copies.delete(oldest);
-      array.device.free(array);
-    }
-    return copy;
-  }
-}
-
-const MOST_COPIES = 16;
-const kept = new WeakMap<CudaDevice, KeptCopies>();
-
-function copiesOn(device: CudaDevice): KeptCopies {
-  const known = kept.get(device) ?? new KeptCopies(MOST_COPIES);
-  kept.set(device, known);
-  return known;
-}
-
 export interface Rotation {
   readonly cosine: DeviceArray<'f32'>;
   readonly sine: DeviceArray<'f32'>;
@@ -74,15 +44,12 @@ export interface Rotation {
 
 /** What turns rows to their positions. */
 export function rotationOf(device: CudaDevice, { cos, sin }: RotaryTable, rows: RowLayout): Rotation {
-  const copies = copiesOn(device);
+  const positions = () => documentStarts(rows).map((start, row) => row - start);
   return {
-    cosine: copies.get(cos, () => device.upload(cos, 'f32')),
-    sine: copies.get(sin, () => device.upload(sin, 'f32')),
-    position: copies.get(documentBounds(rows).join(), () =>
-      device.upload(
-        documentStarts(rows).map((start, row) => row - start),
-        'i32',
-      ),
+    cosine: keptCopy(device, cos, () => device.upload(cos, 'f32')),
+    sine: keptCopy(device, sin, () => device.upload(sin, 'f32')),
+    position: keptCopy(device, `positions in ${documentBounds(rows)}`, () =>
+      device.upload(positions(), 'i32'),
     ),
   };
 }
