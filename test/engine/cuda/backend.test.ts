@@ -491,7 +491,7 @@ function valuesOn(
   inputs: Record<string, { shape: number[]; values: Float32Array }>,
   attrs: object,
 ): Float32Array {
-  const backend = new CudaBackend(on.device, 'emulated');
+  const backend = new CudaBackend({ device: on.device, architecture: 'emulated', description: '' });
   const infos = Object.entries(inputs).map(([name, { shape, values }]) => [
     name,
     backend.upload(values, shape),

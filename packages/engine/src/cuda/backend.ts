@@ -12,6 +12,7 @@ import type { Allocation } from '../fusedMemory.ts';
 import type { CudaDevice, DeviceArray } from './device.ts';
 import { narrow } from './flatArithmetic.ts';
 import { CudaFusedMemory } from './fusedMemory.ts';
+import type { OpenDevice } from './open.ts';
 
 export const CUDA_BACKEND = 'cuda';
 
@@ -43,12 +44,14 @@ export class CudaBackend extends tf.KernelBackend {
   readonly device: CudaDevice;
   /** Names what the bits of a result depend on: tensor cores of different kinds add up in different ways. */
   readonly arithmetic: string;
+  /** What computes, in words. */
+  readonly description: string;
   readonly fusedMemory = new CudaFusedMemory(this);
   readonly #storage: tf.DataStorage<StoredTensor>;
 
-  /** @param architecture what the device's kernels are compiled for */
-  constructor(device: CudaDevice, architecture: string) {
+  constructor({ device, architecture, description }: OpenDevice) {
     super();
+    this.description = description;
     this.device = device;
     this.arithmetic = `${CUDA_BACKEND}-${ARITHMETIC}-${architecture}`;
     this.#storage = new tf.DataStorage(this, tf.engine());

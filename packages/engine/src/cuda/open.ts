@@ -56,13 +56,21 @@ export interface OpenDevice {
   readonly device: CudaDevice;
   /** What kernels are compiled for, and so what their bits depend on. */
   readonly architecture: string;
+  /** What computes, in words. */
+  readonly description: string;
 }
 
 /** @throws SLUICE_E_CUDA where there is no driver, no GPU, or no compiler */
 export function openDevice(): OpenDevice {
-  if (isEmulated()) return { device: emulated(), architecture: 'emulated' };
+  if (isEmulated())
+    return { device: emulated(), architecture: 'emulated', description: 'kernels are emulated on the CPU' };
   const driver = new CudaDriver(DRIVER_LIBRARY);
   const architecture = architectureOf(driver.computeCapability);
-  const { nvrtc } = findNvrtc(driver.version);
-  return { device: new CudaDevice(driver, cachingCompiler(nvrtc, architecture)), architecture };
+  const { nvrtc, path } = findNvrtc(driver.version);
+  const description = [
+    `${driver.deviceName} (${architecture}, ${(driver.memory.total / 2 ** 30).toFixed(1)} GiB)`,
+    `a driver for CUDA ${Math.floor(driver.version / 1000)}.${(driver.version % 1000) / 10}`,
+    `NVRTC ${nvrtc.version} of ${path}`,
+  ].join(', ');
+  return { device: new CudaDevice(driver, cachingCompiler(nvrtc, architecture)), architecture, description };
 }

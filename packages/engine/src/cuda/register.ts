@@ -12,9 +12,10 @@ import { registerStockKernels } from './stock/index.ts';
 /** @throws SLUICE_E_CUDA where there is no device */
 export function registerCudaBackend(): void {
   if (tf.findBackendFactory(CUDA_BACKEND)) return;
-  const { device, architecture } = openDevice();
+  const opened = openDevice();
+  const { device } = opened;
   registerStockKernels();
-  tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(device, architecture), 0);
+  tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(opened), 0);
   const tensor = (values: DeviceArray<'f32'>, shape: readonly number[]) =>
     tf.engine().makeTensorFromTensorInfo(cudaBackend().view(values, [...shape]));
   registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, tensor));
