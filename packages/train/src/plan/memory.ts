@@ -82,7 +82,7 @@ function memoryOfOne(config: RunConfig): MemoryPlan {
   const { expertParallel } = config.parallel;
   const held = heldElements(config);
   const plan = {
-    parameters: 4 * (held.replicated + held.expert),
+    parameters: parameterBytes(config) * (held.replicated + held.expert),
     gradients: 4 * gradientCopies(config) * (held.replicated + expertParallel * held.expert),
     optimizer: optimizerBytes(config),
     activations: activationBytes(config),
@@ -92,6 +92,11 @@ function memoryOfOne(config: RunConfig): MemoryPlan {
     snapshots: snapshotInterval(config) > 0 ? HELD_SNAPSHOTS * savedBytes(config) : 0,
   };
   return { ...plan, total: Object.values(plan).reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+/** Of a parameter: in single precision, and on `cuda` once more in bf16. */
+function parameterBytes({ backend }: RunConfig): number {
+  return backend === 'cuda' ? 6 : 4;
 }
 
 /** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own. */
@@ -157,8 +162,9 @@ function grainTokens({ batch, data }: Pick<RunConfig, 'batch' | 'data'>): number
 function activationBytes(config: RunConfig): number {
   const { model } = config;
   const rows = grainTokens(config);
+  const bytes = config.backend === 'cuda' ? 2 : 4;
   const bytesOf = (widths: readonly number[]) =>
-    widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(4 * width * rows), 0);
+    widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(width * rows * bytes), 0);
   const layers = activationWidths(model, {
     sequenceLength: config.data.sequenceLength,
     areExpertsShared: config.parallel.expertParallel > 1,
