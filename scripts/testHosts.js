@@ -1,7 +1,8 @@
 /**
  * `npm run test:hosts`: the tests that need several hosts, which are made of namespaces of this machine (`test/hosts/support/lab.ts`).
  * They need Linux, root, OpenSSH's server and iptables; on Debian these are installed. What it cannot have it names, and skips.
- * Words after `--` are ava's: `npm run test:hosts -- --match '*cable*'`.
+ * Words after `--` are ava's: `npm run test:hosts -- --match '*cable*'`. With `--faults N` hosts are hit at random instead
+ * (`test/hosts/faults.ts`), N times.
  */
 
 import { join } from 'node:path';
@@ -11,7 +12,12 @@ import { LAB_TOOLS, needNamespaces, needTools, PROGRAM_FOLDERS } from './tools.j
 needNamespaces('test:hosts');
 needTools(LAB_TOOLS);
 setup();
-const ava = join(root, 'node_modules/ava/entrypoints/cli.mjs');
-process.exitCode = run(process.execPath, [ava, '--config', 'ava.hosts.config.js', ...process.argv.slice(2)], {
-  env: { ...process.env, PATH: PROGRAM_FOLDERS.join(':') },
-});
+const words = process.argv.slice(2);
+const env = { ...process.env, PATH: PROGRAM_FOLDERS.join(':') };
+const ava = [join(root, 'node_modules/ava/entrypoints/cli.mjs'), '--config', 'ava.hosts.config.js'];
+const faults = ['--import=tsx', join(root, 'test/hosts/faults.ts')];
+process.exitCode = run(
+  process.execPath,
+  [...(words.some((word) => word.startsWith('--faults')) ? faults : ava), ...words],
+  { env },
+);

@@ -91,6 +91,14 @@ test('a run takes every step, evaluates and saves at its end, and is finished', 
   t.like(entries().at(-1), { kind: 'stop', step: 10, reason: 'finished' });
 });
 
+test('workers that are to be spread anew take a step before, however often hosts come, and save it', async (t) => {
+  const { run, workers } = setUp(t, { wantsRegroup: () => true });
+  t.is(await trainRun(run), 'regroup');
+  t.is(await trainRun(run), 'regroup');
+  t.deepEqual(callsOf(workers, 'step'), [1, 2]);
+  t.deepEqual(callsOf(workers, 'checkpoint'), [1, 2]);
+});
+
 test('validations and checkpoints come when they are due, a checkpoint after the validation of its step', async (t) => {
   const config = smallConfig({ evaluation: { everySteps: 4 }, checkpoint: { everySteps: 4 } });
   const { run, workers } = setUp(t, { config });

@@ -8,6 +8,8 @@ export interface Running {
   readonly ended: Promise<Ended>;
   /** Resolves with all of standard error so far when it has shown `text`; rejects when the process ends before. */
   shown(text: string): Promise<string>;
+  /** Resolves when what standard error shows from now on matches; rejects when the process ends before. */
+  showsNext(pattern: RegExp): Promise<void>;
 }
 
 export interface Ended {
@@ -32,16 +34,24 @@ export function watchProcess(child: ChildProcess): Running {
   const ended = new Promise<Ended>((resolve) => {
     child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
   });
-  const shown = (text: string) =>
-    new Promise<string>((resolve, reject) => {
+  const once = (isShown: () => boolean, what: string) =>
+    new Promise<void>((resolve, reject) => {
       const watch = () => {
-        if (!stderr.includes(text)) return;
+        if (!isShown()) return;
         watchers.delete(watch);
-        resolve(stderr);
+        resolve();
       };
       watchers.add(watch);
       watch();
-      ended.then(() => reject(new Error(`"${text}" was never shown:\n${stderr}`)));
+      ended.then(() => reject(new Error(`${what} was never shown:\n${stderr}`)));
     });
-  return { child, ended, shown };
+  const shown = async (text: string) => {
+    await once(() => stderr.includes(text), `"${text}"`);
+    return stderr;
+  };
+  const showsNext = (pattern: RegExp) => {
+    const from = stderr.length;
+    return once(() => pattern.test(stderr.slice(from)), String(pattern));
+  };
+  return { child, ended, shown, showsNext };
 }

@@ -47,6 +47,9 @@ interface AbusedHost {
 /** How long a host stands still, or its way to the coordinator is cut: longer than the coordinator waits for a sign of life, ms. */
 export const HOST_AWAY_MS = (BEATS_UNTIL_LOST + 3) * BEAT_MS;
 
+/** How long agents look for a coordinator: one that is cut off as the run ends never hears of it, and is waited for. */
+const PATIENCE_SECONDS = 60;
+
 export class AbusedRun {
   readonly runDir: string;
   readonly #options: AbusedRunOptions;
@@ -185,7 +188,8 @@ export class AbusedRun {
     const name = `h${index + 1}`;
     const link = await TcpProxy.open(this.#port);
     const place = ['--node', name, '--node-rank', String(index)];
-    const words = ['agent', '--join', `tcp://127.0.0.1:${link.port}`, '--key-file', this.#keyFile, ...place];
+    const joins = ['--join', `tcp://127.0.0.1:${link.port}`, '--key-file', this.#keyFile];
+    const words = ['agent', ...joins, '--patience', String(PATIENCE_SECONDS), ...place];
     const host = { name, words, link, agent: this.#startAgent(words) };
     this.#hosts.push(host);
     this.#startAgain(host);

@@ -90,17 +90,25 @@ export async function startTeam(options: TeamOptions): Promise<Workers> {
 }
 
 /** The methods in words; a step is told by its number. */
-const TASKS: Readonly<Partial<Record<MethodName, string>>> = {
+const TASKS: Readonly<Record<Exclude<MethodName, 'step'>, string>> = {
   initialize: 'preparing the model',
   evaluate: 'validation',
+  diagnose: 'diagnostics',
+  sample: 'writing samples',
   examine: 'examining the weights',
   save: 'saving a checkpoint',
   stage: 'staging a checkpoint',
   write: 'saving a checkpoint',
   written: 'saving a checkpoint',
   copy: 'copying to memory',
+  snapshot: 'keeping a snapshot',
+  restore: 'going back to a snapshot',
   stop: 'stopping',
 };
+
+function taskOf(method: MethodName, request: Request<MethodName>): string {
+  return method === 'step' ? `step ${(request as Request<'step'>).step}` : TASKS[method];
+}
 
 class Team implements Workers, TeamView {
   readonly count: number;
@@ -192,7 +200,7 @@ class Team implements Workers, TeamView {
 
   async call<Method extends MethodName>(method: Method, request: Request<Method>): Promise<Answer<Method>[]> {
     const kind = this.#waitKind(method);
-    this.#task = TASKS[method] ?? `step ${(request as Request<'step'>).step}`;
+    this.#task = taskOf(method, request);
     const answers = await this.#explainingDeath(
       this.#watchingStall(kind, this.#server.callAll<Answer<Method>>(method, request, { kind })),
     );

@@ -145,7 +145,9 @@ async function takeSteps(run: TrainingRun, saves: BackgroundSaves): Promise<void
     await save(run);
     saves.savedStep = state.step;
   }
-  while (state.step < lastStep && !run.stop.requested && !run.wantsRegroup()) {
+  // Hosts that come and go while workers start do not keep them from getting on: each start comes to a step.
+  const isEnough = (taken: number) => run.stop.requested || (taken > 0 && run.wantsRegroup());
+  for (let taken = 0; state.step < lastStep && !isEnough(taken); taken++) {
     const step = await takeStep(run, state.step + 1);
     run.assertOwned();
     run.judgeArithmetic(step.result);
