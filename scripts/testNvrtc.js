@@ -82,8 +82,8 @@ function faults({ name, frameBytes }, resources, counts) {
     spills !== 0 && `${name} spills ${spills} bytes`,
     frameBytes !== 0 && `${name} has ${frameBytes} bytes of local memory`,
     count('LDL') + count('STL') > 0 && `${name} loads or stores local memory`,
-    name.startsWith('matmul') && count('HMMA') === 0 && `${name} has no tensor core instruction`,
-    name.startsWith('matmul') && count('LDGSTS') === 0 && `${name} copies nothing beside the arithmetic`,
+    /matmul/i.test(name) && count('HMMA') === 0 && `${name} has no tensor core instruction`,
+    /matmul/i.test(name) && count('LDGSTS') === 0 && `${name} copies nothing beside the arithmetic`,
   ].filter(Boolean);
 }
 

@@ -17,6 +17,8 @@ import {
   embedding,
   embeddingBackward,
   embeddingTokens,
+  expertGradients,
+  expertProducts,
   flat,
   linearCrossEntropy,
   rmsNorm,
@@ -407,6 +409,41 @@ test('a row of a product has the same bits alone and among others', (t) => {
   const whole = runProduct('matmul', [a, b], { M: 70, N, K });
   const alone = runProduct('matmul', [a.subarray(66 * K, 67 * K), b], { M: 1, N, K });
   t.deepEqual(alone.read(), whole.subarray(66 * N, 67 * N).read());
+});
+
+test('products of experts have the bits that each segment has alone, with either tile, and those without rows zeros', (t) => {
+  const [N, K] = [72, 40];
+  const counts = [3, 0, 130, 66];
+  let begin = 0;
+  const segments = counts.map((count, expert) => {
+    begin += count;
+    return { expert, source: 0, begin: begin - count, count };
+  });
+  const bf16 = (seed: number, length: number) => activations(device, seed, length, 'bf16').array;
+  const [x, weights, dy] = [bf16(1, begin * K), bf16(2, counts.length * N * K), bf16(3, begin * N)];
+  const results = (['Small', 'Large'] as const).map((tile) => {
+    const [y, dx] = [device.allocate(begin * N, 'bf16'), device.allocate(begin * K, 'bf16')];
+    const dWeights = device.allocate(weights.length, 'f32');
+    expertProducts([x, weights, y], segments, { N, K }, { tile });
+    expertProducts([dy, weights, dx], segments, { N: K, K: N }, { isPlain: true, tile });
+    expertGradients([dy, x], dWeights, segments, { M: N, N: K }, { accumulate: false, tile });
+    return { y, dx, dWeights };
+  });
+  for (const { y, dx, dWeights } of results) {
+    for (const { expert, begin, count } of segments) {
+      const rows = <S extends 'bf16'>(array: DeviceArray<S>, width: number) =>
+        array.subarray(begin * width, (begin + count) * width);
+      const ofExpert = <S extends 'bf16' | 'f32'>(array: DeviceArray<S>) =>
+        array.subarray(expert * N * K, (expert + 1) * N * K);
+      const alone = runProduct('matmulTransposed', [rows(dy, N), rows(x, K)], { M: N, N: K, K: count });
+      t.deepEqual(ofExpert(dWeights).read(), alone.read());
+      if (count === 0) continue;
+      const [own, ofMatrix] = [{ M: count, N, K }, ofExpert(weights)];
+      t.deepEqual(rows(y, N).read(), runProduct('matmul', [rows(x, K), ofMatrix], own).read());
+      const back = runProduct('matmulPlain', [rows(dy, N), ofMatrix], { M: count, N: K, K: N });
+      t.deepEqual(rows(dx, K).read(), back.read());
+    }
+  }
 });
 
 /** Losses and gradients in double precision, from what lies on the device. */

@@ -18,7 +18,7 @@ export const instead = (from: string | RegExp, to: string) => (text: string) => 
 function wholeSource(file: string): string {
   const headers = kernelHeaders();
   const own = (text: string): string =>
-    text.replace(/#include "(tile|attention|stock)\.h"/g, (_, name) => own(headers[`${name}.h`]!));
+    text.replace(/#include "(tile|product|attention|stock)\.h"/g, (_, name) => own(headers[`${name}.h`]!));
   return own(kernelSource(file).text);
 }
 

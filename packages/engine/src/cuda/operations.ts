@@ -235,7 +235,7 @@ export interface ProductShape {
 }
 
 /** Edge of a block's tile, and bytes of its shared memory: stages · two operands · edge · 64 steps of k · 2 bytes. */
-const TILES = {
+export const TILES = {
   Small: { edge: 64, sharedBytes: 2 * 2 * 64 * 64 * 2 },
   Large: { edge: 128, sharedBytes: 3 * 2 * 128 * 64 * 2 },
 };

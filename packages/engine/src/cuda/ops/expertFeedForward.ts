@@ -2,9 +2,8 @@ import { implementFused } from '../../fused.ts';
 import { EXPERT_FEED_FORWARD, type ExpertSegment } from '../../ops/expertFeedForward.ts';
 import type { Parameter } from '../../parameter.ts';
 import type { DeviceArray } from '../device.ts';
-import { segmentProducts } from '../experts.ts';
-import { fill } from '../flatArithmetic.ts';
-import { matmulTransposed, swiGlu, swiGluBackward } from '../operations.ts';
+import { expertGradients, expertProducts } from '../experts.ts';
+import { swiGlu, swiGluBackward } from '../operations.ts';
 import { masterOf, weightsOf } from '../weights.ts';
 import { checkWidths } from './operands.ts';
 
@@ -17,9 +16,9 @@ implementFused('cuda', EXPERT_FEED_FORWARD, {
     const preactivations = saved.activations('preactivations', rows * 2 * units);
     const hidden = saved.activations('hidden', rows * units);
     const toHidden = { N: 2 * units, K: channels };
-    segmentProducts([input('x'), weightsOf(gateUp), preactivations], segments, toHidden, false);
+    expertProducts([input('x'), weightsOf(gateUp), preactivations], segments, toHidden);
     swiGlu(preactivations, hidden, units, limit);
-    segmentProducts([hidden, weightsOf(down), y.values], segments, { N: channels, K: units }, false);
+    expertProducts([hidden, weightsOf(down), y.values], segments, { N: channels, K: units });
     saved.free('hidden');
     return y.info;
   },
@@ -32,13 +31,14 @@ implementFused('cuda', EXPERT_FEED_FORWARD, {
     // Each becomes the other of its shape: preactivations their gradient, and the gradient of the hidden units these.
     const preactivations = saved.activations('preactivations');
     const hidden = saved.activations('hidden', rows * units);
-    segmentProducts([dy, weightsOf(down), hidden], segments, { N: units, K: channels }, true);
+    const plain = { isPlain: true };
+    expertProducts([dy, weightsOf(down), hidden], segments, { N: units, K: channels }, plain);
     const gradients = { dPreactivations: preactivations, hidden };
     swiGluBackward({ preactivations, dHidden: hidden }, gradients, units, limit);
     const toInput = { N: channels, K: 2 * units };
-    segmentProducts([preactivations, weightsOf(gateUp), dx.values], segments, toInput, true);
+    expertProducts([preactivations, weightsOf(gateUp), dx.values], segments, toInput, plain);
     for (let source = 0; source < sources; source++) {
-      const own = segments.filter((segment) => segment.source === source && segment.count > 0);
+      const own = segments.filter((segment) => segment.source === source);
       contributeSegments(down, [dy, hidden], own, source);
       contributeSegments(gateUp, [preactivations, valuesOf(x!)], own, source);
     }
@@ -49,23 +49,13 @@ implementFused('cuda', EXPERT_FEED_FORWARD, {
 /** The gradient [E, O, C] of experts' weights from the rows [M, O] and [M, C] of a source's segments. */
 function contributeSegments(
   weight: Parameter,
-  [dy, x]: readonly [DeviceArray<'bf16'>, DeviceArray<'bf16'>],
+  rows: readonly [DeviceArray<'bf16'>, DeviceArray<'bf16'>],
   segments: readonly ExpertSegment[],
   source: number,
 ): void {
-  const [, outputs, inputs] = weight.shape as [number, number, number];
-  const size = outputs * inputs;
+  const [, M, N] = weight.shape as [number, number, number];
   weight.contribute((target) => {
     const { accumulate } = target;
-    const sums = masterOf(target);
-    // Experts without rows have no product.
-    if (!accumulate) fill(sums, 0);
-    for (const { expert, begin, count } of segments) {
-      const rows = (array: DeviceArray<'bf16'>, width: number) =>
-        array.subarray(begin * width, (begin + count) * width);
-      const shape = { M: outputs, N: inputs, K: count };
-      const sum = sums.subarray(expert * size, (expert + 1) * size);
-      matmulTransposed(rows(dy, outputs), rows(x, inputs), sum, shape, { accumulate });
-    }
+    expertGradients(rows, masterOf(target), segments, { M, N }, { accumulate });
   }, source);
 }
