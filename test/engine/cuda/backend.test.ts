@@ -499,6 +499,7 @@ test.serial('no order of blocks and threads changes a bit of TensorFlow.js’s o
         tf.matMul(y, x, true),
         tf.topk(y, 7).values,
         tf.argMax(y, 0),
+        tf.unsortedSegmentSum(y, tf.range(0, 70, 1, 'int32').mod(tf.scalar(9, 'int32')), 9),
       ];
       return results.map((result) => Buffer.from(result.dataSync().slice().buffer).toString('hex'));
     });
