@@ -372,6 +372,32 @@ test.serial(
   },
 );
 
+test.serial('tensors of another backend come along, of any type, and go back', (t) => {
+  tf.setBackend('cpu');
+  const tensors = [
+    tf.tensor1d([1.5, -2]),
+    tf.tensor1d([7, 2 ** 30 + 1], 'int32'),
+    tf.tensor1d([1, 0], 'bool'),
+    tf.tensor1d(['a', 'ö']),
+  ];
+  const values = tensors.map((tensor) => [...tensor.dataSync()]);
+  for (const name of ['cuda', 'cpu']) {
+    tf.setBackend(name);
+    const numbers = tensors.slice(0, 3).map((tensor) => tf.reverse(tf.reverse(tensor)));
+    t.deepEqual(
+      numbers.map((copy) => [...copy.dataSync()]),
+      values.slice(0, 3),
+    );
+    t.deepEqual([...tf.concat([tensors[3]!, tensors[3]!]).dataSync()], ['a', 'ö', 'a', 'ö']);
+    tf.dispose(numbers);
+  }
+  tf.setBackend('cuda');
+  const complex = tf.complex([1, 2], [3, 4]);
+  t.deepEqual([...complex.clone().dataSync()], [1, 3, 2, 4]);
+  t.deepEqual([...tf.imag(complex).dataSync()], [3, 4]);
+  tf.dispose([...tensors, complex]);
+});
+
 test.serial('values can be awaited while others work, and time is the device’s', async (t) => {
   tf.setBackend('cuda');
   const x = tf.tensor1d([1, 2, 3]);
@@ -473,6 +499,7 @@ test.serial('no order of blocks and threads changes a bit of TensorFlow.js’s o
         tf.matMul(y, x, true),
         tf.topk(y, 7).values,
         tf.argMax(y, 0),
+        tf.unsortedSegmentSum(y, tf.range(0, 70, 1, 'int32').mod(tf.scalar(9, 'int32')), 9),
       ];
       return results.map((result) => Buffer.from(result.dataSync().slice().buffer).toString('hex'));
     });

@@ -68,10 +68,10 @@ struct Reduction {
   float divisor;
 };
 
-DEVICE void store(float x, void* y, const Reduction& of, uint64 at) {
-  storeFloat(y, of.to, at, of.divisor == 1.0f ? x : __fdiv_rn(x, of.divisor));
-}
-DEVICE void store(int x, void* y, const Reduction&, uint64 at) { static_cast<int*>(y)[at] = x; }
+DEVICE void store(float x, void* y, int storage, uint64 at) { storeFloat(y, storage, at, x); }
+DEVICE void store(int x, void* y, int, uint64 at) { static_cast<int*>(y)[at] = x; }
+DEVICE float divided(float x, float divisor) { return divisor == 1.0f ? x : __fdiv_rn(x, divisor); }
+DEVICE int divided(int x, float) { return x; }
 
 /** Writes what each part of each output gives, [parts, outputs]. */
 template <typename T, typename Operation>
@@ -96,7 +96,7 @@ DEVICE void reduce(const void* x, void* y, const Reduction& of, const Layout1& k
   }
   if (task.lane != 0) return;
   const uint64 at = static_cast<uint64>(task.part) * of.outputs + task.output;
-  store(result, y, of, at);
+  store(divided(result, of.divisor), y, of.to, at);
 }
 
 KERNEL(reduceSum, THREADS, 4, const void* x, void* y, Reduction of, Layout1 kept, Layout1 reduced) {
@@ -187,4 +187,31 @@ KERNEL(topK, THREADS, 4, const void* x, void* values, int* indices, int storage,
     }
     last = best;
   }
+}
+
+/**
+ * y[s, c] = Σ x[r, c] over the rows r whose id is s, from first to last: [segments, width] of [rows, width]. A thread has an element,
+ * and looks through all ids.
+ */
+template <typename T>
+DEVICE void segmentSum(const void* x, const int* ids, void* y, int from, int to, int rows, int width, int length) {
+  const uint64 i = globalIndex();
+  if (i >= static_cast<uint64>(length)) return;
+  const int segment = static_cast<int>(i / width), column = static_cast<int>(i % width);
+  T sum;
+  Sum::start(sum);
+  for (int row = 0; row < rows; row++) {
+    if (ids[row] != segment) continue;
+    T value;
+    load(value, x, from, static_cast<long long>(row) * width + column);
+    sum = Sum::join(sum, value);
+  }
+  store(sum, y, to, i);
+}
+
+KERNEL(segmentSums, THREADS, 4, const void* x, const int* ids, void* y, int from, int to, int rows, int width, int length) {
+  segmentSum<float>(x, ids, y, from, to, rows, width, length);
+}
+KERNEL(segmentSumsInt, THREADS, 4, const void* x, const int* ids, void* y, int from, int to, int rows, int width, int length) {
+  segmentSum<int>(x, ids, y, from, to, rows, width, length);
 }

@@ -166,6 +166,25 @@ export const reductions: StockKernels = {
     return dim === -1 || dim === logits.shape.length - 1 ? softmax(backend, logits) : undefined;
   },
 
+  // The way back of a gather.
+  UnsortedSegmentSum({ inputs, attrs, backend }: StockCall) {
+    const { x, segmentIds } = inputs as Record<'x' | 'segmentIds', tf.TensorInfo>;
+    const { numSegments } = attrs as unknown as { numSegments: number };
+    const [rows = 0] = segmentIds.shape;
+    if (segmentIds.shape.length !== 1 || rows !== x.shape[0] || segmentIds.dtype !== 'int32')
+      return undefined;
+    const result = summed(x.dtype);
+    const from = backend.valuesOf(x);
+    const shape = [numSegments, ...x.shape.slice(1)];
+    const y = backend.allocate(shape, resultStorage(result, from), result);
+    const { length } = y.values;
+    if (length === 0) return y.info;
+    const numbers = [STORAGE[from.storage], STORAGE[y.values.storage], rows, length / numSegments, length];
+    const kernel = backend.device.kernel('reduceAxis', `segmentSums${result === 'int32' ? 'Int' : ''}`);
+    kernel.launch(gridOf(length), 0, from, backend.valuesOf(segmentIds), y.values as DeviceArray, ...numbers);
+    return y.info;
+  },
+
   TopK({ inputs, attrs, backend }: StockCall) {
     const x = inputs.x!;
     const { k } = attrs as unknown as { k: number };
