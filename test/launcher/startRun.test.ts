@@ -3,10 +3,21 @@ import { join } from 'node:path';
 import test from 'ava';
 import { stringify } from 'yaml';
 import { prepareDataset } from '../../launcher/src/coordinator/dataset.ts';
+import { demandOneArithmetic } from '../../launcher/src/coordinator/oneArithmetic.ts';
 import { resumeRun } from '../../launcher/src/coordinator/resumeRun.ts';
 import { checkSplits } from '../../launcher/src/coordinator/splits.ts';
 import { startRun } from '../../launcher/src/coordinator/startRun.ts';
 import { makeSavedRun } from './support/savedRun.ts';
+
+test('workers that compute with different arithmetic, as GPUs of two kinds do, are refused by name', (t) => {
+  const placeOf = (rank: number) => ({ name: `worker ${rank}`, host: `h${rank >> 1}` });
+  const started = ['cuda-1-sm_90a', 'cuda-1-sm_90a', 'cuda-1-sm_80'].map((arithmetic) => ({ arithmetic }));
+  t.notThrows(() => demandOneArithmetic(started.slice(0, 2), placeOf));
+  t.throws(() => demandOneArithmetic(started, placeOf), {
+    code: 'SLUICE_E_HOST_DIFFERS',
+    message: /worker 0 on h0 with cuda-1-sm_90a, worker 2 on h1 with cuda-1-sm_80/,
+  });
+});
 
 test.serial('what cannot work is refused before there is a run directory', async (t) => {
   const { run, config } = await makeSavedRun(t);

@@ -37,6 +37,7 @@ import { fleetAfterStep } from './fleetView.ts';
 import { goBackTo, HeldStates, snapshotsAfterStep } from './goingBack.ts';
 import type { Interludes } from './interludes.ts';
 import { copiesAfterStep, copyInterval, memoryRequest } from './memoryCopies.ts';
+import { demandOneArithmetic } from './oneArithmetic.ts';
 import { OptionalFile } from './optionalFile.ts';
 import { leaveRecord } from './recalledCopies.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
@@ -248,14 +249,14 @@ function collectionFor(
 }
 
 /** Gives the workers what they begin with. @returns the model's parameters */
-async function initializeWorkers({ session, placements, workers, collection }: Training) {
+async function initializeWorkers({ session, placements, workers, collection, underway }: Training) {
   const { config, corpora, from } = session;
   await collection?.bring({
     corpora: corpora.corpora,
     checkpoint: from?.copies ? undefined : from?.checkpoint?.path,
     weights: from ? undefined : config.initialize.from,
   });
-  const [started] = await workers.call('initialize', {
+  const started = await workers.call('initialize', {
     config,
     // Other hosts have other working directories.
     dataDirectories: corpora.directories.map((directory) => resolve(directory)),
@@ -265,7 +266,8 @@ async function initializeWorkers({ session, placements, workers, collection }: T
     ...(collection && { brought: corpora.corpora.map(({ manifestHash }) => manifestHash) }),
   });
   await collection?.clear('checkpoint', 'weights');
-  return started!.parameters;
+  demandOneArithmetic(started, (rank) => underway.board.placeOf(rank));
+  return started[0]!.parameters;
 }
 
 function warnOfPoison({ poison, workers, warn }: Training): void {

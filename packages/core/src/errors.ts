@@ -282,7 +282,7 @@ export const ERROR_TABLE = {
   SLUICE_E_HOST_DIFFERS: {
     summary: 'A host would run another program, or compute with another arithmetic, than the coordinator.',
     advice:
-      'Install the same version on all hosts, built for CPUs with a fused multiply-add (`sluice doctor` shows both).',
+      'Install the same version on all hosts, built for CPUs with a fused multiply-add (`sluice doctor` shows both). With `cuda`, take GPUs of one kind.',
   },
   SLUICE_E_INCARNATION_OLD: {
     summary:

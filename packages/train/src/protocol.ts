@@ -44,6 +44,8 @@ export interface CopyRequest {
 
 export interface InitializeResult {
   readonly backend: string;
+  /** Name of the arithmetic, and with it of the bits. */
+  readonly arithmetic: string;
   readonly threads: number;
   /** Parameters of the whole model, and those that one token uses. */
   readonly parameters: { readonly total: number; readonly active: number };

@@ -73,7 +73,7 @@ class TrainingWorker {
     else if (checkpoint) step = await this.#restore(trainer, checkpoint);
     else await this.#begin(trainer, config);
     const { total, active } = countParameters(config.model);
-    return { backend, threads: threads(), parameters: { total, active }, step };
+    return { backend, arithmetic: arithmetic(), threads: threads(), parameters: { total, active }, step };
   }
 
   async step(request: StepRequest): Promise<StepResult> {

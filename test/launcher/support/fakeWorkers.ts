@@ -39,6 +39,7 @@ export function fakeWorkers(
   const methods = {
     initialize: () => ({
       backend: 'fake',
+      arithmetic: 'fake',
       threads: 1,
       parameters: { total: 10, active: 5 },
       step: 0,
