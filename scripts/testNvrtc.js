@@ -12,11 +12,15 @@ import { root, run, setup } from './steps.js';
 import { skip } from './tools.js';
 
 const ARCHITECTURES = ['sm_80', 'sm_86', 'sm_89', 'sm_90a', 'sm_100a', 'sm_120'];
-const PACKAGES = ['nvidia-cuda-nvrtc==13.5.37', 'nvidia-cuda-nvdisasm==13.5.37'];
+/** CUDA 13.0. */
+const DRIVER_VERSION = 13000;
 const cache = join(root, 'node_modules/.cache/sluice-nvrtc');
-const folder = join(cache, PACKAGES.join('+').replaceAll('==', '-'));
 
 setup();
+const { nvrtcRequirement } = await import(join(root, 'launcher/dist/backends/cudaWheel.js'));
+const { hasWheels, pipInstallCall } = await import(join(root, 'launcher/dist/backends/pip.js'));
+const PACKAGES = [nvrtcRequirement(DRIVER_VERSION), 'nvidia-cuda-nvdisasm==13.5.37'];
+const folder = join(cache, PACKAGES.join('+').replaceAll('==', '-'));
 const { cubinKernels, generatedSources, findNvrtc, kernelFiles, kernelSource, resourcesOf } = await import(
   join(root, 'packages/engine/dist/cuda/index.js')
 );
@@ -30,15 +34,12 @@ const cases = sources.flatMap((source) => ARCHITECTURES.map((architecture) => ({
 function toolkit() {
   const unpacked = join(folder, 'nvidia/cu13');
   if (existsSync(join(folder, 'done'))) return unpacked;
-  if (process.platform !== 'linux') skip('NVRTC’s wheels are for Linux.', cases.length);
+  if (process.platform !== 'linux' || !hasWheels(process))
+    skip('NVRTC’s wheels are for Linux on x64 and arm64.', cases.length);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  const pip = [
-    ...['-m', 'pip', 'install', '--quiet', '--no-deps', '--only-binary', ':all:'],
-    '--target',
-    folder,
-  ];
-  const code = run(process.env.PYTHON ?? 'python3', [...pip, ...PACKAGES]);
+  const { command, args } = pipInstallCall(process, PACKAGES, folder);
+  const code = run(command, args);
   if (code !== 0) skip(`pip could not fetch ${PACKAGES.join(' and ')} from PyPI.`, cases.length);
   writeFileSync(join(folder, 'done'), '');
   return unpacked;
@@ -46,8 +47,7 @@ function toolkit() {
 
 const { lib, bin } = { lib: join(toolkit(), 'lib'), bin: join(toolkit(), 'bin') };
 process.env.SLUICE_CUDA_LIBRARIES = lib;
-// For a driver of this version.
-const { nvrtc } = findNvrtc(13000);
+const { nvrtc } = findNvrtc(DRIVER_VERSION);
 process.stdout.write(`NVRTC ${nvrtc.version}\n`);
 
 /** How often each instruction is in each kernel's machine code. */

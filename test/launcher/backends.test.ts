@@ -6,13 +6,13 @@ import test from 'ava';
 import { nvrtcRequirement } from '../../launcher/src/backends/cudaWheel.ts';
 import { parseGpus } from '../../launcher/src/backends/gpus.ts';
 import { npmInstallCall } from '../../launcher/src/backends/npmPackages.ts';
+import { pipInstallCall } from '../../launcher/src/backends/pip.ts';
 import { runProgram } from '../../launcher/src/backends/runProgram.ts';
 import { npmUnfit } from '../../launcher/src/backends/tensorflowSource.ts';
 import {
   compileCall,
   cudaRequirements,
   libraryCache,
-  pipInstallCall,
   wheelAbsence,
   wheelRequirement,
 } from '../../launcher/src/backends/tensorflowWheel.ts';

@@ -1,10 +1,10 @@
 /** NVRTC, NVIDIA's compiler of kernels, from PyPI: all that `cuda` needs beside the driver. No CUDA toolkit, no C++ compiler. */
 
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { SluiceError } from '@sluice/core';
+import { hasWheels, pipInstallCall } from './pip.ts';
 import { runProgram } from './runProgram.ts';
-import { pipInstallCall, type WheelTarget } from './tensorflowWheel.ts';
 
 /** By the major version of CUDA, whose machine code drivers of that version take. */
 const REQUIREMENTS = { 12: 'nvidia-cuda-nvrtc-cu12==12.9.86', 13: 'nvidia-cuda-nvrtc==13.5.37' };
@@ -31,17 +31,22 @@ export async function installNvrtc(
   driverVersion: number | undefined,
   log: (line: string) => void,
 ): Promise<void> {
-  const target: WheelTarget = { gpu: true, platform: process.platform, arch: process.arch };
-  if (target.platform !== 'linux') {
-    throw new SluiceError('SLUICE_E_BACKEND_INSTALL', `cuda is for Linux, not for ${target.platform}.`);
+  const { platform, arch } = process;
+  if (platform !== 'linux' || !hasWheels({ platform, arch })) {
+    const what = `cuda is for Linux on x64 and arm64, not for ${platform} on ${arch}.`;
+    throw new SluiceError('SLUICE_E_BACKEND_INSTALL', what, { details: { platform, arch } });
   }
   const requirement = nvrtcRequirement(driverVersion);
   const partial = `${directory}.partial-${process.pid}`;
   mkdirSync(dirname(directory), { recursive: true });
   try {
     log(`fetching ${requirement} with pip`);
-    await runProgram(`Fetching ${requirement}`, pipInstallCall(target, [requirement], partial), log);
-    if (existsSync(directory)) rmSync(directory, { recursive: true });
+    await runProgram(
+      `Fetching ${requirement}`,
+      pipInstallCall({ platform, arch }, [requirement], partial),
+      log,
+    );
+    rmSync(directory, { recursive: true, force: true });
     renameSync(partial, directory);
   } finally {
     rmSync(partial, { recursive: true, force: true });

@@ -8,34 +8,18 @@ import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { SluiceError } from '@sluice/core';
+import { hasWheels, type Machine, pipInstallCall } from './pip.ts';
 import { type ProgramCall, runProgram } from './runProgram.ts';
 
 /** The version whose C API the addon is known to work with. */
 export const TENSORFLOW_VERSION = '2.18.1';
-/** Which of the wheels of one version; their libraries are the same for every Python. */
-const PYTHON_TAG = '3.11';
-
-export interface WheelTarget {
+export interface WheelTarget extends Machine {
   readonly gpu: boolean;
-  readonly platform: NodeJS.Platform;
-  readonly arch: string;
-}
-
-/** How a platform's wheels are called, newest first. */
-const PLATFORM_TAGS: Readonly<Record<string, readonly string[]>> = {
-  'linux-x64': manylinux('x86_64'),
-  'linux-arm64': manylinux('aarch64'),
-  'darwin-arm64': ['macosx_12_0_arm64'],
-};
-
-function manylinux(machine: string): string[] {
-  return ['_2_28', '_2_27', '_2_17', '2014'].map((glibc) => `manylinux${glibc}_${machine}`);
 }
 
 /** Why there is no wheel for a machine; undefined where there is one. */
 export function wheelAbsence({ gpu, platform, arch }: WheelTarget): string | undefined {
-  if (!PLATFORM_TAGS[`${platform}-${arch}`])
-    return `PyPI has no TensorFlow libraries for ${platform} on ${arch}`;
+  if (!hasWheels({ platform, arch })) return `PyPI has no TensorFlow libraries for ${platform} on ${arch}`;
   if (gpu && platform !== 'linux') return `TensorFlow uses no GPU on ${platform}`;
   return undefined;
 }
@@ -44,25 +28,6 @@ export function wheelAbsence({ gpu, platform, arch }: WheelTarget): string | und
 export function wheelRequirement({ gpu, platform, arch }: WheelTarget): string {
   const isSlim = !gpu && platform === 'linux' && arch === 'x64';
   return `${isSlim ? 'tensorflow-cpu' : 'tensorflow'}==${TENSORFLOW_VERSION}`;
-}
-
-/** Unpacks Python packages, and nothing that they depend on, without running any of them. */
-export function pipInstallCall(
-  target: WheelTarget,
-  requirements: readonly string[],
-  directory: string,
-): ProgramCall {
-  const tags = PLATFORM_TAGS[`${target.platform}-${target.arch}`]!;
-  return {
-    command: process.env.PYTHON ?? 'python3',
-    args: [
-      ...['-m', 'pip', 'install', '--disable-pip-version-check', '--root-user-action=ignore'],
-      ...['--no-deps', '--no-compile', '--only-binary=:all:', '--progress-bar=off'],
-      ...['--python-version', PYTHON_TAG, '--implementation', 'cp', '--abi', 'cp311', '--abi', 'none'],
-      ...tags.flatMap((tag) => ['--platform', tag]),
-      ...['--target', directory, ...requirements],
-    ],
-  };
 }
 
 /** NVIDIA's libraries that TensorFlow's metadata asks for with the extra `and-cuda`. */

@@ -1,7 +1,7 @@
 /** Which GPU each worker of a machine computes on. */
 
 import { SluiceError } from '@sluice/core';
-import { tensorflowInstallation } from '@sluice/engine';
+import { isCudaEmulated, tensorflowInstallation } from '@sluice/engine';
 import type { RunConfig } from '@sluice/train';
 
 /**
@@ -33,6 +33,6 @@ export function planDevices(devices: readonly string[], workers: number): Readon
 
 /** Whether each worker needs a GPU of its own. */
 export function computesOnDevices({ backend }: Pick<RunConfig, 'backend'>): boolean {
-  if (backend === 'cuda') return process.env.SLUICE_CUDA !== 'emulated';
+  if (backend === 'cuda') return !isCudaEmulated();
   return backend === 'tensorflow' && tensorflowInstallation()?.gpu === true;
 }

@@ -31,7 +31,6 @@ export interface FlatMemory<Memory extends Floats = Floats> {
   readInto(values: Memory, target: Float32Array): void;
   /** Takes the values of the host. What `read` gave of a host's own memory is there already. */
   write(target: Memory, values: Float32Array): void;
-  copy(target: Memory, source: Memory): void;
   fill(target: Memory, value: number): void;
   /** Adds `source` to `target`. */
   add(target: Memory, source: Memory): void;
@@ -54,7 +53,6 @@ const host: FlatMemory<Float32Array> = {
   write(target, values) {
     if (values !== target) target.set(values);
   },
-  copy: (target, source) => target.set(source),
   fill: (target, value) => target.fill(value),
   add: sumInto,
   addRounded,

@@ -13,6 +13,20 @@ export function broadcastSteps(shape: readonly number[], target: readonly number
   return [...Array<number>(target.length - shape.length).fill(0), ...steps];
 }
 
+/** Where parts of these lengths, one after the other along an axis, begin, and their shapes. */
+export function partsAlong(
+  shape: readonly number[],
+  axis: number,
+  lengths: readonly number[],
+): { readonly begin: number[]; readonly shape: number[] }[] {
+  let before = 0;
+  return lengths.map((length) => {
+    const begin = shape.map((_, i) => (i === axis ? before : 0));
+    before += length;
+    return { begin, shape: shape.map((size, i) => (i === axis ? length : size)) };
+  });
+}
+
 export interface Axis {
   readonly size: number;
   /** Of each array. */

@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs';
 import type { NativeBackend } from './backend.ts';
 import { callNative } from './native.ts';
 import { overrideKernel } from './override.ts';
-import { axesOf, broadcastSteps, stepsOf } from './steps.ts';
+import { axesOf, broadcastSteps, partsAlong, stepsOf } from './steps.ts';
 
 type Inputs = Record<string, tf.TensorInfo>;
 
@@ -137,17 +137,7 @@ overrideKernel('SplitV', ({ inputs, attrs, backend }) => {
   };
   const along = parseAxisParam(axis, x.shape)[0]!;
   const sizes = tf.backend_util.prepareSplitSize(x as tf.Tensor, numOrSizeSplits, along);
-  let begin = 0;
-  return sizes.map((length) => {
-    const first = x.shape.map((_, i) => (i === along ? begin : 0));
-    begin += length;
-    return slice(
-      backend,
-      x,
-      first,
-      x.shape.map((size, i) => (i === along ? length : size)),
-    );
-  });
+  return partsAlong(x.shape, along, sizes).map(({ begin, shape }) => slice(backend, x, begin, shape));
 });
 
 overrideKernel('Concat', ({ inputs, attrs, backend }) => {

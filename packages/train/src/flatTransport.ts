@@ -21,7 +21,7 @@ export class FlatTransport {
   /** As `Group.reduceScatter`, of ranges with nothing between them. */
   reduceScatter(values: Floats, ranges: readonly ElementRange[], wire: FloatWire): Pending {
     if (values instanceof Float32Array) return this.#group.reduceScatter(values, ranges, wire);
-    const { staged, within } = this.#stage(values, ranges);
+    const { staged, within } = this.#stage(values, ranges, ranges);
     const pending = this.#group.reduceScatter(staged, within, wire);
     return once(pending, () => copyBack(values, staged, ranges, [this.#group.rank]));
   }
@@ -29,18 +29,20 @@ export class FlatTransport {
   /** As `Group.allGather`, of ranges with nothing between them. */
   allGather(values: Floats, ranges: readonly ElementRange[]): Pending {
     if (values instanceof Float32Array) return this.#group.allGather(values, ranges);
-    const { staged, within } = this.#stage(values, ranges);
+    const { staged, within } = this.#stage(values, ranges, [ranges[this.#group.rank]!]);
     const others = [...ranges.keys()].filter((rank) => rank !== this.#group.rank);
     return once(this.#group.allGather(staged, within), () => copyBack(values, staged, ranges, others));
   }
 
-  #stage(values: Floats, ranges: readonly ElementRange[]) {
-    const start = beginOf(ranges);
-    const end = Math.max(...ranges.map((range) => range.end));
-    const staged = this.#staged.get(start) ?? sharedFloat32(end - start);
-    this.#staged.set(start, staged);
-    flatMemory().readInto(values.subarray(start, end), staged);
-    const within = ranges.map((range) => ({ start: range.start - start, end: range.end - start }));
+  /** @param sent what of the ranges is needed on the host */
+  #stage(values: Floats, ranges: readonly ElementRange[], sent: readonly ElementRange[]) {
+    const first = beginOf(ranges);
+    const staged =
+      this.#staged.get(first) ?? sharedFloat32(Math.max(...ranges.map(({ end }) => end)) - first);
+    this.#staged.set(first, staged);
+    for (const { start, end } of sent)
+      flatMemory().readInto(values.subarray(start, end), staged.subarray(start - first, end - first));
+    const within = ranges.map(({ start, end }) => ({ start: start - first, end: end - first }));
     return { staged, within };
   }
 }

@@ -23,7 +23,6 @@ function changed(memory: FlatMemory) {
   memory.fill(gradients.subarray(5, 9), -3);
   memory.add(gradients, parameters);
   memory.addRounded(gradients.subarray(0, 1000), parameters.subarray(16, 1016));
-  memory.copy(gradients.subarray(2000, 2100), parameters.subarray(0, 100));
   const squares = memory.squaredNorms(gradients);
   const sums = new Float64Array(2 * squares.length);
   memory.adamW({ parameters, gradients, firstMoment, secondMoment }, SETTINGS, sums);

@@ -48,7 +48,6 @@ const apartMemory: FlatMemory<ApartFloats> = {
   read: (values) => valuesOf(values).slice(),
   readInto: (values, target) => target.set(valuesOf(values)),
   write: (target, values) => valuesOf(target).set(values),
-  copy: (target, source) => valuesOf(target).set(valuesOf(source)),
   fill: (target, value) => valuesOf(target).fill(value),
   add: (target, source) => sumInto(valuesOf(target), valuesOf(source)),
   addRounded: (target, source) => addRounded(valuesOf(target), valuesOf(source)),

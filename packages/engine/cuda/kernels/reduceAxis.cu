@@ -134,6 +134,15 @@ DEVICE Place better(const Place& a, const Place& b, double sign) {
   return left > right || (left == right && a.index < b.index) ? a : b;
 }
 
+DEVICE Place bestOfWarp(Place best, double sign) {
+  UNROLL
+  for (int distance = LANES / 2; distance > 0; distance /= 2) {
+    const Place other = {__shfl_xor_sync(0xffffffffu, best.value, distance), __shfl_xor_sync(0xffffffffu, best.index, distance)};
+    best = better(other, best, sign);
+  }
+  return best;
+}
+
 /** Where the largest of each output's elements is, or the smallest where `sign` is −1. One part. */
 KERNEL(reduceToIndex, THREADS, 4, const void* x, int* y, Reduction of, float sign, Layout1 kept, Layout1 reduced) {
   const Task task = taskOf(of.outputs, of.lanes);
@@ -146,13 +155,7 @@ KERNEL(reduceToIndex, THREADS, 4, const void* x, int* y, Reduction of, float sig
     here.index = i;
     best = better(here, best, sign);
   }
-  if (of.lanes == LANES) {
-    UNROLL
-    for (int distance = LANES / 2; distance > 0; distance /= 2) {
-      const Place other = {__shfl_xor_sync(0xffffffffu, best.value, distance), __shfl_xor_sync(0xffffffffu, best.index, distance)};
-      best = better(other, best, sign);
-    }
-  }
+  if (of.lanes == LANES) best = bestOfWarp(best, sign);
   if (task.lane == 0) y[task.output] = best.index == 0x7fffffff ? 0 : best.index;
 }
 
@@ -173,11 +176,7 @@ KERNEL(topK, THREADS, 4, const void* x, void* values, int* indices, int storage,
       const bool isAfter = here.value < last.value || (here.value == last.value && i > last.index);
       if (isAfter) best = better(here, best, 1.0);
     }
-    UNROLL
-    for (int distance = LANES / 2; distance > 0; distance /= 2) {
-      const Place other = {__shfl_xor_sync(0xffffffffu, best.value, distance), __shfl_xor_sync(0xffffffffu, best.index, distance)};
-      best = better(other, best, 1.0);
-    }
+    best = bestOfWarp(best, 1.0);
     if (lane == 0) {
       const uint64 at = static_cast<uint64>(row) * count + k;
       const int index = best.index == 0x7fffffff ? 0 : best.index;

@@ -20,7 +20,7 @@ function misunderstanding(): string | undefined {
  * Whether the emulator is asked for.
  * @throws SLUICE_E_CUDA where something else is
  */
-export function isEmulated(): boolean {
+export function isCudaEmulated(): boolean {
   const wrong = misunderstanding();
   if (wrong) throw new SluiceError('SLUICE_E_CUDA', `${wrong}.`);
   return process.env.SLUICE_CUDA === 'emulated';
@@ -52,7 +52,7 @@ export const cuda: Backend = {
   absence() {
     const wrong = misunderstanding();
     if (wrong) return wrong;
-    if (!isEmulated()) {
+    if (!isCudaEmulated()) {
       const driver = cudaDriver();
       return 'absence' in driver ? driver.absence : undefined;
     }

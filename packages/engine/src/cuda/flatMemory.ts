@@ -40,7 +40,6 @@ export function cudaFlatMemory(
     read: (values) => values.read(),
     readInto: (values, target) => values.readInto(target),
     write: (target, values) => target.write(values),
-    copy: arithmetic.copy,
     fill: arithmetic.fill,
     add: (target, source) => arithmetic.sumTree(target, [target, source]),
     addRounded: arithmetic.addRounded,

@@ -2,7 +2,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
-import { DRIVER_LIBRARY, isEmulated } from '../backends/cuda.ts';
+import { DRIVER_LIBRARY, isCudaEmulated } from '../backends/cuda.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
 import { Emulator } from './emulator.ts';
@@ -62,7 +62,7 @@ export interface OpenDevice {
 
 /** @throws SLUICE_E_CUDA where there is no driver, no GPU, or no compiler */
 export function openDevice(): OpenDevice {
-  if (isEmulated())
+  if (isCudaEmulated())
     return { device: emulated(), architecture: 'emulated', description: 'kernels are emulated on the CPU' };
   const driver = new CudaDriver(DRIVER_LIBRARY);
   const architecture = architectureOf(driver.computeCapability);

@@ -1,7 +1,7 @@
 /** Operations that move elements: slices, transposes, concatenations, pads, tiles, gathers; and tensors of constants. */
 
 import * as tf from '@tensorflow/tfjs';
-import { stepsOf } from '../../steps.ts';
+import { partsAlong, stepsOf } from '../../steps.ts';
 import type { CudaBackend, TensorArray } from '../backend.ts';
 import type { DeviceArray } from '../device.ts';
 import { converted } from './elementwise.ts';
@@ -69,17 +69,7 @@ function split(
   axis: number,
   lengths: readonly number[],
 ): tf.TensorInfo[] {
-  let begin = 0;
-  return lengths.map((length) => {
-    const first = x.shape.map((_, i) => (i === axis ? begin : 0));
-    begin += length;
-    return slice(
-      backend,
-      x,
-      first,
-      x.shape.map((size, i) => (i === axis ? length : size)),
-    )!;
-  });
+  return partsAlong(x.shape, axis, lengths).map(({ begin, shape }) => slice(backend, x, begin, shape)!);
 }
 
 function concat(backend: CudaBackend, tensors: readonly tf.TensorInfo[], axis: number): tf.TensorInfo {
