@@ -108,5 +108,8 @@ function rowAsJson(row: RowSummary) {
     firstTokenAttention: mean(row.firstTokenAttention),
     massiveActivation: mean(row.massiveActivation),
     gateScoreMean: mean(row.gateScoreMean),
+    retrieval: Object.fromEntries(
+      Object.entries(row.retrieval).map(([question, accuracy]) => [question, accuracy.mean]),
+    ),
   };
 }
