@@ -5,10 +5,11 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 import { invariant, SluiceError } from '@sluice/core';
 import { BlockedTime, monotonicMs } from './blockedTime.ts';
 import { errorFromData, errorToData } from './controlProtocol.ts';
-import { DirectExchange, type DirectHost } from './directExchange.ts';
+import { DirectExchange } from './directExchange.ts';
 import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
 import { areNear, type Invitation } from './invitation.ts';
 import { bytesSent, OperationRecord, type OperationSpan } from './operationRecord.ts';
+import { type Outside, type OutsideHost, OutsideOperation } from './outsideOperation.ts';
 import { checkGroup } from './processGroup.ts';
 import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './sharedState.ts';
 import {
@@ -37,7 +38,7 @@ const EXIT_LIMIT_MS = 3000;
 /** Between two looks after what peers on this host wait for, while this thread waits for the other one, ms. */
 const LOOK_MS = 1;
 
-export class Communicator implements Launcher, DirectHost {
+export class Communicator implements Launcher, OutsideHost {
   readonly rank: number;
   readonly size: number;
   /** All ranks. */
@@ -56,6 +57,7 @@ export class Communicator implements Launcher, DirectHost {
   readonly #errors = new Map<number, SluiceError>();
   readonly #lost = new Map<number, SluiceError>();
   readonly #direct: DirectExchange[] = [];
+  #outside = 0;
   #activity = '';
   readonly #calls: Call[] = [];
   #onCall: () => void = () => {};
@@ -163,6 +165,15 @@ export class Communicator implements Launcher, DirectHost {
     const direct = DirectExchange.open(group, this);
     if (direct !== undefined) this.#direct.push(direct);
     return direct;
+  }
+
+  /** An operation that the ranks' devices carry out, and that was launched just now; it is waited for as others are. */
+  outside(operation: Outside): Pending {
+    return new OutsideOperation(operation, this.#outside++, this);
+  }
+
+  servePeers(): void {
+    for (const direct of this.#direct) direct.move();
   }
 
   checkAlive(ranks: readonly number[]): void {
@@ -295,7 +306,7 @@ export class Communicator implements Launcher, DirectHost {
    */
   #block(slot: number): void {
     while (this.#state.state(slot) === PENDING) {
-      for (const direct of this.#direct) direct.move();
+      this.servePeers();
       this.#state.block(slot, this.#direct.some(({ isUnderway }) => isUnderway) ? LOOK_MS : 1000);
       this.#pulse.check();
     }

@@ -22,18 +22,8 @@ import { type BlockedTime, monotonicMs } from './blockedTime.ts';
 import type { Group, Pending } from './group.ts';
 import { describeOperation, timeoutError } from './operation.ts';
 import { bytesSent, type OperationSpan } from './operationRecord.ts';
+import { REPORT_MS, rest, SPIN_MS } from './rest.ts';
 import { CARD_NUMBERS, type Channel, ChannelMemory, type PieceHeader } from './sharedChannels.ts';
-
-/** A wait looks again and again for so long, since most are short, before it begins to sleep between looks, ms. */
-const SPIN_MS = 0.05;
-
-/** The sleep grows with the wait, from the shortest that the system keeps to one that nobody notices, ms. */
-const SLEEP_SHARE = 1 / 16;
-const SHORTEST_SLEEP_MS = 0.05;
-const LONGEST_SLEEP_MS = 2;
-
-/** From then on heartbeats tell what is waited for, ms. */
-const REPORT_MS = 1000;
 
 /** What a direct exchange needs of the communicator. */
 export interface DirectHost {
@@ -169,7 +159,7 @@ export class DirectExchange {
 
   /** Leaves the processor to others for a moment; ends a wait in which nothing can come any more. */
   #rest(operation: DirectOperation, waitedMs: number): void {
-    sleep(Math.min(Math.max(waitedMs * SLEEP_SHARE, SHORTEST_SLEEP_MS), LONGEST_SLEEP_MS));
+    rest(waitedMs);
     const { ranks } = this.#group;
     this.#host.checkAlive(ranks);
     if (waitedMs > this.#host.limitMs) throw this.#timeout(operation);
@@ -314,10 +304,4 @@ function gather(group: Group, own: readonly number[]): number[][] {
   all.set(own, ranges[group.rank]!.start);
   group.allGather(all, ranges).wait();
   return ranges.map(({ start, end }) => [...all.subarray(start, end)]);
-}
-
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
-
-function sleep(ms: number): void {
-  Atomics.wait(sleeper, 0, 0, ms);
 }

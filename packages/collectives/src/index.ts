@@ -21,6 +21,7 @@ export { HierarchicalGroup, type HostGrid, hostGrid } from './hierarchicalGroup.
 export { inProcessWorld } from './inProcessTransport.ts';
 export { type Invitation, receiveInvitation } from './invitation.ts';
 export { OperationRecord, type OperationSpan, type WaitSpan } from './operationRecord.ts';
+export type { Outside } from './outsideOperation.ts';
 export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
 export { runtimeParent } from './runtimeDirectory.ts';
 export { type CurveKeys, generateCurveKeys } from './security.ts';
