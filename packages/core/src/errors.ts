@@ -503,6 +503,11 @@ export const ERROR_TABLE = {
     advice:
       'The message names the operation and the size. Choose another size (all widths multiples of 8, heads of 32, 64 or 128 channels), or another backend.',
   },
+  SLUICE_E_NCCL: {
+    summary: 'NCCL, by which GPUs send each other their memory, failed, or cannot be opened.',
+    advice:
+      'The message has what NCCL said; NCCL_DEBUG=INFO makes it say more. SLUICE_NCCL=off sends everything by way of the host.',
+  },
   SLUICE_E_PLACE_UNKNOWN: {
     summary:
       'An agent was not told where it belongs: the coordinator’s address, its node’s rank, or how many nodes there are.',

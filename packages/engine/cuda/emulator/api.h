@@ -1,6 +1,9 @@
 /** What the files of the driver's interface have in common: results of calls, and how one refuses. */
 #pragma once
 
+#include <deque>
+#include <functional>
+
 #include "machine.h"
 
 namespace emulator {
@@ -12,6 +15,7 @@ enum Result : int {
   OUT_OF_MEMORY = 2,
   INVALID_IMAGE = 200,
   NOT_FOUND = 500,
+  NOT_READY = 600,
   LAUNCH_FAILED = 719,
 };
 
@@ -21,6 +25,28 @@ inline Result check(bool isRight, Result otherwise, const std::string& what) {
   return otherwise;
 }
 
+/** Something that a stream does in its turn: called again and again as long as it is `NOT_READY`. */
+using Work = std::function<int()>;
+
+/**
+ * What was asked for in order. It is done at once where nothing has to wait, as what other processes send has to; what comes after
+ * that is done when somebody asks how far the streams are, and no sooner, so that who does not ask finds nothing there.
+ */
+struct Stream {
+  std::deque<Work> waiting;
+  /** The first thing that went wrong with what waited. */
+  int failure = SUCCESS;
+};
+/** @param handle as the driver's interface has it */
+Stream& streamOf(void* handle);
+/** Does the work in its turn. @returns what it returns, or success where it has to wait */
+int inOrder(void* handle, Work work);
+/** The same for what never is done at once. */
+void later(void* handle, Work work);
+/** Does what can be done now of the work that waits. */
+void advanceStreams();
+
 }  // namespace emulator
 
 #define API extern "C" EMULATOR int
+#define API_TEXT extern "C" EMULATOR const char*

@@ -1,16 +1,16 @@
 /**
  * The CUDA driver's interface over the emulator: the functions that `src/cuda/driver.ts` calls, by the same names and with the same
- * arguments. The image of a module is the path of a shared object, compiled from a kernel's source. Launches run at once, on the
- * calling thread, so there is one stream, and what went wrong is known at once.
+ * arguments. The image of a module is the path of a shared object, compiled from a kernel's source. Launches run on the calling thread,
+ * and at once unless their stream has to wait (`stream.cc`), so what went wrong is known at once.
  */
 
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <memory>
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include "api.h"
 
@@ -46,6 +46,13 @@ API cuDeviceGetName(char* name, int length, int) {
   std::snprintf(name, static_cast<size_t>(length), "emulated");
   return SUCCESS;
 }
+/** Each process counts as a GPU of its own. */
+API cuDeviceGetUuid_v2(char* uuid, int) {
+  std::memset(uuid, 0, 16);
+  const pid_t process = getpid();
+  std::memcpy(uuid, &process, sizeof process);
+  return SUCCESS;
+}
 API cuDeviceGetAttribute(int* value, int attribute, int) {
   constexpr int MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, SHARED_BYTES = 97, CAN_MAP_MEMORY = 102;
   switch (attribute) {
@@ -64,22 +71,6 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
 }
 API cuDevicePrimaryCtxRetain(void** context, int) { return *context = &settings, SUCCESS; }
 API cuCtxSetCurrent(void*) { return SUCCESS; }
-API cuStreamCreate(void** stream, unsigned) { return *stream = &settings, SUCCESS; }
-API cuStreamSynchronize(void*) { return SUCCESS; }
-
-// Launches are over when they return: events are moments.
-API cuEventCreate(double** event, unsigned) { return *event = new double(0), SUCCESS; }
-API cuEventDestroy_v2(double* event) { return delete event, SUCCESS; }
-API cuEventRecord(double* event, void*) {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  *event = std::chrono::duration<double, std::milli>(now).count();
-  return SUCCESS;
-}
-API cuEventQuery(double*) { return SUCCESS; }
-API cuEventElapsedTime(float* milliseconds, const double* begin, const double* end) {
-  return *milliseconds = static_cast<float>(*end - *begin), SUCCESS;
-}
-
 API cuModuleLoadData(Module** module, const char* path) {
   std::unique_ptr<Module>& known = modules[path];
   if (!known) {
@@ -118,29 +109,37 @@ API cuMemAlloc_v2(uint64_t* address, size_t bytes) {
 API cuMemFree_v2(uint64_t address) { return check(release(address), INVALID_VALUE, "no allocation begins there"); }
 
 static const char* const OUTSIDE = "the bytes do not lie in one allocation";
-API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
-  if (!hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
-  std::memcpy(reinterpret_cast<void*>(to), from, bytes);
-  return SUCCESS;
+API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
+  return inOrder(stream, [=]() -> int {
+    if (!hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
+    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    return SUCCESS;
+  });
 }
-API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
-  if (!hostTouches(from, bytes, false)) return check(false, INVALID_VALUE, OUTSIDE);
-  std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
-  return SUCCESS;
+API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
+  return inOrder(stream, [=]() -> int {
+    if (!hostTouches(from, bytes, false)) return check(false, INVALID_VALUE, OUTSIDE);
+    std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+    return SUCCESS;
+  });
 }
-API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
-  if (!hostTouches(from, bytes, false) || !hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
-  std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
-  return SUCCESS;
+API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
+  return inOrder(stream, [=]() -> int {
+    if (!hostTouches(from, bytes, false) || !hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
+    std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+    return SUCCESS;
+  });
 }
-API cuMemsetD32Async(uint64_t to, uint32_t value, size_t count, void*) {
-  if (!hostTouches(to, 4 * count, true)) return check(false, INVALID_VALUE, OUTSIDE);
-  std::fill_n(reinterpret_cast<uint32_t*>(to), count, value);
-  return SUCCESS;
+API cuMemsetD32Async(uint64_t to, uint32_t value, size_t count, void* stream) {
+  return inOrder(stream, [=]() -> int {
+    if (!hostTouches(to, 4 * count, true)) return check(false, INVALID_VALUE, OUTSIDE);
+    std::fill_n(reinterpret_cast<uint32_t*>(to), count, value);
+    return SUCCESS;
+  });
 }
 
 API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t threads, uint32_t threadsY, uint32_t threadsZ,
-                   uint32_t sharedBytes, void*, void** parameters, void** extra) {
+                   uint32_t sharedBytes, void* stream, void** parameters, void** extra) {
   const auto wrong = [&](const std::string& what) { return check(false, INVALID_VALUE, kernel->name + ": " + what); };
   if (x == 0 || y == 0 || z == 0 || x > MOST_BLOCKS_X || y > MOST_BLOCKS_YZ || z > MOST_BLOCKS_YZ) return wrong("no grid has such a size");
   if (threadsY != 1 || threadsZ != 1 || threads == 0 || threads % LANES != 0) {
@@ -158,8 +157,15 @@ API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t 
     return wrong(std::to_string(bytes) + " bytes of arguments, where the parameters have " + std::to_string(kernel->argumentBytes));
   }
   if (!settings.runsKernels) return SUCCESS;
-  std::memcpy(builtins.arguments, extra[1], bytes);
-  return run({kernel, {x, y, z}, static_cast<int>(threads), sharedBytes}) ? SUCCESS : LAUNCH_FAILED;
+  const Launch launch = {kernel, {x, y, z}, static_cast<int>(threads), sharedBytes};
+  const auto start = [launch, bytes](const void* arguments) -> int {
+    std::memcpy(builtins.arguments, arguments, bytes);
+    return run(launch) ? SUCCESS : LAUNCH_FAILED;
+  };
+  if (streamOf(stream).waiting.empty()) return start(extra[1]);
+  const auto* begin = static_cast<const unsigned char*>(extra[1]);
+  const std::vector<unsigned char> arguments(begin, begin + bytes);
+  return inOrder(stream, [=] { return start(arguments.data()); });
 }
 
 API cuGetErrorName(int code, const char** name) {
@@ -172,6 +178,8 @@ API cuGetErrorName(int code, const char** name) {
       return *name = "CUDA_ERROR_INVALID_IMAGE", SUCCESS;
     case NOT_FOUND:
       return *name = "CUDA_ERROR_NOT_FOUND", SUCCESS;
+    case NOT_READY:
+      return *name = "CUDA_ERROR_NOT_READY", SUCCESS;
     case LAUNCH_FAILED:
       return *name = "CUDA_ERROR_LAUNCH_FAILED", SUCCESS;
   }

@@ -11,6 +11,13 @@ export type DeviceAddress = number;
 /** Handles of the driver's. */
 export type ModuleHandle = number & { readonly module: unique symbol };
 export type FunctionHandle = number & { readonly function: unique symbol };
+export type StreamHandle = number & { readonly stream: unique symbol };
+
+/** A moment in the work of a device. */
+export interface Moment {
+  /** Whether all before it is done; it is not asked again once it is. */
+  isReached(): boolean;
+}
 
 /** Blocks of a launch along its axes. */
 export type Grid = readonly [x: number, y?: number, z?: number];
@@ -23,6 +30,8 @@ const MOST_DYNAMIC_SHARED_BYTES = 8;
 const USUAL_SHARED_BYTES = 48 * 1024;
 /** Results of calls. */
 const [OUT_OF_MEMORY, NOT_READY] = [2, 600];
+/** Of `CUstream_flags` and `CUevent_flags`: it does not wait for the stream that is nobody's; it notes no time. */
+const [NON_BLOCKING, UNTIMED] = [1, 2];
 /** Of `CUmemAllocationProp` and `CUmemAccessDesc`: memory of the device itself, which it reads and writes. */
 const [PINNED, ON_DEVICE, READ_WRITE] = [1, 1, 3];
 /** Most that a kernel's arguments may have. */
@@ -51,11 +60,13 @@ function prototypes(library: LibraryHandle) {
     cuDeviceGetCount: define('cuDeviceGetCount', 'void *'),
     cuDeviceGet: define('cuDeviceGet', 'void *', 'int'),
     cuDeviceGetName: define('cuDeviceGetName', 'void *', 'int', 'int'),
+    cuDeviceGetUuid: define('cuDeviceGetUuid_v2', 'void *', 'int'),
     cuDeviceGetAttribute: define('cuDeviceGetAttribute', 'void *', 'int', 'int'),
     cuDevicePrimaryCtxRetain: define('cuDevicePrimaryCtxRetain', 'void *', 'int'),
     cuCtxSetCurrent: define('cuCtxSetCurrent', 'uintptr_t'),
     cuStreamCreate: define('cuStreamCreate', 'void *', 'uint'),
     cuStreamSynchronize: define('cuStreamSynchronize', 'uintptr_t'),
+    cuStreamWaitEvent: define('cuStreamWaitEvent', 'uintptr_t', 'uintptr_t', 'uint'),
     cuModuleLoadData: define('cuModuleLoadData', 'void *', 'void *'),
     cuModuleGetFunction: define('cuModuleGetFunction', 'void *', 'uintptr_t', 'str'),
     cuFuncSetAttribute: define('cuFuncSetAttribute', 'uintptr_t', 'int', 'int'),
@@ -108,11 +119,14 @@ export interface MemoryWatch {
 }
 
 export class CudaDriver {
+  /** File name, or path. */
+  readonly library: string;
   readonly #functions: Functions;
   /** The emulator's; a GPU has none. */
   readonly watch: MemoryWatch | undefined;
   readonly #device: number;
-  readonly #stream: number;
+  /** On which everything is asked for now. */
+  #stream: StreamHandle;
   /** What a driver knows beyond CUDA's text of the failure. */
   readonly #explain: (text: string) => string;
   /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
@@ -128,6 +142,7 @@ export class CudaDriver {
    * @throws SLUICE_E_CUDA where there is none, or it has no device
    */
   constructor(library: string, explain: (text: string) => string = (text) => text) {
+    this.library = library;
     this.#explain = explain;
     try {
       const opened = koffi.load(library);
@@ -152,7 +167,7 @@ export class CudaDriver {
     this.#call('cuDeviceGet', device, 0);
     this.#device = device[0]!;
     this.#call('cuCtxSetCurrent', this.#handle('cuDevicePrimaryCtxRetain', this.#device));
-    this.#stream = this.#handle('cuStreamCreate', 0);
+    this.#stream = this.makeStream();
     const bytes = new Uint8Array(this.arguments.buffer);
     const [at, size] = [koffi.address(bytes), koffi.address(this.#size)];
     this.#extra.set([BUFFER_POINTER, BigInt(at), BUFFER_SIZE, BigInt(size), END]);
@@ -197,6 +212,13 @@ export class CudaDriver {
     const name = new Uint8Array(new ArrayBuffer(256));
     this.#call('cuDeviceGetName', name, name.length, this.#device);
     return Buffer.from(name.subarray(0, name.indexOf(0))).toString('utf8');
+  }
+
+  /** Four words that no other device has, on any machine. */
+  get deviceIdentity(): Int32Array {
+    const identity = new Int32Array(new ArrayBuffer(16));
+    this.#call('cuDeviceGetUuid', identity, this.#device);
+    return identity;
   }
 
   /** Such as `{ major: 9, minor: 0 }`. */
@@ -291,8 +313,8 @@ export class CudaDriver {
     this.#call('cuEventDestroy', event);
   }
 
-  #event(): number {
-    const event = this.#handle('cuEventCreate', 0);
+  #event(flags = 0): number {
+    const event = this.#handle('cuEventCreate', flags);
     this.#call('cuEventRecord', event, this.#stream);
     return event;
   }
@@ -305,9 +327,44 @@ export class CudaDriver {
     }
   }
 
-  /** Waits until all that was asked for is done. */
-  synchronize(): void {
-    this.#call('cuStreamSynchronize', this.#stream);
+  /** Waits until all that was asked for, on one stream, is done. */
+  synchronize(stream = this.#stream): void {
+    this.#call('cuStreamSynchronize', stream);
+  }
+
+  /** One whose work runs beside that of others. */
+  makeStream(): StreamHandle {
+    return this.#handle('cuStreamCreate', NON_BLOCKING) as StreamHandle;
+  }
+
+  /**
+   * What `f` asks for is done on another stream, after all that was asked for on this one until now.
+   * @returns when it is done
+   */
+  beside(stream: StreamHandle, f: () => void): Moment {
+    const [own, before] = [this.#stream, this.#event(UNTIMED)];
+    this.#call('cuStreamWaitEvent', stream, before, 0);
+    this.#call('cuEventDestroy', before);
+    this.#stream = stream;
+    try {
+      f();
+      return this.#moment();
+    } finally {
+      this.#stream = own;
+    }
+  }
+
+  #moment(): Moment {
+    const event = this.#event(UNTIMED);
+    return {
+      isReached: () => {
+        const code = this.#functions.cuEventQuery(event);
+        if (code === NOT_READY) return false;
+        this.#check('cuEventQuery', code);
+        this.#call('cuEventDestroy', event);
+        return true;
+      },
+    };
   }
 
   /** @param bytes above 0 @returns the address of memory of arbitrary content; undefined where the device has no more */

@@ -143,6 +143,40 @@ export interface EmulatorStatistics {
   readonly bankConflicts: number;
 }
 
+/** Calls of NCCL since the last time they were asked for. */
+export interface NcclCalls {
+  readonly groups: number;
+  readonly sends: number;
+  readonly receives: number;
+  readonly bytesSent: number;
+  readonly aborts: number;
+}
+
+/** What NCCL of the emulator's can, and a real one cannot. @param library of the emulated driver */
+export function emulatedNccl(library: string): {
+  /** For how long a send or a receive waits for its counterpart; then it is an error. */
+  readonly limit: (milliseconds: number) => void;
+  readonly calls: () => NcclCalls;
+} {
+  const opened = koffi.load(library);
+  const count = opened.func('emulatorNcclCalls', 'void', ['void *']) as (counts: Float64Array) => void;
+  return {
+    limit: opened.func('emulatorNcclLimit', 'void', ['int']) as (milliseconds: number) => void,
+    calls() {
+      const counts = new Float64Array(new ArrayBuffer(40));
+      count(counts);
+      const [groups, sends, receives, bytesSent, aborts] = counts as unknown as number[] & { length: 5 };
+      return {
+        groups: groups!,
+        sends: sends!,
+        receives: receives!,
+        bytesSent: bytesSent!,
+        aborts: aborts!,
+      };
+    },
+  };
+}
+
 const DEVICE_BYTES = 16 * 2 ** 30;
 const ORDERS = ['forward', 'backward', 'shuffled'] as const;
 const ARITHMETICS = ['exact', 'ampere', 'hopper'] as const;

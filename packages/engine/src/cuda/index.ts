@@ -21,7 +21,9 @@ export {
   type Storage,
   signatures,
 } from './kernelSource.ts';
-export { findNvrtc } from './libraries.ts';
+export { findNccl, findNvrtc } from './libraries.ts';
+export { cudaLinks } from './links.ts';
+export { Nccl, ncclVersion } from './nccl.ts';
 export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
 export { architectureOf, cachingCompiler, openDevice } from './open.ts';
 export * from './operations.ts';

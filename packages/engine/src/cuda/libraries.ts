@@ -1,10 +1,11 @@
-/** Where NVRTC is: it may come with CUDA, or as a package from PyPI. */
+/** Where NVRTC and NCCL are: they may come with CUDA, with the system, or as packages from PyPI. */
 
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { backendDirectory } from '../backends/location.ts';
+import { Nccl } from './nccl.ts';
 import { Nvrtc } from './nvrtc.ts';
 
 /** Major versions of NVRTC, the newest first. */
@@ -46,22 +47,46 @@ function pythonPackages(): string | undefined {
  */
 export function findNvrtc(driverVersion: number): { readonly path: string; readonly nvrtc: Nvrtc } {
   const most = Math.floor(driverVersion / 1000);
+  const names = MAJORS.filter((version) => version <= most).map((major) => `libnvrtc.so.${major}`);
+  const { found, reasons } = firstThatOpens(names, (path) => new Nvrtc(path));
+  if (found) return { path: found.path, nvrtc: found.opened };
+  throw new SluiceError(
+    'SLUICE_E_CUDA',
+    `NVRTC ${most} or older, NVIDIA's compiler of kernels, was not found. Install CUDA, or the package nvidia-cuda-nvrtc from ` +
+      `PyPI, or name the folder of libnvrtc.so in SLUICE_CUDA_LIBRARIES.${reasons}`,
+  );
+}
+
+/**
+ * NCCL, by which several GPUs send each other their memory.
+ * @throws SLUICE_E_NCCL
+ */
+export function findNccl(): { readonly path: string; readonly nccl: Nccl } {
+  const { found, reasons } = firstThatOpens(['libnccl.so.2'], (path) => new Nccl(path));
+  if (found) return { path: found.path, nccl: found.opened };
+  throw new SluiceError(
+    'SLUICE_E_NCCL',
+    `NCCL, NVIDIA's library for several GPUs, was not found: sluice backend install cuda --nccl fetches it, and ` +
+      `SLUICE_CUDA_LIBRARIES may name the folder of libnccl.so.2.${reasons}`,
+  );
+}
+
+/** @param names of files, the best first */
+function firstThatOpens<T>(
+  names: readonly string[],
+  open: (path: string) => T,
+): { readonly found?: { readonly path: string; readonly opened: T }; readonly reasons: string } {
   const tried: string[] = [];
   for (const folder of folders()) {
-    for (const major of MAJORS.filter((version) => version <= most)) {
-      const name = `libnvrtc.so.${major}`;
+    for (const name of names) {
       const path = folder === undefined ? name : join(folder, name);
       if (folder !== undefined && !existsSync(path)) continue;
       try {
-        return { path, nvrtc: new Nvrtc(path) };
+        return { found: { path, opened: open(path) }, reasons: '' };
       } catch (error) {
         tried.push((error as Error).message);
       }
     }
   }
-  throw new SluiceError(
-    'SLUICE_E_CUDA',
-    `NVRTC ${most} or older, NVIDIA's compiler of kernels, was not found. Install CUDA, or the package nvidia-cuda-nvrtc from ` +
-      `PyPI, or name the folder of libnvrtc.so in SLUICE_CUDA_LIBRARIES.${tried.map((text) => `\n${text}`).join('')}`,
-  );
+  return { reasons: tried.map((text) => `\n${text}`).join('') };
 }

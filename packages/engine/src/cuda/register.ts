@@ -1,10 +1,12 @@
 /** Makes `cuda` known to TensorFlow.js. */
 
 import * as tf from '@tensorflow/tfjs';
+import { registerDeviceLinks } from '../deviceLink.ts';
 import { registerFlatMemory } from '../flatMemory.ts';
 import { CUDA_BACKEND, CudaBackend, cudaBackend } from './backend.ts';
 import type { DeviceArray } from './device.ts';
 import { cudaFlatMemory } from './flatMemory.ts';
+import { cudaLinks } from './links.ts';
 import { openDevice } from './open.ts';
 import './ops/index.ts';
 import { registerStockKernels } from './stock/index.ts';
@@ -18,5 +20,6 @@ export function registerCudaBackend(): void {
   tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(opened), 0);
   const tensor = (values: DeviceArray<'f32'>, shape: readonly number[]) =>
     tf.engine().makeTensorFromTensorInfo(cudaBackend().view(values, [...shape]));
+  registerDeviceLinks(CUDA_BACKEND, cudaLinks(device));
   registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, tensor));
 }

@@ -1,0 +1,45 @@
+/** Whether the GPU of this process can send to others by NCCL, and how it begins to. */
+
+import { SluiceError } from '@sluice/core';
+import { isCudaEmulated } from '../backends/cuda.ts';
+import type { DeviceLinks } from '../deviceLink.ts';
+import type { CudaDevice } from './device.ts';
+import { findNccl } from './libraries.ts';
+import { NcclLink } from './link.ts';
+import { NAME_WORDS, Nccl, ncclVersion } from './nccl.ts';
+
+/** @throws SLUICE_E_NCCL where `SLUICE_NCCL` is not understood */
+function isNcclOff(): boolean {
+  const wanted = process.env.SLUICE_NCCL;
+  if (!wanted || wanted === 'off') return wanted === 'off';
+  throw new SluiceError('SLUICE_E_NCCL', `SLUICE_NCCL is "${wanted}", and may be "off", or unset.`);
+}
+
+/** @throws SLUICE_E_NCCL where there is none */
+function openNccl({ driver }: CudaDevice): Nccl {
+  // The emulator has NCCL's functions too.
+  return isCudaEmulated() ? new Nccl(driver.library) : findNccl().nccl;
+}
+
+export function cudaLinks(device: CudaDevice): DeviceLinks {
+  let nccl: Nccl | undefined;
+  const opened = () => {
+    nccl ??= openNccl(device);
+    return nccl;
+  };
+  return {
+    describe: ncclVersion,
+    end() {
+      if (isNcclOff()) return { absence: 'SLUICE_NCCL=off' };
+      try {
+        return { version: opened().version, device: device.driver.deviceIdentity };
+      } catch (error) {
+        if (!(error instanceof SluiceError)) throw error;
+        return { absence: error.message };
+      }
+    },
+    newName: () => opened().newName(),
+    nameWords: NAME_WORDS,
+    open: (name, rank, size, watch) => new NcclLink(opened(), device, name, { rank, size, watch }),
+  };
+}

@@ -1,0 +1,87 @@
+/** How the devices of several processes send each other memory without the host, where a backend has such a way. */
+
+import * as tf from '@tensorflow/tfjs';
+import type { Floats } from './flatMemory.ts';
+import type { RowArrival, RowRange } from './ops/exchangedExperts.ts';
+
+/** Those who take part in an operation. */
+export interface Peers {
+  /** Ranks among all that are linked, ascending. */
+  readonly ranks: readonly number[];
+  /** Own place among these. */
+  readonly rank: number;
+}
+
+/** Elements [start, end). */
+export interface FlatRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Something that devices do by themselves. */
+export interface LinkOperation {
+  readonly ranks: readonly number[];
+  readonly name: 'reduceScatter' | 'allGather' | 'allToAll' | 'barrier';
+  /** That this device sends. */
+  readonly bytes: number;
+  /** @throws what went wrong with it */
+  isDone(): boolean;
+}
+
+/** How a host waits for what devices do: it looks whether the ranks are still there. */
+export type WatchLink = (operation: LinkOperation) => RowArrival;
+
+/** All ranks of an operation launch it, and launch their operations in the same order. */
+export interface DeviceLink {
+  /** As `Group.reduceScatter`. */
+  reduceScatter(
+    peers: Peers,
+    values: Floats,
+    ranges: readonly FlatRange[],
+    wire: 'float32' | 'bfloat16',
+  ): RowArrival;
+  /** As `Group.allGather`. */
+  allGather(peers: Peers, values: Floats, ranges: readonly FlatRange[]): RowArrival;
+  /**
+   * Sends each peer a range of rows, and waits for its own.
+   * @param from where the peers' rows are to lie in the result, one range after the other
+   * @returns [rows received, width], stored as `rows` are
+   */
+  exchangeRows(
+    peers: Peers,
+    rows: tf.Tensor2D,
+    to: readonly RowRange[],
+    from: readonly RowRange[],
+  ): tf.Tensor2D;
+}
+
+/** What a process brings to a link. */
+export interface LinkEnd {
+  /** Of the library that sends. */
+  readonly version: number;
+  /** Four words that no other device has. */
+  readonly device: Int32Array;
+}
+
+export interface DeviceLinks {
+  /** Who sends, in words, by its version. */
+  describe(version: number): string;
+  /** Or why there is none. */
+  end(): LinkEnd | { readonly absence: string };
+  /** Words by which the ends of one link find each other; one of them makes them. */
+  newName(): Int32Array;
+  readonly nameWords: number;
+  /** Waits for the others. @throws SLUICE_E_NCCL */
+  open(name: Int32Array, rank: number, size: number, watch: WatchLink): DeviceLink;
+}
+
+const links = new Map<string, DeviceLinks>();
+
+export function registerDeviceLinks(backend: string, made: DeviceLinks): void {
+  links.set(backend, made);
+}
+
+/** Those of the running backend; undefined where it sends by way of the host. */
+export function deviceLinks(): DeviceLinks | undefined {
+  return links.get(tf.getBackend());
+}
