@@ -25,6 +25,7 @@ const PROGRAMS = [
   'test/collectives/worker.ts',
   'test/launcher/support/workerProcess.js',
   'test/train/cudaWorker.ts',
+  'test/train/linkWorker.ts',
   'test/train/recheckWorker.ts',
   'test/train/routingWorker.ts',
 ].map((file) => join(root, file));

@@ -62,11 +62,16 @@ for (const kind of CUDA_KINDS) {
   );
 }
 
-test.serial('two processes give the bits of one, also where they share experts', async (t) => {
-  const entry = fileURLToPath(new URL('./cudaWorker.ts', import.meta.url));
-  const server = await startWorkers(t, entry, 2);
-  for (const kind of CUDA_KINDS) {
-    const answers = await server.callAll<readonly HashedPiece[]>('train', { kind });
-    t.deepEqual(hashOf(kind, answers.flat()), weights.get(kind), kind);
-  }
-});
+test.serial(
+  'two processes give the bits of one, also where they share experts, by their devices or the host',
+  async (t) => {
+    const entry = fileURLToPath(new URL('./cudaWorker.ts', import.meta.url));
+    const server = await startWorkers(t, entry, 2);
+    const trained = async (kind: CudaKind, byHost: boolean) => {
+      const answers = await server.callAll<readonly HashedPiece[]>('train', { kind, byHost });
+      t.deepEqual(hashOf(kind, answers.flat()), weights.get(kind), kind);
+    };
+    for (const kind of CUDA_KINDS) await trained(kind, false);
+    await trained('experts', true);
+  },
+);

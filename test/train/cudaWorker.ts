@@ -8,8 +8,12 @@ import { tinyTrainer } from './support/tinyTrainer.ts';
 const communicator = await Communicator.connect(await receiveInvitation());
 
 await communicator.serve({
-  async train({ kind }: { kind: CudaKind }) {
-    const sharing = { workers: communicator, expertParallel: kind === 'experts' ? communicator.size : 1 };
+  /** @param byHost whether what is exchanged goes by way of the host */
+  async train({ kind, byHost }: { kind: CudaKind; byHost: boolean }) {
+    const { rank, size, world, blocked } = communicator;
+    const group = (ranks: readonly number[]) => communicator.group(ranks);
+    const workers = byHost ? { rank, size, world, blocked, group, progress: () => {} } : communicator;
+    const sharing = { workers, expertParallel: kind === 'experts' ? size : 1 };
     const trainer = await tinyTrainer(cudaRun(kind), { backend: 'cuda', ...sharing });
     for (const step of [1, 2, 3]) await trainer.trainStep({ step, learningRate: 0.01 });
     return trainer.pieces().map(hashPiece);

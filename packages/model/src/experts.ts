@@ -147,6 +147,6 @@ function atExperts(
 ): tf.Tensor2D {
   const { rank, size } = exchange;
   if (!received) return expertFeedForward(routed_MC, expertSegments(counts, 1), gateUp, down, 1, limit);
-  const peers = { rank, peers: size, counts, received, start: exchange.startRows };
+  const peers = { rank, peers: size, counts, received, start: exchange.startRows, send: exchange.sendRows };
   return exchangedExperts(routed_MC, { ...peers, gateUp, down, limit });
 }

@@ -1,14 +1,17 @@
 /** Tokens to the experts of other workers and back, by all-to-all. */
 
 import { consecutiveRanges, type Group } from '@sluice/collectives';
-import type { CountArrival, RowRange, StartExchange } from '@sluice/engine';
+import type { CountArrival, DeviceLink, RowRange, SendRows, StartExchange } from '@sluice/engine';
 import type { ExpertExchange } from '@sluice/model';
 
 export class GroupExpertExchange implements ExpertExchange {
   readonly #group: Group;
+  readonly sendRows: SendRows | undefined;
 
-  constructor(group: Group) {
+  /** @param link between the devices of the group's workers, where there is one */
+  constructor(group: Group, link?: DeviceLink) {
     this.#group = group;
+    this.sendRows = link && ((rows, to, from) => link.exchangeRows(group, rows, to, from));
   }
 
   get rank(): number {

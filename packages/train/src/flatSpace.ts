@@ -6,8 +6,9 @@
 
 import type { ElementRange, Group } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
-import { type Floats, flatMemory, Parameter } from '@sluice/engine';
+import { type DeviceLink, type Floats, flatMemory, Parameter } from '@sluice/engine';
 import type { LogicalTensor, ParameterSpec } from '@sluice/model';
+import { FlatTransport } from './flatTransport.ts';
 import { dealOut, type Unit } from './slices.ts';
 
 /** Parameters start at multiples of this many floats, one cache line. */
@@ -56,16 +57,21 @@ export class FlatSpace {
   readonly parameters: readonly PlacedParameter[];
   readonly values: Floats;
   readonly ownedPieces: readonly OwnedPiece[];
+  /** Collectives of the group on memory of this layout. */
+  readonly transport: FlatTransport;
   readonly #stages = new Map<number, Stage>();
 
+  /** @param link between the devices of the group's workers, where there is one */
   constructor(
     placement: ParameterSpec['placement'],
     specs: readonly ParameterSpec[],
     group: Group,
     wholeCost: WholeCost = () => undefined,
+    link?: DeviceLink,
   ) {
     this.placement = placement;
     this.group = group;
+    this.transport = new FlatTransport(group, link);
     const { placed, length } = place(placement, specs);
     this.values = flatMemory().makeShared(length);
     this.parameters = placed.map(({ spec, offset }) => {

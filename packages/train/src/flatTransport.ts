@@ -1,4 +1,4 @@
-/** Collectives on flat memory. What lies in a device's memory travels by way of the host's. */
+/** Collectives on flat memory. What lies in a device's memory travels between devices, where they are linked, or by way of the host's. */
 
 import {
   type ElementRange,
@@ -7,20 +7,23 @@ import {
   type Pending,
   sharedFloat32,
 } from '@sluice/collectives';
-import { type Floats, flatMemory } from '@sluice/engine';
+import { type DeviceLink, type Floats, flatMemory } from '@sluice/engine';
 
 export class FlatTransport {
   readonly #group: Group;
+  readonly #link: DeviceLink | undefined;
   /** Memory of the host for what lies on a device, by where that begins. */
   readonly #staged = new Map<number, Float32Array>();
 
-  constructor(group: Group) {
+  constructor(group: Group, link?: DeviceLink) {
     this.#group = group;
+    this.#link = link;
   }
 
   /** As `Group.reduceScatter`, of ranges with nothing between them. */
   reduceScatter(values: Floats, ranges: readonly ElementRange[], wire: FloatWire): Pending {
     if (values instanceof Float32Array) return this.#group.reduceScatter(values, ranges, wire);
+    if (this.#link) return this.#link.reduceScatter(this.#group, values, ranges, wire);
     const { staged, within } = this.#stage(values, ranges, ranges);
     const pending = this.#group.reduceScatter(staged, within, wire);
     return once(pending, () => copyBack(values, staged, ranges, [this.#group.rank]));
@@ -29,6 +32,7 @@ export class FlatTransport {
   /** As `Group.allGather`, of ranges with nothing between them. */
   allGather(values: Floats, ranges: readonly ElementRange[]): Pending {
     if (values instanceof Float32Array) return this.#group.allGather(values, ranges);
+    if (this.#link) return this.#link.allGather(this.#group, values, ranges);
     const { staged, within } = this.#stage(values, ranges, [ranges[this.#group.rank]!]);
     const others = [...ranges.keys()].filter((rank) => rank !== this.#group.rank);
     return once(this.#group.allGather(staged, within), () => copyBack(values, staged, ranges, others));

@@ -12,13 +12,11 @@
 import type { ElementRange, FloatWire, Pending } from '@sluice/collectives';
 import { type Floats, flatMemory, type GradientTarget } from '@sluice/engine';
 import type { FlatSpace, PlacedParameter } from './flatSpace.ts';
-import { FlatTransport } from './flatTransport.ts';
 
 export class GradientSums {
   readonly #space: FlatSpace;
   readonly #sources: number;
   readonly #wire: FloatWire;
-  readonly #transport: FlatTransport;
   /** Partial sums of the lanes so far, largest subtree first; the last is the lane being summed. */
   readonly #levels: Floats[] = [];
   #depth = 0;
@@ -36,7 +34,6 @@ export class GradientSums {
     this.#space = space;
     this.#sources = sources;
     this.#wire = wire;
-    this.#transport = new FlatTransport(space.group);
     this.#written = new Uint8Array(space.parameters.length * sources);
     space.parameters.forEach((placed, index) => {
       placed.parameter.sink = (source) => this.#target(placed, index, source);
@@ -91,7 +88,7 @@ export class GradientSums {
   reduceStage(stage: number): void {
     const part = this.#space.stage(stage);
     if (!part || this.#space.group.size === 1) return;
-    this.#pending.push(this.#transport.reduceScatter(this.total, part.slices, this.#wire));
+    this.#pending.push(this.#space.transport.reduceScatter(this.total, part.slices, this.#wire));
   }
 
   /** Starts the reduction of all stages. */

@@ -1,6 +1,14 @@
 /** Who shares what with whom: data-parallel × expert-parallel groups of workers. */
 
-import { type Blocked, type Group, type OperationRecord, soloGroup } from '@sluice/collectives';
+import {
+  type Blocked,
+  type Group,
+  type OperationRecord,
+  type Outside,
+  type Pending,
+  soloGroup,
+} from '@sluice/collectives';
+import { type Linked, linkDevices } from './linkDevices.ts';
 
 /** The part of a `Communicator` that training needs. */
 export interface Workers {
@@ -13,6 +21,8 @@ export interface Workers {
   progress(text: string): void;
   /** Records what the groups do from now on; what it returns ends that. Absent where nothing is sent. */
   record?(): () => OperationRecord;
+  /** An operation that the workers' devices carry out. Absent where nothing is sent. */
+  outside?(operation: Outside): Pending;
 }
 
 export interface Topology {
@@ -24,12 +34,18 @@ export interface Topology {
   readonly experts: Group;
   /** The workers that hold the same experts: one of each set. */
   readonly expertReplicas: Group;
+  /** The way between the workers' devices. */
+  readonly devices: Linked;
 }
 
-/** Worker r belongs to the expert-parallel set ⌊r / size⌋ and holds part r mod size of the experts. */
+/**
+ * Worker r belongs to the expert-parallel set ⌊r / size⌋ and holds part r mod size of the experts.
+ * @throws what linking devices throws, unless they are linked already
+ */
 export function topology(
   workers: Pick<Workers, 'rank' | 'size' | 'world' | 'blocked' | 'group'>,
   expertParallel: number,
+  devices: Linked = linkDevices(workers),
 ): Topology {
   const { rank, size, world, blocked } = workers;
   const first = Math.floor(rank / expertParallel) * expertParallel;
@@ -38,7 +54,8 @@ export function topology(
     { length: size / expertParallel },
     (_, i) => (rank % expertParallel) + i * expertParallel,
   );
-  return { rank, size, world, blocked, experts: workers.group(set), expertReplicas: workers.group(replicas) };
+  const [experts, expertReplicas] = [workers.group(set), workers.group(replicas)];
+  return { rank, size, world, blocked, experts, expertReplicas, devices };
 }
 
 /** One worker alone, without communication. */

@@ -72,7 +72,7 @@ export class Trainer {
     this.#agreement = new Agreement(config.model, grainCount(config), topology, qkClip !== undefined);
     this.#moved = new Float64Array(this.#agreement.moved.length);
     this.#updateSizes = new UpdateSizes(config.model);
-    const { experts, expertReplicas, world } = topology;
+    const { experts, expertReplicas, world, devices } = topology;
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
     const trained = (space: FlatSpace, sources: number) => ({
       space,
@@ -82,15 +82,15 @@ export class Trainer {
     this.clipping = new Clipping(config.optimizer);
     const whole = wholeMatrices(config.optimizer);
     this.spaces = [
-      trained(new FlatSpace('replicated', specs, world, whole), 1),
+      trained(new FlatSpace('replicated', specs, world, whole, devices.link), 1),
       ...(config.model.experts
-        ? [trained(new FlatSpace('expert', specs, expertReplicas, whole), experts.size)]
+        ? [trained(new FlatSpace('expert', specs, expertReplicas, whole, devices.link), experts.size)]
         : []),
     ];
     this.model = new Decoder(
       config.model,
       new Map(this.#parameters().map(({ spec, parameter }) => [spec.name, parameter])),
-      new GroupExpertExchange(topology.experts),
+      new GroupExpertExchange(experts, devices.link),
     );
     this.expertLoads = uniformLoads(config);
     this.#gradients = new GradientPasses({

@@ -53,6 +53,13 @@ export type StartExchange = (
   width: number,
 ) => RowArrival;
 
+/** Sends rows of a tensor to each peer, and gives those that came, which lie in the ranges named for them, one after the other. */
+export type SendRows = (
+  rows: tf.Tensor2D,
+  rowsToPeer: readonly RowRange[],
+  rowsFromPeer: readonly RowRange[],
+) => tf.Tensor2D;
+
 /** Numbers of rows on their way. */
 export interface CountArrival {
   readonly done: boolean;
@@ -62,6 +69,8 @@ export interface CountArrival {
 
 export interface ExchangedExperts {
   readonly start: StartExchange;
+  /** What the reference takes in its place, where tensors can be sent as they are. */
+  readonly send?: SendRows | undefined;
   /** Own place among the peers. */
   readonly rank: number;
   readonly peers: number;
@@ -88,24 +97,25 @@ export function exchangedExperts(rows_MC: tf.Tensor2D, experts: ExchangedExperts
 }
 
 export function exchangedExpertsReference(rows_MC: tf.Tensor2D, experts: ExchangedExperts): tf.Tensor2D {
-  const { start, peers, counts, gateUp, down, limit } = experts;
+  const { peers, counts, gateUp, down, limit } = experts;
   const received = experts.received.wait();
   const segments = expertSegments(received, peers);
   const [rowsToPeer, rowsFromPeer] = [sumParts(counts, peers), sumParts(received, peers)];
-  const there_RC = exchangeRows(rows_MC, start, rowsToPeer, rowsFromPeer);
+  const there_RC = exchangeRows(rows_MC, experts, rowsToPeer, rowsFromPeer);
   const output_RC = expertFeedForward(there_RC, segments, gateUp, down, rowsToPeer.length, limit);
-  return exchangeRows(output_RC, start, rowsFromPeer, rowsToPeer);
+  return exchangeRows(output_RC, experts, rowsFromPeer, rowsToPeer);
 }
 
 /** Rows sent for rows received; their gradients travel back. */
 function exchangeRows(
   rows: tf.Tensor2D,
-  start: StartExchange,
+  { start, send: sendTensor }: ExchangedExperts,
   rowsToPeer: readonly number[],
   rowsFromPeer: readonly number[],
 ): tf.Tensor2D {
   const width = rows.shape[1];
   const send = (tensor: tf.Tensor, to: readonly RowRange[], from: readonly RowRange[]) => {
+    if (sendTensor) return sendTensor(tensor as tf.Tensor2D, to, from);
     const received = new Float32Array(from.at(-1)!.end * width);
     start(tensor.dataSync<'float32'>() as Float32Array, to, received, from, width).wait();
     return tf.tensor2d(received, [from.at(-1)!.end, width]);

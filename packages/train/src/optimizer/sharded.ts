@@ -8,7 +8,6 @@ import { BLOCK_ELEMENTS } from '@sluice/core';
 import { type Floats, flatMemory } from '@sluice/engine';
 import type { BlockLayout } from '../blockLayout.ts';
 import type { FlatSpace } from '../flatSpace.ts';
-import { FlatTransport } from '../flatTransport.ts';
 import { AdamWUpdates } from './adamW.ts';
 import type { OptimizerConfig } from './config.ts';
 import { MuonUpdates } from './muon.ts';
@@ -21,7 +20,6 @@ type MeasuredStretch = Pick<OptimizedPiece, 'values' | 'flatOffset' | 'firstBloc
 export class ShardedOptimizer {
   readonly #space: FlatSpace;
   readonly pieces: readonly OptimizedPiece[];
-  readonly #transport: FlatTransport;
   readonly #measured: readonly MeasuredStretch[];
   readonly #adamW: AdamWUpdates;
   readonly #muon: MuonUpdates | undefined;
@@ -35,7 +33,6 @@ export class ShardedOptimizer {
    */
   constructor(config: OptimizerConfig, space: FlatSpace, blocks: BlockLayout, moved: Float64Array) {
     this.#space = space;
-    this.#transport = new FlatTransport(space.group);
     this.pieces = optimizedPieces(config, space, blocks, moved);
     this.#measured = measuredStretches(this.pieces);
     this.#adamW = new AdamWUpdates(
@@ -66,7 +63,7 @@ export class ShardedOptimizer {
    * @param stages whose values have changed; all of them when left out
    */
   share(stages?: ReadonlySet<number>): void {
-    const { group, values, parameters } = this.#space;
+    const { group, values, parameters, transport } = this.#space;
     for (const stage of this.#space.stages.toReversed()) {
       if (stages?.has(stage) === false) continue;
       const within = parameters.filter(({ spec }) => spec.stage === stage);
@@ -74,7 +71,7 @@ export class ShardedOptimizer {
         for (const { parameter } of within) parameter.refresh();
         continue;
       }
-      const gather = this.#transport.allGather(values, this.#space.stage(stage)!.slices);
+      const gather = transport.allGather(values, this.#space.stage(stage)!.slices);
       this.#gathers.push(gather);
       for (const { parameter } of within) parameter.expect(() => gather.wait());
     }

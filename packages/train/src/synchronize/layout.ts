@@ -4,6 +4,7 @@ import type { Group } from '@sluice/collectives';
 import { firstSampleOfRequest } from '../batches.ts';
 import { sequencesAt } from '../batchSizes.ts';
 import type { RunConfig } from '../config.ts';
+import { linkDevices } from '../linkDevices.ts';
 import type { StepRequest } from '../protocol.ts';
 import { type Topology, topology, type Workers } from '../topology.ts';
 
@@ -34,6 +35,7 @@ export function replicaLayout(workers: Workers, replicas: number, expertParallel
         group: (members) => workers.group(members.map((member) => first + member)),
       },
       Math.min(expertParallel, workersOfReplica),
+      linkDevices(workers),
     ),
     counterparts: workers.group(
       Array.from({ length: size / workersOfReplica }, (_, i) => within + i * workersOfReplica),

@@ -1,0 +1,94 @@
+/** Workers whose emulated GPUs send each other their memory, by the emulator's NCCL: what arrives is what goes by way of the host. */
+
+import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { ControlServer } from '@sluice/collectives';
+import test, { type ExecutionContext } from 'ava';
+import { obstacleIn } from '../../packages/train/src/linkDevices.ts';
+import type { Compared, FlatRequest, RowsRequest } from './linkWorker.ts';
+import { startWorkers } from './support/workers.ts';
+
+process.env.SLUICE_CUDA = 'emulated';
+
+const start = (t: ExecutionContext, size: number) =>
+  startWorkers(t, fileURLToPath(new URL('./linkWorker.ts', import.meta.url)), size);
+
+async function sameFlat(t: ExecutionContext, server: ControlServer, request: FlatRequest): Promise<void> {
+  const answers = await server.callAll<Compared & { groups: number }>('flat', request);
+  const length = request.times * request.lengths.reduce((sum, each) => sum + each, 0);
+  t.deepEqual(
+    answers,
+    answers.map(() => ({ lengths: [length, length], different: null, groups: 2 * request.times })),
+  );
+}
+
+test.serial(
+  'four workers: sums and gathers of any groups and slices, and rows to experts, have the bits of the host',
+  async (t) => {
+    const server = await start(t, 4);
+    t.deepEqual(await server.callAll('link', {}), new Array(4).fill('NCCL 2.32.3'));
+    const world = [[0, 1, 2, 3]];
+    const lengths = [1000, 0, 37, 2048];
+    for (const wire of ['float32', 'bfloat16'] as const) {
+      await sameFlat(t, server, { groups: world, lengths, wire, times: 3 });
+      // More than before, so that scratch memory grows.
+      await sameFlat(t, server, {
+        groups: [
+          [0, 1],
+          [2, 3],
+        ],
+        lengths: [5000, 3],
+        wire,
+        times: 2,
+      });
+    }
+    await sameFlat(t, server, {
+      groups: [
+        [0, 2],
+        [1, 3],
+      ],
+      lengths: [16, 16],
+      wire: 'float32',
+      times: 1,
+    });
+
+    const counts = [
+      [2, 0, 5, 1],
+      [0, 0, 0, 0],
+      [1, 3, 0, 70],
+      [0, 4, 1, 1],
+    ];
+    for (const isRounded of [true, false]) {
+      const request: RowsRequest = { counts, width: 8, isRounded };
+      const lengths = [3, 7, 6, 72].map((rows) => [8 * rows, 8 * rows]);
+      const storage = isRounded ? 'bf16' : 'f32';
+      t.deepEqual(
+        await server.callAll('rows', request),
+        lengths.map((both) => ({ lengths: both, different: null, storage })),
+      );
+    }
+  },
+);
+
+test.serial(
+  'when a worker is lost, the others end their wait for its device, and the link with it',
+  async (t) => {
+    const server = await start(t, 2);
+    await server.callAll('link', {});
+    const answers = server.callAll('withoutOne', { absent: 1 });
+    // Once rank 0 waits, or before.
+    await setTimeout(200);
+    server.markLost(1, 'it was killed');
+    const lost = 'SLUICE_E_WORKER_LOST';
+    t.deepEqual(await answers, [{ errors: [lost, lost], aborts: 1 }, null]);
+  },
+);
+
+test('devices are linked where all have the same NCCL and a device of their own', (t) => {
+  const end = (version: number, device: number) => Int32Array.of(version, device, 0, 0, 0);
+  const obstacle = (...ends: Int32Array[]) => obstacleIn(ends, (version) => `version ${version}`);
+  t.is(obstacle(end(2, 1), end(2, 2)), undefined);
+  t.is(obstacle(end(2, 1), end(0, 0)), 'rank 1 cannot send otherwise');
+  t.is(obstacle(end(2, 1), end(2, 2), end(3, 3)), 'rank 0 has version 2, and rank 2 has version 3');
+  t.is(obstacle(end(2, 1), end(2, 2), end(2, 1)), 'ranks 0 and 2 compute on the same device');
+});
