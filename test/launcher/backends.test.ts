@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import test from 'ava';
-import { nvrtcRequirement } from '../../launcher/src/backends/cudaWheel.ts';
+import { ncclRequirement, nvrtcRequirement } from '../../launcher/src/backends/cudaWheel.ts';
 import { parseGpus } from '../../launcher/src/backends/gpus.ts';
 import { npmInstallCall } from '../../launcher/src/backends/npmPackages.ts';
 import { pipInstallCall } from '../../launcher/src/backends/pip.ts';
@@ -71,10 +71,12 @@ test('NVIDIA’s libraries are those that the metadata asks for with the GPU ext
   ]);
 });
 
-test('the compiler of CUDA kernels is one whose machine code the driver takes', (t) => {
+test('the compiler of CUDA kernels is one whose machine code the driver takes, and NCCL is of the same CUDA', (t) => {
   t.regex(nvrtcRequirement(undefined), /^nvidia-cuda-nvrtc==13/);
   t.regex(nvrtcRequirement(13_010), /^nvidia-cuda-nvrtc==13/);
   t.regex(nvrtcRequirement(12_080), /^nvidia-cuda-nvrtc-cu12==12/);
+  t.regex(ncclRequirement(13_010), /^nvidia-nccl-cu13==2/);
+  t.regex(ncclRequirement(12_080), /^nvidia-nccl-cu12==2/);
   const { code, message } = t.throws(() => nvrtcRequirement(11_080), { instanceOf: SluiceError });
   t.is(code, 'SLUICE_E_BACKEND_INSTALL');
   t.regex(message, /CUDA 11.*driver 525/);

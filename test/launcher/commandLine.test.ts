@@ -65,7 +65,7 @@ test('commands and flags are those that the design lists', (t) => {
     'bench step --shape --threads --backend --clock --profile --svg',
     'bench kernels --threads --filter --clock',
     'bench collectives --operation --world --mib',
-    'backend install <name> --gpu',
+    'backend install <name> --gpu --nccl',
     'backend list',
     'doctor --hosts --ssh-command --stdio',
     'completion --shell',

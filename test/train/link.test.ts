@@ -26,7 +26,7 @@ test.serial(
   'four workers: sums and gathers of any groups and slices, and rows to experts, have the bits of the host',
   async (t) => {
     const server = await start(t, 4);
-    t.deepEqual(await server.callAll('link', {}), new Array(4).fill('NCCL 2.32.3'));
+    t.deepEqual(await server.callAll('link', {}), new Array(4).fill('by NCCL 2.32.3'));
     const world = [[0, 1, 2, 3]];
     const lengths = [1000, 0, 37, 2048];
     for (const wire of ['float32', 'bfloat16'] as const) {

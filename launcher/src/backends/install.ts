@@ -13,7 +13,7 @@ import {
   tensorflowPackage,
   tensorflowRecordFile,
 } from '@sluice/engine';
-import { installNvrtc } from './cudaWheel.ts';
+import { installCudaPackages } from './cudaWheel.ts';
 import { listGpus } from './gpus.ts';
 import { installNpmPackages } from './npmPackages.ts';
 import { probeBackend } from './probe.ts';
@@ -41,14 +41,25 @@ type Log = (line: string) => void;
 /** TensorFlow's libraries of the npm package, by its version. */
 const NPM_LIBRARIES = '2.9.1';
 
+export interface InstallWishes {
+  /** For `tensorflow`: whether NVIDIA GPUs are to be used. */
+  readonly gpu: boolean;
+  /** For `cuda`: whether several GPUs are to send each other their memory. */
+  readonly nccl: boolean;
+}
+
 /**
- * @param gpu for `tensorflow`: whether NVIDIA GPUs are to be used
  * @throws SLUICE_E_BACKEND_INSTALL when a step fails, SLUICE_E_BACKEND_FAILED when the backend does not run afterwards
  */
-export async function installBackend(name: BackendName, gpu: boolean, log: Log): Promise<InstallResult> {
+export async function installBackend(
+  name: BackendName,
+  { gpu, nccl }: InstallWishes,
+  log: Log,
+): Promise<InstallResult> {
   const directory = backendDirectory(name);
-  if (isInstalled(name, gpu) && (await probeBackend(name)).runs) return describe(name, directory, false);
-  if (name === 'cuda') return installCuda(directory, log);
+  const isThere = isInstalled(name, gpu) && (!nccl || hasNccl(directory));
+  if (isThere && (await probeBackend(name)).runs) return describe(name, directory, false);
+  if (name === 'cuda') return installCuda(directory, nccl, log);
   if (name === 'tensorflow') await installTensorflow(directory, gpu, log);
   else await installNpmPackages({ directory, packages: BACKENDS[name].packages, scripts: false }, log);
   await demandThatItRuns(name, directory);
@@ -63,15 +74,22 @@ async function demandThatItRuns(name: BackendName, directory: string): Promise<v
   });
 }
 
+/** Of the packages of ours. */
+function hasNccl(directory: string): boolean {
+  return existsSync(join(directory, 'nvidia', 'nccl'));
+}
+
 /** The compiler of kernels; the driver comes with the machine. */
-async function installCuda(directory: string, log: Log): Promise<InstallResult> {
+async function installCuda(directory: string, wantsNccl: boolean, log: Log): Promise<InstallResult> {
   const driver = cudaDriver();
+  // What was fetched once stays.
+  const nccl = wantsNccl || hasNccl(directory);
   if ('absence' in driver) {
-    const isThere = existsSync(join(directory, 'nvidia'));
-    if (!isThere) await installNvrtc(directory, undefined, log);
+    const isThere = existsSync(join(directory, 'nvidia')) && nccl === hasNccl(directory);
+    if (!isThere) await installCudaPackages(directory, { driverVersion: undefined, nccl }, log);
     return { ...describe('cuda', directory, !isThere), remark: driver.absence };
   }
-  await installNvrtc(directory, driver.version, log);
+  await installCudaPackages(directory, { driverVersion: driver.version, nccl }, log);
   await demandThatItRuns('cuda', directory);
   return describe('cuda', directory, true);
 }

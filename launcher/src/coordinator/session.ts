@@ -267,7 +267,9 @@ async function initializeWorkers({ session, placements, workers, collection, und
   });
   await collection?.clear('checkpoint', 'weights');
   demandOneArithmetic(started, (rank) => underway.board.placeOf(rank));
-  return started[0]!.parameters;
+  const { exchange, parameters } = started[0]!;
+  if (exchange !== undefined) underway.recorder.message(`what GPUs send each other goes ${exchange}`);
+  return parameters;
 }
 
 function warnOfPoison({ poison, workers, warn }: Training): void {

@@ -57,6 +57,8 @@ export interface DeviceLink {
 
 /** What a process brings to a link. */
 export interface LinkEnd {
+  /** What sends, in words. */
+  readonly description: string;
   /** Of the library that sends. */
   readonly version: number;
   /** Four words that no other device has. */

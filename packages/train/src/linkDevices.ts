@@ -41,7 +41,7 @@ function link(workers: LinkedWorkers, links: DeviceLinks): Linked {
   const obstacle = obstacleIn(ends, (version) => links.describe(version));
   if (obstacle !== undefined) {
     const reason = 'absence' in end ? end.absence : obstacle;
-    return { link: undefined, description: `the host's memory: ${reason}` };
+    return { link: undefined, description: `by way of the host: ${reason}` };
   }
   const name = sharedInt32(links.nameWords);
   if (rank === 0) name.set(links.newName());
@@ -49,7 +49,7 @@ function link(workers: LinkedWorkers, links: DeviceLinks): Linked {
   const watch: WatchLink = (operation) => workers.outside!(operation);
   return {
     link: links.open(Int32Array.from(name), rank, size, watch),
-    description: links.describe(ends[0]![0]!),
+    description: `by ${links.describe(ends[0]![0]!)}`,
   };
 }
 

@@ -47,6 +47,8 @@ export interface InitializeResult {
   /** Name of the arithmetic, and with it of the bits. */
   readonly arithmetic: string;
   readonly threads: number;
+  /** How what lies on the workers' devices travels between them, in words; absent where nothing does. */
+  readonly exchange?: string;
   /** Parameters of the whole model, and those that one token uses. */
   readonly parameters: { readonly total: number; readonly active: number };
   /** Steps already taken (0 for a new run). */

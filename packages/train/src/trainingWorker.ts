@@ -73,7 +73,12 @@ class TrainingWorker {
     else if (checkpoint) step = await this.#restore(trainer, checkpoint);
     else await this.#begin(trainer, config);
     const { total, active } = countParameters(config.model);
-    return { backend, arithmetic: arithmetic(), threads: threads(), parameters: { total, active }, step };
+    const { description: exchange } = world.devices;
+    return {
+      ...{ backend, arithmetic: arithmetic(), threads: threads() },
+      ...{ parameters: { total, active }, step },
+      ...(exchange !== undefined && { exchange }),
+    };
   }
 
   async step(request: StepRequest): Promise<StepResult> {

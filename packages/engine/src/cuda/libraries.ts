@@ -66,8 +66,7 @@ export function findNccl(): { readonly path: string; readonly nccl: Nccl } {
   if (found) return { path: found.path, nccl: found.opened };
   throw new SluiceError(
     'SLUICE_E_NCCL',
-    `NCCL, NVIDIA's library for several GPUs, was not found: sluice backend install cuda --nccl fetches it, and ` +
-      `SLUICE_CUDA_LIBRARIES may name the folder of libnccl.so.2.${reasons}`,
+    `no NCCL was found, which sluice backend install cuda --nccl fetches (or SLUICE_CUDA_LIBRARIES names its folder)${reasons}`,
   );
 }
 

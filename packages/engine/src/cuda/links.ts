@@ -8,6 +8,12 @@ import { findNccl } from './libraries.ts';
 import { NcclLink } from './link.ts';
 import { NAME_WORDS, Nccl, ncclVersion } from './nccl.ts';
 
+/** The library, and where it was found. */
+interface Opened {
+  readonly nccl: Nccl;
+  readonly path: string;
+}
+
 /** @throws SLUICE_E_NCCL where `SLUICE_NCCL` is not understood */
 function isNcclOff(): boolean {
   const wanted = process.env.SLUICE_NCCL;
@@ -16,30 +22,32 @@ function isNcclOff(): boolean {
 }
 
 /** @throws SLUICE_E_NCCL where there is none */
-function openNccl({ driver }: CudaDevice): Nccl {
+function openNccl({ driver }: CudaDevice): Opened {
   // The emulator has NCCL's functions too.
-  return isCudaEmulated() ? new Nccl(driver.library) : findNccl().nccl;
+  return isCudaEmulated() ? { nccl: new Nccl(driver.library), path: 'the emulator' } : findNccl();
 }
 
 export function cudaLinks(device: CudaDevice): DeviceLinks {
-  let nccl: Nccl | undefined;
-  const opened = () => {
-    nccl ??= openNccl(device);
-    return nccl;
+  let opened: Opened | undefined;
+  const open = () => {
+    opened ??= openNccl(device);
+    return opened;
   };
   return {
     describe: ncclVersion,
     end() {
       if (isNcclOff()) return { absence: 'SLUICE_NCCL=off' };
       try {
-        return { version: opened().version, device: device.driver.deviceIdentity };
+        const { nccl, path } = open();
+        const description = `${ncclVersion(nccl.version)} of ${path}`;
+        return { description, version: nccl.version, device: device.driver.deviceIdentity };
       } catch (error) {
         if (!(error instanceof SluiceError)) throw error;
         return { absence: error.message };
       }
     },
-    newName: () => opened().newName(),
+    newName: () => open().nccl.newName(),
     nameWords: NAME_WORDS,
-    open: (name, rank, size, watch) => new NcclLink(opened(), device, name, { rank, size, watch }),
+    open: (name, rank, size, watch) => new NcclLink(open().nccl, device, name, { rank, size, watch }),
   };
 }
