@@ -39,12 +39,9 @@ const calls = () => emulatedNccl(cudaBackend().device.driver.library).calls();
 const groupOf = (groups: readonly (readonly number[])[]) =>
   communicator.group(groups.find((ranks) => ranks.includes(rank))!);
 
-/** Floats that look random, others for each rank. */
+/** Floats of many digits and sizes, others for each rank: no order of their sum has the bits of another. */
 function noise(length: number): Float32Array {
-  return Float32Array.from(
-    { length },
-    (_, i) => Math.fround(Math.sin(i * 12.9898 + rank * 78.233) * 43758.5453) % 1,
-  );
+  return Float32Array.from({ length }, (_, i) => Math.sin(1.7 * i + 2.3 * rank) * 4 ** (i % 5));
 }
 
 function onDevice(values: Float32Array): Floats {
@@ -69,14 +66,16 @@ await communicator.serve({
   /** What comes of collectives on flat memory, by the devices and by way of the host: all of them under way at once. */
   flat({ groups, lengths, wire, times }: FlatRequest) {
     const group = groupOf(groups);
-    const first = consecutiveRanges(lengths);
-    const length = first.at(-1)!.end;
-    // One stage of parameters after the other.
-    const stages = Array.from({ length: times }, (_, i) =>
-      first.map(({ start, end }) => ({ start: start + i * length, end: end + i * length })),
-    );
+    // One stage of parameters after the other, each larger than the one before: memory for what arrives grows while it is used.
+    let begin = 0;
+    const stages = Array.from({ length: times }, (_, i) => {
+      const ranges = consecutiveRanges(lengths.map((length) => (i + 1) * length));
+      const shifted = ranges.map(({ start, end }) => ({ start: start + begin, end: end + begin }));
+      begin = shifted.at(-1)!.end;
+      return shifted;
+    });
     const run = (transport: FlatTransport) => {
-      const values = onDevice(noise(times * length));
+      const values = onDevice(noise(begin));
       for (const pending of stages.map((ranges) => transport.reduceScatter(values, ranges, wire)))
         pending.wait();
       for (const pending of stages.map((ranges) => transport.allGather(values, ranges))) pending.wait();
@@ -108,7 +107,7 @@ await communicator.serve({
     };
   },
 
-  /** A sum in which one rank takes no part. @returns the error that the others have of it, and calls of NCCL */
+  /** A sum in which one rank takes no part, since it dies. @returns the errors that the others have, then and later, and calls of NCCL */
   withoutOne({ absent }: { absent: number }) {
     calls();
     const { world, size } = communicator;
@@ -117,7 +116,11 @@ await communicator.serve({
       const ranges = consecutiveRanges(world.ranks.map(() => 2));
       transport.reduceScatter(onDevice(noise(2 * size)), ranges, 'float32').wait();
     };
-    if (rank === absent) return null;
+    if (rank === absent) {
+      // Once it has answered.
+      setTimeout(() => process.kill(process.pid, 'SIGKILL'), 100);
+      return null;
+    }
     const errors = [0, 1].map(() => {
       try {
         sum();
