@@ -23,7 +23,7 @@ export {
 } from './kernelSource.ts';
 export { findNvrtc } from './libraries.ts';
 export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
-export { architectureOf, cachingCompiler, openDevice } from './open.ts';
+export { architectureOf, cachingCompiler, cubinName, openDevice } from './open.ts';
 export * from './operations.ts';
 export { generatedSources } from './stock/index.ts';
 export { masterOf, weightsOf } from './weights.ts';
