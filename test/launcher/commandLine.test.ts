@@ -63,7 +63,7 @@ test('commands and flags are those that the design lists', (t) => {
     'data prepare <recipe> --force',
     'data list',
     'bench step --shape --threads --backend --clock --profile --svg',
-    'bench kernels --threads --filter --clock',
+    'bench kernels --threads --filter --clock --backend',
     'bench collectives --operation --world --mib',
     'backend install <name> --gpu',
     'backend list',

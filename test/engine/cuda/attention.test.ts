@@ -1,16 +1,16 @@
 /** Attention and its gradients on the emulator, against double precision. */
 
 import type { AttentionLayout } from '@sluice/engine';
-import type { DeviceArray } from '@sluice/engine/cuda';
-import test from 'ava';
-import { device, emulator, floatsOf } from '../support/cuda.ts';
 import {
   attentionErrors,
+  type DeviceArray,
   LAYOUT,
   type Operands,
   operandsOf,
   runAttention,
-} from '../support/cudaAttention.ts';
+} from '@sluice/engine/cuda';
+import test from 'ava';
+import { device, emulator, floatsOf } from '../support/cuda.ts';
 
 const worst = (layout: AttentionLayout, seed?: number) =>
   Math.max(...Object.values(attentionErrors(device, layout, seed)));

@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import { gateWidth, planDispatch, projectionWidth, rotaryTable } from '@sluice/engine';
 import {
+  attentionErrors,
   attentionHeads,
   attentionHeadsBackward,
   type CudaDevice,
@@ -19,6 +20,7 @@ import {
   type KernelSource,
   kernelFiles,
   kernelSource,
+  LAYOUT,
   Nvrtc,
   resourcesOf,
   signatures,
@@ -35,7 +37,7 @@ import {
   runProduct,
   toBf16,
 } from '../support/cuda.ts';
-import { attentionErrors, LAYOUT } from '../support/cudaAttention.ts';
+
 import { instead, isFound, type Mutant } from '../support/cudaMutants.ts';
 import { randomValues } from '../support/differential.ts';
 

@@ -13,6 +13,7 @@ import {
 } from '@sluice/engine';
 import {
   addResidual,
+  crossEntropyInDouble,
   type DeviceArray,
   embedding,
   embeddingBackward,
@@ -445,38 +446,6 @@ test('products of experts have the bits that each segment has alone, with either
     }
   }
 });
-
-/** Losses and gradients in double precision, from what lies on the device. */
-function crossEntropyInDouble(
-  x: Float32Array,
-  weight: Float32Array,
-  targets: Int32Array,
-  { channels, scale, cap }: { channels: number; scale: number; cap: number },
-) {
-  const vocabulary = weight.length / channels;
-  const [dx, dWeight] = [new Float64Array(x.length), new Float64Array(weight.length)];
-  const losses = Array.from(targets, (target, n) => {
-    if (target < 0) return 0;
-    const raw = Array.from({ length: vocabulary }, (_, v) =>
-      Array.from({ length: channels }, (_, c) => x[n * channels + c]! * weight[v * channels + c]!).reduce(
-        (a, b) => a + b,
-        0,
-      ),
-    );
-    const logits = raw.map((z) => (cap > 0 ? cap * Math.tanh(z / cap) : z));
-    const sum = logits.reduce((total, z) => total + Math.exp(z), 0);
-    for (let v = 0; v < vocabulary; v++) {
-      const slope = cap > 0 ? 1 - (logits[v]! / cap) ** 2 : 1;
-      const gradient = scale * slope * (Math.exp(logits[v]!) / sum - Number(v === target));
-      for (let c = 0; c < channels; c++) {
-        dx[n * channels + c]! += gradient * weight[v * channels + c]!;
-        dWeight[v * channels + c]! += gradient * x[n * channels + c]!;
-      }
-    }
-    return Math.log(sum) - logits[target]!;
-  });
-  return { losses, dx, dWeight };
-}
 
 test('losses and gradients of a linear layer’s cross-entropy agree with double precision, capped and not', (t) => {
   const [tokens, channels, vocabulary, scale] = [9, 24, 304, 0.25];

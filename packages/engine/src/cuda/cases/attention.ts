@@ -1,13 +1,18 @@
-/** Attention on an emulated device beside double precision. Shapes as in `gatedAttention`. */
+/** Attention beside double precision. Shapes as in `gatedAttention`. */
 
-import type { AttentionLayout } from '@sluice/engine';
+import type { AttentionLayout } from '../../ops/attentionLayout.ts';
+import { gatedAttention, gatedAttentionBackward } from '../attention.ts';
+import type { DeviceArray } from '../device.ts';
 import {
-  type CudaDevice,
-  type DeviceArray,
-  gatedAttention,
-  gatedAttentionBackward,
-} from '@sluice/engine/cuda';
-import { activations, BF16_ROUNDING, floatsOf, worstShare } from './cuda.ts';
+  BF16_ROUNDING,
+  type DeviceMemory,
+  type Errors,
+  floatsOf,
+  type KernelCase,
+  outputsOf,
+  randomArray,
+  worstShare,
+} from './case.ts';
 
 export const LAYOUT: AttentionLayout = {
   ...{ batch: 1, sequence: 150, heads: 2, keyValueHeads: 1, headDim: 32 },
@@ -18,6 +23,20 @@ interface Operand {
   readonly array: DeviceArray<'bf16'>;
   readonly values: Float32Array;
 }
+
+/** Random numbers, which are read when they are asked for. */
+function operand(on: DeviceMemory, seed: number, length: number): Operand {
+  const array = randomArray(on, seed, length, 'bf16');
+  let values: Float32Array | undefined;
+  return {
+    array,
+    get values() {
+      values ??= floatsOf(array);
+      return values;
+    },
+  };
+}
+
 export type Operands = Readonly<Record<'q' | 'k' | 'v' | 'dy', Operand>> & {
   readonly gate: Operand | undefined;
 };
@@ -25,19 +44,17 @@ export type Operands = Readonly<Record<'q' | 'k' | 'v' | 'dy', Operand>> & {
 const gatesOf = ({ gate, headDim }: AttentionLayout) =>
   gate === 'none' ? 0 : gate === 'headwise' ? 1 : headDim;
 
-export function operandsOf(on: CudaDevice, layout: AttentionLayout, seed = 1): Operands {
+export function operandsOf(on: DeviceMemory, layout: AttentionLayout, seed = 1): Operands {
   const { batch, sequence, heads, keyValueHeads, headDim } = layout;
-  const make = (offset: number, width: number) =>
-    activations(on, seed + offset, batch * sequence * width, 'bf16');
+  const make = (offset: number, width: number) => operand(on, seed + offset, batch * sequence * width);
   const [q, k, v, dy] = [heads, keyValueHeads, keyValueHeads, heads].map((count, i) =>
     make(i, count * headDim),
   ) as [Operand, Operand, Operand, Operand];
   return { q, k, v, dy, gate: layout.gate === 'none' ? undefined : make(4, heads * gatesOf(layout)) };
 }
 
-/** All results, by name. */
-export function runAttention(layout: AttentionLayout, { q, k, v, gate, dy }: Operands) {
-  const on = q.array.device;
+/** What attention gives, and its gradients, and how each is launched. */
+function attentionOf(on: DeviceMemory, layout: AttentionLayout, { q, k, v, gate, dy }: Operands) {
   const like = <T extends Operand | undefined>(operand: T) =>
     (operand && on.allocate(operand.array.length, 'bf16')) as T extends undefined
       ? undefined
@@ -47,10 +64,20 @@ export function runAttention(layout: AttentionLayout, { q, k, v, gate, dy }: Ope
     logSumExp: on.allocate(layout.batch * layout.sequence * layout.heads, 'f32'),
   };
   const given = { q: q.array, k: k.array, v: v.array, gate: gate?.array };
-  gatedAttention(given, outputs, layout);
   const gradients = { dq: like(q), dk: like(k), dv: like(v), dGate: gate && like(gate) };
-  gatedAttentionBackward({ ...given, ...outputs, dy: dy.array }, gradients, layout);
-  return { ...outputs, ...gradients };
+  return {
+    results: { ...outputs, ...gradients },
+    forward: () => gatedAttention(given, outputs, layout),
+    backward: () => gatedAttentionBackward({ ...given, ...outputs, dy: dy.array }, gradients, layout),
+  };
+}
+
+/** All results, by name. */
+export function runAttention(layout: AttentionLayout, operands: Operands) {
+  const { results, forward, backward } = attentionOf(operands.q.array.device, layout, operands);
+  forward();
+  backward();
+  return results;
 }
 
 /** Sums of terms, and of the sizes of what they are made of. */
@@ -128,18 +155,13 @@ function inDoublePrecision(layout: AttentionLayout, { q, k, v, gate, dy }: Opera
   return { y, dq, dk, dv, dGate, logSumExp };
 }
 
+type Results = ReturnType<typeof runAttention>;
+
 /**
  * Largest errors as shares of bounds: results, and of what they are made of weights, their gradients, dOut and y (of which delta is
  * formed), are rounded to bf16 once each.
  */
-export function attentionErrors(
-  on: CudaDevice,
-  layout: AttentionLayout,
-  seed?: number,
-): Record<string, number> {
-  const operands = operandsOf(on, layout, seed);
-  const expected = inDoublePrecision(layout, operands);
-  const actual = runAttention(layout, operands);
+function errorsOf(actual: Results, expected: ReturnType<typeof inDoublePrecision>): Errors {
   const share = (array: DeviceArray<'bf16'>, { values, sizes }: Sums, roundings: number) => {
     const bound = (i: number) =>
       BF16_ROUNDING * (Math.abs(values[i]!) + roundings * sizes[i]!) + 1e-5 * sizes[i]! + 1e-30;
@@ -152,5 +174,43 @@ export function attentionErrors(
     dk: share(actual.dk, expected.dk, 3),
     dv: share(actual.dv, expected.dv, 2),
     dGate: actual.dGate ? share(actual.dGate, expected.dGate, 2) : 0,
+  };
+}
+
+/** Attention with its gradients, on random operands, beside double precision. */
+export function attentionErrors(on: DeviceMemory, layout: AttentionLayout, seed?: number): Errors {
+  const operands = operandsOf(on, layout, seed);
+  return errorsOf(runAttention(layout, operands), inDoublePrecision(layout, operands));
+}
+
+/** q·kᵀ and weights·v over the pairs that the causal mask and the window leave. */
+function forwardFlops({ batch, sequence, heads, headDim, window = sequence }: AttentionLayout): number {
+  const seen = Math.min(window, sequence);
+  return 4 * batch * (seen * sequence - (seen * (seen - 1)) / 2) * heads * headDim;
+}
+
+export function attentionCase(
+  on: DeviceMemory,
+  layout: AttentionLayout,
+  passes: 'forward' | 'backward' | 'both' = 'both',
+): KernelCase {
+  const operands = operandsOf(on, layout);
+  const { results, forward, backward } = attentionOf(on, layout, operands);
+  // What the way back needs.
+  if (passes === 'backward') forward();
+  const { dGate, ...others } = results;
+  // The way back forms the scores once more, and two products for each of the forward pass's.
+  const parts = { forward: 1, backward: 2.5, both: 3.5 };
+  return {
+    run() {
+      if (passes !== 'backward') forward();
+      if (passes !== 'forward') backward();
+    },
+    outputs: () => outputsOf(dGate ? { ...others, dGate } : others),
+    flops: parts[passes] * forwardFlops(layout),
+    judge: () => {
+      const expected = inDoublePrecision(layout, operands);
+      return () => errorsOf(results, expected);
+    },
   };
 }
