@@ -1,0 +1,73 @@
+/** The same work by PyTorch in the same run, where Python has it: cuBLAS's products, its fastest attention. */
+
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { sluiceRoot } from '@sluice/core';
+import { type KernelRate, rateCases } from '@sluice/engine/cuda';
+import { terminalTable } from '@sluice/observe';
+import { programOutput } from '../../run/programOutput.ts';
+import type { RunStep } from '../step.ts';
+
+/** A line of the Python program: its versions, or what came of a case. */
+interface Line {
+  readonly torch?: string;
+  readonly cuda?: string;
+  readonly case?: string;
+  /** By the library that computed. */
+  readonly ms?: Readonly<Record<string, number>>;
+  readonly error?: string;
+}
+
+const PYTHON = process.env.PYTHON ?? 'python3';
+const SCRIPT = join(sluiceRoot, 'packages/engine/cuda/yardsticks.py');
+
+export const runStep: RunStep = async ({ scale, isEmulated, earlier, keep, log }) => {
+  const version = programOutput(PYTHON, ['-c', 'import torch; print(torch.cuda.is_available())']);
+  if (version !== 'True' || isEmulated) {
+    const reason = version === undefined ? `${PYTHON} has no torch` : 'PyTorch sees no GPU';
+    return { verdict: 'skipped', summary: isEmulated ? 'there is no card' : reason, data: {} };
+  }
+  const cases = Object.entries(rateCases(scale)).flatMap(([name, { yardstick }]) =>
+    yardstick ? [{ case: name, ...yardstick }] : [],
+  );
+  const lines: Line[] = [];
+  for await (const line of linesOf(JSON.stringify(cases), log)) {
+    lines.push(line);
+    keep({ lines });
+  }
+  const own = new Map(
+    (earlier.rates?.kernels as KernelRate[] | undefined)?.map((rate) => [rate.name, rate.ms]),
+  );
+  const compared = lines.flatMap(({ case: name, ms }) =>
+    name === undefined || !ms
+      ? []
+      : Object.entries(ms).map(([library, theirs]) => ({ name, library, theirs, ours: own.get(name) })),
+  );
+  const rows = compared.map(({ name, library, theirs, ours }) => [
+    name,
+    library,
+    theirs.toFixed(4),
+    ours?.toFixed(4) ?? '',
+    ours === undefined ? '' : (theirs / ours).toFixed(2),
+  ]);
+  const failed = lines.filter(({ error }) => error !== undefined).length;
+  return {
+    verdict: compared.length > 0 ? 'right' : 'wrong',
+    summary: `${compared.length} measurements by PyTorch ${lines[0]?.torch ?? ''}${failed > 0 ? `; ${failed} cases failed` : ''}`,
+    text: terminalTable(rows, {
+      header: ['work', 'library', 'its ms', 'our ms', 'our share of its rate'],
+      align: ['left', 'left', 'right', 'right', 'right'],
+    }),
+    data: { lines, compared },
+  };
+};
+
+async function* linesOf(input: string, log: (line: string) => void): AsyncGenerator<Line> {
+  const child = spawn(PYTHON, [SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
+  child.stdin.end(input);
+  createInterface({ input: child.stderr }).on('line', log);
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (line.startsWith('{')) yield JSON.parse(line) as Line;
+  }
+}
