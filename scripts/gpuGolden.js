@@ -29,5 +29,5 @@ const tooFar = byKind.hopper.flatMap(({ name, errors }) =>
   ),
 );
 if (tooFar.length > 0) throw new Error(tooFar.join('\n'));
-writeFileSync(cuda.goldenFile, `${JSON.stringify(cuda.joinGolden(byKind), null, 1)}\n`);
+writeFileSync(cuda.goldenFile, `${JSON.stringify(cuda.joinGolden(byKind), null, 2)}\n`);
 process.stdout.write(`${byKind.hopper.length} cases\n`);

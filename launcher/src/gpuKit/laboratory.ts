@@ -118,7 +118,8 @@ function endOf(
 
 /** GPUs for two workers: each its own, or both the one that there is, which the launcher takes for two. */
 function devicesForTwo(): string {
-  const devices = visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length);
+  // The driver has one, whatever its tool says.
+  const devices = visibleDevices(process.env.CUDA_VISIBLE_DEVICES, Math.max(listGpus().length, 1));
   return (devices.length === 1 ? [...devices, ...devices] : devices).join(',');
 }
 

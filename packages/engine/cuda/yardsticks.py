@@ -1,12 +1,16 @@
-"""The work of some kernels by PyTorch: cuBLAS for products, its fastest attention. Reads cases from standard input, one JSON list of
-objects as `Yardstick` of `src/cuda/cases/rates.ts` with a `name`; writes one JSON line for each: milliseconds of the card's clock, the
-median over events."""
+"""The work of some kernels by PyTorch: cuBLAS for products, its fastest attention. Reads a JSON list of cases from standard input, each a
+`Yardstick` of `src/cuda/cases/rates.ts` and the `case` that it belongs to. Writes a line of JSON with the versions, or why there is
+none, and one for each case: milliseconds by the card's clock, medians."""
 
 import json
 import statistics
 import sys
 
-import torch
+try:
+    import torch
+except ImportError as error:
+    print(json.dumps({"absence": str(error)}))
+    sys.exit()
 
 LEAST_MS, REPETITIONS = 3.0, 11
 
@@ -66,6 +70,9 @@ def attention(case):
     return found
 
 
+if not torch.cuda.is_available():
+    print(json.dumps({"absence": f"PyTorch {torch.__version__} sees no GPU"}))
+    sys.exit()
 print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda}), flush=True)
 for case in json.load(sys.stdin):
     try:

@@ -6,11 +6,12 @@ import { createInterface } from 'node:readline';
 import { sluiceRoot } from '@sluice/core';
 import { type KernelRate, rateCases } from '@sluice/engine/cuda';
 import { terminalTable } from '@sluice/observe';
-import { programOutput } from '../../run/programOutput.ts';
-import type { RunStep } from '../step.ts';
+import type { RunStep, StepReport } from '../step.ts';
 
 /** A line of the Python program: its versions, or what came of a case. */
 interface Line {
+  /** Why it cannot compute. */
+  readonly absence?: string;
   readonly torch?: string;
   readonly cuda?: string;
   readonly case?: string;
@@ -22,17 +23,16 @@ interface Line {
 const PYTHON = process.env.PYTHON ?? 'python3';
 const SCRIPT = join(sluiceRoot, 'packages/engine/cuda/yardsticks.py');
 
+const skipped = (summary: string): StepReport => ({ verdict: 'skipped', summary, data: {} });
+
 export const runStep: RunStep = async ({ scale, isEmulated, earlier, keep, log }) => {
-  const version = programOutput(PYTHON, ['-c', 'import torch; print(torch.cuda.is_available())']);
-  if (version !== 'True' || isEmulated) {
-    const reason = version === undefined ? `${PYTHON} has no torch` : 'PyTorch sees no GPU';
-    return { verdict: 'skipped', summary: isEmulated ? 'there is no card' : reason, data: {} };
-  }
+  if (isEmulated) return skipped('there is no card');
   const cases = Object.entries(rateCases(scale)).flatMap(([name, { yardstick }]) =>
     yardstick ? [{ case: name, ...yardstick }] : [],
   );
   const lines: Line[] = [];
   for await (const line of linesOf(JSON.stringify(cases), log)) {
+    if (line.absence !== undefined) return skipped(line.absence);
     lines.push(line);
     keep({ lines });
   }
@@ -65,9 +65,21 @@ export const runStep: RunStep = async ({ scale, isEmulated, earlier, keep, log }
 
 async function* linesOf(input: string, log: (line: string) => void): AsyncGenerator<Line> {
   const child = spawn(PYTHON, [SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const failure = new Promise<Line>((resolve) => {
+    child.once('error', ({ message }) => resolve({ absence: `${PYTHON} does not start: ${message}` }));
+    child.once('close', (code) =>
+      resolve({ absence: `${PYTHON} ended with ${code} before it said anything` }),
+    );
+  });
+  // Python may be gone before it has read them.
+  child.stdin.on('error', () => {});
   child.stdin.end(input);
   createInterface({ input: child.stderr }).on('line', log);
+  let lines = 0;
   for await (const line of createInterface({ input: child.stdout })) {
-    if (line.startsWith('{')) yield JSON.parse(line) as Line;
+    if (!line.startsWith('{')) continue;
+    lines++;
+    yield JSON.parse(line) as Line;
   }
+  if (lines === 0) yield await failure;
 }

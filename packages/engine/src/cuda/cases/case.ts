@@ -111,10 +111,16 @@ export function scattered(length: number, limit: number): Int32Array {
   return Int32Array.from({ length }, (_, i) => (i * 7919 + (i >> 4)) % limit);
 }
 
+/** The values of an array as numbers: those of bf16 as floats, others as they are. */
+function numbersOf(array: DeviceArray<Storage>): Exclude<ReturnType<typeof array.read>, Uint16Array> {
+  const values = array.read();
+  return values instanceof Uint16Array ? widened(values) : values;
+}
+
 /** The values of an array as floats. */
 export function floatsOf(array: DeviceArray<Storage>): Float32Array {
-  const values = array.read();
-  return array.storage === 'bf16' ? widened(values as Uint16Array) : Float32Array.from(values);
+  const values = numbersOf(array);
+  return values instanceof Float32Array ? values : Float32Array.from(values);
 }
 
 /** The largest |actual − expected| / bound; infinity where one of both is no number. */
@@ -148,7 +154,7 @@ export function judged(
     Object.fromEntries(
       Object.entries(entries).map(([name, { array, expected, bound }]) => [
         name,
-        worstShare(floatsOf(array), expected, bound),
+        worstShare(numbersOf(array), expected, bound),
       ]),
     );
 }

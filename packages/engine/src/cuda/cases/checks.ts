@@ -4,7 +4,7 @@ import type { AttentionLayout } from '../../ops/attentionLayout.ts';
 import { attentionCase } from './attention.ts';
 import type { DeviceMemory, KernelCase } from './case.ts';
 import { combineCase, dispatchCase } from './dispatch.ts';
-import { adamWCase, addRoundedCase, conversionCase, scaledCase, sumTreeCase } from './flat.ts';
+import { adamWCase, conversionCase, pairCase, sumTreeCase } from './flat.ts';
 import { attentionHeadsCase, gateHeadsCase } from './heads.ts';
 import { rmsNormCase, squaredNormsCase } from './norms.ts';
 import { expertCase, type ProductName, productCase } from './products.ts';
@@ -104,9 +104,9 @@ export const CHECKS: Readonly<Record<string, MakeCase>> = Object.fromEntries<Mak
   ['AdamW', (on) => adamWCase(on, LENGTH)],
   ['squared norms', (on) => squaredNormsCase(on, LENGTH)],
   ['sum of 5', (on) => sumTreeCase(on, 5, LENGTH)],
-  ['scale', (on) => scaledCase(on, 'scale', LENGTH)],
-  ['add scaled', (on) => scaledCase(on, 'addScaled', LENGTH)],
-  ['add rounded', (on) => addRoundedCase(on, LENGTH)],
+  ['scale', (on) => pairCase(on, 'scale', LENGTH)],
+  ['add scaled', (on) => pairCase(on, 'addScaled', LENGTH)],
+  ['add rounded', (on) => pairCase(on, 'addRounded', LENGTH)],
   ['narrow', (on) => conversionCase(on, 'bf16', LENGTH)],
   ['widen', (on) => conversionCase(on, 'f32', LENGTH)],
   ...Object.entries(stockChecks()).map(([name, check]): [string, MakeCase] => [name, () => stockCase(check)]),

@@ -5,6 +5,7 @@ import { type AdamWSettings, adamWCoefficients } from '../../adamW.ts';
 import { bytesOf, type DeviceArray } from '../device.ts';
 import * as flat from '../flatArithmetic.ts';
 import {
+  BF16_ROUNDING,
   type DeviceMemory,
   floatsOf,
   judged,
@@ -37,6 +38,7 @@ export function adamWCase(on: DeviceMemory, length: number): KernelCase {
       const [scale, moment1, moment2, decay, stepSize, rootCorrection, epsilon] = adamWCoefficients(SETTINGS);
       const [values, slopes, firsts, seconds] = Object.values(arrays).map(floatsOf) as Float32Array[];
       const expected = { parameters: [] as number[], first: [] as number[], second: [] as number[] };
+      const squares = new Float64Array(sums.length);
       for (const [i, value] of values!.entries()) {
         const slope = slopes![i]! * scale;
         const first = firsts![i]! + (slope - firsts![i]!) * moment1;
@@ -45,6 +47,9 @@ export function adamWCase(on: DeviceMemory, length: number): KernelCase {
         expected.second.push(second);
         const update = (stepSize * first) / (Math.sqrt(second) * rootCorrection + epsilon);
         expected.parameters.push(value * (1 - decay) - update);
+        const place = 2 * Math.floor(i / BLOCK_ELEMENTS);
+        squares[place]! += (update + decay * value) ** 2;
+        squares[place + 1]! += value ** 2;
       }
       const near = () => 4e-7;
       const rounded = roundedTo('bf16', 1e-6);
@@ -57,6 +62,7 @@ export function adamWCase(on: DeviceMemory, length: number): KernelCase {
           expected: expected.parameters,
           bound: (i) => rounded(expected.parameters[i]!) + 4e-7,
         },
+        sums: { array: sums, expected: squares, bound: (i) => 1e-5 * squares[i]! },
       });
     },
   };
@@ -86,49 +92,42 @@ export function sumTreeCase(on: DeviceMemory, sources: number, length: number): 
 
 type Floats = DeviceArray<'f32'>;
 
-/** What small operations do to x and y, and what comes of each pair of their elements. */
-const SMALL = {
+const single = roundedTo('f32');
+
+/** What small operations make of y, which is changed, and x; and how far off that may be. */
+const PAIRS = {
   scale: {
     run: (_: Floats, y: Floats) => flat.scale(y, 0.7),
     exact: (_: number, y: number) => Math.fround(0.7) * y,
+    bound: (_: number, y: number) => single(0.7 * y),
     bytes: 8,
   },
   addScaled: {
     run: (x: Floats, y: Floats) => flat.addScaled(y, x, 0.7),
     exact: (x: number, y: number) => Math.fround(0.7) * x + y,
+    bound: (x: number, y: number) => single(0.7 * x + y),
+    bytes: 12,
+  },
+  addRounded: {
+    run: (x: Floats, y: Floats) => flat.addRounded(y, x),
+    exact: (x: number, y: number) => x + y,
+    bound: (x: number, y: number) => BF16_ROUNDING * (Math.abs(x) + Math.abs(y)),
     bytes: 12,
   },
 } as const;
 
-/** y ← 0.7·y, or y + 0.7·x. */
-export function scaledCase(on: DeviceMemory, name: keyof typeof SMALL, length: number): KernelCase {
+/** y ← 0.7·y, y + 0.7·x, or y + x with both rounded to bf16 before. */
+export function pairCase(on: DeviceMemory, name: keyof typeof PAIRS, length: number): KernelCase {
   const [x, y] = [randomArray(on, 1, length, 'f32'), randomArray(on, 2, length, 'f32')];
-  const { run, exact, bytes } = SMALL[name];
+  const { run, exact, bound, bytes } = PAIRS[name];
   return {
     run: () => run(x, y),
     outputs: () => outputsOf({ y }),
     bytes: bytes * length,
     judge: () => {
       const [xs, ys] = [floatsOf(x), floatsOf(y)];
-      const expected = ys.length === 0 ? [] : Array.from(ys, (value, i) => exact(xs[i]!, value));
-      const rounded = roundedTo('f32');
-      return judged({ y: { array: y, expected, bound: (i) => rounded(expected[i]!) } });
-    },
-  };
-}
-
-/** y ← y + x, both rounded to bf16 before. */
-export function addRoundedCase(on: DeviceMemory, length: number): KernelCase {
-  const [x, y] = [randomArray(on, 1, length, 'f32'), randomArray(on, 2, length, 'f32')];
-  return {
-    run: () => flat.addRounded(y, x),
-    outputs: () => outputsOf({ y }),
-    bytes: 12 * length,
-    judge: () => {
-      const [xs, ys] = [floatsOf(x), floatsOf(y)];
-      const expected = Float64Array.from(ys, (value, i) => value + xs[i]!);
-      const bound = (i: number) => 2 ** -8 * (Math.abs(xs[i]!) + Math.abs(ys[i]!));
-      return judged({ y: { array: y, expected, bound } });
+      const expected = Float64Array.from(ys, (value, i) => exact(xs[i]!, value));
+      return judged({ y: { array: y, expected, bound: (i) => bound(xs[i]!, ys[i]!) } });
     },
   };
 }
@@ -146,7 +145,7 @@ export function conversionCase(on: DeviceMemory, to: 'bf16' | 'f32', length: num
     bytes: (bytesOf(from) + bytesOf(to)) * length,
     judge: () => {
       const expected = floatsOf(x);
-      const bound = (i: number) => (to === 'bf16' ? 2 ** -8 * Math.abs(expected[i]!) : 1e-30);
+      const bound = (i: number) => (to === 'bf16' ? BF16_ROUNDING * Math.abs(expected[i]!) : 1e-30);
       return judged({ y: { array: y, expected, bound } });
     },
   };

@@ -106,8 +106,7 @@ export function squaredNormsCase(on: DeviceMemory, length: number): KernelCase {
       const expected = new Float64Array(norms.length);
       for (const [i, value] of floatsOf(values).entries())
         expected[Math.floor(i / BLOCK_ELEMENTS)]! += value ** 2;
-      // Read as floats here.
-      return judged({ norms: { array: norms, expected, bound: (i) => 2 ** -23 * expected[i]! } });
+      return judged({ norms: { array: norms, expected, bound: (i) => 1e-13 * expected[i]! } });
     },
   };
 }

@@ -8,6 +8,7 @@ import { adamWCase, conversionCase, sumTreeCase } from './flat.ts';
 import { attentionHeadsCase, gateHeadsCase } from './heads.ts';
 import { rmsNormCase, squaredNormsCase } from './norms.ts';
 import { expertCase, type ProductName, productCase } from './products.ts';
+import { RATED_OPERATIONS, stockRateCase } from './stock.ts';
 import { crossEntropyCase, embeddingCase, residualCase, swiGluCase } from './tokens.ts';
 
 /** How large the cases are: as in the models, or so small that the emulator runs them. */
@@ -147,6 +148,10 @@ function memoryBound(of: Sizes): [string, MakeCase][] {
     [`squared norms, ${parameters}`, (on) => squaredNormsCase(on, parameters)],
     [`sum of 2 × ${parameters}`, (on) => sumTreeCase(on, 2, parameters)],
     [`to bf16, ${parameters}`, (on) => conversionCase(on, 'bf16', parameters)],
+    ...RATED_OPERATIONS.map((name): [string, MakeCase] => [
+      `${name} of TensorFlow.js, ${size}`,
+      (on) => stockRateCase(on, name, [many, hidden]),
+    ]),
   ];
 }
 
@@ -175,7 +180,7 @@ function experts({ tokens, hidden, experts: { experts: count, topK, units } }: S
   ];
 }
 
-/** What is measured, by names that say the sizes. */
+/** What is measured, by names that say the sizes. `cuda` must be the running backend. */
 export function rateCases(scale: Scale): Readonly<Record<string, RateCase>> {
   const of = SIZES[scale];
   const { tokens, hidden, heads, keyValueHeads, headDim, units, vocabulary, square } = of;

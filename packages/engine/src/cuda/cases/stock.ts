@@ -5,9 +5,11 @@ import { CUDA_BACKEND, cudaBackend } from '../backend.ts';
 import { BINARY, type Expressions, UNARY } from '../stock/expressions.ts';
 import {
   BF16_ROUNDING,
+  type DeviceMemory,
   type Errors,
   type KernelCase,
   type Outputs,
+  randomArray,
   randomValues,
   scattered,
   toBf16,
@@ -96,6 +98,38 @@ export function stockCase(check: StockCheck): KernelCase {
           ]),
         );
     },
+  };
+}
+
+/** Operations whose rates tell of their kernels': attributes, and bytes that are read and written for an element of an operand. */
+const RATED = {
+  Add: { operands: ['a', 'b'], attrs: {}, bytes: 12 },
+  Sigmoid: { operands: ['x'], attrs: {}, bytes: 8 },
+  Sum: { operands: ['x'], attrs: { axis: [1], keepDims: false }, bytes: 4 },
+  Softmax: { operands: ['logits'], attrs: { dim: 1 }, bytes: 8 },
+  Transpose: { operands: ['x'], attrs: { perm: [1, 0] }, bytes: 8 },
+} as const;
+
+export const RATED_OPERATIONS = Object.keys(RATED) as (keyof typeof RATED)[];
+
+/** An operation on matrices in single precision. */
+export function stockRateCase(
+  on: DeviceMemory,
+  kernelName: keyof typeof RATED,
+  [rows, columns]: readonly [number, number],
+): KernelCase {
+  const { operands, attrs, bytes } = RATED[kernelName];
+  const tensors = operands.map((name, i) => {
+    const array = randomArray(on, i + 1, rows * columns, 'f32');
+    const info = cudaBackend().view(array, [rows, columns]);
+    return [name, tf.engine().makeTensorFromTensorInfo(info)] as const;
+  });
+  const inputs = Object.fromEntries(tensors);
+  return {
+    run: () =>
+      tf.tidy(() => void tf.engine().runKernel(kernelName, inputs, attrs as object as tf.NamedAttrMap)),
+    outputs: () => ({}),
+    bytes: bytes * rows * columns,
   };
 }
 
