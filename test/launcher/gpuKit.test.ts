@@ -114,8 +114,18 @@ test('steps are chosen by name, and run in their own order', (t) => {
     t.throws(() => parseKitArguments([...words]), { code: 'SLUICE_E_USAGE', message });
 });
 
-test('a wrong command line has an exit code of its own', async (t) => {
+test('a wrong command line has an exit code of its own, and so has a size that the emulator cannot do', async (t) => {
   t.is(await kitMain(['--only', 'speed']), 2);
+  const full = {
+    scale: 'full',
+    only: [],
+    json: join(temporaryDirectory(t), 'results.json'),
+    show: undefined,
+  } as const;
+  await t.throwsAsync(runKit(full, []), {
+    code: 'SLUICE_E_USAGE',
+    message: /--scale full: add --scale tiny/,
+  });
 });
 
 test('a card without the memory for the dense model gets as many layers as fit', (t) => {

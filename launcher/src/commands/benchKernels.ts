@@ -1,5 +1,6 @@
 /** `sluice bench kernels`: the speed of each kernel of a backend beside what the machine can do. */
 
+import { SluiceError } from '@sluice/core';
 import type { BenchClock } from '@sluice/train';
 import { CLOCK_OPTION, THREADS_OPTION, useThreads } from '../bench/options.ts';
 import { type CommandResult, defineCommand } from '../cli/command.ts';
@@ -70,7 +71,12 @@ async function onHost({ threads, filter, clock }: BenchKernelsArguments): Promis
 }
 
 /** On the emulator at tiny sizes. */
-async function onDevice({ filter }: BenchKernelsArguments): Promise<CommandResult> {
+async function onDevice({ threads, filter, clock }: BenchKernelsArguments): Promise<CommandResult> {
+  if (threads !== 0 || clock !== 'wall')
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      '--threads and --clock are for the kernels of native, not for cuda’s.',
+    );
   const { isCudaEmulated, selectBackend } = await import('@sluice/engine');
   const { cudaBackend, measureCeilings, measureRates } = await import('@sluice/engine/cuda');
   const { rateTable } = await import('../bench/rateTable.ts');

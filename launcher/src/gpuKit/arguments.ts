@@ -10,7 +10,7 @@ export interface KitArguments {
   /** Names of the steps, in the kit's order. */
   readonly only: readonly string[];
   /** File that gets the results. */
-  readonly json: string | undefined;
+  readonly json: string;
   readonly show: 'help' | 'list' | undefined;
 }
 

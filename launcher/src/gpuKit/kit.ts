@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SluiceError } from '@sluice/core';
+import { refuseUnwritable, SluiceError } from '@sluice/core';
 import { cudaDriver, isCudaEmulated } from '@sluice/engine';
 import { terminalTable } from '@sluice/observe';
 import { PACKAGE_VERSION } from '../packageVersion.ts';
@@ -34,7 +34,7 @@ export type StartStep = (order: StepOrder, limitMs: number, signal: AbortSignal)
 
 /**
  * @returns the exit code: 0 where every step was right or skipped
- * @throws SLUICE_E_CUDA where there is neither a GPU nor the emulator
+ * @throws SLUICE_E_CUDA where there is neither a GPU nor the emulator; SLUICE_E_USAGE; those of a file that cannot be written
  */
 export async function runKit(
   { scale, only, json }: KitArguments,
@@ -44,11 +44,17 @@ export async function runKit(
 ): Promise<number> {
   const isEmulated = isCudaEmulated();
   refuseWithoutDevice(isEmulated);
+  if (isEmulated && scale === 'full')
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      'The emulator would take days for --scale full: add --scale tiny.',
+    );
+  refuseUnwritable(json);
   const folder = mkdtempSync(join(tmpdir(), 'sluice-gpu-'));
   const results: StepResult[] = [];
   const write = () => {
     const content = { version: PACKAGE_VERSION, scale, isEmulated, node: process.version, steps: results };
-    if (json !== undefined) writeFileSync(json, `${JSON.stringify(content, null, 1)}\n`);
+    writeFileSync(json, `${JSON.stringify(content, null, 1)}\n`);
   };
   try {
     await interruptible(async (signal) => {
@@ -81,17 +87,14 @@ export async function runKit(
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  print(`\n${summaryTable(results)}\n${json === undefined ? '' : `results: ${json}\n`}`);
+  print(`\n${summaryTable(results)}\nresults: ${json}\n`);
   return results.every(({ outcome }) => outcome === 'right' || outcome === 'skipped') ? 0 : 1;
 }
 
 function refuseWithoutDevice(isEmulated: boolean): void {
   const driver = isEmulated ? undefined : cudaDriver();
   if (!driver || !('absence' in driver)) return;
-  throw new SluiceError(
-    'SLUICE_E_CUDA',
-    `There is no GPU to look at: ${driver.absence} (with --scale tiny).`,
-  );
+  throw new SluiceError('SLUICE_E_CUDA', `There is no GPU to look at: ${driver.absence}, with --scale tiny.`);
 }
 
 const dataOf = (results: readonly StepResult[]) =>

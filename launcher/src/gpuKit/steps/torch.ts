@@ -20,7 +20,6 @@ interface Line {
   readonly error?: string;
 }
 
-const PYTHON = process.env.PYTHON ?? 'python3';
 const SCRIPT = join(sluiceRoot, 'packages/engine/cuda/yardsticks.py');
 
 const skipped = (summary: string): StepReport => ({ verdict: 'skipped', summary, data: {} });
@@ -64,11 +63,12 @@ export const runStep: RunStep = async ({ scale, isEmulated, earlier, keep, log }
 };
 
 async function* linesOf(input: string, log: (line: string) => void): AsyncGenerator<Line> {
-  const child = spawn(PYTHON, [SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const python = process.env.PYTHON ?? 'python3';
+  const child = spawn(python, [SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
   const failure = new Promise<Line>((resolve) => {
-    child.once('error', ({ message }) => resolve({ absence: `${PYTHON} does not start: ${message}` }));
+    child.once('error', ({ message }) => resolve({ absence: `${python} does not start: ${message}` }));
     child.once('close', (code) =>
-      resolve({ absence: `${PYTHON} ended with ${code} before it said anything` }),
+      resolve({ absence: `${python} ended with ${code} before it said anything` }),
     );
   });
   // Python may be gone before it has read them.
