@@ -148,7 +148,8 @@ function dependents(sources: readonly tf.Tensor[], tape: readonly TapeNode[]): S
   const found = new Set(sources.map(({ id }) => id));
   for (const { inputs, outputs } of tape) {
     if (Object.values(inputs).some((input) => found.has(input.id))) {
-      for (const output of outputs) found.add(output.id);
+      // Whole numbers have no gradient.
+      for (const output of outputs) if (output.dtype === 'float32') found.add(output.id);
     }
   }
   return found;
@@ -168,7 +169,7 @@ function passBack(
   gradients: Map<number, tf.Tensor>,
 ): void {
   if (!node.gradient) throw new Error(`The operation ${node.kernelName} has no gradient.`);
-  const dys = known.map((dy, i) => dy ?? tf.zeros(node.outputs[i]!.shape));
+  const dys = known.map((dy, i) => dy ?? noGradient(node.outputs[i]!));
   const outside = tf.engine().state.activeScope.id;
   const results = tf.tidy(() => {
     const functions = node.gradient!(dys);
@@ -187,6 +188,11 @@ function passBack(
     gradients.set(x.id, before ? sum(before, dx) : dx);
   }
   for (const dy of dys) if (!handedOn.has(dy)) dy.dispose();
+}
+
+/** Of an output on which the loss does not depend; where that is whole numbers, nobody looks at it. */
+function noGradient({ shape, dtype }: tf.Tensor): tf.Tensor {
+  return tf.zeros(dtype === 'float32' ? shape : [0]);
 }
 
 function checkGradient(node: TapeNode, name: string, gradient: tf.Tensor, x: tf.Tensor): void {

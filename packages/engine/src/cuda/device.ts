@@ -82,7 +82,14 @@ export class DeviceArray<S extends Storage = Storage> {
 }
 
 /** What a kernel takes: an array or none for a pointer, a number, a struct's fields as the array of their type. */
-export type Argument = DeviceArray | null | number | Float32Array | Int32Array | BigUint64Array;
+export type Argument =
+  | DeviceArray
+  | null
+  | number
+  | Float32Array
+  | Float64Array
+  | Int32Array
+  | BigUint64Array;
 
 export class CudaDevice {
   readonly driver: CudaDriver;
