@@ -126,9 +126,9 @@ export function fusedOperation<Attributes extends object>(
       const dys = [dy].flat();
       const gradients = backward(gradientContext(call, dys), dys, tensors);
       call.saved.free();
-      return Object.fromEntries(
-        Object.entries(gradients).map(([input, gradient]) => [input, () => gradient]),
-      );
+      const functions: Record<string, () => tf.Tensor> = {};
+      for (const input in gradients) functions[input] = () => gradients[input]!;
+      return functions;
     },
   });
   return { ...declaration, implementations };
