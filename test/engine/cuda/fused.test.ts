@@ -299,6 +299,9 @@ const SIZES = { hiddenSize: 32, headDim: 32, intermediateSize: 24, numLayers: 2 
 const DENSE = {
   'tied embeddings': tinyModel({ ...SIZES, tieWordEmbeddings: true }),
   'a head of its own': tinyModel({ ...SIZES, tieWordEmbeddings: false }),
+  // Heads of 40 channels, and a parameter in plain operations.
+  'a learned sink': tinyModel({ ...SIZES, controls: [{ kind: 'attention-sink' }] }),
+  'capped scores': tinyModel({ ...SIZES, controls: [{ kind: 'softcap', attention: 1.5 }] }),
 };
 
 function largestDifferencesOf(pass: Pass, expected: Pass): Record<string, number> {
@@ -312,7 +315,9 @@ for (const [name, model] of Object.entries(DENSE)) {
     const pass = passOn('cuda', model);
     const differences = largestDifferencesOf(pass, expected);
     t.true(Math.abs(pass.loss - expected.loss) < BOUND * expected.loss);
-    t.true(Math.max(...Object.values(differences)) < 6 * BOUND, JSON.stringify(differences));
+    // The score of a sink goes through queries, and its gradient through theirs: two roundings more.
+    const roundings = name === 'a learned sink' ? 8 : 6;
+    t.true(Math.max(...Object.values(differences)) < roundings * BOUND, JSON.stringify(differences));
   });
 }
 
