@@ -42,6 +42,8 @@ export interface FlatMemory<Memory extends Floats = Floats> {
   adamW(buffers: AdamWBuffers<Memory>, settings: AdamWSettings, sums: Float64Array): void;
   /** The values as a tensor of the running backend. */
   tensor(values: Memory, shape: readonly number[]): tf.Tensor;
+  /** Writes a float tensor to `target`, or adds it, where that lies in the tensors' own memory. */
+  takeTensor?(target: Memory, tensor: tf.Tensor, accumulate: boolean): void;
 }
 
 const host: FlatMemory<Float32Array> = {

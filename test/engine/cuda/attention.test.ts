@@ -21,6 +21,14 @@ test('results and gradients keep to the bounds of bf16 for every kind of gate, s
     { gate: 'headwise', heads: 3, keyValueHeads: 3, sequence: 40, batch: 2 },
     { gate: 'none', headDim: 64, sequence: 70 },
     { headDim: 128, heads: 4, keyValueHeads: 2, sequence: 66 },
+    { headDim: 256, sequence: 70 },
+    // Those of a learned sink, which fill no tile.
+    { gate: 'none', headDim: 40, sequence: 70 },
+    { headDim: 136, heads: 1, sequence: 40 },
+    { scoreCap: 0.5 },
+    { scoreCap: 2, headDim: 64, heads: 1, sequence: 30 },
+    { scoreCap: 0.2, headDim: 128, heads: 1, sequence: 30 },
+    { scoreCap: 0.2, headDim: 200, heads: 1, sequence: 70, gate: 'none' },
     { sequence: 1 },
   ];
   for (const layout of layouts) t.true(worst({ ...LAYOUT, ...layout }) < 1, JSON.stringify(layout));
@@ -31,6 +39,16 @@ test('rows see their own document and their window only, and so do gradients', (
   for (const window of [undefined, 1, 20, 64, 100]) {
     t.true(worst({ ...LAYOUT, batch: 2, documents, window }, 7) < 1, `${window}`);
   }
+  // Tiles of passing keys and queries are half as long there.
+  const wide = {
+    ...LAYOUT,
+    batch: 2,
+    heads: 1,
+    sequence: 80,
+    headDim: 256,
+    documents: Int32Array.of(0, 33, 80),
+  };
+  t.true(worst({ ...wide, window: 50 }, 7) < 1);
 });
 
 test('a document has the same bits alone and among others, in any order of blocks and threads', (t) => {
@@ -70,7 +88,7 @@ test('a document has the same bits alone and among others, in any order of block
 });
 
 test('tiles of every size of head are loaded without bank conflicts', (t) => {
-  for (const headDim of [32, 64, 128]) {
+  for (const headDim of [32, 64, 128, 256]) {
     const layout = { ...LAYOUT, headDim, sequence: 64, heads: 1 };
     emulator.statistics();
     runAttention(layout, operandsOf(device, layout));
@@ -98,8 +116,8 @@ test('what is no number comes out of the rows that see it', (t) => {
 
 test('what the kernels do not have is refused', (t) => {
   const run = (layout: AttentionLayout) => runAttention(layout, operandsOf(device, layout));
-  t.throws(() => run({ ...LAYOUT, headDim: 48, sequence: 2 }), { message: /heads of 48 channels/ });
-  t.throws(() => run({ ...LAYOUT, scoreCap: 30, sequence: 2 }), { message: /cap no scores/ });
+  t.throws(() => run({ ...LAYOUT, headDim: 36, sequence: 2 }), { message: /heads of 36 channels/ });
+  t.throws(() => run({ ...LAYOUT, headDim: 264, sequence: 2 }), { message: /heads of 264 channels/ });
   const operands = operandsOf(device, { ...LAYOUT, sequence: 2 });
   t.throws(() => runAttention({ ...LAYOUT, sequence: 3 }, operands), {
     message: /q, k, v, y, gate and logSumExp of/,

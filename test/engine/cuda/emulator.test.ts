@@ -3,11 +3,12 @@
 import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { gateWidth, planDispatch, projectionWidth, rotaryTable } from '@sluice/engine';
+import { gateWidth, planOnHost, projectionWidth, rotaryTable } from '@sluice/engine';
 import {
   attentionErrors,
   attentionHeads,
   attentionHeadsBackward,
+  CountedRows,
   type CudaDevice,
   CudaDriver,
   combineTokens,
@@ -22,7 +23,11 @@ import {
   kernelSource,
   LAYOUT,
   Nvrtc,
+  planRows,
   resourcesOf,
+  routeTokens,
+  routeTokensBackward,
+  shortConvolutionBackward,
   signatures,
 } from '@sluice/engine/cuda';
 import test from 'ava';
@@ -128,6 +133,10 @@ const products = ({ device: on }: Emulator) =>
   );
 const attention = ({ device: on }: Emulator) =>
   Math.max(...Object.values(attentionErrors(on, { ...LAYOUT, sequence: 140, window: 100 })));
+const wideAttention = ({ device: on }: Emulator) =>
+  Math.max(...Object.values(attentionErrors(on, { ...LAYOUT, sequence: 70, heads: 1, headDim: 256 })));
+const cappedAttention = ({ device: on }: Emulator) =>
+  Math.max(...Object.values(attentionErrors(on, { ...LAYOUT, sequence: 20, scoreCap: 0.2 })));
 const norms = ({ device: on }: Emulator) => {
   const values = randomValues(1, 3000);
   const sums = on.allocate(3, 'f64');
@@ -188,13 +197,58 @@ const gates = otherValues((on) => {
 
 /** Tokens from experts, and the gradients. */
 const combined = otherValues((on) => {
-  const plan = planDispatch(Int32Array.of(0, 1, 1, 2, 2, 0), 2, 3);
+  const [order, position] = planOnHost(Int32Array.of(0, 1, 1, 2, 2, 0), 3).map((indices) =>
+    on.upload(indices, 'i32'),
+  ) as [DeviceArray<'i32'>, DeviceArray<'i32'>];
   const rows = (seed: number, count: number) => activations(on, seed, count * 40, 'bf16').array;
   const [y, out, dy] = [rows(1, 6), rows(2, 3), rows(3, 6)];
-  const [weights, dWeights] = [activations(on, 4, 6, 'bf16').array, activations(on, 5, 6, 'bf16').array];
-  combineTokens(y, weights, plan, out);
-  combineTokensBackward({ y, weights, dOut: out }, plan, { dy, dWeights });
+  const [weights, dWeights] = [activations(on, 4, 6, 'f32').array, activations(on, 5, 6, 'f32').array];
+  combineTokens(y, weights, position, out, 2);
+  combineTokensBackward({ y, weights, order, dOut: out }, { dy, dWeights }, 2);
   return [out, dy, dWeights];
+});
+
+/** Experts chosen in groups, and the gradients. */
+const routed = otherValues((on) => {
+  const [tokens, experts, topK] = [9, 40, 4];
+  const f32 = (seed: number, length: number) => activations(on, seed, length, 'f32').array;
+  const [weights, indices] = [on.allocate(tokens * topK, 'f32'), on.allocate(tokens * topK, 'i32')];
+  const [auxiliary, dLogits] = [on.allocate(1, 'f32'), on.allocate(tokens * experts, 'f32')];
+  const options = {
+    ...{ topK, normalizeTopK: true, balanceCoefficient: 0.5, zCoefficient: 0.3, totalTokens: tokens },
+    ...{ loads: randomValues(7, experts), groups: { count: 8, topK: 3 } },
+  };
+  // Many of them equal.
+  const logits = randomValues(1, tokens * experts).map((logit) => Math.round(4 * logit) / 4);
+  const operands = { logits: on.upload(logits, 'f32'), options };
+  routeTokens(operands, { weights, indices, auxiliary });
+  routeTokensBackward(operands, { indices, dWeights: f32(2, tokens * topK), dAuxiliary: f32(3, 1) }, dLogits);
+  return [weights, indices, auxiliary, dLogits];
+});
+
+/** Rows of three parts of slots, and tiles of them. */
+const planned = otherValues((on) => {
+  const [slots, experts] = [1030, 7];
+  const chosen = Int32Array.from(randomValues(1, slots), (x) => Math.floor(((x + 1) / 2) * experts));
+  const [order, position] = [on.allocate(slots, 'i32'), on.allocate(slots, 'i32')];
+  const counts = on.allocate(experts, 'i32');
+  planRows(on.upload(chosen, 'i32'), { order, position, counts });
+  const rows = new CountedRows(counts, slots);
+  return [order, position, counts, rows.tiles(64), rows.segmentsOf(0, experts)];
+});
+
+/** The gradients of a convolution over two documents. */
+const convolved = otherValues((on) => {
+  const [rows, channels, taps] = [70, 5, 3];
+  const [x, dy] = [1, 2].map((seed) => activations(on, seed, rows * channels, 'bf16').array);
+  const [weights, dWeights] = [3, 4].map((seed) => activations(on, seed, channels * taps, 'f32').array);
+  const position = on.upload(
+    Int32Array.from({ length: rows }, (_, row) => row % 33),
+    'i32',
+  );
+  const operands = { x: x!, weights: weights!, position, taps, isSilu: true, dy: dy! };
+  shortConvolutionBackward(operands, { dx: dy!, dWeights: dWeights!, accumulate: true });
+  return [dy!, dWeights!];
 });
 
 const MUTANTS: readonly Mutant[] = [
@@ -285,7 +339,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'keys over those that are read',
     file: 'attention',
-    plant: instead('begin(tile + 1);', 'begin(tile + 2);'),
+    plant: instead('beginTile(shared.k, k, tile + 1);', 'beginTile(shared.k, k, tile + 2);'),
     error: attention,
   },
   {
@@ -341,6 +395,93 @@ const MUTANTS: readonly Mutant[] = [
     file: 'combineTokens',
     plant: instead('storePack(dy + begin,', 'storePack(dy + token,'),
     error: combined,
+  },
+  {
+    what: 'no barrier of the warp before exponentials are added up',
+    file: 'routeExperts',
+    plant: instead('exponential(logits[e] - most);\n  __syncwarp();', 'exponential(logits[e] - most);'),
+    error: routed,
+  },
+  {
+    what: 'of equal ones the last',
+    file: 'routeExperts',
+    plant: instead('place < best', 'place > best'),
+    error: routed,
+  },
+  {
+    what: 'groups by their largest key alone',
+    file: 'routeExperts',
+    plant: instead('first + second', 'first'),
+    error: routed,
+  },
+  {
+    what: 'no barrier of the warp before gradients are written',
+    file: 'routeExperts',
+    plant: instead('  __syncwarp();\n  const float push', '  const float push'),
+    error: routed,
+  },
+  {
+    what: 'no barrier before an expert’s slots are counted',
+    file: 'planDispatch',
+    plant: instead('__syncthreads();\n  return own;', 'return own;'),
+    error: planned,
+  },
+  {
+    what: 'no barrier after the experts’ first rows are known',
+    file: 'planDispatch',
+    plant: instead('experts);\n  __syncthreads();\n  for (int i', 'experts);\n  for (int i'),
+    error: planned,
+  },
+  {
+    what: 'parts of an expert side by side',
+    file: 'planDispatch',
+    plant: instead('first[i / parts]', 'first[i % experts]'),
+    error: planned,
+  },
+  {
+    what: 'what is left of a tile beyond its expert',
+    file: 'planDispatch',
+    plant: instead('tile[1] = begin + count;', 'tile[1] = begin + (i + 1) * edge;'),
+    error: planned,
+  },
+  {
+    what: 'tokens of the document before',
+    file: 'shortConvolution',
+    plant: instead('if (position[row] < back) continue;', 'if (row < back) continue;'),
+    error: convolved,
+  },
+  {
+    what: 'the taps of another channel',
+    file: 'shortConvolution',
+    plant: instead('weights[channel * taps + taps - 1 - ahead]', 'weights[channel + taps - 1 - ahead]'),
+    error: convolved,
+  },
+  {
+    what: 'no barrier before wide tiles are overwritten',
+    file: 'attentionWide',
+    plant: instead('__syncthreads();\n        begin(step + 1);', 'begin(step + 1);'),
+    error: wideAttention,
+  },
+  {
+    what: 'the first half of wide sums twice',
+    file: 'attentionWide',
+    plant: instead('firstChannel = blockIdx.z * OUT, source', 'firstChannel = 0, source'),
+    error: wideAttention,
+  },
+  {
+    what: 'keys over those that are read, where there is room for one tile',
+    file: 'attentionWide',
+    plant: instead(
+      '__syncthreads();\n        beginTile(shared.k, k, tile + 1);',
+      'beginTile(shared.k, k, tile + 1);',
+    ),
+    error: wideAttention,
+  },
+  {
+    what: 'the gradient of a capped score as if it were not',
+    file: 'attentionCappedBackward',
+    plant: instead('slope = 1.0f - share * share;', ''),
+    error: cappedAttention,
   },
   {
     what: 'a logit that is written while others read it',

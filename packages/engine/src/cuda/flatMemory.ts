@@ -8,10 +8,15 @@ import * as arithmetic from './flatArithmetic.ts';
 
 type DeviceFloats = DeviceArray<'f32'>;
 
-/** @param tensor gives a tensor on the values themselves */
+/** What lies in tensors, and tensors on what lies there already. */
+export interface TensorMemory {
+  tensor(values: DeviceFloats, shape: readonly number[]): tf.Tensor;
+  floatsOf(tensor: tf.Tensor): DeviceFloats;
+}
+
 export function cudaFlatMemory(
   device: CudaDevice,
-  tensor: (values: DeviceFloats, shape: readonly number[]) => tf.Tensor,
+  { tensor, floatsOf }: TensorMemory,
 ): FlatMemory<DeviceFloats> {
   /** Sums of blocks, for one operation after the other. */
   let scratch = device.allocate(0, 'f64');
@@ -54,5 +59,10 @@ export function cudaFlatMemory(
       onDevice.readInto(sums);
     },
     tensor,
+    takeTensor(target, tensor, accumulate) {
+      const values = floatsOf(tensor);
+      if (accumulate) arithmetic.sumTree(target, [target, values]);
+      else device.driver.copy(target.address, values.address, 4 * values.length);
+    },
   };
 }

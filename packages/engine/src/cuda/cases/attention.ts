@@ -95,7 +95,8 @@ class Sums {
 }
 
 function inDoublePrecision(layout: AttentionLayout, { q, k, v, gate, dy }: Operands) {
-  const { batch, sequence, heads, keyValueHeads, headDim, window = Number.POSITIVE_INFINITY } = layout;
+  const { batch, sequence, heads, keyValueHeads, headDim, scoreCap } = layout;
+  const { window = Number.POSITIVE_INFINITY } = layout;
   const rows = batch * sequence;
   const gates = gatesOf(layout);
   const starts = layout.documents ?? Int32Array.from({ length: batch }, (_, i) => i * sequence);
@@ -118,9 +119,12 @@ function inDoublePrecision(layout: AttentionLayout, { q, k, v, gate, dy }: Opera
         for (let c = 0; c < headDim; c++) sum += a[at + c]! * b(c);
         return sum;
       };
-      const exponentials = Array.from({ length: count }, (_, i) =>
-        Math.exp(scale * dot(k.values, keyAt(i), (c) => q.values[own + c]!)),
-      );
+      const shares = Array.from({ length: count }, (_, i) => {
+        const score = scale * dot(k.values, keyAt(i), (c) => q.values[own + c]!);
+        return scoreCap === undefined ? score : Math.tanh(score / scoreCap);
+      });
+      const exponentials = shares.map((share) => Math.exp((scoreCap ?? 1) * share));
+      const slope = (i: number) => (scoreCap === undefined ? 1 : 1 - shares[i]! ** 2);
       const sum = exponentials.reduce((a, b) => a + b, 0);
       logSumExp[head * rows + query] = Math.log(sum);
       const gateAt = (c: number) => (query * heads + head) * gates + (gates === 1 ? 0 : c);
@@ -140,8 +144,9 @@ function inDoublePrecision(layout: AttentionLayout, { q, k, v, gate, dy }: Opera
       }
       for (const [i, e] of exponentials.entries()) {
         const weight = e / sum;
-        const gradient = weight * (dot(v.values, keyAt(i), dOut) - delta) * scale;
-        const size = weight * (Math.abs(dot(v.values, keyAt(i), dOut)) + deltaSize) * scale;
+        const share = weight * scale * slope(i);
+        const gradient = share * (dot(v.values, keyAt(i), dOut) - delta);
+        const size = share * (Math.abs(dot(v.values, keyAt(i), dOut)) + deltaSize);
         for (let c = 0; c < headDim; c++) {
           const [key, query] = [k.values[keyAt(i) + c]!, q.values[own + c]!];
           y.add(own + c, weight * open(c) * v.values[keyAt(i) + c]!);

@@ -3,11 +3,13 @@
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
 import { attentionCase } from './attention.ts';
 import type { DeviceMemory, KernelCase } from './case.ts';
-import { combineCase, dispatchCase } from './dispatch.ts';
+import { convolutionCase } from './convolution.ts';
+import { combineCase, dispatchCase, planCase } from './dispatch.ts';
 import { adamWCase, conversionCase, pairCase, sumTreeCase } from './flat.ts';
 import { attentionHeadsCase, gateHeadsCase } from './heads.ts';
 import { rmsNormCase, squaredNormsCase } from './norms.ts';
 import { expertCase, type ProductName, productCase } from './products.ts';
+import { routerCase } from './router.ts';
 import { stockCase, stockChecks } from './stock.ts';
 import { crossEntropyCase, embeddingCase, residualCase, rotaryCase, swiGluCase } from './tokens.ts';
 
@@ -29,7 +31,13 @@ const LAYOUTS: readonly AttentionLayout[] = [
   { ...layout, headDim: 32, sequence: 150 },
   { ...layout, gate: 'headwise', window: 70 },
   { ...layout, headDim: 128, gate: 'none', sequence: 70, batch: 2 },
+  { ...layout, headDim: 256, heads: 2, keyValueHeads: 1, sequence: 66 },
 ];
+/** Scores of these are capped, for which there are kernels of their own; of a head that fills no tile, too. */
+const CAPPED: readonly AttentionLayout[] = [32, 64, 128, 256].map((headDim) => ({
+  ...{ ...layout, headDim, heads: 2, keyValueHeads: 1, sequence: 66 },
+  scoreCap: 3,
+}));
 
 const back = (isBackward: boolean) => (isBackward ? ' backward' : '');
 
@@ -55,6 +63,11 @@ const attention = LAYOUTS.flatMap((of): [string, MakeCase][] => [
     `attention heads${back(isBackward)}, head ${of.headDim}, gate ${of.gate}`,
     (on) => attentionHeadsCase(on, { ...of, sequence: 20, window: undefined }, isBackward),
   ]),
+]);
+
+const otherAttention = [...CAPPED, { ...layout, headDim: 40 }].map((of): [string, MakeCase] => [
+  `attention, head ${of.headDim}${of.scoreCap ? ', capped' : ''}`,
+  (on) => attentionCase(on, of),
 ]);
 
 const ofStorage = STORAGES.flatMap((storage): [string, MakeCase][] => [
@@ -91,7 +104,19 @@ const gates = PASSES.flatMap((isBackward) =>
 const dispatch = { tokens: 33, experts: 4, topK: 2, width: 72 };
 
 export const CHECKS: Readonly<Record<string, MakeCase>> = Object.fromEntries<MakeCase>([
-  ...[...products, ...experts, ...attention, ...ofStorage, ...gates],
+  ...[...products, ...experts, ...attention, ...otherAttention, ...ofStorage, ...gates],
+  ...PASSES.flatMap((isBackward) => [
+    ...(['softmax', 'sigmoid'] as const).map((router): [string, MakeCase] => [
+      `router${back(isBackward)}, ${router}`,
+      (on) => routerCase(on, { tokens: 70, experts: 40, topK: 6, router }, isBackward),
+    ]),
+    [
+      `short convolution${back(isBackward)}`,
+      (on: DeviceMemory) =>
+        convolutionCase(on, { tokens: 90, channels: 40, taps: 4, document: 35 }, isBackward),
+    ] as [string, MakeCase],
+  ]),
+  ['plan of rows', (on) => planCase(on, { tokens: 600, experts: 9, topK: 2 })],
   ['dispatch', (on) => dispatchCase(on, dispatch)],
   ...PASSES.map((isBackward): [string, MakeCase] => [
     `combine${back(isBackward)}`,

@@ -1,6 +1,8 @@
-/** Tokens to the rows of their experts, and back. N: tokens; K: experts a token; M = N·K rows. */
+/** Tokens to the rows of their experts, and back, and where these rows are. N: tokens; K: experts a token; M = N·K rows. */
 
+import { planOnHost } from '../../ops/dispatchTokens.ts';
 import { combineTokens, combineTokensBackward, dispatchTokens } from '../experts.ts';
+import { planRows } from '../routing.ts';
 import {
   BF16_ROUNDING,
   type DeviceMemory,
@@ -10,7 +12,7 @@ import {
   outputsOf,
   randomArray,
 } from './case.ts';
-import { dispatchOf } from './products.ts';
+import { slotsOf } from './products.ts';
 
 export interface DispatchSizes {
   readonly tokens: number;
@@ -21,17 +23,18 @@ export interface DispatchSizes {
 
 export function dispatchCase(on: DeviceMemory, sizes: DispatchSizes): KernelCase {
   const { tokens, topK, width } = sizes;
-  const plan = dispatchOf(sizes);
+  const [slots] = planOnHost(slotsOf(sizes), sizes.experts);
+  const order = on.upload(slots, 'i32');
   const x = randomArray(on, 1, tokens * width, 'bf16');
   const y = on.allocate(tokens * topK * width, 'bf16');
   return {
-    run: () => dispatchTokens(x, plan, y),
+    run: () => dispatchTokens(x, order, y, topK),
     outputs: () => outputsOf({ y }),
     bytes: 2 * (tokens + tokens * topK) * width,
     judge: () => {
       const xs = floatsOf(x);
       const expected = Float32Array.from({ length: y.length }, (_, i) => {
-        const token = Math.floor(plan.order[Math.floor(i / width)]! / topK);
+        const token = Math.floor(slots[Math.floor(i / width)]! / topK);
         return xs[token * width + (i % width)]!;
       });
       return judged({ y: { array: y, expected, bound: () => 1e-30 } });
@@ -42,15 +45,16 @@ export function dispatchCase(on: DeviceMemory, sizes: DispatchSizes): KernelCase
 /** Σ_k weight · y of each token, or the gradients of both factors. */
 export function combineCase(on: DeviceMemory, sizes: DispatchSizes, isBackward: boolean): KernelCase {
   const { tokens, topK, width } = sizes;
-  const plan = dispatchOf(sizes);
+  const [slots, places] = planOnHost(slotsOf(sizes), sizes.experts);
+  const [order, position] = [on.upload(slots, 'i32'), on.upload(places, 'i32')];
   const rows = tokens * topK;
   const [y, dy] = [randomArray(on, 1, rows * width, 'bf16'), on.allocate(rows * width, 'bf16')];
-  const [weights, dWeights] = [randomArray(on, 2, rows, 'bf16'), on.allocate(rows, 'bf16')];
+  const [weights, dWeights] = [randomArray(on, 2, rows, 'f32'), on.allocate(rows, 'f32')];
   const [out, dOut] = [on.allocate(tokens * width, 'bf16'), randomArray(on, 3, tokens * width, 'bf16')];
   return {
     run() {
-      if (isBackward) combineTokensBackward({ y, weights, dOut }, plan, { dy, dWeights });
-      else combineTokens(y, weights, plan, out);
+      if (isBackward) combineTokensBackward({ y, weights, order, dOut }, { dy, dWeights }, topK);
+      else combineTokens(y, weights, position, out, topK);
     },
     outputs: () => outputsOf(isBackward ? { dy, dWeights } : { out }),
     bytes: 2 * width * (isBackward ? 2 * rows + tokens : rows + tokens),
@@ -60,7 +64,7 @@ export function combineCase(on: DeviceMemory, sizes: DispatchSizes, isBackward: 
       const back = new Float64Array(dy.length);
       const [dFactors, dSizes] = [new Float64Array(rows), new Float64Array(rows)];
       for (const [i, value] of ys.entries()) {
-        const slot = plan.order[Math.floor(i / width)]!;
+        const slot = slots[Math.floor(i / width)]!;
         const at = Math.floor(slot / topK) * width + (i % width);
         sums[at]! += factors[slot]! * value;
         sizes[at]! += Math.abs(factors[slot]! * value);
@@ -76,6 +80,28 @@ export function combineCase(on: DeviceMemory, sizes: DispatchSizes, isBackward: 
             dWeights: { array: dWeights, expected: dFactors, bound: near(dFactors, dSizes, width / 32 + 16) },
           })
         : judged({ out: { array: out, expected: sums, bound: near(sums, sizes, topK) } });
+    },
+  };
+}
+
+/** Where each slot's row lies, by expert and then slot, and how many each expert has. */
+export function planCase(on: DeviceMemory, sizes: Omit<DispatchSizes, 'width'>): KernelCase {
+  const { tokens, topK, experts } = sizes;
+  const slots = slotsOf(sizes);
+  const indices = on.upload(slots, 'i32');
+  const rows = () => on.allocate(tokens * topK, 'i32');
+  const plan = { order: rows(), position: rows(), counts: on.allocate(experts, 'i32') };
+  return {
+    run: () => planRows(indices, plan),
+    outputs: () => outputsOf(plan),
+    bytes: 4 * 4 * slots.length,
+    judge: () => {
+      const expected = planOnHost(slots, experts);
+      const results = Object.entries(plan).map(([name, array], i) => [
+        name,
+        { array, expected: expected[i]!, bound: () => 1e-30 },
+      ]);
+      return judged(Object.fromEntries(results));
     },
   };
 }

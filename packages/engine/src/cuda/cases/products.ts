@@ -1,8 +1,9 @@
 /** Products on tensor cores, and those of experts. M: rows; N: columns; K: what is summed over. */
 
-import { planDispatch } from '../../ops/dispatchTokens.ts';
+import { planOnHost } from '../../ops/dispatchTokens.ts';
 import type { ExpertSegment } from '../../ops/expertFeedForward.ts';
 import type { DeviceArray } from '../device.ts';
+import { CountedRows } from '../expertRows.ts';
 import { expertGradients, expertProducts } from '../experts.ts';
 import { matmul, matmulPlain, matmulTransposed, type ProductShape, type Tile } from '../operations.ts';
 import {
@@ -91,13 +92,12 @@ export interface ExpertSizes {
   readonly K: number;
 }
 
-/** Tokens that go to different experts, all to about as many. */
-export function dispatchOf({ tokens, experts, topK }: Omit<ExpertSizes, 'N' | 'K'>) {
-  const indices = Int32Array.from({ length: tokens * topK }, (_, slot) => {
+/** The experts of each token's slots: different ones, all with about as many rows. */
+export function slotsOf({ tokens, experts, topK }: Omit<ExpertSizes, 'N' | 'K'>): Int32Array {
+  return Int32Array.from({ length: tokens * topK }, (_, slot) => {
     const [token, k] = [Math.floor(slot / topK), slot % topK];
     return (token * 5 + (token >> 5) + k) % experts;
   });
-  return planDispatch(indices, topK, experts);
 }
 
 function segmentsOf(counts: Int32Array): ExpertSegment[] {
@@ -124,7 +124,9 @@ export function expertCase(
 ): KernelCase {
   const { tokens, experts, topK, N, K } = sizes;
   const rows = tokens * topK;
-  const segments = segmentsOf(dispatchOf(sizes).counts);
+  const [, , counts] = planOnHost(slotsOf(sizes), experts);
+  const segments = segmentsOf(counts);
+  const ofExperts = new CountedRows(on.upload(counts, 'i32'), rows);
   const matrix = N * K;
   const a = randomArray(on, 1, rows * (kind === 'gradient' ? N : K), 'bf16');
   const b = randomArray(on, 2, kind === 'gradient' ? rows * K : experts * matrix, 'bf16');
@@ -132,15 +134,14 @@ export function expertCase(
   const chosen = tile && { tile };
   return {
     run() {
-      if (kind === 'gradient')
-        expertGradients(
-          [a, b],
-          y as DeviceArray<'f32'>,
-          segments,
-          { M: N, N: K },
-          { accumulate: false, ...chosen },
-        );
-      else expertProducts([a, b, y as Bf16], segments, { N, K }, { isPlain: kind === 'back', ...chosen });
+      if (kind !== 'gradient') {
+        expertProducts([a, b, y as Bf16], ofExperts, { N, K }, { isPlain: kind === 'back', ...chosen });
+        return;
+      }
+      const filled = ofExperts.segmentsOf(0, experts);
+      const options = { accumulate: false, ...chosen };
+      expertGradients([a, b], y as DeviceArray<'f32'>, filled, { M: N, N: K }, options);
+      filled.device.free(filled);
     },
     outputs: () => outputsOf({ y }),
     flops: 2 * rows * N * K,

@@ -3,11 +3,13 @@
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
 import { attentionCase } from './attention.ts';
 import type { MakeCase } from './checks.ts';
-import { combineCase, dispatchCase } from './dispatch.ts';
+import { convolutionCase } from './convolution.ts';
+import { combineCase, dispatchCase, planCase } from './dispatch.ts';
 import { adamWCase, conversionCase, sumTreeCase } from './flat.ts';
 import { attentionHeadsCase, gateHeadsCase } from './heads.ts';
 import { rmsNormCase, squaredNormsCase } from './norms.ts';
 import { expertCase, type ProductName, productCase } from './products.ts';
+import { routerCase } from './router.ts';
 import { RATED_OPERATIONS, stockRateCase } from './stock.ts';
 import { crossEntropyCase, embeddingCase, residualCase, swiGluCase } from './tokens.ts';
 
@@ -142,6 +144,10 @@ function memoryBound(of: Sizes): [string, MakeCase][] {
         `SwiGLU${suffix(isBackward)}, ${many} × ${units}`,
         (on) => swiGluCase(on, { rows: many, units, storage: 'bf16' }, isBackward),
       ],
+      [
+        `short convolution${suffix(isBackward)}, ${size}`,
+        (on) => convolutionCase(on, { tokens: many, channels: hidden, taps: 4, document: many }, isBackward),
+      ],
       [`embedding${suffix(isBackward)}, ${size}`, (on) => embeddingCase(on, table, isBackward)],
     ]),
     [`AdamW, ${parameters} parameters`, (on) => adamWCase(on, parameters)],
@@ -172,6 +178,11 @@ function experts({ tokens, hidden, experts: { experts: count, topK, units } }: S
       `${count} experts ${{ forward: 'x·Wᵀ', back: 'dy·W', gradient: 'dyᵀ·x' }[kind]}, ${rows} rows, ${N} × ${K}`,
       { make: (on) => expertCase(on, kind, { ...sizes, N, K }) },
     ]),
+    ...[false, true].map((isBackward): [string, RateCase] => [
+      `router${suffix(isBackward)}, ${tokens} × ${count}`,
+      { make: (on) => routerCase(on, sizes, isBackward) },
+    ]),
+    [`plan of ${rows} rows`, { make: (on) => planCase(on, sizes) }],
     [`dispatch, ${tokens} → ${rows} rows of ${hidden}`, { make: (on) => dispatchCase(on, dispatch) }],
     ...[false, true].map((isBackward): [string, RateCase] => [
       `combine${suffix(isBackward)}, ${rows} rows of ${hidden}`,

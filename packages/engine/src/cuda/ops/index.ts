@@ -12,3 +12,5 @@ import './linear.ts';
 import './linearCrossEntropy.ts';
 import './rmsNorm.ts';
 import './rotaryEmbedding.ts';
+import './routeExperts.ts';
+import './shortConvolution.ts';
