@@ -28,6 +28,7 @@ import {
   selectBackend,
   shortConvolution,
 } from '@sluice/engine';
+import { KeyValueCache } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import { batch, lossAndGradients, type Pass, passOn, tinyDecoder, tinyModel } from '../../model/support.ts';
@@ -320,6 +321,25 @@ for (const [name, model] of Object.entries(DENSE)) {
     t.true(Math.max(...Object.values(differences)) < roundings * BOUND, JSON.stringify(differences));
   });
 }
+
+test.serial('a decoder that keeps keys and values gives the logits of the whole text, to bf16', (t) => {
+  tf.setBackend('cuda');
+  for (const model of [DENSE['a learned sink'], DENSE['capped scores'], tinyModel({ ...SIZES, window: 2 })]) {
+    const { decoder } = tinyDecoder(model);
+    const { inputs } = batch();
+    const whole = tf.tidy(() => decoder.logits({ inputs, sequences: 1 }).dataSync<'float32'>().slice());
+    const cache = new KeyValueCache(model, inputs.length);
+    const pieces = [
+      [0, 3],
+      [3, 4],
+      [4, 5],
+      [5, 8],
+      [8, inputs.length],
+    ].map(([begin, end]) => decoder.followingLogits(inputs.slice(begin, end), cache));
+    const difference = largestDifference(Float32Array.from(pieces.flatMap((piece) => [...piece])), whole);
+    t.true(difference < 3 * BOUND, `${difference}`);
+  }
+});
 
 test.serial(
   'a decoder’s gradients have the same bits in any order of threads, and leave no memory behind',

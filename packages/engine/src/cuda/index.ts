@@ -4,6 +4,7 @@ export { Arena, type ArenaDriver } from './arena.ts';
 export * from './attention.ts';
 export * from './attentionHeads.ts';
 export { CUDA_BACKEND, CudaBackend, cudaBackend, type TensorArray, type TensorStorage } from './backend.ts';
+export * from './cachedAttention.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';
 export * from './device.ts';
 export { CudaDriver } from './driver.ts';

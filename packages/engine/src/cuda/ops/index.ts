@@ -2,6 +2,7 @@
 
 import './addResidual.ts';
 import './attentionHeads.ts';
+import './cachedAttention.ts';
 import './dispatchTokens.ts';
 import './embedding.ts';
 import './expertFeedForward.ts';
