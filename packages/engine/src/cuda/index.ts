@@ -6,6 +6,7 @@ export * from './attentionHeads.ts';
 export { CUDA_BACKEND, CudaBackend, cudaBackend, type TensorArray, type TensorStorage } from './backend.ts';
 export * from './cachedAttention.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';
+export * from './deltaRule.ts';
 export * from './device.ts';
 export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';
