@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { build } from 'esbuild';
-import { BUNDLE_OPTIONS, ownPlaces, tensorsOnly } from './bundling.js';
+import { BUNDLE_OPTIONS, ownPlaces, tensorsOnly, withoutUnused } from './bundling.js';
 import { root } from './steps.js';
 
 const OUT = join(root, 'launcher/bundle');
@@ -37,7 +37,7 @@ const { metafile } = await build({
   outdir: OUT,
   entryNames: '[name]',
   external: EXTERNAL,
-  plugins: [ownPlaces({ out: OUT, programs: PROGRAMS }), tensorsOnly],
+  plugins: [ownPlaces({ out: OUT, programs: PROGRAMS }), tensorsOnly, withoutUnused],
 });
 
 /** The licences of the libraries in the bundle, which ask to be handed on with it. */

@@ -6,7 +6,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, relative, resolve, sep } from 'node:path';
 import { build } from 'esbuild';
-import { BUNDLE_OPTIONS, ownPlaces, tensorsOnly } from './bundling.js';
+import { BUNDLE_OPTIONS, ownPlaces, tensorsOnly, withoutUnused } from './bundling.js';
 import { root } from './steps.js';
 
 /** Each run has a folder of its own, since files may change, or another run begin, while it lasts. */
@@ -97,6 +97,7 @@ export async function bundleTests() {
         programs: new Map(PROGRAMS.map((file) => [file, `${nameInBundle(file)}.js`])),
       }),
       tensorsOnly,
+      withoutUnused,
     ],
   });
   return out;

@@ -43,7 +43,7 @@ async function onHostsApart(name: string) {
     return sandbox.start(`agent --join ${where} --key-file ${key} --node ${node}`, environment, cwd);
   };
   const { cwd, environment } = apart(`${name}-coordinator`);
-  const command = `launch ${join(sandbox.path, 'moe.yaml')} --on agents --nodes 2 --listen ${where} --key-file ${key} --run-dir ${RUN} ${sizes} --workers 4 --expert-parallel 2 --json`;
+  const command = `launch ${join(sandbox.path, 'moe.yaml')} --on agents --nodes 2 --listen ${where} --key-file ${key} --run-dir ${RUN} ${sizes} --workers 2 --expert-parallel 2 --json`;
   const launch = (flags = '') => sandbox.start(`${command}${flags}`, environment, cwd);
   return { startAgent, launch, folder: (host: string) => join(sandbox.path, `${name}-${host}`) };
 }

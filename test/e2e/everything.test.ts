@@ -13,6 +13,17 @@ interface Trained {
   readonly validationLoss: number;
 }
 
+interface Hashes {
+  readonly optimizer: string;
+  readonly tensors: Readonly<Record<string, string>>;
+}
+
+interface Diagnosed {
+  readonly layers: readonly {
+    readonly router: { readonly bias: readonly number[]; readonly biasRange: number };
+  }[];
+}
+
 const sandbox = new Sandbox();
 test.after.always(() => sandbox.dispose());
 
@@ -47,7 +58,7 @@ data:
   documents: separate
   beginning: <|endoftext|>
   sequenceLength: 32
-parallel: { lanes: 4 }
+parallel: { lanes: 4, gradients: bfloat16 }
 batch:
   sequences: 16
   grainSequences: 1
@@ -56,6 +67,7 @@ training: { steps: 70 }
 optimizer:
   kind: muon
   learningRate: 3.0e-3
+  groups: { embedding: { learningRateScale: 0.5 }, norms: { weightDecay: 0.1 } }
   clip: adaptive
   clipNorm: 0
   adaptiveClip: { warmupSteps: 8 }
@@ -88,6 +100,8 @@ const stepsOf = (run: string) =>
       return { step, loss, gradientNorm, learningRate, tokens, corpusShares, clippedHeads, expertLoad };
     });
 
+const diagnosticsOf = (run: string) => readFileSync(join(sandbox.path, run, 'diagnostics.jsonl'), 'utf8');
+
 const rollbacksOf = (run: string) => {
   const journal = join(sandbox.path, run, 'journal.jsonl');
   return existsSync(journal) ? readFileSync(journal, 'utf8').split('"kind":"rollback"').length - 1 : 0;
@@ -105,11 +119,41 @@ test.serial('the quiet run goes back, and each part of it has something to do', 
   t.true(steps.some(({ clippedHeads }) => clippedHeads > 0));
 });
 
-test.serial('with experts spread over workers, it comes to the same bits', async (t) => {
-  const spread = await sandbox.json<Trained>(`${train} spread --workers 4 --expert-parallel 2`);
-  t.is(spread.weightsHash, quiet.weightsHash);
-  t.is(spread.validationLoss, quiet.validationLoss);
-  t.deepEqual(stepsOf('spread'), stepsOf('quiet'));
+test.serial(
+  'with experts spread over workers, and gone on with by others, it comes to the same bits',
+  async (t) => {
+    await sandbox.json(`${train} spread --workers 4 --expert-parallel 2 --until-step 31`);
+    const change = await sandbox.start('resume spread --set parallel.gradients=float32').ended;
+    t.is(change.code, 1);
+    t.regex(
+      change.stderr,
+      /parallel\.gradients \(saved "bfloat16", now "float32"\).*--allow parallel\.gradients/,
+    );
+    await sandbox.json('resume spread --workers 2 --until-step 45');
+    const spread = await sandbox.json<Trained>('resume spread --workers 4 --set parallel.expertParallel=1');
+    t.is(spread.weightsHash, quiet.weightsHash);
+    t.is(spread.validationLoss, quiet.validationLoss);
+    t.deepEqual(stepsOf('spread'), stepsOf('quiet'));
+    t.is(diagnosticsOf('spread'), diagnosticsOf('quiet'));
+    const [ours, theirs] = [
+      await sandbox.json<Hashes>('hash spread'),
+      await sandbox.json<Hashes>('hash quiet'),
+    ];
+    t.is(ours.optimizer, theirs.optimizer);
+    t.deepEqual(ours.tensors, theirs.tensors);
+  },
+);
+
+test.serial('each part with a state of its own has one, and the model answers', async (t) => {
+  const { tensors } = await sandbox.json<Hashes>('hash quiet');
+  t.true(Object.keys(tensors).some((name) => name.startsWith('optimizer.momentum.')));
+  t.true('model.layers.1.mlp.gate.e_score_correction_bias' in tensors);
+  const last = JSON.parse(diagnosticsOf('quiet').trim().split('\n').at(-1)!) as Diagnosed;
+  t.true(last.layers.every(({ router }) => router.bias.length === 4 && router.biasRange > 0));
+  const { loss } = await sandbox.json<{ loss: number }>('evaluate quiet');
+  t.true(Math.abs(loss - quiet.validationLoss) < 0.1);
+  const { tokens } = await sandbox.json<{ tokens: number }>('generate quiet --prompt the --max-tokens 3');
+  t.true(tokens > 0);
 });
 
 test.serial('killed before it has gone back, it does so from a checkpoint, to the same bits', async (t) => {

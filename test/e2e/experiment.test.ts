@@ -16,6 +16,7 @@ sandbox.write(
 base: dense.yaml
 seeds: 2
 findLr: { from: 1.0e-2, to: 5.0e+4, perOctave: 1, lossBound: 5.1 }
+retrieval: [{ name: near, task: niah, length: 256, needles: 1, samples: 1, depths: [0.5] }]
 rows:
   - { name: plain, method: "plain", set: ["model.gates=[]"], paper: { perplexity: 6.0 } }
   - { name: gated, method: "gated", set: ["model.gates=[{granularity: headwise}]"], paper: { perplexity: null } }
@@ -38,7 +39,7 @@ test.serial('an experiment runs all rows and seeds, and divergence is a result',
     runs.map(({ row, seed }) => `${row} ${seed}`),
     ['plain 1', 'plain 2', 'gated 1', 'gated 2', 'wild 1', 'wild 2', 'later 1', 'later 2'],
   );
-  for (const { row, outcome, reason, step, validationLoss, diagnosis, weightsHash } of runs) {
+  for (const { row, outcome, reason, step, validationLoss, diagnosis, retrieval, weightsHash } of runs) {
     if (row === 'wild') {
       t.is(outcome, 'diverged');
       t.regex(reason!, /^stopped after step \d+: its values were no finite numbers$/);
@@ -47,6 +48,7 @@ test.serial('an experiment runs all rows and seeds, and divergence is a result',
     }
     t.true(validationLoss! < Math.log(320));
     t.true(diagnosis!.firstTokenAttention! > 0);
+    t.true(retrieval!.near!.answerLoss > 0);
     t.is(diagnosis!.gateScoreMean === null, row !== 'gated');
     t.regex(weightsHash!, /^[0-9a-f]{64}$/);
   }

@@ -33,7 +33,7 @@ test.serial('Ctrl-C saves, says where, exits 0, and resuming gives the quiet run
   const { code, stderr } = await run.ended;
   t.is(code, 0);
   t.regex(stderr, /saved step \d+: .*interrupted\/checkpoints\/step-/);
-  const resumed = await sandbox.json<Trained>('resume interrupted --workers 4');
+  const resumed = await sandbox.json<Trained>('resume interrupted --workers 1');
   t.is(resumed.step, 60);
   t.is(resumed.weightsHash, quietHash);
 });

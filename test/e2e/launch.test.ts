@@ -19,14 +19,17 @@ test.after.always(() => sandbox.dispose());
 const ssh = sandbox.write('ssh', '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nexec sh -c "$3"\n');
 chmodSync(ssh, 0o755);
 sandbox.write('hosts', 'h1 address=127.0.0.1\nh2 address=127.0.0.1 slots=2\n');
+// A worker on each.
+sandbox.write('singles', 'h1 address=127.0.0.1 slots=1\nh2 address=127.0.0.1 slots=1\n');
 sandbox.write('refusing-ssh', '#!/bin/sh\necho "Permission denied (publickey)." >&2\nexit 255\n');
 chmodSync(join(sandbox.path, 'refusing-ssh'), 0o755);
 
 const sizes = '--set training.steps=40 --set checkpoint.everySteps=10 --threads 1';
 // Left to itself, how often is a matter of time.
 const copies = '--set faults.bufferEverySteps=1';
-const launch = (directory: string) =>
-  `launch moe.yaml --on ssh:hosts --ssh-command ${ssh} --listen tcp://127.0.0.1:0 ${sizes} ${copies} --workers 4 --run-dir ${directory}`;
+const launch = (directory: string, placement = 'ssh:singles --workers 2') =>
+  `launch moe.yaml --on ${placement} --ssh-command ${ssh} --listen tcp://127.0.0.1:0 ${sizes} ${copies} --run-dir ${directory}`;
+const FOUR = 'ssh:hosts --workers 4';
 let quietHash = '';
 
 test.before(async () => {
@@ -36,7 +39,7 @@ test.before(async () => {
 test.serial(
   'four workers on two hosts, two of which share experts, come to the weights of one',
   async (t) => {
-    const run = sandbox.start(`${launch('two-hosts')} --expert-parallel 2 --json`);
+    const run = sandbox.start(`${launch('two-hosts', FOUR)} --expert-parallel 2 --json`);
     const { code, stdout, stderr } = await run.ended;
     t.is(code, 0, stderr);
     t.is((JSON.parse(stdout) as Trained).weightsHash, quietHash);
@@ -128,7 +131,8 @@ test.serial('a changed configuration does not go on in silence', async (t) => {
 });
 
 test.serial('a dry run says what would be started on which host, and starts nothing', async (t) => {
-  const { stdout } = await sandbox.start(`${launch('planned')} --metrics-port 9400 --dry-run --json`).ended;
+  const { stdout } = await sandbox.start(`${launch('planned', FOUR)} --metrics-port 9400 --dry-run --json`)
+    .ended;
   const plan = JSON.parse(stdout) as {
     workers: number;
     hosts: { host: string; ranks: number[]; words: string[] }[];
@@ -146,9 +150,9 @@ test.serial('a dry run says what would be started on which host, and starts noth
 
 test.serial('hosts of the configuration serve as those of the command line, which goes first', async (t) => {
   const hosts =
-    '{ on: ssh, list: [{ name: h1, address: 127.0.0.1 }, { name: h2, address: 127.0.0.1, slots: 2 }] }';
+    '{ on: ssh, list: [{ name: h1, address: 127.0.0.1, slots: 1 }, { name: h2, address: 127.0.0.1, slots: 1 }] }';
   sandbox.write('hosted.yaml', `extends: moe.yaml\nhosts: ${hosts}\n`);
-  const flags = `--ssh-command ${ssh} --listen tcp://127.0.0.1:0 ${sizes} --workers 4 --run-dir hosted`;
+  const flags = `--ssh-command ${ssh} --listen tcp://127.0.0.1:0 ${sizes} --workers 2 --run-dir hosted`;
   const plan = await sandbox.json<{ saidBy: string; hosts: unknown[] }>(
     `launch hosted.yaml ${flags} --dry-run`,
   );

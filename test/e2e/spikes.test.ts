@@ -64,22 +64,27 @@ const MOMENTS: Readonly<Record<string, (run: string) => boolean>> = {
     journalOf(run).at(-1)?.kind === 'commit' && countOf(run, 'rollback') >= 2,
 };
 
-for (const workers of [1, 2, 4]) {
+for (const order of [
+  [1, 4, 2],
+  [2, 1, 4],
+]) {
   test.serial(
-    `${workers} worker(s), killed at each moment of a spike, come to the quiet run’s bits`,
+    `killed at each moment of a spike, and gone on with by ${order.join(', ')} workers in turn, a run comes to the quiet one’s bits`,
     async (t) => {
-      const name = `killed-${workers}`;
-      let command = `${train} ${name} --workers ${workers}`;
-      for (const [moment, hasCome] of Object.entries(MOMENTS)) {
-        const run = sandbox.start(command);
+      const name = `killed-${order.join('-')}`;
+      const workersAt = (start: number) => `--workers ${order[start % order.length]}`;
+      const moments = Object.entries(MOMENTS);
+      for (const [start, [moment, hasCome]] of moments.entries()) {
+        const run = sandbox.start(
+          `${start === 0 ? `${train} ${name}` : `resume ${name}`} ${workersAt(start)}`,
+        );
         const pids = () => [run.child.pid!, ...workersOf(run.child.pid!)];
         while (!hasCome(name) && run.child.exitCode === null) await delay(1);
         t.is(run.child.exitCode, null, moment);
         for (const pid of pids()) process.kill(pid, 'SIGKILL');
         await run.ended;
-        command = `resume ${name}`;
       }
-      const resumed = await sandbox.json<Trained>(command);
+      const resumed = await sandbox.json<Trained>(`resume ${name} ${workersAt(moments.length)}`);
       t.is(resumed.step, 90);
       t.is(resumed.weightsHash, quiet.weightsHash);
       t.deepEqual(updatesOf(name), updatesOf('quiet'));
@@ -111,7 +116,7 @@ test.serial(
     );
     const longer = (name: string, policy: string) =>
       sandbox.json<Trained>(
-        `${train} ${name} --workers 2 --set training.steps=150 --set spikes.rateFactor=1 --set spikes.policy=${policy}`,
+        `${train} ${name} --set training.steps=150 --set spikes.rateFactor=1 --set spikes.policy=${policy}`,
       );
     const [rolledBack, reported] = [
       await longer('rolled-back', 'rollback'),
@@ -128,9 +133,9 @@ test.serial(
   'a bit that flips in one worker’s gradient is found, its rank named, and the run ends in the clean one’s bits',
   async (t) => {
     process.env.SLUICE_POISON = '';
-    const clean = await sandbox.json<Trained>(`${train} clean --workers 2`);
+    const clean = await sandbox.json<Trained>(`${train} clean --workers 2 --until-step 45`);
     process.env.SLUICE_POISON = JSON.stringify({ flip: { step: 40, rank: 1 } });
-    const run = sandbox.start(`${train} flipped --workers 2 --json`);
+    const run = sandbox.start(`${train} flipped --workers 2 --until-step 45 --json`);
     const { stdout, stderr } = await run.ended;
     t.is((JSON.parse(stdout) as Trained).weightsHash, clean.weightsHash);
     t.regex(stderr, /rank 1 on .* computed something else than the others at step 40/);

@@ -33,8 +33,8 @@ const lossesOf = (directory: string) =>
   }));
 
 const layouts = {
-  dense: ['--workers 2', '--workers 4'],
-  moe: ['--workers 2', '--workers 4 --expert-parallel 2'],
+  dense: ['--workers 4'],
+  moe: ['--workers 4 --expert-parallel 2'],
 } as const;
 
 for (const [kind, outerGradients, parts] of [

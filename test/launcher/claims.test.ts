@@ -24,10 +24,14 @@ test('the paper’s claims are numbered, and name rows that their experiments ha
       t.truthy(row, `${path}: ${name}`);
       if (row) t.notThrows(() => experimentRun(path, experiment, row, 'tiny'));
     }
+    const question = one.kind === 'stable-rate' ? undefined : one.question;
+    t.true(question === undefined || experiment.retrieval.some(({ name }) => name === question), question);
   }
 });
 
-type Values = Partial<Pick<ExperimentRun, 'validationLoss' | 'spikes' | 'outcome'>> & { sink?: number };
+type Values = Partial<Pick<ExperimentRun, 'validationLoss' | 'spikes' | 'outcome' | 'retrieval'>> & {
+  sink?: number;
+};
 
 /** Results of rows, each with a run for each seed. */
 function known(rows: Record<string, readonly Values[]>): KnownResults {
@@ -81,6 +85,19 @@ test('ratios are compared by their logarithms, also of single layers', (t) => {
   const layer = judgeTest(compare({ ...ratio, layer: 0, thanLayer: 0 }), known(rows));
   t.is(layer.verdict, 'supported');
   t.is(verdictOf(compare({ ...ratio, factor: 0.001 }), rows), 'contradicted');
+});
+
+test('answers to a question of the experiment are compared as other measures are', (t) => {
+  const answers = (...shares: number[]): Values[] =>
+    shares.map((accuracy) => ({
+      retrieval: { 'at-256': { accuracy, recall: accuracy, choiceAccuracy: 1, answerLoss: 2 } },
+    }));
+  const rows = { a: answers(0.9, 0.8, 0.9), b: answers(0.3, 0.2, 0.4) };
+  const higher = compare({ expect: 'higher', measure: 'accuracy', question: 'at-256' });
+  t.is(verdictOf(higher, rows), 'supported');
+  t.is(judgeTest(higher, known(rows)).text, 'accuracy at at-256 of a to b');
+  const unasked = judgeTest(compare({ measure: 'accuracy', question: 'at-64' }), known(rows));
+  t.like(unasked, { verdict: 'undecided', seeds: 0 });
 });
 
 test('one seed decides nothing', (t) => {

@@ -45,11 +45,11 @@ for (const [world, expertParallel] of [
     async (t) => {
       const take = await startTaking(t, world, expertParallel);
       const random = numbers(world + expertParallel);
-      for (let i = 0; i < 16; i++) {
+      for (let bit = 17; bit < 32; bit += 2) {
         const flip = {
           rank: Math.floor(random() * world),
           place: random(),
-          bit: 16 + i,
+          bit,
           space: Math.floor(random() * 2),
           passes: 1,
         };

@@ -5,10 +5,15 @@ import { makeDirectories, resolvePath, SluiceError, writeFileAtomic } from '@slu
 import type { ExperimentResults, FindLrResults } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { carryOut } from '../experiment/carryOut.ts';
-import { type ExperimentScale, loadExperiment, scalingOf } from '../experiment/config.ts';
+import {
+  type ExperimentConfig,
+  type ExperimentScale,
+  loadExperiment,
+  scalingOf,
+} from '../experiment/config.ts';
 import { searchRates } from '../experiment/findLr.ts';
 import { type ExperimentOptions, withLaboratory } from '../experiment/laboratory.ts';
-import { type Claim, type ClaimTest, loadClaims, rowsOf } from './config.ts';
+import { type Claim, type ClaimTest, isOfRetrieval, loadClaims, rowsOf } from './config.ts';
 import { type JudgedClaim, judgeClaim } from './judge.ts';
 import { claimAsJson, claimsMarkdown, claimsText } from './tell.ts';
 
@@ -102,6 +107,7 @@ function checkTests(path: string, claims: readonly Claim[], scale: ExperimentSca
       const file = resolvePath(path, test.experiment);
       const experiment = loadExperiment(file);
       scalingOf(file, experiment, scale);
+      checkQuestion(path, id, test, file, experiment);
       const missing = rowsOf(test).find((name) => !experiment.rows.some((row) => row.name === name));
       if (missing === undefined) continue;
       throw new SluiceError(
@@ -113,6 +119,26 @@ function checkTests(path: string, claims: readonly Claim[], scale: ExperimentSca
       );
     }
   }
+}
+
+/** @throws SLUICE_E_USAGE for answers to nothing that the experiment asks, and for a question that nothing is measured of */
+function checkQuestion(
+  path: string,
+  id: number,
+  test: ClaimTest,
+  file: string,
+  { retrieval }: ExperimentConfig,
+): void {
+  if (test.kind === 'stable-rate') return;
+  const { measure, question } = test;
+  if (!isOfRetrieval(measure) && question === undefined) return;
+  if (isOfRetrieval(measure) && retrieval.some(({ name }) => name === question)) return;
+  const message = isOfRetrieval(measure)
+    ? `is about the answers to ${question ?? 'no question'}, which ${file} does not ask (\`retrieval\`)`
+    : `measures ${measure}, and not the answers to ${question}`;
+  throw new SluiceError('SLUICE_E_USAGE', `Claim ${id} of ${path} ${message}.`, {
+    details: { claim: id, question, experiment: file },
+  });
 }
 
 interface MissingRuns {

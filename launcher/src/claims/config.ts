@@ -16,10 +16,26 @@ export const MEASURES = [
   'largestAttentionLogit',
 ] as const;
 
-export type Measure = (typeof MEASURES)[number];
+/** What is measured of the answers to a question of the experiment. */
+export const RETRIEVAL_MEASURES = ['accuracy', 'choiceAccuracy', 'answerLoss'] as const;
+
+export type RetrievalMeasure = (typeof RETRIEVAL_MEASURES)[number];
+
+export type Measure = (typeof MEASURES)[number] | RetrievalMeasure;
+
+export function isOfRetrieval(measure: Measure): measure is RetrievalMeasure {
+  return (RETRIEVAL_MEASURES as readonly Measure[]).includes(measure);
+}
 
 const experiment = z.string().meta({ format: 'path' }).describe('File of the experiment.');
-const measure = z.enum(MEASURES).default('validationLoss').describe('What is compared.');
+const measure = z
+  .enum([...MEASURES, ...RETRIEVAL_MEASURES])
+  .default('validationLoss')
+  .describe('What is compared.');
+const question = z
+  .string()
+  .optional()
+  .describe('Which answers are measured: a question of the experiment’s `retrieval`.');
 const row = z.string().describe('Name of the row that the claim is about.');
 const than = z.string().describe('Name of the row that it is compared with.');
 
@@ -30,6 +46,7 @@ const Comparison = z.strictObject({
   row,
   than,
   measure,
+  question,
   layer: z
     .int()
     .min(0)
@@ -55,6 +72,7 @@ const Level = z.strictObject({
   experiment,
   row,
   measure,
+  question,
   expect: z.enum(['below', 'above']),
   bound: z.number().describe('What the mean over seeds is to be below, or above.'),
 });
@@ -67,6 +85,7 @@ const Share = z.strictObject({
   than,
   of: z.string().describe('Name of the row whose gain is the whole.'),
   measure,
+  question,
   atLeast: z.number().describe('Share of the whole gain.'),
 });
 
@@ -79,6 +98,7 @@ const Interaction = z.strictObject({
   otherRow: z.string().describe('The same variant in the other setting.'),
   otherThan: z.string().describe('What it is compared with there.'),
   measure,
+  question,
   expect: z
     .enum(['lower', 'higher'])
     .describe(

@@ -13,7 +13,7 @@ import {
   mean,
   meanInterval,
 } from '@sluice/observe';
-import type { Claim, ClaimTest, Measure } from './config.ts';
+import { type Claim, type ClaimTest, isOfRetrieval } from './config.ts';
 
 export type Verdict = 'supported' | 'contradicted' | 'undecided';
 
@@ -130,8 +130,9 @@ interface Question {
 type FindRun = (row: string, seed: number) => ExperimentRun | undefined;
 
 function questionOf(test: RunsTest, find: FindRun): Question {
-  const { measure } = test;
-  const of = (row: string, seed: number, layer?: number) => measured(find(row, seed), measure, layer);
+  const { question } = test;
+  const of = (row: string, seed: number, layer?: number) => measured(find(row, seed), test, layer);
+  const measure = question === undefined ? test.measure : `${test.measure} at ${question}`;
   switch (test.kind) {
     case 'compare': {
       const { row, than, layer, thanLayer, expect, by, factor } = test;
@@ -201,13 +202,18 @@ function compareBounds(expect: 'lower' | 'higher' | 'same', by: number, isLog: b
   return { low: -Math.abs(by), high: Math.abs(by), isClosed: true };
 }
 
-function measured(run: ExperimentRun | undefined, measure: Measure, layer?: number): number | undefined {
+function measured(
+  run: ExperimentRun | undefined,
+  { measure, question }: Pick<RunsTest, 'measure' | 'question'>,
+  layer?: number,
+): number | undefined {
   // How often the loss leapt is known of a run that diverged, too.
   if (measure === 'spikes' && run?.outcome === 'diverged') return run.spikes;
   if (run?.outcome !== 'finished') return undefined;
   if (measure === 'validationLoss' || measure === 'trainLoss' || measure === 'spikes') {
     return run[measure] ?? undefined;
   }
+  if (isOfRetrieval(measure)) return run.retrieval?.[question!]?.[measure];
   const diagnosis = layer === undefined ? run.diagnosis : run.diagnosis?.layers[layer];
   return diagnosis?.[measure] ?? undefined;
 }

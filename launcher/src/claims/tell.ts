@@ -6,6 +6,7 @@ import {
   type ExperimentResults,
   type FindLrResults,
   formatNumber,
+  questionsOf,
   summarizeRows,
   terminalTable,
 } from '@sluice/observe';
@@ -108,6 +109,7 @@ function experimentSection(results: ExperimentResults): string[] {
     `\`sluice experiment\` of \`${name}.yaml\`, scale ${scale}, version ${version}, arithmetic ${arithmetic}.`,
     '',
     ...rowsTable(results),
+    ...retrievalTable(results),
     '',
     '| Row | Seed | Outcome | Validation loss | Spikes | Configuration | Weights |',
     '| --- | --- | --- | --- | --- | --- | --- |',
@@ -148,6 +150,26 @@ function rowsTable(results: ExperimentResults): string[] {
   ];
 }
 
+/** Prompts answered exactly, means over the seeds that finished; empty where nothing was asked. */
+function retrievalTable(results: ExperimentResults): string[] {
+  const questions = questionsOf(results.runs);
+  if (questions.length === 0) return [];
+  const percent = (accuracy: Estimate | undefined) => {
+    if (!accuracy) return '';
+    const { mean, spread, seeds } = accuracy;
+    return `${(100 * mean).toFixed(0)} %${spreadOf({ mean: 0, seeds, spread: spread && 100 * spread }, 0)}`;
+  };
+  return [
+    '',
+    `| Answered exactly | ${questions.join(' | ')} |`,
+    `| --- |${questions.map(() => ' --- |').join('')}`,
+    ...summarizeRows(results).map(
+      ({ row, retrieval }) =>
+        `| ${row.name} | ${questions.map((question) => percent(retrieval[question])).join(' | ')} |`,
+    ),
+  ];
+}
+
 function spreadOf({ spread }: Estimate, digits: number): string {
   return spread === undefined ? '' : ` ± ${spread.toFixed(digits)}`;
 }
@@ -159,17 +181,24 @@ function ratesSection({ name, scale, title, criterion, variants }: FindLrResults
     '',
     `\`sluice find-lr\` of \`${name}.yaml\`, scale ${scale}; ${criterion}.`,
     '',
-    '| Variant | Seed | Largest stable | Smallest unstable | Tried |',
-    '| --- | --- | --- | --- | --- |',
+    '| Variant | Seed | Largest stable | Smallest unstable | Tried | Weights of the largest stable |',
+    '| --- | --- | --- | --- | --- | --- |',
     ...variants.flatMap((variant) =>
       variant.seeds.map(
         ({ seed, largestStable, smallestUnstable, probes }) =>
           `| ${variant.method} | ${seed} | ${largestStable ?? ''} | ${smallestUnstable ?? ''} | ${probes
             .map(({ learningRate, outcome }) => `${learningRate} ${outcome}`)
-            .join(', ')} |`,
+            .join(', ')} | ${short(weightsAt(probes, largestStable))} |`,
       ),
     ),
   ];
+}
+
+function weightsAt(
+  probes: readonly { readonly learningRate: number; readonly weightsHash: string | null }[],
+  rate: number | null,
+): string | null {
+  return probes.find(({ learningRate }) => learningRate === rate)?.weightsHash ?? null;
 }
 
 function short(hash: string | null): string {

@@ -11,6 +11,7 @@ import {
   type ExperimentScale,
   experimentDirectory,
   experimentRun,
+  type RetrievalConfig,
 } from './config.ts';
 import type { HopelessRule } from './hopeless.ts';
 
@@ -22,6 +23,8 @@ export interface Cell {
   readonly config: RunConfig;
   /** When it is given up before its end: a probe, of which nothing but its curve is of interest. */
   readonly hopeless?: HopelessRule | undefined;
+  /** What is asked of the trained model. */
+  readonly retrieval: readonly RetrievalConfig[];
   /** Of all that its result depends on: cells of several experiments that have the same key are the same run. */
   readonly key: string;
   /** The run whose weights this one begins with. */
@@ -56,6 +59,7 @@ export interface CellsOptions {
   readonly configOf: (row: ExperimentRow) => RunConfig;
   /** Of a run's configuration, prepared. */
   readonly corporaOf: (config: RunConfig) => Corpora;
+  readonly retrieval: readonly RetrievalConfig[];
 }
 
 /** What none of the weights depends on, nor what is measured of them. */
@@ -76,7 +80,17 @@ export class Cells {
     const own = { ...configOf(row), seed };
     const { learningRate = own.optimizer.learningRate, hopeless } = probe ?? {};
     const config = { ...own, optimizer: { ...own.optimizer, learningRate } };
-    return { row, seed, config, hopeless, key: this.#keyOf(config, from, hopeless), from };
+    // Of a probe nothing is measured.
+    const retrieval = probe ? [] : this.#options.retrieval;
+    return {
+      row,
+      seed,
+      config,
+      hopeless,
+      retrieval,
+      key: this.#keyOf({ config, from, hopeless, retrieval }),
+      from,
+    };
   }
 
   configOf(row: ExperimentRow): RunConfig {
@@ -88,7 +102,7 @@ export class Cells {
     return this.#options.corporaOf(config);
   }
 
-  #keyOf(config: RunConfig, from: Cell | undefined, hopeless: HopelessRule | undefined): string {
+  #keyOf({ config, from, hopeless, retrieval }: Omit<Cell, 'row' | 'seed' | 'key'>): string {
     const { missing, optimizer } = config.initialize;
     const { lanes } = config.parallel;
     const { mixture } = config.data;
@@ -100,6 +114,7 @@ export class Cells {
       corpora: this.#options.corporaOf(config).datasetHash,
       from: from && { weights: from.key, missing, optimizer },
       hopeless,
+      retrieval: retrieval.length > 0 ? retrieval : undefined,
     };
     for (const name of OF_NO_CONSEQUENCE) delete counted[name];
     return hashConfig(counted);

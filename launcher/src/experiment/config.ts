@@ -44,6 +44,28 @@ export const ExperimentRow = z.strictObject({
 
 export type ExperimentRow = z.infer<typeof ExperimentRow>;
 
+/** What each trained model is asked: `sluice evaluate --task`, at one length. */
+export const RetrievalConfig = z.strictObject({
+  name: folderName().describe('Name of the question, by which results and claims call it.'),
+  task: z.enum(['niah', 'vt']).describe('Needle in a haystack, or variable tracking.'),
+  length: z.int().min(1).describe('Tokens of a prompt with its answer.'),
+  depths: z
+    .array(z.number().min(0).max(1))
+    .min(1)
+    .optional()
+    .describe('Where the needle stands in the haystack, from 0 to 1 (niah).'),
+  samples: z.int().min(1).optional().describe('Prompts at each depth.'),
+  needles: z.int().min(1).optional().describe('Needles in a haystack (niah).'),
+  chains: z.int().min(2).optional().describe('Chains of variables (vt).'),
+  hops: z.int().min(0).optional().describe('Links of a chain (vt).'),
+  set: z
+    .array(z.string())
+    .default([])
+    .describe('Changes to the rotary embedding while it is asked, model.key=value each.'),
+});
+
+export type RetrievalConfig = z.infer<typeof RetrievalConfig>;
+
 /** What is looked for, and where, by `sluice find-lr`. */
 export const FindLrConfig = z
   .strictObject({
@@ -93,6 +115,10 @@ export const ExperimentConfig = z
       .record(z.string(), z.array(z.union([z.number(), z.string(), z.boolean()])).min(1))
       .default({})
       .describe('Keys of the configuration and their values: each row is run with each combination.'),
+    retrieval: z
+      .array(RetrievalConfig)
+      .default([])
+      .describe('What each trained model is asked to retrieve from long contexts.'),
     findLr: FindLrConfig.prefault({}).describe('What `sluice find-lr` looks for, and where.'),
     coreHours: z
       .strictObject({ small: z.number().optional(), tiny: z.number().optional() })
@@ -104,7 +130,12 @@ export const ExperimentConfig = z
       .describe('How the rows are made small enough for less than the paper’s machines.'),
     rows: z.array(ExperimentRow).min(1).describe('The runs, in the order of the table.'),
   })
-  .superRefine(({ rows, grid }, context) => {
+  .superRefine(({ rows, grid, retrieval }, context) => {
+    retrieval.forEach(({ name }, index) => {
+      if (retrieval.findIndex((one) => one.name === name) === index) return;
+      const message = `a second question ${name}`;
+      context.addIssue({ code: 'custom', path: ['retrieval', index, 'name'], message });
+    });
     const isSeed = (set: string) => set.startsWith('seed=');
     if ('seed' in grid || rows.some(({ set }) => set.some(isSeed))) {
       context.addIssue({

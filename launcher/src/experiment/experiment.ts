@@ -7,6 +7,7 @@ import {
   experimentTable,
   formatLoss,
   formatNumber,
+  questionsOf,
   type RowSummary,
   summarizeRows,
   terminalTable,
@@ -74,6 +75,7 @@ function failureLines({ runs }: ExperimentResults): string[] {
 
 function summaryTable(results: ExperimentResults): string {
   const shown = (estimate: Estimate | undefined) => (estimate ? formatNumber(estimate.mean) : '-');
+  const questions = questionsOf(results.runs);
   const rows = summarizeRows(results).map((row) => [
     row.label,
     `${row.outcomes.finished} of ${results.seeds.length}`,
@@ -83,8 +85,10 @@ function summaryTable(results: ExperimentResults): string {
     shown(row.firstTokenAttention),
     shown(row.massiveActivation),
     shown(row.gateScoreMean),
+    ...questions.map((question) => shown(row.retrieval[question])),
   ]);
-  const header = ['row', 'finished', 'loss', 'perplexity', 'spikes', 'first token', 'massive', 'gate score'];
+  const columns = ['row', 'finished', 'loss', 'perplexity', 'spikes', 'first token', 'massive', 'gate score'];
+  const header = [...columns, ...questions];
   const table = terminalTable(rows, {
     header,
     align: ['left', ...header.slice(1).map(() => 'right' as const)],
@@ -108,5 +112,8 @@ function rowAsJson(row: RowSummary) {
     firstTokenAttention: mean(row.firstTokenAttention),
     massiveActivation: mean(row.massiveActivation),
     gateScoreMean: mean(row.gateScoreMean),
+    retrieval: Object.fromEntries(
+      Object.entries(row.retrieval).map(([question, accuracy]) => [question, accuracy.mean]),
+    ),
   };
 }

@@ -85,6 +85,7 @@ export async function withLaboratory<T>(
       rows: experiment.rows,
       configOf: ({ name }) => configs.get(name)!,
       corporaOf: (config) => corpora.get(corporaName(config))!,
+      retrieval: experiment.retrieval,
     });
     const cells = rows.flatMap((row) => seeds.map((seed) => make.make(row, seed)));
     const { jobs, threads } = sharedOut(options);

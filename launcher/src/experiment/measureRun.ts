@@ -4,6 +4,7 @@ import {
   type ExperimentDiagnosis,
   type ExperimentRun,
   meanOfGates,
+  type RetrievalScores,
   readMetrics,
   type StepRecord,
 } from '@sluice/observe';
@@ -99,6 +100,13 @@ function orNull(value: number): number | null {
 /** What an experiment keeps of `sluice diagnose --json`. */
 export function diagnosisOf(diagnosis: Diagnostics): ExperimentDiagnosis {
   return { ...measuresOf(diagnosis), layers: diagnosis.layers.map(measuresOf) };
+}
+
+/** What an experiment keeps of `sluice evaluate --task --json`, which was asked at one length. */
+export function retrievalOf(answered: object): RetrievalScores {
+  const { accuracy, recall, choiceAccuracy, answerLoss } = (answered as { lengths: RetrievalScores[] })
+    .lengths[0]!;
+  return { accuracy, recall, choiceAccuracy, answerLoss };
 }
 
 function measuresOf(of: Omit<Diagnostics, 'layers'> | Diagnostics['layers'][number]) {

@@ -6,15 +6,16 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { makeDirectories, writeFileAtomic } from '@sluice/core';
-import { ExperimentRun } from '@sluice/observe';
+import { ExperimentRun, type RetrievalScores } from '@sluice/observe';
 import type { Diagnostics } from '@sluice/train';
 import { freezeRunConfig } from '../run/runConfig.ts';
 import { runDirectory } from '../run/runDirectory.ts';
 import type { Cell } from './cells.ts';
+import type { RetrievalConfig } from './config.ts';
 import { type CellFolder, cellFolder } from './directory.ts';
 import { FollowedMetrics } from './followMetrics.ts';
 import { hopelessStep } from './hopeless.ts';
-import { diagnosisOf, measureRun } from './measureRun.ts';
+import { diagnosisOf, measureRun, retrievalOf } from './measureRun.ts';
 import { type ProgramEnd, programFailure, runProgram } from './programs.ts';
 
 export interface CellOptions {
@@ -182,6 +183,12 @@ async function resultOf(
 
   const measured = hopeless ? undefined : await diagnose(folder, stop);
   if (measured && !measured.json) return failed('measuring', measured);
+  const retrieval: Record<string, RetrievalScores> = {};
+  for (const question of cell.retrieval) {
+    const answered = await ask(folder, question, stop);
+    if (!answered.json) return failed(`asking ${question.name}`, answered);
+    retrieval[question.name] = retrievalOf(answered.json);
+  }
   const hasRisen = rise !== null && rise > LASTING_RISE;
   return {
     ...common,
@@ -191,12 +198,23 @@ async function resultOf(
     validationLoss: numberOrNull(end.json.validationLoss),
     weightsHash: String(end.json.weightsHash),
     diagnosis: measured ? diagnosisOf(measured.json as unknown as Diagnostics) : null,
+    ...(cell.retrieval.length > 0 && { retrieval }),
   };
 }
 
 /** Measures a trained model. @throws SLUICE_E_INTERRUPTED */
 async function diagnose({ run }: CellFolder, stop: AbortSignal): Promise<ProgramEnd> {
   const end = await runProgram(['diagnose', run, '--sequences', String(DIAGNOSED_SEQUENCES)], stop);
+  stop.throwIfAborted();
+  return end;
+}
+
+/** Asks a trained model. @throws SLUICE_E_INTERRUPTED */
+async function ask({ run }: CellFolder, question: RetrievalConfig, stop: AbortSignal): Promise<ProgramEnd> {
+  const { name: _, set, ...flags } = question;
+  const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
+  const changes = set.length > 0 ? ['--set', ...set] : [];
+  const end = await runProgram(['evaluate', run, ...words, ...changes], stop);
   stop.throwIfAborted();
   return end;
 }

@@ -118,7 +118,7 @@ parallel:
   lanes: 4
 batch:
   sequences: 8
-  grainSequences: ${kind === 'moe' ? 2 : 1}
+  grainSequences: 2
 training:
   steps: 12
 optimizer:

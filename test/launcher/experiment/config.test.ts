@@ -66,6 +66,7 @@ const keyOf = (file: string, row: string, seed = 1, changes: string[] = [], hope
     rows: experiment.rows,
     configOf: (row) => resolveRow({ path, experiment, scale: 'full' }, row),
     corporaOf,
+    retrieval: experiment.retrieval,
   });
   const probe = hopeless && { learningRate: 1e-3, hopeless };
   return make.make({ ...chosen, set: [...chosen.set, ...changes] }, seed, probe).key;
@@ -82,9 +83,10 @@ test('a run has the same key whatever it is called, wherever it lies and however
   t.is(keyOf('a.yaml', 'two'), keyOf('b.yaml', 'two'));
 });
 
-test('a run has another key with another seed, rate, recipe, or weights to begin with', (t) => {
+test('a run has another key with another seed, rate, recipe, question, or weights to begin with', (t) => {
   write('a.yaml', twoRows);
   write('c.yaml', twoRows.replace(', from: one', ''));
+  write('asked.yaml', `${twoRows}retrieval: [{ name: near, task: niah, length: 64 }]\n`);
   write('other.yaml', 'name: other\n');
   const keys = [
     keyOf('a.yaml', 'one'),
@@ -95,6 +97,7 @@ test('a run has another key with another seed, rate, recipe, or weights to begin
     keyOf('a.yaml', 'one', 1, [], { lossBound: 5, lastingSteps: 2, afterStep: 2 }),
     keyOf('a.yaml', 'two'),
     keyOf('c.yaml', 'two'),
+    keyOf('asked.yaml', 'one'),
   ];
   t.is(new Set(keys).size, keys.length);
 });
@@ -105,7 +108,7 @@ test('a row whose configuration is refused is named', (t) => {
   t.regex(error?.message ?? '', /^Row (one|two) of .*a\.yaml: /);
 });
 
-test('seeds that a row or a grid sets, weights from elsewhere and two rows of one name are refused', (t) => {
+test('seeds that a row or a grid sets, weights from elsewhere, and two rows or questions of one name are refused', (t) => {
   const refused = (name: string, text: string, code: string, message: RegExp) => {
     write(name, text);
     const error = t.throws(() => keyOf(name, 'two'), { code });
@@ -119,6 +122,13 @@ test('seeds that a row or a grid sets, weights from elsewhere and two rows of on
     `${twoRows}grid: { optimizer.clipNorm: [1, 1] }\n`,
     invalid,
     /rows of one name, one-clipNorm-1/,
+  );
+  const asked = '{ name: near, task: niah, length: 64 }';
+  refused(
+    'asked-twice.yaml',
+    `${twoRows}retrieval: [${asked}, ${asked}]\n`,
+    invalid,
+    /a second question near/,
   );
   const from = twoRows.replace('optimizer.weightDecay=0', 'initialize.from=weights');
   refused('from.yaml', from, 'SLUICE_E_USAGE', /initialize\.from.*which it names by `from`/);

@@ -125,12 +125,26 @@ test('one seed claims no interval and no spread', async (t) => {
   t.regex(panelText(html, 'Losses'), /1 of 1 4\.1000 4\.2000 66\.686 /);
 });
 
+test('what models were asked has a column each, in percent', async (t) => {
+  const answers = (accuracy: number) => ({
+    retrieval: { near: { accuracy, recall: accuracy, choiceAccuracy: 1, answerLoss: 1 } },
+  });
+  const runs = [run('baseline', 1, answers(0.25)), run('baseline', 2, answers(0.35)), run('gate', 1)];
+  const { html } = await report(t, results({ runs, seeds: [1, 2] }));
+  t.regex(panelText(html, 'Retrieval'), /near method of baseline baseline 30 ± 7/);
+});
+
 test('without a gate, a diagnosis or curves their panels are not there', async (t) => {
   const bare = { diagnosis: null, validations: [], curve: { steps: [], loss: [], gradientNorm: [] } };
   const runs = [run('baseline', 1, bare), run('gate', 1, bare)];
   const { html, data } = await report(t, results({ runs, seeds: [1] }));
   t.deepEqual(data.charts, []);
-  for (const heading of ['Training loss', 'Sinks, massive activations, gates', 'Gate scores by layer']) {
+  for (const heading of [
+    'Training loss',
+    'Sinks, massive activations, gates',
+    'Retrieval',
+    'Gate scores by layer',
+  ]) {
     t.is(panelText(html, heading), '', heading);
   }
   const some = await report(t, results());

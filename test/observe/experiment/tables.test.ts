@@ -38,6 +38,18 @@ test('a line of the table has what a run was, what came of it, and its hashes', 
   t.like(first, { seed: 7n, validationLoss: 4, gateScoreMean: null, parametersAdded: 65_536n });
 });
 
+test('each question that was asked has columns, empty where a run did not come to it', (t) => {
+  const scores = { accuracy: 0.5, recall: 0.5, choiceAccuracy: 0.75, answerLoss: 1.25 };
+  const runs = [run('baseline', 7, { retrieval: { near: scores } }), diverged('baseline', 8, 33)];
+  const lines = csvRows(experimentTable(results({ rows: [row('baseline')], seeds: [7, 8], runs })).csv());
+  const columns = (line: Record<string, string>) =>
+    ['accuracy', 'choiceAccuracy', 'answerLoss'].map((score) => line[`near.${score}`]);
+  t.deepEqual(lines.map(columns), [
+    ['0.5', '0.75', '1.25'],
+    ['', '', ''],
+  ]);
+});
+
 test('of any results, CSV and Parquet tell the same, and the same bytes each time', async (t) => {
   const reals = new Set([
     ...[

@@ -7,10 +7,7 @@ import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGunzip, type Gunzip } from 'node:zlib';
 import { isLfsPointer, SluiceError } from '@sluice/core';
-import unbzip2Stream from 'unbzip2-stream';
-import xz from 'xz-decompress';
 import type { TextSourceReader } from './source.ts';
-import { unpackZstandard } from './zstandard.ts';
 
 type Unpack = (packed: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
 
@@ -39,7 +36,7 @@ const FORMATS: readonly Format[] = [
     endings: ['.zst', '.zstd'],
     begins: (head) =>
       beginsWith('28b52ffd')(head) || (head.length > 3 && (head.readUInt32LE(0) & ~15) === 0x184d2a50),
-    unpack: unpackZstandard,
+    unpack: unpackZstd,
   },
   {
     name: 'bzip2',
@@ -287,7 +284,15 @@ async function skipZeros(
 }
 
 /** bzip2: streams one after another. It is slow, and needs a block's bytes before it begins. */
+// The libraries are loaded when a file asks for one: each process of a run would load all of them.
+
+async function* unpackZstd(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const { unpackZstandard } = await import('./zstandard.ts');
+  yield* unpackZstandard(packed);
+}
+
 async function* unpackBzip2(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const { default: unbzip2Stream } = await import('unbzip2-stream');
   const stream = unbzip2Stream();
   const ready: Uint8Array[] = [];
   let failure: Error | undefined;
@@ -318,6 +323,7 @@ const XZ_PROBLEMS: Readonly<Record<string, string>> = {
 
 /** xz: streams one after another, with zeros between and after them; checksums CRC32 and CRC64. */
 async function* unpackXz(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const { default: xz } = await import('xz-decompress');
   const stream = new xz.XzReadableStream(
     Readable.toWeb(Readable.from(packed, { objectMode: false })) as ReadableStream<Uint8Array>,
   );

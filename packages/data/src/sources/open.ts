@@ -5,7 +5,6 @@ import { debianPackageFolder, unpackDebianPackage } from './debian.ts';
 import { listFiles } from './files.ts';
 import { jsonlSource } from './jsonl.ts';
 import { needlesSource } from './needles.ts';
-import { parquetSource } from './parquet.ts';
 import type { TextSourceReader } from './source.ts';
 import { textSource } from './text.ts';
 import { wordnetSource } from './wordnet.ts';
@@ -48,5 +47,6 @@ export async function openSource(
   const listing = listFiles(recipe.resolve(source.path), source);
   if (source.kind === 'text') return textSource(source.path, listing, source);
   if (source.kind === 'jsonl') return jsonlSource(source.path, listing, source.field, source);
+  const { parquetSource } = await import('./parquet.ts');
   return parquetSource(source.path, listing, source.column, source);
 }

@@ -41,6 +41,8 @@ export interface RowSummary {
   readonly firstTokenAttention: Estimate | undefined;
   readonly massiveActivation: Estimate | undefined;
   readonly gateScoreMean: Estimate | undefined;
+  /** Share of prompts answered exactly, by the name of the question. */
+  readonly retrieval: Readonly<Record<string, Estimate>>;
 }
 
 /** The rows in the order of the experiment, each with its runs. */
@@ -74,8 +76,16 @@ export function summarizeRows(results: ExperimentResults): RowSummary[] {
       firstTokenAttention: of(({ diagnosis }) => diagnosis?.firstTokenAttention),
       massiveActivation: of(({ diagnosis }) => diagnosis?.massiveActivation),
       gateScoreMean: of(({ diagnosis }) => diagnosis?.gateScoreMean),
+      retrieval: Object.fromEntries(
+        questionsOf(finished).map((name) => [name, of(({ retrieval }) => retrieval?.[name]?.accuracy)!]),
+      ),
     };
   });
+}
+
+/** What runs were asked, in the order of the experiment. */
+export function questionsOf(runs: readonly Pick<ExperimentRun, 'retrieval'>[]): string[] {
+  return [...new Set(runs.flatMap(({ retrieval }) => Object.keys(retrieval ?? {})))];
 }
 
 /** Rows of one method are told apart by their learning rate where that does it, and by their name otherwise. */

@@ -28,6 +28,20 @@ export const ExperimentDiagnosis = z.strictObject({ ...measured, layers: z.array
 
 export type ExperimentDiagnosis = z.infer<typeof ExperimentDiagnosis>;
 
+/** Of the answers to one question (`sluice evaluate --task`), a mean over all prompts. */
+export const RetrievalScores = z.strictObject({
+  /** Share of the prompts that were answered exactly. */
+  accuracy: z.number(),
+  /** Share of the answers' words that were found. */
+  recall: z.number(),
+  /** Share in which the answer is likelier than each of the others to choose from. */
+  choiceAccuracy: z.number(),
+  /** Nats a token of the answers. */
+  answerLoss: z.number(),
+});
+
+export type RetrievalScores = z.infer<typeof RetrievalScores>;
+
 /** One run: a row of the experiment with one seed. */
 export const ExperimentRun = z.strictObject({
   row: z.string(),
@@ -57,6 +71,8 @@ export const ExperimentRun = z.strictObject({
   /** Content hash of the weights; null where there are none. */
   weightsHash: hash.nullable(),
   diagnosis: ExperimentDiagnosis.nullable(),
+  /** By the name of the question; left out where the experiment asks none, or the run did not finish. */
+  retrieval: z.record(z.string(), RetrievalScores).optional(),
   /** Thinned: each point is the mean of the steps since the point before. */
   curve: z.strictObject({
     steps: z.array(z.int()),

@@ -6,7 +6,7 @@
 import { join } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
 import { parquetWriteBuffer } from 'hyparquet-writer';
-import { perplexityOf } from './compare.ts';
+import { perplexityOf, questionsOf } from './compare.ts';
 import type { FindLrResults } from './findLr.ts';
 import type {
   ExperimentDiagnosis,
@@ -87,6 +87,13 @@ const PROBE_COLUMNS: readonly TableColumn<ProbeOfSeed>[] = [
   { name: 'reason', type: 'text', value: ({ reason }) => reason },
 ];
 
+function retrievalColumns(question: string): TableColumn<RunOfRow>[] {
+  return (['accuracy', 'choiceAccuracy', 'answerLoss'] as const).map((score) => ({
+    ...{ name: `${question}.${score}`, type: 'real' },
+    value: ({ retrieval }) => retrieval?.[question]?.[score] ?? null,
+  }));
+}
+
 function diagnosed(name: Exclude<keyof ExperimentDiagnosis, 'layers'>): TableColumn<RunOfRow> {
   return { name, type: 'real', value: ({ diagnosis }) => diagnosis?.[name] ?? null };
 }
@@ -106,7 +113,7 @@ export function experimentTable(results: ExperimentResults): FlatTable {
     const inRow = rows.get(run.row);
     return { ...run, of: results, ...(inRow ? { inRow } : {}) };
   });
-  return flatTable(RUN_COLUMNS, runs);
+  return flatTable([...RUN_COLUMNS, ...questionsOf(results.runs).flatMap(retrievalColumns)], runs);
 }
 
 /** One line for each learning rate that was tried with a variant and a seed. */

@@ -18,7 +18,7 @@ import { curveData, curvePanels } from './curves.ts';
 import { layerPanels } from './layers.ts';
 import { counted } from './numbers.ts';
 import { findLrPanels, learningRatePanel } from './rates.ts';
-import { diagnosisPanel, lossPanel, paperPanel } from './resultTables.ts';
+import { diagnosisPanel, lossPanel, paperPanel, retrievalPanel } from './resultTables.ts';
 import { faultsPanel, outcomePanel, reproductionPanel, runsPanel } from './runs.ts';
 
 /** What a report tells beside the results. */
@@ -42,6 +42,7 @@ export function renderExperiment(
     comparisonPanel(compareRows(results), rows),
     lossPanel(rows),
     diagnosisPanel(rows),
+    retrievalPanel(rows),
     ...curvePanels(data, names),
     learningRatePanel(rows),
     ...(findLr ? findLrPanels(findLr) : []),

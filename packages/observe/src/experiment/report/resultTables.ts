@@ -3,7 +3,7 @@
 import { formatCount, formatLoss, formatNumber, formatRate } from '../../format.ts';
 import { formatShort } from '../../report/diagnostics.ts';
 import { details, escapeHtml, panel, rowSample, type TableCell, table } from '../../report/elements.ts';
-import type { RowSummary } from '../compare.ts';
+import { questionsOf, type RowSummary } from '../compare.ts';
 import { formatPlain, meanText, paperText } from './numbers.ts';
 
 /** The row with a piece of its line, and its name. */
@@ -95,6 +95,26 @@ export function diagnosisPanel(rows: readonly RowSummary[]): string {
   ]);
   const unit = 'on held-out text after training, mean of layers; mean ± standard deviation of seeds';
   return panel('Sinks, massive activations, gates', unit, withoutEmpty(headings, cells), 'panel wide');
+}
+
+/** What the trained models found in long contexts; empty where they were asked nothing. */
+export function retrievalPanel(rows: readonly RowSummary[]): string {
+  const questions = questionsOf(rows.flatMap(({ runs }) => runs));
+  if (questions.length === 0) return '';
+  const headings = [
+    ['Row', 'sticky'] as const,
+    ...questions.map((question) => [question, 'number'] as const),
+  ];
+  const cells = rows.map((summary, index) => [
+    rowCell(summary, index),
+    ...questions.map((question) => meanText(summary.retrieval[question], formatPercent)),
+  ]);
+  const unit = 'prompts answered exactly, percent; mean ± standard deviation of seeds';
+  return panel('Retrieval', unit, withoutEmpty(headings, cells), 'panel wide');
+}
+
+function formatPercent(share: number): string {
+  return (100 * share).toFixed(0);
 }
 
 /** The paper's other measures, which nothing here measures: folded up, and named so. */
