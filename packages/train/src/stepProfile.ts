@@ -37,6 +37,7 @@ const PARTS: readonly (readonly [string, string])[] = [
   ['SluiceCapped', 'attention'],
   ['SluiceGatedDeltaRule', 'delta rule'],
   ['SluiceKimiDeltaRule', 'delta rule'],
+  ['SluiceDeltaRecurrence', 'delta rule'],
   ['SluiceShortConvolution', 'short convolution'],
   ['SluiceGateHeads', 'gates'],
   ['SluiceRmsNorm', 'RMS norms'],

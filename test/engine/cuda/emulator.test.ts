@@ -11,10 +11,13 @@ import {
   CountedRows,
   type CudaDevice,
   CudaDriver,
+  cachedAttention,
   combineTokens,
   combineTokensBackward,
   cubinKernels,
   type DeviceArray,
+  deltaRecurrence,
+  deltaRecurrenceBackward,
   type Emulator,
   flat,
   gateHeadsBackward,
@@ -24,6 +27,7 @@ import {
   LAYOUT,
   Nvrtc,
   planRows,
+  type RecurrenceOperands,
   resourcesOf,
   routeTokens,
   routeTokensBackward,
@@ -251,6 +255,43 @@ const convolved = otherValues((on) => {
   return [dy!, dWeights!];
 });
 
+/** A token's attention to keys of two parts. */
+const cached = otherValues((on) => {
+  const [tokens, layout] = [700, { ...LAYOUT, sequence: 1 }];
+  const width = layout.heads * layout.headDim;
+  const rows = (seed: number) =>
+    activations(on, seed, tokens * layout.keyValueHeads * layout.headDim, 'f32').array;
+  const [q, gate, y] = [1, 2, 3].map((seed) => activations(on, seed, width, 'bf16').array);
+  cachedAttention({ q: q!, gate, keys: rows(4), values: rows(5), tokens }, y!, layout);
+  return [y!];
+});
+
+/** A delta rule over two documents, of which one has two chunks, and its gradients. */
+const deltaRule = otherValues((on) => {
+  const layout = {
+    batch: 1,
+    sequence: 40,
+    documents: Int32Array.of(0, 36),
+    heads: 1,
+    keyDim: 9,
+    valueDim: 33,
+    decays: 1,
+  };
+  const widths = { q: 9, k: 9, v: 33, beta: 1, decay: 1 };
+  const make = (seed: number) => {
+    const arrays = Object.entries(widths).map(([name, width], i) => {
+      const values = randomValues(seed + i, 40 * width).map((x) => (name === 'decay' ? 0.9 + x / 10 : x / 4));
+      return [name, on.upload(values, 'f32')];
+    });
+    return Object.fromEntries(arrays) as RecurrenceOperands;
+  };
+  const [operands, gradients] = [make(1), make(11)];
+  const [y, dy] = [21, 22].map((seed) => activations(on, seed, 40 * 33, 'bf16').array);
+  deltaRecurrence(operands, y!, layout);
+  deltaRecurrenceBackward({ ...operands, dy: dy! }, gradients, layout);
+  return [y!, ...Object.values(gradients)];
+});
+
 const MUTANTS: readonly Mutant[] = [
   {
     what: 'no barrier before the warps are added',
@@ -455,6 +496,42 @@ const MUTANTS: readonly Mutant[] = [
     file: 'shortConvolution',
     plant: instead('weights[channel * taps + taps - 1 - ahead]', 'weights[channel + taps - 1 - ahead]'),
     error: convolved,
+  },
+  {
+    what: 'no barrier before the warps’ sums are joined',
+    file: 'cachedAttention',
+    plant: instead('__syncthreads();\n  float most', 'float most'),
+    error: cached,
+  },
+  {
+    what: 'parts of keys as if all had the same largest score',
+    file: 'cachedAttention',
+    plant: instead(
+      'own[part * step + 2 + c], shareOf(own[part * step], most)',
+      'own[part * step + 2 + c], 1.0f',
+    ),
+    error: cached,
+  },
+  {
+    what: 'no barrier before a token’s vectors are overwritten',
+    file: 'deltaRule',
+    plant: instead(
+      '        __syncthreads();\n        loadToken(shared.token, q',
+      'loadToken(shared.token, q',
+    ),
+    error: deltaRule,
+  },
+  {
+    what: 'no barrier before rows of the state’s gradient are added up',
+    file: 'deltaRule',
+    plant: instead('__syncthreads();\n        // dw', '// dw'),
+    error: deltaRule,
+  },
+  {
+    what: 'the state before a chunk in place of that before a token',
+    file: 'deltaRule',
+    plant: instead('*before = t == 0 ? kept : after - stateSize', '*before = kept'),
+    error: deltaRule,
   },
   {
     what: 'no barrier before wide tiles are overwritten',

@@ -12,9 +12,11 @@ import {
   embedding,
   expertFeedForward,
   gatedAttention,
+  gatedDeltaRule,
   gatedFeedForward,
   gateHeads,
   gateWidth,
+  kimiDeltaRule,
   linear,
   linearCrossEntropy,
   type Parameter,
@@ -28,10 +30,11 @@ import {
   selectBackend,
   shortConvolution,
 } from '@sluice/engine';
+import { KeyValueCache } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import { batch, lossAndGradients, type Pass, passOn, tinyDecoder, tinyModel } from '../../model/support.ts';
-import { layoutOf, withDocuments } from '../support/attention.ts';
+import { documentsOf, layoutOf, withDocuments } from '../support/attention.ts';
 import { emulator, fromBf16, toBf16 } from '../support/cuda.ts';
 import {
   type Operands,
@@ -130,6 +133,37 @@ function convolutionCase(activation: 'none' | 'silu', rows: RowLayout, taps: num
   };
 }
 
+/** Two value heads share a key head; documents end within chunks, and columns fill no block. */
+const RULE = { batch: 2, sequence: 40, documents: documentsOf([5, 35, 33, 7]), keyDim: 24, valueDim: 40 };
+
+function deltaRuleCase(): Case {
+  const layout = { ...RULE, keyHeads: 1, valueHeads: 2, allowNegativeEigenvalues: true };
+  return {
+    operation: ({ heads, logits, aLog, dtBias }) =>
+      gatedDeltaRule(tape(heads), tape(logits), { aLog: aLog!, dtBias: dtBias! }, layout),
+    operands: {
+      ...{ heads: operand(1, [80, 2 * 24 + 2 * 40], 2), logits: operand(2, [80, 4], 3) },
+      ...{ aLog: operand(3, [2]), dtBias: operand(4, [2]) },
+    },
+  };
+}
+
+function kimiRuleCase(): Case {
+  const layout = { ...RULE, heads: 2 };
+  return {
+    operation: ({ heads, beta, decay, aLog, dtBias }) =>
+      kimiDeltaRule(
+        { heads: tape(heads), beta: tape(beta), decay: tape(decay) },
+        { aLog: aLog!, dtBias: dtBias! },
+        layout,
+      ),
+    operands: {
+      ...{ heads: operand(1, [80, 2 * (2 * 24 + 40)], 2), beta: operand(2, [80, 2], 3) },
+      ...{ decay: operand(3, [80, 48], 3), aLog: operand(4, [2]), dtBias: operand(5, [48]) },
+    },
+  };
+}
+
 /** Rows for three experts from two peers, which have none for some. */
 function expertsCase(): Case {
   const counts = [
@@ -221,6 +255,8 @@ const CASES: Readonly<Record<string, Case>> = {
   },
   'short convolution': convolutionCase('silu', ELEMENTWISE, 4),
   'short convolution without an activation': convolutionCase('none', { batch: 3, sequence: 2 }, 5),
+  'gated delta rule': deltaRuleCase(),
+  'delta rule with a decay of each channel': kimiRuleCase(),
   experts: expertsCase(),
   'cross-entropy': crossEntropyCase(),
   'cross-entropy of capped logits': crossEntropyCase(3),
@@ -320,6 +356,30 @@ for (const [name, model] of Object.entries(DENSE)) {
     t.true(Math.max(...Object.values(differences)) < roundings * BOUND, JSON.stringify(differences));
   });
 }
+
+test.serial('a decoder that keeps keys and values gives the logits of the whole text, to bf16', (t) => {
+  tf.setBackend('cuda');
+  const mixer = { kind: 'gated-delta-net', keyHeads: 1, valueHeads: 2, keyDim: 8, valueDim: 16 };
+  const [windowed, mixed] = [
+    tinyModel({ ...SIZES, window: 2 }),
+    tinyModel({ ...SIZES, gate: undefined, mixer }),
+  ];
+  for (const model of [DENSE['a learned sink'], DENSE['capped scores'], windowed, mixed]) {
+    const { decoder } = tinyDecoder(model);
+    const { inputs } = batch();
+    const whole = tf.tidy(() => decoder.logits({ inputs, sequences: 1 }).dataSync<'float32'>().slice());
+    const cache = new KeyValueCache(model, inputs.length);
+    const pieces = [
+      [0, 3],
+      [3, 4],
+      [4, 5],
+      [5, 8],
+      [8, inputs.length],
+    ].map(([begin, end]) => decoder.followingLogits(inputs.slice(begin, end), cache));
+    const difference = largestDifference(Float32Array.from(pieces.flatMap((piece) => [...piece])), whole);
+    t.true(difference < 3 * BOUND, `${difference}`);
+  }
+});
 
 test.serial(
   'a decoder’s gradients have the same bits in any order of threads, and leave no memory behind',

@@ -58,7 +58,7 @@ function blockRanges(device: CudaDevice, layout: AttentionLayout, isKeys: boolea
 }
 
 /** Gate logits of a row and head. */
-function gatesOf({ headDim, gate }: AttentionLayout): number {
+export function gatesOf({ headDim, gate }: AttentionLayout): number {
   return gate === 'none' ? 0 : gate === 'headwise' ? 1 : headDim;
 }
 

@@ -1,4 +1,4 @@
-/** Flat memory on a device. What is made is never given back: parameters, gradients and moments live as long as their run. */
+/** Flat memory on a device. Parameters, gradients and moments live as long as their run, and are never given back. */
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
 import type * as tf from '@tensorflow/tfjs';
@@ -46,6 +46,18 @@ export function cudaFlatMemory(
     readInto: (values, target) => values.readInto(target),
     write: (target, values) => target.write(values),
     fill: arithmetic.fill,
+    copy(target, source) {
+      const bytes = 4 * source.length;
+      if (Math.abs(target.address - source.address) >= bytes) {
+        device.driver.copy(target.address, source.address, bytes);
+        return;
+      }
+      const between = device.allocate(source.length, 'f32');
+      device.driver.copy(between.address, source.address, bytes);
+      device.driver.copy(target.address, between.address, bytes);
+      device.free(between);
+    },
+    release: (values) => device.free(values),
     add: (target, source) => arithmetic.sumTree(target, [target, source]),
     addRounded: arithmetic.addRounded,
     squaredNorms(values) {

@@ -10,6 +10,7 @@ export {
   measureCeilings,
   measureRates,
 } from './bench.ts';
+export * from './cachedAttention.ts';
 export { attentionErrors, LAYOUT, type Operands, operandsOf, runAttention } from './cases/attention.ts';
 export {
   BF16_ROUNDING,
@@ -26,6 +27,7 @@ export { PRODUCTS, type ProductName, productCase } from './cases/products.ts';
 export { type RateCase, rateCases, SCALES, type Scale, type Yardstick } from './cases/rates.ts';
 export { crossEntropyInDouble } from './cases/tokens.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';
+export * from './deltaRule.ts';
 export * from './device.ts';
 export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';

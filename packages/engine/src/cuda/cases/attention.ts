@@ -2,6 +2,7 @@
 
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
 import { gatedAttention, gatedAttentionBackward } from '../attention.ts';
+import { cachedAttention } from '../cachedAttention.ts';
 import type { DeviceArray } from '../device.ts';
 import {
   BF16_ROUNDING,
@@ -216,6 +217,45 @@ export function attentionCase(
     judge: () => {
       const expected = inDoublePrecision(layout, operands);
       return () => errorsOf(results, expected);
+    },
+  };
+}
+
+/** Attention of the last tokens of a sequence, `layout.sequence` of them, to keys and values that are kept in single precision. */
+export function cachedAttentionCase(on: DeviceMemory, layout: AttentionLayout, tokens: number): KernelCase {
+  const { sequence, heads, keyValueHeads, headDim } = layout;
+  const rows = (seed: number, count: number, width: number) => operand(on, seed, count * width);
+  const [q, gate] = [rows(1, sequence, heads * headDim), rows(2, sequence, heads * gatesOf(layout))];
+  const [keys, values] = [3, 4].map((seed) =>
+    randomArray(on, seed, tokens * keyValueHeads * headDim, 'f32'),
+  ) as [DeviceArray<'f32'>, DeviceArray<'f32'>];
+  const y = on.allocate(q.array.length, 'bf16');
+  const gates = layout.gate === 'none' ? undefined : gate;
+  return {
+    run: () => cachedAttention({ q: q.array, keys, values, tokens, gate: gates?.array }, y, layout),
+    outputs: () => outputsOf({ y }),
+    bytes: 8 * keys.length,
+    judge: () => {
+      // As if all tokens had queries, of which the last ones are looked at.
+      const before = tokens - sequence;
+      const padded = (values: Float32Array, width: number) => {
+        const all = new Float32Array(tokens * width);
+        all.set(values, before * width);
+        return { array: q.array, values: all };
+      };
+      const whole = { ...layout, sequence: tokens };
+      const expected = inDoublePrecision(whole, {
+        q: padded(q.values, heads * headDim),
+        k: { array: q.array, values: floatsOf(keys) },
+        v: { array: q.array, values: floatsOf(values) },
+        dy: padded(new Float32Array(q.values.length), heads * headDim),
+        gate: gates && padded(gates.values, heads * gatesOf(layout)),
+      }).y;
+      const at = (i: number) => before * heads * headDim + i;
+      const last = expected.values.subarray(at(0));
+      const bound = (i: number) =>
+        1.01 * BF16_ROUNDING * Math.abs(last[i]!) + 1e-5 * expected.sizes[at(i)]! + 1e-30;
+      return () => ({ y: worstShare(floatsOf(y), last, bound) });
     },
   };
 }

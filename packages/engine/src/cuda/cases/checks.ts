@@ -1,7 +1,7 @@
 /** Every kernel at sizes that fill no tile and no warp, for comparisons of bits and with double precision. */
 
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
-import { attentionCase } from './attention.ts';
+import { attentionCase, cachedAttentionCase } from './attention.ts';
 import type { DeviceMemory, KernelCase } from './case.ts';
 import { convolutionCase } from './convolution.ts';
 import { combineCase, dispatchCase, planCase } from './dispatch.ts';
@@ -9,6 +9,7 @@ import { adamWCase, conversionCase, pairCase, sumTreeCase } from './flat.ts';
 import { attentionHeadsCase, gateHeadsCase } from './heads.ts';
 import { rmsNormCase, squaredNormsCase } from './norms.ts';
 import { expertCase, type ProductName, productCase } from './products.ts';
+import { recurrenceCase } from './recurrence.ts';
 import { routerCase } from './router.ts';
 import { stockCase, stockChecks } from './stock.ts';
 import { crossEntropyCase, embeddingCase, residualCase, rotaryCase, swiGluCase } from './tokens.ts';
@@ -116,6 +117,14 @@ export const CHECKS: Readonly<Record<string, MakeCase>> = Object.fromEntries<Mak
         convolutionCase(on, { tokens: 90, channels: 40, taps: 4, document: 35 }, isBackward),
     ] as [string, MakeCase],
   ]),
+  ...[1, 24].flatMap((decays) =>
+    PASSES.map((isBackward): [string, MakeCase] => {
+      const recurrence = { batch: 2, sequence: 45, heads: 2, keyDim: 24, valueDim: 40, decays };
+      const name = `delta rule${back(isBackward)}, ${decays === 1 ? 'one decay' : 'decays of channels'}`;
+      return [name, (on) => recurrenceCase(on, recurrence, isBackward)];
+    }),
+  ),
+  ['cached attention', (on) => cachedAttentionCase(on, { ...layout, sequence: 3 }, 530)],
   ['plan of rows', (on) => planCase(on, { tokens: 600, experts: 9, topK: 2 })],
   ['dispatch', (on) => dispatchCase(on, dispatch)],
   ...PASSES.map((isBackward): [string, MakeCase] => [

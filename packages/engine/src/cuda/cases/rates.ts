@@ -1,7 +1,7 @@
 /** Kernels at the sizes of the paper's models, for their rates: those of 1.7B (28 layers), and the experts of 15B-A2B. */
 
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
-import { attentionCase } from './attention.ts';
+import { attentionCase, cachedAttentionCase } from './attention.ts';
 import type { MakeCase } from './checks.ts';
 import { convolutionCase } from './convolution.ts';
 import { combineCase, dispatchCase, planCase } from './dispatch.ts';
@@ -9,6 +9,7 @@ import { adamWCase, conversionCase, sumTreeCase } from './flat.ts';
 import { attentionHeadsCase, gateHeadsCase } from './heads.ts';
 import { rmsNormCase, squaredNormsCase } from './norms.ts';
 import { expertCase, type ProductName, productCase } from './products.ts';
+import { recurrenceCase } from './recurrence.ts';
 import { routerCase } from './router.ts';
 import { RATED_OPERATIONS, stockRateCase } from './stock.ts';
 import { crossEntropyCase, embeddingCase, residualCase, swiGluCase } from './tokens.ts';
@@ -115,6 +116,37 @@ function attention(of: Sizes, headDim: number, gate: AttentionLayout['gate']): [
   ]);
 }
 
+/** Generation of a token, and delta rules of as many channels as attention has. */
+function others({ tokens, heads, keyValueHeads, headDim }: Sizes): [string, RateCase][] {
+  const layout = {
+    batch: 1,
+    sequence: 1,
+    heads,
+    keyValueHeads,
+    headDim,
+    gate: 'none',
+    epsilon: 1e-6,
+  } as const;
+  const recurrence = {
+    batch: 1,
+    sequence: tokens,
+    heads: heads / 2,
+    keyDim: headDim,
+    valueDim: headDim,
+    decays: 1,
+  };
+  return [
+    [
+      `cached attention, ${tokens} tokens, head ${headDim}`,
+      { make: (on) => cachedAttentionCase(on, layout, tokens) },
+    ],
+    ...[false, true].map((isBackward): [string, RateCase] => [
+      `delta rule${suffix(isBackward)}, ${tokens} tokens, ${heads / 2} heads of ${headDim}`,
+      { make: (on) => recurrenceCase(on, recurrence, isBackward) },
+    ]),
+  ];
+}
+
 function memoryBound(of: Sizes): [string, MakeCase][] {
   const { many, hidden, heads, keyValueHeads, headDim, units, vocabulary, parameters } = of;
   const layout: AttentionLayout = {
@@ -210,6 +242,7 @@ export function rateCases(scale: Scale): Readonly<Record<string, RateCase>> {
     ...attention(of, headDim, 'none'),
     ...attention(of, 64, 'none'),
     ...attention(of, headDim, 'elementwise'),
+    ...others(of),
     ...experts(of),
     ...memoryBound(of).map(([name, make]): [string, RateCase] => [name, { make }]),
   ]);

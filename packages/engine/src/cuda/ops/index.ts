@@ -2,6 +2,8 @@
 
 import './addResidual.ts';
 import './attentionHeads.ts';
+import './cachedAttention.ts';
+import './deltaRule.ts';
 import './dispatchTokens.ts';
 import './embedding.ts';
 import './expertFeedForward.ts';
