@@ -33,7 +33,14 @@ export { addRounded, roundToBfloat16, sumTreeBfloat16 } from './bfloat16.ts';
 export type { CxxCompiler } from './compiler.ts';
 export { compilerCandidates, cxxCompiler } from './compiler.ts';
 export type { FlatMemory, Floats } from './flatMemory.ts';
-export { changeOnHost, changeOnHostAsync, flatMemory, hostArray, registerFlatMemory } from './flatMemory.ts';
+export {
+  changeOnHost,
+  changeOnHostAsync,
+  flatMemory,
+  hostArray,
+  registerFlatMemory,
+  valuesOnHost,
+} from './flatMemory.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';

@@ -18,5 +18,6 @@ export function registerCudaBackend(): void {
   tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(opened), 0);
   const tensor = (values: DeviceArray<'f32'>, shape: readonly number[]) =>
     tf.engine().makeTensorFromTensorInfo(cudaBackend().view(values, [...shape]));
-  registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, tensor));
+  const floatsOf = (tensor: tf.Tensor) => cudaBackend().floatsOf(tensor);
+  registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, { tensor, floatsOf }));
 }
