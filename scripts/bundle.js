@@ -19,6 +19,7 @@ const BUILD = 'build.json';
 const ENTRIES = [
   'launcher/dist/main.js',
   'launcher/dist/worker.js',
+  'launcher/dist/gpuKit.js',
   'launcher/dist/backends/probeEntry.js',
   'packages/collectives/dist/benchWorker.js',
   'packages/collectives/dist/communicationThread.js',

@@ -6,21 +6,18 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root, run, setup } from './steps.js';
+import { root, setup } from './steps.js';
 import { skip } from './tools.js';
+import { ARCHITECTURES, unpackedWheels, wheelCache } from './wheels.js';
 
-const ARCHITECTURES = ['sm_80', 'sm_86', 'sm_89', 'sm_90a', 'sm_100a', 'sm_120'];
 /** CUDA 13.0. */
 const DRIVER_VERSION = 13000;
-const cache = join(root, 'node_modules/.cache/sluice-nvrtc');
 
 setup();
 const { nvrtcRequirement } = await import(join(root, 'launcher/dist/backends/cudaWheel.js'));
-const { hasWheels, pipInstallCall } = await import(join(root, 'launcher/dist/backends/pip.js'));
 const PACKAGES = [nvrtcRequirement(DRIVER_VERSION), 'nvidia-cuda-nvdisasm==13.5.37'];
-const folder = join(cache, PACKAGES.join('+').replaceAll('==', '-'));
 const { cubinKernels, generatedSources, findNvrtc, kernelFiles, kernelSource, resourcesOf } = await import(
   join(root, 'packages/engine/dist/cuda/index.js')
 );
@@ -30,29 +27,15 @@ const sources = [...kernelFiles().map(kernelSource), ...generatedSources].filter
 );
 const cases = sources.flatMap((source) => ARCHITECTURES.map((architecture) => ({ source, architecture })));
 
-/** Unpacks the wheels, of which nothing is run. @returns their folder of libraries and programs */
-function toolkit() {
-  const unpacked = join(folder, 'nvidia/cu13');
-  if (existsSync(join(folder, 'done'))) return unpacked;
-  if (process.platform !== 'linux' || !hasWheels(process))
-    skip('NVRTC’s wheels are for Linux on x64 and arm64.', cases.length);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  const { command, args } = pipInstallCall(process, PACKAGES, folder);
-  const code = run(command, args);
-  if (code !== 0) skip(`pip could not fetch ${PACKAGES.join(' and ')} from PyPI.`, cases.length);
-  writeFileSync(join(folder, 'done'), '');
-  return unpacked;
-}
-
-const { lib, bin } = { lib: join(toolkit(), 'lib'), bin: join(toolkit(), 'bin') };
+const toolkit = join(await unpackedWheels(PACKAGES, (reason) => skip(reason, cases.length)), 'nvidia/cu13');
+const { lib, bin } = { lib: join(toolkit, 'lib'), bin: join(toolkit, 'bin') };
 process.env.SLUICE_CUDA_LIBRARIES = lib;
 const { nvrtc } = findNvrtc(DRIVER_VERSION);
 process.stdout.write(`NVRTC ${nvrtc.version}\n`);
 
 /** How often each instruction is in each kernel's machine code. */
 function instructions(cubin) {
-  const file = join(cache, `${process.pid}.cubin`);
+  const file = join(wheelCache, `${process.pid}.cubin`);
   writeFileSync(file, cubin);
   const { status, stdout, stderr } = spawnSync(join(bin, 'nvdisasm'), ['--print-code', file], {
     encoding: 'utf8',

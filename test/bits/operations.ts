@@ -232,7 +232,7 @@ function feedForward(limit?: number): Results {
 function dispatch(): Results {
   const [tokens, topK, width] = [37, 3, 45];
   const chosen = Int32Array.from({ length: tokens * topK }, (_, slot) => (slot * 7 + (slot % topK)) % 11);
-  const plan = planDispatch(chosen, topK, 11);
+  const plan = planDispatch(tf.tensor2d(chosen, [tokens, topK], 'int32'), 11);
   const operands = { x: operand(1, [tokens, width]), weights: operand(2, [tokens, topK]) };
   return outcome(({ x, weights }) => {
     const rows = dispatchTokens(x!.onTape() as tf.Tensor2D, plan);

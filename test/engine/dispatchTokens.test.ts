@@ -1,4 +1,4 @@
-import { combineTokens, dispatchTokens, planDispatch } from '@sluice/engine';
+import { combineTokens, dispatchTokens, planDispatch, planOnHost } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
@@ -23,6 +23,11 @@ function someIndices(seed: number, tokens: number, topK: number, numExperts: num
   return Int32Array.from(rows.flat());
 }
 
+/** A plan for experts of each token. */
+function planFor(indices: Int32Array, topK: number, numExperts: number) {
+  return planDispatch(tf.tensor2d(indices, [indices.length / topK, topK], 'int32'), numExperts);
+}
+
 const shapes = fc.record({
   tokens: fc.integer({ min: 1, max: 40 }),
   width: fc.integer({ min: 1, max: 50 }),
@@ -41,7 +46,7 @@ test('a plan sorts the slots by expert, keeps their order within one, and can be
           raw.slice(0, raw.length - (raw.length % topK)),
           (e) => e % numExperts,
         );
-        const { order, position, counts } = planDispatch(indices, topK, numExperts);
+        const [order, position, counts] = planOnHost(indices, numExperts);
         const slots = Array.from(indices, (_, slot) => slot);
         const expected = slots.sort((a, b) => indices[a]! - indices[b]! || a - b);
         t.true(order.every((slot, row) => slot === expected[row]));
@@ -53,15 +58,15 @@ test('a plan sorts the slots by expert, keeps their order within one, and can be
 });
 
 test('a plan refuses an expert that does not exist', (t) => {
-  t.throws(() => planDispatch(Int32Array.of(0, 3), 1, 3), { message: /expert 3 is not below 3/ });
-  t.throws(() => planDispatch(Int32Array.of(-1), 1, 3), { message: /expert -1/ });
+  t.throws(() => planOnHost(Int32Array.of(0, 3), 3), { message: /expert 3 is not below 3/ });
+  t.throws(() => planOnHost(Int32Array.of(-1), 3), { message: /expert -1/ });
 });
 
 test('dispatching agrees with the reference over random shapes', (t) => {
   fc.assert(
     fc.property(shapes, ({ tokens, width, numExperts, seed }) => {
       const topK = 1 + (seed % Math.min(4, numExperts));
-      const plan = planDispatch(someIndices(seed, tokens, topK, numExperts), topK, numExperts);
+      const plan = planFor(someIndices(seed, tokens, topK, numExperts), topK, numExperts);
       const operation: Operation = ({ x }) => dispatchTokens(x!.onTape() as tf.Tensor2D, plan);
       const operands = { x: operand(seed, [tokens, width]) };
       const native = runOperation('native', operation, operands);
@@ -75,7 +80,7 @@ test('combining agrees with the reference over random shapes', (t) => {
   fc.assert(
     fc.property(shapes, ({ tokens, width, numExperts, seed }) => {
       const topK = 1 + (seed % Math.min(4, numExperts));
-      const plan = planDispatch(someIndices(seed, tokens, topK, numExperts), topK, numExperts);
+      const plan = planFor(someIndices(seed, tokens, topK, numExperts), topK, numExperts);
       const operation: Operation = ({ y, weights }) =>
         combineTokens(y!.onTape() as tf.Tensor2D, weights!.onTape() as tf.Tensor2D, plan);
       const operands = {
@@ -90,7 +95,7 @@ test('combining agrees with the reference over random shapes', (t) => {
 });
 
 test('no token at all is fine', (t) => {
-  const plan = planDispatch(new Int32Array(0), 2, 5);
+  const plan = planFor(new Int32Array(0), 2, 5);
   const operation: Operation = ({ x, weights }) =>
     combineTokens(dispatchTokens(x!.onTape() as tf.Tensor2D, plan), weights!.onTape() as tf.Tensor2D, plan);
   const { output } = runOperation('native', operation, {
@@ -102,7 +107,7 @@ test('no token at all is fine', (t) => {
 
 test('the gradients agree with finite differences', (t) => {
   const [tokens, topK, width] = [4, 2, 19];
-  const plan = planDispatch(someIndices(3, tokens, topK, 5), topK, 5);
+  const plan = planFor(someIndices(3, tokens, topK, 5), topK, 5);
   const operands = { x: operand(1, [tokens, width]), weights: operand(2, [tokens, topK]) };
   // Squared on the way, so that combining sees other values than dispatching.
   const operation: Operation = ({ x, weights }) => {
@@ -125,7 +130,7 @@ test('the gradients agree with finite differences', (t) => {
 
 test('combining what was dispatched, with weights that sum to 1, gives the tokens back', (t) => {
   tf.setBackend('native');
-  const plan = planDispatch(someIndices(9, 33, 4, 8), 4, 8);
+  const plan = planFor(someIndices(9, 33, 4, 8), 4, 8);
   tf.tidy(() => {
     const x = tf.tensor2d(randomValues(4, 33 * 21), [33, 21]);
     const back = combineTokens(dispatchTokens(x, plan), tf.fill([33, 4], 0.25), plan);
@@ -134,7 +139,7 @@ test('combining what was dispatched, with weights that sum to 1, gives the token
 });
 
 test('the number of threads changes no bit', (t) => {
-  const plan = planDispatch(someIndices(3, 400, 2, 5), 2, 5);
+  const plan = planFor(someIndices(3, 400, 2, 5), 2, 5);
   const operands = { x: operand(1, [400, 21]), weights: operand(2, [400, 2]) };
   const operation: Operation = ({ x, weights }) =>
     combineTokens(dispatchTokens(x!.onTape() as tf.Tensor2D, plan), weights!.onTape() as tf.Tensor2D, plan);

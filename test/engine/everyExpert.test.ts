@@ -1,9 +1,9 @@
 import {
   combineTokens,
   computeGradientsAsync,
+  countedFeedForward,
   dispatchTokens,
   everyExpert,
-  expertFeedForward,
   largestOfRow,
   Parameter,
   planDispatch,
@@ -36,7 +36,7 @@ interface Sizes {
 /** What a layer gives back, and the gradients that come out of it. */
 interface Layer {
   y: tf.Tensor2D;
-  counts: Int32Array;
+  counts_E: tf.Tensor1D;
   auxiliaryLoss: tf.Scalar;
 }
 
@@ -49,20 +49,15 @@ type Compute = (
 ) => Layer;
 
 const sorted: Compute = (x, router, gateUp, down, options) => {
-  const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(x, router, options);
-  const plan = planDispatch(indices, options.topK, counts.length);
-  let begin = 0;
-  const segments = Array.from(counts, (count, expert) => {
-    begin += count;
-    return { expert, source: 0, begin: begin - count, count };
-  });
-  const rows = expertFeedForward(dispatchTokens(x, plan), segments, gateUp, down);
-  return { y: combineTokens(rows, weights_NK, plan), counts, auxiliaryLoss };
+  const { weights_NK, indices_NK, auxiliaryLoss } = routeExperts(x, router, options);
+  const plan = planDispatch(indices_NK, options.loads.length);
+  const rows = countedFeedForward(dispatchTokens(x, plan), plan.counts, gateUp, down);
+  return { y: combineTokens(rows, weights_NK, plan), counts_E: plan.counts, auxiliaryLoss };
 };
 
 const every: Compute = (x, router, gateUp, down, options) => {
-  const { weights_NE, counts, auxiliaryLoss } = weighExperts(x, router, options);
-  return { y: everyExpert(x, weights_NE, gateUp, down), counts, auxiliaryLoss };
+  const { weights_NE, counts_E, auxiliaryLoss } = weighExperts(x, router, options);
+  return { y: everyExpert(x, weights_NE, gateUp, down), counts_E, auxiliaryLoss };
 };
 
 async function measure(backend: string, compute: Compute, sizes: Sizes, seed: number) {
@@ -93,8 +88,11 @@ async function measure(backend: string, compute: Compute, sizes: Sizes, seed: nu
   };
   const numbers: number[] = [];
   await computeGradientsAsync(() => {
-    const { y, counts, auxiliaryLoss } = compute(x.onTape() as tf.Tensor2D, router, gateUp, down, options);
-    whenRead([y, auxiliaryLoss], (y, auxiliary) => numbers.push(...counts, ...auxiliary!, ...y!));
+    const { y, counts_E, auxiliaryLoss } = compute(x.onTape() as tf.Tensor2D, router, gateUp, down, options);
+    const counts = tf.cast(counts_E, 'float32');
+    whenRead([y, auxiliaryLoss, counts], (y, auxiliary, counts) =>
+      numbers.push(...counts!, ...auxiliary!, ...y!),
+    );
     const weights = tf.tensor2d(randomValues(99, tokens * channels), [tokens, channels]);
     return tf.add(tf.sum(tf.mul(y, weights)), auxiliaryLoss) as tf.Scalar;
   });

@@ -45,11 +45,8 @@ function runLayer(forget: typeof forgetUntilGradient) {
     gradients[name] = gradient;
   }
   const { x, norm, qkv, out, route } = parameters as Record<keyof typeof SHAPES, Parameter>;
-  const plan = planDispatch(
-    Int32Array.from({ length: 2 * TOKENS }, (_, slot) => (slot * 7) % 3),
-    2,
-    3,
-  );
+  const chosen = Int32Array.from({ length: 2 * TOKENS }, (_, slot) => (slot * 7) % 3);
+  const plan = planDispatch(tf.tensor2d(chosen, [TOKENS, 2], 'int32'), 3);
   let lent = 0;
   const loss = computeGradients(() => {
     const normed = rmsNorm(x.onTape() as tf.Tensor2D, norm, 1e-6);

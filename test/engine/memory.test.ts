@@ -7,9 +7,9 @@ import {
   attentionHeads,
   combineTokens,
   computeGradients,
+  countedFeedForward,
   dispatchTokens,
   embedding,
-  expertFeedForward,
   gatedAttention,
   linear,
   linearCrossEntropy,
@@ -66,7 +66,7 @@ function attention(x: tf.Tensor2D): tf.Tensor2D {
 /** Routed differently at every step, so that sizes vary. */
 function experts(x: tf.Tensor2D): { y: tf.Tensor2D; auxiliaryLoss: tf.Scalar } {
   const normed = rmsNorm(x, WEIGHTS.norm, 1e-6);
-  const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(normed, WEIGHTS.router, {
+  const { weights_NK, indices_NK, auxiliaryLoss } = routeExperts(normed, WEIGHTS.router, {
     topK: TOP_K,
     normalizeTopK: true,
     balanceCoefficient: 0.01,
@@ -74,13 +74,9 @@ function experts(x: tf.Tensor2D): { y: tf.Tensor2D; auxiliaryLoss: tf.Scalar } {
     loads: new Float32Array(EXPERTS).fill(1 / EXPERTS),
     totalTokens: TOKENS,
   });
-  const plan = planDispatch(indices, TOP_K, EXPERTS);
-  let begin = 0;
-  const segments = Array.from(counts, (count, expert) => {
-    begin += count;
-    return { expert, source: 0, begin: begin - count, count };
-  });
-  const rows = expertFeedForward(dispatchTokens(normed, plan), segments, WEIGHTS.gateUp, WEIGHTS.down);
+  const plan = planDispatch(indices_NK, EXPERTS);
+  const routed = dispatchTokens(normed, plan);
+  const rows = countedFeedForward(routed, plan.counts, WEIGHTS.gateUp, WEIGHTS.down);
   return { y: combineTokens(rows, weights_NK, plan), auxiliaryLoss };
 }
 

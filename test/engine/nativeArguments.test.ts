@@ -22,7 +22,6 @@ const CALLS: Readonly<Record<string, readonly Argument[]>> = {
     floats(E),
     floats(M),
     counting(M),
-    counting(E),
     N,
     E,
     K,

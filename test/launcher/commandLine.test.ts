@@ -63,7 +63,7 @@ test('commands and flags are those that the design lists', (t) => {
     'data prepare <recipe> --force',
     'data list',
     'bench step --shape --threads --backend --clock --profile --svg',
-    'bench kernels --threads --filter --clock',
+    'bench kernels --threads --filter --clock --backend',
     'bench collectives --operation --world --mib',
     'backend install <name> --gpu --nccl',
     'backend list',
@@ -182,6 +182,7 @@ const mistakes: [string[], RegExp][] = [
   [['export', 'runs/x', '--hf', 'y', '--dtype', 'f8'], /f8/],
   [['export', 'runs/x', '--hf', 'y', '--layout', 'llama'], /llama/],
   [['bench', 'step', '--shape', 'dense-1t'], /dense-1t/],
+  [['bench', 'kernels', '--backend', 'cuda', '--clock', 'cpu'], /--threads and --clock are for .* native/],
   [
     ['bench', 'collectives', '--world', '100000'],
     /--world is 100000, not a whole number of at least 1 and at most 256/,

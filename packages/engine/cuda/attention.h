@@ -15,23 +15,39 @@ DEVICE Range rangeOf(const int* ranges) { return {ranges[3 * blockIdx.x], ranges
 
 struct Heads {
   int heads, keyValueHeads;
-  /** Gate logits of a row and head: D, 1, or 0. */
+  /** Of a head, a multiple of 8. Tiles have D channels, of which those beyond are zeros. */
+  int headDim;
+  /** Gate logits of a row and head: one for each channel, 1, or 0. */
   int gates;
   /** Keys that a query sees, its own being the last; 0 for all. */
   int window;
-  /** log₂ e / √D, and 1 / √D */
+  /** log₂ e / √headDim, and 1 / √headDim */
   float toLog2, scale;
+  /** Where scores become cap · tanh(score / cap): cap · log₂ e, and 1 / (cap · √headDim). */
+  float capLog2, overCap;
 };
+
+DEVICE uint64 strideOf(int heads, Heads of) { return static_cast<uint64>(heads) * of.headDim; }
+
+/** What a score becomes, to base 2. */
+template <bool IS_CAPPED>
+DEVICE float exponentOf(float score, Heads heads) {
+  if constexpr (IS_CAPPED) return hyperbolicTangent(score * heads.overCap) * heads.capLog2;
+  else return score * heads.toLog2;
+}
 
 DEVICE bool isSeen(int key, int query, Heads heads) { return key <= query && (heads.window == 0 || key > query - heads.window); }
 
-/** The first tile of keys that one of the queries from `first` on sees. */
-DEVICE int firstKeyTile(Range range, Heads heads) {
+/** Those of the block's own rows that its document has end before this one. */
+DEVICE int ownEnd(Range range) { return range.first + ROWS < range.end ? range.first + ROWS : range.end; }
+
+/** The first tile of so many keys that one of the queries from `first` on sees. */
+DEVICE int firstKeyTile(Range range, Heads heads, int rows) {
   const int before = range.first + 1 - heads.window - range.begin;
-  return heads.window > 0 && before > 0 ? before / ROWS : 0;
+  return heads.window > 0 && before > 0 ? before / rows : 0;
 }
-/** The first tile beyond the block's own rows. */
-DEVICE int tilesUntil(Range range) { return ((range.first + ROWS < range.end ? range.first + ROWS : range.end) - 1 - range.begin) / ROWS + 1; }
+/** The first tile of so many rows beyond the block's own rows. */
+DEVICE int tilesUntil(Range range, int rows) { return (ownEnd(range) - 1 - range.begin) / rows + 1; }
 
 /** What two products left in a lane is its part of one left operand. */
 DEVICE FragmentA operandOf(const FragmentC& near, const FragmentC& far) {
@@ -45,8 +61,8 @@ DEVICE void clear(FragmentC (&sums)[COUNT]) {
 }
 
 /** sums += 16 rows of `left` from `row` on · COUNT rows of `right` from `column` on, summed over D channels: scores of 16 rows. */
-template <int D, int COUNT>
-DEVICE void addScores(FragmentC (&sums)[COUNT / 8], Tile<ROWS, D>& left, int row, Tile<ROWS, D>& right, int column) {
+template <int D, int COUNT, int LINES>
+DEVICE void addScores(FragmentC (&sums)[COUNT / 8], Tile<ROWS, D>& left, int row, Tile<LINES, D>& right, int column) {
   UNROLL
   for (int d = 0; d < D; d += 16) {
     const FragmentA a = left.left(row, d);
@@ -60,32 +76,33 @@ DEVICE void addScores(FragmentC (&sums)[COUNT / 8], Tile<ROWS, D>& left, int row
   }
 }
 
-/** sums += weights of 16 rows with COUNT others · those of `values`, from `row` on. */
-template <int D, int COUNT>
-DEVICE void addWeighted(FragmentC (&sums)[D / 8], const FragmentC (&weights)[COUNT / 8], Tile<ROWS, D>& values, int row) {
+/** sums += weights of 16 rows with COUNT others · those of `values`, from `row` on, OUT channels of them from `channel` on. */
+template <int OUT, int COUNT, int LINES, int D>
+DEVICE void addWeighted(FragmentC (&sums)[OUT / 8], const FragmentC (&weights)[COUNT / 8], Tile<LINES, D>& values, int row, int channel) {
   UNROLL
   for (int i = 0; i < COUNT; i += 16) {
     const FragmentA a = operandOf(weights[i / 8], weights[i / 8 + 1]);
     UNROLL
-    for (int j = 0; j < D / 8; j += 2) {
+    for (int j = 0; j < OUT / 8; j += 2) {
       FragmentB first, second;
-      values.rightTransposed(first, second, row + i, j * 8);
+      values.rightTransposed(first, second, row + i, channel + j * 8);
       sums[j] = mma(sums[j], a, first);
       sums[j + 1] = mma(sums[j + 1], a, second);
     }
   }
 }
 
-/** Writes the block's 16 rows of a warp, times a factor, as bf16. */
-template <int D>
-DEVICE void storeRows(bf16* to, uint64 stride, const FragmentC (&sums)[D / 8], float factor, Range range) {
+/** Writes OUT channels, those that are there, of the block's 16 rows of a warp, times a factor, as bf16. */
+template <int OUT>
+DEVICE void storeRows(bf16* to, uint64 stride, const FragmentC (&sums)[OUT / 8], float factor, Range range, int channels) {
   const int lane = threadIdx.x % 32;
   UNROLL
   for (int half = 0; half < 2; half++) {
     const int row = range.first + static_cast<int>(threadIdx.x / 32) * 16 + half * 8 + lane / 4;
     if (row >= range.end) continue;
     UNROLL
-    for (int j = 0; j < D / 8; j++) {
+    for (int j = 0; j < OUT / 8; j++) {
+      if (j * 8 >= channels) continue;
       *reinterpret_cast<uint32*>(to + row * stride + j * 8 + lane % 4 * 2) =
           packBf16(sums[j].v[2 * half] * factor, sums[j].v[2 * half + 1] * factor);
     }

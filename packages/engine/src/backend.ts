@@ -41,9 +41,28 @@ export class NativeBackend extends MathBackendCPU implements FusedMemory {
     return values instanceof Float32Array ? values : Float32Array.from(values);
   }
 
+  floatsOf(tensor: tf.TensorInfo): Float32Array {
+    return this.valuesOf(tensor);
+  }
+
+  integersOf(tensor: tf.TensorInfo): Int32Array {
+    return this.#storage.get(tensor.dataId).values as Int32Array;
+  }
+
   allocate(shape: number[]): Allocation {
     const values = this.lend(tf.util.sizeFromShape(shape));
     return { info: this.adopt(values, shape), values };
+  }
+
+  allocateFloats(shape: number[]): Allocation {
+    return this.allocate(shape);
+  }
+
+  allocateIntegers(shape: number[]): Allocation<Int32Array> {
+    const length = tf.util.sizeFromShape(shape);
+    const pooled = this.pool.take(length * 4);
+    const values = new Int32Array(pooled, 0, length);
+    return { info: this.#store({ values, dtype: 'int32', refCount: 1, pooled }, shape), values };
   }
 
   lend(length: number): Float32Array {

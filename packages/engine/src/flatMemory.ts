@@ -32,6 +32,10 @@ export interface FlatMemory<Memory extends Floats = Floats> {
   /** Takes the values of the host. What `read` gave of a host's own memory is there already. */
   write(target: Memory, values: Float32Array): void;
   fill(target: Memory, value: number): void;
+  /** Copies `source` to `target`; they may overlap. */
+  copy(target: Memory, source: Memory): void;
+  /** Gives back what `make` gave, where nobody else does. */
+  release(values: Memory): void;
   /** Adds `source` to `target`. */
   add(target: Memory, source: Memory): void;
   /** Adds `source` to `target`, both rounded to bfloat16 before. */
@@ -42,6 +46,8 @@ export interface FlatMemory<Memory extends Floats = Floats> {
   adamW(buffers: AdamWBuffers<Memory>, settings: AdamWSettings, sums: Float64Array): void;
   /** The values as a tensor of the running backend. */
   tensor(values: Memory, shape: readonly number[]): tf.Tensor;
+  /** Writes a float tensor to `target`, or adds it, where that lies in the tensors' own memory. */
+  takeTensor?(target: Memory, tensor: tf.Tensor, accumulate: boolean): void;
 }
 
 const host: FlatMemory<Float32Array> = {
@@ -54,6 +60,8 @@ const host: FlatMemory<Float32Array> = {
     if (values !== target) target.set(values);
   },
   fill: (target, value) => target.fill(value),
+  copy: (target, source) => target.set(source),
+  release() {},
   add: sumInto,
   addRounded,
   squaredNorms: (values) => squaredNorms(values),
@@ -77,6 +85,11 @@ export function flatMemory(): FlatMemory {
 export function hostArray(values: Floats): Float32Array {
   invariant(values instanceof Float32Array, 'a kernel of the host takes arrays of the host');
   return values;
+}
+
+/** Values that lie in flat memory, or on the host already, as the host has them; only to be read. */
+export function valuesOnHost(values: Floats): Float32Array {
+  return values instanceof Float32Array ? values : flatMemory().read(values);
 }
 
 /** Changes values by arithmetic that only the host has: in place where they lie there, otherwise in a copy that goes back. */

@@ -9,9 +9,11 @@ import * as tf from '@tensorflow/tfjs';
 import {
   type ActivationsOf,
   type Allocation,
+  type FloatsOf,
   type FusedBackend,
   type FusedMemory,
   fusedMemory,
+  type IntegersOf,
   Saved,
 } from './fusedMemory.ts';
 import { Parameter } from './parameter.ts';
@@ -40,9 +42,17 @@ export interface KernelContext<Attributes, B extends FusedBackend = 'native'> {
   readonly attributes: Attributes;
   /** Values of the input tensor `name`. */
   input(name: string): ActivationsOf<B>;
+  /** The same in single precision. */
+  floats(name: string): FloatsOf<B>;
+  /** Values of an input of whole numbers. */
+  integers(name: string): IntegersOf<B>;
   shape(name: string): number[];
   /** A new output of arbitrary content. */
   output(shape: number[]): Allocation<ActivationsOf<B>>;
+  /** The same in single precision. */
+  outputFloats(shape: number[]): Allocation<FloatsOf<B>>;
+  /** The same of whole numbers, which have no gradient. */
+  outputIntegers(shape: number[]): Allocation<IntegersOf<B>>;
   /**
    * An output of the shape of input `name`, in that input's own memory where nobody else holds it (its values are then
    * the caller's no more), otherwise a new one.
@@ -55,19 +65,25 @@ export interface KernelContext<Attributes, B extends FusedBackend = 'native'> {
 }
 
 /** A tensor to be written. */
-interface NewTensor<B extends FusedBackend> {
+interface NewTensor<Values> {
   readonly tensor: tf.Tensor;
-  readonly values: ActivationsOf<B>;
+  readonly values: Values;
 }
 
 export interface GradientContext<Attributes, B extends FusedBackend = 'native'> {
   readonly attributes: Attributes;
   /** Only to be read: other tensors may share the values. */
   valuesOf(tensor: tf.Tensor): ActivationsOf<B>;
+  /** The same in single precision. */
+  floatsOf(tensor: tf.Tensor): FloatsOf<B>;
+  /** Of a tensor of whole numbers. */
+  integersOf(tensor: tf.Tensor): IntegersOf<B>;
   /** A new tensor of arbitrary content. */
-  tensor(shape: number[]): NewTensor<B>;
+  tensor(shape: number[]): NewTensor<ActivationsOf<B>>;
+  /** The same in single precision. */
+  tensorOfFloats(shape: number[]): NewTensor<FloatsOf<B>>;
   /** A tensor like `tensor`, a `dy` or a saved one, to be written: on its memory where nobody else holds it. */
-  over(tensor: tf.Tensor): NewTensor<B>;
+  over(tensor: tf.Tensor): NewTensor<ActivationsOf<B>>;
   /** Another tensor with the same values. */
   share(tensor: tf.Tensor): tf.Tensor;
   /** What `forward` saved; freed when `backward` returns. */
@@ -110,9 +126,9 @@ export function fusedOperation<Attributes extends object>(
       const dys = [dy].flat();
       const gradients = backward(gradientContext(call, dys), dys, tensors);
       call.saved.free();
-      return Object.fromEntries(
-        Object.entries(gradients).map(([input, gradient]) => [input, () => gradient]),
-      );
+      const functions: Record<string, () => tf.Tensor> = {};
+      for (const input in gradients) functions[input] = () => gradients[input]!;
+      return functions;
     },
   });
   return { ...declaration, implementations };
@@ -170,7 +186,7 @@ function computeForward<Attributes extends object>(
   recording: boolean,
 ): tf.TensorInfo | tf.TensorInfo[] {
   const made: tf.TensorInfo[] = [];
-  const noted = (allocation: Allocation) => {
+  const noted = <Values>(allocation: Allocation<Values>) => {
     made.push(allocation.info);
     return allocation;
   };
@@ -179,8 +195,12 @@ function computeForward<Attributes extends object>(
     const outputs = forward({
       attributes,
       input: (name) => memory.valuesOf(inputs[name]!),
+      floats: (name) => memory.floatsOf(inputs[name]!),
+      integers: (name) => memory.integersOf(inputs[name]!),
       shape: (name) => inputs[name]!.shape,
       output: (shape) => noted(memory.allocate(shape)),
+      outputFloats: (shape) => noted(memory.allocateFloats(shape)),
+      outputIntegers: (shape) => noted(memory.allocateIntegers(shape)),
       outputOver: (name) => noted(memory.allocateOver(inputs[name]!)),
       recording,
       saved,
@@ -204,7 +224,10 @@ function gradientContext<Attributes>(
   return {
     attributes,
     valuesOf: (tensor) => memory.valuesOf(tensor),
+    floatsOf: (tensor) => memory.floatsOf(tensor),
+    integersOf: (tensor) => memory.integersOf(tensor),
     tensor: (shape) => toTensor(memory.allocate(shape)),
+    tensorOfFloats: (shape) => toTensor(memory.allocateFloats(shape)),
     over: (tensor) => {
       // TensorFlow.js's own gradient functions may hand over a tensor of the user's.
       const isForeign = dys.includes(tensor) && !ownsGradients();

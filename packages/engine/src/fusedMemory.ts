@@ -9,15 +9,16 @@ import type { DeviceArray } from './cuda/device.ts';
 import type { PoolStatistics } from './pool.ts';
 import { keepWhileRecording, noLongerKept } from './tape.ts';
 
-/** What kernels of the backends are given: activations in the precision that these have there, and single-precision floats. */
+/** What kernels of the backends are given: activations in the precision that these have there, single-precision floats, whole numbers. */
 interface BackendArrays {
-  native: { activations: Float32Array; floats: Float32Array };
-  cuda: { activations: DeviceArray<'bf16'>; floats: DeviceArray<'f32'> };
+  native: { activations: Float32Array; floats: Float32Array; integers: Int32Array };
+  cuda: { activations: DeviceArray<'bf16'>; floats: DeviceArray<'f32'>; integers: DeviceArray<'i32'> };
 }
 
 export type FusedBackend = keyof BackendArrays;
 export type ActivationsOf<B extends FusedBackend> = BackendArrays[B]['activations'];
 export type FloatsOf<B extends FusedBackend> = BackendArrays[B]['floats'];
+export type IntegersOf<B extends FusedBackend> = BackendArrays[B]['integers'];
 
 /** A new output and the memory to write it to. */
 export interface Allocation<Values = Float32Array> {
@@ -28,8 +29,16 @@ export interface Allocation<Values = Float32Array> {
 export interface FusedMemory<B extends FusedBackend = 'native'> {
   /** The values of a float tensor, for a kernel that neither keeps nor returns a view of them. */
   valuesOf(tensor: tf.TensorInfo): ActivationsOf<B>;
+  /** The same in single precision. */
+  floatsOf(tensor: tf.TensorInfo): FloatsOf<B>;
+  /** The values of an integer tensor. */
+  integersOf(tensor: tf.TensorInfo): IntegersOf<B>;
   /** A new float tensor of arbitrary content. */
   allocate(shape: number[]): Allocation<ActivationsOf<B>>;
+  /** The same in single precision. */
+  allocateFloats(shape: number[]): Allocation<FloatsOf<B>>;
+  /** A new integer tensor of arbitrary content. */
+  allocateIntegers(shape: number[]): Allocation<IntegersOf<B>>;
   /** A float tensor like `tensor`: on the same memory where only that tensor holds it, otherwise on new memory. */
   allocateOver(tensor: tf.TensorInfo): Allocation<ActivationsOf<B>>;
   /** Another handle on the same values. */

@@ -134,10 +134,7 @@ function backpropagate(loss: tf.Scalar, anchor: tf.Scalar, tape: TapeNode[]): vo
 function walk(tape: TapeNode[], gradients: Map<number, tf.Tensor>, wanted: ReadonlySet<number>): void {
   for (let node = tape.at(-1); node; node = tape.at(-1)) {
     const dys = node.outputs.map((output) => takeGradient(gradients, output));
-    if (dys.some((dy) => dy !== undefined)) {
-      const inputs = Object.entries(node.inputs).filter(([, x]) => wanted.has(x.id));
-      passBack(node, dys, Object.fromEntries(inputs), gradients);
-    }
+    if (dys.some((dy) => dy !== undefined)) passBack(node, dys, wanted, gradients);
     release(node);
     tape.pop();
   }
@@ -147,9 +144,10 @@ function walk(tape: TapeNode[], gradients: Map<number, tf.Tensor>, wanted: Reado
 function dependents(sources: readonly tf.Tensor[], tape: readonly TapeNode[]): Set<number> {
   const found = new Set(sources.map(({ id }) => id));
   for (const { inputs, outputs } of tape) {
-    if (Object.values(inputs).some((input) => found.has(input.id))) {
-      for (const output of outputs) found.add(output.id);
-    }
+    let isDependent = false;
+    for (const name in inputs) isDependent ||= found.has(inputs[name]!.id);
+    // Whole numbers have no gradient.
+    if (isDependent) for (const { id, dtype } of outputs) if (dtype === 'float32') found.add(id);
   }
   return found;
 }
@@ -160,41 +158,57 @@ function takeGradient(gradients: Map<number, tf.Tensor>, { id }: tf.Tensor): tf.
   return gradient;
 }
 
-/** Turns the gradients of a node's outputs into those of `inputs`, which are added to `gradients`, and frees the former. */
+/** Turns the gradients of a node's outputs into those of `wanted` inputs, which are added to `gradients`, and frees the former. */
 function passBack(
   node: TapeNode,
   known: readonly (tf.Tensor | undefined)[],
-  inputs: tf.NamedTensorMap,
+  wanted: ReadonlySet<number>,
   gradients: Map<number, tf.Tensor>,
 ): void {
   if (!node.gradient) throw new Error(`The operation ${node.kernelName} has no gradient.`);
-  const dys = known.map((dy, i) => dy ?? tf.zeros(node.outputs[i]!.shape));
+  const dys = known.map((dy, i) => dy ?? noGradient(node.outputs[i]!));
   const outside = tf.engine().state.activeScope.id;
+  const inputs: tf.Tensor[] = [];
   const results = tf.tidy(() => {
     const functions = node.gradient!(dys);
-    return Object.fromEntries(Object.keys(inputs).map((name) => [name, functions[name]!()]));
+    const results: tf.Tensor[] = [];
+    for (const name in node.inputs) {
+      const x = node.inputs[name]!;
+      if (!wanted.has(x.id)) continue;
+      const result = functions[name]!();
+      checkGradient(node, name, result, x);
+      inputs.push(x);
+      results.push(result);
+    }
+    return results;
   });
-  const handedOn = new Set<tf.Tensor>();
-  const owned = Object.entries(results).map(([name, result]): [tf.Tensor, tf.Tensor] => {
-    checkGradient(node, name, result, inputs[name]!);
+  const handedOn: tf.Tensor[] = [];
+  const owned = results.map((result) => {
     // What was made in there, or handed in, has no other owner; anything else is somebody's, and may only be shared.
-    const isOurs = !result.kept && result.scopeId === outside && !handedOn.has(result);
-    if (isOurs) handedOn.add(result);
-    return [inputs[name]!, isOurs ? result : result.clone()];
+    const isOurs = !result.kept && result.scopeId === outside && !handedOn.includes(result);
+    if (isOurs) handedOn.push(result);
+    return isOurs ? result : result.clone();
   });
-  for (const [x, dx] of owned) {
-    const before = gradients.get(x.id);
-    gradients.set(x.id, before ? sum(before, dx) : dx);
+  for (const [i, { id }] of inputs.entries()) {
+    const before = gradients.get(id);
+    gradients.set(id, before ? sum(before, owned[i]!) : owned[i]!);
   }
-  for (const dy of dys) if (!handedOn.has(dy)) dy.dispose();
+  for (const dy of dys) if (!handedOn.includes(dy)) dy.dispose();
+}
+
+/** Of an output on which the loss does not depend; where that is whole numbers, nobody looks at it. */
+function noGradient({ shape, dtype }: tf.Tensor): tf.Tensor {
+  return tf.zeros(dtype === 'float32' ? shape : [0]);
 }
 
 function checkGradient(node: TapeNode, name: string, gradient: tf.Tensor, x: tf.Tensor): void {
   const matches = gradient.dtype === 'float32' && tf.util.arraysEqual(gradient.shape, x.shape);
-  invariant(
-    matches,
-    `the gradient of ${node.kernelName} for "${name}" is ${gradient.dtype} [${gradient.shape}], its input [${x.shape}]`,
-  );
+  // A text is made where there is something to say.
+  if (!matches)
+    invariant(
+      false,
+      `the gradient of ${node.kernelName} for "${name}" is ${gradient.dtype} [${gradient.shape}], its input [${x.shape}]`,
+    );
 }
 
 /** a + b in the memory of either, where nobody else holds it; both are freed. */

@@ -35,7 +35,14 @@ export { compilerCandidates, cxxCompiler } from './compiler.ts';
 export type { DeviceLink, DeviceLinks, LinkEnd, LinkOperation, Peers, WatchLink } from './deviceLink.ts';
 export { deviceLinks } from './deviceLink.ts';
 export type { FlatMemory, Floats } from './flatMemory.ts';
-export { changeOnHost, changeOnHostAsync, flatMemory, hostArray, registerFlatMemory } from './flatMemory.ts';
+export {
+  changeOnHost,
+  changeOnHostAsync,
+  flatMemory,
+  hostArray,
+  registerFlatMemory,
+  valuesOnHost,
+} from './flatMemory.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';

@@ -102,11 +102,25 @@ export class Parameter<Values extends Floats = Floats> {
     const leaf = tf.customGrad(() => ({
       value: this.tensor.clone(),
       gradFunc: (dy: tf.Tensor) => {
-        whenRead([dy], (gradient) => this.contribute((target) => addGradient(target, gradient), source));
+        this.#contributeTensor(dy, source);
         return tf.scalar(0);
       },
     }));
     return leaf(anchor);
+  }
+
+  #contributeTensor(gradient: tf.Tensor, source: number): void {
+    const memory = flatMemory();
+    if (memory.takeTensor) {
+      this.contribute((target) => memory.takeTensor!(target.values, gradient, target.accumulate), source);
+      return;
+    }
+    whenRead([gradient], (values) =>
+      this.contribute((target) => {
+        if (target.accumulate) changeOnHost(target.values, (sum) => sumInto(sum, values));
+        else memory.write(target.values, values);
+      }, source),
+    );
   }
 
   /** Where a gradient is written that has no sink. */
@@ -114,9 +128,4 @@ export class Parameter<Values extends Floats = Floats> {
     this.#unwanted ??= flatMemory().make(this.#values.length);
     return this.#unwanted;
   }
-}
-
-function addGradient({ values, accumulate }: GradientTarget, gradient: Float32Array): void {
-  if (accumulate) changeOnHost(values, (sum) => sumInto(sum, gradient));
-  else flatMemory().write(values, gradient);
 }

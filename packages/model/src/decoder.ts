@@ -19,6 +19,7 @@ import {
   softcap,
   whenGradient,
   whenRead,
+  withoutGradient,
   zeroCentred,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
@@ -99,7 +100,17 @@ interface Layer {
 type LayerOutput = {
   readonly x_NC: tf.Tensor2D;
   readonly auxiliaryLoss?: tf.Scalar;
+  /** Tokens of each expert. */
+  readonly counts_E?: tf.Tensor1D;
 };
+
+/** What the layers give besides the hidden states. */
+interface Hidden {
+  readonly x_NC: tf.Tensor2D;
+  /** Of the layers with experts. */
+  readonly auxiliaryLosses: tf.Scalar[];
+  readonly expertCounts: tf.Tensor1D[];
+}
 
 export class Decoder {
   readonly config: ModelConfig;
@@ -138,7 +149,7 @@ export class Decoder {
   /** Logits of every position, [B·T, V]. */
   logits(batch: TokenBatch): tf.Tensor2D {
     return tf.tidy(() => {
-      const { x_NC } = this.#hidden(batch, undefined, []);
+      const { x_NC } = this.#hidden(batch, undefined);
       return this.#logitsOf(x_NC);
     });
   }
@@ -161,7 +172,7 @@ export class Decoder {
   #sequenceLogits(tokens: Int32Array, begin: number, cache: KeyValueCache | undefined): Float32Array {
     cache?.checkRoom(tokens.length);
     const logits_RV = tf.tidy(() => {
-      const { x_NC } = this.#hidden({ inputs: tokens, sequences: 1, cache }, undefined, []);
+      const { x_NC } = this.#hidden({ inputs: tokens, sequences: 1, cache }, undefined);
       const rows_RC = tf.slice2d(x_NC, [begin, 0], [tokens.length - begin, this.config.hiddenSize]);
       return this.#logitsOf(rows_RC);
     });
@@ -174,7 +185,7 @@ export class Decoder {
   /** Runs a batch through the layers for an observer's sake; nothing is recorded, and no logits are computed. */
   observe(batch: TokenBatch, observer: ForwardObserver): void {
     tf.tidy(() => {
-      this.#hidden({ ...batch, observer }, undefined, []);
+      this.#hidden({ ...batch, observer }, undefined);
     });
   }
 
@@ -184,22 +195,41 @@ export class Decoder {
    */
   loss(request: LossRequest): tf.Scalar {
     return tf.tidy(() => {
-      const expertCounts: Int32Array[] = [];
-      const { x_NC, auxiliaryLosses } = this.#hidden(request, request, expertCounts);
+      const { x_NC, auxiliaryLosses, expertCounts } = this.#hidden(request, request);
       const scale = 1 / request.totalTokens;
       const crossEntropy = linearCrossEntropy(x_NC, this.#head(), request.targets, {
         ...{ scale, cap: this.#caps.logits },
       });
       const losses = [crossEntropy, ...auxiliaryLosses];
-      whenRead(losses, (crossEntropy, ...auxiliary) => {
-        request.onParts?.({
-          crossEntropySum: crossEntropy![0]! / scale,
-          auxiliaryLoss: auxiliary.reduce((sum, loss) => sum + loss[0]!, 0),
-          expertCounts,
-        });
-      });
+      if (request.onParts) this.#tellParts(losses, expertCounts, scale, request.onParts);
       return tf.addN(losses) as tf.Scalar;
     });
+  }
+
+  /** Reads all at once, since whoever reads waits for the device. */
+  #tellParts(
+    losses: tf.Scalar[],
+    expertCounts: tf.Tensor1D[],
+    scale: number,
+    onParts: NonNullable<LossRequest['onParts']>,
+  ): void {
+    const all = withoutGradient(() => {
+      const counts = expertCounts.map((counts_E) => tf.cast(counts_E, 'float32'));
+      return tf.concat1d([...losses.map((loss) => tf.reshape<tf.Rank.R1>(loss, [1])), ...counts]);
+    });
+    whenRead([all], (values) => {
+      const [crossEntropy, ...auxiliary] = values.subarray(0, losses.length);
+      let end = losses.length;
+      onParts({
+        crossEntropySum: crossEntropy! / scale,
+        auxiliaryLoss: auxiliary.reduce((sum, loss) => sum + loss, 0),
+        expertCounts: expertCounts.map(({ size }) => {
+          end += size;
+          return Int32Array.from(values.subarray(end - size, end));
+        }),
+      });
+    });
+    all.dispose();
   }
 
   /**
@@ -209,7 +239,7 @@ export class Decoder {
   lossesOf(batch: TokenBatch & Pick<LossRequest, 'targets'>, parts: readonly TokenRange[]): number[] {
     const { targets, ...tokens } = batch;
     return tf.tidy(() => {
-      const { x_NC } = this.#hidden(tokens, undefined, []);
+      const { x_NC } = this.#hidden(tokens, undefined);
       const { logits: cap } = this.#caps;
       return parts.map(({ begin, end }) => {
         const part_NC = tf.slice2d(x_NC, [begin, 0], [end - begin, this.config.hiddenSize]);
@@ -221,31 +251,29 @@ export class Decoder {
   }
 
   /** The normed output of the last layer. */
-  #hidden(
-    { inputs, ...rows }: Pick<TokenBatch, 'inputs'> & Rows,
-    request: LossRequest | undefined,
-    expertCounts: Int32Array[],
-  ): { x_NC: tf.Tensor2D; auxiliaryLosses: tf.Scalar[] } {
+  #hidden({ inputs, ...rows }: Pick<TokenBatch, 'inputs'> & Rows, request: LossRequest | undefined): Hidden {
     const { numLayers, rmsNormEps, zeroCentredNorms, logitScale } = this.config;
     const auxiliaryLosses: tf.Scalar[] = [];
+    const expertCounts: tf.Tensor1D[] = [];
     let x_NC = this.#embedded(inputs);
     for (let layer = 0; layer < numLayers; layer++) {
       const stage = numLayers - layer;
       // The gradient arrives here when the stages above are done with theirs.
       const below_NC = x_NC;
       const output = tf.tidy(() =>
-        this.#layer(this.#announce(below_NC, stage, request), layer, rows, request, expertCounts),
+        this.#layer(this.#announce(below_NC, stage, request), layer, rows, request),
       );
       below_NC.dispose();
       x_NC = output.x_NC;
       if (output.auxiliaryLoss) auxiliaryLosses.push(output.auxiliaryLoss);
+      if (output.counts_E) expertCounts.push(output.counts_E);
     }
     const last = this.#weight('model.norm');
     const gain = zeroCentredNorms === 'all' ? zeroCentred(last) : last;
     const normed_NC = rmsNorm(this.#announce(x_NC, 0, request), gain, rmsNormEps);
     // The output projection is linear, so that the factor of its results may as well be one of what it is given.
     const scaled_NC = logitScale === undefined ? normed_NC : tf.mul<tf.Tensor2D>(normed_NC, logitScale);
-    return { x_NC: scaled_NC, auxiliaryLosses };
+    return { x_NC: scaled_NC, auxiliaryLosses, expertCounts };
   }
 
   #embedded(inputs: Int32Array): tf.Tensor2D {
@@ -266,13 +294,7 @@ export class Decoder {
     return announce ? whenGradient(x_NC, () => announce(stage)) : x_NC;
   }
 
-  #layer(
-    x_NC: tf.Tensor2D,
-    layer: number,
-    rows: Rows,
-    request: LossRequest | undefined,
-    expertCounts: Int32Array[],
-  ): LayerOutput {
+  #layer(x_NC: tf.Tensor2D, layer: number, rows: Rows, request: LossRequest | undefined): LayerOutput {
     const { variants, model } = this.#layers[layer]!;
     const { rmsNormEps, experts, normPlacement } = model;
     const { controls } = variants;
@@ -301,7 +323,7 @@ export class Decoder {
 
     const balance = this.#balance(layer, normed_NC.shape[0], request);
     const weights = this.#expertWeights(layer);
-    const { y_NC, auxiliaryLoss, counts } = expertLayer(
+    const { y_NC, auxiliaryLoss, counts_E } = expertLayer(
       normed_NC,
       weights,
       experts,
@@ -311,12 +333,12 @@ export class Decoder {
     );
     if (observer?.router) {
       const bias = weights.bias?.hostValues;
-      whenRead([routerLogits(normed_NC, weights.router, experts)], (logits) =>
-        observer.router!(layer, logits, counts, bias),
+      const logits_NE = routerLogits(normed_NC, weights.router, experts);
+      whenRead([logits_NE, tf.cast(counts_E, 'float32')], (logits, counts) =>
+        observer.router!(layer, logits!, Int32Array.from(counts!), bias),
       );
     }
-    expertCounts.push(counts);
-    return { x_NC: add(y_NC), auxiliaryLoss };
+    return { x_NC: add(y_NC), auxiliaryLoss, counts_E };
   }
 
   #context(prefix: string, layer: number, observer: ForwardObserver | undefined): BlockContext {

@@ -9,13 +9,13 @@
 import { invariant } from '@sluice/core';
 import {
   addResidual,
-  type CountArrival,
   combineTokens,
+  countedFeedForward,
+  type DispatchPlan,
   dispatchTokens,
+  type ExchangedExperts,
   everyExpert,
   exchangedExperts,
-  expertFeedForward,
-  expertSegments,
   forgetUntilGradient,
   gatedFeedForward,
   gateHeads,
@@ -64,8 +64,8 @@ export type SwigluLimits = Pick<LayerModel, 'swigluLimit' | 'sharedSwigluLimit'>
 export interface ExpertOutput {
   readonly y_NC: tf.Tensor2D;
   readonly auxiliaryLoss: tf.Scalar;
-  /** Tokens that each expert got, of those in `x`; where values can only be awaited, filled in once they are read. */
-  readonly counts: Int32Array;
+  /** [E]: tokens that each expert got, of those in `x`, as whole numbers or floats. */
+  readonly counts_E: tf.Tensor1D;
 }
 
 /** Where values can only be awaited (`readsSynchronously`), one worker must hold all the experts. */
@@ -110,15 +110,25 @@ function chosenExperts(
   exchange: ExpertExchange,
   meanwhile: () => void,
 ): ExpertOutput {
-  const { weights_NK, indices, counts, auxiliaryLoss } = routeExperts(x_NC, weights.router, options);
-  const received = exchange.size > 1 ? exchange.startCounts(counts) : undefined;
-  const plan = planDispatch(indices, options.topK, counts.length);
+  const { weights_NK, indices_NK, auxiliaryLoss } = routeExperts(x_NC, weights.router, options);
+  const plan = planDispatch(indices_NK, options.loads.length);
+  const travel = exchange.size > 1 ? startTravel(plan, exchange) : undefined;
   const routed_MC = dispatchTokens(x_NC, plan);
   // The uses of x keep their order, in which its gradient is added up: after the rows that are dispatched comes the shared expert.
-  if (received) meanwhile();
-  const expertOutput_MC = atExperts(routed_MC, counts, received, weights, limits, exchange);
+  if (travel) meanwhile();
+  const expertOutput_MC = atExperts(routed_MC, plan, travel, weights, limits);
   forgetUntilGradient(routed_MC);
-  return { y_NC: combineTokens(expertOutput_MC, weights_NK, plan), auxiliaryLoss, counts };
+  return { y_NC: combineTokens(expertOutput_MC, weights_NK, plan), auxiliaryLoss, counts_E: plan.counts };
+}
+
+type Travel = Omit<ExchangedExperts, 'gateUp' | 'down' | 'limit'>;
+
+/** Tells peers how many rows they will get, which the host must know for it. */
+function startTravel(plan: DispatchPlan, exchange: ExpertExchange): Travel {
+  const { rank, size, startRows, sendRows } = exchange;
+  const counts = plan.counts.dataSync<'int32'>();
+  const received = exchange.startCounts(counts);
+  return { rank, peers: size, counts, received, start: startRows, send: sendRows };
 }
 
 function allExperts(
@@ -129,24 +139,21 @@ function allExperts(
   { size }: ExpertExchange,
 ): ExpertOutput {
   invariant(size === 1, `experts are shared among ${size} workers, and which rows go where cannot be read`);
-  const { weights_NE, counts, auxiliaryLoss } = weighExperts(x_NC, router, options);
-  return { y_NC: everyExpert(x_NC, weights_NE, gateUp, down, swigluLimit), auxiliaryLoss, counts };
+  const { weights_NE, counts_E, auxiliaryLoss } = weighExperts(x_NC, router, options);
+  return { y_NC: everyExpert(x_NC, weights_NE, gateUp, down, swigluLimit), auxiliaryLoss, counts_E };
 }
 
 /**
  * Rows, sorted by expert, through their experts, wherever these are.
- * @param received of how many rows peers send; undefined where nobody else holds experts
+ * @param travel to peers; undefined where nobody else holds experts
  */
 function atExperts(
   routed_MC: tf.Tensor2D,
-  counts: Int32Array,
-  received: CountArrival | undefined,
+  plan: DispatchPlan,
+  travel: Travel | undefined,
   { gateUp, down }: ExpertWeights,
   { swigluLimit: limit }: SwigluLimits,
-  exchange: ExpertExchange,
 ): tf.Tensor2D {
-  const { rank, size } = exchange;
-  if (!received) return expertFeedForward(routed_MC, expertSegments(counts, 1), gateUp, down, 1, limit);
-  const peers = { rank, peers: size, counts, received, start: exchange.startRows, send: exchange.sendRows };
-  return exchangedExperts(routed_MC, { ...peers, gateUp, down, limit });
+  if (travel) return exchangedExperts(routed_MC, { ...travel, gateUp, down, limit });
+  return countedFeedForward(routed_MC, plan.counts, gateUp, down, limit);
 }

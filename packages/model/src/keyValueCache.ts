@@ -4,7 +4,7 @@
  */
 
 import { invariant } from '@sluice/core';
-import type { CachedKeysValues } from '@sluice/engine';
+import { type CachedKeysValues, type FlatMemory, type Floats, flatMemory } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import type { ModelConfig } from './config.ts';
 import { type LayerModel, layerModels } from './layers.ts';
@@ -116,13 +116,23 @@ function stateOf(layer: LayerModel): State | undefined {
   return new Map(sizes.map(([name, size]) => [name, new Float32Array(size)]));
 }
 
-/** The keys and values of one layer, without those that no later token sees. */
+/** Gives back what a cache held that nobody has any more: memory of a device is not collected as that of the host is. */
+const abandoned = new FinalizationRegistry<() => void>((release) => release());
+
+/** Puts values into flat memory. */
+function put(memory: FlatMemory, target: Floats, tensor: tf.Tensor): void {
+  if (memory.takeTensor) memory.takeTensor(target, tensor, false);
+  else memory.write(target, tensor.dataSync<'float32'>() as Float32Array);
+}
+
+/** The keys and values of one layer, without those that no later token sees, in the flat memory of the backend that runs. */
 class CachedRows {
+  readonly #memory = flatMemory();
   readonly #width: number;
   readonly #capacity: number;
   readonly #window: number;
-  #keys: Float32Array;
-  #values: Float32Array;
+  #keys: Floats;
+  #values: Floats;
   /** The position of the first token whose row is held. */
   #first = 0;
 
@@ -134,8 +144,15 @@ class CachedRows {
     this.#capacity = capacity;
     this.#window = window;
     const rows = Math.min(capacity, 2 * window);
-    this.#keys = new Float32Array(rows * this.#width);
-    this.#values = new Float32Array(rows * this.#width);
+    this.#keys = this.#make(rows);
+    this.#values = this.#make(rows);
+  }
+
+  #make(rows: number): Floats {
+    const memory = this.#memory;
+    const values = memory.make(rows * this.#width);
+    abandoned.register(this, () => memory.release(values), values);
+    return values;
   }
 
   /**
@@ -145,8 +162,9 @@ class CachedRows {
   append(length: number, oldest: number, k: tf.Tensor2D, v: tf.Tensor2D): CachedKeysValues {
     this.#makeRoom(length, k.shape[0], Math.max(0, oldest - this.#window + 1));
     const begin = (length - this.#first) * this.#width;
-    this.#keys.set(k.dataSync<'float32'>(), begin);
-    this.#values.set(v.dataSync<'float32'>(), begin);
+    const end = begin + k.size;
+    put(this.#memory, this.#keys.subarray(begin, end), k);
+    put(this.#memory, this.#values.subarray(begin, end), v);
     return { keys: this.#keys, values: this.#values, tokens: length - this.#first + k.shape[0] };
   }
 
@@ -156,9 +174,14 @@ class CachedRows {
     if (length - this.#first + added <= rows) return;
     const held = length - needed;
     const more = held + added <= rows ? rows : Math.min(this.#capacity, Math.max(2 * rows, held + added));
-    const moved = (from: Float32Array) => {
-      const to = more === rows ? from : new Float32Array(more * this.#width);
-      to.set(from.subarray((needed - this.#first) * this.#width, (length - this.#first) * this.#width));
+    const moved = (from: Floats) => {
+      const to = more === rows ? from : this.#make(more);
+      const [begin, end] = [(needed - this.#first) * this.#width, (length - this.#first) * this.#width];
+      this.#memory.copy(to.subarray(0, end - begin), from.subarray(begin, end));
+      if (to !== from) {
+        abandoned.unregister(from);
+        this.#memory.release(from);
+      }
       return to;
     };
     this.#keys = moved(this.#keys);

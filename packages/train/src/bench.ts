@@ -140,7 +140,12 @@ function benchConfig({ shape, grainSequences }: BenchStepOptions): RunConfig {
   });
 }
 
-/** Tokens without meaning, the same in each run. */
+/** A trainer by itself, on tokens without meaning, the same in each run. */
+export function loneTrainer(config: RunConfig): Trainer {
+  const sampler = randomTokens(config.model.vocabularySize, config.data.sequenceLength);
+  return new Trainer(config, topology(soloWorkers(), 1), { train: sampler, validation: sampler });
+}
+
 function randomTokens(vocabulary: number, sequenceLength: number): TokenSource {
   return {
     numSequences: 1 << 20,
@@ -155,6 +160,8 @@ function randomTokens(vocabulary: number, sequenceLength: number): TokenSource {
     },
   };
 }
+
+export const parametersOf = ({ spaces }: Trainer) => spaces.flatMap(({ space }) => space.parameters);
 
 const CLOCKS: Readonly<Record<BenchClock, Clock>> = { wall: wallClock, cpu: cpuClock };
 
@@ -178,8 +185,7 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRes
   setThreads(options.threads);
   const config = benchConfig(options);
   const sequence = config.data.sequenceLength;
-  const sampler = randomTokens(config.model.vocabularySize, sequence);
-  const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: sampler, validation: sampler });
+  const trainer = loneTrainer(config);
   trainer.initialize();
   const clock = CLOCKS[options.clock ?? 'wall'];
   const takeStep = async (step: number) =>
@@ -212,9 +218,7 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRes
     peakRssBytes,
     lastLoss,
     clock: options.clock ?? 'wall',
-    parameters: trainer.spaces
-      .flatMap(({ space }) => space.parameters)
-      .reduce((sum, { spec }) => sum + spec.size, 0),
+    parameters: parametersOf(trainer).reduce((sum, { spec }) => sum + spec.size, 0),
     ...(profiled && { profile: profiled }),
   };
 }

@@ -8,6 +8,7 @@ export {
   type BenchStepResult,
   benchStep,
 } from './bench.ts';
+export { type BenchModelOptions, type BenchModelResult, benchModel } from './benchModel.ts';
 export { COLLECTED, collectedBy } from './collected.ts';
 export * from './config.ts';
 export { ForwardMeter } from './diagnostics/meter.ts';

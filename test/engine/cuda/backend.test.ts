@@ -606,31 +606,38 @@ test.serial('mistakes planted in kernels of TensorFlow.js’s operations are fou
   for (const mutant of MUTANTS) t.true(isFound(mutant), mutant.what);
 });
 
-test('machine code is compiled once for each compiler, kind of GPU and source', (t) => {
+test('machine code is compiled once for each kind of GPU and source, and found without a compiler', (t) => {
   const compiled: string[] = [];
-  const compilerOf = (version: string, architecture: string) =>
-    cachingCompiler(
-      {
-        version,
-        compilerFor: () => ({
-          compile: ({ text }) => {
-            compiled.push(`${version} ${architecture} ${text}`);
-            return Buffer.from(text);
-          },
-        }),
-      },
-      architecture,
-    );
+  const compilerOf = (version: string, architecture: string, driverVersion = 13000) =>
+    cachingCompiler(architecture, driverVersion, () => ({
+      version,
+      compilerFor: () => ({
+        compile: ({ text }) => {
+          compiled.push(`${version} ${architecture} ${text}`);
+          return Buffer.from(text);
+        },
+      }),
+    }));
   // Of this run: what is compiled stays.
   const source = (text: string) => ({ name: 'cacheTest', text: `${text} ${process.pid} ${Math.random()}` });
   const [one, other] = [source('one'), source('other')];
   for (const _ of [1, 2]) {
     t.is(Buffer.from(compilerOf('13.5', 'sm_90a').compile(one)).toString(), one.text);
+    compilerOf('12.9', 'sm_80', 12080).compile(one);
+    // A newer driver takes an older compiler's machine code, but not the other way round.
     compilerOf('13.5', 'sm_80').compile(one);
-    compilerOf('12.9', 'sm_80').compile(one);
+    compilerOf('12.9', 'sm_90a', 12080).compile(one);
     compilerOf('12.9', 'sm_80').compile(other);
   }
-  t.is(compiled.length, 4);
+  t.deepEqual(
+    compiled.map((line) => line.split(' ').slice(0, 3).join(' ')),
+    ['13.5 sm_90a one', '12.9 sm_80 one', '12.9 sm_90a one', '12.9 sm_80 other'],
+  );
+  const missing = cachingCompiler('sm_90a', 13000, () => {
+    throw new SluiceError('SLUICE_E_CUDA', 'There is no compiler.');
+  });
+  t.is(Buffer.from(missing.compile(one)).toString(), one.text);
+  t.throws(() => missing.compile(other), { message: 'There is no compiler.' });
   const folder = join(buildDirectory, 'cuda');
   for (const file of readdirSync(folder)) if (file.startsWith('cacheTest-')) rmSync(join(folder, file));
 });

@@ -8,9 +8,10 @@ import { SETTINGS } from '../support/adamW.ts';
 import { device } from '../support/cuda.ts';
 import { randomValues, relativeError } from '../support/differential.ts';
 
-const onDevice = cudaFlatMemory(device, () => {
+const noTensors = () => {
   throw new Error('no tensors here');
-});
+};
+const onDevice = cudaFlatMemory(device, { tensor: noTensors, floatsOf: noTensors });
 
 /** Updates a range of the memory, and changes it by whatever there is. @returns what is in it in the end */
 function changed(memory: FlatMemory) {

@@ -13,6 +13,8 @@ import {
 } from '@sluice/engine';
 import {
   addResidual,
+  CountedRows,
+  crossEntropyInDouble,
   type DeviceArray,
   embedding,
   embeddingBackward,
@@ -20,6 +22,7 @@ import {
   expertGradients,
   expertProducts,
   flat,
+  HostRows,
   linearCrossEntropy,
   rmsNorm,
   rmsNormBackward,
@@ -411,7 +414,7 @@ test('a row of a product has the same bits alone and among others', (t) => {
   t.deepEqual(alone.read(), whole.subarray(66 * N, 67 * N).read());
 });
 
-test('products of experts have the bits that each segment has alone, with either tile, and those without rows zeros', (t) => {
+test('products of experts have the bits that each segment has alone, with either tile, counted by host or device, and those without rows zeros', (t) => {
   const [N, K] = [72, 40];
   const counts = [3, 0, 130, 66];
   let begin = 0;
@@ -421,12 +424,21 @@ test('products of experts have the bits that each segment has alone, with either
   });
   const bf16 = (seed: number, length: number) => activations(device, seed, length, 'bf16').array;
   const [x, weights, dy] = [bf16(1, begin * K), bf16(2, counts.length * N * K), bf16(3, begin * N)];
-  const results = (['Small', 'Large'] as const).map((tile) => {
+  const host = new HostRows(device, segments);
+  const counted = new CountedRows(device.upload(Int32Array.from(counts), 'i32'), begin);
+  const variants = [
+    ['Small', host],
+    ['Large', host],
+    ['Small', counted],
+    ['Large', counted],
+  ] as const;
+  const results = variants.map(([tile, experts]) => {
     const [y, dx] = [device.allocate(begin * N, 'bf16'), device.allocate(begin * K, 'bf16')];
     const dWeights = device.allocate(weights.length, 'f32');
-    expertProducts([x, weights, y], segments, { N, K }, { tile });
-    expertProducts([dy, weights, dx], segments, { N: K, K: N }, { isPlain: true, tile });
-    expertGradients([dy, x], dWeights, segments, { M: N, N: K }, { accumulate: false, tile });
+    expertProducts([x, weights, y], experts, { N, K }, { tile });
+    expertProducts([dy, weights, dx], experts, { N: K, K: N }, { isPlain: true, tile });
+    const all = experts.segmentsOf(0, counts.length, 'all');
+    expertGradients([dy, x], dWeights, all, { M: N, N: K }, { accumulate: false, tile });
     return { y, dx, dWeights };
   });
   for (const { y, dx, dWeights } of results) {
@@ -445,38 +457,6 @@ test('products of experts have the bits that each segment has alone, with either
     }
   }
 });
-
-/** Losses and gradients in double precision, from what lies on the device. */
-function crossEntropyInDouble(
-  x: Float32Array,
-  weight: Float32Array,
-  targets: Int32Array,
-  { channels, scale, cap }: { channels: number; scale: number; cap: number },
-) {
-  const vocabulary = weight.length / channels;
-  const [dx, dWeight] = [new Float64Array(x.length), new Float64Array(weight.length)];
-  const losses = Array.from(targets, (target, n) => {
-    if (target < 0) return 0;
-    const raw = Array.from({ length: vocabulary }, (_, v) =>
-      Array.from({ length: channels }, (_, c) => x[n * channels + c]! * weight[v * channels + c]!).reduce(
-        (a, b) => a + b,
-        0,
-      ),
-    );
-    const logits = raw.map((z) => (cap > 0 ? cap * Math.tanh(z / cap) : z));
-    const sum = logits.reduce((total, z) => total + Math.exp(z), 0);
-    for (let v = 0; v < vocabulary; v++) {
-      const slope = cap > 0 ? 1 - (logits[v]! / cap) ** 2 : 1;
-      const gradient = scale * slope * (Math.exp(logits[v]!) / sum - Number(v === target));
-      for (let c = 0; c < channels; c++) {
-        dx[n * channels + c]! += gradient * weight[v * channels + c]!;
-        dWeight[v * channels + c]! += gradient * x[n * channels + c]!;
-      }
-    }
-    return Math.log(sum) - logits[target]!;
-  });
-  return { losses, dx, dWeight };
-}
 
 test('losses and gradients of a linear layer’s cross-entropy agree with double precision, capped and not', (t) => {
   const [tokens, channels, vocabulary, scale] = [9, 24, 304, 0.25];

@@ -49,6 +49,8 @@ const apartMemory: FlatMemory<ApartFloats> = {
   readInto: (values, target) => target.set(valuesOf(values)),
   write: (target, values) => valuesOf(target).set(values),
   fill: (target, value) => valuesOf(target).fill(value),
+  copy: (target, source) => valuesOf(target).set(valuesOf(source)),
+  release() {},
   add: (target, source) => sumInto(valuesOf(target), valuesOf(source)),
   addRounded: (target, source) => addRounded(valuesOf(target), valuesOf(source)),
   squaredNorms: (values) => squaredNorms(valuesOf(values)),

@@ -17,8 +17,13 @@ export const instead = (from: string | RegExp, to: string) => (text: string) => 
 /** A kernel's source with the headers that are its own, so that mistakes can be planted in these, too. */
 function wholeSource(file: string): string {
   const headers = kernelHeaders();
+  const included = new Set<string>();
   const own = (text: string): string =>
-    text.replace(/#include "(tile|product|attention|stock)\.h"/g, (_, name) => own(headers[`${name}.h`]!));
+    text.replace(/#include "(tile|product|attention\w*|stock)\.h"/g, (_, name) => {
+      if (included.has(name)) return '';
+      included.add(name);
+      return own(headers[`${name}.h`]!);
+    });
   return own(kernelSource(file).text);
 }
 

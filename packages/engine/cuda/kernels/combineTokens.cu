@@ -1,14 +1,27 @@
 /**
- * What experts made of tokens back to these, and the way back. Shapes: N tokens, K experts a token, M = N·K rows; y, dy [M, width]; out,
- * dOut [N, width]; weights, dWeights [N, K], or none, which is 1 for each; position [N·K], the row of each slot n·K + k; order [M], the
- * slot of each row. Indices were checked by the host.
+ * Tokens to the rows of their experts, what these made of them back to the tokens, and the way back. Shapes: N tokens, K experts a token,
+ * M = N·K rows; x, out, dOut [N, width]; y, dy [M, width]; weights, dWeights [N, K] in single precision, or none, which is 1 for each;
+ * position [N·K], the row of each slot n·K + k; order [M], the slot of each row.
  */
 #include "device.h"
 
 constexpr int THREADS = 256, WARPS = THREADS / 32;
 
+/** y[m] = x[order[m] / K]. A warp has a row. */
+KERNEL(dispatchTokens, THREADS, 4, const bf16* x, const int* order, bf16* y, int rows, int topK, int width) {
+  const int row = static_cast<int>(blockIdx.x * WARPS + threadIdx.x / 32);
+  if (row >= rows) return;
+  const bool isPacked = width % Pack<bf16>::SIZE == 0;
+  const uint64 from = static_cast<uint64>(order[row] / topK) * width, to = static_cast<uint64>(row) * width;
+  for (int at = static_cast<int>(threadIdx.x % 32) * Pack<bf16>::SIZE; at < width; at += 32 * Pack<bf16>::SIZE) {
+    float v[Pack<bf16>::SIZE];
+    loadPack(v, x + from, at, width, isPacked);
+    storePack(y + to, v, at, width, isPacked);
+  }
+}
+
 /** out[n] = Σ_k weight · y[position[n·K + k]], from first to last. A warp has a token, a lane its packs. */
-KERNEL(combineTokens, THREADS, 4, const bf16* y, const bf16* weights, const int* position, bf16* out, int tokens, int topK, int width) {
+KERNEL(combineTokens, THREADS, 4, const bf16* y, const float* weights, const int* position, bf16* out, int tokens, int topK, int width) {
   const int token = static_cast<int>(blockIdx.x * WARPS + threadIdx.x / 32);
   if (token >= tokens) return;
   const bool isPacked = width % Pack<bf16>::SIZE == 0;
@@ -18,7 +31,7 @@ KERNEL(combineTokens, THREADS, 4, const bf16* y, const bf16* weights, const int*
     for (int k = 0; k < topK; k++) {
       float v[Pack<bf16>::SIZE];
       loadPack(v, y + static_cast<uint64>(position[slots + k]) * width, at, width, isPacked);
-      const float weight = weights ? toFloat(weights[slots + k]) : 1.0f;
+      const float weight = weights ? weights[slots + k] : 1.0f;
       UNROLL
       for (int i = 0; i < Pack<bf16>::SIZE; i++) sum[i] = __fmaf_rn(v[i], weight, sum[i]);
     }
@@ -30,13 +43,13 @@ KERNEL(combineTokens, THREADS, 4, const bf16* y, const bf16* weights, const int*
  * dy[m] = weight · dOut[n] and dWeights[slot] = Σ y[m]·dOut[n]: a lane's packs from first to last, then the lanes by halves. A warp has a
  * row. dy may be y.
  */
-KERNEL(combineTokensBackward, THREADS, 4, const bf16* y, const bf16* weights, const int* order, const bf16* dOut, bf16* dy,
-       bf16* dWeights, int rows, int topK, int width) {
+KERNEL(combineTokensBackward, THREADS, 4, const bf16* y, const float* weights, const int* order, const bf16* dOut, bf16* dy,
+       float* dWeights, int rows, int topK, int width) {
   const int row = static_cast<int>(blockIdx.x * WARPS + threadIdx.x / 32);
   if (row >= rows) return;
   const bool isPacked = width % Pack<bf16>::SIZE == 0;
   const int slot = order[row];
-  const float weight = toFloat(weights[slot]);
+  const float weight = weights[slot];
   const uint64 begin = static_cast<uint64>(row) * width, token = static_cast<uint64>(slot / topK) * width;
   float sum = 0;
   for (int at = static_cast<int>(threadIdx.x % 32) * Pack<bf16>::SIZE; at < width; at += 32 * Pack<bf16>::SIZE) {
@@ -51,5 +64,5 @@ KERNEL(combineTokensBackward, THREADS, 4, const bf16* y, const bf16* weights, co
     storePack(dy + begin, gradient, at, width, isPacked);
   }
   sum = sumOfWarp(sum);
-  if (threadIdx.x % 32 == 0) dWeights[slot] = toBf16(sum);
+  if (threadIdx.x % 32 == 0) dWeights[slot] = sum;
 }

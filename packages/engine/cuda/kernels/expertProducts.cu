@@ -11,10 +11,14 @@
  */
 #include "product.h"
 
-/** The grid: columns, then tiles of rows, of which each has its first row, the row before which its segment ends, and its expert. */
+/**
+ * The grid: columns, then tiles of rows, of which each has its first row, the row before which its segment ends, and its expert. There may
+ * be tiles without rows, where the host does not know how many are needed.
+ */
 template <typename Block>
 DEVICE void rowsOfExperts(const bf16* x, const bf16* weights, bf16* y, const int* tiles, int N, int K) {
   const int first = tiles[3 * blockIdx.y], end = tiles[3 * blockIdx.y + 1];
+  if (first >= end) return;
   const uint64 expert = tiles[3 * blockIdx.y + 2], row = first, size = static_cast<uint64>(N) * K;
   Block::run(x + row * K, weights + expert * size, y + row * N, end - first, N, K, 0, blockIdx.x * Block::SIZE, 0);
 }
@@ -23,7 +27,10 @@ DEVICE void rowsOfExperts(const bf16* x, const bf16* weights, bf16* y, const int
 template <typename Block>
 DEVICE void gradientsOfExperts(const bf16* a, const bf16* b, float* y, const int* segments, int M, int N, int accumulate) {
   const uint64 begin = segments[3 * blockIdx.z], expert = segments[3 * blockIdx.z + 2], size = static_cast<uint64>(M) * N;
-  Block::run(a + begin * M, b + begin * N, y + expert * size, M, N, segments[3 * blockIdx.z + 1], blockIdx.y * Block::SIZE,
+  const int count = segments[3 * blockIdx.z + 1];
+  // A product over no rows writes zeros; there is nothing to add.
+  if (accumulate && count == 0) return;
+  Block::run(a + begin * M, b + begin * N, y + expert * size, M, N, count, blockIdx.y * Block::SIZE,
             blockIdx.x * Block::SIZE, accumulate);
 }
 

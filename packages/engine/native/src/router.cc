@@ -72,20 +72,20 @@ static float chosenSum(const float* score, const int32_t* chosen, size_t topK, b
   return sum;
 }
 
-/// router(logits[N·E], loads[E], weights[N·K], indices[N·K], counts[E], N, E, K, normalize, balance, z, sigmoids, factor,
-/// bias[E] or null, groups, chosen groups): chooses by score + bias, or with neither a bias nor groups in the order of the logits;
+/// router(logits[N·E], loads[E], weights[N·K], indices[N·K], N, E, K, normalize, balance, z, sigmoids, factor, bias[E] or null,
+/// groups, chosen groups): chooses by score + bias, or with neither a bias nor groups in the order of the logits;
 /// of several groups of neighbours only the chosen ones' experts can be had. Weighs by score · factor, and returns
 /// Σ_n (balance · Σ_e loads_e · P_ne + z · logsumexp_n²).
 static double router(const Arguments& args) {
-  const size_t rows = args.size(5), experts = args.size(6), topK = args.size(7);
-  const bool normalize = args.boolean(8), sigmoids = args.boolean(11);
-  const double balance = args.number(9), z = args.number(10);
-  const float factor = static_cast<float>(args.number(12));
+  const size_t rows = args.size(4), experts = args.size(5), topK = args.size(6);
+  const bool normalize = args.boolean(7), sigmoids = args.boolean(10);
+  const double balance = args.number(8), z = args.number(9);
+  const float factor = static_cast<float>(args.number(11));
   const float *logits = args.floats(0, rows * experts), *loads = args.floats(1, experts);
   float* weights = args.floats(2, rows * topK);
-  int32_t *indices = args.integers(3, rows * topK), *counts = args.integers(4, experts);
-  const float* bias = args.optionalFloats(13, experts);
-  const size_t groups = args.size(14), chosenGroups = args.size(15);
+  int32_t* indices = args.integers(3, rows * topK);
+  const float* bias = args.optionalFloats(12, experts);
+  const size_t groups = args.size(13), chosenGroups = args.size(14);
   if (groups == 0 || experts % groups != 0 || chosenGroups > groups) throw std::runtime_error("groups must be equal parts of the experts");
   if (topK > experts / groups * chosenGroups) throw std::runtime_error("more experts are to be chosen than there are");
   const bool limited = groups > 1;
@@ -110,8 +110,6 @@ static double router(const Arguments& args) {
       auxiliary[row / kRowsPerPart] += balance * (share / total) + z * logSumExp * logSumExp;
     }
   });
-  std::fill(counts, counts + experts, 0);
-  for (size_t slot = 0; slot < rows * topK; ++slot) ++counts[indices[slot]];
   double total = 0;
   for (const double part : auxiliary) total += part;
   return total;

@@ -1,7 +1,7 @@
 /** A mixture of experts at the size of moe-20m: 4096 tokens, 16 experts of 192 units, 4 of them for each token. */
 
 import { callNative } from '../native.ts';
-import { planDispatch } from '../ops/dispatchTokens.ts';
+import { planOnHost } from '../ops/dispatchTokens.ts';
 import { filled, type Work } from './measure.ts';
 
 const [TOKENS, CHANNELS, EXPERTS, TOP_K, UNITS] = [4096, 256, 16, 4, 192];
@@ -15,7 +15,8 @@ function plan() {
     (_, slot) =>
       (((Math.floor(slot / TOP_K) * 5 + (slot % TOP_K) * (1 + (slot % 3))) % EXPERTS) + EXPERTS) % EXPERTS,
   );
-  return planDispatch(indices, TOP_K, EXPERTS);
+  const [order, position, counts] = planOnHost(indices, EXPERTS);
+  return { order, position, counts };
 }
 
 function segments(): [number, Int32Array, Int32Array, Int32Array] {
@@ -63,12 +64,9 @@ function expertWeights(): Work {
 function router(isBackward: boolean): Work {
   const [logits, weights] = [filled(TOKENS * EXPERTS), filled(ROWS)];
   const loads = new Float32Array(EXPERTS).fill(1 / EXPERTS);
-  const [indices, counts] = [new Int32Array(ROWS), new Int32Array(EXPERTS)];
+  const indices = new Int32Array(ROWS);
   const sizes = [TOKENS, EXPERTS, TOP_K, true, 0.001, 0, false, 1];
-  const forward = () => {
-    counts.fill(0);
-    callNative('router', logits, loads, weights, indices, counts, ...sizes, null, 1, 1);
-  };
+  const forward = () => void callNative('router', logits, loads, weights, indices, ...sizes, null, 1, 1);
   const bytes = FLOAT * (TOKENS * EXPERTS + 2 * ROWS);
   if (!isBackward) return { run: forward, bytes };
   forward();

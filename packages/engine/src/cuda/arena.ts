@@ -101,10 +101,13 @@ export class Arena {
   /** The smallest free block that is large enough; of several for a small one the first, for a large one the last. */
   #bestFit(size: number): number | undefined {
     let best: number | undefined;
-    for (const [i, { bytes }] of this.#free.entries()) {
-      if (bytes < size) continue;
-      const other = best === undefined ? Number.POSITIVE_INFINITY : this.#free[best]!.bytes;
-      if (bytes < other || (bytes === other && size >= LARGE_BYTES)) best = i;
+    let ofBest = Number.POSITIVE_INFINITY;
+    // It is asked for often: no iterators.
+    for (let i = 0; i < this.#free.length; i++) {
+      const { bytes } = this.#free[i]!;
+      if (bytes < size || bytes > ofBest || (bytes === ofBest && size < LARGE_BYTES)) continue;
+      best = i;
+      ofBest = bytes;
     }
     return best;
   }
@@ -113,7 +116,8 @@ export class Arena {
     const { address, bytes } = this.#free[index]!;
     const isLarge = size >= LARGE_BYTES;
     const rest = { address: isLarge ? address : address + size, bytes: bytes - size };
-    this.#free.splice(index, 1, ...(rest.bytes > 0 ? [rest] : []));
+    if (rest.bytes > 0) this.#free[index] = rest;
+    else this.#free.splice(index, 1);
     return isLarge ? address + rest.bytes : address;
   }
 
@@ -127,7 +131,9 @@ export class Arena {
       address: joinsBefore ? before.address : address,
       bytes: bytes + (joinsBefore ? before.bytes : 0) + (joinsAfter ? after.bytes : 0),
     };
-    this.#free.splice(next - Number(joinsBefore), Number(joinsBefore) + Number(joinsAfter), block);
+    const at = joinsBefore ? next - 1 : next;
+    if (joinsBefore !== joinsAfter) this.#free[at] = block;
+    else this.#free.splice(at, joinsBefore ? 2 : 0, block);
   }
 
   #firstFreeAfter(address: DeviceAddress): number {

@@ -1,8 +1,8 @@
-/** Gated causal attention on a device (`kernels/attention.cu`, `attentionBackward.cu`). */
+/** Gated causal attention on a device (`attentionForward.h`, `attentionBackward.h`). */
 
 import { invariant } from '@sluice/core';
 import { type AttentionLayout, documentBounds } from '../ops/attentionLayout.ts';
-import type { CudaDevice, DeviceArray } from './device.ts';
+import type { CudaDevice, DeviceArray, Kernel } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
 
 type Bf16 = DeviceArray<'bf16'>;
@@ -12,8 +12,15 @@ type Floats = DeviceArray<'f32'>;
 const ROWS = 64;
 /** Rows of a head that a block of `attentionGate` has. */
 const GATE_ROWS = 8;
-/** Channels of a head that kernels are there for. */
-export const HEAD_DIMS = [32, 64, 128];
+/** Channels of a tile that kernels are there for: a head takes the first that has as many. */
+const TILE_CHANNELS = [32, 64, 128, 256];
+/** Heads of more channels have one tile of each kind at a time, and half of the sums in a block. */
+const MOST_NARROW_CHANNELS = 128;
+
+/** Whether there are kernels for heads of so many channels. */
+export function takesHeads(headDim: number): boolean {
+  return headDim > 0 && headDim % 8 === 0 && headDim <= TILE_CHANNELS.at(-1)!;
+}
 
 export interface AttentionOperands {
   /** [N, H·D] */
@@ -51,15 +58,20 @@ function blockRanges(device: CudaDevice, layout: AttentionLayout, isKeys: boolea
 }
 
 /** Gate logits of a row and head. */
-function gatesOf({ headDim, gate }: AttentionLayout): number {
+export function gatesOf({ headDim, gate }: AttentionLayout): number {
   return gate === 'none' ? 0 : gate === 'headwise' ? 1 : headDim;
 }
 
 /** What kernels are told of the heads, as `Heads` of `attention.h` has it. */
 function headsOf(layout: AttentionLayout): Int32Array {
-  const { heads, keyValueHeads, headDim, window = 0 } = layout;
-  const struct = new Int32Array([heads, keyValueHeads, gatesOf(layout), window, 0, 0]);
-  new Float32Array(struct.buffer).set([Math.LOG2E / Math.sqrt(headDim), 1 / Math.sqrt(headDim)], 4);
+  const { heads, keyValueHeads, headDim, window = 0, scoreCap = 1 } = layout;
+  const struct = new Int32Array(9);
+  struct.set([heads, keyValueHeads, headDim, gatesOf(layout), window]);
+  const scale = 1 / Math.sqrt(headDim);
+  new Float32Array(struct.buffer).set(
+    [Math.LOG2E * scale, scale, Math.LOG2E * scoreCap, scale / scoreCap],
+    5,
+  );
   return struct;
 }
 
@@ -72,10 +84,9 @@ function checkOperands(
   const { heads, keyValueHeads, headDim } = layout;
   const rows = layout.batch * layout.sequence;
   invariant(
-    HEAD_DIMS.includes(headDim),
-    `heads of ${headDim} channels, where CUDA kernels have ${HEAD_DIMS.join(', ')}`,
+    takesHeads(headDim),
+    `heads of ${headDim} channels, where CUDA kernels have multiples of 8 to 256`,
   );
-  invariant(layout.scoreCap === undefined, 'CUDA kernels of attention cap no scores');
   invariant(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
@@ -89,12 +100,31 @@ function checkOperands(
   );
 }
 
-/** A block's own tiles and those that pass by, two of each kind at a time. */
-const sharedBytesOf = (tiles: number, headDim: number) => tiles * ROWS * headDim * 2;
+/** The kernel for a layout, with the bytes of shared memory for tiles of 64 rows. */
+function kernelFor(
+  device: CudaDevice,
+  name: 'attention' | 'attentionKeys' | 'attentionQueries',
+  { headDim, scoreCap }: AttentionLayout,
+): { kernel: Kernel; sharedBytes: number; parts: number } {
+  const channels = TILE_CHANNELS.find((channels) => headDim <= channels)!;
+  const isWide = channels > MOST_NARROW_CHANNELS;
+  const isForward = name === 'attention';
+  const direction = isForward ? '' : 'Backward';
+  const file =
+    scoreCap !== undefined
+      ? `attentionCapped${direction}`
+      : isWide
+        ? 'attentionWide'
+        : `attention${direction}`;
+  // A block's own tiles, and those that pass by: two of each kind, or one, which is half as long in the backward pass.
+  const tiles = isForward ? (isWide ? 3 : 5) : isWide ? 3 : 6;
+  const kernel = device.kernel(file, `${name}${scoreCap === undefined ? '' : 'Capped'}${channels}`);
+  return { kernel, sharedBytes: tiles * ROWS * channels * 2, parts: isWide && !isForward ? 2 : 1 };
+}
 
 /**
  * softmax(q·kᵀ/√D)·v ⊙ σ(gate), each document by itself, and the logarithm of each row's sum of exponentials.
- * @param layout heads of 32, 64 or 128 channels; no cap of scores
+ * @param layout heads of a multiple of 8 channels, up to 256
  */
 export function gatedAttention(
   operands: AttentionOperands,
@@ -102,16 +132,14 @@ export function gatedAttention(
   layout: AttentionLayout,
 ): void {
   const { q, k, v, gate } = operands;
-  const { heads, headDim } = layout;
   checkOperands(operands, y, logSumExp, layout);
   const rows = layout.batch * layout.sequence;
   if (rows === 0) return;
   const { device } = q;
   const ranges = blockRanges(device, layout, false);
-  const grid = [ranges.length / 3, heads] as const;
-  const kernel = device.kernel('attention', `attention${headDim}`);
+  const { kernel, sharedBytes } = kernelFor(device, 'attention', layout);
   const args = [q, k, v, gate ?? null, y, logSumExp, ranges, rows, headsOf(layout)];
-  kernel.launch(grid, sharedBytesOf(5, headDim), ...args);
+  kernel.launch([ranges.length / 3, layout.heads], sharedBytes, ...args);
 }
 
 export interface AttentionGradients {
@@ -135,15 +163,19 @@ export function gatedAttentionBackward(
   if (rows === 0) return;
   const { device } = q;
   const [dOut, delta] = [device.allocate(y.length, 'bf16'), device.allocate(logSumExp.length, 'f32')];
-  const kernel = (name: string) => device.kernel('attentionBackward', name);
   const gateArgs = [y, gate ?? null, dy, dOut, dGate ?? null, delta, rows, heads, gatesOf(layout), headDim];
-  kernel('attentionGate').launch([Math.ceil((rows * heads) / GATE_ROWS)], 0, ...gateArgs);
-  const [keys, queries] = [blockRanges(device, layout, true), blockRanges(device, layout, false)];
-  const [given, sharedBytes] = [[q, k, v, dOut, logSumExp, delta], sharedBytesOf(6, headDim)];
-  const keyGrid = [keys.length / 3, keyValueHeads] as const;
-  const structs = [rows, headsOf(layout)];
-  kernel(`attentionKeys${headDim}`).launch(keyGrid, sharedBytes, ...given, dk, dv, keys, ...structs);
-  const queryGrid = [queries.length / 3, heads] as const;
-  kernel(`attentionQueries${headDim}`).launch(queryGrid, sharedBytes, ...given, dq, queries, ...structs);
+  const gateKernel = device.kernel('attentionBackward', 'attentionGate');
+  gateKernel.launch([Math.ceil((rows * heads) / GATE_ROWS)], 0, ...gateArgs);
+  const [given, structs] = [
+    [q, k, v, dOut, logSumExp, delta],
+    [rows, headsOf(layout)],
+  ] as const;
+  const launch = (name: 'attentionKeys' | 'attentionQueries', count: number, outputs: Bf16[]) => {
+    const ranges = blockRanges(device, layout, name === 'attentionKeys');
+    const { kernel, sharedBytes, parts } = kernelFor(device, name, layout);
+    kernel.launch([ranges.length / 3, count, parts], sharedBytes, ...given, ...outputs, ranges, ...structs);
+  };
+  launch('attentionKeys', keyValueHeads, [dk, dv]);
+  launch('attentionQueries', heads, [dq]);
   for (const array of [dOut, delta]) device.free(array);
 }

@@ -10,14 +10,14 @@ import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import type { Allocation } from '../fusedMemory.ts';
 import type { CudaDevice, DeviceArray } from './device.ts';
-import { narrow } from './flatArithmetic.ts';
+import { narrow, widen } from './flatArithmetic.ts';
 import { CudaFusedMemory } from './fusedMemory.ts';
 import type { OpenDevice } from './open.ts';
 
 export const CUDA_BACKEND = 'cuda';
 
 /** That of the kernels. It is raised with every change that makes a result other bits. */
-const ARITHMETIC = 1;
+const ARITHMETIC = 2;
 
 /** How the values of a tensor may lie in a device's memory. */
 export type TensorStorage = 'f32' | 'bf16' | 'i32';
@@ -28,8 +28,10 @@ interface StoredTensor {
   refCount: number;
   /** None for strings and complex numbers, and while the values are forgotten. */
   array?: TensorArray;
-  /** The same in bf16, where it was asked for and `array` is in single precision. */
-  rounded?: DeviceArray<'bf16'>;
+  /** The same in bf16 where `array` is in single precision, or the other way, where it was asked for. */
+  converted?: DeviceArray<'bf16' | 'f32'>;
+  /** A single number that came from the host and is the same still: nobody need wait for it. */
+  known?: Float32Array;
   /** Whether the memory is someone else's: it is neither written to nor given back. */
   readonly isView?: boolean;
   readonly strings?: Uint8Array[];
@@ -69,15 +71,29 @@ export class CudaBackend extends tf.KernelBackend {
 
   /** The values of a float tensor in bf16: themselves, or a copy that lives as long as they do. */
   roundedValuesOf(tensor: tf.TensorInfo): DeviceArray<'bf16'> {
+    return this.#valuesAs(tensor, 'bf16', narrow);
+  }
+
+  /** The same in single precision. */
+  floatsOf(tensor: tf.TensorInfo): DeviceArray<'f32'> {
+    return this.#valuesAs(tensor, 'f32', widen);
+  }
+
+  #valuesAs<S extends 'bf16' | 'f32'>(
+    tensor: tf.TensorInfo,
+    storage: S,
+    convert: (to: DeviceArray<S>, from: DeviceArray<S extends 'f32' ? 'bf16' : 'f32'>) => void,
+  ): DeviceArray<S> {
     const array = this.valuesOf(tensor);
-    if (array.storage === 'bf16') return array as DeviceArray<'bf16'>;
-    invariant(array.storage === 'f32', `a fused operation takes floats, and got ${tensor.dtype}`);
+    if (array.storage === storage) return array as DeviceArray<S>;
+    invariant(array.storage !== 'i32', `a fused operation takes floats, and got ${tensor.dtype}`);
     const stored = this.#storage.get(tensor.dataId);
-    if (!stored.rounded) {
-      stored.rounded = this.device.allocate(array.length, 'bf16');
-      narrow(stored.rounded, array as DeviceArray<'f32'>);
+    if (!stored.converted) {
+      const converted = this.device.allocate(array.length, storage);
+      convert(converted, array as DeviceArray<S extends 'f32' ? 'bf16' : 'f32'>);
+      stored.converted = converted;
     }
-    return stored.rounded;
+    return stored.converted as DeviceArray<S>;
   }
 
   /** A new tensor of arbitrary content. */
@@ -94,7 +110,10 @@ export class CudaBackend extends tf.KernelBackend {
   allocateOver(tensor: tf.TensorInfo): Allocation<TensorArray> {
     const values = this.valuesOf(tensor);
     const { refCount, isView } = this.#storage.get(tensor.dataId);
-    if (refCount === 1 && !isView) return { info: this.share(tensor, tensor.shape), values };
+    if (refCount === 1 && !isView) {
+      delete this.#storage.get(tensor.dataId).known;
+      return { info: this.share(tensor, tensor.shape), values };
+    }
     return this.allocate(tensor.shape, values.storage, tensor.dtype);
   }
 
@@ -156,9 +175,9 @@ export class CudaBackend extends tf.KernelBackend {
 
   #freeArrays(stored: StoredTensor): void {
     if (stored.array && !stored.isView) this.device.free(stored.array);
-    if (stored.rounded) this.device.free(stored.rounded);
+    if (stored.converted) this.device.free(stored.converted);
     delete stored.array;
-    delete stored.rounded;
+    delete stored.converted;
   }
 
   // For TensorFlow.js.
@@ -187,7 +206,13 @@ export class CudaBackend extends tf.KernelBackend {
       const { real, imag } = tf.backend_util.splitRealAndImagArrays(values as Float32Array);
       return { complexTensorInfos: { real: this.upload(real, shape), imag: this.upload(imag, shape) } };
     }
-    if (dtype === 'float32') return { array: this.device.upload(asFloats(values as tf.TypedArray), 'f32') };
+    if (dtype === 'float32') {
+      const floats = asFloats(values as tf.TypedArray);
+      return {
+        array: this.device.upload(floats, 'f32'),
+        ...(floats.length === 1 && { known: floats.slice() }),
+      };
+    }
     return { array: this.device.upload(asIntegers(values as tf.TypedArray), 'i32') };
   }
 
@@ -197,8 +222,9 @@ export class CudaBackend extends tf.KernelBackend {
   }
 
   override readSync(dataId: object): HostValues {
-    const { dtype, strings, complexTensorInfos } = this.#storage.get(dataId);
+    const { dtype, strings, complexTensorInfos, known } = this.#storage.get(dataId);
     if (strings) return strings;
+    if (known) return known.slice();
     if (complexTensorInfos) {
       const [real, imag] = [complexTensorInfos.real, complexTensorInfos.imag].map((part) =>
         this.readSync(part.dataId),

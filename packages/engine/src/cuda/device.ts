@@ -82,7 +82,14 @@ export class DeviceArray<S extends Storage = Storage> {
 }
 
 /** What a kernel takes: an array or none for a pointer, a number, a struct's fields as the array of their type. */
-export type Argument = DeviceArray | null | number | Float32Array | Int32Array | BigUint64Array;
+export type Argument =
+  | DeviceArray
+  | null
+  | number
+  | Float32Array
+  | Float64Array
+  | Int32Array
+  | BigUint64Array;
 
 export class CudaDevice {
   readonly driver: CudaDriver;
@@ -161,6 +168,8 @@ export class Kernel {
   readonly #driver: CudaDriver;
   readonly #module: ModuleHandle;
   readonly #signature: KernelSignature;
+  /** Where the arguments lie, which is known once there were some: structs have the sizes of theirs. */
+  #places: readonly Place[] | undefined;
   /** With how much shared memory the function may be launched. */
   #function: { handle: FunctionHandle; sharedBytes: number } | undefined;
 
@@ -181,34 +190,51 @@ export class Kernel {
       const handle = this.#driver.getFunction(this.#module, name, sharedBytes);
       this.#function = { handle, sharedBytes };
     }
-    const bytes = pack(this.#driver.arguments, this.#signature, args);
-    this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, bytes);
+    this.#places ??= placesOf(args, this.#signature);
+    const view = this.#driver.arguments;
+    // Launches are many: no iterators.
+    for (let i = 0; i < args.length; i++) pack(view, this.#places[i]!, args[i]!);
+    this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
   }
 }
 
-/** Puts arguments where the driver reads them: each at a multiple of its own alignment. @returns where they end */
-function pack(view: DataView, { name, parameters }: KernelSignature, args: readonly Argument[]): number {
+/** Of an argument among the others: each at a multiple of its own alignment. */
+interface Place {
+  /** For whom it concerns. */
+  readonly what: string;
+  readonly parameter: KernelSignature['parameters'][number];
+  readonly begin: number;
+  readonly end: number;
+}
+
+function placesOf(args: readonly Argument[], { name, parameters }: KernelSignature): Place[] {
   let end = 0;
-  const place = (size: number, alignment = size) => {
-    const at = Math.ceil(end / alignment) * alignment;
-    end = at + size;
-    return at;
-  };
-  for (const [i, parameter] of parameters.entries()) {
-    const arg = args[i]!;
-    // Launches are many: a text is made where there is something to say.
-    if (!accepts(parameter, arg))
-      invariant(false, `argument ${i} of ${name} is no ${JSON.stringify(parameter)}`);
-    if (arg === null || arg instanceof DeviceArray) putWhole(view, place(8), arg?.address ?? 0);
-    else if (typeof arg !== 'number') {
-      const words = new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength);
-      new Uint8Array(view.buffer, place(arg.byteLength, arg.BYTES_PER_ELEMENT)).set(words);
-    } else if (parameter.kind === 'number' && parameter.type === 'float')
-      view.setFloat32(place(4), arg, true);
-    else if (parameter.kind === 'number' && parameter.type === 'uint64') putWhole(view, place(8), arg);
-    else view.setInt32(place(4), arg, true);
-  }
-  return end;
+  return parameters.map((parameter, i) => {
+    const [size, alignment] = sizeOf(parameter, args[i]!);
+    const begin = Math.ceil(end / alignment) * alignment;
+    end = begin + size;
+    return { what: `argument ${i} of ${name}`, parameter, begin, end };
+  });
+}
+
+/** Bytes that an argument has, and what they lie at a multiple of. */
+function sizeOf(parameter: Place['parameter'], arg: Argument): [size: number, alignment: number] {
+  if (ArrayBuffer.isView(arg)) return [arg.byteLength, arg.BYTES_PER_ELEMENT];
+  return parameter.kind === 'number' && parameter.type !== 'uint64' ? [4, 4] : [8, 8];
+}
+
+/** Puts an argument where the driver reads it. */
+function pack(view: DataView, { what, parameter, begin, end }: Place, arg: Argument): void {
+  if (!accepts(parameter, arg)) invariant(false, `${what} is no ${JSON.stringify(parameter)}`);
+  if (arg === null || arg instanceof DeviceArray) putWhole(view, begin, arg?.address ?? 0);
+  else if (typeof arg !== 'number') {
+    if (arg.byteLength !== end - begin)
+      invariant(false, `${what} has ${arg.byteLength} bytes, and had ${end - begin}`);
+    const words = new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength);
+    new Uint8Array(view.buffer, begin).set(words);
+  } else if (parameter.kind === 'number' && parameter.type === 'float') view.setFloat32(begin, arg, true);
+  else if (end - begin === 8) putWhole(view, begin, arg);
+  else view.setInt32(begin, arg, true);
 }
 
 /** A whole number of 64 bits that is not negative. */

@@ -1,69 +1,59 @@
 /** Experts on a device: tokens to their rows and back, and products of their own for each expert (`kernels/combineTokens.cu`, `expertProducts.cu`). */
 
 import { invariant } from '@sluice/core';
-import type { DispatchPlan } from '../ops/dispatchTokens.ts';
-import type { ExpertSegment } from '../ops/expertFeedForward.ts';
 import type { DeviceArray } from './device.ts';
-import { embedding, type ProductShape, TILES, type Tile } from './operations.ts';
+import type { ExpertRows } from './expertRows.ts';
+import { type ProductShape, TILES, type Tile } from './operations.ts';
 
 type Bf16 = DeviceArray<'bf16'>;
+type Floats = DeviceArray<'f32'>;
+type Integers = DeviceArray<'i32'>;
 
 /** Rows of a block, one a warp. */
 const ROWS_OF_BLOCK = 8;
 
-function withIndices<T>({ device }: Bf16, indices: Int32Array, use: (indices: DeviceArray<'i32'>) => T): T {
-  const onDevice = device.upload(indices, 'i32');
-  const result = use(onDevice);
-  device.free(onDevice);
-  return result;
+const gridOf = (rows: number) => [Math.ceil(rows / ROWS_OF_BLOCK)] as const;
+
+/** y [M, C]: for each row its token's row of x [N, C]. @param order [M], the slot of each row */
+export function dispatchTokens(x: Bf16, order: Integers, y: Bf16, topK: number): void {
+  const rows = order.length;
+  if (rows === 0) return;
+  const width = y.length / rows;
+  invariant(x.length * topK === y.length, `${y.length} values for ${rows} rows of ${x.length}`);
+  const kernel = x.device.kernel('combineTokens', 'dispatchTokens');
+  kernel.launch(gridOf(rows), 0, x, order, y, rows, topK, width);
 }
 
-function checkPermutation(indices: Int32Array, rows: number): void {
-  const wrong = indices.find((index) => index < 0 || index >= rows);
-  invariant(wrong === undefined && indices.length === rows, `index ${wrong} of a plan of ${rows} rows`);
-}
-
-/** y [M, C]: for each row of the plan its token's row of x [N, C]. */
-export function dispatchTokens(x: Bf16, { order, topK }: DispatchPlan, y: Bf16): void {
-  checkPermutation(order, order.length);
-  if (order.length === 0) return;
-  const tokens = order.map((slot) => Math.floor(slot / topK));
-  const width = (x.length / order.length) * topK;
-  withIndices(x, tokens, (ids) => embedding({ ids }, x, y, width));
-}
-
-/** out [N, C] = Σ_k weight_nk · y[position[n·K + k]]. @param weights [N, K]; 1 for each where there are none */
+/**
+ * out [N, C] = Σ_k weight_nk · y[position[n·K + k]].
+ * @param weights [N, K]; 1 for each where there are none
+ * @param position [M], the row of each slot
+ */
 export function combineTokens(
   y: Bf16,
-  weights: Bf16 | null,
-  { position, topK }: DispatchPlan,
+  weights: Floats | null,
+  position: Integers,
   out: Bf16,
+  topK: number,
 ): void {
   const rows = position.length;
-  checkPermutation(position, rows);
   if (rows === 0) return;
   const [tokens, width] = [rows / topK, y.length / rows];
   invariant(out.length === tokens * width, `${out.length} values for ${tokens} tokens of ${width}`);
   const kernel = y.device.kernel('combineTokens', 'combineTokens');
-  const grid = [Math.ceil(tokens / ROWS_OF_BLOCK)] as const;
-  withIndices(y, position, (places) => kernel.launch(grid, 0, y, weights, places, out, tokens, topK, width));
+  kernel.launch(gridOf(tokens), 0, y, weights, position, out, tokens, topK, width);
 }
 
 /** The gradients of `combineTokens`. @param gradients dy may be y */
 export function combineTokensBackward(
-  { y, weights, dOut }: Readonly<Record<'y' | 'weights' | 'dOut', Bf16>>,
-  { order, topK }: DispatchPlan,
-  { dy, dWeights }: Readonly<Record<'dy' | 'dWeights', Bf16>>,
+  { y, weights, order, dOut }: Readonly<{ y: Bf16; weights: Floats; order: Integers; dOut: Bf16 }>,
+  { dy, dWeights }: Readonly<{ dy: Bf16; dWeights: Floats }>,
+  topK: number,
 ): void {
   const rows = order.length;
-  checkPermutation(order, rows);
   if (rows === 0) return;
-  const width = y.length / rows;
   const kernel = y.device.kernel('combineTokens', 'combineTokensBackward');
-  const grid = [Math.ceil(rows / ROWS_OF_BLOCK)] as const;
-  withIndices(y, order, (slots) =>
-    kernel.launch(grid, 0, y, weights, slots, dOut, dy, dWeights, rows, topK, width),
-  );
+  kernel.launch(gridOf(rows), 0, y, weights, order, dOut, dy, dWeights, rows, topK, y.length / rows);
 }
 
 /** The larger tile where it gives the multiprocessors enough to do, and segments fill it. No bit depends on it. */
@@ -81,61 +71,49 @@ const checkWidth = (width: number) =>
  */
 export function expertProducts(
   [x, weights, y]: readonly [Bf16, Bf16, Bf16],
-  segments: readonly ExpertSegment[],
+  experts: ExpertRows,
   { N, K }: Pick<ProductShape, 'N' | 'K'>,
   { isPlain = false, tile }: { isPlain?: boolean; tile?: Tile } = {},
 ): void {
   checkWidth(N);
   checkWidth(K);
-  const rows = segments.reduce((sum, { count }) => sum + count, 0);
+  const { rows, segments } = experts;
   invariant(
     x.length === rows * K && y.length === rows * N && weights.length % (N * K) === 0,
     `${x.length}, ${weights.length} and ${y.length} values for ${rows} rows of experts`,
   );
   if (rows === 0) return;
-  const { multiprocessors } = x.device;
-  const filled = segments.filter(({ count }) => count > 0);
+  const { device } = x;
   const large = Math.ceil(rows / TILES.Large.edge) * Math.ceil(N / TILES.Large.edge);
-  const chosen = tile ?? tileFor(large, rows / filled.length, N, multiprocessors);
+  const chosen = tile ?? tileFor(large, rows / segments, N, device.multiprocessors);
   const { edge, sharedBytes } = TILES[chosen];
-  const tiles = filled.flatMap(({ expert, begin, count }) =>
-    Array.from({ length: Math.ceil(count / edge) }, (_, i) => [begin + i * edge, begin + count, expert]),
-  );
-  const kernel = x.device.kernel('expertProducts', `expertMatmul${isPlain ? 'Plain' : ''}${chosen}`);
-  withIndices(x, Int32Array.from(tiles.flat()), (onDevice) =>
-    kernel.launch([Math.ceil(N / edge), tiles.length], sharedBytes, x, weights, y, onDevice, N, K),
-  );
+  const tiles = experts.tiles(edge);
+  const kernel = device.kernel('expertProducts', `expertMatmul${isPlain ? 'Plain' : ''}${chosen}`);
+  kernel.launch([Math.ceil(N / edge), tiles.length / 3], sharedBytes, x, weights, y, tiles, N, K);
+  device.free(tiles);
 }
 
 /**
  * y [E, M, N] = aᵀ · b of each segment's rows of a [rows, M] and b [rows, N], or y + that: the gradient of the experts' weights, from one
- * source. Experts without rows get zeros. M and N are multiples of 8.
+ * source. Experts whose segment has no rows get zeros; where it is added, there may be no segment. M and N are multiples of 8.
+ * @param segments as `ExpertRows` gives them
  */
 export function expertGradients(
   [a, b]: readonly [Bf16, Bf16],
-  y: DeviceArray<'f32'>,
-  segments: readonly ExpertSegment[],
+  y: Floats,
+  segments: Integers,
   { M, N }: Pick<ProductShape, 'M' | 'N'>,
   { accumulate, tile }: { accumulate: boolean; tile?: Tile },
 ): void {
   checkWidth(M);
   checkWidth(N);
-  const experts = y.length / (M * N);
-  invariant(Number.isInteger(experts), `${y.length} values for matrices of ${M} × ${N}`);
-  const counts = new Map(segments.map((segment) => [segment.expert, segment]));
-  const all = Array.from({ length: experts }, (_, expert) => {
-    const { begin, count } = counts.get(expert) ?? { begin: 0, count: 0 };
-    return [begin, count, expert];
-  });
-  // A product over no rows writes zeros; there is nothing to add.
-  const needed = accumulate ? all.filter(([, count]) => count! > 0) : all;
-  if (needed.length === 0) return;
-  const blocks = needed.length * Math.ceil(M / TILES.Large.edge) * Math.ceil(N / TILES.Large.edge);
+  invariant(y.length % (M * N) === 0, `${y.length} values for matrices of ${M} × ${N}`);
+  const count = segments.length / 3;
+  if (count === 0) return;
+  const blocks = count * Math.ceil(M / TILES.Large.edge) * Math.ceil(N / TILES.Large.edge);
   const chosen = tile ?? tileFor(blocks, M, N, y.device.multiprocessors);
   const { edge, sharedBytes } = TILES[chosen];
-  const grid = [Math.ceil(N / edge), Math.ceil(M / edge), needed.length] as const;
+  const grid = [Math.ceil(N / edge), Math.ceil(M / edge), count] as const;
   const kernel = y.device.kernel('expertProducts', `expertMatmulTransposed${chosen}`);
-  withIndices(a, Int32Array.from(needed.flat()), (onDevice) =>
-    kernel.launch(grid, sharedBytes, a, b, y, onDevice, M, N, Number(accumulate)),
-  );
+  kernel.launch(grid, sharedBytes, a, b, y, segments, M, N, Number(accumulate));
 }

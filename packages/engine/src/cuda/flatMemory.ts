@@ -1,4 +1,4 @@
-/** Flat memory on a device. What is made is never given back: parameters, gradients and moments live as long as their run. */
+/** Flat memory on a device. Parameters, gradients and moments live as long as their run, and are never given back. */
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
 import type * as tf from '@tensorflow/tfjs';
@@ -8,10 +8,15 @@ import * as arithmetic from './flatArithmetic.ts';
 
 type DeviceFloats = DeviceArray<'f32'>;
 
-/** @param tensor gives a tensor on the values themselves */
+/** What lies in tensors, and tensors on what lies there already. */
+export interface TensorMemory {
+  tensor(values: DeviceFloats, shape: readonly number[]): tf.Tensor;
+  floatsOf(tensor: tf.Tensor): DeviceFloats;
+}
+
 export function cudaFlatMemory(
   device: CudaDevice,
-  tensor: (values: DeviceFloats, shape: readonly number[]) => tf.Tensor,
+  { tensor, floatsOf }: TensorMemory,
 ): FlatMemory<DeviceFloats> {
   /** Sums of blocks, for one operation after the other. */
   let scratch = device.allocate(0, 'f64');
@@ -41,6 +46,18 @@ export function cudaFlatMemory(
     readInto: (values, target) => values.readInto(target),
     write: (target, values) => target.write(values),
     fill: arithmetic.fill,
+    copy(target, source) {
+      const bytes = 4 * source.length;
+      if (Math.abs(target.address - source.address) >= bytes) {
+        device.driver.copy(target.address, source.address, bytes);
+        return;
+      }
+      const between = device.allocate(source.length, 'f32');
+      device.driver.copy(between.address, source.address, bytes);
+      device.driver.copy(target.address, between.address, bytes);
+      device.free(between);
+    },
+    release: (values) => device.free(values),
     add: (target, source) => arithmetic.sumTree(target, [target, source]),
     addRounded: arithmetic.addRounded,
     squaredNorms(values) {
@@ -54,5 +71,10 @@ export function cudaFlatMemory(
       onDevice.readInto(sums);
     },
     tensor,
+    takeTensor(target, tensor, accumulate) {
+      const values = floatsOf(tensor);
+      if (accumulate) arithmetic.sumTree(target, [target, values]);
+      else device.driver.copy(target.address, values.address, 4 * values.length);
+    },
   };
 }

@@ -21,8 +21,24 @@ export class CudaFusedMemory implements FusedMemory<'cuda'> {
     return this.#backend.roundedValuesOf(tensor);
   }
 
+  floatsOf(tensor: tf.TensorInfo): Floats {
+    return this.#backend.floatsOf(tensor);
+  }
+
+  integersOf(tensor: tf.TensorInfo): DeviceArray<'i32'> {
+    return this.#backend.valuesOf(tensor) as DeviceArray<'i32'>;
+  }
+
   allocate(shape: number[]): Allocation<Bf16> {
     return this.#backend.allocate(shape, 'bf16');
+  }
+
+  allocateFloats(shape: number[]): Allocation<Floats> {
+    return this.#backend.allocate(shape, 'f32');
+  }
+
+  allocateIntegers(shape: number[]): Allocation<DeviceArray<'i32'>> {
+    return this.#backend.allocate(shape, 'i32');
   }
 
   allocateOver(tensor: tf.TensorInfo): Allocation<Bf16> {

@@ -4,14 +4,39 @@ export { Arena, type ArenaDriver } from './arena.ts';
 export * from './attention.ts';
 export * from './attentionHeads.ts';
 export { CUDA_BACKEND, CudaBackend, cudaBackend, type TensorArray, type TensorStorage } from './backend.ts';
+export {
+  type Ceilings,
+  type KernelRate,
+  measureCeilings,
+  measureRates,
+} from './bench.ts';
+export * from './cachedAttention.ts';
+export { attentionErrors, LAYOUT, type Operands, operandsOf, runAttention } from './cases/attention.ts';
+export {
+  BF16_ROUNDING,
+  BorrowedMemory,
+  type Errors,
+  floatsOf,
+  type KernelCase,
+  randomArray,
+  worstShare,
+} from './cases/case.ts';
+export { CHECKS } from './cases/checks.ts';
+export { rmsNormCase } from './cases/norms.ts';
+export { PRODUCTS, type ProductName, productCase } from './cases/products.ts';
+export { type RateCase, rateCases, SCALES, type Scale, type Yardstick } from './cases/rates.ts';
+export { crossEntropyInDouble } from './cases/tokens.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';
+export * from './deltaRule.ts';
 export * from './device.ts';
 export { CudaDriver } from './driver.ts';
 export * from './emulator.ts';
+export * from './expertRows.ts';
 export * from './experts.ts';
 export * as flat from './flatArithmetic.ts';
 export { cudaFlatMemory } from './flatMemory.ts';
 export * from './gateHeads.ts';
+export * from './golden.ts';
 export {
   type KernelSignature,
   type KernelSource,
@@ -25,7 +50,9 @@ export { findNccl, findNvrtc } from './libraries.ts';
 export { cudaLinks } from './links.ts';
 export { Nccl, ncclVersion } from './nccl.ts';
 export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
-export { architectureOf, cachingCompiler, openDevice } from './open.ts';
+export { architectureOf, cachingCompiler, cubinName, openDevice } from './open.ts';
 export * from './operations.ts';
+export * from './routing.ts';
+export * from './shortConvolution.ts';
 export { generatedSources } from './stock/index.ts';
 export { masterOf, weightsOf } from './weights.ts';

@@ -11,12 +11,17 @@ export function hashOf(...parts: readonly string[]): string {
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 20);
 }
 
+/** Where a file of the cache is, or would be. */
+export function cachePath(name: string): string {
+  return join(folder, name);
+}
+
 /**
  * The path of a file in the cache, made if it is not there. Several processes may make it at once.
  * @param make writes it to the path that it is given
  */
 export function cachedFile(name: string, make: (path: string) => void): string {
-  const path = join(folder, name);
+  const path = cachePath(name);
   if (existsSync(path)) return path;
   mkdirSync(folder, { recursive: true });
   const own = `${path}.${process.pid}`;

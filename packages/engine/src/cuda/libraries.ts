@@ -9,7 +9,7 @@ import { Nccl } from './nccl.ts';
 import { Nvrtc } from './nvrtc.ts';
 
 /** Major versions of NVRTC, the newest first. */
-const MAJORS = [13, 12];
+export const MAJORS: readonly number[] = [13, 12];
 
 /** Folders that may hold libraries, the best first; none stands for what the loader knows. */
 function* folders(): Generator<string | undefined> {

@@ -1,14 +1,14 @@
 /** The device that a process computes on: the first visible GPU, or the emulator where `SLUICE_CUDA=emulated` asks for it. */
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import { DRIVER_LIBRARY, isCudaEmulated } from '../backends/cuda.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
 import { Emulator } from './emulator.ts';
-import { cachedFile, hashOf } from './kernelCache.ts';
-import { kernelHeaders } from './kernelSource.ts';
-import { findNvrtc } from './libraries.ts';
+import { cachedFile, cachePath, hashOf } from './kernelCache.ts';
+import { type KernelSource, kernelHeaders } from './kernelSource.ts';
+import { findNvrtc, MAJORS } from './libraries.ts';
 import { NVRTC_OPTIONS, type Nvrtc } from './nvrtc.ts';
 
 /** `SLUICE_CUDA_WATCH=off` makes the emulator faster: it then watches no memory. */
@@ -31,22 +31,34 @@ export function architectureOf({ major, minor }: { major: number; minor: number 
   return `sm_${major}${minor}${hasOwn ? 'a' : ''}`;
 }
 
-/** Keeps what NVRTC has compiled. */
+/**
+ * Where the machine code of a kernel is kept. NVRTC's minor version is not in its name: the arithmetic is the one that is written, so
+ * that no bit depends on it.
+ * @param major of the CUDA that the compiler is of
+ */
+export function cubinName({ name, text }: KernelSource, architecture: string, major: number): string {
+  const hash = hashOf(architecture, ...NVRTC_OPTIONS, JSON.stringify(kernelHeaders()), text);
+  return `${name}-${architecture}-cuda${major}-${hash}.cubin`;
+}
+
+/**
+ * Takes what was compiled before, here or where the files come from; what is not there is compiled, and kept.
+ * @param driverVersion as 13000 for 13.0: of a newer CUDA's machine code a driver takes none
+ * @param open gives the compiler; it is asked when it is needed
+ */
 export function cachingCompiler(
-  nvrtc: Pick<Nvrtc, 'version' | 'compilerFor'>,
   architecture: string,
+  driverVersion: number,
+  open: () => Pick<Nvrtc, 'version' | 'compilerFor'>,
 ): KernelCompiler {
-  const compiler = nvrtc.compilerFor(architecture);
+  const majors = MAJORS.filter((major) => major <= Math.floor(driverVersion / 1000));
   return {
     compile(source) {
-      const parts = [
-        nvrtc.version,
-        architecture,
-        ...NVRTC_OPTIONS,
-        JSON.stringify(kernelHeaders()),
-        source.text,
-      ];
-      const name = `${source.name}-${architecture}-${hashOf(...parts)}.cubin`;
+      const kept = majors.map((major) => cachePath(cubinName(source, architecture, major))).find(existsSync);
+      if (kept !== undefined) return readFileSync(kept);
+      const nvrtc = open();
+      const name = cubinName(source, architecture, Number.parseInt(nvrtc.version, 10));
+      const compiler = nvrtc.compilerFor(architecture);
       return readFileSync(cachedFile(name, (path) => writeFileSync(path, compiler.compile(source))));
     },
   };
@@ -60,17 +72,33 @@ export interface OpenDevice {
   readonly description: string;
 }
 
-/** @throws SLUICE_E_CUDA where there is no driver, no GPU, or no compiler */
+/** @throws SLUICE_E_CUDA where there is no driver or no GPU; without a compiler, kernels that were not compiled before */
 export function openDevice(): OpenDevice {
   if (isCudaEmulated())
     return { device: emulated(), architecture: 'emulated', description: 'kernels are emulated on the CPU' };
   const driver = new CudaDriver(DRIVER_LIBRARY);
   const architecture = architectureOf(driver.computeCapability);
-  const { nvrtc, path } = findNvrtc(driver.version);
+  const found = nvrtcOrReason(driver.version);
   const description = [
     `${driver.deviceName} (${architecture}, ${(driver.memory.total / 2 ** 30).toFixed(1)} GiB)`,
     `a driver for CUDA ${Math.floor(driver.version / 1000)}.${(driver.version % 1000) / 10}`,
-    `NVRTC ${nvrtc.version} of ${path}`,
+    found instanceof SluiceError
+      ? 'kernels that were compiled before'
+      : `NVRTC ${found.nvrtc.version} of ${found.path}`,
   ].join(', ');
-  return { device: new CudaDevice(driver, cachingCompiler(nvrtc, architecture)), architecture, description };
+  const compiler = cachingCompiler(architecture, driver.version, () => {
+    if (found instanceof SluiceError) throw found;
+    return found.nvrtc;
+  });
+  return { device: new CudaDevice(driver, compiler), architecture, description };
+}
+
+/** The compiler, or why there is none: where all kernels were compiled before, none is needed. */
+function nvrtcOrReason(driverVersion: number): ReturnType<typeof findNvrtc> | SluiceError {
+  try {
+    return findNvrtc(driverVersion);
+  } catch (error) {
+    if (error instanceof SluiceError) return error;
+    throw error;
+  }
 }

@@ -170,7 +170,11 @@ export interface EmbeddingTokens {
 }
 
 /** Brings token ids, each below the vocabulary, to a device. */
-export function tokenIds(device: CudaDevice, ids: Int32Array, vocabulary: number): DeviceArray<'i32'> {
+export function tokenIds(
+  device: Pick<CudaDevice, 'upload'>,
+  ids: Int32Array,
+  vocabulary: number,
+): DeviceArray<'i32'> {
   const wrong = ids.findIndex((id) => id < 0 || id >= vocabulary);
   invariant(
     wrong < 0,
@@ -180,7 +184,11 @@ export function tokenIds(device: CudaDevice, ids: Int32Array, vocabulary: number
 }
 
 /** Brings token ids with what the gradient needs. */
-export function embeddingTokens(device: CudaDevice, ids: Int32Array, vocabulary: number): EmbeddingTokens {
+export function embeddingTokens(
+  device: Pick<CudaDevice, 'upload'>,
+  ids: Int32Array,
+  vocabulary: number,
+): EmbeddingTokens {
   // Numbers that are sorted by id, and then by place, without a function that compares.
   const keys = Float64Array.from(ids, (id, place) => id * ids.length + place).sort();
   const sorted = Int32Array.from(keys, (key) => key % ids.length);

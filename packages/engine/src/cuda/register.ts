@@ -20,6 +20,7 @@ export function registerCudaBackend(): void {
   tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(opened), 0);
   const tensor = (values: DeviceArray<'f32'>, shape: readonly number[]) =>
     tf.engine().makeTensorFromTensorInfo(cudaBackend().view(values, [...shape]));
+  const floatsOf = (tensor: tf.Tensor) => cudaBackend().floatsOf(tensor);
+  registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, { tensor, floatsOf }));
   registerDeviceLinks(CUDA_BACKEND, cudaLinks(device));
-  registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, tensor));
 }

@@ -18,7 +18,7 @@ export interface AttentionLayout {
   readonly headDim: number;
   /** The gate on the output: none, one logit for each channel of each head, or one for each head. */
   readonly gate: 'none' | 'elementwise' | 'headwise';
-  /** Scores become scoreCap · tanh(score / scoreCap) before their softmax, where it is given; computed in plain operations. */
+  /** Scores become scoreCap · tanh(score / scoreCap) before their softmax, where it is given; on most backends computed in plain operations. */
   readonly scoreCap?: number | undefined;
   /** How many tokens a query sees, its own and those just before it; left out, all before it. */
   readonly window?: number | undefined;

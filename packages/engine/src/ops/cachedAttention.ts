@@ -8,15 +8,16 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
+import { type Floats, hostArray, valuesOnHost } from '../flatMemory.ts';
 import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { AttentionLayout } from './attentionLayout.ts';
 import { softcap } from './softcap.ts';
 
-/** Keys and values of the tokens so far, the new ones included: the first S·K·D elements of each count. */
+/** Keys and values of the tokens so far, the new ones included: the first S·K·D elements of each count. In flat memory, or on the host. */
 export interface CachedKeysValues {
-  readonly keys: Float32Array;
-  readonly values: Float32Array;
+  readonly keys: Floats;
+  readonly values: Floats;
   /** S, the tokens so far. */
   readonly tokens: number;
 }
@@ -26,10 +27,17 @@ interface Attributes extends CachedKeysValues {
 }
 
 /** The gate is an input tensor that not every layer has, so there are two operations. */
-const CACHED_ATTENTION = {
-  plain: fusedOperation<Attributes>({ name: 'SluiceCachedAttention', inputsToSave: [] }),
-  gated: fusedOperation<Attributes>({ name: 'SluiceCachedGatedAttention', inputsToSave: [] }),
-};
+function cachedOperations(kind: string) {
+  const declare = (name: string) => fusedOperation<Attributes>({ name, inputsToSave: [] });
+  return {
+    plain: declare(`Sluice${kind}CachedAttention`),
+    gated: declare(`Sluice${kind}CachedGatedAttention`),
+  };
+}
+
+export const CACHED_ATTENTION = cachedOperations('');
+/** The same where scores are capped, which not every backend has a kernel for. */
+export const CAPPED_CACHED_ATTENTION = cachedOperations('Capped');
 
 /**
  * @param q [T, H·D] queries of the new tokens, normalised and rotated to their positions
@@ -52,12 +60,12 @@ export function cachedAttention(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
   );
-  if (!hasFused(CACHED_ATTENTION.plain) || layout.scoreCap !== undefined)
-    return tf.tidy(() => cachedAttentionReference(q, cached, gate, layout));
+  const operations = layout.scoreCap === undefined ? CACHED_ATTENTION : CAPPED_CACHED_ATTENTION;
+  if (!hasFused(operations.plain)) return tf.tidy(() => cachedAttentionReference(q, cached, gate, layout));
   const attributes: Attributes = { ...cached, layout };
   return gate
-    ? runFused(CACHED_ATTENTION.gated, { q, gate }, attributes)
-    : runFused(CACHED_ATTENTION.plain, { q }, attributes);
+    ? runFused(operations.gated, { q, gate }, attributes)
+    : runFused(operations.plain, { q }, attributes);
 }
 
 /** The definition of `cachedAttention`. */
@@ -68,8 +76,8 @@ export function cachedAttentionReference(
   { sequence, heads, keyValueHeads, headDim, scoreCap, window }: AttentionLayout,
 ): tf.Tensor2D {
   const group = heads / keyValueHeads;
-  const perHead = (cached: Float32Array): tf.Tensor3D => {
-    const all = tf.tensor(cached.slice(0, tokens * keyValueHeads * headDim), [
+  const perHead = (cached: Floats): tf.Tensor3D => {
+    const all = tf.tensor(valuesOnHost(cached).slice(0, tokens * keyValueHeads * headDim), [
       tokens,
       keyValueHeads,
       headDim,
@@ -114,8 +122,8 @@ for (const operation of Object.values(CACHED_ATTENTION)) {
       callNative(
         'cachedAttention',
         input('q'),
-        keys,
-        values,
+        hostArray(keys),
+        hostArray(values),
         gate === 'none' ? null : input('gate'),
         y.values,
         ...[sequence, tokens, heads, keyValueHeads, headDim],

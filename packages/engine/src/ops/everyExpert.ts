@@ -6,7 +6,6 @@
 
 import * as tf from '@tensorflow/tfjs';
 import type { Parameter } from '../parameter.ts';
-import { whenRead } from '../reads.ts';
 import { recomputed } from '../recompute.ts';
 import { hiddenUnits } from './gatedFeedForward.ts';
 import { largestOfRow } from './largestOfRow.ts';
@@ -23,8 +22,8 @@ import {
 export interface Weighing {
   /** [N, E]: weights of the chosen experts, zeros elsewhere. */
   readonly weights_NE: tf.Tensor2D;
-  /** [E]: tokens that chose each expert, filled in once they are read. */
-  readonly counts: Int32Array;
+  /** [E]: tokens that chose each expert. */
+  readonly counts_E: tf.Tensor1D;
   readonly auxiliaryLoss: tf.Scalar;
 }
 
@@ -33,17 +32,16 @@ export interface Weighing {
  * @param router [E, C]
  */
 export function weighExperts(x_NC: tf.Tensor2D, router: Parameter, options: RoutingOptions): Weighing {
-  const { topK, loads } = options;
-  const counts = new Int32Array(loads.length);
-  const [weights_NE, auxiliaryLoss] = tf.tidy(() => {
+  return tf.tidy(() => {
     const logits_NE = routerLogits(x_NC, router, options);
-    const chosen_NE = largestOfRow(choiceKeys(logits_NE, options), topK);
-    whenRead([tf.sum(chosen_NE, 0)], (tokens) => counts.set(tokens));
+    const chosen_NE = largestOfRow(choiceKeys(logits_NE, options), options.topK);
     const scores = expertScores(logits_NE, options);
-    const weights_NE = weightsOf(tf.mul(scores.score_NE, chosen_NE) as tf.Tensor2D, options);
-    return [weights_NE, auxiliaryLossReference(logits_NE, scores, options)] as [tf.Tensor2D, tf.Scalar];
+    return {
+      weights_NE: weightsOf(tf.mul(scores.score_NE, chosen_NE) as tf.Tensor2D, options),
+      counts_E: tf.sum(chosen_NE, 0) as tf.Tensor1D,
+      auxiliaryLoss: auxiliaryLossReference(logits_NE, scores, options),
+    };
   });
-  return { weights_NE, counts, auxiliaryLoss };
 }
 
 /**

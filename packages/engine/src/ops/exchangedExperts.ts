@@ -18,6 +18,7 @@ import {
   contributeSegments,
   type ExpertSegment,
   expertFeedForward,
+  expertSegments,
   feedForwardSegments,
   feedForwardSegmentsBackward,
 } from './expertFeedForward.ts';
@@ -134,16 +135,6 @@ function consecutive(counts: readonly number[]): RowRange[] {
   return counts.map((count) => {
     end += count;
     return { begin: end - count, end };
-  });
-}
-
-/** One segment for each (peer, own expert), in the order in which the rows lie. */
-export function expertSegments(received: Int32Array, peers: number): ExpertSegment[] {
-  const experts = received.length / peers;
-  let begin = 0;
-  return Array.from(received, (count, i) => {
-    begin += count;
-    return { source: Math.floor(i / experts), expert: i % experts, begin: begin - count, count };
   });
 }
 

@@ -16,6 +16,12 @@ export const EXPERT_FEED_FORWARD = fusedOperation<ExpertAttributes>({
   inputsToSave: ['x'],
 });
 
+/** The same of rows from one source, of which the device alone need know how many each expert has. */
+export const COUNTED_FEED_FORWARD = fusedOperation<ExpertWeights>({
+  name: 'SluiceCountedFeedForward',
+  inputsToSave: ['x', 'counts'],
+});
+
 /** Neighbouring rows for one expert from one source. */
 export interface ExpertSegment {
   readonly expert: number;
@@ -25,11 +31,14 @@ export interface ExpertSegment {
   readonly count: number;
 }
 
-interface ExpertAttributes {
-  readonly segments: readonly ExpertSegment[];
+export interface ExpertWeights {
   readonly gateUp: Parameter;
   readonly down: Parameter;
   readonly limit?: number | undefined;
+}
+
+interface ExpertAttributes extends ExpertWeights {
+  readonly segments: readonly ExpertSegment[];
   readonly sources: number;
 }
 
@@ -55,6 +64,33 @@ export function expertFeedForward(
     return tf.tidy(() => expertFeedForwardReference(x_MC, segments, gateUp, down, sources, limit));
   }
   return runFused(EXPERT_FEED_FORWARD, { x: x_MC }, { segments, gateUp, down, limit, sources });
+}
+
+/**
+ * `expertFeedForward` of rows from one source, expert after expert.
+ * @param counts_E rows of each expert, whole numbers
+ */
+export function countedFeedForward(
+  x_MC: tf.Tensor2D,
+  counts_E: tf.Tensor1D,
+  gateUp: Parameter,
+  down: Parameter,
+  limit?: number,
+): tf.Tensor2D {
+  if (hasFused(COUNTED_FEED_FORWARD)) {
+    return runFused(COUNTED_FEED_FORWARD, { x: x_MC, counts: counts_E }, { gateUp, down, limit });
+  }
+  return expertFeedForward(x_MC, expertSegments(counts_E.dataSync<'int32'>(), 1), gateUp, down, 1, limit);
+}
+
+/** One segment for each (peer, own expert), in the order in which the rows lie. @param counts [peers · own experts], peer-major */
+export function expertSegments(counts: Int32Array, peers: number): ExpertSegment[] {
+  const experts = counts.length / peers;
+  let begin = 0;
+  return Array.from(counts, (count, i) => {
+    begin += count;
+    return { source: Math.floor(i / experts), expert: i % experts, begin: begin - count, count };
+  });
 }
 
 function checkSegments(
@@ -120,8 +156,6 @@ function segmentLists(segments: readonly ExpertSegment[]): [number, Int32Array, 
   ];
 }
 
-type Weights = Pick<ExpertAttributes, 'gateUp' | 'down' | 'limit'>;
-
 /**
  * Fills the rows of the segments in `y`, and in `preactivations` (rows of 2I), where given, what the gradient needs. Rows of
  * no segment are left alone.
@@ -129,7 +163,7 @@ type Weights = Pick<ExpertAttributes, 'gateUp' | 'down' | 'limit'>;
 export function feedForwardSegments(
   x: Float32Array,
   segments: readonly ExpertSegment[],
-  { gateUp, down, limit = 0 }: Weights,
+  { gateUp, down, limit = 0 }: ExpertWeights,
   y: Float32Array,
   preactivations: Float32Array | null,
 ): void {
@@ -143,7 +177,7 @@ export function feedForwardSegments(
 export function feedForwardSegmentsBackward(
   dy: Float32Array,
   segments: readonly ExpertSegment[],
-  { gateUp, down, limit = 0 }: Weights,
+  { gateUp, down, limit = 0 }: ExpertWeights,
   preactivations: Float32Array,
   hidden: Float32Array,
   dx: Float32Array,
@@ -161,7 +195,7 @@ export function feedForwardSegmentsBackward(
 export function contributeSegments(
   operands: Readonly<Record<'x' | 'preactivations' | 'hidden' | 'dy', Float32Array>>,
   segments: readonly ExpertSegment[],
-  { gateUp, down }: Weights,
+  { gateUp, down }: ExpertWeights,
   sources: readonly number[],
 ): void {
   const { x, preactivations, hidden, dy } = operands;

@@ -35,18 +35,18 @@ export interface AttentionAttributes {
 }
 
 /** The gate is an input tensor that not every layer has, so there are two operations. */
-export const ATTENTION = {
-  plain: fusedOperation<AttentionAttributes>({
-    name: 'SluiceAttention',
-    inputsToSave: ['q', 'k', 'v'],
-    outputsToSave: [true],
-  }),
-  gated: fusedOperation<AttentionAttributes>({
-    name: 'SluiceGatedAttention',
-    inputsToSave: ['q', 'k', 'v', 'gate'],
-    outputsToSave: [true],
-  }),
-};
+function attentionOperations(kind: string) {
+  const declare = (name: string, inputsToSave: string[]) =>
+    fusedOperation<AttentionAttributes>({ name, inputsToSave, outputsToSave: [true] });
+  return {
+    plain: declare(`Sluice${kind}Attention`, ['q', 'k', 'v']),
+    gated: declare(`Sluice${kind}GatedAttention`, ['q', 'k', 'v', 'gate']),
+  };
+}
+
+export const ATTENTION = attentionOperations('');
+/** The same where scores are capped, which not every backend has a kernel for. */
+export const CAPPED_ATTENTION = attentionOperations('Capped');
 
 /** Told the largest q·k/√D of each head of each document over the tokens that queries see, [documents·H]. */
 export type OnLargestLogits = (largest: Float32Array) => void;
@@ -71,18 +71,19 @@ export function gatedAttention(
     (layout.gate === 'none') === (gate === undefined),
     `a gate of kind ${layout.gate} and its logits`,
   );
-  if (!hasFused(ATTENTION.gated) || layout.scoreCap !== undefined) {
+  const operations = layout.scoreCap === undefined ? ATTENTION : CAPPED_ATTENTION;
+  if (!hasFused(operations.gated)) {
     if (onLargest) whenRead([q, k], (q, k) => onLargest(largestLogits({ q: q!, k: k!, layout })));
     const operands = gate ? [q, k, v, gate] : [q, k, v];
     return recomputed(operands, (...tensors) => inPlainOperations(tensors as tf.Tensor2D[], layout));
   }
   const attributes = { layout, onLargest };
   return gate
-    ? runFused(ATTENTION.gated, { q, k, v, gate }, attributes)
-    : runFused(ATTENTION.plain, { q, k, v }, attributes);
+    ? runFused(operations.gated, { q, k, v, gate }, attributes)
+    : runFused(operations.plain, { q, k, v }, attributes);
 }
 
-/** Where scores are capped, which no kernel does, documents are computed apart, so that each has the bits that it has alone. */
+/** Where scores are capped, which kernels of `native` do not, documents are computed apart, so that each has the bits that it has alone. */
 function inPlainOperations(operands: readonly tf.Tensor2D[], layout: AttentionLayout): tf.Tensor2D {
   const attend = ([q, k, v, gate]: readonly tf.Tensor2D[], layout: AttentionLayout) =>
     gatedAttentionReference(q!, k!, v!, gate, layout);

@@ -19,7 +19,7 @@ import { callNative, type KernelArgument } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { recomputed } from '../recompute.ts';
 import { documentArguments, type RowLayout } from './attentionLayout.ts';
-import { deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
+import { type DeltaRuleResult, deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
 
 const GATED_DELTA_RULE = fusedOperation<Attributes>({
   name: 'SluiceGatedDeltaRule',
@@ -105,7 +105,7 @@ function inPlainOperations(
   return tf.tidy(() => {
     const shape: [number, number, number, number] = [1, layout.valueHeads, layout.keyDim, layout.valueDim];
     const { y, state: after } = compute(heads_NW, logits_N2V, tf.tensor4d(state.slice(), shape));
-    state.set(after.dataSync<'float32'>());
+    state.set(after!.dataSync<'float32'>());
     return y;
   });
 }
@@ -118,7 +118,7 @@ export function gatedDeltaRuleReference(
   dtBias_V: tf.Tensor1D,
   layout: DeltaRuleLayout,
   before?: tf.Tensor4D,
-): { y: tf.Tensor2D; state: tf.Tensor4D } {
+): DeltaRuleResult {
   const { batch, sequence, keyHeads, valueHeads, keyDim, valueDim } = layout;
   const [keys, values] = [keyHeads * keyDim, valueHeads * valueDim];
   const [q, k, v] = tf.split(heads_NW, [keys, keys, values], 1) as [tf.Tensor, tf.Tensor, tf.Tensor];

@@ -19,7 +19,7 @@ import { callNative, type KernelArgument } from '../native.ts';
 import { recomputed } from '../recompute.ts';
 import { documentArguments, type RowLayout } from './attentionLayout.ts';
 import type { DecayParameters } from './gatedDeltaRule.ts';
-import { deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
+import { type DeltaRuleResult, deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
 
 const KIMI_DELTA_RULE = fusedOperation<Attributes>({
   name: 'SluiceKimiDeltaRule',
@@ -99,7 +99,7 @@ function inPlainOperations(
   return tf.tidy(() => {
     const shape: [number, number, number, number] = [1, layout.heads, layout.keyDim, layout.valueDim];
     const { y, state: after } = compute(heads, beta, logits, tf.tensor4d(state.slice(), shape));
-    state.set(after.dataSync<'float32'>());
+    state.set(after!.dataSync<'float32'>());
     return y;
   });
 }
@@ -111,7 +111,7 @@ export function kimiDeltaRuleReference(
   dtBias_D: tf.Tensor1D,
   layout: KimiDeltaRuleLayout,
   before?: tf.Tensor4D,
-): { y: tf.Tensor2D; state: tf.Tensor4D } {
+): DeltaRuleResult {
   const { heads, keyDim, valueDim } = layout;
   const [keys, values] = [heads * keyDim, heads * valueDim];
   const [q, k, v] = tf.split(inputs.heads, [keys, keys, values], 1) as [tf.Tensor, tf.Tensor, tf.Tensor];

@@ -1,6 +1,7 @@
 /** What the definitions of delta rules have in common, in plain operations. */
 
 import * as tf from '@tensorflow/tfjs';
+import { fusedOperation, hasFused, runFused, runFusedMany } from '../fused.ts';
 import { documentStarts, type RowLayout } from './attentionLayout.ts';
 
 /** Added to the sum of squares under the root that brings queries and keys to unit length. */
@@ -28,22 +29,53 @@ export interface RecurrenceLayout extends RowLayout {
   readonly decays: number;
 }
 
+/** `deltaRuleOverTokens` from zeros, where a backend has a kernel for it, but none for a whole delta rule. */
+export const DELTA_RECURRENCE = fusedOperation<RecurrenceLayout>({
+  name: 'SluiceDeltaRecurrence',
+  inputsToSave: ['q', 'k', 'v', 'beta', 'decay'],
+});
+/** The same for a sequence that is continued; it gives the state after the last token, too. */
+export const DELTA_CONTINUATION = fusedOperation<RecurrenceLayout>({
+  name: 'SluiceDeltaContinuation',
+  inputsToSave: [],
+});
+
 /** [N, heads·channels] with the channels of each head at unit length. */
 export function unitRows(x: tf.Tensor, heads: number, channels: number): tf.Tensor {
   const rows = tf.reshape(x, [-1, heads, channels]);
   return tf.mul(rows, tf.rsqrt(tf.add(tf.sum(tf.square(rows), 2, true), EPSILON)));
 }
 
+/** What a delta rule gives. */
+export interface DeltaRuleResult {
+  /** o, [N, H·Dv] */
+  readonly y: tf.Tensor2D;
+  /** [B, H, Dk, Dv], after the last token; where none was given before the first, there may be none. */
+  readonly state?: tf.Tensor4D;
+}
+
 /**
  * S ← e^g ⊙ S, u = β·(v − Sᵀk), S ← S + k·uᵀ, o = Sᵀq/√Dk, one token after the other.
  * @param before [B, H, Dk, Dv]; zeros when left out
- * @returns o [N, H·Dv], and the state after the last token
  */
 export function deltaRuleOverTokens(
+  tokens: HeadsOfTokens,
+  { batch, sequence, documents, heads, keyDim, valueDim, decays }: RecurrenceLayout,
+  before?: tf.Tensor4D,
+): DeltaRuleResult {
+  const layout = { batch, sequence, documents, heads, keyDim, valueDim, decays };
+  if (!hasFused(DELTA_RECURRENCE)) return tokenAfterToken(tokens, layout, before);
+  if (!before) return { y: runFused(DELTA_RECURRENCE, { ...tokens }, layout) };
+  const [y, state] = runFusedMany(DELTA_CONTINUATION, { ...tokens, before }, layout);
+  return { y: y as tf.Tensor2D, state: state as tf.Tensor4D };
+}
+
+/** The definition of `deltaRuleOverTokens`. */
+function tokenAfterToken(
   { q, k, v, beta, decay }: HeadsOfTokens,
   layout: RecurrenceLayout,
   before?: tf.Tensor4D,
-): { y: tf.Tensor2D; state: tf.Tensor4D } {
+): DeltaRuleResult {
   const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
   /** For each token, [B·H, …]. */
   const tokens = (x: tf.Tensor, rows: number, columns: number) =>

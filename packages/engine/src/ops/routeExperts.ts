@@ -15,9 +15,11 @@ import { largestOfRow } from './largestOfRow.ts';
 import { linear } from './linear.ts';
 import { softcap } from './softcap.ts';
 
-const ROUTER = fusedOperation<RouterAttributes>({
+/** Gives weights, the auxiliary loss, and the chosen experts. */
+export const ROUTER = fusedOperation<RoutingOptions>({
   name: 'SluiceRouter',
   inputsToSave: ['logits'],
+  outputsToSave: [false, false, true],
 });
 
 export interface ExpertGroups {
@@ -52,10 +54,8 @@ export interface RoutingOptions {
 export interface Routing {
   /** [N, K]: weights of the chosen experts, in the order of the choice. */
   readonly weights_NK: tf.Tensor2D;
-  /** [N·K]: the chosen experts. */
-  readonly indices: Int32Array;
-  /** [E]: tokens of each expert. */
-  readonly counts: Int32Array;
+  /** [N, K]: the chosen experts, whole numbers. */
+  readonly indices_NK: tf.Tensor2D;
   /**
    * 1/totalTokens · Σ_n (balance · E · Σ_e loads_e · p_ne + z · logsumexp_n²), where p are the softmax's scores, or the sigmoids
    * divided by their sum.
@@ -69,19 +69,13 @@ export interface Routing {
  * @param router [E, C]
  */
 export function routeExperts(x_NC: tf.Tensor2D, router: Parameter, options: RoutingOptions): Routing {
-  const { topK, loads } = options;
   const logits_NE = routerLogits(x_NC, router, options);
   if (!hasFused(ROUTER)) return routeReference(logits_NE, options);
-  const indices = new Int32Array(x_NC.shape[0] * topK);
-  const counts = new Int32Array(loads.length);
-  const bias = options.bias?.hostValues ?? null;
-  const attributes: RouterAttributes = { ...options, bias, indices, counts };
-  const [weights_NK, auxiliaryLoss] = runFusedMany(ROUTER, { logits: logits_NE }, attributes);
+  const [weights, auxiliaryLoss, indices] = runFusedMany(ROUTER, { logits: logits_NE }, options);
   logits_NE.dispose();
   return {
-    weights_NK: weights_NK as tf.Tensor2D,
-    indices,
-    counts,
+    weights_NK: weights as tf.Tensor2D,
+    indices_NK: indices as tf.Tensor2D,
     auxiliaryLoss: auxiliaryLoss as tf.Scalar,
   };
 }
@@ -154,21 +148,15 @@ export function weightsOf<Rank extends tf.Rank>(
 export function routeReference(logits_NE: tf.Tensor2D, options: RoutingOptions): Routing {
   const { topK, loads } = options;
   const numExperts = loads.length;
-  // Read out, since the choice has no gradient.
-  const keys_NE = choiceKeys(logits_NE, options);
-  const chosen = tf.topk(keys_NE, topK);
-  const indices = chosen.indices.dataSync<'int32'>().slice();
-  tf.dispose([keys_NE, chosen.values, chosen.indices]);
-  const counts = new Int32Array(numExperts);
-  for (const expert of indices) counts[expert]!++;
+  const indices_NK = withoutGradient(() => tf.topk(choiceKeys(logits_NE, options), topK).indices);
   const [weights_NK, auxiliaryLoss] = tf.tidy(() => {
     const scores = expertScores(logits_NE, options);
-    const chosen_NKE = tf.oneHot(tf.tensor2d(indices, [logits_NE.shape[0], topK], 'int32'), numExperts);
+    const chosen_NKE = tf.oneHot(indices_NK, numExperts);
     const chosen_NK = tf.sum(tf.mul(tf.expandDims(scores.score_NE, 1), chosen_NKE), 2) as tf.Tensor2D;
     const weights_NK = weightsOf(chosen_NK, options);
     return [weights_NK, auxiliaryLossReference(logits_NE, scores, options)] as [tf.Tensor2D, tf.Scalar];
   });
-  return { weights_NK, indices, counts, auxiliaryLoss };
+  return { weights_NK, indices_NK, auxiliaryLoss };
 }
 
 export function auxiliaryLossReference(
@@ -181,20 +169,15 @@ export function auxiliaryLossReference(
   return tf.div(tf.add(balance, z), totalTokens);
 }
 
-interface RouterAttributes extends Omit<RoutingOptions, 'bias'> {
-  readonly bias: Float32Array | null;
-  readonly indices: Int32Array;
-  readonly counts: Int32Array;
-}
-
 implementFused('native', ROUTER, {
-  forward({ input, shape, output, attributes }) {
+  forward({ input, shape, output, outputIntegers, attributes }) {
     const [tokens, experts] = shape('logits') as [number, number];
     const { topK, normalizeTopK, balanceCoefficient, zCoefficient, loads, totalTokens, bias } = attributes;
     const { groups = { count: 1, topK: 1 } } = attributes;
     const weights = output([tokens, topK]);
     const auxiliary = output([]);
-    const arrays = [input('logits'), loads, weights.values, attributes.indices, attributes.counts];
+    const indices = outputIntegers([tokens, topK]);
+    const arrays = [input('logits'), loads, weights.values, indices.values];
     const scales = [balanceCoefficient * experts, zCoefficient];
     const sizes = [tokens, experts, topK];
     const sum = callNative(
@@ -204,20 +187,20 @@ implementFused('native', ROUTER, {
       normalizeTopK,
       ...scales,
       ...kindOf(attributes),
-      bias,
+      bias?.hostValues ?? null,
       groups.count,
       groups.topK,
     );
     auxiliary.values[0] = sum / totalTokens;
-    return [weights.info, auxiliary.info];
+    return [weights.info, auxiliary.info, indices.info];
   },
-  backward({ valuesOf, over, attributes }, [dWeights, dAuxiliary], [logits]) {
+  backward({ valuesOf, integersOf, over, attributes }, [dWeights, dAuxiliary], [logits, indices]) {
     const [tokens, experts] = logits!.shape as [number, number];
     const { topK, normalizeTopK, balanceCoefficient, zCoefficient, loads, totalTokens } = attributes;
     const scale = valuesOf(dAuxiliary!)[0]! / totalTokens;
     const values = valuesOf(logits!);
     const dLogits = over(logits!);
-    const arrays = [values, loads, attributes.indices, valuesOf(dWeights!), dLogits.values];
+    const arrays = [values, loads, integersOf(indices!), valuesOf(dWeights!), dLogits.values];
     const scales = [balanceCoefficient * experts * scale, zCoefficient * scale];
     const sizes = [tokens, experts, topK];
     callNative('routerBackward', ...arrays, ...sizes, normalizeTopK, ...scales, ...kindOf(attributes));
@@ -226,6 +209,6 @@ implementFused('native', ROUTER, {
 });
 
 /** Whether scores are sigmoids, and the factor of the weights. */
-function kindOf({ router, scalingFactor = 1 }: RouterAttributes): [boolean, number] {
+function kindOf({ router, scalingFactor = 1 }: RoutingOptions): [boolean, number] {
   return [router === 'sigmoid', scalingFactor];
 }

@@ -13,7 +13,7 @@ import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { documentArguments, documentStarts, type RowLayout } from './attentionLayout.ts';
 
-const SHORT_CONVOLUTION = fusedOperation<Attributes>({
+export const SHORT_CONVOLUTION = fusedOperation<Attributes>({
   name: 'SluiceShortConvolution',
   inputsToSave: ['x'],
   rebuildable: true,

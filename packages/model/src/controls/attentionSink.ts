@@ -13,6 +13,7 @@ import {
   documentBounds,
   gatedAttention,
   gatherRows,
+  valuesOnHost,
 } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
@@ -81,8 +82,8 @@ function attendLearned({ q, k, v, layout, seen }: AttentionOperands, context: Bl
     v: flat(widen(v, headDim, zeros(v.shape[0], keyValueHeads))),
     layout: { ...layout, headDim: wide },
     seen: seen && {
-      keys: widenSeen(seen.keys, seen.tokens, layout),
-      values: widenSeen(seen.values, seen.tokens, layout),
+      keys: widenSeen(valuesOnHost(seen.keys), seen.tokens, layout),
+      values: widenSeen(valuesOnHost(seen.values), seen.tokens, layout),
       tokens: seen.tokens,
     },
   };
@@ -116,7 +117,8 @@ function attendAfterSink({ q, k, v, layout, seen }: AttentionOperands, mark: num
       all.set(rest.subarray(0, seen.tokens * first.length), first.length);
       return all;
     };
-    const all = { keys: before(key, seen.keys), values: before(none, seen.values), tokens: seen.tokens + 1 };
+    const [keys, values] = [before(key, valuesOnHost(seen.keys)), before(none, valuesOnHost(seen.values))];
+    const all = { keys, values, tokens: seen.tokens + 1 };
     return cachedAttention(q, all, undefined, layout);
   }
   const attend = layout.documents ? attendAfterRows : attendAfterRow;

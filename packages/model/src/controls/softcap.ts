@@ -2,8 +2,8 @@
  * Soft caps (Gemma 2, arXiv 2408.00118 §2): attention's scores, or the model's logits, become cap · tanh(x / cap). What is small
  * stays as it is, and nothing grows beyond ±cap.
  *
- * The kernel of attention has no cap: with one, plain operations compute it, and the whole square of scores is there for one
- * layer at a time.
+ * Only `cuda` has a kernel of attention with a cap. Elsewhere plain operations compute it, and the whole square of scores is there for
+ * one layer at a time.
  */
 
 import { z } from 'zod';

@@ -1,15 +1,20 @@
 import type * as tf from '@tensorflow/tfjs';
 import { type GradientContext, implementFused, type KernelContext } from '../../fused.ts';
-import { ATTENTION, type AttentionAttributes, largestLogits } from '../../ops/gatedAttention.ts';
-import { gatedAttention, gatedAttentionBackward, HEAD_DIMS } from '../attention.ts';
+import {
+  ATTENTION,
+  type AttentionAttributes,
+  CAPPED_ATTENTION,
+  largestLogits,
+} from '../../ops/gatedAttention.ts';
+import { gatedAttention, gatedAttentionBackward, takesHeads } from '../attention.ts';
 import { widened } from '../backend.ts';
 import { refuse } from './operands.ts';
 
 function forward({ input, output, saved, attributes }: KernelContext<AttentionAttributes, 'cuda'>) {
   const { layout, onLargest } = attributes;
   const { batch, sequence, heads, headDim } = layout;
-  if (!HEAD_DIMS.includes(headDim)) {
-    refuse('attention', `heads have ${headDim} channels, and there are kernels for ${HEAD_DIMS.join(', ')}`);
+  if (!takesHeads(headDim)) {
+    refuse('attention', `heads have ${headDim} channels, and there are kernels for multiples of 8 up to 256`);
   }
   const [q, k, v] = [input('q'), input('k'), input('v')];
   const gate = layout.gate === 'none' ? undefined : input('gate');
@@ -43,4 +48,6 @@ function backward(
   return dGate ? { ...gradients, gate: dGate.tensor } : gradients;
 }
 
-for (const operation of Object.values(ATTENTION)) implementFused('cuda', operation, { forward, backward });
+for (const operations of [ATTENTION, CAPPED_ATTENTION]) {
+  for (const operation of Object.values(operations)) implementFused('cuda', operation, { forward, backward });
+}

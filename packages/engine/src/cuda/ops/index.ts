@@ -2,6 +2,8 @@
 
 import './addResidual.ts';
 import './attentionHeads.ts';
+import './cachedAttention.ts';
+import './deltaRule.ts';
 import './dispatchTokens.ts';
 import './embedding.ts';
 import './expertFeedForward.ts';
@@ -12,3 +14,5 @@ import './linear.ts';
 import './linearCrossEntropy.ts';
 import './rmsNorm.ts';
 import './rotaryEmbedding.ts';
+import './routeExperts.ts';
+import './shortConvolution.ts';

@@ -44,12 +44,15 @@ export interface Rotation {
 
 /** What turns rows to their positions. */
 export function rotationOf(device: CudaDevice, { cos, sin }: RotaryTable, rows: RowLayout): Rotation {
-  const positions = () => documentStarts(rows).map((start, row) => row - start);
   return {
     cosine: keptCopy(device, cos, () => device.upload(cos, 'f32')),
     sine: keptCopy(device, sin, () => device.upload(sin, 'f32')),
-    position: keptCopy(device, `positions in ${documentBounds(rows)}`, () =>
-      device.upload(positions(), 'i32'),
-    ),
+    position: positionsOf(device, rows),
   };
+}
+
+/** [N]: where each token is in its document. */
+export function positionsOf(device: CudaDevice, rows: RowLayout): DeviceArray<'i32'> {
+  const positions = () => documentStarts(rows).map((start, row) => row - start);
+  return keptCopy(device, `positions in ${documentBounds(rows)}`, () => device.upload(positions(), 'i32'));
 }

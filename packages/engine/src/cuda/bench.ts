@@ -1,0 +1,141 @@
+/** Rates of the kernels of a device beside what it can do at most, by the device's own clock. */
+
+import { invariant } from '@sluice/core';
+import { BorrowedMemory } from './cases/case.ts';
+import { rateCases, type Scale, type Yardstick } from './cases/rates.ts';
+import type { CudaDevice } from './device.ts';
+
+/** What a device can do at most. */
+export interface Ceilings {
+  /** Of copies in its memory, bytes read and written. */
+  readonly copyGBps: number;
+  /** Of products by `mma.sync` on operands that are in registers. */
+  readonly tensorGflops: number;
+  /** From one launch of a kernel that does next to nothing to the end of the next, in a row of them. */
+  readonly launchMicroseconds: number;
+}
+
+export interface KernelRate {
+  readonly name: string;
+  /** Median of one run. */
+  readonly ms: number;
+  /** Arithmetic rate, where arithmetic is the limit. */
+  readonly gflops?: number;
+  /** Traffic with memory, where that is the limit. */
+  readonly gigabytesPerSecond?: number;
+  /** Of the ceiling of the kind. Above 1 where what is read or written still lies in a cache. */
+  readonly share: number;
+  readonly yardstick?: Yardstick;
+}
+
+interface Effort {
+  /** Shorter work is repeated within one measurement. */
+  readonly leastMs: number;
+  /** Measurements, of which the median counts. */
+  readonly repetitions: number;
+}
+
+const EFFORT: Readonly<Record<Scale, Effort>> = {
+  full: { leastMs: 3, repetitions: 11 },
+  tiny: { leastMs: 0, repetitions: 1 },
+};
+const MOST_RUNS = 1000;
+
+/** Milliseconds of one run by the device's clock: the median, after runs that are not counted. */
+export async function medianOnDevice(
+  { driver }: CudaDevice,
+  run: () => void,
+  { leastMs, repetitions }: Effort,
+): Promise<number> {
+  // Compiles, and brings the clock up.
+  run();
+  const once = await driver.time(run);
+  const runs = Math.min(MOST_RUNS, Math.max(1, Math.ceil(leastMs / Math.max(once, 1e-3))));
+  const times: number[] = [];
+  for (let i = 0; i < repetitions; i++) {
+    const ms = await driver.time(() => {
+      for (let at = 0; at < runs; at++) run();
+    });
+    times.push(ms / runs);
+  }
+  return times.sort((a, b) => a - b)[repetitions >> 1]!;
+}
+
+/** Of `peak.cu`. */
+const PEAK = { threads: 256, chains: 8, flopsOfProduct: 2 * 16 * 8 * 16, blocksOfMultiprocessor: 2 };
+
+export async function measureCeilings(device: CudaDevice, scale: Scale): Promise<Ceilings> {
+  const effort = EFFORT[scale];
+  const bytes = scale === 'full' ? 2 ** 29 : 2 ** 16;
+  const [from, to] = [device.allocate(bytes / 4, 'f32'), device.allocate(bytes / 4, 'f32')];
+  device.driver.fill(from.address, 0x3f800000, from.length);
+  const copyMs = await medianOnDevice(
+    device,
+    () => device.driver.copy(to.address, from.address, bytes),
+    effort,
+  );
+  for (const array of [from, to]) device.free(array);
+
+  const blocks = PEAK.blocksOfMultiprocessor * (scale === 'full' ? device.multiprocessors : 1);
+  const steps = scale === 'full' ? 4096 : 4;
+  const sums = device.allocate(blocks * PEAK.threads, 'f32');
+  const peak = device.kernel('peak', 'peakProducts');
+  const peakMs = await medianOnDevice(device, () => peak.launch([blocks], 0, sums, steps), effort);
+  const products = blocks * (PEAK.threads / 32) * steps * PEAK.chains;
+
+  const launch = () => device.kernel('flat', 'scale').launch([1], 0, sums, 1, 1);
+  const launches = scale === 'full' ? MOST_RUNS : 10;
+  const launchMs = await medianOnDevice(
+    device,
+    () => {
+      for (let i = 0; i < launches; i++) launch();
+    },
+    { ...effort, leastMs: 0 },
+  );
+  device.free(sums);
+  return {
+    copyGBps: (2 * bytes) / copyMs / 1e6,
+    tensorGflops: (products * PEAK.flopsOfProduct) / peakMs / 1e6,
+    launchMicroseconds: (1000 * launchMs) / launches,
+  };
+}
+
+export interface RateOptions {
+  readonly scale: Scale;
+  /** Only cases whose name contains it. */
+  readonly filter?: string | undefined;
+}
+
+/** Measures one case after the other, each in memory of its own. */
+export async function* measureRates(
+  device: CudaDevice,
+  ceilings: Ceilings,
+  { scale, filter = '' }: RateOptions,
+): AsyncGenerator<KernelRate> {
+  for (const [name, { make, yardstick }] of Object.entries(rateCases(scale))) {
+    if (!name.includes(filter)) continue;
+    const memory = new BorrowedMemory(device);
+    try {
+      const { run, flops, bytes } = make(memory);
+      const ms = await medianOnDevice(device, run, EFFORT[scale]);
+      yield { name, ms, ...rateOf(name, ms, { flops, bytes }, ceilings), ...(yardstick && { yardstick }) };
+    } finally {
+      memory.giveBack();
+    }
+  }
+}
+
+function rateOf(
+  name: string,
+  ms: number,
+  { flops, bytes }: { flops: number | undefined; bytes: number | undefined },
+  { tensorGflops, copyGBps }: Ceilings,
+): Pick<KernelRate, 'gflops' | 'gigabytesPerSecond' | 'share'> {
+  if (flops !== undefined) {
+    const gflops = flops / ms / 1e6;
+    return { gflops, share: gflops / tensorGflops };
+  }
+  invariant(bytes !== undefined, `${name} has neither arithmetic nor traffic`);
+  const gigabytesPerSecond = bytes / ms / 1e6;
+  return { gigabytesPerSecond, share: gigabytesPerSecond / copyGBps };
+}

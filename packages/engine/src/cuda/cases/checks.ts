@@ -1,0 +1,147 @@
+/** Every kernel at sizes that fill no tile and no warp, for comparisons of bits and with double precision. */
+
+import type { AttentionLayout } from '../../ops/attentionLayout.ts';
+import { attentionCase, cachedAttentionCase } from './attention.ts';
+import type { DeviceMemory, KernelCase } from './case.ts';
+import { convolutionCase } from './convolution.ts';
+import { combineCase, dispatchCase, planCase } from './dispatch.ts';
+import { adamWCase, conversionCase, pairCase, sumTreeCase } from './flat.ts';
+import { attentionHeadsCase, gateHeadsCase } from './heads.ts';
+import { rmsNormCase, squaredNormsCase } from './norms.ts';
+import { expertCase, type ProductName, productCase } from './products.ts';
+import { recurrenceCase } from './recurrence.ts';
+import { routerCase } from './router.ts';
+import { stockCase, stockChecks } from './stock.ts';
+import { crossEntropyCase, embeddingCase, residualCase, rotaryCase, swiGluCase } from './tokens.ts';
+
+/** Makes a case in memory that is borrowed. */
+export type MakeCase = (on: DeviceMemory) => KernelCase;
+
+const LENGTH = 5000;
+const SHAPE = { M: 136, N: 152, K: 200 };
+const EXPERTS = { tokens: 45, experts: 4, topK: 2, N: 72, K: 88 };
+const TILES = ['Small', 'Large'] as const;
+const STORAGES = ['bf16', 'f32'] as const;
+const PASSES = [false, true];
+
+const layout: AttentionLayout = {
+  ...{ batch: 1, sequence: 100, heads: 4, keyValueHeads: 2, headDim: 64 },
+  ...{ gate: 'elementwise', epsilon: 1e-6 },
+};
+const LAYOUTS: readonly AttentionLayout[] = [
+  { ...layout, headDim: 32, sequence: 150 },
+  { ...layout, gate: 'headwise', window: 70 },
+  { ...layout, headDim: 128, gate: 'none', sequence: 70, batch: 2 },
+  { ...layout, headDim: 256, heads: 2, keyValueHeads: 1, sequence: 66 },
+];
+/** Scores of these are capped, for which there are kernels of their own; of a head that fills no tile, too. */
+const CAPPED: readonly AttentionLayout[] = [32, 64, 128, 256].map((headDim) => ({
+  ...{ ...layout, headDim, heads: 2, keyValueHeads: 1, sequence: 66 },
+  scoreCap: 3,
+}));
+
+const back = (isBackward: boolean) => (isBackward ? ' backward' : '');
+
+const products = TILES.flatMap((tile) =>
+  (['matmul', 'matmulPlain', 'matmulTransposed'] as ProductName[]).flatMap((name) =>
+    (name === 'matmul' ? STORAGES : [undefined]).map((storage): [string, MakeCase] => [
+      `${name}${storage === 'f32' ? ' to float' : ''}, ${tile.toLowerCase()} tile`,
+      (on) => productCase(on, name, SHAPE, { tile, ...(storage && { storage }) }),
+    ]),
+  ),
+);
+
+const experts = TILES.flatMap((tile) =>
+  (['forward', 'back', 'gradient'] as const).map((kind): [string, MakeCase] => [
+    `experts ${kind}, ${tile.toLowerCase()} tile`,
+    (on) => expertCase(on, kind, EXPERTS, tile),
+  ]),
+);
+
+const attention = LAYOUTS.flatMap((of): [string, MakeCase][] => [
+  [`attention, head ${of.headDim}, gate ${of.gate}`, (on) => attentionCase(on, of)],
+  ...PASSES.map((isBackward): [string, MakeCase] => [
+    `attention heads${back(isBackward)}, head ${of.headDim}, gate ${of.gate}`,
+    (on) => attentionHeadsCase(on, { ...of, sequence: 20, window: undefined }, isBackward),
+  ]),
+]);
+
+const otherAttention = [...CAPPED, { ...layout, headDim: 40 }].map((of): [string, MakeCase] => [
+  `attention, head ${of.headDim}${of.scoreCap ? ', capped' : ''}`,
+  (on) => attentionCase(on, of),
+]);
+
+const ofStorage = STORAGES.flatMap((storage): [string, MakeCase][] => [
+  [`RMS norm, ${storage}`, (on) => rmsNormCase(on, { rows: 71, width: 264, storage })],
+  [`residual sum, ${storage}`, (on) => residualCase(on, LENGTH, storage)],
+  [`rotary embedding, ${storage}`, (on) => rotaryCase(on, { tokens: 30, heads: 3, headDim: 10, storage })],
+  ...PASSES.flatMap((isBackward): [string, MakeCase][] => [
+    [
+      `SwiGLU${back(isBackward)}, ${storage}`,
+      (on) => swiGluCase(on, { rows: 19, units: 44, storage }, isBackward),
+    ],
+    [
+      `embedding${back(isBackward)}, ${storage}`,
+      (on) => embeddingCase(on, { tokens: 90, vocabulary: 37, width: 44, storage }, isBackward),
+    ],
+  ]),
+]);
+
+const gates = PASSES.flatMap((isBackward) =>
+  [false, true].map((isHeadwise): [string, MakeCase] => {
+    const gate = {
+      heads: 3,
+      channels: 40,
+      activation: isHeadwise ? 'silu' : 'sigmoid',
+      isShared: false,
+    } as const;
+    return [
+      `${isHeadwise ? 'headwise' : 'elementwise'} gate${back(isBackward)}`,
+      (on) => gateHeadsCase(on, { rows: 37, gate, isHeadwise }, isBackward),
+    ];
+  }),
+);
+
+const dispatch = { tokens: 33, experts: 4, topK: 2, width: 72 };
+
+export const CHECKS: Readonly<Record<string, MakeCase>> = Object.fromEntries<MakeCase>([
+  ...[...products, ...experts, ...attention, ...otherAttention, ...ofStorage, ...gates],
+  ...PASSES.flatMap((isBackward) => [
+    ...(['softmax', 'sigmoid'] as const).map((router): [string, MakeCase] => [
+      `router${back(isBackward)}, ${router}`,
+      (on) => routerCase(on, { tokens: 70, experts: 40, topK: 6, router }, isBackward),
+    ]),
+    [
+      `short convolution${back(isBackward)}`,
+      (on: DeviceMemory) =>
+        convolutionCase(on, { tokens: 90, channels: 40, taps: 4, document: 35 }, isBackward),
+    ] as [string, MakeCase],
+  ]),
+  ...[1, 24].flatMap((decays) =>
+    PASSES.map((isBackward): [string, MakeCase] => {
+      const recurrence = { batch: 2, sequence: 45, heads: 2, keyDim: 24, valueDim: 40, decays };
+      const name = `delta rule${back(isBackward)}, ${decays === 1 ? 'one decay' : 'decays of channels'}`;
+      return [name, (on) => recurrenceCase(on, recurrence, isBackward)];
+    }),
+  ),
+  ['cached attention', (on) => cachedAttentionCase(on, { ...layout, sequence: 3 }, 530)],
+  ['plan of rows', (on) => planCase(on, { tokens: 600, experts: 9, topK: 2 })],
+  ['dispatch', (on) => dispatchCase(on, dispatch)],
+  ...PASSES.map((isBackward): [string, MakeCase] => [
+    `combine${back(isBackward)}`,
+    (on) => combineCase(on, dispatch, isBackward),
+  ]),
+  ...[0, 2].map((cap): [string, MakeCase] => [
+    `cross-entropy${cap > 0 ? ', capped' : ''}`,
+    (on) => crossEntropyCase(on, { tokens: 19, channels: 24, vocabulary: 304, cap }),
+  ]),
+  ['AdamW', (on) => adamWCase(on, LENGTH)],
+  ['squared norms', (on) => squaredNormsCase(on, LENGTH)],
+  ['sum of 5', (on) => sumTreeCase(on, 5, LENGTH)],
+  ['scale', (on) => pairCase(on, 'scale', LENGTH)],
+  ['add scaled', (on) => pairCase(on, 'addScaled', LENGTH)],
+  ['add rounded', (on) => pairCase(on, 'addRounded', LENGTH)],
+  ['narrow', (on) => conversionCase(on, 'bf16', LENGTH)],
+  ['widen', (on) => conversionCase(on, 'f32', LENGTH)],
+  ...Object.entries(stockChecks()).map(([name, check]): [string, MakeCase] => [name, () => stockCase(check)]),
+]);

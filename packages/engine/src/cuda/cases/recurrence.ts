@@ -1,0 +1,141 @@
+/** The recurrence of delta rules. N: tokens; H: heads; Dk: channels of a key; Dv: of a value. */
+
+import type { RecurrenceLayout } from '../../ops/recurrence.ts';
+import { deltaRecurrence, deltaRecurrenceBackward } from '../deltaRule.ts';
+import type { DeviceArray } from '../device.ts';
+import {
+  BF16_ROUNDING,
+  type DeviceMemory,
+  floatsOf,
+  judged,
+  type KernelCase,
+  outputsOf,
+  randomArray,
+  randomValues,
+} from './case.ts';
+
+type Floats = DeviceArray<'f32'>;
+
+/** Random numbers from `low` to `high`. */
+function between(on: DeviceMemory, seed: number, length: number, low: number, high: number): Floats {
+  const values = randomValues(seed, length).map((value) => low + ((value + 1) / 2) * (high - low));
+  return on.upload(values, 'f32');
+}
+
+/** Each document from a state of zeros. */
+export function recurrenceCase(on: DeviceMemory, layout: RecurrenceLayout, isBackward: boolean): KernelCase {
+  const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
+  const rows = batch * sequence * heads;
+  // About as long as the unit vectors that models give.
+  const key = (seed: number) => randomArray(on, seed, rows * keyDim, 'f32', Math.sqrt(3 / keyDim));
+  const operands = {
+    ...{ q: key(1), k: key(2), v: randomArray(on, 3, rows * valueDim, 'f32') },
+    ...{ beta: between(on, 4, rows, 0, 1), decay: between(on, 5, rows * decays, 0.8, 1) },
+  };
+  const dy = randomArray(on, 6, rows * valueDim, 'bf16');
+  const y = on.allocate(rows * valueDim, 'bf16');
+  const like = ({ length }: Floats) => on.allocate(length, 'f32');
+  const gradients = {
+    ...{ q: like(operands.q), k: like(operands.k), v: like(operands.v) },
+    ...{ beta: like(operands.beta), decay: like(operands.decay) },
+  };
+  return {
+    run() {
+      if (isBackward) deltaRecurrenceBackward({ ...operands, dy }, gradients, layout);
+      else deltaRecurrence(operands, y, layout);
+    },
+    outputs: () => outputsOf(isBackward ? gradients : { y }),
+    // Of a state: its decay, three products, and for the way back these once more, and twice as many.
+    flops: (isBackward ? 21 : 7) * rows * keyDim * valueDim,
+    judge: () => {
+      const values = Object.values(operands).map(floatsOf) as RecurrenceValues;
+      const exact = recurrenceInDouble(values, floatsOf(dy), layout);
+      // What a token does is seen by those after it, of which most forget it within a few.
+      const near = (of: Float64Array) => {
+        const most = of.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+        return () => 2e-5 * most;
+      };
+      if (!isBackward) {
+        const bound = (i: number) => 1.01 * BF16_ROUNDING * Math.abs(exact.y[i]!) + near(exact.y)();
+        return judged({ y: { array: y, expected: exact.y, bound } });
+      }
+      const results = Object.entries(gradients).map(([name, array], i) => [
+        name,
+        { array, expected: exact.gradients[i]!, bound: near(exact.gradients[i]!) },
+      ]);
+      return judged(Object.fromEntries(results));
+    },
+  };
+}
+
+type RecurrenceValues = [
+  q: Float32Array,
+  k: Float32Array,
+  v: Float32Array,
+  beta: Float32Array,
+  decay: Float32Array,
+];
+
+/** S ← d ⊙ S, u = β·(v − Sᵀk), S ← S + k·uᵀ, o = Sᵀq/√Dk, and the way back through all tokens. */
+function recurrenceInDouble(
+  [q, k, v, beta, decay]: RecurrenceValues,
+  dy: Float32Array,
+  { batch, sequence, heads, keyDim, valueDim, decays }: RecurrenceLayout,
+) {
+  const scale = keyDim ** -0.5;
+  const y = new Float64Array(v.length);
+  const [dq, dk, dv, dBeta, dDecay] = [q, k, v, beta, decay].map(
+    ({ length }) => new Float64Array(length),
+  ) as [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
+  const decayOf = (at: number, i: number) => at * decays + (decays === 1 ? 0 : i);
+  for (let document = 0; document < batch * heads; document++) {
+    const [sample, head] = [Math.floor(document / heads), document % heads];
+    const rowOf = (token: number) => (sample * sequence + token) * heads + head;
+    const states: Float64Array[] = [new Float64Array(keyDim * valueDim)];
+    const [residuals, updates]: [Float64Array[], Float64Array[]] = [[], []];
+    for (let token = 0; token < sequence; token++) {
+      const at = rowOf(token);
+      const state = states[token]!.map((s, e) => s * decay[decayOf(at, Math.floor(e / valueDim))]!);
+      const residual = Float64Array.from({ length: valueDim }, (_, j) => v[at * valueDim + j]!);
+      for (const [e, s] of state.entries())
+        residual[e % valueDim]! -= s * k[at * keyDim + Math.floor(e / valueDim)]!;
+      const update = residual.map((value) => beta[at]! * value);
+      for (const e of state.keys()) {
+        const i = at * keyDim + Math.floor(e / valueDim);
+        state[e]! += k[i]! * update[e % valueDim]!;
+        y[at * valueDim + (e % valueDim)]! += scale * state[e]! * q[i]!;
+      }
+      states.push(state);
+      residuals.push(residual);
+      updates.push(update);
+    }
+    const dState = new Float64Array(keyDim * valueDim);
+    for (let token = sequence - 1; token >= 0; token--) {
+      const at = rowOf(token);
+      const [before, after, update] = [states[token]!, states[token + 1]!, updates[token]!];
+      const dUpdate = new Float64Array(valueDim);
+      for (const e of dState.keys()) {
+        const [i, j] = [at * keyDim + Math.floor(e / valueDim), e % valueDim];
+        const slope = dy[at * valueDim + j]!;
+        dq[i]! += scale * after[e]! * slope;
+        dState[e]! += scale * q[i]! * slope;
+        dUpdate[j]! += dState[e]! * k[i]!;
+        dk[i]! += dState[e]! * update[j]!;
+      }
+      for (const [j, slope] of dUpdate.entries()) {
+        dBeta[at]! += slope * residuals[token]![j]!;
+        dv[at * valueDim + j] = beta[at]! * slope;
+      }
+      for (const e of dState.keys()) {
+        const [row, j] = [Math.floor(e / valueDim), e % valueDim];
+        const [i, factor] = [at * keyDim + row, decay[decayOf(at, row)]!];
+        const slope = dv[at * valueDim + j]!;
+        dk[i]! -= factor * before[e]! * slope;
+        dState[e]! -= k[i]! * slope;
+        dDecay[decayOf(at, row)]! += dState[e]! * before[e]!;
+        dState[e]! *= factor;
+      }
+    }
+  }
+  return { y, gradients: [dq, dk, dv, dBeta, dDecay] };
+}

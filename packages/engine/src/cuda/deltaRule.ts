@@ -1,0 +1,129 @@
+/** The recurrence of delta rules on a device (`kernels/deltaRule.cu`). N tokens, H heads, Dk channels of a key, Dv of a value. */
+
+import { invariant } from '@sluice/core';
+import { documentBounds } from '../ops/attentionLayout.ts';
+import type { RecurrenceLayout } from '../ops/recurrence.ts';
+import type { CudaDevice, DeviceArray } from './device.ts';
+import { keptCopy } from './keptCopies.ts';
+
+type Bf16 = DeviceArray<'bf16'>;
+type Floats = DeviceArray<'f32'>;
+
+/** Of the kernels: warps and threads of a block, columns of a forward block, tokens of a chunk, most channels of a key or value. */
+const [WARPS, THREADS, COLUMNS, CHUNK, MOST_DIM] = [8, 256, 32, 32, 256];
+const TOKEN_BYTES = 3 * 4 * MOST_DIM;
+const FORWARD_BYTES = TOKEN_BYTES + 4 * (MOST_DIM * COLUMNS + 2 * WARPS * COLUMNS);
+const BACKWARD_BYTES = TOKEN_BYTES + 4 * (4 * MOST_DIM + THREADS);
+/** Documents that the backward pass takes side by side at most, each of which needs memory of its own. */
+const MOST_SLOTS = 4;
+
+/** Whether there are kernels for heads of such sizes. */
+export function takesStates({ keyDim, valueDim }: Pick<RecurrenceLayout, 'keyDim' | 'valueDim'>): boolean {
+  return keyDim <= MOST_DIM && valueDim <= MOST_DIM;
+}
+
+export interface RecurrenceOperands {
+  /** [N, H·Dk], of unit length */
+  readonly q: Floats;
+  readonly k: Floats;
+  /** [N, H·Dv] */
+  readonly v: Floats;
+  /** [N, H] */
+  readonly beta: Floats;
+  /** [N, H·Dk], or [N, H] */
+  readonly decay: Floats;
+}
+
+interface Documents {
+  readonly array: DeviceArray<'i32'>;
+  readonly count: number;
+  readonly chunks: number;
+}
+
+/** What kernels are told of the documents: of each its first row, and its first chunk among those of all. */
+function documentsOf(device: CudaDevice, layout: RecurrenceLayout): Documents {
+  const bounds = [...documentBounds(layout)];
+  let chunks = 0;
+  const rows = bounds.flatMap((begin, i) => {
+    const row = [begin, chunks, 0];
+    chunks += Math.ceil(((bounds[i + 1] ?? begin) - begin) / CHUNK);
+    return row;
+  });
+  const array = keptCopy(device, `chunks of ${bounds}`, () => device.upload(Int32Array.from(rows), 'i32'));
+  return { array, count: bounds.length - 1, chunks };
+}
+
+/** `Recurrence` of the kernels. */
+function structOf(layout: RecurrenceLayout, { count }: Documents, slots: number): Int32Array {
+  const { heads, keyDim, valueDim, decays } = layout;
+  const struct = new Int32Array([heads, keyDim, valueDim, decays, 0, count, slots]);
+  new Float32Array(struct.buffer)[4] = keyDim ** -0.5;
+  return struct;
+}
+
+function argumentsOf({ q, k, v, beta, decay }: RecurrenceOperands, layout: RecurrenceLayout): Floats[] {
+  const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
+  const rows = batch * sequence * heads;
+  const expected = [keyDim, keyDim, valueDim, 1, decays].map((width) => rows * width);
+  const operands = [q, k, v, beta, decay];
+  const lengths = operands.map(({ length }) => length);
+  invariant(`${lengths}` === `${expected}`, `q, k, v, β and decay of ${lengths} values, not ${expected}`);
+  invariant(takesStates(layout), `a state of ${keyDim} × ${valueDim}`);
+  return operands;
+}
+
+export interface States {
+  /** [H, Dk, Dv] before the first token; zeros without */
+  readonly before?: Floats;
+  /** Gets those after the last token. */
+  readonly after?: Floats;
+}
+
+/** @param y [N, H·Dv] @param states of one document that is continued */
+export function deltaRecurrence(
+  operands: RecurrenceOperands,
+  y: Bf16,
+  layout: RecurrenceLayout,
+  { before, after }: States = {},
+): void {
+  launchForward(operands, layout, [y, null, before ?? null, after ?? null]);
+}
+
+function launchForward(
+  operands: RecurrenceOperands,
+  layout: RecurrenceLayout,
+  outputs: (DeviceArray | null)[],
+): void {
+  const { device } = operands.q;
+  const documents = documentsOf(device, layout);
+  const args = [...argumentsOf(operands, layout), ...outputs, documents.array];
+  if (operands.q.length === 0) return;
+  const grid = [Math.ceil(layout.valueDim / COLUMNS), layout.heads, documents.count] as const;
+  const kernel = device.kernel('deltaRule', 'deltaRule');
+  kernel.launch(grid, FORWARD_BYTES, ...args, structOf(layout, documents, 1));
+}
+
+/** The gradients of `deltaRecurrence` from dy [N, H·Dv], in the shapes of its operands. */
+export function deltaRecurrenceBackward(
+  operands: RecurrenceOperands & { readonly dy: Bf16 },
+  gradients: RecurrenceOperands,
+  layout: RecurrenceLayout,
+): void {
+  const { heads, keyDim, valueDim } = layout;
+  const { device } = operands.q;
+  const given = argumentsOf(operands, layout);
+  const { q, k, v, beta, decay } = gradients;
+  if (operands.q.length === 0) return;
+  const documents = documentsOf(device, layout);
+  const slots = Math.min(documents.count, MOST_SLOTS);
+  const states = device.allocate(documents.chunks * heads * keyDim * valueDim, 'f32');
+  launchForward(operands, layout, [null, states, null, null]);
+  const inner = device.allocate(slots * heads * CHUNK * keyDim * valueDim, 'f32');
+  const missing = device.allocate(slots * heads * CHUNK * valueDim, 'f32');
+  const state = device.allocate(slots * heads * keyDim * valueDim, 'f32');
+  const work = [operands.dy, states, inner, missing, state];
+  const args = [...given, ...work, q, k, v, beta, decay, documents.array];
+  const kernel = device.kernel('deltaRule', 'deltaRuleBackward');
+  kernel.launch([heads, slots], BACKWARD_BYTES, ...args, structOf(layout, documents, slots));
+  for (const array of [states, inner, missing, state]) device.free(array);
+}
