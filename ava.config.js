@@ -8,7 +8,8 @@ export default {
   require: [['./test/support/bundledTest.cjs', await bundleTests()]],
   // Native addons and child workers behave better in processes than in threads.
   workerThreads: false,
-  concurrency: 2,
+  // Where two cores run files with processes of their own, some wait for each other at any time.
+  concurrency: 3,
   // Two files run at once, and some use more threads than there are cores: to wait for each other spinning is to work in vain.
   environmentVariables: { OMP_WAIT_POLICY: 'passive' },
   timeout: '5m',
