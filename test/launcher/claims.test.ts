@@ -95,7 +95,7 @@ test('answers to a question of the experiment are compared as other measures are
   const rows = { a: answers(0.9, 0.8, 0.9), b: answers(0.3, 0.2, 0.4) };
   const higher = compare({ expect: 'higher', measure: 'accuracy', question: 'at-256' });
   t.is(verdictOf(higher, rows), 'supported');
-  t.is(judgeTest(higher, known(rows)).text, 'accuracy at at-256 of a to b');
+  t.is(judgeTest(higher, known(rows)).text, 'accuracy (at-256) of a to b');
   const unasked = judgeTest(compare({ measure: 'accuracy', question: 'at-64' }), known(rows));
   t.like(unasked, { verdict: 'undecided', seeds: 0 });
 });

@@ -132,7 +132,7 @@ type FindRun = (row: string, seed: number) => ExperimentRun | undefined;
 function questionOf(test: RunsTest, find: FindRun): Question {
   const { question } = test;
   const of = (row: string, seed: number, layer?: number) => measured(find(row, seed), test, layer);
-  const measure = question === undefined ? test.measure : `${test.measure} at ${question}`;
+  const measure = question === undefined ? test.measure : `${test.measure} (${question})`;
   switch (test.kind) {
     case 'compare': {
       const { row, than, layer, thanLayer, expect, by, factor } = test;
