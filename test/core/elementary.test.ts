@@ -80,6 +80,7 @@ const MAY_USE_MATH = [
   /^packages\/observe\//,
   /^packages\/evaluate\/src\/inferenceModel\.ts$/,
   /^packages\/engine\/src\/(pool|attentionStatistics)\.ts$/,
+  /^packages\/engine\/src\/cuda\/cases\//,
   /^packages\/train\/src\/(diagnostics|plan)\//,
 ];
 
