@@ -10,7 +10,7 @@ export default {
   workerThreads: false,
   // Where two cores run files with processes of their own, some wait for each other at any time.
   concurrency: 3,
-  // Two files run at once, and some use more threads than there are cores: to wait for each other spinning is to work in vain.
+  // Several files run at once, and some use more threads than there are cores: to wait for each other spinning is to work in vain.
   environmentVariables: { OMP_WAIT_POLICY: 'passive' },
   timeout: '5m',
 };

@@ -156,8 +156,8 @@ function retrievalTable(results: ExperimentResults): string[] {
   if (questions.length === 0) return [];
   const percent = (accuracy: Estimate | undefined) => {
     if (!accuracy) return '';
-    const { mean, spread, seeds } = accuracy;
-    return `${(100 * mean).toFixed(0)} %${spreadOf({ mean: 0, seeds, spread: spread && 100 * spread }, 0)}`;
+    const { mean, spread } = accuracy;
+    return `${(100 * mean).toFixed(0)} %${spreadOf({ spread: spread && 100 * spread }, 0)}`;
   };
   return [
     '',
@@ -170,7 +170,7 @@ function retrievalTable(results: ExperimentResults): string[] {
   ];
 }
 
-function spreadOf({ spread }: Estimate, digits: number): string {
+function spreadOf({ spread }: Pick<Estimate, 'spread'>, digits: number): string {
   return spread === undefined ? '' : ` ± ${spread.toFixed(digits)}`;
 }
 

@@ -4,6 +4,7 @@ import { changeOnHost, selectBackend } from '@sluice/engine';
 import { flopsPerToken, initializeTensor, type ModelConfig } from '@sluice/model';
 import { loneTrainer, parametersOf } from './bench.ts';
 import { RunConfig } from './config.ts';
+import { medianInPlace } from './median.ts';
 import type { StepSeconds } from './protocol.ts';
 
 export interface BenchModelOptions {
@@ -62,7 +63,7 @@ export async function benchModel(options: BenchModelOptions): Promise<BenchModel
     losses.push(result.loss);
     seconds = result.seconds;
   }
-  const stepMs = times.sort((a, b) => a - b)[times.length >> 1]!;
+  const stepMs = medianInPlace(Float64Array.from(times));
   return {
     stepMs,
     seconds: seconds!,

@@ -12,6 +12,7 @@ import {
   type KernelCase,
   outputsOf,
   randomArray,
+  sigmoid,
   worstShare,
 } from './case.ts';
 
@@ -129,7 +130,7 @@ function inDoublePrecision(layout: AttentionLayout, { q, k, v, gate, dy }: Opera
       const sum = exponentials.reduce((a, b) => a + b, 0);
       logSumExp[head * rows + query] = Math.log(sum);
       const gateAt = (c: number) => (query * heads + head) * gates + (gates === 1 ? 0 : c);
-      const open = (c: number) => (gates === 0 ? 1 : 1 / (1 + Math.exp(-gate!.values[gateAt(c)]!)));
+      const open = (c: number) => (gates === 0 ? 1 : sigmoid(gate!.values[gateAt(c)]!));
       const dOut = (c: number) => dy.values[own + c]! * open(c);
       const average = (of: (value: number) => number) =>
         Array.from({ length: headDim }, (_, c) =>

@@ -158,3 +158,8 @@ export function judged(
       ]),
     );
 }
+
+/** In double precision. */
+export function sigmoid(x: number): number {
+  return 1 / (1 + Math.exp(-x));
+}

@@ -9,6 +9,7 @@ import {
   type KernelCase,
   outputsOf,
   randomArray,
+  sigmoid,
 } from './case.ts';
 
 export interface ConvolutionSizes {
@@ -51,7 +52,7 @@ export function convolutionCase(on: DeviceMemory, sizes: ConvolutionSizes, isBac
         let z = 0;
         for (let tap = 0; tap < seen; tap++)
           z += factors[channel * taps + taps - 1 - tap]! * xs[i - tap * channels]!;
-        const open = 1 / (1 + Math.exp(-z));
+        const open = sigmoid(z);
         out[i] = z * open;
         const slope = slopes[i]! * open * (1 + z * (1 - open));
         for (let tap = 0; tap < seen; tap++) {

@@ -14,6 +14,7 @@ import {
   type KernelCase,
   outputsOf,
   randomArray,
+  sigmoid,
 } from './case.ts';
 
 /** One head of queries, keys or values: where its channels lie in a row of the projection, and in what it becomes. */
@@ -194,8 +195,6 @@ function angles({ cos, sin }: { cos: Float32Array; sin: Float32Array }, position
       return value * cos[at]! + direction * other * sin[at]!;
     });
 }
-
-const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
 export interface GateSizes {
   readonly rows: number;

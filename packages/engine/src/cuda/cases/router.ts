@@ -2,7 +2,15 @@
 
 import type { RoutingOptions } from '../../ops/routeExperts.ts';
 import { routeTokens, routeTokensBackward } from '../routing.ts';
-import { type DeviceMemory, floatsOf, judged, type KernelCase, outputsOf, randomArray } from './case.ts';
+import {
+  type DeviceMemory,
+  floatsOf,
+  judged,
+  type KernelCase,
+  outputsOf,
+  randomArray,
+  sigmoid,
+} from './case.ts';
 
 export interface RouterSizes {
   readonly tokens: number;
@@ -66,7 +74,7 @@ function routeInDouble(
     const total = own.reduce((sum, logit) => sum + Math.exp(logit), 0);
     const logSumExp = Math.log(total);
     const probabilities = own.map((logit) => Math.exp(logit) / total);
-    const scores = router === 'sigmoid' ? own.map((logit) => 1 / (1 + Math.exp(-logit))) : probabilities;
+    const scores = router === 'sigmoid' ? own.map(sigmoid) : probabilities;
     const sum = router === 'sigmoid' ? scores.reduce((a, b) => a + b, 0) : 1;
     const best = [...own.keys()].sort((a, b) => own[b]! - own[a]! || a - b).slice(0, topK);
     const ofBest = best.reduce((a, expert) => a + scores[expert]!, 0);

@@ -22,6 +22,7 @@ import {
   randomArray,
   roundedTo,
   scattered,
+  sigmoid,
 } from './case.ts';
 
 type Storage = 'bf16' | 'f32';
@@ -130,8 +131,6 @@ export function rotaryCase(on: DeviceMemory, { tokens, heads, headDim, storage }
     },
   };
 }
-
-const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
 export interface SwiGluSizes {
   readonly rows: number;
