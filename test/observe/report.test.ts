@@ -14,6 +14,7 @@ import {
 } from '@sluice/observe';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
+import { loadPlotLibrary } from '../../packages/observe/src/report/assets.ts';
 import type { ReportData } from '../../packages/observe/src/report/data.ts';
 import {
   movingAverage,
@@ -146,6 +147,14 @@ test('the page is one file: it loads nothing, and its scripts parse', async (t) 
     t.notThrows(() => new vm.Script(script.replace(/^export \{\};?$/m, '')));
   }
   t.deepEqual(readdirSync(directory).sort(), ['metrics.jsonl', 'report.html'], 'no temporary file is left');
+});
+
+test('charts begin in a browser that names no language of its own', async (t) => {
+  const { script } = await loadPlotLibrary();
+  const languageOf = (language: string) =>
+    vm.runInNewContext(`${script}\nnavigator.language`, { navigator: { language } });
+  t.is(languageOf('en-US@posix'), 'en-US');
+  t.is(languageOf('de'), 'de');
 });
 
 test('the data of the plots is bounded, and the spike of one step is in it', async (t) => {

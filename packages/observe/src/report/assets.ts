@@ -45,6 +45,14 @@ export function pageScripts(...names: readonly string[]): URL[] {
 /** What draws a run, in a report and in a live page; what a file uses before it. */
 export const RUN_SCRIPTS = ['theme', 'charts', 'marks', 'heatMap', 'expertLoad', 'layerMaps', 'runView'];
 
+/** Browsers of a system without a language name one that is none (`en-US@posix`), with which uPlot would not begin. */
+const SOUND_LANGUAGE = `try {
+  new Intl.NumberFormat(navigator.language);
+} catch {
+  Object.defineProperty(navigator, 'language', { value: 'en-US' });
+}
+`;
+
 /** uPlot's own style and script. */
 export async function loadPlotLibrary(): Promise<{ readonly style: string; readonly script: string }> {
   const directory = dirname(createRequire(import.meta.url).resolve('uplot'));
@@ -52,7 +60,7 @@ export async function loadPlotLibrary(): Promise<{ readonly style: string; reado
     readFile(join(directory, 'uPlot.min.css'), 'utf8'),
     readFile(join(directory, 'uPlot.iife.min.js'), 'utf8'),
   ]);
-  return { style, script };
+  return { style, script: SOUND_LANGUAGE + script };
 }
 
 /** What a page with charts by uPlot holds. */
