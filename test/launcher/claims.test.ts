@@ -15,7 +15,7 @@ test('the paper’s claims are numbered, and name rows that their experiments ha
     claims.map(({ id }) => id),
     Array.from({ length: 19 }, (_, i) => i + 1),
   );
-  for (const one of claims.flatMap(({ tests }) => tests)) {
+  for (const one of claims.flatMap(({ requires, tests }) => [...requires, ...tests])) {
     const path = resolvePath(PAPER, one.experiment);
     t.true(existsSync(path), path);
     const experiment = loadExperiment(path);
@@ -85,6 +85,19 @@ test('ratios are compared by their logarithms, also of single layers', (t) => {
   const layer = judgeTest(compare({ ...ratio, layer: 0, thanLayer: 0 }), known(rows));
   t.is(layer.verdict, 'supported');
   t.is(verdictOf(compare({ ...ratio, factor: 0.001 }), rows), 'contradicted');
+});
+
+test('a bound holds for the mean of all layers, or for one', (t) => {
+  const level = (keys: object) =>
+    ClaimTest.parse({
+      ...{ kind: 'level', experiment: 'e', row: 'a', measure: 'firstTokenAttention' },
+      ...{ expect: 'above', bound: 0.6, ...keys },
+    });
+  const rows = { a: [{ sink: 0.9 }, { sink: 0.8 }, { sink: 0.95 }] };
+  t.is(verdictOf(level({}), rows), 'supported');
+  const layer = judgeTest(level({ layer: 0 }), known(rows));
+  t.is(layer.verdict, 'contradicted');
+  t.is(layer.text, 'firstTokenAttention of a, layer 0, to be above 0.6');
 });
 
 test('answers to a question of the experiment are compared as other measures are', (t) => {

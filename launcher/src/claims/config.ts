@@ -38,6 +38,11 @@ const question = z
   .describe('Which answers are measured: a question of the experiment’s `retrieval`.');
 const row = z.string().describe('Name of the row that the claim is about.');
 const than = z.string().describe('Name of the row that it is compared with.');
+const layer = z
+  .int()
+  .min(0)
+  .optional()
+  .describe('Layer of `row` that is measured, from 0; all of them when left out.');
 
 /** Two rows, paired by seed. */
 const Comparison = z.strictObject({
@@ -47,11 +52,7 @@ const Comparison = z.strictObject({
   than,
   measure,
   question,
-  layer: z
-    .int()
-    .min(0)
-    .optional()
-    .describe('Layer of `row` that is measured, from 0; all of them when left out.'),
+  layer,
   thanLayer: z.int().min(0).optional().describe('The same of `than`.'),
   expect: z.enum(['lower', 'higher', 'same']).describe('How the row is to come out.'),
   by: z
@@ -73,6 +74,7 @@ const Level = z.strictObject({
   row,
   measure,
   question,
+  layer,
   expect: z.enum(['below', 'above']),
   bound: z.number().describe('What the mean over seeds is to be below, or above.'),
 });

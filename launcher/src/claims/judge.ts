@@ -137,8 +137,6 @@ function questionOf(test: RunsTest, find: FindRun): Question {
     case 'compare': {
       const { row, than, layer, thanLayer, expect, by, factor } = test;
       const log = factor !== undefined;
-      const shown = (name: string, at: number | undefined) =>
-        at === undefined ? name : `${name}, layer ${at}`;
       return {
         bounds: compareBounds(expect, log ? Math.log(factor) : by, log),
         numberOf: (seed) => {
@@ -147,7 +145,7 @@ function questionOf(test: RunsTest, find: FindRun): Question {
           if (!log) return ours - theirs;
           return ours > 0 && theirs > 0 ? Math.log(ours / theirs) : undefined;
         },
-        text: `${log ? 'log ratio of ' : ''}${measure} of ${shown(row, layer)} to ${shown(than, thanLayer)}`,
+        text: `${log ? 'log ratio of ' : ''}${measure} of ${placeOf(row, layer)} to ${placeOf(than, thanLayer)}`,
       };
     }
     case 'level':
@@ -156,8 +154,8 @@ function questionOf(test: RunsTest, find: FindRun): Question {
           test.expect === 'below'
             ? { low: Number.NEGATIVE_INFINITY, high: test.bound }
             : { low: test.bound, high: Number.POSITIVE_INFINITY },
-        numberOf: (seed) => of(test.row, seed),
-        text: `${measure} of ${test.row}, to be ${test.expect} ${test.bound}`,
+        numberOf: (seed) => of(test.row, seed, test.layer),
+        text: `${measure} of ${placeOf(test.row, test.layer)}, to be ${test.expect} ${test.bound}`,
       };
     case 'share': {
       const { row, than, of: whole, atLeast } = test;
@@ -192,6 +190,10 @@ function questionOf(test: RunsTest, find: FindRun): Question {
       };
     }
   }
+}
+
+function placeOf(row: string, layer: number | undefined): string {
+  return layer === undefined ? row : `${row}, layer ${layer}`;
 }
 
 /** @param by a difference that is meant to have a sign, or with `isLog` the logarithm of a factor that has its own */
