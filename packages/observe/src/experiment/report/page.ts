@@ -54,7 +54,8 @@ export function renderExperiment(
     rowNotes(rows),
     reproductionPanel(results, command),
   ];
-  return document(results, assets, [...notices(results, rows), figures(results, rows)], panels, data);
+  const head = [...notices(results, rows), figures(results, rows)];
+  return document(results, assets, head, panels, data, rows.length >= LEAST_ROWS_OF_LONG);
 }
 
 /** The report of a search for the largest stable learning rates by itself. */
@@ -79,6 +80,9 @@ export function renderFindLr(
   return document(results, assets, [head], panels, { rows: [], shown: [], charts: [] });
 }
 
+/** Rows from which on laying out what is not in sight would take too long. */
+const LEAST_ROWS_OF_LONG = 60;
+
 type Head = Pick<ExperimentResults, 'title' | 'source' | 'scale' | 'version' | 'arithmetic'>;
 
 function document(
@@ -87,6 +91,7 @@ function document(
   head: readonly string[],
   panels: readonly string[],
   data: unknown,
+  isLong = false,
 ): string {
   const subtitle = [...(source === null ? [] : [source]), `scale ${scale}`, `Sluice ${version}`, arithmetic];
   return htmlDocument(
@@ -97,7 +102,7 @@ function document(
 ${paragraph('subtitle', subtitle.join(' · '))}
 ${head.join('\n')}
 </header>
-<main>
+<main${isLong ? ' class="long"' : ''}>
 <noscript><p class="wide">The curves need JavaScript; nothing is loaded from elsewhere.</p></noscript>
 ${panels.filter((text) => text !== '').join('\n')}
 </main>

@@ -38,13 +38,31 @@ export function color(name: string): string {
   return value;
 }
 
-/** Draws now, and whenever the colours or the width change. */
+/** Draws now, and whenever the colours or the width change; for paper in the colours of the light scheme, as all else is there. */
 export function keepDrawn(draw: () => void): void {
   draw();
   const recolor = () => {
     knownColors.clear();
     draw();
   };
+  let backToScreen: (() => void) | undefined;
+  addEventListener('beforeprint', () => {
+    if (!isDark()) return;
+    const { dataset } = document.documentElement;
+    const { theme } = dataset;
+    backToScreen = () => {
+      if (theme === undefined) delete dataset.theme;
+      else dataset.theme = theme;
+    };
+    dataset.theme = 'light';
+    recolor();
+  });
+  addEventListener('afterprint', () => {
+    if (!backToScreen) return;
+    backToScreen();
+    backToScreen = undefined;
+    recolor();
+  });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', recolor);
   addEventListener('sluice-scheme', recolor);
   let lastWidth = document.body.clientWidth;
