@@ -1,5 +1,5 @@
 /**
- * What kernels may use. Kernels are CUDA C++ and include this file, or `tile.h`, and nothing else: NVRTC (or nvcc) compiles them for a GPU, and
+ * What kernels may use. Kernels are CUDA C++ and include this file, or one that does, and nothing else: NVRTC (or nvcc) compiles them for a GPU, and
  * any other C++17 compiler for the emulator (`emulator/emulator.h`), which runs the same source on a CPU.
  *
  * The names of CUDA stand for themselves (threadIdx, __syncthreads, __shfl_xor_sync, …). What else a kernel needs has a name here:
@@ -42,6 +42,9 @@ struct FragmentB {
 struct FragmentC {
   float v[4];
 };
+// How an operand's values lie: along k, [rows, K], or across it, [K, rows].
+constexpr int ALONG = 0, ACROSS = 1;
+
 /** The lane's part of four matrices of 8 by 8. */
 struct Matrices {
   uint32 r[4];

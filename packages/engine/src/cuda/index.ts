@@ -38,6 +38,8 @@ export { cudaFlatMemory } from './flatMemory.ts';
 export * from './gateHeads.ts';
 export * from './golden.ts';
 export {
+  HOPPER,
+  isFor,
   type KernelSignature,
   type KernelSource,
   kernelFiles,
@@ -55,4 +57,5 @@ export * from './operations.ts';
 export * from './routing.ts';
 export * from './shortConvolution.ts';
 export { generatedSources } from './stock/index.ts';
+export type { Matrices, TensorMap } from './tensorMaps.ts';
 export { masterOf, weightsOf } from './weights.ts';
