@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, setup } from './steps.js';
 
-process.env.SLUICE_CUDA = 'emulated';
+process.env.SLUICE_CUDA = 'emulated-hopper';
 process.env.SLUICE_CUDA_WATCH = 'off';
 setup();
 const { selectBackend } = await import(join(root, 'packages/engine/dist/index.js'));

@@ -123,8 +123,9 @@ async function packKernels() {
   const target = join(stage, 'packages/engine/build/cuda');
   mkdirSync(target, { recursive: true });
   const sources = [...cuda.kernelFiles().map(cuda.kernelSource), ...cuda.generatedSources];
+  let compiled = 0;
   for (const source of sources) {
-    for (const architecture of ARCHITECTURES) {
+    for (const architecture of ARCHITECTURES.filter((each) => cuda.isFor(source, each))) {
       const compiler = cuda.cachingCompiler(architecture, DRIVER_VERSION, () => nvrtc);
       const name = cuda.cubinName(source, architecture, DRIVER_VERSION / 1000);
       const cubin = compiler.compile(source);
@@ -133,8 +134,9 @@ async function packKernels() {
       for (const kernel of spilled)
         process.stderr.write(`warning: ${kernel.name} has local memory for ${architecture}\n`);
       writeFileSync(join(target, name), cubin);
+      compiled++;
     }
     process.stderr.write(`${source.name} compiled by NVRTC ${nvrtc.version}\n`);
   }
-  return sources.length * ARCHITECTURES.length;
+  return compiled;
 }

@@ -18,14 +18,18 @@ const DRIVER_VERSION = 13000;
 setup();
 const { nvrtcRequirement } = await import(join(root, 'launcher/dist/backends/cudaWheel.js'));
 const PACKAGES = [nvrtcRequirement(DRIVER_VERSION), 'nvidia-cuda-nvdisasm==13.5.37'];
-const { cubinKernels, generatedSources, findNvrtc, kernelFiles, kernelSource, resourcesOf } = await import(
-  join(root, 'packages/engine/dist/cuda/index.js')
-);
+const { cubinKernels, generatedSources, findNvrtc, isFor, kernelFiles, kernelSource, resourcesOf } =
+  await import(join(root, 'packages/engine/dist/cuda/index.js'));
 const wanted = process.argv.slice(2);
 const sources = [...kernelFiles().map(kernelSource), ...generatedSources].filter(
   ({ name }) => wanted.length === 0 || wanted.includes(name),
 );
-const cases = sources.flatMap((source) => ARCHITECTURES.map((architecture) => ({ source, architecture })));
+const cases = sources.flatMap((source) =>
+  ARCHITECTURES.filter((architecture) => isFor(source, architecture)).map((architecture) => ({
+    source,
+    architecture,
+  })),
+);
 
 const toolkit = join(await unpackedWheels(PACKAGES, (reason) => skip(reason, cases.length)), 'nvidia/cu13');
 const { lib, bin } = { lib: join(toolkit, 'lib'), bin: join(toolkit, 'bin') };
@@ -57,16 +61,23 @@ function instructions(cubin) {
   return counts;
 }
 
+/** The instructions of products on tensor cores, and of the copies that run beside them; Hopper's own are for whole warpgroups and tiles. */
+const PRODUCTS = { product: 'HMMA', copy: 'LDGSTS' };
+const HOPPER_PRODUCTS = { product: 'HGMMA', copy: 'UTMALDG' };
+
 /** What is wrong with a kernel, or nothing. */
-function faults({ name, frameBytes }, resources, counts) {
+function faults({ name, frameBytes }, file, resources, counts) {
+  const { product, copy } = file.endsWith('Hopper') ? HOPPER_PRODUCTS : PRODUCTS;
+  const hasProducts = /^(m|expertM)atmul/.test(name) || file.endsWith('Hopper');
+  const hasCopies = hasProducts && !name.startsWith('peak');
   const spills = (resources?.spillStores ?? Number.NaN) + (resources?.spillLoads ?? Number.NaN);
   const count = (instruction) => counts.get(instruction) ?? 0;
   return [
     spills !== 0 && `${name} spills ${spills} bytes`,
     frameBytes !== 0 && `${name} has ${frameBytes} bytes of local memory`,
     count('LDL') + count('STL') > 0 && `${name} loads or stores local memory`,
-    /matmul/i.test(name) && count('HMMA') === 0 && `${name} has no tensor core instruction`,
-    /matmul/i.test(name) && count('LDGSTS') === 0 && `${name} copies nothing beside the arithmetic`,
+    hasProducts && count(product) === 0 && `${name} has no ${product}`,
+    hasCopies && count(copy) === 0 && `${name} has no ${copy}, and copies nothing beside the arithmetic`,
   ].filter(Boolean);
 }
 
@@ -82,8 +93,10 @@ for (const { source, architecture } of cases) {
     const resources = new Map(resourcesOf(log).map((entry) => [entry.name, entry]));
     const kernels = cubinKernels(cubin);
     for (const kernel of kernels) {
-      wrong.push(...faults(kernel, resources.get(kernel.name), counts.get(kernel.name) ?? new Map()));
-      registers.set(kernel.name, [...(registers.get(kernel.name) ?? []), kernel.registers]);
+      wrong.push(
+        ...faults(kernel, source.name, resources.get(kernel.name), counts.get(kernel.name) ?? new Map()),
+      );
+      registers.set(kernel.name, { ...registers.get(kernel.name), [architecture]: kernel.registers });
     }
     // Such as "C7510: Potential Performance Loss".
     wrong.push(...(log.match(/^.*(warning|C75\d\d).*$/gim) ?? []));
@@ -98,10 +111,10 @@ for (const { source, architecture } of cases) {
   for (const line of wrong) process.stdout.write(`  ${line}\n`);
 }
 
-process.stdout.write(`\nRegisters of each thread\n${['kernel'.padEnd(24), ...ARCHITECTURES].join(' ')}\n`);
+process.stdout.write(`\nRegisters of each thread\n${['kernel'.padEnd(36), ...ARCHITECTURES].join(' ')}\n`);
 for (const [name, counts] of registers) {
-  const columns = counts.map((count, i) => String(count).padStart(ARCHITECTURES[i].length));
-  process.stdout.write(`${[name.padEnd(24), ...columns].join(' ')}\n`);
+  const columns = ARCHITECTURES.map((name) => String(counts[name] ?? '').padStart(name.length));
+  process.stdout.write(`${[name.padEnd(36), ...columns].join(' ')}\n`);
 }
 process.stdout.write(`${cases.length - failed} passed, ${failed} failed\n`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -6,7 +6,6 @@
 
 #include "tile.h"
 
-constexpr int ALONG = 0, ACROSS = 1;
 constexpr int DEPTH = 64;
 
 /** `ROWS` rows of an operand by `DEPTH` steps of k. */

@@ -646,8 +646,12 @@ test.serial('without a GPU it is said what is missing', async (t) => {
   process.env.SLUICE_CUDA = '';
   const absence = BACKENDS.cuda.absence();
   process.env.SLUICE_CUDA = 'emulate';
-  t.regex(BACKENDS.cuda.absence()!, /"emulate", and may be "emulated"/);
+  t.regex(BACKENDS.cuda.absence()!, /"emulate", and may be "emulated" or "emulated-hopper"/);
   t.throws(() => openDevice(), { code: 'SLUICE_E_CUDA', message: /"emulate"/ });
+  process.env.SLUICE_CUDA = 'emulated-hopper';
+  const hopper = openDevice();
+  t.true(hopper.device.isHopper);
+  t.regex(hopper.description, /emulated on the CPU, those of a Hopper/);
   process.env.SLUICE_CUDA = 'emulated';
   t.true(absence === undefined || /no NVIDIA driver that can be opened/.test(absence));
   t.is(BACKENDS.cuda.absence(), undefined);

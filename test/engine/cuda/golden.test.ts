@@ -4,6 +4,7 @@ import { selectBackend } from '@sluice/engine';
 import {
   BorrowedMemory,
   CHECKS,
+  checksFor,
   cudaBackend,
   generatedSources,
   joinGolden,
@@ -56,7 +57,7 @@ test.serial('every kernel has a case, and every case has its bits', (t) => {
   const sources = [...kernelFiles().map(kernelSource), ...generatedSources];
   const all = sources.flatMap((source) => [...signatures(source).keys()]);
   // What measures a card, and says nothing of right and wrong.
-  const others = ['peakProducts'];
+  const others = ['peakProducts', 'peakProductsHopper'];
   t.deepEqual([...launched, ...others].sort(), all.sort());
   t.deepEqual(Object.keys(readGolden()), Object.keys(CHECKS), 'npm run gpu:golden');
 });
@@ -65,7 +66,9 @@ test.serial('every kernel has a case, and every case has its bits', (t) => {
 const QUICK = [
   'matmul, small tile',
   'matmulTransposed, large tile',
+  'matmulPlain, Hopper large tile',
   'experts gradient, small tile',
+  'experts gradient, Hopper small tile',
   'attention, head 32, gate elementwise',
   'attention heads backward, head 64, gate headwise',
   'RMS norm, bf16',
@@ -91,6 +94,15 @@ test.serial('the golden bits are those of now, and near to double precision', (t
     }
   }
   emulator.set({});
+});
+
+test('who has Hopper’s instructions runs the cases of all kernels, and they have the bits of the others', (t) => {
+  t.deepEqual(checksFor({ isHopper: true }), Object.keys(CHECKS));
+  const others = checksFor({ isHopper: false });
+  t.true(others.includes('matmul, small tile') && !others.some((name) => name.includes('Hopper')));
+  const golden = readGolden();
+  for (const name of Object.keys(CHECKS).filter((each) => /Hopper .* tile/.test(each)))
+    t.deepEqual(golden[name], golden[name.replace('Hopper ', '')], name);
 });
 
 test('other bits are found, and so is the kind of tensor cores', (t) => {

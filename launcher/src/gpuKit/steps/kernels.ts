@@ -2,8 +2,8 @@
 
 import { selectBackend } from '@sluice/engine';
 import {
-  CHECKS,
   type Checked,
+  checksFor,
   cudaBackend,
   matching,
   readGolden,
@@ -28,7 +28,7 @@ export const runStep: RunStep = async ({ keep }) => {
   const { device, arithmetic } = cudaBackend();
   const golden = readGolden();
   const rows: Row[] = [];
-  for (const name of Object.keys(CHECKS)) {
+  for (const name of checksFor(device)) {
     rows.push(rowOf(name, () => runCheck(device, name)));
     keep({ arithmetic, rows });
     // A launch that failed leaves nothing to go on with.

@@ -30,8 +30,8 @@ constexpr uint32_t MOST_BLOCKS_X = 0x7fffffff, MOST_BLOCKS_YZ = 65535;
 
 }  // namespace
 
-bool emulator::registerKernel(const char* name, Entry entry, int mostThreads, size_t argumentBytes) {
-  if (loading) loading->kernels[name] = {name, entry, mostThreads, argumentBytes};
+bool emulator::registerKernel(const char* name, Entry entry, int mostThreads, int blocks, size_t argumentBytes, bool isHopper) {
+  if (loading) loading->kernels[name] = {name, entry, mostThreads, blocks, isHopper, argumentBytes};
   return loading != nullptr;
 }
 

@@ -2,8 +2,9 @@
  * The names of CUDA and of `device.h` for a C++ compiler. Threads of a block are fibers of one thread of the system, which are
  * switched only where they meet: at barriers, and at operations of a whole warp.
  *
- * Files: `scheduler.cc` runs blocks, `memory.cc` watches what they touch, `tensorCore.h` adds like a tensor core, `driver.cc` is
- * the CUDA driver's interface. Kernels are compiled with the instrumentation of `-fsanitize=thread`, whose calls `memory.cc` answers.
+ * Files: `scheduler.cc` runs blocks, `memory.cc` watches what they touch, `tensorCore.h` adds like a tensor core; of Hopper, `barrier.cc`,
+ * `copyEngine.cc` and `warpgroup.cc`, and `order.cc` watches who knows of what; `driver.cc` is the CUDA driver's interface. Kernels are
+ * compiled with the instrumentation of `-fsanitize=thread`, whose calls `memory.cc` answers.
  */
 #pragma once
 
@@ -28,7 +29,7 @@ constexpr int MOST_ARGUMENT_BYTES = 4096;
 /** What a running thread sees of its launch. */
 struct Builtins {
   Index thread, block, threads, blocks;
-  alignas(16) unsigned char arguments[MOST_ARGUMENT_BYTES];
+  alignas(64) unsigned char arguments[MOST_ARGUMENT_BYTES];
 };
 extern EMULATOR Builtins builtins;
 
@@ -46,7 +47,7 @@ EMULATOR void checkAlignment(const void* p, int bytes);
 
 /** A kernel's entry: takes its arguments from `builtins.arguments`. */
 using Entry = void (*)();
-EMULATOR bool registerKernel(const char* name, Entry entry, int mostThreads, size_t argumentBytes);
+EMULATOR bool registerKernel(const char* name, Entry entry, int mostThreads, int blocks, size_t argumentBytes, bool isHopper);
 
 /** Reads arguments as the driver lays them out: each at a multiple of its own alignment. */
 template <auto kernel>
@@ -85,10 +86,13 @@ T exchangeValue(uint32 mask, T value, int source) {
 
 }  // namespace emulator
 
+// `hopper.h` says otherwise.
+#define IS_HOPPER false
+
 #define KERNEL(name, threads, blocks, ...)                                                                        \
   static void name(__VA_ARGS__);                                                                                  \
   static const bool name##IsRegistered = emulator::registerKernel(                                                \
-      #name, &emulator::Arguments<&name>::call, threads, emulator::Arguments<&name>::bytes());                    \
+      #name, &emulator::Arguments<&name>::call, threads, blocks, emulator::Arguments<&name>::bytes(), IS_HOPPER); \
   static void name(__VA_ARGS__)
 
 #define threadIdx (::emulator::builtins.thread)
@@ -136,6 +140,13 @@ DEVICE long long __double_as_longlong(double x) {
 DEVICE float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float __fsqrt_rn(float x) { return __builtin_sqrtf(x); }
 DEVICE float __fdiv_rn(float a, float b) { return a / b; }
+
+DEVICE bf16 toBf16(float x) {
+  const uint32 bits = __float_as_uint(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return {0x7fff};
+  return {static_cast<uint16>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+}
+DEVICE uint32 packBf16(float low, float high) { return toBf16(low).bits | static_cast<uint32>(toBf16(high).bits) << 16; }
 
 template <typename T>
 DEVICE T& sharedMemory() {

@@ -3,10 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
-#include "../device.h"
+#include "../hopper.h"
 
 namespace emulator {
 
@@ -42,6 +43,10 @@ struct Kernel {
   std::string name;
   Entry entry;
   int mostThreads;
+  /** Blocks that a multiprocessor is to hold. */
+  int blocks;
+  /** Whether its threads meet at barriers in shared memory, and who knows of what is watched by clocks (`order.h`). */
+  bool isHopper;
   size_t argumentBytes;
   /** What launches may ask for. */
   size_t mostSharedBytes = 48 << 10;
@@ -63,6 +68,29 @@ bool run(const Launch& launch);
 bool refuse(const std::string& what);
 const std::string& faultText();
 
+/** Where threads meet. The last to arrive does the work, and all go on. */
+struct Meeting {
+  int arrived = 0;
+  uint32_t round = 0;
+  int operation = 0;
+};
+/** The running thread arrives, and `waits` for the others or goes on. @returns whether it waited */
+bool meet(Meeting& meeting, int expected, bool waits);
+/** All threads of the running warpgroup; the last one does `work`. */
+void meetAsWarpgroup(Meeting& meeting, const std::function<void()>& work);
+
+/** What a thread waits for, other than a meeting. */
+struct Condition {
+  bool (*isMet)(const void* what) = nullptr;
+  /** For who waits without end. */
+  std::string (*describe)(const void* what) = nullptr;
+  const void* what = nullptr;
+  const void* place = nullptr;
+};
+void waitUntil(const Condition& condition);
+/** Those that have not ended. */
+std::vector<int> runningThreads();
+
 // The running thread, for what it touches.
 
 /** The place in time of the running thread: what happens in another interval between barriers is before or after. */
@@ -77,6 +105,8 @@ Moment now();
 /** Number of the launch's first block. */
 uint32_t firstBlock();
 bool isRunning();
+/** Whether the running kernel is one whose threads meet at barriers in shared memory. */
+bool hasClocks();
 bool isOnStack(uintptr_t address);
 unsigned char* sharedBytes();
 size_t sharedSize();

@@ -14,7 +14,7 @@
 
 #include <dlfcn.h>
 
-#include "machine.h"
+#include "copyEngine.h"
 
 namespace emulator {
 
@@ -146,10 +146,14 @@ size_t cellsOf(uintptr_t offset, size_t bytes) { return (offset % CELL_BYTES + b
 void look(const void* p, size_t bytes, bool isWrite, const void* place) {
   if (!isRunning()) return;
   const uintptr_t address = addressOf(p);
-  if (isOnStack(address)) return;
+  if (isOnStack(address)) {
+    if (hasClocks()) lookAtRegisters(address, bytes, isWrite, place);
+    return;
+  }
   const uintptr_t offset = address - addressOf(sharedBytes());
   if (offset < MOST_SHARED_BYTES) {
     if (offset + bytes > sharedSize()) fault("goes beyond the " + bytesWord(sharedSize()) + " of shared memory", place);
+    if (hasClocks()) return touchShared(offset, bytes, isWrite, place);
     return touch(sharedCells + offset / CELL_BYTES, cellsOf(offset, bytes), isWrite, place);
   }
   if (address - addressOf(&builtins) < sizeof builtins && !isWrite) return;
@@ -174,12 +178,13 @@ void align(const void* p, size_t alignment, const void* place) {
 
 void markUnderWay(const void* p, size_t bytes) {
   if (!isWatching) return;
+  if (hasClocks()) return markSharedUnderWay(addressOf(p) - addressOf(sharedBytes()), bytes);
   Cell* const first = sharedCells + (addressOf(p) - addressOf(sharedBytes())) / CELL_BYTES;
   for (Cell* cell = first; cell < first + bytes / CELL_BYTES; cell++) cell->write.more |= UNDER_WAY;
 }
 
 void forgetShared() {
-  if (isWatching) std::fill_n(sharedCells, (sharedSize() + CELL_BYTES - 1) / CELL_BYTES, Cell{});
+  if (isWatching && !hasClocks()) std::fill_n(sharedCells, (sharedSize() + CELL_BYTES - 1) / CELL_BYTES, Cell{});
 }
 
 bool isWatching = true;

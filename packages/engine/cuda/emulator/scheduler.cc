@@ -8,11 +8,9 @@
 #include <dlfcn.h>
 #include <sys/mman.h>
 
-#include "machine.h"
+#include "copyEngine.h"
+#include "fiber.h"
 #include "tensorCore.h"
-#if !defined(__x86_64__)
-#include <ucontext.h>
-#endif
 
 namespace emulator {
 
@@ -22,62 +20,7 @@ Statistics statistics;
 
 namespace {
 
-#if defined(__x86_64__)
-extern "C" void emulatorSwitch(void** from, void* to);
-// Registers that a function must keep, and the stack. The flags of floating point are never changed.
-asm(R"(
-  .text
-  .p2align 4
-emulatorSwitch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-)");
-struct Context {
-  void* stackPointer = nullptr;
-  void prepare(unsigned char* stack, void (*entry)()) {
-    auto* top = reinterpret_cast<uint64_t*>(reinterpret_cast<uintptr_t>(stack + STACK_BYTES) & ~uintptr_t{63}) - 8;
-    std::fill(top, top + 8, 0);
-    // What `ret` finds below six registers; the stack is then aligned as after a call.
-    top[6] = reinterpret_cast<uint64_t>(entry);
-    stackPointer = top;
-  }
-};
-void switchTo(Context& from, Context& to) { emulatorSwitch(&from.stackPointer, to.stackPointer); }
-#else
-struct Context {
-  ucontext_t context;
-  void prepare(unsigned char* stack, void (*entry)()) {
-    getcontext(&context);
-    context.uc_stack.ss_sp = stack;
-    context.uc_stack.ss_size = STACK_BYTES;
-    context.uc_link = nullptr;
-    makecontext(&context, entry, 0);
-  }
-};
-void switchTo(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
-#endif
-
-enum class Operation { none, barrier, warpBarrier, exchange, multiply, load };
-
-/** Where threads meet. The last to arrive does the work, and all go on. */
-struct Meeting {
-  int arrived = 0;
-  uint32_t round = 0;
-  Operation operation = Operation::none;
-};
+enum Operation { OTHER, BARRIER, WARP_BARRIER, EXCHANGE, MULTIPLY, LOAD };
 
 /** What a lane hands over, and what it gets. */
 struct Slot {
@@ -106,6 +49,8 @@ struct Fiber {
   Context context;
   const Meeting* waitsAt;
   uint32_t waitsFor;
+  /** Besides. */
+  Condition condition;
   bool done;
   std::vector<std::vector<Copy>> copies;
 };
@@ -136,20 +81,39 @@ void become(int thread) {
   builtins.thread.x = static_cast<uint32>(thread);
 }
 
+bool canRun(const Fiber& fiber) {
+  if (fiber.done || (fiber.waitsAt && fiber.waitsAt->round < fiber.waitsFor)) return false;
+  return !fiber.condition.isMet || fiber.condition.isMet(fiber.condition.what);
+}
+
+[[noreturn]] void faultStuck() {
+  for (const int thread : turns) {
+    const auto& [isMet, describe, what, place] = fibers[thread].condition;
+    if (fibers[thread].done || !isMet || isMet(what)) continue;
+    current = thread;
+    fault(describe(what), place);
+  }
+  fault("threads wait for others that never come: a barrier, or an operation of a warp, that not all reach");
+}
+
 /** Lets another thread run, one that waits for nothing. */
 void yield() {
   Fiber& from = fibers[current];
-  for (size_t tries = 0; tries < turns.size(); tries++) {
-    if (++turn == turns.size()) turn = 0;
-    Fiber& next = fibers[turns[turn]];
-    if (next.done || (next.waitsAt && next.waitsAt->round < next.waitsFor)) continue;
-    next.waitsAt = nullptr;
-    become(turns[turn]);
-    statistics.switches++;
-    if (&next != &from) switchTo(from.context, next.context);
-    return;
-  }
-  if (live > 0) fault("threads wait for others that never come: a barrier, or an operation of a warp, that not all reach");
+  do {
+    for (size_t tries = 0; tries < turns.size(); tries++) {
+      if (++turn == turns.size()) turn = 0;
+      Fiber& next = fibers[turns[turn]];
+      if (!canRun(next)) continue;
+      next.waitsAt = nullptr;
+      next.condition = {};
+      become(turns[turn]);
+      statistics.switches++;
+      if (&next != &from) switchTo(from.context, next.context);
+      return;
+    }
+    // When no thread can go on, a tile may come.
+  } while (live > 0 && hasClocks() && bringTile());
+  if (live > 0) faultStuck();
   switchTo(from.context, host);
 }
 
@@ -182,6 +146,11 @@ const Slot& together(Operation operation, const Slot& own, Work work) {
 
 void threadBegins() {
   launched->kernel->entry();
+  if (hasClocks()) {
+    checkProducts();
+    checkCopies(live == 1);
+    if (live == 1) checkRegisters();
+  }
   fibers[current].done = true;
   live--;
   // Threads that have ended no longer count at a barrier.
@@ -189,8 +158,17 @@ void threadBegins() {
     blockMeeting.arrived = 0;
     blockMeeting.round++;
     barriers++;
+    if (hasClocks()) joinThreads();
   }
   yield();
+}
+
+/** Registers of each thread, as the compiler gives them to a kernel that says how many threads and blocks it has, and what nobody has. */
+void beginRegistersAndBarriers() {
+  constexpr int MOST_REGISTERS = 65536, STEP = 8, MOST_OF_THREAD = 255;
+  const int threads = launched->threads, ofBlock = MOST_REGISTERS / launched->kernel->blocks;
+  const int each = std::min(MOST_OF_THREAD, ofBlock / threads / STEP * STEP);
+  beginBarriers(threads, each, (ofBlock - each * threads) / WARPGROUP);
 }
 
 void runBlock(Index block) {
@@ -202,8 +180,15 @@ void runBlock(Index block) {
   forgetShared();
   for (Warp& each : warps) each.meeting = {}, each.barriers = 0;
   live = launched->threads;
+  if (hasClocks()) {
+    beginOrder(live);
+    beginRegistersAndBarriers();
+    beginCopyEngine(live);
+    beginWarpgroups(live);
+  }
   for (int i = 0; i < live; i++) {
     fibers[i].waitsAt = nullptr;
+    fibers[i].condition = {};
     fibers[i].done = false;
     fibers[i].copies.assign(1, {});
     fibers[i].context.prepare(stacks + i * STACK_BYTES, threadBegins);
@@ -270,17 +255,49 @@ const std::string& faultText() { return failure; }
 Moment now() { return {blockNumber, barriers, warp().barriers, static_cast<uint16_t>(current)}; }
 uint32_t firstBlock() { return firstNumber; }
 bool isRunning() { return launched != nullptr; }
+bool hasClocks() { return launched->kernel->isHopper; }
+
+bool meet(Meeting& meeting, int expected, bool waits) {
+  if (waits) return meet(meeting, expected, OTHER, [] {}), true;
+  if (++meeting.arrived == expected) {
+    meeting.arrived = 0;
+    meeting.round++;
+  }
+  return false;
+}
+
+void meetAsWarpgroup(Meeting& meeting, const std::function<void()>& work) { meet(meeting, WARPGROUP, OTHER, work); }
+
+void waitUntil(const Condition& condition) {
+  if (condition.isMet(condition.what)) return;
+  fibers[current].condition = condition;
+  yield();
+}
+
+std::vector<int> runningThreads() {
+  std::vector<int> running;
+  for (int i = 0; i < launched->threads; i++) {
+    if (!fibers[i].done) running.push_back(i);
+  }
+  return running;
+}
 bool isOnStack(uintptr_t address) { return address - reinterpret_cast<uintptr_t>(stacks) < MOST_THREADS * STACK_BYTES; }
 unsigned char* sharedBytes() { return shared; }
 size_t sharedSize() { return launched->sharedBytes; }
 
 void syncBlock() {
-  meet(blockMeeting, live, Operation::barrier, [] { barriers++; });
+  meet(blockMeeting, live, BARRIER, [] {
+    barriers++;
+    if (hasClocks()) joinThreads();
+  });
 }
 
 void syncWarp(uint32 mask) {
   if (mask != 0xffffffffu) fault("a barrier of a part of a warp, which kernels of the house do not use");
-  meet(warp().meeting, LANES, Operation::warpBarrier, [] { warp().barriers++; });
+  meet(warp().meeting, LANES, WARP_BARRIER, [] {
+    warp().barriers++;
+    if (hasClocks()) joinLanes();
+  });
 }
 
 uint64 exchange(uint32 mask, uint64 bits, int source) {
@@ -289,7 +306,7 @@ uint64 exchange(uint32 mask, uint64 bits, int source) {
   const Slot* slots = here.slots[here.meeting.round & 1];
   Slot own;
   own.bits = bits;
-  together(Operation::exchange, own, [](Slot*) {});
+  together(EXCHANGE, own, [](Slot*) {});
   return slots[source].bits;
 }
 
@@ -298,8 +315,9 @@ FragmentC multiply(FragmentC c, FragmentA a, FragmentB b) {
   own.a = a;
   own.b = b;
   own.c = c;
-  return together(Operation::multiply, own, [](Slot* slots) {
+  return together(MULTIPLY, own, [](Slot* slots) {
            float left[16][16], right[8][16];
+           Factors rows[16], columns[8];
            for (int i = 0; i < LANES; i++) {
              const int group = i / 4, pair = i % 4 * 2;
              const Slot& slot = slots[i];
@@ -312,10 +330,12 @@ FragmentC multiply(FragmentC c, FragmentA a, FragmentB b) {
                }
              }
            }
+           for (int i = 0; i < 16; i++) rows[i] = Factors(left[i]);
+           for (int i = 0; i < 8; i++) columns[i] = Factors(right[i]);
            for (int i = 0; i < LANES; i++) {
              for (int e = 0; e < 4; e++) {
                float& sum = slots[i].c.v[e];
-               sum = sumOf16(left[i / 4 + e / 2 * 8], right[i % 4 * 2 + e % 2], sum, settings.arithmetic);
+               sum = sumOf16(rows[i / 4 + e / 2 * 8], columns[i % 4 * 2 + e % 2], sum, settings.arithmetic);
              }
            }
            statistics.products++;
@@ -329,7 +349,7 @@ Matrices load(const void* row, bool transposed) {
   look(row, 16, false, place);
   Slot own;
   own.address = row;
-  return together(Operation::load, own,
+  return together(LOAD, own,
                   [transposed](Slot* slots) {
                     for (int matrix = 0; matrix < 4; matrix++) {
                       const auto at = [&](int i) { return static_cast<const uint16*>(slots[matrix * 8 + i].address); };

@@ -16,46 +16,60 @@
 
 namespace emulator {
 
-/** significand · 2^(exponent − bits) with 23 fractional bits for a float, 14 for a product of two bf16. */
+/** significand · 2^(exponent − 23). Zero has the exponent of the smallest normal float, and so have subnormal ones. */
 struct Term {
   int64_t significand;
   int exponent;
+
+  explicit Term(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    const int biased = static_cast<int>(bits >> 23 & 0xff);
+    const int64_t magnitude = biased ? (bits & 0x7fffff) | 0x800000 : bits & 0x7fffff;
+    significand = bits >> 31 ? -magnitude : magnitude;
+    exponent = (biased ? biased : 1) - 127;
+  }
 };
 
-/** Zero has the exponent of the smallest normal float, and so have subnormal ones. */
-inline Term termOf(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  const int exponent = static_cast<int>(bits >> 23 & 0xff);
-  const int64_t magnitude = exponent ? (bits & 0x7fffff) | 0x800000 : bits & 0x7fffff;
-  return {bits >> 31 ? -magnitude : magnitude, (exponent ? exponent : 1) - 127};
-}
+/** Sixteen values of bf16, as a row of the left operand or a column of the right one has them, taken apart once for many sums. */
+struct Factors {
+  float values[16];
+  /** value = significand · 2^(exponent − 7); a zero's exponent is below all others, also in a product. */
+  int32_t significands[16];
+  int32_t exponents[16];
+  bool isFinite = true, isZero = true;
 
-/** The exact product of two bf16, with 23 fractional bits (of which 14 may be used). */
-inline Term productOf(float a, float b) {
-  const Term left = termOf(a), right = termOf(b);
-  const int64_t significand = (left.significand >> 16) * (right.significand >> 16) << 9;
-  return {significand, significand == 0 ? -126 : left.exponent + right.exponent};
-}
+  Factors() = default;
+  explicit Factors(const float* from) {
+    for (int i = 0; i < 16; i++) {
+      values[i] = from[i];
+      const Term term(from[i]);
+      significands[i] = static_cast<int32_t>(term.significand >> 16);
+      exponents[i] = significands[i] == 0 ? -1000 : term.exponent;
+      isFinite = isFinite && std::isfinite(from[i]);
+      isZero = isZero && from[i] == 0;
+    }
+  }
+};
 
-/** c + Σ a[i]·b[i] over one group of at most 16. */
-inline float sumOfGroup(const float* a, const float* b, int length, float c, int fractionalBits) {
-  Term terms[17];
-  terms[length] = termOf(c);
-  double plain = c;
-  int top = terms[length].exponent;
-  for (int i = 0; i < length; i++) {
-    plain += static_cast<double>(a[i]) * b[i];
-    terms[i] = productOf(a[i], b[i]);
-    if (terms[i].exponent > top) top = terms[i].exponent;
+/** c + Σ a[i]·b[i] over one group, from `first` until before `end`. */
+inline float sumOfGroup(const Factors& a, const Factors& b, int first, int end, float c, int fractionalBits) {
+  if (!a.isFinite || !b.isFinite || !std::isfinite(c)) {
+    double plain = c;
+    for (int i = first; i < end; i++) plain += static_cast<double>(a.values[i]) * b.values[i];
+    if (!std::isfinite(plain)) return static_cast<float>(plain);
   }
-  if (!std::isfinite(plain)) return static_cast<float>(plain);
-  int64_t sum = 0;
-  for (int i = 0; i <= length; i++) {
-    const int shift = fractionalBits - 23 + terms[i].exponent - top;
-    const int64_t magnitude = std::abs(terms[i].significand);
-    const int64_t cut = shift >= 0 ? magnitude << shift : shift > -63 ? magnitude >> -shift : 0;
-    sum += terms[i].significand < 0 ? -cut : cut;
-  }
+  // Nothing is cut where there is one term; the sum of zeros is a positive one.
+  if (a.isZero || b.isZero) return c + 0.0f;
+  const Term old(c);
+  int top = old.exponent;
+  for (int i = first; i < end; i++) top = std::max(top, a.exponents[i] + b.exponents[i]);
+  // Cuts what is below 2^(top − fractionalBits); at most `fractionalBits` − 23 zeros are to be had on the right.
+  const auto cut = [&](int64_t significand, int bits, int exponent) {
+    const int64_t magnitude = std::abs(significand) << (fractionalBits - bits) >> std::min(top - exponent, 63);
+    return significand < 0 ? -magnitude : magnitude;
+  };
+  int64_t sum = cut(old.significand, 23, old.exponent);
+  for (int i = first; i < end; i++) sum += cut(a.significands[i] * b.significands[i], 14, a.exponents[i] + b.exponents[i]);
   if (sum == 0) return 0;
   // Cut to 24 bits, and to the spacing of subnormal floats.
   auto magnitude = static_cast<uint64_t>(std::abs(sum));
@@ -68,17 +82,17 @@ inline float sumOfGroup(const float* a, const float* b, int length, float c, int
 }
 
 /** c + Σ a[i]·b[i] over the 16 products of one matrix instruction. */
-inline float sumOf16(const float* a, const float* b, float c, Arithmetic arithmetic) {
+inline float sumOf16(const Factors& a, const Factors& b, float c, Arithmetic arithmetic) {
   switch (arithmetic) {
     case Arithmetic::ampere:
-      return sumOfGroup(a + 8, b + 8, 8, sumOfGroup(a, b, 8, c, 24), 24);
+      return sumOfGroup(a, b, 8, 16, sumOfGroup(a, b, 0, 8, c, 24), 24);
     case Arithmetic::hopper:
-      return sumOfGroup(a, b, 16, c, 25);
+      return sumOfGroup(a, b, 0, 16, c, 25);
     case Arithmetic::exact:
       break;
   }
   double sum = c;
-  for (int i = 0; i < 16; i++) sum += static_cast<double>(a[i]) * b[i];
+  for (int i = 0; i < 16; i++) sum += static_cast<double>(a.values[i]) * b.values[i];
   return static_cast<float>(sum);
 }
 

@@ -1,4 +1,4 @@
-/** `cuda`: our own kernels on an NVIDIA GPU, or on the emulator where `SLUICE_CUDA=emulated` is set. */
+/** `cuda`: our own kernels on an NVIDIA GPU, or on the emulator where `SLUICE_CUDA=emulated` or `emulated-hopper` is set. */
 
 import { createRequire } from 'node:module';
 import { SluiceError } from '@sluice/core';
@@ -9,11 +9,15 @@ const NAME = 'cuda';
 /** As the system's loader finds it. */
 export const DRIVER_LIBRARY = 'libcuda.so.1';
 
+/** What `SLUICE_CUDA` may be: the emulator of a card that has no more than all have, or of a Hopper, with kernels of its own. */
+const EMULATED = ['emulated', 'emulated-hopper'];
+
 /** What is wrong with `SLUICE_CUDA`, if anything is. */
 function misunderstanding(): string | undefined {
   const wanted = process.env.SLUICE_CUDA;
-  if (!wanted || wanted === 'emulated') return undefined;
-  return `SLUICE_CUDA is "${wanted}", and may be "emulated", for the emulator, or unset, for a GPU`;
+  if (!wanted || EMULATED.includes(wanted)) return undefined;
+  const may = EMULATED.map((name) => `"${name}"`).join(' or ');
+  return `SLUICE_CUDA is "${wanted}", and may be ${may}, for the emulator, or unset, for a GPU`;
 }
 
 /**
@@ -23,7 +27,12 @@ function misunderstanding(): string | undefined {
 export function isCudaEmulated(): boolean {
   const wrong = misunderstanding();
   if (wrong) throw new SluiceError('SLUICE_E_CUDA', `${wrong}.`);
-  return process.env.SLUICE_CUDA === 'emulated';
+  return EMULATED.includes(process.env.SLUICE_CUDA ?? '');
+}
+
+/** Whether the emulator is to be a Hopper. */
+export function isHopperEmulated(): boolean {
+  return isCudaEmulated() && process.env.SLUICE_CUDA === 'emulated-hopper';
 }
 
 interface Koffi {

@@ -7,12 +7,16 @@ import { invariant } from '@sluice/core';
 import { Arena } from './arena.ts';
 import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
 import {
+  bytesOf,
   type KernelSignature,
   type KernelSource,
   kernelSource,
   type Storage,
   signatures,
 } from './kernelSource.ts';
+import { type TensorMap, TensorMaps } from './tensorMaps.ts';
+
+export { bytesOf } from './kernelSource.ts';
 
 /** Makes an image that the driver loads. */
 export interface KernelCompiler {
@@ -28,10 +32,6 @@ interface HostValues {
 }
 
 const HOST = { f32: Float32Array, bf16: Uint16Array, f64: Float64Array, i32: Int32Array };
-
-export function bytesOf(storage: Storage): number {
-  return HOST[storage].BYTES_PER_ELEMENT;
-}
 
 /** Values in a device's memory: an allocation, or a range of one. */
 export class DeviceArray<S extends Storage = Storage> {
@@ -86,14 +86,24 @@ export type Argument =
   | DeviceArray
   | null
   | number
+  | TensorMap
   | Float32Array
   | Float64Array
   | Int32Array
   | BigUint64Array;
 
+export interface DeviceOptions {
+  /** Where the text of kernels comes from, if not from their files. */
+  readonly sourceOf?: ((file: string) => KernelSource) | undefined;
+  readonly isHopper?: boolean;
+}
+
 export class CudaDevice {
   readonly driver: CudaDriver;
   readonly arena: Arena;
+  readonly tensorMaps: TensorMaps;
+  /** Whether kernels with Hopper's own instructions are taken. No bit depends on it. */
+  readonly isHopper: boolean;
   readonly #compiler: KernelCompiler;
   readonly #sourceOf: (file: string) => KernelSource;
   /** By the text of their source. */
@@ -101,10 +111,15 @@ export class CudaDevice {
   readonly #sources = new Map<string, KernelSource>();
   #multiprocessors: number | undefined;
 
-  /** @param sourceOf where the text of kernels comes from */
-  constructor(driver: CudaDriver, compiler: KernelCompiler, sourceOf = kernelSource) {
+  constructor(
+    driver: CudaDriver,
+    compiler: KernelCompiler,
+    { sourceOf = kernelSource, isHopper = false }: DeviceOptions = {},
+  ) {
     this.driver = driver;
     this.arena = new Arena(driver);
+    this.tensorMaps = new TensorMaps(driver);
+    this.isHopper = isHopper;
     this.#compiler = compiler;
     this.#sourceOf = sourceOf;
   }
@@ -191,9 +206,8 @@ export class Kernel {
       this.#function = { handle, sharedBytes };
     }
     this.#places ??= placesOf(args, this.#signature);
-    const view = this.#driver.arguments;
     // Launches are many: no iterators.
-    for (let i = 0; i < args.length; i++) pack(view, this.#places[i]!, args[i]!);
+    for (let i = 0; i < args.length; i++) pack(this.#driver, this.#places[i]!, args[i]!);
     this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
   }
 }
@@ -207,6 +221,9 @@ interface Place {
   readonly end: number;
 }
 
+/** Of `hopper.h`. */
+const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [128, 64];
+
 function placesOf(args: readonly Argument[], { name, parameters }: KernelSignature): Place[] {
   let end = 0;
   return parameters.map((parameter, i) => {
@@ -219,19 +236,26 @@ function placesOf(args: readonly Argument[], { name, parameters }: KernelSignatu
 
 /** Bytes that an argument has, and what they lie at a multiple of. */
 function sizeOf(parameter: Place['parameter'], arg: Argument): [size: number, alignment: number] {
+  if (parameter.kind === 'tensorMap') return [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT];
   if (ArrayBuffer.isView(arg)) return [arg.byteLength, arg.BYTES_PER_ELEMENT];
   return parameter.kind === 'number' && parameter.type !== 'uint64' ? [4, 4] : [8, 8];
 }
 
 /** Puts an argument where the driver reads it. */
-function pack(view: DataView, { what, parameter, begin, end }: Place, arg: Argument): void {
+function pack(
+  { arguments: view, argumentBytes: bytes }: CudaDriver,
+  { what, parameter, begin, end }: Place,
+  arg: Argument,
+): void {
   if (!accepts(parameter, arg)) invariant(false, `${what} is no ${JSON.stringify(parameter)}`);
   if (arg === null || arg instanceof DeviceArray) putWhole(view, begin, arg?.address ?? 0);
   else if (typeof arg !== 'number') {
     if (arg.byteLength !== end - begin)
       invariant(false, `${what} has ${arg.byteLength} bytes, and had ${end - begin}`);
-    const words = new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength);
-    new Uint8Array(view.buffer, begin).set(words);
+    bytes.set(
+      arg instanceof Uint8Array ? arg : new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength),
+      begin,
+    );
   } else if (parameter.kind === 'number' && parameter.type === 'float') view.setFloat32(begin, arg, true);
   else if (end - begin === 8) putWhole(view, begin, arg);
   else view.setInt32(begin, arg, true);
@@ -248,6 +272,7 @@ function accepts(parameter: KernelSignature['parameters'][number], arg: Argument
     return (
       arg === null || (arg instanceof DeviceArray && (parameter.to === 'any' || arg.storage === parameter.to))
     );
+  if (parameter.kind === 'tensorMap') return arg instanceof Uint8Array;
   if (parameter.kind === 'struct') return ArrayBuffer.isView(arg);
   if (typeof arg !== 'number') return false;
   return parameter.type === 'float' || Number.isSafeInteger(arg);

@@ -4,8 +4,9 @@
  */
 
 import { setImmediate } from 'node:timers/promises';
-import { SluiceError } from '@sluice/core';
+import { invariant, SluiceError } from '@sluice/core';
 import koffi, { type LibraryHandle } from 'koffi';
+import type { Storage } from './kernelSource.ts';
 
 export type DeviceAddress = number;
 /** Handles of the driver's. */
@@ -36,6 +37,13 @@ const [NON_BLOCKING, UNTIMED] = [1, 2];
 const [PINNED, ON_DEVICE, READ_WRITE] = [1, 1, 3];
 /** Most that a kernel's arguments may have. */
 const ARGUMENT_BYTES = 4096;
+/** Numbers of `CUtensorMapDataType`. */
+const TENSOR_TYPES: Partial<Record<Storage, number>> = { f32: 7, bf16: 9 };
+/** Of `CUtensorMapInterleave`, `…Swizzle`, `…L2promotion` and `…FloatOOBfill`: none, 128 bytes, 256 bytes, zeros. */
+const TENSOR_OPTIONS = [0, 3, 3, 0];
+/** A `CUtensorMap`, and what its address is a multiple of. */
+const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [128, 64];
+
 /** `CU_LAUNCH_PARAM_…` */
 const [BUFFER_POINTER, BUFFER_SIZE, END] = [1n, 2n, 0n];
 
@@ -98,6 +106,11 @@ function prototypes(library: LibraryHandle) {
       ...['uintptr_t', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uintptr_t'],
       ...['uintptr_t', 'uintptr_t'],
     ),
+    cuTensorMapEncodeTiled: define(
+      'cuTensorMapEncodeTiled',
+      ...['uintptr_t', 'int', 'uint32_t', 'uint64_t', 'void *', 'void *', 'void *', 'void *'],
+      ...['int', 'int', 'int', 'int'],
+    ),
     cuGetErrorName: library.func('int cuGetErrorName(int code, _Out_ const char **name)'),
     cuGetErrorString: library.func('int cuGetErrorString(int code, _Out_ const char **text)'),
   };
@@ -109,6 +122,17 @@ type Call = Exclude<keyof Functions, 'cuGetErrorName' | 'cuGetErrorString'>;
 /** A place for one result of a call. */
 const handle = () => new BigUint64Array(new ArrayBuffer(8));
 const integer = () => new Int32Array(new ArrayBuffer(4));
+
+/** Matrices as the copy engine takes them; axes are columns, rows, matrices. */
+export interface TensorMapShape {
+  readonly address: DeviceAddress;
+  readonly storage: Storage;
+  readonly sizes: readonly number[];
+  /** Bytes from one row to the next, from one matrix to the next. */
+  readonly strides: readonly number[];
+  /** What one copy takes. */
+  readonly box: readonly number[];
+}
 
 /** Hears which parts of memory an arena has lent out, and finds whoever touches something else. */
 export interface MemoryWatch {
@@ -131,6 +155,8 @@ export class CudaDriver {
   readonly #explain: (text: string) => string;
   /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
   readonly arguments = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
+  /** The same memory. */
+  readonly argumentBytes = new Uint8Array(this.arguments.buffer);
   // What tells the driver of them.
   readonly #extra = new BigUint64Array(new ArrayBuffer(40));
   readonly #extraAddress = Number(koffi.address(this.#extra));
@@ -168,8 +194,7 @@ export class CudaDriver {
     this.#device = device[0]!;
     this.#call('cuCtxSetCurrent', this.#handle('cuDevicePrimaryCtxRetain', this.#device));
     this.#stream = this.makeStream();
-    const bytes = new Uint8Array(this.arguments.buffer);
-    const [at, size] = [koffi.address(bytes), koffi.address(this.#size)];
+    const [at, size] = [koffi.address(this.argumentBytes), koffi.address(this.#size)];
     this.#extra.set([BUFFER_POINTER, BigInt(at), BUFFER_SIZE, BigInt(size), END]);
   }
 
@@ -411,6 +436,23 @@ export class CudaDriver {
     if (sharedBytes > USUAL_SHARED_BYTES)
       this.#call('cuFuncSetAttribute', kernel, MOST_DYNAMIC_SHARED_BYTES, sharedBytes);
     return kernel;
+  }
+
+  /** The bytes of a `CUtensorMap`: of tiles with the 128-byte swizzle, zeros beyond the end. */
+  encodeTensorMap({ address, storage, sizes, strides, box }: TensorMapShape): Uint8Array {
+    const type = TENSOR_TYPES[storage];
+    invariant(type !== undefined, `tiles of ${storage}`);
+    const bytes = new Uint8Array(new ArrayBuffer(TENSOR_MAP_BYTES + TENSOR_MAP_ALIGNMENT));
+    const at = Number(koffi.address(bytes));
+    const begin = -at & (TENSOR_MAP_ALIGNMENT - 1);
+    this.#call(
+      'cuTensorMapEncodeTiled',
+      ...[at + begin, type, sizes.length, address],
+      ...[BigUint64Array.from(sizes, BigInt), BigUint64Array.from(strides, BigInt)],
+      ...[Uint32Array.from(box), new Uint32Array(sizes.length).fill(1)],
+      ...TENSOR_OPTIONS,
+    );
+    return bytes.slice(begin, begin + TENSOR_MAP_BYTES);
   }
 
   /** @param argumentBytes how much of `arguments` the kernel takes */

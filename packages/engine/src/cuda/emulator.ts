@@ -61,7 +61,8 @@ function make(
 function machine(compiler: CxxCompiler): string {
   const sources = readdirSync(machineFolder).sort();
   const texts = sources.map((name) => readFileSync(join(machineFolder, name), 'utf8'));
-  const hash = hashOf(compiler.version, ...MACHINE_FLAGS, kernelHeaders()['device.h']!, ...texts);
+  const { 'device.h': device, 'hopper.h': hopper } = kernelHeaders();
+  const hash = hashOf(compiler.version, ...MACHINE_FLAGS, device!, hopper!, ...texts);
   const files = sources.filter((name) => name.endsWith('.cc')).map((name) => join(machineFolder, name));
   return make(`emulator-${hash}.so`, (output) => [
     { command: compiler.command, args: [...MACHINE_FLAGS, ...files, '-o', output, '-ldl'] },
@@ -132,6 +133,8 @@ export interface EmulatorOptions {
   readonly sourceOf?: (file: string) => KernelSource;
   /** Whether it watches what kernels touch, in this whole process; otherwise they run some ten times faster. */
   readonly watch?: boolean;
+  /** Whether it takes kernels with Hopper's own instructions, as on a card that has them. */
+  readonly isHopper?: boolean;
 }
 
 /** Counts since the last time they were asked for. */
@@ -187,11 +190,11 @@ export class Emulator {
   readonly #statistics: (counts: Float64Array) => void;
 
   /** @throws SLUICE_E_CUDA without a C++ compiler */
-  constructor({ sourceOf, watch = true }: EmulatorOptions = {}) {
+  constructor({ sourceOf, watch = true, isHopper = false }: EmulatorOptions = {}) {
     const compiler = compilerHere();
     const path = machine(compiler);
     const driver = new CudaDriver(path, withLine);
-    this.device = new CudaDevice(driver, new HostCompiler(compiler, path, watch), sourceOf);
+    this.device = new CudaDevice(driver, new HostCompiler(compiler, path, watch), { sourceOf, isHopper });
     const library = koffi.load(path);
     const settings = ['int', 'uint32_t', 'int', 'size_t', 'bool', 'bool'];
     this.#settings = library.func('emulatorSettings', 'void', settings);

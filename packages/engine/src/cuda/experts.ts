@@ -3,7 +3,8 @@
 import { invariant } from '@sluice/core';
 import type { DeviceArray } from './device.ts';
 import type { ExpertRows } from './expertRows.ts';
-import { type ProductShape, TILES, type Tile } from './operations.ts';
+import type { ProductShape } from './operations.ts';
+import { mapOf, TILES, type Tile, tileFor } from './productTiles.ts';
 
 type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
@@ -56,11 +57,6 @@ export function combineTokensBackward(
   kernel.launch(gridOf(rows), 0, y, weights, order, dOut, dy, dWeights, rows, topK, y.length / rows);
 }
 
-/** The larger tile where it gives the multiprocessors enough to do, and segments fill it. No bit depends on it. */
-function tileFor(blocks: number, rows: number, columns: number, multiprocessors: number): Tile {
-  return blocks >= 2 * multiprocessors && rows > 64 && columns > 64 ? 'Large' : 'Small';
-}
-
 const checkWidth = (width: number) =>
   invariant(width % 8 === 0, `rows of ${width} values for tensor cores, which is no multiple of 8`);
 
@@ -84,12 +80,22 @@ export function expertProducts(
   );
   if (rows === 0) return;
   const { device } = x;
-  const large = Math.ceil(rows / TILES.Large.edge) * Math.ceil(N / TILES.Large.edge);
-  const chosen = tile ?? tileFor(large, rows / segments, N, device.multiprocessors);
-  const { edge, sharedBytes } = TILES[chosen];
-  const tiles = experts.tiles(edge);
-  const kernel = device.kernel('expertProducts', `expertMatmul${isPlain ? 'Plain' : ''}${chosen}`);
-  kernel.launch([Math.ceil(N / edge), tiles.length / 3], sharedBytes, x, weights, y, tiles, N, K);
+  const chosen = tile ?? tileFor({ count: segments, rows: rows / segments, columns: N }, device);
+  const { rows: tileRows, columns, sharedBytes, isHopper } = TILES[chosen];
+  const tiles = experts.tiles(tileRows);
+  const [across, down] = [Math.ceil(N / columns), tiles.length / 3];
+  const name = `expertMatmul${isPlain ? 'Plain' : ''}${chosen}`;
+  if (isHopper) {
+    const matrices = weights.length / (N * K);
+    const left = mapOf({ array: x, rows, depth: K, isAlong: true }, tileRows);
+    const right = mapOf({ array: weights, rows: N, depth: K, isAlong: !isPlain, matrices }, columns);
+    const blocks = Math.min(across * down, device.multiprocessors);
+    const kernel = device.kernel('expertProductsHopper', name);
+    kernel.launch([blocks], sharedBytes, left, right, y, tiles, down, N, K);
+  } else {
+    const kernel = device.kernel('expertProducts', name);
+    kernel.launch([across, down], sharedBytes, x, weights, y, tiles, N, K);
+  }
   device.free(tiles);
 }
 
@@ -110,10 +116,20 @@ export function expertGradients(
   invariant(y.length % (M * N) === 0, `${y.length} values for matrices of ${M} × ${N}`);
   const count = segments.length / 3;
   if (count === 0) return;
-  const blocks = count * Math.ceil(M / TILES.Large.edge) * Math.ceil(N / TILES.Large.edge);
-  const chosen = tile ?? tileFor(blocks, M, N, y.device.multiprocessors);
-  const { edge, sharedBytes } = TILES[chosen];
-  const grid = [Math.ceil(N / edge), Math.ceil(M / edge), count] as const;
-  const kernel = y.device.kernel('expertProducts', `expertMatmulTransposed${chosen}`);
-  kernel.launch(grid, sharedBytes, a, b, y, segments, M, N, Number(accumulate));
+  const { device } = y;
+  const depth = a.length / M;
+  const chosen = depth === 0 ? 'Small' : (tile ?? tileFor({ count, rows: M, columns: N }, device));
+  const { rows, columns, sharedBytes, isHopper } = TILES[chosen];
+  const grid = [Math.ceil(N / columns), Math.ceil(M / rows), count] as const;
+  const name = `expertMatmulTransposed${chosen}`;
+  if (!isHopper) {
+    const kernel = device.kernel('expertProducts', name);
+    kernel.launch(grid, sharedBytes, a, b, y, segments, M, N, Number(accumulate));
+    return;
+  }
+  const left = mapOf({ array: a, rows: M, depth, isAlong: false }, rows);
+  const right = mapOf({ array: b, rows: N, depth, isAlong: false }, columns);
+  const blocks = Math.min(grid[0] * grid[1] * count, device.multiprocessors);
+  const kernel = device.kernel('expertProductsHopper', name);
+  kernel.launch([blocks], sharedBytes, left, right, y, segments, count, M, N, Number(accumulate));
 }

@@ -21,7 +21,7 @@ export {
   randomArray,
   worstShare,
 } from './cases/case.ts';
-export { CHECKS } from './cases/checks.ts';
+export { CHECKS, checksFor } from './cases/checks.ts';
 export { rmsNormCase } from './cases/norms.ts';
 export { PRODUCTS, type ProductName, productCase } from './cases/products.ts';
 export { type RateCase, rateCases, SCALES, type Scale, type Yardstick } from './cases/rates.ts';
@@ -38,6 +38,8 @@ export { cudaFlatMemory } from './flatMemory.ts';
 export * from './gateHeads.ts';
 export * from './golden.ts';
 export {
+  HOPPER,
+  isFor,
   type KernelSignature,
   type KernelSource,
   kernelFiles,
@@ -52,7 +54,9 @@ export { Nccl, ncclVersion } from './nccl.ts';
 export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
 export { architectureOf, cachingCompiler, cubinName, openDevice } from './open.ts';
 export * from './operations.ts';
+export { TILES, type Tile, tileFor } from './productTiles.ts';
 export * from './routing.ts';
 export * from './shortConvolution.ts';
 export { generatedSources } from './stock/index.ts';
+export type { Matrices, TensorMap } from './tensorMaps.ts';
 export { masterOf, weightsOf } from './weights.ts';

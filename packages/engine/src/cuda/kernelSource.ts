@@ -11,7 +11,15 @@ export const cudaFolder = fileURLToPath(new URL('../../cuda/', import.meta.url))
 /** How values lie in memory. */
 export type Storage = 'f32' | 'bf16' | 'f64' | 'i32';
 
+/** Bytes of a value. */
+export function bytesOf(storage: Storage): number {
+  return BYTES[storage];
+}
+
+const BYTES: Readonly<Record<Storage, number>> = { f32: 4, bf16: 2, f64: 8, i32: 4 };
+
 export type ParameterType =
+  | { readonly kind: 'tensorMap' }
   | { readonly kind: 'pointer'; readonly to: Storage | 'any' }
   | { readonly kind: 'number'; readonly type: 'int' | 'uint64' | 'float' }
   | { readonly kind: 'struct'; readonly name: string };
@@ -44,6 +52,14 @@ export function kernelFiles(): string[] {
     .sort();
 }
 
+/** Whether a source is for a kind of GPU: what its name ends with says whose own instructions it uses. */
+export function isFor({ name }: Pick<KernelSource, 'name'>, architecture: string): boolean {
+  return !name.endsWith('Hopper') || architecture === HOPPER;
+}
+
+/** The kind of GPU that has the instructions of `hopper.h`. */
+export const HOPPER = 'sm_90a';
+
 export function kernelSource(name: string): KernelSource {
   return { name, text: readFileSync(join(cudaFolder, 'kernels', `${name}.cu`), 'utf8') };
 }
@@ -74,12 +90,13 @@ export function signatures({ name, text }: KernelSource): ReadonlyMap<string, Ke
 function constant(text: string, value: string): number {
   if (/^\d+$/.test(value)) return Number(value);
   const texts = [text, ...Object.values(kernelHeaders())].join('\n');
-  const defined = new RegExp(`^constexpr int (?:.*, )?${value} = (\\d+)\\b`, 'm').exec(texts);
+  const defined = new RegExp(`^constexpr int (?:.*, )?${value} = (\\d+)[,;]`, 'm').exec(texts);
   invariant(defined, `no constant ${value} among the kernel's`);
   return Number(defined[1]);
 }
 
 function parameterType(parameter: string): ParameterType {
+  if (/^TENSOR_MAP \w+$/.test(parameter)) return { kind: 'tensorMap' };
   const [, type, star] = /^(?:const )?(\w+)(\*?) \w+$/.exec(parameter) ?? [];
   invariant(type, `a kernel's parameter that is not understood: ${parameter}`);
   const number = NUMBERS.find((name) => name === type);

@@ -2,18 +2,19 @@
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
-import { DRIVER_LIBRARY, isCudaEmulated } from '../backends/cuda.ts';
+import { DRIVER_LIBRARY, isCudaEmulated, isHopperEmulated } from '../backends/cuda.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
 import { Emulator } from './emulator.ts';
 import { cachedFile, cachePath, hashOf } from './kernelCache.ts';
-import { type KernelSource, kernelHeaders } from './kernelSource.ts';
+import { HOPPER, type KernelSource, kernelHeaders } from './kernelSource.ts';
 import { findNvrtc, MAJORS } from './libraries.ts';
 import { NVRTC_OPTIONS, type Nvrtc } from './nvrtc.ts';
 
 /** `SLUICE_CUDA_WATCH=off` makes the emulator faster: it then watches no memory. */
 function emulated(): CudaDevice {
-  return new Emulator({ watch: process.env.SLUICE_CUDA_WATCH !== 'off' }).device;
+  const watch = process.env.SLUICE_CUDA_WATCH !== 'off';
+  return new Emulator({ watch, isHopper: isHopperEmulated() }).device;
 }
 
 /**
@@ -74,8 +75,10 @@ export interface OpenDevice {
 
 /** @throws SLUICE_E_CUDA where there is no driver or no GPU; without a compiler, kernels that were not compiled before */
 export function openDevice(): OpenDevice {
-  if (isCudaEmulated())
-    return { device: emulated(), architecture: 'emulated', description: 'kernels are emulated on the CPU' };
+  if (isCudaEmulated()) {
+    const description = `kernels are emulated on the CPU${isHopperEmulated() ? ', those of a Hopper' : ''}`;
+    return { device: emulated(), architecture: 'emulated', description };
+  }
   const driver = new CudaDriver(DRIVER_LIBRARY);
   const architecture = architectureOf(driver.computeCapability);
   const found = nvrtcOrReason(driver.version);
@@ -90,7 +93,8 @@ export function openDevice(): OpenDevice {
     if (found instanceof SluiceError) throw found;
     return found.nvrtc;
   });
-  return { device: new CudaDevice(driver, compiler), architecture, description };
+  const isHopper = architecture === HOPPER;
+  return { device: new CudaDevice(driver, compiler, { isHopper }), architecture, description };
 }
 
 /** The compiler, or why there is none: where all kernels were compiled before, none is needed. */

@@ -7,6 +7,7 @@ import { invariant } from '@sluice/core';
 import { bytesOf, type CudaDevice, type DeviceArray } from './device.ts';
 import type { Grid } from './driver.ts';
 import { sumRows } from './flatArithmetic.ts';
+import { mapOf, TILES, type Tile, tileFor } from './productTiles.ts';
 
 type Activations = DeviceArray<'bf16' | 'f32'>;
 type Floats = DeviceArray<'f32'>;
@@ -242,19 +243,6 @@ export interface ProductShape {
   readonly K: number;
 }
 
-/** Edge of a block's tile, and bytes of its shared memory: stages · two operands · edge · 64 steps of k · 2 bytes. */
-export const TILES = {
-  Small: { edge: 64, sharedBytes: 2 * 2 * 64 * 64 * 2 },
-  Large: { edge: 128, sharedBytes: 3 * 2 * 128 * 64 * 2 },
-};
-export type Tile = keyof typeof TILES;
-
-/** The larger tile where it gives the multiprocessors enough to do. No bit depends on it. */
-function tileFor({ M, N }: ProductShape, multiprocessors: number): Tile {
-  const blocks = Math.ceil(M / TILES.Large.edge) * Math.ceil(N / TILES.Large.edge);
-  return blocks >= 2 * multiprocessors && M > 64 && N > 64 ? 'Large' : 'Small';
-}
-
 type Bf16 = DeviceArray<'bf16'>;
 
 function product(
@@ -274,10 +262,19 @@ function product(
   );
   if (M === 0 || N === 0) return;
   const { device } = a;
-  const chosen = tile ?? tileFor(shape, device.multiprocessors);
-  const { edge, sharedBytes } = TILES[chosen];
-  const grid = [Math.ceil(N / edge), Math.ceil(M / edge)] as const;
-  device.kernel('matmul', `${name}${chosen}`).launch(grid, sharedBytes, a, b, y, M, N, K, ...more);
+  // What is summed over nothing has no operands that the copy engine could be told of.
+  const chosen = K === 0 ? 'Small' : (tile ?? tileFor({ count: 1, rows: M, columns: N }, device));
+  const { rows, columns, sharedBytes, isHopper } = TILES[chosen];
+  const grid = [Math.ceil(N / columns), Math.ceil(M / rows)] as const;
+  if (!isHopper) {
+    device.kernel('matmul', `${name}${chosen}`).launch(grid, sharedBytes, a, b, y, M, N, K, ...more);
+    return;
+  }
+  const left = mapOf({ array: a, rows: M, depth: K, isAlong: name !== 'matmulTransposed' }, rows);
+  const right = mapOf({ array: b, rows: N, depth: K, isAlong: contiguous.length === 1 }, columns);
+  const blocks = Math.min(grid[0] * grid[1], device.multiprocessors);
+  const kernel = device.kernel('matmulHopper', `${name}${chosen}`);
+  kernel.launch([blocks], sharedBytes, left, right, y, M, N, K, ...more);
 }
 
 /** y [M, N] = a [M, K] · b [N, K]ᵀ: a linear layer. K is a multiple of 8. */

@@ -1,6 +1,8 @@
 /** Every kernel at sizes that fill no tile and no warp, for comparisons of bits and with double precision. */
 
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
+import type { CudaDevice } from '../device.ts';
+import { TILES, type Tile } from '../productTiles.ts';
 import { attentionCase, cachedAttentionCase } from './attention.ts';
 import type { DeviceMemory, KernelCase } from './case.ts';
 import { convolutionCase } from './convolution.ts';
@@ -20,7 +22,7 @@ export type MakeCase = (on: DeviceMemory) => KernelCase;
 const LENGTH = 5000;
 const SHAPE = { M: 136, N: 152, K: 200 };
 const EXPERTS = { tokens: 45, experts: 4, topK: 2, N: 72, K: 88 };
-const TILES = ['Small', 'Large'] as const;
+const TILE_NAMES = Object.keys(TILES) as Tile[];
 const STORAGES = ['bf16', 'f32'] as const;
 const PASSES = [false, true];
 
@@ -42,18 +44,22 @@ const CAPPED: readonly AttentionLayout[] = [32, 64, 128, 256].map((headDim) => (
 
 const back = (isBackward: boolean) => (isBackward ? ' backward' : '');
 
-const products = TILES.flatMap((tile) =>
+/** How a tile is called. */
+const tileText = (tile: Tile) =>
+  `${tile.replace(/([a-z])([A-Z])/, '$1 $2').replace(/(Small|Large)/, (size) => size.toLowerCase())} tile`;
+
+const products = TILE_NAMES.flatMap((tile) =>
   (['matmul', 'matmulPlain', 'matmulTransposed'] as ProductName[]).flatMap((name) =>
     (name === 'matmul' ? STORAGES : [undefined]).map((storage): [string, MakeCase] => [
-      `${name}${storage === 'f32' ? ' to float' : ''}, ${tile.toLowerCase()} tile`,
+      `${name}${storage === 'f32' ? ' to float' : ''}, ${tileText(tile)}`,
       (on) => productCase(on, name, SHAPE, { tile, ...(storage && { storage }) }),
     ]),
   ),
 );
 
-const experts = TILES.flatMap((tile) =>
+const experts = TILE_NAMES.flatMap((tile) =>
   (['forward', 'back', 'gradient'] as const).map((kind): [string, MakeCase] => [
-    `experts ${kind}, ${tile.toLowerCase()} tile`,
+    `experts ${kind}, ${tileText(tile)}`,
     (on) => expertCase(on, kind, EXPERTS, tile),
   ]),
 );
@@ -145,3 +151,8 @@ export const CHECKS: Readonly<Record<string, MakeCase>> = Object.fromEntries<Mak
   ['widen', (on) => conversionCase(on, 'f32', LENGTH)],
   ...Object.entries(stockChecks()).map(([name, check]): [string, MakeCase] => [name, () => stockCase(check)]),
 ]);
+
+/** The cases that a device runs: those of Hopper's own instructions need a Hopper, or an emulator that is one. */
+export function checksFor({ isHopper }: Pick<CudaDevice, 'isHopper'>): string[] {
+  return Object.keys(CHECKS).filter((name) => isHopper || !name.includes('Hopper'));
+}

@@ -5,7 +5,8 @@ import type { ExpertSegment } from '../../ops/expertFeedForward.ts';
 import type { DeviceArray } from '../device.ts';
 import { CountedRows } from '../expertRows.ts';
 import { expertGradients, expertProducts } from '../experts.ts';
-import { matmul, matmulPlain, matmulTransposed, type ProductShape, type Tile } from '../operations.ts';
+import { matmul, matmulPlain, matmulTransposed, type ProductShape } from '../operations.ts';
+import type { Tile } from '../productTiles.ts';
 import {
   BF16_ROUNDING,
   type DeviceMemory,

@@ -1,0 +1,51 @@
+/** A model trained with a Hopper's own kernels, on the emulator: the weights that those of all cards give. */
+
+import { hashPiece, hashTensors } from '@sluice/checkpoint';
+import { selectBackend } from '@sluice/engine';
+import { type CudaDevice, cudaBackend } from '@sluice/engine/cuda';
+import { savedTensors } from '@sluice/train';
+import test from 'ava';
+import { tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
+
+process.env.SLUICE_CUDA = 'emulated';
+
+/** Large enough for them: 128 tokens at a time, of which each expert has some 85. */
+const run = tinyRun({
+  model: { hiddenSize: 72, headDim: 32, numLayers: 1, experts: { count: 3, topK: 2, intermediateSize: 72 } },
+  batch: { sequences: 32, grainSequences: 16 },
+  lanes: 2,
+});
+
+/** Trains two steps. @returns a hash of the weights, and the products' kernels that were asked for */
+async function trained(isHopper: boolean) {
+  await selectBackend('cuda');
+  const { device } = cudaBackend();
+  (device as { isHopper: boolean }).isHopper = isHopper;
+  const kernels = new Set<string>();
+  const kernelOf = device.kernelOf.bind(device);
+  device.kernelOf = (...[source, name]: Parameters<CudaDevice['kernelOf']>) => {
+    if (/matmul/i.test(name)) kernels.add(name);
+    return kernelOf(source, name);
+  };
+  try {
+    const trainer = await tinyTrainer(run, { backend: 'cuda' });
+    for (const step of [1, 2]) await trainer.trainStep({ step, learningRate: 0.01 });
+    return { weights: hashTensors(savedTensors(run), trainer.pieces().map(hashPiece)), kernels };
+  } finally {
+    device.kernelOf = kernelOf;
+  }
+}
+
+test('a run has the same weights with a Hopper’s own kernels and without', async (t) => {
+  const [others, own] = [await trained(false), await trained(true)];
+  t.deepEqual(own.weights, others.weights);
+  t.false([...others.kernels].some((name) => name.includes('Hopper')));
+  const taken = [...own.kernels]
+    .filter((name) => name.includes('Hopper'))
+    .map((name) => name.replace(/(Small|Large)$/, ''));
+  const expected = ['', 'Plain', 'Transposed'].flatMap((kind) => [
+    `matmul${kind}Hopper`,
+    `expertMatmul${kind}Hopper`,
+  ]);
+  t.deepEqual([...new Set(taken)].sort(), expected.sort());
+});
