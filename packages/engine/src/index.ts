@@ -80,6 +80,7 @@ export type { GradientSink, GradientTarget } from './parameter.ts';
 export { Parameter } from './parameter.ts';
 export type { PoolStatistics } from './pool.ts';
 export { pooledBytes } from './pool.ts';
+export { PRECISIONS, type Precision, precisionOn } from './precision.ts';
 export type { Clock, Pass, Profile, ProfileEntry } from './profile.ts';
 export { cpuClock, profile, timeOf, wallClock } from './profile.ts';
 export { readsSynchronously, whenRead, withReads } from './reads.ts';

@@ -158,6 +158,14 @@ export class CudaDevice {
   }
 }
 
+/** Activations are bf16 or float, one of them throughout. */
+export type Activations = DeviceArray<'bf16' | 'f32'>;
+
+/** The kernel for a kind of activations, of which files have one each. */
+export function kernelFor(file: string, name: string, { device, storage }: Activations): Kernel {
+  return device.kernel(file, `${name}${storage === 'bf16' ? 'Bf16' : 'Float'}`);
+}
+
 interface LoadedModule {
   readonly module: ModuleHandle;
   readonly signatures: ReadonlyMap<string, KernelSignature>;
