@@ -32,7 +32,7 @@ test('commands and flags are those that the design lists', (t) => {
     ].join(' '),
   );
   t.deepEqual(listed, [
-    'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --until-step --more-steps --metrics-port --watch --watch-port',
+    'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --precision --until-step --more-steps --metrics-port --watch --watch-port',
     'resume <run> --workers --allow --set --from-scratch --until-step --more-steps --metrics-port --watch --watch-port',
     'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --collect --set --workers --expert-parallel --threads --metrics-port --metrics-host --watch --watch-port --until-step --more-steps',
     'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --collect --patience --preemption --metrics-port --metrics-host --run-metrics-port',
@@ -62,7 +62,7 @@ test('commands and flags are those that the design lists', (t) => {
     'export <source> --hf --dtype --layout',
     'data prepare <recipe> --force',
     'data list',
-    'bench step --shape --threads --backend --clock --profile --svg',
+    'bench step --shape --threads --backend --precision --clock --profile --svg',
     'bench kernels --threads --filter --clock --backend',
     'bench collectives --operation --world --mib',
     'backend install <name> --gpu --nccl',

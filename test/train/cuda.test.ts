@@ -26,7 +26,7 @@ async function lossesOf(trainer: Trainer, steps: readonly number[]): Promise<num
   return losses;
 }
 
-const weights = new Map<CudaKind, Hash>();
+const weights = new Map<CudaKind | `${CudaKind} in f32`, Hash>();
 
 for (const kind of CUDA_KINDS) {
   const run = cudaRun(kind);
@@ -62,16 +62,30 @@ for (const kind of CUDA_KINDS) {
   );
 }
 
+for (const kind of CUDA_KINDS) {
+  test.serial(`${kind}: in single precision, it takes the steps of native`, async (t) => {
+    const run = cudaRun(kind, 'f32');
+    const native = await lossesOf(await tinyTrainer(run), [1, 2, 3]);
+    const trainer = await tinyTrainer(run, { backend: 'cuda' });
+    const losses = await lossesOf(trainer, [1, 2, 3]);
+    for (const [i, loss] of losses.entries())
+      t.true(Math.abs(loss / native[i]! - 1) < 1e-6, `step ${i + 1}: ${loss}, and ${native[i]}`);
+    weights.set(`${kind} in f32`, hashOfTrainer(kind, trainer));
+  });
+}
+
 test.serial(
   'two processes give the bits of one, also where they share experts, by their devices or the host',
   async (t) => {
     const entry = fileURLToPath(new URL('./cudaWorker.ts', import.meta.url));
     const server = await startWorkers(t, entry, 2);
-    const trained = async (kind: CudaKind, byHost: boolean) => {
-      const answers = await server.callAll<readonly HashedPiece[]>('train', { kind, byHost });
-      t.deepEqual(hashOf(kind, answers.flat()), weights.get(kind), kind);
+    const trained = async (kind: CudaKind, byHost: boolean, precision?: 'f32') => {
+      const answers = await server.callAll<readonly HashedPiece[]>('train', { kind, byHost, precision });
+      const expected = weights.get(precision ? `${kind} in f32` : kind);
+      t.deepEqual(hashOf(kind, answers.flat()), expected, kind);
     };
     for (const kind of CUDA_KINDS) await trained(kind, false);
     await trained('experts', true);
+    for (const kind of CUDA_KINDS) await trained(kind, false, 'f32');
   },
 );

@@ -2,6 +2,7 @@
 
 import { hashPiece } from '@sluice/checkpoint';
 import { Communicator, receiveInvitation } from '@sluice/collectives';
+import type { Precision } from '@sluice/engine';
 import { type CudaKind, cudaRun } from './support/cudaRun.ts';
 import { tinyTrainer } from './support/tinyTrainer.ts';
 
@@ -9,12 +10,12 @@ const communicator = await Communicator.connect(await receiveInvitation());
 
 await communicator.serve({
   /** @param byHost whether what is exchanged goes by way of the host */
-  async train({ kind, byHost }: { kind: CudaKind; byHost: boolean }) {
+  async train({ kind, byHost, precision }: { kind: CudaKind; byHost: boolean; precision?: Precision }) {
     const { rank, size, world, blocked } = communicator;
     const group = (ranks: readonly number[]) => communicator.group(ranks);
     const workers = byHost ? { rank, size, world, blocked, group, progress: () => {} } : communicator;
     const sharing = { workers, expertParallel: kind === 'experts' ? size : 1 };
-    const trainer = await tinyTrainer(cudaRun(kind), { backend: 'cuda', ...sharing });
+    const trainer = await tinyTrainer(cudaRun(kind, precision), { backend: 'cuda', ...sharing });
     for (const step of [1, 2, 3]) await trainer.trainStep({ step, learningRate: 0.01 });
     return trainer.pieces().map(hashPiece);
   },

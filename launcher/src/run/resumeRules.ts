@@ -15,8 +15,9 @@ export type ResumeRule = 'free' | 'allow' | 'fixed';
 export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   name: 'free',
   seed: 'fixed',
-  // Another backend sums in another order, and so gives other bits.
+  // Another backend sums in another order, and so gives other bits, as another precision does.
   backend: 'allow',
+  precision: 'allow',
   model: 'fixed',
   initialize: 'fixed',
   data: 'fixed',

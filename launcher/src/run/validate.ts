@@ -1,7 +1,7 @@
 /** Conditions that tie several keys of a configuration together. All are checked before any process starts. */
 
 import { SluiceError } from '@sluice/core';
-import { BACKENDS } from '@sluice/engine';
+import { BACKENDS, precisionOn } from '@sluice/engine';
 import { interleavedGate, modelParameters } from '@sluice/model';
 import { type RunConfig, rampSizes, stageCount } from '@sluice/train';
 
@@ -38,8 +38,14 @@ export function fittingExpertParallel(expertParallel: number, workers: number): 
   return workers % expertParallel === 0 ? expertParallel : Math.min(expertParallel, workers);
 }
 
-function validateBackend({ backend: name, parallel: { expertParallel }, observe }: RunConfig): void {
+function validateBackend({
+  backend: name,
+  precision,
+  parallel: { expertParallel },
+  observe,
+}: RunConfig): void {
   const backend = BACKENDS[name];
+  precisionOn(backend, precision);
   const everySteps = observe?.samples?.everySteps ?? 0;
   if (!backend.readsSynchronously && everySteps > 0) {
     throw new SluiceError(

@@ -1,6 +1,6 @@
 import { folderName } from '@sluice/core';
 import { DataConfig } from '@sluice/data';
-import { BACKEND_NAMES } from '@sluice/engine';
+import { BACKEND_NAMES, PRECISIONS } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
 import { z } from 'zod';
 import { HostsConfig } from './hostsConfig.ts';
@@ -338,6 +338,12 @@ const WrittenConfig = z.strictObject({
     .enum(BACKEND_NAMES)
     .default('native')
     .describe('TensorFlow.js backend; native falls back to cpu where the C++ core is not built.'),
+  precision: z
+    .enum(PRECISIONS)
+    .optional()
+    .describe(
+      'Of activations, and of weights in products; master weights, gradients and moments are in single precision in any case. cuda has both, and bf16 where it is left out; f32 there is for comparisons, without tensor cores. All others have f32 alone.',
+    ),
   model: ModelConfig,
   initialize: InitializeConfig.prefault({}),
   data: DataConfig,

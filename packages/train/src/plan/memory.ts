@@ -1,7 +1,7 @@
 /** The memory that one worker will take, from what `FlatSpace`, `GradientSums`, `ShardedOptimizer` and the native pool allocate. */
 
 import { availableCores } from '@sluice/core';
-import { muonScratchElements, pooledBytes } from '@sluice/engine';
+import { BACKENDS, muonScratchElements, pooledBytes, precisionOn } from '@sluice/engine';
 import { activationWidths, modelParameters, type ParameterSpec, scratchElements } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
 import { ownedTensors, paddedSize } from '../flatSpace.ts';
@@ -94,9 +94,14 @@ function memoryOfOne(config: RunConfig): MemoryPlan {
   return { ...plan, total: Object.values(plan).reduce((sum, bytes) => sum + bytes, 0) };
 }
 
-/** Of a parameter: in single precision, and on `cuda` once more in bf16. */
-function parameterBytes({ backend }: RunConfig): number {
-  return backend === 'cuda' ? 6 : 4;
+/** Of an activation, and of a weight in a product. */
+function activationElementBytes({ backend, precision }: RunConfig): number {
+  return precisionOn(BACKENDS[backend], precision) === 'bf16' ? 2 : 4;
+}
+
+/** Of a parameter: in single precision, and where activations are bf16 once more so. */
+function parameterBytes(config: RunConfig): number {
+  return activationElementBytes(config) === 2 ? 6 : 4;
 }
 
 /** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own. */
@@ -162,7 +167,7 @@ function grainTokens({ batch, data }: Pick<RunConfig, 'batch' | 'data'>): number
 function activationBytes(config: RunConfig): number {
   const { model } = config;
   const rows = grainTokens(config);
-  const bytes = config.backend === 'cuda' ? 2 : 4;
+  const bytes = activationElementBytes(config);
   const bytesOf = (widths: readonly number[]) =>
     widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(width * rows * bytes), 0);
   const layers = activationWidths(model, {
