@@ -31,6 +31,7 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   'parallel.threads': 'free',
   'parallel.lanes': 'fixed',
   'parallel.gradients': 'allow',
+  'parallel.gradientMiB': 'free',
   'parallel.synchronize': 'fixed',
   batch: 'fixed',
   // The learning rate's schedule spans the whole run.

@@ -38,6 +38,13 @@ export const ParallelConfig = z.strictObject({
     .describe(
       'How partial sums of gradients travel between workers. bfloat16: half the bytes; wherever partial sums of lanes are added, both are rounded before, which is another result, the same for any number of workers.',
     ),
+  gradientMiB: z
+    .number()
+    .min(0)
+    .optional()
+    .describe(
+      'cuda: MiB of the GPU’s memory that partial sums of gradients may take; what a plan leaves of it when left out. Those of one lane are there in any case, and those beyond lie in the host’s memory, with the same bits.',
+    ),
   synchronize: SynchronizeConfig.optional().describe(
     'For slow links: replicas of the model train apart and are brought together every so many steps (DiLoCo), which is another result. Left out: all workers train one model.',
   ),

@@ -297,7 +297,7 @@ export class CudaBackend extends tf.KernelBackend {
   }
 
   override dispose(): void {
-    this.device.arena.dispose();
+    this.device.dispose();
   }
 }
 

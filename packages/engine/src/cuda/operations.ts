@@ -5,6 +5,7 @@ import { type Activations, bytesOf, type CudaDevice, type DeviceArray, kernelFor
 import type { Grid } from './driver.ts';
 import { sumRows } from './flatArithmetic.ts';
 import { floatProduct } from './floatProducts.ts';
+import { TOKENS_TOGETHER } from './memorySizes.ts';
 
 type Floats = DeviceArray<'f32'>;
 
@@ -316,8 +317,6 @@ export function matmulTransposed(
   product('matmulTransposed', [a, b, y], shape, ['M', 'N'], { tile, accumulate });
 }
 
-/** Tokens whose logits are there at a time. The order of the sum in the weights' gradient depends on it. */
-const TOKENS_TOGETHER = 1024;
 /** The largest logit, and the sum of exponentials, of each warp. */
 const CROSS_ENTROPY_SHARED_BYTES = 64;
 
