@@ -52,7 +52,7 @@ test('commands and flags are those that the design lists', (t) => {
     'spikes <curve> --loss-tag --norm-tag --window --warmup-steps --threshold --minimum-excess --minimum-ratio --svg',
     'replay <run> --step --workers --threads',
     'count <model> --baseline --scale',
-    'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale',
+    'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale --backend --precision',
     'simulate <config> --devices --device --devices-per-host --expert-parallel --batch --grain --sequence-length --topology --link --latency --message --imbalance --measured --mtbf --detect --restart --stall --save --write-rate --save-every --copy-every --copy-stall --copy-survival --days --seed --svg',
     'verify-resume <config> --kills --seed --agents --run-dir --set --workers --expert-parallel --threads',
     'import <source> --out --ignore-config',

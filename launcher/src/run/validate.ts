@@ -11,6 +11,12 @@ import { type RunConfig, rampSizes, stageCount } from '@sluice/train';
  *   SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
+  validatePlanned(config);
+  refuseAbsentBackend(config);
+}
+
+/** The same of what may run elsewhere, where the backend is. */
+export function validatePlanned(config: RunConfig): void {
   validateBackend(config);
   validateWorkers(config.parallel);
   validateBatch(config.batch, config.parallel.lanes);
@@ -62,8 +68,11 @@ function validateBackend({
       { details: { backend: name, expertParallel } },
     );
   }
+}
+
+function refuseAbsentBackend({ backend: name }: RunConfig): void {
   // Without the C++ core, native stands for cpu.
-  const absence = name === 'native' ? undefined : backend.absence();
+  const absence = name === 'native' ? undefined : BACKENDS[name].absence();
   if (absence !== undefined) {
     throw new SluiceError('SLUICE_E_BACKEND_MISSING', `The backend "${name}" cannot run: ${absence}.`, {
       details: { backend: name, reason: absence },
