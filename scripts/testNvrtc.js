@@ -68,7 +68,8 @@ const HOPPER_PRODUCTS = { product: 'HGMMA', copy: 'UTMALDG' };
 /** What is wrong with a kernel, or nothing. */
 function faults({ name, frameBytes }, file, resources, counts) {
   const { product, copy } = file.endsWith('Hopper') ? HOPPER_PRODUCTS : PRODUCTS;
-  const hasProducts = /^(m|expertM)atmul/.test(name) || file.endsWith('Hopper');
+  // In single precision there are no tensor cores.
+  const hasProducts = (/^(m|expertM)atmul/.test(name) && !name.endsWith('Float')) || file.endsWith('Hopper');
   const hasCopies = hasProducts && !name.startsWith('peak');
   const spills = (resources?.spillStores ?? Number.NaN) + (resources?.spillLoads ?? Number.NaN);
   const count = (instruction) => counts.get(instruction) ?? 0;

@@ -36,8 +36,10 @@ test.serial('stopped and gone on with by more workers, a run has the weights of 
   t.deepEqual({ weightsHash, trainLoss }, { weightsHash: quiet.weightsHash, trainLoss: quiet.trainLoss });
 });
 
+let quietNative: Trained;
+
 test.serial('a run of native goes on with cuda, and one of cuda with native', async (t) => {
-  const quiet = await train('--run-dir native --backend native');
+  quietNative = await train('--run-dir native --backend native');
   for (const [first, then] of [
     ['native', 'cuda'],
     ['cuda', 'native'],
@@ -46,11 +48,22 @@ test.serial('a run of native goes on with cuda, and one of cuda with native', as
     const change = `--set backend=${then} --allow backend`;
     const { trainLoss, validationLoss } = await sandbox.json<Trained>(`resume ${first}-${then} ${change}`);
     for (const [loss, expected] of [
-      [trainLoss, quiet.trainLoss],
-      [validationLoss, quiet.validationLoss],
+      [trainLoss, quietNative.trainLoss],
+      [validationLoss, quietNative.validationLoss],
     ] as const)
       t.true(Math.abs(loss / expected - 1) < 5e-3, `${first}, then ${then}: ${loss}, and ${expected}`);
   }
+});
+
+test.serial('a run of native goes on with cuda in single precision, and back', async (t) => {
+  await train('--run-dir both --backend native --until-step 1');
+  const change = (keys: string) => `--set ${keys} --allow backend --allow precision`;
+  await sandbox.json(`resume both ${change('backend=cuda precision=f32')} --until-step 3`);
+  const { trainLoss, validationLoss } = await sandbox.json<Trained>(
+    `resume both ${change('backend=native')}`,
+  );
+  t.true(Math.abs(trainLoss / quietNative.trainLoss - 1) < 1e-6, `${trainLoss}`);
+  t.true(Math.abs(validationLoss / quietNative.validationLoss - 1) < 1e-6, `${validationLoss}`);
 });
 
 const withoutGpu = 'absence' in cudaDriver() ? test.serial : test.serial.skip;

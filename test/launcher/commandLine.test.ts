@@ -32,7 +32,7 @@ test('commands and flags are those that the design lists', (t) => {
     ].join(' '),
   );
   t.deepEqual(listed, [
-    'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --until-step --more-steps --metrics-port --watch --watch-port',
+    'train <config> --set --from --from-missing --workers --expert-parallel --threads --run-dir --backend --precision --until-step --more-steps --metrics-port --watch --watch-port',
     'resume <run> --workers --allow --set --from-scratch --until-step --more-steps --metrics-port --watch --watch-port',
     'launch <config> --on --run-dir --dry-run --nodes --listen --advertise --key-file --ssh-command --collect --set --workers --expert-parallel --threads --metrics-port --metrics-host --watch --watch-port --until-step --more-steps',
     'agent --join --key-file --stdio --node --node-rank --nodes --advertise --slots --lead --run-dir --collect --patience --preemption --metrics-port --metrics-host --run-metrics-port',
@@ -52,7 +52,7 @@ test('commands and flags are those that the design lists', (t) => {
     'spikes <curve> --loss-tag --norm-tag --window --warmup-steps --threshold --minimum-excess --minimum-ratio --svg',
     'replay <run> --step --workers --threads',
     'count <model> --baseline --scale',
-    'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale',
+    'plan <model> --workers --expert-parallel --device --sequence-length --batch --grain --scale --backend --precision',
     'simulate <config> --devices --device --devices-per-host --expert-parallel --batch --grain --sequence-length --topology --link --latency --message --imbalance --measured --mtbf --detect --restart --stall --save --write-rate --save-every --copy-every --copy-stall --copy-survival --days --seed --svg',
     'verify-resume <config> --kills --seed --agents --run-dir --set --workers --expert-parallel --threads',
     'import <source> --out --ignore-config',
@@ -62,7 +62,7 @@ test('commands and flags are those that the design lists', (t) => {
     'export <source> --hf --dtype --layout',
     'data prepare <recipe> --force',
     'data list',
-    'bench step --shape --threads --backend --clock --profile --svg',
+    'bench step --shape --threads --backend --precision --clock --profile --svg',
     'bench kernels --threads --filter --clock --backend',
     'bench collectives --operation --world --mib',
     'backend install <name> --gpu --nccl',

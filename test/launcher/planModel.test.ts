@@ -77,3 +77,22 @@ test('layouts that do not fit together are refused as in training', (t) => {
     code: 'SLUICE_E_EXPERT_PARALLEL_INVALID',
   });
 });
+
+test('of a GPU, sums of gradients that it has no room for are planned for the host, without a GPU here', (t) => {
+  const shared = { workers: 8, expertParallel: 8, device: 'h100', backend: 'cuda' } as const;
+  const { json, text } = planModel(MOE, shared);
+  const { memory, hostMemory } = json as unknown as {
+    memory: Record<'parameters' | 'gradients' | 'activations' | 'total', number>;
+    hostMemory: { gradients: number };
+  };
+  const f32 = planModel(MOE, { ...shared, precision: 'f32' }).json.memory as typeof memory;
+  t.true(json.fits as boolean);
+  t.true(hostMemory.gradients > 0);
+  t.is(json.memoryBytes, memory.total);
+  t.regex(text, /of the host beside it/);
+  t.is(memory.parameters / f32.parameters, 6 / 4);
+  t.true(f32.activations > 1.7 * memory.activations);
+  t.throws(() => planModel(MOE, { ...shared, backend: 'native', precision: 'bf16' }), {
+    code: 'SLUICE_E_BACKEND_UNSUPPORTED',
+  });
+});

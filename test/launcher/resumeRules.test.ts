@@ -52,6 +52,7 @@ test('what changes no bit is free, what the weights depend on is fixed, the rest
     'optimizer.muon.momentum',
     'schedule.kind',
     'backend',
+    'precision',
     'data.recipe',
     'spikes.policy',
     'parallel.gradients',
@@ -119,7 +120,7 @@ for (const [key, reason] of inVain) {
     t.regex(error.message, reason);
     t.regex(
       error.message,
-      /backend, data\.recipe, data\.mixture\.recipes, data\.mixture\.schedule, parallel\.gradients, training\.steps, optimizer, schedule, spikes\.$/,
+      /backend, precision, data\.recipe, data\.mixture\.recipes, data\.mixture\.schedule, parallel\.gradients, training\.steps, optimizer, schedule, spikes\.$/,
     );
   });
 }

@@ -105,14 +105,18 @@ test('flags of the command line stand for keys of the configuration', (t) => {
     expertParallel: 1,
     threads: 3,
     backend: 'cpu',
+    precision: 'f32',
     set: ['optimizer.learningRate=2e-3'],
   };
   const config = loadRunConfig(path, flags);
   t.like(config.parallel, { workers: 1, expertParallel: 1, threads: 3 });
-  t.is(config.backend, 'cpu');
+  t.like(config, { backend: 'cpu', precision: 'f32' });
   t.is(config.optimizer.learningRate, 0.002);
   t.is(config.data.recipe, join(path, '..', 'recipe.yaml'));
-  t.throws(() => loadRunConfig(path, { backend: 'tpu' }), { code: 'SLUICE_E_CONFIG_INVALID' });
+  for (const wrong of [{ backend: 'tpu' }, { precision: 'f16' }])
+    t.throws(() => loadRunConfig(path, wrong), { code: 'SLUICE_E_CONFIG_INVALID' });
+  // So that configurations from before have the hash that they had.
+  t.false('precision' in loadRunConfig(path, {}));
 });
 
 test('--workers alone lets the expert-parallel size follow; an explicit size is left for the checks', (t) => {

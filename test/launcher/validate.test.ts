@@ -195,6 +195,14 @@ test('with --workers alone the expert-parallel size shrinks to fit, and never gr
   t.is(fittingExpertParallel(2, 8), 2);
 });
 
+test('a precision that the backend does not have is refused', (t) => {
+  t.throws(() => validateConfig({ ...smallConfig(), precision: 'bf16' }), {
+    code: 'SLUICE_E_BACKEND_UNSUPPORTED',
+    message: /precision is bf16, but the backend "native" computes in f32 only/,
+  });
+  t.notThrows(() => validateConfig({ ...smallConfig(), precision: 'f32' }));
+});
+
 test('experts shared among workers, and samples, are refused on a backend whose values can only be awaited, with the reason', (t) => {
   const error = t.throws(() => validateConfig({ ...smallConfig(), backend: 'webgpu' }), {
     code: 'SLUICE_E_BACKEND_UNSUPPORTED',

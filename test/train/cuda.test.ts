@@ -2,12 +2,15 @@
 
 import { fileURLToPath } from 'node:url';
 import { type HashedPiece, hashPiece, hashTensors } from '@sluice/checkpoint';
-import { arithmetic } from '@sluice/engine';
+import { arithmetic, flatMemory, selectBackend } from '@sluice/engine';
+import { cudaBackend } from '@sluice/engine/cuda';
 import { savedTensors } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
+import { passBytes } from '../../packages/train/src/plan/memory.ts';
 import { Snapshots } from '../../packages/train/src/snapshots.ts';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
+import { emulator } from '../engine/support/cuda.ts';
 import { CUDA_KINDS, type CudaKind, cudaRun } from './support/cudaRun.ts';
 import { tinyTrainer } from './support/tinyTrainer.ts';
 import { startWorkers } from './support/workers.ts';
@@ -26,7 +29,7 @@ async function lossesOf(trainer: Trainer, steps: readonly number[]): Promise<num
   return losses;
 }
 
-const weights = new Map<CudaKind, Hash>();
+const weights = new Map<CudaKind | `${CudaKind} in f32`, Hash>();
 
 for (const kind of CUDA_KINDS) {
   const run = cudaRun(kind);
@@ -62,16 +65,72 @@ for (const kind of CUDA_KINDS) {
   );
 }
 
+for (const kind of CUDA_KINDS) {
+  test.serial(`${kind}: in single precision, it takes the steps of native`, async (t) => {
+    const run = cudaRun(kind, 'f32');
+    const native = await lossesOf(await tinyTrainer(run), [1, 2, 3]);
+    const trainer = await tinyTrainer(run, { backend: 'cuda' });
+    const losses = await lossesOf(trainer, [1, 2, 3]);
+    for (const [i, loss] of losses.entries())
+      t.true(Math.abs(loss / native[i]! - 1) < 1e-6, `step ${i + 1}: ${loss}, and ${native[i]}`);
+    weights.set(`${kind} in f32`, hashOfTrainer(kind, trainer));
+  });
+}
+
+test.serial(
+  'partial sums of gradients that the device has no room for lie on the host, with the same bits',
+  async (t) => {
+    await selectBackend('cuda');
+    const { device } = cudaBackend();
+    for (const kind of CUDA_KINDS) {
+      const run = cudaRun(kind);
+      const trained = async (gradientMiB?: number) => {
+        const config = { ...run, parallel: { ...run.parallel, lanes: 4, gradientMiB } };
+        const trainer = await tinyTrainer(config, { backend: 'cuda' });
+        const [before, onDevice] = [device.hostBytes, takenBytes()];
+        await lossesOf(trainer, [1, 2]);
+        const elements = trainer.spaces.reduce((sum, { space }) => sum + space.length, 0);
+        const taken = { onHost: device.hostBytes - before, onDevice: takenBytes() - onDevice };
+        return { hash: hashOfTrainer(kind, trainer), level: 4 * elements, ...taken };
+      };
+      const roomy = await trained();
+      t.is(roomy.onHost, 0);
+      // Of three levels, two on the host.
+      const narrow = await trained(0);
+      t.deepEqual(narrow.hash, roomy.hash);
+      t.is(narrow.onHost, 2 * narrow.level);
+      t.true(roomy.onDevice - narrow.onDevice >= 1.9 * narrow.level);
+      // A device that has no more than this process took, of which a plan leaves room for one and a half.
+      emulator.set({ memoryBytes: device.arena.statistics().allocatedBytes });
+      const left = flatMemory().bytesLeft!() - passBytes(run) - 1.5 * roomy.level;
+      const ballast = device.allocate(Math.floor(left / 4), 'f32');
+      const planned = await trained();
+      device.free(ballast);
+      emulator.set({});
+      t.deepEqual(planned.hash, roomy.hash);
+      t.true(planned.onHost > 0);
+    }
+  },
+);
+
 test.serial(
   'two processes give the bits of one, also where they share experts, by their devices or the host',
   async (t) => {
     const entry = fileURLToPath(new URL('./cudaWorker.ts', import.meta.url));
     const server = await startWorkers(t, entry, 2);
-    const trained = async (kind: CudaKind, byHost: boolean) => {
-      const answers = await server.callAll<readonly HashedPiece[]>('train', { kind, byHost });
-      t.deepEqual(hashOf(kind, answers.flat()), weights.get(kind), kind);
+    const trained = async (kind: CudaKind, byHost: boolean, precision?: 'f32', gradientMiB?: number) => {
+      const request = { kind, byHost, precision, gradientMiB };
+      const answers = await server.callAll<readonly HashedPiece[]>('train', request);
+      const expected = weights.get(precision ? `${kind} in f32` : kind);
+      t.deepEqual(hashOf(kind, answers.flat()), expected, kind);
     };
     for (const kind of CUDA_KINDS) await trained(kind, false);
     await trained('experts', true);
+    for (const kind of CUDA_KINDS) await trained(kind, false, 'f32');
+    // Rows of experts from two workers, whose gradients are apart.
+    const [first] = await server.callAll<number>('hostBytes', {});
+    t.is(first, 0);
+    await trained('experts', false, undefined, 0);
+    t.true((await server.callAll<number>('hostBytes', {})).every((bytes) => bytes > 0));
   },
 );

@@ -8,8 +8,10 @@ import { OptimizerConfig } from '@sluice/train';
 import test from 'ava';
 import fc from 'fast-check';
 import { FlatSpace } from '../../packages/train/src/flatSpace.ts';
+import { GradientBudget } from '../../packages/train/src/gradientMemory.ts';
 import { GradientSums } from '../../packages/train/src/gradients.ts';
 import { wholeMatrices } from '../../packages/train/src/optimizer/settings.ts';
+import { tinyRun } from './support/tinyTrainer.ts';
 
 const model = ModelConfig.parse({
   vocabularySize: 96,
@@ -20,6 +22,9 @@ const model = ModelConfig.parse({
   headDim: 8,
   experts: { count: 4, topK: 2, intermediateSize: 60 },
 });
+
+/** A host has room for all. */
+const budget = new GradientBudget(tinyRun());
 
 /** A group of which only the layout is used. */
 function layoutGroup(rank: number, size: number): Group {
@@ -63,7 +68,7 @@ test('grains are summed in order within a lane, lanes by a binary tree', (t) => 
     [8, 2],
   ] as const) {
     const space = new FlatSpace('replicated', modelParameters(model), soloGroup());
-    const sums = new GradientSums(space, 1);
+    const sums = new GradientSums(space, 1, budget);
     sums.beginStep();
     for (let lane = 0; lane < lanes; lane++) {
       sums.beginLane();
@@ -93,7 +98,7 @@ test('grains are summed in order within a lane, lanes by a binary tree', (t) => 
 test('the tokens of each source are kept apart and added by the tree', (t) => {
   const sources = 4;
   const space = new FlatSpace('expert', modelParameters(model), soloGroup());
-  const sums = new GradientSums(space, sources);
+  const sums = new GradientSums(space, sources, budget);
   sums.beginStep();
   sums.beginLane();
   for (const { parameter } of space.parameters) {
@@ -114,7 +119,7 @@ test('the tokens of each source are kept apart and added by the tree', (t) => {
 
 test('a parameter that nothing reached has the gradient zero, whatever the step before left', (t) => {
   const space = new FlatSpace('replicated', modelParameters(model), soloGroup());
-  const sums = new GradientSums(space, 1);
+  const sums = new GradientSums(space, 1, budget);
   const step = (fill: boolean) => {
     sums.beginStep();
     for (let lane = 0; lane < 2; lane++) {

@@ -137,6 +137,6 @@ await communicator.close();
 function roundedTensor(exact: tf.Tensor2D): tf.Tensor2D {
   const backend = cudaBackend();
   const copy = backend.device.allocate(exact.size, 'bf16');
-  backend.device.driver.copy(copy.address, backend.roundedValuesOf(exact).address, 2 * exact.size);
+  backend.device.driver.copy(copy.address, backend.activationsOf(exact).address, 2 * exact.size);
   return tf.engine().makeTensorFromTensorInfo(backend.adopt(copy, exact.shape)) as tf.Tensor2D;
 }

@@ -51,6 +51,14 @@ export function above(flag: string, limit: number): (value: unknown) => number |
   };
 }
 
+export const PRECISION_OPTION = {
+  type: 'string',
+  choices: ['bf16', 'f32'],
+  requiresArg: true,
+  describe:
+    'Of activations and of weights in products; the backend’s own when left out: bf16 on cuda, else f32.',
+} as const;
+
 export const SET_OPTION = {
   type: 'string',
   array: true,

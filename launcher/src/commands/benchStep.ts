@@ -1,16 +1,18 @@
 /** `sluice bench step`: the speed of one training step. */
 
 import { setFlagsFromString } from 'node:v8';
-import type { BackendName } from '@sluice/engine';
+import type { BackendName, Precision } from '@sluice/engine';
 import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
 import { CLOCK_OPTION, THREADS_OPTION, useThreads } from '../bench/options.ts';
 import { stepPicture } from '../bench/stepPicture.ts';
 import { defineCommand } from '../cli/command.ts';
+import { PRECISION_OPTION } from '../cli/options.ts';
 
 interface BenchStepArguments {
   readonly shape: BenchShape;
   readonly threads: number;
   readonly backend: BackendName;
+  readonly precision?: Precision;
   readonly clock: BenchClock;
   readonly profile: boolean;
   readonly svg?: string;
@@ -41,6 +43,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
       requiresArg: true,
       describe: 'TensorFlow.js backend that computes.',
     },
+    precision: PRECISION_OPTION,
     clock: CLOCK_OPTION,
     profile: {
       type: 'boolean',
@@ -55,7 +58,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     ['sluice bench step --shape dense-9m --backend tensorflow', 'By TensorFlow’s kernels.'],
     ['sluice bench step --shape dense-9m --profile --svg step.svg', 'Where the time goes, with a picture.'],
   ],
-  async run({ shape, threads, backend, clock, profile, svg }) {
+  async run({ shape, threads, backend, precision, clock, profile, svg }) {
     const { refuseUnwritable, writeOutputFile } = await import('@sluice/core');
     if (svg !== undefined) refuseUnwritable(svg);
     const count = useThreads(threads);
@@ -69,10 +72,12 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
       threads: count,
       steps: shape === 'tiny-100k' ? SHORT_STEPS : STEPS,
       backend,
+      precision,
       clock,
       profile: wanted,
     });
-    const title = `${shape}: ${backend}, ${count === 1 ? 'one thread' : `${count} threads`}${clock === 'cpu' ? ', CPU time' : ''}`;
+    const computedBy = precision ? `${backend} in ${precision}` : backend;
+    const title = `${shape}: ${computedBy}, ${count === 1 ? 'one thread' : `${count} threads`}${clock === 'cpu' ? ', CPU time' : ''}`;
     if (svg !== undefined && measured.profile)
       await writeOutputFile(svg, [stepPicture(measured.profile, title)]);
     const rows = [
@@ -87,7 +92,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
       ['peak memory', formatBytes(measured.peakRssBytes)],
     ];
     const summary = terminalTable(rows, {
-      header: [shape, `${backend}, ${count} threads`],
+      header: [shape, `${computedBy}, ${count} threads`],
       align: ['left', 'right'],
     });
     const { header, align, rows: parts } = measured.profile ? profileTable(measured.profile) : NO_TABLE;

@@ -1,8 +1,9 @@
 /** `sluice plan`: what a run will need before it is started. */
 
+import type { BackendName, Precision } from '@sluice/engine';
 import type { Scale } from '@sluice/model';
 import { defineCommand } from '../cli/command.ts';
-import { configFile, SCALE_OPTION, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import { configFile, PRECISION_OPTION, SCALE_OPTION, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
 
 interface PlanArguments {
   readonly model: string;
@@ -13,6 +14,8 @@ interface PlanArguments {
   readonly batch?: number;
   readonly grain?: number;
   readonly scale?: Scale;
+  readonly backend?: BackendName;
+  readonly precision?: Precision;
 }
 
 const count = (flag: string, describe: string) =>
@@ -45,11 +48,23 @@ export const planCommand = defineCommand<PlanArguments>({
     batch: count('batch', 'Sequences in the global batch of a step.'),
     grain: count('grain', 'Sequences of one grain, whose activations are in memory at once.'),
     scale: SCALE_OPTION,
+    backend: {
+      type: 'string',
+      choices: ['native', 'cuda', 'tensorflow', 'webgpu', 'wasm', 'cpu'],
+      requiresArg: true,
+      describe:
+        'What computes, if it is not what the configuration says; cuda: memory of a GPU, and of the host beside it.',
+    },
+    precision: PRECISION_OPTION,
   },
   examples: [
     [
       'sluice plan configs/models/15b-a2b.yaml --workers 64 --expert-parallel 8 --device h100',
       'Whether the paper’s mixture of experts fits, and how fast it may train.',
+    ],
+    [
+      'sluice plan configs/models/15b-a2b.yaml --workers 8 --expert-parallel 8 --device h100 --backend cuda',
+      'What lies on each GPU, in bf16, and what in the memory of the host.',
     ],
     ['sluice plan configs/quickstart.yaml --workers 2', 'The quickstart on this machine.'],
   ],

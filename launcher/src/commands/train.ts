@@ -6,6 +6,7 @@ import {
   configFile,
   EXPERT_PARALLEL_OPTION,
   METRICS_PORT_OPTION,
+  PRECISION_OPTION,
   SET_OPTION,
   STOP_OPTIONS,
   WORKER_THREADS_OPTION,
@@ -22,6 +23,7 @@ interface TrainArguments {
   readonly threads?: number;
   readonly runDir?: string;
   readonly backend?: string;
+  readonly precision?: string;
   readonly untilStep?: number;
   readonly moreSteps?: number;
   readonly metricsPort?: number;
@@ -65,8 +67,10 @@ export const trainCommand = defineCommand<TrainArguments>({
     backend: {
       type: 'string',
       requiresArg: true,
-      describe: 'TensorFlow.js backend: native, tensorflow, webgpu, wasm or cpu; see sluice backend list.',
+      describe:
+        'TensorFlow.js backend: native, cuda, tensorflow, webgpu, wasm or cpu; see sluice backend list.',
     },
+    precision: PRECISION_OPTION,
     ...STOP_OPTIONS,
     'metrics-port': METRICS_PORT_OPTION,
     ...BESIDE_OPTIONS,

@@ -122,6 +122,7 @@ async function sampleText({ run, config }: RunFacts, { checkpoint, state }: Sess
   const prompt = prompts[0]!;
   const model = await loadForInference(checkpoint.path, {
     backend: config.backend,
+    precision: config.precision,
     threads: config.parallel.threads,
   });
   try {

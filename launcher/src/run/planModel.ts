@@ -1,5 +1,6 @@
 /** Predicts what a run needs, from the file of a model or of a run. */
 
+import type { BackendName, Precision } from '@sluice/engine';
 import type { Scale } from '@sluice/model';
 import { formatBytes, formatCount, terminalTable } from '@sluice/observe';
 import {
@@ -13,7 +14,7 @@ import {
 } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { loadModel } from './loadModel.ts';
-import { fittingExpertParallel, validateConfig } from './validate.ts';
+import { fittingExpertParallel, validatePlanned } from './validate.ts';
 
 export interface PlanFlags {
   readonly workers?: number | undefined;
@@ -23,6 +24,8 @@ export interface PlanFlags {
   readonly batch?: number | undefined;
   readonly grain?: number | undefined;
   readonly scale?: Scale | undefined;
+  readonly backend?: BackendName | undefined;
+  readonly precision?: Precision | undefined;
 }
 
 /** Of a model whose file says nothing of batches: those of the paper's mixture of experts. */
@@ -30,11 +33,11 @@ const DEFAULT_BATCH = 1024;
 const DEFAULT_LANES = 8;
 
 /**
- * @throws the coded errors of `loadYamlConfig` and `validateConfig`
+ * @throws the coded errors of `loadYamlConfig` and `validatePlanned`
  */
 export function planModel(path: string, flags: PlanFlags): CommandResult {
   const config = plannedConfig(path, flags);
-  validateConfig(config);
+  validatePlanned(config);
   const device = deviceOf(flags.device, config.parallel.workers);
   const plan = planRun(config, device);
   const fits = plan.memory.total <= device.memoryBytes;
@@ -60,6 +63,8 @@ export function plannedConfig(path: string, flags: Omit<PlanFlags, 'device'>): R
   return RunConfig.parse({
     ...(run ?? { training: { steps: 1 }, optimizer: { learningRate: 1e-3 } }),
     model,
+    backend: flags.backend ?? run?.backend,
+    precision: flags.precision ?? run?.precision,
     data: { recipe: 'none', sequenceLength: flags.sequenceLength ?? sequenceLength },
     parallel: { ...run?.parallel, workers, expertParallel, lanes },
     batch: {
@@ -95,7 +100,7 @@ type Layout = Readonly<
 >;
 
 function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean): string {
-  const { memory, traffic, seconds } = plan;
+  const { memory, hostMemory, traffic, seconds } = plan;
   const bytes = (values: object) =>
     Object.entries(values).map(([name, value]) => [LABELS[name] ?? name, formatBytes(value as number)]);
   const times = Object.entries(seconds).map(([name, value]) => [LABELS[name] ?? name, formatSeconds(value)]);
@@ -111,6 +116,7 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
     table('memory of a worker', bytes(memory)),
     verdict,
     '',
+    ...(hostMemory ? [table('of the host beside it', bytes(hostMemory)), ''] : []),
     table('sent by a worker, a step', bytes(traffic)),
     '',
     table('time of a step', times),
@@ -121,6 +127,7 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
 const LABELS: Readonly<Record<string, string>> = {
   scratch: 'scratch of delta rules',
   expertExchange: 'exchange with experts',
+  gradientExchange: 'gradients that arrive',
   outerOptimizer: 'outer optimizer',
   synchronize: 'bringing replicas together',
   mostSynchronize: 'of it at most in one step',

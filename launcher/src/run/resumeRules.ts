@@ -15,8 +15,9 @@ export type ResumeRule = 'free' | 'allow' | 'fixed';
 export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   name: 'free',
   seed: 'fixed',
-  // Another backend sums in another order, and so gives other bits.
+  // Another backend sums in another order, and so gives other bits, as another precision does.
   backend: 'allow',
+  precision: 'allow',
   model: 'fixed',
   initialize: 'fixed',
   data: 'fixed',
@@ -30,6 +31,7 @@ export const RESUME_RULES: Readonly<Record<string, ResumeRule>> = {
   'parallel.threads': 'free',
   'parallel.lanes': 'fixed',
   'parallel.gradients': 'allow',
+  'parallel.gradientMiB': 'free',
   'parallel.synchronize': 'fixed',
   batch: 'fixed',
   // The learning rate's schedule spans the whole run.

@@ -21,6 +21,7 @@ export interface ConfigFlags {
   readonly expertParallel?: number | undefined;
   readonly threads?: number | undefined;
   readonly backend?: string | undefined;
+  readonly precision?: string | undefined;
   readonly metricsPort?: number | undefined;
   readonly metricsHost?: string | undefined;
 }
@@ -81,6 +82,7 @@ function overridesOf(flags: ConfigFlags): string[] {
     ['parallel.expertParallel', flags.expertParallel],
     ['parallel.threads', flags.threads],
     ['backend', flags.backend],
+    ['precision', flags.precision],
     ['observe.metricsPort', flags.metricsPort],
     ['observe.metricsHost', flags.metricsHost && JSON.stringify(flags.metricsHost)],
   ];

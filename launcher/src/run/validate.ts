@@ -1,7 +1,7 @@
 /** Conditions that tie several keys of a configuration together. All are checked before any process starts. */
 
 import { SluiceError } from '@sluice/core';
-import { BACKENDS } from '@sluice/engine';
+import { BACKENDS, precisionOn } from '@sluice/engine';
 import { interleavedGate, modelParameters } from '@sluice/model';
 import { type RunConfig, rampSizes, stageCount } from '@sluice/train';
 
@@ -11,6 +11,12 @@ import { type RunConfig, rampSizes, stageCount } from '@sluice/train';
  *   SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
+  validatePlanned(config);
+  refuseAbsentBackend(config);
+}
+
+/** The same of what may run elsewhere, where the backend is. */
+export function validatePlanned(config: RunConfig): void {
   validateBackend(config);
   validateWorkers(config.parallel);
   validateBatch(config.batch, config.parallel.lanes);
@@ -38,8 +44,14 @@ export function fittingExpertParallel(expertParallel: number, workers: number): 
   return workers % expertParallel === 0 ? expertParallel : Math.min(expertParallel, workers);
 }
 
-function validateBackend({ backend: name, parallel: { expertParallel }, observe }: RunConfig): void {
+function validateBackend({
+  backend: name,
+  precision,
+  parallel: { expertParallel },
+  observe,
+}: RunConfig): void {
   const backend = BACKENDS[name];
+  precisionOn(backend, precision);
   const everySteps = observe?.samples?.everySteps ?? 0;
   if (!backend.readsSynchronously && everySteps > 0) {
     throw new SluiceError(
@@ -56,8 +68,11 @@ function validateBackend({ backend: name, parallel: { expertParallel }, observe 
       { details: { backend: name, expertParallel } },
     );
   }
+}
+
+function refuseAbsentBackend({ backend: name }: RunConfig): void {
   // Without the C++ core, native stands for cpu.
-  const absence = name === 'native' ? undefined : backend.absence();
+  const absence = name === 'native' ? undefined : BACKENDS[name].absence();
   if (absence !== undefined) {
     throw new SluiceError('SLUICE_E_BACKEND_MISSING', `The backend "${name}" cannot run: ${absence}.`, {
       details: { backend: name, reason: absence },

@@ -23,7 +23,7 @@ struct Heads {
   int window;
   /** log₂ e / √headDim, and 1 / √headDim */
   float toLog2, scale;
-  /** Where scores become cap · tanh(score / cap): cap · log₂ e, and 1 / (cap · √headDim). */
+  /** Where scores become cap · tanh(score / cap): cap · log₂ e, and 1 / (cap · √headDim); otherwise 0. */
   float capLog2, overCap;
 };
 
@@ -38,8 +38,8 @@ DEVICE float exponentOf(float score, Heads heads) {
 
 DEVICE bool isSeen(int key, int query, Heads heads) { return key <= query && (heads.window == 0 || key > query - heads.window); }
 
-/** Those of the block's own rows that its document has end before this one. */
-DEVICE int ownEnd(Range range) { return range.first + ROWS < range.end ? range.first + ROWS : range.end; }
+/** Those of the block's own rows, `own` of them, that its document has end before this one. */
+DEVICE int ownEnd(Range range, int own = ROWS) { return range.first + own < range.end ? range.first + own : range.end; }
 
 /** The first tile of so many keys that one of the queries from `first` on sees. */
 DEVICE int firstKeyTile(Range range, Heads heads, int rows) {
@@ -47,7 +47,28 @@ DEVICE int firstKeyTile(Range range, Heads heads, int rows) {
   return heads.window > 0 && before > 0 ? before / rows : 0;
 }
 /** The first tile of so many rows beyond the block's own rows. */
-DEVICE int tilesUntil(Range range, int rows) { return (ownEnd(range) - 1 - range.begin) / rows + 1; }
+DEVICE int tilesUntil(Range range, int rows, int own = ROWS) { return (ownEnd(range, own) - 1 - range.begin) / rows + 1; }
+
+/** Computes a weight once more, 0 where the key is not seen; `slope` gets how much of a score's change a cap lets through. */
+template <bool IS_CAPPED>
+DEVICE float weightOf(float score, float& slope, float logSumExp, bool isThere, Heads heads) {
+  slope = 1.0f;
+  if (!isThere) return 0.0f;
+  const float shift = -(logSumExp * 1.44269504088896340736f);
+  if constexpr (IS_CAPPED) {
+    const float share = hyperbolicTangent(score * heads.overCap);
+    slope = 1.0f - share * share;
+    return exponential2(__fmaf_rn(share, heads.capLog2, shift));
+  } else {
+    return exponential2(__fmaf_rn(score, heads.toLog2, shift));
+  }
+}
+
+/** The natural logarithm of a row's sum of exponentials, of which `top` is the largest exponent to base 2. */
+DEVICE float logSumExpOf(float top, float total) {
+  const double ofSum = total > 0 ? logarithm(static_cast<double>(total)) : static_cast<double>(total);
+  return static_cast<float>(top * 0.693147180559945309417 + ofSum);
+}
 
 /** What two products left in a lane is its part of one left operand. */
 DEVICE FragmentA operandOf(const FragmentC& near, const FragmentC& far) {

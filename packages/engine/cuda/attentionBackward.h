@@ -13,21 +13,6 @@
 
 #include "attention.h"
 
-/** Computes a weight once more, 0 where the key is not seen; `slope` gets how much of a score's change a cap lets through. */
-template <bool IS_CAPPED>
-DEVICE float weightOf(float score, float& slope, float logSumExp, bool isThere, Heads heads) {
-  slope = 1.0f;
-  if (!isThere) return 0.0f;
-  const float shift = -(logSumExp * 1.44269504088896340736f);
-  if constexpr (IS_CAPPED) {
-    const float share = hyperbolicTangent(score * heads.overCap);
-    slope = 1.0f - share * share;
-    return exponential2(__fmaf_rn(share, heads.capLog2, shift));
-  } else {
-    return exponential2(__fmaf_rn(score, heads.toLog2, shift));
-  }
-}
-
 /** Of rows that pass by: how many tiles of each kind are there at a time, and their rows; and the channels of a block's sums. */
 template <int D>
 struct Passing {

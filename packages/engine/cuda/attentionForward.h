@@ -114,10 +114,7 @@ struct Attention {
       UNROLL
       for (int distance = 1; distance < 4; distance *= 2) total += __shfl_xor_sync(0xffffffffu, total, distance);
       if (query >= range.end) continue;
-      if (lane % 4 == 0) {
-        const double ofSum = total > 0 ? logarithm(static_cast<double>(total)) : static_cast<double>(total);
-        logSumExp[static_cast<uint64>(head) * rows + query] = static_cast<float>(top[half] * 0.693147180559945309417 + ofSum);
-      }
+      if (lane % 4 == 0) logSumExp[static_cast<uint64>(head) * rows + query] = logSumExpOf(top[half], total);
       const float inverse = __fdiv_rn(1.0f, total);
       const uint64 gateRow = (static_cast<uint64>(query) * heads.heads + head) * heads.gates;
       UNROLL

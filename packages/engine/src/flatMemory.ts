@@ -23,6 +23,10 @@ export interface FlatMemory<Memory extends Floats = Floats> {
   make(length: number): Memory;
   /** The same for what is sent: a host's other threads see it. */
   makeShared(length: number): Memory;
+  /** Of a device: memory of the host that its arithmetic reaches, if slowly; zeroed. */
+  makeOnHost?(length: number): Memory;
+  /** Of a device: bytes that it has beside those in use. */
+  bytesLeft?(): number;
   /** One range of two that follow each other in memory. */
   join(first: Memory, second: Memory): Memory;
   /** The values on the host, only to be read: the memory itself where it is the host's, otherwise a copy. */

@@ -5,14 +5,14 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import type { DeviceArray } from './cuda/device.ts';
+import type { Activations, DeviceArray } from './cuda/device.ts';
 import type { PoolStatistics } from './pool.ts';
 import { keepWhileRecording, noLongerKept } from './tape.ts';
 
 /** What kernels of the backends are given: activations in the precision that these have there, single-precision floats, whole numbers. */
 interface BackendArrays {
   native: { activations: Float32Array; floats: Float32Array; integers: Int32Array };
-  cuda: { activations: DeviceArray<'bf16'>; floats: DeviceArray<'f32'>; integers: DeviceArray<'i32'> };
+  cuda: { activations: Activations; floats: DeviceArray<'f32'>; integers: DeviceArray<'i32'> };
 }
 
 export type FusedBackend = keyof BackendArrays;

@@ -32,6 +32,7 @@ export {
 export { addRounded, roundToBfloat16, sumTreeBfloat16 } from './bfloat16.ts';
 export type { CxxCompiler } from './compiler.ts';
 export { compilerCandidates, cxxCompiler } from './compiler.ts';
+export { arenaBytes, SHARE_OF_OTHERS, TOKENS_TOGETHER } from './cuda/memorySizes.ts';
 export type { DeviceLink, DeviceLinks, LinkEnd, LinkOperation, Peers, WatchLink } from './deviceLink.ts';
 export { deviceLinks } from './deviceLink.ts';
 export type { FlatMemory, Floats } from './flatMemory.ts';
@@ -80,6 +81,7 @@ export type { GradientSink, GradientTarget } from './parameter.ts';
 export { Parameter } from './parameter.ts';
 export type { PoolStatistics } from './pool.ts';
 export { pooledBytes } from './pool.ts';
+export { PRECISIONS, type Precision, precisionOn } from './precision.ts';
 export type { Clock, Pass, Profile, ProfileEntry } from './profile.ts';
 export { cpuClock, profile, timeOf, wallClock } from './profile.ts';
 export { readsSynchronously, whenRead, withReads } from './reads.ts';

@@ -11,7 +11,14 @@ import {
 } from '@sluice/checkpoint/huggingface';
 import { availableCores, parseConfig, SluiceError } from '@sluice/core';
 import { DataConfig, type Dataset, findPrepared, openDataset, splitHashes } from '@sluice/data';
-import { changeOnHostAsync, flatMemory, Parameter, selectBackend, setThreads } from '@sluice/engine';
+import {
+  changeOnHostAsync,
+  flatMemory,
+  Parameter,
+  type Precision,
+  selectBackend,
+  setThreads,
+} from '@sluice/engine';
 import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
 import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
@@ -21,6 +28,8 @@ import { codecOf, type Reading, type TextCodec } from './textCodec.ts';
 export interface LoadOptions {
   /** TensorFlow.js backend that gives values at once, so not `webgpu`; `native` falls back to `cpu`. */
   readonly backend: string;
+  /** Of activations; the backend's own when left out. */
+  readonly precision?: Precision | undefined;
   /** 0 for all cores. */
   readonly threads: number;
   /** Changes of the rotary embedding, `model.ropeTheta=…` or `model.ropeScaling.…=…`. */
@@ -52,7 +61,7 @@ export async function loadForInference(directory: string, options: LoadOptions):
     : await openOwnCheckpoint(directory, options);
   try {
     const model = overrideRope(source.weights.model, directory, options.set ?? []);
-    await selectBackend(options.backend);
+    await selectBackend(options.backend, options.precision);
     setThreads(options.threads || availableCores().count);
     const decoder = new Decoder(model, await readParameters(model, source.weights));
     const { sequenceLength, reading = {}, openCorpora, measureUpdate, weights } = source;

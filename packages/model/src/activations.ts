@@ -1,6 +1,6 @@
 /**
- * The tensors that a forward pass keeps for its backward pass on the native backend, and those that are there besides at
- * the moment when most is: what `sluice plan` predicts memory from. A test holds it against measured peaks.
+ * The tensors that a forward pass keeps for its backward pass, and those that are there besides at the moment when most is: what
+ * `sluice plan` predicts memory from. A test holds it against measured peaks.
  *
  * All tensors have N rows, one for each token of a grain; only their widths are given.
  */
@@ -15,12 +15,15 @@ import type { MixerWidths } from './mixers/mixer.ts';
 import { projectionWidths } from './parameters.ts';
 import { blockVariants } from './variants.ts';
 
+/** Numbers of a row: activations; or those that have four bytes each whatever the precision of activations is. */
+export type Width = number | { readonly words: number };
+
 /** Of one layer. */
 export interface ActivationWidths {
   /** Kept while the layers above are computed. */
-  readonly layer: readonly number[];
+  readonly layer: readonly Width[];
   /** There for the layer, and besides, at the moments when most may be: whichever is more. */
-  readonly peaks: readonly (readonly number[])[];
+  readonly peaks: readonly (readonly Width[])[];
 }
 
 /** Most numbers that a thread of the native backend works in beside tensors, of what grows with the sequence. */
@@ -38,6 +41,8 @@ export interface ActivationSettings {
   readonly sequenceLength: number;
   /** Whether some of the experts are other workers'. */
   readonly areExpertsShared: boolean;
+  /** Whether a device computes: what kernels there keep, and work in. */
+  readonly isOnDevice: boolean;
 }
 
 /** Of each layer, from the first to the last. */
@@ -45,15 +50,13 @@ export function activationWidths(model: ModelConfig, settings: ActivationSetting
   return layerModels(model).map((layer) => layerWidths(layer, settings));
 }
 
-function layerWidths(
-  model: LayerModel,
-  { sequenceLength, areExpertsShared }: ActivationSettings,
-): ActivationWidths {
+function layerWidths(model: LayerModel, settings: ActivationSettings): ActivationWidths {
+  const { sequenceLength, areExpertsShared, isOnDevice } = settings;
   const { hiddenSize } = model;
   const active = activeMixer(model);
-  if (active) return mixerLayerWidths(model, active.mixer.widths(active.settings, model), areExpertsShared);
+  if (active) return mixerLayerWidths(model, active.mixer.widths(active.settings, model), settings);
   const attention = [...keptByAttention(model), ...keptByVariants(model)];
-  const feedForward = keptByFeedForward(model, areExpertsShared);
+  const feedForward = keptByFeedForward(model, settings);
   const layer = [...attention, ...feedForward];
   const heads = headWidths(model);
   const projection = projectionWidth(model);
@@ -65,8 +68,9 @@ function layerWidths(
       [...layer, hiddenSize, hiddenSize, hiddenSize],
       // Feed-forward: the gradient that comes in, the input once more, and the gradients within and of the input.
       [...layer, hiddenSize, hiddenSize, ...feedForwardGradients(model, areExpertsShared)],
-      // Attention: the gradient beside it, the heads once more, and the gradient of the output.
-      [...attention, hiddenSize, ...heads, queries],
+      // Attention: the gradient beside it, the heads once more, and the gradient of the output. On a device, that before the gate, and those
+      // of keys and values, are in memory of their own.
+      [...attention, hiddenSize, ...heads, queries, ...(isOnDevice ? [queries, heads[1]!, heads[2]!] : [])],
       // The gradients of the heads, beside them what they are made of, and its gradient.
       [...attention, hiddenSize, ...heads, projection],
       ...(controlCaps(model).attention === undefined
@@ -80,11 +84,12 @@ function layerWidths(
 function mixerLayerWidths(
   model: LayerModel,
   { kept, gradients }: MixerWidths,
-  areExpertsShared: boolean,
+  settings: ActivationSettings,
 ): ActivationWidths {
+  const { areExpertsShared } = settings;
   const { hiddenSize } = model;
   const mixing = [hiddenSize, ...kept, hiddenSize, ...keptControlWidths(model), ...keptByNorms(model)];
-  const layer = [...mixing, ...keptByFeedForward(model, areExpertsShared)];
+  const layer = [...mixing, ...keptByFeedForward(model, settings)];
   return {
     layer,
     peaks: [
@@ -118,13 +123,13 @@ function headWidths(model: LayerModel): number[] {
 }
 
 /** A layer's input, the projection, the output and the log-sum-exp of attention, and the residual stream after it. */
-function keptByAttention(model: LayerModel): number[] {
+function keptByAttention(model: LayerModel): Width[] {
   const { hiddenSize, numAttentionHeads, headDim } = model;
   return [
     hiddenSize,
     projectionWidth(model),
     numAttentionHeads * headDim,
-    numAttentionHeads,
+    { words: numAttentionHeads },
     hiddenSize,
     ...keptByLatent(model),
   ];
@@ -171,13 +176,20 @@ function keptByNorms({ normPlacement, hiddenSize }: LayerModel): number[] {
 /** What the feed-forward layers keep: the values before their activation, and what routing needs. */
 function keptByFeedForward(
   { hiddenSize, intermediateSize, experts }: LayerModel,
-  areExpertsShared: boolean,
-): number[] {
-  if (!experts) return [2 * intermediateSize!];
+  { areExpertsShared, isOnDevice }: ActivationSettings,
+): Width[] {
+  // A device keeps what its norms have divided by.
+  const norms = isOnDevice ? [{ words: 1 }, { words: 1 }] : [];
+  if (!experts) return [...norms, 2 * intermediateSize!];
   const { count, topK, intermediateSize: inner, sharedIntermediateSize } = experts;
   // Rows for experts are gathered once more, those that came from other workers are kept.
   const received = areExpertsShared ? [topK * hiddenSize] : [];
-  return [count, topK, ...received, 2 * topK * inner, topK * hiddenSize, 2 * sharedIntermediateSize];
+  // Logits and weights; on a device also who was chosen, and where their rows are.
+  const routing = [{ words: count }, { words: topK }, ...(isOnDevice ? Array(3).fill({ words: topK }) : [])];
+  return [
+    ...[...norms, ...routing, ...received],
+    ...[2 * topK * inner, topK * hiddenSize, 2 * sharedIntermediateSize],
+  ];
 }
 
 function feedForwardGradients(

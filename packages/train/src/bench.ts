@@ -9,6 +9,7 @@ import {
   type Clock,
   cpuClock,
   measureSgemmPeak,
+  type Precision,
   profile,
   selectBackend,
   setThreads,
@@ -90,6 +91,8 @@ export interface BenchStepOptions {
   /** Sequences of a grain; the whole batch when left out. */
   readonly grainSequences?: number | undefined;
   readonly backend?: string | undefined;
+  /** Of activations; the backend's own when left out. */
+  readonly precision?: Precision | undefined;
   /** By what time is measured: what passes on the wall (the default), or what the process's threads compute. */
   readonly clock?: BenchClock | undefined;
   /** Whether as many steps again are profiled. */
@@ -181,7 +184,7 @@ async function profileSteps(
 }
 
 export async function benchStep(options: BenchStepOptions): Promise<BenchStepResult> {
-  await selectBackend(options.backend ?? 'native');
+  await selectBackend(options.backend ?? 'native', options.precision);
   setThreads(options.threads);
   const config = benchConfig(options);
   const sequence = config.data.sequenceLength;

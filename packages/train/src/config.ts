@@ -1,6 +1,6 @@
 import { folderName } from '@sluice/core';
 import { DataConfig } from '@sluice/data';
-import { BACKEND_NAMES } from '@sluice/engine';
+import { BACKEND_NAMES, PRECISIONS } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
 import { z } from 'zod';
 import { HostsConfig } from './hostsConfig.ts';
@@ -37,6 +37,13 @@ export const ParallelConfig = z.strictObject({
     .default('float32')
     .describe(
       'How partial sums of gradients travel between workers. bfloat16: half the bytes; wherever partial sums of lanes are added, both are rounded before, which is another result, the same for any number of workers.',
+    ),
+  gradientMiB: z
+    .number()
+    .min(0)
+    .optional()
+    .describe(
+      'cuda: MiB of the GPU’s memory that partial sums of gradients may take; what a plan leaves of it when left out. Those of one lane are there in any case, and those beyond lie in the host’s memory, with the same bits.',
     ),
   synchronize: SynchronizeConfig.optional().describe(
     'For slow links: replicas of the model train apart and are brought together every so many steps (DiLoCo), which is another result. Left out: all workers train one model.',
@@ -338,6 +345,12 @@ const WrittenConfig = z.strictObject({
     .enum(BACKEND_NAMES)
     .default('native')
     .describe('TensorFlow.js backend; native falls back to cpu where the C++ core is not built.'),
+  precision: z
+    .enum(PRECISIONS)
+    .optional()
+    .describe(
+      'Of activations, and of weights in products; master weights, gradients and moments are in single precision in any case. cuda has both, and bf16 where it is left out; f32 there is for comparisons, without tensor cores. All others have f32 alone.',
+    ),
   model: ModelConfig,
   initialize: InitializeConfig.prefault({}),
   data: DataConfig,

@@ -7,19 +7,24 @@
  *
  * Where partial sums travel as bfloat16, every two of the tree are rounded before they are added, also those that do not travel, so
  * that the sum does not depend on the number of workers.
+ *
+ * On a device that has no room for all, the earliest partial sums lie on the host until the tree comes back to them.
  */
 
 import type { ElementRange, FloatWire, Pending } from '@sluice/collectives';
 import { type Floats, flatMemory, type GradientTarget } from '@sluice/engine';
 import type { FlatSpace, PlacedParameter } from './flatSpace.ts';
+import { type GradientBudget, GradientMemory, type PartialSums } from './gradientMemory.ts';
 
 export class GradientSums {
   readonly #space: FlatSpace;
   readonly #sources: number;
   readonly #wire: FloatWire;
+  readonly #memory: GradientMemory;
   /** Partial sums of the lanes so far, largest subtree first; the last is the lane being summed. */
-  readonly #levels: Floats[] = [];
-  #depth = 0;
+  readonly #levels: PartialSums[] = [];
+  /** How many of them, the earliest, lie on the host. */
+  #parked = 0;
   #lane = -1;
   /** For each parameter and source: whether the current lane has a contribution yet. */
   readonly #written: Uint8Array;
@@ -28,12 +33,14 @@ export class GradientSums {
 
   /**
    * @param sources workers whose tokens reach the parameters of this space: 1, or the expert-parallel size
+   * @param budget of the device's memory that partial sums may take
    * @param wire how partial sums travel
    */
-  constructor(space: FlatSpace, sources: number, wire: FloatWire = 'float32') {
+  constructor(space: FlatSpace, sources: number, budget: GradientBudget, wire: FloatWire = 'float32') {
     this.#space = space;
     this.#sources = sources;
     this.#wire = wire;
+    this.#memory = new GradientMemory(space.length, sources, budget);
     this.#written = new Uint8Array(space.parameters.length * sources);
     space.parameters.forEach((placed, index) => {
       placed.parameter.sink = (source) => this.#target(placed, index, source);
@@ -45,29 +52,53 @@ export class GradientSums {
    * it.
    */
   get total(): Floats {
-    return this.#levels[0]!.subarray(0, this.#space.length);
+    return this.#levels[this.#parked]![0]!;
   }
 
   /** @param sourceShift places by which the sources of this step are out of place */
   beginStep(sourceShift = 0): void {
-    this.#depth = 0;
+    // The earliest last, so that it is the first to be taken again.
+    while (this.#levels.length > this.#parked) this.#memory.giveBack(this.#levels.pop()!);
+    while (this.#levels.length > 0) this.#memory.giveBackParked(this.#levels.pop()!);
+    this.#parked = 0;
     this.#lane = -1;
     this.#sourceShift = sourceShift;
   }
 
   beginLane(): void {
     this.#lane++;
-    this.#depth++;
-    this.#levels[this.#depth - 1] ??= flatMemory().makeShared(this.#space.length * this.#sources);
+    this.#levels.push(this.#memory.take() ?? this.#park());
     this.#written.fill(0);
+  }
+
+  /** Moves the earliest partial sums that do not lie on the host to it. @returns the memory that they had */
+  #park(): PartialSums {
+    const level = this.#parked++;
+    const sums = this.#levels[level]!;
+    this.#levels[level] = this.#memory.park(sums);
+    return sums;
   }
 
   /** Ends a lane that is not the last: adds up the subtrees that it completes. */
   endLane(): void {
     for (const stage of this.#space.stages) this.#zeroUnwritten(stage);
-    for (let lanes = this.#lane + 1; lanes % 2 === 0; lanes /= 2) {
-      this.#addLevelBelow(this.#depth - 1, { start: 0, end: this.#space.length });
-      this.#depth--;
+    for (let lanes = this.#lane + 1; lanes % 2 === 0; lanes /= 2) this.#joinLast();
+  }
+
+  /** Adds up the last two partial sums: where the first of them is, unless that is on the host. */
+  #joinLast(): void {
+    const last = this.#levels.pop()!;
+    const level = this.#levels.length - 1;
+    const before = this.#levels[level]!;
+    const whole = { start: 0, end: this.#space.length };
+    if (level >= this.#parked) {
+      this.#addSums(before, last, whole);
+      this.#memory.giveBack(last);
+    } else {
+      this.#addSums(last, before, whole);
+      this.#memory.giveBackParked(before);
+      this.#levels[level] = last;
+      this.#parked = level;
     }
   }
 
@@ -80,8 +111,12 @@ export class GradientSums {
     if (!part) return;
     this.#zeroUnwritten(stage);
     const range = { start: part.begin, end: part.end };
-    for (let level = this.#depth - 1; level > 0; level--) this.#addLevelBelow(level, range);
-    this.#addSources(range);
+    const levels = this.#levels;
+    const first = this.#parked;
+    for (let level = levels.length - 1; level > first; level--)
+      this.#addSums(levels[level - 1]!, levels[level]!, range);
+    for (let level = first - 1; level >= 0; level--) this.#addSums(levels[first]!, levels[level]!, range);
+    this.#addSources(levels[first]!, range);
   }
 
   /** Starts the reduction of a complete stage among the workers; it overlaps what is left of the backward pass. */
@@ -111,8 +146,7 @@ export class GradientSums {
   }
 
   #part({ offset, spec }: PlacedParameter, source: number): Floats {
-    const start = source * this.#space.length + offset;
-    return this.#levels[this.#depth - 1]!.subarray(start, start + spec.size);
+    return this.#levels.at(-1)![source]!.subarray(offset, offset + spec.size);
   }
 
   /** A parameter that nothing contributed to in this lane still holds the sums of an earlier step. */
@@ -132,19 +166,13 @@ export class GradientSums {
     else flatMemory().add(target, source);
   }
 
-  #addLevelBelow(level: number, { start, end }: ElementRange): void {
-    for (let source = 0; source < this.#sources; source++) {
-      const shift = source * this.#space.length;
-      const target = this.#levels[level - 1]!.subarray(shift + start, shift + end);
-      this.#add(target, this.#levels[level]!.subarray(shift + start, shift + end));
-    }
+  #addSums(target: PartialSums, others: PartialSums, { start, end }: ElementRange): void {
+    for (const [source, values] of target.entries())
+      this.#add(values.subarray(start, end), others[source]!.subarray(start, end));
   }
 
-  #addSources({ start, end }: ElementRange): void {
-    const part = (source: number) => {
-      const shift = source * this.#space.length;
-      return this.#levels[0]!.subarray(shift + start, shift + end);
-    };
+  #addSources(sums: PartialSums, { start, end }: ElementRange): void {
+    const part = (source: number) => sums[source]!.subarray(start, end);
     for (let distance = 1; distance < this.#sources; distance *= 2) {
       for (let source = 0; source < this.#sources; source += 2 * distance)
         this.#add(part(source), part(source + distance));

@@ -13,6 +13,7 @@ import type { Diagnostics } from './diagnostics/summary.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
 import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
 import { ForwardPasses, type Samplers } from './forwardPasses.ts';
+import { GradientBudget } from './gradientMemory.ts';
 import { GradientPasses, type StepTotals, type TrainedSpace } from './gradientPasses.ts';
 import { GradientSums } from './gradients.ts';
 import { Clipping } from './optimizer/clipping.ts';
@@ -74,9 +75,10 @@ export class Trainer {
     this.#updateSizes = new UpdateSizes(config.model);
     const { experts, expertReplicas, world, devices } = topology;
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
+    const budget = new GradientBudget(config);
     const trained = (space: FlatSpace, sources: number) => ({
       space,
-      gradients: new GradientSums(space, sources, config.parallel.gradients),
+      gradients: new GradientSums(space, sources, budget, config.parallel.gradients),
       optimizer: new ShardedOptimizer(config.optimizer, space, this.#agreement.blocks, this.#moved),
     });
     this.clipping = new Clipping(config.optimizer);

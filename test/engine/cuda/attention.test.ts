@@ -2,10 +2,10 @@
 
 import type { AttentionLayout } from '@sluice/engine';
 import {
+  type Activations,
   attentionErrors,
   BF16_ROUNDING,
   cachedAttention,
-  type DeviceArray,
   LAYOUT,
   type Operands,
   operandsOf,
@@ -72,7 +72,7 @@ test('a document has the same bits alone and among others, in any order of block
   emulator.set({});
   for (const result of results) t.deepEqual(result, results[0]);
 
-  const rowsOf = (array: DeviceArray<'bf16'>) => {
+  const rowsOf = (array: Activations) => {
     const width = array.length / LAYOUT.sequence;
     return array.subarray(begin * width, end * width);
   };

@@ -18,14 +18,24 @@ import {
   flat,
   gateHeadsBackward,
   LAYOUT,
+  type ProductName,
   planRows,
+  productCase,
   type RecurrenceOperands,
   routeTokens,
   routeTokensBackward,
   shortConvolutionBackward,
 } from '@sluice/engine/cuda';
 import test from 'ava';
-import { activations, device, emulator, floatsOf, productError, rmsNormErrors } from '../support/cuda.ts';
+import {
+  activations,
+  device,
+  emulator,
+  errorsOf,
+  floatsOf,
+  productError,
+  rmsNormErrors,
+} from '../support/cuda.ts';
 import { instead, isFound, type Mutant } from '../support/cudaMutants.ts';
 import { randomValues } from '../support/differential.ts';
 
@@ -43,6 +53,13 @@ const wideAttention = ({ device: on }: Emulator) =>
   Math.max(...Object.values(attentionErrors(on, { ...LAYOUT, sequence: 70, heads: 1, headDim: 256 })));
 const cappedAttention = ({ device: on }: Emulator) =>
   Math.max(...Object.values(attentionErrors(on, { ...LAYOUT, sequence: 20, scoreCap: 0.2 })));
+const floatProducts = ({ device: on }: Emulator) => {
+  const shape = { M: 70, N: 67, K: 523 };
+  const error = (name: ProductName) => errorsOf(productCase(on, name, shape, { operands: 'f32' })).y!;
+  return Math.max(error('matmul'), error('matmulPlain'), error('matmulTransposed'));
+};
+const floatAttention = ({ device: on }: Emulator) =>
+  Math.max(...Object.values(attentionErrors(on, { ...LAYOUT, sequence: 70, window: 50 }, 1, 'f32')));
 const norms = ({ device: on }: Emulator) => {
   const values = randomValues(1, 3000);
   const sums = on.allocate(3, 'f64');
@@ -461,6 +478,57 @@ const MUTANTS: readonly Mutant[] = [
     file: 'attentionCappedBackward',
     plant: instead('slope = 1.0f - share * share;', ''),
     error: cappedAttention,
+  },
+  {
+    what: 'no barrier before panels are read',
+    file: 'floatProducts',
+    plant: instead('        __syncthreads();', ''),
+    error: floatProducts,
+  },
+  {
+    what: 'one panel in place of two',
+    file: 'floatProducts',
+    plant: instead('panel ^= 1', 'panel += 0'),
+    error: floatProducts,
+  },
+  {
+    what: 'the first block of k alone',
+    file: 'floatProducts',
+    plant: instead('accumulate || block > 0', 'accumulate'),
+    error: floatProducts,
+  },
+  {
+    what: 'no zeros beyond the end of a block',
+    file: 'floatProducts',
+    plant: instead('step >= end', 'false'),
+    error: floatProducts,
+  },
+  {
+    what: 'keys over those that are read',
+    file: 'attentionFloat',
+    plant: instead('shared.v, channels);\n      __syncthreads();', 'shared.v, channels);'),
+    error: floatAttention,
+  },
+  {
+    what: 'weights that are read before they are handed over',
+    file: 'attentionFloat',
+    plant: instead('= own[r];\n    __syncwarp();', '= own[r];'),
+    error: floatAttention,
+  },
+  {
+    what: 'weights over those that others read',
+    file: 'attentionFloat',
+    plant: instead('    __syncwarp();\n  }', '  }'),
+    error: floatAttention,
+  },
+  {
+    what: 'queries of the document’s next tile alone',
+    file: 'attentionFloat',
+    plant: instead(
+      '(range.first - range.begin) / PASSING * PASSING',
+      '(range.first - range.begin + PASSING)',
+    ),
+    error: floatAttention,
   },
   {
     what: 'a logit that is written while others read it',

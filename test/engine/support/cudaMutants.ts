@@ -19,7 +19,7 @@ function wholeSource(file: string): string {
   const headers = kernelHeaders();
   const included = new Set<string>();
   const own = (text: string): string =>
-    text.replace(/#include "(tile|product|hopperProduct|attention\w*|stock)\.h"/g, (_, name) => {
+    text.replace(/#include "(tile|product|floatProduct|hopperProduct|attention\w*|stock)\.h"/g, (_, name) => {
       if (included.has(name)) return '';
       included.add(name);
       return own(headers[`${name}.h`]!);

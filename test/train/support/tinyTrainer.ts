@@ -71,7 +71,7 @@ export async function tinyTrainer(
     expertParallel = 1,
   }: TrainerOptions = {},
 ): Promise<Trainer> {
-  await selectBackend(backend);
+  await selectBackend(backend, config.precision);
   const trainer = new Trainer(config, topology(workers, expertParallel), {
     train: source,
     validation: validation ?? undefined,

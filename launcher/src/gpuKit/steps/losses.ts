@@ -1,4 +1,4 @@
-/** The first steps of a model on `cuda` beside those on `native`: the same weights, the same data. */
+/** The first steps of a model on `cuda`, in bf16 and in single precision, beside those on `native`: the same weights, the same data. */
 
 import { join } from 'node:path';
 import { readMetrics, terminalTable } from '@sluice/observe';
@@ -19,38 +19,49 @@ const SIZES: Readonly<Record<'full' | 'tiny', RunSizes>> = {
   },
 };
 
-/** By how much a loss may be another than native's, as a share of it: activations have eight bits. */
-const ALLOWED = 0.02;
+/** Runs by their names, with what they compute by. */
+const RUNS = {
+  native: ['--backend', 'native'],
+  cuda: ['--backend', 'cuda'],
+  f32: ['--backend', 'cuda', '--precision', 'f32'],
+};
+type RunName = keyof typeof RUNS;
+
+/** By how much a loss may be another than native's, as a share of it: activations have eight bits; or sums are in another order. */
+const ALLOWED = { cuda: 0.02, f32: 1e-4 };
 
 export const runStep: RunStep = async (context) => {
   const laboratory = new Laboratory(context);
   const sizes = SIZES[context.scale];
   const config = laboratory.write('losses.yaml', runConfig(sizes));
-  const losses: Record<string, number[]> = {};
-  const speeds: Record<string, number> = {};
-  for (const backend of ['native', 'cuda']) {
-    const { tokensPerSecond } = await laboratory.train(config, backend, '--backend', backend);
-    speeds[backend] = tokensPerSecond;
-    losses[backend] = [];
-    for await (const { loss } of readMetrics(join(laboratory.path(backend), 'metrics.jsonl')))
-      losses[backend].push(loss ?? Number.NaN);
+  const losses: Record<RunName, number[]> = { native: [], cuda: [], f32: [] };
+  const speeds: Partial<Record<RunName, number>> = {};
+  for (const [run, flags] of Object.entries(RUNS) as [RunName, string[]][]) {
+    const { tokensPerSecond } = await laboratory.train(config, run, ...flags);
+    speeds[run] = tokensPerSecond;
+    for await (const { loss } of readMetrics(join(laboratory.path(run), 'metrics.jsonl')))
+      losses[run].push(loss ?? Number.NaN);
     context.keep({ losses, tokensPerSecond: speeds });
   }
-  const [native, cuda] = [losses.native!, losses.cuda!];
-  const shares = native.map((loss, i) => Math.abs(cuda[i]! / loss - 1));
-  const worst = Math.max(...shares);
+  const { native } = losses;
+  const sharesOf = (run: RunName) => native.map((loss, i) => Math.abs(losses[run][i]! / loss - 1));
+  const shares = { cuda: sharesOf('cuda'), f32: sharesOf('f32') };
+  const worst = { cuda: Math.max(...shares.cuda), f32: Math.max(...shares.f32) };
   const rows = native.map((loss, i) => [
     `${i + 1}`,
     loss.toFixed(5),
-    cuda[i]!.toFixed(5),
-    `${(100 * shares[i]!).toFixed(2)} %`,
+    losses.cuda[i]!.toFixed(5),
+    `${(100 * shares.cuda[i]!).toFixed(2)} %`,
+    losses.f32[i]!.toFixed(5),
+    `${(100 * shares.f32[i]!).toFixed(5)} %`,
   ]);
+  const isRight = worst.cuda <= ALLOWED.cuda && worst.f32 <= ALLOWED.f32 && native.length === sizes.steps;
   return {
-    verdict: worst <= ALLOWED && native.length === sizes.steps ? 'right' : 'wrong',
-    summary: `${native.length} losses at most ${(100 * worst).toFixed(2)} % from native’s`,
+    verdict: isRight ? 'right' : 'wrong',
+    summary: `${native.length} losses at most ${(100 * worst.cuda).toFixed(2)} % from native’s, in single precision ${(100 * worst.f32).toFixed(5)} %`,
     text: terminalTable(rows, {
-      header: ['step', 'native', 'cuda', 'apart'],
-      align: ['right', 'right', 'right', 'right'],
+      header: ['step', 'native', 'bf16', 'apart', 'f32', 'apart'],
+      align: ['right', 'right', 'right', 'right', 'right', 'right'],
     }),
     data: { losses, tokensPerSecond: speeds, worst },
   };

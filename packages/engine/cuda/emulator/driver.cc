@@ -25,6 +25,8 @@ struct Module {
 /** By path: a library that is opened again does not register its kernels again. */
 std::map<std::string, std::unique_ptr<Module>> modules;
 Module* loading = nullptr;
+/** Of memory of the host that kernels reach, by address. */
+std::map<uint64_t, size_t> hostBytes;
 
 constexpr uint32_t MOST_BLOCKS_X = 0x7fffffff, MOST_BLOCKS_YZ = 65535;
 
@@ -107,6 +109,23 @@ API cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   return check(*address != 0, OUT_OF_MEMORY, "the host has no memory for it");
 }
 API cuMemFree_v2(uint64_t address) { return check(release(address), INVALID_VALUE, "no allocation begins there"); }
+/** Of the host's, where kernels reach it; it takes nothing of the device's. */
+API cuMemHostAlloc(uint64_t* address, size_t bytes, unsigned) {
+  if (bytes == 0) return check(false, INVALID_VALUE, "0 bytes cannot be allocated");
+  *address = allocate(bytes);
+  if (*address == 0) return check(false, OUT_OF_MEMORY, "the host has no memory for it");
+  changeUsedBytes(-static_cast<int64_t>(bytes));
+  hostBytes[*address] = bytes;
+  return SUCCESS;
+}
+API cuMemFreeHost(uint64_t address) {
+  const auto found = hostBytes.find(address);
+  if (found == hostBytes.end()) return check(false, INVALID_VALUE, "no memory of the host begins there");
+  changeUsedBytes(static_cast<int64_t>(found->second));
+  hostBytes.erase(found);
+  release(address);
+  return SUCCESS;
+}
 
 static const char* const OUTSIDE = "the bytes do not lie in one allocation";
 API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
@@ -123,7 +142,7 @@ API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
     return SUCCESS;
   });
 }
-API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
+API cuMemcpyAsync(uint64_t to, uint64_t from, size_t bytes, void* stream) {
   return inOrder(stream, [=]() -> int {
     if (!hostTouches(from, bytes, false) || !hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
     std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);

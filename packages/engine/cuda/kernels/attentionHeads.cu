@@ -47,21 +47,34 @@ struct Quad {
   float near[2], far[2];
 };
 
+/** Two channels as they lie in memory. */
+template <typename T>
+struct alignas(2 * sizeof(T)) Pair {
+  T at[2];
+};
+
 // With one gate logit a head, a row of the projection has odd places.
-DEVICE uint32 loadPair(const bf16* from, bool isAligned) {
-  return isAligned ? *reinterpret_cast<const uint32*>(aligned(from, 4)) : from[0].bits | static_cast<uint32>(from[1].bits) << 16;
+template <typename T>
+DEVICE Pair<T> loadPair(const T* from, bool isAligned) {
+  return isAligned ? *reinterpret_cast<const Pair<T>*>(aligned(from, sizeof(Pair<T>))) : Pair<T>{{from[0], from[1]}};
 }
-DEVICE void storePair(bf16* to, uint32 pair, bool isAligned) {
+template <typename T>
+DEVICE void storePair(T* to, Pair<T> pair, bool isAligned) {
   if (isAligned) {
-    *reinterpret_cast<uint32*>(aligned(to, 4)) = pair;
+    *reinterpret_cast<Pair<T>*>(aligned(to, sizeof(Pair<T>))) = pair;
   } else {
-    to[0].bits = static_cast<uint16>(pair);
-    to[1].bits = static_cast<uint16>(pair >> 16);
+    to[0] = pair.at[0];
+    to[1] = pair.at[1];
   }
 }
-DEVICE void unpack(float (&values)[2], uint32 pair) {
-  values[0] = __uint_as_float(pair << 16);
-  values[1] = __uint_as_float(pair & 0xffff0000u);
+template <typename T>
+DEVICE void unpack(float (&values)[2], Pair<T> pair) {
+  values[0] = toFloat(pair.at[0]);
+  values[1] = toFloat(pair.at[1]);
+}
+template <typename T>
+DEVICE Pair<T> packed(const float (&values)[2]) {
+  return {{fromFloat<T>(values[0]), fromFloat<T>(values[1])}};
 }
 
 /** Calls `work(step, channel)` for the quads of the lane. */
@@ -74,25 +87,29 @@ DEVICE void forQuads(int half, const Work& work) {
   }
 }
 
-DEVICE void loadHead(Quad (&head)[STEPS], const bf16* from, int half, bool isAligned) {
+template <typename T>
+DEVICE void loadHead(Quad (&head)[STEPS], const T* from, int half, bool isAligned) {
   forQuads(half, [&](int step, int channel) {
     unpack(head[step].near, loadPair(from + channel, isAligned));
     unpack(head[step].far, loadPair(from + channel + half, isAligned));
   });
 }
-DEVICE void storeHead(bf16* to, const Quad (&head)[STEPS], int half, bool isAligned) {
+template <typename T>
+DEVICE void storeHead(T* to, const Quad (&head)[STEPS], int half, bool isAligned) {
   forQuads(half, [&](int step, int channel) {
-    storePair(to + channel, packBf16(head[step].near[0], head[step].near[1]), isAligned);
-    storePair(to + channel + half, packBf16(head[step].far[0], head[step].far[1]), isAligned);
+    storePair(to + channel, packed<T>(head[step].near), isAligned);
+    storePair(to + channel + half, packed<T>(head[step].far), isAligned);
   });
 }
-DEVICE void copyHead(bf16* to, const bf16* from, int count, bool isAligned) {
+template <typename T>
+DEVICE void copyHead(T* to, const T* from, int count, bool isAligned) {
   for (int at = static_cast<int>(threadIdx.x % 32) * 2; at < count; at += 64) {
     storePair(to + at, loadPair(from + at, isAligned), isAligned);
   }
 }
 /** The gate logits of a head: as many as it has channels, or one, or none. */
-DEVICE void copyGate(bf16* to, const bf16* from, int gates) {
+template <typename T>
+DEVICE void copyGate(T* to, const T* from, int gates) {
   if (gates > 1) copyHead(to, from, gates, true);
   else if (gates == 1 && threadIdx.x % 32 == 0) *to = *from;
 }
@@ -120,15 +137,16 @@ DEVICE void turn(Quad (&x)[STEPS], const float* cosine, const float* sine, int h
   });
 }
 
-KERNEL(attentionHeads, THREADS, 4, const bf16* projection, const float* qGain, const float* kGain, const float* cosine,
-       const float* sine, const int* position, bf16* q, bf16* k, bf16* v, bf16* gate, uint64 units, HeadShape shape, float epsilon) {
+template <typename T>
+DEVICE void forward(const T* projection, const float* qGain, const float* kGain, const float* cosine, const float* sine,
+                    const int* position, T* q, T* k, T* v, T* gate, uint64 units, HeadShape shape, float epsilon) {
   const uint64 unit = globalIndex() / 32;
   if (unit >= units) return;
   const Head head = headOf(static_cast<int>(unit % unitsOf(shape)), shape);
   const uint64 token = unit / unitsOf(shape);
   const int half = shape.headDim / 2;
   const bool isAligned = hasAlignedRows(shape);
-  const bf16* row = projection + token * rowWidth(shape);
+  const T* row = projection + token * rowWidth(shape);
   const uint64 at = (token * (head.isQuery ? shape.heads : shape.keyValueHeads) + head.index) * shape.headDim;
   if (!head.isQuery && !head.isKey) {
     copyHead(v + at, row + head.column, shape.headDim, isAligned);
@@ -162,20 +180,21 @@ struct Shared {
  * tokens of a part, in qParts [H, parts, D] and kParts [K, parts, D]. A block has a head of the tokens of a part. Warp w adds up the
  * tokens w, w + 8, … from first to last, then warps are added from first to last.
  */
-KERNEL(attentionHeadsBackward, THREADS, 2, const bf16* projection, const float* qGain, const float* kGain, const float* cosine,
-       const float* sine, const int* position, const bf16* dq, const bf16* dk, const bf16* dv, const bf16* dGate, bf16* dProjection,
-       float* qParts, float* kParts, int tokens, HeadShape shape, float epsilon) {
+template <typename T>
+DEVICE void backward(const T* projection, const float* qGain, const float* kGain, const float* cosine, const float* sine,
+                     const int* position, const T* dq, const T* dk, const T* dv, const T* dGate, T* dProjection, float* qParts,
+                     float* kParts, int tokens, HeadShape shape, float epsilon) {
   const Head head = headOf(blockIdx.y, shape);
   const int half = shape.headDim / 2, warp = threadIdx.x / 32;
   const bool isTurned = head.isQuery || head.isKey, isAligned = hasAlignedRows(shape);
-  const bf16* gradient = head.isQuery ? dq : head.isKey ? dk : dv;
+  const T* gradient = head.isQuery ? dq : head.isKey ? dk : dv;
   const float* gain = head.isQuery ? qGain : head.isKey ? kGain : nullptr;
   const int beyond = static_cast<int>(blockIdx.x + 1) * ROWS_OF_PART, end = beyond < tokens ? beyond : tokens;
   Quad sums[STEPS] = {};
   for (int token = blockIdx.x * ROWS_OF_PART + warp; token < end; token += WARPS) {
     const uint64 at = (static_cast<uint64>(token) * (head.isQuery ? shape.heads : shape.keyValueHeads) + head.index) * shape.headDim;
     const uint64 begin = static_cast<uint64>(token) * rowWidth(shape);
-    bf16* to = dProjection + begin + head.column;
+    T* to = dProjection + begin + head.column;
     if (head.isQuery) {
       const uint64 logits = (static_cast<uint64>(token) * shape.heads + head.index) * shape.gates;
       copyGate(dProjection + begin + head.gateColumn, dGate + logits, shape.gates);
@@ -230,4 +249,24 @@ KERNEL(attentionHeadsBackward, THREADS, 2, const bf16* projection, const float* 
   for (int w = 0; w < WARPS; w++) total += shared.sums[w][threadIdx.x];
   const uint64 part = static_cast<uint64>(head.index) * gridDim.x + blockIdx.x;
   (head.isQuery ? qParts : kParts)[part * shape.headDim + threadIdx.x] = total;
+}
+
+KERNEL(attentionHeadsBf16, THREADS, 4, const bf16* projection, const float* qGain, const float* kGain, const float* cosine,
+       const float* sine, const int* position, bf16* q, bf16* k, bf16* v, bf16* gate, uint64 units, HeadShape shape, float epsilon) {
+  forward(projection, qGain, kGain, cosine, sine, position, q, k, v, gate, units, shape, epsilon);
+}
+KERNEL(attentionHeadsBackwardBf16, THREADS, 2, const bf16* projection, const float* qGain, const float* kGain, const float* cosine,
+       const float* sine, const int* position, const bf16* dq, const bf16* dk, const bf16* dv, const bf16* dGate, bf16* dProjection,
+       float* qParts, float* kParts, int tokens, HeadShape shape, float epsilon) {
+  backward(projection, qGain, kGain, cosine, sine, position, dq, dk, dv, dGate, dProjection, qParts, kParts, tokens, shape, epsilon);
+}
+
+KERNEL(attentionHeadsFloat, THREADS, 4, const float* projection, const float* qGain, const float* kGain, const float* cosine,
+       const float* sine, const int* position, float* q, float* k, float* v, float* gate, uint64 units, HeadShape shape, float epsilon) {
+  forward(projection, qGain, kGain, cosine, sine, position, q, k, v, gate, units, shape, epsilon);
+}
+KERNEL(attentionHeadsBackwardFloat, THREADS, 2, const float* projection, const float* qGain, const float* kGain, const float* cosine,
+       const float* sine, const int* position, const float* dq, const float* dk, const float* dv, const float* dGate, float* dProjection,
+       float* qParts, float* kParts, int tokens, HeadShape shape, float epsilon) {
+  backward(projection, qGain, kGain, cosine, sine, position, dq, dk, dv, dGate, dProjection, qParts, kParts, tokens, shape, epsilon);
 }

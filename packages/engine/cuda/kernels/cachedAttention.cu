@@ -34,12 +34,13 @@ constexpr float LOWEST = -3.4028234663852886e38f;
 /** What a sum whose largest score was `top` counts where `most` is the largest. */
 DEVICE float shareOf(float top, float most) { return exponential2(top - most); }
 
-KERNEL(cachedAttention, THREADS, 4, const bf16* q, const float* keys, const float* values, float* parts, Cached cached) {
+template <typename T>
+DEVICE void attend(const T* q, const float* keys, const float* values, float* parts, Cached cached) {
   Shared& shared = sharedMemory<Shared>();
   const int channels = cached.headDim, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int head = blockIdx.y, token = blockIdx.z, source = head / (cached.heads / cached.keyValueHeads);
   const uint64 stride = static_cast<uint64>(cached.keyValueHeads) * channels, column = static_cast<uint64>(source) * channels;
-  const bf16* query = q + (static_cast<uint64>(token) * cached.heads + head) * channels;
+  const T* query = q + (static_cast<uint64>(token) * cached.heads + head) * channels;
   for (int c = threadIdx.x; c < channels; c += THREADS) shared.query[c] = toFloat(query[c]);
   __syncthreads();
 
@@ -99,7 +100,8 @@ KERNEL(cachedAttention, THREADS, 4, const bf16* q, const float* keys, const floa
   }
 }
 
-KERNEL(joinCachedAttention, THREADS, 4, const float* parts, const bf16* gate, bf16* y, int count, Cached cached) {
+template <typename T>
+DEVICE void join(const float* parts, const T* gate, T* y, int count, Cached cached) {
   const int channels = cached.headDim, head = blockIdx.x, token = blockIdx.y;
   const uint64 step = static_cast<uint64>(cached.heads) * cached.sequence * (channels + 2);
   const float* own = parts + (static_cast<uint64>(head) * cached.sequence + token) * (channels + 2);
@@ -114,6 +116,20 @@ KERNEL(joinCachedAttention, THREADS, 4, const float* parts, const bf16* gate, bf
       total = __fmaf_rn(own[part * step + 2 + c], shareOf(own[part * step], most), total);
     }
     const float open = cached.gates > 0 ? sigmoid(toFloat(gate[row * cached.gates + (cached.gates == 1 ? 0 : c)])) : 1.0f;
-    y[row * channels + c] = toBf16(total * inverse * open);
+    y[row * channels + c] = fromFloat<T>(total * inverse * open);
   }
+}
+
+KERNEL(cachedAttentionBf16, THREADS, 4, const bf16* q, const float* keys, const float* values, float* parts, Cached cached) {
+  attend(q, keys, values, parts, cached);
+}
+KERNEL(joinCachedAttentionBf16, THREADS, 4, const float* parts, const bf16* gate, bf16* y, int count, Cached cached) {
+  join(parts, gate, y, count, cached);
+}
+
+KERNEL(cachedAttentionFloat, THREADS, 4, const float* q, const float* keys, const float* values, float* parts, Cached cached) {
+  attend(q, keys, values, parts, cached);
+}
+KERNEL(joinCachedAttentionFloat, THREADS, 4, const float* parts, const float* gate, float* y, int count, Cached cached) {
+  join(parts, gate, y, count, cached);
 }

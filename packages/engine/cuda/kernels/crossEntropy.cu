@@ -1,7 +1,7 @@
 /**
  * The cross-entropy of logits and its gradient: loss = log Σ e^x − x[target], gradient = scale · (softmax − one-hot). Where logits are
  * capped, x = cap·tanh(z / cap), the gradient is that of z. Shapes: logits [tokens, vocabulary] float; losses [tokens]; gradient
- * [tokens, vocabulary] bf16. A token with a negative target has no loss and no gradient.
+ * [tokens, vocabulary] bf16 or float. A token with a negative target has no loss and no gradient.
  *
  * A block of threads has a token. Thread t adds up the exponentials of t, t + 256, … from first to last, then the lanes of a warp are
  * added by halves, then the warps from first to last.
@@ -16,15 +16,15 @@ struct Shared {
 
 DEVICE float larger(float a, float b) { return a > b ? a : b; }
 
-KERNEL(crossEntropy, THREADS, 4, const float* logits, const int* targets, float* losses, bf16* gradient, int vocabulary, float scale,
-       float cap) {
+template <typename T>
+DEVICE void ofToken(const float* logits, const int* targets, float* losses, T* gradient, int vocabulary, float scale, float cap) {
   Shared& shared = sharedMemory<Shared>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const float* row = logits + static_cast<uint64>(blockIdx.x) * vocabulary;
-  bf16* gradientRow = gradient ? gradient + static_cast<uint64>(blockIdx.x) * vocabulary : nullptr;
+  T* gradientRow = gradient ? gradient + static_cast<uint64>(blockIdx.x) * vocabulary : nullptr;
   const int target = targets[blockIdx.x];
   if (target < 0) {
-    for (int v = threadIdx.x; gradientRow && v < vocabulary; v += THREADS) gradientRow[v] = toBf16(0.0f);
+    for (int v = threadIdx.x; gradientRow && v < vocabulary; v += THREADS) gradientRow[v] = fromFloat<T>(0.0f);
     if (threadIdx.x == 0) losses[blockIdx.x] = 0;
     return;
   }
@@ -57,6 +57,16 @@ KERNEL(crossEntropy, THREADS, 4, const float* logits, const int* targets, float*
     const float x = logit(v);
     const float probability = __fdiv_rn(exponential(x - most), total);
     const float slope = cap > 0 ? 1.0f - __fdiv_rn(x, cap) * __fdiv_rn(x, cap) : 1.0f;
-    gradientRow[v] = toBf16(scale * slope * (v == target ? probability - 1.0f : probability));
+    gradientRow[v] = fromFloat<T>(scale * slope * (v == target ? probability - 1.0f : probability));
   }
+}
+
+KERNEL(crossEntropyBf16, THREADS, 4, const float* logits, const int* targets, float* losses, bf16* gradient, int vocabulary, float scale,
+       float cap) {
+  ofToken(logits, targets, losses, gradient, vocabulary, scale, cap);
+}
+
+KERNEL(crossEntropyFloat, THREADS, 4, const float* logits, const int* targets, float* losses, float* gradient, int vocabulary, float scale,
+       float cap) {
+  ofToken(logits, targets, losses, gradient, vocabulary, scale, cap);
 }

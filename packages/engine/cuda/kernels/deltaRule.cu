@@ -45,8 +45,9 @@ struct ForwardShared {
  * A block has 32 columns of a head's state in a document: a lane a column, a warp every eighth row. y, states, and the states before the
  * first token and after the last, [H, Dk, Dv], may be left out.
  */
-KERNEL(deltaRule, THREADS, 2, const float* q, const float* k, const float* v, const float* beta, const float* decay, bf16* y, float* states,
-       const float* before, float* after, const int* documents, Recurrence r) {
+template <typename T>
+DEVICE void forward(const float* q, const float* k, const float* v, const float* beta, const float* decay, T* y, float* states,
+                    const float* before, float* after, const int* documents, Recurrence r) {
   ForwardShared& shared = sharedMemory<ForwardShared>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.y, column = blockIdx.x * COLUMNS + lane;
   const int begin = documents[3 * blockIdx.z], end = documents[3 * blockIdx.z + 3], firstChunk = documents[3 * blockIdx.z + 1];
@@ -86,7 +87,7 @@ KERNEL(deltaRule, THREADS, 2, const float* q, const float* k, const float* v, co
     if (warp != 0 || !isThere || !y) continue;
     float total = 0;
     for (int w = 0; w < WARPS; w++) total += shared.parts[1][w][lane];
-    y[at * r.valueDim + column] = toBf16(total * r.scale);
+    y[at * r.valueDim + column] = fromFloat<T>(total * r.scale);
   }
   for (int i = warp; after && isThere && i < r.keyDim; i += WARPS) {
     after[head * stateSize + i * r.valueDim + column] = shared.state[i][lane];
@@ -151,9 +152,10 @@ DEVICE void replay(BackwardShared& shared, const float* k, const float* v, const
  * document, from its last token to its first. `inner` [slots, H, 32, Dk, Dv], `missing` [slots, H, 32, Dv] and `gradient` [slots, H, Dk, Dv],
  * that of the state, are to work in.
  */
-KERNEL(deltaRuleBackward, THREADS, 1, const float* q, const float* k, const float* v, const float* beta, const float* decay, const bf16* dy,
-       const float* states, float* inner, float* missing, float* gradient, float* dq, float* dk, float* dv, float* dBeta, float* dDecay,
-       const int* documents, Recurrence r) {
+template <typename T>
+DEVICE void backward(const float* q, const float* k, const float* v, const float* beta, const float* decay, const T* dy,
+                     const float* states, float* inner, float* missing, float* gradient, float* dq, float* dk, float* dv, float* dBeta,
+                     float* dDecay, const int* documents, Recurrence r) {
   BackwardShared& shared = sharedMemory<BackwardShared>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.x, stateSize = r.keyDim * r.valueDim;
   const Groups groups = groupsOf(r);
@@ -230,4 +232,24 @@ KERNEL(deltaRuleBackward, THREADS, 1, const float* q, const float* k, const floa
       }
     }
   }
+}
+
+KERNEL(deltaRuleBf16, THREADS, 2, const float* q, const float* k, const float* v, const float* beta, const float* decay, bf16* y, float* states,
+       const float* before, float* after, const int* documents, Recurrence r) {
+  forward(q, k, v, beta, decay, y, states, before, after, documents, r);
+}
+KERNEL(deltaRuleBackwardBf16, THREADS, 1, const float* q, const float* k, const float* v, const float* beta, const float* decay,
+       const bf16* dy, const float* states, float* inner, float* missing, float* gradient, float* dq, float* dk, float* dv, float* dBeta,
+       float* dDecay, const int* documents, Recurrence r) {
+  backward(q, k, v, beta, decay, dy, states, inner, missing, gradient, dq, dk, dv, dBeta, dDecay, documents, r);
+}
+
+KERNEL(deltaRuleFloat, THREADS, 2, const float* q, const float* k, const float* v, const float* beta, const float* decay, float* y, float* states,
+       const float* before, float* after, const int* documents, Recurrence r) {
+  forward(q, k, v, beta, decay, y, states, before, after, documents, r);
+}
+KERNEL(deltaRuleBackwardFloat, THREADS, 1, const float* q, const float* k, const float* v, const float* beta, const float* decay,
+       const float* dy, const float* states, float* inner, float* missing, float* gradient, float* dq, float* dk, float* dv, float* dBeta,
+       float* dDecay, const int* documents, Recurrence r) {
+  backward(q, k, v, beta, decay, dy, states, inner, missing, gradient, dq, dk, dv, dBeta, dDecay, documents, r);
 }

@@ -32,13 +32,15 @@ DEVICE float slopeOf(float logit, Gate gate) {
 }
 
 /** The mean of the heads' scores, of those that are `step` logits apart. */
-DEVICE float meanScore(const bf16* logits, int step, Gate gate) {
+template <typename T>
+DEVICE float meanScore(const T* logits, int step, Gate gate) {
   float sum = 0;
   for (int head = 0; head < gate.heads; head++) sum += scoreOf(toFloat(logits[head * step]), gate);
   return __fdiv_rn(sum, static_cast<float>(gate.heads));
 }
 
-KERNEL(gateHeads, THREADS, 4, const bf16* y, const bf16* logits, bf16* out, int rows, Gate gate) {
+template <typename T>
+DEVICE void forward(const T* y, const T* logits, T* out, int rows, Gate gate) {
   const Row row = rowOf(rows, gate);
   if (!row.isThere) return;
   const int lane = threadIdx.x % 32;
@@ -48,7 +50,7 @@ KERNEL(gateHeads, THREADS, 4, const bf16* y, const bf16* logits, bf16* out, int 
       const float score = gate.isShared ? mean : scoreOf(toFloat(logits[row.logits + head]), gate);
       for (int channel = lane; channel < gate.channels; channel += 32) {
         const uint64 at = row.y + head * gate.channels + channel;
-        out[at] = toBf16(toFloat(y[at]) * score);
+        out[at] = fromFloat<T>(toFloat(y[at]) * score);
       }
     }
     return;
@@ -58,19 +60,21 @@ KERNEL(gateHeads, THREADS, 4, const bf16* y, const bf16* logits, bf16* out, int 
     for (int head = 0; head < gate.heads; head++) {
       const uint64 at = row.y + head * gate.channels + channel;
       const float score = gate.isShared ? mean : scoreOf(toFloat(logits[at]), gate);
-      out[at] = toBf16(toFloat(y[at]) * score);
+      out[at] = fromFloat<T>(toFloat(y[at]) * score);
     }
   }
 }
 
 /** The sum of dOut·y over a head's channels. */
-DEVICE float scoreGradient(const bf16* y, const bf16* dOut, int channels) {
+template <typename T>
+DEVICE float scoreGradient(const T* y, const T* dOut, int channels) {
   float sum = 0;
   for (int channel = threadIdx.x % 32; channel < channels; channel += 32) sum = __fmaf_rn(toFloat(dOut[channel]), toFloat(y[channel]), sum);
   return sumOfWarp(sum);
 }
 
-DEVICE void headwiseBackward(const bf16* y, const bf16* logits, const bf16* dOut, bf16* dy, bf16* dLogits, Row row, Gate gate) {
+template <typename T>
+DEVICE void headwiseBackward(const T* y, const T* logits, const T* dOut, T* dy, T* dLogits, Row row, Gate gate) {
   const int lane = threadIdx.x % 32;
   float mean = 0, shared = 0;
   if (gate.isShared) {
@@ -85,15 +89,16 @@ DEVICE void headwiseBackward(const bf16* y, const bf16* logits, const bf16* dOut
     const uint64 begin = row.y + head * gate.channels;
     const float logit = toFloat(logits[row.logits + head]), score = gate.isShared ? mean : scoreOf(logit, gate);
     const float gradient = gate.isShared ? shared : scoreGradient(y + begin, dOut + begin, gate.channels);
-    for (int channel = lane; channel < gate.channels; channel += 32) dy[begin + channel] = toBf16(toFloat(dOut[begin + channel]) * score);
+    for (int channel = lane; channel < gate.channels; channel += 32) dy[begin + channel] = fromFloat<T>(toFloat(dOut[begin + channel]) * score);
     // All lanes have read the logit, whose place it may take.
     __syncwarp();
-    if (lane == 0) dLogits[row.logits + head] = toBf16(gradient * slopeOf(logit, gate));
+    if (lane == 0) dLogits[row.logits + head] = fromFloat<T>(gradient * slopeOf(logit, gate));
   }
 }
 
 /** The gradients of both operands. dy may be dOut, dLogits may be logits. */
-KERNEL(gateHeadsBackward, THREADS, 4, const bf16* y, const bf16* logits, const bf16* dOut, bf16* dy, bf16* dLogits, int rows, Gate gate) {
+template <typename T>
+DEVICE void backward(const T* y, const T* logits, const T* dOut, T* dy, T* dLogits, int rows, Gate gate) {
   const Row row = rowOf(rows, gate);
   if (!row.isThere) return;
   if (gate.isHeadwise) {
@@ -114,8 +119,18 @@ KERNEL(gateHeadsBackward, THREADS, 4, const bf16* y, const bf16* logits, const b
       const uint64 at = row.y + head * gate.channels + channel;
       const float logit = toFloat(logits[at]), gradient = toFloat(dOut[at]);
       const float ofScore = gate.isShared ? shared : gradient * toFloat(y[at]);
-      dy[at] = toBf16(gradient * (gate.isShared ? mean : scoreOf(logit, gate)));
-      dLogits[at] = toBf16(ofScore * slopeOf(logit, gate));
+      dy[at] = fromFloat<T>(gradient * (gate.isShared ? mean : scoreOf(logit, gate)));
+      dLogits[at] = fromFloat<T>(ofScore * slopeOf(logit, gate));
     }
   }
+}
+
+KERNEL(gateHeadsBf16, THREADS, 4, const bf16* y, const bf16* logits, bf16* out, int rows, Gate gate) { forward(y, logits, out, rows, gate); }
+KERNEL(gateHeadsBackwardBf16, THREADS, 4, const bf16* y, const bf16* logits, const bf16* dOut, bf16* dy, bf16* dLogits, int rows, Gate gate) {
+  backward(y, logits, dOut, dy, dLogits, rows, gate);
+}
+
+KERNEL(gateHeadsFloat, THREADS, 4, const float* y, const float* logits, float* out, int rows, Gate gate) { forward(y, logits, out, rows, gate); }
+KERNEL(gateHeadsBackwardFloat, THREADS, 4, const float* y, const float* logits, const float* dOut, float* dy, float* dLogits, int rows, Gate gate) {
+  backward(y, logits, dOut, dy, dLogits, rows, gate);
 }

@@ -10,7 +10,8 @@ constexpr int THREADS = 256;
 constexpr int ROWS_OF_PART = 64;
 
 /** Σ_i w[K−1−i] · x[row − i] over the taps that are in the document, the token's own first. */
-DEVICE float convolved(const bf16* x, const float* weights, int row, int channel, int position, int channels, int taps) {
+template <typename T>
+DEVICE float convolved(const T* x, const float* weights, int row, int channel, int position, int channels, int taps) {
   float sum = 0;
   for (int back = 0; back < taps && back <= position; back++) {
     const float value = toFloat(x[static_cast<uint64>(row - back) * channels + channel]);
@@ -19,18 +20,19 @@ DEVICE float convolved(const bf16* x, const float* weights, int row, int channel
   return sum;
 }
 
-KERNEL(shortConvolution, THREADS, 4, const bf16* x, const float* weights, const int* position, bf16* y, uint64 elements, int channels,
-       int taps, int isSilu) {
+template <typename T>
+DEVICE void forward(const T* x, const float* weights, const int* position, T* y, uint64 elements, int channels, int taps, int isSilu) {
   const uint64 i = globalIndex();
   if (i >= elements) return;
   const int row = static_cast<int>(i / channels), channel = static_cast<int>(i % channels);
   const float z = convolved(x, weights, row, channel, position[row], channels, taps);
-  y[i] = toBf16(isSilu ? z * sigmoid(z) : z);
+  y[i] = fromFloat<T>(isSilu ? z * sigmoid(z) : z);
 }
 
 /** dz = dy ⊙ silu'(z), or dy. */
-KERNEL(shortConvolutionSlope, THREADS, 4, const bf16* x, const float* weights, const int* position, const bf16* dy, float* dz,
-       uint64 elements, int channels, int taps, int isSilu) {
+template <typename T>
+DEVICE void slopes(const T* x, const float* weights, const int* position, const T* dy, float* dz, uint64 elements, int channels, int taps,
+                   int isSilu) {
   const uint64 i = globalIndex();
   if (i >= elements) return;
   const int row = static_cast<int>(i / channels), channel = static_cast<int>(i % channels);
@@ -43,8 +45,8 @@ KERNEL(shortConvolutionSlope, THREADS, 4, const bf16* x, const float* weights, c
 }
 
 /** dx[t] = Σ_{i<K} w[:, K−1−i] ⊙ dz[t+i], over the tokens that are in the document, from the token itself on. */
-KERNEL(shortConvolutionBackward, THREADS, 4, const float* weights, const int* position, const float* dz, bf16* dx, uint64 elements,
-       int channels, int taps) {
+template <typename T>
+DEVICE void backward(const float* weights, const int* position, const float* dz, T* dx, uint64 elements, int channels, int taps) {
   const uint64 i = globalIndex();
   if (i >= elements) return;
   const int rows = static_cast<int>(elements / channels), row = static_cast<int>(i / channels), channel = static_cast<int>(i % channels);
@@ -52,12 +54,12 @@ KERNEL(shortConvolutionBackward, THREADS, 4, const float* weights, const int* po
   for (int ahead = 0; ahead < taps && row + ahead < rows && position[row + ahead] >= ahead; ahead++) {
     sum = __fmaf_rn(weights[channel * taps + taps - 1 - ahead], dz[static_cast<uint64>(row + ahead) * channels + channel], sum);
   }
-  dx[i] = toBf16(sum);
+  dx[i] = fromFloat<T>(sum);
 }
 
 /** parts [⌈N/64⌉, C, K]: Σ dz[t] ⊙ x[t−i] over 64 tokens from first to last. The grid: channels, then parts. */
-KERNEL(shortConvolutionWeights, THREADS, 4, const bf16* x, const int* position, const float* dz, float* parts, int rows, int channels,
-       int taps) {
+template <typename T>
+DEVICE void weightParts(const T* x, const int* position, const float* dz, float* parts, int rows, int channels, int taps) {
   const int place = static_cast<int>(blockIdx.x * THREADS + threadIdx.x), channel = place / taps, back = taps - 1 - place % taps;
   if (channel >= channels) return;
   const int begin = blockIdx.y * ROWS_OF_PART, end = begin + ROWS_OF_PART < rows ? begin + ROWS_OF_PART : rows;
@@ -67,4 +69,38 @@ KERNEL(shortConvolutionWeights, THREADS, 4, const bf16* x, const int* position, 
     sum = __fmaf_rn(dz[static_cast<uint64>(row) * channels + channel], toFloat(x[static_cast<uint64>(row - back) * channels + channel]), sum);
   }
   parts[static_cast<uint64>(blockIdx.y) * channels * taps + place] = sum;
+}
+
+KERNEL(shortConvolutionBf16, THREADS, 4, const bf16* x, const float* weights, const int* position, bf16* y, uint64 elements, int channels,
+       int taps, int isSilu) {
+  forward(x, weights, position, y, elements, channels, taps, isSilu);
+}
+KERNEL(shortConvolutionSlopeBf16, THREADS, 4, const bf16* x, const float* weights, const int* position, const bf16* dy, float* dz,
+       uint64 elements, int channels, int taps, int isSilu) {
+  slopes(x, weights, position, dy, dz, elements, channels, taps, isSilu);
+}
+KERNEL(shortConvolutionBackwardBf16, THREADS, 4, const float* weights, const int* position, const float* dz, bf16* dx, uint64 elements,
+       int channels, int taps) {
+  backward(weights, position, dz, dx, elements, channels, taps);
+}
+KERNEL(shortConvolutionWeightsBf16, THREADS, 4, const bf16* x, const int* position, const float* dz, float* parts, int rows, int channels,
+       int taps) {
+  weightParts(x, position, dz, parts, rows, channels, taps);
+}
+
+KERNEL(shortConvolutionFloat, THREADS, 4, const float* x, const float* weights, const int* position, float* y, uint64 elements, int channels,
+       int taps, int isSilu) {
+  forward(x, weights, position, y, elements, channels, taps, isSilu);
+}
+KERNEL(shortConvolutionSlopeFloat, THREADS, 4, const float* x, const float* weights, const int* position, const float* dy, float* dz,
+       uint64 elements, int channels, int taps, int isSilu) {
+  slopes(x, weights, position, dy, dz, elements, channels, taps, isSilu);
+}
+KERNEL(shortConvolutionBackwardFloat, THREADS, 4, const float* weights, const int* position, const float* dz, float* dx, uint64 elements,
+       int channels, int taps) {
+  backward(weights, position, dz, dx, elements, channels, taps);
+}
+KERNEL(shortConvolutionWeightsFloat, THREADS, 4, const float* x, const int* position, const float* dz, float* parts, int rows, int channels,
+       int taps) {
+  weightParts(x, position, dz, parts, rows, channels, taps);
 }

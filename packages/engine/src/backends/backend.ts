@@ -1,5 +1,7 @@
 /** What the engine knows of each TensorFlow.js backend. */
 
+import type { Precision } from '../precision.ts';
+
 export interface Backend {
   /** As TensorFlow.js and the configuration call it. */
   readonly name: string;
@@ -7,6 +9,8 @@ export interface Backend {
   readonly purpose: string;
   /** Packages that `sluice backend install` brings; none for a backend that is always there. */
   readonly packages: readonly InstallablePackage[];
+  /** In which activations may be; the first where nothing else is asked for. */
+  readonly precisions: readonly [Precision, ...Precision[]];
   /** Whether values can be read in the middle of a pass; otherwise they can only be awaited when it is over. */
   readonly readsSynchronously: boolean;
   /** Why the backend cannot be loaded, as far as can be told without loading it; undefined when nothing is in the way. */

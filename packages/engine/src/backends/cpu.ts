@@ -6,6 +6,7 @@ export const cpu: Backend = {
   name: 'cpu',
   purpose: 'plain JavaScript, where nothing else runs',
   packages: [],
+  precisions: ['f32'],
   readsSynchronously: true,
   absence: () => undefined,
   async load() {},

@@ -57,6 +57,7 @@ export const cuda: Backend = {
   name: NAME,
   purpose: 'NVIDIA GPUs, by kernels of our own; never run on one yet',
   packages: [],
+  precisions: ['bf16', 'f32'],
   readsSynchronously: true,
   absence() {
     const wrong = misunderstanding();

@@ -8,6 +8,7 @@ export const native: Backend = {
   name: NATIVE_BACKEND,
   purpose: 'training on CPUs: the C++ core',
   packages: [],
+  precisions: ['f32'],
   readsSynchronously: true,
   absence: nativeAbsence,
   async load() {},

@@ -64,6 +64,7 @@ export const tensorflow: Backend = {
   name: NAME,
   purpose: 'NVIDIA GPUs, or CPUs, by TensorFlow',
   packages: [tensorflowPackage(false)],
+  precisions: ['f32'],
   readsSynchronously: true,
   absence() {
     const installed = tensorflowInstallation();

@@ -11,6 +11,7 @@ export const wasm: Backend = {
   name: NAME,
   purpose: 'WebAssembly, where there is no C++ compiler',
   packages: [PACKAGE],
+  precisions: ['f32'],
   readsSynchronously: true,
   absence: () => missingPackages(NAME, [PACKAGE]),
   async load() {

@@ -19,6 +19,7 @@ export const webgpu: Backend = {
   name: NAME,
   purpose: 'any GPU by Vulkan, Metal or Direct3D 12',
   packages: [DAWN, KERNELS],
+  precisions: ['f32'],
   readsSynchronously: false,
   absence: () => missingPackages(NAME, [DAWN, KERNELS]),
   async load() {

@@ -11,9 +11,8 @@
 import { invariant, SluiceError } from '@sluice/core';
 import type { PoolStatistics } from '../pool.ts';
 import type { CudaDriver, DeviceAddress } from './driver.ts';
+import { ALIGNMENT, arenaBytes } from './memorySizes.ts';
 
-/** Blocks begin at multiples of this. */
-const ALIGNMENT = 512;
 /** From here on a block is large. */
 const LARGE_BYTES = 2 ** 20;
 /** The arena grows by multiples of this. */
@@ -73,7 +72,7 @@ export class Arena {
    */
   take(bytes: number): DeviceAddress {
     const { watch } = this.#driver;
-    const size = roundUp(Math.max(bytes, 1) + (watch?.gapBytes ?? 0), ALIGNMENT);
+    const size = arenaBytes(bytes + (watch?.gapBytes ?? 0));
     let index = this.#bestFit(size);
     if (index === undefined) {
       this.#grow(size);

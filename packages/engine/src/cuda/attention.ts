@@ -1,52 +1,65 @@
-/** Gated causal attention on a device (`attentionForward.h`, `attentionBackward.h`). */
+/** Gated causal attention on a device (`attentionForward.h`, `attentionBackward.h`; `attentionFloat.h`). */
 
 import { invariant } from '@sluice/core';
 import { type AttentionLayout, documentBounds } from '../ops/attentionLayout.ts';
-import type { CudaDevice, DeviceArray, Kernel } from './device.ts';
+import {
+  type Activations,
+  bytesOf,
+  type CudaDevice,
+  type DeviceArray,
+  type Kernel,
+  kernelFor,
+} from './device.ts';
 import { keptCopy } from './keptCopies.ts';
 
-type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
 
-/** Of a tile of queries or keys. */
-const ROWS = 64;
 /** Rows of a head that a block of `attentionGate` has. */
 const GATE_ROWS = 8;
 /** Channels of a tile that kernels are there for: a head takes the first that has as many. */
-const TILE_CHANNELS = [32, 64, 128, 256];
-/** Heads of more channels have one tile of each kind at a time, and half of the sums in a block. */
+const TILE_CHANNELS = { bf16: [32, 64, 128, 256], f32: [64, 128, 256] };
+/** Heads of more channels are wide: less of them is there at a time. */
 const MOST_NARROW_CHANNELS = 128;
 
 /** Whether there are kernels for heads of so many channels. */
 export function takesHeads(headDim: number): boolean {
-  return headDim > 0 && headDim % 8 === 0 && headDim <= TILE_CHANNELS.at(-1)!;
+  return headDim > 0 && headDim % 8 === 0 && headDim <= 256;
 }
 
 export interface AttentionOperands {
   /** [N, H·D] */
-  readonly q: Bf16;
+  readonly q: Activations;
   /** [N, K·D] */
-  readonly k: Bf16;
-  readonly v: Bf16;
+  readonly k: Activations;
+  readonly v: Activations;
   /** Logits, as the layout says. */
-  readonly gate: Bf16 | undefined;
+  readonly gate: Activations | undefined;
 }
 
 export interface AttentionOutputs {
   /** [N, H·D] */
-  readonly y: Bf16;
+  readonly y: Activations;
   /** [H, N] */
   readonly logSumExp: Floats;
 }
 
-/** For each block of threads its first row, and its document's rows. @param isKeys whether rows are keys, of which the first are seen most */
-function blockRanges(device: CudaDevice, layout: AttentionLayout, isKeys: boolean): DeviceArray<'i32'> {
+/**
+ * For each block of threads its first row, and its document's rows.
+ * @param rows of a block
+ * @param isKeys whether they are keys, of which the first are seen most
+ */
+function blockRanges(
+  device: CudaDevice,
+  layout: AttentionLayout,
+  rows: number,
+  isKeys: boolean,
+): DeviceArray<'i32'> {
   const bounds = documentBounds(layout);
-  return keptCopy(device, `blocks of ${isKeys ? 'keys' : 'queries'} in ${bounds}`, () => {
+  return keptCopy(device, `blocks of ${rows} ${isKeys ? 'keys' : 'queries'} in ${bounds}`, () => {
     const ranges: { first: number; begin: number; end: number; work: number }[] = [];
     for (let document = 0; document + 1 < bounds.length; document++) {
       const [begin, end] = [bounds[document]!, bounds[document + 1]!];
-      for (let first = begin; first < end; first += ROWS) {
+      for (let first = begin; first < end; first += rows) {
         ranges.push({ first, begin, end, work: isKeys ? end - first : first - begin });
       }
     }
@@ -64,20 +77,18 @@ export function gatesOf({ headDim, gate }: AttentionLayout): number {
 
 /** What kernels are told of the heads, as `Heads` of `attention.h` has it. */
 function headsOf(layout: AttentionLayout): Int32Array {
-  const { heads, keyValueHeads, headDim, window = 0, scoreCap = 1 } = layout;
+  const { heads, keyValueHeads, headDim, window = 0, scoreCap } = layout;
   const struct = new Int32Array(9);
   struct.set([heads, keyValueHeads, headDim, gatesOf(layout), window]);
   const scale = 1 / Math.sqrt(headDim);
-  new Float32Array(struct.buffer).set(
-    [Math.LOG2E * scale, scale, Math.LOG2E * scoreCap, scale / scoreCap],
-    5,
-  );
+  const capped = scoreCap === undefined ? [0, 0] : [Math.LOG2E * scoreCap, scale / scoreCap];
+  new Float32Array(struct.buffer).set([Math.LOG2E * scale, scale, ...capped], 5);
   return struct;
 }
 
 function checkOperands(
   { q, k, v, gate }: AttentionOperands,
-  y: Bf16,
+  y: Activations,
   logSumExp: Floats,
   layout: AttentionLayout,
 ): void {
@@ -100,14 +111,36 @@ function checkOperands(
   );
 }
 
-/** The kernel for a layout, with the bytes of shared memory for tiles of 64 rows. */
-function kernelFor(
-  device: CudaDevice,
-  name: 'attention' | 'attentionKeys' | 'attentionQueries',
-  { headDim, scoreCap }: AttentionLayout,
-): { kernel: Kernel; sharedBytes: number; parts: number } {
-  const channels = TILE_CHANNELS.find((channels) => headDim <= channels)!;
+type KernelName = 'attention' | 'attentionKeys' | 'attentionQueries';
+
+/** A kernel, the bytes of its shared memory, the rows that a block owns, and how many blocks share these rows' channels. */
+interface TileKernel {
+  readonly kernel: Kernel;
+  readonly sharedBytes: number;
+  readonly rows: number;
+  readonly parts: number;
+}
+
+/** The kernel for a layout and the storage of its activations. */
+function tileKernel(q: Activations, name: KernelName, layout: AttentionLayout): TileKernel {
+  const channels = TILE_CHANNELS[q.storage].find((channels) => layout.headDim <= channels)!;
   const isWide = channels > MOST_NARROW_CHANNELS;
+  return (q.storage === 'f32' ? floatKernel : tensorCoreKernel)(q.device, name, layout, { channels, isWide });
+}
+
+interface TileWidth {
+  readonly channels: number;
+  readonly isWide: boolean;
+}
+
+/** Of tiles of 64 rows in bf16. */
+function tensorCoreKernel(
+  device: CudaDevice,
+  name: KernelName,
+  { scoreCap }: AttentionLayout,
+  { channels, isWide }: TileWidth,
+): TileKernel {
+  const rows = 64;
   const isForward = name === 'attention';
   const direction = isForward ? '' : 'Backward';
   const file =
@@ -119,7 +152,22 @@ function kernelFor(
   // A block's own tiles, and those that pass by: two of each kind, or one, which is half as long in the backward pass.
   const tiles = isForward ? (isWide ? 3 : 5) : isWide ? 3 : 6;
   const kernel = device.kernel(file, `${name}${scoreCap === undefined ? '' : 'Capped'}${channels}`);
-  return { kernel, sharedBytes: tiles * ROWS * channels * 2, parts: isWide && !isForward ? 2 : 1 };
+  const sharedBytes = tiles * rows * channels * bytesOf('bf16');
+  return { kernel, sharedBytes, rows, parts: isWide && !isForward ? 2 : 1 };
+}
+
+/** Of a block's own rows, one or two tiles of them, of two tiles of 32 rows that pass by, and of the weights between these rows. */
+function floatKernel(
+  device: CudaDevice,
+  name: KernelName,
+  _layout: AttentionLayout,
+  { channels, isWide }: TileWidth,
+): TileKernel {
+  const rows = isWide ? 16 : 32;
+  const own = name === 'attention' ? 1 : 2;
+  const floats = own * rows * channels + 2 * 32 * channels + rows * 32;
+  const kernel = device.kernel('attentionFloat', `${name}${channels}Float`);
+  return { kernel, sharedBytes: bytesOf('f32') * floats, rows, parts: 1 };
 }
 
 /**
@@ -136,22 +184,22 @@ export function gatedAttention(
   const rows = layout.batch * layout.sequence;
   if (rows === 0) return;
   const { device } = q;
-  const ranges = blockRanges(device, layout, false);
-  const { kernel, sharedBytes } = kernelFor(device, 'attention', layout);
+  const { kernel, sharedBytes, rows: ofBlock } = tileKernel(q, 'attention', layout);
+  const ranges = blockRanges(device, layout, ofBlock, false);
   const args = [q, k, v, gate ?? null, y, logSumExp, ranges, rows, headsOf(layout)];
   kernel.launch([ranges.length / 3, layout.heads], sharedBytes, ...args);
 }
 
 export interface AttentionGradients {
-  readonly dq: Bf16;
-  readonly dk: Bf16;
-  readonly dv: Bf16;
-  readonly dGate: Bf16 | undefined;
+  readonly dq: Activations;
+  readonly dk: Activations;
+  readonly dv: Activations;
+  readonly dGate: Activations | undefined;
 }
 
 /** The gradients of `gatedAttention` from what it was given and gave, and dy [N, H·D]. dGate may be the gate. */
 export function gatedAttentionBackward(
-  operands: AttentionOperands & AttentionOutputs & { readonly dy: Bf16 },
+  operands: AttentionOperands & AttentionOutputs & { readonly dy: Activations },
   { dq, dk, dv, dGate }: AttentionGradients,
   layout: AttentionLayout,
 ): void {
@@ -162,17 +210,17 @@ export function gatedAttentionBackward(
   const rows = layout.batch * layout.sequence;
   if (rows === 0) return;
   const { device } = q;
-  const [dOut, delta] = [device.allocate(y.length, 'bf16'), device.allocate(logSumExp.length, 'f32')];
+  const [dOut, delta] = [device.allocate(y.length, y.storage), device.allocate(logSumExp.length, 'f32')];
   const gateArgs = [y, gate ?? null, dy, dOut, dGate ?? null, delta, rows, heads, gatesOf(layout), headDim];
-  const gateKernel = device.kernel('attentionBackward', 'attentionGate');
+  const gateKernel = kernelFor('attentionBackward', 'attentionGate', q);
   gateKernel.launch([Math.ceil((rows * heads) / GATE_ROWS)], 0, ...gateArgs);
   const [given, structs] = [
     [q, k, v, dOut, logSumExp, delta],
     [rows, headsOf(layout)],
   ] as const;
-  const launch = (name: 'attentionKeys' | 'attentionQueries', count: number, outputs: Bf16[]) => {
-    const ranges = blockRanges(device, layout, name === 'attentionKeys');
-    const { kernel, sharedBytes, parts } = kernelFor(device, name, layout);
+  const launch = (name: 'attentionKeys' | 'attentionQueries', count: number, outputs: Activations[]) => {
+    const { kernel, sharedBytes, rows: ofBlock, parts } = tileKernel(q, name, layout);
+    const ranges = blockRanges(device, layout, ofBlock, name === 'attentionKeys');
     kernel.launch([ranges.length / 3, count, parts], sharedBytes, ...given, ...outputs, ranges, ...structs);
   };
   launch('attentionKeys', keyValueHeads, [dk, dv]);

@@ -2,10 +2,9 @@
 
 import { invariant } from '@sluice/core';
 import { type AttentionLayout, gateWidth, projectionWidth } from '../ops/attentionLayout.ts';
-import type { DeviceArray } from './device.ts';
+import { type Activations, type DeviceArray, kernelFor } from './device.ts';
 import { sumRows } from './flatArithmetic.ts';
 
-type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
 
 const THREADS = 256;
@@ -17,7 +16,7 @@ const SHARED_BYTES = 8 * MOST_CHANNELS * 4;
 
 export interface HeadsOperands {
   /** [N, W], as `attentionHeads` of `ops` has it. */
-  readonly projection: Bf16;
+  readonly projection: Activations;
   /** [D] each; without one, there is no norm. */
   readonly qGain: Floats | null;
   readonly kGain: Floats | null;
@@ -30,10 +29,10 @@ export interface HeadsOperands {
 
 /** [N, H·D], [N, K·D] twice, and the gate's logits if there is a gate. */
 export interface Heads {
-  readonly q: Bf16;
-  readonly k: Bf16;
-  readonly v: Bf16;
-  readonly gate: Bf16 | null;
+  readonly q: Activations;
+  readonly k: Activations;
+  readonly v: Activations;
+  readonly gate: Activations | null;
 }
 
 function shapeOf(layout: AttentionLayout): Int32Array {
@@ -62,14 +61,14 @@ export function attentionHeads(operands: HeadsOperands, outputs: Heads, layout: 
   const units = position.length * (layout.heads + 2 * layout.keyValueHeads);
   if (units === 0) return;
   const { q, k, v, gate } = outputs;
-  const kernel = projection.device.kernel('attentionHeads', 'attentionHeads');
+  const kernel = kernelFor('attentionHeads', 'attentionHeads', projection);
   const given = [projection, qGain, kGain, cosine, sine, position];
   const grid = [Math.ceil(units / (THREADS / 32))] as const;
   kernel.launch(grid, 0, ...given, q, k, v, gate, units, shapeOf(layout), layout.epsilon);
 }
 
 export interface HeadsGradients {
-  readonly dProjection: Bf16;
+  readonly dProjection: Activations;
   /** Of the gains that there are; written, or added to. */
   readonly dqGain: GainGradient | null;
   readonly dkGain: GainGradient | null;
@@ -97,7 +96,7 @@ export function attentionHeadsBackward(
   const qParts = device.allocate(qGain ? heads * parts * headDim : 0, 'f32');
   const kParts = device.allocate(kGain ? keyValueHeads * parts * headDim : 0, 'f32');
   if (parts > 0) {
-    const kernel = device.kernel('attentionHeads', 'attentionHeadsBackward');
+    const kernel = kernelFor('attentionHeads', 'attentionHeadsBackward', projection);
     const { q, k, v, gate } = dOutputs;
     const given = [projection, qGain, kGain, cosine, sine, position, q, k, v, gate];
     const taken = [dProjection, qParts, kParts, position.length, shapeOf(layout), epsilon];

@@ -9,7 +9,8 @@
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import type { Allocation } from '../fusedMemory.ts';
-import type { CudaDevice, DeviceArray } from './device.ts';
+import type { Precision } from '../precision.ts';
+import type { Activations, CudaDevice, DeviceArray } from './device.ts';
 import { narrow, widen } from './flatArithmetic.ts';
 import { CudaFusedMemory } from './fusedMemory.ts';
 import type { OpenDevice } from './open.ts';
@@ -44,19 +45,28 @@ type HostValues = tf.backend_util.BackendValues;
 
 export class CudaBackend extends tf.KernelBackend {
   readonly device: CudaDevice;
-  /** Names what the bits of a result depend on: tensor cores of different kinds add up in different ways. */
-  readonly arithmetic: string;
+  /** Of activations, and of weights in products. */
+  precision: Precision = 'bf16';
   /** What computes, in words. */
   readonly description: string;
   readonly fusedMemory = new CudaFusedMemory(this);
+  readonly #architecture: string;
   readonly #storage: tf.DataStorage<StoredTensor>;
 
   constructor({ device, architecture, description }: OpenDevice) {
     super();
     this.description = description;
     this.device = device;
-    this.arithmetic = `${CUDA_BACKEND}-${ARITHMETIC}-${architecture}`;
+    this.#architecture = architecture;
     this.#storage = new tf.DataStorage(this, tf.engine());
+  }
+
+  /**
+   * Names what the bits of a result depend on: tensor cores of different kinds add up in different ways. In single precision there are
+   * none, and all GPUs give the same.
+   */
+  get arithmetic(): string {
+    return `${CUDA_BACKEND}-${ARITHMETIC}-${this.precision === 'bf16' ? this.#architecture : this.precision}`;
   }
 
   // For kernels.
@@ -69,9 +79,9 @@ export class CudaBackend extends tf.KernelBackend {
     return stored.array;
   }
 
-  /** The values of a float tensor in bf16: themselves, or a copy that lives as long as they do. */
-  roundedValuesOf(tensor: tf.TensorInfo): DeviceArray<'bf16'> {
-    return this.#valuesAs(tensor, 'bf16', narrow);
+  /** The values of a float tensor in the precision of activations: themselves, or a copy that lives as long as they do. */
+  activationsOf(tensor: tf.TensorInfo): Activations {
+    return this.precision === 'bf16' ? this.#valuesAs(tensor, 'bf16', narrow) : this.floatsOf(tensor);
   }
 
   /** The same in single precision. */
@@ -287,7 +297,7 @@ export class CudaBackend extends tf.KernelBackend {
   }
 
   override dispose(): void {
-    this.device.arena.dispose();
+    this.device.dispose();
   }
 }
 

@@ -3,9 +3,8 @@
 import { invariant } from '@sluice/core';
 import type { AttentionLayout } from '../ops/attentionLayout.ts';
 import { gatesOf } from './attention.ts';
-import type { DeviceArray } from './device.ts';
+import { type Activations, type DeviceArray, kernelFor } from './device.ts';
 
-type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
 
 /** Of the kernels: keys of a part, warps of a block, and most channels of a head. */
@@ -17,18 +16,18 @@ export const takesCachedHeads = (headDim: number) => headDim <= MOST_CHANNELS;
 
 export interface CachedOperands {
   /** [T, H·D] */
-  readonly q: Bf16;
+  readonly q: Activations;
   /** [S, K·D], or more rows */
   readonly keys: Floats;
   readonly values: Floats;
   /** S */
   readonly tokens: number;
   /** Logits, as the layout says. */
-  readonly gate: Bf16 | undefined;
+  readonly gate: Activations | undefined;
 }
 
 /** Attention of the last T of S tokens, as `cachedAttention` of the operations has it. @param y [T, H·D] */
-export function cachedAttention(operands: CachedOperands, y: Bf16, layout: AttentionLayout): void {
+export function cachedAttention(operands: CachedOperands, y: Activations, layout: AttentionLayout): void {
   const { q, keys, values, tokens, gate } = operands;
   const { sequence, heads, keyValueHeads, headDim, window = 0, scoreCap } = layout;
   const least = tokens * keyValueHeads * headDim;
@@ -46,7 +45,7 @@ export function cachedAttention(operands: CachedOperands, y: Bf16, layout: Atten
   const { device } = q;
   const count = Math.ceil(tokens / KEYS_OF_PART);
   const parts = device.allocate(count * heads * sequence * (headDim + 2), 'f32');
-  const kernel = (name: string) => device.kernel('cachedAttention', name);
+  const kernel = (name: string) => kernelFor('cachedAttention', name, q);
   kernel('cachedAttention').launch([count, heads, sequence], SHARED_BYTES, q, keys, values, parts, struct);
   kernel('joinCachedAttention').launch([heads, sequence], 0, parts, gate ?? null, y, count, struct);
   device.free(parts);

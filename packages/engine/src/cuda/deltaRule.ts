@@ -3,10 +3,9 @@
 import { invariant } from '@sluice/core';
 import { documentBounds } from '../ops/attentionLayout.ts';
 import type { RecurrenceLayout } from '../ops/recurrence.ts';
-import type { CudaDevice, DeviceArray } from './device.ts';
+import { type Activations, type CudaDevice, type DeviceArray, type Kernel, kernelFor } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
 
-type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
 
 /** Of the kernels: warps and threads of a block, columns of a forward block, tokens of a chunk, most channels of a key or value. */
@@ -82,16 +81,18 @@ export interface States {
 /** @param y [N, H·Dv] @param states of one document that is continued */
 export function deltaRecurrence(
   operands: RecurrenceOperands,
-  y: Bf16,
+  y: Activations,
   layout: RecurrenceLayout,
   { before, after }: States = {},
 ): void {
-  launchForward(operands, layout, [y, null, before ?? null, after ?? null]);
+  const kernel = kernelFor('deltaRule', 'deltaRule', y);
+  launchForward(operands, layout, kernel, [y, null, before ?? null, after ?? null]);
 }
 
 function launchForward(
   operands: RecurrenceOperands,
   layout: RecurrenceLayout,
+  kernel: Kernel,
   outputs: (DeviceArray | null)[],
 ): void {
   const { device } = operands.q;
@@ -99,13 +100,12 @@ function launchForward(
   const args = [...argumentsOf(operands, layout), ...outputs, documents.array];
   if (operands.q.length === 0) return;
   const grid = [Math.ceil(layout.valueDim / COLUMNS), layout.heads, documents.count] as const;
-  const kernel = device.kernel('deltaRule', 'deltaRule');
   kernel.launch(grid, FORWARD_BYTES, ...args, structOf(layout, documents, 1));
 }
 
 /** The gradients of `deltaRecurrence` from dy [N, H·Dv], in the shapes of its operands. */
 export function deltaRecurrenceBackward(
-  operands: RecurrenceOperands & { readonly dy: Bf16 },
+  operands: RecurrenceOperands & { readonly dy: Activations },
   gradients: RecurrenceOperands,
   layout: RecurrenceLayout,
 ): void {
@@ -117,13 +117,14 @@ export function deltaRecurrenceBackward(
   const documents = documentsOf(device, layout);
   const slots = Math.min(documents.count, MOST_SLOTS);
   const states = device.allocate(documents.chunks * heads * keyDim * valueDim, 'f32');
-  launchForward(operands, layout, [null, states, null, null]);
+  const forward = kernelFor('deltaRule', 'deltaRule', operands.dy);
+  launchForward(operands, layout, forward, [null, states, null, null]);
   const inner = device.allocate(slots * heads * CHUNK * keyDim * valueDim, 'f32');
   const missing = device.allocate(slots * heads * CHUNK * valueDim, 'f32');
   const state = device.allocate(slots * heads * keyDim * valueDim, 'f32');
   const work = [operands.dy, states, inner, missing, state];
   const args = [...given, ...work, q, k, v, beta, decay, documents.array];
-  const kernel = device.kernel('deltaRule', 'deltaRuleBackward');
+  const kernel = kernelFor('deltaRule', 'deltaRuleBackward', operands.dy);
   kernel.launch([heads, slots], BACKWARD_BYTES, ...args, structOf(layout, documents, slots));
   for (const array of [states, inner, missing, state]) device.free(array);
 }

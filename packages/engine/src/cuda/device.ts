@@ -3,7 +3,7 @@
  * emulator: NVRTC for the one, the platform's C++ compiler for the other.
  */
 
-import { invariant } from '@sluice/core';
+import { invariant, SluiceError } from '@sluice/core';
 import { Arena } from './arena.ts';
 import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
 import {
@@ -109,6 +109,8 @@ export class CudaDevice {
   /** By the text of their source. */
   readonly #modules = new Map<string, LoadedModule>();
   readonly #sources = new Map<string, KernelSource>();
+  /** Bytes of memory of the host that the device reaches, by address. */
+  readonly #onHost = new Map<DeviceAddress, number>();
   #multiprocessors: number | undefined;
 
   constructor(
@@ -132,6 +134,37 @@ export class CudaDevice {
   /** Memory of arbitrary content, from the arena. */
   allocate<S extends Storage>(length: number, storage: S): DeviceArray<S> {
     return new DeviceArray(this, storage, this.arena.take(length * bytesOf(storage)), length);
+  }
+
+  /**
+   * Memory of the host that kernels reach, at the speed of the bus; it lives as long as the device.
+   * @throws SLUICE_E_OUT_OF_MEMORY
+   */
+  allocateOnHost<S extends Storage>(length: number, storage: S): DeviceArray<S> {
+    const bytes = Math.max(1, length * bytesOf(storage));
+    const address = this.driver.allocateOnHost(bytes);
+    if (address === undefined) {
+      throw new SluiceError(
+        'SLUICE_E_OUT_OF_MEMORY',
+        `The host has no ${Math.ceil(bytes / 2 ** 20)} MiB more that stay where the GPU reaches them, beside ` +
+          `${Math.ceil(this.hostBytes / 2 ** 20)} MiB that do: sums of gradients that the GPU has no room for. Take more workers, or fewer lanes.`,
+        { details: { bytes, hostBytes: this.hostBytes } },
+      );
+    }
+    this.#onHost.set(address, bytes);
+    return new DeviceArray(this, storage, address, length);
+  }
+
+  /** Taken by `allocateOnHost`. */
+  get hostBytes(): number {
+    return [...this.#onHost.values()].reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** Gives all memory back. */
+  dispose(): void {
+    this.arena.dispose();
+    for (const address of this.#onHost.keys()) this.driver.freeOnHost(address);
+    this.#onHost.clear();
   }
 
   /** New memory with the values of the host. */
@@ -171,6 +204,14 @@ export class CudaDevice {
     }
     return kernel;
   }
+}
+
+/** Activations are bf16 or float, one of them throughout. */
+export type Activations = DeviceArray<'bf16' | 'f32'>;
+
+/** The kernel for a kind of activations, of which files have one each. */
+export function kernelFor(file: string, name: string, { device, storage }: Activations): Kernel {
+  return device.kernel(file, `${name}${storage === 'bf16' ? 'Bf16' : 'Float'}`);
 }
 
 interface LoadedModule {

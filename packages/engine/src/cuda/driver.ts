@@ -33,6 +33,8 @@ const USUAL_SHARED_BYTES = 48 * 1024;
 const [OUT_OF_MEMORY, NOT_READY] = [2, 600];
 /** Of `CUstream_flags` and `CUevent_flags`: it does not wait for the stream that is nobody's; it notes no time. */
 const [NON_BLOCKING, UNTIMED] = [1, 2];
+/** Of `CUmemHostAlloc_flags`. */
+const REACHED_BY_DEVICE = 2;
 /** Of `CUmemAllocationProp` and `CUmemAccessDesc`: memory of the device itself, which it reads and writes. */
 const [PINNED, ON_DEVICE, READ_WRITE] = [1, 1, 3];
 /** Most that a kernel's arguments may have. */
@@ -80,6 +82,8 @@ function prototypes(library: LibraryHandle) {
     cuFuncSetAttribute: define('cuFuncSetAttribute', 'uintptr_t', 'int', 'int'),
     cuMemAlloc: define('cuMemAlloc_v2', 'void *', 'size_t'),
     cuMemFree: define('cuMemFree_v2', 'uint64_t'),
+    cuMemHostAlloc: define('cuMemHostAlloc', 'void *', 'size_t', 'uint'),
+    cuMemFreeHost: define('cuMemFreeHost', 'uint64_t'),
     cuMemGetInfo: define('cuMemGetInfo_v2', 'void *', 'void *'),
     cuMemGetAllocationGranularity: define('cuMemGetAllocationGranularity', 'void *', 'void *', 'int'),
     cuMemAddressReserve: define(
@@ -99,7 +103,7 @@ function prototypes(library: LibraryHandle) {
     cuEventElapsedTime: define('cuEventElapsedTime', 'void *', 'uintptr_t', 'uintptr_t'),
     cuMemcpyHtoDAsync: define('cuMemcpyHtoDAsync_v2', 'uint64_t', 'void *', 'size_t', 'uintptr_t'),
     cuMemcpyDtoHAsync: define('cuMemcpyDtoHAsync_v2', 'void *', 'uint64_t', 'size_t', 'uintptr_t'),
-    cuMemcpyDtoDAsync: define('cuMemcpyDtoDAsync_v2', 'uint64_t', 'uint64_t', 'size_t', 'uintptr_t'),
+    cuMemcpyAsync: define('cuMemcpyAsync', 'uint64_t', 'uint64_t', 'size_t', 'uintptr_t'),
     cuMemsetD32Async: define('cuMemsetD32Async', 'uint64_t', 'uint32_t', 'size_t', 'uintptr_t'),
     cuLaunchKernel: define(
       'cuLaunchKernel',
@@ -405,6 +409,22 @@ export class CudaDriver {
     this.#call('cuMemFree', address);
   }
 
+  /**
+   * Memory of the host that stays where it is, so that kernels reach it by the same address, over the bus.
+   * @param bytes above 0 @returns undefined where the host has no more
+   */
+  allocateOnHost(bytes: number): DeviceAddress | undefined {
+    const address = handle();
+    const code = this.#functions.cuMemHostAlloc(address, bytes, REACHED_BY_DEVICE);
+    if (code === OUT_OF_MEMORY) return undefined;
+    this.#check('cuMemHostAlloc', code);
+    return Number(address[0]);
+  }
+
+  freeOnHost(address: DeviceAddress): void {
+    this.#call('cuMemFreeHost', address);
+  }
+
   /** Copies from the host. */
   write(to: DeviceAddress, values: NodeJS.ArrayBufferView): void {
     if (values.byteLength > 0) this.#call('cuMemcpyHtoDAsync', to, values, values.byteLength, this.#stream);
@@ -416,8 +436,9 @@ export class CudaDriver {
     this.synchronize();
   }
 
+  /** Between places that the device reaches: its own memory, and what `allocateOnHost` gave. */
   copy(to: DeviceAddress, from: DeviceAddress, bytes: number): void {
-    if (bytes > 0) this.#call('cuMemcpyDtoDAsync', to, from, bytes, this.#stream);
+    if (bytes > 0) this.#call('cuMemcpyAsync', to, from, bytes, this.#stream);
   }
 
   /** @param word 32 bits, which are written `count` times */

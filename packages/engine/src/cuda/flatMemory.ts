@@ -5,6 +5,7 @@ import type * as tf from '@tensorflow/tfjs';
 import type { FlatMemory } from '../flatMemory.ts';
 import { type CudaDevice, DeviceArray } from './device.ts';
 import * as arithmetic from './flatArithmetic.ts';
+import { SHARE_OF_OTHERS } from './memorySizes.ts';
 
 type DeviceFloats = DeviceArray<'f32'>;
 
@@ -35,6 +36,16 @@ export function cudaFlatMemory(
   return {
     make,
     makeShared: make,
+    makeOnHost(length) {
+      const values = device.allocateOnHost(length, 'f32');
+      arithmetic.fill(values, 0);
+      return values;
+    },
+    bytesLeft() {
+      const { free, total } = device.driver.memory;
+      const { allocatedBytes, usedBytes } = device.arena.statistics();
+      return free + allocatedBytes - usedBytes - SHARE_OF_OTHERS * total;
+    },
     join(first, second) {
       invariant(
         first.address + 4 * first.length === second.address,

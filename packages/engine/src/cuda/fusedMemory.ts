@@ -1,12 +1,11 @@
-/** A device's memory as fused operations see it: their activations are bf16. */
+/** A device's memory as fused operations see it: their activations are bf16, or float where that precision was asked for. */
 
 import type * as tf from '@tensorflow/tfjs';
 import type { Allocation, FusedMemory } from '../fusedMemory.ts';
 import type { PoolStatistics } from '../pool.ts';
 import type { CudaBackend } from './backend.ts';
-import type { DeviceArray } from './device.ts';
+import type { Activations, DeviceArray } from './device.ts';
 
-type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
 
 export class CudaFusedMemory implements FusedMemory<'cuda'> {
@@ -16,9 +15,9 @@ export class CudaFusedMemory implements FusedMemory<'cuda'> {
     this.#backend = backend;
   }
 
-  /** Of a tensor in single precision, as TensorFlow.js's operations may give it, the nearest bf16. */
-  valuesOf(tensor: tf.TensorInfo): Bf16 {
-    return this.#backend.roundedValuesOf(tensor);
+  /** Of a tensor in another precision, as TensorFlow.js's operations may give it, the nearest values in that of activations. */
+  valuesOf(tensor: tf.TensorInfo): Activations {
+    return this.#backend.activationsOf(tensor);
   }
 
   floatsOf(tensor: tf.TensorInfo): Floats {
@@ -29,8 +28,8 @@ export class CudaFusedMemory implements FusedMemory<'cuda'> {
     return this.#backend.valuesOf(tensor) as DeviceArray<'i32'>;
   }
 
-  allocate(shape: number[]): Allocation<Bf16> {
-    return this.#backend.allocate(shape, 'bf16');
+  allocate(shape: number[]): Allocation<Activations> {
+    return this.#backend.allocate(shape, this.#backend.precision);
   }
 
   allocateFloats(shape: number[]): Allocation<Floats> {
@@ -41,9 +40,11 @@ export class CudaFusedMemory implements FusedMemory<'cuda'> {
     return this.#backend.allocate(shape, 'i32');
   }
 
-  allocateOver(tensor: tf.TensorInfo): Allocation<Bf16> {
-    const isBf16 = this.#backend.valuesOf(tensor).storage === 'bf16';
-    return isBf16 ? (this.#backend.allocateOver(tensor) as Allocation<Bf16>) : this.allocate(tensor.shape);
+  allocateOver(tensor: tf.TensorInfo): Allocation<Activations> {
+    const isAlike = this.#backend.valuesOf(tensor).storage === this.#backend.precision;
+    return isAlike
+      ? (this.#backend.allocateOver(tensor) as Allocation<Activations>)
+      : this.allocate(tensor.shape);
   }
 
   share(tensor: tf.TensorInfo, shape: number[]): tf.TensorInfo {
@@ -54,19 +55,19 @@ export class CudaFusedMemory implements FusedMemory<'cuda'> {
     return this.#backend.disposeData(dataId);
   }
 
-  lend(length: number): Bf16 {
-    return this.#backend.device.allocate(length, 'bf16');
+  lend(length: number): Activations {
+    return this.#backend.device.allocate(length, this.#backend.precision);
   }
 
   lendFloats(length: number): Floats {
     return this.#backend.device.allocate(length, 'f32');
   }
 
-  takeBack(lent: Bf16 | Floats): void {
+  takeBack(lent: Activations | Floats): void {
     this.#backend.device.free(lent);
   }
 
-  adopt(lent: Bf16, shape: number[]): tf.TensorInfo {
+  adopt(lent: Activations, shape: number[]): tf.TensorInfo {
     return this.#backend.adopt(lent, shape);
   }
 

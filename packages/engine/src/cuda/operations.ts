@@ -1,21 +1,14 @@
-/**
- * Operations of models on a device's memory, as launches of their kernels. Activations are bf16 or float, one of them throughout.
- * N: tokens; C: channels.
- */
+/** Operations of models on a device's memory, as launches of their kernels. N: tokens; C: channels. */
 
 import { invariant } from '@sluice/core';
-import { bytesOf, type CudaDevice, type DeviceArray } from './device.ts';
+import { type Activations, bytesOf, type CudaDevice, type DeviceArray, kernelFor } from './device.ts';
 import type { Grid } from './driver.ts';
 import { sumRows } from './flatArithmetic.ts';
+import { floatProduct } from './floatProducts.ts';
+import { TOKENS_TOGETHER } from './memorySizes.ts';
 import { mapOf, TILES, type Tile, tileFor } from './productTiles.ts';
 
-type Activations = DeviceArray<'bf16' | 'f32'>;
 type Floats = DeviceArray<'f32'>;
-
-/** The kernel for a kind of activations. */
-function kernelFor(file: string, name: string, { device, storage }: Activations) {
-  return device.kernel(file, `${name}${storage === 'bf16' ? 'Bf16' : 'Float'}`);
-}
 
 /** Rows that a block has, one a warp. */
 const ROWS_OF_BLOCK = 8;
@@ -243,15 +236,20 @@ export interface ProductShape {
   readonly K: number;
 }
 
-type Bf16 = DeviceArray<'bf16'>;
+type ProductOperands = readonly [Activations, Activations, Activations];
 
+/** By tensor cores, or, where the operands are floats, without. */
 function product(
-  name: string,
-  [a, b, y]: readonly [Bf16, Bf16, DeviceArray<'bf16' | 'f32'>],
+  name: 'matmul' | 'matmulPlain' | 'matmulTransposed',
+  [a, b, y]: ProductOperands,
   shape: ProductShape,
   contiguous: readonly (keyof ProductShape)[],
-  { tile, more = [] }: { tile: Tile | undefined; more?: number[] },
+  { tile, accumulate }: { tile: Tile | undefined; accumulate?: boolean },
 ): void {
+  if (a.storage === 'f32') {
+    floatProduct(name, [a, b, y] as readonly [Floats, Floats, Floats], shape, accumulate);
+    return;
+  }
   const { M, N, K } = shape;
   for (const axis of contiguous) {
     invariant(shape[axis] % 8 === 0, `${axis} = ${shape[axis]} of ${name} is no multiple of 8`);
@@ -265,52 +263,66 @@ function product(
   // What is summed over nothing has no operands that the copy engine could be told of.
   const chosen = K === 0 ? 'Small' : (tile ?? tileFor({ count: 1, rows: M, columns: N }, device));
   const { rows, columns, sharedBytes, isHopper } = TILES[chosen];
+  const toFloat = name === 'matmul' && y.storage === 'f32' ? 'ToFloat' : '';
+  const more = accumulate === undefined ? [] : [Number(accumulate)];
   const grid = [Math.ceil(N / columns), Math.ceil(M / rows)] as const;
   if (!isHopper) {
-    device.kernel('matmul', `${name}${chosen}`).launch(grid, sharedBytes, a, b, y, M, N, K, ...more);
+    device
+      .kernel('matmul', `${name}${toFloat}${chosen}`)
+      .launch(grid, sharedBytes, a, b, y, M, N, K, ...more);
     return;
   }
   const left = mapOf({ array: a, rows: M, depth: K, isAlong: name !== 'matmulTransposed' }, rows);
   const right = mapOf({ array: b, rows: N, depth: K, isAlong: contiguous.length === 1 }, columns);
   const blocks = Math.min(grid[0] * grid[1], device.multiprocessors);
-  const kernel = device.kernel('matmulHopper', `${name}${chosen}`);
+  const kernel = device.kernel('matmulHopper', `${name}${toFloat}${chosen}`);
   kernel.launch([blocks], sharedBytes, left, right, y, M, N, K, ...more);
 }
 
-/** y [M, N] = a [M, K] · b [N, K]ᵀ: a linear layer. K is a multiple of 8. */
-export function matmul(a: Bf16, b: Bf16, y: Activations, shape: ProductShape, tile?: Tile): void {
-  product(y.storage === 'bf16' ? 'matmul' : 'matmulToFloat', [a, b, y], shape, ['K'], { tile });
+/** y [M, N] = a [M, K] · b [N, K]ᵀ: a linear layer. In bf16, K is a multiple of 8. */
+export function matmul(
+  a: Activations,
+  b: Activations,
+  y: Activations,
+  shape: ProductShape,
+  tile?: Tile,
+): void {
+  product('matmul', [a, b, y], shape, ['K'], { tile });
 }
 
-/** y [M, N] = a [M, K] · b [K, N]: the gradient of a linear layer's input. K and N are multiples of 8. */
-export function matmulPlain(a: Bf16, b: Bf16, y: Bf16, shape: ProductShape, tile?: Tile): void {
+/** y [M, N] = a [M, K] · b [K, N]: the gradient of a linear layer's input. In bf16, K and N are multiples of 8. */
+export function matmulPlain(
+  a: Activations,
+  b: Activations,
+  y: Activations,
+  shape: ProductShape,
+  tile?: Tile,
+): void {
   product('matmulPlain', [a, b, y], shape, ['K', 'N'], { tile });
 }
 
 /**
- * y [M, N] = a [K, M]ᵀ · b [K, N], or y + that: the gradient of a linear layer's weights, summed over tokens. M and N are multiples
- * of 8.
+ * y [M, N] = a [K, M]ᵀ · b [K, N], or y + that: the gradient of a linear layer's weights, summed over tokens. In bf16, M and N are
+ * multiples of 8.
  */
 export function matmulTransposed(
-  a: Bf16,
-  b: Bf16,
+  a: Activations,
+  b: Activations,
   y: Floats,
   shape: ProductShape,
   { accumulate = false, tile }: { accumulate?: boolean; tile?: Tile } = {},
 ): void {
-  product('matmulTransposed', [a, b, y], shape, ['M', 'N'], { tile, more: [Number(accumulate)] });
+  product('matmulTransposed', [a, b, y], shape, ['M', 'N'], { tile, accumulate });
 }
 
-/** Tokens whose logits are there at a time. The order of the sum in the weights' gradient depends on it. */
-const TOKENS_TOGETHER = 1024;
 /** The largest logit, and the sum of exponentials, of each warp. */
 const CROSS_ENTROPY_SHARED_BYTES = 64;
 
 export interface CrossEntropyArguments {
   /** [N, C] */
-  readonly x: Bf16;
-  /** [V, C]; C and V are multiples of 8 */
-  readonly weight: Bf16;
+  readonly x: Activations;
+  /** [V, C]; in bf16, C and V are multiples of 8 */
+  readonly weight: Activations;
   /** [N]; a negative target is left out */
   readonly targets: Int32Array;
   /** [N] */
@@ -321,7 +333,7 @@ export interface CrossEntropyArguments {
   /** Of the logits, cap · tanh(logit / cap); none when 0. */
   readonly cap?: number;
   /** Of x [N, C] and of the weight [V, C], which is added to; neither is formed without them. */
-  readonly gradients?: { readonly dx: Bf16; readonly dWeight: Floats };
+  readonly gradients?: { readonly dx: Activations; readonly dWeight: Floats };
 }
 
 /** The loss of each token with the logits x·weightᵀ, of which a block of tokens is there at a time, and the gradients at once. */
@@ -341,12 +353,12 @@ export function linearCrossEntropy(call: CrossEntropyArguments): void {
   );
   const most = Math.min(tokens, TOKENS_TOGETHER);
   const logits = device.allocate(most * vocabulary, 'f32');
-  const dLogits = device.allocate(gradients ? most * vocabulary : 0, 'bf16');
+  const dLogits = device.allocate(gradients ? most * vocabulary : 0, x.storage);
   const onDevice = device.upload(targets, 'i32');
   for (let begin = 0; begin < tokens; begin += TOKENS_TOGETHER) {
     const end = Math.min(tokens, begin + TOKENS_TOGETHER);
     const count = end - begin;
-    const rows = (array: Bf16) => array.subarray(begin * channels, end * channels);
+    const rows = (array: Activations) => array.subarray(begin * channels, end * channels);
     const block = logits.subarray(0, count * vocabulary);
     matmul(rows(x), weight, block, { M: count, N: vocabulary, K: channels });
     const args = [
@@ -355,7 +367,7 @@ export function linearCrossEntropy(call: CrossEntropyArguments): void {
       losses.subarray(begin, end),
       gradients ? dLogits : null,
     ];
-    const kernel = device.kernel('crossEntropy', 'crossEntropy');
+    const kernel = kernelFor('crossEntropy', 'crossEntropy', x);
     kernel.launch([count], CROSS_ENTROPY_SHARED_BYTES, ...args, vocabulary, scale, cap);
     if (!gradients) continue;
     const dBlock = dLogits.subarray(0, count * vocabulary);

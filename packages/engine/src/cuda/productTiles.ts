@@ -3,7 +3,7 @@
  * depend on the card. Those of `matmul.cu` and `expertProducts.cu` are for all; a Hopper has others besides (`hopperProduct.h`).
  */
 
-import type { CudaDevice, DeviceArray } from './device.ts';
+import type { Activations, CudaDevice } from './device.ts';
 import type { TensorMap } from './tensorMaps.ts';
 
 export interface TileOfProduct {
@@ -72,7 +72,7 @@ export function tileFor(
 
 /** Operands of a product on a Hopper, of which the left one has M rows and the right one N: whether each lies along k, and the matrices. */
 export interface MappedOperand {
-  readonly array: DeviceArray<'bf16'>;
+  readonly array: Activations;
   /** Rows of the result that it has, and the length of k. */
   readonly rows: number;
   readonly depth: number;

@@ -1,10 +1,9 @@
 /** Short causal convolutions on a device (`kernels/shortConvolution.cu`). N rows, C channels, K taps. */
 
 import { invariant } from '@sluice/core';
-import type { DeviceArray } from './device.ts';
+import { type Activations, type DeviceArray, kernelFor } from './device.ts';
 import { sumRows } from './flatArithmetic.ts';
 
-type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
 
 /** Of the kernels: threads of a block, and tokens of a part of the weights' gradient. */
@@ -12,7 +11,7 @@ const [THREADS, ROWS_OF_PART] = [256, 64];
 
 export interface ConvolutionOperands {
   /** [N, C] */
-  readonly x: Bf16;
+  readonly x: Activations;
   /** [C, K] */
   readonly weights: Floats;
   /** [N], of each token in its document */
@@ -28,18 +27,18 @@ function channelsOf({ x, weights, position, taps }: ConvolutionOperands): number
 }
 
 /** y[t] = Σ_{i<K} w[:, K−1−i] ⊙ x[t−i], or silu of that, each document by itself. */
-export function shortConvolution(operands: ConvolutionOperands, y: Bf16): void {
+export function shortConvolution(operands: ConvolutionOperands, y: Activations): void {
   const { x, weights, position, taps, isSilu } = operands;
   const channels = channelsOf(operands);
   if (x.length === 0) return;
-  const kernel = x.device.kernel('shortConvolution', 'shortConvolution');
+  const kernel = kernelFor('shortConvolution', 'shortConvolution', x);
   const sizes = [x.length, channels, taps, Number(isSilu)];
   kernel.launch([Math.ceil(x.length / THREADS)], 0, x, weights, position, y, ...sizes);
 }
 
 export interface ConvolutionGradients {
   /** [N, C]; may be dy. */
-  readonly dx: Bf16;
+  readonly dx: Activations;
   /** [C, K] */
   readonly dWeights: Floats;
   /** Whether to add to `dWeights`. */
@@ -48,7 +47,7 @@ export interface ConvolutionGradients {
 
 /** The gradients of `shortConvolution` from dy [N, C]. */
 export function shortConvolutionBackward(
-  operands: ConvolutionOperands & { readonly dy: Bf16 },
+  operands: ConvolutionOperands & { readonly dy: Activations },
   { dx, dWeights, accumulate }: ConvolutionGradients,
 ): void {
   const { x, weights, position, taps, isSilu, dy } = operands;
@@ -57,7 +56,7 @@ export function shortConvolutionBackward(
   const [rows, parts] = [position.length, Math.ceil(position.length / ROWS_OF_PART)];
   const dz = device.allocate(length, 'f32');
   const sums = device.allocate(parts * weights.length, 'f32');
-  const kernel = (name: string) => device.kernel('shortConvolution', name);
+  const kernel = (name: string) => kernelFor('shortConvolution', name, x);
   if (rows > 0) {
     const grid = [Math.ceil(length / THREADS)] as const;
     const sizes = [length, channels, taps] as const;

@@ -1,8 +1,9 @@
-/** What products and embeddings read of a parameter: its values in bf16, beside the single precision that the optimizer changes. */
+/** What products and embeddings read of a parameter: its values in the precision of activations, beside the master weights. */
 
 import { invariant } from '@sluice/core';
 import type { Parameter } from '../parameter.ts';
-import { DeviceArray } from './device.ts';
+import { cudaBackend } from './backend.ts';
+import { type Activations, DeviceArray } from './device.ts';
 import { narrow } from './flatArithmetic.ts';
 
 interface Weights {
@@ -18,10 +19,11 @@ export function masterOf({ values }: Pick<Parameter, 'values'>): DeviceArray<'f3
   return values as DeviceArray<'f32'>;
 }
 
-/** The same in bf16, rounded once more where they have changed since it was asked for last. */
-export function weightsOf(parameter: Parameter): DeviceArray<'bf16'> {
+/** What products read: these, or where activations are bf16 the same in bf16, rounded once more where they have changed since it was asked for last. */
+export function weightsOf(parameter: Parameter): Activations {
   // Values that are still on their way come first.
   const master = masterOf(parameter);
+  if (cudaBackend().precision === 'f32') return master;
   const { version } = parameter;
   const known = copies.get(parameter);
   const weights = known ?? { array: master.device.allocate(master.length, 'bf16'), version };

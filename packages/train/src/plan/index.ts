@@ -7,6 +7,6 @@ export {
 } from './cluster.ts';
 export { DEVICE_NAMES, type Device, type DeviceName, deviceOf } from './devices.ts';
 export * from './goodput.ts';
-export { type MemoryPlan, planMemory, savedBytes } from './memory.ts';
+export { type HostMemoryPlan, type MemoryPlan, planHostMemory, planMemory, savedBytes } from './memory.ts';
 export { type Speed, type StepTimes, scheduleOf, stepTimes } from './schedule.ts';
 export { type Plan, planRun, planTraffic, speedOf, type TimePlan, type TrafficPlan } from './step.ts';

@@ -1,13 +1,23 @@
 /** The memory that one worker will take, from what `FlatSpace`, `GradientSums`, `ShardedOptimizer` and the native pool allocate. */
 
 import { availableCores } from '@sluice/core';
-import { muonScratchElements, pooledBytes } from '@sluice/engine';
-import { activationWidths, modelParameters, type ParameterSpec, scratchElements } from '@sluice/model';
+import {
+  arenaBytes,
+  BACKENDS,
+  muonScratchElements,
+  pooledBytes,
+  precisionOn,
+  SHARE_OF_OTHERS,
+  TOKENS_TOGETHER,
+} from '@sluice/engine';
+import { activationWidths, modelParameters, scratchElements, type Width } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
-import { ownedTensors, paddedSize } from '../flatSpace.ts';
+import { ownedTensors } from '../flatSpace.ts';
 import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
 import { snapshotInterval } from '../rollback.ts';
 import { HELD_SNAPSHOTS } from '../snapshots.ts';
+import { linkBytes, placeGradients } from './deviceMemory.ts';
+import { gradientCopies, heldElements, type Placement, replicas } from './held.ts';
 import { type ReplicasPlan, replicasPlan } from './replicas.ts';
 
 /** Bytes of the worker that takes most, by what they are for. */
@@ -23,6 +33,8 @@ export interface MemoryPlan {
   readonly activations: number;
   /** What threads work in while they compute delta rules backward; it grows with the sequence. */
   readonly scratch: number;
+  /** Of GPUs that send each other gradients: what arrives, to be added up. */
+  readonly gradientExchange?: number;
   /** Rows on their way to experts that other workers hold, and back. */
   readonly expertExchange: number;
   /** The copy of the worker's part of a checkpoint that is written while training goes on. */
@@ -32,34 +44,51 @@ export interface MemoryPlan {
   readonly total: number;
 }
 
-type Placement = ParameterSpec['placement'];
-
-/** Elements of the parameters of one placement that a worker holds. */
-export function heldElements(config: Pick<RunConfig, 'model' | 'parallel'>): Record<Placement, number> {
-  const held = { replicated: 0, expert: 0 };
-  const shard = { rank: 0, size: config.parallel.expertParallel };
-  for (const { placement, size } of modelParameters(config.model, shard)) held[placement] += paddedSize(size);
-  return held;
-}
-
 /** Of an element of a gradient on its way to the worker that sums it up. */
 export function gradientBytes({ gradients }: RunConfig['parallel']): number {
   return gradients === 'bfloat16' ? 2 : 4;
 }
 
-/** Workers that hold the same parameters. */
-export function replicas({ parallel }: Pick<RunConfig, 'parallel'>): Record<Placement, number> {
-  return { replicated: parallel.workers, expert: parallel.workers / parallel.expertParallel };
+/** Of the host, beside what a GPU has. */
+export interface HostMemoryPlan extends Pick<MemoryPlan, 'gradients' | 'staging' | 'snapshots'> {
+  readonly total: number;
 }
 
-/** Partial sums that live at once: the lanes of a worker are summed by a binary tree. */
-function gradientCopies({ parallel }: RunConfig): number {
-  return Math.log2(parallel.lanes / parallel.workers) + 1;
-}
-
-export function planMemory(config: RunConfig): MemoryPlan {
+/**
+ * What a worker takes where it computes: of the host, or of its GPU.
+ * @param deviceBytes that a GPU has; as many as are wanted when left out
+ */
+export function planMemory(config: RunConfig, deviceBytes?: number): MemoryPlan {
   const replicas = replicasPlan(config);
-  return replicas ? memoryOfReplicas(config, replicas) : memoryOfOne(config);
+  return replicas ? memoryOfReplicas(config, replicas) : memoryOfOne(config, deviceBytes);
+}
+
+/** What a worker that computes on a GPU takes of the host; undefined for others. */
+export function planHostMemory(config: RunConfig, deviceBytes?: number): HostMemoryPlan | undefined {
+  if (!isOnDevice(config)) return undefined;
+  const plan = {
+    gradients: placeGradients(config, gradientRoom(config, deviceBytes)).onHost,
+    ...copiesOnHost(config),
+  };
+  return { ...plan, total: totalOf(plan) };
+}
+
+const isOnDevice = ({ backend }: RunConfig) => backend === 'cuda';
+
+const totalOf = (plan: object) => Object.values(plan).reduce<number>((sum, bytes) => sum + bytes, 0);
+
+/** What a GPU has beside parameters, moments and what passes need. */
+function gradientRoom(config: RunConfig, deviceBytes = Number.POSITIVE_INFINITY): number {
+  const { replicated, expert } = heldElements(config);
+  const others = 4 * (replicated + expert) + optimizerBytes(config) + passBytes(config);
+  return (1 - SHARE_OF_OTHERS) * deviceBytes - others;
+}
+
+function copiesOnHost(config: RunConfig): Pick<MemoryPlan, 'staging' | 'snapshots'> {
+  return {
+    staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
+    snapshots: snapshotInterval(config) > 0 ? HELD_SNAPSHOTS * savedBytes(config) : 0,
+  };
 }
 
 /** Each replica of a worker has all of its own but activations; beside them are the outer weights, their momentum, and differences. */
@@ -75,28 +104,49 @@ function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: Repl
     staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
     snapshots: 0,
   };
-  return { ...plan, total: Object.values(plan).reduce((sum, bytes) => sum + bytes, 0) };
+  return { ...plan, total: totalOf(plan) };
 }
 
-function memoryOfOne(config: RunConfig): MemoryPlan {
+function memoryOfOne(config: RunConfig, deviceBytes?: number): MemoryPlan {
   const { expertParallel } = config.parallel;
   const held = heldElements(config);
   const plan = {
     parameters: parameterBytes(config) * (held.replicated + held.expert),
-    gradients: 4 * gradientCopies(config) * (held.replicated + expertParallel * held.expert),
+    ...(isOnDevice(config)
+      ? {
+          gradients: placeGradients(config, gradientRoom(config, deviceBytes)).onDevice,
+          gradientExchange: linkBytes(config),
+        }
+      : { gradients: 4 * gradientCopies(config) * (held.replicated + expertParallel * held.expert) }),
     optimizer: optimizerBytes(config),
     activations: activationBytes(config),
     scratch: scratchBytes(config),
-    expertExchange: expertExchangeBytes(config),
-    staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
-    snapshots: snapshotInterval(config) > 0 ? HELD_SNAPSHOTS * savedBytes(config) : 0,
+    // With a GPU, rows that go by way of the host are the host's, as copies are.
+    ...(isOnDevice(config)
+      ? { expertExchange: 0, staging: 0, snapshots: 0 }
+      : { expertExchange: expertExchangeBytes(config), ...copiesOnHost(config) }),
   };
-  return { ...plan, total: Object.values(plan).reduce((sum, bytes) => sum + bytes, 0) };
+  return { ...plan, total: totalOf(plan) };
 }
 
-/** Of a parameter: in single precision, and on `cuda` once more in bf16. */
-function parameterBytes({ backend }: RunConfig): number {
-  return backend === 'cuda' ? 6 : 4;
+/** Of an activation, and of a weight in a product. */
+function activationElementBytes({ backend, precision }: RunConfig): number {
+  return precisionOn(BACKENDS[backend], precision) === 'bf16' ? 2 : 4;
+}
+
+/** Of a parameter: in single precision, and where activations are bf16 once more so. */
+function parameterBytes(config: RunConfig): number {
+  return activationElementBytes(config) === 2 ? 6 : 4;
+}
+
+/**
+ * What a step will take on a device where parameters, gradients and moments are there: activations, weights once more in bf16, and what
+ * arrives of others' gradients.
+ */
+export function passBytes(config: RunConfig): number {
+  const held = heldElements(config);
+  const copies = (parameterBytes(config) - 4) * (held.replicated + held.expert);
+  return activationBytes(config) + copies + linkBytes(config);
 }
 
 /** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own. */
@@ -161,20 +211,38 @@ function grainTokens({ batch, data }: Pick<RunConfig, 'batch' | 'data'>): number
 
 function activationBytes(config: RunConfig): number {
   const { model } = config;
+  const onDevice = isOnDevice(config);
   const rows = grainTokens(config);
-  const bytes = config.backend === 'cuda' ? 2 : 4;
-  const bytesOf = (widths: readonly number[]) =>
-    widths.filter((width) => width > 0).reduce((sum, width) => sum + pooledBytes(width * rows * bytes), 0);
+  const bytes = activationElementBytes(config);
+  const taken = onDevice ? arenaBytes : pooledBytes;
+  const bytesOf = (widths: readonly Width[]) =>
+    widths
+      .map((width) => (typeof width === 'number' ? width * bytes : width.words * 4))
+      .filter((ofRow) => ofRow > 0)
+      .reduce((sum, ofRow) => sum + taken(ofRow * rows), 0);
   const layers = activationWidths(model, {
     sequenceLength: config.data.sequenceLength,
     areExpertsShared: config.parallel.expertParallel > 1,
+    isOnDevice: onDevice,
   });
   let [below, most] = [0, 0];
   for (const { layer, peaks } of layers) {
     most = Math.max(most, below + Math.max(...peaks.map(bytesOf)));
     below += bytesOf(layer);
   }
-  return most;
+  if (!onDevice) return most;
+  // The loss: the last layer's output, its norm, the gradient of that; and logits with their gradients, of some tokens at a time.
+  const { hiddenSize, vocabularySize } = model;
+  const logits = Math.min(rows, TOKENS_TOGETHER) * vocabularySize;
+  const ofLoss = bytesOf([hiddenSize, hiddenSize, hiddenSize, { words: 2 }, { words: 1 }]);
+  const withLogits = below + ofLoss + arenaBytes(4 * logits) + arenaBytes(bytes * logits);
+  return Math.max(most, withLogits) + tableBytes(config);
+}
+
+/** What a device keeps for all layers: cosines and sines of each position, and where each token is. */
+function tableBytes(config: RunConfig): number {
+  const { sequenceLength } = config.data;
+  return arenaBytes(4 * sequenceLength * config.model.headDim) + arenaBytes(4 * grainTokens(config));
 }
 
 /** Of all threads, each of which has its own while a document has heads for it. */

@@ -5,7 +5,8 @@ import type { RunConfig } from '../config.ts';
 import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
 import { oneHost } from './cluster.ts';
 import type { Device } from './devices.ts';
-import { gradientBytes, heldElements, type MemoryPlan, planMemory, replicas } from './memory.ts';
+import { heldElements, replicas } from './held.ts';
+import { gradientBytes, type HostMemoryPlan, type MemoryPlan, planHostMemory, planMemory } from './memory.ts';
 import { outerGradientBytes, replicasPlan } from './replicas.ts';
 import { type Speed, scheduleOf, stepTimes } from './schedule.ts';
 
@@ -35,6 +36,8 @@ export interface TimePlan {
 
 export interface Plan {
   readonly memory: MemoryPlan;
+  /** Of the host, where a GPU computes. */
+  readonly hostMemory?: HostMemoryPlan;
   readonly traffic: TrafficPlan;
   readonly seconds: TimePlan;
   readonly tokensPerStep: number;
@@ -135,8 +138,10 @@ export function planRun(config: RunConfig, device: Device): Plan {
   const seconds = planTime(config, device);
   const tokensPerStep = batch.sequences * data.sequenceLength;
   const possible = parallel.workers * device.flopsPerSecond * seconds.total;
+  const hostMemory = planHostMemory(config, device.memoryBytes);
   return {
-    memory: planMemory(config),
+    memory: planMemory(config, device.memoryBytes),
+    ...(hostMemory && { hostMemory }),
     traffic,
     seconds,
     tokensPerStep,

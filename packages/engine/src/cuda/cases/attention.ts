@@ -3,15 +3,16 @@
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
 import { gatedAttention, gatedAttentionBackward } from '../attention.ts';
 import { cachedAttention } from '../cachedAttention.ts';
-import type { DeviceArray } from '../device.ts';
+import type { Activations, DeviceArray } from '../device.ts';
 import {
-  BF16_ROUNDING,
+  type ActivationStorage,
   type DeviceMemory,
   type Errors,
   floatsOf,
   type KernelCase,
   outputsOf,
   randomArray,
+  roundingOf,
   sigmoid,
   worstShare,
 } from './case.ts';
@@ -22,13 +23,13 @@ export const LAYOUT: AttentionLayout = {
 };
 
 interface Operand {
-  readonly array: DeviceArray<'bf16'>;
+  readonly array: Activations;
   readonly values: Float32Array;
 }
 
 /** Random numbers, which are read when they are asked for. */
-function operand(on: DeviceMemory, seed: number, length: number): Operand {
-  const array = randomArray(on, seed, length, 'bf16');
+function operand(on: DeviceMemory, seed: number, length: number, storage: ActivationStorage): Operand {
+  const array = randomArray(on, seed, length, storage);
   let values: Float32Array | undefined;
   return {
     array,
@@ -46,9 +47,15 @@ export type Operands = Readonly<Record<'q' | 'k' | 'v' | 'dy', Operand>> & {
 const gatesOf = ({ gate, headDim }: AttentionLayout) =>
   gate === 'none' ? 0 : gate === 'headwise' ? 1 : headDim;
 
-export function operandsOf(on: DeviceMemory, layout: AttentionLayout, seed = 1): Operands {
+export function operandsOf(
+  on: DeviceMemory,
+  layout: AttentionLayout,
+  seed = 1,
+  storage: ActivationStorage = 'bf16',
+): Operands {
   const { batch, sequence, heads, keyValueHeads, headDim } = layout;
-  const make = (offset: number, width: number) => operand(on, seed + offset, batch * sequence * width);
+  const make = (offset: number, width: number) =>
+    operand(on, seed + offset, batch * sequence * width, storage);
   const [q, k, v, dy] = [heads, keyValueHeads, keyValueHeads, heads].map((count, i) =>
     make(i, count * headDim),
   ) as [Operand, Operand, Operand, Operand];
@@ -58,9 +65,9 @@ export function operandsOf(on: DeviceMemory, layout: AttentionLayout, seed = 1):
 /** What attention gives, and its gradients, and how each is launched. */
 function attentionOf(on: DeviceMemory, layout: AttentionLayout, { q, k, v, gate, dy }: Operands) {
   const like = <T extends Operand | undefined>(operand: T) =>
-    (operand && on.allocate(operand.array.length, 'bf16')) as T extends undefined
+    (operand && on.allocate(operand.array.length, operand.array.storage)) as T extends undefined
       ? undefined
-      : DeviceArray<'bf16'>;
+      : Activations;
   const outputs = {
     y: like(q),
     logSumExp: on.allocate(layout.batch * layout.sequence * layout.heads, 'f32'),
@@ -166,12 +173,12 @@ type Results = ReturnType<typeof runAttention>;
 
 /**
  * Largest errors as shares of bounds: results, and of what they are made of weights, their gradients, dOut and y (of which delta is
- * formed), are rounded to bf16 once each.
+ * formed), are rounded to their storage once each. What is left is of scores, which are sums over channels.
  */
 function errorsOf(actual: Results, expected: ReturnType<typeof inDoublePrecision>): Errors {
-  const share = (array: DeviceArray<'bf16'>, { values, sizes }: Sums, roundings: number) => {
+  const share = (array: Activations, { values, sizes }: Sums, roundings: number) => {
     const bound = (i: number) =>
-      BF16_ROUNDING * (Math.abs(values[i]!) + roundings * sizes[i]!) + 1e-5 * sizes[i]! + 1e-30;
+      roundingOf(array.storage) * (Math.abs(values[i]!) + roundings * sizes[i]!) + 1e-5 * sizes[i]! + 1e-30;
     return worstShare(floatsOf(array), values, bound);
   };
   return {
@@ -185,8 +192,13 @@ function errorsOf(actual: Results, expected: ReturnType<typeof inDoublePrecision
 }
 
 /** Attention with its gradients, on random operands, beside double precision. */
-export function attentionErrors(on: DeviceMemory, layout: AttentionLayout, seed?: number): Errors {
-  const operands = operandsOf(on, layout, seed);
+export function attentionErrors(
+  on: DeviceMemory,
+  layout: AttentionLayout,
+  seed?: number,
+  storage?: ActivationStorage,
+): Errors {
+  const operands = operandsOf(on, layout, seed, storage);
   return errorsOf(runAttention(layout, operands), inDoublePrecision(layout, operands));
 }
 
@@ -200,8 +212,9 @@ export function attentionCase(
   on: DeviceMemory,
   layout: AttentionLayout,
   passes: 'forward' | 'backward' | 'both' = 'both',
+  storage?: ActivationStorage,
 ): KernelCase {
-  const operands = operandsOf(on, layout);
+  const operands = operandsOf(on, layout, 1, storage);
   const { results, forward, backward } = attentionOf(on, layout, operands);
   // What the way back needs.
   if (passes === 'backward') forward();
@@ -223,14 +236,19 @@ export function attentionCase(
 }
 
 /** Attention of the last tokens of a sequence, `layout.sequence` of them, to keys and values that are kept in single precision. */
-export function cachedAttentionCase(on: DeviceMemory, layout: AttentionLayout, tokens: number): KernelCase {
+export function cachedAttentionCase(
+  on: DeviceMemory,
+  layout: AttentionLayout,
+  tokens: number,
+  storage: ActivationStorage = 'bf16',
+): KernelCase {
   const { sequence, heads, keyValueHeads, headDim } = layout;
-  const rows = (seed: number, count: number, width: number) => operand(on, seed, count * width);
+  const rows = (seed: number, count: number, width: number) => operand(on, seed, count * width, storage);
   const [q, gate] = [rows(1, sequence, heads * headDim), rows(2, sequence, heads * gatesOf(layout))];
   const [keys, values] = [3, 4].map((seed) =>
     randomArray(on, seed, tokens * keyValueHeads * headDim, 'f32'),
   ) as [DeviceArray<'f32'>, DeviceArray<'f32'>];
-  const y = on.allocate(q.array.length, 'bf16');
+  const y = on.allocate(q.array.length, storage);
   const gates = layout.gate === 'none' ? undefined : gate;
   return {
     run: () => cachedAttention({ q: q.array, keys, values, tokens, gate: gates?.array }, y, layout),
@@ -255,7 +273,7 @@ export function cachedAttentionCase(on: DeviceMemory, layout: AttentionLayout, t
       const at = (i: number) => before * heads * headDim + i;
       const last = expected.values.subarray(at(0));
       const bound = (i: number) =>
-        1.01 * BF16_ROUNDING * Math.abs(last[i]!) + 1e-5 * expected.sizes[at(i)]! + 1e-30;
+        1.01 * roundingOf(storage) * Math.abs(last[i]!) + 1e-5 * expected.sizes[at(i)]! + 1e-30;
       return () => ({ y: worstShare(floatsOf(y), last, bound) });
     },
   };

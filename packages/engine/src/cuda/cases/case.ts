@@ -4,7 +4,7 @@
  */
 
 import { widened } from '../backend.ts';
-import { bytesOf, type CudaDevice, type DeviceArray } from '../device.ts';
+import { type Activations, bytesOf, type CudaDevice, type DeviceArray } from '../device.ts';
 import type { Storage } from '../kernelSource.ts';
 
 /** Where operands come from: a device, or what is borrowed of one. */
@@ -58,8 +58,16 @@ export function outputsOf(arrays: Readonly<Record<string, DeviceArray>>): Output
   return Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, array.read()]));
 }
 
+/** Of activations. */
+export type ActivationStorage = Activations['storage'];
+
 /** Half a unit in the last place of a bf16, relative to the value. */
 export const BF16_ROUNDING = 2 ** -8;
+
+/** Of a value that is rounded once; of a float, a whole unit. */
+export function roundingOf(storage: Storage): number {
+  return storage === 'bf16' ? BF16_ROUNDING : 2 ** -23;
+}
 
 /** Deterministic numbers in [-scale, scale). */
 export function randomValues(seed: number, length: number, scale = 1): Float32Array {

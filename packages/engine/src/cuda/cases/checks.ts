@@ -43,6 +43,7 @@ const CAPPED: readonly AttentionLayout[] = [32, 64, 128, 256].map((headDim) => (
 }));
 
 const back = (isBackward: boolean) => (isBackward ? ' backward' : '');
+const suffix = (storage: 'bf16' | 'f32') => (storage === 'f32' ? ', f32' : '');
 
 /** How a tile is called. */
 const tileText = (tile: Tile) =>
@@ -57,6 +58,27 @@ const products = TILE_NAMES.flatMap((tile) =>
   ),
 );
 
+/** Those without tensor cores; over K in two blocks. */
+const floatProducts = (['matmul', 'matmulPlain', 'matmulTransposed'] as ProductName[]).map(
+  (name): [string, MakeCase] => [
+    `${name}, f32`,
+    (on) => productCase(on, name, { M: 70, N: 67, K: 523 }, { operands: 'f32' }),
+  ],
+);
+
+const floatExperts = (['forward', 'back', 'gradient'] as const).map((kind): [string, MakeCase] => [
+  `experts ${kind}, f32`,
+  (on) => expertCase(on, kind, { ...EXPERTS, N: 70, K: 67, storage: 'f32' }),
+]);
+
+/** In single precision, of each width of tiles. */
+const floatAttention = [LAYOUTS[1]!, LAYOUTS[2]!, { ...LAYOUTS[3]!, scoreCap: 3 }].map(
+  (of): [string, MakeCase] => [
+    `attention, head ${of.headDim}, gate ${of.gate}, f32`,
+    (on) => attentionCase(on, of, 'both', 'f32'),
+  ],
+);
+
 const experts = TILE_NAMES.flatMap((tile) =>
   (['forward', 'back', 'gradient'] as const).map((kind): [string, MakeCase] => [
     `experts ${kind}, ${tileText(tile)}`,
@@ -64,12 +86,15 @@ const experts = TILE_NAMES.flatMap((tile) =>
   ]),
 );
 
+const headsOf = (of: AttentionLayout, storage: 'bf16' | 'f32') =>
+  PASSES.map((isBackward): [string, MakeCase] => [
+    `attention heads${back(isBackward)}, head ${of.headDim}, gate ${of.gate}${suffix(storage)}`,
+    (on) => attentionHeadsCase(on, { ...of, sequence: 20, window: undefined }, isBackward, storage),
+  ]);
+
 const attention = LAYOUTS.flatMap((of): [string, MakeCase][] => [
   [`attention, head ${of.headDim}, gate ${of.gate}`, (on) => attentionCase(on, of)],
-  ...PASSES.map((isBackward): [string, MakeCase] => [
-    `attention heads${back(isBackward)}, head ${of.headDim}, gate ${of.gate}`,
-    (on) => attentionHeadsCase(on, { ...of, sequence: 20, window: undefined }, isBackward),
-  ]),
+  ...headsOf(of, 'bf16'),
 ]);
 
 const otherAttention = [...CAPPED, { ...layout, headDim: 40 }].map((of): [string, MakeCase] => [
@@ -93,54 +118,69 @@ const ofStorage = STORAGES.flatMap((storage): [string, MakeCase][] => [
   ]),
 ]);
 
-const gates = PASSES.flatMap((isBackward) =>
-  [false, true].map((isHeadwise): [string, MakeCase] => {
-    const gate = {
-      heads: 3,
-      channels: 40,
-      activation: isHeadwise ? 'silu' : 'sigmoid',
-      isShared: false,
-    } as const;
-    return [
-      `${isHeadwise ? 'headwise' : 'elementwise'} gate${back(isBackward)}`,
-      (on) => gateHeadsCase(on, { rows: 37, gate, isHeadwise }, isBackward),
-    ];
-  }),
-);
+const gatesOf = (storage: 'bf16' | 'f32') =>
+  PASSES.flatMap((isBackward) =>
+    [false, true].map((isHeadwise): [string, MakeCase] => {
+      const gate = {
+        heads: 3,
+        channels: 40,
+        activation: isHeadwise ? 'silu' : 'sigmoid',
+        isShared: false,
+      } as const;
+      return [
+        `${isHeadwise ? 'headwise' : 'elementwise'} gate${back(isBackward)}${suffix(storage)}`,
+        (on) => gateHeadsCase(on, { rows: 37, gate, isHeadwise, storage }, isBackward),
+      ];
+    }),
+  );
 
 const dispatch = { tokens: 33, experts: 4, topK: 2, width: 72 };
 
-export const CHECKS: Readonly<Record<string, MakeCase>> = Object.fromEntries<MakeCase>([
-  ...[...products, ...experts, ...attention, ...otherAttention, ...ofStorage, ...gates],
-  ...PASSES.flatMap((isBackward) => [
-    ...(['softmax', 'sigmoid'] as const).map((router): [string, MakeCase] => [
-      `router${back(isBackward)}, ${router}`,
-      (on) => routerCase(on, { tokens: 70, experts: 40, topK: 6, router }, isBackward),
-    ]),
-    [
-      `short convolution${back(isBackward)}`,
-      (on: DeviceMemory) =>
-        convolutionCase(on, { tokens: 90, channels: 40, taps: 4, document: 35 }, isBackward),
-    ] as [string, MakeCase],
+/** What is there for both kinds of activations. */
+const ofActivations = (storage: 'bf16' | 'f32'): [string, MakeCase][] => [
+  ...PASSES.map((isBackward): [string, MakeCase] => [
+    `short convolution${back(isBackward)}${suffix(storage)}`,
+    (on) => convolutionCase(on, { tokens: 90, channels: 40, taps: 4, document: 35, storage }, isBackward),
   ]),
   ...[1, 24].flatMap((decays) =>
     PASSES.map((isBackward): [string, MakeCase] => {
       const recurrence = { batch: 2, sequence: 45, heads: 2, keyDim: 24, valueDim: 40, decays };
       const name = `delta rule${back(isBackward)}, ${decays === 1 ? 'one decay' : 'decays of channels'}`;
-      return [name, (on) => recurrenceCase(on, recurrence, isBackward)];
+      return [`${name}${suffix(storage)}`, (on) => recurrenceCase(on, recurrence, isBackward, storage)];
     }),
   ),
-  ['cached attention', (on) => cachedAttentionCase(on, { ...layout, sequence: 3 }, 530)],
-  ['plan of rows', (on) => planCase(on, { tokens: 600, experts: 9, topK: 2 })],
-  ['dispatch', (on) => dispatchCase(on, dispatch)],
+  [
+    `cached attention${suffix(storage)}`,
+    (on) => cachedAttentionCase(on, { ...layout, sequence: 3 }, 530, storage),
+  ],
+  [`dispatch${suffix(storage)}`, (on) => dispatchCase(on, { ...dispatch, storage })],
   ...PASSES.map((isBackward): [string, MakeCase] => [
-    `combine${back(isBackward)}`,
-    (on) => combineCase(on, dispatch, isBackward),
+    `combine${back(isBackward)}${suffix(storage)}`,
+    (on) => combineCase(on, { ...dispatch, storage }, isBackward),
   ]),
   ...[0, 2].map((cap): [string, MakeCase] => [
-    `cross-entropy${cap > 0 ? ', capped' : ''}`,
-    (on) => crossEntropyCase(on, { tokens: 19, channels: 24, vocabulary: 304, cap }),
+    `cross-entropy${cap > 0 ? ', capped' : ''}${suffix(storage)}`,
+    (on) => crossEntropyCase(on, { tokens: 19, channels: 24, vocabulary: 304, cap, storage }),
   ]),
+];
+
+export const CHECKS: Readonly<Record<string, MakeCase>> = Object.fromEntries<MakeCase>([
+  ...[...products, ...experts, ...attention, ...otherAttention, ...ofStorage, ...gatesOf('bf16')],
+  ...[
+    ...floatProducts,
+    ...floatExperts,
+    ...floatAttention,
+    ...headsOf(LAYOUTS[1]!, 'f32'),
+    ...gatesOf('f32'),
+  ],
+  ...STORAGES.flatMap(ofActivations),
+  ...PASSES.flatMap((isBackward) =>
+    (['softmax', 'sigmoid'] as const).map((router): [string, MakeCase] => [
+      `router${back(isBackward)}, ${router}`,
+      (on) => routerCase(on, { tokens: 70, experts: 40, topK: 6, router }, isBackward),
+    ]),
+  ),
+  ['plan of rows', (on) => planCase(on, { tokens: 600, experts: 9, topK: 2 })],
   ['AdamW', (on) => adamWCase(on, LENGTH)],
   ['squared norms', (on) => squaredNormsCase(on, LENGTH)],
   ['sum of 5', (on) => sumTreeCase(on, 5, LENGTH)],

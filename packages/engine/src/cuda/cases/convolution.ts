@@ -1,14 +1,16 @@
 /** Short causal convolutions. N: tokens; C: channels; K: taps. */
 
+import { bytesOf } from '../device.ts';
 import { shortConvolution, shortConvolutionBackward } from '../shortConvolution.ts';
 import {
-  BF16_ROUNDING,
+  type ActivationStorage,
   type DeviceMemory,
   floatsOf,
   judged,
   type KernelCase,
   outputsOf,
   randomArray,
+  roundingOf,
   sigmoid,
 } from './case.ts';
 
@@ -18,12 +20,13 @@ export interface ConvolutionSizes {
   readonly taps: number;
   /** Tokens of a document. */
   readonly document: number;
+  readonly storage?: ActivationStorage;
 }
 
 /** With SiLU; the gradient of the weights is written. */
 export function convolutionCase(on: DeviceMemory, sizes: ConvolutionSizes, isBackward: boolean): KernelCase {
-  const { tokens, channels, taps, document } = sizes;
-  const activations = (seed: number) => randomArray(on, seed, tokens * channels, 'bf16');
+  const { tokens, channels, taps, document, storage = 'bf16' } = sizes;
+  const activations = (seed: number) => randomArray(on, seed, tokens * channels, storage);
   const [x, y, dy, dx] = [activations(1), activations(2), activations(3), activations(4)];
   const [weights, dWeights] = [
     randomArray(on, 5, channels * taps, 'f32'),
@@ -40,7 +43,7 @@ export function convolutionCase(on: DeviceMemory, sizes: ConvolutionSizes, isBac
       else shortConvolution(operands, y);
     },
     outputs: () => outputsOf(isBackward ? { dx, dWeights } : { y }),
-    bytes: 2 * (isBackward ? 3 : 2) * tokens * channels,
+    bytes: bytesOf(storage) * (isBackward ? 3 : 2) * tokens * channels,
     judge: () => {
       const [xs, factors, slopes] = [floatsOf(x), floatsOf(weights), floatsOf(dy)];
       const [out, back] = [new Float64Array(x.length), new Float64Array(x.length)];
@@ -64,7 +67,7 @@ export function convolutionCase(on: DeviceMemory, sizes: ConvolutionSizes, isBac
         }
       }
       const rounded = (values: Float64Array) => (i: number) =>
-        1.01 * BF16_ROUNDING * Math.abs(values[i]!) + 4e-6 * (1 + backSizes[i]!);
+        1.01 * roundingOf(storage) * Math.abs(values[i]!) + 4e-6 * (1 + backSizes[i]!);
       return isBackward
         ? judged({
             dx: { array: dx, expected: back, bound: rounded(back) },

@@ -4,16 +4,17 @@ import { type AttentionLayout, gateWidth, projectionWidth } from '../../ops/atte
 import type { HeadGate } from '../../ops/gateHeads.ts';
 import { rotaryTable } from '../../ops/rotaryEmbedding.ts';
 import { attentionHeads, attentionHeadsBackward } from '../attentionHeads.ts';
-import type { DeviceArray } from '../device.ts';
+import { bytesOf, type DeviceArray } from '../device.ts';
 import { gateHeads, gateHeadsBackward } from '../gateHeads.ts';
 import {
-  BF16_ROUNDING,
+  type ActivationStorage,
   type DeviceMemory,
   floatsOf,
   judged,
   type KernelCase,
   outputsOf,
   randomArray,
+  roundingOf,
   sigmoid,
 } from './case.ts';
 
@@ -59,12 +60,13 @@ export function attentionHeadsCase(
   on: DeviceMemory,
   layout: AttentionLayout,
   isBackward: boolean,
+  storage: ActivationStorage = 'bf16',
 ): KernelCase {
   const { sequence, heads, keyValueHeads, headDim } = layout;
   const tokens = layout.batch * sequence;
   const width = projectionWidth(layout);
   const table = rotaryTable(sequence, headDim, 10_000);
-  const projection = randomArray(on, 1, tokens * width, 'bf16');
+  const projection = randomArray(on, 1, tokens * width, storage);
   const [qGain, kGain] = [randomArray(on, 2, headDim, 'f32'), randomArray(on, 3, headDim, 'f32')];
   const operands = {
     ...{ projection, qGain, kGain },
@@ -75,7 +77,7 @@ export function attentionHeadsCase(
       'i32',
     ),
   };
-  const rows = (seed: number, count: number) => randomArray(on, seed, tokens * count, 'bf16');
+  const rows = (seed: number, count: number) => randomArray(on, seed, tokens * count, storage);
   const gates = gateWidth(layout);
   const parts = {
     q: rows(4, heads * headDim),
@@ -83,13 +85,13 @@ export function attentionHeadsCase(
     v: rows(6, keyValueHeads * headDim),
     gate: gates > 0 ? rows(7, gates) : null,
   };
-  const dProjection = on.allocate(tokens * width, 'bf16');
+  const dProjection = on.allocate(tokens * width, storage);
   const [dqGain, dkGain] = [on.allocate(headDim, 'f32'), on.allocate(headDim, 'f32')];
   const written = (values: DeviceArray<'f32'>) => ({ values, accumulate: false });
   const results = isBackward
     ? { dProjection, dqGain, dkGain }
     : { q: parts.q, k: parts.k, v: parts.v, ...(parts.gate && { gate: parts.gate }) };
-  const ofRows = 2 * tokens * width;
+  const ofRows = bytesOf(storage) * tokens * width;
   return {
     run() {
       if (!isBackward) attentionHeads(operands, parts, layout);
@@ -152,7 +154,7 @@ export function attentionHeadsCase(
       for (const [i, slope] of gate?.entries() ?? [])
         back.values[Math.floor(i / columns.length) * width + columns[i % columns.length]!] = slope;
       const rounded = (values: Float64Array, size: (i: number) => number) => (i: number) =>
-        1.01 * BF16_ROUNDING * Math.abs(values[i]!) + 4e-6 * size(i) + 1e-30;
+        1.01 * roundingOf(storage) * Math.abs(values[i]!) + 4e-6 * size(i) + 1e-30;
       const ofHeads = (kind: 'q' | 'k') => ({
         array: parts[kind],
         expected: forward[kind],
@@ -200,20 +202,21 @@ export interface GateSizes {
   readonly rows: number;
   readonly gate: HeadGate;
   readonly isHeadwise: boolean;
+  readonly storage?: ActivationStorage;
 }
 
 /** Gates that heads do not share. */
 export function gateHeadsCase(
   on: DeviceMemory,
-  { rows, gate, isHeadwise }: GateSizes,
+  { rows, gate, isHeadwise, storage = 'bf16' }: GateSizes,
   isBackward: boolean,
 ): KernelCase {
   const { heads, channels, activation } = gate;
   const [width, logitsOfHead] = [heads * channels, isHeadwise ? 1 : channels];
-  const activations = (seed: number) => randomArray(on, seed, rows * width, 'bf16');
+  const activations = (seed: number) => randomArray(on, seed, rows * width, storage);
   const [y, dOut, out, dy] = [activations(1), activations(2), activations(4), activations(5)];
-  const logits = randomArray(on, 3, rows * heads * logitsOfHead, 'bf16', 3);
-  const dLogits = on.allocate(logits.length, 'bf16');
+  const logits = randomArray(on, 3, rows * heads * logitsOfHead, storage, 3);
+  const dLogits = on.allocate(logits.length, storage);
   const elements = rows * width + logits.length;
   return {
     run() {
@@ -221,7 +224,7 @@ export function gateHeadsCase(
       else gateHeads(y, logits, out, gate);
     },
     outputs: () => outputsOf(isBackward ? { dy, dLogits } : { out }),
-    bytes: 2 * (isBackward ? elements * 2 + rows * width : elements + rows * width),
+    bytes: bytesOf(storage) * (isBackward ? elements * 2 + rows * width : elements + rows * width),
     judge: () => {
       const [ys, slopes, given] = [floatsOf(y), floatsOf(dOut), floatsOf(logits)];
       const expected = { out: new Float64Array(y.length), dy: new Float64Array(y.length) };
@@ -241,7 +244,7 @@ export function gateHeadsCase(
       const near =
         (values: Float64Array, size = (i: number) => Math.abs(values[i]!)) =>
         (i: number) =>
-          1.01 * BF16_ROUNDING * Math.abs(values[i]!) + 4e-6 * size(i) + 1e-30;
+          1.01 * roundingOf(storage) * Math.abs(values[i]!) + 4e-6 * size(i) + 1e-30;
       return isBackward
         ? judged({
             dy: { array: dy, expected: expected.dy, bound: near(expected.dy) },

@@ -1,20 +1,21 @@
-/** Products on tensor cores, and those of experts. M: rows; N: columns; K: what is summed over. */
+/** Products, on tensor cores and in single precision, and those of experts. M: rows; N: columns; K: what is summed over. */
 
 import { planOnHost } from '../../ops/dispatchTokens.ts';
 import type { ExpertSegment } from '../../ops/expertFeedForward.ts';
-import type { DeviceArray } from '../device.ts';
+import type { Activations, DeviceArray } from '../device.ts';
 import { CountedRows } from '../expertRows.ts';
 import { expertGradients, expertProducts } from '../experts.ts';
 import { matmul, matmulPlain, matmulTransposed, type ProductShape } from '../operations.ts';
 import type { Tile } from '../productTiles.ts';
 import {
-  BF16_ROUNDING,
+  type ActivationStorage,
   type DeviceMemory,
   floatsOf,
   judged,
   type KernelCase,
   outputsOf,
   randomArray,
+  roundingOf,
 } from './case.ts';
 
 /** For each layout the strides of the left operand along (row, k), and of the right one along (column, k). */
@@ -24,13 +25,13 @@ export const PRODUCTS = {
   matmulTransposed: { left: ({ M }: ProductShape) => [1, M], right: ({ N }: ProductShape) => [1, N] },
 };
 export type ProductName = keyof typeof PRODUCTS;
-type Bf16 = DeviceArray<'bf16'>;
 
 export interface ProductOptions {
   readonly seed?: number;
   readonly tile?: Tile | undefined;
+  readonly operands?: ActivationStorage;
   /** Of the result: the gradient of weights, and logits, are in single precision. */
-  readonly storage?: 'bf16' | 'f32';
+  readonly storage?: ActivationStorage;
 }
 
 /** What a product of a layout is, in double precision, and the sums of its terms' sizes. */
@@ -50,10 +51,19 @@ function exactProduct(name: ProductName, [a, b]: readonly [Float32Array, Float32
   return { values, sizes };
 }
 
-/** Each of K/16 steps cuts up to 17 terms to 24 bits below the largest; the result is rounded to its storage. */
-function productBound(K: number, storage: 'bf16' | 'f32', values: Float64Array, sizes: Float64Array) {
-  const cut = 17 * Math.ceil(K / 16) * 2 ** -24;
-  const rounding = storage === 'f32' ? 2 ** -23 : BF16_ROUNDING;
+/**
+ * On tensor cores, each of K/16 steps cuts up to 17 terms to 24 bits below the largest; without, each of K steps, and the sum of each 512,
+ * is rounded. The result is rounded to its storage.
+ */
+function productBound(
+  K: number,
+  [operands, storage]: readonly [ActivationStorage, ActivationStorage],
+  values: Float64Array,
+  sizes: Float64Array,
+) {
+  const steps = operands === 'bf16' ? 17 * Math.ceil(K / 16) : Math.min(K, 512) + Math.ceil(K / 512);
+  const cut = steps * 2 ** -24;
+  const rounding = roundingOf(storage);
   return (i: number) =>
     cut * (sizes[i]! + 1e-30) + rounding * 1.01 * (Math.abs(values[i]!) + sizes[i]! * cut) + 1e-30;
 }
@@ -63,14 +73,19 @@ export function productCase(
   on: DeviceMemory,
   name: ProductName,
   shape: ProductShape,
-  { seed = 1, tile, storage = name === 'matmulTransposed' ? 'f32' : 'bf16' }: ProductOptions = {},
+  {
+    seed = 1,
+    tile,
+    operands = 'bf16',
+    storage = name === 'matmulTransposed' ? 'f32' : operands,
+  }: ProductOptions = {},
 ): KernelCase {
   const { M, N, K } = shape;
-  const [a, b] = [randomArray(on, seed, M * K, 'bf16'), randomArray(on, seed + 1, N * K, 'bf16')];
+  const [a, b] = [randomArray(on, seed, M * K, operands), randomArray(on, seed + 1, N * K, operands)];
   const y = randomArray(on, seed + 2, M * N, storage);
   const run = () => {
     if (name === 'matmul') matmul(a, b, y, shape, tile);
-    else if (name === 'matmulPlain') matmulPlain(a, b, y as Bf16, shape, tile);
+    else if (name === 'matmulPlain') matmulPlain(a, b, y, shape, tile);
     else matmulTransposed(a, b, y as DeviceArray<'f32'>, shape, { accumulate: true, ...(tile && { tile }) });
   };
   return {
@@ -80,7 +95,8 @@ export function productCase(
     judge: () => {
       const { values, sizes } = exactProduct(name, [floatsOf(a), floatsOf(b)], shape);
       if (name === 'matmulTransposed') for (const [i, before] of floatsOf(y).entries()) values[i]! += before;
-      return judged({ y: { array: y, expected: values, bound: productBound(K, storage, values, sizes) } });
+      const bound = productBound(K, [operands, storage], values, sizes);
+      return judged({ y: { array: y, expected: values, bound } });
     },
   };
 }
@@ -91,10 +107,15 @@ export interface ExpertSizes {
   readonly topK: number;
   readonly N: number;
   readonly K: number;
+  readonly storage?: ActivationStorage;
 }
 
 /** The experts of each token's slots: different ones, all with about as many rows. */
-export function slotsOf({ tokens, experts, topK }: Omit<ExpertSizes, 'N' | 'K'>): Int32Array {
+export function slotsOf({
+  tokens,
+  experts,
+  topK,
+}: Pick<ExpertSizes, 'tokens' | 'experts' | 'topK'>): Int32Array {
   return Int32Array.from({ length: tokens * topK }, (_, slot) => {
     const [token, k] = [Math.floor(slot / topK), slot % topK];
     return (token * 5 + (token >> 5) + k) % experts;
@@ -123,20 +144,25 @@ export function expertCase(
   sizes: ExpertSizes,
   tile?: Tile,
 ): KernelCase {
-  const { tokens, experts, topK, N, K } = sizes;
+  const { tokens, experts, topK, N, K, storage = 'bf16' } = sizes;
   const rows = tokens * topK;
   const [, , counts] = planOnHost(slotsOf(sizes), experts);
   const segments = segmentsOf(counts);
   const ofExperts = new CountedRows(on.upload(counts, 'i32'), rows);
   const matrix = N * K;
-  const a = randomArray(on, 1, rows * (kind === 'gradient' ? N : K), 'bf16');
-  const b = randomArray(on, 2, kind === 'gradient' ? rows * K : experts * matrix, 'bf16');
-  const y = kind === 'gradient' ? on.allocate(experts * matrix, 'f32') : on.allocate(rows * N, 'bf16');
+  const a = randomArray(on, 1, rows * (kind === 'gradient' ? N : K), storage);
+  const b = randomArray(on, 2, kind === 'gradient' ? rows * K : experts * matrix, storage);
+  const y = kind === 'gradient' ? on.allocate(experts * matrix, 'f32') : on.allocate(rows * N, storage);
   const chosen = tile && { tile };
   return {
     run() {
       if (kind !== 'gradient') {
-        expertProducts([a, b, y as Bf16], ofExperts, { N, K }, { isPlain: kind === 'back', ...chosen });
+        expertProducts(
+          [a, b, y as Activations],
+          ofExperts,
+          { N, K },
+          { isPlain: kind === 'back', ...chosen },
+        );
         return;
       }
       const filled = ofExperts.segmentsOf(0, experts);
@@ -168,7 +194,7 @@ export function expertCase(
               ] as const);
         const exact = exactProduct(name, operands, shape);
         values.set(exact.values, at);
-        const bound = productBound(shape.K, y.storage, exact.values, exact.sizes);
+        const bound = productBound(shape.K, [storage, y.storage], exact.values, exact.sizes);
         bounds.set(
           Float64Array.from(exact.values, (_, i) => bound(i)),
           at,

@@ -4,7 +4,7 @@ import type { RecurrenceLayout } from '../../ops/recurrence.ts';
 import { deltaRecurrence, deltaRecurrenceBackward } from '../deltaRule.ts';
 import type { DeviceArray } from '../device.ts';
 import {
-  BF16_ROUNDING,
+  type ActivationStorage,
   type DeviceMemory,
   floatsOf,
   judged,
@@ -12,6 +12,7 @@ import {
   outputsOf,
   randomArray,
   randomValues,
+  roundingOf,
 } from './case.ts';
 
 type Floats = DeviceArray<'f32'>;
@@ -23,7 +24,12 @@ function between(on: DeviceMemory, seed: number, length: number, low: number, hi
 }
 
 /** Each document from a state of zeros. */
-export function recurrenceCase(on: DeviceMemory, layout: RecurrenceLayout, isBackward: boolean): KernelCase {
+export function recurrenceCase(
+  on: DeviceMemory,
+  layout: RecurrenceLayout,
+  isBackward: boolean,
+  storage: ActivationStorage = 'bf16',
+): KernelCase {
   const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
   const rows = batch * sequence * heads;
   // About as long as the unit vectors that models give.
@@ -32,8 +38,8 @@ export function recurrenceCase(on: DeviceMemory, layout: RecurrenceLayout, isBac
     ...{ q: key(1), k: key(2), v: randomArray(on, 3, rows * valueDim, 'f32') },
     ...{ beta: between(on, 4, rows, 0, 1), decay: between(on, 5, rows * decays, 0.8, 1) },
   };
-  const dy = randomArray(on, 6, rows * valueDim, 'bf16');
-  const y = on.allocate(rows * valueDim, 'bf16');
+  const dy = randomArray(on, 6, rows * valueDim, storage);
+  const y = on.allocate(rows * valueDim, storage);
   const like = ({ length }: Floats) => on.allocate(length, 'f32');
   const gradients = {
     ...{ q: like(operands.q), k: like(operands.k), v: like(operands.v) },
@@ -56,7 +62,7 @@ export function recurrenceCase(on: DeviceMemory, layout: RecurrenceLayout, isBac
         return () => 2e-5 * most;
       };
       if (!isBackward) {
-        const bound = (i: number) => 1.01 * BF16_ROUNDING * Math.abs(exact.y[i]!) + near(exact.y)();
+        const bound = (i: number) => 1.01 * roundingOf(storage) * Math.abs(exact.y[i]!) + near(exact.y)();
         return judged({ y: { array: y, expected: exact.y, bound } });
       }
       const results = Object.entries(gradients).map(([name, array], i) => [

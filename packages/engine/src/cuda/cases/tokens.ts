@@ -13,7 +13,7 @@ import {
   swiGluBackward,
 } from '../operations.ts';
 import {
-  BF16_ROUNDING,
+  type ActivationStorage,
   type DeviceMemory,
   floatsOf,
   judged,
@@ -21,13 +21,12 @@ import {
   outputsOf,
   randomArray,
   roundedTo,
+  roundingOf,
   scattered,
   sigmoid,
 } from './case.ts';
 
-type Storage = 'bf16' | 'f32';
-
-export function residualCase(on: DeviceMemory, length: number, storage: Storage): KernelCase {
+export function residualCase(on: DeviceMemory, length: number, storage: ActivationStorage): KernelCase {
   const [x, y, z] = [
     randomArray(on, 1, length, storage),
     randomArray(on, 2, length, storage),
@@ -50,7 +49,7 @@ export interface EmbeddingSizes {
   readonly tokens: number;
   readonly vocabulary: number;
   readonly width: number;
-  readonly storage: Storage;
+  readonly storage: ActivationStorage;
 }
 
 /** Rows of a table, or what is added to the gradient of a table of random numbers. */
@@ -97,7 +96,7 @@ export interface RotarySizes {
   readonly tokens: number;
   readonly heads: number;
   readonly headDim: number;
-  readonly storage: Storage;
+  readonly storage: ActivationStorage;
 }
 
 export function rotaryCase(on: DeviceMemory, { tokens, heads, headDim, storage }: RotarySizes): KernelCase {
@@ -125,7 +124,7 @@ export function rotaryCase(on: DeviceMemory, { tokens, heads, headDim, storage }
         sizes.fill(Math.abs(xs[first]!) + Math.abs(xs[second]!), first, first + 1);
         sizes[second] = sizes[first]!;
       }
-      const rounding = storage === 'bf16' ? BF16_ROUNDING : 0;
+      const rounding = roundingOf(storage);
       const bound = (i: number) => 1.01 * rounding * Math.abs(expected[i]!) + 2 ** -23 * sizes[i]! + 1e-30;
       return judged({ y: { array: y, expected, bound } });
     },
@@ -135,7 +134,7 @@ export function rotaryCase(on: DeviceMemory, { tokens, heads, headDim, storage }
 export interface SwiGluSizes {
   readonly rows: number;
   readonly units: number;
-  readonly storage: Storage;
+  readonly storage: ActivationStorage;
 }
 
 export function swiGluCase(
@@ -169,7 +168,7 @@ export function swiGluCase(
         sizes[at] = Math.abs(slope * up * open) * (1 + Math.abs(gate));
         sizes[at + units] = Math.abs(gradients[at + units]!);
       }
-      const result = storage === 'bf16' ? BF16_ROUNDING : 0;
+      const result = roundingOf(storage);
       const of = (value: number, size: number) => 1.01 * result * Math.abs(value) + 2e-6 * size + 1e-30;
       const judgements = {
         hidden: { array: hidden, expected: outs, bound: (i: number) => of(outs[i]!, Math.abs(outs[i]!)) },
@@ -195,20 +194,21 @@ export interface CrossEntropySizes {
   readonly channels: number;
   readonly vocabulary: number;
   readonly cap?: number;
+  readonly storage?: ActivationStorage;
 }
 
 /** Losses of a linear layer's cross-entropy, with gradients. The first target is left out. */
 export function crossEntropyCase(
   on: DeviceMemory,
-  { tokens, channels, vocabulary, cap = 0 }: CrossEntropySizes,
+  { tokens, channels, vocabulary, cap = 0, storage = 'bf16' }: CrossEntropySizes,
 ): KernelCase {
   const scale = 1 / tokens;
-  const x = randomArray(on, 1, tokens * channels, 'bf16');
-  const weight = randomArray(on, 2, vocabulary * channels, 'bf16', 0.5);
+  const x = randomArray(on, 1, tokens * channels, storage);
+  const weight = randomArray(on, 2, vocabulary * channels, storage, 0.5);
   const targets = scattered(tokens, vocabulary);
   targets[0] = -1;
   const losses = on.allocate(tokens, 'f32');
-  const [dx, dWeight] = [on.allocate(x.length, 'bf16'), randomArray(on, 3, weight.length, 'f32', 1e-3)];
+  const [dx, dWeight] = [on.allocate(x.length, storage), randomArray(on, 3, weight.length, 'f32', 1e-3)];
   const call = { x, weight, targets, losses, vocabulary, scale, cap, gradients: { dx, dWeight } };
   return {
     run: () => linearCrossEntropy(call),
@@ -217,9 +217,9 @@ export function crossEntropyCase(
     judge: () => {
       const exact = crossEntropyInDouble(floatsOf(x), floatsOf(weight), targets, { channels, scale, cap });
       const sums = Float64Array.from(floatsOf(dWeight), (value, i) => value + exact.dWeight[i]!);
-      // The gradient of the logits is rounded to bf16, and so is dx; what else is rounded is much smaller.
+      // The gradient of the logits is rounded to the storage, and so is dx; what else is rounded is much smaller than with bf16.
       const bound = (values: Float64Array, sizes: Float64Array) => (i: number) =>
-        BF16_ROUNDING * (Math.abs(values[i]!) + sizes[i]!) + 1e-5 * sizes[i]! + 1e-12;
+        roundingOf(storage) * (Math.abs(values[i]!) + sizes[i]!) + 1e-5 * sizes[i]! + 1e-12;
       return judged({
         losses: { array: losses, expected: exact.losses, bound: () => 4e-6 },
         dx: { array: dx, expected: exact.dx, bound: bound(exact.dx, exact.dxSizes) },

@@ -4,11 +4,11 @@ import { type AttentionLayout, gateWidth } from '../../ops/attentionLayout.ts';
 import { withTarget } from '../../ops/withTarget.ts';
 import type { GradientTarget, Parameter } from '../../parameter.ts';
 import { attentionHeads, attentionHeadsBackward, type Heads } from '../attentionHeads.ts';
-import type { DeviceArray } from '../device.ts';
+import type { Activations } from '../device.ts';
 import { masterOf } from '../weights.ts';
 import { refuse, rotationOf } from './operands.ts';
 
-type Arrays = [DeviceArray<'bf16'>, DeviceArray<'bf16'>, DeviceArray<'bf16'>, DeviceArray<'bf16'>?];
+type Arrays = [Activations, Activations, Activations, Activations?];
 
 const gainOf = (norm: Parameter | null) => norm && masterOf(norm);
 

@@ -6,7 +6,7 @@ import {
   type ExpertWeights,
 } from '../../ops/expertFeedForward.ts';
 import type { Parameter } from '../../parameter.ts';
-import type { DeviceArray } from '../device.ts';
+import type { Activations } from '../device.ts';
 import { CountedRows, type ExpertRows, HostRows } from '../expertRows.ts';
 import { expertGradients, expertProducts } from '../experts.ts';
 import { swiGlu, swiGluBackward } from '../operations.ts';
@@ -84,7 +84,7 @@ function backward(
 /** The gradient [E, O, C] of experts' weights from the rows [M, O] and [M, C] of a source's segments. */
 function contributeSegments(
   weight: Parameter,
-  rows: readonly [DeviceArray<'bf16'>, DeviceArray<'bf16'>],
+  rows: readonly [Activations, Activations],
   experts: ExpertRows,
   source: number,
 ): void {

@@ -8,7 +8,13 @@ import {
 } from '../../ops/gatedAttention.ts';
 import { gatedAttention, gatedAttentionBackward, takesHeads } from '../attention.ts';
 import { widened } from '../backend.ts';
+import type { Activations } from '../device.ts';
 import { refuse } from './operands.ts';
+
+function onHost(values: Activations): Float32Array {
+  const read = values.read();
+  return read instanceof Uint16Array ? widened(read) : read;
+}
 
 function forward({ input, output, saved, attributes }: KernelContext<AttentionAttributes, 'cuda'>) {
   const { layout, onLargest } = attributes;
@@ -21,7 +27,7 @@ function forward({ input, output, saved, attributes }: KernelContext<AttentionAt
   const y = output([batch * sequence, heads * headDim]);
   const logSumExp = saved.floats('logSumExp', batch * sequence * heads);
   gatedAttention({ q, k, v, gate }, { y: y.values, logSumExp }, layout);
-  onLargest?.(largestLogits({ q: widened(q.read()), k: widened(k.read()), layout }));
+  onLargest?.(largestLogits({ q: onHost(q), k: onHost(k), layout }));
   return y.info;
 }
 

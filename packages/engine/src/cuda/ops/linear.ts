@@ -1,10 +1,10 @@
 /**
  * On tensor cores where these take the rows, that is multiples of 8. Other widths, and layers whose results are to be in single
- * precision, go by the product of TensorFlow.js's own operations.
+ * precision, go by the product of TensorFlow.js's own operations; but where all activations are, by that of their kernels.
  */
 
 import { implementFused } from '../../fused.ts';
-import { LINEAR } from '../../ops/linear.ts';
+import { LINEAR, type LinearPrecision } from '../../ops/linear.ts';
 import type { GradientTarget, Parameter } from '../../parameter.ts';
 import { cudaBackend, type TensorArray } from '../backend.ts';
 import { sumTree } from '../flatArithmetic.ts';
@@ -13,7 +13,9 @@ import { floatProducts } from '../stock/matMul.ts';
 import { masterOf, weightsOf } from '../weights.ts';
 import { contributeProduct } from './operands.ts';
 
-function isOnTensorCores({ shape }: Parameter, precision: 'activations' | 'single'): boolean {
+/** Whether the kernels for activations take the layer. */
+function isUsual({ shape }: Parameter, precision: LinearPrecision): boolean {
+  if (cudaBackend().precision === 'f32') return true;
   return precision === 'activations' && shape.every((width) => width % 8 === 0);
 }
 
@@ -22,7 +24,7 @@ implementFused('cuda', LINEAR, {
     const [M, K] = shape('x') as [number, number];
     const N = weight.shape[0]!;
     const x = input('x');
-    if (isOnTensorCores(weight, precision)) {
+    if (isUsual(weight, precision)) {
       const y = output([M, N]);
       matmul(x, weightsOf(weight), y.values, { M, N, K });
       return y.info;
@@ -36,7 +38,7 @@ implementFused('cuda', LINEAR, {
     const K = weight.shape[0]!;
     const dx = tensor([M, N]);
     const x = valuesOf(xTensor!);
-    if (isOnTensorCores(weight, precision)) {
+    if (isUsual(weight, precision)) {
       const dy = valuesOf(dyTensor!);
       matmulPlain(dy, weightsOf(weight), dx.values, { M, N, K });
       contributeProduct(weight, dy, x, M);

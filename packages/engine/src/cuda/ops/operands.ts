@@ -4,18 +4,14 @@ import { SluiceError } from '@sluice/core';
 import { documentBounds, documentStarts, type RowLayout } from '../../ops/attentionLayout.ts';
 import type { RotaryTable } from '../../ops/rotaryEmbedding.ts';
 import type { Parameter } from '../../parameter.ts';
-import type { CudaDevice, DeviceArray } from '../device.ts';
+import { cudaBackend } from '../backend.ts';
+import type { Activations, CudaDevice, DeviceArray } from '../device.ts';
 import { keptCopy } from '../keptCopies.ts';
 import { matmulTransposed } from '../operations.ts';
 import { masterOf } from '../weights.ts';
 
 /** The gradient of a linear layer's weights [O, C]: dyᵀ [O, N] · x [N, C]. */
-export function contributeProduct(
-  weight: Parameter,
-  dy: DeviceArray<'bf16'>,
-  x: DeviceArray<'bf16'>,
-  tokens: number,
-): void {
+export function contributeProduct(weight: Parameter, dy: Activations, x: Activations, tokens: number): void {
   const [outputs, inputs] = weight.shape as [number, number];
   weight.contribute((target) => {
     const shape = { M: outputs, N: inputs, K: tokens };
@@ -28,8 +24,9 @@ export function refuse(operation: string, reason: string): never {
   throw new SluiceError('SLUICE_E_CUDA_KERNEL', `cuda has no kernel for this ${operation}: ${reason}.`);
 }
 
-/** Of rows that tensor cores take. @throws SLUICE_E_CUDA_KERNEL */
+/** Of rows that tensor cores take. In single precision, there may be any. @throws SLUICE_E_CUDA_KERNEL */
 export function checkWidths(operation: string, widths: Readonly<Record<string, number>>): void {
+  if (cudaBackend().precision === 'f32') return;
   for (const [name, width] of Object.entries(widths)) {
     if (width % 8 !== 0) refuse(operation, `the number of ${name}, ${width}, is no multiple of 8`);
   }

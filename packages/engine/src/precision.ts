@@ -1,0 +1,24 @@
+/** In which precision a backend has activations, and weights in products. Master weights, gradients and moments are in single precision. */
+
+import { SluiceError } from '@sluice/core';
+import type { Backend } from './backends/backend.ts';
+
+export const PRECISIONS = ['bf16', 'f32'] as const;
+
+export type Precision = (typeof PRECISIONS)[number];
+
+/**
+ * The precision that is asked for, or, where none is, the first that the backend has.
+ * @throws SLUICE_E_BACKEND_UNSUPPORTED where it has others only
+ */
+export function precisionOn(
+  { name, precisions }: Pick<Backend, 'name' | 'precisions'>,
+  wanted: Precision | undefined,
+): Precision {
+  if (wanted === undefined || precisions.includes(wanted)) return wanted ?? precisions[0];
+  throw new SluiceError(
+    'SLUICE_E_BACKEND_UNSUPPORTED',
+    `precision is ${wanted}, but the backend "${name}" computes in ${precisions.join(' and ')} only. Leave it out, or take another backend.`,
+    { details: { backend: name, precision: wanted } },
+  );
+}
