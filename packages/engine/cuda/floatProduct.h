@@ -9,7 +9,6 @@
 
 #include "device.h"
 
-constexpr int ALONG = 0, ACROSS = 1;
 /** A block of threads has 64 × 64 sums, a thread 8 × 4 of them; 16 steps of k are there at a time, and the next 16 on their way. */
 constexpr int EDGE = 64, DEPTH = 16, PRODUCT_THREADS = 128;
 constexpr int DOWN = 8, RIGHTWARD = 4, THREADS_ACROSS = EDGE / RIGHTWARD;
