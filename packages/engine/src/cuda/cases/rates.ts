@@ -147,6 +147,25 @@ function others({ tokens, heads, keyValueHeads, headDim }: Sizes): [string, Rate
   ];
 }
 
+/** Without tensor cores, of which the share is that of others. */
+function single({ tokens, hidden, heads, keyValueHeads, headDim, units }: Sizes): [string, RateCase][] {
+  const shape = { M: tokens, N: 2 * units, K: hidden };
+  const layout: AttentionLayout = {
+    ...{ batch: 1, sequence: tokens, heads, keyValueHeads, headDim },
+    ...{ gate: 'none', epsilon: 1e-6 },
+  };
+  return [
+    [
+      `single precision x·Wᵀ, ${shape.M} × ${shape.N} × ${shape.K}`,
+      { make: (on) => productCase(on, 'matmul', shape, { operands: 'f32' }) },
+    ],
+    ...PASSES.map((pass): [string, RateCase] => [
+      `single precision attention${suffix(pass === 'backward')}, ${tokens} tokens, head ${headDim}`,
+      { make: (on) => attentionCase(on, layout, pass, 'f32') },
+    ]),
+  ];
+}
+
 function memoryBound(of: Sizes): [string, MakeCase][] {
   const { many, hidden, heads, keyValueHeads, headDim, units, vocabulary, parameters } = of;
   const layout: AttentionLayout = {
@@ -248,6 +267,7 @@ export function rateCases(scale: Scale): Readonly<Record<string, RateCase>> {
     ...attention(of, headDim, 'none'),
     ...attention(of, 64, 'none'),
     ...attention(of, headDim, 'elementwise'),
+    ...single(of),
     ...others(of),
     ...experts(of),
     ...memoryBound(of).map(([name, make]): [string, RateCase] => [name, { make }]),
