@@ -1,15 +1,14 @@
-/** Gated causal attention on a device (`attentionForward.h`, `attentionBackward.h`). */
+/** Gated causal attention on a device (`attentionForward.h`, `attentionBackward.h`; on Hopper `attentionHopper.ts`). */
 
 import { invariant } from '@sluice/core';
 import { type AttentionLayout, documentBounds } from '../ops/attentionLayout.ts';
-import type { CudaDevice, DeviceArray, Kernel } from './device.ts';
+import { hopperKernel, LEAST_HOPPER_CHANNELS } from './attentionHopper.ts';
+import { type Argument, bytesOf, type CudaDevice, type DeviceArray, type Kernel } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
 
 type Bf16 = DeviceArray<'bf16'>;
 type Floats = DeviceArray<'f32'>;
 
-/** Of a tile of queries or keys. */
-const ROWS = 64;
 /** Rows of a head that a block of `attentionGate` has. */
 const GATE_ROWS = 8;
 /** Channels of a tile that kernels are there for: a head takes the first that has as many. */
@@ -39,14 +38,23 @@ export interface AttentionOutputs {
   readonly logSumExp: Floats;
 }
 
-/** For each block of threads its first row, and its document's rows. @param isKeys whether rows are keys, of which the first are seen most */
-function blockRanges(device: CudaDevice, layout: AttentionLayout, isKeys: boolean): DeviceArray<'i32'> {
+/**
+ * For each block of threads its first row, and its document's rows.
+ * @param rows of a block
+ * @param isKeys whether they are keys, of which the first are seen most
+ */
+function blockRanges(
+  device: CudaDevice,
+  layout: AttentionLayout,
+  rows: number,
+  isKeys: boolean,
+): DeviceArray<'i32'> {
   const bounds = documentBounds(layout);
-  return keptCopy(device, `blocks of ${isKeys ? 'keys' : 'queries'} in ${bounds}`, () => {
+  return keptCopy(device, `blocks of ${rows} ${isKeys ? 'keys' : 'queries'} in ${bounds}`, () => {
     const ranges: { first: number; begin: number; end: number; work: number }[] = [];
     for (let document = 0; document + 1 < bounds.length; document++) {
       const [begin, end] = [bounds[document]!, bounds[document + 1]!];
-      for (let first = begin; first < end; first += ROWS) {
+      for (let first = begin; first < end; first += rows) {
         ranges.push({ first, begin, end, work: isKeys ? end - first : first - begin });
       }
     }
@@ -100,13 +108,43 @@ function checkOperands(
   );
 }
 
-/** The kernel for a layout, with the bytes of shared memory for tiles of 64 rows. */
-function kernelFor(
+export type KernelName = 'attention' | 'attentionKeys' | 'attentionQueries';
+
+/** A kernel, the bytes of its shared memory, the rows that a block owns, and how many blocks share these rows' channels. */
+export interface TileKernel {
+  readonly kernel: Kernel;
+  readonly sharedBytes: number;
+  readonly rows: number;
+  readonly parts: number;
+  /** How it is told of rows of so many heads, of which it copies tiles. */
+  readonly tilesOf: (array: Bf16, heads: number) => Argument;
+}
+
+export interface AttentionOptions {
+  /** Whether to compute by a Hopper's own kernels, which have the same bits; as the device has it, where nothing is said. */
+  readonly isHopper?: boolean | undefined;
+}
+
+/** The kernel for a layout. */
+function tileKernel(
   device: CudaDevice,
-  name: 'attention' | 'attentionKeys' | 'attentionQueries',
-  { headDim, scoreCap }: AttentionLayout,
-): { kernel: Kernel; sharedBytes: number; parts: number } {
-  const channels = TILE_CHANNELS.find((channels) => headDim <= channels)!;
+  name: KernelName,
+  layout: AttentionLayout,
+  { isHopper = device.isHopper }: AttentionOptions,
+): TileKernel {
+  const channels = TILE_CHANNELS.find((channels) => layout.headDim <= channels)!;
+  const isOwn = isHopper && channels >= LEAST_HOPPER_CHANNELS;
+  return (isOwn ? hopperKernel : warpKernel)(device, name, layout, channels);
+}
+
+/** By `mma.sync`, of tiles of 64 rows. */
+function warpKernel(
+  device: CudaDevice,
+  name: KernelName,
+  { scoreCap }: AttentionLayout,
+  channels: number,
+): TileKernel {
+  const rows = 64;
   const isWide = channels > MOST_NARROW_CHANNELS;
   const isForward = name === 'attention';
   const direction = isForward ? '' : 'Backward';
@@ -118,8 +156,13 @@ function kernelFor(
         : `attention${direction}`;
   // A block's own tiles, and those that pass by: two of each kind, or one, which is half as long in the backward pass.
   const tiles = isForward ? (isWide ? 3 : 5) : isWide ? 3 : 6;
-  const kernel = device.kernel(file, `${name}${scoreCap === undefined ? '' : 'Capped'}${channels}`);
-  return { kernel, sharedBytes: tiles * ROWS * channels * 2, parts: isWide && !isForward ? 2 : 1 };
+  return {
+    kernel: device.kernel(file, `${name}${scoreCap === undefined ? '' : 'Capped'}${channels}`),
+    sharedBytes: tiles * rows * channels * bytesOf('bf16'),
+    rows,
+    parts: isWide && !isForward ? 2 : 1,
+    tilesOf: (array) => array,
+  };
 }
 
 /**
@@ -130,16 +173,19 @@ export function gatedAttention(
   operands: AttentionOperands,
   { y, logSumExp }: AttentionOutputs,
   layout: AttentionLayout,
+  options: AttentionOptions = {},
 ): void {
   const { q, k, v, gate } = operands;
   checkOperands(operands, y, logSumExp, layout);
   const rows = layout.batch * layout.sequence;
   if (rows === 0) return;
   const { device } = q;
-  const ranges = blockRanges(device, layout, false);
-  const { kernel, sharedBytes } = kernelFor(device, 'attention', layout);
-  const args = [q, k, v, gate ?? null, y, logSumExp, ranges, rows, headsOf(layout)];
-  kernel.launch([ranges.length / 3, layout.heads], sharedBytes, ...args);
+  const { heads, keyValueHeads } = layout;
+  const { kernel, sharedBytes, rows: ofBlock, tilesOf } = tileKernel(device, 'attention', layout, options);
+  const ranges = blockRanges(device, layout, ofBlock, false);
+  const tiles = [tilesOf(q, heads), tilesOf(k, keyValueHeads), tilesOf(v, keyValueHeads)];
+  const args = [gate ?? null, y, logSumExp, ranges, rows, headsOf(layout)];
+  kernel.launch([ranges.length / 3, heads], sharedBytes, ...tiles, ...args);
 }
 
 export interface AttentionGradients {
@@ -154,6 +200,7 @@ export function gatedAttentionBackward(
   operands: AttentionOperands & AttentionOutputs & { readonly dy: Bf16 },
   { dq, dk, dv, dGate }: AttentionGradients,
   layout: AttentionLayout,
+  options: AttentionOptions = {},
 ): void {
   const { q, k, v, gate, y, logSumExp, dy } = operands;
   const { heads, keyValueHeads, headDim } = layout;
@@ -166,14 +213,15 @@ export function gatedAttentionBackward(
   const gateArgs = [y, gate ?? null, dy, dOut, dGate ?? null, delta, rows, heads, gatesOf(layout), headDim];
   const gateKernel = device.kernel('attentionBackward', 'attentionGate');
   gateKernel.launch([Math.ceil((rows * heads) / GATE_ROWS)], 0, ...gateArgs);
-  const [given, structs] = [
-    [q, k, v, dOut, logSumExp, delta],
-    [rows, headsOf(layout)],
-  ] as const;
   const launch = (name: 'attentionKeys' | 'attentionQueries', count: number, outputs: Bf16[]) => {
-    const ranges = blockRanges(device, layout, name === 'attentionKeys');
-    const { kernel, sharedBytes, parts } = kernelFor(device, name, layout);
-    kernel.launch([ranges.length / 3, count, parts], sharedBytes, ...given, ...outputs, ranges, ...structs);
+    const { kernel, sharedBytes, rows: ofBlock, parts, tilesOf } = tileKernel(device, name, layout, options);
+    const ranges = blockRanges(device, layout, ofBlock, name === 'attentionKeys');
+    const tiles = [
+      ...[tilesOf(q, heads), tilesOf(k, keyValueHeads)],
+      ...[tilesOf(v, keyValueHeads), tilesOf(dOut, heads)],
+    ];
+    const args = [logSumExp, delta, ...outputs, ranges, rows, headsOf(layout)];
+    kernel.launch([ranges.length / 3, count, parts], sharedBytes, ...tiles, ...args);
   };
   launch('attentionKeys', keyValueHeads, [dk, dv]);
   launch('attentionQueries', heads, [dq]);

@@ -64,18 +64,24 @@ const experts = TILE_NAMES.flatMap((tile) =>
   ]),
 );
 
+/** By the kernels for all, and by a Hopper's own where it has some. */
+const attentionBy = (name: string, of: AttentionLayout): [string, MakeCase][] =>
+  (of.headDim > 32 ? [false, true] : [false]).map((isHopper) => [
+    `${isHopper ? 'Hopper ' : ''}${name}`,
+    (on) => attentionCase(on, of, 'both', { isHopper }),
+  ]);
+
 const attention = LAYOUTS.flatMap((of): [string, MakeCase][] => [
-  [`attention, head ${of.headDim}, gate ${of.gate}`, (on) => attentionCase(on, of)],
+  ...attentionBy(`attention, head ${of.headDim}, gate ${of.gate}`, of),
   ...PASSES.map((isBackward): [string, MakeCase] => [
     `attention heads${back(isBackward)}, head ${of.headDim}, gate ${of.gate}`,
     (on) => attentionHeadsCase(on, { ...of, sequence: 20, window: undefined }, isBackward),
   ]),
 ]);
 
-const otherAttention = [...CAPPED, { ...layout, headDim: 40 }].map((of): [string, MakeCase] => [
-  `attention, head ${of.headDim}${of.scoreCap ? ', capped' : ''}`,
-  (on) => attentionCase(on, of),
-]);
+const otherAttention = [...CAPPED, { ...layout, headDim: 40 }].flatMap((of) =>
+  attentionBy(`attention, head ${of.headDim}${of.scoreCap ? ', capped' : ''}`, of),
+);
 
 const ofStorage = STORAGES.flatMap((storage): [string, MakeCase][] => [
   [`RMS norm, ${storage}`, (on) => rmsNormCase(on, { rows: 71, width: 264, storage })],
