@@ -4,13 +4,13 @@ import type { Ceilings, KernelRate } from '@sluice/engine/cuda';
 import { terminalTable } from '@sluice/observe';
 
 export function rateTable(
-  { tensorGflops, copyGBps, launchMicroseconds }: Ceilings,
+  { tensorGflops, instruction, copyGBps, launchMicroseconds }: Ceilings,
   kernels: readonly KernelRate[],
   title: string,
 ): string {
   const teraflops = (gflops: number) => `${(gflops / 1000).toFixed(gflops < 1e4 ? 3 : 1)} TFLOP/s`;
   const limits = [
-    ['products by mma.sync, from registers', '', teraflops(tensorGflops), ''],
+    [`products by ${instruction}`, '', teraflops(tensorGflops), ''],
     ['copy', '', `${copyGBps.toFixed(1)} GB/s`, ''],
     ['a launch', (launchMicroseconds / 1000).toFixed(4), '', ''],
   ];

@@ -40,7 +40,7 @@ export async function measureModel(run: ModelRun, { scale, keep }: KitContext): 
   const flops = measured.flopsPerToken * measured.tokensPerSecond;
   const published = publishedPeak(card);
   const shares = {
-    ofMma: flops / ceilings.tensorGflops / 1e9,
+    ofTensorCores: flops / ceilings.tensorGflops / 1e9,
     ...(published !== undefined && { modelFlopsUtilization: flops / published }),
   };
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
@@ -53,7 +53,10 @@ export async function measureModel(run: ModelRun, { scale, keep }: KitContext): 
       `${(1000 * seconds).toFixed(1)} ms`,
     ]),
     ['tokens a second', measured.tokensPerSecond.toFixed(0)],
-    ['arithmetic', `${(flops / 1e12).toFixed(3)} TFLOP/s, ${percent(shares.ofMma)} of mma.sync’s rate`],
+    [
+      'arithmetic',
+      `${(flops / 1e12).toFixed(3)} TFLOP/s, ${percent(shares.ofTensorCores)} of ${ceilings.instruction}’s rate`,
+    ],
     [
       'MFU',
       published === undefined
@@ -66,7 +69,7 @@ export async function measureModel(run: ModelRun, { scale, keep }: KitContext): 
   const isSound = measured.losses.every(Number.isFinite);
   const rate =
     published === undefined
-      ? `${percent(shares.ofMma)} of mma.sync’s rate`
+      ? `${percent(shares.ofTensorCores)} of ${ceilings.instruction}’s rate`
       : `MFU ${percent(flops / published)}`;
   return {
     verdict: isSound ? 'right' : 'wrong',

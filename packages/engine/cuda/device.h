@@ -106,6 +106,19 @@ DEVICE void waitForCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(underWay) : "memory");
 }
 
+/** To the nearest, of two the even one. NaN becomes the one with all bits but the sign. */
+DEVICE bf16 toBf16(float x) {
+  bf16 y;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+  return y;
+}
+/** Two values in one register, the first in the lower half. */
+DEVICE uint32 packBf16(float low, float high) {
+  uint32 pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
 /** The address itself; the emulator checks it. */
 template <typename T>
 DEVICE T* aligned(T* p, int) {
@@ -121,21 +134,11 @@ DEVICE T* aligned(T* p, int) {
 DEVICE float toFloat(float x) { return x; }
 DEVICE float toFloat(bf16 x) { return __uint_as_float(static_cast<uint32>(x.bits) << 16); }
 
-/** To the nearest, of two the even one. NaN stays NaN. */
-DEVICE bf16 toBf16(float x) {
-  const uint32 bits = __float_as_uint(x);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return {0x7fff};
-  return {static_cast<uint16>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
-}
-
 template <typename T>
 DEVICE T fromFloat(float x) {
   if constexpr (sizeof(T) == 2) return toBf16(x);
   else return x;
 }
-
-/** Two values in one register, the first in the lower half. */
-DEVICE uint32 packBf16(float low, float high) { return toBf16(low).bits | static_cast<uint32>(toBf16(high).bits) << 16; }
 
 /** The sum over the lanes of a warp, by halves; every lane gets it. */
 template <typename T>

@@ -57,7 +57,7 @@ test.serial('every kernel has a case, and every case has its bits', (t) => {
   const sources = [...kernelFiles().map(kernelSource), ...generatedSources];
   const all = sources.flatMap((source) => [...signatures(source).keys()]);
   // What measures a card, and says nothing of right and wrong.
-  const others = ['peakProducts'];
+  const others = ['peakProducts', 'peakProductsHopper'];
   t.deepEqual([...launched, ...others].sort(), all.sort());
   t.deepEqual(Object.keys(readGolden()), Object.keys(CHECKS), 'npm run gpu:golden');
 });

@@ -49,7 +49,7 @@ export const runStep: RunStep = async ({ scale, keep }) => {
   };
   keep(facts);
   const ceilings = await measureCeilings(device, scale);
-  const { copyGBps, tensorGflops, launchMicroseconds } = ceilings;
+  const { copyGBps, tensorGflops, instruction, launchMicroseconds } = ceilings;
   const rows = [
     ['computes', description],
     [
@@ -62,12 +62,12 @@ export const runStep: RunStep = async ({ scale, keep }) => {
       `${facts.host.cpu}, ${facts.host.cores} cores, ${formatBytes(facts.host.memoryBytes)}, Node ${process.version}`,
     ],
     ['a copy reads and writes', `${copyGBps.toFixed(0)} GB/s`],
-    ['products by mma.sync, from registers', `${(tensorGflops / 1000).toFixed(1)} TFLOP/s`],
+    [`products by ${instruction}`, `${(tensorGflops / 1000).toFixed(1)} TFLOP/s`],
     ['a launch in a row of them', `${launchMicroseconds.toFixed(2)} µs`],
   ];
   return {
     verdict: 'right',
-    summary: `${facts.name}: ${copyGBps.toFixed(0)} GB/s, ${(tensorGflops / 1000).toFixed(1)} TFLOP/s by mma.sync`,
+    summary: `${facts.name}: ${copyGBps.toFixed(0)} GB/s, ${(tensorGflops / 1000).toFixed(1)} TFLOP/s by ${instruction}`,
     text: terminalTable(rows, { align: ['left', 'left'] }),
     data: { ...facts, ceilings },
   };

@@ -19,7 +19,7 @@ export const runStep: RunStep = async ({ scale, keep }) => {
   const best = (values: readonly number[]) => Math.max(...values).toFixed(2);
   return {
     verdict: 'right',
-    summary: `${kernels.length} cases; arithmetic up to ${best(shares(true))} of mma.sync’s rate, traffic up to ${best(shares(false))} of a copy’s`,
+    summary: `${kernels.length} cases; arithmetic up to ${best(shares(true))} of ${ceilings.instruction}’s rate, traffic up to ${best(shares(false))} of a copy’s`,
     text: rateTable(ceilings, kernels, device.driver.deviceName),
     data: { ceilings, kernels },
   };

@@ -140,6 +140,13 @@ DEVICE float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, 
 DEVICE float __fsqrt_rn(float x) { return __builtin_sqrtf(x); }
 DEVICE float __fdiv_rn(float a, float b) { return a / b; }
 
+DEVICE bf16 toBf16(float x) {
+  const uint32 bits = __float_as_uint(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return {0x7fff};
+  return {static_cast<uint16>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+}
+DEVICE uint32 packBf16(float low, float high) { return toBf16(low).bits | static_cast<uint32>(toBf16(high).bits) << 16; }
+
 template <typename T>
 DEVICE T& sharedMemory() {
   return *static_cast<T*>(emulator::sharedMemory(sizeof(T)));

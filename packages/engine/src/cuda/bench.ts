@@ -9,8 +9,10 @@ import type { CudaDevice } from './device.ts';
 export interface Ceilings {
   /** Of copies in its memory, bytes read and written. */
   readonly copyGBps: number;
-  /** Of products by `mma.sync` on operands that are in registers. */
+  /** Of products on operands that are where the instruction has them: by `mma.sync` from registers, by `wgmma` from shared memory. */
   readonly tensorGflops: number;
+  /** A Hopper's own, or that of all. */
+  readonly instruction: 'mma.sync' | 'wgmma';
   /** From one launch of a kernel that does next to nothing to the end of the next, in a row of them. */
   readonly launchMicroseconds: number;
 }
@@ -61,8 +63,17 @@ export async function medianOnDevice(
   return times.sort((a, b) => a - b)[repetitions >> 1]!;
 }
 
-/** Of `peak.cu`. */
-const PEAK = { threads: 256, chains: 8, flopsOfProduct: 2 * 16 * 8 * 16, blocksOfMultiprocessor: 2 };
+/** Of `peak.cu` and `peakHopper.cu`: blocks of a multiprocessor, and operations that a block does in a step. */
+const PEAKS = {
+  'mma.sync': {
+    ...{ file: 'peak', name: 'peakProducts', threads: 256, blocks: 2, sharedBytes: 0 },
+    flopsOfStep: (256 / 32) * 8 * (2 * 16 * 8 * 16),
+  },
+  wgmma: {
+    ...{ file: 'peakHopper', name: 'peakProductsHopper', threads: 256, blocks: 1 },
+    ...{ sharedBytes: (2 * 64 + 256) * 64 * 2, flopsOfStep: 2 * 4 * (2 * 64 * 256 * 16) },
+  },
+};
 
 export async function measureCeilings(device: CudaDevice, scale: Scale): Promise<Ceilings> {
   const effort = EFFORT[scale];
@@ -76,12 +87,13 @@ export async function measureCeilings(device: CudaDevice, scale: Scale): Promise
   );
   for (const array of [from, to]) device.free(array);
 
-  const blocks = PEAK.blocksOfMultiprocessor * (scale === 'full' ? device.multiprocessors : 1);
+  const instruction = device.isHopper ? 'wgmma' : 'mma.sync';
+  const { file, name, threads, sharedBytes, flopsOfStep, blocks: ofMultiprocessor } = PEAKS[instruction];
+  const blocks = ofMultiprocessor * (scale === 'full' ? device.multiprocessors : 1);
   const steps = scale === 'full' ? 4096 : 4;
-  const sums = device.allocate(blocks * PEAK.threads, 'f32');
-  const peak = device.kernel('peak', 'peakProducts');
-  const peakMs = await medianOnDevice(device, () => peak.launch([blocks], 0, sums, steps), effort);
-  const products = blocks * (PEAK.threads / 32) * steps * PEAK.chains;
+  const sums = device.allocate(blocks * threads, 'f32');
+  const peak = device.kernel(file, name);
+  const peakMs = await medianOnDevice(device, () => peak.launch([blocks], sharedBytes, sums, steps), effort);
 
   const launch = () => device.kernel('flat', 'scale').launch([1], 0, sums, 1, 1);
   const launches = scale === 'full' ? MOST_RUNS : 10;
@@ -95,7 +107,8 @@ export async function measureCeilings(device: CudaDevice, scale: Scale): Promise
   device.free(sums);
   return {
     copyGBps: (2 * bytes) / copyMs / 1e6,
-    tensorGflops: (products * PEAK.flopsOfProduct) / peakMs / 1e6,
+    tensorGflops: (blocks * steps * flopsOfStep) / peakMs / 1e6,
+    instruction,
     launchMicroseconds: (1000 * launchMs) / launches,
   };
 }

@@ -90,7 +90,7 @@ export function signatures({ name, text }: KernelSource): ReadonlyMap<string, Ke
 function constant(text: string, value: string): number {
   if (/^\d+$/.test(value)) return Number(value);
   const texts = [text, ...Object.values(kernelHeaders())].join('\n');
-  const defined = new RegExp(`^constexpr int (?:.*, )?${value} = (\\d+)\\b`, 'm').exec(texts);
+  const defined = new RegExp(`^constexpr int (?:.*, )?${value} = (\\d+)[,;]`, 'm').exec(texts);
   invariant(defined, `no constant ${value} among the kernel's`);
   return Number(defined[1]);
 }

@@ -230,6 +230,12 @@ export function rateCases(scale: Scale): Readonly<Record<string, RateCase>> {
   const projection = (heads + 2 * keyValueHeads) * headDim;
   return Object.fromEntries([
     product('product', 'matmul', [square, square, square]),
+    [
+      `product by mma.sync, ${square} × ${square} × ${square}`,
+      {
+        make: (on) => productCase(on, 'matmul', { M: square, N: square, K: square }, { tile: 'Large' }),
+      } satisfies RateCase,
+    ],
     ...linear('heads', tokens, projection, hidden),
     ...linear('output', tokens, hidden, heads * headDim),
     ...linear('gate and up', tokens, 2 * units, hidden),
