@@ -34,6 +34,7 @@ template <int BOX, int D>
 DEVICE void beginOwn(Panels<ROWS, D> (&first)[CONSUMERS], const TensorMap& of, Panels<ROWS, D> (&second)[CONSUMERS],
                      const TensorMap& ofSecond, int head, int row, Barrier& own) {
   expectBytes(own, sizeof first + sizeof second);
+  NO_UNROLL
   for (int i = 0; i < CONSUMERS; i++) {
     first[i].template begin<BOX>(of, head, row + i * ROWS, own);
     second[i].template begin<BOX>(ofSecond, head, row + i * ROWS, own);
@@ -65,26 +66,28 @@ struct AttentionKeysHopper : PassingHopper<D> {
     Shared& shared = sharedMemory<Shared>();
     // Of a thread that has the tiles copied, and a warp that brings what belongs to their rows.
     beginBackward(shared.queries, 2, shared.own);
-    const Range block = rangeOf(ranges);
+    const Range block = blockOf(ranges);
+    const int consumer = consumerOfWarp();
     const Span tiles = spanOfBoth(queriesOf<LINES>(rowsOf(block, 0), heads), queriesOf<LINES>(rowsOf(block, 1), heads));
-    if (consumerOf() < 0) {
+    if (consumer < 0) {
       lowerRegisters<PRODUCER_REGISTERS>();
       if (threadIdx.x == 0) produce(shared, q, k, v, dOut, block, tiles, heads);
       else if (threadIdx.x / 32 == 1) producePairs(shared, logSumExp, delta, block, tiles, rows, heads);
       return;
     }
     raiseRegisters<CONSUMER_REGISTERS>();
-    const Range own = rowsOf(block, consumerOf());
-    if constexpr (!IS_WIDE) consume<true, true>(shared, dk, dv, own, tiles, heads);
-    else if (blockIdx.z == 0) consume<true, false>(shared, dk, dv, own, tiles, heads);
-    else consume<false, true>(shared, dk, dv, own, tiles, heads);
+    if constexpr (!IS_WIDE) consume<true, true>(shared, dk, dv, block, consumer, tiles, heads);
+    else if (blockIdx.z == 0) consume<true, false>(shared, dk, dv, block, consumer, tiles, heads);
+    else consume<false, true>(shared, dk, dv, block, consumer, tiles, heads);
   }
 
   /** Calls `work(head, tile)` for the query heads that share the block's, and their tiles, in the order in which they are added up. */
   template <typename Work>
   static DEVICE void walk(Span tiles, Heads heads, const Work& work) {
     const int group = heads.heads / heads.keyValueHeads, first = blockIdx.y * group;
+    NO_UNROLL
     for (int head = first; head < first + group; head++) {
+      NO_UNROLL
       for (int tile = tiles.first; tile < tiles.end; tile++) work(head, tile);
     }
   }
@@ -109,6 +112,7 @@ struct AttentionKeysHopper : PassingHopper<D> {
     Turn<STAGES> turn;
     walk(tiles, heads, [&](int head, int tile) {
       waitUntilEmpty(shared.queries, turn);
+      NO_UNROLL
       for (int line = lane; line < LINES; line += 32) {
         const int query = block.begin + tile * LINES + line;
         const uint64 at = static_cast<uint64>(head) * rows + query;
@@ -123,10 +127,12 @@ struct AttentionKeysHopper : PassingHopper<D> {
   }
 
   template <bool GIVES_KEYS, bool GIVES_VALUES>
-  static DEVICE void consume(Shared& shared, bf16* dk, bf16* dv, Range own, Span tiles, Heads heads) {
-    const Span seen = queriesOf<LINES>(own, heads);
+  static DEVICE void consume(Shared& shared, bf16* dk, bf16* dv, Range block, int consumer, Span tiles, Heads heads) {
+    const Range own = rowsOf(block, consumer);
+    const Span seen = queriesOf<LINES>(own, heads), whole = queriesThatSeeAll<LINES>(own, heads);
     float dKeys[D / 2], dValues[D / 2];
-    bool isFirst = true;
+    UNROLL
+    for (int i = 0; i < D / 2; i++) dKeys[i] = dValues[i] = 0.0f;
     Turn<STAGES> turn;
     waitFor(shared.own, 0);
     walk(tiles, heads, [&](int, int tile) {
@@ -138,39 +144,41 @@ struct AttentionKeysHopper : PassingHopper<D> {
         float weights[LINES / 2], gradients[LINES / 2];
         holdSums(weights);
         beginProducts();
-        multiplyRows<D, LINES>(weights, shared.k[consumerOf()], q);
+        multiplyRows<D, LINES>(weights, shared.k[consumer], q);
         commitProducts();
         if constexpr (GIVES_KEYS) {
           holdSums(gradients);
           beginProducts();
-          multiplyRows<D, LINES>(gradients, shared.v[consumerOf()], dOut);
+          multiplyRows<D, LINES>(gradients, shared.v[consumer], dOut);
           commitProducts();
         }
         waitForProducts<0>();
         holdSums(weights);
         if constexpr (GIVES_KEYS) holdSums(gradients);
-        const bool isWhole = firstQuery + LINES <= own.end && seesAll(firstQuery, LINES, own.first, ROWS, heads);
-        if (isWhole) weigh<false, GIVES_KEYS>(weights, gradients, shared.pairs[turn.stage], own, firstQuery, heads);
-        else weigh<true, GIVES_KEYS>(weights, gradients, shared.pairs[turn.stage], own, firstQuery, heads);
+        weigh<GIVES_KEYS>(weights, gradients, shared.pairs[turn.stage], heads);
+        if (!whole.has(tile)) {
+          const Rows seeing = queriesThatSee(ownRow(own), own, heads), seeingBelow = queriesThatSee(ownRow(own) + 8, own, heads);
+          mask(weights, 0.0f, firstQuery, seeing, seeingBelow);
+          if constexpr (GIVES_KEYS) mask(gradients, 0.0f, firstQuery, seeing, seeingBelow);
+        }
         FragmentA ofValues[LINES / 16], ofKeys[LINES / 16];
         if constexpr (GIVES_VALUES) {
           operandsOf(ofValues, weights);
           holdSums(dValues);
           beginProducts();
-          addWeighted<D, LINES>(dValues, ofValues, dOut, !isFirst);
+          addWeighted<D, LINES>(dValues, ofValues, dOut, true);
           commitProducts();
         }
         if constexpr (GIVES_KEYS) {
           operandsOf(ofKeys, gradients);
           holdSums(dKeys);
           beginProducts();
-          addWeighted<D, LINES>(dKeys, ofKeys, q, !isFirst);
+          addWeighted<D, LINES>(dKeys, ofKeys, q, true);
           commitProducts();
         }
         waitForProducts<0>();
         if constexpr (GIVES_VALUES) holdSums(dValues);
         if constexpr (GIVES_KEYS) holdSums(dKeys);
-        isFirst = false;
       }
       giveBack(shared.queries, turn);
     });
@@ -190,26 +198,17 @@ struct AttentionKeysHopper : PassingHopper<D> {
     syncThreads(CONSUMER_BARRIER, CONSUMERS * WARPGROUP);
   }
 
-  /** Scores become weights, and gradients of weights those of scores. Rows are keys. */
-  template <bool IS_MASKED, bool GIVES_KEYS>
-  static DEVICE void weigh(float (&weights)[LINES / 2], float (&gradients)[LINES / 2], const Pair (&pairs)[LINES / 2], Range own,
-                           int firstQuery, Heads heads) {
+  /** Scores become weights, as if all were seen, and gradients of weights those of scores. Rows are keys. */
+  template <bool GIVES_KEYS>
+  static DEVICE void weigh(float (&weights)[LINES / 2], float (&gradients)[LINES / 2], const Pair (&pairs)[LINES / 2], Heads heads) {
     UNROLL
     for (int j = 0; j < LINES / 8; j++) {
-      const int line = j * 8 + threadIdx.x % 4 * 2;
-      const Pair pair = pairs[line / 2];
+      const Pair pair = pairs[j * 4 + threadIdx.x % 4];
       UNROLL
-      for (int i = 0; i < 2; i++) {
-        const int query = firstQuery + line + i;
-        UNROLL
-        for (int half = 0; half < 2; half++) {
-          const int key = ownRow(own) + half * 8;
-          float &weight = weights[4 * j + 2 * half + i], &gradient = gradients[4 * j + 2 * half + i];
-          const bool counts = !IS_MASKED || (query < own.end && isSeen(key, query, heads));
-          float slope = 1.0f;
-          weight = counts ? seenWeight<IS_CAPPED>(weight, slope, pair.shift[i], heads) : 0.0f;
-          if constexpr (GIVES_KEYS) gradient = counts ? weight * (gradient - pair.delta[i]) * slope : 0.0f;
-        }
+      for (int e = 0; e < 4; e++) {
+        float &weight = weights[4 * j + e], &gradient = gradients[4 * j + e], slope = 1.0f;
+        weight = seenWeight<IS_CAPPED>(weight, slope, pair.shift[e % 2], heads);
+        if constexpr (GIVES_KEYS) gradient = weight * (gradient - pair.delta[e % 2]) * slope;
       }
     }
   }
@@ -233,14 +232,15 @@ struct AttentionQueriesHopper : PassingHopper<D> {
                          const float* delta, bf16* dq, const int* ranges, int rows, Heads heads) {
     Shared& shared = sharedMemory<Shared>();
     beginBackward(shared.keys, 1, shared.own);
-    const Range block = rangeOf(ranges);
+    const Range block = blockOf(ranges);
+    const int consumer = consumerOfWarp();
     const Span tiles = spanOfBoth(keysOf<LINES>(rowsOf(block, 0), heads), keysOf<LINES>(rowsOf(block, 1), heads));
-    if (consumerOf() < 0) {
+    if (consumer < 0) {
       lowerRegisters<PRODUCER_REGISTERS>();
       if (threadIdx.x == 0) produce(shared, q, k, v, dOut, block, tiles, heads);
     } else {
       raiseRegisters<CONSUMER_REGISTERS>();
-      consume(shared, logSumExp, delta, dq, rowsOf(block, consumerOf()), tiles, rows, heads);
+      consume(shared, logSumExp, delta, dq, block, consumer, tiles, rows, heads);
     }
   }
 
@@ -258,9 +258,10 @@ struct AttentionQueriesHopper : PassingHopper<D> {
     }
   }
 
-  static DEVICE void consume(Shared& shared, const float* logSumExp, const float* delta, bf16* dq, Range own, Span tiles, int rows,
-                             Heads heads) {
-    const Span seen = keysOf<LINES>(own, heads);
+  static DEVICE void consume(Shared& shared, const float* logSumExp, const float* delta, bf16* dq, Range block, int consumer,
+                             Span tiles, int rows, Heads heads) {
+    const Range own = rowsOf(block, consumer);
+    const Span seen = keysOf<LINES>(own, heads), whole = keysSeenByAll<LINES>(own, heads);
     float shift[2], ofRow[2];
     UNROLL
     for (int half = 0; half < 2; half++) {
@@ -277,19 +278,21 @@ struct AttentionQueriesHopper : PassingHopper<D> {
       Panels<LINES, D>&k = shared.k[turn.stage], &v = shared.v[turn.stage];
       waitUntilFull(shared.keys, turn);
       if (seen.has(tile)) {
-        if (firstKey + LINES > own.end) clearOthers(k, own.end - firstKey);
+        if (firstKey + LINES > own.end) clearOthers(k, consumer, own.end - firstKey);
         float weights[LINES / 2], gradients[LINES / 2];
         holdSums(weights);
         holdSums(gradients);
         beginProducts();
-        multiplyRows<D, LINES>(weights, shared.q[consumerOf()], k);
-        multiplyRows<D, LINES>(gradients, shared.dOut[consumerOf()], v);
+        multiplyRows<D, LINES>(weights, shared.q[consumer], k);
+        multiplyRows<D, LINES>(gradients, shared.dOut[consumer], v);
         commitProducts();
         waitForProducts<0>();
         holdSums(weights);
         holdSums(gradients);
-        if (seesAll(own.first, ROWS, firstKey, LINES, heads)) weigh<false>(weights, gradients, shift, ofRow, own, firstKey, heads);
-        else weigh<true>(weights, gradients, shift, ofRow, own, firstKey, heads);
+        weigh(weights, gradients, shift, ofRow, heads);
+        if (!whole.has(tile)) {
+          mask(gradients, 0.0f, firstKey, keysSeenBy(ownRow(own), own, heads), keysSeenBy(ownRow(own) + 8, own, heads));
+        }
         FragmentA ofQueries[LINES / 16];
         operandsOf(ofQueries, gradients);
         holdSums(dQueries);
@@ -306,27 +309,21 @@ struct AttentionQueriesHopper : PassingHopper<D> {
   }
 
   /** Makes zeros of the keys of other documents in the last tile, which this consumer alone sees. */
-  static DEVICE void clearOthers(Panels<LINES, D>& k, int from) {
+  static DEVICE void clearOthers(Panels<LINES, D>& k, int consumer, int from) {
     k.clearFrom(from, placeInGroup(), WARPGROUP);
     publishWrites();
-    syncThreads(CONSUMER_BARRIER + 1 + consumerOf(), WARPGROUP);
+    syncThreads(CONSUMER_BARRIER + 1 + consumer, WARPGROUP);
   }
 
-  /** Gradients of weights become those of scores. Rows are queries. */
-  template <bool IS_MASKED>
+  /** Gradients of weights become those of scores, as if all were seen. Rows are queries. */
   static DEVICE void weigh(const float (&scores)[LINES / 2], float (&gradients)[LINES / 2], const float (&shift)[2],
-                           const float (&ofRow)[2], Range own, int firstKey, Heads heads) {
+                           const float (&ofRow)[2], Heads heads) {
     UNROLL
-    for (int j = 0; j < LINES / 8; j++) {
-      UNROLL
-      for (int e = 0; e < 4; e++) {
-        const int query = ownRow(own) + e / 2 * 8, key = firstKey + j * 8 + threadIdx.x % 4 * 2 + e % 2;
-        const bool counts = !IS_MASKED || isSeen(key, query, heads);
-        float slope = 1.0f;
-        const float weight = counts ? seenWeight<IS_CAPPED>(scores[4 * j + e], slope, shift[e / 2], heads) : 0.0f;
-        float& gradient = gradients[4 * j + e];
-        gradient = counts ? weight * (gradient - ofRow[e / 2]) * slope : 0.0f;
-      }
+    for (int i = 0; i < LINES / 2; i++) {
+      const int half = i / 2 % 2;
+      float slope = 1.0f;
+      const float weight = seenWeight<IS_CAPPED>(scores[i], slope, shift[half], heads);
+      gradients[i] = weight * (gradients[i] - ofRow[half]) * slope;
     }
   }
 };

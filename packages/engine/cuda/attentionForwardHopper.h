@@ -28,14 +28,15 @@ struct AttentionHopper {
       publishBarriers();
     }
     __syncthreads();
-    const Range block = rangeOf(ranges);
+    const Range block = blockOf(ranges);
+    const int consumer = consumerOfWarp();
     const Span tiles = spanOfBoth(keysOf<ROWS>(rowsOf(block, 0), heads), keysOf<ROWS>(rowsOf(block, 1), heads));
-    if (consumerOf() < 0) {
+    if (consumer < 0) {
       lowerRegisters<PRODUCER_REGISTERS>();
       if (threadIdx.x == 0) produce(shared, q, k, v, block, tiles, heads);
     } else {
       raiseRegisters<CONSUMER_REGISTERS>();
-      consume(shared, gate, y, logSumExp, rowsOf(block, consumerOf()), tiles, rows, heads);
+      consume(shared, gate, y, logSumExp, block, consumer, tiles, rows, heads);
     }
   }
 
@@ -57,12 +58,14 @@ struct AttentionHopper {
   }
 
   /** Of a lane's two rows: the largest score, the sum of exponentials, and what the tile before must be multiplied by. */
-  struct Rows {
+  struct Softmax {
     float top[2], sum[2], shrink[2];
   };
 
-  static DEVICE void consume(Shared& shared, const bf16* gate, bf16* y, float* logSumExp, Range own, Span tiles, int rows, Heads heads) {
-    const Span seen = keysOf<ROWS>(own, heads);
+  static DEVICE void consume(Shared& shared, const bf16* gate, bf16* y, float* logSumExp, Range block, int consumer, Span tiles, int rows,
+                             Heads heads) {
+    const Range own = rowsOf(block, consumer);
+    const Span seen = keysOf<ROWS>(own, heads), whole = keysSeenByAll<ROWS>(own, heads);
     Turn<STAGES> keys, values;
     int tile = tiles.first;
     const auto leaveOut = [&] {
@@ -76,19 +79,19 @@ struct AttentionHopper {
 
     if (seen.count() > 0) {
       const float lowest = -__uint_as_float(0x7f800000u);
-      Rows of = {{lowest, lowest}, {0, 0}, {1, 1}};
+      Softmax of = {{lowest, lowest}, {0, 0}, {1, 1}};
       float scores[ROWS / 2], out[D / 2];
       FragmentA weights[ROWS / 16];
       const auto beginScores = [&] {
         waitUntilFull(shared.keys, keys);
         holdSums(scores);
         beginProducts();
-        multiplyRows<D, ROWS>(scores, shared.q[consumerOf()], shared.k[keys.stage]);
+        multiplyRows<D, ROWS>(scores, shared.q[consumer], shared.k[keys.stage]);
         commitProducts();
       };
       const auto beginOut = [&] {
         waitUntilFull(shared.values, values);
-        clearOthers(shared.v[values.stage], own, own.begin + tile * ROWS);
+        clearOthers(shared.v[values.stage], consumer, own, own.begin + tile * ROWS);
         holdSums(out);
         beginProducts();
         addWeighted<D, ROWS>(out, weights, shared.v[values.stage], tile > seen.first);
@@ -99,17 +102,16 @@ struct AttentionHopper {
       waitForProducts<0>();
       holdSums(scores);
       giveBack(shared.keys, keys);
-      weigh<true>(scores, of, own, own.begin + tile * ROWS, heads);
+      weigh(scores, of, whole.has(tile), own, own.begin + tile * ROWS, heads);
       operandsOf(weights, scores);
+      NO_UNROLL
       for (; tile + 1 < seen.end; tile++) {
         beginScores();
         beginOut();
         waitForProducts<1>();
         holdSums(scores);
         giveBack(shared.keys, keys);
-        const int nextKey = own.begin + (tile + 1) * ROWS;
-        if (seesAll(own.first, ROWS, nextKey, ROWS, heads)) weigh<false>(scores, of, own, nextKey, heads);
-        else weigh<true>(scores, of, own, nextKey, heads);
+        weigh(scores, of, whole.has(tile + 1), own, own.begin + (tile + 1) * ROWS, heads);
         waitForProducts<0>();
         holdSums(out);
         giveBack(shared.values, values);
@@ -131,36 +133,28 @@ struct AttentionHopper {
    * Makes zeros of the values of other documents in the last tile: a weight of 0 does not undo what is no number. This consumer alone
    * sees that tile.
    */
-  static DEVICE void clearOthers(Panels<ROWS, D>& values, Range own, int firstKey) {
+  static DEVICE void clearOthers(Panels<ROWS, D>& values, int consumer, Range own, int firstKey) {
     if (firstKey + ROWS <= own.end) return;
     values.clearFrom(own.end - firstKey, placeInGroup(), WARPGROUP);
     publishWrites();
-    syncThreads(CONSUMER_BARRIER + 1 + consumerOf(), WARPGROUP);
+    syncThreads(CONSUMER_BARRIER + 1 + consumer, WARPGROUP);
   }
 
-  /** Scores of keys from `firstKey` on become their exponentials. @param IS_MASKED whether a row may not see all of them */
-  template <bool IS_MASKED>
-  static DEVICE void weigh(float (&scores)[ROWS / 2], Rows& of, Range own, int firstKey, Heads heads) {
+  /** Scores of keys from `firstKey` on become their exponentials. @param isWhole whether all rows see all of these keys */
+  static DEVICE void weigh(float (&scores)[ROWS / 2], Softmax& of, bool isWhole, Range own, int firstKey, Heads heads) {
     const float lowest = -__uint_as_float(0x7f800000u);
     UNROLL
+    for (int i = 0; i < ROWS / 2; i++) scores[i] = exponentOf<IS_CAPPED>(scores[i], heads);
+    if (!isWhole) {
+      mask(scores, lowest, firstKey, keysSeenBy(ownRow(own), own, heads), keysSeenBy(ownRow(own) + 8, own, heads));
+    }
+    UNROLL
     for (int half = 0; half < 2; half++) {
-      const int query = ownRow(own) + half * 8;
       float most = of.top[half];
       UNROLL
-      for (int j = 0; j < ROWS / 8; j++) {
-        UNROLL
-        for (int i = 0; i < 2; i++) {
-          float& score = scores[4 * j + 2 * half + i];
-          const int key = firstKey + j * 8 + threadIdx.x % 4 * 2 + i;
-          score = !IS_MASKED || isSeen(key, query, heads) ? exponentOf<IS_CAPPED>(score, heads) : lowest;
-          most = score > most ? score : most;
-        }
-      }
+      for (int j = 0; j < ROWS / 8; j++) most = fmaxf(fmaxf(most, scores[4 * j + 2 * half]), scores[4 * j + 2 * half + 1]);
       UNROLL
-      for (int distance = 1; distance < 4; distance *= 2) {
-        const float other = __shfl_xor_sync(0xffffffffu, most, distance);
-        most = other > most ? other : most;
-      }
+      for (int distance = 1; distance < 4; distance *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, distance));
       // A row may see nothing of its first tile.
       const float shift = most == lowest ? 0.0f : most;
       of.shrink[half] = exponential2(of.top[half] - shift);
@@ -179,7 +173,7 @@ struct AttentionHopper {
     }
   }
 
-  static DEVICE void store(const float (&out)[D / 2], const Rows& of, const bf16* gate, bf16* y, float* logSumExp, Range own, int rows,
+  static DEVICE void store(const float (&out)[D / 2], const Softmax& of, const bf16* gate, bf16* y, float* logSumExp, Range own, int rows,
                            Heads heads) {
     const int head = blockIdx.y, lane = threadIdx.x % 32;
     UNROLL

@@ -23,7 +23,9 @@ struct Panels {
    */
   template <int BOX = LINES>
   DEVICE void begin(const TensorMap& map, int head, int row, Barrier& barrier) {
+    NO_UNROLL
     for (int panel = 0; panel < D / PANEL; panel++) {
+      NO_UNROLL
       for (int line = 0; line < LINES; line += BOX) beginTile(values[panel][line], map, panel * PANEL, head, row + line, barrier);
     }
   }
@@ -33,8 +35,12 @@ struct Panels {
 
   /** Makes zeros of the rows from `line` on, by `threads` threads. */
   DEVICE void clearFrom(int line, int thread, int threads) {
-    const int packs = (LINES - line) * (PANEL / 8);
-    for (int i = thread; i < D / PANEL * packs; i += threads) packAt(&values[i / packs][line][i % packs * 8]) = {};
+    constexpr int PACKS = PANEL / 8;
+    NO_UNROLL
+    for (int panel = 0; panel < D / PANEL; panel++) {
+      NO_UNROLL
+      for (int i = line * PACKS + thread; i < LINES * PACKS; i += threads) packAt(&values[panel][i / PACKS][i % PACKS * 8]) = {};
+    }
   }
 };
 
@@ -77,9 +83,21 @@ DEVICE void giveBack(Ring<STAGES>& ring, Turn<STAGES>& turn) {
   turn.next();
 }
 
-/** Of a thread: its place in its warpgroup, and which consumer that is; −1 for the producer. */
+/**
+ * A value that all lanes of a warp have. The compiler does not know that of what depends on memory or on the thread's number; with it,
+ * addresses of operands are computed once for the warp, and loops take no registers of threads.
+ */
+DEVICE int ofWarp(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+
+/** Which consumer a warp is of; −1 for the producer. */
+DEVICE int consumerOfWarp() { return ofWarp(threadIdx.x / WARPGROUP) - 1; }
 DEVICE int placeInGroup() { return threadIdx.x % WARPGROUP; }
-DEVICE int consumerOf() { return static_cast<int>(threadIdx.x / WARPGROUP) - 1; }
+
+/** `rangeOf`, of a warp. */
+DEVICE Range blockOf(const int* ranges) {
+  const Range range = rangeOf(ranges);
+  return {ofWarp(range.first), ofWarp(range.begin), ofWarp(range.end)};
+}
 
 /** The rows of a consumer, which has none where `first` is not before `end`. */
 DEVICE Range rowsOf(Range block, int consumer) { return {block.first + consumer * ROWS, block.begin, block.end}; }
@@ -109,9 +127,38 @@ DEVICE Span queriesOf(Range own, Heads heads) {
 /** What either consumer needs: the second one's rows follow the first one's. */
 DEVICE Span spanOfBoth(Span first, Span second) { return {first.first, first.end > second.end ? first.end : second.end}; }
 
-/** Whether each query of `queries`, so many from its first one on, sees each of so many keys. */
-DEVICE bool seesAll(int firstQuery, int queries, int firstKey, int keys, Heads heads) {
-  return firstKey + keys - 1 <= firstQuery && (heads.window == 0 || firstKey > firstQuery + queries - 1 - heads.window);
+/** Rows from `first` on, `count` of them. */
+struct Rows {
+  int first;
+  uint32 count;
+  DEVICE bool has(int row) const { return static_cast<uint32>(row - first) < count; }
+};
+/** Keys that a query sees, or all that its document may have. */
+DEVICE int reachOf(Range own, Heads heads) { return heads.window > 0 ? heads.window : own.end - own.begin; }
+/** What `isSeen` says: of a document's keys those that a query sees, and of its queries those that see a key. */
+DEVICE Rows keysSeenBy(int query, Range own, Heads heads) {
+  const int before = query + 1 - reachOf(own, heads), first = before > own.begin ? before : own.begin;
+  return {first, static_cast<uint32>(query + 1 - first)};
+}
+DEVICE Rows queriesThatSee(int key, Range own, Heads heads) {
+  const int beyond = key + reachOf(own, heads), end = beyond < own.end ? beyond : own.end;
+  return {key, static_cast<uint32>(end > key ? end - key : 0)};
+}
+
+/** Tiles of a document of which all rows are from `first` until before `end`. */
+template <int LINES>
+DEVICE Span tilesWithin(int first, int end, Range own) {
+  return {(first - own.begin + LINES - 1) / LINES, (end - own.begin) / LINES};
+}
+/** Tiles of keys that all rows of a consumer see as a whole, or of queries that see all its rows: those that need no mask. */
+template <int LINES>
+DEVICE Span keysSeenByAll(Range own, Heads heads) {
+  return tilesWithin<LINES>(keysSeenBy(own.first + ROWS - 1, own, heads).first, own.first + 1, own);
+}
+template <int LINES>
+DEVICE Span queriesThatSeeAll(Range own, Heads heads) {
+  const Rows seeing = queriesThatSee(own.first, own, heads);
+  return tilesWithin<LINES>(own.first + ROWS - 1, seeing.first + static_cast<int>(seeing.count), own);
 }
 
 /** sums [64, LINES] = `left` · `right`ᵀ over the channels. Within a group of products. */
@@ -127,6 +174,16 @@ DEVICE void addWeighted(float (&sums)[D / 2], const FragmentA (&weights)[LINES /
   UNROLL
   for (int line = 0; line < LINES; line += 16)
     multiplyFragment<ACROSS>(sums, weights[line / 16], rows.across(line), accumulate || line > 0);
+}
+
+/** Gives `value` to those of a consumer's sums whose column is not among those of their row. */
+template <int N>
+DEVICE void mask(float (&sums)[N], float value, int firstColumn, Rows seen, Rows seenBelow) {
+  UNROLL
+  for (int i = 0; i < N; i++) {
+    const int column = firstColumn + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2;
+    if (!(i % 4 < 2 ? seen : seenBelow).has(column)) sums[i] = value;
+  }
 }
 
 /** What products left in a lane, sixteen columns at a time, is its part of left operands. */

@@ -55,11 +55,11 @@ const MUTANTS: readonly Mutant[] = [
       ['a consumer that runs ahead', 'waitUntilFull(shared.keys, keys);\n      giveBack', 'giveBack'],
       ['scores that are not waited for', 'waitForProducts<1>();', 'waitForProducts<2>();'],
       ['sums of another largest score', 'out[i] *= of.shrink[i / 2 % 2];', 'out[i] *= of.shrink[0];'],
-      ['keys beyond the query', 'firstKey + keys - 1 <= firstQuery &&', 'firstKey <= firstQuery &&'],
-      ['keys before the window', 'firstKey > firstQuery + queries - 1 -', 'firstKey > firstQuery -'],
+      ['keys beyond the query', 'heads).first, own.first + 1, own)', 'heads).first, own.first + ROWS, own)'],
+      ['keys before the window', 'keysSeenBy(own.first + ROWS - 1, own, heads).first', 'own.begin'],
       [
         'values of another document',
-        '        clearOthers(shared.v[values.stage], own, own.begin + tile * ROWS);\n',
+        '        clearOthers(shared.v[values.stage], consumer, own, own.begin + tile * ROWS);\n',
         '',
       ],
       ['zeros that products do not see', '    publishWrites();\n', ''],
@@ -82,11 +82,11 @@ const MUTANTS: readonly Mutant[] = [
         '    syncThreads(CONSUMER_BARRIER, CONSUMERS * WARPGROUP);\n',
         '',
       ],
-      ['each tile begins anew', 'dKeys, ofKeys, q, !isFirst', 'dKeys, ofKeys, q, false'],
+      ['each tile begins anew', 'dKeys, ofKeys, q, true', 'dKeys, ofKeys, q, false'],
       ['keys as they lie', 'rows.across(line), accumulate', 'rows.along(line), accumulate'],
       [
         'the gradient of a weight without its mean',
-        'weight * (gradient - pair.delta[i])',
+        'weight * (gradient - pair.delta[e % 2])',
         'weight * gradient',
       ],
     ] as const
