@@ -68,7 +68,7 @@ const HOPPER_PRODUCTS = { product: 'HGMMA', copy: 'UTMALDG' };
 /** What is wrong with a kernel, or nothing. */
 function faults({ name, frameBytes }, file, resources, counts) {
   const { product, copy } = file.endsWith('Hopper') ? HOPPER_PRODUCTS : PRODUCTS;
-  const hasProducts = /matmul/i.test(name) || file.endsWith('Hopper');
+  const hasProducts = /^(m|expertM)atmul/.test(name) || file.endsWith('Hopper');
   const hasCopies = hasProducts && !name.startsWith('peak');
   const spills = (resources?.spillStores ?? Number.NaN) + (resources?.spillLoads ?? Number.NaN);
   const count = (instruction) => counts.get(instruction) ?? 0;

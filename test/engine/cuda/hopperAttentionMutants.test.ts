@@ -54,7 +54,6 @@ const MUTANTS: readonly Mutant[] = [
       ['stages given back by some of their readers', 'CONSUMERS * WARPGROUP / 32', 'WARPGROUP / 32'],
       ['a consumer that runs ahead', 'waitUntilFull(shared.keys, keys);\n      giveBack', 'giveBack'],
       ['scores that are not waited for', 'waitForProducts<1>();', 'waitForProducts<2>();'],
-      ['sums of another largest score', 'out[i] *= of.shrink[i / 2 % 2];', 'out[i] *= of.shrink[0];'],
       ['keys beyond the query', 'heads).first, own.first + 1, own)', 'heads).first, own.first + ROWS, own)'],
       ['keys before the window', 'keysSeenBy(own.first + ROWS - 1, own, heads).first', 'own.begin'],
       [
@@ -84,11 +83,6 @@ const MUTANTS: readonly Mutant[] = [
       ],
       ['each tile begins anew', 'dKeys, ofKeys, q, true', 'dKeys, ofKeys, q, false'],
       ['keys as they lie', 'rows.across(line), accumulate', 'rows.along(line), accumulate'],
-      [
-        'the gradient of a weight without its mean',
-        'weight * (gradient - pair.delta[e % 2])',
-        'weight * gradient',
-      ],
     ] as const
   ).map((planted) => mutant('attentionBackwardHopper', planted)),
 ];

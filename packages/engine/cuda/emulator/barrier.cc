@@ -150,14 +150,17 @@ void meetThreads(int number, int threads, bool waits) {
 
 void changeRegisters(int registers, bool isRaised) {
   const void* place = __builtin_return_address(0);
-  if (registers < 24 || registers > 256 || registers % 8 != 0) fault("a number of registers that is no multiple of 8 from 24 to 256", place);
+  if (registers < 24 || registers > 256 || registers % 8 != 0) {
+    fault("a number of registers that is no multiple of 8 from 24 to 256", place);
+  }
   const int warpgroup = now().thread / WARPGROUP;
   int& own = registersOf[warpgroup];
   // The first thread changes them for all, when all have come.
   meet(changes[warpgroup], WARPGROUP, true);
   if (now().thread % WARPGROUP != 0) return;
   if (isRaised ? registers < own : registers > own) {
-    fault("has " + std::to_string(own) + " registers, and " + (isRaised ? "raises" : "lowers") + " them to " + std::to_string(registers), place);
+    const std::string verb = isRaised ? "raises" : "lowers";
+    fault("has " + std::to_string(own) + " registers, and " + verb + " them to " + std::to_string(registers), place);
   }
   freeRegisters += own - registers;
   own = registers;

@@ -47,13 +47,18 @@ constexpr size_t SWIZZLED_ROW = 128;
 
 size_t bytesOf(const Map& map) { return size_t{map.box[0]} * map.box[1] * map.box[2] * map.elementBytes; }
 
-/** Calls `f` with the place in shared memory, the address and the number of the bytes of each row that is there; no address where it is not. */
+/**
+ * Calls `f` for each row of a tile with its offset, the address of what is there of it (none where nothing is), where in the row that begins,
+ * and its bytes.
+ */
 template <typename F>
 void forRows(const Tile& tile, F f) {
   const Map& map = tile.map;
   const size_t rowBytes = size_t{map.box[0]} * map.elementBytes;
   size_t offset = 0;
-  const auto isThere = [&](int axis, uint64_t i) { return tile.at[axis] + static_cast<int64_t>(i) >= 0 && tile.at[axis] + i < map.sizes[axis]; };
+  const auto isThere = [&](int axis, int64_t i) {
+    return tile.at[axis] + i >= 0 && tile.at[axis] + i < static_cast<int64_t>(map.sizes[axis]);
+  };
   for (uint32_t z = 0; z < map.box[2]; z++) {
     for (uint32_t y = 0; y < map.box[1]; y++, offset += rowBytes) {
       const bool rowIsThere = isThere(2, z) && isThere(1, y);
@@ -172,7 +177,7 @@ API cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, void* address, co
                            const uint32_t* box, const uint32_t* elementStrides, int interleave, int swizzle, int promotion, int fill) {
   constexpr int FLOAT32 = 7, BFLOAT16 = 9, SWIZZLE_128 = 3, MOST_PROMOTION = 3;
   constexpr uint64_t MOST_SIZE = uint64_t{1} << 32, MOST_STRIDE = uint64_t{1} << 40;
-  constexpr uint32_t MOST_BOX = 256, MOST_STEP = 8;
+  constexpr uint32_t MOST_BOX = 256;
   const auto wrong = [](const std::string& what) { return check(false, INVALID_VALUE, "a tensor map " + what); };
   if (reinterpret_cast<uintptr_t>(map) % 64 != 0) return wrong("that does not lie at a multiple of 64 bytes");
   if (type != FLOAT32 && type != BFLOAT16) return wrong("of a type that the emulator does not know");
@@ -186,7 +191,6 @@ API cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, void* address, co
   for (uint32_t axis = 0; axis < rank; axis++) {
     if (sizes[axis] == 0 || sizes[axis] > MOST_SIZE) return wrong("of " + std::to_string(sizes[axis]) + " along an axis");
     if (box[axis] == 0 || box[axis] > MOST_BOX) return wrong("with a box of " + std::to_string(box[axis]) + " along an axis");
-    if (elementStrides[axis] == 0 || elementStrides[axis] > MOST_STEP) return wrong("with steps of " + std::to_string(elementStrides[axis]));
     if (elementStrides[axis] != 1) return wrong("with steps, which kernels of the house do not use");
     made.sizes[axis] = sizes[axis];
     made.box[axis] = box[axis];

@@ -3,7 +3,8 @@
  * switched only where they meet: at barriers, and at operations of a whole warp.
  *
  * Files: `scheduler.cc` runs blocks, `memory.cc` watches what they touch, `tensorCore.h` adds like a tensor core; of Hopper, `barrier.cc`,
- * `copyEngine.cc` and `warpgroup.cc`, and `order.cc` watches who knows of what; `driver.cc` is the CUDA driver's interface. Kernels are compiled with the instrumentation of `-fsanitize=thread`, whose calls `memory.cc` answers.
+ * `copyEngine.cc` and `warpgroup.cc`, and `order.cc` watches who knows of what; `driver.cc` is the CUDA driver's interface. Kernels are
+ * compiled with the instrumentation of `-fsanitize=thread`, whose calls `memory.cc` answers.
  */
 #pragma once
 

@@ -54,7 +54,7 @@ Warpgroup& own() {
   if (number >= warpgroups.size()) fault("a product by less than a warpgroup");
   return warpgroups[number];
 }
-int place128() { return now().thread % WARPGROUP; }
+int threadOfGroup() { return now().thread % WARPGROUP; }
 
 /** A matrix descriptor, by the fields of its bits. */
 struct Descriptor {
@@ -68,8 +68,12 @@ struct Descriptor {
 
   void check(const void* place) const {
     if (swizzle != 1) fault("an operand without the 128-byte swizzle, which kernels of the house do not use", place);
-    if (baseOffset != 0 || start / 128 % 8 != 0) fault("an operand that does not begin at a multiple of 1024 bytes, or within its first row", place);
-    if (groupBytes % 1024 != 0 || groupBytes == 0) fault("an operand whose groups of eight rows are " + std::to_string(groupBytes) + " bytes apart", place);
+    if (baseOffset != 0 || start / 128 % 8 != 0) {
+      fault("an operand that does not begin at a multiple of 1024 bytes, or within its first row", place);
+    }
+    if (groupBytes % 1024 != 0 || groupBytes == 0) {
+      fault("an operand whose groups of eight rows are " + std::to_string(groupBytes) + " bytes apart", place);
+    }
   }
   /** Where eight values lie that begin at a multiple of 8: of a row along k, or of a k along the rows. */
   uint32_t chunk(bool isAcross, int row, int k) const {
@@ -115,7 +119,9 @@ std::vector<Factors> loadFragments(const std::vector<FragmentA>& fragments) {
   for (int thread = 0; thread < WARPGROUP; thread++) {
     for (int word = 0; word < 4; word++) {
       const int row = thread / 32 * 16 + thread % 32 / 4 + word % 2 * 8, k = thread % 4 * 2 + word / 2 * 8;
-      for (int half = 0; half < 2; half++) values[row][k + half] = toFloat(bf16{static_cast<uint16>(fragments[thread].r[word] >> 16 * half)});
+      for (int half = 0; half < 2; half++) {
+        values[row][k + half] = toFloat(bf16{static_cast<uint16>(fragments[thread].r[word] >> 16 * half)});
+      }
     }
   }
   return {values, values + 64};
@@ -177,12 +183,12 @@ uint64 operandAt(const void* tile, int panelBytes) {
   return (offset & 0x3ffff) >> 4 | static_cast<uint64>(panelBytes >> 4) << 16 | static_cast<uint64>(1024 >> 4) << 32 | 1ull << 62;
 }
 
-void beginProducts() { own().isFenced[place128()] = true; }
+void beginProducts() { own().isFenced[threadOfGroup()] = true; }
 
 void multiplyTiles(float* sums, int columns, const ProductOperands& operands, bool accumulate) {
   const void* place = __builtin_return_address(0);
   Warpgroup& group = own();
-  const int thread = place128();
+  const int thread = threadOfGroup();
   if (!group.isFenced[thread]) fault("a product whose group was not begun: beginProducts is missing", place);
   group.sums[thread] = sums;
   group.operands[thread] = operands;
@@ -219,7 +225,7 @@ void commitProducts() {
 
 void waitForProducts(int underWay) {
   Warpgroup& group = own();
-  const int thread = place128();
+  const int thread = threadOfGroup();
   const uint32_t done = group.groups > static_cast<uint32_t>(underWay) ? group.groups - underWay : 0;
   for (; !group.products.empty() && group.products.front().group < done; group.products.pop_front()) compute(group.products.front());
   for (auto sums = group.underWay.begin(); sums != group.underWay.end();) {
@@ -238,7 +244,7 @@ void lookAtRegisters(uintptr_t address, size_t bytes, bool isWrite, const void* 
   const size_t number = now().thread / WARPGROUP;
   if (number >= warpgroups.size()) return;
   const Warpgroup& group = warpgroups[number];
-  const int thread = place128();
+  const int thread = threadOfGroup();
   const auto touches = [&](const void* begin, size_t size) {
     const auto first = reinterpret_cast<uintptr_t>(begin);
     return address < first + size && first < address + bytes;
@@ -258,7 +264,7 @@ void lookAtRegisters(uintptr_t address, size_t bytes, bool isWrite, const void* 
 
 void checkProducts() {
   const size_t number = now().thread / WARPGROUP;
-  if (number < warpgroups.size() && warpgroups[number].waited[place128()] < warpgroups[number].groups) {
+  if (number < warpgroups.size() && warpgroups[number].waited[threadOfGroup()] < warpgroups[number].groups) {
     fault("ends while its products are under way: waitForProducts is missing");
   }
 }

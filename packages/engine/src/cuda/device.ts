@@ -14,7 +14,7 @@ import {
   type Storage,
   signatures,
 } from './kernelSource.ts';
-import { TensorMaps } from './tensorMaps.ts';
+import { type TensorMap, TensorMaps } from './tensorMaps.ts';
 
 export { bytesOf } from './kernelSource.ts';
 
@@ -86,6 +86,7 @@ export type Argument =
   | DeviceArray
   | null
   | number
+  | TensorMap
   | Float32Array
   | Float64Array
   | Int32Array
@@ -205,9 +206,8 @@ export class Kernel {
       this.#function = { handle, sharedBytes };
     }
     this.#places ??= placesOf(args, this.#signature);
-    const view = this.#driver.arguments;
     // Launches are many: no iterators.
-    for (let i = 0; i < args.length; i++) pack(view, this.#places[i]!, args[i]!);
+    for (let i = 0; i < args.length; i++) pack(this.#driver, this.#places[i]!, args[i]!);
     this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
   }
 }
@@ -242,14 +242,20 @@ function sizeOf(parameter: Place['parameter'], arg: Argument): [size: number, al
 }
 
 /** Puts an argument where the driver reads it. */
-function pack(view: DataView, { what, parameter, begin, end }: Place, arg: Argument): void {
+function pack(
+  { arguments: view, argumentBytes: bytes }: CudaDriver,
+  { what, parameter, begin, end }: Place,
+  arg: Argument,
+): void {
   if (!accepts(parameter, arg)) invariant(false, `${what} is no ${JSON.stringify(parameter)}`);
   if (arg === null || arg instanceof DeviceArray) putWhole(view, begin, arg?.address ?? 0);
   else if (typeof arg !== 'number') {
     if (arg.byteLength !== end - begin)
       invariant(false, `${what} has ${arg.byteLength} bytes, and had ${end - begin}`);
-    const words = new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength);
-    new Uint8Array(view.buffer, begin).set(words);
+    bytes.set(
+      arg instanceof Uint8Array ? arg : new Uint8Array(arg.buffer, arg.byteOffset, arg.byteLength),
+      begin,
+    );
   } else if (parameter.kind === 'number' && parameter.type === 'float') view.setFloat32(begin, arg, true);
   else if (end - begin === 8) putWhole(view, begin, arg);
   else view.setInt32(begin, arg, true);
@@ -266,7 +272,7 @@ function accepts(parameter: KernelSignature['parameters'][number], arg: Argument
     return (
       arg === null || (arg instanceof DeviceArray && (parameter.to === 'any' || arg.storage === parameter.to))
     );
-  if (parameter.kind === 'tensorMap') return arg instanceof BigUint64Array;
+  if (parameter.kind === 'tensorMap') return arg instanceof Uint8Array;
   if (parameter.kind === 'struct') return ArrayBuffer.isView(arg);
   if (typeof arg !== 'number') return false;
   return parameter.type === 'float' || Number.isSafeInteger(arg);

@@ -155,6 +155,8 @@ export class CudaDriver {
   readonly #explain: (text: string) => string;
   /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
   readonly arguments = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
+  /** The same memory. */
+  readonly argumentBytes = new Uint8Array(this.arguments.buffer);
   // What tells the driver of them.
   readonly #extra = new BigUint64Array(new ArrayBuffer(40));
   readonly #extraAddress = Number(koffi.address(this.#extra));
@@ -192,8 +194,7 @@ export class CudaDriver {
     this.#device = device[0]!;
     this.#call('cuCtxSetCurrent', this.#handle('cuDevicePrimaryCtxRetain', this.#device));
     this.#stream = this.makeStream();
-    const bytes = new Uint8Array(this.arguments.buffer);
-    const [at, size] = [koffi.address(bytes), koffi.address(this.#size)];
+    const [at, size] = [koffi.address(this.argumentBytes), koffi.address(this.#size)];
     this.#extra.set([BUFFER_POINTER, BigInt(at), BUFFER_SIZE, BigInt(size), END]);
   }
 
@@ -437,8 +438,8 @@ export class CudaDriver {
     return kernel;
   }
 
-  /** The words of a `CUtensorMap`: of tiles with the 128-byte swizzle, zeros beyond the end. */
-  encodeTensorMap({ address, storage, sizes, strides, box }: TensorMapShape): BigUint64Array {
+  /** The bytes of a `CUtensorMap`: of tiles with the 128-byte swizzle, zeros beyond the end. */
+  encodeTensorMap({ address, storage, sizes, strides, box }: TensorMapShape): Uint8Array {
     const type = TENSOR_TYPES[storage];
     invariant(type !== undefined, `tiles of ${storage}`);
     const bytes = new Uint8Array(new ArrayBuffer(TENSOR_MAP_BYTES + TENSOR_MAP_ALIGNMENT));
@@ -451,7 +452,7 @@ export class CudaDriver {
       ...[Uint32Array.from(box), new Uint32Array(sizes.length).fill(1)],
       ...TENSOR_OPTIONS,
     );
-    return new BigUint64Array(bytes.slice(begin, begin + TENSOR_MAP_BYTES).buffer);
+    return bytes.slice(begin, begin + TENSOR_MAP_BYTES);
   }
 
   /** @param argumentBytes how much of `arguments` the kernel takes */

@@ -18,8 +18,8 @@ export interface Matrices {
   readonly count?: number;
 }
 
-/** A `TensorMap` of `hopper.h`. */
-export type TensorMap = BigUint64Array & { readonly tensorMap?: unique symbol };
+/** A `TensorMap` of `hopper.h`, as its bytes. */
+export type TensorMap = Uint8Array;
 
 interface Known {
   readonly rows: number;
