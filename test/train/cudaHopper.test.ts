@@ -9,14 +9,14 @@ import { tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 process.env.SLUICE_CUDA = 'emulated';
 
-/** Large enough for them: 128 tokens at a time, of which each expert has some 85. */
+/** Large enough for them: heads of 64 channels; 128 tokens at a time, of which each expert has some 85. */
 const run = tinyRun({
-  model: { hiddenSize: 72, headDim: 32, numLayers: 1, experts: { count: 3, topK: 2, intermediateSize: 72 } },
+  model: { hiddenSize: 72, headDim: 64, numLayers: 1, experts: { count: 3, topK: 2, intermediateSize: 72 } },
   batch: { sequences: 16, grainSequences: 16 },
   lanes: 1,
 });
 
-/** Trains two steps. @returns a hash of the weights, and the products' kernels that were asked for */
+/** Trains two steps. @returns a hash of the weights, and the kernels that were asked for */
 async function trained(isHopper: boolean) {
   await selectBackend('cuda');
   const { device } = cudaBackend();
@@ -24,7 +24,7 @@ async function trained(isHopper: boolean) {
   const kernels = new Set<string>();
   const kernelOf = device.kernelOf.bind(device);
   device.kernelOf = (...[source, name]: Parameters<CudaDevice['kernelOf']>) => {
-    if (/matmul/i.test(name)) kernels.add(name);
+    kernels.add(name);
     return kernelOf(source, name);
   };
   try {
@@ -43,9 +43,13 @@ test('a run has the same weights with a Hopper’s own kernels and without', asy
   const taken = [...own.kernels]
     .filter((name) => name.includes('Hopper'))
     .map((name) => name.replace(/(Small|Large)$/, ''));
-  const expected = ['', 'Plain', 'Transposed'].flatMap((kind) => [
+  const products = ['', 'Plain', 'Transposed'].flatMap((kind) => [
     `matmul${kind}Hopper`,
     `expertMatmul${kind}Hopper`,
   ]);
+  const expected = [
+    ...products,
+    ...['attention', 'attentionKeys', 'attentionQueries'].map((name) => `${name}Hopper64`),
+  ];
   t.deepEqual([...new Set(taken)].sort(), expected.sort());
 });

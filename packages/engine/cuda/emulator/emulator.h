@@ -117,6 +117,11 @@ DEVICE T __shfl_down_sync(uint32 mask, T value, uint32 lanes) {
   return emulator::exchangeValue(mask, value, source < 32 ? source : static_cast<int>(threadIdx.x % 32));
 }
 
+DEVICE int __any_sync(uint32 mask, int isSo) {
+  for (int distance = 16; distance > 0; distance /= 2) isSo |= __shfl_xor_sync(mask, isSo, distance);
+  return isSo;
+}
+
 DEVICE float __uint_as_float(uint32 bits) {
   float x;
   std::memcpy(&x, &bits, sizeof x);

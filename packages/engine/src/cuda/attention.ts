@@ -1,9 +1,11 @@
-/** Gated causal attention on a device (`attentionForward.h`, `attentionBackward.h`; `attentionFloat.h`). */
+/** Gated causal attention on a device (`attentionForward.h`, `attentionBackward.h`; `attentionFloat.h`; on Hopper `attentionHopper.ts`). */
 
 import { invariant } from '@sluice/core';
 import { type AttentionLayout, documentBounds } from '../ops/attentionLayout.ts';
+import { hopperKernel, LEAST_HOPPER_CHANNELS } from './attentionHopper.ts';
 import {
   type Activations,
+  type Argument,
   bytesOf,
   type CudaDevice,
   type DeviceArray,
@@ -111,36 +113,45 @@ function checkOperands(
   );
 }
 
-type KernelName = 'attention' | 'attentionKeys' | 'attentionQueries';
+export type KernelName = 'attention' | 'attentionKeys' | 'attentionQueries';
 
 /** A kernel, the bytes of its shared memory, the rows that a block owns, and how many blocks share these rows' channels. */
-interface TileKernel {
+export interface TileKernel {
   readonly kernel: Kernel;
   readonly sharedBytes: number;
   readonly rows: number;
   readonly parts: number;
+  /** How it is told of rows of so many heads, of which it copies tiles. */
+  readonly tilesOf: (array: Activations, heads: number) => Argument;
+}
+
+export interface AttentionOptions {
+  /** Whether to compute by a Hopper's own kernels, which have the same bits; as the device has it, where nothing is said. */
+  readonly isHopper?: boolean | undefined;
 }
 
 /** The kernel for a layout and the storage of its activations. */
-function tileKernel(q: Activations, name: KernelName, layout: AttentionLayout): TileKernel {
-  const channels = TILE_CHANNELS[q.storage].find((channels) => layout.headDim <= channels)!;
-  const isWide = channels > MOST_NARROW_CHANNELS;
-  return (q.storage === 'f32' ? floatKernel : tensorCoreKernel)(q.device, name, layout, { channels, isWide });
+function tileKernel(
+  { device, storage }: Activations,
+  name: KernelName,
+  layout: AttentionLayout,
+  { isHopper = device.isHopper }: AttentionOptions,
+): TileKernel {
+  const channels = TILE_CHANNELS[storage].find((channels) => layout.headDim <= channels)!;
+  if (storage === 'f32') return floatKernel(device, name, channels);
+  const isOwn = isHopper && channels >= LEAST_HOPPER_CHANNELS;
+  return (isOwn ? hopperKernel : warpKernel)(device, name, layout, channels);
 }
 
-interface TileWidth {
-  readonly channels: number;
-  readonly isWide: boolean;
-}
-
-/** Of tiles of 64 rows in bf16. */
-function tensorCoreKernel(
+/** By `mma.sync`, of tiles of 64 rows. */
+function warpKernel(
   device: CudaDevice,
   name: KernelName,
   { scoreCap }: AttentionLayout,
-  { channels, isWide }: TileWidth,
+  channels: number,
 ): TileKernel {
   const rows = 64;
+  const isWide = channels > MOST_NARROW_CHANNELS;
   const isForward = name === 'attention';
   const direction = isForward ? '' : 'Backward';
   const file =
@@ -151,23 +162,22 @@ function tensorCoreKernel(
         : `attention${direction}`;
   // A block's own tiles, and those that pass by: two of each kind, or one, which is half as long in the backward pass.
   const tiles = isForward ? (isWide ? 3 : 5) : isWide ? 3 : 6;
-  const kernel = device.kernel(file, `${name}${scoreCap === undefined ? '' : 'Capped'}${channels}`);
-  const sharedBytes = tiles * rows * channels * bytesOf('bf16');
-  return { kernel, sharedBytes, rows, parts: isWide && !isForward ? 2 : 1 };
+  return {
+    kernel: device.kernel(file, `${name}${scoreCap === undefined ? '' : 'Capped'}${channels}`),
+    sharedBytes: tiles * rows * channels * bytesOf('bf16'),
+    rows,
+    parts: isWide && !isForward ? 2 : 1,
+    tilesOf: (array) => array,
+  };
 }
 
 /** Of a block's own rows, one or two tiles of them, of two tiles of 32 rows that pass by, and of the weights between these rows. */
-function floatKernel(
-  device: CudaDevice,
-  name: KernelName,
-  _layout: AttentionLayout,
-  { channels, isWide }: TileWidth,
-): TileKernel {
-  const rows = isWide ? 16 : 32;
+function floatKernel(device: CudaDevice, name: KernelName, channels: number): TileKernel {
+  const rows = channels > MOST_NARROW_CHANNELS ? 16 : 32;
   const own = name === 'attention' ? 1 : 2;
   const floats = own * rows * channels + 2 * 32 * channels + rows * 32;
   const kernel = device.kernel('attentionFloat', `${name}${channels}Float`);
-  return { kernel, sharedBytes: bytesOf('f32') * floats, rows, parts: 1 };
+  return { kernel, sharedBytes: bytesOf('f32') * floats, rows, parts: 1, tilesOf: (array) => array };
 }
 
 /**
@@ -178,16 +188,19 @@ export function gatedAttention(
   operands: AttentionOperands,
   { y, logSumExp }: AttentionOutputs,
   layout: AttentionLayout,
+  options: AttentionOptions = {},
 ): void {
   const { q, k, v, gate } = operands;
   checkOperands(operands, y, logSumExp, layout);
   const rows = layout.batch * layout.sequence;
   if (rows === 0) return;
   const { device } = q;
-  const { kernel, sharedBytes, rows: ofBlock } = tileKernel(q, 'attention', layout);
+  const { heads, keyValueHeads } = layout;
+  const { kernel, sharedBytes, rows: ofBlock, tilesOf } = tileKernel(q, 'attention', layout, options);
   const ranges = blockRanges(device, layout, ofBlock, false);
-  const args = [q, k, v, gate ?? null, y, logSumExp, ranges, rows, headsOf(layout)];
-  kernel.launch([ranges.length / 3, layout.heads], sharedBytes, ...args);
+  const tiles = [tilesOf(q, heads), tilesOf(k, keyValueHeads), tilesOf(v, keyValueHeads)];
+  const args = [gate ?? null, y, logSumExp, ranges, rows, headsOf(layout)];
+  kernel.launch([ranges.length / 3, heads], sharedBytes, ...tiles, ...args);
 }
 
 export interface AttentionGradients {
@@ -202,6 +215,7 @@ export function gatedAttentionBackward(
   operands: AttentionOperands & AttentionOutputs & { readonly dy: Activations },
   { dq, dk, dv, dGate }: AttentionGradients,
   layout: AttentionLayout,
+  options: AttentionOptions = {},
 ): void {
   const { q, k, v, gate, y, logSumExp, dy } = operands;
   const { heads, keyValueHeads, headDim } = layout;
@@ -214,14 +228,15 @@ export function gatedAttentionBackward(
   const gateArgs = [y, gate ?? null, dy, dOut, dGate ?? null, delta, rows, heads, gatesOf(layout), headDim];
   const gateKernel = kernelFor('attentionBackward', 'attentionGate', q);
   gateKernel.launch([Math.ceil((rows * heads) / GATE_ROWS)], 0, ...gateArgs);
-  const [given, structs] = [
-    [q, k, v, dOut, logSumExp, delta],
-    [rows, headsOf(layout)],
-  ] as const;
   const launch = (name: 'attentionKeys' | 'attentionQueries', count: number, outputs: Activations[]) => {
-    const { kernel, sharedBytes, rows: ofBlock, parts } = tileKernel(q, name, layout);
+    const { kernel, sharedBytes, rows: ofBlock, parts, tilesOf } = tileKernel(q, name, layout, options);
     const ranges = blockRanges(device, layout, ofBlock, name === 'attentionKeys');
-    kernel.launch([ranges.length / 3, count, parts], sharedBytes, ...given, ...outputs, ranges, ...structs);
+    const tiles = [
+      ...[tilesOf(q, heads), tilesOf(k, keyValueHeads)],
+      ...[tilesOf(v, keyValueHeads), tilesOf(dOut, heads)],
+    ];
+    const args = [logSumExp, delta, ...outputs, ranges, rows, headsOf(layout)];
+    kernel.launch([ranges.length / 3, count, parts], sharedBytes, ...tiles, ...args);
   };
   launch('attentionKeys', keyValueHeads, [dk, dv]);
   launch('attentionQueries', heads, [dq]);

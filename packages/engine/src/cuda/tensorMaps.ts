@@ -26,6 +26,7 @@ interface Known {
   readonly columns: number;
   readonly count: number;
   readonly boxRows: number;
+  readonly boxMatrices: number;
   readonly storage: Storage;
   readonly map: TensorMap;
 }
@@ -46,10 +47,15 @@ export class TensorMaps {
   }
 
   /**
-   * The map by which tiles of `boxRows` rows of 128 bytes are copied.
+   * The map by which tiles of `boxRows` rows of 128 bytes are copied, each of `boxMatrices` matrices.
    * @param array matrices without gaps; rows are multiples of 16 bytes
    */
-  of(array: DeviceArray<'bf16' | 'f32'>, { rows, columns, count = 1 }: Matrices, boxRows: number): TensorMap {
+  of(
+    array: DeviceArray<'bf16' | 'f32'>,
+    { rows, columns, count = 1 }: Matrices,
+    boxRows: number,
+    boxMatrices = 1,
+  ): TensorMap {
     const { address, storage } = array;
     let known = this.#known.get(address);
     if (known) {
@@ -60,6 +66,7 @@ export class TensorMaps {
           each.columns === columns &&
           each.count === count &&
           each.boxRows === boxRows &&
+          each.boxMatrices === boxMatrices &&
           each.storage === storage
         )
           return each.map;
@@ -83,9 +90,9 @@ export class TensorMaps {
       storage,
       sizes: [columns, rows, count],
       strides: [columns * size, rows * columns * size],
-      box: [ROW_BYTES / size, boxRows, 1],
+      box: [ROW_BYTES / size, boxRows, boxMatrices],
     });
-    known.push({ rows, columns, count, boxRows, storage, map });
+    known.push({ rows, columns, count, boxRows, boxMatrices, storage, map });
     this.#count++;
     return map;
   }

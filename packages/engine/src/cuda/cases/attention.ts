@@ -1,7 +1,7 @@
 /** Attention beside double precision. Shapes as in `gatedAttention`. */
 
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
-import { gatedAttention, gatedAttentionBackward } from '../attention.ts';
+import { type AttentionOptions, gatedAttention, gatedAttentionBackward } from '../attention.ts';
 import { cachedAttention } from '../cachedAttention.ts';
 import type { Activations, DeviceArray } from '../device.ts';
 import {
@@ -63,7 +63,12 @@ export function operandsOf(
 }
 
 /** What attention gives, and its gradients, and how each is launched. */
-function attentionOf(on: DeviceMemory, layout: AttentionLayout, { q, k, v, gate, dy }: Operands) {
+function attentionOf(
+  on: DeviceMemory,
+  layout: AttentionLayout,
+  { q, k, v, gate, dy }: Operands,
+  options: AttentionOptions,
+) {
   const like = <T extends Operand | undefined>(operand: T) =>
     (operand && on.allocate(operand.array.length, operand.array.storage)) as T extends undefined
       ? undefined
@@ -76,14 +81,15 @@ function attentionOf(on: DeviceMemory, layout: AttentionLayout, { q, k, v, gate,
   const gradients = { dq: like(q), dk: like(k), dv: like(v), dGate: gate && like(gate) };
   return {
     results: { ...outputs, ...gradients },
-    forward: () => gatedAttention(given, outputs, layout),
-    backward: () => gatedAttentionBackward({ ...given, ...outputs, dy: dy.array }, gradients, layout),
+    forward: () => gatedAttention(given, outputs, layout, options),
+    backward: () =>
+      gatedAttentionBackward({ ...given, ...outputs, dy: dy.array }, gradients, layout, options),
   };
 }
 
 /** All results, by name. */
-export function runAttention(layout: AttentionLayout, operands: Operands) {
-  const { results, forward, backward } = attentionOf(operands.q.array.device, layout, operands);
+export function runAttention(layout: AttentionLayout, operands: Operands, options: AttentionOptions = {}) {
+  const { results, forward, backward } = attentionOf(operands.q.array.device, layout, operands, options);
   forward();
   backward();
   return results;
@@ -212,10 +218,10 @@ export function attentionCase(
   on: DeviceMemory,
   layout: AttentionLayout,
   passes: 'forward' | 'backward' | 'both' = 'both',
-  storage?: ActivationStorage,
+  { storage, ...options }: AttentionOptions & { readonly storage?: ActivationStorage } = {},
 ): KernelCase {
   const operands = operandsOf(on, layout, 1, storage);
-  const { results, forward, backward } = attentionOf(on, layout, operands);
+  const { results, forward, backward } = attentionOf(on, layout, operands, options);
   // What the way back needs.
   if (passes === 'backward') forward();
   const { dGate, ...others } = results;

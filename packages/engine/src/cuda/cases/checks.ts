@@ -75,7 +75,7 @@ const floatExperts = (['forward', 'back', 'gradient'] as const).map((kind): [str
 const floatAttention = [LAYOUTS[1]!, LAYOUTS[2]!, { ...LAYOUTS[3]!, scoreCap: 3 }].map(
   (of): [string, MakeCase] => [
     `attention, head ${of.headDim}, gate ${of.gate}, f32`,
-    (on) => attentionCase(on, of, 'both', 'f32'),
+    (on) => attentionCase(on, of, 'both', { storage: 'f32' }),
   ],
 );
 
@@ -92,15 +92,21 @@ const headsOf = (of: AttentionLayout, storage: 'bf16' | 'f32') =>
     (on) => attentionHeadsCase(on, { ...of, sequence: 20, window: undefined }, isBackward, storage),
   ]);
 
+/** By the kernels for all, and by a Hopper's own where it has some. */
+const attentionBy = (name: string, of: AttentionLayout): [string, MakeCase][] =>
+  (of.headDim > 32 ? [false, true] : [false]).map((isHopper) => [
+    `${isHopper ? 'Hopper ' : ''}${name}`,
+    (on) => attentionCase(on, of, 'both', { isHopper }),
+  ]);
+
 const attention = LAYOUTS.flatMap((of): [string, MakeCase][] => [
-  [`attention, head ${of.headDim}, gate ${of.gate}`, (on) => attentionCase(on, of)],
+  ...attentionBy(`attention, head ${of.headDim}, gate ${of.gate}`, of),
   ...headsOf(of, 'bf16'),
 ]);
 
-const otherAttention = [...CAPPED, { ...layout, headDim: 40 }].map((of): [string, MakeCase] => [
-  `attention, head ${of.headDim}${of.scoreCap ? ', capped' : ''}`,
-  (on) => attentionCase(on, of),
-]);
+const otherAttention = [...CAPPED, { ...layout, headDim: 40 }].flatMap((of) =>
+  attentionBy(`attention, head ${of.headDim}${of.scoreCap ? ', capped' : ''}`, of),
+);
 
 const ofStorage = STORAGES.flatMap((storage): [string, MakeCase][] => [
   [`RMS norm, ${storage}`, (on) => rmsNormCase(on, { rows: 71, width: 264, storage })],

@@ -161,7 +161,7 @@ function single({ tokens, hidden, heads, keyValueHeads, headDim, units }: Sizes)
     ],
     ...PASSES.map((pass): [string, RateCase] => [
       `single precision attention${suffix(pass === 'backward')}, ${tokens} tokens, head ${headDim}`,
-      { make: (on) => attentionCase(on, layout, pass, 'f32') },
+      { make: (on) => attentionCase(on, layout, pass, { storage: 'f32' }) },
     ]),
   ];
 }
