@@ -54,3 +54,27 @@ test.serial(
     t.throws(() => hostArray(onDevice.make(1)), { message: /arrays of the host/ });
   },
 );
+
+test.serial(
+  'memory of the host that a device reaches has the same arithmetic, and takes none of the device’s',
+  (t) => {
+    const [values, more] = [randomValues(3, 3000), randomValues(4, 3000)];
+    const [here, parked] = [onDevice.make(3000), onDevice.makeOnHost!(3000)];
+    const left = onDevice.bytesLeft!();
+    t.deepEqual(onDevice.read(parked), new Float32Array(3000));
+    onDevice.write(here, values);
+    onDevice.copy(parked, here);
+    onDevice.write(here, more);
+    onDevice.add(here, parked);
+    const sum = values.map((value, i) => value + more[i]!);
+    t.deepEqual(onDevice.read(here), sum);
+    onDevice.add(parked.subarray(0, 100), here.subarray(100, 200));
+    t.is(onDevice.read(parked)[7], Math.fround(values[7]! + sum[107]!));
+    t.is(onDevice.bytesLeft!(), left);
+    t.is(device.hostBytes, 4 * 3000);
+    t.throws(() => onDevice.makeOnHost!(2 ** 46), {
+      code: 'SLUICE_E_OUT_OF_MEMORY',
+      message: /The host has no .* MiB more that stay where the GPU reaches them/,
+    });
+  },
+);
