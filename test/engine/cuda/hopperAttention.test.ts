@@ -27,13 +27,13 @@ function spoil(layout: AttentionLayout, operands: Operands, rows: readonly [begi
 /** Blocks that are not filled, or by one consumer alone, and tiles that are not; documents of which each begins anywhere. */
 const LAYOUTS: readonly Partial<AttentionLayout>[] = [
   {
-    ...{ headDim: 64, gate: 'headwise', heads: 4, keyValueHeads: 2, sequence: 160 },
+    ...{ headDim: 64, gate: 'headwise', heads: 2, sequence: 160 },
     ...{ documents: Int32Array.of(0, 3, 136), window: 70 },
   },
   { headDim: 128, heads: 1, sequence: 145 },
   { headDim: 256, heads: 1, sequence: 100, documents: Int32Array.of(0, 33), window: 50 },
   // Those of a learned sink, which fill no tile.
-  { headDim: 40, gate: 'none', batch: 2, sequence: 70 },
+  { headDim: 40, gate: 'none', batch: 2, heads: 4, keyValueHeads: 2, sequence: 70 },
   { headDim: 64, scoreCap: 0.5, heads: 1, sequence: 70 },
   { headDim: 136, scoreCap: 2, heads: 1, sequence: 70, window: 1 },
 ];

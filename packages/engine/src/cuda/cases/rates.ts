@@ -1,6 +1,7 @@
 /** Kernels at the sizes of the paper's models, for their rates: those of 1.7B (28 layers), and the experts of 15B-A2B. */
 
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
+import type { AttentionOptions } from '../attention.ts';
 import { attentionCase, cachedAttentionCase } from './attention.ts';
 import type { MakeCase } from './checks.ts';
 import { convolutionCase } from './convolution.ts';
@@ -100,18 +101,27 @@ function linear(what: string, tokens: number, outputs: number, inputs: number): 
 const PASSES = ['forward', 'backward'] as const;
 const suffix = (isBackward: boolean) => (isBackward ? ' backward' : '');
 
-function attention(of: Sizes, headDim: number, gate: AttentionLayout['gate']): [string, RateCase][] {
+/** Both passes, each beside the same work of another library; by `mma.sync` alone where a Hopper's own kernels are not to be taken. */
+function attention(
+  of: Sizes,
+  headDim: number,
+  gate: AttentionLayout['gate'],
+  options: AttentionOptions = {},
+): [string, RateCase][] {
   const { tokens, heads, keyValueHeads } = of;
   const layout = { batch: 1, sequence: tokens, heads, keyValueHeads, headDim, gate, epsilon: 1e-6 };
+  const by = options.isHopper === false ? ' by mma.sync' : '';
   return PASSES.map((pass) => [
-    `attention${suffix(pass === 'backward')}, ${tokens} tokens, head ${headDim}, gate ${gate}`,
+    `attention${suffix(pass === 'backward')}${by}, ${tokens} tokens, head ${headDim}, gate ${gate}`,
     {
-      make: (on) => attentionCase(on, layout, pass),
-      yardstick: {
-        kind: 'attention',
-        isBackward: pass === 'backward',
-        shape: { batch: 1, sequence: tokens, heads, keyValueHeads, headDim },
-      },
+      make: (on) => attentionCase(on, layout, pass, options),
+      ...(by === '' && {
+        yardstick: {
+          kind: 'attention',
+          isBackward: pass === 'backward',
+          shape: { batch: 1, sequence: tokens, heads, keyValueHeads, headDim },
+        },
+      }),
     },
   ]);
 }
@@ -265,7 +275,9 @@ export function rateCases(scale: Scale): Readonly<Record<string, RateCase>> {
       { make: (on) => crossEntropyCase(on, { tokens, channels: hidden, vocabulary }) } satisfies RateCase,
     ],
     ...attention(of, headDim, 'none'),
+    ...attention(of, headDim, 'none', { isHopper: false }),
     ...attention(of, 64, 'none'),
+    ...attention(of, 256, 'none'),
     ...attention(of, headDim, 'elementwise'),
     ...single(of),
     ...others(of),
