@@ -85,11 +85,14 @@ test('of a GPU, sums of gradients that it has no room for are planned for the ho
     memory: Record<'parameters' | 'gradients' | 'activations' | 'total', number>;
     hostMemory: { gradients: number };
   };
-  const f32 = planModel(MOE, { ...shared, precision: 'f32' }).json.memory as typeof memory;
+  const inSingle = planModel(MOE, { ...shared, precision: 'f32' });
+  const f32 = inSingle.json.memory as typeof memory;
   t.true(json.fits as boolean);
   t.true(hostMemory.gradients > 0);
   t.is(json.memoryBytes, memory.total);
   t.regex(text, /of the host beside it/);
+  t.regex(text, /products at 989 TFLOP\/s/);
+  t.regex(inSingle.text, /products at 67 TFLOP\/s/);
   t.is(memory.parameters / f32.parameters, 6 / 4);
   t.true(f32.activations > 1.7 * memory.activations);
   t.throws(() => planModel(MOE, { ...shared, backend: 'native', precision: 'bf16' }), {

@@ -23,10 +23,10 @@ const KNOWN = [
   ['A100', 'a100'],
 ] as const;
 
-/** bf16 operations a second by the data sheet: twice those of TF32. */
+/** bf16 operations a second by the data sheet. */
 export function publishedPeak(card: string): number | undefined {
   const known = KNOWN.find(([part]) => card.includes(part));
-  return known && 2 * deviceOf(known[1], 1).flopsPerSecond;
+  return known && deviceOf(known[1], 1).cudaFlopsPerSecond?.bf16;
 }
 
 export async function measureModel(run: ModelRun, { scale, keep }: KitContext): Promise<StepReport> {

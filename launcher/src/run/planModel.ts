@@ -7,6 +7,7 @@ import {
   type Device,
   type DeviceName,
   deviceOf,
+  flopsPerSecondOf,
   type Plan,
   planRun,
   RunConfig,
@@ -47,7 +48,10 @@ export function planModel(path: string, flags: PlanFlags): CommandResult {
   const { sequenceLength } = config.data;
   const layout = { workers, expertParallel, sequences, grainSequences, sequenceLength };
   return {
-    text: [describePlan(plan, device, layout, fits), ...(first ? [describeFirst(first)] : [])].join('\n'),
+    text: [
+      describePlan(plan, { ...device, flopsPerSecond: flopsPerSecondOf(config, device) }, layout, fits),
+      ...(first ? [describeFirst(first)] : []),
+    ].join('\n'),
     json: { ...plan, fits, device, ...layout, memoryBytes: plan.memory.total, ...(first && { first }) },
   };
 }
@@ -111,6 +115,7 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
     : `does not fit into ${formatBytes(device.memoryBytes)}`;
   return [
     `${layout.workers} × ${device.name} (${device.source}), ${layout.expertParallel} of them to a set of experts`,
+    `products at ${Number((device.flopsPerSecond / 1e12).toPrecision(3))} TFLOP/s at most`,
     `${layout.sequences} sequences of ${layout.sequenceLength} tokens a step, ${layout.grainSequences} a grain`,
     '',
     table('memory of a worker', bytes(memory)),

@@ -2,7 +2,15 @@
 
 import { totalmem } from 'node:os';
 import { availableCores } from '@sluice/core';
-import { measureSgemmPeak, nativeCore, setThreads } from '@sluice/engine';
+import {
+  BACKENDS,
+  measureSgemmPeak,
+  nativeCore,
+  type Precision,
+  precisionOn,
+  setThreads,
+} from '@sluice/engine';
+import type { RunConfig } from '../config.ts';
 import type { Cluster, Link } from './cluster.ts';
 
 export interface Device {
@@ -11,6 +19,8 @@ export interface Device {
   readonly memoryBytes: number;
   /** Operations a second of large single-precision products. */
   readonly flopsPerSecond: number;
+  /** The same of the backend `cuda`, by the precision of activations. */
+  readonly cudaFlopsPerSecond?: Readonly<Record<Precision, number>>;
   /** Share of that which a training step reaches while it computes. */
   readonly efficiency: number;
   readonly memoryBytesPerSecond: number;
@@ -30,8 +40,8 @@ export interface Device {
 const GIB = 2 ** 30;
 
 /**
- * Figures of the makers' data sheets. Sluice computes in single precision; on these devices matrix products of
- * single-precision numbers run on TF32 units (dense rate).
+ * Figures of the makers' data sheets. TensorFlow computes in single precision, whose matrix products run on TF32 units on these devices
+ * (dense rate); `cuda` in bf16 on tensor cores, or in single precision without them.
  */
 const NEAR = { latencySeconds: 5e-6, messageSeconds: 1e-6 };
 const FAR = { latencySeconds: 10e-6, messageSeconds: 2e-6 };
@@ -52,29 +62,32 @@ const ACCELERATORS = {
   h100: {
     memoryBytes: 80e9,
     flopsPerSecond: 494.5e12,
+    cudaFlopsPerSecond: { bf16: 989e12, f32: 67e12 },
     memoryBytesPerSecond: 3.35e12,
     linkBytesPerSecond: 450e9,
     stagingBytesPerSecond: BUS_BYTES_PER_SECOND,
     cluster: hostOfEight(400),
-    source: 'data sheet of the H100 SXM: TF32, NVLink within a host',
+    source: 'data sheet of the H100 SXM, NVLink within a host',
   },
   h200: {
     memoryBytes: 141e9,
     flopsPerSecond: 494.5e12,
+    cudaFlopsPerSecond: { bf16: 989e12, f32: 67e12 },
     memoryBytesPerSecond: 4.8e12,
     linkBytesPerSecond: 450e9,
     stagingBytesPerSecond: BUS_BYTES_PER_SECOND,
     cluster: hostOfEight(400),
-    source: 'data sheet of the H200 SXM: TF32, NVLink within a host',
+    source: 'data sheet of the H200 SXM, NVLink within a host',
   },
   a100: {
     memoryBytes: 80e9,
     flopsPerSecond: 156e12,
+    cudaFlopsPerSecond: { bf16: 312e12, f32: 19.5e12 },
     memoryBytesPerSecond: 2.04e12,
     linkBytesPerSecond: 300e9,
     stagingBytesPerSecond: BUS_BYTES_PER_SECOND,
     cluster: hostOfEight(200),
-    source: 'data sheet of the A100 SXM 80GB: TF32, NVLink within a host',
+    source: 'data sheet of the A100 SXM 80GB, NVLink within a host',
   },
 } as const satisfies Record<string, Omit<Device, 'name' | 'efficiency'>>;
 
@@ -101,6 +114,12 @@ const CPU_CLUSTER: Device['cluster'] = {
 
 /** Of TensorFlow.js's plain backend, which serves where the C++ core is not built; the order of magnitude. */
 const PLAIN_FLOPS_PER_SECOND = 1e9;
+
+/** Operations a second of large products of a run. */
+export function flopsPerSecondOf({ backend, precision }: RunConfig, device: Device): number {
+  const ofCuda = backend === 'cuda' && device.cudaFlopsPerSecond;
+  return ofCuda ? ofCuda[precisionOn(BACKENDS.cuda, precision)] : device.flopsPerSecond;
+}
 
 function measuredFlopsPerSecond(): number {
   if (!nativeCore()) return PLAIN_FLOPS_PER_SECOND;

@@ -5,7 +5,7 @@ export {
   TOPOLOGIES,
   type TopologyKind,
 } from './cluster.ts';
-export { DEVICE_NAMES, type Device, type DeviceName, deviceOf } from './devices.ts';
+export { DEVICE_NAMES, type Device, type DeviceName, deviceOf, flopsPerSecondOf } from './devices.ts';
 export * from './goodput.ts';
 export { type HostMemoryPlan, type MemoryPlan, planHostMemory, planMemory, savedBytes } from './memory.ts';
 export { type Speed, type StepTimes, scheduleOf, stepTimes } from './schedule.ts';

@@ -4,7 +4,7 @@ import { expertLayers, flopsPerToken, modelParameters } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
 import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
 import { oneHost } from './cluster.ts';
-import type { Device } from './devices.ts';
+import { type Device, flopsPerSecondOf } from './devices.ts';
 import { heldElements, replicas } from './held.ts';
 import { gradientBytes, type HostMemoryPlan, type MemoryPlan, planHostMemory, planMemory } from './memory.ts';
 import { outerGradientBytes, replicasPlan } from './replicas.ts';
@@ -115,7 +115,7 @@ export function speedOf(run: RunConfig, device: Device): Speed {
   const held = heldElements(config);
   const shared = replicas(config);
   const owned = held.replicated / shared.replicated + held.expert / shared.expert;
-  const flopsPerSecond = device.flopsPerSecond * device.efficiency;
+  const flopsPerSecond = flopsPerSecondOf(config, device) * device.efficiency;
   return {
     flopsPerSecond,
     optimizerSeconds:
@@ -137,7 +137,7 @@ export function planRun(config: RunConfig, device: Device): Plan {
   const traffic = planTraffic(config);
   const seconds = planTime(config, device);
   const tokensPerStep = batch.sequences * data.sequenceLength;
-  const possible = parallel.workers * device.flopsPerSecond * seconds.total;
+  const possible = parallel.workers * flopsPerSecondOf(config, device) * seconds.total;
   const hostMemory = planHostMemory(config, device.memoryBytes);
   return {
     memory: planMemory(config, device.memoryBytes),
