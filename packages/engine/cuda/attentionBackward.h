@@ -13,12 +13,12 @@
 
 #include "attention.h"
 
-/** What is added to a score, to base 2, so that its exponential is a weight. */
-DEVICE float shiftOf(float logSumExp) { return -(logSumExp * 1.44269504088896340736f); }
-
-/** Computes the weight of a key that is seen once more; `slope` gets how much of a score's change a cap lets through, if there is one. */
+/** Computes a weight once more, 0 where the key is not seen; `slope` gets how much of a score's change a cap lets through. */
 template <bool IS_CAPPED>
-DEVICE float seenWeight(float score, float& slope, float shift, Heads heads) {
+DEVICE float weightOf(float score, float& slope, float logSumExp, bool isThere, Heads heads) {
+  slope = 1.0f;
+  if (!isThere) return 0.0f;
+  const float shift = -(logSumExp * 1.44269504088896340736f);
   if constexpr (IS_CAPPED) {
     const float share = hyperbolicTangent(score * heads.overCap);
     slope = 1.0f - share * share;
@@ -26,13 +26,6 @@ DEVICE float seenWeight(float score, float& slope, float shift, Heads heads) {
   } else {
     return exponential2(__fmaf_rn(score, heads.toLog2, shift));
   }
-}
-
-/** The same, 0 where the key is not seen. */
-template <bool IS_CAPPED>
-DEVICE float weightOf(float score, float& slope, float logSumExp, bool isThere, Heads heads) {
-  slope = 1.0f;
-  return isThere ? seenWeight<IS_CAPPED>(score, slope, shiftOf(logSumExp), heads) : 0.0f;
 }
 
 /** Of rows that pass by: how many tiles of each kind are there at a time, and their rows; and the channels of a block's sums. */
