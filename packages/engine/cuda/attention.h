@@ -49,12 +49,12 @@ DEVICE int firstKeyTile(Range range, Heads heads, int rows) {
 /** The first tile of so many rows beyond the block's own rows. */
 DEVICE int tilesUntil(Range range, int rows, int own = ROWS) { return (ownEnd(range, own) - 1 - range.begin) / rows + 1; }
 
-/** What is added to a score, to base 2, so that its exponential is a weight. */
-DEVICE float shiftOf(float logSumExp) { return -(logSumExp * 1.44269504088896340736f); }
-
-/** Computes the weight of a key that is seen once more; `slope` gets how much of a score's change a cap lets through, if there is one. */
+/** Computes a weight once more, 0 where the key is not seen; `slope` gets how much of a score's change a cap lets through. */
 template <bool IS_CAPPED>
-DEVICE float seenWeight(float score, float& slope, float shift, Heads heads) {
+DEVICE float weightOf(float score, float& slope, float logSumExp, bool isThere, Heads heads) {
+  slope = 1.0f;
+  if (!isThere) return 0.0f;
+  const float shift = -(logSumExp * 1.44269504088896340736f);
   if constexpr (IS_CAPPED) {
     const float share = hyperbolicTangent(score * heads.overCap);
     slope = 1.0f - share * share;
@@ -62,13 +62,6 @@ DEVICE float seenWeight(float score, float& slope, float shift, Heads heads) {
   } else {
     return exponential2(__fmaf_rn(score, heads.toLog2, shift));
   }
-}
-
-/** The same, 0 where the key is not seen. */
-template <bool IS_CAPPED>
-DEVICE float weightOf(float score, float& slope, float logSumExp, bool isThere, Heads heads) {
-  slope = 1.0f;
-  return isThere ? seenWeight<IS_CAPPED>(score, slope, shiftOf(logSumExp), heads) : 0.0f;
 }
 
 /** The natural logarithm of a row's sum of exponentials, of which `top` is the largest exponent to base 2. */

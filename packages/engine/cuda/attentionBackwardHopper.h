@@ -49,9 +49,9 @@ struct AttentionKeysHopper : PassingHopper<D> {
   using PassingHopper<D>::PRODUCER_REGISTERS;
   using PassingHopper<D>::CONSUMER_REGISTERS;
 
-  /** Of two queries that are neighbours: −logSumExp · log₂ e, and delta. */
+  /** Of two queries that are neighbours. */
   struct alignas(16) Pair {
-    float shift[2], delta[2];
+    float logSumExp[2], delta[2];
   };
   struct Shared {
     Panels<ROWS, D> k[CONSUMERS], v[CONSUMERS];
@@ -117,7 +117,7 @@ struct AttentionKeysHopper : PassingHopper<D> {
         const int query = block.begin + tile * LINES + line;
         const uint64 at = static_cast<uint64>(head) * rows + query;
         Pair& pair = shared.pairs[turn.stage][line / 2];
-        pair.shift[line % 2] = query < block.end ? shiftOf(logSumExp[at]) : 0.0f;
+        pair.logSumExp[line % 2] = query < block.end ? logSumExp[at] : 0.0f;
         pair.delta[line % 2] = query < block.end ? delta[at] : 0.0f;
       }
       __syncwarp();
@@ -206,8 +206,8 @@ struct AttentionKeysHopper : PassingHopper<D> {
       const Pair pair = pairs[j * 4 + threadIdx.x % 4];
       UNROLL
       for (int e = 0; e < 4; e++) {
-        float &weight = weights[4 * j + e], &gradient = gradients[4 * j + e], slope = 1.0f;
-        weight = seenWeight<IS_CAPPED>(weight, slope, pair.shift[e % 2], heads);
+        float &weight = weights[4 * j + e], &gradient = gradients[4 * j + e], slope;
+        weight = weightOf<IS_CAPPED>(weight, slope, pair.logSumExp[e % 2], true, heads);
         if constexpr (GIVES_KEYS) gradient = weight * (gradient - pair.delta[e % 2]) * slope;
       }
     }
@@ -262,12 +262,12 @@ struct AttentionQueriesHopper : PassingHopper<D> {
                              Span tiles, int rows, Heads heads) {
     const Range own = rowsOf(block, consumer);
     const Span seen = keysOf<LINES>(own, heads), whole = keysSeenByAll<LINES>(own, heads);
-    float shift[2], ofRow[2];
+    float logSum[2], ofRow[2];
     UNROLL
     for (int half = 0; half < 2; half++) {
       const int query = ownRow(own) + half * 8;
       const uint64 at = static_cast<uint64>(blockIdx.y) * rows + query;
-      shift[half] = query < own.end ? shiftOf(logSumExp[at]) : 0.0f;
+      logSum[half] = query < own.end ? logSumExp[at] : 0.0f;
       ofRow[half] = query < own.end ? delta[at] : 0.0f;
     }
     float dQueries[D / 2];
@@ -289,7 +289,7 @@ struct AttentionQueriesHopper : PassingHopper<D> {
         waitForProducts<0>();
         holdSums(weights);
         holdSums(gradients);
-        weigh(weights, gradients, shift, ofRow, heads);
+        weigh(weights, gradients, logSum, ofRow, heads);
         if (!whole.has(tile)) {
           mask(gradients, 0.0f, firstKey, keysSeenBy(ownRow(own), own, heads), keysSeenBy(ownRow(own) + 8, own, heads));
         }
@@ -316,13 +316,13 @@ struct AttentionQueriesHopper : PassingHopper<D> {
   }
 
   /** Gradients of weights become those of scores, as if all were seen. Rows are queries. */
-  static DEVICE void weigh(const float (&scores)[LINES / 2], float (&gradients)[LINES / 2], const float (&shift)[2],
+  static DEVICE void weigh(const float (&scores)[LINES / 2], float (&gradients)[LINES / 2], const float (&logSum)[2],
                            const float (&ofRow)[2], Heads heads) {
     UNROLL
     for (int i = 0; i < LINES / 2; i++) {
       const int half = i / 2 % 2;
-      float slope = 1.0f;
-      const float weight = seenWeight<IS_CAPPED>(scores[i], slope, shift[half], heads);
+      float slope;
+      const float weight = weightOf<IS_CAPPED>(scores[i], slope, logSum[half], true, heads);
       gradients[i] = weight * (gradients[i] - ofRow[half]) * slope;
     }
   }
