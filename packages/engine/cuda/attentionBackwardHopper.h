@@ -16,6 +16,30 @@ struct PassingHopper {
   static constexpr int LINES = IS_WIDE ? ROWS / 2 : ROWS, STAGES = IS_WIDE ? 3 : 4;
   /** Of each thread, out of 168 that the block has for each. */
   static constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;
+
+  /**
+   * The consumers begin their products by turns, twice a tile, so that the products of one run beside the arithmetic of the other. Both
+   * have as many turns, whatever their rows see. Wide tiles, which wait for shared memory, have no registers for it.
+   */
+  static DEVICE void takeTurn(int consumer) {
+    if constexpr (!IS_WIDE) syncThreads(TURN_BARRIER + consumer, CONSUMERS * WARPGROUP);
+  }
+  static DEVICE void passTurn(int consumer) {
+    if constexpr (!IS_WIDE) arriveThreads(TURN_BARRIER + 1 - consumer, CONSUMERS * WARPGROUP);
+  }
+  static DEVICE void leaveOutTurns(int consumer) {
+    for (int i = 0; i < 2; i++) {
+      takeTurn(consumer);
+      passTurn(consumer);
+    }
+  }
+  /** The first consumer has the first turn, and waits for the end of the last one. */
+  static DEVICE void beginTurns(int consumer) {
+    if (consumer == 1) passTurn(consumer);
+  }
+  static DEVICE void endTurns(int consumer) {
+    if (consumer == 0) takeTurn(consumer);
+  }
 };
 
 /** What the gradients begin with: a ring that thread 0 fills, and a barrier of the own rows. */
@@ -48,6 +72,11 @@ struct AttentionKeysHopper : PassingHopper<D> {
   using PassingHopper<D>::STAGES;
   using PassingHopper<D>::PRODUCER_REGISTERS;
   using PassingHopper<D>::CONSUMER_REGISTERS;
+  using PassingHopper<D>::takeTurn;
+  using PassingHopper<D>::passTurn;
+  using PassingHopper<D>::leaveOutTurns;
+  using PassingHopper<D>::beginTurns;
+  using PassingHopper<D>::endTurns;
 
   /** Of two queries that are neighbours. */
   struct alignas(16) Pair {
@@ -135,6 +164,7 @@ struct AttentionKeysHopper : PassingHopper<D> {
     for (int i = 0; i < D / 2; i++) dKeys[i] = dValues[i] = 0.0f;
     Turn<STAGES> turn;
     waitFor(shared.own, 0);
+    beginTurns(consumer);
     walk(tiles, heads, [&](int, int tile) {
       const int firstQuery = own.begin + tile * LINES;
       Panels<LINES, D>&q = shared.q[turn.stage], &dOut = shared.dOut[turn.stage];
@@ -142,6 +172,7 @@ struct AttentionKeysHopper : PassingHopper<D> {
       if (firstQuery + LINES > own.end) clearOthers(q, dOut, own.end - firstQuery);
       if (seen.has(tile)) {
         float weights[LINES / 2], gradients[LINES / 2];
+        takeTurn(consumer);
         holdSums(weights);
         beginProducts();
         multiplyRows<D, LINES>(weights, shared.k[consumer], q);
@@ -152,6 +183,7 @@ struct AttentionKeysHopper : PassingHopper<D> {
           multiplyRows<D, LINES>(gradients, shared.v[consumer], dOut);
           commitProducts();
         }
+        passTurn(consumer);
         waitForProducts<0>();
         holdSums(weights);
         if constexpr (GIVES_KEYS) holdSums(gradients);
@@ -162,26 +194,31 @@ struct AttentionKeysHopper : PassingHopper<D> {
           if constexpr (GIVES_KEYS) mask(gradients, 0.0f, firstQuery, seeing, seeingBelow);
         }
         FragmentA ofValues[LINES / 16], ofKeys[LINES / 16];
+        if constexpr (GIVES_VALUES) operandsOf(ofValues, weights);
+        if constexpr (GIVES_KEYS) operandsOf(ofKeys, gradients);
+        takeTurn(consumer);
         if constexpr (GIVES_VALUES) {
-          operandsOf(ofValues, weights);
           holdSums(dValues);
           beginProducts();
           addWeighted<D, LINES>(dValues, ofValues, dOut, true);
           commitProducts();
         }
         if constexpr (GIVES_KEYS) {
-          operandsOf(ofKeys, gradients);
           holdSums(dKeys);
           beginProducts();
           addWeighted<D, LINES>(dKeys, ofKeys, q, true);
           commitProducts();
         }
+        passTurn(consumer);
         waitForProducts<0>();
         if constexpr (GIVES_VALUES) holdSums(dValues);
         if constexpr (GIVES_KEYS) holdSums(dKeys);
+      } else {
+        leaveOutTurns(consumer);
       }
       giveBack(shared.queries, turn);
     });
+    endTurns(consumer);
     if (own.first >= own.end) return;
     const uint64 stride = strideOf(heads.keyValueHeads, heads);
     const int at = blockIdx.y * heads.headDim;
@@ -220,6 +257,11 @@ struct AttentionQueriesHopper : PassingHopper<D> {
   using PassingHopper<D>::STAGES;
   using PassingHopper<D>::PRODUCER_REGISTERS;
   using PassingHopper<D>::CONSUMER_REGISTERS;
+  using PassingHopper<D>::takeTurn;
+  using PassingHopper<D>::passTurn;
+  using PassingHopper<D>::leaveOutTurns;
+  using PassingHopper<D>::beginTurns;
+  using PassingHopper<D>::endTurns;
 
   struct Shared {
     Panels<ROWS, D> q[CONSUMERS], dOut[CONSUMERS];
@@ -273,6 +315,7 @@ struct AttentionQueriesHopper : PassingHopper<D> {
     float dQueries[D / 2];
     Turn<STAGES> turn;
     waitFor(shared.own, 0);
+    beginTurns(consumer);
     for (int tile = tiles.first; tile < tiles.end; tile++) {
       const int firstKey = own.begin + tile * LINES;
       Panels<LINES, D>&k = shared.k[turn.stage], &v = shared.v[turn.stage];
@@ -282,10 +325,12 @@ struct AttentionQueriesHopper : PassingHopper<D> {
         float weights[LINES / 2], gradients[LINES / 2];
         holdSums(weights);
         holdSums(gradients);
+        takeTurn(consumer);
         beginProducts();
         multiplyRows<D, LINES>(weights, shared.q[consumer], k);
         multiplyRows<D, LINES>(gradients, shared.dOut[consumer], v);
         commitProducts();
+        passTurn(consumer);
         waitForProducts<0>();
         holdSums(weights);
         holdSums(gradients);
@@ -295,15 +340,20 @@ struct AttentionQueriesHopper : PassingHopper<D> {
         }
         FragmentA ofQueries[LINES / 16];
         operandsOf(ofQueries, gradients);
+        takeTurn(consumer);
         holdSums(dQueries);
         beginProducts();
         addWeighted<D, LINES>(dQueries, ofQueries, k, tile > seen.first);
         commitProducts();
+        passTurn(consumer);
         waitForProducts<0>();
         holdSums(dQueries);
+      } else {
+        leaveOutTurns(consumer);
       }
       giveBack(shared.keys, turn);
     }
+    endTurns(consumer);
     if (own.first >= own.end) return;
     storeRows<D>(dq + blockIdx.y * heads.headDim, strideOf(heads.heads, heads), dQueries, heads.scale, own, heads.headDim);
   }

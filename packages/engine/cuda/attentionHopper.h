@@ -9,8 +9,8 @@
 #include "hopper.h"
 
 constexpr int CONSUMERS = 2, HOPPER_THREADS = 384;
-/** The number of a barrier of all consumers; those of single ones follow. */
-constexpr int CONSUMER_BARRIER = 1;
+/** Numbers of barriers: of all consumers, which those of single ones follow, and of each consumer's turn. */
+constexpr int CONSUMER_BARRIER = 1, TURN_BARRIER = CONSUMER_BARRIER + 1 + CONSUMERS;
 
 /** Rows of a head in shared memory, of D channels, in panels of 64. */
 template <int LINES, int D>

@@ -6,8 +6,11 @@ import test from 'ava';
 import { device, emulator, floatsOf } from '../support/cuda.ts';
 import { isFound, type Mutant } from '../support/cudaMutants.ts';
 
-/** More tiles than a ring has stages, of two documents; the first one's last block has rows for one consumer alone. */
-const layout = { ...LAYOUT, headDim: 64, sequence: 370, documents: Int32Array.of(0, 310), window: 200 };
+/**
+ * More tiles than a ring has stages, of two documents. The first one's last block has rows for one consumer alone, and its last tile so many of
+ * the other document that threads of both consumers clear some.
+ */
+const layout = { ...LAYOUT, headDim: 64, sequence: 360, documents: Int32Array.of(0, 300), window: 200 };
 
 /** Results, where the second document's rows are no numbers. */
 function resultsOn(on: Emulator['device'], isHopper: boolean): number[] {
@@ -81,6 +84,7 @@ const MUTANTS: readonly Mutant[] = [
         '    syncThreads(CONSUMER_BARRIER, CONSUMERS * WARPGROUP);\n',
         '',
       ],
+      ['turns that are not left to the other consumer', '        leaveOutTurns(consumer);\n', ''],
       ['each tile begins anew', 'dKeys, ofKeys, q, true', 'dKeys, ofKeys, q, false'],
       ['keys as they lie', 'rows.across(line), accumulate', 'rows.along(line), accumulate'],
     ] as const
