@@ -186,10 +186,7 @@ struct AttentionHopper {
       UNROLL
       for (int distance = 1; distance < 4; distance *= 2) total += __shfl_xor_sync(0xffffffffu, total, distance);
       if (query >= own.end) continue;
-      if (lane % 4 == 0) {
-        const double ofSum = total > 0 ? logarithm(static_cast<double>(total)) : static_cast<double>(total);
-        logSumExp[static_cast<uint64>(head) * rows + query] = static_cast<float>(of.top[half] * 0.693147180559945309417 + ofSum);
-      }
+      if (lane % 4 == 0) logSumExp[static_cast<uint64>(head) * rows + query] = logSumExpOf(of.top[half], total);
       const float inverse = __fdiv_rn(1.0f, total);
       const uint64 row = static_cast<uint64>(query) * heads.heads + head;
       UNROLL

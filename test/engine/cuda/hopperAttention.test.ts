@@ -97,16 +97,16 @@ test('a device takes the kernels that its card has, for heads of 64 channels and
     hopper.kernelOf = kernelOf;
     return names;
   };
-  t.deepEqual(kernelsOf(32), ['attention32', 'attentionGate', 'attentionKeys32', 'attentionQueries32']);
+  t.deepEqual(kernelsOf(32), ['attention32', 'attentionGateBf16', 'attentionKeys32', 'attentionQueries32']);
   t.deepEqual(kernelsOf(40), [
     'attentionHopper64',
-    'attentionGate',
+    'attentionGateBf16',
     'attentionKeysHopper64',
     'attentionQueriesHopper64',
   ]);
   t.deepEqual(kernelsOf(136, 2), [
     'attentionCappedHopper256',
-    'attentionGate',
+    'attentionGateBf16',
     'attentionKeysCappedHopper256',
     'attentionQueriesCappedHopper256',
   ]);
