@@ -98,6 +98,18 @@ test('all-reduce gives every rank the sum in tree order, bit for bit', async (t)
   );
 });
 
+test('two ranks have the same sums whether they go at once or by slices', async (t) => {
+  const world = openWorld(2);
+  // Up to 1 MiB at once; the second time the memory of the first is used again.
+  for (const length of [2 ** 18, 2 ** 18, 2 ** 18 + 1]) {
+    const buffers = [0, 1].map((rank) => values('Float32Array', length, rank));
+    const expected = treeSum(buffers);
+    await Promise.all(world.groups.map((group, rank) => group.allReduce(buffers[rank]!)));
+    for (const buffer of buffers) t.true(bytes(buffer).equals(bytes(expected)), `${length}`);
+  }
+  await world.close();
+});
+
 test('reduce-scatter sums the own range, uneven or empty, and leaves the rest as it was', async (t) => {
   await fc.assert(
     fc.asyncProperty(anyWorld, anyType, anyLength, anyCuts, async (size, type, length, cuts) => {

@@ -37,6 +37,12 @@ export interface ProcessGroupOptions {
   readonly concerned?: readonly number[];
 }
 
+/**
+ * Of two ranks each sends as many bytes whether it sends all it has, or half of it and then half of the sums; the first takes one hop
+ * less, and counts as long as hops take longer than adding twice and keeping a copy.
+ */
+const MOST_BYTES_OF_TWO = 1 << 20;
+
 /** Longest time that an operation may take unless said otherwise, ms. */
 export const DEFAULT_COLLECTIVE_LIMIT_MS = 300_000;
 
@@ -51,7 +57,7 @@ export class ProcessGroup {
   readonly #limitMs: number;
   readonly #concerned: readonly number[];
   readonly #reducers = new Map<DataType, Reducer>();
-  readonly #rounded = new ScratchMemory();
+  readonly #scratch = new ScratchMemory();
   readonly #waiting: (() => void)[] = [];
   #sequence = 0;
   #inFlight = 0;
@@ -70,8 +76,9 @@ export class ProcessGroup {
 
   /** Replaces every element by its sum over the ranks. */
   allReduce(buffer: CollectiveArray): Promise<number> {
+    const isShort = buffer.byteLength <= (this.size === 2 ? MOST_BYTES_OF_TWO : EAGER_BYTES);
     return this.#launch('allReduce', dataTypeOf(buffer), (operation) => {
-      if (buffer.byteLength <= EAGER_BYTES) this.#reduceEverywhere(operation, buffer);
+      if (isShort) this.#reduceEverywhere(operation, buffer);
       else this.#reduceAndGather(operation, buffer);
     });
   }
@@ -115,7 +122,7 @@ export class ProcessGroup {
     const payload = ({ start, end }: ElementRange) => {
       if (!isRounded) return bytesOf(buffer, start, end);
       invariant(buffer instanceof Float32Array, 'only single precision travels as bfloat16');
-      const memory = this.#rounded.take(wireBytes(buffer, [{ start, end }], wire));
+      const memory = this.#scratch.take(wireBytes(buffer, [{ start, end }], wire));
       taken.push(memory);
       roundToBfloat16(
         buffer.subarray(start, end),
@@ -134,7 +141,7 @@ export class ProcessGroup {
     );
     if (!isRounded) return finished;
     return finished.then((begun) => {
-      for (const memory of taken) this.#rounded.give(memory);
+      for (const memory of taken) this.#scratch.give(memory);
       return begun;
     });
   }
@@ -237,10 +244,15 @@ export class ProcessGroup {
     this.#exchange.begin(operation);
   }
 
-  /** Small buffers: everybody sends all to everybody and adds for itself; one hop instead of two. */
+  /** Short buffers: everybody sends all to everybody and adds for itself; one hop instead of two. */
   #reduceEverywhere(operation: Operation, buffer: CollectiveArray): void {
-    this.#eachPeer((_, peer) => operation.send(peer, bytesOf(buffer)));
-    this.#reduceOwn(operation, bytesOf(buffer));
+    const own = bytesOf(buffer);
+    // Sums may be there before a peer has read what they are made of. Eager streams are copies as it is.
+    const copy = own.length > EAGER_BYTES ? this.#scratch.take(own.length) : undefined;
+    copy?.set(own);
+    this.#eachPeer((_, peer) => operation.send(peer, copy ?? own));
+    this.#reduceOwn(operation, own);
+    if (copy !== undefined) operation.finished.then(() => this.#scratch.give(copy)).catch(() => {});
   }
 
   /** Each rank adds up a slice of its own and sends the sum to all, chunk by chunk while others still arrive. */

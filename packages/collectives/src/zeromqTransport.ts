@@ -59,6 +59,9 @@ const QUEUE_MESSAGES = 8;
 /** Payloads are cut into so many bytes. In a ring, fewer and larger ones save wake-ups and still fit the cache. */
 const CHUNK_BYTES = { ipc: 2 << 20, tcp: 1 << 20 } as const;
 
+/** What is no longer than this does not wait behind what is. */
+const MOST_SHORT_BYTES = 1 << 14;
+
 /** Shorter payloads than this travel in the message; a slot of the ring would save nothing. */
 const RING_MIN_BYTES = 1 << 16;
 
@@ -94,15 +97,15 @@ export class ZeroMqTransport implements Transport {
   /** Of peers on other hosts, and of those on this one, as far as there are both. */
   readonly #pulls: readonly Pull[];
   readonly #token: string;
-  readonly #links = new Map<number, Link>();
+  readonly #ways = new Map<number, Ways>();
   readonly #ring: RingWriter | undefined;
   readonly #rings = new Map<number, RingReader>();
   readonly #ownMemory: OwnMemory | undefined;
   readonly #memories = new Map<number, PeerMemory>();
   /** Peers that read this rank's memory. */
   readonly #readers = new Set<number>();
-  /** Peers of other machines that no connection has come about to. */
-  readonly #unreached = new Set<number>();
+  /** Peers of other machines to which connections are missing, and how many. */
+  readonly #unreached = new Map<number, number>();
   #onReached: () => void = () => {};
   /** Peers that can read this rank's ring. */
   readonly #attached = new Set<number>();
@@ -155,18 +158,8 @@ export class ZeroMqTransport implements Transport {
     for (const [rank, endpoint] of endpoints.entries()) {
       if (rank === this.rank) continue;
       const isTcp = endpoint.startsWith('tcp:');
-      const push = new Push({
-        ...(isTcp ? { ...this.#security, ...TCP } : this.#context),
-        sendHighWaterMark: QUEUE_MESSAGES,
-        linger: LINGER_MS,
-      });
-      if (isTcp) {
-        this.#unreached.add(rank);
-        this.#watch(push, rank);
-      }
-      push.connect(endpoint);
-      const link = new Link(push, rank);
-      this.#links.set(rank, link);
+      const link = this.#connect(rank, endpoint, isTcp);
+      this.#ways.set(rank, { short: isTcp ? this.#connect(rank, endpoint, isTcp) : link, long: link });
       if (isTcp) continue;
       this.#nearPeers++;
       if (this.#ownMemory !== undefined) {
@@ -181,8 +174,22 @@ export class ZeroMqTransport implements Transport {
     if (this.#nearPeers === 0) this.#ring?.unlink();
   }
 
+  #connect(rank: number, endpoint: string, isTcp: boolean): Link {
+    const push = new Push({
+      ...(isTcp ? { ...this.#security, ...TCP } : this.#context),
+      sendHighWaterMark: QUEUE_MESSAGES,
+      linger: LINGER_MS,
+    });
+    if (isTcp) {
+      this.#unreached.set(rank, (this.#unreached.get(rank) ?? 0) + 1);
+      this.#watch(push, rank);
+    }
+    push.connect(endpoint);
+    return new Link(push, rank);
+  }
+
   /**
-   * Waits until there is a connection to each peer of another machine.
+   * Waits until there are connections to each peer of another machine.
    * @returns those to whom none came about in time
    */
   async unreached(limitMs: number): Promise<number[]> {
@@ -195,12 +202,13 @@ export class ZeroMqTransport implements Transport {
       };
       this.#onReached();
     });
-    return [...this.#unreached].sort((a, b) => a - b);
+    return [...this.#unreached.keys()].sort((a, b) => a - b);
   }
 
   async send(to: number, header: MessageHeader, payload?: Uint8Array): Promise<void> {
-    const link = this.#links.get(to);
-    invariant(link !== undefined, `rank ${this.rank} is not connected to rank ${to}`);
+    const ways = this.#ways.get(to);
+    invariant(ways !== undefined, `rank ${this.rank} is not connected to rank ${to}`);
+    const link = (payload?.length ?? 0) <= MOST_SHORT_BYTES ? ways.short : ways.long;
     if (payload === undefined) {
       await link.send([encodeHeader(header, this.#tag)]);
     } else if (payload.length >= RING_MIN_BYTES && this.#readers.has(to)) {
@@ -223,7 +231,8 @@ export class ZeroMqTransport implements Transport {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    for (const link of this.#links.values()) link.close();
+    for (const { short, long } of this.#ways.values())
+      for (const link of new Set([short, long])) link.close();
     for (const pull of this.#pulls) pull.close();
     this.#ring?.close();
     for (const ring of this.#rings.values()) ring.close();
@@ -249,7 +258,7 @@ export class ZeroMqTransport implements Transport {
     invariant(ring !== undefined, `rank ${header.from} uses a ring that rank ${this.rank} has not opened`);
     const { place, placedBytes } = header;
     return ring.payload(place, placedBytes, () => {
-      this.#tell(this.#links.get(header.from), 'release', { place, placedBytes });
+      this.#tell(this.#ways.get(header.from)?.short, 'release', { place, placedBytes });
     });
   }
 
@@ -269,12 +278,17 @@ export class ZeroMqTransport implements Transport {
     });
     if (memory === undefined) return;
     this.#memories.set(from, memory);
-    this.#tell(this.#links.get(from), 'reads');
+    this.#tell(this.#ways.get(from)?.short, 'reads');
   }
 
   #watch(push: Push, rank: number): void {
+    let isReached = false;
     push.events.on('handshake', () => {
-      this.#unreached.delete(rank);
+      if (isReached) return;
+      isReached = true;
+      const missing = this.#unreached.get(rank)! - 1;
+      if (missing > 0) this.#unreached.set(rank, missing);
+      else this.#unreached.delete(rank);
       this.#onReached();
     });
     push.events.on('disconnect', () => {
@@ -336,7 +350,16 @@ const OF_NO_OPERATION = {
   total: 0,
 } as const;
 
-/** The way to one peer. A socket takes one message at a time, so each waits for the one before. */
+/**
+ * The ways to a peer. Over tcp there are two connections: at the rate of a slow link, a confirmation or a number that all wait for
+ * would be behind all that lies in the sockets' buffers. Messages may overtake each other (`operation.ts`).
+ */
+interface Ways {
+  readonly short: Link;
+  readonly long: Link;
+}
+
+/** A connection. A socket takes one message at a time, so each waits for the one before. */
 class Link {
   readonly #push: Push;
   readonly #rank: number;
