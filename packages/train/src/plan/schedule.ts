@@ -205,10 +205,16 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
     exposed[reason] += seconds;
     now += seconds;
   };
+  /** Operations that are under way have as much of the link, and are held up as long. */
+  const besideOthers = (seconds: number) => {
+    const shared = Math.min(seconds, Math.max(0, channel - now));
+    channel += shared;
+    return seconds + shared;
+  };
   const exchangeRows = (seconds: number, isForward: boolean) => {
     if (expertParallel === 1) return;
-    const there = exchange.seconds + (isForward ? counts.seconds : 0);
-    const back = exchange.seconds;
+    const there = besideOthers(exchange.seconds + (isForward ? counts.seconds : 0));
+    const back = besideOthers(exchange.seconds);
     underway += there + back;
     const ofExperts = EXPERT_SHARE * seconds;
     // Own rows for own experts are computed on the way there; gradients of weights, half of a backward pass, on the way back.
