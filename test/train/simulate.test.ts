@@ -128,6 +128,19 @@ const SETTINGS = {
   outerGradients: 'float32' as 'float32' | 'int8',
 };
 
+test('rows take longer while new parameters or gradients are on the same link, which they hold up', (t) => {
+  const config = configOf(8, 4);
+  const slow = { bytesPerSecond: 1e5, latencySeconds: 0, messageSeconds: 0 };
+  const schedule = scheduleOf(config, cluster(slow, 2), 'flat');
+  const { total, exposed } = stepTimes(schedule, config, speedOf(config, DEVICE));
+  // Each layer's rows go there and back, in both passes of each of two grains.
+  const ofRows = 4 * 2 * 4 * schedule.exchange.transferSeconds;
+  t.true(exposed.exchange > 1.05 * ofRows, `${exposed.exchange} s for ${ofRows} s of rows`);
+  const others = schedule.stages.map(({ reduce, gather }) => reduce.transferSeconds + gather.transferSeconds);
+  const moved = others.reduce((sum, seconds) => sum + seconds, ofRows);
+  t.true(total >= moved, `${total} s for ${moved} s of bytes`);
+});
+
 test('replicas that train apart are brought together over the link between hosts now and then, the more rarely the less', (t) => {
   const config = configOf(16);
   const apart = (everySteps: number, outerGradients: 'float32' | 'int8' = 'float32', replicas = 2) =>

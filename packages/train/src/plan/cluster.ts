@@ -51,12 +51,20 @@ export function membersOf(size: number, stride: number, { devicesPerHost }: Clus
 /** What one member sends in an operation, and how long that takes. */
 export interface OperationCost {
   readonly seconds: number;
+  /** Of these, what bytes take on a link. */
+  readonly transferSeconds: number;
   readonly bytesWithin: number;
   readonly bytesBetween: number;
   readonly messages: number;
 }
 
-const NOTHING: OperationCost = { seconds: 0, bytesWithin: 0, bytesBetween: 0, messages: 0 };
+const NOTHING: OperationCost = {
+  seconds: 0,
+  transferSeconds: 0,
+  bytesWithin: 0,
+  bytesBetween: 0,
+  messages: 0,
+};
 
 /**
  * Of what is on the wire one way, the share that is payload: 1448 of 1514 bytes of TCP over Ethernet, and for every second frame of the
@@ -95,12 +103,16 @@ function roundCost(
   if (messages === 0) return NOTHING;
   // All devices of a host are in the same operation, or in one like it.
   const outsideRate = (PAYLOAD_SHARE * between.bytesPerSecond) / devicesPerHost;
-  const bytes = Math.max(inside.bytes / within.bytesPerSecond, isFar ? outside.bytes / outsideRate : 0);
+  const transferSeconds = Math.max(
+    inside.bytes / within.bytesPerSecond,
+    isFar ? outside.bytes / outsideRate : 0,
+  );
   const overhead = inside.messages * within.messageSeconds + outside.messages * between.messageSeconds;
   const near = isDirect ? 1 : tripsOf(inside);
   const latency = isFar ? tripsOf(outside) * between.latencySeconds : near * within.latencySeconds;
   return {
-    seconds: latency + bytes + overhead,
+    seconds: latency + transferSeconds + overhead,
+    transferSeconds,
     bytesWithin: inside.bytes,
     bytesBetween: outside.bytes,
     messages,
@@ -111,6 +123,7 @@ function sumOf(...costs: readonly OperationCost[]): OperationCost {
   const total = (part: keyof OperationCost) => costs.reduce((sum, cost) => sum + cost[part], 0);
   return {
     seconds: total('seconds'),
+    transferSeconds: total('transferSeconds'),
     bytesWithin: total('bytesWithin'),
     bytesBetween: total('bytesBetween'),
     messages: total('messages'),

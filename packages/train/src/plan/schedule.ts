@@ -110,10 +110,11 @@ function synchronizationCost(
       ...Array.from({ length: perWorker }, () => gather),
     ];
   });
-  const { seconds, bytesWithin, bytesBetween, messages } = together(costs);
+  const { seconds, transferSeconds, bytesWithin, bytesBetween, messages } = together(costs);
   const { everySteps } = settings;
   return {
     seconds: seconds / everySteps,
+    transferSeconds: transferSeconds / everySteps,
     bytesWithin: bytesWithin / everySteps,
     bytesBetween: bytesBetween / everySteps,
     messages: messages / everySteps,
@@ -206,15 +207,15 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
     now += seconds;
   };
   /** Operations that are under way have as much of the link, and are held up as long. */
-  const besideOthers = (seconds: number) => {
-    const shared = Math.min(seconds, Math.max(0, channel - now));
+  const besideOthers = ({ seconds, transferSeconds }: OperationCost) => {
+    const shared = Math.min(transferSeconds, Math.max(0, channel - now));
     channel += shared;
     return seconds + shared;
   };
   const exchangeRows = (seconds: number, isForward: boolean) => {
     if (expertParallel === 1) return;
-    const there = besideOthers(exchange.seconds + (isForward ? counts.seconds : 0));
-    const back = besideOthers(exchange.seconds);
+    const there = besideOthers(exchange) + (isForward ? counts.seconds : 0);
+    const back = besideOthers(exchange);
     underway += there + back;
     const ofExperts = EXPERT_SHARE * seconds;
     // Own rows for own experts are computed on the way there; gradients of weights, half of a backward pass, on the way back.
@@ -265,6 +266,7 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
 function together(costs: readonly OperationCost[]): OperationCost {
   return costs.reduce((sum, cost) => ({
     seconds: sum.seconds + cost.seconds,
+    transferSeconds: sum.transferSeconds + cost.transferSeconds,
     bytesWithin: sum.bytesWithin + cost.bytesWithin,
     bytesBetween: sum.bytesBetween + cost.bytesBetween,
     messages: sum.messages + cost.messages,
