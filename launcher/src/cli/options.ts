@@ -1,5 +1,6 @@
 /** Flags that several commands share, and the checks of their values; what these throw becomes a usage error. */
 
+import type { BackendName } from '@sluice/engine';
 import { shippedFile } from '../run/shippedFile.ts';
 
 /** The value of a flag or argument that names a configuration, a model or a recipe. */
@@ -50,6 +51,16 @@ export function above(flag: string, limit: number): (value: unknown) => number |
     throw new Error(`--${flag} is ${String(value)}, not a number above ${limit}.`);
   };
 }
+
+/** Those of the engine, which is not loaded to read a command line. */
+export const BACKEND_CHOICES = [
+  'native',
+  'cuda',
+  'tensorflow',
+  'webgpu',
+  'wasm',
+  'cpu',
+] as const satisfies readonly BackendName[];
 
 export const PRECISION_OPTION = {
   type: 'string',

@@ -6,7 +6,7 @@ import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
 import { CLOCK_OPTION, THREADS_OPTION, useThreads } from '../bench/options.ts';
 import { stepPicture } from '../bench/stepPicture.ts';
 import { defineCommand } from '../cli/command.ts';
-import { PRECISION_OPTION } from '../cli/options.ts';
+import { BACKEND_CHOICES, PRECISION_OPTION } from '../cli/options.ts';
 
 interface BenchStepArguments {
   readonly shape: BenchShape;
@@ -38,7 +38,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     threads: THREADS_OPTION,
     backend: {
       type: 'string',
-      choices: ['native', 'cuda', 'tensorflow', 'webgpu', 'wasm', 'cpu'],
+      choices: BACKEND_CHOICES,
       default: 'native',
       requiresArg: true,
       describe: 'TensorFlow.js backend that computes.',

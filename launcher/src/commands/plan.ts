@@ -3,7 +3,14 @@
 import type { BackendName, Precision } from '@sluice/engine';
 import type { Scale } from '@sluice/model';
 import { defineCommand } from '../cli/command.ts';
-import { configFile, PRECISION_OPTION, SCALE_OPTION, WORKERS_OPTION, wholeNumber } from '../cli/options.ts';
+import {
+  BACKEND_CHOICES,
+  configFile,
+  PRECISION_OPTION,
+  SCALE_OPTION,
+  WORKERS_OPTION,
+  wholeNumber,
+} from '../cli/options.ts';
 
 interface PlanArguments {
   readonly model: string;
@@ -50,7 +57,7 @@ export const planCommand = defineCommand<PlanArguments>({
     scale: SCALE_OPTION,
     backend: {
       type: 'string',
-      choices: ['native', 'cuda', 'tensorflow', 'webgpu', 'wasm', 'cpu'],
+      choices: BACKEND_CHOICES,
       requiresArg: true,
       describe:
         'What computes, if it is not what the configuration says; cuda: memory of a GPU, and of the host beside it.',

@@ -1,10 +1,9 @@
 /** Mistakes planted in Hopper's kernels of attention, each of which must be found. */
 
-import { setImmediate } from 'node:timers/promises';
 import { type Emulator, LAYOUT, operandsOf, runAttention } from '@sluice/engine/cuda';
 import test from 'ava';
 import { device, emulator, floatsOf } from '../support/cuda.ts';
-import { isFound, type Mutant } from '../support/cudaMutants.ts';
+import { findAll, type Mutant } from '../support/cudaMutants.ts';
 
 /**
  * More tiles than a ring has stages, of two documents. The first one's last block has rows for one consumer alone, and its last tile so many of
@@ -94,10 +93,9 @@ const MUTANTS: readonly Mutant[] = [
 for (const file of new Set(MUTANTS.map((each) => each.file))) {
   test.serial(`mistakes planted in ${file} are found, and none without`, async (t) => {
     t.is(otherValues(emulator), 0);
-    for (const each of MUTANTS.filter((mutant) => mutant.file === file)) {
-      // Results of other tests are told in between.
-      await setImmediate();
-      t.true(isFound(each), each.what);
-    }
+    await findAll(
+      t,
+      MUTANTS.filter((each) => each.file === file),
+    );
   });
 }

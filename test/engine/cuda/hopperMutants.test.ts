@@ -1,6 +1,5 @@
 /** Mistakes planted in kernels with Hopper's own instructions, each of which must be found. */
 
-import { setImmediate } from 'node:timers/promises';
 import {
   type DeviceArray,
   type Emulator,
@@ -11,7 +10,7 @@ import {
 } from '@sluice/engine/cuda';
 import test from 'ava';
 import { activations, device, emulator, floatsOf, productError } from '../support/cuda.ts';
-import { instead, isFound, type Mutant } from '../support/cudaMutants.ts';
+import { findAll, instead, type Mutant } from '../support/cudaMutants.ts';
 
 /** In more steps than the ring has stages; two tiles, which neither rows nor columns fill. */
 const SHAPE = { M: 136, N: 72, K: 392 };
@@ -118,10 +117,6 @@ for (const file of new Set(MUTANTS.map((mutant) => mutant.file))) {
   test(`mistakes planted in ${file} are found, and none without`, async (t) => {
     const mutants = MUTANTS.filter((each) => each.file === file);
     t.true(mutants[0]!.error(emulator) <= 1);
-    for (const mutant of mutants) {
-      // Results of other tests are told in between.
-      await setImmediate();
-      t.true(isFound(mutant), mutant.what);
-    }
+    await findAll(t, mutants);
   });
 }

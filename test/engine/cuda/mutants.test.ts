@@ -1,6 +1,5 @@
 /** Mistakes planted in kernels, each of which must be found. */
 
-import { setImmediate } from 'node:timers/promises';
 import { gateWidth, planOnHost, projectionWidth, rotaryTable } from '@sluice/engine';
 import {
   attentionErrors,
@@ -36,7 +35,7 @@ import {
   productError,
   rmsNormErrors,
 } from '../support/cuda.ts';
-import { instead, isFound, type Mutant } from '../support/cudaMutants.ts';
+import { findAll, instead, type Mutant } from '../support/cudaMutants.ts';
 import { randomValues } from '../support/differential.ts';
 
 const norm = ({ device: on }: Emulator) =>
@@ -542,10 +541,6 @@ for (const file of new Set(MUTANTS.map((mutant) => mutant.file))) {
   test(`mistakes planted in ${file} are found, and none without`, async (t) => {
     const mutants = MUTANTS.filter((each) => each.file === file);
     t.true(mutants[0]!.error(emulator) <= 1);
-    for (const mutant of mutants) {
-      // Results of other tests are told in between.
-      await setImmediate();
-      t.true(isFound(mutant), mutant.what);
-    }
+    await findAll(t, mutants);
   });
 }

@@ -1,7 +1,9 @@
 /** Mistakes planted in kernels: a test that does not find them is not worth much. */
 
+import { setImmediate } from 'node:timers/promises';
 import type { SluiceError } from '@sluice/core';
 import { Emulator, kernelHeaders, kernelSource } from '@sluice/engine/cuda';
+import type { ExecutionContext } from 'ava';
 
 export interface Mutant {
   readonly what: string;
@@ -25,6 +27,15 @@ function wholeSource(file: string): string {
       return own(headers[`${name}.h`]!);
     });
   return own(kernelSource(file).text);
+}
+
+/** Demands that each mistake shows. */
+export async function findAll(t: ExecutionContext, mutants: readonly Mutant[]): Promise<void> {
+  for (const mutant of mutants) {
+    // Results of other tests are told in between.
+    await setImmediate();
+    t.true(isFound(mutant), mutant.what);
+  }
 }
 
 /** Whether the mistake shows: as a fault, or as an error that is too large. */

@@ -273,7 +273,7 @@ function product(
     return;
   }
   const left = mapOf({ array: a, rows: M, depth: K, isAlong: name !== 'matmulTransposed' }, rows);
-  const right = mapOf({ array: b, rows: N, depth: K, isAlong: contiguous.length === 1 }, columns);
+  const right = mapOf({ array: b, rows: N, depth: K, isAlong: name === 'matmul' }, columns);
   const blocks = Math.min(grid[0] * grid[1], device.multiprocessors);
   const kernel = device.kernel('matmulHopper', `${name}${toFloat}${chosen}`);
   kernel.launch([blocks], sharedBytes, left, right, y, M, N, K, ...more);

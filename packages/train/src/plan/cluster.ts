@@ -119,7 +119,8 @@ function roundCost(
   };
 }
 
-function sumOf(...costs: readonly OperationCost[]): OperationCost {
+/** Operations one after the other. */
+export function sumOf(...costs: readonly OperationCost[]): OperationCost {
   const total = (part: keyof OperationCost) => costs.reduce((sum, cost) => sum + cost[part], 0);
   return {
     seconds: total('seconds'),

@@ -14,6 +14,7 @@ import {
   membersOf,
   type OperationCost,
   reduceScatterCost,
+  sumOf,
   type TopologyKind,
 } from './cluster.ts';
 import { gradientBytes } from './memory.ts';
@@ -110,7 +111,7 @@ function synchronizationCost(
       ...Array.from({ length: perWorker }, () => gather),
     ];
   });
-  const { seconds, transferSeconds, bytesWithin, bytesBetween, messages } = together(costs);
+  const { seconds, transferSeconds, bytesWithin, bytesBetween, messages } = sumOf(...costs);
   const { everySteps } = settings;
   return {
     seconds: seconds / everySteps,
@@ -137,7 +138,7 @@ function scheduleOfOne(config: RunConfig, cluster: Cluster, kind: TopologyKind, 
     const collective = (share: number) => {
       const own = reduceScatterCost(cluster, world, share * replicated, kind);
       const shared = reduceScatterCost(cluster, replicas, share * expert, kind);
-      return together([own, ...(expert > 0 ? [shared] : [])]);
+      return sumOf(own, ...(expert > 0 ? [shared] : []));
     };
     return {
       number,
@@ -260,17 +261,6 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
     bytesBetween: sent('bytesBetween'),
     messages: sent('messages'),
   };
-}
-
-/** Operations one after the other. */
-function together(costs: readonly OperationCost[]): OperationCost {
-  return costs.reduce((sum, cost) => ({
-    seconds: sum.seconds + cost.seconds,
-    transferSeconds: sum.transferSeconds + cost.transferSeconds,
-    bytesWithin: sum.bytesWithin + cost.bytesWithin,
-    bytesBetween: sum.bytesBetween + cost.bytesBetween,
-    messages: sum.messages + cost.messages,
-  }));
 }
 
 /** Bytes of the parameters of each stage that a worker holds. */
