@@ -90,6 +90,9 @@ test('a place that takes no file is told before anything is computed', (t) => {
     code: 'SLUICE_E_FILE_UNWRITABLE',
     message: `${directory} is a directory, not a file.`,
   });
-  t.throws(() => refuseUnwritable(join(file, 'a')), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+  t.throws(() => refuseUnwritable(join(file, 'a')), {
+    code: 'SLUICE_E_FILE_UNWRITABLE',
+    message: `${file} is no directory.`,
+  });
   for (const path of [file, join(directory, 'new')]) t.notThrows(() => refuseUnwritable(path));
 });

@@ -1,6 +1,6 @@
 /** Files that a user names for a command to write. */
 
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { open, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { SluiceError } from './errors.ts';
@@ -14,19 +14,22 @@ import { writeError } from './systemErrors.ts';
 export function refuseUnwritable(path: string): void {
   const directory = dirname(resolve(path));
   try {
-    const existing = statSync(path, { throwIfNoEntry: false });
-    if (!existing && !existsSync(directory)) {
+    // Below a file there is nothing, or, for Node before 24, something that cannot be looked at.
+    const parent = statSync(directory, { throwIfNoEntry: false });
+    if (!parent) {
       throw new SluiceError('SLUICE_E_FILE_MISSING', `There is no ${directory}.`, { details: { path } });
     }
-    if (existing?.isDirectory()) {
-      throw new SluiceError('SLUICE_E_FILE_UNWRITABLE', `${path} is a directory, not a file.`, {
-        details: { path },
-      });
-    }
+    if (!parent.isDirectory()) throw unwritable(path, `${directory} is no directory`);
+    const existing = statSync(path, { throwIfNoEntry: false });
+    if (existing?.isDirectory()) throw unwritable(path, `${path} is a directory, not a file`);
     accessSync(existing && !existing.isFile() ? path : directory, constants.W_OK);
   } catch (error) {
     throw writeError(path, error);
   }
+}
+
+function unwritable(path: string, why: string): SluiceError {
+  return new SluiceError('SLUICE_E_FILE_UNWRITABLE', `${why}.`, { details: { path } });
 }
 
 /**
