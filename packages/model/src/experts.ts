@@ -125,10 +125,10 @@ type Travel = Omit<ExchangedExperts, 'gateUp' | 'down' | 'limit'>;
 
 /** Tells peers how many rows they will get, which the host must know for it. */
 function startTravel(plan: DispatchPlan, exchange: ExpertExchange): Travel {
-  const { rank, size, startRows, sendRows } = exchange;
+  const { rank, size, startRows, startOnDevice } = exchange;
   const counts = plan.counts.dataSync<'int32'>();
   const received = exchange.startCounts(counts);
-  return { rank, peers: size, counts, received, start: startRows, send: sendRows };
+  return { rank, peers: size, counts, received, start: startRows, startOnDevice };
 }
 
 function allExperts(
