@@ -24,6 +24,8 @@ export interface Moment {
   wait(): void;
   /** What is asked for from now on is done after it, on whichever stream; the host goes on. */
   precede(): void;
+  /** Ends the use of it, but for who waits by it already. One that was seen to be reached needs none. */
+  forget(): void;
 }
 
 /** Blocks of a launch along its axes. */
@@ -311,13 +313,13 @@ export class CudaDriver {
    * @returns when it is done
    */
   beside(stream: StreamHandle, f: () => void): Moment {
-    const [own, before] = [this.#stream, this.#event(UNTIMED)];
-    this.#call('cuStreamWaitEvent', stream, before, 0);
-    this.#call('cuEventDestroy', before);
+    const [own, before] = [this.#stream, this.moment()];
     this.#stream = stream;
     try {
+      before.precede();
+      before.forget();
       f();
-      return this.#moment();
+      return this.moment();
     } finally {
       this.#stream = own;
     }
@@ -328,14 +330,15 @@ export class CudaDriver {
    * device, for whatever reason, it waits by `watch`, which throws where they never do.
    */
   leaveWait(moment: Moment, watch: () => void): void {
-    this.#leftWaits.add(this.#moment(), watch);
+    this.#leftWaits.add(this.moment(), watch);
     moment.precede();
   }
 
-  #moment(): Moment {
+  /** When all that was asked for until now, on one stream, is done. */
+  moment(): Moment {
     let event: number | undefined = this.#event(UNTIMED);
     const forget = () => {
-      this.#call('cuEventDestroy', event);
+      if (event !== undefined) this.#call('cuEventDestroy', event);
       event = undefined;
     };
     return {
@@ -351,6 +354,7 @@ export class CudaDriver {
       precede: () => {
         if (event !== undefined) this.#call('cuStreamWaitEvent', this.#stream, event, 0);
       },
+      forget,
     };
   }
 
