@@ -1,7 +1,7 @@
 /**
  * Experts that several devices hold. All is asked for at once, and what waits for others is the device: own rows are computed while others
- * go to their experts, and gradients of weights are while others come back. No bit depends on it. By way of the host, this waits for what
- * it sends and what it receives, and own rows are computed meanwhile all the same.
+ * go to their experts; while others come back, gradients of weights are, and forward whatever comes before the first use of the result. No
+ * bit depends on it. By way of the host, this waits for what it sends and what it receives, and the device computes the same meanwhile.
  *
  * Shapes: M own rows, by the peer of their expert; F rows of other peers for own experts; C channels, I hidden units of an expert.
  */
@@ -15,6 +15,7 @@ import {
   type RowRange,
   type StartExchange,
 } from '../../ops/exchangedExperts.ts';
+import { cudaBackend } from '../backend.ts';
 import { type Activations, bytesOf } from '../device.ts';
 import {
   checkExperts,
@@ -52,15 +53,18 @@ implementFused('cuda', EXCHANGED_EXPERTS, {
     saved.free('own hidden');
 
     const ofGuests = made('guest', numGuests);
-    const outputs = saved.activations('outputs', numGuests * width);
+    const sent = output([numGuests, width]);
     arrival.wait();
     expertRowsForward(guestRows, new HostRows(rows.device, guestSegments), attributes, {
       ...ofGuests,
-      y: outputs,
+      y: sent.values,
     });
     saved.free('guest hidden');
-    start(outputs, guests, y.values, away, width).wait();
-    saved.free('outputs');
+    const back = start(sent.values, guests, y.values, away, width);
+    cudaBackend().expect(y.info, () => {
+      back.wait();
+      cudaBackend().disposeData(sent.info.dataId);
+    });
     return y.info;
   },
   backward({ valuesOf, tensor, saved, attributes }, [dyTensor], [rowsTensor]) {
