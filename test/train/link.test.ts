@@ -64,7 +64,8 @@ test.serial(
       ['f32', 5],
     ] as const) {
       const request: ExpertsRequest = { counts, channels, precision };
-      const same = { byDevices: true, byHost: true, groups: 4 };
+      // There and back, twice; the host reads the result, the loss, and three gradients.
+      const same = { byDevices: true, byHost: true, groups: 4, waits: 5 };
       t.deepEqual(await server.callAll('experts', request), new Array(4).fill(same));
     }
   },

@@ -17,6 +17,7 @@ import { GroupExpertExchange } from '../../packages/train/src/expertExchange.ts'
 import { FlatTransport } from '../../packages/train/src/flatTransport.ts';
 import { linkDevices } from '../../packages/train/src/linkDevices.ts';
 import { type Operation, operand, runOperation, sameBits } from '../engine/support/differential.ts';
+import { waitsIn } from '../engine/support/waits.ts';
 
 export interface FlatRequest {
   readonly groups: readonly (readonly number[])[];
@@ -118,12 +119,15 @@ await communicator.serve({
     };
     const expected = outcome(exchangedExpertsReference);
     calls();
-    const byDevices = outcome(exchangedExperts, linked().link);
+    let byDevices = expected;
+    const waits = await waitsIn(cudaBackend().device.driver, () => {
+      byDevices = outcome(exchangedExperts, linked().link);
+    });
     const { groups } = calls();
     return {
       byDevices: sameBits(byDevices, expected),
       byHost: sameBits(outcome(exchangedExperts), expected),
-      groups,
+      ...{ groups, waits },
     };
   },
 
