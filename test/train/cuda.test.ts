@@ -11,6 +11,7 @@ import { passBytes } from '../../packages/train/src/plan/memory.ts';
 import { Snapshots } from '../../packages/train/src/snapshots.ts';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
 import { emulator } from '../engine/support/cuda.ts';
+import { waitsIn } from '../engine/support/waits.ts';
 import { CUDA_KINDS, type CudaKind, cudaRun } from './support/cudaRun.ts';
 import { tinyTrainer } from './support/tinyTrainer.ts';
 import { startWorkers } from './support/workers.ts';
@@ -76,6 +77,18 @@ for (const kind of CUDA_KINDS) {
     weights.set(`${kind} in f32`, hashOfTrainer(kind, trainer));
   });
 }
+
+test.serial('a step waits for the device as often with three layers as with one', async (t) => {
+  for (const kind of CUDA_KINDS) {
+    const run = cudaRun(kind);
+    const waits = async (numLayers: number) => {
+      const trainer = await tinyTrainer({ ...run, model: { ...run.model, numLayers } }, { backend: 'cuda' });
+      const { driver } = cudaBackend().device;
+      return waitsIn(driver, () => lossesOf(trainer, [1]));
+    };
+    t.is(await waits(3), await waits(1), kind);
+  }
+});
 
 test.serial(
   'partial sums of gradients that the device has no room for lie on the host, with the same bits',

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { ControlServer } from '@sluice/collectives';
 import test, { type ExecutionContext } from 'ava';
 import { obstacleIn } from '../../packages/train/src/linkDevices.ts';
-import type { Compared, FlatRequest, RowsRequest } from './linkWorker.ts';
+import type { Compared, ExpertsRequest, FlatRequest } from './linkWorker.ts';
 import { startWorkers } from './support/workers.ts';
 
 process.env.SLUICE_CUDA = 'emulated';
@@ -24,7 +24,7 @@ async function sameFlat(t: ExecutionContext, server: ControlServer, request: Fla
 }
 
 test.serial(
-  'four workers: sums and gathers of any groups and slices, and rows to experts, have the bits of the host',
+  'four workers: sums and gathers of any groups and slices, and experts that they share, have the bits of the host',
   async (t) => {
     const server = await start(t, 4);
     t.deepEqual(await server.callAll('link', {}), new Array(4).fill('by NCCL 2.32.3'));
@@ -52,20 +52,21 @@ test.serial(
       times: 1,
     });
 
+    // Workers without own rows, without rows of others, without any; experts without rows.
     const counts = [
-      [2, 0, 5, 1],
-      [0, 0, 0, 0],
-      [1, 3, 0, 70],
-      [0, 4, 1, 1],
+      [2, 1, 0, 0, 5, 0, 0, 1],
+      [0, 0, 0, 0, 0, 0, 0, 0],
+      [1, 0, 3, 0, 0, 0, 0, 70],
+      [0, 0, 4, 2, 1, 0, 1, 1],
     ];
-    for (const isRounded of [true, false]) {
-      const request: RowsRequest = { counts, width: 8, isRounded };
-      const lengths = [3, 7, 6, 72].map((rows) => [8 * rows, 8 * rows]);
-      const storage = isRounded ? 'bf16' : 'f32';
-      t.deepEqual(
-        await server.callAll('rows', request),
-        lengths.map((both) => ({ lengths: both, different: null, storage })),
-      );
+    for (const [precision, channels] of [
+      ['bf16', 8],
+      ['f32', 5],
+    ] as const) {
+      const request: ExpertsRequest = { counts, channels, precision };
+      // There and back, twice; the host reads the result, the loss, and three gradients.
+      const same = { byDevices: true, byHost: true, groups: 4, waits: 5 };
+      t.deepEqual(await server.callAll('experts', request), new Array(4).fill(same));
     }
   },
 );

@@ -2,12 +2,22 @@
 
 import { Communicator, consecutiveRanges, receiveInvitation } from '@sluice/collectives';
 import type { SluiceError } from '@sluice/core';
-import { type Floats, flatMemory, selectBackend } from '@sluice/engine';
+import {
+  type DeviceLink,
+  exchangedExperts,
+  exchangedExpertsReference,
+  type Floats,
+  flatMemory,
+  type Precision,
+  selectBackend,
+} from '@sluice/engine';
 import { cudaBackend, emulatedNccl } from '@sluice/engine/cuda';
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import { GroupExpertExchange } from '../../packages/train/src/expertExchange.ts';
 import { FlatTransport } from '../../packages/train/src/flatTransport.ts';
 import { linkDevices } from '../../packages/train/src/linkDevices.ts';
+import { type Operation, operand, runOperation, sameBits } from '../engine/support/differential.ts';
+import { waitsIn } from '../engine/support/waits.ts';
 
 export interface FlatRequest {
   readonly groups: readonly (readonly number[])[];
@@ -17,11 +27,11 @@ export interface FlatRequest {
   readonly times: number;
 }
 
-export interface RowsRequest {
-  /** From each rank to each. */
+export interface ExpertsRequest {
+  /** Rows of each rank for each expert of all, in order. */
   readonly counts: readonly (readonly number[])[];
-  readonly width: number;
-  readonly isRounded: boolean;
+  readonly channels: number;
+  readonly precision: Precision;
 }
 
 /** Of what came by the devices and what came by way of the host. */
@@ -86,24 +96,38 @@ await communicator.serve({
     return { ...compared(byDevices, byHost), groups: calls().groups };
   },
 
-  /** The same of rows to experts. */
-  rows({ counts, width, isRounded }: RowsRequest) {
-    const group = communicator.world;
-    const [sent, received] = [counts[rank]!, counts.map((row) => row[rank]!)];
-    const ranges = (lengths: readonly number[]) =>
-      consecutiveRanges([...lengths]).map(({ start, end }) => ({ begin: start, end }));
-    const total = sent.reduce((sum, count) => sum + count, 0);
-    const values = noise(total * width);
-    const exact = tf.tensor2d(values, [total, width]);
-    // A product of bf16 operands is bf16.
-    const rows = isRounded ? roundedTensor(exact) : exact;
-    const { sendRows, startRows } = new GroupExpertExchange(group, linked().link);
-    const there = sendRows!(rows, ranges(sent), ranges(received));
-    const onHost = new Float32Array(there.size);
-    startRows(rows.dataSync() as Float32Array, ranges(sent), onHost, ranges(received), width).wait();
+  /** What experts that all share, and their gradients, are by the devices and by way of the host: as if all rows were where their experts are. */
+  async experts({ counts, channels, precision }: ExpertsRequest) {
+    await selectBackend('cuda', precision);
+    const { world, size } = communicator;
+    const own = Int32Array.from(counts[rank]!);
+    const experts = own.length / size;
+    const operands = {
+      x: operand(10 + rank, [own.reduce((a, b) => a + b, 0), channels]),
+      gateUp: operand(20 + rank, [experts, 2 * channels, channels]),
+      down: operand(30 + rank, [experts, channels, channels]),
+    };
+    const outcome = (compute: typeof exchangedExperts, link?: DeviceLink) => {
+      const exchange = new GroupExpertExchange(world, link);
+      const { startRows: start, startOnDevice } = exchange;
+      const operation: Operation = ({ x, gateUp, down }) => {
+        const received = exchange.startCounts(own);
+        const travel = { rank, peers: size, counts: own, received, start, startOnDevice };
+        return compute(x!.onTape() as tf.Tensor2D, { ...travel, gateUp: gateUp!, down: down! });
+      };
+      return runOperation('cuda', operation, operands, size);
+    };
+    const expected = outcome(exchangedExpertsReference);
+    calls();
+    let byDevices = expected;
+    const waits = await waitsIn(cudaBackend().device.driver, () => {
+      byDevices = outcome(exchangedExperts, linked().link);
+    });
+    const { groups } = calls();
     return {
-      ...compared([...there.dataSync()], [...onHost]),
-      storage: cudaBackend().valuesOf(there).storage,
+      byDevices: sameBits(byDevices, expected),
+      byHost: sameBits(outcome(exchangedExperts), expected),
+      ...{ groups, waits },
     };
   },
 
@@ -114,7 +138,10 @@ await communicator.serve({
     const sum = () => {
       const transport = new FlatTransport(world, linked().link);
       const ranges = consecutiveRanges(world.ranks.map(() => 2));
-      transport.reduceScatter(onDevice(noise(2 * size)), ranges, 'float32').wait();
+      const values = onDevice(noise(2 * size));
+      // The device waits; whoever reads what it has waits for the device.
+      transport.reduceScatter(values, ranges, 'float32').wait();
+      flatMemory().read(values);
     };
     if (rank === absent) {
       // Once it has answered.
@@ -133,10 +160,3 @@ await communicator.serve({
   },
 });
 await communicator.close();
-
-function roundedTensor(exact: tf.Tensor2D): tf.Tensor2D {
-  const backend = cudaBackend();
-  const copy = backend.device.allocate(exact.size, 'bf16');
-  backend.device.driver.copy(copy.address, backend.activationsOf(exact).address, 2 * exact.size);
-  return tf.engine().makeTensorFromTensorInfo(backend.adopt(copy, exact.shape)) as tf.Tensor2D;
-}

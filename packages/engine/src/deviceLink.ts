@@ -1,6 +1,7 @@
 /** How the devices of several processes send each other memory without the host, where a backend has such a way. */
 
 import * as tf from '@tensorflow/tfjs';
+import type { Activations } from './cuda/device.ts';
 import type { Floats } from './flatMemory.ts';
 import type { RowArrival, RowRange } from './ops/exchangedExperts.ts';
 
@@ -31,7 +32,11 @@ export interface LinkOperation {
 /** How a host waits for what devices do: it looks whether the ranks are still there. */
 export type WatchLink = (operation: LinkOperation) => RowArrival;
 
-/** All ranks of an operation launch it, and launch their operations in the same order. */
+/**
+ * All ranks of an operation launch it, and launch their operations in the same order. It begins when what was asked of the device before is
+ * done. `wait` of an arrival is left to the device: what is asked for afterwards is done once all has come, and the host goes on. Errors of an
+ * operation, and lost peers, are told when the host next waits for the device.
+ */
 export interface DeviceLink {
   /** As `Group.reduceScatter`. */
   reduceScatter(
@@ -42,17 +47,15 @@ export interface DeviceLink {
   ): RowArrival;
   /** As `Group.allGather`. */
   allGather(peers: Peers, values: Floats, ranges: readonly FlatRange[]): RowArrival;
-  /**
-   * Sends each peer a range of rows, and waits for its own.
-   * @param from where the peers' rows are to lie in the result, one range after the other
-   * @returns [rows received, width], stored as `rows` are
-   */
-  exchangeRows(
+  /** As `StartExchange`; the ranges at the own place are empty. */
+  startRows(
     peers: Peers,
-    rows: tf.Tensor2D,
-    to: readonly RowRange[],
-    from: readonly RowRange[],
-  ): tf.Tensor2D;
+    send: Activations,
+    rowsToPeer: readonly RowRange[],
+    receive: Activations,
+    rowsFromPeer: readonly RowRange[],
+    width: number,
+  ): RowArrival;
 }
 
 /** What a process brings to a link. */

@@ -17,6 +17,13 @@ export interface Floats {
   subarray(begin: number, end?: number): Floats;
 }
 
+/** What `adamW` of the host's takes. */
+export interface AdamWUpdate<Memory extends Floats = Floats> {
+  readonly buffers: AdamWBuffers<Memory>;
+  readonly settings: AdamWSettings;
+  readonly sums: Float64Array;
+}
+
 /** What a backend offers. Ranges of one call have equal length; sums are in a fixed order, as those of `reductions.ts`. */
 export interface FlatMemory<Memory extends Floats = Floats> {
   /** New memory, zeroed. */
@@ -44,10 +51,10 @@ export interface FlatMemory<Memory extends Floats = Floats> {
   add(target: Memory, source: Memory): void;
   /** Adds `source` to `target`, both rounded to bfloat16 before. */
   addRounded(target: Memory, source: Memory): void;
-  /** As `squaredNorms` of the host's has it. */
-  squaredNorms(values: Memory): Float64Array;
-  /** As `adamW` of the host's has it. */
-  adamW(buffers: AdamWBuffers<Memory>, settings: AdamWSettings, sums: Float64Array): void;
+  /** As `squaredNorms` of the host's has it, of each of the ranges. Whoever asks for all at once waits for a device once. */
+  squaredNorms(ranges: readonly Memory[]): Float64Array[];
+  /** As `adamW` of the host's has it, one update after the other; likewise. */
+  adamW(updates: readonly AdamWUpdate<Memory>[]): void;
   /** The values as a tensor of the running backend. */
   tensor(values: Memory, shape: readonly number[]): tf.Tensor;
   /** Writes a float tensor to `target`, or adds it, where that lies in the tensors' own memory. */
@@ -68,8 +75,10 @@ const host: FlatMemory<Float32Array> = {
   release() {},
   add: sumInto,
   addRounded,
-  squaredNorms: (values) => squaredNorms(values),
-  adamW,
+  squaredNorms: (ranges) => ranges.map((values) => squaredNorms(values)),
+  adamW(updates) {
+    for (const { buffers, settings, sums } of updates) adamW(buffers, settings, sums);
+  },
   tensor: (values, shape) => tf.tensor(values, [...shape], 'float32'),
 };
 

@@ -3,7 +3,7 @@
  * knows no processes; the trainer gives it one of these.
  */
 
-import type { CountArrival, SendRows, StartExchange } from '@sluice/engine';
+import type { Activations, CountArrival, StartExchange } from '@sluice/engine';
 
 export interface ExpertExchange {
   /** Own place among the workers that share one set of experts, and their number. */
@@ -17,8 +17,8 @@ export interface ExpertExchange {
   startCounts(counts: Int32Array): CountArrival;
   /** Begins to send rows to their peers and to receive theirs. */
   readonly startRows: StartExchange;
-  /** The same from tensor to tensor, where the workers' devices send to each other. */
-  readonly sendRows?: SendRows | undefined;
+  /** The same from device to device, where the workers' devices are linked. */
+  readonly startOnDevice?: StartExchange<Activations> | undefined;
 }
 
 /** For a worker that holds all experts: nothing is exchanged. */

@@ -114,10 +114,12 @@ function chosenExperts(
   const plan = planDispatch(indices_NK, options.loads.length);
   const travel = exchange.size > 1 ? startTravel(plan, exchange) : undefined;
   const routed_MC = dispatchTokens(x_NC, plan);
-  // The uses of x keep their order, in which its gradient is added up: after the rows that are dispatched comes the shared expert.
-  if (travel) meanwhile();
+  // The uses of x keep their order, in which its gradient is added up: after the rows that are dispatched comes the shared expert. A host has
+  // time for it while numbers of rows travel; devices that are linked, while rows come back.
+  if (travel && !travel.startOnDevice) meanwhile();
   const expertOutput_MC = atExperts(routed_MC, plan, travel, weights, limits);
   forgetUntilGradient(routed_MC);
+  if (travel) meanwhile();
   return { y_NC: combineTokens(expertOutput_MC, weights_NK, plan), auxiliaryLoss, counts_E: plan.counts };
 }
 
@@ -125,10 +127,10 @@ type Travel = Omit<ExchangedExperts, 'gateUp' | 'down' | 'limit'>;
 
 /** Tells peers how many rows they will get, which the host must know for it. */
 function startTravel(plan: DispatchPlan, exchange: ExpertExchange): Travel {
-  const { rank, size, startRows, sendRows } = exchange;
+  const { rank, size, startRows, startOnDevice } = exchange;
   const counts = plan.counts.dataSync<'int32'>();
   const received = exchange.startCounts(counts);
-  return { rank, peers: size, counts, received, start: startRows, send: sendRows };
+  return { rank, peers: size, counts, received, start: startRows, startOnDevice };
 }
 
 function allExperts(

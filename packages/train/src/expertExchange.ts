@@ -1,17 +1,18 @@
 /** Tokens to the experts of other workers and back, by all-to-all. */
 
 import { consecutiveRanges, type Group } from '@sluice/collectives';
-import type { CountArrival, DeviceLink, RowRange, SendRows, StartExchange } from '@sluice/engine';
+import type { Activations, CountArrival, DeviceLink, RowRange, StartExchange } from '@sluice/engine';
 import type { ExpertExchange } from '@sluice/model';
 
 export class GroupExpertExchange implements ExpertExchange {
   readonly #group: Group;
-  readonly sendRows: SendRows | undefined;
+  readonly startOnDevice: StartExchange<Activations> | undefined;
 
   /** @param link between the devices of the group's workers, where there is one */
   constructor(group: Group, link?: DeviceLink) {
     this.#group = group;
-    this.sendRows = link && ((rows, to, from) => link.exchangeRows(group, rows, to, from));
+    this.startOnDevice =
+      link && ((send, to, receive, from, width) => link.startRows(group, send, to, receive, from, width));
   }
 
   get rank(): number {

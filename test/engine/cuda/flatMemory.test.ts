@@ -24,9 +24,22 @@ function changed(memory: FlatMemory) {
   memory.fill(gradients.subarray(5, 9), -3);
   memory.add(gradients, parameters);
   memory.addRounded(gradients.subarray(0, 1000), parameters.subarray(16, 1016));
-  const squares = memory.squaredNorms(gradients);
-  const sums = new Float64Array(2 * squares.length);
-  memory.adamW({ parameters, gradients, firstMoment, secondMoment }, SETTINGS, sums);
+  const [squares, ofNone, ofFew] = memory.squaredNorms([
+    gradients,
+    gradients.subarray(0, 0),
+    gradients.subarray(0, 9),
+  ]);
+  const sums = [new Float64Array(4), new Float64Array(2)] as const;
+  const part = (begin: number, end: number) => ({
+    parameters: parameters.subarray(begin, end),
+    gradients: gradients.subarray(begin, end),
+    firstMoment: firstMoment.subarray(begin, end),
+    secondMoment: secondMoment.subarray(begin, end),
+  });
+  memory.adamW([
+    { buffers: part(0, length - 20), settings: SETTINGS, sums: sums[0] },
+    { buffers: part(length - 20, length), settings: { ...SETTINGS, step: 9 }, sums: sums[1] },
+  ]);
   const into = new Float32Array(length);
   memory.readInto(gradients, into);
   const joined = memory.join(firstMoment, secondMoment);
@@ -34,8 +47,8 @@ function changed(memory: FlatMemory) {
     parameters: memory.read(parameters).slice(),
     gradients: into,
     moments: memory.read(joined).slice(),
-    squares,
-    sums,
+    squares: Float64Array.of(...squares!, ...ofNone!, ...ofFew!),
+    sums: Float64Array.of(...sums[0], ...sums[1]),
   };
 }
 

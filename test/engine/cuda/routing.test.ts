@@ -14,6 +14,7 @@ import test from 'ava';
 import { batch, tinyDecoder, tinyModel } from '../../model/support.ts';
 import { emulator, fromBf16, toBf16 } from '../support/cuda.ts';
 import { type Operands, type Operation, randomValues, runOperation } from '../support/differential.ts';
+import { waitsIn } from '../support/waits.ts';
 
 const [TOKENS, EXPERTS] = [21, 40];
 
@@ -120,7 +121,7 @@ test.serial('rows are planned as on the host, in any order of threads', (t) => {
 });
 
 /** How often the host waits for the device in a forward and backward pass. */
-function waitsOf(numLayers: number, count: number): number {
+async function waitsOf(numLayers: number, count: number): Promise<number> {
   const model = tinyModel({
     ...{ hiddenSize: 32, headDim: 32, intermediateSize: undefined, numLayers },
     experts: { count, topK: 2, intermediateSize: 8, normalizeTopK: true, balanceCoefficient: 0.1 },
@@ -132,25 +133,15 @@ function waitsOf(numLayers: number, count: number): number {
   for (const parameter of parameters.values()) {
     parameter.sink = () => ({ values: gradient.subarray(0, parameter.values.length), accumulate: false });
   }
-  const { synchronize } = driver;
-  let waits = 0;
-  driver.synchronize = () => {
-    waits++;
-    synchronize.call(driver);
-  };
   const counts: number[] = [];
-  try {
-    computeGradients(() =>
-      decoder.loss({
-        ...batch(),
-        onParts: ({ expertCounts }) => {
-          for (const ofLayer of expertCounts) counts.push(ofLayer.reduce((sum, tokens) => sum + tokens, 0));
-        },
-      }),
-    );
-  } finally {
-    driver.synchronize = synchronize;
-  }
+  const loss = () =>
+    decoder.loss({
+      ...batch(),
+      onParts: ({ expertCounts }) => {
+        for (const ofLayer of expertCounts) counts.push(ofLayer.reduce((sum, tokens) => sum + tokens, 0));
+      },
+    });
+  const waits = await waitsIn(driver, () => computeGradients(loss));
   for (const { tensor } of parameters.values()) tensor.dispose();
   cudaBackend().device.free(gradient);
   return counts.every((tokens) => tokens === 2 * batch().inputs.length) ? waits : Number.NaN;
@@ -158,9 +149,9 @@ function waitsOf(numLayers: number, count: number): number {
 
 test.serial(
   'a pass through experts waits for the device thrice, however many layers there are: for losses',
-  (t) => {
+  async (t) => {
     tf.setBackend('cuda');
-    t.is(waitsOf(4, 4), 3);
-    t.is(waitsOf(1, 4), 3);
+    t.is(await waitsOf(4, 4), 3);
+    t.is(await waitsOf(1, 4), 3);
   },
 );

@@ -1,7 +1,6 @@
 /** TensorFlow.js's plain kernels as a backend whose flat memory is, as a GPU's, none that a host can reach into. */
 
 import {
-  type AdamWBuffers,
   adamW,
   addRounded,
   BACKENDS,
@@ -53,15 +52,18 @@ const apartMemory: FlatMemory<ApartFloats> = {
   release() {},
   add: (target, source) => sumInto(valuesOf(target), valuesOf(source)),
   addRounded: (target, source) => addRounded(valuesOf(target), valuesOf(source)),
-  squaredNorms: (values) => squaredNorms(valuesOf(values)),
-  adamW({ parameters, gradients, firstMoment, secondMoment }: AdamWBuffers<ApartFloats>, settings, sums) {
-    const buffers = {
-      parameters: valuesOf(parameters),
-      gradients: valuesOf(gradients),
-      firstMoment: valuesOf(firstMoment),
-      secondMoment: valuesOf(secondMoment),
-    };
-    adamW(buffers, settings, sums);
+  squaredNorms: (ranges) => ranges.map((values) => squaredNorms(valuesOf(values))),
+  adamW(updates) {
+    for (const { buffers, settings, sums } of updates) {
+      const { parameters, gradients, firstMoment, secondMoment } = buffers;
+      const values = {
+        parameters: valuesOf(parameters),
+        gradients: valuesOf(gradients),
+        firstMoment: valuesOf(firstMoment),
+        secondMoment: valuesOf(secondMoment),
+      };
+      adamW(values, settings, sums);
+    }
   },
   tensor: (values, shape) => tf.tensor(valuesOf(values).slice(), [...shape], 'float32'),
 };

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "machine.h"
+#include "streamOrder.h"
 
 namespace emulator {
 
@@ -33,7 +34,13 @@ using Work = std::function<int()>;
  * that is done when somebody asks how far the streams are, and no sooner, so that who does not ask finds nothing there.
  */
 struct Stream {
-  std::deque<Work> waiting;
+  struct Item {
+    Work work;
+    /** When it was asked for. */
+    Progress knownToHost;
+  };
+  int number = 0;
+  std::deque<Item> waiting;
   /** The first thing that went wrong with what waited. */
   int failure = SUCCESS;
 };
@@ -45,6 +52,11 @@ int inOrder(void* handle, Work work);
 void later(void* handle, Work work);
 /** Does what can be done now of the work that waits. */
 void advanceStreams();
+/** Waits until nothing waits on a stream. @returns the first thing that went wrong there */
+int finish(Stream& stream);
+
+/** The work that is being done, which is no kernel, touches memory: bytes of one allocation that no other stream touches. */
+Result touch(uint64_t address, size_t bytes, Touching touching);
 
 }  // namespace emulator
 

@@ -127,33 +127,39 @@ API cuMemFreeHost(uint64_t address) {
   return SUCCESS;
 }
 
-static const char* const OUTSIDE = "the bytes do not lie in one allocation";
+/** From memory that is not pinned: the driver keeps a copy of it, and the caller may change it. */
 API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
-  return inOrder(stream, [=]() -> int {
-    if (!hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
-    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
-    return SUCCESS;
-  });
+  const auto copy = [=](const void* source) -> int {
+    const Result result = touch(to, bytes, Touching::writes);
+    if (result == SUCCESS) std::memcpy(reinterpret_cast<void*>(to), source, bytes);
+    return result;
+  };
+  if (streamOf(stream).waiting.empty()) return inOrder(stream, [&] { return copy(from); });
+  const auto* begin = static_cast<const unsigned char*>(from);
+  return inOrder(stream, [copy, kept = std::vector<unsigned char>(begin, begin + bytes)] { return copy(kept.data()); });
 }
+/** To memory that is not pinned: it is there when the call returns. */
 API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
+  const int before = finish(streamOf(stream));
+  if (before != SUCCESS) return before;
   return inOrder(stream, [=]() -> int {
-    if (!hostTouches(from, bytes, false)) return check(false, INVALID_VALUE, OUTSIDE);
-    std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
-    return SUCCESS;
+    const Result result = touch(from, bytes, Touching::reads);
+    if (result == SUCCESS) std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+    return result;
   });
 }
 API cuMemcpyAsync(uint64_t to, uint64_t from, size_t bytes, void* stream) {
   return inOrder(stream, [=]() -> int {
-    if (!hostTouches(from, bytes, false) || !hostTouches(to, bytes, true)) return check(false, INVALID_VALUE, OUTSIDE);
+    if (touch(from, bytes, Touching::reads) != SUCCESS || touch(to, bytes, Touching::writes) != SUCCESS) return INVALID_VALUE;
     std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
     return SUCCESS;
   });
 }
 API cuMemsetD32Async(uint64_t to, uint32_t value, size_t count, void* stream) {
   return inOrder(stream, [=]() -> int {
-    if (!hostTouches(to, 4 * count, true)) return check(false, INVALID_VALUE, OUTSIDE);
-    std::fill_n(reinterpret_cast<uint32_t*>(to), count, value);
-    return SUCCESS;
+    const Result result = touch(to, 4 * count, Touching::writes);
+    if (result == SUCCESS) std::fill_n(reinterpret_cast<uint32_t*>(to), count, value);
+    return result;
   });
 }
 
@@ -181,7 +187,7 @@ API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t 
     std::memcpy(builtins.arguments, arguments, bytes);
     return run(launch) ? SUCCESS : LAUNCH_FAILED;
   };
-  if (streamOf(stream).waiting.empty()) return start(extra[1]);
+  if (streamOf(stream).waiting.empty()) return inOrder(stream, [&] { return start(extra[1]); });
   const auto* begin = static_cast<const unsigned char*>(extra[1]);
   const std::vector<unsigned char> arguments(begin, begin + bytes);
   return inOrder(stream, [=] { return start(arguments.data()); });

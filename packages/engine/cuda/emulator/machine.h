@@ -104,6 +104,9 @@ struct Moment {
 Moment now();
 /** Number of the launch's first block. */
 uint32_t firstBlock();
+/** The last number that a block has, or something else that touches memory. */
+uint32_t lastNumber();
+uint32_t takeNumber();
 bool isRunning();
 /** Whether the running kernel is one whose threads meet at barriers in shared memory. */
 bool hasClocks();
@@ -128,13 +131,15 @@ extern bool isWatching;
 /** Memory of its own, and an allocation. */
 uint64_t allocate(size_t bytes);
 bool release(uint64_t address);
-/** A part of memory that is there becomes an allocation. @returns false where another one has these bytes */
-bool take(uint64_t address, size_t bytes);
-bool give(uint64_t address);
+/** A part of memory that is there becomes an allocation. @returns what is wrong with that; empty where nothing is */
+std::string take(uint64_t address, size_t bytes);
+std::string give(uint64_t address);
 /** Of the device's memory. */
 size_t usedBytes();
 void changeUsedBytes(int64_t more);
-/** Whether the bytes belong to one allocation; marks them as written where the host is about to write them. */
-bool hostTouches(uint64_t address, size_t bytes, bool isWrite);
+/** Copies may read what nobody has written, and get something; who sends it makes a mistake. */
+enum class Touching { reads, sends, writes };
+/** What is wrong with it where a copy or a transfer does this to bytes of one allocation; empty where nothing is. */
+std::string lookAtCopy(uint64_t address, size_t bytes, Touching touching);
 
 }  // namespace emulator

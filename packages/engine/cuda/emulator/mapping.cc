@@ -93,8 +93,19 @@ API cuMemUnmap(uint64_t address, size_t bytes) {
 
 // What only the emulator has.
 
-/** From now on these bytes, which are mapped or lie in an allocation, are an allocation of their own, of arbitrary content. */
-API emulatorTake(uint64_t address, size_t bytes) {
-  return check(take(address, bytes), INVALID_VALUE, "bytes that are in use already");
+/**
+ * When the stream has come so far, these bytes, which are mapped or lie in an allocation, are an allocation of their own, of arbitrary
+ * content: what was asked for before may still have them.
+ */
+API emulatorTake(uint64_t address, size_t bytes, void* stream) {
+  return inOrder(stream, [=] {
+    const std::string wrong = take(address, bytes);
+    return check(wrong.empty(), INVALID_VALUE, wrong);
+  });
 }
-API emulatorGive(uint64_t address) { return check(give(address), INVALID_VALUE, "no allocation begins there"); }
+API emulatorGive(uint64_t address, void* stream) {
+  return inOrder(stream, [=] {
+    const std::string wrong = give(address);
+    return check(wrong.empty(), INVALID_VALUE, wrong);
+  });
+}

@@ -5,7 +5,7 @@
  *  - addresses outside of an allocation, of shared memory as large as the launch asked for, or not aligned;
  *  - memory that is read before anything was written to it, or while a copy to it is under way;
  *  - races: two threads touch the same bytes, one of them writes, and no barrier lies between. Threads of different blocks have no
- *    barrier; lanes of a warp have `__syncwarp`.
+ *    barrier; lanes of a warp have `__syncwarp`. Streams have events (`streamOrder.h`).
  */
 
 #include <algorithm>
@@ -15,6 +15,7 @@
 #include <dlfcn.h>
 
 #include "copyEngine.h"
+#include "streamOrder.h"
 
 namespace emulator {
 
@@ -37,8 +38,6 @@ struct Touch {
   uint32_t barriers, warpBarriers;
   uint16_t thread, more;
 };
-/** Written by the host. */
-constexpr Touch BY_HOST = {1, 0, 0, 0, 0};
 
 /** Who touched some bytes last. */
 struct Cell {
@@ -90,6 +89,13 @@ std::string bytesWord(size_t bytes) { return std::to_string(bytes) + " bytes"; }
         place);
 }
 
+/** What is wrong with touching what other streams touched last; null where nothing is. */
+const char* wrongOrder(const Cell& cell, bool isWrite) {
+  if (isUnknown(cell.write.block)) return " what another stream writes, and no event that was waited for lies between";
+  if (isWrite && isUnknown(cell.read.block)) return " what another stream reads, and no event that was waited for lies between";
+  return nullptr;
+}
+
 /** Whether nothing keeps the current thread from what another one did. */
 bool isRace(const Touch& other, const Moment& moment) {
   if (other.block < firstBlock()) return false;
@@ -106,6 +112,8 @@ bool isReadRace(const Touch& reads, const Moment& moment) {
 }
 
 void noteRead(Touch& reads, const Moment& moment) {
+  // Whoever writes there must know of it.
+  if (isUnknown(reads.block)) return;
   uint16_t more = 0;
   if (reads.block >= firstBlock()) {
     more = reads.more & BLOCKS;
@@ -127,6 +135,7 @@ void touch(Cell* first, size_t count, bool isWrite, const void* place) {
   if (!isWatching) return;
   const Moment moment = now();
   for (Cell* cell = first; cell < first + count; cell++) {
+    if (const char* wrong = wrongOrder(*cell, isWrite)) fault((isWrite ? "writes" : "reads") + std::string(wrong), place);
     if (isRace(cell->write, moment)) faultRace(cell->write, true, isWrite, place);
     if (isWrite) {
       if (isReadRace(cell->read, moment)) faultRace(cell->read, false, true, place);
@@ -192,14 +201,14 @@ bool isWatching = true;
 size_t usedBytes() { return used; }
 void changeUsedBytes(int64_t more) { used += static_cast<size_t>(more); }
 
-bool take(uint64_t address, size_t bytes) {
+std::string take(uint64_t address, size_t bytes) {
   const auto next = allocations.lower_bound(address + bytes);
   if (next != allocations.begin()) {
     const Allocation& before = std::prev(next)->second;
     if (before.begin + before.bytes > address) {
       // What an arena divides is no allocation any longer.
       const auto whole = owned.find(before.begin);
-      if (whole == owned.end() || whole->second != before.bytes || before.bytes == bytes) return false;
+      if (whole == owned.end() || whole->second != before.bytes || before.bytes == bytes) return "bytes that are in use already";
       give(before.begin);
     }
   }
@@ -207,16 +216,22 @@ bool take(uint64_t address, size_t bytes) {
   std::fill_n(reinterpret_cast<unsigned char*>(address), bytes, 0xff);
   auto* cells = isWatching ? static_cast<Cell*>(std::calloc(bytes / CELL_BYTES + 1, sizeof(Cell))) : nullptr;
   allocations[address] = {address, bytes, cells};
-  return true;
+  return "";
 }
 
-bool give(uint64_t address) {
+std::string give(uint64_t address) {
   const auto found = allocations.find(address);
-  if (found == allocations.end()) return false;
-  std::free(found->second.cells);
+  if (found == allocations.end()) return "no allocation begins there";
+  const Allocation& allocation = found->second;
+  const char* wrong = nullptr;
+  // Whoever has the memory next writes to it.
+  if (allocation.cells && firstUnknown != UINT32_MAX) {
+    for (size_t i = 0; i < allocation.bytes / CELL_BYTES && !wrong; i++) wrong = wrongOrder(allocation.cells[i], true);
+  }
+  std::free(allocation.cells);
   allocations.erase(found);
   std::fill_n(recent, std::size(recent), nullptr);
-  return true;
+  return wrong ? "memory is given back:" + std::string(wrong) : "";
 }
 
 uint64_t allocate(size_t bytes) {
@@ -240,16 +255,25 @@ bool release(uint64_t address) {
   return true;
 }
 
-bool hostTouches(uint64_t address, size_t bytes, bool isWrite) {
-  if (bytes == 0) return true;
+std::string lookAtCopy(uint64_t address, size_t bytes, Touching touching) {
+  if (bytes == 0) return "";
+  const bool isWrite = touching == Touching::writes;
+  const std::string verb = touching == Touching::sends ? "sends" : isWrite ? "writes" : "reads";
   const Allocation* allocation = allocationAt(address);
-  if (!allocation || address - allocation->begin + bytes > allocation->bytes) return false;
-  const size_t at = address - allocation->begin;
-  if (isWrite && allocation->cells) {
-    Cell* const first = allocation->cells + at / CELL_BYTES;
-    for (Cell* cell = first; cell < first + cellsOf(at, bytes); cell++) *cell = {BY_HOST, {}};
+  if (!allocation || address - allocation->begin + bytes > allocation->bytes) {
+    return verb + " bytes that do not lie in one allocation";
   }
-  return true;
+  if (!allocation->cells) return "";
+  const size_t at = address - allocation->begin;
+  const Touch touch = {takeNumber(), 0, 0, 0, 0};
+  Cell* const first = allocation->cells + at / CELL_BYTES;
+  for (Cell* cell = first; cell < first + cellsOf(at, bytes); cell++) {
+    if (const char* wrong = wrongOrder(*cell, isWrite)) return verb + wrong;
+    if (touching == Touching::sends && cell->write.block == 0 && settings.runsKernels) return "sends what nobody has written";
+    if (isWrite) *cell = {touch, {}};
+    else if (!isUnknown(cell->read.block)) cell->read = touch;
+  }
+  return "";
 }
 
 }  // namespace emulator

@@ -217,7 +217,6 @@ bool moveIn(Communicator& self, Peer& peer, int rank) {
         if (came <= 0) return came == 0;
         transfer.moved += static_cast<size_t>(came);
       }
-      hostTouches(transfer.address, transfer.bytes, true);
       addHeader(peer, Header::taken, 0);
       peer.incoming.pop_front();
       peer.isReceiving = false;
@@ -280,6 +279,10 @@ void launch(const Handle& self, void* stream, const std::vector<std::shared_ptr<
     if (begun == Clock::time_point()) {
       begun = Clock::now();
       for (const auto& transfer : transfers) {
+        // What is received counts as written from here on: nobody else may look at it until it is waited for.
+        const Touching touching = transfer->isSend ? Touching::sends : Touching::writes;
+        const Result result = touch(transfer->address, transfer->bytes, touching);
+        if (result != SUCCESS) return result;
         Peer& peer = self->peers[transfer->peer];
         (transfer->isSend ? peer.outgoing : peer.incoming).push_back(transfer);
       }
@@ -347,8 +350,6 @@ static int ask(bool isSend, uint64_t address, size_t count, int type, int peer, 
   if (type != BYTES) return wrong("what is sent is bytes here");
   if (peer < 0 || peer >= static_cast<int>(self.peers.size()) || peer == self.rank) return wrong("no such peer");
   if (!self.ended.empty()) return wrong("the group before is still being launched: ask ncclCommGetAsyncError");
-  // What is received becomes written when it has come.
-  if (!hostTouches(address, count, false)) return wrong("the bytes do not lie in one allocation");
   (isSend ? counts.sends : counts.receives)++;
   if (isSend) counts.bytesSent += static_cast<double>(count);
   asked.push_back({*communicator, stream, {isSend, peer, address, count}});

@@ -254,6 +254,8 @@ const std::string& faultText() { return failure; }
 
 Moment now() { return {blockNumber, barriers, warp().barriers, static_cast<uint16_t>(current)}; }
 uint32_t firstBlock() { return firstNumber; }
+uint32_t lastNumber() { return blockNumber; }
+uint32_t takeNumber() { return ++blockNumber; }
 bool isRunning() { return launched != nullptr; }
 bool hasClocks() { return launched->kernel->isHopper; }
 

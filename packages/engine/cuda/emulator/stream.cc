@@ -14,6 +14,8 @@ namespace {
 struct Mark {
   bool isReached = false;
   double milliseconds = 0;
+  /** To the stream, when it came so far. */
+  Progress known;
 };
 struct Event {
   std::shared_ptr<Mark> moment = std::make_shared<Mark>();
@@ -24,9 +26,17 @@ struct Event {
 std::set<Stream*> streams;
 Stream usual;
 
+int doWork(const Stream& stream, const Work& work, const Progress& known) {
+  beginWork(stream.number, known);
+  const int result = work();
+  endWork();
+  return result;
+}
+
 void advance(Stream& stream) {
   while (!stream.waiting.empty()) {
-    const int result = stream.waiting.front()();
+    const auto& [work, known] = stream.waiting.front();
+    const int result = doWork(stream, work, known);
     if (result == NOT_READY) return;
     if (result != SUCCESS && stream.failure == SUCCESS) stream.failure = result;
     stream.waiting.pop_front();
@@ -39,14 +49,15 @@ Stream& emulator::streamOf(void* handle) { return handle ? *static_cast<Stream*>
 
 int emulator::inOrder(void* handle, Work work) {
   Stream& stream = streamOf(handle);
-  if (!stream.waiting.empty()) return stream.waiting.push_back(std::move(work)), SUCCESS;
-  const int result = work();
-  if (result != NOT_READY) return result;
-  stream.waiting.push_back(std::move(work));
+  if (stream.waiting.empty()) {
+    const int result = doWork(stream, work, knownToHost);
+    if (result != NOT_READY) return result;
+  }
+  later(handle, std::move(work));
   return SUCCESS;
 }
 
-void emulator::later(void* handle, Work work) { streamOf(handle).waiting.push_back(std::move(work)); }
+void emulator::later(void* handle, Work work) { streamOf(handle).waiting.push_back({std::move(work), knownToHost}); }
 
 void emulator::advanceStreams() {
   advance(usual);
@@ -54,19 +65,32 @@ void emulator::advanceStreams() {
   for (Stream* stream : streams) advance(*stream);
 }
 
-API cuStreamCreate(Stream** stream, unsigned) {
-  streams.insert(*stream = new Stream());
-  return SUCCESS;
-}
-API cuStreamSynchronize(Stream* stream) {
-  while (!streamOf(stream).waiting.empty()) {
+int emulator::finish(Stream& stream) {
+  while (!stream.waiting.empty()) {
     advanceStreams();
     std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
-  return streamOf(stream).failure;
+  join(knownToHost, knowledgeOf(stream.number));
+  return stream.failure;
 }
+
+Result emulator::touch(uint64_t address, size_t bytes, Touching touching) {
+  const std::string wrong = lookAtCopy(address, bytes, touching);
+  return check(wrong.empty(), INVALID_VALUE, wrong);
+}
+
+API cuStreamCreate(Stream** stream, unsigned) {
+  streams.insert(*stream = new Stream());
+  (*stream)->number = static_cast<int>(streams.size());
+  return SUCCESS;
+}
+API cuStreamSynchronize(void* stream) { return finish(streamOf(stream)); }
 API cuStreamWaitEvent(void* stream, Event* event, unsigned) {
-  return inOrder(stream, [moment = event->moment] { return moment->isReached ? SUCCESS : NOT_READY; });
+  return inOrder(stream, [moment = event->moment, number = streamOf(stream).number] {
+    if (!moment->isReached) return NOT_READY;
+    learn(number, moment->known);
+    return SUCCESS;
+  });
 }
 
 API cuEventCreate(Event** event, unsigned) { return *event = new Event(), SUCCESS; }
@@ -74,16 +98,25 @@ API cuEventDestroy_v2(Event* event) { return delete event, SUCCESS; }
 API cuEventRecord(Event* event, void* stream) {
   event->moment = std::make_shared<Mark>();
   event->stream = &streamOf(stream);
-  return inOrder(stream, [moment = event->moment] {
+  return inOrder(stream, [moment = event->moment, number = event->stream->number] {
     const auto now = std::chrono::steady_clock::now().time_since_epoch();
-    *moment = {true, std::chrono::duration<double, std::milli>(now).count()};
+    *moment = {true, std::chrono::duration<double, std::milli>(now).count(), knowledgeOf(number)};
     return SUCCESS;
   });
 }
 API cuEventQuery(Event* event) {
   if (!event->moment->isReached) advanceStreams();
   if (event->stream && event->stream->failure != SUCCESS) return event->stream->failure;
-  return event->moment->isReached ? SUCCESS : NOT_READY;
+  if (!event->moment->isReached) return NOT_READY;
+  join(knownToHost, event->moment->known);
+  return SUCCESS;
+}
+API cuEventSynchronize(Event* event) {
+  for (;;) {
+    const int result = cuEventQuery(event);
+    if (result != NOT_READY) return result;
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
 }
 API cuEventElapsedTime(float* milliseconds, const Event* begin, const Event* end) {
   *milliseconds = static_cast<float>(end->moment->milliseconds - begin->moment->milliseconds);

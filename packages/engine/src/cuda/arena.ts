@@ -1,6 +1,6 @@
 /**
- * Memory of a device that is lent out and taken back at once, without a call of the driver: all work goes by one stream, so
- * whoever gets memory next uses it after whoever had it before. One range of addresses is reserved, and memory is mapped to its
+ * Memory of a device that is lent out and taken back at once, without a call of the driver: one stream orders all work, so
+ * whoever gets memory next uses it after whoever had it before. Work beside that stream says what it uses (`useBeside`). One range of addresses is reserved, and memory is mapped to its
  * end as it is needed, so that the arena grows without moving. Where the driver maps none, or reserves no such range, it is one
  * allocation that does not grow.
  *
@@ -35,10 +35,17 @@ export type ArenaDriver = Pick<
   | 'watch'
 >;
 
-/** A free range. */
+/** A range. */
 interface Block {
   readonly address: DeviceAddress;
   readonly bytes: number;
+}
+
+/** Of work beside the stream that orders all other. */
+export interface UseBeside {
+  readonly ranges: readonly Block[];
+  /** Makes the stream wait for the end of that work; it is called once. */
+  readonly end: () => void;
 }
 
 const roundUp = (bytes: number, multiple: number) => Math.ceil(bytes / multiple) * multiple;
@@ -57,6 +64,7 @@ export class Arena {
   /** By address; no two of them touch. */
   readonly #free: Block[] = [];
   readonly #lent = new Map<DeviceAddress, number>();
+  readonly #usedBeside = new Set<UseBeside>();
   #usedBytes = 0;
   #peakUsedBytes = 0;
   #grown = 0;
@@ -91,10 +99,26 @@ export class Arena {
   give(address: DeviceAddress): void {
     const bytes = this.#lent.get(address);
     invariant(bytes !== undefined, 'memory is given back to an arena that did not lend it, or twice');
+    for (const use of this.#usedBeside) {
+      if (
+        use.ranges.some((range) => range.address < address + bytes && address < range.address + range.bytes)
+      )
+        this.endBeside(use);
+    }
     this.#driver.watch?.given(address);
     this.#lent.delete(address);
     this.#usedBytes -= bytes;
     this.#join({ address, bytes });
+  }
+
+  /** Notes that work beside the stream uses memory from now on: before any of it is lent again, its end is waited for. */
+  useBeside(use: UseBeside): void {
+    this.#usedBeside.add(use);
+  }
+
+  /** Ends such a use, unless that was done before. */
+  endBeside(use: UseBeside): void {
+    if (this.#usedBeside.delete(use)) use.end();
   }
 
   /** The smallest free block that is large enough; of several for a small one the first, for a large one the last. */

@@ -39,6 +39,8 @@ interface StoredTensor {
   readonly complexTensorInfos?: { readonly real: tf.TensorInfo; readonly imag: tf.TensorInfo };
   /** Computes the values once more, where that is possible. */
   rebuild?: () => void;
+  /** Values that are on their way are there afterwards, for whatever is asked of the device. */
+  arrival?: () => void;
 }
 
 type HostValues = tf.backend_util.BackendValues;
@@ -75,6 +77,7 @@ export class CudaBackend extends tf.KernelBackend {
   valuesOf({ dataId }: tf.TensorInfo): TensorArray {
     const stored = this.#storage.get(dataId);
     if (!stored.array) stored.rebuild?.();
+    arrive(stored);
     invariant(stored.array, `a ${stored.dtype} tensor has no values on a device`);
     return stored.array;
   }
@@ -183,7 +186,13 @@ export class CudaBackend extends tf.KernelBackend {
     this.#storage.delete(rebuilt.dataId);
   }
 
+  /** Values of a tensor are on their way: before anybody uses them, or their memory, `arrival` is called, which sees to it that they are there. */
+  expect({ dataId }: tf.TensorInfo, arrival: () => void): void {
+    this.#storage.get(dataId).arrival = arrival;
+  }
+
   #freeArrays(stored: StoredTensor): void {
+    arrive(stored);
     if (stored.array && !stored.isView) this.device.free(stored.array);
     if (stored.converted) this.device.free(stored.converted);
     delete stored.array;
@@ -304,6 +313,12 @@ export class CudaBackend extends tf.KernelBackend {
 /** The running backend, which must be `cuda`. */
 export function cudaBackend(): CudaBackend {
   return tf.backend() as unknown as CudaBackend;
+}
+
+function arrive(stored: StoredTensor): void {
+  const { arrival } = stored;
+  delete stored.arrival;
+  arrival?.();
 }
 
 function asFloats(values: tf.TypedArray): Float32Array {

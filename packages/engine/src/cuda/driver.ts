@@ -5,8 +5,10 @@
 
 import { setImmediate } from 'node:timers/promises';
 import { invariant, SluiceError } from '@sluice/core';
-import koffi, { type LibraryHandle } from 'koffi';
+import koffi from 'koffi';
+import { type DriverCall, type DriverFunctions, driverFunctions, watchOf } from './driverFunctions.ts';
 import type { Storage } from './kernelSource.ts';
+import { LeftWaits } from './leftWaits.ts';
 
 export type DeviceAddress = number;
 /** Handles of the driver's. */
@@ -14,10 +16,16 @@ export type ModuleHandle = number & { readonly module: unique symbol };
 export type FunctionHandle = number & { readonly function: unique symbol };
 export type StreamHandle = number & { readonly stream: unique symbol };
 
-/** A moment in the work of a device. */
+/** A moment in the work of a stream. */
 export interface Moment {
-  /** Whether all before it is done; it is not asked again once it is. */
+  /** Whether all before it is done. */
   isReached(): boolean;
+  /** Blocks until it is. */
+  wait(): void;
+  /** What is asked for from now on is done after it, on whichever stream; the host goes on. */
+  precede(): void;
+  /** Ends the use of it, but for who waits by it already. One that was seen to be reached needs none. */
+  forget(): void;
 }
 
 /** Blocks of a launch along its axes. */
@@ -37,6 +45,8 @@ const [NON_BLOCKING, UNTIMED] = [1, 2];
 const REACHED_BY_DEVICE = 2;
 /** Of `CUmemAllocationProp` and `CUmemAccessDesc`: memory of the device itself, which it reads and writes. */
 const [PINNED, ON_DEVICE, READ_WRITE] = [1, 1, 3];
+/** From how many bytes on a copy from memory of the host that is not pinned may wait for its stream. */
+const WAITING_BYTES = 64 * 1024;
 /** Most that a kernel's arguments may have. */
 const ARGUMENT_BYTES = 4096;
 /** Numbers of `CUtensorMapDataType`. */
@@ -48,80 +58,6 @@ const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [128, 64];
 
 /** `CU_LAUNCH_PARAM_…` */
 const [BUFFER_POINTER, BUFFER_SIZE, END] = [1n, 2n, 0n];
-
-/** What only the emulator has. */
-function watchOf(library: LibraryHandle) {
-  try {
-    return {
-      take: library.func('emulatorTake', 'int', ['uint64_t', 'size_t']) as (...args: unknown[]) => number,
-      give: library.func('emulatorGive', 'int', ['uint64_t']) as (...args: unknown[]) => number,
-    };
-  } catch {
-    return undefined;
-  }
-}
-
-function prototypes(library: LibraryHandle) {
-  const define = (name: string, ...parameters: string[]) =>
-    library.func(name, 'int', parameters) as (...args: unknown[]) => number;
-  return {
-    cuInit: define('cuInit', 'uint'),
-    cuDriverGetVersion: define('cuDriverGetVersion', 'void *'),
-    cuDeviceGetCount: define('cuDeviceGetCount', 'void *'),
-    cuDeviceGet: define('cuDeviceGet', 'void *', 'int'),
-    cuDeviceGetName: define('cuDeviceGetName', 'void *', 'int', 'int'),
-    cuDeviceGetUuid: define('cuDeviceGetUuid_v2', 'void *', 'int'),
-    cuDeviceGetAttribute: define('cuDeviceGetAttribute', 'void *', 'int', 'int'),
-    cuDevicePrimaryCtxRetain: define('cuDevicePrimaryCtxRetain', 'void *', 'int'),
-    cuCtxSetCurrent: define('cuCtxSetCurrent', 'uintptr_t'),
-    cuStreamCreate: define('cuStreamCreate', 'void *', 'uint'),
-    cuStreamSynchronize: define('cuStreamSynchronize', 'uintptr_t'),
-    cuStreamWaitEvent: define('cuStreamWaitEvent', 'uintptr_t', 'uintptr_t', 'uint'),
-    cuModuleLoadData: define('cuModuleLoadData', 'void *', 'void *'),
-    cuModuleGetFunction: define('cuModuleGetFunction', 'void *', 'uintptr_t', 'str'),
-    cuFuncSetAttribute: define('cuFuncSetAttribute', 'uintptr_t', 'int', 'int'),
-    cuMemAlloc: define('cuMemAlloc_v2', 'void *', 'size_t'),
-    cuMemFree: define('cuMemFree_v2', 'uint64_t'),
-    cuMemHostAlloc: define('cuMemHostAlloc', 'void *', 'size_t', 'uint'),
-    cuMemFreeHost: define('cuMemFreeHost', 'uint64_t'),
-    cuMemGetInfo: define('cuMemGetInfo_v2', 'void *', 'void *'),
-    cuMemGetAllocationGranularity: define('cuMemGetAllocationGranularity', 'void *', 'void *', 'int'),
-    cuMemAddressReserve: define(
-      'cuMemAddressReserve',
-      ...['void *', 'size_t', 'size_t', 'uint64_t', 'uint64_t'],
-    ),
-    cuMemAddressFree: define('cuMemAddressFree', 'uint64_t', 'size_t'),
-    cuMemCreate: define('cuMemCreate', 'void *', 'size_t', 'void *', 'uint64_t'),
-    cuMemRelease: define('cuMemRelease', 'uint64_t'),
-    cuMemMap: define('cuMemMap', 'uint64_t', 'size_t', 'size_t', 'uint64_t', 'uint64_t'),
-    cuMemUnmap: define('cuMemUnmap', 'uint64_t', 'size_t'),
-    cuMemSetAccess: define('cuMemSetAccess', 'uint64_t', 'size_t', 'void *', 'size_t'),
-    cuEventCreate: define('cuEventCreate', 'void *', 'uint'),
-    cuEventDestroy: define('cuEventDestroy_v2', 'uintptr_t'),
-    cuEventRecord: define('cuEventRecord', 'uintptr_t', 'uintptr_t'),
-    cuEventQuery: define('cuEventQuery', 'uintptr_t'),
-    cuEventElapsedTime: define('cuEventElapsedTime', 'void *', 'uintptr_t', 'uintptr_t'),
-    cuMemcpyHtoDAsync: define('cuMemcpyHtoDAsync_v2', 'uint64_t', 'void *', 'size_t', 'uintptr_t'),
-    cuMemcpyDtoHAsync: define('cuMemcpyDtoHAsync_v2', 'void *', 'uint64_t', 'size_t', 'uintptr_t'),
-    cuMemcpyAsync: define('cuMemcpyAsync', 'uint64_t', 'uint64_t', 'size_t', 'uintptr_t'),
-    cuMemsetD32Async: define('cuMemsetD32Async', 'uint64_t', 'uint32_t', 'size_t', 'uintptr_t'),
-    cuLaunchKernel: define(
-      'cuLaunchKernel',
-      ...['uintptr_t', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uintptr_t'],
-      ...['uintptr_t', 'uintptr_t'],
-    ),
-    cuTensorMapEncodeTiled: define(
-      'cuTensorMapEncodeTiled',
-      ...['uintptr_t', 'int', 'uint32_t', 'uint64_t', 'void *', 'void *', 'void *', 'void *'],
-      ...['int', 'int', 'int', 'int'],
-    ),
-    cuGetErrorName: library.func('int cuGetErrorName(int code, _Out_ const char **name)'),
-    cuGetErrorString: library.func('int cuGetErrorString(int code, _Out_ const char **text)'),
-  };
-}
-
-type Functions = ReturnType<typeof prototypes>;
-type Call = Exclude<keyof Functions, 'cuGetErrorName' | 'cuGetErrorString'>;
 
 /** A place for one result of a call. */
 const handle = () => new BigUint64Array(new ArrayBuffer(8));
@@ -149,12 +85,13 @@ export interface MemoryWatch {
 export class CudaDriver {
   /** File name, or path. */
   readonly library: string;
-  readonly #functions: Functions;
+  readonly #functions: DriverFunctions;
   /** The emulator's; a GPU has none. */
   readonly watch: MemoryWatch | undefined;
   readonly #device: number;
   /** On which everything is asked for now. */
   #stream: StreamHandle;
+  readonly #leftWaits = new LeftWaits();
   /** What a driver knows beyond CUDA's text of the failure. */
   readonly #explain: (text: string) => string;
   /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
@@ -176,12 +113,12 @@ export class CudaDriver {
     this.#explain = explain;
     try {
       const opened = koffi.load(library);
-      this.#functions = prototypes(opened);
+      this.#functions = driverFunctions(opened);
       const watch = watchOf(opened);
       this.watch = watch && {
         gapBytes: 256,
-        taken: (address, bytes) => this.#check('emulatorTake', watch.take(address, bytes)),
-        given: (address) => this.#check('emulatorGive', watch.give(address)),
+        taken: (address, bytes) => this.#check('emulatorTake', watch.take(address, bytes, this.#stream)),
+        given: (address) => this.#check('emulatorGive', watch.give(address, this.#stream)),
       };
     } catch (error) {
       throw new SluiceError(
@@ -202,7 +139,7 @@ export class CudaDriver {
     this.#extra.set([BUFFER_POINTER, BigInt(at), BUFFER_SIZE, BigInt(size), END]);
   }
 
-  #call(name: Call, ...args: unknown[]): void {
+  #call(name: DriverCall, ...args: unknown[]): void {
     this.#check(name, this.#functions[name](...args));
   }
 
@@ -210,7 +147,7 @@ export class CudaDriver {
     if (code !== 0) throw this.#failure(name, code);
   }
 
-  #handle(name: Call, ...args: unknown[]): number {
+  #handle(name: DriverCall, ...args: unknown[]): number {
     const result = handle();
     this.#call(name, result, ...args);
     return Number(result[0]);
@@ -335,7 +272,7 @@ export class CudaDriver {
     return milliseconds[0]!;
   }
 
-  /** Resolves when all that was asked for until now is done; other JavaScript runs meanwhile. */
+  /** Resolves when all that was asked for until now is done; other JavaScript runs meanwhile. @throws as `synchronize` */
   async done(): Promise<void> {
     const event = this.#event();
     await this.#reached(event);
@@ -349,16 +286,21 @@ export class CudaDriver {
   }
 
   async #reached(event: number): Promise<void> {
-    for (;;) {
-      const code = this.#functions.cuEventQuery(event);
-      if (code !== NOT_READY) return this.#check('cuEventQuery', code);
-      await setImmediate();
-    }
+    this.#leftWaits.follow();
+    while (!this.#isReached(event)) await setImmediate();
   }
 
-  /** Waits until all that was asked for, on one stream, is done. */
-  synchronize(stream = this.#stream): void {
-    this.#call('cuStreamSynchronize', stream);
+  #isReached(event: number): boolean {
+    const code = this.#functions.cuEventQuery(event);
+    if (code === NOT_READY) return false;
+    this.#check('cuEventQuery', code);
+    return true;
+  }
+
+  /** Waits until all that was asked for is done. @throws what ends a wait that was left to the device (`leaveWait`) */
+  synchronize(): void {
+    this.#leftWaits.follow();
+    this.#call('cuStreamSynchronize', this.#stream);
   }
 
   /** One whose work runs beside that of others. */
@@ -371,28 +313,48 @@ export class CudaDriver {
    * @returns when it is done
    */
   beside(stream: StreamHandle, f: () => void): Moment {
-    const [own, before] = [this.#stream, this.#event(UNTIMED)];
-    this.#call('cuStreamWaitEvent', stream, before, 0);
-    this.#call('cuEventDestroy', before);
+    const [own, before] = [this.#stream, this.moment()];
     this.#stream = stream;
     try {
+      before.precede();
+      before.forget();
       f();
-      return this.#moment();
+      return this.moment();
     } finally {
       this.#stream = own;
     }
   }
 
-  #moment(): Moment {
-    const event = this.#event(UNTIMED);
+  /**
+   * What is asked for from now on is done after `moment`, which other processes bring about; the host goes on. Before it waits for the
+   * device, for whatever reason, it waits by `watch`, which throws where they never do.
+   */
+  leaveWait(moment: Moment, watch: () => void): void {
+    this.#leftWaits.add(this.moment(), watch);
+    moment.precede();
+  }
+
+  /** When all that was asked for until now, on one stream, is done. */
+  moment(): Moment {
+    let event: number | undefined = this.#event(UNTIMED);
+    const forget = () => {
+      if (event !== undefined) this.#call('cuEventDestroy', event);
+      event = undefined;
+    };
     return {
       isReached: () => {
-        const code = this.#functions.cuEventQuery(event);
-        if (code === NOT_READY) return false;
-        this.#check('cuEventQuery', code);
-        this.#call('cuEventDestroy', event);
-        return true;
+        if (event !== undefined && this.#isReached(event)) forget();
+        return event === undefined;
       },
+      wait: () => {
+        if (event === undefined) return;
+        this.#call('cuEventSynchronize', event);
+        forget();
+      },
+      precede: () => {
+        if (event !== undefined) this.#call('cuStreamWaitEvent', this.#stream, event, 0);
+      },
+      forget,
     };
   }
 
@@ -414,6 +376,7 @@ export class CudaDriver {
    * @param bytes above 0 @returns undefined where the host has no more
    */
   allocateOnHost(bytes: number): DeviceAddress | undefined {
+    this.#leftWaits.follow();
     const address = handle();
     const code = this.#functions.cuMemHostAlloc(address, bytes, REACHED_BY_DEVICE);
     if (code === OUT_OF_MEMORY) return undefined;
@@ -425,13 +388,15 @@ export class CudaDriver {
     this.#call('cuMemFreeHost', address);
   }
 
-  /** Copies from the host. */
+  /** Copies from the host, whose memory may be changed afterwards. */
   write(to: DeviceAddress, values: NodeJS.ArrayBufferView): void {
+    if (values.byteLength > WAITING_BYTES) this.#leftWaits.follow();
     if (values.byteLength > 0) this.#call('cuMemcpyHtoDAsync', to, values, values.byteLength, this.#stream);
   }
 
-  /** Copies to the host, when all before is done. */
+  /** Copies to the host, when all before is done. @throws as `synchronize` */
   read(values: NodeJS.ArrayBufferView, from: DeviceAddress): void {
+    this.#leftWaits.follow();
     if (values.byteLength > 0) this.#call('cuMemcpyDtoHAsync', values, from, values.byteLength, this.#stream);
     this.synchronize();
   }
@@ -448,11 +413,15 @@ export class CudaDriver {
 
   /** @param image a cubin; for the emulator, the path of a shared object, ended by a zero */
   loadModule(image: Uint8Array): ModuleHandle {
+    // To load code, the driver may wait for what is under way.
+    this.#leftWaits.follow();
     return this.#handle('cuModuleLoadData', image) as ModuleHandle;
   }
 
   /** @param sharedBytes most that a launch will ask for */
   getFunction(module: ModuleHandle, name: string, sharedBytes: number): FunctionHandle {
+    // Or it loads the function's own code only now.
+    this.#leftWaits.follow();
     const kernel = this.#handle('cuModuleGetFunction', module, name) as FunctionHandle;
     if (sharedBytes > USUAL_SHARED_BYTES)
       this.#call('cuFuncSetAttribute', kernel, MOST_DYNAMIC_SHARED_BYTES, sharedBytes);
@@ -484,6 +453,7 @@ export class CudaDriver {
     sharedBytes: number,
     argumentBytes: number,
   ): void {
+    this.#leftWaits.countLaunch();
     this.#size[0] = BigInt(argumentBytes);
     const { cuLaunchKernel } = this.#functions;
     const [stream, extra] = [this.#stream, this.#extraAddress];

@@ -19,14 +19,24 @@ export function cudaFlatMemory(
   device: CudaDevice,
   { tensor, floatsOf }: TensorMemory,
 ): FlatMemory<DeviceFloats> {
-  /** Sums of blocks, for one operation after the other. */
   let scratch = device.allocate(0, 'f64');
-  const sumsOf = (count: number) => {
-    if (scratch.length < count) {
+  /** Sums that operations leave, each so many, of which the host reads all together. */
+  const sumsOf = (
+    lengths: readonly number[],
+    operate: (sums: DeviceArray<'f64'>, operation: number) => void,
+  ): Float64Array[] => {
+    let total = 0;
+    const ranges = lengths.map((length) => {
+      total += length;
+      return [total - length, total] as const;
+    });
+    if (scratch.length < total) {
       device.free(scratch);
-      scratch = device.allocate(count, 'f64');
+      scratch = device.allocate(total, 'f64');
     }
-    return scratch.subarray(0, count);
+    for (const [operation, range] of ranges.entries()) operate(scratch.subarray(...range), operation);
+    const sums = scratch.subarray(0, total).read();
+    return ranges.map((range) => sums.subarray(...range));
   };
   const make = (length: number) => {
     const values = device.allocate(length, 'f32');
@@ -71,15 +81,17 @@ export function cudaFlatMemory(
     release: (values) => device.free(values),
     add: (target, source) => arithmetic.sumTree(target, [target, source]),
     addRounded: arithmetic.addRounded,
-    squaredNorms(values) {
-      const norms = sumsOf(Math.ceil(values.length / BLOCK_ELEMENTS));
-      arithmetic.squaredNorms(norms, values);
-      return norms.read();
-    },
-    adamW(buffers, settings, sums) {
-      const onDevice = sumsOf(sums.length);
-      arithmetic.adamW(buffers, settings, onDevice);
-      onDevice.readInto(sums);
+    squaredNorms: (values) =>
+      sumsOf(
+        values.map(({ length }) => Math.ceil(length / BLOCK_ELEMENTS)),
+        (norms, i) => arithmetic.squaredNorms(norms, values[i]!),
+      ),
+    adamW(updates) {
+      const all = sumsOf(
+        updates.map(({ sums }) => sums.length),
+        (sums, i) => arithmetic.adamW(updates[i]!.buffers, updates[i]!.settings, sums),
+      );
+      for (const [i, { sums }] of updates.entries()) sums.set(all[i]!);
     },
     tensor,
     takeTensor(target, tensor, accumulate) {

@@ -1,17 +1,15 @@
 /**
  * Devices that send each other their memory by NCCL, on a stream of their own beside the one that computes. All of a process's groups
  * share one communicator, so that the order of operations is one, and none waits for another that came later elsewhere. Sums are ours,
- * in the order of the tree that the host's collectives have.
+ * in the order of the tree that the host's collectives have. Who needs what arrives is the stream that computes, which waits for it by itself.
  */
 
 import { invariant, type SluiceError } from '@sluice/core';
-import * as tf from '@tensorflow/tfjs';
 import type { DeviceLink, FlatRange, LinkOperation, Peers, WatchLink } from '../deviceLink.ts';
 import type { Floats } from '../flatMemory.ts';
 import type { RowArrival, RowRange } from '../ops/exchangedExperts.ts';
-import { cudaBackend } from './backend.ts';
-import { bytesOf, type CudaDevice, DeviceArray } from './device.ts';
-import type { Moment, StreamHandle } from './driver.ts';
+import { type Activations, bytesOf, type CudaDevice, DeviceArray } from './device.ts';
+import type { StreamHandle } from './driver.ts';
 import { addRounded, copy, narrow, sumTree, widen } from './flatArithmetic.ts';
 import type { CommunicatorHandle, Nccl, Transfer } from './nccl.ts';
 
@@ -28,6 +26,8 @@ interface Exchange {
   readonly before?: () => void;
   readonly transfers: readonly Transfer[];
   readonly after?: () => void;
+  /** What these two use beside what is transferred. */
+  readonly scratch?: readonly DeviceArray[];
 }
 
 export class NcclLink implements DeviceLink {
@@ -93,6 +93,7 @@ export class NcclLink implements DeviceLink {
       before: () => {
         for (const place of others) narrow(sent[place]!, parts[place]!);
       },
+      scratch: leaves,
       transfers: others.map((place) => transfer(ranks[place]!, sent[place]!, received[place]!)),
       after: () => {
         for (const place of others) widen(leaves[place]!, received[place]!);
@@ -110,36 +111,29 @@ export class NcclLink implements DeviceLink {
     return this.#exchange({ name: 'allGather', peers, transfers });
   }
 
-  exchangeRows(
+  startRows(
     peers: Peers,
-    rows: tf.Tensor2D,
+    sent: Activations,
     to: readonly RowRange[],
+    received: Activations,
     from: readonly RowRange[],
-  ): tf.Tensor2D {
-    const backend = cudaBackend();
-    const width = rows.shape[1];
-    const sent = backend.valuesOf(rows);
-    const shape = [from.at(-1)!.end, width];
-    const { info, values: received } = backend.allocate(shape, sent.storage);
+    width: number,
+  ): RowArrival {
     const part = (array: DeviceArray, { begin, end }: RowRange) => array.subarray(begin * width, end * width);
-    const own = peers.rank;
-    const transfers = peers.ranks.flatMap((peer, place) =>
-      place === own ? [] : [transfer(peer, part(sent, to[place]!), part(received, from[place]!))],
+    const transfers = peers.ranks.map((peer, place) =>
+      transfer(peer, part(sent, to[place]!), part(received, from[place]!)),
     );
-    copy(part(received, from[own]!), part(sent, to[own]!));
-    this.#exchange({ name: 'allToAll', peers, transfers }).wait();
-    return tf.engine().makeTensorFromTensorInfo(info) as tf.Tensor2D;
+    return this.#exchange({ name: 'allToAll', peers, transfers });
   }
 
   /** All on the stream that sends, in this order: `before`, the transfers, and, once all has come, `after`. */
-  #exchange({ name, peers, before, transfers, after }: Exchange): RowArrival {
+  #exchange({ name, peers, before, transfers, after, scratch = [] }: Exchange): RowArrival {
     const { ranks } = peers;
     if (this.#broken) throw this.#broken;
-    const bytes = transfers.reduce((total, { send }) => total + send.bytes, 0);
-    const { driver } = this.#device;
-    let moment: Moment | undefined = driver.beside(this.#stream, () => {
+    const filled = transfers.filter(({ send, receive }) => send.bytes + receive.bytes > 0);
+    const { driver, arena } = this.#device;
+    const moment = driver.beside(this.#stream, () => {
       before?.();
-      const filled = transfers.filter(({ send, receive }) => send.bytes + receive.bytes > 0);
       if (filled.length > 0) {
         this.#guard(() => this.#nccl.exchange(this.#communicator, filled, this.#stream));
         this.#settle(ranks);
@@ -147,19 +141,20 @@ export class NcclLink implements DeviceLink {
       after?.();
     });
     const arrival = this.#watch({
-      ...{ ranks, name, bytes },
-      isDone: () => {
-        if (moment === undefined) return true;
-        if (!this.#isReady() || !moment.isReached()) return false;
-        moment = undefined;
-        return true;
-      },
+      ...{ ranks, name },
+      bytes: filled.reduce((total, { send }) => total + send.bytes, 0),
+      isDone: () => this.#isReady() && moment.isReached(),
     });
+    const use = {
+      ranges: [...filled.flatMap(({ send, receive }) => [send, receive]), ...scratch.map(rangeOf)],
+      end: () => driver.leaveWait(moment, () => this.#guard(() => arrival.wait())),
+    };
+    arena.useBeside(use);
     return {
       get done() {
         return arrival.done;
       },
-      wait: () => this.#guard(() => arrival.wait()),
+      wait: () => this.#guard(() => arena.endBeside(use)),
     };
   }
 
@@ -198,10 +193,7 @@ export class NcclLink implements DeviceLink {
     const total = lengths.reduce((sum, length) => sum + length, 0);
     let kept = this.#scratch.get(use) as DeviceArray<S> | undefined;
     if (!kept || kept.length < total) {
-      if (kept) {
-        this.#device.driver.synchronize(this.#stream);
-        this.#device.free(kept);
-      }
+      if (kept) this.#device.free(kept);
       kept = this.#device.allocate(total, storage);
       this.#scratch.set(use, kept);
     }
@@ -223,11 +215,11 @@ function floats(values: Floats): DeviceFloats {
 }
 
 function transfer(peer: number, sent: DeviceArray, received: DeviceArray): Transfer {
-  const bytes = ({ address, storage, length }: DeviceArray) => ({
-    address,
-    bytes: length * bytesOf(storage),
-  });
-  return { peer, send: bytes(sent), receive: bytes(received) };
+  return { peer, send: rangeOf(sent), receive: rangeOf(received) };
+}
+
+function rangeOf({ address, storage, length }: DeviceArray): Transfer['send'] {
+  return { address, bytes: length * bytesOf(storage) };
 }
 
 /** ((0+1)+(2+3))+…, over any number of leaves; these are changed where there are many. */

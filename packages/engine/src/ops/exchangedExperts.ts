@@ -2,15 +2,17 @@
  * Gated feed-forward of experts that several peers hold: rows travel to the peers of their experts, and what these
  * compute travels back; gradients go the same ways. The only operation whose result depends on a peer.
  *
- * Own rows for own experts stay where they are, and are computed while others travel: before the peers' rows, unless these
+ * Own rows for own experts stay where they are, and are computed while others travel. On a host, before the peers' rows, unless these
  * have come already, so that their peer waits less. While their numbers travel, expert by expert is computed and looked each time, so
  * that rows leave as soon as they can, and there is something left to do while they travel. None of the orders changes a bit.
+ * (`cuda/ops/exchangedExperts.ts` has that of a device.)
  *
  * Shapes: M own rows, by the peer of their expert; R rows for own experts, by the peer that they come from; F of these come
  * from other peers; C channels, I hidden units of an expert.
  */
 
 import * as tf from '@tensorflow/tfjs';
+import type { Activations } from '../cuda/device.ts';
 import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import type { Parameter } from '../parameter.ts';
 import { isRecording } from '../tape.ts';
@@ -23,7 +25,7 @@ import {
   feedForwardSegmentsBackward,
 } from './expertFeedForward.ts';
 
-const EXCHANGED_EXPERTS = fusedOperation<ExchangedExperts & { readonly kept: Kept }>({
+export const EXCHANGED_EXPERTS = fusedOperation<ExchangedExperts & { readonly kept: Kept }>({
   name: 'SluiceExpertFeedForwardExchanged',
   inputsToSave: ['rows'],
 });
@@ -43,23 +45,16 @@ export interface RowArrival {
 }
 
 /**
- * Begins to send rows of `send`, each of `width` floats, to each peer, and to receive rows of `receive` from it: one range
+ * Begins to send rows of `send`, each of `width` values, to each peer, and to receive rows of `receive` from it: one range
  * for each peer, which may be empty.
  */
-export type StartExchange = (
-  send: Float32Array,
+export type StartExchange<Values = Float32Array> = (
+  send: Values,
   rowsToPeer: readonly RowRange[],
-  receive: Float32Array,
+  receive: Values,
   rowsFromPeer: readonly RowRange[],
   width: number,
 ) => RowArrival;
-
-/** Sends rows of a tensor to each peer, and gives those that came, which lie in the ranges named for them, one after the other. */
-export type SendRows = (
-  rows: tf.Tensor2D,
-  rowsToPeer: readonly RowRange[],
-  rowsFromPeer: readonly RowRange[],
-) => tf.Tensor2D;
 
 /** Numbers of rows on their way. */
 export interface CountArrival {
@@ -70,8 +65,8 @@ export interface CountArrival {
 
 export interface ExchangedExperts {
   readonly start: StartExchange;
-  /** What the reference takes in its place, where tensors can be sent as they are. */
-  readonly send?: SendRows | undefined;
+  /** The same from device to device, where these are linked; see `DeviceLink`. */
+  readonly startOnDevice?: StartExchange<Activations> | undefined;
   /** Own place among the peers. */
   readonly rank: number;
   readonly peers: number;
@@ -110,13 +105,12 @@ export function exchangedExpertsReference(rows_MC: tf.Tensor2D, experts: Exchang
 /** Rows sent for rows received; their gradients travel back. */
 function exchangeRows(
   rows: tf.Tensor2D,
-  { start, send: sendTensor }: ExchangedExperts,
+  { start }: ExchangedExperts,
   rowsToPeer: readonly number[],
   rowsFromPeer: readonly number[],
 ): tf.Tensor2D {
   const width = rows.shape[1];
   const send = (tensor: tf.Tensor, to: readonly RowRange[], from: readonly RowRange[]) => {
-    if (sendTensor) return sendTensor(tensor as tf.Tensor2D, to, from);
     const received = new Float32Array(from.at(-1)!.end * width);
     start(tensor.dataSync<'float32'>() as Float32Array, to, received, from, width).wait();
     return tf.tensor2d(received, [from.at(-1)!.end, width]);
@@ -146,7 +140,7 @@ function sumParts(counts: Int32Array, parts: number): number[] {
 }
 
 /** What is computed where the rows lie, and what travels from here. */
-interface OwnRows {
+export interface OwnRows {
   /** Own rows for own experts, among the M. */
   readonly own: RowRange;
   readonly ownSegments: readonly ExpertSegment[];
@@ -155,14 +149,14 @@ interface OwnRows {
 }
 
 /** What comes. */
-interface Guests {
+export interface Guests {
   /** For each peer, its rows, among the F; none at the own place. */
   readonly guests: readonly RowRange[];
   readonly guestSegments: readonly ExpertSegment[];
   readonly numGuests: number;
 }
 
-function ownRows({ rank, peers, counts }: ExchangedExperts): OwnRows {
+export function ownRows({ rank, peers, counts }: ExchangedExperts): OwnRows {
   const routed = consecutive(sumParts(counts, peers));
   return {
     own: routed[rank]!,
@@ -171,7 +165,7 @@ function ownRows({ rank, peers, counts }: ExchangedExperts): OwnRows {
   };
 }
 
-function guestsOf({ rank, peers }: ExchangedExperts, received: Int32Array): Guests {
+export function guestsOf({ rank, peers }: ExchangedExperts, received: Int32Array): Guests {
   const counts = sumParts(received, peers);
   const guests = consecutive(counts.map((count, peer) => (peer === rank ? 0 : count)));
   return {

@@ -32,21 +32,21 @@ export class AdamWUpdates {
 
   update(gradients: Floats, { step, learningRate, gradientScales }: UpdateRequest): void {
     const { beta1, beta2, epsilon } = this.#config;
-    for (const { values, moments, moved, flatOffset, settings } of this.#stretches) {
-      flatMemory().adamW(
-        {
+    flatMemory().adamW(
+      this.#stretches.map(({ values, moments, moved, flatOffset, settings }) => ({
+        buffers: {
           parameters: values,
           gradients: gradients.subarray(flatOffset, flatOffset + values.length),
           ...moments,
         },
-        {
+        settings: {
           ...{ step, beta1, beta2, epsilon },
           learningRate: learningRate * settings.rateScale,
           weightDecay: settings.weightDecay,
           gradientScale: gradientScales[settings.group],
         },
-        moved,
-      );
-    }
+        sums: moved,
+      })),
+    );
   }
 }

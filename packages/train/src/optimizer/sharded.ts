@@ -44,10 +44,11 @@ export class ShardedOptimizer {
 
   /** Sums of squares of the gradient's blocks that this worker owns, each at the block's place in the whole model. */
   measure(gradients: Floats, squares: Float64Array): void {
-    for (const { values, flatOffset, firstBlock } of this.#measured) {
-      const measured = gradients.subarray(flatOffset, flatOffset + values.length);
-      squares.set(flatMemory().squaredNorms(measured), firstBlock);
-    }
+    const measured = this.#measured.map(({ values, flatOffset }) =>
+      gradients.subarray(flatOffset, flatOffset + values.length),
+    );
+    const norms = flatMemory().squaredNorms(measured);
+    for (const [i, { firstBlock }] of this.#measured.entries()) squares.set(norms[i]!, firstBlock);
   }
 
   /** Updates the owned pieces in place. */

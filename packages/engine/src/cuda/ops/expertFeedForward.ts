@@ -5,13 +5,13 @@ import {
   EXPERT_FEED_FORWARD,
   type ExpertWeights,
 } from '../../ops/expertFeedForward.ts';
-import type { Parameter } from '../../parameter.ts';
-import type { Activations } from '../device.ts';
+import {
+  checkExperts,
+  contributeExpertRows,
+  expertRowsBackward,
+  expertRowsForward,
+} from '../expertFeedForward.ts';
 import { CountedRows, type ExpertRows, HostRows } from '../expertRows.ts';
-import { expertGradients, expertProducts } from '../experts.ts';
-import { swiGlu, swiGluBackward } from '../operations.ts';
-import { masterOf, weightsOf } from '../weights.ts';
-import { checkWidths } from './operands.ts';
 
 implementFused('cuda', EXPERT_FEED_FORWARD, {
   forward: (context) =>
@@ -30,25 +30,15 @@ implementFused('cuda', COUNTED_FEED_FORWARD, {
 });
 
 function forward(
-  {
-    input,
-    shape,
-    output,
-    saved,
-    attributes: { gateUp, down, limit = 0 },
-  }: KernelContext<ExpertWeights, 'cuda'>,
+  { input, shape, output, saved, attributes }: KernelContext<ExpertWeights, 'cuda'>,
   experts: ExpertRows,
 ): tf.TensorInfo {
-  const [rows, channels] = shape('x') as [number, number];
-  const units = down.shape[2]!;
-  checkWidths('feed-forward of experts', { channels, 'hidden units': units });
-  const y = output([rows, channels]);
+  checkExperts(attributes);
+  const y = output(shape('x'));
+  const [rows, units] = [shape('x')[0]!, attributes.down.shape[2]!];
   const preactivations = saved.activations('preactivations', rows * 2 * units);
   const hidden = saved.activations('hidden', rows * units);
-  const toHidden = { N: 2 * units, K: channels };
-  expertProducts([input('x'), weightsOf(gateUp), preactivations], experts, toHidden);
-  swiGlu(preactivations, hidden, units, limit);
-  expertProducts([hidden, weightsOf(down), y.values], experts, { N: channels, K: units });
+  expertRowsForward(input('x'), experts, attributes, { preactivations, hidden, y: y.values });
   saved.free('hidden');
   return y.info;
 }
@@ -60,40 +50,12 @@ function backward(
   experts: ExpertRows,
   sources: number,
 ): Record<string, tf.Tensor> {
-  const { gateUp, down, limit = 0 } = attributes;
-  const [rows, channels] = x.shape as [number, number];
-  const units = down.shape[2]!;
-  const dy = valuesOf(dyTensor);
-  const dx = tensor([rows, channels]);
-  // Each becomes the other of its shape: preactivations their gradient, and the gradient of the hidden units these.
+  const dx = tensor(x.shape);
   const preactivations = saved.activations('preactivations');
-  const hidden = saved.activations('hidden', rows * units);
-  const plain = { isPlain: true };
-  expertProducts([dy, weightsOf(down), hidden], experts, { N: units, K: channels }, plain);
-  const gradients = { dPreactivations: preactivations, hidden };
-  swiGluBackward({ preactivations, dHidden: hidden }, gradients, units, limit);
-  const toInput = { N: channels, K: 2 * units };
-  expertProducts([preactivations, weightsOf(gateUp), dx.values], experts, toInput, plain);
-  for (let source = 0; source < sources; source++) {
-    contributeSegments(down, [dy, hidden], experts, source);
-    contributeSegments(gateUp, [preactivations, valuesOf(x)], experts, source);
-  }
+  const hidden = saved.activations('hidden', x.shape[0]! * attributes.down.shape[2]!);
+  const operands = { x: valuesOf(x), preactivations, hidden, dy: valuesOf(dyTensor) };
+  expertRowsBackward(operands, experts, attributes, dx.values);
+  const all = Array.from({ length: sources }, (_, source) => source);
+  contributeExpertRows(operands, experts, attributes, all);
   return { x: dx.tensor };
-}
-
-/** The gradient [E, O, C] of experts' weights from the rows [M, O] and [M, C] of a source's segments. */
-function contributeSegments(
-  weight: Parameter,
-  rows: readonly [Activations, Activations],
-  experts: ExpertRows,
-  source: number,
-): void {
-  const [count, M, N] = weight.shape as [number, number, number];
-  weight.contribute((target) => {
-    const { accumulate } = target;
-    const values = masterOf(target);
-    const segments = experts.segmentsOf(source, count, accumulate ? 'filled' : 'all');
-    expertGradients(rows, values, segments, { M, N }, { accumulate });
-    values.device.free(segments);
-  }, source);
 }

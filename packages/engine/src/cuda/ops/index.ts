@@ -6,6 +6,7 @@ import './cachedAttention.ts';
 import './deltaRule.ts';
 import './dispatchTokens.ts';
 import './embedding.ts';
+import './exchangedExperts.ts';
 import './expertFeedForward.ts';
 import './gatedAttention.ts';
 import './gatedFeedForward.ts';

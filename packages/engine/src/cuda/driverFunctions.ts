@@ -1,0 +1,85 @@
+/** The driver's functions that are called, with what they take. */
+
+import type { LibraryHandle } from 'koffi';
+
+/** Functions that return a result. */
+function definer(library: LibraryHandle) {
+  return (name: string, ...parameters: string[]) =>
+    library.func(name, 'int', parameters) as (...args: unknown[]) => number;
+}
+
+/** What only the emulator has. */
+export function watchOf(library: LibraryHandle) {
+  const define = definer(library);
+  try {
+    return {
+      take: define('emulatorTake', 'uint64_t', 'size_t', 'uintptr_t'),
+      give: define('emulatorGive', 'uint64_t', 'uintptr_t'),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+export function driverFunctions(library: LibraryHandle) {
+  const define = definer(library);
+  return {
+    cuInit: define('cuInit', 'uint'),
+    cuDriverGetVersion: define('cuDriverGetVersion', 'void *'),
+    cuDeviceGetCount: define('cuDeviceGetCount', 'void *'),
+    cuDeviceGet: define('cuDeviceGet', 'void *', 'int'),
+    cuDeviceGetName: define('cuDeviceGetName', 'void *', 'int', 'int'),
+    cuDeviceGetUuid: define('cuDeviceGetUuid_v2', 'void *', 'int'),
+    cuDeviceGetAttribute: define('cuDeviceGetAttribute', 'void *', 'int', 'int'),
+    cuDevicePrimaryCtxRetain: define('cuDevicePrimaryCtxRetain', 'void *', 'int'),
+    cuCtxSetCurrent: define('cuCtxSetCurrent', 'uintptr_t'),
+    cuStreamCreate: define('cuStreamCreate', 'void *', 'uint'),
+    cuStreamSynchronize: define('cuStreamSynchronize', 'uintptr_t'),
+    cuStreamWaitEvent: define('cuStreamWaitEvent', 'uintptr_t', 'uintptr_t', 'uint'),
+    cuModuleLoadData: define('cuModuleLoadData', 'void *', 'void *'),
+    cuModuleGetFunction: define('cuModuleGetFunction', 'void *', 'uintptr_t', 'str'),
+    cuFuncSetAttribute: define('cuFuncSetAttribute', 'uintptr_t', 'int', 'int'),
+    cuMemAlloc: define('cuMemAlloc_v2', 'void *', 'size_t'),
+    cuMemFree: define('cuMemFree_v2', 'uint64_t'),
+    cuMemHostAlloc: define('cuMemHostAlloc', 'void *', 'size_t', 'uint'),
+    cuMemFreeHost: define('cuMemFreeHost', 'uint64_t'),
+    cuMemGetInfo: define('cuMemGetInfo_v2', 'void *', 'void *'),
+    cuMemGetAllocationGranularity: define('cuMemGetAllocationGranularity', 'void *', 'void *', 'int'),
+    cuMemAddressReserve: define(
+      'cuMemAddressReserve',
+      ...['void *', 'size_t', 'size_t', 'uint64_t', 'uint64_t'],
+    ),
+    cuMemAddressFree: define('cuMemAddressFree', 'uint64_t', 'size_t'),
+    cuMemCreate: define('cuMemCreate', 'void *', 'size_t', 'void *', 'uint64_t'),
+    cuMemRelease: define('cuMemRelease', 'uint64_t'),
+    cuMemMap: define('cuMemMap', 'uint64_t', 'size_t', 'size_t', 'uint64_t', 'uint64_t'),
+    cuMemUnmap: define('cuMemUnmap', 'uint64_t', 'size_t'),
+    cuMemSetAccess: define('cuMemSetAccess', 'uint64_t', 'size_t', 'void *', 'size_t'),
+    cuEventCreate: define('cuEventCreate', 'void *', 'uint'),
+    cuEventDestroy: define('cuEventDestroy_v2', 'uintptr_t'),
+    cuEventRecord: define('cuEventRecord', 'uintptr_t', 'uintptr_t'),
+    cuEventSynchronize: define('cuEventSynchronize', 'uintptr_t'),
+    cuEventQuery: define('cuEventQuery', 'uintptr_t'),
+    cuEventElapsedTime: define('cuEventElapsedTime', 'void *', 'uintptr_t', 'uintptr_t'),
+    cuMemcpyHtoDAsync: define('cuMemcpyHtoDAsync_v2', 'uint64_t', 'void *', 'size_t', 'uintptr_t'),
+    cuMemcpyDtoHAsync: define('cuMemcpyDtoHAsync_v2', 'void *', 'uint64_t', 'size_t', 'uintptr_t'),
+    cuMemcpyAsync: define('cuMemcpyAsync', 'uint64_t', 'uint64_t', 'size_t', 'uintptr_t'),
+    cuMemsetD32Async: define('cuMemsetD32Async', 'uint64_t', 'uint32_t', 'size_t', 'uintptr_t'),
+    cuLaunchKernel: define(
+      'cuLaunchKernel',
+      ...['uintptr_t', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uint', 'uintptr_t'],
+      ...['uintptr_t', 'uintptr_t'],
+    ),
+    cuTensorMapEncodeTiled: define(
+      'cuTensorMapEncodeTiled',
+      ...['uintptr_t', 'int', 'uint32_t', 'uint64_t', 'void *', 'void *', 'void *', 'void *'],
+      ...['int', 'int', 'int', 'int'],
+    ),
+    cuGetErrorName: library.func('int cuGetErrorName(int code, _Out_ const char **name)'),
+    cuGetErrorString: library.func('int cuGetErrorString(int code, _Out_ const char **text)'),
+  };
+}
+
+export type DriverFunctions = ReturnType<typeof driverFunctions>;
+/** Those that return a result, of which 0 is success. */
+export type DriverCall = Exclude<keyof DriverFunctions, 'cuGetErrorName' | 'cuGetErrorString'>;
