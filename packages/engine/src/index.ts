@@ -90,6 +90,6 @@ export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';
 export type { EngineReport } from './report.ts';
 export { engineReport } from './report.ts';
-export { arithmetic, nativeArithmetic, selectBackend } from './select.ts';
+export { arithmetic, type Computation, computation, nativeArithmetic, selectBackend } from './select.ts';
 export { isRecording, withoutGradient } from './tape.ts';
 export { zeroCentred } from './zeroCentred.ts';
