@@ -1,7 +1,9 @@
-/** Commands that take a trained model, on the `cuda` backend, its kernels on the emulator. */
+/** Commands that take a trained model, and experiments, on the `cuda` backend, its kernels on the emulator. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { nativeArithmetic } from '@sluice/engine';
+import type { ExperimentResults } from '@sluice/observe';
 import test from 'ava';
 import { relativeError } from '../support/relativeError.ts';
 import { Sandbox } from './support/sandbox.ts';
@@ -87,4 +89,31 @@ test.serial('generation on cuda takes native’s tokens, and the same seed draws
   t.is(await generate('--temperature 0 --backend cuda --precision f32'), likeliest);
   const drawn = await generate('--backend cuda');
   t.is(await generate('--backend cuda'), drawn);
+});
+
+test.serial('an experiment names what computed each row, and measures each model by that', async (t) => {
+  sandbox.write(
+    'backends.yaml',
+    `title: "Two backends"
+base: experts.yaml
+seeds: 1
+rows:
+  - { name: native, method: "native", set: [training.steps=2] }
+  - { name: cuda, method: "cuda", set: [training.steps=2, backend=cuda, precision=f32] }
+`,
+  );
+  const { ended } = sandbox.start('experiment backends.yaml --jobs 1 --threads 1');
+  const { code, stdout } = await ended;
+  t.is(code, 0);
+  t.regex(stdout, /row +arithmetic +finished/);
+  t.regex(stdout, /cuda +cuda-2-f32 +1 of 1/);
+  const path = join(sandbox.path, 'experiments', 'backends-full', 'results.json');
+  const { arithmetic, runs } = JSON.parse(readFileSync(path, 'utf8')) as ExperimentResults;
+  t.is(arithmetic, `${nativeArithmetic()}, cuda-2-f32`);
+  t.deepEqual(
+    runs.map((run) => run.arithmetic),
+    [nativeArithmetic(), 'cuda-2-f32'],
+  );
+  const [native, cuda] = runs.map(({ diagnosis }) => diagnosis!.massiveActivation!);
+  t.true(relativeError([cuda!], [native!]) < 1e-5);
 });
