@@ -13,7 +13,7 @@ export type { AttentionRow, AttentionStatistics, QueriesKeys } from './attention
 export { attentionStatistics, forEachAttentionRow, statisticsOfHead } from './attentionStatistics.ts';
 export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics, readValues } from './backend.ts';
 export type { Backend, InstallablePackage } from './backends/backend.ts';
-export { cudaDriver, isCudaEmulated } from './backends/cuda.ts';
+export { cudaDriver, DRIVER_LIBRARY, isCudaEmulated } from './backends/cuda.ts';
 export { BACKEND_NAMES, BACKENDS, type BackendName } from './backends/index.ts';
 export { backendDirectory, sharesTensorflow } from './backends/location.ts';
 export {
