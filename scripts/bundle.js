@@ -20,6 +20,7 @@ const ENTRIES = [
   'launcher/dist/main.js',
   'launcher/dist/worker.js',
   'launcher/dist/gpuKit.js',
+  'launcher/dist/backends/gpuEntry.js',
   'launcher/dist/backends/probeEntry.js',
   'packages/collectives/dist/benchWorker.js',
   'packages/collectives/dist/communicationThread.js',

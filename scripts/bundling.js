@@ -33,7 +33,8 @@ export function ownPlaces({ out, programs }) {
           const file = join(dirname(path), reference);
           // A directory's URL keeps its slash, without which what lies in it would be looked for beside it.
           const ending = /(^|[/])[.]{0,2}$/.test(reference) ? '/' : '';
-          const program = programs.get(file);
+          // Sources that are not compiled name a program as it is called once it is.
+          const program = programs.get(file) ?? programs.get(file.replace(/\.js$/, '.ts'));
           return `new URL(${fromBundle(program ? join(out, program) : file, ending)}, import.meta.url)`;
         });
         return { contents, loader: extname(path).slice(1) };

@@ -1,10 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
+import { Emulator } from '@sluice/engine/cuda';
 import test from 'ava';
 import { ncclRequirement, nvrtcRequirement } from '../../launcher/src/backends/cudaWheel.ts';
-import { parseGpus } from '../../launcher/src/backends/gpus.ts';
+import { listGpus, parseGpus } from '../../launcher/src/backends/gpus.ts';
 import { npmInstallCall } from '../../launcher/src/backends/npmPackages.ts';
 import { pipInstallCall } from '../../launcher/src/backends/pip.ts';
 import { runProgram } from '../../launcher/src/backends/runProgram.ts';
@@ -18,6 +20,7 @@ import {
 } from '../../launcher/src/backends/tensorflowWheel.ts';
 import { planDevices, visibleDevices } from '../../launcher/src/coordinator/devices.ts';
 import { backendFinding } from '../../launcher/src/doctor/backends.ts';
+import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const linux = { gpu: false, platform: 'linux', arch: 'x64' } as const;
 
@@ -134,13 +137,46 @@ test('a program that is not there is a coded error too', async (t) => {
   t.regex(error.message, /nonexistent\/python3 .*ENOENT/);
 });
 
-test('GPUs are read from what NVIDIA’s driver lists', (t) => {
-  const gpus = parseGpus('0, NVIDIA H100 80GB HBM3, 9.0\n1, NVIDIA A100-SXM4-40GB, 8.0\n\n');
-  t.deepEqual(gpus, [
-    { index: 0, name: 'NVIDIA H100 80GB HBM3', computeCapability: 9 },
-    { index: 1, name: 'NVIDIA A100-SXM4-40GB', computeCapability: 8 },
-  ]);
+/** What NVIDIA's tool is asked for, of two GPUs. */
+const LISTED = `NVIDIA H100 80GB HBM3, GPU-11111111-2222-3333-4444-555555555555, 81559, 9.0
+NVIDIA A100-SXM4-40GB, GPU-66666666-7777-8888-9999-000000000000, 40960, 8.0
+`;
+
+test('GPUs are read from what NVIDIA’s tool lists', (t) => {
+  const gpus = parseGpus(LISTED);
+  t.deepEqual(gpus[0], {
+    name: 'NVIDIA H100 80GB HBM3',
+    uuid: 'GPU-11111111-2222-3333-4444-555555555555',
+    memoryBytes: 81_559 * 2 ** 20,
+    computeCapability: 9,
+  });
+  t.is(gpus.length, 2);
   t.deepEqual(parseGpus('No devices were found'), []);
+});
+
+test('GPUs are counted by the CUDA driver, without NVIDIA’s tool', (t) => {
+  const { library } = new Emulator({ watch: false }).device.driver;
+  const [gpu, ...others] = listGpus({ library });
+  t.deepEqual(others, []);
+  t.like(gpu, { name: 'emulated', memoryBytes: 16 * 2 ** 30, computeCapability: 9 });
+  t.regex(gpu!.uuid, /^GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+});
+
+const onUnix = process.platform === 'win32' ? test.serial.skip : test.serial;
+
+onUnix('where the driver is not there, or hangs, NVIDIA’s tool is asked', (t) => {
+  const folder = temporaryDirectory(t);
+  writeFileSync(join(folder, 'nvidia-smi'), `#!/bin/sh\nprintf '%s' '${LISTED}'\n`, { mode: 0o755 });
+  const { PATH } = process.env;
+  process.env.PATH = `${folder}:${PATH}`;
+  t.teardown(() => {
+    process.env.PATH = PATH;
+  });
+  t.is(listGpus({ library: join(folder, 'nowhere.so') }).length, 2);
+  // Whoever opens it waits for somebody who writes to it.
+  const hanging = join(folder, 'hanging.so');
+  execFileSync('mkfifo', [hanging]);
+  t.is(listGpus({ library: hanging, limitMs: 1000 }).length, 2);
 });
 
 test('each worker gets a GPU of its own, out of those that are visible', (t) => {
@@ -148,6 +184,8 @@ test('each worker gets a GPU of its own, out of those that are visible', (t) => 
   t.deepEqual(visibleDevices('4, 6', 8), ['4', '6']);
   t.deepEqual(visibleDevices('GPU-abc,1,-1,2', 8), ['GPU-abc', '1']);
   t.deepEqual(visibleDevices('', 8), []);
+  t.deepEqual(visibleDevices('1,2,0', 2), ['1']);
+  t.deepEqual(visibleDevices('1,2', 0), ['1', '2']);
   t.deepEqual(planDevices(['4', '6', '7'], 2), [
     { CUDA_VISIBLE_DEVICES: '4' },
     { CUDA_VISIBLE_DEVICES: '6' },

@@ -1,6 +1,7 @@
 import { engineReport } from '@sluice/engine';
 import test from 'ava';
 import { examineCore } from '../../launcher/src/doctor/engine.ts';
+import { examineGpus } from '../../launcher/src/doctor/machine.ts';
 
 test('what doctor says of the engine is what the engine reports', (t) => {
   const { backend, native, simd, isFused, vectorWidth, openmp } = engineReport();
@@ -15,4 +16,14 @@ test('what doctor says of the engine is what the engine reports', (t) => {
   t.is(findings.find(({ name }) => name === 'bits')?.ok, native.loaded ? isFused : undefined);
   t.is(threads!.values.openmp, openmp);
   t.is(chosen!.values.name, backend);
+});
+
+test('doctor counts the GPUs of each kind, and those that may be used', (t) => {
+  const gpu = (name: string) => ({ name, uuid: 'GPU-1', memoryBytes: 80 * 2 ** 30, computeCapability: 9 });
+  const gpus = ['H100', 'H100', 'A100'].map(gpu);
+  t.is(examineGpus(gpus, undefined).found, '2 × H100 (80.0 GiB), 1 × A100 (80.0 GiB)');
+  const some = examineGpus(gpus, '0,2');
+  t.regex(some.found, /; CUDA_VISIBLE_DEVICES shows 2$/);
+  t.is(some.values.visible, 2);
+  t.is(examineGpus([], undefined).found, 'none');
 });

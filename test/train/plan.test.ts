@@ -171,8 +171,8 @@ const SHAPES: Readonly<Record<string, Parameters<typeof configOf>>> = {
       },
     },
   ],
+  // An elementwise one is held against a device: here TensorFlow.js's own operation takes no memory of the pool.
   'a softplus gate': [{ gate: { granularity: 'headwise', activation: 'softplus' } }],
-  'an elementwise softplus gate': [{ gate: { activation: 'softplus' } }],
   'softmax off by one, SiLU': [
     { gates: [], controls: [{ kind: 'attention-sink', score: 'zero' }, { kind: 'sdpa-silu' }] },
   ],

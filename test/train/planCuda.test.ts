@@ -49,6 +49,51 @@ const SHAPES: Readonly<Record<string, readonly [object, Sizes?]>> = {
   ],
 };
 
+/** Of which parts go by plain operations, or are kept besides. */
+const VARIANTS: Readonly<Record<string, object>> = {
+  'gates in plain operations': {
+    gates: [
+      {},
+      { position: 'value' },
+      { position: 'output', activation: 'silu' },
+      { sharing: 'head-shared' },
+    ],
+  },
+  'an elementwise softplus gate': { gate: { activation: 'softplus' } },
+  'controls before the gate': {
+    controls: [{ kind: 'sdpa-norm' }, { kind: 'sandwich-norm' }, { kind: 'clip-outputs', limit: 9 }],
+  },
+  'switched heads': { gates: [], controls: [{ kind: 'switch-head', count: 4, topK: 2 }] },
+  'a learned sink': { controls: [{ kind: 'attention-sink' }] },
+  'softmax off by one, SiLU': {
+    ...{ gates: [], controls: [{ kind: 'attention-sink', score: 'zero' }, { kind: 'sdpa-silu' }] },
+  },
+  'capped scores': { controls: [{ kind: 'softcap', attention: 50 }] },
+  'keys and values made of a latent': {
+    ...{ numKeyValueHeads: 4, headDim: 48, qkNorm: false, gates: [], positions: 'none' },
+    keyValueLatent: { rank: 32, sharedKeyDim: 16, valueDim: 32 },
+  },
+  'short convolutions among attention in a window': {
+    layers: {
+      kinds: { conv: { mixer: { kind: 'short-convolution' } }, near: { window: 50 } },
+      pattern: ['conv', 'near'],
+    },
+  },
+  'norms behind blocks': { normPlacement: 'after' },
+  'norms of all heads together': { qkNorm: 'all-heads' },
+  'layers of different kinds, with a gated shared expert': {
+    ...{ intermediateSize: 352, embeddingScaling: 'norm', logitScale: 0.5 },
+    experts: { count: 8, topK: 2, intermediateSize: 96, sharedIntermediateSize: 64, sharedGate: true },
+    layers: {
+      kinds: {
+        dense: { feedForward: 'dense', swigluLimit: 2 },
+        wide: { numAttentionHeads: 8, rotaryDim: 16 },
+      },
+      ...{ pattern: ['wide'], first: ['dense'] },
+    },
+  },
+};
+
 /** Bytes that a trainer has after a step, and the most that the next one takes beside. */
 async function measure(config: RunConfig) {
   const { device } = cudaBackend();
@@ -75,6 +120,8 @@ test.before(() => selectBackend('cuda'));
 test.beforeEach(() => emulator.set({ runsKernels: false }));
 test.after(() => emulator.set({}));
 
+const isNear = (planned: number, real: number) => planned / real > 0.995 && planned / real < 1.05;
+
 for (const precision of ['bf16', 'f32'] as const) {
   for (const [name, [model, sizes]] of Object.entries(SHAPES)) {
     test.serial(`${name}, ${precision}: a step takes what is planned, to 5 %`, async (t) => {
@@ -82,13 +129,34 @@ for (const precision of ['bf16', 'f32'] as const) {
       const config = configOf(precision, model, sizes);
       const measured = await measure(config);
       const { total, activations } = planMemory(config);
-      const isNear = (planned: number, real: number) => planned / real > 0.995 && planned / real < 1.05;
       t.true(isNear(activations, measured.passes), `${activations} planned, ${measured.passes}`);
       const taken = measured.flat + measured.passes;
       t.true(isNear(total, taken), `${total} planned in all, ${taken}`);
     });
   }
 }
+
+for (const precision of ['bf16', 'f32'] as const) {
+  for (const [name, model] of Object.entries(VARIANTS)) {
+    test.serial(`${name}, ${precision}: a pass takes what is planned, to 5 %`, async (t) => {
+      await selectBackend('cuda', precision);
+      const config = configOf(precision, model, { sequence: 2048 });
+      const { passes } = await measure(config);
+      const { activations } = planMemory(config);
+      t.true(isNear(activations, passes), `${activations} planned, ${passes}`);
+    });
+  }
+}
+
+test('what Muon works in is the host’s', (t) => {
+  const adamW = configOf('bf16', {});
+  const muon = RunConfig.parse({ ...adamW, optimizer: { kind: 'muon', learningRate: 1e-3 } });
+  t.is(planHostMemory(adamW)!.optimizer, undefined);
+  // Two of the size of the largest matrix and three squares; and copies of its values, momentum and gradient.
+  const [rows, columns] = [352, 128];
+  t.is(planHostMemory(muon)!.optimizer, 4 * ((2 + 3) * rows * columns + 3 * columns ** 2));
+  t.true(planMemory(muon).optimizer < planMemory(adamW).optimizer);
+});
 
 test.serial('partial sums are planned where they come to lie', async (t) => {
   await selectBackend('cuda', 'bf16');
@@ -119,6 +187,14 @@ test('what arrives from other workers takes memory for the largest stage; what t
   // Of a layer: queries, gates, keys and values; output; feed-forward; norms.
   const layer = 128 * (2 * 128 + 2 * 64) + 128 * 128 + 3 * 128 * 352 + 2 * 128 + 2 * 32;
   t.is(half, (4 * layer) / 2);
+  // Of each other GPU of the host, over 32 channels: 4 MiB and the buffers of two protocols, 10 MiB in all, and 2 MiB to watch them by.
+  t.deepEqual([alone!.nccl, two!.nccl, four!.nccl], [0, 32 * 12 * 2 ** 20, 3 * 32 * 12 * 2 ** 20]);
+  const eightPerHost = planMemory(
+    configOf('bf16', {}, { parallel: { lanes: 16, workers: 16 } }),
+    undefined,
+    8,
+  );
+  t.is(eightPerHost.nccl, 7 * 32 * 12 * 2 ** 20);
   t.deepEqual([two!.staging, two!.snapshots, two!.expertExchange], [0, 0, 0]);
   t.true(planHostMemory(configOf('bf16', {}))!.staging > 0);
   t.is(planHostMemory({ ...configOf('f32', {}), backend: 'native' }), undefined);

@@ -1,23 +1,59 @@
 /** NVIDIA's GPUs in this machine. */
 
+import { fileURLToPath } from 'node:url';
+import { DRIVER_LIBRARY } from '@sluice/engine';
+import type { CudaDeviceInfo } from '@sluice/engine/cuda/devices';
 import { programOutput } from '../run/programOutput.ts';
 
-export interface Gpu {
-  readonly index: number;
-  readonly name: string;
-  /** What it can compute, such as 9 for Hopper. */
-  readonly computeCapability: number;
+/** A GPU by its place in the list, which is its number in CUDA_VISIBLE_DEVICES. */
+export type Gpu = CudaDeviceInfo;
+
+/** For how long the driver is waited for: GPUs that were asleep take seconds each. */
+const DRIVER_LIMIT_MS = 30_000;
+
+export interface ListGpusOptions {
+  /** The CUDA driver's library. */
+  readonly library?: string;
+  /** For how long it is waited for. */
+  readonly limitMs?: number;
 }
 
-/** The GPUs that NVIDIA's driver knows; none where there is no driver. */
-export function listGpus(): Gpu[] {
-  const query = ['--query-gpu=index,name,compute_cap', '--format=csv,noheader'];
+/**
+ * All GPUs of the machine, whatever CUDA_VISIBLE_DEVICES shows of them: as the CUDA driver counts them, or, where it cannot be asked or
+ * hangs, as NVIDIA's tool does. None where neither says any.
+ */
+export function listGpus(options: ListGpusOptions = {}): Gpu[] {
+  return gpusOfDriver(options) ?? gpusOfTool();
+}
+
+/** The driver is asked in a process of its own: it may hang, or end the one that asks. */
+function gpusOfDriver({
+  library = DRIVER_LIBRARY,
+  limitMs = DRIVER_LIMIT_MS,
+}: ListGpusOptions): Gpu[] | undefined {
+  const entry = fileURLToPath(new URL('./gpuEntry.js', import.meta.url));
+  // Those that it hides have numbers, too.
+  const environment = { CUDA_VISIBLE_DEVICES: undefined };
+  const output = programOutput(process.execPath, [entry, library], { limitMs, environment });
+  return output === undefined ? undefined : (JSON.parse(output) as Gpu[]);
+}
+
+function gpusOfTool(): Gpu[] {
+  const query = ['--query-gpu=name,uuid,memory.total,compute_cap', '--format=csv,noheader,nounits'];
   return parseGpus(programOutput('nvidia-smi', query) ?? '');
 }
 
+/** @param text of `nvidia-smi`, a line for each GPU: name, UUID, MiB of memory, compute capability */
 export function parseGpus(text: string): Gpu[] {
   return text.split('\n').flatMap((line) => {
-    const match = /^(\d+), (.+), ([\d.]+)$/.exec(line.trim());
-    return match ? [{ index: Number(match[1]), name: match[2]!, computeCapability: Number(match[3]) }] : [];
+    const match = /^(.+), (GPU-[\w-]+), (\d+), ([\d.]+)$/.exec(line.trim());
+    if (!match) return [];
+    const [, name, uuid, mebibytes, capability] = match;
+    return [
+      {
+        ...{ name: name!, uuid: uuid!, memoryBytes: Number(mebibytes) * 2 ** 20 },
+        computeCapability: Number(capability),
+      },
+    ];
   });
 }

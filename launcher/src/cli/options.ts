@@ -1,6 +1,6 @@
 /** Flags that several commands share, and the checks of their values; what these throw becomes a usage error. */
 
-import type { BackendName } from '@sluice/engine';
+import type { BackendName, Precision } from '@sluice/engine';
 import { shippedFile } from '../run/shippedFile.ts';
 
 /** The value of a flag or argument that names a configuration, a model or a recipe. */
@@ -61,6 +61,14 @@ export const BACKEND_CHOICES = [
   'wasm',
   'cpu',
 ] as const satisfies readonly BackendName[];
+
+/** Of commands that train. */
+export const BACKEND_OPTION = {
+  type: 'string',
+  choices: BACKEND_CHOICES,
+  requiresArg: true,
+  describe: 'TensorFlow.js backend, if it is not what the configuration says; see sluice backend list.',
+} as const;
 
 export const PRECISION_OPTION = {
   type: 'string',
@@ -123,6 +131,22 @@ export const STOP_OPTIONS = {
       'Stop, with a checkpoint, after so many steps of this call. The schedule stays that of the whole run.',
   },
 } as const;
+
+/** What computes where a command takes a trained model. */
+export const INFERENCE_OPTIONS = {
+  backend: {
+    ...BACKEND_OPTION,
+    describe:
+      'TensorFlow.js backend, whatever the model was trained on; native when left out; see sluice backend list.',
+  },
+  precision: PRECISION_OPTION,
+} as const;
+
+/** What `INFERENCE_OPTIONS` are read as. */
+export interface InferenceArguments {
+  readonly backend?: BackendName;
+  readonly precision?: Precision;
+}
 
 /** `--set` of commands that take a trained model: what has no weights of its own may change. */
 export const ROPE_SET_OPTION = {

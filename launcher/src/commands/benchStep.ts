@@ -6,7 +6,7 @@ import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
 import { CLOCK_OPTION, THREADS_OPTION, useThreads } from '../bench/options.ts';
 import { stepPicture } from '../bench/stepPicture.ts';
 import { defineCommand } from '../cli/command.ts';
-import { BACKEND_CHOICES, PRECISION_OPTION } from '../cli/options.ts';
+import { BACKEND_OPTION, PRECISION_OPTION } from '../cli/options.ts';
 
 interface BenchStepArguments {
   readonly shape: BenchShape;
@@ -37,10 +37,8 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     },
     threads: THREADS_OPTION,
     backend: {
-      type: 'string',
-      choices: BACKEND_CHOICES,
+      ...BACKEND_OPTION,
       default: 'native',
-      requiresArg: true,
       describe: 'TensorFlow.js backend that computes.',
     },
     precision: PRECISION_OPTION,

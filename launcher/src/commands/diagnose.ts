@@ -2,6 +2,8 @@
 
 import { defineCommand } from '../cli/command.ts';
 import {
+  INFERENCE_OPTIONS,
+  type InferenceArguments,
   ROPE_SET_OPTION,
   SCORED_TEXT_OPTIONS,
   type ScoredTextArguments,
@@ -9,7 +11,7 @@ import {
   wholeNumbers,
 } from '../cli/options.ts';
 
-interface DiagnoseArguments extends ScoredTextArguments {
+interface DiagnoseArguments extends ScoredTextArguments, InferenceArguments {
   readonly sources: string[];
   readonly sequenceLength?: number;
   readonly sequences: number;
@@ -65,6 +67,7 @@ export const diagnoseCommand = defineCommand<DiagnoseArguments>({
       describe: 'Heads whose attention maps the page shows, from 0: 0,1. The mean of all by default.',
     },
     set: ROPE_SET_OPTION,
+    ...INFERENCE_OPTIONS,
   },
   examples: [
     ['sluice diagnose runs/quickstart', 'A run’s newest checkpoint, on its validation split.'],

@@ -1,9 +1,9 @@
 /** `sluice generate`: samples text from a trained model. */
 
 import { defineCommand } from '../cli/command.ts';
-import { atLeast, wholeNumber } from '../cli/options.ts';
+import { atLeast, INFERENCE_OPTIONS, type InferenceArguments, wholeNumber } from '../cli/options.ts';
 
-interface GenerateArguments {
+interface GenerateArguments extends InferenceArguments {
   readonly source: string;
   readonly prompt: string;
   readonly maxTokens: number;
@@ -44,17 +44,20 @@ export const generateCommand = defineCommand<GenerateArguments>({
       coerce: wholeNumber('seed', 0),
       describe: 'Seed of the sampling; the same seed gives the same text.',
     },
+    ...INFERENCE_OPTIONS,
   },
   examples: [
     ['sluice generate runs/quickstart --prompt "A river is"', 'Go on with a text.'],
     ['sluice generate models/qwen3 --prompt "A river is"', 'By a Hugging Face model, with its tokenizer.'],
     ['sluice generate runs/quickstart --prompt "The" --temperature 0 --json', 'The likeliest text, as JSON.'],
+    ['sluice generate runs/quickstart --prompt "The" --backend cuda', 'On a GPU.'],
   ],
-  async run({ source, prompt, maxTokens, temperature, seed }, { log }) {
+  async run({ prompt, maxTokens, temperature, seed, ...request }, { log }) {
     const { withModel } = await import('../run/inference.ts');
-    const { text, tokens } = await withModel({ source }, log, (model) =>
+    const { result, computedBy } = await withModel(request, log, (model) =>
       model.generate({ prompt, maxTokens, temperature, seed }),
     );
-    return { json: { text, tokens }, text: `${prompt}${text}` };
+    const { text, tokens } = result;
+    return { json: { text, tokens, ...computedBy }, text: `${prompt}${text}` };
   },
 });

@@ -1,9 +1,9 @@
 /** `sluice inspect`: what is in a run directory. */
 
 import { defineCommand } from '../cli/command.ts';
-import { wholeNumber } from '../cli/options.ts';
+import { INFERENCE_OPTIONS, type InferenceArguments, wholeNumber } from '../cli/options.ts';
 
-interface InspectArguments {
+interface InspectArguments extends InferenceArguments {
   readonly run: string;
   readonly step?: number;
   readonly losses?: boolean;
@@ -28,15 +28,23 @@ export const inspectCommand = defineCommand<InspectArguments>({
       describe:
         'With a step: the loss of each document of its batch, highest first, under the newest sound checkpoint that is no later.',
     },
+    backend: {
+      ...INFERENCE_OPTIONS.backend,
+      implies: 'losses',
+    },
+    precision: {
+      ...INFERENCE_OPTIONS.precision,
+      implies: 'losses',
+    },
   },
   examples: [
     ['sluice inspect runs/quickstart', 'Checkpoints (valid, or why not), journal, spikes.'],
     ['sluice inspect runs/quickstart --step 120', 'The documents that the batch of step 120 held.'],
     ['sluice inspect runs/quickstart --step 120 --losses', 'The same by their losses, the worst first.'],
   ],
-  async run({ run, step, losses = false }, { log }) {
+  async run({ run, step, losses = false, ...computing }, { log }) {
     if (step === undefined) return (await import('../run/inspect.ts')).inspectRun(run);
     const { inspectStep } = await import('../run/inspectStep.ts');
-    return inspectStep(run, step, { losses }, log);
+    return inspectStep(run, step, { losses, ...computing }, log);
   },
 });

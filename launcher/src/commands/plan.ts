@@ -4,7 +4,7 @@ import type { BackendName, Precision } from '@sluice/engine';
 import type { Scale } from '@sluice/model';
 import { defineCommand } from '../cli/command.ts';
 import {
-  BACKEND_CHOICES,
+  BACKEND_OPTION,
   configFile,
   PRECISION_OPTION,
   SCALE_OPTION,
@@ -56,9 +56,7 @@ export const planCommand = defineCommand<PlanArguments>({
     grain: count('grain', 'Sequences of one grain, whose activations are in memory at once.'),
     scale: SCALE_OPTION,
     backend: {
-      type: 'string',
-      choices: BACKEND_CHOICES,
-      requiresArg: true,
+      ...BACKEND_OPTION,
       describe:
         'What computes, if it is not what the configuration says; cuda: memory of a GPU, and of the host beside it.',
     },

@@ -2,6 +2,7 @@
 
 import { defineCommand } from '../cli/command.ts';
 import {
+  BACKEND_OPTION,
   BESIDE_OPTIONS,
   configFile,
   EXPERT_PARALLEL_OPTION,
@@ -64,12 +65,7 @@ export const trainCommand = defineCommand<TrainArguments>({
       requiresArg: true,
       describe: 'Directory of the run; runs/NAME when left out.',
     },
-    backend: {
-      type: 'string',
-      requiresArg: true,
-      describe:
-        'TensorFlow.js backend: native, cuda, tensorflow, webgpu, wasm or cpu; see sluice backend list.',
-    },
+    backend: BACKEND_OPTION,
     precision: PRECISION_OPTION,
     ...STOP_OPTIONS,
     'metrics-port': METRICS_PORT_OPTION,

@@ -6,13 +6,14 @@ import type { RunConfig } from '@sluice/train';
 
 /**
  * The GPUs that may be used here: those of CUDA_VISIBLE_DEVICES, which a batch system sets, or all of the machine's.
- * @param count GPUs of the machine
+ * @param count GPUs of the machine; 0 also where nobody could count them
  */
 export function visibleDevices(variable: string | undefined, count: number): string[] {
   if (variable === undefined) return Array.from({ length: count }, (_, index) => String(index));
   const names = variable.split(',').map((name) => name.trim());
-  // As CUDA reads it: what follows a -1 does not count.
-  const end = names.findIndex((name) => name === '' || name === '-1');
+  // As CUDA reads it: what follows a number that no GPU has does not count. Names of other kinds are not looked up.
+  const isNone = (name: string) => name === '' || name === '-1' || (count > 0 && Number(name) >= count);
+  const end = names.findIndex(isNone);
   return end < 0 ? names : names.slice(0, end);
 }
 

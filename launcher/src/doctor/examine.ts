@@ -4,7 +4,7 @@ import { terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { examineBackends } from './backends.ts';
 import { examineCompiler, examineCore } from './engine.ts';
-import { examineMachine, examineNode, examineNpm, examineSharedMemory } from './machine.ts';
+import { examineGpus, examineMachine, examineNode, examineNpm, examineSharedMemory } from './machine.ts';
 import { examineRuns } from './runs.ts';
 import { examineTokenizers } from './tokenizers.ts';
 import { examineTransport } from './transport.ts';
@@ -25,6 +25,7 @@ export async function examine(): Promise<CommandResult> {
     examineNode(),
     examineNpm(),
     ...examineMachine(),
+    examineGpus(),
     examineSharedMemory(),
     examineCompiler(),
     ...examineCore(),

@@ -4,6 +4,8 @@ import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { availableCores } from '@sluice/core';
 import { formatBytes } from '@sluice/observe';
+import { type Gpu, listGpus } from '../backends/gpus.ts';
+import { visibleDevices } from '../coordinator/devices.ts';
 import { programOutput } from '../run/programOutput.ts';
 import type { Finding } from './examine.ts';
 
@@ -52,6 +54,27 @@ export function examineMachine(): Finding[] {
       values: { bytes: memory },
     },
   ];
+}
+
+/** Of each kind how many there are, and how many of all may be used. */
+export function examineGpus(
+  gpus: readonly Gpu[] = listGpus(),
+  variable = process.env.CUDA_VISIBLE_DEVICES,
+): Finding {
+  const counts = new Map<string, number>();
+  for (const { name, memoryBytes } of gpus) {
+    const kind = `${name} (${formatBytes(memoryBytes)})`;
+    counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  const kinds = [...counts].map(([kind, count]) => `${count} × ${kind}`);
+  const visible = visibleDevices(variable, gpus.length).length;
+  const shown = variable === undefined ? '' : `; CUDA_VISIBLE_DEVICES shows ${visible}`;
+  return {
+    name: 'gpus',
+    found: gpus.length === 0 ? 'none' : `${kinds.join(', ')}${shown}`,
+    ok: true,
+    values: { devices: gpus, visible },
+  };
 }
 
 /** Shared memory holds the buffers that the collectives send from. */

@@ -2,6 +2,7 @@
 
 import { makeDirectories, writeFileAtomic } from '@sluice/core';
 import {
+  differInArithmetic,
   type Estimate,
   type ExperimentResults,
   experimentTable,
@@ -76,8 +77,11 @@ function failureLines({ runs }: ExperimentResults): string[] {
 function summaryTable(results: ExperimentResults): string {
   const shown = (estimate: Estimate | undefined) => (estimate ? formatNumber(estimate.mean) : '-');
   const questions = questionsOf(results.runs);
-  const rows = summarizeRows(results).map((row) => [
+  const summaries = summarizeRows(results);
+  const arithmeticsDiffer = differInArithmetic(summaries);
+  const rows = summaries.map((row) => [
     row.label,
+    ...(arithmeticsDiffer ? [row.arithmetic || '-'] : []),
     `${row.outcomes.finished} of ${results.seeds.length}`,
     row.validationLoss ? formatLoss(row.validationLoss.mean) : '-',
     shown(row.perplexity),
@@ -87,11 +91,11 @@ function summaryTable(results: ExperimentResults): string {
     shown(row.gateScoreMean),
     ...questions.map((question) => shown(row.retrieval[question])),
   ]);
-  const columns = ['row', 'finished', 'loss', 'perplexity', 'spikes', 'first token', 'massive', 'gate score'];
-  const header = [...columns, ...questions];
+  const texts = ['row', ...(arithmeticsDiffer ? ['arithmetic'] : [])];
+  const numbers = ['finished', 'loss', 'perplexity', 'spikes', 'first token', 'massive', 'gate score'];
   const table = terminalTable(rows, {
-    header,
-    align: ['left', ...header.slice(1).map(() => 'right' as const)],
+    header: [...texts, ...numbers, ...questions],
+    align: [...texts.map(() => 'left' as const), ...[...numbers, ...questions].map(() => 'right' as const)],
   });
   return `${results.title} (${results.scale}); means over the seeds that finished\n\n${table}`;
 }
@@ -105,6 +109,7 @@ function rowAsJson(row: RowSummary) {
   const mean = (estimate: Estimate | undefined) => estimate?.mean ?? null;
   return {
     name: row.row.name,
+    arithmetic: row.arithmetic || null,
     outcomes: row.outcomes,
     spikes: spikesOf(row),
     trainLoss: mean(row.trainLoss),

@@ -6,6 +6,7 @@
 import { join } from 'node:path';
 import { makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
 import {
+  arithmeticOf,
   FIND_LR_FORMAT,
   type FindLrProbe,
   type FindLrResults,
@@ -75,6 +76,7 @@ async function searchAll(laboratory: Laboratory): Promise<CommandResult> {
       resolution: results.resolution,
       variants: results.variants.map(({ name, summary, seeds: ofSeeds }) => ({
         name,
+        arithmetic: arithmeticOf(ofSeeds.flatMap(({ probes }) => probes)) ?? null,
         largestStable: summary.largestStable,
         spread: summary.spread,
         seeds: ofSeeds.map(({ seed, largestStable, smallestUnstable }) => ({
@@ -160,7 +162,8 @@ function hopelessRule({ experiment: { findLr }, make }: Laboratory, cell: Cell):
 /** Judges a run by the criterion that the results tell. */
 function probeOf(laboratory: Laboratory, cell: Cell, result: CellResult): FindLrProbe {
   const { spikesPerThousand, lossBound } = laboratory.experiment.findLr;
-  const { step, validationLoss, trainLoss, spikes, configHash, weightsHash, learningRate } = result;
+  const { step, validationLoss, trainLoss, spikes, learningRate } = result;
+  const { configHash, weightsHash, arithmetic } = result;
   const rate = step === 0 ? 0 : (1000 * spikes) / step;
   const bound = lossBound ?? laboratory.make.corporaOf(cell).unigramLoss;
   const last = validationLoss ?? trainLoss;
@@ -175,7 +178,7 @@ function probeOf(laboratory: Laboratory, cell: Cell, result: CellResult): FindLr
   const outcome = result.outcome === 'failed' ? 'failed' : reason === null ? 'stable' : 'unstable';
   return {
     ...{ learningRate, outcome, step, validationLoss, trainLoss, spikesPerThousand: rate, reason },
-    ...{ configHash, weightsHash },
+    ...{ configHash, weightsHash, arithmetic },
   };
 }
 
@@ -198,7 +201,12 @@ function resultsOf(laboratory: Laboratory, variants: FindLrVariant[]): FindLrRes
   );
   return {
     format: FIND_LR_FORMAT,
-    ...headOf(laboratory),
+    ...headOf(
+      laboratory,
+      variants.flatMap(({ name, seeds }) =>
+        seeds.flatMap(({ probes }) => probes.map(({ arithmetic }) => ({ row: name, arithmetic }))),
+      ),
+    ),
     steps: training.steps,
     tokensPerStep: batch.sequences * data.sequenceLength,
     criterion: [

@@ -5,9 +5,11 @@
 
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { readManifest } from '@sluice/checkpoint';
 import { makeDirectories, writeFileAtomic } from '@sluice/core';
+import { BACKENDS } from '@sluice/engine';
 import { ExperimentRun, type RetrievalScores } from '@sluice/observe';
-import type { Diagnostics } from '@sluice/train';
+import type { Diagnostics, Probe } from '@sluice/train';
 import { freezeRunConfig } from '../run/runConfig.ts';
 import { runDirectory } from '../run/runDirectory.ts';
 import type { Cell } from './cells.ts';
@@ -163,7 +165,7 @@ async function resultOf(
   const ended = (outcome: CellResult['outcome'], reason: string, errorCode?: string): CellResult => ({
     ...common,
     ...{ outcome, reason, errorCode: errorCode ?? null },
-    ...{ validationLoss: null, weightsHash: null, diagnosis: null },
+    ...{ validationLoss: null, weightsHash: null, arithmetic: null, diagnosis: null },
   });
   const failed = (what: string, program: ProgramEnd) =>
     ended('failed', firstLine(programFailure(what, program).message), program.error?.code);
@@ -181,11 +183,11 @@ async function resultOf(
   if (!end.json) return failed('training', end);
   if (end.json.finished !== true) return ended('failed', `it was stopped after step ${curves.step}`);
 
-  const measured = hopeless ? undefined : await diagnose(folder, stop);
+  const measured = hopeless ? undefined : await diagnose(cell, folder, stop);
   if (measured && !measured.json) return failed('measuring', measured);
   const retrieval: Record<string, RetrievalScores> = {};
   for (const question of cell.retrieval) {
-    const answered = await ask(folder, question, stop);
+    const answered = await ask(cell, folder, question, stop);
     if (!answered.json) return failed(`asking ${question.name}`, answered);
     retrieval[question.name] = retrievalOf(answered.json);
   }
@@ -197,24 +199,43 @@ async function resultOf(
     errorCode: null,
     validationLoss: numberOrNull(end.json.validationLoss),
     weightsHash: String(end.json.weightsHash),
+    arithmetic: await arithmeticOfCheckpoint(String(end.json.checkpoint)),
     diagnosis: measured ? diagnosisOf(measured.json as unknown as Diagnostics) : null,
     ...(cell.retrieval.length > 0 && { retrieval }),
   };
 }
 
+/** What computed a checkpoint's weights. */
+async function arithmeticOfCheckpoint(path: string): Promise<string> {
+  const { probe } = await readManifest(path);
+  return (probe as unknown as Probe).arithmetic;
+}
+
+/** A trained model is measured by what has trained it, unless that gives no values in the middle of a pass. */
+function measuringFlags({ config: { backend, precision } }: Cell): string[] {
+  if (!BACKENDS[backend].readsSynchronously) return [];
+  return ['--backend', backend, ...(precision === undefined ? [] : ['--precision', precision])];
+}
+
 /** Measures a trained model. @throws SLUICE_E_INTERRUPTED */
-async function diagnose({ run }: CellFolder, stop: AbortSignal): Promise<ProgramEnd> {
-  const end = await runProgram(['diagnose', run, '--sequences', String(DIAGNOSED_SEQUENCES)], stop);
+async function diagnose(cell: Cell, { run }: CellFolder, stop: AbortSignal): Promise<ProgramEnd> {
+  const words = ['diagnose', run, '--sequences', String(DIAGNOSED_SEQUENCES), ...measuringFlags(cell)];
+  const end = await runProgram(words, stop);
   stop.throwIfAborted();
   return end;
 }
 
 /** Asks a trained model. @throws SLUICE_E_INTERRUPTED */
-async function ask({ run }: CellFolder, question: RetrievalConfig, stop: AbortSignal): Promise<ProgramEnd> {
+async function ask(
+  cell: Cell,
+  { run }: CellFolder,
+  question: RetrievalConfig,
+  stop: AbortSignal,
+): Promise<ProgramEnd> {
   const { name: _, set, ...flags } = question;
   const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
   const changes = set.length > 0 ? ['--set', ...set] : [];
-  const end = await runProgram(['evaluate', run, ...words, ...changes], stop);
+  const end = await runProgram(['evaluate', run, ...words, ...measuringFlags(cell), ...changes], stop);
   stop.throwIfAborted();
   return end;
 }

@@ -81,6 +81,7 @@ function notRun(cell: Cell, outcome: CellResult['outcome'], reason: string | nul
     spikes: 0,
     configHash: key,
     weightsHash: null,
+    arithmetic: null,
     diagnosis: null,
     curve: { steps: [], loss: [], gradientNorm: [] },
     validations: [],

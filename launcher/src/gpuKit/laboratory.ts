@@ -118,8 +118,9 @@ function endOf(
 
 /** GPUs for two workers: each its own, or both the one that there is, which the launcher takes for two. */
 function devicesForTwo(): string {
-  // The driver has one, whatever its tool says.
-  const devices = visibleDevices(process.env.CUDA_VISIBLE_DEVICES, Math.max(listGpus().length, 1));
+  const visible = visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length);
+  // There is one, though nobody could count it: steps before this one have computed on it.
+  const devices = visible.length > 0 ? visible : ['0'];
   return (devices.length === 1 ? [...devices, ...devices] : devices).join(',');
 }
 

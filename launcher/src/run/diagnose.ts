@@ -2,14 +2,15 @@
 
 import { resolve } from 'node:path';
 import { readTextFile, refuseUnwritable, SluiceError } from '@sluice/core';
+import type { Computation } from '@sluice/engine';
 import { type Diagnosis, type InferenceModel, spreadLayers } from '@sluice/evaluate';
 import { attentionLayers, layerModels } from '@sluice/model';
 import { type DiagnosedModel, meanOfGates, terminalTable, writeDiagnosisPage } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
-import { withModel } from './inference.ts';
+import { type ModelRequest, withModel } from './inference.ts';
 import { refuseMissing } from './missingPath.ts';
 
-export interface DiagnoseModelsOptions {
+export interface DiagnoseModelsOptions extends Omit<ModelRequest, 'source'> {
   readonly split: 'train' | 'validation';
   /** File of text in place of a corpus. */
   readonly text?: string | undefined;
@@ -22,7 +23,6 @@ export interface DiagnoseModelsOptions {
   /** Of the page's attention maps. */
   readonly layers?: readonly number[] | undefined;
   readonly heads?: readonly number[] | undefined;
-  readonly set?: readonly string[] | undefined;
 }
 
 /**
@@ -38,26 +38,32 @@ export async function diagnoseModels(
   // Measuring a large model takes long: what can be seen to be missing is told before.
   for (const source of sources) refuseMissing(source);
   if (options.html !== undefined) refuseUnwritable(options.html);
-  const models: DiagnosedModel[] = [];
+  const { set, backend, precision } = options;
+  const models: (DiagnosedModel & { readonly computedBy: Computation })[] = [];
   for (const source of sources) {
-    const diagnosis = await withModel({ source, set: options.set }, log, (model) => {
-      log(`measuring ${source}`);
-      return model.diagnose({
-        split: options.split,
-        dataDirectory: options.data,
-        text,
-        sequenceLength: options.sequenceLength,
-        sequences: options.sequences,
-        ...(options.html !== undefined && { maps: chosenMaps(model, source, options) }),
-      });
-    });
-    models.push({ name: source, diagnosis });
+    const { result: diagnosis, computedBy } = await withModel(
+      { source, set, backend, precision },
+      log,
+      (model) => {
+        log(`measuring ${source}`);
+        return model.diagnose({
+          split: options.split,
+          dataDirectory: options.data,
+          text,
+          sequenceLength: options.sequenceLength,
+          sequences: options.sequences,
+          ...(options.html !== undefined && { maps: chosenMaps(model, source, options) }),
+        });
+      },
+    );
+    models.push({ name: source, diagnosis, computedBy });
   }
   const html = options.html === undefined ? undefined : resolve(options.html);
   if (html !== undefined) await writeDiagnosisPage(html, models);
-  const described = models.map(({ name, diagnosis: { maps, ...measured } }) => ({
+  const described = models.map(({ name, diagnosis: { maps, ...measured }, computedBy }) => ({
     source: name,
     ...measured,
+    ...computedBy,
   }));
   const written = html === undefined ? {} : { html };
   return {

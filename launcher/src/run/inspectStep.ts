@@ -3,6 +3,7 @@
 import { newestValidCheckpoint, type ValidCheckpoint } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import { openRunData, type Provenance, type RunData } from '@sluice/data';
+import type { Computation } from '@sluice/engine';
 import { documentLosses, type InferenceModel, type ScoredDocument } from '@sluice/evaluate';
 import {
   formatLoss,
@@ -16,7 +17,7 @@ import { firstSampleOf, type Rollback, type RunConfig, sequencesAt } from '@slui
 import type { CommandResult } from '../cli/command.ts';
 import { findCorpora } from '../coordinator/corpora.ts';
 import { checkpointHistory } from './checkpointHistory.ts';
-import { withModel } from './inference.ts';
+import { type ModelRequest, withModel } from './inference.ts';
 import { type JournalEntry, readJournal, startOf } from './journal.ts';
 import { percentLogger } from './percentLogger.ts';
 import { givenUpSteps, rollbacksOf } from './rollbacks.ts';
@@ -28,7 +29,7 @@ const SHOWN_DOCUMENTS = 30;
 /** Tokens of a document that are shown as text. */
 const BEGINNING_TOKENS = 32;
 
-export interface InspectStepOptions {
+export interface InspectStepOptions extends Pick<ModelRequest, 'backend' | 'precision'> {
   /** Whether the loss of each document is computed. */
   readonly losses: boolean;
 }
@@ -46,12 +47,12 @@ interface LocatedSequence extends Provenance {
 /**
  * The documents and shards of the samples that a step read, and its loss as far as that step was recorded.
  * @throws SLUICE_E_USAGE for a step beyond the run's, SLUICE_E_FILE_MISSING, SLUICE_E_RUN_MISSING, SLUICE_E_JOURNAL_DAMAGED;
- *   with losses SLUICE_E_NO_CHECKPOINT
+ *   with losses SLUICE_E_NO_CHECKPOINT and the errors of `withModel`
  */
 export async function inspectStep(
   path: string,
   step: number,
-  { losses }: InspectStepOptions,
+  { losses, ...computing }: InspectStepOptions,
   log: (line: string) => void,
 ): Promise<CommandResult> {
   const run = existingRun(path);
@@ -66,7 +67,9 @@ export async function inspectStep(
     const batches = batchesOf(config, journal, step, sampler);
     const record = await recordOf(run, step);
     const before = await supersededRecords(run.path, step);
-    const scored = losses ? await scoreBatches(run, journal, step, sampler, batches, log) : undefined;
+    const scored = losses
+      ? await scoreBatches({ run, journal, step, sampler, batches, ...computing }, log)
+      : undefined;
     const [current, ...givenUp] = batches as [Batch, ...Batch[]];
     return {
       text: [
@@ -83,7 +86,10 @@ export async function inspectStep(
       json: {
         ...{ runDir: run.path, step, loss: record?.loss ?? null, gradientNorm: record?.gradientNorm ?? null },
         superseded: before.map(({ file, record: { loss, gradientNorm } }) => ({ file, loss, gradientNorm })),
-        ...(scored && { checkpoint: { step: scored.checkpoint.step, path: scored.checkpoint.directory } }),
+        ...(scored && {
+          checkpoint: { step: scored.checkpoint.step, path: scored.checkpoint.directory },
+          ...scored.computedBy,
+        }),
         sequences: current.sequences,
         ...(scored && { documents: scored.documents[0] }),
         leftOut: givenUp.map(({ leftOut, sequences }, i) => ({
@@ -127,25 +133,31 @@ function batchesOf(
   ];
 }
 
+interface Scoring extends Pick<ModelRequest, 'backend' | 'precision'> {
+  readonly run: RunDirectory;
+  readonly journal: readonly JournalEntry[];
+  readonly step: number;
+  readonly sampler: RunData['train'];
+  readonly batches: readonly Batch[];
+}
+
 interface ScoredBatches {
   readonly checkpoint: ValidCheckpoint;
   /** For each batch its documents, highest loss first. */
   readonly documents: readonly (readonly ShownDocument[])[];
+  readonly computedBy: Computation;
 }
 
 /** A scored document with the beginning of its text in place of its ids. */
 type ShownDocument = Omit<ScoredDocument, 'ids'> & { readonly beginning: string | null };
 
 async function scoreBatches(
-  run: RunDirectory,
-  journal: readonly JournalEntry[],
-  step: number,
-  sampler: RunData['train'],
-  batches: readonly Batch[],
+  { run, journal, step, sampler, batches, ...computing }: Scoring,
   log: (line: string) => void,
 ): Promise<ScoredBatches> {
   const checkpoint = await checkpointFor(run, journal, step);
-  const documents = await withModel({ source: checkpoint.directory }, log, async (model) => {
+  const request = { source: checkpoint.directory, ...computing };
+  const { result: documents, computedBy } = await withModel(request, log, async (model) => {
     const decode = await decoderOfText(model, log);
     const progress = percentLogger('computing losses', log);
     const size = batches[0]!.sequences.length;
@@ -158,7 +170,7 @@ async function scoreBatches(
     }
     return scored;
   });
-  return { checkpoint, documents };
+  return { checkpoint, documents, computedBy };
 }
 
 /** A model whose tokenizer is gone can score tokens all the same. */

@@ -7,13 +7,11 @@ import { formatLoss, terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import type { LongContextArguments } from '../cli/longContextOptions.ts';
 import type { ScoredTextArguments } from '../cli/options.ts';
-import { withModel } from './inference.ts';
+import { type ModelRequest, withModel } from './inference.ts';
 import { percentLogger } from './percentLogger.ts';
 
-export interface LongContextRequest extends LongContextArguments, ScoredTextArguments {
-  readonly source: string;
+export interface LongContextRequest extends LongContextArguments, ScoredTextArguments, ModelRequest {
   readonly task: NonNullable<LongContextArguments['task']>;
-  readonly set?: readonly string[] | undefined;
 }
 
 const DEFAULTS = { needles: 8, chains: 2, hops: 2, samples: 20, seed: 0 };
@@ -23,7 +21,7 @@ export async function measureLongContext(
   request: LongContextRequest,
   log: (line: string) => void,
 ): Promise<CommandResult> {
-  const { source, set, task } = request;
+  const { task } = request;
   const options = {
     task,
     needles: request.needles ?? DEFAULTS.needles,
@@ -36,7 +34,7 @@ export async function measureLongContext(
   };
   refuseMistakes(request, options.chains * (options.hops + 1));
   const haystack = haystackOf(request);
-  const result = await withModel({ source, set }, log, (model) =>
+  const { result, computedBy } = await withModel(request, log, (model) =>
     model.retrieve(haystack, { ...options, lengths: request.length ?? [model.sequenceLength] }),
   );
   const { seed, samples, needles, chains, hops } = options;
@@ -45,6 +43,7 @@ export async function measureLongContext(
       ...{ task, haystack: haystack.kind === 'noise' ? 'noise' : 'text', seed, samples },
       ...(task === 'niah' ? { needles } : { chains, hops }),
       ...result,
+      ...computedBy,
     },
     text: tableOf(task, result),
   };

@@ -133,6 +133,7 @@ const LABELS: Readonly<Record<string, string>> = {
   scratch: 'scratch of delta rules',
   expertExchange: 'exchange with experts',
   gradientExchange: 'gradients that arrive',
+  nccl: 'NCCL, an estimate',
   outerOptimizer: 'outer optimizer',
   synchronize: 'bringing replicas together',
   mostSynchronize: 'of it at most in one step',

@@ -141,7 +141,7 @@ function jsonOf(
     exposedShare: step.communicate / step.total,
     goodput: (copies ?? checkpoints).goodput,
     tokensPerSecond: tokensOf(config) / step.total,
-    memoryBytes: planMemory(config, device.memoryBytes).total,
+    memoryBytes: planMemory(config, device.memoryBytes, cluster.devicesPerHost).total,
     ...{ steps, expertParallel: config.parallel.expertParallel, sequences: config.batch.sequences },
     sizes: sizes.map((one) => ({ devices: one.devices, hosts: one.hosts, steps: one.steps })),
     failures: {
@@ -164,7 +164,7 @@ function sizeText(
   topology: TopologyKind,
 ): string[] {
   const { within, between, devicesPerHost } = cluster;
-  const { total } = planMemory(config, device.memoryBytes);
+  const { total } = planMemory(config, device.memoryBytes, cluster.devicesPerHost);
   const { expertParallel } = config.parallel;
   const step = steps[topology];
   const parts = [

@@ -13,7 +13,7 @@ export type { AttentionRow, AttentionStatistics, QueriesKeys } from './attention
 export { attentionStatistics, forEachAttentionRow, statisticsOfHead } from './attentionStatistics.ts';
 export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics, readValues } from './backend.ts';
 export type { Backend, InstallablePackage } from './backends/backend.ts';
-export { cudaDriver, isCudaEmulated } from './backends/cuda.ts';
+export { cudaDriver, DRIVER_LIBRARY, isCudaEmulated } from './backends/cuda.ts';
 export { BACKEND_NAMES, BACKENDS, type BackendName } from './backends/index.ts';
 export { backendDirectory, sharesTensorflow } from './backends/location.ts';
 export {
@@ -91,6 +91,6 @@ export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';
 export type { EngineReport } from './report.ts';
 export { engineReport } from './report.ts';
-export { arithmetic, nativeArithmetic, selectBackend } from './select.ts';
+export { arithmetic, type Computation, computation, nativeArithmetic, selectBackend } from './select.ts';
 export { isRecording, withoutGradient } from './tape.ts';
 export { zeroCentred } from './zeroCentred.ts';

@@ -30,6 +30,10 @@ export class Parameter<Values extends Floats = Floats> {
   /** Counts how often the values were changed. */
   version = 0;
   readonly #values: Values;
+  /** Where these lie. */
+  readonly #memory = flatMemory();
+  /** Give back what was made of the values beside them. */
+  readonly #releases: (() => void)[] = [];
   #arrival: (() => void) | undefined;
   #tensor: tf.Tensor | undefined;
   #unwanted: Floats | undefined;
@@ -85,6 +89,18 @@ export class Parameter<Values extends Floats = Floats> {
     if (tf.getBackend() === NATIVE_BACKEND || tf.getBackend() === 'cpu') return;
     this.#tensor?.dispose();
     this.#tensor = undefined;
+  }
+
+  /** Has `release` called when the values are given back: whoever keeps something that was made of them gives that back, too. */
+  whenReleased(release: () => void): void {
+    this.#releases.push(release);
+  }
+
+  /** Gives back values that are in memory of their own, and what was made of them; the parameter is not used any more. */
+  release(): void {
+    this.#tensor?.dispose();
+    for (const release of this.#releases.splice(0)) release();
+    for (const values of [this.#values, this.#unwanted]) if (values) this.#memory.release(values);
   }
 
   /** Lets `write` put one contribution to the gradient where it belongs. */

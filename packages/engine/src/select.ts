@@ -83,6 +83,23 @@ export function arithmetic(): string {
   return (tf.backend() as { arithmetic?: string }).arithmetic ?? backend;
 }
 
+/** What computes, for whoever reads a result. */
+export interface Computation {
+  /** Name of the backend that runs. */
+  readonly backend: string;
+  /** Of activations. */
+  readonly precision: Precision;
+  /** What the bits depend on, as `arithmetic` names it. */
+  readonly arithmetic: string;
+}
+
+/** That of the running backend. */
+export function computation(): Computation {
+  // Those that do not say have single precision alone.
+  const { precision = 'f32' } = tf.backend() as { precision?: Precision };
+  return { backend: tf.getBackend(), precision, arithmetic: arithmetic() };
+}
+
 /** The arithmetic that `native` has on this machine: the core's, or that of `cpu` where there is none. */
 export function nativeArithmetic(): string {
   if (!nativeCore()) return 'cpu';

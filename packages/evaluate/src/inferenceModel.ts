@@ -10,6 +10,7 @@ import {
   type ValidationPart,
   validationShares,
 } from '@sluice/data';
+import { computation } from '@sluice/engine';
 import { type Decoder, type LossParts, nextTokens, sampleToken } from '@sluice/model';
 import { type CorpusLoss, type Grain, type SavedUpdate, type TokenSource, weightedMean } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
@@ -97,11 +98,15 @@ export interface InferenceParts {
   readonly openCorpora?: (() => TrainedCorpora) | undefined;
   /** Measures the last update of the weights. */
   readonly measureUpdate: () => Promise<SavedUpdate>;
+  /** Gives the memory of the weights back: that of a device is not collected. */
+  readonly release?: (() => void) | undefined;
 }
 
 export class InferenceModel {
   readonly decoder: Decoder;
   readonly sequenceLength: number;
+  /** What gives its results: what runs when it is loaded. */
+  readonly computedBy = computation();
   readonly #parts: InferenceParts;
   #codec: TextCodec | undefined;
   #corpora: TrainedCorpora | undefined;
@@ -321,7 +326,7 @@ export class InferenceModel {
         'The model knows of no corpus: it was not trained here.',
       );
     }
-    this.close();
+    this.#closeCorpora();
     this.#corpora =
       directory === undefined ? openCorpora!() : { datasets: [openDataset(directory)], weights: [1] };
     for (const dataset of this.#corpora.datasets) {
@@ -353,7 +358,13 @@ export class InferenceModel {
     );
   }
 
-  close(): void {
+  #closeCorpora(): void {
     for (const dataset of this.#corpora?.datasets ?? []) dataset.close();
+  }
+
+  /** Nothing is asked of the model afterwards. */
+  close(): void {
+    this.#closeCorpora();
+    this.#parts.release?.();
   }
 }

@@ -12,6 +12,8 @@ import {
 import { availableCores, parseConfig, SluiceError } from '@sluice/core';
 import { DataConfig, type Dataset, findPrepared, openDataset, splitHashes } from '@sluice/data';
 import {
+  BACKENDS,
+  type Backend,
   changeOnHostAsync,
   flatMemory,
   Parameter,
@@ -51,22 +53,46 @@ interface ModelSource {
 }
 
 /**
+ * Makes a backend the running one, for a trained model.
+ * @throws SLUICE_E_BACKEND_UNSUPPORTED for one whose values can only be awaited, and the errors of `selectBackend`
+ */
+export async function selectForInference({
+  backend: name,
+  precision,
+}: Pick<LoadOptions, 'backend' | 'precision'>): Promise<void> {
+  const known = (BACKENDS as Readonly<Record<string, Backend>>)[name];
+  if (known && !known.readsSynchronously) {
+    throw new SluiceError(
+      'SLUICE_E_BACKEND_UNSUPPORTED',
+      `No trained model can be asked on the backend "${name}": values are needed in the middle of a pass, and there they can only be awaited. Take another one.`,
+      { details: { backend: name } },
+    );
+  }
+  await selectBackend(name, precision);
+}
+
+/**
  * @param directory of a checkpoint, or a Hugging Face directory
- * @throws SLUICE_E_CHECKPOINT_…, the errors of `HuggingFaceDirectory.open`, SLUICE_E_CONFIG_OVERRIDE; those of tokenizer
+ * @throws the errors of `selectForInference`, SLUICE_E_CHECKPOINT_…, the errors of `HuggingFaceDirectory.open`, SLUICE_E_CONFIG_OVERRIDE; those of tokenizer
  *   and corpus come later, when text or the corpus is asked for
  */
 export async function loadForInference(directory: string, options: LoadOptions): Promise<InferenceModel> {
+  await selectForInference(options);
   const source = isHuggingFaceDirectory(directory)
     ? await openHuggingFace(directory)
     : await openOwnCheckpoint(directory, options);
   try {
     const model = overrideRope(source.weights.model, directory, options.set ?? []);
-    await selectBackend(options.backend, options.precision);
     setThreads(options.threads || availableCores().count);
-    const decoder = new Decoder(model, await readParameters(model, source.weights));
+    const parameters = await readParameters(model, source.weights);
     const { sequenceLength, reading = {}, openCorpora, measureUpdate, weights } = source;
-    const loadCodec = () => codecOfWeights(weights, directory, reading);
-    return new InferenceModel(decoder, { sequenceLength, reading, loadCodec, openCorpora, measureUpdate });
+    return new InferenceModel(new Decoder(model, parameters), {
+      ...{ sequenceLength, reading, openCorpora, measureUpdate },
+      loadCodec: () => codecOfWeights(weights, directory, reading),
+      release() {
+        for (const parameter of parameters.values()) parameter.release();
+      },
+    });
   } finally {
     await source.weights.close();
   }

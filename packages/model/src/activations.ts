@@ -6,7 +6,7 @@
  */
 
 import type { ModelConfig } from './config.ts';
-import { controlCaps, keptControlWidths } from './controls/index.ts';
+import { controlCaps, controlGradientWidths, keptControlWidths, projectionCopies } from './controls/index.ts';
 import { keptGateWidths } from './gates/gate.ts';
 import { latentWidths } from './latentAttention.ts';
 import { type LayerModel, layerModels } from './layers.ts';
@@ -14,9 +14,7 @@ import { activeMixer } from './mixers/index.ts';
 import type { MixerWidths } from './mixers/mixer.ts';
 import { projectionWidths } from './parameters.ts';
 import { blockVariants } from './variants.ts';
-
-/** Numbers of a row: activations; or those that have four bytes each whatever the precision of activations is. */
-export type Width = number | { readonly words: number };
+import { type Width, widened } from './widths.ts';
 
 /** Of one layer. */
 export interface ActivationWidths {
@@ -33,6 +31,11 @@ export function scratchElements(model: ModelConfig, sequenceLength: number): num
     return active?.mixer.scratch?.(active.settings, sequenceLength) ?? 0;
   });
   return Math.max(...ofLayers);
+}
+
+/** What a device keeps of the embedding besides the first layer's input: what was scaled to become that. */
+export function embeddingWidths({ embeddingScaling, hiddenSize }: ModelConfig): Width[] {
+  return embeddingScaling === undefined ? [] : [hiddenSize];
 }
 
 /** What widths depend on besides the model. */
@@ -73,11 +76,36 @@ function layerWidths(model: LayerModel, settings: ActivationSettings): Activatio
       [...attention, hiddenSize, ...heads, queries, ...(isOnDevice ? [queries, heads[1]!, heads[2]!] : [])],
       // The gradients of the heads, beside them what they are made of, and its gradient.
       [...attention, hiddenSize, ...heads, projection],
-      ...(controlCaps(model).attention === undefined
+      ...(isOnDevice
+        ? [
+            // The end of the forward pass: what its operations gave, whether or not a gradient needs it.
+            [...layer, ...forwardWidths(model)],
+            // The gradients of controls, which are plain operations.
+            [...layer, hiddenSize, ...controlGradientWidths(model)],
+          ]
+        : []),
+      // A device's kernel caps them.
+      ...(isOnDevice || controlCaps(model).attention === undefined
         ? []
         : [[...attention, ...heads, ...cappedScores(model, sequenceLength)]]),
     ],
   };
+}
+
+/** What attention projects before that is taken apart, what it gives, what the feed-forward takes, and its activated rows. */
+function forwardWidths(model: LayerModel): Width[] {
+  const { hiddenSize, intermediateSize, experts, keyValueLatent } = model;
+  const { query, total } = projectionWidths(model);
+  const takenApart = keyValueLatent
+    ? [query + keyValueLatent.rank + keyValueLatent.sharedKeyDim]
+    : blockVariants(model).isProjectionShaped
+      ? [total]
+      : [];
+  return [
+    ...takenApart,
+    ...[hiddenSize, hiddenSize],
+    experts ? experts.topK * experts.intermediateSize : intermediateSize!,
+  ];
 }
 
 /** Of a layer with another mixer than attention. */
@@ -127,7 +155,7 @@ function keptByAttention(model: LayerModel): Width[] {
   const { hiddenSize, numAttentionHeads, headDim } = model;
   return [
     hiddenSize,
-    projectionWidth(model),
+    ...keptProjection(model),
     numAttentionHeads * headDim,
     { words: numAttentionHeads },
     hiddenSize,
@@ -135,8 +163,18 @@ function keptByAttention(model: LayerModel): Width[] {
   ];
 }
 
+function keptProjection(model: LayerModel): Width[] {
+  const projection = projectionWidth(model);
+  // Zeros fill values up.
+  if (model.keyValueLatent) return widened(projection);
+  const { key, value } = projectionCopies(model);
+  // Copies are merged by weights, which are in single precision.
+  const merged = ((key > 1 ? 1 : 0) + (value > 1 ? 1 : 0)) * model.numKeyValueHeads * model.headDim;
+  return [projection - merged, { words: merged }];
+}
+
 /** The parts of what is projected, the latent after its norm, what is made of it, and the output without what fills values up. */
-function keptByLatent({ keyValueLatent, ...model }: LayerModel): number[] {
+function keptByLatent({ keyValueLatent, ...model }: LayerModel): Width[] {
   if (!keyValueLatent) return [];
   const { rank, sharedKeyDim, valueDim } = keyValueLatent;
   const { query } = projectionWidths(model);
@@ -145,15 +183,17 @@ function keptByLatent({ keyValueLatent, ...model }: LayerModel): number[] {
   return [query, rank, sharedKeyDim, rank, made, heads * valueDim];
 }
 
-function keptByVariants(model: LayerModel): number[] {
-  const { gates, isProjectionShaped, isGateOutsideAttention } = blockVariants(model);
+function keptByVariants(model: LayerModel): Width[] {
+  const { gates, controls, isProjectionShaped, isGateOutsideAttention } = blockVariants(model);
+  const shaped = projectionWidth(model);
+  const isMerged = controls.some(({ control }) => control.merge);
   return [
     ...keptByJointNorms(model),
     ...keptByNorms(model),
     ...gates.flatMap((gate) => keptGateWidths(gate, model)),
     ...keptControlWidths(model),
     // A projection that is taken apart and put together again is kept in both forms.
-    ...(isProjectionShaped ? [projectionWidth(model)] : []),
+    ...(isProjectionShaped ? (isMerged ? widened(shaped) : [shaped]) : []),
     // What comes out of the gate; what goes in is kept in any case.
     ...(isGateOutsideAttention ? [model.numAttentionHeads * model.headDim] : []),
   ];
@@ -181,7 +221,7 @@ function keptByFeedForward(
   // A device keeps what its norms have divided by.
   const norms = isOnDevice ? [{ words: 1 }, { words: 1 }] : [];
   if (!experts) return [...norms, 2 * intermediateSize!];
-  const { count, topK, intermediateSize: inner, sharedIntermediateSize } = experts;
+  const { count, topK, intermediateSize: inner, sharedIntermediateSize, sharedGate } = experts;
   // Rows for experts are gathered once more, those that came from other workers are kept.
   const received = areExpertsShared ? [topK * hiddenSize] : [];
   // Logits and weights; on a device also who was chosen, and where their rows are.
@@ -189,6 +229,8 @@ function keptByFeedForward(
   return [
     ...[...norms, ...routing, ...received],
     ...[2 * topK * inner, topK * hiddenSize, 2 * sharedIntermediateSize],
+    // What the gate of the shared expert gates, and its logits; the host frees them.
+    ...(sharedGate && isOnDevice ? [hiddenSize, 1] : []),
   ];
 }
 

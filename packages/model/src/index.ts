@@ -26,3 +26,4 @@ export * from './parameters.ts';
 export * from './rope.ts';
 export * from './sampling.ts';
 export * from './scale.ts';
+export * from './widths.ts';

@@ -4,7 +4,7 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { BACKENDS, selectBackend } from '@sluice/engine';
+import { BACKENDS, Parameter, selectBackend } from '@sluice/engine';
 import {
   Arena,
   type ArenaDriver,
@@ -18,6 +18,7 @@ import {
   findNvrtc,
   flat,
   openDevice,
+  weightsOf,
 } from '@sluice/engine/cuda';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
@@ -429,6 +430,17 @@ test.serial('what has no kernel is computed on the host, which is said once', as
   await setImmediate();
   process.off('warning', listen);
   t.deepEqual(said.filter((message) => message.startsWith('cuda: Cosh')).length, 1);
+});
+
+test.serial('a parameter that is released gives back its values and what was made of them', (t) => {
+  const usedBytes = () => cudaBackend().device.arena.statistics().usedBytes;
+  const before = usedBytes();
+  const parameter = Parameter.filled('weight', [8, 8], 1);
+  weightsOf(parameter);
+  t.is(parameter.tensor.size, 64);
+  t.true(usedBytes() >= before + 64 * (4 + 2));
+  parameter.release();
+  t.is(usedBytes(), before);
 });
 
 test.serial('functions are right to the last digits, and defined everywhere', (t) => {

@@ -125,6 +125,15 @@ test('one seed claims no interval and no spread', async (t) => {
   t.regex(panelText(html, 'Losses'), /1 of 1 4\.1000 4\.2000 66\.686 /);
 });
 
+test('what computed a row is beside its losses where rows differ in that, and in the heading alone otherwise', async (t) => {
+  const runs = [run('baseline', 1), run('gate', 1, { arithmetic: 'cuda-2-f32' }), diverged('gate', 2, 9)];
+  const { html } = await report(t, results({ runs, seeds: [1, 2] }));
+  t.regex(panelText(html, 'Losses'), /Arithmetic .* baseline baseline fma-1 .* gate gate cuda-2-f32 /);
+  const alike = await report(t, results());
+  t.notRegex(panelText(alike.html, 'Losses'), /Arithmetic|fma-1/);
+  t.regex(content(alike.html), /fma-1/);
+});
+
 test('what models were asked has a column each, in percent', async (t) => {
   const answers = (accuracy: number) => ({
     retrieval: { near: { accuracy, recall: accuracy, choiceAccuracy: 1, answerLoss: 1 } },

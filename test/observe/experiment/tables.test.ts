@@ -15,7 +15,8 @@ const csvRows = (text: string) => parse(text, { columns: true, bom: false }) as 
 test('a line of the table has what a run was, what came of it, and its hashes', async (t) => {
   const rows = [row('baseline'), row('gate', { method: 'a gate, "elementwise"' })];
   const seeds = [7, 8];
-  const runs = [run('gate', 7, { validationLoss: 4, learningRate: 1e-3 }), diverged('gate', 8, 33)];
+  const changes = { validationLoss: 4, learningRate: 1e-3, arithmetic: 'cuda-2-f32' };
+  const runs = [run('gate', 7, changes), diverged('gate', 8, 33)];
   const table = experimentTable(results({ rows, seeds, runs }));
   const [finished, broken] = csvRows(table.csv());
   t.like(finished, {
@@ -28,10 +29,10 @@ test('a line of the table has what a run was, what came of it, and its hashes', 
     },
     ...{ learningRate: '0.001', outcome: 'finished', validationLoss: '4', perplexity: '54.598150033144236' },
     ...{ massiveActivation: '60', gateScoreMean: '', parametersAdded: '65536', errorCode: '' },
-    ...{ configHash: runs[0]!.configHash, weightsHash: runs[0]!.weightsHash! },
+    ...{ configHash: runs[0]!.configHash, weightsHash: runs[0]!.weightsHash!, arithmetic: 'cuda-2-f32' },
   });
   t.like(broken, {
-    ...{ outcome: 'diverged', step: '33', steps: '400', validationLoss: '', weightsHash: '' },
+    ...{ outcome: 'diverged', step: '33', steps: '400', validationLoss: '', weightsHash: '', arithmetic: '' },
     ...{ errorCode: 'SLUICE_E_DIVERGED', reason: 'the loss became NaN at step 33' },
   });
   const [first] = await parquetRows(table.parquet());

@@ -48,6 +48,7 @@ API cuDeviceGetName(char* name, int length, int) {
   std::snprintf(name, static_cast<size_t>(length), "emulated");
   return SUCCESS;
 }
+API cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = settings.memoryBytes, SUCCESS; }
 /** Each process counts as a GPU of its own. */
 API cuDeviceGetUuid_v2(char* uuid, int) {
   std::memset(uuid, 0, 16);

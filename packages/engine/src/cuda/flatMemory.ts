@@ -1,4 +1,4 @@
-/** Flat memory on a device. Parameters, gradients and moments live as long as their run, and are never given back. */
+/** Flat memory on a device. Parameters, gradients and moments of a run live as long as that, and are never given back. */
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
 import type * as tf from '@tensorflow/tfjs';

@@ -27,6 +27,7 @@ export function weightsOf(parameter: Parameter): Activations {
   const { version } = parameter;
   const known = copies.get(parameter);
   const weights = known ?? { array: master.device.allocate(master.length, 'bf16'), version };
+  if (!known) parameter.whenReleased(() => master.device.free(weights.array));
   if (!known || known.version !== version) {
     narrow(weights.array, master);
     weights.version = version;

@@ -18,6 +18,7 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { BlockContext } from '../block.ts';
+import { widened } from '../widths.ts';
 import type { AttentionOperands, Control } from './control.ts';
 
 const Settings = z.strictObject({
@@ -42,15 +43,15 @@ export const attentionSink: Control<Settings> = {
   keptWidths({ score }, { numAttentionHeads, numKeyValueHeads, headDim }) {
     const [queries, keys] = [numAttentionHeads * headDim, numKeyValueHeads * headDim];
     // Everything with the sink's token before it, and the output with and without that.
-    if (score === 'zero') return [queries, keys, keys, queries];
-    const extra = (heads: number) => heads * EXTRA_CHANNELS;
-    const wideQueries = queries + extra(numAttentionHeads);
-    const wideKeys = keys + extra(numKeyValueHeads);
-    const widened = (heads: number, wide: number) => [extra(heads), wide, wide];
+    if (score === 'zero') return [...[queries, keys, keys].flatMap(widened), queries];
+    const extra = (heads: number) => ({ words: heads * EXTRA_CHANNELS });
+    const wideQueries = queries + numAttentionHeads * EXTRA_CHANNELS;
+    const wideKeys = keys + numKeyValueHeads * EXTRA_CHANNELS;
+    const wide = (heads: number, width: number) => [extra(heads), { words: width }, ...widened(width)];
     return [
-      ...[queries, extra(numAttentionHeads), ...widened(numAttentionHeads, wideQueries)],
-      ...widened(numKeyValueHeads, wideKeys),
-      ...widened(numKeyValueHeads, wideKeys),
+      ...[{ words: queries }, extra(numAttentionHeads), ...wide(numAttentionHeads, wideQueries)],
+      ...wide(numKeyValueHeads, wideKeys),
+      ...wide(numKeyValueHeads, wideKeys),
       ...[wideQueries, wideQueries],
     ];
   },

@@ -9,6 +9,7 @@ import type { AttentionLayout, CachedKeysValues } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import type { z } from 'zod';
 import type { BlockContext, BlockSizes, LayerTensor } from '../block.ts';
+import type { Width } from '../widths.ts';
 
 /** Queries, keys and values of a pass, normalised and rotated. */
 export interface AttentionOperands {
@@ -48,7 +49,9 @@ export interface Control<Settings extends { readonly kind: string }> {
    * Widths of the tensors of N rows that it makes a backward pass keep, beyond those that a layer without it keeps. What
    * only a few rows have, or what is replaced by tensors of the same width, does not count.
    */
-  readonly keptWidths?: (settings: Settings, sizes: BlockSizes) => number[];
+  readonly keptWidths?: (settings: Settings, sizes: BlockSizes) => Width[];
+  /** Widths of the tensors of N rows that a device needs for its gradient alone. */
+  readonly gradientWidths?: (sizes: BlockSizes) => Width[];
   /** Copies of the key and value projections, one after the other in their columns; 1 each when left out. */
   readonly copies?: (settings: Settings) => Readonly<Record<CopiedProjection, number>>;
   /** One projection [N, K·D] of its copies [N, copies·K·D]. */

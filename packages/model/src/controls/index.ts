@@ -3,6 +3,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { BlockContext, BlockSizes, LayerTensor } from '../block.ts';
+import type { Width } from '../widths.ts';
 import { attentionSink } from './attentionSink.ts';
 import { clipOutputs } from './clipOutputs.ts';
 import type { Caps, Control } from './control.ts';
@@ -77,10 +78,16 @@ export function idleControlParameters(model: Model): number {
 }
 
 /** Widths of the tensors that the controls make a layer keep for the backward pass. */
-export function keptControlWidths(model: Model): number[] {
+export function keptControlWidths(model: Model): Width[] {
   return activeControls(model).flatMap(
     ({ control, settings }) => control.keptWidths?.(settings, model) ?? [],
   );
+}
+
+/** The same of what their gradients need, one after the other. */
+export function controlGradientWidths(model: Model): Width[] {
+  const ofEach = activeControls(model).map(({ control }) => control.gradientWidths?.(model) ?? []);
+  return ofEach.flat();
 }
 
 /** Copies of the key and value projections. */

@@ -43,7 +43,9 @@ export const switchHead: Control<Settings> = {
   keptWidths: (settings, { numKeyValueHeads, headDim }) =>
     routed(settings).flatMap(() => {
       const all = settings.count * numKeyValueHeads * headDim;
-      return [all, all, settings.count * numKeyValueHeads];
+      const scores = settings.count * numKeyValueHeads;
+      // The copies, and these by their weights; scores, what chooses among them, and their product, the weights.
+      return [all, { words: all }, scores, { words: scores }, { words: scores }];
     }),
   copies: (settings) => ({
     key: settings.projections === 'key-value' ? settings.count : 1,

@@ -27,6 +27,8 @@ export interface RowSummary {
   readonly row: ExperimentResultRow;
   /** The row's method, with what tells it from other rows of that method. */
   readonly label: string;
+  /** What computed its runs; empty where that is not known. */
+  readonly arithmetic: string;
   /** In the order of the experiment's seeds. */
   readonly runs: readonly ExperimentRun[];
   /** Seeds of the experiment that the row has no run of. */
@@ -45,6 +47,17 @@ export interface RowSummary {
   readonly retrieval: Readonly<Record<string, Estimate>>;
 }
 
+/** Names of what computed some runs, each once; undefined where that is not known of any. */
+export function arithmeticOf(runs: readonly Pick<ExperimentRun, 'arithmetic'>[]): string | undefined {
+  const names = [...new Set(runs.flatMap(({ arithmetic }) => arithmetic ?? []))];
+  return names.length === 0 ? undefined : names.join(', ');
+}
+
+/** Whether rows were computed in several ways, which is then to be told of each. */
+export function differInArithmetic(rows: readonly Pick<RowSummary, 'arithmetic'>[]): boolean {
+  return new Set(rows.map(({ arithmetic }) => arithmetic).filter((name) => name !== '')).size > 1;
+}
+
 /** The rows in the order of the experiment, each with its runs. */
 export function summarizeRows(results: ExperimentResults): RowSummary[] {
   const byRow = new Map<string, ExperimentRun[]>(results.rows.map(({ name }) => [name, []]));
@@ -61,6 +74,7 @@ export function summarizeRows(results: ExperimentResults): RowSummary[] {
     return {
       row,
       label: labelOf(row, results),
+      arithmetic: arithmeticOf(runs) ?? '',
       runs,
       missing: results.seeds.filter((seed) => !runs.some((run) => run.seed === seed)),
       outcomes: {

@@ -32,6 +32,8 @@ export const FindLrProbe = z.strictObject({
   configHash: hash,
   /** Content hash of the weights; null where there are none. */
   weightsHash: hash.nullable(),
+  /** As of a run of an experiment. */
+  arithmetic: z.string().nullable().default(null),
 });
 
 export type FindLrProbe = z.infer<typeof FindLrProbe>;
@@ -78,6 +80,7 @@ export const FindLrResults = z.strictObject({
   source: z.string().nullable(),
   scale: z.string(),
   version: z.string(),
+  /** Of all variants, each once, in their order. */
   arithmetic: z.string(),
   /** Steps of each run that reaches its end, and tokens of a step. */
   steps: z.int().positive(),

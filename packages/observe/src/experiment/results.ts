@@ -70,6 +70,11 @@ export const ExperimentRun = z.strictObject({
   configHash: hash,
   /** Content hash of the weights; null where there are none. */
   weightsHash: hash.nullable(),
+  /**
+   * What computed the weights, as their checkpoint says; null where there are none, or where what wrote the result knew of no such
+   * thing.
+   */
+  arithmetic: z.string().nullable().default(null),
   diagnosis: ExperimentDiagnosis.nullable(),
   /** By the name of the question; left out where the experiment asks none, or the run did not finish. */
   retrieval: z.record(z.string(), RetrievalScores).optional(),
@@ -106,6 +111,7 @@ export const ExperimentResults = z.strictObject({
   notes: z.string().nullable(),
   scale: z.string(),
   version: z.string(),
+  /** Of all rows, each once, in their order. */
   arithmetic: z.string(),
   /** Loss of a unigram model on the held-out split, nats a token: what a model that learnt nothing about order has. */
   unigramLoss: z.number().nullable(),

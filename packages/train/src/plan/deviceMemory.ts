@@ -39,7 +39,7 @@ export function placeGradients(config: RunConfig, bytesLeft = Number.POSITIVE_IN
 
 /**
  * What arrives of a stage's gradients from the other workers, to be added up; where it travels in bfloat16, also what is sent and what
- * arrives in that form. NCCL's own buffers are not known.
+ * arrives in that form.
  */
 export function linkBytes(config: RunConfig): number {
   const shared = replicas(config);
@@ -53,4 +53,29 @@ export function linkBytes(config: RunConfig): number {
   }
   const bytes = config.parallel.gradients === 'bfloat16' ? 4 + 2 + 2 : 4;
   return bytes * Math.max(...stages.values());
+}
+
+const MIB = 2 ** 20;
+
+/**
+ * What NCCL 2.30 allocates by its defaults on each channel to a GPU of the same host: a buffer of each protocol for what comes from there,
+ * NCCL_BUFFSIZE of 4 MiB, LL of 8 · 512 lines of 16 bytes in 8 steps, LL128 of 120 · 640 words of 8 bytes in 8 steps (src/init.cc,
+ * src/include/device.h), and what both sides watch, each in multiples of 2 MiB (src/transport/p2p.cc).
+ */
+const NCCL_CHANNEL_BYTES =
+  2 * MIB * (Math.ceil((4 * MIB + 8 * 512 * 16 * 8 + 120 * 640 * 8 * 8) / (2 * MIB)) + 1);
+
+/**
+ * Channels to each GPU of the host. NCCL takes two for each NVLink, in powers of two, and no more than it has for rings, in powers of two
+ * (src/graph/paths.cc); of the twelve links of an A100 and the eighteen of an H100 it reports "24 coll channels … 32 p2p channels per peer"
+ * (NVIDIA/nccl, issue 1781).
+ */
+const NCCL_CHANNELS = 32;
+
+/**
+ * An estimate of what NCCL takes for its connections to GPUs of the same host, over which all send to each other. What connects hosts is
+ * not in it: that has one buffer for all, whose size depends on network cards.
+ */
+export function ncclBytes({ parallel }: RunConfig, devicesPerHost = parallel.workers): number {
+  return (Math.min(parallel.workers, devicesPerHost) - 1) * NCCL_CHANNELS * NCCL_CHANNEL_BYTES;
 }

@@ -10,13 +10,20 @@ import {
   SHARE_OF_OTHERS,
   TOKENS_TOGETHER,
 } from '@sluice/engine';
-import { activationWidths, modelParameters, scratchElements, type Width } from '@sluice/model';
+import {
+  activationWidths,
+  embeddingWidths,
+  modelParameters,
+  scratchElements,
+  type Width,
+  widened,
+} from '@sluice/model';
 import type { RunConfig } from '../config.ts';
 import { ownedTensors } from '../flatSpace.ts';
 import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
 import { snapshotInterval } from '../rollback.ts';
 import { HELD_SNAPSHOTS } from '../snapshots.ts';
-import { linkBytes, placeGradients } from './deviceMemory.ts';
+import { linkBytes, ncclBytes, placeGradients } from './deviceMemory.ts';
 import { gradientCopies, heldElements, type Placement, replicas } from './held.ts';
 import { type ReplicasPlan, replicasPlan } from './replicas.ts';
 
@@ -35,6 +42,8 @@ export interface MemoryPlan {
   readonly scratch: number;
   /** Of GPUs that send each other gradients: what arrives, to be added up. */
   readonly gradientExchange?: number;
+  /** An estimate of NCCL's own buffers, where GPUs of a host send to each other. */
+  readonly nccl?: number;
   /** Rows on their way to experts that other workers hold, and back. */
   readonly expertExchange: number;
   /** The copy of the worker's part of a checkpoint that is written while training goes on. */
@@ -44,6 +53,8 @@ export interface MemoryPlan {
   readonly total: number;
 }
 
+type MemoryParts = Omit<MemoryPlan, 'nccl' | 'total'>;
+
 /** Of an element of a gradient on its way to the worker that sums it up. */
 export function gradientBytes({ gradients }: RunConfig['parallel']): number {
   return gradients === 'bfloat16' ? 2 : 4;
@@ -51,16 +62,23 @@ export function gradientBytes({ gradients }: RunConfig['parallel']): number {
 
 /** Of the host, beside what a GPU has. */
 export interface HostMemoryPlan extends Pick<MemoryPlan, 'gradients' | 'staging' | 'snapshots'> {
+  /** What Muon works in, whose arithmetic is the host's, with copies of a matrix, its momentum and its gradient. */
+  readonly optimizer?: number;
   readonly total: number;
 }
 
 /**
  * What a worker takes where it computes: of the host, or of its GPU.
  * @param deviceBytes that a GPU has; as many as are wanted when left out
+ * @param devicesPerHost all workers in one host when left out
  */
-export function planMemory(config: RunConfig, deviceBytes?: number): MemoryPlan {
+export function planMemory(config: RunConfig, deviceBytes?: number, devicesPerHost?: number): MemoryPlan {
   const replicas = replicasPlan(config);
-  return replicas ? memoryOfReplicas(config, replicas) : memoryOfOne(config, deviceBytes);
+  const plan = {
+    ...(replicas ? memoryOfReplicas(config, replicas) : memoryOfOne(config, deviceBytes)),
+    ...(isOnDevice(config) && { nccl: ncclBytes(config, devicesPerHost) }),
+  };
+  return { ...plan, total: totalOf(plan) };
 }
 
 /** What a worker that computes on a GPU takes of the host; undefined for others. */
@@ -68,6 +86,7 @@ export function planHostMemory(config: RunConfig, deviceBytes?: number): HostMem
   if (!isOnDevice(config)) return undefined;
   const plan = {
     gradients: placeGradients(config, gradientRoom(config, deviceBytes)).onHost,
+    ...(config.optimizer.kind === 'muon' && { optimizer: muonBytesOnHost(config) }),
     ...copiesOnHost(config),
   };
   return { ...plan, total: totalOf(plan) };
@@ -92,10 +111,10 @@ function copiesOnHost(config: RunConfig): Pick<MemoryPlan, 'staging' | 'snapshot
 }
 
 /** Each replica of a worker has all of its own but activations; beside them are the outer weights, their momentum, and differences. */
-function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: ReplicasPlan): MemoryPlan {
+function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: ReplicasPlan): MemoryParts {
   const { parameters, gradients, optimizer, activations, scratch, expertExchange } = memoryOfOne(replica);
   const owned = savedBytes(replica, 4);
-  const plan = {
+  return {
     parameters: perWorker * parameters,
     gradients: perWorker * gradients,
     optimizer: perWorker * optimizer,
@@ -104,13 +123,12 @@ function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: Repl
     staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
     snapshots: 0,
   };
-  return { ...plan, total: totalOf(plan) };
 }
 
-function memoryOfOne(config: RunConfig, deviceBytes?: number): MemoryPlan {
+function memoryOfOne(config: RunConfig, deviceBytes?: number): MemoryParts {
   const { expertParallel } = config.parallel;
   const held = heldElements(config);
-  const plan = {
+  return {
     parameters: parameterBytes(config) * (held.replicated + held.expert),
     ...(isOnDevice(config)
       ? {
@@ -126,7 +144,6 @@ function memoryOfOne(config: RunConfig, deviceBytes?: number): MemoryPlan {
       ? { expertExchange: 0, staging: 0, snapshots: 0 }
       : { expertExchange: expertExchangeBytes(config), ...copiesOnHost(config) }),
   };
-  return { ...plan, total: totalOf(plan) };
 }
 
 /** Of an activation, and of a weight in a product. */
@@ -149,10 +166,23 @@ export function passBytes(config: RunConfig): number {
   return activationBytes(config) + copies + linkBytes(config);
 }
 
-/** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own. */
+/** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own, of the host. */
 function optimizerBytes(config: RunConfig): number {
   const momentsOf = (isMuon: boolean) => (isMuon ? 4 : 8);
-  return mostOwned(config, momentsOf, (matrices) => 4 * muonScratchElements(matrices));
+  const scratch = isOnDevice(config) ? () => 0 : muonScratchBytes;
+  return mostOwned(config, momentsOf, scratch);
+}
+
+const muonScratchBytes = (matrices: MuonMatrix[]) => 4 * muonScratchElements(matrices);
+
+function muonBytesOnHost(config: RunConfig): number {
+  const copies = (matrices: MuonMatrix[]) =>
+    3 * 4 * Math.max(0, ...matrices.map(({ rows, columns }) => rows * columns));
+  return mostOwned(
+    config,
+    () => 0,
+    (matrices) => muonScratchBytes(matrices) + copies(matrices),
+  );
 }
 
 /**
@@ -217,7 +247,7 @@ function activationBytes(config: RunConfig): number {
   const taken = onDevice ? arenaBytes : pooledBytes;
   const bytesOf = (widths: readonly Width[]) =>
     widths
-      .map((width) => (typeof width === 'number' ? width * bytes : width.words * 4))
+      .map((width) => rowBytes(width, bytes))
       .filter((ofRow) => ofRow > 0)
       .reduce((sum, ofRow) => sum + taken(ofRow * rows), 0);
   const layers = activationWidths(model, {
@@ -225,18 +255,26 @@ function activationBytes(config: RunConfig): number {
     areExpertsShared: config.parallel.expertParallel > 1,
     isOnDevice: onDevice,
   });
-  let [below, most] = [0, 0];
+  let [below, most] = [onDevice ? bytesOf(embeddingWidths(model)) : 0, 0];
   for (const { layer, peaks } of layers) {
     most = Math.max(most, below + Math.max(...peaks.map(bytesOf)));
     below += bytesOf(layer);
   }
   if (!onDevice) return most;
   // The loss: the last layer's output, its norm, the gradient of that; and logits with their gradients, of some tokens at a time.
-  const { hiddenSize, vocabularySize } = model;
+  const { hiddenSize, vocabularySize, logitScale } = model;
   const logits = Math.min(rows, TOKENS_TOGETHER) * vocabularySize;
-  const ofLoss = bytesOf([hiddenSize, hiddenSize, hiddenSize, { words: 2 }, { words: 1 }]);
+  const scaled = logitScale === undefined ? [] : widened(hiddenSize);
+  const ofLoss = bytesOf([hiddenSize, hiddenSize, hiddenSize, ...scaled, { words: 2 }, { words: 1 }]);
   const withLogits = below + ofLoss + arenaBytes(4 * logits) + arenaBytes(bytes * logits);
   return Math.max(most, withLogits) + tableBytes(config);
+}
+
+/** @param bytes of an activation */
+function rowBytes(width: Width, bytes: number): number {
+  if (typeof width === 'number') return width * bytes;
+  if ('words' in width) return width.words * 4;
+  return bytes === 4 ? 0 : width.narrowed * bytes;
 }
 
 /** What a device keeps for all layers: cosines and sines of each position, and where each token is. */

@@ -140,7 +140,7 @@ export function planRun(config: RunConfig, device: Device): Plan {
   const possible = parallel.workers * flopsPerSecondOf(config, device) * seconds.total;
   const hostMemory = planHostMemory(config, device.memoryBytes);
   return {
-    memory: planMemory(config, device.memoryBytes),
+    memory: planMemory(config, device.memoryBytes, device.cluster.devicesPerHost),
     ...(hostMemory && { hostMemory }),
     traffic,
     seconds,

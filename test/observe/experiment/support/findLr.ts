@@ -18,6 +18,7 @@ export function search(seed: number, largest: number, tried = 5): Search {
       ...{ trainLoss: isStable ? 4.4 - 0.1 * i : 7, spikesPerThousand: isStable ? 0 : 25 },
       reason: isStable ? null : 'the loss stayed above that of the unigram model',
       ...{ configHash: CONFIG, weightsHash: isStable ? 'd'.repeat(64) : null },
+      arithmetic: isStable ? 'fma-1' : null,
     };
   });
   const rates = (outcome: string) =>
@@ -75,7 +76,12 @@ export const anyFindLrResults: fc.Arbitrary<FindLrResults> = fc
                 ...{ learningRate: rate, outcome: fc.constantFrom('stable', 'unstable', 'failed') },
                 ...{ step: fc.nat(), validationLoss: maybe(number), trainLoss: maybe(number) },
                 spikesPerThousand: fc.double({ min: 0, noNaN: true, noDefaultInfinity: true }),
-                ...{ reason: maybe(text), configHash: hash, weightsHash: maybe(hash) },
+                ...{
+                  reason: maybe(text),
+                  configHash: hash,
+                  weightsHash: maybe(hash),
+                  arithmetic: maybe(text),
+                },
               }),
               { maxLength: 4 },
             ),

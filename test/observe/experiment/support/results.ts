@@ -18,7 +18,7 @@ export function run(row: string, seed: number, changes: Partial<ExperimentRun> =
   return {
     ...{ row, seed, learningRate: 0.004, outcome: 'finished', reason: null, errorCode: null },
     ...{ step: 400, steps: 400, tokens: 819_200, trainLoss: 4.1, validationLoss: 4.2, spikes: 0 },
-    ...{ configHash: hashOf(`${row}${seed}`), weightsHash: hashOf(`${seed}${row}`) },
+    ...{ configHash: hashOf(`${row}${seed}`), weightsHash: hashOf(`${seed}${row}`), arithmetic: 'fma-1' },
     diagnosis: { ...measured(0.2, 60), layers: [measured(0.1, 20), measured(0.3, 100)] },
     curve: { steps: [100, 200, 400], loss: [6, 5, 4.1], gradientNorm: [1, 0.5, 0.25] },
     validations: [{ step: 400, loss: 4.2 }],
@@ -30,7 +30,13 @@ export function run(row: string, seed: number, changes: Partial<ExperimentRun> =
 export function diverged(row: string, seed: number, step: number): ExperimentRun {
   return run(row, seed, {
     ...{ outcome: 'diverged', reason: `the loss became NaN at step ${step}`, step, spikes: 2 },
-    ...{ errorCode: 'SLUICE_E_DIVERGED', trainLoss: null, validationLoss: null, weightsHash: null },
+    ...{
+      errorCode: 'SLUICE_E_DIVERGED',
+      trainLoss: null,
+      validationLoss: null,
+      weightsHash: null,
+      arithmetic: null,
+    },
     ...{ diagnosis: null, validations: [] },
     curve: { steps: [100, step], loss: [6, null], gradientNorm: [1, null] },
   });
@@ -78,7 +84,7 @@ const anyRun = fc.record({
   outcome: fc.constantFrom('finished', 'finished', 'diverged', 'failed', 'pending'),
   ...{ reason: maybe(name), errorCode: maybe(name), step: whole, steps: whole, tokens: whole },
   ...{ trainLoss: maybe(number), validationLoss: maybe(number), spikes: whole },
-  ...{ configHash: hash, weightsHash: maybe(hash) },
+  ...{ configHash: hash, weightsHash: maybe(hash), arithmetic: maybe(name) },
   diagnosis: maybe(fc.record({ ...measures, layers: fc.array(fc.record(measures), { maxLength: 4 }) })),
   curve: fc.record({
     steps: fc.array(whole, { maxLength: 6 }),

@@ -5,6 +5,6 @@ import type { GateActivation } from './activation.ts';
 export const softplus: GateActivation<'softplus'> = {
   name: 'softplus',
   describe: 'ln(1 + e^x), unbounded above',
-  keptTensors: 1,
+  keptTensors: 2,
   apply: (logits) => tf.softplus(logits),
 };

@@ -3,7 +3,7 @@
 import { formatCount, formatLoss, formatNumber, formatRate } from '../../format.ts';
 import { formatShort } from '../../report/diagnostics.ts';
 import { details, escapeHtml, panel, rowSample, type TableCell, table } from '../../report/elements.ts';
-import { questionsOf, type RowSummary } from '../compare.ts';
+import { differInArithmetic, questionsOf, type RowSummary } from '../compare.ts';
 import { formatPlain, meanText, paperText } from './numbers.ts';
 
 /** The row with a piece of its line, and its name. */
@@ -27,10 +27,12 @@ export function outcomeText({ outcomes, runs, missing }: RowSummary): string {
 }
 
 export function lossPanel(rows: readonly RowSummary[]): string {
+  const arithmeticsDiffer = differInArithmetic(rows);
   const cells = rows.map((summary, index) => {
     const { row, learningRates, trainLoss, validationLoss, perplexity } = summary;
     return [
       rowCell(summary, index),
+      arithmeticsDiffer ? summary.arithmetic : '',
       formatCount(row.parameters.total),
       row.parameters.active === row.parameters.total ? '' : formatCount(row.parameters.active),
       row.parameters.added === 0 ? '' : addedText(row.parameters.added),
@@ -44,6 +46,7 @@ export function lossPanel(rows: readonly RowSummary[]): string {
   });
   const headings = [
     ['Row', 'sticky'],
+    ['Arithmetic', ''],
     ['Parameters', 'number'],
     ['… for each token', 'number'],
     ['… added', 'number'],
