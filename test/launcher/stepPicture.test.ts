@@ -8,8 +8,8 @@ const PROFILE: StepProfile = {
     { name: 'linear <layers> & "more"', forwardMs: 2, backwardMs: 4, updateMs: 0 },
     { name: 'AdamW', forwardMs: 0, backwardMs: 0, updateMs: 1 },
   ],
-  javascriptMs: 3,
-  outsideKernelsMs: 1,
+  betweenKernelsMs: 3,
+  outsideOperationsMs: 1,
   calls: 12,
 };
 

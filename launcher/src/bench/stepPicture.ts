@@ -9,17 +9,19 @@ const KINDS = [
   { key: 'forwardMs', label: 'forward' },
   { key: 'backwardMs', label: 'backward' },
   { key: 'updateMs', label: 'update' },
-  { key: 'javascriptMs', label: 'JavaScript' },
+  { key: 'betweenMs', label: 'no kernel' },
 ] as const;
+
+export const NO_KERNEL_ON_DEVICE = 'copies, waiting for the host';
 
 const STYLE = `
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .title { font-size: 15px; font-weight: 600; } .quiet { fill: #59636e; } .end { text-anchor: end; }
   .axis { stroke: #d1d9e0; }
-  .forwardMs { fill: #4f9bd9; } .backwardMs { fill: #1d5c94; } .updateMs { fill: #c77f1a; } .javascriptMs { fill: #8a94a0; }
+  .forwardMs { fill: #4f9bd9; } .backwardMs { fill: #1d5c94; } .updateMs { fill: #c77f1a; } .betweenMs { fill: #8a94a0; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; } .quiet { fill: #9198a1; } .axis { stroke: #3d444d; }
-    .forwardMs { fill: #79c0ff; } .backwardMs { fill: #3b82c4; } .updateMs { fill: #e3a341; } .javascriptMs { fill: #768390; }
+    .forwardMs { fill: #79c0ff; } .backwardMs { fill: #3b82c4; } .updateMs { fill: #e3a341; } .betweenMs { fill: #768390; }
   }`;
 
 interface Row {
@@ -27,11 +29,16 @@ interface Row {
   readonly times: Readonly<Partial<Record<(typeof KINDS)[number]['key'], number>>>;
 }
 
+/** What the time is in which no kernel runs. */
+function betweenKernels({ outsideOperationsMs }: StepProfile): string {
+  return outsideOperationsMs === undefined ? NO_KERNEL_ON_DEVICE : 'TensorFlow.js, JavaScript';
+}
+
 /** @param title what was measured, and how */
 export function stepPicture(profile: StepProfile, title: string): string {
   const rows: Row[] = [
     ...profile.parts.map(({ name, ...times }) => ({ name, times })),
-    { name: 'TensorFlow.js, JavaScript', times: { javascriptMs: profile.javascriptMs } },
+    { name: betweenKernels(profile), times: { betweenMs: profile.betweenKernelsMs } },
   ];
   const total = (row: Row) => Object.values(row.times).reduce((sum, ms) => sum + ms, 0);
   const longest = Math.max(...rows.map(total), Number.MIN_VALUE);

@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import type { BackendName, Precision } from '@sluice/engine';
 import type { BenchClock, BenchShape, StepProfile } from '@sluice/train';
 import { CLOCK_OPTION, THREADS_OPTION, useThreads } from '../bench/options.ts';
-import { stepPicture } from '../bench/stepPicture.ts';
+import { NO_KERNEL_ON_DEVICE, stepPicture } from '../bench/stepPicture.ts';
 import { defineCommand } from '../cli/command.ts';
 import { BACKEND_OPTION, PRECISION_OPTION } from '../cli/options.ts';
 
@@ -57,7 +57,9 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     ['sluice bench step --shape dense-9m --profile --svg step.svg', 'Where the time goes, with a picture.'],
   ],
   async run({ shape, threads, backend, precision, clock, profile, svg }) {
-    const { refuseUnwritable, writeOutputFile } = await import('@sluice/core');
+    const { refuseUnwritable, SluiceError, writeOutputFile } = await import('@sluice/core');
+    if (backend === 'cuda' && clock === 'cpu')
+      throw new SluiceError('SLUICE_E_USAGE', '--clock cpu does not see what a GPU computes. Leave it out.');
     if (svg !== undefined) refuseUnwritable(svg);
     const count = useThreads(threads);
     // As in a worker: the garbage of loading modules must not enlarge the memory that a step is measured by.
@@ -74,8 +76,11 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
       clock,
       profile: wanted,
     });
-    const computedBy = precision ? `${backend} in ${precision}` : backend;
-    const title = `${shape}: ${computedBy}, ${count === 1 ? 'one thread' : `${count} threads`}${clock === 'cpu' ? ', CPU time' : ''}`;
+    const peak = measured.devicePeak ?? { edge: 2048, gflops: measured.sgemmPeakGflops! };
+    const inPrecision = precision ? `${backend} in ${precision}` : backend;
+    const withThreads = `${inPrecision}, ${count === 1 ? 'one thread' : `${count} threads`}`;
+    const computedBy = measured.devicePeak ? inPrecision : withThreads;
+    const title = `${shape}: ${computedBy}${clock === 'cpu' ? ', CPU time' : ''}`;
     if (svg !== undefined && measured.profile)
       await writeOutputFile(svg, [stepPicture(measured.profile, title)]);
     const rows = [
@@ -85,12 +90,15 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
       ],
       ['tokens a second', formatCount(Math.round(measured.tokensPerSecond))],
       ['GFLOP/s', measured.gflops.toFixed(1)],
-      ['peak of a 2048³ product, GFLOP/s', measured.sgemmPeakGflops.toFixed(1)],
+      [`peak of a ${peak.edge}³ product, GFLOP/s`, peak.gflops.toFixed(1)],
       ['utilization', `${(100 * measured.utilization).toFixed(1)} %`],
       ['peak memory', formatBytes(measured.peakRssBytes)],
+      ...(measured.peakDeviceBytes === undefined
+        ? []
+        : [['peak memory of the GPU', formatBytes(measured.peakDeviceBytes)]]),
     ];
     const summary = terminalTable(rows, {
-      header: [shape, `${computedBy}, ${count} threads`],
+      header: [shape, computedBy],
       align: ['left', 'right'],
     });
     const { header, align, rows: parts } = measured.profile ? profileTable(measured.profile) : NO_TABLE;
@@ -107,7 +115,7 @@ interface Table {
 
 const NO_TABLE: Table = { header: [], align: [], rows: [] };
 
-function profileTable({ stepMs, parts, javascriptMs, outsideKernelsMs }: StepProfile): Table {
+function profileTable({ stepMs, parts, betweenKernelsMs, outsideOperationsMs }: StepProfile): Table {
   const row = (name: string, ...times: number[]) => {
     const sum = times.reduce((a, b) => a + b, 0);
     return [
@@ -121,8 +129,12 @@ function profileTable({ stepMs, parts, javascriptMs, outsideKernelsMs }: StepPro
     align: ['left', 'right', 'right', 'right', 'right'],
     rows: [
       ...parts.map((part) => row(part.name, part.forwardMs, part.backwardMs, part.updateMs)),
-      row('around the kernels, in JavaScript', 0, 0, javascriptMs - outsideKernelsMs),
-      row('TensorFlow.js, tape, trainer', 0, 0, outsideKernelsMs),
+      ...(outsideOperationsMs === undefined
+        ? [row(NO_KERNEL_ON_DEVICE, 0, 0, betweenKernelsMs)]
+        : [
+            row('around the kernels, in JavaScript', 0, 0, betweenKernelsMs - outsideOperationsMs),
+            row('TensorFlow.js, tape, trainer', 0, 0, outsideOperationsMs),
+          ]),
     ],
   };
 }

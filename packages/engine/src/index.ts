@@ -36,6 +36,8 @@ export type { Activations } from './cuda/device.ts';
 export { arenaBytes, SHARE_OF_OTHERS, TOKENS_TOGETHER } from './cuda/memorySizes.ts';
 export type { DeviceLink, DeviceLinks, LinkEnd, LinkOperation, Peers, WatchLink } from './deviceLink.ts';
 export { deviceLinks } from './deviceLink.ts';
+export type { DeviceMeter, LaunchTime, LaunchTiming, ProductPeak } from './deviceMeter.ts';
+export { deviceMeter } from './deviceMeter.ts';
 export type { AdamWUpdate, FlatMemory, Floats } from './flatMemory.ts';
 export {
   changeOnHost,

@@ -1,11 +1,12 @@
 /**
- * Where the time goes: every kernel of the running backend, every gradient function, and every call of the C++ core,
- * timed. While nothing is profiled nothing of this is in the way: profiling puts timed functions into the registries of
+ * Where the time goes: every kernel of the running backend, every gradient function, and every call of the C++ core or launch on a
+ * device, timed. While nothing is profiled nothing of this is in the way: profiling puts timed functions into the registries of
  * TensorFlow.js and in front of the C++ core, and takes them out again.
  */
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
+import { deviceMeter, type LaunchTime } from './deviceMeter.ts';
 import { replaceNativeCore } from './native.ts';
 
 /** Milliseconds since some moment. */
@@ -24,15 +25,15 @@ export const cpuClock: Clock = () => {
 
 export type Pass = 'forward' | 'backward';
 
-/** An operation in one of the passes; or, outside of both, a function of the C++ core that was called by itself. */
+/** An operation in one of the passes; or, outside of both, a function of the C++ core, or a device's, that was called by itself. */
 export interface ProfileEntry {
-  /** Name of TensorFlow.js's kernel (ours begin with "Sluice"), or of the function of the C++ core. */
+  /** Name of TensorFlow.js's kernel (ours begin with "Sluice"), or of the function. */
   readonly name: string;
   readonly pass: Pass | undefined;
   calls: number;
-  /** Inside of the C++ core. */
-  nativeMs: number;
-  /** In JavaScript: a kernel that has no C++ one, or what surrounds the call of one. */
+  /** Inside of the C++ core, or on the device, by its own clock. */
+  kernelMs: number;
+  /** In JavaScript: a kernel that has no C++ one, or what surrounds the call of one. A device computes beside it. */
   javascriptMs: number;
 }
 
@@ -41,9 +42,14 @@ export interface Profile {
   readonly entries: readonly ProfileEntry[];
   /** The whole time that was profiled. What the entries do not add up to lies outside of kernels: tape and bookkeeping. */
   readonly totalMs: number;
+  /** Whether a device ran the kernels, so that they and JavaScript may have taken the same moments. */
+  readonly isOnDevice: boolean;
 }
 
-/** Told of each outermost operation, or call of the C++ core by itself, with when it began and ended. */
+/**
+ * Told of each outermost operation, or call of the C++ core by itself, with when it began and ended; of those on a device, from the first
+ * of its kernels to the last, once all are done.
+ */
 export type OnSpan = (entry: Pick<ProfileEntry, 'name' | 'pass'>, start: number, end: number) => void;
 
 /** Times of nested calls: each moment belongs to the innermost one. */
@@ -52,10 +58,15 @@ class Recorder {
   readonly #open: ProfileEntry[] = [];
   readonly #clock: Clock;
   readonly #onSpan: OnSpan | undefined;
+  /** Of which entry each launch is, and of which of the calls. */
+  readonly #launches: { readonly entry: ProfileEntry; readonly call: number }[] = [];
+  readonly #isOnDevice: boolean;
+  #calls = 0;
   #last = 0;
 
-  constructor(clock: Clock, onSpan?: OnSpan) {
+  constructor(clock: Clock, isOnDevice: boolean, onSpan?: OnSpan) {
     this.#clock = clock;
+    this.#isOnDevice = isOnDevice;
     this.#onSpan = onSpan;
   }
 
@@ -66,13 +77,14 @@ class Recorder {
     const start = this.#clock();
     this.#last = start;
     this.#open.push(entry);
+    this.#calls++;
     entry.calls++;
     try {
       return body();
     } finally {
       entry.javascriptMs += this.#lap();
       this.#open.pop();
-      this.#onSpan?.(entry, start, this.#last);
+      if (!this.#isOnDevice) this.#onSpan?.(entry, start, this.#last);
     }
   }
 
@@ -88,8 +100,30 @@ class Recorder {
     try {
       return body();
     } finally {
-      entry.nativeMs += this.#lap();
+      entry.kernelMs += this.#lap();
       if (!surrounding) this.#onSpan?.(entry, start, this.#last);
+    }
+  }
+
+  /** A kernel is launched on the device, whose time is known later. */
+  launched(kernel: string): void {
+    const surrounding = this.#open.at(-1);
+    const entry = surrounding ?? this.#entry(kernel, undefined);
+    if (!surrounding) {
+      this.#calls++;
+      entry.calls++;
+    }
+    this.#launches.push({ entry, call: this.#calls });
+  }
+
+  /** @param times of all launches, in their order, since `begin` of the clock */
+  addLaunches(times: readonly LaunchTime[], begin: number): void {
+    let first = 0;
+    for (const [i, { entry, call }] of this.#launches.entries()) {
+      entry.kernelMs += times[i]!.end - times[i]!.start;
+      if (this.#launches[i + 1]?.call === call) continue;
+      this.#onSpan?.(entry, begin + times[first]!.start, begin + times[i]!.end);
+      first = i + 1;
     }
   }
 
@@ -102,7 +136,7 @@ class Recorder {
 
   #entry(name: string, pass: Pass | undefined): ProfileEntry {
     const key = `${name}/${pass}`;
-    const entry = this.#entries.get(key) ?? { name, pass, calls: 0, nativeMs: 0, javascriptMs: 0 };
+    const entry = this.#entries.get(key) ?? { name, pass, calls: 0, kernelMs: 0, javascriptMs: 0 };
     this.#entries.set(key, entry);
     return entry;
   }
@@ -112,8 +146,8 @@ class Recorder {
   }
 }
 
-export function timeOf({ nativeMs, javascriptMs }: ProfileEntry): number {
-  return nativeMs + javascriptMs;
+export function timeOf({ kernelMs, javascriptMs }: ProfileEntry): number {
+  return kernelMs + javascriptMs;
 }
 
 let isProfiling = false;
@@ -125,14 +159,19 @@ export async function profile(
   onSpan?: OnSpan,
 ): Promise<Profile> {
   invariant(!isProfiling, 'profiles do not nest');
-  const recorder = new Recorder(clock, onSpan);
+  const meter = deviceMeter();
+  const isOnDevice = meter !== undefined;
+  const recorder = new Recorder(clock, isOnDevice, onSpan);
   isProfiling = true;
+  const launches = await meter?.timeLaunches((kernel) => recorder.launched(kernel));
   const restore = [timeNativeCore(recorder), timeKernels(recorder), timeGradients(recorder)];
   const start = clock();
   try {
     await body();
-    return { entries: recorder.entries(), totalMs: clock() - start };
+    if (launches) recorder.addLaunches(await launches.times(), start);
+    return { entries: recorder.entries(), totalMs: clock() - start, isOnDevice };
   } finally {
+    launches?.end();
     for (const undo of restore) undo();
     isProfiling = false;
   }

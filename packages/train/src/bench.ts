@@ -8,8 +8,10 @@ import {
   arithmetic,
   type Clock,
   cpuClock,
+  deviceMeter,
   measureSgemmPeak,
   type Precision,
+  type ProductPeak,
   profile,
   selectBackend,
   setThreads,
@@ -110,9 +112,13 @@ export interface BenchStepResult {
   readonly stepMs: number;
   readonly tokensPerSecond: number;
   readonly gflops: number;
-  /** Rate of a 2048³ single-precision product in this process. */
-  readonly sgemmPeakGflops: number;
-  /** gflops ÷ sgemmPeakGflops. */
+  /** Rate of a 2048³ single-precision product in this process, where the host computes. */
+  readonly sgemmPeakGflops?: number;
+  /** Rate of a large product on the device in the step's precision, where one computes. */
+  readonly devicePeak?: ProductPeak;
+  /** The most memory that the steps took of the device, where one computes. */
+  readonly peakDeviceBytes?: number;
+  /** gflops ÷ that rate. */
   readonly utilization: number;
   readonly peakRssBytes: number;
   readonly lastLoss: number;
@@ -203,9 +209,12 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRes
   const stepMs = milliseconds.sort((a, b) => a - b)[milliseconds.length >> 1]!;
   // Before anything else takes memory.
   const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+  const meter = deviceMeter();
+  const peakDeviceBytes = meter?.peakBytes;
   const next = WARM_UP + options.steps + 1;
   const profiled = options.profile && (await profileSteps(next, options.steps, takeStep, clock));
-  const sgemmPeakGflops = measureSgemmPeak(5, clock);
+  const devicePeak = await meter?.measurePeak();
+  const peakGflops = devicePeak?.gflops ?? measureSgemmPeak(5, clock);
   const tokensPerSecond = (1000 * config.batch.sequences * sequence) / stepMs;
   const gflops = (flopsPerToken(config.model, sequence) * tokensPerSecond) / 1e9;
   return {
@@ -216,9 +225,10 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRes
     stepMs,
     tokensPerSecond,
     gflops,
-    sgemmPeakGflops,
-    utilization: gflops / sgemmPeakGflops,
+    ...(devicePeak ? { devicePeak } : { sgemmPeakGflops: peakGflops }),
+    utilization: gflops / peakGflops,
     peakRssBytes,
+    ...(peakDeviceBytes !== undefined && { peakDeviceBytes }),
     lastLoss,
     clock: options.clock ?? 'wall',
     parameters: parametersOf(trainer).reduce((sum, { spec }) => sum + spec.size, 0),

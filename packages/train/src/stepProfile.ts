@@ -4,7 +4,7 @@ import type { Profile } from '@sluice/engine';
 
 export interface StepPart {
   readonly name: string;
-  /** Milliseconds a step inside of the C++ core. */
+  /** Milliseconds a step inside of kernels: of the C++ core, or on the device. */
   readonly forwardMs: number;
   readonly backwardMs: number;
   /** After the backward pass. */
@@ -12,14 +12,17 @@ export interface StepPart {
 }
 
 export interface StepProfile {
-  /** Mean of a step. The parts and `javascriptMs` add up to it. */
+  /** Mean of a step. The parts and `betweenKernelsMs` add up to it. */
   readonly stepMs: number;
   /** The largest first. */
   readonly parts: readonly StepPart[];
-  /** What is not spent inside of the C++ core: TensorFlow.js, the walk of the tape, and what surrounds the kernels. */
-  readonly javascriptMs: number;
-  /** The share of `javascriptMs` outside of kernels and of gradient functions: TensorFlow.js's own, and the trainer's. */
-  readonly outsideKernelsMs: number;
+  /** What is not spent inside of kernels: in JavaScript. On a device: while none runs, since it copies, or waits for the host. */
+  readonly betweenKernelsMs: number;
+  /**
+   * The share of `betweenKernelsMs` outside of operations and of gradient functions: TensorFlow.js's own, and the trainer's. Not known of
+   * a device, which computes beside all of these.
+   */
+  readonly outsideOperationsMs?: number;
   /** Calls of operations and gradient functions in a step. */
   readonly calls: number;
 }
@@ -60,27 +63,27 @@ function partOf(kernel: string): string {
 }
 
 /** @param steps training steps that were profiled */
-export function stepProfile({ entries, totalMs }: Profile, steps: number): StepProfile {
+export function stepProfile({ entries, totalMs, isOnDevice }: Profile, steps: number): StepProfile {
   const parts = new Map<string, { forwardMs: number; backwardMs: number; updateMs: number }>();
-  let nativeMs = 0;
+  let kernelMs = 0;
   let surroundingMs = 0;
   let calls = 0;
   for (const entry of entries) {
-    nativeMs += entry.nativeMs;
+    kernelMs += entry.kernelMs;
     surroundingMs += entry.javascriptMs;
     if (entry.pass) calls += entry.calls;
-    if (entry.nativeMs === 0) continue;
+    if (entry.kernelMs === 0) continue;
     const name = partOf(entry.name);
     const part = parts.get(name) ?? { forwardMs: 0, backwardMs: 0, updateMs: 0 };
-    part[`${entry.pass ?? 'update'}Ms`] += entry.nativeMs / steps;
+    part[`${entry.pass ?? 'update'}Ms`] += entry.kernelMs / steps;
     parts.set(name, part);
   }
   const timeOf = (part: Omit<StepPart, 'name'>) => part.forwardMs + part.backwardMs + part.updateMs;
   return {
     stepMs: totalMs / steps,
     parts: [...parts].map(([name, part]) => ({ name, ...part })).sort((a, b) => timeOf(b) - timeOf(a)),
-    javascriptMs: (totalMs - nativeMs) / steps,
-    outsideKernelsMs: (totalMs - nativeMs - surroundingMs) / steps,
+    betweenKernelsMs: (totalMs - kernelMs) / steps,
+    ...(!isOnDevice && { outsideOperationsMs: (totalMs - kernelMs - surroundingMs) / steps }),
     calls: calls / steps,
   };
 }

@@ -4,7 +4,7 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { BACKENDS, Parameter, selectBackend } from '@sluice/engine';
+import { BACKENDS, Parameter, profile, selectBackend, wallClock } from '@sluice/engine';
 import {
   Arena,
   type ArenaDriver,
@@ -416,6 +416,34 @@ test.serial('values can be awaited while others work, and time is the device’s
   const { kernelMs } = (await tf.time(() => tf.square(2).dispose())) as { kernelMs: number };
   t.true(kernelMs >= 0);
 });
+
+test.serial(
+  'a profile tells what the device takes for each operation, and which kernels run outside of them',
+  async (t) => {
+    const { device } = cudaBackend();
+    const gain = device.upload(new Float32Array(8).fill(1), 'f32');
+    const spans: { name: string; start: number; end: number }[] = [];
+    const { entries, totalMs, isOnDevice } = await profile(
+      () => {
+        tf.tidy(() => tf.sum(tf.mul(tf.ones([4, 8]), 2)).dataSync());
+        for (let i = 0; i < 2; i++) flat.scale(gain, 0.5);
+      },
+      wallClock,
+      ({ name }, start, end) => spans.push({ name, start, end }),
+    );
+    device.free(gain);
+    t.true(isOnDevice);
+    const told = (name: string) => entries.find((entry) => entry.name === name)!;
+    for (const name of ['Multiply', 'Sum', 'scale']) t.true(told(name).kernelMs > 0, name);
+    t.like(told('scale'), { pass: undefined, calls: 2, javascriptMs: 0 });
+    t.true(entries.reduce((sum, { kernelMs }) => sum + kernelMs, 0) < totalMs);
+    const inOrder = spans.map(({ name }) => name);
+    t.deepEqual(inOrder.slice(inOrder.indexOf('Multiply')), ['Multiply', 'Sum', 'scale', 'scale']);
+    for (const [i, { start, end }] of spans.entries())
+      t.true(end > start && start >= (spans[i - 1]?.end ?? 0));
+    t.is(device.driver.launchWatch, undefined);
+  },
+);
 
 test.serial('what has no kernel is computed on the host, which is said once', async (t) => {
   tf.setBackend('cuda');

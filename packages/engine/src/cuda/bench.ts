@@ -1,7 +1,11 @@
 /** Rates of the kernels of a device beside what it can do at most, by the device's own clock. */
 
 import { invariant } from '@sluice/core';
+import { isCudaEmulated } from '../backends/cuda.ts';
+import type { ProductPeak } from '../deviceMeter.ts';
+import type { Precision } from '../precision.ts';
 import { BorrowedMemory } from './cases/case.ts';
+import { productCase } from './cases/products.ts';
 import { rateCases, type Scale, type Yardstick } from './cases/rates.ts';
 import type { CudaDevice } from './device.ts';
 
@@ -111,6 +115,28 @@ export async function measureCeilings(device: CudaDevice, scale: Scale): Promise
     instruction,
     launchMicroseconds: (1000 * launchMs) / launches,
   };
+}
+
+/** Edges of the product of square matrices by which a step is judged. */
+const PEAK_EDGES = { full: { bf16: 8192, f32: 4096 }, tiny: { bf16: 128, f32: 128 } };
+
+/** See `DeviceMeter.measurePeak`. */
+export async function measureProductPeak(device: CudaDevice, precision: Precision): Promise<ProductPeak> {
+  const scale = isCudaEmulated() ? 'tiny' : 'full';
+  const edge = PEAK_EDGES[scale][precision];
+  const memory = new BorrowedMemory(device);
+  try {
+    const { run, flops } = productCase(
+      memory,
+      'matmul',
+      { M: edge, N: edge, K: edge },
+      { storage: precision },
+    );
+    const ms = await medianOnDevice(device, run, EFFORT[scale]);
+    return { edge, gflops: flops! / ms / 1e6 };
+  } finally {
+    memory.giveBack();
+  }
 }
 
 export interface RateOptions {

@@ -249,7 +249,10 @@ export class Kernel {
     this.#places ??= placesOf(args, this.#signature);
     // Launches are many: no iterators.
     for (let i = 0; i < args.length; i++) pack(this.#driver, this.#places[i]!, args[i]!);
+    const { launchWatch } = this.#driver;
+    launchWatch?.begins(name);
     this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
+    launchWatch?.ends();
   }
 }
 

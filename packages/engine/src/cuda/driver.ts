@@ -15,6 +15,7 @@ export type DeviceAddress = number;
 export type ModuleHandle = number & { readonly module: unique symbol };
 export type FunctionHandle = number & { readonly function: unique symbol };
 export type StreamHandle = number & { readonly stream: unique symbol };
+export type EventHandle = number & { readonly event: unique symbol };
 
 /** A moment in the work of a stream. */
 export interface Moment {
@@ -74,6 +75,11 @@ export interface TensorMapShape {
   readonly box: readonly number[];
 }
 
+export interface LaunchWatch {
+  begins(kernel: string): void;
+  ends(): void;
+}
+
 /** Hears which parts of memory an arena has lent out, and finds whoever touches something else. */
 export interface MemoryWatch {
   /** Bytes that should lie between allocations, so that it sees who goes beyond the end of one. */
@@ -92,6 +98,8 @@ export class CudaDriver {
   /** On which everything is asked for now. */
   #stream: StreamHandle;
   readonly #leftWaits = new LeftWaits();
+  /** Told of each launch, while somebody wants to know. */
+  launchWatch: LaunchWatch | undefined;
   /** What a driver knows beyond CUDA's text of the failure. */
   readonly #explain: (text: string) => string;
   /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
@@ -262,14 +270,29 @@ export class CudaDriver {
 
   /** Calls `f`, and resolves when the device has done what it asked for. @returns milliseconds of the device */
   async time(f: () => void): Promise<number> {
-    const begin = this.#event();
+    const begin = this.mark();
     f();
-    const end = this.#event();
-    await this.#reached(end);
+    const end = this.mark();
+    const milliseconds = await this.elapsed(begin, end);
+    for (const event of [begin, end]) this.forget(event);
+    return milliseconds;
+  }
+
+  /** An event that the device comes to after all that was asked for until now, and notes the time of. */
+  mark(): EventHandle {
+    return this.#event();
+  }
+
+  /** Resolves when the device has come to both. @returns milliseconds between them */
+  async elapsed(begin: EventHandle, end: EventHandle): Promise<number> {
+    for (const event of [begin, end]) await this.#reached(event);
     const milliseconds = new Float32Array(new ArrayBuffer(4));
     this.#call('cuEventElapsedTime', milliseconds, begin, end);
-    for (const event of [begin, end]) this.#call('cuEventDestroy', event);
     return milliseconds[0]!;
+  }
+
+  forget(event: EventHandle): void {
+    this.#call('cuEventDestroy', event);
   }
 
   /** Resolves when all that was asked for until now is done; other JavaScript runs meanwhile. @throws as `synchronize` */
@@ -279,18 +302,18 @@ export class CudaDriver {
     this.#call('cuEventDestroy', event);
   }
 
-  #event(flags = 0): number {
-    const event = this.#handle('cuEventCreate', flags);
+  #event(flags = 0): EventHandle {
+    const event = this.#handle('cuEventCreate', flags) as EventHandle;
     this.#call('cuEventRecord', event, this.#stream);
     return event;
   }
 
-  async #reached(event: number): Promise<void> {
+  async #reached(event: EventHandle): Promise<void> {
     this.#leftWaits.follow();
     while (!this.#isReached(event)) await setImmediate();
   }
 
-  #isReached(event: number): boolean {
+  #isReached(event: EventHandle): boolean {
     const code = this.#functions.cuEventQuery(event);
     if (code === NOT_READY) return false;
     this.#check('cuEventQuery', code);
@@ -336,7 +359,7 @@ export class CudaDriver {
 
   /** When all that was asked for until now, on one stream, is done. */
   moment(): Moment {
-    let event: number | undefined = this.#event(UNTIMED);
+    let event: EventHandle | undefined = this.#event(UNTIMED);
     const forget = () => {
       if (event !== undefined) this.#call('cuEventDestroy', event);
       event = undefined;

@@ -2,10 +2,13 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { registerDeviceLinks } from '../deviceLink.ts';
+import { registerDeviceMeter } from '../deviceMeter.ts';
 import { registerFlatMemory } from '../flatMemory.ts';
 import { CUDA_BACKEND, CudaBackend, cudaBackend } from './backend.ts';
+import { measureProductPeak } from './bench.ts';
 import type { DeviceArray } from './device.ts';
 import { cudaFlatMemory } from './flatMemory.ts';
+import { timeLaunches } from './launchTimer.ts';
 import { cudaLinks } from './links.ts';
 import { openDevice } from './open.ts';
 import './ops/index.ts';
@@ -23,4 +26,11 @@ export function registerCudaBackend(): void {
   const floatsOf = (tensor: tf.Tensor) => cudaBackend().floatsOf(tensor);
   registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, { tensor, floatsOf }));
   registerDeviceLinks(CUDA_BACKEND, cudaLinks(device));
+  registerDeviceMeter(CUDA_BACKEND, {
+    get peakBytes() {
+      return device.arena.statistics().peakUsedBytes;
+    },
+    timeLaunches: (onLaunch) => timeLaunches(device.driver, onLaunch),
+    measurePeak: () => measureProductPeak(device, cudaBackend().precision),
+  });
 }
