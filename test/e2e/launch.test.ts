@@ -168,3 +168,20 @@ test.serial('hosts of the configuration serve as those of the command line, whic
   t.is(code, 0, stdout + stderr);
   t.is((JSON.parse(stdout) as Trained).weightsHash, quietHash);
 });
+
+test.serial(
+  'collective operations are measured between hosts, placed and connected as in a run',
+  async (t) => {
+    const bench = `bench collectives --hosts singles --ssh-command ${ssh} --mib 0.25 --json`;
+    const measured = await sandbox.json<Record<string, unknown>>(bench.replace(' --json', ''));
+    t.like(measured, { operation: 'allReduce', world: 2, mib: 0.25, transport: 'tcp' });
+    t.deepEqual(measured.hosts, [
+      { name: 'h1', workers: 1 },
+      { name: 'h2', workers: 1 },
+    ]);
+    t.true((measured.busGBps as number) > 0);
+    const { code, stdout } = await sandbox.start(`${bench} --world 3`).ended;
+    t.is(code, 1);
+    t.is(JSON.parse(stdout).error.code, 'SLUICE_E_HOSTS_TOO_FEW');
+  },
+);

@@ -2,7 +2,7 @@
 
 import type { MeasuredOperation } from '@sluice/collectives';
 import { defineCommand } from '../cli/command.ts';
-import { atLeast, wholeNumber } from '../cli/options.ts';
+import { atLeast, HOSTS_OPTION, SSH_COMMAND_OPTION, wholeNumber } from '../cli/options.ts';
 
 /** More than any one machine is meant to run; each is a process of its own. */
 const MOST_PROCESSES = 256;
@@ -17,13 +17,15 @@ const OPERATIONS: Readonly<Record<string, MeasuredOperation>> = {
 
 interface BenchCollectivesArguments {
   readonly operation: string;
-  readonly world: number;
+  readonly world?: number;
   readonly mib: number;
+  readonly hosts?: string;
+  readonly sshCommand?: string;
 }
 
 export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>({
   name: 'bench collectives',
-  describe: 'Measure a collective operation between worker processes on this machine.',
+  describe: 'Measure a collective operation between worker processes, on this machine or on several hosts.',
   positionals: {},
   options: {
     operation: {
@@ -35,10 +37,9 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
     },
     world: {
       type: 'number',
-      default: 2,
       requiresArg: true,
       coerce: wholeNumber('world', 1, MOST_PROCESSES),
-      describe: 'Processes.',
+      describe: 'Processes; two by default, with --hosts one on each.',
     },
     mib: {
       type: 'number',
@@ -47,6 +48,12 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
       coerce: atLeast('mib', 0.001),
       describe: 'Size of the buffer that each process holds, MiB.',
     },
+    hosts: {
+      ...HOSTS_OPTION,
+      describe:
+        'Hosts to measure between, by ssh: a file of hosts, a configuration, or the directory of a run. Processes are placed, and connections encrypted, as a run’s are.',
+    },
+    'ssh-command': { ...SSH_COMMAND_OPTION, implies: 'hosts' },
   },
   examples: [
     ['sluice bench collectives --world 2 --mib 64', 'Two processes, 64 MiB each.'],
@@ -54,14 +61,21 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
       'sluice bench collectives --operation all-gather --world 4 --mib 16',
       'Four gather a quarter of 16 MiB each.',
     ],
+    ['sluice bench collectives --hosts hosts.txt', 'A process on each host of a file.'],
   ],
-  async run({ operation: name, world, mib }) {
-    const { benchCollectives } = await import('@sluice/collectives');
+  async run({ operation: name, world, mib, hosts, sshCommand }, { log }) {
     const { terminalTable } = await import('@sluice/observe');
     const { interruptible } = await import('../signals/interruptible.ts');
-    const measured = await interruptible((signal) =>
-      benchCollectives({ operation: OPERATIONS[name]!, world, mib, signal }),
-    );
+    const operation = OPERATIONS[name]!;
+    const measured = await interruptible(async (signal) => {
+      if (hosts === undefined) {
+        const { benchCollectives } = await import('@sluice/collectives');
+        return benchCollectives({ operation, world: world ?? 2, mib, signal });
+      }
+      const { namedHosts } = await import('../fleet/namedHosts.ts');
+      const { benchOnHosts } = await import('../bench/collectivesOnHosts.ts');
+      return benchOnHosts(namedHosts(hosts, sshCommand), { operation, world, mib, signal, log });
+    });
     const rows = [
       ['bus bandwidth, GB/s', measured.busGBps.toFixed(2)],
       ['median, ms', measured.medianMs.toFixed(1)],
@@ -73,7 +87,7 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
     return {
       json: { ...measured },
       text: terminalTable(rows, {
-        header: [`${name}, ${world} processes`, `${mib} MiB`],
+        header: [`${name}, ${measured.world} processes`, `${mib} MiB`],
         align: ['left', 'right'],
       }),
     };

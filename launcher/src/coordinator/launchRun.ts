@@ -6,7 +6,7 @@ import { type CurveKeys, generateCurveKeys } from '@sluice/collectives';
 import { diffConfigs, SluiceError } from '@sluice/core';
 import type { RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { formatEndpoint, parseEndpoint } from '../fleet/address.ts';
+import { formatEndpoint } from '../fleet/address.ts';
 import { AgentFleet } from '../fleet/agentFleet.ts';
 import {
   EXIT_CONFIGURATION,
@@ -20,7 +20,7 @@ import { addressForHosts, nodeName } from '../fleet/hostFile.ts';
 import { type HostsFlags, type HostsPlan, planHosts } from '../fleet/hostsPlan.ts';
 import { readKeyFile } from '../fleet/keyFile.ts';
 import { agentsPort, metricsWords } from '../fleet/metricsWords.ts';
-import { type SshPlan, SshStarter } from '../fleet/starters/ssh.ts';
+import { startBySsh } from '../fleet/startBySsh.ts';
 import { readJournal } from '../run/journal.ts';
 import { judgeChanges } from '../run/resumeRules.ts';
 import { type ConfigFlags, loadNewRunConfig, loadRunConfig } from '../run/runConfig.ts';
@@ -74,10 +74,10 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
   const environment = { [RUN_VARIABLE]: runToken(path, id) };
   const ssh =
     starter === 'ssh'
-      ? await startBySsh(
-          { fleet, curve, environment, hosts, words: agentWords(options), log: fleet.log },
-          plan,
-        )
+      ? startBySsh({
+          ...{ fleet, curve, environment, hosts, advertise, words: agentWords(options), log: fleet.log },
+          ...(plan.sshCommand && { command: plan.sshCommand.split(' ') }),
+        })
       : undefined;
   return await onFleet(fleet, () => startOrGoOn(written, path, log, fleet)).finally(() => ssh?.end());
 }
@@ -166,20 +166,4 @@ function nodesOf({ nodes }: Pick<HostsFlags, 'nodes'>): number {
 /** What agents are told beside their place. */
 function agentWords({ metricsPort, metricsHost }: LaunchRunOptions): string[] {
   return metricsPort === undefined ? [] : metricsWords(agentsPort(metricsPort), metricsHost);
-}
-
-async function startBySsh(
-  { fleet, ...plan }: Omit<SshPlan, 'join' | 'incarnation' | 'command'> & { readonly fleet: AgentFleet },
-  { advertise, sshCommand }: HostsPlan,
-): Promise<SshStarter> {
-  const { host, port } = parseEndpoint(fleet.endpoint);
-  const starter = new SshStarter({
-    ...plan,
-    join: formatEndpoint({ host: advertise ?? host, port }),
-    incarnation: [0, Math.floor(performance.timeOrigin)],
-    ...(sshCommand && { command: sshCommand.split(' ') }),
-  });
-  fleet.failWith(() => starter.failure);
-  starter.start();
-  return starter;
 }

@@ -104,6 +104,7 @@ const TASKS: Readonly<Record<Exclude<MethodName, 'step'>, string>> = {
   copy: 'copying to memory',
   snapshot: 'keeping a snapshot',
   restore: 'going back to a snapshot',
+  measure: 'measuring',
   stop: 'stopping',
 };
 
@@ -307,6 +308,7 @@ class Team implements Workers, TeamView {
       case 'evaluate':
       case 'diagnose':
       case 'sample':
+      case 'measure':
         return 'evaluation';
       case 'examine':
       case 'stage':

@@ -1,12 +1,18 @@
 /** The workers as the coordinator's loop sees them: one call goes to all, and all answer. */
 
 import { inspect, isDeepStrictEqual } from 'node:util';
+import type { BenchRequest, BenchResult } from '@sluice/collectives';
 import { invariant } from '@sluice/core';
 import type { WorkerMethods } from '@sluice/train';
 
-export type MethodName = keyof WorkerMethods;
-export type Request<Method extends MethodName> = Parameters<WorkerMethods[Method]>[0];
-export type Answer<Method extends MethodName> = Awaited<ReturnType<WorkerMethods[Method]>>;
+interface Methods extends WorkerMethods {
+  /** Times collective operations; nothing else of a worker is needed for it. */
+  measure(request: BenchRequest): BenchResult;
+}
+
+export type MethodName = keyof Methods;
+export type Request<Method extends MethodName> = Parameters<Methods[Method]>[0];
+export type Answer<Method extends MethodName> = Awaited<ReturnType<Methods[Method]>>;
 
 export interface Workers {
   readonly count: number;

@@ -3,8 +3,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { MeasuredOperation } from './benchOperations.ts';
-import type { BenchRequest, BenchResult } from './benchWorker.ts';
 import { ControlServer } from './controlServer.ts';
+import type { BenchRequest, BenchResult } from './measureOperation.ts';
 import type { TransportKind } from './zeromqTransport.ts';
 
 export interface CollectivesBenchOptions {
@@ -21,12 +21,9 @@ export interface CollectivesBenchOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface CollectivesBenchReport {
-  readonly operation: MeasuredOperation;
+export interface CollectivesBenchReport extends BenchRequest {
   readonly world: number;
-  readonly mib: number;
   readonly transport: TransportKind;
-  readonly iterations: number;
   readonly medianMs: number;
   readonly minMs: number;
   /** Of a median operation, mean of the ranks: until the last of them had begun it, and from then on. */
@@ -41,11 +38,12 @@ export interface CollectivesBenchReport {
   readonly busGBps: number;
 }
 
-const WARM_UP = 2;
+/** Operations, and how many of the first ones are not counted. */
+export const [ITERATIONS, WARM_UP] = [12, 2];
 
 /** Starts `world` processes, lets them carry out operations, and reports the median as rank 0 saw it. */
 export async function benchCollectives(options: CollectivesBenchOptions): Promise<CollectivesBenchReport> {
-  const { world, mib, transport = 'ipc', operation = 'allReduce', iterations = 12, signal } = options;
+  const { world, mib, transport = 'ipc', operation = 'allReduce', iterations = ITERATIONS, signal } = options;
   const server = await ControlServer.listen({ worldSize: world, transport });
   const workers = Array.from({ length: world }, (_, rank) => startWorker(server, rank));
   const killAll = () => {
@@ -58,33 +56,34 @@ export async function benchCollectives(options: CollectivesBenchOptions): Promis
     const results = await server.callAll<BenchResult>('bench', request, { limitMs: 300_000 });
     await server.callAll('stop', {}, { kind: 'stop' });
     await Promise.all(workers.map(exited));
-    const counted = results[0]!.total.slice(WARM_UP);
-    const medianMs = median(counted);
-    const waitingMs = median(meanOfRanks(results.map(({ waiting }) => waiting)));
-    const movingMs = median(
-      meanOfRanks(results.map(({ total, waiting }) => total.map((ms, i) => ms - waiting[i]!))),
-    );
-    const cpuMs = median(meanOfRanks(results.map(({ cpu }) => cpu)));
-    const bytes = mib * 2 ** 20;
-    const passes = operation === 'allReduce' ? 2 : 1;
-    return {
-      operation,
-      world,
-      mib,
-      transport,
-      iterations,
-      medianMs,
-      minMs: Math.min(...counted),
-      waitingMs,
-      movingMs,
-      cpuMs,
-      busGBps: (passes * (world - 1) * bytes) / world / (medianMs * 1e6),
-    };
+    return benchReport(results, { ...request, transport });
   } finally {
     signal?.removeEventListener('abort', killAll);
     killAll();
     await server.close();
   }
+}
+
+/** What the ranks' times come to. */
+export function benchReport(
+  results: readonly BenchResult[],
+  { operation, mib, iterations, transport }: BenchRequest & Pick<CollectivesBenchReport, 'transport'>,
+): CollectivesBenchReport {
+  const world = results.length;
+  const counted = results[0]!.total.slice(WARM_UP);
+  const medianMs = median(counted);
+  const waitingMs = median(meanOfRanks(results.map(({ waiting }) => waiting)));
+  const movingMs = median(
+    meanOfRanks(results.map(({ total, waiting }) => total.map((ms, i) => ms - waiting[i]!))),
+  );
+  const cpuMs = median(meanOfRanks(results.map(({ cpu }) => cpu)));
+  const bytes = mib * 2 ** 20;
+  const passes = operation === 'allReduce' ? 2 : 1;
+  return {
+    ...{ operation, world, mib, transport, iterations },
+    ...{ medianMs, minMs: Math.min(...counted), waitingMs, movingMs, cpuMs },
+    busGBps: (passes * (world - 1) * bytes) / world / (medianMs * 1e6),
+  };
 }
 
 /** For each operation that counts. */

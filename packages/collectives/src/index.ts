@@ -7,7 +7,13 @@ export {
   sharedFloat64,
   sharedInt32,
 } from './arrays.ts';
-export { benchCollectives, type CollectivesBenchOptions, type CollectivesBenchReport } from './bench.ts';
+export {
+  benchCollectives,
+  benchReport,
+  type CollectivesBenchOptions,
+  type CollectivesBenchReport,
+  ITERATIONS,
+} from './bench.ts';
 export { MEASURED_OPERATIONS, type MeasuredOperation } from './benchOperations.ts';
 export { type Blocked, monotonicMs } from './blockedTime.ts';
 export { Communicator, type ConnectOptions, type Methods } from './communicator.ts';
@@ -20,6 +26,7 @@ export { type Group, type Pending, soloGroup } from './group.ts';
 export { HierarchicalGroup, type HostGrid, hostGrid } from './hierarchicalGroup.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
 export { type Invitation, receiveInvitation } from './invitation.ts';
+export { type BenchRequest, type BenchResult, measureOperation } from './measureOperation.ts';
 export { OperationRecord, type OperationSpan, type WaitSpan } from './operationRecord.ts';
 export type { Outside } from './outsideOperation.ts';
 export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';

@@ -59,6 +59,7 @@ export function fakeWorkers(
     write: () => ({}),
     written: () => ({ shard: {} as Answer<'save'>['shard'] }),
     copy: () => ({ shard: {}, state: {} }),
+    measure: () => ({ total: [], waiting: [], cpu: [] }),
     stop: () => ({}),
   };
   return {
