@@ -180,12 +180,15 @@ onUnix('where the driver is not there, or hangs, NVIDIA’s tool is asked', (t) 
 });
 
 test('each worker gets a GPU of its own, out of those that are visible', (t) => {
-  t.deepEqual(visibleDevices(undefined, 3), ['0', '1', '2']);
-  t.deepEqual(visibleDevices('4, 6', 8), ['4', '6']);
-  t.deepEqual(visibleDevices('GPU-abc,1,-1,2', 8), ['GPU-abc', '1']);
-  t.deepEqual(visibleDevices('', 8), []);
-  t.deepEqual(visibleDevices('1,2,0', 2), ['1']);
-  t.deepEqual(visibleDevices('1,2', 0), ['1', '2']);
+  const gpus = (count: number) => Array.from({ length: count }, (_, i) => ({ uuid: `GPU-${i}abc-1` }));
+  t.deepEqual(visibleDevices(undefined, gpus(3)), ['0', '1', '2']);
+  t.deepEqual(visibleDevices('4, 6', gpus(8)), ['4', '6']);
+  t.deepEqual(visibleDevices('GPU-3abc,MIG-1,1,-1,2', gpus(8)), ['GPU-3abc', 'MIG-1', '1']);
+  t.deepEqual(visibleDevices('', gpus(8)), []);
+  // What no GPU has ends the list; where none could be counted, all are taken at their word.
+  t.deepEqual(visibleDevices('1,2,0', gpus(2)), ['1']);
+  t.deepEqual(visibleDevices('GPU-0abc-1,GPU-9,1', gpus(2)), ['GPU-0abc-1']);
+  t.deepEqual(visibleDevices('1,GPU-9', []), ['1', 'GPU-9']);
   t.deepEqual(planDevices(['4', '6', '7'], 2), [
     { CUDA_VISIBLE_DEVICES: '4' },
     { CUDA_VISIBLE_DEVICES: '6' },

@@ -3,16 +3,23 @@
 import { SluiceError } from '@sluice/core';
 import { isCudaEmulated, tensorflowInstallation } from '@sluice/engine';
 import type { RunConfig } from '@sluice/train';
+import type { Gpu } from '../backends/gpus.ts';
 
 /**
  * The GPUs that may be used here: those of CUDA_VISIBLE_DEVICES, which a batch system sets, or all of the machine's.
- * @param count GPUs of the machine; 0 also where nobody could count them
+ * @param gpus of the machine; none also where nobody could count them
  */
-export function visibleDevices(variable: string | undefined, count: number): string[] {
-  if (variable === undefined) return Array.from({ length: count }, (_, index) => String(index));
+export function visibleDevices(variable: string | undefined, gpus: readonly Pick<Gpu, 'uuid'>[]): string[] {
+  if (variable === undefined) return gpus.map((_, index) => String(index));
   const names = variable.split(',').map((name) => name.trim());
-  // As CUDA reads it: what follows a number that no GPU has does not count. Names of other kinds are not looked up.
-  const isNone = (name: string) => name === '' || name === '-1' || (count > 0 && Number(name) >= count);
+  // As CUDA reads it: what follows a number, or the beginning of a UUID, that no GPU has does not count. Parts of GPUs have names of
+  // their own, which are not looked up.
+  const isNone = (name: string) => {
+    if (name === '' || name === '-1') return true;
+    if (gpus.length === 0) return false;
+    if (/^GPU-/.test(name)) return !gpus.some(({ uuid }) => uuid.startsWith(name));
+    return Number(name) >= gpus.length;
+  };
   const end = names.findIndex(isNone);
   return end < 0 ? names : names.slice(0, end);
 }

@@ -67,7 +67,7 @@ export function examineGpus(
     counts.set(kind, (counts.get(kind) ?? 0) + 1);
   }
   const kinds = [...counts].map(([kind, count]) => `${count} × ${kind}`);
-  const visible = visibleDevices(variable, gpus.length).length;
+  const visible = visibleDevices(variable, gpus).length;
   const shown = variable === undefined ? '' : `; CUDA_VISIBLE_DEVICES shows ${visible}`;
   return {
     name: 'gpus',

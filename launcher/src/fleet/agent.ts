@@ -203,7 +203,7 @@ export class Agent {
       ...(slots !== undefined && { slots }),
       cores: availableCores().count,
       memoryBytes: totalmem(),
-      devices: visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length),
+      devices: visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus()),
     };
   }
 

@@ -18,7 +18,7 @@ export function localHost(entry?: string): Host {
     cores: availableCores().count,
     // Asked for only where a backend computes on them.
     get devices() {
-      devices ??= visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length);
+      devices ??= visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus());
       return devices;
     },
     slots: undefined,

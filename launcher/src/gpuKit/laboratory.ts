@@ -118,7 +118,7 @@ function endOf(
 
 /** GPUs for two workers: each its own, or both the one that there is, which the launcher takes for two. */
 function devicesForTwo(): string {
-  const visible = visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length);
+  const visible = visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus());
   // There is one, though nobody could count it: steps before this one have computed on it.
   const devices = visible.length > 0 ? visible : ['0'];
   return (devices.length === 1 ? [...devices, ...devices] : devices).join(',');

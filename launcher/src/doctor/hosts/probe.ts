@@ -116,7 +116,7 @@ async function begin({
     build: ownBuild(),
     cores: availableCores().count,
     memoryBytes: totalmem(),
-    gpus: visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus().length).length,
+    gpus: visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus()).length,
   };
   return { facts, listener };
 }
