@@ -121,6 +121,11 @@ export class Arena {
     if (this.#usedBeside.delete(use)) use.end();
   }
 
+  /** Ends them all. */
+  endAllBeside(): void {
+    for (const use of this.#usedBeside) this.endBeside(use);
+  }
+
   /** The smallest free block that is large enough; of several for a small one the first, for a large one the last. */
   #bestFit(size: number): number | undefined {
     let best: number | undefined;
