@@ -76,12 +76,25 @@ test.serial(
   async (t) => {
     const server = await start(t, 2);
     await server.callAll('link', {});
-    const answers = server.callAll('withoutOne', { absent: 1 });
+    const answers = server.callAll('withoutOne', { absent: 1, dies: true });
     // NCCL finds the connection broken before the coordinator tells why.
     await setTimeout(600);
     server.markLost(1, 'it was killed');
     const lost = 'SLUICE_E_WORKER_LOST';
     t.deepEqual(await answers, [{ errors: [lost, lost], aborts: 1 }, null]);
+  },
+);
+
+test.serial(
+  'a worker that never comes to an operation of its device is waited for as long as any is',
+  async (t) => {
+    process.env.TEST_LIMITS = JSON.stringify({ collectiveMs: 3000 });
+    const server = await start(t, 2);
+    delete process.env.TEST_LIMITS;
+    await server.callAll('link', {});
+    const late = 'SLUICE_E_COLLECTIVE_TIMEOUT';
+    const answers = await server.callAll('withoutOne', { absent: 1, dies: false });
+    t.deepEqual(answers, [{ errors: [late, late], aborts: 1 }, null]);
   },
 );
 

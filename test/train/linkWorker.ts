@@ -1,6 +1,6 @@
 /** A process whose emulated GPU sends to those of others. */
 
-import { Communicator, consecutiveRanges, receiveInvitation } from '@sluice/collectives';
+import { Communicator, consecutiveRanges, receiveInvitation, type WorkerLimits } from '@sluice/collectives';
 import type { SluiceError } from '@sluice/core';
 import {
   type DeviceLink,
@@ -41,7 +41,8 @@ export interface Compared {
   readonly different: object | null;
 }
 
-const communicator = await Communicator.connect(await receiveInvitation());
+const limits = JSON.parse(process.env.TEST_LIMITS ?? '{}') as Partial<WorkerLimits>;
+const communicator = await Communicator.connect({ ...(await receiveInvitation()), limits });
 const { rank } = communicator;
 
 const linked = () => linkDevices(communicator);
@@ -131,8 +132,11 @@ await communicator.serve({
     };
   },
 
-  /** A sum in which one rank takes no part, since it dies. @returns the errors that the others have, then and later, and calls of NCCL */
-  withoutOne({ absent }: { absent: number }) {
+  /**
+   * A sum in which one rank takes no part, be it that it dies.
+   * @returns the errors that the others have, then and later, and calls of NCCL
+   */
+  withoutOne({ absent, dies }: { absent: number; dies: boolean }) {
     calls();
     const { world, size } = communicator;
     const sum = () => {
@@ -145,7 +149,7 @@ await communicator.serve({
     };
     if (rank === absent) {
       // Once it has answered.
-      setTimeout(() => process.kill(process.pid, 'SIGKILL'), 100);
+      if (dies) setTimeout(() => process.kill(process.pid, 'SIGKILL'), 100);
       return null;
     }
     const errors = [0, 1].map(() => {

@@ -247,9 +247,12 @@ test('one worker sends nothing; two send half of the parameters to be summed and
 });
 
 test('rows to experts: each token to each of its experts and back, in both passes', (t) => {
-  const { allToAll } = planTraffic(configOf(experts, { parallel: { workers: 2, expertParallel: 2 } }));
+  const config = configOf(experts, { parallel: { workers: 2, expertParallel: 2 } });
+  const { allToAll } = planTraffic(config);
   const tokens = (8 * 128) / 2;
   t.is(allToAll, 3 * 4 * tokens * 2 * 64 * 4 * (1 / 2));
+  // As they are stored.
+  t.is(planTraffic({ ...config, backend: 'cuda' }).allToAll, allToAll / 2);
 });
 
 test('more workers take less time a step and are used less well', (t) => {

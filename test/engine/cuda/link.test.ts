@@ -224,11 +224,6 @@ test.serial('streams that do not wait for each other are found', (t) => {
     for (const name of shows) t.true(isFound(plant, PASSES[name]!), `${what}: ${name}`);
 });
 
-const NEW_KERNEL: KernelSource = {
-  name: 'anew',
-  text: '#include "device.h"\nKERNEL(anew, 32, 1, float* x) { x[threadIdx.x] = 0; }',
-};
-
 test.serial('a host never waits, without looking for others, for a device that does', async (t) => {
   const lost = new SluiceError('SLUICE_E_WORKER_LOST', 'rank 1 is gone');
   const waits: Record<string, (side: Side, values: Floats) => unknown> = {
@@ -236,7 +231,6 @@ test.serial('a host never waits, without looking for others, for a device that d
     synchronize: ({ device }) => device.driver.synchronize(),
     done: ({ device }) => device.driver.done(),
     'a large write': ({ device }) => device.upload(new Float32Array(20_000), 'f32'),
-    'code that is loaded': ({ device }, values) => device.kernelOf(NEW_KERNEL, 'anew').launch([1], 0, values),
     'more launches than a stream takes': (_, values) => {
       for (let i = 0; i < 1000; i++) flat.scale(values, 1);
     },
@@ -253,5 +247,24 @@ test.serial('a host never waits, without looking for others, for a device that d
     t.is(emulatedNccl(side.device.driver.library).calls().aborts, 1, what);
     t.throws(() => startRows(side), { is: lost }, what);
     t.throws(() => received.read(), { is: lost }, what);
+  }
+});
+
+const NEW_KERNEL: KernelSource = {
+  name: 'anew',
+  text: '#include "device.h"\nKERNEL(anew, 32, 1, float* x) { x[threadIdx.x] = 0; }',
+};
+
+test.serial('a host loads no code, and pins no memory, while something is under way', (t) => {
+  const lost = new SluiceError('SLUICE_E_WORKER_LOST', 'rank 1 is gone');
+  const blocks: Record<string, (device: CudaDevice) => unknown> = {
+    code: (device) => device.kernelOf(NEW_KERNEL, 'anew'),
+    'a function of code that is there': (device) => device.kernel('flat', 'sumRows').load(),
+    memory: (device) => device.allocateOnHost(1, 'f32'),
+  };
+  for (const [what, block] of Object.entries(blocks)) {
+    const [side] = linkedPair({ lost });
+    startRows(side);
+    t.throws(() => block(side.device), { is: lost }, what);
   }
 });

@@ -3,8 +3,9 @@
  * switched only where they meet: at barriers, and at operations of a whole warp.
  *
  * Files: `scheduler.cc` runs blocks, `memory.cc` watches what they touch, `tensorCore.h` adds like a tensor core; of Hopper, `barrier.cc`,
- * `copyEngine.cc` and `warpgroup.cc`, and `order.cc` watches who knows of what; `driver.cc` is the CUDA driver's interface. Kernels are
- * compiled with the instrumentation of `-fsanitize=thread`, whose calls `memory.cc` answers.
+ * `copyEngine.cc` and `warpgroup.cc`, and `order.cc` watches which thread knows of what; `streamOrder.cc` does so of streams. `driver.cc`,
+ * `stream.cc` and `mapping.cc` are the CUDA driver's interface, `nccl.cc` is NCCL's. Kernels are compiled with the instrumentation of
+ * `-fsanitize=thread`, whose calls `memory.cc` answers.
  */
 #pragma once
 

@@ -1,8 +1,8 @@
 /**
  * Memory of a device that is lent out and taken back at once, without a call of the driver: one stream orders all work, so
- * whoever gets memory next uses it after whoever had it before. Work beside that stream says what it uses (`useBeside`). One range of addresses is reserved, and memory is mapped to its
- * end as it is needed, so that the arena grows without moving. Where the driver maps none, or reserves no such range, it is one
- * allocation that does not grow.
+ * whoever gets memory next uses it after whoever had it before. Work beside that stream says what it uses (`useBeside`). One
+ * range of addresses is reserved, and memory is mapped to its end as it is needed, so that the arena grows without moving.
+ * Where the driver maps none, or reserves no such range, it is one allocation that does not grow.
  *
  * The free block that fits best is taken. Small blocks come from the bottom and large ones from the top, so that small ones that
  * stay do not divide the space of the large. Addresses depend on nothing but what was asked for before.
@@ -99,12 +99,7 @@ export class Arena {
   give(address: DeviceAddress): void {
     const bytes = this.#lent.get(address);
     invariant(bytes !== undefined, 'memory is given back to an arena that did not lend it, or twice');
-    for (const use of this.#usedBeside) {
-      if (
-        use.ranges.some((range) => range.address < address + bytes && address < range.address + range.bytes)
-      )
-        this.endBeside(use);
-    }
+    if (this.#usedBeside.size > 0) this.#endBesideIn(address, address + bytes);
     this.#driver.watch?.given(address);
     this.#lent.delete(address);
     this.#usedBytes -= bytes;
@@ -119,6 +114,18 @@ export class Arena {
   /** Ends such a use, unless that was done before. */
   endBeside(use: UseBeside): void {
     if (this.#usedBeside.delete(use)) use.end();
+  }
+
+  /** Ends them all. */
+  endAllBeside(): void {
+    for (const use of this.#usedBeside) this.endBeside(use);
+  }
+
+  #endBesideIn(begin: DeviceAddress, end: DeviceAddress): void {
+    for (const use of this.#usedBeside) {
+      const isWithin = use.ranges.some(({ address, bytes }) => address < end && begin < address + bytes);
+      if (isWithin) this.endBeside(use);
+    }
   }
 
   /** The smallest free block that is large enough; of several for a small one the first, for a large one the last. */

@@ -142,6 +142,7 @@ export class CudaDevice {
    */
   allocateOnHost<S extends Storage>(length: number, storage: S): DeviceArray<S> {
     const bytes = Math.max(1, length * bytesOf(storage));
+    this.prepareToBlock();
     const address = this.driver.allocateOnHost(bytes);
     if (address === undefined) {
       throw new SluiceError(
@@ -177,6 +178,14 @@ export class CudaDevice {
     this.arena.give(address);
   }
 
+  /**
+   * Whoever loads code, or pins memory, may be blocked until all work is done that is under way, on any stream: who watches over other
+   * processes has to have seen the end of theirs.
+   */
+  prepareToBlock(): void {
+    this.arena.endAllBeside();
+  }
+
   /** A kernel of the house, compiled and loaded at its first use. */
   kernel(file: string, name: string): Kernel {
     let source = this.#sources.get(file);
@@ -191,7 +200,9 @@ export class CudaDevice {
   kernelOf(source: KernelSource, name: string): Kernel {
     let loaded = this.#modules.get(source.text);
     if (!loaded) {
-      const module = this.driver.loadModule(this.#compiler.compile(source));
+      const image = this.#compiler.compile(source);
+      this.prepareToBlock();
+      const module = this.driver.loadModule(image);
       loaded = { module, signatures: signatures(source), kernels: new Map() };
       this.#modules.set(source.text, loaded);
     }
@@ -199,7 +210,7 @@ export class CudaDevice {
     if (!kernel) {
       const signature = loaded.signatures.get(name);
       invariant(signature, `${source.name}.cu has no kernel ${name}`);
-      kernel = new Kernel(this.driver, loaded.module, signature);
+      kernel = new Kernel(this, loaded.module, signature);
       loaded.kernels.set(name, kernel);
     }
     return kernel;
@@ -221,7 +232,7 @@ interface LoadedModule {
 }
 
 export class Kernel {
-  readonly #driver: CudaDriver;
+  readonly #device: CudaDevice;
   readonly #module: ModuleHandle;
   readonly #signature: KernelSignature;
   /** Where the arguments lie, which is known once there were some: structs have the sizes of theirs. */
@@ -229,10 +240,20 @@ export class Kernel {
   /** With how much shared memory the function may be launched. */
   #function: { handle: FunctionHandle; sharedBytes: number } | undefined;
 
-  constructor(driver: CudaDriver, module: ModuleHandle, signature: KernelSignature) {
-    this.#driver = driver;
+  constructor(device: CudaDevice, module: ModuleHandle, signature: KernelSignature) {
+    this.#device = device;
     this.#module = module;
     this.#signature = signature;
+  }
+
+  /** Loads the code ahead of a launch, which does so otherwise. */
+  load(sharedBytes = 0): FunctionHandle {
+    if (!this.#function || this.#function.sharedBytes < sharedBytes) {
+      this.#device.prepareToBlock();
+      const handle = this.#device.driver.getFunction(this.#module, this.#signature.name, sharedBytes);
+      this.#function = { handle, sharedBytes };
+    }
+    return this.#function.handle;
   }
 
   /** @param sharedBytes of each block: the size of the kernel's struct */
@@ -242,16 +263,14 @@ export class Kernel {
       args.length === parameters.length,
       `${name} takes ${parameters.length} arguments, and got ${args.length}`,
     );
-    if (!this.#function || this.#function.sharedBytes < sharedBytes) {
-      const handle = this.#driver.getFunction(this.#module, name, sharedBytes);
-      this.#function = { handle, sharedBytes };
-    }
+    const { driver } = this.#device;
+    const handle = this.load(sharedBytes);
     this.#places ??= placesOf(args, this.#signature);
     // Launches are many: no iterators.
-    for (let i = 0; i < args.length; i++) pack(this.#driver, this.#places[i]!, args[i]!);
-    const { launchWatch } = this.#driver;
+    for (let i = 0; i < args.length; i++) pack(driver, this.#places[i]!, args[i]!);
+    const { launchWatch } = driver;
     launchWatch?.begins(name);
-    this.#driver.launch(this.#function.handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
+    driver.launch(handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
     launchWatch?.ends();
   }
 }

@@ -95,6 +95,8 @@ export class CudaDriver {
   /** The emulator's; a GPU has none. */
   readonly watch: MemoryWatch | undefined;
   readonly #device: number;
+  /** That of all work but what goes beside it. */
+  readonly #usual: StreamHandle;
   /** On which everything is asked for now. */
   #stream: StreamHandle;
   readonly #leftWaits = new LeftWaits();
@@ -142,7 +144,8 @@ export class CudaDriver {
     this.#call('cuDeviceGet', device, 0);
     this.#device = device[0]!;
     this.#call('cuCtxSetCurrent', this.#handle('cuDevicePrimaryCtxRetain', this.#device));
-    this.#stream = this.makeStream();
+    this.#usual = this.makeStream();
+    this.#stream = this.#usual;
     const [at, size] = [koffi.address(this.argumentBytes), koffi.address(this.#size)];
     this.#extra.set([BUFFER_POINTER, BigInt(at), BUFFER_SIZE, BigInt(size), END]);
   }
@@ -336,25 +339,34 @@ export class CudaDriver {
    * @returns when it is done
    */
   beside(stream: StreamHandle, f: () => void): Moment {
-    const [own, before] = [this.#stream, this.moment()];
-    this.#stream = stream;
-    try {
+    const before = this.moment();
+    return this.#on(stream, () => {
       before.precede();
       before.forget();
       f();
       return this.moment();
+    });
+  }
+
+  #on<T>(stream: StreamHandle, f: () => T): T {
+    const before = this.#stream;
+    this.#stream = stream;
+    try {
+      return f();
     } finally {
-      this.#stream = own;
+      this.#stream = before;
     }
   }
 
   /**
-   * What is asked for from now on is done after `moment`, which other processes bring about; the host goes on. Before it waits for the
-   * device, for whatever reason, it waits by `watch`, which throws where they never do.
+   * What is asked for from now on, but beside other work, is done after `moment`, which other processes bring about; the host goes on. Before
+   * it waits for the device, for whatever reason, it waits by `watch`, which throws where they never do.
    */
   leaveWait(moment: Moment, watch: () => void): void {
-    this.#leftWaits.add(this.moment(), watch);
-    moment.precede();
+    this.#on(this.#usual, () => {
+      this.#leftWaits.add(this.moment(), watch);
+      moment.precede();
+    });
   }
 
   /** When all that was asked for until now, on one stream, is done. */
@@ -436,14 +448,12 @@ export class CudaDriver {
 
   /** @param image a cubin; for the emulator, the path of a shared object, ended by a zero */
   loadModule(image: Uint8Array): ModuleHandle {
-    // To load code, the driver may wait for what is under way.
     this.#leftWaits.follow();
     return this.#handle('cuModuleLoadData', image) as ModuleHandle;
   }
 
   /** @param sharedBytes most that a launch will ask for */
   getFunction(module: ModuleHandle, name: string, sharedBytes: number): FunctionHandle {
-    // Or it loads the function's own code only now.
     this.#leftWaits.follow();
     const kernel = this.#handle('cuModuleGetFunction', module, name) as FunctionHandle;
     if (sharedBytes > USUAL_SHARED_BYTES)

@@ -7,7 +7,7 @@
 import type { Moment } from './driver.ts';
 
 /** By how many launches the host may be ahead of a wait: a stream takes about a thousand, and then the driver blocks whoever launches. */
-const MOST_AHEAD = 512;
+const MOST_AHEAD = 256;
 
 interface LeftWait {
   /** Launches before it. */

@@ -52,6 +52,8 @@ export class NcclLink implements DeviceLink {
     this.#device = device;
     this.#watch = watch;
     this.#stream = device.driver.makeStream();
+    // Not while something is under way, which whoever loads code may wait for.
+    for (const name of ['addRounded', 'narrow', 'sumTree', 'widen']) device.kernel('flat', name).load();
     this.#communicator = nccl.connect(name, rank, size);
     this.#settle(Array.from({ length: size }, (_, peer) => peer));
   }

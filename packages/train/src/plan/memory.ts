@@ -147,7 +147,7 @@ function memoryOfOne(config: RunConfig, deviceBytes?: number): MemoryParts {
 }
 
 /** Of an activation, and of a weight in a product. */
-function activationElementBytes({ backend, precision }: RunConfig): number {
+export function activationElementBytes({ backend, precision }: RunConfig): number {
   return precisionOn(BACKENDS[backend], precision) === 'bf16' ? 2 : 4;
 }
 

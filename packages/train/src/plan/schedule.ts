@@ -17,7 +17,7 @@ import {
   sumOf,
   type TopologyKind,
 } from './cluster.ts';
-import { gradientBytes } from './memory.ts';
+import { activationElementBytes, gradientBytes } from './memory.ts';
 import { outerGradientBytes, type ReplicasPlan, replicasPlan } from './replicas.ts';
 
 /** What a worker computes with, where that is not measured. */
@@ -150,7 +150,12 @@ function scheduleOfOne(config: RunConfig, cluster: Cluster, kind: TopologyKind, 
     };
   });
   // Everybody waits for the busiest.
-  const rowBytes = imbalance * 4 * tokensPerGrain * (model.experts?.topK ?? 0) * model.hiddenSize;
+  const rowBytes =
+    imbalance *
+    activationElementBytes(config) *
+    tokensPerGrain *
+    (model.experts?.topK ?? 0) *
+    model.hiddenSize;
   const grains = batch.sequences / batch.grainSequences;
   return {
     stages,

@@ -6,7 +6,14 @@ import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
 import { oneHost } from './cluster.ts';
 import { type Device, flopsPerSecondOf } from './devices.ts';
 import { heldElements, replicas } from './held.ts';
-import { gradientBytes, type HostMemoryPlan, type MemoryPlan, planHostMemory, planMemory } from './memory.ts';
+import {
+  activationElementBytes,
+  gradientBytes,
+  type HostMemoryPlan,
+  type MemoryPlan,
+  planHostMemory,
+  planMemory,
+} from './memory.ts';
 import { outerGradientBytes, replicasPlan } from './replicas.ts';
 import { type Speed, scheduleOf, stepTimes } from './schedule.ts';
 
@@ -87,7 +94,7 @@ function expertTraffic(config: RunConfig): number {
   if (!model.experts) return 0;
   const { expertParallel, workers } = parallel;
   const tokens = (batch.sequences * data.sequenceLength) / workers;
-  const rowBytes = 4 * model.hiddenSize * model.experts.topK;
+  const rowBytes = activationElementBytes(config) * model.hiddenSize * model.experts.topK;
   // There and back, forward and backward.
   const passes = 4 * expertLayers(model).length;
   return (passes * tokens * rowBytes * (expertParallel - 1)) / expertParallel;

@@ -17,13 +17,13 @@ import {
 } from '../../ops/exchangedExperts.ts';
 import { cudaBackend } from '../backend.ts';
 import { type Activations, bytesOf } from '../device.ts';
+import { HostRows } from '../expertRows.ts';
 import {
   checkExperts,
   contributeExpertRows,
   expertRowsBackward,
   expertRowsForward,
-} from '../expertFeedForward.ts';
-import { HostRows } from '../expertRows.ts';
+} from './expertComputation.ts';
 
 implementFused('cuda', EXCHANGED_EXPERTS, {
   forward({ input, shape, output, saved, attributes }) {

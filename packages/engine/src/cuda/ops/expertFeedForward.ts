@@ -5,13 +5,13 @@ import {
   EXPERT_FEED_FORWARD,
   type ExpertWeights,
 } from '../../ops/expertFeedForward.ts';
+import { CountedRows, type ExpertRows, HostRows } from '../expertRows.ts';
 import {
   checkExperts,
   contributeExpertRows,
   expertRowsBackward,
   expertRowsForward,
-} from '../expertFeedForward.ts';
-import { CountedRows, type ExpertRows, HostRows } from '../expertRows.ts';
+} from './expertComputation.ts';
 
 implementFused('cuda', EXPERT_FEED_FORWARD, {
   forward: (context) =>

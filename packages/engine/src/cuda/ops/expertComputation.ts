@@ -1,13 +1,13 @@
 /** Gated feed-forward of rows by their experts on a device, each a product of its own. M rows, C channels, I hidden units of an expert. */
 
-import type { ExpertWeights } from '../ops/expertFeedForward.ts';
-import type { Parameter } from '../parameter.ts';
-import type { Activations } from './device.ts';
-import type { ExpertRows } from './expertRows.ts';
-import { expertGradients, expertProducts } from './experts.ts';
-import { swiGlu, swiGluBackward } from './operations.ts';
-import { checkWidths } from './ops/operands.ts';
-import { masterOf, weightsOf } from './weights.ts';
+import type { ExpertWeights } from '../../ops/expertFeedForward.ts';
+import type { Parameter } from '../../parameter.ts';
+import type { Activations } from '../device.ts';
+import type { ExpertRows } from '../expertRows.ts';
+import { expertGradients, expertProducts } from '../experts.ts';
+import { swiGlu, swiGluBackward } from '../operations.ts';
+import { masterOf, weightsOf } from '../weights.ts';
+import { checkWidths } from './operands.ts';
 
 /** What the gradients of rows and weights are made of. */
 export interface ExpertOperands {
