@@ -1,8 +1,16 @@
 /** `metrics.jsonl`: one line a step. A kill at any instant costs at most the line that was being written. */
 
-import { closeSync, createReadStream, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import {
+  closeSync,
+  createReadStream,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+} from 'node:fs';
 import { appendWhole, invariant, SluiceError, writeError } from '@sluice/core';
+import { fileLines } from './fileLines.ts';
 import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
 
 /** Name of the log in a run's directory. */
@@ -152,32 +160,20 @@ export async function* readMetrics(
   path: string,
   options: ReadMetricsOptions = {},
 ): AsyncGenerator<StepRecord> {
-  const stream = createReadStream(path, 'utf8');
-  // `for await` over readline would lose an error of the stream that comes before the loop starts.
-  const opened = await new Promise<boolean>((resolve, reject) => {
-    stream.once('open', () => resolve(true));
-    stream.once('error', (error: NodeJS.ErrnoException) =>
-      error.code === 'ENOENT' ? resolve(false) : reject(error),
-    );
-  });
-  if (!opened) return;
+  if (!existsSync(path)) return;
   let lineNumber = 0;
   // Whether a bad line is the last, and thus only torn, shows with the line after it.
   let suspect: { lineNumber: number; text: string } | undefined;
-  try {
-    for await (const text of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
-      lineNumber++;
-      if (suspect !== undefined) {
-        if (!options.onDamaged) throw damaged(path, suspect.lineNumber, suspect.text);
-        options.onDamaged(suspect.lineNumber, suspect.text);
-        suspect = undefined;
-      }
-      const record = parseRecord(text);
-      if (record === undefined) suspect = { lineNumber, text };
-      else yield record;
+  for await (const { text } of fileLines(createReadStream(path))) {
+    lineNumber++;
+    if (suspect !== undefined) {
+      if (!options.onDamaged) throw damaged(path, suspect.lineNumber, suspect.text);
+      options.onDamaged(suspect.lineNumber, suspect.text);
+      suspect = undefined;
     }
-  } finally {
-    stream.destroy();
+    const record = parseRecord(text);
+    if (record === undefined) suspect = { lineNumber, text };
+    else yield record;
   }
 }
 

@@ -1,8 +1,8 @@
 /** Logs with one line of JSON for each record, in order of their steps. A kill at any instant costs at most the last line. */
 
-import { closeSync, createReadStream, existsSync, openSync, statSync, truncateSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { closeSync, createReadStream, existsSync, openSync, truncateSync } from 'node:fs';
 import { appendWhole, writeError } from '@sluice/core';
+import { fileLines } from './fileLines.ts';
 
 /** The record that a line holds, or undefined when it holds none. */
 type Parse<Of> = (line: string) => Of | undefined;
@@ -69,16 +69,8 @@ async function* linesOf<Of>(
   parse: Parse<Of>,
 ): AsyncGenerator<{ record: Of | undefined; end: number }> {
   if (!existsSync(path)) return;
-  const { size } = statSync(path);
-  const stream = createReadStream(path, 'utf8');
-  let end = 0;
-  try {
-    for await (const text of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
-      end += Buffer.byteLength(text) + 1;
-      // A line without its newline is torn, even where it can be read.
-      yield { record: end <= size ? parse(text) : undefined, end };
-    }
-  } finally {
-    stream.destroy();
+  for await (const { text, end, isWhole } of fileLines(createReadStream(path))) {
+    // A line without its newline is torn, even where it can be read.
+    yield { record: isWhole ? parse(text) : undefined, end };
   }
 }

@@ -1,0 +1,35 @@
+/** The lines of logs. */
+
+const NEWLINE = 0x0a;
+
+export interface FileLine {
+  /** Without its newline. */
+  readonly text: string;
+  /** Offset of its end, behind the newline. */
+  readonly end: number;
+  /** Whether a newline ends it; only the last line may lack one. */
+  readonly isWhole: boolean;
+}
+
+/**
+ * Lines end with a newline and with nothing else. Node's `readline` ends them at U+2028 and U+2029 as well, from version 24 on, which
+ * may stand in a text in JSON.
+ * @param chunks the file's bytes, wherever they are cut
+ */
+export async function* fileLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<FileLine> {
+  let open: Buffer[] = [];
+  let end = 0;
+  for await (const chunk of chunks) {
+    let start = 0;
+    for (let at = chunk.indexOf(NEWLINE); at >= 0; at = chunk.indexOf(NEWLINE, start)) {
+      const text = Buffer.concat([...open, chunk.subarray(start, at)]);
+      end += text.length + 1;
+      yield { text: text.toString(), end, isWhole: true };
+      open = [];
+      start = at + 1;
+    }
+    if (start < chunk.length) open.push(chunk.subarray(start));
+  }
+  const rest = Buffer.concat(open);
+  if (rest.length > 0) yield { text: rest.toString(), end: end + rest.length, isWhole: false };
+}
