@@ -11,8 +11,8 @@ import {
   combineTokens,
   combineTokensBackward,
   type DeviceArray,
-  deltaRecurrence,
-  deltaRecurrenceBackward,
+  deltaRuleBackward,
+  deltaRule as deltaRuleOf,
   type Emulator,
   flat,
   gateHeadsBackward,
@@ -195,18 +195,18 @@ const deltaRule = otherValues((on) => {
     valueDim: 33,
     decays: 1,
   };
-  const widths = { q: 9, k: 9, v: 33, beta: 1, decay: 1 };
+  const widths = { q: 9, k: 9, v: 33, beta: 1, g: 1 };
   const make = (seed: number) => {
     const arrays = Object.entries(widths).map(([name, width], i) => {
-      const values = randomValues(seed + i, 40 * width).map((x) => (name === 'decay' ? 0.9 + x / 10 : x / 4));
+      const values = randomValues(seed + i, 40 * width).map((x) => (name === 'g' ? (x - 1) / 9 : x / 4));
       return [name, on.upload(values, 'f32')];
     });
     return Object.fromEntries(arrays) as RecurrenceOperands;
   };
   const [operands, gradients] = [make(1), make(11)];
   const [y, dy] = [21, 22].map((seed) => activations(on, seed, 40 * 33, 'bf16').array);
-  deltaRecurrence(operands, y!, layout);
-  deltaRecurrenceBackward({ ...operands, dy: dy! }, gradients, layout);
+  deltaRuleOf(operands, y!, layout);
+  deltaRuleBackward({ ...operands, dy: dy! }, gradients, layout);
   return [y!, ...Object.values(gradients)];
 });
 

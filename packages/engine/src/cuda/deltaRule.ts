@@ -1,10 +1,15 @@
-/** The recurrence of delta rules on a device (`kernels/deltaRule.cu`). N tokens, H heads, Dk channels of a key, Dv of a value. */
+/**
+ * Delta rules on a device: the recurrence, token after token in single precision (`kernels/deltaRule.cu`), or in chunks of tokens on tensor
+ * cores (`deltaChunks.ts`). N tokens, H heads, Dk channels of a key, Dv of a value.
+ */
 
 import { invariant } from '@sluice/core';
 import { documentBounds } from '../ops/attentionLayout.ts';
 import type { RecurrenceLayout } from '../ops/recurrence.ts';
+import { chunkLengths, deltaChunks, deltaChunksBackward, takesChunks } from './deltaChunks.ts';
 import { type Activations, type CudaDevice, type DeviceArray, type Kernel, kernelFor } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
+import { allocateWork, freeWork, type WorkLengths, workBytes } from './workMemory.ts';
 
 type Floats = DeviceArray<'f32'>;
 
@@ -21,22 +26,22 @@ export function takesStates({ keyDim, valueDim }: Pick<RecurrenceLayout, 'keyDim
   return keyDim <= MOST_DIM && valueDim <= MOST_DIM;
 }
 
+/** Queries, keys and values are all in single precision, or all in bf16. */
 export interface RecurrenceOperands {
   /** [N, H·Dk], of unit length */
-  readonly q: Floats;
-  readonly k: Floats;
+  readonly q: Activations;
+  readonly k: Activations;
   /** [N, H·Dv] */
-  readonly v: Floats;
+  readonly v: Activations;
   /** [N, H] */
   readonly beta: Floats;
-  /** [N, H·Dk], or [N, H] */
-  readonly decay: Floats;
+  /** [N, H·Dk], or [N, H]: logarithms of decays */
+  readonly g: Floats;
 }
 
 interface Documents {
   readonly array: DeviceArray<'i32'>;
   readonly count: number;
-  readonly chunks: number;
 }
 
 /** What kernels are told of the documents: of each its first row, and its first chunk among those of all. */
@@ -49,7 +54,7 @@ function documentsOf(device: CudaDevice, layout: RecurrenceLayout): Documents {
     return row;
   });
   const array = keptCopy(device, `chunks of ${bounds}`, () => device.upload(Int32Array.from(rows), 'i32'));
-  return { array, count: bounds.length - 1, chunks };
+  return { array, count: bounds.length - 1 };
 }
 
 /** `Recurrence` of the kernels. */
@@ -60,13 +65,13 @@ function structOf(layout: RecurrenceLayout, { count }: Documents, slots: number)
   return struct;
 }
 
-function argumentsOf({ q, k, v, beta, decay }: RecurrenceOperands, layout: RecurrenceLayout): Floats[] {
+function argumentsOf({ q, k, v, beta, g }: RecurrenceOperands, layout: RecurrenceLayout): Activations[] {
   const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
   const rows = batch * sequence * heads;
   const expected = [keyDim, keyDim, valueDim, 1, decays].map((width) => rows * width);
-  const operands = [q, k, v, beta, decay];
+  const operands = [q, k, v, beta, g];
   const lengths = operands.map(({ length }) => length);
-  invariant(`${lengths}` === `${expected}`, `q, k, v, β and decay of ${lengths} values, not ${expected}`);
+  invariant(`${lengths}` === `${expected}`, `q, k, v, β and g of ${lengths} values, not ${expected}`);
   invariant(takesStates(layout), `a state of ${keyDim} × ${valueDim}`);
   return operands;
 }
@@ -78,12 +83,67 @@ export interface States {
   readonly after?: Floats;
 }
 
-/** @param y [N, H·Dv] @param states of one document that is continued */
-export function deltaRecurrence(
+/**
+ * In chunks where queries, keys and values are in bf16, and otherwise token after token.
+ * @param y [N, H·Dv]
+ * @param states of one document that is continued
+ */
+export function deltaRule(
   operands: RecurrenceOperands,
   y: Activations,
   layout: RecurrenceLayout,
-  { before, after }: States = {},
+  states: States = {},
+): void {
+  if (isInChunks(operands)) deltaChunks(operands, y, layout, states);
+  else deltaRecurrence(operands, y, layout, states);
+}
+
+/** The gradients of `deltaRule` from dy [N, H·Dv], in the shapes and storages of its operands. */
+export function deltaRuleBackward(
+  operands: RecurrenceOperands & { readonly dy: Activations },
+  gradients: RecurrenceOperands,
+  layout: RecurrenceLayout,
+): void {
+  if (isInChunks(operands)) deltaChunksBackward(operands, gradients, layout);
+  else deltaRecurrenceBackward(operands, gradients, layout);
+}
+
+const isInChunks = ({ q }: RecurrenceOperands) => q.storage === 'bf16';
+
+/**
+ * What a pass takes of a device's arena besides operands and results, and gives back at its end. Between passes nothing is kept.
+ * @param storage of activations
+ */
+export function deltaRuleBytes(
+  layout: RecurrenceLayout,
+  storage: Activations['storage'],
+  isBackward: boolean,
+): number {
+  if (takesChunks(layout, storage)) return workBytes(chunkLengths(layout, isBackward));
+  return isBackward ? workBytes(recurrenceLengths(layout)) : 0;
+}
+
+const slotsOf = (layout: RecurrenceLayout) => Math.min(documentBounds(layout).length - 1, MOST_SLOTS);
+
+/** What the recurrence's backward pass works in. */
+function recurrenceLengths(layout: RecurrenceLayout) {
+  const { heads, keyDim, valueDim } = layout;
+  const bounds = documentBounds(layout);
+  const chunks = bounds.subarray(1).reduce((sum, end, i) => sum + Math.ceil((end - bounds[i]!) / CHUNK), 0);
+  const [state, inSlots] = [keyDim * valueDim, slotsOf(layout) * heads];
+  return {
+    states: [chunks * heads * state, 'f32'],
+    inner: [inSlots * CHUNK * state, 'f32'],
+    missing: [inSlots * CHUNK * valueDim, 'f32'],
+    state: [inSlots * state, 'f32'],
+  } as const satisfies WorkLengths;
+}
+
+function deltaRecurrence(
+  operands: RecurrenceOperands,
+  y: Activations,
+  layout: RecurrenceLayout,
+  { before, after }: States,
 ): void {
   const kernel = kernelFor('deltaRule', 'deltaRule', y);
   launchForward(operands, layout, kernel, [y, null, before ?? null, after ?? null]);
@@ -103,28 +163,24 @@ function launchForward(
   kernel.launch(grid, FORWARD_BYTES, ...args, structOf(layout, documents, 1));
 }
 
-/** The gradients of `deltaRecurrence` from dy [N, H·Dv], in the shapes of its operands. */
-export function deltaRecurrenceBackward(
+function deltaRecurrenceBackward(
   operands: RecurrenceOperands & { readonly dy: Activations },
   gradients: RecurrenceOperands,
   layout: RecurrenceLayout,
 ): void {
-  const { heads, keyDim, valueDim } = layout;
+  const { heads } = layout;
   const { device } = operands.q;
   const given = argumentsOf(operands, layout);
-  const { q, k, v, beta, decay } = gradients;
+  const { q, k, v, beta, g } = gradients;
   if (operands.q.length === 0) return;
   const documents = documentsOf(device, layout);
-  const slots = Math.min(documents.count, MOST_SLOTS);
-  const states = device.allocate(documents.chunks * heads * keyDim * valueDim, 'f32');
+  const slots = slotsOf(layout);
+  const work = allocateWork(device, recurrenceLengths(layout));
+  const { states, inner, missing, state } = work;
   const forward = kernelFor('deltaRule', 'deltaRule', operands.dy);
   launchForward(operands, layout, forward, [null, states, null, null]);
-  const inner = device.allocate(slots * heads * CHUNK * keyDim * valueDim, 'f32');
-  const missing = device.allocate(slots * heads * CHUNK * valueDim, 'f32');
-  const state = device.allocate(slots * heads * keyDim * valueDim, 'f32');
-  const work = [operands.dy, states, inner, missing, state];
-  const args = [...given, ...work, q, k, v, beta, decay, documents.array];
+  const args = [...given, operands.dy, states, inner, missing, state, q, k, v, beta, g, documents.array];
   const kernel = kernelFor('deltaRule', 'deltaRuleBackward', operands.dy);
   kernel.launch([heads, slots], BACKWARD_BYTES, ...args, structOf(layout, documents, slots));
-  for (const array of [states, inner, missing, state]) device.free(array);
+  freeWork(device, work);
 }

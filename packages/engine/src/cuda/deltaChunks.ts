@@ -1,0 +1,244 @@
+/**
+ * Delta rules in chunks of tokens, on tensor cores (`kernels/deltaChunks.cu`, `kernels/deltaChunksBackward.cu`). N tokens, H heads, Dk
+ * channels of a key, Dv of a value, Q chunks of all documents.
+ */
+
+import { invariant } from '@sluice/core';
+import { documentBounds, type RowLayout } from '../ops/attentionLayout.ts';
+import type { RecurrenceLayout } from '../ops/recurrence.ts';
+import type { RecurrenceOperands, States } from './deltaRule.ts';
+import type { Activations, DeviceArray, Kernel } from './device.ts';
+import { keptCopy } from './keptCopies.ts';
+import { allocateWork, freeWork, type WorkArrays, type WorkLengths } from './workMemory.ts';
+
+/** Of the kernels: tokens of a chunk. */
+export const CHUNK = 64;
+/** Tokens of a block on a chunk's diagonal, value channels of a block, threads of a block that forms gradients. */
+const [STEP, STRIP, THREADS] = [16, 64, 256];
+/** Channels of keys that kernels have tiles for. */
+const MOST_KEYS = 128;
+
+/** Whether a delta rule goes in chunks: in bf16, where rows lie at multiples of 16 bytes. */
+export function takesChunks(
+  { keyDim, valueDim }: Pick<RecurrenceLayout, 'keyDim' | 'valueDim'>,
+  storage: Activations['storage'],
+): boolean {
+  return storage === 'bf16' && keyDim <= MOST_KEYS && keyDim % 8 === 0 && valueDim % 8 === 0;
+}
+
+/** Chunks of each document, whose tokens are counted from its first. */
+function chunksOf(layout: RowLayout): number[] {
+  const bounds = documentBounds(layout);
+  return Array.from(bounds.subarray(1), (end, i) => Math.ceil((end - bounds[i]!) / CHUNK));
+}
+
+/** What does not depend on states: queries and keys with decays, X, W, and the decays of whole chunks. */
+function productLengths(layout: RecurrenceLayout) {
+  const { batch, sequence, heads, keyDim } = layout;
+  const chunks = chunksOf(layout).reduce((sum, count) => sum + count, 0);
+  const keys = batch * sequence * heads * keyDim;
+  return {
+    ...{ beginQ: [keys, 'bf16'], beginK: [keys, 'bf16'], x: [keys, 'bf16'] },
+    ...{ whole: [chunks * heads * keyDim, 'f32'] },
+    ...{ w: [chunks * heads * CHUNK * CHUNK, 'bf16'] },
+  } as const satisfies WorkLengths;
+}
+
+/** What the backward pass works in besides: the states before chunks and their gradients after them, T, and U. */
+function stateLengths(layout: RecurrenceLayout) {
+  const { batch, sequence, heads, keyDim, valueDim } = layout;
+  const chunks = chunksOf(layout).reduce((sum, count) => sum + count, 0);
+  const states = chunks * heads * keyDim * valueDim;
+  return {
+    ...{ states: [states, 'bf16'], dStates: [states, 'bf16'] },
+    ...{ u: [batch * sequence * heads * valueDim, 'bf16'], t: [chunks * heads * CHUNK * CHUNK, 'bf16'] },
+  } as const satisfies WorkLengths;
+}
+
+/** What a pass works in. Nothing is kept from the forward pass. */
+export function chunkLengths(layout: RecurrenceLayout, isBackward: boolean): WorkLengths {
+  return { ...productLengths(layout), ...(isBackward && stateLengths(layout)) };
+}
+
+/** What the kernels are told of a layout. */
+interface Launch {
+  /** [2·(documents + 1)]: of each its first row, and its first chunk among those of all. */
+  readonly documents: DeviceArray<'i32'>;
+  readonly documentCount: number;
+  /** [2·Q]: of each its first row, and where it ends, or its document. */
+  readonly chunks: DeviceArray<'i32'>;
+  readonly chunkCount: number;
+  /** `Chunks` of the kernels. */
+  readonly struct: Int32Array;
+  /** Channels of tiles of keys. */
+  readonly tile: 64 | 128;
+  readonly kernel: (file: string, name: string) => Kernel;
+}
+
+function launchOf({ q, k, v, beta, g }: RecurrenceOperands, layout: RecurrenceLayout): Launch {
+  const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
+  const rows = batch * sequence * heads;
+  const expected = [keyDim, keyDim, valueDim, 1, decays].map((width) => rows * width);
+  const lengths = [q, k, v, beta, g].map(({ length }) => length);
+  invariant(`${lengths}` === `${expected}`, `q, k, v, β and g of ${lengths} values, not ${expected}`);
+  invariant(takesChunks(layout, 'bf16'), `a state of ${keyDim} × ${valueDim} in chunks`);
+  const { device } = q;
+  const bounds = [...documentBounds(layout)];
+  const counts = chunksOf(layout);
+  const documents = () => {
+    let chunk = 0;
+    return bounds.flatMap((begin, i) => {
+      const own = [begin, chunk];
+      chunk += counts[i] ?? 0;
+      return own;
+    });
+  };
+  const chunks = () =>
+    counts.flatMap((count, i) =>
+      Array.from({ length: count }, (_, chunk) => {
+        const first = bounds[i]! + chunk * CHUNK;
+        return [first, Math.min(first + CHUNK, bounds[i + 1]!)];
+      }).flat(),
+    );
+  const kept = (what: string, values: () => number[]) =>
+    keptCopy(device, `${what} of ${bounds}`, () => device.upload(Int32Array.from(values()), 'i32'));
+  const struct = new Int32Array([heads, keyDim, valueDim, 0]);
+  new Float32Array(struct.buffer)[3] = keyDim ** -0.5;
+  return {
+    documents: kept('documents in chunks', documents),
+    documentCount: counts.length,
+    chunks: kept('rows of chunks', chunks),
+    chunkCount: counts.reduce((sum, count) => sum + count, 0),
+    struct,
+    tile: keyDim <= 64 ? 64 : 128,
+    kernel: (file, name) => device.kernel(file, name),
+  };
+}
+
+/** Bytes of tiles and arrays in shared memory. */
+const square = 2 * CHUNK * CHUNK;
+const tileBytes = (channels: number) => 2 * CHUNK * channels;
+const sumsBytes = (tile: number, isOfChannels: boolean) => 4 * CHUNK * (isOfChannels ? tile : 1);
+
+function productBytes(tile: number, isOfChannels: boolean): number {
+  return (
+    aligned(sumsBytes(tile, isOfChannels) + 4 * CHUNK) +
+    4 * square +
+    Math.max(2 * tileBytes(tile), 4 * CHUNK * CHUNK)
+  );
+}
+
+/** Tiles lie at multiples of 128 bytes. */
+function aligned(bytes: number): number {
+  return 128 * Math.ceil(bytes / 128);
+}
+
+function gradientBytes(tile: number, isOfChannels: boolean): number {
+  const crossing = isOfChannels ? 2 * (CHUNK / STEP) * tile : 2;
+  const sums = 4 * (tile * (CHUNK / STEP + THREADS / tile) + crossing + 2 * CHUNK + 1);
+  const squares = 2 * square + Math.max(2 * tileBytes(tile), sumsBytes(tile, isOfChannels));
+  const strip = 3 * square + 2 * tileBytes(tile);
+  return aligned(sumsBytes(tile, isOfChannels) + 4 * CHUNK + sums) + Math.max(squares, strip);
+}
+
+type Products = WorkArrays<ReturnType<typeof productLengths>>;
+
+/** Computes what does not depend on states, for all chunks side by side. */
+function computeProducts(
+  { q, k, beta, g }: RecurrenceOperands,
+  { beginQ, beginK, x, whole, w }: Products,
+  t: DeviceArray | null,
+  launch: Launch,
+  { heads, decays }: RecurrenceLayout,
+): void {
+  const { tile, chunks, chunkCount, struct } = launch;
+  const isOfChannels = decays > 1;
+  launch
+    .kernel('deltaChunks', `deltaChunks${isOfChannels ? 'OfChannels' : ''}${tile}`)
+    .launch(
+      [chunkCount, heads],
+      productBytes(tile, isOfChannels),
+      ...[q, k, beta, g, beginQ, beginK, x, whole, w, t, chunks, struct],
+    );
+}
+
+interface Scanned extends States {
+  readonly y?: Activations;
+  readonly states?: DeviceArray;
+  readonly t?: DeviceArray;
+  /** For which T is needed. */
+  readonly u?: DeviceArray;
+}
+
+/** Goes through the chunks of all documents, from first to last. */
+function scan(
+  v: Activations,
+  { beginQ, beginK, x, whole, w }: Products,
+  { y, states, t, u, before, after }: Scanned,
+  launch: Launch,
+  { heads, valueDim }: RecurrenceLayout,
+): void {
+  const { tile, documents, documentCount, struct } = launch;
+  const others = [t, y, states, u, before, after].map((array) => array ?? null);
+  launch
+    .kernel('deltaChunks', `deltaStates${tile}`)
+    .launch(
+      [Math.ceil(valueDim / STRIP), heads, documentCount],
+      3 * tileBytes(tile) + 3 * square,
+      ...[v, beginQ, beginK, x, whole, w, ...others, documents, struct],
+    );
+}
+
+/** `deltaRule` of operands in bf16. */
+export function deltaChunks(
+  operands: RecurrenceOperands,
+  y: Activations,
+  layout: RecurrenceLayout,
+  states: States = {},
+): void {
+  const { device } = y;
+  const launch = launchOf(operands, layout);
+  if (launch.chunkCount === 0) return;
+  const products = allocateWork(device, productLengths(layout));
+  computeProducts(operands, products, null, launch, layout);
+  scan(operands.v, products, { y, ...states }, launch, layout);
+  freeWork(device, products);
+}
+
+/** `deltaRuleBackward` of operands in bf16: products and states once more, then the way back through states, and all other gradients. */
+export function deltaChunksBackward(
+  operands: RecurrenceOperands & { readonly dy: Activations },
+  gradients: RecurrenceOperands,
+  layout: RecurrenceLayout,
+): void {
+  const { q, k, v, beta, g, dy } = operands;
+  const { heads, valueDim, decays } = layout;
+  const { device } = q;
+  const launch = launchOf(operands, layout);
+  const { tile, documents, documentCount, chunks, chunkCount, struct } = launch;
+  if (chunkCount === 0) return;
+  const products = allocateWork(device, productLengths(layout));
+  const work = allocateWork(device, stateLengths(layout));
+  const { states, dStates, u, t } = work;
+  computeProducts(operands, products, t, launch, layout);
+  scan(v, products, { states, t, u }, launch, layout);
+  const { beginQ, beginK, x, whole, w } = products;
+  launch
+    .kernel('deltaChunksBackward', `deltaStatesBackward${tile}`)
+    .launch(
+      [Math.ceil(valueDim / STRIP), heads, documentCount],
+      3 * tileBytes(tile) + 2 * square,
+      ...[dy, beginQ, beginK, x, whole, w, dStates, gradients.v, documents, struct],
+    );
+  const isOfChannels = decays > 1;
+  launch
+    .kernel('deltaChunksBackward', `deltaGradients${isOfChannels ? 'OfChannels' : ''}${tile}`)
+    .launch(
+      [chunkCount, heads],
+      gradientBytes(tile, isOfChannels),
+      ...[q, k, beta, g, dy, u, gradients.v, states, dStates],
+      ...[gradients.q, gradients.k, gradients.beta, gradients.g, chunks, struct],
+    );
+  freeWork(device, products);
+  freeWork(device, work);
+}
