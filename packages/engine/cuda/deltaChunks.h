@@ -98,10 +98,13 @@ struct DecaySums {
     if constexpr (OF_CHANNELS) {
       for (int channel = threadIdx.x; channel < D; channel += THREADS) {
         float sum = 0;
-        UNROLL
-        for (int row = 0; row < CHUNK; row++) {
-          sum += logarithm(g, own.first + row, channel, own, r);
-          sums[row][channel] = sum;
+        NO_UNROLL
+        for (int row = 0; row < CHUNK; row += STEP) {
+          UNROLL
+          for (int i = row; i < row + STEP; i++) {
+            sum += logarithm(g, own.first + i, channel, own, r);
+            sums[i][channel] = sum;
+          }
         }
       }
     } else {
@@ -223,7 +226,7 @@ DEVICE void decayState(FragmentC (&state)[D / 8], const float* whole, Chunks r) 
   }
 }
 
-/** A tile whose values have 16 bits, in two parts. */
+/** A tile whose values have some 16 bits, in two parts. */
 template <int LENGTH>
 struct HalvedTile {
   Tile<CHUNK, LENGTH> upper, lower;
@@ -232,6 +235,17 @@ struct HalvedTile {
     const bf16 high = toBf16(value);
     upper.at(row, column)[column % 8] = high;
     lower.at(row, column)[column % 8] = toBf16(value - toFloat(high));
+  }
+  /** Those from a multiple of eight columns on. */
+  DEVICE void set(int row, int column, const Octet& values) {
+    Pack<bf16> high, low;
+    UNROLL
+    for (int x = 0; x < 8; x++) {
+      high.at[x] = toBf16(values.at[x]);
+      low.at[x] = toBf16(values.at[x] - toFloat(high.at[x]));
+    }
+    packAt(upper.at(row, column)) = high;
+    packAt(lower.at(row, column)) = low;
   }
 };
 /** Of both parts, a left operand and two right ones. */

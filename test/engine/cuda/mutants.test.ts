@@ -6,7 +6,6 @@ import {
   attentionHeads,
   attentionHeadsBackward,
   CountedRows,
-  type CudaDevice,
   cachedAttention,
   combineTokens,
   combineTokensBackward,
@@ -26,16 +25,8 @@ import {
   shortConvolutionBackward,
 } from '@sluice/engine/cuda';
 import test from 'ava';
-import {
-  activations,
-  device,
-  emulator,
-  errorsOf,
-  floatsOf,
-  productError,
-  rmsNormErrors,
-} from '../support/cuda.ts';
-import { findAll, instead, type Mutant } from '../support/cudaMutants.ts';
+import { activations, emulator, errorsOf, productError, rmsNormErrors } from '../support/cuda.ts';
+import { findAll, instead, type Mutant, otherValues } from '../support/cudaMutants.ts';
 import { randomValues } from '../support/differential.ts';
 
 const norm = ({ device: on }: Emulator) =>
@@ -66,16 +57,6 @@ const norms = ({ device: on }: Emulator) => {
   const exact = values.subarray(0, 1024).reduce((sum, value) => sum + value * value, 0);
   return Math.abs(sums.read()[0]! / exact - 1) / 1e-6;
 };
-
-/** How many values are others than those without a mistake, whose rightness other tests see to. */
-function otherValues(compute: (on: CudaDevice) => readonly DeviceArray[]): Mutant['error'] {
-  return (on) => {
-    const [actual, expected] = [on.device, device].map((each) =>
-      compute(each).flatMap((array) => [...floatsOf(array)]),
-    );
-    return expected!.filter((value, i) => actual![i] !== value).length * 2;
-  };
-}
 
 /** The heads of a projection, and the gradients from them. */
 const heads = otherValues((on) => {

@@ -78,22 +78,32 @@ struct ChunkProducts {
         key[x] = pairOf(k, own.first + row, x * 64 + lane * 2, own, r);
         decay[x] = {{1, 1}};
       }
-      for (int column = row; column >= begin; column--) {
-        float ofKeys = 0, ofQueries = 0;
+      // Several at a time, so that their sums are formed beside each other.
+      constexpr int TOGETHER = 4;
+      for (int last = row; last >= begin; last -= TOGETHER) {
+        float ofKeys[TOGETHER], ofQueries[TOGETHER];
         UNROLL
-        for (int x = 0; x < EACH; x++) {
-          const Pair other = pairOf(k, own.first + column, x * 64 + lane * 2, own, r);
+        for (int i = 0; i < TOGETHER; i++) {
+          const int column = last - i < begin ? begin : last - i;
+          ofKeys[i] = ofQueries[i] = 0;
           UNROLL
-          for (int e = 0; e < 2; e++) {
-            const float decayed = other.at[e] * decay[x].at[e];
-            ofKeys = __fmaf_rn(key[x].at[e], decayed, ofKeys);
-            ofQueries = __fmaf_rn(query[x].at[e], decayed, ofQueries);
-            decay[x].at[e] *= shared.factors[column][x * 64 + lane * 2 + e];
+          for (int x = 0; x < EACH; x++) {
+            const Pair other = pairOf(k, own.first + column, x * 64 + lane * 2, own, r);
+            UNROLL
+            for (int e = 0; e < 2; e++) {
+              const float decayed = other.at[e] * decay[x].at[e];
+              ofKeys[i] = __fmaf_rn(key[x].at[e], decayed, ofKeys[i]);
+              ofQueries[i] = __fmaf_rn(query[x].at[e], decayed, ofQueries[i]);
+              decay[x].at[e] *= shared.factors[column][x * 64 + lane * 2 + e];
+            }
           }
         }
-        ofKeys = sumOfWarp(ofKeys);
-        ofQueries = sumOfWarp(ofQueries);
-        if (lane == 0) keep(shared, row, column, ofKeys, ofQueries, r.scale);
+        UNROLL
+        for (int i = 0; i < TOGETHER; i++) {
+          ofKeys[i] = sumOfWarp(ofKeys[i]);
+          ofQueries[i] = sumOfWarp(ofQueries[i]);
+          if (lane == 0 && last - i >= begin) keep(shared, row, last - i, ofKeys[i], ofQueries[i], r.scale);
+        }
       }
       if (begin + lane > row && lane < STEP) shared.p.set(row, begin + lane, 0.0f);
     }
@@ -126,11 +136,15 @@ struct ChunkProducts {
 
   /** T as an operand, and in bf16 to `t`, if there is one. */
   static DEVICE void keepInverse(Shared& shared, bf16* t) {
-    for (int i = threadIdx.x; i < CHUNK * CHUNK; i += CHUNK_THREADS) {
-      const int row = i / CHUNK, column = i % CHUNK;
-      const float value = column <= row ? shared.inverse[row][column] * shared.beta[column] : 0.0f;
-      shared.t.set(row, column, value);
-      if (t) t[i] = toBf16(value);
+    for (int i = threadIdx.x; i < CHUNK * CHUNK / 8; i += CHUNK_THREADS) {
+      const int row = i / (CHUNK / 8), column = i % (CHUNK / 8) * 8;
+      Octet values;
+      UNROLL
+      for (int x = 0; x < 8; x++) {
+        values.at[x] = column + x <= row ? shared.inverse[row][column + x] * shared.beta[column + x] : 0.0f;
+      }
+      shared.t.set(row, column, values);
+      if (t) packAt(t + row * CHUNK + column) = packAt(shared.t.upper.at(row, column));
     }
   }
 
@@ -140,13 +154,15 @@ struct ChunkProducts {
       const int row = i / (D / 8), channel = i % (D / 8) * 8;
       const Octet query = octetOf(q, own.first + row, channel, own, r), key = octetOf(k, own.first + row, channel, own, r);
       Pack<bf16> ofQuery, ofKey;
+      Octet endK;
       UNROLL
       for (int x = 0; x < 8; x++) {
         const float begin = shared.decays.fromBegin(row, channel + x);
         ofQuery.at[x] = toBf16(query.at[x] * (begin * r.scale));
         ofKey.at[x] = toBf16(key.at[x] * begin);
-        shared.endK.set(row, channel + x, key.at[x] * shared.decays.toEnd(row, channel + x));
+        endK.at[x] = key.at[x] * shared.decays.toEnd(row, channel + x);
       }
+      shared.endK.set(row, channel, endK);
       if (own.first + row >= own.end || channel >= r.keyDim) continue;
       const uint64 at = (own.first + row) * keyStride(r) + own.head * r.keyDim + channel;
       packAt(beginQ + at) = ofQuery;
