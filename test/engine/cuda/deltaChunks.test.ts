@@ -1,10 +1,10 @@
 /** Delta rules in chunks, on the emulator, which watches every access, against the recurrence in single precision. */
 
+import { deltaRuleBytes } from '@sluice/engine';
 import {
   type DeviceArray,
   deltaRule,
   deltaRuleBackward,
-  deltaRuleBytes,
   Emulator,
   type RecurrenceOperands,
   type States,

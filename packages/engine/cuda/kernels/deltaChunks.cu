@@ -294,8 +294,10 @@ struct ChunkStates {
     const auto beginForState = [&](int chunk) {
       if (chunk < count) {
         beginKeys(shared.x, x, chunk);
-        beginKeys(shared.beginQ, beginQ, chunk);
-        beginSquare(shared.w, w, chunk);
+        if (y) {
+          beginKeys(shared.beginQ, beginQ, chunk);
+          beginSquare(shared.w, w, chunk);
+        }
       }
       commitCopies();
     };

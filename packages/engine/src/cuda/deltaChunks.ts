@@ -4,61 +4,16 @@
  */
 
 import { invariant } from '@sluice/core';
-import { documentBounds, type RowLayout } from '../ops/attentionLayout.ts';
+import { documentBounds } from '../ops/attentionLayout.ts';
 import type { RecurrenceLayout } from '../ops/recurrence.ts';
 import type { RecurrenceOperands, States } from './deltaRule.ts';
+import { CHUNK, chunksOf, productLengths, stateLengths, takesChunks } from './deltaRuleMemory.ts';
 import type { Activations, DeviceArray, Kernel } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
-import { allocateWork, freeWork, type WorkArrays, type WorkLengths } from './workMemory.ts';
+import { allocateWork, freeWork, type WorkArrays } from './workMemory.ts';
 
-/** Of the kernels: tokens of a chunk. */
-export const CHUNK = 64;
 /** Tokens of a block on a chunk's diagonal, value channels of a block, threads of a block that forms gradients. */
 const [STEP, STRIP, THREADS] = [16, 64, 256];
-/** Channels of keys that kernels have tiles for. */
-const MOST_KEYS = 128;
-
-/** Whether a delta rule goes in chunks: in bf16, where rows lie at multiples of 16 bytes. */
-export function takesChunks(
-  { keyDim, valueDim }: Pick<RecurrenceLayout, 'keyDim' | 'valueDim'>,
-  storage: Activations['storage'],
-): boolean {
-  return storage === 'bf16' && keyDim <= MOST_KEYS && keyDim % 8 === 0 && valueDim % 8 === 0;
-}
-
-/** Chunks of each document, whose tokens are counted from its first. */
-function chunksOf(layout: RowLayout): number[] {
-  const bounds = documentBounds(layout);
-  return Array.from(bounds.subarray(1), (end, i) => Math.ceil((end - bounds[i]!) / CHUNK));
-}
-
-/** What does not depend on states: queries and keys with decays, X, W, and the decays of whole chunks. */
-function productLengths(layout: RecurrenceLayout) {
-  const { batch, sequence, heads, keyDim } = layout;
-  const chunks = chunksOf(layout).reduce((sum, count) => sum + count, 0);
-  const keys = batch * sequence * heads * keyDim;
-  return {
-    ...{ beginQ: [keys, 'bf16'], beginK: [keys, 'bf16'], x: [keys, 'bf16'] },
-    ...{ whole: [chunks * heads * keyDim, 'f32'] },
-    ...{ w: [chunks * heads * CHUNK * CHUNK, 'bf16'] },
-  } as const satisfies WorkLengths;
-}
-
-/** What the backward pass works in besides: the states before chunks and their gradients after them, T, and U. */
-function stateLengths(layout: RecurrenceLayout) {
-  const { batch, sequence, heads, keyDim, valueDim } = layout;
-  const chunks = chunksOf(layout).reduce((sum, count) => sum + count, 0);
-  const states = chunks * heads * keyDim * valueDim;
-  return {
-    ...{ states: [states, 'bf16'], dStates: [states, 'bf16'] },
-    ...{ u: [batch * sequence * heads * valueDim, 'bf16'], t: [chunks * heads * CHUNK * CHUNK, 'bf16'] },
-  } as const satisfies WorkLengths;
-}
-
-/** What a pass works in. Nothing is kept from the forward pass. */
-export function chunkLengths(layout: RecurrenceLayout, isBackward: boolean): WorkLengths {
-  return { ...productLengths(layout), ...(isBackward && stateLengths(layout)) };
-}
 
 /** What the kernels are told of a layout. */
 interface Launch {

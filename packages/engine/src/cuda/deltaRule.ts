@@ -6,20 +6,19 @@
 import { invariant } from '@sluice/core';
 import { documentBounds } from '../ops/attentionLayout.ts';
 import type { RecurrenceLayout } from '../ops/recurrence.ts';
-import { chunkLengths, deltaChunks, deltaChunksBackward, takesChunks } from './deltaChunks.ts';
+import { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
+import { chunksOf, RECURRENCE_CHUNK, recurrenceLengths, slotsOf } from './deltaRuleMemory.ts';
 import { type Activations, type CudaDevice, type DeviceArray, type Kernel, kernelFor } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
-import { allocateWork, freeWork, type WorkLengths, workBytes } from './workMemory.ts';
+import { allocateWork, freeWork } from './workMemory.ts';
 
 type Floats = DeviceArray<'f32'>;
 
-/** Of the kernels: warps and threads of a block, columns of a forward block, tokens of a chunk, most channels of a key or value. */
-const [WARPS, THREADS, COLUMNS, CHUNK, MOST_DIM] = [8, 256, 32, 32, 256];
+/** Of the kernels: warps and threads of a block, columns of a forward block, most channels of a key or value. */
+const [WARPS, THREADS, COLUMNS, MOST_DIM] = [8, 256, 32, 256];
 const TOKEN_BYTES = 3 * 4 * MOST_DIM;
 const FORWARD_BYTES = TOKEN_BYTES + 4 * (MOST_DIM * COLUMNS + 2 * WARPS * COLUMNS);
 const BACKWARD_BYTES = TOKEN_BYTES + 4 * (4 * MOST_DIM + THREADS);
-/** Documents that the backward pass takes side by side at most, each of which needs memory of its own. */
-const MOST_SLOTS = 4;
 
 /** Whether there are kernels for heads of such sizes. */
 export function takesStates({ keyDim, valueDim }: Pick<RecurrenceLayout, 'keyDim' | 'valueDim'>): boolean {
@@ -47,10 +46,11 @@ interface Documents {
 /** What kernels are told of the documents: of each its first row, and its first chunk among those of all. */
 function documentsOf(device: CudaDevice, layout: RecurrenceLayout): Documents {
   const bounds = [...documentBounds(layout)];
+  const counts = chunksOf(layout, RECURRENCE_CHUNK);
   let chunks = 0;
   const rows = bounds.flatMap((begin, i) => {
     const row = [begin, chunks, 0];
-    chunks += Math.ceil(((bounds[i + 1] ?? begin) - begin) / CHUNK);
+    chunks += counts[i] ?? 0;
     return row;
   });
   const array = keptCopy(device, `chunks of ${bounds}`, () => device.upload(Int32Array.from(rows), 'i32'));
@@ -109,35 +109,6 @@ export function deltaRuleBackward(
 }
 
 const isInChunks = ({ q }: RecurrenceOperands) => q.storage === 'bf16';
-
-/**
- * What a pass takes of a device's arena besides operands and results, and gives back at its end. Between passes nothing is kept.
- * @param storage of activations
- */
-export function deltaRuleBytes(
-  layout: RecurrenceLayout,
-  storage: Activations['storage'],
-  isBackward: boolean,
-): number {
-  if (takesChunks(layout, storage)) return workBytes(chunkLengths(layout, isBackward));
-  return isBackward ? workBytes(recurrenceLengths(layout)) : 0;
-}
-
-const slotsOf = (layout: RecurrenceLayout) => Math.min(documentBounds(layout).length - 1, MOST_SLOTS);
-
-/** What the recurrence's backward pass works in. */
-function recurrenceLengths(layout: RecurrenceLayout) {
-  const { heads, keyDim, valueDim } = layout;
-  const bounds = documentBounds(layout);
-  const chunks = bounds.subarray(1).reduce((sum, end, i) => sum + Math.ceil((end - bounds[i]!) / CHUNK), 0);
-  const [state, inSlots] = [keyDim * valueDim, slotsOf(layout) * heads];
-  return {
-    states: [chunks * heads * state, 'f32'],
-    inner: [inSlots * CHUNK * state, 'f32'],
-    missing: [inSlots * CHUNK * valueDim, 'f32'],
-    state: [inSlots * state, 'f32'],
-  } as const satisfies WorkLengths;
-}
 
 function deltaRecurrence(
   operands: RecurrenceOperands,

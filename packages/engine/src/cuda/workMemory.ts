@@ -1,7 +1,7 @@
 /** Memory that an operation works in, and gives back when it ends. */
 
-import { bytesOf, type CudaDevice, type DeviceArray } from './device.ts';
-import type { Storage } from './kernelSource.ts';
+import type { CudaDevice, DeviceArray } from './device.ts';
+import { bytesOf, type Storage } from './kernelSource.ts';
 import { arenaBytes } from './memorySizes.ts';
 
 /** Arrays by their names: of each how many values, of what kind. */

@@ -1,8 +1,8 @@
 /** The recurrence of delta rules. N: tokens; H: heads; Dk: channels of a key; Dv: of a value. */
 
 import type { RecurrenceLayout } from '../../ops/recurrence.ts';
-import { takesChunks } from '../deltaChunks.ts';
 import { deltaRule, deltaRuleBackward } from '../deltaRule.ts';
+import { takesChunks } from '../deltaRuleMemory.ts';
 import type { DeviceArray } from '../device.ts';
 import {
   type ActivationStorage,

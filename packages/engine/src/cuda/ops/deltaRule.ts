@@ -1,8 +1,8 @@
 import { implementFused, type KernelContext } from '../../fused.ts';
 import { DELTA_CONTINUATION, DELTA_RECURRENCE, type RecurrenceLayout } from '../../ops/recurrence.ts';
 import { cudaBackend } from '../backend.ts';
-import { CHUNK, takesChunks } from '../deltaChunks.ts';
 import { deltaRule, deltaRuleBackward, type RecurrenceOperands, takesStates } from '../deltaRule.ts';
+import { CHUNK, takesChunks } from '../deltaRuleMemory.ts';
 import { refuse } from './operands.ts';
 
 /** Those in the precision of activations where chunks take them, and those in single precision. */
