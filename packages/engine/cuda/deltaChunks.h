@@ -25,6 +25,8 @@
 constexpr int CHUNK_THREADS = 128;
 /** Tokens of a chunk, which are counted from a document's first one; and of a block on its diagonal, which are a warp's. */
 constexpr int CHUNK = 64, STEP = 16;
+/** Value channels that a block takes together. */
+constexpr int STRIP = 64;
 
 struct Chunks {
   int heads, keyDim, valueDim;
@@ -165,103 +167,3 @@ struct ChunkOperands {
     }
   }
 };
-
-/** What is kept transposed as a left operand, as two right operands of eight columns. */
-DEVICE void turn(FragmentB& first, FragmentB& second, FragmentA a) {
-  first = {{a.r[0], a.r[2]}};
-  second = {{a.r[1], a.r[3]}};
-}
-
-/** A column block's number of value channels. */
-constexpr int STRIP = 64;
-
-/**
- * Writes what a warp holds transposed, its 16 value channels of all tokens of a chunk, to rows of values. `tile`'s own channels are
- * overwritten, which only this warp reads.
- */
-DEVICE void storeTurned(bf16* to, Tile<CHUNK, STRIP>& tile, const FragmentA (&values)[CHUNK / STEP], int place, int row, int end,
-                        int channel, int head, Chunks r) {
-  const int lane = threadIdx.x % 32;
-  __syncwarp();
-  UNROLL
-  for (int i = 0; i < CHUNK / STEP; i++) {
-    UNROLL
-    for (int part = 0; part < 4; part++) {
-      const int own = place + part % 2 * 8 + lane / 4, token = i * STEP + part / 2 * 8 + lane % 4 * 2;
-      tile.at(token, own)[own % 8] = {static_cast<uint16>(values[i].r[part])};
-      tile.at(token + 1, own)[own % 8] = {static_cast<uint16>(values[i].r[part] >> 16)};
-    }
-  }
-  __syncwarp();
-  for (int i = lane; i < CHUNK * STEP / 8; i += 32) {
-    const int token = i / 2, own = i % 2 * 8;
-    if (row + token >= end || channel + place + own >= r.valueDim) continue;
-    packAt(to + (row + token) * valueStride(r) + head * r.valueDim + channel + place + own) = packAt(tile.at(token, place + own));
-  }
-}
-
-/** Writes a warp's 16 rows of a transposed state, [Dv, Dk], as bf16. */
-template <int D>
-DEVICE void storeState(bf16* to, const FragmentA (&state)[D / 16], int channel, Chunks r) {
-  const int lane = threadIdx.x % 32;
-  UNROLL
-  for (int i = 0; i < D / 16; i++) {
-    UNROLL
-    for (int part = 0; part < 4; part++) {
-      const int row = channel + part % 2 * 8 + lane / 4, column = i * 16 + part / 2 * 8;
-      if (row >= r.valueDim || column >= r.keyDim) continue;
-      *reinterpret_cast<uint32*>(to + row * r.keyDim + column + lane % 4 * 2) = state[i].r[part];
-    }
-  }
-}
-
-/** state ⊙ e^(c_C), transposed. */
-template <int D>
-DEVICE void decayState(FragmentC (&state)[D / 8], const float* whole, Chunks r) {
-  UNROLL
-  for (int j = 0; j < D / 8; j++) {
-    const int channel = j * 8 + threadIdx.x % 4 * 2;
-    UNROLL
-    for (int e = 0; e < 4; e++) state[j].v[e] *= channel < r.keyDim ? whole[channel + e % 2] : 0.0f;
-  }
-}
-
-/** A tile whose values have some 16 bits, in two parts. */
-template <int LENGTH>
-struct HalvedTile {
-  Tile<CHUNK, LENGTH> upper, lower;
-
-  DEVICE void set(int row, int column, float value) {
-    const bf16 high = toBf16(value);
-    upper.at(row, column)[column % 8] = high;
-    lower.at(row, column)[column % 8] = toBf16(value - toFloat(high));
-  }
-  /** Those from a multiple of eight columns on. */
-  DEVICE void set(int row, int column, const Octet& values) {
-    Pack<bf16> high, low;
-    UNROLL
-    for (int x = 0; x < 8; x++) {
-      high.at[x] = toBf16(values.at[x]);
-      low.at[x] = toBf16(values.at[x] - toFloat(high.at[x]));
-    }
-    packAt(upper.at(row, column)) = high;
-    packAt(lower.at(row, column)) = low;
-  }
-};
-/** Of both parts, a left operand and two right ones. */
-struct HalvedLeft {
-  FragmentA upper, lower;
-};
-struct HalvedRight {
-  FragmentB upper[2], lower[2];
-};
-/** sums += left · right, without the product of the lower parts. */
-DEVICE void multiplyHalved(FragmentC& first, FragmentC& second, const HalvedLeft& left, const HalvedRight& right) {
-  FragmentC* sums[2] = {&first, &second};
-  UNROLL
-  for (int j = 0; j < 2; j++) {
-    *sums[j] = mma(*sums[j], left.lower, right.upper[j]);
-    *sums[j] = mma(*sums[j], left.upper, right.lower[j]);
-    *sums[j] = mma(*sums[j], left.upper, right.upper[j]);
-  }
-}

@@ -92,10 +92,9 @@ for (const [name, decays] of Object.entries(KINDS)) {
   test(`${name}: documents of any length have the results and gradients of the recurrence, to bf16`, (t) => {
     for (const [sequence, sizes] of [
       [2, {}],
-      [16, {}],
-      [130, {}],
-      [97, { heads: 1, keyDim: 128, valueDim: 8 }],
-      [150, { documents: Int32Array.of(0, 63, 64, 128) }],
+      [130, { heads: 1 }],
+      [66, { heads: 1, keyDim: 128, valueDim: 8 }],
+      [70, { documents: Int32Array.of(0, 1, 65) }],
     ] as const) {
       const layout = { ...SIZES, sequence, decays, ...sizes };
       const of = { ...layout, decays: decays === 1 ? 1 : layout.keyDim };
@@ -106,7 +105,7 @@ for (const [name, decays] of Object.entries(KINDS)) {
   });
 
   test(`${name}: slow, fast and endless decays, and a β of 0 and of 2, have no overflow`, (t) => {
-    const layout = { ...SIZES, sequence: 100, decays };
+    const layout = { ...SIZES, heads: 1, sequence: 70, decays };
     const values = valuesOf(layout);
     for (const g of [[0], [-1e-4, -3], [-90, -0.01, -1e30], [Number.NEGATIVE_INFINITY, 0, -1]]) {
       // Neither a token's channels nor a channel's tokens have all the same.

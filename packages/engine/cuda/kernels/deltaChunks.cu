@@ -1,12 +1,49 @@
 /**
- * Delta rules in chunks of 64 tokens, forward, on tensor cores; `deltaChunks.h` has the equations. N tokens, H heads, Dk channels of a key, up to D,
- * Dv of a value, both multiples of 8; Q chunks of all documents. q, k [N, H, Dk]; v, y [N, H, Dv]; β [N, H]; g [N, H] or [N, H, Dk].
- *
- * `deltaChunks…` computes for all chunks side by side what needs no state: E⊙Q times the scale, E⊙K and X [N, H, Dk], e^(c_C) [Q, H, Dk], W and, for
- * the way back, T [Q, H, 64, 64]. `deltaStates…` then goes through a document's chunks. A warp has 16 value channels of the state, which have nothing to
- * do with others; it keeps the state transposed, in registers, where it is sum and operand at once.
+ * What delta rules in chunks of 64 tokens compute without a state, for all chunks side by side, on tensor cores; `deltaChunks.h` has the
+ * equations. N tokens, H heads, Dk channels of a key, up to D, a multiple of 8; Q chunks of all documents. q, k [N, H, Dk]; β [N, H]; g [N, H] or
+ * [N, H, Dk]. Results: E⊙Q times the scale, E⊙K and X [N, H, Dk], e^(c_C) [Q, H, Dk], W and, for the way back, T [Q, H, 64, 64].
  */
 #include "deltaChunks.h"
+
+/** A tile whose values have some 16 bits, in two parts. */
+template <int LENGTH>
+struct HalvedTile {
+  Tile<CHUNK, LENGTH> upper, lower;
+
+  DEVICE void set(int row, int column, float value) {
+    const bf16 high = toBf16(value);
+    upper.at(row, column)[column % 8] = high;
+    lower.at(row, column)[column % 8] = toBf16(value - toFloat(high));
+  }
+  /** Those from a multiple of eight columns on. */
+  DEVICE void set(int row, int column, const Octet& values) {
+    Pack<bf16> high, low;
+    UNROLL
+    for (int x = 0; x < 8; x++) {
+      high.at[x] = toBf16(values.at[x]);
+      low.at[x] = toBf16(values.at[x] - toFloat(high.at[x]));
+    }
+    packAt(upper.at(row, column)) = high;
+    packAt(lower.at(row, column)) = low;
+  }
+};
+/** Of both parts, a left operand and two right ones. */
+struct HalvedLeft {
+  FragmentA upper, lower;
+};
+struct HalvedRight {
+  FragmentB upper[2], lower[2];
+};
+/** sums += left · right, without the product of the lower parts. */
+DEVICE void multiplyHalved(FragmentC& first, FragmentC& second, const HalvedLeft& left, const HalvedRight& right) {
+  FragmentC* sums[2] = {&first, &second};
+  UNROLL
+  for (int j = 0; j < 2; j++) {
+    *sums[j] = mma(*sums[j], left.lower, right.upper[j]);
+    *sums[j] = mma(*sums[j], left.upper, right.lower[j]);
+    *sums[j] = mma(*sums[j], left.upper, right.upper[j]);
+  }
+}
 
 template <int D, bool OF_CHANNELS>
 struct ChunkProducts {
@@ -258,188 +295,6 @@ struct ChunkProducts {
   }
 };
 
-template <int D>
-struct ChunkStates {
-  struct Shared {
-    Tile<CHUNK, D> beginQ, beginK, x;
-    Tile<CHUNK, CHUNK> w, t;
-    Tile<CHUNK, STRIP> v;
-  };
-
-  /**
-   * A block has 64 value channels of a head in a document. y, the states before chunks, [Q, H, Dv, Dk], U [N, H, Dv], for which T is needed,
-   * and the states before the first token and after the last, [H, Dk, Dv], may be left out.
-   */
-  static DEVICE void run(const bf16* v, const bf16* beginQ, const bf16* beginK, const bf16* x, const float* whole, const bf16* w,
-                         const bf16* t, bf16* y, bf16* states, bf16* u, const float* before, float* after, const int* documents,
-                         Chunks r) {
-    Shared& shared = sharedMemory<Shared>();
-    const int lane = threadIdx.x % 32, place = threadIdx.x / 32 * STEP, head = blockIdx.y, strip = blockIdx.x * STRIP;
-    const int begin = documents[2 * blockIdx.z], end = documents[2 * blockIdx.z + 2], firstChunk = documents[2 * blockIdx.z + 1];
-    const int count = (end - begin + CHUNK - 1) / CHUNK;
-    const auto beginKeys = [&](Tile<CHUNK, D>& tile, const bf16* from, int chunk) {
-      tile.template begin<CHUNK_THREADS>(from + head * r.keyDim, keyStride(r), begin + chunk * CHUNK, end, 0, r.keyDim);
-    };
-    const auto beginSquare = [&](Tile<CHUNK, CHUNK>& tile, const bf16* from, int chunk) {
-      tile.template begin<CHUNK_THREADS>(from + ofChunk(firstChunk + chunk, head, CHUNK * CHUNK, r), CHUNK, 0, CHUNK, 0, CHUNK);
-    };
-    const auto beginForM = [&](int chunk) {
-      if (chunk < count) {
-        beginKeys(shared.beginK, beginK, chunk);
-        if (u) beginSquare(shared.t, t, chunk);
-        shared.v.template begin<CHUNK_THREADS>(v + head * r.valueDim, valueStride(r), begin + chunk * CHUNK, end, strip, r.valueDim);
-      }
-      commitCopies();
-    };
-    const auto beginForState = [&](int chunk) {
-      if (chunk < count) {
-        beginKeys(shared.x, x, chunk);
-        if (y) {
-          beginKeys(shared.beginQ, beginQ, chunk);
-          beginSquare(shared.w, w, chunk);
-        }
-      }
-      commitCopies();
-    };
-    beginForM(0);
-    beginForState(0);
-
-    // Of the transposed state, a lane's rows and columns.
-    const uint64 ofHead = static_cast<uint64>(head) * r.keyDim * r.valueDim;
-    const auto stateAt = [&](int j, int e) {
-      const int row = strip + place + e / 2 * 8 + lane / 4, column = j * 8 + lane % 4 * 2 + e % 2;
-      return row < r.valueDim && column < r.keyDim ? column * r.valueDim + row : -1;
-    };
-    FragmentC state[D / 8];
-    UNROLL
-    for (int j = 0; j < D / 8; j++) {
-      UNROLL
-      for (int e = 0; e < 4; e++) state[j].v[e] = before && stateAt(j, e) >= 0 ? before[ofHead + stateAt(j, e)] : 0.0f;
-    }
-
-    for (int chunk = 0; chunk < count; chunk++) {
-      const int row = begin + chunk * CHUNK;
-      FragmentA earlier[D / 16];
-      UNROLL
-      for (int i = 0; i < D / 16; i++) earlier[i] = operandOf(state[2 * i], state[2 * i + 1]);
-      if (states) storeState<D>(states + ofChunk(firstChunk + chunk, head, r.keyDim * r.valueDim, r), earlier, strip + place, r);
-
-      waitForCopies<1>();
-      // What M is made of is there for all.
-      __syncthreads();
-      FragmentA missing[CHUNK / STEP];
-      computeMissing(missing, shared, earlier, place);
-      if (u) storeUpdate(u, shared, missing, place, row, end, strip, head, r);
-
-      waitForCopies<0>();
-      // The rest is there, too, and nobody reads what M was made of any more.
-      __syncthreads();
-      beginForM(chunk + 1);
-      decayState<D>(state, whole + ofChunk(firstChunk + chunk, head, r.keyDim, r), r);
-      UNROLL
-      for (int i = 0; i < CHUNK / STEP; i++) {
-        UNROLL
-        for (int d = 0; d < D; d += 16) {
-          FragmentB first, second;
-          shared.x.rightTransposed(first, second, i * STEP, d);
-          state[d / 8] = mma(state[d / 8], missing[i], first);
-          state[d / 8 + 1] = mma(state[d / 8 + 1], missing[i], second);
-        }
-      }
-      if (y) storeOutputs(y, shared, earlier, missing, row, end, strip + place, head, r);
-      // Nobody reads any of it any more.
-      __syncthreads();
-      beginForState(chunk + 1);
-    }
-    UNROLL
-    for (int j = 0; j < D / 8; j++) {
-      UNROLL
-      for (int e = 0; e < 4; e++) {
-        if (after && stateAt(j, e) >= 0) after[ofHead + stateAt(j, e)] = state[j].v[e];
-      }
-    }
-  }
-
- private:
-  /** Mᵀ = Vᵀ − S₀ᵀ·(E⊙K)ᵀ of a warp's channels. */
-  static DEVICE void computeMissing(FragmentA (&missing)[CHUNK / STEP], Shared& shared, const FragmentA (&earlier)[D / 16], int place) {
-    FragmentC known[CHUNK / 8];
-    clear(known);
-    UNROLL
-    for (int d = 0; d < D; d += 16) {
-      UNROLL
-      for (int j = 0; j < CHUNK / 8; j += 2) {
-        FragmentB first, second;
-        shared.beginK.right(first, second, j * 8, d);
-        known[j] = mma(known[j], earlier[d / 16], first);
-        known[j + 1] = mma(known[j + 1], earlier[d / 16], second);
-      }
-    }
-    UNROLL
-    for (int i = 0; i < CHUNK / STEP; i++) {
-      const FragmentA values = shared.v.leftTransposed(i * STEP, place);
-      UNROLL
-      for (int part = 0; part < 4; part++) {
-        const Pair value = unpack(values.r[part]);
-        const float* less = known[2 * i + part / 2].v + part % 2 * 2;
-        missing[i].r[part] = packBf16(value.at[0] - less[0], value.at[1] - less[1]);
-      }
-    }
-  }
-
-  /** Uᵀ = Mᵀ·Tᵀ of a warp's channels. */
-  static DEVICE void storeUpdate(bf16* u, Shared& shared, const FragmentA (&missing)[CHUNK / STEP], int place, int row, int end, int strip,
-                                 int head, Chunks r) {
-    FragmentC sums[CHUNK / 8];
-    clear(sums);
-    UNROLL
-    for (int i = 0; i < CHUNK / STEP; i++) {
-      UNROLL
-      for (int j = 2 * i; j < CHUNK / 8; j += 2) {
-        FragmentB first, second;
-        shared.t.right(first, second, j * 8, i * STEP);
-        sums[j] = mma(sums[j], missing[i], first);
-        sums[j + 1] = mma(sums[j + 1], missing[i], second);
-      }
-    }
-    FragmentA update[CHUNK / STEP];
-    UNROLL
-    for (int i = 0; i < CHUNK / STEP; i++) update[i] = operandOf(sums[2 * i], sums[2 * i + 1]);
-    storeTurned(u, shared.v, update, place, row, end, strip, head, r);
-  }
-
-  /** O = scale·(E⊙Q)·S₀ + W·M of a warp's channels, from `channel` on. */
-  static DEVICE void storeOutputs(bf16* y, Shared& shared, const FragmentA (&earlier)[D / 16], const FragmentA (&missing)[CHUNK / STEP],
-                                  int row, int end, int channel, int head, Chunks r) {
-    const int lane = threadIdx.x % 32;
-    UNROLL
-    for (int i = 0; i < CHUNK / STEP; i++) {
-      FragmentC out[2];
-      clear(out);
-      const auto add = [&](FragmentA left, FragmentA turned) {
-        FragmentB first, second;
-        turn(first, second, turned);
-        out[0] = mma(out[0], left, first);
-        out[1] = mma(out[1], left, second);
-      };
-      UNROLL
-      for (int d = 0; d < D; d += 16) add(shared.beginQ.left(i * STEP, d), earlier[d / 16]);
-      UNROLL
-      for (int j = 0; j <= i; j++) add(shared.w.left(i * STEP, j * STEP), missing[j]);
-      UNROLL
-      for (int half = 0; half < 2; half++) {
-        const int token = row + i * STEP + half * 8 + lane / 4;
-        UNROLL
-        for (int j = 0; j < 2; j++) {
-          if (token >= end || channel + j * 8 >= r.valueDim) continue;
-          *reinterpret_cast<uint32*>(y + token * valueStride(r) + head * r.valueDim + channel + j * 8 + lane % 4 * 2) =
-              packBf16(out[j].v[2 * half], out[j].v[2 * half + 1]);
-        }
-      }
-    }
-  }
-};
-
 KERNEL(deltaChunks64, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* beginQ, bf16* beginK,
        bf16* x, float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
   ChunkProducts<64, false>::run(q, k, beta, g, beginQ, beginK, x, whole, w, t, chunks, r);
@@ -455,13 +310,4 @@ KERNEL(deltaChunksOfChannels64, CHUNK_THREADS, 2, const bf16* q, const bf16* k, 
 KERNEL(deltaChunksOfChannels128, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* beginQ,
        bf16* beginK, bf16* x, float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
   ChunkProducts<128, true>::run(q, k, beta, g, beginQ, beginK, x, whole, w, t, chunks, r);
-}
-
-KERNEL(deltaStates64, CHUNK_THREADS, 2, const bf16* v, const bf16* beginQ, const bf16* beginK, const bf16* x, const float* whole,
-       const bf16* w, const bf16* t, bf16* y, bf16* states, bf16* u, const float* before, float* after, const int* documents, Chunks r) {
-  ChunkStates<64>::run(v, beginQ, beginK, x, whole, w, t, y, states, u, before, after, documents, r);
-}
-KERNEL(deltaStates128, CHUNK_THREADS, 2, const bf16* v, const bf16* beginQ, const bf16* beginK, const bf16* x, const float* whole,
-       const bf16* w, const bf16* t, bf16* y, bf16* states, bf16* u, const float* before, float* after, const int* documents, Chunks r) {
-  ChunkStates<128>::run(v, beginQ, beginK, x, whole, w, t, y, states, u, before, after, documents, r);
 }

@@ -1,5 +1,5 @@
 /**
- * Delta rules in chunks of tokens, on tensor cores (`kernels/deltaChunks.cu`, `kernels/deltaChunksBackward.cu`). N tokens, H heads, Dk
+ * Delta rules in chunks of tokens, on tensor cores (`kernels/deltaChunks.cu`, `deltaStates.cu`, `deltaGradients.cu`). N tokens, H heads, Dk
  * channels of a key, Dv of a value, Q chunks of all documents.
  */
 
@@ -136,7 +136,7 @@ function scan(
   const { tile, documents, documentCount, struct } = launch;
   const others = [t, y, states, u, before, after].map((array) => array ?? null);
   launch
-    .kernel('deltaChunks', `deltaStates${tile}`)
+    .kernel('deltaStates', `deltaStates${tile}`)
     .launch(
       [Math.ceil(valueDim / STRIP), heads, documentCount],
       3 * tileBytes(tile) + 3 * square,
@@ -179,7 +179,7 @@ export function deltaChunksBackward(
   scan(v, products, { states, t, u }, launch, layout);
   const { beginQ, beginK, x, whole, w } = products;
   launch
-    .kernel('deltaChunksBackward', `deltaStatesBackward${tile}`)
+    .kernel('deltaStates', `deltaStatesBackward${tile}`)
     .launch(
       [Math.ceil(valueDim / STRIP), heads, documentCount],
       3 * tileBytes(tile) + 2 * square,
@@ -187,7 +187,7 @@ export function deltaChunksBackward(
     );
   const isOfChannels = decays > 1;
   launch
-    .kernel('deltaChunksBackward', `deltaGradients${isOfChannels ? 'OfChannels' : ''}${tile}`)
+    .kernel('deltaGradients', `deltaGradients${isOfChannels ? 'OfChannels' : ''}${tile}`)
     .launch(
       [chunkCount, heads],
       gradientBytes(tile, isOfChannels),

@@ -1,127 +1,11 @@
 /**
- * Delta rules in chunks of 64 tokens, backward, on tensor cores; `deltaChunks.h` has the equations, `deltaChunks.cu` the shapes, and what is
- * computed once more from the beginning: products within chunks, states before them [Q, H, Dv, Dk], and U [N, H, Dv].
- *
- * `deltaStatesBackward…` goes through a document's chunks from last to first, a warp with 16 value channels of the transposed gradient of the
- * state, as forward; it leaves the gradients of the states after chunks, and Z, which is that of the values. `deltaGradients…` then forms all
- * others, for all chunks side by side.
+ * The gradients of delta rules in chunks of 64 tokens but that of the values, for all chunks side by side, on tensor cores; `deltaChunks.h` has the
+ * equations. N tokens, H heads, Dk channels of a key, up to D, Dv of a value, both multiples of 8; Q chunks of all documents. Of `deltaStates.cu`
+ * come the states before chunks and their gradients after them [Q, H, Dv, Dk], U and Z [N, H, Dv].
  */
 #include "deltaChunks.h"
 
 constexpr int GRADIENT_THREADS = 256;
-
-template <int D>
-struct ChunkStatesBackward {
-  struct Shared {
-    Tile<CHUNK, D> beginQ, beginK, x;
-    Tile<CHUNK, CHUNK> w;
-    Tile<CHUNK, STRIP> dy;
-  };
-
-  /** A block has 64 value channels of a head in a document. */
-  static DEVICE void run(const bf16* dy, const bf16* beginQ, const bf16* beginK, const bf16* x, const float* whole, const bf16* w,
-                         bf16* dStates, bf16* dv, const int* documents, Chunks r) {
-    Shared& shared = sharedMemory<Shared>();
-    const int place = threadIdx.x / 32 * STEP, head = blockIdx.y, strip = blockIdx.x * STRIP;
-    const int begin = documents[2 * blockIdx.z], end = documents[2 * blockIdx.z + 2], firstChunk = documents[2 * blockIdx.z + 1];
-    const int last = (end - begin + CHUNK - 1) / CHUNK - 1;
-    const auto beginKeys = [&](Tile<CHUNK, D>& tile, const bf16* from, int chunk) {
-      tile.template begin<CHUNK_THREADS>(from + head * r.keyDim, keyStride(r), begin + chunk * CHUNK, end, 0, r.keyDim);
-    };
-    const auto beginSquare = [&](Tile<CHUNK, CHUNK>& tile, const bf16* from, int chunk) {
-      tile.template begin<CHUNK_THREADS>(from + ofChunk(firstChunk + chunk, head, CHUNK * CHUNK, r), CHUNK, 0, CHUNK, 0, CHUNK);
-    };
-    const auto beginForZ = [&](int chunk) {
-      if (chunk >= 0) {
-        beginKeys(shared.x, x, chunk);
-        beginSquare(shared.w, w, chunk);
-        shared.dy.template begin<CHUNK_THREADS>(dy + head * r.valueDim, valueStride(r), begin + chunk * CHUNK, end, strip, r.valueDim);
-      }
-      commitCopies();
-    };
-    const auto beginForState = [&](int chunk) {
-      if (chunk >= 0) {
-        beginKeys(shared.beginQ, beginQ, chunk);
-        beginKeys(shared.beginK, beginK, chunk);
-      }
-      commitCopies();
-    };
-    beginForZ(last);
-    beginForState(last);
-
-    FragmentC state[D / 8];
-    clear(state);
-    for (int chunk = last; chunk >= 0; chunk--) {
-      FragmentA later[D / 16];
-      UNROLL
-      for (int i = 0; i < D / 16; i++) later[i] = operandOf(state[2 * i], state[2 * i + 1]);
-      storeState<D>(dStates + ofChunk(firstChunk + chunk, head, r.keyDim * r.valueDim, r), later, strip + place, r);
-
-      waitForCopies<1>();
-      // What Z is made of is there for all.
-      __syncthreads();
-      FragmentA slope[CHUNK / STEP], z[CHUNK / STEP];
-      UNROLL
-      for (int i = 0; i < CHUNK / STEP; i++) slope[i] = shared.dy.leftTransposed(i * STEP, place);
-      computeZ(z, shared, later, slope);
-      storeTurned(dv, shared.dy, z, place, begin + chunk * CHUNK, end, strip, head, r);
-
-      waitForCopies<0>();
-      // The rest is there, too, and nobody reads what Z was made of any more.
-      __syncthreads();
-      beginForZ(chunk - 1);
-      decayState<D>(state, whole + ofChunk(firstChunk + chunk, head, r.keyDim, r), r);
-      UNROLL
-      for (int i = 0; i < CHUNK / STEP; i++) {
-        UNROLL
-        for (int part = 0; part < 4; part++) z[i].r[part] ^= 0x80008000u;
-        UNROLL
-        for (int d = 0; d < D; d += 16) {
-          FragmentB first, second;
-          shared.beginQ.rightTransposed(first, second, i * STEP, d);
-          state[d / 8] = mma(state[d / 8], slope[i], first);
-          state[d / 8 + 1] = mma(state[d / 8 + 1], slope[i], second);
-          shared.beginK.rightTransposed(first, second, i * STEP, d);
-          state[d / 8] = mma(state[d / 8], z[i], first);
-          state[d / 8 + 1] = mma(state[d / 8 + 1], z[i], second);
-        }
-      }
-      // Nobody reads any of it any more.
-      __syncthreads();
-      beginForState(chunk - 1);
-    }
-  }
-
- private:
-  /** Zᵀ = dOᵀ·W + dSᵀ·Xᵀ of a warp's channels. */
-  static DEVICE void computeZ(FragmentA (&z)[CHUNK / STEP], Shared& shared, const FragmentA (&later)[D / 16],
-                              const FragmentA (&slope)[CHUNK / STEP]) {
-    FragmentC sums[CHUNK / 8];
-    clear(sums);
-    UNROLL
-    for (int d = 0; d < D; d += 16) {
-      UNROLL
-      for (int j = 0; j < CHUNK / 8; j += 2) {
-        FragmentB first, second;
-        shared.x.right(first, second, j * 8, d);
-        sums[j] = mma(sums[j], later[d / 16], first);
-        sums[j + 1] = mma(sums[j + 1], later[d / 16], second);
-      }
-    }
-    UNROLL
-    for (int i = 0; i < CHUNK / STEP; i++) {
-      UNROLL
-      for (int j = 0; j <= 2 * i; j += 2) {
-        FragmentB first, second;
-        shared.w.rightTransposed(first, second, i * STEP, j * 8);
-        sums[j] = mma(sums[j], slope[i], first);
-        sums[j + 1] = mma(sums[j + 1], slope[i], second);
-      }
-    }
-    UNROLL
-    for (int i = 0; i < CHUNK / STEP; i++) z[i] = operandOf(sums[2 * i], sums[2 * i + 1]);
-  }
-};
 
 template <int D, bool OF_CHANNELS>
 struct ChunkGradients {
@@ -534,15 +418,6 @@ struct ChunkGradients {
     return __fmaf_rn(shared.decays.fromBegin(CHUNK - 1, channel), carried, sum);
   }
 };
-
-KERNEL(deltaStatesBackward64, CHUNK_THREADS, 2, const bf16* dy, const bf16* beginQ, const bf16* beginK, const bf16* x,
-       const float* whole, const bf16* w, bf16* dStates, bf16* dv, const int* documents, Chunks r) {
-  ChunkStatesBackward<64>::run(dy, beginQ, beginK, x, whole, w, dStates, dv, documents, r);
-}
-KERNEL(deltaStatesBackward128, CHUNK_THREADS, 2, const bf16* dy, const bf16* beginQ, const bf16* beginK, const bf16* x,
-       const float* whole, const bf16* w, bf16* dStates, bf16* dv, const int* documents, Chunks r) {
-  ChunkStatesBackward<128>::run(dy, beginQ, beginK, x, whole, w, dStates, dv, documents, r);
-}
 
 KERNEL(deltaGradients64, GRADIENT_THREADS, 1, const bf16* q, const bf16* k, const float* beta, const float* g, const bf16* dy, const bf16* u,
        const bf16* z, const bf16* states, const bf16* dStates, bf16* dq, bf16* dk, float* dBeta, float* dg, const int* chunks, Chunks r) {
