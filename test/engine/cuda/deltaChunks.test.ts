@@ -2,7 +2,10 @@
 
 import { deltaRuleBytes } from '@sluice/engine';
 import {
+  type CudaDevice,
   type DeviceArray,
+  deltaChunks,
+  deltaChunksBackward,
   deltaRule,
   deltaRuleBackward,
   Emulator,
@@ -54,7 +57,13 @@ interface Outcome {
 }
 
 /** Both passes, in chunks (bf16) or token after token (f32), of the same operands. */
-function run(layout: Layout, values: Values, form: 'bf16' | 'f32', states?: States, on = device): Outcome {
+function run(
+  layout: Layout,
+  values: Values,
+  form: 'bf16' | 'f32',
+  states?: States,
+  { on = device, mostBytes }: { on?: CudaDevice; mostBytes?: number } = {},
+): Outcome {
   const upload = (name: Name): DeviceArray<'bf16' | 'f32'> => {
     const halves = toBf16(values[name]);
     if (form === 'bf16') return on.upload(halves, 'bf16');
@@ -69,11 +78,13 @@ function run(layout: Layout, values: Values, form: 'bf16' | 'f32', states?: Stat
   const like = <S extends 'bf16' | 'f32'>({ length, storage }: DeviceArray<S>) =>
     on.allocate(length, storage);
   const y = like(dy);
-  deltaRule(operands, y, layout, states);
+  if (mostBytes) deltaChunks(operands, y, layout, states, mostBytes);
+  else deltaRule(operands, y, layout, states);
   if (states) return { rows: { y: floatsOf(y) }, ...(states.after && { after: floatsOf(states.after) }) };
   const { q, k, v, beta, g } = operands;
   const gradients = { q: like(q), k: like(k), v: like(v), beta: like(beta), g: like(g) };
-  deltaRuleBackward({ ...operands, dy }, gradients, layout);
+  if (mostBytes) deltaChunksBackward({ ...operands, dy }, gradients, layout, mostBytes);
+  else deltaRuleBackward({ ...operands, dy }, gradients, layout);
   const named = Object.entries(gradients).map(([name, array]) => [name, floatsOf(array)]);
   return { rows: { y: floatsOf(y), ...Object.fromEntries(named) } };
 }
@@ -185,12 +196,27 @@ for (const [name, decays] of Object.entries(KINDS)) {
   });
 }
 
+test('documents that go one after the other for want of memory have the bits of all together', (t) => {
+  const layout = { ...SIZES, sequence: 90, decays: 1, documents: Int32Array.of(0, 5, 6, 80) };
+  const values = valuesOf(layout);
+  const together = run(layout, values, 'bf16');
+  for (const mostBytes of [
+    1,
+    deltaRuleBytes({ ...layout, documents: Int32Array.of(0, 6) }, 'bf16', true) - 1,
+  ])
+    t.deepEqual(run(layout, values, 'bf16', undefined, { mostBytes }), together);
+  // Of sixteen documents three at a time.
+  const large = { batch: 16, sequence: 4096, heads: 16, keyDim: 128, valueDim: 128, decays: 1 };
+  const all = deltaRuleBytes({ ...large, batch: 3 }, 'bf16', true);
+  t.is(deltaRuleBytes(large, 'bf16', true), all);
+});
+
 test('a pass works in as much memory as is told beforehand', (t) => {
   for (const form of ['bf16', 'f32'] as const) {
     for (const isBackward of [false, true]) {
       const layout = { ...SIZES, sequence: 150, decays: 1, documents: Int32Array.of(0, 20) };
       const { device: own } = new Emulator();
-      run(layout, valuesOf(layout), form, isBackward ? undefined : {}, own);
+      run(layout, valuesOf(layout), form, isBackward ? undefined : {}, { on: own });
       const { peakUsedBytes, usedBytes } = own.arena.statistics();
       const more = peakUsedBytes - usedBytes - deltaRuleBytes(layout, form, isBackward);
       // Who watches memory takes a little more for each array.

@@ -7,8 +7,16 @@ import { invariant } from '@sluice/core';
 import { documentBounds } from '../ops/attentionLayout.ts';
 import type { RecurrenceLayout } from '../ops/recurrence.ts';
 import type { RecurrenceOperands, States } from './deltaRule.ts';
-import { CHUNK, chunksOf, productLengths, stateLengths, takesChunks } from './deltaRuleMemory.ts';
-import type { Activations, DeviceArray, Kernel } from './device.ts';
+import {
+  CHUNK,
+  chunksOf,
+  type DocumentGroup,
+  documentGroups,
+  productLengths,
+  stateLengths,
+  takesChunks,
+} from './deltaRuleMemory.ts';
+import type { Activations, CudaDevice, DeviceArray, Kernel } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
 import { allocateWork, freeWork, type WorkArrays } from './workMemory.ts';
 
@@ -30,14 +38,8 @@ interface Launch {
   readonly kernel: (file: string, name: string) => Kernel;
 }
 
-function launchOf({ q, k, v, beta, g }: RecurrenceOperands, layout: RecurrenceLayout): Launch {
-  const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
-  const rows = batch * sequence * heads;
-  const expected = [keyDim, keyDim, valueDim, 1, decays].map((width) => rows * width);
-  const lengths = [q, k, v, beta, g].map(({ length }) => length);
-  invariant(`${lengths}` === `${expected}`, `q, k, v, β and g of ${lengths} values, not ${expected}`);
-  invariant(takesChunks(layout, 'bf16'), `a state of ${keyDim} × ${valueDim} in chunks`);
-  const { device } = q;
+function launchOf(device: CudaDevice, layout: RecurrenceLayout): Launch {
+  const { heads, keyDim, valueDim } = layout;
   const bounds = [...documentBounds(layout)];
   const counts = chunksOf(layout);
   const documents = () => {
@@ -144,15 +146,57 @@ function scan(
     );
 }
 
-/** `deltaRule` of operands in bf16. */
+type Named = Readonly<Record<keyof ReturnType<typeof widthsOf>, DeviceArray>>;
+
+function check(arrays: Partial<Named>, layout: RecurrenceLayout): void {
+  const { batch, sequence, keyDim, valueDim } = layout;
+  invariant(takesChunks(layout, 'bf16'), `a state of ${keyDim} × ${valueDim} in chunks`);
+  for (const [name, width] of Object.entries(widthsOf(layout))) {
+    const { length } = arrays[name as keyof Named] ?? {};
+    const expected = batch * sequence * width;
+    invariant(length === undefined || length === expected, `${name} of ${length} values, not ${expected}`);
+  }
+}
+
+/** Of each array the rows of a group's documents. @param layout of all */
+function rowsOf<A extends Partial<Named>>(arrays: A, group: DocumentGroup, layout: RecurrenceLayout): A {
+  const { begin } = group;
+  const [rows, widths] = [group.layout.batch * group.layout.sequence, widthsOf(layout)];
+  const cut = Object.entries(arrays).map(([name, array]) => {
+    const width = widths[name as keyof Named];
+    return [name, array.subarray(begin * width, (begin + rows) * width)];
+  });
+  return Object.fromEntries(cut) as A;
+}
+
+function widthsOf({ heads, keyDim, valueDim, decays }: RecurrenceLayout) {
+  const [keys, values] = [heads * keyDim, heads * valueDim];
+  return { q: keys, k: keys, v: values, beta: heads, g: heads * decays, y: values, dy: values };
+}
+
+/** `deltaRule` of operands in bf16. @param mostBytes that whole documents work in together */
 export function deltaChunks(
   operands: RecurrenceOperands,
   y: Activations,
   layout: RecurrenceLayout,
   states: States = {},
+  mostBytes?: number,
+): void {
+  check({ ...operands, y }, layout);
+  for (const group of documentGroups(layout, false, mostBytes)) {
+    const { y: ownY, ...own } = rowsOf({ ...operands, y }, group, layout);
+    computeOutputs(own, ownY, group.layout, states);
+  }
+}
+
+function computeOutputs(
+  operands: RecurrenceOperands,
+  y: Activations,
+  layout: RecurrenceLayout,
+  states: States,
 ): void {
   const { device } = y;
-  const launch = launchOf(operands, layout);
+  const launch = launchOf(device, layout);
   if (launch.chunkCount === 0) return;
   const products = allocateWork(device, productLengths(layout));
   computeProducts(operands, products, null, launch, layout);
@@ -160,16 +204,33 @@ export function deltaChunks(
   freeWork(device, products);
 }
 
-/** `deltaRuleBackward` of operands in bf16: products and states once more, then the way back through states, and all other gradients. */
+type OperandsAndSlope = RecurrenceOperands & { readonly dy: Activations };
+
+/** `deltaRuleBackward` of operands in bf16. */
 export function deltaChunksBackward(
-  operands: RecurrenceOperands & { readonly dy: Activations },
+  operands: OperandsAndSlope,
+  gradients: RecurrenceOperands,
+  layout: RecurrenceLayout,
+  mostBytes?: number,
+): void {
+  check(operands, layout);
+  check(gradients, layout);
+  for (const group of documentGroups(layout, true, mostBytes)) {
+    const [own, ownGradients] = [rowsOf(operands, group, layout), rowsOf(gradients, group, layout)];
+    computeGradients(own, ownGradients, group.layout);
+  }
+}
+
+/** Products and states once more, then the way back through states, and all other gradients. */
+function computeGradients(
+  operands: OperandsAndSlope,
   gradients: RecurrenceOperands,
   layout: RecurrenceLayout,
 ): void {
   const { q, k, v, beta, g, dy } = operands;
   const { heads, valueDim, decays } = layout;
   const { device } = q;
-  const launch = launchOf(operands, layout);
+  const launch = launchOf(device, layout);
   const { tile, documents, documentCount, chunks, chunkCount, struct } = launch;
   if (chunkCount === 0) return;
   const products = allocateWork(device, productLengths(layout));

@@ -10,6 +10,8 @@ export const [CHUNK, RECURRENCE_CHUNK] = [64, 32];
 const MOST_KEYS = 128;
 /** Documents that the recurrence's backward pass takes side by side at most, each of which needs memory of its own. */
 const MOST_SLOTS = 4;
+/** Bytes that documents work in together at most, in chunks, where one alone does not take more. No bit depends on it. */
+const MOST_TOGETHER = 512 * 2 ** 20;
 
 /** Whether a delta rule goes in chunks: in bf16, where rows lie at multiples of 16 bytes. */
 export function takesChunks(
@@ -29,7 +31,41 @@ export function deltaRuleBytes(
   isBackward: boolean,
 ): number {
   if (!takesChunks(layout, storage)) return isBackward ? workBytes(recurrenceLengths(layout)) : 0;
-  return workBytes({ ...productLengths(layout), ...(isBackward && stateLengths(layout)) });
+  const groups = documentGroups(layout, isBackward);
+  return groups.reduce((most, group) => Math.max(most, chunkBytes(group.layout, isBackward)), 0);
+}
+
+const chunkBytes = (layout: RecurrenceLayout, isBackward: boolean) =>
+  workBytes({ ...productLengths(layout), ...(isBackward && stateLengths(layout)) });
+
+/** Documents that go in chunks together: their rows, from `begin` on, as a layout of their own. */
+export interface DocumentGroup {
+  readonly begin: number;
+  readonly layout: RecurrenceLayout;
+}
+
+/** Neighbouring documents, as many as work in so much memory. */
+export function documentGroups(
+  layout: RecurrenceLayout,
+  isBackward: boolean,
+  mostBytes = MOST_TOGETHER,
+): DocumentGroup[] {
+  if (chunkBytes(layout, isBackward) <= mostBytes) return [{ begin: 0, layout }];
+  const bounds = documentBounds(layout);
+  const groupOf = (first: number, next: number): DocumentGroup => {
+    const begin = bounds[first]!;
+    const documents = bounds.slice(first, next).map((row) => row - begin);
+    return { begin, layout: { ...layout, batch: 1, sequence: bounds[next]! - begin, documents } };
+  };
+  const groups: DocumentGroup[] = [];
+  let first = 0;
+  for (let next = 1; next < bounds.length; next++) {
+    const hasMore = next + 1 < bounds.length;
+    if (hasMore && chunkBytes(groupOf(first, next + 1).layout, isBackward) <= mostBytes) continue;
+    groups.push(groupOf(first, next));
+    first = next;
+  }
+  return groups;
 }
 
 /** Chunks of each document, whose tokens are counted from its first. */

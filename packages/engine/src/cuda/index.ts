@@ -27,6 +27,7 @@ export { PRODUCTS, type ProductName, productCase } from './cases/products.ts';
 export { type RateCase, rateCases, SCALES, type Scale, type Yardstick } from './cases/rates.ts';
 export { crossEntropyInDouble } from './cases/tokens.ts';
 export { type CubinKernel, cubinKernels } from './cubin.ts';
+export { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
 export { deltaRule, deltaRuleBackward, type RecurrenceOperands, type States } from './deltaRule.ts';
 export * from './device.ts';
 export { CudaDriver } from './driver.ts';
