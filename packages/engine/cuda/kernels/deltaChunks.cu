@@ -149,11 +149,25 @@ struct ChunkProducts {
   /** (I + β·A)⁻¹ by forward substitution, 16 rows at a time. */
   static DEVICE void invert(Shared& shared) {
     for (int block = 0; block < CHUNK; block += STEP) {
-      for (int i = threadIdx.x; i < STEP * CHUNK; i += CHUNK_THREADS) {
-        const int row = block + i / CHUNK, column = i % CHUNK;
-        float sum = row == column ? 1.0f : 0.0f;
-        for (int m = column; m < block; m++) sum = __fmaf_rn(shared.transitions[row][m], shared.inverse[m][column], sum);
-        shared.inverse[row][column] = sum;
+      // A thread has four rows of a column, of which it takes four values at a time; those above the diagonal are zeros.
+      for (int i = threadIdx.x; i < STEP / 4 * CHUNK; i += CHUNK_THREADS) {
+        const int row = block + i / CHUNK * 4, column = i % CHUNK;
+        float sums[4];
+        UNROLL
+        for (int x = 0; x < 4; x++) sums[x] = row + x == column ? 1.0f : 0.0f;
+        for (int m = column / 4 * 4; m < block; m += 4) {
+          float known[4];
+          UNROLL
+          for (int y = 0; y < 4; y++) known[y] = shared.inverse[m + y][column];
+          UNROLL
+          for (int x = 0; x < 4; x++) {
+            const Pack<float> owed = packAt(&shared.transitions[row + x][m]);
+            UNROLL
+            for (int y = 0; y < 4; y++) sums[x] = __fmaf_rn(owed.at[y], known[y], sums[x]);
+          }
+        }
+        UNROLL
+        for (int x = 0; x < 4; x++) shared.inverse[row + x][column] = sums[x];
       }
       __syncthreads();
       if (threadIdx.x < CHUNK) {
@@ -186,7 +200,7 @@ struct ChunkProducts {
   }
 
   /** E⊙Q times the scale, E⊙K, and e^(c_C); F⊙K as an operand. */
-  static DEVICE void scale(Shared& shared, const bf16* q, const bf16* k, bf16* beginQ, bf16* beginK, float* whole, Own own, Chunks r) {
+  static DEVICE void scale(Shared& shared, const bf16* q, const bf16* k, bf16* decayedQ, bf16* decayedK, float* whole, Own own, Chunks r) {
     for (int i = threadIdx.x; i < CHUNK * D / 8; i += CHUNK_THREADS) {
       const int row = i / (D / 8), channel = i % (D / 8) * 8;
       const Octet query = octetOf(q, own.first + row, channel, own, r), key = octetOf(k, own.first + row, channel, own, r);
@@ -202,8 +216,8 @@ struct ChunkProducts {
       shared.endK.set(row, channel, endK);
       if (own.first + row >= own.end || channel >= r.keyDim) continue;
       const uint64 at = (own.first + row) * keyStride(r) + own.head * r.keyDim + channel;
-      packAt(beginQ + at) = ofQuery;
-      packAt(beginK + at) = ofKey;
+      packAt(decayedQ + at) = ofQuery;
+      packAt(decayedK + at) = ofKey;
     }
     for (int channel = threadIdx.x; channel < r.keyDim; channel += CHUNK_THREADS) {
       whole[ofChunk(own.chunk, own.head, r.keyDim, r) + channel] = shared.decays.fromBegin(CHUNK - 1, channel);
@@ -258,7 +272,7 @@ struct ChunkProducts {
     }
   }
 
-  static DEVICE void run(const bf16* q, const bf16* k, const float* beta, const float* g, bf16* beginQ, bf16* beginK, bf16* x,
+  static DEVICE void run(const bf16* q, const bf16* k, const float* beta, const float* g, bf16* decayedQ, bf16* decayedK, bf16* x,
                          float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
     Shared& shared = sharedMemory<Shared>();
     const Own own = ownOf(chunks);
@@ -288,26 +302,26 @@ struct ChunkProducts {
     const uint64 ofSquare = ofChunk(own.chunk, own.head, CHUNK * CHUNK, r);
     keepInverse(shared, t ? t + ofSquare : nullptr);
     __syncthreads();
-    scale(shared, q, k, beginQ, beginK, whole, own, r);
+    scale(shared, q, k, decayedQ, decayedK, whole, own, r);
     __syncthreads();
     storeWeights(shared, w + ofSquare, row);
     storeWrites(shared, x, row, own, r);
   }
 };
 
-KERNEL(deltaChunks64, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* beginQ, bf16* beginK,
+KERNEL(deltaChunks64, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* decayedQ, bf16* decayedK,
        bf16* x, float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
-  ChunkProducts<64, false>::run(q, k, beta, g, beginQ, beginK, x, whole, w, t, chunks, r);
+  ChunkProducts<64, false>::run(q, k, beta, g, decayedQ, decayedK, x, whole, w, t, chunks, r);
 }
-KERNEL(deltaChunks128, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* beginQ, bf16* beginK,
+KERNEL(deltaChunks128, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* decayedQ, bf16* decayedK,
        bf16* x, float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
-  ChunkProducts<128, false>::run(q, k, beta, g, beginQ, beginK, x, whole, w, t, chunks, r);
+  ChunkProducts<128, false>::run(q, k, beta, g, decayedQ, decayedK, x, whole, w, t, chunks, r);
 }
-KERNEL(deltaChunksOfChannels64, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* beginQ,
-       bf16* beginK, bf16* x, float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
-  ChunkProducts<64, true>::run(q, k, beta, g, beginQ, beginK, x, whole, w, t, chunks, r);
+KERNEL(deltaChunksOfChannels64, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* decayedQ,
+       bf16* decayedK, bf16* x, float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
+  ChunkProducts<64, true>::run(q, k, beta, g, decayedQ, decayedK, x, whole, w, t, chunks, r);
 }
-KERNEL(deltaChunksOfChannels128, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* beginQ,
-       bf16* beginK, bf16* x, float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
-  ChunkProducts<128, true>::run(q, k, beta, g, beginQ, beginK, x, whole, w, t, chunks, r);
+KERNEL(deltaChunksOfChannels128, CHUNK_THREADS, 2, const bf16* q, const bf16* k, const float* beta, const float* g, bf16* decayedQ,
+       bf16* decayedK, bf16* x, float* whole, bf16* w, bf16* t, const int* chunks, Chunks r) {
+  ChunkProducts<128, true>::run(q, k, beta, g, decayedQ, decayedK, x, whole, w, t, chunks, r);
 }

@@ -29,7 +29,7 @@ struct Walk {
     tile.template begin<CHUNK_THREADS>(from + at(chunk, CHUNK * CHUNK, r), CHUNK, 0, CHUNK, 0, CHUNK);
   }
 
-  /** Writes what a warp holds transposed, 16 value channels of a chunk from `place` on. `tile`'s own channels, which it alone reads, are overwritten. */
+  /** Writes what a warp holds transposed, 16 value channels of a chunk from `place` on, by way of those of `tile`, which it alone reads. */
   DEVICE void storeTurned(bf16* to, Tile<CHUNK, STRIP>& tile, const FragmentA (&values)[CHUNK / STEP], int place, int chunk,
                           Chunks r) const {
     const int lane = threadIdx.x % 32;
@@ -93,7 +93,7 @@ DEVICE void decayState(FragmentC (&state)[D / 8], const float* whole, Chunks r) 
 template <int D>
 struct ChunkStates {
   struct Shared {
-    Tile<CHUNK, D> beginQ, beginK, x;
+    Tile<CHUNK, D> decayedQ, decayedK, x;
     Tile<CHUNK, CHUNK> w, t;
     Tile<CHUNK, STRIP> v;
   };
@@ -102,7 +102,7 @@ struct ChunkStates {
    * A block has 64 value channels of a head in a document. y, the states before chunks, [Q, H, Dv, Dk], U [N, H, Dv], for which T is needed,
    * and the states before the first token and after the last, [H, Dk, Dv], may be left out.
    */
-  static DEVICE void run(const bf16* v, const bf16* beginQ, const bf16* beginK, const bf16* x, const float* whole, const bf16* w,
+  static DEVICE void run(const bf16* v, const bf16* decayedQ, const bf16* decayedK, const bf16* x, const float* whole, const bf16* w,
                          const bf16* t, bf16* y, bf16* states, bf16* u, const float* before, float* after, const int* documents,
                          Chunks r) {
     Shared& shared = sharedMemory<Shared>();
@@ -110,7 +110,7 @@ struct ChunkStates {
     const int lane = threadIdx.x % 32, place = threadIdx.x / 32 * STEP;
     const auto beginForM = [&](int chunk) {
       if (chunk < walk.chunks) {
-        walk.beginKeys(shared.beginK, beginK, chunk, r);
+        walk.beginKeys(shared.decayedK, decayedK, chunk, r);
         if (u) walk.beginSquare(shared.t, t, chunk, r);
         walk.beginValues(shared.v, v, chunk, r);
       }
@@ -120,7 +120,7 @@ struct ChunkStates {
       if (chunk < walk.chunks) {
         walk.beginKeys(shared.x, x, chunk, r);
         if (y) {
-          walk.beginKeys(shared.beginQ, beginQ, chunk, r);
+          walk.beginKeys(shared.decayedQ, decayedQ, chunk, r);
           walk.beginSquare(shared.w, w, chunk, r);
         }
       }
@@ -194,7 +194,7 @@ struct ChunkStates {
       UNROLL
       for (int j = 0; j < CHUNK / 8; j += 2) {
         FragmentB first, second;
-        shared.beginK.right(first, second, j * 8, d);
+        shared.decayedK.right(first, second, j * 8, d);
         known[j] = mma(known[j], earlier[d / 16], first);
         known[j + 1] = mma(known[j + 1], earlier[d / 16], second);
       }
@@ -247,7 +247,7 @@ struct ChunkStates {
         out[1] = mma(out[1], left, second);
       };
       UNROLL
-      for (int d = 0; d < D; d += 16) add(shared.beginQ.left(i * STEP, d), earlier[d / 16]);
+      for (int d = 0; d < D; d += 16) add(shared.decayedQ.left(i * STEP, d), earlier[d / 16]);
       UNROLL
       for (int j = 0; j <= i; j++) add(shared.w.left(i * STEP, j * STEP), missing[j]);
       UNROLL
@@ -267,13 +267,13 @@ struct ChunkStates {
 template <int D>
 struct ChunkStatesBackward {
   struct Shared {
-    Tile<CHUNK, D> beginQ, beginK, x;
+    Tile<CHUNK, D> decayedQ, decayedK, x;
     Tile<CHUNK, CHUNK> w;
     Tile<CHUNK, STRIP> dy;
   };
 
   /** A block has 64 value channels of a head in a document. */
-  static DEVICE void run(const bf16* dy, const bf16* beginQ, const bf16* beginK, const bf16* x, const float* whole, const bf16* w,
+  static DEVICE void run(const bf16* dy, const bf16* decayedQ, const bf16* decayedK, const bf16* x, const float* whole, const bf16* w,
                          bf16* dStates, bf16* dv, const int* documents, Chunks r) {
     Shared& shared = sharedMemory<Shared>();
     const Walk walk = walkOf(documents);
@@ -288,8 +288,8 @@ struct ChunkStatesBackward {
     };
     const auto beginForState = [&](int chunk) {
       if (chunk >= 0) {
-        walk.beginKeys(shared.beginQ, beginQ, chunk, r);
-        walk.beginKeys(shared.beginK, beginK, chunk, r);
+        walk.beginKeys(shared.decayedQ, decayedQ, chunk, r);
+        walk.beginKeys(shared.decayedK, decayedK, chunk, r);
       }
       commitCopies();
     };
@@ -325,10 +325,10 @@ struct ChunkStatesBackward {
         UNROLL
         for (int d = 0; d < D; d += 16) {
           FragmentB first, second;
-          shared.beginQ.rightTransposed(first, second, i * STEP, d);
+          shared.decayedQ.rightTransposed(first, second, i * STEP, d);
           state[d / 8] = mma(state[d / 8], slope[i], first);
           state[d / 8 + 1] = mma(state[d / 8 + 1], slope[i], second);
-          shared.beginK.rightTransposed(first, second, i * STEP, d);
+          shared.decayedK.rightTransposed(first, second, i * STEP, d);
           state[d / 8] = mma(state[d / 8], z[i], first);
           state[d / 8 + 1] = mma(state[d / 8 + 1], z[i], second);
         }
@@ -370,20 +370,20 @@ struct ChunkStatesBackward {
   }
 };
 
-KERNEL(deltaStates64, CHUNK_THREADS, 2, const bf16* v, const bf16* beginQ, const bf16* beginK, const bf16* x, const float* whole,
+KERNEL(deltaStates64, CHUNK_THREADS, 2, const bf16* v, const bf16* decayedQ, const bf16* decayedK, const bf16* x, const float* whole,
        const bf16* w, const bf16* t, bf16* y, bf16* states, bf16* u, const float* before, float* after, const int* documents, Chunks r) {
-  ChunkStates<64>::run(v, beginQ, beginK, x, whole, w, t, y, states, u, before, after, documents, r);
+  ChunkStates<64>::run(v, decayedQ, decayedK, x, whole, w, t, y, states, u, before, after, documents, r);
 }
-KERNEL(deltaStates128, CHUNK_THREADS, 2, const bf16* v, const bf16* beginQ, const bf16* beginK, const bf16* x, const float* whole,
+KERNEL(deltaStates128, CHUNK_THREADS, 2, const bf16* v, const bf16* decayedQ, const bf16* decayedK, const bf16* x, const float* whole,
        const bf16* w, const bf16* t, bf16* y, bf16* states, bf16* u, const float* before, float* after, const int* documents, Chunks r) {
-  ChunkStates<128>::run(v, beginQ, beginK, x, whole, w, t, y, states, u, before, after, documents, r);
+  ChunkStates<128>::run(v, decayedQ, decayedK, x, whole, w, t, y, states, u, before, after, documents, r);
 }
 
-KERNEL(deltaStatesBackward64, CHUNK_THREADS, 2, const bf16* dy, const bf16* beginQ, const bf16* beginK, const bf16* x,
+KERNEL(deltaStatesBackward64, CHUNK_THREADS, 2, const bf16* dy, const bf16* decayedQ, const bf16* decayedK, const bf16* x,
        const float* whole, const bf16* w, bf16* dStates, bf16* dv, const int* documents, Chunks r) {
-  ChunkStatesBackward<64>::run(dy, beginQ, beginK, x, whole, w, dStates, dv, documents, r);
+  ChunkStatesBackward<64>::run(dy, decayedQ, decayedK, x, whole, w, dStates, dv, documents, r);
 }
-KERNEL(deltaStatesBackward128, CHUNK_THREADS, 2, const bf16* dy, const bf16* beginQ, const bf16* beginK, const bf16* x,
+KERNEL(deltaStatesBackward128, CHUNK_THREADS, 2, const bf16* dy, const bf16* decayedQ, const bf16* decayedK, const bf16* x,
        const float* whole, const bf16* w, bf16* dStates, bf16* dv, const int* documents, Chunks r) {
-  ChunkStatesBackward<128>::run(dy, beginQ, beginK, x, whole, w, dStates, dv, documents, r);
+  ChunkStatesBackward<128>::run(dy, decayedQ, decayedK, x, whole, w, dStates, dv, documents, r);
 }

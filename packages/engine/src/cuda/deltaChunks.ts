@@ -103,7 +103,7 @@ type Products = WorkArrays<ReturnType<typeof productLengths>>;
 /** Computes what does not depend on states, for all chunks side by side. */
 function computeProducts(
   { q, k, beta, g }: RecurrenceOperands,
-  { beginQ, beginK, x, whole, w }: Products,
+  { decayedQ, decayedK, x, whole, w }: Products,
   t: DeviceArray | null,
   launch: Launch,
   { heads, decays }: RecurrenceLayout,
@@ -115,7 +115,7 @@ function computeProducts(
     .launch(
       [chunkCount, heads],
       productBytes(tile, isOfChannels),
-      ...[q, k, beta, g, beginQ, beginK, x, whole, w, t, chunks, struct],
+      ...[q, k, beta, g, decayedQ, decayedK, x, whole, w, t, chunks, struct],
     );
 }
 
@@ -130,7 +130,7 @@ interface Scanned extends States {
 /** Goes through the chunks of all documents, from first to last. */
 function scan(
   v: Activations,
-  { beginQ, beginK, x, whole, w }: Products,
+  { decayedQ, decayedK, x, whole, w }: Products,
   { y, states, t, u, before, after }: Scanned,
   launch: Launch,
   { heads, valueDim }: RecurrenceLayout,
@@ -142,7 +142,7 @@ function scan(
     .launch(
       [Math.ceil(valueDim / STRIP), heads, documentCount],
       3 * tileBytes(tile) + 3 * square,
-      ...[v, beginQ, beginK, x, whole, w, ...others, documents, struct],
+      ...[v, decayedQ, decayedK, x, whole, w, ...others, documents, struct],
     );
 }
 
@@ -238,13 +238,13 @@ function computeGradients(
   const { states, dStates, u, t } = work;
   computeProducts(operands, products, t, launch, layout);
   scan(v, products, { states, t, u }, launch, layout);
-  const { beginQ, beginK, x, whole, w } = products;
+  const { decayedQ, decayedK, x, whole, w } = products;
   launch
     .kernel('deltaStates', `deltaStatesBackward${tile}`)
     .launch(
       [Math.ceil(valueDim / STRIP), heads, documentCount],
       3 * tileBytes(tile) + 2 * square,
-      ...[dy, beginQ, beginK, x, whole, w, dStates, gradients.v, documents, struct],
+      ...[dy, decayedQ, decayedK, x, whole, w, dStates, gradients.v, documents, struct],
     );
   const isOfChannels = decays > 1;
   launch

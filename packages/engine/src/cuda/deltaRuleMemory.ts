@@ -82,7 +82,7 @@ export function productLengths(layout: RecurrenceLayout) {
   const chunks = sumOf(chunksOf(layout)) * heads;
   const keys = batch * sequence * heads * keyDim;
   return {
-    ...{ beginQ: [keys, 'bf16'], beginK: [keys, 'bf16'], x: [keys, 'bf16'] },
+    ...{ decayedQ: [keys, 'bf16'], decayedK: [keys, 'bf16'], x: [keys, 'bf16'] },
     ...{ whole: [chunks * keyDim, 'f32'], w: [chunks * CHUNK * CHUNK, 'bf16'] },
   } as const satisfies WorkLengths;
 }
