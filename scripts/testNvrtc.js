@@ -69,8 +69,11 @@ const HOPPER_PRODUCTS = { product: 'HGMMA', copy: 'UTMALDG' };
 function faults({ name, frameBytes }, file, resources, counts) {
   const { product, copy } = file.endsWith('Hopper') ? HOPPER_PRODUCTS : PRODUCTS;
   // In single precision there are no tensor cores.
-  const hasProducts = (/^(m|expertM)atmul/.test(name) && !name.endsWith('Float')) || file.endsWith('Hopper');
-  const hasCopies = hasProducts && !name.startsWith('peak');
+  const hasProducts =
+    (/^(m|expertM)atmul|^delta(Chunks|States|Gradients)/.test(name) && !name.endsWith('Float')) ||
+    file.endsWith('Hopper');
+  // With decays of channels, chunks are scaled on their way to shared memory.
+  const hasCopies = hasProducts && !/^(peak|deltaChunksOfChannels)/.test(name);
   const spills = (resources?.spillStores ?? Number.NaN) + (resources?.spillLoads ?? Number.NaN);
   const count = (instruction) => counts.get(instruction) ?? 0;
   return [

@@ -70,17 +70,6 @@ DEVICE float logSumExpOf(float top, float total) {
   return static_cast<float>(top * 0.693147180559945309417 + ofSum);
 }
 
-/** What two products left in a lane is its part of one left operand. */
-DEVICE FragmentA operandOf(const FragmentC& near, const FragmentC& far) {
-  return {{packBf16(near.v[0], near.v[1]), packBf16(near.v[2], near.v[3]), packBf16(far.v[0], far.v[1]), packBf16(far.v[2], far.v[3])}};
-}
-
-template <int COUNT>
-DEVICE void clear(FragmentC (&sums)[COUNT]) {
-  UNROLL
-  for (int j = 0; j < COUNT; j++) sums[j] = {{0, 0, 0, 0}};
-}
-
 /** sums += 16 rows of `left` from `row` on · COUNT rows of `right` from `column` on, summed over D channels: scores of 16 rows. */
 template <int D, int COUNT, int LINES>
 DEVICE void addScores(FragmentC (&sums)[COUNT / 8], Tile<ROWS, D>& left, int row, Tile<LINES, D>& right, int column) {

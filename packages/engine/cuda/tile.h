@@ -60,3 +60,14 @@ struct Tile {
     second = {{m.r[2], m.r[3]}};
   }
 };
+
+/** What two products left in a lane is its part of one left operand. */
+DEVICE FragmentA operandOf(const FragmentC& near, const FragmentC& far) {
+  return {{packBf16(near.v[0], near.v[1]), packBf16(near.v[2], near.v[3]), packBf16(far.v[0], far.v[1]), packBf16(far.v[2], far.v[3])}};
+}
+
+template <int COUNT>
+DEVICE void clear(FragmentC (&sums)[COUNT]) {
+  UNROLL
+  for (int j = 0; j < COUNT; j++) sums[j] = {{0, 0, 0, 0}};
+}

@@ -73,6 +73,7 @@ const QUICK = [
   'Hopper attention, head 64, gate headwise',
   'attention heads backward, head 64, gate headwise',
   'RMS norm, bf16',
+  'delta rule in chunks, head 24 backward, decays of channels',
   'cross-entropy, capped',
   'embedding backward, f32',
   'headwise gate backward',

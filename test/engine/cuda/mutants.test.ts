@@ -6,13 +6,12 @@ import {
   attentionHeads,
   attentionHeadsBackward,
   CountedRows,
-  type CudaDevice,
   cachedAttention,
   combineTokens,
   combineTokensBackward,
   type DeviceArray,
-  deltaRecurrence,
-  deltaRecurrenceBackward,
+  deltaRuleBackward,
+  deltaRule as deltaRuleOf,
   type Emulator,
   flat,
   gateHeadsBackward,
@@ -26,16 +25,8 @@ import {
   shortConvolutionBackward,
 } from '@sluice/engine/cuda';
 import test from 'ava';
-import {
-  activations,
-  device,
-  emulator,
-  errorsOf,
-  floatsOf,
-  productError,
-  rmsNormErrors,
-} from '../support/cuda.ts';
-import { findAll, instead, type Mutant } from '../support/cudaMutants.ts';
+import { activations, emulator, errorsOf, productError, rmsNormErrors } from '../support/cuda.ts';
+import { findAll, instead, type Mutant, otherValues } from '../support/cudaMutants.ts';
 import { randomValues } from '../support/differential.ts';
 
 const norm = ({ device: on }: Emulator) =>
@@ -66,16 +57,6 @@ const norms = ({ device: on }: Emulator) => {
   const exact = values.subarray(0, 1024).reduce((sum, value) => sum + value * value, 0);
   return Math.abs(sums.read()[0]! / exact - 1) / 1e-6;
 };
-
-/** How many values are others than those without a mistake, whose rightness other tests see to. */
-function otherValues(compute: (on: CudaDevice) => readonly DeviceArray[]): Mutant['error'] {
-  return (on) => {
-    const [actual, expected] = [on.device, device].map((each) =>
-      compute(each).flatMap((array) => [...floatsOf(array)]),
-    );
-    return expected!.filter((value, i) => actual![i] !== value).length * 2;
-  };
-}
 
 /** The heads of a projection, and the gradients from them. */
 const heads = otherValues((on) => {
@@ -195,18 +176,18 @@ const deltaRule = otherValues((on) => {
     valueDim: 33,
     decays: 1,
   };
-  const widths = { q: 9, k: 9, v: 33, beta: 1, decay: 1 };
+  const widths = { q: 9, k: 9, v: 33, beta: 1, g: 1 };
   const make = (seed: number) => {
     const arrays = Object.entries(widths).map(([name, width], i) => {
-      const values = randomValues(seed + i, 40 * width).map((x) => (name === 'decay' ? 0.9 + x / 10 : x / 4));
+      const values = randomValues(seed + i, 40 * width).map((x) => (name === 'g' ? (x - 1) / 9 : x / 4));
       return [name, on.upload(values, 'f32')];
     });
     return Object.fromEntries(arrays) as RecurrenceOperands;
   };
   const [operands, gradients] = [make(1), make(11)];
   const [y, dy] = [21, 22].map((seed) => activations(on, seed, 40 * 33, 'bf16').array);
-  deltaRecurrence(operands, y!, layout);
-  deltaRecurrenceBackward({ ...operands, dy: dy! }, gradients, layout);
+  deltaRuleOf(operands, y!, layout);
+  deltaRuleBackward({ ...operands, dy: dy! }, gradients, layout);
   return [y!, ...Object.values(gradients)];
 });
 

@@ -2,8 +2,15 @@
 
 import { setImmediate } from 'node:timers/promises';
 import type { SluiceError } from '@sluice/core';
-import { Emulator, kernelHeaders, kernelSource } from '@sluice/engine/cuda';
+import {
+  type CudaDevice,
+  type DeviceArray,
+  Emulator,
+  kernelHeaders,
+  kernelSource,
+} from '@sluice/engine/cuda';
 import type { ExecutionContext } from 'ava';
+import { device, floatsOf } from './cuda.ts';
 
 export interface Mutant {
   readonly what: string;
@@ -11,6 +18,17 @@ export interface Mutant {
   readonly plant: (text: string) => string;
   /** The largest error as a share of what is allowed. */
   readonly error: (on: Emulator) => number;
+}
+
+/** How many values are others than those without a mistake, whose rightness other tests see to. */
+export function otherValues(compute: (on: CudaDevice) => readonly DeviceArray[]): Mutant['error'] {
+  const valuesOn = (on: CudaDevice) => compute(on).flatMap((array) => [...floatsOf(array)]);
+  let expected: number[] | undefined;
+  return (on) => {
+    expected ??= valuesOn(device);
+    const actual = valuesOn(on.device);
+    return expected.filter((value, i) => actual[i] !== value).length * 2;
+  };
 }
 
 /** The first place, or each. */
@@ -21,11 +39,14 @@ function wholeSource(file: string): string {
   const headers = kernelHeaders();
   const included = new Set<string>();
   const own = (text: string): string =>
-    text.replace(/#include "(tile|product|floatProduct|hopperProduct|attention\w*|stock)\.h"/g, (_, name) => {
-      if (included.has(name)) return '';
-      included.add(name);
-      return own(headers[`${name}.h`]!);
-    });
+    text.replace(
+      /#include "(tile|product|floatProduct|hopperProduct|attention\w*|deltaChunks|stock)\.h"/g,
+      (_, name) => {
+        if (included.has(name)) return '';
+        included.add(name);
+        return own(headers[`${name}.h`]!);
+      },
+    );
   return own(kernelSource(file).text);
 }
 

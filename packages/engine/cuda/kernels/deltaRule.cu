@@ -1,7 +1,7 @@
 /**
- * The recurrence of delta rules, one token after the other, in single precision: S ← d ⊙ S, u = β·(v − Sᵀk), S ← S + k·uᵀ, o = Sᵀq·scale,
+ * The recurrence of delta rules, one token after the other, in single precision: S ← e^g ⊙ S, u = β·(v − Sᵀk), S ← S + k·uᵀ, o = Sᵀq·scale,
  * each document from a state of zeros. Shapes: N tokens, H heads, Dk channels of a key, Dv of a value; q, k [N, H, Dk]; v, y [N, H, Dv];
- * β [N, H]; decay d [N, H, Dk], or [N, H, 1] for all channels; states [Q, H, Dk, Dv], before each chunk of 32 tokens, which are counted from
+ * β [N, H]; g [N, H, Dk], or [N, H, 1] for all channels; states [Q, H, Dk, Dv], before each chunk of 32 tokens, which are counted from
  * a document's first token; documents [3·(documents + 1)]: the first row of each, and the number of its first chunk, and a zero.
  *
  * A sum over rows of the state is formed by groups of threads, from first to last in each, and joined from first to last; a sum over its
@@ -22,16 +22,16 @@ struct Recurrence {
   int documents, slots;
 };
 
-/** A token's vectors of the keys' channels. */
+/** A token's vectors of the keys' channels; d is e^g. */
 struct Token {
   float q[MOST_DIM], k[MOST_DIM], d[MOST_DIM];
 };
 
-DEVICE void loadToken(Token& token, const float* q, const float* k, const float* decay, uint64 at, Recurrence r) {
+DEVICE void loadToken(Token& token, const float* q, const float* k, const float* g, uint64 at, Recurrence r) {
   for (int i = threadIdx.x; i < r.keyDim; i += THREADS) {
     token.q[i] = q[at * r.keyDim + i];
     token.k[i] = k[at * r.keyDim + i];
-    token.d[i] = decay[at * r.decays + (r.decays == 1 ? 0 : i)];
+    token.d[i] = exponential(g[at * r.decays + (r.decays == 1 ? 0 : i)]);
   }
 }
 
@@ -46,7 +46,7 @@ struct ForwardShared {
  * first token and after the last, [H, Dk, Dv], may be left out.
  */
 template <typename T>
-DEVICE void forward(const float* q, const float* k, const float* v, const float* beta, const float* decay, T* y, float* states,
+DEVICE void forward(const float* q, const float* k, const float* v, const float* beta, const float* g, T* y, float* states,
                     const float* before, float* after, const int* documents, Recurrence r) {
   ForwardShared& shared = sharedMemory<ForwardShared>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.y, column = blockIdx.x * COLUMNS + lane;
@@ -59,7 +59,7 @@ DEVICE void forward(const float* q, const float* k, const float* v, const float*
   for (int row = begin; row < end; row++) {
     const uint64 at = static_cast<uint64>(row) * r.heads + head;
     // Nobody reads the last token's vectors any more, since that one's last barrier.
-    loadToken(shared.token, q, k, decay, at, r);
+    loadToken(shared.token, q, k, g, at, r);
     if (states && (row - begin) % CHUNK == 0) {
       float* kept = states + (static_cast<uint64>(firstChunk + (row - begin) / CHUNK) * r.heads + head) * stateSize;
       for (int i = warp; i < r.keyDim && isThere; i += WARPS) kept[i * r.valueDim + column] = shared.state[i][lane];
@@ -99,7 +99,7 @@ struct BackwardShared {
   /** Of the values' channels: the gradient of o times the scale, v − Sᵀk, and du. */
   float out[MOST_DIM], missing[MOST_DIM], du[MOST_DIM];
   float parts[THREADS];
-  float dDecay[MOST_DIM];
+  float dG[MOST_DIM];
 };
 
 /** How threads share a state whose columns they add up: a thread has a column, a group every so-manieth row. */
@@ -119,7 +119,7 @@ DEVICE float joined(const float* parts, Groups groups) {
 }
 
 /** The states after each token of a chunk, to `inner` [32, Dk, Dv], and v − Sᵀk of each, to `missing` [32, Dv]. */
-DEVICE void replay(BackwardShared& shared, const float* k, const float* v, const float* beta, const float* decay, const float* kept,
+DEVICE void replay(BackwardShared& shared, const float* k, const float* v, const float* beta, const float* g, const float* kept,
                    float* inner, float* missing, int first, int count, int head, Recurrence r) {
   const Groups groups = groupsOf(r);
   const bool isThere = groups.own < groups.count && groups.column < r.valueDim;
@@ -129,7 +129,7 @@ DEVICE void replay(BackwardShared& shared, const float* k, const float* v, const
     const float* before = t == 0 ? kept : inner + (t - 1) * stateSize;
     float* after = inner + t * stateSize;
     __syncthreads();
-    loadToken(shared.token, k, k, decay, at, r);
+    loadToken(shared.token, k, k, g, at, r);
     __syncthreads();
     float own = 0;
     for (int i = groups.own; isThere && i < r.keyDim; i += groups.count) {
@@ -148,14 +148,14 @@ DEVICE void replay(BackwardShared& shared, const float* k, const float* v, const
 }
 
 /**
- * The gradients of q, k, v, β and the decay, in the shapes of these. The grid: heads, then slots, each of which takes every so-manieth
+ * The gradients of q, k, v, β and g, in the shapes of these. The grid: heads, then slots, each of which takes every so-manieth
  * document, from its last token to its first. `inner` [slots, H, 32, Dk, Dv], `missing` [slots, H, 32, Dv] and `gradient` [slots, H, Dk, Dv],
  * that of the state, are to work in.
  */
 template <typename T>
-DEVICE void backward(const float* q, const float* k, const float* v, const float* beta, const float* decay, const T* dy,
+DEVICE void backward(const float* q, const float* k, const float* v, const float* beta, const float* g, const T* dy,
                      const float* states, float* inner, float* missing, float* gradient, float* dq, float* dk, float* dv, float* dBeta,
-                     float* dDecay, const int* documents, Recurrence r) {
+                     float* dG, const int* documents, Recurrence r) {
   BackwardShared& shared = sharedMemory<BackwardShared>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.x, stateSize = r.keyDim * r.valueDim;
   const Groups groups = groupsOf(r);
@@ -171,12 +171,12 @@ DEVICE void backward(const float* q, const float* k, const float* v, const float
     for (int chunk = (end - begin + CHUNK - 1) / CHUNK - 1; chunk >= 0; chunk--) {
       const int first = begin + chunk * CHUNK, count = end - first < CHUNK ? end - first : CHUNK;
       const float* kept = states + (static_cast<uint64>(firstChunk + chunk) * r.heads + head) * stateSize;
-      replay(shared, k, v, beta, decay, kept, inner, missing, first, count, head, r);
+      replay(shared, k, v, beta, g, kept, inner, missing, first, count, head, r);
       for (int t = count - 1; t >= 0; t--) {
         const uint64 at = static_cast<uint64>(first + t) * r.heads + head;
         const float *after = inner + t * stateSize, *before = t == 0 ? kept : after - stateSize;
         __syncthreads();
-        loadToken(shared.token, q, k, decay, at, r);
+        loadToken(shared.token, q, k, g, at, r);
         for (int j = threadIdx.x; j < r.valueDim; j += THREADS) {
           shared.out[j] = toFloat(dy[at * r.valueDim + j]) * r.scale;
           shared.missing[j] = missing[t * r.valueDim + j];
@@ -198,7 +198,7 @@ DEVICE void backward(const float* q, const float* k, const float* v, const float
           dv[at * r.valueDim + groups.column] = b * du;
         }
         __syncthreads();
-        // dw = −β·du; dk = dS·u + (d ⊙ S)·dw; then dS' = dS + k·dwᵀ, of which the decay's gradient is made, and the state's before it.
+        // dw = −β·du; dk = dS·u + (d ⊙ S)·dw; then dS' = dS + k·dwᵀ, of which g's gradient is made, and the state's before it.
         for (int i = warp; i < r.keyDim; i += WARPS) {
           float ofQuery = 0, ofKey = 0, ofDecay = 0;
           for (int j = lane; j < r.valueDim; j += 32) {
@@ -217,39 +217,39 @@ DEVICE void backward(const float* q, const float* k, const float* v, const float
           if (lane != 0) continue;
           dq[at * r.keyDim + i] = ofQuery;
           dk[at * r.keyDim + i] = ofKey;
-          shared.dDecay[i] = ofDecay;
+          shared.dG[i] = shared.token.d[i] * ofDecay;
         }
         __syncthreads();
         if (r.decays > 1) {
-          for (int i = threadIdx.x; i < r.keyDim; i += THREADS) dDecay[at * r.decays + i] = shared.dDecay[i];
+          for (int i = threadIdx.x; i < r.keyDim; i += THREADS) dG[at * r.decays + i] = shared.dG[i];
         }
         if (threadIdx.x != 0) continue;
         float ofBeta = 0, ofDecay = 0;
         for (int j = 0; j < r.valueDim; j++) ofBeta = __fmaf_rn(shared.du[j], shared.missing[j], ofBeta);
-        for (int i = 0; i < r.keyDim; i++) ofDecay += shared.dDecay[i];
+        for (int i = 0; i < r.keyDim; i++) ofDecay += shared.dG[i];
         dBeta[at] = ofBeta;
-        if (r.decays == 1) dDecay[at] = ofDecay;
+        if (r.decays == 1) dG[at] = ofDecay;
       }
     }
   }
 }
 
-KERNEL(deltaRuleBf16, THREADS, 2, const float* q, const float* k, const float* v, const float* beta, const float* decay, bf16* y, float* states,
+KERNEL(deltaRuleBf16, THREADS, 2, const float* q, const float* k, const float* v, const float* beta, const float* g, bf16* y, float* states,
        const float* before, float* after, const int* documents, Recurrence r) {
-  forward(q, k, v, beta, decay, y, states, before, after, documents, r);
+  forward(q, k, v, beta, g, y, states, before, after, documents, r);
 }
-KERNEL(deltaRuleBackwardBf16, THREADS, 1, const float* q, const float* k, const float* v, const float* beta, const float* decay,
+KERNEL(deltaRuleBackwardBf16, THREADS, 1, const float* q, const float* k, const float* v, const float* beta, const float* g,
        const bf16* dy, const float* states, float* inner, float* missing, float* gradient, float* dq, float* dk, float* dv, float* dBeta,
-       float* dDecay, const int* documents, Recurrence r) {
-  backward(q, k, v, beta, decay, dy, states, inner, missing, gradient, dq, dk, dv, dBeta, dDecay, documents, r);
+       float* dG, const int* documents, Recurrence r) {
+  backward(q, k, v, beta, g, dy, states, inner, missing, gradient, dq, dk, dv, dBeta, dG, documents, r);
 }
 
-KERNEL(deltaRuleFloat, THREADS, 2, const float* q, const float* k, const float* v, const float* beta, const float* decay, float* y, float* states,
+KERNEL(deltaRuleFloat, THREADS, 2, const float* q, const float* k, const float* v, const float* beta, const float* g, float* y, float* states,
        const float* before, float* after, const int* documents, Recurrence r) {
-  forward(q, k, v, beta, decay, y, states, before, after, documents, r);
+  forward(q, k, v, beta, g, y, states, before, after, documents, r);
 }
-KERNEL(deltaRuleBackwardFloat, THREADS, 1, const float* q, const float* k, const float* v, const float* beta, const float* decay,
+KERNEL(deltaRuleBackwardFloat, THREADS, 1, const float* q, const float* k, const float* v, const float* beta, const float* g,
        const float* dy, const float* states, float* inner, float* missing, float* gradient, float* dq, float* dk, float* dv, float* dBeta,
-       float* dDecay, const int* documents, Recurrence r) {
-  backward(q, k, v, beta, decay, dy, states, inner, missing, gradient, dq, dk, dv, dBeta, dDecay, documents, r);
+       float* dG, const int* documents, Recurrence r) {
+  backward(q, k, v, beta, g, dy, states, inner, missing, gradient, dq, dk, dv, dBeta, dG, documents, r);
 }

@@ -18,7 +18,7 @@ import type { OpenDevice } from './open.ts';
 export const CUDA_BACKEND = 'cuda';
 
 /** That of the kernels. It is raised with every change that makes a result other bits. */
-const ARITHMETIC = 2;
+const ARITHMETIC = 3;
 
 /** How the values of a tensor may lie in a device's memory. */
 export type TensorStorage = 'f32' | 'bf16' | 'i32';

@@ -1,55 +1,60 @@
-/** The recurrence of delta rules on a device (`kernels/deltaRule.cu`). N tokens, H heads, Dk channels of a key, Dv of a value. */
+/**
+ * Delta rules on a device: the recurrence, token after token in single precision (`kernels/deltaRule.cu`), or in chunks of tokens on tensor
+ * cores (`deltaChunks.ts`). N tokens, H heads, Dk channels of a key, Dv of a value.
+ */
 
 import { invariant } from '@sluice/core';
 import { documentBounds } from '../ops/attentionLayout.ts';
 import type { RecurrenceLayout } from '../ops/recurrence.ts';
+import { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
+import { chunksOf, RECURRENCE_CHUNK, recurrenceLengths, slotsOf } from './deltaRuleMemory.ts';
 import { type Activations, type CudaDevice, type DeviceArray, type Kernel, kernelFor } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
+import { allocateWork, freeWork } from './workMemory.ts';
 
 type Floats = DeviceArray<'f32'>;
 
-/** Of the kernels: warps and threads of a block, columns of a forward block, tokens of a chunk, most channels of a key or value. */
-const [WARPS, THREADS, COLUMNS, CHUNK, MOST_DIM] = [8, 256, 32, 32, 256];
+/** Of the kernels: warps and threads of a block, columns of a forward block, most channels of a key or value. */
+const [WARPS, THREADS, COLUMNS, MOST_DIM] = [8, 256, 32, 256];
 const TOKEN_BYTES = 3 * 4 * MOST_DIM;
 const FORWARD_BYTES = TOKEN_BYTES + 4 * (MOST_DIM * COLUMNS + 2 * WARPS * COLUMNS);
 const BACKWARD_BYTES = TOKEN_BYTES + 4 * (4 * MOST_DIM + THREADS);
-/** Documents that the backward pass takes side by side at most, each of which needs memory of its own. */
-const MOST_SLOTS = 4;
 
 /** Whether there are kernels for heads of such sizes. */
 export function takesStates({ keyDim, valueDim }: Pick<RecurrenceLayout, 'keyDim' | 'valueDim'>): boolean {
   return keyDim <= MOST_DIM && valueDim <= MOST_DIM;
 }
 
+/** Queries, keys and values are all in single precision, or all in bf16. */
 export interface RecurrenceOperands {
   /** [N, H·Dk], of unit length */
-  readonly q: Floats;
-  readonly k: Floats;
+  readonly q: Activations;
+  readonly k: Activations;
   /** [N, H·Dv] */
-  readonly v: Floats;
+  readonly v: Activations;
   /** [N, H] */
   readonly beta: Floats;
-  /** [N, H·Dk], or [N, H] */
-  readonly decay: Floats;
+  /** [N, H·Dk], or [N, H]: logarithms of decays */
+  readonly g: Floats;
 }
 
 interface Documents {
   readonly array: DeviceArray<'i32'>;
   readonly count: number;
-  readonly chunks: number;
 }
 
 /** What kernels are told of the documents: of each its first row, and its first chunk among those of all. */
 function documentsOf(device: CudaDevice, layout: RecurrenceLayout): Documents {
   const bounds = [...documentBounds(layout)];
+  const counts = chunksOf(layout, RECURRENCE_CHUNK);
   let chunks = 0;
   const rows = bounds.flatMap((begin, i) => {
     const row = [begin, chunks, 0];
-    chunks += Math.ceil(((bounds[i + 1] ?? begin) - begin) / CHUNK);
+    chunks += counts[i] ?? 0;
     return row;
   });
   const array = keptCopy(device, `chunks of ${bounds}`, () => device.upload(Int32Array.from(rows), 'i32'));
-  return { array, count: bounds.length - 1, chunks };
+  return { array, count: bounds.length - 1 };
 }
 
 /** `Recurrence` of the kernels. */
@@ -60,13 +65,13 @@ function structOf(layout: RecurrenceLayout, { count }: Documents, slots: number)
   return struct;
 }
 
-function argumentsOf({ q, k, v, beta, decay }: RecurrenceOperands, layout: RecurrenceLayout): Floats[] {
+function argumentsOf({ q, k, v, beta, g }: RecurrenceOperands, layout: RecurrenceLayout): Activations[] {
   const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
   const rows = batch * sequence * heads;
   const expected = [keyDim, keyDim, valueDim, 1, decays].map((width) => rows * width);
-  const operands = [q, k, v, beta, decay];
+  const operands = [q, k, v, beta, g];
   const lengths = operands.map(({ length }) => length);
-  invariant(`${lengths}` === `${expected}`, `q, k, v, β and decay of ${lengths} values, not ${expected}`);
+  invariant(`${lengths}` === `${expected}`, `q, k, v, β and g of ${lengths} values, not ${expected}`);
   invariant(takesStates(layout), `a state of ${keyDim} × ${valueDim}`);
   return operands;
 }
@@ -78,12 +83,38 @@ export interface States {
   readonly after?: Floats;
 }
 
-/** @param y [N, H·Dv] @param states of one document that is continued */
-export function deltaRecurrence(
+/**
+ * In chunks where queries, keys and values are in bf16, and otherwise token after token.
+ * @param y [N, H·Dv]
+ * @param states of one document that is continued
+ */
+export function deltaRule(
   operands: RecurrenceOperands,
   y: Activations,
   layout: RecurrenceLayout,
-  { before, after }: States = {},
+  states: States = {},
+): void {
+  if (isInChunks(operands)) deltaChunks(operands, y, layout, states);
+  else deltaRecurrence(operands, y, layout, states);
+}
+
+/** The gradients of `deltaRule` from dy [N, H·Dv], in the shapes and storages of its operands. */
+export function deltaRuleBackward(
+  operands: RecurrenceOperands & { readonly dy: Activations },
+  gradients: RecurrenceOperands,
+  layout: RecurrenceLayout,
+): void {
+  if (isInChunks(operands)) deltaChunksBackward(operands, gradients, layout);
+  else deltaRecurrenceBackward(operands, gradients, layout);
+}
+
+const isInChunks = ({ q }: RecurrenceOperands) => q.storage === 'bf16';
+
+function deltaRecurrence(
+  operands: RecurrenceOperands,
+  y: Activations,
+  layout: RecurrenceLayout,
+  { before, after }: States,
 ): void {
   const kernel = kernelFor('deltaRule', 'deltaRule', y);
   launchForward(operands, layout, kernel, [y, null, before ?? null, after ?? null]);
@@ -103,28 +134,24 @@ function launchForward(
   kernel.launch(grid, FORWARD_BYTES, ...args, structOf(layout, documents, 1));
 }
 
-/** The gradients of `deltaRecurrence` from dy [N, H·Dv], in the shapes of its operands. */
-export function deltaRecurrenceBackward(
+function deltaRecurrenceBackward(
   operands: RecurrenceOperands & { readonly dy: Activations },
   gradients: RecurrenceOperands,
   layout: RecurrenceLayout,
 ): void {
-  const { heads, keyDim, valueDim } = layout;
+  const { heads } = layout;
   const { device } = operands.q;
   const given = argumentsOf(operands, layout);
-  const { q, k, v, beta, decay } = gradients;
+  const { q, k, v, beta, g } = gradients;
   if (operands.q.length === 0) return;
   const documents = documentsOf(device, layout);
-  const slots = Math.min(documents.count, MOST_SLOTS);
-  const states = device.allocate(documents.chunks * heads * keyDim * valueDim, 'f32');
+  const slots = slotsOf(layout);
+  const work = allocateWork(device, recurrenceLengths(layout));
+  const { states, inner, missing, state } = work;
   const forward = kernelFor('deltaRule', 'deltaRule', operands.dy);
   launchForward(operands, layout, forward, [null, states, null, null]);
-  const inner = device.allocate(slots * heads * CHUNK * keyDim * valueDim, 'f32');
-  const missing = device.allocate(slots * heads * CHUNK * valueDim, 'f32');
-  const state = device.allocate(slots * heads * keyDim * valueDim, 'f32');
-  const work = [operands.dy, states, inner, missing, state];
-  const args = [...given, ...work, q, k, v, beta, decay, documents.array];
+  const args = [...given, operands.dy, states, inner, missing, state, q, k, v, beta, g, documents.array];
   const kernel = kernelFor('deltaRule', 'deltaRuleBackward', operands.dy);
   kernel.launch([heads, slots], BACKWARD_BYTES, ...args, structOf(layout, documents, slots));
-  for (const array of [states, inner, missing, state]) device.free(array);
+  freeWork(device, work);
 }

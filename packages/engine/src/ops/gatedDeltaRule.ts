@@ -134,7 +134,7 @@ export function gatedDeltaRuleReference(
     {
       ...{ q: shared(q), k: shared(k), v },
       beta: tf.mul(tf.sigmoid(b), layout.allowNegativeEigenvalues ? 2 : 1),
-      decay: tf.exp(tf.neg(tf.mul(tf.exp(aLog_V), softplus(tf.add(a, dtBias_V))))),
+      g: tf.neg(tf.mul(tf.exp(aLog_V), softplus(tf.add(a, dtBias_V)))),
     },
     { ...layout, heads: valueHeads, decays: 1 },
     before,

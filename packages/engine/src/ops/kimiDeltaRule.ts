@@ -123,7 +123,7 @@ export function kimiDeltaRuleReference(
       k: unitRows(k, heads, keyDim),
       v,
       beta: tf.sigmoid(inputs.beta),
-      decay: tf.exp(tf.neg(tf.mul(rate_H1, softplus(a_NHD)))),
+      g: tf.neg(tf.mul(rate_H1, softplus(a_NHD))),
     },
     { ...layout, decays: keyDim },
     before,

@@ -16,8 +16,8 @@ export interface HeadsOfTokens {
   readonly v: tf.Tensor;
   /** 1 channel. */
   readonly beta: tf.Tensor;
-  /** e^g: 1 channel, or one for each of a key. */
-  readonly decay: tf.Tensor;
+  /** The decay's logarithm, at most 0: 1 channel, or one for each of a key. */
+  readonly g: tf.Tensor;
 }
 
 export interface RecurrenceLayout extends RowLayout {
@@ -32,7 +32,7 @@ export interface RecurrenceLayout extends RowLayout {
 /** `deltaRuleOverTokens` from zeros, where a backend has a kernel for it, but none for a whole delta rule. */
 export const DELTA_RECURRENCE = fusedOperation<RecurrenceLayout>({
   name: 'SluiceDeltaRecurrence',
-  inputsToSave: ['q', 'k', 'v', 'beta', 'decay'],
+  inputsToSave: ['q', 'k', 'v', 'beta', 'g'],
 });
 /** The same for a sequence that is continued; it gives the state after the last token, too. */
 export const DELTA_CONTINUATION = fusedOperation<RecurrenceLayout>({
@@ -72,7 +72,7 @@ export function deltaRuleOverTokens(
 
 /** The definition of `deltaRuleOverTokens`. */
 function tokenAfterToken(
-  { q, k, v, beta, decay }: HeadsOfTokens,
+  { q, k, v, beta, g }: HeadsOfTokens,
   layout: RecurrenceLayout,
   before?: tf.Tensor4D,
 ): DeltaRuleResult {
@@ -83,7 +83,7 @@ function tokenAfterToken(
       .unstack(tf.reshape(x, [batch, sequence, heads, rows * columns]), 1)
       .map((token) => tf.reshape(token, [batch * heads, rows, columns]));
   const [queries, keys, values] = [tokens(q, 1, keyDim), tokens(k, 1, keyDim), tokens(v, 1, valueDim)];
-  const [betas, factors] = [tokens(beta, 1, 1), tokens(decay, decays, 1)];
+  const [betas, factors] = [tokens(beta, 1, 1), tokens(tf.exp(g), decays, 1)];
   const starts = documentStarts(layout);
   let state = before
     ? tf.reshape(before, [batch * heads, keyDim, valueDim])

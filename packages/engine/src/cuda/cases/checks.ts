@@ -1,6 +1,7 @@
 /** Every kernel at sizes that fill no tile and no warp, for comparisons of bits and with double precision. */
 
 import type { AttentionLayout } from '../../ops/attentionLayout.ts';
+import type { RecurrenceLayout } from '../../ops/recurrence.ts';
 import type { CudaDevice } from '../device.ts';
 import { TILES, type Tile } from '../productTiles.ts';
 import { attentionCase, cachedAttentionCase } from './attention.ts';
@@ -142,19 +143,31 @@ const gatesOf = (storage: 'bf16' | 'f32') =>
 
 const dispatch = { tokens: 33, experts: 4, topK: 2, width: 72 };
 
+/** Of sizes that no tile takes, so that it goes token after token in either precision. */
+const RECURRENCE = { batch: 2, sequence: 45, heads: 2, keyDim: 20, valueDim: 36 };
+/** In chunks, by either tile of keys. */
+const IN_CHUNKS = [
+  { batch: 2, sequence: 70, heads: 2, keyDim: 24, valueDim: 40 },
+  { batch: 1, sequence: 130, heads: 1, keyDim: 72, valueDim: 72 },
+];
+
+const deltaRules = (name: string, of: Omit<RecurrenceLayout, 'decays'>, storage: 'bf16' | 'f32') =>
+  [1, of.keyDim].flatMap((decays) =>
+    PASSES.map((isBackward): [string, MakeCase] => [
+      `${name}${back(isBackward)}, ${decays === 1 ? 'one decay' : 'decays of channels'}${suffix(storage)}`,
+      (on) => recurrenceCase(on, { ...of, decays }, isBackward, storage),
+    ]),
+  );
+
+const chunks = IN_CHUNKS.flatMap((of) => deltaRules(`delta rule in chunks, head ${of.keyDim}`, of, 'bf16'));
+
 /** What is there for both kinds of activations. */
 const ofActivations = (storage: 'bf16' | 'f32'): [string, MakeCase][] => [
   ...PASSES.map((isBackward): [string, MakeCase] => [
     `short convolution${back(isBackward)}${suffix(storage)}`,
     (on) => convolutionCase(on, { tokens: 90, channels: 40, taps: 4, document: 35, storage }, isBackward),
   ]),
-  ...[1, 24].flatMap((decays) =>
-    PASSES.map((isBackward): [string, MakeCase] => {
-      const recurrence = { batch: 2, sequence: 45, heads: 2, keyDim: 24, valueDim: 40, decays };
-      const name = `delta rule${back(isBackward)}, ${decays === 1 ? 'one decay' : 'decays of channels'}`;
-      return [`${name}${suffix(storage)}`, (on) => recurrenceCase(on, recurrence, isBackward, storage)];
-    }),
-  ),
+  ...deltaRules('delta rule', RECURRENCE, storage),
   [
     `cached attention${suffix(storage)}`,
     (on) => cachedAttentionCase(on, { ...layout, sequence: 3 }, 530, storage),
@@ -180,6 +193,7 @@ export const CHECKS: Readonly<Record<string, MakeCase>> = Object.fromEntries<Mak
     ...gatesOf('f32'),
   ],
   ...STORAGES.flatMap(ofActivations),
+  ...chunks,
   ...PASSES.flatMap((isBackward) =>
     (['softmax', 'sigmoid'] as const).map((router): [string, MakeCase] => [
       `router${back(isBackward)}, ${router}`,

@@ -143,17 +143,18 @@ function others({ tokens, heads, keyValueHeads, headDim }: Sizes): [string, Rate
     heads: heads / 2,
     keyDim: headDim,
     valueDim: headDim,
-    decays: 1,
   };
   return [
     [
       `cached attention, ${tokens} tokens, head ${headDim}`,
       { make: (on) => cachedAttentionCase(on, layout, tokens) },
     ],
-    ...[false, true].map((isBackward): [string, RateCase] => [
-      `delta rule${suffix(isBackward)}, ${tokens} tokens, ${heads / 2} heads of ${headDim}`,
-      { make: (on) => recurrenceCase(on, recurrence, isBackward) },
-    ]),
+    ...[1, headDim].flatMap((decays) =>
+      [false, true].map((isBackward): [string, RateCase] => [
+        `delta rule${decays > 1 ? ' with decays of channels' : ''}${suffix(isBackward)}, ${tokens} tokens, ${heads / 2} heads of ${headDim}`,
+        { make: (on) => recurrenceCase(on, { ...recurrence, decays }, isBackward) },
+      ]),
+    ),
   ];
 }
 

@@ -1,7 +1,8 @@
 /** The recurrence of delta rules. N: tokens; H: heads; Dk: channels of a key; Dv: of a value. */
 
 import type { RecurrenceLayout } from '../../ops/recurrence.ts';
-import { deltaRecurrence, deltaRecurrenceBackward } from '../deltaRule.ts';
+import { deltaRule, deltaRuleBackward } from '../deltaRule.ts';
+import { takesChunks } from '../deltaRuleMemory.ts';
 import type { DeviceArray } from '../device.ts';
 import {
   type ActivationStorage,
@@ -33,22 +34,25 @@ export function recurrenceCase(
   const { batch, sequence, heads, keyDim, valueDim, decays } = layout;
   const rows = batch * sequence * heads;
   // About as long as the unit vectors that models give.
-  const key = (seed: number) => randomArray(on, seed, rows * keyDim, 'f32', Math.sqrt(3 / keyDim));
+  const isInChunks = takesChunks(layout, storage);
+  const form = isInChunks ? 'bf16' : 'f32';
+  const key = (seed: number) => randomArray(on, seed, rows * keyDim, form, Math.sqrt(3 / keyDim));
   const operands = {
-    ...{ q: key(1), k: key(2), v: randomArray(on, 3, rows * valueDim, 'f32') },
-    ...{ beta: between(on, 4, rows, 0, 1), decay: between(on, 5, rows * decays, 0.8, 1) },
+    ...{ q: key(1), k: key(2), v: randomArray(on, 3, rows * valueDim, form) },
+    ...{ beta: between(on, 4, rows, 0, 1), g: between(on, 5, rows * decays, Math.log(0.8), 0) },
   };
   const dy = randomArray(on, 6, rows * valueDim, storage);
   const y = on.allocate(rows * valueDim, storage);
-  const like = ({ length }: Floats) => on.allocate(length, 'f32');
+  const like = <S extends ActivationStorage>({ length, storage }: DeviceArray<S>) =>
+    on.allocate(length, storage);
   const gradients = {
     ...{ q: like(operands.q), k: like(operands.k), v: like(operands.v) },
-    ...{ beta: like(operands.beta), decay: like(operands.decay) },
+    ...{ beta: like(operands.beta), g: like(operands.g) },
   };
   return {
     run() {
-      if (isBackward) deltaRecurrenceBackward({ ...operands, dy }, gradients, layout);
-      else deltaRecurrence(operands, y, layout);
+      if (isBackward) deltaRuleBackward({ ...operands, dy }, gradients, layout);
+      else deltaRule(operands, y, layout);
     },
     outputs: () => outputsOf(isBackward ? gradients : { y }),
     // Of a state: its decay, three products, and for the way back these once more, and twice as many.
@@ -56,13 +60,14 @@ export function recurrenceCase(
     judge: () => {
       const values = Object.values(operands).map(floatsOf) as RecurrenceValues;
       const exact = recurrenceInDouble(values, floatsOf(dy), layout);
-      // What a token does is seen by those after it, of which most forget it within a few.
+      // What a token does is seen by those after it, of which most forget it within a few. In chunks, operands are rounded to bf16.
       const near = (of: Float64Array) => {
         const most = of.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
-        return () => 2e-5 * most;
+        return () => (isInChunks ? 2 ** -7 : 2e-5) * most;
       };
       if (!isBackward) {
-        const bound = (i: number) => 1.01 * roundingOf(storage) * Math.abs(exact.y[i]!) + near(exact.y)();
+        const besides = near(exact.y)();
+        const bound = (i: number) => 1.01 * roundingOf(storage) * Math.abs(exact.y[i]!) + besides;
         return judged({ y: { array: y, expected: exact.y, bound } });
       }
       const results = Object.entries(gradients).map(([name, array], i) => [
@@ -79,21 +84,26 @@ type RecurrenceValues = [
   k: Float32Array,
   v: Float32Array,
   beta: Float32Array,
-  decay: Float32Array,
+  g: Float32Array,
 ];
 
-/** S ← d ⊙ S, u = β·(v − Sᵀk), S ← S + k·uᵀ, o = Sᵀq/√Dk, and the way back through all tokens. */
+/** S ← e^g ⊙ S, u = β·(v − Sᵀk), S ← S + k·uᵀ, o = Sᵀq/√Dk, and the way back through all tokens. */
 function recurrenceInDouble(
-  [q, k, v, beta, decay]: RecurrenceValues,
+  [q, k, v, beta, g]: RecurrenceValues,
   dy: Float32Array,
   { batch, sequence, heads, keyDim, valueDim, decays }: RecurrenceLayout,
 ) {
   const scale = keyDim ** -0.5;
   const y = new Float64Array(v.length);
-  const [dq, dk, dv, dBeta, dDecay] = [q, k, v, beta, decay].map(
-    ({ length }) => new Float64Array(length),
-  ) as [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
-  const decayOf = (at: number, i: number) => at * decays + (decays === 1 ? 0 : i);
+  const [dq, dk, dv, dBeta, dG] = [q, k, v, beta, g].map(({ length }) => new Float64Array(length)) as [
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+  ];
+  const placeOf = (at: number, i: number) => at * decays + (decays === 1 ? 0 : i);
+  const decay = Float64Array.from(g, Math.exp);
   for (let document = 0; document < batch * heads; document++) {
     const [sample, head] = [Math.floor(document / heads), document % heads];
     const rowOf = (token: number) => (sample * sequence + token) * heads + head;
@@ -101,7 +111,7 @@ function recurrenceInDouble(
     const [residuals, updates]: [Float64Array[], Float64Array[]] = [[], []];
     for (let token = 0; token < sequence; token++) {
       const at = rowOf(token);
-      const state = states[token]!.map((s, e) => s * decay[decayOf(at, Math.floor(e / valueDim))]!);
+      const state = states[token]!.map((s, e) => s * decay[placeOf(at, Math.floor(e / valueDim))]!);
       const residual = Float64Array.from({ length: valueDim }, (_, j) => v[at * valueDim + j]!);
       for (const [e, s] of state.entries())
         residual[e % valueDim]! -= s * k[at * keyDim + Math.floor(e / valueDim)]!;
@@ -134,14 +144,14 @@ function recurrenceInDouble(
       }
       for (const e of dState.keys()) {
         const [row, j] = [Math.floor(e / valueDim), e % valueDim];
-        const [i, factor] = [at * keyDim + row, decay[decayOf(at, row)]!];
+        const [i, factor] = [at * keyDim + row, decay[placeOf(at, row)]!];
         const slope = dv[at * valueDim + j]!;
         dk[i]! -= factor * before[e]! * slope;
         dState[e]! -= k[i]! * slope;
-        dDecay[decayOf(at, row)]! += dState[e]! * before[e]!;
+        dG[placeOf(at, row)]! += factor * dState[e]! * before[e]!;
         dState[e]! *= factor;
       }
     }
   }
-  return { y, gradients: [dq, dk, dv, dBeta, dDecay] };
+  return { y, gradients: [dq, dk, dv, dBeta, dG] };
 }
