@@ -106,13 +106,13 @@ rows:
   const { code, stdout } = await ended;
   t.is(code, 0);
   t.regex(stdout, /row +arithmetic +finished/);
-  t.regex(stdout, /cuda +cuda-2-f32 +1 of 1/);
+  t.regex(stdout, /cuda +cuda-3-f32 +1 of 1/);
   const path = join(sandbox.path, 'experiments', 'backends-full', 'results.json');
   const { arithmetic, runs } = JSON.parse(readFileSync(path, 'utf8')) as ExperimentResults;
-  t.is(arithmetic, `${nativeArithmetic()}, cuda-2-f32`);
+  t.is(arithmetic, `${nativeArithmetic()}, cuda-3-f32`);
   t.deepEqual(
     runs.map((run) => run.arithmetic),
-    [nativeArithmetic(), 'cuda-2-f32'],
+    [nativeArithmetic(), 'cuda-3-f32'],
   );
   const [native, cuda] = runs.map(({ diagnosis }) => diagnosis!.massiveActivation!);
   t.true(relativeError([cuda!], [native!]) < 1e-5);
