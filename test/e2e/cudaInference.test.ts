@@ -104,15 +104,18 @@ rows:
   );
   const { ended } = sandbox.start('experiment backends.yaml --jobs 1 --threads 1');
   const { code, stdout } = await ended;
+  const ofCuda = await sandbox.json(
+    'logits run --ids ids.json --out logits.json --backend cuda --precision f32',
+  );
   t.is(code, 0);
   t.regex(stdout, /row +arithmetic +finished/);
-  t.regex(stdout, /cuda +cuda-3-f32 +1 of 1/);
+  t.regex(stdout, new RegExp(`cuda +${ofCuda.arithmetic} +1 of 1`));
   const path = join(sandbox.path, 'experiments', 'backends-full', 'results.json');
   const { arithmetic, runs } = JSON.parse(readFileSync(path, 'utf8')) as ExperimentResults;
-  t.is(arithmetic, `${nativeArithmetic()}, cuda-3-f32`);
+  t.is(arithmetic, `${nativeArithmetic()}, ${ofCuda.arithmetic}`);
   t.deepEqual(
     runs.map((run) => run.arithmetic),
-    [nativeArithmetic(), 'cuda-3-f32'],
+    [nativeArithmetic(), ofCuda.arithmetic],
   );
   const [native, cuda] = runs.map(({ diagnosis }) => diagnosis!.massiveActivation!);
   t.true(relativeError([cuda!], [native!]) < 1e-5);

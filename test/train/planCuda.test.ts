@@ -79,6 +79,10 @@ const VARIANTS: Readonly<Record<string, object>> = {
       pattern: ['conv', 'near'],
     },
   },
+  'Gated DeltaNet': {
+    mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 64, valueDim: 64 },
+  },
+  'Kimi delta attention': { mixer: { kind: 'kimi-delta-attention', heads: 4, keyDim: 32, valueDim: 32 } },
   'norms behind blocks': { normPlacement: 'after' },
   'norms of all heads together': { qkNorm: 'all-heads' },
   'layers of different kinds, with a gated shared expert': {

@@ -74,7 +74,7 @@ export * from './ops/kimiDeltaRule.ts';
 export * from './ops/largestOfRow.ts';
 export * from './ops/linear.ts';
 export * from './ops/linearCrossEntropy.ts';
-export { DELTA_RULE_CHUNK, deltaRuleScratch } from './ops/recurrence.ts';
+export { DELTA_RULE_CHUNK, deltaRuleScratch, type RecurrenceLayout } from './ops/recurrence.ts';
 export * from './ops/rmsNorm.ts';
 export * from './ops/rotaryEmbedding.ts';
 export * from './ops/routeExperts.ts';

@@ -11,7 +11,7 @@ import { keptGateWidths } from './gates/gate.ts';
 import { latentWidths } from './latentAttention.ts';
 import { type LayerModel, layerModels } from './layers.ts';
 import { activeMixer } from './mixers/index.ts';
-import type { MixerWidths } from './mixers/mixer.ts';
+import type { MixerWidths, RulePass } from './mixers/mixer.ts';
 import { projectionWidths } from './parameters.ts';
 import { blockVariants } from './variants.ts';
 import { type Width, widened } from './widths.ts';
@@ -22,6 +22,8 @@ export interface ActivationWidths {
   readonly layer: readonly Width[];
   /** There for the layer, and besides, at the moments when most may be: whichever is more. */
   readonly peaks: readonly (readonly Width[])[];
+  /** Of a device: the moment when the gradients of a delta rule are formed, whose kernels work in memory besides. */
+  readonly rulePass?: RulePass | undefined;
 }
 
 /** Most numbers that a thread of the native backend works in beside tensors, of what grows with the sequence. */
@@ -57,7 +59,10 @@ function layerWidths(model: LayerModel, settings: ActivationSettings): Activatio
   const { sequenceLength, areExpertsShared, isOnDevice } = settings;
   const { hiddenSize } = model;
   const active = activeMixer(model);
-  if (active) return mixerLayerWidths(model, active.mixer.widths(active.settings, model), settings);
+  if (active) {
+    const rulePass = isOnDevice ? active.mixer.rulePass?.(active.settings, model) : undefined;
+    return { ...mixerLayerWidths(model, active.mixer.widths(active.settings, model), settings), rulePass };
+  }
   const attention = [...keptByAttention(model), ...keptByVariants(model)];
   const feedForward = keptByFeedForward(model, settings);
   const layer = [...attention, ...feedForward];

@@ -20,6 +20,7 @@ export {
   mostAttentionHeads,
 } from './layers.ts';
 export { activeMixer, MixerConfig, type MixerSettings } from './mixers/index.ts';
+export type { RulePass } from './mixers/mixer.ts';
 export * from './nextTokens.ts';
 export * from './observer.ts';
 export * from './parameters.ts';

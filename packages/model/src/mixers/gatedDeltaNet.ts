@@ -18,7 +18,15 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { Mixer } from './mixer.ts';
-import { convolutionWeights, convolve, INITIAL_DECAYS, matrix, normOfHeads, whole } from './parts.ts';
+import {
+  convolutionWeights,
+  convolve,
+  INITIAL_DECAYS,
+  matrix,
+  normOfHeads,
+  whole,
+  widthsOfRule,
+} from './parts.ts';
 
 const Settings = z.strictObject({
   kind: z.literal('gated-delta-net').describe('The gated delta rule behind a short convolution.'),
@@ -133,6 +141,15 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
       kept: [width, 2 * valueHeads, values, values, values],
       // Queries, keys and values once more, in whose place their gradients come, and those of what they are made of.
       gradients: [width, width, values],
+    };
+  },
+  rulePass({ keyHeads, valueHeads, keyDim, valueDim }, { hiddenSize }) {
+    const rule = { heads: valueHeads, keyDim, valueDim, decays: 1 };
+    const keys = { projectedKeys: keyHeads * keyDim, isRepeated: true };
+    return {
+      // Logits of β and decays, and what they go through.
+      widths: [...widthsOfRule({ ...rule, ...keys }, hiddenSize), 2 * valueHeads, { words: 14 * valueHeads }],
+      rule,
     };
   },
   scratch: ({ keyHeads, valueHeads, keyDim, valueDim }, sequenceLength) =>

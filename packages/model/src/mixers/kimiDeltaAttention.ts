@@ -17,7 +17,15 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { Mixer } from './mixer.ts';
-import { convolutionWeights, convolve, INITIAL_DECAYS, matrix, normOfHeads, whole } from './parts.ts';
+import {
+  convolutionWeights,
+  convolve,
+  INITIAL_DECAYS,
+  matrix,
+  normOfHeads,
+  whole,
+  widthsOfRule,
+} from './parts.ts';
 
 const Settings = z.strictObject({
   kind: z
@@ -123,6 +131,18 @@ export const kimiDeltaAttention: Mixer<KimiDeltaAttentionConfig> = {
       kept: [width, rank + heads, rank, heads, keys, values, rank, values, values],
       // Queries, keys and values once more, in whose place their gradients come, and those of what they are made of.
       gradients: [width, width, values],
+    };
+  },
+  rulePass({ heads, keyDim, valueDim, rank = valueDim }, { hiddenSize }) {
+    const rule = { heads, keyDim, valueDim, decays: keyDim };
+    const keys = heads * keyDim;
+    return {
+      widths: [
+        ...widthsOfRule({ ...rule, projectedKeys: keys, isRepeated: false }, hiddenSize),
+        // The decays’ first projection and their logits; six tensors that these go through, and their gradient; and the same of β.
+        ...[rank, keys, { words: 7 * keys }, heads, { words: 8 * heads }],
+      ],
+      rule,
     };
   },
   scratch: ({ keyDim, valueDim }, sequenceLength) =>

@@ -5,11 +5,12 @@
  * Shapes: N tokens, C hidden.
  */
 
-import type { RowLayout } from '@sluice/engine';
+import type { RecurrenceLayout, RowLayout } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import type { z } from 'zod';
 import type { BlockContext, BlockSizes, InitialValues } from '../block.ts';
 import type { ForwardObserver } from '../observer.ts';
+import type { Width } from '../widths.ts';
 
 /** A parameter of a mixer: one array, and the tensors that lie in it one after the other. */
 export interface MixerParameter {
@@ -40,6 +41,14 @@ export interface MixerWidths {
   readonly gradients: readonly number[];
 }
 
+/** A delta rule on a device, whose gradient needs most of all that its layer computes. */
+export interface RulePass {
+  /** What is there then of the layer, input and gradient included. */
+  readonly widths: readonly Width[];
+  /** What decides what its kernels work in. */
+  readonly rule: Pick<RecurrenceLayout, 'heads' | 'keyDim' | 'valueDim' | 'decays'>;
+}
+
 /** What sizes shrink by: see `scale.ts`. */
 export interface MixerScale {
   readonly heads: (count: number) => number;
@@ -62,6 +71,8 @@ export interface Mixer<Settings extends { readonly kind: string }> {
   /** Elements of the arrays of a sequence's state, by their names. */
   readonly states: (settings: Settings, sizes: BlockSizes) => Readonly<Record<string, number>>;
   readonly widths: (settings: Settings, sizes: BlockSizes) => MixerWidths;
+  /** The same of a device, in place of `gradients`, where the mixer is a delta rule. */
+  readonly rulePass?: (settings: Settings, sizes: BlockSizes) => RulePass;
   /** Most numbers that a thread of the native backend works in, for a sequence of so many tokens; few when left out. */
   readonly scratch?: (settings: Settings, sequenceLength: number) => number;
   /** Floating-point operations of forward and backward for one token, beside 6 for each parameter. */

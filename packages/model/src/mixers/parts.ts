@@ -6,7 +6,8 @@
 
 import { cachedShortConvolution, type Parameter, rmsNorm, shortConvolution } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
-import type { MixerParameter, MixerPass } from './mixer.ts';
+import { type Width, widened } from '../widths.ts';
+import type { MixerParameter, MixerPass, RulePass } from './mixer.ts';
 
 /** How fast states of a delta rule decay at first: in a thousand tokens to less than one, by head; or mostly within a token. */
 export const INITIAL_DECAYS = {
@@ -62,4 +63,32 @@ export function normOfHeads(o_NY: tf.Tensor2D, gain: Parameter, eps: number): tf
   const [channels] = gain.shape as [number];
   const o_RD = tf.reshape(o_NY, [-1, channels]) as tf.Tensor2D;
   return tf.reshape(rmsNorm(o_RD, gain, eps), o_NY.shape);
+}
+
+/** Of a delta rule, whose heads have a state each. */
+export interface RuleSizes extends Omit<RulePass['rule'], 'decays'> {
+  /** Channels of all keys as they are projected; as many of queries. */
+  readonly projectedKeys: number;
+  /** Whether heads share them, so that they are repeated for each. */
+  readonly isRepeated: boolean;
+}
+
+/**
+ * What there is when a device forms the gradients of a delta rule, whichever it is: what is projected, the same after the convolution once
+ * more, and its parts; queries and keys of unit length, in single precision; what the rule gives, and the gradients of queries, keys
+ * and values. Around it are the layer's input with its gradient, both also after the norm, and the gradient that comes in.
+ */
+export function widthsOfRule(
+  { projectedKeys, isRepeated, heads, keyDim, valueDim }: RuleSizes,
+  hiddenSize: number,
+): Width[] {
+  const [keys, values] = [heads * keyDim, heads * valueDim];
+  const projected = 2 * projectedKeys + values;
+  // Their squares, and they themselves, perhaps repeated.
+  const unit = [projectedKeys, ...(isRepeated ? [{ words: projectedKeys }] : []), ...widened(keys)];
+  return [
+    ...[hiddenSize, hiddenSize, hiddenSize, hiddenSize, values],
+    ...[projected, projected, projected, ...unit, ...unit],
+    ...[values, keys, keys, values],
+  ];
 }

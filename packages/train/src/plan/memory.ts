@@ -4,6 +4,7 @@ import { availableCores } from '@sluice/core';
 import {
   arenaBytes,
   BACKENDS,
+  deltaRuleBytes,
   muonScratchElements,
   pooledBytes,
   precisionOn,
@@ -14,6 +15,7 @@ import {
   activationWidths,
   embeddingWidths,
   modelParameters,
+  type RulePass,
   scratchElements,
   type Width,
   widened,
@@ -38,7 +40,7 @@ export interface MemoryPlan {
   readonly outerOptimizer?: number;
   /** What the forward pass of one grain keeps, and the most that is there besides. */
   readonly activations: number;
-  /** What threads work in while they compute delta rules backward; it grows with the sequence. */
+  /** What threads of the host work in while they compute delta rules backward; it grows with the sequence. A device's are activations. */
   readonly scratch: number;
   /** Of GPUs that send each other gradients: what arrives, to be added up. */
   readonly gradientExchange?: number;
@@ -256,8 +258,9 @@ function activationBytes(config: RunConfig): number {
     isOnDevice: onDevice,
   });
   let [below, most] = [onDevice ? bytesOf(embeddingWidths(model)) : 0, 0];
-  for (const { layer, peaks } of layers) {
-    most = Math.max(most, below + Math.max(...peaks.map(bytesOf)));
+  for (const { layer, peaks, rulePass } of layers) {
+    const ofRule = rulePass ? bytesOf(rulePass.widths) + ruleBytes(config, rulePass) : 0;
+    most = Math.max(most, below + Math.max(ofRule, ...peaks.map(bytesOf)));
     below += bytesOf(layer);
   }
   if (!onDevice) return most;
@@ -268,6 +271,12 @@ function activationBytes(config: RunConfig): number {
   const ofLoss = bytesOf([hiddenSize, hiddenSize, hiddenSize, ...scaled, { words: 2 }, { words: 1 }]);
   const withLogits = below + ofLoss + arenaBytes(4 * logits) + arenaBytes(bytes * logits);
   return Math.max(most, withLogits) + tableBytes(config);
+}
+
+/** What a device's kernels work in while they form the gradients of a delta rule. */
+function ruleBytes(config: RunConfig, { rule }: RulePass): number {
+  const layout = { ...rule, batch: config.batch.grainSequences, sequence: config.data.sequenceLength };
+  return deltaRuleBytes(layout, precisionOn(BACKENDS[config.backend], config.precision), true);
 }
 
 /** @param bytes of an activation */
@@ -283,8 +292,10 @@ function tableBytes(config: RunConfig): number {
   return arenaBytes(4 * sequenceLength * config.model.headDim) + arenaBytes(4 * grainTokens(config));
 }
 
-/** Of all threads, each of which has its own while a document has heads for it. */
-function scratchBytes({ model, data, parallel }: RunConfig): number {
+/** Of all threads of the host, each of which has its own while a document has heads for it. */
+function scratchBytes(config: RunConfig): number {
+  if (isOnDevice(config)) return 0;
+  const { model, data, parallel } = config;
   const threads = parallel.threads || Math.max(1, Math.floor(availableCores().count / parallel.workers));
   return 4 * threads * scratchElements(model, data.sequenceLength);
 }
