@@ -4,6 +4,7 @@ import { type Precision, selectBackend } from '@sluice/engine';
 import { cudaBackend } from '@sluice/engine/cuda';
 import { planHostMemory, planMemory, RunConfig } from '@sluice/train';
 import test from 'ava';
+import type { TokenSource } from '../../packages/train/src/batches.ts';
 import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
 import { emulator } from '../engine/support/cuda.ts';
@@ -15,12 +16,14 @@ process.env.SLUICE_CUDA_WATCH = 'off';
 interface Sizes {
   readonly sequence?: number;
   readonly parallel?: object;
+  /** Tokens of documents that are kept apart. */
+  readonly documentLength?: number;
 }
 
 function configOf(
   precision: Precision,
   model: object,
-  { sequence = 256, parallel = { lanes: 1 } }: Sizes = {},
+  { sequence = 256, parallel = { lanes: 1 }, documentLength }: Sizes = {},
 ): RunConfig {
   return RunConfig.parse({
     ...{ backend: 'cuda', precision },
@@ -30,7 +33,10 @@ function configOf(
       ...('experts' in model ? {} : { intermediateSize: 352 }),
       ...model,
     },
-    data: { recipe: 'none', sequenceLength: sequence },
+    data: {
+      ...{ recipe: 'none', sequenceLength: sequence },
+      documents: documentLength === undefined ? 'packed' : 'separate',
+    },
     parallel,
     batch: { sequences: 4, grainSequences: 1 },
     training: { steps: 10 },
@@ -82,6 +88,9 @@ const VARIANTS: Readonly<Record<string, object>> = {
   'Gated DeltaNet': {
     mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 64, valueDim: 64 },
   },
+  'Gated DeltaNet of keys too wide for chunks': {
+    mixer: { kind: 'gated-delta-net', keyHeads: 2, valueHeads: 4, keyDim: 192, valueDim: 64 },
+  },
   'Kimi delta attention': { mixer: { kind: 'kimi-delta-attention', heads: 4, keyDim: 32, valueDim: 32 } },
   'norms behind blocks': { normPlacement: 'after' },
   'norms of all heads together': { qkNorm: 'all-heads' },
@@ -98,12 +107,26 @@ const VARIANTS: Readonly<Record<string, object>> = {
   },
 };
 
+/** The same tokens, of which one in so many ends a document. */
+function inDocuments(source: TokenSource, length: number): TokenSource {
+  const end = 511;
+  return {
+    ...source,
+    documentMarks: { begin: undefined, end },
+    read(sample, target) {
+      source.read(sample, target);
+      for (let t = length - 1; t < target.length; t += length) target[t] = end;
+    },
+  };
+}
+
 /** Bytes that a trainer has after a step, and the most that the next one takes beside. */
-async function measure(config: RunConfig) {
+async function measure(config: RunConfig, documentLength?: number) {
   const { device } = cudaBackend();
   const { arena } = device;
   const [before, hostBytes] = [arena.statistics().usedBytes, device.hostBytes];
-  const source = { ...counting(3), sequenceLength: config.data.sequenceLength };
+  const counted = { ...counting(3), sequenceLength: config.data.sequenceLength };
+  const source = documentLength === undefined ? counted : inDocuments(counted, documentLength);
   const trainer = new Trainer(config, topology(soloWorkers(), 1), { train: source, validation: source });
   trainer.initialize();
   await trainer.trainStep({ step: 1, learningRate: 1e-3 });
@@ -150,6 +173,20 @@ for (const precision of ['bf16', 'f32'] as const) {
       t.true(isNear(activations, passes), `${activations} planned, ${passes}`);
     });
   }
+}
+
+for (const precision of ['bf16', 'f32'] as const) {
+  test.serial(
+    `a delta rule over documents kept apart, ${precision}: a pass takes what is planned, to 5 %`,
+    async (t) => {
+      await selectBackend('cuda', precision);
+      const documentLength = 293;
+      const config = configOf(precision, VARIANTS['Gated DeltaNet']!, { sequence: 2048, documentLength });
+      const { passes } = await measure(config, documentLength);
+      const { activations } = planMemory(config);
+      t.true(isNear(activations, passes), `${activations} planned, ${passes}`);
+    },
+  );
 }
 
 test('what Muon works in is the host’s', (t) => {

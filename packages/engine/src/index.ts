@@ -32,7 +32,7 @@ export {
 export { addRounded, roundToBfloat16, sumTreeBfloat16 } from './bfloat16.ts';
 export type { CxxCompiler } from './compiler.ts';
 export { compilerCandidates, cxxCompiler } from './compiler.ts';
-export { deltaRuleBytes } from './cuda/deltaRuleMemory.ts';
+export { deltaRuleBytes, takesChunks } from './cuda/deltaRuleMemory.ts';
 export type { Activations } from './cuda/device.ts';
 export { arenaBytes, SHARE_OF_OTHERS, TOKENS_TOGETHER } from './cuda/memorySizes.ts';
 export type { DeviceLink, DeviceLinks, LinkEnd, LinkOperation, Peers, WatchLink } from './deviceLink.ts';

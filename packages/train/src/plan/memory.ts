@@ -10,6 +10,7 @@ import {
   precisionOn,
   SHARE_OF_OTHERS,
   TOKENS_TOGETHER,
+  takesChunks,
 } from '@sluice/engine';
 import {
   activationWidths,
@@ -273,10 +274,22 @@ function activationBytes(config: RunConfig): number {
   return Math.max(most, withLogits) + tableBytes(config);
 }
 
+/** Documents that are assumed in a sequence where they are kept apart. */
+const DOCUMENTS_OF_SEQUENCE = 8;
+
 /** What a device's kernels work in while they form the gradients of a delta rule. */
 function ruleBytes(config: RunConfig, { rule }: RulePass): number {
-  const layout = { ...rule, batch: config.batch.grainSequences, sequence: config.data.sequenceLength };
-  return deltaRuleBytes(layout, precisionOn(BACKENDS[config.backend], config.precision), true);
+  const { sequenceLength, documents } = config.data;
+  const layout = { ...rule, batch: config.batch.grainSequences, sequence: sequenceLength };
+  const count = layout.batch * DOCUMENTS_OF_SEQUENCE;
+  const starts = Int32Array.from({ length: count }, (_, i) => (i * sequenceLength) / DOCUMENTS_OF_SEQUENCE);
+  const apart = documents === 'separate' ? { ...layout, documents: starts } : layout;
+  const storage = precisionOn(BACKENDS[config.backend], config.precision);
+  const working = deltaRuleBytes(apart, storage, true);
+  if (storage === 'f32' || takesChunks(rule, storage)) return working;
+  // The recurrence takes single precision: values, and their gradients in both forms.
+  const values = grainTokens(config) * rule.heads * rule.valueDim;
+  return working + arenaBytes(4 * values) + arenaBytes(2 * values);
 }
 
 /** @param bytes of an activation */
