@@ -218,16 +218,19 @@ test.serial('workers outlast the silence of a coordinator whose process is there
   await end();
 });
 
-test('workers without a coordinator end, even while their main thread never returns', async (t) => {
-  const limits = { coordinatorSilenceMs: 2000 };
-  const { server, exits, end } = await startRun({ worldSize: 2 }, limits, { remote: true });
-  await server.ready();
-  void server.callAll('spin', { culprit: 0 }).catch(() => {});
-  await new Promise((resolve) => setTimeout(resolve, 100));
-  await server.close();
-  t.deepEqual(await Promise.all(exits), ['SIGKILL', 'SIGKILL']);
-  await end();
-});
+for (const isUnread of [false, true]) {
+  const alone = isUnread ? ', nor anybody who reads what they say,' : '';
+  test(`workers without a coordinator${alone} end, even while their main thread never returns`, async (t) => {
+    const limits = { coordinatorSilenceMs: 2000 };
+    const { server, exits, end } = await startRun({ worldSize: 2 }, limits, { remote: true, isUnread });
+    await server.ready();
+    void server.callAll('spin', { culprit: 0 }).catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await server.close();
+    t.deepEqual(await Promise.all(exits), ['SIGKILL', 'SIGKILL']);
+    await end();
+  });
+}
 
 test('workers that do not start in time are named', async (t) => {
   const server = await ControlServer.listen({ worldSize: 2 });

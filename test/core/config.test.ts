@@ -252,6 +252,8 @@ test('files extend and include one another, and mistakes name the file that hold
   t.deepEqual(config.optimizer, { learningRate: 3e-4, clipNorm: 2 });
   t.is(config.data?.recipe, '../../data/x.yaml');
   t.is(resolvePath(path, config.data!.recipe), join(dirname(path), '../../data/x.yaml'));
+  const elsewhere = write(t, { 'b.yaml': `extends: ${path}\n` });
+  t.deepEqual(loadYamlConfig(elsewhere, Config).model, config.model);
 
   const root = join(dirname(path), '..');
   writeFileSync(join(root, 'models/moe.yaml'), '\nhiddenSize: big\n');

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { nativeArithmetic } from '@sluice/engine';
+import { cudaDriver, nativeArithmetic } from '@sluice/engine';
 import type { ExperimentResults } from '@sluice/observe';
 import test from 'ava';
 import { relativeError } from '../support/relativeError.ts';
@@ -119,4 +119,11 @@ rows:
   );
   const [native, cuda] = runs.map(({ diagnosis }) => diagnosis!.massiveActivation!);
   t.true(relativeError([cuda!], [native!]) < 1e-5);
+  // What is done needs no GPU any more, and what is not does.
+  const again = (seeds: number) =>
+    sandbox.start(`experiment backends.yaml --jobs 1 --threads 1 --seeds ${seeds}`, { SLUICE_CUDA: '' })
+      .ended;
+  const unchanged = await again(1);
+  t.is(unchanged.code, 0, unchanged.stderr);
+  if ('absence' in cudaDriver()) t.regex((await again(2)).stderr, /SLUICE_E_BACKEND_MISSING: Row cuda of/);
 });

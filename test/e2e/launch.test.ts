@@ -2,6 +2,7 @@
 
 import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { cudaDriver } from '@sluice/engine';
 import test from 'ava';
 import { descendants, isAgent } from '../../launcher/src/operate/processes.ts';
 import { isGone } from './support/processes.ts';
@@ -183,5 +184,18 @@ test.serial(
     const { code, stdout } = await sandbox.start(`${bench} --world 3`).ended;
     t.is(code, 1);
     t.is(JSON.parse(stdout).error.code, 'SLUICE_E_HOSTS_TOO_FEW');
+  },
+);
+
+const withoutGpu = 'absence' in cudaDriver() ? test.serial : test.serial.skip;
+
+withoutGpu(
+  'whether there is a GPU is asked of the hosts that compute, not of the one that launches',
+  async (t) => {
+    const command = `${launch('no-gpu')} --set backend=cuda precision=f32 --json`;
+    const { code, stdout, stderr } = await sandbox.start(command, { SLUICE_CUDA: '' }).ended;
+    t.is(code, 1);
+    t.is(JSON.parse(stdout).error.code, 'SLUICE_E_BACKEND_DEVICES');
+    t.regex(stderr, /h2 has joined/);
   },
 );

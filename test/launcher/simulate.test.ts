@@ -23,8 +23,8 @@ interface Simulated {
   readonly failures: { checkpoints: { goodput: number }; copies: { goodput: number; lost: number } | null };
 }
 
-async function simulated(more: Partial<SimulateFlags> = {}) {
-  const { result, picture } = await simulateRun(quickstart, { ...FLAGS, ...more });
+async function simulated(more: Partial<SimulateFlags> = {}, config = quickstart) {
+  const { result, picture } = await simulateRun(config, { ...FLAGS, ...more });
   return { json: result.json as unknown as Simulated, text: result.text, picture };
 }
 
@@ -74,6 +74,13 @@ test('the speed of a run’s workers takes the place of the device’s', async (
   t.true(Math.abs(json.steps.flat.compute - 2.5) < 1e-9);
   writeFileSync(join(run, 'metrics.jsonl'), '');
   t.is((await failureOf(simulated({ measured: run }))).code, 'SLUICE_E_USAGE');
+});
+
+test('what another machine would compute needs no GPU here', async (t) => {
+  const config = join(temporaryDirectory(t), 'run.yaml');
+  writeFileSync(config, `extends: ${quickstart}\nbackend: cuda\n`);
+  const { json } = await simulated({ devices: 2 }, config);
+  t.true(json.stepSeconds > 0);
 });
 
 test('a layout that no run could have is refused', async (t) => {

@@ -20,7 +20,7 @@ import { percentLogger } from '../run/percentLogger.ts';
 import { rollbacksOf } from '../run/rollbacks.ts';
 import { loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
-import { fittingExpertParallel, validateConfig } from '../run/validate.ts';
+import { fittingExpertParallel, refuseAbsentBackend, validateConfig } from '../run/validate.ts';
 import { interruptible } from '../signals/interruptible.ts';
 import { AGREED_IN_STEP } from './agreedStep.ts';
 import { findCorpora } from './corpora.ts';
@@ -109,6 +109,7 @@ function configFor(run: RunDirectory, { step, workers, threads }: ReplayOptions)
     },
   };
   validateConfig(replayed);
+  refuseAbsentBackend(replayed);
   return replayed;
 }
 

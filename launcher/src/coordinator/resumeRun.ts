@@ -21,7 +21,7 @@ import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { newRunId, runId, runToken } from '../run/runToken.ts';
 import { keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
-import { validateConfig, validateVocabulary } from '../run/validate.ts';
+import { refuseAbsentBackend, validateConfig, validateVocabulary } from '../run/validate.ts';
 import { type BesideOptions, startBeside } from '../watch/beside.ts';
 import { findCorpora } from './corpora.ts';
 import { leftAgents, takeLeftCopies } from './leftCopies.ts';
@@ -103,6 +103,8 @@ async function resumeLocked(
   validateConfig(config);
   if (!givenFleet) aloneLines(config).forEach(log);
   const fleet = givenFleet ?? localFleet();
+  // Other hosts have it, or say that they have not.
+  if (fleet.isHere) refuseAbsentBackend(config);
   refusePastEnd(saved, config, from?.state.step ?? 0);
   const isOtherRecipe = changes.some(({ key }) => RECIPE_KEYS.includes(key));
   const datasetHash = from?.datasetHash ?? start?.datasetHash;

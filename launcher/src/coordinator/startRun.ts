@@ -12,7 +12,7 @@ import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { newRunId } from '../run/runToken.ts';
 import { adoptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
-import { validateConfig, validateVocabulary } from '../run/validate.ts';
+import { refuseAbsentBackend, validateConfig, validateVocabulary } from '../run/validate.ts';
 import { type BesideOptions, startBeside } from '../watch/beside.ts';
 import { prepareCorpora } from './corpora.ts';
 import { aloneLines, checkMachine } from './machine.ts';
@@ -42,6 +42,8 @@ export async function startRun(
   validateConfig(config);
   if (!givenFleet) aloneLines(config).forEach(log);
   const fleet = givenFleet ?? localFleet();
+  // Other hosts have it, or say that they have not.
+  if (fleet.isHere) refuseAbsentBackend(config);
   const lastStep = lastStepOf(options, 0, config.training.steps);
   beyondTheEnd(options, 0, config.training.steps).forEach(log);
   const path = options.runDir ?? directoryForRun(config, options.config);

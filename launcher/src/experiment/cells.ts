@@ -126,7 +126,7 @@ export class Cells {
  * @throws the coded errors of `experimentRun` and `validateConfig`, with the name of the row
  */
 export function resolveRow({ path, experiment, scale }: CellsOf, row: ExperimentRow): RunConfig {
-  try {
+  return namingRow(path, row, () => {
     const written = experimentRun(path, experiment, row, scale);
     if (written.initialize.from !== undefined) {
       throw new SluiceError(
@@ -137,6 +137,13 @@ export function resolveRow({ path, experiment, scale }: CellsOf, row: Experiment
     const config = configFromRun(experimentDirectory(path, experiment, row), written);
     validateConfig(config);
     return config;
+  });
+}
+
+/** What `work` throws has the name of the row. */
+export function namingRow<T>(path: string, row: ExperimentRow, work: () => T): T {
+  try {
+    return work();
   } catch (error) {
     if (!(error instanceof SluiceError)) throw error;
     throw new SluiceError(error.code, `Row ${row.name} of ${path}: ${error.message}`, {

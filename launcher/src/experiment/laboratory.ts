@@ -5,8 +5,9 @@ import type { RunConfig } from '@sluice/train';
 import { prepareCorpora } from '../coordinator/corpora.ts';
 import { acquireRunLock, type RunLock } from '../run/lock.ts';
 import { shellQuote } from '../run/runDirectory.ts';
+import { refuseAbsentBackend } from '../run/validate.ts';
 import { interruptible } from '../signals/interruptible.ts';
-import { type Cell, Cells, type Corpora, corporaName, resolveRow } from './cells.ts';
+import { type Cell, Cells, type Corpora, corporaName, namingRow, resolveRow } from './cells.ts';
 import {
   type ExperimentConfig,
   type ExperimentRow,
@@ -54,7 +55,7 @@ export interface Laboratory {
   readonly folder: ExperimentFolder;
   /** The words after `sluice experiment` that lead to the same results. */
   readonly command: string;
-  /** Tells the display of runs that are to come. */
+  /** Tells the display of runs that are to come. @throws SLUICE_E_BACKEND_MISSING for one that is left to do, with its row */
   expect(cells: readonly Cell[]): void;
 }
 
@@ -123,10 +124,9 @@ export async function withLaboratory<T>(
         command: commandOf(options),
         expect: (expected) => {
           const all = distinct(expected);
-          progress.expect(
-            all.filter((cell) => !knownResult(cell, cellOptions)),
-            all.length,
-          );
+          const left = all.filter((cell) => !knownResult(cell, cellOptions));
+          for (const { row, config } of left) namingRow(path, row, () => refuseAbsentBackend(config));
+          progress.expect(left, all.length);
         },
       });
     }).finally(() => progress.close());

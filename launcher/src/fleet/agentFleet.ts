@@ -53,6 +53,7 @@ const LATECOMERS_MS = 30_000;
 const LOOK_MS = 50;
 
 export class AgentFleet implements Fleet {
+  readonly isHere = false;
   readonly #options: AgentFleetOptions;
   readonly #distrusted = new Set<string>();
   readonly #stopListeners = new Set<(reason: string) => void>();

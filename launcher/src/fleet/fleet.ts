@@ -23,6 +23,8 @@ export interface FleetTeller {
 }
 
 export interface Fleet {
+  /** Whether this machine is its only host. */
+  readonly isHere: boolean;
   /** How hosts reach each other; undefined where the run has only this machine. */
   readonly network: TeamNetwork | undefined;
   /** Whether its hosts do not see the run's directory and the corpora: what they need and save goes through their agents. */
@@ -71,6 +73,7 @@ export interface Fleet {
 export function localFleet(entry?: string): Fleet {
   const hosts = [localHost(entry)];
   return {
+    isHere: true,
     network: undefined,
     collects: false,
     hosts: () => hosts,

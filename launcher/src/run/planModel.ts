@@ -15,7 +15,7 @@ import {
 } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { loadModel } from './loadModel.ts';
-import { fittingExpertParallel, validatePlanned } from './validate.ts';
+import { fittingExpertParallel, validateConfig } from './validate.ts';
 
 export interface PlanFlags {
   readonly workers?: number | undefined;
@@ -34,11 +34,11 @@ const DEFAULT_BATCH = 1024;
 const DEFAULT_LANES = 8;
 
 /**
- * @throws the coded errors of `loadYamlConfig` and `validatePlanned`
+ * @throws the coded errors of `loadYamlConfig` and `validateConfig`
  */
 export function planModel(path: string, flags: PlanFlags): CommandResult {
   const config = plannedConfig(path, flags);
-  validatePlanned(config);
+  validateConfig(config);
   const device = deviceOf(flags.device, config.parallel.workers);
   const plan = planRun(config, device);
   const fits = plan.memory.total <= device.memoryBytes;

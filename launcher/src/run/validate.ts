@@ -1,4 +1,4 @@
-/** Conditions that tie several keys of a configuration together. All are checked before any process starts. */
+/** Conditions that tie several keys of a configuration together, or to the machine. All are checked before any process starts. */
 
 import { SluiceError } from '@sluice/core';
 import { BACKENDS, precisionOn } from '@sluice/engine';
@@ -6,17 +6,12 @@ import { interleavedGate, modelParameters } from '@sluice/model';
 import { type RunConfig, rampSizes, stageCount } from '@sluice/train';
 
 /**
+ * What is wrong wherever it runs.
  * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_BATCH_RAMP_INVALID, SLUICE_E_EXPERT_PARALLEL_INVALID,
  *   SLUICE_E_SCHEDULE_INVALID, SLUICE_E_OPTIMIZER_INVALID, SLUICE_E_SYNCHRONIZE_INVALID; each message shows the numbers that do not fit;
- *   SLUICE_E_BACKEND_MISSING, SLUICE_E_BACKEND_UNSUPPORTED
+ *   SLUICE_E_BACKEND_UNSUPPORTED
  */
 export function validateConfig(config: RunConfig): void {
-  validatePlanned(config);
-  refuseAbsentBackend(config);
-}
-
-/** The same of what may run elsewhere, where the backend is. */
-export function validatePlanned(config: RunConfig): void {
   validateBackend(config);
   validateWorkers(config.parallel);
   validateBatch(config.batch, config.parallel.lanes);
@@ -70,7 +65,8 @@ function validateBackend({
   }
 }
 
-function refuseAbsentBackend({ backend: name }: RunConfig): void {
+/** For what this machine is to compute. @throws SLUICE_E_BACKEND_MISSING */
+export function refuseAbsentBackend({ backend: name }: Pick<RunConfig, 'backend'>): void {
   // Without the C++ core, native stands for cpu.
   const absence = name === 'native' ? undefined : BACKENDS[name].absence();
   if (absence !== undefined) {

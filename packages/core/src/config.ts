@@ -124,7 +124,7 @@ function takeBase(
     ]);
   }
   root.entries.delete('extends');
-  return loadFile(join(dirname(path), entry.node.value), schema, stack, entry.node.source);
+  return loadFile(resolvePath(path, entry.node.value), schema, stack, entry.node.source);
 }
 
 /** Replaces the path of a YAML file that stands where the schema wants a section by what the file holds. */
@@ -142,7 +142,7 @@ function includeFiles(
     const included =
       child !== undefined && typeof value === 'string' && /\.ya?ml$/.test(value) && isSection(child);
     const replaced = included
-      ? loadFile(isAbsolute(value) ? value : join(dirname(path), value), child, stack, entry.node.source)
+      ? loadFile(resolvePath(path, value), child, stack, entry.node.source)
       : child === undefined
         ? entry.node
         : includeFiles(entry.node, path, child, stack);

@@ -45,12 +45,15 @@ export async function startRun(
     markLost = true,
     env = {},
     remote = false,
+    isUnread = false,
     addresses = [],
   }: {
     markLost?: boolean;
     env?: NodeJS.ProcessEnv;
     /** Whether workers take the coordinator for one of another machine, whose process they cannot watch. */
     remote?: boolean;
+    /** Whether nobody is there any more to read what workers say of themselves. */
+    isUnread?: boolean;
     /** Numbers by which workers are to be reached, in order of ranks. */
     addresses?: readonly string[];
   } = {},
@@ -63,10 +66,11 @@ export async function startRun(
         ...env,
         TEST_LIMITS: JSON.stringify(limits),
       },
-      stdio: ['ignore', 'inherit', 'ignore', 'ipc'],
+      stdio: ['ignore', 'inherit', isUnread ? 'pipe' : 'ignore', 'ipc'],
     }),
   );
   for (const [rank, worker] of workers.entries()) {
+    worker.stderr?.destroy();
     const { parentPid, ...invitation } = server.invitation(rank);
     const host = addresses[rank];
     worker.send({ ...invitation, ...(!remote && { parentPid }), ...(host !== undefined && { host }) });
