@@ -1,7 +1,6 @@
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
-  benchCollectives,
   Communicator,
   ControlServer,
   generateCurveKeys,
@@ -413,13 +412,4 @@ test('what fails in the communication thread is a coded error of the worker', as
   t.is(error.code, 'SLUICE_E_WORKER_FAILED');
   t.regex(error.message, /^communication thread: /);
   router.close();
-});
-
-test.serial('the benchmark measures real processes', async (t) => {
-  const report = await benchCollectives({ world: 2, mib: 1, iterations: 4 });
-  t.is(report.world, 2);
-  t.is(report.transport, 'ipc');
-  t.true(report.medianMs >= report.minMs && report.minMs > 0);
-  t.true(report.waitingMs >= 0 && report.movingMs > 0 && report.cpuMs > 0);
-  t.true(Math.abs(report.busGBps - 2 ** 20 / report.medianMs / 1e6) < 1e-9);
 });

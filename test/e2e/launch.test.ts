@@ -183,5 +183,10 @@ test.serial(
     const { code, stdout } = await sandbox.start(`${bench} --world 3`).ended;
     t.is(code, 1);
     t.is(JSON.parse(stdout).error.code, 'SLUICE_E_HOSTS_TOO_FEW');
+    t.regex(JSON.parse(stdout).error.advice, /--world/);
+    sandbox.write('lonely', 'h1 address=127.0.0.1\n');
+    const lonely = await sandbox.start(bench.replace('singles', 'lonely')).ended;
+    t.is(lonely.code, 2);
+    t.regex(JSON.parse(lonely.stdout).error.message, /--hosts names one host, h1/);
   },
 );

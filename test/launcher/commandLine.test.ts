@@ -187,8 +187,9 @@ const mistakes: [string[], RegExp][] = [
   [['bench', 'kernels', '--backend', 'cuda', '--clock', 'cpu'], /--threads and --clock are for .* native/],
   [
     ['bench', 'collectives', '--world', '100000'],
-    /--world is 100000, not a whole number of at least 1 and at most 256/,
+    /--world is 100000, not a whole number of at least 2 and at most 256/,
   ],
+  [['bench', 'collectives', '--world', '1'], /--world is 1, not a whole number of at least 2/],
   [['bench', 'collectives', '--mib', '0'], /--mib is 0, not a number of at least 0\.001/],
   [['bench'], /Which one/],
   [['data', 'prepare'], /sluice data prepare needs <recipe>/],
