@@ -185,6 +185,9 @@ const mistakes: [string[], RegExp][] = [
   [['export', 'runs/x', '--hf', 'y', '--layout', 'llama'], /llama/],
   [['bench', 'step', '--shape', 'dense-1t'], /dense-1t/],
   [['bench', 'kernels', '--backend', 'cuda', '--clock', 'cpu'], /--threads and --clock are for .* native/],
+  [['bench', 'kernels', '--filter', 'nosuch'], /None of the \d+ kernels has "nosuch" in its name/],
+  [['bench', 'kernels', '--threads', '2', '--clock', 'cpu'], /--clock cpu .* Give --threads 1/],
+  [['bench', 'step', '--shape', 'tiny-100k', '--threads', '2', '--clock', 'cpu'], /Give --threads 1/],
   [
     ['bench', 'collectives', '--world', '100000'],
     /--world is 100000, not a whole number of at least 2 and at most 256/,
