@@ -96,6 +96,11 @@ test.serial('what a host cannot be started for is said, with exit code 1', async
   const { error } = JSON.parse(stdout) as { error: { code: string; message: string } };
   t.is(error.code, 'SLUICE_E_SSH_FAILED');
   t.regex(error.message, /h[12]: .*no key of yours is accepted there.*Permission denied/);
+  const missing = await sandbox.start(`${launch('refused').replace(ssh, '/no/such/ssh')} --json`).ended;
+  t.regex(
+    JSON.parse(missing.stdout).error.message,
+    /h[12]: .*\/no\/such\/ssh cannot be started here: ENOENT$/,
+  );
 });
 
 test.serial(

@@ -44,6 +44,8 @@ const MEASURE_AGAIN = 'Measure again; what a worker printed last is above.';
 const ADVICE: Readonly<Partial<Record<ErrorCode, string>>> = {
   SLUICE_E_OUT_OF_MEMORY:
     'Take a smaller --mib: each process holds that much, and twice as much for all-to-all.',
+  SLUICE_E_SSH_FAILED:
+    'Try `ssh HOST true` by hand; keys and configuration are those of your ssh, or of what --ssh-command names.',
   SLUICE_E_HOSTS_TOO_FEW:
     'Lower --world, or add hosts or slots to those that --hosts names; `sluice doctor --hosts` tells which can be reached.',
   SLUICE_E_WORKER_DIED: `${MEASURE_AGAIN} One that the system has ended may have had too little memory: take a smaller --mib.`,
