@@ -217,9 +217,12 @@ test.serial('workers outlast the silence of a coordinator whose process is there
   await end();
 });
 
-test('workers without a coordinator end, even while their main thread never returns', async (t) => {
+test('workers without a coordinator end, even while their main thread never returns and nobody hears why', async (t) => {
   const limits = { coordinatorSilenceMs: 2000 };
-  const { server, exits, end } = await startRun({ worldSize: 2 }, limits, { remote: true });
+  const { server, exits, end } = await startRun({ worldSize: 2 }, limits, {
+    remote: true,
+    isUnheard: true,
+  });
   await server.ready();
   void server.callAll('spin', { culprit: 0 }).catch(() => {});
   await new Promise((resolve) => setTimeout(resolve, 100));

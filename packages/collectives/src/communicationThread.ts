@@ -173,6 +173,10 @@ async function close(reason: string, exchange: Exchange): Promise<void> {
 
 /** A worker without a coordinator must not go on, even when its main thread blocks or computes. */
 function endProcess(reason: string): void {
-  writeSync(2, `sluice: rank ${options.rank} ends itself: ${reason}.\n`);
+  try {
+    writeSync(2, `sluice: rank ${options.rank} ends itself: ${reason}.\n`);
+  } catch {
+    // Whoever would read it is gone, too.
+  }
   process.kill(process.pid, 'SIGKILL');
 }

@@ -45,12 +45,15 @@ export async function startRun(
     markLost = true,
     env = {},
     remote = false,
+    isUnheard = false,
     addresses = [],
   }: {
     markLost?: boolean;
     env?: NodeJS.ProcessEnv;
     /** Whether workers take the coordinator for one of another machine, whose process they cannot watch. */
     remote?: boolean;
+    /** Whether nobody reads what workers write to their standard error, as where the process that did is gone. */
+    isUnheard?: boolean;
     /** Numbers by which workers are to be reached, in order of ranks. */
     addresses?: readonly string[];
   } = {},
@@ -63,10 +66,11 @@ export async function startRun(
         ...env,
         TEST_LIMITS: JSON.stringify(limits),
       },
-      stdio: ['ignore', 'inherit', 'ignore', 'ipc'],
+      stdio: ['ignore', 'inherit', isUnheard ? 'pipe' : 'ignore', 'ipc'],
     }),
   );
   for (const [rank, worker] of workers.entries()) {
+    worker.stderr?.destroy();
     const { parentPid, ...invitation } = server.invitation(rank);
     const host = addresses[rank];
     worker.send({ ...invitation, ...(!remote && { parentPid }), ...(host !== undefined && { host }) });
