@@ -22,7 +22,6 @@ const ENTRIES = [
   'launcher/dist/gpuKit.js',
   'launcher/dist/backends/gpuEntry.js',
   'launcher/dist/backends/probeEntry.js',
-  'packages/collectives/dist/benchWorker.js',
   'packages/collectives/dist/communicationThread.js',
   'packages/checkpoint/dist/shardThread.js',
   'packages/checkpoint/dist/verifyThread.js',

@@ -19,7 +19,6 @@ const PROGRAMS = [
   'launcher/src/worker.ts',
   'packages/checkpoint/dist/shardThread.js',
   'packages/checkpoint/dist/verifyThread.js',
-  'packages/collectives/dist/benchWorker.js',
   'packages/collectives/dist/communicationThread.js',
   'packages/data/dist/tokenizer/encodeThread.js',
   'test/bits/print.ts',

@@ -12,6 +12,11 @@ test('every code of error has a summary and an advice that are sentences, and br
   }
 });
 
+test('an error may know better what to do than the table', (t) => {
+  const error = new SluiceError('SLUICE_E_OUT_OF_MEMORY', 'message', { advice: 'Take less.' });
+  t.is(error.toJSON().advice, 'Take less.');
+});
+
 test('a broken invariant is no error of the user', (t) => {
   t.notThrows(() => invariant(1 + 1 === 2, 'arithmetic'));
   const error = t.throws(() => invariant(false, 'two is three'));

@@ -97,6 +97,11 @@ test.serial('what a host cannot be started for is said, with exit code 1', async
   const { error } = JSON.parse(stdout) as { error: { code: string; message: string } };
   t.is(error.code, 'SLUICE_E_SSH_FAILED');
   t.regex(error.message, /h[12]: .*no key of yours is accepted there.*Permission denied/);
+  const missing = await sandbox.start(`${launch('refused').replace(ssh, '/no/such/ssh')} --json`).ended;
+  t.regex(
+    JSON.parse(missing.stdout).error.message,
+    /h[12]: .*\/no\/such\/ssh cannot be started here: ENOENT$/,
+  );
 });
 
 test.serial(
@@ -184,6 +189,11 @@ test.serial(
     const { code, stdout } = await sandbox.start(`${bench} --world 3`).ended;
     t.is(code, 1);
     t.is(JSON.parse(stdout).error.code, 'SLUICE_E_HOSTS_TOO_FEW');
+    t.regex(JSON.parse(stdout).error.advice, /--world/);
+    sandbox.write('lonely', 'h1 address=127.0.0.1\n');
+    const lonely = await sandbox.start(bench.replace('singles', 'lonely')).ended;
+    t.is(lonely.code, 2);
+    t.regex(JSON.parse(lonely.stdout).error.message, /--hosts names one host, h1/);
   },
 );
 

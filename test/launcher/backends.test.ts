@@ -210,5 +210,8 @@ test('doctor: what was never installed is no fault, what does not run is', (t) =
   const broken = backendFinding({ ...state, installed: true, reason: 'it crashed' });
   t.false(broken.ok);
   t.regex(broken.mend!, /sluice backend install wasm/);
+  const mistaken = backendFinding({ ...state, reason: 'X is "y", and may be unset', isMistaken: true });
+  t.false(mistaken.ok);
+  t.is(mistaken.mend, 'X is "y", and may be unset');
   t.is(backendFinding({ ...state, installed: true, runs: true, reason: 'a remark' }).found, 'runs: a remark');
 });

@@ -185,6 +185,13 @@ test('the page shows models side by side in one file that loads nothing', async 
   t.notThrows(() => new Script(script.replace(/^export \{\};$/m, '')));
 });
 
+test('the page names what computed each model, where that is known', async (t) => {
+  const computedBy = { backend: 'cuda', precision: 'bf16', arithmetic: 'cuda-sm90-bf16' } as const;
+  const html = await pageOf(t, [{ ...diagnosed('known'), computedBy }, diagnosed('unknown')]);
+  t.regex(html, /Computed by<\/td><td[^>]*>cuda in bf16 \(cuda-sm90-bf16\)<\/td><td[^>]*><\/td>/);
+  t.false((await pageOf(t, [diagnosed('unknown')])).includes('Computed by'));
+});
+
 test('the size of an update is shown where it is known, and why it is not where it is not', async (t) => {
   const [known, unknown] = [diagnosed('trained'), diagnosed('imported')];
   const { layers } = known.diagnosis;

@@ -11,6 +11,8 @@ export interface BackendState {
   readonly runs: boolean;
   /** Why it does not run, or what it cannot do. */
   readonly reason?: string;
+  /** Whether it is asked for in a way that means nothing, as the reason says. */
+  readonly isMistaken?: boolean;
 }
 
 /** What a backend that gives no values in the middle of a pass means for models with experts. */
@@ -26,6 +28,8 @@ export function probeBackends(): Promise<BackendState[]> {
 export async function probeBackend(name: BackendName): Promise<BackendState> {
   const backend = BACKENDS[name];
   const { purpose, readsSynchronously } = backend;
+  const mistake = backend.mistake?.();
+  if (mistake) return { name, purpose, installed: false, runs: false, reason: mistake, isMistaken: true };
   const absence = backend.absence();
   if (absence) return { name, purpose, installed: false, runs: false, reason: absence };
   const { ok, reason } = await runProbe(name);

@@ -38,8 +38,8 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
     world: {
       type: 'number',
       requiresArg: true,
-      coerce: wholeNumber('world', 1, MOST_PROCESSES),
-      describe: 'Processes; two by default, with --hosts one on each.',
+      coerce: wholeNumber('world', 2, MOST_PROCESSES),
+      describe: 'Processes, two at least; two by default, with --hosts one on each.',
     },
     mib: {
       type: 'number',
@@ -67,15 +67,12 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
     const { terminalTable } = await import('@sluice/observe');
     const { interruptible } = await import('../signals/interruptible.ts');
     const operation = OPERATIONS[name]!;
-    const measured = await interruptible(async (signal) => {
-      if (hosts === undefined) {
-        const { benchCollectives } = await import('@sluice/collectives');
-        return benchCollectives({ operation, world: world ?? 2, mib, signal });
-      }
-      const { namedHosts } = await import('../fleet/namedHosts.ts');
-      const { benchOnHosts } = await import('../bench/collectivesOnHosts.ts');
-      return benchOnHosts(namedHosts(hosts, sshCommand), { operation, world, mib, signal, log });
-    });
+    const { namedHosts } = await import('../fleet/namedHosts.ts');
+    const { benchCollectives } = await import('../bench/collectives.ts');
+    const on = hosts === undefined ? undefined : namedHosts(hosts, sshCommand);
+    const measured = await interruptible((signal) =>
+      benchCollectives({ on, operation, world, mib, signal, log }),
+    );
     const rows = [
       ['bus bandwidth, GB/s', measured.busGBps.toFixed(2)],
       ['median, ms', measured.medianMs.toFixed(1)],

@@ -38,7 +38,7 @@ export const benchKernelsCommand = defineCommand<BenchKernelsArguments>({
 });
 
 async function onHost({ threads, filter, clock }: BenchKernelsArguments): Promise<CommandResult> {
-  const count = useThreads(threads);
+  const count = useThreads(threads, clock);
   const { benchKernels, cpuClock, wallClock } = await import('@sluice/engine');
   const { terminalTable } = await import('@sluice/observe');
   const measured = await benchKernels({

@@ -61,7 +61,7 @@ export const benchStepCommand = defineCommand<BenchStepArguments>({
     if (backend === 'cuda' && clock === 'cpu')
       throw new SluiceError('SLUICE_E_USAGE', '--clock cpu does not see what a GPU computes. Leave it out.');
     if (svg !== undefined) refuseUnwritable(svg);
-    const count = useThreads(threads);
+    const count = useThreads(threads, clock);
     // As in a worker: the garbage of loading modules must not enlarge the memory that a step is measured by.
     setFlagsFromString('--semi-space-growth-factor=1');
     const { benchStep } = await import('@sluice/train');

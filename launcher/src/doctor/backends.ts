@@ -9,13 +9,14 @@ export async function examineBackends(): Promise<Finding[]> {
   return states.filter(({ name }) => name !== 'native' && name !== 'cpu').map(backendFinding);
 }
 
-/** An optional backend that was never installed is nothing to mend; one that is there and does not run is. */
-export function backendFinding({ name, installed, runs, reason }: BackendState): Finding {
+/** An optional backend that was never installed is nothing to mend; one that is there and does not run, or is misnamed, is. */
+export function backendFinding({ name, installed, runs, reason, isMistaken }: BackendState): Finding {
   const remark = reason === undefined ? '' : `: ${reason}`;
   return {
     name: `backend ${name}`,
     found: runs ? `runs${remark}` : `${installed ? 'does not run' : 'no'}${remark}`,
-    ok: runs || !installed,
+    ok: runs || !(installed || isMistaken),
+    ...(isMistaken && { mend: reason }),
     ...(installed &&
       !runs && { mend: `see docs/backends.md, or install it again: sluice backend install ${name}` }),
     values: { installed, runs, reason: reason ?? null },

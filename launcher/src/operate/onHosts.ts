@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { nodeName, type SshHost } from '../fleet/hostFile.ts';
-import { sshFailureReason, sshWords } from '../fleet/starters/ssh.ts';
+import { onceEnded, type SshEnd, sshFailureText, sshWords } from '../fleet/starters/ssh.ts';
 
 /** sshd refuses some of many connections that begin at once (MaxStartups 10:30:100). */
 const AT_ONCE = 8;
@@ -44,24 +44,17 @@ async function runOn(
   child.stderr.setEncoding('utf8').on('data', (text) => {
     err += text;
   });
-  const code = await new Promise<number | null>((resolve) => {
-    child.once('error', (error) => {
-      err += error.message;
-      resolve(null);
-    });
-    child.once('close', resolve);
-  });
-  return { host: nodeName(host), ...answerOf(out, err.trim().split('\n').at(-1) ?? '', code) };
+  const end = await new Promise<SshEnd>((resolve) => onceEnded(child, resolve));
+  return { host: nodeName(host), ...answerOf(out, err.trim().split('\n').at(-1) ?? '', end) };
 }
 
-function answerOf(out: string, said: string, code: number | null): Omit<HostAnswer, 'host'> {
+function answerOf(out: string, said: string, end: SshEnd): Omit<HostAnswer, 'host'> {
   try {
     // A login script may print before it.
     const json = JSON.parse(out.trim().split('\n').at(-1)!);
     const { error } = json;
     return error ? { json: undefined, failure: `${error.code}: ${error.message}` } : { json };
   } catch {
-    const reason = sshFailureReason(said);
-    return { json: undefined, failure: `exit code ${code}: ${reason}. It said: ${said || 'nothing'}` };
+    return { json: undefined, failure: sshFailureText(end, said) };
   }
 }

@@ -1,4 +1,4 @@
-/** The operations that `benchCollectives` measures. */
+/** The operations that `measureOperation` measures. */
 
 export const MEASURED_OPERATIONS = ['allReduce', 'reduceScatter', 'allGather', 'allToAll'] as const;
 export type MeasuredOperation = (typeof MEASURED_OPERATIONS)[number];

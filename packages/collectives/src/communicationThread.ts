@@ -176,7 +176,7 @@ function endProcess(reason: string): void {
   try {
     writeSync(2, `sluice: rank ${options.rank} ends itself: ${reason}.\n`);
   } catch {
-    // Who would read it may be gone, too.
+    // Whoever would read it is gone, too.
   }
   process.kill(process.pid, 'SIGKILL');
 }

@@ -7,13 +7,7 @@ export {
   sharedFloat64,
   sharedInt32,
 } from './arrays.ts';
-export {
-  benchCollectives,
-  benchReport,
-  type CollectivesBenchOptions,
-  type CollectivesBenchReport,
-  ITERATIONS,
-} from './bench.ts';
+export { benchReport, type CollectivesBenchReport, ITERATIONS } from './bench.ts';
 export { MEASURED_OPERATIONS, type MeasuredOperation } from './benchOperations.ts';
 export { type Blocked, monotonicMs } from './blockedTime.ts';
 export { Communicator, type ConnectOptions, type Methods } from './communicator.ts';

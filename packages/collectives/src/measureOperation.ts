@@ -1,4 +1,4 @@
-/** What a worker does of `benchCollectives`: operations one after the other, each timed. */
+/** What a worker does to be measured: operations one after the other, each timed. */
 
 import { invariant } from '@sluice/core';
 import { consecutiveRanges, sharedFloat32 } from './arrays.ts';

@@ -585,20 +585,19 @@ export type ErrorCode = keyof typeof ERROR_TABLE;
 export class SluiceError extends Error {
   readonly code: ErrorCode;
   readonly details: Readonly<Record<string, unknown>>;
+  /** What the user can do: the table's, unless what failed knows better. */
+  readonly advice: string;
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { details?: Record<string, unknown>; cause?: unknown } = {},
+    options: { details?: Record<string, unknown>; cause?: unknown; advice?: string } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'SluiceError';
     this.code = code;
     this.details = options.details ?? {};
-  }
-
-  get advice(): string {
-    return ERROR_TABLE[this.code].advice;
+    this.advice = options.advice ?? ERROR_TABLE[code].advice;
   }
 
   toJSON(): Record<string, unknown> {

@@ -45,15 +45,15 @@ export async function startRun(
     markLost = true,
     env = {},
     remote = false,
-    isUnread = false,
+    isUnheard = false,
     addresses = [],
   }: {
     markLost?: boolean;
     env?: NodeJS.ProcessEnv;
     /** Whether workers take the coordinator for one of another machine, whose process they cannot watch. */
     remote?: boolean;
-    /** Whether nobody is there any more to read what workers say of themselves. */
-    isUnread?: boolean;
+    /** Whether nobody reads what workers write to their standard error, as where the process that did is gone. */
+    isUnheard?: boolean;
     /** Numbers by which workers are to be reached, in order of ranks. */
     addresses?: readonly string[];
   } = {},
@@ -66,7 +66,7 @@ export async function startRun(
         ...env,
         TEST_LIMITS: JSON.stringify(limits),
       },
-      stdio: ['ignore', 'inherit', isUnread ? 'pipe' : 'ignore', 'ipc'],
+      stdio: ['ignore', 'inherit', isUnheard ? 'pipe' : 'ignore', 'ipc'],
     }),
   );
   for (const [rank, worker] of workers.entries()) {

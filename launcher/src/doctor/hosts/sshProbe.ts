@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { nodeName, type SshHost } from '../../fleet/hostFile.ts';
-import { AGENT_BEGINS, sshFailureReason, sshWords } from '../../fleet/starters/ssh.ts';
+import { AGENT_BEGINS, onceEnded, sshFailureText, sshWords } from '../../fleet/starters/ssh.ts';
 import { type Probe, ProbeAnswer, type ProbePlace } from './probe.ts';
 
 /** How long a host may take for an answer: its own limits are shorter, ms. */
@@ -31,12 +31,10 @@ export async function sshProbe(
     if (line.startsWith('{')) settle?.(line);
   });
   child.stdin.on('error', () => {});
-  const onEnd = (how: string) => {
-    ended ??= `${sshFailureReason(said)} (${how}). It said: ${said || 'nothing'}`;
+  onceEnded(child, (end) => {
+    ended ??= sshFailureText(end, said);
     settle?.(undefined);
-  };
-  child.once('error', ({ message }) => onEnd(message));
-  child.once('close', (code) => onEnd(`exit code ${code}`));
+  });
 
   const ask = async (question: object): Promise<ProbeAnswer> => {
     const line = await new Promise<string | undefined>((resolve) => {

@@ -116,10 +116,10 @@ export class SshStarter {
 
   /** Starts an agent anew, each time after a longer pause: its host may be on its way back. */
   async #startAgain(host: SshHost, rank: number, ended: Promise<Failure>): Promise<void> {
-    const { code, said } = await ended;
+    const { how, said } = await ended;
     if (this.#isEnding) return;
     this.#plan.log(
-      `[${host.name}] its agent has ended (exit code ${code}${said === '' ? '' : `: ${said}`}); starting it anew`,
+      `[${host.name}] its agent has ended (${how}${said === '' ? '' : `: ${said}`}); starting it anew`,
     );
     const tries = (this.#restarts.get(host.name) ?? 0) + 1;
     this.#restarts.set(host.name, tries);
@@ -172,32 +172,57 @@ export class SshStarter {
       `${JSON.stringify({ ...place, ...(host.slots && { slots: host.slots }), ...(host.address && { advertise: host.address }) })}\n`,
     );
     const ended = new Promise<Failure>((resolve) => {
-      child.once('error', (error) => resolve({ code: null, said: error.message }));
-      child.once('close', (code) => resolve({ code, said }));
+      onceEnded(child, (end) => resolve({ ...end, said }));
     });
     void ended.then(() => this.#children.delete(child));
     return { stands, ended };
   }
 }
 
-interface Failure {
+/** How a program that was to reach a host ended. */
+export interface SshEnd {
   readonly code: number | null;
+  /** In words. */
+  readonly how: string;
+  /** Whether it is not there to be started on this machine, so that no host is to blame. */
+  readonly isMissing: boolean;
+}
+
+interface Failure extends SshEnd {
   readonly said: string;
+}
+
+/** Tells once how a program has ended, or that it never began. */
+export function onceEnded(child: ChildProcess, tell: (end: SshEnd) => void): void {
+  child.once('error', (error: NodeJS.ErrnoException) =>
+    tell({
+      code: null,
+      how: `${error.path ?? 'the program'} cannot be started here: ${error.code}`,
+      isMissing: true,
+    }),
+  );
+  child.once('close', (code, signal) =>
+    tell({ code, how: signal === null ? `exit code ${code}` : `ended by ${signal}`, isMissing: false }),
+  );
+}
+
+/** Why a program did not do on a host what it was to, in words. */
+export function sshFailureText({ how, isMissing }: SshEnd, said: string): string {
+  return isMissing ? how : `${sshFailureReason(said)} (${how}). It said: ${said || 'nothing'}`;
 }
 
 /** First line of an agent that was started by ssh, by which one knows that it was. */
 export const AGENT_BEGINS = 'sluice agent begins';
 
 /** What became of a program that ssh was to start, in words. */
-export function sshFailureReason(said: string): string {
+function sshFailureReason(said: string): string {
   return REASONS.find(([pattern]) => pattern.test(said))?.[1] ?? 'see what it said';
 }
 
-function notStarted({ name }: SshHost, { code, said }: Failure): SluiceError {
-  const reason = sshFailureReason(said);
+function notStarted({ name }: SshHost, { said, ...end }: Failure): SluiceError {
   return new SluiceError(
     'SLUICE_E_SSH_FAILED',
-    `${name}: the agent could not be started by ssh (exit code ${code}): ${reason}. It said: ${said || 'nothing'}`,
-    { details: { host: name, exitCode: code, said } },
+    `${name}: the agent could not be started by ssh: ${sshFailureText(end, said)}`,
+    { details: { host: name, exitCode: end.code, said } },
   );
 }

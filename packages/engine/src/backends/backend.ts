@@ -15,6 +15,8 @@ export interface Backend {
   readonly readsSynchronously: boolean;
   /** Why the backend cannot be loaded, as far as can be told without loading it; undefined when nothing is in the way. */
   absence(): string | undefined;
+  /** What is wrong with how it is asked for, which is a mistake rather than an absence; undefined when nothing is. */
+  mistake?(): string | undefined;
   /** Makes the backend known to TensorFlow.js. */
   load(): Promise<void>;
 }

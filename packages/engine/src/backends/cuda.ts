@@ -59,6 +59,7 @@ export const cuda: Backend = {
   packages: [],
   precisions: ['bf16', 'f32'],
   readsSynchronously: true,
+  mistake: misunderstanding,
   absence() {
     const wrong = misunderstanding();
     if (wrong) return wrong;

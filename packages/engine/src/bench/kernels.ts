@@ -10,6 +10,7 @@ import { deltaRuleCases } from './deltaRuleCases.ts';
 import { elementCases } from './elementCases.ts';
 import { expertCases } from './expertCases.ts';
 import { measureCopyBandwidth, medianMs, type Work } from './measure.ts';
+import { namedCases } from './namedCases.ts';
 import { productCases } from './productCases.ts';
 
 /** Name of the case, which says its size, and what makes the work. */
@@ -54,8 +55,10 @@ export interface KernelBenchOptions {
   readonly repetitions?: number | undefined;
 }
 
+/** @throws SLUICE_E_USAGE where no case has a name with the filter in it */
 export async function benchKernels(options: KernelBenchOptions): Promise<KernelBench> {
   const { clock = wallClock, repetitions = 7, filter = '' } = options;
+  const cases = namedCases(KERNEL_CASES, filter);
   await selectBackend('native');
   setThreads(options.threads);
   const sgemmPeakGflops = measureSgemmPeak(5, clock);
@@ -70,18 +73,16 @@ export async function benchKernels(options: KernelBenchOptions): Promise<KernelB
       from.length / 64,
     );
   const copyGBps = measureCopyBandwidth(copy, clock);
-  const kernels = Object.entries(KERNEL_CASES)
-    .filter(([name]) => name.includes(filter))
-    .map(([name, prepare]): KernelMeasurement => {
-      const work = prepare();
-      const ms = medianMs(work, repetitions, clock);
-      if (work.flops !== undefined) {
-        const gflops = work.flops / ms / 1e6;
-        return { name, ms, gflops, share: gflops / sgemmPeakGflops };
-      }
-      invariant(work.bytes !== undefined, `${name} has neither arithmetic nor traffic`);
-      const gigabytesPerSecond = work.bytes / ms / 1e6;
-      return { name, ms, gigabytesPerSecond, share: gigabytesPerSecond / copyGBps };
-    });
+  const kernels = cases.map(([name, prepare]): KernelMeasurement => {
+    const work = prepare();
+    const ms = medianMs(work, repetitions, clock);
+    if (work.flops !== undefined) {
+      const gflops = work.flops / ms / 1e6;
+      return { name, ms, gflops, share: gflops / sgemmPeakGflops };
+    }
+    invariant(work.bytes !== undefined, `${name} has neither arithmetic nor traffic`);
+    const gigabytesPerSecond = work.bytes / ms / 1e6;
+    return { name, ms, gigabytesPerSecond, share: gigabytesPerSecond / copyGBps };
+  });
   return { arithmetic: arithmetic(), threads: threads(), sgemmPeakGflops, copyGBps, kernels };
 }

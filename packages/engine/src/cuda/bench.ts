@@ -2,6 +2,7 @@
 
 import { invariant } from '@sluice/core';
 import { isCudaEmulated } from '../backends/cuda.ts';
+import { namedCases } from '../bench/namedCases.ts';
 import type { ProductPeak } from '../deviceMeter.ts';
 import type { Precision } from '../precision.ts';
 import { BorrowedMemory } from './cases/case.ts';
@@ -145,14 +146,16 @@ export interface RateOptions {
   readonly filter?: string | undefined;
 }
 
-/** Measures one case after the other, each in memory of its own. */
+/**
+ * Measures one case after the other, each in memory of its own.
+ * @throws SLUICE_E_USAGE where no case has a name with the filter in it
+ */
 export async function* measureRates(
   device: CudaDevice,
   ceilings: Ceilings,
   { scale, filter = '' }: RateOptions,
 ): AsyncGenerator<KernelRate> {
-  for (const [name, { make, yardstick }] of Object.entries(rateCases(scale))) {
-    if (!name.includes(filter)) continue;
+  for (const [name, { make, yardstick }] of namedCases(rateCases(scale), filter)) {
     const memory = new BorrowedMemory(device);
     try {
       const { run, flops, bytes } = make(memory);

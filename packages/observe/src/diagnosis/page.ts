@@ -1,5 +1,6 @@
 /** The page of a diagnosis: the paper's figures, of one model or of several beside each other. */
 
+import type { Computation } from '@sluice/engine';
 import type { AttentionMap, Diagnosis } from '@sluice/evaluate';
 import type { Diagnostics, LayerDiagnostics } from '@sluice/train';
 import { histogramPlot, shadedHistograms } from '../figures/histograms.ts';
@@ -22,6 +23,8 @@ export interface DiagnosedModel {
   /** What tells it from the others. */
   readonly name: string;
   readonly diagnosis: Diagnosis;
+  /** What computed it, where that is known. */
+  readonly computedBy?: Computation;
 }
 
 export interface DiagnosisAssets {
@@ -113,6 +116,11 @@ function overallPanel(models: readonly DiagnosedModel[]): string {
       label,
       ...values.map((value) => (value == null ? '' : formatShort(value))),
     ]);
+  if (models.some(({ computedBy }) => computedBy))
+    rows.push([
+      'Computed by',
+      ...models.map(({ computedBy }) => (computedBy ? computationText(computedBy) : '')),
+    ]);
   const headings = [['', ''] as const, ...models.map(({ name }) => [name, 'number'] as const)];
   const hints = models.flatMap(({ name, diagnosis: { noUpdateRatio } }) =>
     noUpdateRatio === undefined
@@ -120,6 +128,10 @@ function overallPanel(models: readonly DiagnosedModel[]): string {
       : paragraph('hint', `No size of an update of ${name}: ${noUpdateRatio}.`),
   );
   return panel('Overall', '', [table(headings, rows), ...hints].join('\n'), 'panel wide');
+}
+
+function computationText({ backend, precision, arithmetic }: Computation): string {
+  return `${backend} in ${precision} (${arithmetic})`;
 }
 
 type LayerValue = (layer: LayerDiagnostics) => number | null | undefined;
