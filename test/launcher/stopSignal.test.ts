@@ -44,13 +44,22 @@ test('the end of the parent asks for a stop only where npm, or a command that it
     [followingParent({}), 1],
     [{}, 0],
   ] as const) {
-    let parent = 100;
-    let gone = 0;
-    const unwatch = watchParent(() => gone++, { environment, parent: () => parent, everyMs: 1 });
-    await delay(10);
+    let [parent, looks, gone] = [100, 0, 0];
+    const look = () => {
+      looks++;
+      return parent;
+    };
+    const unwatch = watchParent(() => gone++, { environment, parent: look, everyMs: 1 });
+    /** Until it has looked twice more, where it looks at all. */
+    const lookedTwice = async () => {
+      const before = looks;
+      do await delay(5);
+      while (expected > 0 && looks < before + 2);
+    };
+    await lookedTwice();
     t.is(gone, 0);
     parent = 1;
-    await delay(20);
+    await lookedTwice();
     t.is(gone, expected);
     unwatch();
   }
