@@ -127,13 +127,14 @@ test.serial('errors of workers arrive with their code, and serving goes on', asy
   const coded = await failureOf(server.callAll('fail', { culprit: 1 }));
   t.is(coded.code, 'SLUICE_E_DISK_FULL');
   t.is(coded.message, 'Rank 1 has no space left.');
-  t.deepEqual(coded.details, { path: '/x' });
+  t.deepEqual(coded.details, { path: '/x', failedRanks: [1] }, 'the other did not fail');
   const uncoded = await failureOf(server.callAll('crash', { culprit: 0 }));
   t.is(uncoded.code, 'SLUICE_E_WORKER_FAILED');
   t.is(uncoded.message, 'Rank 0 failed in crash: x is not a function');
   t.regex(String(uncoded.details.stack), /at crash .*worker\.js/);
   const unknown = await failureOf(server.callAll('dance', {}));
   t.is(unknown.message, 'Workers have no method dance.');
+  t.deepEqual(unknown.details, {}, 'all failed');
   t.deepEqual(await server.callAll('who', {}), [
     { rank: 0, size: 2 },
     { rank: 1, size: 2 },

@@ -104,6 +104,23 @@ test.serial('what a host cannot be started for is said, with exit code 1', async
   );
 });
 
+test.serial('what one host’s worker cannot do is told with its host, to the agents, too', async (t) => {
+  const unlike = '#!/bin/sh\ncase "$*" in *h2*) SLUICE_CUDA=none;; esac\n';
+  const uneven = sandbox.write('uneven-ssh', `${unlike}exec ${ssh} "$@"\n`);
+  chmodSync(uneven, 0o755);
+  const command = launch('uneven').replace(ssh, uneven);
+  const run = sandbox.start(`${command} --set backend=cuda --json`, { SLUICE_CUDA: 'emulated' });
+  const { code, stdout, stderr } = await run.ended;
+  t.is(code, 1);
+  const { error } = JSON.parse(stdout) as {
+    error: { code: string; message: string; details: { failedRanks: number[]; hosts: string[] } };
+  };
+  t.is(error.code, 'SLUICE_E_BACKEND_MISSING');
+  t.regex(error.message, /^Worker 1 on h2: .*SLUICE_CUDA is "none"/);
+  t.like(error.details, { failedRanks: [1], hosts: ['h2'] });
+  t.regex(stderr, /h1.*ending with exit code 1: Worker 1 on h2: .*SLUICE_CUDA is "none"/);
+});
+
 test.serial(
   'a host whose name only ssh knows needs the number by which it reaches this machine',
   async (t) => {

@@ -18,7 +18,7 @@ import {
   wheelAbsence,
   wheelRequirement,
 } from '../../launcher/src/backends/tensorflowWheel.ts';
-import { planDevices, visibleDevices } from '../../launcher/src/coordinator/devices.ts';
+import { devicesForWorkers, planDevices, visibleDevices } from '../../launcher/src/coordinator/devices.ts';
 import { backendFinding } from '../../launcher/src/doctor/backends.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
@@ -179,20 +179,60 @@ onUnix('where the driver is not there, or hangs, NVIDIA’s tool is asked', (t) 
   t.is(listGpus({ library: hanging, limitMs: 1000 }).length, 2);
 });
 
+const someGpus = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({ uuid: `GPU-${i % 8}abc-${i}` }));
+
 test('each worker gets a GPU of its own, out of those that are visible', (t) => {
-  const gpus = (count: number) => Array.from({ length: count }, (_, i) => ({ uuid: `GPU-${i}abc-1` }));
-  t.deepEqual(visibleDevices(undefined, gpus(3)), ['0', '1', '2']);
-  t.deepEqual(visibleDevices('4, 6', gpus(8)), ['4', '6']);
-  t.deepEqual(visibleDevices('GPU-3abc,MIG-1,1,-1,2', gpus(8)), ['GPU-3abc', 'MIG-1', '1']);
-  t.deepEqual(visibleDevices('', gpus(8)), []);
-  // What no GPU has ends the list; where none could be counted, all are taken at their word.
-  t.deepEqual(visibleDevices('1,2,0', gpus(2)), ['1']);
-  t.deepEqual(visibleDevices('GPU-0abc-1,GPU-9,1', gpus(2)), ['GPU-0abc-1']);
-  t.deepEqual(visibleDevices('1,GPU-9', []), ['1', 'GPU-9']);
+  t.deepEqual(visibleDevices(undefined, someGpus(3)), ['0', '1', '2']);
+  t.deepEqual(visibleDevices('4, 6', someGpus(8)), ['4', '6']);
+  t.deepEqual(visibleDevices('', someGpus(8)), []);
   t.deepEqual(planDevices(['4', '6', '7'], 2), [
     { CUDA_VISIBLE_DEVICES: '4' },
     { CUDA_VISIBLE_DEVICES: '6' },
   ]);
+});
+
+test('the first invalid name of CUDA_VISIBLE_DEVICES ends what is visible', (t) => {
+  const cases: [string, string[]][] = [
+    ['1,9,0', ['1']],
+    ['1,-1,0', ['1']],
+    ['1,,0', ['1']],
+    ['0x1', []],
+    ['NoDevFiles', []],
+    ['all', []],
+    ['1,1,2', ['1']],
+    ['1,01', ['1']],
+    ['GPU-1abc,GPU-f', ['GPU-1abc']],
+    ['GPU-1abc,GPU-1abc-1,GPU-2', ['GPU-1abc']],
+    // Two have it.
+    ['GPU-0', []],
+    ['GPU-0abc-8', ['GPU-0abc-8']],
+    ['GPU-1,2', ['GPU-1']],
+    ['2,GPU-1', ['2']],
+    ['MIG-GPU-1/0/0,MIG-2,MIG-2', ['MIG-GPU-1/0/0', 'MIG-2']],
+    ['GPU-1,MIG-2', ['GPU-1']],
+  ];
+  for (const [variable, expected] of cases) {
+    t.deepEqual(visibleDevices(variable, someGpus(9)), expected, variable);
+    t.deepEqual(devicesForWorkers(variable, someGpus(9)), expected, variable);
+  }
+});
+
+test('where no GPU could be counted none is visible, and workers are given those that are named', (t) => {
+  t.deepEqual(visibleDevices('0,1', []), []);
+  t.deepEqual(visibleDevices('MIG-1', []), []);
+  const given = (variable?: string) => devicesForWorkers(variable, []);
+  t.deepEqual(given(), []);
+  t.deepEqual(given('12,3'), ['12', '3']);
+  t.deepEqual(given('GPU-1,GPU-2,3'), ['GPU-1', 'GPU-2']);
+  t.deepEqual(given('GPU-1,GPU-1abc'), ['GPU-1']);
+  t.deepEqual(given('0,0'), ['0']);
+  for (const invalid of ['', '-1', 'all', 'NoDevFiles']) t.deepEqual(given(invalid), [], invalid);
+});
+
+test('workers share a GPU only where that is asked for', (t) => {
+  t.deepEqual(planDevices(['3'], 2, true), [{ CUDA_VISIBLE_DEVICES: '3' }, { CUDA_VISIBLE_DEVICES: '3' }]);
+  t.throws(() => planDevices([], 2, true), { instanceOf: SluiceError });
 });
 
 test('more workers than GPUs are refused, with both numbers', (t) => {

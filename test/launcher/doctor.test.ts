@@ -26,4 +26,6 @@ test('doctor counts the GPUs of each kind, and those that may be used', (t) => {
   t.regex(some.found, /; CUDA_VISIBLE_DEVICES shows 2$/);
   t.is(some.values.visible, 2);
   t.is(examineGpus([], undefined).found, 'none');
+  const { visible } = examineGpus([], '0,1').values as { visible: number };
+  t.is(visible, 0, 'what is named is not there for that');
 });

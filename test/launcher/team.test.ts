@@ -103,11 +103,19 @@ test.serial('a worker that dies while starting is named at once', async (t) => {
   t.regex(error.message, /Worker 1 .* exit code 3 during: starting up/);
 });
 
-test.serial('a coded error of a worker is told as it is', async (t) => {
+test.serial('a coded error of one worker among others is told with its rank', async (t) => {
   const { workers } = await start(t, '1:save:full');
   const error = await failureOf(workers.call('save', { directory: 'x' }));
   t.is(error.code, 'SLUICE_E_DISK_FULL');
-  t.regex(error.message, /No space left while writing x/);
+  t.is(error.message, 'Worker 1: No space left while writing x.');
+  t.deepEqual(error.details.failedRanks, [1]);
+});
+
+test.serial('a coded error of all workers is told as it is', async (t) => {
+  const { workers } = await start(t, '*:save:full');
+  const error = await failureOf(workers.call('save', { directory: 'x' }));
+  t.is(error.code, 'SLUICE_E_DISK_FULL');
+  t.is(error.message, 'No space left while writing x.');
 });
 
 test.serial('killed workers are gone when kill has resolved, and need not be stopped', async (t) => {

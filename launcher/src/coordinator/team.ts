@@ -49,6 +49,8 @@ export interface TeamNetwork {
 const MOST_TOLD = 160;
 /** How long is waited for what workers tell of themselves: their communication threads have little else to do. */
 const DESCRIBE_MS = 2_000;
+/** Workers that a message names one by one. */
+const MOST_NAMED = 4;
 /** How often in a start the workers' states are written down. */
 const MOST_STATES = 20;
 /** How long a worker may take to end after it answered `stop`. */
@@ -328,10 +330,9 @@ class Team implements Workers, TeamView {
     this.#output.noteFailure(name);
     // The task is certain; what it last said of itself came with a heartbeat, and may be a moment old.
     const said = this.#server.activity(rank);
-    const place = host.address === undefined ? '' : ` on ${host.name}`;
     this.#death = new SluiceError(
       'SLUICE_E_WORKER_DIED',
-      `Worker ${rank} (process ${pid ?? 'not started'}${place}) ended by ${how} during: ${this.#task} (its last heartbeat: ${said}).`,
+      `Worker ${rank} (process ${pid ?? 'not started'}${placeInWords(host)}) ended by ${how} during: ${this.#task} (its last heartbeat: ${said}).`,
       { details: { rank, host: host.name, pid, exitCode, signal, task: this.#task, said } },
     );
     this.#server.markLost(rank, how);
@@ -359,9 +360,25 @@ class Team implements Workers, TeamView {
       from?: number;
     };
     if (error.code === 'SLUICE_E_HOSTS_APART' && pairs) return hostsApart(error, this.#hostPairs(pairs));
-    if (rank === undefined || from === undefined) return error;
+    if (rank === undefined || from === undefined) return this.#withWorkers(error);
     const message = `${inWords(this.#hostPairs([[from, rank]]))} have lost each other. ${error.message}`;
     return new SluiceError(error.code, message, { details: error.details, cause: error });
+  }
+
+  /** An error that some workers have and others have not is told with their places: it may be those that somebody has to look after. */
+  #withWorkers(error: SluiceError): SluiceError {
+    const { failedRanks } = error.details as { failedRanks?: readonly number[] };
+    if (failedRanks === undefined || CONSEQUENCES.has(error.code)) return error;
+    const failed = this.#members.filter(({ rank }) => failedRanks.includes(rank));
+    const hosts = [...new Set(failed.map(({ host }) => host.name))];
+    const isNamed = error.message.startsWith(`Rank ${failedRanks[0]} `);
+    if (isNamed && failed.every(({ host }) => host.address === undefined)) return error;
+    const places = failed.slice(0, MOST_NAMED).map(({ rank, host }) => `worker ${rank}${placeInWords(host)}`);
+    if (failed.length > MOST_NAMED) places.push(`${failed.length - MOST_NAMED} more`);
+    return new SluiceError(error.code, `${places.join(', ').replace('w', 'W')}: ${error.message}`, {
+      details: { ...error.details, hosts },
+      cause: error,
+    });
   }
 
   /** The hosts of pairs of ranks, each pair once. */
@@ -397,4 +414,9 @@ interface Member {
 /** As log lines name a worker: with its host, where there are several. */
 function workerName({ name, address }: Host, rank: number): string {
   return address === undefined ? `worker ${rank}` : `${name}/${rank}`;
+}
+
+/** Where a worker is, where there are several hosts. */
+function placeInWords({ name, address }: Host): string {
+  return address === undefined ? '' : ` on ${name}`;
 }

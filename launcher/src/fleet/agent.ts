@@ -17,7 +17,7 @@ import {
 import { availableCores, type SluiceError } from '@sluice/core';
 import { Dealer } from 'zeromq';
 import { listGpus } from '../backends/gpus.ts';
-import { visibleDevices } from '../coordinator/devices.ts';
+import { devicesForWorkers } from '../coordinator/devices.ts';
 import {
   claimRuntimeDirectory,
   removeRuntimeDirectory,
@@ -203,7 +203,7 @@ export class Agent {
       ...(slots !== undefined && { slots }),
       cores: availableCores().count,
       memoryBytes: totalmem(),
-      devices: visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus()),
+      devices: devicesForWorkers(process.env.CUDA_VISIBLE_DEVICES, listGpus()),
     };
   }
 

@@ -2,7 +2,7 @@
 
 import { availableCores } from '@sluice/core';
 import { listGpus } from '../backends/gpus.ts';
-import { visibleDevices } from '../coordinator/devices.ts';
+import { devicesForWorkers } from '../coordinator/devices.ts';
 import type { Host } from './host.ts';
 import { startWorkerProcess } from './workerProcess.ts';
 
@@ -18,7 +18,7 @@ export function localHost(entry?: string): Host {
     cores: availableCores().count,
     // Asked for only where a backend computes on them.
     get devices() {
-      devices ??= visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus());
+      devices ??= devicesForWorkers(process.env.CUDA_VISIBLE_DEVICES, listGpus());
       return devices;
     },
     slots: undefined,

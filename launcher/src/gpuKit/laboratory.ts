@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { listGpus } from '../backends/gpus.ts';
-import { visibleDevices } from '../coordinator/devices.ts';
+import { devicesForWorkers } from '../coordinator/devices.ts';
 import { PROGRAM } from '../program.ts';
 import type { KitContext } from './step.ts';
 
@@ -105,7 +105,7 @@ function endOf(
   const child = spawn(process.execPath, [PROGRAM, ...words, '--json'], {
     cwd: folder,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, SLUICE_DATA: join(folder, 'data'), CUDA_VISIBLE_DEVICES: devicesForTwo() },
+    env: { ...process.env, SLUICE_DATA: join(folder, 'data'), ...devicesForTwo() },
   });
   let [stdout, stderr] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
@@ -116,12 +116,14 @@ function endOf(
   });
 }
 
-/** GPUs for two workers: each its own, or both the one that there is, which the launcher takes for two. */
-function devicesForTwo(): string {
-  const visible = visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus());
+/** GPUs for two workers: each its own, or both the one that there is. */
+function devicesForTwo(): Readonly<Record<string, string>> {
+  const devices = devicesForWorkers(process.env.CUDA_VISIBLE_DEVICES, listGpus());
   // There is one, though nobody could count it: steps before this one have computed on it.
-  const devices = visible.length > 0 ? visible : ['0'];
-  return (devices.length === 1 ? [...devices, ...devices] : devices).join(',');
+  return {
+    CUDA_VISIBLE_DEVICES: devices.join(',') || '0',
+    ...(devices.length < 2 && { SLUICE_SHARE_GPUS: '1' }),
+  };
 }
 
 /** Sentences with something to learn in them, the same everywhere. */

@@ -206,7 +206,8 @@ export class ControlServer {
   /**
    * Calls `method` on all workers at once.
    * @returns their answers, in order of rank
-   * @throws the first worker's error; SLUICE_E_WORKER_TIMEOUT naming rank, method and what it was doing; SLUICE_E_WORKER_LOST
+   * @throws the first worker's error, with `failedRanks` among its details unless all failed so; SLUICE_E_WORKER_TIMEOUT naming rank,
+   *   method and what it was doing; SLUICE_E_WORKER_LOST
    */
   callAll<R>(method: string, request: unknown, options: CallOptions = {}): Promise<R[]> {
     invariant(this.#allReady(), `${method} is called before all workers are ready`);

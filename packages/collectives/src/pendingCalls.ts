@@ -9,10 +9,15 @@ interface Call {
   /** In order of rank. */
   readonly results: unknown[];
   readonly waiting: Set<number>;
+  /** Of workers, by rank; the first is told. */
+  readonly failures: Map<number, Error>;
   readonly resolve: (results: unknown[]) => void;
   readonly reject: (error: Error) => void;
-  readonly endWait: () => void;
+  endWait: () => void;
 }
+
+/** How long is waited for others to fail, too, once one has: a fault of all is not that one's. */
+const FAILURES_GATHER_MS = 1500;
 
 export interface CallLimit {
   readonly kind: WaitKind;
@@ -42,6 +47,7 @@ export class PendingCalls {
         method,
         results: new Array(this.#ranks.length),
         waiting: new Set(this.#ranks),
+        failures: new Map(),
         resolve,
         reject,
         endWait: awakeTimeout(limitMs, () => this.#timeOut(id, kind, limitMs)),
@@ -61,21 +67,50 @@ export class PendingCalls {
     const call = this.#calls.get(id);
     if (call === undefined || !call.waiting.delete(rank)) return;
     call.results[rank] = value;
-    if (call.waiting.size === 0) this.#finish(id)?.resolve(call.results);
+    if (call.waiting.size > 0) return;
+    if (call.failures.size > 0) this.#rejectWithFailure(id);
+    else this.#finish(id)?.resolve(call.results);
   }
 
-  /** One worker failed, and so does the call. */
+  /** One worker failed, and so does the call, once it is known who did not. */
   fail(id: number, rank: number, error: Error): void {
-    if (this.#calls.get(id)?.waiting.has(rank)) this.#finish(id)?.reject(error);
+    const call = this.#calls.get(id);
+    if (call === undefined || !call.waiting.delete(rank)) return;
+    call.failures.set(rank, error);
+    if (call.waiting.size === 0) this.#rejectWithFailure(id);
+    else if (call.failures.size === 1) {
+      call.endWait();
+      call.endWait = awakeTimeout(FAILURES_GATHER_MS, () => this.#rejectWithFailure(id));
+    }
   }
 
-  /** Fails every call that waits for a worker. */
+  /** Fails every call that waits for a worker, at once. */
   failOf(rank: number, error: Error): void {
-    for (const id of this.#calls.keys()) this.fail(id, rank, error);
+    for (const [id, { waiting, failures }] of this.#calls) {
+      if (!waiting.has(rank)) continue;
+      if (failures.size > 0) this.#rejectWithFailure(id);
+      else this.#finish(id)?.reject(error);
+    }
   }
 
   failAll(error: Error): void {
-    for (const id of this.#calls.keys()) this.#finish(id)?.reject(error);
+    for (const [id, { failures }] of this.#calls) {
+      if (failures.size > 0) this.#rejectWithFailure(id);
+      else this.#finish(id)?.reject(error);
+    }
+  }
+
+  /** With the first error; it has the ranks that failed so as `failedRanks` among its details, unless all of them did. */
+  #rejectWithFailure(id: number): void {
+    const call = this.#finish(id);
+    const first = call?.failures.values().next().value;
+    if (call === undefined || first === undefined) return;
+    const failedRanks = [...call.failures]
+      .filter(([, error]) => isAlike(error, first))
+      .map(([rank]) => rank)
+      .sort((a, b) => a - b);
+    const isOfAll = failedRanks.length === this.#ranks.length;
+    call.reject(first instanceof SluiceError && !isOfAll ? withDetails(first, { failedRanks }) : first);
   }
 
   #timeOut(id: number, kind: WaitKind, limitMs: number): void {
@@ -98,4 +133,13 @@ export class PendingCalls {
     call?.endWait();
     return call;
   }
+}
+
+function withDetails(cause: SluiceError, more: Record<string, unknown>): SluiceError {
+  return new SluiceError(cause.code, cause.message, { details: { ...cause.details, ...more }, cause });
+}
+
+function isAlike(one: Error, other: Error): boolean {
+  const codeOf = (error: Error) => (error instanceof SluiceError ? error.code : undefined);
+  return codeOf(one) === codeOf(other) && one.message === other.message;
 }

@@ -1,6 +1,6 @@
 /**
  * A worker process without a model, for tests of the launcher: joins like a real one, answers steps, and fails when
- * FAKE_FAULT says so: RANK:METHOD:WAY, where WAY is `kill`, `exit`, `throw`, `escape`, `full` or `hang`.
+ * FAKE_FAULT says so: RANK:METHOD:WAY, where RANK may be `*` and WAY is `kill`, `exit`, `throw`, `escape`, `full` or `hang`.
  */
 
 import { Communicator, receiveInvitation } from '@sluice/collectives';
@@ -30,7 +30,7 @@ function fail() {
 function serving(name, answer) {
   return async (request) => {
     communicator.progress(name === 'step' ? `step ${request.step}` : name);
-    if (Number(rank) === communicator.rank && method === name) await fail();
+    if ((rank === '*' || Number(rank) === communicator.rank) && method === name) await fail();
     // Everyone needs everyone: a worker that is gone is missed by the others first.
     communicator.world.barrier().wait();
     return answer(request);
