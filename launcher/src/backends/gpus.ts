@@ -1,7 +1,7 @@
 /** NVIDIA's GPUs in this machine. */
 
 import { fileURLToPath } from 'node:url';
-import { DRIVER_LIBRARY } from '@sluice/engine';
+import { cudaDriver, DRIVER_LIBRARY } from '@sluice/engine';
 import type { CudaDeviceInfo } from '@sluice/engine/cuda/devices';
 import { programOutput } from '../run/programOutput.ts';
 
@@ -31,6 +31,8 @@ function gpusOfDriver({
   library = DRIVER_LIBRARY,
   limitMs = DRIVER_LIMIT_MS,
 }: ListGpusOptions): Gpu[] | undefined {
+  // Most machines have no driver, which is seen without a process.
+  if (library === DRIVER_LIBRARY && 'absence' in cudaDriver()) return undefined;
   const entry = fileURLToPath(new URL('./gpuEntry.js', import.meta.url));
   // Those that it hides have numbers, too.
   const environment = { CUDA_VISIBLE_DEVICES: undefined };
