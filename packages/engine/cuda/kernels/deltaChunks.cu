@@ -5,7 +5,15 @@
  */
 #include "deltaChunks.h"
 
-/** A tile whose values have some 16 bits, in two parts. */
+/** Operands whose values have some 16 bits, in two parts: a left one, and two right ones. */
+struct HalvedLeft {
+  FragmentA upper, lower;
+};
+struct HalvedRight {
+  FragmentB upper[2], lower[2];
+};
+
+/** A tile of such values. */
 template <int LENGTH>
 struct HalvedTile {
   Tile<CHUNK, LENGTH> upper, lower;
@@ -26,13 +34,17 @@ struct HalvedTile {
     packAt(upper.at(row, column)) = high;
     packAt(lower.at(row, column)) = low;
   }
-};
-/** Of both parts, a left operand and two right ones. */
-struct HalvedLeft {
-  FragmentA upper, lower;
-};
-struct HalvedRight {
-  FragmentB upper[2], lower[2];
+  // Operands, as a tile of one part has them.
+  DEVICE HalvedLeft left(int row, int column) { return {upper.left(row, column), lower.left(row, column)}; }
+  DEVICE HalvedLeft leftTransposed(int row, int column) {
+    return {upper.leftTransposed(row, column), lower.leftTransposed(row, column)};
+  }
+  DEVICE HalvedRight rightTransposed(int row, int column) {
+    HalvedRight right;
+    upper.rightTransposed(right.upper[0], right.upper[1], row, column);
+    lower.rightTransposed(right.lower[0], right.lower[1], row, column);
+    return right;
+  }
 };
 /** sums += left · right, without the product of the lower parts. */
 DEVICE void multiplyHalved(FragmentC& first, FragmentC& second, const HalvedLeft& left, const HalvedRight& right) {
@@ -231,10 +243,7 @@ struct ChunkProducts {
       FragmentC sums[2];
       clear(sums);
       for (int i = column; i <= row; i += STEP) {
-        HalvedRight right;
-        shared.t.upper.rightTransposed(right.upper[0], right.upper[1], i, column);
-        shared.t.lower.rightTransposed(right.lower[0], right.lower[1], i, column);
-        multiplyHalved(sums[0], sums[1], {shared.p.upper.left(row, i), shared.p.lower.left(row, i)}, right);
+        multiplyHalved(sums[0], sums[1], shared.p.left(row, i), shared.t.rightTransposed(i, column));
       }
       UNROLL
       for (int j = 0; j < 2; j++) {
@@ -254,10 +263,7 @@ struct ChunkProducts {
       FragmentC sums[2];
       clear(sums);
       for (int i = row; i < CHUNK; i += STEP) {
-        HalvedRight right;
-        shared.endK.upper.rightTransposed(right.upper[0], right.upper[1], i, channel);
-        shared.endK.lower.rightTransposed(right.lower[0], right.lower[1], i, channel);
-        multiplyHalved(sums[0], sums[1], {shared.t.upper.leftTransposed(i, row), shared.t.lower.leftTransposed(i, row)}, right);
+        multiplyHalved(sums[0], sums[1], shared.t.leftTransposed(i, row), shared.endK.rightTransposed(i, channel));
       }
       UNROLL
       for (int j = 0; j < 2; j++) {

@@ -79,6 +79,22 @@ DEVICE void turn(FragmentB& first, FragmentB& second, FragmentA a) {
   second = {{a.r[1], a.r[3]}};
 }
 
+/** state · tileᵀ: sums over the channels of keys, for the tokens of a tile. */
+template <int D>
+DEVICE void multiplyState(FragmentC (&sums)[CHUNK / 8], const FragmentA (&state)[D / 16], Tile<CHUNK, D>& tile) {
+  clear(sums);
+  UNROLL
+  for (int d = 0; d < D; d += 16) {
+    UNROLL
+    for (int j = 0; j < CHUNK / 8; j += 2) {
+      FragmentB first, second;
+      tile.right(first, second, j * 8, d);
+      sums[j] = mma(sums[j], state[d / 16], first);
+      sums[j + 1] = mma(sums[j + 1], state[d / 16], second);
+    }
+  }
+}
+
 /** state ⊙ e^(c_C), transposed. */
 template <int D>
 DEVICE void decayState(FragmentC (&state)[D / 8], const float* whole, Chunks r) {
@@ -188,17 +204,7 @@ struct ChunkStates {
   /** Mᵀ = Vᵀ − S₀ᵀ·(E⊙K)ᵀ of a warp's channels. */
   static DEVICE void computeMissing(FragmentA (&missing)[CHUNK / STEP], Shared& shared, const FragmentA (&earlier)[D / 16], int place) {
     FragmentC known[CHUNK / 8];
-    clear(known);
-    UNROLL
-    for (int d = 0; d < D; d += 16) {
-      UNROLL
-      for (int j = 0; j < CHUNK / 8; j += 2) {
-        FragmentB first, second;
-        shared.decayedK.right(first, second, j * 8, d);
-        known[j] = mma(known[j], earlier[d / 16], first);
-        known[j + 1] = mma(known[j + 1], earlier[d / 16], second);
-      }
-    }
+    multiplyState<D>(known, earlier, shared.decayedK);
     UNROLL
     for (int i = 0; i < CHUNK / STEP; i++) {
       const FragmentA values = shared.v.leftTransposed(i * STEP, place);
@@ -344,17 +350,7 @@ struct ChunkStatesBackward {
   static DEVICE void computeZ(FragmentA (&z)[CHUNK / STEP], Shared& shared, const FragmentA (&later)[D / 16],
                               const FragmentA (&slope)[CHUNK / STEP]) {
     FragmentC sums[CHUNK / 8];
-    clear(sums);
-    UNROLL
-    for (int d = 0; d < D; d += 16) {
-      UNROLL
-      for (int j = 0; j < CHUNK / 8; j += 2) {
-        FragmentB first, second;
-        shared.x.right(first, second, j * 8, d);
-        sums[j] = mma(sums[j], later[d / 16], first);
-        sums[j + 1] = mma(sums[j + 1], later[d / 16], second);
-      }
-    }
+    multiplyState<D>(sums, later, shared.x);
     UNROLL
     for (int i = 0; i < CHUNK / STEP; i++) {
       UNROLL
