@@ -53,9 +53,9 @@ const reproducible = {
   },
 };
 
-/** The files that are named on the command line of a run, or all. */
+/** The files of a run whose command line names files alone, otherwise all. */
 function testFiles() {
-  const named = process.argv.slice(2).filter((word) => /\.[jt]s$/.test(word));
+  const named = process.argv.slice(2).filter((word) => !word.startsWith('-'));
   const all = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.test.ts'))
     .map((file) => join(root, 'test', file));

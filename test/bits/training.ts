@@ -2,9 +2,10 @@
 
 import { hostArray, selectBackend } from '@sluice/engine';
 import { RunConfig } from '@sluice/train';
-import type { TokenSource } from '../../packages/train/src/batches.ts';
-import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import type { TokenSource } from '../../packages/train/src/tokenSource.ts';
+import { topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
+import { soloWorkers } from '../../packages/train/src/workers.ts';
 
 const STEPS = 8;
 const VOCABULARY = 300;

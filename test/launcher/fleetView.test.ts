@@ -2,7 +2,7 @@ import type { FleetState } from '@sluice/observe';
 import type { StepSeconds } from '@sluice/train';
 import test from 'ava';
 import { fleetAfterStep } from '../../launcher/src/coordinator/fleetView.ts';
-import type { StepReport } from '../../launcher/src/coordinator/trainRun.ts';
+import type { StepReport } from '../../launcher/src/coordinator/trainingRun.ts';
 
 test('a host is shown with the longest own work of its workers, without their waiting', async (t) => {
   const shown: FleetState[] = [];

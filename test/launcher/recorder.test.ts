@@ -1,6 +1,6 @@
 import test from 'ava';
 import { shownPath, warningsOf } from '../../launcher/src/coordinator/recorder.ts';
-import type { StepReport } from '../../launcher/src/coordinator/trainRun.ts';
+import type { StepReport } from '../../launcher/src/coordinator/trainingRun.ts';
 
 function reportOf(changes: Partial<StepReport>, applied = true): StepReport {
   const result = { step: 9, loss: 3.5, gradientNorm: 7, applied } as StepReport['result'];

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { SpikeDetector, type SpikeDetectorState } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
-import type { Restored } from '../../launcher/src/coordinator/spikes.ts';
 import { type CoordinatorState, initialState } from '../../launcher/src/coordinator/state.ts';
-import { type TrainingRun, trainRun } from '../../launcher/src/coordinator/trainRun.ts';
+import type { Restored, TrainingRun } from '../../launcher/src/coordinator/trainingRun.ts';
+import { trainRun } from '../../launcher/src/coordinator/trainRun.ts';
 import type { Request } from '../../launcher/src/coordinator/workers.ts';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';

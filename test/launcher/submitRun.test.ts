@@ -2,7 +2,8 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { parseAllDocuments } from 'yaml';
-import { type LaunchRunOptions, launchRun } from '../../launcher/src/coordinator/launchRun.ts';
+import type { LaunchRunOptions } from '../../launcher/src/coordinator/launchOptions.ts';
+import { launchRun } from '../../launcher/src/coordinator/launchRun.ts';
 import { readKeyFile } from '../../launcher/src/fleet/keyFile.ts';
 import { loadRunConfig } from '../../launcher/src/run/runConfig.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';

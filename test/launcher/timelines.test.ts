@@ -4,7 +4,7 @@ import { ObserveConfig } from '@sluice/train';
 import test from 'ava';
 import { collectorOf } from '../../launcher/src/coordinator/collector.ts';
 import { timelinesAfterStep } from '../../launcher/src/coordinator/timelines.ts';
-import type { StepReport } from '../../launcher/src/coordinator/trainRun.ts';
+import type { StepReport } from '../../launcher/src/coordinator/trainingRun.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { smallConfig } from './support/config.ts';
 

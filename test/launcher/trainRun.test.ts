@@ -2,12 +2,8 @@ import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import test, { type ExecutionContext } from 'ava';
 import { initialState } from '../../launcher/src/coordinator/state.ts';
-import {
-  isDue,
-  type StepReport,
-  type TrainingRun,
-  trainRun,
-} from '../../launcher/src/coordinator/trainRun.ts';
+import type { StepReport, TrainingRun } from '../../launcher/src/coordinator/trainingRun.ts';
+import { isDue, trainRun } from '../../launcher/src/coordinator/trainRun.ts';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { smallConfig } from './support/config.ts';

@@ -3,9 +3,10 @@
 import { selectBackend } from '@sluice/engine';
 import { RunConfig, type StepResult } from '@sluice/train';
 import test, { type ExecutionContext } from 'ava';
-import type { TokenSource } from '../../packages/train/src/batches.ts';
-import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import type { TokenSource } from '../../packages/train/src/tokenSource.ts';
+import { topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
+import { soloWorkers } from '../../packages/train/src/workers.ts';
 import { AWAITED, registerAwaitedBackend } from '../engine/support/awaitedBackend.ts';
 
 const model = {

@@ -2,9 +2,10 @@ import { nativeBackend, selectBackend, setThreads } from '@sluice/engine';
 import { planMemory, planRun, planTraffic, RunConfig } from '@sluice/train';
 import test from 'ava';
 import { StagedSave } from '../../packages/train/src/stagedSave.ts';
-import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import { topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
 import { trainerPieces } from '../../packages/train/src/trainerState.ts';
+import { soloWorkers } from '../../packages/train/src/workers.ts';
 import { testDevice } from './support/device.ts';
 
 function configOf(

@@ -4,9 +4,10 @@ import { type Precision, selectBackend } from '@sluice/engine';
 import { cudaBackend } from '@sluice/engine/cuda';
 import { planHostMemory, planMemory, RunConfig } from '@sluice/train';
 import test from 'ava';
-import type { TokenSource } from '../../packages/train/src/batches.ts';
-import { soloWorkers, topology } from '../../packages/train/src/topology.ts';
+import type { TokenSource } from '../../packages/train/src/tokenSource.ts';
+import { topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
+import { soloWorkers } from '../../packages/train/src/workers.ts';
 import { emulator } from '../engine/support/cuda.ts';
 import { counting } from './support/tinyTrainer.ts';
 

@@ -10,7 +10,7 @@ import { sumDifferences, sumQuantized } from '../../packages/train/src/synchroni
 import { outerStep } from '../../packages/train/src/synchronize/outerOptimizer.ts';
 import { dealParts, partsDue, stageCount } from '../../packages/train/src/synchronize/parts.ts';
 import { decode, encode, encodedBytes, GROUP_VALUES } from '../../packages/train/src/synchronize/quantize.ts';
-import { soloWorkers, type Workers } from '../../packages/train/src/topology.ts';
+import { soloWorkers, type Workers } from '../../packages/train/src/workers.ts';
 import { tinyRun } from './support/tinyTrainer.ts';
 
 const settings = SynchronizeConfig.parse({ everySteps: 5, replicas: 4 });

@@ -6,9 +6,9 @@ import type { SampleResult } from '@sluice/train';
 import test from 'ava';
 import type { PlacedParameter } from '../../packages/train/src/flatSpace.ts';
 import { Snapshots } from '../../packages/train/src/snapshots.ts';
-import { soloWorkers, type Workers } from '../../packages/train/src/topology.ts';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
 import { restoreState, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
+import { soloWorkers, type Workers } from '../../packages/train/src/workers.ts';
 import { severalBlocks, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun({ model: severalBlocks });

@@ -8,10 +8,11 @@ import {
   ITERATIONS,
 } from '@sluice/collectives';
 import { type ErrorCode, SluiceError } from '@sluice/core';
-import { startTeam, type TeamNetwork } from '../coordinator/team.ts';
+import { startTeam } from '../coordinator/team.ts';
 import { formatEndpoint } from '../fleet/address.ts';
 import { AgentFleet } from '../fleet/agentFleet.ts';
 import { EXIT_DONE } from '../fleet/exitCode.ts';
+import type { FleetNetwork } from '../fleet/fleet.ts';
 import type { Host } from '../fleet/host.ts';
 import { addressForHosts, nodeName } from '../fleet/hostFile.ts';
 import { localHost } from '../fleet/localHost.ts';
@@ -105,7 +106,7 @@ async function benchOnHosts(
 async function benchAmong(
   there: readonly Host[],
   { operation, mib, world, signal, log }: PlacedOptions,
-  network?: TeamNetwork,
+  network?: FleetNetwork,
 ): Promise<BenchReport> {
   const placements = placeWorkers(there, world);
   const hosts = placements.map(({ host, ranks }) => ({ name: host.name, workers: ranks.length }));

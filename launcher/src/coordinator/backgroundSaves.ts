@@ -7,7 +7,7 @@ import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promi
 import type { StagedCheckpoint } from './checkpoints.ts';
 import { Interludes } from './interludes.ts';
 import { isUnwritable, noteFailedSave, refuseUnsound, saveFailedForGood } from './saving.ts';
-import type { TrainingRun } from './trainRun.ts';
+import type { TrainingRun } from './trainingRun.ts';
 
 /** A save that is under way. */
 interface Current {

@@ -2,7 +2,8 @@
 
 import type { DiagnosticsRecord } from '@sluice/observe';
 import type { RunConfig } from '@sluice/train';
-import { type AfterStep, isDue } from './trainRun.ts';
+import type { AfterStep } from './trainingRun.ts';
+import { isDue } from './trainRun.ts';
 import { agreed } from './workers.ts';
 
 /** Sequences that are measured where the configuration says nothing: no more than the batch has, so that they cost little. */

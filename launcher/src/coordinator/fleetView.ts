@@ -3,7 +3,7 @@
 import type { Fleet } from '../fleet/fleet.ts';
 import type { Recorder } from './recorder.ts';
 import type { RunBoard } from './runBoard.ts';
-import type { AfterStep } from './trainRun.ts';
+import type { AfterStep } from './trainingRun.ts';
 
 /** Shows each host with the longest own work of its workers: all of a step but the waiting for others. */
 export function fleetAfterStep(fleet: Fleet, board: RunBoard, recorder: Pick<Recorder, 'fleet'>): AfterStep {

@@ -15,9 +15,9 @@ import { pathFromRun } from '../run/runPaths.ts';
 import { newestCheckpoint } from './afterFault.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { Collection } from './collection.ts';
-import type { Restored } from './spikes.ts';
 import { type CoordinatorState, initialState } from './state.ts';
-import { type AfterStep, isDue } from './trainRun.ts';
+import type { AfterStep, Restored } from './trainingRun.ts';
+import { isDue } from './trainRun.ts';
 import type { Session, Start, Underway } from './underway.ts';
 import type { Workers } from './workers.ts';
 

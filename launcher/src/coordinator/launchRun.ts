@@ -23,22 +23,15 @@ import { agentsPort, metricsWords } from '../fleet/metricsWords.ts';
 import { startBySsh } from '../fleet/startBySsh.ts';
 import { readJournal } from '../run/journal.ts';
 import { judgeChanges } from '../run/resumeRules.ts';
-import { type ConfigFlags, loadNewRunConfig, loadRunConfig } from '../run/runConfig.ts';
+import { loadNewRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { directoryForRun, runDirectory } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import { newRunId, RUN_VARIABLE, runId, runToken } from '../run/runToken.ts';
-import type { StopFlags } from '../run/stopPoint.ts';
-import type { BesideOptions } from '../watch/beside.ts';
+import type { LaunchRunOptions } from './launchOptions.ts';
 import { launchPlan } from './launchPlan.ts';
 import { resumeRun } from './resumeRun.ts';
 import { startRun } from './startRun.ts';
 import { submitBySlurm, submitToCluster } from './submitRun.ts';
-
-export interface LaunchRunOptions extends ConfigFlags, StopFlags, HostsFlags, BesideOptions {
-  readonly config: string;
-  readonly runDir?: string | undefined;
-  readonly dryRun?: boolean | undefined;
-}
 
 type Log = (line: string) => void;
 

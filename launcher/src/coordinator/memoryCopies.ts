@@ -6,7 +6,8 @@ import type { MemoryRequest, RunConfig } from '@sluice/train';
 import type { Host } from '../fleet/host.ts';
 import type { Placement } from '../fleet/placement.ts';
 import type { CoordinatorState } from './state.ts';
-import { type AfterStep, isDue } from './trainRun.ts';
+import type { AfterStep } from './trainingRun.ts';
+import { isDue } from './trainRun.ts';
 import { agreed } from './workers.ts';
 
 export interface MemoryCopies {

@@ -15,7 +15,7 @@ import { OptionalFile } from './optionalFile.ts';
 import { type SavesReport, SavesSeen } from './savesSeen.ts';
 import { Sinks } from './sinks.ts';
 import { rollbackText, spikeText } from './spikes.ts';
-import type { StepReport, TrainObserver } from './trainRun.ts';
+import type { StepReport, TrainObserver } from './trainingRun.ts';
 
 export interface Recorder extends TrainObserver {
   /** A line above the display. */

@@ -7,7 +7,8 @@ import { decodeContinuation, TOKENIZER_FILE, type Tokenizer } from '@sluice/data
 import { codecOf, promptTokens } from '@sluice/evaluate';
 import type { SampleRecord } from '@sluice/observe';
 import type { RunConfig, SampleRequest } from '@sluice/train';
-import { type AfterStep, isDue } from './trainRun.ts';
+import type { AfterStep } from './trainingRun.ts';
+import { isDue } from './trainRun.ts';
 
 export interface Sampling {
   readonly config: RunConfig;

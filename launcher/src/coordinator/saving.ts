@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import { stopNonFinite } from './stops.ts';
-import type { TrainingRun } from './trainRun.ts';
+import type { TrainingRun } from './trainingRun.ts';
 
 /** How often, and after which pause, the last checkpoint of a run is tried again where the disk does not take it. */
 const LAST_SAVE_ATTEMPTS = 20;

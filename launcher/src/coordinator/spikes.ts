@@ -19,8 +19,7 @@ import {
 } from '@sluice/train';
 import { describeFirstMove, signalText } from '../run/episodeText.ts';
 import { saveAtLast } from './saving.ts';
-import type { CoordinatorState } from './state.ts';
-import type { TrainingRun } from './trainRun.ts';
+import type { Restored, TrainingRun } from './trainingRun.ts';
 
 /** What a step is told of spikes before it is taken. */
 export function precautions({
@@ -65,13 +64,6 @@ export function isLasting({ config, spikes }: TrainingRun, event: SpikeEvent | u
     default:
       return false;
   }
-}
-
-/** Where a run has gone back to. */
-export interface Restored {
-  readonly state: CoordinatorState;
-  /** Step of the newest checkpoint that it rests on; −1 where there is none. */
-  readonly savedStep: number;
 }
 
 /**

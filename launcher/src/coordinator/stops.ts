@@ -1,7 +1,7 @@
 /** Ends of a run that numbers bring about. */
 
 import { SluiceError } from '@sluice/core';
-import type { TrainingRun } from './trainRun.ts';
+import type { TrainingRun } from './trainingRun.ts';
 
 /** Ends a run whose numbers are not finite. */
 export function stopNonFinite(

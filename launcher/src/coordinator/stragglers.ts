@@ -6,7 +6,7 @@
 import { formatSeconds } from '@sluice/observe';
 import type { StepSeconds } from '@sluice/train';
 import type { Journal } from '../run/journal.ts';
-import type { AfterStep } from './trainRun.ts';
+import type { AfterStep } from './trainingRun.ts';
 
 /** Steps are looked at in slices of at least one step and so many seconds … */
 const SLICE_SECONDS = 2;

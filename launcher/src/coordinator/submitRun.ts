@@ -20,7 +20,7 @@ import { PROGRAM } from '../program.ts';
 import { runName } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
 import { shippedFile } from '../run/shippedFile.ts';
-import type { LaunchRunOptions } from './launchRun.ts';
+import type { LaunchRunOptions } from './launchOptions.ts';
 
 type Log = (line: string) => void;
 

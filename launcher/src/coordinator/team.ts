@@ -1,8 +1,9 @@
 /** The worker processes of a run, on one host or many: started, watched, spoken to, and ended whatever happens. */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { ControlServer, type CurveKeys, type WaitKind, type WorkerState } from '@sluice/collectives';
+import { ControlServer, type WaitKind, type WorkerState } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
+import type { FleetNetwork } from '../fleet/fleet.ts';
 import type { Host, StartedWorker, WorkerEnd } from '../fleet/host.ts';
 import type { Placement } from '../fleet/placement.ts';
 import { planDevices } from './devices.ts';
@@ -26,7 +27,7 @@ export interface TeamOptions {
   /** Receives the workers' output line by line, with the rank in front. */
   readonly log: (line: string) => void;
   /** How workers reach this process and each other where they are on several machines. */
-  readonly network?: TeamNetwork | undefined;
+  readonly network?: FleetNetwork | undefined;
   /** Folder for what the workers print, a file each; none is written when left out. */
   readonly logs?: string;
   /** Variables of the environment that all workers get. */
@@ -37,12 +38,6 @@ export interface TeamOptions {
   readonly onStall?: (stall: Stall) => void;
   /** Is given the workers as they are started, to be told of. */
   readonly watch?: (team: TeamView) => void;
-}
-
-export interface TeamNetwork {
-  /** Number by which all hosts reach this machine. */
-  readonly address: string;
-  readonly curve: CurveKeys;
 }
 
 /** Characters of what a worker is doing that are told to whoever asks: thousands of workers fit into one message. */

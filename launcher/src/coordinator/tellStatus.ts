@@ -3,7 +3,7 @@
 import type { RunProcesses } from '@sluice/observe';
 import { type LiveStatus, writeLiveStatus } from '../run/liveStatus.ts';
 import type { RunBoard } from './runBoard.ts';
-import type { AfterStep, StepReport } from './trainRun.ts';
+import type { AfterStep, StepReport } from './trainingRun.ts';
 
 /** At least so long from one time to the next, ms. */
 const EVERY_MS = 2000;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { makeDirectories, SluiceError, writeOutputFile } from '@sluice/core';
 import { type StepTimeline, stepTimeline, timelinePicture, traceText } from '@sluice/observe';
 import { shownPath } from './recorder.ts';
-import type { AfterStep } from './trainRun.ts';
+import type { AfterStep } from './trainingRun.ts';
 
 export interface TimelineFiles {
   /** Folder that they go to. */

@@ -1,7 +1,7 @@
 /** Which TensorFlow.js backends this machine can run, and why not the others. */
 
 import { type BackendState, probeBackends } from '../backends/probe.ts';
-import type { Finding } from './examine.ts';
+import type { Finding } from './finding.ts';
 
 /** The backends beyond `native` and `cpu`, which the engine's own findings are about. */
 export async function examineBackends(): Promise<Finding[]> {

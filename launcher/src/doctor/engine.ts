@@ -1,7 +1,7 @@
 /** The compiler, the C++ core, and the backend that will run. */
 
 import { buildCommand, compilerCandidates, cxxCompiler, engineReport } from '@sluice/engine';
-import type { Finding } from './examine.ts';
+import type { Finding } from './finding.ts';
 
 const REBUILD = buildCommand();
 

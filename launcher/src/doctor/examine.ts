@@ -9,17 +9,6 @@ import { examineRuns } from './runs.ts';
 import { examineTokenizers } from './tokenizers.ts';
 import { examineTransport } from './transport.ts';
 
-export interface Finding {
-  readonly name: string;
-  /** What there is, for people. */
-  readonly found: string;
-  readonly ok: boolean;
-  /** What to do about it, when it is not as it should be. */
-  readonly mend?: string;
-  /** The same as values. */
-  readonly values: Readonly<Record<string, unknown>>;
-}
-
 export async function examine(): Promise<CommandResult> {
   const findings = [
     examineNode(),

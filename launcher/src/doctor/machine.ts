@@ -7,7 +7,7 @@ import { formatBytes } from '@sluice/observe';
 import { type Gpu, listGpus } from '../backends/gpus.ts';
 import { visibleDevices } from '../coordinator/devices.ts';
 import { programOutput } from '../run/programOutput.ts';
-import type { Finding } from './examine.ts';
+import type { Finding } from './finding.ts';
 
 const OLDEST_NODE = [20, 19] as const;
 const LITTLE_MEMORY = 2 ** 31;

@@ -8,7 +8,7 @@ import { type FailedSave, failingSave } from '../run/failedSaves.ts';
 import { readJournal } from '../run/journal.ts';
 import { lockOwner } from '../run/lock.ts';
 import { type RunDirectory, runDirectory } from '../run/runDirectory.ts';
-import type { Finding } from './examine.ts';
+import type { Finding } from './finding.ts';
 
 /** How long a coordinator may take to answer, ms. */
 const ANSWER_LIMIT_MS = 1000;

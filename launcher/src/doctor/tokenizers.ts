@@ -1,7 +1,7 @@
 /** Hugging Face's tokenizers library, which reads every tokenizer but plain byte-level ones. */
 
 import { libraryVersion, loadTokenizerLibrary } from '@sluice/data';
-import type { Finding } from './examine.ts';
+import type { Finding } from './finding.ts';
 
 export function examineTokenizers(): Finding {
   const name = 'tokenizers';

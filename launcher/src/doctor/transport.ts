@@ -1,6 +1,6 @@
 /** ZeroMQ, over which the workers speak. */
 
-import type { Finding } from './examine.ts';
+import type { Finding } from './finding.ts';
 
 export async function examineTransport(): Promise<Finding> {
   try {

@@ -3,7 +3,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CurveKeys } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
-import type { TeamNetwork } from '../coordinator/team.ts';
 import {
   addressTowards,
   formatEndpoint,
@@ -15,7 +14,7 @@ import {
 import type { AgentHost } from './agentHost.ts';
 import { ownBuild } from './build.ts';
 import type { Desk, DeskAnswers } from './desk.ts';
-import type { AgentReport, Fleet, FleetTeller } from './fleet.ts';
+import type { AgentReport, Fleet, FleetNetwork, FleetTeller } from './fleet.ts';
 import { FleetServer } from './fleetServer.ts';
 import { hostsToLeaveOut } from './placement.ts';
 
@@ -58,7 +57,7 @@ export class AgentFleet implements Fleet {
   readonly #distrusted = new Set<string>();
   readonly #stopListeners = new Set<(reason: string) => void>();
   #server!: FleetServer;
-  #network: TeamNetwork | undefined;
+  #network: FleetNetwork | undefined;
   /** Those on which workers were placed last. */
   #used: readonly AgentHost[] = [];
   /** Those that are done without, and until when, ms of `performance.now()`. */
@@ -106,7 +105,7 @@ export class AgentFleet implements Fleet {
     return this.#server.endpoint;
   }
 
-  get network(): TeamNetwork | undefined {
+  get network(): FleetNetwork | undefined {
     return this.#network;
   }
 

@@ -1,6 +1,6 @@
 /** The hosts of a run, which may come and go while it goes on. */
 
-import type { TeamNetwork } from '../coordinator/team.ts';
+import type { CurveKeys } from '@sluice/collectives';
 import { type Desk, type DeskAnswers, openLocalDesk } from './desk.ts';
 import type { Host } from './host.ts';
 import { localHost } from './localHost.ts';
@@ -22,11 +22,17 @@ export interface FleetTeller {
   status(text: string | undefined): void;
 }
 
+export interface FleetNetwork {
+  /** Number by which all hosts reach this machine. */
+  readonly address: string;
+  readonly curve: CurveKeys;
+}
+
 export interface Fleet {
   /** Whether this machine is its only host. */
   readonly isHere: boolean;
   /** How hosts reach each other; undefined where the run has only this machine. */
-  readonly network: TeamNetwork | undefined;
+  readonly network: FleetNetwork | undefined;
   /** Whether its hosts do not see the run's directory and the corpora: what they need and save goes through their agents. */
   readonly collects: boolean;
   /** The hosts that are there, in the order of their ranks. */

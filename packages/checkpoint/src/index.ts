@@ -29,10 +29,5 @@ export {
   type TensorKind,
   tensorsOfKind,
 } from './tensors.ts';
-export {
-  type CheckpointProblem,
-  type Verification,
-  type VerifyOptions,
-  verifyCheckpoint,
-  verifyShard,
-} from './verify.ts';
+export { type Verification, type VerifyOptions, verifyCheckpoint } from './verify.ts';
+export { type CheckpointProblem, verifyShard } from './verifyShard.ts';

@@ -7,7 +7,8 @@ import { type ContentHashes, hashTensors } from './contentHash.ts';
 import { type Manifest, readManifest } from './manifest.ts';
 import { openForReading, readFully } from './safetensorsReader.ts';
 import { type HashedPiece, numElements, packHashes, storedName, type TensorKind } from './tensors.ts';
-import { BLOCKS_PER_READ, type CheckpointProblem, rehashShard, verifyContent } from './verify.ts';
+import { verifyContent } from './verify.ts';
+import { BLOCKS_PER_READ, type CheckpointProblem, rehashShard } from './verifyShard.ts';
 
 interface StoredPiece extends Omit<HashedPiece, 'hashes'> {
   readonly file: string;

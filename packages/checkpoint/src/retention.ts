@@ -4,7 +4,8 @@ import { dirname } from 'node:path';
 import { type FileOperations, invariant, nodeFiles, writeError } from '@sluice/core';
 import { type CheckpointEntry, listCheckpoints, removeCheckpointFiles } from './directories.ts';
 import type { Manifest } from './manifest.ts';
-import { type CheckpointProblem, type Verification, type VerifyOptions, verifyCheckpoint } from './verify.ts';
+import { type Verification, type VerifyOptions, verifyCheckpoint } from './verify.ts';
+import type { CheckpointProblem } from './verifyShard.ts';
 
 export interface ValidCheckpoint {
   readonly step: number;

@@ -1,7 +1,7 @@
 /** Entry of a thread that hashes parts of a checkpoint. */
 
 import { parentPort } from 'node:worker_threads';
-import { verifyShardBlocks } from './verify.ts';
+import { verifyShardBlocks } from './verifyShard.ts';
 import type { VerifyAnswer, VerifyTask } from './verifyThreads.ts';
 
 parentPort!.on('message', async ({ directory, shard }: VerifyTask) => {

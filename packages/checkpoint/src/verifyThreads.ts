@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { availableCores, inParallel } from '@sluice/core';
 import type { ShardRecord } from './manifest.ts';
-import { type CheckpointProblem, verifyShardBlocks } from './verify.ts';
+import { type CheckpointProblem, verifyShardBlocks } from './verifyShard.ts';
 
 export interface VerifyTask {
   readonly directory: string;

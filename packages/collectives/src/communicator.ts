@@ -6,12 +6,13 @@ import { invariant, SluiceError } from '@sluice/core';
 import { BlockedTime, monotonicMs } from './blockedTime.ts';
 import { errorFromData, errorToData } from './controlProtocol.ts';
 import { DirectExchange } from './directExchange.ts';
-import { type Group, type Launcher, type Pending, SoloGroup, ThreadGroup } from './group.ts';
+import type { Group, Pending } from './group.ts';
 import { areNear, type Invitation } from './invitation.ts';
 import { bytesSent, OperationRecord, type OperationSpan } from './operationRecord.ts';
 import { type Outside, type OutsideHost, OutsideOperation } from './outsideOperation.ts';
 import { checkGroup } from './processGroup.ts';
 import { DONE, OPERATION_SLOTS, PENDING, SharedState } from './sharedState.ts';
+import { type Launcher, SoloGroup, ThreadGroup } from './threadGroup.ts';
 import {
   DEFAULT_WORKER_LIMITS,
   type Failure,

@@ -16,7 +16,7 @@ export { type CallOptions, ControlServer, type ListenOptions, type WorkerInfo } 
 export { DETOUR_VARIABLE, type Detour, DetourService, detoured } from './detour.ts';
 export { Exchange } from './exchange.ts';
 export { type Faults, FaultyTransport } from './faultyTransport.ts';
-export { type Group, type Pending, soloGroup } from './group.ts';
+export type { Group, Pending } from './group.ts';
 export { HierarchicalGroup, type HostGrid, hostGrid } from './hierarchicalGroup.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
 export { type Invitation, receiveInvitation } from './invitation.ts';
@@ -27,6 +27,7 @@ export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
 export { runtimeParent } from './runtimeDirectory.ts';
 export { type CurveKeys, generateCurveKeys } from './security.ts';
 export { TcpProxy } from './tcpProxy.ts';
+export { soloGroup } from './threadGroup.ts';
 export type { WorkerLimits } from './threadProtocol.ts';
 export type { MessageHandler, Payload, Transport } from './transport.ts';
 export { type MessageHeader, PROTOCOL_VERSION } from './wire.ts';

@@ -1,4 +1,4 @@
-import { listPrepared, type PreparedCorpus } from './prepare.ts';
+import { listPrepared, type PreparedCorpus } from './preparedCorpus.ts';
 
 /**
  * The prepared corpus of a hash, whatever its folder is called.

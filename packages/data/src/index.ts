@@ -12,15 +12,9 @@ export { firstDifference } from './mixture.ts';
 export { MixtureSampler, mixturePhases } from './mixtureSampler.ts';
 export * from './needles.ts';
 export { permute } from './order.ts';
-export {
-  listPrepared,
-  type PreparedCorpus,
-  type PreparedEntry,
-  type PrepareOptions,
-  type PrepareProgress,
-  type PrepareSummary,
-  prepareData,
-} from './prepare.ts';
+export { type PrepareSummary, prepareData } from './prepare.ts';
+export { listPrepared, type PreparedCorpus, type PreparedEntry } from './preparedCorpus.ts';
+export type { PrepareOptions, PrepareProgress } from './prepareOptions.ts';
 export { DataRecipe, loadRecipe } from './recipe.ts';
 export {
   joinHashes,

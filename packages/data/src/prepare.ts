@@ -1,6 +1,6 @@
 /** Preparation of a corpus: documents become tokens in shards, once, and are found again. */
 
-import { copyFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError, writeError } from '@sluice/core';
 import { readDocuments, SourceTally, type SplitPart } from './documents.ts';
@@ -16,6 +16,8 @@ import {
   TOKENIZER_CONFIG_FILE,
   TOKENIZER_FILE,
 } from './manifest.ts';
+import { type PreparedCorpus, summarize } from './preparedCorpus.ts';
+import type { PrepareOptions, PrepareProgress } from './prepareOptions.ts';
 import { type DataRecipe, type LoadedRecipe, loadRecipe } from './recipe.ts';
 import { readSourceReport, reportSources, type SourceReport, writeSourceReport } from './sourceReport.ts';
 import { estimateUnpacked } from './sources/compression.ts';
@@ -30,49 +32,6 @@ import { trainTokenizer } from './tokenizer/train.ts';
 import { countTrainingWords } from './trainingWords.ts';
 import { UnigramCounter } from './unigram.ts';
 import { makeWorkDirectory, replaceDirectory } from './workDirectory.ts';
-
-export interface PrepareOptions {
-  /** Where prepared corpora live, each in a folder of its recipe's name. */
-  readonly outputRoot?: string;
-  /** Where downloaded packages are kept. */
-  readonly downloadRoot?: string;
-  /** Whether to prepare again what is prepared already. */
-  readonly force?: boolean | undefined;
-  /** What is done where the text has changed since it was prepared: it is prepared anew, or its tokens are kept. */
-  readonly changedText?: 'prepare' | 'keep';
-  readonly signal?: AbortSignal | undefined;
-  /** Called often; what it does should be cheap. */
-  readonly onProgress?: (progress: PrepareProgress) => void;
-}
-
-export interface PrepareProgress {
-  /** Downloading sources; comparing them with what was prepared; reading words for the tokenizer; finding its merges; encoding. */
-  readonly stage: 'sources' | 'compare' | 'words' | 'merges' | 'encode';
-  readonly documents: number;
-  readonly bytes: number;
-  readonly tokens: number;
-  /**
-   * Bytes of all text: exact once it was read through, before that guessed from the size of the files; 0 where it is not
-   * known.
-   */
-  readonly totalBytes: number;
-}
-
-export interface PreparedCorpus {
-  readonly name: string;
-  readonly directory: string;
-  /** Names the recipe: equal values give an equal hash. */
-  readonly recipeHash: string;
-  /** Names the corpus: a run goes on only with the same one. */
-  readonly manifestHash: string;
-  readonly vocabularySize: number;
-  readonly documents: number;
-  readonly trainTokens: number;
-  readonly validationTokens: number;
-  readonly bytesPerToken: number;
-  /** Validation loss of a model that knows token frequencies only, in nats a token; null without a validation split. */
-  readonly unigramLoss: number | null;
-}
 
 export interface PrepareSummary extends PreparedCorpus {
   /** False when the corpus was there already and nothing was done. */
@@ -312,45 +271,6 @@ class Preparation {
     }
     this.#options.onProgress?.({ stage, ...this.#progress });
   }
-}
-
-/** A corpus that `listPrepared` found, or a folder that is none. */
-export type PreparedEntry =
-  | PreparedCorpus
-  | { readonly name: string; readonly directory: string; readonly problem: SluiceError };
-
-/** The corpora that were prepared below a folder, by name; damaged and unfinished ones are told with their problem. */
-export function listPrepared(outputRoot = 'data/prepared'): PreparedEntry[] {
-  if (!existsSync(outputRoot)) return [];
-  const entries = readdirSync(outputRoot, { withFileTypes: true });
-  const names = entries
-    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
-    .map(({ name }) => name);
-  return names.sort().map((name) => {
-    const directory = join(outputRoot, name);
-    try {
-      return summarize(directory, loadManifest(directory));
-    } catch (error) {
-      if (error instanceof SluiceError) return { name, directory, problem: error };
-      throw error;
-    }
-  });
-}
-
-function summarize(directory: string, { manifest, manifestHash }: LoadedManifest): PreparedCorpus {
-  const { train, validation } = manifest.splits;
-  return {
-    name: manifest.name,
-    directory,
-    recipeHash: manifest.recipeHash,
-    manifestHash,
-    vocabularySize: manifest.tokenizer.vocabularySize,
-    documents: train.documents + validation.documents,
-    trainTokens: train.tokens,
-    validationTokens: validation.tokens,
-    bytesPerToken: manifest.bytesPerToken,
-    unigramLoss: manifest.unigramLoss,
-  };
 }
 
 /** The corpus of a recipe as far as it is there and whole, or why it cannot be used. */

@@ -5,7 +5,7 @@ import { basename } from 'node:path';
 import { SluiceError, sha256 } from '@sluice/core';
 import { readDocuments, SourceTally } from './documents.ts';
 import type { DatasetManifest } from './manifest.ts';
-import type { PrepareOptions } from './prepare.ts';
+import type { PrepareOptions } from './prepareOptions.ts';
 import type { LoadedRecipe } from './recipe.ts';
 import { estimateUnpacked } from './sources/compression.ts';
 import { sourceFile } from './sources/files.ts';

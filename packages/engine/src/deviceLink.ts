@@ -2,7 +2,7 @@
 
 import * as tf from '@tensorflow/tfjs';
 import type { Activations } from './cuda/device.ts';
-import type { Floats } from './flatMemory.ts';
+import type { Floats } from './floats.ts';
 import type { RowArrival, RowRange } from './ops/exchangedExperts.ts';
 
 /** Those who take part in an operation. */

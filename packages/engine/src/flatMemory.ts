@@ -7,15 +7,9 @@ import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { type AdamWBuffers, type AdamWSettings, adamW } from './adamW.ts';
 import { addRounded } from './bfloat16.ts';
+import type { Floats } from './floats.ts';
 import { makeSharedFloats } from './memory.ts';
 import { squaredNorms, sumInto } from './reductions.ts';
-
-/** Floats in flat memory. A `Float32Array` is some, and so is a range of a device's memory. */
-export interface Floats {
-  readonly length: number;
-  /** The elements from `begin` until before `end`, in the same memory. */
-  subarray(begin: number, end?: number): Floats;
-}
 
 /** What `adamW` of the host's takes. */
 export interface AdamWUpdate<Memory extends Floats = Floats> {

@@ -39,7 +39,7 @@ export type { DeviceLink, DeviceLinks, LinkEnd, LinkOperation, Peers, WatchLink 
 export { deviceLinks } from './deviceLink.ts';
 export type { DeviceMeter, LaunchTime, LaunchTiming, ProductPeak } from './deviceMeter.ts';
 export { deviceMeter } from './deviceMeter.ts';
-export type { AdamWUpdate, FlatMemory, Floats } from './flatMemory.ts';
+export type { AdamWUpdate, FlatMemory } from './flatMemory.ts';
 export {
   changeOnHost,
   changeOnHostAsync,
@@ -48,6 +48,7 @@ export {
   registerFlatMemory,
   valuesOnHost,
 } from './flatMemory.ts';
+export type { Floats } from './floats.ts';
 export { forgetUntilGradient } from './fused.ts';
 export { computeGradients, computeGradientsAsync } from './gradients.ts';
 export type { ProductSizes } from './matrixProduct.ts';

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isInstalledPackage, sluiceRoot } from '@sluice/core';
-import type { Floats } from './flatMemory.ts';
+import type { Floats } from './floats.ts';
 
 /** Positional arguments of a kernel: typed arrays (also over shared memory), numbers, flags; null for what is left out. */
 export type KernelArgument =

@@ -5,7 +5,8 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
-import { changeOnHost, type Floats, flatMemory } from './flatMemory.ts';
+import { changeOnHost, flatMemory } from './flatMemory.ts';
+import type { Floats } from './floats.ts';
 import { whenRead } from './reads.ts';
 import { sumInto } from './reductions.ts';
 import { currentAnchor } from './tape.ts';

@@ -1,7 +1,6 @@
 /** In which precision a backend has activations, and weights in products. Master weights, gradients and moments are in single precision. */
 
 import { SluiceError } from '@sluice/core';
-import type { Backend } from './backends/backend.ts';
 
 export const PRECISIONS = ['bf16', 'f32'] as const;
 
@@ -12,7 +11,7 @@ export type Precision = (typeof PRECISIONS)[number];
  * @throws SLUICE_E_BACKEND_UNSUPPORTED where it has others only
  */
 export function precisionOn(
-  { name, precisions }: Pick<Backend, 'name' | 'precisions'>,
+  { name, precisions }: { readonly name: string; readonly precisions: readonly [Precision, ...Precision[]] },
   wanted: Precision | undefined,
 ): Precision {
   if (wanted === undefined || precisions.includes(wanted)) return wanted ?? precisions[0];

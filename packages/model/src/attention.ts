@@ -21,9 +21,9 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import type { BlockContext } from './block.ts';
 import type { CopiedProjection } from './controls/control.ts';
-import { applyGate, applyScores, gateScores, interleavedGate } from './gates/gate.ts';
+import { applyGate, applyScores, gateScores, INTERLEAVED_GATE, interleavedGate } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
-import { gateWeightNorms, INTERLEAVED_GATE } from './gates/weightNorms.ts';
+import { gateWeightNorms } from './gates/weightNorms.ts';
 import type { KeyValueCache } from './keyValueCache.ts';
 import { latentProjection, withoutFilling } from './latentAttention.ts';
 import type { LayerModel } from './layers.ts';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { ControlConfig, controlRefusals } from './controls/index.ts';
 import { GateConfig, gateRefusal } from './gates/config.ts';
 import { LATENT_FIELDS, latentFaults } from './latentAttention.ts';
-import { FEED_FORWARD_FIELDS, LayersConfig, layerFaults, NORM_FIELDS } from './layers.ts';
+import { FEED_FORWARD_FIELDS, LayersConfig, layerFaults, NORM_FIELDS } from './layersConfig.ts';
 import { MIXER_FIELDS, mixerFaults } from './mixers/index.ts';
 import { ROPE_FIELDS } from './ropeConfig.ts';
 import { SCALES, scaleModel } from './scale.ts';

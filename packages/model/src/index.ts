@@ -12,13 +12,11 @@ export {
   attentionLayers,
   expertLayers,
   hasRecurrence,
-  LayerKindConfig,
   type LayerModel,
-  LayersConfig,
-  layerKinds,
   layerModels,
   mostAttentionHeads,
 } from './layers.ts';
+export { LayerKindConfig, LayersConfig, layerKinds } from './layersConfig.ts';
 export { activeMixer, MixerConfig, type MixerSettings } from './mixers/index.ts';
 export type { RulePass } from './mixers/mixer.ts';
 export * from './nextTokens.ts';

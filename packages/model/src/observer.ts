@@ -8,9 +8,8 @@
 import { type QueriesKeys, whenRead } from '@sluice/engine';
 import type * as tf from '@tensorflow/tfjs';
 import type { GateConfig } from './gates/config.ts';
-import { interleavedGate, namedGates } from './gates/gate.ts';
+import { INTERLEAVED_GATE, interleavedGate, namedGates } from './gates/gate.ts';
 import type { GatePosition } from './gates/positions.ts';
-import { INTERLEAVED_GATE } from './gates/weightNorms.ts';
 
 /**
  * Values are only lent until the method returns. It is called in the order of the pass, as `whenRead` does: in the middle of

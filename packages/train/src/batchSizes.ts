@@ -4,7 +4,7 @@
  */
 
 import type { z } from 'zod';
-import type { BatchConfig } from './config.ts';
+import type { BatchConfig } from './lengthsConfig.ts';
 
 /** The part of a run's configuration that says how large its batches are. */
 export interface BatchSettings {

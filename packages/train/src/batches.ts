@@ -3,15 +3,11 @@
  * depends only on the step and its number, never on who computes it.
  */
 
-import type { DocumentMarks, MixtureSampler, Sampler } from '@sluice/data';
+import type { DocumentMarks } from '@sluice/data';
 import { type BatchSettings, samplesBefore, sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 import type { StepRequest } from './protocol.ts';
-
-/** Sequences of tokens by their number; a `Sampler` of a corpus is one. */
-export type TokenSource = Pick<Sampler, 'numSequences' | 'sequenceLength' | 'read'> &
-  Partial<Pick<Sampler, 'documentMarks'>> &
-  Partial<Pick<MixtureSampler, 'corpora' | 'corpusOf'>>;
+import type { TokenSource } from './tokenSource.ts';
 
 /** The tokens of one grain: `sequences` rows of T tokens, and for each the token that follows. */
 export interface Grain {

@@ -19,11 +19,12 @@ import {
   wallClock,
 } from '@sluice/engine';
 import { flopsPerToken } from '@sluice/model';
-import type { TokenSource } from './batches.ts';
 import { RunConfig } from './config.ts';
 import { type StepProfile, stepProfile } from './stepProfile.ts';
-import { soloWorkers, topology } from './topology.ts';
+import type { TokenSource } from './tokenSource.ts';
+import { topology } from './topology.ts';
 import { Trainer } from './trainer.ts';
+import { soloWorkers } from './workers.ts';
 
 interface Shape {
   readonly layers: number;

@@ -1,7 +1,7 @@
 /** Which sequences are passed forward without a gradient: the first of a split, or of each corpus's split, in grains. */
 
 import { type ValidationPart, validationShares } from '@sluice/data';
-import type { TokenSource } from './batches.ts';
+import type { TokenSource } from './tokenSource.ts';
 
 /** A split, or those of the corpora of a mixture. */
 export type ForwardSource = TokenSource | readonly ValidationPart[];

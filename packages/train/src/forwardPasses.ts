@@ -5,7 +5,7 @@ import { invariant } from '@sluice/core';
 import { withReads } from '@sluice/engine';
 import type { Decoder, LossParts } from '@sluice/model';
 import { makeWhole } from './agreement.ts';
-import { type Grain, readGrain, type TokenSource } from './batches.ts';
+import { type Grain, readGrain } from './batches.ts';
 import type { RunConfig } from './config.ts';
 import { ForwardMeter } from './diagnostics/meter.ts';
 import { type Diagnostics, summarize } from './diagnostics/summary.ts';
@@ -20,6 +20,7 @@ import {
 } from './forwardGrains.ts';
 import type { DiagnoseRequest, EvaluateResult, SampleRequest, SampleResult } from './protocol.ts';
 import { writeSamples } from './samples.ts';
+import type { TokenSource } from './tokenSource.ts';
 import type { Topology } from './topology.ts';
 import type { UpdateRatios } from './updateSizes.ts';
 

@@ -6,7 +6,7 @@
 import { computeGradientsAsync, type Floats } from '@sluice/engine';
 import { type Decoder, expertLayers, type LossParts, layerModels, mostAttentionHeads } from '@sluice/model';
 import { type Agreement, orderedSum } from './agreement.ts';
-import { firstSampleOfRequest, type Grain, lanesOf, type TokenSource, trainingGrain } from './batches.ts';
+import { firstSampleOfRequest, type Grain, lanesOf, trainingGrain } from './batches.ts';
 import { sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 import type { FlatSpace } from './flatSpace.ts';
@@ -23,6 +23,7 @@ import {
   handOn,
   isSame,
 } from './recheck.ts';
+import type { TokenSource } from './tokenSource.ts';
 import type { Topology } from './topology.ts';
 
 /** The parameters of one placement with everything that their training needs. */

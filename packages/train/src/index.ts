@@ -1,4 +1,4 @@
-export { type Grain, readGrain, type TokenSource } from './batches.ts';
+export { type Grain, readGrain } from './batches.ts';
 export { rampSizes, samplesBefore, sequencesAt, stepsOfTokens } from './batchSizes.ts';
 export {
   BENCH_SHAPES,
@@ -25,6 +25,7 @@ export {
   weightedMean,
 } from './forwardGrains.ts';
 export { HostsConfig, STARTERS, type Starter } from './hostsConfig.ts';
+export * from './lengthsConfig.ts';
 export { memoryOf } from './memoryCopies.ts';
 export {
   NOTICE_TEMPLATES,
@@ -38,12 +39,12 @@ export { POISON_VARIABLE, type Poison, poisonedRate, poisonFrom, vainPoison } fr
 export * from './protocol.ts';
 export * from './rollback.ts';
 export * from './schedule.ts';
-export { HELD_SNAPSHOTS } from './snapshots.ts';
 export * from './spikes.ts';
 export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';
 export type { ComputeSpan, WorkerTimeline } from './stepTimeline.ts';
 export { combineReplicas } from './synchronize/combine.ts';
 export { stageCount } from './synchronize/parts.ts';
+export type { TokenSource } from './tokenSource.ts';
 export { savedTensors } from './trainerState.ts';
 export { createTrainingWorker } from './trainingWorker.ts';
 export type { UpdateRatios } from './updateSizes.ts';

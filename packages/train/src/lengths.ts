@@ -2,7 +2,7 @@
 
 import type { z } from 'zod';
 import { type BatchSettings, samplesBefore, stepsOfTokens } from './batchSizes.ts';
-import type { BatchConfig, ScheduleConfig, TrainingConfig } from './config.ts';
+import type { BatchConfig, ScheduleConfig, TrainingConfig } from './lengthsConfig.ts';
 
 interface WrittenLengths extends BatchSettings {
   readonly batch: z.infer<typeof BatchConfig>;

@@ -2,7 +2,7 @@
 
 import { consecutiveRanges, sharedInt32 } from '@sluice/collectives';
 import { type DeviceLink, type DeviceLinks, deviceLinks, type LinkEnd, type WatchLink } from '@sluice/engine';
-import type { Workers } from './topology.ts';
+import type { Workers } from './workers.ts';
 
 /** How what the workers' devices hold travels. */
 export interface Linked {

@@ -18,7 +18,7 @@ import {
 import { consecutiveRanges, sharedFloat64 } from '@sluice/collectives';
 import { nodeFiles, SluiceError, writeError } from '@sluice/core';
 import type { CopyRequest, MemoryRequest } from './protocol.ts';
-import type { Workers } from './topology.ts';
+import type { Workers } from './workers.ts';
 
 /** A file system in memory, where there is one. */
 function memoryRoot(): string {

@@ -6,10 +6,10 @@
 import { BLOCK_ELEMENTS, parseConfig, randomKey, randomPair, SluiceError } from '@sluice/core';
 import { changeOnHost } from '@sluice/engine';
 import { z } from 'zod';
-import type { TokenSource } from './batches.ts';
 import { type BatchSettings, stepsOfSamples } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 import type { Contribution } from './gradientPasses.ts';
+import type { TokenSource } from './tokenSource.ts';
 
 const Steps = z
   .tuple([z.int().min(1), z.int().min(1)])

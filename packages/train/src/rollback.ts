@@ -45,6 +45,9 @@ export function snapshotInterval({ spikes }: Pick<RunConfig, 'spikes'>): number 
   return spikes.policy === 'rollback' ? (spikes.snapshotEverySteps ?? DEFAULT_SNAPSHOT_INTERVAL) : 0;
 }
 
+/** How many states workers keep in memory: a spike may have begun shortly before the newest. */
+export const HELD_SNAPSHOTS = 2;
+
 /**
  * Decides where to go back to: the newest state before the spike's root; where that follows a rollback closely, further back
  * than that one by as many intervals as there were rollbacks in a row.

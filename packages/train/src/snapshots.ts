@@ -1,5 +1,6 @@
 /** States of the last steps, held in memory by those who own their parts, to go back to within moments. */
 
+import { HELD_SNAPSHOTS } from './rollback.ts';
 import type { Trainer } from './trainer.ts';
 import { beginAnew, restoreState, trainerPieces, trainerState, writePieces } from './trainerState.ts';
 
@@ -9,9 +10,6 @@ interface Snapshot {
   readonly pieces: readonly Float32Array[];
   readonly state: Readonly<Record<string, unknown>>;
 }
-
-/** How many are held: a spike may have begun shortly before the newest. */
-export const HELD_SNAPSHOTS = 2;
 
 export class Snapshots {
   /** Oldest first. */

@@ -12,7 +12,6 @@ import { elementary } from '@sluice/core';
 import type { ParameterGroup } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import { medianInPlace } from './median.ts';
-import type { LastUpdate } from './protocol.ts';
 
 /** Numbers of a step that all workers agree on. */
 export interface StepSignals {
@@ -34,7 +33,7 @@ export interface RelativeUpdate {
 
 /** @param learningRate that was meant for the step of the update */
 export function relativeUpdate(
-  { overall, groups }: Pick<LastUpdate, 'overall' | 'groups'>,
+  { overall, groups }: RelativeUpdate,
   learningRate: number,
 ): RelativeUpdate | undefined {
   if (!(learningRate > 0)) return undefined;

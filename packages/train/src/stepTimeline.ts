@@ -2,7 +2,7 @@
 
 import { monotonicMs, type OperationSpan, type WaitSpan } from '@sluice/collectives';
 import { type Pass, profile } from '@sluice/engine';
-import type { Workers } from './topology.ts';
+import type { Workers } from './workers.ts';
 
 /** A while in which the main thread computed: an operation of a pass, or a function of the C++ core outside of both. */
 export interface ComputeSpan {

@@ -1,29 +1,8 @@
 /** Who shares what with whom: data-parallel × expert-parallel groups of workers. */
 
-import {
-  type Blocked,
-  type Group,
-  type OperationRecord,
-  type Outside,
-  type Pending,
-  soloGroup,
-} from '@sluice/collectives';
+import type { Blocked, Group } from '@sluice/collectives';
 import { type Linked, linkDevices } from './linkDevices.ts';
-
-/** The part of a `Communicator` that training needs. */
-export interface Workers {
-  readonly rank: number;
-  readonly size: number;
-  readonly world: Group;
-  /** How long the main thread has been blocked in operations of all its groups so far. */
-  readonly blocked: Blocked;
-  group(ranks: readonly number[]): Group;
-  progress(text: string): void;
-  /** Records what the groups do from now on; what it returns ends that. Absent where nothing is sent. */
-  record?(): () => OperationRecord;
-  /** An operation that the workers' devices carry out. Absent where nothing is sent. */
-  outside?(operation: Outside): Pending;
-}
+import type { Workers } from './workers.ts';
 
 export interface Topology {
   readonly rank: number;
@@ -56,17 +35,4 @@ export function topology(
   );
   const [experts, expertReplicas] = [workers.group(set), workers.group(replicas)];
   return { rank, size, world, blocked, experts, expertReplicas, devices };
-}
-
-/** One worker alone, without communication. */
-export function soloWorkers(): Workers {
-  const world = soloGroup();
-  return {
-    rank: 0,
-    size: 1,
-    world,
-    blocked: { waiting: 0, moving: 0 },
-    group: () => world,
-    progress: () => {},
-  };
 }

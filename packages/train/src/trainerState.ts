@@ -11,15 +11,27 @@ import { inParallel } from '@sluice/core';
 import { changeOnHostAsync, type Floats, flatMemory } from '@sluice/engine';
 import { modelParameters } from '@sluice/model';
 import type { RunConfig } from './config.ts';
-import type { ClippingState } from './optimizer/clipping.ts';
+import type { TrainedSpace } from './gradientPasses.ts';
+import type { Clipping, ClippingState } from './optimizer/clipping.ts';
 import { muonMatrix } from './optimizer/settings.ts';
 import type { TakenStep } from './protocol.ts';
-import type { Trainer } from './trainer.ts';
-import { revivedRatios, type SavedRatios } from './updateSizes.ts';
+import { revivedRatios, type SavedRatios, type UpdateRatios } from './updateSizes.ts';
 import { readWeights } from './weights.ts';
 
 /** What is saved of a matrix that Muon trains. */
 const MUON_KINDS = ['parameter', 'momentum'] as const;
+
+/** What of a trainer a checkpoint holds. */
+export interface SavedTrainer {
+  readonly spaces: readonly TrainedSpace[];
+  readonly clipping: Clipping;
+  expertLoads: Float32Array[];
+  taken: TakenStep | undefined;
+  takenUpdate: UpdateRatios | undefined;
+  keptSteps: number;
+  initialize(): void;
+  measureUpdate(): UpdateRatios | undefined;
+}
 
 /** State that is the same on all workers. */
 export interface TrainerState {
@@ -39,23 +51,23 @@ export interface TrainerState {
 type FlatPiece = Omit<Piece, 'values'> & { readonly values: Floats };
 
 /** Everything that this worker owns: values and moments, valid until the next step. Of a device's memory they are copies. */
-export function trainerPieces(trainer: Trainer): Piece[] {
+export function trainerPieces(trainer: SavedTrainer): Piece[] {
   return flatPieces(trainer).map(onHost);
 }
 
 /** The moments alone. */
-export function momentPieces(trainer: Trainer): Piece[] {
+export function momentPieces(trainer: SavedTrainer): Piece[] {
   return flatPieces(trainer)
     .filter(({ kind }) => kind !== 'parameter')
     .map(onHost);
 }
 
 /** Gives everything that this worker owns the values of pieces, which are those of `trainerPieces` in their order. */
-export function writePieces(trainer: Trainer, pieces: readonly Float32Array[]): void {
+export function writePieces(trainer: SavedTrainer, pieces: readonly Float32Array[]): void {
   for (const [i, { values }] of flatPieces(trainer).entries()) flatMemory().write(values, pieces[i]!);
 }
 
-function flatPieces({ spaces }: Trainer): FlatPiece[] {
+function flatPieces({ spaces }: SavedTrainer): FlatPiece[] {
   return spaces.flatMap(({ optimizer }) =>
     optimizer.pieces.flatMap(({ tensor, begin, end, values, moments }): FlatPiece[] => [
       { tensor, kind: 'parameter', begin, end, values },
@@ -68,7 +80,7 @@ function onHost(piece: FlatPiece): Piece {
   return { ...piece, values: flatMemory().read(piece.values) };
 }
 
-type Moments = Trainer['spaces'][number]['optimizer']['pieces'][number]['moments'];
+type Moments = SavedTrainer['spaces'][number]['optimizer']['pieces'][number]['moments'];
 
 function kindsOf(moments: Moments): [TensorKind, Floats][] {
   return Object.entries(moments) as [TensorKind, Floats][];
@@ -114,7 +126,7 @@ function allFinite(values: Float32Array): boolean {
 }
 
 /** All workers call it together. */
-export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>> {
+export function trainerState(trainer: SavedTrainer): Readonly<Record<string, unknown>> {
   const { expertLoads, taken } = trainer;
   const state: TrainerState = {
     expertLoads: expertLoads.map((loads) => [...loads]),
@@ -130,7 +142,7 @@ export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>
 const READ_AT_ONCE = 4;
 
 /** Reads whatever this worker holds, however many workers saved it. */
-export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): Promise<void> {
+export async function loadTrainer(trainer: SavedTrainer, reader: CheckpointReader): Promise<void> {
   await readWeights(
     trainer,
     ({ name, size }, target) => reader.readRange('parameter', name, 0, size, target),
@@ -142,7 +154,7 @@ export async function loadTrainer(trainer: Trainer, reader: CheckpointReader): P
 
 /** @param savedName of a tensor of the model */
 export async function readMoments(
-  { spaces }: Trainer,
+  { spaces }: SavedTrainer,
   reader: CheckpointReader,
   savedName: (name: string) => string = (name) => name,
 ): Promise<void> {
@@ -160,7 +172,7 @@ export async function readMoments(
  * Has a trainer that begins with a checkpoint's weights go on with its optimizer too: the moments, the steps that they are of, and
  * what adaptive clipping remembers.
  */
-export async function keepOptimizer(trainer: Trainer, reader: CheckpointReader): Promise<void> {
+export async function keepOptimizer(trainer: SavedTrainer, reader: CheckpointReader): Promise<void> {
   await readMoments(trainer, reader);
   const { step, state } = reader.manifest;
   const { keptSteps = 0, clipping } = state.worker as unknown as TrainerState;
@@ -169,7 +181,7 @@ export async function keepOptimizer(trainer: Trainer, reader: CheckpointReader):
 }
 
 /** @param state as `trainerState` gave it */
-export function restoreState(trainer: Trainer, state: Readonly<Record<string, unknown>>): void {
+export function restoreState(trainer: SavedTrainer, state: Readonly<Record<string, unknown>>): void {
   const { expertLoads, taken, update, clipping, keptSteps } = state as unknown as TrainerState;
   trainer.expertLoads = expertLoads.map((loads) => Float32Array.from(loads));
   // Older versions did not note the size of every update: there it is as if there had been none.
@@ -180,7 +192,7 @@ export function restoreState(trainer: Trainer, state: Readonly<Record<string, un
 }
 
 /** Takes a trainer back to what a new one begins with. */
-export function beginAnew(trainer: Trainer): void {
+export function beginAnew(trainer: SavedTrainer): void {
   for (const { optimizer } of trainer.spaces) optimizer.settle();
   for (const { values } of flatPieces(trainer)) flatMemory().fill(values, 0);
   trainer.initialize();

@@ -34,10 +34,11 @@ import { Snapshots } from './snapshots.ts';
 import { StagedSave } from './stagedSave.ts';
 import { recordStep } from './stepTimeline.ts';
 import { Replicas } from './synchronize/replicas.ts';
-import { topology, type Workers } from './topology.ts';
+import { topology } from './topology.ts';
 import { Trainer } from './trainer.ts';
 import { keepOptimizer, nonFinite } from './trainerState.ts';
 import { beginFrom } from './weights.ts';
+import type { Workers } from './workers.ts';
 
 /** Largest relative difference of the probe's loss between two kinds of arithmetic. */
 const PROBE_TOLERANCE = 1e-3;

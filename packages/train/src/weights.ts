@@ -5,14 +5,18 @@ import { inParallel } from '@sluice/core';
 import { changeOnHostAsync } from '@sluice/engine';
 import { initializeTensor, type LogicalTensor, modelTensors } from '@sluice/model';
 import type { RunConfig } from './config.ts';
-import type { Trainer } from './trainer.ts';
+import type { TrainedSpace } from './gradientPasses.ts';
+
+interface FilledTrainer {
+  readonly spaces: readonly TrainedSpace[];
+}
 
 /**
  * Has every logical tensor that this worker holds read into its place.
  * @param atOnce parameters that are read at the same time
  */
 export async function readWeights(
-  { spaces }: Trainer,
+  { spaces }: FilledTrainer,
   read: (tensor: LogicalTensor, target: Float32Array) => Promise<void>,
   atOnce = 1,
 ): Promise<void> {
@@ -32,7 +36,7 @@ export async function readWeights(
  */
 export async function beginFrom(
   source: WeightSource,
-  trainer: Trainer,
+  trainer: FilledTrainer,
   { model, seed }: RunConfig,
 ): Promise<void> {
   const there = new Set(modelTensors(source.model).map(({ name }) => name));

@@ -2,9 +2,10 @@
 
 import { selectBackend } from '@sluice/engine';
 import { RunConfig } from '@sluice/train';
-import type { TokenSource } from '../../../packages/train/src/batches.ts';
-import { soloWorkers, topology, type Workers } from '../../../packages/train/src/topology.ts';
+import type { TokenSource } from '../../../packages/train/src/tokenSource.ts';
+import { topology } from '../../../packages/train/src/topology.ts';
 import { Trainer } from '../../../packages/train/src/trainer.ts';
+import { soloWorkers, type Workers } from '../../../packages/train/src/workers.ts';
 
 const VOCABULARY = 24;
 

@@ -6,7 +6,7 @@
 
 import { invariant, type SluiceError } from '@sluice/core';
 import type { DeviceLink, FlatRange, LinkOperation, Peers, WatchLink } from '../deviceLink.ts';
-import type { Floats } from '../flatMemory.ts';
+import type { Floats } from '../floats.ts';
 import type { RowArrival, RowRange } from '../ops/exchangedExperts.ts';
 import { type Activations, bytesOf, type CudaDevice, DeviceArray } from './device.ts';
 import type { StreamHandle } from './driver.ts';

@@ -8,7 +8,8 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import { type Floats, hostArray, valuesOnHost } from '../flatMemory.ts';
+import { hostArray, valuesOnHost } from '../flatMemory.ts';
+import type { Floats } from '../floats.ts';
 import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { AttentionLayout } from './attentionLayout.ts';

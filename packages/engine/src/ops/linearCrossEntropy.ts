@@ -5,7 +5,7 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import type { Floats } from '../flatMemory.ts';
+import type { Floats } from '../floats.ts';
 import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts';
 import { callNative } from '../native.ts';
 import type { Parameter } from '../parameter.ts';

@@ -16,6 +16,9 @@ import { gateActivation } from './activations/index.ts';
 import type { GateConfig } from './config.ts';
 import { type GatedTensor, type GatePosition, gatedTensor } from './positions.ts';
 
+/** The name of the gate whose rows lie in `q_proj`. */
+export const INTERLEAVED_GATE = 'sdpa_gate';
+
 /** A gate with the name of its tensors. */
 export interface NamedGate extends GateConfig {
   /** E.g. `value_gate`. */

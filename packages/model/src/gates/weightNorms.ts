@@ -2,11 +2,8 @@
 
 import type { Parameter } from '@sluice/engine';
 import type { LayerModel } from '../layers.ts';
-import { gateTensors, interleavedGate, namedGates } from './gate.ts';
+import { gateTensors, INTERLEAVED_GATE, interleavedGate, namedGates } from './gate.ts';
 import { gatedTensor } from './positions.ts';
-
-/** The name of the gate whose rows lie in `q_proj`. */
-export const INTERLEAVED_GATE = 'sdpa_gate';
 
 /**
  * For each gate of a layer, the norm ‖W_h‖₂ of the weights that each head's logits are made of, or of the learned logits of a gate

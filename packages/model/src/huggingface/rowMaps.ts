@@ -9,7 +9,7 @@
 
 import { interleavedGate } from '../gates/gate.ts';
 import type { LayerModel } from '../layers.ts';
-import type { TensorRun } from './tensors.ts';
+import type { TensorRun } from './fileTensor.ts';
 
 /** For each channel of a head as files have it, the same channel of ours. */
 export function channelsOfHead({ headDim, rotaryDim = headDim }: LayerModel): number[] {

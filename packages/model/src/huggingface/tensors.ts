@@ -4,34 +4,10 @@ import type { ModelConfig } from '../config.ts';
 import { type LogicalTensor, modelTensors } from '../parameters.ts';
 import { familyOf } from './families/index.ts';
 import { familyTensors } from './families/tensors.ts';
+import { type HuggingFaceTensor, wholeTensor } from './fileTensor.ts';
 import type { HuggingFaceLayout } from './layouts.ts';
 
-/** Elements [begin, begin + size) of a flattened logical tensor. */
-export interface TensorRun {
-  readonly name: string;
-  readonly begin: number;
-  readonly size: number;
-}
-
-/** A tensor of the files. */
-export interface HuggingFaceTensor {
-  readonly name: string;
-  readonly shape: readonly number[];
-  /** What lies in it, one after the other; nothing where all elements are `constant`. */
-  readonly runs: readonly TensorRun[];
-  /** Of a tensor that the model does not have, but the layout does: what all its elements are. Only written, never read. */
-  readonly constant?: number;
-  /** What the elements are times, and then plus, in the files, where a layout stores them otherwise. Only written, never read. */
-  readonly factor?: number;
-  readonly shift?: number;
-}
-
 const EXPERT = /^(.*\.mlp\.experts)\.\d+\.(gate|up|down)_proj\.weight$/;
-
-/** All of a logical tensor. */
-export function wholeTensor({ name, size }: Pick<LogicalTensor, 'name' | 'size'>): TensorRun {
-  return { name, begin: 0, size };
-}
 
 /**
  * The tensors of a checkpoint, in the order of the forward pass. Names and layouts of logical tensors are those of

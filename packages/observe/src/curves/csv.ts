@@ -2,8 +2,8 @@
 
 import { readTextFile, SluiceError } from '@sluice/core';
 import { CsvError, parse } from 'csv-parse/sync';
-import type { CurvePoint, RecordedCurve } from './curve.ts';
 import { chooseName, type WantedNames } from './names.ts';
+import type { CurvePoint, RecordedCurve } from './recordedCurve.ts';
 
 /** What may stand between cells; the first that the header has. */
 const DELIMITERS = [',', '\t', ';'];

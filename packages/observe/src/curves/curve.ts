@@ -1,36 +1,15 @@
-/** Curves that somebody recorded: a loss, and where there is one a gradient norm, at steps that ascend and may be far apart. */
+/** Reading curves that somebody recorded, in whichever format. */
 
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { readMetrics } from '../metricsLog.ts';
-import type { RecordedUpdate, StepRecord } from '../record.ts';
+import type { StepRecord } from '../record.ts';
 import { readCsvCurve } from './csv.ts';
 import { EVENT_FILE, readEventCurve } from './events.ts';
 import type { WantedNames } from './names.ts';
+import type { CurvePoint, RecordedCurve } from './recordedCurve.ts';
 import { RECORD_HEADER_BYTES, startsRecord } from './tfRecord.ts';
-
-export interface CurvePoint {
-  readonly step: number;
-  /** Nats a token; may be infinite or not a number. */
-  readonly loss: number;
-  /** Undefined where it was not recorded. */
-  readonly gradientNorm?: number | undefined;
-  /** Of the gradient of each group of parameters. */
-  readonly groupNorms?: Readonly<Record<string, number>> | undefined;
-  /** Of the step before, with the learning rate that it was taken at. */
-  readonly lastUpdate?: (RecordedUpdate & { readonly learningRate: number }) | undefined;
-}
-
-export interface RecordedCurve {
-  readonly points: readonly CurvePoint[];
-  /** Name of the column or tag that the loss was taken from. */
-  readonly lossName: string;
-  /** The same of the gradient norm; null where there is none. */
-  readonly normName: string | null;
-  /** What was passed over, in words. */
-  readonly remarks: readonly string[];
-}
 
 /**
  * Reads a curve from a CSV file, a `metrics.jsonl`, a TensorBoard event file, or a directory of these last.

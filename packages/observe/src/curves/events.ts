@@ -10,8 +10,8 @@
 
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { SluiceError } from '@sluice/core';
-import type { RecordedCurve } from './curve.ts';
 import { chooseName, type WantedNames } from './names.ts';
+import type { RecordedCurve } from './recordedCurve.ts';
 import { readRecords } from './tfRecord.ts';
 
 /** Names of event files. */

@@ -3,7 +3,7 @@
 import { groupDigits } from '../format.ts';
 import { selectExtremes } from '../report/downsample.ts';
 import { escapeHtml } from '../report/elements.ts';
-import type { RecordedCurve } from './curve.ts';
+import type { RecordedCurve } from './recordedCurve.ts';
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [960, 360, 56, 14, 44, 34];
 const POINTS = 1800;

@@ -1,7 +1,5 @@
 /** Devices, the hosts that they are in, and what connects them. */
 
-import type { Device } from './devices.ts';
-
 export interface Link {
   readonly bytesPerSecond: number;
   /** From one end to the other. */
@@ -27,7 +25,7 @@ export type TopologyKind = (typeof TOPOLOGIES)[number];
 
 /** All workers in one host, whose messages cost nothing but their bytes. */
 export function oneHost(
-  { linkBytesPerSecond }: Pick<Device, 'linkBytesPerSecond'>,
+  { linkBytesPerSecond }: { readonly linkBytesPerSecond: number },
   workers: number,
 ): Cluster {
   const link = { bytesPerSecond: linkBytesPerSecond, latencySeconds: 0, messageSeconds: 0 };

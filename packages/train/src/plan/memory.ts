@@ -24,8 +24,7 @@ import {
 import type { RunConfig } from '../config.ts';
 import { ownedTensors } from '../flatSpace.ts';
 import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
-import { snapshotInterval } from '../rollback.ts';
-import { HELD_SNAPSHOTS } from '../snapshots.ts';
+import { HELD_SNAPSHOTS, snapshotInterval } from '../rollback.ts';
 import { linkBytes, ncclBytes, placeGradients } from './deviceMemory.ts';
 import { gradientCopies, heldElements, type Placement, replicas } from './held.ts';
 import { type ReplicasPlan, replicasPlan } from './replicas.ts';

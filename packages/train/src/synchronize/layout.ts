@@ -6,7 +6,8 @@ import { sequencesAt } from '../batchSizes.ts';
 import type { RunConfig } from '../config.ts';
 import { linkDevices } from '../linkDevices.ts';
 import type { StepRequest } from '../protocol.ts';
-import { type Topology, topology, type Workers } from '../topology.ts';
+import { type Topology, topology } from '../topology.ts';
+import type { Workers } from '../workers.ts';
 
 export interface ReplicaLayout {
   /** Of this worker, neighbours in ascending order: several where there are fewer workers than replicas. */

@@ -23,10 +23,11 @@ import type {
   StepResult,
 } from '../protocol.ts';
 import { StopWatch } from '../stopWatch.ts';
-import type { Topology, Workers } from '../topology.ts';
+import type { Topology } from '../topology.ts';
 import { Trainer } from '../trainer.ts';
 import { momentPieces, readMoments, replicaTensor, restoreState, trainerState } from '../trainerState.ts';
 import { readWeights } from '../weights.ts';
+import type { Workers } from '../workers.ts';
 import { combineReplicas, sumOfEach } from './combine.ts';
 import type { SynchronizeConfig } from './config.ts';
 import { type ReplicaLayout, replicaConfig, replicaLayout, replicaRequest } from './layout.ts';

@@ -1,5 +1,5 @@
 import { invariant } from '@sluice/core';
-import type { Floats } from '../../flatMemory.ts';
+import type { Floats } from '../../floats.ts';
 import { implementFused } from '../../fused.ts';
 import { CACHED_ATTENTION, CAPPED_CACHED_ATTENTION } from '../../ops/cachedAttention.ts';
 import { cachedAttention, takesCachedHeads } from '../cachedAttention.ts';

@@ -5,9 +5,9 @@
 
 import type { ModelConfig } from '../../config.ts';
 import type { LayerModel } from '../../layers.ts';
+import type { HuggingFaceTensor } from '../fileTensor.ts';
 import type { KeyRule } from '../keyRules.ts';
 import type { HuggingFaceLayout, PlainLayout } from '../layouts.ts';
-import type { HuggingFaceTensor } from '../tensors.ts';
 
 export type Json = Readonly<Record<string, unknown>>;
 

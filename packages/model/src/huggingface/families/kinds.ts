@@ -1,7 +1,7 @@
 /** The layers of a `config.json`, which names something for each, as a compact description. */
 
 import { isDeepStrictEqual } from 'node:util';
-import type { LayerKindConfig, LayersConfig } from '../../layers.ts';
+import type { LayerKindConfig, LayersConfig } from '../../layersConfig.ts';
 
 /** What a layer has otherwise than the model, with a name for its kind. */
 export interface NamedKind {

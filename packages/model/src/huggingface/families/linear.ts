@@ -3,8 +3,8 @@
 import { z } from 'zod';
 import type { LayerModel } from '../../layers.ts';
 import { activeMixer } from '../../mixers/index.ts';
+import type { TensorRun } from '../fileTensor.ts';
 import { runsOfRows } from '../rowMaps.ts';
-import type { TensorRun } from '../tensors.ts';
 import type { Json } from './family.ts';
 import { Size } from './readers.ts';
 

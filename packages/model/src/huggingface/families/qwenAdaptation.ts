@@ -7,7 +7,7 @@
 import type { ExpertsConfig, ModelConfig } from '../../config.ts';
 import { interleavedGate } from '../../gates/gate.ts';
 import { expertLayers } from '../../layers.ts';
-import type { HuggingFaceTensor } from '../tensors.ts';
+import type { HuggingFaceTensor } from '../fileTensor.ts';
 import type { Adaptation } from './family.ts';
 
 const CENTRED = /(layernorm|self_attn\.[qk]_norm|^model\.norm)\.weight$/;

@@ -2,7 +2,7 @@
 
 import { SluiceError } from '@sluice/core';
 import { z } from 'zod';
-import type { LayerKindConfig } from '../../layers.ts';
+import type { LayerKindConfig } from '../../layersConfig.ts';
 import { type DescribedRope, describedRope, importRope, type RopeContext, RopeParameters } from '../rope.ts';
 import type { Json, Reading } from './family.ts';
 

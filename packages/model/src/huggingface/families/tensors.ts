@@ -4,9 +4,9 @@ import type { ModelConfig } from '../../config.ts';
 import { interleavedGate } from '../../gates/gate.ts';
 import { type LayerModel, layerModels } from '../../layers.ts';
 import { type LogicalTensor, modelTensors } from '../../parameters.ts';
+import type { HuggingFaceTensor, TensorRun } from '../fileTensor.ts';
 import type { HuggingFaceLayout } from '../layouts.ts';
 import { headRowsOf, queryRows, runsOfRows } from '../rowMaps.ts';
-import type { HuggingFaceTensor, TensorRun } from '../tensors.ts';
 import type { Family, TensorNames, TensorPlace } from './family.ts';
 
 const LAYER = /^model\.layers\.(\d+)\.(.*)$/;
