@@ -16,7 +16,7 @@ export const importCommand = defineCommand<ImportArguments>({
       type: 'string',
       demandOption: true,
       describe:
-        'Directory with config.json and safetensors: Qwen3, Qwen3-MoE, or the gated layout of the paper.',
+        'Directory with config.json and safetensors: of the paper’s gated models, Qwen3 and Qwen3-MoE, Qwen3-Next, Qwen3.5, and the other families of docs/families.md.',
     },
   },
   options: {
