@@ -9,11 +9,17 @@ import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import type { Host } from '../fleet/host.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { checkInitialWeights, type InitialWeights } from '../run/initialWeights.ts';
-import { openJournal, readJournal, startOf } from '../run/journal.ts';
-import { describeRefused, refusedLine } from '../run/locateCheckpoint.ts';
+import { type Journal, type JournalEntry, openJournal, readJournal, startOf } from '../run/journal.ts';
+import { describeRefused, type RefusedCheckpoint, refusedLine } from '../run/locateCheckpoint.ts';
 import { acquireRunLock, type RunLock } from '../run/lock.ts';
 import { refuseLostCheckpoints, refuseNeedlessScratch } from '../run/lostCheckpoints.ts';
-import { judgeChanges, keysAllowedBefore, refuseChangedPast, refuseVainAllow } from '../run/resumeRules.ts';
+import {
+  type JudgedChange,
+  judgeChanges,
+  keysAllowedBefore,
+  refuseChangedPast,
+  refuseVainAllow,
+} from '../run/resumeRules.ts';
 import { rollbacksOf } from '../run/rollbacks.ts';
 import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
@@ -82,15 +88,78 @@ async function resumeLocked(
   givenFleet: Fleet | undefined,
 ): Promise<CommandResult> {
   const past = readJournal(run.journal);
-  const start = startOf(past);
-  const history = checkpointHistory(past);
-  const found = await startingPoint(run, history);
-  const { from } = found;
-  if (options.fromScratch && from) refuseNeedlessScratch(run, from.checkpoint.step);
-  if (!options.fromScratch && !from) refuseLostCheckpoints(run, history, found.refused);
-  const refused = found.refused.map(describeRefused);
-  for (const checkpoint of refused) log(refusedLine(checkpoint));
+  const { from, refused } = await chooseStart(run, past, options, log);
+  const step = from?.state.step ?? 0;
+  const { saved, config, written, changes } = changedConfig(run, past, from, options);
+  if (!givenFleet) aloneLines(config).forEach(log);
+  const fleet = givenFleet ?? localFleet();
+  // Other hosts have it, or say that they have not.
+  if (fleet.isHere) refuseAbsentBackend(config);
 
+  const start = startOf(past);
+  const isOtherRecipe = changes.some(({ key }) => RECIPE_KEYS.includes(key));
+  const datasetHash = from?.datasetHash ?? start?.datasetHash;
+  const corpora = await findCorpora({ data: config.data, datasetHash, isOtherRecipe }, log);
+  validateVocabulary(config.model.vocabularySize, corpora.vocabularySize);
+  const notes = checkSplits(config, corpora.directories);
+  if (!from) await refuseOtherInitialWeights(start?.from, config);
+  const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, corpora.directories[0]!);
+
+  const facts = { run, config, corpora };
+  beyondTheEnd(options, step, config.training.steps).forEach(log);
+  if (from && step >= config.training.steps) return summarizeFinished(facts, from.state, from.checkpoint);
+  [...checkMachine(config, fleet.hosts()), ...notes].forEach(log);
+  const lastStep = lastStepOf(options, step, config.training.steps);
+  const notifier = openNotifierIfPossible(run.path, config, log);
+  const journal = notifier.listenTo(openJournal(run.journal, lock.assertOwned));
+  try {
+    const id = runId(past) ?? options.id ?? newRunId();
+    // The session leaves its own contact in place of that of the coordinator before.
+    const left = givenFleet ? undefined : leftAgents(run.contact, runToken(run.path, id));
+    const wanted = { run: id, journal: past, config: written, datasetHash: corpora.datasetHash };
+    const seek = { ...wanted, after: step, upTo: lastStep };
+    const findCopies = async (hosts: readonly Host[], log: (line: string) => void) => {
+      if (options.fromScratch) return undefined;
+      return left ? takeLeftCopies(left, hosts[0]!, seek, log) : recallCopies(hosts, seek, log);
+    };
+    const resumed = { run, past, journal, saved, config, changes, from, refused };
+    const begin = async (hosts: readonly Host[], recorder: Recorder) =>
+      beginAgain(resumed, options, await findCopies(hosts, recorder.message), recorder);
+    const closeBeside = await startBeside(run.path, options, config, log);
+    const session = { ...facts, tokenizer, journal, from, begin, lastStep, fleet, lock, id };
+    return await concludeRun(facts, await runSession(session).finally(closeBeside));
+  } finally {
+    journal.close();
+    await notifier.close();
+  }
+}
+
+/** The checkpoint that is gone on from, if there is one, and those that were refused before it was found. */
+async function chooseStart(
+  run: RunDirectory,
+  past: readonly JournalEntry[],
+  { fromScratch }: ResumeRunOptions,
+  log: (line: string) => void,
+): Promise<Pick<Resumed, 'from' | 'refused'>> {
+  const history = checkpointHistory(past);
+  const { from, refused } = await startingPoint(run, history);
+  if (fromScratch && from) refuseNeedlessScratch(run, from.checkpoint.step);
+  if (!fromScratch && !from) refuseLostCheckpoints(run, history, refused);
+  const described = refused.map(describeRefused);
+  for (const checkpoint of described) log(refusedLine(checkpoint));
+  return { from, refused: described };
+}
+
+/**
+ * The configuration that the run goes on with, and in what it differs from the one before.
+ * @returns `written`: the configuration with paths from the run, as `saved` has them
+ */
+function changedConfig(
+  run: RunDirectory,
+  past: readonly JournalEntry[],
+  from: StartingPoint | undefined,
+  options: ResumeRunOptions,
+): Pick<Resumed, 'saved' | 'config' | 'changes'> & { readonly written: RunConfig } {
   const saved = configInRun(run.path, from?.config ?? loadRunConfig(run.config, {}));
   const config = loadRunConfig(run.config, options);
   const written = configInRun(run.path, config);
@@ -101,79 +170,45 @@ async function resumeLocked(
     refuseChangedPast(saved.data, config.data, firstSampleOf(config, step + 1, rollbacks));
   }
   validateConfig(config);
-  if (!givenFleet) aloneLines(config).forEach(log);
-  const fleet = givenFleet ?? localFleet();
-  // Other hosts have it, or say that they have not.
-  if (fleet.isHere) refuseAbsentBackend(config);
   refusePastEnd(saved, config, from?.state.step ?? 0);
-  const isOtherRecipe = changes.some(({ key }) => RECIPE_KEYS.includes(key));
-  const datasetHash = from?.datasetHash ?? start?.datasetHash;
-  const corpora = await findCorpora({ data: config.data, datasetHash, isOtherRecipe }, log);
-  validateVocabulary(config.model.vocabularySize, corpora.vocabularySize);
-  const notes = checkSplits(config, corpora.directories);
+  return { saved, config, written, changes };
+}
 
-  if (!from) await refuseOtherInitialWeights(start?.from, config);
+/** A run that is gone on with. */
+interface Resumed {
+  readonly run: RunDirectory;
+  readonly past: readonly JournalEntry[];
+  readonly journal: Journal;
+  /** As it was saved, with paths from the run. */
+  readonly saved: RunConfig;
+  readonly config: RunConfig;
+  readonly changes: readonly JudgedChange[];
+  readonly from: StartingPoint | undefined;
+  readonly refused: readonly RefusedCheckpoint[];
+}
 
-  const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, corpora.directories[0]!);
-
-  const facts = { run, config, corpora };
-  const step = from?.state.step ?? 0;
-  beyondTheEnd(options, step, config.training.steps).forEach(log);
-  if (from && from.state.step >= config.training.steps) {
-    return summarizeFinished(facts, from.state, from.checkpoint);
-  }
-
-  [...checkMachine(config, fleet.hosts()), ...notes].forEach(log);
-  const lastStep = lastStepOf(options, step, config.training.steps);
-  const notifier = openNotifierIfPossible(run.path, config, log);
-  const journal = notifier.listenTo(openJournal(run.journal, lock.assertOwned));
-  try {
-    const id = runId(past) ?? options.id ?? newRunId();
-    const wanted = { run: id, journal: past, config: written, datasetHash: corpora.datasetHash };
-    // The session leaves its own contact in place of that of the coordinator before.
-    const left = givenFleet ? undefined : leftAgents(run.contact, runToken(run.path, id));
-    const begin = async (hosts: readonly Host[], recorder: Recorder): Promise<Start | undefined> => {
-      const seek = { ...wanted, after: step, upTo: lastStep };
-      const copies = options.fromScratch
-        ? undefined
-        : left
-          ? await takeLeftCopies(left, hosts[0]!, seek, recorder.message)
-          : await recallCopies(hosts, seek, recorder.message);
-      const startStep = copies?.step ?? step;
-      journal.append('resume', startStep, {
-        ...(copies
-          ? { fromMemory: true }
-          : from && { checkpoint: pathInRun(run.path, from.checkpoint.path) }),
-        ...sizeOf(config),
-        changes,
-        refusedCheckpoints: refused.map((one) => ({ ...one, path: pathInRun(run.path, one.path) })),
-      });
-      const size = { from: sizeOf(saved), to: sizeOf(config) };
-      if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', startStep, size);
-      await freezeRunConfig(run.config, config);
-      await recorder.goBack(startStep, () => supersedeAfter(run.path, startStep));
-      recorder.message(beginningLine(copies, from, options));
-      if (copies) return { state: copies.state, copies };
-      const isSameRun = !changes.some(({ allowed }) => allowed);
-      return from && isSameRun ? withDecisions(from, rollbacksOf(past)) : from;
-    };
-    const closeBeside = await startBeside(run.path, options, config, log);
-    const outcome = await runSession({
-      ...facts,
-      tokenizer,
-      journal,
-      from,
-      begin,
-      lastStep,
-      fleet,
-      lock,
-      id,
-    }).finally(closeBeside);
-    return await concludeRun(facts, outcome);
-  } finally {
-    journal.close();
-    await notifier.close();
-  }
+/** Writes down where the run goes on, takes back what the files have of a future that is redone, and says what it begins with. */
+async function beginAgain(
+  { run, past, journal, saved, config, changes, from, refused }: Resumed,
+  options: ResumeRunOptions,
+  copies: MemoryCopies | undefined,
+  recorder: Recorder,
+): Promise<Start | undefined> {
+  const step = copies?.step ?? from?.state.step ?? 0;
+  journal.append('resume', step, {
+    ...(copies ? { fromMemory: true } : from && { checkpoint: pathInRun(run.path, from.checkpoint.path) }),
+    ...sizeOf(config),
+    changes,
+    refusedCheckpoints: refused.map((one) => ({ ...one, path: pathInRun(run.path, one.path) })),
+  });
+  const size = { from: sizeOf(saved), to: sizeOf(config) };
+  if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', step, size);
+  await freezeRunConfig(run.config, config);
+  await recorder.goBack(step, () => supersedeAfter(run.path, step));
+  recorder.message(beginningLine(copies, from, options));
+  if (copies) return { state: copies.state, copies };
+  const isSameRun = !changes.some(({ allowed }) => allowed);
+  return from && isSameRun ? withDecisions(from, rollbacksOf(past)) : from;
 }
 
 /** It goes back no second time for spikes that it knows of. */
