@@ -10,17 +10,33 @@ import { startWorkers } from './support/workers.ts';
 
 process.env.SLUICE_CUDA = 'emulated';
 
-const start = (t: ExecutionContext, size: number) =>
-  startWorkers(t, fileURLToPath(new URL('./linkWorker.ts', import.meta.url)), size);
+const start = (t: ExecutionContext, size: number, hosts?: readonly (readonly number[])[]) =>
+  startWorkers(
+    t,
+    fileURLToPath(new URL('./linkWorker.ts', import.meta.url)),
+    size,
+    hosts ? 'tcp' : 'ipc',
+    hosts,
+  );
 
-async function sameFlat(t: ExecutionContext, server: ControlServer, request: FlatRequest): Promise<void> {
-  const answers = await server.callAll<Compared & { groups: number }>('flat', request);
+/**
+ * @param phases of an operation, of each of which NCCL hears once
+ * @returns bytes that each rank's device sent to each other's
+ */
+async function sameFlat(
+  t: ExecutionContext,
+  server: ControlServer,
+  request: FlatRequest,
+  phases = 1,
+): Promise<number[][]> {
+  const answers = await server.callAll<Compared & { groups: number; sentTo: number[] }>('flat', request);
   const stages = (request.times * (request.times + 1)) / 2;
   const length = stages * request.lengths.reduce((sum, each) => sum + each, 0);
   t.deepEqual(
-    answers,
-    answers.map(() => ({ lengths: [length, length], different: null, groups: 2 * request.times })),
+    answers.map(({ sentTo: _, ...rest }) => rest),
+    answers.map(() => ({ lengths: [length, length], different: null, groups: 2 * phases * request.times })),
   );
+  return answers.map(({ sentTo }) => sentTo);
 }
 
 test.serial(
@@ -68,6 +84,36 @@ test.serial(
       const same = { byDevices: true, byHost: true, groups: 4, waits: 5 };
       t.deepEqual(await server.callAll('experts', request), new Array(4).fill(same));
     }
+  },
+);
+
+test.serial(
+  'workers of two hosts: sums and gatherings go by hosts, with the bits of the host, and short ones at once to all',
+  async (t) => {
+    const server = await start(t, 4, [
+      [0, 1],
+      [2, 3],
+    ]);
+    await server.callAll('link', {});
+    const groups = [[0, 1, 2, 3]];
+    const lengths = [9000, 4000, 0, 20_480];
+    const [elements, own] = [33_480, 4 * 9000];
+    const bytes = { float32: 4, bfloat16: 2 };
+    for (const wire of ['float32', 'bfloat16'] as const) {
+      const [first] = await sameFlat(t, server, { groups, lengths, wire, times: 1 }, 2);
+      // The first gets sums of what is its own and its counterpart's, which is empty, and gathers what is its counterpart's.
+      const [sums, gathered] = [bytes[wire] * (4000 + 20_480), own + 0];
+      t.deepEqual(first, [0, sums + gathered, own, 0], wire);
+      await sameFlat(t, server, { groups, lengths, wire, times: 3 }, 2);
+    }
+    t.true(4 * elements > 1 << 16);
+    const [short] = await sameFlat(t, server, {
+      groups,
+      lengths: [16, 16, 16, 16],
+      wire: 'float32',
+      times: 1,
+    });
+    t.deepEqual(short, [0, 128, 128, 128]);
   },
 );
 

@@ -11,7 +11,7 @@ import {
   type Precision,
   selectBackend,
 } from '@sluice/engine';
-import { cudaBackend, emulatedNccl } from '@sluice/engine/cuda';
+import { cudaBackend, emulatedNccl, Nccl } from '@sluice/engine/cuda';
 import type * as tf from '@tensorflow/tfjs';
 import { GroupExpertExchange } from '../../packages/train/src/expertExchange.ts';
 import { FlatTransport } from '../../packages/train/src/flatTransport.ts';
@@ -47,6 +47,15 @@ const { rank } = communicator;
 
 const linked = () => linkDevices(communicator);
 const calls = () => emulatedNccl(cudaBackend().device.driver.library).calls();
+
+/** Bytes that this rank's device has sent, by the receiver. */
+let sentTo: number[] = [];
+const { exchange } = Nccl.prototype;
+Nccl.prototype.exchange = function (communicator, transfers, stream) {
+  for (const { peer, send } of transfers) sentTo[peer] = (sentTo[peer] ?? 0) + send.bytes;
+  exchange.call(this, communicator, transfers, stream);
+};
+
 const groupOf = (groups: readonly (readonly number[])[]) =>
   communicator.group(groups.find((ranks) => ranks.includes(rank))!);
 
@@ -93,8 +102,9 @@ await communicator.serve({
       return [...flatMemory().read(values)];
     };
     calls();
+    sentTo = new Array(communicator.size).fill(0);
     const [byDevices, byHost] = [run(new FlatTransport(group, linked().link)), run(new FlatTransport(group))];
-    return { ...compared(byDevices, byHost), groups: calls().groups };
+    return { ...compared(byDevices, byHost), groups: calls().groups, sentTo };
   },
 
   /** What experts that all share, and their gradients, are by the devices and by way of the host: as if all rows were where their experts are. */

@@ -7,6 +7,7 @@ import { BlockedTime, monotonicMs } from './blockedTime.ts';
 import { errorFromData, errorToData } from './controlProtocol.ts';
 import { DirectExchange } from './directExchange.ts';
 import type { Group, Pending } from './group.ts';
+import { hostGrid } from './hostGrid.ts';
 import { areNear, type Invitation } from './invitation.ts';
 import { bytesSent, OperationRecord, type OperationSpan } from './operationRecord.ts';
 import { type Outside, type OutsideHost, OutsideOperation } from './outsideOperation.ts';
@@ -124,7 +125,9 @@ export class Communicator implements Launcher, OutsideHost {
     let group = this.#groups.get(key);
     if (group === undefined) {
       checkGroup(ranks, this.rank, this.size);
-      group = ranks.length === 1 ? new SoloGroup(this.rank) : new ThreadGroup(this, [...ranks], this.rank);
+      const grid = hostGrid(ranks, this.#options.hosts ?? []);
+      group =
+        ranks.length === 1 ? new SoloGroup(this.rank) : new ThreadGroup(this, [...ranks], this.rank, grid);
       this.#groups.set(key, group);
     }
     return group;

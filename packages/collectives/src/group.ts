@@ -1,6 +1,7 @@
 /** Collective operations as a worker's main thread sees them: launched at once, waited for when needed. */
 
 import type { CollectiveArray, ElementRange, FloatWire } from './arrays.ts';
+import type { HostGrid } from './hostGrid.ts';
 
 /** An operation that was launched. Its buffers belong to it until it is done. */
 export interface Pending {
@@ -19,6 +20,8 @@ export interface Group {
   /** Own rank within the group. */
   readonly rank: number;
   readonly size: number;
+  /** How its ranks lie on hosts, where sums and gatherings go by hosts. */
+  readonly grid?: HostGrid | undefined;
   /** Replaces every element by its sum over the ranks, added in a fixed order. */
   allReduce(buffer: CollectiveArray): Pending;
   /**

@@ -17,38 +17,9 @@ import {
   wireBytes,
 } from './arrays.ts';
 import type { Exchange } from './exchange.ts';
+import { type HostGrid, LEAST_HIERARCHICAL_BYTES } from './hostGrid.ts';
 import { evenSlices, ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
 import { ScratchMemory } from './scratchMemory.ts';
-
-/** A group's ranks, host after host, equally many on each. */
-export interface HostGrid {
-  readonly hosts: number;
-  readonly perHost: number;
-}
-
-/** Less than this is sent at once to all: one hop is faster than three. */
-const LEAST_BYTES = 1 << 16;
-
-/**
- * How a group lies on its hosts, where it can be worked by hosts: consecutive ranks on each, equally many, a power of two.
- * @param ranks of the group
- * @param hosts for each, its ranks
- */
-export function hostGrid(
-  ranks: readonly number[],
-  hosts: readonly (readonly number[])[],
-): HostGrid | undefined {
-  const hostOf = new Map(hosts.flatMap((members, host) => members.map((rank) => [rank, host] as const)));
-  const places = ranks.map((rank) => hostOf.get(rank));
-  const perHost = places.filter((host) => host === places[0]).length;
-  const isPowerOfTwo = (perHost & (perHost - 1)) === 0;
-  const count = ranks.length / perHost;
-  if (perHost < 2 || !isPowerOfTwo || count < 2 || !Number.isInteger(count)) return undefined;
-  const isGrid =
-    new Set(places).size === count &&
-    places.every((host, i) => host !== undefined && host === places[i - (i % perHost)]);
-  return isGrid ? { hosts: count, perHost } : undefined;
-}
 
 /** One way of one phase: operations are launched in the order in which they were asked for, each once it is ready. */
 class Phase {
@@ -105,7 +76,7 @@ export class HierarchicalGroup extends ProcessGroup {
   }
 
   override allReduce(buffer: CollectiveArray): Promise<number> {
-    if (buffer.byteLength < LEAST_BYTES) return super.allReduce(buffer);
+    if (buffer.byteLength < LEAST_HIERARCHICAL_BYTES) return super.allReduce(buffer);
     const ranges = evenSlices(buffer.length, this.size);
     return this.#gather(buffer, ranges, this.#sum(buffer, ranges));
   }
@@ -115,12 +86,13 @@ export class HierarchicalGroup extends ProcessGroup {
     ranges: readonly ElementRange[],
     wire?: FloatWire,
   ): Promise<number> {
-    if (wireBytes(buffer, ranges, wire) < LEAST_BYTES) return super.reduceScatter(buffer, ranges, wire);
+    if (wireBytes(buffer, ranges, wire) < LEAST_HIERARCHICAL_BYTES)
+      return super.reduceScatter(buffer, ranges, wire);
     return this.#sum(buffer, ranges, wire);
   }
 
   override allGather(buffer: CollectiveArray, ranges: readonly ElementRange[]): Promise<number> {
-    if (wireBytes(buffer, ranges) < LEAST_BYTES) return super.allGather(buffer, ranges);
+    if (wireBytes(buffer, ranges) < LEAST_HIERARCHICAL_BYTES) return super.allGather(buffer, ranges);
     return this.#gather(buffer, ranges, Promise.resolve(Number.NEGATIVE_INFINITY));
   }
 

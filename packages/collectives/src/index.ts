@@ -17,7 +17,8 @@ export { DETOUR_VARIABLE, type Detour, DetourService, detoured } from './detour.
 export { Exchange } from './exchange.ts';
 export { type Faults, FaultyTransport } from './faultyTransport.ts';
 export type { Group, Pending } from './group.ts';
-export { HierarchicalGroup, type HostGrid, hostGrid } from './hierarchicalGroup.ts';
+export { HierarchicalGroup } from './hierarchicalGroup.ts';
+export { type HostGrid, hostGrid } from './hostGrid.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
 export { type Invitation, receiveInvitation } from './invitation.ts';
 export { type BenchRequest, type BenchResult, measureOperation } from './measureOperation.ts';

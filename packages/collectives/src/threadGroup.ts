@@ -10,6 +10,7 @@ import {
 } from './arrays.ts';
 import type { DirectExchange } from './directExchange.ts';
 import type { Group, Pending } from './group.ts';
+import type { HostGrid } from './hostGrid.ts';
 import { isShared, Staging } from './staging.ts';
 import type { OperationName } from './wire.ts';
 
@@ -24,16 +25,18 @@ export class ThreadGroup implements Group {
   readonly ranks: readonly number[];
   readonly rank: number;
   readonly size: number;
+  readonly grid: HostGrid | undefined;
   readonly #launcher: Launcher;
   readonly #staging = new Staging();
   /** Undefined until it is first asked for; then null where there is none. */
   #direct: DirectExchange | null | undefined;
   #sequence = 0;
 
-  constructor(launcher: Launcher, ranks: readonly number[], worldRank: number) {
+  constructor(launcher: Launcher, ranks: readonly number[], worldRank: number, grid: HostGrid | undefined) {
     this.ranks = ranks;
     this.rank = ranks.indexOf(worldRank);
     this.size = ranks.length;
+    this.grid = grid;
     this.#launcher = launcher;
   }
 

@@ -11,6 +11,8 @@ export interface Peers {
   readonly ranks: readonly number[];
   /** Own place among these. */
   readonly rank: number;
+  /** How they lie on hosts, where sums and gatherings are to go by hosts: host after host, equally many on each, a power of two. */
+  readonly grid?: { readonly hosts: number; readonly perHost: number } | undefined;
 }
 
 /** Elements [start, end). */

@@ -70,11 +70,11 @@ struct Header {
 /** The way to another rank. */
 struct Peer {
   int socket = -1;
-  /** Headers that are still to be written, before anything else. */
-  std::string headers;
+  /** Headers that are still to be written: of what was taken, between two transfers, and of the first of those that leave. */
+  std::string takenHeaders, dataHeader;
   /** In order; the first one is on its way. */
   std::deque<std::shared_ptr<Transfer>> outgoing, incoming;
-  /** Whether the header of the first one is written, or read. */
+  /** Whether the first one has begun to be written, or to be read. */
   bool isSending = false, isReceiving = false;
   /** Sent, and not yet taken. */
   std::deque<std::shared_ptr<Transfer>> underWay;
@@ -175,26 +175,33 @@ ssize_t take(int socket, void* bytes, size_t count) {
   return came > 0 ? came : came < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
-void addHeader(Peer& peer, Header::Kind kind, uint64_t bytes) {
+void addHeader(std::string& headers, Header::Kind kind, uint64_t bytes) {
   const Header header = {kind, bytes};
-  peer.headers.append(reinterpret_cast<const char*>(&header), sizeof header);
+  headers.append(reinterpret_cast<const char*>(&header), sizeof header);
+}
+
+/** @returns 1 where all of them have gone, 0 where there is no room now, −1 where the peer is gone */
+int putHeaders(int socket, std::string& headers) {
+  while (!headers.empty()) {
+    const ssize_t sent = put(socket, headers.data(), headers.size());
+    if (sent <= 0) return static_cast<int>(sent);
+    headers.erase(0, static_cast<size_t>(sent));
+  }
+  return 1;
 }
 
 /** @returns whether the peer is still there */
 bool moveOut(Peer& peer) {
   for (;;) {
-    while (!peer.headers.empty()) {
-      const ssize_t sent = put(peer.socket, peer.headers.data(), peer.headers.size());
-      if (sent <= 0) return sent == 0;
-      peer.headers.erase(0, static_cast<size_t>(sent));
-    }
-    if (peer.outgoing.empty()) return true;
-    Transfer& transfer = *peer.outgoing.front();
+    // Nothing comes between the parts of a transfer.
     if (!peer.isSending) {
+      if (const int gone = putHeaders(peer.socket, peer.takenHeaders); gone <= 0) return gone == 0;
+      if (peer.outgoing.empty()) return true;
       peer.isSending = true;
-      addHeader(peer, Header::data, transfer.bytes);
-      continue;
+      addHeader(peer.dataHeader, Header::data, peer.outgoing.front()->bytes);
     }
+    if (const int gone = putHeaders(peer.socket, peer.dataHeader); gone <= 0) return gone == 0;
+    Transfer& transfer = *peer.outgoing.front();
     while (transfer.moved < transfer.bytes) {
       const auto* from = reinterpret_cast<const char*>(transfer.address) + transfer.moved;
       const ssize_t sent = put(peer.socket, from, transfer.bytes - transfer.moved);
@@ -217,7 +224,7 @@ bool moveIn(Communicator& self, Peer& peer, int rank) {
         if (came <= 0) return came == 0;
         transfer.moved += static_cast<size_t>(came);
       }
-      addHeader(peer, Header::taken, 0);
+      addHeader(peer.takenHeaders, Header::taken, 0);
       peer.incoming.pop_front();
       peer.isReceiving = false;
     }

@@ -15,19 +15,35 @@ import type { CommunicatorHandle, Nccl, Transfer } from './nccl.ts';
 
 type DeviceFloats = DeviceArray<'f32'>;
 
+/** As of the host's collectives: less than this is sent at once to all. */
+const LEAST_HIERARCHICAL_BYTES = 1 << 16;
 /** Leaves of the tree that one kernel adds up: a power of two. */
 const MOST_LEAVES = 32;
 /** How long an error of NCCL's may be the first sign of a peer's end, of which the coordinator tells more, ms. */
 const OTHERS_ERROR_MS = 5000;
 
-interface Exchange {
-  readonly name: LinkOperation['name'];
-  readonly peers: Peers;
+/** All on the stream that sends, in this order: `before`, the transfers, and, once all has come, `after`. */
+interface Phase {
   readonly before?: () => void;
   readonly transfers: readonly Transfer[];
   readonly after?: () => void;
   /** What these two use beside what is transferred. */
   readonly scratch?: readonly DeviceArray[];
+}
+
+/** What one member gets of a phase: a sum of what all have, each in a range of its own memory. */
+interface Sum {
+  /** Own parts of the sums of all members, in their order. */
+  readonly parts: readonly DeviceFloats[];
+  /** Gets the own sum. Where it is not the own part, that stays as it is. */
+  readonly target: DeviceFloats;
+}
+
+/** Those who take part in a phase. */
+interface Members {
+  readonly ranks: readonly number[];
+  /** Own place among them. */
+  readonly place: number;
 }
 
 export class NcclLink implements DeviceLink {
@@ -64,53 +80,42 @@ export class NcclLink implements DeviceLink {
     ranges: readonly FlatRange[],
     wire: 'float32' | 'bfloat16',
   ): RowArrival {
-    const { ranks, rank } = peers;
     const parts = ranges.map((range) => partOf(values, range));
-    const own = parts[rank]!;
-    const others = [...ranks.keys()].filter((place) => place !== rank);
-    const name = 'reduceScatter';
-    // What comes from the others; in the place of what would come from here, the own part.
-    const leaves = this.#lay(
-      'leaves',
-      'f32',
-      ranks.map((_, place) => (place === rank ? 0 : own.length)),
-    );
-    leaves[rank] = own;
-    if (wire === 'float32') {
-      const transfers = others.map((place) => transfer(ranks[place]!, parts[place]!, leaves[place]!));
-      return this.#exchange({ name, peers, transfers, after: () => sum(own, leaves) });
+    const own = parts[peers.rank]!;
+    const grid = gridFor(peers, ranges);
+    if (!grid) {
+      const members = { ranks: peers.ranks, place: peers.rank };
+      const flat = this.#addUp('within', members, [{ parts, target: own }], wire);
+      return this.#exchange('reduceScatter', peers, [flat]);
     }
-    const sent = this.#lay(
-      'sent',
-      'bf16',
-      parts.map(({ length }, place) => (place === rank ? 0 : length)),
+    // Within each host the sums of it that those of this one's place are to have, of all hosts; then these exchange them.
+    const column = columnOf(grid, parts, peers.rank);
+    const sums = this.#lay(
+      'sums',
+      'f32',
+      column.map(({ length }) => length),
     );
-    const received = this.#lay(
-      'received',
-      'bf16',
-      ranks.map((_, place) => (place === rank ? 0 : own.length)),
-    );
-    return this.#exchange({
-      ...{ name, peers },
-      before: () => {
-        for (const place of others) narrow(sent[place]!, parts[place]!);
-      },
-      scratch: leaves,
-      transfers: others.map((place) => transfer(ranks[place]!, sent[place]!, received[place]!)),
-      after: () => {
-        for (const place of others) widen(leaves[place]!, received[place]!);
-        sumRounded(own, leaves);
-      },
-    });
+    const within = sums.map((target, host) => ({ parts: rowOf(grid, parts, host), target }));
+    return this.#exchange('reduceScatter', peers, [
+      this.#addUp('within', neighboursOf(grid, peers), within, wire),
+      this.#addUp('between', counterpartsOf(grid, peers), [{ parts: sums, target: own }], wire),
+    ]);
   }
 
   allGather(peers: Peers, values: Floats, ranges: readonly FlatRange[]): RowArrival {
     const parts = ranges.map((range) => partOf(values, range));
-    const own = parts[peers.rank]!;
-    const transfers = parts.flatMap((part, place) =>
-      place === peers.rank ? [] : [transfer(peers.ranks[place]!, own, part)],
-    );
-    return this.#exchange({ name: 'allGather', peers, transfers });
+    const grid = gridFor(peers, ranges);
+    const phases = grid
+      ? [
+          gather(counterpartsOf(grid, peers), [columnOf(grid, parts, peers.rank)]),
+          // What has come is passed on.
+          gather(
+            neighboursOf(grid, peers),
+            Array.from({ length: grid.hosts }, (_, host) => rowOf(grid, parts, host)),
+          ),
+        ]
+      : [gather({ ranks: peers.ranks, place: peers.rank }, [parts])];
+    return this.#exchange('allGather', peers, phases);
   }
 
   startRows(
@@ -125,30 +130,85 @@ export class NcclLink implements DeviceLink {
     const transfers = peers.ranks.map((peer, place) =>
       transfer(peer, part(sent, to[place]!), part(received, from[place]!)),
     );
-    return this.#exchange({ name: 'allToAll', peers, transfers });
+    return this.#exchange('allToAll', peers, [{ transfers }]);
   }
 
-  /** All on the stream that sends, in this order: `before`, the transfers, and, once all has come, `after`. */
-  #exchange({ name, peers, before, transfers, after, scratch = [] }: Exchange): RowArrival {
+  /** Each member sends the others its parts of their sums, and adds up what comes of its own. */
+  #addUp(
+    use: 'within' | 'between',
+    { ranks, place }: Members,
+    sums: readonly Sum[],
+    wire: 'float32' | 'bfloat16',
+  ): Phase {
+    const others = [...ranks.keys()].filter((member) => member !== place);
+    const [arriving, leaving] = [
+      sums.flatMap(({ target }) => others.map(() => target.length)),
+      sums.flatMap(({ parts }) => others.map((member) => parts[member]!.length)),
+    ];
+    const arrived = this.#lay(`leaves ${use}`, 'f32', arriving);
+    const leaves = sums.map(({ target }, i) => {
+      const all = arrived.slice(i * others.length, (i + 1) * others.length);
+      all.splice(place, 0, target);
+      return all;
+    });
+    const parts = sums.flatMap(({ parts }) => others.map((member) => parts[member]!));
+    const peers = sums.flatMap(() => others.map((member) => ranks[member]!));
+    const takeOwn = () => {
+      for (const { parts, target } of sums) if (parts[place] !== target) copy(target, parts[place]!);
+    };
+    if (wire === 'float32') {
+      return {
+        before: takeOwn,
+        transfers: peers.map((peer, i) => transfer(peer, parts[i]!, arrived[i]!)),
+        after: () => {
+          for (const [i, { target }] of sums.entries()) sum(target, leaves[i]!);
+        },
+        scratch: leaves.flat(),
+      };
+    }
+    const sent = this.#lay(`sent ${use}`, 'bf16', leaving);
+    const received = this.#lay(`received ${use}`, 'bf16', arriving);
+    return {
+      before: () => {
+        takeOwn();
+        for (const [i, part] of parts.entries()) narrow(sent[i]!, part);
+      },
+      transfers: peers.map((peer, i) => transfer(peer, sent[i]!, received[i]!)),
+      after: () => {
+        for (const [i, leaf] of arrived.entries()) widen(leaf, received[i]!);
+        for (const [i, { target }] of sums.entries()) sumRounded(target, leaves[i]!);
+      },
+      scratch: leaves.flat(),
+    };
+  }
+
+  /** One phase after the other. */
+  #exchange(name: LinkOperation['name'], peers: Peers, phases: readonly Phase[]): RowArrival {
     const { ranks } = peers;
     if (this.#broken) throw this.#broken;
-    const filled = transfers.filter(({ send, receive }) => send.bytes + receive.bytes > 0);
+    const filled = phases.map(({ transfers }) =>
+      transfers.filter(({ send, receive }) => send.bytes + receive.bytes > 0),
+    );
     const { driver, arena } = this.#device;
     const moment = driver.beside(this.#stream, () => {
-      before?.();
-      if (filled.length > 0) {
-        this.#guard(() => this.#nccl.exchange(this.#communicator, filled, this.#stream));
-        this.#settle(ranks);
+      for (const [i, { before, after }] of phases.entries()) {
+        before?.();
+        if (filled[i]!.length > 0) {
+          this.#guard(() => this.#nccl.exchange(this.#communicator, filled[i]!, this.#stream));
+          this.#settle(ranks);
+        }
+        after?.();
       }
-      after?.();
     });
+    const transfers = filled.flat();
+    const scratch = phases.flatMap(({ scratch = [] }) => scratch);
     const arrival = this.#watch({
       ...{ ranks, name },
-      bytes: filled.reduce((total, { send }) => total + send.bytes, 0),
+      bytes: transfers.reduce((total, { send }) => total + send.bytes, 0),
       isDone: () => this.#isReady() && moment.isReached(),
     });
     const use = {
-      ranges: [...filled.flatMap(({ send, receive }) => [send, receive]), ...scratch.map(rangeOf)],
+      ranges: [...transfers.flatMap(({ send, receive }) => [send, receive]), ...scratch.map(rangeOf)],
       end: () => driver.leaveWait(moment, () => this.#guard(() => arrival.wait())),
     };
     arena.useBeside(use);
@@ -205,6 +265,43 @@ export class NcclLink implements DeviceLink {
       return kept.subarray(end - length, end);
     });
   }
+}
+
+type Grid = NonNullable<Peers['grid']>;
+
+/** By which an operation goes by hosts; a short one is sent at once to all. */
+function gridFor({ grid }: Peers, ranges: readonly FlatRange[]): Grid | undefined {
+  const elements = ranges.reduce((total, { start, end }) => total + end - start, 0);
+  return elements * bytesOf('f32') < LEAST_HIERARCHICAL_BYTES ? undefined : grid;
+}
+
+/** What is of a host's members, of something that each member has. */
+function rowOf<T>({ perHost }: Grid, all: readonly T[], host: number): T[] {
+  return all.slice(host * perHost, (host + 1) * perHost);
+}
+
+/** What is of those who have this one's place on their hosts. */
+function columnOf<T>({ perHost }: Grid, all: readonly T[], rank: number): T[] {
+  return all.filter((_, other) => other % perHost === rank % perHost);
+}
+
+function neighboursOf(grid: Grid, { ranks, rank }: Peers): Members {
+  const { perHost } = grid;
+  return { ranks: rowOf(grid, ranks, Math.floor(rank / perHost)), place: rank % perHost };
+}
+
+function counterpartsOf(grid: Grid, { ranks, rank }: Peers): Members {
+  return { ranks: columnOf(grid, ranks, rank), place: Math.floor(rank / grid.perHost) };
+}
+
+/** Each member sends all others what it has of each row of parts, which are the members' in their order. */
+function gather({ ranks, place }: Members, rows: readonly (readonly DeviceFloats[])[]): Phase {
+  const transfers = rows.flatMap((parts) =>
+    parts.flatMap((part, member) =>
+      member === place ? [] : [transfer(ranks[member]!, parts[place]!, part)],
+    ),
+  );
+  return { transfers };
 }
 
 function partOf(values: Floats, { start, end }: FlatRange): DeviceFloats {
