@@ -229,6 +229,12 @@ test('what arrives from other workers takes memory for the largest stage; what t
   // Of a layer: queries, gates, keys and values; output; feed-forward; norms.
   const layer = 128 * (2 * 128 + 2 * 64) + 128 * 128 + 3 * 128 * 352 + 2 * 128 + 2 * 32;
   t.is(half, (4 * layer) / 2);
+  // By hosts: half of a layer from the neighbour, a quarter from the counterpart, and the sums of the host between.
+  const byHosts = (gradients: string) =>
+    planMemory(configOf('bf16', {}, { parallel: { lanes: 4, workers: 4, gradients } }), undefined, 2)
+      .gradientExchange;
+  t.is(byHosts('float32'), 4 * layer * (1 / 2 + 1 / 4 + 1 / 2));
+  t.is(byHosts('bfloat16'), layer * (8 * (1 / 2 + 1 / 4) + 4 / 2));
   // Of each other GPU of the host, over 32 channels: 4 MiB and the buffers of two protocols, 10 MiB in all, and 2 MiB to watch them by.
   t.deepEqual([alone!.nccl, two!.nccl, four!.nccl], [0, 32 * 12 * 2 ** 20, 3 * 32 * 12 * 2 ** 20]);
   const eightPerHost = planMemory(

@@ -17,10 +17,11 @@ export class GradientBudget {
   readonly #reserved: number;
   #taken = 0;
 
-  constructor(config: RunConfig) {
+  /** @param devicesPerHost all of the run's when left out */
+  constructor(config: RunConfig, devicesPerHost?: number) {
     const { gradientMiB } = config.parallel;
     this.#most = gradientMiB === undefined ? undefined : gradientMiB * 2 ** 20;
-    this.#reserved = passBytes(config);
+    this.#reserved = passBytes(config, devicesPerHost);
   }
 
   /** Whether there is room for so many bytes more, which are then taken. */

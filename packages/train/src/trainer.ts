@@ -75,7 +75,7 @@ export class Trainer {
     this.#updateSizes = new UpdateSizes(config.model);
     const { experts, expertReplicas, world, devices } = topology;
     const specs = modelParameters(config.model, { rank: experts.rank, size: experts.size });
-    const budget = new GradientBudget(config);
+    const budget = new GradientBudget(config, topology.world.grid?.perHost);
     const trained = (space: FlatSpace, sources: number) => ({
       space,
       gradients: new GradientSums(space, sources, budget, config.parallel.gradients),

@@ -1,5 +1,6 @@
-/** Two emulated GPUs of one process that send each other their memory: who waits for it is the GPU, and nobody touches it too early. */
+/** Emulated GPUs of one process that send each other their memory: who waits for it is the GPU, and nobody touches it too early. */
 
+import { consecutiveRanges } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 import type { DeviceLink, Peers, WatchLink } from '@sluice/engine';
 import {
@@ -20,12 +21,12 @@ interface Side {
   readonly link: DeviceLink;
   readonly peers: Peers;
 }
-type Pair = readonly [Side, Side];
 type Floats = DeviceArray<'f32'>;
 /** Changes how a device does things. */
 type Mistake = (device: CudaDevice) => void;
 
-interface PairOptions {
+interface LinkOptions {
+  readonly size?: number;
   readonly plant?: Mistake;
   /** Gets the names of what the host waits for. */
   readonly waits?: string[];
@@ -33,8 +34,8 @@ interface PairOptions {
   readonly lost?: Error;
 }
 
-function linkedPair({ plant = () => {}, waits = [], lost }: PairOptions = {}): Pair {
-  const devices = [new Emulator().device, new Emulator().device] as const;
+function linkedSides({ size = 2, plant = () => {}, waits = [], lost }: LinkOptions = {}): Side[] {
+  const devices = Array.from({ length: size }, () => new Emulator().device);
   const ends = devices.map(cudaLinks);
   const name = ends[0]!.newName();
   let areOpen = false;
@@ -54,15 +55,15 @@ function linkedPair({ plant = () => {}, waits = [], lost }: PairOptions = {}): P
     },
   });
   const sides = devices.map((device, rank) => {
-    const link = ends[rank]!.open(name, rank, 2, watch);
-    return { device, link, peers: { ranks: [0, 1], rank } };
+    const link = ends[rank]!.open(name, rank, size, watch);
+    return { device, link, peers: { ranks: [...devices.keys()], rank } };
   });
   areOpen = true;
   for (const device of devices) {
     loadKernels(device);
     plant(device);
   }
-  return sides as unknown as Pair;
+  return sides;
 }
 
 /** Who loads code waits for what is under way, which the other side has to begin first. */
@@ -162,13 +163,52 @@ function onlyValue(array: Floats): number {
 test.serial('what arrives is waited for by the device, and the host goes on', (t) => {
   for (const [name, { pass, expected }] of Object.entries(PASSES)) {
     const waits: string[] = [];
-    const pair = linkedPair({ waits });
-    const results = pair.map(pass);
+    const results = linkedSides({ waits }).map(pass);
     t.deepEqual(waits, [], name);
     t.deepEqual(results.map(onlyValue), expected, name);
     t.true(waits.length > 0, name);
   }
 });
+
+/** Floats of many digits and sizes, others on each rank: no order of their sum has the bits of another. */
+const noise = (rank: number, length: number) =>
+  Float32Array.from({ length }, (_, i) => Math.sin(1.7 * i + 2.3 * rank) * 4 ** (i % 5));
+
+test.serial(
+  'by hosts, sums and gatherings of any lengths have the bits of those that go at once to all',
+  (t) => {
+    const sides = linkedSides({ size: 6 });
+    const grid = { hosts: 3, perHost: 2 };
+    /** What all have in the end of what is added up and gathered, one stage of parameters after the other. */
+    const outcome = (
+      stages: readonly (readonly number[])[],
+      wire: 'float32' | 'bfloat16',
+      byHosts: boolean,
+    ) => {
+      const passes = sides.map(({ device, link, peers }) => {
+        const all = byHosts ? { ...peers, grid } : peers;
+        const values = stages.map((lengths) => {
+          const ranges = consecutiveRanges(lengths);
+          return { ranges, array: device.upload(noise(peers.rank, ranges.at(-1)!.end), 'f32') };
+        });
+        for (const { ranges, array } of values) link.reduceScatter(all, array, ranges, wire);
+        const last = values.map(({ ranges, array }) => link.allGather(all, array, ranges));
+        return { arrays: values.map(({ array }) => array), last };
+      });
+      return passes.map(({ arrays, last }) => {
+        for (const arrival of last) arrival.wait();
+        return arrays.map((array) => Buffer.from(array.read().buffer).toString('base64'));
+      });
+    };
+    const stages = [
+      [9000, 4000, 0, 20_480, 16, 3000],
+      [0, 0, 0, 0, 0, 40_000],
+      [20_000, 20_000, 20_000, 20_000, 20_000, 20_000],
+    ];
+    for (const wire of ['float32', 'bfloat16'] as const)
+      t.deepEqual(outcome(stages, wire, true), outcome(stages, wire, false), wire);
+  },
+);
 
 /** Mistakes of who orders streams, and the passes that show each of them. */
 const MISTAKES: Readonly<Record<string, { plant: Mistake; shows: readonly string[] }>> = {
@@ -211,7 +251,7 @@ const FAULTS =
 /** Whether a mistake shows: as a fault, or as a wrong result. */
 function isFound(plant: Mistake, { pass, expected }: (typeof PASSES)[string]): boolean {
   try {
-    const results = linkedPair({ plant }).map(pass);
+    const results = linkedSides({ plant }).map(pass);
     return results.map(onlyValue).some((value, i) => value !== expected[i]);
   } catch (error) {
     if (error instanceof SluiceError && FAULTS.test(error.message)) return true;
@@ -236,7 +276,7 @@ test.serial('a host never waits, without looking for others, for a device that d
     },
   };
   for (const [what, wait] of Object.entries(waits)) {
-    const [side] = linkedPair({ lost });
+    const [side] = linkedSides({ lost }) as [Side];
     const { received, arrival } = startRows(side);
     emulatedNccl(side.device.driver.library).calls();
     // Nobody has to wait for the device so far.
@@ -263,7 +303,7 @@ test.serial('a host loads no code, and pins no memory, while something is under 
     memory: (device) => device.allocateOnHost(1, 'f32'),
   };
   for (const [what, block] of Object.entries(blocks)) {
-    const [side] = linkedPair({ lost });
+    const [side] = linkedSides({ lost }) as [Side];
     startRows(side);
     t.throws(() => block(side.device), { is: lost }, what);
   }

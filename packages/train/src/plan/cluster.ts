@@ -42,7 +42,11 @@ export interface Members {
  * Of `size` workers that are `stride` ranks apart.
  * @param devices of the whole cluster
  */
-export function membersOf(size: number, stride: number, { devicesPerHost }: Cluster): Members {
+export function membersOf(
+  size: number,
+  stride: number,
+  { devicesPerHost }: Pick<Cluster, 'devicesPerHost'>,
+): Members {
   return { size, perHost: Math.max(1, Math.min(size, Math.floor(devicesPerHost / stride))) };
 }
 

@@ -3,6 +3,7 @@
 import { modelParameters } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
 import { paddedSize } from '../flatSpace.ts';
+import { type Members, membersOf } from './cluster.ts';
 import { gradientCopies, heldElements, replicas } from './held.ts';
 
 /** Bytes of partial sums of gradients, by where they lie. */
@@ -38,21 +39,30 @@ export function placeGradients(config: RunConfig, bytesLeft = Number.POSITIVE_IN
 }
 
 /**
- * What arrives of a stage's gradients from the other workers, to be added up; where it travels in bfloat16, also what is sent and what
- * arrives in that form.
+ * What arrives of a stage's gradients from the other workers, to be added up, and the sums of a host that go on to others; where it
+ * travels in bfloat16, also what is sent and what arrives in that form.
+ * @param devicesPerHost all workers in one host when left out
  */
-export function linkBytes(config: RunConfig): number {
-  const shared = replicas(config);
+export function linkBytes(config: RunConfig, devicesPerHost = config.parallel.workers): number {
+  const { expertParallel } = config.parallel;
+  const [shared, strides] = [replicas(config), { replicated: 1, expert: expertParallel }];
+  const perElement = config.parallel.gradients === 'bfloat16' ? 4 + 2 + 2 : 4;
   const stages = new Map<string, number>();
-  const shard = { rank: 0, size: config.parallel.expertParallel };
+  const shard = { rank: 0, size: expertParallel };
   for (const { placement, stage, size } of modelParameters(config.model, shard)) {
-    const workers = shared[placement];
     const name = `${placement} ${stage}`;
-    const arriving = (paddedSize(size) * (workers - 1)) / workers;
-    stages.set(name, (stages.get(name) ?? 0) + arriving);
+    const members = membersOf(shared[placement], strides[placement], { devicesPerHost });
+    stages.set(name, (stages.get(name) ?? 0) + paddedSize(size) * linkBytesOfElement(members, perElement));
   }
-  const bytes = config.parallel.gradients === 'bfloat16' ? 4 + 2 + 2 : 4;
-  return bytes * Math.max(...stages.values());
+  return Math.max(...stages.values());
+}
+
+/** @param perElement bytes of what one element takes that arrives */
+function linkBytesOfElement({ size, perHost }: Members, perElement: number): number {
+  const hosts = size / perHost;
+  if (hosts === 1 || perHost === 1) return (perElement * (size - 1)) / size;
+  const arriving = (perHost - 1) / perHost + (hosts - 1) / size;
+  return perElement * arriving + 4 / perHost;
 }
 
 const MIB = 2 ** 20;

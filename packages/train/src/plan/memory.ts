@@ -77,17 +77,21 @@ export interface HostMemoryPlan extends Pick<MemoryPlan, 'gradients' | 'staging'
 export function planMemory(config: RunConfig, deviceBytes?: number, devicesPerHost?: number): MemoryPlan {
   const replicas = replicasPlan(config);
   const plan = {
-    ...(replicas ? memoryOfReplicas(config, replicas) : memoryOfOne(config, deviceBytes)),
+    ...(replicas ? memoryOfReplicas(config, replicas) : memoryOfOne(config, deviceBytes, devicesPerHost)),
     ...(isOnDevice(config) && { nccl: ncclBytes(config, devicesPerHost) }),
   };
   return { ...plan, total: totalOf(plan) };
 }
 
 /** What a worker that computes on a GPU takes of the host; undefined for others. */
-export function planHostMemory(config: RunConfig, deviceBytes?: number): HostMemoryPlan | undefined {
+export function planHostMemory(
+  config: RunConfig,
+  deviceBytes?: number,
+  devicesPerHost?: number,
+): HostMemoryPlan | undefined {
   if (!isOnDevice(config)) return undefined;
   const plan = {
-    gradients: placeGradients(config, gradientRoom(config, deviceBytes)).onHost,
+    gradients: placeGradients(config, gradientRoom(config, deviceBytes, devicesPerHost)).onHost,
     ...(config.optimizer.kind === 'muon' && { optimizer: muonBytesOnHost(config) }),
     ...copiesOnHost(config),
   };
@@ -99,9 +103,13 @@ const isOnDevice = ({ backend }: RunConfig) => backend === 'cuda';
 const totalOf = (plan: object) => Object.values(plan).reduce<number>((sum, bytes) => sum + bytes, 0);
 
 /** What a GPU has beside parameters, moments and what passes need. */
-function gradientRoom(config: RunConfig, deviceBytes = Number.POSITIVE_INFINITY): number {
+function gradientRoom(
+  config: RunConfig,
+  deviceBytes = Number.POSITIVE_INFINITY,
+  devicesPerHost?: number,
+): number {
   const { replicated, expert } = heldElements(config);
-  const others = 4 * (replicated + expert) + optimizerBytes(config) + passBytes(config);
+  const others = 4 * (replicated + expert) + optimizerBytes(config) + passBytes(config, devicesPerHost);
   return (1 - SHARE_OF_OTHERS) * deviceBytes - others;
 }
 
@@ -127,15 +135,15 @@ function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: Repl
   };
 }
 
-function memoryOfOne(config: RunConfig, deviceBytes?: number): MemoryParts {
+function memoryOfOne(config: RunConfig, deviceBytes?: number, devicesPerHost?: number): MemoryParts {
   const { expertParallel } = config.parallel;
   const held = heldElements(config);
   return {
     parameters: parameterBytes(config) * (held.replicated + held.expert),
     ...(isOnDevice(config)
       ? {
-          gradients: placeGradients(config, gradientRoom(config, deviceBytes)).onDevice,
-          gradientExchange: linkBytes(config),
+          gradients: placeGradients(config, gradientRoom(config, deviceBytes, devicesPerHost)).onDevice,
+          gradientExchange: linkBytes(config, devicesPerHost),
         }
       : { gradients: 4 * gradientCopies(config) * (held.replicated + expertParallel * held.expert) }),
     optimizer: optimizerBytes(config),
@@ -161,11 +169,12 @@ function parameterBytes(config: RunConfig): number {
 /**
  * What a step will take on a device where parameters, gradients and moments are there: activations, weights once more in bf16, and what
  * arrives of others' gradients.
+ * @param devicesPerHost all workers in one host when left out
  */
-export function passBytes(config: RunConfig): number {
+export function passBytes(config: RunConfig, devicesPerHost?: number): number {
   const held = heldElements(config);
   const copies = (parameterBytes(config) - 4) * (held.replicated + held.expert);
-  return activationBytes(config) + copies + linkBytes(config);
+  return activationBytes(config) + copies + linkBytes(config, devicesPerHost);
 }
 
 /** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own, of the host. */

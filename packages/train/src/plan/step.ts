@@ -145,9 +145,10 @@ export function planRun(config: RunConfig, device: Device): Plan {
   const seconds = planTime(config, device);
   const tokensPerStep = batch.sequences * data.sequenceLength;
   const possible = parallel.workers * flopsPerSecondOf(config, device) * seconds.total;
-  const hostMemory = planHostMemory(config, device.memoryBytes);
+  const { devicesPerHost } = device.cluster;
+  const hostMemory = planHostMemory(config, device.memoryBytes, devicesPerHost);
   return {
-    memory: planMemory(config, device.memoryBytes, device.cluster.devicesPerHost),
+    memory: planMemory(config, device.memoryBytes, devicesPerHost),
     ...(hostMemory && { hostMemory }),
     traffic,
     seconds,
