@@ -15,7 +15,7 @@ import type { ClippingState } from './optimizer/clipping.ts';
 import { muonMatrix } from './optimizer/settings.ts';
 import type { TakenStep } from './protocol.ts';
 import type { Trainer } from './trainer.ts';
-import { revivedRatios, type SavedRatios } from './updateSizes.ts';
+import { revivedRatios, type SavedRatios, savedRatios } from './updateSizes.ts';
 import { readWeights } from './weights.ts';
 
 /** What is saved of a matrix that Muon trains. */
@@ -116,12 +116,13 @@ function allFinite(values: Float32Array): boolean {
 /** All workers call it together. */
 export function trainerState(trainer: Trainer): Readonly<Record<string, unknown>> {
   const { expertLoads, taken } = trainer;
+  const update = trainer.measureUpdate();
   const state: TrainerState = {
     expertLoads: expertLoads.map((loads) => [...loads]),
     taken: taken ?? null,
     ...(trainer.keptSteps > 0 && { keptSteps: trainer.keptSteps }),
     ...(trainer.clipping.state && { clipping: trainer.clipping.state }),
-    update: trainer.measureUpdate() ?? null,
+    update: update ? savedRatios(update) : null,
   };
   return { ...state };
 }
