@@ -12,7 +12,11 @@ test('the operating system’s refusals have codes, and other errors pass unchan
 });
 
 test('failures to allocate are told from other errors', (t) => {
-  const tooLarge = [() => new ArrayBuffer(2 ** 50), () => new Float32Array(2 ** 40)];
+  const tooLarge = [
+    () => new ArrayBuffer(2 ** 50),
+    () => new Float32Array(2 ** 40),
+    () => new SharedArrayBuffer(2 ** 53 - 1),
+  ];
   for (const allocate of tooLarge) t.true(isOutOfMemory(t.throws(allocate, { any: true })));
   t.true(isOutOfMemory(new Error('native kernel gatedAttention: std::bad_alloc')));
   t.false(isOutOfMemory(new RangeError('Invalid array length')));

@@ -176,6 +176,8 @@ test('workers that fail while a state is written end the wait for them, with the
 
 test('a commit that has begun is waited for, though the workers are gone', async (t) => {
   const { run, told } = setUp(t, () => new Promise((resolve) => setTimeout(resolve, 50)), {
+    // Longer than a timer can wait.
+    checkpoints: { slowSeconds: 1e9 },
     afterStep: [
       async (_, { result }) => {
         if (result.step === 3) throw new SluiceError('SLUICE_E_WORKER_DIED', 'Worker 1 ended.');

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
+import { stringify } from 'yaml';
 import { planModel } from '../../launcher/src/run/planModel.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
@@ -66,6 +67,36 @@ test('the plan of a batch that grows is that of the whole one, and tells the fir
   t.deepEqual(first, { sequences: 16, seconds: half.seconds, tokensPerSecond: half.tokensPerSecond });
   t.regex(planModel(path, { device: 'h100' }).text, /the batch grows: in the first step 16 sequences/);
   t.is(planModel(path, { device: 'h100', batch: 64 }).json.first, undefined);
+});
+
+/** A file that changes sections of the quickstart. */
+function changedQuickstart(t: ExecutionContext, sections: object): string {
+  const path = join(temporaryDirectory(t), 'run.yaml');
+  writeFileSync(path, stringify({ extends: resolve('configs/quickstart.yaml'), ...sections }));
+  return path;
+}
+
+test('documents that are kept apart are planned as such', (t) => {
+  const mixer = { kind: 'gated-delta-net', keyHeads: 8, valueHeads: 16, keyDim: 64, valueDim: 64 };
+  const memoryOf = (documents: string) => {
+    const data = { sequenceLength: 4000, documents };
+    const path = changedQuickstart(t, { model: { mixer }, data });
+    return planModel(path, { device: 'h100', backend: 'cuda' }).json.memoryBytes as number;
+  };
+  t.true(memoryOf('separate') > memoryOf('packed'));
+});
+
+test('more of anything than can be counted out is refused in no time', (t) => {
+  const tooMany = { model: { numLayers: 1e9 }, parallel: { lanes: 2 ** 30, threads: 1e5 } };
+  const error = t.throws(() => planModel(changedQuickstart(t, tooMany), { device: 'h100' }), {
+    code: 'SLUICE_E_CONFIG_INVALID',
+  });
+  for (const key of ['numLayers', 'lanes', 'threads'])
+    t.regex(error.message, RegExp(`${key}: must be at most`));
+  t.throws(() => planModel(MOE, { workers: 2 ** 30, device: 'h100' }), {
+    code: 'SLUICE_E_CONFIG_INVALID',
+    message: /parallel\.workers: must be at most 1048576, got 1073741824/,
+  });
 });
 
 test('layouts that do not fit together are refused as in training', (t) => {

@@ -40,6 +40,9 @@ const VARIANTS: Readonly<Record<string, object>> = {
   'a SiLU gate': { gate: { activation: 'silu' } },
   'an additive SiLU gate': { gate: { form: 'additive', activation: 'silu' } },
   'an additive identity gate': { gate: { form: 'additive', activation: 'identity' } },
+  'an input-independent gate that heads share': {
+    gate: { input: 'input-independent', sharing: 'head-shared', activation: 'silu', initialLogit: 1 },
+  },
   'an input-independent gate': { gate: { input: 'input-independent' } },
   'a gate with a bias': { gate: { initialWeights: 'zeros', initialLogit: 2 } },
   'gates everywhere': {

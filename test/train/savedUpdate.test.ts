@@ -104,6 +104,14 @@ test.serial('without an applied update there is none to measure, and it is said 
   });
 });
 
+test.serial('where weights are all 0, a checkpoint tells that there is no ratio', async (t) => {
+  const run = tinyRun({ model: { gate: { position: 'value', initialWeights: 'zeros' } } });
+  const trainer = await newTrainer(run);
+  await trainer.trainStep({ step: 1, learningRate: 0.01 });
+  const saved = await measureSaved(await save(t, trainer, 1, run));
+  t.like(saved, { ratios: { groups: { gate: Number.NaN } } });
+});
+
 const dense = { experts: undefined, intermediateSize: 40 };
 
 for (const kind of ['adamw', 'muon'] as const) {

@@ -1,6 +1,6 @@
 /** Flags of the benchmarks. */
 
-import { availableCores, SluiceError } from '@sluice/core';
+import { availableCores, MOST_THREADS, SluiceError } from '@sluice/core';
 import type { BenchClock } from '@sluice/train';
 import { wholeNumber } from '../cli/options.ts';
 
@@ -25,7 +25,7 @@ export const THREADS_OPTION = {
   type: 'number',
   default: 0,
   requiresArg: true,
-  coerce: wholeNumber('threads', 0),
+  coerce: wholeNumber('threads', 0, MOST_THREADS),
   describe: 'Threads; 0 for all cores.',
 } as const;
 

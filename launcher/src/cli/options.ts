@@ -1,5 +1,6 @@
 /** Flags that several commands share, and the checks of their values; what these throw becomes a usage error. */
 
+import { MOST_THREADS } from '@sluice/core';
 import type { BackendName, Precision } from '@sluice/engine';
 import { shippedFile } from '../run/shippedFile.ts';
 
@@ -102,7 +103,7 @@ export const EXPERT_PARALLEL_OPTION = {
 export const WORKER_THREADS_OPTION = {
   type: 'number',
   requiresArg: true,
-  coerce: wholeNumber('threads', 0),
+  coerce: wholeNumber('threads', 0, MOST_THREADS),
   describe: 'Threads of each worker; 0 shares each host’s cores out. Changes no bit of the result.',
 } as const;
 

@@ -25,6 +25,9 @@ interface Current {
 /** Pauses between looks at a save that is waited for, ms: from the first to the last. */
 const LOOKING_MS = [1, 50] as const;
 
+/** A timer that is to wait longer goes off at once: 24.8 days. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 export class BackgroundSaves {
   readonly #run: TrainingRun;
   readonly #between = new Interludes();
@@ -134,7 +137,7 @@ export class BackgroundSaves {
         const isRetried = attempt < attempts && !current.isOutdated;
         this.#noteFailure(current, error.message, { attempt, isRetried });
         if (!isRetried) return;
-        await delay(1000 * retrySeconds, undefined, { signal: current.pause.signal }).catch(() => {});
+        await delay(timerMs(retrySeconds), undefined, { signal: current.pause.signal }).catch(() => {});
       }
     }
   }
@@ -153,10 +156,14 @@ export class BackgroundSaves {
   }
 
   #slowMs(): number {
-    return 1000 * this.#run.config.checkpoint.slowSeconds;
+    return timerMs(this.#run.config.checkpoint.slowSeconds);
   }
 
   #throwFault(): void {
     if (this.#fault) throw this.#fault.error;
   }
+}
+
+function timerMs(seconds: number): number {
+  return Math.min(1000 * seconds, LONGEST_TIMER_MS);
 }

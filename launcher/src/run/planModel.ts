@@ -1,5 +1,6 @@
 /** Predicts what a run needs, from the file of a model or of a run. */
 
+import { parseConfig } from '@sluice/core';
 import type { BackendName, Precision } from '@sluice/engine';
 import type { Scale } from '@sluice/model';
 import { formatBytes, formatCount, terminalTable } from '@sluice/observe';
@@ -64,12 +65,12 @@ export function plannedConfig(path: string, flags: Omit<PlanFlags, 'device'>): R
     flags.expertParallel ?? fittingExpertParallel(run?.parallel.expertParallel ?? 1, workers);
   // A model alone has no lanes that a number of workers could fail to divide.
   const lanes = run?.parallel.lanes ?? Math.max(DEFAULT_LANES, workers);
-  return RunConfig.parse({
+  const planned = {
     ...(run ?? { training: { steps: 1 }, optimizer: { learningRate: 1e-3 } }),
     model,
     backend: flags.backend ?? run?.backend,
     precision: flags.precision ?? run?.precision,
-    data: { recipe: 'none', sequenceLength: flags.sequenceLength ?? sequenceLength },
+    data: { ...(run?.data ?? { recipe: 'none' }), sequenceLength: flags.sequenceLength ?? sequenceLength },
     parallel: { ...run?.parallel, workers, expertParallel, lanes },
     batch: {
       sequences: flags.batch ?? run?.batch.sequences ?? DEFAULT_BATCH,
@@ -77,7 +78,8 @@ export function plannedConfig(path: string, flags: Omit<PlanFlags, 'device'>): R
       // Another batch than the run's is planned for as it is.
       ...(flags.batch === undefined && { ramp: run?.batch.ramp }),
     },
-  });
+  };
+  return parseConfig(planned, RunConfig, path);
 }
 
 /** The first step of a run whose batch grows. */

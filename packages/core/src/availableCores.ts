@@ -8,6 +8,9 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 
+/** Threads of a process that may be asked for: more are of no use, and the system may not give them. */
+export const MOST_THREADS = 1024;
+
 export interface AvailableCores {
   /** Cores that may be kept busy, at least one. */
   readonly count: number;

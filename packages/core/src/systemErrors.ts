@@ -44,6 +44,8 @@ export function writeError(path: string, error: unknown): unknown {
 export function isOutOfMemory(error: unknown): boolean {
   return (
     error instanceof Error &&
-    /Array buffer allocation failed|std::bad_alloc|^Invalid typed array length/.test(error.message)
+    /Array buffer allocation failed|std::bad_alloc|^Invalid (typed array|array buffer) length/.test(
+      error.message,
+    )
   );
 }

@@ -31,6 +31,14 @@ import { type ForwardObserver, observesOutput, observeValues } from './observer.
 import { projectionWidths } from './parameters.ts';
 import type { BlockVariants } from './variants.ts';
 
+/** What is always so of a gate whose rows are interleaved with those of the queries. */
+const INTERLEAVED_FORM = {
+  activation: 'sigmoid',
+  form: 'multiplicative',
+  sharing: 'head-specific',
+  input: 'query-dependent',
+} as const;
+
 /** The pass that a block is part of. */
 export interface AttentionPass {
   readonly layer: number;
@@ -183,10 +191,9 @@ function attend(
       : gatedAttention(q, k, v, undefined, plain, onLargest);
   for (const { control, settings } of after) y = control.sdpa!(settings, y, context);
   const sizes = { heads: config.numAttentionHeads, channels: config.headDim };
-  const form = { activation: 'sigmoid', form: 'multiplicative', sharing: 'head-specific' } as const;
   const { keyValueLatent } = config;
   const own = keyValueLatent ? withoutFilling(y, { ...config, keyValueLatent }) : y;
   observeValues(observer, 'attentionOutput', layer, own);
-  if (gate) context.onGate?.(INTERLEAVED_GATE, gateScores(form, gate, sizes));
-  return gate ? applyScores(form, y, gate, sizes) : y;
+  if (gate) context.onGate?.(INTERLEAVED_GATE, gateScores(INTERLEAVED_FORM, gate, sizes));
+  return gate ? applyScores(INTERLEAVED_FORM, y, gate, sizes) : y;
 }

@@ -32,9 +32,13 @@ export const ExpertGroupsConfig = z.strictObject({
     ),
 });
 
+/** What is counted out one by one, before anything else could say that it is too much. */
+const MOST_EXPERTS = 2 ** 16;
+const MOST_LAYERS = 10_000;
+
 /** A mixture-of-experts feed-forward layer (paper §3.1, whose router is a softmax). */
 export const ExpertsConfig = z.strictObject({
-  count: z.int().min(2).describe('Number of routed experts in each layer.'),
+  count: z.int().min(2).max(MOST_EXPERTS).describe('Number of routed experts in each layer.'),
   topK: z.int().min(1).describe('Experts that each token is sent to.'),
   intermediateSize: z.int().min(1).describe('Hidden width of one expert.'),
   sharedIntermediateSize: z
@@ -88,7 +92,7 @@ export const ModelConfig = z
   .strictObject({
     vocabularySize: z.int().min(2).describe('Rows of the embedding; at least the tokenizer’s vocabulary.'),
     hiddenSize: z.int().min(1).describe('Width of the residual stream.'),
-    numLayers: z.int().min(1).describe('Number of decoder layers.'),
+    numLayers: z.int().min(1).max(MOST_LAYERS).describe('Number of decoder layers.'),
     numAttentionHeads: z.int().min(1).describe('Query heads.'),
     numKeyValueHeads: z.int().min(1).describe('Key-value heads; divides the query heads.'),
     headDim: z.int().min(2).multipleOf(2).describe('Channels of one head; even.'),

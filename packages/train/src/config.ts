@@ -1,4 +1,4 @@
-import { folderName } from '@sluice/core';
+import { folderName, MOST_THREADS } from '@sluice/core';
 import { DataConfig } from '@sluice/data';
 import { BACKEND_NAMES, PRECISIONS } from '@sluice/engine';
 import { ModelConfig } from '@sluice/model';
@@ -13,9 +13,17 @@ import { SynchronizeConfig } from './synchronize/config.ts';
 export { OptimizerConfig } from './optimizer/config.ts';
 export { SynchronizeConfig } from './synchronize/config.ts';
 
+/** What is counted out one by one, before anything else could say that it is too much. */
+const MOST_LANES = 2 ** 20;
+
 /** How the work is spread. None of these changes a bit of the result, but `lanes`, `gradients` and `synchronize`. */
 export const ParallelConfig = z.strictObject({
-  workers: z.int().min(1).default(1).describe('Worker processes; a power of two that divides `lanes`.'),
+  workers: z
+    .int()
+    .min(1)
+    .max(MOST_LANES)
+    .default(1)
+    .describe('Worker processes; a power of two that divides `lanes`.'),
   expertParallel: z
     .int()
     .min(1)
@@ -24,6 +32,7 @@ export const ParallelConfig = z.strictObject({
   threads: z
     .int()
     .min(0)
+    .max(MOST_THREADS)
     .default(0)
     .describe(
       'Threads of each worker; 0 shares the cores out among the workers: those that the process may run on, or those of its container’s CPU quota.',
@@ -31,6 +40,7 @@ export const ParallelConfig = z.strictObject({
   lanes: z
     .int()
     .min(1)
+    .max(MOST_LANES)
     .default(8)
     .describe('Parts of the global batch that are summed by a fixed binary tree; a power of two.'),
   gradients: z

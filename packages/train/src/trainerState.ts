@@ -15,7 +15,7 @@ import type { TrainedSpace } from './gradientPasses.ts';
 import type { Clipping, ClippingState } from './optimizer/clipping.ts';
 import { muonMatrix } from './optimizer/settings.ts';
 import type { TakenStep } from './protocol.ts';
-import { revivedRatios, type SavedRatios, type UpdateRatios } from './updateSizes.ts';
+import { revivedRatios, type SavedRatios, savedRatios, type UpdateRatios } from './updateSizes.ts';
 import { readWeights } from './weights.ts';
 
 /** What is saved of a matrix that Muon trains. */
@@ -128,12 +128,13 @@ function allFinite(values: Float32Array): boolean {
 /** All workers call it together. */
 export function trainerState(trainer: SavedTrainer): Readonly<Record<string, unknown>> {
   const { expertLoads, taken } = trainer;
+  const update = trainer.measureUpdate();
   const state: TrainerState = {
     expertLoads: expertLoads.map((loads) => [...loads]),
     taken: taken ?? null,
     ...(trainer.keptSteps > 0 && { keptSteps: trainer.keptSteps }),
     ...(trainer.clipping.state && { clipping: trainer.clipping.state }),
-    update: trainer.measureUpdate() ?? null,
+    update: update ? savedRatios(update) : null,
   };
   return { ...state };
 }

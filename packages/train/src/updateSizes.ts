@@ -78,7 +78,7 @@ function squaresOf(sums: Float64Array): Squares {
   return { moved, before };
 }
 
-/** What is not finite is NaN, which JSON brings back. */
+/** NaN where it is not finite, as of weights that are all 0. */
 function ratioOf(squares: readonly Squares[]): number {
   const total = (of: (one: Squares) => number) => squares.reduce((sum, one) => sum + of(one), 0);
   const ratio = Math.sqrt(total(({ moved }) => moved) / total(({ before }) => before));
@@ -92,6 +92,15 @@ export type SavedRatios = {
   /** Absent in checkpoints of older versions. */
   readonly groups?: Readonly<Partial<Record<ParameterGroup, number | null>>>;
 };
+
+export function savedRatios({ overall, layers, groups }: UpdateRatios): SavedRatios {
+  const number = (value: number) => (Number.isNaN(value) ? null : value);
+  return {
+    overall: number(overall),
+    layers: layers.map(number),
+    groups: Object.fromEntries(Object.entries(groups).map(([group, ratio]) => [group, number(ratio)])),
+  };
+}
 
 export function revivedRatios({ overall, layers, groups = {} }: SavedRatios): UpdateRatios {
   const number = (value: number | null | undefined) => value ?? Number.NaN;

@@ -93,7 +93,7 @@ export function keptGateWidths(gate: NamedGate, sizes: BlockSizes): number[] {
   const width = tensor.heads * tensor.channels;
   const rows = gate.input === 'input-independent' ? 0 : gateRows(gate, tensor);
   const biased = gate.initialLogit === undefined ? 0 : rows;
-  const isSeparate = !fusedActivation(gate) || rows === 0;
+  const isSeparate = !fusedActivation(gate);
   const shared = isSeparate && gate.sharing === 'head-shared' ? rows / tensor.heads : 0;
   // The fused operation keeps logits alone.
   const tensors = isSeparate ? gateActivation(gate.activation).keptTensors : 1;
@@ -133,9 +133,10 @@ export function applyGate(
 }
 
 /** The activation of a gate that one operation computes from its logits on, where there are some for each token. */
-function fusedActivation({ activation, form }: Pick<GateConfig, 'activation' | 'form'>) {
-  const isFused = form === 'multiplicative' && (activation === 'sigmoid' || activation === 'silu');
-  return isFused ? activation : undefined;
+function fusedActivation({ activation, form, input }: Pick<GateConfig, 'activation' | 'form' | 'input'>) {
+  // Not even where there is one token: its bits would be others than among several.
+  if (form === 'additive' || input === 'input-independent') return undefined;
+  return activation === 'sigmoid' || activation === 'silu' ? activation : undefined;
 }
 
 /** Scores [N, H, S] of logits, or [N, 1, S] where heads share them. */
@@ -150,14 +151,14 @@ export function gateScores(
 
 /** The gate from its logits on. */
 export function applyScores(
-  gate: Pick<GateConfig, 'activation' | 'form' | 'sharing'>,
+  gate: Pick<GateConfig, 'activation' | 'form' | 'sharing' | 'input'>,
   y: tf.Tensor2D,
   logits: tf.Tensor2D,
   tensor: GatedTensor,
 ): tf.Tensor2D {
   const { heads, channels } = tensor;
   const activation = fusedActivation(gate);
-  if (activation && logits.shape[0] === y.shape[0]) {
+  if (activation) {
     return gateHeads(y, logits, { heads, channels, activation, isShared: gate.sharing === 'head-shared' });
   }
   const own = gateScores(gate, logits, tensor);
