@@ -93,7 +93,7 @@ export function gradientsAt(
     if (sources.length > handles.length) wanted.delete(sources.at(-1)!.id);
     walk(tape, gradients, wanted);
     result.dispose();
-    return handles.map((handle) => takeGradient(gradients, handle) ?? tf.zeros(handle.shape));
+    return handles.map((handle) => takeGradient(gradients, handle) ?? tf.fill(handle.shape, 0));
   } finally {
     for (const node of tape) release(node);
     tf.dispose(handles);
@@ -198,7 +198,7 @@ function passBack(
 
 /** Of an output on which the loss does not depend; where that is whole numbers, nobody looks at it. */
 function noGradient({ shape, dtype }: tf.Tensor): tf.Tensor {
-  return tf.zeros(dtype === 'float32' ? shape : [0]);
+  return tf.fill(dtype === 'float32' ? shape : [0], 0);
 }
 
 function checkGradient(node: TapeNode, name: string, gradient: tf.Tensor, x: tf.Tensor): void {

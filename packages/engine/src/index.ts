@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { registerNativeBackend } from './backend.ts';
 import './ops/matMul.ts';
 import './stockKernels.ts';
+import './sumGradients.ts';
 
 // Skips TensorFlow.js's checks of every call.
 tf.enableProdMode();
@@ -80,6 +81,7 @@ export * from './ops/rmsNorm.ts';
 export * from './ops/rotaryEmbedding.ts';
 export * from './ops/routeExperts.ts';
 export * from './ops/shortConvolution.ts';
+export { inSinglePrecision } from './ops/singlePrecision.ts';
 export * from './ops/softcap.ts';
 export * from './ops/whenGradient.ts';
 export type { GradientSink, GradientTarget } from './parameter.ts';

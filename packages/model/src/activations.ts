@@ -6,7 +6,7 @@
  */
 
 import type { ModelConfig } from './config.ts';
-import { controlCaps, controlGradientWidths, keptControlWidths, projectionCopies } from './controls/index.ts';
+import { controlCaps, controlGradientWidths, keptControlWidths } from './controls/index.ts';
 import { keptGateWidths } from './gates/gate.ts';
 import { latentWidths } from './latentAttention.ts';
 import { type LayerModel, layerModels } from './layers.ts';
@@ -14,7 +14,7 @@ import { activeMixer } from './mixers/index.ts';
 import type { MixerWidths, RulePass } from './mixers/mixer.ts';
 import { projectionWidths } from './parameters.ts';
 import { blockVariants } from './variants.ts';
-import { type Width, widened } from './widths.ts';
+import type { Width } from './widths.ts';
 
 /** Of one layer. */
 export interface ActivationWidths {
@@ -160,22 +160,12 @@ function keptByAttention(model: LayerModel): Width[] {
   const { hiddenSize, numAttentionHeads, headDim } = model;
   return [
     hiddenSize,
-    ...keptProjection(model),
+    projectionWidth(model),
     numAttentionHeads * headDim,
     { words: numAttentionHeads },
     hiddenSize,
     ...keptByLatent(model),
   ];
-}
-
-function keptProjection(model: LayerModel): Width[] {
-  const projection = projectionWidth(model);
-  // Zeros fill values up.
-  if (model.keyValueLatent) return widened(projection);
-  const { key, value } = projectionCopies(model);
-  // Copies are merged by weights, which are in single precision.
-  const merged = ((key > 1 ? 1 : 0) + (value > 1 ? 1 : 0)) * model.numKeyValueHeads * model.headDim;
-  return [projection - merged, { words: merged }];
 }
 
 /** The parts of what is projected, the latent after its norm, what is made of it, and the output without what fills values up. */
@@ -189,16 +179,15 @@ function keptByLatent({ keyValueLatent, ...model }: LayerModel): Width[] {
 }
 
 function keptByVariants(model: LayerModel): Width[] {
-  const { gates, controls, isProjectionShaped, isGateOutsideAttention } = blockVariants(model);
+  const { gates, isProjectionShaped, isGateOutsideAttention } = blockVariants(model);
   const shaped = projectionWidth(model);
-  const isMerged = controls.some(({ control }) => control.merge);
   return [
     ...keptByJointNorms(model),
     ...keptByNorms(model),
     ...gates.flatMap((gate) => keptGateWidths(gate, model)),
     ...keptControlWidths(model),
     // A projection that is taken apart and put together again is kept in both forms.
-    ...(isProjectionShaped ? (isMerged ? widened(shaped) : [shaped]) : []),
+    ...(isProjectionShaped ? [shaped] : []),
     // What comes out of the gate; what goes in is kept in any case.
     ...(isGateOutsideAttention ? [model.numAttentionHeads * model.headDim] : []),
   ];

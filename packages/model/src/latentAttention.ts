@@ -85,7 +85,7 @@ export function latentProjection(
     const tokens = made!.shape[0]!;
     const [ownKey, value] = tf.split(tf.reshape(made!, [tokens, heads, row]), [own, valueDim], 2);
     const sharedKey = tf.tile(tf.reshape(shared!, [tokens, 1, sharedKeyDim]), [1, heads, 1]);
-    const filling = tf.zeros([tokens, heads, headDim - valueDim]);
+    const filling = tf.fill([tokens, heads, headDim - valueDim], 0);
     const flat = (x: tf.Tensor) => tf.reshape(x, [tokens, heads * headDim]);
     const parts = [query!, flat(tf.concat([ownKey!, sharedKey], 2)), flat(tf.concat([value!, filling], 2))];
     return tf.concat2d(parts as tf.Tensor2D[], 1);

@@ -4,7 +4,15 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { BACKENDS, Parameter, profile, selectBackend, wallClock } from '@sluice/engine';
+import {
+  BACKENDS,
+  flatMemory,
+  inSinglePrecision,
+  Parameter,
+  profile,
+  selectBackend,
+  wallClock,
+} from '@sluice/engine';
 import {
   Arena,
   type ArenaDriver,
@@ -231,7 +239,7 @@ function bf16Tensor(values: Float32Array, shape: number[]): tf.Tensor {
 const tensorOf = (info: tf.TensorInfo) => tf.engine().makeTensorFromTensorInfo(info);
 
 test.serial(
-  'float tensors may be bf16: results are where all operands are, and reading gives floats',
+  'float tensors may be bf16: results are where operands are that have a say, and reading gives floats',
   (t) => {
     tf.setBackend('cuda');
     tf.tidy(() => {
@@ -241,7 +249,9 @@ test.serial(
       t.deepEqual(x.dataSync(), rounded);
       t.is(x.dtype, 'float32');
       const storage = (tensor: tf.Tensor) => cudaBackend().valuesOf(tensor).storage;
-      const f32 = tf.tensor2d([1, 2, 3, 4], [2, 2]);
+      const given = tf.tensor2d([1, 2, 3, 4], [2, 2]);
+      const single = inSinglePrecision(x);
+      const weight = new Parameter('weight', [2], flatMemory().make(2)).tensor;
       const alike = [
         tf.add(x, x),
         tf.neg(x),
@@ -254,16 +264,30 @@ test.serial(
           [0, 1],
           [0, 0],
         ]),
+        // Numbers, what the host gives, constants, weights, and truth values have no say.
+        tf.add(x, 1),
+        tf.mul(tf.mul(given, 2), x),
+        tf.concat([x, given, tf.fill([2, 2], 3)]),
+        tf.matMul(given, x),
+        tf.where(tf.greater(x, 0), x, tf.zerosLike(x)),
+        tf.mul(x, weight),
+        tf.mul(x, tf.cast(tf.greater(x, 0), 'float32')),
+        tf.sub(tf.onesLike(x), x),
       ];
-      t.deepEqual(alike.map(storage), Array(8).fill('bf16'));
+      t.deepEqual(alike.map(storage), Array(alike.length).fill('bf16'));
       const mixed = [
-        tf.add(x, f32),
-        tf.concat([x, f32]),
-        tf.matMul(f32, x),
-        tf.where(tf.greater(x, 0), x, f32),
+        tf.add(x, single),
+        tf.concat([x, tf.add(single, 1)]),
+        tf.matMul(given, single),
+        tf.where(tf.greater(x, 0), x, single),
+        // Of such alone.
+        tf.add(given, weight),
+        tf.concat([given, tf.fill([2, 2], 3)]),
       ];
-      t.deepEqual(mixed.map(storage), Array(4).fill('f32'));
-      t.deepEqual([...mixed[1]!.dataSync()], [...rounded, 1, 2, 3, 4]);
+      t.deepEqual(mixed.map(storage), Array(mixed.length).fill('f32'));
+      t.deepEqual([...alike[10]!.dataSync()], [...rounded, 1, 2, 3, 4, 3, 3, 3, 3]);
+      t.deepEqual([...alike[12]!.dataSync()], [1, 0, 3, rounded[3]]);
+      t.deepEqual([...mixed[5]!.dataSync()], [1, 2, 3, 4, 3, 3, 3, 3]);
       t.deepEqual([...alike[0]!.dataSync()], [...fromBf16(toBf16(rounded.map((value) => 2 * value)))]);
       t.deepEqual([...tf.cast(x, 'int32').dataSync()], [1, -2, 3, 0]);
     });
@@ -356,6 +380,8 @@ test.serial(
   'a fused operation is implemented for cuda as for native: bf16 in, bf16 out, gradients too',
   (t) => {
     tf.setBackend('cuda');
+    // Which the device keeps.
+    tf.tidy(() => tf.mul(tf.add(tf.range(0, 3), 2), 1));
     const tensors = tf.memory().numDataBuffers;
     const used = cudaBackend().fusedMemory.poolStatistics().usedBytes;
     const x = tf.tensor1d([1, 2.001, -3]);

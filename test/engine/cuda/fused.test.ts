@@ -98,7 +98,8 @@ test.serial('a decoder that keeps keys and values gives the logits of the whole 
     const cuts = model === mixed ? [0, 2, 68, 69, 70] : [0, 3, 4, 5, 8, inputs.length];
     const pieces = cuts.slice(1).map((end, i) => decoder.followingLogits(inputs.slice(cuts[i], end), cache));
     const difference = largestDifference(Float32Array.from(pieces.flatMap((piece) => [...piece])), whole);
-    t.true(difference < 3 * BOUND, `${difference}`);
+    // In chunks a delta rule rounds otherwise than token after token.
+    t.true(difference < (model === mixed ? 4 : 3) * BOUND, `${difference}`);
   }
 });
 

@@ -156,13 +156,17 @@ API cuMemcpyAsync(uint64_t to, uint64_t from, size_t bytes, void* stream) {
     return SUCCESS;
   });
 }
-API cuMemsetD32Async(uint64_t to, uint32_t value, size_t count, void* stream) {
+/** `value` `count` times from `to` on. */
+template <typename T>
+static int fill(uint64_t to, T value, size_t count, void* stream) {
   return inOrder(stream, [=]() -> int {
-    const Result result = touch(to, 4 * count, Touching::writes);
-    if (result == SUCCESS) std::fill_n(reinterpret_cast<uint32_t*>(to), count, value);
+    const Result result = touch(to, sizeof(T) * count, Touching::writes);
+    if (result == SUCCESS) std::fill_n(reinterpret_cast<T*>(to), count, value);
     return result;
   });
 }
+API cuMemsetD16Async(uint64_t to, uint16_t value, size_t count, void* stream) { return fill(to, value, count, stream); }
+API cuMemsetD32Async(uint64_t to, uint32_t value, size_t count, void* stream) { return fill(to, value, count, stream); }
 
 API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t threads, uint32_t threadsY, uint32_t threadsZ,
                    uint32_t sharedBytes, void* stream, void** parameters, void** extra) {

@@ -11,18 +11,23 @@ import * as tf from '@tensorflow/tfjs';
 import type { Allocation } from '../fusedMemory.ts';
 import type { Precision } from '../precision.ts';
 import type { Activations, CudaDevice, DeviceArray } from './device.ts';
-import { narrow, widen } from './flatArithmetic.ts';
+import { fill, narrow, widen } from './flatArithmetic.ts';
 import { CudaFusedMemory } from './fusedMemory.ts';
 import type { OpenDevice } from './open.ts';
 
 export const CUDA_BACKEND = 'cuda';
 
 /** That of the kernels. It is raised with every change that makes a result other bits. */
-const ARITHMETIC = 3;
+const ARITHMETIC = 4;
 
 /** How the values of a tensor may lie in a device's memory. */
 export type TensorStorage = 'f32' | 'bf16' | 'i32';
 export type TensorArray = DeviceArray<TensorStorage>;
+
+interface Constant {
+  readonly value: number;
+  readonly length: number;
+}
 
 interface StoredTensor {
   readonly dtype: tf.DataType;
@@ -31,8 +36,13 @@ interface StoredTensor {
   array?: TensorArray;
   /** The same in bf16 where `array` is in single precision, or the other way, where it was asked for. */
   converted?: DeviceArray<'bf16' | 'f32'>;
-  /** A single number that came from the host and is the same still: nobody need wait for it. */
-  known?: Float32Array;
+  /** What all elements are, where that is one number: they have no memory until their values are asked for. */
+  constant?: Constant;
+  /**
+   * Whether it holds what no operation on activations gave: numbers and arrays of the host, weights, and what was made of such alone. It
+   * takes the storage of what it meets.
+   */
+  readonly yields?: boolean;
   /** Whether the memory is someone else's: it is neither written to nor given back. */
   readonly isView?: boolean;
   readonly strings?: Uint8Array[];
@@ -74,8 +84,10 @@ export class CudaBackend extends tf.KernelBackend {
   // For kernels.
 
   /** Where the values of a tensor lie, for a kernel that only reads them. */
-  valuesOf({ dataId }: tf.TensorInfo): TensorArray {
+  valuesOf({ dataId }: Pick<tf.TensorInfo, 'dataId'>): TensorArray {
     const stored = this.#storage.get(dataId);
+    if (!stored.array && stored.constant)
+      stored.array = this.#filled(stored.constant, stored.dtype === 'float32' ? 'f32' : 'i32');
     if (!stored.array) stored.rebuild?.();
     arrive(stored);
     invariant(stored.array, `a ${stored.dtype} tensor has no values on a device`);
@@ -97,16 +109,20 @@ export class CudaBackend extends tf.KernelBackend {
     storage: S,
     convert: (to: DeviceArray<S>, from: DeviceArray<S extends 'f32' ? 'bf16' : 'f32'>) => void,
   ): DeviceArray<S> {
+    const stored = this.#storage.get(tensor.dataId);
+    if (stored.converted?.storage === storage) return stored.converted as DeviceArray<S>;
+    if (stored.constant && !stored.array) {
+      const values = this.#filled(stored.constant, storage);
+      stored[storage === 'f32' ? 'array' : 'converted'] = values;
+      return values;
+    }
     const array = this.valuesOf(tensor);
     if (array.storage === storage) return array as DeviceArray<S>;
     invariant(array.storage !== 'i32', `a fused operation takes floats, and got ${tensor.dtype}`);
-    const stored = this.#storage.get(tensor.dataId);
-    if (!stored.converted) {
-      const converted = this.device.allocate(array.length, storage);
-      convert(converted, array as DeviceArray<S extends 'f32' ? 'bf16' : 'f32'>);
-      stored.converted = converted;
-    }
-    return stored.converted as DeviceArray<S>;
+    const converted = this.device.allocate(array.length, storage);
+    convert(converted, array as DeviceArray<S extends 'f32' ? 'bf16' : 'f32'>);
+    stored.converted = converted;
+    return converted;
   }
 
   /** A new tensor of arbitrary content. */
@@ -115,8 +131,48 @@ export class CudaBackend extends tf.KernelBackend {
     storage = 'f32' as S,
     dtype: tf.DataType = storage === 'i32' ? 'int32' : 'float32',
   ): Allocation<DeviceArray<S>> {
-    const values = this.device.allocate(tf.util.sizeFromShape(shape), storage);
+    const values = this.device.allocate(tf.util.sizeFromShape([...shape]), storage);
     return { info: this.#store({ dtype, refCount: 1, array: values }, shape), values };
+  }
+
+  /**
+   * A new tensor for what one of TensorFlow.js's operations computes of `operands`. A float is bf16 where they are, single precision where
+   * one of them was made so; those that yield, and integers, have no say where there are others.
+   */
+  allocateResult(
+    shape: number[],
+    dtype: tf.DataType,
+    ...operands: readonly tf.TensorInfo[]
+  ): Allocation<TensorArray> {
+    if (dtype !== 'float32') return this.allocate<TensorStorage>(shape, 'i32', dtype);
+    const deciding = operands.filter(
+      ({ dataId, dtype }) => dtype === 'float32' && !this.#storage.get(dataId).yields,
+    );
+    const isNarrow =
+      deciding.length > 0 && deciding.every((operand) => this.valuesOf(operand).storage === 'bf16');
+    const values = this.device.allocate<TensorStorage>(
+      tf.util.sizeFromShape([...shape]),
+      isNarrow ? 'bf16' : 'f32',
+    );
+    const yields = deciding.length === 0;
+    return { info: this.#store({ dtype, refCount: 1, array: values, yields }, shape), values };
+  }
+
+  /** A tensor that is one number everywhere. */
+  constant(value: number, shape: number[], dtype: tf.DataType): tf.TensorInfo {
+    const constant = { value, length: tf.util.sizeFromShape(shape) };
+    return this.#store({ dtype, refCount: 1, constant, yields: true }, shape);
+  }
+
+  /** That number, of such a tensor. */
+  constantOf({ dataId }: tf.TensorInfo): number | undefined {
+    return this.#storage.get(dataId).constant?.value;
+  }
+
+  #filled<S extends TensorStorage>({ value, length }: Constant, storage: S): DeviceArray<S> {
+    const array = this.device.allocate(length, storage);
+    fill(array, value);
+    return array;
   }
 
   /** A tensor like `tensor`: on the same memory where only that tensor holds it, otherwise on new memory. */
@@ -124,7 +180,7 @@ export class CudaBackend extends tf.KernelBackend {
     const values = this.valuesOf(tensor);
     const { refCount, isView } = this.#storage.get(tensor.dataId);
     if (refCount === 1 && !isView) {
-      delete this.#storage.get(tensor.dataId).known;
+      delete this.#storage.get(tensor.dataId).constant;
       return { info: this.share(tensor, tensor.shape), values };
     }
     return this.allocate(tensor.shape, values.storage, tensor.dtype);
@@ -142,11 +198,11 @@ export class CudaBackend extends tf.KernelBackend {
 
   #tensorIn(array: TensorArray, shape: number[], isView: boolean): tf.TensorInfo {
     invariant(
-      array.length === tf.util.sizeFromShape(shape),
+      array.length === tf.util.sizeFromShape([...shape]),
       `${array.length} values for a tensor of shape [${shape}]`,
     );
     return this.#store(
-      { dtype: array.storage === 'i32' ? 'int32' : 'float32', refCount: 1, array, isView },
+      { dtype: array.storage === 'i32' ? 'int32' : 'float32', refCount: 1, array, isView, yields: isView },
       shape,
     );
   }
@@ -225,14 +281,13 @@ export class CudaBackend extends tf.KernelBackend {
       const { real, imag } = tf.backend_util.splitRealAndImagArrays(values as Float32Array);
       return { complexTensorInfos: { real: this.upload(real, shape), imag: this.upload(imag, shape) } };
     }
-    if (dtype === 'float32') {
-      const floats = asFloats(values as tf.TypedArray);
-      return {
-        array: this.device.upload(floats, 'f32'),
-        ...(floats.length === 1 && { known: floats.slice() }),
-      };
-    }
-    return { array: this.device.upload(asIntegers(values as tf.TypedArray), 'i32') };
+    if (dtype !== 'float32') return { array: this.device.upload(asIntegers(values as tf.TypedArray), 'i32') };
+    const floats = asFloats(values as tf.TypedArray);
+    const contents =
+      floats.length === 1
+        ? { constant: { value: floats[0]!, length: 1 } }
+        : { array: this.device.upload(floats, 'f32') };
+    return { ...contents, yields: true };
   }
 
   /** A new tensor with the values of the host. */
@@ -241,16 +296,16 @@ export class CudaBackend extends tf.KernelBackend {
   }
 
   override readSync(dataId: object): HostValues {
-    const { dtype, strings, complexTensorInfos, known } = this.#storage.get(dataId);
+    const { dtype, strings, complexTensorInfos, constant } = this.#storage.get(dataId);
     if (strings) return strings;
-    if (known) return known.slice();
+    if (constant && dtype === 'float32') return new Float32Array(constant.length).fill(constant.value);
     if (complexTensorInfos) {
       const [real, imag] = [complexTensorInfos.real, complexTensorInfos.imag].map((part) =>
         this.readSync(part.dataId),
       ) as [Float32Array, Float32Array];
       return tf.backend_util.mergeRealAndImagArrays(real, imag);
     }
-    const array = this.valuesOf({ dataId, shape: [], dtype });
+    const array = this.valuesOf({ dataId });
     if (dtype === 'bool') return Uint8Array.from(array.read());
     return array.storage === 'bf16' ? widened(array.read() as Uint16Array) : (array.read() as tf.TypedArray);
   }

@@ -6,6 +6,7 @@
 import { invariant, SluiceError } from '@sluice/core';
 import { Arena } from './arena.ts';
 import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
+import { forgetCopies } from './keptCopies.ts';
 import {
   bytesOf,
   type KernelSignature,
@@ -163,6 +164,7 @@ export class CudaDevice {
 
   /** Gives all memory back. */
   dispose(): void {
+    forgetCopies(this);
     this.arena.dispose();
     for (const address of this.#onHost.keys()) this.driver.freeOnHost(address);
     this.#onHost.clear();

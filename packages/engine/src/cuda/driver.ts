@@ -446,6 +446,11 @@ export class CudaDriver {
     if (count > 0) this.#call('cuMemsetD32Async', to, word, count, this.#stream);
   }
 
+  /** The same of 16 bits. */
+  fillHalves(to: DeviceAddress, half: number, count: number): void {
+    if (count > 0) this.#call('cuMemsetD16Async', to, half, count, this.#stream);
+  }
+
   /** @param image a cubin; for the emulator, the path of a shared object, ended by a zero */
   loadModule(image: Uint8Array): ModuleHandle {
     this.#leftWaits.follow();

@@ -64,6 +64,7 @@ export function driverFunctions(library: LibraryHandle) {
     cuMemcpyHtoDAsync: define('cuMemcpyHtoDAsync_v2', 'uint64_t', 'void *', 'size_t', 'uintptr_t'),
     cuMemcpyDtoHAsync: define('cuMemcpyDtoHAsync_v2', 'void *', 'uint64_t', 'size_t', 'uintptr_t'),
     cuMemcpyAsync: define('cuMemcpyAsync', 'uint64_t', 'uint64_t', 'size_t', 'uintptr_t'),
+    cuMemsetD16Async: define('cuMemsetD16Async', 'uint64_t', 'uint16_t', 'size_t', 'uintptr_t'),
     cuMemsetD32Async: define('cuMemsetD32Async', 'uint64_t', 'uint32_t', 'size_t', 'uintptr_t'),
     cuLaunchKernel: define(
       'cuLaunchKernel',

@@ -6,6 +6,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
 import type { CudaBackend } from './backend.ts';
+import { convert } from './stock/kernel.ts';
 
 interface StoredOnHost {
   readonly values: tf.backend_util.BackendValues;
@@ -54,6 +55,21 @@ function warn(kernelName: string, inputs: readonly tf.TensorInfo[]): void {
   );
 }
 
+/** A result of the host on the device, stored as if it had been computed there. */
+function brought(
+  backend: CudaBackend,
+  values: tf.backend_util.BackendValues,
+  { shape, dtype }: tf.TensorInfo,
+  inputs: readonly tf.TensorInfo[],
+): tf.TensorInfo {
+  const info = backend.upload(values, shape, dtype);
+  if (dtype !== 'float32' || inputs.length === 0) return info;
+  const y = backend.allocateResult(shape, dtype, ...inputs);
+  convert(backend.valuesOf(info), y.values);
+  backend.disposeData(info.dataId);
+  return y.info;
+}
+
 /** Runs the CPU backend's kernel on values of the device. */
 export function runOnHost(
   kernel: tf.KernelConfig,
@@ -61,11 +77,10 @@ export function runOnHost(
   attrs: tf.NamedAttrMap,
   backend: CudaBackend,
 ): tf.TensorInfo | tf.TensorInfo[] {
-  const all = Object.values(inputs).flat();
-  warn(
-    kernel.kernelName,
-    all.filter((input) => input != null),
-  );
+  const given = Object.values(inputs)
+    .flat()
+    .filter((input): input is tf.TensorInfo => input != null);
+  warn(kernel.kernelName, given);
   const used: tf.TensorInfo[] = [];
   const put = ({ dataId, shape, dtype }: tf.TensorInfo): tf.TensorInfo => {
     const info = host.put(backend.readSync(dataId), [...shape], dtype);
@@ -86,9 +101,7 @@ export function runOnHost(
     });
     const results = [outputs].flat();
     used.push(...results);
-    const infos = results.map(({ dataId, shape, dtype }) =>
-      backend.upload(host.readSync(dataId), shape, dtype),
-    );
+    const infos = results.map((result) => brought(backend, host.readSync(result.dataId), result, given));
     return Array.isArray(outputs) ? infos : infos[0]!;
   } finally {
     for (const { dataId } of used) host.disposeData(dataId, true);

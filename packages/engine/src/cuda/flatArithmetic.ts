@@ -2,6 +2,7 @@
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
 import { type AdamWSettings, adamWCoefficients } from '../adamW.ts';
+import { roundToBfloat16 } from '../bfloat16.ts';
 import { bytesOf, type DeviceArray, type Kernel } from './device.ts';
 import type { Grid } from './driver.ts';
 
@@ -30,9 +31,17 @@ function sameLength(...arrays: DeviceArray[]): number {
   return length;
 }
 
-export function fill(target: Floats, value: number): void {
-  const word = new Uint32Array(Float32Array.of(value).buffer)[0]!;
-  target.device.driver.fill(target.address, word, target.length);
+/** Writes one number everywhere, in whole numbers as in floats, of which bf16 takes the nearest. */
+export function fill(target: DeviceArray<'f32' | 'bf16' | 'i32'>, value: number): void {
+  const { storage, address, length, device } = target;
+  if (storage === 'bf16') {
+    const half = new Uint16Array(1);
+    roundToBfloat16(Float32Array.of(value), half);
+    device.driver.fillHalves(address, half[0]!, length);
+    return;
+  }
+  const word = storage === 'i32' ? value >>> 0 : new Uint32Array(Float32Array.of(value).buffer)[0]!;
+  device.driver.fill(address, word, length);
 }
 
 /** Copies on the device. */

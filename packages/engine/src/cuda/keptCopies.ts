@@ -25,3 +25,8 @@ export function keptCopy<A extends DeviceArray>(device: CudaDevice, key: unknown
   }
   return copy;
 }
+
+/** Whose memory is given back as a whole. */
+export function forgetCopies(device: CudaDevice): void {
+  copies.delete(device);
+}

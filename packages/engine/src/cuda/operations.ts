@@ -46,8 +46,8 @@ export function rmsNorm(
 export interface RmsNormGradients {
   /** [N, C]; may be dy. */
   readonly dx: Activations;
-  /** [C] */
-  readonly dGain: Floats;
+  /** [C]; null where nobody wants it. */
+  readonly dGain: Floats | null;
   /** Whether to add to `dGain`. */
   readonly accumulate: boolean;
 }
@@ -59,17 +59,18 @@ export function rmsNormBackward(
 ): void {
   const width = gain.length;
   const rows = rowsOf(x, width);
-  const parts = Math.ceil(rows / ROWS_OF_PART);
-  const sums = x.device.allocate(parts * width, 'f32');
-  if (rows > 0) {
-    // First what reads dy, which dx may overwrite.
-    const columns = Math.ceil(width / THREADS);
-    kernelFor('rmsNorm', 'rmsNormGain', x).launch([columns, parts], 0, x, dy, inverse, sums, rows, width);
-    const grid = [Math.ceil(rows / ROWS_OF_BLOCK)] as const;
-    kernelFor('rmsNorm', 'rmsNormBackward', x).launch(grid, 0, x, gain, dy, inverse, dx, rows, width);
+  // First what reads dy, which dx may overwrite.
+  if (dGain) {
+    const parts = Math.ceil(rows / ROWS_OF_PART);
+    const sums = x.device.allocate(parts * width, 'f32');
+    const grid = [Math.ceil(width / THREADS), parts] as const;
+    if (rows > 0) kernelFor('rmsNorm', 'rmsNormGain', x).launch(grid, 0, x, dy, inverse, sums, rows, width);
+    sumRows(dGain, sums, accumulate);
+    x.device.free(sums);
   }
-  sumRows(dGain, sums, accumulate);
-  x.device.free(sums);
+  const grid = [Math.ceil(rows / ROWS_OF_BLOCK)] as const;
+  if (rows > 0)
+    kernelFor('rmsNorm', 'rmsNormBackward', x).launch(grid, 0, x, gain, dy, inverse, dx, rows, width);
 }
 
 export interface RotaryArguments {

@@ -19,7 +19,8 @@ import { callNative, type KernelArgument } from '../native.ts';
 import type { Parameter } from '../parameter.ts';
 import { recomputed } from '../recompute.ts';
 import { documentArguments, type RowLayout } from './attentionLayout.ts';
-import { type DeltaRuleResult, deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
+import { type DeltaRuleResult, deltaRuleOverTokens, repeated, softplus, unitRows } from './recurrence.ts';
+import { inSinglePrecision } from './singlePrecision.ts';
 
 const GATED_DELTA_RULE = fusedOperation<Attributes>({
   name: 'SluiceGatedDeltaRule',
@@ -122,14 +123,13 @@ export function gatedDeltaRuleReference(
   const { batch, sequence, keyHeads, valueHeads, keyDim, valueDim } = layout;
   const [keys, values] = [keyHeads * keyDim, valueHeads * valueDim];
   const [q, k, v] = tf.split(heads_NW, [keys, keys, values], 1) as [tf.Tensor, tf.Tensor, tf.Tensor];
-  const [b, a] = tf.split(logits_N2V, 2, 1) as [tf.Tensor, tf.Tensor];
+  const [b, a] = tf.split(inSinglePrecision(logits_N2V), 2, 1) as [tf.Tensor, tf.Tensor];
   /** For each value head the row of its key head. */
   const shared = (x: tf.Tensor) =>
-    tf.tile(tf.reshape(unitRows(x, keyHeads, keyDim), [batch * sequence * keyHeads, 1, keyDim]), [
-      1,
+    repeated(
+      tf.reshape(unitRows(x, keyHeads, keyDim), [batch * sequence * keyHeads, 1, keyDim]),
       valueHeads / keyHeads,
-      1,
-    ]);
+    );
   return deltaRuleOverTokens(
     {
       ...{ q: shared(q), k: shared(k), v },

@@ -36,6 +36,6 @@ function choose(x: tf.Tensor2D, rows: Int32Array, filler?: Float32Array): tf.Ten
   const isWhole = !rows.includes(count);
   const choices = isWhole
     ? x
-    : tf.concat2d([x, filler ? tf.tensor2d(filler, [1, width]) : tf.zeros([1, width])], 0);
+    : tf.concat2d([x, filler ? tf.tensor2d(filler, [1, width]) : (tf.fill([1, width], 0) as tf.Tensor2D)], 0);
   return tf.gather(choices, tf.tensor1d(rows, 'int32'));
 }

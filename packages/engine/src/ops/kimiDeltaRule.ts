@@ -20,6 +20,7 @@ import { recomputed } from '../recompute.ts';
 import { documentArguments, type RowLayout } from './attentionLayout.ts';
 import type { DecayParameters } from './gatedDeltaRule.ts';
 import { type DeltaRuleResult, deltaRuleOverTokens, softplus, unitRows } from './recurrence.ts';
+import { inSinglePrecision } from './singlePrecision.ts';
 
 const KIMI_DELTA_RULE = fusedOperation<Attributes>({
   name: 'SluiceKimiDeltaRule',
@@ -115,14 +116,14 @@ export function kimiDeltaRuleReference(
   const { heads, keyDim, valueDim } = layout;
   const [keys, values] = [heads * keyDim, heads * valueDim];
   const [q, k, v] = tf.split(inputs.heads, [keys, keys, values], 1) as [tf.Tensor, tf.Tensor, tf.Tensor];
-  const a_NHD = tf.reshape(tf.add(inputs.decay, dtBias_D), [-1, heads, keyDim]);
+  const a_NHD = tf.reshape(tf.add(inSinglePrecision(inputs.decay), dtBias_D), [-1, heads, keyDim]);
   const rate_H1 = tf.reshape(tf.exp(aLog_H), [heads, 1]);
   return deltaRuleOverTokens(
     {
       q: unitRows(q, heads, keyDim),
       k: unitRows(k, heads, keyDim),
       v,
-      beta: tf.sigmoid(inputs.beta),
+      beta: tf.sigmoid(inSinglePrecision(inputs.beta)),
       g: tf.neg(tf.mul(rate_H1, softplus(a_NHD))),
     },
     { ...layout, decays: keyDim },

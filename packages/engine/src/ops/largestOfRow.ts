@@ -7,7 +7,7 @@ import { withoutGradient } from '../tape.ts';
 export function largestOfRow(x_NE: tf.Tensor2D, k: number): tf.Tensor2D {
   return withoutGradient(() => {
     const columns = x_NE.shape[1];
-    if (k === columns) return tf.ones(x_NE.shape);
+    if (k === columns) return tf.fill(x_NE.shape, 1);
     return tf.sum(tf.oneHot(tf.topk(x_NE, k).indices, columns, 1, 0, 'float32'), 1);
   });
 }

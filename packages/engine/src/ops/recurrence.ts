@@ -2,7 +2,9 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { fusedOperation, hasFused, runFused, runFusedMany } from '../fused.ts';
+import { Parameter } from '../parameter.ts';
 import { documentStarts, type RowLayout } from './attentionLayout.ts';
+import { RMS_NORM, rmsNorm } from './rmsNorm.ts';
 
 /** Added to the sum of squares under the root that brings queries and keys to unit length. */
 const EPSILON = 1e-6;
@@ -40,10 +42,32 @@ export const DELTA_CONTINUATION = fusedOperation<RecurrenceLayout>({
   inputsToSave: [],
 });
 
-/** [N, heads·channels] with the channels of each head at unit length. */
+/**
+ * [N, heads·channels] with the channels of each head at unit length: their RMS norm over √channels, by its kernel where there is one, which
+ * adds up in single precision.
+ * @returns [N, heads, channels]
+ */
 export function unitRows(x: tf.Tensor, heads: number, channels: number): tf.Tensor {
   const rows = tf.reshape(x, [-1, heads, channels]);
-  return tf.mul(rows, tf.rsqrt(tf.add(tf.sum(tf.square(rows), 2, true), EPSILON)));
+  if (!hasFused(RMS_NORM)) return tf.mul(rows, tf.rsqrt(tf.add(tf.sum(tf.square(rows), 2, true), EPSILON)));
+  const normed = rmsNorm(tf.reshape(x, [-1, channels]), unitGain(channels), EPSILON / channels);
+  return tf.reshape(normed, rows.shape);
+}
+
+/** By backend, whose memory they are in, and by their number. */
+const unitGains = new WeakMap<object, Map<number, Parameter>>();
+
+function unitGain(channels: number): Parameter {
+  const known = unitGains.get(tf.backend()) ?? new Map<number, Parameter>();
+  unitGains.set(tf.backend(), known);
+  const gain = known.get(channels) ?? Parameter.filled('unit length', [channels], channels ** -0.5);
+  known.set(channels, gain);
+  return gain;
+}
+
+/** [rows, 1, C] as [rows, times, C]. The gradient of a sum with zeros is one sum; that of `tf.tile` adds slice after slice. */
+export function repeated(x: tf.Tensor, times: number): tf.Tensor {
+  return times === 1 ? x : tf.add(x, tf.fill([1, times, 1], 0));
 }
 
 /** What a delta rule gives. */
@@ -87,7 +111,7 @@ function tokenAfterToken(
   const starts = documentStarts(layout);
   let state = before
     ? tf.reshape(before, [batch * heads, keyDim, valueDim])
-    : tf.zeros([batch * heads, keyDim, valueDim]);
+    : tf.fill([batch * heads, keyDim, valueDim], 0);
   const outputs = queries.map((query, t) => {
     const isFirst = Array.from({ length: batch }, (_, i) => starts[i * sequence + t] === i * sequence + t);
     if (!before && isFirst.some(Boolean)) {
@@ -131,7 +155,8 @@ export function deltaRuleScratch(
     : kept + 11 * chunk * key + (7 * chunk + 11) * chunk;
 }
 
-/** log(1 + e^x), without overflow, in operations that every backend has. */
+/** log(1 + e^x), without overflow, in operations that every backend has where it has none for it. */
 export function softplus(x: tf.Tensor): tf.Tensor {
+  if (tf.getKernel(tf.Softplus, tf.getBackend())) return tf.softplus(x);
   return tf.add(tf.relu(x), tf.log1p(tf.exp(tf.neg(tf.abs(x)))));
 }

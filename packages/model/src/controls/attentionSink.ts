@@ -18,7 +18,6 @@ import {
 import * as tf from '@tensorflow/tfjs';
 import { z } from 'zod';
 import type { BlockContext } from '../block.ts';
-import { widened } from '../widths.ts';
 import type { AttentionOperands, Control } from './control.ts';
 
 const Settings = z.strictObject({
@@ -43,15 +42,13 @@ export const attentionSink: Control<Settings> = {
   keptWidths({ score }, { numAttentionHeads, numKeyValueHeads, headDim }) {
     const [queries, keys] = [numAttentionHeads * headDim, numKeyValueHeads * headDim];
     // Everything with the sink's token before it, and the output with and without that.
-    if (score === 'zero') return [...[queries, keys, keys].flatMap(widened), queries];
-    const extra = (heads: number) => ({ words: heads * EXTRA_CHANNELS });
-    const wideQueries = queries + numAttentionHeads * EXTRA_CHANNELS;
-    const wideKeys = keys + numKeyValueHeads * EXTRA_CHANNELS;
-    const wide = (heads: number, width: number) => [extra(heads), { words: width }, ...widened(width)];
+    if (score === 'zero') return [queries, keys, keys, queries];
+    const extra = numAttentionHeads * EXTRA_CHANNELS;
+    const [wideQueries, wideKeys] = [queries + extra, keys + numKeyValueHeads * EXTRA_CHANNELS];
+    // Scaled queries, and what is added to them, which comes of weights alone; what is widened, and the same with the sink's token.
     return [
-      ...[{ words: queries }, extra(numAttentionHeads), ...wide(numAttentionHeads, wideQueries)],
-      ...wide(numKeyValueHeads, wideKeys),
-      ...wide(numKeyValueHeads, wideKeys),
+      ...[queries, { words: extra }, wideQueries, wideQueries],
+      ...[wideKeys, wideKeys, wideKeys, wideKeys],
       ...[wideQueries, wideQueries],
     ];
   },
@@ -72,7 +69,7 @@ function attendLearned({ q, k, v, layout, seen }: AttentionOperands, context: Bl
   const wide = headDim + EXTRA_CHANNELS;
   const flat = (x: tf.Tensor3D) => tf.reshape(x, [x.shape[0], -1]) as tf.Tensor2D;
   const zeros = (rows: number, count: number, channels = EXTRA_CHANNELS) =>
-    tf.zeros<tf.Rank.R3>([rows, count, channels]);
+    tf.fill<tf.Rank.R3>([rows, count, channels], 0);
   const scores_1H1 = tf.reshape(context.parameter(SCORES).onTape(), [1, heads, 1]);
   // Attention divides by √(D + extra), so the true scores need the factor that makes it √D.
   const tail_1HE = tf.concat([tf.mul(scores_1H1, Math.sqrt(wide)), zeros(1, heads, EXTRA_CHANNELS - 1)], 2);

@@ -12,7 +12,7 @@ const Settings = z.strictObject({
 export const clipOutputs: Control<z.infer<typeof Settings>> = {
   schema: Settings,
   keptWidths: (_, { hiddenSize }) => [hiddenSize, hiddenSize],
-  // Two comparisons, both together, zeros, the gradient in single precision, and of these two the one or the other.
-  gradientWidths: ({ hiddenSize }) => Array(6).fill({ words: hiddenSize }),
+  // Two comparisons, both together, zeros, and of these and the gradient the one or the other.
+  gradientWidths: ({ hiddenSize }) => [...Array(3).fill({ words: hiddenSize }), hiddenSize, hiddenSize],
   blockOutput: ({ limit }, y_NC) => tf.clipByValue(y_NC, -limit, limit),
 };

@@ -45,7 +45,7 @@ export const switchHead: Control<Settings> = {
       const all = settings.count * numKeyValueHeads * headDim;
       const scores = settings.count * numKeyValueHeads;
       // The copies, and these by their weights; scores, what chooses among them, and their product, the weights.
-      return [all, { words: all }, scores, { words: scores }, { words: scores }];
+      return [all, all, scores, { words: scores }, scores];
     }),
   copies: (settings) => ({
     key: settings.projections === 'key-value' ? settings.count : 1,

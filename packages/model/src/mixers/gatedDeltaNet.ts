@@ -145,7 +145,7 @@ export const gatedDeltaNet: Mixer<GatedDeltaNetConfig> = {
   },
   rulePass({ keyHeads, valueHeads, keyDim, valueDim }, { hiddenSize }) {
     const rule = { heads: valueHeads, keyDim, valueDim, decays: 1 };
-    const keys = { projectedKeys: keyHeads * keyDim, isRepeated: true };
+    const keys = { projectedKeys: keyHeads * keyDim, isRepeated: valueHeads > keyHeads };
     return {
       // Logits of β and decays, and what they go through.
       widths: [...widthsOfRule({ ...rule, ...keys }, hiddenSize), 2 * valueHeads, { words: 14 * valueHeads }],

@@ -139,8 +139,8 @@ export const kimiDeltaAttention: Mixer<KimiDeltaAttentionConfig> = {
     return {
       widths: [
         ...widthsOfRule({ ...rule, projectedKeys: keys, isRepeated: false }, hiddenSize),
-        // The decays’ first projection and their logits; six tensors that these go through, and their gradient; and the same of β.
-        ...[rank, keys, { words: 7 * keys }, heads, { words: 8 * heads }],
+        // The decays’ first projection and their logits; these in single precision, and what they go through; and the same of β.
+        ...[rank, keys, { words: 5 * keys }, heads, { words: 3 * heads }],
       ],
       rule,
     };

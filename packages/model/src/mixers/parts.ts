@@ -6,7 +6,7 @@
 
 import { cachedShortConvolution, type Parameter, rmsNorm, shortConvolution } from '@sluice/engine';
 import * as tf from '@tensorflow/tfjs';
-import { type Width, widened } from '../widths.ts';
+import type { Width } from '../widths.ts';
 import type { MixerParameter, MixerPass, RulePass } from './mixer.ts';
 
 /** How fast states of a delta rule decay at first: in a thousand tokens to less than one, by head; or mostly within a token. */
@@ -75,7 +75,7 @@ export interface RuleSizes extends Omit<RulePass['rule'], 'decays'> {
 
 /**
  * What there is when a device forms the gradients of a delta rule, whichever it is: what is projected, the same after the convolution once
- * more, and its parts; queries and keys of unit length, in single precision; what the rule gives, and the gradients of queries, keys
+ * more, and its parts; queries and keys of unit length, with what they were divided by; what the rule gives, and the gradients of queries, keys
  * and values. Around it are the layer's input with its gradient, both also after the norm, and the gradient that comes in.
  */
 export function widthsOfRule(
@@ -84,8 +84,7 @@ export function widthsOfRule(
 ): Width[] {
   const [keys, values] = [heads * keyDim, heads * valueDim];
   const projected = 2 * projectedKeys + values;
-  // Their squares, and they themselves, perhaps repeated.
-  const unit = [projectedKeys, ...(isRepeated ? [{ words: projectedKeys }] : []), ...widened(keys)];
+  const unit = [projectedKeys, { words: projectedKeys / keyDim }, ...(isRepeated ? [keys] : [])];
   return [
     ...[hiddenSize, hiddenSize, hiddenSize, hiddenSize, values],
     ...[projected, projected, projected, ...unit, ...unit],

@@ -19,7 +19,6 @@ import {
   type RulePass,
   scratchElements,
   type Width,
-  widened,
 } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
 import { ownedTensors } from '../flatSpace.ts';
@@ -276,7 +275,7 @@ function activationBytes(config: RunConfig): number {
   // The loss: the last layer's output, its norm, the gradient of that; and logits with their gradients, of some tokens at a time.
   const { hiddenSize, vocabularySize, logitScale } = model;
   const logits = Math.min(rows, TOKENS_TOGETHER) * vocabularySize;
-  const scaled = logitScale === undefined ? [] : widened(hiddenSize);
+  const scaled = logitScale === undefined ? [] : [hiddenSize];
   const ofLoss = bytesOf([hiddenSize, hiddenSize, hiddenSize, ...scaled, { words: 2 }, { words: 1 }]);
   const withLogits = below + ofLoss + arenaBytes(4 * logits) + arenaBytes(bytes * logits);
   return Math.max(most, withLogits) + tableBytes(config);
@@ -295,16 +294,15 @@ function ruleBytes(config: RunConfig, { rule }: RulePass): number {
   const storage = precisionOn(BACKENDS[config.backend], config.precision);
   const working = deltaRuleBytes(apart, storage, true);
   if (storage === 'f32' || takesChunks(rule, storage)) return working;
-  // The recurrence takes single precision: values, and their gradients in both forms.
-  const values = grainTokens(config) * rule.heads * rule.valueDim;
-  return working + arenaBytes(4 * values) + arenaBytes(2 * values);
+  // The recurrence takes single precision: queries, keys and values, and their gradients in both forms.
+  const { heads, keyDim, valueDim } = rule;
+  const elements = [keyDim, keyDim, valueDim].map((channels) => grainTokens(config) * heads * channels);
+  return elements.reduce((sum, count) => sum + arenaBytes(4 * count) + arenaBytes(2 * count), working);
 }
 
 /** @param bytes of an activation */
 function rowBytes(width: Width, bytes: number): number {
-  if (typeof width === 'number') return width * bytes;
-  if ('words' in width) return width.words * 4;
-  return bytes === 4 ? 0 : width.narrowed * bytes;
+  return typeof width === 'number' ? width * bytes : width.words * 4;
 }
 
 /** What a device keeps for all layers: cosines and sines of each position, and where each token is. */

@@ -17,3 +17,4 @@ import './rmsNorm.ts';
 import './rotaryEmbedding.ts';
 import './routeExperts.ts';
 import './shortConvolution.ts';
+import './singlePrecision.ts';

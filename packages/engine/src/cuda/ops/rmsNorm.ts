@@ -13,12 +13,14 @@ implementFused('cuda', RMS_NORM, {
   backward({ valuesOf, over, saved, attributes: { weight } }, [dyTensor], [xTensor]) {
     const [x, dy] = [valuesOf(xTensor!), valuesOf(dyTensor!)];
     const dx = over(dyTensor!);
-    const gain = masterOf(weight);
-    weight.contribute((target) => {
-      const given = { x, gain, dy, inverse: saved.floats('inverse') };
-      const { accumulate } = target;
-      rmsNormBackward(given, { dx: dx.values, dGain: masterOf(target), accumulate });
-    });
+    const given = { x, gain: masterOf(weight), dy, inverse: saved.floats('inverse') };
+    if (!weight.sink) rmsNormBackward(given, { dx: dx.values, dGain: null, accumulate: false });
+    else {
+      weight.contribute((target) => {
+        const { accumulate } = target;
+        rmsNormBackward(given, { dx: dx.values, dGain: masterOf(target), accumulate });
+      });
+    }
     return { x: dx.tensor };
   },
 });

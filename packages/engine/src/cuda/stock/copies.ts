@@ -4,16 +4,17 @@ import * as tf from '@tensorflow/tfjs';
 import { partsAlong, stepsOf } from '../../steps.ts';
 import type { CudaBackend, TensorArray } from '../backend.ts';
 import type { DeviceArray } from '../device.ts';
-import { converted } from './elementwise.ts';
+import { fill } from '../flatArithmetic.ts';
 import {
   gridOf,
   layoutOf,
+  oneOf,
   parseAxisParam,
   STORAGE,
   type StockCall,
   type StockKernels,
   sizeFromShape,
-  withFloats,
+  withValues,
 } from './kernel.ts';
 
 interface Part {
@@ -43,7 +44,7 @@ function viewed(
   resultShape = shape,
 ): tf.TensorInfo | undefined {
   const source = backend.valuesOf(x);
-  const y = backend.allocate([...resultShape], source.storage, x.dtype);
+  const y = backend.allocateResult([...resultShape], x.dtype, x);
   const to = { begin: 0, steps: stepsOf(shape) };
   if (copyPart(source, y.values, { shape, from: { begin, steps }, to })) return y.info;
   backend.disposeData(y.info.dataId);
@@ -74,29 +75,28 @@ function split(
 
 function concat(backend: CudaBackend, tensors: readonly tf.TensorInfo[], axis: number): tf.TensorInfo {
   const shapes = tensors.map(({ shape }) => shape);
-  const arrays = tensors.map((tensor) => backend.valuesOf(tensor));
-  const storage = arrays.every((array) => array.storage === arrays[0]!.storage) ? arrays[0]!.storage : 'f32';
-  const y = backend.allocate(tf.backend_util.computeOutShape(shapes, axis), storage, tensors[0]!.dtype);
-  const steps = stepsOf(y.info.shape);
+  const shape = tf.backend_util.computeOutShape(shapes, axis);
+  const y = backend.allocateResult(shape, tensors[0]!.dtype, ...tensors);
+  const steps = stepsOf(shape);
   let begin = 0;
-  for (const [i, tensor] of tensors.entries()) {
-    const { shape } = tensor;
-    const alike =
-      arrays[i]!.storage === storage ? undefined : converted(backend, tensor, storage, tensor.dtype);
-    const from = { begin: 0, steps: stepsOf(shape) };
-    const to = { begin: begin * steps[axis]!, steps };
-    copyPart(alike ? backend.valuesOf(alike) : arrays[i]!, y.values, { shape, from, to });
-    if (alike) backend.disposeData(alike.dataId);
-    begin += shape[axis]!;
+  for (const tensor of tensors) {
+    placePart(backend, tensor, y.values, { begin: begin * steps[axis]!, steps });
+    begin += tensor.shape[axis]!;
   }
   return y.info;
 }
 
-function filled(backend: CudaBackend, shape: number[], value: number, dtype: tf.DataType): tf.TensorInfo {
-  const y = backend.allocate(shape, dtype === 'float32' ? 'f32' : 'i32', dtype);
-  const word = dtype === 'float32' ? new Uint32Array(Float32Array.of(value).buffer)[0]! : value >>> 0;
-  y.values.device.driver.fill(y.values.address, word, y.values.length);
-  return y.info;
+/** Copies a whole tensor to a place in `target`. */
+function placePart(backend: CudaBackend, x: tf.TensorInfo, target: TensorArray, to: Part['to']): void {
+  const { shape } = x;
+  const constant = backend.constantOf(x);
+  if (constant !== undefined) {
+    const from = { begin: 0, steps: shape.map(() => 0) };
+    copyPart(oneOf(backend, constant, target.storage), target, { shape, from, to });
+    return;
+  }
+  const from = { begin: 0, steps: stepsOf(shape) };
+  withValues(backend, x, target.storage, (source) => copyPart(source, target, { shape, from, to }));
 }
 
 /** The same fields of an operation's attributes, by their types. */
@@ -258,28 +258,12 @@ export const copies: StockKernels = {
     );
     if (x.shape.length > 6 || x.dtype === 'bool') return undefined;
     const shape = x.shape.map((size, axis) => paddings[axis]![0] + size + paddings[axis]![1]);
-    const y = filled(call.backend, shape, constantValue, x.dtype);
-    const source = call.backend.valuesOf(x);
+    const y = call.backend.allocateResult(shape, x.dtype, x);
+    fill(y.values, constantValue);
     const steps = stepsOf(shape);
-    const part = {
-      shape: x.shape,
-      from: { begin: 0, steps: stepsOf(x.shape) },
-      to: {
-        begin: dot(
-          paddings.map(([before]) => before),
-          steps,
-        ),
-        steps,
-      },
-    };
-    if (source.storage !== 'bf16') {
-      copyPart(source, call.backend.valuesOf(y), part);
-      return y;
-    }
-    withFloats(source, (floats) => copyPart(floats, call.backend.valuesOf(y), part));
-    const rounded = converted(call.backend, y, 'bf16', 'float32');
-    call.backend.disposeData(y.dataId);
-    return rounded;
+    const before = paddings.map(([before]) => before);
+    placePart(call.backend, x, y.values, { begin: dot(before, steps), steps });
+    return y.info;
   },
 
   GatherV2(call) {
@@ -301,7 +285,7 @@ export const copies: StockKernels = {
       wrong === undefined,
       () => `GatherV2: the index value ${wrong} is not in [0, ${sizes.dimSize - 1}]`,
     );
-    const y = call.backend.allocate(sizes.outputShape, source.storage, x.dtype);
+    const y = call.backend.allocateResult(sizes.outputShape, x.dtype, x);
     const { length } = y.values;
     const kernel = source.device.kernel(
       'copyStrided',
@@ -322,7 +306,7 @@ export const copies: StockKernels = {
       onValue: number;
       offValue: number;
     }>(call);
-    const y = call.backend.allocate([...indices.shape, depth], dtype === 'float32' ? 'f32' : 'i32', dtype);
+    const y = call.backend.allocateResult([...indices.shape, depth], dtype, indices);
     const values: DeviceArray = y.values;
     const { length } = values;
     const kernel = values.device.kernel('copyStrided', 'oneHot');
@@ -338,9 +322,9 @@ export const copies: StockKernels = {
       dtype?: tf.DataType;
     }>(call);
     if (typeof value === 'string' || dtype === 'string' || dtype === 'complex64') return undefined;
-    return filled(call.backend, shape, Number(value), dtype ?? tf.util.inferDtype(value));
+    return call.backend.constant(Number(value), shape, dtype ?? tf.util.inferDtype(value));
   },
 
-  ZerosLike: ({ inputs, backend }) => filled(backend, [...inputs.x!.shape], 0, inputs.x!.dtype),
-  OnesLike: ({ inputs, backend }) => filled(backend, [...inputs.x!.shape], 1, inputs.x!.dtype),
+  ZerosLike: ({ inputs, backend }) => backend.constant(0, [...inputs.x!.shape], inputs.x!.dtype),
+  OnesLike: ({ inputs, backend }) => backend.constant(1, [...inputs.x!.shape], inputs.x!.dtype),
 };

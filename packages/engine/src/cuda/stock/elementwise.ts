@@ -2,18 +2,19 @@
 
 import * as tf from '@tensorflow/tfjs';
 import { broadcastSteps, stepsOf } from '../../steps.ts';
-import type { CudaBackend, TensorArray, TensorStorage } from '../backend.ts';
+import type { CudaBackend, TensorArray } from '../backend.ts';
 import type { DeviceArray } from '../device.ts';
 import { BINARY, BINARY_SOURCE, type Expressions, UNARY, UNARY_SOURCE } from './expressions.ts';
 import {
+  convert,
   gridOf,
   layoutOf,
-  resultStorage,
+  oneOf,
   STORAGE,
   type StockCall,
   type StockKernel,
   type StockKernels,
-  withFloats,
+  withValues,
 } from './kernel.ts';
 
 function unary(
@@ -27,7 +28,7 @@ function unary(
     // A truth value is 0 or 1.
     if ((result === 'bool') !== (dtype === 'bool') || (!isInt && ofFloats === undefined)) return undefined;
     const from = backend.valuesOf(x);
-    const y = backend.allocate([...x.shape], resultStorage(result, from), result);
+    const y = backend.allocateResult([...x.shape], result, x);
     const { length } = from;
     if (length === 0) return y.info;
     const kernel = backend.device.kernelOf(UNARY_SOURCE, `unary${kernelName}${isInt ? 'Int' : ''}`);
@@ -53,6 +54,14 @@ function binary(kernelName: string, expressions: Expressions): StockKernel {
     applyBinary(backend, kernelName, expressions, inputs[left]!, inputs[right]!);
 }
 
+/** What a kernel is told of an operand that is broadcast to `shape`. */
+function operandOf(backend: CudaBackend, x: tf.TensorInfo, shape: number[]) {
+  const constant = backend.constantOf(x);
+  if (constant === undefined) return { array: backend.valuesOf(x), steps: broadcastSteps(x.shape, shape) };
+  const storage = x.dtype === 'float32' ? 'f32' : 'i32';
+  return { array: oneOf(backend, constant, storage), steps: shape.map(() => 0) };
+}
+
 function applyBinary(
   backend: CudaBackend,
   kernelName: string,
@@ -66,10 +75,11 @@ function applyBinary(
   if (!areAlike || (result === 'bool') !== (dtype === 'bool')) return undefined;
   if (!isInt && (ofFloats === undefined || (a.dtype !== 'float32' && dtype !== 'float32'))) return undefined;
   const shape = tf.backend_util.assertAndGetBroadcastShape([...a.shape], [...b.shape]);
-  const layout = layoutOf(shape, broadcastSteps(a.shape, shape), broadcastSteps(b.shape, shape));
+  const operands = [a, b].map((x) => operandOf(backend, x, shape));
+  const layout = layoutOf(shape, ...operands.map(({ steps }) => steps));
   if (!layout) return undefined;
-  const [from, to] = [backend.valuesOf(a), backend.valuesOf(b)];
-  const y = backend.allocate(shape, resultStorage(result, from, to), result);
+  const [from, to] = operands.map(({ array }) => array) as [TensorArray, TensorArray];
+  const y = backend.allocateResult(shape, result, a, b);
   const { length } = y.values;
   if (length === 0) return y.info;
   const kernel = backend.device.kernelOf(BINARY_SOURCE, `binary${kernelName}${isInt ? 'Int' : ''}`);
@@ -100,32 +110,25 @@ function select({ inputs, backend }: StockCall): tf.TensorInfo | undefined {
   if (!isOfRows && !tf.util.arraysEqual(condition.shape, t.shape)) return undefined;
   const layout = layoutOf(t.shape, steps);
   if (!layout) return undefined;
-  const run = (yes: TensorArray, no: TensorArray): tf.TensorInfo => {
-    const y = backend.allocate([...t.shape], yes.storage, t.dtype);
-    const { length } = y.values;
-    const kernel = backend.device.kernel(
-      'elementwise',
-      yes.storage === 'bf16' ? 'selectHalves' : 'selectWords',
-    );
-    if (length > 0)
-      kernel.launch(gridOf(length), 0, backend.valuesOf(condition), yes, no, y.values, length, layout);
-    return y.info;
-  };
-  const [yes, no] = [backend.valuesOf(t), backend.valuesOf(e)];
-  if (yes.storage === no.storage) return run(yes, no);
-  return withFloats(yes, (a) => withFloats(no, (b) => run(a, b)));
+  const y = backend.allocateResult([...t.shape], t.dtype, t, e);
+  const { length, storage } = y.values;
+  if (length === 0) return y.info;
+  const kernel = backend.device.kernel('elementwise', storage === 'bf16' ? 'selectHalves' : 'selectWords');
+  const chosen = backend.valuesOf(condition);
+  withValues(backend, t, storage, (yes) =>
+    withValues(backend, e, storage, (no) =>
+      kernel.launch(gridOf(length), 0, chosen, yes, no, y.values, length, layout),
+    ),
+  );
+  return y.info;
 }
 
-/** A copy in another storage. */
-export function converted<S extends TensorStorage>(
-  backend: CudaBackend,
-  x: tf.TensorInfo,
-  storage: S,
-  dtype: tf.DataType,
-): tf.TensorInfo {
+/** A copy as another type. */
+function converted(backend: CudaBackend, x: tf.TensorInfo, dtype: tf.DataType): tf.TensorInfo {
   const from = backend.valuesOf(x);
-  const y = backend.allocate([...x.shape], storage, dtype);
+  const y = backend.allocateResult([...x.shape], dtype, x);
   const { length } = from;
+  const { storage } = y.values;
   if (length === 0) return y.info;
   const { device } = backend;
   if (from.storage === storage && dtype !== 'bool') {
@@ -133,11 +136,7 @@ export function converted<S extends TensorStorage>(
   } else if (dtype === 'bool') {
     const kernel = device.kernel('elementwise', 'isNotZero');
     kernel.launch(gridOf(length), 0, from, y.values as DeviceArray, STORAGE[from.storage], length);
-  } else {
-    const kernel = device.kernel('elementwise', 'convert');
-    const storages = [STORAGE[from.storage], STORAGE[storage]];
-    kernel.launch(gridOf(length), 0, from, y.values as DeviceArray, ...storages, length);
-  }
+  } else convert(from, y.values);
   return y.info;
 }
 
@@ -147,7 +146,7 @@ function cast({ inputs, attrs, backend }: StockCall): tf.TensorInfo | undefined 
   if (dtype === x.dtype) return backend.share(x, [...x.shape]);
   if (x.dtype === 'string' || x.dtype === 'complex64' || dtype === 'complex64' || dtype === 'string')
     return undefined;
-  return converted(backend, x, dtype === 'float32' ? 'f32' : 'i32', dtype);
+  return converted(backend, x, dtype);
 }
 
 const map = (

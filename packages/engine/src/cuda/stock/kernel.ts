@@ -6,7 +6,8 @@ import { axesOf } from '../../steps.ts';
 import type { CudaBackend, TensorArray, TensorStorage } from '../backend.ts';
 import type { DeviceArray } from '../device.ts';
 import type { Grid } from '../driver.ts';
-import { widen } from '../flatArithmetic.ts';
+import { fill } from '../flatArithmetic.ts';
+import { keptCopy } from '../keptCopies.ts';
 
 export interface StockCall {
   /** By name; where there is any number of them, by number. */
@@ -55,22 +56,42 @@ export function layoutOf(
   return layout;
 }
 
-/** The storage of an operation's result: bf16 where all its inputs are, otherwise single precision. */
-export function resultStorage(dtype: tf.DataType, ...arrays: readonly TensorArray[]): TensorStorage {
-  if (dtype !== 'float32') return 'i32';
-  return arrays.length > 0 && arrays.every(({ storage }) => storage === 'bf16') ? 'bf16' : 'f32';
+/** What stands for a tensor that is one number everywhere, where steps may be 0: that number. */
+export function oneOf({ device }: CudaBackend, value: number, storage: TensorStorage): TensorArray {
+  const key = `${storage} ${Object.is(value, -0) ? '-0' : value}`;
+  return keptCopy(device, key, () => {
+    const one = device.allocate(1, storage);
+    fill(one, value);
+    return one;
+  });
 }
 
-/** Runs `f` with the array, or with a copy of it in single precision where it is bf16. */
-export function withFloats<T>(array: TensorArray, f: (array: TensorArray) => T): T {
-  if (array.storage !== 'bf16') return f(array);
-  const floats = array.device.allocate(array.length, 'f32');
-  widen(floats, array as DeviceArray<'bf16'>);
+/** Runs `f` with the values of a tensor in `storage`: themselves, or, where they are stored otherwise, a copy. */
+export function withValues<T>(
+  backend: CudaBackend,
+  x: tf.TensorInfo,
+  storage: TensorStorage,
+  f: (values: TensorArray) => T,
+): T {
+  const constant = backend.constantOf(x);
+  const values = constant === undefined ? backend.valuesOf(x) : undefined;
+  if (values?.storage === storage) return f(values);
+  const { device } = backend;
+  const copy = device.allocate(sizeFromShape(x.shape), storage);
+  if (values) convert(values, copy);
+  else fill(copy, constant!);
   try {
-    return f(floats);
+    return f(copy);
   } finally {
-    array.device.free(floats);
+    device.free(copy);
   }
+}
+
+export function convert(from: TensorArray, to: TensorArray): void {
+  const { device, length } = from;
+  const storages = [STORAGE[from.storage], STORAGE[to.storage]];
+  const kernel = device.kernel('elementwise', 'convert');
+  if (length > 0) kernel.launch(gridOf(length), 0, from, to as DeviceArray, ...storages, length);
 }
 
 export const { sizeFromShape, parseAxisParam } = tf.util;

@@ -3,14 +3,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { broadcastSteps, stepsOf } from '../../steps.ts';
 import type { TensorArray } from '../backend.ts';
-import {
-  layoutOf,
-  resultStorage,
-  STORAGE,
-  type StockCall,
-  type StockKernels,
-  sizeFromShape,
-} from './kernel.ts';
+import { layoutOf, STORAGE, type StockCall, type StockKernels, sizeFromShape } from './kernel.ts';
 
 /** Of a tile, and its shared memory: two tiles with rows of one more. */
 const EDGE = 16;
@@ -74,7 +67,7 @@ function batchMatMul({ inputs, attrs, backend }: StockCall): tf.TensorInfo | und
   );
   if (!layout) return undefined;
   const [left, right] = [backend.valuesOf(a), backend.valuesOf(b)];
-  const y = backend.allocate([...batch, M, N], resultStorage('float32', left, right));
+  const y = backend.allocateResult([...batch, M, N], 'float32', a, b);
   const steps = { M, N, K, a: aSteps, b: bSteps };
   floatProducts([left, right, y.values], steps, { count: sizeFromShape(batch), layout });
   return y.info;

@@ -9,7 +9,6 @@ import {
   gridOf,
   layoutOf,
   parseAxisParam,
-  resultStorage,
   STORAGE,
   type StockCall,
   type StockKernel,
@@ -98,11 +97,7 @@ function reduction(operation: string, dtype: (of: tf.DataType) => tf.DataType | 
     if (result === undefined || x.shape.length > 6) return undefined;
     const axes = parseAxisParam((axis ?? reductionIndices)!, x.shape);
     const from = backend.valuesOf(x);
-    const y = backend.allocate(
-      shapesOf(x.shape, axes, keepDims ?? false),
-      resultStorage(result, from),
-      result,
-    );
+    const y = backend.allocateResult(shapesOf(x.shape, axes, keepDims ?? false), result, x);
     const isInt = result !== 'float32';
     const isMean = operation === 'Mean';
     const kernel = `reduce${isMean ? 'Sum' : operation}${isInt ? 'Int' : ''}`;
@@ -139,7 +134,7 @@ function indexOf(sign: 1 | -1): StockKernel {
 function softmax(backend: CudaBackend, logits: tf.TensorInfo): tf.TensorInfo | undefined {
   if (logits.dtype !== 'float32') return undefined;
   const x = backend.valuesOf(logits);
-  const y = backend.allocate([...logits.shape], resultStorage('float32', x));
+  const y = backend.allocateResult([...logits.shape], 'float32', logits);
   const width = logits.shape.at(-1) ?? 1;
   if (x.length === 0) return y.info;
   const rows = x.length / width;
@@ -176,7 +171,7 @@ export const reductions: StockKernels = {
     const result = summed(x.dtype);
     const from = backend.valuesOf(x);
     const shape = [numSegments, ...x.shape.slice(1)];
-    const y = backend.allocate(shape, resultStorage(result, from), result);
+    const y = backend.allocateResult(shape, result, x);
     const { length } = y.values;
     if (length === 0) return y.info;
     const numbers = [STORAGE[from.storage], STORAGE[y.values.storage], rows, length / numSegments, length];
@@ -192,7 +187,7 @@ export const reductions: StockKernels = {
     if (x.dtype === 'bool' || k > width) return undefined;
     const from = backend.valuesOf(x);
     const shape = [...x.shape.slice(0, -1), k];
-    const values = backend.allocate(shape, from.storage, x.dtype);
+    const values = backend.allocateResult(shape, x.dtype, x);
     const indices = backend.allocate(shape, 'i32');
     const rows = width === 0 ? 0 : from.length / width;
     const args: Argument[] = [from, values.values as DeviceArray, indices.values];
