@@ -14,7 +14,6 @@ export type { AttentionRow, AttentionStatistics, QueriesKeys } from './attention
 export { attentionStatistics, forEachAttentionRow, statisticsOfHead } from './attentionStatistics.ts';
 export { NATIVE_BACKEND, NativeBackend, nativeBackend, poolStatistics, readValues } from './backend.ts';
 export type { Backend, InstallablePackage } from './backends/backend.ts';
-export { cudaDriver, DRIVER_LIBRARY, isCudaEmulated } from './backends/cuda.ts';
 export { BACKEND_NAMES, BACKENDS, type BackendName } from './backends/index.ts';
 export { backendDirectory, sharesTensorflow } from './backends/location.ts';
 export {
@@ -33,8 +32,10 @@ export {
 export { addRounded, roundToBfloat16, sumTreeBfloat16 } from './bfloat16.ts';
 export type { CxxCompiler } from './compiler.ts';
 export { compilerCandidates, cxxCompiler } from './compiler.ts';
+export { arithmetic, type Computation, computation, nativeArithmetic } from './computation.ts';
 export { deltaRuleBytes, takesChunks } from './cuda/deltaRuleMemory.ts';
 export type { Activations } from './cuda/device.ts';
+export { cudaDriver, DRIVER_LIBRARY, isCudaEmulated } from './cuda/environment.ts';
 export { arenaBytes, SHARE_OF_OTHERS, TOKENS_TOGETHER } from './cuda/memorySizes.ts';
 export type { DeviceLink, DeviceLinks, LinkEnd, LinkOperation, Peers, WatchLink } from './deviceLink.ts';
 export { deviceLinks } from './deviceLink.ts';
@@ -97,6 +98,6 @@ export type { SummableArray } from './reductions.ts';
 export { squaredNorms, sumInto, sumTree } from './reductions.ts';
 export type { EngineReport } from './report.ts';
 export { engineReport } from './report.ts';
-export { arithmetic, type Computation, computation, nativeArithmetic, selectBackend } from './select.ts';
+export { selectBackend } from './select.ts';
 export { isRecording, withoutGradient } from './tape.ts';
 export { zeroCentred } from './zeroCentred.ts';

@@ -7,8 +7,6 @@
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { readValues } from './backend.ts';
-import type { Backend } from './backends/backend.ts';
-import { BACKENDS } from './backends/index.ts';
 
 interface Read {
   readonly tensors: readonly tf.Tensor[];
@@ -18,9 +16,17 @@ interface Read {
 /** What is to be read when the pass is over. */
 let reads: Read[] | undefined;
 
+/** Backends whose values can only be awaited. */
+const awaited = new Set<string>();
+
+/** Says that the values of a backend can only be awaited. */
+export function awaitReadsOn(backend: string): void {
+  awaited.add(backend);
+}
+
 /** Whether the running backend gives values in the middle of a pass. Backends that someone else registered count as such. */
 export function readsSynchronously(): boolean {
-  return (BACKENDS as Readonly<Record<string, Backend>>)[tf.getBackend()]?.readsSynchronously ?? true;
+  return !awaited.has(tf.getBackend());
 }
 
 /**

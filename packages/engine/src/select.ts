@@ -1,12 +1,13 @@
-/** Which backend runs, and what arithmetic that means. */
+/** Which backend runs. */
 
 import { SluiceError } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { NATIVE_BACKEND } from './backend.ts';
 import type { Backend } from './backends/backend.ts';
 import { BACKENDS } from './backends/index.ts';
-import { hasFusedMultiplyAdd, nativeCore } from './native.ts';
+import { nativeCore } from './native.ts';
 import { type Precision, precisionOn } from './precision.ts';
+import { awaitReadsOn } from './reads.ts';
 
 /**
  * Makes a TensorFlow.js backend the running one, loading it first where it is an optional one. `native` falls back to
@@ -21,6 +22,7 @@ export async function selectBackend(wanted: string, precision?: Precision): Prom
   const known = knownBackend(name);
   const chosen = known && precisionOn(known, precision);
   if (!tf.findBackendFactory(name)) await loadBackend(name);
+  if (known && !known.readsSynchronously) awaitReadsOn(name);
   let failure: unknown;
   const started = await tf.setBackend(name).catch((error: unknown) => {
     failure = error;
@@ -65,44 +67,4 @@ function startFailure(name: string, cause: unknown): SluiceError {
     details: { backend: name, reason },
     cause,
   });
-}
-
-/**
- * The kernels' arithmetic. It is raised with every change that makes a result other bits, so that a checkpoint's probe from
- * before is compared with tolerance, and a stored hash from before is not compared at all.
- */
-const NATIVE_ARITHMETIC = 1;
-
-/**
- * Names what the bits of a result depend on. `native` has one name on all CPUs that have a fused multiply-add (AVX-512, AVX2,
- * NEON, also without vectors), for all compilers: they give the same bits. CPUs without it have another.
- */
-export function arithmetic(): string {
-  const backend = tf.getBackend();
-  if (backend === NATIVE_BACKEND) return nativeArithmetic();
-  return (tf.backend() as { arithmetic?: string }).arithmetic ?? backend;
-}
-
-/** What computes, for whoever reads a result. */
-export interface Computation {
-  /** Name of the backend that runs. */
-  readonly backend: string;
-  /** Of activations. */
-  readonly precision: Precision;
-  /** What the bits depend on, as `arithmetic` names it. */
-  readonly arithmetic: string;
-}
-
-/** That of the running backend. */
-export function computation(): Computation {
-  // Those that do not say have single precision alone.
-  const { precision = 'f32' } = tf.backend() as { precision?: Precision };
-  return { backend: tf.getBackend(), precision, arithmetic: arithmetic() };
-}
-
-/** The arithmetic that `native` has on this machine: the core's, or that of `cpu` where there is none. */
-export function nativeArithmetic(): string {
-  if (!nativeCore()) return 'cpu';
-  const everywhere = `${NATIVE_BACKEND}-${NATIVE_ARITHMETIC}`;
-  return hasFusedMultiplyAdd() ? everywhere : `${everywhere}-unfused`;
 }

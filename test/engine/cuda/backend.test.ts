@@ -18,13 +18,13 @@ import {
   type ArenaDriver,
   addResidual,
   architectureOf,
-  CudaBackend,
   cachingCompiler,
   cudaBackend,
   type DeviceArray,
   type Emulator,
   findNvrtc,
   flat,
+  openBackend,
   openDevice,
   weightsOf,
 } from '@sluice/engine/cuda';
@@ -584,7 +584,7 @@ function valuesOn(
   inputs: Record<string, { shape: number[]; values: Float32Array }>,
   attrs: object,
 ): Float32Array {
-  const backend = new CudaBackend({ device: on.device, architecture: 'emulated', description: '' });
+  const backend = openBackend({ device: on.device, architecture: 'emulated', description: '' });
   const infos = Object.entries(inputs).map(([name, { shape, values }]) => [
     name,
     backend.upload(values, shape),

@@ -1,10 +1,11 @@
 /** The speed of every kernel of the C++ core, at the sizes of the training shapes, beside what the machine can do. */
 
 import { invariant } from '@sluice/core';
+import { arithmetic } from '../computation.ts';
 import { measureSgemmPeak } from '../matrixProduct.ts';
 import { callNative, setThreads, threads } from '../native.ts';
 import { type Clock, wallClock } from '../profile.ts';
-import { arithmetic, selectBackend } from '../select.ts';
+import { selectBackend } from '../select.ts';
 import { attentionCases } from './attentionCases.ts';
 import { deltaRuleCases } from './deltaRuleCases.ts';
 import { elementCases } from './elementCases.ts';

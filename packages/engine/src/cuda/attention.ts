@@ -3,16 +3,8 @@
 import { invariant } from '@sluice/core';
 import { type AttentionLayout, documentBounds } from '../ops/attentionLayout.ts';
 import { hopperKernel, LEAST_HOPPER_CHANNELS } from './attentionHopper.ts';
-import {
-  type Activations,
-  type Argument,
-  bytesOf,
-  type CudaDevice,
-  type DeviceArray,
-  type Kernel,
-  kernelFor,
-} from './device.ts';
-import { keptCopy } from './keptCopies.ts';
+import type { AttentionKernel, AttentionKernelName } from './attentionKernel.ts';
+import { type Activations, bytesOf, type CudaDevice, type DeviceArray, kernelFor } from './device.ts';
 
 type Floats = DeviceArray<'f32'>;
 
@@ -57,7 +49,7 @@ function blockRanges(
   isKeys: boolean,
 ): DeviceArray<'i32'> {
   const bounds = documentBounds(layout);
-  return keptCopy(device, `blocks of ${rows} ${isKeys ? 'keys' : 'queries'} in ${bounds}`, () => {
+  return device.copies.of(`blocks of ${rows} ${isKeys ? 'keys' : 'queries'} in ${bounds}`, () => {
     const ranges: { first: number; begin: number; end: number; work: number }[] = [];
     for (let document = 0; document + 1 < bounds.length; document++) {
       const [begin, end] = [bounds[document]!, bounds[document + 1]!];
@@ -113,18 +105,6 @@ function checkOperands(
   );
 }
 
-export type KernelName = 'attention' | 'attentionKeys' | 'attentionQueries';
-
-/** A kernel, the bytes of its shared memory, the rows that a block owns, and how many blocks share these rows' channels. */
-export interface TileKernel {
-  readonly kernel: Kernel;
-  readonly sharedBytes: number;
-  readonly rows: number;
-  readonly parts: number;
-  /** How it is told of rows of so many heads, of which it copies tiles. */
-  readonly tilesOf: (array: Activations, heads: number) => Argument;
-}
-
 export interface AttentionOptions {
   /** Whether to compute by a Hopper's own kernels, which have the same bits; as the device has it, where nothing is said. */
   readonly isHopper?: boolean | undefined;
@@ -133,10 +113,10 @@ export interface AttentionOptions {
 /** The kernel for a layout and the storage of its activations. */
 function tileKernel(
   { device, storage }: Activations,
-  name: KernelName,
+  name: AttentionKernelName,
   layout: AttentionLayout,
   { isHopper = device.isHopper }: AttentionOptions,
-): TileKernel {
+): AttentionKernel {
   const channels = TILE_CHANNELS[storage].find((channels) => layout.headDim <= channels)!;
   if (storage === 'f32') return floatKernel(device, name, channels);
   const isOwn = isHopper && channels >= LEAST_HOPPER_CHANNELS;
@@ -146,10 +126,10 @@ function tileKernel(
 /** By `mma.sync`, of tiles of 64 rows. */
 function warpKernel(
   device: CudaDevice,
-  name: KernelName,
+  name: AttentionKernelName,
   { scoreCap }: AttentionLayout,
   channels: number,
-): TileKernel {
+): AttentionKernel {
   const rows = 64;
   const isWide = channels > MOST_NARROW_CHANNELS;
   const isForward = name === 'attention';
@@ -172,7 +152,7 @@ function warpKernel(
 }
 
 /** Of a block's own rows, one or two tiles of them, of two tiles of 32 rows that pass by, and of the weights between these rows. */
-function floatKernel(device: CudaDevice, name: KernelName, channels: number): TileKernel {
+function floatKernel(device: CudaDevice, name: AttentionKernelName, channels: number): AttentionKernel {
   const rows = channels > MOST_NARROW_CHANNELS ? 16 : 32;
   const own = name === 'attention' ? 1 : 2;
   const floats = own * rows * channels + 2 * 32 * channels + rows * 32;

@@ -1,7 +1,7 @@
 /** Attention's kernels with Hopper's own instructions (`cuda/attentionHopper.h`), which have the bits of those by `mma.sync`. */
 
 import type { AttentionLayout } from '../ops/attentionLayout.ts';
-import type { KernelName, TileKernel } from './attention.ts';
+import type { AttentionKernel, AttentionKernelName } from './attentionKernel.ts';
 import { bytesOf, type CudaDevice } from './device.ts';
 
 /** Rows of a tile, and of a block, which has two consumers. */
@@ -20,10 +20,10 @@ export const LEAST_HOPPER_CHANNELS = 64;
 /** The kernel for a layout with tiles of so many channels. */
 export function hopperKernel(
   device: CudaDevice,
-  name: KernelName,
+  name: AttentionKernelName,
   { headDim, scoreCap }: AttentionLayout,
   channels: number,
-): TileKernel {
+): AttentionKernel {
   const isWide = channels === WIDE;
   const isForward = name === 'attention';
   const capped = scoreCap === undefined ? '' : 'Capped';

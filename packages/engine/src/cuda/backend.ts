@@ -8,11 +8,10 @@
 
 import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
-import type { Allocation } from '../fusedMemory.ts';
+import type { Allocation, FusedMemory } from '../fusedMemory.ts';
 import type { Precision } from '../precision.ts';
 import type { Activations, CudaDevice, DeviceArray } from './device.ts';
 import { fill, narrow, widen } from './flatArithmetic.ts';
-import { CudaFusedMemory } from './fusedMemory.ts';
 import type { OpenDevice } from './open.ts';
 
 export const CUDA_BACKEND = 'cuda';
@@ -61,16 +60,20 @@ export class CudaBackend extends tf.KernelBackend {
   precision: Precision = 'bf16';
   /** What computes, in words. */
   readonly description: string;
-  readonly fusedMemory = new CudaFusedMemory(this);
+  readonly fusedMemory: FusedMemory<'cuda'>;
   readonly #architecture: string;
   readonly #storage: tf.DataStorage<StoredTensor>;
 
-  constructor({ device, architecture, description }: OpenDevice) {
+  constructor(
+    { device, architecture, description }: OpenDevice,
+    fusedMemoryOf: (backend: CudaBackend) => FusedMemory<'cuda'>,
+  ) {
     super();
     this.description = description;
     this.device = device;
     this.#architecture = architecture;
     this.#storage = new tf.DataStorage(this, tf.engine());
+    this.fusedMemory = fusedMemoryOf(this);
   }
 
   /**

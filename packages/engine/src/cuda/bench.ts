@@ -1,7 +1,6 @@
 /** Rates of the kernels of a device beside what it can do at most, by the device's own clock. */
 
 import { invariant } from '@sluice/core';
-import { isCudaEmulated } from '../backends/cuda.ts';
 import { namedCases } from '../bench/namedCases.ts';
 import type { ProductPeak } from '../deviceMeter.ts';
 import type { Precision } from '../precision.ts';
@@ -9,6 +8,7 @@ import { BorrowedMemory } from './cases/case.ts';
 import { productCase } from './cases/products.ts';
 import { rateCases, type Scale, type Yardstick } from './cases/rates.ts';
 import type { CudaDevice } from './device.ts';
+import { isCudaEmulated } from './environment.ts';
 
 /** What a device can do at most. */
 export interface Ceilings {

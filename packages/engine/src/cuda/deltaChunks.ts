@@ -6,7 +6,6 @@
 import { invariant } from '@sluice/core';
 import { documentBounds } from '../ops/attentionLayout.ts';
 import type { RecurrenceLayout } from '../ops/recurrence.ts';
-import type { RecurrenceOperands, States } from './deltaRule.ts';
 import {
   CHUNK,
   chunksOf,
@@ -17,7 +16,7 @@ import {
   takesChunks,
 } from './deltaRuleMemory.ts';
 import type { Activations, CudaDevice, DeviceArray, Kernel } from './device.ts';
-import { keptCopy } from './keptCopies.ts';
+import type { RecurrenceOperands, States } from './recurrenceOperands.ts';
 import { allocateWork, freeWork, type WorkArrays } from './workMemory.ts';
 
 /** Tokens of a block on a chunk's diagonal, value channels of a block, threads of a block that forms gradients. */
@@ -58,7 +57,7 @@ function launchOf(device: CudaDevice, layout: RecurrenceLayout): Launch {
       }).flat(),
     );
   const kept = (what: string, values: () => number[]) =>
-    keptCopy(device, `${what} of ${bounds}`, () => device.upload(Int32Array.from(values()), 'i32'));
+    device.copies.of(`${what} of ${bounds}`, () => device.upload(Int32Array.from(values()), 'i32'));
   const struct = new Int32Array([heads, keyDim, valueDim, 0]);
   new Float32Array(struct.buffer)[3] = keyDim ** -0.5;
   return {

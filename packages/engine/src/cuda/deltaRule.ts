@@ -9,10 +9,8 @@ import type { RecurrenceLayout } from '../ops/recurrence.ts';
 import { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
 import { chunksOf, RECURRENCE_CHUNK, recurrenceLengths, slotsOf } from './deltaRuleMemory.ts';
 import { type Activations, type CudaDevice, type DeviceArray, type Kernel, kernelFor } from './device.ts';
-import { keptCopy } from './keptCopies.ts';
+import type { RecurrenceOperands, States } from './recurrenceOperands.ts';
 import { allocateWork, freeWork } from './workMemory.ts';
-
-type Floats = DeviceArray<'f32'>;
 
 /** Of the kernels: warps and threads of a block, columns of a forward block, most channels of a key or value. */
 const [WARPS, THREADS, COLUMNS, MOST_DIM] = [8, 256, 32, 256];
@@ -23,19 +21,6 @@ const BACKWARD_BYTES = TOKEN_BYTES + 4 * (4 * MOST_DIM + THREADS);
 /** Whether there are kernels for heads of such sizes. */
 export function takesStates({ keyDim, valueDim }: Pick<RecurrenceLayout, 'keyDim' | 'valueDim'>): boolean {
   return keyDim <= MOST_DIM && valueDim <= MOST_DIM;
-}
-
-/** Queries, keys and values are all in single precision, or all in bf16. */
-export interface RecurrenceOperands {
-  /** [N, H·Dk], of unit length */
-  readonly q: Activations;
-  readonly k: Activations;
-  /** [N, H·Dv] */
-  readonly v: Activations;
-  /** [N, H] */
-  readonly beta: Floats;
-  /** [N, H·Dk], or [N, H]: logarithms of decays */
-  readonly g: Floats;
 }
 
 interface Documents {
@@ -53,7 +38,7 @@ function documentsOf(device: CudaDevice, layout: RecurrenceLayout): Documents {
     chunks += counts[i] ?? 0;
     return row;
   });
-  const array = keptCopy(device, `chunks of ${bounds}`, () => device.upload(Int32Array.from(rows), 'i32'));
+  const array = device.copies.of(`chunks of ${bounds}`, () => device.upload(Int32Array.from(rows), 'i32'));
   return { array, count: bounds.length - 1 };
 }
 
@@ -74,13 +59,6 @@ function argumentsOf({ q, k, v, beta, g }: RecurrenceOperands, layout: Recurrenc
   invariant(`${lengths}` === `${expected}`, `q, k, v, β and g of ${lengths} values, not ${expected}`);
   invariant(takesStates(layout), `a state of ${keyDim} × ${valueDim}`);
   return operands;
-}
-
-export interface States {
-  /** [H, Dk, Dv] before the first token; zeros without */
-  readonly before?: Floats;
-  /** Gets those after the last token. */
-  readonly after?: Floats;
 }
 
 /**

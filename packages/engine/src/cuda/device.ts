@@ -6,7 +6,7 @@
 import { invariant, SluiceError } from '@sluice/core';
 import { Arena } from './arena.ts';
 import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
-import { forgetCopies } from './keptCopies.ts';
+import { KeptCopies } from './keptCopies.ts';
 import {
   bytesOf,
   type KernelSignature,
@@ -103,6 +103,7 @@ export class CudaDevice {
   readonly driver: CudaDriver;
   readonly arena: Arena;
   readonly tensorMaps: TensorMaps;
+  readonly copies = new KeptCopies<DeviceArray>((array) => this.free(array));
   /** Whether kernels with Hopper's own instructions are taken. No bit depends on it. */
   readonly isHopper: boolean;
   readonly #compiler: KernelCompiler;
@@ -164,7 +165,7 @@ export class CudaDevice {
 
   /** Gives all memory back. */
   dispose(): void {
-    forgetCopies(this);
+    this.copies.forget();
     this.arena.dispose();
     for (const address of this.#onHost.keys()) this.driver.freeOnHost(address);
     this.#onHost.clear();

@@ -9,6 +9,7 @@ import koffi from 'koffi';
 import { type DriverCall, type DriverFunctions, driverFunctions, watchOf } from './driverFunctions.ts';
 import type { Storage } from './kernelSource.ts';
 import { LeftWaits } from './leftWaits.ts';
+import type { Moment } from './moment.ts';
 
 export type DeviceAddress = number;
 /** Handles of the driver's. */
@@ -16,18 +17,6 @@ export type ModuleHandle = number & { readonly module: unique symbol };
 export type FunctionHandle = number & { readonly function: unique symbol };
 export type StreamHandle = number & { readonly stream: unique symbol };
 export type EventHandle = number & { readonly event: unique symbol };
-
-/** A moment in the work of a stream. */
-export interface Moment {
-  /** Whether all before it is done. */
-  isReached(): boolean;
-  /** Blocks until it is. */
-  wait(): void;
-  /** What is asked for from now on is done after it, on whichever stream; the host goes on. */
-  precede(): void;
-  /** Ends the use of it, but for who waits by it already. One that was seen to be reached needs none. */
-  forget(): void;
-}
 
 /** Blocks of a launch along its axes. */
 export type Grid = readonly [x: number, y?: number, z?: number];

@@ -4,7 +4,7 @@ import { invariant } from '@sluice/core';
 import { type Activations, type DeviceArray, kernelFor } from './device.ts';
 import type { ExpertRows } from './expertRows.ts';
 import { FLOAT_EDGE, floatExpertGradients, floatExpertProducts } from './floatProducts.ts';
-import type { ProductShape } from './operations.ts';
+import type { ProductShape } from './productTiles.ts';
 import { mapOf, TILES, type Tile, tileFor } from './productTiles.ts';
 
 type Floats = DeviceArray<'f32'>;

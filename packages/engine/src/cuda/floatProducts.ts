@@ -2,7 +2,7 @@
 
 import { invariant } from '@sluice/core';
 import type { DeviceArray } from './device.ts';
-import type { ProductShape } from './operations.ts';
+import type { ProductShape } from './productTiles.ts';
 
 type Floats = DeviceArray<'f32'>;
 type Operands = readonly [Floats, Floats, Floats];
@@ -13,7 +13,7 @@ const SHARED_BYTES = 2 * 2 * 16 * (FLOAT_EDGE + 4) * 4;
 
 export type FloatProductName = 'matmul' | 'matmulPlain' | 'matmulTransposed';
 
-/** y [M, N], by the layouts of `operations.ts`. @param accumulate adds to y; for `matmulTransposed` */
+/** y [M, N], by the layouts of `products.ts`. @param accumulate adds to y; for `matmulTransposed` */
 export function floatProduct(
   name: FloatProductName,
   [a, b, y]: Operands,

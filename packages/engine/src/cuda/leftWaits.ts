@@ -4,7 +4,7 @@
  * it waits, and then as whoever watches over the other processes waits for them.
  */
 
-import type { Moment } from './driver.ts';
+import type { Moment } from './moment.ts';
 
 /** By how many launches the host may be ahead of a wait: a stream takes about a thousand, and then the driver blocks whoever launches. */
 const MOST_AHEAD = 256;

@@ -1,9 +1,9 @@
 /** Whether the GPU of this process can send to others by NCCL, and how it begins to. */
 
 import { SluiceError } from '@sluice/core';
-import { isCudaEmulated } from '../backends/cuda.ts';
 import type { DeviceLinks } from '../deviceLink.ts';
 import type { CudaDevice } from './device.ts';
+import { isCudaEmulated } from './environment.ts';
 import { findNccl } from './libraries.ts';
 import { NcclLink } from './link.ts';
 import { NAME_WORDS, Nccl, ncclVersion } from './nccl.ts';

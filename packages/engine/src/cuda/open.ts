@@ -2,10 +2,10 @@
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
-import { DRIVER_LIBRARY, isCudaEmulated, isHopperEmulated } from '../backends/cuda.ts';
 import { CudaDevice, type KernelCompiler } from './device.ts';
 import { CudaDriver } from './driver.ts';
 import { Emulator } from './emulator.ts';
+import { DRIVER_LIBRARY, isCudaEmulated, isHopperEmulated } from './environment.ts';
 import { cachedFile, cachePath, hashOf } from './kernelCache.ts';
 import { HOPPER, type KernelSource, kernelHeaders } from './kernelSource.ts';
 import { findNvrtc, MAJORS } from './libraries.ts';

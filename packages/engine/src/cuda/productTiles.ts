@@ -6,6 +6,13 @@
 import type { Activations, CudaDevice } from './device.ts';
 import type { TensorMap } from './tensorMaps.ts';
 
+/** Sizes of a product: y [M, N], summed over K. */
+export interface ProductShape {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
 export interface TileOfProduct {
   readonly rows: number;
   readonly columns: number;

@@ -8,9 +8,10 @@ import { CUDA_BACKEND, CudaBackend, cudaBackend } from './backend.ts';
 import { measureProductPeak } from './bench.ts';
 import type { DeviceArray } from './device.ts';
 import { cudaFlatMemory } from './flatMemory.ts';
+import { CudaFusedMemory } from './fusedMemory.ts';
 import { timeLaunches } from './launchTimer.ts';
 import { cudaLinks } from './links.ts';
-import { openDevice } from './open.ts';
+import { type OpenDevice, openDevice } from './open.ts';
 import './ops/index.ts';
 import { registerStockKernels } from './stock/index.ts';
 
@@ -20,7 +21,7 @@ export function registerCudaBackend(): void {
   const opened = openDevice();
   const { device } = opened;
   registerStockKernels();
-  tf.registerBackend(CUDA_BACKEND, () => new CudaBackend(opened), 0);
+  tf.registerBackend(CUDA_BACKEND, () => openBackend(opened), 0);
   const tensor = (values: DeviceArray<'f32'>, shape: readonly number[]) =>
     tf.engine().makeTensorFromTensorInfo(cudaBackend().view(values, [...shape]));
   const floatsOf = (tensor: tf.Tensor) => cudaBackend().floatsOf(tensor);
@@ -33,4 +34,9 @@ export function registerCudaBackend(): void {
     timeLaunches: (onLaunch) => timeLaunches(device.driver, onLaunch),
     measurePeak: () => measureProductPeak(device, cudaBackend().precision),
   });
+}
+
+/** A backend whose fused operations have its device's memory. */
+export function openBackend(opened: OpenDevice): CudaBackend {
+  return new CudaBackend(opened, (backend) => new CudaFusedMemory(backend));
 }

@@ -1,7 +1,6 @@
 /** Where matrices lie, as Hopper's copy engine is told (`cuda/hopper.h`). Maps are made once: matrices of a pass lie where they lay in the one before. */
 
 import { invariant } from '@sluice/core';
-import type { DeviceArray } from './device.ts';
 import type { CudaDriver, DeviceAddress } from './driver.ts';
 import { bytesOf, type Storage } from './kernelSource.ts';
 
@@ -16,6 +15,13 @@ export interface Matrices {
   readonly columns: number;
   /** 1 if nothing is said. */
   readonly count?: number;
+}
+
+/** Where they lie: a `DeviceArray`. */
+interface PlacedMatrices {
+  readonly address: DeviceAddress;
+  readonly storage: 'bf16' | 'f32';
+  readonly length: number;
 }
 
 /** A `TensorMap` of `hopper.h`, as its bytes. */
@@ -51,7 +57,7 @@ export class TensorMaps {
    * @param array matrices without gaps; rows are multiples of 16 bytes
    */
   of(
-    array: DeviceArray<'bf16' | 'f32'>,
+    array: PlacedMatrices,
     { rows, columns, count = 1 }: Matrices,
     boxRows: number,
     boxMatrices = 1,

@@ -1,8 +1,8 @@
 /** What is to be computed in single precision by plain operations, where activations have less. */
 
 import type * as tf from '@tensorflow/tfjs';
+import { computation } from '../computation.ts';
 import { fusedOperation, hasFused, runFused } from '../fused.ts';
-import { computation } from '../select.ts';
 
 /** Whose gradient goes back in the precision of activations. */
 export const SINGLE_PRECISION = fusedOperation<object>({ name: 'SluiceSinglePrecision', inputsToSave: [] });

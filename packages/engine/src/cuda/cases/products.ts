@@ -5,8 +5,8 @@ import type { ExpertSegment } from '../../ops/expertFeedForward.ts';
 import type { Activations, DeviceArray } from '../device.ts';
 import { CountedRows } from '../expertRows.ts';
 import { expertGradients, expertProducts } from '../experts.ts';
-import { matmul, matmulPlain, matmulTransposed, type ProductShape } from '../operations.ts';
-import type { Tile } from '../productTiles.ts';
+import { matmul, matmulPlain, matmulTransposed } from '../products.ts';
+import type { ProductShape, Tile } from '../productTiles.ts';
 import {
   type ActivationStorage,
   type DeviceMemory,

@@ -1,13 +1,13 @@
 /** What is done for each token: embedding, residual sum, rotary embedding, SwiGLU, cross-entropy. N: tokens; C: channels. */
 
 import { rotaryTable } from '../../ops/rotaryEmbedding.ts';
+import { linearCrossEntropy } from '../crossEntropy.ts';
 import { bytesOf, type DeviceArray } from '../device.ts';
 import {
   addResidual,
   embedding,
   embeddingBackward,
   embeddingTokens,
-  linearCrossEntropy,
   rotaryEmbedding,
   swiGlu,
   swiGluBackward,

@@ -1,8 +1,9 @@
 import { implementFused, type KernelContext } from '../../fused.ts';
 import { DELTA_CONTINUATION, DELTA_RECURRENCE, type RecurrenceLayout } from '../../ops/recurrence.ts';
 import { cudaBackend } from '../backend.ts';
-import { deltaRule, deltaRuleBackward, type RecurrenceOperands, takesStates } from '../deltaRule.ts';
+import { deltaRule, deltaRuleBackward, takesStates } from '../deltaRule.ts';
 import { CHUNK, takesChunks } from '../deltaRuleMemory.ts';
+import type { RecurrenceOperands } from '../recurrenceOperands.ts';
 import { refuse } from './operands.ts';
 
 /** Those in the precision of activations where chunks take them, and those in single precision. */

@@ -1,6 +1,7 @@
 import { implementFused } from '../../fused.ts';
 import { GATED_FEED_FORWARD } from '../../ops/gatedFeedForward.ts';
-import { matmul, matmulPlain, swiGlu, swiGluBackward } from '../operations.ts';
+import { swiGlu, swiGluBackward } from '../operations.ts';
+import { matmul, matmulPlain } from '../products.ts';
 import { weightsOf } from '../weights.ts';
 import { checkWidths, contributeProduct } from './operands.ts';
 

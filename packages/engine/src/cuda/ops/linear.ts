@@ -8,7 +8,7 @@ import { LINEAR, type LinearPrecision } from '../../ops/linear.ts';
 import type { GradientTarget, Parameter } from '../../parameter.ts';
 import { cudaBackend, type TensorArray } from '../backend.ts';
 import { sumTree } from '../flatArithmetic.ts';
-import { matmul, matmulPlain } from '../operations.ts';
+import { matmul, matmulPlain } from '../products.ts';
 import { floatProducts } from '../stock/matMul.ts';
 import { masterOf, weightsOf } from '../weights.ts';
 import { contributeProduct } from './operands.ts';

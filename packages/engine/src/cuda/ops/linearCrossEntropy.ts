@@ -3,8 +3,8 @@ import { readValues } from '../../backend.ts';
 import { implementFused } from '../../fused.ts';
 import { LINEAR_CROSS_ENTROPY } from '../../ops/linearCrossEntropy.ts';
 import { cudaBackend } from '../backend.ts';
+import { type CrossEntropyArguments, linearCrossEntropy } from '../crossEntropy.ts';
 import { fill } from '../flatArithmetic.ts';
-import { type CrossEntropyArguments, linearCrossEntropy } from '../operations.ts';
 import { masterOf, weightsOf } from '../weights.ts';
 import { checkWidths } from './operands.ts';
 

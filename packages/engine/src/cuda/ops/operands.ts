@@ -6,8 +6,7 @@ import type { RotaryTable } from '../../ops/rotaryEmbedding.ts';
 import type { Parameter } from '../../parameter.ts';
 import { cudaBackend } from '../backend.ts';
 import type { Activations, CudaDevice, DeviceArray } from '../device.ts';
-import { keptCopy } from '../keptCopies.ts';
-import { matmulTransposed } from '../operations.ts';
+import { matmulTransposed } from '../products.ts';
 import { masterOf } from '../weights.ts';
 
 /** The gradient of a linear layer's weights [O, C]: dyᵀ [O, N] · x [N, C]. */
@@ -42,8 +41,8 @@ export interface Rotation {
 /** What turns rows to their positions. */
 export function rotationOf(device: CudaDevice, { cos, sin }: RotaryTable, rows: RowLayout): Rotation {
   return {
-    cosine: keptCopy(device, cos, () => device.upload(cos, 'f32')),
-    sine: keptCopy(device, sin, () => device.upload(sin, 'f32')),
+    cosine: device.copies.of(cos, () => device.upload(cos, 'f32')),
+    sine: device.copies.of(sin, () => device.upload(sin, 'f32')),
     position: positionsOf(device, rows),
   };
 }
@@ -51,5 +50,5 @@ export function rotationOf(device: CudaDevice, { cos, sin }: RotaryTable, rows: 
 /** [N]: where each token is in its document. */
 export function positionsOf(device: CudaDevice, rows: RowLayout): DeviceArray<'i32'> {
   const positions = () => documentStarts(rows).map((start, row) => row - start);
-  return keptCopy(device, `positions in ${documentBounds(rows)}`, () => device.upload(positions(), 'i32'));
+  return device.copies.of(`positions in ${documentBounds(rows)}`, () => device.upload(positions(), 'i32'));
 }

@@ -7,7 +7,6 @@ import type { CudaBackend, TensorArray, TensorStorage } from '../backend.ts';
 import type { DeviceArray } from '../device.ts';
 import type { Grid } from '../driver.ts';
 import { fill } from '../flatArithmetic.ts';
-import { keptCopy } from '../keptCopies.ts';
 
 export interface StockCall {
   /** By name; where there is any number of them, by number. */
@@ -59,7 +58,7 @@ export function layoutOf(
 /** What stands for a tensor that is one number everywhere, where steps may be 0: that number. */
 export function oneOf({ device }: CudaBackend, value: number, storage: TensorStorage): TensorArray {
   const key = `${storage} ${Object.is(value, -0) ? '-0' : value}`;
-  return keptCopy(device, key, () => {
+  return device.copies.of(key, () => {
     const one = device.allocate(1, storage);
     fill(one, value);
     return one;
