@@ -123,7 +123,7 @@ test('experts are exchanged where they are shared, over the link between hosts w
 });
 
 const SETTINGS = {
-  ...{ everySteps: 10, parts: 1, learningRate: 0.7, momentum: 0.9 },
+  ...{ everySteps: 10, parts: 1, overlapSteps: 0, learningRate: 0.7, momentum: 0.9 },
   outer: 'nesterov' as const,
   outerGradients: 'float32' as 'float32' | 'int8',
 };
