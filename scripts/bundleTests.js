@@ -27,6 +27,7 @@ const PROGRAMS = [
   'test/train/cudaWorker.ts',
   'test/train/linkWorker.ts',
   'test/train/recheckWorker.ts',
+  'test/train/replicasWorker.ts',
   'test/train/routingWorker.ts',
 ].map((file) => join(root, file));
 

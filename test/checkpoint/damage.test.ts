@@ -193,10 +193,10 @@ test('a manifest of a version to come, a foreign one and none at all each have t
   const body = text.slice(text.indexOf('\n', 3) + 1);
   const rewrite = (changed: string) => writeFileSync(path, `{\n "sha256": "${sha256(changed)}",\n${changed}`);
 
-  rewrite(body.replace('"version": 1', '"version": 4'));
+  rewrite(body.replace('"version": 1', '"version": 5'));
   const { problems } = await verifyCheckpoint(directory);
   t.is(problems[0]!.kind, 'version-unknown');
-  t.regex(problems[0]!.message, /version 4; this program reads versions 1 to 3/);
+  t.regex(problems[0]!.message, /version 5; this program reads versions 1 to 4/);
   await t.throwsAsync(readManifest(directory), { code: 'SLUICE_E_CHECKPOINT_VERSION' });
   writeFileSync(path, '{"format": "sluice-checkpoint", "version": 9, "framed": "otherwise"}');
   await t.throwsAsync(openCheckpoint(directory), { code: 'SLUICE_E_CHECKPOINT_VERSION' });

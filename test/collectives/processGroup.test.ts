@@ -84,6 +84,21 @@ function cut(length: number, size: number, cuts: readonly number[]): ElementRang
 
 const anyCuts = fc.array(fc.nat(), { minLength: 5, maxLength: 5 });
 
+test('a few numbers do not wait behind a long operation that was launched before', async (t) => {
+  const { groups, close } = openWorld(2);
+  let isOver = false;
+  const long = groups.map((group) => group.broadcast(new Float32Array(1 << 18), 0));
+  void Promise.all(long).then(() => {
+    isOver = true;
+  });
+  // Until the receiver has said that there is room.
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  await Promise.all(groups.map((group) => group.allReduce(new Float32Array(4))));
+  t.false(isOver);
+  await Promise.all(long);
+  await close();
+});
+
 test('all-reduce gives every rank the sum in tree order, bit for bit', async (t) => {
   await fc.assert(
     fc.asyncProperty(anyWorld, anyType, anyLength, async (size, type, length) => {

@@ -15,7 +15,8 @@ interface Trained {
 const sandbox = new Sandbox();
 test.after.always(() => sandbox.dispose());
 
-const apart = '--set parallel.synchronize.everySteps=5 --set parallel.synchronize.replicas=2 --threads 1';
+const apart = '--set parallel.synchronize.replicas=2 --threads 1';
+const every5 = '--set parallel.synchronize.everySteps=5';
 
 const train = (kind: string, directory: string, flags: string) =>
   sandbox.json<Trained>(`train ${kind}.yaml --run-dir ${directory} ${apart} ${flags}`);
@@ -37,14 +38,17 @@ const layouts = {
   moe: ['--workers 4 --expert-parallel 2'],
 } as const;
 
-for (const [kind, outerGradients, parts] of [
-  ['dense', 'float32', 1],
-  ['moe', 'int8', 3],
+for (const [kind, outerGradients, everySteps, parts, overlapSteps] of [
+  ['dense', 'float32', 5, 1, 0],
+  ['moe', 'int8', 6, 2, 2],
 ] as const)
   test.serial(
-    `${kind}, ${outerGradients}, ${parts} parts: workers, stops and resumes change nothing`,
+    `${kind}, ${outerGradients}, ${parts} parts, over ${overlapSteps} steps: workers, stops, kills and resumes change nothing`,
     async (t) => {
-      const outer = `--set parallel.synchronize.outerGradients=${outerGradients} --set parallel.synchronize.parts=${parts}`;
+      const settings = { outerGradients, everySteps, parts, overlapSteps };
+      const outer = Object.entries(settings)
+        .map(([key, value]) => `--set parallel.synchronize.${key}=${value}`)
+        .join(' ');
       const quiet = `${kind}-quiet`;
       const one = await train(kind, quiet, `${outer} --workers 1`);
       for (const layout of layouts[kind]) {
@@ -56,10 +60,14 @@ for (const [kind, outerGradients, parts] of [
         t.deepEqual(lines(directory, 'diagnostics.jsonl'), lines(quiet, 'diagnostics.jsonl'), layout);
       }
 
-      // Between two synchronizations, where each replica has weights and moments of its own.
+      // Between two synchronizations, where each replica has weights and moments of its own, and after step 7 of the second run also
+      // differences on their way; then killed at some moment, most of which are such.
       const stopped = `${kind}-stopped`;
       await train(kind, stopped, `${outer} --workers 2 --until-step 7`);
-      await sandbox.json(`resume ${stopped} --workers 4 --until-step 9`);
+      const killed = sandbox.start(`resume ${stopped} --workers 4 --set checkpoint.everySteps=1`);
+      await killed.shown('saved step 9');
+      killed.child.kill('SIGKILL');
+      await killed.ended;
       const resumed = await sandbox.json<Trained>(`resume ${stopped} --workers 1`);
       t.is(resumed.step, 12);
       t.deepEqual(await sandbox.json(`hash ${stopped}`), {
@@ -78,8 +86,8 @@ function pathOf(answer: object): object {
 }
 
 test.serial('the weights between synchronizations are those of the last one', async (t) => {
-  const at5 = await train('dense', 'dense-5', '--workers 2 --until-step 5');
-  const at8 = await train('dense', 'dense-8', '--workers 2 --until-step 8');
+  const at5 = await train('dense', 'dense-5', `${every5} --workers 2 --until-step 5`);
+  const at8 = await train('dense', 'dense-8', `${every5} --workers 2 --until-step 8`);
   t.is(at8.weightsHash, at5.weightsHash);
   t.is(at8.validationLoss, at5.validationLoss);
   const together = await sandbox.json<Trained>(
@@ -95,10 +103,12 @@ test.serial('the weights between synchronizations are those of the last one', as
 test.serial('what replicas that train apart cannot do is refused', async (t) => {
   for (const [flags, message] of [
     ['--set parallel.synchronize.replicas=8', /replicas is 8, which does not divide the 4 lanes/],
+    ['--set parallel.synchronize.overlapSteps=5', /overlapSteps is 5, .* Set it to 4 at most/],
     ['--set spikes.policy=rollback', /spikes\.policy is rollback, but replicas/],
   ] as const) {
-    const { code, stderr } = await sandbox.start(`train dense.yaml --run-dir refused ${apart} ${flags}`)
-      .ended;
+    const { code, stderr } = await sandbox.start(
+      `train dense.yaml --run-dir refused ${apart} ${every5} ${flags}`,
+    ).ended;
     t.is(code, 1);
     t.regex(stderr, message);
     t.regex(stderr, /SLUICE_E_SYNCHRONIZE_INVALID/);

@@ -36,7 +36,7 @@ async function copied(
     everySteps,
     now,
     placements: placeWorkers(hosts, workers),
-    tensors: [],
+    tensors: () => [],
     state: { ...initialState({}), step },
     of: { config: {}, configHash: '', datasetHash: '' },
     kept: (copies) => {

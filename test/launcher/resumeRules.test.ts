@@ -40,6 +40,7 @@ test('what changes no bit is free, what the weights depend on is fixed, the rest
     'data.sequenceLength',
     'batch.sequences',
     'parallel.lanes',
+    'parallel.synchronize.overlapSteps',
     'optimizer.kind',
     'training.unheardOf',
     'unheardOf',

@@ -72,6 +72,18 @@ const refusals: [string, Parameters<typeof smallConfig>[0], string, RegExp][] = 
     /parts is 3, more than the 2 that 2 steps between synchronizations have room for/,
   ],
   [
+    'an exchange that goes on when the next one begins',
+    { parallel: { lanes: 4, synchronize: { everySteps: 9, replicas: 2, parts: 2, overlapSteps: 4 } } },
+    'SLUICE_E_SYNCHRONIZE_INVALID',
+    /overlapSteps is 4, .* 4 steps later \(everySteps 9, parts 2\)\. Set it to 3 at most, or everySteps to 10 or more/,
+  ],
+  [
+    'weights to be mixed where nothing overlaps steps',
+    { parallel: { lanes: 4, synchronize: { everySteps: 9, replicas: 2, mixing: 0.5 } } },
+    'SLUICE_E_SYNCHRONIZE_INVALID',
+    /mixing is 0\.5, but no exchange overlaps steps/,
+  ],
+  [
     'grains that do not fill the lanes',
     { batch: { sequences: 6 } },
     'SLUICE_E_BATCH_INDIVISIBLE',

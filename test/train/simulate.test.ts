@@ -123,7 +123,7 @@ test('experts are exchanged where they are shared, over the link between hosts w
 });
 
 const SETTINGS = {
-  ...{ everySteps: 10, parts: 1, learningRate: 0.7, momentum: 0.9 },
+  ...{ everySteps: 10, parts: 1, overlapSteps: 0, learningRate: 0.7, momentum: 0.9 },
   outer: 'nesterov' as const,
   outerGradients: 'float32' as 'float32' | 'int8',
 };
@@ -175,6 +175,32 @@ test('replicas that train apart are brought together over the link between hosts
   const alone = (replicas: number) =>
     planMemory({ ...few, parallel: { ...few.parallel, lanes: 4, synchronize: { ...SETTINGS, replicas } } });
   t.true(Math.abs(alone(4).parameters / alone(2).parameters - 2) < 1e-9);
+});
+
+test('an exchange that overlaps steps costs what these leave of it, and memory', (t) => {
+  const config = configOf(2);
+  const apart = (overlapSteps: number, outerGradients: 'float32' | 'int8', megabytes: number) => {
+    const settings = { ...SETTINGS, everySteps: 20, replicas: 2, overlapSteps, outerGradients };
+    const run = { ...config, parallel: { ...config.parallel, synchronize: settings } };
+    return { ...step(run, cluster({ bytesPerSecond: 1e6 * megabytes }, 1), 'flat'), memory: planMemory(run) };
+  };
+  // So slow that one step hides nothing of note, and none hides all.
+  const [whole, part] = [apart(0, 'float32', 0.01), apart(1, 'float32', 0.01)];
+  t.is(part.bytesBetween, whole.bytesBetween);
+  const hidden = whole.total - part.total;
+  t.true(hidden > 0 && hidden <= part.compute / 20 + part.optimizer, `${hidden} s`);
+  const [waits, hides] = [apart(0, 'int8', 100), apart(10, 'int8', 100)];
+  t.true(waits.exposed.synchronize > 0);
+  t.is(hides.exposed.synchronize, 0);
+  // Of sums that travel back after the step there is nothing left to overlap.
+  const [back, both] = [apart(1, 'int8', 100), apart(2, 'int8', 100)];
+  t.true(Math.abs(back.exposed.synchronize / waits.exposed.synchronize - 0.5) < 1e-9);
+  t.is(both.exposed.synchronize, 0);
+  t.is(waits.memory.outerGradients, undefined);
+  const sum = apart(1, 'float32', 100).memory.outerGradients!;
+  t.is(waits.memory.outerOptimizer, 3 * sum);
+  t.true(Math.abs(hides.memory.outerGradients! / sum - 1.51) < 0.01);
+  t.is(hides.memory.staging - waits.memory.staging, sum);
 });
 
 const HOUR = 3600;

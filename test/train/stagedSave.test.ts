@@ -8,11 +8,11 @@ import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 const SIZE = 100_000;
 
-function pieces(fill: number): Piece[] {
-  const tensor = { name: 'a', shape: [SIZE] };
+function pieces(fill: number, size = SIZE): Piece[] {
+  const tensor = { name: 'a', shape: [size] };
   return (['parameter', 'firstMoment'] as const).map((kind, i) => ({
-    ...{ tensor, kind, begin: 0, end: SIZE },
-    values: Float32Array.from({ length: SIZE }, (_, j) => fill * (i + 1) + j),
+    ...{ tensor, kind, begin: 0, end: size },
+    values: Float32Array.from({ length: size }, (_, j) => fill * (i + 1) + j),
   }));
 }
 
@@ -31,13 +31,17 @@ async function inDirectory(t: ExecutionContext, all: Piece[]) {
 
 test('what is written is the state that was staged, however it changes since, save after save', async (t) => {
   const save = new StagedSave();
-  for (const fill of [1, 2]) {
-    const state = pieces(fill);
+  for (const [fill, size] of [
+    [1, SIZE],
+    [2, SIZE],
+    [3, SIZE / 2],
+  ] as const) {
+    const state = pieces(fill, size);
     const directory = temporaryDirectory(t);
     save.stage(state);
     save.write(directory, 0, { makes: false });
     for (const { values } of state) values.fill(-1);
-    t.deepEqual((await outcome(save)).shard, await inDirectory(t, pieces(fill)));
+    t.deepEqual((await outcome(save)).shard, await inDirectory(t, pieces(fill, size)));
     t.true(existsSync(join(directory, 'shard-00000.safetensors')));
   }
 });

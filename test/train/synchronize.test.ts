@@ -104,7 +104,7 @@ const differencesOf = (replica: number) => {
 
 test('rounded sums are near the exact ones, and sums of one worker are those of a tree', (t) => {
   const exact = Array.from({ length: REPLICAS }, (_, r) => differencesOf(r));
-  sumDifferences(soloGroup(), exact);
+  sumDifferences(soloGroup(), exact, exact[0]!).wait();
   const [a, b, c, d] = Array.from({ length: REPLICAS }, (_, r) => differencesOf(r));
   t.true(
     exact[0]!.every(
@@ -112,7 +112,7 @@ test('rounded sums are near the exact ones, and sums of one worker are those of 
     ),
   );
   const rounded = Array.from({ length: REPLICAS }, (_, r) => differencesOf(r));
-  sumQuantized(soloGroup(), rounded);
+  sumQuantized(soloGroup(), rounded, rounded[0]!).wait();
   const largest = Math.max(...exact[0]!.map(Math.abs));
   t.true(rounded[0]!.every((sum, i) => Math.abs(sum - exact[0]![i]!) < largest / 40));
   t.true(rounded[0]!.some((sum, i) => sum !== exact[0]![i]));

@@ -52,7 +52,8 @@ export interface CheckpointWriter {
   readonly config: RunConfig;
   readonly corpora: RunCorpora;
   readonly tokenizer: TokenizerRecord;
-  readonly tensors: readonly SavedTensor[];
+  /** Of a state of the workers. */
+  readonly tensors: (worker: Readonly<Record<string, unknown>>) => SavedTensor[];
   readonly workers: Workers;
   /** Fetches the shards, where the workers' hosts do not see the run's directory. */
   readonly collection?: Pick<Collection, 'fetch'> | undefined;
@@ -204,7 +205,7 @@ async function complete(
   const manifest = await commitCheckpoint({
     directory,
     step,
-    tensors: [...writer.tensors],
+    tensors: writer.tensors(worker),
     shards,
     config,
     configHash: hashConfig(config),

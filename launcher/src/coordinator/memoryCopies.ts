@@ -37,7 +37,8 @@ const AFFORDABLE = 19;
 export function copiesAfterStep(options: {
   readonly everySteps: CopyInterval;
   readonly placements: readonly Placement[];
-  readonly tensors: readonly SavedTensor[];
+  /** Of a state of the workers. */
+  readonly tensors: (worker: Readonly<Record<string, unknown>>) => SavedTensor[];
   /** What they are copies of, as a checkpoint's manifest has it. */
   readonly of: {
     readonly config: unknown;
@@ -73,7 +74,7 @@ export function copiesAfterStep(options: {
         state: copied,
         holders: answers.map((_, rank) => holdersOf(placements, [rank, copies[rank]!])),
         manifest: manifestText({
-          ...{ step, tensors, shards: answers.map(({ shard }) => shard), ...configured },
+          ...{ step, tensors: tensors(worker), shards: answers.map(({ shard }) => shard), ...configured },
           ...{ state: { coordinator: copied, worker, datasetHash }, probe: {} },
         }),
       });

@@ -305,7 +305,8 @@ function afterEachStep(
     snapshotsAfterStep(config, state, held),
     copiesAfterStep({
       everySteps: copyInterval(config, placements.length),
-      ...{ placements, tensors: savedTensors(config), state, warn },
+      ...{ placements, state, warn },
+      tensors: (ofWorkers) => savedTensors(config, ofWorkers),
       of: { config: configNow, configHash: hashConfig(configNow), datasetHash: corpora.datasetHash },
       kept: (copies) => {
         underway.copies = copies;
@@ -336,7 +337,8 @@ function savingOf({
 }: Training): Pick<TrainingRun, 'checkpoint' | 'stage'> {
   const { run, config, corpora, tokenizer, journal, lock } = session;
   const writer = {
-    ...{ run, config, corpora, tokenizer, tensors: savedTensors(config), workers, journal, warn, collection },
+    ...{ run, config, corpora, tokenizer, workers, journal, warn, collection },
+    tensors: (state: Readonly<Record<string, unknown>>) => savedTensors(config, state),
     assertOwned: () => lock.assertOwned(),
     remains: new Set<string>(),
   };

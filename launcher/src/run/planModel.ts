@@ -137,6 +137,7 @@ const LABELS: Readonly<Record<string, string>> = {
   gradientExchange: 'gradients that arrive',
   nccl: 'NCCL, an estimate',
   outerOptimizer: 'outer optimizer',
+  outerGradients: 'differences on their way',
   synchronize: 'bringing replicas together',
   mostSynchronize: 'of it at most in one step',
   staging: 'checkpoint being written',

@@ -3,7 +3,7 @@
 import { SluiceError } from '@sluice/core';
 import { BACKENDS, precisionOn } from '@sluice/engine';
 import { interleavedGate, modelParameters } from '@sluice/model';
-import { type RunConfig, rampSizes, stageCount } from '@sluice/train';
+import { mostOverlap, type RunConfig, rampSizes, type SynchronizeConfig, stageCount } from '@sluice/train';
 
 /**
  * What is wrong wherever it runs.
@@ -245,26 +245,35 @@ function validateGroups({ model, optimizer }: Pick<RunConfig, 'model' | 'optimiz
 }
 
 /** Replicas that train apart know nothing of each other between two synchronizations. */
-function validateSynchronize({ model, parallel, spikes, initialize }: RunConfig): void {
-  const { synchronize, lanes } = parallel;
-  if (!synchronize) return;
-  const { replicas, parts, everySteps } = synchronize;
-  const mostParts = Math.min(everySteps, stageCount(model));
-  const fault = !isPowerOfTwo(replicas)
-    ? `parallel.synchronize.replicas is ${replicas}, not a power of two.`
-    : lanes % replicas !== 0
-      ? `parallel.synchronize.replicas is ${replicas}, which does not divide the ${lanes} lanes (parallel.lanes).`
-      : parts > mostParts
-        ? `parallel.synchronize.parts is ${parts}, more than the ${mostParts} that ${mostParts === everySteps ? `${everySteps} steps between synchronizations have room for` : 'the model is made of (its layers, head and embedding)'}.`
-        : spikes.policy !== 'off' && spikes.policy !== 'report'
-          ? `spikes.policy is ${spikes.policy}, but replicas that train apart (parallel.synchronize) leave nothing out together and do not go back. Set it to report or off.`
-          : initialize.optimizer === 'keep'
-            ? 'initialize.optimizer is keep, but replicas that train apart (parallel.synchronize) begin with moments of zero.'
-            : undefined;
+function validateSynchronize(config: RunConfig): void {
+  const { synchronize, lanes } = config.parallel;
+  const fault = synchronize && synchronizeFault(config, synchronize);
   if (fault === undefined) return;
   throw new SluiceError('SLUICE_E_SYNCHRONIZE_INVALID', fault, {
-    details: { ...synchronize, lanes, policy: spikes.policy },
+    details: { ...synchronize, lanes, policy: config.spikes.policy },
   });
+}
+
+function synchronizeFault(
+  { model, parallel: { lanes }, spikes, initialize }: RunConfig,
+  { replicas, parts, everySteps, overlapSteps, mixing }: SynchronizeConfig,
+): string | undefined {
+  if (!isPowerOfTwo(replicas)) return `parallel.synchronize.replicas is ${replicas}, not a power of two.`;
+  if (lanes % replicas !== 0)
+    return `parallel.synchronize.replicas is ${replicas}, which does not divide the ${lanes} lanes (parallel.lanes).`;
+  const mostParts = Math.min(everySteps, stageCount(model));
+  if (parts > mostParts)
+    return `parallel.synchronize.parts is ${parts}, more than the ${mostParts} that ${mostParts === everySteps ? `${everySteps} steps between synchronizations have room for` : 'the model is made of (its layers, head and embedding)'}.`;
+  const most = mostOverlap({ everySteps, parts });
+  if (overlapSteps > most)
+    return `parallel.synchronize.overlapSteps is ${overlapSteps}, but an exchange has to be over before the next one begins, ${most + 1} ${most === 0 ? 'step' : 'steps'} later (everySteps ${everySteps}, parts ${parts}). Set it to ${most === 0 ? '0' : `${most} at most`}, or everySteps to ${parts * (overlapSteps + 1)} or more.`;
+  if (mixing !== undefined && overlapSteps === 0)
+    return `parallel.synchronize.mixing is ${mixing}, but no exchange overlaps steps, after which replicas would have weights of their own to keep. Leave it out, or set overlapSteps.`;
+  if (spikes.policy !== 'off' && spikes.policy !== 'report')
+    return `spikes.policy is ${spikes.policy}, but replicas that train apart (parallel.synchronize) leave nothing out together and do not go back. Set it to report or off.`;
+  if (initialize.optimizer === 'keep')
+    return 'initialize.optimizer is keep, but replicas that train apart (parallel.synchronize) begin with moments of zero.';
+  return undefined;
 }
 
 function isPowerOfTwo(value: number): boolean {

@@ -89,9 +89,10 @@ export function hashTensors(
   const grouped = groupPieces(all);
   const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
   const hashes: Record<string, string> = {};
-  const lines: Record<TensorKind, string[]> = {
-    ...{ parameter: [], firstMoment: [], secondMoment: [], momentum: [], outerMomentum: [], replica: [] },
-  };
+  const lines = Object.fromEntries(TENSOR_KINDS.map((kind) => [kind, [] as string[]])) as Record<
+    TensorKind,
+    string[]
+  >;
   for (const kind of TENSOR_KINDS) {
     for (const tensor of tensorsOfKind(sorted, kinds, kind)) {
       const name = storedName(kind, tensor.name);

@@ -8,15 +8,20 @@ import { join } from 'node:path';
 import { SluiceError, sha256 } from '@sluice/core';
 import { z } from 'zod';
 import { coverageFaults } from './contentHash.ts';
-import { REPLICA_KINDS, TENSOR_KINDS } from './tensors.ts';
+import { TENSOR_KINDS, type TensorKind } from './tensors.ts';
 
 export const MANIFEST_NAME = 'manifest.json';
 
 /**
  * The versions of the format that this program reads. In the second, a tensor may have kinds of its own; in the third there may be
- * those of replicas.
+ * those of replicas, and in the fourth what these have sent each other and has not come.
  */
-const FORMAT_VERSIONS = [1, 2, 3] as const;
+const FORMAT_VERSIONS = [1, 2, 3, 4] as const;
+
+/** Kinds that a version has first; all others are in every one. */
+const VERSION_OF_KIND: { readonly [Kind in TensorKind]?: 3 | 4 } = {
+  ...{ outerMomentum: 3, replica: 3, outerGradient: 4 },
+};
 
 const FORMAT_NAME = 'sluice-checkpoint';
 
@@ -81,7 +86,7 @@ export type Manifest = z.infer<typeof Manifest>;
  */
 export function encodeManifest(manifest: Omit<Manifest, 'format' | 'version'>): string {
   const ownKinds = manifest.tensors.flatMap(({ kinds }) => kinds ?? []);
-  const version = ownKinds.some((kind) => REPLICA_KINDS.has(kind)) ? 3 : ownKinds.length > 0 ? 2 : 1;
+  const version = Math.max(1, ...ownKinds.map((kind) => VERSION_OF_KIND[kind] ?? 2));
   const json = JSON.stringify({ format: FORMAT_NAME, version, ...manifest }, undefined, 1);
   const body = `${json.slice(2)}\n`;
   return `{\n "sha256": "${sha256(body)}",\n${body}`;

@@ -4,7 +4,8 @@ import { BLOCK_ELEMENTS, blockHashes, invariant } from '@sluice/core';
 
 /**
  * What can be saved of a logical tensor: its values, AdamW's running means of gradient and squared gradient, Muon's running
- * mean of the gradient; where replicas train apart, the momentum of the outer optimizer, and, of a tensor of one replica, its values.
+ * mean of the gradient; where replicas train apart, the momentum of the outer optimizer, and, of a tensor of one replica, its values
+ * and what of its outer gradient is on its way to the others.
  */
 export const TENSOR_KINDS = [
   'parameter',
@@ -13,10 +14,8 @@ export const TENSOR_KINDS = [
   'momentum',
   'outerMomentum',
   'replica',
+  'outerGradient',
 ] as const;
-
-/** Those that only runs have whose replicas train apart. */
-export const REPLICA_KINDS: ReadonlySet<TensorKind> = new Set(['outerMomentum', 'replica']);
 
 export type TensorKind = (typeof TENSOR_KINDS)[number];
 
@@ -103,6 +102,7 @@ const STORED_MOMENTS = {
   momentum: 'momentum',
   outerMomentum: 'outer_momentum',
   replica: 'value',
+  outerGradient: 'outer_gradient',
 };
 
 /** The name under which a logical tensor of a kind is stored and listed; a parameter's is its plain name. */

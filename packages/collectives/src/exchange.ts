@@ -132,10 +132,12 @@ export class Exchange implements Carrier {
         await this.#transport.send(peer, control);
         continue;
       }
-      const next = outbox.streams.find(
+      const ready = outbox.streams.filter(
         ({ operation, stream }) =>
           operation.running && stream.sent < Math.min(stream.available, stream.granted),
       );
+      // A few numbers that all wait for do not wait behind what is sent beside training, however long that is.
+      const next = ready.find(({ stream }) => stream.source.length <= EAGER_BYTES) ?? ready[0];
       if (next === undefined) break;
       await this.#sendChunk(outbox, next.operation, next.stream);
     }

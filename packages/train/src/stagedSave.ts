@@ -14,12 +14,13 @@ export class StagedSave {
   #outcome: WrittenResult = {};
   #isWriting = false;
 
-  /** @param pieces of which each time there are as many, of the same sizes */
+  /** @param pieces of mostly the same sizes as the time before, in the same order, whose memory is used anew */
   stage(pieces: readonly Piece[]): void {
     invariant(!this.#isWriting, 'a state is staged over one that is being written');
     const memory = this.#staged.map(({ values }) => values);
     this.#staged = pieces.map(({ tensor: { name, shape }, kind, begin, end, values }, i) => {
-      const copy = memory[i] ?? sharedFloat32(values.length);
+      const last = memory[i];
+      const copy = last?.length === values.length ? last : sharedFloat32(values.length);
       copy.set(values);
       return { tensor: { name, shape }, kind, begin, end, values: copy };
     });

@@ -15,6 +15,8 @@ import type { TrainedSpace } from './gradientPasses.ts';
 import type { Clipping, ClippingState } from './optimizer/clipping.ts';
 import { muonMatrix } from './optimizer/settings.ts';
 import type { TakenStep } from './protocol.ts';
+import { dealParts } from './synchronize/parts.ts';
+import type { ReplicasState } from './synchronize/replicasState.ts';
 import { revivedRatios, type SavedRatios, savedRatios, type UpdateRatios } from './updateSizes.ts';
 import { readWeights } from './weights.ts';
 
@@ -86,21 +88,30 @@ function kindsOf(moments: Moments): [TensorKind, Floats][] {
   return Object.entries(moments) as [TensorKind, Floats][];
 }
 
-/** The logical tensors of a run's checkpoints, with what is saved of each. */
-export function savedTensors({
-  model,
-  optimizer,
-  parallel,
-}: Pick<RunConfig, 'model' | 'optimizer'> & Partial<Pick<RunConfig, 'parallel'>>): SavedTensor[] {
-  const replicas = parallel?.synchronize?.replicas;
+/**
+ * The logical tensors of a run's checkpoints, with what is saved of each.
+ * @param state of the workers, where replicas that train apart may have something on its way
+ */
+export function savedTensors(
+  {
+    model,
+    optimizer,
+    parallel,
+  }: Pick<RunConfig, 'model' | 'optimizer'> & Partial<Pick<RunConfig, 'parallel'>>,
+  state?: Readonly<Record<string, unknown>>,
+): SavedTensor[] {
+  const settings = parallel?.synchronize;
+  const { underway } = (state ?? {}) as Partial<ReplicasState>;
+  const { partOf } = dealParts(model, settings?.parts ?? 1);
   return modelParameters(model).flatMap((spec) =>
     spec.tensors.flatMap((tensor): SavedTensor[] => {
       const { name, shape } = tensor;
       const isMuon = muonMatrix(optimizer, spec, tensor) !== undefined;
-      if (replicas === undefined) return [{ name, shape, ...(isMuon && { kinds: MUON_KINDS }) }];
+      if (!settings) return [{ name, shape, ...(isMuon && { kinds: MUON_KINDS }) }];
       const [, ...moments] = isMuon ? MUON_KINDS : ADAMW_KINDS;
-      const own = Array.from({ length: replicas }, (_, replica) => ({
-        ...{ name: replicaTensor(replica, name), shape, kinds: ['replica' as const, ...moments] },
+      const sent = partOf[spec.stage] === underway?.part ? (['outerGradient'] as const) : [];
+      const own = Array.from({ length: settings.replicas }, (_, replica) => ({
+        ...{ name: replicaTensor(replica, name), shape, kinds: ['replica' as const, ...moments, ...sent] },
       }));
       return [{ name, shape, kinds: ['parameter', 'outerMomentum'] }, ...own];
     }),

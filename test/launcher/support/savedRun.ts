@@ -97,7 +97,7 @@ export async function makeSavedRun(t: ExecutionContext): Promise<SavedRun> {
     config,
     corpora,
     tokenizer,
-    tensors: modelTensors(config.model).map(({ name, shape }) => ({ name, shape })),
+    tensors: () => modelTensors(config.model).map(({ name, shape }) => ({ name, shape })),
     journal,
     assertOwned: () => {},
     warn: () => {},

@@ -23,3 +23,18 @@ export function replicas({ parallel }: Pick<RunConfig, 'parallel'>): Record<Plac
 export function gradientCopies({ parallel }: RunConfig): number {
   return Math.log2(parallel.lanes / parallel.workers) + 1;
 }
+
+/** Bytes of the parameters of each stage that a worker holds. */
+export function stageBytes({
+  model,
+  parallel,
+}: Pick<RunConfig, 'model' | 'parallel'>): Record<'replicated' | 'expert', number>[] {
+  const bytes = Array.from({ length: model.numLayers + 2 }, () => ({ replicated: 0, expert: 0 }));
+  for (const { stage, placement, size } of modelParameters(model, {
+    rank: 0,
+    size: parallel.expertParallel,
+  })) {
+    bytes[stage]![placement] += 4 * paddedSize(size);
+  }
+  return bytes;
+}

@@ -26,7 +26,7 @@ import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
 import { HELD_SNAPSHOTS, snapshotInterval } from '../rollback.ts';
 import { linkBytes, ncclBytes, placeGradients } from './deviceMemory.ts';
 import { gradientCopies, heldElements, type Placement, replicas } from './held.ts';
-import { type ReplicasPlan, replicasPlan } from './replicas.ts';
+import { outerGradientBytes, type ReplicasPlan, replicasPlan } from './replicas.ts';
 
 /** Bytes of the worker that takes most, by what they are for. */
 export interface MemoryPlan {
@@ -37,6 +37,8 @@ export interface MemoryPlan {
   readonly optimizer: number;
   /** Of replicas that train apart: the weights that they have in common, their momentum, and differences from them. */
   readonly outerOptimizer?: number;
+  /** What travels of these differences while training goes on, and their sum. */
+  readonly outerGradients?: number;
   /** What the forward pass of one grain keeps, and the most that is there besides. */
   readonly activations: number;
   /** What threads of the host work in while they compute delta rules backward; it grows with the sequence. A device's are activations. */
@@ -120,7 +122,8 @@ function copiesOnHost(config: RunConfig): Pick<MemoryPlan, 'staging' | 'snapshot
 }
 
 /** Each replica of a worker has all of its own but activations; beside them are the outer weights, their momentum, and differences. */
-function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: ReplicasPlan): MemoryParts {
+function memoryOfReplicas(config: RunConfig, plan: ReplicasPlan): MemoryParts {
+  const { replica, perWorker, parts, settings } = plan;
   const { parameters, gradients, optimizer, activations, scratch, expertExchange } = memoryOfOne(replica);
   const owned = savedBytes(replica, 4);
   return {
@@ -128,10 +131,18 @@ function memoryOfReplicas(config: RunConfig, { replica, perWorker, parts }: Repl
     gradients: perWorker * gradients,
     optimizer: perWorker * optimizer,
     outerOptimizer: (2 + perWorker * Math.max(...parts)) * owned,
+    ...(settings.overlapSteps > 0 && { outerGradients: travellingBytes(plan) }),
     ...{ activations, scratch, expertExchange },
     staging: config.checkpoint.asynchronous ? savedBytes(config) : 0,
     snapshots: 0,
   };
+}
+
+/** The sum, which is sent as it is; rounded differences are sent, and come, from memory of their own. */
+function travellingBytes({ replica, perWorker, parts, settings }: ReplicasPlan): number {
+  const sum = Math.max(...parts) * savedBytes(replica, 4);
+  const rounded = settings.outerGradients === 'int8' ? outerGradientBytes(settings, sum / 4) : 0;
+  return sum + 2 * perWorker * rounded;
 }
 
 function memoryOfOne(config: RunConfig, deviceBytes?: number, devicesPerHost?: number): MemoryParts {
@@ -197,14 +208,15 @@ function muonBytesOnHost(config: RunConfig): number {
 
 /**
  * A worker's part of a checkpoint: the values and moments of its own slices; of replicas that train apart those of each, and of the
- * first ones' workers what all have in common.
+ * first ones' workers what all have in common, and the largest part of the differences where these may be on their way.
  * @param bytes of an element that it owns, where not of all that is saved
  */
 export function savedBytes(config: RunConfig, bytes?: number): number {
   const replicas = replicasPlan(config);
   if (replicas) {
-    const { replica, perWorker } = replicas;
-    return perWorker * savedBytes(replica) + savedBytes(replica, 8);
+    const { replica, perWorker, parts, settings } = replicas;
+    const sent = settings.overlapSteps > 0 ? Math.max(...parts) * savedBytes(replica, 4) : 0;
+    return perWorker * (savedBytes(replica) + sent) + savedBytes(replica, 8);
   }
   return mostOwned(
     config,

@@ -3,10 +3,9 @@
  * stage by stage, and what is sent meanwhile. It is the order of `GradientPasses` and `ShardedOptimizer`.
  */
 
-import { expertLayers, flopsPerToken, layerModels, modelParameters } from '@sluice/model';
+import { expertLayers, flopsPerToken, layerModels } from '@sluice/model';
 import { blockLayout } from '../blockLayout.ts';
 import type { RunConfig } from '../config.ts';
-import { paddedSize } from '../flatSpace.ts';
 import {
   allReduceCost,
   allToAllCost,
@@ -17,8 +16,11 @@ import {
   sumOf,
   type TopologyKind,
 } from './cluster.ts';
+import { stageBytes } from './held.ts';
 import { activationElementBytes, gradientBytes } from './memory.ts';
-import { outerGradientBytes, type ReplicasPlan, replicasPlan } from './replicas.ts';
+import { replicasPlan } from './replicas.ts';
+import type { StepTimes } from './stepTimes.ts';
+import { type Synchronization, synchronizationOf, withSynchronization } from './synchronization.ts';
 
 /** What a worker computes with, where that is not measured. */
 export interface Speed {
@@ -28,25 +30,6 @@ export interface Speed {
   readonly optimizerSeconds: number;
   /** In place of `flopsPerSecond`: seconds of both passes for one token. */
   readonly secondsPerToken?: number | undefined;
-}
-
-/** The last one: bringing replicas together that train apart, as far as it falls to a step. */
-export type ExposedPart = 'gather' | 'exchange' | 'reduce' | 'agree' | 'synchronize';
-
-/** Seconds of a step; the parts add up to it. */
-export interface StepTimes {
-  readonly compute: number;
-  readonly optimizer: number;
-  /** Communication that nothing overlaps: new parameters, rows to experts, gradients, the numbers that all agree on. */
-  readonly exposed: Readonly<Record<ExposedPart, number>>;
-  readonly communicate: number;
-  readonly total: number;
-  /** How long operations were under way, overlapped or not. */
-  readonly underway: number;
-  /** What one worker sends. */
-  readonly bytesWithin: number;
-  readonly bytesBetween: number;
-  readonly messages: number;
 }
 
 /** Share of a grain's time that is its backward pass. */
@@ -80,8 +63,8 @@ export interface Schedule {
   readonly agreement: OperationCost;
   /** How often a worker does all that in a step: for each of its replicas. */
   readonly perWorker: number;
-  /** Of a step's share; nothing where all workers train one model. */
-  readonly synchronization: OperationCost | undefined;
+  /** Nothing where all workers train one model. */
+  readonly synchronization: Synchronization | undefined;
 }
 
 /** @param imbalance rows of the busiest worker of a set of experts, against the mean */
@@ -91,34 +74,7 @@ export function scheduleOf(config: RunConfig, cluster: Cluster, kind: TopologyKi
   return {
     ...scheduleOfOne(replicas.replica, cluster, kind, imbalance),
     perWorker: replicas.perWorker,
-    synchronization: synchronizationCost(replicas, cluster, kind),
-  };
-}
-
-/** Differences are summed among the workers that own the same parts; the new weights go to the workers of each replica. */
-function synchronizationCost(
-  { replica, perWorker, counterparts, settings, parts }: ReplicasPlan,
-  cluster: Cluster,
-  kind: TopologyKind,
-): OperationCost {
-  const { workers } = replica.parallel;
-  const bytes = stageBytes(replica).reduce((sum, { replicated, expert }) => sum + replicated + expert, 0);
-  const costs = parts.flatMap((share) => {
-    const own = outerGradientBytes(settings, (share * bytes) / 4 / workers);
-    const gather = reduceScatterCost(cluster, membersOf(workers, 1, cluster), share * bytes, kind);
-    return [
-      allReduceCost(cluster, membersOf(counterparts, workers, cluster), own, kind),
-      ...Array.from({ length: perWorker }, () => gather),
-    ];
-  });
-  const { seconds, transferSeconds, bytesWithin, bytesBetween, messages } = sumOf(...costs);
-  const { everySteps } = settings;
-  return {
-    seconds: seconds / everySteps,
-    transferSeconds: transferSeconds / everySteps,
-    bytesWithin: bytesWithin / everySteps,
-    bytesBetween: bytesBetween / everySteps,
-    messages: messages / everySteps,
+    synchronization: synchronizationOf(replicas, cluster, kind),
   };
 }
 
@@ -176,8 +132,7 @@ export function stepTimes(schedule: Schedule, config: RunConfig, speed: Speed): 
   const one = stepTimesOfOne(schedule, config, speed);
   if (!synchronization) return one;
   const times = (value: number) => perWorker * value;
-  const { seconds } = synchronization;
-  return {
+  const step = {
     compute: times(one.compute),
     optimizer: times(one.optimizer),
     exposed: {
@@ -185,15 +140,16 @@ export function stepTimes(schedule: Schedule, config: RunConfig, speed: Speed): 
       exchange: times(one.exposed.exchange),
       reduce: times(one.exposed.reduce),
       agree: times(one.exposed.agree),
-      synchronize: seconds,
+      synchronize: 0,
     },
-    communicate: times(one.communicate) + seconds,
-    total: times(one.total) + seconds,
-    underway: times(one.underway) + seconds,
-    bytesWithin: times(one.bytesWithin) + synchronization.bytesWithin,
-    bytesBetween: times(one.bytesBetween) + synchronization.bytesBetween,
-    messages: times(one.messages) + synchronization.messages,
+    communicate: times(one.communicate),
+    total: times(one.total),
+    underway: times(one.underway),
+    bytesWithin: times(one.bytesWithin),
+    bytesBetween: times(one.bytesBetween),
+    messages: times(one.messages),
   };
+  return withSynchronization(step, synchronization);
 }
 
 function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): StepTimes {
@@ -266,21 +222,6 @@ function stepTimesOfOne(schedule: Schedule, config: RunConfig, speed: Speed): St
     bytesBetween: sent('bytesBetween'),
     messages: sent('messages'),
   };
-}
-
-/** Bytes of the parameters of each stage that a worker holds. */
-function stageBytes({
-  model,
-  parallel,
-}: Pick<RunConfig, 'model' | 'parallel'>): Record<'replicated' | 'expert', number>[] {
-  const bytes = Array.from({ length: model.numLayers + 2 }, () => ({ replicated: 0, expert: 0 }));
-  for (const { stage, placement, size } of modelParameters(model, {
-    rank: 0,
-    size: parallel.expertParallel,
-  })) {
-    bytes[stage]![placement] += 4 * paddedSize(size);
-  }
-  return bytes;
 }
 
 /** The share of each stage in a grain's computation: the head's products, the rest evenly among the layers. */

@@ -34,3 +34,10 @@ export function outerStep(
     weights[i] = weights[i]! - Math.fround(rate * step);
   }
 }
+
+/** inner ← α·inner + (1 − α)·outer, of each element (arXiv 2501.18512, algorithm 2). */
+export function mix(inner: Float32Array, outer: Float32Array, mixing: number): void {
+  const [own, theirs] = [Math.fround(mixing), Math.fround(1 - mixing)];
+  for (let i = 0; i < inner.length; i++)
+    inner[i] = Math.fround(own * inner[i]!) + Math.fround(theirs * outer[i]!);
+}

@@ -26,7 +26,23 @@ export function dealParts(model: ModelConfig, parts: number): { partOf: number[]
   return { partOf, sizes };
 }
 
-/** The parts that are brought together after a step: each every so many steps, evenly apart, and all after the last step of the run. */
+/** When the differences of a part begin to travel: after a step. */
+export interface Departure {
+  readonly part: number;
+  readonly step: number;
+}
+
+/** The most steps that an exchange may overlap: it is over before the next one begins. */
+export function mostOverlap({ everySteps, parts }: Pick<SynchronizeConfig, 'everySteps' | 'parts'>): number {
+  return Math.floor(everySteps / parts) - 1;
+}
+
+/** The step after which sums travel back: half of those that the exchange overlaps are over. */
+export function turnOf({ step }: Departure, overlapSteps: number): number {
+  return step + Math.ceil(overlapSteps / 2);
+}
+
+/** The parts that are brought together after a step, or whose differences begin to travel then: each every so many steps, evenly apart, and all after the last step of the run. */
 export function partsDue(
   step: number,
   lastStep: number | undefined,
