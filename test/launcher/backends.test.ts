@@ -6,7 +6,7 @@ import { SluiceError } from '@sluice/core';
 import { Emulator } from '@sluice/engine/cuda';
 import test from 'ava';
 import { ncclRequirement, nvrtcRequirement } from '../../launcher/src/backends/cudaWheel.ts';
-import { listGpus, parseGpus } from '../../launcher/src/backends/gpus.ts';
+import { divided, listGpus, parseGpus } from '../../launcher/src/backends/gpus.ts';
 import { npmInstallCall } from '../../launcher/src/backends/npmPackages.ts';
 import { pipInstallCall } from '../../launcher/src/backends/pip.ts';
 import { runProgram } from '../../launcher/src/backends/runProgram.ts';
@@ -209,7 +209,8 @@ test('the first invalid name of CUDA_VISIBLE_DEVICES ends what is visible', (t) 
     ['GPU-0abc-8', ['GPU-0abc-8']],
     ['GPU-1,2', ['GPU-1']],
     ['2,GPU-1', ['2']],
-    ['MIG-GPU-1/0/0,MIG-2,MIG-2', ['MIG-GPU-1/0/0', 'MIG-2']],
+    // None is divided.
+    ['MIG-2,MIG-3', []],
     ['GPU-1,MIG-2', ['GPU-1']],
   ];
   for (const [variable, expected] of cases) {
@@ -227,7 +228,55 @@ test('where no GPU could be counted none is visible, and workers are given those
   t.deepEqual(given('GPU-1,GPU-2,3'), ['GPU-1', 'GPU-2']);
   t.deepEqual(given('GPU-1,GPU-1abc'), ['GPU-1']);
   t.deepEqual(given('0,0'), ['0']);
+  t.deepEqual(given('MIG-2,MIG-3,MIG-3'), ['MIG-2', 'MIG-3']);
+  t.deepEqual(given('MIG-2,MIG-GPU-1/0/0'), ['MIG-2']);
+  t.deepEqual(given('MIG-GPU-1/0/0,MIG-GPU-1/1/0'), ['MIG-GPU-1/0/0', 'MIG-GPU-1/1/0']);
   for (const invalid of ['', '-1', 'all', 'NoDevFiles']) t.deepEqual(given(invalid), [], invalid);
+});
+
+/** What NVIDIA's tool lists with `-L`: the second GPU is divided. */
+const DIVIDED = `GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-2222-3333-4444-555555555555)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-66666666-7777-8888-9999-000000000000)
+  MIG 3g.20gb     Device  0: (UUID: MIG-aaaaaaaa-0000-5555-9999-cccccccccccc)
+  MIG 1c.2g.10gb  Device  1: (UUID: MIG-bbbbbbbb-0000-5555-9999-cccccccccccc)
+`;
+
+test('where a GPU is divided, workers get its parts by name, and none by a number', (t) => {
+  const gpus = divided(parseGpus(LISTED), DIVIDED);
+  t.deepEqual(
+    gpus.map(({ name, memoryBytes }) => [name, memoryBytes / 2 ** 30]),
+    [
+      ['NVIDIA H100 80GB HBM3', 81_559 / 1024],
+      ['NVIDIA A100-SXM4-40GB MIG 3g.20gb', 20],
+      ['NVIDIA A100-SXM4-40GB MIG 1c.2g.10gb', 10],
+    ],
+  );
+  const [whole, first, second] = gpus.map(({ uuid }) => uuid) as [string, string, string];
+  const given = (variable?: string) => devicesForWorkers(variable, gpus);
+  t.deepEqual(given(), [whole, first, second]);
+  t.deepEqual(given(`${second}, ${first}`), [second, first]);
+  t.deepEqual(given('GPU-1'), ['GPU-1']);
+  t.deepEqual(given(''), []);
+  for (const [variable, unknown] of [
+    ['0', '0'],
+    [`${first},1`, '1'],
+    [`${first},${first}`, first],
+    [`${first},MIG-dddddddd-0000-5555-9999-cccccccccccc`, 'MIG-dddddddd-0000-5555-9999-cccccccccccc'],
+    // The beginning of one, the GPU that is divided, and a name that older drivers have.
+    ['MIG-aaaa', 'MIG-aaaa'],
+    ['GPU-6', 'GPU-6'],
+    [`MIG-GPU-66666666-7777-8888-9999-000000000000/1/0`, 'MIG-GPU-66666666-7777-8888-9999-000000000000/1/0'],
+  ] as const) {
+    const error = t.throws(() => given(variable), { instanceOf: SluiceError });
+    t.is(error.code, 'SLUICE_E_BACKEND_DEVICES');
+    t.like(error.details, { variable, unknown });
+    t.regex(error.message, /divided \(MIG\), and .* names none of GPU-1111.*, MIG-aaaa.*nvidia-smi -L/);
+  }
+  // The driver shows one part alone: there may be others.
+  const known = [{ uuid: first }];
+  t.deepEqual(devicesForWorkers(`${first},${second}`, known), [first, second]);
+  t.deepEqual(devicesForWorkers(undefined, known), [first]);
+  t.throws(() => devicesForWorkers('0', known), { instanceOf: SluiceError });
 });
 
 test('workers share a GPU only where that is asked for', (t) => {

@@ -186,6 +186,8 @@ const mistakes: [string[], RegExp][] = [
   [['bench', 'step', '--shape', 'dense-1t'], /dense-1t/],
   [['bench', 'kernels', '--backend', 'cuda', '--clock', 'cpu'], /--threads and --clock are for .* native/],
   [['bench', 'kernels', '--filter', 'nosuch'], /None of the \d+ kernels has "nosuch" in its name/],
+  // Before a device is looked for, and measured.
+  [['bench', 'kernels', '--backend', 'cuda', '--filter', 'nosuch'], /None of the \d+ kernels has "nosuch"/],
   [['bench', 'kernels', '--threads', '2', '--clock', 'cpu'], /--clock cpu .* Give --threads 1/],
   [['bench', 'step', '--shape', 'tiny-100k', '--threads', '2', '--clock', 'cpu'], /Give --threads 1/],
   [

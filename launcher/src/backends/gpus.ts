@@ -20,10 +20,35 @@ export interface ListGpusOptions {
 
 /**
  * All GPUs of the machine, whatever CUDA_VISIBLE_DEVICES shows of them: as the CUDA driver counts them, or, where it cannot be asked or
- * hangs, as NVIDIA's tool does. None where neither says any.
+ * hangs, as NVIDIA's tool does. None where neither says any. In place of a GPU that is divided (MIG) are its parts. The driver shows a
+ * process one of these alone, and no GPU beside it, so that the tool is asked for all; where there is none, that one is all that is known.
  */
 export function listGpus(options: ListGpusOptions = {}): Gpu[] {
-  return gpusOfDriver(options) ?? gpusOfTool();
+  const ofDriver = gpusOfDriver(options);
+  if (ofDriver && !ofDriver.some(isPart)) return ofDriver;
+  const whole = gpusOfTool();
+  if (whole.length === 0) return ofDriver ?? [];
+  return divided(whole, programOutput('nvidia-smi', ['-L']) ?? '');
+}
+
+/** Whether it is a part of a GPU. */
+export function isPart({ uuid }: Pick<Gpu, 'uuid'>): boolean {
+  return uuid.startsWith('MIG-');
+}
+
+/** @param listing of `nvidia-smi -L`: a line for each GPU, and behind it one for each of its parts */
+export function divided(gpus: readonly Gpu[], listing: string): Gpu[] {
+  const parts = new Map<string, Gpu[]>();
+  let gpu: Gpu | undefined;
+  for (const line of listing.split('\n')) {
+    const [, profile, uuid] = /^\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (MIG-[^)]+)\)/.exec(line) ?? [];
+    if (gpu && uuid) {
+      const memoryBytes = Number(/(\d+)gb/.exec(profile!)?.[1] ?? 0) * 2 ** 30;
+      const part = { ...gpu, name: `${gpu.name} MIG ${profile}`, uuid, memoryBytes };
+      parts.set(gpu.uuid, [...(parts.get(gpu.uuid) ?? []), part]);
+    } else gpu = gpus.find((one) => line.includes(`(UUID: ${one.uuid})`));
+  }
+  return gpus.flatMap((one) => parts.get(one.uuid) ?? [one]);
 }
 
 /** The driver is asked in a process of its own: it may hang, or end the one that asks. */

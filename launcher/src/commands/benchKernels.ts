@@ -78,15 +78,15 @@ async function onDevice({ threads, filter, clock }: BenchKernelsArguments): Prom
       '--threads and --clock are for the kernels of native, not for cuda’s.',
     );
   const { isCudaEmulated, selectBackend } = await import('@sluice/engine');
-  const { cudaBackend, measureCeilings, measureRates } = await import('@sluice/engine/cuda');
+  const { cudaBackend, measureCeilings, measureRates, ratesNamed } = await import('@sluice/engine/cuda');
   const { rateTable } = await import('../bench/rateTable.ts');
+  const scale = isCudaEmulated() ? 'tiny' : 'full';
+  const cases = ratesNamed(scale, filter);
   await selectBackend('cuda');
   const { device, arithmetic, description } = cudaBackend();
-  const scale = isCudaEmulated() ? 'tiny' : 'full';
   const ceilings = await measureCeilings(device, scale);
   const kernels = [];
-  for await (const { yardstick, ...rate } of measureRates(device, ceilings, { scale, filter }))
-    kernels.push(rate);
+  for await (const { yardstick, ...rate } of measureRates(device, ceilings, cases)) kernels.push(rate);
   return {
     json: { backend: 'cuda', arithmetic, description, scale, ...ceilings, kernels },
     text: rateTable(ceilings, kernels, description),

@@ -70,6 +70,79 @@ DEVICE float logSumExpOf(float top, float total) {
   return static_cast<float>(top * 0.693147180559945309417 + ofSum);
 }
 
+/** Lower than any exponent: that of a key that is not seen. */
+DEVICE float lowestExponent() { return -__uint_as_float(0x7f800000u); }
+
+/**
+ * The softmax of a lane's two rows, tile after tile: of each the largest exponent so far and the sum of exponentials, of which a lane adds
+ * up the keys that it has and four come together at the end, and what the sums of the tiles before must be multiplied by.
+ */
+struct Softmax {
+  float top[2] = {lowestExponent(), lowestExponent()}, sum[2] = {0, 0}, shrink[2] = {1, 1};
+
+  /** A row's exponents for the keys of a tile become weights. @param at those of the lane: two for each eight keys */
+  template <typename Exponents>
+  DEVICE void weigh(int half, Exponents at) {
+    float most = top[half];
+    UNROLL
+    for (int j = 0; j < ROWS / 8; j++) most = fmaxf(fmaxf(most, at(j, 0)), at(j, 1));
+    UNROLL
+    for (int distance = 1; distance < 4; distance *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, distance));
+    // A row may see nothing of its first tile.
+    const float shift = most == lowestExponent() ? 0.0f : most;
+    shrink[half] = exponential2(top[half] - shift);
+    top[half] = most;
+    float added = 0;
+    UNROLL
+    for (int j = 0; j < ROWS / 8; j++) {
+      UNROLL
+      for (int i = 0; i < 2; i++) {
+        at(j, i) = exponential2(at(j, i) - shift);
+        added += at(j, i);
+      }
+    }
+    sum[half] = __fmaf_rn(sum[half], shrink[half], added);
+  }
+};
+
+/** Where attention writes, and the gate of what it does. */
+struct AttentionOutput {
+  const bf16* gate;
+  bf16* y;
+  float* logSumExp;
+  /** Of all documents. */
+  int rows;
+};
+
+/**
+ * Writes a query's channels and the logarithm of its sum. @param half which of the lane's two rows it is @param at its sums over the keys:
+ * two for each eight of D channels
+ */
+template <int D, typename Sums>
+DEVICE void storeOutput(AttentionOutput to, const Softmax& of, int half, int query, int end, Sums at, Heads heads) {
+  const int head = blockIdx.y, lane = threadIdx.x % 32;
+  float total = of.sum[half];
+  UNROLL
+  for (int distance = 1; distance < 4; distance *= 2) total += __shfl_xor_sync(0xffffffffu, total, distance);
+  if (query >= end) return;
+  if (lane % 4 == 0) to.logSumExp[static_cast<uint64>(head) * to.rows + query] = logSumExpOf(of.top[half], total);
+  const float inverse = __fdiv_rn(1.0f, total);
+  const uint64 row = static_cast<uint64>(query) * heads.heads + head;
+  UNROLL
+  for (int j = 0; j < D / 8; j++) {
+    const int channel = j * 8 + lane % 4 * 2;
+    if (channel >= heads.headDim) continue;
+    float values[2];
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+      const int place = heads.gates == 1 ? 0 : channel + i;
+      const float open = heads.gates > 0 ? sigmoid(toFloat(to.gate[row * heads.gates + place])) : 1.0f;
+      values[i] = at(j, i) * inverse * open;
+    }
+    *reinterpret_cast<uint32*>(to.y + row * heads.headDim + channel) = packBf16(values[0], values[1]);
+  }
+}
+
 /** sums += 16 rows of `left` from `row` on · COUNT rows of `right` from `column` on, summed over D channels: scores of 16 rows. */
 template <int D, int COUNT, int LINES>
 DEVICE void addScores(FragmentC (&sums)[COUNT / 8], Tile<ROWS, D>& left, int row, Tile<LINES, D>& right, int column) {

@@ -4,8 +4,7 @@
  * gate [N, H·D], [N, H] or none; logSumExp [H, N], the natural logarithm of the sum of exponentials of a row's scores.
  *
  * A block has 64 queries of one document and head, 16 for each warp, and walks the document's keys from first to last in tiles of 64,
- * which are counted from the document's first token. It keeps the largest score and the sum of exponentials of each row; a lane adds
- * up the keys that its fragments hold, and four lanes come together at the end. So a row's bits depend on its document alone.
+ * which are counted from the document's first token. So a row's bits depend on its document alone.
  */
 #pragma once
 
@@ -41,9 +40,7 @@ struct Attention {
 
     FragmentC out[D / 8];
     clear(out);
-    const float lowest = -__uint_as_float(0x7f800000u);
-    // Of the lane's two rows.
-    float top[2] = {lowest, lowest}, sum[2] = {0, 0};
+    Softmax softmax;
 
     for (int tile = firstTile; tile < tiles; tile++) {
       waitForCopies<0>();
@@ -60,40 +57,20 @@ struct Attention {
       UNROLL
       for (int half = 0; half < 2; half++) {
         const int query = range.first + warp * 16 + half * 8 + lane / 4;
-        float most = top[half];
+        const auto exponents = [&](int j, int i) -> float& { return scores[j].v[2 * half + i]; };
         UNROLL
         for (int j = 0; j < ROWS / 8; j++) {
           UNROLL
           for (int i = 0; i < 2; i++) {
-            float& score = scores[j].v[2 * half + i];
             const int key = range.begin + tile * ROWS + j * 8 + lane % 4 * 2 + i;
-            score = isSeen(key, query, heads) ? exponentOf<IS_CAPPED>(score, heads) : lowest;
-            most = score > most ? score : most;
+            exponents(j, i) = isSeen(key, query, heads) ? exponentOf<IS_CAPPED>(exponents(j, i), heads) : lowestExponent();
           }
         }
-        UNROLL
-        for (int distance = 1; distance < 4; distance *= 2) {
-          const float other = __shfl_xor_sync(0xffffffffu, most, distance);
-          most = other > most ? other : most;
-        }
-        // A row may see nothing of its first tile.
-        const float shift = most == lowest ? 0.0f : most, shrink = exponential2(top[half] - shift);
-        top[half] = most;
-        float added = 0;
-        UNROLL
-        for (int j = 0; j < ROWS / 8; j++) {
-          UNROLL
-          for (int i = 0; i < 2; i++) {
-            float& score = scores[j].v[2 * half + i];
-            score = exponential2(score - shift);
-            added += score;
-          }
-        }
-        sum[half] = __fmaf_rn(sum[half], shrink, added);
+        softmax.weigh(half, exponents);
         UNROLL
         for (int j = 0; j < D / 8; j++) {
-          out[j].v[2 * half] *= shrink;
-          out[j].v[2 * half + 1] *= shrink;
+          out[j].v[2 * half] *= softmax.shrink[half];
+          out[j].v[2 * half + 1] *= softmax.shrink[half];
         }
       }
 
@@ -110,26 +87,8 @@ struct Attention {
     UNROLL
     for (int half = 0; half < 2; half++) {
       const int query = range.first + warp * 16 + half * 8 + lane / 4;
-      float total = sum[half];
-      UNROLL
-      for (int distance = 1; distance < 4; distance *= 2) total += __shfl_xor_sync(0xffffffffu, total, distance);
-      if (query >= range.end) continue;
-      if (lane % 4 == 0) logSumExp[static_cast<uint64>(head) * rows + query] = logSumExpOf(top[half], total);
-      const float inverse = __fdiv_rn(1.0f, total);
-      const uint64 gateRow = (static_cast<uint64>(query) * heads.heads + head) * heads.gates;
-      UNROLL
-      for (int j = 0; j < D / 8; j++) {
-        const int channel = j * 8 + lane % 4 * 2;
-        if (channel >= channels) continue;
-        float values[2];
-        UNROLL
-        for (int i = 0; i < 2; i++) {
-          const int place = heads.gates == 1 ? 0 : channel + i;
-          const float open = heads.gates > 0 ? sigmoid(toFloat(gate[gateRow + place])) : 1.0f;
-          values[i] = out[j].v[2 * half + i] * inverse * open;
-        }
-        *reinterpret_cast<uint32*>(y + query * qStride + head * channels + channel) = packBf16(values[0], values[1]);
-      }
+      const auto sums = [&](int j, int i) { return out[j].v[2 * half + i]; };
+      storeOutput<D>({gate, y, logSumExp, rows}, softmax, half, query, range.end, sums, heads);
     }
   }
 };

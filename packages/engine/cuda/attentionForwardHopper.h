@@ -36,7 +36,7 @@ struct AttentionHopper {
       if (threadIdx.x == 0) produce(shared, q, k, v, block, tiles, heads);
     } else {
       raiseRegisters<CONSUMER_REGISTERS>();
-      consume(shared, gate, y, logSumExp, block, consumer, tiles, rows, heads);
+      consume(shared, {gate, y, logSumExp, rows}, block, consumer, tiles, heads);
     }
   }
 
@@ -57,13 +57,7 @@ struct AttentionHopper {
     }
   }
 
-  /** Of a lane's two rows: the largest score, the sum of exponentials, and what the tile before must be multiplied by. */
-  struct Softmax {
-    float top[2], sum[2], shrink[2];
-  };
-
-  static DEVICE void consume(Shared& shared, const bf16* gate, bf16* y, float* logSumExp, Range block, int consumer, Span tiles, int rows,
-                             Heads heads) {
+  static DEVICE void consume(Shared& shared, AttentionOutput to, Range block, int consumer, Span tiles, Heads heads) {
     const Range own = rowsOf(block, consumer);
     const Span seen = keysOf<ROWS>(own, heads), whole = keysSeenByAll<ROWS>(own, heads);
     Turn<STAGES> keys, values;
@@ -78,8 +72,7 @@ struct AttentionHopper {
     while (tile < tiles.end && !seen.has(tile)) leaveOut();
 
     if (seen.count() > 0) {
-      const float lowest = -__uint_as_float(0x7f800000u);
-      Softmax of = {{lowest, lowest}, {0, 0}, {1, 1}};
+      Softmax of;
       float scores[ROWS / 2], out[D / 2];
       FragmentA weights[ROWS / 16];
       const auto beginScores = [&] {
@@ -127,7 +120,7 @@ struct AttentionHopper {
       holdSums(out);
       giveBack(shared.values, values);
       tile++;
-      store(out, of, gate, y, logSumExp, own, rows, heads);
+      store(out, of, to, own, heads);
     }
     while (tile < tiles.end) leaveOut();
   }
@@ -145,63 +138,20 @@ struct AttentionHopper {
 
   /** Scores of keys from `firstKey` on become their exponentials. @param isWhole whether all rows see all of these keys */
   static DEVICE void weigh(float (&scores)[ROWS / 2], Softmax& of, bool isWhole, Range own, int firstKey, Heads heads) {
-    const float lowest = -__uint_as_float(0x7f800000u);
     UNROLL
     for (int i = 0; i < ROWS / 2; i++) scores[i] = exponentOf<IS_CAPPED>(scores[i], heads);
     if (!isWhole) {
-      mask(scores, lowest, firstKey, keysSeenBy(ownRow(own), own, heads), keysSeenBy(ownRow(own) + 8, own, heads));
+      mask(scores, lowestExponent(), firstKey, keysSeenBy(ownRow(own), own, heads), keysSeenBy(ownRow(own) + 8, own, heads));
     }
     UNROLL
-    for (int half = 0; half < 2; half++) {
-      float most = of.top[half];
-      UNROLL
-      for (int j = 0; j < ROWS / 8; j++) most = fmaxf(fmaxf(most, scores[4 * j + 2 * half]), scores[4 * j + 2 * half + 1]);
-      UNROLL
-      for (int distance = 1; distance < 4; distance *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, distance));
-      // A row may see nothing of its first tile.
-      const float shift = most == lowest ? 0.0f : most;
-      of.shrink[half] = exponential2(of.top[half] - shift);
-      of.top[half] = most;
-      float added = 0;
-      UNROLL
-      for (int j = 0; j < ROWS / 8; j++) {
-        UNROLL
-        for (int i = 0; i < 2; i++) {
-          float& score = scores[4 * j + 2 * half + i];
-          score = exponential2(score - shift);
-          added += score;
-        }
-      }
-      of.sum[half] = __fmaf_rn(of.sum[half], of.shrink[half], added);
-    }
+    for (int half = 0; half < 2; half++) of.weigh(half, [&](int j, int i) -> float& { return scores[4 * j + 2 * half + i]; });
   }
 
-  static DEVICE void store(const float (&out)[D / 2], const Softmax& of, const bf16* gate, bf16* y, float* logSumExp, Range own, int rows,
-                           Heads heads) {
-    const int head = blockIdx.y, lane = threadIdx.x % 32;
+  static DEVICE void store(const float (&out)[D / 2], const Softmax& of, AttentionOutput to, Range own, Heads heads) {
     UNROLL
     for (int half = 0; half < 2; half++) {
-      const int query = ownRow(own) + half * 8;
-      float total = of.sum[half];
-      UNROLL
-      for (int distance = 1; distance < 4; distance *= 2) total += __shfl_xor_sync(0xffffffffu, total, distance);
-      if (query >= own.end) continue;
-      if (lane % 4 == 0) logSumExp[static_cast<uint64>(head) * rows + query] = logSumExpOf(of.top[half], total);
-      const float inverse = __fdiv_rn(1.0f, total);
-      const uint64 row = static_cast<uint64>(query) * heads.heads + head;
-      UNROLL
-      for (int j = 0; j < D / 8; j++) {
-        const int channel = j * 8 + lane % 4 * 2;
-        if (channel >= heads.headDim) continue;
-        float values[2];
-        UNROLL
-        for (int i = 0; i < 2; i++) {
-          const int place = heads.gates == 1 ? 0 : channel + i;
-          const float open = heads.gates > 0 ? sigmoid(toFloat(gate[row * heads.gates + place])) : 1.0f;
-          values[i] = out[4 * j + 2 * half + i] * inverse * open;
-        }
-        *reinterpret_cast<uint32*>(y + row * heads.headDim + channel) = packBf16(values[0], values[1]);
-      }
+      const auto sums = [&](int j, int i) { return out[4 * j + 2 * half + i]; };
+      storeOutput<D>(to, of, half, ownRow(own) + half * 8, own.end, sums, heads);
     }
   }
 };

@@ -289,6 +289,12 @@ const MUTANTS: readonly Mutant[] = [
     error: attention,
   },
   {
+    what: 'sums of the tiles before for another largest score',
+    file: 'attention',
+    plant: instead('out[j].v[2 * half] *= softmax.shrink[half];', ''),
+    error: attention,
+  },
+  {
     what: 'a key beyond the query',
     file: 'attention',
     plant: instead('key <= query &&', 'key <= query + 1 &&'),

@@ -1,7 +1,7 @@
 /** The rate of every kernel, beside what the card does at most. */
 
 import { selectBackend } from '@sluice/engine';
-import { cudaBackend, type KernelRate, measureCeilings, measureRates } from '@sluice/engine/cuda';
+import { cudaBackend, type KernelRate, measureCeilings, measureRates, ratesNamed } from '@sluice/engine/cuda';
 import { rateTable } from '../../bench/rateTable.ts';
 import type { RunStep } from '../step.ts';
 
@@ -10,7 +10,7 @@ export const runStep: RunStep = async ({ scale, keep }) => {
   const { device } = cudaBackend();
   const ceilings = await measureCeilings(device, scale);
   const kernels: KernelRate[] = [];
-  for await (const rate of measureRates(device, ceilings, { scale })) {
+  for await (const rate of measureRates(device, ceilings, ratesNamed(scale))) {
     kernels.push(rate);
     keep({ ceilings, kernels });
   }

@@ -50,12 +50,14 @@ API cuDeviceGetName(char* name, int length, int) {
 }
 API cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = settings.memoryBytes, SUCCESS; }
 /** Each process counts as a GPU of its own. */
-API cuDeviceGetUuid_v2(char* uuid, int) {
+API cuDeviceGetUuid(char* uuid, int) {
   std::memset(uuid, 0, 16);
   const pid_t process = getpid();
   std::memcpy(uuid, &process, sizeof process);
   return SUCCESS;
 }
+/** Of a part of a GPU it would be another. */
+API cuDeviceGetUuid_v2(char* uuid, int device) { return cuDeviceGetUuid(uuid, device); }
 API cuDeviceGetAttribute(int* value, int attribute, int) {
   constexpr int MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, SHARED_BYTES = 97, CAN_MAP_MEMORY = 102;
   switch (attribute) {

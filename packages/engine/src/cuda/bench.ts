@@ -6,7 +6,7 @@ import type { ProductPeak } from '../deviceMeter.ts';
 import type { Precision } from '../precision.ts';
 import { BorrowedMemory } from './cases/case.ts';
 import { productCase } from './cases/products.ts';
-import { rateCases, type Scale, type Yardstick } from './cases/rates.ts';
+import { type RateCase, rateCases, type Scale, type Yardstick } from './cases/rates.ts';
 import type { CudaDevice } from './device.ts';
 import { isCudaEmulated } from './environment.ts';
 
@@ -140,22 +140,27 @@ export async function measureProductPeak(device: CudaDevice, precision: Precisio
   }
 }
 
-export interface RateOptions {
+/** What `measureRates` measures. */
+export interface RateCases {
   readonly scale: Scale;
-  /** Only cases whose name contains it. */
-  readonly filter?: string | undefined;
+  readonly named: ReturnType<typeof namedCases<RateCase>>;
 }
 
 /**
- * Measures one case after the other, each in memory of its own.
- * @throws SLUICE_E_USAGE where no case has a name with the filter in it
+ * Of all cases those whose name contains `filter`.
+ * @throws SLUICE_E_USAGE where there is none
  */
+export function ratesNamed(scale: Scale, filter = ''): RateCases {
+  return { scale, named: namedCases(rateCases(scale), filter) };
+}
+
+/** Measures one case after the other, each in memory of its own. */
 export async function* measureRates(
   device: CudaDevice,
   ceilings: Ceilings,
-  { scale, filter = '' }: RateOptions,
+  { scale, named }: RateCases,
 ): AsyncGenerator<KernelRate> {
-  for (const [name, { make, yardstick }] of namedCases(rateCases(scale), filter)) {
+  for (const [name, { make, yardstick }] of named) {
     const memory = new BorrowedMemory(device);
     try {
       const { run, flops, bytes } = make(memory);

@@ -5,7 +5,7 @@ import koffi from 'koffi';
 /** As the driver numbers them, from 0 on: by this number CUDA_VISIBLE_DEVICES names one. */
 export interface CudaDeviceInfo {
   readonly name: string;
-  /** As NVIDIA's tools write it, with which CUDA_VISIBLE_DEVICES may name it, too. */
+  /** As NVIDIA's tools write it, with which CUDA_VISIBLE_DEVICES may name it, too: `GPU-…`, or `MIG-…` of a part of one. */
   readonly uuid: string;
   readonly memoryBytes: number;
   /** What it can compute, such as 9 for Hopper. */
@@ -45,13 +45,18 @@ export function cudaDevices(library: string): CudaDeviceInfo[] {
     const attribute = (which: number) => integer('cuDeviceGetAttribute', ['int', 'int'], which, device);
     const name = new Uint8Array(NAME_BYTES);
     call('cuDeviceGetName', ['void *', 'int', 'int'], name, NAME_BYTES, device);
-    const uuid = new Uint8Array(16);
-    call('cuDeviceGetUuid_v2', ['void *', 'int'], uuid, device);
+    const uuidOf = (version: string) => {
+      const uuid = new Uint8Array(16);
+      call(version, ['void *', 'int'], uuid, device);
+      return Buffer.from(uuid).toString('hex');
+    };
+    // Of a part, the first is that of the GPU that it is of.
+    const [whole, own] = [uuidOf('cuDeviceGetUuid'), uuidOf('cuDeviceGetUuid_v2')];
     const bytes = new BigUint64Array(1);
     call('cuDeviceTotalMem_v2', ['void *', 'int'], bytes, device);
     return {
       name: Buffer.from(name.subarray(0, name.indexOf(0))).toString('utf8'),
-      uuid: uuidText(uuid),
+      uuid: uuidText(own === whole ? 'GPU' : 'MIG', own),
       memoryBytes: Number(bytes[0]),
       computeCapability: attribute(MAJOR) + attribute(MINOR) / 10,
     };
@@ -68,7 +73,6 @@ class CudaCallError extends Error {
   }
 }
 
-function uuidText(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes).toString('hex');
-  return `GPU-${hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')}`;
+function uuidText(kind: 'GPU' | 'MIG', hex: string): string {
+  return `${kind}-${hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')}`;
 }

@@ -180,7 +180,7 @@ export class CudaDriver {
     return Buffer.from(name.subarray(0, name.indexOf(0))).toString('utf8');
   }
 
-  /** Four words that no other device has, on any machine. */
+  /** Four words that no other GPU has, on any machine; parts of one (MIG) have the same, since nothing goes from one to the other by NCCL. */
   get deviceIdentity(): Int32Array {
     const identity = new Int32Array(new ArrayBuffer(16));
     this.#call('cuDeviceGetUuid', identity, this.#device);

@@ -29,7 +29,7 @@ export function driverFunctions(library: LibraryHandle) {
     cuDeviceGetCount: define('cuDeviceGetCount', 'void *'),
     cuDeviceGet: define('cuDeviceGet', 'void *', 'int'),
     cuDeviceGetName: define('cuDeviceGetName', 'void *', 'int', 'int'),
-    cuDeviceGetUuid: define('cuDeviceGetUuid_v2', 'void *', 'int'),
+    cuDeviceGetUuid: define('cuDeviceGetUuid', 'void *', 'int'),
     cuDeviceGetAttribute: define('cuDeviceGetAttribute', 'void *', 'int', 'int'),
     cuDevicePrimaryCtxRetain: define('cuDevicePrimaryCtxRetain', 'void *', 'int'),
     cuCtxSetCurrent: define('cuCtxSetCurrent', 'uintptr_t'),

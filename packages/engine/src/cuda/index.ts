@@ -9,6 +9,7 @@ export {
   type KernelRate,
   measureCeilings,
   measureRates,
+  ratesNamed,
 } from './bench.ts';
 export * from './cachedAttention.ts';
 export { attentionErrors, LAYOUT, type Operands, operandsOf, runAttention } from './cases/attention.ts';
