@@ -115,6 +115,8 @@ test('layers that cannot be had are refused where they are written', (t) => {
   t.regex(faultOf(layers({ numAttentionHeads: 3 })), /numAttentionHeads: 2 key-value heads do not divide 3/);
   t.regex(faultOf(layers({ rotaryDim: 10 })), /kinds.a.rotaryDim: 10 channels of heads of 8/);
   t.regex(faultOf({ rotaryDim: 10 }), /rotaryDim: 10 channels/);
+  t.notRegex(faultOf({ headDim: -2, ...layers({}) }), /rotaryDim/);
+  for (const numLayers of [0, 1e15]) t.regex(faultOf({ numLayers, ...layers({}) }), /^numLayers: [^;]*$/);
   t.regex(faultOf(layers({ feedForward: 'experts' })), /says nothing of experts/);
   t.regex(faultOf({ experts: EXPERTS }), /give either intermediateSize/);
   t.regex(faultOf({ experts: EXPERTS, ...layers({}) }), /intermediateSize: no layer is dense/);

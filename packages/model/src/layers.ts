@@ -189,7 +189,7 @@ export function layerFaults(
         'numAttentionHeads',
         `${model.numKeyValueHeads} key-value heads do not divide ${heads} query heads`,
       );
-    if ((kind.rotaryDim ?? 0) > model.headDim)
+    if (kind.rotaryDim !== undefined && kind.rotaryDim > model.headDim)
       fault('rotaryDim', `${kind.rotaryDim} channels of heads of ${model.headDim}`);
     const feedForward = kind.feedForward ?? (model.experts ? 'experts' : 'dense');
     if (feedForward === 'experts' && !model.experts)

@@ -14,6 +14,7 @@ export { SynchronizeConfig } from './synchronize/config.ts';
 
 /** What is counted out one by one, before anything else could say that it is too much. */
 const MOST_LANES = 2 ** 20;
+const MOST_SIZES = 10_000;
 
 /** How the work is spread. None of these changes a bit of the result, but `lanes`, `gradients` and `synchronize`. */
 export const ParallelConfig = z.strictObject({
@@ -79,20 +80,28 @@ export const BatchRampConfig = z.strictObject({
   tokens: tokens('In place of `steps`: tokens before the batch is whole.'),
 });
 
-export const BatchConfig = z.strictObject({
-  sequences: z
-    .int()
-    .min(1)
-    .describe('Sequences in the global batch of one step; where it grows, of the steps after that.'),
-  grainSequences: z
-    .int()
-    .min(1)
-    .default(1)
-    .describe('Sequences of one grain, the micro-batch whose gradient is computed in one pass.'),
-  ramp: BatchRampConfig.optional().describe(
-    'Smaller batches at the beginning; when left out, all steps have as many sequences. Each size must divide into grains and lanes.',
-  ),
-});
+export const BatchConfig = z
+  .strictObject({
+    sequences: z
+      .int()
+      .min(1)
+      .describe('Sequences in the global batch of one step; where it grows, of the steps after that.'),
+    grainSequences: z
+      .int()
+      .min(1)
+      .default(1)
+      .describe('Sequences of one grain, the micro-batch whose gradient is computed in one pass.'),
+    ramp: BatchRampConfig.optional().describe(
+      'Smaller batches at the beginning; when left out, all steps have as many sequences. Each size must divide into grains and lanes.',
+    ),
+  })
+  .superRefine(({ sequences, ramp }, context) => {
+    const { from, increment = sequences } = ramp ?? { from: sequences };
+    const sizes = Math.ceil((sequences - from) / increment);
+    if (sizes <= MOST_SIZES) return;
+    const message = `${increment} from ${from} to ${sequences} sequences would be ${sizes} sizes, more than ${MOST_SIZES}`;
+    context.addIssue({ code: 'custom', path: ['ramp', 'increment'], message });
+  });
 
 /** What a new run begins with. It is of no consequence once there is a checkpoint. */
 export const InitializeConfig = z
