@@ -87,8 +87,14 @@ interface Layered {
   readonly layers?: LayersConfig | undefined;
 }
 
+/** Which layer is of which kind, whatever these are. */
+interface Patterned {
+  readonly numLayers: number;
+  readonly layers?: (Omit<LayersConfig, 'kinds'> & { readonly kinds: object }) | undefined;
+}
+
 /** The name of each layer's kind. */
-export function layerKinds({ numLayers, layers }: Layered): string[] {
+export function layerKinds({ numLayers, layers }: Patterned): string[] {
   if (!layers) return [];
   const { pattern, first = [], last = [] } = layers;
   const kinds = Array.from({ length: numLayers }, (_, layer) => pattern[layer % pattern.length]!);
