@@ -13,6 +13,7 @@ import {
   kernelFor,
 } from './device.ts';
 import { keptCopy } from './keptCopies.ts';
+import { CUDA_SIZES } from './sizes.ts';
 
 type Floats = DeviceArray<'f32'>;
 
@@ -25,7 +26,8 @@ const MOST_NARROW_CHANNELS = 128;
 
 /** Whether there are kernels for heads of so many channels. */
 export function takesHeads(headDim: number): boolean {
-  return headDim > 0 && headDim % 8 === 0 && headDim <= 256;
+  const { headMultiple, mostChannels } = CUDA_SIZES;
+  return headDim > 0 && headDim % headMultiple === 0 && headDim <= mostChannels;
 }
 
 export interface AttentionOperands {

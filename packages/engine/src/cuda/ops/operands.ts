@@ -8,6 +8,7 @@ import { cudaBackend } from '../backend.ts';
 import type { Activations, CudaDevice, DeviceArray } from '../device.ts';
 import { keptCopy } from '../keptCopies.ts';
 import { matmulTransposed } from '../operations.ts';
+import { CUDA_SIZES } from '../sizes.ts';
 import { masterOf } from '../weights.ts';
 
 /** The gradient of a linear layer's weights [O, C]: dyᵀ [O, N] · x [N, C]. */
@@ -27,8 +28,10 @@ export function refuse(operation: string, reason: string): never {
 /** Of rows that tensor cores take. In single precision, there may be any. @throws SLUICE_E_CUDA_KERNEL */
 export function checkWidths(operation: string, widths: Readonly<Record<string, number>>): void {
   if (cudaBackend().precision === 'f32') return;
+  const { rowMultiple } = CUDA_SIZES;
   for (const [name, width] of Object.entries(widths)) {
-    if (width % 8 !== 0) refuse(operation, `the number of ${name}, ${width}, is no multiple of 8`);
+    if (width % rowMultiple !== 0)
+      refuse(operation, `the number of ${name}, ${width}, is no multiple of ${rowMultiple}`);
   }
 }
 
