@@ -196,6 +196,16 @@ test('a weight that f16 cannot hold is refused, and no directory passes for a mo
   t.true(isHuggingFaceDirectory(join(directory, 'bf16')));
 });
 
+test('a checkpoint of a model that cannot be had is refused with the key', async (t) => {
+  const directory = temporaryDirectory(t);
+  const model = { ...ModelConfig.parse(small), numKeyValueHeads: 3 };
+  const checkpoint = await savedCheckpoint(directory, model);
+  const target = join(directory, 'hf');
+  const error = await failureOf(exportHuggingFace({ checkpoint, target, dtype: 'f32' }));
+  t.is(error.code, 'SLUICE_E_CONFIG_INVALID');
+  t.regex(error.message, /model\.numKeyValueHeads: 3 key-value heads do not divide 2/);
+});
+
 test('nothing is written over', async (t) => {
   const directory = temporaryDirectory(t);
   writeFileSync(join(directory, 'mine.txt'), 'kept');

@@ -1,3 +1,4 @@
+import type { SluiceError } from '@sluice/core';
 import { ObserveConfig, SamplesConfig } from '@sluice/train';
 import test from 'ava';
 import {
@@ -213,6 +214,27 @@ test('a precision that the backend does not have is refused', (t) => {
     message: /precision is bf16, but the backend "native" computes in f32 only/,
   });
   t.notThrows(() => validateConfig({ ...smallConfig(), precision: 'f32' }));
+});
+
+test('sizes that the kernels of cuda do not take are refused, rows in bf16 alone', (t) => {
+  const faultOf = (model: object, precision?: 'f32') => {
+    const sized = { ...smallConfig({ model: { headDim: 8, ...model } }), precision };
+    const config = { ...sized, backend: 'cuda' as const };
+    try {
+      validateConfig(config);
+    } catch (error) {
+      t.is((error as SluiceError).code, 'SLUICE_E_CUDA_KERNEL');
+      return (error as SluiceError).message;
+    }
+    return undefined;
+  };
+  const experts = { count: 8, topK: 2, intermediateSize: 12 };
+  const mixer = { kind: 'kimi-delta-attention', heads: 2, keyDim: 264, valueDim: 3 };
+  t.is(faultOf({}), undefined);
+  t.regex(faultOf({ experts })!, /^model\.experts\.intermediateSize is 12, .* multiples of 8 alone/);
+  t.is(faultOf({ experts }, 'f32'), undefined);
+  t.regex(faultOf({ headDim: 12 }, 'f32')!, /headDim is 12, .* multiples of 8 up to 256 channels/);
+  t.regex(faultOf({ mixer, headDim: 12 })!, /mixer\.keyDim is 264, .* up to 256 channels/);
 });
 
 test('experts shared among workers, and samples, are refused on a backend whose values can only be awaited, with the reason', (t) => {

@@ -105,6 +105,7 @@ const refusedExports: [string, () => ModelConfig, HuggingFaceLayout, RegExp][] =
     /mixture of experts \(use .*qwen3-moe/,
   ],
   ['a dense model in qwen3-moe', () => dense(plain), 'qwen3-moe-fused', /dense feed-forward/],
+  ['a QK norm of all heads', () => dense({ qkNorm: 'all-heads' }), 'gated', /model\.qkNorm = "all-heads"/],
   ['no QK norm in qwen3', () => dense({ ...plain, qkNorm: false }), 'qwen3', /without a norm/],
   [
     'a shared expert',

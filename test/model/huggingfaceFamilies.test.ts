@@ -83,6 +83,16 @@ test('a headwise gate is written once for each channel, and a shared expert with
   t.deepEqual(importModelConfig(written(model), 'config.json').model.gates[0]!.granularity, 'elementwise');
 });
 
+test('where the norms of layers alone multiply by 1 + w, the last one is shifted alone', (t) => {
+  const model = gated({ zeroCentredNorms: 'layers', gate: { granularity: 'headwise' } });
+  const shifted = huggingFaceTensors(model, 'qwen3-next').filter(({ shift }) => shift !== undefined);
+  t.deepEqual(
+    shifted.map(({ name, shift }) => [name, shift]),
+    [['model.norm.weight', -1]],
+  );
+  t.regex(adaptationNotes(model, 'qwen3-next')[0]!, /^the gains w of the last norm as w − 1/);
+});
+
 test('what the layout cannot say, adapted or not, is refused by name', (t) => {
   t.throws(() => written(gated({ qkNorm: false })), { message: /model.qkNorm = false/ });
   t.throws(() => written(gated({ gates: [] })), { message: /model.gates = \[\]/ });

@@ -99,6 +99,31 @@ test('a model of kinds shrinks with its ratios', (t) => {
   t.deepEqual([near!.numAttentionHeads, near!.rotaryDim, near!.headDim], [16, 16, 16]);
 });
 
+test('a model made smaller is one that can be written down, whatever is left of its kinds and channels', (t) => {
+  const base = {
+    ...{
+      vocabularySize: 9,
+      hiddenSize: 16,
+      numLayers: 4,
+      numAttentionHeads: 2,
+      numKeyValueHeads: 2,
+      headDim: 8,
+    },
+    ...{ intermediateSize: 12, experts: EXPERTS, positions: 'none', qkNorm: false, gates: [], scale: 'tiny' },
+    keyValueLatent: { rank: 4, sharedKeyDim: 7, valueDim: 8 },
+  };
+  const kinds = { dense: { feedForward: 'dense' }, sparse: {} };
+  for (const pattern of [
+    ['dense', 'sparse'],
+    ['sparse', 'dense'],
+  ]) {
+    const model = ModelConfig.parse({ ...base, layers: { kinds, pattern } });
+    t.deepEqual(model.layers?.pattern, pattern.slice(0, 1));
+    t.is(model.keyValueLatent?.sharedKeyDim, 1);
+    t.deepEqual(ModelConfig.parse(model), model);
+  }
+});
+
 test('layers that cannot be had are refused where they are written', (t) => {
   const faultOf = (keys: object) => {
     const base = {
@@ -115,6 +140,8 @@ test('layers that cannot be had are refused where they are written', (t) => {
   t.regex(faultOf(layers({ numAttentionHeads: 3 })), /numAttentionHeads: 2 key-value heads do not divide 3/);
   t.regex(faultOf(layers({ rotaryDim: 10 })), /kinds.a.rotaryDim: 10 channels of heads of 8/);
   t.regex(faultOf({ rotaryDim: 10 }), /rotaryDim: 10 channels/);
+  t.notRegex(faultOf({ headDim: -2, ...layers({}) }), /rotaryDim/);
+  for (const numLayers of [0, 1e15]) t.regex(faultOf({ numLayers, ...layers({}) }), /^numLayers: [^;]*$/);
   t.regex(faultOf(layers({ feedForward: 'experts' })), /says nothing of experts/);
   t.regex(faultOf({ experts: EXPERTS }), /give either intermediateSize/);
   t.regex(faultOf({ experts: EXPERTS, ...layers({}) }), /intermediateSize: no layer is dense/);

@@ -28,6 +28,11 @@ test('a batch doubles, or grows by increments, with equal shares of the steps', 
   );
 });
 
+test('a ramp of more sizes than can be counted out is refused', (t) => {
+  const { error } = BatchConfig.safeParse({ sequences: 1e12, ramp: { from: 2, increment: 2, tokens: 1e12 } });
+  t.regex(error!.message, /2 from 2 to 1000000000000 sequences would be 499999999999 sizes, more than 10000/);
+});
+
 test('with a ramp over tokens each size has an equal share of these', (t) => {
   // A half of 48 sequences each: 6 steps of 4, 3 of 8.
   t.deepEqual(sizes({ sequences: 16, ramp: { from: 4, tokens: 48 * LENGTH } }, 10), [

@@ -4,12 +4,13 @@ import { SluiceError } from '@sluice/core';
 import { BACKENDS, precisionOn } from '@sluice/engine';
 import { interleavedGate, modelParameters } from '@sluice/model';
 import { mostOverlap, type RunConfig, rampSizes, type SynchronizeConfig, stageCount } from '@sluice/train';
+import { validateCudaSizes } from './cudaSizes.ts';
 
 /**
  * What is wrong wherever it runs.
  * @throws SLUICE_E_WORKERS_INVALID, SLUICE_E_BATCH_INDIVISIBLE, SLUICE_E_BATCH_RAMP_INVALID, SLUICE_E_EXPERT_PARALLEL_INVALID,
  *   SLUICE_E_SCHEDULE_INVALID, SLUICE_E_OPTIMIZER_INVALID, SLUICE_E_SYNCHRONIZE_INVALID; each message shows the numbers that do not fit;
- *   SLUICE_E_BACKEND_UNSUPPORTED
+ *   SLUICE_E_BACKEND_UNSUPPORTED, SLUICE_E_CUDA_KERNEL
  */
 export function validateConfig(config: RunConfig): void {
   validateBackend(config);
@@ -19,6 +20,7 @@ export function validateConfig(config: RunConfig): void {
   validateSchedule(config);
   validateOptimizer(config);
   validateSynchronize(config);
+  validateCudaSizes(config);
 }
 
 /** @throws SLUICE_E_VOCABULARY_TOO_SMALL */

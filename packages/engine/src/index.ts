@@ -37,6 +37,7 @@ export { deltaRuleBytes, takesChunks } from './cuda/deltaRuleMemory.ts';
 export type { Activations } from './cuda/device.ts';
 export { cudaDriver, DRIVER_LIBRARY, isCudaEmulated } from './cuda/environment.ts';
 export { arenaBytes, SHARE_OF_OTHERS, TOKENS_TOGETHER } from './cuda/memorySizes.ts';
+export { CUDA_SIZES } from './cuda/sizes.ts';
 export type { DeviceLink, DeviceLinks, LinkEnd, LinkOperation, Peers, WatchLink } from './deviceLink.ts';
 export { deviceLinks } from './deviceLink.ts';
 export type { DeviceMeter, LaunchTime, LaunchTiming, ProductPeak } from './deviceMeter.ts';

@@ -92,7 +92,12 @@ export const ModelConfig = z
   .strictObject({
     vocabularySize: z.int().min(2).describe('Rows of the embedding; at least the tokenizer’s vocabulary.'),
     hiddenSize: z.int().min(1).describe('Width of the residual stream.'),
-    numLayers: z.int().min(1).max(MOST_LAYERS).describe('Number of decoder layers.'),
+    // Whatever is said of layers is looked at only where there are as many as can be counted out.
+    numLayers: z
+      .int()
+      .min(1, { abort: true })
+      .max(MOST_LAYERS, { abort: true })
+      .describe('Number of decoder layers.'),
     numAttentionHeads: z.int().min(1).describe('Query heads.'),
     numKeyValueHeads: z.int().min(1).describe('Key-value heads; divides the query heads.'),
     headDim: z.int().min(2).multipleOf(2).describe('Channels of one head; even.'),

@@ -78,8 +78,14 @@ interface Layered {
   readonly layers?: LayersConfig | undefined;
 }
 
+/** Which layer is of which kind, whatever these are. */
+interface Patterned {
+  readonly numLayers: number;
+  readonly layers?: (Omit<LayersConfig, 'kinds'> & { readonly kinds: object }) | undefined;
+}
+
 /** The name of each layer's kind. */
-export function layerKinds({ numLayers, layers }: Layered): string[] {
+export function layerKinds({ numLayers, layers }: Patterned): string[] {
   if (!layers) return [];
   const { pattern, first = [], last = [] } = layers;
   const kinds = Array.from({ length: numLayers }, (_, layer) => pattern[layer % pattern.length]!);
@@ -119,7 +125,7 @@ export function layerFaults(
         'numAttentionHeads',
         `${model.numKeyValueHeads} key-value heads do not divide ${heads} query heads`,
       );
-    if ((kind.rotaryDim ?? 0) > model.headDim)
+    if (kind.rotaryDim !== undefined && kind.rotaryDim > model.headDim)
       fault('rotaryDim', `${kind.rotaryDim} channels of heads of ${model.headDim}`);
     const feedForward = kind.feedForward ?? (model.experts ? 'experts' : 'dense');
     if (feedForward === 'experts' && !model.experts)

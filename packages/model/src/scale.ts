@@ -5,6 +5,7 @@
  */
 
 import type { KeyValueLatentConfig } from './latentAttention.ts';
+import { type LayersConfig, layerKinds } from './layersConfig.ts';
 import { type MixerConfig, scaledMixer } from './mixers/index.ts';
 
 export const SCALES = ['full', 'small', 'tiny'] as const;
@@ -33,11 +34,14 @@ interface Sizes {
   readonly rotaryDim?: number | undefined;
   readonly keyValueLatent?: KeyValueLatentConfig | undefined;
   readonly mixer?: MixerConfig | undefined;
-  readonly layers?: { readonly kinds: Readonly<Record<string, KindSizes>> } | undefined;
+  readonly layers?: LayersSizes | undefined;
 }
+
+type LayersSizes = Omit<LayersConfig, 'kinds'> & { readonly kinds: Readonly<Record<string, KindSizes>> };
 
 /** The sizes of a `LayerKindConfig`. */
 interface KindSizes {
+  readonly feedForward?: 'dense' | 'experts' | undefined;
   readonly keyValueLatent?: KeyValueLatentConfig | undefined;
   readonly mixer?: MixerConfig | undefined;
   readonly numAttentionHeads?: number | undefined;
@@ -78,7 +82,8 @@ export function scaleModel<Model extends Sizes>(model: Model, scale: Scale): Mod
       keyValueLatent: {
         ...config,
         rank: divide(config.rank, by.width, 2),
-        sharedKeyDim: channels(config.sharedKeyDim),
+        // Keys have channels of their own beside those.
+        sharedKeyDim: Math.min(channels(config.sharedKeyDim), headDim - 1),
         valueDim: Math.max(1, channels(config.valueDim)),
       },
     };
@@ -89,7 +94,7 @@ export function scaleModel<Model extends Sizes>(model: Model, scale: Scale): Mod
     ...(numAttentionHeads !== undefined && { numAttentionHeads: queryHeads(numAttentionHeads) }),
     ...(rotaryDim !== undefined && { rotaryDim: rotary(rotaryDim) }),
   });
-  return {
+  return withoutIdle({
     ...model,
     numLayers: divide(model.numLayers, by.layers),
     vocabularySize: Math.min(model.vocabularySize, MOST_VOCABULARY),
@@ -112,7 +117,19 @@ export function scaleModel<Model extends Sizes>(model: Model, scale: Scale): Mod
       ? {}
       : { intermediateSize: divide(model.intermediateSize, by.width) }),
     ...(model.experts === undefined ? {} : { experts: scaleExperts(model.experts, by) }),
-  };
+  });
+}
+
+/** Where fewer layers are all dense, or all have experts, what the others would need is left out, and the kinds that no layer is of. */
+function withoutIdle<Model extends Sizes>(model: Model): Model {
+  const { layers, experts, intermediateSize, ...rest } = model;
+  if (!layers || !experts || intermediateSize === undefined) return model;
+  const pattern = layerKinds(model);
+  const isDense = (name: string) => layers.kinds[name]?.feedForward === 'dense';
+  if (pattern.some(isDense) && !pattern.every(isDense)) return model;
+  const kinds = Object.fromEntries(Object.entries(layers.kinds).filter(([name]) => pattern.includes(name)));
+  const kept = pattern.some(isDense) ? { intermediateSize } : { experts };
+  return { ...rest, layers: { kinds, pattern }, ...kept } as unknown as Model;
 }
 
 function scaleExperts<Experts extends ExpertSizes>(

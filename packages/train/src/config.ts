@@ -13,7 +13,7 @@ import { SynchronizeConfig } from './synchronize/config.ts';
 export { OptimizerConfig } from './optimizer/config.ts';
 export { SynchronizeConfig } from './synchronize/config.ts';
 
-/** What is counted out one by one, before anything else could say that it is too much. */
+/** Lanes are counted out one by one, before anything else could say that they are too many. */
 const MOST_LANES = 2 ** 20;
 
 /** How the work is spread. None of these changes a bit of the result, but `lanes`, `gradients` and `synchronize`. */

@@ -2,6 +2,9 @@
 
 import { z } from 'zod';
 
+/** Sizes of a growing batch are counted out one by one, before anything else could say that they are too many. */
+const MOST_SIZES = 10_000;
+
 /** A length in tokens, in place of one in steps. */
 const tokens = (text: string) => z.int().min(1).optional().describe(text);
 
@@ -21,20 +24,28 @@ export const BatchRampConfig = z.strictObject({
   tokens: tokens('In place of `steps`: tokens before the batch is whole.'),
 });
 
-export const BatchConfig = z.strictObject({
-  sequences: z
-    .int()
-    .min(1)
-    .describe('Sequences in the global batch of one step; where it grows, of the steps after that.'),
-  grainSequences: z
-    .int()
-    .min(1)
-    .default(1)
-    .describe('Sequences of one grain, the micro-batch whose gradient is computed in one pass.'),
-  ramp: BatchRampConfig.optional().describe(
-    'Smaller batches at the beginning; when left out, all steps have as many sequences. Each size must divide into grains and lanes.',
-  ),
-});
+export const BatchConfig = z
+  .strictObject({
+    sequences: z
+      .int()
+      .min(1)
+      .describe('Sequences in the global batch of one step; where it grows, of the steps after that.'),
+    grainSequences: z
+      .int()
+      .min(1)
+      .default(1)
+      .describe('Sequences of one grain, the micro-batch whose gradient is computed in one pass.'),
+    ramp: BatchRampConfig.optional().describe(
+      'Smaller batches at the beginning; when left out, all steps have as many sequences. Each size must divide into grains and lanes.',
+    ),
+  })
+  .superRefine(({ sequences, ramp }, context) => {
+    const { from, increment = sequences } = ramp ?? { from: sequences };
+    const sizes = Math.ceil((sequences - from) / increment);
+    if (sizes <= MOST_SIZES) return;
+    const message = `${increment} from ${from} to ${sequences} sequences would be ${sizes} sizes, more than ${MOST_SIZES}`;
+    context.addIssue({ code: 'custom', path: ['ramp', 'increment'], message });
+  });
 
 export const TrainingConfig = z.strictObject({
   steps: z.int().min(1).optional().describe('Optimizer steps of the whole run.'),

@@ -10,7 +10,6 @@ import {
   type HuggingFaceLayout,
   type HuggingFaceTensor,
   huggingFaceTensors,
-  ModelConfig,
 } from '@sluice/model';
 import { roundToHalf } from '../halfPrecision.ts';
 import type { Manifest } from '../manifest.ts';
@@ -21,6 +20,7 @@ import type { ImportedState } from './import.ts';
 import { fillOutputDirectory } from './outputDirectory.ts';
 import { copyTokenizer, type LocatedTokenizer, locateTokenizer, tokenKeysOf } from './tokenizerFiles.ts';
 import { CONFIG_NAME, INDEX_NAME, SINGLE_NAME } from './weightFiles.ts';
+import { weightsOfCheckpoint } from './weightSource.ts';
 
 /** What weights can be written as, and what PyTorch and safetensors call it. */
 export const EXPORT_TYPES = {
@@ -68,7 +68,7 @@ const CHUNK_ELEMENTS = 1 << 20;
  * Writes a checkpoint's weights in a Hugging Face layout. `config.json` comes last, so what is cut off by a crash is not
  * mistaken for a model. The files of a Hugging Face model that the weights came from are written as they were.
  * @throws SLUICE_E_HF_UNSUPPORTED for what the layout cannot say; SLUICE_E_HF_RANGE for a weight that the type cannot
- *   hold; SLUICE_E_TOKENIZER_CHANGED; SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL,
+ *   hold; SLUICE_E_TOKENIZER_CHANGED; SLUICE_E_CONFIG_INVALID, SLUICE_E_CHECKPOINT_…; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_DISK_FULL,
  *   SLUICE_E_FILE_UNWRITABLE; the signal's reason when it is aborted: then nothing is left
  */
 export async function exportHuggingFace(request: ExportRequest): Promise<ExportSummary> {
@@ -76,7 +76,7 @@ export async function exportHuggingFace(request: ExportRequest): Promise<ExportS
   const reader = await openCheckpoint(checkpoint);
   try {
     const { manifest } = reader;
-    const model = ModelConfig.parse((manifest.config as { model: unknown }).model);
+    const { model } = weightsOfCheckpoint(reader);
     const { imported } = manifest.state as unknown as Partial<ImportedState>;
     const layout = request.layout ?? imported?.layout ?? defaultLayout(model);
     const config = exportModelConfig(model, {

@@ -5,6 +5,7 @@ import { type AttentionLayout, documentBounds } from '../ops/attentionLayout.ts'
 import { hopperKernel, LEAST_HOPPER_CHANNELS } from './attentionHopper.ts';
 import type { AttentionKernel, AttentionKernelName } from './attentionKernel.ts';
 import { type Activations, bytesOf, type CudaDevice, type DeviceArray, kernelFor } from './device.ts';
+import { CUDA_SIZES } from './sizes.ts';
 
 type Floats = DeviceArray<'f32'>;
 
@@ -17,7 +18,8 @@ const MOST_NARROW_CHANNELS = 128;
 
 /** Whether there are kernels for heads of so many channels. */
 export function takesHeads(headDim: number): boolean {
-  return headDim > 0 && headDim % 8 === 0 && headDim <= 256;
+  const { headMultiple, mostChannels } = CUDA_SIZES;
+  return headDim > 0 && headDim % headMultiple === 0 && headDim <= mostChannels;
 }
 
 export interface AttentionOperands {

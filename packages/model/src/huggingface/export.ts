@@ -120,7 +120,7 @@ function gateKeys(model: ModelConfig): object {
   return {
     headwise_attn_output_gate: gate === 'headwise',
     elementwise_attn_output_gate: gate === 'elementwise',
-    use_qk_norm: model.qkNorm,
+    use_qk_norm: model.qkNorm !== false,
     qkv_bias: false,
   };
 }

@@ -20,6 +20,7 @@ export const MuonConfig = z.strictObject({
   iterations: z
     .int()
     .min(1)
+    .max(100)
     .default(5)
     .describe('Newton–Schulz iterations that orthogonalize an update; the usual five come near enough.'),
 });

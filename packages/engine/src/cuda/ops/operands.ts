@@ -7,6 +7,7 @@ import type { Parameter } from '../../parameter.ts';
 import { cudaBackend } from '../backend.ts';
 import type { Activations, CudaDevice, DeviceArray } from '../device.ts';
 import { matmulTransposed } from '../products.ts';
+import { CUDA_SIZES } from '../sizes.ts';
 import { masterOf } from '../weights.ts';
 
 /** The gradient of a linear layer's weights [O, C]: dyᵀ [O, N] · x [N, C]. */
@@ -26,8 +27,10 @@ export function refuse(operation: string, reason: string): never {
 /** Of rows that tensor cores take. In single precision, there may be any. @throws SLUICE_E_CUDA_KERNEL */
 export function checkWidths(operation: string, widths: Readonly<Record<string, number>>): void {
   if (cudaBackend().precision === 'f32') return;
+  const { rowMultiple } = CUDA_SIZES;
   for (const [name, width] of Object.entries(widths)) {
-    if (width % 8 !== 0) refuse(operation, `the number of ${name}, ${width}, is no multiple of 8`);
+    if (width % rowMultiple !== 0)
+      refuse(operation, `the number of ${name}, ${width}, is no multiple of ${rowMultiple}`);
   }
 }
 

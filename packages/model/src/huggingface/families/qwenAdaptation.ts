@@ -10,6 +10,7 @@ import { expertLayers } from '../../layers.ts';
 import type { HuggingFaceTensor } from '../fileTensor.ts';
 import type { Adaptation } from './family.ts';
 
+const LAST_NORM = /^model\.norm\.weight$/;
 const CENTRED = /(layernorm|self_attn\.[qk]_norm|^model\.norm)\.weight$/;
 const SHARED_DOWN = /\.mlp\.shared_expert\.down_proj\.weight$/;
 
@@ -18,9 +19,13 @@ export function qwenAdaptation(model: ModelConfig): Adaptation | undefined {
   const isHeadwise = interleavedGate(model) === 'headwise';
   const lacksShared = experts?.sharedIntermediateSize === 0;
   const lacksGate = experts !== undefined && !lacksShared && !experts.sharedGate;
+  // Those of the model that multiply by w.
+  const uncentred = { all: undefined, layers: LAST_NORM, none: CENTRED }[zeroCentredNorms ?? 'none'];
   const notes = [
-    ...(zeroCentredNorms === undefined
-      ? ['the gains w of norms as w − 1: exact from ½ to 2, elsewhere rounded (by 6e-8 in f32)']
+    ...(uncentred
+      ? [
+          `the gains w of ${uncentred === LAST_NORM ? 'the last norm' : 'norms'} as w − 1: exact from ½ to 2, elsewhere rounded (by 6e-8 in f32)`,
+        ]
       : []),
     ...(isHeadwise
       ? ['the headwise gate as an elementwise one with the same rows for all channels: exact']
@@ -44,7 +49,7 @@ export function qwenAdaptation(model: ModelConfig): Adaptation | undefined {
     tensors: (tensors) => [
       ...tensors.map((tensor) => ({
         ...tensor,
-        ...(zeroCentredNorms === undefined && CENTRED.test(tensor.name) && { shift: -1 }),
+        ...(uncentred?.test(tensor.name) && { shift: -1 }),
         ...(lacksGate && SHARED_DOWN.test(tensor.name) && { factor: 2 }),
       })),
       ...expertLayers(model).flatMap((layer) => [
