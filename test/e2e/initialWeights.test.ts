@@ -81,9 +81,12 @@ test.serial('an optimizer that is not there, or of another kind, is not kept', a
   t.regex(nothing.message, /no weights to begin with/);
   await sandbox.json('export dense --hf weights');
   await sandbox.json('import weights --out imported');
+  const replicas = 'parallel.synchronize.everySteps=2 parallel.synchronize.replicas=2';
+  await sandbox.json(`train dense.yaml --run-dir apart --until-step 1 --set ${replicas}`);
   for (const [from, reason] of [
     ['weights', /is a Hugging Face directory/],
     ['imported', /was imported/],
+    ['apart', /is of replicas that train apart/],
   ] as const) {
     const { code, message } = await refusal(`train dense.yaml --from ${from} --run-dir no ${keep}`);
     t.is(code, 'SLUICE_E_OPTIMIZER_STATE');

@@ -54,6 +54,15 @@ test('what is asked for otherwise counts: the batch, the topology, copies in mem
   t.is(json.goodput, json.failures.copies!.goodput);
 });
 
+test('more failures, checkpoints or copies than could be waited for are refused', async (t) => {
+  for (const [flags, what] of [
+    [{ mtbf: 1e-6 }, /7\.68e\+9 failures \(--mtbf\), and 200000 at most/],
+    [{ saveEvery: 1e-3 }, /4\.32e\+8 checkpoints \(--save-every\)/],
+    [{ copyEvery: 1e-3 }, /4\.32e\+8 copies in memory \(--copy-every\)/],
+  ] as const)
+    await t.throwsAsync(simulated(flags), { code: 'SLUICE_E_USAGE', message: what });
+});
+
 test('the speed of a run’s workers takes the place of the device’s', async (t) => {
   const run = join(temporaryDirectory(t), 'run');
   mkdirSync(run);

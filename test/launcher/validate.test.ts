@@ -234,6 +234,17 @@ test('sizes that the kernels of cuda do not take are refused, rows in bf16 alone
   t.regex(faultOf({ experts })!, /^model\.experts\.intermediateSize is 12, .* multiples of 8 alone/);
   t.is(faultOf({ experts }, 'f32'), undefined);
   t.regex(faultOf({ headDim: 12 }, 'f32')!, /headDim is 12, .* multiples of 8 up to 256 channels/);
+  t.is(faultOf({ experts: { count: 1584, topK: 2, intermediateSize: 16 } }), undefined);
+  t.regex(
+    faultOf({ experts: { count: 1586, topK: 2, intermediateSize: 16 } })!,
+    /^model\.experts\.count is 1586, .* 1584/,
+  );
+  const controls = [{ kind: 'attention-sink', score: 'learned' }];
+  t.is(faultOf({ controls, headDim: 248 }), undefined);
+  t.regex(
+    faultOf({ controls, headDim: 256 })!,
+    /headDim is 256, .* up to 248 channels beside the 8 of model\.controls/,
+  );
   t.regex(faultOf({ mixer, headDim: 12 })!, /mixer\.keyDim is 264, .* up to 256 channels/);
 });
 

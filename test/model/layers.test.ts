@@ -142,6 +142,8 @@ test('layers that cannot be had are refused where they are written', (t) => {
   t.regex(faultOf({ rotaryDim: 10 }), /rotaryDim: 10 channels/);
   t.notRegex(faultOf({ headDim: -2, ...layers({}) }), /rotaryDim/);
   for (const numLayers of [0, 1e15]) t.regex(faultOf({ numLayers, ...layers({}) }), /^numLayers: [^;]*$/);
+  t.regex(faultOf({ headDim: 1e9 }), /^headDim: /);
+  t.regex(faultOf({ controls: [{ kind: 'switch-head', count: 1e9, topK: 2 }] }), /^controls\.0\.count: /);
   t.regex(faultOf(layers({ feedForward: 'experts' })), /says nothing of experts/);
   t.regex(faultOf({ experts: EXPERTS }), /give either intermediateSize/);
   t.regex(faultOf({ experts: EXPERTS, ...layers({}) }), /intermediateSize: no layer is dense/);

@@ -2,7 +2,7 @@
 
 import { SluiceError } from '@sluice/core';
 import { BACKENDS, CUDA_SIZES, precisionOn } from '@sluice/engine';
-import { activeMixer, type LayerModel, layerModels, type ModelConfig } from '@sluice/model';
+import { activeMixer, extraChannels, type LayerModel, layerModels, type ModelConfig } from '@sluice/model';
 import type { RunConfig } from '@sluice/train';
 
 /** A size of a model, and what is wrong with it; undefined where nothing is. */
@@ -21,7 +21,8 @@ export function validateCudaSizes(config: Pick<RunConfig, 'backend' | 'precision
 }
 
 function modelSizes({ experts, ...model }: ModelConfig, isHalf: boolean): Size[] {
-  const { rowMultiple } = CUDA_SIZES;
+  const { rowMultiple, mostExperts } = CUDA_SIZES;
+  const count = experts?.count ?? 0;
   const row = (key: string, width: number | undefined): Size => {
     const isTaken = !isHalf || (width ?? 0) % rowMultiple === 0;
     const there = `has kernels for multiples of ${rowMultiple} alone with precision bf16; f32 takes any`;
@@ -31,6 +32,7 @@ function modelSizes({ experts, ...model }: ModelConfig, isHalf: boolean): Size[]
     row('vocabularySize', model.vocabularySize),
     row('hiddenSize', model.hiddenSize),
     row('intermediateSize', model.intermediateSize),
+    ['experts.count', count, count > mostExperts ? `has a kernel for ${mostExperts} at most` : undefined],
     row('experts.intermediateSize', experts?.intermediateSize),
     row('experts.sharedIntermediateSize', experts?.sharedIntermediateSize),
   ];
@@ -46,10 +48,12 @@ function layerSizes(layer: LayerModel): Size[] {
         ['mixer.valueDim', settings.valueDim],
       ]
     : [['headDim', layer.headDim]];
-  const multiple = settings ? 1 : headMultiple;
+  const [multiple, extra] = settings ? [1, 0] : [headMultiple, extraChannels(layer)];
+  const most = mostChannels - extra;
   return heads.map(([key, channels]): Size => {
-    const isTaken = channels % multiple === 0 && channels <= mostChannels;
+    const isTaken = channels % multiple === 0 && channels <= most;
     const there = multiple === 1 ? 'up to' : `for multiples of ${multiple} up to`;
-    return [key, channels, isTaken ? undefined : `has kernels ${there} ${mostChannels} channels`];
+    const beside = extra > 0 ? ` beside the ${extra} of model.controls` : '';
+    return [key, channels, isTaken ? undefined : `has kernels ${there} ${most} channels${beside}`];
   });
 }

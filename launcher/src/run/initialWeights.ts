@@ -136,6 +136,8 @@ async function checkKeptOptimizer(
   );
   if (other) {
     const kept = saved.get(other.name)!.filter((kind) => kind !== 'parameter');
+    if (kept.includes('outerMomentum'))
+      refuse('is of replicas that train apart (parallel.synchronize), each of which has moments of its own');
     refuse(
       `has the state of another optimizer than ${config.optimizer.kind}: of ${other.name}, ${kept.join(' and ')}`,
     );

@@ -1,5 +1,6 @@
 /** What a run would be on a larger machine: its step by size, and what failures leave of its time. */
 
+import { SluiceError } from '@sluice/core';
 import { countParameters } from '@sluice/model';
 import { formatCount, formatDuration, groupDigits, terminalTable } from '@sluice/observe';
 import {
@@ -50,12 +51,16 @@ const RUNS = 8;
 
 const DAY = 86_400;
 
+/** Failures, and saves or copies, of one simulated run at most: they are played through one by one, failures for each interval that is tried. */
+const MOST_FAILURES = 2e5;
+const MOST_SAVES = 1e7;
+
 export interface Simulation {
   readonly result: CommandResult;
   readonly picture: string;
 }
 
-/** @throws the coded errors of `simulateSize` and `measuredSpeed` */
+/** @throws the coded errors of `simulateSize` and `measuredSpeed`; SLUICE_E_USAGE for more to play through than could be waited for */
 export async function simulateRun(path: string, flags: SimulateFlags): Promise<Simulation> {
   const speed = flags.measured === undefined ? undefined : await measuredSpeed(flags.measured);
   const size = simulateSize(path, flags, speed);
@@ -88,6 +93,7 @@ interface Failures {
 function playFailures(size: SimulatedSize, flags: SimulateFlags): Failures {
   const settings = failureSettings(size, flags);
   const horizon = { seconds: flags.days * DAY, runs: RUNS, seed: flags.seed };
+  refuseEndless(horizon.seconds, settings, flags);
   const trials = tryIntervals(settings, horizon);
   const intervalSeconds = flags.saveEvery ?? bestTrial(trials).intervalSeconds;
   const copies = copySettings(size, flags);
@@ -96,6 +102,23 @@ function playFailures(size: SimulatedSize, flags: SimulateFlags): Failures {
     checkpoints: simulateGoodput(settings, intervalSeconds, horizon),
     copies: copies && simulateGoodput({ ...settings, copies }, intervalSeconds, horizon),
   };
+}
+
+function refuseEndless(
+  seconds: number,
+  { mtbfSeconds }: FailureSettings,
+  { days, saveEvery, copyEvery }: SimulateFlags,
+): void {
+  for (const [what, every, most] of [
+    ['failures (--mtbf)', mtbfSeconds, MOST_FAILURES],
+    ['checkpoints (--save-every)', saveEvery, MOST_SAVES],
+    ['copies in memory (--copy-every)', copyEvery, MOST_SAVES],
+  ] as const) {
+    const count = seconds / (every ?? Number.POSITIVE_INFINITY);
+    if (count <= most) continue;
+    const message = `In ${days} days (--days) there would be ${count.toPrecision(3)} ${what}, and ${most} at most are played through.`;
+    throw new SluiceError('SLUICE_E_USAGE', message, { details: { count, most } });
+  }
 }
 
 /** A save stands still for a probe (the forward pass of a grain) and a copy of the state; then it is written beside. */

@@ -501,7 +501,7 @@ export const ERROR_TABLE = {
   SLUICE_E_CUDA_KERNEL: {
     summary: 'The backend cuda has no kernel for an operation of this shape.',
     advice:
-      'The message names the operation and the size. Choose another size (all widths multiples of 8, heads of 32, 64 or 128 channels), or another backend.',
+      'The message names the size, and the key or the operation. Choose another size (docs/gpu.md lists what there is under Bits), precision f32 where a width is no multiple of 8, or another backend.',
   },
   SLUICE_E_NCCL: {
     summary: 'NCCL, by which GPUs send each other their memory, failed, or cannot be opened.',

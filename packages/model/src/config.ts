@@ -35,6 +35,7 @@ export const ExpertGroupsConfig = z.strictObject({
 /** What is counted out one by one, before anything else could say that it is too much. */
 const MOST_EXPERTS = 2 ** 16;
 const MOST_LAYERS = 10_000;
+const MOST_CHANNELS = 2 ** 16;
 
 /** A mixture-of-experts feed-forward layer (paper §3.1, whose router is a softmax). */
 export const ExpertsConfig = z.strictObject({
@@ -100,7 +101,7 @@ export const ModelConfig = z
       .describe('Number of decoder layers.'),
     numAttentionHeads: z.int().min(1).describe('Query heads.'),
     numKeyValueHeads: z.int().min(1).describe('Key-value heads; divides the query heads.'),
-    headDim: z.int().min(2).multipleOf(2).describe('Channels of one head; even.'),
+    headDim: z.int().min(2).max(MOST_CHANNELS).multipleOf(2).describe('Channels of one head; even.'),
     intermediateSize: z
       .int()
       .min(1)

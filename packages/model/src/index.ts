@@ -1,6 +1,6 @@
 export * from './activations.ts';
 export * from './config.ts';
-export { ControlConfig } from './controls/index.ts';
+export { ControlConfig, extraChannels } from './controls/index.ts';
 export * from './count.ts';
 export * from './decoder.ts';
 export * from './exchange.ts';

@@ -5,6 +5,9 @@ import { z } from 'zod';
 /** Sizes of a growing batch are counted out one by one, before anything else could say that they are too many. */
 const MOST_SIZES = 10_000;
 
+/** A plan goes through the grains of a batch one by one, which may have a sequence each. */
+const MOST_SEQUENCES = 2 ** 26;
+
 /** A length in tokens, in place of one in steps. */
 const tokens = (text: string) => z.int().min(1).optional().describe(text);
 
@@ -29,6 +32,7 @@ export const BatchConfig = z
     sequences: z
       .int()
       .min(1)
+      .max(MOST_SEQUENCES)
       .describe('Sequences in the global batch of one step; where it grows, of the steps after that.'),
     grainSequences: z
       .int()

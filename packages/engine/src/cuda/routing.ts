@@ -3,16 +3,14 @@
 import { invariant } from '@sluice/core';
 import type { RoutingOptions } from '../ops/routeExperts.ts';
 import type { DeviceArray } from './device.ts';
+import { CUDA_SIZES } from './sizes.ts';
 import { masterOf } from './weights.ts';
 
 type Floats = DeviceArray<'f32'>;
 type Integers = DeviceArray<'i32'>;
 
-/** Of `routeExperts.cu`: tokens of a block, one a warp; tokens of a part of the auxiliary loss; most shared memory that every GPU has. */
-const [TOKENS_OF_BLOCK, TOKENS_OF_PART, MOST_SHARED_BYTES] = [4, 64, 99 * 1024];
-
-/** Experts that a block's shared memory has room for, each in a group of its own. */
-export const MOST_EXPERTS = Math.floor(MOST_SHARED_BYTES / (TOKENS_OF_BLOCK * 4 * 4));
+/** Of `routeExperts.cu`: tokens of a block, one a warp; tokens of a part of the auxiliary loss. */
+const [TOKENS_OF_BLOCK, TOKENS_OF_PART] = [4, 64];
 
 interface RouterOperands {
   /** [N, E] */
@@ -44,7 +42,8 @@ function structsOf(operands: RouterOperands): [Int32Array, Float64Array] {
 function launchRouter(name: string, operands: RouterOperands, args: (DeviceArray | null)[]): void {
   const { logits, options } = operands;
   const experts = options.loads.length;
-  invariant(experts <= MOST_EXPERTS, `${experts} experts, where there is room for ${MOST_EXPERTS}`);
+  const { mostExperts } = CUDA_SIZES;
+  invariant(experts <= mostExperts, `${experts} experts, where there is room for ${mostExperts}`);
   const { count, topK: chosenGroups } = groupsOf(options);
   invariant(experts % count === 0 && chosenGroups <= count, 'groups are equal parts of the experts');
   invariant(options.topK <= (experts / count) * chosenGroups, 'more experts are to be chosen than there are');

@@ -6,4 +6,9 @@ export const CUDA_SIZES = {
   headMultiple: 8,
   /** Channels of a head, or of a side of a delta rule's state, at most. */
   mostChannels: 256,
+  /**
+   * Experts at most: a block of `routeExperts.cu` has four numbers of each, where each is a group of its own, for each of its four tokens,
+   * in the shared memory that every GPU has.
+   */
+  mostExperts: Math.floor((99 * 1024) / (4 * 4 * 4)),
 } as const;

@@ -52,6 +52,7 @@ export const attentionSink: Control<Settings> = {
       ...[wideQueries, wideQueries],
     ];
   },
+  extraChannels: ({ score }) => (score === 'zero' ? 0 : EXTRA_CHANNELS),
   attend({ score }, operands, context) {
     return score === 'zero' ? attendAfterSink(operands, 0) : attendLearned(operands, context);
   },

@@ -52,6 +52,8 @@ export interface Control<Settings extends { readonly kind: string }> {
   readonly keptWidths?: (settings: Settings, sizes: BlockSizes) => Width[];
   /** Widths of the tensors of N rows that a device needs for its gradient alone. */
   readonly gradientWidths?: (sizes: BlockSizes) => Width[];
+  /** Channels that attention's kernels have of each head beyond its own; none when left out. */
+  readonly extraChannels?: (settings: Settings) => number;
   /** Copies of the key and value projections, one after the other in their columns; 1 each when left out. */
   readonly copies?: (settings: Settings) => Readonly<Record<CopiedProjection, number>>;
   /** One projection [N, K·D] of its copies [N, copies·K·D]. */

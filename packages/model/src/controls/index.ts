@@ -69,6 +69,12 @@ export function controlTensors(model: Model): LayerTensor[] {
   return activeControls(model).flatMap(({ control, settings }) => control.tensors?.(settings, model) ?? []);
 }
 
+/** Channels that attention's kernels have of each head beyond its own. */
+export function extraChannels(model: Pick<Model, 'controls'>): number {
+  const ofEach = activeControls(model).map(({ control, settings }) => control.extraChannels?.(settings) ?? 0);
+  return ofEach.reduce((sum, channels) => sum + channels, 0);
+}
+
 /** Parameters of a layer that one token does not pass through. */
 export function idleControlParameters(model: Model): number {
   const counts = activeControls(model).map(

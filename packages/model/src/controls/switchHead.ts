@@ -12,10 +12,13 @@ import { z } from 'zod';
 import type { BlockSizes } from '../block.ts';
 import type { Control, CopiedProjection } from './control.ts';
 
+/** Their matrices are counted out one by one, before anything else could say that they are too many. */
+const MOST_EXPERTS = 2 ** 12;
+
 const Settings = z.strictObject({
   kind: z.literal('switch-head').describe('Experts in place of the value, or key and value, projections.'),
   projections: z.enum(['value', 'key-value']).default('value').describe('Which projections have experts.'),
-  count: z.int().min(1).describe('Experts of each projection.'),
+  count: z.int().min(1).max(MOST_EXPERTS).describe('Experts of each projection.'),
   topK: z.int().min(1).describe('Experts that each token takes, for each head.'),
 });
 

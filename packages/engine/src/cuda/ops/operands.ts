@@ -30,7 +30,10 @@ export function checkWidths(operation: string, widths: Readonly<Record<string, n
   const { rowMultiple } = CUDA_SIZES;
   for (const [name, width] of Object.entries(widths)) {
     if (width % rowMultiple !== 0)
-      refuse(operation, `the number of ${name}, ${width}, is no multiple of ${rowMultiple}`);
+      refuse(
+        operation,
+        `the number of ${name}, ${width}, is no multiple of ${rowMultiple} (precision f32 takes any)`,
+      );
   }
 }
 

@@ -1,12 +1,14 @@
 import { implementFused } from '../../fused.ts';
 import { ROUTER } from '../../ops/routeExperts.ts';
-import { MOST_EXPERTS, routeTokens, routeTokensBackward } from '../routing.ts';
+import { routeTokens, routeTokensBackward } from '../routing.ts';
+import { CUDA_SIZES } from '../sizes.ts';
 import { refuse } from './operands.ts';
 
 implementFused('cuda', ROUTER, {
   forward({ floats, shape, outputFloats, outputIntegers, attributes: options }) {
     const [tokens, experts] = shape('logits') as [number, number];
-    if (experts > MOST_EXPERTS) refuse('router', `it has ${experts} experts, and ${MOST_EXPERTS} at most`);
+    const { mostExperts } = CUDA_SIZES;
+    if (experts > mostExperts) refuse('router', `it has ${experts} experts, and ${mostExperts} at most`);
     const [weights, auxiliary] = [outputFloats([tokens, options.topK]), outputFloats([])];
     const indices = outputIntegers([tokens, options.topK]);
     const outputs = { weights: weights.values, indices: indices.values, auxiliary: auxiliary.values };
