@@ -18,7 +18,7 @@ export { Exchange } from './exchange.ts';
 export { type Faults, FaultyTransport } from './faultyTransport.ts';
 export type { Group, Pending } from './group.ts';
 export { HierarchicalGroup } from './hierarchicalGroup.ts';
-export { type HostGrid, hostGrid } from './hostGrid.ts';
+export { type HostGrid, hostGrid, LEAST_HIERARCHICAL_BYTES } from './hostGrid.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
 export { type Invitation, receiveInvitation } from './invitation.ts';
 export { type BenchRequest, type BenchResult, measureOperation } from './measureOperation.ts';

@@ -4,10 +4,11 @@ import {
   type ElementRange,
   type FloatWire,
   type Group,
+  LEAST_HIERARCHICAL_BYTES,
   type Pending,
   sharedFloat32,
 } from '@sluice/collectives';
-import { type DeviceLink, type Floats, flatMemory } from '@sluice/engine';
+import { type DeviceLink, type Floats, flatMemory, type Peers } from '@sluice/engine';
 
 export class FlatTransport {
   readonly #group: Group;
@@ -23,7 +24,7 @@ export class FlatTransport {
   /** As `Group.reduceScatter`, of ranges with nothing between them. */
   reduceScatter(values: Floats, ranges: readonly ElementRange[], wire: FloatWire): Pending {
     if (values instanceof Float32Array) return this.#group.reduceScatter(values, ranges, wire);
-    if (this.#link) return this.#link.reduceScatter(this.#group, values, ranges, wire);
+    if (this.#link) return this.#link.reduceScatter(this.#peersFor(ranges), values, ranges, wire);
     const { staged, within } = this.#stage(values, ranges, ranges);
     const pending = this.#group.reduceScatter(staged, within, wire);
     return once(pending, () => copyBack(values, staged, ranges, [this.#group.rank]));
@@ -32,10 +33,17 @@ export class FlatTransport {
   /** As `Group.allGather`, of ranges with nothing between them. */
   allGather(values: Floats, ranges: readonly ElementRange[]): Pending {
     if (values instanceof Float32Array) return this.#group.allGather(values, ranges);
-    if (this.#link) return this.#link.allGather(this.#group, values, ranges);
+    if (this.#link) return this.#link.allGather(this.#peersFor(ranges), values, ranges);
     const { staged, within } = this.#stage(values, ranges, [ranges[this.#group.rank]!]);
     const others = [...ranges.keys()].filter((rank) => rank !== this.#group.rank);
     return once(this.#group.allGather(staged, within), () => copyBack(values, staged, ranges, others));
+  }
+
+  /** The group; what is short goes at once to all of it, as by way of the host. */
+  #peersFor(ranges: readonly ElementRange[]): Peers {
+    const { ranks, rank, grid } = this.#group;
+    const bytes = ranges.reduce((sum, { start, end }) => sum + 4 * (end - start), 0);
+    return bytes < LEAST_HIERARCHICAL_BYTES ? { ranks, rank } : { ranks, rank, grid };
   }
 
   /** @param sent what of the ranges is needed on the host */

@@ -15,8 +15,6 @@ import type { CommunicatorHandle, Nccl, Transfer } from './nccl.ts';
 
 type DeviceFloats = DeviceArray<'f32'>;
 
-/** As of the host's collectives: less than this is sent at once to all. */
-const LEAST_HIERARCHICAL_BYTES = 1 << 16;
 /** Leaves of the tree that one kernel adds up: a power of two. */
 const MOST_LEAVES = 32;
 /** How long an error of NCCL's may be the first sign of a peer's end, of which the coordinator tells more, ms. */
@@ -82,7 +80,7 @@ export class NcclLink implements DeviceLink {
   ): RowArrival {
     const parts = ranges.map((range) => partOf(values, range));
     const own = parts[peers.rank]!;
-    const grid = gridFor(peers, ranges);
+    const { grid } = peers;
     if (!grid) {
       const members = { ranks: peers.ranks, place: peers.rank };
       const flat = this.#addUp('within', members, [{ parts, target: own }], wire);
@@ -104,7 +102,7 @@ export class NcclLink implements DeviceLink {
 
   allGather(peers: Peers, values: Floats, ranges: readonly FlatRange[]): RowArrival {
     const parts = ranges.map((range) => partOf(values, range));
-    const grid = gridFor(peers, ranges);
+    const { grid } = peers;
     const phases = grid
       ? [
           gather(counterpartsOf(grid, peers), [columnOf(grid, parts, peers.rank)]),
@@ -163,7 +161,7 @@ export class NcclLink implements DeviceLink {
         after: () => {
           for (const [i, { target }] of sums.entries()) sum(target, leaves[i]!);
         },
-        scratch: leaves.flat(),
+        scratch: sums.map(({ target }) => target),
       };
     }
     const sent = this.#lay(`sent ${use}`, 'bf16', leaving);
@@ -268,12 +266,6 @@ export class NcclLink implements DeviceLink {
 }
 
 type Grid = NonNullable<Peers['grid']>;
-
-/** By which an operation goes by hosts; a short one is sent at once to all. */
-function gridFor({ grid }: Peers, ranges: readonly FlatRange[]): Grid | undefined {
-  const elements = ranges.reduce((total, { start, end }) => total + end - start, 0);
-  return elements * bytesOf('f32') < LEAST_HIERARCHICAL_BYTES ? undefined : grid;
-}
 
 /** What is of a host's members, of something that each member has. */
 function rowOf<T>({ perHost }: Grid, all: readonly T[], host: number): T[] {

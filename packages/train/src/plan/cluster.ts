@@ -1,5 +1,7 @@
 /** Devices, the hosts that they are in, and what connects them. */
 
+import { LEAST_HIERARCHICAL_BYTES } from '@sluice/collectives';
+
 export interface Link {
   readonly bytesPerSecond: number;
   /** From one end to the other. */
@@ -73,9 +75,6 @@ const NOTHING: OperationCost = {
  * other way an acknowledgement of 66. Of other links it is about the same.
  */
 const PAYLOAD_SHARE = 1448 / (1514 + 33);
-
-/** Less than this is sent flat (`HierarchicalGroup`). */
-const LEAST_HIERARCHICAL_BYTES = 2 ** 16;
 
 /** More than this for a member is sent once it has said that there is room, and is over once it has said that all has come. */
 const LEAST_ASKED_BYTES = 2 ** 14;
