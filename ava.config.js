@@ -12,5 +12,6 @@ export default {
   concurrency: 3,
   // Several files run at once, and some use more threads than there are cores: to wait for each other spinning is to work in vain.
   environmentVariables: { OMP_WAIT_POLICY: 'passive' },
-  timeout: '5m',
+  // For what hangs: longer than any test takes on a busy machine, and than a virtual machine stands still while it is moved.
+  timeout: '15m',
 };

@@ -1,6 +1,6 @@
 /**
  * ava with its TAP reporter, for `.ci/run`: `node scripts/avaTap.js [ARGUMENT…]`.
- * Where a file exits, or five minutes pass, while tests are pending, the reporter of ava 7.0.0 throws in place of naming them,
+ * Where a file exits, or nothing is heard for long, while tests are pending, the reporter of ava 7.0.0 throws in place of naming them,
  * since their error has none of what it shows of others. Here it gets that, so a failed run says what failed.
  */
 

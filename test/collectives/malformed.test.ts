@@ -4,13 +4,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { PROTOCOL_VERSION } from '@sluice/collectives';
 import test from 'ava';
 import { Dealer, Push } from 'zeromq';
-import { FRAMES, malformedFrames } from '../support/malformed.ts';
+import { allowLongRun, FRAMES, malformedFrames } from '../support/malformed.ts';
 import { startRun } from './support/startRun.ts';
 
 const error = { code: 'SLUICE_E_DISK_FULL', message: 'x', details: {} };
 
 test.serial('malformed frames to the coordinator and to a worker change nothing', async (t) => {
-  t.timeout(3_600_000);
+  allowLongRun(t);
   const { server, exits, end } = await startRun({
     worldSize: 2,
     transport: 'tcp',

@@ -1,10 +1,16 @@
 /** Frames that nobody could have meant, drawn from a seed: noise, and what was once a message. */
 
 import { randomKey, randomPair } from '@sluice/core';
+import type { ExecutionContext } from 'ava';
 import { Packr } from 'msgpackr';
 
 /** How many a test sends; SLUICE_FUZZ_FRAMES=1000000 for a long one. */
 export const FRAMES = Number(process.env.SLUICE_FUZZ_FRAMES ?? 3000);
+
+/** Lets a long one take its time. Not the usual one: ava would wait as long for whatever hangs in any file. */
+export function allowLongRun(t: ExecutionContext): void {
+  if (process.env.SLUICE_FUZZ_FRAMES !== undefined) t.timeout(3_600_000);
+}
 
 const packr = new Packr({ useRecords: false });
 

@@ -9,7 +9,7 @@ import {
   decodeFromAgent,
   encodeFromCoordinator,
 } from '../../../launcher/src/fleet/protocol.ts';
-import { FRAMES, malformedFrames } from '../../support/malformed.ts';
+import { allowLongRun, FRAMES, malformedFrames } from '../../support/malformed.ts';
 
 const curve = generateCurveKeys();
 
@@ -116,7 +116,7 @@ test('a refusal that no later try could change ends the agent', async (t) => {
 });
 
 test('malformed frames from the coordinator change nothing', async (t) => {
-  t.timeout(3_600_000);
+  allowLongRun(t);
   const coordinator = await FakeCoordinator.listen(t);
   const { agent } = await start(t, { join: coordinator.endpoint });
   await coordinator.next('join');

@@ -12,7 +12,7 @@ import {
   decodeFromCoordinator,
   encodeFromAgent,
 } from '../../../launcher/src/fleet/protocol.ts';
-import { FRAMES, malformedFrames } from '../../support/malformed.ts';
+import { allowLongRun, FRAMES, malformedFrames } from '../../support/malformed.ts';
 
 const build: Build = { sluice: '1.0.0', content: 'abc', arithmetic: 'native-1', node: 'v20.0.0' };
 const curve = generateCurveKeys();
@@ -194,7 +194,7 @@ test('an agent that a new coordinator does not know is told so, and can join', a
 });
 
 test('malformed frames change nothing: who is there stays, who comes is let in, no memory is kept', async (t) => {
-  t.timeout(3_600_000);
+  allowLongRun(t);
   const { server, joined } = await listen(t);
   const agent = new FakeAgent(t, server);
   await agent.join();
