@@ -1,6 +1,7 @@
 // Gated causal attention of a few new tokens to all tokens so far. One item of work is a query head of a new token: its
 // scores fit in a row, so there is no blocking, and reading the cached keys and values once is all the cost.
 
+#include <algorithm>
 #include <cmath>
 
 #include "addon.h"
@@ -33,7 +34,8 @@ double cachedAttention(const Arguments& args) {
   float* y = args.floats(4, sequence * width);
   const float scale = 1.0f / std::sqrt(static_cast<float>(headDim));
 
-  parallelFor(sequence * heads, 1, [&](size_t begin, size_t end) {
+  const size_t multiplications = 2 * headDim * (window == 0 ? tokens : std::min(tokens, window));
+  parallelFor(sequence * heads, 1 + kLeastShared / 2 / multiplications, [&](size_t begin, size_t end) {
     static thread_local Scratch scratch;
     float* weights = scratch.floats(tokens + kWidth);
     for (size_t item = begin; item < end; ++item) {

@@ -194,6 +194,12 @@ static std::vector<Segment> segmentsOf(const Arguments& args, size_t first, size
   return list;
 }
 
+static size_t rowsOf(const std::vector<Segment>& segments) {
+  size_t rows = 0;
+  for (const Segment& segment : segments) rows += segment.count;
+  return rows;
+}
+
 /// Cuts long segments, so that tasks are of like size. (Rows do not depend on each other.)
 static std::vector<Segment> cut(const std::vector<Segment>& segments) {
   std::vector<Segment> tasks;
@@ -218,7 +224,7 @@ static double expertFeedForward(const Arguments& args) {
     const auto [expert, begin, count] = tasks[index];
     forward(false, x + begin * sizes.channels, gateUp + expert * sizes.gateUp(), down + expert * sizes.down(),
             y + begin * sizes.channels, preactivations ? preactivations + begin * 2 * sizes.units : nullptr, count, sizes);
-  });
+  }, rowsOf(tasks) * (sizes.gateUp() + sizes.down()));
   return 0;
 }
 
@@ -236,7 +242,7 @@ static double expertFeedForwardBackward(const Arguments& args) {
     const auto [expert, begin, count] = tasks[index];
     backward(false, gateUp + expert * sizes.gateUp(), down + expert * sizes.down(), preactivations + begin * 2 * sizes.units,
              dy + begin * sizes.channels, hidden + begin * sizes.units, dx + begin * sizes.channels, count, sizes);
-  });
+  }, rowsOf(tasks) * (sizes.gateUp() + sizes.down()));
   return 0;
 }
 
@@ -266,7 +272,7 @@ static double expertWeightGradient(const Arguments& args) {
     const size_t first = tiles * part / parts * kTileRows, last = std::min(outputs, tiles * (part + 1) / parts * kTileRows);
     multiply(transposed(a + begin * outputs + first, outputs), plain(b + begin * inputs, inputs), accumulate ? 1 : 0,
              dWeight + (expert * outputs + first) * inputs, inputs, last - first, inputs, count);
-  });
+  }, rowsOf(segments) * outputs * inputs);
   return 0;
 }
 

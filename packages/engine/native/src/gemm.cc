@@ -18,8 +18,6 @@ constexpr size_t kMostCached = size_t{1} << 19;
 constexpr size_t kRowsAtOnce = 8;
 /// Rows that are fetched so far ahead: they lie apart, where the CPU does not foresee them.
 constexpr size_t kRowsAhead = 2 * kRowsAtOnce;
-/// Products of fewer multiplications are not worth waking other threads for (some microseconds).
-constexpr size_t kLeastShared = size_t{1} << 17;
 /// Up to so many rows, each panel of B is packed by the thread that uses it, just before.
 constexpr size_t kFewRows = 4 * kTileRows;
 

@@ -21,6 +21,9 @@ inline int& threadSetting() {
 inline int threadCount() { return threadSetting(); }
 inline void setThreadCount(int count) { threadSetting() = std::max(1, count); }
 
+/// Work of fewer multiplications is not worth waking other threads for (some microseconds).
+constexpr size_t kLeastShared = size_t{1} << 17;
+
 /// Calls `body(begin, end)` for contiguous parts of [0, count), each of at least `grain` items.
 template <typename Body>
 void parallelFor(size_t count, size_t grain, const Body& body) {
@@ -38,9 +41,11 @@ void parallelFor(size_t count, size_t grain, const Body& body) {
 }
 
 /// Calls `body(item)` for each item, handed out one after the other to whichever thread is free (for uneven items).
+/// @param multiplications of all items together, where there may be few
 template <typename Body>
-void parallelItems(size_t count, const Body& body) {
-  const int parts = static_cast<int>(std::min<size_t>(count, static_cast<size_t>(threadCount())));
+void parallelItems(size_t count, const Body& body, size_t multiplications = kLeastShared) {
+  const size_t threads = multiplications < kLeastShared ? 1 : static_cast<size_t>(threadCount());
+  const int parts = static_cast<int>(std::min(count, threads));
 #ifdef _OPENMP
   if (parts > 1) {
 #pragma omp parallel for num_threads(parts) schedule(dynamic, 1)
