@@ -12,6 +12,7 @@ import {
   connectorSecurity,
   errorFromData,
   makeRuntimeDirectory,
+  receiveAll,
   removeRings,
 } from '@sluice/collectives/control';
 import { availableCores, type SluiceError } from '@sluice/core';
@@ -135,7 +136,7 @@ export class Agent {
     });
     socket.connect(this.#options.join);
     this.#socket = socket;
-    void this.#receiveAll(socket);
+    void receiveAll(socket, (frame) => this.#receive(frame));
   }
 
   /** Workers that run here now. */
@@ -230,50 +231,49 @@ export class Agent {
     this.#send('beat', { heard: this.#heard, workers });
   }
 
-  async #receiveAll(socket: Dealer): Promise<void> {
-    for await (const [frame] of socket) {
-      let message: ReturnType<typeof decodeFromCoordinator>;
-      try {
-        message = frame && decodeFromCoordinator(frame);
-      } catch (error) {
-        this.#refused(error as SluiceError);
-        return;
-      }
-      if (message === undefined || this.#isEnding) continue;
-      this.#beatsUnheard = 0;
-      switch (message.kind) {
-        case 'welcome':
-          if (!this.#isIn) this.#options.log(`joined ${this.#options.join} as ${this.#facts.node}`);
-          this.#isIn = true;
-          if (this.#stopReason !== undefined) this.#send('stop', { reason: this.#stopReason });
-          break;
-        case 'unknown':
-          this.#leaveWorkers();
-          this.#send('join', this.#facts);
-          break;
-        case 'refused':
-          this.#refused(errorFromData(message.body.error));
-          break;
-        case 'beat':
-          this.#heard = message.body.number;
-          this.#endAllBut(message.body.workers);
-          this.#sayWhatRuns();
-          break;
-        case 'start':
-          this.#heard = message.body.number;
-          this.#startWorker(message.body);
-          break;
-        case 'kill':
-          this.#heard = message.body.number;
-          this.#workers.get(message.body.id)?.kill();
-          break;
-        case 'files':
-          this.#files.request(message.body);
-          break;
-        case 'end':
-          void this.finish(message.body.code, message.body.reason);
-          break;
-      }
+  #receive(frame: Buffer | undefined): void {
+    if (this.#isEnding) return;
+    let message: ReturnType<typeof decodeFromCoordinator>;
+    try {
+      message = frame && decodeFromCoordinator(frame);
+    } catch (error) {
+      this.#refused(error as SluiceError);
+      return;
+    }
+    if (message === undefined) return;
+    this.#beatsUnheard = 0;
+    switch (message.kind) {
+      case 'welcome':
+        if (!this.#isIn) this.#options.log(`joined ${this.#options.join} as ${this.#facts.node}`);
+        this.#isIn = true;
+        if (this.#stopReason !== undefined) this.#send('stop', { reason: this.#stopReason });
+        break;
+      case 'unknown':
+        this.#leaveWorkers();
+        this.#send('join', this.#facts);
+        break;
+      case 'refused':
+        this.#refused(errorFromData(message.body.error));
+        break;
+      case 'beat':
+        this.#heard = message.body.number;
+        this.#endAllBut(message.body.workers);
+        this.#sayWhatRuns();
+        break;
+      case 'start':
+        this.#heard = message.body.number;
+        this.#startWorker(message.body);
+        break;
+      case 'kill':
+        this.#heard = message.body.number;
+        this.#workers.get(message.body.id)?.kill();
+        break;
+      case 'files':
+        this.#files.request(message.body);
+        break;
+      case 'end':
+        void this.finish(message.body.code, message.body.reason);
+        break;
     }
   }
 

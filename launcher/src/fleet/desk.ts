@@ -3,7 +3,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CurveKeys } from '@sluice/collectives';
-import { errorToData, listenAt, makeRuntimeDirectory } from '@sluice/collectives/control';
+import { errorToData, listenAt, makeRuntimeDirectory, receiveAll } from '@sluice/collectives/control';
 import { Context, Router } from 'zeromq';
 import { claimRuntimeDirectory } from '../coordinator/runtimeDirectory.ts';
 import { decodeFromAgent, encodeFromCoordinator, MAX_FLEET_BYTES } from './protocol.ts';
@@ -42,23 +42,15 @@ export async function openLocalDesk(answers: DeskAnswers): Promise<Desk> {
     close();
     throw error;
   }
-  void answerAll(router, answers);
+  void receiveAll(router, async (identity, frame) => {
+    const answer = frame && answerTo(frame, answers);
+    // Who asked may be gone.
+    if (identity !== undefined && answer !== undefined) await router.send([identity, answer]).catch(() => {});
+  });
   return { endpoints: [endpoint], close };
 }
 
-async function answerAll(router: Router, { report, stop }: DeskAnswers): Promise<void> {
-  for await (const [identity, frame] of router) {
-    if (identity === undefined || frame === undefined) continue;
-    const answer = answerTo(frame, report, stop);
-    if (answer !== undefined) await router.send([identity, answer]).catch(() => {});
-  }
-}
-
-function answerTo(
-  frame: Buffer,
-  report: DeskAnswers['report'],
-  stop: DeskAnswers['stop'],
-): Buffer | undefined {
+function answerTo(frame: Buffer, { report, stop }: DeskAnswers): Buffer | undefined {
   try {
     const message = decodeFromAgent(frame);
     if (message?.kind !== 'ask') return undefined;

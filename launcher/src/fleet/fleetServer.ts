@@ -11,6 +11,7 @@ import {
   listenAt,
   listenerSecurity,
   type Message,
+  receiveAll,
 } from '@sluice/collectives/control';
 import { SluiceError } from '@sluice/core';
 import { Context, Router } from 'zeromq';
@@ -112,7 +113,9 @@ export class FleetServer {
     this.#router = router;
     this.#authenticator = authenticator;
     this.#heartbeat = setInterval(() => this.beat(), BEAT_MS);
-    void this.#receiveAll();
+    void receiveAll(router, (identity, frame) => {
+      if (identity !== undefined && frame !== undefined) this.#receive(identity, frame);
+    });
   }
 
   get hosts(): readonly AgentHost[] {
@@ -159,12 +162,6 @@ export class FleetServer {
     await this.#sending;
     this.#router.close();
     this.#authenticator.close();
-  }
-
-  async #receiveAll(): Promise<void> {
-    for await (const [identity, frame] of this.#router) {
-      if (identity !== undefined && frame !== undefined) this.#receive(identity, frame);
-    }
   }
 
   #receive(identity: Buffer, frame: Buffer): void {
@@ -289,7 +286,11 @@ export class FleetServer {
   /** The socket takes one message at a time; a peer that takes none is left to its heartbeat. */
   async #drain(): Promise<void> {
     for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
-      await this.#router.send(next).catch(() => {});
+      try {
+        await this.#router.send(next);
+      } catch {
+        // Its heartbeat will tell.
+      }
     }
     this.#sending = undefined;
   }

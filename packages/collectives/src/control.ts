@@ -12,4 +12,4 @@ export {
 export { makeRuntimeDirectory } from './runtimeDirectory.ts';
 export { Authenticator, CURVE_OVERHEAD_BYTES, connectorSecurity, listenerSecurity } from './security.ts';
 export { removeRings } from './sharedRing.ts';
-export { listenAt } from './sockets.ts';
+export { listenAt, receiveAll } from './sockets.ts';

@@ -13,6 +13,7 @@ import {
   type WorkerMessages,
 } from './controlProtocol.ts';
 import { type CurveKeys, connectorSecurity } from './security.ts';
+import { receiveAll } from './sockets.ts';
 import type { WorkerState } from './workerState.ts';
 
 export interface ControlClientOptions {
@@ -83,7 +84,7 @@ export class ControlClient {
         if (error === undefined) resolve(endpoints);
         else reject(error);
       };
-      this.#receiveAll(handlers, settle).catch(settle);
+      receiveAll(this.#socket, (frame) => this.#receive(frame, handlers, settle)).catch(settle);
     });
   }
 
@@ -102,31 +103,30 @@ export class ControlClient {
     this.#socket.close();
   }
 
-  async #receiveAll(
+  #receive(
+    frame: Buffer | undefined,
     handlers: ControlHandlers,
     settleJoin: (error?: Error, endpoints?: string[]) => void,
-  ): Promise<void> {
-    for await (const [frame] of this.#socket) {
-      this.#beatsUnheard = 0;
-      this.#everHeard = true;
-      const message = frame && decodeFromCoordinator(frame);
-      switch (message?.kind) {
-        case 'world':
-          settleJoin(undefined, message.body.endpoints);
-          break;
-        case 'refused':
-          settleJoin(errorFromData(message.body.error));
-          break;
-        case 'call':
-          handlers.onCall(message.body);
-          break;
-        case 'describe':
-          this.send('state', { state: handlers.state() });
-          break;
-        case 'lost':
-          handlers.onLost(message.body.rank, errorFromData(message.body.error));
-          break;
-      }
+  ): void {
+    this.#beatsUnheard = 0;
+    this.#everHeard = true;
+    const message = frame && decodeFromCoordinator(frame);
+    switch (message?.kind) {
+      case 'world':
+        settleJoin(undefined, message.body.endpoints);
+        break;
+      case 'refused':
+        settleJoin(errorFromData(message.body.error));
+        break;
+      case 'call':
+        handlers.onCall(message.body);
+        break;
+      case 'describe':
+        this.send('state', { state: handlers.state() });
+        break;
+      case 'lost':
+        handlers.onLost(message.body.rank, errorFromData(message.body.error));
+        break;
     }
   }
 

@@ -23,7 +23,7 @@ import { PendingCalls } from './pendingCalls.ts';
 import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
 import { removeRings } from './sharedRing.ts';
-import { listenAt } from './sockets.ts';
+import { listenAt, receiveAll } from './sockets.ts';
 import type { WorkerState } from './workerState.ts';
 import type { TransportKind } from './zeromqTransport.ts';
 
@@ -156,7 +156,9 @@ export class ControlServer {
     this.#curve = options.curve;
     this.#calls = new PendingCalls(this.#ranks(), (rank) => this.activity(rank));
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
-    void this.#receiveAll();
+    void receiveAll(router, (identity, frame) => {
+      if (identity !== undefined && frame !== undefined) this.#receive(identity, frame);
+    });
   }
 
   /** What makes a process that this one starts the worker of `rank`. */
@@ -315,12 +317,6 @@ export class ControlServer {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  async #receiveAll(): Promise<void> {
-    for await (const [identity, frame] of this.#router) {
-      if (identity !== undefined && frame !== undefined) this.#receive(identity, frame);
-    }
-  }
-
   #receive(identity: Buffer, frame: Buffer): void {
     let message: Message<WorkerMessages> | undefined;
     try {
@@ -459,7 +455,11 @@ export class ControlServer {
 
   async #drain(): Promise<void> {
     for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
-      await this.#router.send(next).catch(() => {});
+      try {
+        await this.#router.send(next);
+      } catch {
+        // Its heartbeat will tell.
+      }
     }
     this.#sending = undefined;
   }

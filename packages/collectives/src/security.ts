@@ -6,6 +6,7 @@
 
 import { invariant } from '@sluice/core';
 import { type Context, curveKeyPair, Reply } from 'zeromq';
+import { receiveAll } from './sockets.ts';
 
 /** A CURVE key pair, each key as 40 characters of Z85. */
 export interface CurveKeys {
@@ -49,19 +50,15 @@ export class Authenticator {
 
   private constructor(socket: Reply, publicKey: Buffer) {
     this.#socket = socket;
-    void this.#answerAll(publicKey);
+    void receiveAll(socket, (version, request, _domain, _address, _identity, mechanism, key) => {
+      const known = mechanism?.toString() === 'CURVE' && key !== undefined && key.equals(publicKey);
+      const [code, text] = known ? ['200', 'OK'] : ['400', 'Unknown key'];
+      return socket.send([version ?? '1.0', request ?? '', code, text, '', '']);
+    });
   }
 
   close(): void {
     this.#socket.close();
-  }
-
-  async #answerAll(publicKey: Buffer): Promise<void> {
-    for await (const [version, request, , , , mechanism, key] of this.#socket) {
-      const known = mechanism?.toString() === 'CURVE' && key !== undefined && key.equals(publicKey);
-      const [code, text] = known ? ['200', 'OK'] : ['400', 'Unknown key'];
-      await this.#socket.send([version ?? '1.0', request ?? '', code, text, '', '']);
-    }
   }
 }
 

@@ -8,6 +8,25 @@ interface Bindable {
   bind(address: string): Promise<void>;
 }
 
+interface Receiving extends AsyncIterable<Buffer[]> {
+  readonly closed: boolean;
+}
+
+/**
+ * Gives each message that comes to `socket` to `take`, as frames, one after the other, until the socket is closed. A wait that is under way
+ * then ends in one of several errors, and an answer that `take` sends in another: none of them is one.
+ */
+export async function receiveAll(
+  socket: Receiving,
+  take: (...frames: (Buffer | undefined)[]) => void | Promise<void>,
+): Promise<void> {
+  try {
+    for await (const frames of socket) await take(...frames);
+  } catch (error) {
+    if (!socket.closed) throw error;
+  }
+}
+
 /** Binds `socket`. @throws SLUICE_E_PORT_TAKEN when another process listens there */
 export async function bindOrRefuse(socket: Bindable, address: string): Promise<void> {
   if (address.startsWith('ipc://') && (await someoneListens(address.slice('ipc://'.length)))) {

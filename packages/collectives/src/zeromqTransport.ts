@@ -15,7 +15,7 @@ import { FrameMemory } from './frameMemory.ts';
 import { OwnMemory, PeerMemory } from './peerMemory.ts';
 import { CURVE_OVERHEAD_BYTES, type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
 import { RingReader, RingWriter } from './sharedRing.ts';
-import { bindOrRefuse, bindReachable } from './sockets.ts';
+import { bindOrRefuse, bindReachable, receiveAll } from './sockets.ts';
 import { MemoryPayload, type MessageHandler, type Payload, type Transport } from './transport.ts';
 import {
   decodeHeader,
@@ -225,7 +225,8 @@ export class ZeroMqTransport implements Transport {
   }
 
   onMessage(handler: MessageHandler): void {
-    for (const pull of this.#pulls) void this.#receiveAll(pull, handler);
+    for (const pull of this.#pulls)
+      void receiveAll(pull, (frame, payload) => this.#receive(frame, payload, handler));
   }
 
   async close(): Promise<void> {
@@ -238,17 +239,19 @@ export class ZeroMqTransport implements Transport {
     for (const ring of this.#rings.values()) ring.close();
   }
 
-  async #receiveAll(pull: Pull, handler: MessageHandler): Promise<void> {
-    for await (const [frame, payload] of pull) {
-      const header = frame && decodeHeader(frame, this.#tag);
-      if (header === undefined) continue;
-      if (header.kind === 'attach') this.#attach(header.from);
-      else if (header.kind === 'memory') this.#openMemory(header);
-      else if (header.kind === 'reads') this.#readers.add(header.from);
-      else if (header.kind === 'release') this.#ring?.release(header.place);
-      else handler(header, this.#payload(header, payload));
-      if (payload !== undefined) await this.#frameMemory.dropped(payload.length);
-    }
+  async #receive(
+    frame: Buffer | undefined,
+    payload: Buffer | undefined,
+    handler: MessageHandler,
+  ): Promise<void> {
+    const header = frame && decodeHeader(frame, this.#tag);
+    if (header === undefined) return;
+    if (header.kind === 'attach') this.#attach(header.from);
+    else if (header.kind === 'memory') this.#openMemory(header);
+    else if (header.kind === 'reads') this.#readers.add(header.from);
+    else if (header.kind === 'release') this.#ring?.release(header.place);
+    else handler(header, this.#payload(header, payload));
+    if (payload !== undefined) await this.#frameMemory.dropped(payload.length);
   }
 
   #payload(header: MessageHeader & HeaderPlacement, frame: Buffer | undefined): Payload | undefined {

@@ -11,6 +11,7 @@ import {
   connectorSecurity,
   listenAt,
   listenerSecurity,
+  receiveAll,
 } from '@sluice/collectives/control';
 import { Context, Dealer, Router } from 'zeromq';
 import { z } from 'zod';
@@ -63,7 +64,9 @@ export async function listen(address: string, curve: CurveKeys): Promise<Listene
     authenticator.close();
     throw error;
   }
-  void answerAll(router);
+  void receiveAll(router, async (identity, mark) => {
+    if (identity !== undefined && mark !== undefined) await router.send([identity, mark]).catch(() => {});
+  });
   return {
     endpoint,
     close() {
@@ -71,12 +74,6 @@ export async function listen(address: string, curve: CurveKeys): Promise<Listene
       authenticator.close();
     },
   };
-}
-
-async function answerAll(router: Router): Promise<void> {
-  for await (const [identity, mark] of router) {
-    if (identity !== undefined && mark !== undefined) await router.send([identity, mark]).catch(() => {});
-  }
 }
 
 /** Connects to another host's listener, and measures the connection. */
