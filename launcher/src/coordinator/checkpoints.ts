@@ -21,7 +21,7 @@ import { hashConfig, SluiceError } from '@sluice/core';
 import { earliestRollback, type Probe, type RunConfig, type SaveRequest } from '@sluice/train';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { type Journal, type JournalEntry, readJournal } from '../run/journal.ts';
-import type { RunDirectory } from '../run/runDirectory.ts';
+import { type RunDirectory, refuseVanished } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import type { Collection } from './collection.ts';
 import type { RunCorpora } from './corpora.ts';
@@ -135,13 +135,8 @@ function placeOf({ run }: CheckpointWriter, step: number): string {
   return pathInRun(run.path, checkpointDirectory(run.path, step));
 }
 
-/** A mount that has vanished is not to be replaced by a directory in its place. */
 async function begin({ run, remains }: CheckpointWriter, step: number): Promise<string> {
-  if (!existsSync(run.path)) {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `The run's directory ${run.path} is not there any more.`, {
-      details: { path: run.path },
-    });
-  }
+  refuseVanished(run);
   remains.add(checkpointDirectory(run.path, step));
   return beginCheckpoint(run.path, step);
 }
