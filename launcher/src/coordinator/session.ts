@@ -122,10 +122,10 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     untell();
     unhear();
     unwatch();
-    stop.uninstall();
     await sinks.close(hasFinished);
     recorder.close();
     releaseHostMemory();
+    stop.uninstall();
   }
 }
 
