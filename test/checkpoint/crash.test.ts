@@ -26,10 +26,11 @@ const SEEDS: Readonly<Record<number, readonly number[]>> = { 1: [1], 2: [20, 21]
 async function saveUntilCrash(
   run: string,
   limit: number,
+  failure?: () => Error,
 ): Promise<{ files: CrashingFiles; saved: number[] }> {
   await save(run, 1, { seed: 1 });
   await save(run, 2, { seed: 20 });
-  const files = new CrashingFiles(limit, join(run, 'graveyard'));
+  const files = new CrashingFiles(limit, join(run, 'graveyard'), failure);
   const saved = [1];
   try {
     await save(run, 2, { seed: 21, files, sharding: { world: 1, cuts: [{ blocks: 1, owner: 0 }] } });
@@ -133,6 +134,26 @@ test('a disk that fills up at any write is a coded error, leaves nothing behind,
   }
   t.true(failures >= 4);
   t.is((await newestValidCheckpoint(run)).checkpoint?.step, 2);
+});
+
+test('whatever operation a disk or a vanished directory fails, it is a coded error', async (t) => {
+  const { files } = await saveUntilCrash(temporaryDirectory(t), Number.POSITIVE_INFINITY);
+  for (const [code, coded] of [
+    ['EIO', 'SLUICE_E_FILE_UNWRITABLE'],
+    ['ENOENT', 'SLUICE_E_FILE_MISSING'],
+  ] as const) {
+    const failure = () => Object.assign(new Error(code), { code });
+    for (let limit = 0; limit < files.operations; limit++) {
+      const run = temporaryDirectory(t);
+      const error = await saveUntilCrash(run, limit, failure).then(
+        // What is to be removed may be gone.
+        () => (code === 'ENOENT' ? { code: coded } : undefined),
+        (error) => error,
+      );
+      t.is(error?.code, coded, `${code} at operation ${limit}`);
+      rmSync(run, { recursive: true });
+    }
+  }
 });
 
 test('a directory that cannot be written to is a coded error', async (t) => {

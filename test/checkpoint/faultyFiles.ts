@@ -58,6 +58,7 @@ export class CrashingFiles implements FileOperations {
   /** The last operation that was carried out, and on what. */
   last = '';
   readonly #limit: number;
+  readonly #failure: () => Error;
   /** Directory for content that a change of names has not yet destroyed for good. */
   readonly #graveyard: string;
   readonly #unsyncedContent = new Set<string>();
@@ -65,14 +66,16 @@ export class CrashingFiles implements FileOperations {
   readonly #undo = new Map<string, (() => void)[]>();
   #graves = 0;
 
-  constructor(limit: number, graveyard: string) {
+  /** @param failure what each operation fails with from the limit on */
+  constructor(limit: number, graveyard: string, failure: () => Error = () => new Crash('crash')) {
     this.#limit = limit;
+    this.#failure = failure;
     this.#graveyard = graveyard;
     mkdirSync(graveyard, { recursive: true });
   }
 
   #step(operation: string, path: string): void {
-    if (this.operations++ >= this.#limit) throw new Crash('crash');
+    if (this.operations++ >= this.#limit) throw this.#failure();
     this.last = `${operation} ${basename(path)}`;
   }
 

@@ -3,6 +3,7 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { readJournal } from '../../launcher/src/run/journal.ts';
 import { Sandbox } from './support/sandbox.ts';
 
 const sandbox = new Sandbox();
@@ -98,6 +99,17 @@ test.serial('chat templates and settings of generation come through an import', 
   await exported(t, 'imported');
   await other.json('train dense.yaml --from imported --run-dir second --until-step 1');
   await exported(t, 'second');
+});
+
+test.serial('and through a run that was killed before it had begun', async (t) => {
+  await other.json('train dense.yaml --from tuned --run-dir cut --until-step 1');
+  // What there is once the configuration is there, and the journal's first entry is not.
+  for (const name of ['journal.jsonl', 'metrics.jsonl', 'checkpoints', 'tokenizer'])
+    rmSync(here('cut', name), { recursive: true });
+  await other.json('resume cut --until-step 1');
+  const kinds = readJournal(here('cut', 'journal.jsonl')).map(({ kind }) => kind);
+  t.deepEqual(kinds.slice(0, 2), ['start', 'resume']);
+  await exported(t, 'cut');
 });
 
 test.serial('and through a run that goes on without its source', async (t) => {

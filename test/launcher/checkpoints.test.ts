@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import { SluiceError, writeError } from '@sluice/core';
@@ -14,6 +14,7 @@ import { type JournalEntry, openJournal, readJournal } from '../../launcher/src/
 import { runDirectory } from '../../launcher/src/run/runDirectory.ts';
 import { smallDisk } from '../support/smallDisk.ts';
 import { smallConfig } from './support/config.ts';
+import { makeSavedRun, savingWorker } from './support/savedRun.ts';
 
 test('what is left of a save that filled the disk makes room for the next one', async (t) => {
   const disk = smallDisk(t);
@@ -69,6 +70,25 @@ test('what is left of a save that filled the disk makes room for the next one', 
 const validated = (step: number, loss: number | string) =>
   ({ kind: 'evaluate', step, loss, tokens: 1 }) as unknown as JournalEntry;
 const STEPS = new Set([2, 4, 6, 8, 10]);
+
+test.serial('a save during which the run’s directory vanishes may be tried again', async (t) => {
+  const { run, save } = await makeSavedRun(t);
+  const away = `${run.path}.away`;
+  const worker = savingWorker();
+  const call = worker.call.bind(worker);
+  for (const moment of ['examine', 'save'] as const) {
+    worker.call = async (method, request) => {
+      const answers = await call(method, request);
+      if (method === moment) renameSync(run.path, away);
+      return answers;
+    };
+    await t.throwsAsync(save(4, worker), { code: 'SLUICE_E_FILE_MISSING' });
+    t.false(existsSync(run.path), 'nothing takes its place');
+    renameSync(away, run.path);
+  }
+  worker.call = call;
+  t.is((await save(4, worker)).path, checkpointDirectory(run.path, 4));
+});
 
 test('checkpoints of every so many steps are kept for good, and the best one', (t) => {
   const entries = [validated(2, 5), validated(4, 3), validated(5, 1), validated(6, 3), validated(8, 4)];

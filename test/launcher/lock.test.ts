@@ -1,5 +1,16 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import test from 'ava';
@@ -45,6 +56,23 @@ test('the lock of a process that is gone is taken over, and nothing is left besi
   t.is(JSON.parse(readFileSync(path, 'utf8')).pid, process.pid);
   t.deepEqual(readdirSync(directory), ['lock']);
   lock.release();
+});
+
+test('a lock that was copied along with its directory owns nothing there; one that was moved does', (t) => {
+  const directory = temporaryDirectory(t);
+  const at = (name: string) => join(directory, name, 'lock');
+  mkdirSync(join(directory, 'run'));
+  const lock = acquireLock(at('run'));
+  t.teardown(() => lock.release());
+  cpSync(join(directory, 'run'), join(directory, 'copy'), { recursive: true });
+  t.is(lockOwner(at('copy')), undefined);
+  acquireLock(at('copy')).release();
+  symlinkSync(join(directory, 'run'), join(directory, 'link'));
+  t.throws(() => acquireLock(at('link')), inUse);
+  renameSync(join(directory, 'run'), join(directory, 'moved'));
+  t.throws(() => acquireLock(at('moved')), inUse);
+  renameSync(join(directory, 'moved'), join(directory, 'run'));
+  t.notThrows(() => lock.assertOwned());
 });
 
 test('a lock that cannot be put in its place is a coded error, and leaves nothing', (t) => {

@@ -128,12 +128,14 @@ test('new workers fetch what their host lacks from one that has it', async (t) =
   t.deepEqual(memoryRequest(kept[0]!, placeWorkers([a, b, c], 4)).moves.length, 4);
 });
 
-test('without room for copies the run goes on without them, and says so once', async (t) => {
-  const { asked, warnings, again } = await copied([a, b], 2);
-  await again(new SluiceError('SLUICE_E_DISK_FULL', 'No space left.'));
-  await again();
-  t.is(asked.length, 2);
-  t.deepEqual(warnings, ['no copies are kept in memory any more: No space left.']);
+test('where a host’s memory takes no copies the run goes on without them, and says so once', async (t) => {
+  for (const code of ['SLUICE_E_DISK_FULL', 'SLUICE_E_FILE_UNWRITABLE'] as const) {
+    const { asked, warnings, again } = await copied([a, b], 2);
+    await again(new SluiceError(code, 'No space left.'));
+    await again();
+    t.is(asked.length, 2);
+    t.deepEqual(warnings, ['no copies are kept in memory any more: No space left.']);
+  }
   const { again: other } = await copied([a, b], 2);
   await t.throwsAsync(other(new SluiceError('SLUICE_E_WORKER_LOST', 'gone')), {
     code: 'SLUICE_E_WORKER_LOST',

@@ -1,5 +1,6 @@
 import { appendFileSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import test from 'ava';
 import { prepareCorpora } from '../../launcher/src/coordinator/corpora.ts';
@@ -41,6 +42,20 @@ test.serial('a finished run from which nothing can be sampled says why, and ends
   t.regex(text, /^finished\n(.*\n)* {2}sample +none: .*tokenizer/);
   t.like(json, { finished: true, report: saved.run.report });
   t.false('sample' in json);
+});
+
+test.serial('a signal that comes while a run is concluded ends nothing', async (t) => {
+  const saved = await makeSavedRun(t);
+  const checkpoint = await saved.save(10);
+  let isOver = false;
+  const concluded = conclude(saved, checkpoint, 'finished').finally(() => {
+    isOver = true;
+  });
+  while (process.listenerCount('SIGTERM') === 0 && !isOver) await nextTurn();
+  t.false(isOver, 'nobody listens');
+  process.kill(process.pid, 'SIGTERM');
+  t.like((await concluded).json, { finished: true, report: saved.run.report });
+  t.is(process.listenerCount('SIGTERM'), 0);
 });
 
 test.serial(

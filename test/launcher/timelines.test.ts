@@ -1,10 +1,11 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ObserveConfig } from '@sluice/train';
 import test from 'ava';
 import { collectorOf } from '../../launcher/src/coordinator/collector.ts';
 import { timelinesAfterStep } from '../../launcher/src/coordinator/timelines.ts';
 import type { StepReport } from '../../launcher/src/coordinator/trainingRun.ts';
+import { runDirectory } from '../../launcher/src/run/runDirectory.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { smallConfig } from './support/config.ts';
 
@@ -13,18 +14,18 @@ const WORKER = { start: 10, end: 20, spans: [], operations: [], waits: [], dropp
 const report = (timelines: StepReport['timelines']) => ({ result: { step: 20 }, timelines }) as StepReport;
 
 test('a timeline is a file for Perfetto and a picture, where it was wanted', async (t) => {
-  const directory = join(temporaryDirectory(t), 'timelines');
+  const run = runDirectory(temporaryDirectory(t));
   const told: string[] = [];
   const sent: number[] = [];
   const after = timelinesAfterStep({
-    ...{ directory, hostOf: (rank) => `h${rank}` },
+    ...{ run, hostOf: (rank) => `h${rank}` },
     ...{ tell: (text) => told.push(text), warn: t.fail, send: ({ step }) => sent.push(step) },
   });
   await after({} as never, report(undefined));
   t.deepEqual([told, sent], [[], []]);
   await after({} as never, report([WORKER, WORKER]));
-  t.deepEqual(readdirSync(directory), ['step-00000020.json', 'step-00000020.svg']);
-  const { traceEvents } = JSON.parse(readFileSync(join(directory, 'step-00000020.json'), 'utf8'));
+  t.deepEqual(readdirSync(run.timelines), ['step-00000020.json', 'step-00000020.svg']);
+  const { traceEvents } = JSON.parse(readFileSync(join(run.timelines, 'step-00000020.json'), 'utf8'));
   const names = traceEvents.filter(({ name }: { name: string }) => name === 'process_name');
   t.deepEqual(
     names.map(({ args }: { args: { name: string } }) => args.name),
@@ -37,13 +38,17 @@ test('a timeline is a file for Perfetto and a picture, where it was wanted', asy
 test('a timeline that cannot be written is told, and training goes on', async (t) => {
   const file = join(temporaryDirectory(t), 'file');
   writeFileSync(file, '');
-  const warnings: string[] = [];
-  const after = timelinesAfterStep({
-    ...{ directory: join(file, 'timelines'), hostOf: () => 'h' },
-    ...{ tell: t.fail, warn: (text) => warnings.push(text), send: () => {} },
-  });
-  await after({} as never, report([WORKER]));
-  t.regex(warnings[0]!, /There is no timeline of step 20: /);
+  // Nothing takes the place of a run's directory that has vanished.
+  for (const path of [file, `${file}s`]) {
+    const warnings: string[] = [];
+    const after = timelinesAfterStep({
+      ...{ run: runDirectory(path), hostOf: () => 'h' },
+      ...{ tell: t.fail, warn: (text) => warnings.push(text), send: () => {} },
+    });
+    await after({} as never, report([WORKER]));
+    t.regex(warnings[0]!, /There is no timeline of step 20: /);
+  }
+  t.false(existsSync(`${file}s`));
 });
 
 test('a collector is named by the configuration or by the standard variables, its secrets by files or variables', (t) => {

@@ -135,16 +135,28 @@ test('a damaged line in the middle is an error that names it, or is handed to th
   t.deepEqual(damaged, [[2, 'rubbish']]);
 });
 
-test('a log whose last whole line is no record is not appended to', (t) => {
+test('last lines that a power cut has left with holes are cut off when the log is opened again', (t) => {
   const path = join(temporaryDirectory(t), 'metrics.jsonl');
-  writeFileSync(path, `${JSON.stringify(record(1))}\n[]\n`);
-  t.throws(() => MetricsLog.open(path), { code: 'SLUICE_E_METRICS_DAMAGED' });
+  const whole = `${JSON.stringify(record(1))}\n`;
+  for (const torn of ['{"step":2,\0\0\0}\n', '\0\0\0\n{"step":3,\0\n', '[]\n', '\0\0']) {
+    writeFileSync(path, whole + torn);
+    const log = MetricsLog.open(path);
+    t.is(log.lastStep, 1);
+    log.close();
+    t.is(readFileSync(path, 'utf8'), whole);
+  }
+  writeFileSync(path, '\0\n');
+  const empty = MetricsLog.open(path);
+  t.is(empty.lastStep, 0);
+  empty.close();
+  t.is(readFileSync(path, 'utf8'), '');
 });
 
 test('a log in a place that cannot be written is a coded error', (t) => {
   const file = join(temporaryDirectory(t), 'file');
   writeFileSync(file, '');
   t.throws(() => MetricsLog.open(join(file, 'metrics.jsonl')), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+  t.throws(() => MetricsLog.open(`${file}s/metrics.jsonl`), { code: 'SLUICE_E_FILE_MISSING' });
 });
 
 test('the log can be read while it grows', async (t) => {

@@ -10,9 +10,10 @@ import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { readJournal } from '../run/journal.ts';
 import { refuseLostCheckpoints } from '../run/lostCheckpoints.ts';
 import { rollbacksOf } from '../run/rollbacks.ts';
-import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
+import { type RunDirectory, refuseVanished, shellQuote } from '../run/runDirectory.ts';
 import { pathInRun } from '../run/runPaths.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
+import { insist } from './insist.ts';
 import { isWholeOn } from './memoryCopies.ts';
 import { isFault } from './restarts.ts';
 import { startingPoint } from './startingPoint.ts';
@@ -54,16 +55,19 @@ export async function goBack(
   const isNewer = copies !== undefined && copies.step > (latest?.step ?? -1) && isWholeOn(copies, hosts);
   // Copies that cannot be loaded are not tried twice.
   underway.copies = undefined;
-  const start = isNewer ? { state: copies.state, copies } : await newestCheckpoint(run);
+  const start = isNewer
+    ? { state: copies.state, copies }
+    : await whenWritable(underway, () => newestCheckpoint(run));
   const step = start?.state.step ?? 0;
   const { workers, expertParallel } = worldThatFits(hosts, config.parallel);
-  journal.append('restart', step, {
+  const entry = {
     ...(start?.checkpoint && { checkpoint: pathInRun(run.path, start.checkpoint.path) }),
     ...(isNewer && { fromMemory: true }),
     ...{ code, message, workers, expertParallel },
     ...(fleet.network && { hosts: hosts.map(({ name }) => name) }),
-  });
-  await recorder.goBack(step, () => supersedeAfter(run.path, step));
+  };
+  await whenWritable(underway, () => journal.append('restart', step, entry));
+  await whenWritable(underway, () => recorder.goBack(step, () => supersedeAfter(run.path, step)));
   recorder.message(
     `going on by itself from step ${step}${isNewer ? ', of which the hosts have copies' : ''}`,
     'warning',
@@ -71,8 +75,30 @@ export async function goBack(
   return start;
 }
 
-/** The newest sound checkpoint, with the decisions of the journal that it does not know of; undefined before the first. */
+/**
+ * Does what going back takes, and waits for a disk that does not take it: a run that went on all the same would take its steps
+ * with nothing to show that it went back, or from its beginning, where it does not see its checkpoints.
+ * @throws SLUICE_E_INTERRUPTED where the run is to stop meanwhile; what the last attempt failed with
+ */
+export function whenWritable<T>(
+  { recorder, stop, latest, patience }: Pick<Underway, 'recorder' | 'stop' | 'latest' | 'patience'>,
+  work: () => T | Promise<T>,
+): Promise<T> {
+  const tell = ({ message }: SluiceError, attempt: string | undefined) => {
+    if (stop.requested) throw interrupted(message, latest);
+    if (attempt === undefined) return;
+    const next = `Make room, or mend what is told: trying again (${attempt}).`;
+    recorder.message(`the run cannot go back yet: ${message} ${next}`, 'warning');
+  };
+  return insist(work, tell, patience);
+}
+
+/**
+ * The newest sound checkpoint, with the decisions of the journal that it does not know of; undefined before the first.
+ * @throws SLUICE_E_FILE_MISSING where the run's directory is not there, which may hold some; SLUICE_E_NO_CHECKPOINT
+ */
 export async function newestCheckpoint(run: RunDirectory): Promise<Start | undefined> {
+  refuseVanished(run);
   const journal = readJournal(run.journal);
   const history = checkpointHistory(journal);
   const { from, refused } = await startingPoint(run, history);

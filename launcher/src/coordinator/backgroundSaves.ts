@@ -5,8 +5,9 @@
 
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import type { StagedCheckpoint } from './checkpoints.ts';
+import { isUnwritable } from './insist.ts';
 import { Interludes } from './interludes.ts';
-import { isUnwritable, noteFailedSave, refuseUnsound, saveFailedForGood } from './saving.ts';
+import { noteFailedSave, refuseUnsound, saveFailedForGood } from './saving.ts';
 import type { TrainingRun } from './trainingRun.ts';
 
 /** A save that is under way. */

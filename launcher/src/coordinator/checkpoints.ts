@@ -17,11 +17,11 @@ import {
   type ShardRecord,
 } from '@sluice/checkpoint';
 import type { SavedTokenizer, TokenizerRecord } from '@sluice/checkpoint/huggingface';
-import { hashConfig, SluiceError } from '@sluice/core';
+import { fileError, hashConfig, SluiceError } from '@sluice/core';
 import { earliestRollback, type Probe, type RunConfig, type SaveRequest } from '@sluice/train';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { type Journal, type JournalEntry, readJournal } from '../run/journal.ts';
-import type { RunDirectory } from '../run/runDirectory.ts';
+import { type RunDirectory, refuseVanished } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import type { Collection } from './collection.ts';
 import type { RunCorpora } from './corpora.ts';
@@ -84,11 +84,13 @@ export async function saveCheckpoint(
   if ('unsound' in examined) return examined;
   await removeRemains(writer);
   writer.journal.append('save', step, { path: placeOf(writer, step) });
-  const directory = await begin(writer, step);
-  const answers = await withPlace(directory, writer.workers.call('save', saveRequest(writer, directory)));
-  const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
-  const shards = answers.map(({ shard }) => shard);
-  return complete(writer, directory, { state, worker, shards, probe: examined });
+  return unlessVanished(writer, async () => {
+    const directory = await begin(writer, step);
+    const answers = await withPlace(directory, writer.workers.call('save', saveRequest(writer, directory)));
+    const { state: worker } = agreed(`save at step ${step}`, answers, ['state']);
+    const shards = answers.map(({ shard }) => shard);
+    return complete(writer, directory, { state, worker, shards, probe: examined });
+  });
 }
 
 /** A state that is worth a checkpoint, in the workers' memory. */
@@ -115,9 +117,11 @@ export async function stageCheckpoint(
   return {
     async write(between) {
       await removeRemains(writer);
-      const directory = await begin(writer, step);
-      const shards = await withPlace(directory, writeStaged(writer, directory, between));
-      return complete(writer, directory, { state, worker, shards, probe: examined });
+      return unlessVanished(writer, async () => {
+        const directory = await begin(writer, step);
+        const shards = await withPlace(directory, writeStaged(writer, directory, between));
+        return complete(writer, directory, { state, worker, shards, probe: examined });
+      });
     },
   };
 }
@@ -135,13 +139,18 @@ function placeOf({ run }: CheckpointWriter, step: number): string {
   return pathInRun(run.path, checkpointDirectory(run.path, step));
 }
 
-/** A mount that has vanished is not to be replaced by a directory in its place. */
-async function begin({ run, remains }: CheckpointWriter, step: number): Promise<string> {
-  if (!existsSync(run.path)) {
-    throw new SluiceError('SLUICE_E_FILE_MISSING', `The run's directory ${run.path} is not there any more.`, {
-      details: { path: run.path },
-    });
+/** Whatever fails while the run's directory is not there fails for that, and may be tried again. */
+async function unlessVanished<T>({ run }: CheckpointWriter, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    refuseVanished(run);
+    throw error;
   }
+}
+
+async function begin({ run, remains }: CheckpointWriter, step: number): Promise<string> {
+  refuseVanished(run);
   remains.add(checkpointDirectory(run.path, step));
   return beginCheckpoint(run.path, step);
 }
@@ -220,15 +229,17 @@ async function complete(
 }
 
 async function pruneOlder({ run, config, warn }: CheckpointWriter, step: number): Promise<void> {
-  const entries = readJournal(run.journal);
-  const { committed, distrust } = checkpointHistory(entries);
-  const protect = [
-    ...neededToGoBack(config, committed, step),
-    ...keptForGood(config.checkpoint, committed, entries),
-  ];
-  await unlessUnwritable(
-    pruneCheckpoints(run.path, config.checkpoint.keep, { upTo: step, distrust, protect }),
-    (reason) => warn(`older checkpoints could not be removed: ${reason}`),
+  const prune = () => {
+    const entries = readJournal(run.journal);
+    const { committed, distrust } = checkpointHistory(entries);
+    const protect = [
+      ...neededToGoBack(config, committed, step),
+      ...keptForGood(config.checkpoint, committed, entries),
+    ];
+    return pruneCheckpoints(run.path, config.checkpoint.keep, { upTo: step, distrust, protect });
+  };
+  await unlessUnwritable(run.checkpoints, prune, (reason) =>
+    warn(`older checkpoints could not be removed: ${reason}`),
   );
 }
 
@@ -297,17 +308,24 @@ function listed(names: readonly string[]): string {
  */
 async function removeRemains({ remains, warn }: CheckpointWriter): Promise<void> {
   for (const directory of remains) {
-    await unlessUnwritable(removeCheckpoint(directory), (reason) =>
-      warn(`what is left of a failed save could not be removed: ${reason}`),
+    await unlessUnwritable(
+      directory,
+      () => removeCheckpoint(directory),
+      (reason) => warn(`what is left of a failed save could not be removed: ${reason}`),
     );
     remains.delete(directory);
   }
 }
 
-async function unlessUnwritable(work: Promise<unknown>, tell: (reason: string) => void): Promise<void> {
+async function unlessUnwritable(
+  path: string,
+  work: () => Promise<unknown>,
+  tell: (reason: string) => void,
+): Promise<void> {
   try {
-    await work;
-  } catch (error) {
+    await work();
+  } catch (cause) {
+    const error = fileError(path, cause);
     if (!(error instanceof SluiceError)) throw error;
     tell(error.message);
   }

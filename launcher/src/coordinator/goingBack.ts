@@ -10,9 +10,9 @@ import {
 } from '@sluice/train';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { readJournal } from '../run/journal.ts';
-import type { RunDirectory } from '../run/runDirectory.ts';
+import { type RunDirectory, refuseVanished } from '../run/runDirectory.ts';
 import { pathFromRun } from '../run/runPaths.ts';
-import { newestCheckpoint } from './afterFault.ts';
+import { newestCheckpoint, whenWritable } from './afterFault.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { Collection } from './collection.ts';
 import { type CoordinatorState, initialState } from './state.ts';
@@ -64,14 +64,15 @@ export async function goBackTo(
   // What other hosts keep copies of is given up.
   underway.copies = undefined;
   const inMemory = held.backTo(to);
-  const { state, checkpoint } = inMemory
-    ? { state: inMemory, checkpoint: newestCommit(run) }
-    : await beforeRollback(run, config);
+  const { state, checkpoint } = await whenWritable(underway, async () =>
+    inMemory ? { state: inMemory, checkpoint: newestCommit(run) } : await beforeRollback(run, config),
+  );
   underway.latest = checkpoint;
   if (inMemory) await workers.call('restore', { snapshot: to });
   else await restoreCheckpoint(checkpoint, { workers, collection });
   held.backTo(state.step);
-  await underway.recorder.goBack(state.step, () => supersedeAfter(run.path, state.step));
+  const supersede = () => supersedeAfter(run.path, state.step);
+  await whenWritable(underway, () => underway.recorder.goBack(state.step, supersede));
   return { state, savedStep: checkpoint?.step ?? -1 };
 }
 
@@ -96,7 +97,9 @@ async function restoreCheckpoint(
 }
 
 /** The newest checkpoint that the run still rests on, as its journal has it: it is not to be read now. */
-function newestCommit({ path, journal }: RunDirectory): CommittedCheckpoint | undefined {
+function newestCommit(run: RunDirectory): CommittedCheckpoint | undefined {
+  refuseVanished(run);
+  const { path, journal } = run;
   const entries = readJournal(journal);
   const { committed } = checkpointHistory(entries);
   const step = Math.max(-1, ...committed);

@@ -1,10 +1,10 @@
 /** The newest copies of the workers' state in the memory of the hosts, and what it takes to go on from them. */
 
 import { manifestText, type SavedTensor } from '@sluice/checkpoint';
-import { SluiceError } from '@sluice/core';
 import type { MemoryRequest, RunConfig } from '@sluice/train';
 import type { Host } from '../fleet/host.ts';
 import type { Placement } from '../fleet/placement.ts';
+import { isUnwritable } from './insist.ts';
 import type { CoordinatorState } from './state.ts';
 import type { AfterStep } from './trainingRun.ts';
 import { isDue } from './trainRun.ts';
@@ -31,7 +31,7 @@ export function copyInterval({ faults }: Pick<RunConfig, 'faults'>, hosts: numbe
 const AFFORDABLE = 19;
 
 /**
- * Keeps copies after steps. Where there is no room for them, that is said once, and the run goes on without.
+ * Keeps copies after steps. Where a host's memory takes none, that is said once, and the run goes on without.
  * @param options.kept told of copies that are whole
  */
 export function copiesAfterStep(options: {
@@ -81,7 +81,7 @@ export function copiesAfterStep(options: {
       ended = now();
       tookMs = ended - begun;
     } catch (error) {
-      if (!(error instanceof SluiceError && error.code === 'SLUICE_E_DISK_FULL')) throw error;
+      if (!isUnwritable(error)) throw error;
       everySteps = 0;
       options.warn(`no copies are kept in memory any more: ${error.message}`);
     }

@@ -25,7 +25,7 @@ import { freezeRunConfig, loadRunConfig } from '../run/runConfig.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { newRunId, runId, runToken } from '../run/runToken.ts';
-import { keptTokenizer } from '../run/runTokenizer.ts';
+import { adoptTokenizer, keptTokenizer } from '../run/runTokenizer.ts';
 import { beyondTheEnd, lastStepOf, type StopFlags } from '../run/stopPoint.ts';
 import { refuseAbsentBackend, validateConfig, validateVocabulary } from '../run/validate.ts';
 import { type BesideOptions, startBeside } from '../watch/beside.ts';
@@ -39,6 +39,7 @@ import type { Recorder } from './recorder.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { type StartingPoint, startingPoint } from './startingPoint.ts';
+import { noteStart } from './startRun.ts';
 import { concludeRun, summarizeFinished } from './summary.ts';
 import type { Start } from './underway.ts';
 
@@ -102,8 +103,14 @@ async function resumeLocked(
   const corpora = await findCorpora({ data: config.data, datasetHash, isOtherRecipe }, log);
   validateVocabulary(config.model.vocabularySize, corpora.vocabularySize);
   const notes = checkSplits(config, corpora.directories);
-  if (!from) await refuseOtherInitialWeights(start?.from, config);
-  const tokenizer = await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, corpora.directories[0]!);
+  const initial = from ? undefined : await checkInitialWeights(config);
+  refuseOtherInitialWeights(start?.from, initial);
+  // One that was killed before it had begun begins now.
+  const hasBegun = start !== undefined || from !== undefined;
+  const [corpus] = corpora.directories;
+  const tokenizer = hasBegun
+    ? await keptTokenizer(run, from?.tokenizer ?? start?.tokenizer, corpus!)
+    : await adoptTokenizer(run, config, corpus!);
 
   const facts = { run, config, corpora };
   beyondTheEnd(options, step, config.training.steps).forEach(log);
@@ -114,6 +121,7 @@ async function resumeLocked(
   const journal = notifier.listenTo(openJournal(run.journal, lock.assertOwned));
   try {
     const id = runId(past) ?? options.id ?? newRunId();
+    if (!hasBegun) noteStart(journal, { id, ...facts, from: initial, tokenizer });
     // The session leaves its own contact in place of that of the coordinator before.
     const left = givenFleet ? undefined : leftAgents(run.contact, runToken(run.path, id));
     const wanted = { run: id, journal: past, config: written, datasetHash: corpora.datasetHash };
@@ -246,11 +254,10 @@ function sizeOf({ parallel: { workers, expertParallel } }: RunConfig) {
  * Until its first checkpoint, a run that began with given weights needs them, and needs them to be the same.
  * @param saved what was noted of them, if there were any
  */
-async function refuseOtherInitialWeights(
+function refuseOtherInitialWeights(
   saved: Pick<InitialWeights, 'weights' | 'optimizer'> | undefined,
-  config: RunConfig,
-): Promise<void> {
-  const now = await checkInitialWeights(config);
+  now: InitialWeights | undefined,
+): void {
   if (now === undefined || saved === undefined) return;
   for (const part of ['weights', 'optimizer'] as const) {
     if (saved[part] === now[part]) continue;

@@ -1,13 +1,9 @@
 /** When a run is saved, and what follows where that is not possible. */
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
+import { insist, isUnwritable } from './insist.ts';
 import { stopNonFinite } from './stops.ts';
 import type { TrainingRun } from './trainingRun.ts';
-
-/** How often, and after which pause, the last checkpoint of a run is tried again where the disk does not take it. */
-const LAST_SAVE_ATTEMPTS = 20;
-const LAST_SAVE_PAUSE_MS = 15_000;
 
 /** @throws SLUICE_E_NON_FINITE where the weights are worth no checkpoint */
 export async function save(run: TrainingRun): Promise<void> {
@@ -48,34 +44,16 @@ export async function saveIfPossible(run: TrainingRun): Promise<boolean> {
 }
 
 /** Saves what only the workers' memory holds, and waits for a disk that has no room for it. */
-export async function saveAtLast(run: TrainingRun): Promise<void> {
-  const { attempts = LAST_SAVE_ATTEMPTS, pause = () => delay(LAST_SAVE_PAUSE_MS) } = run.lastSave ?? {};
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await save(run);
-    } catch (error) {
-      run.observer.activity(undefined);
-      if (!isUnwritable(error)) throw error;
-      const isRetried = attempt < attempts;
-      const next = isRetried
-        ? `Make room, or mend what is told: trying again (${attempt} of ${attempts}).`
-        : 'The work since the last checkpoint is lost.';
-      noteFailedSave(run, run.state.step, { message: error.message, next, isRetried });
-      if (!isRetried) throw error;
-      await pause();
-    }
-  }
-}
-
-/** Failures of the disk; any other is thrown on. */
-const UNWRITABLE: ReadonlySet<string> = new Set([
-  'SLUICE_E_DISK_FULL',
-  'SLUICE_E_FILE_UNWRITABLE',
-  'SLUICE_E_FILE_MISSING',
-]);
-
-export function isUnwritable(error: unknown): error is SluiceError {
-  return error instanceof SluiceError && UNWRITABLE.has(error.code);
+export function saveAtLast(run: TrainingRun): Promise<void> {
+  const note = ({ message }: SluiceError, attempt: string | undefined) => {
+    run.observer.activity(undefined);
+    const next =
+      attempt === undefined
+        ? 'The work since the last checkpoint is lost.'
+        : `Make room, or mend what is told: trying again (${attempt}).`;
+    noteFailedSave(run, run.state.step, { message, next, isRetried: attempt !== undefined });
+  };
+  return insist(() => save(run), note, run.lastSave);
 }
 
 /** @param failure.next what follows from it, as a sentence */

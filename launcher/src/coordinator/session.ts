@@ -23,7 +23,7 @@ import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
 import { watchParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
-import { goBack, judge, leaveOutApart, stoppedForGood, withRecovery } from './afterFault.ts';
+import { goBack, judge, leaveOutApart, stoppedForGood, whenWritable, withRecovery } from './afterFault.ts';
 import {
   type CommittedCheckpoint,
   saveCheckpoint,
@@ -122,10 +122,10 @@ export async function runSession(session: Session): Promise<SessionOutcome> {
     untell();
     unhear();
     unwatch();
-    stop.uninstall();
     await sinks.close(hasFinished);
     recorder.close();
     releaseHostMemory();
+    stop.uninstall();
   }
 }
 
@@ -222,6 +222,7 @@ async function train(
     ...savingOf(training),
     recovery: (rate) => recoveryFromStop(run, config, rate),
     rateOf: (step) => poisonedRate(poison, step),
+    whenWritable: (work) => whenWritable(underway, work),
     goBack: (decision) => goBackTo(decision, { workers, held, collection }, session, underway),
     judgeArithmetic: (result) =>
       judgeArithmetic(
@@ -316,7 +317,7 @@ function afterEachStep(
     }),
     stragglersAfterStep((rank) => board.placeOf(rank), journal, warn),
     timelinesAfterStep({
-      directory: run.timelines,
+      run,
       hostOf: (rank) => board.placeOf(rank).host,
       send: (timeline, startMs) => underway.sinks.timeline(timeline, startMs),
       tell: (text) => recorder.message(text),

@@ -79,10 +79,8 @@ export async function leaveSpike(run: TrainingRun, event: SpikeEvent): Promise<R
   const isToGoBack = config.spikes.policy === 'rollback';
   const decision = isToGoBack ? decideRollback(config, { step, root }, state.rollbacks, samples) : undefined;
   if (!decision) return stopForSpike(run, event);
-  journal.append('rollback', step, {
-    decision,
-    leftOut: [samples(decision.to + 1), decision.nextSample],
-  });
+  const leftOut = [samples(decision.to + 1), decision.nextSample] as const;
+  await run.whenWritable(() => journal.append('rollback', step, { decision, leftOut }));
   observer.activity('going back');
   const restored = await run.goBack(decision);
   const rollbacks = withRollback(state.rollbacks, decision);

@@ -3,8 +3,13 @@
 import { hashConfig } from '@sluice/core';
 import type { CommandResult } from '../cli/command.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
-import { checkInitialTokenizer, checkInitialWeights, initialWeightsLines } from '../run/initialWeights.ts';
-import { openJournal } from '../run/journal.ts';
+import {
+  checkInitialTokenizer,
+  checkInitialWeights,
+  type InitialWeights,
+  initialWeightsLines,
+} from '../run/initialWeights.ts';
+import { type Journal, openJournal } from '../run/journal.ts';
 import { acquireRunLock } from '../run/lock.ts';
 import { type ConfigFlags, freezeRunConfig, loadNewRunConfig } from '../run/runConfig.ts';
 import { directoryForRun, makeRunDirectory, refuseExistingRun } from '../run/runDirectory.ts';
@@ -20,6 +25,7 @@ import { openNotifier } from './notifier.ts';
 import { runSession } from './session.ts';
 import { checkSplits } from './splits.ts';
 import { concludeRun } from './summary.ts';
+import type { Session } from './underway.ts';
 
 export interface StartRunOptions extends ConfigFlags, StopFlags, BesideOptions {
   readonly config: string;
@@ -68,15 +74,7 @@ export async function startRun(
     const journal = notifier.listenTo(openJournal(run.journal, lock.assertOwned));
     try {
       const id = options.id ?? newRunId();
-      journal.append('start', 0, {
-        id,
-        configHash: hashConfig(configInRun(run.path, config)),
-        datasetHash: corpora.datasetHash,
-        workers: config.parallel.workers,
-        expertParallel: config.parallel.expertParallel,
-        ...(from && { from: { ...from, path: pathInRun(run.path, from.path) } }),
-        tokenizer,
-      });
+      noteStart(journal, { id, run, config, corpora, from, tokenizer });
       if (from) initialWeightsLines(from).forEach(log);
       closePage = await startBeside(run.path, options, config, log);
       const outcome = await runSession({
@@ -99,4 +97,22 @@ export async function startRun(
     closePage();
     lock.release();
   }
+}
+
+/** What a run begins with. */
+interface Beginning extends Pick<Session, 'id' | 'run' | 'config' | 'corpora' | 'tokenizer'> {
+  readonly from: InitialWeights | undefined;
+}
+
+/** Writes down what a run begins with: from then on it has begun. */
+export function noteStart(journal: Journal, { id, run, config, corpora, from, tokenizer }: Beginning): void {
+  journal.append('start', 0, {
+    id,
+    configHash: hashConfig(configInRun(run.path, config)),
+    datasetHash: corpora.datasetHash,
+    workers: config.parallel.workers,
+    expertParallel: config.parallel.expertParallel,
+    ...(from && { from: { ...from, path: pathInRun(run.path, from.path) } }),
+    tokenizer,
+  });
 }

@@ -12,6 +12,7 @@ import { readJournal } from '../run/journal.ts';
 import { describeCheckpoints, journalFacts } from '../run/reportFacts.ts';
 import { type RunDirectory, runName, shellQuote } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
+import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { RunCorpora } from './corpora.ts';
 import { holdsOut } from './splits.ts';
@@ -24,8 +25,20 @@ export interface RunFacts {
   readonly corpora: RunCorpora;
 }
 
-/** Writes the report of a run that has stopped, and says what it has come to. */
+/**
+ * Writes the report of a run that has stopped, and says what it has come to. Where a signal asks for a stop meanwhile, the run has
+ * stopped, and is saved; a second one ends the process.
+ */
 export async function concludeRun(facts: RunFacts, outcome: SessionOutcome): Promise<CommandResult> {
+  const stop = installStopSignal({ onRequest: () => {}, onAbort: () => process.exit(ABORTED_EXIT_CODE) });
+  try {
+    return await conclude(facts, outcome);
+  } finally {
+    stop.uninstall();
+  }
+}
+
+async function conclude(facts: RunFacts, outcome: SessionOutcome): Promise<CommandResult> {
   const sampled = outcome.reason === 'finished' ? await sampleIfPossible(facts, outcome) : undefined;
   const { run, config, corpora } = facts;
   const { validationLoss } = outcome.state;

@@ -3,7 +3,7 @@
  * (`logs/start-0003/rank-2.log`). Neither may stop a run: a file that cannot be written is missing, and that is told once.
  */
 
-import { closeSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { appendWhole, makeDirectories } from '@sluice/core';
 import { FoldedLines } from './foldedLines.ts';
@@ -82,7 +82,7 @@ export class TeamOutput {
     if (this.#directory === undefined) return undefined;
     const folder = join(this.#directory, name);
     return this.#tolerantly(() => {
-      makeDirectories(folder);
+      mkdirSync(folder);
       for (const [rank, state] of states) {
         writeFileSync(join(folder, `rank-${rank}.json`), `${JSON.stringify(state, undefined, 1)}\n`);
       }

@@ -13,6 +13,7 @@ import type { Journal } from '../run/journal.ts';
 import type { Recovery, RecoveryRate } from '../run/recovery.ts';
 import type { StopSignal } from '../signals/stopSignal.ts';
 import type { StagedCheckpoint, UnsoundState } from './checkpoints.ts';
+import type { Patience } from './insist.ts';
 import type { CoordinatorState } from './state.ts';
 import type { Workers } from './workers.ts';
 
@@ -104,6 +105,8 @@ export interface TrainingRun {
   readonly lastStep: number;
   /** Whether there is something to validate on. */
   readonly validates: boolean;
+  /** Does what the run cannot go on without, and waits for a disk that does not take it. */
+  readonly whenWritable: <T>(work: () => T | Promise<T>) => Promise<T>;
   /** How the last save is tried again, where not as usual. */
-  readonly lastSave?: { readonly attempts: number; readonly pause: () => Promise<void> };
+  readonly lastSave?: Patience;
 }

@@ -10,6 +10,7 @@ import type { RunDirectory } from '../run/runDirectory.ts';
 import type { StopSignal } from '../signals/stopSignal.ts';
 import type { CommittedCheckpoint } from './checkpoints.ts';
 import type { RunCorpora } from './corpora.ts';
+import type { Patience } from './insist.ts';
 import type { MemoryCopies } from './memoryCopies.ts';
 import type { Recorder } from './recorder.ts';
 import type { Restarts } from './restarts.ts';
@@ -66,6 +67,8 @@ export interface Underway {
   readonly restarts: Restarts;
   readonly board: RunBoard;
   readonly arithmetic: ArithmeticFaults;
+  /** With a disk that does not take what the run cannot go on without, where not as usual. */
+  readonly patience?: Patience;
   /** The newest checkpoint; none before the first. */
   latest: CommittedCheckpoint | undefined;
   /** The newest copies in the hosts' memory, where there are such. */

@@ -1,6 +1,5 @@
 /** Whether somebody coordinates a run, and how he is reached. */
 
-import { statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
@@ -8,7 +7,6 @@ import { type Contact, readContact } from '../run/contact.ts';
 import { lockOwner } from '../run/lock.ts';
 import type { ProcessIdentity } from '../run/processIdentity.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
-import { pathOfToken } from '../run/runToken.ts';
 
 /** How long a coordinator that has just begun may take until it can be asked, ms. */
 const BEGIN_LIMIT_MS = 10_000;
@@ -37,7 +35,6 @@ export async function findCoordinator(
     const contact = readContact(run.contact);
     // That of an earlier coordinator is no way to this one.
     if (contact?.pid === owner.pid && contact.host === owner.host && contact.started === owner.started) {
-      if (isCopy(run, contact)) return undefined;
       if (owner.host !== hostname() && contact.endpoints.every((one) => one.startsWith('ipc:'))) {
         throw elsewhere(run, owner);
       }
@@ -46,14 +43,6 @@ export async function findCoordinator(
     if (waited >= limitMs) throw notYet(run, owner);
     await delay(LOOK_MS);
   }
-}
-
-/** Lock and contact of a run that was copied while it went on are those of the run that was copied. */
-function isCopy({ path }: RunDirectory, contact: Contact): boolean {
-  // Another machine may see the run by another path, where there is nothing to compare.
-  const original = statSync(pathOfToken(contact.run), { throwIfNoEntry: false });
-  const asked = statSync(path);
-  return original !== undefined && (original.ino !== asked.ino || original.dev !== asked.dev);
 }
 
 function gone({ path }: RunDirectory, { pid, host }: ProcessIdentity): SluiceError {

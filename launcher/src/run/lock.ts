@@ -2,6 +2,7 @@
  * One owner for a run directory. The lock names its owner's process; the lock of a process that is gone is taken
  * over, so that a run killed by `kill -9` can be resumed at once. An owner on another machine shows that it lives by touching
  * the lock; one that does not, or that a later incarnation follows, is taken over too, and finds that out before it writes.
+ * A lock that was copied along with its directory owns nothing there.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -16,7 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError, writeError } from '@sluice/core';
 import { givenIncarnation, type Incarnation, isLater } from './incarnation.ts';
@@ -47,6 +48,8 @@ interface LockContent extends ProcessIdentity {
   readonly incarnation?: Incarnation | undefined;
   /** Tells this taking of the lock from every other. */
   readonly token: string;
+  /** Where it was put; absent in locks of older versions. */
+  readonly path?: string;
 }
 
 /**
@@ -55,7 +58,7 @@ interface LockContent extends ProcessIdentity {
  */
 export function acquireLock(path: string, options: LockOptions = {}): RunLock {
   const { incarnation = givenIncarnation(), silent } = options;
-  const content: LockContent = { ...ownIdentity(), token: randomUUID(), incarnation };
+  const content: LockContent = { ...ownIdentity(), token: randomUUID(), incarnation, path: resolve(path) };
   const candidate = `${path}.${content.token}`;
   try {
     writeFileSync(candidate, `${JSON.stringify(content)}\n`);
@@ -186,14 +189,27 @@ function releaseLock(path: string, token: string): void {
   if (readLock(path)?.token === token) rmSync(path, { force: true });
 }
 
-/** A lock that is missing or that nobody could have written whole owns nothing. */
+/** A lock that is missing, that nobody could have written whole, or that is a copy of another owns nothing. */
 function readLock(path: string): LockContent | undefined {
+  const content = readContent(path);
+  return content && !isCopy(path, content) ? content : undefined;
+}
+
+function readContent(path: string): LockContent | undefined {
   try {
     const content = JSON.parse(readFileSync(path, 'utf8'));
     return typeof content?.pid === 'number' && typeof content.host === 'string' ? content : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** Whether the lock is still where it was put, as another file. In a directory that was moved, or is seen by two paths, it is not. */
+function isCopy(path: string, { path: original, token }: LockContent): boolean {
+  if (original === undefined || original === resolve(path) || readContent(original)?.token !== token)
+    return false;
+  const fileAt = (place: string) => statSync(place, { throwIfNoEntry: false })?.ino;
+  return fileAt(original) !== fileAt(path);
 }
 
 function inUse(path: string, owner: ProcessIdentity | undefined): SluiceError {

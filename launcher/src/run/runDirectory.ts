@@ -104,6 +104,17 @@ export function makeRunDirectory(path: string): RunDirectory {
   return run;
 }
 
+/**
+ * A mount that has vanished holds what it held, and is not to be replaced by a directory in its place.
+ * @throws SLUICE_E_FILE_MISSING
+ */
+export function refuseVanished({ path }: Pick<RunDirectory, 'path'>): void {
+  if (existsSync(path)) return;
+  throw new SluiceError('SLUICE_E_FILE_MISSING', `The run's directory ${path} is not there any more.`, {
+    details: { path },
+  });
+}
+
 /** @throws SLUICE_E_RUN_EXISTS when `path` holds a run; SLUICE_E_FILE_UNWRITABLE when it is no directory */
 export function refuseExistingRun(path: string): void {
   const run = runDirectory(path);

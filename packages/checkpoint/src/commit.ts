@@ -8,10 +8,10 @@ import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import {
   type FileOperations,
+  fileError,
   invariant,
   nodeFiles,
   SluiceError,
-  writeError,
   writeFileAtomic,
 } from '@sluice/core';
 import { hashTensors } from './contentHash.ts';
@@ -23,7 +23,7 @@ import { ADAMW_KINDS, type SavedTensor, type TensorKind } from './tensors.ts';
  * Makes an empty directory for a run's checkpoint. One that is there, from a save that did not end or from a time
  * before a roll-back, is emptied, its manifest first.
  * @returns the directory
- * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
+ * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_FILE_MISSING
  */
 export async function beginCheckpoint(
   runDirectory: string,
@@ -43,7 +43,7 @@ export async function prepareDirectory(directory: string, files: FileOperations 
     await files.syncDirectory(dirname(directory));
     await files.syncDirectory(dirname(dirname(directory)));
   } catch (error) {
-    throw writeError(directory, error);
+    throw fileError(directory, error);
   }
 }
 
@@ -69,7 +69,7 @@ export interface CommitRequest {
 /**
  * Turns written shards into a checkpoint. That the pieces cover each tensor of each kind exactly once is an invariant.
  * @throws SLUICE_E_CHECKPOINT_INCOMPLETE when a shard is not to be seen from here; SLUICE_E_DISK_FULL,
- *   SLUICE_E_FILE_UNWRITABLE. Then the directory holds no checkpoint.
+ *   SLUICE_E_FILE_UNWRITABLE, SLUICE_E_FILE_MISSING when the directory is gone. Then it holds no checkpoint.
  */
 export async function commitCheckpoint(
   request: CommitRequest,
@@ -79,10 +79,15 @@ export async function commitCheckpoint(
   const text = manifestText(request);
   invariant(new Set(shards.map((shard) => shard.file)).size === shards.length, 'two workers wrote one shard');
   for (const shard of shards) await checkShard(directory, shard);
-  await removeStrays(directory, shards, files);
-  // The names of the shards must last before the manifest that speaks of them can.
-  await files.syncDirectory(directory);
-  await writeFileAtomic(join(directory, MANIFEST_NAME), text, files);
+  const path = join(directory, MANIFEST_NAME);
+  try {
+    await removeStrays(directory, shards, files);
+    // The names of the shards must last before the manifest that speaks of them can.
+    await files.syncDirectory(directory);
+    await writeFileAtomic(path, text, files);
+  } catch (error) {
+    throw fileError(path, error);
+  }
   return readManifest(directory);
 }
 

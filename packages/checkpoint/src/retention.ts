@@ -107,8 +107,8 @@ export async function pruneCheckpoints(
  * @throws SLUICE_E_FILE_UNWRITABLE
  */
 export async function removeCheckpoint(directory: string, files: FileOperations = nodeFiles): Promise<void> {
-  await removeCheckpointFiles(directory, files);
   try {
+    await removeCheckpointFiles(directory, files);
     await files.removeDirectory(directory);
     await files.syncDirectory(dirname(directory));
   } catch (error) {

@@ -102,8 +102,8 @@ export const nodeFiles: FileOperations = {
   },
 };
 
-/** As `writeError`, and a missing directory is named as such. */
-function fileError(path: string, error: unknown): unknown {
+/** As `writeError`, of a file that is to be made: that its directory is missing is said as such. */
+export function fileError(path: string, error: unknown): unknown {
   if ((error as NodeJS.ErrnoException)?.code !== 'ENOENT') return writeError(path, error);
   return new SluiceError('SLUICE_E_FILE_MISSING', `The directory ${dirname(path)} does not exist.`, {
     details: { path },

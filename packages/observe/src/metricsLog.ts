@@ -9,7 +9,7 @@ import {
   openSync,
   readSync,
 } from 'node:fs';
-import { appendWhole, invariant, SluiceError, writeError } from '@sluice/core';
+import { appendWhole, fileError, invariant, SluiceError, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
 import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
 
@@ -35,8 +35,9 @@ export class MetricsLog {
   }
 
   /**
-   * Opens the log, or makes an empty one. A last line that was torn by a kill is cut off.
-   * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_METRICS_DAMAGED (the last whole line is not a record)
+   * Opens the log, or makes an empty one. A last line that was torn by a kill or a power cut is cut off: nothing forces the log to
+   * the disk, and its blocks may reach it in any order, so such a line may have its newline and yet a hole.
+   * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_FILE_MISSING (no such directory)
    */
   static open(path: string): MetricsLog {
     let log: MetricsLog | undefined;
@@ -46,7 +47,7 @@ export class MetricsLog {
       return log;
     } catch (error) {
       log?.close();
-      throw writeError(path, error);
+      throw fileError(path, error);
     }
   }
 
@@ -101,15 +102,16 @@ export class MetricsLog {
 
   #recover(): void {
     const size = fstatSync(this.#file).size;
-    const end = this.#endOfLineBefore(size);
+    let end = this.#endOfLineBefore(size);
+    for (; end > 0 && this.#lastStep === 0; ) {
+      const start = this.#endOfLineBefore(end - 1);
+      const line = Buffer.alloc(end - 1 - start);
+      readSync(this.#file, line, 0, line.length, start);
+      const record = parseRecord(line.toString());
+      if (record === undefined) end = start;
+      else this.#lastStep = record.step;
+    }
     if (end < size) ftruncateSync(this.#file, end);
-    if (end === 0) return;
-    const start = this.#endOfLineBefore(end - 1);
-    const line = Buffer.alloc(end - 1 - start);
-    readSync(this.#file, line, 0, line.length, start);
-    const record = parseRecord(line.toString());
-    if (record === undefined) throw damaged(this.path, undefined, line.toString());
-    this.#lastStep = record.step;
   }
 
   /** The offset just after the last newline among the first `limit` bytes; 0 when there is none. */
@@ -167,7 +169,7 @@ export async function* readMetrics(
   for await (const { text } of fileLines(createReadStream(path))) {
     lineNumber++;
     if (suspect !== undefined) {
-      if (!options.onDamaged) throw damaged(path, suspect.lineNumber, suspect.text);
+      if (!options.onDamaged) throw damaged(path, suspect);
       options.onDamaged(suspect.lineNumber, suspect.text);
       suspect = undefined;
     }
@@ -177,15 +179,12 @@ export async function* readMetrics(
   }
 }
 
-function damaged(path: string, lineNumber: number | undefined, text: string): SluiceError {
+function damaged(path: string, { lineNumber, text }: { lineNumber: number; text: string }): SluiceError {
   const excerpt = text.length > 60 ? `${text.slice(0, 60)}…` : text;
-  const place = lineNumber === undefined ? 'The last line' : `Line ${lineNumber}`;
   return new SluiceError(
     'SLUICE_E_METRICS_DAMAGED',
-    `${place} of ${path} is no record of a step: ${JSON.stringify(excerpt)}`,
-    {
-      details: { path, ...(lineNumber === undefined ? {} : { lineNumber }) },
-    },
+    `Line ${lineNumber} of ${path} is no record of a step: ${JSON.stringify(excerpt)}`,
+    { details: { path, lineNumber } },
   );
 }
 

@@ -1,7 +1,7 @@
 /** Logs with one line of JSON for each record, in order of their steps. A kill at any instant costs at most the last line. */
 
 import { closeSync, createReadStream, existsSync, openSync, truncateSync } from 'node:fs';
-import { appendWhole, writeError } from '@sluice/core';
+import { appendWhole, fileError, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
 
 /** The record that a line holds, or undefined when it holds none. */
@@ -9,7 +9,7 @@ type Parse<Of> = (line: string) => Of | undefined;
 
 /**
  * Adds lines, in one write. When it throws, the file is as it was before.
- * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
+ * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_FILE_MISSING (no such directory)
  */
 export function appendLines(path: string, lines: readonly string[]): void {
   const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(''));
@@ -25,7 +25,7 @@ function openToAppend(path: string): number {
   try {
     return openSync(path, 'a');
   } catch (error) {
-    throw writeError(path, error);
+    throw fileError(path, error);
   }
 }
 

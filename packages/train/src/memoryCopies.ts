@@ -16,7 +16,7 @@ import {
   writeShard,
 } from '@sluice/checkpoint';
 import { consecutiveRanges, sharedFloat64 } from '@sluice/collectives';
-import { nodeFiles, SluiceError, writeError } from '@sluice/core';
+import { fileError, makeDirectories, nodeFiles, SluiceError } from '@sluice/core';
 import type { CopyRequest, MemoryRequest } from './protocol.ts';
 import type { Workers } from './workers.ts';
 
@@ -51,7 +51,7 @@ function ownDirectory(step: number): string {
 /**
  * Puts what this worker owns into its host's memory, and what others own that is to be kept here too. All workers call it
  * together, and all fail when one cannot.
- * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE
+ * @throws SLUICE_E_DISK_FULL, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_FILE_MISSING
  */
 export async function keepCopies(
   workers: Workers,
@@ -77,7 +77,11 @@ export async function keepCopies(
   const received = new Uint8Array(receiveRanges.at(-1)!.end);
   world.allToAll(own!, sendRanges, received, receiveRanges).wait();
   for (const [peer, { start, end }] of receiveRanges.entries()) {
-    if (end > start) await writeFile(join(directory, shardName(peer, writer)), received.subarray(start, end));
+    if (end === start) continue;
+    const path = join(directory, shardName(peer, writer));
+    await writeFile(path, received.subarray(start, end)).catch((error: unknown) => {
+      throw fileError(path, error);
+    });
   }
   await forgetOthers(step);
   return written;
@@ -122,9 +126,7 @@ async function writeOwn(
   pieces: readonly Piece[],
   writer: string,
 ): Promise<ShardRecord> {
-  await mkdir(directory, { recursive: true }).catch((error: unknown) => {
-    throw writeError(directory, error);
-  });
+  makeDirectories(directory);
   return writeShard(directory, rank, pieces, { writer, files: memoryFiles });
 }
 

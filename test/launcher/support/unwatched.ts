@@ -8,5 +8,6 @@ export const unwatched = {
     restore: () => {},
   },
   judgeArithmetic: () => {},
+  whenWritable: async <T>(work: () => T | Promise<T>) => work(),
   goBack: () => Promise.reject(new Error('a run without spikes goes back')),
 };
