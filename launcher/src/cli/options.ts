@@ -86,6 +86,13 @@ export const SET_OPTION = {
   describe: 'Change a key of the configuration: section.key=value. May be repeated.',
 } as const;
 
+/** The same of commands that take a model alone as well. */
+export const MODEL_SET_OPTION = {
+  ...SET_OPTION,
+  describe:
+    'Change a key of the configuration: section.key=value; of a model alone as well: model.key=value. May be repeated.',
+} as const;
+
 export const WORKERS_OPTION = {
   type: 'number',
   requiresArg: true,
