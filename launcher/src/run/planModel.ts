@@ -2,7 +2,7 @@
 
 import { parseConfig } from '@sluice/core';
 import type { BackendName, Precision } from '@sluice/engine';
-import { formatBytes, formatCount, terminalTable } from '@sluice/observe';
+import { formatBytes, formatCount, formatSeconds, terminalTable } from '@sluice/observe';
 import {
   type Device,
   type DeviceName,
@@ -139,9 +139,3 @@ const LABELS: Readonly<Record<string, string>> = {
   allGather: 'parameters',
   allToAll: 'rows to experts and back',
 };
-
-export function formatSeconds(seconds: number): string {
-  if (seconds === 0) return '0 s';
-  if (seconds < 1e-3) return `${(1e6 * seconds).toPrecision(3)} µs`;
-  return seconds < 1 ? `${(1000 * seconds).toPrecision(3)} ms` : `${seconds.toPrecision(3)} s`;
-}

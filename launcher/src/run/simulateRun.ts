@@ -2,7 +2,7 @@
 
 import { SluiceError } from '@sluice/core';
 import { countParameters } from '@sluice/model';
-import { formatCount, formatDuration, groupDigits, terminalTable } from '@sluice/observe';
+import { formatCount, formatDuration, formatSeconds, groupDigits, terminalTable } from '@sluice/observe';
 import {
   bestTrial,
   type CopySettings,
@@ -19,7 +19,6 @@ import {
 } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { measuredSpeed } from './measuredSpeed.ts';
-import { formatSeconds } from './planModel.ts';
 import { scalePicture } from './scalePicture.ts';
 import { type ScaleFlags, type SimulatedSize, simulateSize, simulateSizes } from './simulateScale.ts';
 
