@@ -195,6 +195,14 @@ const mistakes: [string[], RegExp][] = [
     /--world is 100000, not a whole number of at least 2 and at most 256/,
   ],
   [['bench', 'collectives', '--world', '1'], /--world is 1, not a whole number of at least 2/],
+  [
+    ['generate', 'x', '--prompt', 'a', '--max-tokens', '1e10'],
+    /--max-tokens is 10000000000, not a whole number of at least 1 and at most 1048576/,
+  ],
+  [
+    ['generate', 'x', '--prompt', 'a', '--temperature', '1e9'],
+    /--temperature is 1000000000, not a number of at least 0 and at most 100/,
+  ],
   [['bench', 'collectives', '--mib', '0'], /--mib is 0, not a number of at least 0\.001/],
   [['bench'], /Which one/],
   [['data', 'prepare'], /sluice data prepare needs <recipe>/],

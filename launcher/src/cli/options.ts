@@ -35,12 +35,17 @@ export function wholeNumbers(flag: string): (value: unknown) => number[] | undef
   };
 }
 
-/** A number of at least `minimum`. */
-export function atLeast(flag: string, minimum: number): (value: unknown) => number | undefined {
+/** A number of at least `minimum` and at most `maximum`. */
+export function atLeast(
+  flag: string,
+  minimum: number,
+  maximum = Number.MAX_VALUE,
+): (value: unknown) => number | undefined {
   return (value) => {
     if (value === undefined) return undefined;
-    if (typeof value === 'number' && Number.isFinite(value) && value >= minimum) return value;
-    throw new Error(`--${flag} is ${String(value)}, not a number of at least ${minimum}.`);
+    if (typeof value === 'number' && value >= minimum && value <= maximum) return value;
+    const limit = maximum === Number.MAX_VALUE ? '' : ` and at most ${maximum}`;
+    throw new Error(`--${flag} is ${String(value)}, not a number of at least ${minimum}${limit}.`);
   };
 }
 

@@ -95,8 +95,9 @@ export const simulateCommand = defineCommand<SimulateArguments>({
       'How long training stands still for these, seconds; from the model when left out.',
     ),
     'copy-survival': {
-      ...amount('copy-survival', 'Share of the failures after which these copies are still there.'),
+      ...{ type: 'number', requiresArg: true, coerce: atLeast('copy-survival', 0, 1) },
       default: 0.95,
+      describe: 'Share of the failures after which these copies are still there.',
     },
     days: { ...positive('days', 'Days that are simulated.'), default: 30 },
     seed: {

@@ -16,5 +16,6 @@ export * from './log.ts';
 export * from './nearest.ts';
 export * from './outputFile.ts';
 export * from './random.ts';
+export { HIGHEST_TEMPERATURE, MOST_SAMPLED_TOKENS } from './sampleLimits.ts';
 export * from './systemErrors.ts';
 export * from './textFile.ts';
