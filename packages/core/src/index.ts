@@ -1,4 +1,5 @@
 export * from './availableCores.ts';
+export * from './availableMemory.ts';
 export * from './config.ts';
 export * from './configDiff.ts';
 export * from './configJsonSchema.ts';
