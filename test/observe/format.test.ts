@@ -1,4 +1,5 @@
 import {
+  counted,
   formatBytes,
   formatCount,
   formatDuration,
@@ -29,6 +30,13 @@ test('counts have grouped digits when small and three digits and a unit when lar
     [Number.NaN, '–'],
   ];
   for (const [value, text] of cases) t.is(formatCount(value), text);
+});
+
+test('one of something is no plural', (t) => {
+  t.deepEqual(
+    [0, 1, 1200].map((count) => counted(count, 'step')),
+    ['0 steps', '1 step', '1,200 steps'],
+  );
 });
 
 test('bytes are written in binary units', (t) => {

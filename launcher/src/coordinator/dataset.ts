@@ -78,7 +78,7 @@ export async function prepareDataset(
 
 export function datasetLine(summary: PrepareSummary): string {
   return (
-    `${summary.name}: ${formatCount(summary.documents)} documents, ${formatCount(summary.trainTokens)} tokens to train on, ` +
+    `${summary.name}: ${count(summary.documents, 'document')}, ${formatCount(summary.trainTokens)} tokens to train on, ` +
     `${formatCount(summary.validationTokens)} to validate, vocabulary ${formatCount(summary.vocabularySize)}`
   );
 }

@@ -2,7 +2,7 @@
 
 import { constants } from 'node:buffer';
 import { SluiceError } from '@sluice/core';
-import { formatBytes, formatCount } from '@sluice/observe';
+import { counted, formatBytes, formatCount } from '@sluice/observe';
 import { heldElements, planMemory, type RunConfig } from '@sluice/train';
 import type { Host } from '../fleet/host.ts';
 import { placeWorkers, worldThatFits } from '../fleet/placement.ts';
@@ -30,7 +30,7 @@ export function checkMemory(config: RunConfig, hosts: readonly Planned[]): strin
   const { parameters, total } = planMemory(planned);
   return placeWorkers(hosts, workers).flatMap(({ host: { name, memoryBytes }, ranks }) => {
     if (memoryBytes === undefined || total * ranks.length <= memoryBytes) return [];
-    const who = `${ranks.length === 1 ? '1 worker' : `${ranks.length} workers`} on ${name}`;
+    const who = `${counted(ranks.length, 'worker')} on ${name}`;
     const has = `${formatBytes(memoryBytes)} of memory`;
     const weights = parameters * ranks.length;
     if (weights > HOPELESS * memoryBytes) {

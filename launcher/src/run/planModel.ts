@@ -2,7 +2,7 @@
 
 import { parseConfig } from '@sluice/core';
 import type { BackendName, Precision } from '@sluice/engine';
-import { formatBytes, formatCount, formatSeconds, terminalTable } from '@sluice/observe';
+import { counted, formatBytes, formatCount, formatSeconds, terminalTable } from '@sluice/observe';
 import {
   type Device,
   type DeviceName,
@@ -111,7 +111,7 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
   return [
     `${layout.workers} × ${device.name} (${device.source}), ${layout.expertParallel} of them to a set of experts`,
     `products at ${Number((device.flopsPerSecond / 1e12).toPrecision(3))} TFLOP/s at most`,
-    `${layout.sequences} sequences of ${layout.sequenceLength} tokens a step, ${layout.grainSequences} a grain`,
+    `${counted(layout.sequences, 'sequence')} of ${layout.sequenceLength} tokens a step, ${layout.grainSequences} a grain`,
     '',
     table('memory of a worker', bytes(memory)),
     verdict,

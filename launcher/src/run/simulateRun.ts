@@ -2,7 +2,14 @@
 
 import { SluiceError } from '@sluice/core';
 import { countParameters } from '@sluice/model';
-import { formatCount, formatDuration, formatSeconds, groupDigits, terminalTable } from '@sluice/observe';
+import {
+  counted,
+  formatCount,
+  formatDuration,
+  formatSeconds,
+  groupDigits,
+  terminalTable,
+} from '@sluice/observe';
 import {
   bestTrial,
   type CopySettings,
@@ -202,7 +209,7 @@ function sizeText(
     ['total', step.total],
   ] as const;
   return [
-    `${groupDigits(devices)} × ${device.name} (${device.source}), ${devicesPerHost} a host, ${groupDigits(Math.ceil(hosts))} hosts` +
+    `${groupDigits(devices)} × ${device.name} (${device.source}), ${devicesPerHost} a host, ${counted(Math.ceil(hosts), 'host')}` +
       `${expertParallel > 1 ? `, ${expertParallel} to a set of experts` : ''}`,
     `within a host ${rate(within.bytesPerSecond)} a device; between hosts ${rate(between.bytesPerSecond)} a host, ` +
       `${formatSeconds(between.latencySeconds)} latency, ${formatSeconds(between.messageSeconds)} a message`,

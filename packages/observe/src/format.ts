@@ -15,6 +15,11 @@ export function groupDigits(value: number): string {
   return Number.isFinite(value) ? value.toLocaleString('en-US', { maximumFractionDigits: 0 }) : ABSENT;
 }
 
+/** How many there are of something: `1 step`, `1,200 steps`. */
+export function counted(count: number, noun: string): string {
+  return `${groupDigits(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** Bytes in binary units: `812 MiB`, `1.50 GiB`. */
 export function formatBytes(bytes: number): string {
   return Number.isFinite(bytes) ? withUnit(bytes, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB']) : ABSENT;
