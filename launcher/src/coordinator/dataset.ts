@@ -133,5 +133,5 @@ function progressLine({ stage, documents, bytes, totalBytes, tokens }: PreparePr
   if (documents === 0) return STAGES[stage];
   const share = totalBytes > 0 ? ` (${Math.min(100, Math.round((100 * bytes) / totalBytes))} %)` : '';
   const encoded = tokens > 0 ? `, ${formatCount(tokens)} tokens` : '';
-  return `${STAGES[stage]}: ${formatCount(documents)} documents, ${formatBytes(bytes)}${share}${encoded}`;
+  return `${STAGES[stage]}: ${count(documents, 'document')}, ${formatBytes(bytes)}${share}${encoded}`;
 }

@@ -109,7 +109,7 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
     ? `fits into ${formatBytes(device.memoryBytes)}`
     : `does not fit into ${formatBytes(device.memoryBytes)}`;
   return [
-    `${layout.workers} × ${device.name} (${device.source}), ${layout.expertParallel} of them to a set of experts`,
+    `${layout.workers} × ${device.name} (${device.source})${layout.expertParallel > 1 ? `, ${layout.expertParallel} of them to a set of experts` : ''}`,
     `products at ${Number((device.flopsPerSecond / 1e12).toPrecision(3))} TFLOP/s at most`,
     `${counted(layout.sequences, 'sequence')} of ${layout.sequenceLength} tokens a step, ${layout.grainSequences} a grain`,
     '',
