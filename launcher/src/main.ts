@@ -3,7 +3,6 @@
 import { SluiceError } from '@sluice/core';
 import yargs, { type Argv } from 'yargs';
 import {
-  givenWord,
   plainWords,
   refuseEmptyWords,
   refuseRemovedFlags,
@@ -15,6 +14,7 @@ import { ASK_COMPLETIONS, completionsOf } from './cli/completion.ts';
 import { codedFailure } from './cli/failure.ts';
 import { errorAsJson, exitCodeOf, formatError, formatResult } from './cli/output.ts';
 import { FileOutput, outliveOutput } from './cli/standardOutput.ts';
+import { refuseUnknownFlags, usageMessage } from './cli/usage.ts';
 import { COMMANDS } from './commands/index.ts';
 import { PACKAGE_VERSION } from './packageVersion.ts';
 import { prepareForHangUp } from './signals/hangUp.ts';
@@ -66,6 +66,7 @@ export async function main(given: readonly string[], streams: Streams = STANDARD
   try {
     refuseEmptyWords(words);
     refuseRemovedFlags(words);
+    refuseUnknownFlags(words, Object.keys(GLOBAL_OPTIONS));
     refuseRepeatedFlags(words);
     const parser = buildParser(words, (command, args) => {
       chosen = { command, args };
@@ -167,10 +168,7 @@ function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
       // What the checks of values throw comes wrapped in yargs' own error.
       if (error && error.name !== 'YError') throw error;
       const text = error?.message ?? message;
-      throw new SluiceError(
-        'SLUICE_E_USAGE',
-        missingArgument(text, words) ?? missingCompanions(text, words) ?? notANumber(text, words) ?? text,
-      );
+      throw new SluiceError('SLUICE_E_USAGE', usageMessage(text, words));
     });
   for (const [group, commands] of groupCommands()) {
     if (group === undefined)
@@ -180,34 +178,6 @@ function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
   return parser
     .demandCommand(1, 'Which command? See sluice --help.')
     .epilogue('sluice COMMAND --help tells more.');
-}
-
-function commandOf(words: readonly string[]): Command | undefined {
-  return COMMANDS.find(({ name }) => words.join(' ').startsWith(name));
-}
-
-/** yargs counts the arguments that are missing; people want to know which. */
-function missingArgument(message: string, words: readonly string[]): string | undefined {
-  if (!message.startsWith('Not enough non-option arguments')) return undefined;
-  const command = commandOf(words);
-  const names = Object.keys(command?.positionals ?? {}).map((positional) => `<${positional}>`);
-  return command && `sluice ${command.name} needs ${names.join(' ')}.`;
-}
-
-/** yargs draws an arrow from each option to what it does nothing without. */
-function missingCompanions(message: string, words: readonly string[]): string | undefined {
-  if (!message.startsWith('Implications failed')) return undefined;
-  const { positionals = {} } = commandOf(words) ?? {};
-  const shown = (name: string) => (name in positionals ? `<${name}>` : `--${name}`);
-  const pairs = [...message.matchAll(/(\S+) -> (\S+)/g)];
-  return pairs.map(([, option, needed]) => `${shown(option!)} needs ${shown(needed!)}.`).join(' ');
-}
-
-/** Of a word that is no number yargs makes NaN; people want to see what they wrote. */
-function notANumber(message: string, words: readonly string[]): string | undefined {
-  const flag = message.match(/^(--[\w-]+) is NaN, /)?.[1];
-  const given = flag && givenWord(words, flag);
-  return given && message.replace('NaN', () => given);
 }
 
 /** Commands by their first word, when they have two; the others under undefined. */

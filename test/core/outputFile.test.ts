@@ -86,6 +86,10 @@ test('a place that takes no file is told before anything is computed', (t) => {
     code: 'SLUICE_E_FILE_MISSING',
     message: `There is no ${join(directory, 'no')}.`,
   });
+  t.throws(() => refuseUnwritable('-'), {
+    code: 'SLUICE_E_FILE_UNWRITABLE',
+    message: /write \/dev\/stdout for standard output, or \.\/-\.$/,
+  });
   t.throws(() => refuseUnwritable(directory), {
     code: 'SLUICE_E_FILE_UNWRITABLE',
     message: `${directory} is a directory, not a file.`,

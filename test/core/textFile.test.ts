@@ -23,7 +23,7 @@ test('what cannot be read is told with the reason and the place that names it', 
   });
   t.throws(() => readTextFile(directory), {
     code: 'SLUICE_E_FILE_MISSING',
-    message: `The file ${directory} cannot be read (EISDIR).`,
+    message: `The file ${directory} is a directory.`,
   });
 });
 

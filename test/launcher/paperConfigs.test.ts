@@ -107,12 +107,20 @@ test('counting an experiment gives each row beside the paper’s number', (t) =>
   t.regex(text, /SDPA headwise \(G1\) .*\+1,572,864 +1\.6 M/);
 });
 
+test('--set changes the model that is counted and not its baseline, and no experiment', (t) => {
+  const quickstart = 'configs/quickstart.yaml';
+  const { json } = countModel(quickstart, quickstart, { set: ['model.gate.granularity=none'] });
+  t.true((json.added as number) < 0);
+  t.throws(() => countModel('configs/paper/table1.yaml', undefined, { set: ['seed=2'] }), {
+    code: 'SLUICE_E_USAGE',
+    message: /table1\.yaml is an experiment/,
+  });
+});
+
 test('counting a model against another at a scale counts both at that scale', (t) => {
-  const { json } = countModel(
-    'configs/models/15b-a2b/sdpa-headwise.yaml',
-    'configs/models/15b-a2b.yaml',
-    'tiny',
-  );
+  const { json } = countModel('configs/models/15b-a2b/sdpa-headwise.yaml', 'configs/models/15b-a2b.yaml', {
+    scale: 'tiny',
+  });
   t.is(json.added, 6 * 64 * 8);
 });
 

@@ -42,6 +42,39 @@ test('flags go before the file, and the file before defaults', (t) => {
   t.like(planModel(MOE, { device: 'a100' }).json, { workers: 1, sequences: 1024, sequenceLength: 4096 });
 });
 
+test('--set changes the file, a model alone as that of a run, and flags go before it', (t) => {
+  const path = join(temporaryDirectory(t), 'model.yaml');
+  const model = { vocabularySize: 512, hiddenSize: 256, numLayers: 2, intermediateSize: 512 };
+  writeFileSync(path, stringify({ ...model, numAttentionHeads: 4, numKeyValueHeads: 2, headDim: 32 }));
+  const planned = (...set: string[]) => planModel(path, { device: 'a100', set }).json;
+  const memory = (...set: string[]) => planned(...set).memory as Record<'optimizer' | 'parameters', number>;
+  t.true(memory('model.hiddenSize=128').parameters < memory().parameters);
+  t.true(memory('optimizer.kind=muon').optimizer < memory().optimizer);
+  t.like(planned('batch.sequences=64', 'parallel.workers=16', 'data.sequenceLength=128'), {
+    ...{ sequences: 64, workers: 16, sequenceLength: 128 },
+  });
+  const flags = { device: 'a100', batch: 32, scale: 'tiny' } as const;
+  const set = ['batch.sequences=64', 'model.scale=small'];
+  t.deepEqual(planModel(path, { ...flags, set }).json, planModel(path, flags).json);
+});
+
+test('mistakes of --set, and of a model alone, are told as of a run', (t) => {
+  t.throws(() => planModel(MOE, { device: 'a100', set: ['model.hiddenSiz=64'] }), {
+    code: 'SLUICE_E_CONFIG_OVERRIDE',
+    message: '--set model.hiddenSiz=64  unknown key model.hiddenSiz; did you mean model.hiddenSize?',
+  });
+  t.throws(() => planModel('configs/quickstart.yaml', { device: 'a100', set: ['batch.sequences=-1'] }), {
+    code: 'SLUICE_E_CONFIG_INVALID',
+    message: /batch\.sequences: must be at least 1, got -1/,
+  });
+  const path = join(temporaryDirectory(t), 'model.yaml');
+  writeFileSync(path, 'vocabularySize: 64\nhiddenSiz: 8\n');
+  t.throws(() => planModel(path, { device: 'a100' }), {
+    code: 'SLUICE_E_CONFIG_INVALID',
+    message: /model\.yaml:2:1 {2}model\.hiddenSiz: unknown key \(value 8\); did you mean model\.hiddenSize\?/,
+  });
+});
+
 test('a scaled model takes less', (t) => {
   const full = planModel(MOE, { device: 'a100' }).json.memoryBytes as number;
   const tiny = planModel(MOE, { device: 'a100', scale: 'tiny' }).json.memoryBytes as number;

@@ -1,4 +1,5 @@
 import type { SluiceError } from '@sluice/core';
+import { validateCudaSizes } from '@sluice/model';
 import { ObserveConfig, SamplesConfig } from '@sluice/train';
 import test from 'ava';
 import {
@@ -245,6 +246,10 @@ test('sizes that the kernels of cuda do not take are refused, rows in bf16 alone
     faultOf({ controls, headDim: 256 })!,
     /headDim is 256, .* up to 248 channels beside the 8 of model\.controls/,
   );
+  const vocabulary = { vocabularySize: 100, experts: { count: 8, topK: 2, intermediateSize: 16 } };
+  t.regex(faultOf(vocabulary)!, /^model\.vocabularySize is 100, /);
+  const { model } = smallConfig({ model: { headDim: 8, ...vocabulary } });
+  t.notThrows(() => validateCudaSizes({ backend: 'cuda', model }, 'logits'));
   t.regex(faultOf({ mixer, headDim: 12 })!, /mixer\.keyDim is 264, .* up to 256 channels/);
 });
 

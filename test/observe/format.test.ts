@@ -1,4 +1,5 @@
 import {
+  counted,
   formatBytes,
   formatCount,
   formatDuration,
@@ -31,6 +32,13 @@ test('counts have grouped digits when small and three digits and a unit when lar
   for (const [value, text] of cases) t.is(formatCount(value), text);
 });
 
+test('one of something is no plural', (t) => {
+  t.deepEqual(
+    [0, 1, 1200].map((count) => counted(count, 'step')),
+    ['0 steps', '1 step', '1,200 steps'],
+  );
+});
+
 test('bytes are written in binary units', (t) => {
   t.is(formatBytes(512), '512 B');
   t.is(formatBytes(1024), '1.00 KiB');
@@ -43,6 +51,9 @@ test('bytes are written in binary units', (t) => {
 test('durations have at most two units and never sixty of one', (t) => {
   const cases: [number, string][] = [
     [0, '0 s'],
+    [0.27, '270 ms'],
+    [0.9996, '1.00 s'],
+    [2e-5, '20.0 µs'],
     [9.4, '9 s'],
     [59.6, '1m 00s'],
     [65, '1m 05s'],
@@ -57,6 +68,8 @@ test('durations have at most two units and never sixty of one', (t) => {
   fc.assert(
     fc.property(fc.double({ min: 0, max: 1e7, noNaN: true }), (seconds) => {
       t.notRegex(formatDuration(seconds), /(^| )60|h 60|24h$/);
+      if (seconds > 0)
+        for (const text of [formatDuration, formatSeconds]) t.notRegex(text(seconds), /^[0.]+ /);
     }),
   );
 });
@@ -158,13 +171,15 @@ test('a table has aligned columns and no trailing blanks', (t) => {
 });
 
 test('a step time has three digits, in the unit that suits it', (t) => {
-  t.deepEqual([0.0149, 0.00012, 0.9999, 0.85, 1.244, 61.2, Number.NaN].map(formatSeconds), [
+  t.deepEqual([0.0149, 0.00012, 0.9999, 0.85, 1.244, 61.2, 999.9, 0, Number.NaN].map(formatSeconds), [
     '14.9 ms',
-    '0.120 ms',
+    '120 µs',
     '1.00 s',
     '850 ms',
     '1.24 s',
     '61.2 s',
+    '16m 40s',
+    '0 s',
     '–',
   ]);
 });

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { readMetrics } from '@sluice/observe';
+import { counted, readMetrics } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { readJournal } from '../run/journal.ts';
 import { type ConfigFlags, loadNewRunConfig } from '../run/runConfig.ts';
@@ -73,7 +73,7 @@ async function verifyIn(
   log: Log,
 ): Promise<CommandResult> {
   const config = await loadNewRunConfig(options.config, options, log);
-  log(`a quiet run of ${config.training.steps} steps first`);
+  log(`a quiet run of ${counted(config.training.steps, 'step')} first`);
   const begun = performance.now();
   const quiet = await runQuietly(join(folder, 'quiet'), options, signal);
   const stepMs = (performance.now() - begun) / config.training.steps;
@@ -276,7 +276,7 @@ function report({ seed, agents }: VerifyResumeOptions, quiet: Result, done: read
   const rounds = done.at(-1)?.round ?? 0;
   return {
     text: [
-      `identical: ${done.length} faults in ${rounds} runs, all with the weights of the quiet one`,
+      `identical: ${counted(done.length, 'fault')} in ${counted(rounds, 'run')}, all with the weights of the quiet one`,
       ...byKind.map(
         ({ kind, count, medianSeconds, maxSeconds }) =>
           `  ${kind.padEnd(16)} ${String(count).padStart(3)}  next step after ${shown(medianSeconds)} (median), ${shown(maxSeconds)} (longest)`,

@@ -10,6 +10,11 @@ const FURTHER_VALUES: Readonly<Record<string, RegExp>> = {
   '--ignore-config': /(?!)/,
 };
 
+/** Whether a word could be a value of `--set`. */
+export function isSetting(word: string): boolean {
+  return FURTHER_VALUES['--set']!.test(word);
+}
+
 /**
  * Writes `--set a=1 b=2` as `--set a=1 --set b=2`. Letting yargs take every word that follows would swallow the
  * command's own arguments.

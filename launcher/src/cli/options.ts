@@ -35,12 +35,17 @@ export function wholeNumbers(flag: string): (value: unknown) => number[] | undef
   };
 }
 
-/** A number of at least `minimum`. */
-export function atLeast(flag: string, minimum: number): (value: unknown) => number | undefined {
+/** A number of at least `minimum` and at most `maximum`. */
+export function atLeast(
+  flag: string,
+  minimum: number,
+  maximum = Number.MAX_VALUE,
+): (value: unknown) => number | undefined {
   return (value) => {
     if (value === undefined) return undefined;
-    if (typeof value === 'number' && Number.isFinite(value) && value >= minimum) return value;
-    throw new Error(`--${flag} is ${String(value)}, not a number of at least ${minimum}.`);
+    if (typeof value === 'number' && value >= minimum && value <= maximum) return value;
+    const limit = maximum === Number.MAX_VALUE ? '' : ` and at most ${maximum}`;
+    throw new Error(`--${flag} is ${String(value)}, not a number of at least ${minimum}${limit}.`);
   };
 }
 
@@ -84,6 +89,13 @@ export const SET_OPTION = {
   array: true,
   requiresArg: true,
   describe: 'Change a key of the configuration: section.key=value. May be repeated.',
+} as const;
+
+/** The same of commands that take a model alone as well. */
+export const MODEL_SET_OPTION = {
+  ...SET_OPTION,
+  describe:
+    'Change a key of the configuration: section.key=value; of a model alone as well: model.key=value. May be repeated.',
 } as const;
 
 export const WORKERS_OPTION = {

@@ -2,10 +2,11 @@
 
 import type { Scale } from '@sluice/model';
 import { defineCommand } from '../cli/command.ts';
-import { configFile, SCALE_OPTION } from '../cli/options.ts';
+import { configFile, MODEL_SET_OPTION, SCALE_OPTION } from '../cli/options.ts';
 
 interface CountArguments {
   readonly model: string;
+  readonly set?: string[];
   readonly baseline?: string;
   readonly scale?: Scale;
 }
@@ -23,6 +24,7 @@ export const countCommand = defineCommand<CountArguments>({
     },
   },
   options: {
+    set: MODEL_SET_OPTION,
     baseline: {
       type: 'string',
       requiresArg: true,
@@ -37,10 +39,15 @@ export const countCommand = defineCommand<CountArguments>({
       'sluice count configs/models/15b-a2b/sdpa-headwise.yaml --baseline configs/models/15b-a2b.yaml',
       'What the gate adds.',
     ],
+    [
+      'sluice count configs/quickstart.yaml --baseline configs/quickstart.yaml --set model.experts.count=32',
+      'What more experts add.',
+    ],
     ['sluice count configs/paper/table1.yaml', 'What each row adds, beside the paper’s number.'],
   ],
-  async run({ model, baseline, scale }) {
+  async run({ model, baseline, set = [], ...flags }, { log }) {
     const { countModel } = await import('../run/countModel.ts');
-    return countModel(model, baseline, scale);
+    const { withModelOfWeights } = await import('../run/runConfig.ts');
+    return countModel(model, baseline, { ...flags, set: await withModelOfWeights(model, set, log) });
   },
 });

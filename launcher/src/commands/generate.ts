@@ -1,5 +1,6 @@
 /** `sluice generate`: samples text from a trained model. */
 
+import { HIGHEST_TEMPERATURE, MOST_SAMPLED_TOKENS } from '@sluice/core';
 import { defineCommand } from '../cli/command.ts';
 import { atLeast, INFERENCE_OPTIONS, type InferenceArguments, wholeNumber } from '../cli/options.ts';
 
@@ -27,14 +28,14 @@ export const generateCommand = defineCommand<GenerateArguments>({
       type: 'number',
       default: 64,
       requiresArg: true,
-      coerce: wholeNumber('max-tokens', 1),
+      coerce: wholeNumber('max-tokens', 1, MOST_SAMPLED_TOKENS),
       describe: 'Most tokens to sample.',
     },
     temperature: {
       type: 'number',
       default: 0.8,
       requiresArg: true,
-      coerce: atLeast('temperature', 0),
+      coerce: atLeast('temperature', 0, HIGHEST_TEMPERATURE),
       describe: 'Divides the logits; 0 takes the likeliest token.',
     },
     seed: {

@@ -6,6 +6,7 @@ import { defineCommand } from '../cli/command.ts';
 import {
   BACKEND_OPTION,
   configFile,
+  MODEL_SET_OPTION,
   PRECISION_OPTION,
   SCALE_OPTION,
   WORKERS_OPTION,
@@ -14,6 +15,7 @@ import {
 
 interface PlanArguments {
   readonly model: string;
+  readonly set?: string[];
   readonly workers?: number;
   readonly expertParallel?: number;
   readonly device: 'h100' | 'h200' | 'a100' | 'cpu';
@@ -42,6 +44,7 @@ export const planCommand = defineCommand<PlanArguments>({
     },
   },
   options: {
+    set: MODEL_SET_OPTION,
     workers: WORKERS_OPTION,
     'expert-parallel': count('expert-parallel', 'Workers that share one set of experts.'),
     device: {
@@ -72,9 +75,14 @@ export const planCommand = defineCommand<PlanArguments>({
       'What lies on each GPU, in bf16, and what in the memory of the host.',
     ],
     ['sluice plan configs/quickstart.yaml --workers 2', 'The quickstart on this machine.'],
+    [
+      'sluice plan configs/models/1.7b-28l.yaml --workers 8 --device h100 --set model.hiddenSize=4096 optimizer.kind=muon',
+      'A wider model than that of the file, with another optimizer.',
+    ],
   ],
-  async run({ model, ...flags }) {
+  async run({ model, set = [], ...flags }, { log }) {
     const { planModel } = await import('../run/planModel.ts');
-    return planModel(model, flags);
+    const { withModelOfWeights } = await import('../run/runConfig.ts');
+    return planModel(model, { ...flags, set: await withModelOfWeights(model, set, log) });
   },
 });

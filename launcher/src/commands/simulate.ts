@@ -1,7 +1,7 @@
 /** `sluice simulate`: what a run would be on a larger machine, before it is paid for. */
 
 import { defineCommand } from '../cli/command.ts';
-import { above, atLeast, configFile, wholeNumber } from '../cli/options.ts';
+import { above, atLeast, configFile, MODEL_SET_OPTION, wholeNumber } from '../cli/options.ts';
 import type { SimulateFlags } from '../run/simulateRun.ts';
 
 interface SimulateArguments extends SimulateFlags {
@@ -29,6 +29,7 @@ export const simulateCommand = defineCommand<SimulateArguments>({
     },
   },
   options: {
+    set: MODEL_SET_OPTION,
     devices: { ...count('devices', 'Devices, one worker each: a power of two.'), demandOption: true },
     device: {
       type: 'string',
@@ -94,8 +95,9 @@ export const simulateCommand = defineCommand<SimulateArguments>({
       'How long training stands still for these, seconds; from the model when left out.',
     ),
     'copy-survival': {
-      ...amount('copy-survival', 'Share of the failures after which these copies are still there.'),
+      ...{ type: 'number', requiresArg: true, coerce: atLeast('copy-survival', 0, 1) },
       default: 0.95,
+      describe: 'Share of the failures after which these copies are still there.',
     },
     days: { ...positive('days', 'Days that are simulated.'), default: 30 },
     seed: {
@@ -115,12 +117,18 @@ export const simulateCommand = defineCommand<SimulateArguments>({
       'sluice simulate configs/models/15b-a2b.yaml --devices 1024 --device h200 --expert-parallel 8 --copy-every 60 --svg scale.svg',
       'With copies in memory every minute, and a picture.',
     ],
+    [
+      'sluice simulate configs/models/1.7b-28l.yaml --devices 1024 --set parallel.gradients=bfloat16 batch.sequences=4',
+      'With gradients as halves, and four sequences a device.',
+    ],
   ],
-  async run({ config, svg, ...flags }) {
+  async run({ config, svg, set = [], ...flags }, { log }) {
     const { refuseUnwritable, writeOutputFile } = await import('@sluice/core');
     if (svg !== undefined) refuseUnwritable(svg);
     const { simulateRun } = await import('../run/simulateRun.ts');
-    const { result, picture } = await simulateRun(config, flags);
+    const { withModelOfWeights } = await import('../run/runConfig.ts');
+    const changes = await withModelOfWeights(config, set, log);
+    const { result, picture } = await simulateRun(config, { ...flags, set: changes });
     if (svg !== undefined) await writeOutputFile(svg, [picture]);
     return result;
   },

@@ -2,6 +2,7 @@
 
 import { defineCommand } from '../cli/command.ts';
 import {
+  configFile,
   EXPERT_PARALLEL_OPTION,
   SET_OPTION,
   WORKER_THREADS_OPTION,
@@ -26,7 +27,12 @@ export const verifyResumeCommand = defineCommand<VerifyResumeArguments>({
   describe:
     'Train quietly, then while workers, hosts and the coordinator are killed, frozen, cut off and resized at random, and compare the weights.',
   positionals: {
-    config: { type: 'string', demandOption: true, describe: 'Configuration of the run (YAML); a short one.' },
+    config: {
+      type: 'string',
+      demandOption: true,
+      coerce: configFile,
+      describe: 'Configuration of the run (YAML); a short one.',
+    },
   },
   options: {
     kills: {

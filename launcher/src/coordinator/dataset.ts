@@ -78,7 +78,7 @@ export async function prepareDataset(
 
 export function datasetLine(summary: PrepareSummary): string {
   return (
-    `${summary.name}: ${formatCount(summary.documents)} documents, ${formatCount(summary.trainTokens)} tokens to train on, ` +
+    `${summary.name}: ${count(summary.documents, 'document')}, ${formatCount(summary.trainTokens)} tokens to train on, ` +
     `${formatCount(summary.validationTokens)} to validate, vocabulary ${formatCount(summary.vocabularySize)}`
   );
 }
@@ -133,5 +133,5 @@ function progressLine({ stage, documents, bytes, totalBytes, tokens }: PreparePr
   if (documents === 0) return STAGES[stage];
   const share = totalBytes > 0 ? ` (${Math.min(100, Math.round((100 * bytes) / totalBytes))} %)` : '';
   const encoded = tokens > 0 ? `, ${formatCount(tokens)} tokens` : '';
-  return `${STAGES[stage]}: ${formatCount(documents)} documents, ${formatBytes(bytes)}${share}${encoded}`;
+  return `${STAGES[stage]}: ${count(documents, 'document')}, ${formatBytes(bytes)}${share}${encoded}`;
 }

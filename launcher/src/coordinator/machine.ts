@@ -6,23 +6,21 @@ import type { RunConfig } from '@sluice/train';
 import type { Host } from '../fleet/host.ts';
 import { placeWorkers, worldThatFits } from '../fleet/placement.ts';
 import { computesOnDevices, planDevices } from './devices.ts';
+import { checkMemory } from './memory.ts';
 
 /**
- * Makes sure that there is a GPU for each worker that needs one, and a place for the coordinator's sockets.
+ * Makes sure that there is a GPU for each worker that needs one, memory for the weights, and a place for the coordinator's sockets.
  * @param hosts those that are known already
  * @returns what the user ought to know of them, a line each
- * @throws SLUICE_E_BACKEND_DEVICES, SLUICE_E_TEMPORARY_DIRECTORY
+ * @throws SLUICE_E_BACKEND_DEVICES, SLUICE_E_MODEL_TOO_LARGE, SLUICE_E_TEMPORARY_DIRECTORY
  */
-export function checkMachine(
-  config: Pick<RunConfig, 'backend' | 'parallel'>,
-  hosts: readonly Host[],
-): string[] {
+export function checkMachine(config: RunConfig, hosts: readonly Host[]): string[] {
   runtimeParent();
   if (computesOnDevices(config) && hosts.length > 0) {
     const { workers } = worldThatFits(hosts, config.parallel);
     for (const { host, ranks } of placeWorkers(hosts, workers)) planDevices(host.devices, ranks.length);
   }
-  return plainBackendLines(config);
+  return [...checkMemory(config, hosts), ...plainBackendLines(config)];
 }
 
 /** What is said where a command trains on this machine alone, though the configuration names others. */

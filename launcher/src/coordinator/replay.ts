@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { SluiceError } from '@sluice/core';
-import { readMetrics, type StepRecord } from '@sluice/observe';
+import { counted, readMetrics, type StepRecord } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState, type StepResult } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { localFleet } from '../fleet/fleet.ts';
@@ -55,7 +55,7 @@ export async function replayStep(options: ReplayOptions, log: Log): Promise<Comm
   const begin = from?.state.step ?? 0;
   const recorded = await recordsBetween(run, begin, options.step);
   log(
-    `from ${from ? `the checkpoint of step ${begin}` : 'the beginning'}, on ${config.parallel.workers} workers`,
+    `from ${from ? `the checkpoint of step ${begin}` : 'the beginning'}, on ${counted(config.parallel.workers, 'worker')}`,
   );
   const taken = await interruptible((signal) => retake({ config, journal, from, options, signal }, log));
 

@@ -1,8 +1,8 @@
 /** Node, npm, cores, memory, shared memory. */
 
-import { existsSync, readFileSync, statfsSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
-import { availableCores } from '@sluice/core';
+import { existsSync, statfsSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { availableCores, availableMemory } from '@sluice/core';
 import { formatBytes } from '@sluice/observe';
 import { type Gpu, listGpus } from '../backends/gpus.ts';
 import { visibleDevices } from '../coordinator/devices.ts';
@@ -92,15 +92,4 @@ export function examineSharedMemory(path = '/dev/shm'): Finding {
     ...(!ok && { mend: `make ${path} larger (in a container: --shm-size=1g)` }),
     values: { path, freeBytes: free },
   };
-}
-
-/** Memory that this process may use: a container's limit, where there is one. */
-function availableMemory(): number {
-  try {
-    const limit = Number(readFileSync('/sys/fs/cgroup/memory.max', 'latin1'));
-    if (Number.isFinite(limit)) return Math.min(limit, totalmem());
-  } catch {
-    // No such limit here.
-  }
-  return totalmem();
 }

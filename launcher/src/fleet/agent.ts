@@ -5,7 +5,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { hostname, totalmem } from 'node:os';
+import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CurveKeys, Invitation } from '@sluice/collectives';
 import {
@@ -15,7 +15,7 @@ import {
   receiveAll,
   removeRings,
 } from '@sluice/collectives/control';
-import { availableCores, type SluiceError } from '@sluice/core';
+import { availableCores, availableMemory, type SluiceError } from '@sluice/core';
 import { Dealer } from 'zeromq';
 import { listGpus } from '../backends/gpus.ts';
 import { devicesForWorkers } from '../coordinator/devices.ts';
@@ -203,7 +203,7 @@ export class Agent {
       ...(nodeRank !== undefined && { nodeRank }),
       ...(slots !== undefined && { slots }),
       cores: availableCores().count,
-      memoryBytes: totalmem(),
+      memoryBytes: availableMemory(),
       devices: devicesForWorkers(process.env.CUDA_VISIBLE_DEVICES, listGpus()),
     };
   }

@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CurveKeys } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
+import { formatDuration } from '@sluice/observe';
 import {
   addressTowards,
   formatEndpoint,
@@ -157,11 +158,11 @@ export class AgentFleet implements Fleet {
       if (failure !== undefined && !isRestart) throw failure;
       if (this.#stopReason !== undefined || isStopped()) throw this.#interrupted();
       if (waited() > told) {
-        this.log(`waiting for ${this.missing().join(', ')} (${Math.round(waited() / 1000)} s)`);
+        this.log(`waiting for ${this.missing().join(', ')} (${formatDuration(waited() / 1000)})`);
         told += TELL_EVERY_MS;
       }
       this.#teller?.status(
-        `waiting for ${this.missing().join(', ')} · ${Math.round(waited() / 1000)} s · there: ${this.#thereInWords()}`,
+        `waiting for ${this.missing().join(', ')} · ${formatDuration(Math.ceil(waited() / 1000))} · there: ${this.#thereInWords()}`,
       );
       await delay(LOOK_MS);
     }
@@ -293,7 +294,7 @@ export class AgentFleet implements Fleet {
     const there = this.hosts().map(({ name }) => name);
     return new SluiceError(
       'SLUICE_E_HOSTS_TOO_FEW',
-      `Waited ${Math.round(waitedMs / 1000)} s at ${formatEndpoint(parseEndpoint(this.endpoint))}; missing: ${this.missing().join(', ') || 'all hosts'}; there: ${there.join(', ') || 'none'}.`,
+      `Waited ${formatDuration(waitedMs / 1000)} at ${formatEndpoint(parseEndpoint(this.endpoint))}; missing: ${this.missing().join(', ') || 'all hosts'}; there: ${there.join(', ') || 'none'}.`,
       { details: { missing: this.missing(), there } },
     );
   }

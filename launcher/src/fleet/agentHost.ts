@@ -22,6 +22,7 @@ export class AgentHost implements Host {
   readonly name: string;
   readonly address: string;
   readonly cores: number;
+  readonly memoryBytes: number;
   readonly devices: readonly string[];
   readonly slots: number | undefined;
   readonly files: HostFiles;
@@ -40,6 +41,7 @@ export class AgentHost implements Host {
     this.name = facts.node;
     this.address = facts.address;
     this.cores = facts.cores;
+    this.memoryBytes = facts.memoryBytes;
     this.devices = facts.devices;
     this.slots = facts.slots;
     this.#send = send;

@@ -10,6 +10,8 @@ export interface Host {
   readonly address: string | undefined;
   /** Cores that may be used. */
   readonly cores: number;
+  /** Memory that its processes may take, bytes; undefined where it is not known. */
+  readonly memoryBytes?: number;
   /** GPUs that may be used, as CUDA_VISIBLE_DEVICES names them. */
   readonly devices: readonly string[];
   /** Workers that it takes; undefined: any number. */

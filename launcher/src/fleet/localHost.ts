@@ -1,6 +1,6 @@
 /** The coordinator's own machine, when the run has no other. */
 
-import { availableCores } from '@sluice/core';
+import { availableCores, availableMemory } from '@sluice/core';
 import { listGpus } from '../backends/gpus.ts';
 import { devicesForWorkers } from '../coordinator/devices.ts';
 import type { Host } from './host.ts';
@@ -16,6 +16,7 @@ export function localHost(entry?: string): Host {
     name: LOCAL_HOST,
     address: undefined,
     cores: availableCores().count,
+    memoryBytes: availableMemory(),
     // Asked for only where a backend computes on them.
     get devices() {
       devices ??= devicesForWorkers(process.env.CUDA_VISIBLE_DEVICES, listGpus());

@@ -1,7 +1,7 @@
 /** `sluice ps`: what is alive of runs: hosts, processes, what each is doing. */
 
 import { relative } from 'node:path';
-import { formatDuration, terminalTable } from '@sluice/observe';
+import { counted, formatDuration, terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import type { RunReport } from '../coordinator/runBoard.ts';
 import { namedHosts } from '../fleet/namedHosts.ts';
@@ -103,7 +103,7 @@ async function listRuns(folder: string): Promise<CommandResult> {
   const runs = [...found].flatMap((path) => aliveRun(path, processes) ?? []);
   const rows = runs.map(({ path, state, pid, host, workers }) => [
     ...[shortest(path), state, pid === null ? '' : `process ${pid} on ${host}`],
-    workers === 0 ? '' : `${workers} workers here`,
+    workers === 0 ? '' : `${counted(workers, 'worker')} here`,
   ]);
   return {
     text: rows.length === 0 ? `no run is alive in ${folder}/ or on this machine` : terminalTable(rows),

@@ -3,6 +3,7 @@
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
+import { counted } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import type { RunReport } from '../coordinator/runBoard.ts';
 import type { Contact } from '../run/contact.ts';
@@ -78,7 +79,8 @@ async function waitForProcesses(
   if (contact.host !== hostname()) return;
   const isThere = () => processStart(coordinator.pid) === contact.started;
   for (let waited = 0; isThere() && waited < END_LIMIT_MS; waited += LOOK_MS) await delay(LOOK_MS);
-  if (isThere()) log(`process ${coordinator.pid} goes on, without the run and its ${workers.length} workers`);
+  if (isThere())
+    log(`process ${coordinator.pid} goes on, without the run and its ${counted(workers.length, 'worker')}`);
 }
 
 async function endLocal(token: string): Promise<CommandResult> {
@@ -93,7 +95,7 @@ async function endLocal(token: string): Promise<CommandResult> {
       },
     );
   }
-  return { text: `${ended.length} processes ended`, json: { ended } };
+  return { text: `${ended.length === 1 ? '1 process' : `${ended.length} processes`} ended`, json: { ended } };
 }
 
 interface EndedOnHost {

@@ -1,22 +1,31 @@
 /** Counts parameters of a model file, alone or against a baseline. */
 
+import { SluiceError } from '@sluice/core';
 import { countParameters, flopsPerToken, type ParameterCount, type Scale } from '@sluice/model';
 import { terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { baselineOf, type ExperimentRow, experimentRun, loadExperiment } from '../experiment/config.ts';
-import { loadModel, topKeys } from './loadModel.ts';
+import { loadModel, type ModelFlags, topKeys } from './loadModel.ts';
 
 /**
  * @param path a file that holds a model alone, a run's whole configuration, or an experiment
- * @param scale of the models, in place of their own
- * @throws the coded errors of `loadYamlConfig`
+ * @param flags `scale` is the baseline's as well, `set` is not
+ * @throws SLUICE_E_USAGE for changes of an experiment; the coded errors of `loadYamlConfig`
  */
-export function countModel(path: string, baselinePath?: string, scale?: Scale): CommandResult {
-  if (topKeys(path).includes('rows')) return countExperiment(path, scale);
-  const { model, sequenceLength } = loadModel(path, scale);
+export function countModel(path: string, baselinePath?: string, flags: ModelFlags = {}): CommandResult {
+  const { scale, set = [] } = flags;
+  if (topKeys(path).includes('rows')) {
+    if (set.length === 0) return countExperiment(path, scale);
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `--set ${set[0]} changes a model, but ${path} is an experiment, whose rows say what they change.`,
+    );
+  }
+  const { model, run } = loadModel(path, flags);
+  const { sequenceLength } = run.data;
   const counted = countParameters(model);
   const baseline =
-    baselinePath === undefined ? undefined : countParameters(loadModel(baselinePath, scale).model);
+    baselinePath === undefined ? undefined : countParameters(loadModel(baselinePath, { scale }).model);
   const added = baseline && counted.total - baseline.total;
   const addedActive = baseline && counted.active - baseline.active;
   const flops = flopsPerToken(model, sequenceLength);

@@ -1,7 +1,7 @@
 /** A run's metrics in files that other tools read. */
 
 import { refuseUnwritable, SluiceError, writeOutputFile } from '@sluice/core';
-import { groupDigits, readMetricsTable } from '@sluice/observe';
+import { counted, readMetricsTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { existingRun } from './runDirectory.ts';
 
@@ -21,7 +21,7 @@ export async function exportMetrics(
   if (parquet !== undefined) await writeOutputFile(parquet, [table.parquet()]);
   const { rows, columns } = table;
   return {
-    text: `${groupDigits(rows)} steps, ${columns.length} columns: ${files.join(', ')}`,
+    text: `${counted(rows, 'step')}, ${counted(columns.length, 'column')}: ${files.join(', ')}`,
     json: { files, rows, columns },
   };
 }

@@ -1,18 +1,27 @@
 /** A model from a file that holds one alone, or the whole configuration of a run. */
 
-import { loadYamlConfig } from '@sluice/core';
-import { ModelConfig, type Scale } from '@sluice/model';
+import { allKeyPaths, loadYamlConfig } from '@sluice/core';
+import type { ModelConfig, Scale } from '@sluice/model';
 import { RunConfig } from '@sluice/train';
 import { z } from 'zod';
 
 /** Sequence length where the file names none: that of the paper's pretraining. */
 const DEFAULT_SEQUENCE_LENGTH = 4096;
+/** Of a model whose file says nothing of batches: those of the paper's mixture of experts. */
+const DEFAULT_BATCH = 1024;
+
+export interface ModelFlags {
+  /** In place of the file's own. */
+  readonly scale?: Scale | undefined;
+  /** Changes of a run's configuration, whose `model` a model alone is. */
+  readonly set?: readonly string[] | undefined;
+}
 
 export interface LoadedModel {
   readonly model: ModelConfig;
-  readonly sequenceLength: number;
-  /** The whole configuration, where the file is that of a run. */
-  readonly run: RunConfig | undefined;
+  /** The whole configuration; of a model alone one that makes a run of it. */
+  readonly run: RunConfig;
+  readonly isAlone: boolean;
 }
 
 /** Names of the keys at the top of a file, to tell what it is. */
@@ -21,15 +30,25 @@ export function topKeys(path: string): string[] {
 }
 
 /**
- * @param scale in place of the file's own
+ * @param sequences of the batch of a model alone
  * @throws the coded errors of `loadYamlConfig`
  */
-export function loadModel(path: string, scale?: Scale): LoadedModel {
-  if (!topKeys(path).includes('model')) {
-    const overrides = scale ? [`scale=${scale}`] : [];
-    const model = loadYamlConfig(path, ModelConfig, { overrides });
-    return { model, sequenceLength: DEFAULT_SEQUENCE_LENGTH, run: undefined };
-  }
-  const run = loadYamlConfig(path, RunConfig, { overrides: scale ? [`model.scale=${scale}`] : [] });
-  return { model: run.model, sequenceLength: run.data.sequenceLength, run };
+export function loadModel(
+  path: string,
+  { scale, set = [] }: ModelFlags = {},
+  sequences = DEFAULT_BATCH,
+): LoadedModel {
+  const keysOfRuns = allKeyPaths(RunConfig);
+  const isAlone = !topKeys(path).some((key) => keysOfRuns.includes(key));
+  const beside = {
+    data: { recipe: 'none', sequenceLength: DEFAULT_SEQUENCE_LENGTH },
+    batch: { sequences, grainSequences: 1 },
+    training: { steps: 1 },
+    optimizer: { learningRate: 1e-3 },
+  };
+  const run = loadYamlConfig(path, RunConfig, {
+    overrides: [...set, ...(scale ? [`model.scale=${scale}`] : [])],
+    ...(isAlone && { section: { key: 'model', beside } }),
+  });
+  return { model: run.model, run, isAlone };
 }

@@ -3,7 +3,7 @@
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
-import { groupDigits, MlflowSender, type MlflowStatus } from '@sluice/observe';
+import { counted, MlflowSender, type MlflowStatus } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { watchParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
@@ -50,7 +50,7 @@ export async function tellMlflow(
     await keepSending(send, log);
   } else await send();
   return {
-    text: `told ${new URL(address).host} of ${groupDigits(steps)} steps, as ${name} in the experiment ${experiment}`,
+    text: `told ${new URL(address).host} of ${counted(steps, 'step')}, as ${name} in the experiment ${experiment}`,
     json: { steps, name, experiment },
   };
 }

@@ -2,8 +2,7 @@
 
 import { parseConfig } from '@sluice/core';
 import type { BackendName, Precision } from '@sluice/engine';
-import type { Scale } from '@sluice/model';
-import { formatBytes, formatCount, terminalTable } from '@sluice/observe';
+import { counted, formatBytes, formatCount, formatSeconds, terminalTable } from '@sluice/observe';
 import {
   type Device,
   type DeviceName,
@@ -15,24 +14,19 @@ import {
   sequencesAt,
 } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
-import { loadModel } from './loadModel.ts';
+import { loadModel, type ModelFlags } from './loadModel.ts';
 import { fittingExpertParallel, validateConfig } from './validate.ts';
 
-export interface PlanFlags {
+export interface PlanFlags extends ModelFlags {
   readonly workers?: number | undefined;
   readonly expertParallel?: number | undefined;
   readonly device: DeviceName;
   readonly sequenceLength?: number | undefined;
   readonly batch?: number | undefined;
   readonly grain?: number | undefined;
-  readonly scale?: Scale | undefined;
   readonly backend?: BackendName | undefined;
   readonly precision?: Precision | undefined;
 }
-
-/** Of a model whose file says nothing of batches: those of the paper's mixture of experts. */
-const DEFAULT_BATCH = 1024;
-const DEFAULT_LANES = 8;
 
 /**
  * @throws the coded errors of `loadYamlConfig` and `validateConfig`
@@ -59,24 +53,23 @@ export function planModel(path: string, flags: PlanFlags): CommandResult {
 
 /** @throws the coded errors of `loadYamlConfig` */
 export function plannedConfig(path: string, flags: Omit<PlanFlags, 'device'>): RunConfig {
-  const { model, run, sequenceLength } = loadModel(path, flags.scale);
-  const workers = flags.workers ?? run?.parallel.workers ?? 1;
-  const expertParallel =
-    flags.expertParallel ?? fittingExpertParallel(run?.parallel.expertParallel ?? 1, workers);
+  const { run, isAlone } = loadModel(path, flags);
+  const { data, parallel, batch } = run;
+  const workers = flags.workers ?? parallel.workers;
+  const expertParallel = flags.expertParallel ?? fittingExpertParallel(parallel.expertParallel, workers);
   // A model alone has no lanes that a number of workers could fail to divide.
-  const lanes = run?.parallel.lanes ?? Math.max(DEFAULT_LANES, workers);
+  const lanes = isAlone ? Math.max(parallel.lanes, workers) : parallel.lanes;
   const planned = {
-    ...(run ?? { training: { steps: 1 }, optimizer: { learningRate: 1e-3 } }),
-    model,
-    backend: flags.backend ?? run?.backend,
-    precision: flags.precision ?? run?.precision,
-    data: { ...(run?.data ?? { recipe: 'none' }), sequenceLength: flags.sequenceLength ?? sequenceLength },
-    parallel: { ...run?.parallel, workers, expertParallel, lanes },
+    ...run,
+    backend: flags.backend ?? run.backend,
+    precision: flags.precision ?? run.precision,
+    data: { ...data, sequenceLength: flags.sequenceLength ?? data.sequenceLength },
+    parallel: { ...parallel, workers, expertParallel, lanes },
     batch: {
-      sequences: flags.batch ?? run?.batch.sequences ?? DEFAULT_BATCH,
-      grainSequences: flags.grain ?? run?.batch.grainSequences ?? 1,
+      sequences: flags.batch ?? batch.sequences,
+      grainSequences: flags.grain ?? batch.grainSequences,
       // Another batch than the run's is planned for as it is.
-      ...(flags.batch === undefined && { ramp: run?.batch.ramp }),
+      ...(flags.batch === undefined && { ramp: batch.ramp }),
     },
   };
   return parseConfig(planned, RunConfig, path);
@@ -116,9 +109,9 @@ function describePlan(plan: Plan, device: Device, layout: Layout, fits: boolean)
     ? `fits into ${formatBytes(device.memoryBytes)}`
     : `does not fit into ${formatBytes(device.memoryBytes)}`;
   return [
-    `${layout.workers} × ${device.name} (${device.source}), ${layout.expertParallel} of them to a set of experts`,
+    `${layout.workers} × ${device.name} (${device.source})${layout.expertParallel > 1 ? `, ${layout.expertParallel} of them to a set of experts` : ''}`,
     `products at ${Number((device.flopsPerSecond / 1e12).toPrecision(3))} TFLOP/s at most`,
-    `${layout.sequences} sequences of ${layout.sequenceLength} tokens a step, ${layout.grainSequences} a grain`,
+    `${counted(layout.sequences, 'sequence')} of ${layout.sequenceLength} tokens a step, ${layout.grainSequences} a grain`,
     '',
     table('memory of a worker', bytes(memory)),
     verdict,
@@ -146,9 +139,3 @@ const LABELS: Readonly<Record<string, string>> = {
   allGather: 'parameters',
   allToAll: 'rows to experts and back',
 };
-
-export function formatSeconds(seconds: number): string {
-  if (seconds === 0) return '0 s';
-  if (seconds < 1e-3) return `${(1e6 * seconds).toPrecision(3)} µs`;
-  return seconds < 1 ? `${(1000 * seconds).toPrecision(3)} ms` : `${seconds.toPrecision(3)} s`;
-}

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { refuseUnwritable, writeOutputFile } from '@sluice/core';
 import {
+  counted,
   curvePicture,
   formatDeviations,
   formatLoss,
@@ -153,8 +154,4 @@ function summaryOf(
     ? `; the highest at step ${groupDigits(worst.peak)}, ${formatLoss(worst.excess)} nats above the median`
     : '';
   return `${counted(episodes.length, 'episode')} of ${counted(outliers.length, 'outlying point')} in ${of}${highest}`;
-}
-
-function counted(count: number, noun: string): string {
-  return `${groupDigits(count)} ${noun}${count === 1 ? '' : 's'}`;
 }

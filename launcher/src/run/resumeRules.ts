@@ -4,10 +4,11 @@
  */
 
 import { isDeepStrictEqual } from 'node:util';
-import { allKeyPaths, diffConfigs, nearest, SluiceError } from '@sluice/core';
+import { allKeyPaths, nearest, SluiceError } from '@sluice/core';
 import { type DataConfig, firstDifference, mixturePhases } from '@sluice/data';
 import { RunConfig } from '@sluice/train';
 import type { JournalEntry } from './journal.ts';
+import { meantDifferences } from './spelledOut.ts';
 
 export type ResumeRule = 'free' | 'allow' | 'fixed';
 
@@ -105,12 +106,12 @@ function whyInVain(key: string, known: readonly string[]): string | undefined {
 }
 
 /**
- * Judges how a resumed run's configuration differs from the saved one.
+ * Judges how a resumed run's configuration differs from the saved one; what is said in other words is no difference.
  * @param allow keys named by `--allow`; a section's name allows all its keys
  * @throws SLUICE_E_RESUME_KEY_FIXED, SLUICE_E_RESUME_NEEDS_ALLOW, with each key, its saved and its new value
  */
-export function judgeChanges(saved: unknown, now: unknown, allow: readonly string[]): JudgedChange[] {
-  const changes = diffConfigs(saved, now).map(({ key, before, after }) => ({
+export function judgeChanges(saved: RunConfig, now: RunConfig, allow: readonly string[]): JudgedChange[] {
+  const changes = meantDifferences(saved, now).map(({ key, before, after }) => ({
     key,
     saved: before,
     now: after,

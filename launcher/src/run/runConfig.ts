@@ -52,19 +52,46 @@ export async function loadNewRunConfig(
   flags: ConfigFlags,
   log: (line: string) => void,
 ): Promise<RunConfig> {
-  const overrides = overridesOf(flags).filter((override) => override.startsWith('initialize.'));
-  const { initialize } = loadYamlConfig(path, Beginning, { overrides });
-  if (initialize.from === undefined) {
+  const from = await givenWeights(path, flags, log);
+  if (from === undefined) {
     if (flags.fromMissing === undefined) return loadRunConfig(path, flags);
     throw new SluiceError(
       'SLUICE_E_USAGE',
       `--from-missing is ${flags.fromMissing}, but there are no weights to begin with: name them by --from.`,
     );
   }
-  const from = await locateModel(pathFromRun(dirname(path), initialize.from), log);
   if (topKeys(path).includes('model')) return loadRunConfig(path, { ...flags, from });
-  const model = JSON.stringify(await modelOfWeights(from));
-  return loadRunConfig(path, { ...flags, from, set: [`model=${model}`, ...(flags.set ?? [])] });
+  return loadRunConfig(path, { ...flags, from, set: [await modelFrom(from), ...(flags.set ?? [])] });
+}
+
+/**
+ * What `--set` comes to for a file that may have no `model`, since the weights that it begins with have one.
+ * @throws the coded errors of `loadYamlConfig`, `locateModel` and `openWeights`
+ */
+export async function withModelOfWeights(
+  path: string,
+  set: readonly string[],
+  log: (line: string) => void,
+): Promise<readonly string[]> {
+  const keys = topKeys(path);
+  if (keys.includes('model') || !keys.includes('initialize')) return set;
+  const from = await givenWeights(path, { set }, log);
+  return from === undefined ? set : [await modelFrom(from), ...set];
+}
+
+/** The weights that a new run begins with, if it does: those of a run are of its newest checkpoint. */
+async function givenWeights(
+  path: string,
+  flags: ConfigFlags,
+  log: (line: string) => void,
+): Promise<string | undefined> {
+  const overrides = overridesOf(flags).filter((override) => override.startsWith('initialize.'));
+  const { from } = loadYamlConfig(path, Beginning, { overrides }).initialize;
+  return from === undefined ? undefined : locateModel(pathFromRun(dirname(path), from), log);
+}
+
+async function modelFrom(weights: string): Promise<string> {
+  return `model=${JSON.stringify(await modelOfWeights(weights))}`;
 }
 
 /** Writes a run's configuration whole, or not at all; its paths are from the run's directory. */

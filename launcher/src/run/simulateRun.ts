@@ -2,7 +2,15 @@
 
 import { SluiceError } from '@sluice/core';
 import { countParameters } from '@sluice/model';
-import { formatCount, formatDuration, groupDigits, terminalTable } from '@sluice/observe';
+import {
+  counted,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatSeconds,
+  groupDigits,
+  terminalTable,
+} from '@sluice/observe';
 import {
   bestTrial,
   type CopySettings,
@@ -19,7 +27,6 @@ import {
 } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { measuredSpeed } from './measuredSpeed.ts';
-import { formatSeconds } from './planModel.ts';
 import { scalePicture } from './scalePicture.ts';
 import { type ScaleFlags, type SimulatedSize, simulateSize, simulateSizes } from './simulateScale.ts';
 
@@ -203,7 +210,7 @@ function sizeText(
     ['total', step.total],
   ] as const;
   return [
-    `${groupDigits(devices)} × ${device.name} (${device.source}), ${devicesPerHost} a host, ${groupDigits(Math.ceil(hosts))} hosts` +
+    `${groupDigits(devices)} × ${device.name} (${device.source}), ${devicesPerHost} a host, ${counted(Math.ceil(hosts), 'host')}` +
       `${expertParallel > 1 ? `, ${expertParallel} to a set of experts` : ''}`,
     `within a host ${rate(within.bytesPerSecond)} a device; between hosts ${rate(between.bytesPerSecond)} a host, ` +
       `${formatSeconds(between.latencySeconds)} latency, ${formatSeconds(between.messageSeconds)} a message`,

@@ -14,12 +14,12 @@ import {
   TOPOLOGIES,
   type TopologyKind,
 } from '@sluice/train';
-import { loadModel } from './loadModel.ts';
+import { loadModel, type ModelFlags } from './loadModel.ts';
 import type { MeasuredSpeed } from './measuredSpeed.ts';
 import { plannedConfig } from './planModel.ts';
 import { fittingExpertParallel, validateConfig } from './validate.ts';
 
-export interface ScaleFlags {
+export interface ScaleFlags extends Pick<ModelFlags, 'set'> {
   readonly devices: number;
   readonly device: DeviceName;
   readonly devicesPerHost?: number | undefined;
@@ -84,13 +84,13 @@ export function simulateSizes(path: string, flags: ScaleFlags, speed?: MeasuredS
 
 /** The batch grows with the devices, where no other is asked for: each computes as many sequences as in the file. */
 function configAt(path: string, flags: ScaleFlags): RunConfig {
-  const { devices, batch, expertParallel, sequenceLength, grain } = flags;
-  const { run } = loadModel(path);
-  const perDevice = run ? run.batch.sequences / run.parallel.workers : SEQUENCES_PER_DEVICE;
-  const wanted = expertParallel ?? run?.parallel.expertParallel ?? 1;
+  const { devices, batch, expertParallel, sequenceLength, grain, set } = flags;
+  const { run } = loadModel(path, { set }, SEQUENCES_PER_DEVICE);
+  const perDevice = run.batch.sequences / run.parallel.workers;
+  const wanted = expertParallel ?? run.parallel.expertParallel;
   const config = plannedConfig(path, {
     ...{ workers: devices, batch: batch ?? perDevice * devices, sequenceLength, grain },
-    expertParallel: fittingExpertParallel(wanted, devices),
+    ...{ expertParallel: fittingExpertParallel(wanted, devices), set },
   });
   return { ...config, parallel: { ...config.parallel, lanes: lanesFor(config, devices) } };
 }

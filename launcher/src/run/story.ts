@@ -1,6 +1,6 @@
 /** A run's journal as a story: what happened, in a sentence each. */
 
-import { formatDuration, formatLoss, groupDigits, type StoryLine } from '@sluice/observe';
+import { counted, formatDuration, formatLoss, type StoryLine } from '@sluice/observe';
 import type { JournalEntry, JournalKind } from './journal.ts';
 import { recheckText } from './spikeHistory.ts';
 import { rollbackSentence, spikeSentence } from './spikeSentences.ts';
@@ -84,7 +84,7 @@ const STOP_TONES: Readonly<Record<Entry<'stop'>['reason'], StoryLine['tone']>> =
 };
 
 function workersText(workers: number, expertParallel: number): string {
-  const count = `${groupDigits(workers)} worker${workers === 1 ? '' : 's'}`;
+  const count = counted(workers, 'worker');
   return expertParallel > 1 ? `${count}, ${expertParallel} of them for each set of experts` : count;
 }
 

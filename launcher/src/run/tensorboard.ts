@@ -3,7 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SluiceError } from '@sluice/core';
-import { convertToTensorboard, groupDigits, TENSORBOARD_FOLDER } from '@sluice/observe';
+import { convertToTensorboard, counted, TENSORBOARD_FOLDER } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { readJournal } from './journal.ts';
 import { loadRunConfig } from './runConfig.ts';
@@ -27,7 +27,7 @@ export async function writeTensorboard(path: string, out: string | undefined): P
   );
   const written = await convertToTensorboard(run.path, folder, config, hasFinished);
   return {
-    text: `${groupDigits(written.steps)} steps and ${groupDigits(written.measurements)} measurements in ${folder}\n  tensorboard --logdir ${shellQuote(folder)}`,
+    text: `${counted(written.steps, 'step')} and ${counted(written.measurements, 'measurement')} in ${folder}\n  tensorboard --logdir ${shellQuote(folder)}`,
     json: { folder, ...written },
   };
 }

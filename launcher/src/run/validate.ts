@@ -2,9 +2,8 @@
 
 import { SluiceError } from '@sluice/core';
 import { BACKENDS, precisionOn } from '@sluice/engine';
-import { interleavedGate, modelParameters } from '@sluice/model';
+import { interleavedGate, modelParameters, validateCudaSizes } from '@sluice/model';
 import { mostOverlap, type RunConfig, rampSizes, type SynchronizeConfig, stageCount } from '@sluice/train';
-import { validateCudaSizes } from './cudaSizes.ts';
 
 /**
  * What is wrong wherever it runs.

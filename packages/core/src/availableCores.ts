@@ -4,9 +4,9 @@
  * threads that wait for one another.
  */
 
-import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { controlGroups, readIfThere } from './controlGroups.ts';
 
 /** Threads of a process that may be asked for: more are of no use, and the system may not give them. */
 export const MOST_THREADS = 1024;
@@ -29,48 +29,25 @@ export function availableCores(root = '/', allowed = availableParallelism()): Av
 
 /** The smallest quota of the process's control group and of those above it, in cores. */
 function cpuQuota(root: string): number | undefined {
-  const quotas: number[] = [];
-  for (const line of (read(join(root, 'proc/self/cgroup')) ?? '0::/').split('\n')) {
-    // hierarchy:controllers:path; version 2 has no list of controllers.
-    const [, controllers, path] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-    if (controllers === undefined || path === undefined) continue;
-    if (controllers === '') quotas.push(...groups(join(root, 'sys/fs/cgroup'), path).map(quotaOfVersion2));
-    else if (controllers.split(',').includes('cpu')) {
-      for (const mount of [controllers, 'cpu'])
-        quotas.push(...groups(join(root, 'sys/fs/cgroup', mount), path).map(quotaOfVersion1));
-    }
-  }
+  const quotas = controlGroups(root, 'cpu').map(({ version, directory }) =>
+    version === 2 ? quotaOfVersion2(directory) : quotaOfVersion1(directory),
+  );
   const least = Math.min(...quotas);
   return Number.isFinite(least) ? least : undefined;
 }
 
-/** Directories of a control group and of all above it. In a container, the names below the mount may be the host's. */
-function groups(mount: string, path: string): string[] {
-  const directories = [mount];
-  for (let at = path; at !== '/' && at !== '.'; at = dirname(at)) directories.push(join(mount, at));
-  return directories;
-}
-
 /** `cpu.max`: microseconds of CPU time in each period, or `max`, and the length of the period. */
 function quotaOfVersion2(directory: string): number {
-  const [quota, period] = (read(join(directory, 'cpu.max')) ?? 'max').trim().split(/\s+/);
+  const [quota, period] = (readIfThere(join(directory, 'cpu.max')) ?? 'max').trim().split(/\s+/);
   return quota === 'max' ? Number.POSITIVE_INFINITY : cores(Number(quota), Number(period ?? 100_000));
 }
 
 /** The same in two files, where −1 stands for no quota. */
 function quotaOfVersion1(directory: string): number {
-  const quota = Number(read(join(directory, 'cpu.cfs_quota_us')) ?? -1);
-  return cores(quota, Number(read(join(directory, 'cpu.cfs_period_us')) ?? 100_000));
+  const quota = Number(readIfThere(join(directory, 'cpu.cfs_quota_us')) ?? -1);
+  return cores(quota, Number(readIfThere(join(directory, 'cpu.cfs_period_us')) ?? 100_000));
 }
 
 function cores(quota: number, period: number): number {
   return quota > 0 && period > 0 ? quota / period : Number.POSITIVE_INFINITY;
-}
-
-function read(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch {
-    return undefined;
-  }
 }

@@ -26,6 +26,8 @@ export type { ConfigIssue } from './configIssues.ts';
 export interface LoadOptions {
   /** `section.key=value` each, the value being YAML; applied in order, over the file. */
   readonly overrides?: readonly string[];
+  /** Where the file holds but one section of what the schema describes: its key, and what stands beside it. */
+  readonly section?: { readonly key: string; readonly beside: Readonly<Record<string, unknown>> };
 }
 
 /**
@@ -45,7 +47,7 @@ export function loadYamlConfig<Schema extends z.ZodType>(
   schema: Schema,
   options: LoadOptions = {},
 ): z.output<Schema> {
-  let root = loadFile(path, schema, []);
+  let root = loadWhole(path, schema, options.section);
   const problems: string[] = [];
   for (const text of options.overrides ?? []) {
     const patch = parseOverride(text, path, schema);
@@ -81,6 +83,16 @@ function check<Schema extends z.ZodType>(root: ConfigNode, schema: Schema): z.ou
   const result = schema.safeParse(plainValue(root));
   if (!result.success) throw invalidConfig(configIssues(result.error, schema, root));
   return deepFreeze(result.data);
+}
+
+/** The file, or, where that is one section, a tree that has it in its place. */
+function loadWhole(path: string, schema: z.core.$ZodType, section: LoadOptions['section']): ConfigNode {
+  if (section === undefined) return loadFile(path, schema, []);
+  const { key, beside } = section;
+  const source: Source = { file: path };
+  const node = loadFile(path, childSchemas(schema, key)[0]!, []);
+  const own: ConfigNode = { kind: 'section', source, entries: new Map([[key, { keySource: source, node }]]) };
+  return mergeTrees(treeOf(beside, source), own);
 }
 
 /** Reads one file with what it extends and includes; `stack` holds the files that are being read, absolute. */

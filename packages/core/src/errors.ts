@@ -555,6 +555,11 @@ export const ERROR_TABLE = {
     summary: 'A worker did not answer within the limit for this kind of wait.',
     advice: 'The message says what the worker was doing. Raise the limit of that kind if it is only slow.',
   },
+  SLUICE_E_MODEL_TOO_LARGE: {
+    summary: 'The weights that the workers of a host would hold are more than it can have.',
+    advice:
+      'Make the model smaller, take fewer workers a host, or let more of them share the experts (parallel.expertParallel); `sluice plan` tells what a run needs.',
+  },
   SLUICE_E_OUT_OF_MEMORY: {
     summary: 'An array could not be allocated.',
     advice:

@@ -6,7 +6,7 @@ import { z } from 'zod';
 export function positiveFloat32() {
   return z
     .number()
-    .positive()
+    .positive({ abort: true })
     .refine((value) => Math.fround(value) > 0 && Number.isFinite(Math.fround(value)), {
       error: ({ input }) =>
         `must be a positive number of single precision, which ${input} is not: that reaches from 1.5e-45 to 3.4e38`,

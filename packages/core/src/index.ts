@@ -1,4 +1,5 @@
 export * from './availableCores.ts';
+export * from './availableMemory.ts';
 export * from './config.ts';
 export * from './configDiff.ts';
 export * from './configJsonSchema.ts';
@@ -16,5 +17,6 @@ export * from './log.ts';
 export * from './nearest.ts';
 export * from './outputFile.ts';
 export * from './random.ts';
+export { HIGHEST_TEMPERATURE, MOST_SAMPLED_TOKENS } from './sampleLimits.ts';
 export * from './systemErrors.ts';
 export * from './textFile.ts';

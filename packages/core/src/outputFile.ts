@@ -12,6 +12,8 @@ import { writeError } from './systemErrors.ts';
  * @throws SLUICE_E_FILE_MISSING (no such directory), SLUICE_E_FILE_UNWRITABLE
  */
 export function refuseUnwritable(path: string): void {
+  if (path === '-')
+    throw unwritable(path, '- would be a file of that name: write /dev/stdout for standard output, or ./-');
   const directory = dirname(resolve(path));
   try {
     // Below a file there is nothing, or, for Node before 24, something that cannot be looked at.

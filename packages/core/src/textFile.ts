@@ -3,6 +3,12 @@
 import { readFileSync } from 'node:fs';
 import { SluiceError } from './errors.ts';
 
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'does not exist',
+  ENOTDIR: 'does not exist',
+  EISDIR: 'is a directory',
+};
+
 /**
  * The text of a UTF-8 file, without a byte order mark.
  * @param namedAt where the path was written, when that is not the command line; part of the message
@@ -16,7 +22,7 @@ export function readTextFile(path: string, namedAt?: string): string {
     bytes = readFileSync(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const reason = code === 'ENOENT' || code === 'ENOTDIR' ? 'does not exist' : `cannot be read (${code})`;
+    const reason = REASONS[code ?? ''] ?? `cannot be read (${code})`;
     throw new SluiceError('SLUICE_E_FILE_MISSING', `The file ${path}${place} ${reason}.`, {
       details,
       cause: error,

@@ -1,7 +1,8 @@
 /** What a model thinks of the documents in training samples. */
 
 import type { Provenance, SampleDocument } from '@sluice/data';
-import type { Decoder } from '@sluice/model';
+import { computation } from '@sluice/engine';
+import { type Decoder, validateCudaSizes } from '@sluice/model';
 import { readGrain, type TokenSource } from '@sluice/train';
 
 /** A document, or the part of one, in a sample. */
@@ -24,6 +25,7 @@ export type LocatedSample = { readonly sample: number } & Pick<Provenance, 'docu
 /**
  * The loss of each document of some samples, highest first. As in training, what comes before a document in its sample is in
  * sight, unless documents are kept apart. Lets signals be handled between samples.
+ * @throws SLUICE_E_CUDA_KERNEL
  */
 export async function documentLosses(
   decoder: Decoder,
@@ -31,6 +33,7 @@ export async function documentLosses(
   samples: readonly LocatedSample[],
   onProgress: (done: number) => void = () => {},
 ): Promise<ScoredDocument[]> {
+  validateCudaSizes({ ...computation(), model: decoder.config });
   const scored: ScoredDocument[] = [];
   for (const [i, { sample, corpus, documents }] of samples.entries()) {
     const grain = readGrain(sampler, 0, sample, 1);

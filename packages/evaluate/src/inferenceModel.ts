@@ -11,7 +11,7 @@ import {
   validationShares,
 } from '@sluice/data';
 import { computation } from '@sluice/engine';
-import { type Decoder, type LossParts, nextTokens, sampleToken } from '@sluice/model';
+import { type Decoder, type LossParts, nextTokens, sampleToken, validateCudaSizes } from '@sluice/model';
 import { type CorpusLoss, type Grain, type SavedUpdate, type TokenSource, weightedMean } from '@sluice/train';
 import { type Diagnosis, type DiagnosisOptions, diagnose } from './diagnosis.ts';
 import { type Haystack, noiseHaystack, textHaystack } from './longContext/haystack.ts';
@@ -166,9 +166,10 @@ export class InferenceModel {
 
   /**
    * Mean cross-entropy of the first sequences of a split, in plain order.
-   * @throws SLUICE_E_DATA_UNKNOWN when there is no corpus to take, SLUICE_E_TOKENIZER_MISMATCH, SLUICE_E_DATA_…
+   * @throws SLUICE_E_DATA_UNKNOWN when there is no corpus to take, SLUICE_E_TOKENIZER_MISMATCH, SLUICE_E_CUDA_KERNEL, SLUICE_E_DATA_…
    */
   async evaluate({ split, sequences, onProgress, ...options }: EvaluateOptions): Promise<Evaluated> {
+    this.#checkSizes();
     const sequenceLength = options.sequenceLength ?? this.sequenceLength;
     const parts = await this.#corpusParts(split, options.dataDirectory, sequenceLength);
     const all = parts.map(({ source }) => source.numSequences);
@@ -195,9 +196,10 @@ export class InferenceModel {
 
   /**
    * Mean cross-entropy of a text, cut into sequences; each token but the first is predicted once.
-   * @throws SLUICE_E_DATA_TOO_SMALL for a text of a single token, and the errors of `codec`
+   * @throws SLUICE_E_DATA_TOO_SMALL for a text of a single token, SLUICE_E_CUDA_KERNEL, and the errors of `codec`
    */
   async evaluateText(text: string, options: EvaluateTextOptions = {}): Promise<Evaluated> {
+    this.#checkSizes();
     const tokens = await this.#textTokens(text);
     const sequenceLength = Math.min(options.sequenceLength ?? this.sequenceLength, tokens.length - 1);
     const cut = { tokens, sequenceLength, isBegun: this.#beginsSequences };
@@ -288,6 +290,11 @@ export class InferenceModel {
       'SLUICE_E_DATA_TOO_SMALL',
       `The text has ${tokens.length} tokens; it takes two to predict one.`,
     );
+  }
+
+  /** Of losses; those of logits have been checked when the model was loaded. */
+  #checkSizes(): void {
+    validateCudaSizes({ ...this.computedBy, model: this.decoder.config });
   }
 
   async #score(

@@ -21,7 +21,7 @@ import {
   selectBackend,
   setThreads,
 } from '@sluice/engine';
-import { Decoder, ModelConfig, modelParameters } from '@sluice/model';
+import { Decoder, ModelConfig, modelParameters, validateCudaSizes } from '@sluice/model';
 import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
 import { InferenceModel, type TrainedCorpora } from './inferenceModel.ts';
@@ -73,8 +73,8 @@ export async function selectForInference({
 
 /**
  * @param directory of a checkpoint, or a Hugging Face directory
- * @throws the errors of `selectForInference`, SLUICE_E_CHECKPOINT_…, the errors of `HuggingFaceDirectory.open`, SLUICE_E_CONFIG_OVERRIDE; those of tokenizer
- *   and corpus come later, when text or the corpus is asked for
+ * @throws the errors of `selectForInference`, SLUICE_E_CHECKPOINT_…, the errors of `HuggingFaceDirectory.open`, SLUICE_E_CONFIG_OVERRIDE,
+ *   SLUICE_E_CUDA_KERNEL; those of tokenizer and corpus come later, when text or the corpus is asked for
  */
 export async function loadForInference(directory: string, options: LoadOptions): Promise<InferenceModel> {
   await selectForInference(options);
@@ -83,6 +83,7 @@ export async function loadForInference(directory: string, options: LoadOptions):
     : await openOwnCheckpoint(directory, options);
   try {
     const model = overrideRope(source.weights.model, directory, options.set ?? []);
+    validateCudaSizes({ ...options, model }, 'logits');
     setThreads(options.threads || availableCores().count);
     const parameters = await readParameters(model, source.weights);
     const { sequenceLength, reading = {}, openCorpora, measureUpdate, weights } = source;

@@ -2,6 +2,7 @@ export * from './activations.ts';
 export * from './config.ts';
 export { ControlConfig, extraChannels } from './controls/index.ts';
 export * from './count.ts';
+export { validateCudaSizes } from './cudaSizes.ts';
 export * from './decoder.ts';
 export * from './exchange.ts';
 export * from './gates/index.ts';

@@ -49,10 +49,15 @@ export function rotaryFrequencies({
       const ramp = yarnRamp(ropeScaling, rotaryDim, ropeTheta);
       return {
         frequencies: plain.map((frequency, i) => frequency * (1 - ramp(i)) + (frequency / factor) * ramp(i)),
-        attentionFactor: attentionFactor ?? 0.1 * elementary.log(factor) + 1,
+        attentionFactor: attentionFactor ?? yarnAttentionFactor(factor),
       };
     }
   }
+}
+
+/** Factor of rotated queries and keys where the configuration has none (YaRN, arXiv 2309.00071). */
+export function yarnAttentionFactor(factor: number): number {
+  return 0.1 * elementary.log(factor) + 1;
 }
 
 /** Llama 3.1 (arXiv 2407.21783): frequencies kept, divided, or between both, by their turns within the trained length. */

@@ -15,6 +15,11 @@ export function groupDigits(value: number): string {
   return Number.isFinite(value) ? value.toLocaleString('en-US', { maximumFractionDigits: 0 }) : ABSENT;
 }
 
+/** How many there are of something: `1 step`, `1,200 steps`. */
+export function counted(count: number, noun: string): string {
+  return `${groupDigits(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** Bytes in binary units: `812 MiB`, `1.50 GiB`. */
 export function formatBytes(bytes: number): string {
   return Number.isFinite(bytes) ? withUnit(bytes, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB']) : ABSENT;
@@ -33,9 +38,10 @@ function withUnit(value: number, base: number, units: readonly string[]): string
   return units[unit] === '' ? text : `${text} ${units[unit]}`;
 }
 
-/** Seconds as a duration of at most two units: `9 s`, `1m 05s`, `2h 07m`, `3d 04h`. */
+/** Seconds as a duration of at most two units, of which none but that of nothing is zero: `350 ms`, `9 s`, `1m 05s`, `2h 07m`, `3d 04h`. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds) || seconds < 0) return ABSENT;
+  if (seconds < 1) return formatSeconds(seconds);
   const whole = Math.round(seconds);
   const two = (value: number) => String(value).padStart(2, '0');
   if (whole < 60) return `${whole} s`;
@@ -65,12 +71,15 @@ export function formatNumber(value: number): string {
   return magnitude >= 100 ? value.toFixed(0) : magnitude >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 
-/** A time of less than a minute or so, with three digits: `14.9 ms`, `1.24 s`. */
+/** A time of less than a minute or so, with three digits: `120 µs`, `14.9 ms`, `1.24 s`. A long one is a duration. */
 export function formatSeconds(seconds: number): string {
-  if (!Number.isFinite(seconds)) return '–';
-  // Just below a second, rounding makes it one.
-  const ms = Number((seconds * 1000).toPrecision(3));
-  return ms < 1000 ? `${ms.toPrecision(3)} ms` : `${formatNumber(seconds)} s`;
+  if (!Number.isFinite(seconds)) return ABSENT;
+  if (seconds === 0) return '0 s';
+  // By the rounded number: there is no 1000 µs or ms.
+  const rounded = Number(seconds.toPrecision(3));
+  if (rounded < 1e-3) return `${(1e6 * seconds).toPrecision(3)} µs`;
+  if (rounded < 1) return `${(1000 * seconds).toPrecision(3)} ms`;
+  return rounded < 1000 ? `${formatNumber(seconds)} s` : formatDuration(seconds);
 }
 
 /** A distance in robust deviations; beyond what is worth telling apart it is a bound: `7.3`, `> 999`. */

@@ -68,7 +68,7 @@ function progressText({ columns, steps, secondsLeft }: RunFrame): string {
   if (steps === undefined) return `step ${groupDigits(step)}`;
   const share = Math.min(1, step / steps);
   const bar = `${'#'.repeat(Math.round(24 * share))}${'.'.repeat(24 - Math.round(24 * share))}`;
-  const left = secondsLeft === undefined ? '' : `, ${formatDuration(secondsLeft)} left`;
+  const left = secondsLeft === undefined ? '' : `, ${formatDuration(Math.ceil(secondsLeft))} left`;
   return `[${bar}] step ${groupDigits(step)} of ${groupDigits(steps)}, ${Math.floor(100 * share)} %${left}`;
 }
 

@@ -43,6 +43,7 @@ export * from './spikes.ts';
 export { type StepPart, type StepProfile, stepProfile } from './stepProfile.ts';
 export type { ComputeSpan, WorkerTimeline } from './stepTimeline.ts';
 export { combineReplicas } from './synchronize/combine.ts';
+export { USUAL_MIXING } from './synchronize/config.ts';
 export { mostOverlap, stageCount } from './synchronize/parts.ts';
 export type { TokenSource } from './tokenSource.ts';
 export { savedTensors } from './trainerState.ts';

@@ -1,5 +1,6 @@
 /** To whom a run is told beside its own logs. Nothing of it changes what is computed. */
 
+import { HIGHEST_TEMPERATURE, MOST_SAMPLED_TOKENS } from '@sluice/core';
 import { z } from 'zod';
 
 /** What may be told of. */
@@ -63,8 +64,13 @@ export const SamplesConfig = z
       .min(1)
       .default(['A dog is'])
       .describe('Texts that it is asked to go on with.'),
-    maxTokens: z.int().min(1).default(48).describe('Tokens of each text at most.'),
-    temperature: z.number().min(0).default(0.7).describe('0 for the most likely token each time.'),
+    maxTokens: z.int().min(1).max(MOST_SAMPLED_TOKENS).default(48).describe('Tokens of each text at most.'),
+    temperature: z
+      .number()
+      .min(0)
+      .max(HIGHEST_TEMPERATURE)
+      .default(0.7)
+      .describe('0 for the most likely token each time.'),
   })
   .describe('Texts that the model writes as it is trained; the same for any number of workers.');
 

@@ -32,7 +32,8 @@ export interface LastingSpike {
   readonly root: number;
 }
 
-const DEFAULT_SNAPSHOT_INTERVAL = 25;
+/** Where the configuration gives none. */
+export const DEFAULT_SNAPSHOT_INTERVAL = 25;
 
 /** Steps between the states that a run may go back to; 0 where there is only its beginning. */
 export function stateInterval({ spikes, checkpoint }: SpikeSettings): number {

@@ -23,7 +23,7 @@ function lengthOf(config: Scheduled, step: number): number {
 }
 
 /** Steps of wsd's decay: as configured, or a tenth of the run, though no more than the warm-up leaves; 0 for no decay. */
-function decayStepsOf({ schedule, training }: Scheduled): number {
+export function decayStepsOf({ schedule, training }: Pick<RunConfig, 'schedule' | 'training'>): number {
   const most = Math.max(0, training.steps - schedule.warmupSteps);
   return schedule.decaySteps ?? Math.min(Math.ceil(training.steps / 10), most);
 }

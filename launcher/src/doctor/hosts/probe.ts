@@ -4,10 +4,10 @@
  * nobody can say so.
  */
 
-import { hostname, totalmem } from 'node:os';
+import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { CurveKeys } from '@sluice/collectives';
-import { availableCores } from '@sluice/core';
+import { availableCores, availableMemory } from '@sluice/core';
 import { z } from 'zod';
 import { listGpus } from '../../backends/gpus.ts';
 import { visibleDevices } from '../../coordinator/devices.ts';
@@ -115,7 +115,7 @@ async function begin({
     failure,
     build: ownBuild(),
     cores: availableCores().count,
-    memoryBytes: totalmem(),
+    memoryBytes: availableMemory(),
     gpus: visibleDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus()).length,
   };
   return { facts, listener };

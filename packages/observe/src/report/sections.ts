@@ -1,6 +1,7 @@
 /** The sections of a run's page, each by its name: what a report holds, and what a live page exchanges one by one. */
 
 import {
+  counted,
   formatBytes,
   formatCount,
   formatDuration,
@@ -90,10 +91,6 @@ function supersededSummary(superseded: readonly SupersededSteps[]): string {
   const shown = stretches.slice(0, 5);
   const more = stretches.length - shown.length;
   return `Taken again after the run was resumed: ${shown.join(', ')}${more > 0 ? ` and ${more} stretches more` : ''}.`;
-}
-
-function counted(count: number, noun: string): string {
-  return `${groupDigits(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
 /** Says what the marks in the plots mean, where there are any. */

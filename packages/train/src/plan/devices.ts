@@ -1,7 +1,6 @@
 /** What a plan knows of devices: published figures, and for this machine's CPU measured ones. */
 
-import { totalmem } from 'node:os';
-import { availableCores } from '@sluice/core';
+import { availableCores, availableMemory } from '@sluice/core';
 import {
   BACKENDS,
   measureSgemmPeak,
@@ -135,13 +134,13 @@ export function deviceOf(name: DeviceName, workers: number): Device {
   if (name !== 'cpu') return { name, efficiency: ACCELERATOR_EFFICIENCY, ...ACCELERATORS[name] };
   return {
     name,
-    memoryBytes: totalmem() / workers,
+    memoryBytes: availableMemory() / workers,
     flopsPerSecond: measuredFlopsPerSecond() / workers,
     efficiency: CPU_EFFICIENCY,
     memoryBytesPerSecond: CPU_BYTES_PER_SECOND / workers,
     linkBytesPerSecond: CPU_LINK_BYTES_PER_SECOND / workers,
     stagingBytesPerSecond: CPU_BYTES_PER_SECOND / 2 / workers,
     cluster: CPU_CLUSTER,
-    source: `this machine: ${availableCores().count} cores, ${Math.round(totalmem() / GIB)} GiB, its product of 2048³ measured`,
+    source: `this machine: ${availableCores().count} cores, ${Math.round(availableMemory() / GIB)} GiB, its product of 2048³ measured`,
   };
 }

@@ -38,6 +38,7 @@ export function countText(value: number | null): string {
 export function durationText(seconds: number | null): string {
   if (seconds === null || seconds < 0) return '';
   const minutes = Math.round(seconds / 60);
+  if (seconds > 0 && seconds < 1) return '< 1 s';
   if (seconds < 60) return `${Math.round(seconds)} s`;
   if (minutes < 60) return `${minutes} min`;
   const hours = Math.floor(minutes / 60);

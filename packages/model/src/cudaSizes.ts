@@ -1,18 +1,35 @@
 /** What the kernels of `cuda` do not take, found in a configuration before anything runs on a GPU that may be elsewhere. */
 
 import { SluiceError } from '@sluice/core';
-import { BACKENDS, CUDA_SIZES, precisionOn } from '@sluice/engine';
-import { activeMixer, extraChannels, type LayerModel, layerModels, type ModelConfig } from '@sluice/model';
-import type { RunConfig } from '@sluice/train';
+import { BACKENDS, CUDA_SIZES, type Precision, precisionOn } from '@sluice/engine';
+import type { ModelConfig } from './config.ts';
+import { extraChannels } from './controls/index.ts';
+import { type LayerModel, layerModels } from './layers.ts';
+import { activeMixer } from './mixers/index.ts';
 
 /** A size of a model, and what is wrong with it; undefined where nothing is. */
 type Size = readonly [key: string, value: number | undefined, fault: string | undefined];
 
-/** @throws SLUICE_E_CUDA_KERNEL with the key, its value and what there is */
-export function validateCudaSizes(config: Pick<RunConfig, 'backend' | 'precision' | 'model'>): void {
-  if (config.backend !== 'cuda') return;
-  const isHalf = precisionOn(BACKENDS.cuda, config.precision) === 'bf16';
-  const sizes = [...modelSizes(config.model, isHalf), ...layerModels(config.model).flatMap(layerSizes)];
+/** What is to compute a model. */
+interface OnBackend {
+  readonly backend: string;
+  readonly precision?: Precision | undefined;
+  readonly model: ModelConfig;
+}
+
+/**
+ * @param asked losses take a kernel of their own after the last layer, logits none that would not take any vocabulary
+ * @throws SLUICE_E_CUDA_KERNEL with the key, its value and what there is
+ */
+export function validateCudaSizes(
+  { backend, precision, model }: OnBackend,
+  asked: 'losses' | 'logits' = 'losses',
+): void {
+  if (backend !== 'cuda') return;
+  const isHalf = precisionOn(BACKENDS.cuda, precision) === 'bf16';
+  const sizes = [...modelSizes(model, isHalf), ...layerModels(model).flatMap(layerSizes)].filter(
+    ([key]) => asked === 'losses' || key !== 'vocabularySize',
+  );
   const [key, value, fault] = sizes.find(([, , fault]) => fault !== undefined) ?? [];
   if (fault === undefined) return;
   throw new SluiceError('SLUICE_E_CUDA_KERNEL', `model.${key} is ${value}, but the backend cuda ${fault}.`, {
