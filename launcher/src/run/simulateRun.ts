@@ -4,7 +4,6 @@ import { SluiceError } from '@sluice/core';
 import { countParameters } from '@sluice/model';
 import {
   counted,
-  formatBytes,
   formatCount,
   formatDuration,
   formatSeconds,
