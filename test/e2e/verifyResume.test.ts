@@ -1,6 +1,9 @@
 /** Faults of every kind change no bit, with workers of the coordinator itself and on agents that stand for hosts. */
 
 import test from 'ava';
+import { descendants, isWorker, type ProcessEntry } from '../../launcher/src/operate/processes.ts';
+import { until } from '../support/until.ts';
+import { isGone } from './support/processes.ts';
 import { Sandbox } from './support/sandbox.ts';
 
 interface Verified {
@@ -38,3 +41,16 @@ test.serial(
     t.true(faults.some(({ kind }) => kind === 'killHost' || kind === 'cutLink'));
   },
 );
+
+test.serial('a run that is abused ends with the command that abuses it, if that is killed', async (t) => {
+  // What npm starts ends with its parent in any case.
+  const environment = { npm_command: undefined };
+  const words = 'verify-resume dense.yaml --kills 1 --run-dir killed --set training.steps=100000';
+  const verifying = sandbox.start(words, environment);
+  const run = await until('a run goes on', () => {
+    const below = descendants(verifying.child.pid!);
+    return below.some(isWorker) && below.find((one) => one.words.includes('launch'));
+  });
+  verifying.child.kill('SIGKILL');
+  t.true(await isGone((run as ProcessEntry).pid));
+});

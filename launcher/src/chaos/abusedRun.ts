@@ -11,6 +11,7 @@ import { makeKeyFile } from '../fleet/keyFile.ts';
 import { BEAT_MS, BEATS_UNTIL_LOST } from '../fleet/protocol.ts';
 import { descendants, isWorker, type ProcessEntry } from '../operate/processes.ts';
 import { PROGRAM } from '../program.ts';
+import { followingParent } from '../signals/parentWatch.ts';
 
 /** How many of its last lines are kept of a process. */
 const KEPT_LINES = 40;
@@ -216,7 +217,8 @@ function workersOf({ child: { pid } }: Started): ProcessEntry[] {
 function startProcess(words: readonly string[], environment: NodeJS.ProcessEnv = {}): Started {
   const child = spawn(process.execPath, [PROGRAM, ...words], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...environment },
+    // Where this process is killed, runs that nobody looks at any more come to an orderly end.
+    env: { ...followingParent(), ...environment },
   });
   const lines: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {
