@@ -25,7 +25,11 @@ test('commands, their second words, flags and the values of flags are offered', 
 test('keys of the configuration are offered where they are set, sections are not', async (t) => {
   t.deepEqual(await offered('train', 'x.yaml', '--set', 'optimizer.learningR'), ['optimizer.learningRate=']);
   t.false((await offered('train', 'x.yaml', '--set', 'optim')).includes('optimizer='));
-  t.true((await offered('resume', 'runs/x', '--allow', 'training.')).includes('training.steps'));
+  t.true((await offered('train', 'x.yaml', '--set', 'seed=2', 'optim')).includes('optimizer.kind='));
+  t.deepEqual(await offered('train', 'x.yaml', '--workers', '2', 'optim'), []);
+  const allowable = await offered('resume', 'runs/x', '--allow', 'training.steps', 'optimizer.');
+  t.true(allowable.includes('optimizer.learningRate'));
+  t.false(allowable.includes('optimizer.kind'));
 });
 
 test.serial('runs are offered where a run is named, configurations where one is', async (t) => {
@@ -41,7 +45,9 @@ test.serial('runs are offered where a run is named, configurations where one is'
   t.teardown(() => process.chdir(before));
   t.deepEqual(await offered('resume', 'runs/'), ['runs/a', 'runs/group/b']);
   t.deepEqual(await offered('count', ''), ['configs/models/x.yaml']);
-  t.deepEqual(await offered('hash', 'runs/'), []);
+  t.deepEqual(await offered('hash', 'runs/'), ['runs/a', 'runs/group/b']);
+  t.deepEqual(await offered('import', 'runs/'), ['runs/a', 'runs/group/b']);
+  t.deepEqual(await offered('logits', '--ids', 'runs/'), []);
 });
 
 test('bash understands its script', (t) => {

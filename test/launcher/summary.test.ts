@@ -37,6 +37,7 @@ test.serial('a finished run from which nothing can be sampled says why, and ends
   const checkpoint = await saved.save(10);
   const sampled = await conclude(saved, checkpoint, 'finished');
   t.like(sampled.json.sample, { prompt: 'A dog is' });
+  t.notRegex(sampled.text.replaceAll('\n', ''), /\p{Cc}/u, 'nothing that a terminal would obey');
   appendFileSync(join(saved.run.tokenizer, 'tokenizer.json'), ' ');
   const { text, json } = await conclude(saved, checkpoint, 'finished');
   t.regex(text, /^finished\n(.*\n)* {2}sample +none: .*tokenizer/);

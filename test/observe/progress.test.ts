@@ -67,7 +67,7 @@ test('on a terminal the block shows all there is to know, within the width', (t)
   const shown = stripVTControlCharacters(stream.text);
   const block = shown.slice(shown.lastIndexOf('step     100/200')).trimEnd().split('\n');
   t.deepEqual(block, [
-    'step     100/200  ━━━━━━━━━━━━━━━━━━━━━━━━──────────────────────── 50 %   3m 20s left · 2 s so far',
+    'step     100/200  ━━━━━━━━━━━━━━━━━━━━━━━━───────────────────────  50 %   3m 20s left · 2 s so far',
     'loss     4.5000   validation 4.6000 at 100   gradient norm 0.52   rate 1.86e-3',
     'speed    5,210 tokens/s   step 1.24 s   memory 812 MiB   spikes 1',
     'experts  ▄▂█▂   max violation 1.00',
@@ -116,6 +116,7 @@ test('on a narrow terminal fields are left out instead of wrapped', (t) => {
   display.end();
   const lines = stripVTControlCharacters(stream.text).trimEnd().split('\n');
   t.is(lines.length, 4);
+  t.regex(lines[0]!, /^step {5}100\/200 {2}50 % /);
   t.true(lines.every((line) => line.length < 40));
 });
 

@@ -10,9 +10,9 @@ const FURTHER_VALUES: Readonly<Record<string, RegExp>> = {
   '--ignore-config': /(?!)/,
 };
 
-/** Whether a word could be a value of `--set`. */
-export function isSetting(word: string): boolean {
-  return FURTHER_VALUES['--set']!.test(word);
+/** Whether a word may follow the values of a flag, as one more. */
+export function takesFurther(flag: string, word: string): boolean {
+  return FURTHER_VALUES[flag]?.test(word) === true;
 }
 
 /**

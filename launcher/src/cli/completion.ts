@@ -2,6 +2,7 @@
 
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { takesFurther } from './arguments.ts';
 import type { Command } from './command.ts';
 
 /** The word by which a shell's script asks; what follows is the line so far. */
@@ -11,7 +12,7 @@ export const ASK_COMPLETIONS = '__complete';
 const DEPTH = 3;
 
 /** Positionals that are runs, and those that are configurations. */
-const RUN_NAMES = new Set(['run', 'runs', 'source', 'sources']);
+const RUN_NAMES = new Set(['run', 'runs', 'source', 'sources', 'checkpoint', 'curve']);
 const CONFIG_NAMES = new Set(['config', 'model', 'experiment']);
 
 /**
@@ -30,7 +31,7 @@ export async function completionsOf(
   const offered = command
     ? current.startsWith('-')
       ? [...Object.keys(command.options), ...globals, 'help'].map((flag) => `--${flag}`)
-      : await valuesFor(command, current, before.at(-1))
+      : await valuesFor(command, current, before)
     : commands.flatMap(({ name }) => nextWord(name, before));
   return [...new Set(offered)].filter((word) => word.startsWith(current));
 }
@@ -42,12 +43,13 @@ function nextWord(name: string, before: readonly string[]): string[] {
   return next !== undefined && before.every((word, i) => word === parts[i]) ? [next] : [];
 }
 
-/** @param before the word before the one that is being written */
-async function valuesFor(command: Command, current: string, before: string | undefined): Promise<string[]> {
-  const flag = before?.startsWith('--') ? before.slice(2) : undefined;
+/** @param before the words before the one that is being written */
+async function valuesFor(command: Command, current: string, before: readonly string[]): Promise<string[]> {
+  const flag = flagOf(before);
   const option = flag === undefined ? undefined : command.options[flag];
   if (option?.choices) return option.choices.map(String);
-  if (flag === 'set' || flag === 'allow') return keys(current, flag === 'set' ? '=' : '');
+  if (flag === 'set') return (await keys(current)).map((key) => `${key}=`);
+  if (flag === 'allow') return allowable(current);
   // A value of a flag that is a file or a number is not ours to guess.
   if (option !== undefined && option.type !== 'boolean') return [];
   const names = Object.keys(command.positionals);
@@ -57,15 +59,28 @@ async function valuesFor(command: Command, current: string, before: string | und
   ];
 }
 
-async function keys(current: string, ending: string): Promise<string[]> {
+/** The flag that a further word is a value of: the last one, where it takes more values than it has. */
+function flagOf(before: readonly string[]): string | undefined {
+  const at = before.findLastIndex((word) => word.startsWith('--'));
+  if (at < 0) return undefined;
+  const values = before.slice(at + 1);
+  const takesMore = values.length === 0 || values.every((value) => takesFurther(before[at]!, value));
+  return takesMore ? before[at]!.slice(2) : undefined;
+}
+
+async function allowable(current: string): Promise<string[]> {
+  const { resumeRule } = await import('../run/resumeRules.ts');
+  return (await keys(current)).filter((key) => resumeRule(key) === 'allow');
+}
+
+async function keys(current: string): Promise<string[]> {
   const [{ allKeyPaths }, { RunConfig }] = await Promise.all([
     import('@sluice/core'),
     import('@sluice/train'),
   ]);
   const paths = [...allKeyPaths(RunConfig)].filter((key) => key.startsWith(current));
   // Sections are no values: what can be set has nothing below it.
-  const leaves = paths.filter((key) => !paths.some((other) => other.startsWith(`${key}.`)));
-  return leaves.map((key) => `${key}${ending}`);
+  return paths.filter((key) => !paths.some((other) => other.startsWith(`${key}.`)));
 }
 
 function runsBelow(folder: string, depth: number): string[] {

@@ -2,7 +2,7 @@
 
 import { nearest, SluiceError } from '@sluice/core';
 import { COMMANDS } from '../commands/index.ts';
-import { givenWord, isSetting } from './arguments.ts';
+import { givenWord, takesFurther } from './arguments.ts';
 import type { Command } from './command.ts';
 
 /** Flags of yargs, which every command has. */
@@ -85,7 +85,7 @@ function tooMany(message: string, words: readonly string[]): string | undefined 
   const list = /^Unknown (?:command|argument)s?: (.+)$/.exec(message)?.[1];
   const command = commandOf(words);
   if (list === undefined || !command) return undefined;
-  const setting = words.find((word) => list.includes(word) && isSetting(word));
+  const setting = words.find((word) => list.includes(word) && takesFurther('--set', word));
   const takes = placesOf(command);
   const hint = setting !== undefined && 'set' in command.options ? ` Did you mean --set ${setting}?` : '';
   return `sluice ${command.name} takes ${takes === '' ? 'no argument' : takes}, and no ${list} besides.${hint}`;

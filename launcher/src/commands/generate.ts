@@ -59,6 +59,10 @@ export const generateCommand = defineCommand<GenerateArguments>({
       model.generate({ prompt, maxTokens, temperature, seed }),
     );
     const { text, tokens } = result;
-    return { json: { text, tokens, ...computedBy }, text: `${prompt}${text}` };
+    const whole = `${prompt}${text}`;
+    const { printable } = await import('@sluice/observe');
+    // A terminal would obey what a model makes up of control characters; a file gets every character.
+    const shown = process.stdout.isTTY ? printable(whole) : whole;
+    return { json: { text, tokens, ...computedBy }, text: shown };
   },
 });

@@ -172,7 +172,8 @@ function summarize(
           'unigram model',
           `${formatLoss(unigramLoss!)} on the same split: the run is ${betterOrWorse(better)}`,
         ],
-    extra.sampled && ['sample', extra.sampled.shown.replaceAll(/\s+/g, ' ')],
+    // On one line, and without anything that a terminal would obey.
+    extra.sampled && ['sample', extra.sampled.shown.replaceAll(/[\s\p{Cc}\p{Cf}]+/gu, ' ')],
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
     unsaved.length === 0 ? undefined : ['not saved', unsavedText(unsaved)],

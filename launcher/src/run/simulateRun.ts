@@ -214,7 +214,7 @@ function sizeText(
     `within a host ${rate(within.bytesPerSecond)} a device; between hosts ${rate(between.bytesPerSecond)} a host, ` +
       `${formatSeconds(between.latencySeconds)} latency, ${formatSeconds(between.messageSeconds)} a message`,
     `${formatCount(countParameters(config.model).total)} parameters, ${groupDigits(config.batch.sequences)} sequences of ${config.data.sequenceLength} tokens a step`,
-    `memory of a worker: ${(total / 2 ** 30).toPrecision(3)} GiB, which ${total <= device.memoryBytes ? 'fits' : 'does not fit'}`,
+    `memory of a worker: ${formatBytes(total)}, which ${total <= device.memoryBytes ? 'fits' : 'does not fit'}`,
     '',
     terminalTable(
       parts.map(([name, seconds]) => [name, formatSeconds(seconds), percent(seconds / step.total)]),

@@ -33,7 +33,7 @@ export * from './notify/messenger.ts';
 export * from './notify/templates.ts';
 export * from './progress/clock.ts';
 export * from './progress/display.ts';
-export type { FleetState } from './progress/layout.ts';
+export { type FleetState, printable } from './progress/layout.ts';
 export { hostMetrics } from './prometheus/hostMetrics.ts';
 export * from './prometheus/metricsServer.ts';
 export { RunMetrics, type RunProcesses } from './prometheus/runMetrics.ts';

@@ -160,7 +160,7 @@ function progressLine(state: ProgressState, width: number, paint: Paint): string
   const { record, totalSteps } = state;
   const share = totalSteps > 0 ? Math.min(1, record.step / totalSteps) : 1;
   const count = `${String(record.step).padStart(String(totalSteps).length)}/${totalSteps}`;
-  const percent = `${Math.floor(share * 100)} %`.padStart(5);
+  const percent = `${Math.floor(share * 100)} %`.padStart(6);
   const left = state.secondsLeft === undefined ? 'estimating' : `${wholeSeconds(state.secondsLeft)} left`;
   const time = state.status ?? `${left} · ${wholeSeconds(state.secondsElapsed)} so far`;
   const room = width - LABEL_WIDTH - count.length - percent.length - time.length - 2 * GAP.length;
