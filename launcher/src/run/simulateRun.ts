@@ -4,6 +4,7 @@ import { SluiceError } from '@sluice/core';
 import { countParameters } from '@sluice/model';
 import {
   counted,
+  formatBytes,
   formatCount,
   formatDuration,
   formatSeconds,
