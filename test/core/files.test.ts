@@ -3,7 +3,7 @@ import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type FileOperations, makeDirectories, nodeFiles, writeFileAtomic } from '@sluice/core';
+import { type FileOperations, fileError, makeDirectories, nodeFiles, writeFileAtomic } from '@sluice/core';
 import test from 'ava';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
@@ -109,6 +109,8 @@ test('an unwritable place and a missing directory are coded errors', async (t) =
   });
   await t.throwsAsync(writeFileAtomic(join(directory, 'no', 'a'), 'x'), { code: 'SLUICE_E_FILE_MISSING' });
   await t.throwsAsync(writeFileAtomic(directory, 'x'), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+  const nowhere = fileError(join(directory, 'link'), Object.assign(new Error(), { code: 'ENOENT' }));
+  t.like(nowhere, { code: 'SLUICE_E_FILE_MISSING', message: `Cannot write ${directory}/link (ENOENT).` });
   // The superuser may write anywhere, so only others can be refused by permissions.
   if (process.getuid?.() !== 0) {
     chmodSync(directory, 0o500);

@@ -1,7 +1,9 @@
 /** Interruptions of every kind: what was saved is found again, and the run goes on to the same bits. */
 
-import { readdirSync, readFileSync, truncateSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { memoryOf } from '@sluice/train';
 import test from 'ava';
 import { isGone, workersOf } from './support/processes.ts';
 import { Sandbox } from './support/sandbox.ts';
@@ -58,6 +60,31 @@ test.serial(
       steps.map((line) => (JSON.parse(line) as Trained).step),
       Array.from({ length: 60 }, (_, i) => i + 1),
     );
+  },
+);
+
+test.serial(
+  'a run whose copies in memory are gone when it needs them goes on from its checkpoint',
+  async (t) => {
+    const run = sandbox.start(`${train} forgotten --workers 2 --json --set faults.bufferEverySteps=1`);
+    await run.shown('saved step 10');
+    await run.shown('12/60');
+    // While it stands still, nothing puts them back.
+    run.child.kill('SIGSTOP');
+    await delay(1000);
+    const memory = memoryOf(run.child.pid!);
+    for (const step of readdirSync(memory))
+      for (const shard of readdirSync(join(memory, step))) rmSync(join(memory, step, shard));
+    process.kill(workersOf(run.child.pid!)[0]!, 'SIGKILL');
+    run.child.kill('SIGCONT');
+    const { code, stdout, stderr } = await run.ended;
+    t.is(code, 0, stderr);
+    t.regex(stderr, /from step \d+, of which the hosts have copies/);
+    t.regex(
+      stderr,
+      /copies of step \d+ in the hosts' memory cannot be gone on from: .*\n.*going on by itself from step 10\n/,
+    );
+    t.is((JSON.parse(stdout) as Trained).weightsHash, quietHash);
   },
 );
 

@@ -87,7 +87,8 @@ test('a damaged line in the middle is refused, with its number', (t) => {
   t.throws(() => openJournal(path), { code: 'SLUICE_E_JOURNAL_DAMAGED' });
 });
 
-test('a journal that cannot be made is a coded error', (t) => {
+test('a journal that cannot be made or read is a coded error', (t) => {
+  t.throws(() => readJournal(temporaryDirectory(t)), { code: 'SLUICE_E_FILE_MISSING' });
   const directory = temporaryDirectory(t);
   writeFileSync(join(directory, 'file'), '');
   t.throws(() => openJournal(join(directory, 'file', 'journal.jsonl')), { code: 'SLUICE_E_FILE_UNWRITABLE' });

@@ -1,5 +1,6 @@
-import { copyFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { openLocalDesk } from '../../launcher/src/fleet/desk.ts';
 import { askCoordinator } from '../../launcher/src/operate/askCoordinator.ts';
@@ -64,6 +65,14 @@ test('a run is asked by the contact of the very process that owns it', async (t)
   t.deepEqual((await findCoordinator(run))?.contact, contact);
   lock.release();
   t.is(await findCoordinator(run), undefined);
+});
+
+test('a contact that cannot be put into its place leaves nothing, since it holds a key', (t) => {
+  const folder = temporaryDirectory(t);
+  mkdirSync(join(folder, 'contact.json'));
+  const contact: Contact = { ...ownIdentity(), run: 'a:/a', endpoints: [] };
+  t.throws(() => writeContact(join(folder, 'contact.json'), contact), { code: 'SLUICE_E_FILE_UNWRITABLE' });
+  t.deepEqual(readdirSync(folder), ['contact.json']);
 });
 
 test('a copy of a run that goes on is not that run', async (t) => {

@@ -81,6 +81,7 @@ test('a log that does not exist has no records, and nothing to take back', async
   t.deepEqual(await stepsIn(path), []);
   await t.notThrowsAsync(truncateRecordsAfter(path, 3, parseDiagnostics));
   const unwritable = join(temporaryDirectory(t), 'no', 'such', 'folder');
+  await t.throwsAsync(stepsIn(temporaryDirectory(t)), { code: 'SLUICE_E_FILE_MISSING' });
   t.throws(() => appendDiagnostics(unwritable, measured(1)), { code: 'SLUICE_E_FILE_MISSING' });
 });
 

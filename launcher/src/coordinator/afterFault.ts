@@ -106,6 +106,13 @@ export async function newestCheckpoint(run: RunDirectory): Promise<Start | undef
   return from && { ...from, state: { ...from.state, rollbacks: rollbacksOf(journal) } };
 }
 
+/** Copies that are gone from a host's memory, or damaged there, are a fault like another: the run has checkpoints. */
+export function copiesLost(step: number, error: unknown): unknown {
+  if (!(error instanceof SluiceError) || isFault(error)) return error;
+  const message = `The copies of step ${step} in the hosts' memory cannot be gone on from: ${error.message}`;
+  return new SluiceError('SLUICE_E_WORKER_FAILED', message, { cause: error });
+}
+
 /** The run was to be saved and stopped, and its workers failed before it was. */
 function interrupted(fault: string, latest: CommittedCheckpoint | undefined): SluiceError {
   const since = latest ? `the work since step ${latest.step}` : 'all work';

@@ -23,7 +23,15 @@ import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
 import { watchParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
-import { goBack, judge, leaveOutApart, stoppedForGood, whenWritable, withRecovery } from './afterFault.ts';
+import {
+  copiesLost,
+  goBack,
+  judge,
+  leaveOutApart,
+  stoppedForGood,
+  whenWritable,
+  withRecovery,
+} from './afterFault.ts';
 import {
   type CommittedCheckpoint,
   saveCheckpoint,
@@ -258,7 +266,7 @@ async function initializeWorkers({ session, placements, workers, collection, und
     checkpoint: from?.copies ? undefined : from?.checkpoint?.path,
     weights: from ? undefined : config.initialize.from,
   });
-  const started = await workers.call('initialize', {
+  const initialize = workers.call('initialize', {
     config,
     // Other hosts have other working directories.
     dataDirectories: corpora.directories.map((directory) => resolve(directory)),
@@ -266,6 +274,9 @@ async function initializeWorkers({ session, placements, workers, collection, und
       ? { memory: memoryRequest(from.copies, placements) }
       : from?.checkpoint && { checkpoint: from.checkpoint.path }),
     ...(collection && { brought: corpora.corpora.map(({ manifestHash }) => manifestHash) }),
+  });
+  const started = await initialize.catch((error: unknown) => {
+    throw from?.copies ? copiesLost(from.copies.step, error) : error;
   });
   await collection?.clear('checkpoint', 'weights');
   demandOneArithmetic(started, (rank) => underway.board.placeOf(rank));

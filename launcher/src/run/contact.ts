@@ -27,6 +27,7 @@ export function writeContact(path: string, contact: Contact): void {
     writeFileSync(temporary, `${JSON.stringify(contact)}\n`, { mode: 0o600 });
     renameSync(temporary, path);
   } catch (error) {
+    rmSync(temporary, { force: true });
     throw writeError(path, error);
   }
 }

@@ -6,7 +6,7 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { TokenizerRecord } from '@sluice/checkpoint/huggingface';
-import { appendWhole, SluiceError, writeError } from '@sluice/core';
+import { appendWhole, SluiceError, unreadable, writeError } from '@sluice/core';
 import type { Rollback, SpikeEvent } from '@sluice/train';
 import type { InitialWeights } from './initialWeights.ts';
 import { messageInRun } from './runPaths.ts';
@@ -222,7 +222,7 @@ function openToAppend(path: string): { readonly handle: number; readonly count: 
 
 /**
  * All whole entries of the journal at `path`, oldest first; none when there is no file.
- * @throws SLUICE_E_JOURNAL_DAMAGED when a line other than the last is not an entry
+ * @throws SLUICE_E_JOURNAL_DAMAGED when a line other than the last is not an entry; SLUICE_E_FILE_MISSING when it cannot be read
  */
 export function readJournal(path: string): JournalEntry[] {
   let bytes: Buffer;
@@ -230,7 +230,7 @@ export function readJournal(path: string): JournalEntry[] {
     bytes = readFileSync(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
+    throw unreadable(path, error);
   }
   return parseJournal(bytes, path).entries;
 }

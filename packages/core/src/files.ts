@@ -1,7 +1,7 @@
 /** Writing files so that a crash, a power cut or a full disk at any moment never leaves a half-written one under its name. */
 
 import { randomBytes } from 'node:crypto';
-import { fstatSync, ftruncateSync, mkdirSync, statSync, writeSync } from 'node:fs';
+import { existsSync, fstatSync, ftruncateSync, mkdirSync, statSync, writeSync } from 'node:fs';
 import { type FileHandle, open, rename, rmdir, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SluiceError } from './errors.ts';
@@ -105,10 +105,11 @@ export const nodeFiles: FileOperations = {
 /** As `writeError`, of a file that is to be made: that its directory is missing is said as such. */
 export function fileError(path: string, error: unknown): unknown {
   if ((error as NodeJS.ErrnoException)?.code !== 'ENOENT') return writeError(path, error);
-  return new SluiceError('SLUICE_E_FILE_MISSING', `The directory ${dirname(path)} does not exist.`, {
-    details: { path },
-    cause: error,
-  });
+  // One that is there has a link in it that leads nowhere.
+  const message = existsSync(dirname(path))
+    ? `Cannot write ${path} (ENOENT).`
+    : `The directory ${dirname(path)} does not exist.`;
+  return new SluiceError('SLUICE_E_FILE_MISSING', message, { details: { path }, cause: error });
 }
 
 /** The beginning of the names of files that are still being written. */

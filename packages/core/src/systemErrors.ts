@@ -40,6 +40,15 @@ export function writeError(path: string, error: unknown): unknown {
   return error;
 }
 
+/** The operating system's refusal to read `path`, which is there, as a coded error. */
+export function unreadable(path: string, error: unknown): SluiceError {
+  const { code } = error as NodeJS.ErrnoException;
+  return new SluiceError('SLUICE_E_FILE_MISSING', `${path} cannot be read (${code}).`, {
+    details: { path, errno: code },
+    cause: error,
+  });
+}
+
 /** Whether V8 or the C++ core failed to allocate memory. */
 export function isOutOfMemory(error: unknown): boolean {
   return (

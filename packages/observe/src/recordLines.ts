@@ -1,7 +1,7 @@
 /** Logs with one line of JSON for each record, in order of their steps. A kill at any instant costs at most the last line. */
 
 import { closeSync, createReadStream, existsSync, openSync, truncateSync } from 'node:fs';
-import { appendWhole, fileError, writeError } from '@sluice/core';
+import { appendWhole, fileError, unreadable, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
 
 /** The record that a line holds, or undefined when it holds none. */
@@ -32,6 +32,7 @@ function openToAppend(path: string): number {
 /**
  * Reads the records one after another, in constant memory. Lines that are none, such as one that a kill has torn, are left
  * out; a file that does not exist has no records.
+ * @throws SLUICE_E_FILE_MISSING when it cannot be read
  */
 export async function* readRecords<Of>(path: string, parse: Parse<Of>): AsyncGenerator<Of> {
   for await (const { record } of linesOf(path, parse)) if (record) yield record;
@@ -40,7 +41,7 @@ export async function* readRecords<Of>(path: string, parse: Parse<Of>): AsyncGen
 /**
  * Drops every line from the first on whose step is later than `step`, or that a kill has torn.
  * @param keep called with the offset of the first of them, if it is a record, before they are cut
- * @throws SLUICE_E_FILE_UNWRITABLE
+ * @throws SLUICE_E_FILE_UNWRITABLE; SLUICE_E_FILE_MISSING when it cannot be read
  */
 export async function truncateRecordsAfter(
   path: string,
@@ -69,8 +70,12 @@ async function* linesOf<Of>(
   parse: Parse<Of>,
 ): AsyncGenerator<{ record: Of | undefined; end: number }> {
   if (!existsSync(path)) return;
-  for await (const { text, end, isWhole } of fileLines(createReadStream(path))) {
-    // A line without its newline is torn, even where it can be read.
-    yield { record: isWhole ? parse(text) : undefined, end };
+  try {
+    for await (const { text, end, isWhole } of fileLines(createReadStream(path))) {
+      // A line without its newline is torn, even where it can be read.
+      yield { record: isWhole ? parse(text) : undefined, end };
+    }
+  } catch (error) {
+    throw unreadable(path, error);
   }
 }
