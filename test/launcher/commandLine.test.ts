@@ -43,7 +43,7 @@ test('commands and flags are those that the design lists', (t) => {
     'mlflow <run> --url --experiment --follow',
     'export-metrics <run> --csv --parquet',
     'stop <run> --hosts --ssh-command --token',
-    'generate <source> --prompt --max-tokens --temperature --seed --backend --precision',
+    'generate <source> --prompt --max-tokens --temperature --top-k --seed --backend --precision',
     'evaluate <source> --split --text --data --sequence-length --set --backend --precision --task --length --depths --samples --needles --chains --hops --haystack --seed',
     'diagnose <sources> --split --text --data --sequence-length --sequences --html --layers --heads --set --backend --precision',
     'logits <source> --ids --out --backend --precision',

@@ -14,7 +14,9 @@ import {
   modelOfWeights,
 } from '../../launcher/src/run/initialWeights.ts';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
-import { freezeRunConfig, loadNewRunConfig } from '../../launcher/src/run/runConfig.ts';
+import { loadModel } from '../../launcher/src/run/loadModel.ts';
+import { planModel } from '../../launcher/src/run/planModel.ts';
+import { freezeRunConfig, loadNewRunConfig, withModelOfWeights } from '../../launcher/src/run/runConfig.ts';
 import { runDirectory } from '../../launcher/src/run/runDirectory.ts';
 import { fixture } from '../fixtures/huggingface/fixtures.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
@@ -102,6 +104,20 @@ test('the path is relative to the configuration file, and a model that is left o
   const { initialize: named } = await loadNewRunConfig(path, { from: SOURCE }, quiet);
   t.is(named.from, SOURCE);
   await t.throwsAsync(loadNewRunConfig(path, { from: directory }, quiet), { code: 'SLUICE_E_RUN_MISSING' });
+});
+
+test('a run whose model is that of its weights is planned and counted, with changes', async (t) => {
+  const path = join(temporaryDirectory(t), 'run.yaml');
+  const { model, ...rest } = SMALL_CONFIG;
+  const parallel = { lanes: 2 };
+  writeFileSync(path, stringify({ ...rest, parallel, initialize: { from: SOURCE } }));
+  const set = await withModelOfWeights(path, ['model.ropeTheta=5e5'], quiet);
+  const { model: own } = loadModel(path, { set });
+  t.is(own.hiddenSize, (await modelOfWeights(SOURCE)).hiddenSize);
+  t.is(own.ropeTheta, 5e5);
+  t.true((planModel(path, { device: 'h100', set }).json.memoryBytes as number) > 0);
+  writeFileSync(path, stringify({ ...SMALL_CONFIG, initialize: { from: SOURCE } }));
+  t.deepEqual(await withModelOfWeights(path, ['seed=2'], quiet), ['seed=2']);
 });
 
 test('a gate is put into weights without one by a matrix of its own, which the refusal of another names', async (t) => {

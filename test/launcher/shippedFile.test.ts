@@ -1,6 +1,6 @@
 /** Files that come with Sluice are found by their names in the documentation, from any folder. */
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { shippedFile } from '../../launcher/src/run/shippedFile.ts';
@@ -36,4 +36,15 @@ test('nothing else is looked for elsewhere: the error tells the path that was gi
     'x/configs/a.yaml',
   ])
     t.is(shippedFile(path, root), path);
+});
+
+test('the page on installing names every library that the package needs', (t) => {
+  const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  const page = readFileSync('docs/installing.md', 'utf8');
+  t.deepEqual(
+    Object.keys(dependencies).filter((name) => !page.includes(`\`${name}\``)),
+    [],
+  );
 });

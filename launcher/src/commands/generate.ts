@@ -9,6 +9,7 @@ interface GenerateArguments extends InferenceArguments {
   readonly prompt: string;
   readonly maxTokens: number;
   readonly temperature: number;
+  readonly topK?: number;
   readonly seed: number;
 }
 
@@ -38,6 +39,12 @@ export const generateCommand = defineCommand<GenerateArguments>({
       coerce: atLeast('temperature', 0, HIGHEST_TEMPERATURE),
       describe: 'Divides the logits; 0 takes the likeliest token.',
     },
+    'top-k': {
+      type: 'number',
+      requiresArg: true,
+      coerce: wholeNumber('top-k', 1),
+      describe: 'Samples from so many of the likeliest tokens; from all when left out.',
+    },
     seed: {
       type: 'number',
       default: 1,
@@ -51,12 +58,16 @@ export const generateCommand = defineCommand<GenerateArguments>({
     ['sluice generate runs/quickstart --prompt "A river is"', 'Go on with a text.'],
     ['sluice generate models/qwen3 --prompt "A river is"', 'By a Hugging Face model, with its tokenizer.'],
     ['sluice generate runs/quickstart --prompt "The" --temperature 0 --json', 'The likeliest text, as JSON.'],
+    [
+      'sluice generate runs/quickstart --prompt "The" --temperature 1 --top-k 40',
+      'From the forty likeliest tokens.',
+    ],
     ['sluice generate runs/quickstart --prompt "The" --backend cuda', 'On a GPU.'],
   ],
-  async run({ prompt, maxTokens, temperature, seed, ...request }, { log }) {
+  async run({ prompt, maxTokens, temperature, topK, seed, ...request }, { log }) {
     const { withModel } = await import('../run/inference.ts');
     const { result, computedBy } = await withModel(request, log, (model) =>
-      model.generate({ prompt, maxTokens, temperature, seed }),
+      model.generate({ prompt, maxTokens, temperature, topK, seed }),
     );
     const { text, tokens } = result;
     const whole = `${prompt}${text}`;
