@@ -397,21 +397,6 @@ export function modelTensors(model: ModelConfig): LogicalTensor[] {
 }
 
 /**
- * Fills a parameter with its initial values.
- * @param values all of the parameter's
- */
-export function initializeParameter(
-  { tensors }: ParameterSpec,
-  values: Float32Array,
-  model: ModelConfig,
-  seed: number,
-): void {
-  for (const tensor of tensors) {
-    initializeTensor(tensor, values.subarray(tensor.offset, tensor.offset + tensor.size), model, seed);
-  }
-}
-
-/**
  * Fills a logical tensor with its initial values: matrices with normal numbers of the configured deviation, norms with
  * ones, and so on. They depend only on the seed and the tensor's name, so on no sharding.
  */
