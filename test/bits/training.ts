@@ -85,7 +85,10 @@ async function train(model: object, optimizer = {}, text: TokenSource = source):
     losses.push((await trainer.trainStep({ step, learningRate: 0.01 })).loss);
   }
   losses.push((await trainer.evaluate(8)).loss);
-  return [Float64Array.from(losses), ...trainer.spaces.map(({ space }) => hostArray(space.values))];
+  return [
+    Float64Array.from(losses),
+    ...trainer.spaces.map(({ space }) => hostArray(space.memories[0]!.values)),
+  ];
 }
 
 export const TRAININGS: Readonly<Record<string, () => Promise<ArrayBufferView[]>>> = {

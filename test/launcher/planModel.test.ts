@@ -157,7 +157,9 @@ test('of a GPU, sums of gradients that it has no room for are planned for the ho
   t.regex(text, /of the host beside it/);
   t.regex(text, /products at 989 TFLOP\/s/);
   t.regex(inSingle.text, /products at 67 TFLOP\/s/);
-  t.is(memory.parameters / f32.parameters, 6 / 4);
+  // Experts have but one owner of each here; of all others a worker owns the eighth part.
+  t.true(memory.parameters / f32.parameters < 6 / 4);
+  t.true(memory.parameters / f32.parameters > (2 + 4 / 8) / 4);
   t.true(f32.activations > 1.7 * memory.activations);
   t.throws(() => planModel(MOE, { ...shared, backend: 'native', precision: 'bf16' }), {
     code: 'SLUICE_E_BACKEND_UNSUPPORTED',

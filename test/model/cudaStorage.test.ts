@@ -9,23 +9,13 @@ import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import { emulator } from '../engine/support/cuda.ts';
 import { tinyDecoder, tinyModel, tokens } from './support.ts';
-import { VARIANTS } from './variantModels.ts';
+import { DEVICE_VARIANTS } from './variantModels.ts';
 
 process.env.SLUICE_CUDA = 'emulated';
 process.env.SLUICE_CUDA_WATCH = 'off';
 
 /** More than any weight of these models has rows, or columns. */
 const TOKENS = 211;
-
-const MODELS: Readonly<Record<string, object>> = {
-  ...VARIANTS,
-  'a softplus gate on the output': { gates: [{ position: 'output', activation: 'softplus' }] },
-  'keys and values of a latent': {
-    ...{ numKeyValueHeads: 4, headDim: 24, qkNorm: false, gates: [], positions: 'none' },
-    keyValueLatent: { rank: 8, sharedKeyDim: 8, valueDim: 16 },
-  },
-  'Kimi delta attention': { mixer: { kind: 'kimi-delta-attention', heads: 4, keyDim: 16, valueDim: 8 } },
-};
 
 /** Numbers of each token that are meant to be in single precision there, by what has them. */
 const MEANT: Readonly<Record<string, readonly number[]>> = {
@@ -40,14 +30,6 @@ const MEANT: Readonly<Record<string, readonly number[]>> = {
   'Gated DeltaNet among attention, with a sandwich norm': [3, 6],
   'Kimi delta attention': [4, 64],
 };
-
-/** The same with widths that tensor cores take. */
-function aligned(value: unknown, key = ''): unknown {
-  if (typeof value === 'number') return /(Size|Dim)$/.test(key) ? 8 * Math.ceil(value / 8) : value;
-  if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) return value.map((each) => aligned(each));
-  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, aligned(each, name)]));
-}
 
 /** Told of each float that an operation of TensorFlow.js's own gives: how many numbers it has in single precision. */
 function whenSingle(tell: (numbers: number) => void): void {
@@ -95,10 +77,10 @@ test.before(async () => {
   whenSent(tell);
 });
 
-for (const [name, keys] of Object.entries(MODELS)) {
+for (const [name, keys] of Object.entries(DEVICE_VARIANTS)) {
   test.serial(`${name}: plain operations store in single precision what is meant to be`, (t) => {
     widths = new Set();
-    const model = tinyModel(aligned({ intermediateSize: 16, ...keys }) as object);
+    const model = tinyModel(keys);
     const { decoder, parameters } = tinyDecoder(model, 0);
     const [inputs, targets] = [tokens(TOKENS), tokens(TOKENS, 2)];
     const batch = { inputs, targets, sequences: 1, totalTokens: TOKENS, expertLoads: [] };

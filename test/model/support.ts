@@ -1,7 +1,7 @@
 /** A decoder with random parameters, for comparing backends, and its loss with all gradients. */
 
 import { computeGradients, type Floats, flatMemory, Parameter } from '@sluice/engine';
-import { Decoder, initializeParameter, ModelConfig, modelParameters } from '@sluice/model';
+import { Decoder, initializeTensor, ModelConfig, modelParameters } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import { randomValues } from '../engine/support/differential.ts';
 
@@ -35,7 +35,10 @@ export function tinyDecoder(model: ModelConfig, noise = 0.3): TinyDecoder {
   const parameters = new Map(
     modelParameters(model).map((spec, index) => {
       const values = new Float32Array(spec.size);
-      initializeParameter(spec, values, model, 7);
+      for (const tensor of spec.tensors) {
+        const { offset, size } = tensor;
+        initializeTensor(tensor, values.subarray(offset, offset + size), model, 7);
+      }
       randomValues(index + 1, spec.size, noise).forEach((x, i) => {
         values[i]! += x;
       });

@@ -141,3 +141,24 @@ export const VARIANTS: Readonly<Record<string, object>> = {
     ],
   },
 };
+
+/** The same with widths that tensor cores take. */
+function aligned(value: unknown, key = ''): unknown {
+  if (typeof value === 'number') return /(Size|Dim)$/.test(key) ? 8 * Math.ceil(value / 8) : value;
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map((each) => aligned(each));
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, aligned(each, name)]));
+}
+
+/** All of these and some more, with widths that tensor cores take. */
+export const DEVICE_VARIANTS: Readonly<Record<string, object>> = Object.fromEntries(
+  Object.entries({
+    ...VARIANTS,
+    'a softplus gate on the output': { gates: [{ position: 'output', activation: 'softplus' }] },
+    'keys and values of a latent': {
+      ...{ numKeyValueHeads: 4, headDim: 24, qkNorm: false, gates: [], positions: 'none' },
+      keyValueLatent: { rank: 8, sharedKeyDim: 8, valueDim: 16 },
+    },
+    'Kimi delta attention': { mixer: { kind: 'kimi-delta-attention', heads: 4, keyDim: 16, valueDim: 8 } },
+  }).map(([name, keys]) => [name, aligned({ intermediateSize: 16, ...keys }) as object]),
+);

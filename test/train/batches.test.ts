@@ -45,8 +45,8 @@ test.serial('the loss of a document does not depend on its neighbours, to the la
   const trainer = await tinyTrainer(tinyRun());
   // So that attention and experts see something.
   for (const { space } of trainer.spaces) {
-    for (let i = 0; i < hostArray(space.values).length; i++)
-      hostArray(space.values)[i]! += ((i * 37) % 19) / 40;
+    for (let i = 0; i < hostArray(space.memories[0]!.values).length; i++)
+      hostArray(space.memories[0]!.values)[i]! += ((i * 37) % 19) / 40;
   }
   const lossWithin = (before: readonly number[], after: readonly number[]) => {
     const inputs = Int32Array.of(...before, ...document, ...after);

@@ -2,7 +2,7 @@
 
 import { fileURLToPath } from 'node:url';
 import { type HashedPiece, hashPiece, hashTensors } from '@sluice/checkpoint';
-import { arithmetic, flatMemory, selectBackend } from '@sluice/engine';
+import { arithmetic, flatMemory, roundToBfloat16, selectBackend } from '@sluice/engine';
 import { cudaBackend } from '@sluice/engine/cuda';
 import { savedTensors } from '@sluice/train';
 import * as tf from '@tensorflow/tfjs';
@@ -30,6 +30,22 @@ async function lossesOf(trainer: Trainer, steps: readonly number[]): Promise<num
   return losses;
 }
 
+/** Owned pieces that lie apart, and of these the ones that passes do not read as they are trained, rounded. */
+function apart(trainer: Trainer): { all: number; otherwise: string[] } {
+  const pieces = trainer.spaces.flatMap(({ space }) =>
+    space.ownedPieces.filter(({ isApart }) => isApart).map((piece) => ({ space, ...piece })),
+  );
+  const otherwise = pieces.filter(({ space, spec, tensor, begin, end, values }) => {
+    const { parameter } = space.parameters.find((placed) => placed.spec === spec)!;
+    const halves = new Uint16Array(end - begin);
+    roundToBfloat16(flatMemory().read(values), halves);
+    const read = parameter.hostValues.subarray(tensor.offset + begin, tensor.offset + end);
+    const bits = new Uint32Array(read.slice().buffer);
+    return bits.some((word, i) => word !== halves[i]! * 0x10000);
+  });
+  return { all: pieces.length, otherwise: otherwise.map(({ tensor }) => tensor.name) };
+}
+
 const weights = new Map<CudaKind | `${CudaKind} in f32`, Hash>();
 
 for (const kind of CUDA_KINDS) {
@@ -38,6 +54,8 @@ for (const kind of CUDA_KINDS) {
   test.serial(`${kind}: it takes the steps of native, to bf16`, async (t) => {
     const native = await lossesOf(await tinyTrainer(run), [1, 2, 3]);
     const trainer = await tinyTrainer(run, { backend: 'cuda' });
+    t.true(apart(trainer).all > 0);
+    t.deepEqual(apart(trainer).otherwise, []);
     t.is(tf.getBackend(), 'cuda');
     t.is(arithmetic(), 'cuda-4-emulated');
     const losses = await lossesOf(trainer, [1, 2, 3]);
@@ -46,6 +64,7 @@ for (const kind of CUDA_KINDS) {
       t.not(loss, native[i]);
     }
     weights.set(kind, hashOfTrainer(kind, trainer));
+    t.deepEqual(apart(trainer).otherwise, []);
   });
 
   test.serial(
@@ -58,10 +77,13 @@ for (const kind of CUDA_KINDS) {
       await lossesOf(trainer, [2]);
       const [tensors, bytes] = [tf.memory().numTensors, takenBytes()];
       snapshots.restore(1, trainer);
+      t.deepEqual(apart(trainer).otherwise, []);
       await lossesOf(trainer, [2, 3]);
       t.deepEqual(hashOfTrainer(kind, trainer), weights.get(kind));
       t.is(tf.memory().numTensors, tensors);
       t.is(takenBytes(), bytes);
+      snapshots.restart(trainer);
+      t.deepEqual(apart(trainer).otherwise, []);
     },
   );
 }
@@ -71,6 +93,7 @@ for (const kind of CUDA_KINDS) {
     const run = cudaRun(kind, 'f32');
     const native = await lossesOf(await tinyTrainer(run), [1, 2, 3]);
     const trainer = await tinyTrainer(run, { backend: 'cuda' });
+    t.is(apart(trainer).all, 0);
     const losses = await lossesOf(trainer, [1, 2, 3]);
     for (const [i, loss] of losses.entries())
       t.true(Math.abs(loss / native[i]! - 1) < 1e-6, `step ${i + 1}: ${loss}, and ${native[i]}`);
@@ -139,6 +162,8 @@ test.serial(
       const answers = await server.callAll<readonly HashedPiece[]>('train', request);
       const expected = weights.get(precision ? `${kind} in f32` : kind);
       t.deepEqual(hashOf(kind, answers.flat()), expected, kind);
+      const [first, second] = await server.callAll<string>('replicated', {});
+      t.is(first, second);
     };
     for (const kind of CUDA_KINDS) await trained(kind, false);
     await trained('experts', true);

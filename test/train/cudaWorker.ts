@@ -1,9 +1,11 @@
 /** A process that trains with others on `cuda`, and shares experts with them where there are any. */
 
+import { createHash } from 'node:crypto';
 import { hashPiece } from '@sluice/checkpoint';
 import { Communicator, receiveInvitation } from '@sluice/collectives';
 import type { Precision } from '@sluice/engine';
 import { cudaBackend } from '@sluice/engine/cuda';
+import type { Trainer } from '../../packages/train/src/trainer.ts';
 import { type CudaKind, cudaRun } from './support/cudaRun.ts';
 import { tinyTrainer } from './support/tinyTrainer.ts';
 
@@ -13,6 +15,9 @@ interface TrainRequest {
   readonly precision?: Precision;
   readonly gradientMiB?: number;
 }
+
+/** The last one. */
+let trained: Trainer | undefined;
 
 const communicator = await Communicator.connect(await receiveInvitation());
 
@@ -27,7 +32,15 @@ await communicator.serve({
     const config = { ...run, parallel: { ...run.parallel, gradientMiB } };
     const trainer = await tinyTrainer(config, { backend: 'cuda', ...sharing });
     for (const step of [1, 2, 3]) await trainer.trainStep({ step, learningRate: 0.01 });
+    trained = trainer;
     return trainer.pieces().map(hashPiece);
+  },
+  /** A hash of what all workers hold, as passes read it. */
+  async replicated() {
+    const hash = createHash('sha256');
+    const [{ space }] = trained!.spaces as [Trainer['spaces'][number]];
+    for (const { parameter } of space.parameters) hash.update(parameter.hostValues);
+    return hash.digest('hex');
   },
   /** Memory of the host that the device reaches. */
   async hostBytes() {

@@ -1,7 +1,7 @@
 import { hostArray } from '@sluice/engine';
 /** The order of sums is the product's promise: lanes by a binary tree, sources apart until they are added. */
 
-import { type ElementRange, type Group, type Pending, sharedFloat32, soloGroup } from '@sluice/collectives';
+import { type ElementRange, sharedFloat32, soloGroup } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { ModelConfig, modelParameters } from '@sluice/model';
 import { OptimizerConfig } from '@sluice/train';
@@ -11,6 +11,7 @@ import { FlatSpace } from '../../packages/train/src/flatSpace.ts';
 import { GradientBudget } from '../../packages/train/src/gradientMemory.ts';
 import { GradientSums } from '../../packages/train/src/gradients.ts';
 import { wholeMatrices } from '../../packages/train/src/optimizer/settings.ts';
+import { layoutGroup } from './support/layoutGroup.ts';
 import { tinyRun } from './support/tinyTrainer.ts';
 
 const model = ModelConfig.parse({
@@ -25,25 +26,6 @@ const model = ModelConfig.parse({
 
 /** A host has room for all. */
 const budget = new GradientBudget(tinyRun());
-
-/** A group of which only the layout is used. */
-function layoutGroup(rank: number, size: number): Group {
-  const unused = (): Pending => {
-    throw new Error('not used');
-  };
-  const ranks = Array.from({ length: size }, (_, i) => i);
-  return {
-    ranks,
-    rank,
-    size,
-    allReduce: unused,
-    reduceScatter: unused,
-    allGather: unused,
-    allToAll: unused,
-    broadcast: unused,
-    barrier: unused,
-  };
-}
 
 function value(seed: number, index: number): number {
   return Math.fround(Math.sin(seed * 78.233 + index * 12.9898) * 10 ** (seed % 4));
@@ -201,6 +183,6 @@ test('whole matrices belong to one worker each, and the work is spread evenly ov
 
 test('shared memory holds the values, so that the communication thread can send them', (t) => {
   const space = new FlatSpace('replicated', modelParameters(model), soloGroup());
-  t.true(hostArray(space.values).buffer instanceof SharedArrayBuffer);
+  t.true(hostArray(space.memories[0]!.values).buffer instanceof SharedArrayBuffer);
   t.true(sharedFloat32(4).buffer instanceof SharedArrayBuffer);
 });

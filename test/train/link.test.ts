@@ -31,16 +31,17 @@ async function sameFlat(
 ): Promise<number[][]> {
   const answers = await server.callAll<Compared & { groups: number; sentTo: number[] }>('flat', request);
   const stages = (request.times * (request.times + 1)) / 2;
-  const length = stages * request.lengths.reduce((sum, each) => sum + each, 0);
+  // As floats and rounded.
+  const length = 2 * stages * request.lengths.reduce((sum, each) => sum + each, 0);
   t.deepEqual(
     answers.map(({ sentTo: _, ...rest }) => rest),
-    answers.map(() => ({ lengths: [length, length], different: null, groups: 2 * phases * request.times })),
+    answers.map(() => ({ lengths: [length, length], different: null, groups: 3 * phases * request.times })),
   );
   return answers.map(({ sentTo }) => sentTo);
 }
 
 test.serial(
-  'four workers: sums and gathers of any groups and slices, and experts that they share, have the bits of the host',
+  'four workers: sums and gathers of any groups and slices, rounded ones too, and experts that they share, have the bits of the host',
   async (t) => {
     const server = await start(t, 4);
     t.deepEqual(await server.callAll('link', {}), new Array(4).fill('by NCCL 2.32.3'));
@@ -101,9 +102,10 @@ test.serial(
     const bytes = { float32: 4, bfloat16: 2 };
     for (const wire of ['float32', 'bfloat16'] as const) {
       const [first] = await sameFlat(t, server, { groups, lengths, wire, times: 1 }, 2);
-      // The first gets sums of what is its own and its counterpart's, which is empty, and gathers what is its counterpart's.
-      const [sums, gathered] = [bytes[wire] * (4000 + 20_480), own + 0];
-      t.deepEqual(first, [0, sums + gathered, own, 0], wire);
+      // The first gets sums of what is its own and its counterpart's, which is empty, and gathers what is its counterpart's; of what is rounded
+      // half as many bytes.
+      const [sums, gathered] = [bytes[wire] * (4000 + 20_480), own + own / 2];
+      t.deepEqual(first, [0, sums + gathered, gathered, 0], wire);
       await sameFlat(t, server, { groups, lengths, wire, times: 3 }, 2);
     }
     t.true(4 * elements > 1 << 16);
@@ -113,7 +115,7 @@ test.serial(
       wire: 'float32',
       times: 1,
     });
-    t.deepEqual(short, [0, 128, 128, 128]);
+    t.deepEqual(short, [0, 160, 160, 160]);
   },
 );
 

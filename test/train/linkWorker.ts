@@ -83,7 +83,7 @@ await communicator.serve({
     return linked().description;
   },
 
-  /** What comes of collectives on flat memory, by the devices and by way of the host: all of them under way at once. */
+  /** What comes of sums and gatherings, these of floats and of what is rounded, by the devices and by way of the host: all under way at once. */
   flat({ groups, lengths, wire, times }: FlatRequest) {
     const group = groupOf(groups);
     // One stage of parameters after the other, each larger than the one before: memory for what arrives grows while it is used.
@@ -94,16 +94,22 @@ await communicator.serve({
       begin = shifted.at(-1)!.end;
       return shifted;
     });
-    const run = (transport: FlatTransport) => {
+    const memory = flatMemory().rounded!()!;
+    const run = (link?: DeviceLink) => {
+      const transport = new FlatTransport(group, link);
       const values = onDevice(noise(begin));
       for (const pending of stages.map((ranges) => transport.reduceScatter(values, ranges, wire)))
         pending.wait();
       for (const pending of stages.map((ranges) => transport.allGather(values, ranges))) pending.wait();
-      return [...flatMemory().read(values)];
+      const rounded = memory.make(begin);
+      memory.round(rounded, onDevice(noise(begin)));
+      const ofRounded = new FlatTransport(group, link, memory);
+      for (const pending of stages.map((ranges) => ofRounded.allGather(rounded, ranges))) pending.wait();
+      return [...flatMemory().read(values), ...flatMemory().read(rounded)];
     };
     calls();
     sentTo = new Array(communicator.size).fill(0);
-    const [byDevices, byHost] = [run(new FlatTransport(group, linked().link)), run(new FlatTransport(group))];
+    const [byDevices, byHost] = [run(linked().link), run()];
     return { ...compared(byDevices, byHost), groups: calls().groups, sentTo };
   },
 

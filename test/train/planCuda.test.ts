@@ -2,13 +2,14 @@
 
 import { type Precision, selectBackend } from '@sluice/engine';
 import { cudaBackend } from '@sluice/engine/cuda';
-import { planHostMemory, planMemory, RunConfig } from '@sluice/train';
+import { planHostMemory, planMemory, planTraffic, RunConfig } from '@sluice/train';
 import test from 'ava';
 import type { TokenSource } from '../../packages/train/src/tokenSource.ts';
 import { topology } from '../../packages/train/src/topology.ts';
 import { Trainer } from '../../packages/train/src/trainer.ts';
 import { soloWorkers } from '../../packages/train/src/workers.ts';
 import { emulator } from '../engine/support/cuda.ts';
+import { layoutGroup } from './support/layoutGroup.ts';
 import { counting } from './support/tinyTrainer.ts';
 
 process.env.SLUICE_CUDA = 'emulated';
@@ -189,6 +190,36 @@ for (const precision of ['bf16', 'f32'] as const) {
     },
   );
 }
+
+test.serial(
+  'weights are planned as they are kept: of every worker in bf16, and of who owns them in f32',
+  async (t) => {
+    await selectBackend('cuda', 'bf16');
+    const { device } = cudaBackend();
+    // Of each layer: queries, gates, keys and values; output; feed-forward; norms. The embedding, the head, and the last norm.
+    const matrices = 2 * (128 * (2 * 128 + 2 * 64) + 128 * 128 + 3 * 128 * 352) + 2 * 512 * 128;
+    const gains = 2 * (2 * 128 + 2 * 32) + 128;
+    for (const size of [1, 4]) {
+      const config = configOf('bf16', {}, { parallel: { lanes: 4, workers: size } });
+      const { parameters, optimizer } = planMemory(config);
+      t.is(parameters, (2 + 4 / size) * matrices + 4 * gains);
+      const { allGather, reduceScatter } = planTraffic(config);
+      t.is(allGather, ((size - 1) / size) * (2 * matrices + 4 * gains));
+      t.is(reduceScatter, ((size - 1) / size) * 4 * (matrices + gains));
+      const world = layoutGroup(size - 1, size);
+      const workers = { ...soloWorkers(), rank: size - 1, size, world };
+      const samplers = { train: counting(3), validation: counting(3) };
+      const before = device.arena.statistics().usedBytes;
+      new Trainer(config, topology({ ...workers, group: () => world }, 1), samplers).initialize();
+      const taken = device.arena.statistics().usedBytes - before;
+      // Slices are cut between blocks.
+      const planned = parameters + optimizer;
+      t.true(Math.abs(planned / taken - 1) < 0.03, `${planned} planned, ${taken}`);
+    }
+    const inSingle = planMemory(configOf('f32', {}, { parallel: { lanes: 4, workers: 4 } }));
+    t.is(inSingle.parameters, 4 * (matrices + gains));
+  },
+);
 
 test('what Muon works in is the host’s', (t) => {
   const adamW = configOf('bf16', {});

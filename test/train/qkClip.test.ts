@@ -77,7 +77,7 @@ test.serial(
       const trainer = await tinyTrainer(logitsRun(MODELS['an interleaved gate'], optimizer));
       const result = await trainer.trainStep({ step: 1, learningRate: 0.01 });
       t.is('clippedHeads' in result, 'qkClip' in optimizer);
-      return trainer.spaces.map(({ space }) => hostArray(space.values).slice());
+      return trainer.spaces.map(({ space }) => hostArray(space.memories[0]!.values).slice());
     };
     t.deepEqual(await weights({ qkClip: { threshold: 1e9 } }), await weights({}));
   },
@@ -86,11 +86,11 @@ test.serial(
 test.serial('a step whose update is not applied clips nothing', async (t) => {
   const trainer = await tinyTrainer(logitsRun({}, { qkClip: { threshold: 1e-3 } }));
   const limits = { loss: 0, gradientNorm: 0 };
-  const before = trainer.spaces.map(({ space }) => hostArray(space.values).slice());
+  const before = trainer.spaces.map(({ space }) => hostArray(space.memories[0]!.values).slice());
   const result = await trainer.trainStep({ step: 1, learningRate: 0.01, limits, skipOutlying: true });
   t.false(result.applied);
   t.deepEqual(
-    trainer.spaces.map(({ space }) => space.values),
+    trainer.spaces.map(({ space }) => space.memories[0]!.values),
     before,
   );
 });

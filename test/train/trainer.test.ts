@@ -12,7 +12,8 @@ const config = tinyRun();
 
 const newTrainer = (backend = 'native') => tinyTrainer(config, { backend, source: counting(1) });
 
-const weightsOf = (trainer: Trainer) => trainer.spaces.map(({ space }) => hostArray(space.values).slice());
+const weightsOf = (trainer: Trainer) =>
+  trainer.spaces.flatMap(({ space }) => space.memories.map(({ values }) => hostArray(values).slice()));
 
 test.serial('training learns the pattern, in training and in validation', async (t) => {
   const trainer = await newTrainer();

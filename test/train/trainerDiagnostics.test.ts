@@ -4,7 +4,7 @@ import { hostArray } from '@sluice/engine';
 import type { Group } from '@sluice/collectives';
 import type { SampleResult } from '@sluice/train';
 import test from 'ava';
-import type { PlacedParameter } from '../../packages/train/src/flatSpace.ts';
+import type { PlacedParameter } from '../../packages/train/src/flatValues.ts';
 import { Snapshots } from '../../packages/train/src/snapshots.ts';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
 import { restoreState, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
@@ -166,7 +166,7 @@ test.serial('measuring and sampling change nothing of what training goes on with
       if (diagnose) await trainer.diagnose({ sequences: 3 });
       if (diagnose) await trainer.sample({ ...SAMPLES, step });
     }
-    return trainer.spaces.map(({ space }) => hostArray(space.values).slice());
+    return trainer.spaces.map(({ space }) => hostArray(space.memories[0]!.values).slice());
   };
   t.deepEqual(await run(true), await run(false));
 });

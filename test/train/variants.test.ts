@@ -55,7 +55,7 @@ async function train(variant: object, threads: number, steps: number) {
   setThreads(threads);
   const config = tinyRun({ model: { numAttentionHeads: 4, numKeyValueHeads: 2, ...variant } });
   const trainer = await tinyTrainer(config, { source: counting(1) });
-  const initial = trainer.spaces.map(({ space }) => hostArray(space.values).slice());
+  const initial = trainer.spaces.map(({ space }) => hostArray(space.memories[0]!.values).slice());
   const losses: number[] = [];
   for (let step = 1; step <= steps; step++)
     losses.push((await trainer.trainStep({ step, learningRate: 0.01 })).loss);
@@ -63,7 +63,7 @@ async function train(variant: object, threads: number, steps: number) {
     trainer,
     initial,
     losses,
-    weights: trainer.spaces.map(({ space }) => hostArray(space.values).slice()),
+    weights: trainer.spaces.map(({ space }) => hostArray(space.memories[0]!.values).slice()),
   };
 }
 

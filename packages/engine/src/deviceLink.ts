@@ -47,7 +47,7 @@ export interface DeviceLink {
     ranges: readonly FlatRange[],
     wire: 'float32' | 'bfloat16',
   ): RowArrival;
-  /** As `Group.allGather`. */
+  /** As `Group.allGather`, of floats or of what is rounded. */
   allGather(peers: Peers, values: Floats, ranges: readonly FlatRange[]): RowArrival;
   /** As `StartExchange`; the ranges at the own place are empty. */
   startRows(

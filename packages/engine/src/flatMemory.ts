@@ -53,6 +53,23 @@ export interface FlatMemory<Memory extends Floats = Floats> {
   tensor(values: Memory, shape: readonly number[]): tf.Tensor;
   /** Writes a float tensor to `target`, or adds it, where that lies in the tensors' own memory. */
   takeTensor?(target: Memory, tensor: tf.Tensor, accumulate: boolean): void;
+  /** Of a device: memory for weights as its activations are; undefined where these are in single precision. */
+  rounded?(): RoundedMemory | undefined;
+}
+
+/**
+ * Memory for weights in bf16, of which somebody has the same in single precision. `read` widens its values, and `write` rounds; nothing
+ * else of flat memory takes it.
+ */
+export interface RoundedMemory {
+  /** New memory, zeroed. */
+  make(length: number): Floats;
+  /** Writes the values of flat memory to `target`, rounded to nearest, of two to the even one. */
+  round(target: Floats, source: Floats): void;
+  /** Copies values to the host as they are, two bytes each. */
+  readBytes(values: Floats, target: Uint8Array): void;
+  /** The way back. */
+  writeBytes(target: Floats, bytes: Uint8Array): void;
 }
 
 const host: FlatMemory<Float32Array> = {

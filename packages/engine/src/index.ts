@@ -42,7 +42,7 @@ export type { DeviceLink, DeviceLinks, LinkEnd, LinkOperation, Peers, WatchLink 
 export { deviceLinks } from './deviceLink.ts';
 export type { DeviceMeter, LaunchTime, LaunchTiming, ProductPeak } from './deviceMeter.ts';
 export { deviceMeter } from './deviceMeter.ts';
-export type { AdamWUpdate, FlatMemory } from './flatMemory.ts';
+export type { AdamWUpdate, FlatMemory, RoundedMemory } from './flatMemory.ts';
 export {
   changeOnHost,
   changeOnHostAsync,

@@ -40,6 +40,8 @@ export interface LayerTensor {
   readonly decay: boolean;
   /** Whether a norm multiplies by it. */
   readonly isGain?: boolean;
+  /** Whether they are the weights of a linear layer. */
+  readonly isLinear?: boolean;
 }
 
 /** What a variant computes with, besides the tensor that it changes. */

@@ -415,7 +415,7 @@ export class Decoder {
   }
 
   #logitsOf(x_NC: tf.Tensor2D): tf.Tensor2D {
-    return softcap(linear(x_NC, this.#head(), 'single'), this.#caps.logits);
+    return softcap(linear(x_NC, this.#head(), 'results'), this.#caps.logits);
   }
 
   #head(): Parameter {

@@ -7,6 +7,7 @@
  */
 
 import { elementary, fillNormal, type RandomKey, randomKey, randomUniform } from '@sluice/core';
+import { suitsTensorCores, type WeightPrecision } from '@sluice/engine';
 import type { InitialValues, LayerTensor, RandomInitial } from './block.ts';
 import type { ModelConfig } from './config.ts';
 import { controlTensors, projectionCopies } from './controls/index.ts';
@@ -58,6 +59,8 @@ export interface ParameterSpec {
   readonly group: ParameterGroup;
   /** Backward passes complete gradients stage by stage, 0 first (the head), the embedding last. */
   readonly stage: number;
+  /** In which precision passes read it, all of them; `single` where one of them does. */
+  readonly readIn: WeightPrecision;
 }
 
 /** Which experts this worker holds: those of `rank` of `size` equal parts. */
@@ -86,6 +89,7 @@ function parameter(
     group: ParameterGroup;
     stage: number;
     isTrained?: boolean;
+    readIn?: WeightPrecision;
   },
 ): ParameterSpec {
   let offset = 0;
@@ -105,12 +109,31 @@ function parameter(
     placement: options.placement ?? 'replicated',
     group: options.group,
     stage: options.stage,
+    readIn: options.readIn ?? 'single',
   };
 }
 
 /** A parameter that is one logical tensor of the same name. */
-function single(name: string, shape: readonly number[], stage: number, group: ParameterGroup): ParameterSpec {
-  return parameter(name, shape, [{ name, shape }], { stage, group });
+function single(
+  name: string,
+  shape: readonly number[],
+  options: { stage: number; group: ParameterGroup; readIn?: WeightPrecision },
+): ParameterSpec {
+  return parameter(name, shape, [{ name, shape }], options);
+}
+
+/** The same of weights of a linear layer. */
+function linearLayer(
+  name: string,
+  shape: readonly number[],
+  options: { stage: number; group: ParameterGroup },
+): ParameterSpec {
+  return single(name, shape, { ...options, readIn: linearReadsIn(shape) });
+}
+
+/** How a linear layer reads weights of this shape. */
+function linearReadsIn(shape: readonly number[]): WeightPrecision {
+  return suitsTensorCores(shape) ? 'activations' : 'single';
 }
 
 /** The weights of a norm, which multiplies by them, or by 1 + them where they are centred on zero. */
@@ -152,10 +175,13 @@ function mixingParameters(model: LayerModel, prefix: string, stage: number): Par
   const { keyValueLatent } = model;
   if (keyValueLatent) return latentParameters({ ...model, keyValueLatent }, prefix, stage);
   if (!active) return attentionParameters(model, `${prefix}.self_attn`, stage);
-  return active.mixer.parameters(active.settings, model).map(({ name, shape, tensors, ...options }) => {
-    const named = tensors.map((tensor) => ({ ...tensor, name: `${prefix}.${tensor.name}` }));
-    return parameter(`${prefix}.${name}`, shape, named, { stage, ...options });
-  });
+  return active.mixer
+    .parameters(active.settings, model)
+    .map(({ name, shape, tensors, isLinear, ...options }) => {
+      const named = tensors.map((tensor) => ({ ...tensor, name: `${prefix}.${tensor.name}` }));
+      const readIn = isLinear ? linearReadsIn(shape) : 'single';
+      return parameter(`${prefix}.${name}`, shape, named, { stage, readIn, ...options });
+    });
 }
 
 /** Of attention whose keys and values are made of a latent. @param prefix of the layer */
@@ -170,19 +196,21 @@ function latentParameters(
   const latent = rank + sharedKeyDim;
   const name = (own: string) => `${prefix}.${own}`;
   const made = [numAttentionHeads * latentWidths(model).row, rank];
+  const projected = [query + latent, hiddenSize];
+  const ofAttention = { stage, group: 'attention' } as const;
   return [
     parameter(
       name('self_attn.qkv_proj.weight'),
-      [query + latent, hiddenSize],
+      projected,
       [
         { name: name('self_attn.q_proj.weight'), shape: [query, hiddenSize] },
         { name: name(LATENT_NAMES.latent), shape: [latent, hiddenSize] },
       ],
-      { stage, group: 'attention' },
+      { ...ofAttention, readIn: linearReadsIn(projected) },
     ),
     gain(name(LATENT_NAMES.norm), rank, stage, model.zeroCentredNorms !== undefined),
-    single(name(LATENT_NAMES.keysAndValues), made, stage, 'attention'),
-    single(name('self_attn.o_proj.weight'), [hiddenSize, numAttentionHeads * valueDim], stage, 'attention'),
+    linearLayer(name(LATENT_NAMES.keysAndValues), made, ofAttention),
+    linearLayer(name('self_attn.o_proj.weight'), [hiddenSize, numAttentionHeads * valueDim], ofAttention),
   ];
 }
 
@@ -190,15 +218,17 @@ function attentionParameters(model: LayerModel, prefix: string, stage: number): 
   const { hiddenSize, numAttentionHeads, headDim, qkNorm } = model;
   const widths = projectionWidths(model);
   const copies = projectionCopies(model);
+  const projected = [widths.total, hiddenSize];
+  const ofAttention = { stage, group: 'attention' } as const;
   const projection = parameter(
     `${prefix}.qkv_proj.weight`,
-    [widths.total, hiddenSize],
+    projected,
     [
       { name: `${prefix}.q_proj.weight`, shape: [widths.query, hiddenSize] },
       ...copiedTensors(`${prefix}.k_proj`, widths.key, hiddenSize, copies.key),
       ...copiedTensors(`${prefix}.v_proj`, widths.value, hiddenSize, copies.value),
     ],
-    { stage, group: 'attention' },
+    { ...ofAttention, readIn: linearReadsIn(projected) },
   );
   const isZeroCentred = model.zeroCentredNorms !== undefined;
   const norms =
@@ -212,15 +242,16 @@ function attentionParameters(model: LayerModel, prefix: string, stage: number): 
   return [
     projection,
     ...norms,
-    single(`${prefix}.o_proj.weight`, [hiddenSize, numAttentionHeads * headDim], stage, 'attention'),
+    linearLayer(`${prefix}.o_proj.weight`, [hiddenSize, numAttentionHeads * headDim], ofAttention),
   ];
 }
 
 /** Gates with tensors of their own, and controls. */
 function variantParameters(model: LayerModel, prefix: string, stage: number): ParameterSpec[] {
-  const placed = (group: ParameterGroup, { name, shape, initial, decay }: LayerTensor) => {
+  const placed = (group: ParameterGroup, { name, shape, initial, decay, isLinear }: LayerTensor) => {
     const whole = { name: `${prefix}.${name}`, shape };
-    return parameter(whole.name, shape, [whole], { stage, group, initial, decay });
+    const readIn = isLinear ? linearReadsIn(shape) : 'single';
+    return parameter(whole.name, shape, [whole], { stage, group, initial, decay, readIn });
   };
   const gates = namedGates(model).flatMap((gate) => gateTensors(gate, model));
   return [
@@ -245,13 +276,14 @@ function feedForwardParameters(
   stage: number,
   group: ParameterGroup,
 ): ParameterSpec[] {
+  const options = { stage, group, readIn: 'activations' } as const;
   const gateUp = parameter(
     `${prefix}.gate_up_proj.weight`,
     [2 * inner, hidden],
     ['gate_proj', 'up_proj'].map((name) => ({ name: `${prefix}.${name}.weight`, shape: [inner, hidden] })),
-    { stage, group },
+    options,
   );
-  return [gateUp, single(`${prefix}.down_proj.weight`, [hidden, inner], stage, group)];
+  return [gateUp, single(`${prefix}.down_proj.weight`, [hidden, inner], options)];
 }
 
 /** The bias of a router's choice; the name is that of DeepSeek-V3 and its kin. */
@@ -280,9 +312,9 @@ function expertParameters(
   const { count, intermediateSize: inner, sharedIntermediateSize, sharedGate, balanceBias } = experts;
   const local = count / shard.size;
   const held = Array.from({ length: local }, (_, i) => `${prefix}.experts.${shard.rank * local + i}`);
-  const options = { stage, placement: 'expert', group: 'experts' } as const;
+  const options = { stage, placement: 'expert', group: 'experts', readIn: 'activations' } as const;
   return [
-    single(`${prefix}.gate.weight`, [count, hiddenSize], stage, 'router'),
+    single(`${prefix}.gate.weight`, [count, hiddenSize], { stage, group: 'router' }),
     ...(balanceBias ? [balanceBiasParameter(`${prefix}.${BALANCE_BIAS}`, count, stage)] : []),
     parameter(
       `${prefix}.experts.gate_up_proj.weight`,
@@ -302,7 +334,9 @@ function expertParameters(
     ...(sharedIntermediateSize > 0
       ? feedForwardParameters(`${prefix}.shared_expert`, hiddenSize, sharedIntermediateSize, stage, 'experts')
       : []),
-    ...(sharedGate ? [single(`${prefix}.shared_expert_gate.weight`, [1, hiddenSize], stage, 'gate')] : []),
+    ...(sharedGate
+      ? [linearLayer(`${prefix}.shared_expert_gate.weight`, [1, hiddenSize], { stage, group: 'gate' })]
+      : []),
   ];
 }
 
@@ -348,31 +382,18 @@ export function modelParameters(model: ModelConfig, shard: ExpertShard = WHOLE):
 /** The parameters of no layer: the embedding first. */
 export function outerParameters(model: ModelConfig): ParameterSpec[] {
   const { vocabularySize, hiddenSize, numLayers, tieWordEmbeddings, zeroCentredNorms } = model;
+  const table = (name: string, stage: number, group: ParameterGroup) =>
+    single(name, [vocabularySize, hiddenSize], { stage, group, readIn: 'activations' });
   return [
-    single('model.embed_tokens.weight', [vocabularySize, hiddenSize], numLayers + 1, 'embedding'),
+    table('model.embed_tokens.weight', numLayers + 1, 'embedding'),
     gain('model.norm.weight', hiddenSize, 0, zeroCentredNorms === 'all'),
-    ...(tieWordEmbeddings ? [] : [single('lm_head.weight', [vocabularySize, hiddenSize], 0, 'head')]),
+    ...(tieWordEmbeddings ? [] : [table('lm_head.weight', 0, 'head')]),
   ];
 }
 
 /** The logical tensors of the whole model in their canonical order, whoever holds them. */
 export function modelTensors(model: ModelConfig): LogicalTensor[] {
   return modelParameters(model).flatMap((spec) => spec.tensors);
-}
-
-/**
- * Fills a parameter with its initial values.
- * @param values all of the parameter's
- */
-export function initializeParameter(
-  { tensors }: ParameterSpec,
-  values: Float32Array,
-  model: ModelConfig,
-  seed: number,
-): void {
-  for (const tensor of tensors) {
-    initializeTensor(tensor, values.subarray(tensor.offset, tensor.offset + tensor.size), model, seed);
-  }
 }
 
 /**

@@ -8,7 +8,7 @@
 
 import { changeOnHost } from '@sluice/engine';
 import { balanceBiasName, expertLayers, type ModelConfig } from '@sluice/model';
-import type { PlacedParameter } from './flatSpace.ts';
+import type { PlacedParameter } from './flatValues.ts';
 
 /**
  * b_e ← b_e + rate · sign(mean − tokens_e), in each layer with experts; nothing for a model without such biases.

@@ -1,6 +1,6 @@
 /** Measures training steps of any model, by one worker on random tokens, one grain a step. */
 
-import { changeOnHost, selectBackend } from '@sluice/engine';
+import { selectBackend } from '@sluice/engine';
 import { flopsPerToken, initializeTensor, type ModelConfig } from '@sluice/model';
 import { loneTrainer, parametersOf } from './bench.ts';
 import { RunConfig } from './config.ts';
@@ -43,15 +43,13 @@ export async function benchModel(options: BenchModelOptions): Promise<BenchModel
     optimizer: { learningRate: 3e-4 },
   });
   const trainer = loneTrainer(config);
-  for (const { spec, parameter } of parametersOf(trainer)) {
-    changeOnHost(parameter.values, (values) => {
-      for (const tensor of spec.tensors) {
-        const { offset, size } = tensor;
-        repeatInitial(values.subarray(offset, offset + size), (part) =>
-          initializeTensor(tensor, part, config.model, config.seed),
+  for (const { space } of trainer.spaces) {
+    for (const placed of space.parameters) {
+      for (const tensor of placed.spec.tensors)
+        space.fillTensor(placed, tensor, (values) =>
+          repeatInitial(values, (part) => initializeTensor(tensor, part, config.model, config.seed)),
         );
-      }
-    });
+    }
   }
   const times: number[] = [];
   const losses: number[] = [];

@@ -1,30 +1,17 @@
 /**
- * Flat memory of parameters. The parameters of one placement (replicated, or expert) lie in one buffer, in the
- * order in which backward passes complete their gradients: stage after stage. Each stage is cut, between blocks or whole
+ * Flat memory of parameters. The parameters of one placement (replicated, or expert) are laid out as one buffer, in the
+ * order in which backward passes complete their gradients: stage after stage, and of a stage first those whose values are kept rounded,
+ * where some are. Gradients lie so, and values, in one memory or in two. Each stage is cut, between blocks or whole
  * matrices, into one slice for each worker that holds the same parameters; a worker sums, optimizes and saves its own slices.
  */
 
 import type { ElementRange, Group } from '@sluice/collectives';
 import { BLOCK_ELEMENTS } from '@sluice/core';
-import { type DeviceLink, type Floats, flatMemory, Parameter } from '@sluice/engine';
+import { changeOnHost, changeOnHostAsync, type DeviceLink, type Floats, flatMemory } from '@sluice/engine';
 import type { LogicalTensor, ParameterSpec } from '@sluice/model';
 import { FlatTransport } from './flatTransport.ts';
+import { FlatValues, type Placed, type PlacedParameter, paddedSize } from './flatValues.ts';
 import { dealOut, type Unit } from './slices.ts';
-
-/** Parameters start at multiples of this many floats, one cache line. */
-const ALIGNMENT = 16;
-
-/** Elements that a parameter takes in a flat buffer. */
-export function paddedSize(size: number): number {
-  return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
-}
-
-export interface PlacedParameter {
-  readonly spec: ParameterSpec;
-  /** Elements before it in the flat buffer. */
-  readonly offset: number;
-  readonly parameter: Parameter;
-}
 
 /** A block-aligned part of a logical tensor that this worker owns. */
 export interface OwnedPiece {
@@ -35,6 +22,13 @@ export interface OwnedPiece {
   /** Where `begin` lies in the flat buffer. */
   readonly flatOffset: number;
   readonly spec: ParameterSpec;
+}
+
+/** The same with its values, as they are trained. */
+export interface OwnedValues extends OwnedPiece {
+  readonly values: Floats;
+  /** Whether passes read the same rounded, and elsewhere. */
+  readonly isApart: boolean;
 }
 
 /**
@@ -54,11 +48,16 @@ export class FlatSpace {
   readonly placement: ParameterSpec['placement'];
   /** The workers that hold the same parameters. */
   readonly group: Group;
+  /** Elements of the whole buffer. */
+  readonly length: number;
   readonly parameters: readonly PlacedParameter[];
-  readonly values: Floats;
-  readonly ownedPieces: readonly OwnedPiece[];
+  /** Where the parameters' values are. */
+  readonly memories: readonly FlatValues[];
+  readonly ownedPieces: readonly OwnedValues[];
   /** Collectives of the group on memory of this layout. */
   readonly transport: FlatTransport;
+  /** By the names of their tensors. */
+  readonly #owned: ReadonlyMap<string, OwnedValues>;
   readonly #stages = new Map<number, Stage>();
 
   /** @param link between the devices of the group's workers, where there is one */
@@ -72,20 +71,64 @@ export class FlatSpace {
     this.placement = placement;
     this.group = group;
     this.transport = new FlatTransport(group, link);
-    const { placed, length } = place(placement, specs);
-    this.values = flatMemory().makeShared(length);
-    this.parameters = placed.map(({ spec, offset }) => {
-      const values = this.values.subarray(offset, offset + spec.size);
-      return { spec, offset, parameter: new Parameter(spec.name, spec.shape, values) };
-    });
+    const rounded = flatMemory().rounded?.();
+    const { placed, length } = place(placement, specs, rounded !== undefined);
+    this.length = length;
     for (const { stage, ...cut } of cutStages(placed, group.size, wholeCost)) this.#stages.set(stage, cut);
-    this.ownedPieces = placed.flatMap(({ spec, offset }) =>
-      piecesWithin(spec, offset, this.#stages.get(spec.stage)!.slices[group.rank]!),
-    );
+    const slicesOf = (stage: number) => this.#stages.get(stage)!.slices;
+    const apart = [placed.filter(isReadRounded), placed.filter((one) => !isReadRounded(one))];
+    this.memories = (rounded ? apart : [placed])
+      .filter((parameters) => parameters.length > 0)
+      .map((parameters) => {
+        const ofThese = rounded && isReadRounded(parameters[0]!) ? rounded : undefined;
+        // What is laid out otherwise needs other memory of the host.
+        const transport = rounded ? new FlatTransport(group, link, ofThese) : this.transport;
+        return new FlatValues(parameters, slicesOf, group, transport, ofThese);
+      });
+    this.parameters = this.memories
+      .flatMap(({ parameters }) => parameters)
+      .sort((a, b) => a.offset - b.offset);
+    this.ownedPieces = this.memories
+      .flatMap((memory) =>
+        memory.parameters.flatMap(({ spec, offset }) =>
+          piecesWithin(spec, offset, slicesOf(spec.stage)[group.rank]!).map((piece) => ({
+            ...piece,
+            values: memory.trained(spec.stage, piece.flatOffset, piece.end - piece.begin),
+            isApart: memory.areRounded,
+          })),
+        ),
+      )
+      .sort((a, b) => a.flatOffset - b.flatOffset);
+    this.#owned = new Map(this.ownedPieces.map((piece) => [piece.tensor.name, piece]));
   }
 
-  get length(): number {
-    return this.values.length;
+  /** Has `fill` give a tensor of one of the parameters its values, all of them, wherever this worker has some. */
+  fillTensor(
+    { parameter }: PlacedParameter,
+    tensor: LogicalTensor,
+    fill: (values: Float32Array) => void,
+  ): void {
+    changeOnHost(rangeOf(parameter.values, tensor), (values) => {
+      fill(values);
+      this.#takeOwned(tensor, values);
+    });
+  }
+
+  /** The same where that takes its time. */
+  fillTensorAsync(
+    { parameter }: PlacedParameter,
+    tensor: LogicalTensor,
+    fill: (values: Float32Array) => Promise<void>,
+  ): Promise<void> {
+    return changeOnHostAsync(rangeOf(parameter.values, tensor), async (values) => {
+      await fill(values);
+      this.#takeOwned(tensor, values);
+    });
+  }
+
+  #takeOwned({ name }: LogicalTensor, values: Float32Array): void {
+    const piece = this.#owned.get(name);
+    if (piece?.isApart) flatMemory().write(piece.values, values.subarray(piece.begin, piece.end));
   }
 
   /** Stage numbers, in the order of completion. */
@@ -99,14 +142,28 @@ export class FlatSpace {
   }
 }
 
-type Placed = Pick<PlacedParameter, 'spec' | 'offset'>;
+function rangeOf(values: Floats, { offset, size }: LogicalTensor): Floats {
+  return values.subarray(offset, offset + size);
+}
 
-/** The parameters of a placement where they lie in its buffer, and the buffer's length. */
+/** Whether every pass reads it rounded, where activations are. */
+function isReadRounded({ spec }: Pick<Placed, 'spec'>): boolean {
+  return spec.readIn === 'activations';
+}
+
+/**
+ * The parameters of a placement where they lie in its buffer, and the buffer's length.
+ * @param areSomeRounded whether values are kept rounded where they are read so
+ */
 function place(
   placement: ParameterSpec['placement'],
   specs: readonly ParameterSpec[],
+  areSomeRounded: boolean,
 ): { placed: Placed[]; length: number } {
-  const ordered = specs.filter((spec) => spec.placement === placement).sort((a, b) => a.stage - b.stage);
+  const order = (spec: ParameterSpec) => Number(areSomeRounded && !isReadRounded({ spec }));
+  const ordered = specs
+    .filter((spec) => spec.placement === placement)
+    .sort((a, b) => a.stage - b.stage || order(a) - order(b));
   let length = 0;
   const placed = ordered.map((spec) => {
     const offset = length;
@@ -148,14 +205,16 @@ function unitsOf({ spec, offset }: Placed, wholeCost: WholeCost): Unit[] {
 /**
  * Elements that each worker would own of the logical tensors of a placement, without any memory.
  * @param size workers that hold the same parameters
+ * @param areSomeRounded as a device has it whose activations are bf16
  */
 export function ownedTensors(
   placement: ParameterSpec['placement'],
   specs: readonly ParameterSpec[],
   size: number,
   wholeCost: WholeCost,
+  areSomeRounded: boolean,
 ): { spec: ParameterSpec; tensor: LogicalTensor; elements: number }[][] {
-  const { placed } = place(placement, specs);
+  const { placed } = place(placement, specs, areSomeRounded);
   const stages = new Map(cutStages(placed, size, wholeCost).map((cut) => [cut.stage, cut]));
   return Array.from({ length: size }, (_, rank) =>
     placed.flatMap(({ spec, offset }) =>

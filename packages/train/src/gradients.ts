@@ -13,7 +13,8 @@
 
 import type { ElementRange, FloatWire, Pending } from '@sluice/collectives';
 import { type Floats, flatMemory, type GradientTarget } from '@sluice/engine';
-import type { FlatSpace, PlacedParameter } from './flatSpace.ts';
+import type { FlatSpace } from './flatSpace.ts';
+import type { PlacedParameter } from './flatValues.ts';
 import { type GradientBudget, GradientMemory, type PartialSums } from './gradientMemory.ts';
 
 export class GradientSums {

@@ -2,8 +2,7 @@
 
 import type { CheckpointReader, Piece } from '@sluice/checkpoint';
 import { sharedFloat64 } from '@sluice/collectives';
-import { changeOnHost } from '@sluice/engine';
-import { Decoder, expertLayers, initializeParameter, modelParameters } from '@sluice/model';
+import { Decoder, expertLayers, initializeTensor, modelParameters } from '@sluice/model';
 import { Agreement, makeWhole } from './agreement.ts';
 import { balanceChoice } from './balanceBias.ts';
 import { corpusShares, firstSampleOfRequest, grainCount } from './batches.ts';
@@ -11,7 +10,8 @@ import { sequencesAt } from './batchSizes.ts';
 import type { RunConfig } from './config.ts';
 import type { Diagnostics } from './diagnostics/summary.ts';
 import { GroupExpertExchange } from './expertExchange.ts';
-import { FlatSpace, type PlacedParameter } from './flatSpace.ts';
+import { FlatSpace } from './flatSpace.ts';
+import type { PlacedParameter } from './flatValues.ts';
 import { ForwardPasses, type Samplers } from './forwardPasses.ts';
 import { GradientBudget } from './gradientMemory.ts';
 import { GradientPasses, type StepTotals, type TrainedSpace } from './gradientPasses.ts';
@@ -114,9 +114,12 @@ export class Trainer {
     this.keptSteps = 0;
     this.takenUpdate = undefined;
     this.clipping.restore(undefined);
-    for (const { spec, parameter } of this.#parameters()) {
-      const { model, seed } = this.#config;
-      changeOnHost(parameter.values, (values) => initializeParameter(spec, values, model, seed));
+    const { model, seed } = this.#config;
+    for (const { space } of this.spaces) {
+      for (const placed of space.parameters) {
+        for (const tensor of placed.spec.tensors)
+          space.fillTensor(placed, tensor, (values) => initializeTensor(tensor, values, model, seed));
+      }
     }
   }
 

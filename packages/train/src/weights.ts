@@ -2,7 +2,6 @@
 
 import type { WeightSource } from '@sluice/checkpoint/huggingface';
 import { inParallel } from '@sluice/core';
-import { changeOnHostAsync } from '@sluice/engine';
 import { initializeTensor, type LogicalTensor, modelTensors } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import type { TrainedSpace } from './gradientPasses.ts';
@@ -20,13 +19,11 @@ export async function readWeights(
   read: (tensor: LogicalTensor, target: Float32Array) => Promise<void>,
   atOnce = 1,
 ): Promise<void> {
-  const parameters = spaces.flatMap(({ space }) => space.parameters);
-  await inParallel(parameters, atOnce, async ({ spec, parameter }) => {
-    for (const tensor of spec.tensors) {
-      const values = parameter.values.subarray(tensor.offset, tensor.offset + tensor.size);
-      await changeOnHostAsync(values, (target) => read(tensor, target));
-    }
-    parameter.refresh();
+  const parameters = spaces.flatMap(({ space }) => space.parameters.map((placed) => ({ space, placed })));
+  await inParallel(parameters, atOnce, async ({ space, placed }) => {
+    for (const tensor of placed.spec.tensors)
+      await space.fillTensorAsync(placed, tensor, (target) => read(tensor, target));
+    placed.parameter.refresh();
   });
 }
 

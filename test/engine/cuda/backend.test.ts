@@ -8,6 +8,7 @@ import {
   BACKENDS,
   flatMemory,
   inSinglePrecision,
+  linear,
   Parameter,
   profile,
   selectBackend,
@@ -24,6 +25,7 @@ import {
   type Emulator,
   findNvrtc,
   flat,
+  masterOf,
   openBackend,
   openDevice,
   weightsOf,
@@ -495,6 +497,24 @@ test.serial('a parameter that is released gives back its values and what was mad
   t.true(usedBytes() >= before + 64 * (4 + 2));
   parameter.release();
   t.is(usedBytes(), before);
+});
+
+test.serial('weights that are kept in bf16 are read as they are, and by nothing in single precision', (t) => {
+  tf.setBackend('cuda');
+  const memory = flatMemory();
+  const numbers = Float32Array.from({ length: 64 }, (_, i) => Math.sin(i));
+  const [kept, widened] = [memory.rounded!()!.make(64), memory.make(64)];
+  memory.write(kept, numbers);
+  memory.write(widened, memory.read(kept));
+  const [rounded, single] = [kept, widened].map((values) => new Parameter('weight', [8, 8], values));
+  t.is(weightsOf(rounded!).address, (kept as DeviceArray).address);
+  t.deepEqual(rounded!.hostValues, single!.hostValues);
+  t.deepEqual(weightsOf(single!).read(), weightsOf(rounded!).read());
+  const x = tf.tensor2d(numbers.slice(0, 16), [2, 8]);
+  const results = [rounded!, single!].map((weight) => linear(x, weight, 'results').dataSync());
+  t.deepEqual(results[0], results[1]);
+  for (const read of [() => masterOf(rounded!), () => rounded!.onTape(), () => linear(x, rounded!, 'single')])
+    t.throws(read, { message: /single precision/ });
 });
 
 test.serial('functions are right to the last digits, and defined everywhere', (t) => {

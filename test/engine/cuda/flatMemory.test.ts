@@ -1,7 +1,7 @@
 /** Flat memory on the emulated device, against that of the host. */
 
 import { BLOCK_ELEMENTS } from '@sluice/core';
-import { type FlatMemory, flatMemory, hostArray, selectBackend } from '@sluice/engine';
+import { type FlatMemory, flatMemory, hostArray, roundToBfloat16, selectBackend } from '@sluice/engine';
 import { cudaFlatMemory } from '@sluice/engine/cuda';
 import test from 'ava';
 import { SETTINGS } from '../support/adamW.ts';
@@ -11,7 +11,8 @@ import { randomValues, relativeError } from '../support/differential.ts';
 const noTensors = () => {
   throw new Error('no tensors here');
 };
-const onDevice = cudaFlatMemory(device, { tensor: noTensors, floatsOf: noTensors });
+const outside = { tensor: noTensors, floatsOf: noTensors };
+const onDevice: FlatMemory = cudaFlatMemory(device, { ...outside, precision: () => 'bf16' });
 
 /** Updates a range of the memory, and changes it by whatever there is. @returns what is in it in the end */
 function changed(memory: FlatMemory) {
@@ -67,6 +68,26 @@ test.serial(
     t.throws(() => hostArray(onDevice.make(1)), { message: /arrays of the host/ });
   },
 );
+
+test.serial('rounded memory holds what is nearest of values, two bytes each', (t) => {
+  const values = Float32Array.of(1, -0, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 3.4e38, ...randomValues(5, 3000));
+  const halves = new Uint16Array(values.length);
+  roundToBfloat16(values, halves);
+  const nearest = new Float32Array(Uint32Array.from(halves, (half) => half * 0x10000).buffer);
+  const memory = onDevice.rounded!()!;
+  const single = onDevice.make(values.length);
+  onDevice.write(single, values);
+  const [rounded, written, copied] = [0, 1, 2].map(() => memory.make(values.length));
+  t.deepEqual(onDevice.read(rounded!), new Float32Array(values.length));
+  memory.round(rounded!, single);
+  onDevice.write(written!, values);
+  const bytes = new Uint8Array(2 * values.length);
+  memory.readBytes(rounded!, bytes);
+  memory.writeBytes(copied!, bytes);
+  for (const each of [rounded, written, copied]) t.deepEqual(onDevice.read(each!), nearest);
+  t.throws(() => onDevice.tensor(rounded!, [values.length]), { message: /in single precision/ });
+  t.is(cudaFlatMemory(device, { ...outside, precision: () => 'f32' }).rounded!(), undefined);
+});
 
 test.serial(
   'memory of the host that a device reaches has the same arithmetic, and takes none of the device’s',

@@ -2,22 +2,28 @@
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
 import type * as tf from '@tensorflow/tfjs';
-import type { FlatMemory } from '../flatMemory.ts';
-import { type CudaDevice, DeviceArray } from './device.ts';
+import { roundToBfloat16 } from '../bfloat16.ts';
+import type { FlatMemory, RoundedMemory } from '../flatMemory.ts';
+import type { Precision } from '../precision.ts';
+import { widened } from './backend.ts';
+import { type Activations, type CudaDevice, DeviceArray } from './device.ts';
 import * as arithmetic from './flatArithmetic.ts';
 import { SHARE_OF_OTHERS } from './memorySizes.ts';
 
 type DeviceFloats = DeviceArray<'f32'>;
+type Rounded = DeviceArray<'bf16'>;
 
 /** What lies in tensors, and tensors on what lies there already. */
 export interface TensorMemory {
   tensor(values: DeviceFloats, shape: readonly number[]): tf.Tensor;
   floatsOf(tensor: tf.Tensor): DeviceFloats;
+  /** Of activations. */
+  precision(): Precision;
 }
 
 export function cudaFlatMemory(
   device: CudaDevice,
-  { tensor, floatsOf }: TensorMemory,
+  { tensor, floatsOf, precision }: TensorMemory,
 ): FlatMemory<DeviceFloats> {
   let scratch = device.allocate(0, 'f64');
   /** Sums that operations leave, each so many, of which the host reads all together. */
@@ -63,9 +69,14 @@ export function cudaFlatMemory(
       );
       return new DeviceArray(device, 'f32', first.address, first.length + second.length);
     },
-    read: (values) => values.read(),
+    read(values: Activations) {
+      const read = values.read();
+      return read instanceof Uint16Array ? widened(read) : read;
+    },
     readInto: (values, target) => values.readInto(target),
-    write: (target, values) => target.write(values),
+    write(target: Activations, values) {
+      target.write(target.storage === 'bf16' ? roundedOf(values) : values);
+    },
     fill: arithmetic.fill,
     copy(target, source) {
       const bytes = 4 * source.length;
@@ -93,11 +104,34 @@ export function cudaFlatMemory(
       );
       for (const [i, { sums }] of updates.entries()) sums.set(all[i]!);
     },
-    tensor,
+    tensor(values, shape) {
+      invariant(values.storage === 'f32', 'what plain operations read of a parameter is in single precision');
+      return tensor(values, shape);
+    },
     takeTensor(target, tensor, accumulate) {
       const values = floatsOf(tensor);
       if (accumulate) arithmetic.sumTree(target, [target, values]);
       else device.driver.copy(target.address, values.address, 4 * values.length);
     },
+    rounded: () => (precision() === 'bf16' ? roundedMemory(device) : undefined),
   };
+}
+
+function roundedMemory(device: CudaDevice): RoundedMemory {
+  return {
+    make(length) {
+      const values = device.allocate(length, 'bf16');
+      arithmetic.fill(values, 0);
+      return values;
+    },
+    round: (target, source) => arithmetic.narrow(target as Rounded, source as DeviceFloats),
+    readBytes: (values, target) => device.driver.read(target, (values as Rounded).address),
+    writeBytes: (target, bytes) => device.driver.write((target as Rounded).address, bytes),
+  };
+}
+
+function roundedOf(values: Float32Array): Uint16Array {
+  const halves = new Uint16Array(values.length);
+  roundToBfloat16(values, halves);
+  return halves;
 }

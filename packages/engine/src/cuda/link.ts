@@ -15,6 +15,8 @@ import type { CommunicatorHandle, Nccl, Transfer } from './nccl.ts';
 
 type DeviceFloats = DeviceArray<'f32'>;
 
+const ON_DEVICE = 'a device sends what lies on it';
+
 /** Leaves of the tree that one kernel adds up: a power of two. */
 const MOST_LEAVES = 32;
 /** How long an error of NCCL's may be the first sign of a peer's end, of which the coordinator tells more, ms. */
@@ -101,7 +103,8 @@ export class NcclLink implements DeviceLink {
   }
 
   allGather(peers: Peers, values: Floats, ranges: readonly FlatRange[]): RowArrival {
-    const parts = ranges.map((range) => partOf(values, range));
+    invariant(values instanceof DeviceArray, ON_DEVICE);
+    const parts = ranges.map(({ start, end }) => values.subarray(start, end));
     const { grid } = peers;
     const phases = grid
       ? [
@@ -287,7 +290,7 @@ function counterpartsOf(grid: Grid, { ranks, rank }: Peers): Members {
 }
 
 /** Each member sends all others what it has of each row of parts, which are the members' in their order. */
-function gather({ ranks, place }: Members, rows: readonly (readonly DeviceFloats[])[]): Phase {
+function gather({ ranks, place }: Members, rows: readonly (readonly DeviceArray[])[]): Phase {
   const transfers = rows.flatMap((parts) =>
     parts.flatMap((part, member) =>
       member === place ? [] : [transfer(ranks[member]!, parts[place]!, part)],
@@ -301,7 +304,7 @@ function partOf(values: Floats, { start, end }: FlatRange): DeviceFloats {
 }
 
 function floats(values: Floats): DeviceFloats {
-  invariant(values instanceof DeviceArray && values.storage === 'f32', 'a device sends what lies on it');
+  invariant(values instanceof DeviceArray && values.storage === 'f32', ON_DEVICE);
   return values as DeviceFloats;
 }
 

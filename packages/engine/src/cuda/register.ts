@@ -25,7 +25,8 @@ export function registerCudaBackend(): void {
   const tensor = (values: DeviceArray<'f32'>, shape: readonly number[]) =>
     tf.engine().makeTensorFromTensorInfo(cudaBackend().view(values, [...shape]));
   const floatsOf = (tensor: tf.Tensor) => cudaBackend().floatsOf(tensor);
-  registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, { tensor, floatsOf }));
+  const precision = () => cudaBackend().precision;
+  registerFlatMemory(CUDA_BACKEND, cudaFlatMemory(device, { tensor, floatsOf, precision }));
   registerDeviceLinks(CUDA_BACKEND, cudaLinks(device));
   registerDeviceMeter(CUDA_BACKEND, {
     get peakBytes() {

@@ -1,4 +1,4 @@
-/** What products and embeddings read of a parameter: its values in the precision of activations, beside the master weights. */
+/** What kernels read of a parameter: its values in single precision, or in that of activations, as which a run may keep them alone. */
 
 import { invariant } from '@sluice/core';
 import type { Parameter } from '../parameter.ts';
@@ -13,17 +13,28 @@ interface Weights {
 
 const copies = new WeakMap<Parameter, Weights>();
 
-/** A parameter's values where they lie, as its gradients do: in single precision on a device. */
-export function masterOf({ values }: Pick<Parameter, 'values'>): DeviceArray<'f32'> {
+/** A parameter's values as they are kept, or its gradient's. */
+export function keptOf({ values }: Pick<Parameter, 'values'>): Activations {
   invariant(values instanceof DeviceArray, 'a kernel of a device takes parameters that lie there');
-  return values as DeviceArray<'f32'>;
+  return values as Activations;
 }
 
-/** What products read: these, or where activations are bf16 the same in bf16, rounded once more where they have changed since it was asked for last. */
+/** The same of what is kept in single precision. */
+export function masterOf(of: Pick<Parameter, 'values'>): DeviceArray<'f32'> {
+  const kept = keptOf(of);
+  invariant(kept.storage === 'f32', 'what is read in single precision of a parameter is kept so');
+  return kept as DeviceArray<'f32'>;
+}
+
+/**
+ * What products and embeddings read: these, or where activations are bf16 and they are not the same in bf16, rounded once more where they
+ * have changed since it was asked for last.
+ */
 export function weightsOf(parameter: Parameter): Activations {
   // Values that are still on their way come first.
+  const kept = keptOf(parameter);
+  if (kept.storage === cudaBackend().precision) return kept;
   const master = masterOf(parameter);
-  if (cudaBackend().precision === 'f32') return master;
   const { version } = parameter;
   const known = copies.get(parameter);
   const weights = known ?? { array: master.device.allocate(master.length, 'bf16'), version };

@@ -9,8 +9,19 @@ import { fusedOperation, hasFused, implementFused, runFused } from '../fused.ts'
 import { matrixProduct } from '../matrixProduct.ts';
 import type { Parameter } from '../parameter.ts';
 
-/** `activations`: whatever precision these have on the backend. `single`: weights and results are in single precision in any case. */
-export type LinearPrecision = 'activations' | 'single';
+/**
+ * `activations`: whatever precision these have on the backend. `single`: weights and results are in single precision in any case.
+ * `results`: these are, and weights are taken as they are kept.
+ */
+export type LinearPrecision = 'activations' | 'single' | 'results';
+
+/** In which precision a parameter is read. */
+export type WeightPrecision = 'activations' | 'single';
+
+/** Whether tensor cores take a layer with weights of this shape: what has other widths reads them in single precision. */
+export function suitsTensorCores(shape: readonly number[]): boolean {
+  return shape.every((width) => width % 8 === 0);
+}
 
 interface Attributes {
   readonly weight: Parameter;
@@ -25,7 +36,7 @@ export const LINEAR = fusedOperation<Attributes>({
 /**
  * @param x_NC activations
  * @param weight shape [O, C]
- * @param precision `single` where small differences between the results decide something
+ * @param precision `single` or `results` where small differences between the results decide something
  * @returns [N, O]
  */
 export function linear(

@@ -40,6 +40,7 @@ export const switchHead: Control<Settings> = {
       shape: [numKeyValueHeads * settings.count, hiddenSize],
       initial: 'normal',
       decay: true,
+      isLinear: true,
     })),
   idleParameters: (settings, { hiddenSize, numKeyValueHeads, headDim }: BlockSizes) =>
     routed(settings).length * (settings.count - settings.topK) * numKeyValueHeads * headDim * hiddenSize,

@@ -82,6 +82,7 @@ export function gateTensors(gate: NamedGate, sizes: BlockSizes): LayerTensor[] {
     shape: [rows, sizes.hiddenSize],
     initial,
     decay: true,
+    isLinear: true,
   };
   if (gate.initialLogit === undefined) return [weight];
   return [weight, { name: biasName(gate), shape: [rows], initial: gate.initialLogit, decay: false }];

@@ -22,6 +22,8 @@ export interface MixerParameter {
   /** Whether weight decay applies. */
   readonly decay: boolean;
   readonly group: 'attention' | 'gate' | 'norms';
+  /** Whether they are the weights of a linear layer. */
+  readonly isLinear?: boolean;
 }
 
 /** The pass that a layer is part of. */

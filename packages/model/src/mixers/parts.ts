@@ -22,7 +22,7 @@ export const INITIAL_DECAYS = {
 export function whole(
   name: string,
   shape: readonly number[],
-  rest: Pick<MixerParameter, 'initial' | 'decay' | 'group'>,
+  rest: Pick<MixerParameter, 'initial' | 'decay' | 'group' | 'isLinear'>,
 ): MixerParameter {
   return { name, shape, tensors: [{ name, shape }], ...rest };
 }
@@ -34,7 +34,7 @@ export function matrix(
   columns: number,
   group: MixerParameter['group'],
 ): MixerParameter {
-  return whole(name, [rows, columns], { initial: 'normal', decay: true, group });
+  return whole(name, [rows, columns], { initial: 'normal', decay: true, group, isLinear: true });
 }
 
 /** Weights of a depthwise convolution, at first as PyTorch has them: within 1/√K of zero. */

@@ -6,7 +6,10 @@ import { type AdamWPiece, joinDoubles, joinPieces } from './pieces.ts';
 import type { UpdateRequest } from './settings.ts';
 
 /** Pieces that follow each other in memory and are updated alike: a kernel takes them all at once. */
-type Stretch = Pick<AdamWPiece, 'values' | 'moments' | 'moved' | 'flatOffset' | 'firstBlock' | 'settings'>;
+type Stretch = Pick<
+  AdamWPiece,
+  'values' | 'isApart' | 'moments' | 'moved' | 'flatOffset' | 'firstBlock' | 'settings'
+>;
 
 export class AdamWUpdates {
   readonly #config: OptimizerConfig;

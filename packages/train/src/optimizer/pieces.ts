@@ -2,7 +2,7 @@
 
 import { BLOCK_ELEMENTS } from '@sluice/core';
 import { changeOnHost, type Floats } from '@sluice/engine';
-import type { OwnedPiece } from '../flatSpace.ts';
+import type { OwnedValues } from '../flatSpace.ts';
 import type { MatrixSize, TensorSettings } from './settings.ts';
 
 /** By the kinds that a checkpoint calls them. */
@@ -15,8 +15,7 @@ export interface MuonMoments {
   readonly momentum: Floats;
 }
 
-interface Updated extends OwnedPiece {
-  readonly values: Floats;
+interface Updated extends OwnedValues {
   readonly settings: TensorSettings;
   /** Number of its first block in the whole model. */
   readonly firstBlock: number;
@@ -42,7 +41,9 @@ export function isMuonPiece(piece: OptimizedPiece): piece is MuonPiece {
 }
 
 /** Joins neighbours of a list that follow each other in memory and in the numbers of their blocks, and are alike. */
-export function joinPieces<Piece extends Pick<OptimizedPiece, 'flatOffset' | 'firstBlock' | 'values'>>(
+export function joinPieces<
+  Piece extends Pick<OptimizedPiece, 'flatOffset' | 'firstBlock' | 'values' | 'isApart'>,
+>(
   pieces: readonly Piece[],
   isAlike: (last: Piece, next: Piece) => boolean,
   join: (last: Piece, next: Piece) => Piece,
@@ -52,6 +53,7 @@ export function joinPieces<Piece extends Pick<OptimizedPiece, 'flatOffset' | 'fi
     const last = joined.at(-1);
     const follows =
       last &&
+      last.isApart === piece.isApart &&
       last.flatOffset + last.values.length === piece.flatOffset &&
       last.firstBlock + last.values.length / BLOCK_ELEMENTS === piece.firstBlock;
     if (follows && isAlike(last, piece)) joined[joined.length - 1] = join(last, piece);

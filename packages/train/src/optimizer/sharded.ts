@@ -15,7 +15,7 @@ import { isMuonPiece, joinPieces, type OptimizedPiece } from './pieces.ts';
 import { muonMatrix, tensorSettings, type UpdateRequest } from './settings.ts';
 
 /** Pieces that follow each other. */
-type MeasuredStretch = Pick<OptimizedPiece, 'values' | 'flatOffset' | 'firstBlock'>;
+type MeasuredStretch = Pick<OptimizedPiece, 'values' | 'isApart' | 'flatOffset' | 'firstBlock'>;
 
 export class ShardedOptimizer {
   readonly #space: FlatSpace;
@@ -64,17 +64,18 @@ export class ShardedOptimizer {
    * @param stages whose values have changed; all of them when left out
    */
   share(stages?: ReadonlySet<number>): void {
-    const { group, values, parameters, transport } = this.#space;
     for (const stage of this.#space.stages.toReversed()) {
       if (stages?.has(stage) === false) continue;
-      const within = parameters.filter(({ spec }) => spec.stage === stage);
-      if (group.size === 1) {
-        for (const { parameter } of within) parameter.refresh();
-        continue;
+      for (const memory of this.#space.memories) {
+        const within = memory.parameters.filter(({ spec }) => spec.stage === stage);
+        if (within.length === 0) continue;
+        const gather = memory.share(stage);
+        if (gather) this.#gathers.push(gather);
+        for (const { parameter } of within) {
+          if (gather) parameter.expect(() => gather.wait());
+          else parameter.refresh();
+        }
       }
-      const gather = transport.allGather(values, this.#space.stage(stage)!.slices);
-      this.#gathers.push(gather);
-      for (const { parameter } of within) parameter.expect(() => gather.wait());
     }
   }
 
@@ -106,7 +107,6 @@ function optimizedPieces(
     const firstBlock = firstBlocks.get(piece.tensor.name)! + piece.begin / BLOCK_ELEMENTS;
     const whole = {
       ...piece,
-      values: space.values.subarray(piece.flatOffset, piece.flatOffset + length),
       settings: tensorSettings(config, piece.spec),
       firstBlock,
       moved: moved.subarray(2 * firstBlock, 2 * (firstBlock + Math.ceil(length / BLOCK_ELEMENTS))),

@@ -2,7 +2,7 @@
 
 import { modelParameters } from '@sluice/model';
 import type { RunConfig } from '../config.ts';
-import { paddedSize } from '../flatSpace.ts';
+import { paddedSize } from '../flatValues.ts';
 import { type Members, membersOf } from './cluster.ts';
 import { gradientCopies, heldElements, replicas } from './held.ts';
 

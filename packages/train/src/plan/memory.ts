@@ -25,11 +25,20 @@ import { ownedTensors } from '../flatSpace.ts';
 import { muonMatrix, wholeMatrices } from '../optimizer/settings.ts';
 import { HELD_SNAPSHOTS, snapshotInterval } from '../rollback.ts';
 import { linkBytes, ncclBytes, placeGradients } from './deviceMemory.ts';
-import { gradientCopies, heldElements, type Placement, replicas } from './held.ts';
+import {
+  areSomeRounded,
+  gradientCopies,
+  heldElements,
+  type Placement,
+  replicas,
+  roundedElements,
+  valueBytes,
+} from './held.ts';
 import { outerGradientBytes, type ReplicasPlan, replicasPlan } from './replicas.ts';
 
 /** Bytes of the worker that takes most, by what they are for. */
 export interface MemoryPlan {
+  /** As passes read them, and the worker's own slices as they are trained, where that is not the same. */
   readonly parameters: number;
   /** Gradients with the partial sums of lanes that are there at once. */
   readonly gradients: number;
@@ -109,8 +118,7 @@ function gradientRoom(
   deviceBytes = Number.POSITIVE_INFINITY,
   devicesPerHost?: number,
 ): number {
-  const { replicated, expert } = heldElements(config);
-  const others = 4 * (replicated + expert) + optimizerBytes(config) + passBytes(config, devicesPerHost);
+  const others = parameterBytes(config) + optimizerBytes(config) + passBytes(config, devicesPerHost);
   return (1 - SHARE_OF_OTHERS) * deviceBytes - others;
 }
 
@@ -149,7 +157,7 @@ function memoryOfOne(config: RunConfig, deviceBytes?: number, devicesPerHost?: n
   const { expertParallel } = config.parallel;
   const held = heldElements(config);
   return {
-    parameters: parameterBytes(config) * (held.replicated + held.expert),
+    parameters: parameterBytes(config),
     ...(isOnDevice(config)
       ? {
           gradients: placeGradients(config, gradientRoom(config, deviceBytes, devicesPerHost)).onDevice,
@@ -167,29 +175,32 @@ function memoryOfOne(config: RunConfig, deviceBytes?: number, devicesPerHost?: n
 }
 
 /** Of an activation, and of a weight in a product. */
-export function activationElementBytes({ backend, precision }: RunConfig): number {
-  return precisionOn(BACKENDS[backend], precision) === 'bf16' ? 2 : 4;
+export function activationElementBytes(config: RunConfig): number {
+  return areSomeRounded(config) ? 2 : 4;
 }
 
-/** Of a parameter: in single precision, and where activations are bf16 once more so. */
+/** What passes read of parameters, and what is trained of those that this is not. */
 function parameterBytes(config: RunConfig): number {
-  return activationElementBytes(config) === 2 ? 6 : 4;
+  const { replicated, expert } = valueBytes(config);
+  const trained = mostOwned(
+    config,
+    ({ isRounded }) => (isRounded ? 4 : 0),
+    () => 0,
+  );
+  return replicated + expert + trained;
 }
 
 /**
- * What a step will take on a device where parameters, gradients and moments are there: activations, weights once more in bf16, and what
- * arrives of others' gradients.
+ * What a step will take on a device where parameters, gradients and moments are there: activations, and what arrives of others' gradients.
  * @param devicesPerHost all workers in one host when left out
  */
 export function passBytes(config: RunConfig, devicesPerHost?: number): number {
-  const held = heldElements(config);
-  const copies = (parameterBytes(config) - 4) * (held.replicated + held.expert);
-  return activationBytes(config) + copies + linkBytes(config, devicesPerHost);
+  return activationBytes(config) + linkBytes(config, devicesPerHost);
 }
 
 /** Moments of the worker's own slices; Muon has one for a matrix, which nobody shares, and works in memory of its own, of the host. */
 function optimizerBytes(config: RunConfig): number {
-  const momentsOf = (isMuon: boolean) => (isMuon ? 4 : 8);
+  const momentsOf = ({ isMuon }: Owned) => (isMuon ? 4 : 8);
   const scratch = isOnDevice(config) ? () => 0 : muonScratchBytes;
   return mostOwned(config, momentsOf, scratch);
 }
@@ -220,35 +231,49 @@ export function savedBytes(config: RunConfig, bytes?: number): number {
   }
   return mostOwned(
     config,
-    (isMuon) => bytes ?? (isMuon ? 8 : 12),
+    ({ isMuon }) => bytes ?? (isMuon ? 8 : 12),
     () => 0,
   );
 }
 
 type MuonMatrix = NonNullable<ReturnType<typeof muonMatrix>>;
 
+/** What a worker owns: whether Muon trains it, and whether passes read it rounded. */
+interface Owned {
+  readonly isMuon: boolean;
+  readonly isRounded: boolean;
+}
+
 /**
  * The most that a worker has for what it owns.
- * @param bytesOf of an element, by whether Muon trains it
+ * @param bytesOf of an element
  * @param beside what there is for all of its Muon's matrices
  */
 function mostOwned(
   config: RunConfig,
-  bytesOf: (isMuon: boolean) => number,
+  bytesOf: (owned: Owned) => number,
   beside: (matrices: MuonMatrix[]) => number,
 ): number {
   const shared = replicas(config);
   if (config.optimizer.kind === 'adamw') {
-    const held = heldElements(config);
-    return bytesOf(false) * (held.replicated / shared.replicated + held.expert / shared.expert);
+    const [all, rounded] = [heldElements(config), roundedElements(config)];
+    const perElement = (isRounded: boolean) => bytesOf({ isMuon: false, isRounded });
+    const owned = (placement: Placement) =>
+      (perElement(true) * rounded[placement] + perElement(false) * (all[placement] - rounded[placement])) /
+      shared[placement];
+    return owned('replicated') + owned('expert');
   }
   const shard = { rank: 0, size: config.parallel.expertParallel };
   const specs = modelParameters(config.model, shard);
   const whole = wholeMatrices(config.optimizer);
   const most = (placement: Placement) => {
-    const bytes = ownedTensors(placement, specs, shared[placement], whole).map((owned) => {
+    const isRounding = areSomeRounded(config);
+    const bytes = ownedTensors(placement, specs, shared[placement], whole, isRounding).map((owned) => {
       const muons = owned.map(({ spec, tensor }) => muonMatrix(config.optimizer, spec, tensor));
-      const each = owned.map(({ elements }, i) => elements * bytesOf(muons[i] !== undefined));
+      const each = owned.map(({ elements, spec }, i) => {
+        const isRounded = isRounding && spec.readIn === 'activations';
+        return elements * bytesOf({ isMuon: muons[i] !== undefined, isRounded });
+      });
       return beside(muons.filter((one) => one !== undefined)) + each.reduce((sum, one) => sum + one, 0);
     });
     return Math.max(...bytes);

@@ -10,13 +10,14 @@ import {
   allReduceCost,
   allToAllCost,
   type Cluster,
+  type Members,
   membersOf,
   type OperationCost,
   reduceScatterCost,
   sumOf,
   type TopologyKind,
 } from './cluster.ts';
-import { stageBytes } from './held.ts';
+import { type StageBytes, stageBytes } from './held.ts';
 import { activationElementBytes, gradientBytes } from './memory.ts';
 import { replicasPlan } from './replicas.ts';
 import type { StepTimes } from './stepTimes.ts';
@@ -91,18 +92,20 @@ function scheduleOfOne(config: RunConfig, cluster: Cluster, kind: TopologyKind, 
   const last = model.numLayers + 1;
   const stages = Array.from({ length: last + 1 }, (_, number): Stage => {
     const { replicated, expert } = bytes[number]!;
-    const collective = (share: number) => {
-      const own = reduceScatterCost(cluster, world, share * replicated, kind);
-      const shared = reduceScatterCost(cluster, replicas, share * expert, kind);
-      return sumOf(own, ...(expert > 0 ? [shared] : []));
+    const collective = (sentOf: (bytes: StageBytes) => number[]) => {
+      const costs = (members: Members, of: StageBytes) =>
+        sentOf(of)
+          .filter((sent) => sent > 0)
+          .map((sent) => reduceScatterCost(cluster, members, sent, kind));
+      return sumOf(...costs(world, replicated), ...costs(replicas, expert));
     };
     return {
       number,
       share: shares[number]!,
       // Stage 1 is the last layer.
       hasExperts: number > 0 && number < last && withExperts.has(model.numLayers - number),
-      reduce: collective(gradientBytes(parallel) / 4),
-      gather: collective(1),
+      reduce: collective(({ gradients }) => [(gradientBytes(parallel) / 4) * gradients]),
+      gather: collective(({ rounded, single }) => [rounded, single]),
     };
   });
   // Everybody waits for the busiest.

@@ -5,7 +5,7 @@ import type { RunConfig } from '../config.ts';
 import { muonMatrix, muonOperations } from '../optimizer/settings.ts';
 import { oneHost } from './cluster.ts';
 import { type Device, flopsPerSecondOf } from './devices.ts';
-import { heldElements, replicas } from './held.ts';
+import { heldElements, type Placement, replicas, valueBytes } from './held.ts';
 import {
   activationElementBytes,
   gradientBytes,
@@ -58,12 +58,12 @@ export function planTraffic(config: RunConfig): TrafficPlan {
   if (!replicas) return trafficOfOne(config);
   const { replica, perWorker, counterparts, settings, parts } = replicas;
   const one = trafficOfOne(replica);
-  const held = heldElements(replica);
+  const [held, values] = [heldElements(replica), valueBytes(replica)];
   const { workers } = replica.parallel;
   const elements = held.replicated + held.expert;
   const differences =
     (2 * outerGradientBytes(settings, elements / workers) * (counterparts - 1)) / counterparts;
-  const weights = (perWorker * 4 * elements * (workers - 1)) / workers;
+  const weights = (perWorker * (values.replicated + values.expert) * (workers - 1)) / workers;
   const synchronize = (differences + weights) / settings.everySteps;
   const mostSynchronize = Math.max(...parts) * (differences + weights);
   return {
@@ -76,14 +76,14 @@ export function planTraffic(config: RunConfig): TrafficPlan {
 }
 
 function trafficOfOne(config: RunConfig): TrafficPlan {
-  const held = heldElements(config);
   const shared = replicas(config);
-  const sent = (placement: keyof typeof held) =>
-    (held[placement] * (shared[placement] - 1)) / shared[placement];
-  const elements = sent('replicated') + sent('expert');
+  const sent = (held: Readonly<Record<Placement, number>>) => {
+    const of = (placement: Placement) => (held[placement] * (shared[placement] - 1)) / shared[placement];
+    return of('replicated') + of('expert');
+  };
   const plan = {
-    reduceScatter: gradientBytes(config.parallel) * elements,
-    allGather: 4 * elements,
+    reduceScatter: gradientBytes(config.parallel) * sent(heldElements(config)),
+    allGather: sent(valueBytes(config)),
     allToAll: expertTraffic(config),
   };
   return { ...plan, total: plan.reduceScatter + plan.allGather + plan.allToAll };

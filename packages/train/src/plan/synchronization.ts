@@ -10,7 +10,7 @@ import {
   sumOf,
   type TopologyKind,
 } from './cluster.ts';
-import { stageBytes } from './held.ts';
+import { heldElements, type Placement, valueBytes } from './held.ts';
 import { outerGradientBytes, type ReplicasPlan } from './replicas.ts';
 import type { StepTimes } from './stepTimes.ts';
 
@@ -32,12 +32,13 @@ export function synchronizationOf(
   kind: TopologyKind,
 ): Synchronization {
   const { workers } = replica.parallel;
-  const bytes = stageBytes(replica).reduce((sum, { replicated, expert }) => sum + replicated + expert, 0);
+  const sumOver = (amounts: Readonly<Record<Placement, number>>) => amounts.replicated + amounts.expert;
+  const [elements, values] = [sumOver(heldElements(replica)), sumOver(valueBytes(replica))];
   return {
     settings,
     parts: parts.map((share) => {
-      const own = outerGradientBytes(settings, (share * bytes) / 4 / workers);
-      const gather = reduceScatterCost(cluster, membersOf(workers, 1, cluster), share * bytes, kind);
+      const own = outerGradientBytes(settings, (share * elements) / workers);
+      const gather = reduceScatterCost(cluster, membersOf(workers, 1, cluster), share * values, kind);
       return {
         half: reduceScatterCost(cluster, membersOf(counterparts, workers, cluster), own, kind),
         gather: sumOf(...Array.from({ length: perWorker }, () => gather)),

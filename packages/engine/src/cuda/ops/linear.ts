@@ -4,19 +4,24 @@
  */
 
 import { implementFused } from '../../fused.ts';
-import { LINEAR, type LinearPrecision } from '../../ops/linear.ts';
+import { LINEAR, type LinearPrecision, suitsTensorCores } from '../../ops/linear.ts';
 import type { GradientTarget, Parameter } from '../../parameter.ts';
 import { cudaBackend, type TensorArray } from '../backend.ts';
+import type { Activations } from '../device.ts';
 import { sumTree } from '../flatArithmetic.ts';
 import { matmul, matmulPlain } from '../products.ts';
 import { floatProducts } from '../stock/matMul.ts';
-import { masterOf, weightsOf } from '../weights.ts';
+import { keptOf, masterOf, weightsOf } from '../weights.ts';
 import { contributeProduct } from './operands.ts';
 
 /** Whether the kernels for activations take the layer. */
 function isUsual({ shape }: Parameter, precision: LinearPrecision): boolean {
   if (cudaBackend().precision === 'f32') return true;
-  return precision === 'activations' && shape.every((width) => width % 8 === 0);
+  return precision === 'activations' && suitsTensorCores(shape);
+}
+
+function floatsOf(weight: Parameter, precision: LinearPrecision): Activations {
+  return precision === 'results' ? keptOf(weight) : masterOf(weight);
 }
 
 implementFused('cuda', LINEAR, {
@@ -29,8 +34,8 @@ implementFused('cuda', LINEAR, {
       matmul(x, weightsOf(weight), y.values, { M, N, K });
       return y.info;
     }
-    const y = precision === 'single' ? cudaBackend().allocate([M, N], 'f32') : output([M, N]);
-    floatProducts([x, masterOf(weight), y.values], { M, N, K, a: [K, 1], b: [1, K] });
+    const y = precision === 'activations' ? output([M, N]) : cudaBackend().allocate([M, N], 'f32');
+    floatProducts([x, floatsOf(weight, precision), y.values], { M, N, K, a: [K, 1], b: [1, K] });
     return y.info;
   },
   backward({ valuesOf, tensor, attributes: { weight, precision } }, [dyTensor], [xTensor]) {
@@ -45,7 +50,7 @@ implementFused('cuda', LINEAR, {
     } else {
       // In the precision that it has.
       const dy = cudaBackend().valuesOf(dyTensor!);
-      floatProducts([dy, masterOf(weight), dx.values], { M, N, K, a: [K, 1], b: [N, 1] });
+      floatProducts([dy, floatsOf(weight, precision), dx.values], { M, N, K, a: [K, 1], b: [N, 1] });
       weight.contribute((target) => addProduct(target, dy, x, { tokens: M, outputs: K, inputs: N }));
     }
     return { x: dx.tensor };
