@@ -1,8 +1,8 @@
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { importHuggingFace } from '@sluice/checkpoint/huggingface';
-import { InferenceModel, loadForInference } from '@sluice/evaluate';
-import { KeyValueCache } from '@sluice/model';
+import { InferenceModel, loadForInference, refuseTooLarge } from '@sluice/evaluate';
+import { KeyValueCache, modelParameters } from '@sluice/model';
 import * as tf from '@tensorflow/tfjs';
 import test from 'ava';
 import fc from 'fast-check';
@@ -217,3 +217,16 @@ test.serial('a tokenizer with more tokens than the model knows is refused', asyn
   t.is(error.code, 'SLUICE_E_VOCABULARY_TOO_SMALL');
   t.regex(error.message, /knows 96 tokens, but its tokenizer has 300/);
 });
+
+test.serial(
+  'weights of many times the memory are refused before any is read, with both figures',
+  async (t) => {
+    const { config } = (await load(fixture('qwen3'))).decoder;
+    const bytes = 4 * modelParameters(config).reduce((sum, { size }) => sum + size, 0);
+    t.notThrows(() => refuseTooLarge(config, bytes / 2));
+    t.throws(() => refuseTooLarge(config, bytes / 2 - 1), {
+      code: 'SLUICE_E_MODEL_TOO_LARGE',
+      message: /^The model has \S+ GiB of weights in single precision, and there is \S+ GiB of memory\.$/,
+    });
+  },
+);

@@ -556,9 +556,10 @@ export const ERROR_TABLE = {
     advice: 'The message says what the worker was doing. Raise the limit of that kind if it is only slow.',
   },
   SLUICE_E_MODEL_TOO_LARGE: {
-    summary: 'The weights that the workers of a host would hold are more than it can have.',
+    summary:
+      'The weights of a model, or of all workers of a host, are many times its memory, or no array is so long.',
     advice:
-      'Make the model smaller, take fewer workers a host, or let more of them share the experts (parallel.expertParallel); `sluice plan` tells what a run needs.',
+      'Take a smaller model or a host with more memory; in training, fewer workers a host, or more that share the experts (parallel.expertParallel): `sluice plan` tells what a run needs.',
   },
   SLUICE_E_OUT_OF_MEMORY: {
     summary: 'An array could not be allocated.',

@@ -9,7 +9,7 @@ import {
   weightsOfCheckpoint,
   weightsOfHuggingFace,
 } from '@sluice/checkpoint/huggingface';
-import { availableCores, parseConfig, SluiceError } from '@sluice/core';
+import { availableCores, availableMemory, parseConfig, SluiceError } from '@sluice/core';
 import { DataConfig, type Dataset, findPrepared, openDataset, splitHashes } from '@sluice/data';
 import {
   BACKENDS,
@@ -74,7 +74,7 @@ export async function selectForInference({
 /**
  * @param directory of a checkpoint, or a Hugging Face directory
  * @throws the errors of `selectForInference`, SLUICE_E_CHECKPOINT_…, the errors of `HuggingFaceDirectory.open`, SLUICE_E_CONFIG_OVERRIDE,
- *   SLUICE_E_CUDA_KERNEL; those of tokenizer and corpus come later, when text or the corpus is asked for
+ *   SLUICE_E_CUDA_KERNEL, SLUICE_E_MODEL_TOO_LARGE; those of tokenizer and corpus come later, when text or the corpus is asked for
  */
 export async function loadForInference(directory: string, options: LoadOptions): Promise<InferenceModel> {
   await selectForInference(options);
@@ -84,6 +84,8 @@ export async function loadForInference(directory: string, options: LoadOptions):
   try {
     const model = overrideRope(source.weights.model, directory, options.set ?? []);
     validateCudaSizes({ ...options, model }, 'logits');
+    // What a GPU has is found out when its memory is asked for.
+    if (options.backend !== 'cuda') refuseTooLarge(model);
     setThreads(options.threads || availableCores().count);
     const parameters = await readParameters(model, source.weights);
     const { sequenceLength, reading = {}, openCorpora, measureUpdate, weights } = source;
@@ -97,6 +99,21 @@ export async function loadForInference(directory: string, options: LoadOptions):
   } finally {
     await source.weights.close();
   }
+}
+
+/** Beyond so many times the memory that there is, weights fit into no swap space either: the system would end the process. */
+const HOPELESS = 2;
+
+/** @throws SLUICE_E_MODEL_TOO_LARGE */
+export function refuseTooLarge(model: ModelConfig, memoryBytes = availableMemory()): void {
+  const weightsBytes = 4 * modelParameters(model).reduce((sum, { size }) => sum + size, 0);
+  if (weightsBytes <= HOPELESS * memoryBytes) return;
+  const gib = (bytes: number) => `${(bytes / 2 ** 30).toPrecision(3)} GiB`;
+  throw new SluiceError(
+    'SLUICE_E_MODEL_TOO_LARGE',
+    `The model has ${gib(weightsBytes)} of weights in single precision, and there is ${gib(memoryBytes)} of memory.`,
+    { details: { weightsBytes, memoryBytes } },
+  );
 }
 
 async function readParameters(model: ModelConfig, source: WeightSource): Promise<Map<string, Parameter>> {
