@@ -1,6 +1,6 @@
 /** A run goes back after a fault only to what it truly has, and waits for a disk that does not let it. */
 
-import { existsSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmdirSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import test, { type ExecutionContext } from 'ava';
 import { goBack } from '../../launcher/src/coordinator/afterFault.ts';
@@ -48,6 +48,19 @@ test.serial('a run whose directory has vanished waits for it, and does not begin
     all.messages[0]!,
     /cannot go back yet: The run's directory .* is not there .*trying again \(1 of 3\)/,
   );
+});
+
+test.serial('a mount that vanishes from a run’s directory itself is waited for too', async (t) => {
+  const away = (path: string) => `${path}.away`;
+  const all = await setUp(t, {
+    pause(path) {
+      rmdirSync(path);
+      renameSync(away(path), path);
+    },
+  });
+  renameSync(all.run.path, away(all.run.path));
+  mkdirSync(all.run.path);
+  t.is((await all.goBack())?.state.step, 4);
 });
 
 test.serial('a run that cannot write while it goes back waits for room, and goes back once', async (t) => {

@@ -21,6 +21,7 @@ test('what is left of a save that filled the disk makes room for the next one', 
   if (!disk) return t.pass('no file system can be mounted here');
   const run = runDirectory(join(disk.path, 'run'));
   mkdirSync(run.checkpoints, { recursive: true });
+  writeFileSync(run.config, '');
   const journal = openJournal(run.journal);
   t.teardown(() => journal.close());
   const seen: boolean[] = [];

@@ -190,8 +190,12 @@ test('whoever was taken over finds out before it writes', (t) => {
   lock.release();
   t.notThrows(() => later.assertOwned(), 'the one before does not take the lock away');
   rmSync(path);
+  const config = join(dirname(path), 'config.yaml');
+  writeFileSync(config, '');
   t.throws(() => later.assertOwned(), { code: 'SLUICE_E_RUN_TAKEN_OVER', message: /its lock was removed/ });
-  rmSync(dirname(path), { recursive: true });
+  rmSync(config);
   t.notThrows(() => later.assertOwned(), 'a mount that vanishes with the lock is nobody who takes it over');
+  rmSync(dirname(path), { recursive: true });
+  t.notThrows(() => later.assertOwned(), 'nor if it leaves no directory');
   later.release();
 });

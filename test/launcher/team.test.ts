@@ -1,6 +1,6 @@
 import { fork } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ControlServer } from '@sluice/collectives';
@@ -62,6 +62,18 @@ test.serial('workers answer in rank order, know their threads, and end when they
   t.is(pids, 2);
   await workers.stop();
   t.deepEqual([...log].sort(), ['[worker 0] step 1 of rank 0', '[worker 1] step 1 of rank 1']);
+});
+
+test.serial('workers start though the directory that the command was given in is gone', async (t) => {
+  const before = process.cwd();
+  const gone = temporaryDirectory(t);
+  process.chdir(gone);
+  t.is(process.cwd(), realpathSync(gone));
+  rmSync(gone, { recursive: true });
+  const starting = start(t);
+  const { workers } = await starting.finally(() => process.chdir(before));
+  t.is((await workers.call('step', step(1))).length, 2);
+  await workers.stop();
 });
 
 const deaths: [string, RegExp][] = [

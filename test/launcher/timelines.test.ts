@@ -15,6 +15,7 @@ const report = (timelines: StepReport['timelines']) => ({ result: { step: 20 }, 
 
 test('a timeline is a file for Perfetto and a picture, where it was wanted', async (t) => {
   const run = runDirectory(temporaryDirectory(t));
+  writeFileSync(run.config, '');
   const told: string[] = [];
   const sent: number[] = [];
   const after = timelinesAfterStep({
@@ -39,7 +40,8 @@ test('a timeline that cannot be written is told, and training goes on', async (t
   const file = join(temporaryDirectory(t), 'file');
   writeFileSync(file, '');
   // Nothing takes the place of a run's directory that has vanished.
-  for (const path of [file, `${file}s`]) {
+  const empty = temporaryDirectory(t);
+  for (const path of [file, empty, `${file}s`]) {
     const warnings: string[] = [];
     const after = timelinesAfterStep({
       ...{ run: runDirectory(path), hostOf: () => 'h' },
@@ -49,6 +51,7 @@ test('a timeline that cannot be written is told, and training goes on', async (t
     t.regex(warnings[0]!, /There is no timeline of step 20: /);
   }
   t.false(existsSync(`${file}s`));
+  t.deepEqual(readdirSync(empty), []);
 });
 
 test('a collector is named by the configuration or by the standard variables, its secrets by files or variables', (t) => {

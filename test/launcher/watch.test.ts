@@ -129,6 +129,7 @@ test('the journal is told as a story: what was decided, and why', (t) => {
 
 test('how the workers are is told at the first step, and then every two seconds', async (t) => {
   const path = temporaryDirectory(t);
+  writeFileSync(join(path, 'config.yaml'), '');
   let now = 0;
   let step = 1;
   const worker = { rank: 0, host: 'here', pid: 7, doing: 'step' };

@@ -55,9 +55,10 @@ export async function goBack(
   const isNewer = copies !== undefined && copies.step > (latest?.step ?? -1) && isWholeOn(copies, hosts);
   // Copies that cannot be loaded are not tried twice.
   underway.copies = undefined;
-  const start = isNewer
-    ? { state: copies.state, copies }
-    : await whenWritable(underway, () => newestCheckpoint(run));
+  const start = await whenWritable(underway, async () => {
+    refuseVanished(run);
+    return isNewer ? { state: copies.state, copies } : await newestCheckpoint(run);
+  });
   const step = start?.state.step ?? 0;
   const { workers, expertParallel } = worldThatFits(hosts, config.parallel);
   const entry = {
@@ -95,10 +96,9 @@ export function whenWritable<T>(
 
 /**
  * The newest sound checkpoint, with the decisions of the journal that it does not know of; undefined before the first.
- * @throws SLUICE_E_FILE_MISSING where the run's directory is not there, which may hold some; SLUICE_E_NO_CHECKPOINT
+ * @throws SLUICE_E_NO_CHECKPOINT
  */
 export async function newestCheckpoint(run: RunDirectory): Promise<Start | undefined> {
-  refuseVanished(run);
   const journal = readJournal(run.journal);
   const history = checkpointHistory(journal);
   const { from, refused } = await startingPoint(run, history);

@@ -64,9 +64,10 @@ export async function goBackTo(
   // What other hosts keep copies of is given up.
   underway.copies = undefined;
   const inMemory = held.backTo(to);
-  const { state, checkpoint } = await whenWritable(underway, async () =>
-    inMemory ? { state: inMemory, checkpoint: newestCommit(run) } : await beforeRollback(run, config),
-  );
+  const { state, checkpoint } = await whenWritable(underway, async () => {
+    refuseVanished(run);
+    return inMemory ? { state: inMemory, checkpoint: newestCommit(run) } : await beforeRollback(run, config);
+  });
   underway.latest = checkpoint;
   if (inMemory) await workers.call('restore', { snapshot: to });
   else await restoreCheckpoint(checkpoint, { workers, collection });
@@ -97,9 +98,7 @@ async function restoreCheckpoint(
 }
 
 /** The newest checkpoint that the run still rests on, as its journal has it: it is not to be read now. */
-function newestCommit(run: RunDirectory): CommittedCheckpoint | undefined {
-  refuseVanished(run);
-  const { path, journal } = run;
+function newestCommit({ path, journal }: RunDirectory): CommittedCheckpoint | undefined {
   const entries = readJournal(journal);
   const { committed } = checkpointHistory(entries);
   const step = Math.max(-1, ...committed);

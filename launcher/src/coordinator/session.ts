@@ -19,6 +19,7 @@ import { releaseHostMemory, sweepHostMemory } from '../fleet/hostMemory.ts';
 import { type Placement, placeWorkers, worldThatFits } from '../fleet/placement.ts';
 import type { Journal } from '../run/journal.ts';
 import { recoveryFromStop } from '../run/recovery.ts';
+import { refuseVanished } from '../run/runDirectory.ts';
 import { configInRun, pathInRun } from '../run/runPaths.ts';
 import { RUN_VARIABLE, runToken } from '../run/runToken.ts';
 import { watchParent } from '../signals/parentWatch.ts';
@@ -303,13 +304,19 @@ function afterEachStep(
   return [
     diagnosticsAfterStep(config, (record) => {
       watchMeasurements({ config, spikes, state }, record);
-      logs.diagnostics.write(record.step, () => appendDiagnostics(run.diagnostics, record));
+      logs.diagnostics.write(record.step, () => {
+        refuseVanished(run);
+        appendDiagnostics(run.diagnostics, record);
+      });
       recorder.measured(record);
     }),
     samplesAfterStep({
       ...{ config, tokenizer, folder: run.tokenizer, warn },
       keep: (samples) => {
-        logs.samples.write(state.step, () => appendSamples(run.samples, samples));
+        logs.samples.write(state.step, () => {
+          refuseVanished(run);
+          appendSamples(run.samples, samples);
+        });
         recorder.sampled(samples);
       },
     }),

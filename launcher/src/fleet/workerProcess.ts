@@ -1,6 +1,8 @@
 /** A worker process of this machine, started by the coordinator itself or by an agent. */
 
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -25,7 +27,10 @@ export function startWorkerProcess(
   entry: string = fileURLToPath(new URL('../worker.js', import.meta.url)),
 ): StartedWorker {
   const debugFlags = process.env.SLUICE_DEBUG ? DEBUG_FLAGS : [];
+  // Node starts in no directory that is gone, and a run may outlive the one that it was started in.
+  const cwd = existsSync(process.cwd()) ? process.cwd() : dirname(entry);
   const child = spawn(process.execPath, [...WORKER_FLAGS, ...debugFlags, entry], {
+    cwd,
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     // In a process group of its own: Ctrl-C on the terminal is for the coordinator, which stops the workers in order.

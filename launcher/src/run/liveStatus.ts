@@ -6,6 +6,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { hasVanished } from './runDirectory.ts';
 
 const LiveStatus = z.object({
   step: z.int(),
@@ -35,6 +36,7 @@ export type LiveStatus = z.infer<typeof LiveStatus>;
 const FILE = 'status.json';
 
 export function writeLiveStatus(runPath: string, status: LiveStatus): void {
+  if (hasVanished(runPath)) return;
   const path = join(runPath, FILE);
   const temporary = `${path}.${process.pid}`;
   try {

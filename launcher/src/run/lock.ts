@@ -6,22 +6,14 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import {
-  existsSync,
-  linkSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import { linkSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError, writeError } from '@sluice/core';
 import { givenIncarnation, type Incarnation, isLater } from './incarnation.ts';
 import { isAlive, ownIdentity, type ProcessIdentity } from './processIdentity.ts';
+import { hasVanished } from './runDirectory.ts';
 
 export interface RunLock {
   readonly path: string;
@@ -165,14 +157,14 @@ function touch(path: string): void {
 
 /**
  * A lock that cannot be read at the moment is no reason to stop; one that is gone, or another's, is. One that is gone with its
- * whole directory cannot be read: a mount that has vanished may come back.
+ * whole run cannot be read: a mount that has vanished may come back.
  */
 function assertOwned(path: string, token: string): void {
   let owner: LockContent | undefined;
   try {
     owner = JSON.parse(readFileSync(path, 'utf8')) as LockContent;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || !existsSync(dirname(path))) return;
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || hasVanished(dirname(path))) return;
   }
   if (owner?.token === token) return;
   const who = owner ? `process ${owner.pid} on ${owner.host} owns it now` : 'its lock was removed';

@@ -104,12 +104,17 @@ export function makeRunDirectory(path: string): RunDirectory {
   return run;
 }
 
+/** Whether a run is not to be seen any more where it was. A mount that has vanished leaves an empty directory where it was mounted. */
+export function hasVanished(path: string): boolean {
+  return !existsSync(runDirectory(path).config);
+}
+
 /**
- * A mount that has vanished holds what it held, and is not to be replaced by a directory in its place.
+ * A mount that has vanished holds what it held, and is not to be replaced by what is written in its place.
  * @throws SLUICE_E_FILE_MISSING
  */
 export function refuseVanished({ path }: Pick<RunDirectory, 'path'>): void {
-  if (existsSync(path)) return;
+  if (!hasVanished(path)) return;
   throw new SluiceError('SLUICE_E_FILE_MISSING', `The run's directory ${path} is not there any more.`, {
     details: { path },
   });
