@@ -230,3 +230,17 @@ test.serial(
     });
   },
 );
+
+test.serial('a text that is interrupted ends with what has come', async (t) => {
+  const model = await load(fixture('qwen3'));
+  const request = { prompt: 'a', temperature: 0, seed: 1 };
+  let looks = 0;
+  const signal = {
+    get aborted() {
+      return looks++ === 5;
+    },
+  };
+  const cut = await model.generate({ ...request, maxTokens: 100, signal: signal as AbortSignal });
+  t.is(cut.tokens, 5);
+  t.deepEqual(await model.generate({ ...request, maxTokens: 5 }), cut);
+});

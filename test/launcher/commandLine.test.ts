@@ -174,8 +174,11 @@ const mistakes: [string[], RegExp][] = [
   [['resume', 'runs/x', '--max-steps', '1'], /no --max-steps any more: .*--until-step N .*--more-steps N/],
   [['train', 'x.yaml', '--max-steps=1'], /no --max-steps any more/],
   [['generate', 'runs/x'], /sluice generate needs --prompt\./],
-  [['generate', 'runs/x', '--prompt', 'a', '--backend', 'abacus'], /abacus/],
-  [['evaluate', 'runs/x', '--split', 'test'], /test/],
+  [
+    ['generate', 'runs/x', '--prompt', 'a', '--backend', 'cudda'],
+    /--backend is cudda \(did you mean cuda\?\), not one of native, cuda, tensorflow, webgpu, wasm, cpu\./,
+  ],
+  [['evaluate', 'runs/x', '--split', 'test'], /--split is test, not one of validation, train\./],
   [['evaluate', 'runs/x', '--text', 'a.txt', '--data', 'b'], /data and text are mutually exclusive/],
   [['evaluate', 'runs/x', '--length', '1k'], /--length needs --task\./],
   [['evaluate', 'runs/x', '--task', 'niah', '--length', '1m'], /--length is 1m, not numbers of tokens/],

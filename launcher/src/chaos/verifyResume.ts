@@ -3,7 +3,7 @@
  * workers, hosts and the coordinator are killed, frozen, cut off and resized at random instants, and compares the weights.
  */
 
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -61,7 +61,9 @@ export async function verifyResume(options: VerifyResumeOptions, log: Log): Prom
     if (options.runDir === undefined) rmSync(folder, { recursive: true, force: true });
     return result;
   } catch (error) {
-    log(`what was tried is kept in ${folder}`);
+    // Of a configuration that cannot be read nothing was tried.
+    if (readdirSync(folder).length > 0) log(`what was tried is kept in ${folder}`);
+    else if (options.runDir === undefined) rmSync(folder, { recursive: true });
     throw error;
   }
 }

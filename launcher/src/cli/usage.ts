@@ -43,12 +43,16 @@ export function refuseUnknownFlags(words: readonly string[], globals: readonly s
 
 /** @param message of yargs */
 export function usageMessage(message: string, words: readonly string[]): string {
-  for (const reword of [missingArgument, missingFlag, missingValue, tooMany, missingCompanions, notANumber]) {
+  for (const reword of REWORDINGS) {
     const said = reword(message, words);
     if (said) return said;
   }
   return message;
 }
+
+const REWORDINGS: readonly ((message: string, words: readonly string[]) => string | undefined)[] = [
+  ...[missingArgument, missingFlag, missingValue, noChoice, tooMany, missingCompanions, notANumber],
+];
 
 function commandOf(words: readonly string[]): Command | undefined {
   return COMMANDS.find(({ name }) => name.split(' ').every((part, i) => words[i] === part));
@@ -78,6 +82,17 @@ function missingFlag(message: string, words: readonly string[]): string | undefi
 function missingValue(message: string): string | undefined {
   const name = /^Not enough arguments following: (.+)$/.exec(message)?.[1];
   return name && `--${name} needs a value.`;
+}
+
+/** What a flag was given that takes one of a few words. */
+function noChoice(message: string): string | undefined {
+  const [, name, given, list] =
+    /^Invalid values:\s+Argument: ([\w-]+), Given: "([^"]*)", Choices: (.*)$/s.exec(message) ?? [];
+  if (name === undefined) return undefined;
+  const choices = [...list!.matchAll(/"([^"]*)"/g)].map(([, choice]) => choice!);
+  const meant = nearest(given!, choices);
+  const hint = meant === undefined ? '' : ` (did you mean ${meant}?)`;
+  return `--${name} is ${given}${hint}, not one of ${choices.join(', ')}.`;
 }
 
 /** Of a word too many yargs says that it is no command. */

@@ -3,6 +3,7 @@
 import { HIGHEST_TEMPERATURE, MOST_SAMPLED_TOKENS } from '@sluice/core';
 import { defineCommand } from '../cli/command.ts';
 import { atLeast, INFERENCE_OPTIONS, type InferenceArguments, wholeNumber } from '../cli/options.ts';
+import { ABORTED_EXIT_CODE } from '../signals/stopSignal.ts';
 
 interface GenerateArguments extends InferenceArguments {
   readonly source: string;
@@ -66,14 +67,23 @@ export const generateCommand = defineCommand<GenerateArguments>({
   ],
   async run({ prompt, maxTokens, temperature, topK, seed, ...request }, { log }) {
     const { withModel } = await import('../run/inference.ts');
-    const { result, computedBy } = await withModel(request, log, (model) =>
-      model.generate({ prompt, maxTokens, temperature, topK, seed }),
-    );
+    const { interruptible } = await import('../signals/interruptible.ts');
+    const { result, computedBy, isCut } = await interruptible(async (signal) => {
+      const sampling = { maxTokens, temperature, topK, seed, signal };
+      const generated = await withModel(request, log, (model) => model.generate({ prompt, ...sampling }));
+      // What has come before Ctrl-C is shown, if anything has.
+      if (generated.result.tokens === 0) signal.throwIfAborted();
+      return { ...generated, isCut: signal.aborted };
+    });
     const { text, tokens } = result;
     const whole = `${prompt}${text}`;
     const { printable } = await import('@sluice/observe');
     // A terminal would obey what a model makes up of control characters; a file gets every character.
     const shown = process.stdout.isTTY ? printable(whole) : whole;
-    return { json: { text, tokens, ...computedBy }, text: shown };
+    return {
+      json: { text, tokens, ...computedBy },
+      text: shown,
+      ...(isCut && { exitCode: ABORTED_EXIT_CODE }),
+    };
   },
 });

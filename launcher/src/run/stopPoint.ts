@@ -33,6 +33,6 @@ export function beyondTheEnd({ untilStep, moreSteps }: StopFlags, step: number, 
   if (asked === undefined || asked <= steps) return [];
   const flag = untilStep === undefined ? `--more-steps ${moreSteps}` : `--until-step ${untilStep}`;
   return [
-    `${flag}: the run ends at its step ${steps} (training.steps); a run is made longer by --set training.steps`,
+    `${flag}: the run ends at its step ${steps} (training.steps); a run is made longer by --set training.steps=N, and one that is resumed by --allow training.steps besides`,
   ];
 }

@@ -31,6 +31,8 @@ export interface GenerateOptions {
   readonly temperature: number;
   readonly topK?: number | undefined;
   readonly seed: number;
+  /** Ends the text where it is. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Generated {
@@ -144,14 +146,14 @@ export class InferenceModel {
    * Continues a prompt. The same seed gives the same text. Where prompt and text together grow longer than the model is
    * meant for, the older half of what it sees is dropped, each time it is full.
    */
-  async generate({ prompt, maxTokens, seed, ...sampling }: GenerateOptions): Promise<Generated> {
+  async generate({ prompt, maxTokens, seed, signal, ...sampling }: GenerateOptions): Promise<Generated> {
     const codec = await this.codec();
     const { tokenizer, stop } = codec;
     const key = randomKey(seed, 'generate');
     const tokens = promptTokens(codec, this.#parts.reading ?? {}, prompt);
     const start = tokens.length;
     const next = nextTokens(this.decoder, Math.min(this.sequenceLength, start + maxTokens));
-    while (tokens.length - start < maxTokens) {
+    while (tokens.length - start < maxTokens && !signal?.aborted) {
       // Rows of the embedding beyond the tokenizer's tokens are padding and have no text.
       const logits = next(tokens).subarray(0, tokenizer.vocabularySize);
       const token = sampleToken(logits, sampling, key, tokens.length);
