@@ -1,5 +1,7 @@
 /** `sluice` on the `cuda` backend, its kernels on the emulator. */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { cudaDriver } from '@sluice/engine';
 import test from 'ava';
 import { Sandbox } from './support/sandbox.ts';
@@ -72,4 +74,19 @@ withoutGpu('without a GPU, and without the emulator, nothing begins', async (t) 
   const { code, stderr } = await sandbox.start('train cuda.yaml --run-dir none', { SLUICE_CUDA: '' }).ended;
   t.is(code, 1);
   t.regex(stderr, /SLUICE_E_BACKEND_MISSING.*no NVIDIA driver.*SLUICE_CUDA=emulated/);
+});
+
+test.serial('replicas write samples, though some workers have none to write', async (t) => {
+  const lines = [
+    'extends: cuda.yaml',
+    'parallel: { lanes: 4, synchronize: { replicas: 2, everySteps: 1 } }',
+    'batch: { sequences: 4 }',
+    'training: { steps: 1 }',
+    'evaluation: { everySteps: 1 }',
+    'observe: { samples: { everySteps: 1, prompts: [the], maxTokens: 2 } }',
+  ];
+  sandbox.write('apart.yaml', lines.join('\n'));
+  await sandbox.json('train apart.yaml --run-dir apart --workers 4');
+  const samples = readFileSync(join(sandbox.path, 'apart/samples.jsonl'), 'utf8');
+  t.is(samples.trim().split('\n').length, 1);
 });

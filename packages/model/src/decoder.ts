@@ -17,6 +17,7 @@ import {
   rmsNorm,
   routerLogits,
   softcap,
+  valuesOnHost,
   whenGradient,
   whenRead,
   withoutGradient,
@@ -144,6 +145,11 @@ export class Decoder {
     this.#caps = controlCaps(config);
     this.#rotary = new RotaryTables();
     this.#ones = Parameter.filled('ones', [config.hiddenSize], 1);
+  }
+
+  /** Waits for values of parameters that are on their way, until they are there. */
+  awaitValues(): void {
+    for (const parameter of this.#parameters.values()) valuesOnHost(parameter.values.subarray(0, 1));
   }
 
   /** Logits of every position, [B·T, V]. */

@@ -105,6 +105,7 @@ export class ForwardPasses {
 
   /** As `writeSamples`. */
   sample(request: SampleRequest): Promise<SampleResult> {
+    this.#awaitValues();
     const { seed, data } = this.#config;
     const sampled = { model: this.#model, topology: this.#topology, seed };
     return writeSamples({ ...sampled, sequenceLength: data.sequenceLength }, request);
@@ -134,6 +135,7 @@ export class ForwardPasses {
     grains: readonly GrainPlace[],
     visit: (grain: Grain, isOwn: boolean) => Promise<void>,
   ): Promise<void> {
+    this.#awaitValues();
     const { rank, size } = this.#topology;
     const rounds = Math.ceil(grains.length / size);
     for (let round = 0; round < rounds; round++) {
@@ -141,6 +143,14 @@ export class ForwardPasses {
       const place = grains[Math.min(index, grains.length - 1)]!;
       await visit(this.#readForward(place), index < grains.length);
     }
+  }
+
+  /**
+   * A worker may have no pass to make, and need none of the values that are on their way; others need what it sends. A GPU sends it
+   * meanwhile, but an emulated one does nothing that nobody waits for.
+   */
+  #awaitValues(): void {
+    this.#model.awaitValues();
   }
 
   #readForward({ source, index, first, sequences }: GrainPlace): Grain {
