@@ -105,6 +105,7 @@ function tooMany(message: string, words: readonly string[]): string | undefined 
   const hint = setting !== undefined && 'set' in command.options ? ` Did you mean --set ${setting}?` : '';
   return `sluice ${command.name} takes ${takes === '' ? 'no argument' : takes}, and no ${list} besides.${hint}`;
 }
+
 /** yargs draws an arrow from each option to what it does nothing without. */
 function missingCompanions(message: string, words: readonly string[]): string | undefined {
   if (!message.startsWith('Implications failed')) return undefined;
