@@ -138,7 +138,7 @@ test('a damaged line in the middle is an error that names it, or is handed to th
 test('last lines that a power cut has left with holes are cut off when the log is opened again', (t) => {
   const path = join(temporaryDirectory(t), 'metrics.jsonl');
   const whole = `${JSON.stringify(record(1))}\n`;
-  for (const torn of ['{"step":2,\0\0\0}\n', '\0\0\0\n{"step":3,\0\n', '[]\n', '\0\0']) {
+  for (const torn of ['{"step":2,\0\0\0}\n', '\0\0\0\n{"step":3,\0\n', '\0\n{"step":4', '\0\0']) {
     writeFileSync(path, whole + torn);
     const log = MetricsLog.open(path);
     t.is(log.lastStep, 1);
@@ -150,6 +150,15 @@ test('last lines that a power cut has left with holes are cut off when the log i
   t.is(empty.lastStep, 0);
   empty.close();
   t.is(readFileSync(path, 'utf8'), '');
+});
+
+test('a log whose last line is no record, and has no hole, is not appended to, and nothing of it is cut off', (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  for (const text of [`${JSON.stringify(record(1))}\n[]\n`, '[]\n{"step":2,\0}\n']) {
+    writeFileSync(path, text);
+    t.throws(() => MetricsLog.open(path), { code: 'SLUICE_E_METRICS_DAMAGED' });
+    t.is(readFileSync(path, 'utf8'), text);
+  }
 });
 
 test('a log in a place that cannot be written is a coded error', (t) => {

@@ -35,9 +35,10 @@ export class MetricsLog {
   }
 
   /**
-   * Opens the log, or makes an empty one. A last line that was torn by a kill or a power cut is cut off: nothing forces the log to
-   * the disk, and its blocks may reach it in any order, so such a line may have its newline and yet a hole.
-   * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_FILE_MISSING (no such directory)
+   * Opens the log, or makes an empty one. Last lines that were torn by a kill or a power cut are cut off: nothing forces the log to
+   * the disk, and its blocks may reach it in any order, so such a line may have its newline and yet a hole, which reads as zeros.
+   * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_FILE_MISSING (no such directory), SLUICE_E_METRICS_DAMAGED (the
+   *   last line without a hole is not a record)
    */
   static open(path: string): MetricsLog {
     let log: MetricsLog | undefined;
@@ -103,15 +104,27 @@ export class MetricsLog {
   #recover(): void {
     const size = fstatSync(this.#file).size;
     let end = this.#endOfLineBefore(size);
-    for (; end > 0 && this.#lastStep === 0; ) {
-      const start = this.#endOfLineBefore(end - 1);
-      const line = Buffer.alloc(end - 1 - start);
-      readSync(this.#file, line, 0, line.length, start);
-      const record = parseRecord(line.toString());
-      if (record === undefined) end = start;
-      else this.#lastStep = record.step;
+    let line = this.#lineBefore(end);
+    while (line.includes(0)) {
+      end -= line.length;
+      line = this.#lineBefore(end);
+    }
+    if (end > 0) {
+      const text = line.toString().trimEnd();
+      const record = parseRecord(text);
+      if (record === undefined) throw damaged(this.path, undefined, text);
+      this.#lastStep = record.step;
     }
     if (end < size) ftruncateSync(this.#file, end);
+  }
+
+  /** The line that ends at the offset `end`, with its newline; empty at the beginning. */
+  #lineBefore(end: number): Buffer {
+    if (end === 0) return Buffer.alloc(0);
+    const start = this.#endOfLineBefore(end - 1);
+    const line = Buffer.alloc(end - start);
+    readSync(this.#file, line, 0, line.length, start);
+    return line;
   }
 
   /** The offset just after the last newline among the first `limit` bytes; 0 when there is none. */
@@ -169,7 +182,7 @@ export async function* readMetrics(
   for await (const { text } of fileLines(createReadStream(path))) {
     lineNumber++;
     if (suspect !== undefined) {
-      if (!options.onDamaged) throw damaged(path, suspect);
+      if (!options.onDamaged) throw damaged(path, suspect.lineNumber, suspect.text);
       options.onDamaged(suspect.lineNumber, suspect.text);
       suspect = undefined;
     }
@@ -179,12 +192,13 @@ export async function* readMetrics(
   }
 }
 
-function damaged(path: string, { lineNumber, text }: { lineNumber: number; text: string }): SluiceError {
+function damaged(path: string, lineNumber: number | undefined, text: string): SluiceError {
+  const place = lineNumber === undefined ? 'The last line' : `Line ${lineNumber}`;
   const excerpt = text.length > 60 ? `${text.slice(0, 60)}…` : text;
   return new SluiceError(
     'SLUICE_E_METRICS_DAMAGED',
-    `Line ${lineNumber} of ${path} is no record of a step: ${JSON.stringify(excerpt)}`,
-    { details: { path, lineNumber } },
+    `${place} of ${path} is no record of a step: ${JSON.stringify(excerpt)}`,
+    { details: { path, ...(lineNumber !== undefined && { lineNumber }) } },
   );
 }
 

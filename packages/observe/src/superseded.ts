@@ -38,7 +38,7 @@ export interface SupersededSteps {
 
 /**
  * Moves what a run's logs say of steps after `step` aside. A kill in the middle leaves it in the logs, or in both places.
- * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_FILE_MISSING (no such run)
+ * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_FILE_MISSING (no such run), SLUICE_E_METRICS_DAMAGED
  */
 export async function supersedeAfter(runDirectory: string, step: number): Promise<void> {
   const number = 1 + Math.max(0, ...numberedFiles(runDirectory).map((file) => file.number));
