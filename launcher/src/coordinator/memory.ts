@@ -1,17 +1,11 @@
 /** Whether hosts have the memory that a run is planned to take, as far as that can be known before there is a worker. */
 
 import { constants } from 'node:buffer';
-import { SluiceError } from '@sluice/core';
+import { fitNowhere, SluiceError } from '@sluice/core';
 import { counted, formatBytes, formatCount } from '@sluice/observe';
 import { heldElements, planMemory, type RunConfig } from '@sluice/train';
 import type { Host } from '../fleet/host.ts';
 import { placeWorkers, worldThatFits } from '../fleet/placement.ts';
-
-/**
- * A plan is an estimate, and what does not fit may be swapped. But weights alone that are so many times what a host has, beside
- * which there are as many gradients and twice as many moments, fit nowhere.
- */
-const HOPELESS = 2;
 
 type Planned = Pick<Host, 'name' | 'slots' | 'memoryBytes'>;
 
@@ -33,7 +27,7 @@ export function checkMemory(config: RunConfig, hosts: readonly Planned[]): strin
     const who = `${counted(ranks.length, 'worker')} on ${name}`;
     const has = `${formatBytes(memoryBytes)} of memory`;
     const weights = parameters * ranks.length;
-    if (weights > HOPELESS * memoryBytes) {
+    if (fitNowhere(weights, memoryBytes)) {
       throw new SluiceError(
         'SLUICE_E_MODEL_TOO_LARGE',
         `${who} would hold ${formatBytes(weights)} of weights, and there is ${has}.`,

@@ -4,7 +4,14 @@ import { existsSync } from 'node:fs';
 import { checkpointDirectory } from '@sluice/checkpoint';
 import { SluiceError } from '@sluice/core';
 import { loadForInference } from '@sluice/evaluate';
-import { appendSamples, formatCount, formatLoss, readSamples, writeHtmlReport } from '@sluice/observe';
+import {
+  appendSamples,
+  formatCount,
+  formatLoss,
+  onOneLine,
+  readSamples,
+  writeHtmlReport,
+} from '@sluice/observe';
 import { type RunConfig, SamplesConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type FailedSave, failedSaves } from '../run/failedSaves.ts';
@@ -172,8 +179,7 @@ function summarize(
           'unigram model',
           `${formatLoss(unigramLoss!)} on the same split: the run is ${betterOrWorse(better)}`,
         ],
-    // On one line, and without anything that a terminal would obey.
-    extra.sampled && ['sample', extra.sampled.shown.replaceAll(/[\s\p{Cc}\p{Cf}]+/gu, ' ')],
+    extra.sampled && ['sample', onOneLine(extra.sampled.shown)],
     ['weights', checkpoint.weights],
     ['checkpoint', checkpointDirectory(run.path, checkpoint.step)],
     unsaved.length === 0 ? undefined : ['not saved', unsavedText(unsaved)],

@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CurveKeys } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
-import { formatDuration } from '@sluice/observe';
+import { formatDuration, formatWholeSeconds } from '@sluice/observe';
 import {
   addressTowards,
   formatEndpoint,
@@ -162,7 +162,7 @@ export class AgentFleet implements Fleet {
         told += TELL_EVERY_MS;
       }
       this.#teller?.status(
-        `waiting for ${this.missing().join(', ')} · ${formatDuration(Math.ceil(waited() / 1000))} · there: ${this.#thereInWords()}`,
+        `waiting for ${this.missing().join(', ')} · ${formatWholeSeconds(waited() / 1000)} · there: ${this.#thereInWords()}`,
       );
       await delay(LOOK_MS);
     }

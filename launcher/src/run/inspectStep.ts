@@ -8,6 +8,7 @@ import { documentLosses, type InferenceModel, type ScoredDocument } from '@sluic
 import {
   formatLoss,
   groupDigits,
+  onOneLine,
   readMetrics,
   type StepRecord,
   supersededRecords,
@@ -264,9 +265,8 @@ function meanLoss(documents: readonly ShownDocument[]): number {
 
 const SHOWN_CHARACTERS = 48;
 
-/** On one line, and without anything that a terminal would obey. */
 function quoted(text: string): string {
-  const line = [...text.replaceAll(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim()];
+  const line = [...onOneLine(text).trim()];
   return `“${line.slice(0, SHOWN_CHARACTERS).join('')}${line.length > SHOWN_CHARACTERS ? '…' : ''}”`;
 }
 

@@ -7,6 +7,7 @@ import {
   formatCount,
   formatDuration,
   formatLoss,
+  formatWholeSeconds,
   isLoopback,
   type ListedRun,
   RunList,
@@ -81,7 +82,7 @@ function tableOf(runs: readonly ListedRun[]): string {
     `${formatCount(run.step)}${run.steps === null ? '' : ` / ${formatCount(run.steps)}`}`,
     ...[loss(run.loss), loss(run.validationLoss)],
     run.tokensPerSecond === null ? '' : formatCount(run.tokensPerSecond),
-    run.secondsLeft === null ? '' : formatDuration(Math.ceil(run.secondsLeft)),
+    run.secondsLeft === null ? '' : formatWholeSeconds(run.secondsLeft),
     run.spikes === 0 ? '' : String(run.spikes),
   ]);
   const header = ['run', 'state', 'step', 'loss', 'validation', 'tokens/s', 'left', 'spikes'];

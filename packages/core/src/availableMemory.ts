@@ -4,6 +4,14 @@ import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { controlGroups, readIfThere } from './controlGroups.ts';
 
+/** Weights of so many times the memory that there is fit into no swap space either: the system would end the process. */
+const HOPELESS = 2;
+
+/** Whether weights are too many for any swap space, beside a plan of what else is taken, which is but an estimate. */
+export function fitNowhere(weightsBytes: number, memoryBytes: number): boolean {
+  return weightsBytes > HOPELESS * memoryBytes;
+}
+
 /**
  * @param root where the system's files /proc and /sys lie; tests name another place
  * @returns bytes

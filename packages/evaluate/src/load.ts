@@ -9,7 +9,7 @@ import {
   weightsOfCheckpoint,
   weightsOfHuggingFace,
 } from '@sluice/checkpoint/huggingface';
-import { availableCores, availableMemory, parseConfig, SluiceError } from '@sluice/core';
+import { availableCores, availableMemory, fitNowhere, parseConfig, SluiceError } from '@sluice/core';
 import { DataConfig, type Dataset, findPrepared, openDataset, splitHashes } from '@sluice/data';
 import {
   BACKENDS,
@@ -101,13 +101,10 @@ export async function loadForInference(directory: string, options: LoadOptions):
   }
 }
 
-/** Beyond so many times the memory that there is, weights fit into no swap space either: the system would end the process. */
-const HOPELESS = 2;
-
 /** @throws SLUICE_E_MODEL_TOO_LARGE */
 export function refuseTooLarge(model: ModelConfig, memoryBytes = availableMemory()): void {
   const weightsBytes = 4 * modelParameters(model).reduce((sum, { size }) => sum + size, 0);
-  if (weightsBytes <= HOPELESS * memoryBytes) return;
+  if (!fitNowhere(weightsBytes, memoryBytes)) return;
   const gib = (bytes: number) => `${(bytes / 2 ** 30).toPrecision(3)} GiB`;
   throw new SluiceError(
     'SLUICE_E_MODEL_TOO_LARGE',

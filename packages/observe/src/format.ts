@@ -38,6 +38,11 @@ function withUnit(value: number, base: number, units: readonly string[]): string
   return units[unit] === '' ? text : `${text} ${units[unit]}`;
 }
 
+/** A duration for what is drawn time and again, begun seconds as whole ones: milliseconds would flicker. */
+export function formatWholeSeconds(seconds: number): string {
+  return formatDuration(Math.ceil(seconds));
+}
+
 /** Seconds as a duration of at most two units, of which none but that of nothing is zero: `350 ms`, `9 s`, `1m 05s`, `2h 07m`, `3d 04h`. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds) || seconds < 0) return ABSENT;
@@ -85,4 +90,9 @@ export function formatSeconds(seconds: number): string {
 /** A distance in robust deviations; beyond what is worth telling apart it is a bound: `7.3`, `> 999`. */
 export function formatDeviations(deviations: number): string {
   return deviations > 999 ? '> 999' : formatNumber(deviations);
+}
+
+/** A text on one line, and without anything that a terminal would obey. */
+export function onOneLine(text: string): string {
+  return text.replaceAll(/[\s\p{Cc}\p{Cf}]+/gu, ' ');
 }

@@ -1,7 +1,14 @@
 /** A run in characters: how far it is, its curves, the last decisions, its workers. Readable at 80 columns, with and without colours. */
 
 import { styleText } from 'node:util';
-import { formatCount, formatDuration, formatLoss, formatRate, formatSeconds, groupDigits } from './format.ts';
+import {
+  formatCount,
+  formatLoss,
+  formatRate,
+  formatSeconds,
+  formatWholeSeconds,
+  groupDigits,
+} from './format.ts';
 import type { MetricColumns } from './report/columns.ts';
 import { movingAverage } from './report/downsample.ts';
 import type { ReportFacts, StoryLine } from './report/facts.ts';
@@ -68,7 +75,7 @@ function progressText({ columns, steps, secondsLeft }: RunFrame): string {
   if (steps === undefined) return `step ${groupDigits(step)}`;
   const share = Math.min(1, step / steps);
   const bar = `${'#'.repeat(Math.round(24 * share))}${'.'.repeat(24 - Math.round(24 * share))}`;
-  const left = secondsLeft === undefined ? '' : `, ${formatDuration(Math.ceil(secondsLeft))} left`;
+  const left = secondsLeft === undefined ? '' : `, ${formatWholeSeconds(secondsLeft)} left`;
   return `[${bar}] step ${groupDigits(step)} of ${groupDigits(steps)}, ${Math.floor(100 * share)} %${left}`;
 }
 

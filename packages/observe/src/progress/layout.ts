@@ -4,11 +4,11 @@ import { stripVTControlCharacters, styleText } from 'node:util';
 import {
   formatBytes,
   formatCount,
-  formatDuration,
   formatLoss,
   formatNumber,
   formatRate,
   formatSeconds,
+  formatWholeSeconds,
 } from '../format.ts';
 import { maxViolation, relativeExpertLoad, type StepRecord } from '../record.ts';
 
@@ -161,8 +161,9 @@ function progressLine(state: ProgressState, width: number, paint: Paint): string
   const share = totalSteps > 0 ? Math.min(1, record.step / totalSteps) : 1;
   const count = `${String(record.step).padStart(String(totalSteps).length)}/${totalSteps}`;
   const percent = `${Math.floor(share * 100)} %`.padStart(6);
-  const left = state.secondsLeft === undefined ? 'estimating' : `${wholeSeconds(state.secondsLeft)} left`;
-  const time = state.status ?? `${left} · ${wholeSeconds(state.secondsElapsed)} so far`;
+  const left =
+    state.secondsLeft === undefined ? 'estimating' : `${formatWholeSeconds(state.secondsLeft)} left`;
+  const time = state.status ?? `${left} · ${formatWholeSeconds(state.secondsElapsed)} so far`;
   const room = width - LABEL_WIDTH - count.length - percent.length - time.length - 2 * GAP.length;
   const barWidth = Math.min(50, room);
   if (barWidth < 6) return clip(`${'step'.padEnd(LABEL_WIDTH)}${count}${percent}${GAP}${time}`, width);
@@ -211,7 +212,7 @@ export function renderPlainLine(state: ProgressState): string {
       : [`max violation ${formatNumber(maxViolation(record.expertLoad))}`]),
     ...(record.applied ? [] : ['update skipped']),
     ...(record.spike ? ['spike'] : []),
-    ...(state.secondsLeft === undefined ? [] : [`${wholeSeconds(state.secondsLeft)} left`]),
+    ...(state.secondsLeft === undefined ? [] : [`${formatWholeSeconds(state.secondsLeft)} left`]),
   ];
   return parts.join('  ');
 }
@@ -236,9 +237,4 @@ export function printable(text: string): string {
 
 function clip(line: string, width: number): string {
   return line.length > width ? `${line.slice(0, width - 1)}…` : line;
-}
-
-/** For what is drawn time and again: milliseconds would flicker. */
-function wholeSeconds(seconds: number): string {
-  return formatDuration(Math.ceil(seconds));
 }

@@ -2,11 +2,11 @@
 
 import { COLORS, roundScale } from '../../figures/svg.ts';
 import { type TrackMark, type TrackRow, tracks } from '../../figures/tracks.ts';
-import { formatLoss } from '../../format.ts';
+import { counted, formatLoss } from '../../format.ts';
 import { panel, paragraph } from '../../report/elements.ts';
 import type { Comparison, RowSummary } from '../compare.ts';
 import { INTERVAL_METHODS } from '../statistics.ts';
-import { counted, differenceText, signed } from './numbers.ts';
+import { differenceText, signed } from './numbers.ts';
 import { formatPerplexity } from './resultTables.ts';
 
 /** The panel of differences, empty where no row has another baseline than itself. */

@@ -41,8 +41,3 @@ export function paperText(
 export function formatPlain(value: number): string {
   return Math.abs(value) >= 1e6 ? formatNumber(value) : String(value);
 }
-
-/** `3 seeds`, `1 seed`. */
-export function counted(count: number, noun: string): string {
-  return `${count.toLocaleString('en-US')} ${noun}${count === 1 ? '' : 's'}`;
-}

@@ -1,6 +1,6 @@
 /** The page of an experiment: what its runs came to, beside each other and beside the paper. */
 
-import { formatCount, formatLoss } from '../../format.ts';
+import { counted, formatCount, formatLoss } from '../../format.ts';
 import type { PageAssets } from '../../report/assets.ts';
 import {
   escapeHtml,
@@ -16,7 +16,6 @@ import type { ExperimentResults } from '../results.ts';
 import { comparisonPanel } from './comparisons.ts';
 import { curveData, curvePanels } from './curves.ts';
 import { layerPanels } from './layers.ts';
-import { counted } from './numbers.ts';
 import { findLrPanels, learningRatePanel } from './rates.ts';
 import { diagnosisPanel, lossPanel, paperPanel, retrievalPanel } from './resultTables.ts';
 import { faultsPanel, outcomePanel, reproductionPanel, runsPanel } from './runs.ts';

@@ -3,12 +3,11 @@
 import { type PlotPoint, type PointSeries, pointPlot } from '../../figures/pointPlot.ts';
 import { COLORS, dashOf, powersScale, scaleAt } from '../../figures/svg.ts';
 import { type TrackMark, type TrackRow, tracks } from '../../figures/tracks.ts';
-import { formatLoss, formatRate, groupDigits } from '../../format.ts';
+import { counted, formatLoss, formatRate, groupDigits } from '../../format.ts';
 import { details, legend, panel, paragraph, rowSample, table } from '../../report/elements.ts';
 import type { RowSummary } from '../compare.ts';
 import type { FindLrProbe, FindLrResults, FindLrSeed, FindLrVariant } from '../findLr.ts';
 import { mean } from '../statistics.ts';
-import { counted } from './numbers.ts';
 
 /** A run at a learning rate: `y` is its loss, null where it has none. */
 type Trial = Omit<PlotPoint, 'mark'> & { readonly isStable: boolean };

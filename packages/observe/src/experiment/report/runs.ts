@@ -1,10 +1,9 @@
 /** Run by run: what became of it, its spikes, its hashes. */
 
-import { formatCount, formatLoss, formatRate, groupDigits } from '../../format.ts';
+import { counted, formatCount, formatLoss, formatRate, groupDigits } from '../../format.ts';
 import { details, escapeHtml, panel, paragraph, type TableCell, table } from '../../report/elements.ts';
 import type { RowSummary } from '../compare.ts';
 import type { ExperimentResults, ExperimentRun } from '../results.ts';
-import { counted } from './numbers.ts';
 import { rowCell } from './resultTables.ts';
 
 /** Rows × seeds with the spikes of each run, and where one broke off. */
