@@ -12,6 +12,7 @@ import {
   connectorSecurity,
   errorFromData,
   makeRuntimeDirectory,
+  Outbox,
   receiveAll,
   removeRings,
 } from '@sluice/collectives/control';
@@ -79,14 +80,14 @@ export class Agent {
   readonly #session = randomUUID();
   readonly #workers = new Map<string, StartedWorker>();
   readonly #files = new AgentFiles((answer) => this.#send('files', answer));
-  readonly #outbox: Buffer[] = [];
+  /** What could not be sent is asked for again by the coordinator, as far as it matters. */
+  readonly #outbox = new Outbox<Buffer>((frame) => this.#socket!.send(frame), 'drop');
   /** Where workers of this host have their sockets for each other. */
   #directory: string | undefined;
   #socket: Dealer | undefined;
   #facts!: AgentFacts;
   #end!: (code: number) => void;
   #heartbeat: NodeJS.Timeout | undefined;
-  #sending: Promise<void> | undefined;
   #isIn = false;
   #beatsUnheard = 0;
   #heard = 0;
@@ -175,7 +176,7 @@ export class Agent {
     for (const worker of workers) worker.kill();
     await Promise.all(workers.map(({ ended }) => ended));
     if (this.#isIn) this.#send('left', { reason });
-    await Promise.race([this.#sending, delay(LINGER_MS)]);
+    await Promise.race([this.#outbox.emptied(), delay(LINGER_MS)]);
     this.#socket?.close();
     releaseHostMemory();
     if (this.#directory !== undefined) removeRuntimeDirectory(this.#directory);
@@ -223,7 +224,7 @@ export class Agent {
       this.#leaveWorkers();
     }
     if (this.#isIn) this.#sayWhatRuns();
-    else if (this.#outbox.length === 0) this.#send('join', this.#facts);
+    else if (this.#outbox.isEmpty) this.#send('join', this.#facts);
   }
 
   #sayWhatRuns(): void {
@@ -312,19 +313,6 @@ export class Agent {
   #send<Kind extends keyof AgentMessages>(kind: Kind, body: AgentMessages[Kind]): void {
     if (this.#socket === undefined || this.#socket.closed) return;
     this.#outbox.push(encodeFromAgent(kind, body));
-    this.#sending ??= this.#drain();
-  }
-
-  async #drain(): Promise<void> {
-    for (let next = this.#outbox[0]; next !== undefined; next = this.#outbox[0]) {
-      try {
-        await this.#socket!.send(next);
-      } catch {
-        // The coordinator asks for what matters again.
-      }
-      this.#outbox.shift();
-    }
-    this.#sending = undefined;
   }
 }
 

@@ -11,6 +11,7 @@ import {
   listenAt,
   listenerSecurity,
   type Message,
+  Outbox,
   receiveAll,
 } from '@sluice/collectives/control';
 import { SluiceError } from '@sluice/core';
@@ -66,9 +67,9 @@ export class FleetServer {
   readonly #members = new Map<string, Member>();
   /** The latest incarnation of each node that was ever there. */
   readonly #incarnations = new Map<string, AgentFacts['incarnation']>();
-  readonly #outbox: [Buffer, Buffer][] = [];
+  /** A peer that takes no message is left to its heartbeat. */
+  readonly #outbox = new Outbox<[Buffer, Buffer]>((frames) => this.#router.send(frames), 'drop');
   readonly #heartbeat: NodeJS.Timeout;
-  #sending: Promise<void> | undefined;
   #ending: CoordinatorMessages['end'] | undefined;
   #onLeft: () => void = () => {};
 
@@ -159,7 +160,7 @@ export class FleetServer {
     const limit = AbortSignal.timeout(areThere() ? limitMs : awaited.limitMs);
     await Promise.race([left, new Promise((resolve) => limit.addEventListener('abort', resolve))]);
     clearInterval(this.#heartbeat);
-    await this.#sending;
+    await this.#outbox.emptied();
     this.#router.close();
     this.#authenticator.close();
   }
@@ -280,18 +281,5 @@ export class FleetServer {
     body: CoordinatorMessages[Kind],
   ): void {
     this.#outbox.push([identity, encodeFromCoordinator(kind, body)]);
-    this.#sending ??= this.#drain();
-  }
-
-  /** The socket takes one message at a time; a peer that takes none is left to its heartbeat. */
-  async #drain(): Promise<void> {
-    for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
-      try {
-        await this.#router.send(next);
-      } catch {
-        // Its heartbeat will tell.
-      }
-    }
-    this.#sending = undefined;
   }
 }

@@ -9,6 +9,7 @@ export {
   errorToData,
   type Message,
 } from './controlProtocol.ts';
+export { Outbox } from './outbox.ts';
 export { makeRuntimeDirectory } from './runtimeDirectory.ts';
 export { Authenticator, CURVE_OVERHEAD_BYTES, connectorSecurity, listenerSecurity } from './security.ts';
 export { removeRings } from './sharedRing.ts';

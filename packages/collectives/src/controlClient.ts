@@ -12,6 +12,7 @@ import {
   MAX_CONTROL_BYTES,
   type WorkerMessages,
 } from './controlProtocol.ts';
+import { Outbox } from './outbox.ts';
 import { type CurveKeys, connectorSecurity } from './security.ts';
 import { receiveAll } from './sockets.ts';
 import type { WorkerState } from './workerState.ts';
@@ -43,8 +44,7 @@ export interface ControlHandlers {
 export class ControlClient {
   readonly #socket: Dealer;
   readonly #options: ControlClientOptions;
-  readonly #outbox: Buffer[] = [];
-  #sending: Promise<void> | undefined;
+  readonly #outbox = new Outbox<Buffer>((frame) => this.#socket.send(frame));
   #heartbeat: NodeJS.Timeout | undefined;
   /** Own heartbeats since the coordinator was last heard of. */
   #beatsUnheard = 0;
@@ -91,13 +91,12 @@ export class ControlClient {
   send<K extends keyof WorkerMessages>(kind: K, body: WorkerMessages[K]): void {
     if (this.#closed) return;
     this.#outbox.push(encodeMessage<WorkerMessages, K>(kind, body));
-    this.#sending ??= this.#drain();
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#heartbeat);
-    await this.#sending;
+    await this.#outbox.emptied();
     // What was said to nobody need not be waited for.
     if (!this.#everHeard) this.#socket.linger = 0;
     this.#socket.close();
@@ -145,12 +144,5 @@ export class ControlClient {
         );
       }
     }, HEARTBEAT_MS);
-  }
-
-  async #drain(): Promise<void> {
-    for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
-      await this.#socket.send(next);
-    }
-    this.#sending = undefined;
   }
 }

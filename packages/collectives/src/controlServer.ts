@@ -19,6 +19,7 @@ import {
   type WorkerMessages,
 } from './controlProtocol.ts';
 import type { Invitation } from './invitation.ts';
+import { Outbox } from './outbox.ts';
 import { PendingCalls } from './pendingCalls.ts';
 import { makeRuntimeDirectory } from './runtimeDirectory.ts';
 import { Authenticator, type CurveKeys, listenerSecurity } from './security.ts';
@@ -95,9 +96,9 @@ export class ControlServer {
   readonly #members = new Map<number, Member>();
   readonly #calls: PendingCalls;
   readonly #lostErrors = new Map<number, SluiceError>();
-  readonly #outbox: [Buffer, Buffer][] = [];
+  /** A peer that takes no message is left to its heartbeat. */
+  readonly #outbox = new Outbox<[Buffer, Buffer]>((frames) => this.#router.send(frames), 'drop');
   readonly #heartbeat: NodeJS.Timeout;
-  #sending: Promise<void> | undefined;
   #stopping = false;
   #closed: SluiceError | undefined;
   #reportLoss!: (error: SluiceError) => void;
@@ -310,7 +311,7 @@ export class ControlServer {
     clearInterval(this.#heartbeat);
     this.#calls.failAll(this.#closed);
     this.#onMembership();
-    await this.#sending;
+    await this.#outbox.emptied();
     this.#router.close();
     this.#authenticator?.close();
     removeRings(this.token, this.#ranks());
@@ -435,33 +436,17 @@ export class ControlServer {
   }
 
   #refuse(identity: Buffer, error: SluiceError): void {
-    this.#enqueue(
+    this.#outbox.push([
       identity,
       encodeMessage<CoordinatorMessages, 'refused'>('refused', {
         error: { code: error.code, message: error.message, details: { ...error.details } },
       }),
-    );
+    ]);
   }
 
   #send<K extends keyof CoordinatorMessages>(rank: number, kind: K, body: CoordinatorMessages[K]): void {
-    this.#enqueue(this.#members.get(rank)!.identity, encodeMessage<CoordinatorMessages, K>(kind, body));
-  }
-
-  /** The socket takes one message at a time; a peer that takes none is left to its heartbeat. */
-  #enqueue(identity: Buffer, frame: Buffer): void {
-    this.#outbox.push([identity, frame]);
-    this.#sending ??= this.#drain();
-  }
-
-  async #drain(): Promise<void> {
-    for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
-      try {
-        await this.#router.send(next);
-      } catch {
-        // Its heartbeat will tell.
-      }
-    }
-    this.#sending = undefined;
+    const { identity } = this.#members.get(rank)!;
+    this.#outbox.push([identity, encodeMessage<CoordinatorMessages, K>(kind, body)]);
   }
 
   /** Why the workers can answer no more; undefined while they can. */
