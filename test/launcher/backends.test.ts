@@ -18,7 +18,12 @@ import {
   wheelAbsence,
   wheelRequirement,
 } from '../../launcher/src/backends/tensorflowWheel.ts';
-import { devicesForWorkers, planDevices, visibleDevices } from '../../launcher/src/coordinator/devices.ts';
+import {
+  devicesForWorkers,
+  hostDevices,
+  planDevices,
+  visibleDevices,
+} from '../../launcher/src/coordinator/devices.ts';
 import { backendFinding } from '../../launcher/src/doctor/backends.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
@@ -186,7 +191,7 @@ test('each worker gets a GPU of its own, out of those that are visible', (t) => 
   t.deepEqual(visibleDevices(undefined, someGpus(3)), ['0', '1', '2']);
   t.deepEqual(visibleDevices('4, 6', someGpus(8)), ['4', '6']);
   t.deepEqual(visibleDevices('', someGpus(8)), []);
-  t.deepEqual(planDevices(['4', '6', '7'], 2), [
+  t.deepEqual(planDevices([{ name: '4' }, { name: '6' }, { name: '7' }], 2), [
     { CUDA_VISIBLE_DEVICES: '4' },
     { CUDA_VISIBLE_DEVICES: '6' },
   ]);
@@ -279,13 +284,30 @@ test('where a GPU is divided, workers get its parts by name, and none by a numbe
   t.throws(() => devicesForWorkers('0', known), { instanceOf: SluiceError });
 });
 
+test('each GPU that workers are given has its memory, where it is known', (t) => {
+  const gpus = [...someGpus(3)].map((gpu, index) => ({ ...gpu, memoryBytes: index + 1 }));
+  t.deepEqual(hostDevices('2,0', gpus), [
+    { name: '2', memoryBytes: 3 },
+    { name: '0', memoryBytes: 1 },
+  ]);
+  t.deepEqual(hostDevices('GPU-1', gpus), [{ name: 'GPU-1', memoryBytes: 2 }]);
+  t.deepEqual(hostDevices('5,7', []), [{ name: '5' }, { name: '7' }]);
+  const [first, second] = ['MIG-aaaaaaaa-0000', 'MIG-bbbbbbbb-0000'];
+  const part = { uuid: first, memoryBytes: 7 };
+  t.deepEqual(hostDevices(`${first},${second}`, [part]), [{ name: first, memoryBytes: 7 }, { name: second }]);
+  t.deepEqual(hostDevices(undefined, [part]), [{ name: first, memoryBytes: 7 }]);
+});
+
 test('workers share a GPU only where that is asked for', (t) => {
-  t.deepEqual(planDevices(['3'], 2, true), [{ CUDA_VISIBLE_DEVICES: '3' }, { CUDA_VISIBLE_DEVICES: '3' }]);
+  t.deepEqual(planDevices([{ name: '3' }], 2, true), [
+    { CUDA_VISIBLE_DEVICES: '3' },
+    { CUDA_VISIBLE_DEVICES: '3' },
+  ]);
   t.throws(() => planDevices([], 2, true), { instanceOf: SluiceError });
 });
 
 test('more workers than GPUs are refused, with both numbers', (t) => {
-  const error = t.throws(() => planDevices(['0'], 2), { instanceOf: SluiceError });
+  const error = t.throws(() => planDevices([{ name: '0' }], 2), { instanceOf: SluiceError });
   t.is(error.code, 'SLUICE_E_BACKEND_DEVICES');
   t.regex(error.message, /2 workers .*there is 1 GPU/);
 });

@@ -1,5 +1,5 @@
 import { constants } from 'node:buffer';
-import { planMemory } from '@sluice/train';
+import { planHostMemory, planMemory, type RunConfig } from '@sluice/train';
 import test from 'ava';
 import { checkMemory } from '../../launcher/src/coordinator/memory.ts';
 import { smallConfig } from './support/config.ts';
@@ -7,14 +7,13 @@ import { smallConfig } from './support/config.ts';
 const config = smallConfig();
 const { parameters, total } = planMemory(config);
 const host = (memoryBytes?: number) => [
-  { name: 'h1', slots: undefined, ...(memoryBytes && { memoryBytes }) },
+  { name: 'h1', slots: undefined, devices: [], ...(memoryBytes && { memoryBytes }) },
 ];
 
 test('what fits, or what nobody knows the memory of, is nothing to talk about', (t) => {
   t.deepEqual(checkMemory(config, host(2 * total)), []);
   t.deepEqual(checkMemory(config, host()), []);
   t.deepEqual(checkMemory(config, []), []);
-  t.deepEqual(checkMemory({ ...config, backend: 'cuda' }, host(1)), []);
 });
 
 test('what may not fit is told, with both figures, and what cannot by far is refused', (t) => {
@@ -30,12 +29,56 @@ test('what may not fit is told, with both figures, and what cannot by far is ref
 
 test('each host counts for the workers that it gets', (t) => {
   const hosts = [
-    { name: 'h1', slots: 1, memoryBytes: 2 * total },
+    { name: 'h1', slots: 1, devices: [], memoryBytes: 2 * total },
     ...host(total / 2).map((one) => ({ ...one, name: 'h2' })),
   ];
   const lines = checkMemory(config, hosts);
   t.is(lines.length, 1);
   t.regex(lines[0]!, /^1 worker on h2 /);
+});
+
+const onGpus: RunConfig = { ...config, backend: 'cuda' };
+const gpu = planMemory(onGpus, Number.POSITIVE_INFINITY, 2);
+const gpus = (...memory: (number | undefined)[]) => [
+  {
+    ...{ name: 'h1', slots: undefined },
+    devices: memory.map((memoryBytes, index) => ({ name: String(index), memoryBytes })),
+  },
+];
+
+test('a GPU that may be too small is told before there is a worker, and one that is too small is refused', (t) => {
+  t.deepEqual(checkMemory(onGpus, gpus(2 * gpu.total, 2 * gpu.total)), []);
+  t.deepEqual(checkMemory(onGpus, gpus(undefined, undefined)), []);
+  // Beyond the two that are used.
+  t.deepEqual(checkMemory(onGpus, gpus(2 * gpu.total, undefined, 1)), []);
+  const held = gpu.parameters + gpu.optimizer;
+  const [line, ...others] = checkMemory(onGpus, gpus(undefined, held + 1));
+  t.regex(
+    line!,
+    /^a worker on h1 will take about \S+ \wiB, and its GPU has \S+ \wiB of memory; `sluice plan`/,
+  );
+  t.deepEqual(others, []);
+  const error = t.throws(() => checkMemory(onGpus, gpus(2 * gpu.total, held - 1)), {
+    code: 'SLUICE_E_MODEL_TOO_LARGE',
+  });
+  t.regex(
+    error.message,
+    /^A worker on h1 would hold \S+ \wiB of weights and moments, and its GPU has \S+ \wiB of memory/,
+  );
+});
+
+test('what workers on GPUs take of their host is told too', (t) => {
+  const total = planHostMemory(onGpus)!.total;
+  t.deepEqual(checkMemory(onGpus, host(2 * total)), []);
+  const lines = checkMemory(onGpus, host(2 * total - 1));
+  t.is(lines.length, 1);
+  t.regex(lines[0]!, /^2 workers on h1 will take about \S+ \wiB, and there is/);
+});
+
+test('an emulated GPU has its host’s memory', (t) => {
+  process.env.SLUICE_CUDA = 'emulated';
+  t.teardown(() => delete process.env.SLUICE_CUDA);
+  t.deepEqual(checkMemory(onGpus, gpus(1, 1)), []);
 });
 
 test('sizes that a plan takes and no array does are refused before there is a worker, whatever the memory', (t) => {

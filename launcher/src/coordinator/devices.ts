@@ -4,6 +4,7 @@ import { SluiceError } from '@sluice/core';
 import { isCudaEmulated, tensorflowInstallation } from '@sluice/engine';
 import type { RunConfig } from '@sluice/train';
 import { type Gpu, isPart } from '../backends/gpus.ts';
+import type { HostDevice } from '../fleet/host.ts';
 
 /**
  * Which names of CUDA_VISIBLE_DEVICES are of one kind, of which a list has only one. Those of parts (MIG) are of drivers from 470 on, and
@@ -57,6 +58,18 @@ export function devicesForWorkers(variable: string | undefined, gpus: readonly K
   return devices;
 }
 
+/** These, each with its memory, where it is known. */
+export function hostDevices(
+  variable: string | undefined,
+  gpus: readonly Pick<Gpu, 'uuid' | 'memoryBytes'>[],
+): HostDevice[] {
+  return devicesForWorkers(variable, gpus).map((name) => {
+    const place = fittingGpus(name, gpus)[0];
+    const gpu = typeof place === 'number' ? gpus[place] : gpus.find(({ uuid }) => uuid === place);
+    return { name, ...(gpu && { memoryBytes: gpu.memoryBytes }) };
+  });
+}
+
 const namesIn = (variable: string) => variable.split(',').map((name) => name.trim());
 
 /** Names of one kind, up to the first that `isInvalid`. */
@@ -95,7 +108,7 @@ function mayBeSame(one: string, other: string): boolean {
  * @throws SLUICE_E_BACKEND_DEVICES when there are fewer GPUs than workers, or none
  */
 export function planDevices(
-  devices: readonly string[],
+  devices: readonly HostDevice[],
   workers: number,
   isShared = process.env.SLUICE_SHARE_GPUS === '1',
 ): Readonly<Record<string, string>>[] {
@@ -103,11 +116,11 @@ export function planDevices(
     throw new SluiceError(
       'SLUICE_E_BACKEND_DEVICES',
       `${workers} workers are to run on a host where there ${devices.length === 1 ? 'is 1 GPU' : `are ${devices.length} GPUs`}.`,
-      { details: { workers, devices } },
+      { details: { workers, devices: devices.map(({ name }) => name) } },
     );
   }
   return Array.from({ length: workers }, (_, index) => ({
-    CUDA_VISIBLE_DEVICES: devices[index % devices.length]!,
+    CUDA_VISIBLE_DEVICES: devices[index % devices.length]!.name,
   }));
 }
 

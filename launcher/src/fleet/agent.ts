@@ -19,7 +19,7 @@ import {
 import { availableCores, availableMemory, type SluiceError } from '@sluice/core';
 import { Dealer } from 'zeromq';
 import { listGpus } from '../backends/gpus.ts';
-import { devicesForWorkers } from '../coordinator/devices.ts';
+import { hostDevices } from '../coordinator/devices.ts';
 import {
   claimRuntimeDirectory,
   removeRuntimeDirectory,
@@ -205,7 +205,7 @@ export class Agent {
       ...(slots !== undefined && { slots }),
       cores: availableCores().count,
       memoryBytes: availableMemory(),
-      devices: devicesForWorkers(process.env.CUDA_VISIBLE_DEVICES, listGpus()),
+      devices: hostDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus()),
     };
   }
 

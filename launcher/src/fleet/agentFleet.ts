@@ -302,6 +302,6 @@ export class AgentFleet implements Fleet {
 
 const NATURAL = new Intl.Collator('en', { numeric: true });
 
-function gpus(devices: readonly string[]): string {
+function gpus(devices: readonly unknown[]): string {
   return devices.length === 0 ? '' : `, ${devices.length} GPUs`;
 }

@@ -1,6 +1,6 @@
 /** A host whose agent has joined: its workers are started, watched and ended over the agent's connection. */
 
-import type { Host, StartedWorker, WorkerEnd, WorkerOrder } from './host.ts';
+import type { Host, HostDevice, StartedWorker, WorkerEnd, WorkerOrder } from './host.ts';
 import { HostFiles } from './hostFiles.ts';
 import { type AgentFacts, BEATS_UNTIL_LOST, type CoordinatorMessages } from './protocol.ts';
 
@@ -23,7 +23,7 @@ export class AgentHost implements Host {
   readonly address: string;
   readonly cores: number;
   readonly memoryBytes: number;
-  readonly devices: readonly string[];
+  readonly devices: readonly HostDevice[];
   readonly slots: number | undefined;
   readonly files: HostFiles;
   readonly facts: AgentFacts;

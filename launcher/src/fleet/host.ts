@@ -3,6 +3,14 @@
 import type { Invitation } from '@sluice/collectives';
 import type { HostFiles } from './hostFiles.ts';
 
+/** A GPU that workers of a host may be given. */
+export interface HostDevice {
+  /** As CUDA_VISIBLE_DEVICES names it. */
+  readonly name: string;
+  /** Undefined where it is not known. */
+  readonly memoryBytes?: number | undefined;
+}
+
 export interface Host {
   /** What people call it. */
   readonly name: string;
@@ -12,8 +20,8 @@ export interface Host {
   readonly cores: number;
   /** Memory that its processes may take, bytes; undefined where it is not known. */
   readonly memoryBytes?: number;
-  /** GPUs that may be used, as CUDA_VISIBLE_DEVICES names them. */
-  readonly devices: readonly string[];
+  /** GPUs that may be used. */
+  readonly devices: readonly HostDevice[];
   /** Workers that it takes; undefined: any number. */
   readonly slots: number | undefined;
   /** Its files, where it is not this machine. */

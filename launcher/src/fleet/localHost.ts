@@ -2,8 +2,8 @@
 
 import { availableCores, availableMemory } from '@sluice/core';
 import { listGpus } from '../backends/gpus.ts';
-import { devicesForWorkers } from '../coordinator/devices.ts';
-import type { Host } from './host.ts';
+import { hostDevices } from '../coordinator/devices.ts';
+import type { Host, HostDevice } from './host.ts';
 import { startWorkerProcess } from './workerProcess.ts';
 
 /** What people are told of it as. */
@@ -11,7 +11,7 @@ export const LOCAL_HOST = 'this machine';
 
 /** @param entry program of a worker; the trainer's own when left out */
 export function localHost(entry?: string): Host {
-  let devices: readonly string[] | undefined;
+  let devices: readonly HostDevice[] | undefined;
   return {
     name: LOCAL_HOST,
     address: undefined,
@@ -19,7 +19,7 @@ export function localHost(entry?: string): Host {
     memoryBytes: availableMemory(),
     // Asked for only where a backend computes on them.
     get devices() {
-      devices ??= devicesForWorkers(process.env.CUDA_VISIBLE_DEVICES, listGpus());
+      devices ??= hostDevices(process.env.CUDA_VISIBLE_DEVICES, listGpus());
       return devices;
     },
     slots: undefined,

@@ -65,7 +65,7 @@ const AGENT_MESSAGES = {
     slots: count.optional(),
     cores: z.number().positive(),
     memoryBytes: count,
-    devices: z.array(text).max(1024),
+    devices: z.array(z.strictObject({ name: text, memoryBytes: count.optional() })).max(1024),
     build: Build,
   }),
   beat: z.strictObject({

@@ -557,9 +557,9 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_MODEL_TOO_LARGE: {
     summary:
-      'The weights of a model, or of all workers of a host, are many times its memory, or no array is so long.',
+      'The weights of a model, or of all workers of a host, are many times its memory, a GPU has less than its worker’s weights and moments take, or no array is so long.',
     advice:
-      'Take a smaller model or a host with more memory; in training, fewer workers a host, or more that share the experts (parallel.expertParallel): `sluice plan` tells what a run needs.',
+      'Take a smaller model, or a host or GPUs with more memory; in training, fewer workers a host, more GPUs, or more workers that share the experts (parallel.expertParallel): `sluice plan` tells what a run needs.',
   },
   SLUICE_E_OUT_OF_MEMORY: {
     summary: 'An array could not be allocated.',
