@@ -21,7 +21,7 @@ import {
   selectBackend,
   setThreads,
 } from '@sluice/engine';
-import { Decoder, ModelConfig, modelParameters, validateCudaSizes } from '@sluice/model';
+import { Decoder, ModelConfig, modelParameters, type ParameterGroup, validateCudaSizes } from '@sluice/model';
 import { measureSavedUpdate, type SavedUpdate } from '@sluice/train';
 import { z } from 'zod';
 import { InferenceModel, type TrainedCorpora } from './inferenceModel.ts';
@@ -113,10 +113,17 @@ export function refuseTooLarge(model: ModelConfig, memoryBytes = availableMemory
   );
 }
 
+/** Groups of weights of which logits are computed, in single precision. */
+const OF_LOGITS: readonly ParameterGroup[] = ['embedding', 'head'];
+
+/** A device whose passes read weights in bf16 has these so alone: nobody trains them here. */
 async function readParameters(model: ModelConfig, source: WeightSource): Promise<Map<string, Parameter>> {
   const parameters = new Map<string, Parameter>();
-  for (const { name, shape, size, tensors } of modelParameters(model)) {
-    const values = flatMemory().make(size);
+  const single = flatMemory();
+  const rounded = single.rounded?.() ?? single;
+  for (const { name, shape, size, tensors, readIn, group } of modelParameters(model)) {
+    const isRounded = readIn === 'activations' && !OF_LOGITS.includes(group);
+    const values = (isRounded ? rounded : single).make(size);
     await changeOnHostAsync(values, async (all) => {
       for (const tensor of tensors)
         await source.read(tensor.name, all.subarray(tensor.offset, tensor.offset + tensor.size));
