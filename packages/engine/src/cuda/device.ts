@@ -6,6 +6,7 @@
 import { invariant, SluiceError } from '@sluice/core';
 import { Arena } from './arena.ts';
 import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
+import { LAYOUTS } from './header.ts';
 import { KeptCopies } from './keptCopies.ts';
 import {
   bytesOf,
@@ -288,7 +289,7 @@ interface Place {
 }
 
 /** Of `hopper.h`. */
-const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [128, 64];
+const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [LAYOUTS.CUtensorMap.bytes, 64];
 
 function placesOf(args: readonly Argument[], { name, parameters }: KernelSignature): Place[] {
   let end = 0;
