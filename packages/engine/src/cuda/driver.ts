@@ -251,8 +251,12 @@ export class CudaDriver {
     this.#call('cuMemAddressFree', address, bytes);
   }
 
-  /** Puts memory of arbitrary content into a part of a range. @returns false where the device has no more */
+  /**
+   * Puts memory of arbitrary content into a part of a range. It may wait until all is done that is under way, on any stream.
+   * @returns false where the device has no more
+   */
   map(address: DeviceAddress, bytes: number): boolean {
+    this.#leftWaits.follow();
     const memory = handle();
     const code = this.#functions.cuMemCreate(memory, bytes, this.#properties(), 0);
     if (code === CUDA.CUDA_ERROR_OUT_OF_MEMORY) return false;
@@ -272,7 +276,7 @@ export class CudaDriver {
     return true;
   }
 
-  /** Takes away what `map` has put there. */
+  /** Takes away what `map` has put there; it may wait as `map` does. */
   unmap(address: DeviceAddress, bytes: number): void {
     this.#call('cuMemUnmap', address, bytes);
   }
