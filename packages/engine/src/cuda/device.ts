@@ -274,7 +274,7 @@ export class Kernel {
     for (let i = 0; i < args.length; i++) pack(driver, this.#places[i]!, args[i]!);
     const { launchWatch } = driver;
     launchWatch?.begins(name);
-    driver.launch(handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
+    driver.launch(name, handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
     launchWatch?.ends();
   }
 }

@@ -49,6 +49,29 @@ const TENSOR_MAP_BYTES = LAYOUTS.CUtensorMap.bytes;
 /** Of its address; drivers ask for half of it, CUDA 13's header has this. */
 const TENSOR_MAP_ALIGNMENT = 128;
 
+/**
+ * Results that a kernel leaves which went wrong: the device comes to it after its launch, so any later call tells of it, and none succeeds
+ * afterwards in the same process.
+ */
+const KERNEL_ERRORS: ReadonlySet<number> = new Set([
+  CUDA.CUDA_ERROR_ILLEGAL_ADDRESS,
+  CUDA.CUDA_ERROR_LAUNCH_TIMEOUT,
+  CUDA.CUDA_ERROR_HARDWARE_STACK_ERROR,
+  CUDA.CUDA_ERROR_ILLEGAL_INSTRUCTION,
+  CUDA.CUDA_ERROR_MISALIGNED_ADDRESS,
+  CUDA.CUDA_ERROR_INVALID_ADDRESS_SPACE,
+  CUDA.CUDA_ERROR_INVALID_PC,
+  CUDA.CUDA_ERROR_LAUNCH_FAILED,
+]);
+
+/** CUDA's text of a failure, and what to do about one that is an earlier call's. */
+export function explained(text: string, code: number): string {
+  return KERNEL_ERRORS.has(code) && process.env.CUDA_LAUNCH_BLOCKING !== '1'
+    ? `${text}; a kernel that was launched before went wrong, and this process can compute no more: with CUDA_LAUNCH_BLOCKING=1 ` +
+        'the launch itself fails, and names the kernel'
+    : text;
+}
+
 /** A place for one result of a call. */
 const handle = () => new BigUint64Array(new ArrayBuffer(8));
 const integer = () => new Int32Array(new ArrayBuffer(4));
@@ -91,8 +114,8 @@ export class CudaDriver {
   readonly #leftWaits = new LeftWaits();
   /** Told of each launch, while somebody wants to know. */
   launchWatch: LaunchWatch | undefined;
-  /** What a driver knows beyond CUDA's text of the failure. */
-  readonly #explain: (text: string) => string;
+  /** What there is to say beyond CUDA's text of a failure. */
+  readonly #explain: (text: string, code: number) => string;
   /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
   readonly arguments = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
   /** The same memory. */
@@ -107,7 +130,7 @@ export class CudaDriver {
    * @param library file name, or path, of the driver's library
    * @throws SLUICE_E_CUDA where there is none, or it has no device
    */
-  constructor(library: string, explain: (text: string) => string = (text) => text) {
+  constructor(library: string, explain: (text: string, code: number) => string = explained) {
     this.library = library;
     this.#explain = explain;
     try {
@@ -163,7 +186,7 @@ export class CudaDriver {
     const [name, text] = [[null], [null]] as (string | null)[][];
     this.#functions.cuGetErrorName(code, name);
     this.#functions.cuGetErrorString(code, text);
-    const what = this.#explain(text![0] ?? '');
+    const what = this.#explain(text![0] ?? '', code);
     return new SluiceError('SLUICE_E_CUDA', `${call} failed with ${name![0] ?? code}: ${what}.`);
   }
 
@@ -498,8 +521,9 @@ export class CudaDriver {
     return bytes.slice(begin, begin + TENSOR_MAP_BYTES);
   }
 
-  /** @param argumentBytes how much of `arguments` the kernel takes */
+  /** @param name of the kernel, for whom it concerns @param argumentBytes how much of `arguments` the kernel takes */
   launch(
+    name: string,
     kernel: FunctionHandle,
     [x, y = 1, z = 1]: Grid,
     threads: number,
@@ -511,6 +535,6 @@ export class CudaDriver {
     const { cuLaunchKernel } = this.#functions;
     const [stream, extra] = [this.#stream, this.#extraAddress];
     const code = cuLaunchKernel(kernel, x, y, z, threads, 1, 1, sharedBytes, stream, 0, extra);
-    this.#check('cuLaunchKernel', code);
+    if (code !== 0) throw this.#failure(`cuLaunchKernel of ${name}`, code);
   }
 }

@@ -32,7 +32,7 @@ export { type CubinKernel, cubinKernels } from './cubin.ts';
 export { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
 export { deltaRule, deltaRuleBackward } from './deltaRule.ts';
 export * from './device.ts';
-export { CudaDriver } from './driver.ts';
+export { CudaDriver, explained } from './driver.ts';
 export { type Declares, deviceFunctions, driverFunctions } from './driverFunctions.ts';
 export * from './emulator.ts';
 export * from './expertRows.ts';
