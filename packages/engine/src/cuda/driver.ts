@@ -27,6 +27,7 @@ const ATTRIBUTES = {
   major: CUDA.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
   minor: CUDA.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
   sharedBytesOfBlock: CUDA.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+  readsHostPages: CUDA.CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
   canMapMemory: CUDA.CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
 };
 /** What launches may ask for without saying so before. */
@@ -112,6 +113,8 @@ export class CudaDriver {
   /** On which everything is asked for now. */
   #stream: StreamHandle;
   readonly #leftWaits = new LeftWaits();
+  /** Whether the device reads memory of the host where it is, as a GH200 does, so that no driver has to take a copy of it first. */
+  #readsHostPages: boolean | undefined;
   /** Told of each launch, while somebody wants to know. */
   launchWatch: LaunchWatch | undefined;
   /** What there is to say beyond CUDA's text of a failure. */
@@ -459,7 +462,10 @@ export class CudaDriver {
   /** Copies from the host, whose memory may be changed afterwards. */
   write(to: DeviceAddress, values: NodeJS.ArrayBufferView): void {
     if (values.byteLength > WAITING_BYTES) this.#leftWaits.follow();
-    if (values.byteLength > 0) this.#call('cuMemcpyHtoDAsync', to, values, values.byteLength, this.#stream);
+    if (values.byteLength === 0) return;
+    this.#call('cuMemcpyHtoDAsync', to, values, values.byteLength, this.#stream);
+    this.#readsHostPages ??= this.#attribute('readsHostPages') !== 0;
+    if (this.#readsHostPages) this.synchronize();
   }
 
   /** Copies to the host, when all before is done. @throws as `synchronize` */
