@@ -8,8 +8,12 @@ export {
   type Ceilings,
   type KernelRate,
   measureCeilings,
+  measureRate,
   measureRates,
+  PEAK_INSTRUCTIONS,
+  type PeakInstruction,
   ratesNamed,
+  shareOf,
 } from './bench.ts';
 export * from './cachedAttention.ts';
 export { attentionErrors, LAYOUT, type Operands, operandsOf, runAttention } from './cases/attention.ts';
