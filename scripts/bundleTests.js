@@ -16,6 +16,7 @@ const REPRODUCIBLE = join(root, 'test/support/reproducible.ts');
 /** What tests start as processes and threads, by its file. */
 const PROGRAMS = [
   'launcher/src/backends/gpuEntry.ts',
+  'launcher/src/gpuKit.ts',
   'launcher/src/worker.ts',
   'packages/checkpoint/dist/shardThread.js',
   'packages/checkpoint/dist/verifyThread.js',

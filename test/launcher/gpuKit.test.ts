@@ -11,6 +11,8 @@ import { kitMain } from '../../launcher/src/gpuKit/main.ts';
 import { publishedPeak } from '../../launcher/src/gpuKit/modelBench.ts';
 import { runWithin } from '../../launcher/src/gpuKit/runWithin.ts';
 import { fitting, tinyOf } from '../../launcher/src/gpuKit/steps/dense.ts';
+import { reportOf as lossesReport } from '../../launcher/src/gpuKit/steps/losses.ts';
+import { reportOf as workersReport } from '../../launcher/src/gpuKit/steps/workers.ts';
 import { loadModel } from '../../launcher/src/run/loadModel.ts';
 import { processStart } from '../../launcher/src/run/processIdentity.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
@@ -96,6 +98,21 @@ test('a step that takes too long goes with all that it has started', async (t) =
   const pid = Number(readFileSync(file, 'utf8'));
   await until('what it has started is gone', () => processStart(pid) === undefined);
   t.is(await runWithin(60_000, ['-e', ''], { env: process.env, signal }), 'ended');
+});
+
+test('of runs that failed the others are compared, and nothing is right without them', (t) => {
+  const losses = { native: [2, 1], cuda: [2], f32: [2, 1] };
+  const runs = { losses, tokensPerSecond: {}, failures: { cuda: 'it trapped\nhere' } };
+  const report = lossesReport(runs, 2);
+  t.is(report.verdict, 'wrong');
+  t.is(report.summary, 'cuda failed: it trapped');
+  t.regex(report.text!, / 2 {2}1\.00000 +1\.00000 {2}0\.00000 %/);
+  t.is(lossesReport({ ...runs, losses: { ...losses, cuda: [2, 1] }, failures: {} }, 2).verdict, 'right');
+  const hashes = { dense: { 1: 'a', 2: 'a' }, experts: { 1: 'b' } };
+  const workers = workersReport(hashes, ['experts, 2: it trapped'], 'emulated');
+  t.is(workers.verdict, 'wrong');
+  t.regex(workers.text!, /dense +a +a\s+experts +b +failed/);
+  t.is(workersReport({ dense: { 1: 'a', 2: 'a' } }, [], 'emulated').verdict, 'right');
 });
 
 test('all steps together take ten minutes at most', (t) => {

@@ -62,7 +62,7 @@ function context(t: ExecutionContext): KitContext {
   const logged: string[] = [];
   return {
     ...{ scale: 'tiny', isEmulated: false, folder: temporaryDirectory(t), earlier: { rates } },
-    ...{ keep() {}, log: (line) => logged.push(line) },
+    ...{ endsAtMs: Number.POSITIVE_INFINITY, keep() {}, log: (line) => logged.push(line) },
   };
 }
 

@@ -7,6 +7,8 @@ import { KIT_STEPS } from './catalog.ts';
 import type { KitContext, StepReport } from './step.ts';
 
 export const STEP_FLAG = '--run-step';
+/** Of a step's time, what it has for telling what it measured. */
+const TELLING_SHARE = 0.05;
 
 /** What a step's process is told, as one word of JSON. */
 export interface StepOrder {
@@ -15,6 +17,8 @@ export interface StepOrder {
   readonly folder: string;
   readonly earlier: KitContext['earlier'];
   readonly reportFile: string;
+  /** When it is cut off, since its begin. */
+  readonly limitMs: number;
 }
 
 /** What lies in the report's file: the end, or what there was until now, or why it failed. */
@@ -30,7 +34,7 @@ export function stepWords(order: StepOrder): string[] {
 
 /** @returns the exit code of the step's process */
 export async function stepMain([file]: readonly string[]): Promise<number> {
-  const { name, reportFile, ...order } = JSON.parse(readFileSync(file!, 'utf8')) as StepOrder;
+  const { name, reportFile, limitMs, ...order } = JSON.parse(readFileSync(file!, 'utf8')) as StepOrder;
   const write = (content: StepFile) => {
     writeFileSync(`${reportFile}.new`, JSON.stringify(content));
     renameSync(`${reportFile}.new`, reportFile);
@@ -41,6 +45,7 @@ export async function stepMain([file]: readonly string[]): Promise<number> {
     const report = await runStep({
       ...order,
       isEmulated: isCudaEmulated(),
+      endsAtMs: limitMs * (1 - TELLING_SHARE),
       keep(data) {
         kept = data;
         write({ data });

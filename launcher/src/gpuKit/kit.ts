@@ -3,7 +3,6 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { refuseUnwritable, SluiceError } from '@sluice/core';
 import { cudaDriver, isCudaEmulated } from '@sluice/engine';
 import { terminalTable } from '@sluice/observe';
@@ -11,13 +10,12 @@ import { PACKAGE_VERSION } from '../packageVersion.ts';
 import { interruptible } from '../signals/interruptible.ts';
 import type { KitArguments } from './arguments.ts';
 import { type StepFile, type StepOrder, stepWords } from './child.ts';
+import { KIT_PROGRAM } from './kitProgram.ts';
 import { type Ending, runWithin } from './runWithin.ts';
 import type { KitStep, Verdict } from './step.ts';
 
 /** The emulator is no card: steps may take so many times as long there. */
 const EMULATED_FACTOR = 4;
-
-const PROGRAM = fileURLToPath(new URL('../gpuKit.js', import.meta.url));
 
 export type Outcome = Verdict | 'failed' | 'timed out';
 
@@ -68,9 +66,10 @@ export async function runKit(
           folder: own,
           earlier: dataOf(results),
           reportFile: `${own}.json`,
+          limitMs: 1000 * limit,
         };
         const begun = performance.now();
-        const ending = await start(order, 1000 * limit, signal);
+        const ending = await start(order, order.limitMs, signal);
         signal.throwIfAborted();
         const result = resultOf(
           step.name,
@@ -142,7 +141,7 @@ function summaryTable(results: readonly StepResult[]): string {
 }
 
 const startStep: StartStep = (order, limitMs, signal) =>
-  runWithin(limitMs, [PROGRAM, ...stepWords(order)], {
+  runWithin(limitMs, [KIT_PROGRAM, ...stepWords(order)], {
     // Watching memory is for tests.
     env: { SLUICE_CUDA_WATCH: 'off', ...process.env },
     signal,

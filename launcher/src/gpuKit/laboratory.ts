@@ -17,6 +17,8 @@ export interface TrainedRun {
 
 /** Lines of a failed run that its error shows. */
 const SHOWN_LINES = 12;
+/** Of the time that a step has left, what one of its runs may take: one that hangs leaves some to the next. */
+const SHARE_OF_TIME = 0.7;
 
 interface ModelSizes {
   readonly hiddenSize: number;
@@ -90,18 +92,22 @@ export class Laboratory {
 
   /** Runs a command to its end. @returns its object */
   async sluice<T>(...words: string[]): Promise<T> {
-    const { code, stdout, stderr } = await endOf(words, this.#context.folder);
+    const { folder, endsAtMs } = this.#context;
+    const limitMs = SHARE_OF_TIME * (endsAtMs - performance.now());
+    const { code, stdout, stderr } = await endOf(words, folder, limitMs);
     const last = stdout.trim().split('\n').at(-1) ?? '';
     if (code === 0) return JSON.parse(last) as T;
     const shown = `${stdout}\n${stderr}`.trim().split('\n').slice(-SHOWN_LINES).join('\n');
-    throw new Error(`sluice ${words.join(' ')} ended with ${code}:\n${shown}`);
+    const how = code === 'late' ? `did not end in ${(limitMs / 1000).toFixed(0)} s` : `ended with ${code}`;
+    throw new Error(`sluice ${words.join(' ')} ${how}:\n${shown}`);
   }
 }
 
 function endOf(
   words: readonly string[],
   folder: string,
-): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  limitMs: number,
+): Promise<{ code: number | null | 'late'; stdout: string; stderr: string }> {
   const child = spawn(process.execPath, [PROGRAM, ...words, '--json'], {
     cwd: folder,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -111,8 +117,19 @@ function endOf(
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   return new Promise((resolve, reject) => {
+    // What it has started ends with it, and may keep its output until then.
+    const timer = setTimeout(
+      () => {
+        child.kill('SIGKILL');
+        resolve({ code: 'late', stdout, stderr });
+      },
+      Math.max(0, limitMs),
+    );
     child.once('error', reject);
-    child.once('close', (code) => resolve({ code, stdout, stderr }));
+    child.once('close', (code) => {
+      clearTimeout(timer);
+      resolve({ code, stdout, stderr });
+    });
   });
 }
 

@@ -4,13 +4,16 @@ import { SluiceError } from '@sluice/core';
 import { terminalTable } from '@sluice/observe';
 import { exitCodeOf, formatError } from '../cli/output.ts';
 import { KIT_HELP, parseKitArguments } from './arguments.ts';
+import { SERIES_FLAG } from './cases.ts';
 import { KIT_STEPS } from './catalog.ts';
 import { STEP_FLAG, stepMain } from './child.ts';
 import { runKit } from './kit.ts';
+import { seriesMain } from './seriesMain.ts';
 
 /** @returns the exit code: 0 where every step was right or skipped */
 export async function kitMain(words: readonly string[]): Promise<number> {
   if (words[0] === STEP_FLAG) return stepMain(words.slice(1));
+  if (words[0] === SERIES_FLAG) return seriesMain(words.slice(1));
   try {
     const given = parseKitArguments(words);
     if (given.show === undefined) return await runKit(given, KIT_STEPS);

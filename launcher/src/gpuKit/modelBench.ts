@@ -1,10 +1,11 @@
 /** Training steps of a model on the card: time, utilization and memory. */
 
 import { selectBackend } from '@sluice/engine';
-import { cudaBackend, measureCeilings } from '@sluice/engine/cuda';
+import { cudaBackend } from '@sluice/engine/cuda';
 import type { ModelConfig } from '@sluice/model';
 import { formatBytes, terminalTable } from '@sluice/observe';
 import { benchModel, deviceOf } from '@sluice/train';
+import { ceilingsOf } from './ceilings.ts';
 import type { KitContext, StepReport } from './step.ts';
 
 export interface ModelRun {
@@ -29,21 +30,23 @@ export function publishedPeak(card: string): number | undefined {
   return known && deviceOf(known[1], 1).cudaFlopsPerSecond?.bf16;
 }
 
-export async function measureModel(run: ModelRun, { scale, keep }: KitContext): Promise<StepReport> {
+export async function measureModel(run: ModelRun, context: KitContext): Promise<StepReport> {
+  const ceilings = await ceilingsOf(context);
+  if (ceilings) context.keep({ ceilings });
   await selectBackend('cuda');
   const { device } = cudaBackend();
   const card = device.driver.deviceName;
-  const ceilings = await measureCeilings(device, scale);
-  keep({ ceilings });
   const measured = await benchModel({ ...run, backend: 'cuda' });
   const { peakUsedBytes, allocatedBytes } = device.arena.statistics();
   const flops = measured.flopsPerToken * measured.tokensPerSecond;
   const published = publishedPeak(card);
   const shares = {
-    ofTensorCores: flops / ceilings.tensorGflops / 1e9,
+    ...(ceilings && { ofTensorCores: flops / ceilings.tensorGflops / 1e9 }),
     ...(published !== undefined && { modelFlopsUtilization: flops / published }),
   };
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const ofTensorCores =
+    ceilings && `${percent(flops / ceilings.tensorGflops / 1e9)} of ${ceilings.instruction}’s rate`;
   const tokens = run.sequences * run.sequenceLength;
   const rows = [
     ['parameters', measured.parameters.toLocaleString('en')],
@@ -53,10 +56,7 @@ export async function measureModel(run: ModelRun, { scale, keep }: KitContext): 
       `${(1000 * seconds).toFixed(1)} ms`,
     ]),
     ['tokens a second', measured.tokensPerSecond.toFixed(0)],
-    [
-      'arithmetic',
-      `${(flops / 1e12).toFixed(3)} TFLOP/s, ${percent(shares.ofTensorCores)} of ${ceilings.instruction}’s rate`,
-    ],
+    ['arithmetic', [`${(flops / 1e12).toFixed(3)} TFLOP/s`, ofTensorCores].filter(Boolean).join(', ')],
     [
       'MFU',
       published === undefined
@@ -68,13 +68,19 @@ export async function measureModel(run: ModelRun, { scale, keep }: KitContext): 
   ];
   const isSound = measured.losses.every(Number.isFinite);
   const rate =
-    published === undefined
-      ? `${percent(shares.ofTensorCores)} of ${ceilings.instruction}’s rate`
-      : `MFU ${percent(flops / published)}`;
+    published === undefined ? (ofTensorCores ?? 'of no known rate') : `MFU ${percent(flops / published)}`;
   return {
     verdict: isSound ? 'right' : 'wrong',
     summary: `${run.name}: ${measured.stepMs.toFixed(1)} ms a step of ${tokens} tokens, ${rate}, ${formatBytes(peakUsedBytes)}`,
     text: terminalTable(rows, { align: ['left', 'left'] }),
-    data: { ...run, ...measured, ...shares, peakUsedBytes, allocatedBytes, ceilings, card },
+    data: {
+      ...run,
+      ...measured,
+      ...shares,
+      peakUsedBytes,
+      allocatedBytes,
+      ...(ceilings && { ceilings }),
+      card,
+    },
   };
 }

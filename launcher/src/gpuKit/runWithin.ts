@@ -4,6 +4,9 @@ import { spawn } from 'node:child_process';
 
 export type Ending = 'ended' | 'timed out';
 
+/** A process that is killed may be held by its driver for a while; nobody waits for longer. */
+const GONE_MS = 20_000;
+
 interface Surroundings {
   readonly env: NodeJS.ProcessEnv;
   /** Ends it early. */
@@ -30,9 +33,10 @@ export function runWithin(
   };
   return new Promise((resolve, reject) => {
     let ending: Ending = 'ended';
-    const timer = setTimeout(() => {
+    let timer = setTimeout(() => {
       ending = 'timed out';
       end();
+      timer = setTimeout(() => resolve(ending), GONE_MS);
     }, limitMs);
     signal.addEventListener('abort', end);
     child.once('error', reject);

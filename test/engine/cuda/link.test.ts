@@ -284,6 +284,8 @@ test.serial('a host never waits, without looking for others, for a device that d
     flat.scale(received, 2);
     side.device.upload(new Float32Array(100), 'f32');
     await t.throwsAsync(async () => wait(side, received), { is: lost }, what);
+    // Nobody asks a communicator that is no more.
+    t.throws(() => arrival.done, { is: lost }, what);
     t.is(emulatedNccl(side.device.driver.library).calls().aborts, 1, what);
     t.throws(() => startRows(side), { is: lost }, what);
     t.throws(() => received.read(), { is: lost }, what);
@@ -295,12 +297,13 @@ const NEW_KERNEL: KernelSource = {
   text: '#include "device.h"\nKERNEL(anew, 32, 1, float* x) { x[threadIdx.x] = 0; }',
 };
 
-test.serial('a host loads no code, and pins no memory, while something is under way', (t) => {
+test.serial('a host loads no code, and pins or maps no memory, while something is under way', (t) => {
   const lost = new SluiceError('SLUICE_E_WORKER_LOST', 'rank 1 is gone');
   const blocks: Record<string, (device: CudaDevice) => unknown> = {
     code: (device) => device.kernelOf(NEW_KERNEL, 'anew'),
     'a function of code that is there': (device) => device.kernel('flat', 'sumRows').load(),
     memory: (device) => device.allocateOnHost(1, 'f32'),
+    'memory that the arena lacks': (device) => device.allocate(2 ** 24, 'f32'),
   };
   for (const [what, block] of Object.entries(blocks)) {
     const [side] = linkedSides({ lost }) as [Side];

@@ -2,7 +2,6 @@
 
 import { selectBackend } from '@sluice/engine';
 import {
-  type Checked,
   checksFor,
   cudaBackend,
   matching,
@@ -12,7 +11,8 @@ import {
   type TensorCores,
 } from '@sluice/engine/cuda';
 import { terminalTable } from '@sluice/observe';
-import type { RunStep, StepReport } from '../step.ts';
+import { casesOf } from '../cases.ts';
+import type { OpenSeries, RunStep, StepReport } from '../step.ts';
 
 interface Row {
   readonly name: string;
@@ -23,28 +23,39 @@ interface Row {
   readonly failure?: string;
 }
 
-export const runStep: RunStep = async ({ keep }) => {
+interface Facts {
+  readonly arithmetic: string;
+}
+
+export const openSeries: OpenSeries = async () => {
   await selectBackend('cuda');
   const { device, arithmetic } = cudaBackend();
   const golden = readGolden();
+  return {
+    names: checksFor(device),
+    facts: { arithmetic } satisfies Facts,
+    run(name): Omit<Row, 'name'> {
+      const checked = runCheck(device, name);
+      return { bits: matching(checked, golden), error: Math.max(0, ...Object.values(checked.errors)) };
+    },
+  };
+};
+
+export const runStep: RunStep = async (context) => {
   const rows: Row[] = [];
-  for (const name of checksFor(device)) {
-    rows.push(rowOf(name, () => runCheck(device, name)));
-    keep({ arithmetic, rows });
-    // A launch that failed leaves nothing to go on with.
-    if (rows.at(-1)!.failure !== undefined) break;
+  let arithmetic = '';
+  const cases = casesOf<Facts, Omit<Row, 'name'>>('kernels', context, {
+    onFacts: (facts) => {
+      arithmetic = facts.arithmetic;
+    },
+    // Of a case's kernels the launch of the one that fails says so.
+    environment: { CUDA_LAUNCH_BLOCKING: '1' },
+  });
+  for await (const { name, result, failure } of cases) {
+    rows.push(result ? { name, ...result } : { name, bits: [], error: null, failure: failure! });
+    context.keep({ arithmetic, rows });
   }
   return reportOf(rows, arithmetic);
-
-  function rowOf(name: string, check: () => Checked): Row {
-    try {
-      const checked = check();
-      const error = Math.max(0, ...Object.values(checked.errors));
-      return { name, bits: matching(checked, golden), error };
-    } catch (error) {
-      return { name, bits: [], error: null, failure: (error as Error).message };
-    }
-  }
 };
 
 function reportOf(rows: readonly Row[], arithmetic: string): StepReport {

@@ -3,10 +3,17 @@
 import { cpus, release, totalmem } from 'node:os';
 import { availableCores } from '@sluice/core';
 import { engineReport, selectBackend } from '@sluice/engine';
-import { cudaBackend, measureCeilings } from '@sluice/engine/cuda';
+import {
+  type Ceilings,
+  cudaBackend,
+  measureCeilings,
+  PEAK_INSTRUCTIONS,
+  type PeakInstruction,
+} from '@sluice/engine/cuda';
 import { formatBytes, terminalTable } from '@sluice/observe';
 import { programOutput } from '../../run/programOutput.ts';
-import type { RunStep } from '../step.ts';
+import { measuredCeilings } from '../ceilings.ts';
+import type { OpenSeries, RunStep } from '../step.ts';
 
 /** What the driver's own tool says of the cards. */
 const SMI_FIELDS = [
@@ -20,7 +27,19 @@ const SMI_FIELDS = [
   'ecc.mode.current',
 ];
 
-export const runStep: RunStep = async ({ scale, keep }) => {
+/** The ceilings by each instruction that the card has for products, its own first. */
+export const openSeries: OpenSeries = async (scale) => {
+  await selectBackend('cuda');
+  const { device } = cudaBackend();
+  return {
+    names: PEAK_INSTRUCTIONS.filter((instruction) => instruction !== 'wgmma' || device.isHopper),
+    facts: undefined,
+    run: (instruction) => measureCeilings(device, scale, instruction as PeakInstruction),
+  };
+};
+
+export const runStep: RunStep = async (context) => {
+  const { keep } = context;
   await selectBackend('cuda');
   const { device, description, arithmetic } = cudaBackend();
   const { driver } = device;
@@ -48,8 +67,8 @@ export const runStep: RunStep = async ({ scale, keep }) => {
     },
   };
   keep(facts);
-  const ceilings = await measureCeilings(device, scale);
-  const { copyGBps, tensorGflops, instruction, launchMicroseconds } = ceilings;
+  const failures: string[] = [];
+  const ceilings = await measuredCeilings(context, failures);
   const rows = [
     ['computes', description],
     [
@@ -61,14 +80,22 @@ export const runStep: RunStep = async ({ scale, keep }) => {
       'host',
       `${facts.host.cpu}, ${facts.host.cores} cores, ${formatBytes(facts.host.memoryBytes)}, Node ${process.version}`,
     ],
-    ['a copy reads and writes', `${copyGBps.toFixed(0)} GB/s`],
-    [`products by ${instruction}`, `${(tensorGflops / 1000).toFixed(1)} TFLOP/s`],
-    ['a launch in a row of them', `${launchMicroseconds.toFixed(2)} µs`],
+    ...(ceilings
+      ? [
+          ['a copy reads and writes', `${ceilings.copyGBps.toFixed(0)} GB/s`],
+          [`products by ${ceilings.instruction}`, teraflops(ceilings)],
+          ['a launch in a row of them', `${ceilings.launchMicroseconds.toFixed(2)} µs`],
+        ]
+      : []),
   ];
+  const most =
+    ceilings && `${ceilings.copyGBps.toFixed(0)} GB/s, ${teraflops(ceilings)} by ${ceilings.instruction}`;
   return {
-    verdict: 'right',
-    summary: `${facts.name}: ${copyGBps.toFixed(0)} GB/s, ${(tensorGflops / 1000).toFixed(1)} TFLOP/s by ${instruction}`,
+    verdict: failures.length === 0 ? 'right' : 'wrong',
+    summary: `${facts.name}: ${[most, ...failures].filter(Boolean).join('; ')}`,
     text: terminalTable(rows, { align: ['left', 'left'] }),
-    data: { ...facts, ceilings },
+    data: { ...facts, ...(ceilings && { ceilings }), failures },
   };
 };
+
+const teraflops = ({ tensorGflops }: Ceilings) => `${(tensorGflops / 1000).toFixed(1)} TFLOP/s`;

@@ -1,26 +1,56 @@
 /** The rate of every kernel, beside what the card does at most. */
 
 import { selectBackend } from '@sluice/engine';
-import { cudaBackend, type KernelRate, measureCeilings, measureRates, ratesNamed } from '@sluice/engine/cuda';
+import { cudaBackend, type KernelRate, measureRate, ratesNamed, shareOf } from '@sluice/engine/cuda';
 import { rateTable } from '../../bench/rateTable.ts';
-import type { RunStep } from '../step.ts';
+import { casesOf } from '../cases.ts';
+import { ceilingsOf } from '../ceilings.ts';
+import type { OpenSeries, RunStep } from '../step.ts';
 
-export const runStep: RunStep = async ({ scale, keep }) => {
+interface Facts {
+  readonly card: string;
+}
+
+export const openSeries: OpenSeries = async (scale) => {
   await selectBackend('cuda');
   const { device } = cudaBackend();
-  const ceilings = await measureCeilings(device, scale);
-  const kernels: KernelRate[] = [];
-  for await (const rate of measureRates(device, ceilings, ratesNamed(scale))) {
-    kernels.push(rate);
-    keep({ ceilings, kernels });
-  }
-  const shares = (isArithmetic: boolean) =>
-    kernels.filter(({ gflops }) => (gflops !== undefined) === isArithmetic).map(({ share }) => share);
-  const best = (values: readonly number[]) => Math.max(...values).toFixed(2);
+  const { named } = ratesNamed(scale);
+  const cases = new Map(named);
   return {
-    verdict: 'right',
-    summary: `${kernels.length} cases; arithmetic up to ${best(shares(true))} of ${ceilings.instruction}’s rate, traffic up to ${best(shares(false))} of a copy’s`,
-    text: rateTable(ceilings, kernels, device.driver.deviceName),
-    data: { ceilings, kernels },
+    names: [...cases.keys()],
+    facts: { card: device.driver.deviceName } satisfies Facts,
+    run: (name) => measureRate(device, scale, name, cases.get(name)!),
+  };
+};
+
+export const runStep: RunStep = async (context) => {
+  const failures: string[] = [];
+  const ceilings = await ceilingsOf(context, failures);
+  const kernels: KernelRate[] = [];
+  let card = '';
+  const cases = casesOf<Facts, KernelRate>('rates', context, {
+    onFacts: (facts) => {
+      card = facts.card;
+    },
+  });
+  for await (const { name, result, failure } of cases) {
+    if (result) kernels.push({ ...result, ...(ceilings && { share: shareOf(result, ceilings) }) });
+    else failures.push(`${name}: ${failure}`);
+    context.keep({ ...(ceilings && { ceilings }), kernels, failures });
+  }
+  const best = (isArithmetic: boolean) => {
+    const shares = kernels.flatMap(({ gflops, share }) =>
+      share !== undefined && (gflops !== undefined) === isArithmetic ? [share] : [],
+    );
+    return shares.length > 0 ? Math.max(...shares).toFixed(2) : '?';
+  };
+  const limits = ceilings
+    ? `; arithmetic up to ${best(true)} of ${ceilings.instruction}’s rate, traffic up to ${best(false)} of a copy’s`
+    : '';
+  return {
+    verdict: failures.length === 0 ? 'right' : 'wrong',
+    summary: `${kernels.length} cases${limits}${failures.length > 0 ? `; ${failures.length} failed` : ''}`,
+    text: [rateTable(ceilings, kernels, card), ...failures].join('\n'),
+    data: { ...(ceilings && { ceilings }), kernels, failures },
   };
 };

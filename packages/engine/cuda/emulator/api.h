@@ -14,9 +14,13 @@ enum Result : int {
   SUCCESS = 0,
   INVALID_VALUE = 1,
   OUT_OF_MEMORY = 2,
+  NOT_INITIALIZED = 3,
   INVALID_IMAGE = 200,
+  INVALID_CONTEXT = 201,
+  INVALID_HANDLE = 400,
   NOT_FOUND = 500,
   NOT_READY = 600,
+  ILLEGAL_ADDRESS = 700,
   LAUNCH_FAILED = 719,
 };
 
@@ -25,6 +29,11 @@ inline Result check(bool isRight, Result otherwise, const std::string& what) {
   refuse(what);
   return otherwise;
 }
+
+/** Why a call cannot be made at all: the driver was not begun, this thread has no context, or a kernel has left it unfit (`Planted`). */
+Result unready();
+/** The same, or that there is no such stream. Work of nobody's stream, 0, waits for all others, which nobody means here. */
+Result unready(void* stream);
 
 /** Something that a stream does in its turn: called again and again as long as it is `NOT_READY`. */
 using Work = std::function<int()>;
@@ -59,6 +68,10 @@ int finish(Stream& stream);
 Result touch(uint64_t address, size_t bytes, Touching touching);
 
 }  // namespace emulator
+
+/** First in a call that needs a context. */
+#define NEEDS(...) \
+  if (const emulator::Result why = emulator::unready(__VA_ARGS__); why != emulator::SUCCESS) return why
 
 #define API extern "C" EMULATOR int
 #define API_TEXT extern "C" EMULATOR const char*

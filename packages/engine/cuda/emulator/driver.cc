@@ -5,9 +5,11 @@
  */
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
+#include <sstream>
 
 #include <dlfcn.h>
 #include <unistd.h>
@@ -29,17 +31,48 @@ Module* loading = nullptr;
 std::map<uint64_t, size_t> hostBytes;
 
 constexpr uint32_t MOST_BLOCKS_X = 0x7fffffff, MOST_BLOCKS_YZ = 65535;
+/** What a block may have on sm_86, sm_89 and sm_120, on which all kernels run but a Hopper's own. */
+constexpr size_t LEAST_SHARED_BYTES = 99 << 10;
+
+bool isInitialized = false;
+thread_local const void* context = nullptr;
+
+/**
+ * What is to go wrong with a kernel, as it may on a card, by SLUICE_EMULATED_FAULT="traps adamW", say: all that is asked for afterwards
+ * fails. One that `hangs` never ends; one that `skips` does nothing.
+ */
+struct Planted {
+  std::string kind, kernel;
+  /** What it has left. */
+  Result failure = SUCCESS;
+
+  Planted() {
+    const char* wanted = std::getenv("SLUICE_EMULATED_FAULT");
+    if (wanted) std::istringstream(wanted) >> kind >> kernel;
+  }
+  bool isUnderstood() const { return kind.empty() || ((kind == "traps" || kind == "hangs" || kind == "skips") && !kernel.empty()); }
+} planted;
 
 }  // namespace
+
+Result emulator::unready() {
+  if (planted.failure != SUCCESS) return planted.failure;
+  if (!isInitialized) return check(false, NOT_INITIALIZED, "cuInit comes first");
+  return check(context != nullptr, INVALID_CONTEXT, "the thread has no context: cuCtxSetCurrent comes first");
+}
 
 bool emulator::registerKernel(const char* name, Entry entry, int mostThreads, int blocks, size_t argumentBytes, bool isHopper) {
   if (loading) loading->kernels[name] = {name, entry, mostThreads, blocks, isHopper, argumentBytes};
   return loading != nullptr;
 }
 
-API cuInit(unsigned) { return SUCCESS; }
+API cuInit(unsigned flags) {
+  isInitialized = true;
+  if (!planted.isUnderstood()) return check(false, INVALID_VALUE, "SLUICE_EMULATED_FAULT has traps, hangs or skips, and a kernel");
+  return check(flags == 0, INVALID_VALUE, "cuInit takes 0");
+}
 API cuDriverGetVersion(int* version) { return *version = 13000, SUCCESS; }
-API cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
+API cuDeviceGetCount(int* count) { return *count = 1, check(isInitialized, NOT_INITIALIZED, "cuInit comes first"); }
 API cuDeviceGet(int* device, int number) {
   *device = number;
   return check(number == 0, INVALID_VALUE, "there is one emulated device, number 0");
@@ -59,7 +92,7 @@ API cuDeviceGetUuid(char* uuid, int) {
 /** Of a part of a GPU it would be another. */
 API cuDeviceGetUuid_v2(char* uuid, int device) { return cuDeviceGetUuid(uuid, device); }
 API cuDeviceGetAttribute(int* value, int attribute, int) {
-  constexpr int MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, SHARED_BYTES = 97, CAN_MAP_MEMORY = 102;
+  constexpr int MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76, SHARED_BYTES = 97, READS_HOST_PAGES = 100, CAN_MAP_MEMORY = 102;
   switch (attribute) {
     case MULTIPROCESSORS:
       return *value = 1, SUCCESS;
@@ -69,14 +102,20 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
       return *value = 0, SUCCESS;
     case SHARED_BYTES:
       return *value = static_cast<int>(MOST_SHARED_BYTES), SUCCESS;
+    case READS_HOST_PAGES:
+      return *value = settings.readsHostPages, SUCCESS;
     case CAN_MAP_MEMORY:
       return *value = settings.canMapMemory, SUCCESS;
   }
   return check(false, INVALID_VALUE, "the emulated device has no attribute " + std::to_string(attribute));
 }
 API cuDevicePrimaryCtxRetain(void** context, int) { return *context = &settings, SUCCESS; }
-API cuCtxSetCurrent(void*) { return SUCCESS; }
+API cuCtxSetCurrent(void* wanted) {
+  context = wanted;
+  return check(!wanted || wanted == &settings, INVALID_CONTEXT, "there is no such context");
+}
 API cuModuleLoadData(Module** module, const char* path) {
+  NEEDS();
   std::unique_ptr<Module>& known = modules[path];
   if (!known) {
     known = std::make_unique<Module>();
@@ -92,13 +131,16 @@ API cuModuleLoadData(Module** module, const char* path) {
   return *module = known.get(), SUCCESS;
 }
 API cuModuleGetFunction(Kernel** function, Module* module, const char* name) {
+  NEEDS();
   const auto found = module->kernels.find(name);
   if (found == module->kernels.end()) return check(false, NOT_FOUND, std::string("there is no kernel ") + name);
   return *function = &found->second, SUCCESS;
 }
 API cuFuncSetAttribute(Kernel* kernel, int attribute, int value) {
+  NEEDS();
   constexpr int MOST_DYNAMIC_SHARED_BYTES = 8;
-  if (attribute == MOST_DYNAMIC_SHARED_BYTES && static_cast<size_t>(value) <= MOST_SHARED_BYTES) {
+  const size_t most = kernel->isHopper ? MOST_SHARED_BYTES : LEAST_SHARED_BYTES;
+  if (attribute == MOST_DYNAMIC_SHARED_BYTES && value >= 0 && static_cast<size_t>(value) <= most) {
     kernel->mostSharedBytes = static_cast<size_t>(value);
     return SUCCESS;
   }
@@ -106,14 +148,19 @@ API cuFuncSetAttribute(Kernel* kernel, int attribute, int value) {
 }
 
 API cuMemAlloc_v2(uint64_t* address, size_t bytes) {
+  NEEDS();
   if (bytes == 0) return check(false, INVALID_VALUE, "0 bytes cannot be allocated");
   if (usedBytes() + bytes > settings.memoryBytes) return check(false, OUT_OF_MEMORY, "the emulated device has no more memory");
   *address = allocate(bytes);
   return check(*address != 0, OUT_OF_MEMORY, "the host has no memory for it");
 }
-API cuMemFree_v2(uint64_t address) { return check(release(address), INVALID_VALUE, "no allocation begins there"); }
+API cuMemFree_v2(uint64_t address) {
+  NEEDS();
+  return check(release(address), INVALID_VALUE, "no allocation begins there");
+}
 /** Of the host's, where kernels reach it; it takes nothing of the device's. */
 API cuMemHostAlloc(uint64_t* address, size_t bytes, unsigned) {
+  NEEDS();
   if (bytes == 0) return check(false, INVALID_VALUE, "0 bytes cannot be allocated");
   *address = allocate(bytes);
   if (*address == 0) return check(false, OUT_OF_MEMORY, "the host has no memory for it");
@@ -122,6 +169,7 @@ API cuMemHostAlloc(uint64_t* address, size_t bytes, unsigned) {
   return SUCCESS;
 }
 API cuMemFreeHost(uint64_t address) {
+  NEEDS();
   const auto found = hostBytes.find(address);
   if (found == hostBytes.end()) return check(false, INVALID_VALUE, "no memory of the host begins there");
   changeUsedBytes(static_cast<int64_t>(found->second));
@@ -130,19 +178,22 @@ API cuMemFreeHost(uint64_t address) {
   return SUCCESS;
 }
 
-/** From memory that is not pinned: the driver keeps a copy of it, and the caller may change it. */
+/** From memory that is not pinned: the driver keeps a copy of it, and the caller may change it, but where the device reads it by itself. */
 API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
+  NEEDS(stream);
   const auto copy = [=](const void* source) -> int {
     const Result result = touch(to, bytes, Touching::writes);
     if (result == SUCCESS) std::memcpy(reinterpret_cast<void*>(to), source, bytes);
     return result;
   };
+  if (settings.readsHostPages) return later(stream, [=] { return copy(from); }), SUCCESS;
   if (streamOf(stream).waiting.empty()) return inOrder(stream, [&] { return copy(from); });
   const auto* begin = static_cast<const unsigned char*>(from);
   return inOrder(stream, [copy, kept = std::vector<unsigned char>(begin, begin + bytes)] { return copy(kept.data()); });
 }
 /** To memory that is not pinned: it is there when the call returns. */
 API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
+  NEEDS(stream);
   const int before = finish(streamOf(stream));
   if (before != SUCCESS) return before;
   return inOrder(stream, [=]() -> int {
@@ -152,6 +203,7 @@ API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
   });
 }
 API cuMemcpyAsync(uint64_t to, uint64_t from, size_t bytes, void* stream) {
+  NEEDS(stream);
   return inOrder(stream, [=]() -> int {
     if (touch(from, bytes, Touching::reads) != SUCCESS || touch(to, bytes, Touching::writes) != SUCCESS) return INVALID_VALUE;
     std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
@@ -161,6 +213,8 @@ API cuMemcpyAsync(uint64_t to, uint64_t from, size_t bytes, void* stream) {
 /** `value` `count` times from `to` on. */
 template <typename T>
 static int fill(uint64_t to, T value, size_t count, void* stream) {
+  NEEDS(stream);
+  if (to % sizeof(T) != 0) return check(false, INVALID_VALUE, "what is filled begins at no multiple of " + std::to_string(sizeof(T)) + " bytes");
   return inOrder(stream, [=]() -> int {
     const Result result = touch(to, sizeof(T) * count, Touching::writes);
     if (result == SUCCESS) std::fill_n(reinterpret_cast<T*>(to), count, value);
@@ -172,6 +226,7 @@ API cuMemsetD32Async(uint64_t to, uint32_t value, size_t count, void* stream) { 
 
 API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t threads, uint32_t threadsY, uint32_t threadsZ,
                    uint32_t sharedBytes, void* stream, void** parameters, void** extra) {
+  NEEDS(stream);
   const auto wrong = [&](const std::string& what) { return check(false, INVALID_VALUE, kernel->name + ": " + what); };
   if (x == 0 || y == 0 || z == 0 || x > MOST_BLOCKS_X || y > MOST_BLOCKS_YZ || z > MOST_BLOCKS_YZ) return wrong("no grid has such a size");
   if (threadsY != 1 || threadsZ != 1 || threads == 0 || threads % LANES != 0) {
@@ -188,6 +243,13 @@ API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t 
   if (bytes != kernel->argumentBytes || bytes > sizeof builtins.arguments) {
     return wrong(std::to_string(bytes) + " bytes of arguments, where the parameters have " + std::to_string(kernel->argumentBytes));
   }
+  if (kernel->name == planted.kernel) {
+    if (planted.kind == "hangs") later(stream, [] { return NOT_READY; });
+    if (planted.kind != "traps") return SUCCESS;
+    planted.failure = ILLEGAL_ADDRESS;
+    const char* isBlocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+    return isBlocking && *isBlocking == '1' ? planted.failure : SUCCESS;
+  }
   if (!settings.runsKernels) return SUCCESS;
   const Launch launch = {kernel, {x, y, z}, static_cast<int>(threads), sharedBytes};
   const auto start = [launch, bytes](const void* arguments) -> int {
@@ -201,35 +263,33 @@ API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t 
 }
 
 API cuGetErrorName(int code, const char** name) {
-  switch (code) {
-    case INVALID_VALUE:
-      return *name = "CUDA_ERROR_INVALID_VALUE", SUCCESS;
-    case OUT_OF_MEMORY:
-      return *name = "CUDA_ERROR_OUT_OF_MEMORY", SUCCESS;
-    case INVALID_IMAGE:
-      return *name = "CUDA_ERROR_INVALID_IMAGE", SUCCESS;
-    case NOT_FOUND:
-      return *name = "CUDA_ERROR_NOT_FOUND", SUCCESS;
-    case NOT_READY:
-      return *name = "CUDA_ERROR_NOT_READY", SUCCESS;
-    case LAUNCH_FAILED:
-      return *name = "CUDA_ERROR_LAUNCH_FAILED", SUCCESS;
-  }
-  return INVALID_VALUE;
+  static const std::map<int, const char*> names = {
+      {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},     {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED"}, {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+      {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"}, {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"},
+      {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},             {NOT_READY, "CUDA_ERROR_NOT_READY"},
+      {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"}, {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+  };
+  const auto found = names.find(code);
+  if (found == names.end()) return INVALID_VALUE;
+  return *name = found->second, SUCCESS;
 }
 /** Of a GPU's driver it is a text for each code; here it says what was wrong just now. */
-API cuGetErrorString(int, const char** text) { return *text = faultText().c_str(), SUCCESS; }
+API cuGetErrorString(int code, const char** text) {
+  return *text = code == ILLEGAL_ADDRESS ? "an illegal memory access was encountered" : faultText().c_str(), SUCCESS;
+}
 
 // What only the emulator has.
 
 /**
  * @param order 0 forward, 1 backward, 2 shuffled by `seed` @param arithmetic 0 exact, 1 Ampere and Ada, 2 Hopper
  * @param memoryBytes of the device @param canMapMemory whether `cuMemMap` and its like are said to be there
- * @param runsKernels whether launches do anything
+ * @param runsKernels whether launches do anything @param readsHostPages whether it reads the host's memory when its turn comes
  */
 extern "C" EMULATOR void emulatorSettings(int order, uint32_t seed, int arithmetic, size_t memoryBytes, bool canMapMemory,
-                                          bool runsKernels) {
-  settings = {static_cast<Order>(order), seed, static_cast<Arithmetic>(arithmetic), memoryBytes, canMapMemory, runsKernels};
+                                          bool runsKernels, bool readsHostPages) {
+  settings = {static_cast<Order>(order), seed,        static_cast<Arithmetic>(arithmetic), memoryBytes,
+              canMapMemory,              runsKernels, readsHostPages};
 }
 /** Whether memory that is allocated from now on is watched: kernels must be compiled for it. */
 extern "C" EMULATOR void emulatorWatch(bool isOn) { isWatching = isOn; }

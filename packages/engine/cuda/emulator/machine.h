@@ -31,6 +31,8 @@ struct Settings {
   bool canMapMemory = true;
   /** Otherwise launches do nothing, for who measures what they cost the host. */
   bool runsKernels = true;
+  /** Whether it reads the host's memory by the host's own page tables: a copy from there reads it when its turn comes. */
+  bool readsHostPages = false;
 };
 extern Settings settings;
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <set>
 #include <sstream>
 
 #include <fcntl.h>
@@ -105,8 +106,13 @@ struct Communicator {
 };
 using Handle = std::shared_ptr<Communicator>;
 
+/** Those that were not aborted. */
+std::set<Handle*> live;
+
 std::string lastError;
 int refuseCall(int result, const std::string& text) { return lastError = text, result; }
+
+constexpr const char* NO_MORE = "a communicator that is no more";
 
 /** Calls since the last time they were counted. */
 struct Counts {
@@ -331,11 +337,12 @@ API ncclCommInitRankConfig(Handle** communicator, int size, UniqueId id, int ran
   if (bind(self->listener, reinterpret_cast<const sockaddr*>(&address), length) != 0 || listen(self->listener, size) != 0) {
     return refuseCall(INVALID_USAGE, "there is a rank " + std::to_string(rank) + " of this communicator already");
   }
-  *communicator = new Handle(self);
+  live.insert(*communicator = new Handle(self));
   return IN_PROGRESS;
 }
 
 API ncclCommGetAsyncError(Handle* communicator, int* state) {
+  if (!live.count(communicator)) return refuseCall(INVALID_ARGUMENT, NO_MORE);
   Communicator& self = **communicator;
   if (self.failure != NCCL_SUCCESS) return *state = self.failure, NCCL_SUCCESS;
   if (!connectAll(self)) return *state = IN_PROGRESS, NCCL_SUCCESS;
@@ -352,6 +359,7 @@ static int ask(bool isSend, uint64_t address, size_t count, int type, int peer, 
     isRefused = true;
     return refuseCall(INVALID_USAGE, std::string(name) + ": " + what);
   };
+  if (!live.count(communicator)) return refuseCall(INVALID_ARGUMENT, NO_MORE);
   Communicator& self = **communicator;
   if (depth == 0) return wrong("sends and receives come in groups here");
   if (type != BYTES) return wrong("what is sent is bytes here");
@@ -395,6 +403,7 @@ API ncclGroupEnd() {
 
 /** What was under way is over, and has not come. */
 API ncclCommAbort(Handle* communicator) {
+  if (live.erase(communicator) == 0) return refuseCall(INVALID_ARGUMENT, NO_MORE);
   counts.aborts++;
   (*communicator)->isAborted = true;
   for (Peer& peer : (*communicator)->peers) {
@@ -421,7 +430,7 @@ API_TEXT ncclGetErrorString(int result) {
   return "no error";
 }
 API_TEXT ncclGetLastError(Handle* communicator) {
-  if (communicator && (*communicator)->failure != NCCL_SUCCESS) lastError = (*communicator)->failureText;
+  if (live.count(communicator) && (*communicator)->failure != NCCL_SUCCESS) lastError = (*communicator)->failureText;
   return lastError.c_str();
 }
 

@@ -18,13 +18,19 @@ struct Mark {
   Progress known;
 };
 struct Event {
+  bool isTimed;
   std::shared_ptr<Mark> moment = std::make_shared<Mark>();
   Stream* stream = nullptr;
 };
 
-/** Those that were created; whoever names none means the first. */
+/** Those that were created, and events that were not destroyed. */
 std::set<Stream*> streams;
-Stream usual;
+std::set<Event*> events;
+
+Result unknown(Event* event) {
+  NEEDS();
+  return check(events.count(event) > 0, INVALID_HANDLE, "there is no such event");
+}
 
 int doWork(const Stream& stream, const Work& work, const Progress& known) {
   beginWork(stream.number, known);
@@ -45,7 +51,12 @@ void advance(Stream& stream) {
 
 }  // namespace
 
-Stream& emulator::streamOf(void* handle) { return handle ? *static_cast<Stream*>(handle) : usual; }
+Result emulator::unready(void* stream) {
+  NEEDS();
+  return check(streams.count(static_cast<Stream*>(stream)) > 0, INVALID_HANDLE, "there is no such stream");
+}
+
+Stream& emulator::streamOf(void* handle) { return *static_cast<Stream*>(handle); }
 
 int emulator::inOrder(void* handle, Work work) {
   Stream& stream = streamOf(handle);
@@ -60,7 +71,6 @@ int emulator::inOrder(void* handle, Work work) {
 void emulator::later(void* handle, Work work) { streamOf(handle).waiting.push_back({std::move(work), knownToHost}); }
 
 void emulator::advanceStreams() {
-  advance(usual);
   // Work may wait for what another stream has just done; then its turn comes with the next question.
   for (Stream* stream : streams) advance(*stream);
 }
@@ -79,13 +89,22 @@ Result emulator::touch(uint64_t address, size_t bytes, Touching touching) {
   return check(wrong.empty(), INVALID_VALUE, wrong);
 }
 
-API cuStreamCreate(Stream** stream, unsigned) {
+API cuStreamCreate(Stream** stream, unsigned flags) {
+  NEEDS();
+  constexpr unsigned NON_BLOCKING = 1;
+  if (flags != NON_BLOCKING) return check(false, INVALID_VALUE, "streams are such that do not wait for nobody's");
   streams.insert(*stream = new Stream());
   (*stream)->number = static_cast<int>(streams.size());
   return SUCCESS;
 }
-API cuStreamSynchronize(void* stream) { return finish(streamOf(stream)); }
-API cuStreamWaitEvent(void* stream, Event* event, unsigned) {
+API cuStreamSynchronize(void* stream) {
+  NEEDS(stream);
+  return finish(streamOf(stream));
+}
+API cuStreamWaitEvent(void* stream, Event* event, unsigned flags) {
+  NEEDS(stream);
+  if (const Result why = unknown(event); why != SUCCESS) return why;
+  if (flags != 0) return check(false, INVALID_VALUE, "a wait without flags is meant");
   return inOrder(stream, [moment = event->moment, number = streamOf(stream).number] {
     if (!moment->isReached) return NOT_READY;
     learn(number, moment->known);
@@ -93,9 +112,22 @@ API cuStreamWaitEvent(void* stream, Event* event, unsigned) {
   });
 }
 
-API cuEventCreate(Event** event, unsigned) { return *event = new Event(), SUCCESS; }
-API cuEventDestroy_v2(Event* event) { return delete event, SUCCESS; }
+API cuEventCreate(Event** event, unsigned flags) {
+  NEEDS();
+  constexpr unsigned UNTIMED = 2;
+  if ((flags & ~UNTIMED) != 0) return check(false, INVALID_VALUE, "an event with other flags than kernels of the house need");
+  events.insert(*event = new Event{(flags & UNTIMED) == 0});
+  return SUCCESS;
+}
+API cuEventDestroy_v2(Event* event) {
+  if (const Result why = unknown(event); why != SUCCESS) return why;
+  events.erase(event);
+  delete event;
+  return SUCCESS;
+}
 API cuEventRecord(Event* event, void* stream) {
+  NEEDS(stream);
+  if (const Result why = unknown(event); why != SUCCESS) return why;
   event->moment = std::make_shared<Mark>();
   event->stream = &streamOf(stream);
   return inOrder(stream, [moment = event->moment, number = event->stream->number] {
@@ -105,8 +137,11 @@ API cuEventRecord(Event* event, void* stream) {
   });
 }
 API cuEventQuery(Event* event) {
+  if (const Result why = unknown(event); why != SUCCESS) return why;
+  // One that was never recorded is reached.
+  if (!event->stream) return SUCCESS;
   if (!event->moment->isReached) advanceStreams();
-  if (event->stream && event->stream->failure != SUCCESS) return event->stream->failure;
+  if (event->stream->failure != SUCCESS) return event->stream->failure;
   if (!event->moment->isReached) return NOT_READY;
   join(knownToHost, event->moment->known);
   return SUCCESS;
@@ -118,7 +153,12 @@ API cuEventSynchronize(Event* event) {
     std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
 }
-API cuEventElapsedTime(float* milliseconds, const Event* begin, const Event* end) {
+API cuEventElapsedTime(float* milliseconds, Event* begin, Event* end) {
+  for (Event* event : {begin, end}) {
+    if (const Result why = unknown(event); why != SUCCESS) return why;
+    if (!event->isTimed || !event->stream) return check(false, INVALID_HANDLE, "an event that notes no time, or was not recorded");
+  }
+  if (!begin->moment->isReached || !end->moment->isReached) return check(false, NOT_READY, "an event that was not waited for");
   *milliseconds = static_cast<float>(end->moment->milliseconds - begin->moment->milliseconds);
   return SUCCESS;
 }

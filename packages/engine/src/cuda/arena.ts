@@ -176,8 +176,9 @@ export class Arena {
     return low;
   }
 
-  /** Adds memory at the end, so that the last free block has `size` bytes. */
+  /** Adds memory at the end, so that the last free block has `size` bytes. It may wait for all that is under way, so that is ended before. */
   #grow(size: number): void {
+    this.endAllBeside();
     if (this.#limit === 0) this.#open();
     const last = this.#free.at(-1);
     const there = last && last.address + last.bytes === this.#end ? last.bytes : 0;
@@ -253,6 +254,7 @@ export class Arena {
   /** Gives all memory back to the driver, also what is lent out. The arena begins anew when it is asked again. */
   dispose(): void {
     if (this.#limit === 0) return;
+    this.endAllBeside();
     this.#driver.synchronize();
     for (const address of this.#lent.keys()) this.#driver.watch?.given(address);
     for (const { address, bytes } of this.#mapped) this.#driver.unmap(address, bytes);

@@ -10,14 +10,17 @@ import { type RateCase, rateCases, type Scale, type Yardstick } from './cases/ra
 import type { CudaDevice } from './device.ts';
 import { isCudaEmulated } from './environment.ts';
 
+/** For products: a Hopper's own, and that of all. */
+export const PEAK_INSTRUCTIONS = ['wgmma', 'mma.sync'] as const;
+export type PeakInstruction = (typeof PEAK_INSTRUCTIONS)[number];
+
 /** What a device can do at most. */
 export interface Ceilings {
   /** Of copies in its memory, bytes read and written. */
   readonly copyGBps: number;
   /** Of products on operands that are where the instruction has them: by `mma.sync` from registers, by `wgmma` from shared memory. */
   readonly tensorGflops: number;
-  /** A Hopper's own, or that of all. */
-  readonly instruction: 'mma.sync' | 'wgmma';
+  readonly instruction: PeakInstruction;
   /** From one launch of a kernel that does next to nothing to the end of the next, in a row of them. */
   readonly launchMicroseconds: number;
 }
@@ -30,8 +33,8 @@ export interface KernelRate {
   readonly gflops?: number;
   /** Traffic with memory, where that is the limit. */
   readonly gigabytesPerSecond?: number;
-  /** Of the ceiling of the kind. Above 1 where what is read or written still lies in a cache. */
-  readonly share: number;
+  /** Of the ceiling of the kind (`shareOf`), where it is known. Above 1 where what is read or written still lies in a cache. */
+  readonly share?: number;
   readonly yardstick?: Yardstick;
 }
 
@@ -80,7 +83,11 @@ const PEAKS = {
   },
 };
 
-export async function measureCeilings(device: CudaDevice, scale: Scale): Promise<Ceilings> {
+export async function measureCeilings(
+  device: CudaDevice,
+  scale: Scale,
+  instruction: PeakInstruction = device.isHopper ? 'wgmma' : 'mma.sync',
+): Promise<Ceilings> {
   const effort = EFFORT[scale];
   const bytes = scale === 'full' ? 2 ** 29 : 2 ** 16;
   const [from, to] = [device.allocate(bytes / 4, 'f32'), device.allocate(bytes / 4, 'f32')];
@@ -92,7 +99,6 @@ export async function measureCeilings(device: CudaDevice, scale: Scale): Promise
   );
   for (const array of [from, to]) device.free(array);
 
-  const instruction = device.isHopper ? 'wgmma' : 'mma.sync';
   const { file, name, threads, sharedBytes, flopsOfStep, blocks: ofMultiprocessor } = PEAKS[instruction];
   const blocks = ofMultiprocessor * (scale === 'full' ? device.multiprocessors : 1);
   const steps = scale === 'full' ? 4096 : 4;
@@ -160,29 +166,36 @@ export async function* measureRates(
   ceilings: Ceilings,
   { scale, named }: RateCases,
 ): AsyncGenerator<KernelRate> {
-  for (const [name, { make, yardstick }] of named) {
-    const memory = new BorrowedMemory(device);
-    try {
-      const { run, flops, bytes } = make(memory);
-      const ms = await medianOnDevice(device, run, EFFORT[scale]);
-      yield { name, ms, ...rateOf(name, ms, { flops, bytes }, ceilings), ...(yardstick && { yardstick }) };
-    } finally {
-      memory.giveBack();
-    }
+  for (const [name, rated] of named) {
+    const rate = await measureRate(device, scale, name, rated);
+    yield { ...rate, share: shareOf(rate, ceilings) };
   }
 }
 
-function rateOf(
+/** Measures a case, in memory of its own. */
+export async function measureRate(
+  device: CudaDevice,
+  scale: Scale,
   name: string,
-  ms: number,
-  { flops, bytes }: { flops: number | undefined; bytes: number | undefined },
-  { tensorGflops, copyGBps }: Ceilings,
-): Pick<KernelRate, 'gflops' | 'gigabytesPerSecond' | 'share'> {
-  if (flops !== undefined) {
-    const gflops = flops / ms / 1e6;
-    return { gflops, share: gflops / tensorGflops };
+  { make, yardstick }: RateCase,
+): Promise<KernelRate> {
+  const memory = new BorrowedMemory(device);
+  try {
+    const { run, flops, bytes } = make(memory);
+    const ms = await medianOnDevice(device, run, EFFORT[scale]);
+    invariant(flops !== undefined || bytes !== undefined, `${name} has neither arithmetic nor traffic`);
+    const rate =
+      flops !== undefined ? { gflops: flops / ms / 1e6 } : { gigabytesPerSecond: bytes! / ms / 1e6 };
+    return { name, ms, ...rate, ...(yardstick && { yardstick }) };
+  } finally {
+    memory.giveBack();
   }
-  invariant(bytes !== undefined, `${name} has neither arithmetic nor traffic`);
-  const gigabytesPerSecond = bytes / ms / 1e6;
-  return { gigabytesPerSecond, share: gigabytesPerSecond / copyGBps };
+}
+
+/** Of what the device does at most, of arithmetic or of traffic. */
+export function shareOf(
+  { gflops, gigabytesPerSecond }: Pick<KernelRate, 'gflops' | 'gigabytesPerSecond'>,
+  { tensorGflops, copyGBps }: Ceilings,
+): number {
+  return gflops !== undefined ? gflops / tensorGflops : gigabytesPerSecond! / copyGBps;
 }

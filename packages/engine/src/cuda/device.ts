@@ -6,6 +6,7 @@
 import { invariant, SluiceError } from '@sluice/core';
 import { Arena } from './arena.ts';
 import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
+import { LAYOUTS } from './header.ts';
 import { KeptCopies } from './keptCopies.ts';
 import {
   bytesOf,
@@ -273,7 +274,7 @@ export class Kernel {
     for (let i = 0; i < args.length; i++) pack(driver, this.#places[i]!, args[i]!);
     const { launchWatch } = driver;
     launchWatch?.begins(name);
-    driver.launch(handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
+    driver.launch(name, handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
     launchWatch?.ends();
   }
 }
@@ -288,7 +289,7 @@ interface Place {
 }
 
 /** Of `hopper.h`. */
-const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [128, 64];
+const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [LAYOUTS.CUtensorMap.bytes, 64];
 
 function placesOf(args: readonly Argument[], { name, parameters }: KernelSignature): Place[] {
   let end = 0;

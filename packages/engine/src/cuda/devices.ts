@@ -1,6 +1,8 @@
 /** The GPUs of a machine by the CUDA driver's C interface: none is opened, and nothing is computed on any. */
 
 import koffi from 'koffi';
+import { deviceFunctions } from './driverFunctions.ts';
+import { CUDA, LAYOUTS } from './header.ts';
 
 /** As the driver numbers them, from 0 on: by this number CUDA_VISIBLE_DEVICES names one. */
 export interface CudaDeviceInfo {
@@ -12,10 +14,6 @@ export interface CudaDeviceInfo {
   readonly computeCapability: number;
 }
 
-/** Of `CUdevice_attribute`. */
-const [MAJOR, MINOR] = [75, 76];
-/** Of results. */
-const NO_DEVICE = 100;
 const NAME_BYTES = 256;
 
 /**
@@ -24,41 +22,42 @@ const NAME_BYTES = 256;
  * @throws Error where there is no such library, or it fails
  */
 export function cudaDevices(library: string): CudaDeviceInfo[] {
-  const opened = koffi.load(library);
-  const call = (name: string, types: string[], ...args: unknown[]) => {
-    const code = opened.func(name, 'int', types)(...args) as number;
+  const functions = deviceFunctions(koffi.load(library));
+  type Name = keyof typeof functions;
+  const call = (name: Name, ...args: unknown[]) => {
+    const code = functions[name](...args);
     if (code !== 0) throw new CudaCallError(name, code);
   };
-  const integer = (name: string, types: string[], ...args: number[]) => {
+  const integer = (name: Name, ...args: number[]) => {
     const value = new Int32Array(1);
-    call(name, ['void *', ...types], value, ...args);
+    call(name, value, ...args);
     return value[0]!;
   };
   try {
-    call('cuInit', ['uint'], 0);
+    call('cuInit', 0);
   } catch (error) {
-    if (error instanceof CudaCallError && error.result === NO_DEVICE) return [];
+    if (error instanceof CudaCallError && error.result === CUDA.CUDA_ERROR_NO_DEVICE) return [];
     throw error;
   }
-  return Array.from({ length: integer('cuDeviceGetCount', []) }, (_, number) => {
-    const device = integer('cuDeviceGet', ['int'], number);
-    const attribute = (which: number) => integer('cuDeviceGetAttribute', ['int', 'int'], which, device);
+  return Array.from({ length: integer('cuDeviceGetCount') }, (_, number) => {
+    const device = integer('cuDeviceGet', number);
+    const capability = (part: 'MAJOR' | 'MINOR') =>
+      integer('cuDeviceGetAttribute', CUDA[`CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_${part}`], device);
     const name = new Uint8Array(NAME_BYTES);
-    call('cuDeviceGetName', ['void *', 'int', 'int'], name, NAME_BYTES, device);
-    const uuidOf = (version: string) => {
-      const uuid = new Uint8Array(16);
-      call(version, ['void *', 'int'], uuid, device);
+    call('cuDeviceGetName', name, NAME_BYTES, device);
+    const uuidBy = (version: Name) => {
+      const uuid = new Uint8Array(LAYOUTS.CUuuid.bytes);
+      call(version, uuid, device);
       return Buffer.from(uuid).toString('hex');
     };
-    // Of a part, the first is that of the GPU that it is of.
-    const [whole, own] = [uuidOf('cuDeviceGetUuid'), uuidOf('cuDeviceGetUuid_v2')];
+    const [whole, own] = [uuidBy('cuDeviceGetUuid'), uuidBy('cuDeviceGetOwnUuid')];
     const bytes = new BigUint64Array(1);
-    call('cuDeviceTotalMem_v2', ['void *', 'int'], bytes, device);
+    call('cuDeviceTotalMem', bytes, device);
     return {
       name: Buffer.from(name.subarray(0, name.indexOf(0))).toString('utf8'),
       uuid: uuidText(own === whole ? 'GPU' : 'MIG', own),
       memoryBytes: Number(bytes[0]),
-      computeCapability: attribute(MAJOR) + attribute(MINOR) / 10,
+      computeCapability: capability('MAJOR') + capability('MINOR') / 10,
     };
   });
 }

@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { invariant, SluiceError } from '@sluice/core';
 import koffi from 'koffi';
 import { type DriverCall, type DriverFunctions, driverFunctions, watchOf } from './driverFunctions.ts';
+import { CUDA, LAYOUTS, structOf } from './header.ts';
 import type { Storage } from './kernelSource.ts';
 import { LeftWaits } from './leftWaits.ts';
 import type { Moment } from './moment.ts';
@@ -21,33 +22,56 @@ export type EventHandle = number & { readonly event: unique symbol };
 /** Blocks of a launch along its axes. */
 export type Grid = readonly [x: number, y?: number, z?: number];
 
-/** Numbers of `CUdevice_attribute`. */
-const ATTRIBUTES = { multiprocessors: 16, major: 75, minor: 76, sharedBytesOfBlock: 97, canMapMemory: 102 };
-/** Of `CUfunction_attribute`. */
-const MOST_DYNAMIC_SHARED_BYTES = 8;
+const ATTRIBUTES = {
+  multiprocessors: CUDA.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+  major: CUDA.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+  minor: CUDA.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+  sharedBytesOfBlock: CUDA.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+  readsHostPages: CUDA.CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
+  canMapMemory: CUDA.CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
+};
 /** What launches may ask for without saying so before. */
 const USUAL_SHARED_BYTES = 48 * 1024;
-/** Results of calls. */
-const [OUT_OF_MEMORY, NOT_READY] = [2, 600];
-/** Of `CUstream_flags` and `CUevent_flags`: it does not wait for the stream that is nobody's; it notes no time. */
-const [NON_BLOCKING, UNTIMED] = [1, 2];
-/** Of `CUmemHostAlloc_flags`. */
-const REACHED_BY_DEVICE = 2;
-/** Of `CUmemAllocationProp` and `CUmemAccessDesc`: memory of the device itself, which it reads and writes. */
-const [PINNED, ON_DEVICE, READ_WRITE] = [1, 1, 3];
 /** From how many bytes on a copy from memory of the host that is not pinned may wait for its stream. */
 const WAITING_BYTES = 64 * 1024;
 /** Most that a kernel's arguments may have. */
 const ARGUMENT_BYTES = 4096;
-/** Numbers of `CUtensorMapDataType`. */
-const TENSOR_TYPES: Partial<Record<Storage, number>> = { f32: 7, bf16: 9 };
-/** Of `CUtensorMapInterleave`, `…Swizzle`, `…L2promotion` and `…FloatOOBfill`: none, 128 bytes, 256 bytes, zeros. */
-const TENSOR_OPTIONS = [0, 3, 3, 0];
-/** A `CUtensorMap`, and what its address is a multiple of. */
-const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [128, 64];
+const TENSOR_TYPES: Partial<Record<Storage, number>> = {
+  f32: CUDA.CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+  bf16: CUDA.CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+};
+const TENSOR_OPTIONS = [
+  CUDA.CU_TENSOR_MAP_INTERLEAVE_NONE,
+  CUDA.CU_TENSOR_MAP_SWIZZLE_128B,
+  CUDA.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+  CUDA.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+];
+const TENSOR_MAP_BYTES = LAYOUTS.CUtensorMap.bytes;
+/** Of its address; drivers ask for half of it, CUDA 13's header has this. */
+const TENSOR_MAP_ALIGNMENT = 128;
 
-/** `CU_LAUNCH_PARAM_…` */
-const [BUFFER_POINTER, BUFFER_SIZE, END] = [1n, 2n, 0n];
+/**
+ * Results that a kernel leaves which went wrong: the device comes to it after its launch, so any later call tells of it, and none succeeds
+ * afterwards in the same process.
+ */
+const KERNEL_ERRORS: ReadonlySet<number> = new Set([
+  CUDA.CUDA_ERROR_ILLEGAL_ADDRESS,
+  CUDA.CUDA_ERROR_LAUNCH_TIMEOUT,
+  CUDA.CUDA_ERROR_HARDWARE_STACK_ERROR,
+  CUDA.CUDA_ERROR_ILLEGAL_INSTRUCTION,
+  CUDA.CUDA_ERROR_MISALIGNED_ADDRESS,
+  CUDA.CUDA_ERROR_INVALID_ADDRESS_SPACE,
+  CUDA.CUDA_ERROR_INVALID_PC,
+  CUDA.CUDA_ERROR_LAUNCH_FAILED,
+]);
+
+/** CUDA's text of a failure, and what to do about one that is an earlier call's. */
+export function explained(text: string, code: number): string {
+  return KERNEL_ERRORS.has(code) && process.env.CUDA_LAUNCH_BLOCKING !== '1'
+    ? `${text}; a kernel that was launched before went wrong, and this process can compute no more: with CUDA_LAUNCH_BLOCKING=1 ` +
+        'the launch itself fails, and names the kernel'
+    : text;
+}
 
 /** A place for one result of a call. */
 const handle = () => new BigUint64Array(new ArrayBuffer(8));
@@ -89,10 +113,12 @@ export class CudaDriver {
   /** On which everything is asked for now. */
   #stream: StreamHandle;
   readonly #leftWaits = new LeftWaits();
+  /** Whether the device reads memory of the host where it is, as a GH200 does, so that no driver has to take a copy of it first. */
+  #readsHostPages: boolean | undefined;
   /** Told of each launch, while somebody wants to know. */
   launchWatch: LaunchWatch | undefined;
-  /** What a driver knows beyond CUDA's text of the failure. */
-  readonly #explain: (text: string) => string;
+  /** What there is to say beyond CUDA's text of a failure. */
+  readonly #explain: (text: string, code: number) => string;
   /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
   readonly arguments = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
   /** The same memory. */
@@ -107,7 +133,7 @@ export class CudaDriver {
    * @param library file name, or path, of the driver's library
    * @throws SLUICE_E_CUDA where there is none, or it has no device
    */
-  constructor(library: string, explain: (text: string) => string = (text) => text) {
+  constructor(library: string, explain: (text: string, code: number) => string = explained) {
     this.library = library;
     this.#explain = explain;
     try {
@@ -135,8 +161,14 @@ export class CudaDriver {
     this.#call('cuCtxSetCurrent', this.#handle('cuDevicePrimaryCtxRetain', this.#device));
     this.#usual = this.makeStream();
     this.#stream = this.#usual;
-    const [at, size] = [koffi.address(this.argumentBytes), koffi.address(this.#size)];
-    this.#extra.set([BUFFER_POINTER, BigInt(at), BUFFER_SIZE, BigInt(size), END]);
+    const [at, size] = [Number(koffi.address(this.argumentBytes)), Number(koffi.address(this.#size))];
+    this.#extra.set(
+      [
+        ...[CUDA.CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT, at],
+        ...[CUDA.CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT, size],
+        CUDA.CU_LAUNCH_PARAM_END_AS_INT,
+      ].map(BigInt),
+    );
   }
 
   #call(name: DriverCall, ...args: unknown[]): void {
@@ -157,7 +189,7 @@ export class CudaDriver {
     const [name, text] = [[null], [null]] as (string | null)[][];
     this.#functions.cuGetErrorName(code, name);
     this.#functions.cuGetErrorString(code, text);
-    const what = this.#explain(text![0] ?? '');
+    const what = this.#explain(text![0] ?? '', code);
     return new SluiceError('SLUICE_E_CUDA', `${call} failed with ${name![0] ?? code}: ${what}.`);
   }
 
@@ -182,7 +214,7 @@ export class CudaDriver {
 
   /** Four words that no other GPU has, on any machine; parts of one (MIG) have the same, since nothing goes from one to the other by NCCL. */
   get deviceIdentity(): Int32Array {
-    const identity = new Int32Array(new ArrayBuffer(16));
+    const identity = new Int32Array(new ArrayBuffer(LAYOUTS.CUuuid.bytes));
     this.#call('cuDeviceGetUuid', identity, this.#device);
     return identity;
   }
@@ -212,14 +244,22 @@ export class CudaDriver {
   get mappingGranularity(): number {
     return this.#attribute('canMapMemory') === 0
       ? 0
-      : this.#handle('cuMemGetAllocationGranularity', this.#properties(), 0);
+      : this.#handle(
+          'cuMemGetAllocationGranularity',
+          this.#properties(),
+          CUDA.CU_MEM_ALLOC_GRANULARITY_MINIMUM,
+        );
   }
 
-  /** `CUmemAllocationProp` */
+  #location() {
+    return { 'location.type': CUDA.CU_MEM_LOCATION_TYPE_DEVICE, 'location.id': this.#device };
+  }
+
   #properties(): Int32Array {
-    const properties = new Int32Array(new ArrayBuffer(32));
-    properties.set([PINNED, 0, ON_DEVICE, this.#device]);
-    return properties;
+    return structOf('CUmemAllocationProp', {
+      type: CUDA.CU_MEM_ALLOCATION_TYPE_PINNED,
+      ...this.#location(),
+    });
   }
 
   /**
@@ -237,25 +277,32 @@ export class CudaDriver {
     this.#call('cuMemAddressFree', address, bytes);
   }
 
-  /** Puts memory of arbitrary content into a part of a range. @returns false where the device has no more */
+  /**
+   * Puts memory of arbitrary content into a part of a range. It may wait until all is done that is under way, on any stream.
+   * @returns false where the device has no more
+   */
   map(address: DeviceAddress, bytes: number): boolean {
+    this.#leftWaits.follow();
     const memory = handle();
     const code = this.#functions.cuMemCreate(memory, bytes, this.#properties(), 0);
-    if (code === OUT_OF_MEMORY) return false;
+    if (code === CUDA.CUDA_ERROR_OUT_OF_MEMORY) return false;
     this.#check('cuMemCreate', code);
-    const created = Number(memory[0]);
+    const created = memory[0];
     try {
       this.#call('cuMemMap', address, bytes, 0, created, 0);
     } finally {
       // It stays until it is unmapped.
       this.#call('cuMemRelease', created);
     }
-    const access = Int32Array.of(ON_DEVICE, this.#device, READ_WRITE);
+    const access = structOf('CUmemAccessDesc', {
+      ...this.#location(),
+      flags: CUDA.CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+    });
     this.#call('cuMemSetAccess', address, bytes, access, 1);
     return true;
   }
 
-  /** Takes away what `map` has put there. */
+  /** Takes away what `map` has put there; it may wait as `map` does. */
   unmap(address: DeviceAddress, bytes: number): void {
     this.#call('cuMemUnmap', address, bytes);
   }
@@ -307,7 +354,7 @@ export class CudaDriver {
 
   #isReached(event: EventHandle): boolean {
     const code = this.#functions.cuEventQuery(event);
-    if (code === NOT_READY) return false;
+    if (code === CUDA.CUDA_ERROR_NOT_READY) return false;
     this.#check('cuEventQuery', code);
     return true;
   }
@@ -320,7 +367,7 @@ export class CudaDriver {
 
   /** One whose work runs beside that of others. */
   makeStream(): StreamHandle {
-    return this.#handle('cuStreamCreate', NON_BLOCKING) as StreamHandle;
+    return this.#handle('cuStreamCreate', CUDA.CU_STREAM_NON_BLOCKING) as StreamHandle;
   }
 
   /**
@@ -360,7 +407,7 @@ export class CudaDriver {
 
   /** When all that was asked for until now, on one stream, is done. */
   moment(): Moment {
-    let event: EventHandle | undefined = this.#event(UNTIMED);
+    let event: EventHandle | undefined = this.#event(CUDA.CU_EVENT_DISABLE_TIMING);
     const forget = () => {
       if (event !== undefined) this.#call('cuEventDestroy', event);
       event = undefined;
@@ -386,7 +433,7 @@ export class CudaDriver {
   allocate(bytes: number): DeviceAddress | undefined {
     const address = handle();
     const code = this.#functions.cuMemAlloc(address, bytes);
-    if (code === OUT_OF_MEMORY) return undefined;
+    if (code === CUDA.CUDA_ERROR_OUT_OF_MEMORY) return undefined;
     this.#check('cuMemAlloc', code);
     return Number(address[0]);
   }
@@ -402,8 +449,8 @@ export class CudaDriver {
   allocateOnHost(bytes: number): DeviceAddress | undefined {
     this.#leftWaits.follow();
     const address = handle();
-    const code = this.#functions.cuMemHostAlloc(address, bytes, REACHED_BY_DEVICE);
-    if (code === OUT_OF_MEMORY) return undefined;
+    const code = this.#functions.cuMemHostAlloc(address, bytes, CUDA.CU_MEMHOSTALLOC_DEVICEMAP);
+    if (code === CUDA.CUDA_ERROR_OUT_OF_MEMORY) return undefined;
     this.#check('cuMemHostAlloc', code);
     return Number(address[0]);
   }
@@ -415,7 +462,10 @@ export class CudaDriver {
   /** Copies from the host, whose memory may be changed afterwards. */
   write(to: DeviceAddress, values: NodeJS.ArrayBufferView): void {
     if (values.byteLength > WAITING_BYTES) this.#leftWaits.follow();
-    if (values.byteLength > 0) this.#call('cuMemcpyHtoDAsync', to, values, values.byteLength, this.#stream);
+    if (values.byteLength === 0) return;
+    this.#call('cuMemcpyHtoDAsync', to, values, values.byteLength, this.#stream);
+    this.#readsHostPages ??= this.#attribute('readsHostPages') !== 0;
+    if (this.#readsHostPages) this.synchronize();
   }
 
   /** Copies to the host, when all before is done. @throws as `synchronize` */
@@ -451,7 +501,12 @@ export class CudaDriver {
     this.#leftWaits.follow();
     const kernel = this.#handle('cuModuleGetFunction', module, name) as FunctionHandle;
     if (sharedBytes > USUAL_SHARED_BYTES)
-      this.#call('cuFuncSetAttribute', kernel, MOST_DYNAMIC_SHARED_BYTES, sharedBytes);
+      this.#call(
+        'cuFuncSetAttribute',
+        kernel,
+        CUDA.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+        sharedBytes,
+      );
     return kernel;
   }
 
@@ -472,8 +527,9 @@ export class CudaDriver {
     return bytes.slice(begin, begin + TENSOR_MAP_BYTES);
   }
 
-  /** @param argumentBytes how much of `arguments` the kernel takes */
+  /** @param name of the kernel, for whom it concerns @param argumentBytes how much of `arguments` the kernel takes */
   launch(
+    name: string,
     kernel: FunctionHandle,
     [x, y = 1, z = 1]: Grid,
     threads: number,
@@ -485,6 +541,6 @@ export class CudaDriver {
     const { cuLaunchKernel } = this.#functions;
     const [stream, extra] = [this.#stream, this.#extraAddress];
     const code = cuLaunchKernel(kernel, x, y, z, threads, 1, 1, sharedBytes, stream, 0, extra);
-    this.#check('cuLaunchKernel', code);
+    if (code !== 0) throw this.#failure(`cuLaunchKernel of ${name}`, code);
   }
 }

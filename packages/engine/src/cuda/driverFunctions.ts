@@ -1,15 +1,38 @@
-/** The driver's functions that are called, with what they take. */
+/**
+ * The driver's functions that are called, by the names that its library exports, with what these take. Later headers give some of their names
+ * to newer functions (`cuMemAlloc` is `cuMemAlloc_v2`); `npm run test:abi` holds each against what its own name stands for.
+ */
 
 import type { LibraryHandle } from 'koffi';
 
+/** Of a library what is needed to declare functions: C's types of what they give and take, as koffi has them. */
+export type Declares = Pick<LibraryHandle, 'func'>;
+
 /** Functions that return a result. */
-function definer(library: LibraryHandle) {
+function definer(library: Declares) {
   return (name: string, ...parameters: string[]) =>
     library.func(name, 'int', parameters) as (...args: unknown[]) => number;
 }
 
+/** Those that tell of devices, of which none has to be opened. */
+export function deviceFunctions(library: Declares) {
+  const define = definer(library);
+  return {
+    cuInit: define('cuInit', 'uint'),
+    cuDriverGetVersion: define('cuDriverGetVersion', 'void *'),
+    cuDeviceGetCount: define('cuDeviceGetCount', 'void *'),
+    cuDeviceGet: define('cuDeviceGet', 'void *', 'int'),
+    cuDeviceGetName: define('cuDeviceGetName', 'void *', 'int', 'int'),
+    /** Of a part of a GPU (MIG) that of the whole. */
+    cuDeviceGetUuid: define('cuDeviceGetUuid', 'void *', 'int'),
+    cuDeviceGetOwnUuid: define('cuDeviceGetUuid_v2', 'void *', 'int'),
+    cuDeviceGetAttribute: define('cuDeviceGetAttribute', 'void *', 'int', 'int'),
+    cuDeviceTotalMem: define('cuDeviceTotalMem_v2', 'void *', 'int'),
+  };
+}
+
 /** What only the emulator has. */
-export function watchOf(library: LibraryHandle) {
+export function watchOf(library: Declares) {
   const define = definer(library);
   try {
     return {
@@ -21,16 +44,10 @@ export function watchOf(library: LibraryHandle) {
   }
 }
 
-export function driverFunctions(library: LibraryHandle) {
+export function driverFunctions(library: Declares) {
   const define = definer(library);
   return {
-    cuInit: define('cuInit', 'uint'),
-    cuDriverGetVersion: define('cuDriverGetVersion', 'void *'),
-    cuDeviceGetCount: define('cuDeviceGetCount', 'void *'),
-    cuDeviceGet: define('cuDeviceGet', 'void *', 'int'),
-    cuDeviceGetName: define('cuDeviceGetName', 'void *', 'int', 'int'),
-    cuDeviceGetUuid: define('cuDeviceGetUuid', 'void *', 'int'),
-    cuDeviceGetAttribute: define('cuDeviceGetAttribute', 'void *', 'int', 'int'),
+    ...deviceFunctions(library),
     cuDevicePrimaryCtxRetain: define('cuDevicePrimaryCtxRetain', 'void *', 'int'),
     cuCtxSetCurrent: define('cuCtxSetCurrent', 'uintptr_t'),
     cuStreamCreate: define('cuStreamCreate', 'void *', 'uint'),
@@ -76,8 +93,8 @@ export function driverFunctions(library: LibraryHandle) {
       ...['uintptr_t', 'int', 'uint32_t', 'uint64_t', 'void *', 'void *', 'void *', 'void *'],
       ...['int', 'int', 'int', 'int'],
     ),
-    cuGetErrorName: library.func('int cuGetErrorName(int code, _Out_ const char **name)'),
-    cuGetErrorString: library.func('int cuGetErrorString(int code, _Out_ const char **text)'),
+    cuGetErrorName: define('cuGetErrorName', 'int', '_Out_ const char **'),
+    cuGetErrorString: define('cuGetErrorString', 'int', '_Out_ const char **'),
   };
 }
 

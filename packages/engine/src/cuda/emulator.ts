@@ -126,6 +126,8 @@ export interface EmulatorSettings {
   readonly mapsMemory?: boolean;
   /** Whether launches do anything: otherwise what is left is what they cost the host. */
   readonly runsKernels?: boolean;
+  /** Whether it reads the host's memory where it is, as a GH200 does: a copy from there may read it after the call. */
+  readonly readsHostPages?: boolean;
 }
 
 export interface EmulatorOptions {
@@ -196,7 +198,7 @@ export class Emulator {
     const driver = new CudaDriver(path, withLine);
     this.device = new CudaDevice(driver, new HostCompiler(compiler, path, watch), { sourceOf, isHopper });
     const library = koffi.load(path);
-    const settings = ['int', 'uint32_t', 'int', 'size_t', 'bool', 'bool'];
+    const settings = ['int', 'uint32_t', 'int', 'size_t', 'bool', 'bool', 'bool'];
     this.#settings = library.func('emulatorSettings', 'void', settings);
     library.func('emulatorWatch', 'void', ['bool'])(watch);
     this.#statistics = library.func('emulatorStatistics', 'void', ['void *']);
@@ -210,9 +212,10 @@ export class Emulator {
     memoryBytes = DEVICE_BYTES,
     mapsMemory = true,
     runsKernels = true,
+    readsHostPages = false,
   }: EmulatorSettings): void {
     const numbers = [ORDERS.indexOf(order), seed, ARITHMETICS.indexOf(arithmetic), memoryBytes];
-    this.#settings(...numbers, mapsMemory, runsKernels);
+    this.#settings(...numbers, mapsMemory, runsKernels, readsHostPages);
   }
 
   statistics(): EmulatorStatistics {

@@ -8,8 +8,12 @@ export {
   type Ceilings,
   type KernelRate,
   measureCeilings,
+  measureRate,
   measureRates,
+  PEAK_INSTRUCTIONS,
+  type PeakInstruction,
   ratesNamed,
+  shareOf,
 } from './bench.ts';
 export * from './cachedAttention.ts';
 export { attentionErrors, LAYOUT, type Operands, operandsOf, runAttention } from './cases/attention.ts';
@@ -32,7 +36,8 @@ export { type CubinKernel, cubinKernels } from './cubin.ts';
 export { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
 export { deltaRule, deltaRuleBackward } from './deltaRule.ts';
 export * from './device.ts';
-export { CudaDriver } from './driver.ts';
+export { CudaDriver, explained } from './driver.ts';
+export { type Declares, deviceFunctions, driverFunctions } from './driverFunctions.ts';
 export * from './emulator.ts';
 export * from './expertRows.ts';
 export * from './experts.ts';
@@ -40,6 +45,7 @@ export * as flat from './flatArithmetic.ts';
 export { cudaFlatMemory } from './flatMemory.ts';
 export * from './gateHeads.ts';
 export * from './golden.ts';
+export { CUDA, LAYOUTS, NCCL, NVRTC } from './header.ts';
 export {
   HOPPER,
   isFor,
@@ -53,8 +59,8 @@ export {
 } from './kernelSource.ts';
 export { findNccl, findNvrtc } from './libraries.ts';
 export { cudaLinks } from './links.ts';
-export { Nccl, ncclVersion } from './nccl.ts';
-export { type KernelResources, Nvrtc, resourcesOf } from './nvrtc.ts';
+export { Nccl, ncclFunctions, ncclVersion } from './nccl.ts';
+export { type KernelResources, Nvrtc, nvrtcFunctions, resourcesOf } from './nvrtc.ts';
 export { architectureOf, cachingCompiler, cubinName, openDevice } from './open.ts';
 export * from './operations.ts';
 export * from './products.ts';

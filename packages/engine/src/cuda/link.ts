@@ -230,6 +230,8 @@ export class NcclLink implements DeviceLink {
 
   /** What is wrong with NCCL is told after a while: it may be that a peer is gone, and whoever watches knows more of that. */
   #isReady(): boolean {
+    // The communicator is no more.
+    if (this.#broken) throw this.#broken;
     try {
       return this.#nccl.isReady(this.#communicator);
     } catch (error) {

@@ -6,17 +6,15 @@
 import { SluiceError } from '@sluice/core';
 import koffi, { type TypeObject } from 'koffi';
 import type { DeviceAddress, StreamHandle } from './driver.ts';
+import type { Declares } from './driverFunctions.ts';
+import { LAYOUTS, NCCL } from './header.ts';
 
 export type CommunicatorHandle = number & { readonly communicator: unique symbol };
 
 /** Of `ncclUniqueId`. */
-export const NAME_WORDS = 32;
-/** Results of calls. */
-const [SUCCESS, IN_PROGRESS] = [0, 7];
-/** `ncclInt8`: what is sent is bytes. */
-const BYTES = 0;
-/** `ncclConfig_t` as version 2.14 had it, which all later ones take: size, magic, version, whether calls block, what is left open. */
-const CONFIG = { bytes: 24, magic: 0xcafebeef, version: 21400, blocking: 0, undefined: -(2 ** 31) };
+export const NAME_WORDS = NCCL.NCCL_UNIQUE_ID_BYTES / 4;
+/** Of `ncclConfig_t` what version 2.14 had, which all later ones take: so many bytes, by that version. */
+const CONFIG = { bytes: 24, version: 21400 };
 
 /** Bytes to and from a peer, a rank of the communicator; none where there is nothing to send, or to receive. */
 export interface Transfer {
@@ -25,15 +23,14 @@ export interface Transfer {
   readonly receive: { readonly address: DeviceAddress; readonly bytes: number };
 }
 
-function prototypes(path: string) {
-  const library = koffi.load(path);
+/** @param uniqueId a struct of that name, which is handed over by value */
+export function ncclFunctions(library: Declares, uniqueId: string | TypeObject) {
   const define = (name: string, ...parameters: (string | TypeObject)[]) =>
     library.func(name, 'int', parameters) as (...args: unknown[]) => number;
-  const name = koffi.struct({ words: koffi.array('int32_t', NAME_WORDS, 'Typed') });
   return {
     ncclGetVersion: define('ncclGetVersion', 'void *'),
     ncclGetUniqueId: define('ncclGetUniqueId', 'void *'),
-    ncclCommInitRankConfig: define('ncclCommInitRankConfig', 'void *', 'int', name, 'int', 'void *'),
+    ncclCommInitRankConfig: define('ncclCommInitRankConfig', 'void *', 'int', uniqueId, 'int', 'void *'),
     ncclCommGetAsyncError: define('ncclCommGetAsyncError', 'uintptr_t', 'void *'),
     ncclCommAbort: define('ncclCommAbort', 'uintptr_t'),
     ncclGroupStart: define('ncclGroupStart'),
@@ -53,7 +50,7 @@ export function ncclVersion(version: number): string {
   return `NCCL ${major}.${minor}.${patch}`;
 }
 
-type Functions = ReturnType<typeof prototypes>;
+type Functions = ReturnType<typeof ncclFunctions>;
 type Call = Exclude<keyof Functions, 'ncclGetErrorString' | 'ncclGetLastError'>;
 
 export class Nccl {
@@ -67,7 +64,8 @@ export class Nccl {
    */
   constructor(path: string) {
     try {
-      this.#functions = prototypes(path);
+      const uniqueId = koffi.struct({ words: koffi.array('int32_t', NAME_WORDS, 'Typed') });
+      this.#functions = ncclFunctions(koffi.load(path), uniqueId);
     } catch (error) {
       throw new SluiceError('SLUICE_E_NCCL', `NCCL cannot be opened: ${(error as Error).message}`);
     }
@@ -79,7 +77,7 @@ export class Nccl {
   /** @throws unless it went well, or is still going on */
   #call(name: Call, ...args: unknown[]): void {
     const code = this.#functions[name](...args);
-    if (code !== SUCCESS && code !== IN_PROGRESS) throw this.#failure(name, code, 0);
+    if (code !== NCCL.ncclSuccess && code !== NCCL.ncclInProgress) throw this.#failure(name, code, 0);
   }
 
   #failure(call: string, code: number, communicator: number): SluiceError {
@@ -98,11 +96,12 @@ export class Nccl {
   /** Begins to connect with the other ranks, each of which computes on a device of its own; see `isReady`. */
   connect(name: Int32Array, rank: number, size: number): CommunicatorHandle {
     const config = new DataView(new ArrayBuffer(CONFIG.bytes));
-    config.setBigUint64(0, BigInt(CONFIG.bytes), true);
-    config.setUint32(8, CONFIG.magic, true);
-    config.setUint32(12, CONFIG.version, true);
-    config.setInt32(16, CONFIG.blocking, true);
-    config.setInt32(20, CONFIG.undefined, true);
+    const { size: bytes, magic, version, blocking, cgaClusterSize } = LAYOUTS.ncclConfig_t.members;
+    config.setBigUint64(bytes, BigInt(CONFIG.bytes), true);
+    config.setUint32(magic, NCCL.NCCL_API_MAGIC, true);
+    config.setUint32(version, CONFIG.version, true);
+    config.setInt32(blocking, 0, true);
+    config.setInt32(cgaClusterSize, NCCL.NCCL_CONFIG_UNDEF_INT, true);
     const handle = new BigUint64Array(new ArrayBuffer(8));
     const options = new Uint8Array(config.buffer);
     this.#call('ncclCommInitRankConfig', handle, size, { words: name }, rank, options);
@@ -113,8 +112,8 @@ export class Nccl {
   isReady(communicator: CommunicatorHandle): boolean {
     const state = new Int32Array(new ArrayBuffer(4));
     this.#call('ncclCommGetAsyncError', communicator, state);
-    if (state[0] === IN_PROGRESS) return false;
-    if (state[0] !== SUCCESS) throw this.#failure('NCCL', state[0]!, communicator);
+    if (state[0] === NCCL.ncclInProgress) return false;
+    if (state[0] !== NCCL.ncclSuccess) throw this.#failure('NCCL', state[0]!, communicator);
     return true;
   }
 
@@ -126,10 +125,9 @@ export class Nccl {
     this.#call('ncclGroupStart');
     try {
       for (const { peer, send, receive } of transfers) {
-        if (send.bytes > 0)
-          this.#call('ncclSend', send.address, send.bytes, BYTES, peer, communicator, stream);
-        if (receive.bytes > 0)
-          this.#call('ncclRecv', receive.address, receive.bytes, BYTES, peer, communicator, stream);
+        const how = [NCCL.ncclInt8, peer, communicator, stream];
+        if (send.bytes > 0) this.#call('ncclSend', send.address, send.bytes, ...how);
+        if (receive.bytes > 0) this.#call('ncclRecv', receive.address, receive.bytes, ...how);
       }
     } catch (error) {
       this.#functions.ncclGroupEnd();

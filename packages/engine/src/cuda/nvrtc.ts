@@ -6,6 +6,8 @@
 import { SluiceError } from '@sluice/core';
 import koffi from 'koffi';
 import type { KernelCompiler } from './device.ts';
+import type { Declares } from './driverFunctions.ts';
+import { NVRTC } from './header.ts';
 import { type KernelSource, kernelHeaders } from './kernelSource.ts';
 
 // The arithmetic is the one that is written (`device.h`). `-v` makes ptxas say registers and spills.
@@ -29,8 +31,7 @@ export interface KernelResources {
   readonly stack: number;
 }
 
-function prototypes(path: string) {
-  const library = koffi.load(path);
+export function nvrtcFunctions(library: Declares) {
   const define = (name: string, ...parameters: string[]) =>
     library.func(name, 'int', parameters) as (...args: unknown[]) => number;
   return {
@@ -54,7 +55,7 @@ function prototypes(path: string) {
   };
 }
 
-type Functions = ReturnType<typeof prototypes>;
+type Functions = ReturnType<typeof nvrtcFunctions>;
 
 export class Nvrtc {
   readonly #functions: Functions;
@@ -65,7 +66,7 @@ export class Nvrtc {
    */
   constructor(path: string) {
     try {
-      this.#functions = prototypes(path);
+      this.#functions = nvrtcFunctions(koffi.load(path));
     } catch (error) {
       throw new SluiceError(
         'SLUICE_E_CUDA',
@@ -75,7 +76,7 @@ export class Nvrtc {
   }
 
   #check(code: number, call: string): void {
-    if (code === 0) return;
+    if (code === NVRTC.NVRTC_SUCCESS) return;
     throw new SluiceError('SLUICE_E_CUDA', `${call} failed: ${this.#functions.nvrtcGetErrorString(code)}.`);
   }
 
@@ -104,7 +105,7 @@ export class Nvrtc {
       const options = [`--gpu-architecture=${architecture}`, ...NVRTC_OPTIONS];
       const code = functions.nvrtcCompileProgram(program, options.length, options);
       const log = this.#bytes(program, 'nvrtcGetProgramLog').toString('utf8').replace(/\0+$/, '');
-      if (code !== 0) {
+      if (code !== NVRTC.NVRTC_SUCCESS) {
         const reason = functions.nvrtcGetErrorString(code);
         throw new SluiceError(
           'SLUICE_E_CUDA',
