@@ -3,7 +3,13 @@
 import { cpSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SafetensorsFile, writeSafetensors } from '@sluice/checkpoint';
-import { exportHuggingFace, HuggingFaceDirectory, importHuggingFace } from '@sluice/checkpoint/huggingface';
+import {
+  exportHuggingFace,
+  HuggingFaceDirectory,
+  importHuggingFace,
+  readJson,
+  tokenizerOfHuggingFace,
+} from '@sluice/checkpoint/huggingface';
 import test, { type ExecutionContext } from 'ava';
 import { fixture } from '../fixtures/huggingface/fixtures.ts';
 import { failureOf } from '../support/failureOf.ts';
@@ -111,23 +117,30 @@ test('a file that is cut, and an index of files that are not there, are refused'
   t.regex(error.message, /model-00001-of-00002\.safetensors/);
 });
 
+/** Puts a Qwen3.5 into one that sees too: its tensors are called otherwise, and its configuration lies in another one. */
+function withinOneThatSees(tensors: Map<string, Stored>, config: Config, inner: Config = {}): Config {
+  for (const [name, stored] of [...tensors]) {
+    tensors.delete(name);
+    tensors.set(name.replace('model.', 'model.language_model.'), stored);
+  }
+  const { tie_word_embeddings: tie, architectures: _, bos_token_id, eos_token_id, ...text } = config;
+  return {
+    ...{ model_type: 'qwen3_5', architectures: ['Qwen3_5ForConditionalGeneration'], image_token_id: 5 },
+    ...{ vision_config: { depth: 2 }, tie_word_embeddings: tie },
+    text_config: { ...text, ...inner },
+  };
+}
+
 test('the language model in one that sees is taken, what else it has is named', async (t) => {
   const plain = join(temporaryDirectory(t), 'plain');
   const { weights } = await importHuggingFace(fixture('qwen3.5'), plain);
   const wrapped = await changed(t, 'qwen3.5', (tensors, config) => {
-    for (const [name, stored] of [...tensors]) {
-      tensors.delete(name);
-      tensors.set(name.replace('model.', 'model.language_model.'), stored);
-    }
+    const inner = { attn_output_gate: true, mtp_num_hidden_layers: 1, mamba_ssm_dtype: 'float32' };
+    const outer = withinOneThatSees(tensors, config, inner);
     tensors.set('model.visual.patch_embed.proj.weight', zeros(3));
     tensors.set('mtp.fc.weight', zeros(16, 32));
     tensors.set('mtp.layers.0.self_attn.q_proj.weight', zeros(64, 16));
-    const { tie_word_embeddings: tie, architectures: _, ...text } = config;
-    return {
-      ...{ model_type: 'qwen3_5', architectures: ['Qwen3_5ForConditionalGeneration'], image_token_id: 5 },
-      ...{ vision_config: { depth: 2 }, tie_word_embeddings: tie },
-      text_config: { ...text, attn_output_gate: true, mtp_num_hidden_layers: 1, mamba_ssm_dtype: 'float32' },
-    };
+    return outer;
   });
   const target = join(temporaryDirectory(t), 'checkpoint');
   const imported = await importHuggingFace(wrapped, target);
@@ -139,6 +152,40 @@ test('the language model in one that sees is taken, what else it has is named', 
     /layers that predict further tokens \(2 tensors, such as mtp\.fc\.weight\)/,
   );
   t.regex(imported.notes.join('\n'), /the part that sees \(1 tensors, such as model\.visual/);
+});
+
+test('a tied output projection that is stored beside a language model in one that sees must be its embedding', async (t) => {
+  const withOutput = (change: number) =>
+    changed(t, 'qwen3.5', (tensors, config) => {
+      const { shape, values } = tensors.get('model.embed_tokens.weight')!;
+      const outer = withinOneThatSees(tensors, config);
+      tensors.set('lm_head.weight', { shape, values: values.with(40, values[40]! + change) });
+      return outer;
+    });
+  await (await HuggingFaceDirectory.open(await withOutput(0))).close();
+  const error = await failureOf(HuggingFaceDirectory.open(await withOutput(1)));
+  t.is(error.code, 'SLUICE_E_HF_TENSORS');
+  t.regex(
+    error.message,
+    /lm_head\.weight differs from model\.language_model\.embed_tokens\.weight.*ties them/,
+  );
+});
+
+test('special tokens of the language model in one that sees are its own, unless the whole model has others', async (t) => {
+  const tokensOf = async (outer: Config, inner: Config) => {
+    const path = await changed(t, 'qwen3.5', (tensors, config) => ({
+      ...withinOneThatSees(tensors, config, inner),
+      ...outer,
+    }));
+    const { tokenKeys } = tokenizerOfHuggingFace(path, readJson(join(path, 'config.json')));
+    return tokenKeys;
+  };
+  const inner = { bos_token_id: 1, eos_token_id: [3, 5] };
+  t.like(await tokensOf({}, inner), inner);
+  t.like(await tokensOf({ bos_token_id: null, eos_token_id: 4 }, inner), {
+    bos_token_id: 1,
+    eos_token_id: 4,
+  });
 });
 
 test('layers of Step-3.5 behind its depth predict further tokens, and are left out with a word', async (t) => {

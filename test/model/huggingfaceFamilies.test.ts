@@ -278,3 +278,90 @@ for (const [name, change, message] of refused) {
     t.regex(importing({ ...read(name), ...change }), message);
   });
 }
+
+const EXPORTED = { maxLength: 64, torchDtype: 'float32' } as const;
+
+test('nothing is rotated in an Olmo-Hybrid whose base is null, and by the usual base where none is given', (t) => {
+  const { rope_parameters: _, ...config } = read('olmo-hybrid');
+  const ropeOf = (keys: Config) => {
+    const { model } = importModelConfig({ ...config, ...keys }, 'config.json');
+    const { positions = 'rotary', ropeTheta, ropeScaling } = layerModels(model)[1]!;
+    return [positions, ropeTheta, ropeScaling?.kind];
+  };
+  const linear = { rope_type: 'linear', factor: 2 };
+  t.deepEqual(ropeOf({}), ['rotary', 10000, undefined]);
+  t.deepEqual(ropeOf({ rope_parameters: null }), ['rotary', 10000, undefined]);
+  t.deepEqual(ropeOf({ rope_scaling: linear }), ['rotary', 10000, 'linear']);
+  t.deepEqual(ropeOf({ rope_theta: null, rope_parameters: { ...linear, rope_theta: 5 } }), [
+    'rotary',
+    5,
+    'linear',
+  ]);
+  const nulls = [{ rope_theta: null }, { rope_parameters: { rope_type: 'default', rope_theta: null } }];
+  for (const keys of nulls) t.is(ropeOf(keys)[0], 'none');
+  const { model } = importModelConfig({ ...config, rope_theta: null }, 'config.json');
+  t.like(exportModelConfig(model, { ...EXPORTED, layout: 'olmo-hybrid' }), {
+    rope_parameters: { rope_theta: null },
+  });
+});
+
+test('a share of a head is refused in families whose classes would rotate all of it', (t) => {
+  for (const name of ['afmoe', 'muse-glimmer', 'olmo-hybrid', 'lfm3'] as const) {
+    const config = read(name);
+    const parameters = config.rope_parameters as Config;
+    const ofType = parameters.sliding_attention as Config | undefined;
+    const withShare = (share: number) =>
+      importing({
+        ...config,
+        rope_parameters: ofType
+          ? { ...parameters, sliding_attention: { ...ofType, partial_rotary_factor: share } }
+          : { ...parameters, partial_rotary_factor: share },
+      });
+    t.is(withShare(1), '', name);
+    t.regex(withShare(0.5), /part of a head \(rope_parameters\.\S*partial_rotary_factor 0\.5\)/, name);
+  }
+});
+
+test('bases of layers of Muse-Glimmer other than the one that all are rotated by are refused', (t) => {
+  const config = { ...read('muse-glimmer'), layer_rope_theta: [500000, 0, 0, 500000] };
+  const { model } = importModelConfig(config, 'config.json');
+  t.deepEqual(
+    layerModels(model).map(({ positions }) => positions),
+    [undefined, 'none', 'none', undefined],
+  );
+  t.regex(
+    importing({ ...config, layer_rope_theta: [500000, 0, 0, 10000] }),
+    /several bases .*layer_rope_theta 10000, rope_theta 500000/,
+  );
+});
+
+test('rotary embeddings of Step-3.5 that do not describe all types of its layers are refused', (t) => {
+  const { rope_parameters, ...config } = read('step3.5');
+  const { sliding_attention, ...full } = rope_parameters as Config;
+  t.regex(
+    importing({ ...config, rope_parameters: full }),
+    /not that of sliding_attention \(rope_parameters\)/,
+  );
+  t.regex(
+    importing({ ...config, rope_theta: 5, rope_parameters: { rope_theta: 500000 } }),
+    /not that of full_attention \(rope_parameters\)/,
+  );
+  t.is(importing({ ...config, rope_parameters: { sliding_attention, ...full } }), '');
+});
+
+test('a dense layer of Step-3.5 has the limit of its shared expert, which it is written as again', (t) => {
+  const limits = { swiglu_limits: [3, 4, null], swiglu_limits_shared: [0.5, 0, 2] };
+  const { model } = importModelConfig({ ...read('step3.5'), ...limits }, 'config.json');
+  t.deepEqual(
+    layerModels(model).map(({ swigluLimit, sharedSwigluLimit }) => [swigluLimit, sharedSwigluLimit]),
+    [
+      [0.5, undefined],
+      [4, undefined],
+      [undefined, 2],
+    ],
+  );
+  t.like(exportModelConfig(model, { ...EXPORTED, layout: 'step3.5' }), {
+    swiglu_limits: [null, 4, null],
+    swiglu_limits_shared: [0.5, null, 2],
+  });
+});

@@ -58,24 +58,27 @@ export class HuggingFaceDirectory {
   readonly #files: readonly SafetensorsFile[];
   /** For each logical tensor, its parts in their order. */
   readonly #places: ReadonlyMap<string, readonly Place[]>;
+  /** What the output projection is called in the files, if it is in them. */
+  readonly #output: string;
 
   private constructor(
     directory: string,
     config: Readonly<Record<string, unknown>>,
     { model, layout, maxLength, ignoredKeys, notes: ofConfig }: ImportedModel,
     files: readonly SafetensorsFile[],
+    stored: StoredTensors,
     { indexed, notes }: WeightFiles,
   ) {
     this.directory = directory;
     this.config = config;
     this.model = model;
-    const stored = new StoredTensors(files);
     this.layout = layoutOfNames(layout, stored.byName.keys());
     this.maxLength = maxLength;
     this.ignoredKeys = ignoredKeys;
     this.#files = files;
-    const { places, leftOut } = placesOf(directory, model, this.layout, stored, indexed);
+    const { places, leftOut, output } = placesOf(directory, model, this.layout, stored, indexed);
     this.#places = places;
+    this.#output = output;
     this.notes = [...notes, ...ofConfig, ...leftOut];
   }
 
@@ -97,13 +100,24 @@ export class HuggingFaceDirectory {
         await refuseLfsPointerAt(path);
         files.push(await SafetensorsFile.open(path));
       }
-      const opened = new HuggingFaceDirectory(directory, config, imported, files, chosen);
-      if (imported.model.tieWordEmbeddings) await refuseOtherOutput(directory, new StoredTensors(files));
+      const stored = new StoredTensors(files);
+      const opened = new HuggingFaceDirectory(directory, config, imported, files, stored, chosen);
+      if (imported.model.tieWordEmbeddings) await opened.#refuseOtherOutput(stored);
       return opened;
     } catch (error) {
       await Promise.allSettled(files.map((file) => file.close()));
       throw error;
     }
+  }
+
+  /** An output projection that is tied and stored too must be the embedding: versions of `transformers` take one or the other. */
+  async #refuseOtherOutput({ byName }: StoredTensors): Promise<void> {
+    const [embedding] = this.#places.get(EMBEDDING)!;
+    const other = byName.get(this.#output);
+    if (!other || (await sameFloats([embedding!.file, embedding!.stored], [other, this.#output]))) return;
+    throw tensorFaults(this.directory, [
+      `${this.#output} differs from ${embedding!.stored}, although config.json ties them (tie_word_embeddings)`,
+    ]);
   }
 
   /**
@@ -168,13 +182,15 @@ function placesOf(
   layout: HuggingFaceLayout,
   { byName, doubled }: StoredTensors,
   indexed: readonly string[],
-): { places: Map<string, Place[]>; leftOut: string[] } {
+): { places: Map<string, Place[]>; leftOut: string[]; output: string } {
   const places = new Map<string, Place[]>();
   const faults: string[] = [...doubled];
   const wanted = new Set<string>();
   const prefix = prefixOf(layout, byName);
+  const nameOf = (written: string) => (prefix === undefined ? written : prefixed(written, layout, prefix));
+  const output = nameOf(OUTPUT);
   for (const { name: written, shape, runs } of huggingFaceTensors(model, layout)) {
-    const name = prefix === undefined ? written : prefixed(written, layout, prefix);
+    const name = nameOf(written);
     wanted.add(name);
     const file = byName.get(name);
     const fault = faultOf(file, name, shape);
@@ -189,7 +205,7 @@ function placesOf(
   for (const ofOne of places.values()) ofOne.sort((a, b) => a.begin - b.begin);
   const leftOut = new Map<string, string[]>();
   for (const name of byName.keys()) {
-    if (wanted.has(name) || isRedundant(name, model)) continue;
+    if (wanted.has(name) || (model.tieWordEmbeddings && name === output) || isFrequencies(name)) continue;
     const what = leftOutOf(layout, name, model);
     if (what === undefined) faults.push(`${name} is of no use to the model`);
     else leftOut.set(what, [...(leftOut.get(what) ?? []), name]);
@@ -200,7 +216,7 @@ function placesOf(
   const notes = [...leftOut].map(
     ([what, names]) => `left out: ${what} (${names.length} tensors, such as ${names[0]})`,
   );
-  return { places, leftOut: notes };
+  return { places, leftOut: notes, output };
 }
 
 /** What stands in these files in place of `model.`, where a family has several things that may. */
@@ -241,20 +257,9 @@ function faultOf(
   return undefined;
 }
 
-/** Tensors that say again what others say: a tied output projection, the rotary embedding's frequencies. */
-function isRedundant(name: string, model: ModelConfig): boolean {
-  if (model.tieWordEmbeddings && name === OUTPUT) return true;
+/** Whether a tensor holds the rotary embedding's frequencies, which config.json says too. */
+function isFrequencies(name: string): boolean {
   return /^model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq$/.test(name);
-}
-
-/** An output projection that is tied and stored too must be the embedding: versions of `transformers` take one or the other. */
-async function refuseOtherOutput(directory: string, { byName }: StoredTensors): Promise<void> {
-  const [embedding, output] = [byName.get(EMBEDDING), byName.get(OUTPUT)];
-  if (!embedding || !output) return;
-  if (await sameFloats([embedding, EMBEDDING], [output, OUTPUT])) return;
-  throw tensorFaults(directory, [
-    `${OUTPUT} differs from ${EMBEDDING}, although config.json ties them (tie_word_embeddings)`,
-  ]);
 }
 
 function firstNonFinite(values: Float32Array): number {

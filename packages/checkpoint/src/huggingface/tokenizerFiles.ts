@@ -70,12 +70,16 @@ export interface LocatedTokenizer extends Pick<TokenizerRecord, 'tokenKeys' | 'e
   readonly path: string | undefined;
 }
 
-/** The keys of special tokens of a `config.json`. */
+/**
+ * The keys of special tokens of a `config.json`. A model that sees too may have them with its language model (`text_config`);
+ * as in `transformers`, those are taken which it does not have itself.
+ */
 export function tokenKeysOf(
   config: Readonly<Record<string, unknown>>,
 ): NonNullable<TokenizerRecord['tokenKeys']> {
-  const keys = ['bos_token_id', 'eos_token_id', 'pad_token_id'].filter((key) => key in config);
-  return Object.fromEntries(keys.map((key) => [key, config[key]])) as NonNullable<
+  const text = (config.text_config ?? {}) as Readonly<Record<string, unknown>>;
+  const keys = ['bos_token_id', 'eos_token_id', 'pad_token_id'].filter((key) => key in config || key in text);
+  return Object.fromEntries(keys.map((key) => [key, config[key] ?? text[key] ?? null])) as NonNullable<
     TokenizerRecord['tokenKeys']
   >;
 }

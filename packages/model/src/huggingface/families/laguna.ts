@@ -56,6 +56,7 @@ function ropes(keys: z.infer<typeof Keys>, reading: Reading) {
   const options = {
     ...{ maxLength: keys.max_position_embeddings, headDim: keys.head_dim },
     kinds: ['default', 'linear', 'yarn'] as const,
+    isPartial: true,
   };
   const other = Object.keys(described).find((key) => !ATTENTION_TYPES.includes(key as AttentionType));
   if (other !== undefined)

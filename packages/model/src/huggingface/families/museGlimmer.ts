@@ -50,7 +50,7 @@ export const museGlimmer: Family = {
     post_norm_eps: honoured('epsilon of the sandwich norm'),
     layer_types: honoured('layers'),
     sliding_window: honoured('window'),
-    layer_rope_theta: honoured('ropeTheta and positions of each layer'),
+    layer_rope_theta: honoured('positions of each layer: 0 for none'),
     qk_scale_factor: honoured('queryScale'),
     output_multiplier: honoured('logitScale'),
     final_logit_softcapping: honoured('the cap of the logits'),
@@ -71,21 +71,24 @@ export const museGlimmer: Family = {
       depth,
       reading,
     );
-    const { ropeTheta, ...rope } = commonRope(keys, reading, {
-      ...{ maxLength: keys.max_position_embeddings, headDim, defaultTheta: 500000 },
+    const rope = commonRope(keys, reading, {
+      ...{ maxLength: keys.max_position_embeddings, headDim, defaultTheta: 10000 },
     });
     const bases = keys.layer_rope_theta;
     const ofLayer = bases && perLayer('layer_rope_theta', bases, depth, reading);
-    const kinds = types.map((type, layer) => {
-      const theta = ofLayer ? ofLayer[layer]! : isWide(layer) ? 0 : ropeTheta!;
-      return {
-        name: type === 'full_attention' ? 'full' : 'sliding',
-        kind: {
-          ...(type === 'sliding_attention' && { window: keys.sliding_window }),
-          ...(theta === 0 ? { positions: 'none' as const } : { ...rope, ropeTheta: theta }),
-        },
-      };
-    });
+    // The class asks of a layer's base only whether it is 0, and rotates all other layers by one.
+    const other = ofLayer?.find((theta) => theta !== 0 && theta !== rope.ropeTheta);
+    if (other !== undefined)
+      reading.problems.push(
+        `several bases of the rotary embedding (layer_rope_theta ${other}, rope_theta ${rope.ropeTheta})`,
+      );
+    const kinds = types.map((type, layer) => ({
+      name: type === 'full_attention' ? 'full' : 'sliding',
+      kind: {
+        ...(type === 'sliding_attention' && { window: keys.sliding_window }),
+        ...((ofLayer ? ofLayer[layer] === 0 : isWide(layer)) ? { positions: 'none' as const } : rope),
+      },
+    }));
     const cap = keys.final_logit_softcapping;
     return {
       maxLength: keys.max_position_embeddings,

@@ -38,6 +38,8 @@ const Keys = CommonKeys.extend({
   linear_allow_neg_eigval: z.boolean().default(true),
 });
 
+type Keys = z.infer<typeof Keys>;
+
 /** Of the class, whatever `rms_norm_eps` is. */
 const OUTPUT_NORM_EPS = 1e-5;
 
@@ -49,7 +51,7 @@ function usualTypes(depth: number): string[] {
   return types;
 }
 
-function linearMixer(keys: z.infer<typeof Keys>) {
+function linearMixer(keys: Keys) {
   const keyHeads = keys.linear_num_key_heads ?? keys.num_attention_heads;
   const keyDim = keys.linear_key_head_dim ?? Math.floor((0.75 * keys.hidden_size) / keyHeads);
   const mixer = gatedDeltaNet({
@@ -65,6 +67,16 @@ function linearMixer(keys: z.infer<typeof Keys>) {
     normEps: OUTPUT_NORM_EPS,
     initialDecay: 'time-steps' as const,
   };
+}
+
+/** Of the class: nothing is rotated where the base is null, and by the usual one where none is given. */
+function hasPositions({
+  rope_parameters: parameters,
+  rope_scaling: scaling,
+  rope_theta: outer,
+}: Keys): boolean {
+  const { rope_theta: theta = outer } = scaling ?? parameters ?? {};
+  return theta !== null;
 }
 
 const NAMES: Readonly<Record<string, string>> = {
@@ -100,7 +112,8 @@ export const olmoHybrid: Family = {
   keys: {
     intermediate_size: honoured('intermediateSize'),
     layer_types: honoured('layers'),
-    rope_parameters: honoured('the rotary embedding; without it there is none'),
+    rope_parameters: honoured('the rotary embedding; there is none where rope_theta is null'),
+    rope_theta: honoured('ropeTheta; null for no rotary embedding'),
     linear_num_key_heads: honoured('mixer.keyHeads'),
     linear_num_value_heads: honoured('mixer.valueHeads'),
     linear_key_head_dim: honoured('mixer.keyDim'),
@@ -125,8 +138,8 @@ export const olmoHybrid: Family = {
       reading,
     );
     const options = { maxLength: keys.max_position_embeddings, headDim, defaultTheta: 10000 };
-    const hasRope = keys.rope_parameters != null || keys.rope_theta != null;
-    const rope = hasRope ? commonRope(keys, reading, options) : { positions: 'none' as const };
+    const described = commonRope(keys, reading, options);
+    const rope = hasPositions(keys) ? described : { positions: 'none' as const };
     const mixer = linearMixer(keys);
     const kinds = types.map((type) =>
       type === 'linear_attention'
@@ -153,7 +166,8 @@ export const olmoHybrid: Family = {
       ...writtenCommon(model),
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
-      rope_parameters: full.positions === 'none' ? null : writtenRope(full),
+      rope_parameters:
+        full.positions === 'none' ? { rope_type: 'default', rope_theta: null } : writtenRope(full),
       layer_types: layers.map(linearType),
       intermediate_size: model.intermediateSize,
       ...writtenLinear(layers),

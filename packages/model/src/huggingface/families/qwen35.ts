@@ -63,6 +63,7 @@ function common(keys: z.infer<typeof DenseKeys> | z.infer<typeof MoeKeys>, readi
   const types = layerTypes(written, ['full_attention', 'linear_attention'], depth, reading);
   const rope = commonRope(keys, reading, {
     ...{ maxLength: keys.max_position_embeddings, headDim, defaultTheta: 10000, defaultShare: QWEN_SHARE },
+    isPartial: true,
     harmlessKeys: ['mrope_section', 'mrope_interleaved'],
   });
   const kinds = types.map((type) =>

@@ -61,7 +61,7 @@ export const qwen3Next: Family = {
     const dense = Array.from({ length: depth }, (_, layer) => isDense(layer));
     const rope = commonRope(keys, reading, {
       maxLength: keys.max_position_embeddings,
-      ...{ headDim, defaultTheta: 10000, defaultShare: QWEN_SHARE },
+      ...{ headDim, defaultTheta: 10000, defaultShare: QWEN_SHARE, isPartial: true },
     });
     const experts = dense.every((is) => is) ? {} : { experts: qwenExperts(keys) };
     const kinds = types.map((type, layer) => {

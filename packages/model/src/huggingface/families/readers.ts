@@ -91,7 +91,7 @@ export function layerTypes<Type extends string>(
   );
 }
 
-type RopeOptions = Pick<RopeContext, 'maxLength' | 'kinds' | 'harmlessKeys'> & {
+type RopeOptions = Pick<RopeContext, 'maxLength' | 'kinds' | 'harmlessKeys' | 'isPartial'> & {
   readonly headDim: number;
   readonly defaultTheta: number;
   /** Share of a head that turns where `config.json` says nothing; all of it when left out. */
@@ -100,7 +100,7 @@ type RopeOptions = Pick<RopeContext, 'maxLength' | 'kinds' | 'harmlessKeys'> & {
 
 function contextOf(reading: Reading, options: RopeOptions): RopeContext {
   const { ignore, ignored, problems } = reading;
-  return { ...options, ignore, ignored, problems, isPartial: true };
+  return { ...options, ignore, ignored, problems };
 }
 
 /** The rotary embedding that all layers have. */

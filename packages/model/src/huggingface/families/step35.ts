@@ -43,7 +43,6 @@ const Keys = CommonKeys.extend({
   rope_theta: z.union([z.number().positive(), z.array(z.number().positive())]).nullish(),
   rope_parameters: z.record(z.string(), z.unknown()).nullish(),
   rope_scaling: z.record(z.string(), z.unknown()).nullish(),
-  yarn_only_types: z.array(z.string()).nullish(),
   partial_rotary_factors: z.array(z.number().positive().max(1)).nullish(),
   num_nextn_predict_layers: z.int().min(0).default(0),
   sliding_window: Size.nullish(),
@@ -82,28 +81,32 @@ function either<T>(
 }
 
 /** The rotary embeddings of both types, as newer files have them, or made of lists with an item for each layer. */
-function ropes(keys: Keys, types: readonly string[], reading: Reading) {
-  const { rope_parameters: parameters, rope_scaling: scaling, yarn_only_types: scaled } = keys;
+function ropes(keys: Keys, types: readonly AttentionType[], reading: Reading) {
+  const { rope_parameters: parameters, rope_scaling: scaling } = keys;
   const options = {
     ...{ maxLength: keys.max_position_embeddings, headDim: keys.head_dim, defaultTheta: 10000 },
     kinds: ['default', 'linear', 'yarn', 'llama3'] as const,
+    isPartial: true,
   };
-  const isByType = parameters && Object.values(parameters).some((value) => objectOf(value));
+  const isGiven = parameters != null && Object.keys(parameters).length > 0;
+  // What does not describe all types, the class passes over.
+  const missing = isGiven ? types.find((type) => !objectOf(parameters[type])) : undefined;
+  if (missing !== undefined)
+    reading.problems.push(`a rotary embedding that is not that of ${missing} (rope_parameters)`);
   const ofType = (type: AttentionType): Json => {
-    if (isByType) return objectOf(parameters[type]) ?? {};
+    if (isGiven) return objectOf(parameters[type]) ?? {};
     const layer = Math.max(0, types.indexOf(type));
     const theta = Array.isArray(keys.rope_theta) ? keys.rope_theta[layer] : keys.rope_theta;
     const share = keys.partial_rotary_factors?.[layer];
     return {
       ...(theta != null && { rope_theta: theta }),
       ...(share !== undefined && { partial_rotary_factor: share }),
-      ...((scaled ? scaled.includes(type) : type === 'full_attention') ? scaling : {}),
-      ...parameters,
+      ...(type === 'full_attention' && scaling),
     };
   };
   const ropeOf = (type: AttentionType) =>
     ropeOfType(
-      isByType ? `rope_parameters.${type}` : `the rotary embedding of ${type}`,
+      isGiven ? `rope_parameters.${type}` : `the rotary embedding of ${type}`,
       ofType(type),
       reading,
       options,
@@ -189,8 +192,8 @@ export const step35: Family = {
     num_attention_groups: honoured('numKeyValueHeads'),
     rope_theta: honoured('ropeTheta, for each layer'),
     rope_parameters: honoured('the rotary embedding of each type of layers; its own keys are judged too'),
-    rope_scaling: honoured('ropeScaling of the types in yarn_only_types'),
-    yarn_only_types: honoured('types of layers that rope_scaling is for'),
+    rope_scaling: honoured('ropeScaling of the layers that see all'),
+    yarn_only_types: only([['full_attention']], 'a stretched rotary embedding of layers with a window'),
     partial_rotary_factors: honoured('rotaryDim of each layer'),
     layer_types: honoured('layers'),
     mlp_layer_types: honoured('dense layers'),
@@ -218,8 +221,8 @@ export const step35: Family = {
     use_moe_router_bias: only([true], 'a choice of experts without a bias'),
     use_moe: only([true], 'a model without experts'),
     need_fp32_gate: harmless('the router is in f32 in any case'),
-    swiglu_limits: honoured('swigluLimit of each layer'),
-    swiglu_limits_shared: honoured('sharedSwigluLimit of each layer'),
+    swiglu_limits: honoured('swigluLimit of each layer with experts'),
+    swiglu_limits_shared: honoured('sharedSwigluLimit of each layer, and swigluLimit of dense ones'),
     sink: only([false], 'attention with sinks'),
     use_qk_norm: only([true], 'queries and keys without a norm'),
     zero_centered: only([true], 'norms around one'),
@@ -258,8 +261,8 @@ export const step35: Family = {
     const kinds = types.map((type, layer) => {
       const isSliding = type === 'sliding_attention';
       const isDense = feedForwards[layer] === 'dense';
-      // In the class, limits are of experts alone.
-      const swigluLimit = isDense ? undefined : limitOf(layer);
+      // In the class, a dense layer is what a shared expert is, and has the limit of one.
+      const swigluLimit = isDense ? sharedLimitOf(layer) : limitOf(layer);
       const sharedSwigluLimit = isDense ? undefined : sharedLimitOf(layer);
       const isLimited = swigluLimit !== undefined || sharedSwigluLimit !== undefined;
       return {
@@ -314,8 +317,10 @@ export const step35: Family = {
     const layers = layerModels(model);
     const { experts } = model;
     const sliding = firstOf(layers, 'sliding_attention');
-    const limits = (key: 'swigluLimit' | 'sharedSwigluLimit') =>
-      layers.some((layer) => layer[key] !== undefined) ? layers.map((layer) => layer[key] ?? null) : null;
+    const limits = (limitOf: (layer: LayerModel) => number | undefined) =>
+      layers.some((layer) => limitOf(layer) !== undefined)
+        ? layers.map((layer) => limitOf(layer) ?? null)
+        : null;
     return {
       ...writtenCommon(model),
       hidden_act: 'silu',
@@ -323,8 +328,8 @@ export const step35: Family = {
       ...writtenTypes(layers),
       sliding_window: windowOf(layers) ?? null,
       num_sliding_attention_heads: sliding.numAttentionHeads,
-      swiglu_limits: limits('swigluLimit'),
-      swiglu_limits_shared: limits('sharedSwigluLimit'),
+      swiglu_limits: limits((layer) => (layer.experts ? layer.swigluLimit : undefined)),
+      swiglu_limits_shared: limits((layer) => (layer.experts ? layer.sharedSwigluLimit : layer.swigluLimit)),
       ...(model.intermediateSize !== undefined && { intermediate_size: model.intermediateSize }),
       ...(experts && {
         n_routed_experts: experts.count,
