@@ -14,6 +14,7 @@ import {
   makeRuntimeDirectory,
   receiveAll,
   removeRings,
+  sweepRings,
 } from '@sluice/collectives/control';
 import { availableCores, availableMemory, type SluiceError } from '@sluice/core';
 import { Dealer } from 'zeromq';
@@ -106,6 +107,7 @@ export class Agent {
     if (this.#isEnding) return;
     sweepHostMemory();
     sweepRuntimeDirectories();
+    sweepRings();
     this.#directory = makeRuntimeDirectory();
     claimRuntimeDirectory(this.#directory);
     this.#facts = await this.#findFacts();

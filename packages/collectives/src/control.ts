@@ -11,5 +11,5 @@ export {
 } from './controlProtocol.ts';
 export { makeRuntimeDirectory } from './runtimeDirectory.ts';
 export { Authenticator, CURVE_OVERHEAD_BYTES, connectorSecurity, listenerSecurity } from './security.ts';
-export { removeRings } from './sharedRing.ts';
+export { removeRings, sweepRings } from './sharedRing.ts';
 export { listenAt, receiveAll } from './sockets.ts';
