@@ -226,6 +226,13 @@ test('Parquet gives a document a row of every row group, and passes over nulls',
   t.false(found.has('stories.parquet:4'));
 });
 
+test('a packed page of nulls alone is read', async (t) => {
+  const folder = new TestFolder(t);
+  copyFileSync(new URL('fixtures/nulls.parquet', import.meta.url), folder.at('nulls.parquet'));
+  const found = await documents(folder, { kind: 'parquet', path: 'nulls.parquet' });
+  t.deepEqual([...found], [['nulls.parquet:1', 'two']]);
+});
+
 test('a Parquet file without the column, or that is none, is a coded error', async (t) => {
   const folder = new TestFolder(t);
   copyFileSync(new URL('fixtures/stories.parquet', import.meta.url), folder.at('stories.parquet'));

@@ -57,7 +57,7 @@ async function* rows(
       const records = await parquetReadObjects({
         file,
         metadata,
-        compressors,
+        compressors: UNPACKERS,
         columns: [top],
         rowStart,
         rowEnd,
@@ -77,6 +77,14 @@ async function* rows(
     throw recordError(path, (error as Error).message, error);
   }
 }
+
+/** A page of nulls alone holds nothing, however it is packed, which the library's LZ4 takes for damage. */
+const UNPACKERS = Object.fromEntries(
+  Object.entries(compressors).map(([codec, unpack]): [string, typeof unpack] => [
+    codec,
+    (packed, length) => (length === 0 ? new Uint8Array() : unpack(packed, length)),
+  ]),
+);
 
 /** Text is decoded where its row is known, so that bytes that are none can be told, and are counted once a row. */
 const BYTES_AS_THEY_ARE = {
