@@ -241,6 +241,9 @@ test('a Parquet file without the column, or that is none, is a coded error', asy
   });
   t.is(error?.code, 'SLUICE_E_DATA_RECORD');
   t.regex(error!.message, /field "text" is missing; the file has id, story/);
+  writeFileSync(folder.at('bad.parquet'), '');
+  const empty = await t.throwsAsync(documents(folder, { kind: 'parquet', path: 'bad.parquet' }));
+  t.regex(empty!.message, /bad\.parquet: 0 bytes are no Parquet file/);
   writeFileSync(folder.at('bad.parquet'), 'PAR1 not really');
   t.is(await codeOf(t, documents(folder, { kind: 'parquet', path: 'bad.parquet' })), 'SLUICE_E_DATA_RECORD');
 });
