@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -387,6 +388,16 @@ test('a host that others do not reach is told, and not that its own workers woul
     [2, 0],
     [2, 1],
   ]);
+});
+
+test('sockets that are removed before the workers have come together are told of at once', async (t) => {
+  const server = await ControlServer.listen({ worldSize: 1 });
+  t.teardown(() => server.close());
+  const ready = failureOf(server.ready());
+  rmSync(server.directory, { recursive: true });
+  const { code, message } = await ready;
+  t.is(code, 'SLUICE_E_TEMPORARY_DIRECTORY');
+  t.true(message.includes(server.directory), message);
 });
 
 test('a worker that finds no coordinator says so', async (t) => {

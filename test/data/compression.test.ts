@@ -106,6 +106,24 @@ for (const [ending, members] of Object.entries(MEMBERS)) {
   });
 }
 
+test('damage of a bzip2 is told in words that say what it is', async (t) => {
+  const bytes = fixture('short.bz2');
+  const told = async (damaged: Buffer) => /bzip2 data: (.*)\.$/.exec(await refusal(t, 'x.bz2', damaged))?.[1];
+  t.is(await told(bytes.subarray(0, 30)), 'it is cut off');
+  t.is(
+    await told(Buffer.concat([bytes, Buffer.from('and something else')])),
+    'something else follows its end',
+  );
+  const words = new Set<string | undefined>();
+  for (let place = 10; place < 38; place++) {
+    const damaged = Buffer.from(bytes);
+    damaged[place]! ^= 16;
+    words.add(await told(damaged));
+  }
+  words.delete('it is cut off');
+  t.deepEqual([...words], ['a checksum or the data is wrong']);
+});
+
 test('a stream that is left early, or refused for what is in it, holds up no other', async (t) => {
   for (const [ending, members] of Object.entries(MEMBERS)) {
     const { bytes, text } = members.find((member) => member.text === TEXTS.long)!;

@@ -2,7 +2,7 @@ import fs, { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
-import { loadTokenizer, openDataset, prepareData } from '@sluice/data';
+import { DataConfig, loadTokenizer, openDataset, openRunData, prepareData } from '@sluice/data';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { stories, TestFolder } from './support/folder.ts';
@@ -38,6 +38,25 @@ test('samples are the sequences of the split, in the order of the permutation, a
       t.deepEqual([...sample], tokens.slice(start, start + sequenceLength + 1));
     }
   }
+});
+
+test('another corpus that takes the place of one that is read is refused, an equal one is not', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(TEXTS);
+  const { directory, manifestHash } = await prepareData(recipe, folder.options);
+  const dataset = openDataset(directory);
+  const sample = new Int32Array(17);
+  const read = (split: 'train' | 'validation') =>
+    dataset.sampler({ split, sequenceLength: 16, seed: 0 }).read(0, sample);
+  await prepareData(recipe, { ...folder.options, force: true });
+  read('train');
+  await prepareData(folder.jsonlRecipe(stories(121)), folder.options);
+  // Its file is open.
+  read('train');
+  t.throws(() => read('validation'), { code: 'SLUICE_E_DATASET_CHANGED', message: /was prepared anew/ });
+  const data = DataConfig.parse({ recipe, sequenceLength: 16 });
+  t.throws(() => openRunData(data, 0, [directory], manifestHash), { code: 'SLUICE_E_DATASET_CHANGED' });
+  dataset.close();
 });
 
 test('any number of workers, each reading its part of every step, sees every sequence once an epoch', async (t) => {

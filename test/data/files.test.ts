@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync, symlinkSync } from 'node:fs';
+import { readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { prepareData } from '@sluice/data';
@@ -26,6 +26,7 @@ test('a folder gives the files that the patterns select, and tells the others wi
     'a/c.txt.zst',
     'a/d.Txt.GZ',
     'é.txt',
+    '\nline.txt',
     '_SUCCESS',
     'README',
     'x.pdf',
@@ -33,7 +34,7 @@ test('a folder gives the files that the patterns select, and tells the others wi
   ];
   for (const name of [...names, '.git/a.txt', 'old/a.txt']) folder.write(`d/${name}`, 'x');
   t.deepEqual(listed(folder.at('d'), { include: ['**/*.txt'], exclude: ['old'] }), {
-    files: ['B.TXT', 'a/c.txt.zst', 'a/d.Txt.GZ', 'b.txt', 'é.txt'],
+    files: ['\nline.txt', 'B.TXT', 'a/c.txt.zst', 'a/d.Txt.GZ', 'b.txt', 'é.txt'],
     passedOver: {
       '.git/': 'hidden',
       '.h.txt': 'hidden',
@@ -111,6 +112,13 @@ test('a link to nothing stops the preparation where it was to be read, and is to
   const error = t.throws(() => listed(folder.at('d')), { instanceOf: SluiceError });
   t.is(error?.code, 'SLUICE_E_FILE_MISSING');
   t.regex(error?.message ?? '', /b\.txt is a link to gone/);
+  symlinkSync('b.txt', folder.at('d/a2.txt'));
+  rmSync(folder.at('d/b.txt'));
+  symlinkSync('a2.txt', folder.at('d/b.txt'));
+  t.regex(
+    t.throws(() => listed(folder.at('d')))!.message,
+    /a2\.txt is a link to b\.txt, which cannot be followed \(ELOOP\)/,
+  );
 });
 
 test('pipes are passed over, and a source that is one is refused', (t) => {

@@ -1,15 +1,17 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -170,6 +172,45 @@ test('a kill in the middle leaves no corpus, and the next preparation removes th
   const summary = await prepareData(recipe, folder.options);
   t.is(summary.documents, 50);
   t.deepEqual(readdirSync(folder.at('prepared')), ['corpus']);
+});
+
+/** The number of a process that has ended. */
+const deadPid = () => spawnSync(process.execPath, ['-e', '']).pid;
+
+test('a corpus that a killed preparation had moved away to replace it has its name again', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const first = await prepareData(recipe, folder.options);
+  renameSync(first.directory, folder.at('prepared', `.corpus.partial-${hostname()}-${deadPid()}-old`));
+  const again = await prepareData(recipe, folder.options);
+  t.deepEqual(again, { ...first, fresh: false });
+  t.deepEqual(readdirSync(folder.at('prepared')), ['corpus']);
+});
+
+test('what a process of another machine is preparing is left alone until nothing was written for a day', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  // A number that no process of this machine has.
+  const elsewhere = `.corpus.partial-elsewhere-${deadPid()}`;
+  folder.write(`prepared/${elsewhere}/train-00000.bin`, 'x');
+  await prepareData(recipe, folder.options);
+  t.deepEqual(readdirSync(folder.at('prepared')), [elsewhere, 'corpus']);
+  for (const path of [elsewhere, `${elsewhere}/train-00000.bin`])
+    utimesSync(folder.at('prepared', path), 1, 1);
+  await prepareData(recipe, { ...folder.options, force: true });
+  t.deepEqual(readdirSync(folder.at('prepared')), ['corpus']);
+});
+
+test('a folder of the corpus’s name that holds something else is not replaced', async (t) => {
+  const folder = new TestFolder(t);
+  const recipe = folder.jsonlRecipe(stories(40));
+  const novel = folder.write('prepared/corpus/novel.txt', 'Years of work.');
+  const error = await t.throwsAsync(prepareData(recipe, { ...folder.options, force: true }), {
+    instanceOf: SluiceError,
+    code: 'SLUICE_E_OUTPUT_EXISTS',
+  });
+  t.regex(error!.message, /corpus, which is none: it holds novel\.txt/);
+  t.is(readFileSync(novel, 'utf8'), 'Years of work.');
 });
 
 test('the unigram loss is the cross-entropy of smoothed training frequencies on the validation split', async (t) => {

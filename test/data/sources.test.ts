@@ -1,7 +1,7 @@
-import { chmodSync, copyFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { SluiceError } from '@sluice/core';
-import { prepareData } from '@sluice/data';
+import { loadTokenizer, openDataset, prepareData } from '@sluice/data';
 import test, { type ExecutionContext } from 'ava';
 import type { TextOptions } from '../../packages/data/src/recipe.ts';
 import { noCounts } from '../../packages/data/src/sources/source.ts';
@@ -57,6 +57,69 @@ test('a separator cuts a file into documents, wherever the file is cut while it 
   const found = await documents(folder, source);
   t.deepEqual([...found.values()].sort(), texts.toSorted());
   t.is(found.get('all.txt#3'), texts[2]);
+});
+
+/** The documents of one text file, read in chunks of 256 KiB, each whole. */
+async function cutInto(
+  folder: TestFolder,
+  text: string,
+  { documentSeparator, remove = [] }: Partial<TextOptions>,
+): Promise<string[]> {
+  const path = folder.write('all.txt', text);
+  const files = [{ path, name: path, size: 0, modified: 0 }];
+  const options = { encoding: 'utf-8', invalidBytes: 'error', remove, documentSeparator } as const;
+  const documents = [''];
+  for await (const part of textSource('all', { files, passedOver: [] }, options).documents(noCounts())) {
+    documents[documents.length - 1] += part.text;
+    if (part.last) documents.push('');
+  }
+  return documents.slice(0, -1);
+}
+
+test('a separator sees what stands before it, though the stream is cut there', async (t) => {
+  const folder = new TestFolder(t);
+  // Separators that follow each other, where the first chunk has no more text after them than one may need.
+  const text = `${'x'.repeat(2 ** 18 - 1010)}${'\n'.repeat(20)}${'y'.repeat(3000)}`;
+  t.deepEqual(await cutInto(folder, text, { documentSeparator: '(?<=\\n)\\n' }), text.split(/(?<=\n)\n/u));
+});
+
+test('a separator that matches nothing cuts there, once, also before a character of two code units', async (t) => {
+  const folder = new TestFolder(t);
+  t.deepEqual(await cutInto(folder, 'a😀b😀c', { documentSeparator: '(?=😀)' }), ['a', '😀b', '😀c']);
+  t.deepEqual(await cutInto(folder, '#a\n\n#b', { documentSeparator: '\\n*(?=#)' }), ['#a', '#b']);
+});
+
+test('matches of `remove` are found in the whole of a document that is handed on in parts', async (t) => {
+  const folder = new TestFolder(t);
+  const gates = 'gate '.repeat(2 ** 20 / 5 - 2);
+  const note = `[${'a note '.repeat(9)}]`;
+  const found = await cutInto(folder, `${gates}${note}${gates}`, {
+    remove: ['\\[[^\\]]*\\]', '^gate|gate $'],
+  });
+  t.true(found.length === 1 && found[0] === `${gates}${gates}`.slice('gate'.length, -'gate '.length));
+});
+
+test('a document in parts has the tokens that it has as a whole', async (t) => {
+  const folder = new TestFolder(t);
+  const { tokenizer: llama } = JSON.parse(
+    readFileSync(new URL('fixtures/tokenizers/llama2.json', import.meta.url), 'utf8'),
+  ) as { tokenizer: object };
+  folder.write('llama/tokenizer.json', JSON.stringify(llama));
+  const cases = {
+    // Line breaks belong to the punctuation before them.
+    'A gate;\n': { kind: 'train', vocabularySize: 280 },
+    // Puts a space before a text.
+    'the gate ': { kind: 'file', path: 'llama', endOfText: '</s>' },
+  };
+  for (const [sentence, tokenizer] of Object.entries(cases)) {
+    const text = sentence.repeat(150_000);
+    folder.write('long.txt', text);
+    const sources = [{ kind: 'text', path: 'long.txt' }];
+    const recipe = folder.recipe({ sources, tokenizer, validation: { fraction: 0 } });
+    const { directory, trainTokens } = await prepareData(recipe, folder.options);
+    const whole = loadTokenizer(openDataset(directory).tokenizerPath);
+    t.is(trainTokens, whole.encodeOrdinary(text).length + 1, sentence);
+  }
 });
 
 test('a document longer than a part stays one document', async (t) => {
@@ -163,6 +226,13 @@ test('Parquet gives a document a row of every row group, and passes over nulls',
   t.false(found.has('stories.parquet:4'));
 });
 
+test('a packed page of nulls alone is read', async (t) => {
+  const folder = new TestFolder(t);
+  copyFileSync(new URL('fixtures/nulls.parquet', import.meta.url), folder.at('nulls.parquet'));
+  const found = await documents(folder, { kind: 'parquet', path: 'nulls.parquet' });
+  t.deepEqual([...found], [['nulls.parquet:1', 'two']]);
+});
+
 test('a Parquet file without the column, or that is none, is a coded error', async (t) => {
   const folder = new TestFolder(t);
   copyFileSync(new URL('fixtures/stories.parquet', import.meta.url), folder.at('stories.parquet'));
@@ -171,6 +241,9 @@ test('a Parquet file without the column, or that is none, is a coded error', asy
   });
   t.is(error?.code, 'SLUICE_E_DATA_RECORD');
   t.regex(error!.message, /field "text" is missing; the file has id, story/);
+  writeFileSync(folder.at('bad.parquet'), '');
+  const empty = await t.throwsAsync(documents(folder, { kind: 'parquet', path: 'bad.parquet' }));
+  t.regex(empty!.message, /bad\.parquet: 0 bytes are no Parquet file/);
   writeFileSync(folder.at('bad.parquet'), 'PAR1 not really');
   t.is(await codeOf(t, documents(folder, { kind: 'parquet', path: 'bad.parquet' })), 'SLUICE_E_DATA_RECORD');
 });

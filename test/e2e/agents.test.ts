@@ -38,7 +38,7 @@ async function onTwoNodes(config: string, runDir: string) {
 
 /** Rings of shared memory that a process has mapped, its own among them. */
 function ringsOf(pid: number): string[] {
-  const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').match(/\/dev\/shm\/sluice-[0-9a-f]+/g);
+  const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').match(/\/dev\/shm\/sluice-ring-\S+/g);
   return [...new Set(maps)].sort();
 }
 

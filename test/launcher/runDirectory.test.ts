@@ -1,10 +1,11 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative } from 'node:path';
-import { loadYamlConfig } from '@sluice/core';
+import { loadYamlConfig, type SluiceError } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import test from 'ava';
 import { stringify } from 'yaml';
 import { ExperimentConfig } from '../../launcher/src/experiment/config.ts';
+import { acquireLock } from '../../launcher/src/run/lock.ts';
 import { freezeRunConfig, loadRunConfig } from '../../launcher/src/run/runConfig.ts';
 import {
   directoryForRun,
@@ -45,6 +46,36 @@ test('a directory that holds a run is refused, and the message tells how to go o
   writeFileSync(run.config, '');
   const error = t.throws(() => makeRunDirectory(path), { code: 'SLUICE_E_RUN_EXISTS' });
   t.true(error.message.includes(`sluice resume '${path}'`), error.message);
+});
+
+test('a directory that holds other things is refused, what is there before a run is not', (t) => {
+  const refused = (names: readonly string[]) => {
+    const path = temporaryDirectory(t);
+    for (const name of names) {
+      mkdirSync(dirname(join(path, name)), { recursive: true });
+      writeFileSync(join(path, name), '');
+    }
+    try {
+      makeRunDirectory(path);
+      return undefined;
+    } catch (error) {
+      t.is((error as SluiceError).code, 'SLUICE_E_OUTPUT_EXISTS');
+      return (error as SluiceError).details.holds;
+    }
+  };
+  t.is(refused(['thesis.tex']), 'thesis.tex');
+  // A run whose configuration and journal were removed would mix with the new one.
+  t.is(refused(['metrics.jsonl']), 'metrics.jsonl');
+  t.is(refused(['checkpoints/step-00000100/manifest.json']), 'checkpoints/step-00000100');
+  t.is(
+    refused(['.gitkeep', 'launch.yaml', 'cluster.key', 'slurm/job.sh', 'night.log', 'nohup.out']),
+    undefined,
+  );
+  const killed = temporaryDirectory(t);
+  const run = makeRunDirectory(killed);
+  acquireLock(run.lock);
+  mkdirSync(run.tokenizer);
+  t.notThrows(() => makeRunDirectory(killed));
 });
 
 test('a journal alone makes a run too', (t) => {

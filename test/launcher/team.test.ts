@@ -49,11 +49,13 @@ async function start(
   return { workers, log, said };
 }
 
+const INITIALIZE = { config: {} as never, dataDirectories: [], datasetHash: '' };
+
 const step = (number: number) => ({ step: number, learningRate: 1 });
 
 test.serial('workers answer in rank order, know their threads, and end when they are stopped', async (t) => {
   const { workers, log } = await start(t);
-  const answers = await workers.call('initialize', { config: {} as never, dataDirectories: [] });
+  const answers = await workers.call('initialize', INITIALIZE);
   t.deepEqual(
     answers.map(({ threads }) => threads),
     [3, 3],
@@ -132,7 +134,7 @@ test.serial('a coded error of all workers is told as it is', async (t) => {
 
 test.serial('killed workers are gone when kill has resolved, and need not be stopped', async (t) => {
   const { workers, said } = await start(t, '1:step:hang');
-  const answers = await workers.call('initialize', { config: {} as never, dataDirectories: [] });
+  const answers = await workers.call('initialize', INITIALIZE);
   const pids = answers.map((answer) => (answer as unknown as { pid: number }).pid);
   const call = failureOf(workers.call('step', step(1)));
   await said('[worker 1] hangs');

@@ -11,6 +11,7 @@ import { acquireLock } from '../../launcher/src/run/lock.ts';
 import { storyOf } from '../../launcher/src/run/story.ts';
 import { FileCatalog } from '../../launcher/src/watch/catalog.ts';
 import { findRuns } from '../../launcher/src/watch/findRuns.ts';
+import { listOnce } from '../../launcher/src/watch/watch.ts';
 import { WatchedRunFiles } from '../../launcher/src/watch/watchedRun.ts';
 import { failureOf } from '../support/failureOf.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
@@ -52,6 +53,17 @@ test('runs are found as named, in folders, and in the folders of experiments, ea
   );
   const { code } = await failureOf(Promise.resolve().then(() => new FileCatalog([join(root, 'none')])));
   t.is(code, 'SLUICE_E_FILE_MISSING');
+});
+
+test('listed once, runs have the paths that other commands take', async (t) => {
+  const root = temporaryDirectory(t);
+  const paths = ['runs/a', 'experiments/runs/0123/run'].map((path) => makeRun(join(root, path)));
+  const { json, text } = await listOnce([join(root, 'runs'), join(root, 'experiments')]);
+  t.deepEqual(
+    (json.runs as { path: string }[]).map(({ path }) => path),
+    paths,
+  );
+  for (const path of paths) t.true(text.includes(`${path} `), text);
 });
 
 function stateOf(t: ExecutionContext, ...entries: object[]): string {

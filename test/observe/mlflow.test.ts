@@ -19,6 +19,7 @@ interface Batch {
 async function mlflow(t: ExecutionContext) {
   const told = {
     isAway: false,
+    onRun: () => {},
     experiments: [] as string[],
     runs: [] as object[],
     batches: [] as Batch[],
@@ -33,7 +34,10 @@ async function mlflow(t: ExecutionContext) {
       return at < 0 ? undefined : { experiment: { experiment_id: String(at) } };
     },
     'experiments/create': ({ name }) => ({ experiment_id: String(told.experiments.push(name!) - 1) }),
-    'runs/create': (body) => ({ run: { info: { run_id: `run-${told.runs.push(body)}` } } }),
+    'runs/create': (body) => {
+      told.onRun();
+      return { run: { info: { run_id: `run-${told.runs.push(body)}` } } };
+    },
     'runs/log-batch': (body) => {
       told.batches.push(body as Batch);
       return {};
@@ -110,6 +114,23 @@ test('all is told once, also by another process later; requests are no larger th
     1,
   );
   t.deepEqual(told.statuses, ['FINISHED']);
+});
+
+test('parameters that a server did not take are told by the next process, of the same run', async (t) => {
+  const path = temporaryDirectory(t);
+  const { told, url } = await mlflow(t);
+  writeFileSync(join(path, 'metrics.jsonl'), lines(1, 3, 4));
+  told.onRun = () => {
+    told.isAway = true;
+  };
+  t.is((await failureOf(senderOf(path, url).send())).code, 'SLUICE_E_SERVER_UNREACHABLE');
+  told.isAway = false;
+  t.is(await senderOf(path, url).send(), 3);
+  t.is(told.runs.length, 1);
+  t.deepEqual(
+    told.batches.flatMap(({ params = [] }) => params),
+    [{ key: 'model.layers', value: '2' }],
+  );
 });
 
 test('what a server did not take is told when it is back; steps that are taken again are told again', async (t) => {

@@ -122,8 +122,8 @@ interface Retaking {
 }
 
 async function retake({ config, journal, from, options, signal }: Retaking, log: Log) {
-  const datasetHash = from?.datasetHash ?? startOf(journal)?.datasetHash;
-  const { directories } = await findCorpora({ data: config.data, datasetHash }, log);
+  const saved = from?.datasetHash ?? startOf(journal)?.datasetHash;
+  const { directories, datasetHash } = await findCorpora({ data: config.data, datasetHash: saved }, log);
   const logs = mkdtempSync(join(tmpdir(), 'sluice-replay-'));
   let workers: Workers | undefined;
   try {
@@ -136,6 +136,7 @@ async function retake({ config, journal, from, options, signal }: Retaking, log:
     await workers.call('initialize', {
       config,
       dataDirectories: directories.map((directory) => resolve(directory)),
+      datasetHash,
       ...(from && { checkpoint: from.checkpoint.path }),
     });
     const taken = await takeSteps(workers, { config, journal, from, step: options.step, signal }, log);

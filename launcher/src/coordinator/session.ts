@@ -271,6 +271,7 @@ async function initializeWorkers({ session, placements, workers, collection, und
     config,
     // Other hosts have other working directories.
     dataDirectories: corpora.directories.map((directory) => resolve(directory)),
+    datasetHash: corpora.datasetHash,
     ...(from?.copies
       ? { memory: memoryRequest(from.copies, placements) }
       : from?.checkpoint && { checkpoint: from.checkpoint.path }),

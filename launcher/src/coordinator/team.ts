@@ -1,7 +1,7 @@
 /** The worker processes of a run, on one host or many: started, watched, spoken to, and ended whatever happens. */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { ControlServer, type WaitKind, type WorkerState } from '@sluice/collectives';
+import { ControlServer, sweepRings, type WaitKind, type WorkerState } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 import type { FleetNetwork } from '../fleet/fleet.ts';
 import type { Host, StartedWorker, WorkerEnd } from '../fleet/host.ts';
@@ -66,6 +66,7 @@ const CONSEQUENCES = new Set([
  */
 export async function startTeam(options: TeamOptions): Promise<Workers> {
   sweepRuntimeDirectories();
+  sweepRings();
   const { network, limits } = options;
   const hosts = options.placements.map(({ ranks }) => ranks);
   const server = await ControlServer.listen({

@@ -15,6 +15,7 @@ import {
   Outbox,
   receiveAll,
   removeRings,
+  sweepRings,
 } from '@sluice/collectives/control';
 import { availableCores, availableMemory, type SluiceError } from '@sluice/core';
 import { Dealer } from 'zeromq';
@@ -107,6 +108,7 @@ export class Agent {
     if (this.#isEnding) return;
     sweepHostMemory();
     sweepRuntimeDirectories();
+    sweepRings();
     this.#directory = makeRuntimeDirectory();
     claimRuntimeDirectory(this.#directory);
     this.#facts = await this.#findFacts();

@@ -1,6 +1,6 @@
 /** Where the files of a run lie (design §5), and what tells a run directory from another. */
 
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { folderNameFault, makeDirectories, SluiceError, writeError } from '@sluice/core';
 import { refuseMissing } from './missingPath.ts';
@@ -90,7 +90,7 @@ export function existingRun(path: string): RunDirectory {
 
 /**
  * Makes the directory of a new run.
- * @throws SLUICE_E_RUN_EXISTS when it holds one; SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
+ * @throws SLUICE_E_RUN_EXISTS when it holds one; SLUICE_E_OUTPUT_EXISTS, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL
  */
 export function makeRunDirectory(path: string): RunDirectory {
   const run = runDirectory(path);
@@ -120,7 +120,17 @@ export function refuseVanished({ path }: Pick<RunDirectory, 'path'>): void {
   });
 }
 
-/** @throws SLUICE_E_RUN_EXISTS when `path` holds a run; SLUICE_E_FILE_UNWRITABLE when it is no directory */
+/**
+ * What may be there before a run: what one left that did not come to begin, what schedulers and volumes put there, and where a shell
+ * sends the output.
+ */
+const BEFORE_A_RUN =
+  /^(lock(\..*)?|checkpoints|tokenizer|slurm|launch\.yaml|cluster\.key|failure-\d+\.txt|lost\+found|\..*|.*\.(log|out|err))$/;
+
+/**
+ * @throws SLUICE_E_RUN_EXISTS when `path` holds a run; SLUICE_E_OUTPUT_EXISTS when it holds anything else, which a run would mix
+ *   with its own; SLUICE_E_FILE_UNWRITABLE when it is no directory
+ */
 export function refuseExistingRun(path: string): void {
   const run = runDirectory(path);
   if (holdsRun(run.path)) {
@@ -135,6 +145,19 @@ export function refuseExistingRun(path: string): void {
       details: { path: run.path },
     });
   }
+  const foreign =
+    namesIn(run.path).find((name) => !BEFORE_A_RUN.test(name)) ??
+    namesIn(run.checkpoints).map((name) => `checkpoints/${name}`)[0];
+  if (foreign === undefined) return;
+  throw new SluiceError(
+    'SLUICE_E_OUTPUT_EXISTS',
+    `${run.path} holds ${foreign}: a new run needs a directory of its own.`,
+    { details: { runDir: run.path, holds: foreign } },
+  );
+}
+
+function namesIn(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder).sort() : [];
 }
 
 /** `text` as one word of a shell command. */

@@ -2,6 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { isAbsolute, relative } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import {
   formatCount,
@@ -69,16 +70,24 @@ export async function watch(options: WatchOptions, log: (line: string) => void):
   };
 }
 
-/** What there is, once. */
+/** What there is, once: by the paths that other commands take. */
 export async function listOnce(places: readonly string[]): Promise<CommandResult> {
-  const runs = await new RunList().list(new FileCatalog(places).runs());
+  const watched = new FileCatalog(places).runs();
+  const listed = await new RunList().list(watched);
+  const runs = listed.map((run, i) => ({ ...run, path: shortPath(watched[i]!.path) }));
   return { text: runs.length === 0 ? 'no runs' : tableOf(runs), json: { runs } };
 }
 
-function tableOf(runs: readonly ListedRun[]): string {
+/** From the current directory, if it lies there. */
+function shortPath(path: string): string {
+  const below = relative('', path);
+  return below === '' || below.startsWith('..') || isAbsolute(below) ? path : below;
+}
+
+function tableOf(runs: readonly (ListedRun & { readonly path: string })[]): string {
   const loss = (value: number | null) => (value === null ? '' : formatLoss(value));
   const rows = runs.map((run) => [
-    ...[run.group === null ? run.name : `${run.group}/${run.name}`, run.state],
+    ...[run.path, run.state],
     `${formatCount(run.step)}${run.steps === null ? '' : ` / ${formatCount(run.steps)}`}`,
     ...[loss(run.loss), loss(run.validationLoss)],
     run.tokensPerSecond === null ? '' : formatCount(run.tokensPerSecond),

@@ -12,5 +12,5 @@ export {
 export { Outbox } from './outbox.ts';
 export { makeRuntimeDirectory } from './runtimeDirectory.ts';
 export { Authenticator, CURVE_OVERHEAD_BYTES, connectorSecurity, listenerSecurity } from './security.ts';
-export { removeRings } from './sharedRing.ts';
+export { removeRings, sweepRings } from './sharedRing.ts';
 export { listenAt, receiveAll } from './sockets.ts';

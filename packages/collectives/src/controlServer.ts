@@ -1,7 +1,7 @@
 /** The coordinator's end of the control plane: rendezvous, calls to all workers, heartbeats, losses. */
 
 import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { invariant, SluiceError } from '@sluice/core';
 import { Context, Router } from 'zeromq';
@@ -105,6 +105,7 @@ export class ControlServer {
   #onMembership: () => void = () => {};
   /** Pairs of workers, the second of which the first does not reach. */
   readonly #apart: [number, number][] = [];
+  /** Why workers cannot come together. */
   #apartError: SluiceError | undefined;
   /** What workers tell of themselves, while somebody asks. */
   #described: { readonly states: Map<number, WorkerState>; readonly onState: () => void } | undefined;
@@ -181,7 +182,7 @@ export class ControlServer {
   /**
    * Resolves when all workers are there and have been told of each other.
    * @throws SLUICE_E_WORKER_TIMEOUT naming the ranks that did not come; SLUICE_E_HOSTS_APART with the pairs that do not reach
-   *   each other; SLUICE_E_WORKER_LOST, also when `close` is called
+   *   each other; SLUICE_E_TEMPORARY_DIRECTORY when their sockets are removed meanwhile; SLUICE_E_WORKER_LOST, also when `close` is called
    */
   ready(limitMs = this.#limits.start): Promise<readonly WorkerInfo[]> {
     return new Promise((resolve, reject) => {
@@ -424,6 +425,7 @@ export class ControlServer {
   }
 
   #beat(): void {
+    this.#refuseLostSockets();
     for (const member of this.#members.values()) {
       if (member.gone) continue;
       this.#send(member.info.rank, 'beat', {});
@@ -433,6 +435,17 @@ export class ControlServer {
       if (host === hostname() && isSuspended(pid)) member.beatsUnheard = 0;
       else this.markLost(rank, `no heartbeat for ${Math.round(silentMs / 1000)} s`);
     }
+  }
+
+  /** A socket whose path is gone is never found, however long workers look for it. */
+  #refuseLostSockets(): void {
+    if (this.#transport !== 'ipc' || this.#allReady() || existsSync(this.directory)) return;
+    this.#apartError ??= new SluiceError(
+      'SLUICE_E_TEMPORARY_DIRECTORY',
+      `The directory of the sockets, ${this.directory}, was removed before the workers had come together.`,
+      { details: { directory: this.directory } },
+    );
+    this.#onMembership();
   }
 
   #refuse(identity: Buffer, error: SluiceError): void {

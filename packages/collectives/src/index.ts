@@ -27,6 +27,7 @@ export type { Outside } from './outsideOperation.ts';
 export { ProcessGroup, type ProcessGroupOptions } from './processGroup.ts';
 export { runtimeParent } from './runtimeDirectory.ts';
 export { type CurveKeys, generateCurveKeys } from './security.ts';
+export { sweepRings } from './sharedRing.ts';
 export { TcpProxy } from './tcpProxy.ts';
 export { soloGroup } from './threadGroup.ts';
 export type { WorkerLimits } from './threadProtocol.ts';

@@ -3,8 +3,8 @@
  * its place, the receiver reads it straight to where it belongs. A socket would copy as often, but in small pieces,
  * into memory that was never touched before; the slots stay in the processor's cache.
  *
- * The memory is an unlinked file of the memory file system, so nothing stays behind when a process is killed. With the
- * C++ core it is mapped; without, it is read and written through the system.
+ * The memory is an unlinked file of the memory file system, so nothing stays behind when a process is killed once all have opened
+ * it. With the C++ core it is mapped; without, it is read and written through the system.
  */
 
 import {
@@ -13,10 +13,14 @@ import {
   fstatSync,
   ftruncateSync,
   openSync,
+  readdirSync,
+  readlinkSync,
   readSync,
   rmSync,
   writeSync,
 } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { sha256 } from '@sluice/core';
 import { mapFile } from '@sluice/engine/fileMapping';
 import { MemoryPayload, type Payload } from './transport.ts';
@@ -29,14 +33,56 @@ const SLOTS = 2;
 /** Pieces of memory that are held ready for payloads that move out of a ring. */
 const MOST_SPARES = 16;
 
+/** Containers may share their memory, but know nothing of each other's processes. */
+function ringPrefix(): string {
+  return `sluice-ring-${hostname()}-`;
+}
+
 /** The name cannot be guessed without the run's secret. */
 function ringPath(token: string, rank: number): string {
-  return `${MEMORY_FILE_SYSTEM}/sluice-${sha256(`${token}:${rank}`).slice(0, 32)}`;
+  return join(MEMORY_FILE_SYSTEM, ringPrefix() + sha256(`${token}:${rank}`).slice(0, 32));
 }
 
 /** Removes what workers that were killed while they started may have left. */
 export function removeRings(token: string, ranks: readonly number[]): void {
   for (const rank of ranks) rmSync(ringPath(token, rank), { force: true });
+}
+
+/** Removes the rings of workers that were killed while they started, together with who would have removed them: nobody has those open. */
+export function sweepRings(folder: string = MEMORY_FILE_SYSTEM): void {
+  const rings = namesIn(folder).filter((name) => name.startsWith(ringPrefix()));
+  if (rings.length === 0) return;
+  const open = openFiles();
+  for (const path of rings.map((name) => join(folder, name))) {
+    try {
+      if (!open.has(path)) rmSync(path, { force: true });
+    } catch {
+      // Another user's.
+    }
+  }
+}
+
+/** The paths of all files that processes have open, as far as this one may see them. */
+function openFiles(): Set<string> {
+  const paths = new Set<string>();
+  for (const pid of namesIn('/proc').filter((name) => /^\d+$/.test(name))) {
+    for (const descriptor of namesIn(`/proc/${pid}/fd`)) {
+      try {
+        paths.add(readlinkSync(`/proc/${pid}/fd/${descriptor}`));
+      } catch {
+        // It was closed meanwhile.
+      }
+    }
+  }
+  return paths;
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
 }
 
 /** The sender's side: hands out slots and waits while all are in use. */

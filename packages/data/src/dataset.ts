@@ -1,19 +1,47 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '@sluice/core';
-import { type DatasetManifest, loadManifest, type SplitName, verifyFiles } from './manifest.ts';
+import {
+  type DatasetManifest,
+  type LoadedManifest,
+  loadManifest,
+  MANIFEST_FILE,
+  type SplitName,
+  verifyFiles,
+} from './manifest.ts';
 import { Sampler, type SamplerOptions } from './sampler.ts';
 import { SplitReader } from './splitReader.ts';
 import { tokenId } from './tokenizer/load.ts';
 
 /**
- * Opens a prepared corpus for reading. Nothing but the manifest is held in memory; tokens are read where they lie.
+ * Opens a prepared corpus for reading. Nothing but the manifest is held in memory; tokens are read where they lie. Reading
+ * fails with SLUICE_E_DATASET_CHANGED where another corpus has taken its place before a file was opened.
  * @param directory a folder that `prepareData` made
  * @throws SluiceError SLUICE_E_DATA_NOT_PREPARED; SLUICE_E_DATA_DAMAGED when a file is missing or has another length
  */
 export function openDataset(directory: string): Dataset {
+  const place = placeOfManifest(directory);
   const { manifest, manifestHash } = loadManifest(directory);
-  return new Dataset(directory, manifest, manifestHash);
+  return new Dataset(directory, { manifest, manifestHash, place });
+}
+
+/** Tells the manifest from another file that takes its place; undefined where there is none. */
+function placeOfManifest(directory: string): string | undefined {
+  const file = statSync(join(directory, MANIFEST_FILE), { throwIfNoEntry: false });
+  return file && `${file.dev}:${file.ino}:${file.mtimeMs}`;
+}
+
+/** @throws SLUICE_E_DATASET_CHANGED where a folder holds another corpus than the one of a hash */
+export function refuseChanged(
+  hash: string,
+  { now, directory }: { readonly now: string; readonly directory: string },
+): void {
+  if (now === hash) return;
+  throw new SluiceError(
+    'SLUICE_E_DATASET_CHANGED',
+    `${directory} held the corpus ${hash}, and holds ${now} now: it was prepared anew meanwhile.`,
+    { details: { saved: hash, now, directory } },
+  );
 }
 
 export class Dataset {
@@ -22,14 +50,20 @@ export class Dataset {
   /** Names the corpus: equal text, recipe and tokenizer give an equal hash on any machine. */
   readonly manifestHash: string;
   readonly #splits: Readonly<Record<SplitName, SplitReader>>;
+  #place: string | undefined;
 
-  constructor(directory: string, manifest: DatasetManifest, manifestHash: string) {
+  constructor(
+    directory: string,
+    { manifest, manifestHash, place }: LoadedManifest & { readonly place: string | undefined },
+  ) {
     this.directory = directory;
     this.manifest = manifest;
     this.manifestHash = manifestHash;
+    this.#place = place;
+    const refuseOther = () => this.#refuseOther();
     this.#splits = {
-      train: new SplitReader(directory, manifest, 'train'),
-      validation: new SplitReader(directory, manifest, 'validation'),
+      train: new SplitReader(directory, manifest, 'train', refuseOther),
+      validation: new SplitReader(directory, manifest, 'validation', refuseOther),
     };
   }
 
@@ -83,6 +117,17 @@ export class Dataset {
    */
   verify(): void {
     verifyFiles(this.directory, this.manifest);
+  }
+
+  /** Files are opened when they are needed, and somebody may have prepared another corpus in this place by then. */
+  #refuseOther(): void {
+    const place = placeOfManifest(this.directory);
+    if (place === this.#place) return;
+    refuseChanged(this.manifestHash, {
+      now: loadManifest(this.directory).manifestHash,
+      directory: this.directory,
+    });
+    this.#place = place;
   }
 
   /** Closes the files; they are opened again when something is read. */

@@ -10,6 +10,9 @@ export const MANIFEST_FILE = 'manifest.json';
 export const TOKENIZER_FILE = 'tokenizer.json';
 /** Says which token ends a document, in the words of Hugging Face's `transformers`. */
 export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
+/** What the sources looked like. No part of the corpus, as the next. */
+export const STAMP_FILE = 'stamp.json';
+export const SOURCE_REPORT_FILE = 'sources.json';
 /** Raised when the same recipe and sources would no longer give the same files. */
 export const PREPARATION_VERSION = 3;
 
@@ -100,6 +103,12 @@ function parseManifest(path: string, text: string): DatasetManifest {
 export function manifestFiles({ tokenizer, tokenizerConfig, splits }: DatasetManifest): FileEntry[] {
   const ofSplit = ({ shards, index, names }: SplitManifest): FileEntry[] => [...shards, index, names];
   return [tokenizer, tokenizerConfig, ...ofSplit(splits.train), ...ofSplit(splits.validation)];
+}
+
+/** Whether a name is one that a prepared corpus may hold. */
+export function isCorpusFile(name: string): boolean {
+  const others = [MANIFEST_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, STAMP_FILE, SOURCE_REPORT_FILE];
+  return others.includes(name) || /^(train|validation)(-\d+\.bin|\.index|\.names)$/.test(name);
 }
 
 /** Reads every byte of the corpus and compares the hashes. */

@@ -4,11 +4,14 @@ import { damaged } from './manifest.ts';
 /** Reads pieces of a file at given places into one buffer, which the next read reuses. The file is opened when needed. */
 export class PositionalReader {
   readonly #path: string;
+  readonly #onOpen: () => void;
   #file: number | null = null;
   #buffer = Buffer.alloc(256);
 
-  constructor(path: string) {
+  /** @param onOpen called when the file was opened; what it throws, `read` throws */
+  constructor(path: string, onOpen: () => void) {
     this.#path = path;
+    this.#onOpen = onOpen;
   }
 
   /**
@@ -32,11 +35,14 @@ export class PositionalReader {
   }
 
   #open(): number {
+    if (this.#file !== null) return this.#file;
     try {
-      this.#file ??= openSync(this.#path, 'r');
-      return this.#file;
+      this.#file = openSync(this.#path, 'r');
     } catch (error) {
+      this.#onOpen();
       throw damaged(this.#path, 'it cannot be opened', error);
     }
+    this.#onOpen();
+    return this.#file;
   }
 }

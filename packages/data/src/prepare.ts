@@ -31,7 +31,7 @@ import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { trainTokenizer } from './tokenizer/train.ts';
 import { countTrainingWords } from './trainingWords.ts';
 import { UnigramCounter } from './unigram.ts';
-import { makeWorkDirectory, replaceDirectory } from './workDirectory.ts';
+import { makeWorkDirectory, refuseForeign, replaceDirectory, restoreReplaced } from './workDirectory.ts';
 
 export interface PrepareSummary extends PreparedCorpus {
   /** False when the corpus was there already and nothing was done. */
@@ -52,8 +52,8 @@ export interface PrepareSummary extends PreparedCorpus {
  * death, leaves what was there before. Memory does not grow with the corpus.
  *
  * @throws SluiceError SLUICE_E_CONFIG_*, SLUICE_E_FILE_*, SLUICE_E_DATA_*, SLUICE_E_TOKENIZER_INVALID,
- *   SLUICE_E_TOKENIZER_LIBRARY, SLUICE_E_TOKENIZER_TEXT, SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL; the signal's reason when
- *   it is aborted
+ *   SLUICE_E_TOKENIZER_LIBRARY, SLUICE_E_TOKENIZER_TEXT, SLUICE_E_DEBIAN_*, SLUICE_E_DISK_FULL, SLUICE_E_OUTPUT_EXISTS
+ *   where the folder holds something else; the signal's reason when it is aborted
  */
 export async function prepareData(recipeFile: string, options: PrepareOptions = {}): Promise<PrepareSummary> {
   const { outputRoot = 'data/prepared', downloadRoot = 'data/downloads', force = false, signal } = options;
@@ -61,6 +61,7 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
   const { recipe } = loaded;
   const directory = join(outputRoot, recipe.name);
   options.onProgress?.({ stage: 'sources', documents: 0, bytes: 0, tokens: 0, totalBytes: 0 });
+  restoreReplaced(outputRoot, recipe.name);
   const present = force ? undefined : loadPrepared(directory, recipe);
   if (present !== undefined && !('unusable' in present)) {
     const { text, sources } = await compareText(loaded, directory, present.manifest, options);
@@ -76,6 +77,7 @@ export async function prepareData(recipeFile: string, options: PrepareOptions = 
     }
   }
 
+  refuseForeign(directory);
   const sources = await openSources(loaded, { downloadRoot, signal }).catch((error) => {
     throw present && 'unusable' in present ? withoutCorpus(error, present.unusable, recipeFile) : error;
   });

@@ -2,7 +2,7 @@
 
 import { SluiceError } from '@sluice/core';
 import type { DataConfig } from './config.ts';
-import { type Dataset, openDataset } from './dataset.ts';
+import { type Dataset, openDataset, refuseChanged } from './dataset.ts';
 import { apportion } from './mixture.ts';
 import { type MixedCorpus, MixtureSampler, mixturePhases } from './mixtureSampler.ts';
 import type { Sampler } from './sampler.ts';
@@ -42,14 +42,25 @@ export function splitHashes(datasetHash: string): string[] {
 /**
  * Opens what a run reads.
  * @param directories of the prepared corpora, in the order of `recipesOf`
- * @throws SluiceError SLUICE_E_MIXTURE_TOKENIZER, and the errors of `openDataset` and `Dataset.sampler`
+ * @param datasetHash what names them, where others are to be refused
+ * @throws SluiceError SLUICE_E_MIXTURE_TOKENIZER, SLUICE_E_DATASET_CHANGED, and the errors of `openDataset` and `Dataset.sampler`
  */
-export function openRunData(data: DataConfig, seed: number, directories: readonly string[]): RunData {
+export function openRunData(
+  data: DataConfig,
+  seed: number,
+  directories: readonly string[],
+  datasetHash?: string,
+): RunData {
   const datasets = directories.map(openDataset);
   const close = () => {
     for (const dataset of datasets) dataset.close();
   };
   try {
+    const hashes = datasetHash === undefined ? [] : splitHashes(datasetHash);
+    for (const [i, hash] of hashes.entries()) {
+      const { manifestHash: now, directory } = datasets[i]!;
+      refuseChanged(hash, { now, directory });
+    }
     refuseOtherTokenizers(datasets);
     return {
       train: trainingSource(datasets, data, seed),

@@ -5,10 +5,8 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { DatasetManifest } from './manifest.ts';
+import { type DatasetManifest, SOURCE_REPORT_FILE } from './manifest.ts';
 import type { PassedOver, TextSourceReader } from './sources/source.ts';
-
-const SOURCE_REPORT_FILE = 'sources.json';
 
 type ManifestSource = DatasetManifest['sources'][number];
 

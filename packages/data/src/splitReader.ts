@@ -22,17 +22,20 @@ export class SplitReader {
   readonly tokens: number;
   readonly #directory: string;
   readonly #manifest: DatasetManifest;
+  readonly #onOpen: () => void;
   readonly #openShards = new Map<string, PositionalReader>();
   readonly #indexFiles: readonly PositionalReader[];
   readonly #documents: DocumentIndex;
 
-  constructor(directory: string, manifest: DatasetManifest, split: SplitName) {
+  /** @param onOpen called after a file was opened, to see whether it is still one of the corpus */
+  constructor(directory: string, manifest: DatasetManifest, split: SplitName, onOpen: () => void) {
     const { tokens, index, names } = manifest.splits[split];
     this.#directory = directory;
     this.#manifest = manifest;
+    this.#onOpen = onOpen;
     this.split = split;
     this.tokens = tokens;
-    this.#indexFiles = [index, names].map(({ file }) => new PositionalReader(join(directory, file)));
+    this.#indexFiles = [index, names].map(({ file }) => this.#fileReader(file));
     this.#documents = this.documentIndex(0);
   }
 
@@ -90,8 +93,12 @@ export class SplitReader {
     return count;
   }
 
+  #fileReader(file: string): PositionalReader {
+    return new PositionalReader(join(this.#directory, file), this.#onOpen);
+  }
+
   #shard(file: string): PositionalReader {
-    const reader = this.#openShards.get(file) ?? new PositionalReader(join(this.#directory, file));
+    const reader = this.#openShards.get(file) ?? this.#fileReader(file);
     // A map keeps the order of insertion, so that the first key is the one that was not used for longest.
     this.#openShards.delete(file);
     this.#openShards.set(file, reader);

@@ -6,11 +6,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sha256 } from '@sluice/core';
-import { PREPARATION_VERSION } from './manifest.ts';
+import { PREPARATION_VERSION, STAMP_FILE } from './manifest.ts';
 import type { DataRecipe } from './recipe.ts';
 import type { SourceFile, TextSourceReader } from './sources/source.ts';
-
-const STAMP_FILE = 'stamp.json';
 
 /** The hash of a recipe's meaning: its values with all defaults, but not its description. */
 export function recipeHash(recipe: DataRecipe): string {

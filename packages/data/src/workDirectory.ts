@@ -1,21 +1,23 @@
 /** A corpus is written in a folder of the process that prepares it, and gets its name when it is whole. */
 
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { makeDirectories, writeError } from '@sluice/core';
+import { makeDirectories, SluiceError, writeError } from '@sluice/core';
+import { isCorpusFile, MANIFEST_FILE } from './manifest.ts';
+
+/** The end of the name of a folder that makes room for its successor. */
+const REPLACED = '-old';
+
+/** Whether a process of another machine lives cannot be asked: what it has not written to for so long is abandoned, ms. */
+const ABANDONED_MS = 24 * 3_600_000;
 
 /** A new folder for this process beside the final one, after those of processes that died were removed. */
 export function makeWorkDirectory(outputRoot: string, name: string): string {
-  const prefix = `.${name}.partial-`;
   try {
     makeDirectories(outputRoot);
-    for (const entry of readdirSync(outputRoot)) {
-      if (entry.startsWith(prefix) && !isAlive(Number(entry.slice(prefix.length)))) {
-        rmSync(join(outputRoot, entry), { recursive: true, force: true });
-      }
-    }
-    const work = join(outputRoot, `${prefix}${process.pid}`);
-    rmSync(work, { recursive: true, force: true });
+    for (const path of abandoned(outputRoot, name)) rmSync(path, { recursive: true, force: true });
+    const work = join(outputRoot, `${workPrefix(name)}${hostname()}-${process.pid}`);
     mkdirSync(work);
     return work;
   } catch (error) {
@@ -23,13 +25,20 @@ export function makeWorkDirectory(outputRoot: string, name: string): string {
   }
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+/**
+ * Refuses to replace what somebody else has put there.
+ * @throws SLUICE_E_OUTPUT_EXISTS
+ */
+export function refuseForeign(directory: string): void {
+  if (!existsSync(directory)) return;
+  const names = readdirSync(directory);
+  const foreign = names.find((name) => !isCorpusFile(name));
+  if (foreign === undefined || names.includes(MANIFEST_FILE)) return;
+  throw new SluiceError(
+    'SLUICE_E_OUTPUT_EXISTS',
+    `The corpus would take the place of ${directory}, which is none: it holds ${foreign}.`,
+    { details: { path: directory, names: names.slice(0, 10) } },
+  );
 }
 
 /**
@@ -37,7 +46,7 @@ function isAlive(pid: number): boolean {
  * process puts the same corpus there at the same moment, the last one stays.
  */
 export function replaceDirectory(work: string, directory: string): void {
-  const old = `${work}-old`;
+  const old = work + REPLACED;
   for (let attempt = 1; ; attempt++) {
     rmSync(old, { recursive: true, force: true });
     try {
@@ -50,4 +59,51 @@ export function replaceDirectory(work: string, directory: string): void {
     }
   }
   rmSync(old, { recursive: true, force: true });
+}
+
+/** Gives a corpus its name back that a process which died was about to replace. One that cannot be written is left as it is. */
+export function restoreReplaced(outputRoot: string, name: string): void {
+  const directory = join(outputRoot, name);
+  if (existsSync(directory) || !existsSync(outputRoot)) return;
+  const old = abandoned(outputRoot, name).find((path) => path.endsWith(REPLACED));
+  try {
+    if (old !== undefined) renameSync(old, directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+  }
+}
+
+function workPrefix(name: string): string {
+  return `.${name}.partial-`;
+}
+
+/** Folders of processes that are dead. Containers may share a folder, but know nothing of each other's processes. */
+function abandoned(outputRoot: string, name: string): string[] {
+  const prefix = workPrefix(name);
+  return readdirSync(outputRoot)
+    .filter((entry) => entry.startsWith(prefix))
+    .filter((entry) => {
+      const [, host, pid] = /^(.*)-(\d+)(?:-old)?$/.exec(entry.slice(prefix.length)) ?? [];
+      if (host === hostname()) return Number(pid) === process.pid || !isAlive(Number(pid));
+      return lastWritten(join(outputRoot, entry)) < Date.now() - ABANDONED_MS;
+    })
+    .map((entry) => join(outputRoot, entry));
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** When anything in the folder was written last, ms since 1970; now, where it is vanishing. */
+function lastWritten(folder: string): number {
+  try {
+    return Math.max(...['.', ...readdirSync(folder)].map((file) => statSync(join(folder, file)).mtimeMs));
+  } catch {
+    return Date.now();
+  }
 }

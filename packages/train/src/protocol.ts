@@ -16,6 +16,8 @@ export interface InitializeRequest {
   readonly config: RunConfig;
   /** Directories of the prepared corpora, in the order of `recipesOf`. */
   readonly dataDirectories: readonly string[];
+  /** What names these corpora: others may have been prepared there since the run began. */
+  readonly datasetHash: string;
   /** Checkpoint to start from; its content has been verified. */
   readonly checkpoint?: string;
   /** In place of a checkpoint: copies in the memory of the hosts. */

@@ -56,10 +56,12 @@ class TrainingWorker {
 
   async initialize(request: InitializeRequest): Promise<InitializeResult> {
     this.#workers.progress('preparing the model');
-    const { config, dataDirectories, checkpoint, memory } = request.brought ? broughtHere(request) : request;
+    const { config, dataDirectories, datasetHash, checkpoint, memory } = request.brought
+      ? broughtHere(request)
+      : request;
     const backend = await selectBackend(config.backend, config.precision);
     setThreads(config.parallel.threads || Number(process.env.SLUICE_THREADS ?? 1));
-    this.#data = openRunData(config.data, config.seed, dataDirectories);
+    this.#data = openRunData(config.data, config.seed, dataDirectories, datasetHash);
     const poison = poisonFrom(process.env[POISON_VARIABLE]);
     const { train, validation } = samplersOf(this.#data, config);
     const world = topology(this.#workers, config.parallel.expertParallel);

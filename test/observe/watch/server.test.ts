@@ -88,6 +88,13 @@ async function partsOf(
   return parts;
 }
 
+test('a request for what is no address is refused, and the page goes on', async (t) => {
+  const { port } = await serve(t);
+  const host = { host: 'localhost' };
+  for (const path of ['//', '//[', 'http://[/']) t.is((await raw(port, path, host)).status, 400, path);
+  t.is((await raw(port, '/', host)).status, 200);
+});
+
 test('a stranger without the token gets nothing; with it, a cookie is enough from then on', async (t) => {
   const { base, port, url } = await serve(t, TOKEN);
   t.true(url.endsWith(`/?token=${TOKEN}`));

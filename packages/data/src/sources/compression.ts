@@ -298,8 +298,7 @@ async function* unpackBzip2(packed: AsyncIterable<Uint8Array>): AsyncGenerator<U
   let failure: Error | undefined;
   stream.on('data', (block: Uint8Array) => ready.push(block));
   stream.on('error', (error: Error) => {
-    // Of its own errors only the texts are meant; what JavaScript says when bytes run out is not.
-    failure ??= error instanceof TypeError ? new Error('it is cut off') : error;
+    failure ??= new Error(bzip2Problem(error));
   });
   for await (const chunk of packed) {
     stream.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
@@ -309,6 +308,14 @@ async function* unpackBzip2(packed: AsyncIterable<Uint8Array>): AsyncGenerator<U
   stream.end();
   if (failure !== undefined) throw failure;
   yield* ready;
+}
+
+/** What an error of the library means, most of whose texts tell nothing. */
+function bzip2Problem(error: Error): string {
+  // What JavaScript says when bytes run out.
+  if (error instanceof TypeError || /prematurely/.test(error.message)) return 'it is cut off';
+  if (/magic/.test(error.message)) return 'something else follows its end';
+  return 'a checksum or the data is wrong';
 }
 
 /** What xz-embedded's codes mean (xz.h). */

@@ -80,8 +80,9 @@ class Walk {
   constructor(root: string, { include, exclude }: FilePatterns) {
     this.#root = root;
     this.#realRoot = realpathSync(root);
+    // Upper and lower case alike; a name may begin with a line break.
     const matcher = (globs: readonly string[], dot: boolean) =>
-      globs.length === 0 ? () => false : picomatch([...globs], { dot, nocase: true });
+      globs.length === 0 ? () => false : picomatch([...globs], { dot, flags: 'is' });
     const selects = matcher(include, false);
     this.#selects = (name) => selects(name) || selects(withoutPackedEnding(name));
     this.#excludes = matcher(exclude, true);
@@ -137,7 +138,9 @@ class Walk {
       real = realpathSync(path);
       stats = statSync(real);
     } catch (error) {
-      const reason = `a link to ${readlinkSync(path)}, which is not there`;
+      const { code } = error as NodeJS.ErrnoException;
+      const why = code === 'ENOENT' ? 'is not there' : `cannot be followed (${code})`;
+      const reason = `a link to ${readlinkSync(path)}, which ${why}`;
       // What was to be read and is gone must not be left out in silence; other links are no loss.
       if (this.#reasonAgainst(name) === null) throw missing(path, `is ${reason}`, error);
       this.#passOver(name, reason);

@@ -43,6 +43,8 @@ async function* rows(
   try {
     const file = await asyncBufferFromFile(path);
     refusePointer(path, Buffer.from(await file.slice(0, Math.min(HEAD_BYTES, file.byteLength))));
+    if (file.byteLength < LEAST_BYTES)
+      throw recordError(path, `${file.byteLength} bytes are no Parquet file`);
     const metadata = await parquetMetadataAsync(file);
     const top = topColumn(parquetSchema(metadata), column);
     if (top === null) {
@@ -57,7 +59,7 @@ async function* rows(
       const records = await parquetReadObjects({
         file,
         metadata,
-        compressors,
+        compressors: UNPACKERS,
         columns: [top],
         rowStart,
         rowEnd,
@@ -77,6 +79,17 @@ async function* rows(
     throw recordError(path, (error as Error).message, error);
   }
 }
+
+/** Of a file: its marks, and the length of what it says of itself. */
+const LEAST_BYTES = 12;
+
+/** A page of nulls alone holds nothing, however it is packed, which the library's LZ4 takes for damage. */
+const UNPACKERS = Object.fromEntries(
+  Object.entries(compressors).map(([codec, unpack]): [string, typeof unpack] => [
+    codec,
+    (packed, length) => (length === 0 ? new Uint8Array() : unpack(packed, length)),
+  ]),
+);
 
 /** Text is decoded where its row is known, so that bytes that are none can be told, and are counted once a row. */
 const BYTES_AS_THEY_ARE = {

@@ -1,27 +1,26 @@
 import type { TextOptions } from '../recipe.ts';
 import { unpackedBytes } from './bytes.ts';
 import { textChunks } from './decode.ts';
+import { recordError } from './field.ts';
 import type { FolderListing } from './files.ts';
-import type { DocumentPart, TextSourceReader } from './source.ts';
+import type { DocumentPart, SourceFile, TextSourceReader } from './source.ts';
 
-/** A longer document is handed on in parts, cut at white space. In characters. */
+/** A longer document is handed on in parts, cut between words. In characters. */
 const PART_LENGTH = 1 << 20;
-/** A separator is looked for only where at least so much text follows, so that it is seen whole. */
+/** A separator is looked for only where at least so much text follows, so that it is seen whole, and sees so much before it. */
 const SEPARATOR_LENGTH = 1000;
+/** A document is held whole where something is to be removed from it. In characters. */
+const LONGEST_CLEANED = 2 ** 28;
 
 /** Text files: each a document, or several with a separator between them. */
 export function textSource(label: string, listing: FolderListing, options: TextOptions): TextSourceReader {
-  const remove = options.remove.map((pattern) => new RegExp(pattern, 'gu'));
-  const clean = (text: string): string => remove.reduce((rest, pattern) => rest.replace(pattern, ''), text);
   return {
     label,
     ...listing,
     async *documents(counts) {
       for (const { path, name } of listing.files) {
         const chunks = textChunks(path, unpackedBytes(path), options, counts);
-        for await (const part of documentsInText(chunks, name, options.documentSeparator)) {
-          yield { ...part, text: clean(part.text) };
-        }
+        yield* documentsInText(chunks, { path, name }, options);
       }
     },
   };
@@ -33,39 +32,58 @@ export function textSource(label: string, listing: FolderListing, options: TextO
  */
 async function* documentsInText(
   chunks: AsyncIterable<string>,
-  name: string,
-  separator: string | undefined,
+  { path, name }: Pick<SourceFile, 'path' | 'name'>,
+  { documentSeparator, remove }: TextOptions,
 ): AsyncGenerator<DocumentPart> {
-  const pattern = separator === undefined ? null : new RegExp(separator, 'gu');
-  let rest = '';
+  const separator = documentSeparator === undefined ? null : new RegExp(documentSeparator, 'gu');
+  const removed = remove.map((pattern) => new RegExp(pattern, 'gu'));
+  /** What is not given yet, behind what separators may look back at. */
+  let text = '';
+  /** Where in it the open document goes on, and up to where separators were looked for. */
+  let [begin, searched] = [0, 0];
   let number = 1;
-  const nameOf = (): string => (pattern === null ? name : `${name}#${number}`);
-  /** Takes what is certain out of `rest`; at the end of the file, everything is. */
+  const nameOf = (): string => (separator === null ? name : `${name}#${number}`);
+  function* close(end: number): Generator<DocumentPart> {
+    const whole = removed.reduce((rest, pattern) => rest.replace(pattern, ''), text.slice(begin, end));
+    const open = yield* longParts(nameOf(), whole);
+    yield { name: nameOf(), text: open, last: true };
+  }
+  /** Takes what is certain out of `text`; at the end of the file, everything is. */
   function* take(atEnd: boolean): Generator<DocumentPart> {
-    let start = 0;
-    // No document that is still open ends before this.
-    let certain = atEnd ? rest.length : rest.length - SEPARATOR_LENGTH;
-    if (pattern !== null) {
-      pattern.lastIndex = 0;
-      for (let match = pattern.exec(rest); match !== null; match = pattern.exec(rest)) {
+    let certain = atEnd ? text.length : Math.max(searched, text.length - SEPARATOR_LENGTH);
+    if (separator !== null) {
+      separator.lastIndex = searched;
+      for (const match of text.matchAll(separator)) {
         const end = match.index + match[0].length;
-        if (!atEnd && end + SEPARATOR_LENGTH > rest.length) {
+        if (!atEnd && end + SEPARATOR_LENGTH > text.length) {
           certain = Math.min(certain, match.index);
           break;
         }
-        if (match[0].length === 0) pattern.lastIndex++;
-        if (match.index === 0 && end === 0) continue;
-        const open = yield* longParts(nameOf(), rest.slice(start, match.index));
-        yield { name: nameOf(), text: open, last: true };
-        start = end;
+        // Nothing, where a document begins, separates nothing.
+        if (end === begin) continue;
+        yield* close(match.index);
+        begin = end;
         number++;
       }
     }
-    rest = yield* longParts(nameOf(), rest.slice(start), certain - start);
-    if (atEnd) yield { name: nameOf(), text: rest, last: true };
+    if (atEnd) yield* close(text.length);
+    else if (removed.length === 0) {
+      const open = yield* longParts(nameOf(), text.slice(begin), certain - begin);
+      begin = text.length - open.length;
+    } else if (text.length - begin > LONGEST_CLEANED) {
+      throw recordError(
+        path,
+        `${nameOf()} is longer than ${LONGEST_CLEANED} characters, and \`remove\` has to see a document whole; cut the file by documentSeparator`,
+      );
+    }
+    searched = Math.max(begin, certain);
+    const gone = Math.max(0, begin - SEPARATOR_LENGTH);
+    text = text.slice(gone);
+    begin -= gone;
+    searched -= gone;
   }
   for await (const chunk of chunks) {
-    rest += chunk;
+    text += chunk;
     yield* take(false);
   }
   yield* take(true);
@@ -79,7 +97,7 @@ async function* documentsInText(
 function* longParts(name: string, text: string, length = text.length): Generator<DocumentPart, string> {
   let begin = 0;
   while (length - begin > PART_LENGTH) {
-    const end = begin + whiteSpaceBefore(text.slice(begin, begin + PART_LENGTH + 1), PART_LENGTH);
+    const end = begin + placeToCut(text.slice(begin, begin + PART_LENGTH + 1), PART_LENGTH);
     yield { name, text: text.slice(begin, end), last: false };
     begin = end;
   }
@@ -88,11 +106,20 @@ function* longParts(name: string, text: string, length = text.length): Generator
 
 /** White space as Unicode has it, which U+FEFF is not and U+0085 is. */
 const WHITE_SPACE = /\p{White_Space}/u;
+const LETTER_OR_DIGIT = /[\p{L}\p{N}]/u;
 
-/** The last white space at or before `limit`, or `limit` (moved off the middle of a character) when there is none. */
-function whiteSpaceBefore(text: string, limit: number): number {
-  for (let at = limit; at > limit / 2; at--) {
-    if (WHITE_SPACE.test(text[at]!) && !WHITE_SPACE.test(text[at - 1]!)) return at;
+/**
+ * Where to cut at or before `limit`, so that the parts have the tokens of the whole: before a space that follows a letter or a
+ * digit, where words begin for all tokenizers (line breaks may belong to the punctuation before them). Where there is none, before
+ * other white space, or at `limit`, moved off the middle of a character.
+ */
+function placeToCut(text: string, limit: number): number {
+  const places: ((at: number) => boolean)[] = [
+    (at) => text[at] === ' ' && LETTER_OR_DIGIT.test(text[at - 1]!),
+    (at) => WHITE_SPACE.test(text[at]!) && !WHITE_SPACE.test(text[at - 1]!),
+  ];
+  for (const isPlace of places) {
+    for (let at = limit; at > limit / 2; at--) if (isPlace(at)) return at;
   }
   const code = text.charCodeAt(limit);
   return code >= 0xdc00 && code < 0xe000 ? limit - 1 : limit;

@@ -37,7 +37,7 @@ export class LibraryEncoder {
 
   /**
    * The ids of each text. The variant is read at its first text, which may take seconds.
-   * @throws RefusedFile; LostCharacter for variant `corpus`; Error the library's own, when it cannot encode one of the texts
+   * @throws RefusedFile; LostCharacter for the variants of corpora; Error the library's own, when it cannot encode one of the texts
    */
   async encode(variant: Variant, texts: readonly string[]): Promise<number[][]> {
     const { native, fileIds, lostId } = this.#variant(variant);

@@ -5,7 +5,7 @@ import { LibraryEncoder, LostCharacter, loadDecoder, RefusedFile } from './libra
 import { SyncEncoder } from './syncEncoder.ts';
 import { type CorpusText, type Tokenizer, unusedToken } from './tokenizer.ts';
 import type { TokenTable } from './tokenTable.ts';
-import type { Variant } from './variants.ts';
+import { continuationVariant, type Variant } from './variants.ts';
 
 export interface LibraryTokenizerOptions {
   /** Where the tokenizer comes from, for messages. */
@@ -25,6 +25,7 @@ export class LibraryTokenizer implements Tokenizer {
   readonly #file: string;
   readonly #tokenOfId: ReadonlyMap<number, string>;
   readonly #encoder: LibraryEncoder;
+  readonly #continuation: Variant;
   readonly #sync: SyncEncoder;
   readonly #join: (tokens: string[]) => string;
 
@@ -32,6 +33,7 @@ export class LibraryTokenizer implements Tokenizer {
   constructor({ file, json, table, endOfText, notes }: LibraryTokenizerOptions) {
     this.#file = file;
     this.#encoder = new LibraryEncoder(json);
+    this.#continuation = continuationVariant(json);
     this.#sync = new SyncEncoder(json);
     this.#join = loadDecoder(json);
     this.#tokenOfId = table.tokenOfId;
@@ -50,8 +52,7 @@ export class LibraryTokenizer implements Tokenizer {
 
   async encodeCorpus(texts: readonly CorpusText[]): Promise<number[][]> {
     try {
-      const plain = texts.map(({ text }) => text);
-      return await this.#encoder.encode('corpus', plain);
+      return await this.#encodeParts(texts);
     } catch (error) {
       if (error instanceof RefusedFile) throw invalidTokenizer(this.#file, error);
       const [only, ...more] = texts;
@@ -61,6 +62,20 @@ export class LibraryTokenizer implements Tokenizer {
       for (const text of texts) await this.encodeCorpus([text]);
       throw error;
     }
+  }
+
+  async #encodeParts(texts: readonly CorpusText[]): Promise<number[][]> {
+    const encode = async (variant: Variant, isFirst: boolean) => {
+      const chosen = texts.filter(({ first = true }) => first === isFirst);
+      return chosen.length === 0
+        ? []
+        : this.#encoder.encode(
+            variant,
+            chosen.map(({ text }) => text),
+          );
+    };
+    const [begun, continued] = [await encode('corpus', true), await encode(this.#continuation, false)];
+    return texts.map(({ first = true }) => (first ? begun : continued).shift()!);
   }
 
   decode(ids: ArrayLike<number>): string {

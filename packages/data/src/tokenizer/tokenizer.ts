@@ -34,6 +34,8 @@ export interface CorpusText {
   /** Whose text it is, for messages. */
   readonly name: string;
   readonly text: string;
+  /** False for what goes on with the document of an earlier text: nothing is put before it. */
+  readonly first?: boolean;
 }
 
 /** How an id is shown that no token has: there may be gaps between a tokenizer's ids, and a model may have more rows. */

@@ -3,13 +3,14 @@
  * control tokens, and takes no id twice.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import { type AnyTokenizerJson, modelTokens } from './json.ts';
 
 /**
  * `full`: special tokens in a text are recognised. `ordinary`: they are plain text. `corpus`: the same, and what the
- * tokenizer has no token for is seen.
+ * tokenizer has no token for is seen. `continuation`: the same for what goes on with a document, before which nothing is put.
  */
-export type Variant = 'full' | 'ordinary' | 'corpus';
+export type Variant = 'full' | 'ordinary' | 'corpus' | 'continuation';
 
 /** Begins the tokens that are put in; no text spells them. */
 const UNSPELT = '\u{10fffe}\u{10ffff}';
@@ -22,7 +23,28 @@ export function variantOf(json: AnyTokenizerJson, variant: Variant): AnyTokenize
   const whole = { ...json, truncation: null, padding: null };
   if (variant === 'full') return withoutGaps(whole);
   const ordinary = withoutSpecialTokens(whole);
-  return withoutGaps(variant === 'corpus' ? withLostToken(ordinary) : ordinary);
+  if (variant === 'ordinary') return withoutGaps(ordinary);
+  const corpus = withoutGaps(withLostToken(ordinary));
+  return variant === 'continuation' ? withoutPrepended(corpus) : corpus;
+}
+
+/** The variant for what goes on with a document: that of its beginning, where the tokenizer puts nothing before a text. */
+export function continuationVariant(json: AnyTokenizerJson): Variant {
+  return isDeepStrictEqual(withoutPrepended(json).normalizer, json.normalizer) ? 'corpus' : 'continuation';
+}
+
+/** Others put a space before a text only if it begins with none; parts of documents are cut where it does. */
+function withoutPrepended(json: AnyTokenizerJson): AnyTokenizerJson {
+  return { ...json, normalizer: withoutPrepend(json.normalizer as NormalizerJson) };
+}
+
+type NormalizerJson = { type?: string; normalizers?: NormalizerJson[] } | null | undefined;
+
+function withoutPrepend(normalizer: NormalizerJson): NormalizerJson {
+  if (normalizer?.type === 'Prepend') return null;
+  if (normalizer?.normalizers === undefined) return normalizer;
+  const normalizers = normalizer.normalizers.map(withoutPrepend).filter((one) => one != null);
+  return { ...normalizer, normalizers };
 }
 
 /** A tokenizer that has never heard of the special tokens reads their names as plain text. */

@@ -21,6 +21,8 @@ const SentState = z.object({
   /** Of the server, so that another one gets the whole run. */
   url: z.string(),
   runId: z.string(),
+  /** Whether the parameters were sent: a server may fail between a run and these. */
+  hasParameters: z.boolean().default(true),
   /** Last step whose metrics were sent, and last one whose measurements were. */
   step: z.int(),
   measuredStep: z.int(),
@@ -94,7 +96,11 @@ export class MlflowSender {
   async send(): Promise<number> {
     await this.#metrics.read();
     await this.#diagnostics.read();
-    const { runId } = this.#state ?? (await this.#begin());
+    const { runId, hasParameters } = this.#state ?? (await this.#begin());
+    if (!hasParameters) {
+      await this.#client.logParameters(runId, hyperparametersOf(this.#run.config));
+      await this.#remember({ hasParameters: true });
+    }
     let sent = 0;
     while (this.#steps.length > 0) {
       const batch = this.#steps.slice(0, STEPS_AT_ONCE);
@@ -124,14 +130,12 @@ export class MlflowSender {
   }
 
   async #begin(): Promise<SentState> {
-    const { name, experiment, config } = this.#run;
+    const { name, experiment } = this.#run;
     const started = Date.parse(this.#steps[0]?.time ?? '') || now();
     const runId = await this.#client.createRun(await this.#client.experiment(experiment), name, started);
-    const state = { url: this.#url, runId, step: 0, measuredStep: 0 };
-    this.#state = state;
-    await this.#client.logParameters(runId, hyperparametersOf(config));
+    this.#state = { url: this.#url, runId, hasParameters: false, step: 0, measuredStep: 0 };
     await this.#remember({});
-    return state;
+    return this.#state;
   }
 
   async #remember(changes: Partial<SentState>): Promise<void> {

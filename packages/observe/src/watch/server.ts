@@ -19,6 +19,9 @@ import { streamOverview, streamRun } from './streams.ts';
 /** Pages that look at once. */
 const MOST_STREAMS = 64;
 
+/** What the targets of requests are relative to. */
+const BASE = 'http://localhost';
+
 /** Nothing from elsewhere, nothing inline; no other site may show the page or read what is served. */
 const HEADERS = {
   'Content-Security-Policy':
@@ -60,7 +63,9 @@ export async function startWatchServer({
 }: WatchServerOptions): Promise<WatchServer> {
   const site = new Site(catalog, await loadShell());
   const server = createServer((request, response) => {
-    const url = new URL(request.url ?? '/', 'http://localhost');
+    const target = request.url ?? '/';
+    if (!URL.canParse(target, BASE)) return refuse(response, 400, 'That is no address.');
+    const url = new URL(target, BASE);
     if (admit(request, response, url, token) !== 'admitted') return;
     site.answer(request, response, url).catch((error) => {
       if (!response.headersSent) refuse(response, 500, String((error as Error).message));
