@@ -13,7 +13,10 @@ export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
 /** What the sources looked like. No part of the corpus, as the next. */
 export const STAMP_FILE = 'stamp.json';
 export const SOURCE_REPORT_FILE = 'sources.json';
-/** Raised when the same recipe and sources would no longer give the same files. */
+/**
+ * Raised when the same recipe and sources would no longer give the same files, of almost any text: corpora of before are read no more.
+ * What concerns few texts, their hashes tell.
+ */
 export const PREPARATION_VERSION = 3;
 
 const FileEntry = z.strictObject({ file: z.string(), bytes: z.int().min(0), sha256: z.string() });
