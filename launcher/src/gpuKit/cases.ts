@@ -8,7 +8,8 @@ export const SERIES_FLAG = '--run-series';
 
 /** A case may say nothing for so long, with the begin of a process, and what it compiles. */
 const CASE_MS = 20_000;
-const EMULATED_FACTOR = 4;
+/** The emulator's kernels are compiled as C++, beside whatever else the machine does. */
+const EMULATED_FACTOR = 30;
 
 /** The cases of a step that has some (`openSeries`), each as it ends. @param environment beside that of this process */
 export function casesOf<Facts, Result>(

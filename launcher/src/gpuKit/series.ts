@@ -36,6 +36,8 @@ export interface SeriesOptions<Facts> {
 
 /** So many processes may be lost; then something is wrong with more than cases. */
 const MOST_LOST = 12;
+/** So many times as long as a case may a process take to begin: a driver wakes GPUs that were asleep, one after the other. */
+const BEGIN_FACTOR = 3;
 /** What was killed may be held by its driver for a while. */
 const GONE_MS = 10_000;
 
@@ -107,17 +109,17 @@ class SeriesProcess<Facts, Result> {
   async *lines(): AsyncGenerator<SeriesLine<Facts, Result>> {
     const { caseMs } = this.#options;
     let timer: NodeJS.Timeout | undefined;
-    const watch = () => {
+    const watch = (limitMs: number) => {
       clearTimeout(timer);
-      const ms = Math.max(0, Math.min(caseMs, this.#options.endsAtMs - performance.now()));
+      const ms = Math.max(0, Math.min(limitMs, this.#options.endsAtMs - performance.now()));
       timer = setTimeout(() => this.#end(`it did not end in ${(ms / 1000).toFixed(0)} s`), ms);
     };
-    watch();
+    watch(BEGIN_FACTOR * caseMs);
     try {
       for await (const text of this.#output) {
         if (!text.startsWith('{')) continue;
         const line = JSON.parse(text) as SeriesLine<Facts, Result>;
-        watch();
+        watch(caseMs);
         if ('begins' in line) {
           this.underWay = line.begins;
           this.hasBegun = true;
