@@ -1,7 +1,8 @@
-import { appendFileSync, readFileSync, renameSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { checkpointDirectory } from '@sluice/checkpoint';
+import { ObserveConfig } from '@sluice/train';
 import test from 'ava';
 import { prepareCorpora } from '../../launcher/src/coordinator/corpora.ts';
 import { initialState } from '../../launcher/src/coordinator/state.ts';
@@ -43,6 +44,22 @@ test.serial('a finished run from which nothing can be sampled says why, and ends
   t.regex(text, /^finished\n(.*\n)* {2}sample +none: .*tokenizer/);
   t.like(json, { finished: true, report: saved.run.report });
   t.false('sample' in json);
+});
+
+test.serial('a run that is to go on with no text writes none when it has finished', async (t) => {
+  const saved = await makeSavedRun(t);
+  const checkpoint = await saved.save(10);
+  const observe = ObserveConfig.parse({ samples: { prompts: [] } });
+  const { text, json } = await conclude(
+    { ...saved, config: { ...saved.config, observe } },
+    checkpoint,
+    'finished',
+  );
+  t.notRegex(text, / sample /);
+  t.false('sample' in json);
+  t.false(existsSync(saved.run.samples));
+  const { error } = ObserveConfig.safeParse({ samples: { everySteps: 5, prompts: [] } });
+  t.deepEqual(error?.issues[0]?.path, ['samples', 'prompts']);
 });
 
 test.serial('a signal that comes while a run is concluded ends nothing', async (t) => {

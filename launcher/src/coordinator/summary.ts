@@ -116,10 +116,14 @@ interface Sampled {
   readonly shown: string;
 }
 
-/** A run has finished with or without a sample: its tokenizer, for one, may be another one now. */
-async function sampleIfPossible(facts: RunFacts, outcome: SessionOutcome): Promise<Sampled> {
+/** A run has finished with or without a sample: its tokenizer, for one, may be another one now. Undefined where none is wanted. */
+async function sampleIfPossible(facts: RunFacts, outcome: SessionOutcome): Promise<Sampled | undefined> {
+  const settings = facts.config.observe?.samples ?? SamplesConfig.parse({});
+  const [prompt] = settings.prompts;
+  if (prompt === undefined) return undefined;
   try {
-    const sample = (await lastSample(facts, outcome)) ?? (await sampleText(facts, outcome));
+    const sample =
+      (await lastSample(facts, outcome)) ?? (await sampleText(facts, outcome, { ...settings, prompt }));
     return { sample, shown: `${sample.prompt}${sample.text}` };
   } catch (error) {
     if (!(error instanceof SluiceError)) throw error;
@@ -137,9 +141,11 @@ async function lastSample({ run, config }: RunFacts, { state }: SessionOutcome):
 }
 
 /** Writes one, and keeps it in the run. */
-async function sampleText({ run, config }: RunFacts, { checkpoint, state }: SessionOutcome): Promise<Sample> {
-  const { prompts, maxTokens, temperature } = config.observe?.samples ?? SamplesConfig.parse({});
-  const prompt = prompts[0]!;
+async function sampleText(
+  { run, config }: RunFacts,
+  { checkpoint, state }: SessionOutcome,
+  { prompt, maxTokens, temperature }: { prompt: string; maxTokens: number; temperature: number },
+): Promise<Sample> {
   const model = await loadForInference(checkpoint.path, {
     backend: config.backend,
     precision: config.precision,

@@ -61,9 +61,10 @@ export const SamplesConfig = z
       ),
     prompts: z
       .array(z.string())
-      .min(1)
       .default(['A dog is'])
-      .describe('Texts that it is asked to go on with.'),
+      .describe(
+        'Texts that it is asked to go on with; with none, it writes nothing, neither when it has finished.',
+      ),
     maxTokens: z.int().min(1).max(MOST_SAMPLED_TOKENS).default(48).describe('Tokens of each text at most.'),
     temperature: z
       .number()
@@ -71,6 +72,10 @@ export const SamplesConfig = z
       .max(HIGHEST_TEMPERATURE)
       .default(0.7)
       .describe('0 for the most likely token each time.'),
+  })
+  .refine(({ everySteps, prompts }) => everySteps === 0 || prompts.length > 0, {
+    path: ['prompts'],
+    message: 'must have at least one text where everySteps is not 0',
   })
   .describe('Texts that the model writes as it is trained; the same for any number of workers.');
 
