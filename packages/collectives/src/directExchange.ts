@@ -6,6 +6,7 @@
  */
 
 import { invariant, SluiceError } from '@sluice/core';
+import { copyInto } from '@sluice/engine/memory';
 import {
   type ArrayType,
   bytesOf,
@@ -102,7 +103,7 @@ export class DirectExchange {
     const outgoing = sendRanges.map(({ start, end }) => bytesOf(send, start, end));
     const incoming = receiveRanges.map(({ start, end }) => bytesOf(receive, start, end));
     invariant(incoming[rank]!.length === outgoing[rank]!.length, SENDS_ITSELF);
-    incoming[rank]!.set(outgoing[rank]!);
+    copyInto(incoming[rank]!, outgoing[rank]!);
     for (const way of this.#ways) {
       operation.add(way.outgoing, outgoing[ranks.indexOf(way.peer)]!);
       operation.add(way.incoming, incoming[ranks.indexOf(way.peer)]!);

@@ -9,6 +9,7 @@
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
 import { roundToBfloat16 } from '@sluice/engine/bfloat16';
+import { copyInto } from '@sluice/engine/memory';
 import {
   bytesOf,
   type CollectiveArray,
@@ -178,7 +179,7 @@ export class ProcessGroup {
         ownOut.end - ownOut.start === ownIn.end - ownIn.start && dataTypeOf(send) === dataTypeOf(receive),
         SENDS_ITSELF,
       );
-      receive.set(send.subarray(ownOut.start, ownOut.end), ownIn.start);
+      copyInto(bytesOf(receive, ownIn.start, ownIn.end), bytesOf(send, ownOut.start, ownOut.end));
       this.#eachPeer((rank, peer) => {
         receiveInto(operation, peer, bytesOf(receive, receiveRanges[rank]!.start, receiveRanges[rank]!.end));
         operation.send(peer, bytesOf(send, sendRanges[rank]!.start, sendRanges[rank]!.end));
@@ -249,7 +250,7 @@ export class ProcessGroup {
     const own = bytesOf(buffer);
     // Sums may be there before a peer has read what they are made of. Eager streams are copies as it is.
     const copy = own.length > EAGER_BYTES ? this.#scratch.take(own.length) : undefined;
-    copy?.set(own);
+    if (copy) copyInto(copy, own);
     this.#eachPeer((_, peer) => operation.send(peer, copy ?? own));
     this.#reduceOwn(operation, own);
     if (copy !== undefined) operation.finished.then(() => this.#scratch.give(copy)).catch(() => {});

@@ -10,6 +10,7 @@
 import { randomInt } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { mapFile } from '@sluice/engine/fileMapping';
+import { copyInto } from '@sluice/engine/memory';
 
 const MEMORY_FILE_SYSTEM = '/dev/shm';
 
@@ -116,7 +117,7 @@ export class Channel {
   put({ sequence, dataType, total, length }: PieceHeader, bytes: Uint8Array): void {
     const slot = this.#written % SLOTS;
     this.#own.headers.set([sequence, dataType, total, length], slot * HEADER_NUMBERS);
-    this.#own.slots[slot]!.set(bytes);
+    copyInto(this.#own.slots[slot]!, bytes);
     this.#written = (this.#written + 1) & COUNTER_MASK;
     Atomics.store(this.#own.counters, WRITTEN_WORD, this.#written);
   }
@@ -131,7 +132,7 @@ export class Channel {
 
   /** Copies the next piece, as long as `target`, and frees its slot. */
   take(target: Uint8Array): void {
-    target.set(this.#theirs.slots[this.#read % SLOTS]!.subarray(0, target.length));
+    copyInto(target, this.#theirs.slots[this.#read % SLOTS]!.subarray(0, target.length));
     this.#read = (this.#read + 1) & COUNTER_MASK;
     Atomics.store(this.#own.counters, READ_WORD, this.#read);
   }

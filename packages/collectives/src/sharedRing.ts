@@ -23,6 +23,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { sha256 } from '@sluice/core';
 import { mapFile } from '@sluice/engine/fileMapping';
+import { copyInto } from '@sluice/engine/memory';
 import { MemoryPayload, type Payload } from './transport.ts';
 
 const MEMORY_FILE_SYSTEM = '/dev/shm';
@@ -240,12 +241,12 @@ class RingMemory {
   }
 
   write(bytes: Uint8Array, place: number): void {
-    if (this.#mapped !== undefined) this.#mapped.set(bytes, place);
+    if (this.#mapped !== undefined) copyInto(this.#mapped.subarray(place), bytes);
     else writeSync(this.#file, bytes, 0, bytes.length, place);
   }
 
   read(target: Uint8Array, place: number): void {
-    if (this.#mapped !== undefined) target.set(this.#mapped.subarray(place, place + target.length));
+    if (this.#mapped !== undefined) copyInto(target, this.#mapped.subarray(place, place + target.length));
     else readSync(this.#file, target, 0, target.length, place);
   }
 

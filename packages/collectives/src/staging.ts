@@ -1,6 +1,7 @@
 /** Shared memory for operations on arrays that do not lie in it: they are copied in, and what has come is copied out. */
 
-import { arrayOver, type CollectiveArray, dataTypeOf, type ElementRange } from './arrays.ts';
+import { copyInto } from '@sluice/engine/memory';
+import { arrayOver, bytesOf, type CollectiveArray, dataTypeOf, type ElementRange } from './arrays.ts';
 import type { Pending } from './group.ts';
 
 export class Staging {
@@ -62,5 +63,5 @@ export function isShared(array: CollectiveArray): boolean {
 }
 
 function copyRanges(from: CollectiveArray, to: CollectiveArray, ranges: readonly ElementRange[]): void {
-  for (const { start, end } of ranges) to.set(from.subarray(start, end), start);
+  for (const { start, end } of ranges) copyInto(bytesOf(to, start, end), bytesOf(from, start, end));
 }

@@ -1,7 +1,9 @@
 /** Groups of ranks: of several, whose operations a thread of its own carries out, and of one alone. */
 
 import { invariant } from '@sluice/core';
+import { copyInto } from '@sluice/engine/memory';
 import {
+  bytesOf,
   type CollectiveArray,
   checkRanges,
   type ElementRange,
@@ -125,7 +127,7 @@ export class SoloGroup implements Group {
     checkRanges(receiveRanges, 1, receive.length);
     const [[from], [to]] = [sendRanges, receiveRanges];
     invariant(from!.end - from!.start === to!.end - to!.start, SENDS_ITSELF);
-    receive.set(send.subarray(from!.start, from!.end), to!.start);
+    copyInto(bytesOf(receive, to!.start, to!.end), bytesOf(send, from!.start, from!.end));
     return SETTLED;
   }
 

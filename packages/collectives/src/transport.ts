@@ -1,5 +1,6 @@
 /** What a process group asks of the way between ranks. Implementations: in-process, ZeroMQ (ipc, tcp), faulty. */
 
+import { copyInto } from '@sluice/engine/memory';
 import type { MessageHeader } from './wire.ts';
 
 /** Bytes that arrived. Read-only: they may be the sender's own memory. */
@@ -53,7 +54,7 @@ export class MemoryPayload implements Payload {
   }
 
   copyTo(target: Uint8Array): void {
-    target.set(this.#bytes);
+    copyInto(target, this.#bytes);
   }
 
   keep(): Payload {

@@ -8,7 +8,7 @@ import * as tf from '@tensorflow/tfjs';
 import { type AdamWBuffers, type AdamWSettings, adamW } from './adamW.ts';
 import { addRounded } from './bfloat16.ts';
 import type { Floats } from './floats.ts';
-import { makeSharedFloats } from './memory.ts';
+import { copyInto, makeSharedFloats } from './memory.ts';
 import { squaredNorms, sumInto } from './reductions.ts';
 
 /** What `adamW` of the host's takes. */
@@ -77,12 +77,12 @@ const host: FlatMemory<Float32Array> = {
   makeShared: makeSharedFloats,
   join: (first, second) => new Float32Array(first.buffer, first.byteOffset, first.length + second.length),
   read: (values) => values,
-  readInto: (values, target) => target.set(values),
+  readInto: (values, target) => copyInto(target, values),
   write(target, values) {
-    if (values !== target) target.set(values);
+    if (values !== target) copyInto(target, values);
   },
   fill: (target, value) => target.fill(value),
-  copy: (target, source) => target.set(source),
+  copy: copyInto,
   release() {},
   add: sumInto,
   addRounded,

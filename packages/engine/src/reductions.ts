@@ -1,6 +1,7 @@
 /** Sums over flat buffers, in an order that is fixed. */
 
 import { BLOCK_ELEMENTS, invariant } from '@sluice/core';
+import { copyInto } from './memory.ts';
 import { callNative, nativeCore } from './native.ts';
 
 /**
@@ -40,7 +41,7 @@ export function sumTree<T extends SummableArray>(target: T, sources: readonly T[
   }
   invariant(sources.length > 0, 'a sum needs a source');
   if (sources.length === 1) {
-    if (sources[0] !== target) target.set(sources[0]!);
+    if (sources[0] !== target) copyInto(target, sources[0]!);
   } else if (nativeCore() && sources.length <= MOST_SOURCES) {
     callNative(kernelFor(target), target.length, target, ...sources);
   } else {

@@ -1,5 +1,6 @@
 /** States of the last steps, held in memory by those who own their parts, to go back to within moments. */
 
+import { copyInto } from '@sluice/engine/memory';
 import { HELD_SNAPSHOTS } from './rollback.ts';
 import type { Trainer } from './trainer.ts';
 import { beginAnew, restoreState, trainerPieces, trainerState, writePieces } from './trainerState.ts';
@@ -22,7 +23,7 @@ export class Snapshots {
       ? this.#held.shift()!.pieces
       : pieces.map(({ values }) => new Float32Array(values.length));
     pieces.forEach(({ values }, i) => {
-      memory[i]!.set(values);
+      copyInto(memory[i]!, values);
     });
     this.#held.push({ step, pieces: memory, state: trainerState(trainer) });
   }

@@ -6,6 +6,7 @@
 import { type Piece, type ShardRecord, ShardWriter } from '@sluice/checkpoint';
 import { sharedFloat32 } from '@sluice/collectives';
 import { invariant, makeDirectories, SluiceError } from '@sluice/core';
+import { copyInto } from '@sluice/engine/memory';
 import type { WrittenResult } from './protocol.ts';
 
 export class StagedSave {
@@ -21,7 +22,7 @@ export class StagedSave {
     this.#staged = pieces.map(({ tensor: { name, shape }, kind, begin, end, values }, i) => {
       const last = memory[i];
       const copy = last?.length === values.length ? last : sharedFloat32(values.length);
-      copy.set(values);
+      copyInto(copy, values);
       return { tensor: { name, shape }, kind, begin, end, values: copy };
     });
   }

@@ -1,5 +1,7 @@
 // Memory for tensors.
 
+#include <cstring>
+
 #include "addon.h"
 #include "aligned_memory.h"
 #include "scratch.h"
@@ -31,8 +33,16 @@ static double beyondCacheLine(const Arguments& args) {
 /// scratchBytes(): what kernels keep to work in, of all threads of the process.
 static double countScratch(const Arguments&) { return static_cast<double>(scratchBytes().load()); }
 
+/// copyBytes(target, source, length): Uint8Arrays, which may overlap.
+static double copyBytes(const Arguments& args) {
+  const size_t length = args.size(2);
+  std::memmove(args.bytes(0, length), args.bytes(1, length), length);
+  return 0;
+}
+
 SLUICE_EXPORT(allocate, allocate);
 SLUICE_EXPORT(beyondCacheLine, beyondCacheLine);
+SLUICE_EXPORT(copyBytes, copyBytes);
 SLUICE_EXPORT(scratchBytes, countScratch);
 
 }  // namespace sluice
