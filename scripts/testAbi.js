@@ -26,20 +26,23 @@ import { unpackedWheels } from './wheels.js';
 
 setup();
 const { compilerCandidates, cxxCompiler } = await import(join(root, 'packages/engine/dist/compiler.js'));
-const { CUDA, driverFunctions, LAYOUTS, NCCL, NVRTC, ncclFunctions, nvrtcFunctions } = await import(
-  join(root, 'packages/engine/dist/cuda/index.js')
-);
+const { CUDA, driverFunctions, LAYOUTS, NCCL, NVRTC, ncclFunctions, nvrtcFunctions, parameterFunctions } =
+  await import(join(root, 'packages/engine/dist/cuda/index.js'));
 const { ncclRequirement, nvrtcRequirement } = await import(join(root, 'launcher/dist/backends/cudaWheel.js'));
 const { values, positionals } = parseArgs({
   options: { nccl: { type: 'boolean', default: false } },
   allowPositionals: true,
 });
 
-/** The oldest that the driver may be of, and those whose NVRTC is installed. */
+/** The oldest that the driver may be of, and those whose NVRTC is installed, which have later functions. */
 const TOOLKITS = [
   { name: 'CUDA 12.0', packages: ['nvidia-cuda-runtime-cu12==12.0.107', 'nvidia-cuda-nvrtc-cu12==12.0.76'] },
-  { name: 'CUDA 12.9', packages: ['nvidia-cuda-runtime-cu12==12.9.79', nvrtcRequirement(12_090)] },
-  { name: 'CUDA 13', packages: ['nvidia-cuda-runtime==13.5.37', nvrtcRequirement(13_000)] },
+  {
+    name: 'CUDA 12.9',
+    packages: ['nvidia-cuda-runtime-cu12==12.9.79', nvrtcRequirement(12_090)],
+    isLater: true,
+  },
+  { name: 'CUDA 13', packages: ['nvidia-cuda-runtime==13.5.37', nvrtcRequirement(13_000)], isLater: true },
 ];
 
 const emulator = join(root, 'packages/engine/cuda/emulator');
@@ -95,6 +98,12 @@ const PARTS = {
     numbers: Object.entries(NCCL),
     layouts: Object.entries(LAYOUTS).filter(ofNccl),
   },
+};
+
+/** With what the oldest toolkit does not have. */
+const LATER = {
+  ...PARTS.cuda,
+  functions: [...PARTS.cuda.functions, ...declarations(parameterFunctions)],
 };
 
 /** All claims of a part. */
@@ -241,16 +250,16 @@ async function headers(packages) {
 
 try {
   let newest;
-  for (const { name, packages } of TOOLKITS) {
+  for (const { name, packages, isLater } of TOOLKITS) {
     const { includes, absence } = await headers(packages);
     if (!includes) {
       leaveOut(name, absence);
       continue;
     }
-    holdAgainst(name, PARTS.cuda, includes);
+    holdAgainst(name, isLater ? LATER : PARTS.cuda, includes);
     newest = { name, includes };
   }
-  if (newest) holdEmulator(newest.name, PARTS.cuda, newest.includes);
+  if (newest) holdEmulator(newest.name, LATER, newest.includes);
 
   const { includes, absence } = !values.nccl
     ? {

@@ -1,8 +1,8 @@
 /**
  * `npm run test:nvrtc`: whether NVIDIA's compiler takes every CUDA kernel for every kind of GPU that Sluice is for, and whether the
- * machine code is what was meant: nothing spilled from registers to memory, products by tensor cores. It needs no GPU. NVRTC and a
- * disassembler come from PyPI (63 MB, kept in `node_modules/.cache`); `PYTHON` names the interpreter with pip. Where they cannot be
- * had it says so, and skips. `npm run test:nvrtc -- matmul` compiles one file alone.
+ * machine code is what was meant: nothing spilled from registers to memory, products by tensor cores, parameters and threads as launches
+ * have them. It needs no GPU. NVRTC and a disassembler come from PyPI (63 MB, kept in `node_modules/.cache`); `PYTHON` names the
+ * interpreter with pip. Where they cannot be had it says so, and skips. `npm run test:nvrtc -- matmul` compiles one file alone.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -18,8 +18,17 @@ const DRIVER_VERSION = 13000;
 setup();
 const { nvrtcRequirement } = await import(join(root, 'launcher/dist/backends/cudaWheel.js'));
 const PACKAGES = [nvrtcRequirement(DRIVER_VERSION), 'nvidia-cuda-nvdisasm==13.5.37'];
-const { cubinKernels, generatedSources, findNvrtc, isFor, kernelFiles, kernelSource, resourcesOf } =
-  await import(join(root, 'packages/engine/dist/cuda/index.js'));
+const {
+  cubinKernels,
+  findNvrtc,
+  generatedSources,
+  isFor,
+  kernelFiles,
+  kernelSource,
+  parameterBytes,
+  resourcesOf,
+  signatures,
+} = await import(join(root, 'packages/engine/dist/cuda/index.js'));
 const wanted = process.argv.slice(2);
 const sources = [...kernelFiles().map(kernelSource), ...generatedSources].filter(
   ({ name }) => wanted.length === 0 || wanted.includes(name),
@@ -85,6 +94,22 @@ function faults({ name, frameBytes }, file, resources, counts) {
   ].filter(Boolean);
 }
 
+/** Where launches would have other arguments, or more threads, than the machine code takes. */
+function misunderstood({ name, threads, parameters }, signature) {
+  if (!signature) return [`${name} is no kernel of the source`];
+  const expected = signature.parameters.map(parameterBytes);
+  const found = parameters.map(({ bytes }) => bytes);
+  // Structs have the sizes of their own.
+  const isAlike =
+    expected.length === found.length && expected.every((bytes, i) => (bytes ?? found[i]) === found[i]);
+  return [
+    !isAlike &&
+      `${name} takes parameters of ${found.join(', ')} bytes, where launches have ${expected.join(', ')}`,
+    threads !== signature.threads &&
+      `${name} is for ${threads} threads, and launched with ${signature.threads}`,
+  ].filter(Boolean);
+}
+
 /** Registers by kernel, one column an architecture. */
 const registers = new Map();
 let failed = 0;
@@ -96,9 +121,12 @@ for (const { source, architecture } of cases) {
     const counts = instructions(cubin);
     const resources = new Map(resourcesOf(log).map((entry) => [entry.name, entry]));
     const kernels = cubinKernels(cubin);
+    const expected = signatures(source);
+    if (expected.size !== kernels.length) wrong.push(`${expected.size} kernels in the source`);
     for (const kernel of kernels) {
       wrong.push(
         ...faults(kernel, source.name, resources.get(kernel.name), counts.get(kernel.name) ?? new Map()),
+        ...misunderstood(kernel, expected.get(kernel.name)),
       );
       registers.set(kernel.name, { ...registers.get(kernel.name), [architecture]: kernel.registers });
     }

@@ -88,6 +88,16 @@ test.serial(
   },
 );
 
+test.serial('arguments go by a pointer to each, since only the driver knows where a kernel has them', (t) => {
+  const kernel = device.kernel('flat', 'scale').load();
+  // In one block, of which the driver is told where it is and how much it has.
+  const packed = new BigUint64Array(5);
+  t.is(
+    functions.cuLaunchKernel(kernel, 1, 1, 1, 256, 1, 1, 0, stream, 0, koffi.address(packed)),
+    INVALID_VALUE,
+  );
+});
+
 test.serial('a thread without a context is refused', (t) => {
   const context = made((into) => functions.cuDevicePrimaryCtxRetain(into, 0));
   t.is(functions.cuCtxSetCurrent(0), 0);

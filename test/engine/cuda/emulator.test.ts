@@ -200,12 +200,28 @@ test('every kernel’s parameters are understood, and what runs is what they say
   t.throws(() => flat.scale(array, 2), { message: /outside of device memory/ });
 });
 
+test('arguments are those that the machine code takes, wherever it has them', (t) => {
+  const text = `#include "device.h"
+struct Pair { int a, b; };
+KERNEL(pairs, 32, 1, float* y, int a, Pair pair, uint64 b) {
+  if (threadIdx.x == 0) y[0] = static_cast<float>(a + pair.a * 10 + pair.b * 100 + static_cast<int>(b) * 1000);
+}`;
+  const pairs = device.kernelOf({ name: 'pairs', text }, 'pairs');
+  const y = device.allocate(1, 'f32');
+  t.throws(() => pairs.launch([1], 0, y, 1, Int32Array.of(2), 4), {
+    message: /pairs got arguments of 8, 4, 4, 8 bytes, where its parameters have 8, 4, 8, 8/,
+  });
+  pairs.launch([1], 0, y, 1, Int32Array.of(2, 3), 4);
+  t.is(y.read()[0], 4321);
+});
+
 test('machine code says what its kernels need, and so does the compiler’s log', (t) => {
   // NVRTC 13.5, for: KERNEL(double2, 32, 1, float* y) { y[threadIdx.x] *= 2; }  and one with a table of 64 words.
   const cubin = readFileSync(new URL('two.sm_80.cubin', import.meta.url));
   const [framed, doubled] = cubinKernels(cubin);
   t.like(framed, { name: 'framed', frameBytes: 256 });
-  t.like(doubled, { name: 'double2', registers: 8, frameBytes: 0 });
+  t.like(doubled, { name: 'double2', registers: 8, frameBytes: 0, threads: 32 });
+  t.deepEqual(doubled!.parameters, [{ place: 0, bytes: 8 }]);
   t.true(doubled!.codeBytes > 0);
   t.throws(() => cubinKernels(cubin.subarray(4)), { message: /an ELF file/ });
   const log = `ptxas info    : Compiling entry function 'double2' for 'sm_80'

@@ -61,8 +61,9 @@ Result emulator::unready() {
   return check(context != nullptr, INVALID_CONTEXT, "the thread has no context: cuCtxSetCurrent comes first");
 }
 
-bool emulator::registerKernel(const char* name, Entry entry, int mostThreads, int blocks, size_t argumentBytes, bool isHopper) {
-  if (loading) loading->kernels[name] = {name, entry, mostThreads, blocks, isHopper, argumentBytes};
+bool emulator::registerKernel(const char* name, Entry entry, int mostThreads, int blocks, const Parameter* parameters, size_t count,
+                              bool isHopper) {
+  if (loading) loading->kernels[name] = {name, entry, mostThreads, blocks, isHopper, {parameters, parameters + count}};
   return loading != nullptr;
 }
 
@@ -224,6 +225,11 @@ static int fill(uint64_t to, T value, size_t count, void* stream) {
 API cuMemsetD16Async(uint64_t to, uint16_t value, size_t count, void* stream) { return fill(to, value, count, stream); }
 API cuMemsetD32Async(uint64_t to, uint32_t value, size_t count, void* stream) { return fill(to, value, count, stream); }
 
+API cuFuncGetParamInfo(Kernel* kernel, size_t index, size_t* place, size_t* bytes) {
+  if (index >= kernel->parameters.size()) return INVALID_VALUE;
+  return *place = kernel->parameters[index].place, *bytes = kernel->parameters[index].bytes, SUCCESS;
+}
+
 API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t threads, uint32_t threadsY, uint32_t threadsZ,
                    uint32_t sharedBytes, void* stream, void** parameters, void** extra) {
   NEEDS(stream);
@@ -236,13 +242,7 @@ API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t 
     return wrong(std::to_string(threads) + " threads, but KERNEL says at most " + std::to_string(kernel->mostThreads));
   }
   if (sharedBytes > kernel->mostSharedBytes) return wrong("more shared memory than cuFuncSetAttribute allowed");
-  // CU_LAUNCH_PARAM_BUFFER_POINTER, _SIZE, _END
-  const auto tag = [&](int i) { return reinterpret_cast<uintptr_t>(extra[i]); };
-  if (parameters || !extra || tag(0) != 1 || tag(2) != 2 || tag(4) != 0) return wrong("arguments come in one packed buffer here");
-  const size_t bytes = *static_cast<const size_t*>(extra[3]);
-  if (bytes != kernel->argumentBytes || bytes > sizeof builtins.arguments) {
-    return wrong(std::to_string(bytes) + " bytes of arguments, where the parameters have " + std::to_string(kernel->argumentBytes));
-  }
+  if (!parameters || extra) return wrong("arguments come by a pointer to each, since only the driver knows where they lie");
   if (kernel->name == planted.kernel) {
     if (planted.kind == "hangs") later(stream, [] { return NOT_READY; });
     if (planted.kind != "traps") return SUCCESS;
@@ -252,14 +252,16 @@ API cuLaunchKernel(Kernel* kernel, uint32_t x, uint32_t y, uint32_t z, uint32_t 
   }
   if (!settings.runsKernels) return SUCCESS;
   const Launch launch = {kernel, {x, y, z}, static_cast<int>(threads), sharedBytes};
-  const auto start = [launch, bytes](const void* arguments) -> int {
-    std::memcpy(builtins.arguments, arguments, bytes);
+  // The caller may change them at once.
+  std::vector<unsigned char> arguments(kernel->parameters.back().place + kernel->parameters.back().bytes);
+  for (size_t i = 0; i < kernel->parameters.size(); i++) {
+    const auto [place, bytes] = kernel->parameters[i];
+    std::memcpy(arguments.data() + place, parameters[i], bytes);
+  }
+  return inOrder(stream, [=]() -> int {
+    std::memcpy(builtins.arguments, arguments.data(), arguments.size());
     return run(launch) ? SUCCESS : LAUNCH_FAILED;
-  };
-  if (streamOf(stream).waiting.empty()) return inOrder(stream, [&] { return start(extra[1]); });
-  const auto* begin = static_cast<const unsigned char*>(extra[1]);
-  const std::vector<unsigned char> arguments(begin, begin + bytes);
-  return inOrder(stream, [=] { return start(arguments.data()); });
+  });
 }
 
 API cuGetErrorName(int code, const char** name) {

@@ -9,10 +9,11 @@
  */
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstring>
-#include <tuple>
 #include <type_traits>
+#include <utility>
 
 #define DEVICE inline
 #define UNROLL
@@ -48,32 +49,51 @@ EMULATOR void checkAlignment(const void* p, int bytes);
 
 /** A kernel's entry: takes its arguments from `builtins.arguments`. */
 using Entry = void (*)();
-EMULATOR bool registerKernel(const char* name, Entry entry, int mostThreads, int blocks, size_t argumentBytes, bool isHopper);
+/** Of a kernel: where its argument lies in `builtins.arguments`, and how much it has. */
+struct Parameter {
+  size_t place, bytes;
+};
+EMULATOR bool registerKernel(const char* name, Entry entry, int mostThreads, int blocks, const Parameter* parameters, size_t count,
+                             bool isHopper);
 
-/** Reads arguments as the driver lays them out: each at a multiple of its own alignment. */
+/** Reads arguments, each of which lies at a multiple of its own alignment. */
 template <auto kernel>
 struct Arguments;
 template <typename... A, void (*kernel)(A...)>
 struct Arguments<kernel> {
-  static constexpr size_t place(size_t at, size_t alignment) { return (at + alignment - 1) / alignment * alignment; }
-  static constexpr size_t bytes() {
-    size_t at = 0;
-    ((at = place(at, alignof(A)) + sizeof(A)), ...);
-    return at;
+  static constexpr size_t COUNT = sizeof...(A);
+  static constexpr std::array<Parameter, COUNT> placed() {
+    std::array<Parameter, COUNT> all = {Parameter{alignof(A), sizeof(A)}...};
+    size_t end = 0;
+    for (Parameter& parameter : all) {
+      const size_t alignment = parameter.place;
+      parameter.place = (end + alignment - 1) / alignment * alignment;
+      end = parameter.place + parameter.bytes;
+    }
+    return all;
   }
-  static void call() {
-    size_t at = 0;
-    auto next = [&at](auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      at = place(at, alignof(T));
-      const T value = *reinterpret_cast<const T*>(builtins.arguments + at);
-      at += sizeof(T);
-      return value;
-    };
-    // Braces, since only in them are arguments evaluated from left to right.
-    std::apply(kernel, std::tuple<A...>{next(static_cast<std::remove_const_t<A>*>(nullptr))...});
+  static constexpr std::array<Parameter, COUNT> parameters = placed();
+  static_assert(parameters[COUNT - 1].place + parameters[COUNT - 1].bytes <= MOST_ARGUMENT_BYTES);
+
+  template <typename T>
+  static const T& at(size_t place) {
+    const unsigned char* p = builtins.arguments + place;
+    // Or compilers take neighbours at once, at places that are no multiples of so much.
+    asm("" : "+r"(p));
+    return *reinterpret_cast<const T*>(p);
   }
+  template <size_t... i>
+  static void callWith(std::index_sequence<i...>) {
+    kernel(at<A>(parameters[i].place)...);
+  }
+  static void call() { callWith(std::index_sequence_for<A...>()); }
 };
+
+template <auto kernel>
+bool registerKernel(const char* name, int mostThreads, int blocks, bool isHopper) {
+  using Own = Arguments<kernel>;
+  return registerKernel(name, &Own::call, mostThreads, blocks, Own::parameters.data(), Own::COUNT, isHopper);
+}
 
 template <typename T>
 T exchangeValue(uint32 mask, T value, int source) {
@@ -90,10 +110,9 @@ T exchangeValue(uint32 mask, T value, int source) {
 // `hopper.h` says otherwise.
 #define IS_HOPPER false
 
-#define KERNEL(name, threads, blocks, ...)                                                                        \
-  static void name(__VA_ARGS__);                                                                                  \
-  static const bool name##IsRegistered = emulator::registerKernel(                                                \
-      #name, &emulator::Arguments<&name>::call, threads, blocks, emulator::Arguments<&name>::bytes(), IS_HOPPER); \
+#define KERNEL(name, threads, blocks, ...)                                                                   \
+  static void name(__VA_ARGS__);                                                                             \
+  static const bool name##IsRegistered = emulator::registerKernel<&name>(#name, threads, blocks, IS_HOPPER); \
   static void name(__VA_ARGS__)
 
 #define threadIdx (::emulator::builtins.thread)

@@ -49,7 +49,7 @@ struct Kernel {
   int blocks;
   /** Whether its threads meet at barriers in shared memory, and who knows of what is watched by clocks (`order.h`). */
   bool isHopper;
-  size_t argumentBytes;
+  std::vector<Parameter> parameters;
   /** What launches may ask for. */
   size_t mostSharedBytes = 48 << 10;
 };

@@ -1,6 +1,6 @@
 /**
- * What the machine code itself says: a cubin is an ELF file, with a section of code for each kernel, and one of attributes,
- * `.nv.info`, whose entries are a format, an attribute, a size, and then a symbol and its value.
+ * What the machine code itself says: a cubin is an ELF file, with a section of code for each kernel, one of attributes, `.nv.info`, whose
+ * entries are a format, an attribute, a size, and then a symbol and its value, and one of attributes of each kernel, without symbols.
  */
 
 import { invariant } from '@sluice/core';
@@ -13,6 +13,15 @@ export interface CubinKernel {
   readonly frameBytes: number;
   /** Bytes of machine code. */
   readonly codeBytes: number;
+  /** Of a block, at most. */
+  readonly threads: number | undefined;
+  readonly parameters: readonly CubinParameter[];
+}
+
+export interface CubinParameter {
+  /** Where it lies among a launch's arguments. */
+  readonly place: number;
+  readonly bytes: number;
 }
 
 interface Section {
@@ -27,7 +36,9 @@ const SECTION = { name: 0, offset: 24, bytes: 32 };
 const SYMBOL_BYTES = 24;
 /** Of `.nv.info`. */
 const ENTRY_WITH_VALUE = 4;
-const ATTRIBUTES = { frameBytes: 0x11, registers: 0x2f };
+const ATTRIBUTES = { threads: 0x05, frameBytes: 0x11, parameter: 0x17, registers: 0x2f };
+/** Of a parameter's value: its number, its place, and its size above other bits. */
+const PARAMETER = { number: 4, place: 6, size: 8, sizeBits: 18 };
 
 const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
@@ -52,25 +63,41 @@ function sectionsOf(file: Uint8Array): Section[] {
   }));
 }
 
+/** The values of an attribute, in their order. */
+function valuesOf(info: Uint8Array, wanted: number): DataView[] {
+  const view = viewOf(info);
+  const values: DataView[] = [];
+  for (let at = 0; at < info.length; ) {
+    // Other entries hold their value in the place of the size.
+    const bytes = info[at] === ENTRY_WITH_VALUE ? view.getUint16(at + 2, true) : 0;
+    if (bytes > 0 && info[at + 1] === wanted) values.push(viewOf(info.subarray(at + 4, at + 4 + bytes)));
+    at += 4 + bytes;
+  }
+  return values;
+}
+
 /** The values of an attribute, by the name of their symbol. */
 function attribute(sections: ReadonlyMap<string, Uint8Array>, wanted: number): Map<string, number> {
   const [info, symbols, names] = ['.nv.info', '.symtab', '.strtab'].map((name) => sections.get(name));
   invariant(info && symbols && names, 'a cubin has attributes and symbols');
-  const values = new Map<string, number>();
-  const view = viewOf(info);
-  for (let at = 0; at < info.length; ) {
-    const hasValue = info[at] === ENTRY_WITH_VALUE;
-    if (hasValue && info[at + 1] === wanted) {
-      const symbol = view.getUint32(at + 4, true);
-      values.set(
-        textAt(names, viewOf(symbols).getUint32(symbol * SYMBOL_BYTES, true)),
-        view.getUint32(at + 8, true),
-      );
-    }
-    // Other entries hold their value in the place of the size.
-    at += 4 + (hasValue ? view.getUint16(at + 2, true) : 0);
+  return new Map(
+    valuesOf(info, wanted).map((value) => [
+      textAt(names, viewOf(symbols).getUint32(value.getUint32(0, true) * SYMBOL_BYTES, true)),
+      value.getUint32(4, true),
+    ]),
+  );
+}
+
+/** In the order of the source. */
+function parametersOf(info: Uint8Array): CubinParameter[] {
+  const parameters: CubinParameter[] = [];
+  for (const value of valuesOf(info, ATTRIBUTES.parameter)) {
+    parameters[value.getUint16(PARAMETER.number, true)] = {
+      place: value.getUint16(PARAMETER.place, true),
+      bytes: value.getUint32(PARAMETER.size, true) >>> PARAMETER.sizeBits,
+    };
   }
-  return values;
+  return parameters;
 }
 
 /** The kernels of a cubin, in the order of their sections. */
@@ -87,6 +114,17 @@ export function cubinKernels(cubin: Uint8Array): CubinKernel[] {
       registersOfKernel !== undefined && frameBytes !== undefined,
       `a cubin says what ${kernel} needs`,
     );
-    return [{ name: kernel, registers: registersOfKernel, frameBytes, codeBytes: bytes.length }];
+    const own = byName.get(`.nv.info.${kernel}`);
+    invariant(own, `a cubin says what ${kernel} takes`);
+    return [
+      {
+        name: kernel,
+        registers: registersOfKernel,
+        frameBytes,
+        codeBytes: bytes.length,
+        threads: valuesOf(own, ATTRIBUTES.threads)[0]?.getUint32(0, true),
+        parameters: parametersOf(own),
+      },
+    ];
   });
 }

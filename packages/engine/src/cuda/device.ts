@@ -5,14 +5,21 @@
 
 import { invariant, SluiceError } from '@sluice/core';
 import { Arena } from './arena.ts';
-import type { CudaDriver, DeviceAddress, FunctionHandle, Grid, ModuleHandle } from './driver.ts';
-import { LAYOUTS } from './header.ts';
+import type {
+  ArgumentPointers,
+  CudaDriver,
+  DeviceAddress,
+  FunctionHandle,
+  Grid,
+  ModuleHandle,
+} from './driver.ts';
 import { KeptCopies } from './keptCopies.ts';
 import {
   bytesOf,
   type KernelSignature,
   type KernelSource,
   kernelSource,
+  parameterBytes,
   type Storage,
   signatures,
 } from './kernelSource.ts';
@@ -241,6 +248,7 @@ export class Kernel {
   readonly #signature: KernelSignature;
   /** Where the arguments lie, which is known once there were some: structs have the sizes of theirs. */
   #places: readonly Place[] | undefined;
+  #pointers: ArgumentPointers | undefined;
   /** With how much shared memory the function may be launched. */
   #function: { handle: FunctionHandle; sharedBytes: number } | undefined;
 
@@ -269,17 +277,33 @@ export class Kernel {
     );
     const { driver } = this.#device;
     const handle = this.load(sharedBytes);
-    this.#places ??= placesOf(args, this.#signature);
+    this.#places ??= this.#placesOf(handle, args);
+    this.#pointers ??= driver.argumentPointers(this.#places.map(({ begin }) => begin));
     // Launches are many: no iterators.
     for (let i = 0; i < args.length; i++) pack(driver, this.#places[i]!, args[i]!);
     const { launchWatch } = driver;
     launchWatch?.begins(name);
-    driver.launch(name, handle, grid, threads, sharedBytes, this.#places.at(-1)!.end);
+    driver.launch(name, handle, grid, threads, sharedBytes, this.#pointers);
     launchWatch?.ends();
+  }
+
+  /** @throws where the machine code has other parameters */
+  #placesOf(handle: FunctionHandle, args: readonly Argument[]): Place[] {
+    const places = placesOf(args, this.#signature);
+    const bytes = places.map(({ begin, end }) => end - begin).join(', ');
+    const expected = this.#device.driver.parameterBytes(handle)?.join(', ') ?? bytes;
+    invariant(
+      bytes === expected,
+      `${this.#signature.name} got arguments of ${bytes} bytes, where its parameters have ${expected}`,
+    );
+    return places;
   }
 }
 
-/** Of an argument among the others: each at a multiple of its own alignment. */
+/** What arguments lie at multiples of. */
+const ALIGNMENT = 8;
+
+/** Of an argument among the others. */
 interface Place {
   /** For whom it concerns. */
   readonly what: string;
@@ -288,24 +312,19 @@ interface Place {
   readonly end: number;
 }
 
-/** Of `hopper.h`. */
-const [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT] = [LAYOUTS.CUtensorMap.bytes, 64];
-
 function placesOf(args: readonly Argument[], { name, parameters }: KernelSignature): Place[] {
   let end = 0;
   return parameters.map((parameter, i) => {
-    const [size, alignment] = sizeOf(parameter, args[i]!);
-    const begin = Math.ceil(end / alignment) * alignment;
-    end = begin + size;
+    const begin = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
+    end = begin + sizeOf(parameter, args[i]!);
     return { what: `argument ${i} of ${name}`, parameter, begin, end };
   });
 }
 
-/** Bytes that an argument has, and what they lie at a multiple of. */
-function sizeOf(parameter: Place['parameter'], arg: Argument): [size: number, alignment: number] {
-  if (parameter.kind === 'tensorMap') return [TENSOR_MAP_BYTES, TENSOR_MAP_ALIGNMENT];
-  if (ArrayBuffer.isView(arg)) return [arg.byteLength, arg.BYTES_PER_ELEMENT];
-  return parameter.kind === 'number' && parameter.type !== 'uint64' ? [4, 4] : [8, 8];
+function sizeOf(parameter: Place['parameter'], arg: Argument): number {
+  const bytes = parameterBytes(parameter) ?? (ArrayBuffer.isView(arg) ? arg.byteLength : undefined);
+  invariant(bytes !== undefined, `an argument that is no ${JSON.stringify(parameter)}`);
+  return bytes;
 }
 
 /** Puts an argument where the driver reads it. */

@@ -6,7 +6,13 @@
 import { setImmediate } from 'node:timers/promises';
 import { invariant, SluiceError } from '@sluice/core';
 import koffi from 'koffi';
-import { type DriverCall, type DriverFunctions, driverFunctions, watchOf } from './driverFunctions.ts';
+import {
+  type DriverCall,
+  type DriverFunctions,
+  driverFunctions,
+  parameterFunctions,
+  watchOf,
+} from './driverFunctions.ts';
 import { CUDA, LAYOUTS, structOf } from './header.ts';
 import type { Storage } from './kernelSource.ts';
 import { LeftWaits } from './leftWaits.ts';
@@ -88,6 +94,13 @@ export interface TensorMapShape {
   readonly box: readonly number[];
 }
 
+/** What the driver is told of arguments: a pointer to each. */
+export interface ArgumentPointers {
+  /** They live as long as somebody has them. */
+  readonly pointers: BigUint64Array;
+  readonly address: number;
+}
+
 export interface LaunchWatch {
   begins(kernel: string): void;
   ends(): void;
@@ -105,6 +118,7 @@ export class CudaDriver {
   /** File name, or path. */
   readonly library: string;
   readonly #functions: DriverFunctions;
+  readonly #parameters: ReturnType<typeof parameterFunctions>;
   /** The emulator's; a GPU has none. */
   readonly watch: MemoryWatch | undefined;
   readonly #device: number;
@@ -119,14 +133,11 @@ export class CudaDriver {
   launchWatch: LaunchWatch | undefined;
   /** What there is to say beyond CUDA's text of a failure. */
   readonly #explain: (text: string, code: number) => string;
-  /** Where the arguments of the next launch are put, each at a multiple of its own alignment. */
+  /** Where the arguments of the next launch are put, each where its kernel's `argumentPointers` has it. */
   readonly arguments = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
   /** The same memory. */
   readonly argumentBytes = new Uint8Array(this.arguments.buffer);
-  // What tells the driver of them.
-  readonly #extra = new BigUint64Array(new ArrayBuffer(40));
-  readonly #extraAddress = Number(koffi.address(this.#extra));
-  readonly #size = handle();
+  readonly #argumentAddress = Number(koffi.address(this.argumentBytes));
 
   /**
    * Opens the driver and the first of its visible devices, with a stream of its own.
@@ -139,6 +150,7 @@ export class CudaDriver {
     try {
       const opened = koffi.load(library);
       this.#functions = driverFunctions(opened);
+      this.#parameters = parameterFunctions(opened);
       const watch = watchOf(opened);
       this.watch = watch && {
         gapBytes: 256,
@@ -161,14 +173,6 @@ export class CudaDriver {
     this.#call('cuCtxSetCurrent', this.#handle('cuDevicePrimaryCtxRetain', this.#device));
     this.#usual = this.makeStream();
     this.#stream = this.#usual;
-    const [at, size] = [Number(koffi.address(this.argumentBytes)), Number(koffi.address(this.#size))];
-    this.#extra.set(
-      [
-        ...[CUDA.CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT, at],
-        ...[CUDA.CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT, size],
-        CUDA.CU_LAUNCH_PARAM_END_AS_INT,
-      ].map(BigInt),
-    );
   }
 
   #call(name: DriverCall, ...args: unknown[]): void {
@@ -527,20 +531,41 @@ export class CudaDriver {
     return bytes.slice(begin, begin + TENSOR_MAP_BYTES);
   }
 
-  /** @param name of the kernel, for whom it concerns @param argumentBytes how much of `arguments` the kernel takes */
+  /** Bytes of each parameter of a kernel, as its machine code has them; undefined where the driver does not tell. */
+  parameterBytes(kernel: FunctionHandle): number[] | undefined {
+    if (!this.#parameters) return undefined;
+    const [all, place, bytes] = [[] as number[], handle(), handle()];
+    for (;;) {
+      const code = this.#parameters.cuFuncGetParamInfo(kernel, all.length, place, bytes);
+      if (code === CUDA.CUDA_ERROR_INVALID_VALUE) return all;
+      this.#check('cuFuncGetParamInfo', code);
+      all.push(Number(bytes[0]));
+    }
+  }
+
+  /** @param places where in `arguments` those of a kernel begin */
+  argumentPointers(places: readonly number[]): ArgumentPointers {
+    const pointers = new BigUint64Array(new ArrayBuffer(8 * places.length));
+    pointers.set(places.map((place) => BigInt(this.#argumentAddress + place)));
+    return { pointers, address: Number(koffi.address(pointers)) };
+  }
+
+  /**
+   * Arguments go by a pointer to each, and not as one block: where they lie is the compiler's to say, and for Hopper's kernels it has tensor
+   * maps elsewhere than a block that begins with them would.
+   * @param name of the kernel, for whom it concerns
+   */
   launch(
     name: string,
     kernel: FunctionHandle,
     [x, y = 1, z = 1]: Grid,
     threads: number,
     sharedBytes: number,
-    argumentBytes: number,
+    { address }: ArgumentPointers,
   ): void {
     this.#leftWaits.countLaunch();
-    this.#size[0] = BigInt(argumentBytes);
     const { cuLaunchKernel } = this.#functions;
-    const [stream, extra] = [this.#stream, this.#extraAddress];
-    const code = cuLaunchKernel(kernel, x, y, z, threads, 1, 1, sharedBytes, stream, 0, extra);
+    const code = cuLaunchKernel(kernel, x, y, z, threads, 1, 1, sharedBytes, this.#stream, address, 0);
     if (code !== 0) throw this.#failure(`cuLaunchKernel of ${name}`, code);
   }
 }

@@ -44,6 +44,16 @@ export function watchOf(library: Declares) {
   }
 }
 
+/** What only drivers of CUDA 12.4 or later have. */
+export function parameterFunctions(library: Declares) {
+  const define = definer(library);
+  try {
+    return { cuFuncGetParamInfo: define('cuFuncGetParamInfo', 'uintptr_t', 'size_t', 'void *', 'void *') };
+  } catch {
+    return undefined;
+  }
+}
+
 export function driverFunctions(library: Declares) {
   const define = definer(library);
   return {

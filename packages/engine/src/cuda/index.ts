@@ -37,7 +37,7 @@ export { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
 export { deltaRule, deltaRuleBackward } from './deltaRule.ts';
 export * from './device.ts';
 export { CudaDriver, explained } from './driver.ts';
-export { type Declares, deviceFunctions, driverFunctions } from './driverFunctions.ts';
+export { type Declares, deviceFunctions, driverFunctions, parameterFunctions } from './driverFunctions.ts';
 export * from './emulator.ts';
 export * from './expertRows.ts';
 export * from './experts.ts';
@@ -54,6 +54,7 @@ export {
   kernelFiles,
   kernelHeaders,
   kernelSource,
+  parameterBytes,
   type Storage,
   signatures,
 } from './kernelSource.ts';

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { invariant } from '@sluice/core';
+import { LAYOUTS } from './header.ts';
 
 /** The folder of `device.h`, the kernels, and the emulator. */
 export const cudaFolder = fileURLToPath(new URL('../../cuda/', import.meta.url));
@@ -84,6 +85,20 @@ export function signatures({ name, text }: KernelSource): ReadonlyMap<string, Ke
   }
   invariant(found.size > 0, `${name}.cu has no KERNEL`);
   return found;
+}
+
+/** Bytes that a parameter has; those of a struct are its own. */
+export function parameterBytes(parameter: ParameterType): number | undefined {
+  switch (parameter.kind) {
+    case 'pointer':
+      return 8;
+    case 'number':
+      return parameter.type === 'uint64' ? 8 : 4;
+    case 'tensorMap':
+      return LAYOUTS.CUtensorMap.bytes;
+    case 'struct':
+      return undefined;
+  }
 }
 
 /** A number, or the name of one that the source defines. */
