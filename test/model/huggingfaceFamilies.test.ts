@@ -365,3 +365,22 @@ test('a dense layer of Step-3.5 has the limit of its shared expert, which it is 
     swiglu_limits_shared: [0.5, null, 2],
   });
 });
+
+test('a model of AFMoE whose layers all see all is written, and half a shared expert is refused by its key', (t) => {
+  const config = { ...read('afmoe'), layer_types: Array(3).fill('full_attention') };
+  const { model } = importModelConfig(config, 'config.json');
+  const options = { ...EXPORTED, layout: 'afmoe' } as const;
+  t.false('sliding_window' in exportModelConfig(model, options));
+  const half = { ...model, experts: { ...model.experts!, sharedIntermediateSize: 3 } };
+  t.throws(() => exportModelConfig(half, options), {
+    message: /afmoe has no way to say: num_shared_experts:/,
+  });
+});
+
+test('no family writes a model whose special tokens are those of the released tokenizer', (t) => {
+  for (const name of ['lfm3', 'olmo-hybrid', 'muse-glimmer', 'kimi-linear'] as const) {
+    const { model } = importModelConfig(read(name), name);
+    const written = exportModelConfig(model, { ...EXPORTED, layout: name });
+    t.like(written, { bos_token_id: null, eos_token_id: null, pad_token_id: null }, name);
+  }
+});

@@ -136,7 +136,7 @@ export const afmoe: Family = {
       rms_norm_eps: model.rmsNormEps,
       rope_parameters: writtenRope(firstOf(layers, 'sliding_attention')),
       layer_types: layers.map(attentionType),
-      sliding_window: windowOf(layers) ?? null,
+      ...(windowOf(layers) !== undefined && { sliding_window: windowOf(layers) }),
       mup_enabled: model.embeddingScaling === 'sqrt',
       num_dense_layers: sparse < 0 ? layers.length : sparse,
       ...(model.intermediateSize !== undefined && { intermediate_size: model.intermediateSize }),

@@ -13,7 +13,7 @@ import type { Family, Json, Reading, TensorPlace } from './family.ts';
 import { describeLayers } from './kinds.ts';
 import { linearType, type MixedTensor, projectionsApart } from './linear.ts';
 import { CommonKeys, commonModel, layerTypes, parseKeys, perLayer, Size } from './readers.ts';
-import { writtenCommon } from './written.ts';
+import { NO_TOKENS, writtenCommon } from './written.ts';
 
 const LinearConfig = z.strictObject({
   head_dim: Size.nullish(),
@@ -290,8 +290,7 @@ export const kimiLinear: Family = {
       qk_rope_head_dim: shared,
       v_head_dim: latent?.valueDim ?? headDim,
       mla_use_nope: true,
-      // The class would have those of the released tokenizer; what the model’s own says comes over these.
-      ...{ bos_token_id: null, eos_token_id: null, pad_token_id: null },
+      ...NO_TOKENS,
       linear_attn_config: {
         head_dim: settings?.valueDim ?? 128,
         num_heads: settings?.heads ?? 32,

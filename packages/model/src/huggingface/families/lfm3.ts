@@ -12,7 +12,7 @@ import type { Family, Reading } from './family.ts';
 import { describeLayers } from './kinds.ts';
 import { CommonKeys, commonModel, layerTypes, objectOf, parseKeys, ropeOfType, Size } from './readers.ts';
 import { sandwichNames, sandwichNorm } from './sandwich.ts';
-import { attentionType, windowOf, writtenCommon, writtenRope } from './written.ts';
+import { attentionType, NO_TOKENS, windowOf, writtenCommon, writtenRope } from './written.ts';
 
 const Keys = CommonKeys.extend({
   vocab_size: z.int().min(2).default(128000),
@@ -123,6 +123,7 @@ export const lfm3: Family = {
     const ropes = attention.map((layer) => [attentionType(layer), writtenRope(layer)] as const);
     return {
       ...writtenCommon(model),
+      ...NO_TOKENS,
       norm_eps: model.rmsNormEps,
       rope_parameters: { ...ROPE, ...Object.fromEntries(ropes) },
       layer_types: layers.map((layer) => (activeMixer(layer) ? 'conv' : attentionType(layer))),

@@ -18,7 +18,7 @@ import {
   writtenLinear,
 } from './linear.ts';
 import { CommonKeys, commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
-import { writtenCommon, writtenRope } from './written.ts';
+import { NO_TOKENS, writtenCommon, writtenRope } from './written.ts';
 
 const Keys = CommonKeys.extend({
   vocab_size: z.int().min(2).default(100352),
@@ -164,6 +164,7 @@ export const olmoHybrid: Family = {
     const full = firstFull(layers);
     return {
       ...writtenCommon(model),
+      ...NO_TOKENS,
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
       rope_parameters:
