@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { SluiceError, sha256 } from '@sluice/core';
 import { type DatasetManifest, loadManifest, type SplitName, verifyFiles } from './manifest.ts';
 import { Sampler, type SamplerOptions } from './sampler.ts';
 import { SplitReader } from './splitReader.ts';
-import { tokenId } from './tokenizer/load.ts';
+import { isSameTokenizer, tokenId } from './tokenizer/load.ts';
 
 /**
  * Opens a prepared corpus for reading. Nothing but the manifest is held in memory; tokens are read where they lie.
@@ -36,6 +36,15 @@ export class Dataset {
   /** The corpus's own copy of its `tokenizer.json`. */
   get tokenizerPath(): string {
     return join(this.directory, this.manifest.tokenizer.file);
+  }
+
+  /**
+   * Whether a `tokenizer.json` gives texts the ids of this corpus, whatever it puts around them.
+   * @throws SluiceError SLUICE_E_TOKENIZER_INVALID
+   */
+  hasTokenizer(path: string): boolean {
+    const isCopy = sha256(readFileSync(path)) === this.manifest.tokenizer.sha256;
+    return isCopy || isSameTokenizer(path, this.tokenizerPath);
   }
 
   /** The token between two documents, as it is written. */
