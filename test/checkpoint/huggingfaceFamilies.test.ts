@@ -228,4 +228,5 @@ test('numbers that transformers wants with a point are written with one', async 
   for (const key of ['attention_dropout', 'rope_theta', 'factor', 'beta_fast', 'moe_routed_scaling_factor'])
     t.regex(text, new RegExp(`"${key}": \\d+\\.\\d+`), key);
   t.regex(text, /"sliding_window": 16,/);
+  t.regex(text, /"moe_router_logit_softcapping": 0\.0/);
 });

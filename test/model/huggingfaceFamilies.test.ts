@@ -335,18 +335,50 @@ test('bases of layers of Muse-Glimmer other than the one that all are rotated by
   );
 });
 
-test('rotary embeddings of Step-3.5 that do not describe all types of its layers are refused', (t) => {
-  const { rope_parameters, ...config } = read('step3.5');
-  const { sliding_attention, ...full } = rope_parameters as Config;
-  t.regex(
-    importing({ ...config, rope_parameters: full }),
-    /not that of sliding_attention \(rope_parameters\)/,
+test('rotary embeddings that do not describe all types of attention layers, or something else, are refused', (t) => {
+  for (const name of ['laguna', 'lfm3', 'step3.5'] as const) {
+    const config = read(name);
+    const { sliding_attention, full_attention } = config.rope_parameters as Config;
+    const judged = (rope_parameters: object) => importing({ ...config, rope_parameters });
+    t.is(judged({ sliding_attention, full_attention }), '', name);
+    const missing = /not described \(rope_parameters\.sliding_attention\)/;
+    t.regex(judged({ full_attention }), missing, name);
+    for (const other of [null, 'default', 3, []])
+      t.regex(judged({ full_attention, sliding_attention: other }), missing, name);
+    t.regex(judged({ rope_theta: 500000 }), /of no type of layers \(rope_parameters\.rope_theta\)/, name);
+  }
+});
+
+test('a head of which more than all would turn is refused', (t) => {
+  for (const share of [1.5, 0, -1]) {
+    const rope_parameters = { rope_type: 'default', rope_theta: 500, partial_rotary_factor: share };
+    t.regex(importing({ ...read('qwen3.5'), rope_parameters }), /rope_parameters\.partial_rotary_factor: /);
+  }
+});
+
+test('Qwen3-Next is written so that versions 4 of transformers read its rotary embedding too', (t) => {
+  const scaling = { rope_type: 'linear', factor: 2 };
+  const rope_parameters = { ...scaling, rope_theta: 500, partial_rotary_factor: 0.5 };
+  const { model } = importModelConfig({ ...read('qwen3-next'), rope_parameters }, 'config.json');
+  const written = exportModelConfig(model, { ...EXPORTED, layout: 'qwen3-next' });
+  t.like(written, { rope_theta: 500, partial_rotary_factor: 0.5, rope_scaling: scaling });
+  t.false('rope_parameters' in written);
+});
+
+test('Kimi-Linear, whose class ties nothing, is neither read nor written tied', (t) => {
+  t.regex(importing({ ...read('kimi-linear'), tie_word_embeddings: true }), /tie_word_embeddings true/);
+  const { model } = importModelConfig(read('kimi-linear'), 'config.json');
+  t.throws(
+    () => exportModelConfig({ ...model, tieWordEmbeddings: true }, { ...EXPORTED, layout: 'kimi-linear' }),
+    {
+      message: /tie_word_embeddings true/,
+    },
   );
-  t.regex(
-    importing({ ...config, rope_theta: 5, rope_parameters: { rope_theta: 500000 } }),
-    /not that of full_attention \(rope_parameters\)/,
-  );
-  t.is(importing({ ...config, rope_parameters: { sliding_attention, ...full } }), '');
+});
+
+test('an Olmo-Hybrid of layers of one type alone, which its class refuses, is refused', (t) => {
+  for (const type of ['full_attention', 'linear_attention'])
+    t.regex(importing({ ...read('olmo-hybrid'), layer_types: [type, type] }), /one type alone.*layer_types/);
 });
 
 test('a dense layer of Step-3.5 has the limit of its shared expert, which it is written as again', (t) => {

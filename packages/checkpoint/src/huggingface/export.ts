@@ -261,6 +261,7 @@ const FLOAT_KEYS = [
   'initializer_range',
   'low_freq_factor',
   'moe_routed_scaling_factor',
+  'moe_router_logit_softcapping',
   'moe_router_scaling_factor',
   'norm_eps',
   'output_multiplier',
@@ -270,6 +271,7 @@ const FLOAT_KEYS = [
   'rms_norm_eps',
   'rope_theta',
   'route_scale',
+  'routed_scaling_factor',
   'router_aux_loss_coef',
 ];
 

@@ -183,6 +183,7 @@ export const kimiLinear: Family = {
   wrapperTypes: [],
   architectures: ['KimiLinearForCausalLM'],
   keys: {
+    tie_word_embeddings: honoured('must be false: the class ties nothing'),
     auto_map: harmless('names the released code, which Sluice knows'),
     intermediate_size: honoured('intermediateSize of dense layers'),
     model_max_length: honoured('the longest sequence'),
@@ -232,6 +233,8 @@ export const kimiLinear: Family = {
       reading.problems.push(
         `heads that share keys made of a latent (num_attention_heads ${heads}, num_key_value_heads ${keyValueHeads})`,
       );
+    if (keys.tie_word_embeddings)
+      reading.problems.push('an output projection that is the embedding (tie_word_embeddings true)');
     const types = layerTypes(typesOf(keys, reading), ['full_attention', 'linear_attention'], depth, reading);
     const dense = keys.first_k_dense_replace ?? 1;
     const listed =

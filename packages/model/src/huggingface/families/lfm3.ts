@@ -10,7 +10,16 @@ import { activeMixer } from '../../mixers/index.ts';
 import { honoured, only } from '../keyRules.ts';
 import type { Family, Reading } from './family.ts';
 import { describeLayers } from './kinds.ts';
-import { CommonKeys, commonModel, layerTypes, objectOf, parseKeys, ropeOfType, Size } from './readers.ts';
+import {
+  CommonKeys,
+  commonModel,
+  judgeTypes,
+  layerTypes,
+  objectOf,
+  parseKeys,
+  ropeOfType,
+  Size,
+} from './readers.ts';
 import { sandwichNames, sandwichNorm } from './sandwich.ts';
 import { attentionType, NO_TOKENS, windowOf, writtenCommon, writtenRope } from './written.ts';
 
@@ -92,6 +101,8 @@ export const lfm3: Family = {
     const keys = parseKeys(config, Keys, reading.source);
     const { num_hidden_layers: depth } = keys;
     const types = layerTypes(keys.layer_types ?? usualTypes(depth), TYPES, depth, reading);
+    const isAttention = (type: string) => type !== 'conv';
+    if (keys.rope_parameters) judgeTypes(keys.rope_parameters, types.filter(isAttention), reading);
     const kinds = {
       conv: {
         name: 'conv',

@@ -137,6 +137,8 @@ export const olmoHybrid: Family = {
       depth,
       reading,
     );
+    if (new Set(types).size < 2)
+      reading.problems.push(`layers of one type alone, ${types[0]} (layer_types), which the class refuses`);
     const options = { maxLength: keys.max_position_embeddings, headDim, defaultTheta: 10000 };
     const described = commonRope(keys, reading, options);
     const rope = hasPositions(keys) ? described : { positions: 'none' as const };

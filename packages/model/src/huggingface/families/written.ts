@@ -39,6 +39,15 @@ export function writtenRope(layer: LayerModel, defaultShare = 1): Json {
   };
 }
 
+/** The same as versions 4 of `transformers` read it, which know no `rope_parameters`; later ones read it too. */
+export function writtenOldRope({ headDim, rotaryDim = headDim, ropeTheta, ropeScaling }: LayerModel): Json {
+  return {
+    rope_theta: ropeTheta,
+    rope_scaling: exportRopeScaling(ropeScaling),
+    partial_rotary_factor: rotaryDim / headDim,
+  };
+}
+
 /** The usual names of the types of attention layers. */
 export const ATTENTION_TYPES = ['full_attention', 'sliding_attention'] as const;
 
