@@ -376,6 +376,13 @@ test('Kimi-Linear, whose class ties nothing, is neither read nor written tied', 
   );
 });
 
+test('layers of a Kimi-Linear that says nothing of them are those of its class', (t) => {
+  const { layer_types: _, mlp_layer_types: __, ...config } = read('kimi-linear');
+  const { model } = importModelConfig({ ...config, num_hidden_layers: 9 }, 'config.json');
+  const full = layerModels(model).flatMap(({ mixer }, layer) => (mixer ? [] : [layer]));
+  t.deepEqual(full, [4, 8]);
+});
+
 test('an Olmo-Hybrid of layers of one type alone, which its class refuses, is refused', (t) => {
   for (const type of ['full_attention', 'linear_attention'])
     t.regex(importing({ ...read('olmo-hybrid'), layer_types: [type, type] }), /one type alone.*layer_types/);

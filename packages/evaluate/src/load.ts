@@ -81,7 +81,7 @@ export async function selectForInference({
 export async function loadForInference(directory: string, options: LoadOptions): Promise<InferenceModel> {
   await selectForInference(options);
   const source = isHuggingFaceDirectory(directory)
-    ? await openHuggingFace(directory)
+    ? await openHuggingFace(directory, options)
     : await openOwnCheckpoint(directory, options);
   try {
     const model = overrideRope(source.weights.model, directory, options.set ?? []);
@@ -132,8 +132,9 @@ async function readParameters(model: ModelConfig, source: WeightSource): Promise
   return parameters;
 }
 
-async function openHuggingFace(directory: string): Promise<ModelSource> {
+async function openHuggingFace(directory: string, { log }: LoadOptions): Promise<ModelSource> {
   const opened = await HuggingFaceDirectory.open(directory);
+  for (const note of opened.notes) log?.(note);
   return {
     weights: weightsOfHuggingFace(opened),
     sequenceLength: opened.maxLength,

@@ -73,14 +73,14 @@ function either<T>(keys: Keys, names: [keyof Keys, keyof Keys], usual: T, readin
   return first ?? second ?? usual;
 }
 
-/** The type of each layer: as a list has them, by numbers from 1 on, or every fourth with attention. */
+/** The type of each layer: as a list has them, by numbers from 1 on, or as in the class. */
 function typesOf(keys: Keys, reading: Reading): readonly string[] {
   const { num_hidden_layers: depth, layer_types: types, linear_attn_config: linear } = keys;
   if (types) return types;
   const { kda_layers: kda, full_attn_layers: full } = linear ?? {};
   if (!kda || !full)
     return Array.from({ length: depth }, (_, i) =>
-      (i + 1) % 4 === 0 ? 'full_attention' : 'linear_attention',
+      i > 0 && i % 4 === 0 ? 'full_attention' : 'linear_attention',
     );
   const numbers = [...kda, ...full].sort((a, b) => a - b);
   if (numbers.length !== depth || numbers.some((number, i) => number !== i + 1))
