@@ -349,6 +349,18 @@ test('rotary embeddings that do not describe all types of attention layers, or s
   }
 });
 
+test('an epsilon of LFM3 goes by two names, and two of them are refused', (t) => {
+  const { norm_eps: _, ...config } = read('lfm3');
+  for (const key of ['norm_eps', 'rms_norm_eps'])
+    t.is(importModelConfig({ ...config, [key]: 0.25 }, 'config.json').model.rmsNormEps, 0.25);
+  t.regex(importing({ ...config, norm_eps: 0.25, rms_norm_eps: 0.5 }), /norm_eps 0\.25, rms_norm_eps 0\.5/);
+});
+
+test('an AFMoE that says nothing of shared experts has the two of its class', (t) => {
+  const { num_shared_experts: _, ...config } = read('afmoe');
+  t.is(importModelConfig(config, 'config.json').model.experts!.sharedIntermediateSize, 12);
+});
+
 test('a head of which more than all would turn is refused', (t) => {
   for (const share of [1.5, 0, -1]) {
     const rope_parameters = { rope_type: 'default', rope_theta: 500, partial_rotary_factor: share };

@@ -99,7 +99,9 @@ export const lfm3: Family = {
   },
   read(config, reading) {
     const keys = parseKeys(config, Keys, reading.source);
-    const { num_hidden_layers: depth } = keys;
+    const { num_hidden_layers: depth, norm_eps: epsilon, rms_norm_eps: other } = keys;
+    if (epsilon != null && other != null && epsilon !== other)
+      reading.problems.push(`two epsilons of norms (norm_eps ${epsilon}, rms_norm_eps ${other})`);
     const types = layerTypes(keys.layer_types ?? usualTypes(depth), TYPES, depth, reading);
     const isAttention = (type: string) => type !== 'conv';
     if (keys.rope_parameters) judgeTypes(keys.rope_parameters, types.filter(isAttention), reading);
@@ -119,7 +121,7 @@ export const lfm3: Family = {
       model: {
         ...commonModel(keys),
         intermediateSize: keys.intermediate_size,
-        rmsNormEps: keys.norm_eps ?? keys.rms_norm_eps ?? 1e-5,
+        rmsNormEps: epsilon ?? other ?? 1e-5,
         gate: { granularity: keys.use_attention_gate ? 'headwise' : 'none' },
         controls: keys.use_sandwich_norm ? [sandwichNorm()] : [],
         ...describeLayers(types.map((type) => kinds[type])),
