@@ -171,6 +171,16 @@ test('a tied output projection that is stored beside a language model in one tha
   );
 });
 
+test('a model that sees whose weights are quantised is refused by the key that says so', async (t) => {
+  const path = await changed(t, 'qwen3.5', (tensors, config) => ({
+    ...withinOneThatSees(tensors, config),
+    quantization_config: { quant_method: 'fp8' },
+  }));
+  const error = await failureOf(HuggingFaceDirectory.open(path));
+  t.is(error.code, 'SLUICE_E_HF_UNSUPPORTED');
+  t.regex(error.message, /quantised weights.*\(quantization_config \{"quant_method":"fp8"\}/);
+});
+
 test('special tokens of the language model in one that sees are its own, unless the whole model has others', async (t) => {
   const tokensOf = async (outer: Config, inner: Config) => {
     const path = await changed(t, 'qwen3.5', (tensors, config) => ({
@@ -228,4 +238,5 @@ test('numbers that transformers wants with a point are written with one', async 
   for (const key of ['attention_dropout', 'rope_theta', 'factor', 'beta_fast', 'moe_routed_scaling_factor'])
     t.regex(text, new RegExp(`"${key}": \\d+\\.\\d+`), key);
   t.regex(text, /"sliding_window": 16,/);
+  t.regex(text, /"moe_router_logit_softcapping": 0\.0/);
 });

@@ -98,6 +98,14 @@ test('model.safetensors goes before an index beside it, and that is told', async
   t.deepEqual(await copy.norm(), right);
 });
 
+test('an adapter beside the weights is passed over with a word', async (t) => {
+  const copy = new Copy(t);
+  writeFileSync(copy.at('adapter_config.json'), '{}');
+  const opened = await HuggingFaceDirectory.open(copy.path);
+  t.regex(opened.notes.join(), /the adapter of adapter_config\.json beside the weights is passed over/);
+  await opened.close();
+});
+
 test('the files of an index are read, wherever in them a tensor lies, and no others', async (t) => {
   const copy = new Copy(t);
   const right = await copy.norm();

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { tokensAround } from '@sluice/data';
 import test from 'ava';
 import { Sandbox } from './support/sandbox.ts';
 
@@ -33,15 +34,19 @@ test.serial('an exported model says what its texts begin with', async (t) => {
     await sandbox.json(`train dense.yaml --run-dir ${name} --threads 1 --until-step 1 --set ${set}`);
     await sandbox.json(`export ${name} --hf ${name}-hf`);
     const config = read(`${name}-hf`, 'config.json');
-    return { config, tokenizer: read(`${name}-hf`, 'tokenizer_config.json') };
+    const { before: start } = tokensAround(join(sandbox.path, `${name}-hf`, 'tokenizer.json'));
+    return { config, start, tokenizer: read(`${name}-hf`, 'tokenizer_config.json') };
   };
   const plain = await exported('plain', 'data.documents=packed');
   t.like(plain.tokenizer, { add_bos_token: true, bos_token: '<|endoftext|>', eos_token: '<|endoftext|>' });
   t.is(plain.config.bos_token_id, plain.config.eos_token_id);
+  t.deepEqual(plain.start, [plain.config.bos_token_id]);
   const separate = await exported('separate', 'data.documents=separate');
   t.false(separate.tokenizer.add_bos_token);
+  t.deepEqual(separate.start, []);
   t.false('bos_token' in separate.tokenizer || 'bos_token_id' in separate.config);
   const begun = await exported('begun', 'data.beginning=e');
   t.like(begun.tokenizer, { add_bos_token: true, bos_token: 'e', eos_token: '<|endoftext|>' });
   t.not(begun.config.bos_token_id, begun.config.eos_token_id);
+  t.deepEqual(begun.start, [begun.config.bos_token_id]);
 });

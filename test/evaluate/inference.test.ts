@@ -129,7 +129,7 @@ test.serial('no token is sampled that the tokenizer does not have', async (t) =>
     encodeCorpus: async () => [],
     notes: [],
   };
-  const codec = { tokenizer, tokenizerPath: '', start: [], stop: new Set<number>() };
+  const codec = { tokenizer, tokenizerPath: '', start: [], end: [], stop: new Set<number>(), notes: [] };
   const model = new InferenceModel(decoder, {
     sequenceLength: 64,
     loadCodec: async () => codec,

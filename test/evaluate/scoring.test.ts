@@ -4,7 +4,7 @@ import { trainTokenizer } from '@sluice/data';
 import { InferenceModel } from '@sluice/evaluate';
 import test from 'ava';
 import { textRemainder, textSource } from '../../packages/evaluate/src/scoring.ts';
-import { codecOf, type Reading } from '../../packages/evaluate/src/textCodec.ts';
+import { codecOf, promptTokens, type Reading } from '../../packages/evaluate/src/textCodec.ts';
 import { tinyDecoder, tinyModel } from '../model/support.ts';
 import { failureOf } from '../support/failureOf.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
@@ -58,6 +58,30 @@ test('a text begins as those that the model was trained on', async (t) => {
   t.is((await failureOf(startOf({ beginning: '<s>' }))).code, 'SLUICE_E_TOKEN_UNKNOWN');
 });
 
+test('a text of a Hugging Face model stands among the tokens that its tokenizer.json puts around it', async (t) => {
+  const codecWith = (processor: unknown, config: object) => {
+    const folder = temporaryDirectory(t);
+    const path = join(folder, 'tokenizer.json');
+    const model = { type: 'WordLevel', vocab: { a: 0, '</s>': 1, '<s>': 2 }, unk_token: 'a' };
+    const pre_tokenizer = { type: 'WhitespaceSplit' };
+    writeFileSync(path, JSON.stringify({ version: '1.0', pre_tokenizer, post_processor: processor, model }));
+    writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(config));
+    return codecOf({ folder, path, tokenKeys: { bos_token_id: 2, eos_token_id: 1 } });
+  };
+  const processor = { type: 'BertProcessing', cls: ['<s>', 2], sep: ['</s>', 1] };
+  const around = await codecWith(processor, {});
+  t.deepEqual(promptTokens(around, {}, 'a a'), [2, 0, 0, 1]);
+  t.deepEqual(around.notes, []);
+  // What transformers passes over is told.
+  const plain = await codecWith(null, { add_bos_token: true, add_eos_token: false });
+  t.deepEqual(promptTokens(plain, {}, 'a a'), [0, 0]);
+  t.deepEqual(plain.notes, [
+    'add_bos_token true of tokenizer_config.json is passed over: tokenizer.json puts nothing before a text (post_processor)',
+  ]);
+  const { notes } = await codecWith(processor, { add_bos_token: true, add_eos_token: false });
+  t.regex(notes.join(), /^add_eos_token false of .* puts the ids 1 behind a text/);
+});
+
 test('of a prompt, a model of separate documents sees what follows the last end of one', async (t) => {
   const { decoder } = tinyDecoder(tinyModel());
   const continued = async (prompt: readonly number[], documents: 'packed' | 'separate') => {
@@ -71,7 +95,14 @@ test('of a prompt, a model of separate documents sees what follows the last end 
     const model = new InferenceModel(decoder, {
       sequenceLength: 32,
       reading: { documents },
-      loadCodec: async () => ({ tokenizer, tokenizerPath: '', start: [], stop: new Set<number>() }),
+      loadCodec: async () => ({
+        tokenizer,
+        tokenizerPath: '',
+        start: [],
+        end: [],
+        stop: new Set<number>(),
+        notes: [],
+      }),
       measureUpdate: async () => ({ missing: 'nothing was trained' }),
     });
     return (await model.generate({ prompt: '', maxTokens: 6, temperature: 0, seed: 1 })).text;

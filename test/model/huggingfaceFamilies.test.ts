@@ -335,18 +335,69 @@ test('bases of layers of Muse-Glimmer other than the one that all are rotated by
   );
 });
 
-test('rotary embeddings of Step-3.5 that do not describe all types of its layers are refused', (t) => {
-  const { rope_parameters, ...config } = read('step3.5');
-  const { sliding_attention, ...full } = rope_parameters as Config;
-  t.regex(
-    importing({ ...config, rope_parameters: full }),
-    /not that of sliding_attention \(rope_parameters\)/,
+test('rotary embeddings that do not describe all types of attention layers, or something else, are refused', (t) => {
+  for (const name of ['laguna', 'lfm3', 'step3.5'] as const) {
+    const config = read(name);
+    const { sliding_attention, full_attention } = config.rope_parameters as Config;
+    const judged = (rope_parameters: object) => importing({ ...config, rope_parameters });
+    t.is(judged({ sliding_attention, full_attention }), '', name);
+    const missing = /not described \(rope_parameters\.sliding_attention\)/;
+    t.regex(judged({ full_attention }), missing, name);
+    for (const other of [null, 'default', 3, []])
+      t.regex(judged({ full_attention, sliding_attention: other }), missing, name);
+    t.regex(judged({ rope_theta: 500000 }), /of no type of layers \(rope_parameters\.rope_theta\)/, name);
+  }
+});
+
+test('an epsilon of LFM3 goes by two names, and two of them are refused', (t) => {
+  const { norm_eps: _, ...config } = read('lfm3');
+  for (const key of ['norm_eps', 'rms_norm_eps'])
+    t.is(importModelConfig({ ...config, [key]: 0.25 }, 'config.json').model.rmsNormEps, 0.25);
+  t.regex(importing({ ...config, norm_eps: 0.25, rms_norm_eps: 0.5 }), /norm_eps 0\.25, rms_norm_eps 0\.5/);
+});
+
+test('an AFMoE that says nothing of shared experts has the two of its class', (t) => {
+  const { num_shared_experts: _, ...config } = read('afmoe');
+  t.is(importModelConfig(config, 'config.json').model.experts!.sharedIntermediateSize, 12);
+});
+
+test('a head of which more than all would turn is refused', (t) => {
+  for (const share of [1.5, 0, -1]) {
+    const rope_parameters = { rope_type: 'default', rope_theta: 500, partial_rotary_factor: share };
+    t.regex(importing({ ...read('qwen3.5'), rope_parameters }), /rope_parameters\.partial_rotary_factor: /);
+  }
+});
+
+test('Qwen3-Next is written so that versions 4 of transformers read its rotary embedding too', (t) => {
+  const scaling = { rope_type: 'linear', factor: 2 };
+  const rope_parameters = { ...scaling, rope_theta: 500, partial_rotary_factor: 0.5 };
+  const { model } = importModelConfig({ ...read('qwen3-next'), rope_parameters }, 'config.json');
+  const written = exportModelConfig(model, { ...EXPORTED, layout: 'qwen3-next' });
+  t.like(written, { rope_theta: 500, partial_rotary_factor: 0.5, rope_scaling: scaling });
+  t.false('rope_parameters' in written);
+});
+
+test('Kimi-Linear, whose class ties nothing, is neither read nor written tied', (t) => {
+  t.regex(importing({ ...read('kimi-linear'), tie_word_embeddings: true }), /tie_word_embeddings true/);
+  const { model } = importModelConfig(read('kimi-linear'), 'config.json');
+  t.throws(
+    () => exportModelConfig({ ...model, tieWordEmbeddings: true }, { ...EXPORTED, layout: 'kimi-linear' }),
+    {
+      message: /tie_word_embeddings true/,
+    },
   );
-  t.regex(
-    importing({ ...config, rope_theta: 5, rope_parameters: { rope_theta: 500000 } }),
-    /not that of full_attention \(rope_parameters\)/,
-  );
-  t.is(importing({ ...config, rope_parameters: { sliding_attention, ...full } }), '');
+});
+
+test('layers of a Kimi-Linear that says nothing of them are those of its class', (t) => {
+  const { layer_types: _, mlp_layer_types: __, ...config } = read('kimi-linear');
+  const { model } = importModelConfig({ ...config, num_hidden_layers: 9 }, 'config.json');
+  const full = layerModels(model).flatMap(({ mixer }, layer) => (mixer ? [] : [layer]));
+  t.deepEqual(full, [4, 8]);
+});
+
+test('an Olmo-Hybrid of layers of one type alone, which its class refuses, is refused', (t) => {
+  for (const type of ['full_attention', 'linear_attention'])
+    t.regex(importing({ ...read('olmo-hybrid'), layer_types: [type, type] }), /one type alone.*layer_types/);
 });
 
 test('a dense layer of Step-3.5 has the limit of its shared expert, which it is written as again', (t) => {
@@ -364,4 +415,23 @@ test('a dense layer of Step-3.5 has the limit of its shared expert, which it is 
     swiglu_limits: [null, 4, null],
     swiglu_limits_shared: [0.5, null, 2],
   });
+});
+
+test('a model of AFMoE whose layers all see all is written, and half a shared expert is refused by its key', (t) => {
+  const config = { ...read('afmoe'), layer_types: Array(3).fill('full_attention') };
+  const { model } = importModelConfig(config, 'config.json');
+  const options = { ...EXPORTED, layout: 'afmoe' } as const;
+  t.false('sliding_window' in exportModelConfig(model, options));
+  const half = { ...model, experts: { ...model.experts!, sharedIntermediateSize: 3 } };
+  t.throws(() => exportModelConfig(half, options), {
+    message: /afmoe has no way to say: num_shared_experts:/,
+  });
+});
+
+test('no family writes a model whose special tokens are those of the released tokenizer', (t) => {
+  for (const name of ['lfm3', 'olmo-hybrid', 'muse-glimmer', 'kimi-linear'] as const) {
+    const { model } = importModelConfig(read(name), name);
+    const written = exportModelConfig(model, { ...EXPORTED, layout: name });
+    t.like(written, { bos_token_id: null, eos_token_id: null, pad_token_id: null }, name);
+  }
 });

@@ -34,6 +34,7 @@ export async function withModel<T>(
     ...{ backend, precision },
     threads: 0,
     set,
+    log,
     corpora: dataRoots().outputRoot,
   });
   try {

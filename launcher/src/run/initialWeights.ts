@@ -1,10 +1,9 @@
 /** The weights that a new run begins with, where its configuration names some: held against its model and its corpus. */
 
-import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { ADAMW_KINDS, compareTensors, readManifest, type TensorDifferences } from '@sluice/checkpoint';
 import { isHuggingFaceDirectory, type LocatedTokenizer, openWeights } from '@sluice/checkpoint/huggingface';
-import { type ConfigDifference, diffConfigs, SluiceError, sha256 } from '@sluice/core';
+import { type ConfigDifference, diffConfigs, SluiceError } from '@sluice/core';
 import { openDataset } from '@sluice/data';
 import { interleavedGate, type ModelConfig, modelTensors } from '@sluice/model';
 import { type RunConfig, savedTensors } from '@sluice/train';
@@ -89,7 +88,7 @@ export async function checkInitialTokenizer(
   }
   const dataset = openDataset(corpus);
   dataset.close();
-  if (sha256(readFileSync(path)) !== dataset.manifest.tokenizer.sha256) {
+  if (!dataset.hasTokenizer(path)) {
     throw new SluiceError(
       'SLUICE_E_TOKENIZER_MISMATCH',
       `${corpus} was prepared with another tokenizer than ${path}, that of the weights to begin with.`,

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { SluiceError, sha256 } from '@sluice/core';
 import {
   type DatasetManifest,
   type LoadedManifest,
@@ -11,7 +11,7 @@ import {
 } from './manifest.ts';
 import { Sampler, type SamplerOptions } from './sampler.ts';
 import { SplitReader } from './splitReader.ts';
-import { tokenId } from './tokenizer/load.ts';
+import { isSameTokenizer, tokenId } from './tokenizer/load.ts';
 
 /**
  * Opens a prepared corpus for reading. Nothing but the manifest is held in memory; tokens are read where they lie. Reading
@@ -70,6 +70,15 @@ export class Dataset {
   /** The corpus's own copy of its `tokenizer.json`. */
   get tokenizerPath(): string {
     return join(this.directory, this.manifest.tokenizer.file);
+  }
+
+  /**
+   * Whether a `tokenizer.json` gives texts the ids of this corpus, whatever it puts around them.
+   * @throws SluiceError SLUICE_E_TOKENIZER_INVALID
+   */
+  hasTokenizer(path: string): boolean {
+    const isCopy = sha256(readFileSync(path)) === this.manifest.tokenizer.sha256;
+    return isCopy || isSameTokenizer(path, this.tokenizerPath);
   }
 
   /** The token between two documents, as it is written. */

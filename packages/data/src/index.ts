@@ -32,6 +32,12 @@ export { recipeHash } from './stamp.ts';
 export type { TextState } from './textState.ts';
 export type { BpeTokenizerJson } from './tokenizer/json.ts';
 export { libraryVersion, loadLibrary as loadTokenizerLibrary } from './tokenizer/library.ts';
-export { type LoadTokenizerOptions, loadTokenizer, tokenId } from './tokenizer/load.ts';
+export {
+  type LoadTokenizerOptions,
+  loadTokenizer,
+  tokenId,
+  tokenizerBeginningWith,
+  tokensAround,
+} from './tokenizer/load.ts';
 export { type CorpusText, decodeContinuation, type Tokenizer, unusedToken } from './tokenizer/tokenizer.ts';
 export { type TrainTokenizerOptions, trainTokenizer } from './tokenizer/train.ts';

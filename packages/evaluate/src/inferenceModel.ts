@@ -1,7 +1,5 @@
 /** A model loaded from a checkpoint or a Hugging Face directory: logits, perplexity and text. */
 
-import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { randomKey, SluiceError } from '@sluice/core';
 import {
   type Dataset,
@@ -285,8 +283,8 @@ export class InferenceModel {
   }
 
   async #textTokens(text: string): Promise<number[]> {
-    const { tokenizer, start } = await this.codec();
-    const tokens = [...start, ...tokenizer.encodeOrdinary(text)];
+    const { tokenizer, start, end } = await this.codec();
+    const tokens = [...start, ...tokenizer.encodeOrdinary(text), ...end];
     if (tokens.length >= 2) return tokens;
     throw new SluiceError(
       'SLUICE_E_DATA_TOO_SMALL',
@@ -346,10 +344,10 @@ export class InferenceModel {
   }
 
   /** Ids mean nothing to a model that was trained with another tokenizer's. */
-  async #checkTokenizer({ directory, manifest }: Dataset): Promise<void> {
+  async #checkTokenizer(dataset: Dataset): Promise<void> {
+    const { directory } = dataset;
     const { tokenizerPath } = await this.codec();
-    const own = createHash('sha256').update(readFileSync(tokenizerPath)).digest('hex');
-    if (own === manifest.tokenizer.sha256) return;
+    if (dataset.hasTokenizer(tokenizerPath)) return;
     throw new SluiceError(
       'SLUICE_E_TOKENIZER_MISMATCH',
       `${directory} was prepared with another tokenizer than ${tokenizerPath}.`,

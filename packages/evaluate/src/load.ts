@@ -36,6 +36,8 @@ export interface LoadOptions {
   readonly threads: number;
   /** Changes of the rotary embedding, `model.ropeTheta=…` or `model.ropeScaling.…=…`. */
   readonly set?: readonly string[] | undefined;
+  /** Told what a user should know of how the files were read. */
+  readonly log?: ((line: string) => void) | undefined;
   /** Where prepared corpora lie, among them the one that the model was trained on; left out where that is not asked for. */
   readonly corpora?: string | undefined;
 }
@@ -79,7 +81,7 @@ export async function selectForInference({
 export async function loadForInference(directory: string, options: LoadOptions): Promise<InferenceModel> {
   await selectForInference(options);
   const source = isHuggingFaceDirectory(directory)
-    ? await openHuggingFace(directory)
+    ? await openHuggingFace(directory, options)
     : await openOwnCheckpoint(directory, options);
   try {
     const model = overrideRope(source.weights.model, directory, options.set ?? []);
@@ -91,7 +93,11 @@ export async function loadForInference(directory: string, options: LoadOptions):
     const { sequenceLength, reading = {}, openCorpora, measureUpdate, weights } = source;
     return new InferenceModel(new Decoder(model, parameters), {
       ...{ sequenceLength, reading, openCorpora, measureUpdate },
-      loadCodec: () => codecOfWeights(weights, directory, reading),
+      async loadCodec() {
+        const codec = await codecOfWeights(weights, directory, reading);
+        for (const note of codec.notes) options.log?.(note);
+        return codec;
+      },
       release() {
         for (const parameter of parameters.values()) parameter.release();
       },
@@ -133,8 +139,9 @@ async function readParameters(model: ModelConfig, source: WeightSource): Promise
   return parameters;
 }
 
-async function openHuggingFace(directory: string): Promise<ModelSource> {
+async function openHuggingFace(directory: string, { log }: LoadOptions): Promise<ModelSource> {
   const opened = await HuggingFaceDirectory.open(directory);
+  for (const note of opened.notes) log?.(note);
   return {
     weights: weightsOfHuggingFace(opened),
     sequenceLength: opened.maxLength,

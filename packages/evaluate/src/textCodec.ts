@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type LocatedTokenizer, readJson, refuseLfsPointerAt } from '@sluice/checkpoint/huggingface';
 import { SluiceError } from '@sluice/core';
-import { type DataConfig, loadTokenizer, type Tokenizer, tokenId } from '@sluice/data';
+import { type DataConfig, loadTokenizer, type Tokenizer, tokenId, tokensAround } from '@sluice/data';
 
 export interface TextCodec {
   readonly tokenizer: Tokenizer;
@@ -12,8 +12,12 @@ export interface TextCodec {
   readonly tokenizerPath: string;
   /** Tokens that stand before every text. */
   readonly start: readonly number[];
+  /** Tokens that stand behind every text that is read. */
+  readonly end: readonly number[];
   /** Tokens that end one. */
   readonly stop: ReadonlySet<number>;
+  /** What a user should know of how the files were read, one sentence each. */
+  readonly notes: readonly string[];
 }
 
 /** How a model that was trained here read its corpus. */
@@ -42,12 +46,16 @@ export async function codecOf(tokenizer: LocatedTokenizer, reading: Reading = {}
  * The tokens that a model goes on from, at least one. One that was trained on separate documents sees of a prompt what follows the last
  * end of one.
  */
-export function promptTokens({ tokenizer, start }: TextCodec, reading: Reading, prompt: string): number[] {
+export function promptTokens(
+  { tokenizer, start, end }: TextCodec,
+  reading: Reading,
+  prompt: string,
+): number[] {
   const { endOfTextId } = tokenizer;
   const encoded = tokenizer.encode(prompt);
   const seen =
     reading.documents === 'separate' ? encoded.slice(encoded.lastIndexOf(endOfTextId) + 1) : encoded;
-  const tokens = [...start, ...seen];
+  const tokens = [...start, ...seen, ...end];
   return tokens.length > 0 ? tokens : [endOfTextId];
 }
 
@@ -59,13 +67,13 @@ function trainedCodec(tokenizerPath: string, { documents }: Reading): TextCodec 
   const tokenizer = loadTokenizer(tokenizerPath);
   const { endOfTextId } = tokenizer;
   const start = documents === 'separate' ? [] : [endOfTextId];
-  return { tokenizer, tokenizerPath, start, stop: new Set([endOfTextId]) };
+  return { tokenizer, tokenizerPath, start, end: [], stop: new Set([endOfTextId]), notes: [] };
 }
 
 /**
- * For a Hugging Face model: what `generation_config.json`, else `config.json`, says ends a text, and a beginning only
- * where the tokenizer is said to add one. Where such a model was trained on, the token between the documents of its corpus ends
- * a text too.
+ * For a Hugging Face model: what `generation_config.json`, else `config.json`, says ends a text, and around it what
+ * `tokenizer.json` puts there, as `transformers` does. Where such a model was trained on, the token between the documents of its
+ * corpus ends a text too.
  */
 async function huggingFaceCodec(
   tokenizerPath: string,
@@ -75,14 +83,28 @@ async function huggingFaceCodec(
   const generation = await optionalJson(join(folder, 'generation_config.json'));
   const tokenizerConfig = await optionalJson(join(folder, 'tokenizer_config.json'));
   const stop = tokenIds(folder, 'eos_token_id', generation.eos_token_id ?? tokenKeys.eos_token_id);
-  const [begin] = tokenIds(folder, 'bos_token_id', generation.bos_token_id ?? tokenKeys.bos_token_id);
   if (stop.length === 0 || endOfText !== undefined) stop.push(tokenizer.endOfTextId);
-  return {
-    tokenizer,
-    tokenizerPath,
-    start: tokenizerConfig.add_bos_token === true && begin !== undefined ? [begin] : [],
-    stop: new Set(stop),
-  };
+  const { before: start, after: end } = tokensAround(tokenizerPath);
+  const notes = [
+    ...contradiction('add_bos_token', tokenizerConfig, start, 'before'),
+    ...contradiction('add_eos_token', tokenizerConfig, end, 'behind'),
+  ];
+  return { tokenizer, tokenizerPath, start, end, stop: new Set(stop), notes };
+}
+
+/** Only the classes of Llama in `transformers` 4 go by these keys. */
+function contradiction(
+  key: string,
+  config: Readonly<Record<string, unknown>>,
+  tokens: readonly number[],
+  where: string,
+): string[] {
+  const asked = config[key];
+  if (typeof asked !== 'boolean' || asked === tokens.length > 0) return [];
+  const added = tokens.length > 0 ? `the ids ${tokens.join(', ')}` : 'nothing';
+  return [
+    `${key} ${asked} of tokenizer_config.json is passed over: tokenizer.json puts ${added} ${where} a text (post_processor)`,
+  ];
 }
 
 async function optionalJson(path: string): Promise<Record<string, unknown>> {

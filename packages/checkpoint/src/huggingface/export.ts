@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { SluiceError, writeFileAtomic } from '@sluice/core';
-import { type DataConfig, loadTokenizer, tokenId } from '@sluice/data';
+import { type DataConfig, loadTokenizer, tokenId, tokenizerBeginningWith } from '@sluice/data';
 import {
   adaptationNotes,
   defaultLayout,
@@ -18,7 +18,13 @@ import { ITEM_BYTES, type TensorData, writeSafetensors } from '../safetensors.ts
 import { numElements, tensorsOfKind } from '../tensors.ts';
 import type { ImportedState } from './import.ts';
 import { fillOutputDirectory } from './outputDirectory.ts';
-import { copyTokenizer, type LocatedTokenizer, locateTokenizer, tokenKeysOf } from './tokenizerFiles.ts';
+import {
+  copyTokenizer,
+  type LocatedTokenizer,
+  locateTokenizer,
+  TOKENIZER_NAME,
+  tokenKeysOf,
+} from './tokenizerFiles.ts';
 import { CONFIG_NAME, INDEX_NAME, SINGLE_NAME } from './weightFiles.ts';
 import { weightsOfCheckpoint } from './weightSource.ts';
 
@@ -121,7 +127,11 @@ async function findTokenizer(checkpoint: string, manifest: Manifest): Promise<Lo
   }
 }
 
-/** What `config.json` and `tokenizer_config.json` are to say of the tokens that begin and end the texts of a model of ours. */
+/**
+ * What the files are to say of the tokens that begin and end the texts of a model of ours: `tokenizer.json` puts the beginning before
+ * every text, which is what `transformers` goes by.
+ * @returns the same for `config.json`
+ */
 async function writeTokenKeys(
   path: string,
   target: string,
@@ -131,15 +141,18 @@ async function writeTokenKeys(
   const { data } = config as { data: Partial<Pick<DataConfig, 'documents' | 'beginning'>> };
   const endOfText = tokenizer.decode([tokenizer.endOfTextId]);
   // Where nothing else begins a text, the end of the one before it does, unless the model has never seen that.
-  const beginning = data.beginning ?? (data.documents === 'separate' ? undefined : endOfText);
+  const token = data.beginning ?? (data.documents === 'separate' ? undefined : endOfText);
+  const beginning = token === undefined ? undefined : { token, id: tokenId(path, token) };
+  const content = tokenizerBeginningWith(path, beginning);
+  if (content !== undefined) await writeFileAtomic(join(target, TOKENIZER_NAME), content);
   await writeJson(join(target, 'tokenizer_config.json'), {
     tokenizer_class: 'PreTrainedTokenizerFast',
-    ...(beginning !== undefined && { bos_token: beginning }),
+    ...(beginning && { bos_token: beginning.token }),
     eos_token: endOfText,
     add_bos_token: beginning !== undefined,
   });
   return {
-    ...(beginning !== undefined && { bos_token_id: tokenId(path, beginning) }),
+    ...(beginning && { bos_token_id: beginning.id }),
     eos_token_id: tokenizer.endOfTextId,
   };
 }
@@ -248,6 +261,7 @@ const FLOAT_KEYS = [
   'initializer_range',
   'low_freq_factor',
   'moe_routed_scaling_factor',
+  'moe_router_logit_softcapping',
   'moe_router_scaling_factor',
   'norm_eps',
   'output_multiplier',
@@ -257,6 +271,7 @@ const FLOAT_KEYS = [
   'rms_norm_eps',
   'rope_theta',
   'route_scale',
+  'routed_scaling_factor',
   'router_aux_loss_coef',
 ];
 

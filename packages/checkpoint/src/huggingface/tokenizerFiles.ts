@@ -12,7 +12,7 @@ import { z } from 'zod';
 import type { Manifest } from '../manifest.ts';
 import { refuseLfsPointer } from './lfsPointer.ts';
 
-const TOKENIZER_NAME = 'tokenizer.json';
+export const TOKENIZER_NAME = 'tokenizer.json';
 
 /** Whatever of these is there is copied. */
 const FILE_NAMES = [

@@ -8,6 +8,7 @@ import { refuseLfsPointer } from './lfsPointer.ts';
 export const CONFIG_NAME = 'config.json';
 export const SINGLE_NAME = 'model.safetensors';
 export const INDEX_NAME = 'model.safetensors.index.json';
+const ADAPTER_NAME = 'adapter_config.json';
 
 /** The files of a directory's weights, and what was passed over to choose them. */
 export interface WeightFiles {
@@ -35,20 +36,24 @@ export async function weightFiles(directory: string): Promise<WeightFiles> {
       },
     );
   });
+  // Where Python has the package peft, it takes the adapter along.
+  const adapter = names.includes(ADAPTER_NAME)
+    ? [`the adapter of ${ADAPTER_NAME} beside the weights is passed over; merge it into them to have it`]
+    : [];
   const at = (files: readonly string[]) => files.map((name) => join(directory, name));
   if (names.includes(SINGLE_NAME)) {
     const notes = names.includes(INDEX_NAME)
       ? [`the weights are those of ${SINGLE_NAME}; ${INDEX_NAME} beside it is passed over`]
       : [];
-    return { paths: at([SINGLE_NAME]), indexed: [], notes };
+    return { paths: at([SINGLE_NAME]), indexed: [], notes: [...notes, ...adapter] };
   }
   if (names.includes(INDEX_NAME)) {
     const { files, tensors } = readIndex(join(directory, INDEX_NAME));
-    return { paths: at(files), indexed: tensors, notes: [] };
+    return { paths: at(files), indexed: tensors, notes: adapter };
   }
   const found = names.filter((name) => name.endsWith('.safetensors') && !name.startsWith('adapter_')).sort();
   if (found.length === 0) throw noWeights(directory, names);
-  return { paths: at(found), indexed: [], notes: [] };
+  return { paths: at(found), indexed: [], notes: adapter };
 }
 
 function readIndex(path: string): { files: string[]; tensors: string[] } {

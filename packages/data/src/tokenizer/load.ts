@@ -1,11 +1,20 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { nearest, SluiceError } from '@sluice/core';
+import { z } from 'zod';
 import { type ByteLevelOptions, ByteLevelTokenizer } from './byteLevelTokenizer.ts';
 import { invalidTokenizer } from './invalid.ts';
 import { AnyTokenizerJson, BpeTokenizerJson } from './json.ts';
 import { loadLibrary } from './library.ts';
 import { LibraryTokenizer } from './libraryTokenizer.ts';
+import {
+  PostProcessorJson,
+  postProcessorFor,
+  type TextBeginning,
+  type TokensAround,
+  tokensAroundBy,
+} from './postProcessor.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { numberingNotes, type TokenTable, tokenTable } from './tokenTable.ts';
 
@@ -69,6 +78,47 @@ export function tokenId(path: string, token: string): number {
     `The tokenizer ${path} has no token ${JSON.stringify(token)}${suggestion}. Its special tokens: ${special.join(', ') || 'none'}.`,
     { details: { token, tokenizer: path, nearest: meant ?? null } },
   );
+}
+
+const WithPostProcessor = z.looseObject({ post_processor: PostProcessorJson.nullish() });
+
+/**
+ * The tokens that a `tokenizer.json` puts around every text.
+ * @throws SluiceError SLUICE_E_TOKENIZER_INVALID
+ */
+export function tokensAround(path: string): TokensAround {
+  const content = readJson(path);
+  const { post_processor: processor } = parse(path, WithPostProcessor.safeParse(content));
+  const { size } = tokenTable(parse(path, AnyTokenizerJson.safeParse(content)));
+  try {
+    const around = tokensAroundBy(processor);
+    const beyond = [...around.before, ...around.after].find((id) => id >= size);
+    if (beyond !== undefined)
+      throw new Error(`its post_processor adds the id ${beyond}, and it has ${size} tokens`);
+    return around;
+  } catch (error) {
+    throw invalidTokenizer(path, error as Error);
+  }
+}
+
+/**
+ * The content of a `tokenizer.json` which puts one token before every text, or nothing, and nothing behind it; undefined
+ * when it does so already.
+ * @throws SluiceError SLUICE_E_TOKENIZER_INVALID
+ */
+export function tokenizerBeginningWith(
+  path: string,
+  beginning: TextBeginning | undefined,
+): string | undefined {
+  const wanted: TokensAround = { before: beginning ? [beginning.id] : [], after: [] };
+  if (isDeepStrictEqual(tokensAround(path), wanted)) return undefined;
+  return JSON.stringify({ ...(readJson(path) as object), post_processor: postProcessorFor(beginning) });
+}
+
+/** Whether two `tokenizer.json` give a text the same ids, but for what they put around it. */
+export function isSameTokenizer(path: string, other: string): boolean {
+  const [a, b] = [path, other].map((file) => ({ ...(readJson(file) as object), post_processor: null }));
+  return isDeepStrictEqual(a, b);
 }
 
 /** Special tokens that a message names. */

@@ -154,8 +154,9 @@ function importedAgain(config: Record<string, unknown>, layout: HuggingFaceLayou
   try {
     return importModelConfig(config, 'the exported configuration').model;
   } catch (error) {
-    if (!(error instanceof SluiceError) || !Array.isArray(error.details?.reasons)) throw error;
-    throw unsupported(layout, error.details.reasons as string[]);
+    const reasons = error instanceof SluiceError && (error.details?.reasons ?? error.details?.issues);
+    if (!Array.isArray(reasons)) throw error;
+    throw unsupported(layout, reasons);
   }
 }
 

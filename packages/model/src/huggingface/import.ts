@@ -99,6 +99,9 @@ export function importModelConfig(
   return READERS[layout as keyof typeof READERS](config, judged);
 }
 
+/** What the whole model says of the language model in it, too: whether its output projection is tied, and how weights are stored. */
+const WHOLE_MODEL_KEYS = ['tie_word_embeddings', 'quantization_config', 'quantization', 'compression_config'];
+
 /** The language model in one that sees or hears, too. Its own keys are judged; of those around it only what it shares. */
 function importWrapped(
   config: Readonly<Record<string, unknown>>,
@@ -106,9 +109,8 @@ function importWrapped(
   source: string,
   options: ImportConfigOptions,
 ): ImportedModel {
-  const tie = config.tie_word_embeddings;
-  // The output projection is the whole model’s, and so is what ties it.
-  const inner = tie === undefined ? text : { ...text, tie_word_embeddings: tie };
+  const shared = WHOLE_MODEL_KEYS.filter((key) => config[key] !== undefined);
+  const inner = { ...text, ...Object.fromEntries(shared.map((key) => [key, config[key]])) };
   const type = text.model_type ?? familyOfWrapper(config.model_type)!.modelTypes[0];
   const imported = importModelConfig({ ...inner, model_type: type }, `${source} (text_config)`, options);
   const others = Object.keys(config).filter((key) => key.endsWith('_config') && key !== 'text_config');

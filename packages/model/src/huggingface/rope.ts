@@ -22,7 +22,7 @@ export const RopeParameters = z.looseObject({
   // What older files call it.
   type: z.string().nullish(),
   rope_theta: z.number().positive().nullish(),
-  partial_rotary_factor: z.number().nullish(),
+  partial_rotary_factor: z.number().positive().max(1).nullish(),
   factor: z.number().min(1).nullish(),
   original_max_position_embeddings: z.int().min(1).nullish(),
   attention_factor: z.number().positive().nullish(),

@@ -13,7 +13,7 @@ import type { Family, Json, Reading, TensorPlace } from './family.ts';
 import { describeLayers } from './kinds.ts';
 import { linearType, type MixedTensor, projectionsApart } from './linear.ts';
 import { CommonKeys, commonModel, layerTypes, parseKeys, perLayer, Size } from './readers.ts';
-import { writtenCommon } from './written.ts';
+import { NO_TOKENS, writtenCommon } from './written.ts';
 
 const LinearConfig = z.strictObject({
   head_dim: Size.nullish(),
@@ -73,14 +73,14 @@ function either<T>(keys: Keys, names: [keyof Keys, keyof Keys], usual: T, readin
   return first ?? second ?? usual;
 }
 
-/** The type of each layer: as a list has them, by numbers from 1 on, or every fourth with attention. */
+/** The type of each layer: as a list has them, by numbers from 1 on, or as in the class. */
 function typesOf(keys: Keys, reading: Reading): readonly string[] {
   const { num_hidden_layers: depth, layer_types: types, linear_attn_config: linear } = keys;
   if (types) return types;
   const { kda_layers: kda, full_attn_layers: full } = linear ?? {};
   if (!kda || !full)
     return Array.from({ length: depth }, (_, i) =>
-      (i + 1) % 4 === 0 ? 'full_attention' : 'linear_attention',
+      i > 0 && i % 4 === 0 ? 'full_attention' : 'linear_attention',
     );
   const numbers = [...kda, ...full].sort((a, b) => a - b);
   if (numbers.length !== depth || numbers.some((number, i) => number !== i + 1))
@@ -183,6 +183,7 @@ export const kimiLinear: Family = {
   wrapperTypes: [],
   architectures: ['KimiLinearForCausalLM'],
   keys: {
+    tie_word_embeddings: honoured('must be false: the class ties nothing'),
     auto_map: harmless('names the released code, which Sluice knows'),
     intermediate_size: honoured('intermediateSize of dense layers'),
     model_max_length: honoured('the longest sequence'),
@@ -232,6 +233,8 @@ export const kimiLinear: Family = {
       reading.problems.push(
         `heads that share keys made of a latent (num_attention_heads ${heads}, num_key_value_heads ${keyValueHeads})`,
       );
+    if (keys.tie_word_embeddings)
+      reading.problems.push('an output projection that is the embedding (tie_word_embeddings true)');
     const types = layerTypes(typesOf(keys, reading), ['full_attention', 'linear_attention'], depth, reading);
     const dense = keys.first_k_dense_replace ?? 1;
     const listed =
@@ -290,8 +293,7 @@ export const kimiLinear: Family = {
       qk_rope_head_dim: shared,
       v_head_dim: latent?.valueDim ?? headDim,
       mla_use_nope: true,
-      // The class would have those of the released tokenizer; what the model’s own says comes over these.
-      ...{ bos_token_id: null, eos_token_id: null, pad_token_id: null },
+      ...NO_TOKENS,
       linear_attn_config: {
         head_dim: settings?.valueDim ?? 128,
         num_heads: settings?.heads ?? 32,

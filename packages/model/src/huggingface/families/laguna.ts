@@ -12,6 +12,7 @@ import { describeLayers } from './kinds.ts';
 import {
   CommonKeys,
   commonModel,
+  judgeTypes,
   layerTypes,
   objectOf,
   parseKeys,
@@ -51,16 +52,14 @@ const ROPE = {
   sliding_attention: { rope_type: 'default', rope_theta: 10000, partial_rotary_factor: 1 },
 } as const;
 
-function ropes(keys: z.infer<typeof Keys>, reading: Reading) {
+function ropes(keys: z.infer<typeof Keys>, types: readonly AttentionType[], reading: Reading) {
   const described = keys.rope_parameters ?? ROPE;
   const options = {
     ...{ maxLength: keys.max_position_embeddings, headDim: keys.head_dim },
     kinds: ['default', 'linear', 'yarn'] as const,
     isPartial: true,
   };
-  const other = Object.keys(described).find((key) => !ATTENTION_TYPES.includes(key as AttentionType));
-  if (other !== undefined)
-    reading.problems.push(`a rotary embedding that is of no type of layers (rope_parameters.${other})`);
+  judgeTypes(described, types, reading);
   const ropeOf = (type: AttentionType) =>
     ropeOfType(`rope_parameters.${type}`, objectOf(described[type]), reading, {
       ...options,
@@ -116,7 +115,7 @@ export const laguna: Family = {
     const feedForwards = perLayer('mlp_layer_types', mlps, depth, reading);
     const perHead = keys.num_attention_heads_per_layer;
     const ofLayer = perHead && perLayer('num_attention_heads_per_layer', perHead, depth, reading);
-    const ofTypes = ropes(keys, reading);
+    const ofTypes = ropes(keys, types, reading);
     const hasExperts = feedForwards.includes('sparse');
     const kinds = types.map((type, layer) => {
       const own = ofLayer?.[layer] ?? heads;

@@ -10,9 +10,18 @@ import { activeMixer } from '../../mixers/index.ts';
 import { honoured, only } from '../keyRules.ts';
 import type { Family, Reading } from './family.ts';
 import { describeLayers } from './kinds.ts';
-import { CommonKeys, commonModel, layerTypes, objectOf, parseKeys, ropeOfType, Size } from './readers.ts';
+import {
+  CommonKeys,
+  commonModel,
+  judgeTypes,
+  layerTypes,
+  objectOf,
+  parseKeys,
+  ropeOfType,
+  Size,
+} from './readers.ts';
 import { sandwichNames, sandwichNorm } from './sandwich.ts';
-import { attentionType, windowOf, writtenCommon, writtenRope } from './written.ts';
+import { attentionType, NO_TOKENS, windowOf, writtenCommon, writtenRope } from './written.ts';
 
 const Keys = CommonKeys.extend({
   vocab_size: z.int().min(2).default(128000),
@@ -90,8 +99,12 @@ export const lfm3: Family = {
   },
   read(config, reading) {
     const keys = parseKeys(config, Keys, reading.source);
-    const { num_hidden_layers: depth } = keys;
+    const { num_hidden_layers: depth, norm_eps: epsilon, rms_norm_eps: other } = keys;
+    if (epsilon != null && other != null && epsilon !== other)
+      reading.problems.push(`two epsilons of norms (norm_eps ${epsilon}, rms_norm_eps ${other})`);
     const types = layerTypes(keys.layer_types ?? usualTypes(depth), TYPES, depth, reading);
+    const isAttention = (type: string) => type !== 'conv';
+    if (keys.rope_parameters) judgeTypes(keys.rope_parameters, types.filter(isAttention), reading);
     const kinds = {
       conv: {
         name: 'conv',
@@ -108,7 +121,7 @@ export const lfm3: Family = {
       model: {
         ...commonModel(keys),
         intermediateSize: keys.intermediate_size,
-        rmsNormEps: keys.norm_eps ?? keys.rms_norm_eps ?? 1e-5,
+        rmsNormEps: epsilon ?? other ?? 1e-5,
         gate: { granularity: keys.use_attention_gate ? 'headwise' : 'none' },
         controls: keys.use_sandwich_norm ? [sandwichNorm()] : [],
         ...describeLayers(types.map((type) => kinds[type])),
@@ -123,6 +136,7 @@ export const lfm3: Family = {
     const ropes = attention.map((layer) => [attentionType(layer), writtenRope(layer)] as const);
     return {
       ...writtenCommon(model),
+      ...NO_TOKENS,
       norm_eps: model.rmsNormEps,
       rope_parameters: { ...ROPE, ...Object.fromEntries(ropes) },
       layer_types: layers.map((layer) => (activeMixer(layer) ? 'conv' : attentionType(layer))),

@@ -11,7 +11,7 @@ import type { Family } from './family.ts';
 import { describeLayers } from './kinds.ts';
 import { CommonKeys, commonModel, commonRope, layerTypes, parseKeys, perLayer, Size } from './readers.ts';
 import { sandwichNames, sandwichNorm } from './sandwich.ts';
-import { attentionType, firstOf, windowOf, writtenCommon, writtenRope } from './written.ts';
+import { attentionType, firstOf, NO_TOKENS, windowOf, writtenCommon, writtenRope } from './written.ts';
 
 const Keys = CommonKeys.extend({
   vocab_size: z.int().min(2).default(202048),
@@ -116,6 +116,7 @@ export const museGlimmer: Family = {
     const epsilon = sandwich && 'epsilon' in sandwich ? sandwich.epsilon : undefined;
     return {
       ...writtenCommon(model),
+      ...NO_TOKENS,
       hidden_activation: 'silu',
       rms_norm_eps: model.rmsNormEps,
       post_norm_eps: epsilon ?? model.rmsNormEps,

@@ -18,7 +18,7 @@ import {
   writtenLinear,
 } from './linear.ts';
 import { CommonKeys, commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
-import { writtenCommon, writtenRope } from './written.ts';
+import { NO_TOKENS, writtenCommon, writtenRope } from './written.ts';
 
 const Keys = CommonKeys.extend({
   vocab_size: z.int().min(2).default(100352),
@@ -137,6 +137,8 @@ export const olmoHybrid: Family = {
       depth,
       reading,
     );
+    if (new Set(types).size < 2)
+      reading.problems.push(`layers of one type alone, ${types[0]} (layer_types), which the class refuses`);
     const options = { maxLength: keys.max_position_embeddings, headDim, defaultTheta: 10000 };
     const described = commonRope(keys, reading, options);
     const rope = hasPositions(keys) ? described : { positions: 'none' as const };
@@ -164,6 +166,7 @@ export const olmoHybrid: Family = {
     const full = firstFull(layers);
     return {
       ...writtenCommon(model),
+      ...NO_TOKENS,
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
       rope_parameters:

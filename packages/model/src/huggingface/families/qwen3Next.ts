@@ -25,7 +25,7 @@ import {
 } from './qwen.ts';
 import { qwenAdaptation } from './qwenAdaptation.ts';
 import { commonModel, commonRope, layerTypes, parseKeys, Size } from './readers.ts';
-import { writtenCommon, writtenRope } from './written.ts';
+import { writtenCommon, writtenOldRope } from './written.ts';
 
 const Keys = QwenExpertKeys.extend({
   vocab_size: z.int().min(2).default(151936),
@@ -94,7 +94,7 @@ export const qwen3Next: Family = {
       ...writtenCommon(model),
       hidden_act: 'silu',
       rms_norm_eps: model.rmsNormEps,
-      rope_parameters: writtenRope(firstFull(layers), QWEN_SHARE),
+      ...writtenOldRope(firstFull(layers)),
       layer_types: layers.map(linearType),
       ...writtenLinear(layers),
       ...(model.intermediateSize !== undefined && { intermediate_size: model.intermediateSize }),

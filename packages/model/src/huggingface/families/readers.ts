@@ -5,6 +5,7 @@ import { z } from 'zod';
 import type { LayerKindConfig } from '../../layersConfig.ts';
 import { type DescribedRope, describedRope, importRope, type RopeContext, RopeParameters } from '../rope.ts';
 import type { Json, Reading } from './family.ts';
+import { ATTENTION_TYPES, type AttentionType } from './written.ts';
 
 export const Size = z.int().min(1);
 
@@ -145,6 +146,16 @@ function ropeOf(
     ...(scaling && { ropeScaling: scaling }),
     ...(rotaryDim < headDim && { rotaryDim }),
   };
+}
+
+/** Refuses `rope_parameters` that describe something else than types of attention layers, or not all that there are. */
+export function judgeTypes(parameters: Json, types: readonly string[], { problems }: Reading): void {
+  const other = Object.keys(parameters).find((key) => !ATTENTION_TYPES.includes(key as AttentionType));
+  if (other !== undefined)
+    problems.push(`a rotary embedding that is of no type of layers (rope_parameters.${other})`);
+  const missing = types.find((type) => !objectOf(parameters[type]));
+  if (missing !== undefined)
+    problems.push(`layers whose rotary embedding is not described (rope_parameters.${missing})`);
 }
 
 /** A value of `config.json` that is an object; undefined where it is none. */

@@ -11,6 +11,7 @@ import { describeLayers } from './kinds.ts';
 import {
   CommonKeys,
   commonModel,
+  judgeTypes,
   layerTypes,
   objectOf,
   parseKeys,
@@ -90,9 +91,7 @@ function ropes(keys: Keys, types: readonly AttentionType[], reading: Reading) {
   };
   const isGiven = parameters != null && Object.keys(parameters).length > 0;
   // What does not describe all types, the class passes over.
-  const missing = isGiven ? types.find((type) => !objectOf(parameters[type])) : undefined;
-  if (missing !== undefined)
-    reading.problems.push(`a rotary embedding that is not that of ${missing} (rope_parameters)`);
+  if (isGiven) judgeTypes(parameters, types, reading);
   const ofType = (type: AttentionType): Json => {
     if (isGiven) return objectOf(parameters[type]) ?? {};
     const layer = Math.max(0, types.indexOf(type));

@@ -21,6 +21,12 @@ export function writtenCommon(model: ModelConfig): Json {
   };
 }
 
+/**
+ * For families whose classes have the tokens of the released tokenizer where nothing is said, beyond the vocabulary of a smaller
+ * model; what the model's own tokenizer says comes over these.
+ */
+export const NO_TOKENS: Json = { bos_token_id: null, eos_token_id: null, pad_token_id: null };
+
 /** The rotary embedding of a layer. @param defaultShare of a head that turns where nothing is written */
 export function writtenRope(layer: LayerModel, defaultShare = 1): Json {
   const { headDim, rotaryDim = headDim, ropeTheta, ropeScaling } = layer;
@@ -30,6 +36,15 @@ export function writtenRope(layer: LayerModel, defaultShare = 1): Json {
     rope_theta: ropeTheta,
     ...(share !== defaultShare && { partial_rotary_factor: share }),
     ...exportRopeScaling(ropeScaling),
+  };
+}
+
+/** The same as versions 4 of `transformers` read it, which know no `rope_parameters`; later ones read it too. */
+export function writtenOldRope({ headDim, rotaryDim = headDim, ropeTheta, ropeScaling }: LayerModel): Json {
+  return {
+    rope_theta: ropeTheta,
+    rope_scaling: exportRopeScaling(ropeScaling),
+    partial_rotary_factor: rotaryDim / headDim,
   };
 }
 
