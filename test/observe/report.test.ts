@@ -201,6 +201,11 @@ test('a dense run has no panels of experts; a run with experts has them', async 
     ],
   });
   t.true(sparse.html.includes('<canvas'));
+  // What is drawn has a name for those who do not see it.
+  for (const [canvas] of sparse.html.matchAll(/<canvas[^>]*>/g))
+    t.regex(canvas, /role="(img|group)" aria-label="[^"]|aria-hidden/);
+  for (const [plot] of sparse.html.matchAll(/<div class="plot"[^>]*>/g))
+    t.regex(plot, /role="group" aria-label="[^"]/);
   t.true(sparse.data.charts.some(({ id }) => id === 'max-violation'));
 });
 
