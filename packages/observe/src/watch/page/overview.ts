@@ -265,7 +265,7 @@ function runRow(run: ListedRun, chosen: readonly string[]): HTMLElement {
     'tr',
     {},
     make('td', {}, make('label', { class: 'choice' }, box, swatch)),
-    make('td', {}, make('a', { href: `#/run/${run.id}` }, run.name)),
+    make('td', { class: 'name' }, make('a', { href: `#/run/${run.id}`, title: run.name }, run.name)),
     make('td', {}, make('span', { class: `badge ${run.state}`, title: run.status }, run.state)),
     make(
       'td',
