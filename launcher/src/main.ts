@@ -60,8 +60,7 @@ export async function main(given: readonly string[], streams: Streams = STANDARD
   }
   const words = plainWords(given);
   let chosen: { command: Command; args: Record<string, unknown> } | undefined;
-  // What can be known of --json when parsing itself fails.
-  let json = words.includes('--json');
+  let json = wantsJson(words);
   const verbose = isVerbose(words);
   try {
     refuseEmptyWords(words);
@@ -96,7 +95,7 @@ export async function runProcess(
   asked: readonly NodeJS.Signals[] = [],
 ): Promise<number> {
   heedSignalsBefore(asked);
-  const options = { json: words.includes('--json'), verbose: isVerbose(words) };
+  const options = { json: wantsJson(words), verbose: isVerbose(words) };
   const { out, err } = outliveOutput();
   // Promises that are rejected unheard come here too.
   process.on('uncaughtException', (error) => {
@@ -118,6 +117,11 @@ export async function runProcess(
 function tellLostResult({ reason }: FileOutput, code: number): number {
   STANDARD_STREAMS.err(`error: the result could not be written to standard output (${reason})\n`);
   return code === 0 ? 1 : code;
+}
+
+/** What can be known of --json where the command line cannot be parsed. */
+function wantsJson(words: readonly string[]): boolean {
+  return words.some((word) => /^--json(=true)?$/.test(word));
 }
 
 function isVerbose(words: readonly string[]): boolean {

@@ -121,7 +121,7 @@ test('broken YAML is told with its place', (t) => {
     ['a: *nothing\n', '1:4'],
     ['a: &x [1, *x]\n', '1:'],
     ['a: !strange 1\n', '1:4'],
-    ['a: 1\n---\nb: 2\n', '2:'],
+    ['a: 1\n---\nb: 2\n', '2:1  a second document begins here'],
     ['? [a, b]\n: 1\n', '1:3'],
   ] as const) {
     const path = write(t, { 'a.yaml': text });

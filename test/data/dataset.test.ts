@@ -54,6 +54,13 @@ test('another corpus that takes the place of one that is read is refused, an equ
   // Its file is open.
   read('train');
   t.throws(() => read('validation'), { code: 'SLUICE_E_DATASET_CHANGED', message: /was prepared anew/ });
+  const lost = openDataset(directory);
+  rmSync(join(directory, 'train-00000.bin'));
+  t.throws(() => lost.sampler({ split: 'train', sequenceLength: 16, seed: 0 }).read(0, sample), {
+    code: 'SLUICE_E_DATA_DAMAGED',
+    message: /train-00000\.bin is damaged: it cannot be opened \(ENOENT\)/,
+  });
+  await prepareData(recipe, folder.options);
   const data = DataConfig.parse({ recipe, sequenceLength: 16 });
   t.throws(() => openRunData(data, 0, [directory], manifestHash), { code: 'SLUICE_E_DATASET_CHANGED' });
   dataset.close();

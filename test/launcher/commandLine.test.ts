@@ -148,7 +148,8 @@ test('the help lists every command', async (t) => {
 
 const mistakes: [string[], RegExp][] = [
   [[], /Which command/],
-  [['trian', 'x.yaml'], /Did you mean train/],
+  [['trian', 'x.yaml'], /There is no sluice trian \(did you mean train\?\)/],
+  [['data', 'prapare', 'x.yaml'], /There is no sluice data prapare \(did you mean data prepare\?\)/],
   [['train'], /sluice train needs <config>/],
   [['train', 'x.yaml', '--wrokers', '2'], /sluice train has no --wrokers \(did you mean --workers\?\)/],
   [['train', 'x.yaml', '--run_dir=x'], /has no --run_dir \(did you mean --run-dir\?\)/],
@@ -236,6 +237,12 @@ for (const [words, message] of mistakes) {
     t.is(JSON.parse(json.out).error.code, 'SLUICE_E_USAGE');
   });
 }
+
+test('an error is JSON where --json has a value, too', async (t) => {
+  const { out, err } = await sluice('trian', '--json=true');
+  t.is(JSON.parse(out).error.code, 'SLUICE_E_USAGE');
+  t.is(err, '');
+});
 
 test('a missing configuration is a coded error, on standard error or as the one JSON object', async (t) => {
   const plain = await sluice('train', '/nonexistent/run.yaml');

@@ -1,10 +1,11 @@
-import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { openLocalDesk } from '../../launcher/src/fleet/desk.ts';
 import { askCoordinator } from '../../launcher/src/operate/askCoordinator.ts';
 import { findCoordinator } from '../../launcher/src/operate/liveRun.ts';
+import { runsBelow } from '../../launcher/src/operate/runsBelow.ts';
 import { type Contact, readContact, removeContact, writeContact } from '../../launcher/src/run/contact.ts';
 import { acquireLock } from '../../launcher/src/run/lock.ts';
 import { ownIdentity } from '../../launcher/src/run/processIdentity.ts';
@@ -115,4 +116,21 @@ test('a copy of a run has another token, whose path can be read', (t) => {
   t.not(runToken(a, 'x'), runToken(b, 'x'));
   t.is(pathOfToken(runToken(a, 'x')), a);
   t.is(pathOfToken(runToken(a, '2026-01-01T00:00:00.000Z')), a);
+});
+
+test('a folder that may not be read keeps no other run from being found', (t) => {
+  const root = temporaryDirectory(t);
+  chmodSync(root, 0o755);
+  for (const name of ['closed', 'mine']) mkdirSync(join(root, name));
+  writeFileSync(join(root, 'mine', 'journal.jsonl'), '');
+  chmodSync(join(root, 'closed'), 0);
+  const isRoot = process.geteuid!() === 0;
+  // Root may read everything; `nobody` may not.
+  if (isRoot) process.seteuid!(65_534);
+  try {
+    t.deepEqual(runsBelow(root), [join(root, 'mine')]);
+  } finally {
+    if (isRoot) process.seteuid!(0);
+    chmodSync(join(root, 'closed'), 0o755);
+  }
 });

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative } from 'node:path';
 import { loadYamlConfig, type SluiceError } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
@@ -111,6 +111,11 @@ test('what is not there, and what is no run, are told apart', (t) => {
   const directory = temporaryDirectory(t);
   t.throws(() => existingRun(join(directory, 'none')), { code: 'SLUICE_E_FILE_MISSING' });
   t.throws(() => existingRun(directory), { code: 'SLUICE_E_RUN_MISSING' });
+  symlinkSync('config.yaml', join(directory, 'config.yaml'));
+  t.throws(() => existingRun(directory), {
+    code: 'SLUICE_E_FILE_MISSING',
+    message: /cannot be read \(ELOOP\)/,
+  });
 });
 
 test('a run is named by its configuration, or by the file’s name', (t) => {

@@ -1,74 +1,13 @@
 /** An MLflow server is told of a run from its logs. */
 
 import { appendFileSync, truncateSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { MlflowSender } from '@sluice/observe';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { failureOf } from '../support/failureOf.ts';
+import { type Batch, mlflow } from '../support/mlflow.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { record } from './support.ts';
-
-interface Batch {
-  readonly metrics?: { key: string; step: number; value: number }[];
-  readonly params?: { key: string; value: string }[];
-}
-
-/** As much of a server as is talked to; `isAway` lets it fail. */
-async function mlflow(t: ExecutionContext) {
-  const told = {
-    isAway: false,
-    onRun: () => {},
-    experiments: [] as string[],
-    runs: [] as object[],
-    batches: [] as Batch[],
-    statuses: [] as string[],
-  };
-  const answers: Record<
-    string,
-    (body: Record<string, string>, query: URLSearchParams) => object | undefined
-  > = {
-    'experiments/get-by-name': (_body, query) => {
-      const at = told.experiments.indexOf(query.get('experiment_name')!);
-      return at < 0 ? undefined : { experiment: { experiment_id: String(at) } };
-    },
-    'experiments/create': ({ name }) => ({ experiment_id: String(told.experiments.push(name!) - 1) }),
-    'runs/create': (body) => {
-      told.onRun();
-      return { run: { info: { run_id: `run-${told.runs.push(body)}` } } };
-    },
-    'runs/log-batch': (body) => {
-      told.batches.push(body as Batch);
-      return {};
-    },
-    'runs/update': ({ status }) => {
-      told.statuses.push(status!);
-      return {};
-    },
-  };
-  const server = createServer((request, response) => {
-    let text = '';
-    request.on('data', (chunk) => {
-      text += chunk;
-    });
-    request.on('end', () => {
-      const url = new URL(request.url!, 'http://x');
-      const answer = answers[url.pathname.replace('/api/2.0/mlflow/', '')];
-      if (told.isAway || !answer || request.headers.authorization !== 'Bearer abc') {
-        response.writeHead(500).end('away');
-        return;
-      }
-      const body = answer(text === '' ? {} : JSON.parse(text), url.searchParams);
-      response
-        .writeHead(body ? 200 : 404, { 'Content-Type': 'application/json' })
-        .end(JSON.stringify(body ?? {}));
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => server.close());
-  return { told, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/` };
-}
 
 const lines = (from: number, to: number, loss: number) =>
   Array.from({ length: to - from + 1 }, (_, i) => `${JSON.stringify(record(from + i, { loss }))}\n`).join('');
@@ -94,6 +33,7 @@ test('all is told once, also by another process later; requests are no larger th
   t.is(await again.send(), 0);
   appendFileSync(join(path, 'metrics.jsonl'), lines(701, 703, 3));
   t.is(await again.send(), 3);
+  await again.end('RUNNING');
   await again.end('FINISHED');
   t.deepEqual(told.experiments, ['tests']);
   t.is(told.runs.length, 1);
@@ -113,7 +53,8 @@ test('all is told once, also by another process later; requests are no larger th
     ).length,
     1,
   );
-  t.deepEqual(told.statuses, ['FINISHED']);
+  t.deepEqual(told.statuses, ['RUNNING', 'FINISHED']);
+  t.deepEqual(told.endTimes, [undefined, Date.parse(record(703).time)]);
 });
 
 test('parameters that a server did not take are told by the next process, of the same run', async (t) => {

@@ -22,6 +22,7 @@ import {
   smooth,
   Thinner,
 } from '../../packages/observe/src/report/downsample.ts';
+import { logarithmicSplits } from '../../packages/observe/src/report/page/charts.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 import { record } from './support.ts';
 
@@ -201,7 +202,19 @@ test('a dense run has no panels of experts; a run with experts has them', async 
     ],
   });
   t.true(sparse.html.includes('<canvas'));
+  // What is drawn has a name for those who do not see it.
+  for (const [canvas] of sparse.html.matchAll(/<canvas[^>]*>/g))
+    t.regex(canvas, /role="(img|group)" aria-label="[^"]|aria-hidden/);
+  for (const [plot] of sparse.html.matchAll(/<div class="plot"[^>]*>/g))
+    t.regex(plot, /role="group" aria-label="[^"]/);
   t.true(sparse.data.charts.some(({ id }) => id === 'max-violation'));
+});
+
+test('a logarithmic axis of a small range has lines at round numbers, of a large one at those of each power', (t) => {
+  const lines = (low: number, high: number) => logarithmicSplits(undefined as never, 1, low, high);
+  t.deepEqual(lines(1.123, 1.71), [1.2, 1.4, 1.6]);
+  t.deepEqual(lines(0.03, 0.05), [0.03, 0.035, 0.04, 0.045, 0.05]);
+  t.deepEqual(lines(4, 41), [4, 5, 6, 7, 8, 9, 10, 20, 30, 40]);
 });
 
 test('spikes are marked in the plots and told in a table, whose empty columns are left out', async (t) => {

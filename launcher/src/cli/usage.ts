@@ -51,8 +51,25 @@ export function usageMessage(message: string, words: readonly string[]): string 
 }
 
 const REWORDINGS: readonly ((message: string, words: readonly string[]) => string | undefined)[] = [
-  ...[missingArgument, missingFlag, missingValue, noChoice, tooMany, missingCompanions, notANumber],
+  ...[
+    unknownCommand,
+    missingArgument,
+    missingFlag,
+    missingValue,
+    noChoice,
+    tooMany,
+    missingCompanions,
+    notANumber,
+  ],
 ];
+
+/** yargs tells what was meant, and not what was written. */
+function unknownCommand(message: string, words: readonly string[]): string | undefined {
+  const meant = /^Did you mean (.+)\?$/.exec(message)?.[1];
+  const isGroup = COMMANDS.some(({ name }) => name.startsWith(`${words[0]} `));
+  const given = words.slice(0, isGroup ? 2 : 1).join(' ');
+  return meant && `There is no sluice ${given} (did you mean ${isGroup ? `${words[0]} ` : ''}${meant}?).`;
+}
 
 function commandOf(words: readonly string[]): Command | undefined {
   return COMMANDS.find(({ name }) => name.split(' ').every((part, i) => words[i] === part));

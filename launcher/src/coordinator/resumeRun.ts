@@ -70,12 +70,20 @@ export async function resumeRun(
 ): Promise<CommandResult> {
   const run = existingRun(options.run);
   refuseVainAllow(options.allow ?? []);
-  const lock = await acquireRunLock(run.lock, log);
+  const held: Held = { lock: await acquireRunLock(run.lock, log), closeBeside: () => {} };
   try {
-    return await resumeLocked(run, lock, options, log, fleet);
+    return await resumeLocked(run, held, options, log, fleet);
   } finally {
-    lock.release();
+    held.lock.release();
+    // What runs beside is to see how the run ended.
+    held.closeBeside();
   }
+}
+
+/** What is to be given back when the run ends. */
+interface Held {
+  readonly lock: RunLock;
+  closeBeside: () => void;
 }
 
 /** Where a configuration names recipes. */
@@ -83,11 +91,12 @@ const RECIPE_KEYS = ['data.recipe', 'data.mixture.recipes'];
 
 async function resumeLocked(
   run: RunDirectory,
-  lock: RunLock,
+  held: Held,
   options: ResumeRunOptions,
   log: (line: string) => void,
   givenFleet: Fleet | undefined,
 ): Promise<CommandResult> {
+  const { lock } = held;
   const past = readJournal(run.journal);
   const { from, refused } = await chooseStart(run, past, options, log);
   const step = from?.state.step ?? 0;
@@ -133,9 +142,9 @@ async function resumeLocked(
     const resumed = { run, past, journal, saved, config, changes, from, refused };
     const begin = async (hosts: readonly Host[], recorder: Recorder) =>
       beginAgain(resumed, options, await findCopies(hosts, recorder.message), recorder);
-    const closeBeside = await startBeside(run.path, options, config, log);
+    held.closeBeside = await startBeside(run.path, options, config, log);
     const session = { ...facts, tokenizer, journal, from, begin, lastStep, fleet, lock, id };
-    return await concludeRun(facts, await runSession(session).finally(closeBeside));
+    return await concludeRun(facts, await runSession(session));
   } finally {
     journal.close();
     await notifier.close();

@@ -65,7 +65,7 @@ export async function startRun(
   const notifier = openNotifier(path, config, log);
   const run = makeRunDirectory(path);
   const lock = await acquireRunLock(run.lock, log);
-  let closePage = () => {};
+  let closeBeside = () => {};
   try {
     // Another process may have started a run here while the data were prepared.
     refuseExistingRun(path);
@@ -76,7 +76,7 @@ export async function startRun(
       const id = options.id ?? newRunId();
       noteStart(journal, { id, run, config, corpora, from, tokenizer });
       if (from) initialWeightsLines(from).forEach(log);
-      closePage = await startBeside(run.path, options, config, log);
+      closeBeside = await startBeside(run.path, options, config, log);
       const outcome = await runSession({
         run,
         config,
@@ -94,8 +94,9 @@ export async function startRun(
       await notifier.close();
     }
   } finally {
-    closePage();
     lock.release();
+    // What runs beside is to see how the run ended.
+    closeBeside();
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { folderNameFault, makeDirectories, SluiceError, writeError } from '@sluice/core';
+import { folderNameFault, makeDirectories, SluiceError, unreadable, writeError } from '@sluice/core';
 import { refuseMissing } from './missingPath.ts';
 
 /** The paths of one run. */
@@ -80,12 +80,17 @@ function holdsRun(path: string): boolean {
 export function existingRun(path: string): RunDirectory {
   const run = runDirectory(path);
   refuseMissing(run.path);
-  if (!existsSync(run.config)) {
+  try {
+    statSync(run.config);
+    return run;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // Another user's, for instance.
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw unreadable(run.path, error);
     throw new SluiceError('SLUICE_E_RUN_MISSING', `${run.path} holds no run: it has no config.yaml.`, {
       details: { path: run.path },
     });
   }
-  return run;
 }
 
 /**

@@ -1,8 +1,9 @@
 /** Runs and experiments below folders. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { ExperimentResults } from '@sluice/observe';
+import { foldersIn } from '../operate/runsBelow.ts';
 import { refuseMissing } from '../run/missingPath.ts';
 import { runDirectory } from '../run/runDirectory.ts';
 
@@ -66,18 +67,6 @@ function isRun(path: string): boolean {
 function runsBelow(folder: string, depth: number): string[] {
   if (depth === 0) return [];
   return foldersIn(folder).flatMap((path) => (isRun(path) ? [path] : runsBelow(path, depth - 1)));
-}
-
-/** Those that cannot be read hold nothing for us. */
-function foldersIn(folder: string): string[] {
-  try {
-    return readdirSync(folder, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map(({ name }) => join(folder, name))
-      .sort();
-  } catch {
-    return [];
-  }
 }
 
 /** The run itself where it was named; `run` at the end of an experiment's tells nothing. */

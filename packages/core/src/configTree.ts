@@ -70,7 +70,9 @@ export function parseYaml(text: string, place: (line: number, column: number) =>
   };
   const faults = [...document.errors, ...document.warnings].map((e) => ({
     source: at(e.pos[0]),
-    text: e.message,
+    // The parser's own text speaks of its functions.
+    text:
+      e.code === 'MULTIPLE_DOCS' ? 'a second document begins here, and a configuration is one' : e.message,
   }));
   if (faults.length > 0) throw syntaxError(faults);
   if (document.contents === null) return { kind: 'value', source: at(0), value: null };

@@ -40,7 +40,8 @@ export class PositionalReader {
       this.#file = openSync(this.#path, 'r');
     } catch (error) {
       this.#onOpen();
-      throw damaged(this.#path, 'it cannot be opened', error);
+      const { code } = error as NodeJS.ErrnoException;
+      throw damaged(this.#path, `it cannot be opened (${code})`, error);
     }
     this.#onOpen();
     return this.#file;

@@ -5,7 +5,7 @@ import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import vm from 'node:vm';
 import type { Catalog, WatchedRun } from '@sluice/observe';
-import { startWatchServer } from '@sluice/observe';
+import { RunList, startWatchServer } from '@sluice/observe';
 import test, { type ExecutionContext } from 'ava';
 import type { ChartData } from '../../../packages/observe/src/report/data.ts';
 import type { Comparison } from '../../../packages/observe/src/watch/compare.ts';
@@ -87,6 +87,12 @@ async function partsOf(
   abort.abort();
   return parts;
 }
+
+test('a last step at no time is listed without one, which a page could not show', async (t) => {
+  const path = temporaryDirectory(t);
+  writeFileSync(join(path, 'metrics.jsonl'), `${JSON.stringify({ ...record(1), time: 'noon' })}\n`);
+  t.is((await new RunList().list([watchedRun(path)]))[0]!.updated, null);
+});
 
 test('a request for what is no address is refused, and the page goes on', async (t) => {
   const { port } = await serve(t);

@@ -54,6 +54,8 @@ export class MlflowSender {
   #steps: StepRecord[] = [];
   #measured: DiagnosticsRecord[] = [];
   #state: SentState | undefined;
+  /** When the last step was taken that was read; ISO 8601. */
+  #lastTime = '';
 
   constructor(run: MlflowRun, access: MlflowAccess) {
     this.#run = run;
@@ -65,6 +67,7 @@ export class MlflowSender {
       take: (record) => {
         this.#read.push(record.step);
         this.#steps.push(record);
+        this.#lastTime = record.time;
       },
       cut: (count) => {
         const last = cutTo(this.#read, count);
@@ -123,10 +126,11 @@ export class MlflowSender {
     return sent;
   }
 
-  /** How the run ended. @throws SLUICE_E_SERVER_UNREACHABLE */
+  /** How it is with the run, which ended with its last step where it did. @throws SLUICE_E_SERVER_UNREACHABLE */
   async end(status: MlflowStatus): Promise<void> {
-    if (this.#state)
-      await this.#client.update(this.#state.runId, status, status === 'RUNNING' ? undefined : now());
+    if (!this.#state) return;
+    const ended = Date.parse(this.#lastTime) || now();
+    await this.#client.update(this.#state.runId, status, status === 'RUNNING' ? undefined : ended);
   }
 
   async #begin(): Promise<SentState> {

@@ -111,7 +111,7 @@ function chartPanel(chart: ReportData['charts'][number], data: ReportData): stri
   return panel(
     chart.title,
     chart.unit,
-    `<div class="plot" data-chart="${escapeHtml(chart.id)}"></div>${hint}`,
+    `<div class="plot" data-chart="${escapeHtml(chart.id)}" role="group" aria-label="${escapeHtml(chart.title)}"></div>${hint}`,
     chart.wide ? 'panel wide' : 'panel',
   );
 }
@@ -120,10 +120,10 @@ const LOAD_PANEL = panel(
   'Expert load',
   'tokens that an expert received ÷ its fair share',
   `<div class="heat-maps">
-<div><h3>Layers at the end <span class="unit">choose a layer</span></h3><canvas class="interactive" data-heat="layers" tabindex="0" aria-label="Load of the experts of each layer; up and down choose a layer"></canvas></div>
-<div><h3><span data-heat="title">All layers</span> <span class="unit">over the run</span></h3><canvas data-heat="time"></canvas></div>
+<div><h3>Layers at the end <span class="unit">choose a layer</span></h3><canvas class="interactive" data-heat="layers" tabindex="0" role="group" aria-label="Load of the experts of each layer; up and down choose a layer"></canvas></div>
+<div><h3><span data-heat="title">All layers</span> <span class="unit">over the run</span></h3><canvas data-heat="time" role="img" aria-label="Load of the experts over the run"></canvas></div>
 </div>
-<div class="heat-scale"><span>0</span><canvas data-heat="load-scale"></canvas><span>2 or more</span><span class="heat-readout" data-heat="load-readout"></span></div>`,
+<div class="heat-scale"><span>0</span><canvas data-heat="load-scale" aria-hidden="true"></canvas><span>2 or more</span><span class="heat-readout" data-heat="load-readout"></span></div>`,
   'panel wide',
 );
 
@@ -197,25 +197,33 @@ function diagnosticsSections(
 }
 
 const SCALE_AND_READOUT =
-  '<div class="heat-scale"><span data-end="low"></span><canvas data-heat="scale"></canvas><span data-end="high"></span><span class="heat-readout" data-heat="readout"></span></div>';
+  '<div class="heat-scale"><span data-end="low"></span><canvas data-heat="scale" aria-hidden="true"></canvas><span data-end="high"></span><span class="heat-readout" data-heat="readout"></span></div>';
 
 /** A number of all layers over the run. */
 function layerMapPanel({ id, title, unit }: LayerMapData): string {
   return panel(
     title,
     unit,
-    `<div class="layer-map" data-map="${escapeHtml(id)}"><canvas data-heat="map"></canvas>${SCALE_AND_READOUT}</div>`,
+    `<div class="layer-map" data-map="${escapeHtml(id)}">${mapCanvas(title)}${SCALE_AND_READOUT}</div>`,
   );
 }
 
 /** The scores of each gate over the run. */
 function gatePanels({ gates }: GateHistogramData): Section[] {
-  return gates.map(({ name }, index) => ({
-    id: `gate-histogram-${index}`,
-    html: panel(
-      gates.length === 1 ? 'Distribution of gate scores' : `Distribution of the scores of ${name}`,
-      'share of scores in each bin, mean of layers',
-      `<div class="layer-map" data-map="gate-histogram-${index}"><canvas data-heat="map"></canvas>${SCALE_AND_READOUT}</div>`,
-    ),
-  }));
+  return gates.map(({ name }, index) => {
+    const title =
+      gates.length === 1 ? 'Distribution of gate scores' : `Distribution of the scores of ${name}`;
+    return {
+      id: `gate-histogram-${index}`,
+      html: panel(
+        title,
+        'share of scores in each bin, mean of layers',
+        `<div class="layer-map" data-map="gate-histogram-${index}">${mapCanvas(title)}${SCALE_AND_READOUT}</div>`,
+      ),
+    };
+  });
+}
+
+function mapCanvas(title: string): string {
+  return `<canvas data-heat="map" role="img" aria-label="${escapeHtml(title)} over the run"></canvas>`;
 }

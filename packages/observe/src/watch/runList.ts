@@ -78,7 +78,8 @@ function describeRun(run: WatchedRun, records: readonly StepRecord[]): ListedRun
     validationLoss: finite(validationLoss),
     tokensPerSecond: finite(last?.tokensPerSecond),
     secondsLeft: isGoing ? finite((steps - step) * secondsAStep) : null,
-    updated: last?.time || null,
+    // What is no time would end the page's script.
+    updated: Number.isNaN(Date.parse(last?.time ?? '')) ? null : last!.time,
   };
 }
 

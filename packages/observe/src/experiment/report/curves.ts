@@ -162,7 +162,7 @@ export function curvePanels(data: ExperimentPageData, names: readonly string[]):
     '<p class="hint">Bold: mean of the seeds that finished; thin: each seed; a cross: where a run broke off. Drag to zoom; double-click to see all.</p>';
   const charts = data.charts.map(({ id, wide = false }) => {
     const { title, unit } = KINDS.find((kind) => kind.id === id)!;
-    const content = `<div class="plot" data-chart="${id}"></div><p class="readout" data-readout="${id}"></p>`;
+    const content = `<div class="plot" data-chart="${id}" role="group" aria-label="${escapeHtml(title)}"></div><p class="readout" data-readout="${id}"></p>`;
     return panel(
       title,
       unit,

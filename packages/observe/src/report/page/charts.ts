@@ -78,7 +78,7 @@ export function chartOptions(chart: ChartLook, width: number): UPlot.Options {
         ...axis(format),
         size: 64,
         ...(chart.numbers === 'bytes' ? { incrs: BYTE_INCREMENTS } : {}),
-        ...(chart.logarithmic ? { filter: logarithmicTicks } : {}),
+        ...(chart.logarithmic ? { splits: logarithmicSplits, filter: evenOrLogarithmicTicks } : {}),
       },
     ],
     series: [
@@ -152,6 +152,34 @@ function verticalRange(low: number | null, high: number | null, chart: ChartLook
   const room = (shown - bottom || Math.abs(shown) || 1) * 0.06;
   const top = Math.min(high + room, chart.top ?? Number.POSITIVE_INFINITY);
   return [chart.fromZero && bottom === 0 ? 0 : bottom - room, Math.max(top, bottom + room)];
+}
+
+/** Of a logarithmic axis that spans less than this factor, lines stand at even distances. */
+const EVEN_FACTOR = 8;
+const EVEN_LINES = 5;
+
+/** Lines of a logarithmic axis: at the multiples of the powers of ten, or at round numbers where those would be few. */
+export function logarithmicSplits(_u: UPlot, _axis: number, low: number, high: number): number[] {
+  const lines: number[] = [];
+  const add = (line: number) => {
+    if (line >= low && line <= high) lines.push(Number(line.toPrecision(12)));
+  };
+  if (high < EVEN_FACTOR * low) {
+    const rough = (high - low) / EVEN_LINES;
+    const unit = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((first) => first * unit).find((one) => one >= rough)!;
+    for (let i = Math.ceil(low / step); i * step <= high; i++) add(i * step);
+  } else {
+    for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10)
+      for (let first = 1; first < 10; first++) add(first * power);
+  }
+  return lines;
+}
+
+/** Labels all lines of even distances. */
+function evenOrLogarithmicTicks(u: UPlot, splits: number[]): (number | null)[] {
+  const isEven = splits.length > 0 && splits.at(-1)! < EVEN_FACTOR * splits[0]!;
+  return isEven ? splits : logarithmicTicks(u, splits);
 }
 
 /** Labels powers of ten, and their halves where there are few. */

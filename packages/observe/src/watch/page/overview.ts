@@ -41,7 +41,7 @@ const FIRST_CHOSEN = 4;
 export class Overview {
   readonly #data: OverviewData = { runs: [], experiments: [], comparison: null };
   readonly #list = make('section', { class: 'panel wide' });
-  readonly #chart = make('div', { class: 'plot' });
+  readonly #chart = make('div', { class: 'plot', role: 'group', 'aria-label': 'Runs over each other' });
   readonly #controls = make('div', { class: 'controls' });
   readonly #unit = make('span', { class: 'unit' });
   readonly #title = make('h2', {}, 'Runs over each other');
@@ -265,7 +265,7 @@ function runRow(run: ListedRun, chosen: readonly string[]): HTMLElement {
     'tr',
     {},
     make('td', {}, make('label', { class: 'choice' }, box, swatch)),
-    make('td', {}, make('a', { href: `#/run/${run.id}` }, run.name)),
+    make('td', { class: 'name' }, make('a', { href: `#/run/${run.id}`, title: run.name }, run.name)),
     make('td', {}, make('span', { class: `badge ${run.state}`, title: run.status }, run.state)),
     make(
       'td',
