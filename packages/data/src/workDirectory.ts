@@ -85,7 +85,7 @@ function abandoned(outputRoot: string, name: string): string[] {
     .filter((entry) => {
       const [, host, pid] = /^(.*)-(\d+)(?:-old)?$/.exec(entry.slice(prefix.length)) ?? [];
       if (host === hostname()) return Number(pid) === process.pid || !isAlive(Number(pid));
-      return lastWritten(join(outputRoot, entry)) < Date.now() - ABANDONED_MS;
+      return lastWritten(join(outputRoot, entry)) < now() - ABANDONED_MS;
     })
     .map((entry) => join(outputRoot, entry));
 }
@@ -99,11 +99,16 @@ function isAlive(pid: number): boolean {
   }
 }
 
+/** ms since 1970. */
+function now(): number {
+  return performance.timeOrigin + performance.now();
+}
+
 /** When anything in the folder was written last, ms since 1970; now, where it is vanishing. */
 function lastWritten(folder: string): number {
   try {
     return Math.max(...['.', ...readdirSync(folder)].map((file) => statSync(join(folder, file)).mtimeMs));
   } catch {
-    return Date.now();
+    return now();
   }
 }
