@@ -177,6 +177,23 @@ test('attention to kept keys is exact to a rounding of bf16, however many there 
   }
 });
 
+test('queries for which there is no room at once take turns, with the same bits', (t) => {
+  const [tokens, layout] = [518, { ...LAYOUT, sequence: 10 }];
+  const { q, gate } = operandsOf(device, layout);
+  const { k, v } = operandsOf(device, { ...layout, sequence: tokens }, 9);
+  const [keys, values] = [k, v].map((rows) => device.upload(rows.values, 'f32'));
+  const given = { q: q.array, keys: keys!, values: values!, tokens, gate: gate?.array };
+  const ofQuery = 4 * 2 * layout.heads * (layout.headDim + 2);
+  const run = (workBytes?: number) => {
+    const y = device.allocate(q.array.length, 'bf16');
+    cachedAttention(given, y, layout, workBytes);
+    return y.read();
+  };
+  const y = run();
+  // Those that come first see fewer keys than take two blocks.
+  for (const queries of [7, 3, 0.5]) t.deepEqual(run(queries * ofQuery), y, `${queries}`);
+});
+
 test('what the kernels do not have is refused', (t) => {
   const run = (layout: AttentionLayout) => runAttention(layout, operandsOf(device, layout));
   t.throws(() => run({ ...LAYOUT, headDim: 36, sequence: 2 }), { message: /heads of 36 channels/ });
