@@ -1,6 +1,6 @@
 /** Checkpoints that are written beside training: the bits of their step, and a run that trains on where they cannot be written. */
 
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { Sandbox } from './support/sandbox.ts';
@@ -24,10 +24,11 @@ function linesOf(run: string, file: string): Record<string, unknown>[] {
   return lines.map((line) => JSON.parse(line));
 }
 
-/** A file where a checkpoint's directory is to be. */
-function obstruct(run: string, step: number): void {
-  mkdirSync(inRun(run, 'checkpoints'), { recursive: true });
-  writeFileSync(checkpoint(run, step), '');
+/** A run with a checkpoint of step 4, and a file where the directory of the next one is to be; what comes of going on. */
+async function obstructed(run: string, settings: string) {
+  await sandbox.json(`train dense.yaml --threads 1 --until-step 4 --run-dir ${run} --set ${settings}`);
+  writeFileSync(checkpoint(run, 8), '');
+  return sandbox.start(`resume ${run} --json`).ended;
 }
 
 test.serial('a checkpoint holds the state of its step, whether training waited for it or not', async (t) => {
@@ -45,9 +46,7 @@ test.serial('a checkpoint holds the state of its step, whether training waited f
 });
 
 test.serial('a run trains on past a checkpoint that cannot be written, and says so at its end', async (t) => {
-  obstruct('past', 8);
-  const command = 'train dense.yaml --threads 1 --set checkpoint.retrySeconds=0 --run-dir past --json';
-  const { code, stdout, stderr } = await sandbox.start(command).ended;
+  const { code, stdout, stderr } = await obstructed('past', 'checkpoint.retrySeconds=0');
   t.is(code, 0, stderr);
   t.regex(stderr, /step 8 could not be saved: Cannot write .*trying again \(1 of 3\)/);
   const { step, failedSaves } = JSON.parse(stdout);
@@ -60,10 +59,10 @@ test.serial('a run trains on past a checkpoint that cannot be written, and says 
 });
 
 test.serial('a run that is not to go on without checkpoints ends, with the last one whole', async (t) => {
-  obstruct('strict', 8);
-  const { code, stdout } = await sandbox.start(
-    'train dense.yaml --threads 1 --set checkpoint.attempts=1 --set checkpoint.onFailure=stop --run-dir strict --json',
-  ).ended;
+  const { code, stdout } = await obstructed(
+    'strict',
+    'checkpoint.attempts=1 --set checkpoint.onFailure=stop',
+  );
   t.is(code, 1);
   const { error } = JSON.parse(stdout);
   t.is(error.code, 'SLUICE_E_SAVE_FAILED');
