@@ -40,13 +40,13 @@ export async function measureModel(run: ModelRun, context: KitContext): Promise<
   const { peakUsedBytes, allocatedBytes } = device.arena.statistics();
   const flops = measured.flopsPerToken * measured.tokensPerSecond;
   const published = publishedPeak(card);
+  const ofTensorCores = ceilings && flops / ceilings.tensorGflops / 1e9;
   const shares = {
-    ...(ceilings && { ofTensorCores: flops / ceilings.tensorGflops / 1e9 }),
+    ...(ceilings && { ofTensorCores }),
     ...(published !== undefined && { modelFlopsUtilization: flops / published }),
   };
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
-  const ofTensorCores =
-    ceilings && `${percent(flops / ceilings.tensorGflops / 1e9)} of ${ceilings.instruction}’s rate`;
+  const ofRate = ceilings && `${percent(ofTensorCores!)} of ${ceilings.instruction}’s rate`;
   const tokens = run.sequences * run.sequenceLength;
   const rows = [
     ['parameters', measured.parameters.toLocaleString('en')],
@@ -56,7 +56,7 @@ export async function measureModel(run: ModelRun, context: KitContext): Promise<
       `${(1000 * seconds).toFixed(1)} ms`,
     ]),
     ['tokens a second', measured.tokensPerSecond.toFixed(0)],
-    ['arithmetic', [`${(flops / 1e12).toFixed(3)} TFLOP/s`, ofTensorCores].filter(Boolean).join(', ')],
+    ['arithmetic', [`${(flops / 1e12).toFixed(3)} TFLOP/s`, ofRate].filter(Boolean).join(', ')],
     [
       'MFU',
       published === undefined
@@ -67,8 +67,7 @@ export async function measureModel(run: ModelRun, context: KitContext): Promise<
     ['losses', measured.losses.map((loss) => loss.toFixed(4)).join(', ')],
   ];
   const isSound = measured.losses.every(Number.isFinite);
-  const rate =
-    published === undefined ? (ofTensorCores ?? 'of no known rate') : `MFU ${percent(flops / published)}`;
+  const rate = published === undefined ? (ofRate ?? 'of no known rate') : `MFU ${percent(flops / published)}`;
   return {
     verdict: isSound ? 'right' : 'wrong',
     summary: `${run.name}: ${measured.stepMs.toFixed(1)} ms a step of ${tokens} tokens, ${rate}, ${formatBytes(peakUsedBytes)}`,
