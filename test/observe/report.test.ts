@@ -215,6 +215,8 @@ test('a logarithmic axis of a small range has lines at round numbers, of a large
   t.deepEqual(lines(1.123, 1.71), [1.2, 1.4, 1.6]);
   t.deepEqual(lines(0.03, 0.05), [0.03, 0.035, 0.04, 0.045, 0.05]);
   t.deepEqual(lines(4, 41), [4, 5, 6, 7, 8, 9, 10, 20, 30, 40]);
+  t.deepEqual(lines(0, 0), []);
+  t.deepEqual(lines(2, 2), []);
 });
 
 test('spikes are marked in the plots and told in a table, whose empty columns are left out', async (t) => {

@@ -158,9 +158,13 @@ function verticalRange(low: number | null, high: number | null, chart: ChartLook
 const EVEN_FACTOR = 8;
 const EVEN_LINES = 5;
 
-/** Lines of a logarithmic axis: at the multiples of the powers of ten, or at round numbers where those would be few. */
+/**
+ * Lines of a logarithmic axis: at the multiples of the powers of ten, or at round numbers where those would be few. One that begins at 0,
+ * as where there is nothing to draw, has none.
+ */
 export function logarithmicSplits(_u: UPlot, _axis: number, low: number, high: number): number[] {
   const lines: number[] = [];
+  if (!(low > 0)) return lines;
   const add = (line: number) => {
     if (line >= low && line <= high) lines.push(Number(line.toPrecision(12)));
   };
