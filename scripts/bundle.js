@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { build } from 'esbuild';
-import { BUNDLE_OPTIONS, ownPlaces, tensorsOnly, withoutUnused } from './bundling.js';
+import { BUNDLE_OPTIONS, ownPlaces, THREADS, tensorsOnly, withoutUnused } from './bundling.js';
 import { root } from './steps.js';
 
 const OUT = join(root, 'launcher/bundle');
@@ -15,31 +15,39 @@ const LICENSES = 'LICENSES.txt';
 /** What was built. */
 const BUILD = 'build.json';
 
-/** Programs and threads that are started by their file, each under its own name. */
-const ENTRIES = [
-  'launcher/dist/main.js',
-  'launcher/dist/worker.js',
-  'launcher/dist/gpuKit.js',
-  'launcher/dist/backends/gpuEntry.js',
-  'launcher/dist/backends/probeEntry.js',
-  'packages/collectives/dist/communicationThread.js',
-  'packages/checkpoint/dist/shardThread.js',
-  'packages/checkpoint/dist/verifyThread.js',
-  'packages/data/dist/tokenizer/encodeThread.js',
-].map((file) => join(root, file));
-const PROGRAMS = new Map(ENTRIES.map((file) => [file, basename(file)]));
+/**
+ * Programs and threads that are started by their file, each under its own name. Those of one group share modules, and load all of a
+ * module that one of them uses; workers and threads, of which there are many, are apart from the commands.
+ */
+const GROUPS = [
+  [
+    'launcher/dist/main.js',
+    'launcher/dist/gpuKit.js',
+    'launcher/dist/backends/gpuEntry.js',
+    'launcher/dist/backends/probeEntry.js',
+  ].map((file) => join(root, file)),
+  [join(root, 'launcher/dist/worker.js')],
+  THREADS,
+];
+const STARTED = new Map(GROUPS.flat().map((file) => [file, basename(file)]));
 
 /** Native addons, and packages whose files are read: found where npm puts them, as what an installed Sluice depends on. */
 const EXTERNAL = Object.keys(JSON.parse(await readFile(join(root, 'package.json'), 'utf8')).dependencies);
 
-const { metafile } = await build({
-  ...BUNDLE_OPTIONS,
-  entryPoints: ENTRIES,
-  outdir: OUT,
-  entryNames: '[name]',
-  external: EXTERNAL,
-  plugins: [ownPlaces({ out: OUT, programs: PROGRAMS }), tensorsOnly, withoutUnused],
-});
+const results = await Promise.all(
+  GROUPS.map((entryPoints) =>
+    build({
+      ...BUNDLE_OPTIONS,
+      entryPoints,
+      outdir: OUT,
+      entryNames: '[name]',
+      external: EXTERNAL,
+      plugins: [ownPlaces({ out: OUT, programs: STARTED }), tensorsOnly, withoutUnused],
+    }),
+  ),
+);
+const inputs = results.flatMap(({ metafile }) => Object.keys(metafile.inputs));
+const outputs = results.flatMap(({ metafile }) => Object.keys(metafile.outputs));
 
 /** The licences of the libraries in the bundle, which ask to be handed on with it. */
 async function licenses(inputs) {
@@ -53,9 +61,9 @@ async function licenses(inputs) {
   return (await Promise.all(texts)).join(`\n${'-'.repeat(80)}\n\n`);
 }
 
-await writeFile(join(OUT, LICENSES), await licenses(Object.keys(metafile.inputs)));
+await writeFile(join(OUT, LICENSES), await licenses(inputs));
 
-const files = Object.keys(metafile.outputs).map((file) => basename(file));
+const files = [...new Set(outputs.map((file) => basename(file)))];
 
 // By this hash, hosts of one run know that they run the same program.
 const hash = createHash('sha256');

@@ -6,22 +6,18 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, relative, resolve, sep } from 'node:path';
 import { build } from 'esbuild';
-import { BUNDLE_OPTIONS, ownPlaces, tensorsOnly, withoutUnused } from './bundling.js';
+import { BUNDLE_OPTIONS, ownPlaces, THREADS, tensorsOnly, withoutUnused } from './bundling.js';
 import { root } from './steps.js';
 
 /** Each run has a folder of its own, since files may change, or another run begin, while it lasts. */
 const FOLDERS = join(root, '.test-build');
 const REPRODUCIBLE = join(root, 'test/support/reproducible.ts');
 
-/** What tests start as processes and threads, by its file. */
+/** What tests start as processes, by its file. */
 const PROGRAMS = [
   'launcher/src/backends/gpuEntry.ts',
   'launcher/src/gpuKit.ts',
   'launcher/src/worker.ts',
-  'packages/checkpoint/dist/shardThread.js',
-  'packages/checkpoint/dist/verifyThread.js',
-  'packages/collectives/dist/communicationThread.js',
-  'packages/data/dist/tokenizer/encodeThread.js',
   'test/bits/print.ts',
   'test/collectives/worker.ts',
   'test/launcher/support/workerProcess.js',
@@ -86,22 +82,19 @@ export async function bundleTests() {
   clear();
   const out = join(FOLDERS, `${process.pid}`);
   process.once('exit', () => rmSync(out, { recursive: true, force: true }));
-  const entries = [...testFiles(), ...PROGRAMS];
-  await build({
-    ...BUNDLE_OPTIONS,
-    entryPoints: entries.map((file) => ({ in: file, out: nameInBundle(file) })),
-    outdir: out,
-    chunkNames: 'chunk-[hash]',
-    external: EXTERNAL,
-    plugins: [
-      reproducible,
-      ownPlaces({
-        out,
-        programs: new Map(PROGRAMS.map((file) => [file, `${nameInBundle(file)}.js`])),
+  const started = [...PROGRAMS, ...THREADS];
+  const programs = new Map(started.map((file) => [file, `${nameInBundle(file)}.js`]));
+  await Promise.all(
+    [[...testFiles(), ...PROGRAMS], THREADS].map((files) =>
+      build({
+        ...BUNDLE_OPTIONS,
+        entryPoints: files.map((file) => ({ in: file, out: nameInBundle(file) })),
+        outdir: out,
+        chunkNames: 'chunk-[hash]',
+        external: EXTERNAL,
+        plugins: [reproducible, ownPlaces({ out, programs }), tensorsOnly, withoutUnused],
       }),
-      tensorsOnly,
-      withoutUnused,
-    ],
-  });
+    ),
+  );
   return out;
 }

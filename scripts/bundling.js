@@ -4,6 +4,14 @@ import { readFile } from 'node:fs/promises';
 import { dirname, extname, join, relative, sep } from 'node:path';
 import { root } from './steps.js';
 
+/** What processes start as threads, by its file. */
+export const THREADS = [
+  'packages/checkpoint/dist/shardThread.js',
+  'packages/checkpoint/dist/verifyThread.js',
+  'packages/collectives/dist/communicationThread.js',
+  'packages/data/dist/tokenizer/encodeThread.js',
+].map((file) => join(root, file));
+
 const OWN_PLACE = /new URL\(\s*'([^']+)',\s*import\.meta\.url,?\s*\)|(?<!')import\.meta\.url\b/g;
 
 /**
