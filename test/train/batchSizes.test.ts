@@ -28,6 +28,11 @@ test('a batch doubles, or grows by increments, with equal shares of the steps', 
   );
 });
 
+test('a ramp of fewer steps than sizes still begins with its first size', (t) => {
+  t.deepEqual(sizes({ sequences: 16, ramp: { from: 4, increment: 4, steps: 1 } }, 3), [4, 16, 16]);
+  t.deepEqual(sizes({ sequences: 24, ramp: { from: 4, increment: 4, steps: 3 } }, 4), [4, 16, 20, 24]);
+});
+
 test('more sequences, and a ramp of more sizes, than can be counted out are refused', (t) => {
   const { error } = BatchConfig.safeParse({ sequences: 1e6, ramp: { from: 2, increment: 2, tokens: 1e12 } });
   t.regex(error!.message, /2 from 2 to 1000000 sequences would be 499999 sizes, more than 10000/);

@@ -5,7 +5,12 @@ import test from 'ava';
 import type { AdamWMoments } from '../../packages/train/src/optimizer/pieces.ts';
 import { Snapshots } from '../../packages/train/src/snapshots.ts';
 import type { Trainer } from '../../packages/train/src/trainer.ts';
-import { nonFinite, trainerPieces, trainerState } from '../../packages/train/src/trainerState.ts';
+import {
+  nonFinite,
+  restoreState,
+  trainerPieces,
+  trainerState,
+} from '../../packages/train/src/trainerState.ts';
 import { counting, tinyRun, tinyTrainer } from './support/tinyTrainer.ts';
 
 const config = tinyRun();
@@ -94,6 +99,23 @@ test.serial('a non-finite gradient never reaches the weights', async (t) => {
   norm.parameter.hostValues[3] = 1;
   t.true((await trainer.trainStep({ step: 3, learningRate: 0.01 })).applied);
 });
+
+test.serial(
+  'AdamW corrects its moments by the steps that they are of, not by those that were left out',
+  async (t) => {
+    const trainer = await newTrainer();
+    const limits = { loss: 0, gradientNorm: 0 };
+    const skipped = await trainer.trainStep({ step: 1, learningRate: 0.01, limits, skipOutlying: true });
+    t.false(skipped.applied);
+    const resumed = await newTrainer();
+    restoreState(resumed, trainerState(trainer));
+    for (const one of [trainer, resumed])
+      await one.trainStep({ step: 2, learningRate: 0.01, firstSample: 0 });
+    const quiet = await newTrainer();
+    await quiet.trainStep({ step: 1, learningRate: 0.01 });
+    for (const one of [trainer, resumed]) t.deepEqual(weightsOf(one), weightsOf(quiet));
+  },
+);
 
 test.serial('weights and moments that are not finite are named', async (t) => {
   const trainer = await newTrainer();

@@ -72,10 +72,12 @@ function stagesOf({ batch, data }: BatchSettings): Stage[] {
     // Where the ramp is to be when this size ends: what one size is rounded up by, the next one has less.
     const share = (length: number) => (length * (index + 1)) / sizes.length;
     const { steps = 0, tokens } = batch.ramp!;
-    const taken =
+    const due =
       tokens === undefined
         ? Math.floor(share(steps)) + 1 - firstStep
-        : Math.max(0, Math.ceil((share(tokens) / data.sequenceLength - firstSample) / sequences));
+        : Math.ceil((share(tokens) / data.sequenceLength - firstSample) / sequences);
+    // The first step has the first size, also of a ramp with fewer steps than sizes.
+    const taken = Math.max(index === 0 ? 1 : 0, due);
     firstStep += taken;
     firstSample += taken * sequences;
   }

@@ -57,7 +57,10 @@ export class Trainer {
   expertLoads: Float32Array[];
   /** The last step, unless there was none or its update was not applied. */
   taken: TakenStep | undefined;
-  /** Steps that the moments were of when the run began; they count where AdamW corrects the bias of its moments. */
+  /**
+   * Steps that the moments are of beyond those of the run: those that they were of when it began, less those whose update was left
+   * out. They count where AdamW corrects the bias of its moments.
+   */
   keptSteps = 0;
   /** How far that step moved the weights, once the workers have agreed on it or a checkpoint has told. */
   takenUpdate: UpdateRatios | undefined;
@@ -150,6 +153,8 @@ export class Trainer {
       balanceChoice(this.#config.model, this.#parameters(), this.#agreement.expertCounts);
       for (const { optimizer } of this.spaces) optimizer.share();
       this.expertLoads = totals.expertLoads;
+    } else {
+      this.keptSteps--;
     }
     this.#watch.optimized();
     return {

@@ -43,7 +43,7 @@ export interface TrainerState {
   readonly taken: TakenStep | null;
   /** How far it moved the weights; the next step tells. Absent in checkpoints of older versions, null where there is none. */
   readonly update?: SavedRatios | null;
-  /** Steps that the moments were of when the run began; left out for none. */
+  /** Steps that the moments are of beyond those of the run, fewer than none where updates were left out; left out for none. */
   readonly keptSteps?: number;
   /** Of adaptive clipping; left out without. */
   readonly clipping?: ClippingState;
@@ -143,7 +143,7 @@ export function trainerState(trainer: SavedTrainer): Readonly<Record<string, unk
   const state: TrainerState = {
     expertLoads: expertLoads.map((loads) => [...loads]),
     taken: taken ?? null,
-    ...(trainer.keptSteps > 0 && { keptSteps: trainer.keptSteps }),
+    ...(trainer.keptSteps !== 0 && { keptSteps: trainer.keptSteps }),
     ...(trainer.clipping.state && { clipping: trainer.clipping.state }),
     update: update ? savedRatios(update) : null,
   };
