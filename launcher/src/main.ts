@@ -36,12 +36,18 @@ export interface Streams {
   readonly err: (text: string) => void;
   /** Whether errors may be coloured. */
   readonly color?: boolean;
+  /** Width of the terminal that `out` is, where it is one. */
+  readonly columns?: number;
 }
+
+/** Characters of a line of help; a terminal may have fewer. */
+const HELP_WIDTH = 110;
 
 const STANDARD_STREAMS: Streams = {
   out: (text) => process.stdout.write(text),
   err: (text) => process.stderr.write(text),
   color: process.stderr.isTTY === true && process.env.NO_COLOR === undefined,
+  columns: process.stdout.columns,
 };
 
 /**
@@ -67,7 +73,9 @@ export async function main(given: readonly string[], streams: Streams = STANDARD
     refuseRemovedFlags(words);
     refuseUnknownFlags(words, Object.keys(GLOBAL_OPTIONS));
     refuseRepeatedFlags(words);
-    const parser = buildParser(words, (command, args) => {
+    // A terminal that nobody told its size has none.
+    const width = Math.min(streams.columns || HELP_WIDTH, HELP_WIDTH);
+    const parser = buildParser(words, width, (command, args) => {
       chosen = { command, args };
     });
     const printed = await parse(parser, repeatFlags(words));
@@ -155,7 +163,7 @@ async function parse(parser: Argv, words: string[]): Promise<string> {
 
 type OnChosen = (command: Command, args: Record<string, unknown>) => void;
 
-function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
+function buildParser(words: readonly string[], width: number, onChosen: OnChosen): Argv {
   const parser = yargs()
     .scriptName('sluice')
     .usage('$0 COMMAND\n\nPretrains gated-attention language models over many worker processes.')
@@ -166,7 +174,7 @@ function buildParser(words: readonly string[], onChosen: OnChosen): Argv {
     .recommendCommands()
     .help()
     .version(PACKAGE_VERSION)
-    .wrap(110)
+    .wrap(width)
     .exitProcess(false)
     .fail((message, error) => {
       // What the checks of values throw comes wrapped in yargs' own error.

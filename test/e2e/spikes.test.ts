@@ -182,5 +182,10 @@ test.serial(
     process.env.SLUICE_POISON = JSON.stringify({ flip: { step: 37, rank: 0, bit: 22 } });
     await sandbox.json(`${train} unwatched --set spikes.recheck=false --until-step 40`);
     t.like(await replay({}, 'unwatched', 40), { identical: false, suspect: null, firstDifference: 37 });
+
+    // Another schedule from step 40 on is not that of the steps before.
+    process.env.SLUICE_POISON = '';
+    await sandbox.json('resume unwatched --set training.steps=120 --allow training.steps --until-step 41');
+    t.like(await sandbox.json<Replayed>('replay unwatched --step 36 --workers 2'), { identical: true });
   },
 );

@@ -140,6 +140,20 @@ test('every command has a help with its flags and an example', async (t) => {
   }
 });
 
+test('help fits into a narrow terminal, and stays readable in a wide one', async (t) => {
+  for (const { name } of COMMANDS) {
+    for (const [columns, most] of [
+      [80, 80],
+      [300, 110],
+    ] as const) {
+      let out = '';
+      await main([...name.split(' '), '--help'], { out: (text) => (out += text), err: () => {}, columns });
+      const longest = Math.max(...out.split('\n').map((line) => line.length));
+      t.true(longest <= most, `${name}: ${longest} in ${columns} columns`);
+    }
+  }
+});
+
 test('the help lists every command', async (t) => {
   const { code, out } = await sluice('--help');
   t.is(code, 0);

@@ -7,13 +7,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { SluiceError } from '@sluice/core';
+import { diffConfigs, SluiceError } from '@sluice/core';
 import { counted, readMetrics, type StepRecord } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState, type StepResult } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { localFleet } from '../fleet/fleet.ts';
 import { placeWorkers } from '../fleet/placement.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
+import { configThen } from '../run/configThen.ts';
 import { finiteOrName } from '../run/finiteOrName.ts';
 import { type JournalEntry, readJournal, startOf } from '../run/journal.ts';
 import { percentLogger } from '../run/percentLogger.ts';
@@ -50,9 +51,10 @@ type Numbers = Pick<StepResult, 'loss' | 'gradientNorm'>;
 export async function replayStep(options: ReplayOptions, log: Log): Promise<CommandResult> {
   const run = existingRun(options.run);
   const journal = readJournal(run.journal);
-  const config = configFor(run, options);
+  const config = configFor(run, journal, options);
   const { from } = await startingPoint(run, checkpointHistory(journal), options.step - 1);
   const begin = from?.state.step ?? 0;
+  refuseChangeBetween(run, journal, begin + 1, options.step);
   const recorded = await recordsBetween(run, begin, options.step);
   log(
     `from ${from ? `the checkpoint of step ${begin}` : 'the beginning'}, on ${counted(config.parallel.workers, 'worker')}`,
@@ -81,15 +83,22 @@ export async function replayStep(options: ReplayOptions, log: Log): Promise<Comm
   };
 }
 
-function configFor(run: RunDirectory, { step, workers, threads }: ReplayOptions): RunConfig {
-  const config = loadRunConfig(run.config, {});
-  if (step > config.training.steps) {
+function configFor(
+  run: RunDirectory,
+  journal: readonly JournalEntry[],
+  { step, workers, threads }: ReplayOptions,
+): RunConfig {
+  const now = loadRunConfig(run.config, {});
+  if (step > now.training.steps) {
     throw new SluiceError(
       'SLUICE_E_USAGE',
-      `--step is ${step}, but the run has ${config.training.steps} steps.`,
-      { details: { step, steps: config.training.steps } },
+      `--step is ${step}, but the run has ${now.training.steps} steps.`,
+      {
+        details: { step, steps: now.training.steps },
+      },
     );
   }
+  const config = configThen(now, journal, step);
   const { parallel } = config;
   if (parallel.synchronize) {
     throw new SluiceError(
@@ -111,6 +120,24 @@ function configFor(run: RunDirectory, { step, workers, threads }: ReplayOptions)
   validateConfig(replayed);
   refuseAbsentBackend(replayed);
   return replayed;
+}
+
+/** The steps from a checkpoint on are taken with one configuration. */
+function refuseChangeBetween(
+  run: RunDirectory,
+  journal: readonly JournalEntry[],
+  first: number,
+  step: number,
+): void {
+  const now = loadRunConfig(run.config, {});
+  const changes = diffConfigs(configThen(now, journal, first), configThen(now, journal, step));
+  if (changes.length === 0) return;
+  const keys = changes.map(({ key }) => key).join(', ');
+  throw new SluiceError(
+    'SLUICE_E_USAGE',
+    `--step is ${step}, but ${keys} was changed between step ${first}, from which it would have to be computed again, and that step. Name an earlier step, or one after the next checkpoint.`,
+    { details: { step, first, changes } },
+  );
 }
 
 interface Retaking {
