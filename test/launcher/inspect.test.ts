@@ -149,7 +149,7 @@ test.serial('what metrics said of a step before it was superseded is shown besid
     const log = MetricsLog.open(run.metrics);
     for (let step = log.lastStep + 1; step <= 5; step++) log.append(record(step, { loss }));
     log.close();
-    if (loss === 9) await supersedeAfter(run.path, 4);
+    if (loss === 9) supersedeAfter(run.path, 4);
   }
   const { text } = await inspectStep(run.path, 5, noLosses, quiet);
   t.regex(text, /^step 5: loss 3\.0000\n {2}loss 9\.0000 before it was superseded/);

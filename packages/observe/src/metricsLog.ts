@@ -1,23 +1,13 @@
 /** `metrics.jsonl`: one line a step. A kill at any instant costs at most the line that was being written. */
 
-import {
-  closeSync,
-  createReadStream,
-  existsSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readSync,
-} from 'node:fs';
+import { closeSync, createReadStream, existsSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { appendWhole, fileError, invariant, SluiceError, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
 import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
+import { endOfLineBefore, firstAfterStep, lastRecordBefore, lineBefore } from './stepLines.ts';
 
 /** Name of the log in a run's directory. */
 export const METRICS_FILE = 'metrics.jsonl';
-
-const NEWLINE = 0x0a;
-const CHUNK_BYTES = 1 << 16;
 
 /**
  * The log of a run, open for appending. Steps ascend; to take some back (a resumed run starts from a checkpoint
@@ -78,21 +68,14 @@ export class MetricsLog {
    */
   truncateAfter(step: number, keep?: (start: number) => void): void {
     if (this.#lastStep <= step) return;
-    let end = 0;
-    let last = 0;
-    for (const line of this.#wholeLines()) {
-      const record = parseRecord(line.text);
-      if (record !== undefined && record.step > step) break;
-      if (record !== undefined) last = record.step;
-      end = line.end;
-    }
-    keep?.(end);
+    const { start } = firstAfterStep(this.#file, step, parseRecord)!;
+    keep?.(start);
     try {
-      ftruncateSync(this.#file, end);
+      ftruncateSync(this.#file, start);
     } catch (error) {
       throw writeError(this.path, error);
     }
-    this.#lastStep = last;
+    this.#lastStep = lastRecordBefore(this.#file, start, parseRecord)?.record.step ?? 0;
   }
 
   close(): void {
@@ -103,11 +86,11 @@ export class MetricsLog {
 
   #recover(): void {
     const size = fstatSync(this.#file).size;
-    let end = this.#endOfLineBefore(size);
-    let line = this.#lineBefore(end);
+    let end = endOfLineBefore(this.#file, size);
+    let line = lineBefore(this.#file, end);
     while (line.includes(0)) {
       end -= line.length;
-      line = this.#lineBefore(end);
+      line = lineBefore(this.#file, end);
     }
     if (end > 0) {
       const text = line.toString().trimEnd();
@@ -116,47 +99,6 @@ export class MetricsLog {
       this.#lastStep = record.step;
     }
     if (end < size) ftruncateSync(this.#file, end);
-  }
-
-  /** The line that ends at the offset `end`, with its newline; empty at the beginning. */
-  #lineBefore(end: number): Buffer {
-    if (end === 0) return Buffer.alloc(0);
-    const start = this.#endOfLineBefore(end - 1);
-    const line = Buffer.alloc(end - start);
-    readSync(this.#file, line, 0, line.length, start);
-    return line;
-  }
-
-  /** The offset just after the last newline among the first `limit` bytes; 0 when there is none. */
-  #endOfLineBefore(limit: number): number {
-    const chunk = Buffer.alloc(CHUNK_BYTES);
-    for (let end = limit; end > 0; ) {
-      const start = Math.max(0, end - CHUNK_BYTES);
-      readSync(this.#file, chunk, 0, end - start, start);
-      const newline = chunk.subarray(0, end - start).lastIndexOf(NEWLINE);
-      if (newline >= 0) return start + newline + 1;
-      end = start;
-    }
-    return 0;
-  }
-
-  /** The lines of the file in order, each with the offset of its end; memory for one line at a time. */
-  *#wholeLines(): Generator<{ text: string; end: number }> {
-    const chunk = Buffer.alloc(CHUNK_BYTES);
-    let pending: Buffer = Buffer.alloc(0);
-    let offset = 0;
-    for (;;) {
-      const count = readSync(this.#file, chunk, 0, CHUNK_BYTES, offset + pending.length);
-      if (count === 0) return;
-      pending = Buffer.concat([pending, chunk.subarray(0, count)]);
-      let start = 0;
-      for (let end = pending.indexOf(NEWLINE); end >= 0; end = pending.indexOf(NEWLINE, start)) {
-        yield { text: pending.toString('utf8', start, end), end: offset + end + 1 };
-        start = end + 1;
-      }
-      pending = pending.subarray(start);
-      offset += start;
-    }
   }
 }
 

@@ -40,7 +40,7 @@ export interface SupersededSteps {
  * Moves what a run's logs say of steps after `step` aside. A kill in the middle leaves it in the logs, or in both places.
  * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_FILE_MISSING (no such run), SLUICE_E_METRICS_DAMAGED
  */
-export async function supersedeAfter(runDirectory: string, step: number): Promise<void> {
+export function supersedeAfter(runDirectory: string, step: number): void {
   const number = 1 + Math.max(0, ...numberedFiles(runDirectory).map((file) => file.number));
   const aside = (kind: string) =>
     join(runDirectory, SUPERSEDED_FOLDER, `${kind}-${String(number).padStart(3, '0')}.jsonl`);
@@ -56,7 +56,7 @@ export async function supersedeAfter(runDirectory: string, step: number): Promis
     ['samples', SAMPLES_FILE, parseSample],
   ] as const) {
     const path = join(runDirectory, file);
-    await truncateRecordsAfter(path, step, parse, (start) => copyTail(path, start, aside(kind)));
+    truncateRecordsAfter(path, step, parse, (start) => copyTail(path, start, aside(kind)));
   }
 }
 
