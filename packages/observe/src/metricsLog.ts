@@ -4,7 +4,13 @@ import { closeSync, createReadStream, existsSync, fstatSync, ftruncateSync, open
 import { appendWhole, fileError, invariant, SluiceError, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
 import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
-import { endOfLineBefore, firstAfterStep, lastRecordBefore, lineBefore } from './stepLines.ts';
+import {
+  endOfLineBefore,
+  firstAfterStep,
+  lastRecordBefore,
+  lineBefore,
+  type PlacedRecord,
+} from './stepLines.ts';
 
 /** Name of the log in a run's directory. */
 export const METRICS_FILE = 'metrics.jsonl';
@@ -95,7 +101,7 @@ export class MetricsLog {
     if (end > 0) {
       const text = line.toString().trimEnd();
       const record = parseRecord(text);
-      if (record === undefined) throw damaged(this.path, undefined, text);
+      if (record === undefined) throw damaged(this.path, text);
       this.#lastStep = record.step;
     }
     if (end < size) ftruncateSync(this.#file, end);
@@ -106,6 +112,8 @@ export class MetricsLog {
 export interface ReadMetricsOptions {
   /** Told of a line that is not a record, which is then left out; without it such a line is an error. */
   readonly onDamaged?: (lineNumber: number, text: string) => void;
+  /** The step behind which to begin; lines are then counted from there. */
+  readonly after?: number;
 }
 
 /**
@@ -115,17 +123,19 @@ export interface ReadMetricsOptions {
  */
 export async function* readMetrics(
   path: string,
-  options: ReadMetricsOptions = {},
+  { onDamaged, after = 0 }: ReadMetricsOptions = {},
 ): AsyncGenerator<StepRecord> {
   if (!existsSync(path)) return;
+  const start = after > 0 ? placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.start : 0;
+  if (start === undefined) return;
   let lineNumber = 0;
   // Whether a bad line is the last, and thus only torn, shows with the line after it.
   let suspect: { lineNumber: number; text: string } | undefined;
-  for await (const { text } of fileLines(createReadStream(path))) {
+  for await (const { text } of fileLines(createReadStream(path, { start }))) {
     lineNumber++;
     if (suspect !== undefined) {
-      if (!options.onDamaged) throw damaged(path, suspect.lineNumber, suspect.text);
-      options.onDamaged(suspect.lineNumber, suspect.text);
+      if (!onDamaged) throw damaged(path, suspect.text, { after, lineNumber: suspect.lineNumber });
+      onDamaged(suspect.lineNumber, suspect.text);
       suspect = undefined;
     }
     const record = parseRecord(text);
@@ -134,13 +144,47 @@ export async function* readMetrics(
   }
 }
 
-function damaged(path: string, lineNumber: number | undefined, text: string): SluiceError {
-  const place = lineNumber === undefined ? 'The last line' : `Line ${lineNumber}`;
+/** The record of a step, found without reading the others; undefined where the log has none. */
+export function metricsOf(path: string, step: number): StepRecord | undefined {
+  const record = firstMetrics(path, step - 1);
+  return record?.step === step ? record : undefined;
+}
+
+/** The first record behind a step, or of all; undefined where the log has none. */
+export function firstMetrics(path: string, after = 0): StepRecord | undefined {
+  return placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.record;
+}
+
+/** The last record of a log; undefined where it has none. */
+export function lastMetrics(path: string): StepRecord | undefined {
+  return placeIn(path, (file) => lastRecordBefore(file, fstatSync(file).size, parseRecord))?.record;
+}
+
+function placeIn(
+  path: string,
+  find: (file: number) => PlacedRecord<StepRecord> | undefined,
+): PlacedRecord<StepRecord> | undefined {
+  if (!existsSync(path)) return undefined;
+  const file = openSync(path, 'r');
+  try {
+    return find(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function damaged(
+  path: string,
+  text: string,
+  counted?: { readonly after: number; readonly lineNumber: number },
+): SluiceError {
+  const behind = counted && counted.after > 0 ? ` behind step ${counted.after}` : '';
+  const place = counted ? `Line ${counted.lineNumber}${behind}` : 'The last line';
   const excerpt = text.length > 60 ? `${text.slice(0, 60)}…` : text;
   return new SluiceError(
     'SLUICE_E_METRICS_DAMAGED',
     `${place} of ${path} is no record of a step: ${JSON.stringify(excerpt)}`,
-    { details: { path, ...(lineNumber !== undefined && { lineNumber }) } },
+    { details: { path, ...counted } },
   );
 }
 
