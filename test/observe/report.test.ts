@@ -175,6 +175,16 @@ test('the data of the plots is bounded, and the spike of one step is in it', asy
   }
 });
 
+test('updates that were left out are marked to the end of a long run, however many there were before', async (t) => {
+  const steps = Array.from({ length: 3000 }, (_, i) => i + 1);
+  const { data } = await report(
+    t,
+    steps.map((step) => record(step, { applied: step > 1000 && step < 2990 })),
+  );
+  t.is(data.skipped.length, 250 + 3);
+  t.deepEqual([data.skipped[0], data.skipped.at(-1)], [1, 2997]);
+});
+
 test('the time of a step is told by its parts; a log that has waiting and moving in one says so', async (t) => {
   const labels = async (records: readonly StepRecord[]) => {
     const { data } = await report(t, records);
