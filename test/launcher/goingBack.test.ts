@@ -27,7 +27,7 @@ async function gone(t: ExecutionContext, isHeld: boolean) {
   };
   const held = new HeldStates();
   if (isHeld) held.add({ ...initialState({}), step: 4 });
-  const recorder = { goBack: (_step: number, rewrite: () => Promise<unknown>) => rewrite() };
+  const recorder = { goBack: (_step: number, rewrite: () => void) => rewrite() };
   const { state } = await goBackTo(
     { to: 4 } as Rollback,
     { workers, held, collection },

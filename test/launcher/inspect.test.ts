@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { MetricsLog, supersedeAfter } from '@sluice/observe';
 import type { Rollback } from '@sluice/train';
 import test from 'ava';
@@ -149,8 +150,19 @@ test.serial('what metrics said of a step before it was superseded is shown besid
     const log = MetricsLog.open(run.metrics);
     for (let step = log.lastStep + 1; step <= 5; step++) log.append(record(step, { loss }));
     log.close();
-    if (loss === 9) await supersedeAfter(run.path, 4);
+    if (loss === 9) supersedeAfter(run.path, 4);
   }
   const { text } = await inspectStep(run.path, 5, noLosses, quiet);
   t.regex(text, /^step 5: loss 3\.0000\n {2}loss 9\.0000 before it was superseded/);
 });
+
+test.serial(
+  'a log that is damaged somewhere does not keep a run and its steps from being looked at',
+  async (t) => {
+    const { run } = await makeSavedRun(t);
+    const lines = [1, 2, 3].map((step) => JSON.stringify(record(step, { loss: step })));
+    writeFileSync(run.metrics, `${[lines[0], 'rubbish', ...lines.slice(1)].join('\n')}\n`);
+    t.regex((await inspectRun(run.path)).text, /last step 3, loss 3\.0000/);
+    t.regex((await inspectStep(run.path, 2, noLosses, quiet)).text, /^step 2: loss 2\.0000/);
+  },
+);

@@ -95,7 +95,7 @@ test('a run is judged as it was configured, even if it was not to look; flags co
 
 test('steps of a run that were taken again are named', async (t) => {
   const run = runOf(t);
-  await supersedeAfter(run, 190);
+  supersedeAfter(run, 190);
   const { json, said } = await examine(run);
   t.is(json.lastStep, 190);
   t.regex(said[0]!, /191–300 \(superseded\/metrics-001\.jsonl\)/);

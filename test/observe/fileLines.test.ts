@@ -36,7 +36,6 @@ test('a line ends with a newline and with nothing else, wherever its bytes are c
         [...lines, ...torn],
       );
       t.true(found.every(({ isWhole }, i) => isWhole === i < lines.length));
-      t.is(found.at(-1)?.end ?? 0, bytes.length);
     }),
   );
 });
@@ -49,7 +48,7 @@ test('texts of a run are kept whole, whatever is in them, where later ones are t
       const samples = texts.map((one, i): SampleRecord => ({ step: i + 1, prompt: one, text: one }));
       appendSamples(path, samples);
       t.deepEqual(await all(readSamples(path)), samples);
-      await supersedeAfter(run, samples.length - 1);
+      supersedeAfter(run, samples.length - 1);
       t.deepEqual(await all(readSamples(path)), samples.slice(0, -1));
       t.is(
         readFileSync(join(run, 'superseded/samples-001.jsonl'), 'utf8'),

@@ -1,6 +1,14 @@
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { MetricsLog, readMetrics, type StepRecord, stepRecord } from '@sluice/observe';
+import {
+  firstMetrics,
+  lastMetrics,
+  MetricsLog,
+  metricsOf,
+  readMetrics,
+  type StepRecord,
+  stepRecord,
+} from '@sluice/observe';
 import test from 'ava';
 import fc from 'fast-check';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
@@ -133,6 +141,25 @@ test('a damaged line in the middle is an error that names it, or is handed to th
     [1, 3],
   );
   t.deepEqual(damaged, [[2, 'rubbish']]);
+});
+
+test('steps are found where they are, whatever is damaged before them', async (t) => {
+  const path = join(temporaryDirectory(t), 'metrics.jsonl');
+  const lines = [1, 2, 4, 5].map((step) => JSON.stringify(record(step)));
+  writeFileSync(path, [lines[0], 'rubbish', ...lines.slice(1), '{"step":6'].join('\n'));
+  t.is(firstMetrics(path)?.step, 1);
+  t.is(lastMetrics(path)?.step, 5);
+  t.deepEqual(
+    [1, 3, 4, 6].map((step) => metricsOf(path, step)?.step),
+    [1, undefined, 4, undefined],
+  );
+  const later = async (after: number) =>
+    (await collect(readMetrics(path, { after }))).map(({ step }) => step);
+  t.deepEqual([await later(2), await later(3), await later(5)], [[4, 5], [4, 5], []]);
+  const error = await t.throwsAsync(later(0), { code: 'SLUICE_E_METRICS_DAMAGED' });
+  t.regex(error.message, /^Line 2 of /);
+  appendFileSync(path, `\n${JSON.stringify(record(7))}\n`);
+  await t.throwsAsync(later(4), { message: /^Line 2 behind step 4 of .*is no record of a step/ });
 });
 
 test('last lines that a power cut has left with holes are cut off when the log is opened again', (t) => {

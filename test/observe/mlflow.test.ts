@@ -57,6 +57,17 @@ test('all is told once, also by another process later; requests are no larger th
   t.deepEqual(told.endTimes, [undefined, Date.parse(record(703).time)]);
 });
 
+test('a long log is told in parts, the first before the rest is read', async (t) => {
+  const path = temporaryDirectory(t);
+  const { told, url } = await mlflow(t);
+  const log = join(path, 'metrics.jsonl');
+  writeFileSync(log, lines(1, 20_000, 4));
+  told.onRun = () => truncateSync(log, 0);
+  const sent = await senderOf(path, url).send();
+  t.true(sent > 0 && sent < 20_000, `${sent} steps`);
+  t.is(losses(told.batches).length, sent);
+});
+
 test('parameters that a server did not take are told by the next process, of the same run', async (t) => {
   const path = temporaryDirectory(t);
   const { told, url } = await mlflow(t);

@@ -175,6 +175,16 @@ test('the data of the plots is bounded, and the spike of one step is in it', asy
   }
 });
 
+test('updates that were left out are marked to the end of a long run, however many there were before', async (t) => {
+  const steps = Array.from({ length: 3000 }, (_, i) => i + 1);
+  const { data } = await report(
+    t,
+    steps.map((step) => record(step, { applied: step > 1000 && step < 2990 })),
+  );
+  t.is(data.skipped.length, 250 + 3);
+  t.deepEqual([data.skipped[0], data.skipped.at(-1)], [1, 2997]);
+});
+
 test('the time of a step is told by its parts; a log that has waiting and moving in one says so', async (t) => {
   const labels = async (records: readonly StepRecord[]) => {
     const { data } = await report(t, records);
@@ -244,11 +254,11 @@ test('steps that a run gave up when it went back are drawn over those that it to
   };
   take(1, 12, () => 4);
   // A fault, and the same steps again.
-  await supersedeAfter(directory, 10);
+  supersedeAfter(directory, 10);
   take(11, 15, () => 9);
-  await supersedeAfter(directory, 10);
+  supersedeAfter(directory, 10);
   take(11, 22, (step) => (step > 20 ? 8 : 3));
-  await supersedeAfter(directory, 19);
+  supersedeAfter(directory, 19);
   take(20, 24, () => 2);
   const rollbacks = [
     { from: 15, to: 10 },
@@ -291,7 +301,7 @@ test('stretches that overlap are curves of their own', async (t) => {
     const log = MetricsLog.open(join(directory, METRICS_FILE));
     for (let step = log.lastStep + 1; step <= to; step++) log.append(record(step, { loss }));
     log.close();
-    if (to < 20) await supersedeAfter(directory, 10);
+    if (to < 20) supersedeAfter(directory, 10);
   }
   const rollbacks = [
     { from: 14, to: 10 },
@@ -392,7 +402,7 @@ test('a corpus that holds nothing out, and steps that were taken again, are said
   const log = MetricsLog.open(join(directory, METRICS_FILE));
   for (const step of [1, 2, 3]) log.append(record(step));
   log.close();
-  await supersedeAfter(directory, 1);
+  supersedeAfter(directory, 1);
   const html = readFileSync(await writeHtmlReport(directory, { hasValidation: false }), 'utf8');
   t.regex(html, /Validation loss<\/dt><dd class="value">none<.*no validation: the corpus holds nothing out/s);
   t.regex(html, /Taken again after the run was resumed: steps 2 to 3 \(superseded\/metrics-001\.jsonl\)/);

@@ -24,39 +24,39 @@ function setUp(t: ExecutionContext) {
   return { run, metrics, lines: () => readFileSync(metrics, 'utf8').split('\n').slice(0, -1) };
 }
 
-test('steps after the one that a run goes on from move to numbered files, byte by byte', async (t) => {
+test('steps after the one that a run goes on from move to numbered files, byte by byte', (t) => {
   const { run, lines } = setUp(t);
   take(run, 1, 10);
   const before = lines();
-  await supersedeAfter(run, 6);
+  supersedeAfter(run, 6);
   t.deepEqual(lines(), before.slice(0, 6));
   take(run, 7, 8);
-  await supersedeAfter(run, 0);
+  supersedeAfter(run, 0);
   t.deepEqual(lines(), []);
   t.deepEqual(readdirSync(join(run, 'superseded')).sort(), ['metrics-001.jsonl', 'metrics-002.jsonl']);
   t.is(readFileSync(join(run, 'superseded', 'metrics-001.jsonl'), 'utf8'), `${before.slice(6).join('\n')}\n`);
-  t.deepEqual(await supersededSteps(run), [
+  t.deepEqual(supersededSteps(run), [
     { file: join('superseded', 'metrics-001.jsonl'), first: 7, last: 10 },
     { file: join('superseded', 'metrics-002.jsonl'), first: 1, last: 8 },
   ]);
   t.deepEqual(
-    (await supersededRecords(run, 7)).map(({ file }) => file),
+    supersededRecords(run, 7).map(({ file }) => file),
     [join('superseded', 'metrics-001.jsonl'), join('superseded', 'metrics-002.jsonl')],
   );
-  t.deepEqual(await supersededRecords(run, 11), []);
+  t.deepEqual(supersededRecords(run, 11), []);
 });
 
-test('a run that goes on from its last step, or has taken none, leaves no such file', async (t) => {
+test('a run that goes on from its last step, or has taken none, leaves no such file', (t) => {
   const { run } = setUp(t);
-  await supersedeAfter(run, 0);
+  supersedeAfter(run, 0);
   take(run, 1, 3);
-  await supersedeAfter(run, 3);
-  await supersedeAfter(run, 5);
+  supersedeAfter(run, 3);
+  supersedeAfter(run, 5);
   t.deepEqual(readdirSync(run), [METRICS_FILE]);
-  t.deepEqual(await supersededSteps(run), []);
+  t.deepEqual(supersededSteps(run), []);
 });
 
-test('diagnostics and samples go with the metrics, under the same number', async (t) => {
+test('diagnostics and samples go with the metrics, under the same number', (t) => {
   const { run } = setUp(t);
   take(run, 1, 8);
   const line = (step: number) => `${JSON.stringify({ step, layers: [] })}\n`;
@@ -65,13 +65,13 @@ test('diagnostics and samples go with the metrics, under the same number', async
   const sample = (step: number) => `${JSON.stringify({ step, prompt: 'A', text: ' dog' })}\n`;
   const samples = join(run, 'samples.jsonl');
   writeFileSync(samples, sample(5) + sample(6));
-  await supersedeAfter(run, 5);
+  supersedeAfter(run, 5);
   t.is(readFileSync(diagnostics, 'utf8'), line(4));
   t.is(readFileSync(samples, 'utf8'), sample(5));
   t.is(readFileSync(join(run, 'superseded', 'samples-001.jsonl'), 'utf8'), sample(6));
   t.is(readFileSync(join(run, 'superseded', 'diagnostics-001.jsonl'), 'utf8'), line(8));
   appendFileSync(diagnostics, '{"torn');
-  await supersedeAfter(run, 5);
+  supersedeAfter(run, 5);
   t.is(readFileSync(diagnostics, 'utf8'), line(4));
   t.is(readdirSync(join(run, 'superseded')).length, 3);
 });

@@ -33,7 +33,7 @@ export interface Recorder extends TrainObserver {
   /** What the model wrote after a step. */
   sampled(samples: readonly SampleRecord[]): void;
   /** Lets `rewrite` take the steps after `step` out of the metrics, while they are not open. */
-  goBack(step: number, rewrite: () => Promise<unknown>): Promise<void>;
+  goBack(step: number, rewrite: () => void): void;
   close(): void;
 }
 
@@ -92,9 +92,9 @@ export function openRecorder(
     },
     measured: (record) => sinks.measured(record),
     sampled: (samples) => sinks.sampled(samples),
-    async goBack(step, rewrite) {
+    goBack(step, rewrite) {
       metrics.close();
-      await rewrite();
+      rewrite();
       metrics = MetricsLog.open(metricsPath);
       sinks.wentBack(step);
     },

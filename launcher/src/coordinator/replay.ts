@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { diffConfigs, SluiceError } from '@sluice/core';
-import { counted, readMetrics, type StepRecord } from '@sluice/observe';
+import { counted, lastMetrics, readMetrics, type StepRecord } from '@sluice/observe';
 import { type RunConfig, SpikeDetector, type SpikeDetectorState, type StepResult } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { localFleet } from '../fleet/fleet.ts';
@@ -209,12 +209,12 @@ async function recordsBetween(
   last: number,
 ): Promise<Map<number, StepRecord>> {
   const records = new Map<number, StepRecord>();
-  let newest = 0;
-  for await (const record of readMetrics(run.metrics)) {
-    newest = record.step;
-    if (newest > begin && newest <= last) records.set(newest, record);
+  for await (const record of readMetrics(run.metrics, { after: begin })) {
+    if (record.step > last) break;
+    records.set(record.step, record);
   }
   if (records.has(last)) return records;
+  const newest = lastMetrics(run.metrics)?.step ?? 0;
   throw new SluiceError(
     'SLUICE_E_USAGE',
     `--step is ${last}, but the run’s last recorded step is ${newest}.`,

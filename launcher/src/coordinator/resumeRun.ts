@@ -221,7 +221,7 @@ async function beginAgain(
   const size = { from: sizeOf(saved), to: sizeOf(config) };
   if (!isDeepStrictEqual(size.from, size.to)) journal.append('resize', step, size);
   await freezeRunConfig(run.config, config);
-  await recorder.goBack(step, () => supersedeAfter(run.path, step));
+  recorder.goBack(step, () => supersedeAfter(run.path, step));
   recorder.message(beginningLine(copies, from, options));
   if (copies) return { state: copies.state, copies };
   const isSameRun = !changes.some(({ allowed }) => allowed);

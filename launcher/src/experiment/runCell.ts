@@ -8,14 +8,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { readManifest } from '@sluice/checkpoint';
 import { makeDirectories, writeFileAtomic } from '@sluice/core';
 import { BACKENDS } from '@sluice/engine';
-import { ExperimentRun, type RetrievalScores } from '@sluice/observe';
+import { ExperimentRun, LinesFollower, parseRecord, type RetrievalScores } from '@sluice/observe';
 import type { Diagnostics, Probe } from '@sluice/train';
 import { freezeRunConfig } from '../run/runConfig.ts';
 import { runDirectory } from '../run/runDirectory.ts';
 import type { Cell } from './cells.ts';
 import type { RetrievalConfig } from './config.ts';
 import { type CellFolder, cellFolder } from './directory.ts';
-import { FollowedMetrics } from './followMetrics.ts';
 import { hopelessStep } from './hopeless.ts';
 import { diagnosisOf, measureRun, retrievalOf } from './measureRun.ts';
 import { type ProgramEnd, programFailure, runProgram } from './programs.ts';
@@ -122,16 +121,25 @@ async function train(
   stop: AbortSignal,
 ): Promise<ProgramEnd> {
   const giveUp = new AbortController();
-  const metrics = new FollowedMetrics(runDirectory(folder.run).metrics);
+  const [steps, losses]: [number[], (number | null)[]] = [[], []];
+  const metrics = new LinesFollower(runDirectory(folder.run).metrics, {
+    parse: parseRecord,
+    take: ({ step, loss }) => {
+      steps.push(step);
+      losses.push(Number.isFinite(loss) ? loss : null);
+    },
+    cut: (count) => {
+      steps.length = losses.length = count;
+    },
+  });
   let isRunning = true;
   const running = launch(folder, threads, AbortSignal.any([stop, giveUp.signal])).finally(
     () => (isRunning = false),
   );
   while (isRunning) {
     await Promise.race([running, delay(LOOK_MS)]);
-    metrics.read();
-    const { losses, lastStep } = metrics;
-    if (lastStep > 0) onStep(cell, lastStep, losses.at(-1)!);
+    await metrics.read();
+    if (steps.length > 0) onStep(cell, steps.at(-1)!, losses.at(-1)!);
     if (cell.hopeless && hopelessStep(losses, cell.hopeless) !== undefined) giveUp.abort();
   }
   return running;

@@ -3,8 +3,7 @@
 import { listCheckpoints, verifyEntry } from '@sluice/checkpoint';
 import {
   formatLoss,
-  readMetrics,
-  type StepRecord,
+  lastMetrics,
   type SupersededSteps,
   supersededSteps,
   terminalTable,
@@ -37,12 +36,12 @@ export async function inspectRun(path: string): Promise<CommandResult> {
   const run = existingRun(path);
   const journal = readJournal(run.journal);
   const checkpoints = await describeCheckpoints(run, journal);
-  const superseded = await supersededSteps(run.path);
+  const superseded = supersededSteps(run.path);
   const spikes = spikeHistory(journal);
   const rollbacks = givenUpSteps(journal);
   const rechecks = journal.filter((entry) => entry.kind === 'recheck');
   const owner = lockOwner(run.lock);
-  const last = await lastRecord(run);
+  const last = lastMetrics(run.metrics);
   const inUse = owner?.alive === true;
   const failing = failingSave(journal);
   const lines = [
@@ -156,10 +155,4 @@ function supersededLine({ file, first, last }: SupersededSteps): string {
 
 function journalLine({ time, kind, step, ...fields }: JournalEntry): string {
   return `  ${time}  step ${step}  ${kind}  ${JSON.stringify(fields)}`;
-}
-
-async function lastRecord(run: RunDirectory): Promise<StepRecord | undefined> {
-  let last: StepRecord | undefined;
-  for await (const record of readMetrics(run.metrics)) last = record;
-  return last;
 }

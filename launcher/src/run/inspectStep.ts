@@ -8,9 +8,8 @@ import { documentLosses, type InferenceModel, type ScoredDocument } from '@sluic
 import {
   formatLoss,
   groupDigits,
+  metricsOf,
   onOneLine,
-  readMetrics,
-  type StepRecord,
   supersededRecords,
   terminalTable,
 } from '@sluice/observe';
@@ -66,8 +65,8 @@ export async function inspectStep(
   try {
     const sampler = opened.train;
     const batches = batchesOf(config, journal, step, sampler);
-    const record = await recordOf(run, step);
-    const before = await supersededRecords(run.path, step);
+    const record = metricsOf(run.metrics, step);
+    const before = supersededRecords(run.path, step);
     const scored = losses
       ? await scoreBatches({ run, journal, step, sampler, batches, ...computing }, log)
       : undefined;
@@ -268,9 +267,4 @@ const SHOWN_CHARACTERS = 48;
 function quoted(text: string): string {
   const line = [...onOneLine(text).trim()];
   return `“${line.slice(0, SHOWN_CHARACTERS).join('')}${line.length > SHOWN_CHARACTERS ? '…' : ''}”`;
-}
-
-async function recordOf(run: RunDirectory, step: number): Promise<StepRecord | undefined> {
-  for await (const record of readMetrics(run.metrics)) if (record.step === step) return record;
-  return undefined;
 }

@@ -63,7 +63,7 @@ export async function examineCurve(
   const config = SpikesConfig.parse({ ...own, policy: 'report', ...Object.fromEntries(given) });
   const curve = await readCurve(run?.metrics ?? path, names);
   curve.remarks.forEach(log);
-  if (run) await sayWhatWasGivenUp(run, log);
+  if (run) sayWhatWasGivenUp(run, log);
   if (curve.points.length <= config.warmupSteps) {
     log(
       `nothing is judged: the first ${config.warmupSteps} points are history (--warmup-steps), and there are no more`,
@@ -95,8 +95,8 @@ function runAt(path: string): RunDirectory | undefined {
 }
 
 /** The steps of a run are those that it rests on: a spike that it went back for is not among them. */
-async function sayWhatWasGivenUp({ path }: RunDirectory, log: (line: string) => void): Promise<void> {
-  const superseded = await supersededSteps(path);
+function sayWhatWasGivenUp({ path }: RunDirectory, log: (line: string) => void): void {
+  const superseded = supersededSteps(path);
   if (superseded.length === 0) return;
   const files = superseded.map(({ file, first, last }) => `${spanText(first, last)} (${file})`);
   log(

@@ -5,8 +5,6 @@ const NEWLINE = 0x0a;
 export interface FileLine {
   /** Without its newline. */
   readonly text: string;
-  /** Offset of its end, behind the newline. */
-  readonly end: number;
   /** Whether a newline ends it; only the last line may lack one. */
   readonly isWhole: boolean;
 }
@@ -18,18 +16,16 @@ export interface FileLine {
  */
 export async function* fileLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<FileLine> {
   let open: Buffer[] = [];
-  let end = 0;
   for await (const chunk of chunks) {
     let start = 0;
     for (let at = chunk.indexOf(NEWLINE); at >= 0; at = chunk.indexOf(NEWLINE, start)) {
       const text = Buffer.concat([...open, chunk.subarray(start, at)]);
-      end += text.length + 1;
-      yield { text: text.toString(), end, isWhole: true };
+      yield { text: text.toString(), isWhole: true };
       open = [];
       start = at + 1;
     }
     if (start < chunk.length) open.push(chunk.subarray(start));
   }
   const rest = Buffer.concat(open);
-  if (rest.length > 0) yield { text: rest.toString(), end: end + rest.length, isWhole: false };
+  if (rest.length > 0) yield { text: rest.toString(), isWhole: false };
 }

@@ -55,6 +55,7 @@ export * from './timeline/timeline.ts';
 export { traceText } from './timeline/trace.ts';
 export { isLoopback } from './watch/access.ts';
 export * from './watch/catalog.ts';
+export { LinesFollower } from './watch/linesFollower.ts';
 export { RunFollower } from './watch/runFollower.ts';
 export { type ListedRun, RunList } from './watch/runList.ts';
 export * from './watch/server.ts';

@@ -1,23 +1,19 @@
 /** `metrics.jsonl`: one line a step. A kill at any instant costs at most the line that was being written. */
 
-import {
-  closeSync,
-  createReadStream,
-  existsSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readSync,
-} from 'node:fs';
+import { closeSync, createReadStream, existsSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { appendWhole, fileError, invariant, SluiceError, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
 import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
+import {
+  endOfLineBefore,
+  firstAfterStep,
+  lastRecordBefore,
+  lineBefore,
+  type PlacedRecord,
+} from './stepLines.ts';
 
 /** Name of the log in a run's directory. */
 export const METRICS_FILE = 'metrics.jsonl';
-
-const NEWLINE = 0x0a;
-const CHUNK_BYTES = 1 << 16;
 
 /**
  * The log of a run, open for appending. Steps ascend; to take some back (a resumed run starts from a checkpoint
@@ -78,21 +74,14 @@ export class MetricsLog {
    */
   truncateAfter(step: number, keep?: (start: number) => void): void {
     if (this.#lastStep <= step) return;
-    let end = 0;
-    let last = 0;
-    for (const line of this.#wholeLines()) {
-      const record = parseRecord(line.text);
-      if (record !== undefined && record.step > step) break;
-      if (record !== undefined) last = record.step;
-      end = line.end;
-    }
-    keep?.(end);
+    const { start } = firstAfterStep(this.#file, step, parseRecord)!;
+    keep?.(start);
     try {
-      ftruncateSync(this.#file, end);
+      ftruncateSync(this.#file, start);
     } catch (error) {
       throw writeError(this.path, error);
     }
-    this.#lastStep = last;
+    this.#lastStep = lastRecordBefore(this.#file, start, parseRecord)?.record.step ?? 0;
   }
 
   close(): void {
@@ -103,60 +92,19 @@ export class MetricsLog {
 
   #recover(): void {
     const size = fstatSync(this.#file).size;
-    let end = this.#endOfLineBefore(size);
-    let line = this.#lineBefore(end);
+    let end = endOfLineBefore(this.#file, size);
+    let line = lineBefore(this.#file, end);
     while (line.includes(0)) {
       end -= line.length;
-      line = this.#lineBefore(end);
+      line = lineBefore(this.#file, end);
     }
     if (end > 0) {
       const text = line.toString().trimEnd();
       const record = parseRecord(text);
-      if (record === undefined) throw damaged(this.path, undefined, text);
+      if (record === undefined) throw damaged(this.path, text);
       this.#lastStep = record.step;
     }
     if (end < size) ftruncateSync(this.#file, end);
-  }
-
-  /** The line that ends at the offset `end`, with its newline; empty at the beginning. */
-  #lineBefore(end: number): Buffer {
-    if (end === 0) return Buffer.alloc(0);
-    const start = this.#endOfLineBefore(end - 1);
-    const line = Buffer.alloc(end - start);
-    readSync(this.#file, line, 0, line.length, start);
-    return line;
-  }
-
-  /** The offset just after the last newline among the first `limit` bytes; 0 when there is none. */
-  #endOfLineBefore(limit: number): number {
-    const chunk = Buffer.alloc(CHUNK_BYTES);
-    for (let end = limit; end > 0; ) {
-      const start = Math.max(0, end - CHUNK_BYTES);
-      readSync(this.#file, chunk, 0, end - start, start);
-      const newline = chunk.subarray(0, end - start).lastIndexOf(NEWLINE);
-      if (newline >= 0) return start + newline + 1;
-      end = start;
-    }
-    return 0;
-  }
-
-  /** The lines of the file in order, each with the offset of its end; memory for one line at a time. */
-  *#wholeLines(): Generator<{ text: string; end: number }> {
-    const chunk = Buffer.alloc(CHUNK_BYTES);
-    let pending: Buffer = Buffer.alloc(0);
-    let offset = 0;
-    for (;;) {
-      const count = readSync(this.#file, chunk, 0, CHUNK_BYTES, offset + pending.length);
-      if (count === 0) return;
-      pending = Buffer.concat([pending, chunk.subarray(0, count)]);
-      let start = 0;
-      for (let end = pending.indexOf(NEWLINE); end >= 0; end = pending.indexOf(NEWLINE, start)) {
-        yield { text: pending.toString('utf8', start, end), end: offset + end + 1 };
-        start = end + 1;
-      }
-      pending = pending.subarray(start);
-      offset += start;
-    }
   }
 }
 
@@ -164,6 +112,8 @@ export class MetricsLog {
 export interface ReadMetricsOptions {
   /** Told of a line that is not a record, which is then left out; without it such a line is an error. */
   readonly onDamaged?: (lineNumber: number, text: string) => void;
+  /** The step behind which to begin; lines are then counted from there. */
+  readonly after?: number;
 }
 
 /**
@@ -173,17 +123,19 @@ export interface ReadMetricsOptions {
  */
 export async function* readMetrics(
   path: string,
-  options: ReadMetricsOptions = {},
+  { onDamaged, after = 0 }: ReadMetricsOptions = {},
 ): AsyncGenerator<StepRecord> {
   if (!existsSync(path)) return;
+  const start = after > 0 ? placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.start : 0;
+  if (start === undefined) return;
   let lineNumber = 0;
   // Whether a bad line is the last, and thus only torn, shows with the line after it.
   let suspect: { lineNumber: number; text: string } | undefined;
-  for await (const { text } of fileLines(createReadStream(path))) {
+  for await (const { text } of fileLines(createReadStream(path, { start }))) {
     lineNumber++;
     if (suspect !== undefined) {
-      if (!options.onDamaged) throw damaged(path, suspect.lineNumber, suspect.text);
-      options.onDamaged(suspect.lineNumber, suspect.text);
+      if (!onDamaged) throw damaged(path, suspect.text, { after, lineNumber: suspect.lineNumber });
+      onDamaged(suspect.lineNumber, suspect.text);
       suspect = undefined;
     }
     const record = parseRecord(text);
@@ -192,13 +144,47 @@ export async function* readMetrics(
   }
 }
 
-function damaged(path: string, lineNumber: number | undefined, text: string): SluiceError {
-  const place = lineNumber === undefined ? 'The last line' : `Line ${lineNumber}`;
+/** The record of a step, found without reading the others; undefined where the log has none. */
+export function metricsOf(path: string, step: number): StepRecord | undefined {
+  const record = firstMetrics(path, step - 1);
+  return record?.step === step ? record : undefined;
+}
+
+/** The first record behind a step, or of all; undefined where the log has none. */
+export function firstMetrics(path: string, after = 0): StepRecord | undefined {
+  return placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.record;
+}
+
+/** The last record of a log; undefined where it has none. */
+export function lastMetrics(path: string): StepRecord | undefined {
+  return placeIn(path, (file) => lastRecordBefore(file, fstatSync(file).size, parseRecord))?.record;
+}
+
+function placeIn(
+  path: string,
+  find: (file: number) => PlacedRecord<StepRecord> | undefined,
+): PlacedRecord<StepRecord> | undefined {
+  if (!existsSync(path)) return undefined;
+  const file = openSync(path, 'r');
+  try {
+    return find(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function damaged(
+  path: string,
+  text: string,
+  counted?: { readonly after: number; readonly lineNumber: number },
+): SluiceError {
+  const behind = counted && counted.after > 0 ? ` behind step ${counted.after}` : '';
+  const place = counted ? `Line ${counted.lineNumber}${behind}` : 'The last line';
   const excerpt = text.length > 60 ? `${text.slice(0, 60)}…` : text;
   return new SluiceError(
     'SLUICE_E_METRICS_DAMAGED',
     `${place} of ${path} is no record of a step: ${JSON.stringify(excerpt)}`,
-    { details: { path, ...(lineNumber !== undefined && { lineNumber }) } },
+    { details: { path, ...counted } },
   );
 }
 

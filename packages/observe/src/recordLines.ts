@@ -1,11 +1,9 @@
 /** Logs with one line of JSON for each record, in order of their steps. A kill at any instant costs at most the last line. */
 
-import { closeSync, createReadStream, existsSync, openSync, truncateSync } from 'node:fs';
+import { closeSync, createReadStream, existsSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { appendWhole, fileError, unreadable, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
-
-/** The record that a line holds, or undefined when it holds none. */
-type Parse<Of> = (line: string) => Of | undefined;
+import { firstAfterStep, lastRecordBefore, type Parse } from './stepLines.ts';
 
 /**
  * Adds lines, in one write. When it throws, the file is as it was before.
@@ -13,7 +11,7 @@ type Parse<Of> = (line: string) => Of | undefined;
  */
 export function appendLines(path: string, lines: readonly string[]): void {
   const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(''));
-  const file = openToAppend(path);
+  const file = openFile(path, 'a');
   try {
     appendWhole(file, path, bytes);
   } finally {
@@ -21,9 +19,9 @@ export function appendLines(path: string, lines: readonly string[]): void {
   }
 }
 
-function openToAppend(path: string): number {
+function openFile(path: string, flags: 'a' | 'r+'): number {
   try {
-    return openSync(path, 'a');
+    return openSync(path, flags);
   } catch (error) {
     throw fileError(path, error);
   }
@@ -35,47 +33,39 @@ function openToAppend(path: string): number {
  * @throws SLUICE_E_FILE_MISSING when it cannot be read
  */
 export async function* readRecords<Of>(path: string, parse: Parse<Of>): AsyncGenerator<Of> {
-  for await (const { record } of linesOf(path, parse)) if (record) yield record;
+  if (!existsSync(path)) return;
+  try {
+    for await (const { text, isWhole } of fileLines(createReadStream(path))) {
+      // A line without its newline is torn, even where it can be read.
+      const record = isWhole ? parse(text) : undefined;
+      if (record !== undefined) yield record;
+    }
+  } catch (error) {
+    throw unreadable(path, error);
+  }
 }
 
 /**
- * Drops every line from the first on whose step is later than `step`, or that a kill has torn.
- * @param keep called with the offset of the first of them, if it is a record, before they are cut
- * @throws SLUICE_E_FILE_UNWRITABLE; SLUICE_E_FILE_MISSING when it cannot be read
+ * Drops every line from the first on whose step is later than `step`, and those at the end that a kill has torn.
+ * @param keep called with the offset of the first line whose step is later, where there is one, before it is cut
+ * @throws SLUICE_E_FILE_UNWRITABLE
  */
-export async function truncateRecordsAfter(
+export function truncateRecordsAfter(
   path: string,
   step: number,
   parse: Parse<{ readonly step: number }>,
   keep?: (start: number) => void,
-): Promise<void> {
+): void {
   if (!existsSync(path)) return;
-  let kept = 0;
-  let cutsRecord = false;
-  for await (const { record, end } of linesOf(path, parse)) {
-    cutsRecord = record !== undefined && record.step > step;
-    if (!record || cutsRecord) break;
-    kept = end;
-  }
-  if (cutsRecord) keep?.(kept);
+  const file = openFile(path, 'r+');
   try {
-    truncateSync(path, kept);
+    const later = firstAfterStep(file, step, parse);
+    if (later) keep?.(later.start);
+    const whole = lastRecordBefore(file, later?.start ?? fstatSync(file).size, parse);
+    ftruncateSync(file, later?.start ?? whole?.end ?? 0);
   } catch (error) {
     throw writeError(path, error);
-  }
-}
-
-async function* linesOf<Of>(
-  path: string,
-  parse: Parse<Of>,
-): AsyncGenerator<{ record: Of | undefined; end: number }> {
-  if (!existsSync(path)) return;
-  try {
-    for await (const { text, end, isWhole } of fileLines(createReadStream(path))) {
-      // A line without its newline is torn, even where it can be read.
-      yield { record: isWhole ? parse(text) : undefined, end };
-    }
-  } catch (error) {
-    throw unreadable(path, error);
+  } finally {
+    closeSync(file);
   }
 }

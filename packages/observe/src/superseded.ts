@@ -17,7 +17,7 @@ import {
 import { join } from 'node:path';
 import { makeDirectories, TEMPORARY_PREFIX, writeError } from '@sluice/core';
 import { DIAGNOSTICS_FILE, parseDiagnostics } from './diagnosticsLog.ts';
-import { METRICS_FILE, MetricsLog, readMetrics } from './metricsLog.ts';
+import { firstMetrics, lastMetrics, METRICS_FILE, MetricsLog, metricsOf } from './metricsLog.ts';
 import type { StepRecord } from './record.ts';
 import { truncateRecordsAfter } from './recordLines.ts';
 import { parseSample, SAMPLES_FILE } from './samplesLog.ts';
@@ -40,7 +40,7 @@ export interface SupersededSteps {
  * Moves what a run's logs say of steps after `step` aside. A kill in the middle leaves it in the logs, or in both places.
  * @throws SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL, SLUICE_E_FILE_MISSING (no such run), SLUICE_E_METRICS_DAMAGED
  */
-export async function supersedeAfter(runDirectory: string, step: number): Promise<void> {
+export function supersedeAfter(runDirectory: string, step: number): void {
   const number = 1 + Math.max(0, ...numberedFiles(runDirectory).map((file) => file.number));
   const aside = (kind: string) =>
     join(runDirectory, SUPERSEDED_FOLDER, `${kind}-${String(number).padStart(3, '0')}.jsonl`);
@@ -56,37 +56,32 @@ export async function supersedeAfter(runDirectory: string, step: number): Promis
     ['samples', SAMPLES_FILE, parseSample],
   ] as const) {
     const path = join(runDirectory, file);
-    await truncateRecordsAfter(path, step, parse, (start) => copyTail(path, start, aside(kind)));
+    truncateRecordsAfter(path, step, parse, (start) => copyTail(path, start, aside(kind)));
   }
 }
 
 /** The stretches of steps that were superseded, oldest first. */
-export async function supersededSteps(runDirectory: string): Promise<SupersededSteps[]> {
+export function supersededSteps(runDirectory: string): SupersededSteps[] {
   const stretches: SupersededSteps[] = [];
   for (const { file, kind } of numberedFiles(runDirectory)) {
     if (kind !== 'metrics') continue;
-    let first: number | undefined;
-    let last = 0;
-    for await (const { step } of readMetrics(join(runDirectory, file), { onDamaged: () => {} })) {
-      first ??= step;
-      last = step;
-    }
-    if (first !== undefined) stretches.push({ file, first, last });
+    const path = join(runDirectory, file);
+    const [first, last] = [firstMetrics(path), lastMetrics(path)];
+    if (first && last) stretches.push({ file, first: first.step, last: last.step });
   }
   return stretches;
 }
 
 /** What superseded logs say of one step, oldest first. */
-export async function supersededRecords(
+export function supersededRecords(
   runDirectory: string,
   step: number,
-): Promise<{ readonly file: string; readonly record: StepRecord }[]> {
+): { readonly file: string; readonly record: StepRecord }[] {
   const found: { file: string; record: StepRecord }[] = [];
   for (const { file, kind } of numberedFiles(runDirectory)) {
     if (kind !== 'metrics') continue;
-    for await (const record of readMetrics(join(runDirectory, file), { onDamaged: () => {} })) {
-      if (record.step === step) found.push({ file, record });
-    }
+    const record = metricsOf(join(runDirectory, file), step);
+    if (record) found.push({ file, record });
   }
   return found;
 }

@@ -48,7 +48,7 @@ export class MlflowSender {
   readonly #client: MlflowClient;
   readonly #metrics: LinesFollower<StepRecord>;
   readonly #diagnostics: LinesFollower<DiagnosticsRecord>;
-  /** Steps of the lines that were read, and records that wait to be sent. */
+  /** Steps of the lines that were read, and records that wait to be sent: of a long log no more than a part at a time. */
   readonly #read: number[] = [];
   readonly #readMeasured: number[] = [];
   #steps: StepRecord[] = [];
@@ -66,7 +66,7 @@ export class MlflowSender {
       parse: parseRecord,
       take: (record) => {
         this.#read.push(record.step);
-        this.#steps.push(record);
+        if (record.step > (this.#state?.step ?? 0)) this.#steps.push(record);
         this.#lastTime = record.time;
       },
       cut: (count) => {
@@ -79,7 +79,7 @@ export class MlflowSender {
       parse: parseDiagnostics,
       take: (record) => {
         this.#readMeasured.push(record.step);
-        this.#measured.push(record);
+        if (record.step > (this.#state?.measuredStep ?? 0)) this.#measured.push(record);
       },
       cut: (count) => {
         const last = cutTo(this.#readMeasured, count);
@@ -97,33 +97,42 @@ export class MlflowSender {
    * @throws SLUICE_E_SERVER_UNREACHABLE; what was not sent is sent the next time
    */
   async send(): Promise<number> {
-    await this.#metrics.read();
-    await this.#diagnostics.read();
-    const { runId, hasParameters } = this.#state ?? (await this.#begin());
-    if (!hasParameters) {
-      await this.#client.logParameters(runId, hyperparametersOf(this.#run.config));
-      await this.#remember({ hasParameters: true });
-    }
+    // What a server did not take before waits still.
+    let sent = await this.#sendSteps();
+    await this.#metrics.read(async () => {
+      sent += await this.#sendSteps();
+    });
+    await this.#sendMeasured();
+    await this.#diagnostics.read(() => this.#sendMeasured());
+    await this.#makeKnown();
+    return sent;
+  }
+
+  async #sendSteps(): Promise<number> {
     let sent = 0;
     while (this.#steps.length > 0) {
+      const runId = await this.#makeKnown();
       const batch = this.#steps.slice(0, STEPS_AT_ONCE);
-      const isNew = batch.filter(({ step }) => step > this.#state!.step);
       await this.#client.logMetrics(
         runId,
-        isNew.flatMap((one) => metricsOf(one.step, one.time, stepScalars(one))),
+        batch.flatMap((one) => metricsOf(one.step, one.time, stepScalars(one))),
       );
-      sent += isNew.length;
-      await this.#remember({ step: isNew.at(-1)?.step ?? this.#state!.step });
+      sent += batch.length;
+      await this.#remember({ step: batch.at(-1)!.step });
       this.#steps.splice(0, batch.length);
     }
-    const isNew = this.#measured.filter(({ step }) => step > this.#state!.measuredStep);
+    return sent;
+  }
+
+  async #sendMeasured(): Promise<void> {
+    if (this.#measured.length === 0) return;
+    const runId = await this.#makeKnown();
     await this.#client.logMetrics(
       runId,
-      isNew.flatMap((one) => metricsOf(one.step, '', measuredScalars(one))),
+      this.#measured.flatMap((one) => metricsOf(one.step, '', measuredScalars(one))),
     );
-    if (isNew.length > 0) await this.#remember({ measuredStep: isNew.at(-1)!.step });
+    await this.#remember({ measuredStep: this.#measured.at(-1)!.step });
     this.#measured = [];
-    return sent;
   }
 
   /** How it is with the run, which ended with its last step where it did. @throws SLUICE_E_SERVER_UNREACHABLE */
@@ -131,6 +140,16 @@ export class MlflowSender {
     if (!this.#state) return;
     const ended = Date.parse(this.#lastTime) || now();
     await this.#client.update(this.#state.runId, status, status === 'RUNNING' ? undefined : ended);
+  }
+
+  /** Begins the run on the server, if need be. @returns what it is called there */
+  async #makeKnown(): Promise<string> {
+    const { runId, hasParameters } = this.#state ?? (await this.#begin());
+    if (!hasParameters) {
+      await this.#client.logParameters(runId, hyperparametersOf(this.#run.config));
+      await this.#remember({ hasParameters: true });
+    }
+    return runId;
   }
 
   async #begin(): Promise<SentState> {

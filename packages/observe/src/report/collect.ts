@@ -5,8 +5,8 @@ import { chartsOf, loadOf, type RunSummary, summaryOf } from './charts.ts';
 import { MetricColumns } from './columns.ts';
 import type { ReportData, StepRange } from './data.ts';
 
-/** Skipped updates that are marked. */
-const MARKS = 200;
+/** Stretches of a plot, each of which has a mark where an update in it was left out: none is wider than a mark or two. */
+const MARKED_STRETCHES = 800;
 
 export interface CollectedMetrics {
   readonly summary: RunSummary;
@@ -41,7 +41,21 @@ export function describeColumns(
     data: {
       charts: chartsOf(columns, options.unigramLoss, options.range),
       load: loadOf(columns),
-      skipped: columns.skipped.slice(0, MARKS),
+      skipped: markedSteps(columns, options.range),
     },
   };
+}
+
+/** Of the steps whose update was left out the first of each stretch. */
+function markedSteps({ steps, skipped }: MetricColumns, range: StepRange | undefined): number[] {
+  const { from, to } = range ?? { from: steps.at(0), to: steps.at(steps.length - 1) };
+  // By powers of two, so that marks stay where they are while a run goes on.
+  const stretch = 2 ** Math.ceil(Math.max(0, Math.log2((to - from + 1) / MARKED_STRETCHES)));
+  let marked = -1;
+  return skipped.filter((step) => {
+    const at = Math.floor((step - from) / stretch);
+    if (step < from || step > to || at === marked) return false;
+    marked = at;
+    return true;
+  });
 }

@@ -28,16 +28,15 @@ export async function collectSuperseded(
   runDirectory: string,
   rollbacks: readonly WayBack[],
 ): Promise<CollectedSuperseded> {
-  const takenAgain = await supersededSteps(runDirectory);
+  const takenAgain = supersededSteps(runDirectory);
   const givenUp: StepRecord[][] = [];
   for (const { from, to } of rollbacks) {
     const index = takenAgain.findIndex(({ first, last }) => first <= to + 1 && last === from);
     if (index < 0) continue;
     const [{ file }] = takenAgain.splice(index, 1) as [SupersededSteps];
     const records: StepRecord[] = [];
-    for await (const record of readMetrics(join(runDirectory, file), { onDamaged: () => {} })) {
-      if (record.step > to) records.push(record);
-    }
+    const options = { after: to, onDamaged: () => {} };
+    for await (const record of readMetrics(join(runDirectory, file), options)) records.push(record);
     givenUp.push(records);
   }
   return { givenUp, takenAgain };

@@ -1,7 +1,7 @@
 /** A run's logs told to TensorBoard afterwards. */
 
 import { join } from 'node:path';
-import { DIAGNOSTICS_FILE, type DiagnosticsRecord, readDiagnostics } from '../diagnosticsLog.ts';
+import { DIAGNOSTICS_FILE, readDiagnostics } from '../diagnosticsLog.ts';
 import { METRICS_FILE, readMetrics } from '../metricsLog.ts';
 import { readSamples, SAMPLES_FILE, type SampleRecord } from '../samplesLog.ts';
 import { TensorboardSink } from './sink.ts';
@@ -17,8 +17,6 @@ export async function convertToTensorboard(
   config: Readonly<Record<string, unknown>>,
   isSuccess: boolean,
 ): Promise<{ readonly steps: number; readonly measurements: number }> {
-  const measurements: DiagnosticsRecord[] = [];
-  for await (const record of readDiagnostics(join(runDirectory, DIAGNOSTICS_FILE))) measurements.push(record);
   const samples = new Map<number, SampleRecord[]>();
   for await (const record of readSamples(join(runDirectory, SAMPLES_FILE))) {
     samples.set(record.step, [...(samples.get(record.step) ?? []), record]);
@@ -27,15 +25,20 @@ export async function convertToTensorboard(
   let [steps, told] = [0, 0];
   // The file begins when the run did.
   const open = (time: number) => new TensorboardSink(folder, { config, isNew: true, now: () => time });
+  // Those of a deep model are long: they are read along with the steps.
+  const measurements = readDiagnostics(join(runDirectory, DIAGNOSTICS_FILE));
+  let measured = await measurements.next();
   for await (const record of readMetrics(join(runDirectory, METRICS_FILE), { onDamaged: () => {} })) {
     sink ??= open(Date.parse(record.time) / 1000 || 0);
     sink.step(record);
     steps++;
-    for (; told < measurements.length && measurements[told]!.step <= record.step; told++) {
-      sink.measured(measurements[told]!);
+    for (; !measured.done && measured.value.step <= record.step; measured = await measurements.next()) {
+      sink.measured(measured.value);
+      told++;
     }
     sink.sampled(samples.get(record.step) ?? []);
   }
+  await measurements.return(undefined);
   (sink ?? open(0)).close(isSuccess);
   return { steps, measurements: told };
 }

@@ -19,6 +19,8 @@ export interface LinesFollowerOptions<T> {
   readonly cut: (count: number) => void;
 }
 
+type OnChunk = (bytes: number, size: number) => void | Promise<void>;
+
 export class LinesFollower<T> {
   readonly path: string;
   readonly #options: LinesFollowerOptions<T>;
@@ -39,10 +41,10 @@ export class LinesFollower<T> {
 
   /**
    * Reads what has come since the last time. A file that is not there has no lines.
-   * @param onChunk told of how much of the file is read, in turns with other work
+   * @param onChunk told of how much of the file is read, in turns with other work; reading waits for it
    * @returns whether anything changed
    */
-  async read(onChunk: (bytes: number, size: number) => void = () => {}): Promise<boolean> {
+  async read(onChunk: OnChunk = () => {}): Promise<boolean> {
     const handle = await openIfThere(this.path);
     if (handle === undefined) return this.#cut(0);
     try {
@@ -90,11 +92,7 @@ export class LinesFollower<T> {
     return true;
   }
 
-  async #append(
-    handle: FileHandle,
-    size: number,
-    onChunk: (bytes: number, size: number) => void,
-  ): Promise<boolean> {
+  async #append(handle: FileHandle, size: number, onChunk: OnChunk): Promise<boolean> {
     const before = this.#ends.length;
     let pending: Buffer = Buffer.alloc(0);
     while (!this.#isClosed && this.#offset + pending.length < size) {
@@ -104,7 +102,7 @@ export class LinesFollower<T> {
       pending = Buffer.concat([pending, chunk.subarray(0, bytesRead)]);
       const taken = this.#takeLines(pending);
       pending = pending.subarray(taken);
-      onChunk(this.#offset, size);
+      await onChunk(this.#offset, size);
       await turn();
     }
     return this.#ends.length > before;

@@ -15,6 +15,7 @@ import { newestSamples, type ShownSample } from '../report/samples.ts';
 import type { CollectedRun } from '../report/sections.ts';
 import { parseSample, SAMPLES_FILE, type SampleRecord } from '../samplesLog.ts';
 import { supersededFiles } from '../superseded.ts';
+import { Bell } from './bell.ts';
 import { LinesFollower, sampleLines } from './linesFollower.ts';
 
 /** How often the files are looked at, ms; seldom where reading what is new takes long. */
@@ -38,7 +39,7 @@ export class RunFollower {
   #sampled: MetricColumns | undefined;
   #superseded: { readonly key: string; readonly collected: CollectedSuperseded } | undefined;
   #closed = false;
-  #wake: (() => void)[] = [];
+  readonly #news = new Bell();
   /** Grows whenever there is something new. */
   version = 0;
   /** Share of the log that has been read, while a long one is read for the first time. */
@@ -93,10 +94,7 @@ export class RunFollower {
   /** Waits for a version other than that, or for a while. */
   async changed(version: number, limitMs: number): Promise<void> {
     if (this.version !== version || this.#closed) return;
-    const controller = new AbortController();
-    const told = new Promise<void>((resolve) => this.#wake.push(resolve));
-    await Promise.race([told, delay(limitMs, undefined, { signal: controller.signal }).catch(() => {})]);
-    controller.abort();
+    await this.#news.wait(limitMs);
   }
 
   /** What a page shows of the run. @param range steps of the charts; all when left out */
@@ -182,6 +180,6 @@ export class RunFollower {
 
   #tell(): void {
     this.version++;
-    for (const wake of this.#wake.splice(0)) wake();
+    this.#news.ring();
   }
 }
