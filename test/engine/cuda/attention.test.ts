@@ -12,7 +12,7 @@ import {
   runAttention,
 } from '@sluice/engine/cuda';
 import test from 'ava';
-import { device, emulator, floatsOf, worstShare } from '../support/cuda.ts';
+import { device, emulator, floatsOf, gradientsInPlace, worstShare } from '../support/cuda.ts';
 
 const worst = (layout: AttentionLayout, seed?: number) =>
   Math.max(...Object.values(attentionErrors(device, layout, seed)));
@@ -192,6 +192,17 @@ test('queries for which there is no room at once take turns, with the same bits'
   const y = run();
   // Those that come first see fewer keys than take two blocks.
   for (const queries of [7, 3, 0.5]) t.deepEqual(run(queries * ofQuery), y, `${queries}`);
+});
+
+test('gradients of queries and gate may take the places of what comes in, as in training', (t) => {
+  for (const storage of ['bf16', 'f32'] as const) {
+    for (const gate of ['headwise', 'elementwise'] as const) {
+      const layout = { ...LAYOUT, sequence: 20, gate };
+      const apart = runAttention(layout, operandsOf(device, layout, 1, storage));
+      const inPlace = gradientsInPlace(device, layout, storage);
+      t.deepEqual(inPlace.map(floatsOf), [apart.dq, apart.dGate!].map(floatsOf), `${gate}, ${storage}`);
+    }
+  }
 });
 
 test('what the kernels do not have is refused', (t) => {

@@ -25,7 +25,14 @@ import {
   shortConvolutionBackward,
 } from '@sluice/engine/cuda';
 import test from 'ava';
-import { activations, emulator, errorsOf, productError, rmsNormErrors } from '../support/cuda.ts';
+import {
+  activations,
+  emulator,
+  errorsOf,
+  gradientsInPlace,
+  productError,
+  rmsNormErrors,
+} from '../support/cuda.ts';
 import { findAll, instead, type Mutant, otherValues } from '../support/cudaMutants.ts';
 import { randomValues } from '../support/differential.ts';
 
@@ -88,6 +95,11 @@ const heads = otherValues((on) => {
   attentionHeads(operands, { q, k, v, gate }, layout);
   return [q, k, v, gate, dProjection, dqGain, dkGain];
 });
+
+/** The gradients of attention and its headwise gate, in the places of what they are made of. */
+const inPlace = otherValues((on) =>
+  gradientsInPlace(on, { ...LAYOUT, sequence: 20, gate: 'headwise' }, 'bf16'),
+);
 
 /** The gradients of a headwise gate, in the places of what they are made of. */
 const gates = otherValues((on) => {
@@ -311,6 +323,12 @@ const MUTANTS: readonly Mutant[] = [
     file: 'attentionBackward',
     plant: instead('weight * (gradient - ofRow)', 'weight * gradient'),
     error: attention,
+  },
+  {
+    what: 'a logit of a gate that is written while others read it',
+    file: 'attentionBackward',
+    plant: instead('__syncwarp();', ''),
+    error: inPlace,
   },
   {
     what: 'no barrier before the warps’ gradients of a gain are added',

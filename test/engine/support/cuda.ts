@@ -3,15 +3,19 @@
  * of the bound that the operation's arithmetic allows.
  */
 
+import type { AttentionLayout } from '@sluice/engine';
 import {
   type CudaDevice,
   type DeviceArray,
   Emulator,
   floatsOf,
+  gatedAttention,
+  gatedAttentionBackward,
   type KernelCase,
   matmul,
   matmulPlain,
   matmulTransposed,
+  operandsOf,
   type ProductName,
   type ProductShape,
   productCase,
@@ -95,4 +99,22 @@ export function rmsNormErrors(
 ): Readonly<Record<'y' | 'dx' | 'dGain', number>> {
   const { y, dx, dGain } = errorsOf(rmsNormCase(on, sizes));
   return { y: y!, dx: dx!, dGain: dGain! };
+}
+
+/** Gradients of attention as training has them: of queries in the place of dy, and of the gate in that of its logits. */
+export function gradientsInPlace(
+  on: CudaDevice,
+  layout: AttentionLayout,
+  storage: 'bf16' | 'f32',
+): [DeviceArray<'bf16' | 'f32'>, DeviceArray<'bf16' | 'f32'>] {
+  const operands = operandsOf(on, layout, 1, storage);
+  const [q, k, v, dy, gate] = (['q', 'k', 'v', 'dy', 'gate'] as const).map((name) => operands[name]!.array);
+  const like = ({ length }: { length: number }) => on.allocate(length, storage);
+  const given = { q: q!, k: k!, v: v!, gate };
+  const rows = layout.batch * layout.sequence;
+  const outputs = { y: like(q!), logSumExp: on.allocate(rows * layout.heads, 'f32') };
+  gatedAttention(given, outputs, layout);
+  const gradients = { dq: dy!, dk: like(k!), dv: like(v!), dGate: gate };
+  gatedAttentionBackward({ ...given, ...outputs, dy: dy! }, gradients, layout);
+  return [dy!, gate!];
 }

@@ -24,6 +24,8 @@ DEVICE void throughGate(const T* y, const T* gate, const T* dy, T* dOut, T* dGat
     if (gates > 1) dGate[at] = fromFloat<T>(product * (1.0f - open));
   }
   sum = sumOfWarp(sum);
+  // All lanes have read the logit of a head, whose place its gradient may take.
+  __syncwarp();
   if (lane != 0) return;
   delta[pair % heads * rows + pair / heads] = sum;
   if (gates == 1) dGate[pair] = fromFloat<T>(sum * (1.0f - headOpen));
