@@ -11,7 +11,7 @@ export {
 export * from './reader.ts';
 export * from './retention.ts';
 export * from './safetensors.ts';
-export { SafetensorsFile, type TensorInfo } from './safetensorsReader.ts';
+export { openForReading, readFully, SafetensorsFile, type TensorInfo } from './safetensorsReader.ts';
 export { writeShard } from './shard.ts';
 export { ShardWriter } from './shardWriter.ts';
 export {

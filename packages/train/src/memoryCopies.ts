@@ -5,7 +5,7 @@
  */
 
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -15,8 +15,9 @@ import {
   type ShardRecord,
   writeShard,
 } from '@sluice/checkpoint';
-import { consecutiveRanges, sharedFloat64 } from '@sluice/collectives';
-import { fileError, makeDirectories, nodeFiles, SluiceError } from '@sluice/core';
+import { sharedFloat64 } from '@sluice/collectives';
+import { makeDirectories, nodeFiles, SluiceError } from '@sluice/core';
+import { moveFiles } from './moveFiles.ts';
 import type { CopyRequest, MemoryRequest } from './protocol.ts';
 import type { Workers } from './workers.ts';
 
@@ -61,28 +62,16 @@ export async function keepCopies(
   const { rank, size, world } = workers;
   const directory = ownDirectory(step);
   const written = await writeOwn(directory, rank, pieces, writer).catch((error: unknown) => error as Error);
-  const own = written instanceof Error ? undefined : await readFile(join(directory, written.file));
   // Every worker learns how much comes from whom, and whether all have written.
   const sizes = sharedFloat64(size);
-  sizes[rank] = own?.length ?? Number.NaN;
+  sizes[rank] = written instanceof Error ? Number.NaN : written.size;
   if (size > 1) world.allReduce(sizes).wait();
   if (written instanceof Error) throw written;
   if (sizes.includes(Number.NaN)) throw peerFailed(directory);
-  const counts = (of: (peer: number) => boolean) =>
-    consecutiveRanges(Array.from({ length: size }, (_, peer) => (of(peer) ? sizes[peer]! : 0)));
-  const receiveRanges = counts((peer) => copies[peer] === rank);
-  const sendRanges = consecutiveRanges(
-    Array.from({ length: size }, (_, peer) => (copies[rank] === peer ? own!.length : 0)),
+  const transfers = copies.flatMap((to, from) =>
+    to < 0 ? [] : [{ from, to, file: shardName(from, writer), size: sizes[from]! }],
   );
-  const received = new Uint8Array(receiveRanges.at(-1)!.end);
-  world.allToAll(own!, sendRanges, received, receiveRanges).wait();
-  for (const [peer, { start, end }] of receiveRanges.entries()) {
-    if (end === start) continue;
-    const path = join(directory, shardName(peer, writer));
-    await writeFile(path, received.subarray(start, end)).catch((error: unknown) => {
-      throw fileError(path, error);
-    });
-  }
+  await moveFiles(workers, directory, transfers);
   await forgetOthers(step);
   return written;
 }
@@ -95,25 +84,15 @@ export async function gatherCopies(
   workers: Workers,
   { step, manifest, moves }: MemoryRequest,
 ): Promise<string> {
-  const { rank, size, world } = workers;
+  const { size, world } = workers;
   const directory = ownDirectory(step);
   const { shards } = readManifestText(manifest);
   await mkdir(directory, { recursive: true });
-  const between = (from: number, to: number) =>
-    moves.filter((move) => move.from === from && move.to === to).map((move) => shards[move.shard]!);
-  const peers = Array.from({ length: size }, (_, peer) => peer);
-  const bytes = (of: readonly ShardRecord[]) => of.reduce((sum, shard) => sum + shard.size, 0);
-  const sendRanges = consecutiveRanges(peers.map((peer) => bytes(between(rank, peer))));
-  const receiveRanges = consecutiveRanges(peers.map((peer) => bytes(between(peer, rank))));
-  const outgoing = peers.flatMap((peer) => between(rank, peer));
-  const send = Buffer.concat(await Promise.all(outgoing.map(({ file }) => readFile(join(directory, file)))));
-  const received = new Uint8Array(receiveRanges.at(-1)!.end);
-  if (size > 1) world.allToAll(send, sendRanges, received, receiveRanges).wait();
-  let start = 0;
-  for (const { file, size: length } of peers.flatMap((peer) => between(peer, rank))) {
-    await writeFile(join(directory, file), received.subarray(start, start + length));
-    start += length;
-  }
+  await moveFiles(
+    workers,
+    directory,
+    moves.map(({ from, to, shard }) => ({ from, to, ...shards[shard]! })),
+  );
   if (process.env.LOCAL_RANK === '0') await writeFile(join(directory, MANIFEST_NAME), manifest);
   // The workers of a host read what its first has written.
   if (size > 1) world.barrier().wait();
