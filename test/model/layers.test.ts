@@ -145,7 +145,7 @@ test('layers that cannot be had are refused where they are written', (t) => {
   t.regex(faultOf({ headDim: 1e9 }), /^headDim: /);
   t.regex(faultOf({ controls: [{ kind: 'switch-head', count: 1e9, topK: 2 }] }), /^controls\.0\.count: /);
   t.regex(faultOf(layers({ feedForward: 'experts' })), /says nothing of experts/);
-  t.regex(faultOf({ experts: EXPERTS }), /give either intermediateSize/);
+  t.regex(faultOf({ experts: EXPERTS }), /give either intermediateSize.*--set model\.experts=null/);
   t.regex(faultOf({ experts: EXPERTS, ...layers({}) }), /intermediateSize: no layer is dense/);
   t.regex(
     faultOf({ experts: EXPERTS, ...layers({ feedForward: 'dense' }) }),

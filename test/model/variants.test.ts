@@ -200,7 +200,7 @@ const REFUSED: readonly (readonly [keys: object, reason: RegExp])[] = [
   [{ gate: { position: 'query', granularity: 'headwise' } }, /takes out again/],
   [{ gates: [{}, { position: 'key', granularity: 'headwise' }] }, /takes out again/],
   [{ gate: { input: 'input-independent', initialWeights: 'zeros' } }, /which has no W/],
-  [{ gate: {}, gates: [{}] }, /either gate or gates/],
+  [{ gate: {}, gates: [{}] }, /either gate or gates.*to drop the former: --set model\.gate=null/],
   [{ controls: [{ kind: 'switch-head', count: 2, topK: 3 }] }, /more than their 2 experts/],
   [{ controls: [{ kind: 'sdpa-norm' }, { kind: 'sdpa-norm' }] }, /a second time/],
   [{ controls: [{ kind: 'clip-outputs' }] }, /number/],

@@ -21,6 +21,8 @@ export const dataPrepareCommand = defineCommand<DataPrepareArguments>({
     ['sluice data prepare data/recipes/english-small.yaml', 'Prepare the corpus of the quickstart.'],
   ],
   async run({ recipe, force }, { log }) {
+    const { refuseOtherKind } = await import('../run/fileKind.ts');
+    refuseOtherKind(recipe, 'recipe');
     const { datasetLine, prepareDataset, sourceLines } = await import('../coordinator/dataset.ts');
     const summary = await prepareDataset(recipe, log, { logSources: false, changedText: 'prepare', force });
     const state = summary.fresh ? 'prepared' : 'was prepared already';

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { folderName, loadYamlConfig, resolvePath, SluiceError } from '@sluice/core';
 import { RunConfig } from '@sluice/train';
 import { z } from 'zod';
-import { topKeys } from '../run/loadModel.ts';
+import { refuseOtherKind } from '../run/fileKind.ts';
 
 /** One run of an experiment. */
 export const ExperimentRow = z.strictObject({
@@ -166,16 +166,11 @@ export type ExperimentScale = 'full' | keyof ExperimentConfig['scales'];
 
 /**
  * The experiment of a file, with a row for each combination of its grid.
- * @throws the coded errors of `loadYamlConfig`; SLUICE_E_USAGE for the configuration of a run; SLUICE_E_CONFIG_INVALID where two
+ * @throws the coded errors of `loadYamlConfig`; SLUICE_E_USAGE for a file of another kind; SLUICE_E_CONFIG_INVALID where two
  *   points of the grid make rows of one name
  */
 export function loadExperiment(path: string): ExperimentConfig {
-  if (topKeys(path).includes('model') && !topKeys(path).includes('rows')) {
-    throw new SluiceError(
-      'SLUICE_E_USAGE',
-      `${path} is the configuration of a run: train it by \`sluice train\`, or name it as the \`base\` of an experiment.`,
-    );
-  }
+  refuseOtherKind(path, 'experiment');
   const experiment = loadYamlConfig(path, ExperimentConfig);
   const points = gridPoints(Object.entries(experiment.grid));
   const [first] = experiment.rows;

@@ -5,7 +5,8 @@ import { countParameters, flopsPerToken, type ParameterCount, type Scale } from 
 import { terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { baselineOf, type ExperimentRow, experimentRun, loadExperiment } from '../experiment/config.ts';
-import { loadModel, type ModelFlags, topKeys } from './loadModel.ts';
+import { topKeys } from './fileKind.ts';
+import { loadModel, type ModelFlags } from './loadModel.ts';
 
 /**
  * @param path a file that holds a model alone, a run's whole configuration, or an experiment

@@ -3,7 +3,7 @@
 import { allKeyPaths, loadYamlConfig } from '@sluice/core';
 import type { ModelConfig, Scale } from '@sluice/model';
 import { RunConfig } from '@sluice/train';
-import { z } from 'zod';
+import { refuseOtherKind, topKeys } from './fileKind.ts';
 
 /** Sequence length where the file names none: that of the paper's pretraining. */
 const DEFAULT_SEQUENCE_LENGTH = 4096;
@@ -24,20 +24,16 @@ export interface LoadedModel {
   readonly isAlone: boolean;
 }
 
-/** Names of the keys at the top of a file, to tell what it is. */
-export function topKeys(path: string): string[] {
-  return Object.keys(loadYamlConfig(path, z.record(z.string(), z.unknown())));
-}
-
 /**
  * @param sequences of the batch of a model alone
- * @throws the coded errors of `loadYamlConfig`
+ * @throws SLUICE_E_USAGE for a file of another kind, and the coded errors of `loadYamlConfig`
  */
 export function loadModel(
   path: string,
   { scale, set = [] }: ModelFlags = {},
   sequences = DEFAULT_BATCH,
 ): LoadedModel {
+  refuseOtherKind(path, 'model', 'run');
   const keysOfRuns = allKeyPaths(RunConfig);
   const isAlone = !topKeys(path).some((key) => keysOfRuns.includes(key));
   const beside = {

@@ -5,8 +5,8 @@ import { loadYamlConfig, SluiceError, writeFileAtomic } from '@sluice/core';
 import { InitializeConfig, RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
 import { z } from 'zod';
+import { refuseOtherKind, topKeys } from './fileKind.ts';
 import { modelOfWeights } from './initialWeights.ts';
-import { topKeys } from './loadModel.ts';
 import { locateModel } from './locateCheckpoint.ts';
 import { configFromRun, configInRun, pathFromRun } from './runPaths.ts';
 import { fittingExpertParallel } from './validate.ts';
@@ -45,13 +45,14 @@ const Beginning = z.looseObject({ initialize: InitializeConfig.prefault({}) });
 /**
  * The configuration of a new run. Where it begins with given weights, a run that they are of becomes the very checkpoint, so
  * that the configuration means the same tomorrow; and where it has no `model`, the model is theirs, with `--set` applied.
- * @throws SLUICE_E_USAGE when only `fromMissing` is given; the coded errors of `loadYamlConfig`, `locateModel` and `openWeights`
+ * @throws SLUICE_E_USAGE for a file of another kind, and when only `fromMissing` is given; the coded errors of `loadYamlConfig`, `locateModel` and `openWeights`
  */
 export async function loadNewRunConfig(
   path: string,
   flags: ConfigFlags,
   log: (line: string) => void,
 ): Promise<RunConfig> {
+  refuseOtherKind(path, 'run');
   const from = await givenWeights(path, flags, log);
   if (from === undefined) {
     if (flags.fromMissing === undefined) return loadRunConfig(path, flags);

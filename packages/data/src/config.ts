@@ -83,7 +83,10 @@ export const DataConfig = z
     context.addIssue({
       code: 'custom',
       path: ['recipe'],
-      message: 'give either recipe or mixture, and not both',
+      message:
+        recipe === undefined
+          ? 'give either recipe or mixture'
+          : 'give either recipe or mixture, and not both; to drop the former: --set data.recipe=null',
     });
   });
 

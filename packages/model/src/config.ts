@@ -209,7 +209,8 @@ export const ModelConfig = z
         code: 'custom',
         path: ['intermediateSize'],
         message:
-          'give either intermediateSize (dense) or experts (mixture of experts), and not both unless layers has kinds of both',
+          'give either intermediateSize (dense) or experts (mixture of experts), and not both unless layers has kinds of both' +
+          (areBothMissing ? '' : '; to drop the latter: --set model.experts=null'),
       });
     }
     if (model.experts && model.experts.topK > model.experts.count) {
@@ -227,7 +228,7 @@ export const ModelConfig = z
       context.addIssue({
         code: 'custom',
         path: ['gate'],
-        message: 'give either gate or gates, and not both',
+        message: 'give either gate or gates, and not both; to drop the former: --set model.gate=null',
       });
     }
     for (const { path, gate } of givenGates(model)) {
