@@ -122,6 +122,7 @@ async function train(
 ): Promise<ProgramEnd> {
   const giveUp = new AbortController();
   const [steps, losses]: [number[], (number | null)[]] = [[], []];
+  let judged = 0;
   const metrics = new LinesFollower(runDirectory(folder.run).metrics, {
     parse: parseRecord,
     take: ({ step, loss }) => {
@@ -130,6 +131,7 @@ async function train(
     },
     cut: (count) => {
       steps.length = losses.length = count;
+      judged = Math.min(judged, count);
     },
   });
   let isRunning = true;
@@ -140,7 +142,8 @@ async function train(
     await Promise.race([running, delay(LOOK_MS)]);
     await metrics.read();
     if (steps.length > 0) onStep(cell, steps.at(-1)!, losses.at(-1)!);
-    if (cell.hopeless && hopelessStep(losses, cell.hopeless) !== undefined) giveUp.abort();
+    if (cell.hopeless && hopelessStep(losses, cell.hopeless, judged) !== undefined) giveUp.abort();
+    judged = losses.length;
   }
   return running;
 }
