@@ -134,12 +134,14 @@ async function train(
       judged = Math.min(judged, count);
     },
   });
-  let isRunning = true;
-  const running = launch(folder, threads, AbortSignal.any([stop, giveUp.signal])).finally(
-    () => (isRunning = false),
+  const ended = new AbortController();
+  const running = launch(folder, threads, AbortSignal.any([stop, giveUp.signal])).finally(() =>
+    ended.abort(),
   );
-  while (isRunning) {
-    await Promise.race([running, delay(LOOK_MS)]);
+  // It is waited for below.
+  running.catch(() => {});
+  while (!ended.signal.aborted) {
+    await delay(LOOK_MS, undefined, { signal: ended.signal }).catch(() => {});
     await metrics.read();
     if (steps.length > 0) onStep(cell, steps.at(-1)!, losses.at(-1)!);
     if (cell.hopeless && hopelessStep(losses, cell.hopeless, judged) !== undefined) giveUp.abort();
