@@ -1,6 +1,6 @@
 /** What the live page is told of runs: which there are, how it is with them, and what happened. */
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -53,6 +53,23 @@ test('runs are found as named, in folders, and in the folders of experiments, ea
   );
   const { code } = await failureOf(Promise.resolve().then(() => new FileCatalog([join(root, 'none')])));
   t.is(code, 'SLUICE_E_FILE_MISSING');
+});
+
+test('runs and experiments come and go while one looks', (t) => {
+  const root = temporaryDirectory(t);
+  let now = 0;
+  const catalog = new FileCatalog([root], () => now);
+  const names = () => {
+    now += 10_000;
+    return [...catalog.runs(), ...catalog.experiments()].map(({ name }) => name);
+  };
+  t.deepEqual(names(), []);
+  makeRun(join(root, 'run'));
+  mkdirSync(join(root, 'table4-tiny'));
+  writeFileSync(join(root, 'table4-tiny', 'results.json'), '{}');
+  t.deepEqual(names(), ['run', 'table4-tiny']);
+  for (const name of ['run', 'table4-tiny']) rmSync(join(root, name), { recursive: true });
+  t.deepEqual(names(), []);
 });
 
 test('listed once, runs have the paths that other commands take', async (t) => {

@@ -46,7 +46,7 @@ interface AbusedHost {
 }
 
 /** How long a host stands still, or its way to the coordinator is cut: longer than the coordinator waits for a sign of life, ms. */
-export const HOST_AWAY_MS = (BEATS_UNTIL_LOST + 3) * BEAT_MS;
+const HOST_AWAY_MS = (BEATS_UNTIL_LOST + 3) * BEAT_MS;
 
 /** How long agents look for a coordinator: one that is cut off as the run ends never hears of it, and is waited for. */
 const PATIENCE_SECONDS = 60;

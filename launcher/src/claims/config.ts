@@ -17,7 +17,7 @@ export const MEASURES = [
 ] as const;
 
 /** What is measured of the answers to a question of the experiment. */
-export const RETRIEVAL_MEASURES = ['accuracy', 'choiceAccuracy', 'answerLoss'] as const;
+const RETRIEVAL_MEASURES = ['accuracy', 'choiceAccuracy', 'answerLoss'] as const;
 
 export type RetrievalMeasure = (typeof RETRIEVAL_MEASURES)[number];
 

@@ -59,7 +59,7 @@ export function above(flag: string, limit: number): (value: unknown) => number |
 }
 
 /** Those of the engine, which is not loaded to read a command line. */
-export const BACKEND_CHOICES = [
+const BACKEND_CHOICES = [
   'native',
   'cuda',
   'tensorflow',

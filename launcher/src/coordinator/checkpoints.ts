@@ -244,7 +244,7 @@ async function pruneOlder({ run, config, warn }: CheckpointWriter, step: number)
 }
 
 /** Steps of the checkpoints that a spike from here on may lead back to. */
-export function neededToGoBack(config: RunConfig, committed: Iterable<number>, step: number): number[] {
+function neededToGoBack(config: RunConfig, committed: Iterable<number>, step: number): number[] {
   if (config.spikes.policy !== 'rollback') return [];
   const earliest = earliestRollback(config, step);
   const steps = [...committed];

@@ -13,11 +13,15 @@ export interface HopelessRule {
 /**
  * The step after which a run is hopeless: the mean loss of the last `lastingSteps` steps is above the bound, or no number.
  * @param losses of the steps from 1 on; null where a loss was no number
+ * @param judged so many first steps are known to have left hope: of a run that goes on, only those behind them are looked at
  * @returns undefined where there is none yet
  */
-export function hopelessStep(losses: readonly (number | null)[], rule: HopelessRule): number | undefined {
-  const { lossBound, lastingSteps, afterStep } = rule;
-  for (let step = Math.max(lastingSteps, afterStep); step <= losses.length; step++) {
+export function hopelessStep(
+  losses: readonly (number | null)[],
+  { lossBound, lastingSteps, afterStep }: HopelessRule,
+  judged = 0,
+): number | undefined {
+  for (let step = Math.max(lastingSteps, afterStep, judged + 1); step <= losses.length; step++) {
     const last = losses.slice(step - lastingSteps, step);
     const mean = last.reduce<number>((sum, loss) => sum + (loss ?? Number.NaN), 0) / lastingSteps;
     if (!(mean <= lossBound)) return step;

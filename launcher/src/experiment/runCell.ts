@@ -122,6 +122,7 @@ async function train(
 ): Promise<ProgramEnd> {
   const giveUp = new AbortController();
   const [steps, losses]: [number[], (number | null)[]] = [[], []];
+  let judged = 0;
   const metrics = new LinesFollower(runDirectory(folder.run).metrics, {
     parse: parseRecord,
     take: ({ step, loss }) => {
@@ -130,17 +131,21 @@ async function train(
     },
     cut: (count) => {
       steps.length = losses.length = count;
+      judged = Math.min(judged, count);
     },
   });
-  let isRunning = true;
-  const running = launch(folder, threads, AbortSignal.any([stop, giveUp.signal])).finally(
-    () => (isRunning = false),
+  const ended = new AbortController();
+  const running = launch(folder, threads, AbortSignal.any([stop, giveUp.signal])).finally(() =>
+    ended.abort(),
   );
-  while (isRunning) {
-    await Promise.race([running, delay(LOOK_MS)]);
+  // It is waited for below.
+  running.catch(() => {});
+  while (!ended.signal.aborted) {
+    await delay(LOOK_MS, undefined, { signal: ended.signal }).catch(() => {});
     await metrics.read();
     if (steps.length > 0) onStep(cell, steps.at(-1)!, losses.at(-1)!);
-    if (cell.hopeless && hopelessStep(losses, cell.hopeless) !== undefined) giveUp.abort();
+    if (cell.hopeless && hopelessStep(losses, cell.hopeless, judged) !== undefined) giveUp.abort();
+    judged = losses.length;
   }
   return running;
 }

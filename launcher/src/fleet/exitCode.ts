@@ -34,7 +34,7 @@ const CONFIGURATION: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 ]);
 
 /** The exit code of a mistake in what was asked for; undefined for any other error. */
-export function configurationExitCode(error: unknown): number | undefined {
+function configurationExitCode(error: unknown): number | undefined {
   return error instanceof SluiceError && CONFIGURATION.has(error.code) ? EXIT_CONFIGURATION : undefined;
 }
 

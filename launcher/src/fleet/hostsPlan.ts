@@ -49,7 +49,7 @@ export function planHosts(flags: HostsFlags, config: HostsConfig, path: string):
 }
 
 /** @throws SLUICE_E_USAGE */
-export function splitOn(on: string): { readonly starter: Starter; readonly file: string | undefined } {
+function splitOn(on: string): { readonly starter: Starter; readonly file: string | undefined } {
   const [, word, file] = /^([a-z]+)(?::(.+))?$/.exec(on) ?? [];
   const starter = STARTERS.find((one) => one === word);
   const needsFile = starter === 'ssh';

@@ -22,7 +22,7 @@ const text = z.string().max(4096);
 const name = z.string().regex(/^[\w.:-]{1,253}$/);
 const count = z.int().min(0);
 /** Where files of a host lie that its agent hands out and takes: what is meant by it is the agent's affair. */
-export const FILE_PLACES = ['memory', 'collected', 'data'] as const;
+const FILE_PLACES = ['memory', 'collected', 'data'] as const;
 export type FilePlace = (typeof FILE_PLACES)[number];
 const place = z.enum(FILE_PLACES);
 /** Never leads out of its place. */

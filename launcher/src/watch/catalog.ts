@@ -10,13 +10,18 @@ const LOOK_EVERY_MS = 3000;
 
 export class FileCatalog implements Catalog {
   readonly #places: readonly string[];
+  readonly #now: () => number;
   readonly #runs = new Map<string, WatchedRunFiles>();
   readonly #experiments = new Map<string, { readonly key: string; readonly shown: WatchedExperiment }>();
   #lookedAt = Number.NEGATIVE_INFINITY;
 
-  /** @throws SLUICE_E_FILE_MISSING */
-  constructor(places: readonly string[]) {
+  /**
+   * @param now a clock, ms
+   * @throws SLUICE_E_FILE_MISSING
+   */
+  constructor(places: readonly string[], now: () => number = () => performance.now()) {
     this.#places = places;
+    this.#now = now;
     this.#look();
   }
 
@@ -31,7 +36,7 @@ export class FileCatalog implements Catalog {
   }
 
   #lookAgain(): void {
-    if (performance.now() - this.#lookedAt < LOOK_EVERY_MS) return;
+    if (this.#now() - this.#lookedAt < LOOK_EVERY_MS) return;
     try {
       this.#look();
     } catch {
@@ -40,13 +45,14 @@ export class FileCatalog implements Catalog {
   }
 
   #look(): void {
-    this.#lookedAt = performance.now();
+    this.#lookedAt = this.#now();
     const found = findRuns(this.#places);
-    const paths = new Set(found.map(({ path }) => path));
-    for (const path of this.#runs.keys()) if (!paths.has(path)) this.#runs.delete(path);
+    forgetOthers(this.#runs, found);
     for (const run of found)
       if (!this.#runs.has(run.path)) this.#runs.set(run.path, new WatchedRunFiles(run));
-    for (const experiment of findExperiments(this.#places)) {
+    const experiments = findExperiments(this.#places);
+    forgetOthers(this.#experiments, experiments);
+    for (const experiment of experiments) {
       const { path, name, results, report } = experiment;
       const key = `${statSync(results, { throwIfNoEntry: false })?.mtimeMs}`;
       const known = this.#experiments.get(path);
@@ -55,4 +61,10 @@ export class FileCatalog implements Catalog {
       this.#experiments.set(path, { key, shown: { id, name, progress, report } });
     }
   }
+}
+
+/** Those that are not there any more are not known any more. */
+function forgetOthers(known: Map<string, unknown>, found: readonly { readonly path: string }[]): void {
+  const paths = new Set(found.map(({ path }) => path));
+  for (const path of known.keys()) if (!paths.has(path)) known.delete(path);
 }

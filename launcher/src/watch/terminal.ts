@@ -76,10 +76,15 @@ async function keepDrawing(
 ): Promise<void> {
   const ended = new AbortController();
   const stop = installStopSignal({
-    onRequest: () => ended.abort(),
+    onRequest: () => end(),
     onAbort: () => process.exit(ABORTED_EXIT_CODE),
   });
-  const unlisten = endAtKeys(() => ended.abort());
+  const end = () => {
+    ended.abort();
+    // Nobody waits for news of it any longer.
+    follower.close();
+  };
+  const unlisten = endAtKeys(end);
   terminal.write(ENTER);
   const leave = () => terminal.write(LEAVE);
   process.once('exit', leave);
@@ -90,8 +95,7 @@ async function keepDrawing(
       terminal.write(`${HOME}${drawn}${CLEAR_REST}`);
       const { version } = follower;
       await delay(DRAW_EVERY_MS, undefined, { signal: ended.signal }).catch(() => {});
-      if (!ended.signal.aborted)
-        await Promise.race([follower.changed(version, 5 * DRAW_EVERY_MS), aborted(ended.signal)]);
+      await follower.changed(version, 5 * DRAW_EVERY_MS);
     }
   } finally {
     process.off('exit', leave);
@@ -99,10 +103,6 @@ async function keepDrawing(
     unlisten();
     stop.uninstall();
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
 /** `q`, and Ctrl-C and Ctrl-D, which a terminal in raw mode makes no signals of. */

@@ -11,8 +11,7 @@ export const MAX_CONTROL_BYTES = 64 << 20;
 export const HEARTBEAT_MS = 1000;
 
 /** Kinds of waiting, each with its own limit. */
-export const WAIT_KINDS = ['start', 'firstStep', 'step', 'save', 'evaluation', 'stop'] as const;
-export type WaitKind = (typeof WAIT_KINDS)[number];
+export type WaitKind = 'start' | 'firstStep' | 'step' | 'save' | 'evaluation' | 'stop';
 
 /** Limits unless said otherwise, ms. */
 export const DEFAULT_LIMITS_MS: Readonly<Record<WaitKind, number>> = {

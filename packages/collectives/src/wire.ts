@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { DATA_TYPES, type DataType } from './arrays.ts';
 
 /** Raised whenever the header, the messages or the control protocol change their meaning. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 export const HEADER_BYTES = 64;
 
@@ -72,14 +72,15 @@ export function encodeHeader(header: MessageHeader, tag: number, placement?: Hea
   frame[10] = DATA_TYPES.indexOf(header.dataType);
   frame[11] = header.phase;
   frame.writeUInt32LE(header.group, 12);
-  frame.writeUInt32LE(header.sequence, 16);
-  frame.writeUInt32LE(header.from, 20);
+  frame.writeUInt32LE(header.from, 16);
+  frame.writeUInt32LE(placement?.placedBytes ?? 0, 20);
   frame.writeDoubleLE(header.offset, 24);
   frame.writeDoubleLE(header.total, 32);
   frame.writeDoubleLE(placement?.place ?? 0, 40);
-  frame.writeUInt32LE(placement?.placedBytes ?? 0, 48);
-  frame[52] = placement?.isAddress ? 1 : 0;
-  return frame.fill(0, 53);
+  // A run of weeks with experts on several hosts has more operations than 32 bits can count.
+  frame.writeDoubleLE(header.sequence, 48);
+  frame[56] = placement?.isAddress ? 1 : 0;
+  return frame.fill(0, 57);
 }
 
 /** The header in `frame`, or undefined when it is not one of this run and version. */
@@ -97,12 +98,12 @@ export function decodeHeader(frame: Buffer, tag: number): (MessageHeader & Heade
     dataType,
     phase: frame[11]!,
     group: frame.readUInt32LE(12),
-    sequence: frame.readUInt32LE(16),
-    from: frame.readUInt32LE(20),
+    sequence: frame.readDoubleLE(48),
+    from: frame.readUInt32LE(16),
     offset: frame.readDoubleLE(24),
     total: frame.readDoubleLE(32),
     place: frame.readDoubleLE(40),
-    placedBytes: frame.readUInt32LE(48),
-    isAddress: frame[52] === 1,
+    placedBytes: frame.readUInt32LE(20),
+    isAddress: frame[56] === 1,
   };
 }

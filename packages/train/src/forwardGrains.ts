@@ -38,7 +38,7 @@ export function forwardGrains(
   return places.map((place, index) => ({ index, ...place }));
 }
 
-export function isMixture(source: ForwardSource): source is readonly ValidationPart[] {
+function isMixture(source: ForwardSource): source is readonly ValidationPart[] {
   return Array.isArray(source);
 }
 

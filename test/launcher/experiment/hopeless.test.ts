@@ -23,3 +23,13 @@ test('a curve that goes on is hopeless at the same step', (t) => {
   });
   t.notThrows(() => fc.assert(holds));
 });
+
+test('of a curve that goes on, what was judged is not judged again', (t) => {
+  t.is(hopelessStep([9, 9, 9, 9, 4, 4, 4], rule, 6), undefined);
+  const loss = fc.double({ min: 4, max: 6, noNaN: true });
+  const holds = fc.property(fc.array(loss, { maxLength: 20 }), fc.array(loss), (begun, rest) => {
+    const all = [...begun, ...rest];
+    return (hopelessStep(begun, rule) ?? hopelessStep(all, rule, begun.length)) === hopelessStep(all, rule);
+  });
+  t.notThrows(() => fc.assert(holds));
+});

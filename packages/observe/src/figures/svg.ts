@@ -79,7 +79,7 @@ export function scaleOf(values: readonly number[], logarithmic: boolean): Scale 
 }
 
 /** From zero, or below the least value, to above the largest, with round ticks. */
-export function linearScale(values: readonly number[]): Scale {
+function linearScale(values: readonly number[]): Scale {
   return roundScale(Math.min(...values, 0), Math.max(...values, 0));
 }
 

@@ -184,7 +184,7 @@ function progressLine(state: ProgressState, width: number, paint: Paint): string
  * Loads of experts as a line of small bars: half a cell is the fair share, a full one twice that or more.
  * More experts than `cells` are shown by the mean of neighbours.
  */
-export function heatLine(relativeLoad: readonly number[], cells: number): string {
+function heatLine(relativeLoad: readonly number[], cells: number): string {
   const count = Math.min(cells, relativeLoad.length);
   return Array.from({ length: count }, (_, cell) => {
     const start = Math.floor((cell * relativeLoad.length) / count);

@@ -256,7 +256,7 @@ function stretch(values: ArrayLike<number>, start: number, end: number): ArrayLi
 }
 
 /** The first row of a step of at least `step`. */
-export function firstRow(steps: ArrayLike<number>, step: number): number {
+function firstRow(steps: ArrayLike<number>, step: number): number {
   let low = 0;
   let high = steps.length;
   while (low < high) {
