@@ -99,7 +99,8 @@ async function verifyIn(
         `round ${round} came to ${result.weightsHash}, the quiet run to ${quiet.weightsHash}; the first step that differs is ${step ?? 'none of those recorded'}`,
       );
     }
-    log(`round ${round}: the same weights after ${done.filter((one) => one.round === round).length} faults`);
+    const faults = done.filter((one) => one.round === round).length;
+    log(`round ${round}: the same weights after ${counted(faults, 'fault')}`);
   }
   return report(options, quiet, done);
 }

@@ -2,7 +2,7 @@
 
 import { join, resolve } from 'node:path';
 import { makeDirectories, resolvePath, SluiceError, writeFileAtomic } from '@sluice/core';
-import type { ExperimentResults, FindLrResults } from '@sluice/observe';
+import { counted, type ExperimentResults, type FindLrResults } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
 import { carryOut } from '../experiment/carryOut.ts';
 import {
@@ -149,9 +149,9 @@ interface MissingRuns {
 
 function missingLines({ failed, pending, budgetSpent }: MissingRuns): string[] {
   return [
-    ...(failed > 0 ? [`${failed} runs failed; the same command tries them again`] : []),
+    ...(failed > 0 ? [`${counted(failed, 'run')} failed; the same command tries them again`] : []),
     ...(pending > 0 || budgetSpent
-      ? [`the budget was spent with ${pending} runs to do; the same command goes on`]
+      ? [`the budget was spent with ${counted(pending, 'run')} to do; the same command goes on`]
       : []),
   ];
 }

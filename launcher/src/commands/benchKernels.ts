@@ -40,7 +40,7 @@ export const benchKernelsCommand = defineCommand<BenchKernelsArguments>({
 async function onHost({ threads, filter, clock }: BenchKernelsArguments): Promise<CommandResult> {
   const count = useThreads(threads, clock);
   const { benchKernels, cpuClock, wallClock } = await import('@sluice/engine');
-  const { terminalTable } = await import('@sluice/observe');
+  const { counted, terminalTable } = await import('@sluice/observe');
   const measured = await benchKernels({
     threads: count,
     filter,
@@ -60,7 +60,7 @@ async function onHost({ threads, filter, clock }: BenchKernelsArguments): Promis
     json: { ...measured, clock },
     text: terminalTable([...limits, ...rows], {
       header: [
-        `${measured.arithmetic}, ${count} threads`,
+        `${measured.arithmetic}, ${counted(count, 'thread')}`,
         clock === 'cpu' ? 'CPU ms' : 'ms',
         'rate',
         'of the limit',

@@ -6,6 +6,7 @@ import { openRunData, type Provenance, type RunData } from '@sluice/data';
 import type { Computation } from '@sluice/engine';
 import { documentLosses, type InferenceModel, type ScoredDocument } from '@sluice/evaluate';
 import {
+  counted,
   formatLoss,
   groupDigits,
   metricsOf,
@@ -251,7 +252,7 @@ function lossLines(documents: readonly ShownDocument[]): string[] {
   const more = documents.length - shown.length;
   return [
     terminalTable(rows, { header, align }),
-    ...(more > 0 ? [`and ${more} documents of lower loss; --json has all`] : []),
+    ...(more > 0 ? [`and ${counted(more, 'document')} of lower loss; --json has all`] : []),
     `mean of the batch: ${formatLoss(meanLoss(documents))}`,
   ];
 }

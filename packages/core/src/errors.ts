@@ -27,11 +27,13 @@ export const ERROR_TABLE = {
   },
   SLUICE_E_FILE_MISSING: {
     summary: 'A file or directory that was named does not exist or cannot be read.',
-    advice: 'Check the path; relative paths start from the current directory.',
+    advice:
+      'Check the path: one of the command line starts from the current directory, one that a file names from that file.',
   },
   SLUICE_E_FILE_UNWRITABLE: {
     summary: 'A file or directory cannot be written.',
-    advice: 'Check permissions and ownership, or choose another directory.',
+    advice:
+      'Check permissions and ownership, or choose another directory; that of corpora is named by SLUICE_DATA.',
   },
   SLUICE_E_DISK_FULL: {
     summary: 'The disk ran out of space while writing.',

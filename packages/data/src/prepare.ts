@@ -245,10 +245,11 @@ class Preparation {
     const empty =
       train.tokens === 0 ? 'training' : validation.tokens === 0 && fraction > 0 ? 'validation' : null;
     if (empty === null) return;
+    const { documents } = this.#progress;
     throw new SluiceError(
       'SLUICE_E_DATA_SPLIT_EMPTY',
-      `Of ${this.#progress.documents} documents, none fell into the ${empty} split (validation.fraction is ${fraction}).`,
-      { details: { recipe: this.#loaded.file, documents: this.#progress.documents, fraction } },
+      `Of ${documents} document${documents === 1 ? '' : 's'}, none fell into the ${empty} split (validation.fraction is ${fraction}).`,
+      { details: { recipe: this.#loaded.file, documents, fraction } },
     );
   }
 

@@ -1,7 +1,7 @@
 /** `sluice doctor --hosts`: whether the hosts of a file can run together, before a run finds out that they cannot. */
 
 import { generateCurveKeys } from '@sluice/collectives';
-import { formatBytes, formatNumber, terminalTable } from '@sluice/observe';
+import { counted, formatBytes, formatNumber, terminalTable } from '@sluice/observe';
 import type { CommandResult } from '../../cli/command.ts';
 import { addressTowards, isLoopback } from '../../fleet/address.ts';
 import { refuseOtherBuild } from '../../fleet/build.ts';
@@ -42,7 +42,7 @@ export async function examineHosts(
     probe: await ownProbe({ curve, towards, advertise: towards }),
     failure: undefined,
   };
-  log(`starting the check on ${listed.length} hosts; they come back to ${towards}`);
+  log(`starting the check on ${counted(listed.length, 'host')}; they come back to ${towards}`);
   const others = await startAll(listed, { curve, towards }, command);
   const hosts = [here, ...others];
   try {
