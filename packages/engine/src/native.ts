@@ -27,12 +27,6 @@ export interface NativeBuildInfo {
 /** Where what is compiled here lies. */
 export const buildDirectory =
   process.env.SLUICE_BUILD_DIR ?? join(dirname(fileURLToPath(import.meta.url)), '..', 'build');
-/**
- * How often a thread that waits for others looks again before it sleeps: for as long as waking one takes, some 0.1 ms. GNU's OpenMP
- * looks for milliseconds, in which it keeps the core from the thread that it waits for, where other programs use the machine too.
- */
-const SPINS = '3000';
-
 let loaded: { readonly core: NativeCore } | { readonly core: undefined; readonly reason: string } | undefined;
 
 function load(): NonNullable<typeof loaded> {
@@ -40,21 +34,9 @@ function load(): NonNullable<typeof loaded> {
   const file = resolve(buildDirectory, 'sluice.node');
   if (!existsSync(file)) return { core: undefined, reason: nativeBuildInfo().reason ?? `${file} is missing` };
   try {
-    return { core: withBriefWaits(() => createRequire(import.meta.url)(file) as NativeCore) };
+    return { core: createRequire(import.meta.url)(file) as NativeCore };
   } catch (error) {
     return { core: undefined, reason: `it does not load: ${(error as Error).message}` };
-  }
-}
-
-/** OpenMP reads its variables once, when it is loaded; what is said there already holds. Processes started later get none of it. */
-function withBriefWaits<T>(load: () => T): T {
-  const { env } = process;
-  if (env.GOMP_SPINCOUNT !== undefined || env.OMP_WAIT_POLICY !== undefined) return load();
-  env.GOMP_SPINCOUNT = SPINS;
-  try {
-    return load();
-  } finally {
-    delete env.GOMP_SPINCOUNT;
   }
 }
 
