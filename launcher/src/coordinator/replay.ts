@@ -51,10 +51,11 @@ type Numbers = Pick<StepResult, 'loss' | 'gradientNorm'>;
 export async function replayStep(options: ReplayOptions, log: Log): Promise<CommandResult> {
   const run = existingRun(options.run);
   const journal = readJournal(run.journal);
-  const config = configFor(run, journal, options);
+  const now = loadRunConfig(run.config, {});
+  const config = configFor(now, journal, options);
   const { from } = await startingPoint(run, checkpointHistory(journal), options.step - 1);
   const begin = from?.state.step ?? 0;
-  refuseChangeBetween(run, journal, begin + 1, options.step);
+  refuseChangeBetween(now, journal, begin + 1, options.step);
   const recorded = await recordsBetween(run, begin, options.step);
   log(
     `from ${from ? `the checkpoint of step ${begin}` : 'the beginning'}, on ${counted(config.parallel.workers, 'worker')}`,
@@ -83,19 +84,17 @@ export async function replayStep(options: ReplayOptions, log: Log): Promise<Comm
   };
 }
 
+/** @param now the configuration that the run has now */
 function configFor(
-  run: RunDirectory,
+  now: RunConfig,
   journal: readonly JournalEntry[],
   { step, workers, threads }: ReplayOptions,
 ): RunConfig {
-  const now = loadRunConfig(run.config, {});
   if (step > now.training.steps) {
     throw new SluiceError(
       'SLUICE_E_USAGE',
       `--step is ${step}, but the run has ${now.training.steps} steps.`,
-      {
-        details: { step, steps: now.training.steps },
-      },
+      { details: { step, steps: now.training.steps } },
     );
   }
   const config = configThen(now, journal, step);
@@ -124,12 +123,11 @@ function configFor(
 
 /** The steps from a checkpoint on are taken with one configuration. */
 function refuseChangeBetween(
-  run: RunDirectory,
+  now: RunConfig,
   journal: readonly JournalEntry[],
   first: number,
   step: number,
 ): void {
-  const now = loadRunConfig(run.config, {});
   const changes = diffConfigs(configThen(now, journal, first), configThen(now, journal, step));
   if (changes.length === 0) return;
   const keys = changes.map(({ key }) => key).join(', ');

@@ -75,15 +75,15 @@ async function keepDrawing(
   terminal: NodeJS.WriteStream,
 ): Promise<void> {
   const ended = new AbortController();
-  const stop = installStopSignal({
-    onRequest: () => end(),
-    onAbort: () => process.exit(ABORTED_EXIT_CODE),
-  });
   const end = () => {
     ended.abort();
     // Nobody waits for news of it any longer.
     follower.close();
   };
+  const stop = installStopSignal({
+    onRequest: end,
+    onAbort: () => process.exit(ABORTED_EXIT_CODE),
+  });
   const unlisten = endAtKeys(end);
   terminal.write(ENTER);
   const leave = () => terminal.write(LEAVE);
