@@ -7,9 +7,11 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { storeBits } from './quickstartBits.js';
 import { root, runOrExit, setup } from './steps.js';
+import { scriptWords } from './words.js';
 
 const run = 'runs/quickstart';
 
+scriptWords(import.meta.url);
 setup();
 runOrExit(process.execPath, ['--import=tsx', join(root, 'test/bits/print.ts'), '--write']);
 if (existsSync(join(root, run, 'report.html'))) storeBits(run);

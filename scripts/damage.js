@@ -15,15 +15,16 @@ import {
   verifyCheckpoint,
 } from '@sluice/checkpoint';
 import { BLOCK_ELEMENTS, randomKey, randomPair } from '@sluice/core';
+import { refuse, scriptWords } from './words.js';
 
 const MOST_BYTES = 16;
 const BLOCK_BYTES = 4 * BLOCK_ELEMENTS;
 
-const [source, times = '1000', seed = '1'] = process.argv.slice(2);
-if (source === undefined) {
-  process.stderr.write('Which checkpoint? npm run damage -- runs/quickstart/checkpoints/step-00000600\n');
-  process.exit(2);
-}
+const [source, ...numbers] = scriptWords(import.meta.url, { most: 3 }).positionals;
+if (source === undefined) refuse('Which checkpoint? For example runs/quickstart/checkpoints/step-00000600.');
+const [times = 1000, seed = 1] = numbers.map((word) =>
+  /^[1-9]\d*$/.test(word) ? Number(word) : refuse(`'${word}' is no whole number above 0.`),
+);
 const directory = join(mkdtempSync(join(tmpdir(), 'sluice-damage-')), basename(resolve(source)));
 cpSync(source, directory, { recursive: true });
 process.on('exit', () => rmSync(join(directory, '..'), { recursive: true, force: true }));
@@ -79,8 +80,8 @@ async function isRefused(place) {
 
 const counts = { manifest: 0, header: 0, block: 0 };
 const missed = [];
-for (let time = 0; time < Number(times); time++) {
-  const key = randomKey(Number(seed), 'damage', time);
+for (let time = 0; time < times; time++) {
+  const key = randomKey(seed, 'damage', time);
   const draw = (index, count) => randomPair(key, index)[0] % count;
   const file = files[draw(0, files.length)];
   const path = join(directory, file);

@@ -6,15 +6,15 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { root, setup } from './steps.js';
+import { scriptWords } from './words.js';
 
+const { check } = scriptWords(import.meta.url, { options: { check: { type: 'boolean' } } }).values;
 setup();
 const { ERROR_TABLE, jsonSchema } = await import('@sluice/core');
 const { DataRecipe } = await import('@sluice/data');
 const { CONFIG_KEYS, FAMILIES, keyRule, ModelConfig } = await import('@sluice/model');
 const { RunConfig } = await import('@sluice/train');
 const { ClaimsConfig, ExperimentConfig } = await import('../launcher/dist/index.js');
-
-const check = process.argv.includes('--check');
 
 function errorsPage() {
   const rows = Object.entries(ERROR_TABLE)

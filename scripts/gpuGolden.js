@@ -6,7 +6,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, setup } from './steps.js';
+import { scriptWords } from './words.js';
 
+scriptWords(import.meta.url);
 process.env.SLUICE_CUDA = 'emulated-hopper';
 process.env.SLUICE_CUDA_WATCH = 'off';
 setup();

@@ -19,6 +19,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { root, runOrExit, setup } from './steps.js';
 import { ARCHITECTURES, unpackedWheels } from './wheels.js';
+import { scriptWords } from './words.js';
 
 const MOST_BYTES = 60e6;
 /** CUDA 12: drivers of it, and all newer ones, take its machine code. */
@@ -48,7 +49,8 @@ if (process.platform !== 'linux' || process.arch !== 'x64') {
   process.stderr.write('The archive is for Linux on x64, and is made there.\n');
   process.exit(1);
 }
-const archive = resolve(process.argv[2] ?? 'sluice-gpu-linux-x64.tar.gz');
+const [file = 'sluice-gpu-linux-x64.tar.gz'] = scriptWords(import.meta.url, { most: 1 }).positionals;
+const archive = resolve(file);
 setup();
 const folder = mkdtempSync(join(tmpdir(), 'sluice-gpu-pack-'));
 const stage = join(folder, 'sluice-gpu');

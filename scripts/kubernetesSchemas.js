@@ -8,6 +8,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { root } from './steps.js';
+import { scriptWords } from './words.js';
+
+scriptWords(import.meta.url);
 
 const KUBERNETES = ['1.29.15', '1.31.14', '1.34.4', '1.37.2'];
 const JOBSET = '0.11.1';

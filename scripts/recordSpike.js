@@ -13,6 +13,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { chromium } from 'playwright-core';
 import { root } from './steps.js';
+import { scriptWords } from './words.js';
+
+scriptWords(import.meta.url);
 
 const OUT = join(root, 'docs/images/watch-spike.png');
 const SIZE = { width: 1060, height: 760 };

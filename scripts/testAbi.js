@@ -19,20 +19,20 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { root, setup } from './steps.js';
 import { skip } from './tools.js';
 import { unpackedWheels } from './wheels.js';
+import { scriptWords } from './words.js';
 
+const { values, positionals } = scriptWords(import.meta.url, {
+  options: { nccl: { type: 'boolean', default: false } },
+  most: 1,
+});
 setup();
 const { compilerCandidates, cxxCompiler } = await import(join(root, 'packages/engine/dist/compiler.js'));
 const { CUDA, driverFunctions, LAYOUTS, NCCL, NVRTC, ncclFunctions, nvrtcFunctions, parameterFunctions } =
   await import(join(root, 'packages/engine/dist/cuda/index.js'));
 const { ncclRequirement, nvrtcRequirement } = await import(join(root, 'launcher/dist/backends/cudaWheel.js'));
-const { values, positionals } = parseArgs({
-  options: { nccl: { type: 'boolean', default: false } },
-  allowPositionals: true,
-});
 
 /** The oldest that the driver may be of, and those whose NVRTC is installed, which have later functions. */
 const TOOLKITS = [

@@ -9,6 +9,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, run, runOrExit, setup } from './steps.js';
 import { needTools, skip } from './tools.js';
+import { scriptWords } from './words.js';
 
 const COMPILER = 'aarch64-linux-gnu-g++';
 const EMULATOR = 'qemu-aarch64';
@@ -58,6 +59,7 @@ async function bundle() {
   return outfile;
 }
 
+scriptWords(import.meta.url);
 setup();
 needTools({ [EMULATOR]: 'qemu-user', [COMPILER]: 'g++-aarch64-linux-gnu' }, names.length);
 const node = nodeForArm();

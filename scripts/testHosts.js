@@ -8,7 +8,9 @@
 import { join } from 'node:path';
 import { root, run, setup } from './steps.js';
 import { LAB_TOOLS, needNamespaces, needTools, PROGRAM_FOLDERS } from './tools.js';
+import { showHelp } from './words.js';
 
+showHelp(import.meta.url);
 needNamespaces('test:hosts');
 needTools(LAB_TOOLS);
 setup();

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { root, run, setup } from './steps.js';
 import { LAB_TOOLS, needNamespaces, needTools, PROGRAM_FOLDERS, skip } from './tools.js';
+import { scriptWords, showHelp } from './words.js';
 
 /** The modules of Kubernetes ask for it. */
 const OLDEST_GO = [1, 24];
@@ -85,7 +86,9 @@ function testCluster() {
   process.exit(code);
 }
 
+showHelp(import.meta.url);
 if (process.argv.includes('--cluster')) testCluster();
+scriptWords(import.meta.url);
 setup();
 const { MANIFESTS } = await import('../test/kubernetes/manifests.js');
 needGo(MANIFESTS.length);

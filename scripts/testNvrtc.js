@@ -11,10 +11,12 @@ import { join } from 'node:path';
 import { root, setup } from './steps.js';
 import { skip } from './tools.js';
 import { ARCHITECTURES, unpackedWheels, wheelCache } from './wheels.js';
+import { refuse, scriptWords } from './words.js';
 
 /** CUDA 13.0. */
 const DRIVER_VERSION = 13000;
 
+const wanted = scriptWords(import.meta.url, { most: Infinity }).positionals;
 setup();
 const { nvrtcRequirement } = await import(join(root, 'launcher/dist/backends/cudaWheel.js'));
 const PACKAGES = [nvrtcRequirement(DRIVER_VERSION), 'nvidia-cuda-nvdisasm==13.5.37'];
@@ -29,10 +31,11 @@ const {
   resourcesOf,
   signatures,
 } = await import(join(root, 'packages/engine/dist/cuda/index.js'));
-const wanted = process.argv.slice(2);
 const sources = [...kernelFiles().map(kernelSource), ...generatedSources].filter(
   ({ name }) => wanted.length === 0 || wanted.includes(name),
 );
+const unknown = wanted.find((word) => sources.every(({ name }) => name !== word));
+if (unknown !== undefined) refuse(`No file of kernels is called '${unknown}'.`);
 const cases = sources.flatMap((source) =>
   ARCHITECTURES.filter((architecture) => isFor(source, architecture)).map((architecture) => ({
     source,

@@ -8,9 +8,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, setup } from './steps.js';
 import { needTools } from './tools.js';
+import { scriptWords } from './words.js';
 
 const folder = join(root, 'docs/monitoring');
 
+scriptWords(import.meta.url);
 needTools({ promtool: 'prometheus' }, 4);
 await setup();
 const { RunMetrics } = await import(join(root, 'packages/observe/dist/index.js'));

@@ -1,7 +1,7 @@
 /**
  * `npm run test:slurm`: the batch scripts of `sluice launch --on slurm` on a real Slurm cluster of four nodes, which is set up for it
  * on this machine out of Debian's packages (as root), in namespaces of its own, and is gone afterwards. What it cannot have it
- * names, and skips.
+ * names, and skips. `npm run test:slurm -- array` tries only what has the word in its name.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, setup } from './steps.js';
 import { needNamespaces, needTools } from './tools.js';
+import { scriptWords } from './words.js';
 
 const TOOLS = {
   sbatch: 'slurm-wlm',
@@ -20,6 +21,7 @@ const TOOLS = {
   ip: 'iproute2',
 };
 
+const filter = scriptWords(import.meta.url, { most: 1 }).positionals;
 needNamespaces('test:slurm');
 needTools(TOOLS);
 setup();
@@ -29,7 +31,7 @@ const namespaces = ['--mount', '--net', '--pid', '--uts', '--ipc', '--fork', '--
 const asFirst = ['bash', '-c', '"$@"; exit $?', 'first', process.execPath, '--import=tsx'];
 const { status } = spawnSync(
   'unshare',
-  [...namespaces, ...asFirst, join(root, 'test/slurm/scenarios.js'), directory, ...process.argv.slice(2)],
+  [...namespaces, ...asFirst, join(root, 'test/slurm/scenarios.js'), directory, ...filter],
   { stdio: 'inherit' },
 );
 if (status === 0) rmSync(directory, { recursive: true, force: true });

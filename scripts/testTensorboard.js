@@ -9,10 +9,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, setup } from './steps.js';
 import { skip } from './tools.js';
+import { scriptWords } from './words.js';
 
 const python = process.env.PYTHON ?? 'python3';
 const TESTS = 5;
 
+scriptWords(import.meta.url);
 if (spawnSync(python, ['-c', 'import tensorboard']).status !== 0) {
   skip(`${python} has no package tensorboard (pip install tensorboard).`, TESTS);
 }

@@ -7,6 +7,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer } from 'tokenizers';
 import { root } from './steps.js';
+import { scriptWords } from './words.js';
+
+scriptWords(import.meta.url);
 
 const CLASSES = ['L', 'Lu', 'Ll', 'Lt', 'Lm', 'Lo', 'M', 'N', 'White_Space'];
 

@@ -261,5 +261,6 @@ const allAtOnce = (scenarios) =>
 
 const results = [...(await allAtOnce(SCENARIOS)), ...(await allAtOnce(AFTERWARDS))];
 const passed = results.filter(Boolean).length;
+if (results.length === 0) process.stdout.write(`no scenario is called '${filter}'\n`);
 process.stdout.write(`${passed} passed, ${results.length - passed} failed\n`);
-process.exit(passed === results.length ? 0 : 1);
+process.exit(passed > 0 && passed === results.length ? 0 : 1);
