@@ -285,18 +285,25 @@ test.serial('whoever lacks the secret of the run, or sends rubbish, gets no answ
   await server.close();
 });
 
-test.serial('with cluster keys, connections over tcp are encrypted and workers agree as ever', async (t) => {
-  const curve = generateCurveKeys();
-  const run = await startRun({ worldSize: 2, transport: 'tcp', endpoint: 'tcp://127.0.0.1:0', curve });
-  await run.server.ready();
-  // Parts that are longer than the largest payload of a message.
-  const results = await run.server.callAll<Collected>('collect', { length: 900_000 });
-  t.true(results[0]!.sums.equals(results[1]!.sums));
-  t.deepEqual(results[0]!.pair, [3, 3, 3]);
-  await run.server.callAll('stop', {}, { kind: 'stop' });
-  t.deepEqual(await Promise.all(run.exits), [0, 0]);
-  await run.end();
-});
+for (const protection of ['encrypted', 'authenticated'] as const) {
+  test.serial(
+    `with cluster keys, connections over tcp are ${protection} and workers agree as ever`,
+    async (t) => {
+      const { server, exits, end } = await startRun({
+        ...{ worldSize: 2, transport: 'tcp', endpoint: 'tcp://127.0.0.1:0' },
+        ...{ curve: generateCurveKeys(), protection },
+      });
+      t.teardown(end);
+      await server.ready();
+      // Parts that are longer than the largest payload of a message.
+      const [first, second] = await server.callAll<Collected>('collect', { length: 900_000 });
+      t.true(first!.sums.equals(second!.sums));
+      t.deepEqual(first!.pair, [3, 3, 3]);
+      await server.callAll('stop', {}, { kind: 'stop' });
+      t.deepEqual(await Promise.all(exits), [0, 0]);
+    },
+  );
+}
 
 test.serial('a stranger without the cluster key cannot even speak, whatever else it knows', async (t) => {
   const curve = generateCurveKeys();

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import { type MessageHeader, type Payload, TcpProxy, ZeroMqTransport } from '@sluice/collectives';
 import test, { type ExecutionContext } from 'ava';
+import { Pull, Push } from 'zeromq';
 import { OwnMemory } from '../../packages/collectives/src/peerMemory.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
@@ -69,6 +70,62 @@ test('a connection between machines that breaks is told with the peer’s rank',
   proxy.cut();
   t.deepEqual(await told, [1, 'SLUICE_E_WORKER_LOST of 0']);
   await Promise.all([transport.close(), peer.close()]);
+});
+
+test('a sealed message is taken once, by the rank that it is for, as it was sent; all others are left out and told', async (t) => {
+  const open = async (rank: number) => {
+    const taken: string[] = [];
+    const forged: number[] = [];
+    let arrived = () => {};
+    const transport = await ZeroMqTransport.open({
+      ...{ kind: 'tcp', rank, token: 'x', seals: true },
+      onForged: (from) => {
+        forged.push(from);
+        arrived();
+      },
+    });
+    transport.onMessage((_, payload) => {
+      taken.push(Buffer.from(payload!.view(0, payload!.byteLength, new Uint8Array(0))).toString());
+      arrived();
+    });
+    const stranger = new Push({ linger: 0 });
+    stranger.connect(transport.endpoint);
+    t.teardown(() => Promise.all([transport.close(), stranger.close()]));
+    const give = async (frames: Buffer[]) => {
+      const arrival = new Promise<void>((resolve) => {
+        arrived = resolve;
+      });
+      await stranger.send(frames);
+      await arrival;
+    };
+    return { transport, taken, forged, give };
+  };
+  const [sender, receiver, other] = await Promise.all([open(0), open(1), open(2)]);
+  const wire = new Pull();
+  t.teardown(() => wire.close());
+  await wire.bind('tcp://127.0.0.1:*');
+  sender.transport.connect([sender.transport.endpoint, wire.lastEndpoint!]);
+  await sender.transport.send(1, HEADER, Buffer.from('first'));
+  const first = await wire.receive();
+  await sender.transport.send(1, HEADER, Buffer.from('second'));
+  const second = await wire.receive();
+  const [header, seal, payload] = second as [Buffer, Buffer, Buffer];
+  t.is(payload.toString(), 'second');
+
+  await other.give(second);
+  await receiver.give([header, payload]);
+  await receiver.give([header, seal]);
+  await receiver.give([header, seal, Buffer.from('sekond')]);
+  await receiver.give([header, first[1]!, payload]);
+  t.deepEqual([other.taken, receiver.taken], [[], []]);
+  t.deepEqual([other.forged, receiver.forged], [[0], [0, 0, 0, 0]]);
+
+  await receiver.give(first);
+  await receiver.give(second);
+  await receiver.give(second);
+  await receiver.give(first);
+  t.deepEqual(receiver.taken, ['first', 'second']);
+  t.is(receiver.forged.length, 6);
 });
 
 test('where peers reach a rank by a number that is none of its machine’s, it listens all the same', async (t) => {

@@ -32,10 +32,13 @@ async function endsAsQuiet(t: ExecutionContext, run: Running): Promise<void> {
   t.is(JSON.parse(stdout).weightsHash, all.quietWeights, stderr);
 }
 
-test.serial('three hosts give the bits of one', async (t) => {
-  await endsAsQuiet(t, all.launch({ runDir: 'runs/quiet' }));
-  t.deepEqual(await all.leftOver(), []);
-});
+for (const protection of ['encrypted', 'authenticated']) {
+  test.serial(`three hosts give the bits of one by connections that are ${protection}`, async (t) => {
+    const words = ['--set', `hosts.protection=${protection}`];
+    await endsAsQuiet(t, all.launch({ runDir: `runs/${protection}`, words }));
+    t.deepEqual(await all.leftOver(), []);
+  });
+}
 
 interface Fault {
   readonly name: string;

@@ -64,7 +64,7 @@ test('commands and flags are those that the design lists', (t) => {
     'data list',
     'bench step --shape --threads --backend --precision --clock --profile --svg',
     'bench kernels --threads --filter --clock --backend',
-    'bench collectives --operation --world --mib --hosts --ssh-command',
+    'bench collectives --operation --world --mib --hosts --ssh-command --protection',
     'backend install <name> --gpu --nccl',
     'backend list',
     'doctor --hosts --ssh-command --stdio',

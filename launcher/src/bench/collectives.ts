@@ -6,6 +6,7 @@ import {
   type CollectivesBenchReport,
   generateCurveKeys,
   ITERATIONS,
+  type Protection,
 } from '@sluice/collectives';
 import { type ErrorCode, SluiceError } from '@sluice/core';
 import { startTeam } from '../coordinator/team.ts';
@@ -25,6 +26,8 @@ export interface BenchOptions extends Omit<BenchRequest, 'iterations'> {
   readonly on?: NamedHosts | undefined;
   /** Two on this machine, and one on each of several hosts, when left out. */
   readonly world?: number | undefined;
+  /** How connections between hosts are protected, where not as the hosts' configuration says. */
+  readonly protection?: Protection | undefined;
   readonly signal: AbortSignal;
   readonly log: (line: string) => void;
 }
@@ -34,6 +37,8 @@ type PlacedOptions = Omit<BenchOptions, 'on' | 'world'> & { readonly world: numb
 export interface BenchReport extends CollectivesBenchReport {
   /** In the order of the ranks. */
   readonly hosts: readonly { readonly name: string; readonly workers: number }[];
+  /** Of connections between them, where there are several. */
+  readonly protection?: Protection;
 }
 
 /** How long hosts may take to come, s. */
@@ -74,7 +79,7 @@ export async function benchCollectives({ on, world, ...options }: BenchOptions):
 
 /** Starts the hosts' agents by ssh, and a worker on each, or as many as there are to be. */
 async function benchOnHosts(
-  { hosts, command, advertise }: NamedHosts,
+  { hosts, command, advertise, ...said }: NamedHosts,
   options: PlacedOptions,
 ): Promise<BenchReport> {
   const { world, signal, log } = options;
@@ -88,6 +93,7 @@ async function benchOnHosts(
   const fleet = await AgentFleet.listen({
     endpoint: formatEndpoint({ host: advertise ?? (await addressForHosts(hosts)), port: 0 }),
     ...{ curve, advertise, expected: hosts.map(nodeName), log },
+    protection: options.protection ?? said.protection,
     ...{ joinSeconds: JOIN_SECONDS, replacementSeconds: 0 },
   });
   const ssh = startBySsh({
@@ -123,7 +129,7 @@ async function benchAmong(
     const request = { operation, mib, iterations: ITERATIONS };
     const transport = placements.length > 1 ? 'tcp' : 'ipc';
     const report = benchReport(await team.call('measure', request), { ...request, transport });
-    return { ...report, hosts };
+    return { ...report, hosts, ...(transport === 'tcp' && network && { protection: network.protection }) };
   } finally {
     signal.removeEventListener('abort', end);
     await team.stop();

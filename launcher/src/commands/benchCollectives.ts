@@ -1,6 +1,6 @@
 /** `sluice bench collectives`: the bandwidth of collective operations between processes. */
 
-import type { MeasuredOperation } from '@sluice/collectives';
+import type { MeasuredOperation, Protection } from '@sluice/collectives';
 import { defineCommand } from '../cli/command.ts';
 import { atLeast, HOSTS_OPTION, SSH_COMMAND_OPTION, wholeNumber } from '../cli/options.ts';
 
@@ -21,6 +21,7 @@ interface BenchCollectivesArguments {
   readonly mib: number;
   readonly hosts?: string;
   readonly sshCommand?: string;
+  readonly protection?: Protection;
 }
 
 export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>({
@@ -51,9 +52,16 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
     hosts: {
       ...HOSTS_OPTION,
       describe:
-        'Hosts to measure between, by ssh: a file of hosts, a configuration, or the directory of a run. Processes are placed, and connections encrypted, as a run’s are.',
+        'Hosts to measure between, by ssh: a file of hosts, a configuration, or the directory of a run. Processes are placed and connected as a run’s are.',
     },
     'ssh-command': { ...SSH_COMMAND_OPTION, implies: 'hosts' },
+    protection: {
+      type: 'string',
+      choices: ['encrypted', 'authenticated'],
+      requiresArg: true,
+      implies: 'hosts',
+      describe: 'In place of hosts.protection of the configuration.',
+    },
   },
   examples: [
     ['sluice bench collectives --world 2 --mib 64', 'Two processes, 64 MiB each.'],
@@ -62,8 +70,12 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
       'Four gather a quarter of 16 MiB each.',
     ],
     ['sluice bench collectives --hosts hosts.txt', 'A process on each host of a file.'],
+    [
+      'sluice bench collectives --hosts hosts.txt --protection authenticated',
+      'The same by connections that are not encrypted.',
+    ],
   ],
-  async run({ operation: name, world, mib, hosts, sshCommand }, { log }) {
+  async run({ operation: name, world, mib, hosts, sshCommand, protection }, { log }) {
     const { terminalTable } = await import('@sluice/observe');
     const { interruptible } = await import('../signals/interruptible.ts');
     const operation = OPERATIONS[name]!;
@@ -71,7 +83,7 @@ export const benchCollectivesCommand = defineCommand<BenchCollectivesArguments>(
     const { benchCollectives } = await import('../bench/collectives.ts');
     const on = hosts === undefined ? undefined : namedHosts(hosts, sshCommand);
     const measured = await interruptible((signal) =>
-      benchCollectives({ on, operation, world, mib, signal, log }),
+      benchCollectives({ on, operation, world, mib, protection, signal, log }),
     );
     const rows = [
       ['bus bandwidth, GB/s', measured.busGBps.toFixed(2)],

@@ -61,6 +61,7 @@ export async function launchRun(options: LaunchRunOptions, log: Log): Promise<Co
     advertise,
     expected,
     collect,
+    protection: config.hosts.protection,
     ...config.faults,
     log,
   });

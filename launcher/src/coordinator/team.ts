@@ -75,7 +75,10 @@ export async function startTeam(options: TeamOptions): Promise<Workers> {
     // Workers of one host have no need of the network, though the coordinator may be elsewhere.
     transport: hosts.length > 1 ? 'tcp' : 'ipc',
     ...(limits && { limits }),
-    ...(network && { endpoint: `tcp://${network.address}:0`, curve: network.curve }),
+    ...(network && {
+      ...{ endpoint: `tcp://${network.address}:0`, curve: network.curve },
+      protection: network.protection,
+    }),
   });
   const workers = new Team(server, options);
   try {

@@ -1,7 +1,7 @@
 /** The hosts whose agents have joined, and the waiting for those that have not. */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CurveKeys } from '@sluice/collectives';
+import type { CurveKeys, Protection } from '@sluice/collectives';
 import { SluiceError } from '@sluice/core';
 import { formatDuration, formatWholeSeconds } from '@sluice/observe';
 import {
@@ -32,6 +32,8 @@ export interface AgentFleetOptions {
   readonly replacementSeconds: number;
   /** Whether its hosts do not see the run's directory. */
   readonly collect?: boolean | undefined;
+  /** Of what workers of different hosts send each other; encrypted when left out. */
+  readonly protection?: Protection | undefined;
   readonly log: (line: string) => void;
 }
 
@@ -273,7 +275,10 @@ export class AgentFleet implements Fleet {
         { details: { hosts: hosts.map((host) => ({ name: host.name, address: host.address })) } },
       );
     }
-    this.#network = { address, curve: this.#options.curve };
+    const { curve, protection = 'encrypted' } = this.#options;
+    this.#network = { address, curve, protection };
+    if (protection === 'authenticated')
+      this.log('what workers of different hosts send each other is authenticated, not encrypted');
   }
 
   #stop(reason: string): void {

@@ -1,6 +1,6 @@
 /** The hosts of a run, which may come and go while it goes on. */
 
-import type { CurveKeys } from '@sluice/collectives';
+import type { CurveKeys, Protection } from '@sluice/collectives';
 import { type Desk, type DeskAnswers, openLocalDesk } from './desk.ts';
 import type { Host } from './host.ts';
 import { localHost } from './localHost.ts';
@@ -26,6 +26,8 @@ export interface FleetNetwork {
   /** Number by which all hosts reach this machine. */
   readonly address: string;
   readonly curve: CurveKeys;
+  /** Of what workers send each other. */
+  readonly protection: Protection;
 }
 
 export interface Fleet {

@@ -2,6 +2,7 @@
 
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import type { Protection } from '@sluice/collectives';
 import { loadYamlConfig, SluiceError } from '@sluice/core';
 import { HostsConfig } from '@sluice/train';
 import { z } from 'zod';
@@ -16,6 +17,8 @@ export interface NamedHosts {
   readonly command?: readonly string[] | undefined;
   /** Number by which the hosts reach this machine, where it is said. */
   readonly advertise?: string | undefined;
+  /** Of what workers of different hosts send each other, where it is said. */
+  readonly protection?: Protection | undefined;
 }
 
 /** All that must be known of a configuration here, whatever else is in it. */
@@ -32,12 +35,12 @@ export function namedHosts(source: string, sshCommand: string | undefined): Name
     return { hosts: readHostFile(source), command: sshCommand?.split(' ') };
   }
   const path = isRun ? existingRun(source).config : shippedFile(source);
-  const { on, list, file, advertise, ...said } = loadYamlConfig(path, OnlyHosts).hosts;
+  const { on, list, file, advertise, protection, ...said } = loadYamlConfig(path, OnlyHosts).hosts;
   if (on !== 'ssh') throw notBySsh(path, on);
   return {
     hosts: list ?? readHostFile(pathFromRun(dirname(path), file!)),
     command: (sshCommand ?? said.sshCommand)?.split(' '),
-    advertise,
+    ...{ advertise, protection },
   };
 }
 

@@ -36,6 +36,7 @@ process.on('uncaughtException', (error) => {
 const context = new Context();
 const curve = options.curve === undefined ? {} : { curve: options.curve };
 let authenticator: Authenticator | undefined;
+let isForgedTold = false;
 
 const control = new ControlClient({
   context,
@@ -56,7 +57,9 @@ start().catch(async (error: unknown) => {
 async function start(): Promise<void> {
   const { rank, token, transport: kind, host, directory, neighbours = [] } = options;
   // The coordinator says how many ranks there are; until then nobody can send to this one.
-  if (options.curve !== undefined) authenticator = await Authenticator.start(context, options.curve);
+  const isSealed = options.protection === 'authenticated';
+  if (options.curve !== undefined && !isSealed)
+    authenticator = await Authenticator.start(context, options.curve);
   let exchange: Exchange | undefined;
   const transport = await ZeroMqTransport.open({
     ...{ kind, rank, token, context },
@@ -64,7 +67,7 @@ async function start(): Promise<void> {
     ...(host !== undefined && { host }),
     ...(directory !== undefined && { directory }),
     hasNeighbours: neighbours.length > 1,
-    ...curve,
+    ...(isSealed ? { seals: true, onForged: tellForged } : curve),
   });
   const endpoints = await control
     .join(
@@ -172,12 +175,26 @@ async function close(reason: string, exchange: Exchange): Promise<void> {
   main!.close();
 }
 
+/** Who is out to disturb would fill the disk: only the first is told. */
+function tellForged(from: number): void {
+  if (isForgedTold) return;
+  isForgedTold = true;
+  writeError(
+    `rank ${options.rank} has left out a message that says it is of rank ${from}: somebody has forged it, or something on its way has changed it.`,
+  );
+}
+
 /** A worker without a coordinator must not go on, even when its main thread blocks or computes. */
 function endProcess(reason: string): void {
+  writeError(`rank ${options.rank} ends itself: ${reason}.`);
+  process.kill(process.pid, 'SIGKILL');
+}
+
+/** At once: the main thread, through which `process.stderr` goes, may be blocked. */
+function writeError(text: string): void {
   try {
-    writeSync(2, `sluice: rank ${options.rank} ends itself: ${reason}.\n`);
+    writeSync(2, `sluice: ${text}\n`);
   } catch {
     // Whoever would read it is gone, too.
   }
-  process.kill(process.pid, 'SIGKILL');
 }

@@ -18,7 +18,7 @@ import {
   type WaitKind,
   type WorkerMessages,
 } from './controlProtocol.ts';
-import type { Invitation } from './invitation.ts';
+import type { Invitation, Protection } from './invitation.ts';
 import { Outbox } from './outbox.ts';
 import { PendingCalls } from './pendingCalls.ts';
 import { makeRuntimeDirectory } from './runtimeDirectory.ts';
@@ -42,6 +42,8 @@ export interface ListenOptions {
   readonly heartbeatSilenceMs?: number;
   /** The cluster's keys: encrypts and authenticates all connections of the run that leave the machine. */
   readonly curve?: CurveKeys;
+  /** Of what workers send each other, where there are keys; encrypted when left out. */
+  readonly protection?: Protection;
 }
 
 export interface WorkerInfo {
@@ -93,6 +95,7 @@ export class ControlServer {
   readonly #router: Router;
   readonly #authenticator: Authenticator | undefined;
   readonly #curve: CurveKeys | undefined;
+  readonly #protection: Protection;
   readonly #members = new Map<number, Member>();
   readonly #calls: PendingCalls;
   readonly #lostErrors = new Map<number, SluiceError>();
@@ -156,6 +159,7 @@ export class ControlServer {
     this.directory = directory;
     this.#authenticator = authenticator;
     this.#curve = options.curve;
+    this.#protection = options.protection ?? 'encrypted';
     this.#calls = new PendingCalls(this.#ranks(), (rank) => this.activity(rank));
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     void receiveAll(router, (identity, frame) => {
@@ -175,7 +179,7 @@ export class ControlServer {
       parentPid: process.pid,
       ...(neighbours && { neighbours }),
       ...(neighbours && this.#hosts.length > 1 && { hosts: this.#hosts }),
-      ...(this.#curve && { curve: this.#curve }),
+      ...(this.#curve && { curve: this.#curve, protection: this.#protection }),
     };
   }
 

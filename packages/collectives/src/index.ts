@@ -20,7 +20,7 @@ export type { Group, Pending } from './group.ts';
 export { HierarchicalGroup } from './hierarchicalGroup.ts';
 export { type HostGrid, hostGrid, LEAST_HIERARCHICAL_BYTES } from './hostGrid.ts';
 export { inProcessWorld } from './inProcessTransport.ts';
-export { type Invitation, receiveInvitation } from './invitation.ts';
+export { type Invitation, type Protection, receiveInvitation } from './invitation.ts';
 export { type BenchRequest, type BenchResult, measureOperation } from './measureOperation.ts';
 export { OperationRecord, type OperationSpan, type WaitSpan } from './operationRecord.ts';
 export type { Outside } from './outsideOperation.ts';

@@ -5,6 +5,9 @@ import { invariant } from '@sluice/core';
 import type { CurveKeys } from './security.ts';
 import type { TransportKind } from './zeromqTransport.ts';
 
+/** How what workers send each other between machines is protected: from readers and forgers, or from forgers alone (`seal.ts`). */
+export type Protection = 'encrypted' | 'authenticated';
+
 export interface Invitation {
   /** Where the coordinator listens. */
   readonly coordinator: string;
@@ -25,6 +28,8 @@ export interface Invitation {
   readonly parentPid?: number;
   /** The cluster's keys; there when the coordinator has them. */
   readonly curve?: CurveKeys;
+  /** Of connections between workers (tcp), where there are keys; what the coordinator says is encrypted in any case. */
+  readonly protection?: Protection;
 }
 
 /** Whether ranks are all on the host of the invited worker, and see each other's memory. */

@@ -1,6 +1,6 @@
 /**
  * Messages between ranks over ZeroMQ: each rank binds one PULL socket, and connects one PUSH socket to each peer's.
- * A message is a header frame and, with a payload, one raw frame that is sent from the caller's memory.
+ * A message is a header frame, its seal where that is asked for, and, with a payload, one raw frame that is sent from the caller's memory.
  *
  * Ranks on one host (`ipc`) read payloads in the sender's memory (`peerMemory.ts`), or, where they cannot, in a shared ring
  * (`sharedRing.ts`); then only the header is sent. Where there are
@@ -13,6 +13,7 @@ import { type Context, Pull, Push } from 'zeromq';
 import { awakeTimeout } from './awakeTime.ts';
 import { FrameMemory } from './frameMemory.ts';
 import { OwnMemory, PeerMemory } from './peerMemory.ts';
+import { SealCheck, Sealer } from './seal.ts';
 import { CURVE_OVERHEAD_BYTES, type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
 import { RingReader, RingWriter } from './sharedRing.ts';
 import { bindOrRefuse, bindReachable, receiveAll } from './sockets.ts';
@@ -43,6 +44,8 @@ export interface ZeroMqTransportOptions {
   readonly chunkBytes?: number;
   /** Encrypts and authenticates connections (tcp); the context's `Authenticator` must run. */
   readonly curve?: CurveKeys;
+  /** Whether what goes over tcp is sealed by the token, where it is not encrypted (`seal.ts`). */
+  readonly seals?: boolean;
   readonly context?: Context;
   /** Whether ranks of this host read each other's memory, where they can; so by default. */
   readonly readsMemory?: boolean;
@@ -51,6 +54,8 @@ export interface ZeroMqTransportOptions {
    * since whoever sees that the peer's process has ended knows more.
    */
   readonly onBroken?: (rank: number, error: SluiceError) => void;
+  /** Told of a message that was left out, for its seal does not prove that it is of the rank that it names. */
+  readonly onForged?: (rank: number) => void;
 }
 
 /** Messages that may wait on each connection, at each end. Credit bounds them before this does. */
@@ -95,8 +100,9 @@ export class ZeroMqTransport implements Transport {
   readonly #context: { readonly context?: Context };
   readonly #security: object;
   /** Of peers on other hosts, and of those on this one, as far as there are both. */
-  readonly #pulls: readonly Pull[];
+  readonly #listeners: readonly Listener[];
   readonly #token: string;
+  readonly #seals: boolean;
   readonly #ways = new Map<number, Ways>();
   readonly #ring: RingWriter | undefined;
   readonly #rings = new Map<number, RingReader>();
@@ -111,6 +117,7 @@ export class ZeroMqTransport implements Transport {
   readonly #attached = new Set<number>();
   readonly #frameMemory = new FrameMemory();
   readonly #onBroken: (rank: number, error: SluiceError) => void;
+  readonly #onForged: (rank: number) => void;
   #size = 0;
   /** Peers on this host. */
   #nearPeers = 0;
@@ -119,28 +126,30 @@ export class ZeroMqTransport implements Transport {
   /** Binds an endpoint of this rank; `connect` makes it usable. */
   static async open(options: ZeroMqTransportOptions): Promise<ZeroMqTransport> {
     const chunkBytes = options.chunkBytes ?? CHUNK_BYTES[options.kind];
-    const pull = await listenFor(options, chunkBytes);
+    const far = await listenFor(options, chunkBytes);
     const isAlsoNear = options.kind === 'tcp' && options.hasNeighbours === true;
     const near = isAlsoNear ? await listenFor({ ...options, kind: 'ipc' }, chunkBytes) : undefined;
-    return new ZeroMqTransport(options, chunkBytes, pull, near);
+    return new ZeroMqTransport(options, chunkBytes, far, near);
   }
 
   private constructor(
     options: ZeroMqTransportOptions,
     chunkBytes: number,
-    pull: Listener,
+    far: Listener,
     near: Listener | undefined,
   ) {
     this.rank = options.rank;
     this.chunkBytes = chunkBytes;
-    this.endpoint = pull.endpoint;
+    this.endpoint = far.endpoint;
     this.near = near?.endpoint;
     this.#tag = runTag(options.token);
     this.#token = options.token;
     this.#context = options.context === undefined ? {} : { context: options.context };
     this.#security = socketSecurity(options).connector;
-    this.#pulls = near === undefined ? [pull.socket] : [pull.socket, near.socket];
+    this.#seals = options.seals ?? false;
+    this.#listeners = near === undefined ? [far] : [far, near];
     this.#onBroken = options.onBroken ?? (() => {});
+    this.#onForged = options.onForged ?? (() => {});
     const sharesMemory = options.kind === 'ipc' || near !== undefined;
     this.#ring = sharesMemory ? RingWriter.open(options.token, options.rank, chunkBytes) : undefined;
     const isRead = sharesMemory && options.readsMemory !== false;
@@ -185,7 +194,8 @@ export class ZeroMqTransport implements Transport {
       this.#watch(push, rank);
     }
     push.connect(endpoint);
-    return new Link(push, rank);
+    const sealer = isTcp && this.#seals ? new Sealer(this.#token, this.rank, rank) : undefined;
+    return new Link(push, rank, sealer);
   }
 
   /**
@@ -225,8 +235,8 @@ export class ZeroMqTransport implements Transport {
   }
 
   onMessage(handler: MessageHandler): void {
-    for (const pull of this.#pulls)
-      void receiveAll(pull, (frame, payload) => this.#receive(frame, payload, handler));
+    for (const listener of this.#listeners)
+      void receiveAll(listener.socket, (...frames) => this.#receive(listener, frames, handler));
   }
 
   async close(): Promise<void> {
@@ -234,18 +244,24 @@ export class ZeroMqTransport implements Transport {
     this.#closed = true;
     for (const { short, long } of this.#ways.values())
       for (const link of new Set([short, long])) link.close();
-    for (const pull of this.#pulls) pull.close();
+    for (const { socket } of this.#listeners) socket.close();
     this.#ring?.close();
     for (const ring of this.#rings.values()) ring.close();
   }
 
   async #receive(
-    frame: Buffer | undefined,
-    payload: Buffer | undefined,
+    { seals }: Listener,
+    [frame, ...rest]: (Buffer | undefined)[],
     handler: MessageHandler,
   ): Promise<void> {
     const header = frame && decodeHeader(frame, this.#tag);
     if (header === undefined) return;
+    const seal = seals && rest.shift();
+    const [payload] = rest;
+    if (seals && !seals.isGenuine(header.from, seal, payload ? [frame!, payload] : [frame!])) {
+      this.#onForged(header.from);
+      return;
+    }
     if (header.kind === 'attach') this.#attach(header.from);
     else if (header.kind === 'memory') this.#openMemory(header);
     else if (header.kind === 'reads') this.#readers.add(header.from);
@@ -313,10 +329,12 @@ export class ZeroMqTransport implements Transport {
 interface Listener {
   readonly socket: Pull;
   readonly endpoint: string;
+  /** By what messages are known to be of the run, where they are sealed. */
+  readonly seals?: SealCheck;
 }
 
 async function listenFor(options: ZeroMqTransportOptions, chunkBytes: number): Promise<Listener> {
-  const { kind, rank, host = '127.0.0.1', directory = tmpdir() } = options;
+  const { kind, rank, token, host = '127.0.0.1', directory = tmpdir() } = options;
   const socket = new Pull({
     ...socketSecurity(options).listener,
     receiveHighWaterMark: QUEUE_MESSAGES,
@@ -324,7 +342,10 @@ async function listenFor(options: ZeroMqTransportOptions, chunkBytes: number): P
     maxMessageSize: Math.max(chunkBytes, HEADER_BYTES) + CURVE_OVERHEAD_BYTES,
     linger: 0,
   });
-  if (kind === 'tcp') return { socket, endpoint: await bindReachable(socket, host) };
+  if (kind === 'tcp') {
+    const seals = options.seals ? { seals: new SealCheck(token, rank) } : {};
+    return { socket, endpoint: await bindReachable(socket, host), ...seals };
+  }
   await bindOrRefuse(socket, `ipc://${directory}/rank-${rank}-${process.pid}`);
   return { socket, endpoint: socket.lastEndpoint! };
 }
@@ -366,25 +387,31 @@ interface Ways {
 class Link {
   readonly #push: Push;
   readonly #rank: number;
+  readonly #sealer: Sealer | undefined;
   #last: Promise<void> = Promise.resolve();
 
   /** @param rank of the peer */
-  constructor(push: Push, rank: number) {
+  constructor(push: Push, rank: number, sealer: Sealer | undefined) {
     this.#push = push;
     this.#rank = rank;
+    this.#sealer = sealer;
   }
 
-  send(frames: Uint8Array[]): Promise<void> {
+  /** @param frames the header, and the payload if there is one */
+  send(frames: readonly [Uint8Array, ...Uint8Array[]]): Promise<void> {
     const sent = this.#last.then(() => this.#sendNow(frames));
     this.#last = sent.catch(() => {});
     return sent;
   }
 
   /** What still waits in line when the socket closes is dropped. */
-  async #sendNow(frames: Uint8Array[]): Promise<void> {
+  async #sendNow(frames: readonly [Uint8Array, ...Uint8Array[]]): Promise<void> {
     if (this.#push.closed) return;
+    const [header, ...payload] = frames;
     try {
-      await this.#push.send(frames);
+      await this.#push.send(
+        this.#sealer ? [header, this.#sealer.seal(frames), ...payload] : [header, ...payload],
+      );
     } catch (error) {
       if (!this.#push.closed) throw connectionLost(this.#rank, error);
     }

@@ -60,6 +60,12 @@ export const HostsConfig = z
       .meta({ format: 'path' })
       .optional()
       .describe('Key of the connections between hosts; a new one when left out.'),
+    protection: z
+      .enum(['encrypted', 'authenticated'])
+      .default('encrypted')
+      .describe(
+        'How what workers of different hosts send each other is protected: encrypted, or authenticated: whoever sees the network can read gradients and rows but not change them, for a fraction of the processor time. All else between hosts is encrypted.',
+      ),
     collect: z
       .boolean()
       .default(false)
