@@ -50,6 +50,8 @@ const FAULTS: Readonly<
   barrierInBranch: { expected: /threads wait for others that never come/ },
   exchangeInBranch: { expected: /threads wait for others that never come/ },
   differentOperations: { expected: /lanes of a warp meet at different operations/ },
+  productInBranches: { expected: /an operation of a warp in another branch than other lanes/ },
+  barrierInBranches: { expected: /a barrier of the block in another branch than other threads/ },
   moreSharedMemory: {
     expected: /uses 512 bytes of shared memory, but the launch asked for 256/,
     shared: 256,
