@@ -170,7 +170,9 @@ test('the emulated driver refuses what a GPU’s would', (t) => {
   t.throws(() => driver.write(array.address, new Float32Array(5)), {
     message: /cuMemcpyHtoDAsync failed with .*one allocation/,
   });
-  t.throws(() => driver.loadModule(Buffer.from('/nowhere.so\0')), { message: /CUDA_ERROR_INVALID_IMAGE/ });
+  t.throws(() => driver.loadModule(Buffer.from('/nowhere.so\0'), 'flat.cu'), {
+    message: /cuModuleLoadData of flat\.cu failed with CUDA_ERROR_INVALID_IMAGE/,
+  });
   t.throws(() => new CudaDriver('libnone.so.1'), {
     code: 'SLUICE_E_CUDA',
     message: /libnone\.so\.1 cannot be opened/,

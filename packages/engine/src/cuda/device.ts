@@ -214,7 +214,7 @@ export class CudaDevice {
     if (!loaded) {
       const image = this.#compiler.compile(source);
       this.prepareToBlock();
-      const module = this.driver.loadModule(image);
+      const module = this.driver.loadModule(image, `${source.name}.cu`);
       loaded = { module, signatures: signatures(source), kernels: new Map() };
       this.#modules.set(source.text, loaded);
     }

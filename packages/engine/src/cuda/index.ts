@@ -46,6 +46,7 @@ export { cudaFlatMemory } from './flatMemory.ts';
 export * from './gateHeads.ts';
 export * from './golden.ts';
 export { CUDA, LAYOUTS, NCCL, NVRTC } from './header.ts';
+export { cachedFile, cacheFolder } from './kernelCache.ts';
 export {
   HOPPER,
   isFor,
