@@ -1,8 +1,12 @@
 /** What a driver refuses, of the emulator's, by its own functions: as NVIDIA's header says it of each. */
 
-import { driverFunctions, Emulator, explained } from '@sluice/engine/cuda';
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { cxxCompiler } from '@sluice/engine';
+import { CudaDriver, cacheFolder, driverFunctions, Emulator, explained } from '@sluice/engine/cuda';
 import test from 'ava';
 import koffi from 'koffi';
+import { temporaryDirectory } from '../../support/temporaryDirectory.ts';
 
 const emulator = new Emulator();
 const { device } = emulator;
@@ -132,4 +136,25 @@ test.serial('who is told of an earlier kernel’s failure is told how to find it
   process.env.CUDA_LAUNCH_BLOCKING = '1';
   t.is(explained('an illegal memory access', 700), 'an illegal memory access');
   delete process.env.CUDA_LAUNCH_BLOCKING;
+});
+
+test.serial('who is told that machine code does not load is told where it is kept', (t) => {
+  for (const code of [200, 209, 222])
+    t.is(
+      explained('device kernel image is invalid', code),
+      `device kernel image is invalid; the machine code is damaged, or the driver is older than what compiled it. Delete ${cacheFolder}, ` +
+        'where it is kept, so that it is compiled anew, or install a newer driver',
+    );
+});
+
+test.serial('a driver that is too old is refused by its version, not by a function that it lacks', (t) => {
+  const library = join(temporaryDirectory(t), 'libcuda.so');
+  const { command } = cxxCompiler()!;
+  const source = 'extern "C" int cuDriverGetVersion(int* version) { return *version = 11080, 0; }';
+  execFileSync(command, ['-shared', '-fPIC', '-x', 'c++', '-', '-o', library], { input: source });
+  t.throws(() => new CudaDriver(library), {
+    code: 'SLUICE_E_CUDA',
+    message:
+      'The NVIDIA driver takes CUDA 11.8 at most, and the kernels need 12.0: install driver 525 or newer.',
+  });
 });

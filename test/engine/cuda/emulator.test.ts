@@ -50,6 +50,8 @@ const FAULTS: Readonly<
   barrierInBranch: { expected: /threads wait for others that never come/ },
   exchangeInBranch: { expected: /threads wait for others that never come/ },
   differentOperations: { expected: /lanes of a warp meet at different operations/ },
+  productInBranches: { expected: /an operation of a warp in another branch than other lanes/ },
+  barrierInBranches: { expected: /a barrier of the block in another branch than other threads/ },
   moreSharedMemory: {
     expected: /uses 512 bytes of shared memory, but the launch asked for 256/,
     shared: 256,
@@ -168,7 +170,9 @@ test('the emulated driver refuses what a GPU’s would', (t) => {
   t.throws(() => driver.write(array.address, new Float32Array(5)), {
     message: /cuMemcpyHtoDAsync failed with .*one allocation/,
   });
-  t.throws(() => driver.loadModule(Buffer.from('/nowhere.so\0')), { message: /CUDA_ERROR_INVALID_IMAGE/ });
+  t.throws(() => driver.loadModule(Buffer.from('/nowhere.so\0'), 'flat.cu'), {
+    message: /cuModuleLoadData of flat\.cu failed with CUDA_ERROR_INVALID_IMAGE/,
+  });
   t.throws(() => new CudaDriver('libnone.so.1'), {
     code: 'SLUICE_E_CUDA',
     message: /libnone\.so\.1 cannot be opened/,

@@ -67,10 +67,7 @@ KERNEL(misaligned, THREADS, 1, float* y) {
 }
 
 KERNEL(barrierInBranch, THREADS, 1, float* y) {
-  if (threadIdx.x < 32) __syncthreads();
-  else y[threadIdx.x] = sumOfWarp(1.0f);
   y[threadIdx.x] = sumOfWarp(1.0f);
-  if (threadIdx.x >= 32) __syncthreads();
   __syncthreads();
   if (threadIdx.x == 0) __syncthreads(), __syncwarp();
 }
@@ -82,6 +79,26 @@ KERNEL(exchangeInBranch, THREADS, 1, float* y) {
 KERNEL(differentOperations, THREADS, 1, float* y) {
   if (threadIdx.x % 2) __syncwarp();
   else y[threadIdx.x] = __shfl_sync(0xffffffffu, 1.0f, 0);
+}
+
+// All lanes multiply, but the even ones at another place of the code than the odd ones.
+KERNEL(productInBranches, THREADS, 1, float* y) {
+  const FragmentA a = {};
+  const FragmentC zeros = {};
+  float sum;
+  if (threadIdx.x % 2) sum = mma(zeros, a, {{1, 2}}).v[0];
+  else sum = mma(zeros, a, {{3, 4}}).v[1];
+  y[threadIdx.x] = sum;
+}
+
+KERNEL(barrierInBranches, THREADS, 1, float* y) {
+  if (threadIdx.x < 32) {
+    y[threadIdx.x] = 1;
+    __syncthreads();
+  } else {
+    __syncthreads();
+    y[threadIdx.x] = 2;
+  }
 }
 
 KERNEL(moreSharedMemory, THREADS, 1, float* y) {

@@ -234,7 +234,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     what: 'parts of a gain written over each other',
     file: 'rmsNorm',
-    plant: instead('parts[static_cast<uint64>(blockIdx.y) * width + column]', 'parts[column % 8]'),
+    plant: instead('parts[static_cast<uint64>(blockIdx.x) * width + column]', 'parts[column % 8]'),
     error: norm,
   },
   {

@@ -75,6 +75,8 @@ struct Meeting {
   int arrived = 0;
   uint32_t round = 0;
   int operation = 0;
+  /** In the kernel's code, where all have to come from the same. */
+  const void* place = nullptr;
 };
 /** The running thread arrives, and `waits` for the others or goes on. @returns whether it waited */
 bool meet(Meeting& meeting, int expected, bool waits);

@@ -117,10 +117,17 @@ void yield() {
   switchTo(from.context, host);
 }
 
+/** @param place in the kernel's code, where all who meet come to it; none where they may come from several */
 template <typename Work>
-void meet(Meeting& meeting, int expected, Operation operation, Work work) {
+void meet(Meeting& meeting, int expected, Operation operation, Work work, const void* place = nullptr) {
   if (meeting.arrived > 0 && meeting.operation != operation) fault("lanes of a warp meet at different operations");
+  if (isWatching && meeting.arrived > 0 && meeting.place != place) {
+    fault(operation == BARRIER ? "comes to a barrier of the block in another branch than other threads"
+                               : "comes to an operation of a warp in another branch than other lanes",
+          place);
+  }
   meeting.operation = operation;
+  meeting.place = place;
   const uint32_t round = meeting.round;
   if (++meeting.arrived == expected) {
     meeting.arrived = 0;
@@ -135,12 +142,12 @@ void meet(Meeting& meeting, int expected, Operation operation, Work work) {
 
 /** An operation of all lanes: each hands over a slot, the last one to come does the work on all, each gets its slot back. */
 template <typename Work>
-const Slot& together(Operation operation, const Slot& own, Work work) {
+const Slot& together(Operation operation, const Slot& own, const void* place, Work work) {
   Warp& here = warp();
   Slot* slots = here.slots[here.meeting.round & 1];
   const int mine = lane();
   slots[mine] = own;
-  meet(here.meeting, LANES, operation, [&] { work(slots); });
+  meet(here.meeting, LANES, operation, [&] { work(slots); }, place);
   return slots[mine];
 }
 
@@ -288,18 +295,20 @@ unsigned char* sharedBytes() { return shared; }
 size_t sharedSize() { return launched->sharedBytes; }
 
 void syncBlock() {
-  meet(blockMeeting, live, BARRIER, [] {
+  const auto join = [] {
     barriers++;
     if (hasClocks()) joinThreads();
-  });
+  };
+  meet(blockMeeting, live, BARRIER, join, __builtin_return_address(0));
 }
 
 void syncWarp(uint32 mask) {
   if (mask != 0xffffffffu) fault("a barrier of a part of a warp, which kernels of the house do not use");
-  meet(warp().meeting, LANES, WARP_BARRIER, [] {
+  const auto join = [] {
     warp().barriers++;
     if (hasClocks()) joinLanes();
-  });
+  };
+  meet(warp().meeting, LANES, WARP_BARRIER, join, __builtin_return_address(0));
 }
 
 uint64 exchange(uint32 mask, uint64 bits, int source) {
@@ -308,7 +317,7 @@ uint64 exchange(uint32 mask, uint64 bits, int source) {
   const Slot* slots = here.slots[here.meeting.round & 1];
   Slot own;
   own.bits = bits;
-  together(EXCHANGE, own, [](Slot*) {});
+  together(EXCHANGE, own, __builtin_return_address(0), [](Slot*) {});
   return slots[source].bits;
 }
 
@@ -317,7 +326,7 @@ FragmentC multiply(FragmentC c, FragmentA a, FragmentB b) {
   own.a = a;
   own.b = b;
   own.c = c;
-  return together(MULTIPLY, own, [](Slot* slots) {
+  return together(MULTIPLY, own, __builtin_return_address(0), [](Slot* slots) {
            float left[16][16], right[8][16];
            Factors rows[16], columns[8];
            for (int i = 0; i < LANES; i++) {
@@ -351,7 +360,7 @@ Matrices load(const void* row, bool transposed) {
   look(row, 16, false, place);
   Slot own;
   own.address = row;
-  return together(LOAD, own,
+  return together(LOAD, own, place,
                   [transposed](Slot* slots) {
                     for (int matrix = 0; matrix < 4; matrix++) {
                       const auto at = [&](int i) { return static_cast<const uint16*>(slots[matrix * 8 + i].address); };

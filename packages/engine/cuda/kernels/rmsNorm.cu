@@ -77,18 +77,18 @@ DEVICE void backward(const T* x, const float* gain, const T* dy, const float* in
   });
 }
 
-/** parts[p][c] = Σ dy·x·r over the rows of part p, of which the grid's second axis counts; a thread has a channel. */
+/** parts[p][c] = Σ dy·x·r over the rows of part p. The grid: parts, of which there may be many, then channels, of which a thread has one. */
 template <typename T>
 DEVICE void gainParts(const T* x, const T* dy, const float* inverse, float* parts, int rows, int width) {
-  const int column = static_cast<int>(globalIndex());
+  const int column = static_cast<int>(blockIdx.y * THREADS + threadIdx.x);
   if (column >= width) return;
-  const int first = blockIdx.y * ROWS_OF_PART;
+  const int first = blockIdx.x * ROWS_OF_PART;
   float sum = 0;
   for (int row = first; row < rows && row < first + ROWS_OF_PART; row++) {
     const uint64 at = static_cast<uint64>(row) * width + column;
     sum = __fmaf_rn(toFloat(dy[at]), toFloat(x[at]) * inverse[row], sum);
   }
-  parts[static_cast<uint64>(blockIdx.y) * width + column] = sum;
+  parts[static_cast<uint64>(blockIdx.x) * width + column] = sum;
 }
 
 KERNEL(rmsNormBf16, THREADS, 4, const bf16* x, const float* gain, bf16* y, float* inverse, int rows, int width, float epsilon) {

@@ -5,6 +5,7 @@ import type { AttentionLayout } from '../ops/attentionLayout.ts';
 import { gatesOf } from './attention.ts';
 import { type Activations, type DeviceArray, kernelFor } from './device.ts';
 import type { Grid } from './driver.ts';
+import { MOST_BLOCKS } from './limits.ts';
 
 type Floats = DeviceArray<'f32'>;
 
@@ -27,8 +28,6 @@ export interface CachedOperands {
   readonly gate: Activations | undefined;
 }
 
-/** Blocks that a grid has in its second and third direction at most. */
-const MOST_BLOCKS = 65_535;
 /** What the kernels work in, for as many queries at a time as it has room for. */
 const WORK_BYTES = 64 << 20;
 
@@ -61,7 +60,7 @@ export function cachedAttention(
   const { device } = q;
   const partsOf = (seen: number) => Math.ceil(seen / KEYS_OF_PART);
   const ofQuery = partsOf(tokens) * heads * (headDim + 2);
-  const together = Math.min(sequence, MOST_BLOCKS, Math.max(1, Math.floor(workBytes / (4 * ofQuery))));
+  const together = Math.min(sequence, MOST_BLOCKS[2], Math.max(1, Math.floor(workBytes / (4 * ofQuery))));
   const parts = device.allocate(together * ofQuery, 'f32');
   const kernel = (name: string) => kernelFor('cachedAttention', name, q);
   for (let begin = 0; begin < sequence; begin += together) {

@@ -9,6 +9,7 @@ import type { RecurrenceLayout } from '../ops/recurrence.ts';
 import { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
 import { chunksOf, RECURRENCE_CHUNK, recurrenceLengths, slotsOf } from './deltaRuleMemory.ts';
 import { type Activations, type CudaDevice, type DeviceArray, type Kernel, kernelFor } from './device.ts';
+import { MOST_BLOCKS } from './limits.ts';
 import type { RecurrenceOperands, States } from './recurrenceOperands.ts';
 import { allocateWork, freeWork } from './workMemory.ts';
 
@@ -106,10 +107,16 @@ function launchForward(
 ): void {
   const { device } = operands.q;
   const documents = documentsOf(device, layout);
-  const args = [...argumentsOf(operands, layout), ...outputs, documents.array];
+  const args = [...argumentsOf(operands, layout), ...outputs];
   if (operands.q.length === 0) return;
-  const grid = [Math.ceil(layout.valueDim / COLUMNS), layout.heads, documents.count] as const;
-  kernel.launch(grid, FORWARD_BYTES, ...args, structOf(layout, documents, 1));
+  const struct = structOf(layout, documents, 1);
+  // In chunks there are fewer, for want of memory.
+  const [, , most] = MOST_BLOCKS;
+  for (let first = 0; first < documents.count; first += most) {
+    const count = Math.min(most, documents.count - first);
+    const grid = [Math.ceil(layout.valueDim / COLUMNS), layout.heads, count] as const;
+    kernel.launch(grid, FORWARD_BYTES, ...args, documents.array.subarray(3 * first), struct);
+  }
 }
 
 function deltaRecurrenceBackward(

@@ -23,6 +23,7 @@ import {
   type Storage,
   signatures,
 } from './kernelSource.ts';
+import { checkGrid, MOST_INTEGER, refuseLaunch } from './limits.ts';
 import { type TensorMap, TensorMaps } from './tensorMaps.ts';
 
 export { bytesOf } from './kernelSource.ts';
@@ -213,7 +214,7 @@ export class CudaDevice {
     if (!loaded) {
       const image = this.#compiler.compile(source);
       this.prepareToBlock();
-      const module = this.driver.loadModule(image);
+      const module = this.driver.loadModule(image, `${source.name}.cu`);
       loaded = { module, signatures: signatures(source), kernels: new Map() };
       this.#modules.set(source.text, loaded);
     }
@@ -268,13 +269,17 @@ export class Kernel {
     return this.#function.handle;
   }
 
-  /** @param sharedBytes of each block: the size of the kernel's struct */
+  /**
+   * @param sharedBytes of each block: the size of the kernel's struct
+   * @throws SLUICE_E_CUDA_KERNEL for more blocks, or larger numbers, than there are
+   */
   launch(grid: Grid, sharedBytes: number, ...args: Argument[]): void {
     const { name, threads, parameters } = this.#signature;
     invariant(
       args.length === parameters.length,
       `${name} takes ${parameters.length} arguments, and got ${args.length}`,
     );
+    checkGrid(name, grid);
     const { driver } = this.#device;
     const handle = this.load(sharedBytes);
     this.#places ??= this.#placesOf(handle, args);
@@ -344,7 +349,8 @@ function pack(
     );
   } else if (parameter.kind === 'number' && parameter.type === 'float') view.setFloat32(begin, arg, true);
   else if (end - begin === 8) putWhole(view, begin, arg);
-  else view.setInt32(begin, arg, true);
+  else if ((arg | 0) === arg) view.setInt32(begin, arg, true);
+  else refuseLaunch(`${what} is ${arg}, and kernels count to ${MOST_INTEGER}`);
 }
 
 /** A whole number of 64 bits that is not negative. */
@@ -361,5 +367,5 @@ function accepts(parameter: KernelSignature['parameters'][number], arg: Argument
   if (parameter.kind === 'tensorMap') return arg instanceof Uint8Array;
   if (parameter.kind === 'struct') return ArrayBuffer.isView(arg);
   if (typeof arg !== 'number') return false;
-  return parameter.type === 'float' || Number.isSafeInteger(arg);
+  return parameter.type === 'float' || (Number.isSafeInteger(arg) && (parameter.type === 'int' || arg >= 0));
 }

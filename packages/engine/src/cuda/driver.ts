@@ -7,13 +7,16 @@ import { setImmediate } from 'node:timers/promises';
 import { invariant, SluiceError } from '@sluice/core';
 import koffi from 'koffi';
 import {
+  type Declares,
   type DriverCall,
   type DriverFunctions,
   driverFunctions,
   parameterFunctions,
+  versionFunction,
   watchOf,
 } from './driverFunctions.ts';
 import { CUDA, LAYOUTS, structOf } from './header.ts';
+import { cacheFolder } from './kernelCache.ts';
 import type { Storage } from './kernelSource.ts';
 import { LeftWaits } from './leftWaits.ts';
 import type { Moment } from './moment.ts';
@@ -36,6 +39,8 @@ const ATTRIBUTES = {
   readsHostPages: CUDA.CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
   canMapMemory: CUDA.CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
 };
+/** The oldest that has all functions, and takes the machine code of a compiler that is looked for: 12.0. */
+const LEAST_VERSION = 12_000;
 /** What launches may ask for without saying so before. */
 const USUAL_SHARED_BYTES = 48 * 1024;
 /** From how many bytes on a copy from memory of the host that is not pinned may wait for its stream. */
@@ -71,12 +76,42 @@ const KERNEL_ERRORS: ReadonlySet<number> = new Set([
   CUDA.CUDA_ERROR_LAUNCH_FAILED,
 ]);
 
-/** CUDA's text of a failure, and what to do about one that is an earlier call's. */
+/** What a driver says of machine code that is damaged, for another card, or by a compiler of a newer CUDA than it knows. */
+const IMAGE_ERRORS: ReadonlySet<number> = new Set([
+  CUDA.CUDA_ERROR_INVALID_IMAGE,
+  CUDA.CUDA_ERROR_NO_BINARY_FOR_GPU,
+  CUDA.CUDA_ERROR_INVALID_PTX,
+  CUDA.CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
+  CUDA.CUDA_ERROR_INVALID_SOURCE,
+]);
+
+/** CUDA's text of a failure, and what to do about one that is an earlier call's, or machine code's. */
 export function explained(text: string, code: number): string {
+  if (IMAGE_ERRORS.has(code))
+    return (
+      `${text}; the machine code is damaged, or the driver is older than what compiled it. Delete ${cacheFolder}, ` +
+      'where it is kept, so that it is compiled anew, or install a newer driver'
+    );
   return KERNEL_ERRORS.has(code) && process.env.CUDA_LAUNCH_BLOCKING !== '1'
     ? `${text}; a kernel that was launched before went wrong, and this process can compute no more: with CUDA_LAUNCH_BLOCKING=1 ` +
         'the launch itself fails, and names the kernel'
     : text;
+}
+
+/** Of CUDA, such as 13.0 for 13000. */
+export function versionText(version: number): string {
+  return `${Math.floor(version / 1000)}.${(version % 1000) / 10}`;
+}
+
+/** @throws SLUICE_E_CUDA */
+function refuseOld(library: Declares): void {
+  const version = integer();
+  if (versionFunction(library)(version) !== 0 || version[0]! >= LEAST_VERSION) return;
+  throw new SluiceError(
+    'SLUICE_E_CUDA',
+    `The NVIDIA driver takes CUDA ${versionText(version[0]!)} at most, and the kernels need ${versionText(LEAST_VERSION)}: ` +
+      'install driver 525 or newer.',
+  );
 }
 
 /** A place for one result of a call. */
@@ -149,6 +184,7 @@ export class CudaDriver {
     this.#explain = explain;
     try {
       const opened = koffi.load(library);
+      refuseOld(opened);
       this.#functions = driverFunctions(opened);
       this.#parameters = parameterFunctions(opened);
       const watch = watchOf(opened);
@@ -158,6 +194,7 @@ export class CudaDriver {
         given: (address) => this.#check('emulatorGive', watch.give(address, this.#stream)),
       };
     } catch (error) {
+      if (error instanceof SluiceError) throw error;
       throw new SluiceError(
         'SLUICE_E_CUDA',
         `The CUDA driver ${library} cannot be opened: ${(error as Error).message}`,
@@ -494,10 +531,16 @@ export class CudaDriver {
     if (count > 0) this.#call('cuMemsetD16Async', to, half, count, this.#stream);
   }
 
-  /** @param image a cubin; for the emulator, the path of a shared object, ended by a zero */
-  loadModule(image: Uint8Array): ModuleHandle {
+  /**
+   * @param image a cubin; for the emulator, the path of a shared object, ended by a zero
+   * @param name of its source, for whom it concerns
+   */
+  loadModule(image: Uint8Array, name: string): ModuleHandle {
     this.#leftWaits.follow();
-    return this.#handle('cuModuleLoadData', image) as ModuleHandle;
+    const module = handle();
+    const code = this.#functions.cuModuleLoadData(module, image);
+    if (code !== 0) throw this.#failure(`cuModuleLoadData of ${name}`, code);
+    return Number(module[0]) as ModuleHandle;
   }
 
   /** @param sharedBytes most that a launch will ask for */

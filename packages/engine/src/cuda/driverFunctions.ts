@@ -14,12 +14,17 @@ function definer(library: Declares) {
     library.func(name, 'int', parameters) as (...args: unknown[]) => number;
 }
 
+/** What drivers of any age have. */
+export function versionFunction(library: Declares) {
+  return definer(library)('cuDriverGetVersion', 'void *');
+}
+
 /** Those that tell of devices, of which none has to be opened. */
 export function deviceFunctions(library: Declares) {
   const define = definer(library);
   return {
     cuInit: define('cuInit', 'uint'),
-    cuDriverGetVersion: define('cuDriverGetVersion', 'void *'),
+    cuDriverGetVersion: versionFunction(library),
     cuDeviceGetCount: define('cuDeviceGetCount', 'void *'),
     cuDeviceGet: define('cuDeviceGet', 'void *', 'int'),
     cuDeviceGetName: define('cuDeviceGetName', 'void *', 'int', 'int'),

@@ -18,7 +18,7 @@ import { cudaFolder, type KernelSource, kernelHeaders } from './kernelSource.ts'
 const COMMON_FLAGS = ['-std=c++17', '-fPIC', '-fvisibility=hidden', '-ffp-contract=off', '-g1', '-w'];
 const KERNEL_FLAGS = [...COMMON_FLAGS, '-fno-exceptions', `-I${cudaFolder}`];
 // As little as possible is moved, merged or left out, so that accesses are watched as they are written.
-const WATCHED_FLAGS = [...KERNEL_FLAGS, '-O1', '-fsanitize=thread'];
+const WATCHED_FLAGS = [...KERNEL_FLAGS, '-O1', '-fno-thread-jumps', '-fsanitize=thread'];
 const UNWATCHED_FLAGS = [...KERNEL_FLAGS, '-O2'];
 const MACHINE_FLAGS = [...COMMON_FLAGS, '-O2', '-shared'];
 

@@ -36,7 +36,7 @@ export { type CubinKernel, cubinKernels } from './cubin.ts';
 export { deltaChunks, deltaChunksBackward } from './deltaChunks.ts';
 export { deltaRule, deltaRuleBackward } from './deltaRule.ts';
 export * from './device.ts';
-export { CudaDriver, explained } from './driver.ts';
+export { CudaDriver, explained, type Grid } from './driver.ts';
 export { type Declares, deviceFunctions, driverFunctions, parameterFunctions } from './driverFunctions.ts';
 export * from './emulator.ts';
 export * from './expertRows.ts';
@@ -46,6 +46,7 @@ export { cudaFlatMemory } from './flatMemory.ts';
 export * from './gateHeads.ts';
 export * from './golden.ts';
 export { CUDA, LAYOUTS, NCCL, NVRTC } from './header.ts';
+export { cachedFile, cacheFolder } from './kernelCache.ts';
 export {
   HOPPER,
   isFor,
@@ -59,6 +60,7 @@ export {
   signatures,
 } from './kernelSource.ts';
 export { findNccl, findNvrtc } from './libraries.ts';
+export * from './limits.ts';
 export { cudaLinks } from './links.ts';
 export { Nccl, ncclFunctions, ncclVersion } from './nccl.ts';
 export { type KernelResources, Nvrtc, nvrtcFunctions, resourcesOf } from './nvrtc.ts';

@@ -1,12 +1,12 @@
 /** The device that a process computes on: the first visible GPU, or the emulator where `SLUICE_CUDA=emulated` asks for it. */
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import { CudaDevice, type KernelCompiler } from './device.ts';
-import { CudaDriver } from './driver.ts';
+import { CudaDriver, versionText } from './driver.ts';
 import { Emulator } from './emulator.ts';
 import { DRIVER_LIBRARY, isCudaEmulated, isHopperEmulated } from './environment.ts';
-import { cachedFile, cachePath, hashOf } from './kernelCache.ts';
+import { cachePath, hashOf, keep } from './kernelCache.ts';
 import { HOPPER, type KernelSource, kernelHeaders } from './kernelSource.ts';
 import { findNvrtc, MAJORS } from './libraries.ts';
 import { NVRTC_OPTIONS, type Nvrtc } from './nvrtc.ts';
@@ -59,8 +59,9 @@ export function cachingCompiler(
       if (kept !== undefined) return readFileSync(kept);
       const nvrtc = open();
       const name = cubinName(source, architecture, Number.parseInt(nvrtc.version, 10));
-      const compiler = nvrtc.compilerFor(architecture);
-      return readFileSync(cachedFile(name, (path) => writeFileSync(path, compiler.compile(source))));
+      const cubin = nvrtc.compilerFor(architecture).compile(source);
+      keep(name, cubin);
+      return cubin;
     },
   };
 }
@@ -84,7 +85,7 @@ export function openDevice(): OpenDevice {
   const found = nvrtcOrReason(driver.version);
   const description = [
     `${driver.deviceName} (${architecture}, ${(driver.memory.total / 2 ** 30).toFixed(1)} GiB)`,
-    `a driver for CUDA ${Math.floor(driver.version / 1000)}.${(driver.version % 1000) / 10}`,
+    `a driver for CUDA ${versionText(driver.version)}`,
     found instanceof SluiceError
       ? 'kernels that were compiled before'
       : `NVRTC ${found.nvrtc.version} of ${found.path}`,

@@ -60,7 +60,7 @@ export function rmsNormBackward(
   if (dGain) {
     const parts = Math.ceil(rows / ROWS_OF_PART);
     const sums = x.device.allocate(parts * width, 'f32');
-    const grid = [Math.ceil(width / THREADS), parts] as const;
+    const grid = [parts, Math.ceil(width / THREADS)] as const;
     if (rows > 0) kernelFor('rmsNorm', 'rmsNormGain', x).launch(grid, 0, x, dy, inverse, sums, rows, width);
     sumRows(dGain, sums, accumulate);
     x.device.free(sums);

@@ -1,12 +1,12 @@
 /** What the kernels for TensorFlow.js's own operations have in common. */
 
-import { invariant } from '@sluice/core';
 import * as tf from '@tensorflow/tfjs';
 import { axesOf } from '../../steps.ts';
 import type { CudaBackend, TensorArray, TensorStorage } from '../backend.ts';
 import type { DeviceArray } from '../device.ts';
 import type { Grid } from '../driver.ts';
 import { fill } from '../flatArithmetic.ts';
+import { integersOf, MOST_INTEGER, refuseLaunch } from '../limits.ts';
 
 export interface StockCall {
   /** By name; where there is any number of them, by number. */
@@ -25,34 +25,34 @@ export type StockKernels = Readonly<Record<string, StockKernel>>;
 export const STORAGE: Readonly<Record<TensorStorage, number>> = { f32: 0, bf16: 1, i32: 2 };
 
 export const THREADS = 256;
-/** Indices of elements have 31 bits in kernels. */
-const MOST_ELEMENTS = 2 ** 31 - 1;
 /** Axes of an array in kernels. */
 const MOST_AXES = 6;
 
-/** A block for each 256 elements. */
+/** A block for each 256 elements. @throws SLUICE_E_CUDA_KERNEL where their indices have more than 31 bits */
 export function gridOf(elements: number): Grid {
-  invariant(
-    elements <= MOST_ELEMENTS,
-    `a tensor of ${elements} elements, where kernels take ${MOST_ELEMENTS}`,
-  );
+  if (elements > MOST_INTEGER)
+    refuseLaunch(`a tensor of ${elements} elements, where kernels count to ${MOST_INTEGER}`);
   return [Math.ceil(elements / THREADS)];
 }
 
-/** `Layout` of `stock.h`. @returns undefined where there are more axes than it has room for */
+/**
+ * `Layout` of `stock.h`.
+ * @returns undefined where there are more axes than it has room for
+ * @throws SLUICE_E_CUDA_KERNEL where elements lie further apart than 31 bits say
+ */
 export function layoutOf(
   shape: readonly number[],
   ...steps: readonly (readonly number[])[]
 ): Int32Array | undefined {
   const axes = axesOf(shape, steps);
   if (axes.length > MOST_AXES) return undefined;
-  const layout = new Int32Array(1 + (1 + steps.length) * MOST_AXES);
+  const layout = new Array<number>(1 + (1 + steps.length) * MOST_AXES).fill(0);
   layout[0] = axes.length;
   for (const [i, axis] of axes.entries()) {
     layout[1 + i] = axis.size;
     for (const [array, step] of axis.steps.entries()) layout[1 + (1 + array) * MOST_AXES + i] = step;
   }
-  return layout;
+  return integersOf(layout);
 }
 
 /** What stands for a tensor that is one number everywhere, where steps may be 0: that number. */

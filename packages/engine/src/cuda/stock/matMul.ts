@@ -3,12 +3,12 @@
 import * as tf from '@tensorflow/tfjs';
 import { broadcastSteps, stepsOf } from '../../steps.ts';
 import type { TensorArray } from '../backend.ts';
+import { integersOf, MOST_BLOCKS } from '../limits.ts';
 import { layoutOf, STORAGE, type StockCall, type StockKernels, sizeFromShape } from './kernel.ts';
 
 /** Of a tile, and its shared memory: two tiles with rows of one more. */
 const EDGE = 16;
 const SHARED_BYTES = 2 * EDGE * (EDGE + 1) * 4;
-const MOST_BLOCKS = 65535;
 
 /** Steps between the matrices of a batch, in elements. */
 function matrixSteps(batch: readonly number[], target: readonly number[], elements: number): number[] {
@@ -35,8 +35,8 @@ export function floatProducts(
 ): void {
   if (y.length === 0) return;
   const storages = [a, b, y].map(({ storage }) => STORAGE[storage]);
-  const product = Int32Array.of(M, N, K, ...aSteps, ...bSteps, ...storages);
-  const grid = [Math.ceil(M / EDGE), Math.ceil(N / EDGE), Math.min(batches.count, MOST_BLOCKS)] as const;
+  const product = integersOf([M, N, K, ...aSteps, ...bSteps, ...storages]);
+  const grid = [Math.ceil(M / EDGE), Math.ceil(N / EDGE), Math.min(batches.count, MOST_BLOCKS[2])] as const;
   const kernel = y.device.kernel('batchMatMul', 'batchMatMul');
   kernel.launch(grid, SHARED_BYTES, a, b, y, product, batches.count, batches.layout);
 }

@@ -5,6 +5,7 @@ import type * as tf from '@tensorflow/tfjs';
 import { stepsOf } from '../../steps.ts';
 import type { CudaBackend, TensorArray } from '../backend.ts';
 import type { Argument, DeviceArray } from '../device.ts';
+import { integersOf } from '../limits.ts';
 import {
   gridOf,
   layoutOf,
@@ -44,7 +45,7 @@ function planOf({ shape, axes }: Pick<Reduction, 'shape' | 'axes'>) {
 
 /** `Reduction` of `reduceAxis.cu`. */
 function structOf(integers: readonly number[], divisor: number): Int32Array {
-  const struct = new Int32Array([...integers, 0]);
+  const struct = integersOf([...integers, 0]);
   new Float32Array(struct.buffer)[integers.length] = divisor;
   return struct;
 }
