@@ -1,6 +1,14 @@
 /** `metrics.jsonl`: one line a step. A kill at any instant costs at most the line that was being written. */
 
-import { closeSync, createReadStream, existsSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  statSync,
+} from 'node:fs';
 import { appendWhole, fileError, invariant, SluiceError, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
 import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
@@ -114,6 +122,8 @@ export interface ReadMetricsOptions {
   readonly onDamaged?: (lineNumber: number, text: string) => void;
   /** The step behind which to begin; lines are then counted from there. */
   readonly after?: number;
+  /** Told how much of the log has been read, of how much there was at first, bytes. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
 /**
@@ -123,7 +133,7 @@ export interface ReadMetricsOptions {
  */
 export async function* readMetrics(
   path: string,
-  { onDamaged, after = 0 }: ReadMetricsOptions = {},
+  { onDamaged, after = 0, onProgress }: ReadMetricsOptions = {},
 ): AsyncGenerator<StepRecord> {
   if (!existsSync(path)) return;
   const start = after > 0 ? placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.start : 0;
@@ -131,8 +141,15 @@ export async function* readMetrics(
   let lineNumber = 0;
   // Whether a bad line is the last, and thus only torn, shows with the line after it.
   let suspect: { lineNumber: number; text: string } | undefined;
-  for await (const { text } of fileLines(createReadStream(path, { start }))) {
+  const stream = createReadStream(path, { start });
+  const total = onProgress ? statSync(path).size : 0;
+  let told = 0;
+  for await (const { text } of fileLines(stream)) {
     lineNumber++;
+    if (onProgress && stream.bytesRead > told) {
+      told = stream.bytesRead;
+      onProgress(Math.min(start + told, total), total);
+    }
     if (suspect !== undefined) {
       if (!onDamaged) throw damaged(path, suspect.text, { after, lineNumber: suspect.lineNumber });
       onDamaged(suspect.lineNumber, suspect.text);
