@@ -15,9 +15,10 @@ import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } fr
 import {
   endOfLineBefore,
   firstAfterStep,
+  inFile,
   lastRecordBefore,
+  lastRecordIn,
   lineBefore,
-  type PlacedRecord,
 } from './stepLines.ts';
 
 /** Name of the log in a run's directory. */
@@ -136,7 +137,7 @@ export async function* readMetrics(
   { onDamaged, after = 0, onProgress }: ReadMetricsOptions = {},
 ): AsyncGenerator<StepRecord> {
   if (!existsSync(path)) return;
-  const start = after > 0 ? placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.start : 0;
+  const start = after > 0 ? inFile(path, (file) => firstAfterStep(file, after, parseRecord))?.start : 0;
   if (start === undefined) return;
   let lineNumber = 0;
   // Whether a bad line is the last, and thus only torn, shows with the line after it.
@@ -169,25 +170,12 @@ export function metricsOf(path: string, step: number): StepRecord | undefined {
 
 /** The first record behind a step, or of all; undefined where the log has none. */
 export function firstMetrics(path: string, after = 0): StepRecord | undefined {
-  return placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.record;
+  return inFile(path, (file) => firstAfterStep(file, after, parseRecord))?.record;
 }
 
 /** The last record of a log; undefined where it has none. */
 export function lastMetrics(path: string): StepRecord | undefined {
-  return placeIn(path, (file) => lastRecordBefore(file, fstatSync(file).size, parseRecord))?.record;
-}
-
-function placeIn(
-  path: string,
-  find: (file: number) => PlacedRecord<StepRecord> | undefined,
-): PlacedRecord<StepRecord> | undefined {
-  if (!existsSync(path)) return undefined;
-  const file = openSync(path, 'r');
-  try {
-    return find(file);
-  } finally {
-    closeSync(file);
-  }
+  return lastRecordIn(path, parseRecord);
 }
 
 function damaged(
