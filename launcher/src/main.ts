@@ -1,7 +1,7 @@
 /** The command line: parses, delegates to one command, and prints its result or its error. Nothing else. */
 
 import { SluiceError } from '@sluice/core';
-import yargs, { type Argv } from 'yargs';
+import yargs, { type Argv, type PositionalOptions } from 'yargs';
 import {
   plainWords,
   refuseEmptyWords,
@@ -210,6 +210,12 @@ function addGroup(parser: Argv, group: string, commands: readonly Command[], onC
   });
 }
 
+/** Help would tell an empty list as the default of several arguments; of the lack of one yargs makes a list with nothing in it. */
+const NONE_BY_DEFAULT: PositionalOptions = {
+  default: undefined,
+  coerce: (given: unknown[]) => given.filter((one) => one !== undefined),
+};
+
 function addCommand(parser: Argv, command: Command, name: string, onChosen: OnChosen): void {
   const places = Object.entries(command.positionals).map(([key, { array, demandOption }]) => {
     const place = `${key}${array ? '..' : ''}`;
@@ -220,7 +226,8 @@ function addCommand(parser: Argv, command: Command, name: string, onChosen: OnCh
     usage,
     command.describe,
     (inner) => {
-      for (const [key, definition] of Object.entries(command.positionals)) inner.positional(key, definition);
+      for (const [key, definition] of Object.entries(command.positionals))
+        inner.positional(key, { ...definition, ...(definition.array && NONE_BY_DEFAULT) });
       inner.options(command.options);
       const examples = command.examples.map(([line, what]) => `  ${line}\n      ${what}`);
       return inner.epilogue(`Examples:\n${examples.join('\n')}`);

@@ -11,6 +11,7 @@ import {
   positiveFloat32,
   resolvePath,
   SluiceError,
+  sluiceRoot,
 } from '@sluice/core';
 import test from 'ava';
 import fc from 'fast-check';
@@ -64,6 +65,22 @@ function failure(load: () => unknown): SluiceError {
 }
 
 const GOOD = 'model:\n  hiddenSize: 8\noptimizer:\n  learningRate: 1e-3\n';
+
+test('a file that is not beside the one that names it is the one that comes along by that name', (t) => {
+  const anything = z.record(z.string(), z.unknown());
+  const shipped = loadYamlConfig(join(sluiceRoot, 'configs/quickstart.yaml'), anything);
+  const path = write(t, { 'a.yaml': 'extends: configs/quickstart.yaml\nname: mine\n' });
+  t.deepEqual(loadYamlConfig(path, anything), { ...shipped, name: 'mine' });
+  const own = write(t, {
+    'a.yaml': 'extends: configs/quickstart.yaml\n',
+    'configs/quickstart.yaml': 'seed: 5\n',
+  });
+  t.deepEqual(loadYamlConfig(own, anything), { seed: 5 });
+  const none = write(t, { 'a.yaml': 'extends: configs/none.yaml\n' });
+  t.throws(() => loadYamlConfig(none, anything), {
+    message: new RegExp(`${dirname(none)}/configs/none.yaml`),
+  });
+});
 
 test('a good file gives the checked value with defaults, deeply frozen', (t) => {
   const config = loadYamlConfig(write(t, { 'a.yaml': GOOD }), Config);

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadYamlConfig, readTextFile } from '@sluice/core';
+import { loadYamlConfig, readTextFile, readTextParts } from '@sluice/core';
 import test from 'ava';
 import { z } from 'zod';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
@@ -9,6 +9,20 @@ test('the text comes without a byte order mark', (t) => {
   const path = join(temporaryDirectory(t), 'a.txt');
   writeFileSync(path, '\ufeffcafé');
   t.is(readTextFile(path), 'café');
+});
+
+test('in parts, a character may be cut between two of them', async (t) => {
+  const path = join(temporaryDirectory(t), 'a.txt');
+  const text = `${'a'.repeat(2 ** 20 - 1)}é and more`;
+  writeFileSync(path, text);
+  const [read, parts] = [[] as number[], [] as string[]];
+  for await (const part of readTextParts(path, (bytes) => read.push(bytes))) parts.push(part);
+  t.is(parts.join(''), text);
+  t.deepEqual(read, [2 ** 20, Buffer.byteLength(text)]);
+  writeFileSync(path, Buffer.from('caf\xe9', 'latin1'));
+  const latin = readTextParts(path);
+  await latin.next();
+  await t.throwsAsync(latin.next(), { code: 'SLUICE_E_DATA_ENCODING' });
 });
 
 test('what cannot be read is told with the reason and the place that names it', (t) => {

@@ -1,7 +1,7 @@
 /** The live page in a real browser: a run is started, spikes, goes back and ends, and the page shows it. */
 
 import { join } from 'node:path';
-import { readCurve } from '@sluice/observe';
+import { type CurvePoint, readCurve } from '@sluice/observe';
 import test from 'ava';
 import type { Browser, Page } from 'playwright-core';
 import { CHROMIUM, openBrowser } from './support/browser.ts';
@@ -76,9 +76,11 @@ withBrowser('a run that goes on is shown until its end, on a page that asks nobo
   }
   t.true(await page.locator('.sample').isVisible());
 
-  const curve = await readCurve(join(sandbox.path, 'runs/spiking/tensorboard'), { loss: 'train/loss' });
+  const steps: number[] = [];
+  const onPoint = ({ step }: CurvePoint) => steps.push(step);
+  await readCurve(join(sandbox.path, 'runs/spiking/tensorboard'), { loss: 'train/loss' }, { onPoint });
   t.deepEqual(
-    curve.points.map(({ step }) => step),
+    steps,
     Array.from({ length: 100 }, (_, i) => i + 1),
   );
 

@@ -137,6 +137,7 @@ test('every command has a help with its flags and an example', async (t) => {
     for (const [line] of examples) t.true(out.replaceAll(/\s+/g, ' ').includes(line), `${name}: ${line}`);
     for (const flag of [...Object.keys(options), 'json'])
       t.true(out.includes(`--${flag}`), `${name} --${flag}`);
+    t.notRegex(out, /default: (\[|null|undefined)/, name);
   }
 });
 

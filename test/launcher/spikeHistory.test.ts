@@ -120,3 +120,19 @@ test('numbers that were not finite come back from the journal as such', (t) => {
   const [episode] = spikeHistory(journal);
   t.like(episode, { start: 20, end: 21, peak: 21, value: Number.NaN });
 });
+
+test('each spike of a long journal is looked at a few times, however many there are', (t) => {
+  let looks = 0;
+  const spikes = Array.from({ length: 500 }, (_, i) => {
+    const one = spike(20 * i + 20);
+    const { step } = one;
+    return Object.defineProperty(one, 'step', {
+      get: () => {
+        looks++;
+        return step;
+      },
+    });
+  });
+  t.is(spikeHistory(spikes).length, spikes.length);
+  t.true(looks < 10 * spikes.length, String(looks));
+});

@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { maskedChecksum } from '../../packages/observe/src/curves/tfRecord.ts';
 import { failureOf } from '../support/failureOf.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
-import { record } from './support.ts';
+import { curveOf, record } from './support.ts';
 
 /** Writes a file into a directory of its own. */
 function fileOf(t: ExecutionContext, content: string | Uint8Array, name = 'curve.csv'): string {
@@ -16,7 +16,7 @@ function fileOf(t: ExecutionContext, content: string | Uint8Array, name = 'curve
 }
 
 const points = async (path: string, names = {}) =>
-  (await readCurve(path, names)).points.map(({ step, loss, gradientNorm }) =>
+  (await curveOf(path, names)).points.map(({ step, loss, gradientNorm }) =>
     gradientNorm === undefined ? [step, loss] : [step, loss, gradientNorm],
   );
 
@@ -47,7 +47,7 @@ test('numbers that are not finite are read; lines without a loss are passed over
     [3, Number.POSITIVE_INFINITY],
     [4, 2, 3],
   ]);
-  t.deepEqual((await readCurve(path)).remarks, ['1 of 4 lines have no loss: passed over']);
+  t.deepEqual((await curveOf(path)).remarks, ['1 of 4 lines have no loss: passed over']);
 });
 
 const mistakes: [content: string, code: string, message: RegExp][] = [
@@ -76,21 +76,28 @@ const mistakes: [content: string, code: string, message: RegExp][] = [
     'SLUICE_E_CURVE_INVALID',
     /curve\.csv:3: step 5 comes after step 5; steps must ascend/,
   ],
-  ['step,loss\n1,2\n2\n', 'SLUICE_E_CURVE_INVALID', /curve\.csv:3: 1 cells, but the header has 2 columns/],
+  ['step,loss\n1,2\n2\n', 'SLUICE_E_CURVE_INVALID', /curve\.csv:3: 1 cell, but the header has 2 columns/],
   ['step,loss\n1,"2\n', 'SLUICE_E_CURVE_INVALID', /curve\.csv:\d: Quote Not Closed/],
 ];
 for (const [content, code, message] of mistakes) {
   test(`refused by its line: ${JSON.stringify(content)}`, async (t) => {
-    t.like(await failureOf(readCurve(fileOf(t, content))), { code });
-    t.regex((await failureOf(readCurve(fileOf(t, content)))).message, message);
+    t.like(await failureOf(curveOf(fileOf(t, content))), { code });
+    t.regex((await failureOf(curveOf(fileOf(t, content)))).message, message);
   });
 }
+
+test('points are handed out while the file is read', async (t) => {
+  const steps: number[] = [];
+  const path = fileOf(t, 'step,loss\n1,2\n2,3\n3,abc\n4,5\n');
+  await failureOf(readCurve(path, {}, { onPoint: ({ step }) => steps.push(step) }));
+  t.deepEqual(steps, [1, 2]);
+});
 
 test('a column that is chosen is taken, and one that is not there is refused with those that are', async (t) => {
   const path = fileOf(t, 'step,a - loss,b - loss,norm\n1,2,3,4\n');
   t.deepEqual(await points(path, { loss: 'b - loss', norm: 'norm' }), [[1, 3, 4]]);
   t.regex(
-    (await failureOf(readCurve(path, { loss: 'c' }))).message,
+    (await failureOf(curveOf(path, { loss: 'c' }))).message,
     /no column is called "c"; there are: "step"/,
   );
 });
@@ -103,7 +110,7 @@ test('a log of metrics is a curve, with the norms of groups and the updates; one
   log.append(record(2, { loss: 4.25, lastUpdate, learningRate: 0.5 }));
   log.append(record(4, { loss: Number.NaN, gradientNorm: Number.NaN, lastUpdate }));
   log.close();
-  const { points, normName } = await readCurve(path);
+  const { points, normName } = await curveOf(path);
   t.is(normName, 'gradientNorm');
   t.deepEqual(points, [
     { step: 1, loss: 4.5, gradientNorm: 0.52, groupNorms: { router: 0.5 }, lastUpdate: undefined },
@@ -118,7 +125,7 @@ test('a log of metrics is a curve, with the norms of groups and the updates; one
       lastUpdate: undefined,
     },
   ]);
-  const plain = await readCurve(fileOf(t, '{"step":1,"loss":2}\n{"step":2,"loss":3}\n', 'log.txt'));
+  const plain = await curveOf(fileOf(t, '{"step":1,"loss":2}\n{"step":2,"loss":3}\n', 'log.txt'));
   t.is(plain.normName, null);
   t.deepEqual(
     plain.points.map(({ loss, gradientNorm }) => [loss, gradientNorm]),
@@ -217,7 +224,7 @@ test('scalars of event files are read, plain and as tensors, each tag by its nam
     [2, 3.5],
     [5, 3, 2],
   ]);
-  t.regex((await readCurve(directory)).remarks[0]!, /^1 points of steps that were recorded again/);
+  t.regex((await curveOf(directory)).remarks[0]!, /^1 point of steps that were recorded again/);
 });
 
 test('a file that is still written is read up to its last whole event; a changed byte is found', async (t) => {
@@ -232,7 +239,7 @@ test('a file that is still written is read up to its last whole event; a changed
   for (const at of [VERSION.length + 3, VERSION.length + 30]) {
     const changed = Buffer.from(whole);
     changed[at]! ^= 4;
-    const failure = await failureOf(readCurve(fileOf(t, changed, 'events.out.tfevents.1')));
+    const failure = await failureOf(curveOf(fileOf(t, changed, 'events.out.tfevents.1')));
     t.is(failure.code, 'SLUICE_E_CURVE_DAMAGED');
     t.regex(failure.message, new RegExp(`byte ${VERSION.length}: `));
   }
@@ -242,11 +249,11 @@ test('a directory without event files leads to those below it; tags are listed w
   const directory = temporaryDirectory(t);
   mkdirSync(join(directory, 'train'));
   writeFileSync(join(directory, 'train', 'events.out.tfevents.1'), event(1, { accuracy: simpleValue(1) }));
-  const above = await failureOf(readCurve(directory));
+  const above = await failureOf(curveOf(directory));
   t.is(above.code, 'SLUICE_E_CURVE_INVALID');
   t.true(above.message.includes(`There are some in ${join(directory, 'train')}`));
-  const tags = await failureOf(readCurve(join(directory, 'train')));
+  const tags = await failureOf(curveOf(join(directory, 'train')));
   t.is(tags.code, 'SLUICE_E_CURVE_NAME');
   t.regex(tags.message, /no tag is known to be the loss; there are: "accuracy"/);
-  t.is((await failureOf(readCurve(join(directory, 'none')))).code, 'SLUICE_E_FILE_MISSING');
+  t.is((await failureOf(curveOf(join(directory, 'none')))).code, 'SLUICE_E_FILE_MISSING');
 });

@@ -1,5 +1,5 @@
 import { Writable } from 'node:stream';
-import type { StepRecord } from '@sluice/observe';
+import { type CurvePoint, readCurve, type StepRecord, type WantedNames } from '@sluice/observe';
 
 export function record(step: number, changes: Partial<StepRecord> = {}): StepRecord {
   return {
@@ -41,4 +41,10 @@ export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const collected: T[] = [];
   for await (const item of items) collected.push(item);
   return collected;
+}
+
+/** A curve with all its points. */
+export async function curveOf(path: string, names: WantedNames = {}) {
+  const points: CurvePoint[] = [];
+  return { ...(await readCurve(path, names, { onPoint: (point) => points.push(point) })), points };
 }

@@ -4,14 +4,14 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
-import { convertToTensorboard, readCurve, TensorboardSink } from '@sluice/observe';
+import { convertToTensorboard, TensorboardSink } from '@sluice/observe';
 import test from 'ava';
 import fc from 'fast-check';
 import { frameRecord, maskedChecksum, readRecords } from '../../packages/observe/src/curves/tfRecord.ts';
 import { encodePng } from '../../packages/observe/src/tensorboard/png.ts';
 import { hyperparametersOf } from '../../packages/observe/src/tensorboard/sink.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
-import { collect, record } from './support.ts';
+import { collect, curveOf, record } from './support.ts';
 
 test('records come back from their frames; the checksum is the one that everybody computes', async (t) => {
   // CRC-32C of these digits is e3069283 (RFC 3720, B.4 has the algorithm; this is its usual check value), masked.
@@ -119,7 +119,7 @@ test('a run is told with its configuration, scalars, histograms, pictures and it
   t.is(text(fieldsOf(metadata.get(1)![0] as Uint8Array).get(1)![0]), 'hparams');
   t.true(tagged.has('_hparams_/session_end_info'));
   // Our own reader of other trainers' curves agrees.
-  const curve = await readCurve(folder, { loss: 'train/loss' });
+  const curve = await curveOf(folder, { loss: 'train/loss' });
   t.deepEqual(
     curve.points.map(({ step, loss }) => [step, loss]),
     [[1, 4]],

@@ -1,8 +1,7 @@
 /** Flags that several commands share, and the checks of their values; what these throw becomes a usage error. */
 
-import { MOST_THREADS } from '@sluice/core';
+import { MOST_THREADS, shippedFile } from '@sluice/core';
 import type { BackendName, Precision } from '@sluice/engine';
-import { shippedFile } from '../run/shippedFile.ts';
 
 /** The value of a flag or argument that names a configuration, a model or a recipe. */
 export function configFile(value: unknown): unknown {

@@ -56,7 +56,7 @@ export const claimsCommand = defineCommand<ClaimsArguments>({
   ],
   async run({ claims, ...options }, { log }) {
     const { testClaims } = await import('../claims/claims.ts');
-    const { shippedFile } = await import('../run/shippedFile.ts');
+    const { shippedFile } = await import('@sluice/core');
     return testClaims({ ...options, claims: claims ?? shippedFile(PAPER_CLAIMS) }, log);
   },
 });

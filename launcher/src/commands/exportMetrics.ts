@@ -22,7 +22,7 @@ export const exportMetricsCommand = defineCommand<ExportMetricsArguments>({
     ['sluice export-metrics runs/quickstart --csv quickstart.csv', 'As CSV.'],
     ['sluice export-metrics runs/quickstart --parquet quickstart.parquet', 'For pandas, DuckDB or Polars.'],
   ],
-  async run({ run, csv, parquet }) {
-    return (await import('../run/exportMetrics.ts')).exportMetrics(run, { csv, parquet });
+  async run({ run, csv, parquet }, { log }) {
+    return (await import('../run/exportMetrics.ts')).exportMetrics(run, { csv, parquet }, log);
   },
 });

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { generateCurveKeys } from '@sluice/collectives';
-import { loadYamlConfig, makeDirectories, SluiceError, writeFileAtomic } from '@sluice/core';
+import { loadYamlConfig, makeDirectories, SluiceError, shippedFile, writeFileAtomic } from '@sluice/core';
 import { recipesOf } from '@sluice/data';
 import { RunConfig } from '@sluice/train';
 import { stringify } from 'yaml';
@@ -19,7 +19,6 @@ import { SlurmConfig } from '../fleet/starters/slurmConfig.ts';
 import { PROGRAM } from '../program.ts';
 import { runName } from '../run/runDirectory.ts';
 import { configInRun } from '../run/runPaths.ts';
-import { shippedFile } from '../run/shippedFile.ts';
 import type { LaunchRunOptions } from './launchOptions.ts';
 
 type Log = (line: string) => void;

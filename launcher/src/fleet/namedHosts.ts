@@ -3,12 +3,11 @@
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Protection } from '@sluice/collectives';
-import { loadYamlConfig, SluiceError } from '@sluice/core';
+import { loadYamlConfig, SluiceError, shippedFile } from '@sluice/core';
 import { HostsConfig } from '@sluice/train';
 import { z } from 'zod';
 import { existingRun } from '../run/runDirectory.ts';
 import { pathFromRun } from '../run/runPaths.ts';
-import { shippedFile } from '../run/shippedFile.ts';
 import { readHostFile, type SshHost } from './hostFile.ts';
 
 export interface NamedHosts {

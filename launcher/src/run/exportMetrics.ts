@@ -3,12 +3,18 @@
 import { refuseUnwritable, SluiceError, writeOutputFile } from '@sluice/core';
 import { counted, readMetricsTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
+import { interruptible } from '../signals/interruptible.ts';
+import { percentLogger } from './percentLogger.ts';
 import { existingRun } from './runDirectory.ts';
 
-/** @throws SLUICE_E_USAGE, SLUICE_E_RUN_MISSING, SLUICE_E_METRICS_DAMAGED, and what `writeOutputFile` throws */
+/**
+ * @throws SLUICE_E_USAGE, SLUICE_E_RUN_MISSING, SLUICE_E_METRICS_DAMAGED, SLUICE_E_INTERRUPTED, and what `writeOutputFile` throws;
+ *   a file that is being written is not left then
+ */
 export async function exportMetrics(
   path: string,
   { csv, parquet }: { readonly csv?: string | undefined; readonly parquet?: string | undefined },
+  log: (line: string) => void,
 ): Promise<CommandResult> {
   if (csv === undefined && parquet === undefined) {
     throw new SluiceError('SLUICE_E_USAGE', 'Which file? Name one by --csv or --parquet.');
@@ -16,10 +22,21 @@ export async function exportMetrics(
   const run = existingRun(path);
   const files = [csv, parquet].filter((file) => file !== undefined);
   files.forEach(refuseUnwritable);
-  const table = await readMetricsTable(run.path);
-  if (csv !== undefined) await writeOutputFile(csv, table.csvParts());
-  if (parquet !== undefined) await writeOutputFile(parquet, [table.parquet()]);
-  const { rows, columns } = table;
+  const { rows, columns } = await interruptible(async (signal) => {
+    const progress = (what: string) => {
+      const tell = percentLogger(what, log);
+      return (done: number, total: number) => {
+        signal.throwIfAborted();
+        tell(done, total);
+      };
+    };
+    const table = await readMetricsTable(run.path, progress('reading metrics'));
+    if (csv !== undefined) await writeOutputFile(csv, table.csvParts(progress(`writing ${csv}`)), signal);
+    if (parquet !== undefined) {
+      await writeOutputFile(parquet, table.parquetParts(progress(`writing ${parquet}`)), signal);
+    }
+    return table;
+  });
   return {
     text: `${counted(rows, 'step')}, ${counted(columns.length, 'column')}: ${files.join(', ')}`,
     json: { files, rows, columns },

@@ -27,6 +27,7 @@ import {
 } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { describeFirstMove, spanText } from './episodeText.ts';
+import { percentLogger } from './percentLogger.ts';
 import { loadRunConfig } from './runConfig.ts';
 import { type RunDirectory, runDirectory } from './runDirectory.ts';
 
@@ -61,31 +62,38 @@ export async function examineCurve(
   const own = run ? loadRunConfig(run.config, {}).spikes : SpikesConfig.parse({});
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);
   const config = SpikesConfig.parse({ ...own, policy: 'report', ...Object.fromEntries(given) });
-  const curve = await readCurve(run?.metrics ?? path, names);
+  const detector = new SpikeDetector(config);
+  const outliers: SpikeEvent[] = [];
+  const [steps, losses]: [number[], number[]] = [[], []];
+  const curve = await readCurve(run?.metrics ?? path, names, {
+    onPoint: ({ lastUpdate, ...point }) => {
+      steps.push(point.step);
+      if (svg !== undefined) losses.push(point.loss);
+      const update = lastUpdate && relativeUpdate(lastUpdate, lastUpdate.learningRate);
+      const event = detector.observe({ ...point, lastUpdate: update });
+      if (event) outliers.push(event);
+    },
+    onProgress: percentLogger('reading the curve', log),
+  });
   curve.remarks.forEach(log);
   if (run) sayWhatWasGivenUp(run, log);
-  if (curve.points.length <= config.warmupSteps) {
+  if (steps.length <= config.warmupSteps) {
     log(
       `nothing is judged: the first ${config.warmupSteps} points are history (--warmup-steps), and there are no more`,
     );
   }
-  const detector = new SpikeDetector(config);
-  const outliers = curve.points.flatMap(({ lastUpdate, ...point }) => {
-    const update = lastUpdate && relativeUpdate(lastUpdate, lastUpdate.learningRate);
-    return detector.observe({ ...point, lastUpdate: update }) ?? [];
-  });
   const episodes = episodesOf(outliers);
-  if (svg !== undefined) await writeOutputFile(svg, [curvePicture(curve, episodes)]);
+  const { lossName, normName } = curve;
+  if (svg !== undefined) await writeOutputFile(svg, [curvePicture({ steps, losses, lossName }, episodes)]);
+  const judged = { points: steps.length, firstStep: steps[0]!, lastStep: steps.at(-1)! };
   const { window, warmupSteps, threshold, minimumExcess, minimumRatio } = config;
   return {
     json: {
-      ...{ episodes, points: curve.points.length, outliers },
-      ...{ firstStep: curve.points[0]!.step, lastStep: curve.points.at(-1)!.step },
-      ...{ loss: curve.lossName, gradientNorm: curve.normName },
+      ...{ episodes, outliers, ...judged, loss: lossName, gradientNorm: normName },
       settings: { window, warmupSteps, threshold, minimumExcess, minimumRatio },
       ...(svg !== undefined && { svg }),
     },
-    text: [...tableOf(episodes), summaryOf(curve, outliers, episodes)].join('\n'),
+    text: [...tableOf(episodes), summaryOf(curve, judged, outliers, episodes)].join('\n'),
   };
 }
 
@@ -136,13 +144,13 @@ function tableOf(episodes: readonly SpikeEpisode[]): string[] {
 }
 
 function summaryOf(
-  { points, lossName, normName }: RecordedCurve,
+  { lossName, normName }: RecordedCurve,
+  { points, firstStep, lastStep }: { points: number; firstStep: number; lastStep: number },
   outliers: readonly SpikeEvent[],
   episodes: readonly SpikeEpisode[],
 ): string {
-  const [first, last] = [points[0]!.step, points.at(-1)!.step];
   const judged = normName === null ? lossName : `${lossName} and ${normName}`;
-  const of = `${counted(points.length, 'point')} of ${judged}, steps ${groupDigits(first)} to ${groupDigits(last)}`;
+  const of = `${counted(points, 'point')} of ${judged}, steps ${groupDigits(firstStep)} to ${groupDigits(lastStep)}`;
   if (episodes.length === 0) return `no spike in ${of}`;
   const losses = episodes.filter(({ signal }) => signal === 'loss');
   const worst = losses.reduce<SpikeEpisode | undefined>(

@@ -21,6 +21,8 @@ export interface HandledEpisode extends SpikeEpisode {
 interface Noted {
   readonly entry: SpikeEntry;
   rollback?: RollbackEntry;
+  /** The step was taken again, and what was noted of it is told by that. */
+  isTakenAgain?: boolean;
 }
 
 /**
@@ -31,21 +33,29 @@ interface Noted {
 export function spikeHistory(journal: readonly JournalEntry[]): HandledEpisode[] {
   const held = new Set(givenUpSteps(journal).map(({ entry }) => entry));
   const stops = new Set<number>();
-  let noted: Noted[] = [];
+  const noted: Noted[] = [];
+  /** Those that the run rests on, steps ascending: each is looked at once more when it is none of them any longer. */
+  const standing: Noted[] = [];
+  const takeBack = (first: number, mark: Partial<Noted>) => {
+    while (standing.length > 0 && standing.at(-1)!.entry.step >= first) Object.assign(standing.pop()!, mark);
+  };
   for (const entry of journal) {
     if (entry.kind === 'spike') {
       // A way back whose state was not in memory leads to an earlier one, from which steps are taken again.
-      noted = noted.filter((one) => one.rollback !== undefined || one.entry.step < entry.step);
-      noted.push({ entry });
+      takeBack(entry.step, { isTakenAgain: true });
+      const one = { entry };
+      noted.push(one);
+      standing.push(one);
     } else if (entry.kind === 'stop' && entry.reason === 'spike') stops.add(entry.step);
-    else if (entry.kind === 'rollback') {
-      for (const one of noted) if (!one.rollback && one.entry.step > entry.decision.to) one.rollback = entry;
-    } else if (entry.kind === 'resume' || entry.kind === 'restart') {
-      noted = noted.filter(({ entry: { step }, rollback }) => rollback !== undefined || step <= entry.step);
+    else if (entry.kind === 'rollback') takeBack(entry.decision.to + 1, { rollback: entry });
+    else if (entry.kind === 'resume' || entry.kind === 'restart') {
+      takeBack(entry.step + 1, { isTakenAgain: true });
       for (const step of stops) if (step > entry.step) stops.delete(step);
     }
   }
-  const resting = noted.filter(({ rollback }) => rollback === undefined || held.has(rollback));
+  const resting = noted.filter(
+    ({ rollback, isTakenAgain }) => !isTakenAgain && (rollback === undefined || held.has(rollback)),
+  );
   return stretchesOf(resting).flatMap((stretch) =>
     groupByEpisode(stretch, ({ entry }) => revived(entry.event)).map((notes) => ({
       ...describeEpisode(notes.map(({ entry }) => revived(entry.event))),

@@ -3,6 +3,7 @@
  * overridden. A mistake is reported with file, line, column, the value, and the nearest valid key; all at once.
  */
 
+import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import type { z } from 'zod';
 import { configIssues, invalidConfig } from './configIssues.ts';
@@ -19,6 +20,7 @@ import {
 } from './configTree.ts';
 import { SluiceError } from './errors.ts';
 import { nearest } from './nearest.ts';
+import { shippedPath } from './shippedFile.ts';
 import { readTextFile } from './textFile.ts';
 
 export type { ConfigIssue } from './configIssues.ts';
@@ -35,7 +37,7 @@ export interface LoadOptions {
  *
  * - `extends: base.yaml` at the top of a file lays the file over another one; a null removes an inherited key.
  * - A path in the place of a section (`model: models/small.yaml`) includes that file there.
- * - Both are relative to the file that says so; in an override, to the main file.
+ * - Both are relative to the file that says so, in an override to the main file; where none is there, `configs/…` is what comes with Sluice.
  * - A text field with `.meta({ format: 'path' })` is kept relative to the main file, wherever it was written.
  *
  * @returns the checked value with all defaults, deeply frozen
@@ -136,7 +138,13 @@ function takeBase(
     ]);
   }
   root.entries.delete('extends');
-  return loadFile(resolvePath(path, entry.node.value), schema, stack, entry.node.source);
+  return loadFile(namedFile(path, entry.node.value), schema, stack, entry.node.source);
+}
+
+/** The file that another names: beside that one, or, where none is there, the one that comes with Sluice by this name. */
+function namedFile(path: string, name: string): string {
+  const beside = resolvePath(path, name);
+  return existsSync(beside) ? beside : (shippedPath(name) ?? beside);
 }
 
 /** Replaces the path of a YAML file that stands where the schema wants a section by what the file holds. */
@@ -154,7 +162,7 @@ function includeFiles(
     const included =
       child !== undefined && typeof value === 'string' && /\.ya?ml$/.test(value) && isSection(child);
     const replaced = included
-      ? loadFile(resolvePath(path, value), child, stack, entry.node.source)
+      ? loadFile(namedFile(path, value), child, stack, entry.node.source)
       : child === undefined
         ? entry.node
         : includeFiles(entry.node, path, child, stack);

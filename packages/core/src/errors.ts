@@ -414,6 +414,11 @@ export const ERROR_TABLE = {
     advice:
       'Mend the record shown, or name the right field or column in the recipe. A file that holds no data is left out by `exclude`.',
   },
+  SLUICE_E_DATA_PATTERN: {
+    summary: 'A regular expression of a recipe takes too long over a document.',
+    advice:
+      'Write it so that it can match a text in one way only: no repetition of a repetition, such as `(a+)+` or `(\\s*,?)*`, and nothing that may be matched by either of two neighbours.',
+  },
   SLUICE_E_DATA_NOT_PREPARED: {
     summary: 'A directory holds no prepared corpus, or an unfinished one.',
     advice: 'Run `sluice data prepare RECIPE.yaml`.',

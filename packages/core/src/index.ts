@@ -18,5 +18,6 @@ export * from './nearest.ts';
 export * from './outputFile.ts';
 export * from './random.ts';
 export { HIGHEST_TEMPERATURE, MOST_SAMPLED_TOKENS } from './sampleLimits.ts';
+export { shippedFile } from './shippedFile.ts';
 export * from './systemErrors.ts';
 export * from './textFile.ts';

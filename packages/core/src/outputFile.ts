@@ -34,24 +34,22 @@ function unwritable(path: string, why: string): SluiceError {
   return new SluiceError('SLUICE_E_FILE_UNWRITABLE', `${why}.`, { details: { path } });
 }
 
+type Parts = Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>;
+
 /**
  * Writes a file so that it is there whole, or what was there before. A symbolic link keeps leading to it; a pipe or a device,
  * which no file can replace, is written as it is.
- * @param parts text or bytes, in order; as a whole they may be longer than any string
+ * @param parts text or bytes, in order, each written before the next is asked for; as a whole they may be longer than any string
  * @param signal ends the writing between two parts; nothing is left then
  * @throws SLUICE_E_FILE_MISSING (no such directory), SLUICE_E_FILE_UNWRITABLE, SLUICE_E_DISK_FULL; the signal's reason
  */
-export async function writeOutputFile(
-  path: string,
-  parts: Iterable<string | Uint8Array>,
-  signal?: AbortSignal,
-): Promise<void> {
+export async function writeOutputFile(path: string, parts: Parts, signal?: AbortSignal): Promise<void> {
   const existing = await stat(path).catch(() => undefined);
   if (existing && !existing.isFile() && !existing.isDirectory()) return writeStream(path, parts, signal);
   const file = existing ? await realpath(path) : path;
   await createFile(file, async (output) => {
     let position = 0;
-    for (const bytes of encoded(parts, signal)) {
+    for await (const bytes of encoded(parts, signal)) {
       await output.write(bytes, position);
       position += bytes.length;
     }
@@ -60,15 +58,11 @@ export async function writeOutputFile(
 }
 
 /** Pipes and most devices know no positions. */
-async function writeStream(
-  path: string,
-  parts: Iterable<string | Uint8Array>,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+async function writeStream(path: string, parts: Parts, signal: AbortSignal | undefined): Promise<void> {
   try {
     const handle = await open(path, 'w');
     try {
-      for (const bytes of encoded(parts, signal)) await handle.writeFile(bytes);
+      for await (const bytes of encoded(parts, signal)) await handle.writeFile(bytes);
     } finally {
       await handle.close();
     }
@@ -77,11 +71,8 @@ async function writeStream(
   }
 }
 
-function* encoded(
-  parts: Iterable<string | Uint8Array>,
-  signal: AbortSignal | undefined,
-): Generator<Uint8Array> {
-  for (const part of parts) {
+async function* encoded(parts: Parts, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  for await (const part of parts) {
     signal?.throwIfAborted();
     yield typeof part === 'string' ? Buffer.from(part) : part;
   }

@@ -1,7 +1,7 @@
 export { readCurve } from './curves/curve.ts';
 export type { WantedNames } from './curves/names.ts';
 export { curvePicture } from './curves/picture.ts';
-export type { CurvePoint, RecordedCurve } from './curves/recordedCurve.ts';
+export type { CurvePoint, CurveReader, RecordedCurve } from './curves/recordedCurve.ts';
 export type { DiagnosedModel } from './diagnosis/page.ts';
 export { writeDiagnosisPage } from './diagnosis/write.ts';
 export * from './diagnosticsLog.ts';

@@ -1,15 +1,24 @@
 /** `metrics.jsonl`: one line a step. A kill at any instant costs at most the line that was being written. */
 
-import { closeSync, createReadStream, existsSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  statSync,
+} from 'node:fs';
 import { appendWhole, fileError, invariant, SluiceError, writeError } from '@sluice/core';
 import { fileLines } from './fileLines.ts';
 import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
 import {
   endOfLineBefore,
   firstAfterStep,
+  inFile,
   lastRecordBefore,
+  lastRecordIn,
   lineBefore,
-  type PlacedRecord,
 } from './stepLines.ts';
 
 /** Name of the log in a run's directory. */
@@ -114,6 +123,8 @@ export interface ReadMetricsOptions {
   readonly onDamaged?: (lineNumber: number, text: string) => void;
   /** The step behind which to begin; lines are then counted from there. */
   readonly after?: number;
+  /** Told how much of the log has been read, of how much there was at first, bytes. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
 /**
@@ -123,16 +134,23 @@ export interface ReadMetricsOptions {
  */
 export async function* readMetrics(
   path: string,
-  { onDamaged, after = 0 }: ReadMetricsOptions = {},
+  { onDamaged, after = 0, onProgress }: ReadMetricsOptions = {},
 ): AsyncGenerator<StepRecord> {
   if (!existsSync(path)) return;
-  const start = after > 0 ? placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.start : 0;
+  const start = after > 0 ? inFile(path, (file) => firstAfterStep(file, after, parseRecord))?.start : 0;
   if (start === undefined) return;
   let lineNumber = 0;
   // Whether a bad line is the last, and thus only torn, shows with the line after it.
   let suspect: { lineNumber: number; text: string } | undefined;
-  for await (const { text } of fileLines(createReadStream(path, { start }))) {
+  const stream = createReadStream(path, { start });
+  const total = onProgress ? statSync(path).size : 0;
+  let told = 0;
+  for await (const { text } of fileLines(stream)) {
     lineNumber++;
+    if (onProgress && stream.bytesRead > told) {
+      told = stream.bytesRead;
+      onProgress(Math.min(start + told, total), total);
+    }
     if (suspect !== undefined) {
       if (!onDamaged) throw damaged(path, suspect.text, { after, lineNumber: suspect.lineNumber });
       onDamaged(suspect.lineNumber, suspect.text);
@@ -152,25 +170,12 @@ export function metricsOf(path: string, step: number): StepRecord | undefined {
 
 /** The first record behind a step, or of all; undefined where the log has none. */
 export function firstMetrics(path: string, after = 0): StepRecord | undefined {
-  return placeIn(path, (file) => firstAfterStep(file, after, parseRecord))?.record;
+  return inFile(path, (file) => firstAfterStep(file, after, parseRecord))?.record;
 }
 
 /** The last record of a log; undefined where it has none. */
 export function lastMetrics(path: string): StepRecord | undefined {
-  return placeIn(path, (file) => lastRecordBefore(file, fstatSync(file).size, parseRecord))?.record;
-}
-
-function placeIn(
-  path: string,
-  find: (file: number) => PlacedRecord<StepRecord> | undefined,
-): PlacedRecord<StepRecord> | undefined {
-  if (!existsSync(path)) return undefined;
-  const file = openSync(path, 'r');
-  try {
-    return find(file);
-  } finally {
-    closeSync(file);
-  }
+  return lastRecordIn(path, parseRecord);
 }
 
 function damaged(

@@ -56,11 +56,13 @@ export function measuredScalars(record: DiagnosticsRecord): Scalars {
 }
 
 function prefixed(prefix: string, values: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [`${prefix}/${name}`, value]));
+  const named: Record<string, number> = {};
+  for (const name in values) named[`${prefix}/${name}`] = values[name]!;
+  return named;
 }
 
 function finite(values: Readonly<Record<string, number | null | undefined>>): Scalars {
-  return Object.fromEntries(
-    Object.entries(values).filter((entry): entry is [string, number] => Number.isFinite(entry[1])),
-  );
+  const kept: Record<string, number> = {};
+  for (const name in values) if (Number.isFinite(values[name])) kept[name] = values[name]!;
+  return kept;
 }

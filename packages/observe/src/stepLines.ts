@@ -3,7 +3,7 @@
  * nothing that a run waits for may read from the beginning.
  */
 
-import { fstatSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 
 const NEWLINE = 0x0a;
 const CHUNK_BYTES = 1 << 16;
@@ -65,6 +65,22 @@ export function lastRecordBefore<Of>(
     end -= line.length;
   }
   return undefined;
+}
+
+/** The last record of a log; undefined where it has none, or is not there. */
+export function lastRecordIn<Of>(path: string, parse: Parse<Of>): Of | undefined {
+  return inFile(path, (file) => lastRecordBefore(file, fstatSync(file).size, parse))?.record;
+}
+
+/** What is found in a log; undefined where it is not there. */
+export function inFile<T>(path: string, find: (file: number) => T | undefined): T | undefined {
+  if (!existsSync(path)) return undefined;
+  const file = openSync(path, 'r');
+  try {
+    return find(file);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** The line that ends at the offset `end`, with its newline; empty at the beginning. */

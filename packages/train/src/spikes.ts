@@ -12,6 +12,7 @@ import { elementary } from '@sluice/core';
 import type { ParameterGroup } from '@sluice/model';
 import type { RunConfig } from './config.ts';
 import { medianInPlace } from './median.ts';
+import { SlidingWindow } from './slidingWindow.ts';
 
 /** Numbers of a step that all workers agree on. */
 export interface StepSignals {
@@ -123,6 +124,14 @@ export const CALM_STEPS = 8;
 /** What is usual of a signal. */
 interface Usual {
   readonly median: number;
+  /** No value up to this is an outlier, however little the signal varies. */
+  readonly lowestLimit: number;
+  /** Computed when a value is above: most are not, and of a recorded curve there may be millions. */
+  spread?: Spread;
+}
+
+/** How much a signal varies. */
+interface Spread {
   /** Of logarithms. */
   readonly centre: number;
   readonly deviation: number;
@@ -132,7 +141,7 @@ interface Usual {
 
 export class SpikeDetector {
   readonly #config: RunConfig['spikes'];
-  #windows = new Map<string, number[]>();
+  #windows = new Map<string, SlidingWindow>();
   /** Follows from the windows; kept as long as these stay the same. */
   readonly #usual = new Map<string, Usual>();
   #outliers = new Map<string, number>();
@@ -157,8 +166,8 @@ export class SpikeDetector {
   /** What the next step's values may be without being a spike; undefined while there is too little history. */
   limits(): SpikeLimits | undefined {
     if (this.#config.policy === 'off') return undefined;
-    const [loss, gradientNorm] = [this.#usualOf('loss')?.limit, this.#usualOf('gradientNorm')?.limit];
-    return loss === undefined || gradientNorm === undefined ? undefined : { loss, gradientNorm };
+    if (!this.#usualOf('loss') || !this.#usualOf('gradientNorm')) return undefined;
+    return { loss: this.#spreadOf('loss').limit, gradientNorm: this.#spreadOf('gradientNorm').limit };
   }
 
   /** @returns the event when the step is a spike; of two signals the loss is named first */
@@ -194,7 +203,7 @@ export class SpikeDetector {
 
   state(): SpikeDetectorState {
     return {
-      windows: Object.fromEntries([...this.#windows].map(([signal, values]) => [signal, [...values]])),
+      windows: Object.fromEntries([...this.#windows].map(([signal, { values }]) => [signal, [...values]])),
       outliers: Object.fromEntries(this.#outliers),
       inARow: this.#inARow,
       calmSteps: this.#calmSteps,
@@ -204,7 +213,9 @@ export class SpikeDetector {
 
   restore(state: SpikeDetectorState): void {
     const { windows, outliers, inARow, calmSteps, first } = 'windows' in state ? state : converted(state);
-    this.#windows = new Map(Object.entries(windows).map(([signal, values]) => [signal, [...values]]));
+    this.#windows = new Map(
+      Object.entries(windows).map(([signal, values]) => [signal, new SlidingWindow(values)]),
+    );
     this.#usual.clear();
     this.#outliers = new Map(Object.entries(outliers));
     this.#inARow = inARow;
@@ -220,31 +231,33 @@ export class SpikeDetector {
       if (isNumber) this.#takeIn(signal, value);
       return undefined;
     }
-    const ordinary = value <= usual.limit;
+    const ordinary = value <= usual.lowestLimit || value <= this.#spreadOf(signal).limit;
     const outliers = ordinary ? 0 : (this.#outliers.get(signal) ?? 0) + 1;
     this.#outliers.set(signal, outliers);
     if (isNumber && (ordinary || outliers > LEVEL_CHANGE)) {
-      if (!ordinary) this.#windowOf(signal).length = 0;
+      if (!ordinary) this.#windows.set(signal, new SlidingWindow());
       this.#outliers.set(signal, 0);
       this.#takeIn(signal, value);
       return undefined;
     }
     // A loss or norm of zero is below every limit, and no outlier.
     if (ordinary) return undefined;
-    const { median, centre, deviation } = usual;
-    return { step, signal, value, median, score: (elementary.log(value) - centre) / deviation };
+    const { centre, deviation } = this.#spreadOf(signal);
+    return { step, signal, value, median: usual.median, score: (elementary.log(value) - centre) / deviation };
   }
 
   #takeIn(signal: SignalName, value: number): void {
-    const window = this.#windowOf(signal);
-    window.push(elementary.log(value));
-    if (window.length > Math.max(this.#config.window, this.#config.warmupSteps)) window.shift();
+    const { window, warmupSteps } = this.#config;
+    this.#windowOf(signal).push(elementary.log(value), Math.max(window, warmupSteps));
     this.#usual.delete(signal);
   }
 
-  #windowOf(signal: SignalName): number[] {
-    const window = this.#windows.get(signal) ?? [];
-    this.#windows.set(signal, window);
+  #windowOf(signal: SignalName): SlidingWindow {
+    let window = this.#windows.get(signal);
+    if (!window) {
+      window = new SlidingWindow();
+      this.#windows.set(signal, window);
+    }
     return window;
   }
 
@@ -255,31 +268,34 @@ export class SpikeDetector {
     if (window.length < least) return undefined;
     const known = this.#usual.get(signal);
     if (known) return known;
-    const usual = this.#compute(signal, Float64Array.from(window));
+    const { minimumExcess, minimumRatio } = this.#config;
+    const median = elementary.exp(window.median);
+    const lowestLimit = signal === 'loss' ? median + minimumExcess : median * minimumRatio;
+    const usual = { median, lowestLimit };
     this.#usual.set(signal, usual);
     return usual;
   }
 
-  #compute(signal: SignalName, values: Float64Array): Usual {
-    const { threshold, minimumExcess, minimumRatio } = this.#config;
-    const { length } = values;
+  /** @param signal with enough history */
+  #spreadOf(signal: SignalName): Spread {
+    const usual = this.#usualOf(signal)!;
+    usual.spread ??= this.#compute(this.#windowOf(signal), usual.lowestLimit);
+    return usual.spread;
+  }
+
+  #compute({ values, median, length }: SlidingWindow, lowestLimit: number): Spread {
     const half = length >> 1;
-    const scratch = new Float64Array(length);
-    scratch.set(values);
+    const scratch = Float64Array.from(values);
     const older = medianInPlace(scratch.subarray(0, half));
     const newer = medianInPlace(scratch.subarray(half));
-    const median = medianInPlace(scratch);
     // The line through both halves' medians: without it a loss that falls fast would seem to vary much.
     const slope = (newer - older) / (length / 2);
     const line = (i: number) => newer + slope * (i - 0.75 * length + 0.5);
     for (let i = 0; i < length; i++) scratch[i] = Math.abs(values[i]! - line(i));
-    const spread = NORMAL_CONSISTENCY * medianInPlace(scratch);
-    const deviation = Math.max(spread, LEAST_DEVIATION);
+    const deviation = Math.max(NORMAL_CONSISTENCY * medianInPlace(scratch), LEAST_DEVIATION);
     const centre = Math.max(median, line(length));
-    const level = elementary.exp(median);
-    const lowest = signal === 'loss' ? level + minimumExcess : level * minimumRatio;
-    const limit = Math.max(elementary.exp(centre + threshold * deviation), lowest);
-    return { median: level, centre, deviation, limit };
+    const limit = Math.max(elementary.exp(centre + this.#config.threshold * deviation), lowestLimit);
+    return { centre, deviation, limit };
   }
 
   #noteFirst(outliers: readonly Outlier[]): void {

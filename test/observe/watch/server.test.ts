@@ -224,6 +224,24 @@ test('only parts that are other than before are sent, and those that are gone as
   t.deepEqual(JSON.parse(sent.changes({ a: 1, b: [3] })!), { b: [3], c: null });
 });
 
+test('after a run has gone back, its layers are those of the measurement that it rests on', async (t) => {
+  const path = temporaryDirectory(t);
+  writeFileSync(join(path, 'metrics.jsonl'), lines(1, 20));
+  const measured = (step: number) =>
+    `${JSON.stringify({ step, gates: [], layers: [{ layer: 0, gates: [] }] })}\n`;
+  const log = join(path, 'diagnostics.jsonl');
+  writeFileSync(log, measured(10) + measured(20));
+  const follower = new RunFollower(path);
+  t.teardown(() => follower.close());
+  await follower.ready;
+  const lastStep = async () => (await follower.describe({})).diagnostics?.last?.step;
+  t.is(await lastStep(), 20);
+  const { version } = follower;
+  truncateSync(log, measured(10).length);
+  while (follower.version === version) await follower.changed(version, 1000);
+  t.is(await lastStep(), 10);
+});
+
 test('a stretch of steps is shown finer than the whole run', async (t) => {
   const path = temporaryDirectory(t);
   writeFileSync(join(path, 'metrics.jsonl'), lines(1, 8000));

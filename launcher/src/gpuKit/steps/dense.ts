@@ -1,10 +1,10 @@
 /** The paper's dense model of 1.7B on sequences of 4,096 tokens, or as many of its layers as the card has memory for. */
 
+import { shippedFile } from '@sluice/core';
 import { selectBackend } from '@sluice/engine';
 import { cudaBackend } from '@sluice/engine/cuda';
 import { countParameters, type ModelConfig } from '@sluice/model';
 import { loadModel } from '../../run/loadModel.ts';
-import { shippedFile } from '../../run/shippedFile.ts';
 import { measureModel } from '../modelBench.ts';
 import type { RunStep } from '../step.ts';
 

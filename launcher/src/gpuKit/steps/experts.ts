@@ -1,9 +1,9 @@
 /** One layer of the paper's mixture of experts, 15B-A2B: attention, routing, 128 experts. */
 
+import { shippedFile } from '@sluice/core';
 import { selectBackend } from '@sluice/engine';
 import { cudaBackend } from '@sluice/engine/cuda';
 import { loadModel } from '../../run/loadModel.ts';
-import { shippedFile } from '../../run/shippedFile.ts';
 import { measureModel } from '../modelBench.ts';
 import type { RunStep } from '../step.ts';
 import { tinyOf } from './dense.ts';

@@ -3,6 +3,7 @@ import { unpackedBytes } from './bytes.ts';
 import { textChunks } from './decode.ts';
 import { recordError } from './field.ts';
 import type { FolderListing } from './files.ts';
+import { Pattern } from './pattern.ts';
 import type { DocumentPart, SourceFile, TextSourceReader } from './source.ts';
 
 /** A longer document is handed on in parts, cut between words. In characters. */
@@ -35,8 +36,9 @@ async function* documentsInText(
   { path, name }: Pick<SourceFile, 'path' | 'name'>,
   { documentSeparator, remove }: TextOptions,
 ): AsyncGenerator<DocumentPart> {
-  const separator = documentSeparator === undefined ? null : new RegExp(documentSeparator, 'gu');
-  const removed = remove.map((pattern) => new RegExp(pattern, 'gu'));
+  const separator =
+    documentSeparator === undefined ? null : new Pattern(documentSeparator, 'documentSeparator');
+  const removed = remove.map((pattern, i) => new Pattern(pattern, `remove[${i}]`));
   /** What is not given yet, behind what separators may look back at. */
   let text = '';
   /** Where in it the open document goes on, and up to where separators were looked for. */
@@ -44,7 +46,8 @@ async function* documentsInText(
   let number = 1;
   const nameOf = (): string => (separator === null ? name : `${name}#${number}`);
   function* close(end: number): Generator<DocumentPart> {
-    const whole = removed.reduce((rest, pattern) => rest.replace(pattern, ''), text.slice(begin, end));
+    const place = separator === null ? path : `${path}, document ${number}`;
+    const whole = removed.reduce((rest, pattern) => pattern.removedFrom(rest, place), text.slice(begin, end));
     const open = yield* longParts(nameOf(), whole);
     yield { name: nameOf(), text: open, last: true };
   }
@@ -52,8 +55,8 @@ async function* documentsInText(
   function* take(atEnd: boolean): Generator<DocumentPart> {
     let certain = atEnd ? text.length : Math.max(searched, text.length - SEPARATOR_LENGTH);
     if (separator !== null) {
-      separator.lastIndex = searched;
-      for (const match of text.matchAll(separator)) {
+      const place = `${path}, from document ${number} on`;
+      for (const match of separator.matches(text, searched, place)) {
         const end = match.index + match[0].length;
         if (!atEnd && end + SEPARATOR_LENGTH > text.length) {
           certain = Math.min(certain, match.index);

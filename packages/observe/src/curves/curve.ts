@@ -8,29 +8,39 @@ import type { StepRecord } from '../record.ts';
 import { readCsvCurve } from './csv.ts';
 import { EVENT_FILE, readEventCurve } from './events.ts';
 import type { WantedNames } from './names.ts';
-import type { CurvePoint, RecordedCurve } from './recordedCurve.ts';
+import type { CurvePoint, CurveReader, RecordedCurve } from './recordedCurve.ts';
 import { RECORD_HEADER_BYTES, startsRecord } from './tfRecord.ts';
 
 /**
  * Reads a curve from a CSV file, a `metrics.jsonl`, a TensorBoard event file, or a directory of these last.
  * @param wanted columns or tags to take; those that are usual when left out
+ * @returns what was taken, once all points have been handed out
  * @throws SLUICE_E_FILE_MISSING, SLUICE_E_CURVE_INVALID (with file and line), SLUICE_E_CURVE_NAME, SLUICE_E_CURVE_DAMAGED,
  *   SLUICE_E_METRICS_DAMAGED
  */
-export async function readCurve(path: string, wanted: WantedNames = {}): Promise<RecordedCurve> {
-  const curve = await readWhole(path, wanted);
-  if (curve.points.length > 0) return curve;
+export async function readCurve(
+  path: string,
+  wanted: WantedNames,
+  { onPoint, onProgress }: CurveReader,
+): Promise<RecordedCurve> {
+  let points = 0;
+  const counting = (point: CurvePoint) => {
+    points++;
+    onPoint(point);
+  };
+  const curve = await readWhole(path, wanted, { onPoint: counting, onProgress });
+  if (points > 0) return curve;
   throw new SluiceError('SLUICE_E_CURVE_INVALID', `${path} holds no point of a curve.`, {
     details: { path },
   });
 }
 
-function readWhole(path: string, wanted: WantedNames): RecordedCurve | Promise<RecordedCurve> {
-  if (isDirectory(path)) return readEventCurve(eventFilesIn(path), path, wanted);
+function readWhole(path: string, wanted: WantedNames, reader: CurveReader): Promise<RecordedCurve> {
+  if (isDirectory(path)) return readEventCurve(eventFilesIn(path), path, wanted, reader);
   const head = headOf(path);
-  if (EVENT_FILE.test(path) || startsRecord(head)) return readEventCurve([path], path, wanted);
+  if (EVENT_FILE.test(path) || startsRecord(head)) return readEventCurve([path], path, wanted, reader);
   const isJson = /\.(jsonl|ndjson)$/i.test(path) || head.toString('latin1').trimStart().startsWith('{');
-  return isJson ? readMetricsCurve(path, wanted) : readCsvCurve(path, wanted);
+  return isJson ? readMetricsCurve(path, wanted, reader) : readCsvCurve(path, wanted, reader);
 }
 
 function isDirectory(path: string): boolean {
@@ -77,8 +87,12 @@ function eventFilesIn(directory: string): string[] {
   );
 }
 
-/** A run's own log. A norm of which no step has a finite value was not recorded. */
-async function readMetricsCurve(path: string, wanted: WantedNames): Promise<RecordedCurve> {
+/** A run's own log. A norm was not recorded before the first step that has a finite one. */
+async function readMetricsCurve(
+  path: string,
+  wanted: WantedNames,
+  { onPoint, onProgress }: CurveReader,
+): Promise<RecordedCurve> {
   if (wanted.loss !== undefined || wanted.norm !== undefined) {
     throw new SluiceError(
       'SLUICE_E_CURVE_NAME',
@@ -86,25 +100,24 @@ async function readMetricsCurve(path: string, wanted: WantedNames): Promise<Reco
       { details: { path, ...wanted } },
     );
   }
-  const points: CurvePoint[] = [];
+  let hasLoss = false;
+  let hasNorm = false;
   let last: StepRecord | undefined;
-  for await (const record of readMetrics(path)) {
+  for await (const record of readMetrics(path, { onProgress })) {
     const { step, loss, gradientNorm, groupNorms, lastUpdate } = record;
     const follows = last?.step === step - 1;
-    points.push({
-      ...{ step, loss, gradientNorm, groupNorms },
+    hasLoss ||= Number.isFinite(loss);
+    hasNorm ||= Number.isFinite(gradientNorm);
+    onPoint({
+      ...{ step, loss, gradientNorm: hasNorm ? gradientNorm : undefined, groupNorms },
       lastUpdate: lastUpdate && follows ? { ...lastUpdate, learningRate: last!.learningRate } : undefined,
     });
     last = record;
   }
-  if (points.length > 0 && !points.some(({ loss }) => Number.isFinite(loss))) {
+  if (last && !hasLoss) {
     throw new SluiceError('SLUICE_E_CURVE_INVALID', `${path} has no step with a loss that is a number.`, {
       details: { path },
     });
   }
-  const hasNorm = points.some(({ gradientNorm }) => Number.isFinite(gradientNorm));
-  return {
-    points: hasNorm ? points : points.map((point) => ({ ...point, gradientNorm: undefined })),
-    ...{ lossName: 'loss', normName: hasNorm ? 'gradientNorm' : null, remarks: [] },
-  };
+  return { lossName: 'loss', normName: hasNorm ? 'gradientNorm' : null, remarks: [] };
 }

@@ -8,10 +8,12 @@
  *   TensorProto 1 dtype (1 float, 2 double), 4 tensor_content (bytes), 5 float_val, 6 double_val (repeated)
  */
 
+import { statSync } from 'node:fs';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { SluiceError } from '@sluice/core';
+import { counted } from '../format.ts';
 import { chooseName, type WantedNames } from './names.ts';
-import type { RecordedCurve } from './recordedCurve.ts';
+import type { CurveReader, RecordedCurve } from './recordedCurve.ts';
 import { readRecords } from './tfRecord.ts';
 
 /** Names of event files. */
@@ -39,11 +41,15 @@ export async function readEventCurve(
   files: readonly string[],
   place: string,
   wanted: WantedNames,
+  { onPoint, onProgress }: CurveReader,
 ): Promise<RecordedCurve> {
+  const total = files.reduce((sum, file) => sum + statSync(file).size, 0);
+  let before = 0;
   const series = new Map<string, Series>();
   const recordedAgain = new Map<string, number>();
   for (const file of files) {
-    for await (const record of readRecords(file)) {
+    const tell = (bytes: number) => onProgress?.(Math.min(before + bytes, total), total);
+    for await (const record of readRecords(file, tell)) {
       const { step, scalars } = readEvent(record, file);
       for (const { tag, value } of scalars) {
         const ofTag = series.get(tag) ?? { steps: [], values: [] };
@@ -53,18 +59,19 @@ export async function readEventCurve(
         ofTag.values.push(value);
       }
     }
+    before += statSync(file).size;
   }
   const lossName = chooseName('loss', [...series.keys()], wanted.loss, place, 'tag')!;
   const normName = chooseName('norm', [...series.keys()], wanted.norm, place, 'tag') ?? null;
   const loss = series.get(lossName)!;
   const norms = normName === null ? undefined : series.get(normName)!;
   const normAt = new Map(norms?.steps.map((step, i) => [step, norms.values[i]!]));
+  for (const [i, step] of loss.steps.entries()) {
+    onPoint({ step, loss: loss.values[i]!, gradientNorm: normAt.get(step) });
+  }
   const again = recordedAgain.get(lossName)!;
-  return {
-    points: loss.steps.map((step, i) => ({ step, loss: loss.values[i]!, gradientNorm: normAt.get(step) })),
-    ...{ lossName, normName },
-    remarks: again === 0 ? [] : [`${again} points of steps that were recorded again later: passed over`],
-  };
+  const passedOver = `${counted(again, 'point')} of steps that were recorded again later: passed over`;
+  return { lossName, normName, remarks: again === 0 ? [] : [passedOver] };
 }
 
 /** Drops what was recorded of a step and of those after it. @returns how many points that were */

@@ -1,9 +1,8 @@
 /** The picture of a recorded curve with its spikes, as SVG for light and dark pages. */
 
-import { groupDigits } from '../format.ts';
+import { counted, groupDigits } from '../format.ts';
 import { selectExtremes } from '../report/downsample.ts';
 import { escapeHtml } from '../report/elements.ts';
-import type { RecordedCurve } from './recordedCurve.ts';
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [960, 360, 56, 14, 44, 34];
 const POINTS = 1800;
@@ -21,6 +20,15 @@ const STYLE = `
     .curve { stroke: #7fb0ff; } .spike { fill: #ff7580; } .band { fill: #ff7580; }
   }`;
 
+/** A curve as it is drawn. */
+export interface DrawnCurve {
+  /** Ascending, one at least. */
+  readonly steps: readonly number[];
+  /** One for each step; may be infinite or not a number. */
+  readonly losses: readonly number[];
+  readonly lossName: string;
+}
+
 interface Span {
   readonly start: number;
   readonly end: number;
@@ -28,16 +36,13 @@ interface Span {
 }
 
 /** The loss over the steps; each episode is a band with a mark at the top, however narrow it is. */
-export function curvePicture({ points, lossName }: RecordedCurve, episodes: readonly Span[]): string {
-  const chosen = selectExtremes(
-    points.map(({ loss }) => loss),
-    POINTS,
-  ).map((index) => points[index]!);
+export function curvePicture({ steps, losses, lossName }: DrawnCurve, episodes: readonly Span[]): string {
+  const chosen = selectExtremes(losses, POINTS).map((i) => ({ step: steps[i]!, loss: losses[i]! }));
   const drawn = chosen.filter(({ loss }) => Number.isFinite(loss));
-  const [first, last] = [points[0]!.step, points.at(-1)!.step];
+  const [first, last] = [steps[0]!, steps.at(-1)!];
   const settled = drawn.filter(({ step }) => step >= first + BEGINNING * (last - first));
-  const losses = (settled.length > 1 ? settled : drawn).map(({ loss }) => loss);
-  const [low, high] = [Math.min(...losses), Math.max(...losses)];
+  const heights = (settled.length > 1 ? settled : drawn).map(({ loss }) => loss);
+  const [low, high] = [Math.min(...heights), Math.max(...heights)];
   const margin = 0.05 * (high - low || 1);
   const x = scaleOf([first, last], [LEFT, WIDTH - RIGHT]);
   const y = scaleOf([low - margin, high + margin], [HEIGHT - BOTTOM, TOP]);
@@ -46,7 +51,7 @@ export function curvePicture({ points, lossName }: RecordedCurve, episodes: read
     (tick) =>
       `<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y(tick)}" y2="${y(tick)}"/><text class="end" x="${LEFT - 8}" y="${y(tick) + 4}">${tick}</text>`,
   );
-  const steps = ticksOf(first, last).map(
+  const labels = ticksOf(first, last).map(
     (tick) => `<text class="middle" x="${x(tick)}" y="${HEIGHT - BOTTOM + 20}">${groupDigits(tick)}</text>`,
   );
   const bands = episodes.map(({ start, end, peak }) => {
@@ -54,14 +59,13 @@ export function curvePicture({ points, lossName }: RecordedCurve, episodes: read
     const place = `x="${left}" y="${TOP}" width="${round(Math.max(2, x(end) - left))}"`;
     return `<g><title>steps ${groupDigits(start)} to ${groupDigits(end)}</title><rect class="band" ${place} height="${HEIGHT - TOP - BOTTOM}"/><rect class="spike" ${place} height="5"/></g>`;
   });
-  const count = `${groupDigits(episodes.length)} ${episodes.length === 1 ? 'spike' : 'spikes'}`;
-  const title = `${lossName}: ${count} in ${groupDigits(points.length)} points`;
+  const title = `${lossName}: ${counted(episodes.length, 'spike')} in ${counted(steps.length, 'point')}`;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-label="${escapeHtml(title)}">
 <style>${STYLE}</style>
 <clipPath id="plot"><rect x="${LEFT}" y="${TOP}" width="${WIDTH - LEFT - RIGHT}" height="${HEIGHT - TOP - BOTTOM}"/></clipPath>
 <text class="title" x="10" y="26">${escapeHtml(title)}</text>
 ${rows.join('')}
-${steps.join('')}
+${labels.join('')}
 ${bands.join('\n')}
 <polyline class="curve" clip-path="url(#plot)" points="${line}"/>
 </svg>

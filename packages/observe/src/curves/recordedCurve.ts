@@ -14,12 +14,19 @@ export interface CurvePoint {
   readonly lastUpdate?: (RecordedUpdate & { readonly learningRate: number }) | undefined;
 }
 
+/** What a curve was taken from; its points were handed out while it was read. */
 export interface RecordedCurve {
-  readonly points: readonly CurvePoint[];
   /** Name of the column or tag that the loss was taken from. */
   readonly lossName: string;
   /** The same of the gradient norm; null where there is none. */
   readonly normName: string | null;
   /** What was passed over, in words. */
   readonly remarks: readonly string[];
+}
+
+export interface CurveReader {
+  /** Gets each point, steps ascending: of long runs there are more than should be held. */
+  readonly onPoint: (point: CurvePoint) => void;
+  /** Told how many bytes of a file have been read, of how many. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }

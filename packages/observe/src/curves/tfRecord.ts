@@ -36,9 +36,10 @@ export function startsRecord(head: Buffer): boolean {
 /**
  * The records of a file in order, in memory for one of them and a chunk. The last one is left out where the file ends within it,
  * as it does while it is written.
+ * @param onRead told how many bytes have been read
  * @throws SLUICE_E_CURVE_DAMAGED where a checksum does not match, with the offset of the record
  */
-export async function* readRecords(path: string): AsyncGenerator<Buffer> {
+export async function* readRecords(path: string, onRead?: (bytes: number) => void): AsyncGenerator<Buffer> {
   let pending: Buffer = Buffer.alloc(0);
   let offset = 0;
   for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES })) {
@@ -58,6 +59,7 @@ export async function* readRecords(path: string): AsyncGenerator<Buffer> {
     }
     pending = pending.subarray(start);
     offset += start;
+    onRead?.(offset);
   }
 }
 

@@ -1,11 +1,8 @@
-/**
- * Results as flat tables, for spreadsheets and data frames: one line for each run, the same columns in CSV and in Parquet. The bytes
- * depend on the results alone.
- */
+/** Results as flat tables: one line for each run. */
 
 import { join } from 'node:path';
 import { writeFileAtomic } from '@sluice/core';
-import { parquetWriteBuffer } from 'hyparquet-writer';
+import { csvHeader, csvLines, ParquetParts, type TableColumn } from '../flatTable.ts';
 import { perplexityOf, questionsOf } from './compare.ts';
 import type { FindLrResults } from './findLr.ts';
 import type {
@@ -14,15 +11,6 @@ import type {
   ExperimentResults,
   ExperimentRun,
 } from './results.ts';
-
-export type Cell = string | number | null;
-
-/** A column: `whole` numbers are 64 bits in Parquet, `real` ones double precision. */
-export interface TableColumn<T> {
-  readonly name: string;
-  readonly type: 'text' | 'whole' | 'real';
-  readonly value: (item: T) => Cell;
-}
 
 type RunOfRow = ExperimentRun & { readonly of: ExperimentResults; readonly inRow?: ExperimentResultRow };
 
@@ -101,8 +89,6 @@ function diagnosed(name: Exclude<keyof ExperimentDiagnosis, 'layers'>): TableCol
 /** A table whose text and bytes are made when asked for. */
 export interface FlatTable {
   readonly csv: () => string;
-  /** The same in parts, which together may be longer than any string. */
-  readonly csvParts: () => Iterable<string>;
   readonly parquet: () => Uint8Array;
 }
 
@@ -139,42 +125,14 @@ export async function writeTable(directory: string, name: string, table: FlatTab
   return [...paths];
 }
 
-/** Lines of a part. */
-const CSV_LINES = 5000;
-
-export function flatTable<T>(columns: readonly TableColumn<T>[], items: readonly T[]): FlatTable {
-  function* csvParts(): Generator<string> {
-    yield `${columns.map(({ name }) => csvCell(name)).join(',')}\n`;
-    for (let start = 0; start < items.length; start += CSV_LINES) {
-      const lines = items.slice(start, start + CSV_LINES);
-      yield lines.map((item) => `${columns.map(({ value }) => csvCell(value(item))).join(',')}\n`).join('');
-    }
-  }
+function flatTable<T>(columns: readonly TableColumn<T>[], items: readonly T[]): FlatTable {
   return {
-    csvParts,
-    csv: () => [...csvParts()].join(''),
+    csv: () => csvHeader(columns) + csvLines(columns, items),
     parquet: () => {
-      const columnData = columns.map(({ name, type, value }) => ({
-        ...{ name, nullable: true, type: PARQUET_TYPES[type] },
-        data: items.map((item) => {
-          const cell = value(item);
-          return type === 'whole' && cell !== null ? BigInt(cell) : cell;
-        }),
-      }));
-      return new Uint8Array(parquetWriteBuffer({ columnData }));
+      const file = new ParquetParts(columns);
+      return new Uint8Array(Buffer.concat([...(items.length > 0 ? [file.add(items)] : []), file.end()]));
     },
   };
-}
-
-const PARQUET_TYPES = { text: 'STRING', whole: 'INT64', real: 'DOUBLE' } as const;
-
-/** As RFC 4180 has it: quoted where the text would otherwise end the cell. What is unknown is empty, a text of nothing is quoted. */
-function csvCell(cell: Cell): string {
-  if (cell === null) return '';
-  if (typeof cell === 'number') return String(cell);
-  return cell === '' || /[",\r\n]/.test(cell) || cell.trim() !== cell
-    ? `"${cell.replaceAll('"', '""')}"`
-    : cell;
 }
 
 function finite(value: number | null): number | null {

@@ -165,11 +165,14 @@ export class Measurements {
     this.last = record;
   }
 
-  /** Takes all but the first ones back. */
-  cut(count: number): void {
+  /**
+   * Takes all but the first ones back.
+   * @param last the last of those; of all but the last, only what the charts show is held
+   */
+  cut(count: number, last: DiagnosticsRecord | undefined): void {
     this.overalls.length = Math.min(this.overalls.length, count);
     this.layers.cut(this.overalls.at(-1)?.step ?? 0);
-    if (this.last && this.last.step > (this.overalls.at(-1)?.step ?? 0)) this.last = undefined;
+    this.last = last;
   }
 }
 

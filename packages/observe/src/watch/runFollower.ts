@@ -14,6 +14,7 @@ import { type CollectedSuperseded, collectSuperseded, withGivenUp } from '../rep
 import { newestSamples, type ShownSample } from '../report/samples.ts';
 import type { CollectedRun } from '../report/sections.ts';
 import { parseSample, SAMPLES_FILE, type SampleRecord } from '../samplesLog.ts';
+import { lastRecordIn } from '../stepLines.ts';
 import { supersededFiles } from '../superseded.ts';
 import { Bell } from './bell.ts';
 import { LinesFollower, sampleLines } from './linesFollower.ts';
@@ -57,7 +58,8 @@ export class RunFollower {
     this.#diagnostics = new LinesFollower(join(path, DIAGNOSTICS_FILE), {
       parse: parseDiagnostics,
       take: (record) => this.#measurements.add(record),
-      cut: (count) => this.#measurements.cut(count),
+      cut: (count) =>
+        this.#measurements.cut(count, lastRecordIn(join(path, DIAGNOSTICS_FILE), parseDiagnostics)),
     });
     this.#samplesLog = new LinesFollower(join(path, SAMPLES_FILE), {
       parse: parseSample,

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { isAbsolute, join, normalize } from 'node:path';
-import { sluiceRoot } from '@sluice/core';
+import { sluiceRoot } from './installation.ts';
 
 const SHIPPED = [join('configs', '/'), join('data', 'recipes', '/')];
 
@@ -12,9 +12,13 @@ const SHIPPED = [join('configs', '/'), join('data', 'recipes', '/')];
  * @returns the path as it was given where it names no such file
  */
 export function shippedFile(path: string, root = sluiceRoot): string {
-  const plain = normalize(path);
-  if (isAbsolute(path) || existsSync(path) || !SHIPPED.some((folder) => plain.startsWith(folder)))
-    return path;
+  return existsSync(path) ? path : (shippedPath(path, root) ?? path);
+}
+
+/** Where the file lies that comes with Sluice by that name; undefined where it is the name of none. */
+export function shippedPath(name: string, root = sluiceRoot): string | undefined {
+  const plain = normalize(name);
+  if (isAbsolute(name) || !SHIPPED.some((folder) => plain.startsWith(folder))) return undefined;
   const shipped = join(root, plain);
-  return existsSync(shipped) ? shipped : path;
+  return existsSync(shipped) ? shipped : undefined;
 }

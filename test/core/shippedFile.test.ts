@@ -2,8 +2,8 @@
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { shippedFile } from '@sluice/core';
 import test from 'ava';
-import { shippedFile } from '../../launcher/src/run/shippedFile.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
 /** A root with `configs/a.yaml`, `configs/models/b.yaml`, `data/recipes/c.yaml` and `README.md`. */
