@@ -1,6 +1,6 @@
 import { closeSync, openSync, readdirSync, writeFileSync } from 'node:fs';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { processSpace } from '@sluice/core';
 import test from 'ava';
 import { sweepRings } from '../../packages/collectives/src/sharedRing.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
@@ -8,8 +8,8 @@ import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 test('rings that no process of this host has open are swept away', (t) => {
   const folder = temporaryDirectory(t);
   const names = [
-    `sluice-ring-${hostname()}-held`,
-    `sluice-ring-${hostname()}-left`,
+    `sluice-ring-${processSpace()}-held`,
+    `sluice-ring-${processSpace()}-left`,
     'sluice-ring-elsewhere-1',
     'other',
   ];

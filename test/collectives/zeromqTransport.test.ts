@@ -1,9 +1,17 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
-import { type MessageHeader, type Payload, TcpProxy, ZeroMqTransport } from '@sluice/collectives';
+import {
+  generateCurveKeys,
+  type MessageHeader,
+  type Payload,
+  TcpProxy,
+  ZeroMqTransport,
+} from '@sluice/collectives';
+import { Authenticator } from '@sluice/collectives/control';
 import test, { type ExecutionContext } from 'ava';
-import { Pull, Push } from 'zeromq';
+import { Context, Pull, Push } from 'zeromq';
 import { OwnMemory } from '../../packages/collectives/src/peerMemory.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
 
@@ -137,6 +145,34 @@ test('where peers reach a rank by a number that is none of its machine’s, it l
   const socket = connect(Number(port), '127.0.0.1');
   t.teardown(() => socket.destroy());
   await once(socket, 'connect');
+  t.pass();
+});
+
+const hasIpv6 = Object.values(networkInterfaces()).some((all) =>
+  all?.some(({ address }) => address === '::1'),
+);
+
+(hasIpv6 ? test : test.skip)('ranks reach each other by numbers of IPv6', async (t) => {
+  const curve = generateCurveKeys();
+  const open = async (rank: number, host: string) => {
+    const context = new Context();
+    const authenticator = await Authenticator.start(context, curve);
+    const transport = await ZeroMqTransport.open({ kind: 'tcp', rank, token: 'x', host, curve, context });
+    t.teardown(async () => {
+      await transport.close();
+      authenticator.close();
+    });
+    return transport;
+  };
+  // The second number is of the range for documentation (RFC 3849): no machine has it.
+  const [sender, receiver] = await Promise.all([open(0, '2001:db8::77'), open(1, '::1')]);
+  t.regex(sender.endpoint, /^tcp:\/\/\[2001:db8::77\]:\d+$/);
+  const arrived = new Promise<void>((resolve) => {
+    receiver.onMessage(() => resolve());
+  });
+  sender.connect([sender.endpoint, receiver.endpoint]);
+  await sender.send(1, HEADER);
+  await arrived;
   t.pass();
 });
 

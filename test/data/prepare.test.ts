@@ -11,12 +11,11 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { SluiceError } from '@sluice/core';
+import { processSpace, SluiceError } from '@sluice/core';
 import { listPrepared, loadRecipe, loadTokenizer, openDataset, prepareData } from '@sluice/data';
 import test from 'ava';
 import { openSource } from '../../packages/data/src/sources/open.ts';
@@ -181,7 +180,7 @@ test('a corpus that a killed preparation had moved away to replace it has its na
   const folder = new TestFolder(t);
   const recipe = folder.jsonlRecipe(stories(40));
   const first = await prepareData(recipe, folder.options);
-  renameSync(first.directory, folder.at('prepared', `.corpus.partial-${hostname()}-${deadPid()}-old`));
+  renameSync(first.directory, folder.at('prepared', `.corpus.partial-${processSpace()}-${deadPid()}-old`));
   const again = await prepareData(recipe, folder.options);
   t.deepEqual(again, { ...first, fresh: false });
   t.deepEqual(readdirSync(folder.at('prepared')), ['corpus']);

@@ -1,6 +1,6 @@
 /**
  * Agents that something else starts, one on each host, as docs/clusters.md says it for each: Open MPI's mpirun, and the variables of
- * torchrun and SkyPilot.
+ * torchrun and SkyPilot; and on hosts that have IPv6 only.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -36,9 +36,14 @@ function agentOf(runDir: string): string[] {
   return [process.execPath, PROGRAM, ...words];
 }
 
-async function inHost(name: string, command: readonly string[], environment = {}): Promise<Ended> {
+async function inHost(
+  name: string,
+  command: readonly string[],
+  environment = {},
+  where = lab,
+): Promise<Ended> {
   const data = { SLUICE_DATA: `${sandbox.path}/data` };
-  return lab.exec(name, command, { cwd: sandbox.path, environment: { ...data, ...environment } });
+  return where.exec(name, command, { cwd: sandbox.path, environment: { ...data, ...environment } });
 }
 
 async function sameWeights(t: ExecutionContext, runDir: string, ended: readonly Ended[]): Promise<void> {
@@ -78,6 +83,23 @@ for (const [name, variables] of [
     await sameWeights(t, runDir, ended);
   });
 }
+
+test.serial(
+  'hosts that have IPv6 only find each other by name, and give the bits of one machine',
+  async (t) => {
+    t.timeout(240_000);
+    const only = await Lab.up(2, 'IPv6');
+    t.teardown(() => only.down());
+    await sandbox.start('key by-ipv6.key').ended;
+    const ended = await Promise.all(
+      only.names.map((name, rank) => {
+        const place = { SLUICE_JOIN: 'tcp://h1:7700', SLUICE_NODE_RANK: String(rank), SLUICE_NODES: '2' };
+        return inHost(name, agentOf('by-ipv6'), place, only);
+      }),
+    );
+    await sameWeights(t, 'by-ipv6', ended);
+  },
+);
 
 (hasMpi ? test.serial : test.serial.skip)('mpirun starts an agent on each host', async (t) => {
   t.timeout(240_000);

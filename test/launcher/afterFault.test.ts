@@ -4,8 +4,11 @@ import { existsSync, mkdirSync, renameSync, rmdirSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import test, { type ExecutionContext } from 'ava';
 import { goBack } from '../../launcher/src/coordinator/afterFault.ts';
+import type { MemoryCopies } from '../../launcher/src/coordinator/memoryCopies.ts';
+import { initialState } from '../../launcher/src/coordinator/state.ts';
 import type { Session, Underway } from '../../launcher/src/coordinator/underway.ts';
 import { localFleet } from '../../launcher/src/fleet/fleet.ts';
+import type { Host } from '../../launcher/src/fleet/host.ts';
 import { openJournal, readJournal } from '../../launcher/src/run/journal.ts';
 import { makeSavedRun } from './support/savedRun.ts';
 
@@ -32,8 +35,11 @@ async function setUp(t: ExecutionContext, options: { pause: (path: string) => vo
   const pause = async () => options.pause(run.path);
   const underway = { recorder, stop, patience: { attempts: 3, pause } } as unknown as Underway;
   return {
-    ...{ run, messages, stop },
-    goBack: () => goBack({ run, config, journal, fleet } as Session, underway, fault, fleet.hosts()),
+    ...{ run, messages, stop, underway },
+    goBack: (hosts: readonly Host[] = fleet.hosts(), workers = config.parallel.workers) => {
+      const spread = { ...config, parallel: { ...config.parallel, workers } };
+      return goBack({ run, config: spread, journal, fleet } as Session, underway, fault, hosts);
+    },
     restarts: () => readJournal(run.journal).filter(({ kind }) => kind === 'restart'),
   };
 }
@@ -78,3 +84,27 @@ test.serial('a run that can never go back ends with what keeps it, or when it is
   await t.throwsAsync(all.goBack(), { code: 'SLUICE_E_INTERRUPTED' });
   t.false(existsSync(all.run.path));
 });
+
+test.serial(
+  'copies are gone on from only where hosts that still have workers hold all of them',
+  async (t) => {
+    const all = await setUp(t, { pause: () => {} });
+    const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((name) => ({ name, slots: 1 }) as Host) as Host[];
+    // Of four hosts with a worker each, whose parts lie on the next ones too; three have room for two workers, on the first of them.
+    const holders = [a, b, c, d].map((host, i, hosts) => [host!, hosts[(i + 1) % 4]!]);
+    const goBackOn = (...hosts: readonly (Host | undefined)[]) => {
+      const copies: MemoryCopies = {
+        step: 6,
+        state: { ...initialState({}), step: 6 },
+        manifest: '',
+        holders,
+      };
+      Object.assign(all.underway, { copies });
+      return all.goBack(hosts as Host[], 4);
+    };
+    t.is((await goBackOn(a, c, d))?.copies?.step, 6);
+    const start = await goBackOn(b, c, d);
+    t.is(start?.copies, undefined, 'the last part is on d alone, which has no worker');
+    t.is(start?.state.step, 4);
+  },
+);

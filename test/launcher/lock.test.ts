@@ -171,6 +171,22 @@ test('one that touches its lock meanwhile is not', async (t) => {
   t.regex((await taking).message, /elsewhere\.example/);
 });
 
+test('an owner whose host has this one’s name, but which is in another container or not seen, is looked for as on another machine', async (t) => {
+  const [boot, container, began] = ownIdentity().started.split(':');
+  const elsewhere = [`${boot}:${Number(container) + 1}:${began}`, `another boot:${container}:${began}`];
+  for (const started of elsewhere) {
+    const path = join(temporaryDirectory(t), 'lock');
+    writeFileSync(path, JSON.stringify({ pid: process.pid, host: hostname(), started, token: 'theirs' }));
+    const taking = t.throwsAsync(
+      acquireRunLock(path, () => {}, 60_000),
+      inUse,
+    );
+    utimesSync(path, 1, 1);
+    await taking;
+    (await acquireRunLock(path, () => {}, 100)).release();
+  }
+});
+
 test('a later incarnation takes a run over at once, and an earlier one does not', async (t) => {
   const path = join(temporaryDirectory(t), 'lock');
   foreignLock(path, [7, 1]);

@@ -5,7 +5,7 @@ import { SluiceError } from '@sluice/core';
 import { supersedeAfter } from '@sluice/observe';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { Host } from '../fleet/host.ts';
-import { worldThatFits } from '../fleet/placement.ts';
+import { hostsOfWorkers, worldThatFits } from '../fleet/placement.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { readJournal } from '../run/journal.ts';
 import { refuseLostCheckpoints } from '../run/lostCheckpoints.ts';
@@ -52,7 +52,9 @@ export async function goBack(
   hosts: readonly Host[],
 ): Promise<Start | undefined> {
   const { recorder, latest, copies } = underway;
-  const isNewer = copies !== undefined && copies.step > (latest?.step ?? -1) && isWholeOn(copies, hosts);
+  const { workers, expertParallel } = worldThatFits(hosts, config.parallel);
+  const busy = hostsOfWorkers(hosts, config.parallel);
+  const isNewer = copies !== undefined && copies.step > (latest?.step ?? -1) && isWholeOn(copies, busy);
   // Copies that cannot be loaded are not tried twice.
   underway.copies = undefined;
   const start = await whenWritable(underway, async () => {
@@ -60,7 +62,6 @@ export async function goBack(
     return isNewer ? { state: copies.state, copies } : await newestCheckpoint(run);
   });
   const step = start?.state.step ?? 0;
-  const { workers, expertParallel } = worldThatFits(hosts, config.parallel);
   const entry = {
     ...(start?.checkpoint && { checkpoint: pathInRun(run.path, start.checkpoint.path) }),
     ...(isNewer && { fromMemory: true }),

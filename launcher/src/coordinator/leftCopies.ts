@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { readManifestText, type ShardRecord } from '@sluice/checkpoint';
 import { makeDirectories, SluiceError } from '@sluice/core';
 import { memoryOf } from '@sluice/train';
-import { formatEndpoint, isLoopback, ownAddresses, parseEndpoint } from '../fleet/address.ts';
+import { anyAddress, formatEndpoint, isLoopback, ownAddresses, parseEndpoint } from '../fleet/address.ts';
 import { ownBuild } from '../fleet/build.ts';
 import { EXIT_DONE } from '../fleet/exitCode.ts';
 import { FleetServer } from '../fleet/fleetServer.ts';
@@ -48,7 +48,8 @@ export function leftAgents(path: string, token: string): LeftAgents | undefined 
     return undefined;
   const [{ host, port }] = places as [(typeof places)[number]];
   // It names all of its addresses where it had listened on all.
-  const endpoint = formatEndpoint({ host: places.length > 1 ? '0.0.0.0' : host, port });
+  const all = anyAddress(...places.map((place) => place.host));
+  const endpoint = formatEndpoint({ host: places.length > 1 ? all : host, port });
   return { endpoint, curve: contact.curve };
 }
 

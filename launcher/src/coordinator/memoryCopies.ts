@@ -88,7 +88,10 @@ export function copiesAfterStep(options: {
   };
 }
 
-/** Whether every shard is on one of these hosts. */
+/**
+ * Whether every shard is on one of these hosts.
+ * @param hosts those that have workers, who alone move copies
+ */
 export function isWholeOn({ holders }: MemoryCopies, hosts: readonly Host[]): boolean {
   return holders.every((those) => those.some((host) => hosts.includes(host)));
 }

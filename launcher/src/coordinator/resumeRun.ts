@@ -7,6 +7,7 @@ import { firstSampleOf, type Rollback, type RunConfig } from '@sluice/train';
 import type { CommandResult } from '../cli/command.ts';
 import { type Fleet, localFleet } from '../fleet/fleet.ts';
 import type { Host } from '../fleet/host.ts';
+import { hostsOfWorkers } from '../fleet/placement.ts';
 import { checkpointHistory } from '../run/checkpointHistory.ts';
 import { checkInitialWeights, type InitialWeights } from '../run/initialWeights.ts';
 import { type Journal, type JournalEntry, openJournal, readJournal, startOf } from '../run/journal.ts';
@@ -137,7 +138,8 @@ async function resumeLocked(
     const seek = { ...wanted, after: step, upTo: lastStep };
     const findCopies = async (hosts: readonly Host[], log: (line: string) => void) => {
       if (options.fromScratch) return undefined;
-      return left ? takeLeftCopies(left, hosts[0]!, seek, log) : recallCopies(hosts, seek, log);
+      if (left) return takeLeftCopies(left, hosts[0]!, seek, log);
+      return recallCopies(hostsOfWorkers(hosts, config.parallel), seek, log);
     };
     const resumed = { run, past, journal, saved, config, changes, from, refused };
     const begin = async (hosts: readonly Host[], recorder: Recorder) =>

@@ -3,7 +3,7 @@
 import { createSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
 import { once } from 'node:events';
-import { createServer, isIP } from 'node:net';
+import { createServer, isIP, isIPv4, isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { SluiceError } from '@sluice/core';
 
@@ -29,7 +29,7 @@ export function formatEndpoint({ host, port }: Endpoint): string {
 
 /** The address of this host from which packets to `host` leave: the one by which that host finds this one. Sends nothing. */
 export async function addressTowards(host: string): Promise<string> {
-  const { address, family } = await lookup(host);
+  const { address, family } = await lookup(host, { order: 'ipv4first' });
   const socket = createSocket(family === 6 ? 'udp6' : 'udp4');
   try {
     await new Promise<void>((resolve, reject) => {
@@ -53,6 +53,11 @@ export function ownAddresses(): string[] {
 /** Whether an address means every host to itself. */
 export function isLoopback(address: string): boolean {
   return address === '::1' || (isIP(address) === 4 && address.startsWith('127.'));
+}
+
+/** What to listen on to be reached by all addresses of this host, also those of IPv6 where one of them is asked for. */
+export function anyAddress(...reachedBy: readonly string[]): string {
+  return reachedBy.some(isIPv6) || !ownAddresses().some(isIPv4) ? '::' : '0.0.0.0';
 }
 
 /** Whether an address is one to listen on, and none to be reached by. */

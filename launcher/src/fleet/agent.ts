@@ -5,11 +5,13 @@
 
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CurveKeys, Invitation } from '@sluice/collectives';
 import {
   connectorSecurity,
+  connectTo,
   errorFromData,
   makeRuntimeDirectory,
   Outbox,
@@ -137,7 +139,7 @@ export class Agent {
       tcpMaxRetransmitTimeout: 15_000,
       linger: LINGER_MS,
     });
-    socket.connect(this.#options.join);
+    connectTo(socket, this.#options.join, isIPv6(this.#facts.address));
     this.#socket = socket;
     void receiveAll(socket, (frame) => this.#receive(frame));
   }

@@ -17,7 +17,7 @@ export function sweepHostMemory(): void {
     for (const name of namesIn(root)) {
       const pid = /-(\d+)$/.exec(name)?.[1];
       const path = join(root, name);
-      // Containers may share their memory, but know nothing of each other's processes.
+      // Another container's processes are not seen from here.
       if (pid === undefined || path !== folderOf(Number(pid))) continue;
       if (processStart(Number(pid)) === undefined) removeQuietly(path);
     }

@@ -56,6 +56,14 @@ export function worldThatFits(hosts: readonly Pick<Place, 'slots'>[], asked: Wor
   return { workers, expertParallel: Math.min(asked.expertParallel, workers) };
 }
 
+/** Those that have workers of a run which is spread over the hosts as far as they have room. */
+export function hostsOfWorkers<Where extends Place>(
+  hosts: readonly Where[],
+  asked: WorldSize,
+): readonly Where[] {
+  return placeWorkers(hosts, worldThatFits(hosts, asked).workers).map(({ host }) => host);
+}
+
 /**
  * As few hosts as it takes so that of each pair one is left out: first those that are in most pairs, and the last of those.
  * @param order of the hosts, by name

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import type { CommandResult } from '../cli/command.ts';
 import { givenIncarnation, Incarnation } from '../run/incarnation.ts';
 import { wasAskedToStop } from '../signals/stopSignal.ts';
-import { formatEndpoint, isLoopback, parseEndpoint } from './address.ts';
+import { anyAddress, formatEndpoint, isLoopback, parseEndpoint } from './address.ts';
 import { Agent, type AgentOptions } from './agent.ts';
 import { CoordinatorChild } from './coordinatorChild.ts';
 import { EXIT_FAILED } from './exitCode.ts';
@@ -149,7 +149,7 @@ function launchWords(
   { join, nodes }: AgentPlace,
 ): readonly string[] {
   const { host, port } = parseEndpoint(join);
-  const listen = formatEndpoint({ host: isLoopback(host) ? host : '0.0.0.0', port });
+  const listen = formatEndpoint({ host: isLoopback(host) ? host : anyAddress(host), port });
   const flags = ['--on', 'agents', '--nodes', String(nodes), '--listen', listen, '--key-file', keyFile!];
   return [
     ...['launch', lead!, ...flags],

@@ -1,6 +1,6 @@
 /** Asking the coordinator of a run, which may be on another machine. */
 
-import { connectorSecurity, errorFromData } from '@sluice/collectives/control';
+import { connectorSecurity, connectTo, errorFromData } from '@sluice/collectives/control';
 import { SluiceError } from '@sluice/core';
 import { Dealer } from 'zeromq';
 import { RunReport } from '../coordinator/runBoard.ts';
@@ -47,7 +47,7 @@ async function askAt(
     linger: 0,
   });
   try {
-    socket.connect(endpoint);
+    connectTo(socket, endpoint);
     await socket.send(encodeFromAgent('ask', { what }));
     const [frame] = await socket.receive();
     const message = frame && decodeFromCoordinator(frame);

@@ -1,11 +1,10 @@
 /** Whether somebody coordinates a run, and how he is reached. */
 
-import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import { type Contact, readContact } from '../run/contact.ts';
 import { lockOwner } from '../run/lock.ts';
-import type { ProcessIdentity } from '../run/processIdentity.ts';
+import { isSeenFromHere, type ProcessIdentity } from '../run/processIdentity.ts';
 import { type RunDirectory, shellQuote } from '../run/runDirectory.ts';
 
 /** How long a coordinator that has just begun may take until it can be asked, ms. */
@@ -35,7 +34,7 @@ export async function findCoordinator(
     const contact = readContact(run.contact);
     // That of an earlier coordinator is no way to this one.
     if (contact?.pid === owner.pid && contact.host === owner.host && contact.started === owner.started) {
-      if (owner.host !== hostname() && contact.endpoints.every((one) => one.startsWith('ipc:'))) {
+      if (!isSeenFromHere(owner) && contact.endpoints.every((one) => one.startsWith('ipc:'))) {
         throw elsewhere(run, owner);
       }
       return { owner, contact };

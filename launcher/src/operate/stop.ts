@@ -1,6 +1,5 @@
 /** `sluice stop`: has a run saved and stopped, and waits until its processes are gone. */
 
-import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError } from '@sluice/core';
 import { counted } from '@sluice/observe';
@@ -9,7 +8,7 @@ import type { RunReport } from '../coordinator/runBoard.ts';
 import type { Contact } from '../run/contact.ts';
 import { readJournal } from '../run/journal.ts';
 import { lockOwner } from '../run/lock.ts';
-import { processStart } from '../run/processIdentity.ts';
+import { isSeenFromHere, processStart } from '../run/processIdentity.ts';
 import { existingRun, type RunDirectory } from '../run/runDirectory.ts';
 import { askCoordinator } from './askCoordinator.ts';
 import { findCoordinator, type LiveRun } from './liveRun.ts';
@@ -76,7 +75,7 @@ async function waitForProcesses(
   { workers, coordinator }: RunReport,
   log: Log,
 ): Promise<void> {
-  if (contact.host !== hostname()) return;
+  if (!isSeenFromHere(contact)) return;
   const isThere = () => processStart(coordinator.pid) === contact.started;
   for (let waited = 0; isThere() && waited < END_LIMIT_MS; waited += LOOK_MS) await delay(LOOK_MS);
   if (isThere())

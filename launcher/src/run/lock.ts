@@ -7,12 +7,11 @@
 
 import { randomUUID } from 'node:crypto';
 import { linkSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
-import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SluiceError, writeError } from '@sluice/core';
 import { givenIncarnation, type Incarnation, isLater } from './incarnation.ts';
-import { isAlive, ownIdentity, type ProcessIdentity } from './processIdentity.ts';
+import { isAlive, isSeenFromHere, ownIdentity, type ProcessIdentity } from './processIdentity.ts';
 import { hasVanished } from './runDirectory.ts';
 
 export interface RunLock {
@@ -75,7 +74,7 @@ export function acquireLock(path: string, options: LockOptions = {}): RunLock {
 }
 
 /**
- * As `acquireLock`, after looking whether an owner on another machine still lives, which takes a while.
+ * As `acquireLock`, after looking whether an owner on another machine, or in another container, still lives, which takes a while.
  * @throws as `acquireLock`
  */
 export async function acquireRunLock(
@@ -84,14 +83,16 @@ export async function acquireRunLock(
   silenceMs = SILENCE_MS,
 ): Promise<RunLock> {
   const owner = readLock(path);
-  if (!owner || owner.host === hostname() || isFollowed(owner, givenIncarnation())) return acquireLock(path);
+  if (!owner || isSeenFromHere(owner) || isFollowed(owner, givenIncarnation())) return acquireLock(path);
   log(
     `process ${owner.pid} on ${owner.host} owns the run; looking for ${silenceMs / 1000} s whether it lives`,
   );
   const touched = () => statSync(path, { throwIfNoEntry: false })?.mtimeMs;
   const before = touched();
   for (let waited = 0; waited < silenceMs && touched() === before; waited += 250) await delay(250);
-  return acquireLock(path, touched() === before ? { silent: owner.token } : {});
+  if (touched() === before) return acquireLock(path, { silent: owner.token });
+  if (readLock(path)?.token === owner.token) throw inUse(path, owner);
+  return acquireLock(path);
 }
 
 /** Who owns the lock at `path`, alive or not; undefined when nobody does. */

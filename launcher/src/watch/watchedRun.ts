@@ -2,7 +2,6 @@
 
 import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
-import { hostname } from 'node:os';
 import { diffConfigs } from '@sluice/core';
 import { countParameters } from '@sluice/model';
 import type { ConfigDifferences, ReportFacts, RunBrief, RunStatus, WatchedRun } from '@sluice/observe';
@@ -10,6 +9,7 @@ import type { RunConfig } from '@sluice/train';
 import { type JournalEntry, readJournal } from '../run/journal.ts';
 import { readLiveStatus } from '../run/liveStatus.ts';
 import { lockOwner } from '../run/lock.ts';
+import { isSeenFromHere } from '../run/processIdentity.ts';
 import { describeCheckpoints, journalFacts, type KnownCheckpoints } from '../run/reportFacts.ts';
 import { givenUpSteps } from '../run/rollbacks.ts';
 import { loadRunConfig } from '../run/runConfig.ts';
@@ -107,7 +107,7 @@ export class WatchedRunFiles implements WatchedRun {
 
   #status(entries: readonly JournalEntry[]): RunStatus {
     const owner = lockOwner(this.#run.lock);
-    if (owner?.alive && (owner.host === hostname() || this.#isTouched())) {
+    if (owner?.alive && (isSeenFromHere(owner) || this.#isTouched())) {
       return { state: 'running', text: `running: process ${owner.pid} on ${owner.host}` };
     }
     const last = entries.findLast(({ kind }) => kind === 'stop' || kind === 'resume' || kind === 'restart');

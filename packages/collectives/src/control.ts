@@ -13,4 +13,4 @@ export { Outbox } from './outbox.ts';
 export { makeRuntimeDirectory } from './runtimeDirectory.ts';
 export { Authenticator, CURVE_OVERHEAD_BYTES, connectorSecurity, listenerSecurity } from './security.ts';
 export { removeRings, sweepRings } from './sharedRing.ts';
-export { listenAt, receiveAll } from './sockets.ts';
+export { connectTo, listenAt, receiveAll } from './sockets.ts';

@@ -14,7 +14,7 @@ import {
 } from './controlProtocol.ts';
 import { Outbox } from './outbox.ts';
 import { type CurveKeys, connectorSecurity } from './security.ts';
-import { receiveAll } from './sockets.ts';
+import { connectTo, receiveAll } from './sockets.ts';
 import type { WorkerState } from './workerState.ts';
 
 export interface ControlClientOptions {
@@ -59,7 +59,7 @@ export class ControlClient {
       maxMessageSize: MAX_CONTROL_BYTES,
       linger: 2000,
     });
-    this.#socket.connect(options.coordinator);
+    connectTo(this.#socket, options.coordinator);
   }
 
   /**

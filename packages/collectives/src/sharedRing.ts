@@ -19,9 +19,8 @@ import {
   rmSync,
   writeSync,
 } from 'node:fs';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { sha256 } from '@sluice/core';
+import { processSpace, sha256 } from '@sluice/core';
 import { mapFile } from '@sluice/engine/fileMapping';
 import { copyInto } from '@sluice/engine/memory';
 import { MemoryPayload, type Payload } from './transport.ts';
@@ -34,9 +33,8 @@ const SLOTS = 2;
 /** Pieces of memory that are held ready for payloads that move out of a ring. */
 const MOST_SPARES = 16;
 
-/** Containers may share their memory, but know nothing of each other's processes. */
 function ringPrefix(): string {
-  return `sluice-ring-${hostname()}-`;
+  return `sluice-ring-${processSpace()}-`;
 }
 
 /** The name cannot be guessed without the run's secret. */

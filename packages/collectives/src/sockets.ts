@@ -1,11 +1,17 @@
 /** What all our ZeroMQ sockets have in common. */
 
-import { connect } from 'node:net';
+import { connect, isIPv6 } from 'node:net';
 import { SluiceError } from '@sluice/core';
 
 interface Bindable {
   readonly lastEndpoint: string | null;
+  ipv6: boolean;
   bind(address: string): Promise<void>;
+}
+
+interface Connectable {
+  ipv6: boolean;
+  connect(address: string): void;
 }
 
 interface Receiving extends AsyncIterable<Buffer[]> {
@@ -27,12 +33,32 @@ export async function receiveAll(
   }
 }
 
+/** Whether an endpoint is at a number of IPv6, of which ZeroMQ's sockets must be told. */
+function isAtIpv6(endpoint: string): boolean {
+  return endpoint.startsWith('tcp://[');
+}
+
+/** What a socket is told that it knows already, it warns of. */
+function allowIpv6(socket: { ipv6: boolean }, isIpv6: boolean): void {
+  if (socket.ipv6 !== isIpv6) socket.ipv6 = isIpv6;
+}
+
+/**
+ * Connects `socket` to where a peer listens, in its own time.
+ * @param isIpv6 whether a name there leads to a number of IPv6
+ */
+export function connectTo(socket: Connectable, endpoint: string, isIpv6 = isAtIpv6(endpoint)): void {
+  allowIpv6(socket, isIpv6);
+  socket.connect(endpoint);
+}
+
 /** Binds `socket`. @throws SLUICE_E_PORT_TAKEN when another process listens there */
 export async function bindOrRefuse(socket: Bindable, address: string): Promise<void> {
   if (address.startsWith('ipc://') && (await someoneListens(address.slice('ipc://'.length)))) {
     throw portTaken(address);
   }
   try {
+    allowIpv6(socket, isAtIpv6(address));
     await socket.bind(address);
   } catch (error) {
     throw (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? portTaken(address, error) : error;
@@ -46,14 +72,15 @@ export async function bindOrRefuse(socket: Bindable, address: string): Promise<v
  * @throws SLUICE_E_PORT_TAKEN
  */
 export async function bindReachable(socket: Bindable, host: string): Promise<string> {
+  const [one, all] = isIPv6(host) ? [`[${host}]`, '[::]'] : [host, '0.0.0.0'];
   try {
-    await bindOrRefuse(socket, `tcp://${host}:*`);
+    await bindOrRefuse(socket, `tcp://${one}:*`);
     return socket.lastEndpoint!;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRNOTAVAIL') throw error;
   }
-  await bindOrRefuse(socket, 'tcp://0.0.0.0:*');
-  return socket.lastEndpoint!.replace('0.0.0.0', host);
+  await bindOrRefuse(socket, `tcp://${all}:*`);
+  return socket.lastEndpoint!.replace(all, one);
 }
 
 /**
@@ -62,7 +89,7 @@ export async function bindReachable(socket: Bindable, host: string): Promise<str
  * @throws SLUICE_E_PORT_TAKEN
  */
 export async function listenAt(socket: Bindable, endpoint: string): Promise<string> {
-  const host = /^tcp:\/\/(.+):0$/.exec(endpoint)?.[1];
+  const host = /^tcp:\/\/\[?(.+?)\]?:0$/.exec(endpoint)?.[1];
   if (host !== undefined) return bindReachable(socket, host);
   await bindOrRefuse(socket, endpoint);
   return socket.lastEndpoint!;

@@ -16,7 +16,7 @@ import { OwnMemory, PeerMemory } from './peerMemory.ts';
 import { SealCheck, Sealer } from './seal.ts';
 import { CURVE_OVERHEAD_BYTES, type CurveKeys, connectorSecurity, listenerSecurity } from './security.ts';
 import { RingReader, RingWriter } from './sharedRing.ts';
-import { bindOrRefuse, bindReachable, receiveAll } from './sockets.ts';
+import { bindOrRefuse, bindReachable, connectTo, receiveAll } from './sockets.ts';
 import { MemoryPayload, type MessageHandler, type Payload, type Transport } from './transport.ts';
 import {
   decodeHeader,
@@ -193,7 +193,7 @@ export class ZeroMqTransport implements Transport {
       this.#unreached.set(rank, (this.#unreached.get(rank) ?? 0) + 1);
       this.#watch(push, rank);
     }
-    push.connect(endpoint);
+    connectTo(push, endpoint);
     const sealer = isTcp && this.#seals ? new Sealer(this.#token, this.rank, rank) : undefined;
     return new Link(push, rank, sealer);
   }

@@ -16,6 +16,7 @@ export { isLfsPointer, LFS_POINTER_BYTES } from './lfsPointer.ts';
 export * from './log.ts';
 export * from './nearest.ts';
 export * from './outputFile.ts';
+export * from './processSpace.ts';
 export * from './random.ts';
 export { HIGHEST_TEMPERATURE, MOST_SAMPLED_TOKENS } from './sampleLimits.ts';
 export { shippedFile } from './shippedFile.ts';

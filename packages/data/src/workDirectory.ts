@@ -1,9 +1,8 @@
 /** A corpus is written in a folder of the process that prepares it, and gets its name when it is whole. */
 
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { makeDirectories, SluiceError, writeError } from '@sluice/core';
+import { makeDirectories, processSpace, SluiceError, writeError } from '@sluice/core';
 import { isCorpusFile, MANIFEST_FILE } from './manifest.ts';
 
 /** The end of the name of a folder that makes room for its successor. */
@@ -17,7 +16,7 @@ export function makeWorkDirectory(outputRoot: string, name: string): string {
   try {
     makeDirectories(outputRoot);
     for (const path of abandoned(outputRoot, name)) rmSync(path, { recursive: true, force: true });
-    const work = join(outputRoot, `${workPrefix(name)}${hostname()}-${process.pid}`);
+    const work = join(outputRoot, `${workPrefix(name)}${processSpace()}-${process.pid}`);
     mkdirSync(work);
     return work;
   } catch (error) {
@@ -77,14 +76,14 @@ function workPrefix(name: string): string {
   return `.${name}.partial-`;
 }
 
-/** Folders of processes that are dead. Containers may share a folder, but know nothing of each other's processes. */
+/** Folders of processes that are dead. */
 function abandoned(outputRoot: string, name: string): string[] {
   const prefix = workPrefix(name);
   return readdirSync(outputRoot)
     .filter((entry) => entry.startsWith(prefix))
     .filter((entry) => {
       const [, host, pid] = /^(.*)-(\d+)(?:-old)?$/.exec(entry.slice(prefix.length)) ?? [];
-      if (host === hostname()) return Number(pid) === process.pid || !isAlive(Number(pid));
+      if (host === processSpace()) return Number(pid) === process.pid || !isAlive(Number(pid));
       return lastWritten(join(outputRoot, entry)) < now() - ABANDONED_MS;
     })
     .map((entry) => join(outputRoot, entry));

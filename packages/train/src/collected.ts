@@ -3,8 +3,9 @@
  * brought to them. It lies in a folder of the process that has started the workers, which removes it.
  */
 
-import { hostname, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { processSpace } from '@sluice/core';
 import type { InitializeRequest } from './protocol.ts';
 
 /** Names within the folder. */
@@ -17,7 +18,7 @@ export const COLLECTED = {
 
 /** The folder of a process that starts workers. */
 export function collectedBy(starter: number): string {
-  return join(tmpdir(), `sluice-collected-${hostname()}-${starter}`);
+  return join(tmpdir(), `sluice-collected-${processSpace()}-${starter}`);
 }
 
 /** Where this worker leaves its shard. */

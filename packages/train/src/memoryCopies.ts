@@ -6,7 +6,7 @@
 
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
-import { hostname, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   MANIFEST_NAME,
@@ -16,7 +16,7 @@ import {
   writeShard,
 } from '@sluice/checkpoint';
 import { sharedFloat64 } from '@sluice/collectives';
-import { makeDirectories, nodeFiles, SluiceError } from '@sluice/core';
+import { makeDirectories, nodeFiles, processSpace, SluiceError } from '@sluice/core';
 import { moveFiles } from './moveFiles.ts';
 import type { CopyRequest, MemoryRequest } from './protocol.ts';
 import type { Workers } from './workers.ts';
@@ -42,7 +42,7 @@ const memoryFiles = {
 
 /** Where the workers that a process has started keep copies; it is that process that removes them. */
 export function memoryOf(starter: number): string {
-  return join(memoryRoot(), `sluice-memory-${hostname()}-${starter}`);
+  return join(memoryRoot(), `sluice-memory-${processSpace()}-${starter}`);
 }
 
 function ownDirectory(step: number): string {

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { type Ended, type Running, watchProcess } from '../../support/running.ts';
 import { Freezer } from './freezer.ts';
 import { labFolder, newPrefix, removeLeftovers } from './leftovers.ts';
-import { LabNetwork } from './network.ts';
+import { type AddressFamily, LabNetwork } from './network.ts';
 import { writeSshFiles } from './ssh.ts';
 
 const INIT = fileURLToPath(new URL('init.sh', import.meta.url));
@@ -41,25 +41,26 @@ export class Lab {
   readonly names: readonly string[];
   /** What the names of all that it makes in the system begin with. */
   readonly prefix = newPrefix();
-  readonly #network = new LabNetwork(this.prefix);
+  readonly #network: LabNetwork;
   readonly #hosts = new Map<string, Host>();
 
-  private constructor(count: number) {
+  private constructor(count: number, family: AddressFamily) {
+    this.#network = new LabNetwork(this.prefix, family);
     this.names = Array.from({ length: count }, (_, i) => `h${i + 1}`);
     this.folder = labFolder(this.prefix);
     mkdirSync(this.folder, { mode: 0o700 });
-    const lines = this.names.map((name) => `${LabNetwork.addressOf(name)} ${name}`);
+    const lines = this.names.map((name) => `${this.addressOf(name)} ${name}`);
     writeFileSync(
       join(this.folder, 'hosts'),
       ['127.0.0.1 localhost', '::1 localhost', ...lines, ''].join('\n'),
     );
-    writeSshFiles(this.folder, this.names);
+    writeSshFiles(this.folder, new Map(this.names.map((name) => [name, this.addressOf(name)])));
   }
 
   /** Hosts `h1`, `h2`, …, which all reach each other. What labs of dead processes have left is removed first. */
-  static async up(count: number): Promise<Lab> {
+  static async up(count: number, family: AddressFamily = 'IPv4'): Promise<Lab> {
     await removeLeftovers();
-    const lab = new Lab(count);
+    const lab = new Lab(count, family);
     try {
       lab.#network.up();
       for (const name of lab.names) await lab.boot(name);
@@ -77,7 +78,7 @@ export class Lab {
   }
 
   addressOf(name: string): string {
-    return LabNetwork.addressOf(name);
+    return this.#network.addressOf(name);
   }
 
   // Programs.

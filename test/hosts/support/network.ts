@@ -5,13 +5,18 @@
 
 import { attempt, run } from './run.ts';
 
+/** Which addresses hosts have. */
+export type AddressFamily = 'IPv4' | 'IPv6';
+
 export class LabNetwork {
   readonly #prefix: string;
+  readonly #family: AddressFamily;
   readonly #losses = new Map<string, number>();
 
   /** @param prefix of all names in the system that belong to this lab */
-  constructor(prefix: string) {
+  constructor(prefix: string, family: AddressFamily) {
     this.#prefix = prefix;
+    this.#family = family;
   }
 
   get #switch(): string {
@@ -22,9 +27,9 @@ export class LabNetwork {
     return `${this.#prefix}-${host}`;
   }
 
-  /** One of the range that RFC 2544 sets aside for benchmarks: `h2` is 198.18.0.2. */
-  static addressOf(host: string): string {
-    return `198.18.0.${host.slice(1)}`;
+  /** One of the ranges that RFC 2544 and RFC 5180 set aside for benchmarks: `h2` is 198.18.0.2, or 2001:2::2. */
+  addressOf(host: string): string {
+    return `${this.#family === 'IPv4' ? '198.18.0.' : '2001:2::'}${host.slice(1)}`;
   }
 
   up(): void {
@@ -43,7 +48,8 @@ export class LabNetwork {
     run('ip', 'link', 'add', 'eth0', 'netns', namespace, 'address', hardware, ...ends);
     this.heal(host);
     inHost('link', 'set', 'lo', 'up');
-    inHost('addr', 'add', `${LabNetwork.addressOf(host)}/24`, 'dev', 'eth0');
+    const [bits, more] = this.#family === 'IPv4' ? [24, []] : [48, ['nodad']];
+    inHost('addr', 'add', `${this.addressOf(host)}/${bits}`, 'dev', 'eth0', ...more);
     inHost('link', 'set', 'eth0', 'up');
   }
 
@@ -69,13 +75,13 @@ export class LabNetwork {
 
   /** Packets between two hosts vanish, both ways. */
   separate(one: string, other: string): void {
-    this.#filter(one, '-I', '-s', LabNetwork.addressOf(other), '-j', 'DROP');
-    this.#filter(other, '-I', '-s', LabNetwork.addressOf(one), '-j', 'DROP');
+    this.#filter(one, '-I', '-s', this.addressOf(other), '-j', 'DROP');
+    this.#filter(other, '-I', '-s', this.addressOf(one), '-j', 'DROP');
   }
 
   reunite(one: string, other: string): void {
-    this.#filter(one, '-D', '-s', LabNetwork.addressOf(other), '-j', 'DROP');
-    this.#filter(other, '-D', '-s', LabNetwork.addressOf(one), '-j', 'DROP');
+    this.#filter(one, '-D', '-s', this.addressOf(other), '-j', 'DROP');
+    this.#filter(other, '-D', '-s', this.addressOf(one), '-j', 'DROP');
   }
 
   /** Drops that share of the packets that come to the host; 0 drops none. */
@@ -108,7 +114,8 @@ export class LabNetwork {
   }
 
   #filter(host: string, action: '-A' | '-D' | '-I', ...rule: string[]): void {
-    const command = ['iptables', '-w', action, 'INPUT', ...rule];
+    const tables = this.#family === 'IPv4' ? 'iptables' : 'ip6tables';
+    const command = [tables, '-w', action, 'INPUT', ...rule];
     run('ip', 'netns', 'exec', this.namespaceOf(host), ...command);
   }
 

@@ -2,7 +2,6 @@
 
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { LabNetwork } from './network.ts';
 import { run } from './run.ts';
 
 function makeKey(file: string): void {
@@ -12,20 +11,20 @@ function makeKey(file: string): void {
 /**
  * Writes `ssh_config` (what `ssh h2` needs) and for each host `HOST.sshd_config`. Nobody is asked anything, and no host is
  * trusted that is not of the lab.
+ * @param addresses of the hosts, by name
  */
-export function writeSshFiles(folder: string, hosts: readonly string[]): void {
+export function writeSshFiles(folder: string, addresses: ReadonlyMap<string, string>): void {
   const at = (name: string) => join(folder, name);
   makeKey(at('id'));
   copyFileSync(at('id.pub'), at('authorized_keys'));
   const known: string[] = [];
-  for (const host of hosts) {
+  for (const [host, address] of addresses) {
     makeKey(at(`${host}.key`));
-    const address = LabNetwork.addressOf(host);
     const [kind, key] = readFileSync(at(`${host}.key.pub`), 'utf8').split(' ');
     known.push(`${host},${address} ${kind} ${key}`);
     writeFileSync(
       at(`${host}.sshd_config`),
-      `ListenAddress ${address}:22
+      `ListenAddress ${address}
 HostKey ${at(`${host}.key`)}
 PidFile none
 AuthorizedKeysFile ${at('authorized_keys')}

@@ -9,6 +9,7 @@ import {
   Authenticator,
   CURVE_OVERHEAD_BYTES,
   connectorSecurity,
+  connectTo,
   listenAt,
   listenerSecurity,
   receiveAll,
@@ -94,7 +95,7 @@ export async function tryLink(
   });
   let roundTripMs: number | null = null;
   try {
-    socket.connect(endpoint);
+    connectTo(socket, endpoint);
     roundTripMs = await measureRoundTrip(socket);
     return { roundTripMs, bytesPerSecond: await measureRate(socket), failure: null };
   } catch {
