@@ -14,6 +14,7 @@ import { publishedPeak } from '../../launcher/src/gpuKit/modelBench.ts';
 import { runWithin } from '../../launcher/src/gpuKit/runWithin.ts';
 import { compileAll } from '../../launcher/src/gpuKit/steps/compile.ts';
 import { fitting, tinyOf } from '../../launcher/src/gpuKit/steps/dense.ts';
+import { reportOf as kernelsReport } from '../../launcher/src/gpuKit/steps/kernels.ts';
 import { reportOf as lossesReport } from '../../launcher/src/gpuKit/steps/losses.ts';
 import { reportOf as workersReport } from '../../launcher/src/gpuKit/steps/workers.ts';
 import { loadModel } from '../../launcher/src/run/loadModel.ts';
@@ -153,6 +154,25 @@ test('a command that fails is told of by the reason that its object gives, in th
     failureText(['train'], 'did not end in 9 s', 'so far\n', ''),
     'sluice train did not end in 9 s:\nso far',
   );
+});
+
+test('kernels that failed are told by their reason, apart from those that have other bits', (t) => {
+  const both = ['ampere', 'hopper'] as const;
+  const right = { name: 'matmul', bits: both, error: 0.5 };
+  const other = { name: 'softmax', bits: [], error: 2 };
+  const failed = { name: 'AdamW', bits: [], error: null, failure: 'SLUICE_E_CUDA: it trapped' };
+  const of = (...rows: Parameters<typeof kernelsReport>[0]) => kernelsReport(rows, 'cuda').summary;
+  t.is(
+    of(right),
+    'all 1 have the emulator’s bits (tensor cores as ampere’s); all within their bounds of double precision',
+  );
+  t.is(
+    of(right, failed, other),
+    '1 of 3 failed, at first AdamW: SLUICE_E_CUDA: it trapped; 1 of 2 have other bits than the emulator’s; all but 1 within their bounds of double precision',
+  );
+  t.is(of(failed), '1 of 1 failed, at first AdamW: SLUICE_E_CUDA: it trapped');
+  t.is(kernelsReport([right, failed], 'cuda').verdict, 'wrong');
+  t.regex(kernelsReport([failed], 'cuda').text!, /AdamW +failed +SLUICE_E_CUDA: it trapped/);
 });
 
 test('all steps together take ten minutes at most', (t) => {

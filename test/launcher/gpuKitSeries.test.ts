@@ -101,6 +101,8 @@ test('those cases are done that are wanted', async (t) => {
 
 test('where no process can begin, it says why', async (t) => {
   await t.throwsAsync(run(t, 'unfit'), { message: 'no card' });
+  // Of no cases all would be right.
+  await t.throwsAsync(run(t, 'a', { endsAtMs: 0 }), { message: 'there was no time to begin' });
 });
 
 test.serial('what a card does at most is known though its own instruction fails', async (t) => {

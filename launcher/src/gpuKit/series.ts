@@ -45,7 +45,7 @@ const GONE_MS = 10_000;
 
 /**
  * Gives each case as it ends.
- * @throws Error where no process can begin at all
+ * @throws Error where no process can begin at all, or none has the time to
  */
 export async function* inSeries<Facts, Result>(
   options: SeriesOptions<Facts>,
@@ -77,8 +77,9 @@ export async function* inSeries<Facts, Result>(
       lost += MOST_LOST / 2;
     }
   }
+  if (left === undefined) throw new Error('there was no time to begin');
   const reason = unfit ?? (hasTime(options) ? 'too many others failed' : 'there was no time left');
-  for (const name of left ?? []) yield { name, failure: `left out: ${reason}` };
+  for (const name of left) yield { name, failure: `left out: ${reason}` };
 }
 
 const hasTime = ({ endsAtMs }: Pick<SeriesOptions<unknown>, 'endsAtMs'>) => performance.now() < endsAtMs;
