@@ -53,7 +53,7 @@ export const CUDA = {
 } as const;
 
 /** Of `nvrtc.h`. */
-export const NVRTC = { NVRTC_SUCCESS: 0 } as const;
+export const NVRTC = { NVRTC_SUCCESS: 0, NVRTC_ERROR_INVALID_OPTION: 5 } as const;
 
 /** Of `nccl.h`. */
 export const NCCL = {
