@@ -2,15 +2,19 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { availableCores } from '@sluice/core';
 import test, { type ExecutionContext } from 'ava';
 import { parseKitArguments } from '../../launcher/src/gpuKit/arguments.ts';
 import { KIT_STEPS } from '../../launcher/src/gpuKit/catalog.ts';
 import type { StepFile } from '../../launcher/src/gpuKit/child.ts';
 import { runKit, type StartStep } from '../../launcher/src/gpuKit/kit.ts';
+import { failureText } from '../../launcher/src/gpuKit/laboratory.ts';
 import { kitMain } from '../../launcher/src/gpuKit/main.ts';
 import { publishedPeak } from '../../launcher/src/gpuKit/modelBench.ts';
 import { runWithin } from '../../launcher/src/gpuKit/runWithin.ts';
+import { compileAll } from '../../launcher/src/gpuKit/steps/compile.ts';
 import { fitting, tinyOf } from '../../launcher/src/gpuKit/steps/dense.ts';
+import { reportOf as kernelsReport } from '../../launcher/src/gpuKit/steps/kernels.ts';
 import { reportOf as lossesReport } from '../../launcher/src/gpuKit/steps/losses.ts';
 import { reportOf as workersReport } from '../../launcher/src/gpuKit/steps/workers.ts';
 import { loadModel } from '../../launcher/src/run/loadModel.ts';
@@ -115,6 +119,62 @@ test('of runs that failed the others are compared, and nothing is right without 
   t.is(workersReport({ dense: { 1: 'a', 2: 'a' } }, [], 'emulated').verdict, 'right');
 });
 
+test('kernels are compiled side by side, and one that fails costs no other', async (t) => {
+  const kept: unknown[] = [];
+  const context = {
+    scale: 'full',
+    isEmulated: false,
+    endsAtMs: 0,
+    keep: (data: unknown) => kept.push(data),
+  } as const;
+  const waiting: (() => void)[] = [];
+  const names = ['a', 'b', 'c'];
+  const together = Math.min(names.length, availableCores().count);
+  const compiled = compileAll(names, context, async function* (name) {
+    await new Promise<void>((resolve) => {
+      waiting.push(resolve);
+      // None goes on before as many have begun as there are cores.
+      if (waiting.length === together) for (const go of waiting.splice(0)) go();
+      else if (name === 'c') resolve();
+    });
+    yield name === 'b' ? { name, failure: 'it does not compile' } : { name, result: { seconds: 1 } };
+  });
+  const { rows, failures } = await compiled;
+  t.deepEqual(rows.map(({ name }) => name).sort(), ['a', 'c']);
+  t.deepEqual(failures, ['b: it does not compile']);
+  t.is(kept.length, 3);
+});
+
+test('a command that fails is told of by the reason that its object gives, in the first line', (t) => {
+  const stdout = '{"step":1}\n{"error":{"code":"SLUICE_E_CUDA","message":"cuInit failed."}}\n';
+  const text = failureText(['train', 'x.yaml'], 'ended with 1', stdout, 'a line');
+  t.is(text.split('\n')[0], 'sluice train x.yaml ended with 1: SLUICE_E_CUDA: cuInit failed.');
+  t.regex(text, /a line$/);
+  t.is(
+    failureText(['train'], 'did not end in 9 s', 'so far\n', ''),
+    'sluice train did not end in 9 s:\nso far',
+  );
+});
+
+test('kernels that failed are told by their reason, apart from those that have other bits', (t) => {
+  const both = ['ampere', 'hopper'] as const;
+  const right = { name: 'matmul', bits: both, error: 0.5 };
+  const other = { name: 'softmax', bits: [], error: 2 };
+  const failed = { name: 'AdamW', bits: [], error: null, failure: 'SLUICE_E_CUDA: it trapped' };
+  const of = (...rows: Parameters<typeof kernelsReport>[0]) => kernelsReport(rows, 'cuda').summary;
+  t.is(
+    of(right),
+    'all 1 have the emulator’s bits (tensor cores as ampere’s); all within their bounds of double precision',
+  );
+  t.is(
+    of(right, failed, other),
+    '1 of 3 failed, at first AdamW: SLUICE_E_CUDA: it trapped; 1 of 2 have other bits than the emulator’s; all but 1 within their bounds of double precision',
+  );
+  t.is(of(failed), '1 of 1 failed, at first AdamW: SLUICE_E_CUDA: it trapped');
+  t.is(kernelsReport([right, failed], 'cuda').verdict, 'wrong');
+  t.regex(kernelsReport([failed], 'cuda').text!, /AdamW +failed +SLUICE_E_CUDA: it trapped/);
+});
+
 test('all steps together take ten minutes at most', (t) => {
   t.true(KIT_STEPS.reduce((sum, { limitSeconds }) => sum + limitSeconds, 0) <= 600);
 });
@@ -124,7 +184,7 @@ test('steps are chosen by name, and run in their own order', (t) => {
   t.is(parseKitArguments([]).only.length, KIT_STEPS.length);
   t.is(parseKitArguments(['--list']).show, 'list');
   for (const [words, message] of [
-    [['--only', 'speed'], /no step "speed": there are probe, kernels/],
+    [['--only', 'speed'], /no step "speed": there are probe, compile, kernels/],
     [['--scale', 'huge'], /--scale is huge, and may be full or tiny/],
     [['--frobnicate'], /frobnicate/],
   ] as const)

@@ -26,7 +26,11 @@ for (const name of left ? JSON.parse(left) : names.split(',')) {
 }
 `;
 
-async function run(t: ExecutionContext, names: string, { endsAtMs = Number.POSITIVE_INFINITY } = {}) {
+async function run(
+  t: ExecutionContext,
+  names: string,
+  { endsAtMs = Number.POSITIVE_INFINITY, wanted }: { endsAtMs?: number; wanted?: readonly string[] } = {},
+) {
   const folder = temporaryDirectory(t);
   const [program, log] = [join(folder, 'program.cjs'), join(folder, 'log')];
   writeFileSync(program, PROGRAM);
@@ -38,6 +42,7 @@ async function run(t: ExecutionContext, names: string, { endsAtMs = Number.POSIT
     env: process.env,
     caseMs: 5000,
     endsAtMs,
+    ...(wanted && { names: wanted }),
     onFacts: (told) => facts.push(told),
   });
   for await (const end of series) ends.push(end);
@@ -86,8 +91,18 @@ test('a series ends in time, whatever is under way', async (t) => {
   );
 });
 
+test('those cases are done that are wanted', async (t) => {
+  const { ends } = await run(t, 'a,bb,dies,ccc', { wanted: ['dies', 'bb'] });
+  t.deepEqual(ends, [
+    { name: 'dies', failure: 'its process ended by SIGSEGV' },
+    { name: 'bb', result: 2 },
+  ]);
+});
+
 test('where no process can begin, it says why', async (t) => {
   await t.throwsAsync(run(t, 'unfit'), { message: 'no card' });
+  // Of no cases all would be right.
+  await t.throwsAsync(run(t, 'a', { endsAtMs: 0 }), { message: 'there was no time to begin' });
 });
 
 test.serial('what a card does at most is known though its own instruction fails', async (t) => {

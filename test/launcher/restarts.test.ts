@@ -65,3 +65,22 @@ test('what is wrong with the run itself is thrown as it is, and so is everything
     fault,
   );
 });
+
+test('a GPU that fails is a fault like a worker that dies, and the same one at the same step is no chance', (t) => {
+  const failed = (call: string, details: object) =>
+    new SluiceError('SLUICE_E_CUDA', `${call} failed.`, { details: { ...details } });
+  const memory = { result: 'CUDA_ERROR_ECC_UNCORRECTABLE', isOfDevice: true };
+  const judge = restarts();
+  t.is(judge.allow(failed('cuLaunchKernel', memory), 7, 5), 0);
+  t.is(judge.allow(failed('cuStreamSynchronize', memory), 8, 5), 1000);
+  const error = t.throws(() => judge.allow(failed('cuEventQuery', memory), 8, 5), {
+    instanceOf: SluiceError,
+  });
+  t.is(error.code, 'SLUICE_E_FAULT_REPEATED');
+  // A call that is refused would be refused again.
+  const refused = failed('cuMemFree', { result: 'CUDA_ERROR_INVALID_VALUE', isOfDevice: false });
+  t.is(
+    t.throws(() => restarts().allow(refused, 7, 5)),
+    refused,
+  );
+});

@@ -17,8 +17,10 @@ const PASSING: ReadonlySet<string> = new Set([
 ]);
 
 /** Whether it is a fault of what the run runs on, and not of what it computes or was asked. */
-export function isFault({ code }: SluiceError): boolean {
-  return PASSING.has(code) || code === 'SLUICE_E_FAULT_REPEATED';
+export function isFault({ code, details }: SluiceError): boolean {
+  // A GPU that has failed computes nothing more for the same process.
+  const isOfDevice = code === 'SLUICE_E_CUDA' && details.isOfDevice === true;
+  return isOfDevice || PASSING.has(code) || code === 'SLUICE_E_FAULT_REPEATED';
 }
 
 /** How somebody else ends a process: the kernel for memory, a scheduler, a person. */
@@ -76,6 +78,9 @@ function causeOf({ code, message, details }: SluiceError, step: number): unknown
     case 'SLUICE_E_WORKER_FAILED':
     case 'SLUICE_E_OUT_OF_MEMORY':
       return { code, step, message };
+    case 'SLUICE_E_CUDA':
+      // Which call is told of it is chance.
+      return { code, step, result: details.result };
     default:
       return undefined;
   }

@@ -11,20 +11,33 @@ const CASE_MS = 20_000;
 /** The emulator's kernels are compiled as C++, beside whatever else the machine does. */
 const EMULATED_FACTOR = 30;
 
-/** The cases of a step that has some (`openSeries`), each as it ends. @param environment beside that of this process */
+/**
+ * The cases of a step that has some (`openSeries`), each as it ends.
+ * @param environment beside that of this process
+ * @param names of those that are wanted
+ * @param caseMs for how long one may say nothing
+ */
 export function casesOf<Facts, Result>(
   step: string,
   { scale, isEmulated, endsAtMs }: Pick<KitContext, 'scale' | 'isEmulated' | 'endsAtMs'>,
   {
     onFacts,
     environment,
-  }: { onFacts?: (facts: Facts) => void; environment?: Readonly<Record<string, string>> } = {},
+    names,
+    caseMs = CASE_MS * (isEmulated ? EMULATED_FACTOR : 1),
+  }: {
+    onFacts?: (facts: Facts) => void;
+    environment?: Readonly<Record<string, string>>;
+    names?: readonly string[];
+    caseMs?: number;
+  } = {},
 ): AsyncGenerator<CaseEnd<Result>> {
   return inSeries<Facts, Result>({
     words: [KIT_PROGRAM, SERIES_FLAG, step, scale],
     env: { ...process.env, ...environment },
-    caseMs: CASE_MS * (isEmulated ? EMULATED_FACTOR : 1),
+    caseMs,
     endsAtMs,
     ...(onFacts && { onFacts }),
+    ...(names && { names }),
   });
 }

@@ -11,9 +11,15 @@ export const KIT_STEPS: readonly KitStep[] = [
     load: () => import('./steps/probe.ts'),
   },
   {
+    name: 'compile',
+    describe: 'machine code of all kernels, where it is not there yet, by all cores',
+    limitSeconds: 60,
+    load: () => import('./steps/compile.ts'),
+  },
+  {
     name: 'kernels',
     describe: 'every kernel: its bits against those of the emulator, its values against double precision',
-    limitSeconds: 90,
+    limitSeconds: 60,
     load: () => import('./steps/kernels.ts'),
   },
   {
@@ -27,7 +33,7 @@ export const KIT_STEPS: readonly KitStep[] = [
     name: 'losses',
     describe:
       '20 steps of a model of 30 M parameters beside native’s, from the same weights on the same data',
-    limitSeconds: 90,
+    limitSeconds: 75,
     load: () => import('./steps/losses.ts'),
   },
   {
@@ -58,7 +64,7 @@ export const KIT_STEPS: readonly KitStep[] = [
   {
     name: 'torch',
     describe: 'the same products and attention by PyTorch, where Python has it',
-    limitSeconds: 60,
+    limitSeconds: 45,
     load: () => import('./steps/torch.ts'),
   },
 ];

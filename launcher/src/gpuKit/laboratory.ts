@@ -95,12 +95,26 @@ export class Laboratory {
     const { folder, endsAtMs } = this.#context;
     const limitMs = SHARE_OF_TIME * (endsAtMs - performance.now());
     const { code, stdout, stderr } = await endOf(words, folder, limitMs);
-    const last = stdout.trim().split('\n').at(-1) ?? '';
-    if (code === 0) return JSON.parse(last) as T;
-    const shown = `${stdout}\n${stderr}`.trim().split('\n').slice(-SHOWN_LINES).join('\n');
+    if (code === 0) return JSON.parse(lastLine(stdout)) as T;
     const how = code === 'late' ? `did not end in ${(limitMs / 1000).toFixed(0)} s` : `ended with ${code}`;
-    throw new Error(`sluice ${words.join(' ')} ${how}:\n${shown}`);
+    throw new Error(failureText(words, how, stdout, stderr));
   }
+}
+
+const lastLine = (text: string) => text.trim().split('\n').at(-1) ?? '';
+
+/** What a command has failed with: the reason that its object gives, in the first line, and what it said last. */
+export function failureText(words: readonly string[], how: string, stdout: string, stderr: string): string {
+  const shown = `${stdout}\n${stderr}`.trim().split('\n').slice(-SHOWN_LINES).join('\n');
+  let reason = '';
+  try {
+    const { code, message } = (JSON.parse(lastLine(stdout)) as { error: { code: string; message: string } })
+      .error;
+    reason = ` ${code}: ${message}`;
+  } catch {
+    // It has come to no object.
+  }
+  return `sluice ${words.join(' ')} ${how}:${reason}\n${shown}`;
 }
 
 function endOf(

@@ -26,6 +26,8 @@ export interface SeriesOptions<Facts> {
   /** What Node runs; it takes the names of the cases that are left as one more word of JSON, or all where there is none. */
   readonly words: readonly string[];
   readonly env: NodeJS.ProcessEnv;
+  /** Those that are wanted; all where nothing is said. */
+  readonly names?: readonly string[];
   /** For how long a case may say nothing. */
   readonly caseMs: number;
   /** When there is no time for another case, on `performance.now()`'s clock. */
@@ -43,12 +45,12 @@ const GONE_MS = 10_000;
 
 /**
  * Gives each case as it ends.
- * @throws Error where no process can begin at all
+ * @throws Error where no process can begin at all, or none has the time to
  */
 export async function* inSeries<Facts, Result>(
   options: SeriesOptions<Facts>,
 ): AsyncGenerator<CaseEnd<Result>> {
-  let left: string[] | undefined;
+  let left: string[] | undefined = options.names && [...options.names];
   let lost = 0;
   let unfit: string | undefined;
   while ((left === undefined || left.length > 0) && lost < MOST_LOST && hasTime(options)) {
@@ -75,8 +77,9 @@ export async function* inSeries<Facts, Result>(
       lost += MOST_LOST / 2;
     }
   }
+  if (left === undefined) throw new Error('there was no time to begin');
   const reason = unfit ?? (hasTime(options) ? 'too many others failed' : 'there was no time left');
-  for (const name of left ?? []) yield { name, failure: `left out: ${reason}` };
+  for (const name of left) yield { name, failure: `left out: ${reason}` };
 }
 
 const hasTime = ({ endsAtMs }: Pick<SeriesOptions<unknown>, 'endsAtMs'>) => performance.now() < endsAtMs;

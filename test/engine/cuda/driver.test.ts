@@ -2,6 +2,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
+import { SluiceError } from '@sluice/core';
 import { cxxCompiler } from '@sluice/engine';
 import { CudaDriver, cacheFolder, driverFunctions, Emulator, explained } from '@sluice/engine/cuda';
 import test from 'ava';
@@ -136,6 +137,17 @@ test.serial('who is told of an earlier kernel’s failure is told how to find it
   process.env.CUDA_LAUNCH_BLOCKING = '1';
   t.is(explained('an illegal memory access', 700), 'an illegal memory access');
   delete process.env.CUDA_LAUNCH_BLOCKING;
+});
+
+test.serial('a failure says whether it is the device’s own', (t) => {
+  const text = '#include "device.h"\nKERNEL(beyond, 32, 1, float* y) { y[threadIdx.x + 32] = 0; }';
+  const kernel = device.kernelOf({ name: 'beyond', text }, 'beyond');
+  const failed = t.throws(() => kernel.launch([1], 0, device.allocate(32, 'f32')), {
+    instanceOf: SluiceError,
+  });
+  t.deepEqual(failed!.details, { result: 'CUDA_ERROR_LAUNCH_FAILED', isOfDevice: true });
+  const refused = t.throws(() => driver.free(4096), { instanceOf: SluiceError });
+  t.deepEqual(refused!.details, { result: 'CUDA_ERROR_INVALID_VALUE', isOfDevice: false });
 });
 
 test.serial('who is told that machine code does not load is told where it is kept', (t) => {

@@ -58,27 +58,37 @@ export const runStep: RunStep = async (context) => {
   return reportOf(rows, arithmetic);
 };
 
-function reportOf(rows: readonly Row[], arithmetic: string): StepReport {
+export function reportOf(rows: readonly Row[], arithmetic: string): StepReport {
   const ofOneKind = TENSOR_CORES.find((kind) => rows.every(({ bits }) => bits.includes(kind)));
   const isRight = ({ error }: Row) => error !== null && error < 1;
-  const [others, wrong] = [rows.filter(({ bits }) => bits.length === 0), rows.filter((row) => !isRight(row))];
+  const [failed, computed] = [rows.filter(hasFailed), rows.filter((row) => !hasFailed(row))];
+  const others = computed.filter(({ bits }) => bits.length === 0);
+  const wrong = computed.filter((row) => !isRight(row));
   const shown = rows.filter((row) => !isRight(row) || row.bits.length === 0);
   const largest = [...rows].sort((a, b) => (b.error ?? 0) - (a.error ?? 0)).slice(0, 5);
   const table = [...new Set([...shown, ...largest])].map(({ name, bits, error, failure }) => [
     name,
-    bits.length === 0
-      ? 'other bits'
-      : bits.length === TENSOR_CORES.length
-        ? 'the emulator’s bits'
-        : `the bits of ${bits[0]}`,
+    failure !== undefined
+      ? 'failed'
+      : bits.length === 0
+        ? 'other bits'
+        : bits.length === TENSOR_CORES.length
+          ? 'the emulator’s bits'
+          : `the bits of ${bits[0]}`,
     failure ?? error!.toFixed(3),
   ]);
-  const bitsText = ofOneKind
-    ? `all ${rows.length} have the emulator’s bits (tensor cores as ${ofOneKind}’s)`
-    : `${others.length} of ${rows.length} have other bits than the emulator’s`;
+  const summary = [
+    failed.length > 0 &&
+      `${failed.length} of ${rows.length} failed, at first ${failed[0]!.name}: ${failed[0]!.failure}`,
+    ofOneKind
+      ? `all ${rows.length} have the emulator’s bits (tensor cores as ${ofOneKind}’s)`
+      : computed.length > 0 && `${others.length} of ${computed.length} have other bits than the emulator’s`,
+    computed.length > 0 &&
+      `${wrong.length === 0 ? 'all' : `all but ${wrong.length}`} within their bounds of double precision`,
+  ];
   return {
     verdict: ofOneKind && wrong.length === 0 ? 'right' : 'wrong',
-    summary: `${bitsText}; ${wrong.length === 0 ? 'all' : `all but ${wrong.length}`} within their bounds of double precision`,
+    summary: summary.filter(Boolean).join('; '),
     text: terminalTable(table, {
       header: ['wrong ones, and the largest errors', 'bits', 'error, of its bound'],
       align: ['left', 'left', 'right'],
@@ -86,3 +96,5 @@ function reportOf(rows: readonly Row[], arithmetic: string): StepReport {
     data: { arithmetic, tensorCores: ofOneKind ?? null, rows },
   };
 }
+
+const hasFailed = ({ failure }: Row) => failure !== undefined;

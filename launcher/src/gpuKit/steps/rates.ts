@@ -49,7 +49,7 @@ export const runStep: RunStep = async (context) => {
     : '';
   return {
     verdict: failures.length === 0 ? 'right' : 'wrong',
-    summary: `${kernels.length} cases${limits}${failures.length > 0 ? `; ${failures.length} failed` : ''}`,
+    summary: `${kernels.length} cases${limits}${failures.length > 0 ? `; ${failures.length} failed, at first ${failures[0]}` : ''}`,
     text: [rateTable(ceilings, kernels, card), ...failures].join('\n'),
     data: { ...(ceilings && { ceilings }), kernels, failures },
   };

@@ -76,6 +76,13 @@ const KERNEL_ERRORS: ReadonlySet<number> = new Set([
   CUDA.CUDA_ERROR_LAUNCH_FAILED,
 ]);
 
+/** The same of the card itself, its memory, or what connects it with others. */
+const CARD_ERRORS: ReadonlySet<number> = new Set([
+  CUDA.CUDA_ERROR_ECC_UNCORRECTABLE,
+  CUDA.CUDA_ERROR_NVLINK_UNCORRECTABLE,
+  CUDA.CUDA_ERROR_UNKNOWN,
+]);
+
 /** What a driver says of machine code that is damaged, for another card, or by a compiler of a newer CUDA than it knows. */
 const IMAGE_ERRORS: ReadonlySet<number> = new Set([
   CUDA.CUDA_ERROR_INVALID_IMAGE,
@@ -231,7 +238,12 @@ export class CudaDriver {
     this.#functions.cuGetErrorName(code, name);
     this.#functions.cuGetErrorString(code, text);
     const what = this.#explain(text![0] ?? '', code);
-    return new SluiceError('SLUICE_E_CUDA', `${call} failed with ${name![0] ?? code}: ${what}.`);
+    const result = name![0] ?? `${code}`;
+    // Of the device itself: in a new process, or on another card, the same may succeed.
+    const isOfDevice = KERNEL_ERRORS.has(code) || CARD_ERRORS.has(code);
+    return new SluiceError('SLUICE_E_CUDA', `${call} failed with ${result}: ${what}.`, {
+      details: { result, isOfDevice },
+    });
   }
 
   #attribute(attribute: keyof typeof ATTRIBUTES): number {

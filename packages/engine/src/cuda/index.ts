@@ -64,7 +64,7 @@ export * from './limits.ts';
 export { cudaLinks } from './links.ts';
 export { Nccl, ncclFunctions, ncclVersion } from './nccl.ts';
 export { type KernelResources, Nvrtc, nvrtcFunctions, resourcesOf } from './nvrtc.ts';
-export { architectureOf, cachingCompiler, cubinName, openDevice } from './open.ts';
+export { architectureOf, cachingCompiler, cubinName, openCompiler, openDevice } from './open.ts';
 export * from './operations.ts';
 export * from './products.ts';
 export type { ProductShape } from './productTiles.ts';

@@ -106,10 +106,15 @@ export class Nvrtc {
       const code = functions.nvrtcCompileProgram(program, options.length, options);
       const log = this.#bytes(program, 'nvrtcGetProgramLog').toString('utf8').replace(/\0+$/, '');
       if (code !== NVRTC.NVRTC_SUCCESS) {
+        // Of the options the kind of GPU alone is another from time to time.
+        const advice =
+          code === NVRTC.NVRTC_ERROR_INVALID_OPTION
+            ? ` NVRTC ${this.version} is older than this kind of GPU: install a newer one (sluice backend install cuda fetches one).`
+            : '';
         const reason = functions.nvrtcGetErrorString(code);
         throw new SluiceError(
           'SLUICE_E_CUDA',
-          `${name}.cu does not compile for ${architecture}: ${reason}\n${log}`,
+          `${name}.cu does not compile for ${architecture}: ${reason}.${advice}\n${log}`,
         );
       }
       return { cubin: this.#bytes(program, 'nvrtcGetCUBIN'), log };

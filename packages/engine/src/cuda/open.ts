@@ -3,13 +3,22 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { SluiceError } from '@sluice/core';
 import { CudaDevice, type KernelCompiler } from './device.ts';
+import { cudaDevices } from './devices.ts';
 import { CudaDriver, versionText } from './driver.ts';
 import { Emulator } from './emulator.ts';
-import { DRIVER_LIBRARY, isCudaEmulated, isHopperEmulated } from './environment.ts';
+import { cudaDriver, DRIVER_LIBRARY, isCudaEmulated, isHopperEmulated } from './environment.ts';
 import { cachePath, hashOf, keep } from './kernelCache.ts';
-import { HOPPER, type KernelSource, kernelHeaders } from './kernelSource.ts';
+import {
+  HOPPER,
+  isFor,
+  type KernelSource,
+  kernelFiles,
+  kernelHeaders,
+  kernelSource,
+} from './kernelSource.ts';
 import { findNvrtc, MAJORS } from './libraries.ts';
 import { NVRTC_OPTIONS, type Nvrtc } from './nvrtc.ts';
+import { generatedSources } from './stock/expressions.ts';
 
 /** `SLUICE_CUDA_WATCH=off` makes the emulator faster: it then watches no memory. */
 function emulated(): CudaDevice {
@@ -72,6 +81,34 @@ export interface OpenDevice {
   readonly architecture: string;
   /** What computes, in words. */
   readonly description: string;
+}
+
+/** What compiles ahead for a GPU, on which nothing is opened for it. */
+export interface AheadCompiler {
+  readonly architecture: string;
+  /** All that it may be asked for. */
+  readonly sources: readonly KernelSource[];
+  readonly compiler: KernelCompiler;
+}
+
+/**
+ * For the first visible GPU.
+ * @throws SLUICE_E_CUDA where there is no driver or no GPU; what compiles does so without NVRTC
+ */
+export function openCompiler(): AheadCompiler {
+  const driver = cudaDriver();
+  if ('absence' in driver) throw new SluiceError('SLUICE_E_CUDA', `${driver.absence}.`);
+  const [gpu] = cudaDevices(DRIVER_LIBRARY);
+  if (!gpu) throw new SluiceError('SLUICE_E_CUDA', 'The CUDA driver shows no GPU.');
+  const major = Math.floor(gpu.computeCapability);
+  const architecture = architectureOf({ major, minor: Math.round(10 * (gpu.computeCapability - major)) });
+  return {
+    architecture,
+    sources: [...kernelFiles().map(kernelSource), ...generatedSources].filter((each) =>
+      isFor(each, architecture),
+    ),
+    compiler: cachingCompiler(architecture, driver.version, () => findNvrtc(driver.version).nvrtc),
+  };
 }
 
 /** @throws SLUICE_E_CUDA where there is no driver or no GPU; without a compiler, kernels that were not compiled before */
