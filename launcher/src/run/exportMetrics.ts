@@ -23,13 +23,7 @@ export async function exportMetrics(
   const files = [csv, parquet].filter((file) => file !== undefined);
   files.forEach(refuseUnwritable);
   const { rows, columns } = await interruptible(async (signal) => {
-    const progress = (what: string) => {
-      const tell = percentLogger(what, log);
-      return (done: number, total: number) => {
-        signal.throwIfAborted();
-        tell(done, total);
-      };
-    };
+    const progress = (what: string) => percentLogger(what, log, signal);
     const table = await readMetricsTable(run.path, progress('reading metrics'));
     if (csv !== undefined) await writeOutputFile(csv, table.csvParts(progress(`writing ${csv}`)), signal);
     if (parquet !== undefined) {
