@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { type Answering, PromptReader } from '../../packages/evaluate/src/longContext/answers.ts';
 import { noiseHaystack, textHaystack } from '../../packages/evaluate/src/longContext/haystack.ts';
 import { makePrompt, retrieveFromContext } from '../../packages/evaluate/src/longContext/longContext.ts';
-import { nextEncoder } from '../../packages/evaluate/src/longContext/prompt.ts';
+import { buildPrompt, nextEncoder } from '../../packages/evaluate/src/longContext/prompt.ts';
 import { taskSample } from '../../packages/evaluate/src/longContext/tasks.ts';
 import { fixture } from '../fixtures/huggingface/fixtures.ts';
 import { failureOf } from '../support/failureOf.ts';
@@ -171,6 +171,39 @@ test('words that the text of the haystack holds are not hidden in it; where too 
     ),
   );
   t.is(error.code, 'SLUICE_E_TASK_HAYSTACK');
+});
+
+test('a text without a sentence is no haystack', async (t) => {
+  const make = (...stretches: string[]) => {
+    const haystack = textHaystack(stretches.length, (stretch) => stretches[stretch]!);
+    const at = { index: 1, depth: 0, length: 100 };
+    return makePrompt(
+      { start: [] },
+      nextEncoder(wordTokenizer()),
+      haystack,
+      { ...OPTIONS, task: 'niah' },
+      at,
+    );
+  };
+  const error = await failureOf(Promise.resolve().then(() => make(' \n', '')));
+  t.is(error.code, 'SLUICE_E_TASK_HAYSTACK');
+  t.is(make(' \n', 'It began. It was.', '').prompt.answer.length, 1);
+});
+
+test('a haystack may be of very many sentences, or of a very long one', (t) => {
+  const encode = (text: string) => [...text].map((character) => character.charCodeAt(0));
+  const sample = {
+    ...{ hidden: [{ text: 'NN', depth: 0.5 }], question: '?', answer: 'N', answerWords: ['N'] },
+    candidates: ['N', 'M'],
+  };
+  for (const [haystack, at] of [
+    [new Array<string>(400_000).fill('x'), 200_000],
+    [['x'.repeat(400_000)], 400_000],
+  ] as const) {
+    const { tokens } = buildPrompt(sample, haystack, encode, { start: [], length: 400_004 });
+    t.is(tokens.length, 400_003);
+    t.is(tokens.indexOf('N'.charCodeAt(0)), at);
+  }
 });
 
 test('a length that the task alone exceeds is refused, and so is a tokenizer that writes answers alike', async (t) => {

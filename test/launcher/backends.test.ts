@@ -7,6 +7,7 @@ import { Emulator } from '@sluice/engine/cuda';
 import test from 'ava';
 import { ncclRequirement, nvrtcRequirement } from '../../launcher/src/backends/cudaWheel.ts';
 import { divided, listGpus, parseGpus } from '../../launcher/src/backends/gpus.ts';
+import { npmFailure } from '../../launcher/src/backends/install.ts';
 import { npmInstallCall } from '../../launcher/src/backends/npmPackages.ts';
 import { pipInstallCall } from '../../launcher/src/backends/pip.ts';
 import { runProgram } from '../../launcher/src/backends/runProgram.ts';
@@ -131,6 +132,16 @@ test('a failed program is a coded error with what it said last', async (t) => {
   t.is(error.code, 'SLUICE_E_BACKEND_INSTALL');
   t.regex(error.message, /^Fetching failed: .* ended with 3[\s\S]*no such host/);
   t.deepEqual(seen.sort(), ['first', 'no such host']);
+});
+
+test('where npm fails another way is tried, told with the line that says most; where it was interrupted none is', (t) => {
+  const said = 'Installing x failed: npm ended with 1\n  npm error code 1\n  npm error Error: no such host';
+  t.is(npmFailure(new SluiceError('SLUICE_E_BACKEND_INSTALL', said)), 'Error: no such host');
+  const interrupted = new SluiceError('SLUICE_E_INTERRUPTED', 'Interrupted by a signal.');
+  t.is(
+    t.throws(() => npmFailure(interrupted)),
+    interrupted,
+  );
 });
 
 test('a program that is not there is a coded error too', async (t) => {

@@ -1,7 +1,9 @@
 import { existsSync } from 'node:fs';
+import { mock } from 'node:test';
 import { resolvePath } from '@sluice/core';
 import type { ExperimentResults, ExperimentRun, FindLrResults } from '@sluice/observe';
 import test from 'ava';
+import { budgetSignal } from '../../launcher/src/claims/claims.ts';
 import { Claim, ClaimTest, loadClaims, rowsOf } from '../../launcher/src/claims/config.ts';
 import { judgeClaim, judgeTest, type KnownResults } from '../../launcher/src/claims/judge.ts';
 import { claimsMarkdown, claimsText } from '../../launcher/src/claims/tell.ts';
@@ -199,4 +201,20 @@ test('a claim holds where all its tests do, and has no verdict without any', (t)
   const judged = [judgeClaim(claim([compare({})]), known(rows))];
   t.regex(claimsText('Claims', judged), /1 supported, 0 contradicted, 0 undecided/);
   t.regex(claimsMarkdown(judged, [], []), /\| \*\*supported\*\* \|/);
+});
+
+test.serial('a budget that is longer than any timer lasts as long as it says', (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const [hours, longest] = [1000, 2 ** 31 - 1];
+  let clock = 0;
+  const budget = budgetSignal(hours, () => clock)!;
+  const pass = (ms: number) => {
+    clock += ms;
+    mock.timers.tick(ms);
+  };
+  pass(longest);
+  t.false(budget.aborted);
+  pass(3_600_000 * hours - longest);
+  t.true(budget.aborted);
 });

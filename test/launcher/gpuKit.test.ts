@@ -1,6 +1,6 @@
 /** The GPU kit’s command line, and what becomes of its steps. */
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { availableCores } from '@sluice/core';
 import test, { type ExecutionContext } from 'ava';
@@ -65,6 +65,21 @@ async function run(t: ExecutionContext, names: readonly string[]) {
   );
   return { code, steps: read(), seen, earlier };
 }
+
+test('results take the place of those before as a whole', async (t) => {
+  const folder = temporaryDirectory(t);
+  const json = join(folder, 'results.json');
+  const before = join(folder, 'before.json');
+  const start: StartStep = async () => {
+    // What is written over shows under its other name as well.
+    if (existsSync(json) && !existsSync(before)) linkSync(json, before);
+    return 'ended';
+  };
+  const names = ['one', 'two'];
+  await runKit({ scale: 'tiny', only: names, json, show: undefined }, stepsOf(names), start, () => {});
+  const stepsIn = (path: string) => JSON.parse(readFileSync(path, 'utf8')).steps.length;
+  t.deepEqual([stepsIn(before), stepsIn(json)], [1, 2]);
+});
 
 test('a step that fails, ends silently or takes too long stops no other, and what was measured is kept', async (t) => {
   const names = ['failed', 'late', 'silent', 'wrong', 'right', 'skipped'];

@@ -24,7 +24,7 @@ interface Simulated {
 }
 
 async function simulated(more: Partial<SimulateFlags> = {}, config = quickstart) {
-  const { result, picture } = await simulateRun(config, { ...FLAGS, ...more });
+  const { result, picture } = await simulateRun(config, { ...FLAGS, ...more }, () => {});
   return { json: result.json as unknown as Simulated, text: result.text, picture };
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { MetricsLog, readCurve } from '@sluice/observe';
 import test, { type ExecutionContext } from 'ava';
+import { chooseName, mayBeChosen } from '../../packages/observe/src/curves/names.ts';
 import { maskedChecksum } from '../../packages/observe/src/curves/tfRecord.ts';
 import { failureOf } from '../support/failureOf.ts';
 import { temporaryDirectory } from '../support/temporaryDirectory.ts';
@@ -242,6 +243,31 @@ test('a file that is still written is read up to its last whole event; a changed
     const failure = await failureOf(curveOf(fileOf(t, changed, 'events.out.tfevents.1')));
     t.is(failure.code, 'SLUICE_E_CURVE_DAMAGED');
     t.regex(failure.message, new RegExp(`byte ${VERSION.length}: `));
+  }
+});
+
+test('values are kept of every tag that may be chosen, and of no other', (t) => {
+  const names = [
+    'loss',
+    'train/lm_loss',
+    'run 7 - train/loss',
+    'optim/total_grad_norm',
+    'mean_loss',
+    'lr',
+    '',
+  ];
+  for (const name of names) {
+    for (const wanted of [undefined, 'lr']) {
+      for (const kind of ['loss', 'norm'] as const) {
+        let chosen: string | undefined;
+        try {
+          chosen = chooseName(kind, [name], wanted, '', 'tag');
+        } catch {
+          // It is none of those that are known.
+        }
+        t.is(mayBeChosen(kind, name, wanted), chosen !== undefined, `${kind}: ${name}, ${wanted}`);
+      }
+    }
   }
 });
 

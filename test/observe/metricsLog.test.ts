@@ -97,6 +97,13 @@ test('a line of a version that did not tell waiting from moving is read, without
   t.deepEqual(read!.seconds, { ...seconds, waiting: Number.NaN });
 });
 
+test('a log that cannot be read is a coded error', async (t) => {
+  // No file: even root cannot read it.
+  const path = temporaryDirectory(t);
+  const error = { code: 'SLUICE_E_FILE_MISSING', message: `${path} cannot be read (EISDIR).` };
+  await t.throwsAsync(steps(path), error);
+});
+
 test('a run without a log has no records', async (t) => {
   t.deepEqual(await collect(readMetrics(join(temporaryDirectory(t), 'metrics.jsonl'))), []);
 });

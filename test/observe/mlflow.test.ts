@@ -28,7 +28,9 @@ test('all is told once, also by another process later; requests are no larger th
   writeFileSync(join(path, 'metrics.jsonl'), lines(1, 700, 4));
   const measured = { step: 500, firstTokenAttention: 0.25, gates: [], layers: [] };
   writeFileSync(join(path, 'diagnostics.jsonl'), `${JSON.stringify(measured)}\n`);
-  t.is(await senderOf(path, url).send(), 700);
+  let progress = 0;
+  t.is(await senderOf(path, url).send((done, total) => (progress = done / total)), 700);
+  t.is(progress, 1);
   const again = senderOf(path, url);
   t.is(await again.send(), 0);
   appendFileSync(join(path, 'metrics.jsonl'), lines(701, 703, 3));

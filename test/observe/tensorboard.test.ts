@@ -1,6 +1,6 @@
 /** Event files for TensorBoard: their framing, their messages, and what of a run is in them. */
 
-import { readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
@@ -151,6 +151,23 @@ test('the logs of a run become the same events afterwards, at the times of its s
   t.regex(text(tagged.get('samples/1/text_summary')!.get(8)![0]), / {4}A \*dog\* is\n {4}1\. an/);
   const third = events.find((event) => event.get(2)![0] === 3)!;
   t.is(third.get(1)![0], Date.parse(records[2]!.time) / 1000);
+});
+
+test('logs that are not told to their end leave no events behind', async (t) => {
+  const run = temporaryDirectory(t);
+  // More than is read at once: something has been written by then.
+  const lines = Array.from({ length: 1000 }, (_, i) => `${JSON.stringify(record(i + 1))}\n`);
+  writeFileSync(join(run, 'metrics.jsonl'), lines.join(''));
+  const folder = join(run, 'tensorboard');
+  let written = 0;
+  const interrupted = new Error('interrupted');
+  const convert = convertToTensorboard(run, folder, {}, true, (done, total) => {
+    written = existsSync(folder) ? readdirSync(folder).length : 0;
+    if (written > 0 && done === total) throw interrupted;
+  });
+  t.is(await t.throwsAsync(convert), interrupted);
+  t.is(written, 1);
+  t.deepEqual(readdirSync(folder), []);
 });
 
 test('hyperparameters are the keys of the configuration by their paths', (t) => {

@@ -134,7 +134,7 @@ async function installOrdinary(directory: string, gpu: boolean, log: Log): Promi
     log(`installing ${wanted.name}@${wanted.version} with npm`);
     await installNpmPackages({ directory, packages: [wanted], scripts: true }, log);
   } catch (error) {
-    return lastCause(error);
+    return npmFailure(error);
   }
   await record({ package: wanted.name, gpu, source: 'npm', libraries: NPM_LIBRARIES });
   const { runs, reason } = await probeBackend('tensorflow');
@@ -143,11 +143,10 @@ async function installOrdinary(directory: string, gpu: boolean, log: Log): Promi
   return reason;
 }
 
-/** The line of a failed npm that tells most. */
-function lastCause(error: unknown): string {
-  const lines = (error as Error).message
-    .split('\n')
-    .map((line) => line.replace(/^\s*npm (error|ERR!)\s*/, ''));
+/** The line of a failed npm that tells most. @throws what is no failure of npm, such as a Ctrl-C */
+export function npmFailure(error: unknown): string {
+  if (!(error instanceof SluiceError && error.code === 'SLUICE_E_BACKEND_INSTALL')) throw error;
+  const lines = error.message.split('\n').map((line) => line.replace(/^\s*npm (error|ERR!)\s*/, ''));
   return lines.find((line) => /\bError: /.test(line)) ?? lines[0]!;
 }
 

@@ -156,11 +156,24 @@ function missingLines({ failed, pending, budgetSpent }: MissingRuns): string[] {
   ];
 }
 
-function budgetSignal(hours: number | undefined): AbortSignal | undefined {
-  // A timer takes no more than 24 days.
-  return hours === undefined
-    ? undefined
-    : AbortSignal.timeout(Math.min(Math.round(hours * 3_600_000), 2 ** 31 - 1));
+/** The longest that a timer waits, ms: 24.8 days, which claims at a large scale take. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** @returns aborted once the budget is spent; undefined without one */
+export function budgetSignal(
+  hours: number | undefined,
+  now = () => performance.now(),
+): AbortSignal | undefined {
+  if (hours === undefined) return undefined;
+  const spent = new AbortController();
+  const end = now() + 3_600_000 * hours;
+  const wait = () => {
+    const left = end - now();
+    if (left <= 0) spent.abort();
+    else setTimeout(wait, Math.min(left, LONGEST_TIMER_MS)).unref();
+  };
+  wait();
+  return spent.signal;
 }
 
 /** Each experiment once, with the rows that any test needs of it. */

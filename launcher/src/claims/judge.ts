@@ -4,7 +4,7 @@
  * between.
  */
 
-import { randomKey } from '@sluice/core';
+import { elementary, randomKey } from '@sluice/core';
 import {
   type ExperimentResults,
   type ExperimentRun,
@@ -138,12 +138,12 @@ function questionOf(test: RunsTest, find: FindRun): Question {
       const { row, than, layer, thanLayer, expect, by, factor } = test;
       const log = factor !== undefined;
       return {
-        bounds: compareBounds(expect, log ? Math.log(factor) : by, log),
+        bounds: compareBounds(expect, log ? elementary.log(factor) : by, log),
         numberOf: (seed) => {
           const [ours, theirs] = [of(row, seed, layer), of(than, seed, thanLayer)];
           if (ours === undefined || theirs === undefined) return undefined;
           if (!log) return ours - theirs;
-          return ours > 0 && theirs > 0 ? Math.log(ours / theirs) : undefined;
+          return ours > 0 && theirs > 0 ? elementary.log(ours / theirs) : undefined;
         },
         text: `${log ? 'log ratio of ' : ''}${measure} of ${placeOf(row, layer)} to ${placeOf(than, thanLayer)}`,
       };
@@ -248,14 +248,14 @@ function judgeRates(test: Extract<ClaimTest, { kind: 'stable-rate' }>, results: 
     if (!ours?.largestStable || !theirs?.largestStable) return [];
     // Two that are stable at every rate may differ beyond it.
     if (ours.smallestUnstable === null && theirs.smallestUnstable === null) return [];
-    return [Math.log(ours.largestStable / theirs.largestStable)];
+    return [elementary.log(ours.largestStable / theirs.largestStable)];
   });
   const lacking = seeds.length - logs.length;
   const rest =
     lacking === 0
       ? ''
       : `; with ${lacking} of ${seeds.length} seeds both are stable at every rate that was tried, or one at none`;
-  const step = Math.log(results.resolution);
+  const step = elementary.log(results.resolution);
   const text = `log ratio of the largest stable rates of ${test.row} to ${test.than} (the grid’s own step is ${step.toFixed(2)})${rest}`;
   // Less than half a step cannot be told from none.
   const bounds = compareBounds(test.expect, step / 2, false);

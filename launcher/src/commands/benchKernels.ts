@@ -34,17 +34,22 @@ export const benchKernelsCommand = defineCommand<BenchKernelsArguments>({
     ['sluice bench kernels --filter attention --threads 1', 'Attention on one thread.'],
     ['sluice bench kernels --backend cuda', 'The kernels of an NVIDIA GPU.'],
   ],
-  run: (args) => (args.backend === 'cuda' ? onDevice(args) : onHost(args)),
+  run: (args, { log }) => (args.backend === 'cuda' ? onDevice(args) : onHost(args, log)),
 });
 
-async function onHost({ threads, filter, clock }: BenchKernelsArguments): Promise<CommandResult> {
+async function onHost(
+  { threads, filter, clock }: BenchKernelsArguments,
+  log: (line: string) => void,
+): Promise<CommandResult> {
   const count = useThreads(threads, clock);
   const { benchKernels, cpuClock, wallClock } = await import('@sluice/engine');
   const { counted, terminalTable } = await import('@sluice/observe');
+  const { percentLogger } = await import('../run/percentLogger.ts');
   const measured = await benchKernels({
     threads: count,
     filter,
     clock: clock === 'cpu' ? cpuClock : wallClock,
+    onProgress: percentLogger('measuring kernels', log),
   });
   const limits = [
     ['product of 2048³', '', `${measured.sgemmPeakGflops.toFixed(1)} GFLOP/s`, ''],

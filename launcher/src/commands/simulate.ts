@@ -128,7 +128,7 @@ export const simulateCommand = defineCommand<SimulateArguments>({
     const { simulateRun } = await import('../run/simulateRun.ts');
     const { withModelOfWeights } = await import('../run/runConfig.ts');
     const changes = await withModelOfWeights(config, set, log);
-    const { result, picture } = await simulateRun(config, { ...flags, set: changes });
+    const { result, picture } = await simulateRun(config, { ...flags, set: changes }, log);
     if (svg !== undefined) await writeOutputFile(svg, [picture]);
     return result;
   },

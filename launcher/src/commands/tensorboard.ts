@@ -24,7 +24,7 @@ export const tensorboardCommand = defineCommand<TensorboardArguments>({
     ['sluice tensorboard runs/quickstart', 'Then: tensorboard --logdir runs'],
     ['sluice tensorboard runs/quickstart --out /shared/tb/quickstart', 'Elsewhere.'],
   ],
-  async run({ run, out }) {
-    return (await import('../run/tensorboard.ts')).writeTensorboard(run, out);
+  async run({ run, out }, { log }) {
+    return (await import('../run/tensorboard.ts')).writeTensorboard(run, out, log);
   },
 });

@@ -1,9 +1,9 @@
 /** Runs the steps of the kit one after the other, and writes what came of them after each. */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { refuseUnwritable, SluiceError } from '@sluice/core';
+import { refuseUnwritable, SluiceError, writeOutputFile } from '@sluice/core';
 import { cudaDriver, isCudaEmulated } from '@sluice/engine';
 import { terminalTable } from '@sluice/observe';
 import { PACKAGE_VERSION } from '../packageVersion.ts';
@@ -52,7 +52,7 @@ export async function runKit(
   const results: StepResult[] = [];
   const write = () => {
     const content = { version: PACKAGE_VERSION, scale, isEmulated, node: process.version, steps: results };
-    writeFileSync(json, `${JSON.stringify(content, null, 1)}\n`);
+    return writeOutputFile(json, [`${JSON.stringify(content, null, 1)}\n`]);
   };
   try {
     await interruptible(async (signal) => {
@@ -78,7 +78,7 @@ export async function runKit(
           (performance.now() - begun) / 1000,
         );
         results.push(result);
-        write();
+        await write();
         print(`${step.name}: ${lineOf(result)}\n`);
         rmSync(own, { recursive: true, force: true });
       }

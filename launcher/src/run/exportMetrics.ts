@@ -1,5 +1,6 @@
 /** A run's metrics in files that other tools read. */
 
+import { resolve } from 'node:path';
 import { refuseUnwritable, SluiceError, writeOutputFile } from '@sluice/core';
 import { counted, readMetricsTable } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
@@ -22,14 +23,14 @@ export async function exportMetrics(
   const run = existingRun(path);
   const files = [csv, parquet].filter((file) => file !== undefined);
   files.forEach(refuseUnwritable);
+  if (csv !== undefined && parquet !== undefined && resolve(csv) === resolve(parquet)) {
+    throw new SluiceError(
+      'SLUICE_E_USAGE',
+      `--csv and --parquet are both ${csv}: the one would take the place of the other.`,
+    );
+  }
   const { rows, columns } = await interruptible(async (signal) => {
-    const progress = (what: string) => {
-      const tell = percentLogger(what, log);
-      return (done: number, total: number) => {
-        signal.throwIfAborted();
-        tell(done, total);
-      };
-    };
+    const progress = (what: string) => percentLogger(what, log, signal);
     const table = await readMetricsTable(run.path, progress('reading metrics'));
     if (csv !== undefined) await writeOutputFile(csv, table.csvParts(progress(`writing ${csv}`)), signal);
     if (parquet !== undefined) {

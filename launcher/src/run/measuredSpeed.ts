@@ -3,6 +3,7 @@
 import { loadYamlConfig, SluiceError } from '@sluice/core';
 import { readMetrics } from '@sluice/observe';
 import { RunConfig, type Speed, savedBytes } from '@sluice/train';
+import { percentLogger } from './percentLogger.ts';
 import { existingRun } from './runDirectory.ts';
 
 /** The speed at which workers like those of the run take a step of a configuration. */
@@ -12,11 +13,12 @@ export type MeasuredSpeed = (config: RunConfig) => Pick<Speed, 'secondsPerToken'
 const WARM_UP = 2;
 
 /** @throws SLUICE_E_RUN_MISSING; SLUICE_E_USAGE for a run without enough steps */
-export async function measuredSpeed(path: string): Promise<MeasuredSpeed> {
+export async function measuredSpeed(path: string, log: (line: string) => void): Promise<MeasuredSpeed> {
   const run = existingRun(path);
   const measured = loadYamlConfig(run.config, RunConfig);
+  const onProgress = percentLogger(`reading the steps of ${path}`, log);
   const [compute, optimize]: number[][] = [[], []];
-  for await (const { seconds, tokens } of readMetrics(run.metrics)) {
+  for await (const { seconds, tokens } of readMetrics(run.metrics, { onProgress })) {
     compute!.push((seconds.compute * measured.parallel.workers) / tokens);
     optimize!.push(seconds.optimize);
   }

@@ -8,6 +8,7 @@ import type { CommandResult } from '../cli/command.ts';
 import { watchParent } from '../signals/parentWatch.ts';
 import { ABORTED_EXIT_CODE, installStopSignal } from '../signals/stopSignal.ts';
 import { WatchedRunFiles } from '../watch/watchedRun.ts';
+import { percentLogger } from './percentLogger.ts';
 import { loadRunConfig } from './runConfig.ts';
 import { existingRun } from './runDirectory.ts';
 import { configInRun } from './runPaths.ts';
@@ -39,9 +40,10 @@ export async function tellMlflow(
     { url: address, authorization: authorization() },
   );
   let steps = 0;
+  const onProgress = percentLogger('telling MLflow', log);
   const send = async () => {
     const { state } = watched.brief().status;
-    steps += await sender.send();
+    steps += await sender.send(onProgress);
     await sender.end(STATUSES[state]);
     return state;
   };

@@ -68,8 +68,12 @@ export interface Simulation {
 }
 
 /** @throws the coded errors of `simulateSize` and `measuredSpeed`; SLUICE_E_USAGE for more to play through than could be waited for */
-export async function simulateRun(path: string, flags: SimulateFlags): Promise<Simulation> {
-  const speed = flags.measured === undefined ? undefined : await measuredSpeed(flags.measured);
+export async function simulateRun(
+  path: string,
+  flags: SimulateFlags,
+  log: (line: string) => void,
+): Promise<Simulation> {
+  const speed = flags.measured === undefined ? undefined : await measuredSpeed(flags.measured, log);
   const size = simulateSize(path, flags, speed);
   const sizes = simulateSizes(path, flags, speed);
   const failures = playFailures(size, flags);

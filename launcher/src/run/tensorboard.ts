@@ -5,13 +5,22 @@ import { join, resolve } from 'node:path';
 import { SluiceError } from '@sluice/core';
 import { convertToTensorboard, counted, TENSORBOARD_FOLDER } from '@sluice/observe';
 import type { CommandResult } from '../cli/command.ts';
+import { interruptible } from '../signals/interruptible.ts';
 import { readJournal } from './journal.ts';
+import { percentLogger } from './percentLogger.ts';
 import { loadRunConfig } from './runConfig.ts';
 import { existingRun, shellQuote } from './runDirectory.ts';
 import { configInRun } from './runPaths.ts';
 
-/** @throws SLUICE_E_RUN_MISSING, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_USAGE where the folder holds event files already */
-export async function writeTensorboard(path: string, out: string | undefined): Promise<CommandResult> {
+/**
+ * @throws SLUICE_E_RUN_MISSING, SLUICE_E_FILE_UNWRITABLE, SLUICE_E_USAGE where the folder holds event files already,
+ *   SLUICE_E_INTERRUPTED
+ */
+export async function writeTensorboard(
+  path: string,
+  out: string | undefined,
+  log: (line: string) => void,
+): Promise<CommandResult> {
   const run = existingRun(path);
   const folder = resolve(out ?? join(run.path, TENSORBOARD_FOLDER));
   if (existsSync(folder) && readdirSync(folder).some((name) => name.includes('.tfevents.'))) {
@@ -25,7 +34,9 @@ export async function writeTensorboard(path: string, out: string | undefined): P
   const hasFinished = readJournal(run.journal).some(
     (entry) => entry.kind === 'stop' && entry.reason === 'finished',
   );
-  const written = await convertToTensorboard(run.path, folder, config, hasFinished);
+  const written = await interruptible((signal) =>
+    convertToTensorboard(run.path, folder, config, hasFinished, percentLogger('writing events', log, signal)),
+  );
   return {
     text: `${counted(written.steps, 'step')} and ${counted(written.measurements, 'measurement')} in ${folder}\n  tensorboard --logdir ${shellQuote(folder)}`,
     json: { folder, ...written },

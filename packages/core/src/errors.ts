@@ -462,7 +462,8 @@ export const ERROR_TABLE = {
     advice: 'Give a larger --length, or hide fewer needles (--needles) or chains (--chains).',
   },
   SLUICE_E_TASK_HAYSTACK: {
-    summary: 'The text that needles are to be hidden in holds the words of the needles itself.',
+    summary:
+      'The text that needles are to be hidden in holds the words of the needles itself, or no sentence.',
     advice: 'Take `--haystack noise`, another text (--text, --data), a smaller --length, or fewer needles.',
   },
   SLUICE_E_TOKENIZER_TEXT: {

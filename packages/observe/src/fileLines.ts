@@ -1,5 +1,8 @@
 /** The lines of logs. */
 
+import type { ReadStream } from 'node:fs';
+import { unreadable } from '@sluice/core';
+
 const NEWLINE = 0x0a;
 
 export interface FileLine {
@@ -28,4 +31,13 @@ export async function* fileLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<
   }
   const rest = Buffer.concat(open);
   if (rest.length > 0) yield { text: rest.toString(), isWhole: false };
+}
+
+/** The bytes of a file that is there. @throws SLUICE_E_FILE_MISSING when it cannot be read */
+export async function* readChunks(stream: ReadStream): AsyncGenerator<Buffer> {
+  try {
+    yield* stream as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw unreadable(String(stream.path), error);
+  }
 }

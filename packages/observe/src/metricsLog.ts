@@ -10,7 +10,7 @@ import {
   statSync,
 } from 'node:fs';
 import { appendWhole, fileError, invariant, SluiceError, writeError } from '@sluice/core';
-import { fileLines } from './fileLines.ts';
+import { fileLines, readChunks } from './fileLines.ts';
 import { type RecordedUpdate, STEP_PARTS, type StepRecord, type StepSeconds } from './record.ts';
 import {
   endOfLineBefore,
@@ -130,7 +130,8 @@ export interface ReadMetricsOptions {
 /**
  * Reads the records of a log one after another, in constant memory, also while the run appends to it. A torn last
  * line is left out; a file that does not exist has no records.
- * @throws SLUICE_E_METRICS_DAMAGED for another line that cannot be read, unless `onDamaged` is given
+ * @throws SLUICE_E_METRICS_DAMAGED for another line that is no record, unless `onDamaged` is given; SLUICE_E_FILE_MISSING when the
+ *   log cannot be read
  */
 export async function* readMetrics(
   path: string,
@@ -145,7 +146,7 @@ export async function* readMetrics(
   const stream = createReadStream(path, { start });
   const total = onProgress ? statSync(path).size : 0;
   let told = 0;
-  for await (const { text } of fileLines(stream)) {
+  for await (const { text } of fileLines(readChunks(stream))) {
     lineNumber++;
     if (onProgress && stream.bytesRead > told) {
       told = stream.bytesRead;

@@ -1,8 +1,8 @@
 /** Logs with one line of JSON for each record, in order of their steps. A kill at any instant costs at most the last line. */
 
 import { closeSync, createReadStream, existsSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
-import { appendWhole, fileError, unreadable, writeError } from '@sluice/core';
-import { fileLines } from './fileLines.ts';
+import { appendWhole, fileError, writeError } from '@sluice/core';
+import { fileLines, readChunks } from './fileLines.ts';
 import { firstAfterStep, lastRecordBefore, type Parse } from './stepLines.ts';
 
 /**
@@ -34,14 +34,10 @@ function openFile(path: string, flags: 'a' | 'r+'): number {
  */
 export async function* readRecords<Of>(path: string, parse: Parse<Of>): AsyncGenerator<Of> {
   if (!existsSync(path)) return;
-  try {
-    for await (const { text, isWhole } of fileLines(createReadStream(path))) {
-      // A line without its newline is torn, even where it can be read.
-      const record = isWhole ? parse(text) : undefined;
-      if (record !== undefined) yield record;
-    }
-  } catch (error) {
-    throw unreadable(path, error);
+  for await (const { text, isWhole } of fileLines(readChunks(createReadStream(path)))) {
+    // A line without its newline is torn, even where it can be read.
+    const record = isWhole ? parse(text) : undefined;
+    if (record !== undefined) yield record;
   }
 }
 

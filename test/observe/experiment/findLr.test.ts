@@ -16,7 +16,7 @@ test('without a stable rate, and with a single one, the summary claims no more t
   t.deepEqual(summarizeLargestStable(seeds(null, null)), { largestStable: null, spread: null, seeds: 0 });
   const one = summarizeLargestStable(seeds(0.003));
   t.is(one.spread, null);
-  t.true(Math.abs(one.largestStable! - 0.003) < 1e-12);
+  t.is(one.largestStable, 0.003);
 });
 
 test('the mean lies between the extremes and the spread is a factor of at least 1', (t) => {

@@ -54,6 +54,8 @@ export interface KernelBenchOptions {
   readonly clock?: Clock | undefined;
   /** Measurements of each kernel, of which the median counts. */
   readonly repetitions?: number | undefined;
+  /** Told how many kernels have been measured, of how many. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
 /** @throws SLUICE_E_USAGE where no case has a name with the filter in it */
@@ -74,7 +76,8 @@ export async function benchKernels(options: KernelBenchOptions): Promise<KernelB
       from.length / 64,
     );
   const copyGBps = measureCopyBandwidth(copy, clock);
-  const kernels = cases.map(([name, prepare]): KernelMeasurement => {
+  const kernels = cases.map(([name, prepare], done): KernelMeasurement => {
+    options.onProgress?.(done, cases.length);
     const work = prepare();
     const ms = medianMs(work, repetitions, clock);
     if (work.flops !== undefined) {

@@ -115,17 +115,13 @@ function insert(filled: readonly (readonly number[])[], hidden: readonly Hidden[
     ends.push(sum);
   }
   const nearest = (depth: number) => {
-    const distances = ends.map((end) => Math.abs(end - depth * room));
-    return distances.indexOf(Math.min(...distances));
+    const distanceOf = (i: number) => Math.abs(ends[i]! - depth * room);
+    return ends.reduce((best, _, i) => (distanceOf(i) < distanceOf(best) ? i : best), 0);
   };
   const placed = [...hidden]
     .sort((a, b) => a.depth - b.depth)
     .map((one) => ({ ...one, at: nearest(one.depth) }));
-  const tokens: number[] = [];
-  for (const [i, ids] of filled.entries()) {
-    tokens.push(...ids);
-    for (const one of placed) if (one.at === i) tokens.push(...one.ids);
-  }
-  if (filled.length === 0) for (const one of placed) tokens.push(...one.ids);
-  return tokens;
+  const hiddenAt = (i: number) => placed.filter(({ at }) => at === i).flatMap(({ ids }) => ids);
+  if (filled.length === 0) return hiddenAt(0);
+  return filled.flatMap((ids, i) => [...ids, ...hiddenAt(i)]);
 }

@@ -12,7 +12,7 @@ import { statSync } from 'node:fs';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { SluiceError } from '@sluice/core';
 import { counted } from '../format.ts';
-import { chooseName, type WantedNames } from './names.ts';
+import { chooseName, mayBeChosen, type WantedNames } from './names.ts';
 import type { CurveReader, RecordedCurve } from './recordedCurve.ts';
 import { readRecords } from './tfRecord.ts';
 
@@ -45,15 +45,23 @@ export async function readEventCurve(
 ): Promise<RecordedCurve> {
   const total = files.reduce((sum, file) => sum + statSync(file).size, 0);
   let before = 0;
-  const series = new Map<string, Series>();
+  // Of all tags there may be more values than memory holds; of the others the names are told.
+  const series = new Map<string, Series | undefined>();
+  const seriesOf = (tag: string) => {
+    if (!series.has(tag)) {
+      const isWanted = mayBeChosen('loss', tag, wanted.loss) || mayBeChosen('norm', tag, wanted.norm);
+      series.set(tag, isWanted ? { steps: [], values: [] } : undefined);
+    }
+    return series.get(tag);
+  };
   const recordedAgain = new Map<string, number>();
   for (const file of files) {
     const tell = (bytes: number) => onProgress?.(Math.min(before + bytes, total), total);
     for await (const record of readRecords(file, tell)) {
       const { step, scalars } = readEvent(record, file);
       for (const { tag, value } of scalars) {
-        const ofTag = series.get(tag) ?? { steps: [], values: [] };
-        series.set(tag, ofTag);
+        const ofTag = seriesOf(tag);
+        if (!ofTag) continue;
         recordedAgain.set(tag, (recordedAgain.get(tag) ?? 0) + takeBack(ofTag, step));
         ofTag.steps.push(step);
         ofTag.values.push(value);
@@ -64,7 +72,7 @@ export async function readEventCurve(
   const lossName = chooseName('loss', [...series.keys()], wanted.loss, place, 'tag')!;
   const normName = chooseName('norm', [...series.keys()], wanted.norm, place, 'tag') ?? null;
   const loss = series.get(lossName)!;
-  const norms = normName === null ? undefined : series.get(normName)!;
+  const norms = normName === null ? undefined : series.get(normName);
   const normAt = new Map(norms?.steps.map((step, i) => [step, norms.values[i]!]));
   for (const [i, step] of loss.steps.entries()) {
     onPoint({ step, loss: loss.values[i]!, gradientNorm: normAt.get(step) });

@@ -86,6 +86,13 @@ export function chooseName(
   throw refuse(`no ${kindOfName} is known to be ${WHAT[kind]}`);
 }
 
+/** Whether `chooseName` may take that name, whatever others there are. */
+export function mayBeChosen(kind: SeriesKind, name: string, wanted: string | undefined): boolean {
+  if (wanted !== undefined) return name === wanted;
+  const names = [plain(name), plain(afterRun(name))];
+  return USUAL[kind].some((usual) => names.includes(usual));
+}
+
 function afterRun(name: string): string {
   return name.slice(name.lastIndexOf(' - ') + 1);
 }

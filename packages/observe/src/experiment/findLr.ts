@@ -3,7 +3,9 @@
  * between which two of them training stops being stable. As in `results.json`, nothing depends on clocks, paths or the machine.
  */
 
+import { elementary } from '@sluice/core';
 import { z } from 'zod';
+import { mean, spread } from './statistics.ts';
 
 export const FIND_LR_FORMAT = 1;
 
@@ -105,16 +107,17 @@ export type FindLrResults = z.infer<typeof FindLrResults>;
 export function summarizeLargestStable(
   seeds: readonly Pick<FindLrSeed, 'largestStable'>[],
 ): FindLrVariant['summary'] {
-  const logs = seeds.flatMap(({ largestStable }) =>
-    largestStable === null ? [] : [Math.log(largestStable)],
-  );
-  const count = logs.length;
+  const rates = seeds.flatMap(({ largestStable }) => largestStable ?? []);
+  const count = rates.length;
   if (count === 0) return { largestStable: null, spread: null, seeds: 0 };
-  const mean = logs.reduce((sum, value) => sum + value, 0) / count;
-  const squares = logs.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  // Of seeds that agree it is that rate to the last bit, which its logarithm would not give back.
+  if (rates.every((rate) => rate === rates[0])) {
+    return { largestStable: rates[0]!, spread: count < 2 ? null : 1, seeds: count };
+  }
+  const logs = rates.map(elementary.log);
   return {
-    largestStable: Math.exp(mean),
-    spread: count < 2 ? null : Math.exp(Math.sqrt(squares / (count - 1))),
+    largestStable: elementary.exp(mean(logs)),
+    spread: elementary.exp(spread(logs)!),
     seeds: count,
   };
 }

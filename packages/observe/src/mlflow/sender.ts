@@ -93,14 +93,16 @@ export class MlflowSender {
 
   /**
    * Sends what is new. MLflow forgets nothing: steps that a run takes again are told again.
+   * @param onProgress told how much of the log has been told of, of how much, bytes
    * @returns how many steps that were
    * @throws SLUICE_E_SERVER_UNREACHABLE; what was not sent is sent the next time
    */
-  async send(): Promise<number> {
+  async send(onProgress?: (done: number, total: number) => void): Promise<number> {
     // What a server did not take before waits still.
     let sent = await this.#sendSteps();
-    await this.#metrics.read(async () => {
+    await this.#metrics.read(async (bytes, size) => {
       sent += await this.#sendSteps();
+      onProgress?.(bytes, size);
     });
     await this.#sendMeasured();
     await this.#diagnostics.read(() => this.#sendMeasured());

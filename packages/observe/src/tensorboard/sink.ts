@@ -1,5 +1,6 @@
 /** Tells a run to TensorBoard: scalars, histograms of gate scores, heat maps of layers, the configuration. */
 
+import { rmSync } from 'node:fs';
 import type { DiagnosticsRecord } from '../diagnosticsLog.ts';
 import type { StepRecord } from '../record.ts';
 import type { LayerMapData } from '../report/data.ts';
@@ -91,6 +92,12 @@ export class TensorboardSink implements MetricsSink {
     this.#drawLayers();
     this.#append(this.#lastStep, this.#lastTime, [sessionEndValue(isSuccess, this.#lastTime)]);
     this.#file.close();
+  }
+
+  /** Ends without what it has written. */
+  discard(): void {
+    this.#file.close();
+    rmSync(this.#file.path, { force: true });
   }
 
   #drawLayers(): void {
