@@ -336,6 +336,11 @@ export const ERROR_TABLE = {
     advice:
       'Take the named machine out of the run and test its memory and processors; `sluice resume` goes on without it. `sluice replay RUN --step N` computes a step again by hand.',
   },
+  SLUICE_E_WORKERS_DISAGREE: {
+    summary: 'Workers that must have the same number, bit by bit, have different ones.',
+    advice:
+      'One of them reads or computes something else than the others: compare the prepared corpora of the hosts named (`sha256sum`), and test their memory and processors. `sluice resume` goes on from the last checkpoint, which all agreed on.',
+  },
   SLUICE_E_WORKERS_INVALID: {
     summary: 'The number of workers is not a power of two that divides parallel.lanes.',
     advice: 'Choose 1, 2, 4, 8… up to parallel.lanes, and a power of two for parallel.lanes.',
