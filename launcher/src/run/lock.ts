@@ -168,7 +168,9 @@ function assertOwned(path: string, token: string): void {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || hasVanished(dirname(path))) return;
   }
   if (owner?.token === token) return;
-  const who = owner ? `process ${owner.pid} on ${owner.host} owns it now` : 'its lock was removed';
+  const who = owner
+    ? `process ${owner.pid} on ${owner.host} owns it now`
+    : 'its lock was removed, by hand or by a process that took the run over and has ended since';
   throw new SluiceError(
     'SLUICE_E_RUN_TAKEN_OVER',
     `The run is not this process's any more: ${who} (lock: ${path}).`,

@@ -86,7 +86,7 @@ export const ERROR_TABLE = {
     summary:
       'Another process has taken the run over, since this one was silent for long or is of an earlier start.',
     advice:
-      'Nothing is to be done: the run goes on in the process that is named, and this one has written nothing since.',
+      'Nothing is to be done where a process is named: the run goes on there, and this one has written nothing since. Where none is, `sluice inspect RUN` tells whether the run has ended, and `sluice resume` goes on.',
   },
   SLUICE_E_JOURNAL_DAMAGED: {
     summary: 'A line of the journal other than the last cannot be read.',
