@@ -98,7 +98,9 @@ export async function acquireRunLock(
 /** Who owns the lock at `path`, alive or not; undefined when nobody does. */
 export function lockOwner(path: string): (ProcessIdentity & { readonly alive: boolean }) | undefined {
   const owner = readLock(path);
-  return owner && { pid: owner.pid, host: owner.host, started: owner.started, alive: isAlive(owner) };
+  if (owner === undefined) return undefined;
+  const { pid, host, started, container } = owner;
+  return { pid, host, started, container, alive: isAlive(owner) };
 }
 
 /** Hard links are made atomically, and never over a file that exists. */
