@@ -25,15 +25,10 @@ function linuxProcessStart(pid: number): string | undefined {
     // The name, in parentheses, may hold spaces; the fields after it do not. State is field 3, start time field 22.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-    return `${bootId()}:${fields[19]}`;
+    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()}:${fields[19]}`;
   } catch {
     return undefined;
   }
-}
-
-/** Tells the machine from others, and from itself before it was started last. */
-function bootId(): string {
-  return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
 }
 
 function portableProcessStart(pid: number): string | undefined {
@@ -59,8 +54,11 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return processStart(identity.pid) === identity.started;
 }
 
+/** Whether the process began since this machine was started last, as far as the system tells. */
 function isOfThisBoot({ started }: ProcessIdentity): boolean {
-  return process.platform !== 'linux' || started.startsWith(`${bootId()}:`);
+  if (process.platform !== 'linux') return true;
+  const own = processStart(process.pid);
+  return own === undefined || started.startsWith(own.slice(0, own.indexOf(':') + 1));
 }
 
 function isInOtherContainer({ container }: ProcessIdentity): boolean {
