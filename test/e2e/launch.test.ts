@@ -121,6 +121,15 @@ test.serial('what one host’s worker cannot do is told with its host, to the ag
   t.regex(stderr, /h1.*ending with exit code 1: Worker 1 on h2: .*SLUICE_CUDA is "none"/);
 });
 
+test.serial('a host that would compute something else is not waited for when a run begins', async (t) => {
+  const unlike = '#!/bin/sh\ncase "$*" in *h2*) export SLUICE_BUILD_DIR=/no/such/core;; esac\n';
+  const other = sandbox.write('other-ssh', `${unlike}exec ${ssh} "$@"\n`);
+  chmodSync(other, 0o755);
+  const { code, stdout } = await sandbox.start(`${launch('other').replace(ssh, other)} --json`).ended;
+  t.is(code, 2);
+  t.like(JSON.parse(stdout).error, { code: 'SLUICE_E_HOST_DIFFERS', details: { node: 'h2' } });
+});
+
 test.serial(
   'a host whose name only ssh knows needs the number by which it reaches this machine',
   async (t) => {

@@ -78,6 +78,7 @@ test('workers that measure different numbers no longer hold the same weights', a
     return answers.map((answer, rank) => ({ ...answer, massiveActivation: 10 + rank }));
   }) as FakeWorkers['call'];
   await t.throwsAsync(run(t, 5, workers), {
+    code: 'SLUICE_E_WORKERS_DISAGREE',
     message: /diagnostics after step 5: rank 0 says massiveActivation 10, rank 1 says 11/,
   });
 });

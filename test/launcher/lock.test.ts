@@ -172,11 +172,9 @@ test('one that touches its lock meanwhile is not', async (t) => {
 });
 
 test('an owner whose host has this one’s name, but which is in another container or not seen, is looked for as on another machine', async (t) => {
-  const [boot, container, began] = ownIdentity().started.split(':');
-  const elsewhere = [`${boot}:${Number(container) + 1}:${began}`, `another boot:${container}:${began}`];
-  for (const started of elsewhere) {
+  for (const elsewhere of [{ container: 'another' }, { started: 'another boot:1' }]) {
     const path = join(temporaryDirectory(t), 'lock');
-    writeFileSync(path, JSON.stringify({ pid: process.pid, host: hostname(), started, token: 'theirs' }));
+    writeFileSync(path, JSON.stringify({ ...ownIdentity(), token: 'theirs', ...elsewhere }));
     const taking = t.throwsAsync(
       acquireRunLock(path, () => {}, 60_000),
       inUse,

@@ -15,9 +15,8 @@ test('only the socket directories of dead coordinators are swept away', (t) => {
   claimRuntimeDirectory(join(parent, 'sluice-mine'));
   const dead = JSON.stringify({ ...ownIdentity(), started: 'long ago' });
   for (const name of ['sluice-dead', 'other-dead']) writeFileSync(join(parent, name, 'owner.json'), dead);
-  const [boot, container, began] = ownIdentity().started.split(':');
   mkdirSync(join(parent, 'sluice-other-container'));
-  const elsewhere = { ...ownIdentity(), started: `${boot}:${Number(container) + 1}:${began}` };
+  const elsewhere = { ...ownIdentity(), container: 'another' };
   writeFileSync(join(parent, 'sluice-other-container', 'owner.json'), JSON.stringify(elsewhere));
   t.deepEqual(sweepRuntimeDirectories(parent), ['sluice-dead']);
   t.deepEqual(readdirSync(parent).sort(), [

@@ -270,7 +270,10 @@ test('a spike is journaled before the step is reported, and the detector’s sta
 test('workers that disagree about a loss stop the run before anything is built on it', async (t) => {
   const workers = fakeWorkers((step, rank) => (step === 4 && rank === 1 ? { loss: 1.5 } : {}));
   const { run } = setUp(t, { workers });
-  await t.throwsAsync(trainRun(run), { message: /step 4: rank 0 says loss 4\.96, rank 1 says 1\.5/ });
+  await t.throwsAsync(trainRun(run), {
+    code: 'SLUICE_E_WORKERS_DISAGREE',
+    message: /step 4: rank 0 says loss 4\.96, rank 1 says 1\.5/,
+  });
   t.false(workers.calls.some((call) => call.startsWith('checkpoint')));
 });
 

@@ -65,7 +65,7 @@ import { timelinesAfterStep } from './timelines.ts';
 import type { AfterStep, TrainingRun } from './trainingRun.ts';
 import { trainRun } from './trainRun.ts';
 import type { Session, SessionOutcome, Start, Underway } from './underway.ts';
-import type { Workers } from './workers.ts';
+import { type Workers, withPlaces } from './workers.ts';
 import { ArithmeticFaults, canDoWithoutHost, judgeArithmetic } from './wrongArithmetic.ts';
 
 /** Trains on workers that are started anew after each fault, as long as that makes sense, and ends them whatever happens. */
@@ -170,7 +170,7 @@ async function trainOn(
     return outcome;
   } catch (error) {
     await workers?.kill();
-    throw error;
+    throw withPlaces(error, placements);
   } finally {
     board.watch(undefined);
   }

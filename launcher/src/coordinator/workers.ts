@@ -2,8 +2,9 @@
 
 import { inspect, isDeepStrictEqual } from 'node:util';
 import type { BenchRequest, BenchResult } from '@sluice/collectives';
-import { invariant } from '@sluice/core';
+import { invariant, SluiceError } from '@sluice/core';
 import type { WorkerMethods } from '@sluice/train';
+import type { Placement } from '../fleet/placement.ts';
 
 interface Methods extends WorkerMethods {
   /** Times collective operations; nothing else of a worker is needed for it. */
@@ -31,7 +32,8 @@ export interface Workers {
 
 /**
  * The first worker's answer, after making sure that the fields which all must agree on are the same bits in every one.
- * A difference would mean that the workers no longer hold the same weights, so nothing may be built on it.
+ * After a difference nothing may be built on what the workers hold.
+ * @throws SLUICE_E_WORKERS_DISAGREE with the ranks
  */
 export function agreed<T extends object>(
   what: string,
@@ -42,11 +44,24 @@ export function agreed<T extends object>(
   invariant(first, `no worker answered ${what}`);
   for (const [index, other] of others.entries()) {
     for (const field of fields) {
-      invariant(
-        isDeepStrictEqual(first[field], other[field]),
-        `${what}: rank 0 says ${String(field)} ${inspect(first[field])}, rank ${index + 1} says ${inspect(other[field])}`,
+      if (isDeepStrictEqual(first[field], other[field])) continue;
+      throw new SluiceError(
+        'SLUICE_E_WORKERS_DISAGREE',
+        `${what}: rank 0 says ${String(field)} ${inspect(first[field])}, rank ${index + 1} says ${inspect(other[field])}.`,
+        { details: { ranks: [0, index + 1] } },
       );
     }
   }
   return first;
+}
+
+/** A disagreement of workers with the hosts that they are on, where there are several. */
+export function withPlaces(error: unknown, placements: readonly Placement[]): unknown {
+  const isDisagreement = error instanceof SluiceError && error.code === 'SLUICE_E_WORKERS_DISAGREE';
+  if (!isDisagreement || placements.length < 2) return error;
+  const places = placements.map(({ host, ranks }) => `${host.name} has ranks ${ranks.join(', ')}`);
+  return new SluiceError(error.code, `${error.message} ${places.join('; ')}.`, {
+    details: error.details,
+    cause: error,
+  });
 }

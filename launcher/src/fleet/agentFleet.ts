@@ -65,6 +65,8 @@ export class AgentFleet implements Fleet {
   #used: readonly AgentHost[] = [];
   /** Those that are done without, and until when, ms of `performance.now()`. */
   readonly #leftOut = new WeakMap<AgentHost, number>();
+  /** Hosts that were refused because they would compute something else, by name. */
+  readonly #unlike = new Map<string, SluiceError>();
   #stopReason: string | undefined;
   #failed: (() => SluiceError | undefined) | undefined;
   #answers: DeskAnswers | undefined;
@@ -75,10 +77,15 @@ export class AgentFleet implements Fleet {
     fleet.#server = await FleetServer.listen(
       { endpoint: options.endpoint, curve: options.curve, build: ownBuild() },
       {
-        joined: ({ name, address, cores, devices }) =>
-          fleet.log(`${name} has joined (${address}, ${cores} cores${gpus(devices)})`),
+        joined({ name, address, cores, devices }) {
+          fleet.#unlike.delete(name);
+          fleet.log(`${name} has joined (${address}, ${cores} cores${gpus(devices)})`);
+        },
         lost: ({ name }, reason) => fleet.log(`${name} is lost: ${reason}`),
-        refused: ({ node }, error) => fleet.log(`${node} was refused: ${error.message}`),
+        refused({ node }, error) {
+          if (error.code === 'SLUICE_E_HOST_DIFFERS') fleet.#unlike.set(node, error);
+          fleet.log(`${node} was refused: ${error.message}`);
+        },
         stop: (reason) => fleet.#stop(reason),
         asked: () => fleet.#answers?.report() ?? {},
       },
@@ -156,7 +163,7 @@ export class AgentFleet implements Fleet {
     for (let told = TELL_EVERY_MS; !isEnough(); ) {
       const limit = isRestart && this.hosts().length > 0 ? replacementSeconds : joinSeconds;
       if (waited() > limit * 1000) break;
-      const failure = this.#failed?.();
+      const failure = this.#unlikeExpected() ?? this.#failed?.();
       if (failure !== undefined && !isRestart) throw failure;
       if (this.#stopReason !== undefined || isStopped()) throw this.#interrupted();
       if (waited() > told) {
@@ -220,6 +227,12 @@ export class AgentFleet implements Fleet {
     const { expected } = this.#options;
     const count = whoeverComes && typeof expected === 'number' ? expected : 0;
     await this.#server.end(code, reason, LEAVE_MS, { count, limitMs: LATECOMERS_MS });
+  }
+
+  /** Why a host that is waited for by its name cannot come. */
+  #unlikeExpected(): SluiceError | undefined {
+    const refused = this.missing().find((name) => this.#unlike.has(name));
+    return refused === undefined ? undefined : this.#unlike.get(refused);
   }
 
   #thereInWords(): string {

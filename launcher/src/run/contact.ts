@@ -12,6 +12,8 @@ export const Contact = z.strictObject({
   host: z.string(),
   /** When the process began, in its system's notation. */
   started: z.string(),
+  /** In which container, where there are such things. */
+  container: z.string().optional(),
   /** Where it listens: any of these. */
   endpoints: z.array(z.string()),
   /** Key of the connection; none where only this machine can make one. */

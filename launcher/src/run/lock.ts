@@ -98,7 +98,9 @@ export async function acquireRunLock(
 /** Who owns the lock at `path`, alive or not; undefined when nobody does. */
 export function lockOwner(path: string): (ProcessIdentity & { readonly alive: boolean }) | undefined {
   const owner = readLock(path);
-  return owner && { pid: owner.pid, host: owner.host, started: owner.started, alive: isAlive(owner) };
+  if (owner === undefined) return undefined;
+  const { pid, host, started, container } = owner;
+  return { pid, host, started, container, alive: isAlive(owner) };
 }
 
 /** Hard links are made atomically, and never over a file that exists. */
@@ -168,7 +170,9 @@ function assertOwned(path: string, token: string): void {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || hasVanished(dirname(path))) return;
   }
   if (owner?.token === token) return;
-  const who = owner ? `process ${owner.pid} on ${owner.host} owns it now` : 'its lock was removed';
+  const who = owner
+    ? `process ${owner.pid} on ${owner.host} owns it now`
+    : 'its lock was removed, by hand or by a process that took the run over and has ended since';
   throw new SluiceError(
     'SLUICE_E_RUN_TAKEN_OVER',
     `The run is not this process's any more: ${who} (lock: ${path}).`,

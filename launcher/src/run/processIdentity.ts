@@ -8,8 +8,10 @@ import { programOutput } from './programOutput.ts';
 export interface ProcessIdentity {
   readonly pid: number;
   readonly host: string;
-  /** When the process started, in the system's own notation, and in which container; compared for equality only. */
+  /** When the process started, in the system's own notation; compared for equality only. */
   readonly started: string;
+  /** In which container, where there are such things; absent in files of older versions. */
+  readonly container?: string | undefined;
 }
 
 /** The start of process `pid` on this machine, or undefined when there is no such process. */
@@ -23,16 +25,10 @@ function linuxProcessStart(pid: number): string | undefined {
     // The name, in parentheses, may hold spaces; the fields after it do not. State is field 3, start time field 22.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-    return `${ownSpace()}:${fields[19]}`;
+    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()}:${fields[19]}`;
   } catch {
     return undefined;
   }
-}
-
-/** Where numbers of processes are those that this one sees: the machine since it was started last, and in it the container. */
-function ownSpace(): string {
-  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
-  return `${boot}:${processNamespace() ?? ''}`;
 }
 
 function portableProcessStart(pid: number): string | undefined {
@@ -41,23 +37,30 @@ function portableProcessStart(pid: number): string | undefined {
 
 /** This process. */
 export function ownIdentity(): ProcessIdentity {
-  return { pid: process.pid, host: hostname(), started: processStart(process.pid) ?? 'unknown' };
+  const [started, container] = [processStart(process.pid) ?? 'unknown', processNamespace()];
+  return { pid: process.pid, host: hostname(), started, ...(container && { container }) };
 }
 
 /** Whether the process is, or was, one that this one would see. Machines and containers may have the same name. */
-export function isSeenFromHere({ host, started }: ProcessIdentity): boolean {
-  if (host !== hostname()) return false;
-  return process.platform !== 'linux' || started.startsWith(`${ownSpace()}:`);
+export function isSeenFromHere(identity: ProcessIdentity): boolean {
+  return identity.host === hostname() && isOfThisBoot(identity) && !isInOtherContainer(identity);
 }
 
 /** Whether the process is alive. One of another machine or container cannot be asked, and counts as alive. */
 export function isAlive(identity: ProcessIdentity): boolean {
-  if (identity.host !== hostname() || isInOtherContainer(identity)) return true;
+  if (identity.host !== hostname()) return true;
+  // What began before the machine was started last has ended, wherever it was.
+  if (isOfThisBoot(identity) && isInOtherContainer(identity)) return true;
   return processStart(identity.pid) === identity.started;
 }
 
-/** A process of the same name of host that began before the machine was started last is no other container's. */
-function isInOtherContainer(identity: ProcessIdentity): boolean {
-  const [boot] = ownIdentity().started.split(':');
-  return identity.started.startsWith(`${boot}:`) && !isSeenFromHere(identity);
+/** Whether the process began since this machine was started last, as far as the system tells. */
+function isOfThisBoot({ started }: ProcessIdentity): boolean {
+  if (process.platform !== 'linux') return true;
+  const own = processStart(process.pid);
+  return own === undefined || started.startsWith(own.slice(0, own.indexOf(':') + 1));
+}
+
+function isInOtherContainer({ container }: ProcessIdentity): boolean {
+  return container !== undefined && container !== processNamespace();
 }

@@ -86,7 +86,7 @@ export const ERROR_TABLE = {
     summary:
       'Another process has taken the run over, since this one was silent for long or is of an earlier start.',
     advice:
-      'Nothing is to be done: the run goes on in the process that is named, and this one has written nothing since.',
+      'Nothing is to be done where a process is named: the run goes on there, and this one has written nothing since. Where none is, `sluice inspect RUN` tells whether the run has ended, and `sluice resume` goes on.',
   },
   SLUICE_E_JOURNAL_DAMAGED: {
     summary: 'A line of the journal other than the last cannot be read.',
@@ -335,6 +335,11 @@ export const ERROR_TABLE = {
     summary: 'A step came out with other bits when it was computed again: a machine computes wrongly.',
     advice:
       'Take the named machine out of the run and test its memory and processors; `sluice resume` goes on without it. `sluice replay RUN --step N` computes a step again by hand.',
+  },
+  SLUICE_E_WORKERS_DISAGREE: {
+    summary: 'Workers that must have the same number, bit by bit, have different ones.',
+    advice:
+      'One of them reads or computes something else than the others: compare the prepared corpora of the hosts named (`sha256sum`), and test their memory and processors. `sluice resume` goes on from the last checkpoint, which all agreed on.',
   },
   SLUICE_E_WORKERS_INVALID: {
     summary: 'The number of workers is not a power of two that divides parallel.lanes.',

@@ -11,6 +11,7 @@ import { SluiceError } from '@sluice/core';
 import { PROGRAM } from '../../program.ts';
 import type { Incarnation } from '../../run/incarnation.ts';
 import { shellQuote } from '../../run/runDirectory.ts';
+import { EXIT_CONFIGURATION } from '../exitCode.ts';
 import { nodeName, type SshHost } from '../hostFile.ts';
 
 export interface SshPlan {
@@ -116,8 +117,9 @@ export class SshStarter {
 
   /** Starts an agent anew, each time after a longer pause: its host may be on its way back. */
   async #startAgain(host: SshHost, rank: number, ended: Promise<Failure>): Promise<void> {
-    const { how, said } = await ended;
+    const { code, how, said } = await ended;
     if (this.#isEnding) return;
+    if (code === EXIT_CONFIGURATION) this.#failure ??= endedForGood(host, how, said);
     this.#plan.log(
       `[${host.name}] its agent has ended (${how}${said === '' ? '' : `: ${said}`}); starting it anew`,
     );
@@ -217,6 +219,13 @@ export const AGENT_BEGINS = 'sluice agent begins';
 /** What became of a program that ssh was to start, in words. */
 function sshFailureReason(said: string): string {
   return REASONS.find(([pattern]) => pattern.test(said))?.[1] ?? 'see what it said';
+}
+
+/** An agent that says that it would end so again: a start waits for it in vain, while a run that goes on may see its host mended. */
+function endedForGood({ name }: SshHost, how: string, said: string): SluiceError {
+  return new SluiceError('SLUICE_E_SSH_FAILED', `${name}: its agent has ended (${how}): ${said}`, {
+    details: { host: name, exitCode: EXIT_CONFIGURATION, said },
+  });
 }
 
 function notStarted({ name }: SshHost, { said, ...end }: Failure): SluiceError {
