@@ -64,6 +64,39 @@ test.serial('an experiment that is done is not run again', async (t) => {
   t.is(resultsOf('quiet'), before);
 });
 
+sandbox.write(
+  'claims.yaml',
+  `title: Two claims
+claims:
+  - id: 1
+    claim: A gate changes next to nothing.
+    source: nowhere
+    tests: [{ kind: compare, experiment: rates.yaml, row: gated, than: plain, expect: same, by: 1 }]
+    decides: nothing
+  - id: 2
+    claim: A rate that is far too high diverges.
+    source: nowhere
+    tests: [{ kind: compare, experiment: rates.yaml, row: plain, than: wild, expect: lower }]
+    decides: nothing
+`,
+);
+
+test.serial('claims are judged by the runs of experiments that are done', async (t) => {
+  const words = 'claims claims.yaml --scale full --directory quiet --json';
+  const { code, stdout, stderr } = await sandbox.start(words).ended;
+  t.is(code, 0, stderr);
+  t.regex(stderr, /6 of 6 runs are done already/);
+  const { failed, claims } = JSON.parse(stdout);
+  t.is(failed, 0);
+  t.like(claims[0], { verdict: 'supported', seeds: 2 });
+  t.is(
+    claims[1].tests[0].text,
+    'validationLoss of plain to wild: wild diverged with every seed, plain with none',
+  );
+  const page = readFileSync(join(sandbox.path, 'quiet', 'claims-full', 'claims.md'), 'utf8');
+  t.regex(page, /A rate that is far too high diverges\./);
+});
+
 test.serial(
   'an experiment that was killed and interrupted comes to the same table, to the byte',
   async (t) => {

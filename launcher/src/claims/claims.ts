@@ -76,6 +76,7 @@ export async function testClaims(options: ClaimsOptions, log: Log): Promise<Comm
   const written = await writeVerdicts(folder, title, judged, [...experiments.values()], [...rates.values()]);
   return {
     json: { ...written, scale, ...missing, claims: judged.map(claimAsJson) },
+    ...(missing.failed > 0 && { exitCode: 1 }),
     text: [
       claimsText(`${title} (${scale})`, judged),
       ...missingLines(missing),
