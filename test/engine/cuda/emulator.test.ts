@@ -51,12 +51,20 @@ const FAULTS: Readonly<
   exchangeInBranch: { expected: /threads wait for others that never come/ },
   differentOperations: { expected: /lanes of a warp meet at different operations/ },
   productInBranches: { expected: /an operation of a warp in another branch than other lanes/ },
+  callInBranches: { expected: /an operation of a warp in another branch than other lanes/, x: 'written' },
   barrierInBranches: { expected: /a barrier of the block in another branch than other threads/ },
   moreSharedMemory: {
     expected: /uses 512 bytes of shared memory, but the launch asked for 256/,
     shared: 256,
   },
   copyNotWaitedFor: { expected: /reads what a copy has not brought yet/, shared: 1024, x: 'written' },
+  copyOverAnother: { expected: /writes what a copy is bringing/, shared: 1024, x: 'written' },
+  writtenWhileCopied: { expected: /writes what a copy is bringing/, shared: 1024, x: 'written' },
+  changedWhileCopied: {
+    expected: /waits for a copy of what was changed since it began/,
+    shared: 1024,
+    x: 'written',
+  },
   copyOfAnother: {
     expected: /(reads|writes) what thread \d+ of the block (reads|writes), and no barrier/,
     shared: 1024,

@@ -71,6 +71,7 @@ const FAULTS: Readonly<Record<string, RegExp>> = {
   tileNotWaitedFor: /reads what a tile copy has not brought yet/,
   tileOverWhatIsRead: /begins a tile copy to what thread \d+ of the block reads, and no barrier/,
   tileOverAProduct: /begins a tile copy to what a product reads that was not waited for/,
+  copyOverAnother: /writes what a copy is bringing: waitForCopies is missing/,
   tileMisplaced: /no multiple of 1024 bytes/,
   tileLeftUnderWay: /the block ends while tile copies are under way/,
   productOfUnwaitedTile: /a product reads what a tile copy has not brought yet/,
@@ -85,6 +86,7 @@ const FAULTS: Readonly<Record<string, RegExp>> = {
   operandMisplaced: /an operand that does not begin at a multiple of 1024 bytes, or within its first row/,
   operandNotSwizzled: /an operand without the 128-byte swizzle/,
   productOfPartOfAWarpgroup: /threads wait for others that never come/,
+  productInBranches: /an operation of a warp in another branch than other lanes/,
   productsLeftUnderWay: /ends while its products are under way/,
   registersOfNobody: /have raised their registers by 32 a thread more than others have given up/,
 };

@@ -195,6 +195,16 @@ KERNEL(tileOverAProduct, THREADS, 1, TENSOR_MAP x, float* y) {
   waitFor(shared.full, 1);
 }
 
+// Zeros, where the second copy may come before the first.
+KERNEL(copyOverAnother, THREADS, 1, TENSOR_MAP x, float* y) {
+  Shared& shared = sharedMemory<Shared>();
+  for (int i = 0; i < 2; i++) {
+    beginCopy(&shared.a[0][0] + 8 * threadIdx.x, y, false);
+    commitCopies();
+  }
+  waitForCopies<0>();
+}
+
 KERNEL(tileMisplaced, THREADS, 1, TENSOR_MAP x, float* y) {
   Shared& shared = begin();
   if (threadIdx.x == 0) beginTile(shared.a[4], x, 0, 0, 0, shared.full);
@@ -329,6 +339,22 @@ KERNEL(productOfPartOfAWarpgroup, THREADS, 1, TENSOR_MAP x, float* y) {
   bring(shared, x);
   waitFor(shared.full, 0);
   if (threadIdx.x < 96) storeProduct(shared, y);
+}
+
+// All threads multiply, but half of the warps at another place of the code.
+KERNEL(productInBranches, THREADS, 1, TENSOR_MAP x, float* y) {
+  Shared& shared = begin();
+  bring(shared, x);
+  waitFor(shared.full, 0);
+  if (threadIdx.x >= WARPGROUP) return;
+  float sums[32];
+  const uint64 a = operandAlong(shared.a), b = operandAlong(shared.b);
+  beginProducts();
+  if (threadIdx.x < WARPGROUP / 2) multiplyTiles<ALONG, ALONG>(sums, a, b, false);
+  else multiplyTiles<ALONG, ALONG>(sums, b, a, false);
+  commitProducts();
+  waitForProducts<0>();
+  store(y, sums);
 }
 
 KERNEL(productsLeftUnderWay, THREADS, 1, TENSOR_MAP x, float* y) {

@@ -91,6 +91,20 @@ KERNEL(productInBranches, THREADS, 1, float* y) {
   y[threadIdx.x] = sum;
 }
 
+// Both branches call the same function, of which a GPU has a copy in each.
+DEVICE float sumOfSquares(const float* x) {
+  float sum = 0;
+  for (int i = 0; i < 4; i++) sum += sumOfWarp(x[i] * x[i]) + sumOfWarp(x[i]) * sumOfWarp(x[i] + 1);
+  for (int i = 0; i < 4; i++) sum *= sumOfWarp(x[i] * sum) + sumOfWarp(x[i] - sum);
+  return sum;
+}
+KERNEL(callInBranches, THREADS, 1, float* y, const float* x) {
+  float sum;
+  if (threadIdx.x % 2) sum = sumOfSquares(x);
+  else sum = sumOfSquares(x + 4);
+  y[threadIdx.x] = sum;
+}
+
 KERNEL(barrierInBranches, THREADS, 1, float* y) {
   if (threadIdx.x < 32) {
     y[threadIdx.x] = 1;
@@ -127,4 +141,38 @@ KERNEL(copyOfAnother, THREADS, 1, float* y, const float* x) {
   commitCopies();
   waitForCopies<0>();
   y[threadIdx.x] = shared.values[(4 * threadIdx.x + 4) % (4 * THREADS)];
+}
+
+// The second copy may come before the first.
+KERNEL(copyOverAnother, THREADS, 1, float* y, const float* x) {
+  Copied& shared = sharedMemory<Copied>();
+  for (int i = 0; i < 2; i++) {
+    beginCopy(shared.values + 4 * threadIdx.x, x + 4 * i, true);
+    commitCopies();
+  }
+  waitForCopies<0>();
+  y[threadIdx.x] = shared.values[4 * threadIdx.x];
+}
+
+// Barriers order threads, and not what a thread has begun to copy.
+KERNEL(writtenWhileCopied, THREADS, 1, float* y, const float* x) {
+  Copied& shared = sharedMemory<Copied>();
+  beginCopy(shared.values + 4 * threadIdx.x, x, true);
+  commitCopies();
+  __syncthreads();
+  shared.values[4 * (THREADS - 1 - threadIdx.x)] = 2;
+  __syncthreads();
+  waitForCopies<0>();
+  y[threadIdx.x] = shared.values[4 * threadIdx.x];
+}
+
+KERNEL(changedWhileCopied, THREADS, 1, float* y, float* x) {
+  Copied& shared = sharedMemory<Copied>();
+  beginCopy(shared.values + 4 * threadIdx.x, x, true);
+  commitCopies();
+  __syncthreads();
+  if (threadIdx.x == 0) x[0] = 2;
+  __syncthreads();
+  waitForCopies<0>();
+  y[threadIdx.x] = shared.values[4 * threadIdx.x];
 }

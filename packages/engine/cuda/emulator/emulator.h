@@ -15,7 +15,8 @@
 #include <type_traits>
 #include <utility>
 
-#define DEVICE inline
+// As for a GPU: an operation of a warp in what two branches call is at two places of the code.
+#define DEVICE inline __attribute__((always_inline))
 #define UNROLL
 #define NO_UNROLL
 #define EMULATOR __attribute__((visibility("default")))
@@ -96,7 +97,7 @@ bool registerKernel(const char* name, int mostThreads, int blocks, bool isHopper
 }
 
 template <typename T>
-T exchangeValue(uint32 mask, T value, int source) {
+DEVICE T exchangeValue(uint32 mask, T value, int source) {
   static_assert(sizeof(T) <= sizeof(uint64) && std::is_trivially_copyable_v<T>);
   uint64 bits = 0;
   std::memcpy(&bits, &value, sizeof value);

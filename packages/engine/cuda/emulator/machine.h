@@ -80,8 +80,8 @@ struct Meeting {
 };
 /** The running thread arrives, and `waits` for the others or goes on. @returns whether it waited */
 bool meet(Meeting& meeting, int expected, bool waits);
-/** All threads of the running warpgroup; the last one does `work`. */
-void meetAsWarpgroup(Meeting& meeting, const std::function<void()>& work);
+/** All threads of the running warpgroup, at one place of the kernel's code; the last one does `work`. */
+void meetAsWarpgroup(Meeting& meeting, const void* place, const std::function<void()>& work);
 
 /** What a thread waits for, other than a meeting. */
 struct Condition {
@@ -124,8 +124,8 @@ size_t sharedSize();
 void look(const void* p, size_t bytes, bool isWrite, const void* place);
 /** Checks that `p` is a multiple of `alignment`. */
 void align(const void* p, size_t alignment, const void* place);
-/** From now on, until they are written, reading these bytes of shared memory is a mistake: a copy is under way. */
-void markUnderWay(const void* p, size_t bytes);
+/** While a copy to them is under way, touching these bytes of shared memory is a mistake. */
+void markUnderWay(const void* p, size_t bytes, bool isUnderWay);
 /** The block's shared memory becomes unwritten. */
 void forgetShared();
 

@@ -139,6 +139,7 @@ void touch(Cell* first, size_t count, bool isWrite, const void* place) {
     if (isRace(cell->write, moment)) faultRace(cell->write, true, isWrite, place);
     if (isWrite) {
       if (isReadRace(cell->read, moment)) faultRace(cell->read, false, true, place);
+      if (cell->write.more & UNDER_WAY) fault("writes what a copy is bringing: waitForCopies is missing", place);
       cell->write = {moment.block, moment.barriers, moment.warpBarriers, moment.thread, 0};
     } else {
       if (cell->write.block == 0) fault("reads what nobody has written", place);
@@ -185,11 +186,13 @@ void align(const void* p, size_t alignment, const void* place) {
   }
 }
 
-void markUnderWay(const void* p, size_t bytes) {
+void markUnderWay(const void* p, size_t bytes, bool isUnderWay) {
   if (!isWatching) return;
-  if (hasClocks()) return markSharedUnderWay(addressOf(p) - addressOf(sharedBytes()), bytes);
+  if (hasClocks()) return markSharedUnderWay(addressOf(p) - addressOf(sharedBytes()), bytes, isUnderWay);
   Cell* const first = sharedCells + (addressOf(p) - addressOf(sharedBytes())) / CELL_BYTES;
-  for (Cell* cell = first; cell < first + bytes / CELL_BYTES; cell++) cell->write.more |= UNDER_WAY;
+  for (Cell* cell = first; cell < first + bytes / CELL_BYTES; cell++) {
+    cell->write.more = isUnderWay ? cell->write.more | UNDER_WAY : cell->write.more & ~UNDER_WAY;
+  }
 }
 
 void forgetShared() {

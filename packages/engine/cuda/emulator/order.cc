@@ -62,6 +62,7 @@ void checkWritten(const Cell& cell, const Mark& write, bool isKnown, const std::
 
 /** That whoever writes knows of all reads and writes before. */
 void checkFree(const Cell& cell, const std::string& verb, const void* place) {
+  if (cell.writer == Writer::copyOfThread) fault(verb + " what a copy is bringing: waitForCopies is missing", place);
   if (cell.writer != Writer::nobody && !knows(cell.write)) {
     if (cell.writer == Writer::copyEngine) fault(verb + " what a tile copy is bringing", place);
     fault(verb + " what " + nameOf(cell.write.by) + " writes, and no barrier lies between", place);
@@ -178,8 +179,8 @@ void touchShared(size_t offset, size_t bytes, bool isWrite, const void* place) {
   });
 }
 
-void markSharedUnderWay(size_t offset, size_t bytes) {
-  if (isWatching) forCells(offset, bytes, [](Cell& cell) { cell.writer = Writer::copyOfThread; });
+void markSharedUnderWay(size_t offset, size_t bytes, bool isUnderWay) {
+  if (isWatching) forCells(offset, bytes, [=](Cell& cell) { cell.writer = isUnderWay ? Writer::copyOfThread : Writer::thread; });
 }
 
 void copyWillWrite(size_t offset, size_t bytes, Mark when, const void* place) {

@@ -49,8 +49,8 @@ void joinLanes();
 
 /** Bytes of shared memory that threads touch, by their offset. */
 void touchShared(size_t offset, size_t bytes, bool isWrite, const void* place);
-/** Until they are written, reading these bytes is a mistake. */
-void markSharedUnderWay(size_t offset, size_t bytes);
+/** While they are under way, touching these bytes is a mistake. */
+void markSharedUnderWay(size_t offset, size_t bytes, bool isUnderWay);
 /** The copy engine will write these bytes, at `when`. */
 void copyWillWrite(size_t offset, size_t bytes, Mark when, const void* place);
 /** A store of the running thread reads them, until `when`. */

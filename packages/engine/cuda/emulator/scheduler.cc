@@ -1,7 +1,9 @@
 /** Runs blocks: fibers for threads, barriers, and the operations of a whole warp. */
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <cstring>
 #include <numeric>
 #include <random>
 
@@ -43,6 +45,8 @@ struct Copy {
   void* to;
   const void* from;
   bool isThere;
+  /** What it reads, and nobody may change while it is under way. */
+  std::array<unsigned char, 16> bytes;
 };
 
 struct Fiber {
@@ -275,7 +279,9 @@ bool meet(Meeting& meeting, int expected, bool waits) {
   return false;
 }
 
-void meetAsWarpgroup(Meeting& meeting, const std::function<void()>& work) { meet(meeting, WARPGROUP, OTHER, work); }
+void meetAsWarpgroup(Meeting& meeting, const void* place, const std::function<void()>& work) {
+  meet(meeting, WARPGROUP, OTHER, work, place);
+}
 
 void waitUntil(const Condition& condition) {
   if (condition.isMet(condition.what)) return;
@@ -388,8 +394,10 @@ void beginCopy(void* to, const void* from, bool isThere) {
   look(to, 16, true, place);
   // Until it is waited for, nobody knows what is there.
   std::fill_n(static_cast<unsigned char*>(to), 16, 0xff);
-  markUnderWay(to, 16);
-  fibers[current].copies.back().push_back({to, from, isThere});
+  markUnderWay(to, 16, true);
+  Copy copy = {to, from, isThere, {}};
+  if (isThere) std::copy_n(static_cast<const unsigned char*>(from), 16, copy.bytes.begin());
+  fibers[current].copies.back().push_back(copy);
 }
 
 void commitCopies() { fibers[current].copies.push_back({}); }
@@ -398,10 +406,11 @@ void waitForCopies(int underWay) {
   const void* place = __builtin_return_address(0);
   auto& groups = fibers[current].copies;
   while (groups.size() > static_cast<size_t>(underWay) + 1) {
-    for (const auto& [to, from, isThere] : groups.front()) {
+    for (const auto& [to, from, isThere, bytes] : groups.front()) {
+      if (isThere && std::memcmp(from, bytes.data(), 16) != 0) fault("waits for a copy of what was changed since it began", place);
+      markUnderWay(to, 16, false);
       look(to, 16, true, place);
-      if (isThere) std::copy_n(static_cast<const unsigned char*>(from), 16, static_cast<unsigned char*>(to));
-      else std::fill_n(static_cast<unsigned char*>(to), 16, 0);
+      std::copy(bytes.begin(), bytes.end(), static_cast<unsigned char*>(to));
     }
     groups.erase(groups.begin());
   }

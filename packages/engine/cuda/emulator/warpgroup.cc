@@ -193,7 +193,7 @@ void multiplyTiles(float* sums, int columns, const ProductOperands& operands, bo
   group.sums[thread] = sums;
   group.operands[thread] = operands;
   group.accumulate[thread] = accumulate;
-  meetAsWarpgroup(group.meeting, [&] {
+  meetAsWarpgroup(group.meeting, place, [&] {
     Product product = {operands, {}, {}, accumulate, nullptr, group.groups};
     for (int i = 0; i < WARPGROUP; i++) {
       const ProductOperands& other = group.operands[i];
@@ -216,7 +216,7 @@ void multiplyTiles(float* sums, int columns, const ProductOperands& operands, bo
 
 void commitProducts() {
   Warpgroup& group = own();
-  meetAsWarpgroup(group.meeting, [&] {
+  meetAsWarpgroup(group.meeting, __builtin_return_address(0), [&] {
     group.groups++;
     group.isNewGroup = true;
     std::fill_n(group.isFenced, WARPGROUP, false);
