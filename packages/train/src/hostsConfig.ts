@@ -64,7 +64,7 @@ export const HostsConfig = z
       .enum(['encrypted', 'authenticated'])
       .default('encrypted')
       .describe(
-        'How what workers of different hosts send each other is protected: encrypted, or authenticated: whoever sees the network can read gradients and rows but not change them, for a fraction of the processor time. All else between hosts is encrypted.',
+        'How what workers of different hosts send each other is protected: encrypted, or authenticated: whoever sees the network can read it but not change it, for a fraction of the processor time. All else between hosts is encrypted.',
       ),
     collect: z
       .boolean()
